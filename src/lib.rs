@@ -1,1 +1,6 @@
+pub mod config;
 pub mod lifecycle;
+
+mod engine;
+mod model;
+mod storage;

@@ -1,0 +1,524 @@
+//! What the operator may decide: defaults, file, environment, in this order, later ones winning.
+//!
+//! The commented `config/default.toml` is compiled in and is the only source of defaults. This module is the only
+//! reader of the environment, and gets it handed in as a map, so a test brings its own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::{Table, Value};
+use url::Url;
+
+use crate::model::Catalogue;
+
+mod clients;
+mod layers;
+mod secret;
+
+pub(crate) use clients::{ClientConfig, digest_of_key};
+pub use secret::Secret;
+
+const DEFAULTS: &str = include_str!("../config/default.toml");
+const MODELS: &str = include_str!("../config/models.toml");
+
+/// The environment as the process found it.
+pub type Environment = BTreeMap<String, String>;
+
+/// Everything the operator decided, valid.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) server: ServerConfig,
+    pub(crate) operator: OperatorConfig,
+    pub(crate) storage: StorageConfig,
+    pub(crate) cache: CacheConfig,
+    pub(crate) upstream: UpstreamConfig,
+    pub(crate) log: LogConfig,
+    pub(crate) clients: Vec<ClientConfig>,
+    pub(crate) catalogue: Catalogue,
+    /// The upstream key, until [`Config::require_keys`] insists on it.
+    pub(crate) api_key: Option<Secret>,
+}
+
+/// The file's own shape, before secrets and catalogue are fetched.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sections {
+    server: ServerConfig,
+    operator: OperatorConfig,
+    storage: StorageConfig,
+    cache: CacheConfig,
+    upstream: UpstreamConfig,
+    models: ModelsConfig,
+    log: LogConfig,
+    #[serde(default)]
+    clients: Vec<ClientConfig>,
+}
+
+/// `[server]`: the client face.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServerConfig {
+    pub(crate) listen: SocketAddr,
+    #[serde(rename = "patience_s", deserialize_with = "seconds")]
+    pub(crate) patience: Duration,
+    #[serde(rename = "patience_margin_ms", deserialize_with = "millis")]
+    pub(crate) patience_margin: Duration,
+    #[serde(deserialize_with = "optional_url")]
+    pub(crate) public_url: Option<Url>,
+    #[serde(rename = "result_url_ttl_s", deserialize_with = "seconds")]
+    pub(crate) result_url_ttl: Duration,
+    pub(crate) unsupported_parameters: UnsupportedParameters,
+    pub(crate) image_check: ImageCheck,
+    pub(crate) body_bytes_max: u64,
+    pub(crate) text_bytes_max: usize,
+    pub(crate) form_parts_max: usize,
+    #[serde(rename = "body_idle_timeout_s", deserialize_with = "seconds")]
+    pub(crate) body_idle_timeout: Duration,
+    pub(crate) drain_bytes_max: u64,
+    #[serde(rename = "drain_timeout_s", deserialize_with = "seconds")]
+    pub(crate) drain_timeout: Duration,
+    pub(crate) waiting_clients_max: usize,
+    #[serde(rename = "shutdown_delay_s", deserialize_with = "seconds")]
+    pub(crate) shutdown_delay: Duration,
+    #[serde(rename = "shutdown_grace_s", deserialize_with = "seconds")]
+    pub(crate) shutdown_grace: Duration,
+}
+
+/// What happens to a parameter that a model cannot honour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UnsupportedParameters {
+    Refuse,
+    Drop,
+}
+
+/// Whether input pictures must be of a known type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ImageCheck {
+    Strict,
+    Off,
+}
+
+/// `[operator]`: health, metrics, status page.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OperatorConfig {
+    pub(crate) listen: SocketAddr,
+}
+
+/// `[storage]`: journal, results, spool.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StorageConfig {
+    pub(crate) directory: PathBuf,
+    pub(crate) spool_memory_bytes: usize,
+    pub(crate) spool_bytes_max: u64,
+    #[serde(rename = "goods_ttl_s", deserialize_with = "seconds")]
+    pub(crate) goods_ttl: Duration,
+    pub(crate) results_bytes_max: u64,
+    #[serde(rename = "sweep_interval_s", deserialize_with = "seconds")]
+    pub(crate) sweep_interval: Duration,
+}
+
+/// `[cache]`: the result cache.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CacheConfig {
+    pub(crate) mode: CacheMode,
+    #[serde(rename = "ttl_s", deserialize_with = "seconds")]
+    pub(crate) ttl: Duration,
+    pub(crate) memory_bytes_max: u64,
+    pub(crate) memory_picture_bytes_max: u64,
+}
+
+/// Whether identical requests share a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CacheMode {
+    On,
+    Off,
+}
+
+/// `[upstream]`: GPTProto.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpstreamConfig {
+    pub(crate) base_url: Url,
+    api_key_file: PathBuf,
+    pub(crate) submits_per_minute: NonZeroU32,
+    pub(crate) requests_per_minute: NonZeroU32,
+    pub(crate) concurrent_predictions: NonZeroUsize,
+    pub(crate) queue_max: usize,
+    #[serde(rename = "pushback_s", deserialize_with = "seconds")]
+    pub(crate) pushback: Duration,
+    #[serde(rename = "pushback_max_s", deserialize_with = "seconds")]
+    pub(crate) pushback_max: Duration,
+    #[serde(rename = "connect_timeout_s", deserialize_with = "seconds")]
+    pub(crate) connect_timeout: Duration,
+    #[serde(rename = "submit_timeout_s", deserialize_with = "seconds")]
+    pub(crate) submit_timeout: Duration,
+    #[serde(rename = "poll_timeout_s", deserialize_with = "seconds")]
+    pub(crate) poll_timeout: Duration,
+    #[serde(rename = "download_idle_timeout_s", deserialize_with = "seconds")]
+    pub(crate) download_idle_timeout: Duration,
+    pub(crate) submit_attempts_max: NonZeroU32,
+    #[serde(rename = "first_poll_ms", deserialize_with = "millis")]
+    pub(crate) first_poll: Duration,
+    #[serde(rename = "min_poll_interval_ms", deserialize_with = "millis")]
+    pub(crate) min_poll_interval: Duration,
+    #[serde(rename = "longest_poll_interval_ms", deserialize_with = "millis")]
+    pub(crate) longest_poll_interval: Duration,
+    pub(crate) concurrent_polls_max: NonZeroUsize,
+    #[serde(rename = "deadline_s", deserialize_with = "seconds")]
+    pub(crate) deadline: Duration,
+    pub(crate) answer_bytes_max: usize,
+    pub(crate) picture_bytes_max: u64,
+}
+
+/// `[models]`: the catalogue.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelsConfig {
+    file: PathBuf,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogConfig {
+    pub(crate) filter: String,
+    pub(crate) format: LogFormat,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Auto,
+    Pretty,
+    Json,
+}
+
+/// Why the configuration cannot be used: one line that names the key and its source.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {what} {path}: {error}")]
+    Unreadable {
+        what: &'static str,
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    #[error("{origin}: {problem}")]
+    Invalid { origin: String, problem: String },
+    #[error(
+        "no upstream key: set GPTPROTO_API_KEY (make one at https://gptproto.com under API keys), \
+         or try the gateway without an account: serve --sandbox"
+    )]
+    NoApiKey,
+    #[error(
+        "no client key: set GATEWAY_CLIENT_KEYS=name:key, or add [[clients]] to the configuration; \
+         `gptproto-gateway keys new --name alice` makes one"
+    )]
+    NoClientKeys,
+}
+
+impl Error {
+    fn invalid(origin: impl Into<String>, problem: impl ToString) -> Self {
+        // One line: TOML errors draw the place over several, which only the last of them explains.
+        let problem = problem.to_string();
+        let problem = problem
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
+        Self::Invalid {
+            origin: origin.into(),
+            problem,
+        }
+    }
+}
+
+/// The client key of `serve --sandbox`. Refused anywhere else.
+pub(crate) const SANDBOX_KEY: &str = "sk-sandbox";
+
+impl Config {
+    /// Reads defaults, then `file` (or the one `GATEWAY_CONFIG` names), then the environment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], naming the key and where it came from. Missing keys are not an error yet.
+    pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Self, Error> {
+        let defaults: Table = DEFAULTS.parse().expect("the compiled-in defaults are valid TOML");
+        let mut table = defaults.clone();
+        let file = file
+            .map(Path::to_owned)
+            .or_else(|| environment.get("GATEWAY_CONFIG").map(PathBuf::from));
+        if let Some(path) = &file {
+            let origin = path.display().to_string();
+            let text = read(path, "the configuration")?;
+            let above: Table = text.parse().map_err(|error| Error::invalid(&origin, error))?;
+            layers::check_known(&above, &defaults).map_err(|problem| Error::invalid(&origin, problem))?;
+            layers::overlay(&mut table, above);
+        }
+        let above = layers::from_environment(environment, &defaults)?;
+        layers::overlay(&mut table, above);
+        Self::from_table(table, environment)
+    }
+
+    fn from_table(table: Table, environment: &Environment) -> Result<Self, Error> {
+        let sections: Sections = Value::Table(table)
+            .try_into()
+            .map_err(|error| Error::invalid("configuration", error))?;
+        let Sections {
+            server,
+            operator,
+            storage,
+            cache,
+            upstream,
+            models,
+            log,
+            mut clients,
+        } = sections;
+        upstream.check()?;
+        let catalogue = catalogue(&models.file)?;
+        clients.extend(clients::from_environment(environment)?);
+        clients::check(&clients)?;
+        let api_key = api_key(&upstream, environment)?;
+        Ok(Self {
+            server,
+            operator,
+            storage,
+            cache,
+            upstream,
+            log,
+            clients,
+            catalogue,
+            api_key,
+        })
+    }
+
+    /// Insists on what `serve` needs to talk to the real service.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoApiKey`] or [`Error::NoClientKeys`], which say how to get one.
+    pub fn require_keys(&self) -> Result<(), Error> {
+        if self.api_key.is_none() {
+            return Err(Error::NoApiKey);
+        }
+        if self.clients.is_empty() {
+            return Err(Error::NoClientKeys);
+        }
+        Ok(())
+    }
+
+    /// Points the gateway at the simulator on `upstream`, for `serve --sandbox`.
+    #[must_use]
+    pub fn sandboxed(mut self, upstream: SocketAddr, api_key: &str) -> Self {
+        self.upstream.base_url = format!("http://{upstream}")
+            .parse()
+            .expect("a socket address makes an address");
+        self.api_key = Some(Secret::new(api_key.to_owned()));
+        // Make-believe pictures stay apart from paid ones.
+        self.storage.directory = self.storage.directory.join("sandbox");
+        self.upstream.first_poll = Duration::from_millis(1000);
+        self.upstream.min_poll_interval = Duration::from_millis(1000);
+        self.clients = vec![ClientConfig::of_key("sandbox", SANDBOX_KEY)];
+        self
+    }
+
+    /// The address the operator face is asked at by `healthcheck`.
+    #[must_use]
+    pub fn operator_listen(&self) -> SocketAddr {
+        self.operator.listen
+    }
+}
+
+impl UpstreamConfig {
+    fn check(&self) -> Result<(), Error> {
+        let url = &self.base_url;
+        let loopback = match url.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        let complain = |problem: &str| Err(Error::invalid("upstream.base_url", problem));
+        match url.scheme() {
+            "https" => {}
+            "http" if loopback => {}
+            "http" => return complain("must be https, or the key would travel in the clear (http is for loopback)"),
+            other => return complain(&format!("has the scheme {other}; use https")),
+        }
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return complain("must be an origin such as https://gptproto.com, without a path");
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return complain("must not carry a user name or password");
+        }
+        Ok(())
+    }
+}
+
+fn catalogue(file: &Path) -> Result<Catalogue, Error> {
+    let (origin, text) = if file.as_os_str().is_empty() {
+        ("config/models.toml".to_owned(), MODELS.to_owned())
+    } else {
+        (file.display().to_string(), read(file, "the model catalogue")?)
+    };
+    let catalogue: Catalogue = toml::from_str(&text).map_err(|error| Error::invalid(&origin, error))?;
+    catalogue.check().map_err(|problem| Error::invalid(&origin, problem))?;
+    Ok(catalogue)
+}
+
+fn api_key(upstream: &UpstreamConfig, environment: &Environment) -> Result<Option<Secret>, Error> {
+    let file = Some(&upstream.api_key_file).filter(|path| !path.as_os_str().is_empty());
+    let Some(secret) = secret::from_environment(environment, "GPTPROTO_API_KEY", file.map(PathBuf::as_path))? else {
+        return Ok(None);
+    };
+    // A key pasted with its header's first word still means the key.
+    let text = secret.expose().trim();
+    let text = text.strip_prefix("Bearer ").unwrap_or(text).trim().to_owned();
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Error::invalid(
+            "the upstream key",
+            "is empty or holds spaces or unprintable characters",
+        ));
+    }
+    Ok(Some(Secret::new(text)))
+}
+
+fn read(path: &Path, what: &'static str) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|error| Error::Unreadable {
+        what,
+        path: path.to_owned(),
+        error,
+    })
+}
+
+fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
+}
+
+fn millis<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_millis)
+}
+
+fn optional_url<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(toml: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        let environment = variables
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        Config::load(Some(file.path()), &environment)
+    }
+
+    #[test]
+    fn the_defaults_load_and_so_do_the_examples() {
+        let config = Config::load(None, &Environment::new()).unwrap();
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:8787");
+        assert_eq!(config.server.patience, Duration::from_secs(590));
+        assert!(matches!(config.require_keys(), Err(Error::NoApiKey)));
+        load(include_str!("../config/example.toml"), &[]).unwrap();
+    }
+
+    #[test]
+    fn every_model_of_the_catalogue_is_there() {
+        let catalogue = Config::load(None, &Environment::new()).unwrap().catalogue;
+        for name in [
+            "gpt-image-1",
+            "gpt-image-1-mini",
+            "gpt-image-1.5",
+            "gpt-image-1.5-plus",
+            "gpt-image-2",
+            "gpt-image-2-plus",
+            "gpt-image-2.5-flare",
+            "gpt-image-2.5-sunburst",
+            "gpt-4o-image",
+            "gpt-4o-image-vip",
+            "gpt-image-1-vip",
+            "gpt-image-2-2026-04-21",
+            "chatgpt-image-latest",
+        ] {
+            assert!(catalogue.find(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let config = load(
+            "[cache]\nttl_s = 5\nmode = \"off\"",
+            &[("GATEWAY_CACHE__TTL_S", "7"), ("GATEWAY_SERVER__LISTEN", "0.0.0.0:80")],
+        )
+        .unwrap();
+        assert_eq!(config.cache.ttl, Duration::from_secs(7));
+        assert_eq!(config.cache.mode, CacheMode::Off);
+        assert_eq!(config.server.listen.to_string(), "0.0.0.0:80");
+    }
+
+    #[test]
+    fn mistakes_name_themselves_in_one_line() {
+        let cases: &[(&str, &[(&str, &str)], &str)] = &[
+            ("[upstream]\nfrist_poll_ms = 5", &[], "upstream.frist_poll_ms"),
+            ("[sever]\nlisten = \"x\"", &[], "sever"),
+            ("", &[("GATEWAY_SERVER__LISTNE", "x")], "GATEWAY_SERVER__LISTNE"),
+            ("", &[("GATEWAY_CACHE__TTL_S", "soon")], "GATEWAY_CACHE__TTL_S"),
+            ("[server]\nlisten = \"here\"", &[], "listen"),
+            (
+                "[upstream]\nbase_url = \"http://gptproto.com\"",
+                &[],
+                "upstream.base_url",
+            ),
+            ("[upstream]\nsubmits_per_minute = 0", &[], "submits_per_minute"),
+            ("[cache]\nmode = \"perhaps\"", &[], "mode"),
+            ("[[clients]]\nname = \"a\"\nkey_digest = \"12\"", &[], "key_digest"),
+            ("", &[("GATEWAY_CLIENT_KEYS", "alice:short")], "GATEWAY_CLIENT_KEYS"),
+            (
+                "",
+                &[("GATEWAY_CLIENT_KEYS", "alice:sk-sandbox")],
+                "GATEWAY_CLIENT_KEYS",
+            ),
+            ("[models]\nfile = \"/nowhere/models.toml\"", &[], "/nowhere/models.toml"),
+        ];
+        for (toml, variables, named) in cases {
+            let error = load(toml, variables).unwrap_err().to_string();
+            assert!(error.contains(named), "{error:?} does not name {named}");
+            assert!(!error.contains('\n'), "{error:?} is not one line");
+        }
+    }
+
+    #[test]
+    fn secrets_are_text_and_do_not_print() {
+        let variables = [
+            ("GPTPROTO_API_KEY", "1234567890"),
+            ("GATEWAY_CLIENT_KEYS", "alice:0123456789abcdef"),
+        ];
+        let config = load("", &variables).unwrap();
+        config.require_keys().unwrap();
+        assert_eq!(config.api_key.as_ref().unwrap().expose(), "1234567890");
+        let printed = format!("{config:?}");
+        assert!(
+            !printed.contains("1234567890") && !printed.contains("0123456789abcdef"),
+            "{printed}"
+        );
+    }
+}

@@ -1,0 +1,122 @@
+//! Names of things. They never mix: each is its own type.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use ulid::Ulid;
+
+use super::Timestamp;
+
+/// The name of a client of the gateway, as the operator chose it. Never the key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ClientId(pub(crate) Arc<str>);
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One request of a client that buys pictures: `ord_` and a sortable unique id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct OrderId(Ulid);
+
+impl OrderId {
+    pub(crate) fn new(now: Timestamp, random: u128) -> Self {
+        Self(Ulid::from_parts(now.millis().unsigned_abs(), random))
+    }
+}
+
+impl fmt::Display for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ord_{}", self.0.to_string().to_lowercase())
+    }
+}
+
+impl FromStr for OrderId {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let ulid = text.strip_prefix("ord_").ok_or(NotAnId)?;
+        Ulid::from_string(&ulid.to_uppercase()).map(Self).map_err(|_| NotAnId)
+    }
+}
+
+/// One purchase at the upstream: an order and the slot it fills there. An order has several where a model
+/// makes one picture at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PredictionId {
+    pub(crate) order: OrderId,
+    pub(crate) slot: u8,
+}
+
+impl fmt::Display for PredictionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.order, self.slot)
+    }
+}
+
+impl FromStr for PredictionId {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let (order, slot) = text.split_once('.').ok_or(NotAnId)?;
+        Ok(Self {
+            order: order.parse()?,
+            slot: slot.parse().map_err(|_| NotAnId)?,
+        })
+    }
+}
+
+/// The text is not an id of this kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an id")]
+pub(crate) struct NotAnId;
+
+/// The upstream's name for a prediction. Opaque: hex for most models, `model:task_…` for some.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct UpstreamId(String);
+
+impl UpstreamId {
+    /// Longest id that is believed, in bytes.
+    pub(crate) const BYTES_MAX: usize = 256;
+
+    /// Accepts printable ASCII of a sane length; the upstream's answers are hostile input.
+    pub(crate) fn new(text: &str) -> Option<Self> {
+        let sane = !text.is_empty() && text.len() <= Self::BYTES_MAX && text.bytes().all(|b| b.is_ascii_graphic());
+        sane.then(|| Self(text.to_owned()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UpstreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_survive_their_text() {
+        let order = OrderId::new(Timestamp::from_millis(1_790_000_000_000), 42);
+        let prediction = PredictionId { order, slot: 3 };
+        assert_eq!(order.to_string().parse(), Ok(order));
+        assert_eq!(prediction.to_string().parse(), Ok(prediction));
+        assert_eq!("ord_nonsense".parse::<OrderId>(), Err(NotAnId));
+    }
+
+    #[test]
+    fn upstream_ids_are_bounded_text() {
+        assert!(UpstreamId::new("sora:task_1").is_some());
+        assert!(UpstreamId::new("").is_none());
+        assert!(UpstreamId::new("a b").is_none());
+        assert!(UpstreamId::new(&"a".repeat(257)).is_none());
+    }
+}
