@@ -1,4 +1,93 @@
 //! What survives: the journal of purchases, the pictures that were bought, and for as long as a request lives its
 //! uploads. Records and bytes, no policy.
 
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+pub(crate) mod journal;
+pub(crate) mod results;
 pub(crate) mod spool;
+
+pub(crate) use journal::{Journal, JournalError};
+pub(crate) use results::Results;
+
+/// The gateway's own directory, held by a lock so that no second gateway writes into it.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why a directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DirectoryError {
+    #[error("storage.directory {0} is in use by another gateway")]
+    InUse(PathBuf),
+    #[error("storage.directory {path} cannot be used: {error}")]
+    Io { path: PathBuf, error: io::Error },
+}
+
+impl Directory {
+    /// Makes the directory where needed, readable by its owner alone, and takes its lock.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`], naming the directory.
+    pub(crate) fn open(path: &Path) -> Result<Self, DirectoryError> {
+        let complain = |error| DirectoryError::Io {
+            path: path.to_owned(),
+            error,
+        };
+        private_directory(path).map_err(complain)?;
+        let lock = File::create(path.join("lock")).map_err(complain)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(DirectoryError::InUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => Err(complain(error)),
+        }
+    }
+
+    /// A directory below, made where needed.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError::Io`].
+    pub(crate) fn below(&self, name: &str) -> Result<PathBuf, DirectoryError> {
+        let path = self.path.join(name);
+        private_directory(&path).map_err(|error| DirectoryError::Io {
+            path: path.clone(),
+            error,
+        })?;
+        Ok(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn private_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_gateway_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Directory::open(directory.path()).unwrap();
+        assert!(matches!(
+            Directory::open(directory.path()),
+            Err(DirectoryError::InUse(_))
+        ));
+        drop(first);
+        Directory::open(directory.path()).unwrap();
+    }
+}

@@ -1,0 +1,196 @@
+//! JSON bodies with pictures inside: text known beforehand, and base64 that is made as it leaves.
+//!
+//! The same shape goes both ways: up to GPTProto as data URIs, down to clients as `b64_json`. The length is known from
+//! the start, no picture is held whole, and files are read off the asynchronous threads.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use base64_simd::STANDARD;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body::{Body, Frame, SizeHint};
+use serde::Serialize;
+use tokio::task::JoinHandle;
+
+use crate::model::Source;
+use crate::model::picture::read_full;
+
+/// Picture bytes encoded at a time. A multiple of three, so that pieces join without padding between them.
+const PIECE_BYTES: usize = 192 * 1024;
+
+/// A body under construction, and then the body itself.
+#[derive(Debug, Default)]
+pub(crate) struct Payload {
+    segments: VecDeque<Segment>,
+    /// Bytes that have not left yet.
+    remaining: u64,
+    /// A piece of a file that is being read and encoded.
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+}
+
+#[derive(Debug)]
+enum Segment {
+    Text(Bytes),
+    /// The bytes from `offset` on are still to be encoded.
+    Base64 {
+        source: Arc<dyn Source>,
+        offset: u64,
+    },
+}
+
+impl Payload {
+    /// Appends text as it is.
+    #[must_use]
+    pub(crate) fn text(mut self, text: impl Into<String>) -> Self {
+        let text = Bytes::from(text.into());
+        self.remaining += text.len() as u64;
+        // Neighbouring texts stay apart: joining them would copy, and bodies have few.
+        self.segments.push_back(Segment::Text(text));
+        self
+    }
+
+    /// Appends a value as JSON.
+    ///
+    /// # Panics
+    ///
+    /// On a value that JSON cannot hold, such as a map with keys that are not strings.
+    #[must_use]
+    pub(crate) fn json(self, value: &impl Serialize) -> Self {
+        self.text(serde_json::to_string(value).expect("our own values are JSON"))
+    }
+
+    /// Appends the bytes of `source` as standard base64 with padding and without line breaks.
+    #[must_use]
+    pub(crate) fn base64(mut self, source: Arc<dyn Source>) -> Self {
+        self.remaining += source.size().div_ceil(3) * 4;
+        self.segments.push_back(Segment::Base64 { source, offset: 0 });
+        self
+    }
+
+    /// Length in bytes, of what has not left yet.
+    pub(crate) fn length(&self) -> u64 {
+        self.remaining
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        loop {
+            if let Some(reading) = &mut self.reading {
+                let piece = std::task::ready!(reading.poll_unpin(cx));
+                self.reading = None;
+                return Poll::Ready(Some(piece.unwrap_or_else(|error| Err(io::Error::other(error)))));
+            }
+            match self.segments.front_mut() {
+                None => return Poll::Ready(None),
+                Some(Segment::Text(_)) => {
+                    let Some(Segment::Text(text)) = self.segments.pop_front() else {
+                        unreachable!("just seen")
+                    };
+                    if !text.is_empty() {
+                        return Poll::Ready(Some(Ok(text)));
+                    }
+                }
+                Some(Segment::Base64 { source, offset }) => {
+                    let left = source.size() - *offset;
+                    if left == 0 {
+                        self.segments.pop_front();
+                        continue;
+                    }
+                    let size = usize::try_from(left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+                    let (source, start) = (Arc::clone(source), *offset);
+                    *offset += size as u64;
+                    match source.in_memory() {
+                        Some(_) => return Poll::Ready(Some(encode(&*source, start, size))),
+                        None => {
+                            self.reading = Some(tokio::task::spawn_blocking(move || encode(&*source, start, size)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn encode(source: &dyn Source, offset: u64, size: usize) -> io::Result<Bytes> {
+    let encoded = match source.in_memory() {
+        Some(bytes) => {
+            let start = usize::try_from(offset).map_err(io::Error::other)?;
+            STANDARD.encode_type::<Vec<u8>>(&bytes[start..start + size])
+        }
+        None => {
+            let raw = read_full(source, offset, size)?;
+            if raw.len() != size {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "a stored picture became shorter",
+                ));
+            }
+            STANDARD.encode_type::<Vec<u8>>(&raw)
+        }
+    };
+    Ok(Bytes::from(encoded))
+}
+
+impl Body for Payload {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let piece = std::task::ready!(self.poll_piece(cx));
+        Poll::Ready(piece.map(|piece| {
+            piece.map(|bytes| {
+                self.remaining -= bytes.len() as u64;
+                Frame::data(bytes)
+            })
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.remaining == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    /// Bytes that pretend to be in a file.
+    #[derive(Debug)]
+    struct Filed(Bytes);
+
+    impl Source for Filed {
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            // Short reads happen.
+            let most = buffer.len().min(1000);
+            self.0.read_at(&mut buffer[..most], offset)
+        }
+    }
+
+    #[tokio::test]
+    async fn pieces_join_to_the_plain_encoding() {
+        for size in [0, 1, 2, 3, 1000, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES - 1] {
+            let bytes = Bytes::from((0..size).map(|i| i.to_le_bytes()[0]).collect::<Vec<u8>>());
+            let sources: [Arc<dyn Source>; 2] = [Arc::new(bytes.clone()), Arc::new(Filed(bytes.clone()))];
+            for source in sources {
+                let payload = Payload::default().text("{\"a\":\"").base64(source).text("\"}");
+                let expected = format!("{{\"a\":\"{}\"}}", STANDARD.encode_to_string(&bytes));
+                assert_eq!(payload.length(), expected.len() as u64);
+                assert_eq!(payload.size_hint().exact(), Some(expected.len() as u64));
+                assert_eq!(payload.collect().await.unwrap().to_bytes(), expected.as_bytes());
+            }
+        }
+    }
+}

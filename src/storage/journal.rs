@@ -1,0 +1,163 @@
+//! The journal: every purchase, before the step it guards.
+//!
+//! A record is durable when `append` returns. What is read back is the state that the records add up to.
+
+use futures_util::future::BoxFuture;
+
+use crate::model::{
+    ClientId, Failure, Fingerprint, OrderId, PredictionId, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage,
+};
+
+mod sqlite;
+
+pub(crate) use sqlite::SqliteJournal;
+
+/// Where records go. Object-safe, so that the engine does not care which adapter it writes to.
+pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
+    /// Writes a record; durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`]: the record is not known to be durable, and the step it guards must not be taken.
+    fn append(&self, record: Record) -> BoxFuture<'static, Result<(), JournalError>>;
+
+    /// Orders with at least one prediction that has not ended, oldest first.
+    fn unsettled(&self) -> BoxFuture<'static, Result<Vec<StoredOrder>, JournalError>>;
+
+    /// The newest orders of a fingerprint, at most `limit`, newest first.
+    fn newest(
+        &self,
+        fingerprint: Fingerprint,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<StoredOrder>, JournalError>>;
+
+    /// One order.
+    fn order(&self, id: OrderId) -> BoxFuture<'static, Result<Option<StoredOrder>, JournalError>>;
+
+    /// Orders whose pictures are still on disk and that have ended, oldest first, with the bytes of their pictures.
+    fn with_pictures(&self) -> BoxFuture<'static, Result<Vec<Shelved>, JournalError>>;
+
+    /// Whether the journal has failed and takes nothing more.
+    fn failed(&self) -> bool;
+}
+
+/// Why the journal cannot be written or read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum JournalError {
+    /// A commit failed earlier. Nothing is written until the next start, because what is on disk is uncertain.
+    #[error("the journal failed earlier and takes nothing more")]
+    Failed,
+    #[error("the journal cannot be written: {0}")]
+    Storage(String),
+    #[error("the journal holds something this version cannot read: {0}")]
+    Unreadable(String),
+}
+
+/// One step in the life of an order.
+#[derive(Clone, Debug)]
+pub(crate) enum Record {
+    /// Somebody wants pictures. Written before anything leaves for the upstream.
+    Intent {
+        order: OrderRecord,
+        predictions: Vec<(PredictionId, u8)>,
+    },
+    /// All but the last byte of the submit has left. Written before the last byte does.
+    Committing { prediction: PredictionId, at: Timestamp },
+    /// The submit certainly did not take effect; the prediction is an intent again.
+    Withdrawn { prediction: PredictionId },
+    /// The upstream has taken the prediction and named it.
+    Accepted {
+        prediction: PredictionId,
+        upstream: UpstreamId,
+        poll_url: Option<String>,
+        at: Timestamp,
+    },
+    /// Its pictures are on disk. `upstream` is `None` for an answer that came at once and without an id.
+    Resolved {
+        prediction: PredictionId,
+        pictures: Vec<StoredPicture>,
+        usage: Option<Usage>,
+        at: Timestamp,
+    },
+    /// It ended without pictures. [`Failure::OutcomeUnknown`] is one of these.
+    Failed {
+        prediction: PredictionId,
+        failure: Failure,
+        at: Timestamp,
+    },
+    /// The pictures of an order were written to a connection that was still there.
+    Delivered { order: OrderId, at: Timestamp },
+    /// The pictures of an order are no longer kept.
+    Forgotten { order: OrderId },
+}
+
+/// What the journal keeps of a client's wish. The prompt is not part of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct OrderRecord {
+    pub(crate) id: OrderId,
+    pub(crate) client: ClientId,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) task: Task,
+    pub(crate) model: String,
+    pub(crate) size: Size,
+    pub(crate) choices: std::collections::BTreeMap<String, String>,
+    /// How many pictures were asked for.
+    pub(crate) n: u8,
+    /// Whether the result may answer later requests (`Cache-Control: no-store` says no).
+    pub(crate) shareable: bool,
+    pub(crate) created: Timestamp,
+}
+
+/// An order as the records add up to it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StoredOrder {
+    pub(crate) record: OrderRecord,
+    pub(crate) predictions: Vec<StoredPrediction>,
+    pub(crate) delivered: Option<Timestamp>,
+    /// Its pictures were swept away.
+    pub(crate) forgotten: bool,
+}
+
+/// A prediction as the records add up to it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StoredPrediction {
+    pub(crate) id: PredictionId,
+    /// Pictures it was to make.
+    pub(crate) pictures: u8,
+    pub(crate) state: StoredState,
+}
+
+/// Where a prediction stands.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum StoredState {
+    Intent,
+    Committing {
+        since: Timestamp,
+    },
+    Accepted {
+        upstream: UpstreamId,
+        poll_url: Option<String>,
+        since: Timestamp,
+    },
+    Resolved {
+        upstream: Option<UpstreamId>,
+        pictures: Vec<StoredPicture>,
+        usage: Option<Usage>,
+        at: Timestamp,
+    },
+    Failed {
+        upstream: Option<UpstreamId>,
+        failure: Failure,
+        at: Timestamp,
+    },
+}
+
+/// An ended order whose pictures take room.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shelved {
+    pub(crate) order: OrderId,
+    pub(crate) pictures: Vec<StoredPicture>,
+    pub(crate) resolved: Timestamp,
+    pub(crate) delivered: Option<Timestamp>,
+    pub(crate) shareable: bool,
+}

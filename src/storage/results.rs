@@ -1,0 +1,327 @@
+//! Pictures that were bought: content-addressed files, and a read cache of small ones in memory.
+//!
+//! A picture is written to a temporary file, checked to be whole, synced, renamed to its digest, and its directory
+//! synced, before the journal says that it is there. Two orders with equal bytes share one file.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use moka::sync::Cache;
+use tempfile::NamedTempFile;
+
+use crate::model::picture::{NotWhole, check_whole};
+use crate::model::{Digest, Source, StoredPicture};
+
+/// The store of bought pictures. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Results {
+    directory: Arc<Path>,
+    memory: Cache<Digest, Bytes>,
+    memory_picture_bytes_max: u64,
+}
+
+/// Why a picture was not stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error(transparent)]
+    NotWhole(#[from] NotWhole),
+    #[error("the picture is larger than {bytes_max} bytes")]
+    TooLarge { bytes_max: u64 },
+    #[error("the picture cannot be written: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Bytes that an allocation of the cache costs besides the picture.
+const ENTRY_OVERHEAD_BYTES: u32 = 200;
+
+impl Results {
+    /// The store in `directory`, which must exist, with a read cache of `memory_bytes_max` for pictures of at most
+    /// `memory_picture_bytes_max` bytes. Leftovers of writes that a crash cut short are removed.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be read or written.
+    pub(crate) fn open(directory: &Path, memory_bytes_max: u64, memory_picture_bytes_max: u64) -> io::Result<Self> {
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "tmp") {
+                fs::remove_file(path)?;
+            }
+        }
+        let memory = Cache::builder()
+            .max_capacity(memory_bytes_max)
+            .weigher(|_, bytes: &Bytes| {
+                u32::try_from(bytes.len())
+                    .unwrap_or(u32::MAX)
+                    .saturating_add(ENTRY_OVERHEAD_BYTES)
+            })
+            .build();
+        Ok(Self {
+            directory: directory.into(),
+            memory,
+            memory_picture_bytes_max,
+        })
+    }
+
+    /// Begins a picture of at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    ///
+    /// When no temporary file can be made.
+    pub(crate) async fn write(&self, bytes_max: u64) -> io::Result<PictureWriter> {
+        let directory = Arc::clone(&self.directory);
+        let file = blocking(move || tempfile::Builder::new().suffix(".tmp").tempfile_in(&directory)).await?;
+        Ok(PictureWriter {
+            store: self.clone(),
+            file: Some(file),
+            hasher: blake3::Hasher::new(),
+            bytes: 0,
+            bytes_max,
+        })
+    }
+
+    /// The bytes of a stored picture, from memory where they fit there.
+    ///
+    /// # Errors
+    ///
+    /// When the file is gone, or is no longer what was stored.
+    pub(crate) async fn read(&self, picture: &StoredPicture) -> io::Result<Arc<dyn Source>> {
+        if let Some(bytes) = self.memory.get(&picture.digest) {
+            return Ok(Arc::new(bytes));
+        }
+        let (path, picture, in_memory) = (
+            self.path(&picture.digest),
+            *picture,
+            picture.bytes <= self.memory_picture_bytes_max,
+        );
+        let source = blocking(move || {
+            let file = File::open(path)?;
+            if file.metadata()?.len() != picture.bytes {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a stored picture has another length",
+                ));
+            }
+            let stored = StoredFile {
+                file,
+                bytes: picture.bytes,
+            };
+            if !in_memory {
+                return Ok(Err(stored));
+            }
+            let bytes = crate::model::picture::read_full(
+                &stored,
+                0,
+                usize::try_from(picture.bytes).map_err(io::Error::other)?,
+            )?;
+            if Digest::of(&bytes) != picture.digest {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a stored picture has other bytes",
+                ));
+            }
+            Ok(Ok(Bytes::from(bytes)))
+        })
+        .await?;
+        Ok(match source {
+            Ok(bytes) => {
+                self.memory.insert(picture.digest, bytes.clone());
+                Arc::new(bytes)
+            }
+            Err(file) => Arc::new(file),
+        })
+    }
+
+    /// Removes a picture's file. One that is gone already is fine.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the file system reports.
+    pub(crate) async fn remove(&self, digest: Digest) -> io::Result<()> {
+        self.memory.invalidate(&digest);
+        let path = self.path(&digest);
+        blocking(move || match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    /// Bytes of pictures held in memory, about.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory.weighted_size()
+    }
+
+    /// File names are digests only; nothing a client or the upstream says reaches the file system.
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(digest.to_string())
+    }
+}
+
+/// A picture that is being stored. Dropping it leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct PictureWriter {
+    store: Results,
+    /// Present except while a write is under way.
+    file: Option<NamedTempFile>,
+    hasher: blake3::Hasher,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl PictureWriter {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the picture is then of no further use.
+    pub(crate) async fn push(&mut self, chunk: Bytes) -> Result<(), StoreError> {
+        self.bytes += chunk.len() as u64;
+        if self.bytes > self.bytes_max {
+            return Err(StoreError::TooLarge {
+                bytes_max: self.bytes_max,
+            });
+        }
+        self.hasher.update(&chunk);
+        let mut file = self
+            .file
+            .take()
+            .ok_or_else(|| io::Error::other("an earlier write was cut short"))?;
+        self.file = Some(blocking(move || file.write_all(&chunk).map(|()| file)).await?);
+        Ok(())
+    }
+
+    /// Checks that the picture is whole and makes it durable.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotWhole`] for anything that is not a whole PNG, JPEG or WebP.
+    pub(crate) async fn finish(self) -> Result<StoredPicture, StoreError> {
+        let digest = Digest::from(self.hasher.finalize());
+        let (directory, path, bytes) = (Arc::clone(&self.store.directory), self.store.path(&digest), self.bytes);
+        let file = self
+            .file
+            .ok_or_else(|| io::Error::other("an earlier write was cut short"))?;
+        let checked = blocking(move || {
+            let stored = StoredFile {
+                file: file.reopen()?,
+                bytes,
+            };
+            let checked = check_whole(&stored)?;
+            if checked.is_ok() {
+                file.as_file().sync_all()?;
+                file.persist(path)?;
+                // The rename itself must survive: without this the file could be gone after a power cut.
+                File::open(directory)?.sync_all()?;
+            }
+            Ok(checked)
+        })
+        .await?;
+        let (format, (width, height)) = checked?;
+        Ok(StoredPicture {
+            digest,
+            bytes,
+            format,
+            width,
+            height,
+        })
+    }
+}
+
+/// A stored picture that stays in its file.
+#[derive(Debug)]
+struct StoredFile {
+    file: File,
+    bytes: u64,
+}
+
+impl Source for StoredFile {
+    fn size(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+}
+
+async fn blocking<T, F>(work: F) -> io::Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> io::Result<T> + Send + 'static,
+{
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Format;
+    use crate::model::picture::read_full;
+
+    fn png() -> Bytes {
+        let mut bytes = io::Cursor::new(Vec::new());
+        image::RgbImage::new(30, 20)
+            .write_to(&mut bytes, image::ImageFormat::Png)
+            .unwrap();
+        bytes.into_inner().into()
+    }
+
+    async fn store(results: &Results, bytes: Bytes) -> Result<StoredPicture, StoreError> {
+        let mut writer = results.write(1 << 20).await?;
+        for chunk in bytes.chunks(50) {
+            writer.push(Bytes::copy_from_slice(chunk)).await?;
+        }
+        writer.finish().await
+    }
+
+    #[tokio::test]
+    async fn a_whole_picture_is_kept_and_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let results = Results::open(directory.path(), 1 << 20, 1 << 20).unwrap();
+        let picture = store(&results, png()).await.unwrap();
+        assert_eq!((picture.format, picture.width, picture.height), (Format::Png, 30, 20));
+        for in_memory in [1 << 20, 0] {
+            let results = Results::open(directory.path(), 1 << 20, in_memory).unwrap();
+            let source = results.read(&picture).await.unwrap();
+            assert_eq!(source.in_memory().is_some(), in_memory > 0);
+            assert_eq!(read_full(&*source, 0, 1 << 20).unwrap(), png());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cut_picture_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let results = Results::open(directory.path(), 1 << 20, 1 << 20).unwrap();
+        let cut = png().slice(..png().len() - 1);
+        assert!(matches!(
+            store(&results, cut).await,
+            Err(StoreError::NotWhole(NotWhole::CutShort))
+        ));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_is_not_delivered() {
+        let directory = tempfile::tempdir().unwrap();
+        let results = Results::open(directory.path(), 1 << 20, 1 << 20).unwrap();
+        let picture = store(&results, png()).await.unwrap();
+        let path = directory.path().join(picture.digest.to_string());
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[25] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert!(results.read(&picture).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn leftovers_are_removed_at_the_start() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("half.tmp"), b"half").unwrap();
+        Results::open(directory.path(), 1, 1).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}

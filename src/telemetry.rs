@@ -1,0 +1,88 @@
+//! How the process speaks: log lines, metrics, request ids. Parts own their metrics and register them here.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::registry::Registry;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::config::LogFormat;
+
+/// The one registry of metrics, handed to every part when it is built.
+#[derive(Clone, Default)]
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// Lets a part register its metrics under `gateway_` and its own prefix.
+    pub(crate) fn register(&self, prefix: &str, register: impl FnOnce(&mut Registry)) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = registry.sub_registry_with_prefix("gateway");
+        register(ours.sub_registry_with_prefix(prefix));
+    }
+
+    /// The page that `/metrics` shows, in the OpenMetrics text format.
+    pub(crate) fn page(&self) -> String {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut page = String::new();
+        prometheus_client::encoding::text::encode(&mut page, &registry).expect("writing to a string cannot fail");
+        page
+    }
+}
+
+/// Starts writing logs to standard error: readable on a terminal, one JSON object a line otherwise.
+///
+/// A filter that cannot be read is replaced by `info`, and said so.
+pub fn start_logging(config: &Config) {
+    let (filter, complaint) = match EnvFilter::try_new(&config.log.filter) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new("info"), Some(error)),
+    };
+    let pretty = match config.log.format {
+        LogFormat::Pretty => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second start in one process (tests) keeps the first.
+    let _ = if pretty {
+        builder.with_target(false).try_init()
+    } else {
+        builder
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .with_current_span(false)
+            .try_init()
+    };
+    if let Some(error) = complaint {
+        tracing::warn!(%error, "log.filter cannot be read; using info");
+    }
+}
+
+/// The id of one request of a client: `req_` and 32 hex digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RequestId(pub(crate) Arc<str>);
+
+impl RequestId {
+    pub(crate) fn random() -> Self {
+        Self(format!("req_{:032x}", rand::random::<u128>()).into())
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
