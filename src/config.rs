@@ -160,6 +160,8 @@ pub(crate) struct UpstreamConfig {
     pub(crate) pushback_max: Duration,
     #[serde(rename = "connect_timeout_s", deserialize_with = "seconds")]
     pub(crate) connect_timeout: Duration,
+    #[serde(rename = "upload_timeout_s", deserialize_with = "seconds")]
+    pub(crate) upload_timeout: Duration,
     #[serde(rename = "submit_timeout_s", deserialize_with = "seconds")]
     pub(crate) submit_timeout: Duration,
     #[serde(rename = "poll_timeout_s", deserialize_with = "seconds")]
@@ -341,14 +343,19 @@ impl Config {
 }
 
 impl UpstreamConfig {
-    fn check(&self) -> Result<(), Error> {
-        let url = &self.base_url;
-        let loopback = match url.host() {
+    /// Whether the upstream is on this machine: the simulator, or a test's stand-in.
+    pub(crate) fn is_loopback(&self) -> bool {
+        match self.base_url.host() {
             Some(url::Host::Domain(name)) => name == "localhost",
             Some(url::Host::Ipv4(address)) => address.is_loopback(),
             Some(url::Host::Ipv6(address)) => address.is_loopback(),
             None => false,
-        };
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let url = &self.base_url;
+        let loopback = self.is_loopback();
         let complain = |problem: &str| Err(Error::invalid("upstream.base_url", problem));
         match url.scheme() {
             "https" => {}

@@ -2,7 +2,9 @@ pub mod config;
 pub mod lifecycle;
 pub mod telemetry;
 
+mod budget;
 mod engine;
 mod model;
 mod payload;
 mod storage;
+mod upstream;

@@ -1,0 +1,144 @@
+//! How predictions are asked for. The only holder of the upstream key, and the only builder of HTTP clients.
+//!
+//! Upstream answers are hostile input: bounded before they are parsed, parsed tolerantly, and never trusted with an
+//! address to send the key to.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+
+use crate::budget::Reservation;
+use crate::model::{Failure, PictureRequest, UpstreamId, Usage};
+
+mod classify;
+mod client;
+mod gate;
+mod gptproto;
+mod retry_after;
+mod wire;
+
+pub(crate) use gptproto::GptProto;
+
+/// The face of the upstream that the engine sees.
+pub(crate) trait PredictionApi: Send + Sync + fmt::Debug {
+    /// Starts a prediction of `pictures` pictures. It is paid for from the moment the last byte of the request leaves,
+    /// and that byte is held back until `commit` says that the journal knows.
+    fn submit<'a>(
+        &'a self,
+        reservation: Reservation,
+        request: &'a PictureRequest,
+        pictures: u8,
+        commit: Commit,
+    ) -> BoxFuture<'a, Result<Submitted, SubmitError>>;
+
+    /// Asks once how a prediction stands.
+    fn poll<'a>(&'a self, reservation: Reservation, handle: &'a Handle) -> BoxFuture<'a, Result<Polled, PollError>>;
+
+    /// Opens one output. Never with the key.
+    fn fetch(&self, output: Output)
+    -> BoxFuture<'_, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>>;
+
+    /// Asks for the list of models, which costs nothing, to learn whether the key is good.
+    fn check_key(&self) -> BoxFuture<'_, KeyCheck>;
+}
+
+/// Called when all but the last byte of a submit has left; returns whether the last byte may follow.
+pub(crate) type Commit = Box<dyn FnOnce() -> BoxFuture<'static, bool> + Send>;
+
+/// What is needed to ask for a prediction later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Handle {
+    pub(crate) id: UpstreamId,
+    /// The address the upstream gave for its result; used only on the configured origin.
+    pub(crate) poll_url: Option<String>,
+}
+
+/// The answer to a submit that was taken.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Submitted {
+    Accepted(Handle),
+    /// Done at once, as some channels answer.
+    Finished {
+        handle: Option<Handle>,
+        finished: Finished,
+    },
+}
+
+/// Pictures are ready to be fetched.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Finished {
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) usage: Option<Usage>,
+}
+
+/// One output of a prediction, as the upstream put it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Output {
+    Address(String),
+    Bytes(Bytes),
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(_) => f.write_str("Address"),
+            Self::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+        }
+    }
+}
+
+/// The answer to a poll.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Polled {
+    /// Waiting, working, or a word nobody knows.
+    Working,
+    Finished(Finished),
+    /// It said that it is done, and showed nothing.
+    Empty,
+    Failed(Failure),
+}
+
+/// Why a submit brought no prediction, by what may be done next.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum SubmitError {
+    /// The upstream never held a complete request: try again freely.
+    NotSent { message: String },
+    /// 429: try again after a pause.
+    Refused {
+        retry_after: Option<Duration>,
+        message: String,
+    },
+    /// Final; nothing was bought.
+    Rejected(Failure),
+    /// Maybe bought. Never resend.
+    Unknown { message: String },
+}
+
+/// Why a poll brought nothing. None of these ends a prediction.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum PollError {
+    Refused { retry_after: Option<Duration> },
+    Trouble { message: String },
+}
+
+/// Why an output could not be fetched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// An address that is not fetched: private, not https, or not an address.
+    #[error("the result's address is not one to fetch: {0}")]
+    Forbidden(String),
+    #[error("the result could not be fetched: {0}")]
+    Trouble(String),
+}
+
+/// What asking for the models told about the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeyCheck {
+    Good,
+    Refused(String),
+    /// The upstream could not be asked; that says nothing about the key.
+    Unclear(String),
+}

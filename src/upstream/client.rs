@@ -1,0 +1,239 @@
+//! Three HTTP clients with different powers, and the only places that build them.
+//!
+//! | client   | key | connects to                                  | redirects            |
+//! |----------|-----|----------------------------------------------|----------------------|
+//! | submit   | yes | the configured origin, a new connection each | none                 |
+//! | poll     | yes | the configured origin                        | none                 |
+//! | download | no  | public addresses over https                  | three, each checked  |
+//!
+//! None retries by itself, reads proxies from the environment, keeps cookies or decompresses.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Client, ClientBuilder, redirect, retry};
+use url::{Host, Url};
+
+use crate::config::{Secret, UpstreamConfig};
+
+/// A name of our own: some edges turn default library names away.
+const USER_AGENT: &str = concat!("gptproto-gateway/", env!("CARGO_PKG_VERSION"));
+
+#[derive(Clone, Debug)]
+pub(super) struct Clients {
+    pub(super) submit: Client,
+    pub(super) poll: Client,
+    pub(super) download: Client,
+}
+
+impl Clients {
+    /// Builds the clients.
+    ///
+    /// # Errors
+    ///
+    /// When the TLS roots of the system cannot be read, or the key cannot be a header value.
+    pub(super) fn new(config: &UpstreamConfig, key: &Secret) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        // Twice is fine: a test process builds many gateways.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose()))?;
+        authorization.set_sensitive(true);
+        let keyed = HeaderMap::from_iter([(AUTHORIZATION, authorization)]);
+        let submit = bounded(config)
+            .default_headers(keyed.clone())
+            // A stale pooled connection would be noticed only after the last byte has left.
+            .pool_max_idle_per_host(0)
+            .http1_only()
+            .build()?;
+        let poll = bounded(config)
+            .default_headers(keyed)
+            .timeout(config.poll_timeout)
+            .build()?;
+        let download = bounded(config)
+            .read_timeout(config.download_idle_timeout)
+            .dns_resolver(Arc::new(PublicOnly {
+                loopback: config.is_loopback(),
+            }))
+            .build()?;
+        Ok(Self { submit, poll, download })
+    }
+}
+
+fn bounded(config: &UpstreamConfig) -> ClientBuilder {
+    Client::builder()
+        .user_agent(USER_AGENT)
+        .connect_timeout(config.connect_timeout)
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .no_proxy()
+        .tcp_nodelay(true)
+}
+
+/// Whether an address may be fetched without the key. `loopback`: the upstream itself is on this machine.
+///
+/// # Errors
+///
+/// A word for what is wrong with it.
+pub(super) fn may_fetch(address: &Url, loopback: bool) -> Result<(), &'static str> {
+    match address.scheme() {
+        "https" => {}
+        "http" if loopback => {}
+        _ => return Err("it is not https"),
+    }
+    if !address.username().is_empty() || address.password().is_some() {
+        return Err("it carries a user name");
+    }
+    // Literal addresses never reach the resolver, so they are judged here.
+    let allowed = |ip: IpAddr| is_public(ip) || (loopback && ip.is_loopback());
+    match address.host() {
+        Some(Host::Ipv4(ip)) if !allowed(ip.into()) => Err("it is a private address"),
+        Some(Host::Ipv6(ip)) if !allowed(ip.into()) => Err("it is a private address"),
+        None => Err("it names no host"),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Resolves names to public addresses only, at connect time, so that a name cannot change its mind after the check.
+#[derive(Clone, Copy, Debug)]
+struct PublicOnly {
+    loopback: bool,
+}
+
+impl Resolve for PublicOnly {
+    fn resolve(&self, name: Name) -> Resolving {
+        let loopback = self.loopback;
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let allowed: Vec<SocketAddr> = found
+                .filter(|address| is_public(address.ip()) || (loopback && address.ip().is_loopback()))
+                .collect();
+            if allowed.is_empty() {
+                return Err(format!("{} has no public address", name.as_str()).into());
+            }
+            Ok(Box::new(allowed.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Whether an address is one of the public Internet (IANA's special-purpose registries, and what embeds IPv4).
+fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => is_public_v4(ip),
+        IpAddr::V6(ip) => is_public_v6(ip),
+    }
+}
+
+fn is_public_v4(ip: Ipv4Addr) -> bool {
+    let [a, b, c, _] = ip.octets();
+    let special = a == 0
+        || a == 10
+        || a == 127
+        || (a == 100 && (64..128).contains(&b))
+        || (a == 169 && b == 254)
+        || (a == 172 && (16..32).contains(&b))
+        || (a == 192 && b == 168)
+        || (a == 192 && b == 0 && (c == 0 || c == 2))
+        || (a == 192 && b == 88 && c == 99)
+        || (a == 198 && (b == 18 || b == 19))
+        || (a == 198 && b == 51 && c == 100)
+        || (a == 203 && b == 0 && c == 113)
+        || a >= 224;
+    !special
+}
+
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    let segments = ip.segments();
+    // Only global unicast; within it, what is documentation, Teredo, 6to4 or another wrapper of IPv4 is not.
+    let global_unicast = segments[0] & 0xe000 == 0x2000;
+    let special = (segments[0] == 0x2001 && segments[1] < 0x0200)
+        || (segments[0] == 0x2001 && segments[1] == 0x0db8)
+        || segments[0] == 0x2002
+        || (segments[0] & 0xfff0 == 0x3ff0);
+    global_unicast && !special
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_addresses_are_not_public() {
+        for special in [
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.1",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.0.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:8.8.8.8",
+            "::127.0.0.1",
+            "64:ff9b::8.8.8.8",
+            "64:ff9b:1::1",
+            "100::1",
+            "2001::1",
+            "2001:db8::1",
+            "2001:10::1",
+            "2002:7f00:1::",
+            "3fff::1",
+            "fc00::1",
+            "fd12::1",
+            "fe80::1",
+            "ff02::1",
+        ] {
+            assert!(!is_public(special.parse().unwrap()), "{special}");
+        }
+        for public in [
+            "1.1.1.1",
+            "100.63.255.255",
+            "172.15.0.1",
+            "192.0.1.1",
+            "8.8.8.8",
+            "2606:4700::1111",
+            "2a00::1",
+        ] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_judged_in_every_spelling() {
+        let judge = |address: &str, loopback| may_fetch(&address.parse().unwrap(), loopback);
+        assert_eq!(judge("https://oss.gptproto.com/ai-draw/1.png", false), Ok(()));
+        assert_eq!(judge("http://127.0.0.1:9/1.png", true), Ok(()));
+        for forbidden in [
+            "http://oss.gptproto.com/1.png",
+            "https://127.0.0.1/1.png",
+            "https://0x7f.1/1.png",
+            "https://2130706433/1.png",
+            "https://0/1.png",
+            "https://[::1]/1.png",
+            "https://[::ffff:10.0.0.1]/1.png",
+            "https://user@oss.gptproto.com/1.png",
+            "ftp://oss.gptproto.com/1.png",
+            "file:///etc/passwd",
+        ] {
+            assert!(judge(forbidden, false).is_err(), "{forbidden}");
+        }
+        assert!(
+            judge("http://10.0.0.1/1.png", true).is_err(),
+            "loopback does not open the private network"
+        );
+    }
+}
