@@ -164,10 +164,10 @@ impl Simulator {
         if self.scenario().auth.revoked.iter().any(|revoked| revoked == key) {
             return Err(Refusal::new(403, "Invalid Token"));
         }
-        match self.0.keys.iter().any(|known| known == key) {
-            true => Ok(key.to_owned()),
-            false => Err(Refusal::new(401, "Invalid signature")),
+        if !self.0.keys.iter().any(|known| known == key) {
+            return Err(Refusal::new(401, "Invalid signature"));
         }
+        Ok(key.to_owned())
     }
 
     /// The origin that the caller used, for absolute addresses.

@@ -17,7 +17,7 @@ pub(super) struct Refusal {
     /// The status of the answer.
     pub(super) status: u16,
     /// The status that the body speaks of: content policy is a 400 that calls itself 503.
-    pub(super) code: u16,
+    code: u16,
     pub(super) message: String,
     /// When the same request would be let in.
     pub(super) retry_after: Option<Duration>,
@@ -38,6 +38,14 @@ impl Refusal {
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
         Self::new(400, message)
+    }
+
+    /// Documented as 503, sent as 400.
+    pub(super) fn guidelines() -> Self {
+        Self {
+            code: 503,
+            ..Self::bad(GUIDELINES)
+        }
     }
 
     pub(super) fn missing_key() -> Self {

@@ -33,12 +33,11 @@ pub(super) async fn download(
         world.counters.downloads += 1;
         (world.accident(Place::Download), std::sync::Arc::clone(&world.scenario))
     });
-    let response = match accident.instead(&scenario) {
-        Some(instead) => instead,
-        None => {
-            let response = serve(&simulator, &scenario, &id, &name, request.uri()).await;
-            accident.spoil(response, &scenario).await
-        }
+    let response = if let Some(instead) = accident.instead(&scenario) {
+        instead
+    } else {
+        let response = serve(&simulator, &scenario, &id, &name, request.uri()).await;
+        accident.spoil(response, &scenario).await
     };
     if !response.status().is_success() && !response.status().is_redirection() {
         simulator.with(|world, _| world.counters.downloads_failed += 1);

@@ -56,8 +56,8 @@ pub(super) struct Price {
     pub(super) output: f64,
 }
 
-const fn price(input: f64, output: f64) -> Option<Price> {
-    Some(Price { input, output })
+const fn price(input: f64, output: f64) -> Price {
+    Price { input, output }
 }
 
 /// The shared table of 2026.
@@ -95,7 +95,7 @@ pub(super) const MODELS: &[Model] = &[
         default_size: "1024x1024",
         variety: Variety::Known,
         mask: Mask::Known,
-        price: price(7.0, 28.0),
+        price: Some(price(7.0, 28.0)),
     },
     Model {
         name: "gpt-image-1-mini",
@@ -105,7 +105,7 @@ pub(super) const MODELS: &[Model] = &[
         default_size: "1024x1024",
         variety: Variety::Known,
         mask: Mask::Foreign,
-        price: price(1.75, 5.6),
+        price: Some(price(1.75, 5.6)),
     },
     Model {
         name: "gpt-image-1.5",
@@ -125,7 +125,7 @@ pub(super) const MODELS: &[Model] = &[
         default_size: "1024x1024",
         variety: Variety::Known,
         mask: Mask::Known,
-        price: price(5.6, 22.4),
+        price: Some(price(5.6, 22.4)),
     },
     Model {
         name: "gpt-image-1.5-plus",
@@ -154,7 +154,7 @@ pub(super) const MODELS: &[Model] = &[
         default_size: "1024x1024",
         variety: Variety::Known,
         mask: Mask::Foreign,
-        price: price(6.4, 24.0),
+        price: Some(price(6.4, 24.0)),
     },
     Model {
         name: "gpt-image-2-plus",
@@ -175,7 +175,7 @@ pub(super) const MODELS: &[Model] = &[
         default_size: "1024x1024",
         variety: Variety::Known,
         mask: Mask::Foreign,
-        price: price(7.6, 28.5),
+        price: Some(price(7.6, 28.5)),
     },
     Model {
         name: "gpt-image-2.5-sunburst",
@@ -185,7 +185,7 @@ pub(super) const MODELS: &[Model] = &[
         default_size: "1024x1024",
         variety: Variety::Known,
         mask: Mask::Foreign,
-        price: price(7.6, 28.5),
+        price: Some(price(7.6, 28.5)),
     },
 ];
 
@@ -220,7 +220,7 @@ fn custom_size(width: u32, height: u32) -> Result<(), &'static str> {
     if long > 3840 {
         return Err("the longest edge must be at most 3840");
     }
-    if width % 16 != 0 || height % 16 != 0 {
+    if !width.is_multiple_of(16) || !height.is_multiple_of(16) {
         return Err("both edges must be multiples of 16");
     }
     if long > 3 * short {

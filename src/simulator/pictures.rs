@@ -89,9 +89,10 @@ fn canvas(order: &Order, colour: [u8; 3]) -> RgbImage {
 
 /// `DynamicImage` scales inside of the `image` crate, which is optimised in every profile.
 fn scaled(image: &DynamicImage, width: u32, height: u32) -> RgbImage {
-    let scaled = match image.width() >= width && image.height() >= height {
-        true => image.thumbnail_exact(width, height),
-        false => image.resize_exact(width, height, image::imageops::FilterType::Triangle),
+    let scaled = if image.width() >= width && image.height() >= height {
+        image.thumbnail_exact(width, height)
+    } else {
+        image.resize_exact(width, height, image::imageops::FilterType::Triangle)
     };
     scaled.into_rgb8()
 }

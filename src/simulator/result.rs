@@ -246,9 +246,12 @@ fn place(data: &mut Value, place: OutputsPlace, entries: Vec<Value>) {
         OutputsPlace::Outputs => data["outputs"] = json!(entries),
         OutputsPlace::Output => data["output"] = json!(entries),
         OutputsPlace::Images => {
-            let objects = entries.into_iter().map(|entry| match entry.is_object() {
-                true => entry,
-                false => json!({ "url": entry }),
+            let objects = entries.into_iter().map(|entry| {
+                if entry.is_object() {
+                    entry
+                } else {
+                    json!({ "url": entry })
+                }
             });
             data["images"] = objects.collect();
         }
@@ -259,12 +262,12 @@ fn place(data: &mut Value, place: OutputsPlace, entries: Vec<Value>) {
 
 fn put_usage(data: &mut Value, place: UsagePlace, prediction: &Prediction) {
     let usage = prediction.usage;
-    let input = usage.text_tokens + usage.image_tokens;
+    let input = usage.text + usage.image;
     let value = json!({
         "input_tokens": input,
-        "input_tokens_details": {"text_tokens": usage.text_tokens, "image_tokens": usage.image_tokens},
-        "output_tokens": usage.output_tokens,
-        "total_tokens": input + usage.output_tokens,
+        "input_tokens_details": {"text_tokens": usage.text, "image_tokens": usage.image},
+        "output_tokens": usage.output,
+        "total_tokens": input + usage.output,
     });
     match place {
         UsagePlace::Data => data["usage"] = value,

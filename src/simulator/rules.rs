@@ -208,7 +208,12 @@ impl<'a> Form<'a> {
                 .iter()
                 .map(|value| match value {
                     Field::Text(text) => Ok(text.as_ref()),
-                    _ => Err(wrong()),
+                    Field::Null
+                    | Field::Bool(_)
+                    | Field::Integer(_)
+                    | Field::Number(_)
+                    | Field::List(_)
+                    | Field::Object(_) => Err(wrong()),
                 })
                 .collect(),
             Some(Field::Text(text)) if name == "image" => Ok(vec![text.as_ref()]),
@@ -331,9 +336,10 @@ fn is_address(text: &str) -> bool {
 }
 
 fn address(text: &str) -> Result<Input, Refusal> {
-    match is_address(text) {
-        true => Ok(Input::Url(text.to_owned())),
-        false => Err(Refusal::bad("wrong image url")),
+    if is_address(text) {
+        Ok(Input::Url(text.to_owned()))
+    } else {
+        Err(Refusal::bad("wrong image url"))
     }
 }
 
@@ -363,12 +369,12 @@ mod tests {
     use super::*;
     use crate::simulator::pictures::tests::{data_uri, png};
 
-    fn ask(model: &str, body: Value) -> Result<Order, Refusal> {
+    fn ask(model: &str, body: &Value) -> Result<Order, Refusal> {
         ask_in(&Scenario::default(), model, body)
     }
 
-    fn ask_in(scenario: &Scenario, model: &str, body: Value) -> Result<Order, Refusal> {
-        let body = Bytes::from(serde_json::to_vec(&body).unwrap());
+    fn ask_in(scenario: &Scenario, model: &str, body: &Value) -> Result<Order, Refusal> {
+        let body = Bytes::from(serde_json::to_vec(body).unwrap());
         read(Model::named(model).unwrap(), Capability::ImageEdit, &body, scenario)
     }
 
@@ -381,40 +387,40 @@ mod tests {
     #[test]
     fn an_edit_needs_a_prompt_and_a_picture_in_the_right_field() {
         let uri = data_uri(&png(8, 8));
-        assert!(ask("gpt-image-2", json!({"prompt": "p", "base64_images": [uri]})).is_ok());
-        assert!(ask("gpt-image-2", json!({"prompt": "p", "images": ["https://x/y.png"]})).is_ok());
-        assert!(ask("gpt-image-1.5", json!({"prompt": "p", "image": ["https://x/y.png"]})).is_ok());
-        assert!(ask("gpt-image-2", json!({"prompt": "p", "image": ["https://x/y.png"]})).is_err());
-        assert!(ask("gpt-image-2", json!({"prompt": " ", "base64_images": [uri]})).is_err());
-        assert!(ask("gpt-image-2", json!({"base64_images": [uri]})).is_err());
+        assert!(ask("gpt-image-2", &json!({"prompt": "p", "base64_images": [uri]})).is_ok());
+        assert!(ask("gpt-image-2", &json!({"prompt": "p", "images": ["https://x/y.png"]})).is_ok());
+        assert!(ask("gpt-image-1.5", &json!({"prompt": "p", "image": ["https://x/y.png"]})).is_ok());
+        assert!(ask("gpt-image-2", &json!({"prompt": "p", "image": ["https://x/y.png"]})).is_err());
+        assert!(ask("gpt-image-2", &json!({"prompt": " ", "base64_images": [uri]})).is_err());
+        assert!(ask("gpt-image-2", &json!({"base64_images": [uri]})).is_err());
         assert_eq!(
-            message(ask("gpt-image-2", json!({"prompt": "p", "images": [uri]}))),
+            message(ask("gpt-image-2", &json!({"prompt": "p", "images": [uri]}))),
             "wrong image url"
         );
         assert_eq!(
-            message(ask("gpt-image-1.5", json!({"prompt": "p", "image": ["iVBORw0K"]}))),
+            message(ask("gpt-image-1.5", &json!({"prompt": "p", "image": ["iVBORw0K"]}))),
             "wrong image url"
         );
-        assert!(ask("gpt-image-2", json!({"prompt": "p", "base64_images": ["iVBORw0K"]})).is_err());
+        assert!(ask("gpt-image-2", &json!({"prompt": "p", "base64_images": ["iVBORw0K"]})).is_err());
         assert!(
             ask(
                 "gpt-image-2",
-                json!({"prompt": "p", "base64_images": [data_uri(b"GIF89a")]})
+                &json!({"prompt": "p", "base64_images": [data_uri(b"GIF89a")]})
             )
             .is_err()
         );
         assert!(
             ask(
                 "gpt-image-2",
-                json!({"prompt": "p", "base64_images": vec![uri.clone(); 16]})
+                &json!({"prompt": "p", "base64_images": vec![uri.clone(); 16]})
             )
             .is_ok()
         );
-        assert!(ask("gpt-image-2", json!({"prompt": "p", "base64_images": vec![uri; 17]})).is_err());
+        assert!(ask("gpt-image-2", &json!({"prompt": "p", "base64_images": vec![uri; 17]})).is_err());
         assert!(
             ask(
                 "gpt-image-2",
-                json!({"prompt": "p".repeat(32_001), "images": ["https://x/y"]})
+                &json!({"prompt": "p".repeat(32_001), "images": ["https://x/y"]})
             )
             .is_err()
         );
@@ -425,7 +431,7 @@ mod tests {
         let with = |key: &str, value: Value| {
             let mut body = json!({"prompt": "p", "images": ["https://x/y.png"]});
             body[key] = value;
-            ask("gpt-image-2", body)
+            ask("gpt-image-2", &body)
         };
         for (key, value) in [
             ("n", json!("2")),
@@ -450,14 +456,14 @@ mod tests {
     fn foreign_fields_follow_the_scenario() {
         let mut scenario = Scenario::default();
         let body = |key: &str| json!({"prompt": "p", "images": ["https://x/y"], key: 1});
-        assert!(ask_in(&scenario, "gpt-image-2-plus", body("n")).is_err());
-        assert!(ask_in(&scenario, "gpt-image-2", body("mask")).is_ok());
+        assert!(ask_in(&scenario, "gpt-image-2-plus", &body("n")).is_err());
+        assert!(ask_in(&scenario, "gpt-image-2", &body("mask")).is_ok());
         scenario.models.plus_extras = Unknown::Ignore;
         scenario.models.foreign_mask = Unknown::Reject;
-        assert!(ask_in(&scenario, "gpt-image-2-plus", body("n")).is_ok());
-        assert!(ask_in(&scenario, "gpt-image-2", body("mask")).is_err());
+        assert!(ask_in(&scenario, "gpt-image-2-plus", &body("n")).is_ok());
+        assert!(ask_in(&scenario, "gpt-image-2", &body("mask")).is_err());
         scenario.models.unknown_fields = Unknown::Reject;
-        assert!(ask_in(&scenario, "gpt-image-2", body("moderation")).is_err());
+        assert!(ask_in(&scenario, "gpt-image-2", &body("moderation")).is_err());
     }
 
     #[test]
@@ -465,7 +471,7 @@ mod tests {
         let ask_mask = |mask: &[u8]| {
             ask(
                 "gpt-image-1.5-plus",
-                json!({"prompt": "p", "base64_images": [data_uri(&png(8, 8))], "mask": data_uri(mask)}),
+                &json!({"prompt": "p", "base64_images": [data_uri(&png(8, 8))], "mask": data_uri(mask)}),
             )
         };
         assert!(ask_mask(&png(8, 8)).unwrap().mask.is_some());

@@ -103,9 +103,7 @@ async fn read(simulator: &Simulator, scenario: &Scenario, asked: Asked) -> Resul
         .ok_or_else(|| Refusal::bad(format!("Invalid model: {} does not exist", asked.model)))?;
     if scenario.models.no_channel.iter().any(|name| name == model.name) {
         let message = format!("no channel found for model {}", model.name);
-        let mut refusal = Refusal::new(scenario.models.no_channel_status, message);
-        refusal.retry_after = None;
-        return Err(refusal);
+        return Err(Refusal::new(scenario.models.no_channel_status, message));
     }
     let content_type = asked
         .headers
@@ -129,10 +127,7 @@ async fn read(simulator: &Simulator, scenario: &Scenario, asked: Asked) -> Resul
         .map_err(|_| Refusal::new(500, "Internal server error"))??;
     let doomed = offends(&order.prompt, scenario);
     match (doomed, scenario.policy.answer) {
-        (true, PolicyAnswer::Submit400) => Err(Refusal {
-            code: 503,
-            ..Refusal::bad(GUIDELINES)
-        }),
+        (true, PolicyAnswer::Submit400) => Err(Refusal::guidelines()),
         (true, PolicyAnswer::Submit503) => Err(Refusal::new(503, GUIDELINES)),
         (_, PolicyAnswer::Task) | (false, _) => Ok(Submission {
             key,
@@ -237,10 +232,12 @@ fn immediate(key: &str, entries: &[Value]) -> Value {
 
 /// The envelope of a job that has just begun.
 fn created(scenario: &Scenario, prediction: &Prediction, origin: &str) -> Value {
-    let get = match scenario.submit.answer {
-        SubmitAnswer::ForeignHost => result::address("https://collector.example.net", prediction),
-        _ => result::address(origin, prediction),
+    let origin = if scenario.submit.answer == SubmitAnswer::ForeignHost {
+        "https://collector.example.net"
+    } else {
+        origin
     };
+    let get = result::address(origin, prediction);
     let mut data = json!({
         "id": prediction.id,
         "model": prediction.order.model.name,

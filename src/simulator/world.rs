@@ -22,7 +22,7 @@ use super::scenario::{Charge, ChargeFailed, Outcome, OverConcurrent, Scaled, Sce
 /// Input bytes that are remembered; beyond it, the oldest inputs are forgotten and drawn as grey.
 const INPUT_BYTES_KEPT: usize = 512 * 1024 * 1024;
 /// Far enough for a prediction that never ends.
-const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const NEVER: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// The time, taken once for each look at the world.
 #[derive(Clone, Copy, Debug)]
@@ -67,9 +67,9 @@ pub(super) struct Counters {
 /// What a prediction costs, in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Usage {
-    pub(super) text_tokens: u64,
-    pub(super) image_tokens: u64,
-    pub(super) output_tokens: u64,
+    pub(super) text: u64,
+    pub(super) image: u64,
+    pub(super) output: u64,
 }
 
 /// Where a prediction stands.
@@ -234,17 +234,16 @@ impl World {
         };
         if let Some(index) = self.faults.iter().position(|order| order.on == place) {
             let order = &mut self.faults[index];
-            match order.skip.checked_sub(1) {
-                Some(skip) => order.skip = skip,
-                None => {
-                    accident.fault = order.fault;
-                    if let Some(delay_ms) = order.delay_ms {
-                        accident.delay = Duration::from_millis(delay_ms);
-                    }
-                    order.times = order.times.saturating_sub(1);
-                    if order.times == 0 {
-                        self.faults.remove(index);
-                    }
+            if order.skip > 0 {
+                order.skip -= 1;
+            } else {
+                accident.fault = order.fault;
+                if let Some(delay_ms) = order.delay_ms {
+                    accident.delay = Duration::from_millis(delay_ms);
+                }
+                order.times = order.times.saturating_sub(1);
+                if order.times == 0 {
+                    self.faults.remove(index);
                 }
             }
         } else if standing != Fault::None && self.random.random::<f64>() < share {
@@ -306,9 +305,10 @@ impl World {
     fn predict(&mut self, submission: Submission, starts: Instant, rules: &Scenario, now: Now) -> Prediction {
         let order = submission.order;
         let usage = usage(&order);
-        let outcome = match submission.doomed {
-            true => Outcome::FailedPolicy,
-            false => self.outcome(&order.prompt, rules),
+        let outcome = if submission.doomed {
+            Outcome::FailedPolicy
+        } else {
+            self.outcome(&order.prompt, rules)
         };
         let latency_ms = self.latency_ms(&order, rules);
         let latency = Duration::from_millis(latency_ms).div_f64(rules.speed);
@@ -320,9 +320,10 @@ impl World {
             _ => starts + latency,
         };
         let hex = format!("{:032x}", rand::random::<u128>());
-        let id = match rules.submit.answer {
-            SubmitAnswer::ColonId => format!("{}:task_{hex}", order.model.name),
-            _ => hex,
+        let id = if rules.submit.answer == SubmitAnswer::ColonId {
+            format!("{}:task_{hex}", order.model.name)
+        } else {
+            hex
         };
         let pictures = order.n as usize;
         Prediction {
@@ -358,9 +359,10 @@ impl World {
         {
             return *outcome;
         }
-        match self.random.random::<f64>() < rules.life.outcome_share {
-            true => rules.life.outcome,
-            false => Outcome::Completed,
+        if self.random.random::<f64>() < rules.life.outcome_share {
+            rules.life.outcome
+        } else {
+            Outcome::Completed
         }
     }
 
@@ -496,9 +498,9 @@ fn usage(order: &Order) -> Usage {
     };
     let each = (square * megapixels(order.size)).ceil() as u64;
     Usage {
-        text_tokens: order.prompt.chars().count() as u64 / 4 + 1,
-        image_tokens: order.inputs.iter().map(image_tokens).sum(),
-        output_tokens: each * u64::from(order.n),
+        text: order.prompt.chars().count() as u64 / 4 + 1,
+        image: order.inputs.iter().map(image_tokens).sum(),
+        output: each * u64::from(order.n),
     }
 }
 
@@ -516,8 +518,8 @@ fn image_tokens(input: &Input) -> u64 {
 fn cost_usd(order: &Order, usage: Usage, rules: &Scenario) -> f64 {
     match order.model.price {
         Some(price) => {
-            let input = (usage.text_tokens + usage.image_tokens) as f64 * price.input;
-            (input + usage.output_tokens as f64 * price.output) / 1e6
+            let input = (usage.text + usage.image) as f64 * price.input;
+            (input + usage.output as f64 * price.output) / 1e6
         }
         None => rules.balance.plus_picture_usd * f64::from(order.n),
     }
@@ -604,10 +606,10 @@ mod tests {
         let refusal = world.accept(submission("c", "low"), now).unwrap_err();
         assert_eq!(
             (refusal.status, refusal.retry_after),
-            (429, Some(Duration::from_secs(60)))
+            (429, Some(Duration::from_mins(1)))
         );
         let later = Now {
-            at: now.at + Duration::from_secs(60),
+            at: now.at + Duration::from_mins(1),
             ..now
         };
         world.accept(submission("c", "low"), later).unwrap();
