@@ -89,7 +89,7 @@ fn wrapped(text: &str, columns: usize, lines_max: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut used = 0;
     // No more than this can be shown, and a prompt may have 32000 characters.
-    let shown: String = text.chars().take(columns * (lines_max + 1)).collect();
+    let shown: String = text.chars().take((columns + 1) * (lines_max + 1)).collect();
     for word in shown.split_whitespace() {
         let letters: Vec<char> = word.chars().collect();
         for piece in letters.chunks(columns) {

@@ -37,6 +37,8 @@ impl Upstream {
         lifecycle.spawn("simulator", async move {
             serve(listener, options, inner, inner_stop).await.unwrap();
         });
+        // Another test may have been first; either way it is installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::limited(5));
         Self {
             origin,
