@@ -37,7 +37,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::errors::Refusal;
-use self::world::{Now, Prediction, World};
+use self::prediction::Prediction;
+use self::world::{Now, World};
 use crate::lifecycle::{self, Lifecycle};
 
 mod body;
@@ -48,6 +49,7 @@ mod files;
 mod letters;
 mod models;
 mod pictures;
+mod prediction;
 mod result;
 mod rules;
 pub mod scenario;

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use super::Simulator;
 use super::faults::FaultOrder;
+use super::prediction::{Phase, Prediction};
 use super::rules::Input;
 use super::scenario::Outcome;
-use super::world::{Now, Phase, Prediction};
+use super::world::Now;
 
 /// `GET /_simulator/counters`
 pub(super) async fn counters(State(simulator): State<Simulator>) -> Json<Value> {

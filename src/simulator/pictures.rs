@@ -62,16 +62,25 @@ pub(super) fn draw(job: &Job) -> Bytes {
     Bytes::from(bytes)
 }
 
-/// A strong colour that follows from the prompt and the number of the picture.
+/// A colour that follows from the prompt and the number of the picture: never grey, so that it shows on any picture.
 fn colour(prompt: &str, index: u32) -> [u8; 3] {
+    const LOW: usize = 60;
+    const HIGH: usize = 220;
     let hash = blake3::hash(prompt.as_bytes());
-    let mut colour = [hash.as_bytes()[0], hash.as_bytes()[1], hash.as_bytes()[2]];
-    colour.rotate_left(index as usize % 3);
-    colour[index as usize % 3] ^= 0x80;
-    // Far from grey, so that a tint is seen on any picture.
-    colour[usize::from(hash.as_bytes()[3] % 3)] |= 0xC0;
-    colour[usize::from((hash.as_bytes()[3] + 1) % 3)] &= 0x3F;
-    colour
+    let start = usize::from(hash.as_bytes()[0]) * 6;
+    // Neighbouring numbers are far apart on the circle of hues, which has six sides of 256 steps.
+    let hue = (start + index as usize * 491) % (6 * 256);
+    let step = hue % 256 * (HIGH - LOW) / 256;
+    let (rising, falling) = (LOW + step, HIGH - step);
+    match hue / 256 {
+        0 => [HIGH, rising, LOW],
+        1 => [falling, HIGH, LOW],
+        2 => [LOW, HIGH, rising],
+        3 => [LOW, falling, HIGH],
+        4 => [rising, LOW, HIGH],
+        _ => [HIGH, LOW, falling],
+    }
+    .map(byte)
 }
 
 /// What is under the edit: the first input at the asked size, grey for one that is not here, or a gradient.

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use super::Simulator;
 use super::errors::GUIDELINES;
 use super::faults::{Fault, Place};
+use super::prediction::{Phase, Prediction};
 use super::rules::ResponseFormat;
 use super::scenario::{
     FailureError, Format, KeyStyle, NoError, Nsfw, Outcome, Outputs, OutputsPlace, Scenario, Timestamps, UsagePlace,
 };
-use super::world::{Now, Phase, Prediction};
+use super::world::Now;
 
 /// Answers a poll, or has an accident with it.
 pub(super) async fn poll(State(simulator): State<Simulator>, Path(id): Path<String>, request: Request) -> Response {

@@ -14,10 +14,11 @@ use super::Simulator;
 use super::errors::{GUIDELINES, Refusal, page};
 use super::faults::Place;
 use super::models::Model;
+use super::prediction::{Prediction, waits};
 use super::result;
 use super::rules::{self, Capability};
 use super::scenario::{PolicyAnswer, Scenario, SubmitAnswer, SyncMode};
-use super::world::{Now, Prediction, Submission, waits};
+use super::world::{Now, Submission};
 
 /// Sixteen inputs of 50 MB in base64, a mask and the prompt.
 const BODY_BYTES_MAX: usize = 1_200_000_000;

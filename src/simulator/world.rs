@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 use super::errors::Refusal;
 use super::faults::{Accident, Fault, FaultOrder, Place};
-use super::rules::{Input, Mode, Order, Quality};
+use super::prediction::{Prediction, cost_usd, fingerprint, forget_inputs, input_bytes, megapixels, usage};
+use super::rules::{Order, Quality};
 use super::scenario::{Charge, ChargeFailed, Outcome, OverConcurrent, Scaled, Scenario, SizeCounts, SubmitAnswer};
 
 /// Input bytes that are remembered; beyond it, the oldest inputs are forgotten and drawn as grey.
@@ -62,65 +63,6 @@ pub(super) struct Counters {
     /// Most predictions that had not ended at one time.
     pub(super) unfinished_peak: usize,
     pub(super) charged_usd: f64,
-}
-
-/// What a prediction costs, in tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Usage {
-    pub(super) text: u64,
-    pub(super) image: u64,
-    pub(super) output: u64,
-}
-
-/// Where a prediction stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    Created,
-    Processing,
-    Ended,
-}
-
-/// A job that was accepted.
-#[derive(Clone, Debug)]
-pub(super) struct Prediction {
-    pub(super) id: String,
-    /// Place in the order of acceptance, from 0.
-    pub(super) number: usize,
-    pub(super) key: String,
-    pub(super) order: Arc<Order>,
-    pub(super) headers: Arc<BTreeMap<String, String>>,
-    pub(super) query: Option<String>,
-    pub(super) created: Now,
-    /// When it has a place to run.
-    starts: Instant,
-    pub(super) ends: Instant,
-    /// As the service would report it, before `speed`.
-    pub(super) latency_ms: u64,
-    created_for: Duration,
-    pub(super) outcome: Outcome,
-    pub(super) usage: Usage,
-    pub(super) cost_usd: f64,
-    pub(super) charged: bool,
-    pub(super) polls: u64,
-    last_poll: Option<Instant>,
-    /// Completed answers so far.
-    pub(super) completed_polls: u32,
-    pub(super) downloads: Vec<u32>,
-    pictures: Vec<Arc<OnceCell<Bytes>>>,
-}
-
-impl Prediction {
-    pub(super) fn phase(&self, now: Instant) -> Phase {
-        match () {
-            () if now >= self.ends => Phase::Ended,
-            () if now >= self.starts + self.created_for => Phase::Processing,
-            () => Phase::Created,
-        }
-    }
-
-    pub(super) fn has_completed(&self, now: Instant) -> bool {
-        self.outcome == Outcome::Completed && self.phase(now) == Phase::Ended
-    }
 }
 
 /// An accepted request, on its way to become a prediction.
@@ -480,87 +422,13 @@ fn room(times: &mut VecDeque<Instant>, limit: u32, window: Duration, now: Instan
     Err((oldest + window).saturating_duration_since(now))
 }
 
-fn megapixels((width, height): (u32, u32)) -> f64 {
-    f64::from(width) * f64::from(height) / (1024.0 * 1024.0)
-}
-
-/// Plausible numbers: a low square of 1024 makes 196 tokens as documented, a medium one 805 as observed.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "token counts are small and positive"
-)]
-fn usage(order: &Order) -> Usage {
-    let square = match order.quality {
-        Quality::Low => 196.0,
-        Quality::Medium => 805.0,
-        Quality::High => 3_220.0,
-    };
-    let each = (square * megapixels(order.size)).ceil() as u64;
-    Usage {
-        text: order.prompt.chars().count() as u64 / 4 + 1,
-        image: order.inputs.iter().map(image_tokens).sum(),
-        output: each * u64::from(order.n),
-    }
-}
-
-/// A base and a price for each tile of 512, after the shorter edge has been brought to 512.
-fn image_tokens(input: &Input) -> u64 {
-    let (width, height) = match input {
-        Input::Url(_) => (1024, 1024),
-        Input::Picture(picture) => (picture.width.max(1), picture.height.max(1)),
-    };
-    let tiles = width.max(height).div_ceil(width.min(height)).min(8);
-    65 + 129 * tiles
-}
-
-#[expect(clippy::cast_precision_loss, reason = "token counts are small")]
-fn cost_usd(order: &Order, usage: Usage, rules: &Scenario) -> f64 {
-    match order.model.price {
-        Some(price) => {
-            let input = (usage.text + usage.image) as f64 * price.input;
-            (input + usage.output as f64 * price.output) / 1e6
-        }
-        None => rules.balance.plus_picture_usd * f64::from(order.n),
-    }
-}
-
-/// Equal for two requests that ask for the same.
-fn fingerprint(prediction: &Prediction) -> blake3::Hash {
-    let order = &prediction.order;
-    let text = format!("{} {} {}", order.model.name, order.capability.name(), order.parameters);
-    blake3::hash(text.as_bytes())
-}
-
-fn input_bytes(input: &Input) -> usize {
-    match input {
-        Input::Url(_) => 0,
-        Input::Picture(picture) => picture.bytes.len(),
-    }
-}
-
-/// Drops the bytes and keeps the digests.
-fn forget_inputs(prediction: &mut Prediction) {
-    let mut order = Order::clone(&prediction.order);
-    for input in order.inputs.iter_mut().chain(&mut order.mask) {
-        if let Input::Picture(picture) = input {
-            picture.bytes = Arc::default();
-        }
-    }
-    prediction.order = Arc::new(order);
-}
-
-/// Whether a prediction's submit is to be answered at its end.
-pub(super) fn waits(prediction: &Prediction) -> bool {
-    prediction.order.mode == Mode::Sync
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
     use crate::simulator::models::Model;
+    use crate::simulator::prediction::Phase;
     use crate::simulator::rules::{Capability, read};
 
     fn submission(prompt: &str, quality: &str) -> Submission {
