@@ -1,5 +1,6 @@
 pub mod config;
 pub mod lifecycle;
+pub mod simulator;
 pub mod telemetry;
 
 mod budget;

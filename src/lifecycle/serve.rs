@@ -2,7 +2,7 @@
 //!
 //! The caller owns the socket, so the address is known and reserved before anything is built; a test passes port 0.
 
-use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,6 +22,12 @@ use super::Lifecycle;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a failed `accept`, which mostly means that no descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Marks, as a response extension, an answer that must not be sent: the connection closes without a byte of it.
+///
+/// This is how the simulator loses answers; nothing else sets it.
+#[derive(Clone, Copy, Debug)]
+pub struct HangUp;
 
 /// Serves `router` until `stop` is cancelled, then closes idle connections and lets running requests finish.
 ///
@@ -51,12 +57,14 @@ async fn connection(stream: tokio::net::TcpStream, peer: SocketAddr, router: Rou
         request.extensions_mut().insert(ConnectInfo(peer));
         let router = router.clone();
         async move {
-            Ok::<_, Infallible>(
-                router
-                    .oneshot(request.map(Body::new))
-                    .await
-                    .unwrap_or_else(|never| match never {}),
-            )
+            let response = router
+                .oneshot(request.map(Body::new))
+                .await
+                .unwrap_or_else(|never| match never {});
+            match response.extensions().get::<HangUp>() {
+                Some(HangUp) => Err(io::Error::other("hung up on purpose")),
+                None => Ok(response),
+            }
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());

@@ -1,0 +1,119 @@
+//! `GET /files/{id}/{index}.png`: a picture is fetched, without a key.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::Simulator;
+use super::errors::{page, status};
+use super::faults::{Place, cut_at, in_pieces};
+use super::scenario::{ContentType, Cut, Format, Scenario};
+
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// The media type of a picture.
+pub(super) fn media(format: Format) -> &'static str {
+    match format {
+        Format::Png => "image/png",
+        Format::Jpeg => "image/jpeg",
+        Format::Webp => "image/webp",
+    }
+}
+
+/// Serves a picture, or has an accident with it.
+pub(super) async fn download(
+    State(simulator): State<Simulator>,
+    Path((id, name)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    let (accident, scenario) = simulator.with(|world, _| {
+        world.counters.downloads += 1;
+        (world.accident(Place::Download), std::sync::Arc::clone(&world.scenario))
+    });
+    let response = if let Some(instead) = accident.instead(&scenario) {
+        instead
+    } else {
+        let response = serve(&simulator, &scenario, &id, &name, request.uri()).await;
+        accident.spoil(response, &scenario).await
+    };
+    if !response.status().is_success() && !response.status().is_redirection() {
+        simulator.with(|world, _| world.counters.downloads_failed += 1);
+    }
+    response
+}
+
+async fn serve(simulator: &Simulator, scenario: &Scenario, id: &str, name: &str, uri: &axum::http::Uri) -> Response {
+    let rules = &scenario.files;
+    let index: Option<usize> = name.split_once('.').and_then(|(index, _)| index.parse().ok());
+    let hop: u32 = uri
+        .query()
+        .and_then(|query| query.strip_prefix("hop="))
+        .and_then(|hop| hop.parse().ok())
+        .unwrap_or(0);
+    let found = simulator.with(|world, now| {
+        let index = index?;
+        let prediction = world.by_id(id).filter(|prediction| prediction.has_completed(now.at))?;
+        let downloads = prediction.downloads.get_mut(index)?;
+        let before = *downloads;
+        // A redirect is not yet a download.
+        *downloads += u32::from(hop >= rules.redirects);
+        let age = now.at.saturating_duration_since(prediction.ends);
+        Some((prediction.number, index, before, age))
+    });
+    let Some((number, index, before, age)) = found else {
+        return page(404);
+    };
+    if rules.expires_after_s > 0 && age >= Duration::from_secs(rules.expires_after_s) {
+        return expired(rules.expired_status);
+    }
+    if hop < rules.redirects {
+        let to = format!("{}?hop={}", uri.path(), hop + 1);
+        return (StatusCode::FOUND, [(header::LOCATION, to)]).into_response();
+    }
+    if before < rules.fail_first {
+        return page(500);
+    }
+    match simulator.picture(number, index).await {
+        Some(bytes) => sent(bytes, scenario),
+        None => page(500),
+    }
+}
+
+/// Object stores answer in XML.
+fn expired(code: u16) -> Response {
+    let body = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AccessDenied</Code><Message>Request has expired.</Message></Error>";
+    (status(code), [(header::CONTENT_TYPE, "application/xml")], body).into_response()
+}
+
+fn sent(mut bytes: Bytes, scenario: &Scenario) -> Response {
+    let rules = &scenario.files;
+    let mut head = Response::new(Body::empty());
+    let content_type = match rules.content_type {
+        ContentType::Right => Some(media(scenario.pictures.format)),
+        ContentType::OctetStream => Some("application/octet-stream"),
+        ContentType::Html => Some("text/html; charset=utf-8"),
+        ContentType::Missing => None,
+    };
+    if let Some(content_type) = content_type {
+        head.headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    let cut = match (rules.cut_at_bytes, usize::from(rules.cut_at_percent)) {
+        (0, 0) => None,
+        (0, percent) => Some(bytes.len() * percent / 100),
+        (at, _) => Some(at.min(bytes.len())),
+    };
+    match (cut, rules.cut) {
+        (Some(end), Cut::Abort) => return cut_at(head, &bytes, end),
+        (Some(end), Cut::Short) => bytes.truncate(end),
+        (None, _) => {}
+    }
+    if rules.piece_pause_ms > 0 {
+        return in_pieces(head, bytes, PIECE_BYTES, Duration::from_millis(rules.piece_pause_ms));
+    }
+    *head.body_mut() = Body::from(bytes);
+    head
+}

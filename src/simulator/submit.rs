@@ -1,0 +1,279 @@
+//! `POST /api/v3/openai/{model}/{capability}`: a prediction is bought.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::Simulator;
+use super::errors::{GUIDELINES, Refusal, page};
+use super::faults::Place;
+use super::models::Model;
+use super::prediction::{Prediction, waits};
+use super::result;
+use super::rules::{self, Capability};
+use super::scenario::{PolicyAnswer, Scenario, SubmitAnswer, SyncMode};
+use super::world::{Now, Submission};
+
+/// Sixteen inputs of 50 MB in base64, a mask and the prompt.
+const BODY_BYTES_MAX: usize = 1_200_000_000;
+
+/// Counts, loses, refuses or accepts a submit, and then perhaps loses the answer.
+pub(super) async fn submit(
+    State(simulator): State<Simulator>,
+    Path((model, capability)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    let Some(capability) = Capability::named(&capability) else {
+        return page(404);
+    };
+    let (accident, scenario) = simulator.with(|world, _| {
+        world.counters.submits += 1;
+        (world.accident(Place::Submit), std::sync::Arc::clone(&world.scenario))
+    });
+    // The edge reads a body whole before it looks at anything else.
+    let (head, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else {
+        simulator.with(|world, _| world.counters.submits_rejected += 1);
+        return Refusal::new(413, "Request body too large").answer(&scenario);
+    };
+    if let Some(instead) = accident.instead(&scenario) {
+        simulator.with(|world, _| world.counters.submits_lost += 1);
+        return instead;
+    }
+    let asked = Asked {
+        model,
+        capability,
+        headers: head.headers,
+        query: head.uri.query().map(str::to_owned),
+        body,
+    };
+    let origin = simulator.origin(&asked.headers, &head.uri);
+    let response = match accept(&simulator, &scenario, asked).await {
+        Ok(prediction) => answer(&simulator, &scenario, &prediction, &origin).await,
+        Err(refused) => {
+            simulator.with(|world, _| world.counters.submits_rejected += 1);
+            refused
+        }
+    };
+    accident.spoil(response, &scenario).await
+}
+
+/// A submit as it arrived.
+struct Asked {
+    model: String,
+    capability: Capability,
+    headers: HeaderMap,
+    query: Option<String>,
+    body: Bytes,
+}
+
+/// Accepts a submit for good: when this returns a prediction, it is in the log on disk.
+async fn accept(simulator: &Simulator, scenario: &Scenario, asked: Asked) -> Result<Prediction, Response> {
+    if scenario.submit.answer == SubmitAnswer::Code500 {
+        let body = json!({"code": 500, "message": "Internal server error", "data": null});
+        return Err(axum::Json(body).into_response());
+    }
+    let refuse = |refusal: Refusal| {
+        if refusal.status == 429 {
+            simulator.with(|world, _| world.counters.submits_429 += 1);
+        }
+        refusal.answer(scenario)
+    };
+    let submission = read(simulator, scenario, asked).await.map_err(refuse)?;
+    let prediction = simulator
+        .with(|world, now| world.accept(submission, now))
+        .map_err(refuse)?;
+    match simulator.log(&prediction).await {
+        Ok(()) => Ok(prediction),
+        Err(error) => {
+            tracing::error!(%error, "the acceptance log cannot be written");
+            Err(refuse(Refusal::new(500, "Internal server error")))
+        }
+    }
+}
+
+async fn read(simulator: &Simulator, scenario: &Scenario, asked: Asked) -> Result<Submission, Refusal> {
+    let key = simulator.caller(&asked.headers)?;
+    let model = Model::named(&asked.model)
+        .ok_or_else(|| Refusal::bad(format!("Invalid model: {} does not exist", asked.model)))?;
+    if scenario.models.no_channel.iter().any(|name| name == model.name) {
+        let message = format!("no channel found for model {}", model.name);
+        return Err(Refusal::new(scenario.models.no_channel_status, message));
+    }
+    let content_type = asked
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
+    if !media.trim().eq_ignore_ascii_case("application/json") {
+        return Err(Refusal::bad("Content-Type must be application/json"));
+    }
+    let rules_in_force = scenario.clone();
+    let Asked {
+        capability,
+        headers,
+        query,
+        body,
+        ..
+    } = asked;
+    // Decoding and hashing many megabytes would hold up the runtime.
+    let order = tokio::task::spawn_blocking(move || rules::read(model, capability, &body, &rules_in_force))
+        .await
+        .map_err(|_| Refusal::new(500, "Internal server error"))??;
+    let doomed = offends(&order.prompt, scenario);
+    match (doomed, scenario.policy.answer) {
+        (true, PolicyAnswer::Submit400) => Err(Refusal::guidelines()),
+        (true, PolicyAnswer::Submit503) => Err(Refusal::new(503, GUIDELINES)),
+        (_, PolicyAnswer::Task) | (false, _) => Ok(Submission {
+            key,
+            order,
+            headers: remembered(&headers),
+            query,
+            doomed,
+        }),
+    }
+}
+
+fn offends(prompt: &str, scenario: &Scenario) -> bool {
+    let prompt = prompt.to_lowercase();
+    scenario
+        .policy
+        .words
+        .iter()
+        .any(|word| prompt.contains(&word.to_lowercase()))
+}
+
+/// All headers but the key, of which only the form is kept.
+fn remembered(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let mut kept = BTreeMap::new();
+    for (name, value) in headers {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        let value = match *name == header::AUTHORIZATION {
+            true if value.trim().contains(' ') => "bearer".to_owned(),
+            true => "raw".to_owned(),
+            false => value.into_owned(),
+        };
+        kept.insert(name.as_str().to_owned(), value);
+    }
+    kept
+}
+
+async fn answer(simulator: &Simulator, scenario: &Scenario, prediction: &Prediction, origin: &str) -> Response {
+    tokio::time::sleep(Duration::from_millis(scenario.submit.delay_ms)).await;
+    if waits(prediction) {
+        let patience_s = match scenario.sync.mode {
+            SyncMode::Ignore => 0,
+            SyncMode::Hold => u64::from(u32::MAX),
+            SyncMode::GiveUp => scenario.sync.give_up_s,
+            SyncMode::EdgeCut => scenario.sync.edge_cut_s,
+        };
+        let gives_up = Now::read().at + Duration::from_secs(patience_s).div_f64(scenario.speed.max(1e-3));
+        if scenario.sync.mode != SyncMode::Ignore {
+            return hold(simulator, scenario, prediction, origin, gives_up).await;
+        }
+    }
+    let body = match scenario.submit.answer {
+        SubmitAnswer::ImmediateUrl => immediate(
+            "url",
+            &result::entries(simulator, prediction, origin, result::Form::Url).await,
+        ),
+        SubmitAnswer::ImmediateB64 => immediate(
+            "b64_json",
+            &result::entries(simulator, prediction, origin, result::Form::Base64).await,
+        ),
+        SubmitAnswer::Completed => result::envelope(simulator, scenario, prediction, origin).await,
+        SubmitAnswer::Documented
+        | SubmitAnswer::UrlsArray
+        | SubmitAnswer::DataArray
+        | SubmitAnswer::IdInUrl
+        | SubmitAnswer::TopLevelId
+        | SubmitAnswer::ColonId
+        | SubmitAnswer::ForeignHost
+        | SubmitAnswer::Code500 => created(scenario, prediction, origin),
+    };
+    axum::Json(body).into_response()
+}
+
+/// Waits for the end of a prediction, within the patience of the service or of the edge.
+async fn hold(
+    simulator: &Simulator,
+    scenario: &Scenario,
+    prediction: &Prediction,
+    origin: &str,
+    gives_up: Instant,
+) -> Response {
+    tokio::time::sleep_until(prediction.ends.min(gives_up)).await;
+    if prediction.ends <= gives_up {
+        return axum::Json(result::envelope(simulator, scenario, prediction, origin).await).into_response();
+    }
+    if scenario.sync.mode == SyncMode::EdgeCut {
+        return page(524);
+    }
+    let mut body = created(scenario, prediction, origin);
+    body["data"]["status"] = json!("processing");
+    body["data"]["code"] = json!(5004);
+    let text = format!(
+        "Sync mode timed out after {} seconds, please query the result",
+        scenario.sync.give_up_s
+    );
+    body["data"]["error"] = json!(text);
+    axum::Json(body).into_response()
+}
+
+fn immediate(key: &str, entries: &[Value]) -> Value {
+    let data: Vec<_> = entries.iter().map(|entry| json!({ key: entry })).collect();
+    json!({"data": data, "message": "success", "code": 200})
+}
+
+/// The envelope of a job that has just begun.
+fn created(scenario: &Scenario, prediction: &Prediction, origin: &str) -> Value {
+    let origin = if scenario.submit.answer == SubmitAnswer::ForeignHost {
+        "https://collector.example.net"
+    } else {
+        origin
+    };
+    let get = result::address(origin, prediction);
+    let mut data = json!({
+        "id": prediction.id,
+        "model": prediction.order.model.name,
+        "outputs": [],
+        "urls": {"get": get},
+        "hasNsfwContents": [],
+        "status": scenario.submit.status,
+        "createdAt": prediction.created.wall.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        "executionTime": 0,
+        "timings": {"inference": 0},
+    });
+    let mut body = json!({"message": "success", "code": 200});
+    match scenario.submit.answer {
+        SubmitAnswer::UrlsArray => data["urls"] = json!([{"get": get}]),
+        SubmitAnswer::DataArray => data = json!([data]),
+        SubmitAnswer::IdInUrl => remove(&mut data, "id"),
+        SubmitAnswer::TopLevelId => {
+            remove(&mut data, "id");
+            remove(&mut data, "urls");
+            body["task_id"] = json!(prediction.id);
+        }
+        SubmitAnswer::Documented
+        | SubmitAnswer::ColonId
+        | SubmitAnswer::ForeignHost
+        | SubmitAnswer::ImmediateUrl
+        | SubmitAnswer::ImmediateB64
+        | SubmitAnswer::Completed
+        | SubmitAnswer::Code500 => {}
+    }
+    body["data"] = data;
+    body
+}
+
+fn remove(object: &mut Value, key: &str) {
+    if let Some(object) = object.as_object_mut() {
+        object.remove(key);
+    }
+}

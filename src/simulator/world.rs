@@ -1,0 +1,548 @@
+//! Everything the simulated service remembers, and the rules by which it changes.
+//!
+//! Time drives it: a prediction knows from the start when and how it will end, and whoever looks at the world first
+//! settles what has ended since. So nothing runs in the background, and a look is always up to date.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde::Serialize;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use super::errors::Refusal;
+use super::faults::{Accident, Fault, FaultOrder, Place};
+use super::prediction::{Prediction, cost_usd, fingerprint, forget_inputs, input_bytes, megapixels, usage};
+use super::rules::{Order, Quality};
+use super::scenario::{Charge, ChargeFailed, Outcome, OverConcurrent, Scaled, Scenario, SizeCounts, SubmitAnswer};
+
+/// Input bytes that are remembered; beyond it, the oldest inputs are forgotten and drawn as grey.
+const INPUT_BYTES_KEPT: usize = 512 * 1024 * 1024;
+/// Far enough for a prediction that never ends.
+const NEVER: Duration = Duration::from_hours(10 * 365 * 24);
+
+/// The time, taken once for each look at the world.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) at: Instant,
+    pub(super) wall: jiff::Timestamp,
+}
+
+impl Now {
+    /// The one place where the simulator looks at a clock.
+    pub(super) fn read() -> Self {
+        Self {
+            at: Instant::now(),
+            wall: jiff::Timestamp::now(),
+        }
+    }
+}
+
+/// What tests assert on.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Counters {
+    /// Submits that arrived, whatever became of them.
+    pub(super) submits: u64,
+    pub(super) submits_accepted: u64,
+    pub(super) submits_rejected: u64,
+    /// Submits that a fault kept from having any effect.
+    pub(super) submits_lost: u64,
+    /// Accepted submits that asked, byte for byte, for what was accepted before: paid twice.
+    pub(super) submits_repeated: u64,
+    pub(super) submits_429: u64,
+    pub(super) polls: u64,
+    pub(super) polls_429: u64,
+    pub(super) polls_unknown: u64,
+    pub(super) downloads: u64,
+    pub(super) downloads_failed: u64,
+    pub(super) faults_fired: u64,
+    /// Most predictions that had not ended at one time.
+    pub(super) unfinished_peak: usize,
+    pub(super) charged_usd: f64,
+}
+
+/// An accepted request, on its way to become a prediction.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub(super) key: String,
+    pub(super) order: Order,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) query: Option<String>,
+    /// Content policy lets the task fail late.
+    pub(super) doomed: bool,
+}
+
+/// The state of the simulated service.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) scenario: Arc<Scenario>,
+    at_start: Arc<Scenario>,
+    pub(super) counters: Counters,
+    pub(super) balance_usd: f64,
+    pub(super) predictions: Vec<Prediction>,
+    by_id: HashMap<String, usize>,
+    unsettled: Vec<usize>,
+    fingerprints: std::collections::HashSet<blake3::Hash>,
+    pub(super) faults: Vec<FaultOrder>,
+    submits: HashMap<String, VecDeque<Instant>>,
+    polls: HashMap<String, VecDeque<Instant>>,
+    random: StdRng,
+    /// Pictures in memory, oldest first.
+    drawn: VecDeque<(usize, usize)>,
+    /// Predictions whose input bytes are remembered, oldest first, with their sum.
+    with_inputs: VecDeque<(usize, usize)>,
+    input_bytes: usize,
+}
+
+impl World {
+    pub(super) fn new(scenario: Arc<Scenario>) -> Self {
+        Self {
+            at_start: Arc::clone(&scenario),
+            counters: Counters::default(),
+            balance_usd: scenario.balance.usd,
+            predictions: Vec::new(),
+            by_id: HashMap::new(),
+            unsettled: Vec::new(),
+            fingerprints: std::collections::HashSet::new(),
+            faults: Vec::new(),
+            submits: HashMap::new(),
+            polls: HashMap::new(),
+            random: StdRng::seed_from_u64(scenario.seed),
+            drawn: VecDeque::new(),
+            with_inputs: VecDeque::new(),
+            input_bytes: 0,
+            scenario,
+        }
+    }
+
+    /// Forgets everything, and returns to the scenario of the start.
+    pub(super) fn reset(&mut self) {
+        *self = Self::new(Arc::clone(&self.at_start));
+    }
+
+    /// Changes the rules for what happens from now on; running predictions keep their end.
+    pub(super) fn set_scenario(&mut self, scenario: Scenario) {
+        if scenario.seed != self.scenario.seed {
+            self.random = StdRng::seed_from_u64(scenario.seed);
+        }
+        if (scenario.balance.usd - self.scenario.balance.usd).abs() > f64::EPSILON {
+            self.balance_usd = scenario.balance.usd;
+        }
+        self.scenario = Arc::new(scenario);
+    }
+
+    /// Charges what has ended.
+    pub(super) fn settle(&mut self, now: Instant) {
+        let mut unsettled = std::mem::take(&mut self.unsettled);
+        unsettled.retain(|&number| {
+            let prediction = &self.predictions[number];
+            if prediction.ends > now {
+                return true;
+            }
+            let rules = &self.scenario.balance;
+            let paid = prediction.outcome == Outcome::Completed || rules.charge_failed == ChargeFailed::Yes;
+            if paid && rules.charge == Charge::Completion {
+                self.charge(number);
+            }
+            false
+        });
+        self.unsettled = unsettled;
+    }
+
+    fn charge(&mut self, number: usize) {
+        let prediction = &mut self.predictions[number];
+        if !prediction.charged {
+            prediction.charged = true;
+            self.balance_usd -= prediction.cost_usd;
+            self.counters.charged_usd += prediction.cost_usd;
+        }
+    }
+
+    /// The accident that happens to this call, if any.
+    pub(super) fn accident(&mut self, place: Place) -> Accident {
+        let rules = Arc::clone(&self.scenario);
+        let (standing, share) = match place {
+            Place::Submit => (rules.faults.submit, rules.faults.submit_share),
+            Place::Poll => (rules.faults.poll, rules.faults.poll_share),
+            Place::Download => (rules.faults.download, rules.faults.download_share),
+        };
+        let mut accident = Accident {
+            fault: Fault::None,
+            delay: Duration::from_millis(rules.faults.delay_ms),
+        };
+        if let Some(index) = self.faults.iter().position(|order| order.on == place) {
+            let order = &mut self.faults[index];
+            if order.skip > 0 {
+                order.skip -= 1;
+            } else {
+                accident.fault = order.fault;
+                if let Some(delay_ms) = order.delay_ms {
+                    accident.delay = Duration::from_millis(delay_ms);
+                }
+                order.times = order.times.saturating_sub(1);
+                if order.times == 0 {
+                    self.faults.remove(index);
+                }
+            }
+        } else if standing != Fault::None && self.random.random::<f64>() < share {
+            accident.fault = standing;
+        }
+        self.counters.faults_fired += u64::from(accident.fault != Fault::None);
+        accident
+    }
+
+    /// Accepts a submission, or says why not. From here on it is paid.
+    pub(super) fn accept(&mut self, submission: Submission, now: Now) -> Result<Prediction, Refusal> {
+        let rules = Arc::clone(&self.scenario);
+        if self.balance_usd <= 0.0 {
+            return Err(Refusal::new(403, "Insufficient balance"));
+        }
+        let window = Duration::from_millis(rules.limits.window_ms);
+        let times = self.submits.entry(submission.key.clone()).or_default();
+        room(times, rules.limits.submits_per_minute, window, now.at)
+            .map_err(|wait| Refusal::too_many("Rate limit exceeded, please try again later", wait))?;
+        let starts = self.start(&submission.key, &rules, now.at)?;
+        self.submits
+            .entry(submission.key.clone())
+            .or_default()
+            .push_back(now.at);
+
+        let prediction = self.predict(submission, starts, &rules, now);
+        let number = prediction.number;
+        self.remember(prediction);
+        if rules.balance.charge == Charge::Submit {
+            self.charge(number);
+        }
+        Ok(self.predictions[number].clone())
+    }
+
+    /// When a new prediction of this key may run.
+    fn start(&self, key: &str, rules: &Scenario, now: Instant) -> Result<Instant, Refusal> {
+        let mut ends: Vec<Instant> = self
+            .unsettled
+            .iter()
+            .map(|&number| &self.predictions[number])
+            .filter(|prediction| prediction.key == key)
+            .map(|prediction| prediction.ends)
+            .collect();
+        let limit = rules.limits.concurrent;
+        if limit == 0 || ends.len() < limit {
+            return Ok(now);
+        }
+        ends.sort_unstable();
+        match rules.limits.over_concurrent {
+            OverConcurrent::Reject => Err(Refusal::too_many(
+                "Too many concurrent tasks, please try again later",
+                ends[ends.len() - limit].saturating_duration_since(now),
+            )),
+            // A place is free when all but `limit - 1` of those before have ended.
+            OverConcurrent::Queue => Ok(ends[ends.len() - limit]),
+        }
+    }
+
+    fn predict(&mut self, submission: Submission, starts: Instant, rules: &Scenario, now: Now) -> Prediction {
+        let order = submission.order;
+        let usage = usage(&order);
+        let outcome = if submission.doomed {
+            Outcome::FailedPolicy
+        } else {
+            self.outcome(&order.prompt, rules)
+        };
+        let latency_ms = self.latency_ms(&order, rules);
+        let latency = Duration::from_millis(latency_ms).div_f64(rules.speed);
+        let created_for =
+            latency * u32::try_from(rules.life.created_percent.min(100)).expect("it is at most 100") / 100;
+        let ends = match (outcome, rules.submit.answer) {
+            (Outcome::Stuck, _) => now.at + NEVER,
+            (_, SubmitAnswer::ImmediateUrl | SubmitAnswer::ImmediateB64 | SubmitAnswer::Completed) => now.at,
+            _ => starts + latency,
+        };
+        let hex = format!("{:032x}", rand::random::<u128>());
+        let id = if rules.submit.answer == SubmitAnswer::ColonId {
+            format!("{}:task_{hex}", order.model.name)
+        } else {
+            hex
+        };
+        let pictures = order.n as usize;
+        Prediction {
+            id,
+            number: self.predictions.len(),
+            key: submission.key,
+            headers: Arc::new(submission.headers),
+            query: submission.query,
+            created: now,
+            starts,
+            ends,
+            latency_ms,
+            created_for,
+            outcome,
+            usage,
+            cost_usd: cost_usd(&order, usage, rules),
+            charged: false,
+            polls: 0,
+            last_poll: None,
+            completed_polls: 0,
+            downloads: vec![0; pictures],
+            pictures: (0..pictures).map(|_| Arc::default()).collect(),
+            order: Arc::new(order),
+        }
+    }
+
+    fn outcome(&mut self, prompt: &str, rules: &Scenario) -> Outcome {
+        if let Some((_, outcome)) = rules
+            .life
+            .outcome_by_word
+            .iter()
+            .find(|(word, _)| prompt.contains(*word))
+        {
+            return *outcome;
+        }
+        if self.random.random::<f64>() < rules.life.outcome_share {
+            rules.life.outcome
+        } else {
+            Outcome::Completed
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "latencies are small and positive, and need no precision"
+    )]
+    fn latency_ms(&mut self, order: &Order, rules: &Scenario) -> u64 {
+        let [from, to] = match order.quality {
+            Quality::Low => rules.life.low_ms,
+            Quality::Medium => rules.life.medium_ms,
+            Quality::High => rules.life.high_ms,
+        };
+        let drawn = self.random.random_range(from..=to) as f64;
+        let factor = match rules.life.size_counts {
+            SizeCounts::Yes => (megapixels(order.size)).sqrt().clamp(0.5, 3.0),
+            SizeCounts::No => 1.0,
+        };
+        (drawn * factor) as u64
+    }
+
+    fn remember(&mut self, prediction: Prediction) {
+        let number = prediction.number;
+        self.counters.submits_accepted += 1;
+        if !self.fingerprints.insert(fingerprint(&prediction)) {
+            self.counters.submits_repeated += 1;
+        }
+        let bytes = prediction
+            .order
+            .inputs
+            .iter()
+            .chain(&prediction.order.mask)
+            .map(input_bytes)
+            .sum();
+        self.with_inputs.push_back((number, bytes));
+        self.input_bytes += bytes;
+        self.by_id.insert(prediction.id.clone(), number);
+        self.unsettled.push(number);
+        self.counters.unfinished_peak = self.counters.unfinished_peak.max(self.unsettled.len());
+        self.predictions.push(prediction);
+        while self.input_bytes > INPUT_BYTES_KEPT && self.with_inputs.len() > 1 {
+            let Some((oldest, bytes)) = self.with_inputs.pop_front() else {
+                break;
+            };
+            self.input_bytes -= bytes;
+            forget_inputs(&mut self.predictions[oldest]);
+        }
+    }
+
+    /// Answers a poll, or refuses it.
+    pub(super) fn poll(&mut self, id: &str, key: &str, now: Instant) -> Result<Prediction, Refusal> {
+        let rules = Arc::clone(&self.scenario);
+        let times = self.polls.entry(key.to_owned()).or_default();
+        let polled = room(times, rules.limits.polls_per_second, Duration::from_secs(1), now);
+        polled.map_err(|wait| Refusal::too_many("Too many requests, please try again later", wait))?;
+        times.push_back(now);
+
+        let found = self.by_id.get(id).map(|&number| &mut self.predictions[number]);
+        let Some(prediction) = found.filter(|prediction| prediction.key == key) else {
+            self.counters.polls_unknown += 1;
+            return Err(Refusal::new(rules.result.unknown_id_status, "Prediction not found"));
+        };
+        let mut interval = Duration::from_millis(rules.limits.min_poll_interval_ms);
+        if rules.limits.min_poll_interval == Scaled::Scaled {
+            interval = interval.div_f64(rules.speed);
+        }
+        if let Some(last) = prediction.last_poll
+            && now < last + interval
+        {
+            return Err(Refusal::too_many(
+                "Polling too fast, please slow down",
+                last + interval - now,
+            ));
+        }
+        prediction.last_poll = Some(now);
+        prediction.polls += 1;
+        if prediction.has_completed(now) {
+            prediction.completed_polls = prediction.completed_polls.saturating_add(1);
+        }
+        Ok(prediction.clone())
+    }
+
+    pub(super) fn by_id(&mut self, id: &str) -> Option<&mut Prediction> {
+        self.by_id.get(id).map(|&number| &mut self.predictions[number])
+    }
+
+    /// The place of a picture, in which it is drawn once. The oldest picture beyond the limit is forgotten.
+    pub(super) fn picture(&mut self, number: usize, index: usize) -> Option<(Arc<Order>, Arc<OnceCell<Bytes>>)> {
+        let prediction = self.predictions.get(number)?;
+        let cell = Arc::clone(prediction.pictures.get(index)?);
+        let order = Arc::clone(&prediction.order);
+        if !self.drawn.contains(&(number, index)) {
+            self.drawn.push_back((number, index));
+            while self.drawn.len() > self.scenario.pictures.kept.max(1) {
+                if let Some((number, index)) = self.drawn.pop_front() {
+                    self.predictions[number].pictures[index] = Arc::default();
+                }
+            }
+        }
+        Some((order, cell))
+    }
+}
+
+/// Whether a call fits into a window, or how long it has to wait. Forgets what has left the window.
+fn room(times: &mut VecDeque<Instant>, limit: u32, window: Duration, now: Instant) -> Result<(), Duration> {
+    while times.front().is_some_and(|&first| first + window <= now) {
+        times.pop_front();
+    }
+    if limit == 0 || times.len() < limit as usize {
+        return Ok(());
+    }
+    let oldest = times[times.len() - limit as usize];
+    Err((oldest + window).saturating_duration_since(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::simulator::models::Model;
+    use crate::simulator::prediction::Phase;
+    use crate::simulator::rules::{Capability, read};
+
+    fn submission(prompt: &str, quality: &str) -> Submission {
+        let body = Bytes::from(json!({"prompt": prompt, "quality": quality}).to_string());
+        let model = Model::named("gpt-image-2").unwrap();
+        Submission {
+            key: "sk-test".to_owned(),
+            order: read(model, Capability::TextToImage, &body, &Scenario::default()).unwrap(),
+            headers: BTreeMap::new(),
+            query: None,
+            doomed: false,
+        }
+    }
+
+    fn world(change: impl FnOnce(&mut Scenario)) -> World {
+        let mut scenario = Scenario::default();
+        change(&mut scenario);
+        World::new(Arc::new(scenario))
+    }
+
+    #[test]
+    fn a_prediction_lives_as_long_as_was_measured_and_is_charged_at_its_end() {
+        let mut world = world(|_| {});
+        let now = Now::read();
+        let prediction = world.accept(submission("p", "low"), now).unwrap();
+        let second = Duration::from_secs(1);
+        assert_eq!(prediction.phase(now.at), Phase::Created);
+        assert_eq!(prediction.phase(now.at + 10 * second), Phase::Processing);
+        assert_eq!(prediction.phase(now.at + 20 * second), Phase::Processing);
+        assert_eq!(prediction.phase(now.at + 26 * second), Phase::Ended);
+        assert!(world.counters.charged_usd == 0.0);
+        world.settle(now.at + 26 * second);
+        world.settle(now.at + 27 * second);
+        assert!((world.counters.charged_usd - (6.4 + 196.0 * 24.0) / 1e6).abs() < 1e-9);
+    }
+
+    #[test]
+    fn limits_refuse_and_say_when_to_come_back() {
+        let mut world = world(|scenario| scenario.limits.submits_per_minute = 2);
+        let now = Now::read();
+        world.accept(submission("a", "low"), now).unwrap();
+        world.accept(submission("b", "low"), now).unwrap();
+        let refusal = world.accept(submission("c", "low"), now).unwrap_err();
+        assert_eq!(
+            (refusal.status, refusal.retry_after),
+            (429, Some(Duration::from_mins(1)))
+        );
+        let later = Now {
+            at: now.at + Duration::from_mins(1),
+            ..now
+        };
+        world.accept(submission("c", "low"), later).unwrap();
+    }
+
+    #[test]
+    fn beyond_the_concurrency_jobs_are_refused_or_wait() {
+        let mut world = world(|scenario| {
+            scenario.limits.concurrent = 1;
+            scenario.life.low_ms = [1000, 1000];
+        });
+        let now = Now::read();
+        let first = world.accept(submission("a", "low"), now).unwrap();
+        assert_eq!(world.accept(submission("b", "low"), now).unwrap_err().status, 429);
+        let mut scenario = Scenario::clone(&world.scenario);
+        scenario.limits.over_concurrent = OverConcurrent::Queue;
+        world.set_scenario(scenario);
+        let second = world.accept(submission("b", "low"), now).unwrap();
+        let third = world.accept(submission("c", "low"), now).unwrap();
+        assert_eq!(second.ends, first.ends + Duration::from_secs(1));
+        assert_eq!(third.ends, first.ends + Duration::from_secs(2));
+        assert_eq!(third.phase(first.ends), Phase::Created);
+    }
+
+    #[test]
+    fn a_poll_too_soon_is_refused_and_somebody_elses_is_unknown() {
+        let mut world = world(|_| {});
+        let now = Now::read();
+        let id = world.accept(submission("p", "low"), now).unwrap().id;
+        let after = |ms| now.at + Duration::from_millis(ms);
+        assert!(world.poll(&id, "sk-test", after(0)).is_ok());
+        assert_eq!(world.poll(&id, "sk-test", after(899)).unwrap_err().status, 429);
+        assert!(world.poll(&id, "sk-test", after(900)).is_ok());
+        assert_eq!(world.poll(&id, "sk-other", after(5000)).unwrap_err().status, 404);
+    }
+
+    #[test]
+    fn one_shot_faults_come_in_order_and_as_often_as_said() {
+        let mut world = world(|_| {});
+        world.faults.push(FaultOrder {
+            on: Place::Poll,
+            fault: Fault::Html502,
+            times: 2,
+            skip: 1,
+            delay_ms: None,
+        });
+        let fired: Vec<_> = (0..4).map(|_| world.accident(Place::Poll).fault).collect();
+        assert_eq!(fired, [Fault::None, Fault::Html502, Fault::Html502, Fault::None]);
+        assert_eq!(world.accident(Place::Submit).fault, Fault::None);
+    }
+
+    #[test]
+    fn an_empty_balance_refuses_and_repeats_are_counted() {
+        let mut world = world(|scenario| {
+            scenario.balance.usd = 0.008;
+            scenario.balance.charge = Charge::Submit;
+        });
+        let now = Now::read();
+        world.accept(submission("p", "low"), now).unwrap();
+        world.accept(submission("p", "low"), now).unwrap();
+        let refusal = world.accept(submission("p", "low"), now).unwrap_err();
+        assert_eq!(
+            (refusal.status, refusal.message.as_str()),
+            (403, "Insufficient balance")
+        );
+        assert_eq!(world.counters.submits_repeated, 1);
+    }
+}
