@@ -1,7 +1,11 @@
 //! Who is running and how it stops.
 //!
-//! Two words reach every task: *draining* (start nothing new, finish what can be finished) and *abort* (end now).
-//! A task that panics starts the drain: a gateway without its poller must not keep accepting paid work.
+//! Four words, in this order: *draining* (start nothing new), *stop* (listeners close), *closing* (whoever still waits
+//! is answered now), *abort* (end now). A task that panics starts the drain: a gateway without its poller must not keep
+//! accepting paid work.
+//!
+//! Tasks are of two kinds. What [`Lifecycle::spawn`] starts is waited for, within the grace. What
+//! [`Lifecycle::spawn_service`] starts runs until everything else has ended.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,14 +22,44 @@ pub mod serve;
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
     draining: CancellationToken,
+    stop: CancellationToken,
+    closing: CancellationToken,
     abort: CancellationToken,
     failed: Arc<AtomicBool>,
     tasks: TaskTracker,
+    services: TaskTracker,
 }
 
+/// How long a drain takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Grace {
+    /// Listeners stay open for this long, because whoever sends traffic learns of the stop only by and by.
+    pub delay: Duration,
+    /// From then on, what runs may finish within this.
+    pub finish: Duration,
+}
+
+/// Of the grace, the part that is left for writing the last answers.
+const LAST_ANSWERS: Duration = Duration::from_millis(1000);
+
 impl Lifecycle {
-    /// Starts a tracked task. It ends by itself, or when the process aborts.
+    /// Starts a task that the drain waits for. It ends by itself, or when the process aborts.
     pub fn spawn<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(self.guarded(name, task));
+    }
+
+    /// Starts a task that runs for as long as there is a process, such as a scheduler.
+    pub fn spawn_service<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.services.spawn(self.guarded(name, task));
+    }
+
+    fn guarded<F>(&self, name: &'static str, task: F) -> impl Future<Output = ()> + Send + 'static
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -35,14 +69,12 @@ impl Lifecycle {
             name,
             armed: true,
         };
-        self.tasks.spawn(
-            async move {
-                let mut alarm = alarm;
-                abort.run_until_cancelled(task).await;
-                alarm.armed = false;
-            }
-            .instrument(tracing::debug_span!("task", name)),
-        );
+        async move {
+            let mut alarm = alarm;
+            abort.run_until_cancelled(task).await;
+            alarm.armed = false;
+        }
+        .instrument(tracing::debug_span!("task", name))
     }
 
     /// Resolves once the process has begun to stop.
@@ -67,13 +99,36 @@ impl Lifecycle {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Drains: waits at most `grace` for all tasks, then aborts the rest. Returns whether all ended in time.
-    pub async fn drain(&self, grace: Duration) -> bool {
+    /// Cancelled when listeners are to close.
+    #[must_use]
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Resolves when whoever still waits must be answered now.
+    pub async fn closing(&self) {
+        self.closing.cancelled().await;
+    }
+
+    /// Drains: announces the stop, closes the listeners, waits for tasks, has waiters answered, aborts the rest.
+    /// Returns whether all ended in time.
+    pub async fn drain(&self, grace: Grace) -> bool {
         self.draining.cancel();
+        tokio::time::sleep(grace.delay).await;
+        self.stop.cancel();
         self.tasks.close();
-        let in_time = tokio::time::timeout(grace, self.tasks.wait()).await.is_ok();
+        let early = grace.finish.saturating_sub(LAST_ANSWERS);
+        let mut in_time = tokio::time::timeout(early, self.tasks.wait()).await.is_ok();
+        self.closing.cancel();
+        if !in_time {
+            in_time = tokio::time::timeout(grace.finish - early, self.tasks.wait())
+                .await
+                .is_ok();
+        }
         self.abort.cancel();
+        self.services.close();
         self.tasks.wait().await;
+        self.services.wait().await;
         in_time
     }
 }
@@ -115,20 +170,34 @@ pub async fn stop_signal() {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    const QUICK: Grace = Grace {
+        delay: Duration::ZERO,
+        finish: Duration::from_millis(1020),
+    };
+
+    #[tokio::test(start_paused = true)]
     async fn drain_waits_for_tasks_that_finish() {
         let lifecycle = Lifecycle::default();
         let inner = lifecycle.clone();
         lifecycle.spawn("polite", async move { inner.draining().await });
-        assert!(lifecycle.drain(Duration::from_secs(5)).await);
+        lifecycle.spawn_service("service", std::future::pending());
+        assert!(lifecycle.drain(QUICK).await);
         assert!(!lifecycle.has_failed());
     }
 
-    #[tokio::test]
-    async fn drain_aborts_tasks_that_do_not() {
+    #[tokio::test(start_paused = true)]
+    async fn waiters_are_told_before_the_abort() {
+        let lifecycle = Lifecycle::default();
+        let inner = lifecycle.clone();
+        lifecycle.spawn("waiter", async move { inner.closing().await });
+        assert!(lifecycle.drain(QUICK).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn drain_aborts_tasks_that_do_not_end() {
         let lifecycle = Lifecycle::default();
         lifecycle.spawn("stubborn", std::future::pending());
-        assert!(!lifecycle.drain(Duration::from_millis(10)).await);
+        assert!(!lifecycle.drain(QUICK).await);
     }
 
     #[tokio::test]

@@ -97,7 +97,12 @@ impl Upstream {
 
     async fn end(self) {
         self.stop.cancel();
-        self.lifecycle.drain(Duration::from_millis(100)).await;
+        self.lifecycle
+            .drain(crate::lifecycle::Grace {
+                delay: Duration::ZERO,
+                finish: Duration::from_millis(100),
+            })
+            .await;
         assert!(!self.lifecycle.has_failed());
     }
 }

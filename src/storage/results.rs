@@ -3,6 +3,7 @@
 //! A picture is written to a temporary file, checked to be whole, synced, renamed to its digest, and its directory
 //! synced, before the journal says that it is there. Two orders with equal bytes share one file.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -147,6 +148,28 @@ impl Results {
         blocking(move || match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
+        })
+        .await
+    }
+
+    /// Removes the files of pictures that are not `known`; returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the file system reports.
+    pub(crate) async fn remove_unknown(&self, known: HashSet<Digest>) -> io::Result<usize> {
+        let directory = Arc::clone(&self.directory);
+        blocking(move || {
+            let mut removed = 0;
+            for entry in fs::read_dir(directory)? {
+                let entry = entry?;
+                let digest = entry.file_name().to_str().and_then(Digest::from_hex);
+                if digest.is_some_and(|digest| !known.contains(&digest)) {
+                    fs::remove_file(entry.path())?;
+                    removed += 1;
+                }
+            }
+            Ok(removed)
         })
         .await
     }

@@ -1,0 +1,107 @@
+//! Which request waits with, or takes over, which earlier one (`design.md` §4, `promises.md` §1.3).
+//!
+//! All of it within one client: the client is part of the fingerprint.
+
+use std::time::Duration;
+
+/// How a request looks at what was bought before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asker {
+    /// The cache is on and the request did not say `no-cache`.
+    pub(super) shares: bool,
+    /// An SDK says that it asks again (`x-stainless-retry-count` above 0).
+    pub(super) is_retry: bool,
+}
+
+/// An order with the same fingerprint that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LiveCandidate {
+    /// Somebody is connected and waiting for it.
+    pub(super) has_waiters: bool,
+}
+
+/// An order with the same fingerprint whose pictures are on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StoredCandidate {
+    pub(super) age: Duration,
+    /// Its answer was written to a connection that was still there.
+    pub(super) delivered: bool,
+    /// Somebody is being given it at this moment.
+    pub(super) in_delivery: bool,
+    /// Later requests may have it: no `no-store`, and no picture missing.
+    pub(super) shareable: bool,
+}
+
+impl Asker {
+    /// Whether the request waits with a live order instead of buying.
+    pub(super) fn joins(self, live: LiveCandidate) -> bool {
+        // Two deliberate identical calls buy two pictures; a repeated one, or one whose first caller is gone, does not.
+        self.shares || self.is_retry || !live.has_waiters
+    }
+
+    /// Whether a stored result answers the request.
+    pub(super) fn takes(self, stored: StoredCandidate, cache_ttl: Duration, claim_window: Duration) -> bool {
+        let hit = self.shares && stored.shareable && stored.age <= cache_ttl;
+        // Paid for and never received: whoever asks for the same gets it, once.
+        let claim = !stored.delivered && (!stored.in_delivery || self.is_retry) && stored.age <= claim_window;
+        hit || claim
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86400);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn two_deliberate_calls_buy_two_pictures_unless_the_cache_is_on() {
+        let live = LiveCandidate { has_waiters: true };
+        let asker = |shares, is_retry| Asker { shares, is_retry };
+        assert!(asker(true, false).joins(live));
+        assert!(asker(false, true).joins(live));
+        assert!(!asker(false, false).joins(live));
+        assert!(asker(false, false).joins(LiveCandidate { has_waiters: false }));
+    }
+
+    #[test]
+    fn undelivered_goods_are_claimed_and_delivered_ones_only_shared() {
+        let asker = |shares| Asker {
+            shares,
+            is_retry: false,
+        };
+        let stored = |delivered, shareable| StoredCandidate {
+            age: MINUTE,
+            delivered,
+            in_delivery: false,
+            shareable,
+        };
+        let takes = |asker: Asker, stored| asker.takes(stored, DAY, DAY);
+        assert!(takes(asker(true), stored(true, true)));
+        assert!(!takes(asker(true), stored(true, false)));
+        assert!(takes(asker(true), stored(false, false)));
+        assert!(!takes(asker(false), stored(true, true)));
+        assert!(takes(asker(false), stored(false, true)));
+        let in_delivery = StoredCandidate {
+            in_delivery: true,
+            ..stored(false, true)
+        };
+        assert!(
+            !takes(asker(false), in_delivery),
+            "a deliberate second call buys its own"
+        );
+        assert!(takes(
+            Asker {
+                shares: false,
+                is_retry: true
+            },
+            in_delivery
+        ));
+        assert!(!asker(true).takes(stored(true, true), Duration::ZERO, DAY), "too old");
+        assert!(
+            !asker(false).takes(stored(false, true), DAY, Duration::ZERO),
+            "too old to claim"
+        );
+    }
+}

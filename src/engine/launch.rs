@@ -1,0 +1,263 @@
+//! From an intent to an accepted prediction: journal, budget, upload, journal, last byte, journal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::life::{AfterSubmit, Following, after_submit};
+use super::orders::{End, Followed};
+use super::{Asker, Core, Order, Origin, Ticket};
+use crate::budget::{InFlight, QueueFull, Queued};
+use crate::model::{Failure, Fingerprint, OrderId, PictureRequest, PredictionId};
+use crate::storage::journal::{OrderRecord, Record};
+use crate::upstream::{Commit, Finished, Handle};
+
+impl Core {
+    /// Lists a new order and starts the task that owns it.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        order: Order,
+        fingerprint: Fingerprint,
+        asker: Asker,
+        origin: Origin,
+    ) -> Result<Ticket, Failure> {
+        if self.lifecycle.is_draining() {
+            return Err(Failure::Stopping);
+        }
+        if self.journal.failed() {
+            return Err(Failure::JournalUnavailable);
+        }
+        let now = self.clock.now();
+        let Order {
+            client,
+            request,
+            private,
+            ..
+        } = order;
+        let record = Arc::new(OrderRecord {
+            id: OrderId::new(now, rand::random()),
+            client,
+            fingerprint,
+            task: request.task,
+            model: request.model.clone(),
+            size: request.size,
+            choices: request.choices.clone(),
+            n: request.n,
+            shareable: !private,
+            created: now,
+        });
+        let parts = self
+            .catalogue
+            .find(&request.model)
+            .map(|model| model.parameters.split(request.n))
+            .unwrap_or_default();
+        let mut places = Vec::with_capacity(parts.len());
+        for _ in &parts {
+            places.push(
+                self.budget
+                    .queue()
+                    .map_err(|QueueFull { retry_after }| Failure::QueueFull { retry_after })?,
+            );
+        }
+        match self.orders.begin(Arc::clone(&record), parts.len(), asker) {
+            Err((other, progress)) => {
+                self.metrics.joined(self.estimate(&record.model, record.n));
+                Ok(self.ticket(other, Origin::Joined, progress, false))
+            }
+            Ok(progress) => {
+                self.metrics.began();
+                let ticket = self.ticket(record.id, origin, progress, false);
+                let core = Arc::clone(self);
+                self.lifecycle
+                    .spawn("order", async move { core.run(record, request, parts, places).await });
+                Ok(ticket)
+            }
+        }
+    }
+
+    /// Owns an order until each of its predictions is accepted or has ended.
+    async fn run(
+        self: Arc<Self>,
+        record: Arc<OrderRecord>,
+        request: PictureRequest,
+        parts: Vec<u8>,
+        places: Vec<Queued>,
+    ) {
+        let predictions: Vec<(PredictionId, u8)> = (0..)
+            .zip(&parts)
+            .map(|(slot, &pictures)| (PredictionId { order: record.id, slot }, pictures))
+            .collect();
+        let intent = Record::Intent {
+            order: (*record).clone(),
+            predictions: predictions.clone(),
+        };
+        if let Err(error) = self.journal.append(intent).await {
+            tracing::error!(order = %record.id, %error, "the intent could not be journalled; nothing is bought");
+            for (prediction, _) in predictions {
+                self.settle(prediction, End::Failure(Failure::JournalUnavailable));
+            }
+            return;
+        }
+        let launches = predictions
+            .into_iter()
+            .zip(places)
+            .map(|((prediction, pictures), place)| self.launch(prediction, pictures, &request, place));
+        join_all(launches).await;
+    }
+
+    async fn launch(
+        self: &Arc<Self>,
+        prediction: PredictionId,
+        pictures: u8,
+        request: &PictureRequest,
+        first_place: Queued,
+    ) {
+        let mut place = first_place;
+        let mut attempt = 0;
+        loop {
+            let (reservation, in_flight) = tokio::select! {
+                reserved = place.reserve() => reserved,
+                () = self.orders.abandoned(prediction.order) => return self.end(prediction, Failure::Abandoned).await,
+                () = self.lifecycle.draining() => return self.end(prediction, Failure::Stopping).await,
+            };
+            if !self.orders.start_submit(prediction) {
+                return self.end(prediction, Failure::Abandoned).await;
+            }
+            attempt += 1;
+            let committing = Arc::new(AtomicBool::new(false));
+            let commit = self.commit(prediction, Arc::clone(&committing));
+            let result = self.upstream.submit(reservation, request, pictures, commit).await;
+            self.metrics.submitted(result.as_ref().err());
+            if let Err(error) = &result {
+                tracing::warn!(%prediction, attempt, ?error, "submit");
+            }
+            let pause = match after_submit(result, attempt, self.settings.submit_attempts_max) {
+                AfterSubmit::Follow(handle) => return self.follow(prediction, pictures, handle, in_flight).await,
+                AfterSubmit::Collect { handle, finished } => {
+                    return self
+                        .collect_at_once(prediction, pictures, handle, finished, in_flight)
+                        .await;
+                }
+                AfterSubmit::End(failure) => return self.end(prediction, failure).await,
+                AfterSubmit::Again { pause } => pause,
+                AfterSubmit::PushedBack { retry_after } => {
+                    // The budget holds everybody back, this prediction too.
+                    self.budget.pushed_back(crate::budget::CallKind::Submit, retry_after);
+                    std::time::Duration::ZERO
+                }
+            };
+            drop(in_flight);
+            if committing.load(Ordering::Acquire)
+                && let Err(error) = self.journal.append(Record::Withdrawn { prediction }).await
+            {
+                tracing::error!(%prediction, %error, "a withdrawn purchase could not be journalled");
+            }
+            if self.journal.failed() {
+                return self.end(prediction, Failure::JournalUnavailable).await;
+            }
+            self.orders.requeue(prediction);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.lifecycle.draining() => return self.end(prediction, Failure::Stopping).await,
+            }
+            place = match self.budget.queue() {
+                Ok(place) => place,
+                Err(QueueFull { retry_after }) => {
+                    return self.end(prediction, Failure::QueueFull { retry_after }).await;
+                }
+            };
+        }
+    }
+
+    /// What happens between the last byte but one and the last: the journal learns that the purchase is being made.
+    fn commit(self: &Arc<Self>, prediction: PredictionId, committing: Arc<AtomicBool>) -> Commit {
+        let core = Arc::clone(self);
+        Box::new(move || {
+            async move {
+                let record = Record::Committing {
+                    prediction,
+                    at: core.clock.now(),
+                };
+                match core.journal.append(record).await {
+                    Ok(()) => {
+                        committing.store(true, Ordering::Release);
+                        true
+                    }
+                    Err(error) => {
+                        tracing::error!(%prediction, %error, "a purchase could not be journalled; it is not made");
+                        false
+                    }
+                }
+            }
+            .boxed()
+        })
+    }
+
+    async fn follow(self: &Arc<Self>, prediction: PredictionId, pictures: u8, handle: Handle, in_flight: InFlight) {
+        self.journal_accepted(prediction, &handle).await;
+        let pause = self.cadence.pause(0, rand::random());
+        let followed = Followed {
+            following: Following::new(handle),
+            accepted: Instant::now(),
+            pictures,
+            in_flight,
+        };
+        self.orders.follow(prediction, followed);
+        self.poll_in(prediction, pause);
+    }
+
+    /// Fetches pictures that came with the answer to the submit. Without an id there is nobody to ask again, so the
+    /// rounds follow each other here.
+    async fn collect_at_once(
+        self: &Arc<Self>,
+        prediction: PredictionId,
+        pictures: u8,
+        handle: Option<Handle>,
+        finished: Finished,
+        in_flight: InFlight,
+    ) {
+        if let Some(handle) = handle {
+            self.journal_accepted(prediction, &handle).await;
+            let followed = Followed {
+                following: Following::new(handle),
+                accepted: Instant::now(),
+                pictures,
+                in_flight,
+            };
+            self.orders.follow(prediction, followed);
+            return self.collect(prediction, finished).await;
+        }
+        let mut rounds = 0;
+        loop {
+            rounds += 1;
+            let (stored, trouble) = self.fetch_all(finished.outputs.clone()).await;
+            match trouble {
+                Some(message) if stored.is_empty() && rounds >= 3 => {
+                    return self.end(prediction, Failure::ResultLost { message }).await;
+                }
+                Some(_) if rounds < 3 => tokio::time::sleep(self.cadence.pause(rounds, 0.0)).await,
+                _ => {
+                    return self
+                        .resolve(prediction, None, stored, finished.usage, Instant::now())
+                        .await;
+                }
+            }
+        }
+    }
+
+    async fn journal_accepted(&self, prediction: PredictionId, handle: &Handle) {
+        let record = Record::Accepted {
+            prediction,
+            upstream: handle.id.clone(),
+            poll_url: handle.poll_url.clone(),
+            at: self.clock.now(),
+        };
+        // It is bought either way: following it in memory is all that is left when the journal cannot be written.
+        if let Err(error) = self.journal.append(record).await {
+            tracing::error!(%prediction, upstream = %handle.id, %error, "an accepted prediction could not be journalled");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The life of one prediction, decided.
+//!
+//! ```text
+//!            ┌──────────── not sent, refused: again ────────────┐
+//!            ▼                                                  │
+//!  INTENT ──────▶ uploads all but the last byte ──▶ COMMITTING ─┤
+//!    │  │                     │                         │       │
+//!    │  └─ nobody waits       └─ rejected ─▶ FAILED ◀───┤       └── last byte ──▶ ACCEPTED ◀─┐ still working,
+//!    ▼                                                  │                          │  │  └───┘ trouble, pushback
+//!  FAILED (nothing bought)                 answer lost ─┴─▶ UNKNOWN (never resent) │  │
+//!                                                                                  │  └── failed, deadline ─▶ FAILED
+//!                                                                finished, fetched ▼
+//!                                                                              RESOLVED
+//! ```
+//!
+//! Each state has its own function, which takes only what can happen to it. Nothing in this file sleeps, spawns, logs
+//! or performs I/O; `launch.rs` and `follow.rs` do that.
+
+use std::time::Duration;
+
+use crate::model::Failure;
+use crate::upstream::{Finished, Handle, PollError, Polled, SubmitError, Submitted};
+
+/// Answers "done" without pictures that are believed to be a moment of the upstream's, before they are a loss.
+const EMPTY_ANSWERS_MAX: u32 = 3;
+/// Rounds of fetching the outputs of one prediction.
+const FETCH_ROUNDS_MAX: u32 = 5;
+/// Pause after the first submit that did not arrive; doubles with every further one.
+const RESEND_PAUSE: Duration = Duration::from_millis(500);
+
+/// What to do after a submit.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum AfterSubmit {
+    /// It has an id: journal it, then poll.
+    Follow(Handle),
+    /// Its pictures are there already.
+    Collect {
+        handle: Option<Handle>,
+        finished: Finished,
+    },
+    /// Nothing was bought: back to being an intent, and again after the pause.
+    Again {
+        pause: Duration,
+    },
+    /// 429: the budget decides when.
+    PushedBack {
+        retry_after: Option<Duration>,
+    },
+    End(Failure),
+}
+
+/// Decides after try number `attempt` (from 1) of at most `attempts_max`.
+pub(super) fn after_submit(result: Result<Submitted, SubmitError>, attempt: u32, attempts_max: u32) -> AfterSubmit {
+    match result {
+        Ok(Submitted::Accepted(handle)) => AfterSubmit::Follow(handle),
+        Ok(Submitted::Finished { handle, finished }) => AfterSubmit::Collect { handle, finished },
+        Err(SubmitError::NotSent { message }) if attempt >= attempts_max => {
+            AfterSubmit::End(Failure::Unreachable { message })
+        }
+        Err(SubmitError::NotSent { .. }) => AfterSubmit::Again {
+            pause: RESEND_PAUSE * 2_u32.saturating_pow((attempt - 1).min(6)),
+        },
+        Err(SubmitError::Refused { retry_after, .. }) => AfterSubmit::PushedBack { retry_after },
+        Err(SubmitError::Rejected(failure)) => AfterSubmit::End(failure),
+        Err(SubmitError::Unknown { message }) => AfterSubmit::End(Failure::OutcomeUnknown { message }),
+    }
+}
+
+/// What is remembered of an accepted prediction between polls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Following {
+    pub(super) handle: Handle,
+    pub(super) polls: u32,
+    empty_answers: u32,
+    fetch_rounds: u32,
+}
+
+/// What to do after a poll.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum AfterPoll {
+    PollAgain,
+    /// 429: the budget slows polls down; this one comes again.
+    PushedBack {
+        retry_after: Option<Duration>,
+    },
+    Collect(Finished),
+    End(Failure),
+}
+
+/// What to do after the outputs were fetched, or not.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum AfterFetch {
+    /// Good enough: store what came.
+    Resolve,
+    /// Ask for fresh addresses and try again.
+    PollAgain,
+    End(Failure),
+}
+
+impl Following {
+    pub(super) fn new(handle: Handle) -> Self {
+        Self {
+            handle,
+            polls: 0,
+            empty_answers: 0,
+            fetch_rounds: 0,
+        }
+    }
+
+    /// Decides after a poll. `expired`: the deadline of the prediction has passed.
+    pub(super) fn after_poll(&mut self, result: Result<Polled, PollError>, expired: bool) -> AfterPoll {
+        self.polls += 1;
+        match result {
+            Ok(Polled::Finished(finished)) => AfterPoll::Collect(finished),
+            Ok(Polled::Failed(failure)) => AfterPoll::End(failure),
+            Ok(Polled::Empty) => {
+                self.empty_answers += 1;
+                if self.empty_answers >= EMPTY_ANSWERS_MAX {
+                    AfterPoll::End(Failure::ResultLost {
+                        message: "the upstream says that it is done and shows no picture".to_owned(),
+                    })
+                } else {
+                    AfterPoll::PollAgain
+                }
+            }
+            // Trouble of a poll says nothing about the prediction, which is paid for. Only the deadline ends it.
+            Ok(Polled::Working) | Err(_) if expired => AfterPoll::End(Failure::DeadlineExceeded),
+            Ok(Polled::Working) | Err(PollError::Trouble { .. }) => AfterPoll::PollAgain,
+            Err(PollError::Refused { retry_after }) => AfterPoll::PushedBack { retry_after },
+        }
+    }
+
+    /// Decides after a round of fetching: how many pictures came, and the trouble of the last that did not.
+    pub(super) fn after_fetch(&mut self, stored: usize, trouble: Option<String>) -> AfterFetch {
+        self.fetch_rounds += 1;
+        match trouble {
+            None => AfterFetch::Resolve,
+            Some(_) if self.fetch_rounds < FETCH_ROUNDS_MAX => AfterFetch::PollAgain,
+            Some(_) if stored > 0 => AfterFetch::Resolve,
+            Some(message) => AfterFetch::End(Failure::ResultLost { message }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::UpstreamId;
+
+    fn following() -> Following {
+        Following::new(Handle {
+            id: UpstreamId::new("abc").unwrap(),
+            poll_url: None,
+        })
+    }
+
+    #[test]
+    fn a_lost_submit_answer_is_never_resent() {
+        let lost = || {
+            Err(SubmitError::Unknown {
+                message: "cut".to_owned(),
+            })
+        };
+        for attempt in 1..10 {
+            assert!(matches!(
+                after_submit(lost(), attempt, 100),
+                AfterSubmit::End(Failure::OutcomeUnknown { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn what_was_not_sent_is_tried_again_with_growing_pauses_and_an_end() {
+        let not_sent = || {
+            Err(SubmitError::NotSent {
+                message: "no route".to_owned(),
+            })
+        };
+        assert_eq!(
+            after_submit(not_sent(), 1, 3),
+            AfterSubmit::Again { pause: RESEND_PAUSE }
+        );
+        assert_eq!(
+            after_submit(not_sent(), 2, 3),
+            AfterSubmit::Again {
+                pause: RESEND_PAUSE * 2
+            }
+        );
+        let end = after_submit(not_sent(), 3, 3);
+        assert!(matches!(end, AfterSubmit::End(Failure::Unreachable { .. })));
+    }
+
+    #[test]
+    fn an_empty_done_is_a_loss_only_after_a_while() {
+        let mut following = following();
+        assert_eq!(following.after_poll(Ok(Polled::Empty), false), AfterPoll::PollAgain);
+        assert_eq!(following.after_poll(Ok(Polled::Empty), false), AfterPoll::PollAgain);
+        let end = following.after_poll(Ok(Polled::Empty), false);
+        assert!(matches!(end, AfterPoll::End(Failure::ResultLost { .. })));
+    }
+
+    #[test]
+    fn what_could_be_fetched_is_delivered_in_the_end() {
+        let mut following = following();
+        for _ in 1..FETCH_ROUNDS_MAX {
+            assert_eq!(following.after_fetch(1, Some("gone".to_owned())), AfterFetch::PollAgain);
+        }
+        assert_eq!(following.after_fetch(1, Some("gone".to_owned())), AfterFetch::Resolve);
+    }
+
+    proptest! {
+        /// Promise: polling errors never abandon a prediction.
+        #[test]
+        fn no_trouble_ends_a_prediction_before_its_deadline(troubles in proptest::collection::vec(0_u8..3, 0..200)) {
+            let mut following = following();
+            for trouble in troubles {
+                let result = match trouble {
+                    0 => Err(PollError::Trouble { message: "HTML".to_owned() }),
+                    1 => Err(PollError::Refused { retry_after: None }),
+                    _ => Ok(Polled::Working),
+                };
+                prop_assert!(!matches!(following.after_poll(result, false), AfterPoll::End(_)));
+            }
+            let end = following.after_poll(Err(PollError::Trouble { message: String::new() }), true);
+            prop_assert_eq!(end, AfterPoll::End(Failure::DeadlineExceeded));
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! The orders that are under way, in memory: one lock, held for a few steps and never over an await.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::joining::{Asker, LiveCandidate};
+use super::life::Following;
+use super::{Progress, Status, add_to, finish_delivery};
+use crate::budget::InFlight;
+use crate::model::{
+    Delivery, Failure, Fingerprint, OrderId, PredictionId, StoredPicture, Timestamp, UpstreamId, Usage,
+};
+use crate::storage::journal::OrderRecord;
+
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    live: HashMap<OrderId, Live>,
+    by_fingerprint: HashMap<Fingerprint, Vec<OrderId>>,
+    /// How many tickets there are for an order, also after it has ended.
+    tickets: HashMap<OrderId, usize>,
+}
+
+/// An order that is under way.
+#[derive(Debug)]
+struct Live {
+    record: Arc<OrderRecord>,
+    slots: Vec<Slot>,
+    progress: Arc<watch::Sender<Progress>>,
+    /// Nobody waited and nothing was bought: it is being dropped, and nobody joins it any more.
+    abandoned: bool,
+}
+
+/// One prediction of a live order.
+#[derive(Debug)]
+pub(super) enum Slot {
+    /// Waits for the budget.
+    Queued,
+    /// A submit is under way.
+    Submitting,
+    /// The upstream works on it.
+    Following(Followed),
+    Ended(End),
+}
+
+/// An accepted prediction.
+#[derive(Debug)]
+pub(super) struct Followed {
+    pub(super) following: Following,
+    /// When the upstream took it, on the monotonic clock.
+    pub(super) accepted: Instant,
+    /// How many pictures it is to make.
+    pub(super) pictures: u8,
+    /// Its place among the predictions in flight.
+    pub(super) in_flight: InFlight,
+}
+
+/// How a prediction ended.
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    Pictures {
+        upstream: Option<UpstreamId>,
+        pictures: Vec<StoredPicture>,
+        usage: Option<Usage>,
+        at: Timestamp,
+    },
+    Failure(Failure),
+}
+
+/// Whether an order without a waiter is dropped.
+enum Verdict {
+    Abandoned,
+    Bought,
+    /// Somebody joined in the meantime.
+    Wanted,
+}
+
+/// An order that has just ended, no longer in the table.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) record: Arc<OrderRecord>,
+    pub(super) outcome: Result<Arc<Delivery>, Failure>,
+    progress: Arc<watch::Sender<Progress>>,
+}
+
+impl Ended {
+    /// Wakes the waiters.
+    pub(super) fn publish(self) {
+        self.progress
+            .send_modify(|progress| progress.outcome = Some(self.outcome));
+    }
+}
+
+impl Orders {
+    /// Lists an order, all of whose predictions are queued, unless a live one is to be joined instead.
+    ///
+    /// # Errors
+    ///
+    /// The order to wait with.
+    pub(super) fn begin(
+        &self,
+        record: Arc<OrderRecord>,
+        predictions: usize,
+        asker: Asker,
+    ) -> Result<watch::Receiver<Progress>, (OrderId, watch::Receiver<Progress>)> {
+        let mut table = self.lock();
+        if let Some(live) = table.joinable(record.fingerprint, asker) {
+            return Err((live.record.id, live.progress.subscribe()));
+        }
+        let slots = std::iter::repeat_with(|| Slot::Queued).take(predictions).collect();
+        Ok(table.list(record, slots))
+    }
+
+    /// Lists an order that was under way before the gateway started.
+    pub(super) fn adopt(&self, record: Arc<OrderRecord>, slots: Vec<Slot>) {
+        let upstream: Vec<UpstreamId> = slots.iter().filter_map(Slot::upstream).cloned().collect();
+        let mut table = self.lock();
+        let order = record.id;
+        table.list(record, slots);
+        if let Some(live) = table.live.get(&order) {
+            live.progress.send_modify(|progress| progress.upstream = upstream);
+        }
+    }
+
+    /// Waits with a live order where the rules say so.
+    pub(super) fn join(
+        &self,
+        fingerprint: Fingerprint,
+        asker: Asker,
+    ) -> Option<(OrderId, watch::Receiver<Progress>, Arc<OrderRecord>)> {
+        let table = self.lock();
+        let live = table.joinable(fingerprint, asker)?;
+        Some((live.record.id, live.progress.subscribe(), Arc::clone(&live.record)))
+    }
+
+    /// Resolves when nobody waits for an order of which nothing is bought; it is then off the list.
+    pub(super) async fn abandoned(&self, order: OrderId) {
+        loop {
+            let Some(progress) = self.lock().live.get(&order).map(|live| Arc::clone(&live.progress)) else {
+                return std::future::pending().await;
+            };
+            progress.closed().await;
+            match self.abandon(order) {
+                Verdict::Abandoned => return,
+                // What is bought is followed to its end, and so is the rest of the same order.
+                Verdict::Bought => return std::future::pending().await,
+                Verdict::Wanted => {}
+            }
+        }
+    }
+
+    fn abandon(&self, order: OrderId) -> Verdict {
+        let mut table = self.lock();
+        let Some(live) = table.live.get_mut(&order) else {
+            return Verdict::Bought;
+        };
+        if live.abandoned {
+            return Verdict::Abandoned;
+        }
+        if live.is_bought() {
+            return Verdict::Bought;
+        }
+        if live.progress.receiver_count() > 0 {
+            return Verdict::Wanted;
+        }
+        live.abandoned = true;
+        let fingerprint = live.record.fingerprint;
+        table.unlist(fingerprint, order);
+        Verdict::Abandoned
+    }
+
+    /// Begins a submit, unless the order was abandoned meanwhile.
+    pub(super) fn start_submit(&self, prediction: PredictionId) -> bool {
+        let mut table = self.lock();
+        match table.live.get_mut(&prediction.order) {
+            Some(live) if !live.abandoned => {
+                live.slots[usize::from(prediction.slot)] = Slot::Submitting;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The submit did not take effect; the prediction waits for the budget again.
+    pub(super) fn requeue(&self, prediction: PredictionId) {
+        if let Some(live) = self.lock().live.get_mut(&prediction.order) {
+            live.slots[usize::from(prediction.slot)] = Slot::Queued;
+        }
+    }
+
+    /// The upstream took the prediction.
+    pub(super) fn follow(&self, prediction: PredictionId, followed: Followed) {
+        if let Some(live) = self.lock().live.get_mut(&prediction.order) {
+            let upstream = followed.following.handle.id.clone();
+            live.slots[usize::from(prediction.slot)] = Slot::Following(followed);
+            live.progress.send_modify(|progress| progress.upstream.push(upstream));
+        }
+    }
+
+    /// Looks at, and may change, what is remembered of an accepted prediction.
+    pub(super) fn followed<T>(&self, prediction: PredictionId, look: impl FnOnce(&mut Followed) -> T) -> Option<T> {
+        let mut table = self.lock();
+        match table
+            .live
+            .get_mut(&prediction.order)?
+            .slots
+            .get_mut(usize::from(prediction.slot))?
+        {
+            Slot::Following(followed) => Some(look(followed)),
+            Slot::Queued | Slot::Submitting | Slot::Ended(_) => None,
+        }
+    }
+
+    /// The model of a live order.
+    pub(super) fn record(&self, order: OrderId) -> Option<Arc<OrderRecord>> {
+        self.lock().live.get(&order).map(|live| Arc::clone(&live.record))
+    }
+
+    /// Ends a prediction; returns its order where that has ended with it, taken off the table.
+    pub(super) fn end(&self, prediction: PredictionId, end: End) -> Option<Ended> {
+        let mut table = self.lock();
+        let live = table.live.get_mut(&prediction.order)?;
+        live.slots[usize::from(prediction.slot)] = Slot::Ended(end);
+        if !live.slots.iter().all(|slot| matches!(slot, Slot::Ended(_))) {
+            return None;
+        }
+        let live = table.live.remove(&prediction.order)?;
+        table.unlist(live.record.fingerprint, prediction.order);
+        Some(Ended {
+            outcome: live.outcome(),
+            record: live.record,
+            progress: live.progress,
+        })
+    }
+
+    /// Whether anything of an order is, or may be, bought. An order that has ended counts as bought.
+    pub(super) fn is_bought(&self, order: OrderId) -> bool {
+        self.lock().live.get(&order).is_none_or(Live::is_bought)
+    }
+
+    pub(super) fn hold(&self, order: OrderId) {
+        *self.lock().tickets.entry(order).or_default() += 1;
+    }
+
+    pub(super) fn release(&self, order: OrderId) {
+        let mut table = self.lock();
+        if let Some(count) = table.tickets.get_mut(&order) {
+            *count -= 1;
+            if *count == 0 {
+                table.tickets.remove(&order);
+            }
+        }
+    }
+
+    pub(super) fn has_tickets(&self, order: OrderId) -> bool {
+        self.lock().tickets.contains_key(&order)
+    }
+
+    pub(super) fn count(&self) -> Status {
+        let table = self.lock();
+        let mut status = Status {
+            waiters: table.tickets.values().sum(),
+            ..Status::default()
+        };
+        for slot in table.live.values().flat_map(|live| &live.slots) {
+            match slot {
+                Slot::Queued => status.queued += 1,
+                Slot::Submitting => status.submitting += 1,
+                Slot::Following(_) => status.following += 1,
+                Slot::Ended(_) => {}
+            }
+        }
+        status
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn list(&mut self, record: Arc<OrderRecord>, slots: Vec<Slot>) -> watch::Receiver<Progress> {
+        let (progress, receiver) = watch::channel(Progress::default());
+        self.by_fingerprint
+            .entry(record.fingerprint)
+            .or_default()
+            .push(record.id);
+        let live = Live {
+            slots,
+            progress: Arc::new(progress),
+            abandoned: false,
+            record,
+        };
+        self.live.insert(live.record.id, live);
+        receiver
+    }
+
+    fn unlist(&mut self, fingerprint: Fingerprint, order: OrderId) {
+        if let Some(orders) = self.by_fingerprint.get_mut(&fingerprint) {
+            orders.retain(|&listed| listed != order);
+            if orders.is_empty() {
+                self.by_fingerprint.remove(&fingerprint);
+            }
+        }
+    }
+
+    /// The newest live order of the fingerprint that the asker may wait with.
+    fn joinable(&self, fingerprint: Fingerprint, asker: Asker) -> Option<&Live> {
+        let orders = self.by_fingerprint.get(&fingerprint)?;
+        orders
+            .iter()
+            .rev()
+            .filter_map(|order| self.live.get(order))
+            .find(|live| {
+                asker.joins(LiveCandidate {
+                    has_waiters: live.progress.receiver_count() > 0,
+                })
+            })
+    }
+}
+
+impl Live {
+    fn is_bought(&self) -> bool {
+        self.slots.iter().any(Slot::is_bought)
+    }
+
+    fn outcome(&self) -> Result<Arc<Delivery>, Failure> {
+        let mut delivery = Delivery {
+            order: self.record.id,
+            predictions: Vec::new(),
+            pictures: Vec::new(),
+            missing: 0,
+            usage: None,
+            resolved: Timestamp::from_millis(0),
+        };
+        let mut failures = Vec::new();
+        for slot in &self.slots {
+            match slot {
+                Slot::Ended(End::Pictures {
+                    upstream,
+                    pictures,
+                    usage,
+                    at,
+                }) => {
+                    add_to(&mut delivery, upstream.as_ref(), pictures, *usage, *at);
+                }
+                Slot::Ended(End::Failure(failure)) => failures.push(failure),
+                Slot::Queued | Slot::Submitting | Slot::Following(_) => {}
+            }
+        }
+        if let Some(delivery) = finish_delivery(delivery, self.record.n) {
+            return Ok(Arc::new(delivery));
+        }
+        // What may have cost money is told first.
+        failures.sort_by_key(|failure| !failure.may_have_been_bought());
+        Err(failures.first().map_or(Failure::Abandoned, |&failure| failure.clone()))
+    }
+}
+
+impl Slot {
+    fn is_bought(&self) -> bool {
+        match self {
+            Self::Queued => false,
+            Self::Submitting | Self::Following(_) | Self::Ended(End::Pictures { .. }) => true,
+            Self::Ended(End::Failure(failure)) => failure.may_have_been_bought(),
+        }
+    }
+
+    fn upstream(&self) -> Option<&UpstreamId> {
+        match self {
+            Self::Following(followed) => Some(&followed.following.handle.id),
+            Self::Ended(End::Pictures { upstream, .. }) => upstream.as_ref(),
+            Self::Queued | Self::Submitting | Self::Ended(End::Failure(_)) => None,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What the journal says was under way when the gateway stopped.
+//!
+//! | journalled | what it means                          | what happens                         |
+//! |------------|----------------------------------------|--------------------------------------|
+//! | intent     | nothing was bought, its client is gone | ended as abandoned                   |
+//! | committing | the last byte may have left            | ended as unknown, never resent       |
+//! | accepted   | bought, and the id is known            | polled on; whoever asks again joins  |
+//!
+//! Each step is journalled like any other, so a recovery that is cut short is taken up by the next one.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Core;
+use super::life::Following;
+use super::orders::{End, Followed, Slot};
+use crate::model::{Digest, Failure, PredictionId};
+use crate::storage::JournalError;
+use crate::storage::journal::{Record, StoredOrder, StoredPrediction, StoredState};
+use crate::upstream::Handle;
+
+impl Core {
+    pub(super) async fn recover(self: &Arc<Self>) -> Result<(), JournalError> {
+        let mut resumed = Vec::new();
+        let (mut dropped, mut unknown) = (0_usize, 0_usize);
+        for order in self.journal.unsettled().await? {
+            let mut slots = Vec::with_capacity(order.predictions.len());
+            for prediction in order.predictions {
+                match &prediction.state {
+                    StoredState::Intent => dropped += 1,
+                    StoredState::Committing { .. } => unknown += 1,
+                    StoredState::Accepted { .. } => resumed.push(prediction.id),
+                    StoredState::Resolved { .. } | StoredState::Failed { .. } => {}
+                }
+                slots.push(self.take_up(prediction).await?);
+            }
+            // An order without anything to follow has ended; only its last record was missing.
+            if slots.iter().any(|slot| matches!(slot, Slot::Following(_))) {
+                self.orders.adopt(Arc::new(order.record), slots);
+            }
+        }
+        if !resumed.is_empty() || dropped > 0 || unknown > 0 {
+            tracing::info!(resumed = resumed.len(), dropped, unknown, "took up what was under way");
+        }
+        if unknown > 0 {
+            tracing::warn!(
+                unknown,
+                "purchases with an unknown outcome: the upstream's usage log knows them"
+            );
+        }
+        self.remove_orphans().await?;
+        for prediction in resumed {
+            self.poll_in(prediction, self.cadence.pause(1, rand::random()));
+        }
+        Ok(())
+    }
+
+    async fn take_up(&self, prediction: StoredPrediction) -> Result<Slot, JournalError> {
+        let StoredPrediction { id, pictures, state } = prediction;
+        Ok(match state {
+            StoredState::Intent => self.close(id, Failure::Abandoned).await?,
+            StoredState::Committing { .. } => {
+                let message = "the gateway stopped between the last byte and the answer".to_owned();
+                self.close(id, Failure::OutcomeUnknown { message }).await?
+            }
+            StoredState::Accepted {
+                upstream,
+                poll_url,
+                since,
+            } => {
+                let age = self.clock.now().since(since);
+                let now = Instant::now();
+                Slot::Following(Followed {
+                    following: Following::new(Handle { id: upstream, poll_url }),
+                    accepted: now.checked_sub(age).unwrap_or(now),
+                    pictures,
+                    in_flight: self.budget.adopt(),
+                })
+            }
+            StoredState::Resolved {
+                upstream,
+                pictures,
+                usage,
+                at,
+            } => Slot::Ended(End::Pictures {
+                upstream,
+                pictures,
+                usage,
+                at,
+            }),
+            StoredState::Failed { failure, .. } => Slot::Ended(End::Failure(failure)),
+        })
+    }
+
+    async fn close(&self, prediction: PredictionId, failure: Failure) -> Result<Slot, JournalError> {
+        let record = Record::Failed {
+            prediction,
+            failure: failure.clone(),
+            at: self.clock.now(),
+        };
+        self.journal.append(record).await?;
+        Ok(Slot::Ended(End::Failure(failure)))
+    }
+
+    /// Removes picture files that no order knows: a crash came between the file and its record, and the prediction,
+    /// still accepted, fetches its pictures anew.
+    async fn remove_orphans(&self) -> Result<(), JournalError> {
+        let mut known: HashSet<Digest> = HashSet::new();
+        for shelved in self.journal.with_pictures().await? {
+            known.extend(shelved.pictures.iter().map(|picture| picture.digest));
+        }
+        for order in self.journal.unsettled().await? {
+            known.extend(pictures_of(&order));
+        }
+        match self.results.remove_unknown(known).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed pictures that no order knows"),
+            Err(error) => tracing::warn!(%error, "pictures that no order knows could not be removed"),
+        }
+        Ok(())
+    }
+}
+
+fn pictures_of(order: &StoredOrder) -> impl Iterator<Item = Digest> {
+    order.predictions.iter().flat_map(|prediction| match &prediction.state {
+        StoredState::Resolved { pictures, .. } => pictures.iter().map(|picture| picture.digest).collect(),
+        StoredState::Intent
+        | StoredState::Committing { .. }
+        | StoredState::Accepted { .. }
+        | StoredState::Failed { .. } => Vec::new(),
+    })
+}

@@ -1,0 +1,146 @@
+//! Which stored results go, and when: goods until delivered or expired, then cache under a byte budget.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Core, Settings};
+use crate::model::{Digest, OrderId, Timestamp};
+use crate::storage::JournalError;
+use crate::storage::journal::{Record, Shelved};
+
+/// How long a result that is not for later requests stays after its delivery: its address may still be in use.
+const PRIVATE_LINGER: Duration = Duration::from_secs(3600);
+
+pub(super) async fn run(core: Arc<Core>) {
+    loop {
+        tokio::time::sleep(core.settings.sweep_interval).await;
+        if let Err(error) = core.sweep().await {
+            tracing::warn!(%error, "the sweep did not finish");
+        }
+    }
+}
+
+impl Core {
+    async fn sweep(&self) -> Result<(), JournalError> {
+        let shelved = self.journal.with_pictures().await?;
+        let doomed = doomed(&shelved, self.clock.now(), &self.settings);
+        if doomed.is_empty() {
+            return Ok(());
+        }
+        let mut holders: HashMap<Digest, usize> = HashMap::new();
+        for picture in shelved.iter().flat_map(|shelved| &shelved.pictures) {
+            *holders.entry(picture.digest).or_default() += 1;
+        }
+        let mut removed = 0_usize;
+        for shelved in shelved.iter().filter(|shelved| doomed.contains(&shelved.order)) {
+            if self.orders.has_tickets(shelved.order) {
+                continue;
+            }
+            // The record first: a file without an order is swept at the next start, an order without its file is a loss.
+            self.journal.append(Record::Forgotten { order: shelved.order }).await?;
+            for picture in &shelved.pictures {
+                let left = holders
+                    .entry(picture.digest)
+                    .and_modify(|count| *count -= 1)
+                    .or_default();
+                if *left == 0 {
+                    if let Err(error) = self.results.remove(picture.digest).await {
+                        tracing::warn!(%error, "a result could not be removed");
+                    }
+                    removed += 1;
+                }
+            }
+        }
+        tracing::info!(orders = doomed.len(), files = removed, "swept expired results");
+        Ok(())
+    }
+}
+
+/// The orders whose pictures go. `shelved` is oldest first.
+fn doomed(shelved: &[Shelved], now: Timestamp, settings: &Settings) -> Vec<OrderId> {
+    let expired = |shelved: &Shelved| {
+        let keep = match (shelved.delivered, shelved.shareable) {
+            (Some(_), false) => PRIVATE_LINGER,
+            (_, true) => settings.goods_ttl.max(settings.cache_ttl),
+            (None, false) => settings.goods_ttl,
+        };
+        now.since(shelved.resolved) > keep
+    };
+    let size = |shelved: &Shelved| shelved.pictures.iter().map(|picture| picture.bytes).sum::<u64>();
+    let (gone, kept): (Vec<&Shelved>, Vec<&Shelved>) = shelved.iter().partition(|shelved| expired(shelved));
+    let mut doomed: Vec<OrderId> = gone.iter().map(|shelved| shelved.order).collect();
+    let mut bytes: u64 = kept.iter().map(|shelved| size(shelved)).sum();
+    // Undelivered results are goods, not cache: the byte budget never takes them.
+    for shelved in kept.iter().filter(|shelved| shelved.delivered.is_some()) {
+        if bytes <= settings.results_bytes_max {
+            break;
+        }
+        bytes -= size(shelved);
+        doomed.push(shelved.order);
+    }
+    doomed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::CacheMode;
+    use crate::model::{Format, StoredPicture};
+
+    const DAY: Duration = Duration::from_secs(86400);
+    const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+
+    fn shelved(number: u128, delivered: bool, shareable: bool) -> Shelved {
+        let picture = StoredPicture {
+            digest: Digest::of(b"x"),
+            bytes: 100,
+            format: Format::Png,
+            width: 1,
+            height: 1,
+        };
+        Shelved {
+            order: OrderId::new(START, number),
+            pictures: vec![picture],
+            resolved: START,
+            delivered: delivered.then_some(START),
+            shareable,
+        }
+    }
+
+    fn settings(results_bytes_max: u64) -> Settings {
+        Settings {
+            cache: CacheMode::On,
+            cache_ttl: DAY,
+            goods_ttl: 2 * DAY,
+            results_bytes_max,
+            sweep_interval: DAY,
+            submit_attempts_max: 1,
+            deadline: DAY,
+            picture_bytes_max: 1,
+            polls_max: 1,
+        }
+    }
+
+    #[test]
+    fn goods_stay_until_they_expire() {
+        let shelf = [shelved(1, true, true), shelved(2, false, true), shelved(3, true, false)];
+        let at = |after: Duration| doomed(&shelf, START.plus(after), &settings(u64::MAX));
+        assert!(at(Duration::from_secs(60)).is_empty());
+        assert_eq!(at(DAY), [shelf[2].order], "not for later requests, and delivered");
+        assert_eq!(at(3 * DAY).len(), 3);
+    }
+
+    #[test]
+    fn the_byte_budget_takes_the_oldest_delivered_ones() {
+        let shelf = [shelved(1, false, true), shelved(2, true, true), shelved(3, true, true)];
+        let doomed = |bytes| doomed(&shelf, START, &settings(bytes));
+        assert!(doomed(300).is_empty());
+        assert_eq!(doomed(200), [shelf[1].order]);
+        assert_eq!(
+            doomed(0),
+            [shelf[1].order, shelf[2].order],
+            "the undelivered one is not cache"
+        );
+    }
+}
