@@ -1,6 +1,6 @@
-//! JSON bodies with pictures inside: text known beforehand, and base64 that is made as it leaves.
+//! Bodies with pictures inside: text known beforehand, and pictures as base64, or bare, made as they leave.
 //!
-//! The same shape goes both ways: up to GPTProto as data URIs, down to clients as `b64_json`. The length is known from
+//! The same shape goes both ways: up to GPTProto as data URIs, down to clients as `b64_json` or files. The length is known from
 //! the start, no picture is held whole, and files are read off the asynchronous threads.
 
 use std::collections::VecDeque;
@@ -67,7 +67,15 @@ impl Payload {
     #[must_use]
     pub(crate) fn base64(mut self, source: Arc<dyn Source>) -> Self {
         self.remaining += source.size().div_ceil(3) * 4;
-        self.segments.push_back(Segment::Base64 { source, offset: 0 });
+        self.segments.push_back(Segment::Picture { source, offset: 0, encoding: Encoding::Base64 });
+        self
+    }
+
+    /// Appends the bytes of `source` as they are.
+    #[must_use]
+    pub(crate) fn bare(mut self, source: Arc<dyn Source>) -> Self {
+        self.remaining += source.size();
+        self.segments.push_back(Segment::Picture { source, offset: 0, encoding: Encoding::Bare });
         self
     }
 
@@ -93,19 +101,19 @@ impl Payload {
                         return Poll::Ready(Some(Ok(text)));
                     }
                 }
-                Some(Segment::Base64 { source, offset }) => {
+                Some(Segment::Picture { source, offset, encoding }) => {
                     let left = source.size() - *offset;
                     if left == 0 {
                         self.segments.pop_front();
                         continue;
                     }
                     let size = usize::try_from(left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
-                    let (source, start) = (Arc::clone(source), *offset);
+                    let (source, start, encoding) = (Arc::clone(source), *offset, *encoding);
                     *offset += size as u64;
                     match source.in_memory() {
-                        Some(_) => return Poll::Ready(Some(encode(&*source, start, size))),
+                        Some(_) => return Poll::Ready(Some(piece(&*source, start, size, encoding))),
                         None => {
-                            self.reading = Some(tokio::task::spawn_blocking(move || encode(&*source, start, size)));
+                            self.reading = Some(tokio::task::spawn_blocking(move || piece(&*source, start, size, encoding)));
                         }
                     }
                 }
@@ -114,24 +122,21 @@ impl Payload {
     }
 }
 
-fn encode(source: &dyn Source, offset: u64, size: usize) -> io::Result<Bytes> {
-    let encoded = match source.in_memory() {
+fn piece(source: &dyn Source, offset: u64, size: usize, encoding: Encoding) -> io::Result<Bytes> {
+    let raw = match source.in_memory() {
         Some(bytes) => {
             let start = usize::try_from(offset).map_err(io::Error::other)?;
-            STANDARD.encode_type::<Vec<u8>>(&bytes[start..start + size])
+            bytes.slice(start..start + size)
         }
-        None => {
-            let raw = read_full(source, offset, size)?;
-            if raw.len() != size {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "a stored picture became shorter",
-                ));
-            }
-            STANDARD.encode_type::<Vec<u8>>(&raw)
-        }
+        None => Bytes::from(read_full(source, offset, size)?),
     };
-    Ok(Bytes::from(encoded))
+    if raw.len() != size {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a stored picture became shorter"));
+    }
+    Ok(match encoding {
+        Encoding::Base64 => Bytes::from(STANDARD.encode_type::<Vec<u8>>(&raw)),
+        Encoding::Bare => raw,
+    })
 }
 
 impl Body for Payload {
@@ -190,6 +195,10 @@ mod tests {
                 assert_eq!(payload.length(), expected.len() as u64);
                 assert_eq!(payload.size_hint().exact(), Some(expected.len() as u64));
                 assert_eq!(payload.collect().await.unwrap().to_bytes(), expected.as_bytes());
+            }
+            let sources: [Arc<dyn Source>; 2] = [Arc::new(bytes.clone()), Arc::new(Filed(bytes.clone()))];
+            for source in sources {
+                assert_eq!(Payload::default().bare(source).collect().await.unwrap().to_bytes(), bytes);
             }
         }
     }

@@ -1,0 +1,91 @@
+//! The rest of a refused upload, read and thrown away.
+//!
+//! A server that answers 401 or 413 and closes while a client is still sending makes Node report a broken pipe, and
+//! retry, instead of the refusal. So a body that is dropped before its end is read on in the background, within bounds.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+
+use crate::config::ServerConfig;
+use crate::lifecycle::Lifecycle;
+
+/// How much of a refused upload is read, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DrainLimits {
+    bytes_max: u64,
+    timeout: Duration,
+}
+
+impl DrainLimits {
+    pub(super) fn new(server: &ServerConfig) -> Self {
+        Self { bytes_max: server.drain_bytes_max, timeout: server.drain_timeout }
+    }
+}
+
+/// A request body that is drained when it is dropped before its end.
+#[derive(Debug)]
+pub(super) struct DrainedOnDrop {
+    /// Absent once it has ended, or must not be drained.
+    body: Option<Body>,
+    /// The client waits for `100 Continue`, which only reading makes the server send. Unread, there is nothing to drain.
+    untouched_expectation: bool,
+    limits: DrainLimits,
+    lifecycle: Lifecycle,
+}
+
+impl DrainedOnDrop {
+    pub(super) fn new(body: Body, expects_continue: bool, limits: DrainLimits, lifecycle: Lifecycle) -> Self {
+        Self { body: Some(body), untouched_expectation: expects_continue, limits, lifecycle }
+    }
+}
+
+impl HttpBody for DrainedOnDrop {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.untouched_expectation = false;
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            self.body = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(HttpBody::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for DrainedOnDrop {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take().filter(|body| !self.untouched_expectation && !body.is_end_stream()) else {
+            return;
+        };
+        let DrainLimits { bytes_max, timeout } = self.limits;
+        self.lifecycle.spawn("drain", async move {
+            let _ = tokio::time::timeout(timeout, discard(body, bytes_max)).await;
+        });
+    }
+}
+
+async fn discard(mut body: Body, bytes_max: u64) {
+    let mut bytes = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if bytes > bytes_max {
+            return;
+        }
+    }
+}
