@@ -1,6 +1,7 @@
 pub mod config;
 pub mod lifecycle;
 
+mod api;
 mod engine;
 mod model;
 mod storage;
