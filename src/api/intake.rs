@@ -79,3 +79,95 @@ fn kind_of_body(headers: &HeaderMap, server: &ServerConfig) -> Result<BodyKind, 
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderName;
+
+    use super::*;
+    use crate::api::form::tests::{catalogue, png, server, spool};
+
+    fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.clone(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn headers_tell_what_kind_of_body_comes() {
+        let kind = |content_type: &str| kind_of_body(&headers(&[(CONTENT_TYPE, content_type)]), &server());
+        for json in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/vnd.api+json",
+        ] {
+            assert_eq!(kind(json).unwrap(), BodyKind::Json, "{json}");
+        }
+        for form in [
+            "multipart/form-data; boundary=a=b_c",
+            "Multipart/Form-Data; Boundary=\"a=b_c\"",
+        ] {
+            let boundary = "a=b_c".to_owned();
+            assert_eq!(kind(form).unwrap(), BodyKind::Multipart { boundary }, "{form}");
+        }
+        for wrong in [
+            "multipart/form-data",
+            "multipart/form-data; boundary=",
+            "multipart/mixed; boundary=x",
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "",
+        ] {
+            assert_eq!(kind(wrong).unwrap_err().code(), "unsupported_content_type", "{wrong}");
+        }
+        let none = kind_of_body(&HeaderMap::new(), &server()).unwrap_err();
+        assert_eq!(none.code(), "unsupported_content_type");
+    }
+
+    #[test]
+    fn headers_can_refuse_a_body_unread() {
+        let json = (CONTENT_TYPE, "application/json");
+        let refused = |more| {
+            kind_of_body(&headers(&[json.clone(), more]), &server())
+                .unwrap_err()
+                .code()
+        };
+        assert_eq!(refused((CONTENT_ENCODING, "gzip")), "unsupported_content_encoding");
+        assert_eq!(refused((CONTENT_LENGTH, "1200000001")), "body_too_large");
+        for fine in [(CONTENT_ENCODING, "identity"), (CONTENT_LENGTH, "1200000000")] {
+            assert!(kind_of_body(&headers(&[json.clone(), fine]), &server()).is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_form_and_a_json_body_mean_the_same() {
+        let picture = png(20, 30);
+        let mut form = b"--B\r\nContent-Disposition: form-data; name=\"image[]\"; filename=\"a\"\r\n\r\n".to_vec();
+        form.extend_from_slice(&picture);
+        form.extend_from_slice(
+            b"\r\n--B\r\nContent-Disposition: form-data; name=\"n\"\r\n\r\n2\
+              \r\n--B\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\na\r\nb\r\n--B--\r\n",
+        );
+        let text = base64_simd::STANDARD.encode_to_string(&picture);
+        let json =
+            serde_json::json!({"prompt": "a\nb", "n": 2, "images": [{"image_url": format!("data:;base64,{text}")}]});
+        let bodies = [
+            ("multipart/form-data; boundary=B", Body::from(form)),
+            ("application/json", Body::from(json.to_string())),
+        ];
+        let (_directory, spool) = spool();
+        let mut seen = Vec::new();
+        for (content_type, body) in bodies {
+            let headers = headers(&[(CONTENT_TYPE, content_type)]);
+            let checked = read(Task::Edit, &headers, body, &spool, &server(), &catalogue())
+                .await
+                .unwrap();
+            let request = checked.request;
+            let inputs: Vec<_> = request.inputs.iter().map(crate::model::Input::identity).collect();
+            assert_eq!(request.size.to_string(), "1024x1536");
+            seen.push((request.prompt, request.n, request.size, inputs));
+        }
+        assert_eq!(seen[0], seen[1]);
+    }
+}

@@ -177,7 +177,10 @@ fn kind_of(head: &[u8], whole: bool) -> Kind<'_> {
         Kind::FileId
     } else if starts("data:") {
         let comma = head.iter().position(|&b| b == b',');
-        let base64 = comma.filter(|&comma| head[..comma].trim_ascii().to_ascii_lowercase().ends_with(b";base64"));
+        let base64 = comma.filter(|&comma| {
+            let last = head[..comma].rsplit(|&b| b == b';').next().unwrap_or_default();
+            last.trim_ascii().eq_ignore_ascii_case(b"base64")
+        });
         base64.map_or(Kind::Strange, |comma| Kind::Base64(&head[comma + 1..]))
     } else if head.iter().take(16).any(|&b| matches!(b, b':' | b'.' | b'<')) {
         // Another scheme, a path, a tag: base64 has no such characters.
