@@ -49,7 +49,7 @@ impl Decoder {
     ///
     /// [`NotBase64`] when the text ends inside a character, or is padded to no multiple of four.
     pub(super) fn finish(self, decoded: &mut Vec<u8>) -> Result<(), NotBase64> {
-        if self.padding > 0 && (self.clean.len() + self.padding) % 4 != 0 {
+        if self.padding > 0 && !(self.clean.len() + self.padding).is_multiple_of(4) {
             return Err(NotBase64);
         }
         // Forgiving about the unused bits of the last character, which not every encoder leaves at zero.
@@ -76,12 +76,12 @@ mod tests {
     use super::*;
 
     fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<u8>, NotBase64> {
-        let (mut decoder, mut decoded) = (Decoder::default(), Vec::new());
+        let (mut decoder, mut bytes) = (Decoder::default(), Vec::new());
         for piece in pieces {
-            decoder.push(piece, &mut decoded)?;
+            decoder.push(piece, &mut bytes)?;
         }
-        decoder.finish(&mut decoded)?;
-        Ok(decoded)
+        decoder.finish(&mut bytes)?;
+        Ok(bytes)
     }
 
     #[test]

@@ -261,15 +261,9 @@ impl ApiError {
         self.wire().code
     }
 
-    pub(super) fn status(&self) -> StatusCode {
-        self.wire().status
-    }
-
     /// For what went wrong in the gateway itself.
-    pub(super) fn internal(detail: impl ToString) -> Self {
-        Self::Internal {
-            detail: detail.to_string(),
-        }
+    pub(super) fn internal(detail: impl Into<String>) -> Self {
+        Self::Internal { detail: detail.into() }
     }
 
     /// Why the picture called `param` could not be spooled.
@@ -409,7 +403,12 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let wire = self.wire();
         if wire.status.is_server_error() {
-            tracing::warn!(code = wire.code, error = ?self, "answering with a server error");
+            let detail = if let Self::Internal { detail } = &self {
+                detail
+            } else {
+                ""
+            };
+            tracing::warn!(code = wire.code, error = %self, detail, "answering with a server error");
         }
         let envelope = Envelope {
             error: Body {

@@ -52,7 +52,7 @@ pub(super) async fn read(
     let spool = spool.clone();
     tokio::task::spawn_blocking(move || parse(body, &limits, &spool))
         .await
-        .map_err(ApiError::internal)?
+        .map_err(|error| ApiError::internal(format!("reading a body failed: {error}")))?
 }
 
 /// Reads a spooled body. Blocks.

@@ -217,16 +217,20 @@ fn reads_as_text(head: &[u8]) -> bool {
 }
 
 fn malformed(error: multer::Error) -> ApiError {
-    let problem = match error {
-        multer::Error::StreamReadFailed(error) => match error.downcast::<BodyError>() {
-            Ok(error) => return ApiError::from(*error),
-            Err(other) => other.to_string(),
-        },
-        multer::Error::IncompleteStream | multer::Error::IncompleteFieldData { .. } => {
-            "the form ends before its closing boundary".to_owned()
-        }
-        other => other.to_string(),
+    let cut_short = matches!(
+        error,
+        multer::Error::IncompleteStream | multer::Error::IncompleteFieldData { .. }
+    );
+    let problem = if cut_short {
+        "the form ends before its closing boundary".to_owned()
+    } else {
+        error.to_string()
     };
+    if let multer::Error::StreamReadFailed(error) = error
+        && let Ok(error) = error.downcast::<BodyError>()
+    {
+        return ApiError::from(*error);
+    }
     ApiError::MalformedBody {
         problem: problem.into(),
     }

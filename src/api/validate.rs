@@ -264,18 +264,15 @@ impl Check<'_> {
     /// What the pictures are encoded as: PNG, as they come.
     fn output(&mut self) -> Result<(), ApiError> {
         if !self.is_choice("output_format") {
-            let allowed = ["png", "jpeg", "webp", "auto", "jpg", "gif", "svg"];
-            let format = self.one_of("output_format", &allowed).map_err(|error| match error {
-                ApiError::InvalidValue { param, got, .. } => ApiError::InvalidValue {
-                    param,
-                    got,
-                    allowed: allowed[..4].iter().map(|&value| value.to_owned()).collect(),
-                },
-                other => other,
-            })?;
-            if let Some(format) = format.filter(|format| !matches!(format.as_str(), "png" | "auto")) {
-                let problem = format!("with the value '{format}' is not supported; pictures come as 'png'");
-                self.unsupported("output_format", &problem)?;
+            match self.text("output_format")?.as_deref() {
+                None | Some("png" | "auto") => {}
+                Some(format @ ("jpeg" | "jpg" | "webp" | "gif" | "svg")) => {
+                    let problem = format!("with the value '{format}' is not supported; pictures come as 'png'");
+                    self.unsupported("output_format", &problem)?;
+                }
+                Some(_) => {
+                    self.one_of("output_format", &["png", "jpeg", "webp", "auto"])?;
+                }
             }
         }
         if !self.is_choice("output_compression") {

@@ -104,8 +104,10 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
         | Failure::OutcomeUnknown { message }
         | Failure::Unreachable { message } => said(message),
         // The operator's matters: such a message may quote the key or the balance.
-        Failure::KeyRefused { .. } | Failure::BalanceExhausted { .. } => String::new(),
-        Failure::DeadlineExceeded
+        Failure::KeyRefused { .. }
+        | Failure::BalanceExhausted { .. }
+        // These have none.
+        | Failure::DeadlineExceeded
         | Failure::Throttled { .. }
         | Failure::QueueFull { .. }
         | Failure::JournalUnavailable

@@ -134,19 +134,19 @@ impl Parser<'_> {
         let wrong = |_| unacceptable(slot, "the picture is not valid base64");
         let full = |error| Problem::Api(ApiError::from_spool(error, param));
         let mut writer = self.spool.part(self.limits.image_bytes_max);
-        let (mut decoder, mut decoded) = (Decoder::default(), Vec::new());
-        decoder.push(text, &mut decoded).map_err(wrong)?;
+        let (mut decoder, mut bytes) = (Decoder::default(), Vec::new());
+        decoder.push(text, &mut bytes).map_err(wrong)?;
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
-            writer.write_blocking(&decoded).map_err(full)?;
-            decoded.clear();
+            writer.write_blocking(&bytes).map_err(full)?;
+            bytes.clear();
             match string.read(&mut buffer).map_err(|error| meter.broken(&error))? {
                 0 => break,
-                count => decoder.push(&buffer[..count], &mut decoded).map_err(wrong)?,
+                count => decoder.push(&buffer[..count], &mut bytes).map_err(wrong)?,
             }
         }
-        decoder.finish(&mut decoded).map_err(wrong)?;
-        writer.write_blocking(&decoded).map_err(full)?;
+        decoder.finish(&mut bytes).map_err(wrong)?;
+        writer.write_blocking(&bytes).map_err(full)?;
         let (picture, source) = writer.finish_blocking().map_err(full)?;
         Ok(Some(Input::Bytes { picture, source }))
     }
