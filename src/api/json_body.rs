@@ -140,8 +140,9 @@ impl Parser<'_> {
                 Slot::Image => self.images()?,
                 Slot::Mask => self.mask()?,
                 Slot::Misplaced(known) => {
-                    self.json.skip_value()?;
-                    self.form.misplaced.insert(known);
+                    if self.skip_filled()? {
+                        self.form.misplaced.insert(known);
+                    }
                 }
                 Slot::Scalar(known) => {
                     let value = self.scalar(known)?;
@@ -163,6 +164,30 @@ impl Parser<'_> {
         let name = self.json.next_name_owned()?;
         self.meter.allow(u64::MAX);
         Ok(name)
+    }
+
+    /// Skips a value and says whether it held anything: interfaces send `images: []` for none.
+    fn skip_filled(&mut self) -> Result<bool, Problem> {
+        match self.json.peek()? {
+            ValueType::Array => {
+                self.json.begin_array()?;
+                let filled = self.json.has_next()?;
+                while self.json.has_next()? {
+                    self.json.skip_value()?;
+                }
+                self.json.end_array()?;
+                Ok(filled)
+            }
+            ValueType::String => {
+                let mut string = self.json.next_string_reader()?;
+                let copied = io::copy(&mut string, &mut io::sink());
+                Ok(copied.map_err(|error| self.meter.broken(&error))? > 0)
+            }
+            ValueType::Object | ValueType::Number | ValueType::Boolean | ValueType::Null => {
+                self.json.skip_value()?;
+                Ok(true)
+            }
+        }
     }
 
     fn scalar(&mut self, param: &str) -> Result<Scalar, Problem> {

@@ -40,8 +40,18 @@ fn failures() -> Vec<Failure> {
 }
 
 fn all() -> Vec<ApiError> {
+    let mut errors = refusals();
+    errors.extend(about_pictures_and_time());
+    errors.extend(failures().into_iter().map(|failure| ApiError::Failed {
+        failure,
+        order: Some(order()),
+    }));
+    errors
+}
+
+fn refusals() -> Vec<ApiError> {
     let text = str::to_owned;
-    let mut errors = vec![
+    vec![
         ApiError::MissingKey,
         ApiError::WrongKey,
         ApiError::UnknownRoute {
@@ -125,6 +135,12 @@ fn all() -> Vec<ApiError> {
         ApiError::UnsupportedInputFidelity {
             model: text("gpt-image-2"),
         },
+    ]
+}
+
+fn about_pictures_and_time() -> Vec<ApiError> {
+    let text = str::to_owned;
+    vec![
         ApiError::UnsupportedFileType {
             param: text("image"),
             media_type: "image/gif",
@@ -147,12 +163,7 @@ fn all() -> Vec<ApiError> {
             predictions: vec![UpstreamId::new("a1").unwrap(), UpstreamId::new("b2").unwrap()],
         },
         ApiError::internal("a secret detail"),
-    ];
-    errors.extend(failures().into_iter().map(|failure| ApiError::Failed {
-        failure,
-        order: Some(order()),
-    }));
-    errors
+    ]
 }
 
 /// The name of a variant. Exhaustive, so that a new one visits this file and thereby the table below.

@@ -67,10 +67,12 @@ fn everything_is_explicit_afterwards() {
     assert!(checked.dropped.is_empty() && checked.ignored.is_empty());
 }
 
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
+
 #[test]
 fn parameters_and_what_becomes_of_them() {
     // Values beside a model, and the error's code and param; no code where it is taken.
-    let cases: &[(&[(&str, &str)], &str, &str)] = &[
+    let cases: &[Case<'_>] = &[
         (&[("model", "chatgpt-image-latest")], "", ""),
         (&[("model", "dall-e-2")], "model_not_found", "model"),
         (&[("model", "gpt-4o-image")], "unsupported_model", "model"),
