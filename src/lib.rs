@@ -3,6 +3,8 @@ pub mod lifecycle;
 pub mod simulator;
 pub mod telemetry;
 
+mod admission;
+mod api;
 mod budget;
 mod engine;
 mod model;

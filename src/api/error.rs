@@ -1,0 +1,444 @@
+//! What a client may be told: one closed enum, one exhaustive table from it to the wire.
+//!
+//! The table follows OpenAI's own errors where they are known. Two rules are the gateway's: an error after which asking
+//! again could pay again says `x-should-retry: false`, and text that others wrote (the client's values, the upstream's
+//! messages) is clipped and loses its control characters.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::engine::SpoolError;
+use crate::model::catalogue::SizeProblem;
+use crate::model::{Failure, OrderId, UpstreamId};
+
+mod text;
+
+use text::{foreign, list, megabytes, named, value};
+
+/// What a client may be told.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    // Who is asking.
+    #[error(
+        "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth \
+         (i.e. Authorization: Bearer YOUR_KEY)."
+    )]
+    MissingKey,
+    // OpenAI repeats the key, masked; here not a letter of it is shown.
+    #[error(
+        "Incorrect API key provided. Keys for this gateway come from its operator; a key of OpenAI or GPTProto does \
+         not work here."
+    )]
+    WrongKey,
+
+    // For what.
+    #[error("Invalid URL ({} {})", value(.method), value(.path))]
+    UnknownRoute { method: String, path: String },
+    #[error("Not allowed to {} on {} (HINT: use {allow}).", value(.method), value(.path))]
+    MethodNotAllowed {
+        method: String,
+        path: String,
+        allow: &'static str,
+    },
+    #[error(
+        "The variations endpoint is retired. Use POST /v1/images/edits with a prompt such as 'Create a variation of \
+         this image'."
+    )]
+    VariationsRetired,
+    /// `GET /v1/models/{id}` of a model that is not there.
+    #[error("The model '{}' does not exist", value(.name))]
+    UnknownModel { name: String },
+    /// A request for pictures by a model that is not there.
+    #[error("The model '{}' does not exist. Available models are: {}.", value(.name), list(.known))]
+    ModelNotFound { name: String, known: Vec<String> },
+    /// The model is there and does not do this.
+    #[error("The model '{model}' does not offer {task}.{}", note.as_ref().map(|note| format!(" {note}")).unwrap_or_default())]
+    ModelLacksTask {
+        model: String,
+        task: &'static str,
+        note: Option<String>,
+    },
+    #[error("No prediction '{}' of yours is known.", value(.id))]
+    PredictionNotFound { id: String },
+    /// The address of a result is unsigned, altered or too old.
+    #[error("This address is not valid, or no longer. The same image request, asked again, gives a new one.")]
+    ResultAddressInvalid,
+    /// The result was there once.
+    #[error("This result is not kept any more.")]
+    ResultGone,
+
+    // The body as a whole.
+    #[error(
+        "Invalid Content-Type header{}. Expected 'multipart/form-data' with a boundary, or 'application/json'.",
+        got.as_ref().map(|got| format!(" ('{}')", value(got))).unwrap_or_default()
+    )]
+    UnsupportedMediaType { got: Option<String> },
+    #[error("Unsupported Content-Encoding '{}'. Send the body as it is ('identity').", value(.got))]
+    UnsupportedEncoding { got: String },
+    #[error("We could not parse the body of your request: {}.", foreign(.problem))]
+    MalformedBody { problem: Cow<'static, str> },
+    #[error("The body of your request is too large. At most {} are accepted.", megabytes(*.bytes_max))]
+    BodyTooLarge { bytes_max: u64 },
+    #[error("The body of your request stopped arriving before it was complete.")]
+    BodyStopped,
+
+    // One parameter.
+    #[error("Missing required parameter: '{param}'.")]
+    MissingParameter { param: &'static str },
+    #[error(
+        "Duplicate parameter: '{}'. You provided multiple values for this parameter, whereas only one is allowed.",
+        value(.param)
+    )]
+    DuplicateParameter { param: String },
+    #[error("Invalid type for '{}': expected {expected}, but got {got} instead.", value(.param))]
+    InvalidType {
+        param: String,
+        expected: &'static str,
+        got: &'static str,
+    },
+    /// Not one of a closed list of values.
+    #[error("Invalid value: '{}'. Supported values are: {}.", value(.got), list(.allowed))]
+    InvalidValue {
+        param: String,
+        got: String,
+        allowed: Vec<String>,
+    },
+    /// Wrong in a way that takes a sentence to say.
+    #[error("Invalid '{param}': {problem}.")]
+    Unacceptable {
+        param: &'static str,
+        problem: Cow<'static, str>,
+    },
+    #[error(
+        "Invalid '{param}': integer below minimum value. Expected a value >= {min}, but got {} instead.",
+        value(.got)
+    )]
+    BelowMinimum { param: &'static str, min: i64, got: String },
+    #[error(
+        "Invalid '{param}': integer above maximum value. Expected a value <= {max}, but got {} instead.",
+        value(.got)
+    )]
+    AboveMaximum { param: &'static str, max: i64, got: String },
+    #[error("Invalid '{}': string too long. Expected a string with at most {max} {unit}.", value(.param))]
+    TextTooLong {
+        param: String,
+        unit: &'static str,
+        max: usize,
+    },
+    #[error("Invalid 'image': too many images. Expected at most {max} images in one request.")]
+    TooManyImages { max: usize },
+    #[error("{0}")]
+    BadSize(SizeProblem),
+    #[error("Unsupported parameter: '{}' {problem}.", value(.param))]
+    UnsupportedParameter { param: String, problem: Cow<'static, str> },
+    /// `input_fidelity: high`, which has a code of its own.
+    #[error(
+        "The model '{model}' does not support 'input_fidelity' with the value 'high'; leave it out or send 'low'. For \
+         clients that always send it, the operator of this gateway can set server.unsupported_parameters = \"drop\"."
+    )]
+    UnsupportedInputFidelity { model: String },
+
+    // One picture. `param` is `image`, `image[2]` or `mask`.
+    #[error(
+        "Invalid file '{param}': unsupported mimetype ('{media_type}'). Supported file formats are 'image/jpeg', \
+         'image/png', and 'image/webp'."
+    )]
+    UnsupportedFileType { param: String, media_type: &'static str },
+    #[error("Invalid image file '{param}': the file is empty (0 bytes). Please check your image file.")]
+    EmptyImage { param: String },
+    #[error(
+        "Invalid image file or mode for '{param}': its width and height cannot be read. Please check your image file."
+    )]
+    UndecodableImage { param: String },
+    #[error("Invalid file '{param}': too large. At most {} are accepted.", megabytes(*.bytes_max))]
+    ImageTooLarge { param: String, bytes_max: u64 },
+    #[error(
+        "Invalid '{param}': 'file_id' is not supported by this gateway. Send the picture itself, as a file or a \
+         base64 data URL in 'image_url', or its http(s) address."
+    )]
+    FileIdUnsupported { param: String },
+
+    // Room and time.
+    #[error("The gateway has no room for uploads at the moment. Nothing was bought.")]
+    SpoolFull,
+    #[error("Too many requests are waiting at this gateway. Nothing was bought.")]
+    TooManyWaiting { retry_after: Duration },
+    /// The client's or the gateway's patience ended before the picture came; the purchase goes on.
+    #[error(
+        "The picture is not ready, and this request could wait no longer. Its purchase goes on as {order}{}: the same \
+         request, asked again, joins it and does not pay again.",
+        named(.predictions)
+    )]
+    PatienceExhausted {
+        order: OrderId,
+        predictions: Vec<UpstreamId>,
+    },
+
+    /// The engine gave up.
+    #[error("{}", text::of_failure(.failure, *.order))]
+    Failed { failure: Failure, order: Option<OrderId> },
+    /// Ours. The detail is logged and never shown.
+    #[error("The gateway had an error while processing your request.")]
+    Internal { detail: String },
+}
+
+/// One row of the table.
+#[derive(Debug)]
+struct Wire<'a> {
+    status: StatusCode,
+    kind: &'static str,
+    code: &'static str,
+    param: Option<&'a str>,
+    /// `x-should-retry`; absent where OpenAI's clients do not retry such a status anyway.
+    should_retry: Option<bool>,
+    retry_after: Option<Duration>,
+}
+
+impl<'a> Wire<'a> {
+    fn new(status: StatusCode, kind: &'static str, code: &'static str) -> Self {
+        Self {
+            status,
+            kind,
+            code,
+            param: None,
+            should_retry: None,
+            retry_after: None,
+        }
+    }
+
+    fn invalid(code: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, code)
+    }
+
+    fn param(self, param: &'a str) -> Self {
+        Self {
+            param: Some(param),
+            ..self
+        }
+    }
+
+    /// Nothing was bought: asking again is welcome.
+    fn retry(self) -> Self {
+        Self {
+            should_retry: Some(true),
+            ..self
+        }
+    }
+
+    /// Asking again helps nobody, or could pay again.
+    fn final_answer(self) -> Self {
+        Self {
+            should_retry: Some(false),
+            ..self
+        }
+    }
+
+    fn after(self, pause: Duration) -> Self {
+        Self {
+            retry_after: Some(pause),
+            ..self
+        }
+    }
+}
+
+const INVALID: &str = "invalid_request_error";
+const USER: &str = "image_generation_user_error";
+const GENERATION: &str = "image_generation_server_error";
+const SERVER: &str = "server_error";
+const UNAVAILABLE: &str = "service_unavailable_error";
+
+/// How long a client should leave a full spool, or a gateway that is being replaced, alone.
+const SHORT_PAUSE: Duration = Duration::from_secs(5);
+
+impl ApiError {
+    /// `error.code`, also the label of metrics: a closed set.
+    pub(super) fn code(&self) -> &'static str {
+        self.wire().code
+    }
+
+    /// For what went wrong in the gateway itself.
+    pub(super) fn internal(detail: impl Into<String>) -> Self {
+        Self::Internal { detail: detail.into() }
+    }
+
+    /// Why the picture called `param` could not be spooled.
+    pub(super) fn from_spool(error: SpoolError, param: &str) -> Self {
+        match error {
+            SpoolError::PartTooLarge { bytes_max } => Self::ImageTooLarge {
+                param: param.to_owned(),
+                bytes_max,
+            },
+            SpoolError::Full { .. } => Self::SpoolFull,
+            SpoolError::Io(error) => Self::internal(format!("the spool cannot be used: {error}")),
+        }
+    }
+
+    fn wire(&self) -> Wire<'_> {
+        match self {
+            Self::MissingKey => Wire::new(StatusCode::UNAUTHORIZED, INVALID, "missing_api_key"),
+            Self::WrongKey => Wire::new(StatusCode::UNAUTHORIZED, INVALID, "invalid_api_key"),
+
+            Self::UnknownRoute { .. } => Wire::new(StatusCode::NOT_FOUND, INVALID, "unknown_url"),
+            Self::MethodNotAllowed { .. } => Wire::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_supported"),
+            Self::VariationsRetired => Wire::invalid("endpoint_retired"),
+            Self::UnknownModel { .. } | Self::ModelNotFound { .. } => {
+                Wire::new(StatusCode::NOT_FOUND, INVALID, "model_not_found").param("model")
+            }
+            Self::ModelLacksTask { .. } => Wire::invalid("unsupported_model").param("model"),
+            Self::PredictionNotFound { .. } => Wire::new(StatusCode::NOT_FOUND, INVALID, "prediction_not_found"),
+            Self::ResultAddressInvalid => Wire::new(StatusCode::FORBIDDEN, INVALID, "invalid_result_address"),
+            Self::ResultGone => Wire::new(StatusCode::NOT_FOUND, INVALID, "result_not_found"),
+
+            Self::UnsupportedMediaType { .. } => Wire::invalid("unsupported_content_type"),
+            Self::UnsupportedEncoding { .. } => Wire::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                INVALID,
+                "unsupported_content_encoding",
+            ),
+            // Some clients resend a form with an empty body: once is enough.
+            Self::MalformedBody { .. } => Wire::invalid("malformed_body").final_answer(),
+            Self::BodyTooLarge { .. } => Wire::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),
+            Self::BodyStopped => Wire::new(StatusCode::REQUEST_TIMEOUT, INVALID, "body_timeout").final_answer(),
+
+            Self::MissingParameter { param } => Wire::invalid("missing_required_parameter").param(param),
+            Self::DuplicateParameter { param } => Wire::invalid("duplicate_parameter").param(param),
+            Self::InvalidType { param, .. } => Wire::invalid("invalid_type").param(param),
+            Self::InvalidValue { param, .. } => Wire::invalid("invalid_value").param(param),
+            Self::Unacceptable { param, .. } => Wire::invalid("invalid_value").param(param),
+            Self::BelowMinimum { param, .. } => Wire::invalid("integer_below_min_value").param(param),
+            Self::AboveMaximum { param, .. } => Wire::invalid("integer_above_max_value").param(param),
+            Self::TextTooLong { param, .. } => Wire::invalid("string_above_max_length").param(param),
+            Self::TooManyImages { .. } => Wire::invalid("array_above_max_length").param("image"),
+            Self::BadSize(_) => Wire::new(StatusCode::BAD_REQUEST, USER, "invalid_value").param("size"),
+            Self::UnsupportedParameter { param, .. } => Wire::invalid("unsupported_parameter").param(param),
+            Self::UnsupportedInputFidelity { .. } => {
+                Wire::new(StatusCode::BAD_REQUEST, USER, "invalid_input_fidelity_model").param("input_fidelity")
+            }
+
+            Self::UnsupportedFileType { param, .. } => Wire::invalid("unsupported_file_mimetype").param(param),
+            Self::EmptyImage { param } => Wire::new(StatusCode::BAD_REQUEST, USER, "invalid_image_file").param(param),
+            Self::UndecodableImage { param } => {
+                Wire::new(StatusCode::BAD_REQUEST, USER, "invalid_image_file").param(param)
+            }
+            Self::ImageTooLarge { param, .. } => Wire::invalid("image_too_large").param(param),
+            Self::FileIdUnsupported { param } => Wire::invalid("unsupported_file_id").param(param),
+
+            Self::SpoolFull => unavailable("upload_space_full").retry().after(SHORT_PAUSE),
+            Self::TooManyWaiting { retry_after } => unavailable("too_many_waiting").retry().after(*retry_after),
+            // The same request joins the purchase that is under way: this retry pays nothing.
+            Self::PatienceExhausted { .. } => {
+                Wire::new(StatusCode::GATEWAY_TIMEOUT, SERVER, "prediction_still_running").retry()
+            }
+
+            Self::Failed { failure, .. } => of_failure(failure),
+            // Whether something was bought before it broke is not known here.
+            Self::Internal { .. } => {
+                Wire::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "internal_error").final_answer()
+            }
+        }
+    }
+}
+
+fn of_failure(failure: &Failure) -> Wire<'static> {
+    let row = match failure {
+        Failure::Moderated { .. } => Wire::new(StatusCode::BAD_REQUEST, USER, "moderation_blocked"),
+        Failure::InvalidRequest { .. } => Wire::new(StatusCode::BAD_REQUEST, USER, "upstream_refused_request"),
+        // Not 401: the client's own key is fine.
+        Failure::KeyRefused { .. } => Wire::new(StatusCode::BAD_GATEWAY, SERVER, "upstream_key_refused").final_answer(),
+        Failure::BalanceExhausted { .. } => Wire::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "insufficient_quota",
+            "insufficient_quota",
+        )
+        .final_answer(),
+        Failure::ModelUnavailable { .. } => unavailable("model_unavailable").retry().after(SHORT_PAUSE),
+        Failure::TaskFailed { .. } => Wire::new(StatusCode::BAD_GATEWAY, GENERATION, "image_generation_failed"),
+        Failure::ResultLost { .. } => Wire::new(StatusCode::BAD_GATEWAY, GENERATION, "result_lost"),
+        Failure::OutcomeUnknown { .. } => Wire::new(StatusCode::BAD_GATEWAY, SERVER, "submission_outcome_unknown"),
+        Failure::DeadlineExceeded => Wire::new(StatusCode::GATEWAY_TIMEOUT, SERVER, "upstream_timeout"),
+        Failure::Unreachable { .. } => Wire::new(StatusCode::BAD_GATEWAY, SERVER, "upstream_unreachable").retry(),
+        Failure::Throttled { retry_after } => {
+            Wire::new(StatusCode::TOO_MANY_REQUESTS, "requests", "rate_limit_exceeded")
+                .retry()
+                .after(*retry_after)
+        }
+        Failure::QueueFull { retry_after } => unavailable("server_is_overloaded").retry().after(*retry_after),
+        Failure::JournalUnavailable => unavailable("journal_unavailable").retry().after(SHORT_PAUSE),
+        Failure::Stopping => unavailable("stopping").retry().after(SHORT_PAUSE),
+        Failure::Abandoned => unavailable("abandoned").retry(),
+    };
+    if failure.may_have_been_bought() {
+        row.final_answer()
+    } else {
+        row
+    }
+}
+
+fn unavailable(code: &'static str) -> Wire<'static> {
+    Wire::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, code)
+}
+
+/// OpenAI's envelope; all four keys are always there.
+#[derive(Debug, Serialize)]
+struct Envelope<'a> {
+    error: Body<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct Body<'a> {
+    message: String,
+    r#type: &'a str,
+    param: Option<&'a str>,
+    code: &'a str,
+}
+
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let wire = self.wire();
+        if wire.status.is_server_error() {
+            let detail = if let Self::Internal { detail } = &self {
+                detail
+            } else {
+                ""
+            };
+            tracing::warn!(code = wire.code, error = %self, detail, "answering with a server error");
+        }
+        let envelope = Envelope {
+            error: Body {
+                message: self.to_string(),
+                r#type: wire.kind,
+                param: wire.param,
+                code: wire.code,
+            },
+        };
+        let mut response = (wire.status, axum::Json(envelope)).into_response();
+        let headers = response.headers_mut();
+        if let Some(should_retry) = wire.should_retry {
+            let word = if should_retry { "true" } else { "false" };
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static(word));
+        }
+        if let Some(pause) = wire.retry_after {
+            // Rounded up: a client that waits exactly this long must be let in.
+            let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if wire.status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"OpenAI API\"");
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if let Self::MethodNotAllowed { allow, .. } = &self {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+use std::fmt::Write;
+
+use axum::body::Body;
+
+use super::*;
+use crate::model::catalogue::SizeProblem;
+use crate::model::{Size, Timestamp};
+
+fn order() -> OrderId {
+    OrderId::new(Timestamp::from_millis(1_790_000_000_000), 42)
+}
+
+fn failures() -> Vec<Failure> {
+    let message = || "upstream\x1b[31m text".to_owned();
+    let retry_after = Duration::from_millis(7200);
+    vec![
+        Failure::Moderated {
+            message: message(),
+            bought: false,
+        },
+        Failure::Moderated {
+            message: message(),
+            bought: true,
+        },
+        Failure::InvalidRequest { message: message() },
+        Failure::KeyRefused { message: message() },
+        Failure::BalanceExhausted { message: message() },
+        Failure::ModelUnavailable { message: message() },
+        Failure::TaskFailed { message: message() },
+        Failure::ResultLost { message: message() },
+        Failure::OutcomeUnknown { message: message() },
+        Failure::DeadlineExceeded,
+        Failure::Unreachable { message: String::new() },
+        Failure::Throttled { retry_after },
+        Failure::QueueFull { retry_after },
+        Failure::JournalUnavailable,
+        Failure::Stopping,
+        Failure::Abandoned,
+    ]
+}
+
+fn all() -> Vec<ApiError> {
+    let mut errors = refusals();
+    errors.extend(about_pictures_and_time());
+    errors.extend(failures().into_iter().map(|failure| ApiError::Failed {
+        failure,
+        order: Some(order()),
+    }));
+    errors
+}
+
+fn refusals() -> Vec<ApiError> {
+    let text = str::to_owned;
+    vec![
+        ApiError::MissingKey,
+        ApiError::WrongKey,
+        ApiError::UnknownRoute {
+            method: text("POST"),
+            path: text("/v1/foo"),
+        },
+        ApiError::MethodNotAllowed {
+            method: text("DELETE"),
+            path: text("/v1/models"),
+            allow: "GET",
+        },
+        ApiError::VariationsRetired,
+        ApiError::UnknownModel { name: text("fake_id") },
+        ApiError::ModelNotFound {
+            name: text("dall-e-2"),
+            known: vec![text("gpt-image-1"), text("gpt-image-2")],
+        },
+        ApiError::ModelLacksTask {
+            model: text("gpt-4o-image"),
+            task: "image-edit",
+            note: Some(text("It is sold elsewhere.")),
+        },
+        ApiError::PredictionNotFound { id: text("ord_1.0") },
+        ApiError::ResultAddressInvalid,
+        ApiError::ResultGone,
+        ApiError::UnsupportedMediaType {
+            got: Some(text("text/plain")),
+        },
+        ApiError::UnsupportedMediaType { got: None },
+        ApiError::UnsupportedEncoding { got: text("gzip") },
+        ApiError::MalformedBody {
+            problem: "it is not a JSON object".into(),
+        },
+        ApiError::BodyTooLarge {
+            bytes_max: 1_200_000_000,
+        },
+        ApiError::BodyStopped,
+        ApiError::MissingParameter { param: "image" },
+        ApiError::DuplicateParameter { param: text("size") },
+        ApiError::InvalidType {
+            param: text("image"),
+            expected: "a file",
+            got: "a string",
+        },
+        ApiError::InvalidValue {
+            param: text("quality"),
+            got: text("ultra"),
+            allowed: vec![text("low"), text("high"), text("auto")],
+        },
+        ApiError::Unacceptable {
+            param: "mask",
+            problem: "it is upside down".into(),
+        },
+        ApiError::BelowMinimum {
+            param: "n",
+            min: 1,
+            got: text("0"),
+        },
+        ApiError::AboveMaximum {
+            param: "n",
+            max: 10,
+            got: text("11"),
+        },
+        ApiError::TextTooLong {
+            param: text("prompt"),
+            unit: "characters",
+            max: 32000,
+        },
+        ApiError::TooManyImages { max: 16 },
+        ApiError::BadSize(SizeProblem::EdgeTooLong {
+            size: Size {
+                width: 4096,
+                height: 4096,
+            },
+            edge_pixels_max: 3840,
+        }),
+        ApiError::UnsupportedParameter {
+            param: text("mask"),
+            problem: "is not supported with the model 'gpt-image-2'".into(),
+        },
+        ApiError::UnsupportedInputFidelity {
+            model: text("gpt-image-2"),
+        },
+    ]
+}
+
+fn about_pictures_and_time() -> Vec<ApiError> {
+    let text = str::to_owned;
+    vec![
+        ApiError::UnsupportedFileType {
+            param: text("image"),
+            media_type: "image/gif",
+        },
+        ApiError::EmptyImage {
+            param: text("image[1]"),
+        },
+        ApiError::UndecodableImage { param: text("image") },
+        ApiError::ImageTooLarge {
+            param: text("image"),
+            bytes_max: 52_428_800,
+        },
+        ApiError::FileIdUnsupported { param: text("image") },
+        ApiError::SpoolFull,
+        ApiError::TooManyWaiting {
+            retry_after: Duration::from_secs(10),
+        },
+        ApiError::PatienceExhausted {
+            order: order(),
+            predictions: vec![UpstreamId::new("a1").unwrap(), UpstreamId::new("b2").unwrap()],
+        },
+        ApiError::internal("a secret detail"),
+    ]
+}
+
+/// The name of a variant. Exhaustive, so that a new one visits this file and thereby the table below.
+fn name(error: &ApiError) -> String {
+    let debug = format!("{error:?}");
+    let name: String = debug.chars().take_while(char::is_ascii_alphanumeric).collect();
+    match error {
+        ApiError::Failed { failure, .. } => format!("{name} {}", failure.name()),
+        ApiError::MissingKey
+        | ApiError::WrongKey
+        | ApiError::UnknownRoute { .. }
+        | ApiError::MethodNotAllowed { .. }
+        | ApiError::VariationsRetired
+        | ApiError::UnknownModel { .. }
+        | ApiError::ModelNotFound { .. }
+        | ApiError::ModelLacksTask { .. }
+        | ApiError::PredictionNotFound { .. }
+        | ApiError::ResultAddressInvalid
+        | ApiError::ResultGone
+        | ApiError::UnsupportedMediaType { .. }
+        | ApiError::UnsupportedEncoding { .. }
+        | ApiError::MalformedBody { .. }
+        | ApiError::BodyTooLarge { .. }
+        | ApiError::BodyStopped
+        | ApiError::MissingParameter { .. }
+        | ApiError::DuplicateParameter { .. }
+        | ApiError::InvalidType { .. }
+        | ApiError::InvalidValue { .. }
+        | ApiError::Unacceptable { .. }
+        | ApiError::BelowMinimum { .. }
+        | ApiError::AboveMaximum { .. }
+        | ApiError::TextTooLong { .. }
+        | ApiError::TooManyImages { .. }
+        | ApiError::BadSize(_)
+        | ApiError::UnsupportedParameter { .. }
+        | ApiError::UnsupportedInputFidelity { .. }
+        | ApiError::UnsupportedFileType { .. }
+        | ApiError::EmptyImage { .. }
+        | ApiError::UndecodableImage { .. }
+        | ApiError::ImageTooLarge { .. }
+        | ApiError::FileIdUnsupported { .. }
+        | ApiError::SpoolFull
+        | ApiError::TooManyWaiting { .. }
+        | ApiError::PatienceExhausted { .. }
+        | ApiError::Internal { .. } => name,
+    }
+}
+
+async fn shown(error: ApiError) -> String {
+    let mut text = format!("## {}\n", name(&error));
+    let (parts, body) = error.into_response().into_parts();
+    writeln!(text, "{}", parts.status).unwrap();
+    for (name, value) in &parts.headers {
+        writeln!(text, "{name}: {}", value.to_str().unwrap()).unwrap();
+    }
+    let body = axum::body::to_bytes(Body::new(body), usize::MAX).await.unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let error = body["error"].as_object().unwrap();
+    let mut keys: Vec<&str> = error.keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        ["code", "message", "param", "type"],
+        "the envelope has all four keys"
+    );
+    for key in ["type", "code", "param", "message"] {
+        writeln!(text, "  {key}: {}", error[key]).unwrap();
+    }
+    text
+}
+
+#[tokio::test]
+async fn the_whole_table() {
+    let mut table = Vec::new();
+    for error in all() {
+        table.push(shown(error).await);
+    }
+    insta::assert_snapshot!(table.join("\n"));
+}
+
+#[test]
+fn a_retry_that_could_pay_again_is_never_invited() {
+    for failure in failures() {
+        let bought = failure.may_have_been_bought();
+        let error = ApiError::Failed { failure, order: None };
+        let row = error.wire();
+        if bought {
+            assert_eq!(row.should_retry, Some(false), "{error:?}");
+            assert_eq!(row.retry_after, None, "{error:?}");
+        }
+        if row.retry_after.is_some() {
+            assert_eq!(row.should_retry, Some(true), "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn secrets_of_the_operator_stay_inside() {
+    for error in all() {
+        let text = error.to_string();
+        assert!(!text.contains("secret detail") && !text.contains('\x1b'), "{text:?}");
+    }
+}

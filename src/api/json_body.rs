@@ -1,0 +1,323 @@
+//! JSON bodies, read without holding a picture: the body is spooled as it arrives, then read string by string, and
+//! every string in a picture's place is decoded on the fly into a part of its own.
+//!
+//! Taken are all the forms that clients send: `images: [{image_url: "data:…"}]`, `{image_url: {url}}`, `{url}`,
+//! `{b64_json}`, bare strings (data URL, base64, http(s) address), one or many, under `image` or `images`; `mask`
+//! likewise. `null` is absence.
+
+use std::cell::Cell;
+use std::io::{self, BufReader, Read};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, ValueType};
+
+use super::body::Arriving;
+use super::error::ApiError;
+use super::form::{Form, Limits, Scalar, Slot};
+use crate::engine::{Spool, SpoolError};
+use crate::model::Source;
+
+mod picture;
+
+/// Deepest nesting, also of members nobody knows.
+const DEPTH_MAX: u32 = 64;
+/// Longest name of a member, with the white space around it, in bytes.
+const NAME_BYTES_MAX: u64 = 16 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Reads a body and its pictures.
+///
+/// # Errors
+///
+/// What is wrong with the body, or with a value in it, before the model's own rules.
+pub(super) async fn read(
+    mut arriving: Arriving,
+    limits: Limits,
+    spool: &Spool,
+    body_bytes_max: u64,
+) -> Result<Form, ApiError> {
+    let appetite = arriving.appetite();
+    let too_large = |error| match error {
+        SpoolError::PartTooLarge { bytes_max } => ApiError::BodyTooLarge { bytes_max },
+        SpoolError::Full { .. } | SpoolError::Io(_) => ApiError::from_spool(error, "body"),
+    };
+    let mut writer = spool.part(body_bytes_max);
+    while let Some(chunk) = arriving.next().await {
+        appetite.renew();
+        writer.write(&chunk?).await.map_err(too_large)?;
+    }
+    let (_, body) = writer.finish().await.map_err(too_large)?;
+    let spool = spool.clone();
+    tokio::task::spawn_blocking(move || parse(body, &limits, &spool))
+        .await
+        .map_err(|error| ApiError::internal(format!("reading a body failed: {error}")))?
+}
+
+/// Reads a spooled body. Blocks.
+fn parse(body: Arc<dyn Source>, limits: &Limits, spool: &Spool) -> Result<Form, ApiError> {
+    let meter = Rc::new(Meter::default());
+    let bytes = Metered {
+        bytes: BufReader::with_capacity(
+            BUFFER_BYTES,
+            SourceReader {
+                source: body,
+                offset: 0,
+            },
+        ),
+        meter: Rc::clone(&meter),
+    };
+    let settings = ReaderSettings {
+        // The path would hold every name there is, for messages that do without.
+        track_path: false,
+        max_nesting_depth: Some(DEPTH_MAX),
+        ..ReaderSettings::default()
+    };
+    let mut parser = Parser {
+        json: JsonStreamReader::new_custom(bytes, settings),
+        meter,
+        limits,
+        spool,
+        form: Form::default(),
+    };
+    let read = parser.body();
+    let Parser { json, meter, form, .. } = parser;
+    let read = read.and_then(|()| json.consume_trailing_whitespace().map_err(Problem::Json));
+    match read {
+        Ok(()) => Ok(form),
+        Err(Problem::Api(error)) => Err(error),
+        Err(Problem::Json(error)) => Err(meter.explain(&error)),
+    }
+}
+
+/// Why reading stopped: the client's mistake in what it says, or in how it writes JSON.
+#[derive(Debug)]
+enum Problem {
+    Api(ApiError),
+    Json(ReaderError),
+}
+
+impl From<ApiError> for Problem {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl From<ReaderError> for Problem {
+    fn from(error: ReaderError) -> Self {
+        Self::Json(error)
+    }
+}
+
+#[derive(Debug)]
+struct Parser<'a> {
+    json: JsonStreamReader<Metered>,
+    meter: Rc<Meter>,
+    limits: &'a Limits,
+    spool: &'a Spool,
+    form: Form,
+}
+
+impl Parser<'_> {
+    fn body(&mut self) -> Result<(), Problem> {
+        if self.json.peek()? != ValueType::Object {
+            return Err(malformed("it is not a JSON object"));
+        }
+        self.json.begin_object()?;
+        let mut members = 0;
+        while self.json.has_next()? {
+            members += 1;
+            if members > self.limits.parts_max {
+                return Err(malformed(format!("it has more than {} members", self.limits.parts_max)));
+            }
+            let name = self.name()?;
+            if self.json.peek()? == ValueType::Null {
+                self.json.next_null()?;
+                continue;
+            }
+            match self.limits.slot(&name) {
+                Slot::Image => self.images()?,
+                Slot::Mask => self.mask()?,
+                Slot::Misplaced(known) => {
+                    if self.skip_filled()? {
+                        self.form.misplaced.insert(known);
+                    }
+                }
+                Slot::Scalar(known) => {
+                    let value = self.scalar(known)?;
+                    self.form.add_scalar(known, value)?;
+                }
+                Slot::Unknown => {
+                    self.json.skip_value()?;
+                    self.form.note_unknown(&name);
+                }
+            }
+        }
+        self.json.end_object()?;
+        Ok(())
+    }
+
+    /// The next member's name, which struson reads whole.
+    fn name(&mut self) -> Result<String, Problem> {
+        self.meter.allow(NAME_BYTES_MAX);
+        let name = self.json.next_name_owned()?;
+        self.meter.allow(u64::MAX);
+        Ok(name)
+    }
+
+    /// Skips a value and says whether it held anything: interfaces send `images: []` for none.
+    fn skip_filled(&mut self) -> Result<bool, Problem> {
+        match self.json.peek()? {
+            ValueType::Array => {
+                self.json.begin_array()?;
+                let filled = self.json.has_next()?;
+                while self.json.has_next()? {
+                    self.json.skip_value()?;
+                }
+                self.json.end_array()?;
+                Ok(filled)
+            }
+            ValueType::String => {
+                let mut string = self.json.next_string_reader()?;
+                let copied = io::copy(&mut string, &mut io::sink());
+                Ok(copied.map_err(|error| self.meter.broken(&error))? > 0)
+            }
+            ValueType::Object | ValueType::Number | ValueType::Boolean | ValueType::Null => {
+                self.json.skip_value()?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn scalar(&mut self, param: &str) -> Result<Scalar, Problem> {
+        Ok(match self.json.peek()? {
+            ValueType::String => Scalar::Text(self.text(param)?),
+            // At most 100 characters by struson's own rule.
+            ValueType::Number => Scalar::Number(self.json.next_number_as_string()?),
+            ValueType::Boolean => Scalar::Bool(self.json.next_bool()?),
+            ValueType::Null => {
+                self.json.next_null()?;
+                Scalar::Text(String::new())
+            }
+            ValueType::Array => {
+                self.json.skip_value()?;
+                Scalar::Array
+            }
+            ValueType::Object => {
+                self.json.skip_value()?;
+                Scalar::Object
+            }
+        })
+    }
+
+    fn text(&mut self, param: &str) -> Result<String, Problem> {
+        let max = self.limits.text_bytes_max;
+        let mut bytes = Vec::new();
+        let mut string = self.json.next_string_reader()?;
+        let read = string.by_ref().take(max as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|error| self.meter.broken(&error))?;
+        if bytes.len() > max {
+            return Err(Problem::Api(ApiError::TextTooLong {
+                param: param.to_owned(),
+                unit: "bytes",
+                max,
+            }));
+        }
+        String::from_utf8(bytes).map_err(|_| malformed("it is not UTF-8"))
+    }
+}
+
+fn malformed(problem: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
+    Problem::Api(ApiError::MalformedBody {
+        problem: problem.into(),
+    })
+}
+
+/// How much struson may read on, and what went wrong beneath it.
+#[derive(Debug)]
+struct Meter {
+    allowance: Cell<u64>,
+    exhausted: Cell<bool>,
+    unreadable: Cell<bool>,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            allowance: Cell::new(u64::MAX),
+            exhausted: Cell::new(false),
+            unreadable: Cell::new(false),
+        }
+    }
+}
+
+impl Meter {
+    fn allow(&self, bytes: u64) {
+        self.allowance.set(bytes);
+    }
+
+    /// What an error of the JSON reader means to the client.
+    fn explain(&self, error: &ReaderError) -> ApiError {
+        self.verdict(error)
+    }
+
+    /// The same for an error inside a string.
+    fn broken(&self, error: &io::Error) -> Problem {
+        Problem::Api(self.verdict(error))
+    }
+
+    fn verdict(&self, error: &dyn std::error::Error) -> ApiError {
+        if self.unreadable.get() {
+            return ApiError::internal(format!("the spooled body cannot be read: {error}"));
+        }
+        let problem = if self.exhausted.get() {
+            "the name of a member is too long".to_owned()
+        } else {
+            error.to_string()
+        };
+        ApiError::MalformedBody {
+            problem: problem.into(),
+        }
+    }
+}
+
+/// The body, as long as the meter allows it.
+#[derive(Debug)]
+struct Metered {
+    bytes: BufReader<SourceReader>,
+    meter: Rc<Meter>,
+}
+
+impl Read for Metered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let allowance = self.meter.allowance.get();
+        if allowance == 0 {
+            self.meter.exhausted.set(true);
+            return Err(io::Error::other("too long"));
+        }
+        let count = self
+            .bytes
+            .read(buffer)
+            .inspect_err(|_| self.meter.unreadable.set(true))?;
+        self.meter.allowance.set(allowance.saturating_sub(count as u64));
+        Ok(count)
+    }
+}
+
+#[derive(Debug)]
+struct SourceReader {
+    source: Arc<dyn Source>,
+    offset: u64,
+}
+
+impl Read for SourceReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests;

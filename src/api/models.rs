@@ -1,0 +1,80 @@
+//! The model list, in OpenAI's recorded shape.
+
+use serde::Serialize;
+
+use super::error::ApiError;
+use crate::model::{Catalogue, Model};
+
+/// `GET /v1/models`.
+#[derive(Debug, Serialize)]
+pub(super) struct List<'a> {
+    object: &'static str,
+    data: Vec<Entry<'a>>,
+}
+
+/// `GET /v1/models/{id}`.
+#[derive(Debug, Serialize)]
+pub(super) struct Entry<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: i64,
+    owned_by: &'static str,
+    shutdown_date: Option<&'static str>,
+}
+
+impl<'a> Entry<'a> {
+    fn of(model: &'a Model, id: &'a str) -> Self {
+        Self {
+            id,
+            object: "model",
+            created: model.created,
+            owned_by: "gptproto",
+            shutdown_date: None,
+        }
+    }
+}
+
+/// The models that can be asked for, by the upstream's names.
+pub(super) fn list(catalogue: &Catalogue) -> List<'_> {
+    let models = catalogue.models.iter().filter(|model| model.is_available());
+    List {
+        object: "list",
+        data: models.map(|model| Entry::of(model, &model.id)).collect(),
+    }
+}
+
+/// One model by its name or an alias, under the name it was asked by.
+///
+/// # Errors
+///
+/// [`ApiError::UnknownModel`].
+pub(super) fn one<'a>(catalogue: &'a Catalogue, name: &'a str) -> Result<Entry<'a>, ApiError> {
+    match catalogue.find(name).filter(|model| model.is_available()) {
+        Some(model) => Ok(Entry::of(model, name)),
+        None => Err(ApiError::UnknownModel { name: name.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::form::tests::catalogue;
+
+    #[test]
+    fn the_list_names_what_can_be_asked_for() {
+        insta::assert_json_snapshot!(list(&catalogue()));
+    }
+
+    #[test]
+    fn aliases_are_found_and_what_cannot_be_made_is_not() {
+        let catalogue = catalogue();
+        assert_eq!(
+            one(&catalogue, "chatgpt-image-latest").unwrap().id,
+            "chatgpt-image-latest"
+        );
+        assert_eq!(one(&catalogue, "openai/gpt-image-2").unwrap().created, 1_776_729_600);
+        for name in ["dall-e-2", "gpt-4o-image", ""] {
+            assert_eq!(one(&catalogue, name).unwrap_err().code(), "model_not_found");
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! A form against its model: every value explicit, every refusal before anything is bought.
+//!
+//! A parameter that the model cannot honour is refused by name, or dropped and named where the operator says so
+//! (`server.unsupported_parameters`). Three are never dropped: `stream`, because a client that waits for events cannot
+//! read anything else, `model`, and the input pictures.
+
+use std::collections::BTreeMap;
+
+use super::error::ApiError;
+use super::form::{Form, Scalar};
+use crate::config::{ServerConfig, UnsupportedParameters};
+use crate::model::{Capability, Catalogue, Input, Model, PictureRequest, Size, Task};
+
+mod pictures;
+mod values;
+
+use values::{integer, text, truth};
+
+/// A request that can be bought, and how its answer is to look.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) request: PictureRequest,
+    pub(super) presentation: Presentation,
+    /// Parameters that were asked for and will not be honoured; only with `server.unsupported_parameters = "drop"`.
+    pub(super) dropped: Vec<String>,
+    /// Parameters that mean nothing here, to be logged.
+    pub(super) ignored: Vec<String>,
+}
+
+/// What of a request concerns only its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Presentation {
+    pub(super) response_format: ResponseFormat,
+    pub(super) user: Option<String>,
+    pub(super) safety_identifier: Option<String>,
+}
+
+/// How the pictures travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ResponseFormat {
+    B64Json,
+    Url,
+}
+
+const N_MAX: i64 = 10;
+const PARTIAL_IMAGES_MAX: i64 = 3;
+const USER_CHARS_MAX: usize = 512;
+const SAFETY_IDENTIFIER_CHARS_MAX: usize = 128;
+
+/// Checks a form.
+///
+/// # Errors
+///
+/// The first thing that is wrong, naming the parameter and what is allowed.
+pub(super) fn check(form: Form, task: Task, server: &ServerConfig, catalogue: &Catalogue) -> Result<Checked, ApiError> {
+    let Form {
+        scalars,
+        images,
+        mask,
+        misplaced,
+        unknown,
+    } = form;
+    let (model, capability) = model_for(&scalars, task, catalogue)?;
+    let mut check = Check {
+        scalars,
+        model,
+        policy: server.unsupported_parameters,
+        dropped: Vec::new(),
+        ignored: unknown.into_iter().collect(),
+    };
+    let prompt = check.prompt()?;
+    let n = check.n()?;
+    let choices = check.choices()?;
+    check.output()?;
+    check.defaults_only()?;
+    let presentation = check.presentation()?;
+    for name in misplaced {
+        check.unsupported(name, "is not supported here")?;
+    }
+    if task == Task::Edit {
+        pictures::check_images(&images, model, capability, server.image_check)?;
+    }
+    let mask = match mask {
+        Some(mask) if capability.mask_field.is_some() => {
+            pictures::check_mask(&mask, images.first(), model, server.image_check)?;
+            Some(mask)
+        }
+        Some(_) => {
+            check.unsupported("mask", &format!("is not supported with the model '{}'", model.id))?;
+            None
+        }
+        None => None,
+    };
+    let size = check.size(images.first())?;
+    Ok(Checked {
+        request: PictureRequest {
+            task,
+            model: model.id.clone(),
+            prompt,
+            inputs: images,
+            mask,
+            n,
+            size,
+            choices,
+        },
+        presentation,
+        dropped: check.dropped,
+        ignored: check.ignored,
+    })
+}
+
+fn model_for<'a>(
+    scalars: &BTreeMap<String, Scalar>,
+    task: Task,
+    catalogue: &'a Catalogue,
+) -> Result<(&'a Model, &'a Capability), ApiError> {
+    let name = text(scalars, "model")?.unwrap_or_else(|| catalogue.default_model.clone());
+    let Some(model) = catalogue.find(&name) else {
+        let able = catalogue.models.iter().filter(|model| model.capability(task).is_some());
+        return Err(ApiError::ModelNotFound {
+            name,
+            known: able.map(|model| model.id.clone()).collect(),
+        });
+    };
+    let capability = model.capability(task).ok_or_else(|| ApiError::ModelLacksTask {
+        model: model.id.clone(),
+        task: task.name(),
+        note: model.note.clone(),
+    })?;
+    Ok((model, capability))
+}
+
+/// A check under way.
+#[derive(Debug)]
+struct Check<'a> {
+    scalars: BTreeMap<String, Scalar>,
+    model: &'a Model,
+    policy: UnsupportedParameters,
+    dropped: Vec<String>,
+    ignored: Vec<String>,
+}
+
+impl Check<'_> {
+    /// Refuses a parameter that cannot be honoured, or drops it, as the operator decided.
+    fn refuse(&mut self, name: &str, refusal: ApiError) -> Result<(), ApiError> {
+        match self.policy {
+            UnsupportedParameters::Refuse => Err(refusal),
+            UnsupportedParameters::Drop => {
+                self.dropped.push(name.to_owned());
+                Ok(())
+            }
+        }
+    }
+
+    fn unsupported(&mut self, name: &str, problem: &str) -> Result<(), ApiError> {
+        self.refuse(name, unsupported(name, problem))
+    }
+
+    fn text(&self, name: &'static str) -> Result<Option<String>, ApiError> {
+        text(&self.scalars, name)
+    }
+
+    /// A text of a closed list.
+    fn one_of(&self, name: &'static str, allowed: &[&str]) -> Result<Option<String>, ApiError> {
+        match self.text(name)? {
+            Some(got) if !allowed.contains(&got.as_str()) => Err(ApiError::InvalidValue {
+                param: name.to_owned(),
+                got,
+                allowed: allowed.iter().map(|&value| value.to_owned()).collect(),
+            }),
+            value => Ok(value),
+        }
+    }
+
+    fn bounded_text(&self, name: &'static str, max: usize) -> Result<Option<String>, ApiError> {
+        match self.text(name)? {
+            Some(text) if text.chars().count() > max => Err(ApiError::TextTooLong {
+                param: name.to_owned(),
+                unit: "characters",
+                max,
+            }),
+            value => Ok(value),
+        }
+    }
+
+    fn prompt(&self) -> Result<String, ApiError> {
+        let prompt = match self.scalars.get("prompt") {
+            None => return Err(ApiError::MissingParameter { param: "prompt" }),
+            Some(Scalar::Text(prompt)) => prompt,
+            Some(other) => return Err(values::wrong_type("prompt", "a string", other)),
+        };
+        // Browsers and Node send a newline in a form as CRLF; it is the same prompt.
+        let prompt = prompt.replace("\r\n", "\n");
+        if prompt.trim().is_empty() {
+            return Err(ApiError::MissingParameter { param: "prompt" });
+        }
+        let max = self.model.parameters.prompt_chars_max;
+        if prompt.chars().count() > max {
+            return Err(ApiError::TextTooLong {
+                param: "prompt".to_owned(),
+                unit: "characters",
+                max,
+            });
+        }
+        Ok(prompt)
+    }
+
+    fn n(&self) -> Result<u8, ApiError> {
+        let n = integer(&self.scalars, "n", 1, N_MAX)?.unwrap_or(1);
+        Ok(u8::try_from(n).expect("between 1 and 10"))
+    }
+
+    fn size(&self, first: Option<&Input>) -> Result<Size, ApiError> {
+        let rule = &self.model.parameters.size;
+        let Some(wish) = self.text("size")?.filter(|size| size != "auto") else {
+            return Ok(rule.auto_for(first.and_then(pictures::dimensions)));
+        };
+        let Ok(size) = wish.parse() else {
+            let listed = rule.values.iter().map(ToString::to_string);
+            return Err(ApiError::InvalidValue {
+                param: "size".to_owned(),
+                got: wish,
+                allowed: listed.chain(["auto".to_owned()]).collect(),
+            });
+        };
+        rule.check(size).map_err(ApiError::BadSize)?;
+        Ok(size)
+    }
+
+    /// The model's own choices, and those other models have.
+    fn choices(&mut self) -> Result<BTreeMap<String, String>, ApiError> {
+        let parameters = &self.model.parameters;
+        let mut choices = BTreeMap::new();
+        for (name, choice) in &parameters.choices {
+            let wish = text(&self.scalars, name)?.filter(|value| value != "auto");
+            let value = wish.as_deref().map_or(choice.auto.as_str(), |wish| modern(name, wish));
+            if !choice.values.iter().any(|known| known == value) {
+                let auto = Some("auto".to_owned()).filter(|auto| !choice.values.contains(auto));
+                return Err(ApiError::InvalidValue {
+                    param: name.clone(),
+                    got: wish.unwrap_or_default(),
+                    allowed: choice.values.iter().cloned().chain(auto).collect(),
+                });
+            }
+            choices.insert(name.clone(), value.to_owned());
+        }
+        for (name, harmless) in [("quality", &["auto"][..]), ("background", &["auto", "opaque"])] {
+            if parameters.choices.contains_key(name) {
+                continue;
+            }
+            if let Some(value) = self.text(name)?
+                && !harmless.contains(&value.as_str())
+            {
+                let problem = format!(
+                    "is not supported with the model '{}'; leave it out or send 'auto'",
+                    self.model.id
+                );
+                self.unsupported(name, &problem)?;
+            }
+        }
+        Ok(choices)
+    }
+
+    /// What the pictures are encoded as: PNG, as they come.
+    fn output(&mut self) -> Result<(), ApiError> {
+        if !self.is_choice("output_format") {
+            match self.text("output_format")?.as_deref() {
+                None | Some("png" | "auto") => {}
+                Some(format @ ("jpeg" | "jpg" | "webp" | "gif" | "svg")) => {
+                    let problem = format!("with the value '{format}' is not supported; pictures come as 'png'");
+                    self.unsupported("output_format", &problem)?;
+                }
+                Some(_) => {
+                    self.one_of("output_format", &["png", "jpeg", "webp", "auto"])?;
+                }
+            }
+        }
+        if !self.is_choice("output_compression") {
+            let compression = integer(&self.scalars, "output_compression", 0, 100)?;
+            if compression.is_some_and(|compression| compression < 100) {
+                self.unsupported(
+                    "output_compression",
+                    "below 100 is not supported: pictures come as 'png'",
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Parameters of OpenAI's of which this upstream only does the default.
+    fn defaults_only(&mut self) -> Result<(), ApiError> {
+        if !self.is_choice("moderation") && self.one_of("moderation", &["auto", "low"])?.as_deref() == Some("low") {
+            self.unsupported(
+                "moderation",
+                "with the value 'low' is not supported; leave it out or send 'auto'",
+            )?;
+        }
+        if !self.is_choice("input_fidelity")
+            && self.one_of("input_fidelity", &["low", "high"])?.as_deref() == Some("high")
+        {
+            let model = self.model.id.clone();
+            self.refuse("input_fidelity", ApiError::UnsupportedInputFidelity { model })?;
+        }
+        for name in ["complexity", "frame_count", "frame_duration_ms", "svg"] {
+            if self.scalars.contains_key(name) && !self.is_choice(name) {
+                self.unsupported(name, "is not supported by this gateway")?;
+            }
+        }
+        if self.scalars.contains_key("style") && !self.is_choice("style") {
+            self.ignored.push("style".to_owned());
+        }
+        if truth(&self.scalars, "stream")?.unwrap_or(false) {
+            return Err(unsupported(
+                "stream",
+                "with the value true is not supported; leave it out or send false",
+            ));
+        }
+        // Without a stream there is nowhere to put them, and SDKs send the number all the same.
+        integer(&self.scalars, "partial_images", 0, PARTIAL_IMAGES_MAX)?;
+        Ok(())
+    }
+
+    fn presentation(&self) -> Result<Presentation, ApiError> {
+        let response_format = match self.one_of("response_format", &["url", "b64_json"])?.as_deref() {
+            Some("url") => ResponseFormat::Url,
+            _ => ResponseFormat::B64Json,
+        };
+        Ok(Presentation {
+            response_format,
+            user: self.bounded_text("user", USER_CHARS_MAX)?,
+            safety_identifier: self.bounded_text("safety_identifier", SAFETY_IDENTIFIER_CHARS_MAX)?,
+        })
+    }
+
+    /// Whether the catalogue lists values for this parameter, which then rule.
+    fn is_choice(&self, name: &str) -> bool {
+        self.model.parameters.choices.contains_key(name)
+    }
+}
+
+fn unsupported(name: &str, problem: &str) -> ApiError {
+    ApiError::UnsupportedParameter {
+        param: name.to_owned(),
+        problem: problem.to_owned().into(),
+    }
+}
+
+/// Today's word for a value of the dall-e days.
+fn modern<'a>(name: &str, value: &'a str) -> &'a str {
+    match (name, value) {
+        ("quality", "standard") => "medium",
+        ("quality", "hd") => "high",
+        _ => value,
+    }
+}
+
+#[cfg(test)]
+mod tests;

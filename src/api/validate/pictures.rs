@@ -1,0 +1,148 @@
+//! Input pictures and masks, by their bytes alone.
+
+use crate::api::error::ApiError;
+use crate::api::form::image_name;
+use crate::config::ImageCheck;
+use crate::model::picture::read_full;
+use crate::model::{Capability, Format, Input, Model, Picture, Source};
+
+/// Checks the images of an edit: how many, how they came, and each of them.
+pub(super) fn check_images(
+    images: &[Input],
+    model: &Model,
+    capability: &Capability,
+    image_check: ImageCheck,
+) -> Result<(), ApiError> {
+    let parameters = &model.parameters;
+    if images.is_empty() {
+        return Err(ApiError::MissingParameter { param: "image" });
+    }
+    if images.len() > parameters.images_max {
+        return Err(ApiError::TooManyImages {
+            max: parameters.images_max,
+        });
+    }
+    let links = images.iter().filter(|image| matches!(image, Input::Link(_))).count();
+    if links > 0 && links < images.len() {
+        return Err(unacceptable(
+            "image",
+            "http(s) addresses and pictures sent inline cannot be mixed in one request, because their order would be \
+             lost; send all of them in the same way",
+        ));
+    }
+    let (field, way) = if links > 0 {
+        (&capability.links_field, "http(s) addresses")
+    } else {
+        (&capability.inline_field, "pictures sent inline")
+    };
+    if field.is_none() {
+        return Err(ApiError::UnsupportedParameter {
+            param: "image".to_owned(),
+            problem: format!("as {way} is not supported with the model '{}'", model.id).into(),
+        });
+    }
+    for (index, image) in images.iter().enumerate() {
+        if let Input::Bytes { picture, source } = image {
+            check_bytes(
+                &image_name(index),
+                picture,
+                &**source,
+                parameters.image_bytes_max,
+                image_check,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks a mask: PNG, small, and of the shape of the first image.
+pub(super) fn check_mask(
+    mask: &Input,
+    first: Option<&Input>,
+    model: &Model,
+    image_check: ImageCheck,
+) -> Result<(), ApiError> {
+    let Input::Bytes { picture, source } = mask else {
+        return Ok(());
+    };
+    check_bytes("mask", picture, &**source, model.parameters.mask_bytes_max, image_check)?;
+    if image_check == ImageCheck::Strict && picture.format != Some(Format::Png) {
+        return Err(unacceptable(
+            "mask",
+            "the mask must be a PNG whose transparent pixels mark what to edit",
+        ));
+    }
+    if let (Some((width, height)), Some(first)) = (picture.dimensions, first.and_then(dimensions))
+        && (width, height) != first
+    {
+        let problem = format!(
+            "the mask is {width}x{height} and the image {}x{}; they must have the same size",
+            first.0, first.1
+        );
+        return Err(ApiError::Unacceptable {
+            param: "mask",
+            problem: problem.into(),
+        });
+    }
+    Ok(())
+}
+
+/// Width and height, where they are known.
+pub(super) fn dimensions(input: &Input) -> Option<(u32, u32)> {
+    match input {
+        Input::Bytes { picture, .. } => picture.dimensions,
+        Input::Link(_) => None,
+    }
+}
+
+fn check_bytes(
+    param: &str,
+    picture: &Picture,
+    source: &dyn Source,
+    bytes_max: u64,
+    image_check: ImageCheck,
+) -> Result<(), ApiError> {
+    let param = || param.to_owned();
+    if picture.bytes == 0 {
+        return Err(ApiError::EmptyImage { param: param() });
+    }
+    if picture.bytes > bytes_max {
+        return Err(ApiError::ImageTooLarge {
+            param: param(),
+            bytes_max,
+        });
+    }
+    match (image_check, picture.format, picture.dimensions) {
+        (ImageCheck::Off, _, _) | (ImageCheck::Strict, Some(_), Some(_)) => Ok(()),
+        (ImageCheck::Strict, None, _) => Err(ApiError::UnsupportedFileType {
+            param: param(),
+            media_type: media_type(source),
+        }),
+        (ImageCheck::Strict, Some(_), None) => Err(ApiError::UndecodableImage { param: param() }),
+    }
+}
+
+/// What refused bytes look like, for the error text.
+fn media_type(source: &dyn Source) -> &'static str {
+    // A few bytes that have just been written: in memory, or in the page cache.
+    let head = read_full(source, 0, 12).unwrap_or_default();
+    let brand = head.get(4..).unwrap_or_default();
+    match head.as_slice() {
+        [b'G', b'I', b'F', b'8', ..] => "image/gif",
+        [b'B', b'M', ..] => "image/bmp",
+        [b'I', b'I', b'*', 0, ..] | [b'M', b'M', 0, b'*', ..] => "image/tiff",
+        [b'%', b'P', b'D', b'F', ..] => "application/pdf",
+        _ if brand.starts_with(b"ftypavi") => "image/avif",
+        _ if brand.starts_with(b"ftyphei") || brand.starts_with(b"ftypmif1") => "image/heic",
+        [b'<', b's', b'v', b'g', ..] => "image/svg+xml",
+        [b'{' | b'<', ..] => "text/plain",
+        _ => "application/octet-stream",
+    }
+}
+
+fn unacceptable(param: &'static str, problem: &'static str) -> ApiError {
+    ApiError::Unacceptable {
+        param,
+        problem: problem.into(),
+    }
+}
