@@ -63,7 +63,8 @@ impl Answer<'_> {
             .header(CONTENT_TYPE, "application/json")
             .header(axum::http::header::CONTENT_LENGTH, length)
             .header(CACHE, cache_word(self.ticket.origin()));
-        let predictions: Vec<&str> = self.delivery.predictions.iter().map(|id| id.as_str()).collect();
+        let predictions: Vec<&str> =
+            self.delivery.predictions.iter().map(super::super::model::ids::UpstreamId::as_str).collect();
         let optional = [
             (PREDICTION, predictions.join(",")),
             (DROPPED, self.dropped.join(",")),

@@ -55,8 +55,6 @@ pub(super) enum ApiError {
     /// The model is there and does not do this.
     #[error("The model '{model}' does not offer {task}.{}", note.as_ref().map(|note| format!(" {note}")).unwrap_or_default())]
     ModelLacksTask { model: String, task: &'static str, note: Option<String> },
-    #[error("No prediction '{}' of yours is known.", value(.id))]
-    PredictionNotFound { id: String },
     /// The address of a result is unsigned, altered or too old.
     #[error("This address is not valid, or no longer. The same image request, asked again, gives a new one.")]
     ResultAddressInvalid,
@@ -250,7 +248,6 @@ impl ApiError {
                 Wire::new(StatusCode::NOT_FOUND, INVALID, "model_not_found").param("model")
             }
             Self::ModelLacksTask { .. } => Wire::invalid("unsupported_model").param("model"),
-            Self::PredictionNotFound { .. } => Wire::new(StatusCode::NOT_FOUND, INVALID, "prediction_not_found"),
             Self::ResultAddressInvalid => Wire::new(StatusCode::FORBIDDEN, INVALID, "invalid_result_address"),
             Self::ResultGone => Wire::new(StatusCode::NOT_FOUND, INVALID, "result_not_found"),
 
@@ -362,10 +359,10 @@ impl IntoResponse for ApiError {
         let wire = self.wire();
         let told = Told {
             code: self.code(),
-            detail: wire.status.is_server_error().then(|| match &self {
-                Self::Internal { detail } => detail.clone(),
-                other => other.to_string(),
-            }),
+            detail: wire
+                .status
+                .is_server_error()
+                .then(|| if let Self::Internal { detail } = &self { detail.clone() } else { self.to_string() }),
         };
         let envelope = Envelope {
             error: Body { message: self.to_string(), r#type: wire.kind, param: wire.param, code: wire.code },
