@@ -70,7 +70,7 @@ impl Answer<'_> {
             headers.insert(AGE, HeaderValue::from(age.as_secs()));
         }
         if self.delivery.missing > 0 {
-            headers.insert(MISSING, HeaderValue::from(self.delivery.missing));
+            headers.insert(MISSING, HeaderValue::from(u16::from(self.delivery.missing)));
         }
         if let Ok(dropped) = HeaderValue::from_str(&self.dropped.join(","))
             && !dropped.is_empty()
