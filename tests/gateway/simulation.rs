@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ use crate::upstream::{
     Commit, FetchError, Finished, Handle, KeyCheck, Output, PollError, Polled, PredictionApi, SubmitError, Submitted,
 };
 
+#[path = "simulation/directed.rs"]
+mod directed;
 #[path = "simulation/reproduction.rs"]
 mod reproduction;
 
@@ -62,15 +65,26 @@ struct Plan {
 
 const AS_BUILT: Plan = Plan { promise: Promise::Kept, commits: true };
 
-/// Wall time that follows virtual time.
-#[derive(Clone, Copy, Debug)]
+/// Wall time that follows virtual time, unless somebody sets it.
+#[derive(Clone, Debug)]
 struct VirtualClock {
     start: Instant,
+    jumped_ms: Arc<AtomicI64>,
+}
+
+impl VirtualClock {
+    fn new() -> Self {
+        Self { start: Instant::now(), jumped_ms: Arc::default() }
+    }
+
+    fn jump(&self, millis: i64) {
+        self.jumped_ms.fetch_add(millis, Ordering::Relaxed);
+    }
 }
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_790_000_000_000).plus(self.start.elapsed())
+        Timestamp::from_millis(1_790_000_000_000 + self.jumped_ms.load(Ordering::Relaxed)).plus(self.start.elapsed())
     }
 }
 
@@ -88,7 +102,7 @@ struct WorldState {
     /// Purchases in the order they were made: the wish, and the id.
     bought: Vec<(String, UpstreamId)>,
     /// When each prediction is done.
-    done_at: BTreeMap<String, Timestamp>,
+    done_at: BTreeMap<String, Instant>,
     trace: String,
 }
 
@@ -126,11 +140,10 @@ impl World {
     }
 
     fn buy(&self, wish: &str) -> UpstreamId {
-        let now = self.clock.now();
         let mut state = self.lock();
         let id = UpstreamId::new(&format!("p{}", state.bought.len())).unwrap();
         let takes = Duration::from_millis(state.dice.random_range(500..30_000));
-        state.done_at.insert(id.as_str().to_owned(), now.plus(takes));
+        state.done_at.insert(id.as_str().to_owned(), Instant::now() + takes);
         state.bought.push((wish.to_owned(), id.clone()));
         drop(state);
         self.note(&format!("bought {wish} as {id}"));
@@ -142,12 +155,12 @@ impl World {
 #[derive(Clone, Debug)]
 struct Line {
     world: World,
-    cut: Arc<std::sync::atomic::AtomicBool>,
+    cut: Arc<AtomicBool>,
 }
 
 impl Line {
     async fn alive(&self) {
-        if self.cut.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.cut.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
     }
@@ -206,8 +219,7 @@ impl Line {
             1 => return Err(PollError::Refused { retry_after: None }),
             _ => {}
         }
-        let now = self.world.clock.now();
-        let done = self.world.lock().done_at.get(id.as_str()).is_some_and(|&done| done <= now);
+        let done = self.world.lock().done_at.get(id.as_str()).is_some_and(|&done| done <= Instant::now());
         if !done {
             return Ok(Polled::Working);
         }
@@ -284,11 +296,11 @@ struct Simulation {
 
 impl Simulation {
     fn new(seed: u64, plan: Plan) -> Self {
-        let clock = VirtualClock { start: Instant::now() };
+        let clock = VirtualClock::new();
         Self {
             seed,
             dice: StdRng::seed_from_u64(seed),
-            world: World::new(seed, clock, plan),
+            world: World::new(seed, clock.clone(), plan),
             clock,
             disk: Disk::default(),
             directory: tempfile::tempdir().unwrap(),
@@ -311,7 +323,7 @@ impl Simulation {
         let line = Line { world: self.world.clone(), cut: Arc::default() };
         let path = self.directory.path();
         let parts = Parts {
-            clock: Arc::new(self.clock),
+            clock: Arc::new(self.clock.clone()),
             chance: Chance::seeded(self.seed ^ u64::try_from(self.disk.records()).unwrap()),
             catalogue: Arc::new(config.catalogue),
             journal: Arc::new(journal.clone()),
@@ -334,7 +346,7 @@ impl Simulation {
             Err(_) => {
                 self.world.note("power cut during recovery");
                 journal.cut_power();
-                line.cut.store(true, std::sync::atomic::Ordering::Relaxed);
+                line.cut.store(true, Ordering::Relaxed);
                 lifecycle.crash().await;
             }
         }
@@ -345,7 +357,7 @@ impl Simulation {
         let Some(life) = self.life.take() else { return };
         self.world.note("power cut");
         life.journal.cut_power();
-        life.line.cut.store(true, std::sync::atomic::Ordering::Relaxed);
+        life.line.cut.store(true, Ordering::Relaxed);
         life.lifecycle.crash().await;
         for asking in &mut self.asking {
             if let Some(asking) = asking.take() {
