@@ -62,8 +62,7 @@ struct KeyRing {
 
 impl KeyRing {
     fn new(clients: &[ClientConfig]) -> Self {
-        let keys =
-            clients.iter().map(|client| (client.key_digest, ClientId(client.name.as_str().into()))).collect();
+        let keys = clients.iter().map(|client| (client.key_digest, ClientId(client.name.as_str().into()))).collect();
         Self { keys }
     }
 
@@ -71,7 +70,10 @@ impl KeyRing {
     /// the position nor the nearness of a match can be measured.
     fn find(&self, key: &str) -> Option<ClientId> {
         let presented = digest_of_key(key);
-        self.keys.iter().fold(None, |found, (digest, client)| if *digest == presented { Some(client) } else { found }).cloned()
+        self.keys
+            .iter()
+            .fold(None, |found, (digest, client)| if *digest == presented { Some(client) } else { found })
+            .cloned()
     }
 }
 

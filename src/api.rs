@@ -1,17 +1,128 @@
 //! The client face: OpenAI's image API. Reads requests at the edge, hands valid ones inward, and words every answer.
+//!
+//! | route                              | file          |
+//! |------------------------------------|---------------|
+//! | `POST /v1/images/edits`            | `images.rs`   |
+//! | `POST /v1/images/generations`      | `images.rs`   |
+//! | `POST /v1/images/variations`       | `images.rs`   |
+//! | `GET  /v1/models`, `/v1/models/{id}` | `models.rs` |
+//! | `GET  /v1/results/{order}/{index}` | `results.rs`  |
+//!
+//! Each also without `/v1` and with a trailing slash, because people type all of these.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the handlers that call this are not there yet")
-)]
+use std::sync::Arc;
 
+use axum::Router;
+use axum::extract::OriginalUri;
+use axum::http::{HeaderMap, Method};
+use axum::routing::{get, post};
+use url::Url;
+
+use crate::admission::Admission;
+use crate::config::ServerConfig;
+use crate::engine::Engine;
+use crate::lifecycle::Lifecycle;
+use crate::model::{Catalogue, Clock, Task};
+use crate::telemetry::Metrics;
+
+mod answer;
+mod auth;
 mod base64;
 mod body;
+mod drain;
 mod error;
 mod form;
 mod header;
+mod images;
 mod intake;
 mod json_body;
+mod layers;
 mod models;
 mod multipart;
+mod patience;
+mod results;
+mod signature;
 mod validate;
+
+use error::ApiError;
+use signature::Signer;
+
+/// What the client face is built from.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) engine: Engine,
+    pub(crate) admission: Admission,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) server: ServerConfig,
+    /// Signs the addresses of results; the same after a restart.
+    pub(crate) signing_key: [u8; 32],
+    /// Every answer says that its pictures are make-believe.
+    pub(crate) sandbox: bool,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) metrics: Metrics,
+}
+
+/// What handlers share. Cheap to clone.
+#[derive(Clone, Debug)]
+struct ApiState {
+    engine: Engine,
+    admission: Admission,
+    catalogue: Arc<Catalogue>,
+    clock: Arc<dyn Clock>,
+    server: Arc<ServerConfig>,
+    signer: Signer,
+}
+
+impl ApiState {
+    /// What clients reach the gateway by: as configured, else as this client just did.
+    fn base_url(&self, headers: &HeaderMap) -> Result<Url, ApiError> {
+        if let Some(url) = &self.server.public_url {
+            return Ok(url.clone());
+        }
+        let host = headers.get(axum::http::header::HOST).and_then(|host| host.to_str().ok());
+        let host = host.map_or_else(|| self.server.listen.to_string(), str::to_owned);
+        format!("http://{host}").parse().map_err(|_| ApiError::internal("the Host header makes no address"))
+    }
+}
+
+/// The routes of the client face, in all their layers.
+pub(crate) fn router(parts: Parts) -> Router {
+    let Parts { engine, admission, catalogue, clock, server, signing_key, sandbox, lifecycle, metrics } = parts;
+    let outermost = layers::Outermost::new(&server, sandbox, &lifecycle, &metrics);
+    let state =
+        ApiState { engine, admission, catalogue, clock, server: Arc::new(server), signer: Signer::new(signing_key) };
+    let mut router = Router::new();
+    for prefix in ["/v1", ""] {
+        for slash in ["", "/"] {
+            let at = |path: &str| format!("{prefix}{path}{slash}");
+            router = router
+                .route(&at("/images/edits"), post(images::edits))
+                .route(&at("/images/generations"), post(images::generations))
+                .route(&at("/images/variations"), post(images::variations))
+                .route(&at("/models"), get(models::index))
+                .route(&at("/results/{order}/{index}"), get(results::show));
+        }
+        // Ids with a slash arrive encoded or raw; the handler strips one at the end.
+        router = router.route(&format!("{prefix}/models/{{*id}}"), get(models::show));
+    }
+    let router = router.fallback(unknown_route).method_not_allowed_fallback(wrong_method).with_state(state);
+    layers::wrap(router, outermost)
+}
+
+async fn unknown_route(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    ApiError::UnknownRoute { method: method.to_string(), path: uri.path().to_owned() }
+}
+
+async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    let allow = if uri.path().contains("/images/") { "POST" } else { "GET" };
+    ApiError::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned(), allow }
+}
+
+/// The name of a task's route, for logs.
+fn route_of(task: Task) -> &'static str {
+    match task {
+        Task::Edit => "edits",
+        Task::Generate => "generations",
+    }
+}

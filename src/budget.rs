@@ -53,10 +53,7 @@ pub(crate) struct InFlight {
 impl InFlight {
     fn new(permit: Option<OwnedSemaphorePermit>, count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Self {
-            _permit: permit,
-            count: Arc::clone(count),
-        }
+        Self { _permit: permit, count: Arc::clone(count) }
     }
 }
 
@@ -157,16 +154,12 @@ impl Budget {
     /// [`QueueFull`] with the time after which a place is likely.
     pub(crate) fn queue(&self) -> Result<Queued, QueueFull> {
         let shared = &self.shared;
-        let taken = shared
-            .queued
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |queued| {
-                (queued < shared.queue_max).then_some(queued + 1)
-            });
+        let taken = shared.queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |queued| {
+            (queued < shared.queue_max).then_some(queued + 1)
+        });
         match taken {
             Ok(_) => Ok(Queued { budget: self.clone() }),
-            Err(_) => Err(QueueFull {
-                retry_after: self.forecast(),
-            }),
+            Err(_) => Err(QueueFull { retry_after: self.forecast() }),
         }
     }
 
@@ -202,9 +195,7 @@ impl Budget {
     pub(crate) fn forecast(&self) -> Duration {
         let queued = u32::try_from(self.shared.queued.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         let by_rate = Duration::from_secs(60).saturating_mul(queued) / self.shared.submits_per_minute;
-        by_rate
-            .max(self.shared.submit_pause.remaining())
-            .max(Duration::from_secs(1))
+        by_rate.max(self.shared.submit_pause.remaining()).max(Duration::from_secs(1))
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -227,11 +218,7 @@ impl Budget {
     }
 
     fn reservation(&self, kind: CallKind) -> Reservation {
-        self.shared
-            .metrics
-            .calls
-            .get_or_create(&CallLabels { call: kind })
-            .inc();
+        self.shared.metrics.calls.get_or_create(&CallLabels { call: kind }).inc();
         Reservation { kind }
     }
 }
@@ -246,10 +233,7 @@ impl Queued {
     /// Waits for permission for one submit, first come, first served, and leaves the queue.
     pub(crate) async fn reserve(self) -> (Reservation, InFlight) {
         let shared = &self.budget.shared;
-        let permit = Arc::clone(&shared.places)
-            .acquire_owned()
-            .await
-            .expect("the places are never closed");
+        let permit = Arc::clone(&shared.places).acquire_owned().await.expect("the places are never closed");
         shared.submit_pause.over().await;
         shared.submits.ready().await;
         shared.requests.ready().await;
@@ -306,8 +290,7 @@ impl Pause {
     }
 
     fn remaining(&self) -> Duration {
-        self.until()
-            .map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+        self.until().map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
     async fn over(&self) {

@@ -20,6 +20,7 @@ mod layers;
 mod secret;
 
 pub(crate) use clients::{ClientConfig, digest_of_key};
+pub use clients::{Minted, mint_key};
 pub use secret::Secret;
 
 const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -210,11 +211,7 @@ pub(crate) enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read {what} {path}: {error}")]
-    Unreadable {
-        what: &'static str,
-        path: PathBuf,
-        error: std::io::Error,
-    },
+    Unreadable { what: &'static str, path: PathBuf, error: std::io::Error },
     #[error("{origin}: {problem}")]
     Invalid { origin: String, problem: String },
     #[error(
@@ -233,16 +230,8 @@ impl Error {
     fn invalid(origin: impl Into<String>, problem: impl ToString) -> Self {
         // One line: TOML errors draw the place over several, which only the last of them explains.
         let problem = problem.to_string();
-        let problem = problem
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect::<Vec<_>>()
-            .join(" ");
-        Self::Invalid {
-            origin: origin.into(),
-            problem,
-        }
+        let problem = problem.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+        Self::Invalid { origin: origin.into(), problem }
     }
 }
 
@@ -258,9 +247,7 @@ impl Config {
     pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Self, Error> {
         let defaults: Table = DEFAULTS.parse().expect("the compiled-in defaults are valid TOML");
         let mut table = defaults.clone();
-        let file = file
-            .map(Path::to_owned)
-            .or_else(|| environment.get("GATEWAY_CONFIG").map(PathBuf::from));
+        let file = file.map(Path::to_owned).or_else(|| environment.get("GATEWAY_CONFIG").map(PathBuf::from));
         if let Some(path) = &file {
             let origin = path.display().to_string();
             let text = read(path, "the configuration")?;
@@ -274,35 +261,15 @@ impl Config {
     }
 
     fn from_table(table: Table, environment: &Environment) -> Result<Self, Error> {
-        let sections: Sections = Value::Table(table)
-            .try_into()
-            .map_err(|error| Error::invalid("configuration", error))?;
-        let Sections {
-            server,
-            operator,
-            storage,
-            cache,
-            upstream,
-            models,
-            log,
-            mut clients,
-        } = sections;
+        let sections: Sections =
+            Value::Table(table).try_into().map_err(|error| Error::invalid("configuration", error))?;
+        let Sections { server, operator, storage, cache, upstream, models, log, mut clients } = sections;
         upstream.check()?;
         let catalogue = catalogue(&models.file)?;
         clients.extend(clients::from_environment(environment)?);
         clients::check(&clients)?;
         let api_key = api_key(&upstream, environment)?;
-        Ok(Self {
-            server,
-            operator,
-            storage,
-            cache,
-            upstream,
-            log,
-            clients,
-            catalogue,
-            api_key,
-        })
+        Ok(Self { server, operator, storage, cache, upstream, log, clients, catalogue, api_key })
     }
 
     /// Insists on what `serve` needs to talk to the real service.
@@ -323,14 +290,14 @@ impl Config {
     /// Points the gateway at the simulator on `upstream`, for `serve --sandbox`.
     #[must_use]
     pub fn sandboxed(mut self, upstream: SocketAddr, api_key: &str) -> Self {
-        self.upstream.base_url = format!("http://{upstream}")
-            .parse()
-            .expect("a socket address makes an address");
+        self.upstream.base_url = format!("http://{upstream}").parse().expect("a socket address makes an address");
         self.api_key = Some(Secret::new(api_key.to_owned()));
         // Make-believe pictures stay apart from paid ones.
         self.storage.directory = self.storage.directory.join("sandbox");
         self.upstream.first_poll = Duration::from_millis(1000);
         self.upstream.min_poll_interval = Duration::from_millis(1000);
+        // The simulator forgets when it stops: what was under way before cannot be found any more.
+        self.upstream.deadline = Duration::from_secs(120);
         self.clients = vec![ClientConfig::of_key("sandbox", SANDBOX_KEY)];
         self
     }
@@ -393,20 +360,13 @@ fn api_key(upstream: &UpstreamConfig, environment: &Environment) -> Result<Optio
     let text = secret.expose().trim();
     let text = text.strip_prefix("Bearer ").unwrap_or(text).trim().to_owned();
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Error::invalid(
-            "the upstream key",
-            "is empty or holds spaces or unprintable characters",
-        ));
+        return Err(Error::invalid("the upstream key", "is empty or holds spaces or unprintable characters"));
     }
     Ok(Some(Secret::new(text)))
 }
 
 fn read(path: &Path, what: &'static str) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|error| Error::Unreadable {
-        what,
-        path: path.to_owned(),
-        error,
-    })
+    std::fs::read_to_string(path).map_err(|error| Error::Unreadable { what, path: path.to_owned(), error })
 }
 
 fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -432,10 +392,7 @@ mod tests {
     fn load(toml: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), toml).unwrap();
-        let environment = variables
-            .iter()
-            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
+        let environment = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         Config::load(Some(file.path()), &environment)
     }
 
@@ -490,20 +447,12 @@ mod tests {
             ("", &[("GATEWAY_SERVER__LISTNE", "x")], "GATEWAY_SERVER__LISTNE"),
             ("", &[("GATEWAY_CACHE__TTL_S", "soon")], "GATEWAY_CACHE__TTL_S"),
             ("[server]\nlisten = \"here\"", &[], "listen"),
-            (
-                "[upstream]\nbase_url = \"http://gptproto.com\"",
-                &[],
-                "upstream.base_url",
-            ),
+            ("[upstream]\nbase_url = \"http://gptproto.com\"", &[], "upstream.base_url"),
             ("[upstream]\nsubmits_per_minute = 0", &[], "submits_per_minute"),
             ("[cache]\nmode = \"perhaps\"", &[], "mode"),
             ("[[clients]]\nname = \"a\"\nkey_digest = \"12\"", &[], "key_digest"),
             ("", &[("GATEWAY_CLIENT_KEYS", "alice:short")], "GATEWAY_CLIENT_KEYS"),
-            (
-                "",
-                &[("GATEWAY_CLIENT_KEYS", "alice:sk-sandbox")],
-                "GATEWAY_CLIENT_KEYS",
-            ),
+            ("", &[("GATEWAY_CLIENT_KEYS", "alice:sk-sandbox")], "GATEWAY_CLIENT_KEYS"),
             ("[models]\nfile = \"/nowhere/models.toml\"", &[], "/nowhere/models.toml"),
         ];
         for (toml, variables, named) in cases {
@@ -515,17 +464,11 @@ mod tests {
 
     #[test]
     fn secrets_are_text_and_do_not_print() {
-        let variables = [
-            ("GPTPROTO_API_KEY", "1234567890"),
-            ("GATEWAY_CLIENT_KEYS", "alice:0123456789abcdef"),
-        ];
+        let variables = [("GPTPROTO_API_KEY", "1234567890"), ("GATEWAY_CLIENT_KEYS", "alice:0123456789abcdef")];
         let config = load("", &variables).unwrap();
         config.require_keys().unwrap();
         assert_eq!(config.api_key.as_ref().unwrap().expose(), "1234567890");
         let printed = format!("{config:?}");
-        assert!(
-            !printed.contains("1234567890") && !printed.contains("0123456789abcdef"),
-            "{printed}"
-        );
+        assert!(!printed.contains("1234567890") && !printed.contains("0123456789abcdef"), "{printed}");
     }
 }

@@ -223,10 +223,7 @@ impl Engine {
         let core = Arc::new(Core {
             metrics: EngineMetrics::new(&parts.metrics),
             orders: Orders::default(),
-            recent: moka::sync::Cache::builder()
-                .max_capacity(RECENT_MAX)
-                .time_to_live(cache.ttl)
-                .build(),
+            recent: moka::sync::Cache::builder().max_capacity(RECENT_MAX).time_to_live(cache.ttl).build(),
             due,
             cadence: Cadence::new(upstream),
             settings,
@@ -240,8 +237,7 @@ impl Engine {
             lifecycle: parts.lifecycle,
         });
         core.recover().await?;
-        core.lifecycle
-            .spawn_service("poll scheduler", follow::schedule(Arc::clone(&core), announced));
+        core.lifecycle.spawn_service("poll scheduler", follow::schedule(Arc::clone(&core), announced));
         core.lifecycle.spawn_service("sweeper", sweep::run(Arc::clone(&core)));
         Ok(Self { core })
     }
@@ -260,10 +256,7 @@ impl Engine {
         let core = &self.core;
         let fingerprint = Fingerprint::of(&order.client, &order.request);
         let cache_on = core.settings.cache == CacheMode::On;
-        let asker = Asker {
-            shares: cache_on && !order.fresh,
-            is_retry: order.is_retry,
-        };
+        let asker = Asker { shares: cache_on && !order.fresh, is_retry: order.is_retry };
         if let Some(ticket) = core.join(fingerprint, asker) {
             return Ok(ticket);
         }
@@ -354,8 +347,7 @@ impl Core {
                 self.metrics.hit();
                 Origin::Hit(candidate.age)
             } else {
-                self.metrics
-                    .joined(self.estimate(&stored.record.model, stored.record.n));
+                self.metrics.joined(self.estimate(&stored.record.model, stored.record.n));
                 Origin::Joined
             };
             if candidate.shareable && self.settings.cache == CacheMode::On {
@@ -370,9 +362,7 @@ impl Core {
         let mut sources = Vec::with_capacity(pictures.len());
         for picture in pictures {
             let source = self.results.read(picture).await;
-            sources.push(source.map_err(|error| Failure::ResultLost {
-                message: error.to_string(),
-            })?);
+            sources.push(source.map_err(|error| Failure::ResultLost { message: error.to_string() })?);
         }
         Ok(sources)
     }
@@ -385,33 +375,26 @@ impl Core {
         delivered_before: bool,
     ) -> Ticket {
         self.orders.hold(order);
-        Ticket {
-            core: Arc::clone(self),
-            order,
-            origin,
-            progress,
-            delivered_before,
-        }
+        Ticket { core: Arc::clone(self), order, origin, progress, delivered_before }
     }
 
     fn finished_ticket(self: &Arc<Self>, delivery: Arc<Delivery>, origin: Origin, delivered_before: bool) -> Ticket {
         let order = delivery.order;
-        let progress = Progress {
-            upstream: delivery.predictions.clone(),
-            outcome: Some(Ok(delivery)),
-        };
+        let progress = Progress { upstream: delivery.predictions.clone(), outcome: Some(Ok(delivery)) };
         self.ticket(order, origin, watch::channel(progress).1, delivered_before)
     }
 
     /// What `pictures` pictures of a model cost, before the upstream has reported tokens.
     fn estimate(&self, model: &str, pictures: u8) -> f64 {
-        self.catalogue
-            .find(model)
-            .map_or(0.0, |model| model.price.of(usize::from(pictures), None).0)
+        self.catalogue.find(model).map_or(0.0, |model| model.price.of(usize::from(pictures), None).0)
     }
 }
 
 impl Ticket {
+    pub(crate) fn order(&self) -> OrderId {
+        self.order
+    }
+
     pub(crate) fn origin(&self) -> Origin {
         self.origin
     }
@@ -440,9 +423,7 @@ impl Ticket {
             Woken::Ended(Some(Err(failure))) => Err(WaitError::Failed(failure)),
             Woken::OutOfPatience => Err(self.out_of_patience()),
             // The sender is gone without an outcome only when the engine is torn down.
-            Woken::Closing | Woken::Ended(None) => Err(WaitError::Closing {
-                upstream: self.upstream(),
-            }),
+            Woken::Closing | Woken::Ended(None) => Err(WaitError::Closing { upstream: self.upstream() }),
         }
     }
 
@@ -452,10 +433,7 @@ impl Ticket {
             return;
         }
         let core = Arc::clone(&self.core);
-        let record = Record::Delivered {
-            order: self.order,
-            at: core.clock.now(),
-        };
+        let record = Record::Delivered { order: self.order, at: core.clock.now() };
         core.lifecycle.clone().spawn("delivered", async move {
             if let Err(error) = core.journal.append(record).await {
                 tracing::warn!(order = %self.order, %error, "a delivery could not be journalled");
@@ -468,13 +446,9 @@ impl Ticket {
     fn out_of_patience(&self) -> WaitError {
         // Nothing bought means that nothing goes on once this waiter has left.
         if self.core.orders.is_bought(self.order) {
-            WaitError::OutOfPatience {
-                upstream: self.upstream(),
-            }
+            WaitError::OutOfPatience { upstream: self.upstream() }
         } else {
-            WaitError::Failed(Failure::Throttled {
-                retry_after: self.core.budget.forecast(),
-            })
+            WaitError::Failed(Failure::Throttled { retry_after: self.core.budget.forecast() })
         }
     }
 
@@ -501,12 +475,7 @@ fn delivery_of(stored: &StoredOrder) -> Option<Delivery> {
     };
     for prediction in &stored.predictions {
         match &prediction.state {
-            StoredState::Resolved {
-                upstream,
-                pictures,
-                usage,
-                at,
-            } => {
+            StoredState::Resolved { upstream, pictures, usage, at } => {
                 add_to(&mut delivery, upstream.as_ref(), pictures, *usage, *at);
             }
             StoredState::Failed { .. } => {}

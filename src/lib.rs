@@ -1,5 +1,7 @@
+pub mod app;
 pub mod config;
 pub mod lifecycle;
+pub mod operator;
 pub mod simulator;
 pub mod telemetry;
 

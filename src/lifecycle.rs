@@ -64,11 +64,7 @@ impl Lifecycle {
         F: Future<Output = ()> + Send + 'static,
     {
         let abort = self.abort.clone();
-        let alarm = PanicAlarm {
-            lifecycle: self.clone(),
-            name,
-            armed: true,
-        };
+        let alarm = PanicAlarm { lifecycle: self.clone(), name, armed: true };
         async move {
             let mut alarm = alarm;
             abort.run_until_cancelled(task).await;
@@ -121,9 +117,7 @@ impl Lifecycle {
         let mut in_time = tokio::time::timeout(early, self.tasks.wait()).await.is_ok();
         self.closing.cancel();
         if !in_time {
-            in_time = tokio::time::timeout(grace.finish - early, self.tasks.wait())
-                .await
-                .is_ok();
+            in_time = tokio::time::timeout(grace.finish - early, self.tasks.wait()).await.is_ok();
         }
         self.abort.cancel();
         self.services.close();
@@ -170,10 +164,7 @@ pub async fn stop_signal() {
 mod tests {
     use super::*;
 
-    const QUICK: Grace = Grace {
-        delay: Duration::ZERO,
-        finish: Duration::from_millis(1020),
-    };
+    const QUICK: Grace = Grace { delay: Duration::ZERO, finish: Duration::from_millis(1020) };
 
     #[tokio::test(start_paused = true)]
     async fn drain_waits_for_tasks_that_finish() {

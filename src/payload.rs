@@ -35,11 +35,18 @@ pub(crate) struct Payload {
 #[derive(Debug)]
 enum Segment {
     Text(Bytes),
-    /// The bytes from `offset` on are still to be encoded.
-    Base64 {
+    /// The bytes from `offset` on are still to leave.
+    Picture {
         source: Arc<dyn Source>,
         offset: u64,
+        encoding: Encoding,
     },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Base64,
+    Bare,
 }
 
 impl Payload {
@@ -94,9 +101,7 @@ impl Payload {
             match self.segments.front_mut() {
                 None => return Poll::Ready(None),
                 Some(Segment::Text(_)) => {
-                    let Some(Segment::Text(text)) = self.segments.pop_front() else {
-                        unreachable!("just seen")
-                    };
+                    let Some(Segment::Text(text)) = self.segments.pop_front() else { unreachable!("just seen") };
                     if !text.is_empty() {
                         return Poll::Ready(Some(Ok(text)));
                     }
@@ -113,7 +118,8 @@ impl Payload {
                     match source.in_memory() {
                         Some(_) => return Poll::Ready(Some(piece(&*source, start, size, encoding))),
                         None => {
-                            self.reading = Some(tokio::task::spawn_blocking(move || piece(&*source, start, size, encoding)));
+                            self.reading =
+                                Some(tokio::task::spawn_blocking(move || piece(&*source, start, size, encoding)));
                         }
                     }
                 }

@@ -52,10 +52,12 @@ mod pictures;
 mod prediction;
 mod result;
 mod rules;
+mod sample;
 pub mod scenario;
 mod submit;
 mod world;
 
+pub use sample::sample_picture;
 pub use scenario::Scenario;
 
 /// How a simulator is started.
@@ -103,10 +105,7 @@ fn router(simulator: Simulator) -> Router {
         .route("/api/home-model-catalog", get(models::catalog))
         .route("/api/v3/user/me", get(models::user))
         .route("/_simulator/counters", get(control::counters))
-        .route(
-            "/_simulator/scenario",
-            get(control::scenario).put(control::set_scenario),
-        )
+        .route("/_simulator/scenario", get(control::scenario).put(control::set_scenario))
         .route("/_simulator/faults", get(control::faults).post(control::add_faults))
         .route("/_simulator/predictions", get(control::predictions))
         .route("/_simulator/reset", post(control::reset))
@@ -148,9 +147,7 @@ impl Simulator {
 
     /// The key of a caller, sent raw or as `Bearer`.
     fn caller(&self, headers: &HeaderMap) -> Result<String, Refusal> {
-        let sent = headers
-            .get(header::AUTHORIZATION)
-            .map(|value| value.to_str().unwrap_or("?"));
+        let sent = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or("?"));
         let sent = sent.unwrap_or_default().trim();
         let key = match sent.split_at_checked("bearer".len()) {
             Some((scheme, rest))

@@ -1,9 +1,9 @@
 //! What survives: the journal of purchases, the pictures that were bought, and for as long as a request lives its
 //! uploads. Records and bytes, no policy.
 
-use std::fs::{DirBuilder, File, TryLockError};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 pub(crate) mod journal;
@@ -36,17 +36,11 @@ impl Directory {
     ///
     /// [`DirectoryError`], naming the directory.
     pub(crate) fn open(path: &Path) -> Result<Self, DirectoryError> {
-        let complain = |error| DirectoryError::Io {
-            path: path.to_owned(),
-            error,
-        };
+        let complain = |error| DirectoryError::Io { path: path.to_owned(), error };
         private_directory(path).map_err(complain)?;
         let lock = File::create(path.join("lock")).map_err(complain)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(DirectoryError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => Err(complain(error)),
         }
@@ -59,11 +53,28 @@ impl Directory {
     /// [`DirectoryError::Io`].
     pub(crate) fn below(&self, name: &str) -> Result<PathBuf, DirectoryError> {
         let path = self.path.join(name);
-        private_directory(&path).map_err(|error| DirectoryError::Io {
-            path: path.clone(),
-            error,
-        })?;
+        private_directory(&path).map_err(|error| DirectoryError::Io { path: path.clone(), error })?;
         Ok(path)
+    }
+
+    /// The key that signs addresses of results: kept in a file of its own, made of `fresh` the first time.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError::Io`], also when the file does not hold a key.
+    pub(crate) fn signing_key(&self, fresh: [u8; 32]) -> Result<[u8; 32], DirectoryError> {
+        let path = self.path.join("signing.key");
+        let read = || match fs::read(&path) {
+            Ok(bytes) => bytes.try_into().map_err(|_| io::Error::other("it does not hold 32 bytes")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+                file.write_all(&fresh)?;
+                file.sync_all()?;
+                Ok(fresh)
+            }
+            Err(error) => Err(error),
+        };
+        read().map_err(|error| DirectoryError::Io { path: path.clone(), error })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -83,11 +94,10 @@ mod tests {
     fn a_second_gateway_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let first = Directory::open(directory.path()).unwrap();
-        assert!(matches!(
-            Directory::open(directory.path()),
-            Err(DirectoryError::InUse(_))
-        ));
+        assert!(matches!(Directory::open(directory.path()), Err(DirectoryError::InUse(_))));
         drop(first);
-        Directory::open(directory.path()).unwrap();
+        let again = Directory::open(directory.path()).unwrap();
+        assert_eq!(again.signing_key([1; 32]).unwrap(), [1; 32]);
+        assert_eq!(again.signing_key([2; 32]).unwrap(), [1; 32], "the same after a restart");
     }
 }

@@ -52,19 +52,12 @@ pub fn start_logging(config: &Config) {
         LogFormat::Json => false,
         LogFormat::Auto => std::io::stderr().is_terminal(),
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start in one process (tests) keeps the first.
     let _ = if pretty {
         builder.with_target(false).try_init()
     } else {
-        builder
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .with_current_span(false)
-            .try_init()
+        builder.json().flatten_event(true).with_span_list(false).with_current_span(false).try_init()
     };
     if let Some(error) = complaint {
         tracing::warn!(%error, "log.filter cannot be read; using info");

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use crate::budget::Reservation;
-use crate::model::{Failure, PictureRequest, UpstreamId, Usage};
+use crate::model::{Failure, PictureRequest, Timestamp, UpstreamId, Usage};
 
 mod classify;
 mod client;
@@ -107,10 +107,7 @@ pub(crate) enum SubmitError {
     /// The upstream never held a complete request: try again freely.
     NotSent { message: String },
     /// 429: try again after a pause.
-    Refused {
-        retry_after: Option<Duration>,
-        message: String,
-    },
+    Refused { retry_after: Option<Duration>, message: String },
     /// Final; nothing was bought.
     Rejected(Failure),
     /// Maybe bought. Never resend.
@@ -137,7 +134,10 @@ pub(crate) enum FetchError {
 /// What asking for the models told about the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum KeyCheck {
-    Good,
+    /// With the time by the upstream's clock, where it said so.
+    Good {
+        upstream_time: Option<Timestamp>,
+    },
     Refused(String),
     /// The upstream could not be asked; that says nothing about the key.
     Unclear(String),

@@ -63,10 +63,7 @@ fn append(clean: &[u8], decoded: &mut Vec<u8>) -> Result<(), NotBase64> {
     let start = decoded.len();
     decoded.resize(start + clean.len() / 4 * 3, 0);
     let out = base64_simd::Out::from_slice(&mut decoded[start..]);
-    base64_simd::STANDARD_NO_PAD
-        .decode(clean, out)
-        .map(|_| ())
-        .map_err(|_| NotBase64)
+    base64_simd::STANDARD_NO_PAD.decode(clean, out).map(|_| ()).map_err(|_| NotBase64)
 }
 
 #[cfg(test)]

@@ -53,12 +53,10 @@ impl From<BodyError> for ApiError {
         match error {
             BodyError::TooLarge { bytes_max } => Self::BodyTooLarge { bytes_max },
             BodyError::Stopped => Self::BodyStopped,
-            BodyError::Broken(_) => Self::MalformedBody {
-                problem: "it broke off before its end".into(),
-            },
-            BodyError::HeadTooLong => Self::MalformedBody {
-                problem: "the head of a part of the form is too long".into(),
-            },
+            BodyError::Broken(_) => Self::MalformedBody { problem: "it broke off before its end".into() },
+            BodyError::HeadTooLong => {
+                Self::MalformedBody { problem: "the head of a part of the form is too long".into() }
+            }
         }
     }
 }
@@ -198,11 +196,7 @@ mod tests {
         });
         let arriving = Arriving::new(Body::from_stream(slow), &config);
         let whole = arriving.filter(|chunk| std::future::ready(chunk.is_ok()));
-        assert_eq!(
-            whole.count().await,
-            6,
-            "longer in all than the time-out, never that long between two"
-        );
+        assert_eq!(whole.count().await, 6, "longer in all than the time-out, never that long between two");
 
         let stuck = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
         let error = Arriving::new(stuck, &config).next().await.unwrap().unwrap_err();

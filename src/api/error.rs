@@ -40,11 +40,7 @@ pub(super) enum ApiError {
     #[error("Invalid URL ({} {})", value(.method), value(.path))]
     UnknownRoute { method: String, path: String },
     #[error("Not allowed to {} on {} (HINT: use {allow}).", value(.method), value(.path))]
-    MethodNotAllowed {
-        method: String,
-        path: String,
-        allow: &'static str,
-    },
+    MethodNotAllowed { method: String, path: String, allow: &'static str },
     #[error(
         "The variations endpoint is retired. Use POST /v1/images/edits with a prompt such as 'Create a variation of \
          this image'."
@@ -58,11 +54,7 @@ pub(super) enum ApiError {
     ModelNotFound { name: String, known: Vec<String> },
     /// The model is there and does not do this.
     #[error("The model '{model}' does not offer {task}.{}", note.as_ref().map(|note| format!(" {note}")).unwrap_or_default())]
-    ModelLacksTask {
-        model: String,
-        task: &'static str,
-        note: Option<String>,
-    },
+    ModelLacksTask { model: String, task: &'static str, note: Option<String> },
     #[error("No prediction '{}' of yours is known.", value(.id))]
     PredictionNotFound { id: String },
     /// The address of a result is unsigned, altered or too old.
@@ -96,24 +88,13 @@ pub(super) enum ApiError {
     )]
     DuplicateParameter { param: String },
     #[error("Invalid type for '{}': expected {expected}, but got {got} instead.", value(.param))]
-    InvalidType {
-        param: String,
-        expected: &'static str,
-        got: &'static str,
-    },
+    InvalidType { param: String, expected: &'static str, got: &'static str },
     /// Not one of a closed list of values.
     #[error("Invalid value: '{}'. Supported values are: {}.", value(.got), list(.allowed))]
-    InvalidValue {
-        param: String,
-        got: String,
-        allowed: Vec<String>,
-    },
+    InvalidValue { param: String, got: String, allowed: Vec<String> },
     /// Wrong in a way that takes a sentence to say.
     #[error("Invalid '{param}': {problem}.")]
-    Unacceptable {
-        param: &'static str,
-        problem: Cow<'static, str>,
-    },
+    Unacceptable { param: &'static str, problem: Cow<'static, str> },
     #[error(
         "Invalid '{param}': integer below minimum value. Expected a value >= {min}, but got {} instead.",
         value(.got)
@@ -125,11 +106,7 @@ pub(super) enum ApiError {
     )]
     AboveMaximum { param: &'static str, max: i64, got: String },
     #[error("Invalid '{}': string too long. Expected a string with at most {max} {unit}.", value(.param))]
-    TextTooLong {
-        param: String,
-        unit: &'static str,
-        max: usize,
-    },
+    TextTooLong { param: String, unit: &'static str, max: usize },
     #[error("Invalid 'image': too many images. Expected at most {max} images in one request.")]
     TooManyImages { max: usize },
     #[error("{0}")]
@@ -174,10 +151,15 @@ pub(super) enum ApiError {
          request, asked again, joins it and does not pay again.",
         named(.predictions)
     )]
-    PatienceExhausted {
-        order: OrderId,
-        predictions: Vec<UpstreamId>,
-    },
+    PatienceExhausted { order: OrderId, predictions: Vec<UpstreamId> },
+
+    /// The gateway stops while the purchase is under way.
+    #[error(
+        "The gateway is being restarted. Its purchase goes on as {order}{}: the same request, asked again, joins it \
+         and does not pay again.",
+        named(.predictions)
+    )]
+    Restarting { order: OrderId, predictions: Vec<UpstreamId> },
 
     /// The engine gave up.
     #[error("{}", text::of_failure(.failure, *.order))]
@@ -201,14 +183,7 @@ struct Wire<'a> {
 
 impl<'a> Wire<'a> {
     fn new(status: StatusCode, kind: &'static str, code: &'static str) -> Self {
-        Self {
-            status,
-            kind,
-            code,
-            param: None,
-            should_retry: None,
-            retry_after: None,
-        }
+        Self { status, kind, code, param: None, should_retry: None, retry_after: None }
     }
 
     fn invalid(code: &'static str) -> Self {
@@ -216,33 +191,21 @@ impl<'a> Wire<'a> {
     }
 
     fn param(self, param: &'a str) -> Self {
-        Self {
-            param: Some(param),
-            ..self
-        }
+        Self { param: Some(param), ..self }
     }
 
     /// Nothing was bought: asking again is welcome.
     fn retry(self) -> Self {
-        Self {
-            should_retry: Some(true),
-            ..self
-        }
+        Self { should_retry: Some(true), ..self }
     }
 
     /// Asking again helps nobody, or could pay again.
     fn final_answer(self) -> Self {
-        Self {
-            should_retry: Some(false),
-            ..self
-        }
+        Self { should_retry: Some(false), ..self }
     }
 
     fn after(self, pause: Duration) -> Self {
-        Self {
-            retry_after: Some(pause),
-            ..self
-        }
+        Self { retry_after: Some(pause), ..self }
     }
 }
 
@@ -269,10 +232,7 @@ impl ApiError {
     /// Why the picture called `param` could not be spooled.
     pub(super) fn from_spool(error: SpoolError, param: &str) -> Self {
         match error {
-            SpoolError::PartTooLarge { bytes_max } => Self::ImageTooLarge {
-                param: param.to_owned(),
-                bytes_max,
-            },
+            SpoolError::PartTooLarge { bytes_max } => Self::ImageTooLarge { param: param.to_owned(), bytes_max },
             SpoolError::Full { .. } => Self::SpoolFull,
             SpoolError::Io(error) => Self::internal(format!("the spool cannot be used: {error}")),
         }
@@ -295,11 +255,9 @@ impl ApiError {
             Self::ResultGone => Wire::new(StatusCode::NOT_FOUND, INVALID, "result_not_found"),
 
             Self::UnsupportedMediaType { .. } => Wire::invalid("unsupported_content_type"),
-            Self::UnsupportedEncoding { .. } => Wire::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                INVALID,
-                "unsupported_content_encoding",
-            ),
+            Self::UnsupportedEncoding { .. } => {
+                Wire::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_content_encoding")
+            }
             // Some clients resend a form with an empty body: once is enough.
             Self::MalformedBody { .. } => Wire::invalid("malformed_body").final_answer(),
             Self::BodyTooLarge { .. } => Wire::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),
@@ -334,6 +292,7 @@ impl ApiError {
             Self::PatienceExhausted { .. } => {
                 Wire::new(StatusCode::GATEWAY_TIMEOUT, SERVER, "prediction_still_running").retry()
             }
+            Self::Restarting { .. } => unavailable("restarting").retry().after(SHORT_PAUSE),
 
             Self::Failed { failure, .. } => of_failure(failure),
             // Whether something was bought before it broke is not known here.
@@ -350,12 +309,9 @@ fn of_failure(failure: &Failure) -> Wire<'static> {
         Failure::InvalidRequest { .. } => Wire::new(StatusCode::BAD_REQUEST, USER, "upstream_refused_request"),
         // Not 401: the client's own key is fine.
         Failure::KeyRefused { .. } => Wire::new(StatusCode::BAD_GATEWAY, SERVER, "upstream_key_refused").final_answer(),
-        Failure::BalanceExhausted { .. } => Wire::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "insufficient_quota",
-            "insufficient_quota",
-        )
-        .final_answer(),
+        Failure::BalanceExhausted { .. } => {
+            Wire::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota").final_answer()
+        }
         Failure::ModelUnavailable { .. } => unavailable("model_unavailable").retry().after(SHORT_PAUSE),
         Failure::TaskFailed { .. } => Wire::new(StatusCode::BAD_GATEWAY, GENERATION, "image_generation_failed"),
         Failure::ResultLost { .. } => Wire::new(StatusCode::BAD_GATEWAY, GENERATION, "result_lost"),
@@ -363,20 +319,14 @@ fn of_failure(failure: &Failure) -> Wire<'static> {
         Failure::DeadlineExceeded => Wire::new(StatusCode::GATEWAY_TIMEOUT, SERVER, "upstream_timeout"),
         Failure::Unreachable { .. } => Wire::new(StatusCode::BAD_GATEWAY, SERVER, "upstream_unreachable").retry(),
         Failure::Throttled { retry_after } => {
-            Wire::new(StatusCode::TOO_MANY_REQUESTS, "requests", "rate_limit_exceeded")
-                .retry()
-                .after(*retry_after)
+            Wire::new(StatusCode::TOO_MANY_REQUESTS, "requests", "rate_limit_exceeded").retry().after(*retry_after)
         }
         Failure::QueueFull { retry_after } => unavailable("server_is_overloaded").retry().after(*retry_after),
         Failure::JournalUnavailable => unavailable("journal_unavailable").retry().after(SHORT_PAUSE),
         Failure::Stopping => unavailable("stopping").retry().after(SHORT_PAUSE),
         Failure::Abandoned => unavailable("abandoned").retry(),
     };
-    if failure.may_have_been_bought() {
-        row.final_answer()
-    } else {
-        row
-    }
+    if failure.may_have_been_bought() { row.final_answer() } else { row }
 }
 
 fn unavailable(code: &'static str) -> Wire<'static> {
@@ -397,28 +347,31 @@ struct Body<'a> {
     code: &'a str,
 }
 
+/// What an error answer says, for the request's one log line and its metric.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) code: &'static str,
+    /// The whole text of a server error; a client's own mistakes are told to the client alone.
+    pub(super) detail: Option<String>,
+}
+
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let wire = self.wire();
-        if wire.status.is_server_error() {
-            let detail = if let Self::Internal { detail } = &self {
-                detail
-            } else {
-                ""
-            };
-            tracing::warn!(code = wire.code, error = %self, detail, "answering with a server error");
-        }
+        let told = Told {
+            code: self.code(),
+            detail: wire.status.is_server_error().then(|| match &self {
+                Self::Internal { detail } => detail.clone(),
+                other => other.to_string(),
+            }),
+        };
         let envelope = Envelope {
-            error: Body {
-                message: self.to_string(),
-                r#type: wire.kind,
-                param: wire.param,
-                code: wire.code,
-            },
+            error: Body { message: self.to_string(), r#type: wire.kind, param: wire.param, code: wire.code },
         };
         let mut response = (wire.status, axum::Json(envelope)).into_response();
+        response.extensions_mut().insert(told);
         let headers = response.headers_mut();
         if let Some(should_retry) = wire.should_retry {
             let word = if should_retry { "true" } else { "false" };

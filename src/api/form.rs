@@ -101,10 +101,7 @@ impl Limits {
             names: SCALARS.into_iter().map(str::to_owned).chain(choices).collect(),
             parts_max: server.form_parts_max,
             text_bytes_max: server.text_bytes_max,
-            image_bytes_max: parameters()
-                .map(|parameters| parameters.image_bytes_max)
-                .max()
-                .unwrap_or(0),
+            image_bytes_max: parameters().map(|parameters| parameters.image_bytes_max).max().unwrap_or(0),
             images_max: parameters().map(|parameters| parameters.images_max).max().unwrap_or(0),
         }
     }
@@ -169,9 +166,9 @@ impl Form {
     /// [`ApiError::DuplicateParameter`] for a second, different one.
     pub(super) fn add_mask(&mut self, mask: Input) -> Result<(), ApiError> {
         match &self.mask {
-            Some(known) if known.identity() != mask.identity() => Err(ApiError::DuplicateParameter {
-                param: "mask".to_owned(),
-            }),
+            Some(known) if known.identity() != mask.identity() => {
+                Err(ApiError::DuplicateParameter { param: "mask".to_owned() })
+            }
             Some(_) | None => {
                 self.mask = Some(mask);
                 Ok(())
@@ -192,11 +189,7 @@ impl Form {
 
 /// What an image is called in error texts.
 pub(super) fn image_name(index: usize) -> String {
-    if index == 0 {
-        "image".to_owned()
-    } else {
-        format!("image[{index}]")
-    }
+    if index == 0 { "image".to_owned() } else { format!("image[{index}]") }
 }
 
 #[cfg(test)]
@@ -237,9 +230,7 @@ pub(super) mod tests {
     /// A small real PNG.
     pub(crate) fn png(width: u32, height: u32) -> Vec<u8> {
         let mut bytes = std::io::Cursor::new(Vec::new());
-        image::RgbaImage::new(width, height)
-            .write_to(&mut bytes, image::ImageFormat::Png)
-            .unwrap();
+        image::RgbaImage::new(width, height).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
         bytes.into_inner()
     }
 

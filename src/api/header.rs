@@ -32,10 +32,7 @@ impl Parameterised {
 
     /// The first parameter of this name, byte for byte.
     pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
-        self.parameters
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_slice())
+        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
     }
 
     /// A parameter as text, its extended form (`name*=utf-8''…`, RFC 8187) first.
@@ -99,10 +96,7 @@ mod tests {
             ("form-data; name*=utf-8''im%61ge", "image"),
             ("form-data; name=\"x\"; name*=UTF-8'en'image", "image"),
             (r#"form-data; ; x; name="image";"#, "image"),
-            (
-                "form-data; name=image; filename=\"Assets/x.png\"; filename*=utf-8''Assets%2fx.png",
-                "image",
-            ),
+            ("form-data; name=image; filename=\"Assets/x.png\"; filename*=utf-8''Assets%2fx.png", "image"),
             (r#"form-data; filename="C:\dir\"; name="image""#, ""),
             (r#"form-data; filename="C:\dir\x.png"; name="image""#, "image"),
             (r#"form-data; name="a\"b\\c""#, "a\"b\\c"),

@@ -45,11 +45,7 @@ enum BodyKind {
 
 /// What the headers alone can tell.
 fn kind_of_body(headers: &HeaderMap, server: &ServerConfig) -> Result<BodyKind, ApiError> {
-    let text = |name| {
-        headers
-            .get(name)
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-    };
+    let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     if let Some(got) = text(CONTENT_ENCODING)
         && !matches!(got.trim().to_lowercase().as_str(), "" | "identity")
     {
@@ -57,9 +53,7 @@ fn kind_of_body(headers: &HeaderMap, server: &ServerConfig) -> Result<BodyKind, 
     }
     let announced = text(CONTENT_LENGTH).and_then(|length| length.trim().parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > server.body_bytes_max) {
-        return Err(ApiError::BodyTooLarge {
-            bytes_max: server.body_bytes_max,
-        });
+        return Err(ApiError::BodyTooLarge { bytes_max: server.body_bytes_max });
     }
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Err(ApiError::UnsupportedMediaType { got: None });
@@ -69,14 +63,11 @@ fn kind_of_body(headers: &HeaderMap, server: &ServerConfig) -> Result<BodyKind, 
     if word == "application/json" || (word.starts_with("application/") && word.ends_with("+json")) {
         return Ok(BodyKind::Json);
     }
-    let boundary = Some(word)
-        .filter(|&word| word == "multipart/form-data")
-        .and_then(|_| multipart::boundary(&content_type));
+    let boundary =
+        Some(word).filter(|&word| word == "multipart/form-data").and_then(|_| multipart::boundary(&content_type));
     match boundary {
         Some(boundary) => Ok(BodyKind::Multipart { boundary }),
-        None => Err(ApiError::UnsupportedMediaType {
-            got: text(CONTENT_TYPE),
-        }),
+        None => Err(ApiError::UnsupportedMediaType { got: text(CONTENT_TYPE) }),
     }
 }
 
@@ -88,26 +79,16 @@ mod tests {
     use crate::api::form::tests::{catalogue, png, server, spool};
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.clone(), value.parse().unwrap()))
-            .collect()
+        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
     }
 
     #[test]
     fn headers_tell_what_kind_of_body_comes() {
         let kind = |content_type: &str| kind_of_body(&headers(&[(CONTENT_TYPE, content_type)]), &server());
-        for json in [
-            "application/json",
-            "Application/JSON; charset=utf-8",
-            "application/vnd.api+json",
-        ] {
+        for json in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"] {
             assert_eq!(kind(json).unwrap(), BodyKind::Json, "{json}");
         }
-        for form in [
-            "multipart/form-data; boundary=a=b_c",
-            "Multipart/Form-Data; Boundary=\"a=b_c\"",
-        ] {
+        for form in ["multipart/form-data; boundary=a=b_c", "Multipart/Form-Data; Boundary=\"a=b_c\""] {
             let boundary = "a=b_c".to_owned();
             assert_eq!(kind(form).unwrap(), BodyKind::Multipart { boundary }, "{form}");
         }
@@ -128,11 +109,7 @@ mod tests {
     #[test]
     fn headers_can_refuse_a_body_unread() {
         let json = (CONTENT_TYPE, "application/json");
-        let refused = |more| {
-            kind_of_body(&headers(&[json.clone(), more]), &server())
-                .unwrap_err()
-                .code()
-        };
+        let refused = |more| kind_of_body(&headers(&[json.clone(), more]), &server()).unwrap_err().code();
         assert_eq!(refused((CONTENT_ENCODING, "gzip")), "unsupported_content_encoding");
         assert_eq!(refused((CONTENT_LENGTH, "1200000001")), "body_too_large");
         for fine in [(CONTENT_ENCODING, "identity"), (CONTENT_LENGTH, "1200000000")] {
@@ -152,17 +129,13 @@ mod tests {
         let text = base64_simd::STANDARD.encode_to_string(&picture);
         let json =
             serde_json::json!({"prompt": "a\nb", "n": 2, "images": [{"image_url": format!("data:;base64,{text}")}]});
-        let bodies = [
-            ("multipart/form-data; boundary=B", Body::from(form)),
-            ("application/json", Body::from(json.to_string())),
-        ];
+        let bodies =
+            [("multipart/form-data; boundary=B", Body::from(form)), ("application/json", Body::from(json.to_string()))];
         let (_directory, spool) = spool();
         let mut seen = Vec::new();
         for (content_type, body) in bodies {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);
-            let checked = read(Task::Edit, &headers, body, &spool, &server(), &catalogue())
-                .await
-                .unwrap();
+            let checked = read(Task::Edit, &headers, body, &spool, &server(), &catalogue()).await.unwrap();
             let request = checked.request;
             let inputs: Vec<_> = request.inputs.iter().map(crate::model::Input::identity).collect();
             assert_eq!(request.size.to_string(), "1024x1536");

@@ -59,13 +59,7 @@ pub(super) async fn read(
 fn parse(body: Arc<dyn Source>, limits: &Limits, spool: &Spool) -> Result<Form, ApiError> {
     let meter = Rc::new(Meter::default());
     let bytes = Metered {
-        bytes: BufReader::with_capacity(
-            BUFFER_BYTES,
-            SourceReader {
-                source: body,
-                offset: 0,
-            },
-        ),
+        bytes: BufReader::with_capacity(BUFFER_BYTES, SourceReader { source: body, offset: 0 }),
         meter: Rc::clone(&meter),
     };
     let settings = ReaderSettings {
@@ -74,13 +68,8 @@ fn parse(body: Arc<dyn Source>, limits: &Limits, spool: &Spool) -> Result<Form, 
         max_nesting_depth: Some(DEPTH_MAX),
         ..ReaderSettings::default()
     };
-    let mut parser = Parser {
-        json: JsonStreamReader::new_custom(bytes, settings),
-        meter,
-        limits,
-        spool,
-        form: Form::default(),
-    };
+    let mut parser =
+        Parser { json: JsonStreamReader::new_custom(bytes, settings), meter, limits, spool, form: Form::default() };
     let read = parser.body();
     let Parser { json, meter, form, .. } = parser;
     let read = read.and_then(|()| json.consume_trailing_whitespace().map_err(Problem::Json));
@@ -218,20 +207,14 @@ impl Parser<'_> {
         let read = string.by_ref().take(max as u64 + 1).read_to_end(&mut bytes);
         read.map_err(|error| self.meter.broken(&error))?;
         if bytes.len() > max {
-            return Err(Problem::Api(ApiError::TextTooLong {
-                param: param.to_owned(),
-                unit: "bytes",
-                max,
-            }));
+            return Err(Problem::Api(ApiError::TextTooLong { param: param.to_owned(), unit: "bytes", max }));
         }
         String::from_utf8(bytes).map_err(|_| malformed("it is not UTF-8"))
     }
 }
 
 fn malformed(problem: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
-    Problem::Api(ApiError::MalformedBody {
-        problem: problem.into(),
-    })
+    Problem::Api(ApiError::MalformedBody { problem: problem.into() })
 }
 
 /// How much struson may read on, and what went wrong beneath it.
@@ -244,11 +227,7 @@ struct Meter {
 
 impl Default for Meter {
     fn default() -> Self {
-        Self {
-            allowance: Cell::new(u64::MAX),
-            exhausted: Cell::new(false),
-            unreadable: Cell::new(false),
-        }
+        Self { allowance: Cell::new(u64::MAX), exhausted: Cell::new(false), unreadable: Cell::new(false) }
     }
 }
 
@@ -271,14 +250,9 @@ impl Meter {
         if self.unreadable.get() {
             return ApiError::internal(format!("the spooled body cannot be read: {error}"));
         }
-        let problem = if self.exhausted.get() {
-            "the name of a member is too long".to_owned()
-        } else {
-            error.to_string()
-        };
-        ApiError::MalformedBody {
-            problem: problem.into(),
-        }
+        let problem =
+            if self.exhausted.get() { "the name of a member is too long".to_owned() } else { error.to_string() };
+        ApiError::MalformedBody { problem: problem.into() }
     }
 }
 
@@ -296,10 +270,7 @@ impl Read for Metered {
             self.meter.exhausted.set(true);
             return Err(io::Error::other("too long"));
         }
-        let count = self
-            .bytes
-            .read(buffer)
-            .inspect_err(|_| self.meter.unreadable.set(true))?;
+        let count = self.bytes.read(buffer).inspect_err(|_| self.meter.unreadable.set(true))?;
         self.meter.allowance.set(allowance.saturating_sub(count as u64));
         Ok(count)
     }

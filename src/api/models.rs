@@ -1,20 +1,25 @@
 //! The model list, in OpenAI's recorded shape.
 
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::ApiState;
+use super::auth::Client;
 use super::error::ApiError;
 use crate::model::{Catalogue, Model};
 
 /// `GET /v1/models`.
 #[derive(Debug, Serialize)]
-pub(super) struct List<'a> {
+struct List<'a> {
     object: &'static str,
     data: Vec<Entry<'a>>,
 }
 
 /// `GET /v1/models/{id}`.
 #[derive(Debug, Serialize)]
-pub(super) struct Entry<'a> {
+struct Entry<'a> {
     id: &'a str,
     object: &'static str,
     created: i64,
@@ -24,23 +29,28 @@ pub(super) struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     fn of(model: &'a Model, id: &'a str) -> Self {
-        Self {
-            id,
-            object: "model",
-            created: model.created,
-            owned_by: "gptproto",
-            shutdown_date: None,
-        }
+        Self { id, object: "model", created: model.created, owned_by: "gptproto", shutdown_date: None }
     }
 }
 
+/// Answers `GET /v1/models`.
+pub(super) async fn index(_client: Client, State(state): State<ApiState>) -> Response {
+    Json(list(&state.catalogue)).into_response()
+}
+
+/// Answers `GET /v1/models/{id}`.
+pub(super) async fn show(
+    _client: Client,
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    Ok(Json(one(&state.catalogue, id.trim_end_matches('/'))?).into_response())
+}
+
 /// The models that can be asked for, by the upstream's names.
-pub(super) fn list(catalogue: &Catalogue) -> List<'_> {
+fn list(catalogue: &Catalogue) -> List<'_> {
     let models = catalogue.models.iter().filter(|model| model.is_available());
-    List {
-        object: "list",
-        data: models.map(|model| Entry::of(model, &model.id)).collect(),
-    }
+    List { object: "list", data: models.map(|model| Entry::of(model, &model.id)).collect() }
 }
 
 /// One model by its name or an alias, under the name it was asked by.
@@ -48,7 +58,7 @@ pub(super) fn list(catalogue: &Catalogue) -> List<'_> {
 /// # Errors
 ///
 /// [`ApiError::UnknownModel`].
-pub(super) fn one<'a>(catalogue: &'a Catalogue, name: &'a str) -> Result<Entry<'a>, ApiError> {
+fn one<'a>(catalogue: &'a Catalogue, name: &'a str) -> Result<Entry<'a>, ApiError> {
     match catalogue.find(name).filter(|model| model.is_available()) {
         Some(model) => Ok(Entry::of(model, name)),
         None => Err(ApiError::UnknownModel { name: name.to_owned() }),
@@ -68,10 +78,7 @@ mod tests {
     #[test]
     fn aliases_are_found_and_what_cannot_be_made_is_not() {
         let catalogue = catalogue();
-        assert_eq!(
-            one(&catalogue, "chatgpt-image-latest").unwrap().id,
-            "chatgpt-image-latest"
-        );
+        assert_eq!(one(&catalogue, "chatgpt-image-latest").unwrap().id, "chatgpt-image-latest");
         assert_eq!(one(&catalogue, "openai/gpt-image-2").unwrap().created, 1_776_729_600);
         for name in ["dall-e-2", "gpt-4o-image", ""] {
             assert_eq!(one(&catalogue, name).unwrap_err().code(), "model_not_found");

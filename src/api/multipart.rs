@@ -85,11 +85,7 @@ pub(super) async fn read(
         _ => form.images.is_empty(),
     };
     match texts.into_iter().find(|name| missing(name)) {
-        Some(name) => Err(ApiError::InvalidType {
-            param: name.to_owned(),
-            expected: "a file",
-            got: "a string",
-        }),
+        Some(name) => Err(ApiError::InvalidType { param: name.to_owned(), expected: "a file", got: "a string" }),
         None => Ok(form),
     }
 }
@@ -115,22 +111,13 @@ enum Content {
 impl<'r> Part<'r> {
     fn new(field: Field<'r>, appetite: Appetite) -> Result<Self, ApiError> {
         // Read here and not by multer, which takes parameter names by their case and knows no `name*`.
-        let disposition = field
-            .headers()
-            .get("content-disposition")
-            .map(|value| Parameterised::parse(value.as_bytes()));
+        let disposition =
+            field.headers().get("content-disposition").map(|value| Parameterised::parse(value.as_bytes()));
         let name = disposition.as_ref().and_then(|disposition| disposition.text("name"));
         let Some(name) = name.filter(|name| !name.is_empty()) else {
-            return Err(ApiError::MalformedBody {
-                problem: "a part of the form has no name".into(),
-            });
+            return Err(ApiError::MalformedBody { problem: "a part of the form has no name".into() });
         };
-        Ok(Self {
-            field,
-            appetite,
-            name,
-            file_name: disposition.and_then(|disposition| disposition.text("filename")),
-        })
+        Ok(Self { field, appetite, name, file_name: disposition.and_then(|disposition| disposition.text("filename")) })
     }
 
     async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, ApiError> {
@@ -152,10 +139,7 @@ impl<'r> Part<'r> {
         if self.file_name.is_none() && !self.declares_bytes() && reads_as_text(&head) {
             return Ok(Content::Text);
         }
-        let (picture, source) = writer
-            .finish()
-            .await
-            .map_err(|error| ApiError::from_spool(error, param))?;
+        let (picture, source) = writer.finish().await.map_err(|error| ApiError::from_spool(error, param))?;
         Ok(Content::File(Input::Bytes { picture, source }))
     }
 
@@ -169,11 +153,7 @@ impl<'r> Part<'r> {
 
     async fn text(mut self, param: &str, limits: &Limits) -> Result<String, ApiError> {
         if self.file_name.as_ref().is_some_and(|name| !name.is_empty()) {
-            return Err(ApiError::InvalidType {
-                param: param.to_owned(),
-                expected: "a string",
-                got: "a file",
-            });
+            return Err(ApiError::InvalidType { param: param.to_owned(), expected: "a string", got: "a file" });
         }
         let mut text = Vec::new();
         while let Some(chunk) = self.chunk().await? {
@@ -186,9 +166,8 @@ impl<'r> Part<'r> {
             }
             text.extend_from_slice(&chunk);
         }
-        String::from_utf8(text).map_err(|_| ApiError::MalformedBody {
-            problem: format!("the value of '{param}' is not UTF-8").into(),
-        })
+        String::from_utf8(text)
+            .map_err(|_| ApiError::MalformedBody { problem: format!("the value of '{param}' is not UTF-8").into() })
     }
 
     /// Reads to the end of the part and says how many bytes that were.
@@ -217,23 +196,14 @@ fn reads_as_text(head: &[u8]) -> bool {
 }
 
 fn malformed(error: multer::Error) -> ApiError {
-    let cut_short = matches!(
-        error,
-        multer::Error::IncompleteStream | multer::Error::IncompleteFieldData { .. }
-    );
-    let problem = if cut_short {
-        "the form ends before its closing boundary".to_owned()
-    } else {
-        error.to_string()
-    };
+    let cut_short = matches!(error, multer::Error::IncompleteStream | multer::Error::IncompleteFieldData { .. });
+    let problem = if cut_short { "the form ends before its closing boundary".to_owned() } else { error.to_string() };
     if let multer::Error::StreamReadFailed(error) = error
         && let Ok(error) = error.downcast::<BodyError>()
     {
         return ApiError::from(*error);
     }
-    ApiError::MalformedBody {
-        problem: problem.into(),
-    }
+    ApiError::MalformedBody { problem: problem.into() }
 }
 
 #[cfg(test)]

@@ -53,13 +53,7 @@ const SAFETY_IDENTIFIER_CHARS_MAX: usize = 128;
 ///
 /// The first thing that is wrong, naming the parameter and what is allowed.
 pub(super) fn check(form: Form, task: Task, server: &ServerConfig, catalogue: &Catalogue) -> Result<Checked, ApiError> {
-    let Form {
-        scalars,
-        images,
-        mask,
-        misplaced,
-        unknown,
-    } = form;
+    let Form { scalars, images, mask, misplaced, unknown } = form;
     let (model, capability) = model_for(&scalars, task, catalogue)?;
     let mut check = Check {
         scalars,
@@ -93,16 +87,7 @@ pub(super) fn check(form: Form, task: Task, server: &ServerConfig, catalogue: &C
     };
     let size = check.size(images.first())?;
     Ok(Checked {
-        request: PictureRequest {
-            task,
-            model: model.id.clone(),
-            prompt,
-            inputs: images,
-            mask,
-            n,
-            size,
-            choices,
-        },
+        request: PictureRequest { task, model: model.id.clone(), prompt, inputs: images, mask, n, size, choices },
         presentation,
         dropped: check.dropped,
         ignored: check.ignored,
@@ -117,10 +102,7 @@ fn model_for<'a>(
     let name = text(scalars, "model")?.unwrap_or_else(|| catalogue.default_model.clone());
     let Some(model) = catalogue.find(&name) else {
         let able = catalogue.models.iter().filter(|model| model.capability(task).is_some());
-        return Err(ApiError::ModelNotFound {
-            name,
-            known: able.map(|model| model.id.clone()).collect(),
-        });
+        return Err(ApiError::ModelNotFound { name, known: able.map(|model| model.id.clone()).collect() });
     };
     let capability = model.capability(task).ok_or_else(|| ApiError::ModelLacksTask {
         model: model.id.clone(),
@@ -174,11 +156,9 @@ impl Check<'_> {
 
     fn bounded_text(&self, name: &'static str, max: usize) -> Result<Option<String>, ApiError> {
         match self.text(name)? {
-            Some(text) if text.chars().count() > max => Err(ApiError::TextTooLong {
-                param: name.to_owned(),
-                unit: "characters",
-                max,
-            }),
+            Some(text) if text.chars().count() > max => {
+                Err(ApiError::TextTooLong { param: name.to_owned(), unit: "characters", max })
+            }
             value => Ok(value),
         }
     }
@@ -196,11 +176,7 @@ impl Check<'_> {
         }
         let max = self.model.parameters.prompt_chars_max;
         if prompt.chars().count() > max {
-            return Err(ApiError::TextTooLong {
-                param: "prompt".to_owned(),
-                unit: "characters",
-                max,
-            });
+            return Err(ApiError::TextTooLong { param: "prompt".to_owned(), unit: "characters", max });
         }
         Ok(prompt)
     }
@@ -251,10 +227,8 @@ impl Check<'_> {
             if let Some(value) = self.text(name)?
                 && !harmless.contains(&value.as_str())
             {
-                let problem = format!(
-                    "is not supported with the model '{}'; leave it out or send 'auto'",
-                    self.model.id
-                );
+                let problem =
+                    format!("is not supported with the model '{}'; leave it out or send 'auto'", self.model.id);
                 self.unsupported(name, &problem)?;
             }
         }
@@ -278,10 +252,7 @@ impl Check<'_> {
         if !self.is_choice("output_compression") {
             let compression = integer(&self.scalars, "output_compression", 0, 100)?;
             if compression.is_some_and(|compression| compression < 100) {
-                self.unsupported(
-                    "output_compression",
-                    "below 100 is not supported: pictures come as 'png'",
-                )?;
+                self.unsupported("output_compression", "below 100 is not supported: pictures come as 'png'")?;
             }
         }
         Ok(())
@@ -290,10 +261,7 @@ impl Check<'_> {
     /// Parameters of OpenAI's of which this upstream only does the default.
     fn defaults_only(&mut self) -> Result<(), ApiError> {
         if !self.is_choice("moderation") && self.one_of("moderation", &["auto", "low"])?.as_deref() == Some("low") {
-            self.unsupported(
-                "moderation",
-                "with the value 'low' is not supported; leave it out or send 'auto'",
-            )?;
+            self.unsupported("moderation", "with the value 'low' is not supported; leave it out or send 'auto'")?;
         }
         if !self.is_choice("input_fidelity")
             && self.one_of("input_fidelity", &["low", "high"])?.as_deref() == Some("high")
@@ -310,10 +278,7 @@ impl Check<'_> {
             self.ignored.push("style".to_owned());
         }
         if truth(&self.scalars, "stream")?.unwrap_or(false) {
-            return Err(unsupported(
-                "stream",
-                "with the value true is not supported; leave it out or send false",
-            ));
+            return Err(unsupported("stream", "with the value true is not supported; leave it out or send false"));
         }
         // Without a stream there is nowhere to put them, and SDKs send the number all the same.
         integer(&self.scalars, "partial_images", 0, PARTIAL_IMAGES_MAX)?;
@@ -339,10 +304,7 @@ impl Check<'_> {
 }
 
 fn unsupported(name: &str, problem: &str) -> ApiError {
-    ApiError::UnsupportedParameter {
-        param: name.to_owned(),
-        problem: problem.to_owned().into(),
-    }
+    ApiError::UnsupportedParameter { param: name.to_owned(), problem: problem.to_owned().into() }
 }
 
 /// Today's word for a value of the dall-e days.

@@ -1,10 +1,11 @@
 //! Who may use the gateway: names, and digests of keys. A key in clear is turned into its digest as soon as it is read.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Environment, Error, SANDBOX_KEY, secret};
+use super::{Environment, Error, SANDBOX_KEY, Secret, secret};
 use crate::model::Digest;
 
 /// Shortest client key that is accepted, in characters: 128 bits as hex are 32, as base64 22.
@@ -21,16 +22,38 @@ pub(crate) struct ClientConfig {
 
 impl ClientConfig {
     pub(super) fn of_key(name: &str, key: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            key_digest: digest_of_key(key),
-        }
+        Self { name: name.to_owned(), key_digest: digest_of_key(key) }
     }
 }
 
 /// The digest by which a client key is known. Keys are long and random, so a slow hash would add nothing.
 pub(crate) fn digest_of_key(key: &str) -> Digest {
     Digest::of(key.as_bytes())
+}
+
+/// A new client key, and the digest by which it will be known.
+#[derive(Debug)]
+pub struct Minted {
+    pub key: Secret,
+    /// 64 hex digits, for `key_digest`.
+    pub digest: String,
+}
+
+/// Makes a client key of 192 random bits: a prefix that says what it is, the bits, and eight digits that tell a typo
+/// from a wrong key.
+///
+/// # Errors
+///
+/// When `name` could not be a client's name.
+pub fn mint_key(name: &str, random: [u8; 24]) -> Result<Minted, Error> {
+    check_name(name)?;
+    let mut key = String::from("sk-gw-");
+    for byte in random {
+        let _ = write!(key, "{byte:02x}");
+    }
+    let checksum = Digest::of(key.as_bytes()).to_string();
+    key.push_str(&checksum[..8]);
+    Ok(Minted { digest: digest_of_key(&key).to_string(), key: Secret::new(key) })
 }
 
 /// Reads `GATEWAY_CLIENT_KEYS`: `name:key,name:key`; a key alone is the client `default`.
@@ -40,19 +63,11 @@ pub(super) fn from_environment(environment: &Environment) -> Result<Vec<ClientCo
         return Ok(Vec::new());
     };
     let mut clients = Vec::new();
-    for entry in secret
-        .expose()
-        .split([',', '\n'])
-        .map(str::trim)
-        .filter(|entry| !entry.is_empty())
-    {
+    for entry in secret.expose().split([',', '\n']).map(str::trim).filter(|entry| !entry.is_empty()) {
         let (name, key) = entry.split_once(':').unwrap_or(("default", entry));
         let (name, key) = (name.trim(), key.trim());
         if key == SANDBOX_KEY {
-            return Err(Error::invalid(
-                VARIABLE,
-                format!("the key of {name} is the sandbox's, which everybody knows"),
-            ));
+            return Err(Error::invalid(VARIABLE, format!("the key of {name} is the sandbox's, which everybody knows")));
         }
         if key.chars().count() < KEY_CHARS_MIN || !key.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Error::invalid(
@@ -71,19 +86,19 @@ pub(super) fn from_environment(environment: &Environment) -> Result<Vec<ClientCo
 pub(super) fn check(clients: &[ClientConfig]) -> Result<(), Error> {
     let mut names = BTreeSet::new();
     for client in clients {
-        let sane = |b: u8| b.is_ascii_alphanumeric() || b"-_.@".contains(&b);
-        if client.name.is_empty() || client.name.len() > 64 || !client.name.bytes().all(sane) {
-            return Err(Error::invalid(
-                "clients",
-                format!("the name {:?} must be 1 to 64 letters, digits, or - _ . @", client.name),
-            ));
-        }
+        check_name(&client.name)?;
         if !names.insert(&client.name) {
-            return Err(Error::invalid(
-                "clients",
-                format!("the name {} is used twice", client.name),
-            ));
+            return Err(Error::invalid("clients", format!("the name {} is used twice", client.name)));
         }
+    }
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    let sane = |b: u8| b.is_ascii_alphanumeric() || b"-_.@".contains(&b);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(sane) {
+        let problem = format!("the name {name:?} must be 1 to 64 letters, digits, or - _ . @");
+        return Err(Error::invalid("clients", problem));
     }
     Ok(())
 }

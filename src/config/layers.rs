@@ -50,45 +50,26 @@ pub(super) fn from_environment(environment: &Environment, defaults: &Table) -> R
         if OWN_VARIABLES.contains(&variable.as_str()) {
             continue;
         }
-        let unknown = || {
-            Error::invalid(
-                variable,
-                "no such key; a section and a key are joined by two underscores",
-            )
-        };
+        let unknown = || Error::invalid(variable, "no such key; a section and a key are joined by two underscores");
         let (section, key) = path.split_once("__").ok_or_else(unknown)?;
         let (section, key) = (section.to_lowercase(), key.to_lowercase());
-        let default = defaults
-            .get(&section)
-            .and_then(|section| section.get(&key))
-            .ok_or_else(unknown)?;
+        let default = defaults.get(&section).and_then(|section| section.get(&key)).ok_or_else(unknown)?;
         let value = typed(text, default).map_err(|problem| Error::invalid(variable, problem))?;
         let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
-        section
-            .as_table_mut()
-            .expect("only tables are inserted here")
-            .insert(key, value);
+        section.as_table_mut().expect("only tables are inserted here").insert(key, value);
     }
     Ok(table)
 }
 
 fn typed(text: &str, default: &Value) -> Result<Value, String> {
     match default {
-        Value::Integer(_) => text
-            .trim()
-            .parse()
-            .map(Value::Integer)
-            .map_err(|_| format!("{text:?} is not a whole number")),
-        Value::Boolean(_) => text
-            .trim()
-            .parse()
-            .map(Value::Boolean)
-            .map_err(|_| format!("{text:?} is neither true nor false")),
-        Value::Float(_) => text
-            .trim()
-            .parse()
-            .map(Value::Float)
-            .map_err(|_| format!("{text:?} is not a number")),
+        Value::Integer(_) => {
+            text.trim().parse().map(Value::Integer).map_err(|_| format!("{text:?} is not a whole number"))
+        }
+        Value::Boolean(_) => {
+            text.trim().parse().map(Value::Boolean).map_err(|_| format!("{text:?} is neither true nor false"))
+        }
+        Value::Float(_) => text.trim().parse().map(Value::Float).map_err(|_| format!("{text:?} is not a number")),
         Value::String(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => Ok(Value::String(text.to_owned())),
     }
 }

@@ -39,14 +39,11 @@ pub(super) fn from_environment(
 ) -> Result<Option<Secret>, Error> {
     let file_variable = format!("{name}_FILE");
     let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
-    let file = set(&file_variable)
-        .map(PathBuf::from)
-        .or_else(|| configured_file.map(Path::to_owned));
+    let file = set(&file_variable).map(PathBuf::from).or_else(|| configured_file.map(Path::to_owned));
     match (set(name), file) {
-        (Some(_), Some(file)) => Err(Error::invalid(
-            name,
-            format!("is set and so is the file {}; remove one of them", file.display()),
-        )),
+        (Some(_), Some(file)) => {
+            Err(Error::invalid(name, format!("is set and so is the file {}; remove one of them", file.display())))
+        }
         (Some(text), None) => Ok(Some(Secret::new(text.trim().to_owned()))),
         (None, Some(path)) => {
             let text = std::fs::read_to_string(&path).map_err(|error| Error::Unreadable {

@@ -34,9 +34,7 @@ impl Cadence {
             return self.first.mul_f64(1.0 + 0.1 * chance);
         }
         let grown = self.step.as_secs_f64() * GROWTH.powi(i32::try_from(polls - 1).unwrap_or(i32::MAX));
-        let pause = Duration::try_from_secs_f64(grown)
-            .unwrap_or(self.longest)
-            .min(self.longest);
+        let pause = Duration::try_from_secs_f64(grown).unwrap_or(self.longest).min(self.longest);
         pause.mul_f64(1.0 + 0.1 * chance)
     }
 }
@@ -47,11 +45,8 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_stay_within_bounds() {
-        let cadence = Cadence {
-            first: Duration::from_secs(5),
-            step: Duration::from_secs(2),
-            longest: Duration::from_secs(10),
-        };
+        let cadence =
+            Cadence { first: Duration::from_secs(5), step: Duration::from_secs(2), longest: Duration::from_secs(10) };
         let pauses: Vec<f64> = (0..6).map(|polls| cadence.pause(polls, 0.0).as_secs_f64()).collect();
         assert_eq!(pauses, [5.0, 2.0, 2.5, 3.125, 3.90625, 4.8828125]);
         assert_eq!(cadence.pause(u32::MAX, 0.0), Duration::from_secs(10));

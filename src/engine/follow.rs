@@ -64,10 +64,7 @@ impl Core {
     }
 
     async fn poll(self: &Arc<Self>, prediction: PredictionId, reservation: Reservation) {
-        let Some(handle) = self
-            .orders
-            .followed(prediction, |followed| followed.following.handle.clone())
-        else {
+        let Some(handle) = self.orders.followed(prediction, |followed| followed.following.handle.clone()) else {
             return;
         };
         let result = self.upstream.poll(reservation, &handle).await;
@@ -104,10 +101,7 @@ impl Core {
             return;
         };
         match next {
-            AfterFetch::Resolve => {
-                self.resolve(prediction, Some(upstream), stored, finished.usage, accepted)
-                    .await
-            }
+            AfterFetch::Resolve => self.resolve(prediction, Some(upstream), stored, finished.usage, accepted).await,
             AfterFetch::PollAgain => self.poll_in(prediction, self.cadence.pause(polls.max(1), rand::random())),
             AfterFetch::End(failure) => self.end(prediction, failure).await,
         }
@@ -132,16 +126,10 @@ impl Core {
 
     async fn fetch(&self, output: Output) -> Result<StoredPicture, String> {
         let mut bytes = self.upstream.fetch(output).await.map_err(|error| error.to_string())?;
-        let mut writer = self
-            .results
-            .write(self.settings.picture_bytes_max)
-            .await
-            .map_err(|error| error.to_string())?;
+        let mut writer =
+            self.results.write(self.settings.picture_bytes_max).await.map_err(|error| error.to_string())?;
         while let Some(chunk) = bytes.next().await {
-            writer
-                .push(chunk.map_err(|error| error.to_string())?)
-                .await
-                .map_err(|error| error.to_string())?;
+            writer.push(chunk.map_err(|error| error.to_string())?).await.map_err(|error| error.to_string())?;
         }
         writer.finish().await.map_err(|error| error.to_string())
     }
@@ -156,22 +144,13 @@ impl Core {
         accepted: Instant,
     ) {
         let at = self.clock.now();
-        let record = Record::Resolved {
-            prediction,
-            pictures: pictures.clone(),
-            usage,
-            at,
-        };
+        let record = Record::Resolved { prediction, pictures: pictures.clone(), usage, at };
         if let Err(error) = self.journal.append(record).await {
             tracing::error!(%prediction, %error, "a result could not be journalled; it is delivered all the same");
         }
         if let Some(record) = self.orders.record(prediction.order) {
-            let price = self
-                .catalogue
-                .find(&record.model)
-                .map(|model| model.price.of(pictures.len(), usage.as_ref()));
-            self.metrics
-                .resolved(&record.model, pictures.len(), price, accepted.elapsed());
+            let price = self.catalogue.find(&record.model).map(|model| model.price.of(pictures.len(), usage.as_ref()));
+            self.metrics.resolved(&record.model, pictures.len(), price, accepted.elapsed());
             tracing::info!(
                 %prediction,
                 client = %record.client,
@@ -182,24 +161,12 @@ impl Core {
                 "resolved"
             );
         }
-        self.settle(
-            prediction,
-            End::Pictures {
-                upstream,
-                pictures,
-                usage,
-                at,
-            },
-        );
+        self.settle(prediction, End::Pictures { upstream, pictures, usage, at });
     }
 
     /// Journals that a prediction ended without pictures, and tells the waiters.
     pub(super) async fn end(&self, prediction: PredictionId, failure: Failure) {
-        let record = Record::Failed {
-            prediction,
-            failure: failure.clone(),
-            at: self.clock.now(),
-        };
+        let record = Record::Failed { prediction, failure: failure.clone(), at: self.clock.now() };
         if let Err(error) = self.journal.append(record).await {
             tracing::error!(%prediction, ?failure, %error, "an end could not be journalled");
         }

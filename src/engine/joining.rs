@@ -67,41 +67,18 @@ mod tests {
 
     #[test]
     fn undelivered_goods_are_claimed_and_delivered_ones_only_shared() {
-        let asker = |shares| Asker {
-            shares,
-            is_retry: false,
-        };
-        let stored = |delivered, shareable| StoredCandidate {
-            age: MINUTE,
-            delivered,
-            in_delivery: false,
-            shareable,
-        };
+        let asker = |shares| Asker { shares, is_retry: false };
+        let stored = |delivered, shareable| StoredCandidate { age: MINUTE, delivered, in_delivery: false, shareable };
         let takes = |asker: Asker, stored| asker.takes(stored, DAY, DAY);
         assert!(takes(asker(true), stored(true, true)));
         assert!(!takes(asker(true), stored(true, false)));
         assert!(takes(asker(true), stored(false, false)));
         assert!(!takes(asker(false), stored(true, true)));
         assert!(takes(asker(false), stored(false, true)));
-        let in_delivery = StoredCandidate {
-            in_delivery: true,
-            ..stored(false, true)
-        };
-        assert!(
-            !takes(asker(false), in_delivery),
-            "a deliberate second call buys its own"
-        );
-        assert!(takes(
-            Asker {
-                shares: false,
-                is_retry: true
-            },
-            in_delivery
-        ));
+        let in_delivery = StoredCandidate { in_delivery: true, ..stored(false, true) };
+        assert!(!takes(asker(false), in_delivery), "a deliberate second call buys its own");
+        assert!(takes(Asker { shares: false, is_retry: true }, in_delivery));
         assert!(!asker(true).takes(stored(true, true), Duration::ZERO, DAY), "too old");
-        assert!(
-            !asker(false).takes(stored(false, true), DAY, Duration::ZERO),
-            "too old to claim"
-        );
+        assert!(!asker(false).takes(stored(false, true), DAY, Duration::ZERO), "too old to claim");
     }
 }

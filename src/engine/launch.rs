@@ -31,12 +31,7 @@ impl Core {
             return Err(Failure::JournalUnavailable);
         }
         let now = self.clock.now();
-        let Order {
-            client,
-            request,
-            private,
-            ..
-        } = order;
+        let Order { client, request, private, .. } = order;
         let record = Arc::new(OrderRecord {
             id: OrderId::new(now, rand::random()),
             client,
@@ -49,18 +44,11 @@ impl Core {
             shareable: !private,
             created: now,
         });
-        let parts = self
-            .catalogue
-            .find(&request.model)
-            .map(|model| model.parameters.split(request.n))
-            .unwrap_or_default();
+        let parts =
+            self.catalogue.find(&request.model).map(|model| model.parameters.split(request.n)).unwrap_or_default();
         let mut places = Vec::with_capacity(parts.len());
         for _ in &parts {
-            places.push(
-                self.budget
-                    .queue()
-                    .map_err(|QueueFull { retry_after }| Failure::QueueFull { retry_after })?,
-            );
+            places.push(self.budget.queue().map_err(|QueueFull { retry_after }| Failure::QueueFull { retry_after })?);
         }
         match self.orders.begin(Arc::clone(&record), parts.len(), asker) {
             Err((other, progress)) => {
@@ -71,8 +59,7 @@ impl Core {
                 self.metrics.began();
                 let ticket = self.ticket(record.id, origin, progress, false);
                 let core = Arc::clone(self);
-                self.lifecycle
-                    .spawn("order", async move { core.run(record, request, parts, places).await });
+                self.lifecycle.spawn("order", async move { core.run(record, request, parts, places).await });
                 Ok(ticket)
             }
         }
@@ -86,14 +73,9 @@ impl Core {
         parts: Vec<u8>,
         places: Vec<Queued>,
     ) {
-        let predictions: Vec<(PredictionId, u8)> = (0..)
-            .zip(&parts)
-            .map(|(slot, &pictures)| (PredictionId { order: record.id, slot }, pictures))
-            .collect();
-        let intent = Record::Intent {
-            order: (*record).clone(),
-            predictions: predictions.clone(),
-        };
+        let predictions: Vec<(PredictionId, u8)> =
+            (0..).zip(&parts).map(|(slot, &pictures)| (PredictionId { order: record.id, slot }, pictures)).collect();
+        let intent = Record::Intent { order: (*record).clone(), predictions: predictions.clone() };
         if let Err(error) = self.journal.append(intent).await {
             tracing::error!(order = %record.id, %error, "the intent could not be journalled; nothing is bought");
             for (prediction, _) in predictions {
@@ -137,9 +119,7 @@ impl Core {
             let pause = match after_submit(result, attempt, self.settings.submit_attempts_max) {
                 AfterSubmit::Follow(handle) => return self.follow(prediction, pictures, handle, in_flight).await,
                 AfterSubmit::Collect { handle, finished } => {
-                    return self
-                        .collect_at_once(prediction, pictures, handle, finished, in_flight)
-                        .await;
+                    return self.collect_at_once(prediction, pictures, handle, finished, in_flight).await;
                 }
                 AfterSubmit::End(failure) => return self.end(prediction, failure).await,
                 AfterSubmit::Again { pause } => pause,
@@ -177,10 +157,7 @@ impl Core {
         let core = Arc::clone(self);
         Box::new(move || {
             async move {
-                let record = Record::Committing {
-                    prediction,
-                    at: core.clock.now(),
-                };
+                let record = Record::Committing { prediction, at: core.clock.now() };
                 match core.journal.append(record).await {
                     Ok(()) => {
                         committing.store(true, Ordering::Release);
@@ -199,12 +176,7 @@ impl Core {
     async fn follow(self: &Arc<Self>, prediction: PredictionId, pictures: u8, handle: Handle, in_flight: InFlight) {
         self.journal_accepted(prediction, &handle).await;
         let pause = self.cadence.pause(0, rand::random());
-        let followed = Followed {
-            following: Following::new(handle),
-            accepted: Instant::now(),
-            pictures,
-            in_flight,
-        };
+        let followed = Followed { following: Following::new(handle), accepted: Instant::now(), pictures, in_flight };
         self.orders.follow(prediction, followed);
         self.poll_in(prediction, pause);
     }
@@ -221,12 +193,8 @@ impl Core {
     ) {
         if let Some(handle) = handle {
             self.journal_accepted(prediction, &handle).await;
-            let followed = Followed {
-                following: Following::new(handle),
-                accepted: Instant::now(),
-                pictures,
-                in_flight,
-            };
+            let followed =
+                Followed { following: Following::new(handle), accepted: Instant::now(), pictures, in_flight };
             self.orders.follow(prediction, followed);
             return self.collect(prediction, finished).await;
         }
@@ -240,9 +208,7 @@ impl Core {
                 }
                 Some(_) if rounds < 3 => tokio::time::sleep(self.cadence.pause(rounds, 0.0)).await,
                 _ => {
-                    return self
-                        .resolve(prediction, None, stored, finished.usage, Instant::now())
-                        .await;
+                    return self.resolve(prediction, None, stored, finished.usage, Instant::now()).await;
                 }
             }
         }

@@ -57,9 +57,9 @@ pub(super) fn after_submit(result: Result<Submitted, SubmitError>, attempt: u32,
         Err(SubmitError::NotSent { message }) if attempt >= attempts_max => {
             AfterSubmit::End(Failure::Unreachable { message })
         }
-        Err(SubmitError::NotSent { .. }) => AfterSubmit::Again {
-            pause: RESEND_PAUSE * 2_u32.saturating_pow((attempt - 1).min(6)),
-        },
+        Err(SubmitError::NotSent { .. }) => {
+            AfterSubmit::Again { pause: RESEND_PAUSE * 2_u32.saturating_pow((attempt - 1).min(6)) }
+        }
         Err(SubmitError::Refused { retry_after, .. }) => AfterSubmit::PushedBack { retry_after },
         Err(SubmitError::Rejected(failure)) => AfterSubmit::End(failure),
         Err(SubmitError::Unknown { message }) => AfterSubmit::End(Failure::OutcomeUnknown { message }),
@@ -99,12 +99,7 @@ pub(super) enum AfterFetch {
 
 impl Following {
     pub(super) fn new(handle: Handle) -> Self {
-        Self {
-            handle,
-            polls: 0,
-            empty_answers: 0,
-            fetch_rounds: 0,
-        }
+        Self { handle, polls: 0, empty_answers: 0, fetch_rounds: 0 }
     }
 
     /// Decides after a poll. `expired`: the deadline of the prediction has passed.
@@ -150,44 +145,22 @@ mod tests {
     use crate::model::UpstreamId;
 
     fn following() -> Following {
-        Following::new(Handle {
-            id: UpstreamId::new("abc").unwrap(),
-            poll_url: None,
-        })
+        Following::new(Handle { id: UpstreamId::new("abc").unwrap(), poll_url: None })
     }
 
     #[test]
     fn a_lost_submit_answer_is_never_resent() {
-        let lost = || {
-            Err(SubmitError::Unknown {
-                message: "cut".to_owned(),
-            })
-        };
+        let lost = || Err(SubmitError::Unknown { message: "cut".to_owned() });
         for attempt in 1..10 {
-            assert!(matches!(
-                after_submit(lost(), attempt, 100),
-                AfterSubmit::End(Failure::OutcomeUnknown { .. })
-            ));
+            assert!(matches!(after_submit(lost(), attempt, 100), AfterSubmit::End(Failure::OutcomeUnknown { .. })));
         }
     }
 
     #[test]
     fn what_was_not_sent_is_tried_again_with_growing_pauses_and_an_end() {
-        let not_sent = || {
-            Err(SubmitError::NotSent {
-                message: "no route".to_owned(),
-            })
-        };
-        assert_eq!(
-            after_submit(not_sent(), 1, 3),
-            AfterSubmit::Again { pause: RESEND_PAUSE }
-        );
-        assert_eq!(
-            after_submit(not_sent(), 2, 3),
-            AfterSubmit::Again {
-                pause: RESEND_PAUSE * 2
-            }
-        );
+        let not_sent = || Err(SubmitError::NotSent { message: "no route".to_owned() });
+        assert_eq!(after_submit(not_sent(), 1, 3), AfterSubmit::Again { pause: RESEND_PAUSE });
+        assert_eq!(after_submit(not_sent(), 2, 3), AfterSubmit::Again { pause: RESEND_PAUSE * 2 });
         let end = after_submit(not_sent(), 3, 3);
         assert!(matches!(end, AfterSubmit::End(Failure::Unreachable { .. })));
     }

@@ -52,9 +52,8 @@ struct ModelLabel {
 }
 
 /// From acceptance to stored pictures, in seconds: low quality takes about 23, high about 143.
-const GENERATION_BUCKETS: [f64; 14] = [
-    0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0,
-];
+const GENERATION_BUCKETS: [f64; 14] =
+    [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0];
 
 impl EngineMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
@@ -80,48 +79,20 @@ impl EngineMetrics {
             registry.register("submits", "Submits by result", own.submits.clone());
             registry.register("polls", "Polls by result", own.polls.clone());
             registry.register("pictures", "Pictures bought and stored", own.pictures.clone());
-            registry.register(
-                "ended",
-                "Predictions that ended without a picture, by reason",
-                own.ended.clone(),
-            );
-            registry.register(
-                "predictions",
-                "Predictions under way, by state",
-                own.predictions.clone(),
-            );
+            registry.register("ended", "Predictions that ended without a picture, by reason", own.ended.clone());
+            registry.register("predictions", "Predictions under way, by state", own.predictions.clone());
             registry.register("waiters", "Requests that wait for an order", own.waiters.clone());
             registry.register(
                 "generation_seconds",
                 "From acceptance to stored pictures",
                 own.generation_seconds.clone(),
             );
-            registry.register(
-                "spent_usd",
-                "Spent by the catalogue's prices, US dollars",
-                own.spent_usd.clone(),
-            );
+            registry.register("spent_usd", "Spent by the catalogue's prices, US dollars", own.spent_usd.clone());
             registry.register("unknown", "Purchases with an unknown outcome", own.unknown.clone());
-            registry.register(
-                "unknown_usd",
-                "What those may have cost, US dollars",
-                own.unknown_usd.clone(),
-            );
-            registry.register(
-                "joined",
-                "Requests that joined an order instead of buying",
-                own.joined.clone(),
-            );
-            registry.register(
-                "joined_usd",
-                "What those would have cost, US dollars",
-                own.joined_usd.clone(),
-            );
-            registry.register(
-                "cache_hits",
-                "Requests answered by a stored result",
-                own.cache_hits.clone(),
-            );
+            registry.register("unknown_usd", "What those may have cost, US dollars", own.unknown_usd.clone());
+            registry.register("joined", "Requests that joined an order instead of buying", own.joined.clone());
+            registry.register("joined_usd", "What those would have cost, US dollars", own.joined_usd.clone());
+            registry.register("cache_hits", "Requests answered by a stored result", own.cache_hits.clone());
             registry.register("spool_bytes", "Bytes of uploads held", own.spool_bytes.clone());
         });
         own
@@ -162,11 +133,7 @@ impl EngineMetrics {
 
     pub(super) fn resolved(&self, model: &str, pictures: usize, price: Option<Usd>, took: Duration) {
         self.pictures.inc_by(pictures as u64);
-        self.generation_seconds
-            .get_or_create(&ModelLabel {
-                model: model.to_owned(),
-            })
-            .observe(took.as_secs_f64());
+        self.generation_seconds.get_or_create(&ModelLabel { model: model.to_owned() }).observe(took.as_secs_f64());
         if let Some(Usd(usd)) = price {
             self.spent_usd.inc_by(usd);
         }
@@ -194,15 +161,12 @@ impl EngineMetrics {
 
     pub(super) fn set_gauges(&self, status: &Status) {
         let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-        for (state, count) in [
-            ("queued", status.queued),
-            ("submitting", status.submitting),
-            ("following", status.following),
-        ] {
+        for (state, count) in
+            [("queued", status.queued), ("submitting", status.submitting), ("following", status.following)]
+        {
             self.predictions.get_or_create(&StateLabel { state }).set(gauge(count));
         }
         self.waiters.set(gauge(status.waiters));
-        self.spool_bytes
-            .set(i64::try_from(status.spool_bytes).unwrap_or(i64::MAX));
+        self.spool_bytes.set(i64::try_from(status.spool_bytes).unwrap_or(i64::MAX));
     }
 }

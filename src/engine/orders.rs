@@ -65,12 +65,7 @@ pub(super) struct Followed {
 /// How a prediction ended.
 #[derive(Clone, Debug)]
 pub(super) enum End {
-    Pictures {
-        upstream: Option<UpstreamId>,
-        pictures: Vec<StoredPicture>,
-        usage: Option<Usage>,
-        at: Timestamp,
-    },
+    Pictures { upstream: Option<UpstreamId>, pictures: Vec<StoredPicture>, usage: Option<Usage>, at: Timestamp },
     Failure(Failure),
 }
 
@@ -93,8 +88,7 @@ pub(super) struct Ended {
 impl Ended {
     /// Wakes the waiters.
     pub(super) fn publish(self) {
-        self.progress
-            .send_modify(|progress| progress.outcome = Some(self.outcome));
+        self.progress.send_modify(|progress| progress.outcome = Some(self.outcome));
     }
 }
 
@@ -207,12 +201,7 @@ impl Orders {
     /// Looks at, and may change, what is remembered of an accepted prediction.
     pub(super) fn followed<T>(&self, prediction: PredictionId, look: impl FnOnce(&mut Followed) -> T) -> Option<T> {
         let mut table = self.lock();
-        match table
-            .live
-            .get_mut(&prediction.order)?
-            .slots
-            .get_mut(usize::from(prediction.slot))?
-        {
+        match table.live.get_mut(&prediction.order)?.slots.get_mut(usize::from(prediction.slot))? {
             Slot::Following(followed) => Some(look(followed)),
             Slot::Queued | Slot::Submitting | Slot::Ended(_) => None,
         }
@@ -233,11 +222,7 @@ impl Orders {
         }
         let live = table.live.remove(&prediction.order)?;
         table.unlist(live.record.fingerprint, prediction.order);
-        Some(Ended {
-            outcome: live.outcome(),
-            record: live.record,
-            progress: live.progress,
-        })
+        Some(Ended { outcome: live.outcome(), record: live.record, progress: live.progress })
     }
 
     /// Whether anything of an order is, or may be, bought. An order that has ended counts as bought.
@@ -265,10 +250,7 @@ impl Orders {
 
     pub(super) fn count(&self) -> Status {
         let table = self.lock();
-        let mut status = Status {
-            waiters: table.tickets.values().sum(),
-            ..Status::default()
-        };
+        let mut status = Status { waiters: table.tickets.values().sum(), ..Status::default() };
         for slot in table.live.values().flat_map(|live| &live.slots) {
             match slot {
                 Slot::Queued => status.queued += 1,
@@ -288,16 +270,8 @@ impl Orders {
 impl Table {
     fn list(&mut self, record: Arc<OrderRecord>, slots: Vec<Slot>) -> watch::Receiver<Progress> {
         let (progress, receiver) = watch::channel(Progress::default());
-        self.by_fingerprint
-            .entry(record.fingerprint)
-            .or_default()
-            .push(record.id);
-        let live = Live {
-            slots,
-            progress: Arc::new(progress),
-            abandoned: false,
-            record,
-        };
+        self.by_fingerprint.entry(record.fingerprint).or_default().push(record.id);
+        let live = Live { slots, progress: Arc::new(progress), abandoned: false, record };
         self.live.insert(live.record.id, live);
         receiver
     }
@@ -318,11 +292,7 @@ impl Table {
             .iter()
             .rev()
             .filter_map(|order| self.live.get(order))
-            .find(|live| {
-                asker.joins(LiveCandidate {
-                    has_waiters: live.progress.receiver_count() > 0,
-                })
-            })
+            .find(|live| asker.joins(LiveCandidate { has_waiters: live.progress.receiver_count() > 0 }))
     }
 }
 
@@ -343,12 +313,7 @@ impl Live {
         let mut failures = Vec::new();
         for slot in &self.slots {
             match slot {
-                Slot::Ended(End::Pictures {
-                    upstream,
-                    pictures,
-                    usage,
-                    at,
-                }) => {
+                Slot::Ended(End::Pictures { upstream, pictures, usage, at }) => {
                     add_to(&mut delivery, upstream.as_ref(), pictures, *usage, *at);
                 }
                 Slot::Ended(End::Failure(failure)) => failures.push(failure),

@@ -45,10 +45,7 @@ impl Core {
             tracing::info!(resumed = resumed.len(), dropped, unknown, "took up what was under way");
         }
         if unknown > 0 {
-            tracing::warn!(
-                unknown,
-                "purchases with an unknown outcome: the upstream's usage log knows them"
-            );
+            tracing::warn!(unknown, "purchases with an unknown outcome: the upstream's usage log knows them");
         }
         self.remove_orphans().await?;
         for prediction in resumed {
@@ -65,11 +62,7 @@ impl Core {
                 let message = "the gateway stopped between the last byte and the answer".to_owned();
                 self.close(id, Failure::OutcomeUnknown { message }).await?
             }
-            StoredState::Accepted {
-                upstream,
-                poll_url,
-                since,
-            } => {
+            StoredState::Accepted { upstream, poll_url, since } => {
                 let age = self.clock.now().since(since);
                 let now = Instant::now();
                 Slot::Following(Followed {
@@ -79,27 +72,15 @@ impl Core {
                     in_flight: self.budget.adopt(),
                 })
             }
-            StoredState::Resolved {
-                upstream,
-                pictures,
-                usage,
-                at,
-            } => Slot::Ended(End::Pictures {
-                upstream,
-                pictures,
-                usage,
-                at,
-            }),
+            StoredState::Resolved { upstream, pictures, usage, at } => {
+                Slot::Ended(End::Pictures { upstream, pictures, usage, at })
+            }
             StoredState::Failed { failure, .. } => Slot::Ended(End::Failure(failure)),
         })
     }
 
     async fn close(&self, prediction: PredictionId, failure: Failure) -> Result<Slot, JournalError> {
-        let record = Record::Failed {
-            prediction,
-            failure: failure.clone(),
-            at: self.clock.now(),
-        };
+        let record = Record::Failed { prediction, failure: failure.clone(), at: self.clock.now() };
         self.journal.append(record).await?;
         Ok(Slot::Ended(End::Failure(failure)))
     }

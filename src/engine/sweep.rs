@@ -40,10 +40,7 @@ impl Core {
             // The record first: a file without an order is swept at the next start, an order without its file is a loss.
             self.journal.append(Record::Forgotten { order: shelved.order }).await?;
             for picture in &shelved.pictures {
-                let left = holders
-                    .entry(picture.digest)
-                    .and_modify(|count| *count -= 1)
-                    .or_default();
+                let left = holders.entry(picture.digest).and_modify(|count| *count -= 1).or_default();
                 if *left == 0 {
                     if let Err(error) = self.results.remove(picture.digest).await {
                         tracing::warn!(%error, "a result could not be removed");
@@ -92,13 +89,7 @@ mod tests {
     const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
     fn shelved(number: u128, delivered: bool, shareable: bool) -> Shelved {
-        let picture = StoredPicture {
-            digest: Digest::of(b"x"),
-            bytes: 100,
-            format: Format::Png,
-            width: 1,
-            height: 1,
-        };
+        let picture = StoredPicture { digest: Digest::of(b"x"), bytes: 100, format: Format::Png, width: 1, height: 1 };
         Shelved {
             order: OrderId::new(START, number),
             pictures: vec![picture],
@@ -137,10 +128,6 @@ mod tests {
         let doomed = |bytes| doomed(&shelf, START, &settings(bytes));
         assert!(doomed(300).is_empty());
         assert_eq!(doomed(200), [shelf[1].order]);
-        assert_eq!(
-            doomed(0),
-            [shelf[1].order, shelf[2].order],
-            "the undelivered one is not cache"
-        );
+        assert_eq!(doomed(0), [shelf[1].order, shelf[2].order], "the undelivered one is not cache");
     }
 }

@@ -57,10 +57,7 @@ async fn connection(stream: tokio::net::TcpStream, peer: SocketAddr, router: Rou
         request.extensions_mut().insert(ConnectInfo(peer));
         let router = router.clone();
         async move {
-            let response = router
-                .oneshot(request.map(Body::new))
-                .await
-                .unwrap_or_else(|never| match never {});
+            let response = router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {});
             match response.extensions().get::<HangUp>() {
                 Some(HangUp) => Err(io::Error::other("hung up on purpose")),
                 None => Ok(response),
@@ -68,10 +65,7 @@ async fn connection(stream: tokio::net::TcpStream, peer: SocketAddr, router: Rou
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(100);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);

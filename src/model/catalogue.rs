@@ -20,9 +20,7 @@ pub(crate) struct Catalogue {
 impl Catalogue {
     /// Finds a model by its id or one of its aliases.
     pub(crate) fn find(&self, name: &str) -> Option<&Model> {
-        self.models
-            .iter()
-            .find(|model| model.id == name || model.aliases.iter().any(|alias| alias == name))
+        self.models.iter().find(|model| model.id == name || model.aliases.iter().any(|alias| alias == name))
     }
 
     /// Checks what types cannot: unique names, a default that exists, `auto` values within their own list.
@@ -38,10 +36,7 @@ impl Catalogue {
                     return Err(format!("model {}: the name {name} is used twice", model.id));
                 }
             }
-            model
-                .parameters
-                .check()
-                .map_err(|problem| format!("model {}: {problem}", model.id))?;
+            model.parameters.check().map_err(|problem| format!("model {}: {problem}", model.id))?;
         }
         if !names.contains(&self.default_model) {
             return Err(format!("default_model: no model is called {}", self.default_model));
@@ -131,9 +126,7 @@ impl Parameters {
         let most = self.n_max.map_or(1, NonZeroU8::get);
         let full = usize::from(n / most);
         let rest = n % most;
-        std::iter::repeat_n(most, full)
-            .chain((rest > 0).then_some(rest))
-            .collect()
+        std::iter::repeat_n(most, full).chain((rest > 0).then_some(rest)).collect()
     }
 
     fn check(&self) -> Result<(), String> {
@@ -221,37 +214,19 @@ impl SizeRule {
             return Ok(());
         }
         let Some(rule) = self.custom else {
-            return Err(SizeProblem::NotListed {
-                size,
-                allowed: self.allowed(),
-            });
+            return Err(SizeProblem::NotListed { size, allowed: self.allowed() });
         };
         let (long, short) = (size.width.max(size.height), size.width.min(size.height));
         if long > rule.edge_pixels_max {
-            Err(SizeProblem::EdgeTooLong {
-                size,
-                edge_pixels_max: rule.edge_pixels_max,
-            })
+            Err(SizeProblem::EdgeTooLong { size, edge_pixels_max: rule.edge_pixels_max })
         } else if !size.width.is_multiple_of(rule.edge_multiple) || !size.height.is_multiple_of(rule.edge_multiple) {
-            Err(SizeProblem::NotMultiple {
-                size,
-                edge_multiple: rule.edge_multiple,
-            })
+            Err(SizeProblem::NotMultiple { size, edge_multiple: rule.edge_multiple })
         } else if u64::from(long) > u64::from(short) * u64::from(rule.ratio_max) {
-            Err(SizeProblem::TooNarrow {
-                size,
-                ratio_max: rule.ratio_max,
-            })
+            Err(SizeProblem::TooNarrow { size, ratio_max: rule.ratio_max })
         } else if size.pixels() < rule.pixels_min {
-            Err(SizeProblem::TooFewPixels {
-                size,
-                pixels_min: rule.pixels_min,
-            })
+            Err(SizeProblem::TooFewPixels { size, pixels_min: rule.pixels_min })
         } else if size.pixels() > rule.pixels_max {
-            Err(SizeProblem::TooManyPixels {
-                size,
-                pixels_max: rule.pixels_max,
-            })
+            Err(SizeProblem::TooManyPixels { size, pixels_max: rule.pixels_max })
         } else {
             Ok(())
         }
@@ -263,11 +238,7 @@ impl SizeRule {
         let Some((width, height)) = like else { return first };
         let wanted = (f64::from(width) / f64::from(height)).ln();
         let distance = |size: &Size| ((f64::from(size.width) / f64::from(size.height)).ln() - wanted).abs();
-        self.auto
-            .iter()
-            .copied()
-            .min_by(|one, two| distance(one).total_cmp(&distance(two)))
-            .unwrap_or(first)
+        self.auto.iter().copied().min_by(|one, two| distance(one).total_cmp(&distance(two))).unwrap_or(first)
     }
 
     /// The listed sizes as OpenAI's error texts list values.
@@ -290,10 +261,7 @@ pub(crate) fn quoted_list(values: impl IntoIterator<Item = String>) -> String {
 fn sizes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Size>, D::Error> {
     Vec::<String>::deserialize(deserializer)?
         .into_iter()
-        .map(|text| {
-            text.parse()
-                .map_err(|_| serde::de::Error::custom(format!("{text:?} is not WIDTHxHEIGHT")))
-        })
+        .map(|text| text.parse().map_err(|_| serde::de::Error::custom(format!("{text:?} is not WIDTHxHEIGHT"))))
         .collect()
 }
 
@@ -333,11 +301,7 @@ mod tests {
 
     #[test]
     fn a_listed_size_need_not_follow_the_rules() {
-        let rule = SizeRule {
-            custom: None,
-            values: vec!["1254x1254".parse().unwrap()],
-            ..custom()
-        };
+        let rule = SizeRule { custom: None, values: vec!["1254x1254".parse().unwrap()], ..custom() };
         assert_eq!(rule.check("1254x1254".parse().unwrap()), Ok(()));
         assert_eq!(
             rule.check("512x512".parse().unwrap()).unwrap_err().to_string(),

@@ -109,10 +109,7 @@ mod tests {
             inputs: vec![Input::for_test(b"one"), Input::for_test(b"two")],
             mask: None,
             n: 1,
-            size: Size {
-                width: 1024,
-                height: 1024,
-            },
+            size: Size { width: 1024, height: 1024 },
             choices: BTreeMap::from([("quality".to_owned(), "low".to_owned())]),
         }
     }

@@ -62,10 +62,7 @@ impl FromStr for PredictionId {
 
     fn from_str(text: &str) -> Result<Self, NotAnId> {
         let (order, slot) = text.split_once('.').ok_or(NotAnId)?;
-        Ok(Self {
-            order: order.parse()?,
-            slot: slot.parse().map_err(|_| NotAnId)?,
-        })
+        Ok(Self { order: order.parse()?, slot: slot.parse().map_err(|_| NotAnId)? })
     }
 }
 

@@ -29,11 +29,7 @@ pub(crate) struct Price {
 impl Price {
     /// The price of `pictures` pictures: by reported tokens where both are known, else the estimate.
     pub(crate) fn of(&self, pictures: usize, usage: Option<&Usage>) -> Usd {
-        match (
-            usage,
-            self.input_usd_per_million_tokens,
-            self.output_usd_per_million_tokens,
-        ) {
+        match (usage, self.input_usd_per_million_tokens, self.output_usd_per_million_tokens) {
             (Some(usage), Some(input), Some(output)) => {
                 Usd((tokens(usage.input_tokens) * input + tokens(usage.output_tokens) * output) / 1e6)
             }
@@ -80,11 +76,7 @@ mod tests {
             output_usd_per_million_tokens: Some(24.0),
             estimate_usd_per_picture: 0.03,
         };
-        let usage = Usage {
-            input_tokens: 368,
-            output_tokens: 805,
-            input_image_tokens: None,
-        };
+        let usage = Usage { input_tokens: 368, output_tokens: 805, input_image_tokens: None };
         // The observed job of `wire/gptproto.md` §1.6.
         assert!((price.of(1, Some(&usage)).0 - 0.0217).abs() < 0.0001);
         assert!((price.of(2, None).0 - 0.06).abs() < 1e-9);

@@ -171,9 +171,7 @@ pub(crate) fn check_whole(source: &dyn Source) -> io::Result<Result<(Format, (u3
     if !ended {
         return Ok(Err(NotWhole::CutShort));
     }
-    Ok(dimensions(&head)
-        .map(|dimensions| (format, dimensions))
-        .ok_or(NotWhole::NoDimensions))
+    Ok(dimensions(&head).map(|dimensions| (format, dimensions)).ok_or(NotWhole::NoDimensions))
 }
 
 const TAIL_BYTES: usize = 64;
@@ -203,11 +201,7 @@ mod tests {
             assert_eq!(check_whole(&whole).unwrap(), Ok((format, (40, 30))));
             for cut in 0..whole.len() {
                 let part = whole.slice(..cut);
-                assert!(
-                    check_whole(&part).unwrap().is_err(),
-                    "{format:?} cut at {cut} of {}",
-                    whole.len()
-                );
+                assert!(check_whole(&part).unwrap().is_err(), "{format:?} cut at {cut} of {}", whole.len());
             }
         }
     }

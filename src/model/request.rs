@@ -24,9 +24,7 @@ impl Task {
     }
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        [Self::Edit, Self::Generate]
-            .into_iter()
-            .find(|task| task.name() == name)
+        [Self::Edit, Self::Generate].into_iter().find(|task| task.name() == name)
     }
 }
 
@@ -55,12 +53,7 @@ impl FromStr for Size {
     fn from_str(text: &str) -> Result<Self, NotASize> {
         // Digits alone: `u32::from_str` would also take a sign.
         let edge = |digits: &str| -> Option<u32> {
-            digits
-                .bytes()
-                .all(|b| b.is_ascii_digit())
-                .then(|| digits.parse().ok())
-                .flatten()
-                .filter(|&edge| edge > 0)
+            digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten().filter(|&edge| edge > 0)
         };
         let (width, height) = text.split_once('x').ok_or(NotASize)?;
         match (edge(width), edge(height)) {
@@ -101,16 +94,9 @@ impl Input {
 
     #[cfg(test)]
     pub(crate) fn for_test(bytes: &'static [u8]) -> Self {
-        let picture = Picture {
-            digest: super::Digest::of(bytes),
-            bytes: bytes.len() as u64,
-            format: None,
-            dimensions: None,
-        };
-        Self::Bytes {
-            picture,
-            source: Arc::new(bytes::Bytes::from_static(bytes)),
-        }
+        let picture =
+            Picture { digest: super::Digest::of(bytes), bytes: bytes.len() as u64, format: None, dimensions: None };
+        Self::Bytes { picture, source: Arc::new(bytes::Bytes::from_static(bytes)) }
     }
 }
 
@@ -137,13 +123,7 @@ mod tests {
 
     #[test]
     fn sizes_are_two_positive_numbers() {
-        assert_eq!(
-            "1536x1024".parse(),
-            Ok(Size {
-                width: 1536,
-                height: 1024
-            })
-        );
+        assert_eq!("1536x1024".parse(), Ok(Size { width: 1536, height: 1024 }));
         for wrong in ["", "x", "1024", "0x5", "+5x5", "5X5", "1024x1024x3", "4294967296x1"] {
             assert_eq!(wrong.parse::<Size>(), Err(NotASize), "{wrong}");
         }

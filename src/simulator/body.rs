@@ -130,9 +130,7 @@ mod tests {
     fn plain_strings_are_borrowed_and_pictures_are_remembered_by_digest() {
         let body = r#"{"prompt": "a\nb", "images": ["https://x/y.png"], "n": 2, "mask": "data:image/png;base64,AAEC"}"#;
         let field: Field<'_> = serde_json::from_str(body).unwrap();
-        let Field::Object(fields) = &field else {
-            panic!("an object")
-        };
+        let Field::Object(fields) = &field else { panic!("an object") };
         assert!(matches!(&fields[1].1, Field::List(list) if matches!(list[0], Field::Text(Cow::Borrowed(_)))));
         let digest = blake3::hash(&[0, 1, 2]);
         assert_eq!(

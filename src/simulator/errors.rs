@@ -27,13 +27,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(status: u16, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code: status,
-            message: message.into(),
-            retry_after: None,
-            flat: false,
-        }
+        Self { status, code: status, message: message.into(), retry_after: None, flat: false }
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
@@ -42,24 +36,15 @@ impl Refusal {
 
     /// Documented as 503, sent as 400.
     pub(super) fn guidelines() -> Self {
-        Self {
-            code: 503,
-            ..Self::bad(GUIDELINES)
-        }
+        Self { code: 503, ..Self::bad(GUIDELINES) }
     }
 
     pub(super) fn missing_key() -> Self {
-        Self {
-            flat: true,
-            ..Self::new(401, "Token cannot be empty")
-        }
+        Self { flat: true, ..Self::new(401, "Token cannot be empty") }
     }
 
     pub(super) fn too_many(message: &str, retry_after: Duration) -> Self {
-        Self {
-            retry_after: Some(retry_after),
-            ..Self::new(429, message)
-        }
+        Self { retry_after: Some(retry_after), ..Self::new(429, message) }
     }
 
     /// The answer, in the shape that `scenario` wants.
@@ -154,22 +139,13 @@ mod tests {
     async fn each_shape_is_as_recorded() {
         let refusal = Refusal::new(401, "Invalid signature");
         let shapes = [
-            (
-                ErrorShape::A,
-                json!({"error": {"message": "Invalid signature", "type": "401"}}),
-            ),
+            (ErrorShape::A, json!({"error": {"message": "Invalid signature", "type": "401"}})),
             (
                 ErrorShape::B,
                 json!({"error": {"message": "Invalid signature", "type": "invalid_request_error", "code": "invalid_api_key"}}),
             ),
-            (
-                ErrorShape::C,
-                json!({"code": 401, "message": "Invalid signature", "type": "error"}),
-            ),
-            (
-                ErrorShape::D,
-                json!({"error": {"code": 401, "message": "Invalid signature"}}),
-            ),
+            (ErrorShape::C, json!({"code": 401, "message": "Invalid signature", "type": "error"})),
+            (ErrorShape::D, json!({"error": {"code": 401, "message": "Invalid signature"}})),
         ];
         for (shape, wanted) in shapes {
             assert_eq!(body(refusal.in_shape(shape)).await, wanted);

@@ -203,14 +203,9 @@ async fn cut(response: Response) -> Response {
 
 /// `bytes` under their full length, with the connection breaking after `end` of them.
 pub(super) fn cut_at(head: Response, bytes: &Bytes, end: usize) -> Response {
-    let pieces = [
-        Ok(bytes.slice(..end.min(bytes.len()))),
-        Err(std::io::Error::other("cut on purpose")),
-    ];
+    let pieces = [Ok(bytes.slice(..end.min(bytes.len()))), Err(std::io::Error::other("cut on purpose"))];
     let (mut parts, _) = head.into_parts();
-    parts
-        .headers
-        .insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     // The pause lets the first piece leave before the error tears the connection down.
     let body = Body::from_stream(stream::unfold(pieces.into_iter(), |mut pieces| async move {
         let piece = pieces.next()?;
@@ -232,9 +227,7 @@ async fn drip(response: Response, total: Duration) -> Response {
 /// `bytes` in pieces, with a pause before each.
 pub(super) fn in_pieces(head: Response, bytes: Bytes, piece: usize, pause: Duration) -> Response {
     let (mut parts, _) = head.into_parts();
-    parts
-        .headers
-        .insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     let body = Body::from_stream(stream::unfold(bytes, move |mut rest| async move {
         if rest.is_empty() {
             return None;

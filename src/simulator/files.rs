@@ -48,11 +48,8 @@ pub(super) async fn download(
 async fn serve(simulator: &Simulator, scenario: &Scenario, id: &str, name: &str, uri: &axum::http::Uri) -> Response {
     let rules = &scenario.files;
     let index: Option<usize> = name.split_once('.').and_then(|(index, _)| index.parse().ok());
-    let hop: u32 = uri
-        .query()
-        .and_then(|query| query.strip_prefix("hop="))
-        .and_then(|hop| hop.parse().ok())
-        .unwrap_or(0);
+    let hop: u32 =
+        uri.query().and_then(|query| query.strip_prefix("hop=")).and_then(|hop| hop.parse().ok()).unwrap_or(0);
     let found = simulator.with(|world, now| {
         let index = index?;
         let prediction = world.by_id(id).filter(|prediction| prediction.has_completed(now.at))?;
@@ -98,8 +95,7 @@ fn sent(mut bytes: Bytes, scenario: &Scenario) -> Response {
         ContentType::Missing => None,
     };
     if let Some(content_type) = content_type {
-        head.headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
     let cut = match (rules.cut_at_bytes, usize::from(rules.cut_at_percent)) {
         (0, 0) => None,

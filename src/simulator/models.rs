@@ -61,15 +61,8 @@ const fn price(input: f64, output: f64) -> Price {
 }
 
 /// The shared table of 2026.
-const SHARED_SIZES: &[&str] = &[
-    "1024x1024",
-    "1536x1024",
-    "1024x1536",
-    "2048x2048",
-    "2048x1152",
-    "3840x2160",
-    "2160x3840",
-];
+const SHARED_SIZES: &[&str] =
+    &["1024x1024", "1536x1024", "1024x1536", "2048x2048", "2048x1152", "3840x2160", "2160x3840"];
 const PLUS_SIZES: &[&str] = &["1254x1254", "1536x1024", "1024x1536", "1672x941", "941x1672"];
 
 /// Everything that is sold.
@@ -130,16 +123,7 @@ pub(super) const MODELS: &[Model] = &[
     Model {
         name: "gpt-image-1.5-plus",
         image_field: ImageField::ImageOrImages,
-        sizes: &[
-            "256x256",
-            "512x512",
-            "1024x1024",
-            "1536x1024",
-            "1024x1536",
-            "1254x1254",
-            "1672x941",
-            "941x1672",
-        ],
+        sizes: &["256x256", "512x512", "1024x1024", "1536x1024", "1024x1536", "1254x1254", "1672x941", "941x1672"],
         custom_sizes: CustomSizes::Refused,
         default_size: "1024x1024",
         variety: Variety::Known,
@@ -199,12 +183,7 @@ impl Model {
         if self.sizes.contains(&text) {
             return Ok(pixels(text).unwrap_or((1024, 1024))); // only `auto` has no pixels
         }
-        let refused = || {
-            Refusal::bad(format!(
-                "Invalid value for size: '{text}' is not supported by {}",
-                self.name
-            ))
-        };
+        let refused = || Refusal::bad(format!("Invalid value for size: '{text}' is not supported by {}", self.name));
         if self.custom_sizes == CustomSizes::Refused {
             return Err(refused());
         }
@@ -264,9 +243,9 @@ pub(super) async fn catalog() -> Response {
         .iter()
         .flat_map(|model| ["text-to-image", "image-edit"].map(|capability| (model, capability)))
         .map(|(model, capability)| {
-            let prices = model.price.map_or((String::new(), String::new()), |price| {
-                (price.input.to_string(), price.output.to_string())
-            });
+            let prices = model
+                .price
+                .map_or((String::new(), String::new()), |price| (price.input.to_string(), price.output.to_string()));
             json!({
                 "modelManufacturerName": "openai",
                 "modelName": format!("{}/{capability}", model.name),
@@ -289,11 +268,9 @@ pub(super) async fn user(State(simulator): State<Simulator>, headers: HeaderMap)
     }
     match scenario.extras.user_me_status {
         404 => super::errors::page(404),
-        code @ 200..=299 => (
-            status(code),
-            axum::Json(json!({"code": 200, "message": "success", "data": {}})),
-        )
-            .into_response(),
+        code @ 200..=299 => {
+            (status(code), axum::Json(json!({"code": 200, "message": "success", "data": {}}))).into_response()
+        }
         code => Refusal::new(code, "Not available").answer(&scenario),
     }
 }
@@ -308,15 +285,7 @@ mod tests {
 
     #[test]
     fn custom_sizes_end_exactly_where_the_table_says() {
-        for size in [
-            "3840x2160",
-            "2160x3840",
-            "1280x512",
-            "2560x1440",
-            "1536x512",
-            "1008x1008",
-            "3840x1280",
-        ] {
+        for size in ["3840x2160", "2160x3840", "1280x512", "2560x1440", "1536x512", "1008x1008", "3840x1280"] {
             assert!(allowed("gpt-image-2", size), "{size}");
         }
         for size in [

@@ -48,11 +48,7 @@ pub(super) fn draw(job: &Job) -> Bytes {
     if let Some(Input::Picture(mask)) = &order.mask
         && let Some(mask) = decode(&mask.bytes)
     {
-        restore(
-            &mut edited,
-            &original,
-            &mask.resize_exact(width, height, image::imageops::FilterType::Nearest),
-        );
+        restore(&mut edited, &original, &mask.resize_exact(width, height, image::imageops::FilterType::Nearest));
     }
     let mut bytes = encode(&edited, job.format);
     if job.format == Format::Png {
@@ -111,11 +107,7 @@ fn decode(bytes: &[u8]) -> Option<DynamicImage> {
     if size.width as u64 * size.height as u64 > DECODED_PIXELS_MAX {
         return None;
     }
-    ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .ok()?
-        .decode()
-        .ok()
+    ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?.decode().ok()
 }
 
 fn gradient(width: u32, height: u32, colour: [u8; 3]) -> RgbImage {
@@ -206,10 +198,7 @@ fn encode(image: &RgbImage, format: Format) -> Vec<u8> {
 fn texts(order: &Order) -> Vec<(&'static str, String)> {
     let inputs: Vec<String> = order.inputs.iter().map(Input::digest).collect();
     let mut texts = vec![
-        (
-            "prompt-blake3",
-            blake3::hash(order.prompt.as_bytes()).to_hex().to_string(),
-        ),
+        ("prompt-blake3", blake3::hash(order.prompt.as_bytes()).to_hex().to_string()),
         ("inputs", inputs.join(",")),
         ("model", order.model.name.to_owned()),
         ("size", order.size_text.clone()),
@@ -270,10 +259,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::simulator) fn data_uri(bytes: &[u8]) -> String {
-        format!(
-            "data:image/png;base64,{}",
-            base64_simd::STANDARD.encode_to_string(bytes)
-        )
+        format!("data:image/png;base64,{}", base64_simd::STANDARD.encode_to_string(bytes))
     }
 
     /// The text chunks, read with the checksums verified.
@@ -297,12 +283,7 @@ pub(super) mod tests {
     fn job(model: &str, capability: Capability, body: &serde_json::Value) -> Job {
         let body = Bytes::from(serde_json::to_vec(body).unwrap());
         let order = read(Model::named(model).unwrap(), capability, &body, &Scenario::default()).unwrap();
-        Job {
-            order: Arc::new(order),
-            index: 0,
-            format: Format::Png,
-            padding_bytes: 0,
-        }
+        Job { order: Arc::new(order), index: 0, format: Format::Png, padding_bytes: 0 }
     }
 
     #[test]
@@ -314,35 +295,19 @@ pub(super) mod tests {
         let image = image::load_from_memory(&drawn).unwrap();
         assert_eq!((image.width(), image.height()), (1536, 1024));
         let texts = read_texts(&drawn);
-        assert_eq!(
-            texts["inputs"],
-            format!("{},{}", blake3::hash(&one).to_hex(), blake3::hash(&two).to_hex())
-        );
+        assert_eq!(texts["inputs"], format!("{},{}", blake3::hash(&one).to_hex(), blake3::hash(&two).to_hex()));
         assert_eq!(texts["prompt-blake3"], blake3::hash(b"paint it blue").to_hex().as_str());
-        assert_eq!(
-            (texts["model"].as_str(), texts["size"].as_str()),
-            ("gpt-image-2", "1536x1024")
-        );
+        assert_eq!((texts["model"].as_str(), texts["size"].as_str()), ("gpt-image-2", "1536x1024"));
         assert!(!texts.contains_key("mask"));
     }
 
     #[test]
     fn n_pictures_differ_and_other_formats_decode() {
-        let mut job = job(
-            "gpt-image-1.5",
-            Capability::TextToImage,
-            &json!({"prompt": "p", "n": 2, "size": "256x256"}),
-        );
+        let mut job = job("gpt-image-1.5", Capability::TextToImage, &json!({"prompt": "p", "n": 2, "size": "256x256"}));
         let first = draw(&job);
         job.index = 1;
-        assert_ne!(
-            image::load_from_memory(&first).unwrap(),
-            image::load_from_memory(&draw(&job)).unwrap()
-        );
-        for (format, guessed) in [
-            (Format::Jpeg, image::ImageFormat::Jpeg),
-            (Format::Webp, image::ImageFormat::WebP),
-        ] {
+        assert_ne!(image::load_from_memory(&first).unwrap(), image::load_from_memory(&draw(&job)).unwrap());
+        for (format, guessed) in [(Format::Jpeg, image::ImageFormat::Jpeg), (Format::Webp, image::ImageFormat::WebP)] {
             job.format = format;
             let drawn = draw(&job);
             assert_eq!(image::guess_format(&drawn).unwrap(), guessed);
@@ -359,9 +324,7 @@ pub(super) mod tests {
             }
         }
         let mut mask_png = Vec::new();
-        PngEncoder::new(&mut mask_png)
-            .write_image(&mask, 64, 64, ExtendedColorType::Rgba8)
-            .unwrap();
+        PngEncoder::new(&mut mask_png).write_image(&mask, 64, 64, ExtendedColorType::Rgba8).unwrap();
         let body = json!({
             "prompt": "p", "size": "256x256", "image": [], "base64_images": [data_uri(&png(64, 64))],
             "mask": data_uri(&mask_png),

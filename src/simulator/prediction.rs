@@ -76,11 +76,7 @@ pub(super) fn megapixels((width, height): (u32, u32)) -> f64 {
 }
 
 /// Plausible numbers: a low square of 1024 makes 196 tokens as documented, a medium one 805 as observed.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "token counts are small and positive"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "token counts are small and positive")]
 pub(super) fn usage(order: &Order) -> Usage {
     let square = match order.quality {
         Quality::Low => 196.0,

@@ -27,9 +27,8 @@ pub(super) async fn poll(State(simulator): State<Simulator>, Path(id): Path<Stri
     if let Some(instead) = accident.instead(&scenario) {
         return instead;
     }
-    let polled = simulator
-        .caller(request.headers())
-        .and_then(|key| simulator.with(|world, now| world.poll(&id, &key, now.at)));
+    let polled =
+        simulator.caller(request.headers()).and_then(|key| simulator.with(|world, now| world.poll(&id, &key, now.at)));
     let response = match polled {
         Ok(prediction) => {
             let origin = simulator.origin(request.headers(), request.uri());
@@ -228,10 +227,7 @@ async fn entry(simulator: &Simulator, prediction: &Prediction, origin: &str, ind
         Form::ObjectB64 => json!({"b64_json": base64(simulator, prediction, index).await}),
         Form::DataUri => {
             let media = super::files::media(scenario.pictures.format);
-            json!(format!(
-                "data:{media};base64,{}",
-                base64(simulator, prediction, index).await
-            ))
+            json!(format!("data:{media};base64,{}", base64(simulator, prediction, index).await))
         }
     }
 }
@@ -247,13 +243,8 @@ fn place(data: &mut Value, place: OutputsPlace, entries: Vec<Value>) {
         OutputsPlace::Outputs => data["outputs"] = json!(entries),
         OutputsPlace::Output => data["output"] = json!(entries),
         OutputsPlace::Images => {
-            let objects = entries.into_iter().map(|entry| {
-                if entry.is_object() {
-                    entry
-                } else {
-                    json!({ "url": entry })
-                }
-            });
+            let objects =
+                entries.into_iter().map(|entry| if entry.is_object() { entry } else { json!({ "url": entry }) });
             data["images"] = objects.collect();
         }
         OutputsPlace::ImageUrl => data["image_url"] = first(),

@@ -120,11 +120,7 @@ pub(super) fn read(
     let Field::Object(fields) = &field else {
         return Err(Refusal::bad("The body must be a JSON object"));
     };
-    let form = Form {
-        model,
-        capability,
-        fields,
-    };
+    let form = Form { model, capability, fields };
     form.refuse_foreign(scenario)?;
 
     let prompt = form.prompt()?;
@@ -174,11 +170,7 @@ struct Form<'a> {
 impl<'a> Form<'a> {
     /// The last value of a repeated field wins, as in most JSON readers.
     fn get(&self, name: &str) -> Option<&'a Field<'a>> {
-        self.fields
-            .iter()
-            .rev()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value)
+        self.fields.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     fn text(&self, name: &str) -> Result<Option<&'a str>, Refusal> {
@@ -191,10 +183,9 @@ impl<'a> Form<'a> {
 
     fn word(&self, name: &str, allowed: &[&str]) -> Result<Option<&'a str>, Refusal> {
         match self.text(name)? {
-            Some(word) if !allowed.contains(&word) => Err(Refusal::bad(format!(
-                "Invalid value for {name}: '{word}' is not one of {}",
-                allowed.join(", ")
-            ))),
+            Some(word) if !allowed.contains(&word) => {
+                Err(Refusal::bad(format!("Invalid value for {name}: '{word}' is not one of {}", allowed.join(", "))))
+            }
             word => Ok(word),
         }
     }
@@ -257,9 +248,7 @@ impl<'a> Form<'a> {
             return Err(Refusal::bad("prompt is required"));
         }
         if prompt.chars().count() > PROMPT_CHARS_MAX {
-            return Err(Refusal::bad(format!(
-                "prompt must be at most {PROMPT_CHARS_MAX} characters"
-            )));
+            return Err(Refusal::bad(format!("prompt must be at most {PROMPT_CHARS_MAX} characters")));
         }
         Ok(prompt.to_owned())
     }
@@ -336,11 +325,7 @@ fn is_address(text: &str) -> bool {
 }
 
 fn address(text: &str) -> Result<Input, Refusal> {
-    if is_address(text) {
-        Ok(Input::Url(text.to_owned()))
-    } else {
-        Err(Refusal::bad("wrong image url"))
-    }
+    if is_address(text) { Ok(Input::Url(text.to_owned())) } else { Err(Refusal::bad("wrong image url")) }
 }
 
 fn picture(text: &str) -> Result<Picture, Refusal> {
@@ -393,37 +378,13 @@ mod tests {
         assert!(ask("gpt-image-2", &json!({"prompt": "p", "image": ["https://x/y.png"]})).is_err());
         assert!(ask("gpt-image-2", &json!({"prompt": " ", "base64_images": [uri]})).is_err());
         assert!(ask("gpt-image-2", &json!({"base64_images": [uri]})).is_err());
-        assert_eq!(
-            message(ask("gpt-image-2", &json!({"prompt": "p", "images": [uri]}))),
-            "wrong image url"
-        );
-        assert_eq!(
-            message(ask("gpt-image-1.5", &json!({"prompt": "p", "image": ["iVBORw0K"]}))),
-            "wrong image url"
-        );
+        assert_eq!(message(ask("gpt-image-2", &json!({"prompt": "p", "images": [uri]}))), "wrong image url");
+        assert_eq!(message(ask("gpt-image-1.5", &json!({"prompt": "p", "image": ["iVBORw0K"]}))), "wrong image url");
         assert!(ask("gpt-image-2", &json!({"prompt": "p", "base64_images": ["iVBORw0K"]})).is_err());
-        assert!(
-            ask(
-                "gpt-image-2",
-                &json!({"prompt": "p", "base64_images": [data_uri(b"GIF89a")]})
-            )
-            .is_err()
-        );
-        assert!(
-            ask(
-                "gpt-image-2",
-                &json!({"prompt": "p", "base64_images": vec![uri.clone(); 16]})
-            )
-            .is_ok()
-        );
+        assert!(ask("gpt-image-2", &json!({"prompt": "p", "base64_images": [data_uri(b"GIF89a")]})).is_err());
+        assert!(ask("gpt-image-2", &json!({"prompt": "p", "base64_images": vec![uri.clone(); 16]})).is_ok());
         assert!(ask("gpt-image-2", &json!({"prompt": "p", "base64_images": vec![uri; 17]})).is_err());
-        assert!(
-            ask(
-                "gpt-image-2",
-                &json!({"prompt": "p".repeat(32_001), "images": ["https://x/y"]})
-            )
-            .is_err()
-        );
+        assert!(ask("gpt-image-2", &json!({"prompt": "p".repeat(32_001), "images": ["https://x/y"]})).is_err());
     }
 
     #[test]

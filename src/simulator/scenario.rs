@@ -117,10 +117,7 @@ impl Scenario {
 
     fn checked(self) -> Result<Self, Error> {
         if !(self.speed.is_finite() && self.speed > 0.0) {
-            return Err(Error::Value {
-                key: "speed",
-                rule: "a positive number",
-            });
+            return Err(Error::Value { key: "speed", rule: "a positive number" });
         }
         for (key, share) in [
             ("life.outcome_share", self.life.outcome_share),
@@ -129,17 +126,11 @@ impl Scenario {
             ("faults.download_share", self.faults.download_share),
         ] {
             if !(0.0..=1.0).contains(&share) {
-                return Err(Error::Value {
-                    key,
-                    rule: "between 0 and 1",
-                });
+                return Err(Error::Value { key, rule: "between 0 and 1" });
             }
         }
         if self.files.cut_at_percent > 100 {
-            return Err(Error::Value {
-                key: "files.cut_at_percent",
-                rule: "at most 100",
-            });
+            return Err(Error::Value { key: "files.cut_at_percent", rule: "at most 100" });
         }
         for (key, status) in [
             ("models.no_channel_status", self.models.no_channel_status),
@@ -149,10 +140,7 @@ impl Scenario {
             ("extras.user_me_status", self.extras.user_me_status),
         ] {
             if !(200..=599).contains(&status) {
-                return Err(Error::Value {
-                    key,
-                    rule: "an HTTP status from 200 to 599",
-                });
+                return Err(Error::Value { key, rule: "an HTTP status from 200 to 599" });
             }
         }
         for (key, [from, to]) in [
@@ -161,10 +149,7 @@ impl Scenario {
             ("life.high_ms", self.life.high_ms),
         ] {
             if from > to {
-                return Err(Error::Value {
-                    key,
-                    rule: "a range: the smaller number first",
-                });
+                return Err(Error::Value { key, rule: "a range: the smaller number first" });
             }
         }
         Ok(self)
@@ -215,9 +200,7 @@ mod tests {
 
     #[test]
     fn merging_replaces_only_what_is_named() {
-        let merged = Scenario::default()
-            .merged(serde_json::json!({"speed": 50, "limits": {"concurrent": 3}}))
-            .unwrap();
+        let merged = Scenario::default().merged(serde_json::json!({"speed": 50, "limits": {"concurrent": 3}})).unwrap();
         assert!((merged.speed - 50.0).abs() < f64::EPSILON);
         assert_eq!(merged.limits.concurrent, 3);
         assert_eq!(merged.limits.min_poll_interval_ms, 900);

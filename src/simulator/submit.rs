@@ -46,13 +46,7 @@ pub(super) async fn submit(
         simulator.with(|world, _| world.counters.submits_lost += 1);
         return instead;
     }
-    let asked = Asked {
-        model,
-        capability,
-        headers: head.headers,
-        query: head.uri.query().map(str::to_owned),
-        body,
-    };
+    let asked = Asked { model, capability, headers: head.headers, query: head.uri.query().map(str::to_owned), body };
     let origin = simulator.origin(&asked.headers, &head.uri);
     let response = match accept(&simulator, &scenario, asked).await {
         Ok(prediction) => answer(&simulator, &scenario, &prediction, &origin).await,
@@ -86,9 +80,7 @@ async fn accept(simulator: &Simulator, scenario: &Scenario, asked: Asked) -> Res
         refusal.answer(scenario)
     };
     let submission = read(simulator, scenario, asked).await.map_err(refuse)?;
-    let prediction = simulator
-        .with(|world, now| world.accept(submission, now))
-        .map_err(refuse)?;
+    let prediction = simulator.with(|world, now| world.accept(submission, now)).map_err(refuse)?;
     match simulator.log(&prediction).await {
         Ok(()) => Ok(prediction),
         Err(error) => {
@@ -106,22 +98,13 @@ async fn read(simulator: &Simulator, scenario: &Scenario, asked: Asked) -> Resul
         let message = format!("no channel found for model {}", model.name);
         return Err(Refusal::new(scenario.models.no_channel_status, message));
     }
-    let content_type = asked
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let content_type = asked.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
     if !media.trim().eq_ignore_ascii_case("application/json") {
         return Err(Refusal::bad("Content-Type must be application/json"));
     }
     let rules_in_force = scenario.clone();
-    let Asked {
-        capability,
-        headers,
-        query,
-        body,
-        ..
-    } = asked;
+    let Asked { capability, headers, query, body, .. } = asked;
     // Decoding and hashing many megabytes would hold up the runtime.
     let order = tokio::task::spawn_blocking(move || rules::read(model, capability, &body, &rules_in_force))
         .await
@@ -130,23 +113,15 @@ async fn read(simulator: &Simulator, scenario: &Scenario, asked: Asked) -> Resul
     match (doomed, scenario.policy.answer) {
         (true, PolicyAnswer::Submit400) => Err(Refusal::guidelines()),
         (true, PolicyAnswer::Submit503) => Err(Refusal::new(503, GUIDELINES)),
-        (_, PolicyAnswer::Task) | (false, _) => Ok(Submission {
-            key,
-            order,
-            headers: remembered(&headers),
-            query,
-            doomed,
-        }),
+        (_, PolicyAnswer::Task) | (false, _) => {
+            Ok(Submission { key, order, headers: remembered(&headers), query, doomed })
+        }
     }
 }
 
 fn offends(prompt: &str, scenario: &Scenario) -> bool {
     let prompt = prompt.to_lowercase();
-    scenario
-        .policy
-        .words
-        .iter()
-        .any(|word| prompt.contains(&word.to_lowercase()))
+    scenario.policy.words.iter().any(|word| prompt.contains(&word.to_lowercase()))
 }
 
 /// All headers but the key, of which only the form is kept.
@@ -179,14 +154,12 @@ async fn answer(simulator: &Simulator, scenario: &Scenario, prediction: &Predict
         }
     }
     let body = match scenario.submit.answer {
-        SubmitAnswer::ImmediateUrl => immediate(
-            "url",
-            &result::entries(simulator, prediction, origin, result::Form::Url).await,
-        ),
-        SubmitAnswer::ImmediateB64 => immediate(
-            "b64_json",
-            &result::entries(simulator, prediction, origin, result::Form::Base64).await,
-        ),
+        SubmitAnswer::ImmediateUrl => {
+            immediate("url", &result::entries(simulator, prediction, origin, result::Form::Url).await)
+        }
+        SubmitAnswer::ImmediateB64 => {
+            immediate("b64_json", &result::entries(simulator, prediction, origin, result::Form::Base64).await)
+        }
         SubmitAnswer::Completed => result::envelope(simulator, scenario, prediction, origin).await,
         SubmitAnswer::Documented
         | SubmitAnswer::UrlsArray
@@ -218,10 +191,7 @@ async fn hold(
     let mut body = created(scenario, prediction, origin);
     body["data"]["status"] = json!("processing");
     body["data"]["code"] = json!(5004);
-    let text = format!(
-        "Sync mode timed out after {} seconds, please query the result",
-        scenario.sync.give_up_s
-    );
+    let text = format!("Sync mode timed out after {} seconds, please query the result", scenario.sync.give_up_s);
     body["data"]["error"] = json!(text);
     axum::Json(body).into_response()
 }
@@ -233,11 +203,8 @@ fn immediate(key: &str, entries: &[Value]) -> Value {
 
 /// The envelope of a job that has just begun.
 fn created(scenario: &Scenario, prediction: &Prediction, origin: &str) -> Value {
-    let origin = if scenario.submit.answer == SubmitAnswer::ForeignHost {
-        "https://collector.example.net"
-    } else {
-        origin
-    };
+    let origin =
+        if scenario.submit.answer == SubmitAnswer::ForeignHost { "https://collector.example.net" } else { origin };
     let get = result::address(origin, prediction);
     let mut data = json!({
         "id": prediction.id,

@@ -28,11 +28,8 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let (lifecycle, stop) = (Lifecycle::default(), CancellationToken::new());
-        let options = Options {
-            keys: vec![KEY.to_owned(), "sk-other".to_owned(), "sk-revoked".to_owned()],
-            scenario,
-            log,
-        };
+        let options =
+            Options { keys: vec![KEY.to_owned(), "sk-other".to_owned(), "sk-revoked".to_owned()], scenario, log };
         let (inner, inner_stop) = (lifecycle.clone(), stop.clone());
         lifecycle.spawn("simulator", async move {
             serve(listener, options, inner, inner_stop).await.unwrap();
@@ -40,12 +37,7 @@ impl Upstream {
         // Another test may have been first; either way it is installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::limited(5));
-        Self {
-            origin,
-            client: client.build().unwrap(),
-            lifecycle,
-            stop,
-        }
+        Self { origin, client: client.build().unwrap(), lifecycle, stop }
     }
 
     fn submit_request(&self, body: &Value) -> reqwest::RequestBuilder {
@@ -76,12 +68,7 @@ impl Upstream {
     }
 
     async fn control(&self, route: &str) -> Value {
-        let response = self
-            .client
-            .get(format!("{}/_simulator/{route}", self.origin))
-            .send()
-            .await
-            .unwrap();
+        let response = self.client.get(format!("{}/_simulator/{route}", self.origin)).send().await.unwrap();
         response.json().await.unwrap()
     }
 
@@ -98,10 +85,7 @@ impl Upstream {
     async fn end(self) {
         self.stop.cancel();
         self.lifecycle
-            .drain(crate::lifecycle::Grace {
-                delay: Duration::ZERO,
-                finish: Duration::from_millis(100),
-            })
+            .drain(crate::lifecycle::Grace { delay: Duration::ZERO, finish: Duration::from_millis(100) })
             .await;
         assert!(!self.lifecycle.has_failed());
     }
@@ -134,19 +118,13 @@ async fn an_edit_is_bought_awaited_and_fetched() {
     assert_eq!(response.headers()["content-type"], "image/png");
     let picture = response.bytes().await.unwrap();
     assert_eq!(image::load_from_memory(&picture).unwrap().width(), 1024);
-    assert_eq!(
-        read_texts(&picture)["inputs"],
-        blake3::hash(&png(32, 32)).to_hex().as_str()
-    );
+    assert_eq!(read_texts(&picture)["inputs"], blake3::hash(&png(32, 32)).to_hex().as_str());
 
     let counters = upstream.control("counters").await;
     assert_eq!((&counters["submits"], &counters["downloads"]), (&json!(1), &json!(1)));
     assert!(counters["charged_usd"].as_f64().unwrap() > 0.0);
     let predictions = upstream.control("predictions").await;
-    assert_eq!(
-        predictions[0]["parameters"]["base64_images"][0]["bytes"],
-        png(32, 32).len()
-    );
+    assert_eq!(predictions[0]["parameters"]["base64_images"][0]["bytes"], png(32, 32).len());
     assert_eq!(predictions[0]["headers"]["authorization"], "bearer");
     upstream.end().await;
 }
@@ -171,34 +149,15 @@ async fn keys_and_paths_are_checked() {
         assert_eq!(response.status(), status, "{sent:?}");
         assert!(response.text().await.unwrap().contains(text), "{sent:?}");
     }
-    for path in [
-        "/api/v3/openai/gpt-image-2/variation",
-        "/api/v3/google/x/image-edit",
-        "/api/v3/predictions",
-        "/v1/models/",
-    ] {
-        let response = upstream
-            .client
-            .post(format!("{}{path}", upstream.origin))
-            .bearer_auth(KEY)
-            .send()
-            .await
-            .unwrap();
+    for path in
+        ["/api/v3/openai/gpt-image-2/variation", "/api/v3/google/x/image-edit", "/api/v3/predictions", "/v1/models/"]
+    {
+        let response =
+            upstream.client.post(format!("{}{path}", upstream.origin)).bearer_auth(KEY).send().await.unwrap();
         assert_eq!(response.status(), 404, "{path}");
-        assert!(
-            response.headers()["content-type"]
-                .to_str()
-                .unwrap()
-                .starts_with("text/html")
-        );
+        assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/html"));
     }
-    let unknown = upstream
-        .poll(&format!(
-            "{}/api/v3/predictions/{}/result",
-            upstream.origin,
-            "0".repeat(32)
-        ))
-        .await;
+    let unknown = upstream.poll(&format!("{}/api/v3/predictions/{}/result", upstream.origin, "0".repeat(32))).await;
     assert_eq!(unknown.status(), 404);
     assert_eq!(unknown.json::<Value>().await.unwrap()["error"]["type"], "404");
     upstream.end().await;
@@ -207,15 +166,9 @@ async fn keys_and_paths_are_checked() {
 #[tokio::test]
 async fn a_lost_answer_leaves_a_paid_prediction_and_a_lost_request_none() {
     let upstream = Upstream::start(json!({})).await;
-    for fault in [
-        "drop_after",
-        "cut_answer",
-        "html_524_after",
-        "truncated_json",
-        "empty_body",
-        "drop_before",
-        "status_500",
-    ] {
+    for fault in
+        ["drop_after", "cut_answer", "html_524_after", "truncated_json", "empty_body", "drop_before", "status_500"]
+    {
         upstream.faults(json!({"on": "submit", "fault": fault})).await;
         let sent = upstream.submit_request(&edit()).send().await;
         let understood = match sent {
@@ -244,20 +197,9 @@ async fn trouble_on_polls_passes_and_the_job_completes() {
         ]))
         .await;
     let limited = upstream.poll(get_url(&created)).await;
-    assert_eq!(
-        (limited.status().as_u16(), &limited.headers()["retry-after"]),
-        (429, &"1".parse().unwrap())
-    );
+    assert_eq!((limited.status().as_u16(), &limited.headers()["retry-after"]), (429, &"1".parse().unwrap()));
     assert_eq!(upstream.poll(get_url(&created)).await.status(), 502);
-    assert!(
-        upstream
-            .client
-            .get(get_url(&created))
-            .bearer_auth(KEY)
-            .send()
-            .await
-            .is_err()
-    );
+    assert!(upstream.client.get(get_url(&created)).bearer_auth(KEY).send().await.is_err());
     assert_eq!(upstream.wait(get_url(&created)).await["data"]["status"], "completed");
     upstream.end().await;
 }
@@ -314,20 +256,11 @@ async fn failures_policy_and_sync_mode_speak_as_recorded() {
     let mut sync = edit();
     sync["enable_sync_mode"] = json!(true);
     assert_eq!(upstream.submit(&sync).await["data"]["status"], "completed");
-    upstream
-        .scenario(json!({"sync": {"mode": "give_up", "give_up_s": 1}}))
-        .await;
+    upstream.scenario(json!({"sync": {"mode": "give_up", "give_up_s": 1}})).await;
     assert_eq!(upstream.submit(&sync).await["data"]["code"], 5004);
-    upstream
-        .scenario(json!({"sync": {"mode": "edge_cut", "edge_cut_s": 1}}))
-        .await;
+    upstream.scenario(json!({"sync": {"mode": "edge_cut", "edge_cut_s": 1}})).await;
     assert_eq!(upstream.submit_request(&sync).send().await.unwrap().status(), 524);
-    assert_eq!(
-        upstream.control("counters").await["charged_usd"]
-            .as_f64()
-            .map(|usd| usd > 0.0),
-        Some(true)
-    );
+    assert_eq!(upstream.control("counters").await["charged_usd"].as_f64().map(|usd| usd > 0.0), Some(true));
     upstream.end().await;
 }
 
@@ -347,9 +280,7 @@ async fn downloads_have_their_own_trouble() {
     assert!(fetch().await.bytes().await.is_err());
     upstream.scenario(json!({"files": {"cut": "short"}})).await;
     assert_eq!(fetch().await.bytes().await.unwrap(), whole.slice(..whole.len() / 2));
-    upstream
-        .scenario(json!({"files": {"cut_at_percent": 0, "expires_after_s": 1}}))
-        .await;
+    upstream.scenario(json!({"files": {"cut_at_percent": 0, "expires_after_s": 1}})).await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(fetch().await.status(), 403);
     upstream.end().await;

@@ -35,10 +35,7 @@ pub(super) struct Now {
 impl Now {
     /// The one place where the simulator looks at a clock.
     pub(super) fn read() -> Self {
-        Self {
-            at: Instant::now(),
-            wall: jiff::Timestamp::now(),
-        }
+        Self { at: Instant::now(), wall: jiff::Timestamp::now() }
     }
 }
 
@@ -170,10 +167,7 @@ impl World {
             Place::Poll => (rules.faults.poll, rules.faults.poll_share),
             Place::Download => (rules.faults.download, rules.faults.download_share),
         };
-        let mut accident = Accident {
-            fault: Fault::None,
-            delay: Duration::from_millis(rules.faults.delay_ms),
-        };
+        let mut accident = Accident { fault: Fault::None, delay: Duration::from_millis(rules.faults.delay_ms) };
         if let Some(index) = self.faults.iter().position(|order| order.on == place) {
             let order = &mut self.faults[index];
             if order.skip > 0 {
@@ -206,10 +200,7 @@ impl World {
         room(times, rules.limits.submits_per_minute, window, now.at)
             .map_err(|wait| Refusal::too_many("Rate limit exceeded, please try again later", wait))?;
         let starts = self.start(&submission.key, &rules, now.at)?;
-        self.submits
-            .entry(submission.key.clone())
-            .or_default()
-            .push_back(now.at);
+        self.submits.entry(submission.key.clone()).or_default().push_back(now.at);
 
         let prediction = self.predict(submission, starts, &rules, now);
         let number = prediction.number;
@@ -247,11 +238,7 @@ impl World {
     fn predict(&mut self, submission: Submission, starts: Instant, rules: &Scenario, now: Now) -> Prediction {
         let order = submission.order;
         let usage = usage(&order);
-        let outcome = if submission.doomed {
-            Outcome::FailedPolicy
-        } else {
-            self.outcome(&order.prompt, rules)
-        };
+        let outcome = if submission.doomed { Outcome::FailedPolicy } else { self.outcome(&order.prompt, rules) };
         let latency_ms = self.latency_ms(&order, rules);
         let latency = Duration::from_millis(latency_ms).div_f64(rules.speed);
         let created_for =
@@ -262,11 +249,8 @@ impl World {
             _ => starts + latency,
         };
         let hex = format!("{:032x}", rand::random::<u128>());
-        let id = if rules.submit.answer == SubmitAnswer::ColonId {
-            format!("{}:task_{hex}", order.model.name)
-        } else {
-            hex
-        };
+        let id =
+            if rules.submit.answer == SubmitAnswer::ColonId { format!("{}:task_{hex}", order.model.name) } else { hex };
         let pictures = order.n as usize;
         Prediction {
             id,
@@ -293,19 +277,10 @@ impl World {
     }
 
     fn outcome(&mut self, prompt: &str, rules: &Scenario) -> Outcome {
-        if let Some((_, outcome)) = rules
-            .life
-            .outcome_by_word
-            .iter()
-            .find(|(word, _)| prompt.contains(*word))
-        {
+        if let Some((_, outcome)) = rules.life.outcome_by_word.iter().find(|(word, _)| prompt.contains(*word)) {
             return *outcome;
         }
-        if self.random.random::<f64>() < rules.life.outcome_share {
-            rules.life.outcome
-        } else {
-            Outcome::Completed
-        }
+        if self.random.random::<f64>() < rules.life.outcome_share { rules.life.outcome } else { Outcome::Completed }
     }
 
     #[expect(
@@ -334,13 +309,7 @@ impl World {
         if !self.fingerprints.insert(fingerprint(&prediction)) {
             self.counters.submits_repeated += 1;
         }
-        let bytes = prediction
-            .order
-            .inputs
-            .iter()
-            .chain(&prediction.order.mask)
-            .map(input_bytes)
-            .sum();
+        let bytes = prediction.order.inputs.iter().chain(&prediction.order.mask).map(input_bytes).sum();
         self.with_inputs.push_back((number, bytes));
         self.input_bytes += bytes;
         self.by_id.insert(prediction.id.clone(), number);
@@ -376,10 +345,7 @@ impl World {
         if let Some(last) = prediction.last_poll
             && now < last + interval
         {
-            return Err(Refusal::too_many(
-                "Polling too fast, please slow down",
-                last + interval - now,
-            ));
+            return Err(Refusal::too_many("Polling too fast, please slow down", last + interval - now));
         }
         prediction.last_poll = Some(now);
         prediction.polls += 1;
@@ -472,14 +438,8 @@ mod tests {
         world.accept(submission("a", "low"), now).unwrap();
         world.accept(submission("b", "low"), now).unwrap();
         let refusal = world.accept(submission("c", "low"), now).unwrap_err();
-        assert_eq!(
-            (refusal.status, refusal.retry_after),
-            (429, Some(Duration::from_mins(1)))
-        );
-        let later = Now {
-            at: now.at + Duration::from_mins(1),
-            ..now
-        };
+        assert_eq!((refusal.status, refusal.retry_after), (429, Some(Duration::from_mins(1))));
+        let later = Now { at: now.at + Duration::from_mins(1), ..now };
         world.accept(submission("c", "low"), later).unwrap();
     }
 
@@ -517,13 +477,7 @@ mod tests {
     #[test]
     fn one_shot_faults_come_in_order_and_as_often_as_said() {
         let mut world = world(|_| {});
-        world.faults.push(FaultOrder {
-            on: Place::Poll,
-            fault: Fault::Html502,
-            times: 2,
-            skip: 1,
-            delay_ms: None,
-        });
+        world.faults.push(FaultOrder { on: Place::Poll, fault: Fault::Html502, times: 2, skip: 1, delay_ms: None });
         let fired: Vec<_> = (0..4).map(|_| world.accident(Place::Poll).fault).collect();
         assert_eq!(fired, [Fault::None, Fault::Html502, Fault::Html502, Fault::None]);
         assert_eq!(world.accident(Place::Submit).fault, Fault::None);
@@ -539,10 +493,7 @@ mod tests {
         world.accept(submission("p", "low"), now).unwrap();
         world.accept(submission("p", "low"), now).unwrap();
         let refusal = world.accept(submission("p", "low"), now).unwrap_err();
-        assert_eq!(
-            (refusal.status, refusal.message.as_str()),
-            (403, "Insufficient balance")
-        );
+        assert_eq!((refusal.status, refusal.message.as_str()), (403, "Insufficient balance"));
         assert_eq!(world.counters.submits_repeated, 1);
     }
 }

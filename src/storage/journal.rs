@@ -57,34 +57,17 @@ pub(crate) enum JournalError {
 #[derive(Clone, Debug)]
 pub(crate) enum Record {
     /// Somebody wants pictures. Written before anything leaves for the upstream.
-    Intent {
-        order: OrderRecord,
-        predictions: Vec<(PredictionId, u8)>,
-    },
+    Intent { order: OrderRecord, predictions: Vec<(PredictionId, u8)> },
     /// All but the last byte of the submit has left. Written before the last byte does.
     Committing { prediction: PredictionId, at: Timestamp },
     /// The submit certainly did not take effect; the prediction is an intent again.
     Withdrawn { prediction: PredictionId },
     /// The upstream has taken the prediction and named it.
-    Accepted {
-        prediction: PredictionId,
-        upstream: UpstreamId,
-        poll_url: Option<String>,
-        at: Timestamp,
-    },
+    Accepted { prediction: PredictionId, upstream: UpstreamId, poll_url: Option<String>, at: Timestamp },
     /// Its pictures are on disk. `upstream` is `None` for an answer that came at once and without an id.
-    Resolved {
-        prediction: PredictionId,
-        pictures: Vec<StoredPicture>,
-        usage: Option<Usage>,
-        at: Timestamp,
-    },
+    Resolved { prediction: PredictionId, pictures: Vec<StoredPicture>, usage: Option<Usage>, at: Timestamp },
     /// It ended without pictures. [`Failure::OutcomeUnknown`] is one of these.
-    Failed {
-        prediction: PredictionId,
-        failure: Failure,
-        at: Timestamp,
-    },
+    Failed { prediction: PredictionId, failure: Failure, at: Timestamp },
     /// The pictures of an order were written to a connection that was still there.
     Delivered { order: OrderId, at: Timestamp },
     /// The pictures of an order are no longer kept.
@@ -131,25 +114,10 @@ pub(crate) struct StoredPrediction {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum StoredState {
     Intent,
-    Committing {
-        since: Timestamp,
-    },
-    Accepted {
-        upstream: UpstreamId,
-        poll_url: Option<String>,
-        since: Timestamp,
-    },
-    Resolved {
-        upstream: Option<UpstreamId>,
-        pictures: Vec<StoredPicture>,
-        usage: Option<Usage>,
-        at: Timestamp,
-    },
-    Failed {
-        upstream: Option<UpstreamId>,
-        failure: Failure,
-        at: Timestamp,
-    },
+    Committing { since: Timestamp },
+    Accepted { upstream: UpstreamId, poll_url: Option<String>, since: Timestamp },
+    Resolved { upstream: Option<UpstreamId>, pictures: Vec<StoredPicture>, usage: Option<Usage>, at: Timestamp },
+    Failed { upstream: Option<UpstreamId>, failure: Failure, at: Timestamp },
 }
 
 /// An ended order whose pictures take room.

@@ -56,16 +56,10 @@ impl Results {
         let memory = Cache::builder()
             .max_capacity(memory_bytes_max)
             .weigher(|_, bytes: &Bytes| {
-                u32::try_from(bytes.len())
-                    .unwrap_or(u32::MAX)
-                    .saturating_add(ENTRY_OVERHEAD_BYTES)
+                u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
             })
             .build();
-        Ok(Self {
-            directory: directory.into(),
-            memory,
-            memory_picture_bytes_max,
-        })
+        Ok(Self { directory: directory.into(), memory, memory_picture_bytes_max })
     }
 
     /// Begins a picture of at most `bytes_max` bytes.
@@ -76,13 +70,7 @@ impl Results {
     pub(crate) async fn write(&self, bytes_max: u64) -> io::Result<PictureWriter> {
         let directory = Arc::clone(&self.directory);
         let file = blocking(move || tempfile::Builder::new().suffix(".tmp").tempfile_in(&directory)).await?;
-        Ok(PictureWriter {
-            store: self.clone(),
-            file: Some(file),
-            hasher: blake3::Hasher::new(),
-            bytes: 0,
-            bytes_max,
-        })
+        Ok(PictureWriter { store: self.clone(), file: Some(file), hasher: blake3::Hasher::new(), bytes: 0, bytes_max })
     }
 
     /// The bytes of a stored picture, from memory where they fit there.
@@ -94,23 +82,14 @@ impl Results {
         if let Some(bytes) = self.memory.get(&picture.digest) {
             return Ok(Arc::new(bytes));
         }
-        let (path, picture, in_memory) = (
-            self.path(&picture.digest),
-            *picture,
-            picture.bytes <= self.memory_picture_bytes_max,
-        );
+        let (path, picture, in_memory) =
+            (self.path(&picture.digest), *picture, picture.bytes <= self.memory_picture_bytes_max);
         let source = blocking(move || {
             let file = File::open(path)?;
             if file.metadata()?.len() != picture.bytes {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "a stored picture has another length",
-                ));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a stored picture has another length"));
             }
-            let stored = StoredFile {
-                file,
-                bytes: picture.bytes,
-            };
+            let stored = StoredFile { file, bytes: picture.bytes };
             if !in_memory {
                 return Ok(Err(stored));
             }
@@ -120,10 +99,7 @@ impl Results {
                 usize::try_from(picture.bytes).map_err(io::Error::other)?,
             )?;
             if Digest::of(&bytes) != picture.digest {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "a stored picture has other bytes",
-                ));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a stored picture has other bytes"));
             }
             Ok(Ok(Bytes::from(bytes)))
         })
@@ -205,15 +181,10 @@ impl PictureWriter {
     pub(crate) async fn push(&mut self, chunk: Bytes) -> Result<(), StoreError> {
         self.bytes += chunk.len() as u64;
         if self.bytes > self.bytes_max {
-            return Err(StoreError::TooLarge {
-                bytes_max: self.bytes_max,
-            });
+            return Err(StoreError::TooLarge { bytes_max: self.bytes_max });
         }
         self.hasher.update(&chunk);
-        let mut file = self
-            .file
-            .take()
-            .ok_or_else(|| io::Error::other("an earlier write was cut short"))?;
+        let mut file = self.file.take().ok_or_else(|| io::Error::other("an earlier write was cut short"))?;
         self.file = Some(blocking(move || file.write_all(&chunk).map(|()| file)).await?);
         Ok(())
     }
@@ -226,14 +197,9 @@ impl PictureWriter {
     pub(crate) async fn finish(self) -> Result<StoredPicture, StoreError> {
         let digest = Digest::from(self.hasher.finalize());
         let (directory, path, bytes) = (Arc::clone(&self.store.directory), self.store.path(&digest), self.bytes);
-        let file = self
-            .file
-            .ok_or_else(|| io::Error::other("an earlier write was cut short"))?;
+        let file = self.file.ok_or_else(|| io::Error::other("an earlier write was cut short"))?;
         let checked = blocking(move || {
-            let stored = StoredFile {
-                file: file.reopen()?,
-                bytes,
-            };
+            let stored = StoredFile { file: file.reopen()?, bytes };
             let checked = check_whole(&stored)?;
             if checked.is_ok() {
                 file.as_file().sync_all()?;
@@ -245,13 +211,7 @@ impl PictureWriter {
         })
         .await?;
         let (format, (width, height)) = checked?;
-        Ok(StoredPicture {
-            digest,
-            bytes,
-            format,
-            width,
-            height,
-        })
+        Ok(StoredPicture { digest, bytes, format, width, height })
     }
 }
 
@@ -288,9 +248,7 @@ mod tests {
 
     fn png() -> Bytes {
         let mut bytes = io::Cursor::new(Vec::new());
-        image::RgbImage::new(30, 20)
-            .write_to(&mut bytes, image::ImageFormat::Png)
-            .unwrap();
+        image::RgbImage::new(30, 20).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
         bytes.into_inner().into()
     }
 
@@ -321,10 +279,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let results = Results::open(directory.path(), 1 << 20, 1 << 20).unwrap();
         let cut = png().slice(..png().len() - 1);
-        assert!(matches!(
-            store(&results, cut).await,
-            Err(StoreError::NotWhole(NotWhole::CutShort))
-        ));
+        assert!(matches!(store(&results, cut).await, Err(StoreError::NotWhole(NotWhole::CutShort))));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 

@@ -44,14 +44,7 @@ impl Spool {
     /// A spool in `directory`, which must exist. A part stays in memory up to `memory_bytes`; all parts together may
     /// take `bytes_max`.
     pub(crate) fn new(directory: PathBuf, memory_bytes: usize, bytes_max: u64) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                directory,
-                memory_bytes,
-                bytes_max,
-                bytes: AtomicU64::new(0),
-            }),
-        }
+        Self { shared: Arc::new(Shared { directory, memory_bytes, bytes_max, bytes: AtomicU64::new(0) }) }
     }
 
     /// Begins a part of at most `bytes_max` bytes.
@@ -61,10 +54,7 @@ impl Spool {
             buffer: Vec::new(),
             file: None,
             bytes_max,
-            lease: Lease {
-                shared: Arc::clone(&self.shared),
-                bytes: 0,
-            },
+            lease: Lease { shared: Arc::clone(&self.shared), bytes: 0 },
         }
     }
 
@@ -126,10 +116,8 @@ impl PartWriter {
             let (buffer, file) = (std::mem::take(&mut self.buffer), self.file.take());
             let shared = Arc::clone(&self.lease.shared);
             let written = tokio::task::spawn_blocking(move || spill(&shared, file, buffer));
-            (self.file, self.buffer) = written
-                .await
-                .map_err(io::Error::other)?
-                .map(|(file, buffer)| (Some(file), buffer))?;
+            (self.file, self.buffer) =
+                written.await.map_err(io::Error::other)?.map(|(file, buffer)| (Some(file), buffer))?;
         }
         Ok(())
     }
@@ -161,9 +149,7 @@ impl PartWriter {
         if self.file.is_none() {
             return self.finish_blocking();
         }
-        tokio::task::spawn_blocking(move || self.finish_blocking())
-            .await
-            .map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || self.finish_blocking()).await.map_err(io::Error::other)?
     }
 
     /// As [`PartWriter::finish`], from code that may block.
@@ -183,36 +169,20 @@ impl PartWriter {
             Some(mut file) => {
                 file.write_all(&self.buffer)?;
                 let content = Content::File(file);
-                let part = FileBytes {
-                    content: &content,
-                    bytes,
-                };
+                let part = FileBytes { content: &content, bytes };
                 let head = read_full(&part, 0, HEAD_BYTES.min(usize::try_from(bytes).unwrap_or(HEAD_BYTES)))?;
                 (content, Bytes::from(head))
             }
         };
-        let picture = Picture {
-            digest,
-            bytes,
-            format: Format::sniff(&head),
-            dimensions: dimensions(&head),
-        };
-        Ok((
-            picture,
-            Arc::new(Part {
-                content,
-                lease: self.lease,
-            }),
-        ))
+        let picture = Picture { digest, bytes, format: Format::sniff(&head), dimensions: dimensions(&head) };
+        Ok((picture, Arc::new(Part { content, lease: self.lease })))
     }
 
     /// Accounts for a chunk; says whether the buffer is due to be written out.
     fn take(&mut self, chunk: &[u8]) -> Result<bool, SpoolError> {
         let by = chunk.len() as u64;
         if self.lease.bytes + by > self.bytes_max {
-            return Err(SpoolError::PartTooLarge {
-                bytes_max: self.bytes_max,
-            });
+            return Err(SpoolError::PartTooLarge { bytes_max: self.bytes_max });
         }
         self.lease.grow(by)?;
         self.hasher.update(chunk);
@@ -248,11 +218,7 @@ impl Source for Part {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        FileBytes {
-            content: &self.content,
-            bytes: self.lease.bytes,
-        }
-        .read_at(buffer, offset)
+        FileBytes { content: &self.content, bytes: self.lease.bytes }.read_at(buffer, offset)
     }
 
     fn in_memory(&self) -> Option<Bytes> {
@@ -310,11 +276,7 @@ mod tests {
             assert_eq!(spool.bytes(), u64::from(size));
         }
         assert_eq!(spool.bytes(), 0, "a part gives its bytes back");
-        assert_eq!(
-            std::fs::read_dir(directory.path()).unwrap().count(),
-            0,
-            "no part has a name"
-        );
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "no part has a name");
     }
 
     #[tokio::test]
@@ -322,16 +284,10 @@ mod tests {
         let (_directory, spool) = spool(3000);
         let mut writer = spool.part(1500);
         writer.write(&[0; 1500]).await.unwrap();
-        assert!(matches!(
-            writer.write(&[0]).await,
-            Err(SpoolError::PartTooLarge { bytes_max: 1500 })
-        ));
+        assert!(matches!(writer.write(&[0]).await, Err(SpoolError::PartTooLarge { bytes_max: 1500 })));
         let mut other = spool.part(10_000);
         other.write(&[0; 1500]).await.unwrap();
-        assert!(matches!(
-            other.write(&[0]).await,
-            Err(SpoolError::Full { bytes_max: 3000 })
-        ));
+        assert!(matches!(other.write(&[0]).await, Err(SpoolError::Full { bytes_max: 3000 })));
         drop(writer);
         other.write(&[0; 1500]).await.unwrap();
     }

@@ -50,11 +50,7 @@ pub(super) fn submit_error(
 
 /// What a broken or unusable exchange means.
 pub(super) fn unknown_if(released: bool, message: String) -> SubmitError {
-    if released {
-        SubmitError::Unknown { message }
-    } else {
-        SubmitError::NotSent { message }
-    }
+    if released { SubmitError::Unknown { message } } else { SubmitError::NotSent { message } }
 }
 
 /// What a task that failed after it was accepted means. Whether failed tasks are billed is not documented.
@@ -83,21 +79,12 @@ pub(super) fn message_in(value: &Value) -> Option<String> {
         value.get("message"),
         value.get("msg"),
     ];
-    candidates
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(str::trim)
-        .find(|text| !text.is_empty())
-        .map(clip)
+    candidates.into_iter().flatten().filter_map(Value::as_str).map(str::trim).find(|text| !text.is_empty()).map(clip)
 }
 
 /// Bounded and free of control characters: it ends up in logs and in answers.
 pub(super) fn clip(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(TEXT_CHARS_MAX)
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_CHARS_MAX).collect()
 }
 
 fn speaks_of_policy(message: &str) -> bool {
@@ -116,15 +103,7 @@ fn speaks_of_policy(message: &str) -> bool {
 }
 
 fn speaks_of_channels(message: &str) -> bool {
-    contains_any(
-        message,
-        &[
-            "no channel",
-            "channel configuration",
-            "no available channel",
-            "channel unavailable",
-        ],
-    )
+    contains_any(message, &["no channel", "channel configuration", "no available channel", "channel unavailable"])
 }
 
 fn speaks_of_money(message: &str) -> bool {
@@ -159,47 +138,33 @@ mod tests {
             (403, r#"{"error":{"message":"Invalid Token","type":"403"}}"#, |e| {
                 matches!(e, SubmitError::Rejected(Failure::KeyRefused { .. }))
             }),
-            (
-                403,
-                r#"{"error":{"message":"Insufficient balance","type":"403"}}"#,
-                |e| matches!(e, SubmitError::Rejected(Failure::BalanceExhausted { .. })),
-            ),
+            (403, r#"{"error":{"message":"Insufficient balance","type":"403"}}"#, |e| {
+                matches!(e, SubmitError::Rejected(Failure::BalanceExhausted { .. }))
+            }),
             (
                 400,
                 r#"{"error":{"message":"Input may not meet the guidelines. Please adjust and try again.","type":"503"}}"#,
                 |e| matches!(e, SubmitError::Rejected(Failure::Moderated { bought: false, .. })),
             ),
-            (
-                503,
-                r#"{"error":{"message":"Input may not meet the guidelines.","type":"503"}}"#,
-                |e| matches!(e, SubmitError::Rejected(Failure::Moderated { .. })),
-            ),
+            (503, r#"{"error":{"message":"Input may not meet the guidelines.","type":"503"}}"#, |e| {
+                matches!(e, SubmitError::Rejected(Failure::Moderated { .. }))
+            }),
             (400, r#"{"error":{"code":400,"message":"wrong image url"}}"#, |e| {
                 matches!(e, SubmitError::Rejected(Failure::InvalidRequest { .. }))
             }),
-            (404, "<html>404</html>", |e| {
-                matches!(e, SubmitError::Rejected(Failure::InvalidRequest { .. }))
-            }),
+            (404, "<html>404</html>", |e| matches!(e, SubmitError::Rejected(Failure::InvalidRequest { .. }))),
             (429, r#"{"error":{"message":"Too many requests","type":"429"}}"#, |e| {
                 matches!(e, SubmitError::Refused { .. })
             }),
-            (
-                429,
-                r#"{"error":{"message":"no channel found for model","type":"429"}}"#,
-                |e| matches!(e, SubmitError::Rejected(Failure::ModelUnavailable { .. })),
-            ),
-            (
-                500,
-                r#"{"error":{"message":"Internal server error","type":"500"}}"#,
-                |e| matches!(e, SubmitError::Unknown { .. }),
-            ),
-            (524, "<html>guidelines</html>", |e| {
+            (429, r#"{"error":{"message":"no channel found for model","type":"429"}}"#, |e| {
+                matches!(e, SubmitError::Rejected(Failure::ModelUnavailable { .. }))
+            }),
+            (500, r#"{"error":{"message":"Internal server error","type":"500"}}"#, |e| {
                 matches!(e, SubmitError::Unknown { .. })
             }),
+            (524, "<html>guidelines</html>", |e| matches!(e, SubmitError::Unknown { .. })),
             (408, "", |e| matches!(e, SubmitError::Unknown { .. })),
-            (302, "", |e| {
-                matches!(e, SubmitError::Rejected(Failure::Unreachable { .. }))
-            }),
+            (302, "", |e| matches!(e, SubmitError::Rejected(Failure::Unreachable { .. }))),
         ];
         for (status, body, is) in cases {
             let class = classify(*status, body);

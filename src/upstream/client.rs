@@ -46,15 +46,10 @@ impl Clients {
             .pool_max_idle_per_host(0)
             .http1_only()
             .build()?;
-        let poll = bounded(config)
-            .default_headers(keyed)
-            .timeout(config.poll_timeout)
-            .build()?;
+        let poll = bounded(config).default_headers(keyed).timeout(config.poll_timeout).build()?;
         let download = bounded(config)
             .read_timeout(config.download_idle_timeout)
-            .dns_resolver(Arc::new(PublicOnly {
-                loopback: config.is_loopback(),
-            }))
+            .dns_resolver(Arc::new(PublicOnly { loopback: config.is_loopback() }))
             .build()?;
         Ok(Self { submit, poll, download })
     }
@@ -105,9 +100,8 @@ impl Resolve for PublicOnly {
         let loopback = self.loopback;
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = found
-                .filter(|address| is_public(address.ip()) || (loopback && address.ip().is_loopback()))
-                .collect();
+            let allowed: Vec<SocketAddr> =
+                found.filter(|address| is_public(address.ip()) || (loopback && address.ip().is_loopback())).collect();
             if allowed.is_empty() {
                 return Err(format!("{} has no public address", name.as_str()).into());
             }
@@ -199,15 +193,8 @@ mod tests {
         ] {
             assert!(!is_public(special.parse().unwrap()), "{special}");
         }
-        for public in [
-            "1.1.1.1",
-            "100.63.255.255",
-            "172.15.0.1",
-            "192.0.1.1",
-            "8.8.8.8",
-            "2606:4700::1111",
-            "2a00::1",
-        ] {
+        for public in ["1.1.1.1", "100.63.255.255", "172.15.0.1", "192.0.1.1", "8.8.8.8", "2606:4700::1111", "2a00::1"]
+        {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }
     }
@@ -231,9 +218,6 @@ mod tests {
         ] {
             assert!(judge(forbidden, false).is_err(), "{forbidden}");
         }
-        assert!(
-            judge("http://10.0.0.1/1.png", true).is_err(),
-            "loopback does not open the private network"
-        );
+        assert!(judge("http://10.0.0.1/1.png", true).is_err(), "loopback does not open the private network");
     }
 }

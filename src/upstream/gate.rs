@@ -59,22 +59,8 @@ impl Gated {
         let (open_sender, open) = oneshot::channel();
         let released = Arc::new(AtomicBool::new(false));
         let remaining = body.length();
-        let gate = Gate {
-            uploaded: uploaded_receiver,
-            open: open_sender,
-            released: Released(Arc::clone(&released)),
-        };
-        (
-            Self {
-                body,
-                held: None,
-                uploaded: Some(uploaded),
-                open,
-                released,
-                remaining,
-            },
-            gate,
-        )
+        let gate = Gate { uploaded: uploaded_receiver, open: open_sender, released: Released(Arc::clone(&released)) };
+        (Self { body, held: None, uploaded: Some(uploaded), open, released, remaining }, gate)
     }
 
     fn give(&mut self, piece: Bytes) -> Poll<Option<io::Result<Frame<Bytes>>>> {

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{CONTENT_TYPE, LOCATION};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
@@ -22,7 +22,7 @@ use super::wire::{SubmitAnswer, poll_answer, submit_answer};
 use super::{Commit, FetchError, Handle, KeyCheck, Output, PollError, Polled, PredictionApi, SubmitError, Submitted};
 use crate::budget::Reservation;
 use crate::config::{Secret, UpstreamConfig};
-use crate::model::{Capability, Catalogue, Failure, Input, Model, PictureRequest};
+use crate::model::{Capability, Catalogue, Failure, Input, Model, PictureRequest, Timestamp};
 use crate::payload::Payload;
 
 /// Redirects a download may follow, each of them checked.
@@ -44,9 +44,7 @@ pub(crate) struct GptProto {
 
 impl fmt::Debug for GptProto {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GptProto")
-            .field("base", &self.base.as_str())
-            .finish_non_exhaustive()
+        f.debug_struct("GptProto").field("base", &self.base.as_str()).finish_non_exhaustive()
     }
 }
 
@@ -155,22 +153,16 @@ impl GptProto {
                 let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 Err(submit_error(status, &body, pause, released.get()))
             }
-            SubmitAnswer::Unusable => Err(unknown_if(
-                released.get(),
-                "the answer names neither a prediction nor a picture".to_owned(),
-            )),
+            SubmitAnswer::Unusable => {
+                Err(unknown_if(released.get(), "the answer names neither a prediction nor a picture".to_owned()))
+            }
         }
     }
 
     async fn poll_once(&self, handle: &Handle) -> Result<Polled, PollError> {
         let trouble = |message: String| PollError::Trouble { message };
-        let response = self
-            .clients
-            .poll
-            .get(self.result_url(handle))
-            .send()
-            .await
-            .map_err(|error| trouble(describe(&error)))?;
+        let response =
+            self.clients.poll.get(self.result_url(handle)).send().await.map_err(|error| trouble(describe(&error)))?;
         let (status, pause) = (response.status(), retry_after(response.headers()));
         if status == StatusCode::TOO_MANY_REQUESTS {
             return Err(PollError::Refused { retry_after: pause });
@@ -200,9 +192,7 @@ impl GptProto {
                 .map_err(|error| FetchError::Trouble(describe(&error)))?;
             let status = response.status();
             if status.is_success() {
-                let stream = response
-                    .bytes_stream()
-                    .map_err(|error| FetchError::Trouble(describe(&error)));
+                let stream = response.bytes_stream().map_err(|error| FetchError::Trouble(describe(&error)));
                 return Ok(stream.boxed());
             }
             let next = response.headers().get(LOCATION).filter(|_| status.is_redirection());
@@ -219,7 +209,7 @@ impl GptProto {
         match self.clients.poll.get(self.at("/v1/models")).send().await {
             Err(error) => KeyCheck::Unclear(describe(&error)),
             Ok(response) => match response.status() {
-                status if status.is_success() => KeyCheck::Good,
+                status if status.is_success() => KeyCheck::Good { upstream_time: date(response.headers()) },
                 status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
                     let body = bounded_body(response, self.answer_bytes_max).await.unwrap_or_default();
                     KeyCheck::Refused(message_of(&body).unwrap_or_else(|| format!("HTTP {status}")))
@@ -231,13 +221,11 @@ impl GptProto {
 
     fn capability(&self, request: &PictureRequest) -> Result<(&Model, &Capability), SubmitError> {
         let model = self.catalogue.find(&request.model);
-        model
-            .and_then(|model| Some((model, model.capability(request.task)?)))
-            .ok_or_else(|| {
-                SubmitError::Rejected(Failure::InvalidRequest {
-                    message: format!("the model {} has no {}", request.model, request.task.name()),
-                })
+        model.and_then(|model| Some((model, model.capability(request.task)?))).ok_or_else(|| {
+            SubmitError::Rejected(Failure::InvalidRequest {
+                message: format!("the model {} has no {}", request.model, request.task.name()),
             })
+        })
     }
 
     fn at(&self, path: &str) -> Url {
@@ -248,16 +236,12 @@ impl GptProto {
 
     /// The address the upstream gave where it is on our origin and looks like one of a result, else the documented one.
     fn result_url(&self, handle: &Handle) -> Url {
-        let given = handle
-            .poll_url
-            .as_deref()
-            .and_then(|given| Url::parse(given).ok())
-            .filter(|given| {
-                given.origin() == self.base.origin()
-                    && given.path().starts_with("/api/v3/predictions/")
-                    && given.username().is_empty()
-                    && given.password().is_none()
-            });
+        let given = handle.poll_url.as_deref().and_then(|given| Url::parse(given).ok()).filter(|given| {
+            given.origin() == self.base.origin()
+                && given.path().starts_with("/api/v3/predictions/")
+                && given.username().is_empty()
+                && given.password().is_none()
+        });
         given.unwrap_or_else(|| {
             let id = utf8_percent_encode(handle.id.as_str(), PATH_SEGMENT);
             self.at(&format!("/api/v3/predictions/{id}/result"))
@@ -313,17 +297,9 @@ fn payload(model: &Model, capability: &Capability, request: &PictureRequest, pic
     if let Some(field) = capability.links_field.as_ref().filter(|_| !links.is_empty()) {
         body = body.text(",").json(field).text(":").json(&links);
     }
-    if let Some(field) = capability
-        .inline_field
-        .as_ref()
-        .filter(|_| links.len() < request.inputs.len())
-    {
+    if let Some(field) = capability.inline_field.as_ref().filter(|_| links.len() < request.inputs.len()) {
         body = body.text(",").json(field).text(":[");
-        for (position, input) in request
-            .inputs
-            .iter()
-            .filter(|input| matches!(input, Input::Bytes { .. }))
-            .enumerate()
+        for (position, input) in request.inputs.iter().filter(|input| matches!(input, Input::Bytes { .. })).enumerate()
         {
             body = data_uri(if position == 0 { body } else { body.text(",") }, input);
         }
@@ -339,14 +315,17 @@ fn data_uri(body: Payload, input: &Input) -> Payload {
     match input {
         Input::Link(address) => body.json(address),
         Input::Bytes { picture, source } => {
-            let media_type = picture
-                .format
-                .map_or("application/octet-stream", |format| format.media_type());
-            body.text(format!("\"data:{media_type};base64,"))
-                .base64(Arc::clone(source))
-                .text("\"")
+            let media_type = picture.format.map_or("application/octet-stream", |format| format.media_type());
+            body.text(format!("\"data:{media_type};base64,")).base64(Arc::clone(source)).text("\"")
         }
     }
+}
+
+/// The answer's `Date`.
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    let since_epoch = date.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Timestamp::from_millis(0).plus(since_epoch))
 }
 
 async fn bounded_body(mut response: Response, bytes_max: usize) -> Result<Bytes, String> {
@@ -407,11 +386,7 @@ mod tests {
     async fn body_for(request: &PictureRequest, pictures: u8) -> serde_json::Value {
         let adapter = adapter();
         let (model, capability) = adapter.capability(request).unwrap();
-        let body = payload(model, capability, request, pictures)
-            .collect()
-            .await
-            .unwrap()
-            .to_bytes();
+        let body = payload(model, capability, request, pictures).collect().await.unwrap().to_bytes();
         serde_json::from_slice(&body).unwrap()
     }
 
@@ -423,10 +398,7 @@ mod tests {
             inputs: vec![input(b"one"), input(b"two")],
             mask: None,
             n: 2,
-            size: Size {
-                width: 1024,
-                height: 1024,
-            },
+            size: Size { width: 1024, height: 1024 },
             choices: BTreeMap::from([("quality".to_owned(), "low".to_owned())]),
         }
     }
@@ -451,10 +423,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_model_without_n_is_not_sent_one() {
-        let request = PictureRequest {
-            choices: BTreeMap::new(),
-            ..request("gpt-image-2-plus")
-        };
+        let request = PictureRequest { choices: BTreeMap::new(), ..request("gpt-image-2-plus") };
         let body = body_for(&request, 1).await;
         assert_eq!(body.get("n"), None);
         assert_eq!(body.get("quality"), None);
@@ -475,12 +444,7 @@ mod tests {
     fn the_key_goes_to_the_configured_origin_only() {
         let url = |poll_url: Option<&str>| {
             let id = UpstreamId::new("a:b/../c").unwrap();
-            adapter()
-                .result_url(&Handle {
-                    id,
-                    poll_url: poll_url.map(str::to_owned),
-                })
-                .to_string()
+            adapter().result_url(&Handle { id, poll_url: poll_url.map(str::to_owned) }).to_string()
         };
         let documented = "https://gptproto.com/api/v3/predictions/a%3Ab%2F..%2Fc/result";
         let good = "https://gptproto.com/api/v3/predictions/xyz/result";

@@ -33,10 +33,7 @@ mod tests {
         let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(read("7", None), Some(Duration::from_secs(7)));
         assert_eq!(read("0.5", None), Some(Duration::from_millis(500)));
-        assert_eq!(
-            read("Sun, 06 Nov 1994 08:49:47 GMT", date),
-            Some(Duration::from_secs(10))
-        );
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:47 GMT", date), Some(Duration::from_secs(10)));
         assert_eq!(read("Sun, 06 Nov 1994 08:49:27 GMT", date), Some(Duration::ZERO));
         for nonsense in ["-1", "NaN", "1e300", "soon", ""] {
             assert_eq!(read(nonsense, date), None, "{nonsense}");

@@ -41,13 +41,9 @@ pub(super) fn submit_answer(body: &[u8]) -> SubmitAnswer {
     match state(data) {
         State::Failed => SubmitAnswer::Failed(task_failure(failure_text(&envelope, data))),
         State::Done | State::Unnamed => match (outputs(&envelope), handle) {
-            (outputs, handle) if !outputs.is_empty() => SubmitAnswer::Finished {
-                handle,
-                finished: Finished {
-                    outputs,
-                    usage: usage(&envelope),
-                },
-            },
+            (outputs, handle) if !outputs.is_empty() => {
+                SubmitAnswer::Finished { handle, finished: Finished { outputs, usage: usage(&envelope) } }
+            }
             (_, Some(handle)) => SubmitAnswer::Accepted(handle),
             (_, None) => SubmitAnswer::Unusable,
         },
@@ -66,19 +62,13 @@ pub(super) fn poll_answer(body: &[u8]) -> Option<Polled> {
         State::Failed => Polled::Failed(task_failure(failure_text(&envelope, data))),
         State::Done => match outputs(&envelope) {
             outputs if outputs.is_empty() => Polled::Empty,
-            outputs => Polled::Finished(Finished {
-                outputs,
-                usage: usage(&envelope),
-            }),
+            outputs => Polled::Finished(Finished { outputs, usage: usage(&envelope) }),
         },
         State::Working => Polled::Working,
         // No status at all: pictures speak for themselves, anything else is trouble.
         State::Unnamed => match outputs(&envelope) {
             outputs if outputs.is_empty() => return None,
-            outputs => Polled::Finished(Finished {
-                outputs,
-                usage: usage(&envelope),
-            }),
+            outputs => Polled::Finished(Finished { outputs, usage: usage(&envelope) }),
         },
     })
 }
@@ -127,10 +117,7 @@ fn first_of(data: &Value) -> &Value {
 
 fn handle(data: &Value) -> Option<Handle> {
     let urls = data.get("urls");
-    let poll_url = urls
-        .and_then(|urls| first_of(urls).get("get"))
-        .and_then(Value::as_str)
-        .map(str::to_owned);
+    let poll_url = urls.and_then(|urls| first_of(urls).get("get")).and_then(Value::as_str).map(str::to_owned);
     let named = ["id", "result_id", "task_id", "prediction_id"]
         .iter()
         .filter_map(|field| data.get(*field)?.as_str())
@@ -151,15 +138,7 @@ fn failure_text(envelope: &Value, data: &Value) -> String {
 
 /// Every place outputs have been seen in, in the order of trust.
 fn outputs(envelope: &Value) -> Vec<Output> {
-    let places = [
-        "/data/outputs",
-        "/data/output",
-        "/data/images",
-        "/data/image_url",
-        "/data/url",
-        "/outputs",
-        "/data",
-    ];
+    let places = ["/data/outputs", "/data/output", "/data/images", "/data/image_url", "/data/url", "/outputs", "/data"];
     places
         .iter()
         .filter_map(|place| envelope.pointer(place))
@@ -177,10 +156,7 @@ fn output(value: &Value) -> Option<Output> {
         Value::Object(fields) => ["b64_json", "url", "image_url", "image"].iter().find_map(|name| {
             let field = fields.get(*name)?;
             // `image_url` may hold an object with an `url` of its own.
-            field
-                .as_str()
-                .or_else(|| field.get("url")?.as_str())
-                .and_then(output_text)
+            field.as_str().or_else(|| field.get("url")?.as_str()).and_then(output_text)
         }),
         _ => None,
     }
@@ -197,10 +173,7 @@ fn output_text(text: &str) -> Option<Output> {
     } else {
         // A relative address starts with a slash and is short; so does the base64 of a JPEG, which is long.
         let address = || (text.starts_with('/') && text.len() < 2048).then(|| Output::Address(text.to_owned()));
-        base64(text)
-            .filter(|bytes| crate::model::Format::sniff(bytes).is_some())
-            .map(Output::Bytes)
-            .or_else(address)
+        base64(text).filter(|bytes| crate::model::Format::sniff(bytes).is_some()).map(Output::Bytes).or_else(address)
     }
 }
 
@@ -227,18 +200,14 @@ fn base64(text: &str) -> Option<Bytes> {
 }
 
 fn usage(envelope: &Value) -> Option<Usage> {
-    ["/data/usage", "/data/extra_params/usage", "/usage"]
-        .iter()
-        .find_map(|place| {
-            let found = envelope.pointer(place)?;
-            Some(Usage {
-                input_tokens: found.get("input_tokens")?.as_u64()?,
-                output_tokens: found.get("output_tokens")?.as_u64()?,
-                input_image_tokens: found
-                    .pointer("/input_tokens_details/image_tokens")
-                    .and_then(Value::as_u64),
-            })
+    ["/data/usage", "/data/extra_params/usage", "/usage"].iter().find_map(|place| {
+        let found = envelope.pointer(place)?;
+        Some(Usage {
+            input_tokens: found.get("input_tokens")?.as_u64()?,
+            output_tokens: found.get("output_tokens")?.as_u64()?,
+            input_image_tokens: found.pointer("/input_tokens_details/image_tokens").and_then(Value::as_u64),
         })
+    })
 }
 
 #[cfg(test)]
@@ -274,10 +243,7 @@ mod tests {
             json!({"data": {"id": ID, "status": "completed", "outputs": [], "urls": {"get": get()}}}),
         ];
         for shape in shapes {
-            let expected = Handle {
-                id: UpstreamId::new(ID).unwrap(),
-                poll_url: Some(get()),
-            };
+            let expected = Handle { id: UpstreamId::new(ID).unwrap(), poll_url: Some(get()) };
             assert_eq!(submit(&shape), SubmitAnswer::Accepted(expected), "{shape}");
         }
         let colon = json!({"data": {"id": "sora-2:task_1", "status": "created"}});
@@ -296,19 +262,8 @@ mod tests {
             assert!(matches!(submit(&shape), SubmitAnswer::Finished { .. }), "{shape}");
         }
         let error = json!({"code": 500, "message": "no luck", "data": null});
-        assert_eq!(
-            submit(&error),
-            SubmitAnswer::Error {
-                code: 500,
-                message: "no luck".to_owned()
-            }
-        );
-        for unusable in [
-            json!({"data": {}}),
-            json!({"data": []}),
-            json!([]),
-            json!({"data": {"status": "created"}}),
-        ] {
+        assert_eq!(submit(&error), SubmitAnswer::Error { code: 500, message: "no luck".to_owned() });
+        for unusable in [json!({"data": {}}), json!({"data": []}), json!([]), json!({"data": {"status": "created"}})] {
             assert_eq!(submit(&unusable), SubmitAnswer::Unusable, "{unusable}");
         }
         assert_eq!(submit_answer(b"{\"data\": {\"id\": \"4ec"), SubmitAnswer::Unusable);
@@ -317,56 +272,20 @@ mod tests {
     #[test]
     fn every_status_word_finds_its_class() {
         let poll = |word: &str, outputs: Value| {
-            poll_answer(
-                json!({"data": {"status": word, "outputs": outputs}})
-                    .to_string()
-                    .as_bytes(),
-            )
-            .unwrap()
+            poll_answer(json!({"data": {"status": word, "outputs": outputs}}).to_string().as_bytes()).unwrap()
         };
-        for word in [
-            "created",
-            "pending",
-            "queued",
-            "starting",
-            "processing",
-            "running",
-            "in_progress",
-            "zzz",
-            " Running ",
-        ] {
+        for word in
+            ["created", "pending", "queued", "starting", "processing", "running", "in_progress", "zzz", " Running "]
+        {
             assert_eq!(poll(word, json!([])), Polled::Working, "{word}");
         }
-        for word in [
-            "completed",
-            "succeeded",
-            "succeed",
-            "success",
-            "complete",
-            "done",
-            "finished",
-            "COMPLETED",
-        ] {
-            assert!(
-                matches!(poll(word, json!(["https://x.example/1.png"])), Polled::Finished(_)),
-                "{word}"
-            );
+        for word in ["completed", "succeeded", "succeed", "success", "complete", "done", "finished", "COMPLETED"] {
+            assert!(matches!(poll(word, json!(["https://x.example/1.png"])), Polled::Finished(_)), "{word}");
             assert_eq!(poll(word, json!([])), Polled::Empty, "{word}");
             assert_eq!(poll(word, json!(null)), Polled::Empty, "{word}");
         }
-        for word in [
-            "failed",
-            "error",
-            "failure",
-            "cancelled",
-            "canceled",
-            "timeout",
-            "Expired",
-        ] {
-            assert!(
-                matches!(poll(word, json!([])), Polled::Failed(Failure::TaskFailed { .. })),
-                "{word}"
-            );
+        for word in ["failed", "error", "failure", "cancelled", "canceled", "timeout", "Expired"] {
+            assert!(matches!(poll(word, json!([])), Polled::Failed(Failure::TaskFailed { .. })), "{word}");
         }
         assert_eq!(poll_answer(b"<html>502</html>"), None);
         assert_eq!(poll_answer(b""), None);
@@ -380,14 +299,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(text(json!({"data": {"status": "failed", "error": "boom"}})), "boom");
-        assert_eq!(
-            text(json!({"data": {"status": "failed", "error": {"message": "boom", "code": 1}}})),
-            "boom"
-        );
-        assert_eq!(
-            text(json!({"data": {"status": "failed", "error": ""}, "message": "boom"})),
-            "boom"
-        );
+        assert_eq!(text(json!({"data": {"status": "failed", "error": {"message": "boom", "code": 1}}})), "boom");
+        assert_eq!(text(json!({"data": {"status": "failed", "error": ""}, "message": "boom"})), "boom");
         assert!(text(json!({"data": {"status": "failed", "error": null}, "message": "success"})).contains("without"));
         let policy = json!({"data": {"status": "failed", "error": "Input may not meet the guidelines."}});
         assert!(matches!(
@@ -401,38 +314,21 @@ mod tests {
         let plain = STANDARD.encode_to_string(PNG);
         let spaced = format!("{}\r\n {}", &plain[..8], plain[8..].trim_end_matches('='));
         let read = |outputs: Value| match poll_answer(
-            json!({"data": {"status": "done", "outputs": outputs}})
-                .to_string()
-                .as_bytes(),
+            json!({"data": {"status": "done", "outputs": outputs}}).to_string().as_bytes(),
         ) {
             Some(Polled::Finished(finished)) => finished.outputs,
             other => panic!("{other:?}"),
         };
         let bytes = || Output::Bytes(Bytes::from_static(PNG));
         let address = || Output::Address("https://x.example/1.png".to_owned());
-        assert_eq!(
-            read(json!(["https://x.example/1.png", plain, spaced])),
-            [address(), bytes(), bytes()]
-        );
+        assert_eq!(read(json!(["https://x.example/1.png", plain, spaced])), [address(), bytes(), bytes()]);
         assert_eq!(read(json!([format!("data:image/png;base64,{plain}")])), [bytes()]);
-        assert_eq!(
-            read(json!([{"url": "https://x.example/1.png"}, {"b64_json": plain}])),
-            [address(), bytes()]
-        );
-        assert_eq!(
-            read(json!([{"image_url": {"url": "https://x.example/1.png"}}])),
-            [address()]
-        );
-        assert_eq!(
-            read(json!(["/files/1.png"])),
-            [Output::Address("/files/1.png".to_owned())]
-        );
+        assert_eq!(read(json!([{"url": "https://x.example/1.png"}, {"b64_json": plain}])), [address(), bytes()]);
+        assert_eq!(read(json!([{"image_url": {"url": "https://x.example/1.png"}}])), [address()]);
+        assert_eq!(read(json!(["/files/1.png"])), [Output::Address("/files/1.png".to_owned())]);
         assert_eq!(read(json!("https://x.example/1.png")), [address()]);
         let elsewhere = json!({"data": {"status": "done", "images": [{"url": "https://x.example/1.png"}]}});
-        assert!(matches!(
-            poll_answer(elsewhere.to_string().as_bytes()),
-            Some(Polled::Finished(_))
-        ));
+        assert!(matches!(poll_answer(elsewhere.to_string().as_bytes()), Some(Polled::Finished(_))));
     }
 
     #[test]

@@ -14,14 +14,8 @@ fn failures() -> Vec<Failure> {
     let message = || "upstream\x1b[31m text".to_owned();
     let retry_after = Duration::from_millis(7200);
     vec![
-        Failure::Moderated {
-            message: message(),
-            bought: false,
-        },
-        Failure::Moderated {
-            message: message(),
-            bought: true,
-        },
+        Failure::Moderated { message: message(), bought: false },
+        Failure::Moderated { message: message(), bought: true },
         Failure::InvalidRequest { message: message() },
         Failure::KeyRefused { message: message() },
         Failure::BalanceExhausted { message: message() },
@@ -42,10 +36,7 @@ fn failures() -> Vec<Failure> {
 fn all() -> Vec<ApiError> {
     let mut errors = refusals();
     errors.extend(about_pictures_and_time());
-    errors.extend(failures().into_iter().map(|failure| ApiError::Failed {
-        failure,
-        order: Some(order()),
-    }));
+    errors.extend(failures().into_iter().map(|failure| ApiError::Failed { failure, order: Some(order()) }));
     errors
 }
 
@@ -54,21 +45,11 @@ fn refusals() -> Vec<ApiError> {
     vec![
         ApiError::MissingKey,
         ApiError::WrongKey,
-        ApiError::UnknownRoute {
-            method: text("POST"),
-            path: text("/v1/foo"),
-        },
-        ApiError::MethodNotAllowed {
-            method: text("DELETE"),
-            path: text("/v1/models"),
-            allow: "GET",
-        },
+        ApiError::UnknownRoute { method: text("POST"), path: text("/v1/foo") },
+        ApiError::MethodNotAllowed { method: text("DELETE"), path: text("/v1/models"), allow: "GET" },
         ApiError::VariationsRetired,
         ApiError::UnknownModel { name: text("fake_id") },
-        ApiError::ModelNotFound {
-            name: text("dall-e-2"),
-            known: vec![text("gpt-image-1"), text("gpt-image-2")],
-        },
+        ApiError::ModelNotFound { name: text("dall-e-2"), known: vec![text("gpt-image-1"), text("gpt-image-2")] },
         ApiError::ModelLacksTask {
             model: text("gpt-4o-image"),
             task: "image-edit",
@@ -77,91 +58,49 @@ fn refusals() -> Vec<ApiError> {
         ApiError::PredictionNotFound { id: text("ord_1.0") },
         ApiError::ResultAddressInvalid,
         ApiError::ResultGone,
-        ApiError::UnsupportedMediaType {
-            got: Some(text("text/plain")),
-        },
+        ApiError::UnsupportedMediaType { got: Some(text("text/plain")) },
         ApiError::UnsupportedMediaType { got: None },
         ApiError::UnsupportedEncoding { got: text("gzip") },
-        ApiError::MalformedBody {
-            problem: "it is not a JSON object".into(),
-        },
-        ApiError::BodyTooLarge {
-            bytes_max: 1_200_000_000,
-        },
+        ApiError::MalformedBody { problem: "it is not a JSON object".into() },
+        ApiError::BodyTooLarge { bytes_max: 1_200_000_000 },
         ApiError::BodyStopped,
         ApiError::MissingParameter { param: "image" },
         ApiError::DuplicateParameter { param: text("size") },
-        ApiError::InvalidType {
-            param: text("image"),
-            expected: "a file",
-            got: "a string",
-        },
+        ApiError::InvalidType { param: text("image"), expected: "a file", got: "a string" },
         ApiError::InvalidValue {
             param: text("quality"),
             got: text("ultra"),
             allowed: vec![text("low"), text("high"), text("auto")],
         },
-        ApiError::Unacceptable {
-            param: "mask",
-            problem: "it is upside down".into(),
-        },
-        ApiError::BelowMinimum {
-            param: "n",
-            min: 1,
-            got: text("0"),
-        },
-        ApiError::AboveMaximum {
-            param: "n",
-            max: 10,
-            got: text("11"),
-        },
-        ApiError::TextTooLong {
-            param: text("prompt"),
-            unit: "characters",
-            max: 32000,
-        },
+        ApiError::Unacceptable { param: "mask", problem: "it is upside down".into() },
+        ApiError::BelowMinimum { param: "n", min: 1, got: text("0") },
+        ApiError::AboveMaximum { param: "n", max: 10, got: text("11") },
+        ApiError::TextTooLong { param: text("prompt"), unit: "characters", max: 32000 },
         ApiError::TooManyImages { max: 16 },
-        ApiError::BadSize(SizeProblem::EdgeTooLong {
-            size: Size {
-                width: 4096,
-                height: 4096,
-            },
-            edge_pixels_max: 3840,
-        }),
+        ApiError::BadSize(SizeProblem::EdgeTooLong { size: Size { width: 4096, height: 4096 }, edge_pixels_max: 3840 }),
         ApiError::UnsupportedParameter {
             param: text("mask"),
             problem: "is not supported with the model 'gpt-image-2'".into(),
         },
-        ApiError::UnsupportedInputFidelity {
-            model: text("gpt-image-2"),
-        },
+        ApiError::UnsupportedInputFidelity { model: text("gpt-image-2") },
     ]
 }
 
 fn about_pictures_and_time() -> Vec<ApiError> {
     let text = str::to_owned;
     vec![
-        ApiError::UnsupportedFileType {
-            param: text("image"),
-            media_type: "image/gif",
-        },
-        ApiError::EmptyImage {
-            param: text("image[1]"),
-        },
+        ApiError::UnsupportedFileType { param: text("image"), media_type: "image/gif" },
+        ApiError::EmptyImage { param: text("image[1]") },
         ApiError::UndecodableImage { param: text("image") },
-        ApiError::ImageTooLarge {
-            param: text("image"),
-            bytes_max: 52_428_800,
-        },
+        ApiError::ImageTooLarge { param: text("image"), bytes_max: 52_428_800 },
         ApiError::FileIdUnsupported { param: text("image") },
         ApiError::SpoolFull,
-        ApiError::TooManyWaiting {
-            retry_after: Duration::from_secs(10),
-        },
+        ApiError::TooManyWaiting { retry_after: Duration::from_secs(10) },
         ApiError::PatienceExhausted {
             order: order(),
             predictions: vec![UpstreamId::new("a1").unwrap(), UpstreamId::new("b2").unwrap()],
         },
+        ApiError::Restarting { order: order(), predictions: Vec::new() },
         ApiError::internal("a secret detail"),
     ]
 }
@@ -208,6 +147,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::SpoolFull
         | ApiError::TooManyWaiting { .. }
         | ApiError::PatienceExhausted { .. }
+        | ApiError::Restarting { .. }
         | ApiError::Internal { .. } => name,
     }
 }
@@ -224,11 +164,7 @@ async fn shown(error: ApiError) -> String {
     let error = body["error"].as_object().unwrap();
     let mut keys: Vec<&str> = error.keys().map(String::as_str).collect();
     keys.sort_unstable();
-    assert_eq!(
-        keys,
-        ["code", "message", "param", "type"],
-        "the envelope has all four keys"
-    );
+    assert_eq!(keys, ["code", "message", "param", "type"], "the envelope has all four keys");
     for key in ["type", "code", "param", "message"] {
         writeln!(text, "  {key}: {}", error[key]).unwrap();
     }

@@ -39,11 +39,7 @@ pub(super) fn list(values: &[String]) -> String {
 }
 
 pub(super) fn megabytes(bytes: u64) -> String {
-    if bytes < 1_000_000 {
-        format!("{bytes} bytes")
-    } else {
-        format!("{} MB", bytes / 1_000_000)
-    }
+    if bytes < 1_000_000 { format!("{bytes} bytes") } else { format!("{} MB", bytes / 1_000_000) }
 }
 
 /// The upstream's names for what goes on, as a bracket to append.
@@ -114,10 +110,8 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
         | Failure::Stopping
         | Failure::Abandoned => String::new(),
     };
-    let order = order
-        .filter(|_| failure.may_have_been_bought())
-        .map(|order| format!(" (order {order})"))
-        .unwrap_or_default();
+    let order =
+        order.filter(|_| failure.may_have_been_bought()).map(|order| format!(" (order {order})")).unwrap_or_default();
     format!("{sentence}{said}{order}")
 }
 

@@ -71,11 +71,7 @@ impl Parser<'_> {
             ValueType::Number => "a number",
             ValueType::Boolean => "a boolean",
         };
-        Err(Problem::Api(ApiError::InvalidType {
-            param: param.to_owned(),
-            expected: "an image reference",
-            got,
-        }))
+        Err(Problem::Api(ApiError::InvalidType { param: param.to_owned(), expected: "an image reference", got }))
     }
 
     /// `{image_url | url | b64_json}`, and whatever else clients put beside it.
@@ -99,12 +95,7 @@ impl Parser<'_> {
             }
         }
         self.json.end_object()?;
-        found.ok_or_else(|| {
-            unacceptable(
-                slot,
-                "an image reference needs one of 'image_url', 'url', and 'b64_json'",
-            )
-        })
+        found.ok_or_else(|| unacceptable(slot, "an image reference needs one of 'image_url', 'url', and 'b64_json'"))
     }
 
     fn string(&mut self, slot: &'static str, param: &str) -> Result<Option<Input>, Problem> {
@@ -118,10 +109,7 @@ impl Parser<'_> {
             Kind::Nothing => return Ok(None),
             Kind::FileId => return Err(file_id(param)),
             Kind::Strange => {
-                return Err(unacceptable(
-                    slot,
-                    "expected a base64 data URL, base64, or an http(s) address",
-                ));
+                return Err(unacceptable(slot, "expected a base64 data URL, base64, or an http(s) address"));
             }
             Kind::Link => {
                 let rest = (LINK_BYTES_MAX + 1).saturating_sub(head.len()) as u64;
@@ -164,10 +152,8 @@ enum Kind<'a> {
 }
 
 fn kind_of(head: &[u8], whole: bool) -> Kind<'_> {
-    let starts = |prefix: &str| {
-        head.get(..prefix.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
-    };
+    let starts =
+        |prefix: &str| head.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()));
     // An endless run of white space is left to the decoder, which reads it to its end.
     if head.is_empty() && whole {
         Kind::Nothing
@@ -209,14 +195,9 @@ fn link(address: Vec<u8>, slot: &'static str) -> Result<Input, Problem> {
 }
 
 fn unacceptable(slot: &'static str, problem: &'static str) -> Problem {
-    Problem::Api(ApiError::Unacceptable {
-        param: slot,
-        problem: problem.into(),
-    })
+    Problem::Api(ApiError::Unacceptable { param: slot, problem: problem.into() })
 }
 
 fn file_id(param: &str) -> Problem {
-    Problem::Api(ApiError::FileIdUnsupported {
-        param: param.to_owned(),
-    })
+    Problem::Api(ApiError::FileIdUnsupported { param: param.to_owned() })
 }

@@ -51,16 +51,9 @@ async fn every_way_to_send_a_picture() {
 
 #[tokio::test]
 async fn order_is_kept_and_masks_have_the_same_forms() {
-    let form = read_json(json!({"image": [ONE, {"b64_json": TWO}], "images": [{"url": ONE}]}))
-        .await
-        .unwrap();
+    let form = read_json(json!({"image": [ONE, {"b64_json": TWO}], "images": [{"url": ONE}]})).await.unwrap();
     assert_eq!(images(&form), [b"one", b"two", b"one"]);
-    for mask in [
-        json!(TWO),
-        json!([TWO]),
-        json!({"image_url": TWO}),
-        json!([{"url": TWO}]),
-    ] {
+    for mask in [json!(TWO), json!([TWO]), json!({"image_url": TWO}), json!([{"url": TWO}])] {
         let form = read_json(json!({"mask": mask, "image": ONE})).await.unwrap();
         assert_eq!(content(form.mask.as_ref().unwrap()), b"two", "{mask}");
     }
@@ -77,10 +70,7 @@ async fn addresses_are_passed_on_untouched() {
         json!({"image": {"image_url": {"url": address}}}),
     ] {
         let form = read_json(case).await.unwrap();
-        assert!(
-            matches!(&form.images[..], [Input::Link(link)] if link == address),
-            "{form:?}"
-        );
+        assert!(matches!(&form.images[..], [Input::Link(link)] if link == address), "{form:?}");
     }
     let long = format!("https://example.com/{}", "x".repeat(8192));
     let error = read_json(json!({"image": long})).await.unwrap_err();
@@ -164,10 +154,7 @@ async fn malformed_bodies() {
         assert_eq!(error.code(), "malformed_body", "{start}: {error}");
     }
     let not_utf8 = b"{\"prompt\":\"\xff\"}".to_vec();
-    assert_eq!(
-        read_bytes(not_utf8, Task::Edit).await.unwrap_err().code(),
-        "malformed_body"
-    );
+    assert_eq!(read_bytes(not_utf8, Task::Edit).await.unwrap_err().code(), "malformed_body");
     assert!(read_bytes(" \n{\"prompt\":\"x\"}\r\n", Task::Edit).await.is_ok());
 }
 
@@ -210,9 +197,7 @@ async fn pictures_are_spooled_and_given_back() {
     let server = server();
     let body = Body::from(json!({"images": [{"image_url": format!("data:image/png;base64,{text}")}]}).to_string());
     let arriving = Arriving::new(body, &server);
-    let form = read(arriving, limits(Task::Edit), &spool, server.body_bytes_max)
-        .await
-        .unwrap();
+    let form = read(arriving, limits(Task::Edit), &spool, server.body_bytes_max).await.unwrap();
     assert_eq!(images(&form), [picture.as_slice()]);
     assert_eq!(spool.bytes(), 700_000, "the body itself is gone");
 }

@@ -84,35 +84,23 @@ async fn a_file_is_a_file_whatever_its_head_says() {
         assert_eq!(images(&form), [PNG], "{head}");
     }
     // A file that is text is still a file, to be refused for its type and not for being a string.
-    let svg: Raw<'_> = (
-        "Content-Disposition: form-data; name=\"image\"; filename=\"a.svg\"",
-        b"<svg/>",
-    );
+    let svg: Raw<'_> = ("Content-Disposition: form-data; name=\"image\"; filename=\"a.svg\"", b"<svg/>");
     assert_eq!(images(&read_parts(&[svg]).await.unwrap()), [b"<svg/>"]);
 }
 
 #[tokio::test]
 async fn masks_and_texts_come_in_any_order_and_with_types() {
     let form = read_parts(&[
-        (
-            "Content-Disposition: form-data; name=\"mask[]\"; filename=\"m.png\"",
-            PNG,
-        ),
+        ("Content-Disposition: form-data; name=\"mask[]\"; filename=\"m.png\"", PNG),
         (
             "Content-Type: text/plain; charset=utf-8\r\nContent-Disposition: form-data; name=prompt",
             "a\r\nblue é".as_bytes(),
         ),
-        (
-            "Content-Disposition: form-data; name=\"image[]\"; filename=\"i.png\"",
-            JPEG,
-        ),
+        ("Content-Disposition: form-data; name=\"image[]\"; filename=\"i.png\"", JPEG),
         ("Content-Disposition: form-data; name=\"n\"", b"2"),
         ("Content-Disposition: form-data; name=\"user\"", b""),
         ("Content-Disposition: form-data; name=\"svg[model]\"", b"x"),
-        (
-            "Content-Disposition: form-data; name=\"svg[reasoning][effort]\"",
-            b"low",
-        ),
+        ("Content-Disposition: form-data; name=\"svg[reasoning][effort]\"", b"low"),
         ("Content-Disposition: form-data; name=\"seed\"", b"1"),
         ("Content-Disposition: form-data; name=\"extra\"; filename=\"x\"", b"1"),
         ("Content-Disposition: form-data; name=\"markup\"; filename=\"x\"", PNG),
@@ -139,40 +127,22 @@ async fn duplicates_must_be_equal() {
 
     let mask = |value: &'static [u8]| ("Content-Disposition: form-data; name=\"mask\"; filename=\"m\"", value);
     assert!(read_parts(&[mask(PNG), mask(PNG)]).await.is_ok());
-    assert_eq!(
-        read_parts(&[mask(PNG), mask(JPEG)]).await.unwrap_err().code(),
-        "duplicate_parameter"
-    );
+    assert_eq!(read_parts(&[mask(PNG), mask(JPEG)]).await.unwrap_err().code(), "duplicate_parameter");
 }
 
 #[tokio::test]
 async fn strings_in_the_place_of_files() {
-    let file: Raw<'_> = (
-        "Content-Disposition: form-data; name=\"image[]\"; filename=\"a.png\"",
-        PNG,
-    );
-    let text: Raw<'_> = (
-        "Content-Disposition: form-data; name=\"image[]\"",
-        b"UploadFile(filename='a.png', size=10)",
-    );
+    let file: Raw<'_> = ("Content-Disposition: form-data; name=\"image[]\"; filename=\"a.png\"", PNG);
+    let text: Raw<'_> = ("Content-Disposition: form-data; name=\"image[]\"", b"UploadFile(filename='a.png', size=10)");
     for parts in [[file, text], [text, file]] {
         assert_eq!(images(&read_parts(&parts).await.unwrap()), [PNG]);
     }
     let error = read_parts(&[text]).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "Invalid type for 'image': expected a file, but got a string instead."
-    );
-    let mask: Raw<'_> = (
-        "Content-Disposition: form-data; name=\"mask\"",
-        b"https://example.com/m.png",
-    );
+    assert_eq!(error.to_string(), "Invalid type for 'image': expected a file, but got a string instead.");
+    let mask: Raw<'_> = ("Content-Disposition: form-data; name=\"mask\"", b"https://example.com/m.png");
     assert_eq!(read_parts(&[file, mask]).await.unwrap_err().code(), "invalid_type");
     // And a file in the place of a string.
-    let prompt: Raw<'_> = (
-        "Content-Disposition: form-data; name=\"prompt\"; filename=\"p.txt\"",
-        b"x",
-    );
+    let prompt: Raw<'_> = ("Content-Disposition: form-data; name=\"prompt\"; filename=\"p.txt\"", b"x");
     assert_eq!(
         read_parts(&[file, prompt]).await.unwrap_err().to_string(),
         "Invalid type for 'prompt': expected a string, but got a file instead."
@@ -202,20 +172,12 @@ async fn forms_end_as_clients_end_them_and_not_before() {
     }
     let preamble = [b"preamble\r\n".to_vec(), form_of(&[part], "--B--")].concat();
     assert!(read_body(Body::from(preamble), Task::Edit).await.is_ok());
-    for body in [
-        form_of(&[part], ""),
-        form_of(&[part], "--B\r\n"),
-        Vec::new(),
-        b"x".to_vec(),
-    ] {
+    for body in [form_of(&[part], ""), form_of(&[part], "--B\r\n"), Vec::new(), b"x".to_vec()] {
         let error = read_body(Body::from(body.clone()), Task::Edit).await.unwrap_err();
         assert_eq!(error.code(), "malformed_body", "{:?}", String::from_utf8_lossy(&body));
     }
     let nameless = form_of(&[("Content-Disposition: form-data", b"x")], "--B--");
-    assert_eq!(
-        read_body(Body::from(nameless), Task::Edit).await.unwrap_err().code(),
-        "malformed_body"
-    );
+    assert_eq!(read_body(Body::from(nameless), Task::Edit).await.unwrap_err().code(), "malformed_body");
 }
 
 #[tokio::test]
@@ -225,10 +187,7 @@ async fn everything_has_a_limit() {
     assert_eq!(error.code(), "malformed_body");
     let image: Raw<'_> = ("Content-Disposition: form-data; name=\"image[]\"; filename=\"a\"", PNG);
     assert_eq!(read_parts(&[image; 16]).await.unwrap().images.len(), 16);
-    assert_eq!(
-        read_parts(&[image; 17]).await.unwrap_err().code(),
-        "array_above_max_length"
-    );
+    assert_eq!(read_parts(&[image; 17]).await.unwrap_err().code(), "array_above_max_length");
     let long = vec![b'x'; 262_145];
     let error = read_parts(&[("Content-Disposition: form-data; name=\"prompt\"", &long)]).await;
     assert_eq!(error.unwrap_err().code(), "string_above_max_length");
@@ -276,10 +235,7 @@ impl Stream for Eager {
 async fn a_body_that_is_always_ready_is_not_buffered() {
     let endless = |head: &'static str| {
         let taken = Arc::new(AtomicUsize::new(0));
-        let eager = Eager {
-            head: Some(Bytes::from_static(head.as_bytes())),
-            taken: Arc::clone(&taken),
-        };
+        let eager = Eager { head: Some(Bytes::from_static(head.as_bytes())), taken: Arc::clone(&taken) };
         (Body::from_stream(eager), taken)
     };
     // In a file: no more is taken than the file may have.
@@ -327,11 +283,7 @@ fn chunked(bytes: &[u8], cuts: &[usize]) -> Body {
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap()
-        .block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
 fn summary(form: Result<Form, ApiError>) -> String {

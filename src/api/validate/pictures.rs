@@ -18,9 +18,7 @@ pub(super) fn check_images(
         return Err(ApiError::MissingParameter { param: "image" });
     }
     if images.len() > parameters.images_max {
-        return Err(ApiError::TooManyImages {
-            max: parameters.images_max,
-        });
+        return Err(ApiError::TooManyImages { max: parameters.images_max });
     }
     let links = images.iter().filter(|image| matches!(image, Input::Link(_))).count();
     if links > 0 && links < images.len() {
@@ -43,13 +41,7 @@ pub(super) fn check_images(
     }
     for (index, image) in images.iter().enumerate() {
         if let Input::Bytes { picture, source } = image {
-            check_bytes(
-                &image_name(index),
-                picture,
-                &**source,
-                parameters.image_bytes_max,
-                image_check,
-            )?;
+            check_bytes(&image_name(index), picture, &**source, parameters.image_bytes_max, image_check)?;
         }
     }
     Ok(())
@@ -67,22 +59,14 @@ pub(super) fn check_mask(
     };
     check_bytes("mask", picture, &**source, model.parameters.mask_bytes_max, image_check)?;
     if image_check == ImageCheck::Strict && picture.format != Some(Format::Png) {
-        return Err(unacceptable(
-            "mask",
-            "the mask must be a PNG whose transparent pixels mark what to edit",
-        ));
+        return Err(unacceptable("mask", "the mask must be a PNG whose transparent pixels mark what to edit"));
     }
     if let (Some((width, height)), Some(first)) = (picture.dimensions, first.and_then(dimensions))
         && (width, height) != first
     {
-        let problem = format!(
-            "the mask is {width}x{height} and the image {}x{}; they must have the same size",
-            first.0, first.1
-        );
-        return Err(ApiError::Unacceptable {
-            param: "mask",
-            problem: problem.into(),
-        });
+        let problem =
+            format!("the mask is {width}x{height} and the image {}x{}; they must have the same size", first.0, first.1);
+        return Err(ApiError::Unacceptable { param: "mask", problem: problem.into() });
     }
     Ok(())
 }
@@ -107,17 +91,13 @@ fn check_bytes(
         return Err(ApiError::EmptyImage { param: param() });
     }
     if picture.bytes > bytes_max {
-        return Err(ApiError::ImageTooLarge {
-            param: param(),
-            bytes_max,
-        });
+        return Err(ApiError::ImageTooLarge { param: param(), bytes_max });
     }
     match (image_check, picture.format, picture.dimensions) {
         (ImageCheck::Off, _, _) | (ImageCheck::Strict, Some(_), Some(_)) => Ok(()),
-        (ImageCheck::Strict, None, _) => Err(ApiError::UnsupportedFileType {
-            param: param(),
-            media_type: media_type(source),
-        }),
+        (ImageCheck::Strict, None, _) => {
+            Err(ApiError::UnsupportedFileType { param: param(), media_type: media_type(source) })
+        }
         (ImageCheck::Strict, Some(_), None) => Err(ApiError::UndecodableImage { param: param() }),
     }
 }
@@ -141,8 +121,5 @@ fn media_type(source: &dyn Source) -> &'static str {
 }
 
 fn unacceptable(param: &'static str, problem: &'static str) -> ApiError {
-    ApiError::Unacceptable {
-        param,
-        problem: problem.into(),
-    }
+    ApiError::Unacceptable { param, problem: problem.into() }
 }

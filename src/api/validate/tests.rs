@@ -13,10 +13,7 @@ fn bytes(content: Vec<u8>) -> Input {
         format: Format::sniff(&content),
         dimensions: crate::model::picture::dimensions(&content),
     };
-    Input::Bytes {
-        picture,
-        source: Arc::new(content),
-    }
+    Input::Bytes { picture, source: Arc::new(content) }
 }
 
 fn link() -> Input {
@@ -25,10 +22,7 @@ fn link() -> Input {
 
 /// A form that is fine, with these texts over it.
 fn form(texts: &[(&str, &str)]) -> Form {
-    let mut form = Form {
-        images: vec![bytes(png(30, 20))],
-        ..Form::default()
-    };
+    let mut form = Form { images: vec![bytes(png(30, 20))], ..Form::default() };
     form.scalars.insert("prompt".to_owned(), Scalar::Text("x".to_owned()));
     for &(name, text) in texts {
         form.scalars.insert(name.to_owned(), Scalar::Text(text.to_owned()));
@@ -52,16 +46,8 @@ fn everything_is_explicit_afterwards() {
     let request = checked.request;
     assert_eq!(request.model, "gpt-image-1.5");
     assert_eq!(request.prompt, "a\nb\rc");
-    assert_eq!(
-        (request.n, request.size.to_string().as_str()),
-        (1, "1536x1024"),
-        "by the first image"
-    );
-    let choices: Vec<_> = request
-        .choices
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    assert_eq!((request.n, request.size.to_string().as_str()), (1, "1536x1024"), "by the first image");
+    let choices: Vec<_> = request.choices.iter().map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(choices, ["background=opaque", "quality=medium"]);
     assert_eq!(checked.presentation.response_format, ResponseFormat::B64Json);
     assert!(checked.dropped.is_empty() && checked.ignored.is_empty());
@@ -91,11 +77,7 @@ fn parameters_and_what_becomes_of_them() {
         (&[("size", "big")], "invalid_value", "size"),
         (&[("size", "1280x512")], "invalid_value", "size"),
         (&[("model", "gpt-image-2"), ("size", "1280x512")], "", ""),
-        (
-            &[("model", "gpt-image-2"), ("size", "4096x4096")],
-            "invalid_value",
-            "size",
-        ),
+        (&[("model", "gpt-image-2"), ("size", "4096x4096")], "invalid_value", "size"),
         (&[("quality", "auto")], "", ""),
         (&[("quality", "hd")], "", ""),
         (&[("quality", "xhigh")], "invalid_value", "quality"),
@@ -103,42 +85,22 @@ fn parameters_and_what_becomes_of_them() {
         (&[("background", "green")], "invalid_value", "background"),
         (&[("model", "gpt-image-2"), ("background", "auto")], "", ""),
         (&[("model", "gpt-image-2"), ("background", "opaque")], "", ""),
-        (
-            &[("model", "gpt-image-2"), ("background", "transparent")],
-            "unsupported_parameter",
-            "background",
-        ),
+        (&[("model", "gpt-image-2"), ("background", "transparent")], "unsupported_parameter", "background"),
         (&[("model", "gpt-image-2-plus"), ("quality", "auto")], "", ""),
-        (
-            &[("model", "gpt-image-2-plus"), ("quality", "high")],
-            "unsupported_parameter",
-            "quality",
-        ),
+        (&[("model", "gpt-image-2-plus"), ("quality", "high")], "unsupported_parameter", "quality"),
         (&[("output_format", "png")], "", ""),
         (&[("output_format", "auto")], "", ""),
         (&[("output_format", "jpeg")], "unsupported_parameter", "output_format"),
         (&[("output_format", "svg")], "unsupported_parameter", "output_format"),
         (&[("output_format", "bmp")], "invalid_value", "output_format"),
         (&[("output_compression", "100")], "", ""),
-        (
-            &[("output_compression", "99")],
-            "unsupported_parameter",
-            "output_compression",
-        ),
-        (
-            &[("output_compression", "101")],
-            "integer_above_max_value",
-            "output_compression",
-        ),
+        (&[("output_compression", "99")], "unsupported_parameter", "output_compression"),
+        (&[("output_compression", "101")], "integer_above_max_value", "output_compression"),
         (&[("moderation", "auto")], "", ""),
         (&[("moderation", "low")], "unsupported_parameter", "moderation"),
         (&[("moderation", "off")], "invalid_value", "moderation"),
         (&[("input_fidelity", "low")], "", ""),
-        (
-            &[("input_fidelity", "high")],
-            "invalid_input_fidelity_model",
-            "input_fidelity",
-        ),
+        (&[("input_fidelity", "high")], "invalid_input_fidelity_model", "input_fidelity"),
         (&[("input_fidelity", "mid")], "invalid_value", "input_fidelity"),
         (&[("stream", "false")], "", ""),
         (&[("stream", "true")], "unsupported_parameter", "stream"),
@@ -150,11 +112,7 @@ fn parameters_and_what_becomes_of_them() {
         (&[("style", "vivid")], "", ""),
         (&[("complexity", "low")], "unsupported_parameter", "complexity"),
         (&[("frame_count", "9")], "unsupported_parameter", "frame_count"),
-        (
-            &[("frame_duration_ms", "200")],
-            "unsupported_parameter",
-            "frame_duration_ms",
-        ),
+        (&[("frame_duration_ms", "200")], "unsupported_parameter", "frame_duration_ms"),
         (&[("svg", "x")], "unsupported_parameter", "svg"),
     ];
     for (texts, code, param) in cases {
@@ -185,10 +143,7 @@ fn refusals_list_what_is_allowed() {
     assert!(text(&[("size", "big")]).contains("'1024x1536'"));
     assert!(text(&[("size", "1280x512")]).ends_with("and 'auto'."));
     assert!(text(&[("model", "dall-e-2")]).contains("'gpt-image-2-plus'"));
-    assert!(
-        !text(&[("model", "dall-e-2")]).contains("'gpt-4o-image'"),
-        "only what can edit"
-    );
+    assert!(!text(&[("model", "dall-e-2")]).contains("'gpt-4o-image'"), "only what can edit");
     assert!(text(&[("input_fidelity", "high")]).contains("server.unsupported_parameters"));
 }
 
@@ -210,27 +165,12 @@ fn the_operator_may_drop_what_cannot_be_had() {
     dropped.sort_unstable();
     assert_eq!(
         dropped,
-        [
-            "background",
-            "input_fidelity",
-            "markup",
-            "mask",
-            "moderation",
-            "output_compression",
-            "output_format",
-            "svg"
-        ]
+        ["background", "input_fidelity", "markup", "mask", "moderation", "output_compression", "output_format", "svg"]
     );
     assert!(checked.request.mask.is_none());
     // Not the protocol, and not a mistake.
-    assert_eq!(
-        dropping(form(&[("stream", "true")])).unwrap_err().code(),
-        "unsupported_parameter"
-    );
-    assert_eq!(
-        dropping(form(&[("quality", "ultra")])).unwrap_err().code(),
-        "invalid_value"
-    );
+    assert_eq!(dropping(form(&[("stream", "true")])).unwrap_err().code(), "unsupported_parameter");
+    assert_eq!(dropping(form(&[("quality", "ultra")])).unwrap_err().code(), "invalid_value");
 }
 
 #[test]
@@ -242,14 +182,7 @@ fn values_of_a_json_body_keep_their_types() {
     };
     assert_eq!(with("n", Scalar::Number("3".to_owned())).unwrap().request.n, 3);
     assert!(with("stream", Scalar::Bool(false)).is_ok());
-    assert_eq!(
-        with("user", Scalar::Number("7".to_owned()))
-            .unwrap()
-            .presentation
-            .user
-            .as_deref(),
-        Some("7")
-    );
+    assert_eq!(with("user", Scalar::Number("7".to_owned())).unwrap().presentation.user.as_deref(), Some("7"));
     for (name, value) in [
         ("prompt", Scalar::Number("3".to_owned())),
         ("prompt", Scalar::Array),
@@ -269,11 +202,7 @@ fn texts_are_bounded() {
     let long = |name: &str, chars: usize| edit(form(&[(name, &"é".repeat(chars))]));
     assert!(long("prompt", 32_000).is_ok());
     for (name, chars) in [("prompt", 32_001), ("user", 513), ("safety_identifier", 129)] {
-        assert_eq!(
-            long(name, chars).unwrap_err().code(),
-            "string_above_max_length",
-            "{name}"
-        );
+        assert_eq!(long(name, chars).unwrap_err().code(), "string_above_max_length", "{name}");
     }
 }
 
@@ -298,11 +227,7 @@ fn images_are_looked_at() {
         (vec![], "missing_required_parameter", "'image'"),
         (vec![picture(), bytes(Vec::new())], "invalid_image_file", "'image[1]'"),
         (vec![gif()], "unsupported_file_mimetype", "('image/gif')"),
-        (
-            vec![bytes(b"hello there".to_vec())],
-            "unsupported_file_mimetype",
-            "application/octet-stream",
-        ),
+        (vec![bytes(b"hello there".to_vec())], "unsupported_file_mimetype", "application/octet-stream"),
         (vec![broken()], "invalid_image_file", "'image'"),
         (vec![picture(), link()], "invalid_value", "cannot be mixed"),
         ((0..17).map(|_| picture()).collect(), "array_above_max_length", "16"),
@@ -312,10 +237,7 @@ fn images_are_looked_at() {
         assert_eq!(error.code(), code);
         assert!(error.to_string().contains(words), "{error}");
     }
-    assert_eq!(
-        with((0..16).map(|_| picture()).collect()).unwrap().request.inputs.len(),
-        16
-    );
+    assert_eq!(with((0..16).map(|_| picture()).collect()).unwrap().request.inputs.len(), 16);
     let linked = with(vec![link(), link()]).unwrap().request;
     assert_eq!(linked.size.to_string(), "1024x1024", "nothing is known of its shape");
 }
@@ -365,33 +287,16 @@ fn masks_fit_their_image() {
     assert!(with("gpt-image-1", bytes(png(30, 20))).unwrap().request.mask.is_some());
     assert!(with("gpt-image-1", link()).is_ok());
     let mut jpeg = std::io::Cursor::new(Vec::new());
-    image::RgbImage::new(30, 20)
-        .write_to(&mut jpeg, image::ImageFormat::Jpeg)
-        .unwrap();
+    image::RgbImage::new(30, 20).write_to(&mut jpeg, image::ImageFormat::Jpeg).unwrap();
     let mut huge = png(30, 20);
     huge.resize(4_194_305, 0);
     let cases = [
-        (
-            "gpt-image-2",
-            bytes(png(30, 20)),
-            "unsupported_parameter",
-            "gpt-image-2",
-        ),
+        ("gpt-image-2", bytes(png(30, 20)), "unsupported_parameter", "gpt-image-2"),
         ("gpt-image-1", bytes(png(20, 30)), "invalid_value", "20x30"),
-        (
-            "gpt-image-1",
-            bytes(jpeg.into_inner()),
-            "invalid_value",
-            "must be a PNG",
-        ),
+        ("gpt-image-1", bytes(jpeg.into_inner()), "invalid_value", "must be a PNG"),
         ("gpt-image-1", bytes(huge), "image_too_large", "4 MB"),
         ("gpt-image-1", bytes(Vec::new()), "invalid_image_file", "'mask'"),
-        (
-            "gpt-image-1",
-            bytes(b"text".to_vec()),
-            "unsupported_file_mimetype",
-            "'mask'",
-        ),
+        ("gpt-image-1", bytes(b"text".to_vec()), "unsupported_file_mimetype", "'mask'"),
     ];
     for (model, mask, code, words) in cases {
         let error = with(model, mask).unwrap_err();
@@ -406,16 +311,10 @@ fn text_to_image_needs_no_image_and_takes_none() {
     let mut wish = form(&[]);
     wish.images.clear();
     let request = generate(wish).unwrap().request;
-    assert_eq!(
-        (request.inputs.len(), request.size.to_string().as_str()),
-        (0, "1024x1024")
-    );
+    assert_eq!((request.inputs.len(), request.size.to_string().as_str()), (0, "1024x1024"));
     let mut wish = form(&[]);
     wish.images.clear();
     wish.misplaced.insert("image");
     let error = generate(wish).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "Unsupported parameter: 'image' is not supported here."
-    );
+    assert_eq!(error.to_string(), "Unsupported parameter: 'image' is not supported here.");
 }

@@ -8,11 +8,7 @@ use crate::api::form::Scalar;
 type Scalars = BTreeMap<String, Scalar>;
 
 pub(super) fn wrong_type(name: &str, expected: &'static str, got: &Scalar) -> ApiError {
-    ApiError::InvalidType {
-        param: name.to_owned(),
-        expected,
-        got: got.kind(),
-    }
+    ApiError::InvalidType { param: name.to_owned(), expected, got: got.kind() }
 }
 
 /// A text. Numbers of a JSON body are taken as they are written.
@@ -43,21 +39,9 @@ pub(super) fn integer(scalars: &Scalars, name: &'static str, min: i64, max: i64)
     // What does not fit an `i64` is far out of every range here.
     match digits.parse::<i64>() {
         Ok(number) if (min..=max).contains(&number) => Ok(Some(number)),
-        Ok(number) if number < min => Err(ApiError::BelowMinimum {
-            param: name,
-            min,
-            got: got(),
-        }),
-        Err(_) if digits.starts_with('-') => Err(ApiError::BelowMinimum {
-            param: name,
-            min,
-            got: got(),
-        }),
-        Ok(_) | Err(_) => Err(ApiError::AboveMaximum {
-            param: name,
-            max,
-            got: got(),
-        }),
+        Ok(number) if number < min => Err(ApiError::BelowMinimum { param: name, min, got: got() }),
+        Err(_) if digits.starts_with('-') => Err(ApiError::BelowMinimum { param: name, min, got: got() }),
+        Ok(_) | Err(_) => Err(ApiError::AboveMaximum { param: name, max, got: got() }),
     }
 }
 

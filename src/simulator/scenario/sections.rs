@@ -67,10 +67,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self {
-            words: vec!["forbidden-picture".to_owned()],
-            answer: PolicyAnswer::Submit400,
-        }
+        Self { words: vec!["forbidden-picture".to_owned()], answer: PolicyAnswer::Submit400 }
     }
 }
 
@@ -88,11 +85,7 @@ pub struct Submit {
 
 impl Default for Submit {
     fn default() -> Self {
-        Self {
-            answer: SubmitAnswer::Documented,
-            status: "created".to_owned(),
-            delay_ms: 0,
-        }
+        Self { answer: SubmitAnswer::Documented, status: "created".to_owned(), delay_ms: 0 }
     }
 }
 
@@ -205,11 +198,7 @@ pub struct Pictures {
 
 impl Default for Pictures {
     fn default() -> Self {
-        Self {
-            format: Format::Png,
-            kept: 64,
-            padding_bytes: 0,
-        }
+        Self { format: Format::Png, kept: 64, padding_bytes: 0 }
     }
 }
 
@@ -312,12 +301,7 @@ pub struct Balance {
 
 impl Default for Balance {
     fn default() -> Self {
-        Self {
-            usd: 100_000.0,
-            charge: Charge::Completion,
-            charge_failed: ChargeFailed::No,
-            plus_picture_usd: 0.03,
-        }
+        Self { usd: 100_000.0, charge: Charge::Completion, charge_failed: ChargeFailed::No, plus_picture_usd: 0.03 }
     }
 }
 
@@ -335,11 +319,7 @@ pub struct Sync {
 
 impl Default for Sync {
     fn default() -> Self {
-        Self {
-            mode: SyncMode::Hold,
-            give_up_s: 90,
-            edge_cut_s: 100,
-        }
+        Self { mode: SyncMode::Hold, give_up_s: 90, edge_cut_s: 100 }
     }
 }
 
@@ -389,9 +369,6 @@ pub struct Extras {
 
 impl Default for Extras {
     fn default() -> Self {
-        Self {
-            models_status: 200,
-            user_me_status: 404,
-        }
+        Self { models_status: 200, user_me_status: 404 }
     }
 }

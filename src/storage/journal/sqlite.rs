@@ -202,20 +202,14 @@ fn connect(path: &Path) -> Result<Connection, JournalError> {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000;",
         )
         .map_err(storage)?;
-    let verdict: String = connection
-        .query_row("PRAGMA quick_check(1)", (), |row| row.get(0))
-        .map_err(storage)?;
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(storage)?;
     if verdict != "ok" {
         return Err(JournalError::Unreadable(format!("{}: {verdict}", path.display())));
     }
-    let version: i64 = connection
-        .query_row("PRAGMA user_version", (), |row| row.get(0))
-        .map_err(storage)?;
+    let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0)).map_err(storage)?;
     match version {
         0 => connection
-            .execute_batch(&format!(
-                "BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            ))
+            .execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))
             .map_err(storage)?,
         SCHEMA_VERSION => {}
         newer => {
@@ -348,22 +342,12 @@ fn write(to: &mut Savepoint<'_>, record: &Record) -> rusqlite::Result<()> {
             "UPDATE predictions SET state = 'intent', committed_ms = NULL WHERE id = ?1",
             params![prediction.to_string()],
         ),
-        Record::Accepted {
-            prediction,
-            upstream,
-            poll_url,
-            at,
-        } => change(
+        Record::Accepted { prediction, upstream, poll_url, at } => change(
             to,
             "UPDATE predictions SET state = 'accepted', upstream_id = ?2, poll_url = ?3, accepted_ms = ?4 WHERE id = ?1",
             params![prediction.to_string(), upstream.as_str(), poll_url, at.millis()],
         ),
-        Record::Resolved {
-            prediction,
-            pictures,
-            usage,
-            at,
-        } => {
+        Record::Resolved { prediction, pictures, usage, at } => {
             let id = prediction.to_string();
             for (position, picture) in pictures.iter().enumerate() {
                 to.prepare_cached(
@@ -386,16 +370,8 @@ fn write(to: &mut Savepoint<'_>, record: &Record) -> rusqlite::Result<()> {
                 params![id, usage.as_ref().map(json), at.millis()],
             )
         }
-        Record::Failed {
-            prediction,
-            failure,
-            at,
-        } => {
-            let state = if matches!(failure, Failure::OutcomeUnknown { .. }) {
-                "unknown"
-            } else {
-                "failed"
-            };
+        Record::Failed { prediction, failure, at } => {
+            let state = if matches!(failure, Failure::OutcomeUnknown { .. }) { "unknown" } else { "failed" };
             change(
                 to,
                 "UPDATE predictions SET state = ?2, failure = ?3, ended_ms = ?4 WHERE id = ?1",
@@ -407,11 +383,9 @@ fn write(to: &mut Savepoint<'_>, record: &Record) -> rusqlite::Result<()> {
             "UPDATE orders SET delivered_ms = ifnull(delivered_ms, ?2) WHERE id = ?1",
             params![order.to_string(), at.millis()],
         ),
-        Record::Forgotten { order } => change(
-            to,
-            "UPDATE orders SET forgotten = 1 WHERE id = ?1",
-            params![order.to_string()],
-        ),
+        Record::Forgotten { order } => {
+            change(to, "UPDATE orders SET forgotten = 1 WHERE id = ?1", params![order.to_string()])
+        }
     }
 }
 
@@ -425,9 +399,7 @@ fn change(to: &Savepoint<'_>, sql: &str, values: impl rusqlite::Params) -> rusql
 
 fn orders(connection: &Connection, ids: &str, values: impl rusqlite::Params) -> rusqlite::Result<Vec<StoredOrder>> {
     let mut statement = connection.prepare_cached(ids)?;
-    let ids: Vec<String> = statement
-        .query_map(values, |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
+    let ids: Vec<String> = statement.query_map(values, |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     ids.iter().filter_map(|id| order(connection, id).transpose()).collect()
 }
 
@@ -460,15 +432,9 @@ fn order(connection: &Connection, id: &str) -> rusqlite::Result<Option<StoredOrd
         "SELECT id, pictures, state, upstream_id, poll_url, committed_ms, accepted_ms, ended_ms, failure, usage
          FROM predictions WHERE order_id = ?1 ORDER BY slot",
     )?;
-    let predictions = statement
-        .query_map([id], |row| prediction(connection, row))?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok(Some(StoredOrder {
-        record,
-        predictions,
-        delivered,
-        forgotten,
-    }))
+    let predictions =
+        statement.query_map([id], |row| prediction(connection, row))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(Some(StoredOrder { record, predictions, delivered, forgotten }))
 }
 
 fn prediction(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<StoredPrediction> {
@@ -488,24 +454,15 @@ fn prediction(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Stored
         "resolved" => StoredState::Resolved {
             upstream: upstream()?,
             pictures: pictures(connection, id)?,
-            usage: row
-                .get::<_, Option<String>>(9)?
-                .map(|_| from_json::<Usage>(row, 9))
-                .transpose()?,
+            usage: row.get::<_, Option<String>>(9)?.map(|_| from_json::<Usage>(row, 9)).transpose()?,
             at: time(7)?,
         },
-        "failed" | "unknown" => StoredState::Failed {
-            upstream: upstream()?,
-            failure: from_json(row, 8)?,
-            at: time(7)?,
-        },
+        "failed" | "unknown" => {
+            StoredState::Failed { upstream: upstream()?, failure: from_json(row, 8)?, at: time(7)? }
+        }
         other => return Err(unreadable(2, other)),
     };
-    Ok(StoredPrediction {
-        id,
-        pictures: row.get(1)?,
-        state,
-    })
+    Ok(StoredPrediction { id, pictures: row.get(1)?, state })
 }
 
 fn pictures(connection: &Connection, prediction: PredictionId) -> rusqlite::Result<Vec<StoredPicture>> {
@@ -558,10 +515,7 @@ mod tests {
             fingerprint: Fingerprint::from(Digest::of(b"wish")),
             task: Task::Edit,
             model: "gpt-image-2".to_owned(),
-            size: Size {
-                width: 1024,
-                height: 1024,
-            },
+            size: Size { width: 1024, height: 1024 },
             choices: BTreeMap::from([("quality".to_owned(), "low".to_owned())]),
             n: 2,
             shareable: true,
@@ -570,13 +524,7 @@ mod tests {
     }
 
     fn picture() -> StoredPicture {
-        StoredPicture {
-            digest: Digest::of(b"picture"),
-            bytes: 7,
-            format: Format::Png,
-            width: 1024,
-            height: 1024,
-        }
+        StoredPicture { digest: Digest::of(b"picture"), bytes: 7, format: Format::Png, width: 1024, height: 1024 }
     }
 
     #[tokio::test]
@@ -586,41 +534,19 @@ mod tests {
         let order = order_record(1);
         let [one, two] = [0, 1].map(|slot| PredictionId { order: order.id, slot });
         let upstream = UpstreamId::new("abc").unwrap();
-        let failure = Failure::OutcomeUnknown {
-            message: "cut".to_owned(),
-        };
+        let failure = Failure::OutcomeUnknown { message: "cut".to_owned() };
         {
             let journal = SqliteJournal::open(&path).unwrap();
-            let intent = Record::Intent {
-                order: order.clone(),
-                predictions: vec![(one, 1), (two, 1)],
-            };
+            let intent = Record::Intent { order: order.clone(), predictions: vec![(one, 1), (two, 1)] };
             journal.append(intent.clone()).await.unwrap();
             assert!(journal.append(intent).await.is_err(), "the same order twice");
             assert!(!journal.failed(), "a broken rule is not a broken disk");
+            journal.append(Record::Committing { prediction: one, at: NOW }).await.unwrap();
             journal
-                .append(Record::Committing {
-                    prediction: one,
-                    at: NOW,
-                })
+                .append(Record::Accepted { prediction: one, upstream: upstream.clone(), poll_url: None, at: NOW })
                 .await
                 .unwrap();
-            journal
-                .append(Record::Accepted {
-                    prediction: one,
-                    upstream: upstream.clone(),
-                    poll_url: None,
-                    at: NOW,
-                })
-                .await
-                .unwrap();
-            journal
-                .append(Record::Committing {
-                    prediction: two,
-                    at: NOW,
-                })
-                .await
-                .unwrap();
+            journal.append(Record::Committing { prediction: two, at: NOW }).await.unwrap();
         }
         let journal = SqliteJournal::open(&path).unwrap();
         let unsettled = journal.unsettled().await.unwrap();
@@ -628,64 +554,23 @@ mod tests {
         assert_eq!(unsettled[0].record, order);
         assert_eq!(
             unsettled[0].predictions[0].state,
-            StoredState::Accepted {
-                upstream: upstream.clone(),
-                poll_url: None,
-                since: NOW
-            }
+            StoredState::Accepted { upstream: upstream.clone(), poll_url: None, since: NOW }
         );
-        assert_eq!(
-            unsettled[0].predictions[1].state,
-            StoredState::Committing { since: NOW }
-        );
+        assert_eq!(unsettled[0].predictions[1].state, StoredState::Committing { since: NOW });
 
-        let usage = Some(Usage {
-            input_tokens: 1,
-            output_tokens: 2,
-            input_image_tokens: None,
-        });
-        let resolved = Record::Resolved {
-            prediction: one,
-            pictures: vec![picture()],
-            usage,
-            at: NOW,
-        };
+        let usage = Some(Usage { input_tokens: 1, output_tokens: 2, input_image_tokens: None });
+        let resolved = Record::Resolved { prediction: one, pictures: vec![picture()], usage, at: NOW };
         journal.append(resolved).await.unwrap();
-        journal
-            .append(Record::Failed {
-                prediction: two,
-                failure: failure.clone(),
-                at: NOW,
-            })
-            .await
-            .unwrap();
+        journal.append(Record::Failed { prediction: two, failure: failure.clone(), at: NOW }).await.unwrap();
         assert!(journal.unsettled().await.unwrap().is_empty());
         let found = journal.newest(order.fingerprint, 5).await.unwrap().remove(0);
         assert_eq!(
             found.predictions[0].state,
-            StoredState::Resolved {
-                upstream: Some(upstream),
-                pictures: vec![picture()],
-                usage,
-                at: NOW
-            }
+            StoredState::Resolved { upstream: Some(upstream), pictures: vec![picture()], usage, at: NOW }
         );
-        assert_eq!(
-            found.predictions[1].state,
-            StoredState::Failed {
-                upstream: None,
-                failure,
-                at: NOW
-            }
-        );
+        assert_eq!(found.predictions[1].state, StoredState::Failed { upstream: None, failure, at: NOW });
         assert_eq!(journal.with_pictures().await.unwrap().len(), 1);
-        journal
-            .append(Record::Delivered {
-                order: order.id,
-                at: NOW,
-            })
-            .await
-            .unwrap();
+        journal.append(Record::Delivered { order: order.id, at: NOW }).await.unwrap();
         journal.append(Record::Forgotten { order: order.id }).await.unwrap();
         assert!(journal.with_pictures().await.unwrap().is_empty());
         assert_eq!(journal.order(order.id).await.unwrap().unwrap().delivered, Some(NOW));
@@ -695,10 +580,7 @@ mod tests {
     async fn a_record_for_nothing_fails() {
         let directory = tempfile::tempdir().unwrap();
         let journal = SqliteJournal::open(&directory.path().join("journal.sqlite")).unwrap();
-        let nobody = PredictionId {
-            order: order_record(9).id,
-            slot: 0,
-        };
+        let nobody = PredictionId { order: order_record(9).id, slot: 0 };
         assert!(journal.append(Record::Withdrawn { prediction: nobody }).await.is_err());
     }
 
@@ -710,10 +592,7 @@ mod tests {
         assert!(SqliteJournal::open(&path).is_err());
 
         let newer = directory.path().join("newer.sqlite");
-        Connection::open(&newer)
-            .unwrap()
-            .execute_batch("PRAGMA user_version = 99")
-            .unwrap();
+        Connection::open(&newer).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
         assert!(SqliteJournal::open(&newer).unwrap_err().to_string().contains("99"));
     }
 }

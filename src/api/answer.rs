@@ -1,0 +1,225 @@
+//! The answer with pictures, in the shape of OpenAI's recorded ones (`wire/openai.md` §2): resolved values, never
+//! `auto`; `usage` complete or absent; never `url` and `b64_json` in one item.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{AGE, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::Response;
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use serde::Serialize;
+use url::Url;
+
+use super::signature::Signer;
+use super::validate::{Presentation, ResponseFormat};
+use crate::engine::{Origin, Ticket};
+use crate::model::{Delivery, PictureRequest, Source, Task, Timestamp, Usage};
+use crate::payload::Payload;
+
+const PREDICTION: HeaderName = HeaderName::from_static("x-gateway-prediction");
+const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
+const DROPPED: HeaderName = HeaderName::from_static("x-gateway-dropped");
+/// Pictures that were asked for and did not come, because one of several purchases failed.
+const MISSING: HeaderName = HeaderName::from_static("x-gateway-missing");
+
+/// What of a request the answer repeats.
+#[derive(Debug)]
+pub(super) struct Shape {
+    task: Task,
+    choices: BTreeMap<String, String>,
+    presentation: Presentation,
+}
+
+impl Shape {
+    pub(super) fn of(request: &PictureRequest, presentation: Presentation) -> Self {
+        Self { task: request.task, choices: request.choices.clone(), presentation }
+    }
+}
+
+/// Pictures on their way to a client.
+#[derive(Debug)]
+pub(super) struct Answer<'a> {
+    pub(super) shape: Shape,
+    pub(super) delivery: &'a Delivery,
+    /// The bytes, in the order of `delivery.pictures`.
+    pub(super) sources: Vec<Arc<dyn Source>>,
+    pub(super) dropped: Vec<String>,
+    pub(super) ticket: Ticket,
+}
+
+impl Answer<'_> {
+    /// The whole answer; its body produces the base64 as it leaves.
+    pub(super) fn into_response(self, signer: &Signer, base: &Url, now: Timestamp, url_ttl: Duration) -> Response {
+        let url = |index| signer.address(base, self.delivery.order, index, now, url_ttl);
+        let payload = self.payload(url);
+        let length = payload.length();
+        let mut response = Response::builder()
+            .header(CONTENT_TYPE, "application/json")
+            .header(axum::http::header::CONTENT_LENGTH, length)
+            .header(CACHE, cache_word(self.ticket.origin()));
+        let predictions: Vec<&str> = self.delivery.predictions.iter().map(|id| id.as_str()).collect();
+        let optional = [
+            (PREDICTION, predictions.join(",")),
+            (DROPPED, self.dropped.join(",")),
+            (MISSING, if self.delivery.missing > 0 { self.delivery.missing.to_string() } else { String::new() }),
+        ];
+        for (name, text) in optional {
+            if let Ok(value) = HeaderValue::from_str(&text)
+                && !text.is_empty()
+            {
+                response = response.header(name, value);
+            }
+        }
+        if let Origin::Hit(age) = self.ticket.origin() {
+            response = response.header(AGE, age.as_secs());
+        }
+        let body = Delivered { payload, ticket: Some(self.ticket) };
+        response.body(Body::new(body)).expect("the parts above make a response")
+    }
+
+    fn payload(&self, url: impl Fn(usize) -> Url) -> Payload {
+        let first = self.delivery.pictures.first();
+        let background = self.shape.choices.get("background").map_or("opaque", String::as_str);
+        let head = format!("{{\"created\":{},\"background\":", self.delivery.resolved.seconds());
+        let mut payload = Payload::default().text(head).json(&background).text(",\"data\":[");
+        for (index, source) in self.sources.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            payload = match self.shape.presentation.response_format {
+                ResponseFormat::B64Json => {
+                    payload.text(format!("{comma}{{\"b64_json\":\"")).base64(Arc::clone(source)).text("\"}")
+                }
+                ResponseFormat::Url => payload.text(format!("{comma}{{\"url\":")).json(&url(index)).text("}"),
+            };
+        }
+        payload = payload.text("]");
+        if let Some(picture) = first {
+            payload = payload.text(format!(",\"output_format\":\"{}\"", picture.format.name()));
+        }
+        if let Some(quality) = self.shape.choices.get("quality") {
+            payload = payload.text(",\"quality\":").json(quality);
+        }
+        if let Some(picture) = first {
+            payload = payload.text(format!(",\"size\":\"{}x{}\"", picture.width, picture.height));
+        }
+        if let Some(identifier) = &self.shape.presentation.safety_identifier {
+            payload = payload.text(",\"safety_identifier\":").json(identifier);
+        }
+        if let Some(usage) = self.delivery.usage.and_then(|usage| WireUsage::of(usage, self.shape.task)) {
+            payload = payload.text(",\"usage\":").json(&usage);
+        }
+        payload.text("}")
+    }
+}
+
+/// What `x-gateway-cache` says.
+pub(super) fn cache_word(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Hit(_) => "hit",
+        Origin::Joined => "joined",
+        Origin::Bought => "miss",
+        Origin::Bypass => "bypass",
+    }
+}
+
+/// Tokens in OpenAI's shape, all of whose fields strict clients insist on.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct WireUsage {
+    input_tokens: u64,
+    input_tokens_details: TokenDetails,
+    output_tokens: u64,
+    output_tokens_details: TokenDetails,
+    total_tokens: u64,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct TokenDetails {
+    image_tokens: u64,
+    text_tokens: u64,
+}
+
+impl WireUsage {
+    /// `None` where the upstream does not say how many of the input tokens are a picture's: nothing is made up.
+    fn of(usage: Usage, task: Task) -> Option<Self> {
+        let images = match task {
+            Task::Generate => usage.input_image_tokens.unwrap_or(0),
+            Task::Edit => usage.input_image_tokens?,
+        };
+        Some(Self {
+            input_tokens: usage.input_tokens,
+            input_tokens_details: TokenDetails {
+                image_tokens: images,
+                text_tokens: usage.input_tokens.saturating_sub(images),
+            },
+            output_tokens: usage.output_tokens,
+            output_tokens_details: TokenDetails { image_tokens: usage.output_tokens, text_tokens: 0 },
+            total_tokens: usage.input_tokens.saturating_add(usage.output_tokens),
+        })
+    }
+}
+
+/// A body that tells the engine when all of it was handed to a connection that was still there.
+#[derive(Debug)]
+struct Delivered {
+    payload: Payload,
+    ticket: Option<Ticket>,
+}
+
+impl HttpBody for Delivered {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.payload).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.payload.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.payload.size_hint()
+    }
+}
+
+impl Drop for Delivered {
+    fn drop(&mut self) {
+        // Dropped with bytes left means that the connection went away.
+        if self.payload.is_end_stream()
+            && let Some(ticket) = self.ticket.take()
+        {
+            ticket.delivered();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_complete_or_absent() {
+        let usage = |input_image_tokens| Usage { input_tokens: 239, output_tokens: 1056, input_image_tokens };
+        assert_eq!(WireUsage::of(usage(None), Task::Edit), None);
+        insta::assert_json_snapshot!(WireUsage::of(usage(Some(194)), Task::Edit), @r#"
+        {
+          "input_tokens": 239,
+          "input_tokens_details": {
+            "image_tokens": 194,
+            "text_tokens": 45
+          },
+          "output_tokens": 1056,
+          "output_tokens_details": {
+            "image_tokens": 1056,
+            "text_tokens": 0
+          },
+          "total_tokens": 1295
+        }
+        "#);
+    }
+}

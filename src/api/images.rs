@@ -1,0 +1,136 @@
+//! Edits and generations: admit, submit, wait.
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
+
+use super::answer::{self, Answer};
+use super::auth::Client;
+use super::error::ApiError;
+use super::layers::{Began, Noted};
+use super::validate::Checked;
+use super::{ApiState, intake, patience, route_of};
+use crate::admission::Rejection;
+use crate::engine::{Order, Ticket, WaitError};
+use crate::model::{ClientId, Failure, Task};
+
+/// `POST /v1/images/edits`.
+pub(super) async fn edits(
+    client: Client,
+    State(state): State<ApiState>,
+    Extension(began): Extension<Began>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    create(Task::Edit, client.0, state, began, headers, body).await
+}
+
+/// `POST /v1/images/generations`.
+pub(super) async fn generations(
+    client: Client,
+    State(state): State<ApiState>,
+    Extension(began): Extension<Began>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    create(Task::Generate, client.0, state, began, headers, body).await
+}
+
+/// `POST /v1/images/variations`, retired at OpenAI.
+pub(super) async fn variations(_client: Client) -> ApiError {
+    ApiError::VariationsRetired
+}
+
+async fn create(
+    task: Task,
+    client: ClientId,
+    state: ApiState,
+    began: Began,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let mut noted = Noted { route: route_of(task), client: client.to_string(), ..Noted::default() };
+    let result = fulfil(task, client, &state, began, &headers, body, &mut noted).await;
+    let mut response = result.unwrap_or_else(IntoResponse::into_response);
+    response.extensions_mut().insert(noted);
+    response
+}
+
+/// Makes the pictures and answers with them.
+///
+/// The wait is bounded by the client's patience and the gateway's. When it runs out the client gets a 504 and the
+/// purchase goes on: the same request, asked again, finds it.
+async fn fulfil(
+    task: Task,
+    client: ClientId,
+    state: &ApiState,
+    Began(began): Began,
+    headers: &HeaderMap,
+    body: Body,
+    noted: &mut Noted,
+) -> Result<Response, ApiError> {
+    let _permit = state
+        .admission
+        .admit()
+        .map_err(|Rejection::Crowded { retry_after }| ApiError::TooManyWaiting { retry_after })?;
+    let checked = intake::read(task, headers, body, state.engine.spool(), &state.server, &state.catalogue).await?;
+    let Checked { request, presentation, dropped, ignored } = checked;
+    noted.model.clone_from(&request.model);
+    noted.ignored = ignored;
+
+    let shape = answer::Shape::of(&request, presentation);
+    let order = Order {
+        client,
+        request,
+        fresh: says(headers, "no-cache") || says(headers, "no-store"),
+        private: says(headers, "no-store"),
+        is_retry: retry_count(headers) > 0,
+    };
+    let failed = |failure: Failure| ApiError::Failed { failure, order: None };
+    let mut ticket = state.engine.submit(order).await.map_err(failed)?;
+    noted.order = ticket.order().to_string();
+    noted.cache = answer::cache_word(ticket.origin());
+
+    let deadline = patience::deadline(headers, &state.server, began, Instant::now());
+    let waited = ticket.wait(deadline.saturating_duration_since(Instant::now())).await;
+    let delivery = waited.map_err(|error| not_delivered(&ticket, error))?;
+    let sources = state
+        .engine
+        .open(&delivery)
+        .await
+        .map_err(|failure| ApiError::Failed { failure, order: Some(ticket.order()) })?;
+    let base = state.base_url(headers)?;
+    let answer = Answer { shape, delivery: &delivery, sources, dropped, ticket };
+    Ok(answer.into_response(&state.signer, &base, state.clock.now(), state.server.result_url_ttl))
+}
+
+fn not_delivered(ticket: &Ticket, error: WaitError) -> ApiError {
+    let order = ticket.order();
+    match error {
+        WaitError::Failed(failure) => ApiError::Failed { failure, order: Some(order) },
+        WaitError::OutOfPatience { upstream } => ApiError::PatienceExhausted { order, predictions: upstream },
+        WaitError::Closing { upstream } => ApiError::Restarting { order, predictions: upstream },
+    }
+}
+
+/// Whether `Cache-Control` has this directive.
+fn says(headers: &HeaderMap, directive: &str) -> bool {
+    headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|word| word.trim().eq_ignore_ascii_case(directive))
+}
+
+/// How often an SDK of OpenAI's has asked before.
+fn retry_count(headers: &HeaderMap) -> u32 {
+    headers
+        .get("x-stainless-retry-count")
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+        .unwrap_or_default()
+}

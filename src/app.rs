@@ -1,0 +1,247 @@
+//! The wiring: every part is built once, top to bottom, and handed on. The only file that names the concrete types of
+//! every layer.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::admission::Admission;
+use crate::api;
+use crate::budget::Budget;
+use crate::config::{Config, Secret};
+use crate::engine::{self, Engine};
+use crate::lifecycle::{Grace, Lifecycle, serve, stop_signal};
+use crate::model::SystemClock;
+use crate::operator::{self, Snapshot, Sources};
+use crate::simulator::{self, Scenario};
+use crate::storage::journal::SqliteJournal;
+use crate::storage::spool::Spool;
+use crate::storage::{Directory, Results};
+use crate::telemetry::Metrics;
+use crate::upstream::GptProto;
+
+mod banner;
+mod check;
+
+pub use check::check;
+
+/// The upstream key of the simulator.
+pub const SIMULATOR_KEY: &str = "sk-simulator";
+/// How much faster than the real service the sandbox's simulator is: a medium edit takes 2 to 5 seconds.
+const SANDBOX_SPEED: f64 = 20.0;
+
+/// A gateway that is running.
+#[derive(Debug)]
+pub struct Gateway {
+    client_address: SocketAddr,
+    operator_address: SocketAddr,
+    lifecycle: Lifecycle,
+    grace: Grace,
+}
+
+impl Gateway {
+    /// Builds all parts and starts to listen.
+    ///
+    /// # Errors
+    ///
+    /// When the directory is in use, the journal is damaged, or an address is taken.
+    pub async fn start(config: Config, sandbox: bool) -> anyhow::Result<Self> {
+        let lifecycle = Lifecycle::default();
+        let metrics = Metrics::default();
+        let clock = Arc::new(SystemClock);
+        let Config { server, operator, storage, cache, upstream, clients, catalogue, api_key, .. } = config;
+        let catalogue = Arc::new(catalogue);
+
+        // Addresses first: whether they are free is known before anything is touched.
+        let client_listener = bind(server.listen, "server.listen").await?;
+        let operator_listener = bind(operator.listen, "operator.listen").await?;
+        let client_address = client_listener.local_addr()?;
+        let operator_address = operator_listener.local_addr()?;
+
+        let directory = Directory::open(&storage.directory)?;
+        let signing_key = directory.signing_key(rand::random())?;
+        let journal = Arc::new(SqliteJournal::open(&directory.path().join("journal.sqlite"))?);
+        let results =
+            Results::open(&directory.below("results")?, cache.memory_bytes_max, cache.memory_picture_bytes_max)?;
+        let spool = Spool::new(directory.below("spool")?, storage.spool_memory_bytes, storage.spool_bytes_max);
+
+        let budget = Budget::new(&upstream, &metrics);
+        let key = api_key.unwrap_or_else(|| Secret::new(String::new()));
+        let api = GptProto::new(&upstream, &key, Arc::clone(&catalogue))
+            .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
+        let parts = engine::Parts {
+            clock: Arc::clone(&clock) as Arc<_>,
+            catalogue: Arc::clone(&catalogue),
+            journal,
+            results,
+            spool,
+            budget: budget.clone(),
+            upstream: Arc::new(api),
+            lifecycle: lifecycle.clone(),
+            metrics: metrics.clone(),
+        };
+        let engine = Engine::start(parts, &upstream, &cache, &storage).await?;
+        let admission = Admission::new(&clients, &server);
+        let grace = Grace { delay: server.shutdown_delay, finish: server.shutdown_grace };
+
+        let sources = sources(sandbox, &engine, &budget, &lifecycle, metrics.clone());
+        let api = api::router(api::Parts {
+            engine,
+            admission,
+            catalogue,
+            clock,
+            server,
+            signing_key,
+            sandbox,
+            lifecycle: lifecycle.clone(),
+            metrics,
+        });
+        let operator = operator::router(sources);
+        let stop = lifecycle.stop_token();
+        let client_face = serve::serve(client_listener, api, lifecycle.clone(), stop.clone());
+        lifecycle.spawn("client face", async move {
+            client_face.await;
+            // The lock on the directory is held for as long as anything can be written.
+            drop(directory);
+        });
+        lifecycle.spawn("operator face", serve::serve(operator_listener, operator, lifecycle.clone(), stop));
+        Ok(Self { client_address, operator_address, lifecycle, grace })
+    }
+
+    /// Where clients reach it.
+    #[must_use]
+    pub fn client_address(&self) -> SocketAddr {
+        self.client_address
+    }
+
+    /// Where the operator reaches it.
+    #[must_use]
+    pub fn operator_address(&self) -> SocketAddr {
+        self.operator_address
+    }
+
+    /// Stops as on SIGTERM. Returns whether everything ended within the grace and nothing had panicked.
+    pub async fn stop(self) -> bool {
+        let in_time = self.lifecycle.drain(self.grace).await;
+        tracing::info!(in_time, "stopped");
+        !self.lifecycle.has_failed()
+    }
+
+    /// Resolves when the gateway begins to stop by itself, because a task panicked.
+    pub async fn failing(&self) {
+        self.lifecycle.draining().await;
+    }
+}
+
+async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({key})"))
+}
+
+fn sources(sandbox: bool, engine: &Engine, budget: &Budget, lifecycle: &Lifecycle, metrics: Metrics) -> Sources {
+    let started = Instant::now();
+    let snapshot = {
+        let (engine, budget, lifecycle) = (engine.clone(), budget.clone(), lifecycle.clone());
+        move || {
+            let waiting_for: Vec<&'static str> = [
+                (lifecycle.is_draining(), "the gateway is stopping"),
+                (engine.journal_failed(), "the journal failed; nothing is bought until a restart"),
+            ]
+            .into_iter()
+            .filter_map(|(waits, what)| waits.then_some(what))
+            .collect();
+            Snapshot {
+                version: env!("CARGO_PKG_VERSION"),
+                sandbox,
+                uptime_s: started.elapsed().as_secs(),
+                ready: waiting_for.is_empty(),
+                waiting_for,
+                engine: engine.status(),
+                upstream: budget.status(),
+            }
+        }
+    };
+    let (engine, budget) = (engine.clone(), budget.clone());
+    let metrics = move || {
+        engine.refresh_metrics();
+        budget.refresh_metrics();
+        metrics.page()
+    };
+    Sources { snapshot: Arc::new(snapshot), metrics: Arc::new(metrics) }
+}
+
+/// Runs the gateway until it is told to stop. Returns whether it stopped well.
+///
+/// # Errors
+///
+/// As [`Gateway::start`].
+pub async fn run(config: Config) -> anyhow::Result<bool> {
+    let gateway = Gateway::start(config, false).await?;
+    banner::real(gateway.client_address(), gateway.operator_address());
+    until_told(gateway).await
+}
+
+/// Runs the gateway against a simulator of its own until it is told to stop. Returns whether it stopped well.
+///
+/// # Errors
+///
+/// As [`Gateway::start`].
+pub async fn run_sandbox(config: Config) -> anyhow::Result<bool> {
+    let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), "the simulator").await?;
+    let address = listener.local_addr()?;
+    // A life of its own: it must outlast the gateway, which drains while the simulator still works.
+    let lifecycle = Lifecycle::default();
+    let scenario = Scenario { speed: SANDBOX_SPEED, ..Scenario::default() };
+    let options = simulator::Options { keys: vec![SIMULATOR_KEY.to_owned()], scenario, log: None };
+    simulator(listener, options, &lifecycle);
+
+    let config = config.sandboxed(address, SIMULATOR_KEY);
+    let sample = config.storage.directory.join("sample.png");
+    let gateway = Gateway::start(config, true).await?;
+    std::fs::write(&sample, simulator::sample_picture())
+        .with_context(|| format!("cannot write {}", sample.display()))?;
+    banner::sandbox(gateway.client_address(), gateway.operator_address(), address, &sample);
+    let well = until_told(gateway).await?;
+    lifecycle.drain(Grace { delay: Duration::ZERO, finish: Duration::ZERO }).await;
+    Ok(well)
+}
+
+/// Runs the simulator by itself until it is told to stop.
+///
+/// # Errors
+///
+/// When the address is taken.
+pub async fn run_simulator(listen: SocketAddr, options: simulator::Options) -> anyhow::Result<bool> {
+    let listener = bind(listen, "--listen").await?;
+    banner::simulator(listener.local_addr()?, &options);
+    let lifecycle = Lifecycle::default();
+    simulator(listener, options, &lifecycle);
+    tokio::select! {
+        () = stop_signal() => {}
+        () = lifecycle.draining() => {}
+    }
+    lifecycle.drain(Grace { delay: Duration::ZERO, finish: Duration::from_millis(200) }).await;
+    Ok(!lifecycle.has_failed())
+}
+
+fn simulator(listener: TcpListener, options: simulator::Options, lifecycle: &Lifecycle) {
+    let serving = simulator::serve(listener, options, lifecycle.clone(), lifecycle.stop_token());
+    let inner = lifecycle.clone();
+    lifecycle.spawn("simulator", async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the simulator failed");
+            inner.start_draining();
+        }
+    });
+}
+
+async fn until_told(gateway: Gateway) -> anyhow::Result<bool> {
+    tokio::select! {
+        () = stop_signal() => {}
+        () = gateway.failing() => {}
+    }
+    Ok(gateway.stop().await)
+}

@@ -1,0 +1,47 @@
+//! What a person sees first. Printed to standard output; logs go to standard error.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::config::SANDBOX_KEY;
+use crate::simulator;
+
+pub(super) fn real(client: SocketAddr, operator: SocketAddr) {
+    println!(
+        "gptproto-gateway {version}\n\n  \
+           OpenAI API   http://{client}/v1\n  \
+           operator     http://{operator}/   (health, metrics, status)\n",
+        version = env!("CARGO_PKG_VERSION"),
+    );
+}
+
+pub(super) fn sandbox(client: SocketAddr, operator: SocketAddr, simulator: SocketAddr, sample: &Path) {
+    println!(
+        "gptproto-gateway {version}, sandbox: make-believe pictures, no account, no cost\n\n  \
+           OpenAI API   http://{client}/v1\n  \
+           key          {SANDBOX_KEY}\n  \
+           operator     http://{operator}/   (health, metrics, status)\n  \
+           simulator    http://{simulator}/   (counters at /_simulator/counters)\n\n\
+         Edit a picture and save it (takes a few seconds):\n\n  \
+           curl -s http://{client}/v1/images/edits -H 'Authorization: Bearer {SANDBOX_KEY}' \\\n    \
+             -F image=@'{sample}' -F prompt='make it a winter night' \\\n    \
+             | grep -o '\"b64_json\":\"[^\"]*' | cut -d'\"' -f4 | base64 -d > edited.png\n\n\
+         Stop with Ctrl-C.\n",
+        version = env!("CARGO_PKG_VERSION"),
+        sample = sample.display(),
+    );
+}
+
+pub(super) fn simulator(address: SocketAddr, options: &simulator::Options) {
+    println!(
+        "gptproto-gateway {version}, simulator of GPTProto\n\n  \
+           API          http://{address}/api/v3/...\n  \
+           key          {keys}\n  \
+           control      http://{address}/_simulator/counters, /_simulator/scenario, /_simulator/faults\n\n\
+         Point a gateway at it:\n\n  \
+           GPTPROTO_API_KEY={key} GATEWAY_UPSTREAM__BASE_URL=http://{address} gptproto-gateway serve\n",
+        version = env!("CARGO_PKG_VERSION"),
+        keys = options.keys.join(", "),
+        key = options.keys.first().map_or("", String::as_str),
+    );
+}

@@ -1,0 +1,83 @@
+//! `check`: diagnoses a deployment without spending anything.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::model::{Clock, SystemClock};
+use crate::storage::{Directory, DirectoryError};
+use crate::upstream::{GptProto, KeyCheck, PredictionApi};
+
+/// How far the clocks may differ before it is worth a word.
+const SKEW_MAX: Duration = Duration::from_secs(60);
+
+/// Checks configuration, folders, key and clock. Returns a line for each, and whether the gateway could run.
+pub async fn check(config: &Config) -> (String, bool) {
+    let mut report = Report { text: String::new(), fine: true };
+    report.ok(
+        "configuration",
+        &format!("{} models, {} client keys", config.catalogue.models.len(), config.clients.len()),
+    );
+    match Directory::open(&config.storage.directory) {
+        Ok(directory) => report.ok("storage", &format!("{} is writable", directory.path().display())),
+        // A gateway that is running is not a problem of the deployment.
+        Err(error @ DirectoryError::InUse(_)) => report.warn("storage", &error.to_string()),
+        Err(error) => report.bad("storage", &error.to_string()),
+    }
+    if let Err(error) = config.require_keys() {
+        report.bad("keys", &error.to_string());
+    }
+    if let Some(key) = &config.api_key {
+        match GptProto::new(&config.upstream, key, Arc::new(config.catalogue.clone())) {
+            Err(error) => report.bad("upstream", &format!("cannot build the client: {error}")),
+            Ok(upstream) => report.key(config, &upstream.check_key().await),
+        }
+    }
+    (report.text, report.fine)
+}
+
+struct Report {
+    text: String,
+    fine: bool,
+}
+
+impl Report {
+    fn key(&mut self, config: &Config, check: &KeyCheck) {
+        let base = &config.upstream.base_url;
+        match check {
+            KeyCheck::Good { upstream_time } => {
+                self.ok("upstream", &format!("{base} accepts the key (asked for its models, which costs nothing)"));
+                let now = SystemClock.now();
+                match upstream_time.map(|time| now.since(time).max(time.since(now))) {
+                    Some(skew) if skew > SKEW_MAX => {
+                        self.warn("clock", &format!("differs from the upstream's by {} s", skew.as_secs()));
+                    }
+                    Some(skew) => self.ok("clock", &format!("within {} s of the upstream's", skew.as_secs() + 1)),
+                    None => self.warn("clock", "the upstream did not say what time it is"),
+                }
+            }
+            KeyCheck::Refused(reason) => self.bad("upstream", &format!("{base} refuses the key: {reason}")),
+            KeyCheck::Unclear(reason) => {
+                self.warn("upstream", &format!("{base} could not be asked about the key: {reason}"));
+            }
+        }
+    }
+
+    fn ok(&mut self, what: &str, detail: &str) {
+        self.line("ok", what, detail);
+    }
+
+    fn warn(&mut self, what: &str, detail: &str) {
+        self.line("warn", what, detail);
+    }
+
+    fn bad(&mut self, what: &str, detail: &str) {
+        self.fine = false;
+        self.line("FAIL", what, detail);
+    }
+
+    fn line(&mut self, verdict: &str, what: &str, detail: &str) {
+        let _ = writeln!(self.text, "{verdict:<5} {what:<14} {detail}");
+    }
+}

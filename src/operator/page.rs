@@ -1,0 +1,66 @@
+//! The status page: one table a part, refreshed by the browser. Only numbers and words of ours, so nothing to escape.
+
+use std::fmt::Write;
+
+use super::Snapshot;
+
+const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=3>\
+<title>gptproto-gateway</title><style>body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:46rem;\
+padding:0 1rem;color:#222;background:#fff}h1{font-size:1.3rem}h2{font-size:1rem;margin:1.5rem 0 .3rem}\
+table{border-collapse:collapse;width:100%}td{padding:.2rem .5rem;border-bottom:1px solid #ddd}\
+td+td{text-align:right;font-variant-numeric:tabular-nums}.bad{color:#b00}\
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td{border-color:#333}.bad{color:#f77}}</style>";
+
+pub(super) fn render(snapshot: &Snapshot) -> String {
+    let mut page = String::from(HEAD);
+    let engine = &snapshot.engine;
+    let upstream = &snapshot.upstream;
+    let sandbox = if snapshot.sandbox { " · sandbox" } else { "" };
+    let ready = if snapshot.ready {
+        "ready".to_owned()
+    } else {
+        format!("<span class=bad>not ready: {}</span>", snapshot.waiting_for.join(", "))
+    };
+    let _ = write!(page, "<h1>gptproto-gateway {}{sandbox} · {ready}</h1>", snapshot.version);
+    let of = |value: usize, max: usize| format!("{value} of {max}");
+    let usd = |value: f64| format!("${value:.4}");
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    table(
+        &mut page,
+        "Now",
+        &[
+            ("requests waiting", engine.waiters.to_string()),
+            ("predictions queued", of(upstream.queue, upstream.queue_max)),
+            ("predictions being submitted", engine.submitting.to_string()),
+            ("predictions followed", engine.following.to_string()),
+            ("in flight at the upstream", of(upstream.predictions_in_flight, upstream.predictions_in_flight_max)),
+            ("pause after a 429", format!("{:.0} s", upstream.paused_s)),
+            ("uploads held", format!("{} of {}", mib(engine.spool_bytes), mib(engine.spool_bytes_max))),
+            ("pictures in memory", mib(engine.memory_cache_bytes)),
+            ("journal", engine.journal.to_owned()),
+        ],
+    );
+    table(
+        &mut page,
+        "Since the start",
+        &[
+            ("orders", engine.orders.to_string()),
+            ("pictures", engine.pictures.to_string()),
+            ("spent, by the catalogue's prices", usd(engine.spent_usd)),
+            ("purchases with unknown outcome", format!("{} ({})", engine.unknown, usd(engine.unknown_usd))),
+            ("purchases avoided by joining", format!("{} ({})", engine.joined, usd(engine.joined_usd))),
+            ("answers from the cache", engine.cache_hits.to_string()),
+            ("uptime", format!("{} s", snapshot.uptime_s)),
+        ],
+    );
+    page.push_str("<p><a href=metrics>metrics</a> · <a href=status.json>status.json</a></p></html>\n");
+    page
+}
+
+fn table(page: &mut String, title: &str, rows: &[(&str, String)]) {
+    let _ = write!(page, "<h2>{title}</h2><table>");
+    for (name, value) in rows {
+        let _ = write!(page, "<tr><td>{name}<td>{value}");
+    }
+    page.push_str("</table>");
+}
