@@ -43,7 +43,7 @@ show_logs() {
   for log in "$scratch"/*.log; do
     [ -s "$log" ] || continue
     printf -- '--- the last lines of %s\n' "${log##*/}" >&2
-    tail -n 15 "$log" >&2
+    tail -n 5 "$log" | cut -c 1-400 >&2
   done
 }
 
@@ -109,9 +109,12 @@ start_sandbox() {
   read -r client operator < <(free_ports 2)
   serve sandbox "$client" "$operator" --sandbox
   export SUITE_GATEWAY=http://127.0.0.1:$client SUITE_SANDBOX_KEY=sk-sandbox SUITE_SANDBOX_SIMULATOR
-  # The banner says where the simulator is.
-  SUITE_SANDBOX_SIMULATOR=$(grep -oE 'simulator +http://[^/]+' "$scratch/sandbox.out" | grep -oE 'http://.*') ||
-    die "the banner of the sandbox names no simulator: $(cat "$scratch/sandbox.out")"
+  # The banner, which follows, says where the simulator is.
+  local deadline=$((SECONDS + 10))
+  until SUITE_SANDBOX_SIMULATOR=$(grep -oE 'simulator +http://[0-9.:]+' "$scratch/sandbox.out" | grep -oE 'http.*'); do
+    [ $SECONDS -lt $deadline ] || die "the banner of the sandbox names no simulator: $(cat "$scratch/sandbox.out")"
+    sleep 0.05
+  done
 }
 
 start_faulty() {

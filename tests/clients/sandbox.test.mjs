@@ -99,15 +99,6 @@ test('an address instead of base64', async () => {
   checkPng(Buffer.from(await download.arrayBuffer()), '256x256');
 });
 
-test('a stream of events', async () => {
-  const stream = await client.images.edit({ image: fs.createReadStream(PHOTO), prompt: prompt(), stream: true, ...SMALL });
-  const events = [];
-  for await (const event of stream) events.push(event);
-  const last = events.at(-1);
-  assert.equal(last.type, 'image_edit.completed');
-  checkPng(Buffer.from(last.b64_json, 'base64'), '256x256');
-});
-
 test('models are listed and retrieved', async () => {
   const models = await client.models.list();
   const names = models.data.map((model) => model.id);

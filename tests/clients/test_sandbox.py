@@ -8,7 +8,6 @@ import re
 import urllib.request
 
 import openai
-import pytest
 from conftest import MASK, PHOTO, SECOND, Simulator, opened, picture_of, prompt, setting
 
 MODEL = "gpt-image-1.5"
@@ -78,13 +77,6 @@ def test_edit_with_the_defaults_of_the_sdk(client):
     assert answer.output_format == "png"
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "webp"])
-def test_edit_in_another_format(client, kind):
-    answer = client.images.edit(image=PHOTO, prompt=prompt(), output_format=kind, **SMALL)
-    picture_of(answer.data[0], "256x256", kind.upper())
-    assert answer.output_format == kind
-
-
 def test_generate(client):
     answer = client.images.generate(prompt=prompt("a harbour"), **SMALL)
     picture_of(answer.data[0], "256x256")
@@ -125,14 +117,6 @@ def test_an_address_instead_of_base64(client):
     with urllib.request.urlopen(item.url, timeout=10) as answer:
         assert answer.headers["content-type"] == "image/png"
         opened(answer.read(), "256x256")
-
-
-def test_a_stream_of_events(client):
-    with client.images.edit(image=PHOTO, prompt=prompt(), stream=True, **SMALL) as stream:
-        events = list(stream)
-    assert events[-1].type == "image_edit.completed"
-    opened(base64.b64decode(events[-1].b64_json, validate=True), "256x256")
-    assert events[-1].usage.total_tokens > 0
 
 
 def test_models_are_listed(client):
