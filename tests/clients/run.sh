@@ -13,7 +13,7 @@ set -euo pipefail
 
 suites=("$@")
 [ ${#suites[@]} -gt 0 ] || suites=(python node)
-passed=0 failed=0
+passed=0 failed=0 status=0
 
 install_python() {
   local stamp=$here/.venv/installed
@@ -34,25 +34,45 @@ install_node() {
   fi
 }
 
+# run_in_view FILE COMMAND...: runs it in this folder, shows and keeps what it prints, and leaves its status in `status`.
+run_in_view() {
+  local closing=$1
+  shift
+  status=0
+  (cd "$here" && "$@") 2>&1 | tee "$closing" || status=$?
+}
+
 python_suite() {
   local closing=$scratch/python.closing
-  (cd "$here" && PYTHONDONTWRITEBYTECODE=1 .venv/bin/python -m pytest --color=no --durations=3 "$@") | tee "$closing" || true
-  # "2 failed, 41 passed in 12.34s"
-  count "$(grep -oE '[0-9]+ passed' "$closing" | tail -1)" "$(grep -oE '[0-9]+ (failed|error)' "$closing" | tail -1)"
+  run_in_view "$closing" env PYTHONDONTWRITEBYTECODE=1 .venv/bin/python -m pytest --color=no "$@"
+  # "2 failed, 41 passed, 1 error in 12.34s"
+  count "$(tail -n 1 "$closing" | grep -oE '[0-9]+ passed')" \
+    "$(tail -n 1 "$closing" | grep -oE '[0-9]+ (failed|error)')"
 }
 
 node_suite() {
   local closing=$scratch/node.closing
-  (cd "$here" && node --test --test-concurrency=1 --test-reporter=spec "$@") | tee "$closing" || true
-  count "$(grep -E '^[^ ]+ pass [0-9]+$' "$closing" | tail -1)" "$(grep -E '^[^ ]+ fail [0-9]+$' "$closing" | tail -1)"
+  run_in_view "$closing" node --test --test-concurrency=1 --test-reporter=spec "$@"
+  count "$(grep -E '^[^ ]+ pass [0-9]+$' "$closing")" "$(grep -E '^[^ ]+ (fail|cancelled) [0-9]+$' "$closing")"
 }
 
-# count PASSED FAILED: adds the numbers in two closing lines. A suite that counted nothing has failed.
+# count PASSED FAILED: adds the numbers in these lines. A runner that counted nothing, or failed and did not say where,
+# has failed as a whole.
 count() {
-  local good=${1//[!0-9]/} bad=${2//[!0-9]/}
-  [ "${good:-0}" -gt 0 ] || [ "${bad:-0}" -gt 0 ] || die 'a suite ran no test'
-  passed=$((passed + ${good:-0}))
-  failed=$((failed + ${bad:-0}))
+  local good bad
+  good=$(sum "$1")
+  bad=$(sum "$2")
+  [ $((good + bad)) -gt 0 ] || die 'a suite ran no test'
+  [ "$status" = 0 ] || [ "$bad" -gt 0 ] || die "a suite ended with status $status"
+  passed=$((passed + good))
+  failed=$((failed + bad))
+}
+
+# sum TEXT: of all the numbers in it.
+sum() {
+  local number total=0
+  while read -r number; do total=$((total + number)); done < <(grep -oE '[0-9]+' <<<"$1")
+  printf '%d' "$total"
 }
 
 prepare
