@@ -41,6 +41,8 @@ pub struct Gateway {
     operator_address: SocketAddr,
     lifecycle: Lifecycle,
     grace: Grace,
+    /// Locked for as long as anything can be written into it.
+    _directory: Directory,
 }
 
 impl Gateway {
@@ -102,14 +104,9 @@ impl Gateway {
         });
         let operator = operator::router(sources);
         let stop = lifecycle.stop_token();
-        let client_face = serve::serve(client_listener, api, lifecycle.clone(), stop.clone());
-        lifecycle.spawn("client face", async move {
-            client_face.await;
-            // The lock on the directory is held for as long as anything can be written.
-            drop(directory);
-        });
+        lifecycle.spawn("client face", serve::serve(client_listener, api, lifecycle.clone(), stop.clone()));
         lifecycle.spawn("operator face", serve::serve(operator_listener, operator, lifecycle.clone(), stop));
-        Ok(Self { client_address, operator_address, lifecycle, grace })
+        Ok(Self { client_address, operator_address, lifecycle, grace, _directory: directory })
     }
 
     /// Where clients reach it.

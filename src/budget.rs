@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::EncodeLabelValue;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -25,10 +24,20 @@ use crate::config::UpstreamConfig;
 use crate::telemetry::Metrics;
 
 /// What a call is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum CallKind {
     Submit,
     Poll,
+}
+
+impl CallKind {
+    /// The label in metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Submit => "submit",
+            Self::Poll => "poll",
+        }
+    }
 }
 
 /// Permission for one call. The methods of `PredictionApi` take it, so a call without one does not compile.
@@ -115,7 +124,7 @@ struct BudgetMetrics {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
-    call: CallKind,
+    call: &'static str,
 }
 
 impl Budget {
@@ -181,7 +190,7 @@ impl Budget {
     /// The upstream answered 429: pauses calls of this kind for as long as it said, within the configured bounds.
     pub(crate) fn pushed_back(&self, kind: CallKind, retry_after: Option<Duration>) -> Duration {
         let shared = &self.shared;
-        shared.metrics.pushbacks.get_or_create(&CallLabels { call: kind }).inc();
+        shared.metrics.pushbacks.get_or_create(&CallLabels { call: kind.name() }).inc();
         let pause = retry_after.unwrap_or(shared.pushback).min(shared.pushback_max);
         let until = Instant::now() + pause;
         match kind {
@@ -194,7 +203,7 @@ impl Budget {
     /// About how long a submit that queues now waits for its turn.
     pub(crate) fn forecast(&self) -> Duration {
         let queued = u32::try_from(self.shared.queued.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-        let by_rate = Duration::from_secs(60).saturating_mul(queued) / self.shared.submits_per_minute;
+        let by_rate = Duration::from_mins(1).saturating_mul(queued) / self.shared.submits_per_minute;
         by_rate.max(self.shared.submit_pause.remaining()).max(Duration::from_secs(1))
     }
 
@@ -218,7 +227,7 @@ impl Budget {
     }
 
     fn reservation(&self, kind: CallKind) -> Reservation {
-        self.shared.metrics.calls.get_or_create(&CallLabels { call: kind }).inc();
+        self.shared.metrics.calls.get_or_create(&CallLabels { call: kind.name() }).inc();
         Reservation { kind }
     }
 }
@@ -337,13 +346,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn pushback_on_polls_does_not_hold_up_submits() {
-        let budget = budget(|config| config.pushback_max = Duration::from_secs(60));
-        let pause = budget.pushed_back(CallKind::Poll, Some(Duration::from_secs(3600)));
-        assert_eq!(pause, Duration::from_secs(60), "capped");
+        let budget = budget(|config| config.pushback_max = Duration::from_mins(1));
+        let pause = budget.pushed_back(CallKind::Poll, Some(Duration::from_hours(1)));
+        assert_eq!(pause, Duration::from_mins(1), "capped");
         let start = Instant::now();
         let _ = budget.queue().unwrap().reserve().await;
         assert_eq!(start.elapsed(), Duration::ZERO);
         budget.reserve_poll().await;
-        assert_eq!(start.elapsed(), Duration::from_secs(60));
+        assert_eq!(start.elapsed(), Duration::from_mins(1));
     }
 }

@@ -227,7 +227,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn invalid(origin: impl Into<String>, problem: impl ToString) -> Self {
+    fn invalid(origin: impl Into<String>, problem: impl std::fmt::Display) -> Self {
         // One line: TOML errors draw the place over several, which only the last of them explains.
         let problem = problem.to_string();
         let problem = problem.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
@@ -244,6 +244,10 @@ impl Config {
     /// # Errors
     ///
     /// [`Error`], naming the key and where it came from. Missing keys are not an error yet.
+    ///
+    /// # Panics
+    ///
+    /// Never: the compiled-in defaults are tested.
     pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Self, Error> {
         let defaults: Table = DEFAULTS.parse().expect("the compiled-in defaults are valid TOML");
         let mut table = defaults.clone();
@@ -288,17 +292,22 @@ impl Config {
     }
 
     /// Points the gateway at the simulator on `upstream`, for `serve --sandbox`.
+    ///
+    /// # Panics
+    ///
+    /// Never: every socket address makes an address.
     #[must_use]
     pub fn sandboxed(mut self, upstream: SocketAddr, api_key: &str) -> Self {
         self.upstream.base_url = format!("http://{upstream}").parse().expect("a socket address makes an address");
         self.api_key = Some(Secret::new(api_key.to_owned()));
         // Make-believe pictures stay apart from paid ones.
         self.storage.directory = self.storage.directory.join("sandbox");
-        self.upstream.first_poll = Duration::from_millis(1000);
-        self.upstream.min_poll_interval = Duration::from_millis(1000);
+        self.upstream.first_poll = Duration::from_secs(1);
+        self.upstream.min_poll_interval = Duration::from_secs(1);
         // The simulator forgets when it stops: what was under way before cannot be found any more.
-        self.upstream.deadline = Duration::from_secs(120);
-        self.clients = vec![ClientConfig::of_key("sandbox", SANDBOX_KEY)];
+        self.upstream.deadline = Duration::from_mins(2);
+        self.clients.retain(|client| client.name != "sandbox");
+        self.clients.push(ClientConfig::of_key("sandbox", SANDBOX_KEY));
         self
     }
 
@@ -441,7 +450,8 @@ mod tests {
 
     #[test]
     fn mistakes_name_themselves_in_one_line() {
-        let cases: &[(&str, &[(&str, &str)], &str)] = &[
+        type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+        let cases: &[Case] = &[
             ("[upstream]\nfrist_poll_ms = 5", &[], "upstream.frist_poll_ms"),
             ("[sever]\nlisten = \"x\"", &[], "sever"),
             ("", &[("GATEWAY_SERVER__LISTNE", "x")], "GATEWAY_SERVER__LISTNE"),

@@ -52,7 +52,7 @@ use metrics::EngineMetrics;
 use orders::Orders;
 
 /// Where a request's uploads go before there is an order; the engine reads them back when it submits.
-pub(crate) use crate::storage::spool::{PartWriter, Spool, SpoolError};
+pub(crate) use crate::storage::spool::{Spool, SpoolError};
 
 /// Stored orders of one fingerprint that are looked at. More than one only where the cache is bypassed.
 const CANDIDATES_MAX: usize = 4;

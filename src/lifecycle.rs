@@ -40,7 +40,7 @@ pub struct Grace {
 }
 
 /// Of the grace, the part that is left for writing the last answers.
-const LAST_ANSWERS: Duration = Duration::from_millis(1000);
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 impl Lifecycle {
     /// Starts a task that the drain waits for. It ends by itself, or when the process aborts.
@@ -117,7 +117,7 @@ impl Lifecycle {
         let mut in_time = tokio::time::timeout(early, self.tasks.wait()).await.is_ok();
         self.closing.cancel();
         if !in_time {
-            in_time = tokio::time::timeout(grace.finish - early, self.tasks.wait()).await.is_ok();
+            in_time = tokio::time::timeout(grace.finish.saturating_sub(early), self.tasks.wait()).await.is_ok();
         }
         self.abort.cancel();
         self.services.close();

@@ -15,7 +15,7 @@ use gptproto_gateway::{app, operator, telemetry};
 /// An OpenAI-compatible image gateway for GPTProto: a picture that was paid for reaches whoever asked for it.
 ///
 /// Without a command it serves. Configuration: config/default.toml is the reference; environment variables such as
-/// GATEWAY_SERVER__LISTEN lie over it. Needed: GPTPROTO_API_KEY and GATEWAY_CLIENT_KEYS, or --sandbox.
+/// `GATEWAY_SERVER__LISTEN` lie over it. Needed: `GPTPROTO_API_KEY` and `GATEWAY_CLIENT_KEYS`, or --sandbox.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -101,9 +101,9 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve(&arguments),
         Command::Check(file) => with_config(&file, |config| {
             run(async move {
-                let (report, fine) = app::check(&config).await;
-                print!("{report}");
-                Ok(fine)
+                let (lines, could_run) = app::check(&config).await;
+                print!("{lines}");
+                Ok(could_run)
             })
         }),
         Command::Keys(Keys::New { name }) => new_key(&name),

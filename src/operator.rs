@@ -91,7 +91,7 @@ pub fn probe(listen: SocketAddr) -> Result<(), String> {
     let host = match listen.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        other => other,
+        IpAddr::V4(_) | IpAddr::V6(_) => listen.ip(),
     };
     let address = SocketAddr::new(host, listen.port());
     let ask = || -> std::io::Result<String> {

@@ -30,7 +30,7 @@ impl Metrics {
         register(ours.sub_registry_with_prefix(prefix));
     }
 
-    /// The page that `/metrics` shows, in the OpenMetrics text format.
+    /// The page that `/metrics` shows, in the `OpenMetrics` text format.
     pub(crate) fn page(&self) -> String {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let mut page = String::new();

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -55,8 +55,6 @@ pub(super) enum ApiError {
     /// The model is there and does not do this.
     #[error("The model '{model}' does not offer {task}.{}", note.as_ref().map(|note| format!(" {note}")).unwrap_or_default())]
     ModelLacksTask { model: String, task: &'static str, note: Option<String> },
-    #[error("No prediction '{}' of yours is known.", value(.id))]
-    PredictionNotFound { id: String },
     /// The address of a result is unsigned, altered or too old.
     #[error("This address is not valid, or no longer. The same image request, asked again, gives a new one.")]
     ResultAddressInvalid,
@@ -250,7 +248,6 @@ impl ApiError {
                 Wire::new(StatusCode::NOT_FOUND, INVALID, "model_not_found").param("model")
             }
             Self::ModelLacksTask { .. } => Wire::invalid("unsupported_model").param("model"),
-            Self::PredictionNotFound { .. } => Wire::new(StatusCode::NOT_FOUND, INVALID, "prediction_not_found"),
             Self::ResultAddressInvalid => Wire::new(StatusCode::FORBIDDEN, INVALID, "invalid_result_address"),
             Self::ResultGone => Wire::new(StatusCode::NOT_FOUND, INVALID, "result_not_found"),
 
@@ -355,6 +352,7 @@ pub(super) struct Told {
     pub(super) detail: Option<String>,
 }
 
+const PREDICTION: HeaderName = HeaderName::from_static("x-gateway-prediction");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 impl IntoResponse for ApiError {
@@ -362,10 +360,10 @@ impl IntoResponse for ApiError {
         let wire = self.wire();
         let told = Told {
             code: self.code(),
-            detail: wire.status.is_server_error().then(|| match &self {
-                Self::Internal { detail } => detail.clone(),
-                other => other.to_string(),
-            }),
+            detail: wire
+                .status
+                .is_server_error()
+                .then(|| if let Self::Internal { detail } = &self { detail.clone() } else { self.to_string() }),
         };
         let envelope = Envelope {
             error: Body { message: self.to_string(), r#type: wire.kind, param: wire.param, code: wire.code },
@@ -386,10 +384,23 @@ impl IntoResponse for ApiError {
             let challenge = HeaderValue::from_static("Bearer realm=\"OpenAI API\"");
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
+        if let Self::PatienceExhausted { predictions, .. } | Self::Restarting { predictions, .. } = &self {
+            name_predictions(headers, predictions);
+        }
         if let Self::MethodNotAllowed { allow, .. } = &self {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         response
+    }
+}
+
+/// Puts the upstream's names for the predictions of an order into `x-gateway-prediction`.
+pub(super) fn name_predictions(headers: &mut HeaderMap, predictions: &[UpstreamId]) {
+    let names = predictions.iter().map(UpstreamId::as_str).collect::<Vec<_>>().join(",");
+    if let Ok(names) = HeaderValue::from_str(&names)
+        && !names.is_empty()
+    {
+        headers.insert(PREDICTION, names);
     }
 }
 

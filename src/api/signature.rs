@@ -70,7 +70,7 @@ mod tests {
         let signer = Signer::new([7; 32]);
         let order = OrderId::new(NOW, 1);
         let base: Url = "https://gateway.example/base/".parse().unwrap();
-        let url = signer.address(&base, order, 0, NOW, Duration::from_secs(60));
+        let url = signer.address(&base, order, 0, NOW, Duration::from_mins(1));
         assert_eq!(url.path(), format!("/base/v1/results/{order}/0"));
         let query: std::collections::HashMap<String, String> = url.query_pairs().into_owned().collect();
         let (expires, signature) = (query["expires"].parse::<i64>().unwrap(), &query["signature"]);

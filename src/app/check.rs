@@ -10,7 +10,7 @@ use crate::storage::{Directory, DirectoryError};
 use crate::upstream::{GptProto, KeyCheck, PredictionApi};
 
 /// How far the clocks may differ before it is worth a word.
-const SKEW_MAX: Duration = Duration::from_secs(60);
+const SKEW_MAX: Duration = Duration::from_mins(1);
 
 /// Checks configuration, folders, key and clock. Returns a line for each, and whether the gateway could run.
 pub async fn check(config: &Config) -> (String, bool) {

@@ -48,7 +48,7 @@ mod tests {
         let cadence =
             Cadence { first: Duration::from_secs(5), step: Duration::from_secs(2), longest: Duration::from_secs(10) };
         let pauses: Vec<f64> = (0..6).map(|polls| cadence.pause(polls, 0.0).as_secs_f64()).collect();
-        assert_eq!(pauses, [5.0, 2.0, 2.5, 3.125, 3.90625, 4.8828125]);
+        assert_eq!(pauses, [5.0, 2.0, 2.5, 3.125, 3.90625, 4.882_812_5]);
         assert_eq!(cadence.pause(u32::MAX, 0.0), Duration::from_secs(10));
         assert_eq!(cadence.pause(50, 1.0), Duration::from_secs(11));
     }

@@ -52,8 +52,8 @@ impl Asker {
 mod tests {
     use super::*;
 
-    const DAY: Duration = Duration::from_secs(86400);
-    const MINUTE: Duration = Duration::from_secs(60);
+    const DAY: Duration = Duration::from_hours(24);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     #[test]
     fn two_deliberate_calls_buy_two_pictures_unless_the_cache_is_on() {

@@ -44,8 +44,10 @@ impl Core {
             shareable: !private,
             created: now,
         });
-        let parts =
-            self.catalogue.find(&request.model).map(|model| model.parameters.split(request.n)).unwrap_or_default();
+        let Some(model) = self.catalogue.find(&request.model) else {
+            return Err(Failure::InvalidRequest { message: format!("there is no model {}", request.model) });
+        };
+        let parts = model.parameters.split(request.n);
         let mut places = Vec::with_capacity(parts.len());
         for _ in &parts {
             places.push(self.budget.queue().map_err(|QueueFull { retry_after }| Failure::QueueFull { retry_after })?);
@@ -117,9 +119,9 @@ impl Core {
                 tracing::warn!(%prediction, attempt, ?error, "submit");
             }
             let pause = match after_submit(result, attempt, self.settings.submit_attempts_max) {
-                AfterSubmit::Follow(handle) => return self.follow(prediction, pictures, handle, in_flight).await,
+                AfterSubmit::Follow(handle) => return self.follow(prediction, handle, in_flight).await,
                 AfterSubmit::Collect { handle, finished } => {
-                    return self.collect_at_once(prediction, pictures, handle, finished, in_flight).await;
+                    return self.collect_at_once(prediction, handle, finished, in_flight).await;
                 }
                 AfterSubmit::End(failure) => return self.end(prediction, failure).await,
                 AfterSubmit::Again { pause } => pause,
@@ -173,10 +175,10 @@ impl Core {
         })
     }
 
-    async fn follow(self: &Arc<Self>, prediction: PredictionId, pictures: u8, handle: Handle, in_flight: InFlight) {
+    async fn follow(self: &Arc<Self>, prediction: PredictionId, handle: Handle, in_flight: InFlight) {
         self.journal_accepted(prediction, &handle).await;
         let pause = self.cadence.pause(0, rand::random());
-        let followed = Followed { following: Following::new(handle), accepted: Instant::now(), pictures, in_flight };
+        let followed = Followed { following: Following::new(handle), accepted: Instant::now(), _in_flight: in_flight };
         self.orders.follow(prediction, followed);
         self.poll_in(prediction, pause);
     }
@@ -186,7 +188,6 @@ impl Core {
     async fn collect_at_once(
         self: &Arc<Self>,
         prediction: PredictionId,
-        pictures: u8,
         handle: Option<Handle>,
         finished: Finished,
         in_flight: InFlight,
@@ -194,7 +195,7 @@ impl Core {
         if let Some(handle) = handle {
             self.journal_accepted(prediction, &handle).await;
             let followed =
-                Followed { following: Following::new(handle), accepted: Instant::now(), pictures, in_flight };
+                Followed { following: Following::new(handle), accepted: Instant::now(), _in_flight: in_flight };
             self.orders.follow(prediction, followed);
             return self.collect(prediction, finished).await;
         }

@@ -56,10 +56,8 @@ pub(super) struct Followed {
     pub(super) following: Following,
     /// When the upstream took it, on the monotonic clock.
     pub(super) accepted: Instant,
-    /// How many pictures it is to make.
-    pub(super) pictures: u8,
-    /// Its place among the predictions in flight.
-    pub(super) in_flight: InFlight,
+    /// Its place among the predictions in flight, given back when it is dropped.
+    pub(super) _in_flight: InFlight,
 }
 
 /// How a prediction ended.

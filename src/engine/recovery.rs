@@ -55,7 +55,7 @@ impl Core {
     }
 
     async fn take_up(&self, prediction: StoredPrediction) -> Result<Slot, JournalError> {
-        let StoredPrediction { id, pictures, state } = prediction;
+        let StoredPrediction { id, state, .. } = prediction;
         Ok(match state {
             StoredState::Intent => self.close(id, Failure::Abandoned).await?,
             StoredState::Committing { .. } => {
@@ -68,8 +68,7 @@ impl Core {
                 Slot::Following(Followed {
                     following: Following::new(Handle { id: upstream, poll_url }),
                     accepted: now.checked_sub(age).unwrap_or(now),
-                    pictures,
-                    in_flight: self.budget.adopt(),
+                    _in_flight: self.budget.adopt(),
                 })
             }
             StoredState::Resolved { upstream, pictures, usage, at } => {

@@ -10,7 +10,7 @@ use crate::storage::JournalError;
 use crate::storage::journal::{Record, Shelved};
 
 /// How long a result that is not for later requests stays after its delivery: its address may still be in use.
-const PRIVATE_LINGER: Duration = Duration::from_secs(3600);
+const PRIVATE_LINGER: Duration = Duration::from_hours(1);
 
 pub(super) async fn run(core: Arc<Core>) {
     loop {
@@ -85,7 +85,7 @@ mod tests {
     use crate::config::CacheMode;
     use crate::model::{Format, StoredPicture};
 
-    const DAY: Duration = Duration::from_secs(86400);
+    const DAY: Duration = Duration::from_hours(24);
     const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
     fn shelved(number: u128, delivered: bool, shareable: bool) -> Shelved {
@@ -117,7 +117,7 @@ mod tests {
     fn goods_stay_until_they_expire() {
         let shelf = [shelved(1, true, true), shelved(2, false, true), shelved(3, true, false)];
         let at = |after: Duration| doomed(&shelf, START.plus(after), &settings(u64::MAX));
-        assert!(at(Duration::from_secs(60)).is_empty());
+        assert!(at(Duration::from_mins(1)).is_empty());
         assert_eq!(at(DAY), [shelf[2].order], "not for later requests, and delivered");
         assert_eq!(at(3 * DAY).len(), 3);
     }

@@ -76,10 +76,6 @@ impl Fingerprint {
         }
         Self(hasher.finalize().into())
     }
-
-    pub(crate) fn digest(&self) -> &Digest {
-        &self.0
-    }
 }
 
 impl From<Digest> for Fingerprint {

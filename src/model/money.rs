@@ -43,6 +43,7 @@ fn tokens(count: u64) -> f64 {
 }
 
 /// Tokens as the upstream reports them.
+#[expect(clippy::struct_field_names, reason = "the names of the wire")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Usage {
     pub(crate) input_tokens: u64,

@@ -73,9 +73,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// Bytes that [`Format::sniff`] needs to see.
-    pub(crate) const SNIFF_BYTES: usize = 12;
-
+    /// The format of a picture that begins with these bytes; twelve of them are enough.
     pub(crate) fn sniff(head: &[u8]) -> Option<Self> {
         if head.starts_with(b"\x89PNG\r\n\x1a\n") {
             Some(Self::Png)
@@ -147,12 +145,15 @@ pub(crate) fn dimensions(head: &[u8]) -> Option<(u32, u32)> {
     (width > 0 && height > 0).then_some((width, height))
 }
 
+/// A picture that is whole: its format, and its width and height in pixels.
+pub(crate) type Whole = (Format, (u32, u32));
+
 /// Checks that a picture is whole by its signature and its end: PNG `IEND`, JPEG end-of-image, the RIFF length.
 ///
 /// # Errors
 ///
 /// [`NotWhole`], or the error of reading.
-pub(crate) fn check_whole(source: &dyn Source) -> io::Result<Result<(Format, (u32, u32)), NotWhole>> {
+pub(crate) fn check_whole(source: &dyn Source) -> io::Result<Result<Whole, NotWhole>> {
     let size = source.size();
     let head = read_full(source, 0, usize::try_from(size).unwrap_or(HEAD_BYTES).min(HEAD_BYTES))?;
     let Some(format) = Format::sniff(&head) else {

@@ -135,11 +135,6 @@ impl PartWriter {
         Ok(())
     }
 
-    /// Bytes taken so far.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.lease.bytes
-    }
-
     /// Ends the part: what it is, and the bytes themselves. Reads the head back where it went to a file.
     ///
     /// # Errors

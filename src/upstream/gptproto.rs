@@ -20,7 +20,7 @@ use super::gate::{Gate, Gated, Released};
 use super::retry_after::retry_after;
 use super::wire::{SubmitAnswer, poll_answer, submit_answer};
 use super::{Commit, FetchError, Handle, KeyCheck, Output, PollError, Polled, PredictionApi, SubmitError, Submitted};
-use crate::budget::Reservation;
+use crate::budget::{CallKind, Reservation};
 use crate::config::{Secret, UpstreamConfig};
 use crate::model::{Capability, Catalogue, Failure, Input, Model, PictureRequest, Timestamp};
 use crate::payload::Payload;
@@ -252,15 +252,17 @@ impl GptProto {
 impl PredictionApi for GptProto {
     fn submit<'a>(
         &'a self,
-        _reservation: Reservation,
+        reservation: Reservation,
         request: &'a PictureRequest,
         pictures: u8,
         commit: Commit,
     ) -> BoxFuture<'a, Result<Submitted, SubmitError>> {
+        debug_assert_eq!(reservation.kind(), CallKind::Submit, "a reservation for something else");
         self.submit_once(request, pictures, commit).boxed()
     }
 
-    fn poll<'a>(&'a self, _reservation: Reservation, handle: &'a Handle) -> BoxFuture<'a, Result<Polled, PollError>> {
+    fn poll<'a>(&'a self, reservation: Reservation, handle: &'a Handle) -> BoxFuture<'a, Result<Polled, PollError>> {
+        debug_assert_eq!(reservation.kind(), CallKind::Poll, "a reservation for something else");
         self.poll_once(handle).boxed()
     }
 

@@ -109,10 +109,7 @@ fn error_code(envelope: &Value) -> Option<u16> {
 }
 
 fn first_of(data: &Value) -> &Value {
-    match data {
-        Value::Array(items) => items.first().unwrap_or(&Value::Null),
-        other => other,
-    }
+    data.as_array().map_or(data, |items| items.first().unwrap_or(&Value::Null))
 }
 
 fn handle(data: &Value) -> Option<Handle> {
@@ -142,9 +139,9 @@ fn outputs(envelope: &Value) -> Vec<Output> {
     places
         .iter()
         .filter_map(|place| envelope.pointer(place))
-        .map(|found| match found {
-            Value::Array(items) => items.iter().filter_map(output).collect::<Vec<_>>(),
-            other => output(other).into_iter().collect(),
+        .map(|found| match found.as_array() {
+            Some(items) => items.iter().filter_map(output).collect::<Vec<_>>(),
+            None => output(found).into_iter().collect(),
         })
         .find(|outputs| !outputs.is_empty())
         .unwrap_or_default()
@@ -158,7 +155,7 @@ fn output(value: &Value) -> Option<Output> {
             // `image_url` may hold an object with an `url` of its own.
             field.as_str().or_else(|| field.get("url")?.as_str()).and_then(output_text)
         }),
-        _ => None,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => None,
     }
 }
 

@@ -55,7 +55,6 @@ fn refusals() -> Vec<ApiError> {
             task: "image-edit",
             note: Some(text("It is sold elsewhere.")),
         },
-        ApiError::PredictionNotFound { id: text("ord_1.0") },
         ApiError::ResultAddressInvalid,
         ApiError::ResultGone,
         ApiError::UnsupportedMediaType { got: Some(text("text/plain")) },
@@ -119,7 +118,6 @@ fn name(error: &ApiError) -> String {
         | ApiError::UnknownModel { .. }
         | ApiError::ModelNotFound { .. }
         | ApiError::ModelLacksTask { .. }
-        | ApiError::PredictionNotFound { .. }
         | ApiError::ResultAddressInvalid
         | ApiError::ResultGone
         | ApiError::UnsupportedMediaType { .. }

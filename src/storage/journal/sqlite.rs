@@ -267,12 +267,14 @@ fn commit(connection: &mut Connection, writes: Vec<(Box<Record>, Answer<()>)>, f
 }
 
 type Answers = Vec<Answer<()>>;
+/// Each record's own result, in their order.
+type Results = Vec<Result<(), JournalError>>;
 
 /// Writes all records in one transaction. A record that breaks a rule of the tables fails alone.
 fn group(
     connection: &mut Connection,
     writes: Vec<(Box<Record>, Answer<()>)>,
-) -> Result<(Answers, Vec<Result<(), JournalError>>), (Answers, rusqlite::Error)> {
+) -> Result<(Answers, Results), (Answers, rusqlite::Error)> {
     let (records, answers): (Vec<_>, Answers) = writes.into_iter().unzip();
     let mut attempt = || {
         let mut transaction = connection.transaction()?;
