@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+import sys
 import urllib.request
 import uuid
 
@@ -14,13 +15,13 @@ try:
     import openai
     from PIL import Image
 except ImportError as error:
-    pytest.exit(f"{error.name} is missing: pip install -r tests/clients/requirements.txt", returncode=1)
+    sys.exit(f"{error.name} is missing: pip install -r tests/clients/requirements.txt")
 
 
 def setting(name):
     value = os.environ.get(name)
     if not value:
-        pytest.exit(f"{name} is not set: start the suite with tests/clients/run.sh python", returncode=1)
+        sys.exit(f"{name} is not set: start the suite with tests/clients/run.sh python")
     return value
 
 

@@ -63,11 +63,19 @@ prepare() {
   python3 "$here/pictures.py" "$SUITE_PICTURES"
 }
 
-# Prints as many free ports as asked for.
+# Prints as many free ports as asked for. They lie below those that the system gives to outgoing connections, one of which
+# could take such a port between here and its use.
 free_ports() {
   python3 -c '
-import socket, sys
-held = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
+import random, socket, sys
+wanted, held = int(sys.argv[1]), []
+for port in random.sample(range(15000, 32000), 1000):
+    try:
+        held.append(socket.create_server(("127.0.0.1", port)))
+    except OSError:
+        continue
+    if len(held) == wanted:
+        break
 print(*(one.getsockname()[1] for one in held))' "$1"
 }
 
@@ -106,7 +114,7 @@ serve() {
 
 start_sandbox() {
   local client operator
-  read -r client operator < <(free_ports 2)
+  read -r client operator <<<"$(free_ports 2)"
   serve sandbox "$client" "$operator" --sandbox
   export SUITE_GATEWAY=http://127.0.0.1:$client SUITE_SANDBOX_KEY=sk-sandbox SUITE_SANDBOX_SIMULATOR
   # The banner, which follows, says where the simulator is.
@@ -119,7 +127,7 @@ start_sandbox() {
 
 start_faulty() {
   local ports
-  read -r -a ports < <(free_ports 7)
+  read -r -a ports <<<"$(free_ports 7)"
   export SUITE_SIMULATOR=http://127.0.0.1:${ports[0]} SUITE_KEY=sk-suite-0123456789abcdef
   start simulator "$binary" simulate --listen "127.0.0.1:${ports[0]}" --key sk-upstream --scenario "$here/scenario.toml"
   wait_for simulator "$SUITE_SIMULATOR/_simulator/counters"

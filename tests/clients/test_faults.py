@@ -182,6 +182,7 @@ def ask_until_there(client, asked):
         except openai.InternalServerError as error:
             assert (error.status_code, error.code) == (504, "prediction_still_running")
             assert error.response.headers["x-should-retry"] == "true"
+            assert error.response.headers["x-gateway-prediction"]
             refusals += 1
             assert time.monotonic() < deadline, "the picture never came"
 
