@@ -103,11 +103,12 @@ impl Gateway {
         let operator = operator::router(sources);
         let stop = lifecycle.stop_token();
         let client_face = serve::serve(client_listener, api, lifecycle.clone(), stop.clone());
-        lifecycle.spawn("client face", async move {
-            client_face.await;
-            // The lock on the directory is held for as long as anything can be written.
-            drop(directory);
+        // The lock on the directory is held for as long as anything can be written: services end last.
+        lifecycle.spawn_service("directory lock", async move {
+            let _held = directory;
+            std::future::pending::<()>().await;
         });
+        lifecycle.spawn("client face", client_face);
         lifecycle.spawn("operator face", serve::serve(operator_listener, operator, lifecycle.clone(), stop));
         Ok(Self { client_address, operator_address, lifecycle, grace })
     }
