@@ -41,6 +41,8 @@ pub struct Gateway {
     operator_address: SocketAddr,
     lifecycle: Lifecycle,
     grace: Grace,
+    /// Locked for as long as anything can be written into it.
+    _directory: Directory,
 }
 
 impl Gateway {
@@ -102,15 +104,9 @@ impl Gateway {
         });
         let operator = operator::router(sources);
         let stop = lifecycle.stop_token();
-        let client_face = serve::serve(client_listener, api, lifecycle.clone(), stop.clone());
-        // The lock on the directory is held for as long as anything can be written: services end last.
-        lifecycle.spawn_service("directory lock", async move {
-            let _held = directory;
-            std::future::pending::<()>().await;
-        });
-        lifecycle.spawn("client face", client_face);
+        lifecycle.spawn("client face", serve::serve(client_listener, api, lifecycle.clone(), stop.clone()));
         lifecycle.spawn("operator face", serve::serve(operator_listener, operator, lifecycle.clone(), stop));
-        Ok(Self { client_address, operator_address, lifecycle, grace })
+        Ok(Self { client_address, operator_address, lifecycle, grace, _directory: directory })
     }
 
     /// Where clients reach it.

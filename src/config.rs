@@ -306,7 +306,8 @@ impl Config {
         self.upstream.min_poll_interval = Duration::from_secs(1);
         // The simulator forgets when it stops: what was under way before cannot be found any more.
         self.upstream.deadline = Duration::from_mins(2);
-        self.clients = vec![ClientConfig::of_key("sandbox", SANDBOX_KEY)];
+        self.clients.retain(|client| client.name != "sandbox");
+        self.clients.push(ClientConfig::of_key("sandbox", SANDBOX_KEY));
         self
     }
 

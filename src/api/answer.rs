@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{AGE, CONTENT_TYPE};
+use axum::http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
@@ -16,13 +16,13 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
 use url::Url;
 
+use super::error::name_predictions;
 use super::signature::Signer;
 use super::validate::{Presentation, ResponseFormat};
 use crate::engine::{Origin, Ticket};
 use crate::model::{Delivery, PictureRequest, Source, Task, Timestamp, Usage};
 use crate::payload::Payload;
 
-const PREDICTION: HeaderName = HeaderName::from_static("x-gateway-prediction");
 const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
 const DROPPED: HeaderName = HeaderName::from_static("x-gateway-dropped");
 /// Pictures that were asked for and did not come, because one of several purchases failed.
@@ -59,29 +59,25 @@ impl Answer<'_> {
         let url = |index| signer.address(base, self.delivery.order, index, now, url_ttl);
         let payload = self.payload(url);
         let length = payload.length();
-        let mut response = Response::builder()
-            .header(CONTENT_TYPE, "application/json")
-            .header(axum::http::header::CONTENT_LENGTH, length)
-            .header(CACHE, cache_word(self.ticket.origin()));
-        let predictions: Vec<&str> =
-            self.delivery.predictions.iter().map(super::super::model::ids::UpstreamId::as_str).collect();
-        let optional = [
-            (PREDICTION, predictions.join(",")),
-            (DROPPED, self.dropped.join(",")),
-            (MISSING, if self.delivery.missing > 0 { self.delivery.missing.to_string() } else { String::new() }),
-        ];
-        for (name, text) in optional {
-            if let Ok(value) = HeaderValue::from_str(&text)
-                && !text.is_empty()
-            {
-                response = response.header(name, value);
-            }
+        let origin = self.ticket.origin();
+        let mut response = Response::new(Body::new(Delivered { payload, ticket: Some(self.ticket) }));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        headers.insert(CACHE, HeaderValue::from_static(cache_word(origin)));
+        name_predictions(headers, &self.delivery.predictions);
+        if let Origin::Hit(age) = origin {
+            headers.insert(AGE, HeaderValue::from(age.as_secs()));
         }
-        if let Origin::Hit(age) = self.ticket.origin() {
-            response = response.header(AGE, age.as_secs());
+        if self.delivery.missing > 0 {
+            headers.insert(MISSING, HeaderValue::from(u16::from(self.delivery.missing)));
         }
-        let body = Delivered { payload, ticket: Some(self.ticket) };
-        response.body(Body::new(body)).expect("the parts above make a response")
+        if let Ok(dropped) = HeaderValue::from_str(&self.dropped.join(","))
+            && !dropped.is_empty()
+        {
+            headers.insert(DROPPED, dropped);
+        }
+        response
     }
 
     fn payload(&self, url: impl Fn(usize) -> Url) -> Payload {

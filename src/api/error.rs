@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -352,6 +352,7 @@ pub(super) struct Told {
     pub(super) detail: Option<String>,
 }
 
+const PREDICTION: HeaderName = HeaderName::from_static("x-gateway-prediction");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 impl IntoResponse for ApiError {
@@ -383,10 +384,23 @@ impl IntoResponse for ApiError {
             let challenge = HeaderValue::from_static("Bearer realm=\"OpenAI API\"");
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
+        if let Self::PatienceExhausted { predictions, .. } | Self::Restarting { predictions, .. } = &self {
+            name_predictions(headers, predictions);
+        }
         if let Self::MethodNotAllowed { allow, .. } = &self {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         response
+    }
+}
+
+/// Puts the upstream's names for the predictions of an order into `x-gateway-prediction`.
+pub(super) fn name_predictions(headers: &mut HeaderMap, predictions: &[UpstreamId]) {
+    let names = predictions.iter().map(UpstreamId::as_str).collect::<Vec<_>>().join(",");
+    if let Ok(names) = HeaderValue::from_str(&names)
+        && !names.is_empty()
+    {
+        headers.insert(PREDICTION, names);
     }
 }
 

@@ -44,8 +44,10 @@ impl Core {
             shareable: !private,
             created: now,
         });
-        let parts =
-            self.catalogue.find(&request.model).map(|model| model.parameters.split(request.n)).unwrap_or_default();
+        let Some(model) = self.catalogue.find(&request.model) else {
+            return Err(Failure::InvalidRequest { message: format!("there is no model {}", request.model) });
+        };
+        let parts = model.parameters.split(request.n);
         let mut places = Vec::with_capacity(parts.len());
         for _ in &parts {
             places.push(self.budget.queue().map_err(|QueueFull { retry_after }| Failure::QueueFull { retry_after })?);

@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""What the gateway adds to an edit over the simulator's own time.
+
+Starts the release binary twice, as simulator and as gateway, on loopback ports that are free, and makes the same edits
+in turn by three ways: straight at the simulator (submit, poll, download), through the gateway with equally quick polls,
+and through the gateway as it is configured by default. Prints, for each, what an edit took beyond the time the simulator
+itself took to make the picture. Needs nothing but Python 3 and target/release/gptproto-gateway; stops by itself.
+
+usage: tests/load/added_latency.py [EDITS]     (default 20)
+"""
+
+import base64
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BINARY = Path(__file__).resolve().parents[2] / "target" / "release" / "gptproto-gateway"
+CLIENT_KEY = "added-latency-client-key"
+UPSTREAM_KEY = "sk-simulator"
+OWN_SECONDS = 1.0  # the simulator makes each picture in exactly this time
+QUICK_POLL_S = 0.02
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def call(port, method, path, body=None, headers=None, timeout=60):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    connection.request(method, path, body, headers or {})
+    answer = connection.getresponse()
+    data = answer.read()
+    connection.close()
+    return answer.status, data
+
+
+def wait_until_up(port, path, process):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            sys.exit(f"a server ended with exit code {process.returncode} before it was up")
+        try:
+            if call(port, "GET", path, timeout=1)[0] == 200:
+                return
+        except OSError:
+            time.sleep(0.02)
+    sys.exit(f"nothing answers on port {port}")
+
+
+def start(arguments, environment, log):
+    return subprocess.Popen([BINARY, *arguments], env={**os.environ, **environment}, stdout=log, stderr=log)
+
+
+def direct(port, picture, prompt):
+    headers = {"Authorization": f"Bearer {UPSTREAM_KEY}", "Content-Type": "application/json"}
+    body = json.dumps({"prompt": prompt, "base64_images": ["data:image/png;base64," + base64.b64encode(picture).decode()],
+                       "n": 1, "size": "1024x1024", "quality": "low", "enable_sync_mode": False, "response_format": "url"})
+    began = time.monotonic()
+    status, data = call(port, "POST", "/api/v3/openai/gpt-image-2/image-edit", body, headers)
+    assert status == 200, data
+    prediction = json.loads(data)["data"]["id"]
+    while True:
+        time.sleep(QUICK_POLL_S)
+        status, data = call(port, "GET", f"/api/v3/predictions/{prediction}/result", headers=headers)
+        answer = json.loads(data)["data"]
+        if answer["status"] == "completed":
+            break
+    path = "/" + answer["outputs"][0].split("/", 3)[3]
+    status, data = call(port, "GET", path)
+    assert status == 200 and data.startswith(b"\x89PNG")
+    return time.monotonic() - began
+
+
+def through(port, picture, prompt):
+    boundary = "added-latency"
+    fields = {"model": "gpt-image-2", "prompt": prompt, "quality": "low", "size": "1024x1024"}
+    body = b"".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items())
+    body += (f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n').encode()
+    body += picture + f"\r\n--{boundary}--\r\n".encode()
+    headers = {"Authorization": f"Bearer {CLIENT_KEY}", "Content-Type": f"multipart/form-data; boundary={boundary}"}
+    began = time.monotonic()
+    status, data = call(port, "POST", "/v1/images/edits", body, headers)
+    took = time.monotonic() - began
+    assert status == 200, data
+    assert base64.b64decode(json.loads(data)["data"][0]["b64_json"]).startswith(b"\x89PNG")
+    return took
+
+
+def report(name, seconds):
+    added = sorted((taken - OWN_SECONDS) * 1000 for taken in seconds)
+    p99 = added[min(len(added) - 1, int(len(added) * 0.99))]
+    print(f"{name:<38} p50 {statistics.median(added):7.1f} ms   p99 {p99:7.1f} ms   ({len(added)} edits)")
+    return statistics.median(added)
+
+
+def main():
+    edits = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    if not BINARY.exists():
+        sys.exit(f"{BINARY} is missing: run cargo build --release")
+    folder = Path(tempfile.mkdtemp(prefix="added-latency-"))
+    log = open(folder / "log", "wb")
+    processes = []
+    try:
+        ports = {name: free_port() for name in ("simulator", "quick", "quick-op", "default", "default-op")}
+        scenario = folder / "scenario.toml"
+        own = int(OWN_SECONDS * 1000)
+        scenario.write_text(f"[life]\nlow_ms = [{own}, {own}]\nsize_counts = \"no\"\n[limits]\nmin_poll_interval_ms = 0\n")
+        processes.append(start(["simulate", "--listen", f"127.0.0.1:{ports['simulator']}", "--scenario", str(scenario)], {}, log))
+        wait_until_up(ports["simulator"], "/_simulator/counters", processes[-1])
+        for name, extra in (("quick", {"GATEWAY_UPSTREAM__FIRST_POLL_MS": "20", "GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS": "20",
+                                       "GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS": "20",
+                                       "GATEWAY_UPSTREAM__REQUESTS_PER_MINUTE": "100000"}),
+                            ("default", {})):
+            environment = {
+                "GPTPROTO_API_KEY": UPSTREAM_KEY,
+                "GATEWAY_CLIENT_KEYS": f"load:{CLIENT_KEY}",
+                "GATEWAY_UPSTREAM__BASE_URL": f"http://127.0.0.1:{ports['simulator']}",
+                "GATEWAY_SERVER__LISTEN": f"127.0.0.1:{ports[name]}",
+                "GATEWAY_OPERATOR__LISTEN": f"127.0.0.1:{ports[name + '-op']}",
+                "GATEWAY_STORAGE__DIRECTORY": str(folder / name),
+                "GATEWAY_UPSTREAM__SUBMITS_PER_MINUTE": "100000",
+                **extra,
+            }
+            processes.append(start(["serve"], environment, log))
+            wait_until_up(ports[name + "-op"], "/readyz", processes[-1])
+        # A picture to edit: one the simulator made.
+        direct_png = {"Authorization": f"Bearer {CLIENT_KEY}", "Content-Type": "application/json"}
+        status, data = call(ports["quick"], "POST", "/v1/images/generations",
+                            json.dumps({"model": "gpt-image-2", "prompt": "start", "quality": "low", "size": "1024x1024"}), direct_png)
+        assert status == 200, data
+        picture = base64.b64decode(json.loads(data)["data"][0]["b64_json"])
+
+        print(f"the simulator's own time: {OWN_SECONDS * 1000:.0f} ms an edit; input {len(picture)} bytes", flush=True)
+        taken = {"direct": [], "quick": [], "default": []}
+        for number in range(edits):
+            taken["direct"].append(direct(ports["simulator"], picture, f"direct {number}"))
+            taken["quick"].append(through(ports["quick"], picture, f"quick {number}"))
+            # The default cadence waits 5 s before its first poll; a few of these are enough.
+            if number < max(3, edits // 5):
+                taken["default"].append(through(ports["default"], picture, f"default {number}"))
+        straight = report("straight at the simulator, added", taken["direct"])
+        gateway = report("through the gateway, equal polls, added", taken["quick"])
+        report("through the gateway, default polls, added", taken["default"])
+        print(f"the gateway over going straight: {gateway - straight:+.1f} ms at the median")
+        resident = Path(f"/proc/{processes[-1].pid}/status").read_text()
+        print("idle memory of a gateway after a few edits:",
+              next(line.split(None, 1)[1] for line in resident.splitlines() if line.startswith("VmRSS")))
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        for process in processes:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        log.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
