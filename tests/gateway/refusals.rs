@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Answer, Edit, Gateway, UPSTREAM_KEY, Upstream, picture};
+use crate::harness::{ALICE, Answer, Edit, Gateway, Raw, UPSTREAM_KEY, Upstream, picture};
 
 /// The answer to one edit under a scenario.
 async fn under(scenario: serde_json::Value, prompt: &str) -> (Upstream, Answer) {
@@ -150,4 +150,43 @@ async fn wrong_places_say_so() {
     wrong_method.is_refused(405, "method_not_supported");
     assert_eq!(wrong_method.header("allow"), "POST");
     alice.edit_at("/v1/images/variations", &Edit::new("again")).await.is_refused(400, "endpoint_retired");
+}
+
+#[tokio::test]
+async fn a_refused_upload_gets_its_refusal_and_not_a_broken_pipe() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("server.body_bytes_max", "1000000")]).await;
+    // More than any socket buffers; the pixels are never looked at.
+    let large = Edit::bare("too large").picture("image", vec![0; 32 << 20]);
+    gateway.alice().edit(&large).await.is_refused(413, "body_too_large");
+    gateway.client("sk-nobody-0123456789abcdef").edit(&large).await.is_refused(401, "invalid_api_key");
+    assert_eq!(upstream.submits().await, 0);
+}
+
+#[tokio::test]
+async fn a_body_that_never_arrives_is_given_up() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("server.body_idle_timeout_s", "1")]).await;
+    let mut raw = Raw::to(&gateway.address()).await;
+    let head = format!(
+        "POST /v1/images/edits HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {ALICE}\r\nContent-Length: 436\r\n\
+         Content-Type: multipart/form-data; boundary=x\r\nx-stainless-retry-count: 1\r\n\r\n"
+    );
+    raw.send(head).await;
+    let answer = raw.until("body_timeout").await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("x-should-retry: false\r\n"), "{answer}");
+    assert_eq!(upstream.submits().await, 0);
+}
+
+#[tokio::test]
+async fn an_operator_can_have_parameters_dropped_by_name() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("server.unsupported_parameters", "drop")]).await;
+    let edit = Edit::new("high fidelity").field("input_fidelity", "high").field("seed", "7");
+    let answer = gateway.alice().edit(&edit).await;
+    answer.picture();
+    assert_eq!(answer.header("x-gateway-dropped"), "input_fidelity");
+    let parameters = &upstream.prediction().await["parameters"];
+    assert_eq!((parameters.get("input_fidelity"), parameters.get("seed")), (None, None));
 }

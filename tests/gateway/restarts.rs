@@ -123,3 +123,24 @@ async fn the_directory_is_held_until_the_last_answer_is_given() {
     waiting.answer().await.picture();
     stopping.await.unwrap().start().await;
 }
+
+#[tokio::test]
+async fn what_was_only_queued_is_not_bought_after_a_restart() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("upstream.concurrent_predictions", "1")]).await;
+    upstream.hold().await;
+    let first = gateway.alice().begin(&Edit::new("in flight"));
+    followed(&gateway).await;
+    let second = gateway.alice().begin(&Edit::new("queued"));
+    until("it is queued", async || gateway.status("upstream", "queue").await == 1).await;
+
+    let gateway = gateway.restart().await;
+
+    first.answer().await.is_refused(503, "restarting");
+    second.answer().await.is_refused(503, "stopping");
+    upstream.release().await;
+    until("the picture is stored", async || gateway.status("engine", "pictures").await == 1).await;
+    assert_eq!(upstream.submits().await, 1);
+    assert_eq!(gateway.alice().edit(&Edit::new("queued")).await.cache(), "miss");
+    assert_eq!(upstream.submits().await, 2);
+}

@@ -1,5 +1,7 @@
 //! What one purchase may answer: the cache, joining, and goods whose buyer went away.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::harness::{Edit, Gateway, Upstream, picture, until};
@@ -219,4 +221,35 @@ async fn when_patience_ends_the_purchase_goes_on() {
     again.picture();
     assert_eq!(again.cache(), "joined");
     assert_eq!(upstream.submits().await, 1);
+}
+
+/// Every moment from before the submit until long after it is hit by some of them.
+#[tokio::test]
+async fn a_storm_of_hang_ups_buys_every_picture_once() {
+    const CLIENTS: usize = 40;
+    const STEP: Duration = Duration::from_millis(3);
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[CACHE_OFF, ("upstream.concurrent_predictions", "12")]).await;
+    upstream.hold().await;
+    let edit = |number: usize| Edit::new(&format!("number {number}"));
+    let storm = (0..CLIENTS).map(|number| {
+        let (begun, left_after) = (gateway.alice().begin(&edit(number)), STEP * u32::try_from(number).unwrap());
+        async move {
+            tokio::time::sleep(left_after).await;
+            begun.hang_up().await;
+        }
+    });
+    futures_util::future::join_all(storm).await;
+
+    let retries: Vec<_> = (0..CLIENTS)
+        .map(|number| gateway.alice().begin(&edit(number).header("x-stainless-retry-count", "1")))
+        .collect();
+    upstream.release().await;
+    for retry in retries {
+        retry.answer().await.picture();
+    }
+
+    assert_eq!(upstream.submits().await, CLIENTS as u64);
+    assert_eq!(upstream.purchases().await, CLIENTS as u64);
+    assert_eq!(upstream.count("submits_repeated").await, 0);
 }

@@ -65,9 +65,10 @@ async fn a_file_host_that_fails_at_first_is_asked_again() {
 async fn a_cut_picture_is_neither_delivered_nor_kept() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
-    for (number, cut) in ["abort", "short"].into_iter().enumerate() {
-        let edit = Edit::new(cut);
-        upstream.set(json!({"files": {"cut_at_percent": 60, "cut": cut}})).await;
+    let cuts = [("abort", 1), ("abort", 99), ("short", 50), ("short", 99)];
+    for (number, (cut, percent)) in cuts.into_iter().enumerate() {
+        let edit = Edit::new(&format!("{cut} at {percent}"));
+        upstream.set(json!({"files": {"cut_at_percent": percent, "cut": cut}})).await;
         let answer = gateway.alice().edit(&edit).await;
         answer.is_refused(502, "result_lost");
         assert_eq!(answer.header("x-should-retry"), "false", "it was paid for");
@@ -146,4 +147,62 @@ async fn an_upstream_that_is_away_costs_nothing_and_may_be_tried_again() {
     answer.is_refused(502, "upstream_unreachable");
     assert_eq!(answer.header("x-should-retry"), "true");
     assert_eq!(gateway.status("engine", "unknown").await, 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_too_late_is_unknown() {
+    let upstream = Upstream::with(json!({"submit": {"delay_ms": 60_000}})).await;
+    let gateway = Gateway::with(&upstream, &[("upstream.submit_timeout_s", "1")]).await;
+    is_unknown(&gateway.alice().edit(&Edit::new("slow to answer")).await);
+    assert_eq!((upstream.submits().await, upstream.purchases().await), (1, 1), "it was bought indeed");
+}
+
+#[tokio::test]
+async fn polls_that_hang_are_given_up_and_asked_again() {
+    let upstream = Upstream::with(json!({"faults": {"delay_ms": 60_000}})).await;
+    let gateway = Gateway::with(&upstream, &[("upstream.poll_timeout_s", "1")]).await;
+    upstream.fault("poll", "delay", 1).await;
+    upstream.fault("poll", "slow_body", 1).await;
+    gateway.alice().edit(&Edit::new("patient")).await.picture();
+    assert_eq!(upstream.submits().await, 1);
+}
+
+#[tokio::test]
+async fn a_prediction_that_never_ends_is_given_up_at_its_deadline() {
+    let upstream = Upstream::with(json!({"life": {"outcome": "stuck"}})).await;
+    let gateway = Gateway::with(&upstream, &[("upstream.deadline_s", "1")]).await;
+    let answer = gateway.alice().edit(&Edit::new("never")).await;
+    answer.is_refused(504, "upstream_timeout");
+    assert_eq!(answer.header("x-should-retry"), "false", "it was bought");
+    assert_eq!(upstream.submits().await, 1);
+}
+
+#[tokio::test]
+async fn what_came_of_several_purchases_is_delivered_and_not_kept() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let edit = Edit::new("two of them")
+        .field("model", "gpt-image-2-plus")
+        .field("size", "1254x1254")
+        .field("n", "2")
+        .without("quality");
+    upstream.fault("submit", "drop_after", 1).await;
+
+    let answer = gateway.alice().edit(&edit).await;
+
+    answer.picture();
+    assert_eq!(answer.header("x-gateway-missing"), "1");
+    assert_eq!(upstream.submits().await, 2);
+    let again = gateway.alice().edit(&edit).await;
+    assert_eq!((again.cache(), again.pictures().len()), ("miss", 2), "half a result is nobody else's answer");
+}
+
+#[tokio::test]
+async fn fewer_pictures_than_asked_are_named() {
+    let upstream = Upstream::with(json!({"result": {"missing_outputs": 1}})).await;
+    let gateway = Gateway::on(&upstream).await;
+    let answer = gateway.alice().edit(&Edit::new("two of them").field("n", "2")).await;
+    answer.picture();
+    assert_eq!(answer.header("x-gateway-missing"), "1");
+    assert_eq!(upstream.submits().await, 1);
 }
