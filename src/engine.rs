@@ -412,6 +412,7 @@ impl Ticket {
         }
         let lifecycle = self.core.lifecycle.clone();
         let woken = tokio::select! {
+            biased;
             ended = self.progress.wait_for(|progress| progress.outcome.is_some()) => {
                 Woken::Ended(ended.ok().and_then(|progress| progress.outcome.clone()))
             }
@@ -423,7 +424,7 @@ impl Ticket {
             Woken::Ended(Some(Err(failure))) => Err(WaitError::Failed(failure)),
             Woken::OutOfPatience => Err(self.out_of_patience()),
             // The sender is gone without an outcome only when the engine is torn down.
-            Woken::Closing | Woken::Ended(None) => Err(WaitError::Closing { upstream: self.upstream() }),
+            Woken::Closing | Woken::Ended(None) => Err(self.closing()),
         }
     }
 
@@ -449,6 +450,15 @@ impl Ticket {
             WaitError::OutOfPatience { upstream: self.upstream() }
         } else {
             WaitError::Failed(Failure::Throttled { retry_after: self.core.budget.forecast() })
+        }
+    }
+
+    fn closing(&self) -> WaitError {
+        // As above: what is only queued is not taken up after the restart.
+        if self.core.orders.is_bought(self.order) {
+            WaitError::Closing { upstream: self.upstream() }
+        } else {
+            WaitError::Failed(Failure::Stopping)
         }
     }
 
