@@ -454,10 +454,15 @@ impl Ticket {
     }
 
     fn closing(&self) -> WaitError {
-        // As above: what is only queued is not taken up after the restart.
-        if self.core.orders.is_bought(self.order) {
+        let orders = &self.core.orders;
+        if orders.is_submitting(self.order) {
+            // Its answer may not come before the end, and then a retry could pay again.
+            let message = "the gateway stopped before the answer came".to_owned();
+            WaitError::Failed(Failure::OutcomeUnknown { message })
+        } else if orders.is_bought(self.order) {
             WaitError::Closing { upstream: self.upstream() }
         } else {
+            // What is only queued is not taken up after the restart.
             WaitError::Failed(Failure::Stopping)
         }
     }

@@ -144,3 +144,19 @@ async fn what_was_only_queued_is_not_bought_after_a_restart() {
     assert_eq!(gateway.alice().edit(&Edit::new("queued")).await.cache(), "miss");
     assert_eq!(upstream.submits().await, 2);
 }
+
+#[tokio::test]
+async fn a_stop_before_the_answer_to_a_submit_says_that_the_outcome_is_unknown() {
+    let upstream = Upstream::with(serde_json::json!({"submit": {"delay_ms": 60_000}})).await;
+    let gateway = Gateway::on(&upstream).await;
+    let waiting = gateway.alice().begin(&Edit::new("paid and not answered"));
+    until("it is bought", async || upstream.purchases().await == 1).await;
+
+    let gateway = gateway.restart().await;
+
+    let told = waiting.answer().await;
+    told.is_refused(502, "submission_outcome_unknown");
+    assert_eq!(told.header("x-should-retry"), "false", "after the restart nobody could join it");
+    assert_eq!(gateway.status("engine", "following").await, 0);
+    assert_eq!(upstream.submits().await, 1, "and it is not resent");
+}
