@@ -197,3 +197,26 @@ async fn a_kill_in_the_midst_of_an_edit_loses_nothing() {
     assert_eq!(again.cache(), "joined");
     assert_eq!(upstream.submits().await, 1);
 }
+
+#[tokio::test]
+async fn a_kill_before_the_answer_to_a_submit_is_reported_and_nothing_is_resent() {
+    let upstream = Upstream::with(serde_json::json!({"submit": {"delay_ms": 60_000}})).await;
+    let program = Program::on(&upstream);
+    let serving = program.serve(&["serve"]).await;
+    let waiting = serving.alice().begin(&Edit::new("killed"));
+    until("it is bought", async || upstream.purchases().await == 1).await;
+    serving.kill();
+    waiting.breaks().await;
+
+    let serving = program.serve(&["serve"]).await;
+
+    assert!(serving.log().contains("purchases with an unknown outcome"), "{}", serving.log());
+    let metrics = serving.alice().get(&format!("{}/metrics", serving.operator())).await.text();
+    assert!(metrics.contains("gateway_engine_unknown_total 1\n"), "{metrics}");
+    serving.follows(0).await;
+    assert_eq!(upstream.submits().await, 1);
+    // Reported once: the next start has nothing to take up.
+    serving.kill();
+    let serving = program.serve(&["serve"]).await;
+    assert!(!serving.log().contains("purchases with an unknown outcome"), "{}", serving.log());
+}

@@ -158,5 +158,6 @@ async fn a_stop_before_the_answer_to_a_submit_says_that_the_outcome_is_unknown()
     told.is_refused(502, "submission_outcome_unknown");
     assert_eq!(told.header("x-should-retry"), "false", "after the restart nobody could join it");
     assert_eq!(gateway.status("engine", "following").await, 0);
+    assert_eq!(gateway.status("engine", "unknown").await, 1, "the operator is told");
     assert_eq!(upstream.submits().await, 1, "and it is not resent");
 }
