@@ -11,6 +11,7 @@ mod harness;
 mod budget;
 mod edits;
 mod keys;
+mod money;
 mod operator;
 mod program;
 mod refusals;
