@@ -71,7 +71,16 @@ impl Core {
             }
             self.recent.invalidate(&fingerprint);
         }
-        for stored in self.journal.newest(fingerprint, CANDIDATES_MAX).await.ok()? {
+        let newest = self.journal.newest(fingerprint, CANDIDATES_MAX).await.ok()?;
+        if asker.is_retry && !asker.shares {
+            // What nobody got is more likely its own than what may have been lost after it was written.
+            for stored in newest.iter().filter(|stored| stored.delivered.is_none()) {
+                if let Some(ticket) = self.take_stored(stored, asker).await {
+                    return Some(ticket);
+                }
+            }
+        }
+        for stored in newest {
             if let Some(ticket) = self.take_stored(&stored, asker).await {
                 return Some(ticket);
             }
@@ -87,7 +96,7 @@ impl Core {
         let delivery = Some(stored).filter(|stored| !stored.forgotten).and_then(delivery_of)?;
         let candidate = StoredCandidate {
             age: self.clock.now().since(delivery.resolved),
-            delivered: stored.delivered.is_some(),
+            delivered: stored.delivered.map(|at| self.clock.now().since(at)),
             in_delivery: self.orders.has_tickets(order),
             shareable: stored.record.shareable && delivery.missing == 0,
         };
@@ -106,17 +115,18 @@ impl Core {
             return None;
         }
         let delivery = Arc::new(delivery);
-        if candidate.shareable && self.settings.cache == CacheMode::On && candidate.delivered {
+        let delivered = candidate.delivered.is_some();
+        if candidate.shareable && self.settings.cache == CacheMode::On && delivered {
             self.remember(stored.record.fingerprint, &delivery, candidate.age);
         }
-        let origin = if candidate.delivered {
+        let origin = if delivered && shared {
             self.metrics.hit();
             Origin::Hit(candidate.age)
         } else {
             self.count_joined(&stored.record);
             Origin::Joined
         };
-        Some(self.held_ticket(delivery, origin, candidate.delivered))
+        Some(self.held_ticket(delivery, origin, delivered))
     }
 
     /// The same error again, for a purchase that nobody knows the outcome of.
