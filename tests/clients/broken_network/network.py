@@ -78,7 +78,7 @@ class Connection:
         self.reader, self.writer = reader, writer
         self.server = None
         self.went = {"number": number, "fault": self.fault, "tells": self.tells, "nonce": None, "retry": None,
-                     "begun": round(time.time(), 3), "sent": 0, "upload": "partial", "answered": 0, "status": None,
+                     "begun": round(time.time(), 3), "sent": 0, "upload": "partial", "whole_at": None, "answered": 0, "status": None,
                      "end": "whole"}
         self.tail = b""
 
@@ -104,6 +104,7 @@ class Connection:
         message = Message()
         await self.pass_on_upload(message, data)
         self.went["upload"] = "whole"
+        self.went["whole_at"] = round(time.time(), 3)
         if self.fault == "cut_waiting":
             # While the server works: an edit takes 0.3 s at least, and a moment to be bought.
             await asyncio.sleep(self.where * 0.5)

@@ -37,6 +37,22 @@ def bought_in_simulator(simulator):
     return bought
 
 
+def overtaken(went):
+    """How many requests of each nonce arrived whole only after the client had asked again and that had arrived.
+
+    Nothing tells such a late one from a second call that is meant: it says of itself that it is the first try, and its
+    client, which has long been gone, looks connected to the gateway. With the cache off it buys.
+    """
+    whole = collections.defaultdict(list)
+    for one in went:
+        if one["upload"] == "whole" and one["retry"] is not None:
+            whole[one["nonce"]].append((one["retry"], one["whole_at"]))
+    return {
+        nonce: sum(any(retry < later and at > earlier for later, earlier in all_of_it) for retry, at in all_of_it)
+        for nonce, all_of_it in whole.items()
+    }
+
+
 def explain(nonce, target, predictions, folder):
     print(f"\n{nonce} was bought {len(predictions)} times:")
     for prediction in predictions:
@@ -54,11 +70,12 @@ def main(folder, simulator, synchronous):
     folder = pathlib.Path(folder)
     predictions = bought_in_simulator(simulator)
     bought = {nonce: len(found) for nonce, found in predictions.items()} | ask(f"{synchronous}/purchases")
-    form = "{:<44} {:<16} {:>5} {:>9} {:>6} {:>9} {:>9} {:>10} {:>9}"
-    print(form.format("", "", "calls", "succeeded", "failed", "requests", "purchases", "duplicates", "per 1,000"))
-    duplicated, verdicts, harm, causes = [], [], [], []
+    form = "{:<44} {:<16} {:>5} {:>9} {:>6} {:>9} {:>9} {:>10} {:>9} {:>9}"
+    print(form.format("", "", "calls", "succeeded", "failed", "requests", "purchases", "duplicates", "per 1,000", "overtaken"))
+    duplicated, verdicts, harm, causes, known = [], [], [], [], 0
     for target, title in TARGETS.items():
         went = lines(folder / f"{target}.network")
+        late = overtaken(went)
         faults = collections.Counter(one["fault"] for one in went)
         harm.append(f"{title}: {len(went)} connections: " + ", ".join(f"{n} {fault}" for fault, n in faults.most_common()))
         for client, name in CLIENTS.items():
@@ -67,24 +84,29 @@ def main(folder, simulator, synchronous):
             own = {nonce: n for nonce, n in bought.items() if nonce.startswith(f"nonce-{client}-{target}-")}
             purchases, duplicates = sum(own.values()), sum(own.values()) - len(own)
             requests = sum((one["nonce"] or "").startswith(f"nonce-{client}-{target}-") for one in went)
+            excused = sum(min(n - 1, late.get(nonce, 0)) for nonce, n in own.items())
             print(form.format(title, name, calls, succeeded, calls - succeeded, requests, purchases, duplicates,
-                              f"{duplicates * 1000 / calls:.1f}"))
+                              f"{duplicates * 1000 / calls:.1f}", excused))
             causes.append(f"{title}, {name}, failed: " + (", ".join(f"{n} {why}" for why, n in outcomes.items()) or "none"))
             if succeeded > len(own):
                 verdicts.append(f"{title}, {name}: more pictures came than were bought; the count is wrong")
             if target == "without":
                 if duplicates == 0:
                     verdicts.append(f"{title}, {name}: nothing was bought twice, so this network proves nothing")
-            elif duplicates:
-                verdicts.append(f"{title}, {name}: {duplicates} bought again")
+            elif duplicates > (excused if target == "off" else 0):
+                verdicts.append(f"{title}, {name}: {duplicates} bought again, {excused} of them by overtaken requests")
                 duplicated += [(nonce, target) for nonce, n in own.items() if n > 1]
+            else:
+                known += duplicates
+    print("overtaken: those duplicates whose request arrived whole only after the client's own retry had arrived")
     print("\n" + "\n".join(causes) + "\n")
     print("\n".join(harm))
     for nonce, target in duplicated[:EXPLAINED_MAX]:
         explain(nonce, target, predictions[nonce], folder)
     if verdicts:
         sys.exit("\nFAILED\n" + "\n".join(verdicts))
-    print("\nthe gateway bought nothing twice; the same network, without it, did")
+    print(f"\nthe gateway bought nothing twice but {known} by overtaken requests, with the cache off: the known limit"
+          if known else "\nthe gateway bought nothing twice; the same network, without it, did")
 
 
 main(*sys.argv[1:])
