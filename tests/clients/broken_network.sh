@@ -8,7 +8,7 @@
 #     tests/clients/broken_network.sh
 #     CALLS=1000 tests/clients/broken_network.sh      # for each client and each of the three
 #
-# Environment: CALLS (60), IN_FLIGHT (12), SEED (1) of the network, KEEP (a folder for the logs).
+# Environment: CALLS (60), IN_FLIGHT (12), SEED (1) of the network, KEEP (a folder for logs and journals).
 # Needs: cargo build --release, Python 3.11 with venv, Node 20 with npm, curl.
 set -euo pipefail
 # shellcheck source=tests/clients/lib.sh
@@ -79,5 +79,6 @@ python3 "$parts/report.py" "$scratch" "$simulator" "$synchronous" || result=$?
 if [ -n "${KEEP:-}" ]; then
   mkdir -p "$KEEP"
   cp "$scratch"/*.{json,network,log} "$KEEP"
+  cp -r "$scratch"/gateway-{on,off} "$KEEP"
 fi
 exit "$result"

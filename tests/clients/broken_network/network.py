@@ -160,9 +160,10 @@ class Connection:
         """In 20 pieces for the whole message, over up to 2 s."""
         size = max(total // 20, 1)
         for start in range(0, len(data), size):
+            if start:
+                await asyncio.sleep(self.where * 2 / 20)
             writer.write(data[start : start + size])
             await writer.drain()
-            await asyncio.sleep(self.where * 2 / 20)
 
     async def answer(self):
         left = asyncio.create_task(self.client_leaves())

@@ -84,7 +84,8 @@ def main(folder, simulator, synchronous):
             own = {nonce: n for nonce, n in bought.items() if nonce.startswith(f"nonce-{client}-{target}-")}
             purchases, duplicates = sum(own.values()), sum(own.values()) - len(own)
             requests = sum((one["nonce"] or "").startswith(f"nonce-{client}-{target}-") for one in went)
-            excused = sum(min(n - 1, late.get(nonce, 0)) for nonce, n in own.items())
+            excuses = {nonce: min(n - 1, late.get(nonce, 0)) for nonce, n in own.items()}
+            excused = sum(excuses.values())
             print(form.format(title, name, calls, succeeded, calls - succeeded, requests, purchases, duplicates,
                               f"{duplicates * 1000 / calls:.1f}", excused))
             causes.append(f"{title}, {name}, failed: " + (", ".join(f"{n} {why}" for why, n in outcomes.items()) or "none"))
@@ -95,7 +96,8 @@ def main(folder, simulator, synchronous):
                     verdicts.append(f"{title}, {name}: nothing was bought twice, so this network proves nothing")
             elif duplicates > (excused if target == "off" else 0):
                 verdicts.append(f"{title}, {name}: {duplicates} bought again, {excused} of them by overtaken requests")
-                duplicated += [(nonce, target) for nonce, n in own.items() if n > 1]
+                unexcused = [nonce for nonce, n in own.items() if n - 1 > (excuses[nonce] if target == "off" else 0)]
+                duplicated += [(nonce, target) for nonce in unexcused]
             else:
                 known += duplicates
     print("overtaken: those duplicates whose request arrived whole only after the client's own retry had arrived")
