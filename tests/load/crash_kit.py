@@ -143,9 +143,15 @@ class World:
     def last_words(self):
         return (self.folder / "output").read_bytes()[-3000:].decode(errors="replace")
 
-    def launch(self):
-        """Starts the gateway, and does not wait for it."""
-        self.gateway = subprocess.Popen([self.binary, "serve"], env=self.environment, stdout=self.output, stderr=self.output)
+    def use_directory(self, directory):
+        """What the next gateway keeps its journal in."""
+        self.directory = directory
+        self.environment["GATEWAY_STORAGE__DIRECTORY"] = str(directory)
+
+    def launch(self, through=()):
+        """Starts the gateway, by another command where one is given, and does not wait for it."""
+        command = [*through, self.binary, "serve"]
+        self.gateway = subprocess.Popen(command, env=self.environment, stdout=self.output, stderr=self.output)
 
     def wait_until_ready(self):
         self.wait_for(self.gateway, self.operator_port, "/readyz")
@@ -256,6 +262,8 @@ class Wish:
     answers: list = field(default_factory=list)
     broken: int = 0
     final: Answer = None
+    # Nobody asks any more.
+    given_up: bool = False
     asked_again: list = field(default_factory=list)
 
 
@@ -271,7 +279,7 @@ class Client:
         self.current = None
         self.count = 0
 
-    def request(self, prompt, retries):
+    def request(self, prompt, retries, timeout=60):
         """One request, as the SDK of Python makes it."""
         boundary = f"b{self.random.getrandbits(64):016x}"
         fields = {"model": MODEL, "prompt": prompt, "quality": "low", "size": "256x256"}
@@ -283,14 +291,23 @@ class Client:
                    "Content-Type": f"multipart/form-data; boundary={boundary}"}
         if retries is not None:
             headers["x-stainless-retry-count"] = str(retries)
-        status, heard, data = call(self.world.port, "POST", "/v1/images/edits", body, headers)
+        status, heard, data = call(self.world.port, "POST", "/v1/images/edits", body, headers, timeout)
         return understand(status, heard, data)
+
+    def new_wish(self):
+        self.count += 1
+        nonce = f"kill loop {self.name} {self.count} {self.random.getrandbits(64):016x}"
+        wish = Wish(self.name, nonce, time.time_ns() // 1_000_000)
+        self.wishes.append(wish)
+        return wish
 
     def wish(self, deadline):
         """Asks for one picture until there is a final answer, or the deadline has passed."""
-        self.count += 1
-        wish = Wish(self.name, f"kill loop {self.name} {self.count} {self.random.getrandbits(64):016x}", time.time_ns() // 1_000_000)
-        self.wishes.append(wish)
+        wish = self.new_wish()
+        self.pursue(wish, deadline)
+        return wish
+
+    def pursue(self, wish, deadline):
         self.current = wish
         # Half of the clients are SDKs, which count their retries; the others are loops around curl.
         counts = self.random.random() < 0.5
@@ -310,7 +327,6 @@ class Client:
             tries += 1
             time.sleep(self.random.uniform(0.01, 0.1))
         self.current = None
-        return wish
 
     def ask_again(self, wish):
         """The same request once more, after it was answered for good."""

@@ -141,7 +141,9 @@ def judge_wish(wish, orders, purchases, holds, verdict):
         # Without a hold, whoever asks again after an unknown outcome wants to pay again.
         if late and (holds or wish.final.status == 200):
             verdict.complain("unasked", story, late)
-    if wish.final is None:
+    if wish.given_up:
+        verdict.counts["given up"] += 1
+    elif wish.final is None:
         verdict.complain("unanswered", story)
     elif wish.final.status == 200:
         verdict.counts["delivered"] += 1
