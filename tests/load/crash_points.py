@@ -196,6 +196,9 @@ class Recovery(Part):
         states = sorted(state_of(world.journal()))
         if states != ["accepted", "committing", "intent", "resolved"]:
             sys.exit(f"the directory to recover should hold one purchase in each state, and has {states}")
+        # Every recovery is to find its picture at the first poll.
+        while any(one["state"] in ("created", "processing") for one in self.simulated()):
+            time.sleep(0.1)
 
     def set_life(self, milliseconds):
         self.world.tell_simulator("PUT", "/_simulator/scenario", {"life": {"low_ms": [milliseconds, milliseconds]}})
@@ -214,6 +217,10 @@ class Recovery(Part):
         asking.start()
         if timeout < 60:
             asking.join()
+
+    def simulated(self):
+        _, _, data = call(self.world.simulator_port, "GET", "/_simulator/predictions")
+        return json.loads(data)
 
     def following(self):
         _, _, data = call(self.world.operator_port, "GET", "/status.json")
