@@ -20,7 +20,7 @@ use crate::operator::{self, Snapshot, Sources};
 use crate::simulator::{self, Scenario};
 use crate::storage::journal::SqliteJournal;
 use crate::storage::spool::Spool;
-use crate::storage::{Directory, Results};
+use crate::storage::{Directory, Results, Room};
 use crate::telemetry::Metrics;
 use crate::upstream::GptProto;
 
@@ -80,6 +80,7 @@ impl Gateway {
             catalogue: Arc::clone(&catalogue),
             journal,
             results,
+            room: Room::new(directory.path(), storage.free_bytes_min),
             spool,
             budget: budget.clone(),
             upstream: Arc::new(api),
@@ -146,6 +147,7 @@ fn sources(sandbox: bool, engine: &Engine, budget: &Budget, lifecycle: &Lifecycl
             let waiting_for: Vec<&'static str> = [
                 (lifecycle.is_draining(), "the gateway is stopping"),
                 (engine.journal_failed(), "the journal failed; nothing is bought until a restart"),
+                (!engine.has_room(), "the disk is full; nothing is bought until there is room"),
             ]
             .into_iter()
             .filter_map(|(waits, what)| waits.then_some(what))

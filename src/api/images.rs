@@ -16,7 +16,7 @@ use super::validate::Checked;
 use super::{ApiState, intake, patience, route_of};
 use crate::admission::Rejection;
 use crate::engine::{Order, Ticket, WaitError};
-use crate::model::{ClientId, Failure, Task};
+use crate::model::{ClientId, Failure, IdempotencyKey, Task};
 
 /// `POST /v1/images/edits`.
 pub(super) async fn edits(
@@ -89,6 +89,7 @@ async fn fulfil(
         fresh: says(headers, "no-cache") || says(headers, "no-store"),
         private: says(headers, "no-store"),
         is_retry: retry_count(headers) > 0,
+        key: idempotency_key(headers)?,
     };
     let failed = |failure: Failure| ApiError::Failed { failure, order: None };
     let mut ticket = state.engine.submit(order).await.map_err(failed)?;
@@ -125,6 +126,13 @@ fn says(headers: &HeaderMap, directive: &str) -> bool {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|word| word.trim().eq_ignore_ascii_case(directive))
+}
+
+/// What the client calls its intention.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().and_then(|text| IdempotencyKey::new(text.trim()));
+    key.map(Some).ok_or(ApiError::BadIdempotencyKey { max: IdempotencyKey::CHARS_MAX })
 }
 
 /// How often an SDK of OpenAI's has asked before.

@@ -88,6 +88,10 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
         }
         Failure::QueueFull { .. } => "The gateway is overloaded; nothing was bought. Please try again later.",
         Failure::JournalUnavailable => "The gateway cannot record purchases at the moment, so it makes none.",
+        Failure::DiskFull => "The gateway's disk has no room for another picture; nothing was bought.",
+        Failure::KeyReused => {
+            "This Idempotency-Key was used for a request with other contents; nothing was bought. Use a new key."
+        }
         Failure::Stopping => "The gateway is stopping; nothing was bought. Please try again.",
         Failure::Abandoned => "The request was given up while it waited; nothing was bought.",
     };
@@ -107,6 +111,8 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
         | Failure::Throttled { .. }
         | Failure::QueueFull { .. }
         | Failure::JournalUnavailable
+        | Failure::DiskFull
+        | Failure::KeyReused
         | Failure::Stopping
         | Failure::Abandoned => String::new(),
     };
