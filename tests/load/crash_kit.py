@@ -28,6 +28,12 @@ MODEL = "gpt-image-1.5"
 UNKNOWN = "submission_outcome_unknown"
 
 
+def give_up(problem):
+    """Ends with a code that is not the one of a verdict."""
+    print(problem, file=sys.stderr)
+    sys.exit(2)
+
+
 def default_binary():
     """The release build, or the debug one where there is none."""
     builds = [ROOT / "target" / profile / "gptproto-gateway" for profile in ("release", "debug")]
@@ -75,7 +81,7 @@ def free_ports(count):
         found.append(port)
         if len(found) == count:
             return found
-    sys.exit("no free ports between 20000 and 30000")
+    give_up("no free ports between 20000 and 30000")
 
 
 def call(port, method, path, body=None, headers=None, timeout=60):
@@ -132,13 +138,13 @@ class World:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                sys.exit(f"a server ended with code {process.returncode} before it was up:\n{self.last_words()}")
+                give_up(f"a server ended with code {process.returncode} before it was up:\n{self.last_words()}")
             try:
                 if call(port, "GET", path, timeout=5)[0] == 200:
                     return
             except (OSError, http.client.HTTPException):
                 time.sleep(0.005)
-        sys.exit(f"nothing answers on port {port}:\n{self.last_words()}")
+        give_up(f"nothing answers on port {port}:\n{self.last_words()}")
 
     def last_words(self):
         return (self.folder / "output").read_bytes()[-3000:].decode(errors="replace")
@@ -154,7 +160,15 @@ class World:
         self.gateway = subprocess.Popen(command, env=self.environment, stdout=self.output, stderr=self.output)
 
     def wait_until_ready(self):
-        self.wait_for(self.gateway, self.operator_port, "/readyz")
+        """Waits until the gateway takes traffic. One that does not come back after a kill has failed the test."""
+        came_before = (self.directory / "journal.sqlite").exists()
+        try:
+            self.wait_for(self.gateway, self.operator_port, "/readyz")
+        except SystemExit:
+            if came_before:
+                print("! MUST BE 0: the gateway did not start again after a kill")
+                sys.exit(1)
+            raise
 
     def start(self):
         self.launch()
@@ -189,7 +203,7 @@ class World:
         logged = {line["id"]: line for line in map(json.loads, self.simulator_log.read_text().splitlines())} \
             if self.simulator_log.exists() else {}
         if set(logged) != {one["id"] for one in remembered}:
-            sys.exit("the simulator's log and its memory differ: the oracle itself is broken")
+            give_up("the simulator's log and its memory differ: the oracle itself is broken")
         return [{"id": one["id"], "prompt": one["parameters"]["prompt"], "at": logged[one["id"]]["at"],
                  "prompt_blake3": logged[one["id"]]["prompt_blake3"]} for one in remembered]
 

@@ -1,4 +1,4 @@
-"""`kill_loop.py --syscalls`: a kill at each system call of one edit, and at each of one recovery.
+"""`kill_loop.py --syscalls`: a kill at each system call of one edit, and at each of one recovery, up to a good stop.
 
 Each k is a life of its own: a fresh directory, a gateway that is killed at its k-th call, a second one that is left
 alone, a client that asks until it knows, and the comparison of the three logs.
@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from crash_kit import Client, Journal, World, call
+from crash_kit import Client, Journal, World, call, give_up
 from crash_verdict import Verdict, judge, print_verdict
 
 TRACER = Path(__file__).with_name("crash_tracer.py")
@@ -30,12 +30,14 @@ SETTINGS = {"GATEWAY_UPSTREAM__FIRST_POLL_MS": "120", "GATEWAY_UPSTREAM__MIN_POL
             "GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS": "200", "GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": "2",
             "TOKIO_WORKER_THREADS": "2"}
 PATIENCE_S = 30
+# The exit code of a tracer whose command was killed.
+KILLED = -9 & 0xFF
 
 
 def run(arguments):
     from kill_loop import holds_unknown
     if not sys.platform.startswith("linux"):
-        sys.exit("--syscalls traces processes, which it can only on Linux")
+        give_up("--syscalls traces processes, which it can only on Linux")
     print(f"seed {arguments.seed}, unknown purchases are {'held' if holds_unknown() else 'not held'}", flush=True)
     failed = False
     for name, part in (("edit", Edit), ("recovery", Recovery)):
@@ -82,12 +84,17 @@ def enumerate_points(part, arguments, name):
           f"{time.monotonic() - began:.0f} s")
     print("orders at the kill, by their state in the journal: "
           + ", ".join(f"{state} {count}" for state, count in sorted(landings.items())))
+    if part.repeats:
+        print("every kill was of the same purchases, which are counted anew each time")
     print_verdict(total, made, "kills")
     return total.failed()
 
 
 class Part:
     """One life after another, each with a kill at another place."""
+
+    # Whether each life goes on with the same purchases.
+    repeats = False
 
     def __init__(self, world, seed, holds):
         self.world, self.holds = world, holds
@@ -117,6 +124,10 @@ class Part:
                 pass
             time.sleep(pause_s)
         return not self.alive()
+
+    def stop(self):
+        """Stops the traced gateway well; returns whether its kill came in the midst of that."""
+        return self.world.stop() == KILLED
 
     def settled(self):
         return call(self.world.operator_port, "GET", "/readyz", timeout=5)[0] == 200 and self.world.idle()
@@ -148,8 +159,7 @@ class Edit(Part):
         if not killed:
             grace = time.monotonic() + 0.15
             killed = self.wait(lambda: time.monotonic() > grace)
-        if not killed:
-            world.stop()
+        killed = killed or self.stop()
         states = state_of(world.journal())
         world.start()
         asking.join()
@@ -164,6 +174,8 @@ class Edit(Part):
 
 class Recovery(Part):
     """The start of a gateway that was killed with purchases in every state."""
+
+    repeats = True
 
     def __init__(self, world, seed, holds):
         super().__init__(world, seed, holds)
@@ -180,7 +192,7 @@ class Recovery(Part):
         self.set_life(400)
         self.ask_and_leave(undelivered, timeout=0.25)
         if self.wait(self.settled):
-            sys.exit("the gateway died while its directory was being made")
+            give_up("the gateway died while its directory was being made")
         # Still at work when the gateway is killed.
         self.set_life(5000)
         self.ask_and_leave(accepted)
@@ -195,7 +207,7 @@ class Recovery(Part):
         world.kill()
         states = sorted(state_of(world.journal()))
         if states != ["accepted", "committing", "intent", "resolved"]:
-            sys.exit(f"the directory to recover should hold one purchase in each state, and has {states}")
+            give_up(f"the directory to recover should hold one purchase in each state, and has {states}")
         # Every recovery is to find its picture at the first poll.
         while any(one["state"] in ("created", "processing") for one in self.simulated()):
             time.sleep(0.1)
@@ -236,8 +248,7 @@ class Recovery(Part):
         if not killed:
             grace = time.monotonic() + 0.1
             killed = self.wait(lambda: time.monotonic() > grace)
-        if not killed:
-            world.stop()
+        killed = killed or self.stop()
         states = state_of(world.journal())
         world.start()
         wishes = []

@@ -59,7 +59,7 @@ def ptrace(request, thread, address=None, data=None):
 
 class Tracer:
     def __init__(self, command, kill_at, armed, lines):
-        self.calls = CALLS.get(platform.machine()) or sys.exit(f"no system call numbers for {platform.machine()}")
+        self.calls = CALLS.get(platform.machine()) or sys.exit(f"the numbers of system calls on {platform.machine()} are not known here")
         self.kill_at, self.armed, self.lines, self.count = kill_at, armed, lines, 0
         self.pid = os.fork()
         if self.pid == 0:

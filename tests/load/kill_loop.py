@@ -3,7 +3,7 @@
 
 Clients want edits of unique prompts and repeat a request whose connection broke, as an SDK would, until they have a
 final answer. Three logs are then compared: the clients' answers, the gateway's journal, and the simulator's acceptances
-(crash_verdict.py says what is looked for). Exits with 1 when anything that must be 0 is not.
+(crash_verdict.py says what is looked for).
 
   kills at random      --kills N      killed at a moment that is random, or random shortly after something happened (a
                                       request, a commit of the journal, a purchase, an answer), restarted at once, and
@@ -15,7 +15,7 @@ final answer. Three logs are then compared: the clients' answers, the gateway's 
 
 A kill loses nothing that was written, synced or not: the page cache survives the process. So nothing here can tell
 synchronous=FULL from OFF; only a test that drops unsynced data can. tests/load/kill_controls.sh breaks a copy of the
-gateway on purpose and demands that this finds it.
+gateway on purpose and demands that this finds it. Exit codes: 0 nothing found, 1 found, 2 it could not be tried.
 
 usage: tests/load/kill_loop.py [--kills 25] [--seed N] [--cache on|off] [--binary FILE] [--keep]
        tests/load/kill_loop.py --syscalls [--from K] [--to K] [--every N]
@@ -27,7 +27,7 @@ import sys
 import time
 from collections import Counter
 
-from crash_kit import ROOT, Crowd, Journal, World, default_binary
+from crash_kit import ROOT, Crowd, Journal, World, default_binary, give_up
 from crash_verdict import judge, print_verdict
 
 WORKERS = 4
@@ -49,7 +49,7 @@ STATES = ("not journalled", "intent", "committing", "accepted", "resolved", "del
 def main():
     arguments = parse()
     if not arguments.binary.exists():
-        sys.exit(f"{arguments.binary} is missing: run cargo build --release, or name a binary with --binary")
+        give_up(f"{arguments.binary} is missing: run cargo build --release, or name a binary with --binary")
     if arguments.syscalls:
         import crash_points
         sys.exit(crash_points.run(arguments))
