@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 pub mod serve;
+pub mod wire;
 
 /// Handle by which parts start tasks and learn that the process is stopping. Cheap to clone.
 #[derive(Clone, Debug, Default)]

@@ -124,18 +124,21 @@ impl Ticket {
         }
     }
 
-    /// Notes that the answer was written to a connection that was still there.
-    pub(crate) fn delivered(self) {
+    /// Notes that the answer reached a connection that was still there, once `written` says so. Until then, and until
+    /// the journal knows, nobody else claims the result.
+    pub(crate) fn delivered(self, written: impl Future<Output = bool> + Send + 'static) {
         if self.delivered_before {
             return;
         }
         let core = Arc::clone(&self.core);
-        let record = Record::Delivered { order: self.order, at: core.clock.now() };
         core.lifecycle.clone().spawn("delivered", async move {
+            if !written.await {
+                return;
+            }
+            let record = Record::Delivered { order: self.order, at: core.clock.now() };
             if let Err(error) = core.journal.append(record).await {
                 tracing::warn!(order = %self.order, %error, "a delivery could not be journalled");
             }
-            // The ticket itself ends here: until the journal knows, nobody else claims the result.
             drop(self);
         });
     }
