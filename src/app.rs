@@ -15,7 +15,7 @@ use crate::budget::Budget;
 use crate::config::{Config, Secret};
 use crate::engine::{self, Engine};
 use crate::lifecycle::{Grace, Lifecycle, serve, stop_signal};
-use crate::model::SystemClock;
+use crate::model::{Chance, SystemClock};
 use crate::operator::{self, Snapshot, Sources};
 use crate::simulator::{self, Scenario};
 use crate::storage::journal::SqliteJournal;
@@ -77,6 +77,7 @@ impl Gateway {
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
         let parts = engine::Parts {
             clock: Arc::clone(&clock) as Arc<_>,
+            chance: Chance::of_the_machine(),
             catalogue: Arc::clone(&catalogue),
             journal,
             results,

@@ -28,8 +28,8 @@ use crate::budget::Budget;
 use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, UpstreamConfig};
 use crate::lifecycle::Lifecycle;
 use crate::model::{
-    Catalogue, ClientId, Clock, Delivery, Failure, Fingerprint, IdempotencyKey, OrderId, PictureRequest, Source,
-    StoredPicture, Timestamp, UpstreamId,
+    Catalogue, Chance, ClientId, Clock, Delivery, Failure, Fingerprint, IdempotencyKey, OrderId, PictureRequest,
+    Source, StoredPicture, Timestamp, UpstreamId,
 };
 use crate::storage::journal::{StoredOrder, StoredState};
 use crate::storage::{Journal, JournalError, Results, Room};
@@ -65,6 +65,7 @@ const RECENT_MAX: u64 = 100_000;
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) chance: Chance,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) results: Results,
@@ -86,6 +87,7 @@ pub(crate) struct Engine {
 #[derive(Debug)]
 struct Core {
     clock: Arc<dyn Clock>,
+    chance: Chance,
     catalogue: Arc<Catalogue>,
     journal: Arc<dyn Journal>,
     results: Results,
@@ -193,6 +195,7 @@ impl Engine {
             settings,
             room: parts.room,
             clock: parts.clock,
+            chance: parts.chance,
             catalogue: parts.catalogue,
             journal: parts.journal,
             results: parts.results,
@@ -332,3 +335,7 @@ fn finish_delivery(mut delivery: Delivery, n: u8) -> Option<Delivery> {
     delivery.missing = n.saturating_sub(u8::try_from(delivery.pictures.len()).unwrap_or(u8::MAX));
     (!delivery.pictures.is_empty()).then_some(delivery)
 }
+
+#[cfg(test)]
+#[path = "../tests/gateway/simulation.rs"]
+mod simulation;

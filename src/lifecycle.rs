@@ -96,6 +96,16 @@ impl Lifecycle {
         self.failed.load(Ordering::Relaxed)
     }
 
+    /// Ends every task where it stands, as a crash would.
+    #[cfg(test)]
+    pub(crate) async fn crash(&self) {
+        self.abort.cancel();
+        self.tasks.close();
+        self.services.close();
+        self.tasks.wait().await;
+        self.services.wait().await;
+    }
+
     /// Cancelled when listeners are to close.
     #[must_use]
     pub fn stop_token(&self) -> CancellationToken {

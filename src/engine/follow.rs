@@ -80,10 +80,10 @@ impl Core {
         });
         let Some((next, polls)) = decided else { return };
         match next {
-            AfterPoll::PollAgain => self.poll_in(prediction, self.cadence.pause(polls, rand::random())),
+            AfterPoll::PollAgain => self.poll_in(prediction, self.cadence.pause(polls, self.chance.fraction())),
             AfterPoll::PushedBack { retry_after } => {
                 self.budget.pushed_back(CallKind::Poll, retry_after);
-                self.poll_in(prediction, self.cadence.pause(polls, rand::random()));
+                self.poll_in(prediction, self.cadence.pause(polls, self.chance.fraction()));
             }
             AfterPoll::Collect(finished) => self.collect(prediction, finished).await,
             AfterPoll::End(failure) => self.end(prediction, failure).await,
@@ -105,7 +105,7 @@ impl Core {
         };
         match next {
             AfterFetch::Resolve => self.resolve(prediction, Some(upstream), stored, finished.usage, accepted).await,
-            AfterFetch::PollAgain => self.poll_in(prediction, self.cadence.pause(polls.max(1), rand::random())),
+            AfterFetch::PollAgain => self.poll_in(prediction, self.cadence.pause(polls.max(1), self.chance.fraction())),
             AfterFetch::End(failure) => self.end(prediction, failure).await,
         }
     }

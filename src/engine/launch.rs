@@ -37,7 +37,7 @@ impl Core {
         let now = self.clock.now();
         let Order { client, request, private, key, .. } = order;
         let record = Arc::new(OrderRecord {
-            id: OrderId::new(now, rand::random()),
+            id: OrderId::new(now, self.chance.bits()),
             client,
             fingerprint,
             task: request.task,
@@ -107,10 +107,12 @@ impl Core {
         let mut place = first_place;
         let mut attempt = 0;
         loop {
+            // In this order: what nobody wants any more is not bought, also when its turn has just come.
             let (reservation, in_flight) = tokio::select! {
-                reserved = place.reserve() => reserved,
+                biased;
                 () = self.orders.abandoned(prediction.order) => return self.end(prediction, Failure::Abandoned).await,
                 () = self.lifecycle.draining() => return self.end(prediction, Failure::Stopping).await,
+                reserved = place.reserve() => reserved,
             };
             if !self.orders.start_submit(prediction) {
                 return self.end(prediction, Failure::Abandoned).await;
@@ -155,6 +157,7 @@ impl Core {
             }
             self.orders.requeue(prediction);
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(pause) => {}
                 () = self.lifecycle.draining() => return self.end(prediction, Failure::Stopping).await,
             }
@@ -190,7 +193,7 @@ impl Core {
 
     async fn follow(self: &Arc<Self>, prediction: PredictionId, handle: Handle, in_flight: InFlight) {
         self.journal_accepted(prediction, &handle).await;
-        let pause = self.cadence.pause(0, rand::random());
+        let pause = self.cadence.pause(0, self.chance.fraction());
         let followed = Followed { following: Following::new(handle), accepted: Instant::now(), _in_flight: in_flight };
         self.orders.follow(prediction, followed);
         self.poll_in(prediction, pause);

@@ -9,6 +9,8 @@ use crate::model::{
     UpstreamId, Usage,
 };
 
+#[cfg(test)]
+pub(crate) mod memory;
 mod sqlite;
 
 pub(crate) use sqlite::{Filter, Ledger, LedgerError, SqliteJournal};
@@ -169,4 +171,25 @@ pub(crate) struct Shelved {
     pub(crate) resolved: Timestamp,
     pub(crate) delivered: Option<Timestamp>,
     pub(crate) shareable: bool,
+}
+
+impl StoredOrder {
+    /// What of an ended order takes room; `None` where nothing does.
+    fn shelved(self) -> Option<Shelved> {
+        let mut pictures = Vec::new();
+        let mut resolved = None;
+        for prediction in self.predictions {
+            if let StoredState::Resolved { pictures: more, at, .. } = prediction.state {
+                pictures.extend(more);
+                resolved = resolved.max(Some(at));
+            }
+        }
+        Some(Shelved {
+            order: self.record.id,
+            pictures,
+            resolved: resolved?,
+            delivered: self.delivered,
+            shareable: self.record.shareable,
+        })
+    }
 }

@@ -79,7 +79,8 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
         Failure::ResultLost { .. } => "The image service finished, but its result could not be fetched.",
         Failure::OutcomeUnknown { .. } => {
             "The request was sent and no usable answer came back: it may have been accepted and paid for, so it is \
-             not sent again."
+             not sent again, and the same request gets this answer for a while. To buy all the same, send \
+             Cache-Control: no-cache or a new Idempotency-Key."
         }
         Failure::DeadlineExceeded => "The image service accepted the request and did not finish it in time.",
         Failure::Unreachable { .. } => "The image service could not be reached; nothing was bought.",

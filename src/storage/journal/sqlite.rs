@@ -20,7 +20,7 @@ mod ledger;
 mod rows;
 
 pub(crate) use ledger::{Filter, Ledger, LedgerError};
-use rows::{SCHEMA, order, orders, shelved, write};
+use rows::{SCHEMA, order, orders, write};
 
 /// Version of the tables below, in `PRAGMA user_version`.
 const SCHEMA_VERSION: i64 = 1;
@@ -131,7 +131,7 @@ impl Journal for SqliteJournal {
                        AND NOT EXISTS (SELECT 1 FROM predictions
                                        WHERE order_id = orders.id AND state IN ('intent', 'committing', 'accepted'))
                        ORDER BY created_ms, id";
-            Ok(orders(connection, sql, ())?.into_iter().filter_map(shelved).collect())
+            Ok(orders(connection, sql, ())?.into_iter().filter_map(StoredOrder::shelved).collect())
         })
     }
 

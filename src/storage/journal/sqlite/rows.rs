@@ -11,7 +11,7 @@ use crate::model::{
     ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, PredictionId, StoredPicture, Task, Timestamp,
     UpstreamId, Usage,
 };
-use crate::storage::journal::{OrderRecord, Record, Resolution, Shelved, StoredOrder, StoredPrediction, StoredState};
+use crate::storage::journal::{OrderRecord, Record, Resolution, StoredOrder, StoredPrediction, StoredState};
 
 pub(super) const SCHEMA: &str = "
 CREATE TABLE orders (
@@ -280,22 +280,4 @@ fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Res
 
 fn unreadable(column: usize, text: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, format!("unexpected {text:?}").into())
-}
-
-pub(super) fn shelved(order: StoredOrder) -> Option<Shelved> {
-    let mut pictures = Vec::new();
-    let mut resolved = None;
-    for prediction in order.predictions {
-        if let StoredState::Resolved { pictures: more, at, .. } = prediction.state {
-            pictures.extend(more);
-            resolved = resolved.max(Some(at));
-        }
-    }
-    Some(Shelved {
-        order: order.record.id,
-        pictures,
-        resolved: resolved?,
-        delivered: order.delivered,
-        shareable: order.record.shareable,
-    })
 }
