@@ -15,12 +15,12 @@ use crate::budget::Budget;
 use crate::config::{Config, Secret};
 use crate::engine::{self, Engine};
 use crate::lifecycle::{Grace, Lifecycle, serve, stop_signal};
-use crate::model::SystemClock;
+use crate::model::{Chance, SystemClock};
 use crate::operator::{self, Snapshot, Sources};
 use crate::simulator::{self, Scenario};
 use crate::storage::journal::SqliteJournal;
 use crate::storage::spool::Spool;
-use crate::storage::{Directory, Results};
+use crate::storage::{Directory, Results, Room};
 use crate::telemetry::Metrics;
 use crate::upstream::GptProto;
 
@@ -31,6 +31,8 @@ pub use check::check;
 
 /// The upstream key of the simulator.
 pub const SIMULATOR_KEY: &str = "sk-simulator";
+/// A picture to edit, for somebody who has none at hand.
+const SAMPLE: &str = "sample.png";
 /// How much faster than the real service the sandbox's simulator is: a medium edit takes 2 to 5 seconds.
 const SANDBOX_SPEED: f64 = 20.0;
 
@@ -66,6 +68,11 @@ impl Gateway {
 
         let directory = Directory::open(&storage.directory)?;
         let signing_key = directory.signing_key(rand::random())?;
+        if sandbox {
+            let sample = directory.path().join(SAMPLE);
+            std::fs::write(&sample, simulator::sample_picture())
+                .with_context(|| format!("cannot write {}", sample.display()))?;
+        }
         let journal = Arc::new(SqliteJournal::open(&directory.path().join("journal.sqlite"))?);
         let results =
             Results::open(&directory.below("results")?, cache.memory_bytes_max, cache.memory_picture_bytes_max)?;
@@ -77,9 +84,11 @@ impl Gateway {
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
         let parts = engine::Parts {
             clock: Arc::clone(&clock) as Arc<_>,
+            chance: Chance::of_the_machine(),
             catalogue: Arc::clone(&catalogue),
             journal,
             results,
+            room: Room::new(directory.path(), storage.free_bytes_min),
             spool,
             budget: budget.clone(),
             upstream: Arc::new(api),
@@ -146,6 +155,7 @@ fn sources(sandbox: bool, engine: &Engine, budget: &Budget, lifecycle: &Lifecycl
             let waiting_for: Vec<&'static str> = [
                 (lifecycle.is_draining(), "the gateway is stopping"),
                 (engine.journal_failed(), "the journal failed; nothing is bought until a restart"),
+                (!engine.has_room(), "the disk is full; nothing is bought until there is room"),
             ]
             .into_iter()
             .filter_map(|(waits, what)| waits.then_some(what))
@@ -196,10 +206,8 @@ pub async fn run_sandbox(config: Config) -> anyhow::Result<bool> {
     simulator(listener, options, &lifecycle);
 
     let config = config.sandboxed(address, SIMULATOR_KEY);
-    let sample = config.storage.directory.join("sample.png");
+    let sample = config.storage.directory.join(SAMPLE);
     let gateway = Gateway::start(config, true).await?;
-    std::fs::write(&sample, simulator::sample_picture())
-        .with_context(|| format!("cannot write {}", sample.display()))?;
     banner::sandbox(gateway.client_address(), gateway.operator_address(), address, &sample);
     let well = until_told(gateway).await?;
     lifecycle.drain(Grace { delay: Duration::ZERO, finish: Duration::ZERO }).await;

@@ -122,6 +122,7 @@ pub(crate) struct StorageConfig {
     #[serde(rename = "goods_ttl_s", deserialize_with = "seconds")]
     pub(crate) goods_ttl: Duration,
     pub(crate) results_bytes_max: u64,
+    pub(crate) free_bytes_min: u64,
     #[serde(rename = "sweep_interval_s", deserialize_with = "seconds")]
     pub(crate) sweep_interval: Duration,
 }
@@ -170,6 +171,9 @@ pub(crate) struct UpstreamConfig {
     #[serde(rename = "download_idle_timeout_s", deserialize_with = "seconds")]
     pub(crate) download_idle_timeout: Duration,
     pub(crate) submit_attempts_max: NonZeroU32,
+    pub(crate) on_unknown: OnUnknown,
+    #[serde(rename = "unknown_hold_s", deserialize_with = "seconds")]
+    pub(crate) unknown_hold: Duration,
     #[serde(rename = "first_poll_ms", deserialize_with = "millis")]
     pub(crate) first_poll: Duration,
     #[serde(rename = "min_poll_interval_ms", deserialize_with = "millis")]
@@ -181,6 +185,16 @@ pub(crate) struct UpstreamConfig {
     pub(crate) deadline: Duration,
     pub(crate) answer_bytes_max: usize,
     pub(crate) picture_bytes_max: u64,
+}
+
+/// What happens when nobody can know whether a submit was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnUnknown {
+    /// The same request gets the same error for a while.
+    Hold,
+    /// Better pay twice than have no picture.
+    Resubmit,
 }
 
 /// `[models]`: the catalogue.
@@ -440,7 +454,11 @@ mod tests {
     fn the_environment_wins_over_the_file() {
         let config = load(
             "[cache]\nttl_s = 5\nmode = \"off\"",
-            &[("GATEWAY_CACHE__TTL_S", "7"), ("GATEWAY_SERVER__LISTEN", "0.0.0.0:80")],
+            &[
+                ("GATEWAY_CACHE__TTL_S", "7"),
+                ("GATEWAY_SERVER__LISTEN", "0.0.0.0:80"),
+                ("GATEWAY_PORT", "tcp://10.0.0.1:80"),
+            ],
         )
         .unwrap();
         assert_eq!(config.cache.ttl, Duration::from_secs(7));

@@ -22,21 +22,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::budget::Budget;
-use crate::config::{CacheConfig, CacheMode, StorageConfig, UpstreamConfig};
+use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, UpstreamConfig};
 use crate::lifecycle::Lifecycle;
 use crate::model::{
-    Catalogue, ClientId, Clock, Delivery, Failure, Fingerprint, OrderId, PictureRequest, Source, StoredPicture,
-    Timestamp, UpstreamId,
+    Catalogue, Chance, ClientId, Clock, Delivery, Failure, Fingerprint, IdempotencyKey, OrderId, PictureRequest,
+    Source, StoredPicture, Timestamp, UpstreamId,
 };
-use crate::storage::journal::{Record, StoredOrder, StoredState};
-use crate::storage::{Journal, JournalError, Results};
+use crate::storage::journal::{StoredOrder, StoredState};
+use crate::storage::{Journal, JournalError, Results, Room};
 use crate::telemetry::Metrics;
 use crate::upstream::PredictionApi;
 
 mod cadence;
+mod find;
 mod follow;
 mod joining;
 mod launch;
@@ -45,17 +47,18 @@ mod metrics;
 mod orders;
 mod recovery;
 mod sweep;
+mod ticket;
 
 use cadence::Cadence;
-use joining::{Asker, StoredCandidate};
+use joining::Asker;
 use metrics::EngineMetrics;
 use orders::Orders;
+use ticket::Progress;
+pub(crate) use ticket::{Origin, Ticket, WaitError};
 
 /// Where a request's uploads go before there is an order; the engine reads them back when it submits.
 pub(crate) use crate::storage::spool::{Spool, SpoolError};
 
-/// Stored orders of one fingerprint that are looked at. More than one only where the cache is bypassed.
-const CANDIDATES_MAX: usize = 4;
 /// Results that are remembered without asking the journal.
 const RECENT_MAX: u64 = 100_000;
 
@@ -63,9 +66,11 @@ const RECENT_MAX: u64 = 100_000;
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) chance: Chance,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) results: Results,
+    pub(crate) room: Room,
     pub(crate) spool: Spool,
     pub(crate) budget: Budget,
     pub(crate) upstream: Arc<dyn PredictionApi>,
@@ -83,6 +88,7 @@ pub(crate) struct Engine {
 #[derive(Debug)]
 struct Core {
     clock: Arc<dyn Clock>,
+    chance: Chance,
     catalogue: Arc<Catalogue>,
     journal: Arc<dyn Journal>,
     results: Results,
@@ -93,11 +99,19 @@ struct Core {
     metrics: EngineMetrics,
     orders: Orders,
     /// Complete results by fingerprint, in front of the journal.
-    recent: moka::sync::Cache<Fingerprint, Arc<Delivery>>,
+    recent: moka::sync::Cache<Fingerprint, Recent>,
     /// Where predictions are announced to the one scheduler of polls.
     due: mpsc::UnboundedSender<follow::Due>,
     cadence: Cadence,
     settings: Settings,
+    room: Room,
+}
+
+/// A result that answers without asking the journal, until a moment that no setting of the clock moves.
+#[derive(Clone, Debug)]
+struct Recent {
+    delivery: Arc<Delivery>,
+    until: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +122,8 @@ struct Settings {
     results_bytes_max: u64,
     sweep_interval: Duration,
     submit_attempts_max: u32,
+    on_unknown: OnUnknown,
+    unknown_hold: Duration,
     deadline: Duration,
     picture_bytes_max: u64,
     polls_max: usize,
@@ -124,52 +140,8 @@ pub(crate) struct Order {
     pub(crate) private: bool,
     /// An SDK says that it asks again.
     pub(crate) is_retry: bool,
-}
-
-/// Where an answer comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// A stored result of that age.
-    Hit(Duration),
-    /// An order that another request began.
-    Joined,
-    /// Bought for this request.
-    Bought,
-    /// Bought for this request, which did not want anything else.
-    Bypass,
-}
-
-/// One request that waits for an order. Dropping it forgets the waiter.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    core: Arc<Core>,
-    order: OrderId,
-    origin: Origin,
-    progress: watch::Receiver<Progress>,
-    /// The order's answer reached somebody before.
-    delivered_before: bool,
-}
-
-/// What waiters see of an order.
-#[derive(Clone, Debug, Default)]
-struct Progress {
-    /// The upstream's names, as they become known.
-    upstream: Vec<UpstreamId>,
-    outcome: Option<Result<Arc<Delivery>, Failure>>,
-}
-
-/// Why a ticket brought no pictures.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum WaitError {
-    Failed(Failure),
-    /// The work goes on; the same request, asked again, finds it.
-    OutOfPatience {
-        upstream: Vec<UpstreamId>,
-    },
-    /// The gateway stops; the work goes on after the restart, and the same request finds it.
-    Closing {
-        upstream: Vec<UpstreamId>,
-    },
+    /// What the client calls this intention of its own.
+    pub(crate) key: Option<IdempotencyKey>,
 }
 
 /// A snapshot for the status page.
@@ -216,6 +188,8 @@ impl Engine {
             results_bytes_max: storage.results_bytes_max,
             sweep_interval: storage.sweep_interval,
             submit_attempts_max: upstream.submit_attempts_max.get(),
+            on_unknown: upstream.on_unknown,
+            unknown_hold: upstream.unknown_hold,
             deadline: upstream.deadline,
             picture_bytes_max: upstream.picture_bytes_max,
             polls_max: upstream.concurrent_polls_max.get(),
@@ -223,11 +197,13 @@ impl Engine {
         let core = Arc::new(Core {
             metrics: EngineMetrics::new(&parts.metrics),
             orders: Orders::default(),
-            recent: moka::sync::Cache::builder().max_capacity(RECENT_MAX).time_to_live(cache.ttl).build(),
+            recent: moka::sync::Cache::builder().max_capacity(RECENT_MAX).build(),
             due,
             cadence: Cadence::new(upstream),
             settings,
+            room: parts.room,
             clock: parts.clock,
+            chance: parts.chance,
             catalogue: parts.catalogue,
             journal: parts.journal,
             results: parts.results,
@@ -255,8 +231,18 @@ impl Engine {
     pub(crate) async fn submit(&self, order: Order) -> Result<Ticket, Failure> {
         let core = &self.core;
         let fingerprint = Fingerprint::of(&order.client, &order.request);
+        if let Some(key) = &order.key
+            && let Some(ticket) = core.find_keyed(&order.client, key, fingerprint).await?
+        {
+            return Ok(ticket);
+        }
         let cache_on = core.settings.cache == CacheMode::On;
-        let asker = Asker { shares: cache_on && !order.fresh, is_retry: order.is_retry };
+        let asker = Asker {
+            shares: cache_on && !order.fresh,
+            is_retry: order.is_retry,
+            // A key that was seen before has been answered above.
+            insists: order.fresh || order.key.is_some(),
+        };
         if let Some(ticket) = core.join(fingerprint, asker) {
             return Ok(ticket);
         }
@@ -289,6 +275,11 @@ impl Engine {
         self.core.journal.failed()
     }
 
+    /// Whether the disk has room for what would be bought.
+    pub(crate) fn has_room(&self) -> bool {
+        self.core.room.is_there()
+    }
+
     pub(crate) fn status(&self) -> Status {
         let core = &self.core;
         let mut status = core.orders.count();
@@ -303,178 +294,6 @@ impl Engine {
     /// Brings the gauges up to date before a scrape.
     pub(crate) fn refresh_metrics(&self) {
         self.core.metrics.set_gauges(&self.status());
-    }
-}
-
-impl Core {
-    /// Waits with a live order, where the rules say so.
-    fn join(self: &Arc<Self>, fingerprint: Fingerprint, asker: Asker) -> Option<Ticket> {
-        let (order, progress, record) = self.orders.join(fingerprint, asker)?;
-        self.metrics.joined(self.estimate(&record.model, record.n));
-        Some(self.ticket(order, Origin::Joined, progress, false))
-    }
-
-    /// Finds a stored result that answers the request, whole on disk.
-    async fn find_stored(self: &Arc<Self>, fingerprint: Fingerprint, asker: Asker) -> Option<Ticket> {
-        if asker.shares
-            && let Some(delivery) = self.recent.get(&fingerprint)
-        {
-            let age = self.clock.now().since(delivery.resolved);
-            if age <= self.settings.cache_ttl && self.open(&delivery.pictures).await.is_ok() {
-                self.metrics.hit();
-                return Some(self.finished_ticket(delivery, Origin::Hit(age), true));
-            }
-            self.recent.invalidate(&fingerprint);
-        }
-        let candidates = self.journal.newest(fingerprint, CANDIDATES_MAX).await.ok()?;
-        for stored in candidates {
-            let Some(delivery) = delivery_of(&stored) else { continue };
-            let candidate = StoredCandidate {
-                age: self.clock.now().since(delivery.resolved),
-                delivered: stored.delivered.is_some(),
-                in_delivery: self.orders.has_tickets(stored.record.id),
-                shareable: stored.record.shareable && delivery.missing == 0,
-            };
-            if stored.forgotten || !asker.takes(candidate, self.settings.cache_ttl, self.settings.goods_ttl) {
-                continue;
-            }
-            if let Err(failure) = self.open(&delivery.pictures).await {
-                tracing::error!(order = %stored.record.id, ?failure, "a stored result cannot be read");
-                continue;
-            }
-            let delivery = Arc::new(delivery);
-            let origin = if candidate.delivered {
-                self.metrics.hit();
-                Origin::Hit(candidate.age)
-            } else {
-                self.metrics.joined(self.estimate(&stored.record.model, stored.record.n));
-                Origin::Joined
-            };
-            if candidate.shareable && self.settings.cache == CacheMode::On {
-                self.recent.insert(fingerprint, Arc::clone(&delivery));
-            }
-            return Some(self.finished_ticket(delivery, origin, candidate.delivered));
-        }
-        None
-    }
-
-    async fn open(&self, pictures: &[StoredPicture]) -> Result<Vec<Arc<dyn Source>>, Failure> {
-        let mut sources = Vec::with_capacity(pictures.len());
-        for picture in pictures {
-            let source = self.results.read(picture).await;
-            sources.push(source.map_err(|error| Failure::ResultLost { message: error.to_string() })?);
-        }
-        Ok(sources)
-    }
-
-    fn ticket(
-        self: &Arc<Self>,
-        order: OrderId,
-        origin: Origin,
-        progress: watch::Receiver<Progress>,
-        delivered_before: bool,
-    ) -> Ticket {
-        self.orders.hold(order);
-        Ticket { core: Arc::clone(self), order, origin, progress, delivered_before }
-    }
-
-    fn finished_ticket(self: &Arc<Self>, delivery: Arc<Delivery>, origin: Origin, delivered_before: bool) -> Ticket {
-        let order = delivery.order;
-        let progress = Progress { upstream: delivery.predictions.clone(), outcome: Some(Ok(delivery)) };
-        self.ticket(order, origin, watch::channel(progress).1, delivered_before)
-    }
-
-    /// What `pictures` pictures of a model cost, before the upstream has reported tokens.
-    fn estimate(&self, model: &str, pictures: u8) -> f64 {
-        self.catalogue.find(model).map_or(0.0, |model| model.price.of(usize::from(pictures), None).0)
-    }
-}
-
-impl Ticket {
-    pub(crate) fn order(&self) -> OrderId {
-        self.order
-    }
-
-    pub(crate) fn origin(&self) -> Origin {
-        self.origin
-    }
-
-    /// Waits for the outcome, at most for `patience`.
-    ///
-    /// # Errors
-    ///
-    /// [`WaitError`]; with all but `Failed` the work goes on.
-    pub(crate) async fn wait(&mut self, patience: Duration) -> Result<Arc<Delivery>, WaitError> {
-        enum Woken {
-            Ended(Option<Result<Arc<Delivery>, Failure>>),
-            OutOfPatience,
-            Closing,
-        }
-        let lifecycle = self.core.lifecycle.clone();
-        let woken = tokio::select! {
-            biased;
-            ended = self.progress.wait_for(|progress| progress.outcome.is_some()) => {
-                Woken::Ended(ended.ok().and_then(|progress| progress.outcome.clone()))
-            }
-            () = tokio::time::sleep(patience) => Woken::OutOfPatience,
-            () = lifecycle.closing() => Woken::Closing,
-        };
-        match woken {
-            Woken::Ended(Some(Ok(delivery))) => Ok(delivery),
-            Woken::Ended(Some(Err(failure))) => Err(WaitError::Failed(failure)),
-            Woken::OutOfPatience => Err(self.out_of_patience()),
-            // The sender is gone without an outcome only when the engine is torn down.
-            Woken::Closing | Woken::Ended(None) => Err(self.closing()),
-        }
-    }
-
-    /// Notes that the answer was written to a connection that was still there.
-    pub(crate) fn delivered(self) {
-        if self.delivered_before {
-            return;
-        }
-        let core = Arc::clone(&self.core);
-        let record = Record::Delivered { order: self.order, at: core.clock.now() };
-        core.lifecycle.clone().spawn("delivered", async move {
-            if let Err(error) = core.journal.append(record).await {
-                tracing::warn!(order = %self.order, %error, "a delivery could not be journalled");
-            }
-            // The ticket itself ends here: until the journal knows, nobody else claims the result.
-            drop(self);
-        });
-    }
-
-    fn out_of_patience(&self) -> WaitError {
-        // Nothing bought means that nothing goes on once this waiter has left.
-        if self.core.orders.is_bought(self.order) {
-            WaitError::OutOfPatience { upstream: self.upstream() }
-        } else {
-            WaitError::Failed(Failure::Throttled { retry_after: self.core.budget.forecast() })
-        }
-    }
-
-    fn closing(&self) -> WaitError {
-        let orders = &self.core.orders;
-        if orders.is_submitting(self.order) {
-            // Its answer may not come before the end, and then a retry could pay again.
-            let message = "the gateway stopped before the answer came".to_owned();
-            WaitError::Failed(Failure::OutcomeUnknown { message })
-        } else if orders.is_bought(self.order) {
-            WaitError::Closing { upstream: self.upstream() }
-        } else {
-            // What is only queued is not taken up after the restart.
-            WaitError::Failed(Failure::Stopping)
-        }
-    }
-
-    fn upstream(&self) -> Vec<UpstreamId> {
-        self.progress.borrow().upstream.clone()
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.core.orders.release(self.order);
     }
 }
 
@@ -524,3 +343,7 @@ fn finish_delivery(mut delivery: Delivery, n: u8) -> Option<Delivery> {
     delivery.missing = n.saturating_sub(u8::try_from(delivery.pictures.len()).unwrap_or(u8::MAX));
     (!delivery.pictures.is_empty()).then_some(delivery)
 }
+
+#[cfg(test)]
+#[path = "../tests/gateway/simulation.rs"]
+mod simulation;

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 pub mod serve;
+pub mod wire;
 
 /// Handle by which parts start tasks and learn that the process is stopping. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -93,6 +94,16 @@ impl Lifecycle {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Ends every task where it stands, as a crash would.
+    #[cfg(test)]
+    pub(crate) async fn crash(&self) {
+        self.abort.cancel();
+        self.tasks.close();
+        self.services.close();
+        self.tasks.wait().await;
+        self.services.wait().await;
     }
 
     /// Cancelled when listeners are to close.

@@ -1,6 +1,7 @@
 //! The words of the domain as plain values, valid by construction. No I/O, nothing of ours, no framework.
 
 pub(crate) mod catalogue;
+pub(crate) mod chance;
 pub(crate) mod clock;
 pub(crate) mod fingerprint;
 pub(crate) mod ids;
@@ -10,9 +11,10 @@ pub(crate) mod picture;
 pub(crate) mod request;
 
 pub(crate) use catalogue::{Capability, Catalogue, Model};
+pub(crate) use chance::Chance;
 pub(crate) use clock::{Clock, SystemClock, Timestamp};
 pub(crate) use fingerprint::{Digest, Fingerprint};
-pub(crate) use ids::{ClientId, OrderId, PredictionId, UpstreamId};
+pub(crate) use ids::{ClientId, IdempotencyKey, OrderId, PredictionId, UpstreamId};
 pub(crate) use money::{Price, Usage, Usd};
 pub(crate) use outcome::{Delivery, Failure, StoredPicture};
 pub(crate) use picture::{Format, Picture, Source};

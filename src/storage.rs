@@ -5,6 +5,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 pub(crate) mod journal;
 pub(crate) mod results;
@@ -82,6 +84,50 @@ impl Directory {
     }
 }
 
+/// Whether the disk under a directory has room to spare. Cheap to clone; asks the file system at most once a second.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    shared: Arc<RoomShared>,
+}
+
+#[derive(Debug)]
+struct RoomShared {
+    directory: PathBuf,
+    free_bytes_min: u64,
+    /// When it was asked last, and what the answer was.
+    known: Mutex<Option<(Instant, bool)>>,
+}
+
+/// How long an answer of the file system is good.
+const ROOM_KNOWN_FOR: Duration = Duration::from_secs(1);
+
+impl Room {
+    pub(crate) fn new(directory: &Path, free_bytes_min: u64) -> Self {
+        let directory = directory.to_owned();
+        Self { shared: Arc::new(RoomShared { directory, free_bytes_min, known: Mutex::new(None) }) }
+    }
+
+    /// Whether more than the configured bytes are free. A file system that does not say is taken to have room.
+    pub(crate) fn is_there(&self) -> bool {
+        let shared = &self.shared;
+        let mut known = shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((asked, answer)) = *known
+            && asked.elapsed() < ROOM_KNOWN_FOR
+        {
+            return answer;
+        }
+        let answer = match rustix::fs::statvfs(&shared.directory) {
+            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) > shared.free_bytes_min,
+            Err(error) => {
+                tracing::warn!(%error, "the file system does not say how much is free");
+                true
+            }
+        };
+        *known = Some((Instant::now(), answer));
+        answer
+    }
+}
+
 fn private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
@@ -99,5 +145,12 @@ mod tests {
         let again = Directory::open(directory.path()).unwrap();
         assert_eq!(again.signing_key([1; 32]).unwrap(), [1; 32]);
         assert_eq!(again.signing_key([2; 32]).unwrap(), [1; 32], "the same after a restart");
+    }
+
+    #[test]
+    fn room_is_what_the_file_system_says() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Room::new(directory.path(), 0).is_there());
+        assert!(!Room::new(directory.path(), u64::MAX).is_there());
     }
 }

@@ -20,6 +20,7 @@ use super::error::name_predictions;
 use super::signature::Signer;
 use super::validate::{Presentation, ResponseFormat};
 use crate::engine::{Origin, Ticket};
+use crate::lifecycle::wire::Wire;
 use crate::model::{Delivery, PictureRequest, Source, Task, Timestamp, Usage};
 use crate::payload::Payload;
 
@@ -51,6 +52,8 @@ pub(super) struct Answer<'a> {
     pub(super) sources: Vec<Arc<dyn Source>>,
     pub(super) dropped: Vec<String>,
     pub(super) ticket: Ticket,
+    /// The connection it goes to.
+    pub(super) wire: Wire,
 }
 
 impl Answer<'_> {
@@ -60,7 +63,7 @@ impl Answer<'_> {
         let payload = self.payload(url);
         let length = payload.length();
         let origin = self.ticket.origin();
-        let mut response = Response::new(Body::new(Delivered { payload, ticket: Some(self.ticket) }));
+        let mut response = Response::new(Body::new(Delivered { payload, ticket: Some(self.ticket), wire: self.wire }));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -160,11 +163,12 @@ impl WireUsage {
     }
 }
 
-/// A body that tells the engine when all of it was handed to a connection that was still there.
+/// A body that tells the engine when all of it was written to a connection that was still there.
 #[derive(Debug)]
 struct Delivered {
     payload: Payload,
     ticket: Option<Ticket>,
+    wire: Wire,
 }
 
 impl HttpBody for Delivered {
@@ -190,7 +194,7 @@ impl Drop for Delivered {
         if self.payload.is_end_stream()
             && let Some(ticket) = self.ticket.take()
         {
-            ticket.delivered();
+            ticket.delivered(self.wire.written());
         }
     }
 }

@@ -105,6 +105,8 @@ pub(super) enum ApiError {
     AboveMaximum { param: &'static str, max: i64, got: String },
     #[error("Invalid '{}': string too long. Expected a string with at most {max} {unit}.", value(.param))]
     TextTooLong { param: String, unit: &'static str, max: usize },
+    #[error("Invalid 'Idempotency-Key': expected 1 to {max} visible ASCII characters.")]
+    BadIdempotencyKey { max: usize },
     #[error("Invalid 'image': too many images. Expected at most {max} images in one request.")]
     TooManyImages { max: usize },
     #[error("{0}")]
@@ -268,6 +270,7 @@ impl ApiError {
             Self::BelowMinimum { param, .. } => Wire::invalid("integer_below_min_value").param(param),
             Self::AboveMaximum { param, .. } => Wire::invalid("integer_above_max_value").param(param),
             Self::TextTooLong { param, .. } => Wire::invalid("string_above_max_length").param(param),
+            Self::BadIdempotencyKey { .. } => Wire::invalid("invalid_idempotency_key").param("Idempotency-Key"),
             Self::TooManyImages { .. } => Wire::invalid("array_above_max_length").param("image"),
             Self::BadSize(_) => Wire::new(StatusCode::BAD_REQUEST, USER, "invalid_value").param("size"),
             Self::UnsupportedParameter { param, .. } => Wire::invalid("unsupported_parameter").param(param),
@@ -320,6 +323,10 @@ fn of_failure(failure: &Failure) -> Wire<'static> {
         }
         Failure::QueueFull { retry_after } => unavailable("server_is_overloaded").retry().after(*retry_after),
         Failure::JournalUnavailable => unavailable("journal_unavailable").retry().after(SHORT_PAUSE),
+        Failure::DiskFull => unavailable("disk_full").retry().after(SHORT_PAUSE),
+        Failure::KeyReused => {
+            Wire::new(StatusCode::UNPROCESSABLE_ENTITY, INVALID, "idempotency_key_reused").final_answer()
+        }
         Failure::Stopping => unavailable("stopping").retry().after(SHORT_PAUSE),
         Failure::Abandoned => unavailable("abandoned").retry(),
     };

@@ -16,17 +16,19 @@ use super::validate::Checked;
 use super::{ApiState, intake, patience, route_of};
 use crate::admission::Rejection;
 use crate::engine::{Order, Ticket, WaitError};
-use crate::model::{ClientId, Failure, Task};
+use crate::lifecycle::wire::Wire;
+use crate::model::{ClientId, Failure, IdempotencyKey, Task};
 
 /// `POST /v1/images/edits`.
 pub(super) async fn edits(
     client: Client,
     State(state): State<ApiState>,
     Extension(began): Extension<Began>,
+    Extension(wire): Extension<Wire>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    create(Task::Edit, client.0, state, began, headers, body).await
+    create(Task::Edit, client.0, state, Arrived { began: began.0, wire, headers }, body).await
 }
 
 /// `POST /v1/images/generations`.
@@ -34,10 +36,11 @@ pub(super) async fn generations(
     client: Client,
     State(state): State<ApiState>,
     Extension(began): Extension<Began>,
+    Extension(wire): Extension<Wire>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    create(Task::Generate, client.0, state, began, headers, body).await
+    create(Task::Generate, client.0, state, Arrived { began: began.0, wire, headers }, body).await
 }
 
 /// `POST /v1/images/variations`, retired at OpenAI.
@@ -45,16 +48,17 @@ pub(super) async fn variations(_client: Client) -> ApiError {
     ApiError::VariationsRetired
 }
 
-async fn create(
-    task: Task,
-    client: ClientId,
-    state: ApiState,
-    began: Began,
+/// What is known of a request besides its body.
+struct Arrived {
+    began: Instant,
+    /// The connection it came by.
+    wire: Wire,
     headers: HeaderMap,
-    body: Body,
-) -> Response {
+}
+
+async fn create(task: Task, client: ClientId, state: ApiState, arrived: Arrived, body: Body) -> Response {
     let mut noted = Noted { route: route_of(task), client: client.to_string(), ..Noted::default() };
-    let result = fulfil(task, client, &state, began, &headers, body, &mut noted).await;
+    let result = fulfil(task, client, &state, arrived, body, &mut noted).await;
     let mut response = result.unwrap_or_else(IntoResponse::into_response);
     response.extensions_mut().insert(noted);
     response
@@ -68,8 +72,7 @@ async fn fulfil(
     task: Task,
     client: ClientId,
     state: &ApiState,
-    Began(began): Began,
-    headers: &HeaderMap,
+    Arrived { began, wire, headers }: Arrived,
     body: Body,
     noted: &mut Noted,
 ) -> Result<Response, ApiError> {
@@ -77,7 +80,7 @@ async fn fulfil(
         .admission
         .admit()
         .map_err(|Rejection::Crowded { retry_after }| ApiError::TooManyWaiting { retry_after })?;
-    let checked = intake::read(task, headers, body, state.engine.spool(), &state.server, &state.catalogue).await?;
+    let checked = intake::read(task, &headers, body, state.engine.spool(), &state.server, &state.catalogue).await?;
     let Checked { request, presentation, dropped, ignored } = checked;
     noted.model.clone_from(&request.model);
     noted.ignored = ignored;
@@ -86,16 +89,17 @@ async fn fulfil(
     let order = Order {
         client,
         request,
-        fresh: says(headers, "no-cache") || says(headers, "no-store"),
-        private: says(headers, "no-store"),
-        is_retry: retry_count(headers) > 0,
+        fresh: says(&headers, "no-cache") || says(&headers, "no-store"),
+        private: says(&headers, "no-store"),
+        is_retry: retry_count(&headers) > 0,
+        key: idempotency_key(&headers)?,
     };
     let failed = |failure: Failure| ApiError::Failed { failure, order: None };
     let mut ticket = state.engine.submit(order).await.map_err(failed)?;
     noted.order = ticket.order().to_string();
     noted.cache = answer::cache_word(ticket.origin());
 
-    let deadline = patience::deadline(headers, &state.server, began, Instant::now());
+    let deadline = patience::deadline(&headers, &state.server, began, Instant::now());
     let waited = ticket.wait(deadline.saturating_duration_since(Instant::now())).await;
     let delivery = waited.map_err(|error| not_delivered(&ticket, error))?;
     let sources = state
@@ -103,8 +107,8 @@ async fn fulfil(
         .open(&delivery)
         .await
         .map_err(|failure| ApiError::Failed { failure, order: Some(ticket.order()) })?;
-    let base = state.base_url(headers)?;
-    let answer = Answer { shape, delivery: &delivery, sources, dropped, ticket };
+    let base = state.base_url(&headers)?;
+    let answer = Answer { shape, delivery: &delivery, sources, dropped, ticket, wire };
     Ok(answer.into_response(&state.signer, &base, state.clock.now(), state.server.result_url_ttl))
 }
 
@@ -125,6 +129,13 @@ fn says(headers: &HeaderMap, directive: &str) -> bool {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|word| word.trim().eq_ignore_ascii_case(directive))
+}
+
+/// What the client calls its intention.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().and_then(|text| IdempotencyKey::new(text.trim()));
+    key.map(Some).ok_or(ApiError::BadIdempotencyKey { max: IdempotencyKey::CHARS_MAX })
 }
 
 /// How often an SDK of OpenAI's has asked before.

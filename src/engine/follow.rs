@@ -11,12 +11,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::Core;
-use super::life::{AfterFetch, AfterPoll};
+use super::life::{AfterFetch, AfterPoll, FetchTrouble};
 use super::orders::End;
 use crate::budget::{CallKind, Reservation};
 use crate::model::{Failure, PredictionId, StoredPicture, UpstreamId, Usage};
 use crate::storage::journal::Record;
-use crate::upstream::{Finished, Output};
+use crate::storage::results::StoreError;
+use crate::upstream::{FetchError, Finished, Output};
 
 /// When a prediction is to be asked for.
 pub(super) type Due = (Instant, PredictionId);
@@ -79,10 +80,10 @@ impl Core {
         });
         let Some((next, polls)) = decided else { return };
         match next {
-            AfterPoll::PollAgain => self.poll_in(prediction, self.cadence.pause(polls, rand::random())),
+            AfterPoll::PollAgain => self.poll_in(prediction, self.cadence.pause(polls, self.chance.fraction())),
             AfterPoll::PushedBack { retry_after } => {
                 self.budget.pushed_back(CallKind::Poll, retry_after);
-                self.poll_in(prediction, self.cadence.pause(polls, rand::random()));
+                self.poll_in(prediction, self.cadence.pause(polls, self.chance.fraction()));
             }
             AfterPoll::Collect(finished) => self.collect(prediction, finished).await,
             AfterPoll::End(failure) => self.end(prediction, failure).await,
@@ -92,9 +93,11 @@ impl Core {
     /// Fetches the outputs of a finished prediction and settles it, or asks again for fresh addresses.
     pub(super) async fn collect(self: &Arc<Self>, prediction: PredictionId, finished: Finished) {
         let (stored, trouble) = self.fetch_all(finished.outputs).await;
+        let deadline = self.settings.deadline;
         let decided = self.orders.followed(prediction, |followed| {
+            let expired = followed.accepted.elapsed() >= deadline;
             let following = &mut followed.following;
-            let next = following.after_fetch(stored.len(), trouble);
+            let next = following.after_fetch(stored.len(), trouble, expired);
             (next, following.polls, following.handle.id.clone(), followed.accepted)
         });
         let Some((next, polls, upstream, accepted)) = decided else {
@@ -102,36 +105,38 @@ impl Core {
         };
         match next {
             AfterFetch::Resolve => self.resolve(prediction, Some(upstream), stored, finished.usage, accepted).await,
-            AfterFetch::PollAgain => self.poll_in(prediction, self.cadence.pause(polls.max(1), rand::random())),
+            AfterFetch::PollAgain => self.poll_in(prediction, self.cadence.pause(polls.max(1), self.chance.fraction())),
             AfterFetch::End(failure) => self.end(prediction, failure).await,
         }
     }
 
     /// Fetches, checks and stores outputs, in their order; with the trouble of one that failed.
-    pub(super) async fn fetch_all(&self, outputs: Vec<Output>) -> (Vec<StoredPicture>, Option<String>) {
+    pub(super) async fn fetch_all(&self, outputs: Vec<Output>) -> (Vec<StoredPicture>, Option<FetchTrouble>) {
         let fetched = join_all(outputs.into_iter().take(OUTPUTS_MAX).map(|output| self.fetch(output))).await;
         let mut stored = Vec::new();
         let mut trouble = None;
         for result in fetched {
             match result {
                 Ok(picture) => stored.push(picture),
-                Err(message) => {
-                    tracing::warn!(problem = message, "an output could not be stored");
-                    trouble = Some(message);
+                Err(problem) => {
+                    tracing::warn!(?problem, "an output could not be stored");
+                    trouble = Some(problem);
                 }
             }
         }
         (stored, trouble)
     }
 
-    async fn fetch(&self, output: Output) -> Result<StoredPicture, String> {
-        let mut bytes = self.upstream.fetch(output).await.map_err(|error| error.to_string())?;
+    async fn fetch(&self, output: Output) -> Result<StoredPicture, FetchTrouble> {
+        let upstream = |error: FetchError| FetchTrouble::Upstream(error.to_string());
+        let mut bytes = self.upstream.fetch(output).await.map_err(upstream)?;
+        let bytes_max = self.settings.picture_bytes_max;
         let mut writer =
-            self.results.write(self.settings.picture_bytes_max).await.map_err(|error| error.to_string())?;
+            self.results.write(bytes_max).await.map_err(|error| FetchTrouble::Storage(error.to_string()))?;
         while let Some(chunk) = bytes.next().await {
-            writer.push(chunk.map_err(|error| error.to_string())?).await.map_err(|error| error.to_string())?;
+            writer.push(chunk.map_err(upstream)?).await?;
         }
-        writer.finish().await.map_err(|error| error.to_string())
+        Ok(writer.finish().await?)
     }
 
     /// Journals pictures that are on disk, and hands them to the waiters.
@@ -156,8 +161,8 @@ impl Core {
                 client = %record.client,
                 model = record.model,
                 pictures = pictures.len(),
-                seconds = accepted.elapsed().as_secs_f64(),
-                usd = price.map(|price| price.0),
+                seconds = rounded(accepted.elapsed().as_secs_f64(), 1000.0),
+                usd = price.map(|price| rounded(price.0, 1e6)),
                 "resolved"
             );
         }
@@ -187,8 +192,22 @@ impl Core {
             && delivery.missing == 0
             && self.settings.cache == crate::config::CacheMode::On
         {
-            self.recent.insert(ended.record.fingerprint, Arc::clone(delivery));
+            self.remember(ended.record.fingerprint, delivery, Duration::ZERO);
         }
         ended.publish();
     }
+}
+
+impl From<StoreError> for FetchTrouble {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotWhole(_) | StoreError::TooLarge { .. } => Self::Upstream(error.to_string()),
+            StoreError::Io(_) => Self::Storage(error.to_string()),
+        }
+    }
+}
+
+/// A figure for people: so many parts of one are enough.
+fn rounded(value: f64, parts: f64) -> f64 {
+    (value * parts).round() / parts
 }

@@ -11,6 +11,8 @@ pub(super) struct Asker {
     pub(super) shares: bool,
     /// An SDK says that it asks again (`x-stainless-retry-count` above 0).
     pub(super) is_retry: bool,
+    /// The client wants to buy whatever happened before: `no-cache`, or an idempotency key that is new.
+    pub(super) insists: bool,
 }
 
 /// An order with the same fingerprint that has not ended.
@@ -46,6 +48,13 @@ impl Asker {
         let claim = !stored.delivered && (!stored.in_delivery || self.is_retry) && stored.age <= claim_window;
         hit || claim
     }
+
+    /// Whether a purchase of unknown outcome, so long ago, answers the request: with the same error, buying nothing.
+    /// Many clients look at the status alone and ask again by themselves; one that insists is let through, but not its
+    /// own retry.
+    pub(super) fn is_held(self, unknown_for: Duration, window: Duration) -> bool {
+        (!self.insists || self.is_retry) && unknown_for <= window
+    }
 }
 
 #[cfg(test)]
@@ -58,7 +67,7 @@ mod tests {
     #[test]
     fn two_deliberate_calls_buy_two_pictures_unless_the_cache_is_on() {
         let live = LiveCandidate { has_waiters: true };
-        let asker = |shares, is_retry| Asker { shares, is_retry };
+        let asker = |shares, is_retry| Asker { shares, is_retry, insists: !shares };
         assert!(asker(true, false).joins(live));
         assert!(asker(false, true).joins(live));
         assert!(!asker(false, false).joins(live));
@@ -67,7 +76,7 @@ mod tests {
 
     #[test]
     fn undelivered_goods_are_claimed_and_delivered_ones_only_shared() {
-        let asker = |shares| Asker { shares, is_retry: false };
+        let asker = |shares| Asker { shares, is_retry: false, insists: !shares };
         let stored = |delivered, shareable| StoredCandidate { age: MINUTE, delivered, in_delivery: false, shareable };
         let takes = |asker: Asker, stored| asker.takes(stored, DAY, DAY);
         assert!(takes(asker(true), stored(true, true)));
@@ -77,8 +86,18 @@ mod tests {
         assert!(takes(asker(false), stored(false, true)));
         let in_delivery = StoredCandidate { in_delivery: true, ..stored(false, true) };
         assert!(!takes(asker(false), in_delivery), "a deliberate second call buys its own");
-        assert!(takes(Asker { shares: false, is_retry: true }, in_delivery));
+        assert!(takes(Asker { shares: false, is_retry: true, insists: true }, in_delivery));
         assert!(!asker(true).takes(stored(true, true), Duration::ZERO, DAY), "too old");
         assert!(!asker(false).takes(stored(false, true), DAY, Duration::ZERO), "too old to claim");
+    }
+
+    #[test]
+    fn an_unknown_outcome_holds_everybody_but_who_insists() {
+        let held = |insists, is_retry, age| Asker { shares: true, is_retry, insists }.is_held(age, DAY);
+        assert!(held(false, false, MINUTE));
+        assert!(held(false, true, MINUTE));
+        assert!(!held(true, false, MINUTE));
+        assert!(held(true, true, MINUTE), "an SDK repeats the headers of the first try");
+        assert!(!held(false, false, DAY + MINUTE));
     }
 }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::life::{AfterSubmit, Following, after_submit};
-use super::orders::{End, Followed};
+use super::life::{AfterSubmit, FetchTrouble, Following, after_submit};
+use super::orders::{Begun, End, Followed};
 use super::{Asker, Core, Order, Origin, Ticket};
-use crate::budget::{InFlight, QueueFull, Queued};
+use crate::budget::{CallKind, InFlight, QueueFull, Queued};
 use crate::model::{Failure, Fingerprint, OrderId, PictureRequest, PredictionId};
 use crate::storage::journal::{OrderRecord, Record};
 use crate::upstream::{Commit, Finished, Handle};
@@ -30,10 +31,13 @@ impl Core {
         if self.journal.failed() {
             return Err(Failure::JournalUnavailable);
         }
+        if !self.room.is_there() {
+            return Err(Failure::DiskFull);
+        }
         let now = self.clock.now();
-        let Order { client, request, private, .. } = order;
+        let Order { client, request, private, key, .. } = order;
         let record = Arc::new(OrderRecord {
-            id: OrderId::new(now, rand::random()),
+            id: OrderId::new(now, self.chance.bits()),
             client,
             fingerprint,
             task: request.task,
@@ -42,6 +46,7 @@ impl Core {
             choices: request.choices.clone(),
             n: request.n,
             shareable: !private,
+            idempotency_key: key,
             created: now,
         });
         let Some(model) = self.catalogue.find(&request.model) else {
@@ -52,14 +57,14 @@ impl Core {
         for _ in &parts {
             places.push(self.budget.queue().map_err(|QueueFull { retry_after }| Failure::QueueFull { retry_after })?);
         }
-        match self.orders.begin(Arc::clone(&record), parts.len(), asker) {
-            Err((other, progress)) => {
-                self.metrics.joined(self.estimate(&record.model, record.n));
-                Ok(self.ticket(other, Origin::Joined, progress, false))
+        match self.orders.begin(Arc::clone(&record), parts.len(), asker)? {
+            Begun::Joined(other, progress) => {
+                self.count_joined(&record);
+                Ok(self.ticket(other, Origin::Joined, progress))
             }
-            Ok(progress) => {
+            Begun::Listed(progress) => {
                 self.metrics.began();
-                let ticket = self.ticket(record.id, origin, progress, false);
+                let ticket = self.ticket(record.id, origin, progress);
                 let core = Arc::clone(self);
                 self.lifecycle.spawn("order", async move { core.run(record, request, parts, places).await });
                 Ok(ticket)
@@ -102,10 +107,12 @@ impl Core {
         let mut place = first_place;
         let mut attempt = 0;
         loop {
+            // In this order: what nobody wants any more is not bought, also when its turn has just come.
             let (reservation, in_flight) = tokio::select! {
-                reserved = place.reserve() => reserved,
+                biased;
                 () = self.orders.abandoned(prediction.order) => return self.end(prediction, Failure::Abandoned).await,
                 () = self.lifecycle.draining() => return self.end(prediction, Failure::Stopping).await,
+                reserved = place.reserve() => reserved,
             };
             if !self.orders.start_submit(prediction) {
                 return self.end(prediction, Failure::Abandoned).await;
@@ -118,22 +125,30 @@ impl Core {
             if let Err(error) = &result {
                 tracing::warn!(%prediction, attempt, ?error, "submit");
             }
-            let pause = match after_submit(result, attempt, self.settings.submit_attempts_max) {
+            let mut undone = Record::Withdrawn { prediction };
+            let settings = &self.settings;
+            let pause = match after_submit(result, attempt, settings.submit_attempts_max, settings.on_unknown) {
                 AfterSubmit::Follow(handle) => return self.follow(prediction, handle, in_flight).await,
                 AfterSubmit::Collect { handle, finished } => {
                     return self.collect_at_once(prediction, handle, finished, in_flight).await;
                 }
                 AfterSubmit::End(failure) => return self.end(prediction, failure).await,
                 AfterSubmit::Again { pause } => pause,
+                AfterSubmit::Resubmit { pause } => {
+                    self.metrics.unknown(self.estimate(&request.model, pictures));
+                    undone = Record::Resubmitted { prediction };
+                    pause
+                }
                 AfterSubmit::PushedBack { retry_after } => {
-                    // The budget holds everybody back, this prediction too.
-                    self.budget.pushed_back(crate::budget::CallKind::Submit, retry_after);
-                    std::time::Duration::ZERO
+                    // The budget holds everybody back, this prediction too. It is no try that went wrong.
+                    self.budget.pushed_back(CallKind::Submit, retry_after);
+                    attempt -= 1;
+                    Duration::ZERO
                 }
             };
             drop(in_flight);
             if committing.load(Ordering::Acquire)
-                && let Err(error) = self.journal.append(Record::Withdrawn { prediction }).await
+                && let Err(error) = self.journal.append(undone).await
             {
                 tracing::error!(%prediction, %error, "a withdrawn purchase could not be journalled");
             }
@@ -142,6 +157,7 @@ impl Core {
             }
             self.orders.requeue(prediction);
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(pause) => {}
                 () = self.lifecycle.draining() => return self.end(prediction, Failure::Stopping).await,
             }
@@ -177,7 +193,7 @@ impl Core {
 
     async fn follow(self: &Arc<Self>, prediction: PredictionId, handle: Handle, in_flight: InFlight) {
         self.journal_accepted(prediction, &handle).await;
-        let pause = self.cadence.pause(0, rand::random());
+        let pause = self.cadence.pause(0, self.chance.fraction());
         let followed = Followed { following: Following::new(handle), accepted: Instant::now(), _in_flight: in_flight };
         self.orders.follow(prediction, followed);
         self.poll_in(prediction, pause);
@@ -204,7 +220,9 @@ impl Core {
             rounds += 1;
             let (stored, trouble) = self.fetch_all(finished.outputs.clone()).await;
             match trouble {
-                Some(message) if stored.is_empty() && rounds >= 3 => {
+                Some(FetchTrouble::Upstream(message) | FetchTrouble::Storage(message))
+                    if stored.is_empty() && rounds >= 3 =>
+                {
                     return self.end(prediction, Failure::ResultLost { message }).await;
                 }
                 Some(_) if rounds < 3 => tokio::time::sleep(self.cadence.pause(rounds, 0.0)).await,

@@ -18,6 +18,7 @@
 
 use std::time::Duration;
 
+use crate::config::OnUnknown;
 use crate::model::Failure;
 use crate::upstream::{Finished, Handle, PollError, Polled, SubmitError, Submitted};
 
@@ -46,22 +47,33 @@ pub(super) enum AfterSubmit {
     PushedBack {
         retry_after: Option<Duration>,
     },
+    /// The outcome is unknown, and the operator would rather pay twice than have no picture.
+    Resubmit {
+        pause: Duration,
+    },
     End(Failure),
 }
 
 /// Decides after try number `attempt` (from 1) of at most `attempts_max`.
-pub(super) fn after_submit(result: Result<Submitted, SubmitError>, attempt: u32, attempts_max: u32) -> AfterSubmit {
+pub(super) fn after_submit(
+    result: Result<Submitted, SubmitError>,
+    attempt: u32,
+    attempts_max: u32,
+    on_unknown: OnUnknown,
+) -> AfterSubmit {
+    let pause = RESEND_PAUSE * 2_u32.saturating_pow((attempt - 1).min(6));
     match result {
         Ok(Submitted::Accepted(handle)) => AfterSubmit::Follow(handle),
         Ok(Submitted::Finished { handle, finished }) => AfterSubmit::Collect { handle, finished },
         Err(SubmitError::NotSent { message }) if attempt >= attempts_max => {
             AfterSubmit::End(Failure::Unreachable { message })
         }
-        Err(SubmitError::NotSent { .. }) => {
-            AfterSubmit::Again { pause: RESEND_PAUSE * 2_u32.saturating_pow((attempt - 1).min(6)) }
-        }
+        Err(SubmitError::NotSent { .. }) => AfterSubmit::Again { pause },
         Err(SubmitError::Refused { retry_after, .. }) => AfterSubmit::PushedBack { retry_after },
         Err(SubmitError::Rejected(failure)) => AfterSubmit::End(failure),
+        Err(SubmitError::Unknown { .. }) if on_unknown == OnUnknown::Resubmit && attempt < attempts_max => {
+            AfterSubmit::Resubmit { pause }
+        }
         Err(SubmitError::Unknown { message }) => AfterSubmit::End(Failure::OutcomeUnknown { message }),
     }
 }
@@ -85,6 +97,15 @@ pub(super) enum AfterPoll {
     },
     Collect(Finished),
     End(Failure),
+}
+
+/// Why an output could not be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FetchTrouble {
+    /// Its address, its transfer, or its bytes.
+    Upstream(String),
+    /// The disk.
+    Storage(String),
 }
 
 /// What to do after the outputs were fetched, or not.
@@ -126,13 +147,17 @@ impl Following {
     }
 
     /// Decides after a round of fetching: how many pictures came, and the trouble of the last that did not.
-    pub(super) fn after_fetch(&mut self, stored: usize, trouble: Option<String>) -> AfterFetch {
+    pub(super) fn after_fetch(&mut self, stored: usize, trouble: Option<FetchTrouble>, expired: bool) -> AfterFetch {
         self.fetch_rounds += 1;
         match trouble {
             None => AfterFetch::Resolve,
-            Some(_) if self.fetch_rounds < FETCH_ROUNDS_MAX => AfterFetch::PollAgain,
+            // A disk that is full or failing is ours, and may recover; the goods wait at the upstream.
+            Some(FetchTrouble::Storage(_)) if !expired => AfterFetch::PollAgain,
+            Some(FetchTrouble::Upstream(_)) if self.fetch_rounds < FETCH_ROUNDS_MAX => AfterFetch::PollAgain,
             Some(_) if stored > 0 => AfterFetch::Resolve,
-            Some(message) => AfterFetch::End(Failure::ResultLost { message }),
+            Some(FetchTrouble::Storage(message) | FetchTrouble::Upstream(message)) => {
+                AfterFetch::End(Failure::ResultLost { message })
+            }
         }
     }
 }
@@ -152,16 +177,19 @@ mod tests {
     fn a_lost_submit_answer_is_never_resent() {
         let lost = || Err(SubmitError::Unknown { message: "cut".to_owned() });
         for attempt in 1..10 {
-            assert!(matches!(after_submit(lost(), attempt, 100), AfterSubmit::End(Failure::OutcomeUnknown { .. })));
+            assert!(matches!(
+                after_submit(lost(), attempt, 100, OnUnknown::Hold),
+                AfterSubmit::End(Failure::OutcomeUnknown { .. })
+            ));
         }
     }
 
     #[test]
     fn what_was_not_sent_is_tried_again_with_growing_pauses_and_an_end() {
         let not_sent = || Err(SubmitError::NotSent { message: "no route".to_owned() });
-        assert_eq!(after_submit(not_sent(), 1, 3), AfterSubmit::Again { pause: RESEND_PAUSE });
-        assert_eq!(after_submit(not_sent(), 2, 3), AfterSubmit::Again { pause: RESEND_PAUSE * 2 });
-        let end = after_submit(not_sent(), 3, 3);
+        assert_eq!(after_submit(not_sent(), 1, 3, OnUnknown::Hold), AfterSubmit::Again { pause: RESEND_PAUSE });
+        assert_eq!(after_submit(not_sent(), 2, 3, OnUnknown::Hold), AfterSubmit::Again { pause: RESEND_PAUSE * 2 });
+        let end = after_submit(not_sent(), 3, 3, OnUnknown::Hold);
         assert!(matches!(end, AfterSubmit::End(Failure::Unreachable { .. })));
     }
 
@@ -175,12 +203,31 @@ mod tests {
     }
 
     #[test]
+    fn who_would_rather_pay_twice_gets_another_try() {
+        let lost = || Err(SubmitError::Unknown { message: "cut".to_owned() });
+        let next = |attempt| after_submit(lost(), attempt, 3, OnUnknown::Resubmit);
+        assert!(matches!(next(1), AfterSubmit::Resubmit { .. }));
+        assert!(matches!(next(3), AfterSubmit::End(Failure::OutcomeUnknown { .. })));
+    }
+
+    #[test]
+    fn a_full_disk_loses_nothing_before_the_deadline() {
+        let mut following = following();
+        let full = || Some(FetchTrouble::Storage("no space left".to_owned()));
+        for _ in 0..100 {
+            assert_eq!(following.after_fetch(0, full(), false), AfterFetch::PollAgain);
+        }
+        assert!(matches!(following.after_fetch(0, full(), true), AfterFetch::End(Failure::ResultLost { .. })));
+    }
+
+    #[test]
     fn what_could_be_fetched_is_delivered_in_the_end() {
+        let gone = || Some(FetchTrouble::Upstream("gone".to_owned()));
         let mut following = following();
         for _ in 1..FETCH_ROUNDS_MAX {
-            assert_eq!(following.after_fetch(1, Some("gone".to_owned())), AfterFetch::PollAgain);
+            assert_eq!(following.after_fetch(1, gone(), false), AfterFetch::PollAgain);
         }
-        assert_eq!(following.after_fetch(1, Some("gone".to_owned())), AfterFetch::Resolve);
+        assert_eq!(following.after_fetch(1, gone(), false), AfterFetch::Resolve);
     }
 
     proptest! {

@@ -142,9 +142,13 @@ impl EngineMetrics {
     pub(super) fn ended(&self, failure: &Failure, estimate_usd: f64) {
         self.ended.get_or_create(&ResultLabel { result: failure.name() }).inc();
         if matches!(failure, Failure::OutcomeUnknown { .. }) {
-            self.unknown.inc();
-            self.unknown_usd.inc_by(estimate_usd);
+            self.unknown(estimate_usd);
         }
+    }
+
+    pub(super) fn unknown(&self, estimate_usd: f64) {
+        self.unknown.inc();
+        self.unknown_usd.inc_by(estimate_usd);
     }
 
     /// Adds what is counted here to a snapshot.

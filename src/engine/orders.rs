@@ -11,7 +11,8 @@ use super::life::Following;
 use super::{Progress, Status, add_to, finish_delivery};
 use crate::budget::InFlight;
 use crate::model::{
-    Delivery, Failure, Fingerprint, OrderId, PredictionId, StoredPicture, Timestamp, UpstreamId, Usage,
+    ClientId, Delivery, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, StoredPicture, Timestamp,
+    UpstreamId, Usage,
 };
 use crate::storage::journal::OrderRecord;
 
@@ -24,6 +25,7 @@ pub(super) struct Orders {
 struct Table {
     live: HashMap<OrderId, Live>,
     by_fingerprint: HashMap<Fingerprint, Vec<OrderId>>,
+    by_key: HashMap<(ClientId, IdempotencyKey), OrderId>,
     /// How many tickets there are for an order, also after it has ended.
     tickets: HashMap<OrderId, usize>,
 }
@@ -67,6 +69,19 @@ pub(super) enum End {
     Failure(Failure),
 }
 
+/// What listing an order came to.
+pub(super) enum Begun {
+    Listed(watch::Receiver<Progress>),
+    /// A live order was there to be joined.
+    Joined(OrderId, watch::Receiver<Progress>),
+}
+
+/// A live order that a request waits with.
+pub(super) struct Joined {
+    pub(super) record: Arc<OrderRecord>,
+    pub(super) progress: watch::Receiver<Progress>,
+}
+
 /// Whether an order without a waiter is dropped.
 enum Verdict {
     Abandoned,
@@ -95,19 +110,33 @@ impl Orders {
     ///
     /// # Errors
     ///
-    /// The order to wait with.
-    pub(super) fn begin(
-        &self,
-        record: Arc<OrderRecord>,
-        predictions: usize,
-        asker: Asker,
-    ) -> Result<watch::Receiver<Progress>, (OrderId, watch::Receiver<Progress>)> {
+    /// [`Failure::KeyReused`].
+    pub(super) fn begin(&self, record: Arc<OrderRecord>, predictions: usize, asker: Asker) -> Result<Begun, Failure> {
         let mut table = self.lock();
-        if let Some(live) = table.joinable(record.fingerprint, asker) {
-            return Err((live.record.id, live.progress.subscribe()));
+        let by_key = match &record.idempotency_key {
+            Some(key) => table.keyed(&record.client, key, record.fingerprint)?,
+            None => None,
+        };
+        if let Some(live) = by_key.or_else(|| table.joinable(record.fingerprint, asker)) {
+            return Ok(Begun::Joined(live.record.id, live.progress.subscribe()));
         }
         let slots = std::iter::repeat_with(|| Slot::Queued).take(predictions).collect();
-        Ok(table.list(record, slots))
+        Ok(Begun::Listed(table.list(record, slots)))
+    }
+
+    /// Waits with the live order of a client's idempotency key.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::KeyReused`] when that order is for another request.
+    pub(super) fn join_key(
+        &self,
+        client: &ClientId,
+        key: &IdempotencyKey,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<Joined>, Failure> {
+        let table = self.lock();
+        Ok(table.keyed(client, key, fingerprint)?.map(Live::joined))
     }
 
     /// Lists an order that was under way before the gateway started.
@@ -122,14 +151,8 @@ impl Orders {
     }
 
     /// Waits with a live order where the rules say so.
-    pub(super) fn join(
-        &self,
-        fingerprint: Fingerprint,
-        asker: Asker,
-    ) -> Option<(OrderId, watch::Receiver<Progress>, Arc<OrderRecord>)> {
-        let table = self.lock();
-        let live = table.joinable(fingerprint, asker)?;
-        Some((live.record.id, live.progress.subscribe(), Arc::clone(&live.record)))
+    pub(super) fn join(&self, fingerprint: Fingerprint, asker: Asker) -> Option<Joined> {
+        self.lock().joinable(fingerprint, asker).map(Live::joined)
     }
 
     /// Resolves when nobody waits for an order of which nothing is bought; it is then off the list.
@@ -163,8 +186,8 @@ impl Orders {
             return Verdict::Wanted;
         }
         live.abandoned = true;
-        let fingerprint = live.record.fingerprint;
-        table.unlist(fingerprint, order);
+        let record = Arc::clone(&live.record);
+        table.unlist(&record);
         Verdict::Abandoned
     }
 
@@ -219,7 +242,7 @@ impl Orders {
             return None;
         }
         let live = table.live.remove(&prediction.order)?;
-        table.unlist(live.record.fingerprint, prediction.order);
+        table.unlist(&live.record);
         Some(Ended { outcome: live.outcome(), record: live.record, progress: live.progress })
     }
 
@@ -246,6 +269,17 @@ impl Orders {
                 table.tickets.remove(&order);
             }
         }
+    }
+
+    /// Takes hold of an order only if nobody else has.
+    pub(super) fn hold_alone(&self, order: OrderId) -> bool {
+        let mut table = self.lock();
+        let count = table.tickets.entry(order).or_default();
+        let alone = *count == 0;
+        if alone {
+            *count = 1;
+        }
+        alone
     }
 
     pub(super) fn has_tickets(&self, order: OrderId) -> bool {
@@ -275,17 +309,40 @@ impl Table {
     fn list(&mut self, record: Arc<OrderRecord>, slots: Vec<Slot>) -> watch::Receiver<Progress> {
         let (progress, receiver) = watch::channel(Progress::default());
         self.by_fingerprint.entry(record.fingerprint).or_default().push(record.id);
+        if let Some(key) = &record.idempotency_key {
+            self.by_key.insert((record.client.clone(), key.clone()), record.id);
+        }
         let live = Live { slots, progress: Arc::new(progress), abandoned: false, record };
         self.live.insert(live.record.id, live);
         receiver
     }
 
-    fn unlist(&mut self, fingerprint: Fingerprint, order: OrderId) {
-        if let Some(orders) = self.by_fingerprint.get_mut(&fingerprint) {
-            orders.retain(|&listed| listed != order);
+    fn unlist(&mut self, record: &OrderRecord) {
+        if let Some(orders) = self.by_fingerprint.get_mut(&record.fingerprint) {
+            orders.retain(|&listed| listed != record.id);
             if orders.is_empty() {
-                self.by_fingerprint.remove(&fingerprint);
+                self.by_fingerprint.remove(&record.fingerprint);
             }
+        }
+        if let Some(key) = &record.idempotency_key {
+            let key = (record.client.clone(), key.clone());
+            if self.by_key.get(&key) == Some(&record.id) {
+                self.by_key.remove(&key);
+            }
+        }
+    }
+
+    /// The live order of a client's key, which must be for the same request.
+    fn keyed(
+        &self,
+        client: &ClientId,
+        key: &IdempotencyKey,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<&Live>, Failure> {
+        let order = self.by_key.get(&(client.clone(), key.clone()));
+        match order.and_then(|order| self.live.get(order)) {
+            Some(live) if live.record.fingerprint != fingerprint => Err(Failure::KeyReused),
+            found => Ok(found),
         }
     }
 
@@ -301,6 +358,10 @@ impl Table {
 }
 
 impl Live {
+    fn joined(&self) -> Joined {
+        Joined { record: Arc::clone(&self.record), progress: self.progress.subscribe() }
+    }
+
     fn is_bought(&self) -> bool {
         self.slots.iter().any(Slot::is_bought)
     }
@@ -328,7 +389,7 @@ impl Live {
             return Ok(Arc::new(delivery));
         }
         // What may have cost money is told first.
-        failures.sort_by_key(|failure| !failure.may_have_been_bought());
+        failures.sort_by_key(|failure| std::cmp::Reverse(failure.severity()));
         Err(failures.first().map_or(Failure::Abandoned, |&failure| failure.clone()))
     }
 }

@@ -49,7 +49,7 @@ impl Core {
         }
         self.remove_orphans().await?;
         for prediction in resumed {
-            self.poll_in(prediction, self.cadence.pause(1, rand::random()));
+            self.poll_in(prediction, self.cadence.pause(1, self.chance.fraction()));
         }
         Ok(())
     }

@@ -107,6 +107,8 @@ mod tests {
             results_bytes_max,
             sweep_interval: DAY,
             submit_attempts_max: 1,
+            on_unknown: crate::config::OnUnknown::Hold,
+            unknown_hold: DAY,
             deadline: DAY,
             picture_bytes_max: 1,
             polls_max: 1,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::Lifecycle;
+use super::wire::{Watched, Wire};
 
 /// How long a peer may take to send a request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,8 +54,11 @@ pub async fn serve(listener: TcpListener, router: Router, lifecycle: Lifecycle, 
 }
 
 async fn connection(stream: tokio::net::TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
+    let wire = Wire::default();
+    let io = TokioIo::new(Watched::new(stream, wire.clone()));
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(wire.clone());
         let router = router.clone();
         async move {
             let response = router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {});
@@ -67,7 +71,7 @@ async fn connection(stream: tokio::net::TcpStream, peer: SocketAddr, router: Rou
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(100);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -71,6 +71,23 @@ impl FromStr for PredictionId {
 #[error("not an id")]
 pub(crate) struct NotAnId;
 
+/// What a client calls one intention of its own (`Idempotency-Key`): 1 to 255 visible ASCII characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct IdempotencyKey(Arc<str>);
+
+impl IdempotencyKey {
+    pub(crate) const CHARS_MAX: usize = 255;
+
+    pub(crate) fn new(text: &str) -> Option<Self> {
+        let sane = !text.is_empty() && text.len() <= Self::CHARS_MAX && text.bytes().all(|b| b.is_ascii_graphic());
+        sane.then(|| Self(text.into()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// The upstream's name for a prediction. Opaque: hex for most models, `model:task_…` for some.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct UpstreamId(String);

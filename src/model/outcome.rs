@@ -60,6 +60,10 @@ pub(crate) enum Failure {
     QueueFull { retry_after: Duration },
     /// The journal cannot be written; nothing was bought.
     JournalUnavailable,
+    /// The disk has no room for what would be bought; nothing was.
+    DiskFull,
+    /// The idempotency key was used for another request; nothing was bought.
+    KeyReused,
     /// The gateway is stopping; nothing was bought.
     Stopping,
     /// Nobody waited any more while the order was still queued; nothing was bought.
@@ -83,6 +87,8 @@ impl Failure {
             Self::Throttled { .. } => "throttled",
             Self::QueueFull { .. } => "queue_full",
             Self::JournalUnavailable => "journal_unavailable",
+            Self::DiskFull => "disk_full",
+            Self::KeyReused => "idempotency_key_reused",
             Self::Stopping => "stopping",
             Self::Abandoned => "abandoned",
         }
@@ -104,8 +110,15 @@ impl Failure {
             | Self::Throttled { .. }
             | Self::QueueFull { .. }
             | Self::JournalUnavailable
+            | Self::DiskFull
+            | Self::KeyReused
             | Self::Stopping
             | Self::Abandoned => false,
         }
+    }
+
+    /// How much it matters among several: what nobody knows most, then what may have cost money.
+    pub(crate) fn severity(&self) -> u8 {
+        if matches!(self, Self::OutcomeUnknown { .. }) { 2 } else { u8::from(self.may_have_been_bought()) }
     }
 }

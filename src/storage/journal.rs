@@ -5,9 +5,12 @@
 use futures_util::future::BoxFuture;
 
 use crate::model::{
-    ClientId, Failure, Fingerprint, OrderId, PredictionId, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage,
+    ClientId, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, Size, StoredPicture, Task, Timestamp,
+    UpstreamId, Usage,
 };
 
+#[cfg(test)]
+pub(crate) mod memory;
 mod sqlite;
 
 pub(crate) use sqlite::SqliteJournal;
@@ -30,6 +33,13 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
         fingerprint: Fingerprint,
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredOrder>, JournalError>>;
+
+    /// The newest order of a client under an idempotency key.
+    fn by_key(
+        &self,
+        client: ClientId,
+        key: IdempotencyKey,
+    ) -> BoxFuture<'static, Result<Option<StoredOrder>, JournalError>>;
 
     /// One order.
     fn order(&self, id: OrderId) -> BoxFuture<'static, Result<Option<StoredOrder>, JournalError>>;
@@ -62,6 +72,9 @@ pub(crate) enum Record {
     Committing { prediction: PredictionId, at: Timestamp },
     /// The submit certainly did not take effect; the prediction is an intent again.
     Withdrawn { prediction: PredictionId },
+    /// The outcome of the submit is unknown, and the operator would rather pay twice than not at all: it is an intent
+    /// again, and the ledger remembers.
+    Resubmitted { prediction: PredictionId },
     /// The upstream has taken the prediction and named it.
     Accepted { prediction: PredictionId, upstream: UpstreamId, poll_url: Option<String>, at: Timestamp },
     /// Its pictures are on disk. `upstream` is `None` for an answer that came at once and without an id.
@@ -88,7 +101,33 @@ pub(crate) struct OrderRecord {
     pub(crate) n: u8,
     /// Whether the result may answer later requests (`Cache-Control: no-store` says no).
     pub(crate) shareable: bool,
+    pub(crate) idempotency_key: Option<IdempotencyKey>,
     pub(crate) created: Timestamp,
+}
+
+/// What somebody decided about a purchase of unknown outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resolution {
+    /// It was never bought.
+    Lost,
+    /// It was bought; the picture stays out of reach.
+    Bought,
+    /// The same request may buy again, whatever became of it.
+    Resubmit,
+}
+
+impl Resolution {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Bought => "bought",
+            Self::Resubmit => "resubmit",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::Lost, Self::Bought, Self::Resubmit].into_iter().find(|resolution| resolution.name() == name)
+    }
 }
 
 /// An order as the records add up to it.
@@ -108,6 +147,10 @@ pub(crate) struct StoredPrediction {
     /// Pictures it was to make.
     pub(crate) pictures: u8,
     pub(crate) state: StoredState,
+    /// Submits of unknown outcome that were sent again, because the operator chose so.
+    pub(crate) lost_answers: u32,
+    /// What somebody decided about an unknown outcome.
+    pub(crate) resolution: Option<Resolution>,
 }
 
 /// Where a prediction stands.
@@ -128,4 +171,25 @@ pub(crate) struct Shelved {
     pub(crate) resolved: Timestamp,
     pub(crate) delivered: Option<Timestamp>,
     pub(crate) shareable: bool,
+}
+
+impl StoredOrder {
+    /// What of an ended order takes room; `None` where nothing does.
+    fn shelved(self) -> Option<Shelved> {
+        let mut pictures = Vec::new();
+        let mut resolved = None;
+        for prediction in self.predictions {
+            if let StoredState::Resolved { pictures: more, at, .. } = prediction.state {
+                pictures.extend(more);
+                resolved = resolved.max(Some(at));
+            }
+        }
+        Some(Shelved {
+            order: self.record.id,
+            pictures,
+            resolved: resolved?,
+            delivered: self.delivered,
+            shareable: self.record.shareable,
+        })
+    }
 }

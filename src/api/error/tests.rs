@@ -28,6 +28,8 @@ fn failures() -> Vec<Failure> {
         Failure::Throttled { retry_after },
         Failure::QueueFull { retry_after },
         Failure::JournalUnavailable,
+        Failure::DiskFull,
+        Failure::KeyReused,
         Failure::Stopping,
         Failure::Abandoned,
     ]
@@ -75,6 +77,7 @@ fn refusals() -> Vec<ApiError> {
         ApiError::BelowMinimum { param: "n", min: 1, got: text("0") },
         ApiError::AboveMaximum { param: "n", max: 10, got: text("11") },
         ApiError::TextTooLong { param: text("prompt"), unit: "characters", max: 32000 },
+        ApiError::BadIdempotencyKey { max: 255 },
         ApiError::TooManyImages { max: 16 },
         ApiError::BadSize(SizeProblem::EdgeTooLong { size: Size { width: 4096, height: 4096 }, edge_pixels_max: 3840 }),
         ApiError::UnsupportedParameter {
@@ -133,6 +136,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::BelowMinimum { .. }
         | ApiError::AboveMaximum { .. }
         | ApiError::TextTooLong { .. }
+        | ApiError::BadIdempotencyKey { .. }
         | ApiError::TooManyImages { .. }
         | ApiError::BadSize(_)
         | ApiError::UnsupportedParameter { .. }

@@ -59,6 +59,14 @@ fn said(message: &str) -> String {
     }
 }
 
+/// What went wrong on the way, as a sentence to append.
+fn detail(message: &str) -> String {
+    match foreign(message) {
+        text if text.is_empty() => String::new(),
+        text => format!(" What happened: {text}."),
+    }
+}
+
 /// What a client is told about an order that brought no picture.
 pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
     let sentence = match failure {
@@ -79,7 +87,8 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
         Failure::ResultLost { .. } => "The image service finished, but its result could not be fetched.",
         Failure::OutcomeUnknown { .. } => {
             "The request was sent and no usable answer came back: it may have been accepted and paid for, so it is \
-             not sent again."
+             not sent again, and the same request gets this answer for a while. To buy all the same, send \
+             Cache-Control: no-cache or a new Idempotency-Key."
         }
         Failure::DeadlineExceeded => "The image service accepted the request and did not finish it in time.",
         Failure::Unreachable { .. } => "The image service could not be reached; nothing was bought.",
@@ -88,6 +97,10 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
         }
         Failure::QueueFull { .. } => "The gateway is overloaded; nothing was bought. Please try again later.",
         Failure::JournalUnavailable => "The gateway cannot record purchases at the moment, so it makes none.",
+        Failure::DiskFull => "The gateway's disk has no room for another picture; nothing was bought.",
+        Failure::KeyReused => {
+            "This Idempotency-Key was used for a request with other contents; nothing was bought. Use a new key."
+        }
         Failure::Stopping => "The gateway is stopping; nothing was bought. Please try again.",
         Failure::Abandoned => "The request was given up while it waited; nothing was bought.",
     };
@@ -95,10 +108,11 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
         Failure::Moderated { message, .. }
         | Failure::InvalidRequest { message }
         | Failure::ModelUnavailable { message }
-        | Failure::TaskFailed { message }
-        | Failure::ResultLost { message }
-        | Failure::OutcomeUnknown { message }
-        | Failure::Unreachable { message } => said(message),
+        | Failure::TaskFailed { message } => said(message),
+        // What broke may be the way there, so these are nobody's words.
+        Failure::ResultLost { message } | Failure::OutcomeUnknown { message } | Failure::Unreachable { message } => {
+            detail(message)
+        }
         // The operator's matters: such a message may quote the key or the balance.
         Failure::KeyRefused { .. }
         | Failure::BalanceExhausted { .. }
@@ -107,6 +121,8 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
         | Failure::Throttled { .. }
         | Failure::QueueFull { .. }
         | Failure::JournalUnavailable
+        | Failure::DiskFull
+        | Failure::KeyReused
         | Failure::Stopping
         | Failure::Abandoned => String::new(),
     };

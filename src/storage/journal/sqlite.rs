@@ -4,75 +4,27 @@
 //! the same thread, between commits, so they never see what is not durable. A failed commit is final: what reached the
 //! disk is uncertain, so nothing more is written until a restart has read back what is there.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use futures_util::future::BoxFuture;
-use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, Savepoint, params};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
-use super::{Journal, JournalError, OrderRecord, Record, Shelved, StoredOrder, StoredPrediction, StoredState};
-use crate::model::{
-    ClientId, Digest, Failure, Fingerprint, Format, OrderId, PredictionId, StoredPicture, Task, Timestamp, UpstreamId,
-    Usage,
-};
+use super::{Journal, JournalError, Record, Shelved, StoredOrder};
+use crate::model::{ClientId, Fingerprint, IdempotencyKey, OrderId};
+
+mod ledger;
+mod rows;
+
+use rows::{SCHEMA, order, orders, write};
 
 /// Version of the tables below, in `PRAGMA user_version`.
 const SCHEMA_VERSION: i64 = 1;
 /// Records in one transaction at most, so that the first of them does not wait for a flood.
 const GROUP_MAX: usize = 512;
-
-const SCHEMA: &str = "
-CREATE TABLE orders (
-    id           TEXT PRIMARY KEY,
-    client       TEXT NOT NULL,
-    fingerprint  TEXT NOT NULL,
-    task         TEXT NOT NULL,
-    model        TEXT NOT NULL,
-    size         TEXT NOT NULL,
-    choices      TEXT NOT NULL,     -- JSON object
-    n            INTEGER NOT NULL,
-    shareable    INTEGER NOT NULL,
-    created_ms   INTEGER NOT NULL,
-    delivered_ms INTEGER,
-    forgotten    INTEGER NOT NULL DEFAULT 0
-) STRICT;
-CREATE INDEX orders_by_fingerprint ON orders (fingerprint, created_ms);
-
-CREATE TABLE predictions (
-    id           TEXT PRIMARY KEY,
-    order_id     TEXT NOT NULL REFERENCES orders (id) ON DELETE CASCADE,
-    slot         INTEGER NOT NULL,
-    pictures     INTEGER NOT NULL,  -- how many it was to make
-    state        TEXT NOT NULL CHECK (state IN ('intent', 'committing', 'accepted', 'resolved', 'failed', 'unknown')),
-    upstream_id  TEXT,
-    poll_url     TEXT,
-    committed_ms INTEGER,
-    accepted_ms  INTEGER,
-    ended_ms     INTEGER,
-    failure      TEXT,              -- JSON object
-    usage        TEXT               -- JSON object
-) STRICT;
-CREATE INDEX predictions_by_order ON predictions (order_id, slot);
-CREATE INDEX predictions_unsettled ON predictions (state) WHERE state IN ('intent', 'committing', 'accepted');
-
-CREATE TABLE pictures (
-    prediction_id TEXT NOT NULL REFERENCES predictions (id) ON DELETE CASCADE,
-    position      INTEGER NOT NULL,
-    digest        TEXT NOT NULL,
-    bytes         INTEGER NOT NULL,
-    format        TEXT NOT NULL,
-    width         INTEGER NOT NULL,
-    height        INTEGER NOT NULL,
-    PRIMARY KEY (prediction_id, position)
-) STRICT, WITHOUT ROWID;
-";
 
 type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
 type Read = Box<dyn FnOnce(&Connection) + Send>;
@@ -154,6 +106,18 @@ impl Journal for SqliteJournal {
         })
     }
 
+    fn by_key(
+        &self,
+        client: ClientId,
+        key: IdempotencyKey,
+    ) -> BoxFuture<'static, Result<Option<StoredOrder>, JournalError>> {
+        self.read(move |connection| {
+            let sql = "SELECT id FROM orders WHERE client = ?1 AND idempotency_key = ?2
+                       ORDER BY created_ms DESC, id DESC LIMIT 1";
+            Ok(orders(connection, sql, params![&*client.0, key.as_str()])?.pop())
+        })
+    }
+
     fn order(&self, id: OrderId) -> BoxFuture<'static, Result<Option<StoredOrder>, JournalError>> {
         self.read(move |connection| order(connection, &id.to_string()))
     }
@@ -166,31 +130,13 @@ impl Journal for SqliteJournal {
                        AND NOT EXISTS (SELECT 1 FROM predictions
                                        WHERE order_id = orders.id AND state IN ('intent', 'committing', 'accepted'))
                        ORDER BY created_ms, id";
-            Ok(orders(connection, sql, ())?.into_iter().filter_map(shelved).collect())
+            Ok(orders(connection, sql, ())?.into_iter().filter_map(StoredOrder::shelved).collect())
         })
     }
 
     fn failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
-}
-
-fn shelved(order: StoredOrder) -> Option<Shelved> {
-    let mut pictures = Vec::new();
-    let mut resolved = None;
-    for prediction in order.predictions {
-        if let StoredState::Resolved { pictures: more, at, .. } = prediction.state {
-            pictures.extend(more);
-            resolved = resolved.max(Some(at));
-        }
-    }
-    Some(Shelved {
-        order: order.record.id,
-        pictures,
-        resolved: resolved?,
-        delivered: order.delivered,
-        shareable: order.record.shareable,
-    })
 }
 
 fn connect(path: &Path) -> Result<Connection, JournalError> {
@@ -302,211 +248,15 @@ fn group(
     }
 }
 
-fn write(to: &mut Savepoint<'_>, record: &Record) -> rusqlite::Result<()> {
-    match record {
-        Record::Intent { order, predictions } => {
-            to.prepare_cached(
-                "INSERT INTO orders (id, client, fingerprint, task, model, size, choices, n, shareable, created_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-            )?
-            .execute(params![
-                order.id.to_string(),
-                &*order.client.0,
-                order.fingerprint.to_string(),
-                order.task.name(),
-                order.model,
-                order.size.to_string(),
-                json(&order.choices),
-                order.n,
-                order.shareable,
-                order.created.millis(),
-            ])?;
-            for (prediction, pictures) in predictions {
-                to.prepare_cached(
-                    "INSERT INTO predictions (id, order_id, slot, pictures, state) VALUES (?1, ?2, ?3, ?4, 'intent')",
-                )?
-                .execute(params![
-                    prediction.to_string(),
-                    order.id.to_string(),
-                    prediction.slot,
-                    pictures
-                ])?;
-            }
-            Ok(())
-        }
-        Record::Committing { prediction, at } => change(
-            to,
-            "UPDATE predictions SET state = 'committing', committed_ms = ?2 WHERE id = ?1",
-            params![prediction.to_string(), at.millis()],
-        ),
-        Record::Withdrawn { prediction } => change(
-            to,
-            "UPDATE predictions SET state = 'intent', committed_ms = NULL WHERE id = ?1",
-            params![prediction.to_string()],
-        ),
-        Record::Accepted { prediction, upstream, poll_url, at } => change(
-            to,
-            "UPDATE predictions SET state = 'accepted', upstream_id = ?2, poll_url = ?3, accepted_ms = ?4 WHERE id = ?1",
-            params![prediction.to_string(), upstream.as_str(), poll_url, at.millis()],
-        ),
-        Record::Resolved { prediction, pictures, usage, at } => {
-            let id = prediction.to_string();
-            for (position, picture) in pictures.iter().enumerate() {
-                to.prepare_cached(
-                    "INSERT INTO pictures (prediction_id, position, digest, bytes, format, width, height)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                )?
-                .execute(params![
-                    id,
-                    position,
-                    picture.digest.to_string(),
-                    picture.bytes,
-                    picture.format.name(),
-                    picture.width,
-                    picture.height
-                ])?;
-            }
-            change(
-                to,
-                "UPDATE predictions SET state = 'resolved', usage = ?2, ended_ms = ?3 WHERE id = ?1",
-                params![id, usage.as_ref().map(json), at.millis()],
-            )
-        }
-        Record::Failed { prediction, failure, at } => {
-            let state = if matches!(failure, Failure::OutcomeUnknown { .. }) { "unknown" } else { "failed" };
-            change(
-                to,
-                "UPDATE predictions SET state = ?2, failure = ?3, ended_ms = ?4 WHERE id = ?1",
-                params![prediction.to_string(), state, json(failure), at.millis()],
-            )
-        }
-        Record::Delivered { order, at } => change(
-            to,
-            "UPDATE orders SET delivered_ms = ifnull(delivered_ms, ?2) WHERE id = ?1",
-            params![order.to_string(), at.millis()],
-        ),
-        Record::Forgotten { order } => {
-            change(to, "UPDATE orders SET forgotten = 1 WHERE id = ?1", params![order.to_string()])
-        }
-    }
-}
-
-/// An update that must hit exactly one row: a record for something the journal does not know is a bug.
-fn change(to: &Savepoint<'_>, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<()> {
-    match to.prepare_cached(sql)?.execute(values)? {
-        1 => Ok(()),
-        _ => Err(rusqlite::Error::QueryReturnedNoRows),
-    }
-}
-
-fn orders(connection: &Connection, ids: &str, values: impl rusqlite::Params) -> rusqlite::Result<Vec<StoredOrder>> {
-    let mut statement = connection.prepare_cached(ids)?;
-    let ids: Vec<String> = statement.query_map(values, |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    ids.iter().filter_map(|id| order(connection, id).transpose()).collect()
-}
-
-fn order(connection: &Connection, id: &str) -> rusqlite::Result<Option<StoredOrder>> {
-    let header = connection
-        .prepare_cached(
-            "SELECT id, client, fingerprint, task, model, size, choices, n, shareable, created_ms, delivered_ms, forgotten
-             FROM orders WHERE id = ?1",
-        )?
-        .query_row([id], |row| {
-            let record = OrderRecord {
-                id: parsed(row, 0, |text| text.parse().ok())?,
-                client: ClientId(row.get::<_, String>(1)?.into()),
-                fingerprint: parsed(row, 2, |text| Digest::from_hex(text).map(Fingerprint::from))?,
-                task: parsed(row, 3, Task::from_name)?,
-                model: row.get(4)?,
-                size: parsed(row, 5, |text| text.parse().ok())?,
-                choices: from_json::<BTreeMap<String, String>>(row, 6)?,
-                n: row.get(7)?,
-                shareable: row.get(8)?,
-                created: Timestamp::from_millis(row.get(9)?),
-            };
-            Ok((record, row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis), row.get(11)?))
-        })
-        .optional()?;
-    let Some((record, delivered, forgotten)) = header else {
-        return Ok(None);
-    };
-    let mut statement = connection.prepare_cached(
-        "SELECT id, pictures, state, upstream_id, poll_url, committed_ms, accepted_ms, ended_ms, failure, usage
-         FROM predictions WHERE order_id = ?1 ORDER BY slot",
-    )?;
-    let predictions =
-        statement.query_map([id], |row| prediction(connection, row))?.collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok(Some(StoredOrder { record, predictions, delivered, forgotten }))
-}
-
-fn prediction(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<StoredPrediction> {
-    let id: PredictionId = parsed(row, 0, |text| text.parse().ok())?;
-    let upstream = || -> rusqlite::Result<Option<UpstreamId>> {
-        Ok(row.get::<_, Option<String>>(3)?.as_deref().and_then(UpstreamId::new))
-    };
-    let time = |column: usize| -> rusqlite::Result<Timestamp> { Ok(Timestamp::from_millis(row.get(column)?)) };
-    let state = match row.get::<_, String>(2)?.as_str() {
-        "intent" => StoredState::Intent,
-        "committing" => StoredState::Committing { since: time(5)? },
-        "accepted" => StoredState::Accepted {
-            upstream: upstream()?.ok_or_else(|| unreadable(3, "accepted without an id"))?,
-            poll_url: row.get(4)?,
-            since: time(6)?,
-        },
-        "resolved" => StoredState::Resolved {
-            upstream: upstream()?,
-            pictures: pictures(connection, id)?,
-            usage: row.get::<_, Option<String>>(9)?.map(|_| from_json::<Usage>(row, 9)).transpose()?,
-            at: time(7)?,
-        },
-        "failed" | "unknown" => {
-            StoredState::Failed { upstream: upstream()?, failure: from_json(row, 8)?, at: time(7)? }
-        }
-        other => return Err(unreadable(2, other)),
-    };
-    Ok(StoredPrediction { id, pictures: row.get(1)?, state })
-}
-
-fn pictures(connection: &Connection, prediction: PredictionId) -> rusqlite::Result<Vec<StoredPicture>> {
-    connection
-        .prepare_cached(
-            "SELECT digest, bytes, format, width, height FROM pictures WHERE prediction_id = ?1 ORDER BY position",
-        )?
-        .query_map([prediction.to_string()], |row| {
-            Ok(StoredPicture {
-                digest: parsed(row, 0, Digest::from_hex)?,
-                bytes: row.get(1)?,
-                format: parsed(row, 2, Format::from_name)?,
-                width: row.get(3)?,
-                height: row.get(4)?,
-            })
-        })?
-        .collect()
-}
-
-fn parsed<T>(row: &Row<'_>, column: usize, parse: impl FnOnce(&str) -> Option<T>) -> rusqlite::Result<T> {
-    let text: String = row.get(column)?;
-    parse(&text).ok_or_else(|| unreadable(column, &text))
-}
-
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("our own records are JSON")
-}
-
-fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    let text: String = row.get(column)?;
-    serde_json::from_str(&text)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
-}
-
-fn unreadable(column: usize, text: &str) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, format!("unexpected {text:?}").into())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::{OrderRecord, StoredState};
     use super::*;
-    use crate::model::Size;
+    use crate::model::{
+        Digest, Failure, Format, PredictionId, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage,
+    };
 
     const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
@@ -521,6 +271,7 @@ mod tests {
             choices: BTreeMap::from([("quality".to_owned(), "low".to_owned())]),
             n: 2,
             shareable: true,
+            idempotency_key: IdempotencyKey::new("key-1"),
             created: NOW,
         }
     }
@@ -576,6 +327,10 @@ mod tests {
         journal.append(Record::Forgotten { order: order.id }).await.unwrap();
         assert!(journal.with_pictures().await.unwrap().is_empty());
         assert_eq!(journal.order(order.id).await.unwrap().unwrap().delivered, Some(NOW));
+        let key = |text| IdempotencyKey::new(text).unwrap();
+        let by_key = journal.by_key(order.client.clone(), key("key-1")).await.unwrap();
+        assert_eq!(by_key.map(|stored| stored.record.id), Some(order.id));
+        assert_eq!(journal.by_key(ClientId("bob".into()), key("key-1")).await.unwrap(), None, "another client's key");
     }
 
     #[tokio::test]

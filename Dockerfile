@@ -1,0 +1,43 @@
+# Two stages: Rust builds, and a base without a shell runs. The result holds the binary, glibc and CA certificates.
+#
+#     docker build -t gptproto-gateway .
+#     docker run -p 8787:8787 -v gateway-data:/data -e GPTPROTO_API_KEY -e GATEWAY_CLIENT_KEYS gptproto-gateway
+#
+# To look around without an account: docker run -p 8787:8787 gptproto-gateway serve --sandbox
+
+FROM docker.io/library/rust:1.95-bookworm AS builder
+WORKDIR /build
+
+# Dependencies first, with a stand-in for the program: this layer is built anew only when they change.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src \
+    && echo 'fn main() {}' > src/main.rs \
+    && touch src/lib.rs \
+    && cargo build --release --locked \
+    && rm -r src
+
+COPY config config
+COPY src src
+# The stand-in is newer than the sources may be, and cargo goes by time.
+RUN touch src/main.rs src/lib.rs \
+    && cargo build --release --locked \
+    && mkdir -p /empty/data
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=builder /build/target/release/gptproto-gateway /usr/local/bin/gptproto-gateway
+# A named volume takes its first content, and so its owner, from here.
+COPY --from=builder --chown=65532:65532 /empty/data /data
+
+# By number, so that Kubernetes can tell it is not root.
+USER 65532:65532
+# Everything else has its default; config/default.toml explains each key.
+ENV GATEWAY_SERVER__LISTEN=0.0.0.0:8787 \
+    GATEWAY_OPERATOR__LISTEN=0.0.0.0:8788 \
+    GATEWAY_STORAGE__DIRECTORY=/data
+VOLUME /data
+# 8787 is for clients. 8788 (health, metrics, status page) is for the operator: do not publish it.
+EXPOSE 8787 8788
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
+    CMD ["/usr/local/bin/gptproto-gateway", "healthcheck"]
+ENTRYPOINT ["/usr/local/bin/gptproto-gateway"]
+CMD ["serve"]

@@ -1,0 +1,187 @@
+//! What there is for a request already: under way, on disk, or of unknown outcome. `joining.rs` decides, this looks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::joining::{Asker, StoredCandidate};
+use super::orders::Joined;
+use super::ticket::{Origin, Ticket};
+use super::{Core, Recent, delivery_of};
+use crate::config::{CacheMode, OnUnknown};
+use crate::model::{ClientId, Delivery, Failure, Fingerprint, IdempotencyKey, Source, StoredPicture, Timestamp};
+use crate::storage::journal::{OrderRecord, StoredOrder, StoredState};
+
+/// Stored orders of one fingerprint that are looked at. More than one only where the cache is bypassed.
+const CANDIDATES_MAX: usize = 4;
+
+impl Core {
+    /// Answers a request by its client's own key, where the key was used before: the same order, whatever became of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::KeyReused`] when the key stands for another request.
+    pub(super) async fn find_keyed(
+        self: &Arc<Self>,
+        client: &ClientId,
+        key: &IdempotencyKey,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<Ticket>, Failure> {
+        if let Some(joined) = self.orders.join_key(client, key, fingerprint)? {
+            return Ok(Some(self.joined_ticket(joined)));
+        }
+        let stored = self.journal.by_key(client.clone(), key.clone()).await;
+        // A result that is swept has outlived its key.
+        let Some(stored) = stored.map_err(|_| Failure::JournalUnavailable)?.filter(|stored| !stored.forgotten) else {
+            return Ok(None);
+        };
+        if stored.record.fingerprint != fingerprint {
+            return Err(Failure::KeyReused);
+        }
+        if let Some(delivery) = delivery_of(&stored)
+            && self.open(&delivery.pictures).await.is_ok()
+        {
+            self.count_joined(&stored.record);
+            self.orders.hold(stored.record.id);
+            let delivered = stored.delivered.is_some();
+            return Ok(Some(self.held_ticket(Arc::new(delivery), Origin::Joined, delivered)));
+        }
+        // What cost nothing may be tried again under the same key; what may have cost something is told again.
+        Ok(failure_of(&stored)
+            .filter(|(failure, _)| failure.may_have_been_bought())
+            .map(|(failure, _)| self.failed_ticket(stored.record.id, failure)))
+    }
+
+    /// Waits with a live order, where the rules say so.
+    pub(super) fn join(self: &Arc<Self>, fingerprint: Fingerprint, asker: Asker) -> Option<Ticket> {
+        self.orders.join(fingerprint, asker).map(|joined| self.joined_ticket(joined))
+    }
+
+    /// Finds a stored result that answers the request, whole on disk; or an unknown outcome that holds it.
+    pub(super) async fn find_stored(self: &Arc<Self>, fingerprint: Fingerprint, asker: Asker) -> Option<Ticket> {
+        if asker.shares
+            && let Some(Recent { delivery, until }) = self.recent.get(&fingerprint)
+        {
+            if Instant::now() < until && self.open(&delivery.pictures).await.is_ok() {
+                self.metrics.hit();
+                self.orders.hold(delivery.order);
+                let age = self.clock.now().since(delivery.resolved).min(self.settings.cache_ttl);
+                return Some(self.held_ticket(delivery, Origin::Hit(age), true));
+            }
+            self.recent.invalidate(&fingerprint);
+        }
+        for stored in self.journal.newest(fingerprint, CANDIDATES_MAX).await.ok()? {
+            if let Some(ticket) = self.take_stored(&stored, asker).await {
+                return Some(ticket);
+            }
+            if let Some(ticket) = self.held_by(&stored, asker) {
+                return Some(ticket);
+            }
+        }
+        None
+    }
+
+    async fn take_stored(self: &Arc<Self>, stored: &StoredOrder, asker: Asker) -> Option<Ticket> {
+        let order = stored.record.id;
+        let delivery = Some(stored).filter(|stored| !stored.forgotten).and_then(delivery_of)?;
+        let candidate = StoredCandidate {
+            age: self.clock.now().since(delivery.resolved),
+            delivered: stored.delivered.is_some(),
+            in_delivery: self.orders.has_tickets(order),
+            shareable: stored.record.shareable && delivery.missing == 0,
+        };
+        if !asker.takes(candidate, self.settings.cache_ttl, self.settings.goods_ttl) {
+            return None;
+        }
+        if let Err(failure) = self.open(&delivery.pictures).await {
+            tracing::error!(%order, ?failure, "a stored result cannot be read");
+            return None;
+        }
+        // An abandoned result is claimed once: of two who found it free, the lock lets one through.
+        let shared = asker.shares && candidate.shareable;
+        if shared || asker.is_retry {
+            self.orders.hold(order);
+        } else if !self.orders.hold_alone(order) {
+            return None;
+        }
+        let delivery = Arc::new(delivery);
+        if candidate.shareable && self.settings.cache == CacheMode::On && candidate.delivered {
+            self.remember(stored.record.fingerprint, &delivery, candidate.age);
+        }
+        let origin = if candidate.delivered {
+            self.metrics.hit();
+            Origin::Hit(candidate.age)
+        } else {
+            self.count_joined(&stored.record);
+            Origin::Joined
+        };
+        Some(self.held_ticket(delivery, origin, candidate.delivered))
+    }
+
+    /// The same error again, for a purchase that nobody knows the outcome of.
+    fn held_by(self: &Arc<Self>, stored: &StoredOrder, asker: Asker) -> Option<Ticket> {
+        let (failure, at) = failure_of(stored)?;
+        let unknown = matches!(failure, Failure::OutcomeUnknown { .. });
+        let unknown_for = self.clock.now().since(at);
+        let holds = unknown
+            && self.settings.on_unknown == OnUnknown::Hold
+            && asker.is_held(unknown_for, self.settings.unknown_hold);
+        holds.then(|| {
+            self.count_joined(&stored.record);
+            self.failed_ticket(stored.record.id, failure)
+        })
+    }
+
+    /// Remembers a complete result, already so old, for as long as it may still answer.
+    pub(super) fn remember(&self, fingerprint: Fingerprint, delivery: &Arc<Delivery>, age: Duration) {
+        let until = Instant::now() + self.settings.cache_ttl.saturating_sub(age);
+        self.recent.insert(fingerprint, Recent { delivery: Arc::clone(delivery), until });
+    }
+
+    pub(super) async fn open(&self, pictures: &[StoredPicture]) -> Result<Vec<Arc<dyn Source>>, Failure> {
+        let mut sources = Vec::with_capacity(pictures.len());
+        for picture in pictures {
+            let source = self.results.read(picture).await;
+            sources.push(source.map_err(|error| Failure::ResultLost { message: error.to_string() })?);
+        }
+        Ok(sources)
+    }
+
+    fn joined_ticket(self: &Arc<Self>, Joined { record, progress }: Joined) -> Ticket {
+        self.count_joined(&record);
+        self.ticket(record.id, Origin::Joined, progress)
+    }
+
+    /// Counts a purchase that was avoided.
+    pub(super) fn count_joined(&self, record: &OrderRecord) {
+        self.metrics.joined(self.estimate(&record.model, record.n));
+    }
+
+    /// What `pictures` pictures of a model cost, before the upstream has reported tokens.
+    pub(super) fn estimate(&self, model: &str, pictures: u8) -> f64 {
+        self.catalogue.find(model).map_or(0.0, |model| model.price.of(usize::from(pictures), None).0)
+    }
+}
+
+/// Why an order that has ended brought nothing, and since when: what may have cost money first. What somebody has
+/// decided about counts no more. `None` for one that brought pictures, or is under way.
+fn failure_of(stored: &StoredOrder) -> Option<(Failure, Timestamp)> {
+    let mut found: Option<(Failure, Timestamp)> = None;
+    for prediction in &stored.predictions {
+        match &prediction.state {
+            StoredState::Failed { failure, at, .. } if prediction.resolution.is_none() => {
+                let worse = found.as_ref().is_none_or(|(known, _)| failure.severity() > known.severity());
+                if worse {
+                    found = Some((failure.clone(), *at));
+                }
+            }
+            StoredState::Failed { .. } => {}
+            StoredState::Intent
+            | StoredState::Committing { .. }
+            | StoredState::Accepted { .. }
+            | StoredState::Resolved { .. } => return None,
+        }
+    }
+    found
+}

@@ -1,0 +1,284 @@
+//! A journal in memory whose disk can lose what was not synced, for simulations.
+//!
+//! A record is first written, later synced. With [`Promise::Kept`] `append` answers when it is synced, as the real
+//! journal does; with [`Promise::Broken`] it answers at once, as `synchronous=OFF` would, and a power cut can take back
+//! what was promised.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use super::{Journal, JournalError, Record, Shelved, StoredOrder, StoredPrediction, StoredState};
+use crate::model::{ClientId, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId};
+
+/// When `append` answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    Kept,
+    Broken,
+}
+
+/// What is on the disk: it outlives the gateways that write to it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    durable: Arc<Mutex<Vec<Record>>>,
+}
+
+impl Disk {
+    fn lock(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The orders that the durable records add up to.
+    pub(crate) fn orders(&self) -> Vec<StoredOrder> {
+        add_up(&self.lock())
+    }
+
+    /// How many records survive.
+    pub(crate) fn records(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+/// One gateway's journal on a disk.
+#[derive(Clone, Debug)]
+pub(crate) struct MemoryJournal {
+    disk: Disk,
+    shared: Arc<Mutex<Shared>>,
+    sync_time: Duration,
+    promise: Promise,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Written, not synced.
+    unsynced: Vec<Record>,
+    /// The power was cut: nothing answers any more.
+    dead: bool,
+    /// Syncing fails from now on.
+    broken: bool,
+    /// The power goes when so many answers more have been given.
+    answers_left: Option<usize>,
+}
+
+impl MemoryJournal {
+    pub(crate) fn on(disk: &Disk, sync_time: Duration, promise: Promise) -> Self {
+        Self { disk: disk.clone(), shared: Arc::default(), sync_time, promise }
+    }
+
+    /// Cuts the power: what was not synced is gone, and nobody gets an answer.
+    pub(crate) fn cut_power(&self) {
+        let mut shared = self.lock();
+        shared.unsynced.clear();
+        shared.dead = true;
+    }
+
+    /// Cuts the power once it has given `answers` more answers.
+    pub(crate) fn cut_power_after(&self, answers: usize) {
+        self.lock().answers_left = Some(answers);
+    }
+
+    /// Forgets a power cut that has not come.
+    pub(crate) fn keep_power(&self) {
+        self.lock().answers_left = None;
+    }
+
+    /// Lets every sync from now on fail.
+    pub(crate) fn break_disk(&self) {
+        self.lock().broken = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Syncs everything that was written.
+    fn sync(&self) {
+        let mut shared = self.lock();
+        if !shared.dead && !shared.broken {
+            self.disk.lock().append(&mut shared.unsynced);
+        }
+    }
+
+    /// What a running gateway reads: everything written, synced or not.
+    fn seen(&self) -> Vec<StoredOrder> {
+        let mut records = self.disk.lock().clone();
+        records.extend(self.lock().unsynced.iter().cloned());
+        add_up(&records)
+    }
+
+    async fn answer<T>(&self, value: T) -> Result<T, JournalError> {
+        if self.lock().answers_left == Some(0) {
+            self.cut_power();
+        }
+        if self.lock().dead {
+            return std::future::pending().await;
+        }
+        if let Some(left) = &mut self.lock().answers_left {
+            *left -= 1;
+        }
+        Ok(value)
+    }
+}
+
+impl Journal for MemoryJournal {
+    fn append(&self, record: Record) -> BoxFuture<'static, Result<(), JournalError>> {
+        let journal = self.clone();
+        {
+            let mut shared = self.lock();
+            if !shared.dead && !shared.broken {
+                shared.unsynced.push(record);
+            }
+        }
+        Box::pin(async move {
+            if journal.promise == Promise::Broken {
+                // Answered before anything is safe; the sync comes when it comes.
+                return journal.answer(()).await;
+            }
+            tokio::time::sleep(journal.sync_time).await;
+            journal.sync();
+            journal.answer(()).await?;
+            if journal.failed() { Err(JournalError::Failed) } else { Ok(()) }
+        })
+    }
+
+    fn unsettled(&self) -> BoxFuture<'static, Result<Vec<StoredOrder>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move {
+            let mut orders = journal.seen();
+            orders.retain(|order| order.predictions.iter().any(|prediction| !has_ended(&prediction.state)));
+            journal.answer(orders).await
+        })
+    }
+
+    fn newest(
+        &self,
+        fingerprint: Fingerprint,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<StoredOrder>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move {
+            let mut orders = journal.seen();
+            orders.retain(|order| order.record.fingerprint == fingerprint);
+            orders.reverse();
+            orders.truncate(limit);
+            journal.answer(orders).await
+        })
+    }
+
+    fn by_key(
+        &self,
+        client: ClientId,
+        key: IdempotencyKey,
+    ) -> BoxFuture<'static, Result<Option<StoredOrder>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move {
+            let found = journal
+                .seen()
+                .into_iter()
+                .rfind(|order| order.record.client == client && order.record.idempotency_key.as_ref() == Some(&key));
+            journal.answer(found).await
+        })
+    }
+
+    fn order(&self, id: OrderId) -> BoxFuture<'static, Result<Option<StoredOrder>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move {
+            let found = journal.seen().into_iter().find(|order| order.record.id == id);
+            journal.answer(found).await
+        })
+    }
+
+    fn with_pictures(&self) -> BoxFuture<'static, Result<Vec<Shelved>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move {
+            let mut orders = journal.seen();
+            orders.retain(|order| {
+                !order.forgotten && order.predictions.iter().all(|prediction| has_ended(&prediction.state))
+            });
+            journal.answer(orders.into_iter().filter_map(StoredOrder::shelved).collect()).await
+        })
+    }
+
+    fn failed(&self) -> bool {
+        self.lock().broken
+    }
+}
+
+fn has_ended(state: &StoredState) -> bool {
+    matches!(state, StoredState::Resolved { .. } | StoredState::Failed { .. })
+}
+
+/// The orders that records add up to, oldest first.
+fn add_up(records: &[Record]) -> Vec<StoredOrder> {
+    let mut orders: BTreeMap<OrderId, StoredOrder> = BTreeMap::new();
+    for record in records {
+        apply(&mut orders, record);
+    }
+    orders.into_values().collect()
+}
+
+fn apply(orders: &mut BTreeMap<OrderId, StoredOrder>, record: &Record) {
+    let mut set = |id: &PredictionId, change: &dyn Fn(&mut StoredPrediction)| {
+        let prediction = orders.get_mut(&id.order).and_then(|order| order.predictions.get_mut(usize::from(id.slot)));
+        // A broken promise can lose the intent of what came later: such a record says nothing.
+        if let Some(prediction) = prediction {
+            change(prediction);
+        }
+    };
+    match record {
+        Record::Intent { order, predictions } => {
+            let predictions = predictions
+                .iter()
+                .map(|&(id, pictures)| StoredPrediction {
+                    id,
+                    pictures,
+                    state: StoredState::Intent,
+                    lost_answers: 0,
+                    resolution: None,
+                })
+                .collect();
+            let stored = StoredOrder { record: order.clone(), predictions, delivered: None, forgotten: false };
+            orders.insert(order.id, stored);
+        }
+        Record::Committing { prediction, at } => {
+            set(prediction, &|stored| stored.state = StoredState::Committing { since: *at });
+        }
+        Record::Withdrawn { prediction } => set(prediction, &|stored| stored.state = StoredState::Intent),
+        Record::Resubmitted { prediction } => set(prediction, &|stored| {
+            stored.state = StoredState::Intent;
+            stored.lost_answers += 1;
+        }),
+        Record::Accepted { prediction, upstream, poll_url, at } => set(prediction, &|stored| {
+            stored.state = StoredState::Accepted { upstream: upstream.clone(), poll_url: poll_url.clone(), since: *at };
+        }),
+        Record::Resolved { prediction, pictures, usage, at } => set(prediction, &|stored| {
+            let upstream = upstream_of(&stored.state);
+            stored.state = StoredState::Resolved { upstream, pictures: pictures.clone(), usage: *usage, at: *at };
+        }),
+        Record::Failed { prediction, failure, at } => set(prediction, &|stored| {
+            let failure: Failure = failure.clone();
+            stored.state = StoredState::Failed { upstream: upstream_of(&stored.state), failure, at: *at };
+        }),
+        Record::Delivered { order, at } => {
+            if let Some(stored) = orders.get_mut(order) {
+                stored.delivered.get_or_insert(*at);
+            }
+        }
+        Record::Forgotten { order } => {
+            if let Some(stored) = orders.get_mut(order) {
+                stored.forgotten = true;
+            }
+        }
+    }
+}
+
+fn upstream_of(state: &StoredState) -> Option<crate::model::UpstreamId> {
+    match state {
+        StoredState::Accepted { upstream, .. } => Some(upstream.clone()),
+        StoredState::Resolved { upstream, .. } | StoredState::Failed { upstream, .. } => upstream.clone(),
+        StoredState::Intent | StoredState::Committing { .. } => None,
+    }
+}

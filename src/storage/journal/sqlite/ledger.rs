@@ -1,0 +1,206 @@
+//! The journal for people: what was bought, what is unknown, and what somebody decided about it.
+//!
+//! Opens the file beside a gateway that may be running; SQLite's own locks keep the two apart.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, params, params_from_iter};
+
+use super::rows::{order, orders};
+use crate::model::{ClientId, OrderId, PredictionId, Timestamp};
+use crate::storage::journal::{Resolution, StoredOrder};
+
+/// How long a command waits for the gateway to finish a write.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The ledger in a gateway's directory.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    connection: Connection,
+}
+
+/// Which orders to list. Everything that is `None` does not matter.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    /// One of the states of a prediction: intent, committing, accepted, resolved, failed, unknown.
+    pub(crate) state: Option<String>,
+    pub(crate) client: Option<ClientId>,
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
+    /// The newest so many.
+    pub(crate) limit: Option<usize>,
+}
+
+/// Why the ledger cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LedgerError {
+    #[error("there is no journal at {0}")]
+    Missing(String),
+    #[error("the journal cannot be used: {0}")]
+    Storage(#[from] rusqlite::Error),
+    #[error("there is no prediction {0}")]
+    NoSuchPrediction(PredictionId),
+    #[error("{prediction} is {state}, not unknown")]
+    NotUnknown { prediction: PredictionId, state: String },
+}
+
+impl Ledger {
+    /// Opens the journal in `path`, which must exist.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`].
+    pub(crate) fn open(path: &Path) -> Result<Self, LedgerError> {
+        if !path.exists() {
+            return Err(LedgerError::Missing(path.display().to_string()));
+        }
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
+        Ok(Self { connection })
+    }
+
+    /// Orders that pass the filter, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Storage`].
+    pub(crate) fn list(&self, filter: &Filter) -> Result<Vec<StoredOrder>, LedgerError> {
+        let mut sql = "SELECT id FROM orders WHERE 1".to_owned();
+        let mut values: Vec<Value> = Vec::new();
+        let mut restrict = |condition: &str, value: Value| {
+            sql.push_str(" AND ");
+            sql.push_str(condition);
+            values.push(value);
+        };
+        if let Some(state) = &filter.state {
+            let condition = "EXISTS (SELECT 1 FROM predictions WHERE order_id = orders.id AND state = ?)";
+            restrict(condition, Value::Text(state.clone()));
+        }
+        if let Some(client) = &filter.client {
+            restrict("client = ?", Value::Text(client.to_string()));
+        }
+        if let Some(since) = filter.since {
+            restrict("created_ms >= ?", Value::Integer(since.millis()));
+        }
+        if let Some(until) = filter.until {
+            restrict("created_ms < ?", Value::Integer(until.millis()));
+        }
+        sql.push_str(" ORDER BY created_ms DESC, id DESC LIMIT ?");
+        let limit = filter.limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+        values.push(Value::Integer(limit));
+        let mut found = orders(&self.connection, &sql, params_from_iter(values))?;
+        found.reverse();
+        Ok(found)
+    }
+
+    /// One order.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Storage`].
+    pub(crate) fn order(&self, id: OrderId) -> Result<Option<StoredOrder>, LedgerError> {
+        Ok(order(&self.connection, &id.to_string())?)
+    }
+
+    /// The prediction that the upstream calls so.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Storage`].
+    pub(crate) fn by_upstream_id(&self, upstream: &str) -> Result<Option<StoredOrder>, LedgerError> {
+        let sql = "SELECT order_id FROM predictions WHERE upstream_id = ?1";
+        Ok(orders(&self.connection, sql, params![upstream])?.pop())
+    }
+
+    /// Writes down what somebody decided about a purchase of unknown outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`], also when the prediction is not unknown.
+    pub(crate) fn resolve(
+        &self,
+        prediction: PredictionId,
+        resolution: Resolution,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let changed = self.connection.execute(
+            "UPDATE predictions SET resolution = ?2, resolved_ms = ?3 WHERE id = ?1 AND state = 'unknown'",
+            params![prediction.to_string(), resolution.name(), at.millis()],
+        )?;
+        if changed == 1 {
+            return Ok(());
+        }
+        let state =
+            self.connection
+                .query_row("SELECT state FROM predictions WHERE id = ?1", [prediction.to_string()], |row| row.get(0));
+        match state {
+            Ok(state) => Err(LedgerError::NotUnknown { prediction, state }),
+            Err(rusqlite::Error::QueryReturnedNoRows) => Err(LedgerError::NoSuchPrediction(prediction)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::{Digest, Failure, Fingerprint, Size, Task};
+    use crate::storage::Journal;
+    use crate::storage::journal::{OrderRecord, Record, SqliteJournal};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+
+    #[tokio::test]
+    async fn unknown_purchases_are_found_and_decided_about_once_they_are_unknown() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.sqlite");
+        assert!(matches!(Ledger::open(&path), Err(LedgerError::Missing(_))));
+        let journal = SqliteJournal::open(&path).unwrap();
+        let mut ids = Vec::new();
+        for (number, client) in [(1, "alice"), (2, "bob")] {
+            let order = OrderRecord {
+                id: OrderId::new(NOW, number),
+                client: ClientId(client.into()),
+                fingerprint: Fingerprint::from(Digest::of(client.as_bytes())),
+                task: Task::Edit,
+                model: "gpt-image-2".to_owned(),
+                size: Size { width: 1024, height: 1024 },
+                choices: BTreeMap::new(),
+                n: 1,
+                shareable: true,
+                idempotency_key: None,
+                created: NOW.plus(Duration::from_secs(u64::try_from(number).unwrap())),
+            };
+            let prediction = PredictionId { order: order.id, slot: 0 };
+            journal.append(Record::Intent { order, predictions: vec![(prediction, 1)] }).await.unwrap();
+            ids.push(prediction);
+        }
+        let failure = Failure::OutcomeUnknown { message: "cut".to_owned() };
+        journal.append(Record::Failed { prediction: ids[0], failure, at: NOW }).await.unwrap();
+
+        let ledger = Ledger::open(&path).unwrap();
+        let list = |filter: Filter| -> Vec<String> {
+            let found = ledger.list(&filter).unwrap();
+            found.iter().map(|order| order.record.client.to_string()).collect()
+        };
+        assert_eq!(list(Filter::default()), ["alice", "bob"]);
+        assert_eq!(list(Filter { limit: Some(1), ..Filter::default() }), ["bob"], "the newest");
+        assert_eq!(list(Filter { state: Some("unknown".to_owned()), ..Filter::default() }), ["alice"]);
+        assert_eq!(list(Filter { client: Some(ClientId("bob".into())), ..Filter::default() }), ["bob"]);
+        let later = NOW.plus(Duration::from_millis(1500));
+        assert_eq!(list(Filter { since: Some(later), ..Filter::default() }), ["bob"]);
+        assert_eq!(list(Filter { until: Some(later), ..Filter::default() }), ["alice"]);
+
+        ledger.resolve(ids[0], Resolution::Lost, NOW).unwrap();
+        let resolved = ledger.order(ids[0].order).unwrap().unwrap();
+        assert_eq!(resolved.predictions[0].resolution, Some(Resolution::Lost));
+        assert!(matches!(ledger.resolve(ids[1], Resolution::Lost, NOW), Err(LedgerError::NotUnknown { .. })));
+        let nobody = PredictionId { order: ids[0].order, slot: 9 };
+        assert!(matches!(ledger.resolve(nobody, Resolution::Lost, NOW), Err(LedgerError::NoSuchPrediction(_))));
+    }
+}

@@ -1,0 +1,283 @@
+//! Records into rows, rows into the state they add up to.
+
+use std::collections::BTreeMap;
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, Savepoint, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::model::{
+    ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, PredictionId, StoredPicture, Task, Timestamp,
+    UpstreamId, Usage,
+};
+use crate::storage::journal::{OrderRecord, Record, Resolution, StoredOrder, StoredPrediction, StoredState};
+
+pub(super) const SCHEMA: &str = "
+CREATE TABLE orders (
+    id           TEXT PRIMARY KEY,
+    client       TEXT NOT NULL,
+    fingerprint  TEXT NOT NULL,
+    task         TEXT NOT NULL,
+    model        TEXT NOT NULL,
+    size         TEXT NOT NULL,
+    choices      TEXT NOT NULL,     -- JSON object
+    n            INTEGER NOT NULL,
+    shareable    INTEGER NOT NULL,
+    idempotency_key TEXT,
+    created_ms   INTEGER NOT NULL,
+    delivered_ms INTEGER,
+    forgotten    INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX orders_by_fingerprint ON orders (fingerprint, created_ms);
+CREATE INDEX orders_by_key ON orders (client, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX orders_by_time ON orders (created_ms);
+
+CREATE TABLE predictions (
+    id           TEXT PRIMARY KEY,
+    order_id     TEXT NOT NULL REFERENCES orders (id) ON DELETE CASCADE,
+    slot         INTEGER NOT NULL,
+    pictures     INTEGER NOT NULL,  -- how many it was to make
+    state        TEXT NOT NULL CHECK (state IN ('intent', 'committing', 'accepted', 'resolved', 'failed', 'unknown')),
+    upstream_id  TEXT,
+    poll_url     TEXT,
+    committed_ms INTEGER,
+    accepted_ms  INTEGER,
+    ended_ms     INTEGER,
+    failure      TEXT,              -- JSON object
+    usage        TEXT,              -- JSON object
+    lost_answers INTEGER NOT NULL DEFAULT 0, -- submits of unknown outcome that the operator's policy had resent
+    resolution   TEXT CHECK (resolution IN ('lost', 'bought', 'resubmit')),
+    resolved_ms  INTEGER            -- when somebody decided what became of an unknown one
+) STRICT;
+CREATE INDEX predictions_by_order ON predictions (order_id, slot);
+CREATE INDEX predictions_unsettled ON predictions (state) WHERE state IN ('intent', 'committing', 'accepted');
+
+CREATE TABLE pictures (
+    prediction_id TEXT NOT NULL REFERENCES predictions (id) ON DELETE CASCADE,
+    position      INTEGER NOT NULL,
+    digest        TEXT NOT NULL,
+    bytes         INTEGER NOT NULL,
+    format        TEXT NOT NULL,
+    width         INTEGER NOT NULL,
+    height        INTEGER NOT NULL,
+    PRIMARY KEY (prediction_id, position)
+) STRICT, WITHOUT ROWID;
+";
+
+pub(super) fn write(to: &mut Savepoint<'_>, record: &Record) -> rusqlite::Result<()> {
+    match record {
+        Record::Intent { order, predictions } => {
+            to.prepare_cached(
+                "INSERT INTO orders (id, client, fingerprint, task, model, size, choices, n, shareable, created_ms,
+                                     idempotency_key)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?
+            .execute(params![
+                order.id.to_string(),
+                &*order.client.0,
+                order.fingerprint.to_string(),
+                order.task.name(),
+                order.model,
+                order.size.to_string(),
+                json(&order.choices),
+                order.n,
+                order.shareable,
+                order.created.millis(),
+                order.idempotency_key.as_ref().map(IdempotencyKey::as_str),
+            ])?;
+            for (prediction, pictures) in predictions {
+                to.prepare_cached(
+                    "INSERT INTO predictions (id, order_id, slot, pictures, state) VALUES (?1, ?2, ?3, ?4, 'intent')",
+                )?
+                .execute(params![
+                    prediction.to_string(),
+                    order.id.to_string(),
+                    prediction.slot,
+                    pictures
+                ])?;
+            }
+            Ok(())
+        }
+        Record::Committing { prediction, at } => change(
+            to,
+            "UPDATE predictions SET state = 'committing', committed_ms = ?2 WHERE id = ?1",
+            params![prediction.to_string(), at.millis()],
+        ),
+        Record::Withdrawn { prediction } => change(
+            to,
+            "UPDATE predictions SET state = 'intent', committed_ms = NULL WHERE id = ?1",
+            params![prediction.to_string()],
+        ),
+        Record::Resubmitted { prediction } => change(
+            to,
+            "UPDATE predictions SET state = 'intent', committed_ms = NULL, lost_answers = lost_answers + 1
+             WHERE id = ?1",
+            params![prediction.to_string()],
+        ),
+        Record::Accepted { prediction, upstream, poll_url, at } => change(
+            to,
+            "UPDATE predictions SET state = 'accepted', upstream_id = ?2, poll_url = ?3, accepted_ms = ?4 WHERE id = ?1",
+            params![prediction.to_string(), upstream.as_str(), poll_url, at.millis()],
+        ),
+        Record::Resolved { prediction, pictures, usage, at } => {
+            let id = prediction.to_string();
+            for (position, picture) in pictures.iter().enumerate() {
+                to.prepare_cached(
+                    "INSERT INTO pictures (prediction_id, position, digest, bytes, format, width, height)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )?
+                .execute(params![
+                    id,
+                    position,
+                    picture.digest.to_string(),
+                    picture.bytes,
+                    picture.format.name(),
+                    picture.width,
+                    picture.height
+                ])?;
+            }
+            change(
+                to,
+                "UPDATE predictions SET state = 'resolved', usage = ?2, ended_ms = ?3 WHERE id = ?1",
+                params![id, usage.as_ref().map(json), at.millis()],
+            )
+        }
+        Record::Failed { prediction, failure, at } => {
+            let state = if matches!(failure, Failure::OutcomeUnknown { .. }) { "unknown" } else { "failed" };
+            change(
+                to,
+                "UPDATE predictions SET state = ?2, failure = ?3, ended_ms = ?4 WHERE id = ?1",
+                params![prediction.to_string(), state, json(failure), at.millis()],
+            )
+        }
+        Record::Delivered { order, at } => change(
+            to,
+            "UPDATE orders SET delivered_ms = ifnull(delivered_ms, ?2) WHERE id = ?1",
+            params![order.to_string(), at.millis()],
+        ),
+        Record::Forgotten { order } => {
+            change(to, "UPDATE orders SET forgotten = 1 WHERE id = ?1", params![order.to_string()])
+        }
+    }
+}
+
+/// An update that must hit exactly one row: a record for something the journal does not know is a bug.
+fn change(to: &Savepoint<'_>, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<()> {
+    match to.prepare_cached(sql)?.execute(values)? {
+        1 => Ok(()),
+        _ => Err(rusqlite::Error::QueryReturnedNoRows),
+    }
+}
+
+pub(super) fn orders(
+    connection: &Connection,
+    ids: &str,
+    values: impl rusqlite::Params,
+) -> rusqlite::Result<Vec<StoredOrder>> {
+    let mut statement = connection.prepare_cached(ids)?;
+    let ids: Vec<String> = statement.query_map(values, |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    ids.iter().filter_map(|id| order(connection, id).transpose()).collect()
+}
+
+pub(super) fn order(connection: &Connection, id: &str) -> rusqlite::Result<Option<StoredOrder>> {
+    let header = connection
+        .prepare_cached(
+            "SELECT id, client, fingerprint, task, model, size, choices, n, shareable, created_ms, delivered_ms,
+                    forgotten, idempotency_key
+             FROM orders WHERE id = ?1",
+        )?
+        .query_row([id], |row| {
+            let record = OrderRecord {
+                id: parsed(row, 0, |text| text.parse().ok())?,
+                client: ClientId(row.get::<_, String>(1)?.into()),
+                fingerprint: parsed(row, 2, |text| Digest::from_hex(text).map(Fingerprint::from))?,
+                task: parsed(row, 3, Task::from_name)?,
+                model: row.get(4)?,
+                size: parsed(row, 5, |text| text.parse().ok())?,
+                choices: from_json::<BTreeMap<String, String>>(row, 6)?,
+                n: row.get(7)?,
+                shareable: row.get(8)?,
+                created: Timestamp::from_millis(row.get(9)?),
+                idempotency_key: row.get::<_, Option<String>>(12)?.as_deref().and_then(IdempotencyKey::new),
+            };
+            Ok((record, row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis), row.get(11)?))
+        })
+        .optional()?;
+    let Some((record, delivered, forgotten)) = header else {
+        return Ok(None);
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT id, pictures, state, upstream_id, poll_url, committed_ms, accepted_ms, ended_ms, failure, usage,
+                lost_answers, resolution
+         FROM predictions WHERE order_id = ?1 ORDER BY slot",
+    )?;
+    let predictions =
+        statement.query_map([id], |row| prediction(connection, row))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(Some(StoredOrder { record, predictions, delivered, forgotten }))
+}
+
+fn prediction(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<StoredPrediction> {
+    let id: PredictionId = parsed(row, 0, |text| text.parse().ok())?;
+    let upstream = || -> rusqlite::Result<Option<UpstreamId>> {
+        Ok(row.get::<_, Option<String>>(3)?.as_deref().and_then(UpstreamId::new))
+    };
+    let time = |column: usize| -> rusqlite::Result<Timestamp> { Ok(Timestamp::from_millis(row.get(column)?)) };
+    let state = match row.get::<_, String>(2)?.as_str() {
+        "intent" => StoredState::Intent,
+        "committing" => StoredState::Committing { since: time(5)? },
+        "accepted" => StoredState::Accepted {
+            upstream: upstream()?.ok_or_else(|| unreadable(3, "accepted without an id"))?,
+            poll_url: row.get(4)?,
+            since: time(6)?,
+        },
+        "resolved" => StoredState::Resolved {
+            upstream: upstream()?,
+            pictures: pictures(connection, id)?,
+            usage: row.get::<_, Option<String>>(9)?.map(|_| from_json::<Usage>(row, 9)).transpose()?,
+            at: time(7)?,
+        },
+        "failed" | "unknown" => {
+            StoredState::Failed { upstream: upstream()?, failure: from_json(row, 8)?, at: time(7)? }
+        }
+        other => return Err(unreadable(2, other)),
+    };
+    let resolution = row.get::<_, Option<String>>(11)?.as_deref().and_then(Resolution::from_name);
+    Ok(StoredPrediction { id, pictures: row.get(1)?, state, lost_answers: row.get(10)?, resolution })
+}
+
+fn pictures(connection: &Connection, prediction: PredictionId) -> rusqlite::Result<Vec<StoredPicture>> {
+    connection
+        .prepare_cached(
+            "SELECT digest, bytes, format, width, height FROM pictures WHERE prediction_id = ?1 ORDER BY position",
+        )?
+        .query_map([prediction.to_string()], |row| {
+            Ok(StoredPicture {
+                digest: parsed(row, 0, Digest::from_hex)?,
+                bytes: row.get(1)?,
+                format: parsed(row, 2, Format::from_name)?,
+                width: row.get(3)?,
+                height: row.get(4)?,
+            })
+        })?
+        .collect()
+}
+
+fn parsed<T>(row: &Row<'_>, column: usize, parse: impl FnOnce(&str) -> Option<T>) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    parse(&text).ok_or_else(|| unreadable(column, &text))
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("our own records are JSON")
+}
+
+fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}
+
+fn unreadable(column: usize, text: &str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, format!("unexpected {text:?}").into())
+}

@@ -1,0 +1,163 @@
+#!/usr/bin/env bash
+# What people type: curl against a sandbox of the release binary, on the loopback, stopped at the end.
+#
+#     tests/clients/curl.sh
+#
+# Needs: cargo build --release, curl, python3.
+set -euo pipefail
+# shellcheck source=tests/clients/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+passed=0 failed=0 code=''
+
+# ask PATH CURL-ARGUMENT...: leaves the status in `code`, the body in answer.json, the headers in answer.headers.
+ask() {
+  ask_as "Authorization: Bearer $SUITE_SANDBOX_KEY" "$@"
+}
+
+# ask_as KEY-HEADER PATH CURL-ARGUMENT...
+ask_as() {
+  local key=$1 path=$2
+  shift 2
+  rm -f "$scratch/answer.json" "$scratch/answer.headers"
+  code=$(curl -sS -m 60 -o "$scratch/answer.json" -D "$scratch/answer.headers" -w '%{http_code}' \
+    -H "$key" "$SUITE_GATEWAY$path" "$@" 2>"$scratch/curl.err") ||
+    code="curl failed: $(tail -1 "$scratch/curl.err")"
+}
+
+# A prompt that was not used before, so that nothing comes from the cache.
+fresh() {
+  printf 'paint it blue %s%s' "$RANDOM" "$RANDOM$RANDOM"
+}
+
+# The form that every edit here begins with.
+form() {
+  common=(-F model=gpt-image-1.5 -F size=256x256 -F quality=low -F "prompt=$(fresh)")
+}
+
+# What an answer has to be.
+is_picture() {
+  [ "$code" = 200 ] && python3 - "$scratch/answer.json" <<'PY'
+import base64, json, struct, sys
+item = json.load(open(sys.argv[1]))["data"][0]
+picture = base64.b64decode(item["b64_json"], validate=True)
+assert picture.startswith(b"\x89PNG\r\n\x1a\n") and struct.unpack(">II", picture[16:24]) == (256, 256)
+PY
+}
+
+# is_error STATUS CODE
+is_error() {
+  [ "$code" = "$1" ] && python3 - "$scratch/answer.json" "$2" <<'PY'
+import json, sys
+error = json.load(open(sys.argv[1]))["error"]
+assert error["code"] == sys.argv[2] and error["message"] and {"type", "param"} <= error.keys(), error
+PY
+}
+
+has_header() {
+  grep -qiE "^$1" "$scratch/answer.headers"
+}
+
+# verdict NAME CHECK...: counts one case.
+verdict() {
+  local name=$1
+  shift
+  if "$@" 2>"$scratch/why"; then
+    passed=$((passed + 1))
+    printf 'ok      %s\n' "$name"
+  else
+    failed=$((failed + 1))
+    printf 'FAILED  %s: status %s, %s %s\n' "$name" "$code" "$(head -c 300 "$scratch/answer.json" 2>/dev/null)" \
+      "$(tail -1 "$scratch/why")"
+  fi
+}
+
+prepare
+start_sandbox
+photo=$SUITE_PICTURES/photo.png second=$SUITE_PICTURES/second.png mask=$SUITE_PICTURES/mask.png
+large=$SUITE_PICTURES/large.png
+
+form
+ask /v1/images/edits "${common[@]}" -F "image=@$photo"
+verdict 'one image' is_picture
+verdict 'one image has an id of its own' has_header 'x-request-id: req_'
+
+ask /v1/images/edits "${common[@]}" -F "image=@$photo"
+verdict 'the same again comes from the cache' has_header 'x-gateway-cache: hit'
+
+form
+ask /v1/images/edits "${common[@]}" -F "image[]=@$photo" -F "image[]=@$second"
+verdict 'image[] twice' is_picture
+
+form
+ask /v1/images/edits "${common[@]}" -F "image=@$photo" -F "image=@$second"
+verdict 'image twice' is_picture
+
+form
+ask /v1/images/edits "${common[@]}" -F "image[1]=@$second" -F "image[0]=@$photo"
+verdict 'image[0] and image[1]' is_picture
+
+form
+ask /v1/images/edits "${common[@]}" -F "image=@$photo" -F "mask=@$mask"
+verdict 'a mask' is_picture
+
+form
+ask /v1/images/edits "${common[@]}" -F "image=@$photo;type=application/octet-stream"
+verdict 'an image without a type' is_picture
+
+form
+[ "$(stat -c %s "$large")" -gt 1048576 ] || die 'large.png is not above 1 MB'
+ask /v1/images/edits "${common[@]}" -F "image=@$large" -H 'Expect: 100-continue' --expect100-timeout 30 -v
+verdict 'a large image is asked for with 100 Continue' is_picture
+verdict 'the 100 Continue was sent' grep -q '^< HTTP/1.1 100' "$scratch/curl.err"
+
+form
+ask /v1/images/edits "${common[@]}" -F "image=@$photo" -H 'Transfer-Encoding: chunked'
+verdict 'a chunked body' is_picture
+
+form
+ask /v1/images/edits/ "${common[@]}" -F "image=@$photo"
+verdict 'a trailing slash' is_picture
+
+form
+ask /images/edits "${common[@]}" -F "image=@$photo"
+verdict 'without /v1' is_picture
+
+form
+ask '/v1/images/edits?api-version=2025-04-01-preview' "${common[@]}" -F "image=@$photo"
+verdict 'with an api-version' is_picture
+
+form
+ask_as "api-key: $SUITE_SANDBOX_KEY" /v1/images/edits "${common[@]}" -F "image=@$photo"
+verdict 'the key as api-key' is_picture
+
+ask /v1/images/generations -H 'Content-Type: application/json' \
+  -d "{\"model\":\"gpt-image-1.5\",\"size\":\"256x256\",\"quality\":\"low\",\"prompt\":\"$(fresh)\"}"
+verdict 'generations' is_picture
+
+form
+ask_as 'Authorization: Bearer sk-wrong' /v1/images/edits "${common[@]}" -F "image=@$photo"
+verdict 'a wrong key' is_error 401 invalid_api_key
+
+form
+ask_as 'X-No-Key: here' /v1/images/edits "${common[@]}" -F "image=@$photo"
+verdict 'no key' is_error 401 missing_api_key
+
+form
+ask /v1/images/edits "${common[@]}"
+verdict 'no image' is_error 400 missing_required_parameter
+
+ask /v1/images/edits -d 'prompt=blue'
+verdict 'a form that is no multipart form' is_error 400 unsupported_content_type
+
+ask /v1/images/edits
+verdict 'GET instead of POST' is_error 405 method_not_supported
+
+ask /v1/images/variations -F "image=@$photo"
+verdict 'the retired variations' is_error 400 endpoint_retired
+
+ask /v1/chat/completions -H 'Content-Type: application/json' -d '{}'
+verdict 'something that is not there' is_error 404 unknown_url
+
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" = 0 ]

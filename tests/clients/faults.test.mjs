@@ -1,0 +1,186 @@
+// Every refusal and every accident, by the error the official JavaScript SDK makes of it, and what it cost.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { beforeEach, test } from 'node:test';
+
+import { HUGE, LARGE, MASK, OpenAI, PHOTO, SMALL, Simulator, checkItem, prompt, setting, toFile } from './common.mjs';
+
+const simulator = new Simulator(setting('SUITE_SIMULATOR'));
+
+function clientOf(name, options) {
+  return new OpenAI({ baseURL: `${setting(name)}/v1`, apiKey: setting('SUITE_KEY'), ...options });
+}
+
+const once = clientOf('SUITE_FAULTY', { maxRetries: 0 });
+const usual = clientOf('SUITE_FAULTY');
+
+/** A file that can be sent again: a stream cannot, and the SDK would not retry it. */
+const photo = () => toFile(fs.readFileSync(PHOTO), 'photo.png');
+
+async function edit(client, asked = {}) {
+  return client.images.edit({ image: await photo(), prompt: prompt(), ...SMALL, ...asked });
+}
+
+beforeEach(() => simulator.reset());
+
+// ---- refused before anything is bought ----
+
+test('a wrong key', async () => {
+  const stranger = clientOf('SUITE_FAULTY', { apiKey: 'sk-nobody-knows-this-one' });
+  await assert.rejects(edit(stranger), (error) => {
+    assert.ok(error instanceof OpenAI.AuthenticationError, error);
+    assert.equal(error.status, 401);
+    assert.equal(error.code, 'invalid_api_key');
+    assert.match(error.requestID, /^req_/);
+    return true;
+  });
+  assert.equal(await simulator.submits(), 0);
+});
+
+for (const [kind, open] of [
+  ['a stream', () => fs.createReadStream(HUGE)],
+  ['a file', async () => toFile(fs.readFileSync(HUGE), 'huge.png')],
+]) {
+  test(`a wrong key with a large upload of ${kind} is no connection error`, async () => {
+    const stranger = clientOf('SUITE_FAULTY', { apiKey: 'sk-nobody-knows-this-one', maxRetries: 0 });
+    await assert.rejects(edit(stranger, { image: await open() }), (error) => {
+      assert.ok(error instanceof OpenAI.AuthenticationError, error);
+      return true;
+    });
+  });
+
+  test(`a body of ${kind} that is too large is no connection error`, async () => {
+    await assert.rejects(edit(clientOf('SUITE_NARROW', { maxRetries: 0 }), { image: await open() }), (error) => {
+      assert.ok(error instanceof OpenAI.APIError, error);
+      assert.equal(error.status, 413);
+      assert.equal(error.code, 'body_too_large');
+      return true;
+    });
+  });
+}
+
+test('a body that is a little too large', async () => {
+  await assert.rejects(edit(clientOf('SUITE_NARROW'), { image: fs.createReadStream(LARGE) }), { status: 413 });
+});
+
+test('an unknown model is not retrieved', async () => {
+  await assert.rejects(once.models.retrieve('painter-9000'), (error) => {
+    assert.ok(error instanceof OpenAI.NotFoundError, error);
+    assert.equal(error.code, 'model_not_found');
+    return true;
+  });
+});
+
+const bad = [
+  [{ size: '257x259' }, 'size', 'invalid_value'],
+  [{ quality: 'brilliant' }, 'quality', 'invalid_value'],
+  [{ n: 11 }, 'n', 'integer_above_max_value'],
+  // What is not there yet is refused by name, never left out in silence.
+  [{ output_format: 'webp' }, 'output_format', 'unsupported_parameter'],
+  [{ stream: true }, 'stream', 'unsupported_parameter'],
+  [{ image: [] }, 'image', 'missing_required_parameter'],
+  [{ model: 'gpt-image-2', size: '1024x1024', mask: MASK }, 'mask', 'unsupported_parameter'],
+  [{ model: 'gpt-image-2', size: '1024x1024', input_fidelity: 'high' }, 'input_fidelity', 'invalid_input_fidelity_model'],
+];
+for (const [asked, param, code] of bad) {
+  test(`a bad request: ${param}, ${code}`, async () => {
+    const opened = asked.mask ? { ...asked, mask: fs.createReadStream(asked.mask) } : asked;
+    await assert.rejects(edit(once, opened), (error) => {
+      assert.ok(error instanceof OpenAI.BadRequestError, error);
+      assert.equal(error.status, 400);
+      assert.equal(error.param, param);
+      assert.equal(error.code, code);
+      return true;
+    });
+    assert.equal(await simulator.submits(), 0);
+  });
+}
+
+// ---- refused or broken by the service ----
+
+test('a forbidden prompt', async () => {
+  await assert.rejects(edit(usual, { prompt: prompt('forbidden-picture') }), (error) => {
+    assert.ok(error instanceof OpenAI.BadRequestError, error);
+    assert.equal(error.code, 'moderation_blocked');
+    return true;
+  });
+  assert.equal(await simulator.submits(), 1);
+});
+
+test('an exhausted balance', async () => {
+  await simulator.scenario({ balance: { usd: 0 } });
+  await assert.rejects(edit(usual), (error) => {
+    assert.ok(error instanceof OpenAI.RateLimitError, error);
+    assert.equal(error.code, 'insufficient_quota');
+    return true;
+  });
+  assert.equal(await simulator.submits(), 1);
+});
+
+test('an unknown outcome is never bought again', async () => {
+  await simulator.fault('submit', 'drop_after', { times: 5 });
+  await assert.rejects(edit(usual), (error) => {
+    assert.ok(error instanceof OpenAI.InternalServerError, error);
+    assert.equal(error.status, 502);
+    assert.equal(error.code, 'submission_outcome_unknown');
+    assert.equal(error.headers.get('x-should-retry'), 'false');
+    return true;
+  });
+  assert.equal(await simulator.submits(), 1);
+});
+
+test('a failed task is not bought again', async () => {
+  await simulator.scenario({ life: { outcome: 'failed_provider' } });
+  await assert.rejects(edit(usual), (error) => {
+    assert.ok(error instanceof OpenAI.InternalServerError, error);
+    assert.equal(error.code, 'image_generation_failed');
+    return true;
+  });
+  assert.equal(await simulator.submits(), 1);
+});
+
+// ---- slow pictures and impatient clients ----
+
+/** Makes every picture take so long; the simulator works a hundred times faster than it counts. */
+const slow = (seconds) =>
+  simulator.scenario({ life: { low_ms: [seconds * 100_000, seconds * 100_000], size_counts: 'no' } });
+
+test('a slow picture is collected by asking again', async () => {
+  await slow(3);
+  const client = clientOf('SUITE_IMPATIENT', { maxRetries: 0 });
+  const asked = { prompt: prompt() };
+  const deadline = Date.now() + 20_000;
+  let refusals = 0;
+  let answer;
+  while (!answer) {
+    try {
+      answer = await edit(client, asked);
+    } catch (error) {
+      assert.ok(error instanceof OpenAI.InternalServerError, error);
+      assert.equal(error.status, 504);
+      assert.equal(error.code, 'prediction_still_running');
+      refusals += 1;
+      assert.ok(Date.now() < deadline, 'the picture never came');
+    }
+  }
+  checkItem(answer.data[0], '256x256');
+  assert.ok(refusals >= 1);
+  assert.equal(await simulator.submits(), 1);
+});
+
+test("the SDK's own retries collect a slow picture", async () => {
+  await slow(2);
+  const answer = await edit(clientOf('SUITE_IMPATIENT'));
+  checkItem(answer.data[0], '256x256');
+  assert.equal(await simulator.submits(), 1);
+});
+
+test('a client that hung up finds its picture', async () => {
+  await slow(2);
+  const asked = { image: await photo(), prompt: prompt(), ...SMALL };
+  await assert.rejects(once.images.edit(asked, { signal: AbortSignal.timeout(700) }), OpenAI.APIUserAbortError);
+  const answer = await once.images.edit(asked);
+  checkItem(answer.data[0], '256x256');
+  assert.equal(await simulator.submits(), 1);
+});
