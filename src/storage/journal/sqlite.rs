@@ -32,6 +32,7 @@ type Read = Box<dyn FnOnce(&Connection) + Send>;
 enum Command {
     Write(Box<Record>, Answer<()>),
     Read(Read),
+    Close(oneshot::Sender<()>),
 }
 
 /// Handle to the journal's thread. Cheap to clone; the thread ends with the last handle.
@@ -57,6 +58,16 @@ impl SqliteJournal {
             .spawn(move || run(connection, &queue, &flag))
             .map_err(|error| JournalError::Storage(error.to_string()))?;
         Ok(Self { commands, failed })
+    }
+
+    /// Writes what was appended before, folds the write-ahead log into the database and closes it. What is appended
+    /// from then on fails.
+    pub(crate) async fn close(&self) {
+        let (answer, answered) = oneshot::channel();
+        // A thread that is gone has closed it.
+        if self.commands.send(Command::Close(answer)).is_ok() {
+            let _ = answered.await;
+        }
     }
 
     fn read<T, F>(&self, read: F) -> BoxFuture<'static, Result<T, JournalError>>
@@ -173,9 +184,11 @@ fn run(mut connection: Connection, queue: &mpsc::Receiver<Command>, failed: &Ato
     while let Ok(first) = queue.recv() {
         let mut writes = Vec::new();
         let mut reads = Vec::new();
+        let mut closing = None;
         let mut take = |command| match command {
             Command::Write(record, answer) => writes.push((record, answer)),
             Command::Read(read) => reads.push(read),
+            Command::Close(answer) => closing = Some(answer),
         };
         take(first);
         for command in queue.try_iter().take(GROUP_MAX) {
@@ -187,6 +200,11 @@ fn run(mut connection: Connection, queue: &mpsc::Receiver<Command>, failed: &Ato
         // After the commit: whoever wrote before asking sees what was written, and it is durable.
         for read in reads {
             read(&connection);
+        }
+        if let Some(answer) = closing {
+            drop(connection);
+            let _ = answer.send(());
+            return;
         }
     }
 }
@@ -331,6 +349,23 @@ mod tests {
         let by_key = journal.by_key(order.client.clone(), key("key-1")).await.unwrap();
         assert_eq!(by_key.map(|stored| stored.record.id), Some(order.id));
         assert_eq!(journal.by_key(ClientId("bob".into()), key("key-1")).await.unwrap(), None, "another client's key");
+    }
+
+    #[tokio::test]
+    async fn a_closed_journal_is_one_file_and_takes_nothing_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.sqlite");
+        let journal = SqliteJournal::open(&path).unwrap();
+        let order = order_record(1);
+        let prediction = PredictionId { order: order.id, slot: 0 };
+        journal.append(Record::Intent { order, predictions: vec![(prediction, 1)] }).await.unwrap();
+        let other_handle = journal.clone();
+        journal.close().await;
+        journal.close().await;
+        assert!(!directory.path().join("journal.sqlite-wal").exists());
+        assert!(other_handle.append(Record::Committing { prediction, at: NOW }).await.is_err());
+        let reopened = SqliteJournal::open(&path).unwrap();
+        assert_eq!(reopened.unsettled().await.unwrap()[0].predictions[0].state, StoredState::Intent);
     }
 
     #[tokio::test]
