@@ -303,3 +303,28 @@ async fn a_storm_of_hang_ups_buys_every_picture_once() {
     assert_eq!(upstream.purchases().await, CLIENTS as u64);
     assert_eq!(upstream.count("submits_repeated").await, 0);
 }
+
+#[tokio::test]
+async fn an_idempotency_key_stands_for_one_purchase_of_one_client() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
+    let keyed = |prompt: &str| Edit::new(prompt).header("idempotency-key", "order-4711");
+    upstream.hold().await;
+    let begun: Vec<_> = (0..4).map(|_| gateway.alice().begin(&keyed("once"))).collect();
+    waiting(&gateway, 4).await;
+    upstream.release().await;
+    let mut pictures = Vec::new();
+    for one in begun {
+        pictures.push(one.answer().await.picture());
+    }
+
+    let gateway = gateway.restart().await;
+    pictures.push(gateway.alice().edit(&keyed("once")).await.picture());
+    pictures.dedup();
+    assert_eq!((pictures.len(), upstream.submits().await), (1, 1));
+    gateway.alice().edit(&keyed("something else")).await.is_refused(422, "idempotency_key_reused");
+    assert_eq!(upstream.submits().await, 1);
+    gateway.bob().edit(&keyed("something else")).await.picture();
+    gateway.alice().edit(&Edit::new("once").header("idempotency-key", "order-4712")).await.picture();
+    assert_eq!(upstream.submits().await, 3, "another client, another key");
+}
