@@ -133,7 +133,7 @@ def full(binary):
 def reserve(binary):
     print("no room for a picture that was bought")
     # No reserve at all, so that the purchase is begun and only its picture finds no room.
-    world = World(binary, 1, SCENARIO + "[pictures]\npadding_bytes = 2000000\n", {"GATEWAY_STORAGE__FREE_BYTES_MIN": "0"})
+    world = World(binary, 1, SCENARIO + "[pictures]\npadding_bytes = 3000000\n", {"GATEWAY_STORAGE__FREE_BYTES_MIN": "0"})
     disk = SmallDisk(world)
     try:
         world.start()
