@@ -31,6 +31,8 @@ pub use check::check;
 
 /// The upstream key of the simulator.
 pub const SIMULATOR_KEY: &str = "sk-simulator";
+/// A picture to edit, for somebody who has none at hand.
+const SAMPLE: &str = "sample.png";
 /// How much faster than the real service the sandbox's simulator is: a medium edit takes 2 to 5 seconds.
 const SANDBOX_SPEED: f64 = 20.0;
 
@@ -67,6 +69,11 @@ impl Gateway {
 
         let directory = Directory::open(&storage.directory)?;
         let signing_key = directory.signing_key(rand::random())?;
+        if sandbox {
+            let sample = directory.path().join(SAMPLE);
+            std::fs::write(&sample, simulator::sample_picture())
+                .with_context(|| format!("cannot write {}", sample.display()))?;
+        }
         let journal = Arc::new(SqliteJournal::open(&directory.path().join("journal.sqlite"))?);
         let results =
             Results::open(&directory.below("results")?, cache.memory_bytes_max, cache.memory_picture_bytes_max)?;
@@ -202,10 +209,8 @@ pub async fn run_sandbox(config: Config) -> anyhow::Result<bool> {
     simulator(listener, options, &lifecycle);
 
     let config = config.sandboxed(address, SIMULATOR_KEY);
-    let sample = config.storage.directory.join("sample.png");
+    let sample = config.storage.directory.join(SAMPLE);
     let gateway = Gateway::start(config, true).await?;
-    std::fs::write(&sample, simulator::sample_picture())
-        .with_context(|| format!("cannot write {}", sample.display()))?;
     banner::sandbox(gateway.client_address(), gateway.operator_address(), address, &sample);
     let well = until_told(gateway).await?;
     lifecycle.drain(Grace { delay: Duration::ZERO, finish: Duration::ZERO }).await;

@@ -454,7 +454,11 @@ mod tests {
     fn the_environment_wins_over_the_file() {
         let config = load(
             "[cache]\nttl_s = 5\nmode = \"off\"",
-            &[("GATEWAY_CACHE__TTL_S", "7"), ("GATEWAY_SERVER__LISTEN", "0.0.0.0:80")],
+            &[
+                ("GATEWAY_CACHE__TTL_S", "7"),
+                ("GATEWAY_SERVER__LISTEN", "0.0.0.0:80"),
+                ("GATEWAY_PORT", "tcp://10.0.0.1:80"),
+            ],
         )
         .unwrap();
         assert_eq!(config.cache.ttl, Duration::from_secs(7));

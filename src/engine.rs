@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::budget::Budget;
 use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, UpstreamConfig};
@@ -98,12 +99,19 @@ struct Core {
     metrics: EngineMetrics,
     orders: Orders,
     /// Complete results by fingerprint, in front of the journal.
-    recent: moka::sync::Cache<Fingerprint, Arc<Delivery>>,
+    recent: moka::sync::Cache<Fingerprint, Recent>,
     /// Where predictions are announced to the one scheduler of polls.
     due: mpsc::UnboundedSender<follow::Due>,
     cadence: Cadence,
     settings: Settings,
     room: Room,
+}
+
+/// A result that answers without asking the journal, until a moment that no setting of the clock moves.
+#[derive(Clone, Debug)]
+struct Recent {
+    delivery: Arc<Delivery>,
+    until: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -189,7 +197,7 @@ impl Engine {
         let core = Arc::new(Core {
             metrics: EngineMetrics::new(&parts.metrics),
             orders: Orders::default(),
-            recent: moka::sync::Cache::builder().max_capacity(RECENT_MAX).time_to_live(cache.ttl).build(),
+            recent: moka::sync::Cache::builder().max_capacity(RECENT_MAX).build(),
             due,
             cadence: Cadence::new(upstream),
             settings,

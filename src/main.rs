@@ -91,11 +91,7 @@ const EXIT_USAGE: u8 = 64;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if asked { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) };
-        }
+        Err(error) => return help_or_refuse(&error),
     };
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(arguments) => serve(&arguments),
@@ -113,6 +109,28 @@ fn main() -> ExitCode {
             Err(problem) => fail(&problem, ExitCode::FAILURE),
         }),
     }
+}
+
+fn help_or_refuse(error: &clap::Error) -> ExitCode {
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if asked || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return if asked { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) };
+    }
+    fail(&in_one_line(error), ExitCode::from(EXIT_USAGE))
+}
+
+/// What is wrong with the arguments, without the usage that `--help` shows.
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let problem = text.split("\n\nUsage:").next().unwrap_or_default();
+    let problem = problem.split("\n\nFor more information").next().unwrap_or_default();
+    let paragraphs: Vec<String> = problem
+        .trim_start_matches("error: ")
+        .split("\n\n")
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    format!("{} (see --help)", paragraphs.join("; "))
 }
 
 fn serve(arguments: &Serve) -> ExitCode {

@@ -57,6 +57,16 @@ pub(crate) fn router(sources: Sources) -> Router {
         .with_state(sources)
 }
 
+/// The address by which this machine reaches a listener: one that listens everywhere is asked on the loopback.
+pub(crate) fn from_here(listen: SocketAddr) -> SocketAddr {
+    let host = match listen.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V4(_) | IpAddr::V6(_) => listen.ip(),
+    };
+    SocketAddr::new(host, listen.port())
+}
+
 async fn ready(State(sources): State<Sources>) -> impl IntoResponse {
     let snapshot = (sources.snapshot)();
     if snapshot.ready {
@@ -87,13 +97,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 ///
 /// A line that says what is wrong.
 pub fn probe(listen: SocketAddr) -> Result<(), String> {
-    // A gateway that listens everywhere is asked on the loopback.
-    let host = match listen.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        IpAddr::V4(_) | IpAddr::V6(_) => listen.ip(),
-    };
-    let address = SocketAddr::new(host, listen.port());
+    let address = from_here(listen);
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
         stream.set_read_timeout(Some(PROBE_TIMEOUT))?;

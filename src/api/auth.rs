@@ -17,6 +17,10 @@ impl FromRequestParts<ApiState> for Client {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        if parts.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
+            // Whoever sends two keys may mean either; neither is tried.
+            return Err(ApiError::WrongKey);
+        }
         let key = key(&parts.headers).ok_or(ApiError::MissingKey)?;
         state.admission.client(key).map(Client).ok_or(ApiError::WrongKey)
     }

@@ -189,7 +189,8 @@ impl LogFields<'_> {
                 )
             };
         }
-        if status >= 500 {
+        // A picture that takes longer than a client waits is the normal slow case.
+        if status >= 500 && self.code != "prediction_still_running" {
             line!(warn);
         } else {
             line!(info);

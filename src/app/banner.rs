@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::config::SANDBOX_KEY;
+use crate::operator::from_here;
 use crate::simulator;
 
 pub(super) fn real(client: SocketAddr, operator: SocketAddr) {
+    let (client, operator) = (from_here(client), from_here(operator));
     println!(
         "gptproto-gateway {version}\n\n  \
            OpenAI API   http://{client}/v1\n  \
@@ -16,6 +18,7 @@ pub(super) fn real(client: SocketAddr, operator: SocketAddr) {
 }
 
 pub(super) fn sandbox(client: SocketAddr, operator: SocketAddr, simulator: SocketAddr, sample: &Path) {
+    let (client, operator) = (from_here(client), from_here(operator));
     println!(
         "gptproto-gateway {version}, sandbox: make-believe pictures, no account, no cost\n\n  \
            OpenAI API   http://{client}/v1\n  \

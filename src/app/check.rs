@@ -15,10 +15,7 @@ const SKEW_MAX: Duration = Duration::from_mins(1);
 /// Checks configuration, folders, key and clock. Returns a line for each, and whether the gateway could run.
 pub async fn check(config: &Config) -> (String, bool) {
     let mut report = Report { text: String::new(), fine: true };
-    report.ok(
-        "configuration",
-        &format!("{} models, {} client keys", config.catalogue.models.len(), config.clients.len()),
-    );
+    report.ok("configuration", &format!("{} models, clients: {}", config.catalogue.models.len(), config.clients.len()));
     match Directory::open(&config.storage.directory) {
         Ok(directory) => report.ok("storage", &format!("{} is writable", directory.path().display())),
         // A gateway that is running is not a problem of the deployment.
@@ -59,7 +56,7 @@ impl Report {
             }
             KeyCheck::Refused(reason) => self.bad("upstream", &format!("{base} refuses the key: {reason}")),
             KeyCheck::Unclear(reason) => {
-                self.warn("upstream", &format!("{base} could not be asked about the key: {reason}"));
+                self.bad("upstream", &format!("{base} could not be asked about the key: {reason}"));
             }
         }
     }

@@ -47,7 +47,7 @@ pub(super) fn from_environment(environment: &Environment, defaults: &Table) -> R
         let Some(path) = variable.strip_prefix("GATEWAY_") else {
             continue;
         };
-        if OWN_VARIABLES.contains(&variable.as_str()) {
+        if OWN_VARIABLES.contains(&variable.as_str()) || is_of_kubernetes(path) {
             continue;
         }
         let unknown = || Error::invalid(variable, "no such key; a section and a key are joined by two underscores");
@@ -59,6 +59,11 @@ pub(super) fn from_environment(environment: &Environment, defaults: &Table) -> R
         section.as_table_mut().expect("only tables are inserted here").insert(key, value);
     }
     Ok(table)
+}
+
+/// Kubernetes sets these in every container of a namespace that has a service called `gateway`.
+fn is_of_kubernetes(rest: &str) -> bool {
+    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_HOST") || rest.starts_with("SERVICE_PORT")
 }
 
 fn typed(text: &str, default: &Value) -> Result<Value, String> {

@@ -1,13 +1,16 @@
 //! What there is for a request already: under way, on disk, or of unknown outcome. `joining.rs` decides, this looks.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::joining::{Asker, StoredCandidate};
 use super::orders::Joined;
 use super::ticket::{Origin, Ticket};
-use super::{Core, delivery_of};
+use super::{Core, Recent, delivery_of};
 use crate::config::{CacheMode, OnUnknown};
-use crate::model::{ClientId, Failure, Fingerprint, IdempotencyKey, Source, StoredPicture, Timestamp};
+use crate::model::{ClientId, Delivery, Failure, Fingerprint, IdempotencyKey, Source, StoredPicture, Timestamp};
 use crate::storage::journal::{OrderRecord, StoredOrder, StoredState};
 
 /// Stored orders of one fingerprint that are looked at. More than one only where the cache is bypassed.
@@ -58,12 +61,12 @@ impl Core {
     /// Finds a stored result that answers the request, whole on disk; or an unknown outcome that holds it.
     pub(super) async fn find_stored(self: &Arc<Self>, fingerprint: Fingerprint, asker: Asker) -> Option<Ticket> {
         if asker.shares
-            && let Some(delivery) = self.recent.get(&fingerprint)
+            && let Some(Recent { delivery, until }) = self.recent.get(&fingerprint)
         {
-            let age = self.clock.now().since(delivery.resolved);
-            if age <= self.settings.cache_ttl && self.open(&delivery.pictures).await.is_ok() {
+            if Instant::now() < until && self.open(&delivery.pictures).await.is_ok() {
                 self.metrics.hit();
                 self.orders.hold(delivery.order);
+                let age = self.clock.now().since(delivery.resolved).min(self.settings.cache_ttl);
                 return Some(self.held_ticket(delivery, Origin::Hit(age), true));
             }
             self.recent.invalidate(&fingerprint);
@@ -104,7 +107,7 @@ impl Core {
         }
         let delivery = Arc::new(delivery);
         if candidate.shareable && self.settings.cache == CacheMode::On && candidate.delivered {
-            self.recent.insert(stored.record.fingerprint, Arc::clone(&delivery));
+            self.remember(stored.record.fingerprint, &delivery, candidate.age);
         }
         let origin = if candidate.delivered {
             self.metrics.hit();
@@ -128,6 +131,12 @@ impl Core {
             self.count_joined(&stored.record);
             self.failed_ticket(stored.record.id, failure)
         })
+    }
+
+    /// Remembers a complete result, already so old, for as long as it may still answer.
+    pub(super) fn remember(&self, fingerprint: Fingerprint, delivery: &Arc<Delivery>, age: Duration) {
+        let until = Instant::now() + self.settings.cache_ttl.saturating_sub(age);
+        self.recent.insert(fingerprint, Recent { delivery: Arc::clone(delivery), until });
     }
 
     pub(super) async fn open(&self, pictures: &[StoredPicture]) -> Result<Vec<Arc<dyn Source>>, Failure> {

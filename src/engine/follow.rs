@@ -161,8 +161,8 @@ impl Core {
                 client = %record.client,
                 model = record.model,
                 pictures = pictures.len(),
-                seconds = accepted.elapsed().as_secs_f64(),
-                usd = price.map(|price| price.0),
+                seconds = rounded(accepted.elapsed().as_secs_f64(), 1000.0),
+                usd = price.map(|price| rounded(price.0, 1e6)),
                 "resolved"
             );
         }
@@ -192,7 +192,7 @@ impl Core {
             && delivery.missing == 0
             && self.settings.cache == crate::config::CacheMode::On
         {
-            self.recent.insert(ended.record.fingerprint, Arc::clone(delivery));
+            self.remember(ended.record.fingerprint, delivery, Duration::ZERO);
         }
         ended.publish();
     }
@@ -205,4 +205,9 @@ impl From<StoreError> for FetchTrouble {
             StoreError::Io(_) => Self::Storage(error.to_string()),
         }
     }
+}
+
+/// A figure for people: so many parts of one are enough.
+fn rounded(value: f64, parts: f64) -> f64 {
+    (value * parts).round() / parts
 }

@@ -251,6 +251,12 @@ impl Orders {
         self.lock().live.get(&order).is_none_or(Live::is_bought)
     }
 
+    /// Whether the answer to a submit of an order is still to come.
+    pub(super) fn is_submitting(&self, order: OrderId) -> bool {
+        let table = self.lock();
+        table.live.get(&order).is_some_and(|live| live.slots.iter().any(|slot| matches!(slot, Slot::Submitting)))
+    }
+
     pub(super) fn hold(&self, order: OrderId) {
         *self.lock().tickets.entry(order).or_default() += 1;
     }

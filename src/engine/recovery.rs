@@ -18,7 +18,7 @@ use super::life::Following;
 use super::orders::{End, Followed, Slot};
 use crate::model::{Digest, Failure, PredictionId};
 use crate::storage::JournalError;
-use crate::storage::journal::{Record, StoredOrder, StoredPrediction, StoredState};
+use crate::storage::journal::{OrderRecord, Record, StoredOrder, StoredPrediction, StoredState};
 use crate::upstream::Handle;
 
 impl Core {
@@ -34,7 +34,7 @@ impl Core {
                     StoredState::Accepted { .. } => resumed.push(prediction.id),
                     StoredState::Resolved { .. } | StoredState::Failed { .. } => {}
                 }
-                slots.push(self.take_up(prediction).await?);
+                slots.push(self.take_up(prediction, &order.record).await?);
             }
             // An order without anything to follow has ended; only its last record was missing.
             if slots.iter().any(|slot| matches!(slot, Slot::Following(_))) {
@@ -54,13 +54,13 @@ impl Core {
         Ok(())
     }
 
-    async fn take_up(&self, prediction: StoredPrediction) -> Result<Slot, JournalError> {
+    async fn take_up(&self, prediction: StoredPrediction, record: &OrderRecord) -> Result<Slot, JournalError> {
         let StoredPrediction { id, state, .. } = prediction;
         Ok(match state {
-            StoredState::Intent => self.close(id, Failure::Abandoned).await?,
+            StoredState::Intent => self.close(id, Failure::Abandoned, record).await?,
             StoredState::Committing { .. } => {
                 let message = "the gateway stopped between the last byte and the answer".to_owned();
-                self.close(id, Failure::OutcomeUnknown { message }).await?
+                self.close(id, Failure::OutcomeUnknown { message }, record).await?
             }
             StoredState::Accepted { upstream, poll_url, since } => {
                 let age = self.clock.now().since(since);
@@ -78,9 +78,16 @@ impl Core {
         })
     }
 
-    async fn close(&self, prediction: PredictionId, failure: Failure) -> Result<Slot, JournalError> {
-        let record = Record::Failed { prediction, failure: failure.clone(), at: self.clock.now() };
-        self.journal.append(record).await?;
+    async fn close(
+        &self,
+        prediction: PredictionId,
+        failure: Failure,
+        record: &OrderRecord,
+    ) -> Result<Slot, JournalError> {
+        let ended = Record::Failed { prediction, failure: failure.clone(), at: self.clock.now() };
+        self.journal.append(ended).await?;
+        // The operator learns of it by the same figures as of any other end.
+        self.metrics.ended(&failure, self.estimate(&record.model, record.n));
         Ok(Slot::Ended(End::Failure(failure)))
     }
 

@@ -120,7 +120,7 @@ impl Ticket {
             Woken::Ended(Some(Err(failure))) => Err(WaitError::Failed(failure)),
             Woken::OutOfPatience => Err(self.out_of_patience()),
             // The sender is gone without an outcome only when the engine is torn down.
-            Woken::Closing | Woken::Ended(None) => Err(WaitError::Closing { upstream: self.upstream() }),
+            Woken::Closing | Woken::Ended(None) => Err(self.closing()),
         }
     }
 
@@ -149,6 +149,20 @@ impl Ticket {
             WaitError::OutOfPatience { upstream: self.upstream() }
         } else {
             WaitError::Failed(Failure::Throttled { retry_after: self.core.budget.forecast() })
+        }
+    }
+
+    fn closing(&self) -> WaitError {
+        let orders = &self.core.orders;
+        if orders.is_submitting(self.order) {
+            // Its answer may not come before the end, and then a retry could pay again.
+            let message = "the gateway stopped before the answer came".to_owned();
+            WaitError::Failed(Failure::OutcomeUnknown { message })
+        } else if orders.is_bought(self.order) {
+            WaitError::Closing { upstream: self.upstream() }
+        } else {
+            // What is only queued is not taken up after the restart.
+            WaitError::Failed(Failure::Stopping)
         }
     }
 

@@ -13,7 +13,7 @@ use crate::model::{
 pub(crate) mod memory;
 mod sqlite;
 
-pub(crate) use sqlite::{Filter, Ledger, LedgerError, SqliteJournal};
+pub(crate) use sqlite::SqliteJournal;
 
 /// Where records go. Object-safe, so that the engine does not care which adapter it writes to.
 pub(crate) trait Journal: Send + Sync + std::fmt::Debug {

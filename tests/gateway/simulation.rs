@@ -337,18 +337,19 @@ impl Simulation {
         };
         let starting = Engine::start(parts, &upstream, &cache, &storage);
         // Sometimes the power goes again while the gateway takes up what was under way.
-        let patience = if self.dice.random_range(0..4) == 0 { self.dice.random_range(0..60) } else { 1_000_000 };
-        match tokio::time::timeout(Duration::from_millis(patience), starting).await {
-            Ok(engine) => {
-                self.world.note("started");
-                self.life = Some(Life { engine: engine.unwrap(), journal, lifecycle, line });
-            }
-            Err(_) => {
-                self.world.note("power cut during recovery");
-                journal.cut_power();
-                line.cut.store(true, Ordering::Relaxed);
-                lifecycle.crash().await;
-            }
+        if self.dice.random_range(0..4) == 0 {
+            journal.cut_power_after(self.dice.random_range(0..5));
+        }
+        // Nothing of a start takes this long, unless the journal no longer answers.
+        if let Ok(engine) = tokio::time::timeout(Duration::from_secs(5), starting).await {
+            journal.keep_power();
+            self.world.note("started");
+            self.life = Some(Life { engine: engine.unwrap(), journal, lifecycle, line });
+        } else {
+            self.world.note("power cut during recovery");
+            journal.cut_power();
+            line.cut.store(true, Ordering::Relaxed);
+            lifecycle.crash().await;
         }
     }
 

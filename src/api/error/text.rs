@@ -59,6 +59,14 @@ fn said(message: &str) -> String {
     }
 }
 
+/// What went wrong on the way, as a sentence to append.
+fn detail(message: &str) -> String {
+    match foreign(message) {
+        text if text.is_empty() => String::new(),
+        text => format!(" What happened: {text}."),
+    }
+}
+
 /// What a client is told about an order that brought no picture.
 pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
     let sentence = match failure {
@@ -100,10 +108,11 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
         Failure::Moderated { message, .. }
         | Failure::InvalidRequest { message }
         | Failure::ModelUnavailable { message }
-        | Failure::TaskFailed { message }
-        | Failure::ResultLost { message }
-        | Failure::OutcomeUnknown { message }
-        | Failure::Unreachable { message } => said(message),
+        | Failure::TaskFailed { message } => said(message),
+        // What broke may be the way there, so these are nobody's words.
+        Failure::ResultLost { message } | Failure::OutcomeUnknown { message } | Failure::Unreachable { message } => {
+            detail(message)
+        }
         // The operator's matters: such a message may quote the key or the balance.
         Failure::KeyRefused { .. }
         | Failure::BalanceExhausted { .. }

@@ -59,6 +59,8 @@ struct Shared {
     dead: bool,
     /// Syncing fails from now on.
     broken: bool,
+    /// The power goes when so many answers more have been given.
+    answers_left: Option<usize>,
 }
 
 impl MemoryJournal {
@@ -71,6 +73,16 @@ impl MemoryJournal {
         let mut shared = self.lock();
         shared.unsynced.clear();
         shared.dead = true;
+    }
+
+    /// Cuts the power once it has given `answers` more answers.
+    pub(crate) fn cut_power_after(&self, answers: usize) {
+        self.lock().answers_left = Some(answers);
+    }
+
+    /// Forgets a power cut that has not come.
+    pub(crate) fn keep_power(&self) {
+        self.lock().answers_left = None;
     }
 
     /// Lets every sync from now on fail.
@@ -98,8 +110,14 @@ impl MemoryJournal {
     }
 
     async fn answer<T>(&self, value: T) -> Result<T, JournalError> {
+        if self.lock().answers_left == Some(0) {
+            self.cut_power();
+        }
         if self.lock().dead {
             return std::future::pending().await;
+        }
+        if let Some(left) = &mut self.lock().answers_left {
+            *left -= 1;
         }
         Ok(value)
     }

@@ -19,7 +19,6 @@ use crate::model::{ClientId, Fingerprint, IdempotencyKey, OrderId};
 mod ledger;
 mod rows;
 
-pub(crate) use ledger::{Filter, Ledger, LedgerError};
 use rows::{SCHEMA, order, orders, write};
 
 /// Version of the tables below, in `PRAGMA user_version`.

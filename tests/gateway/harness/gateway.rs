@@ -1,0 +1,165 @@
+//! The gateway in this process, on a directory of its own that outlives a restart.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gptproto_gateway::app;
+use gptproto_gateway::config::{Config, Environment};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::{ALICE, BOB, Client, UPSTREAM_KEY, Upstream, http, in_background};
+
+/// A running gateway.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    running: app::Gateway,
+    directory: Arc<TempDir>,
+    environment: Environment,
+}
+
+impl Gateway {
+    pub(crate) async fn on(upstream: &Upstream) -> Self {
+        Self::with(upstream, &[]).await
+    }
+
+    /// With some keys of the configuration changed, as `("cache.mode", "off")`.
+    pub(crate) async fn with(upstream: &Upstream, changes: &[(&str, &str)]) -> Self {
+        Self::at(&upstream.origin, changes).await
+    }
+
+    /// Against whatever listens at `origin`.
+    pub(crate) async fn at(origin: &str, changes: &[(&str, &str)]) -> Self {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let environment = environment(origin, &directory, changes);
+        Self::start(directory, environment).await.unwrap()
+    }
+
+    async fn start(directory: Arc<TempDir>, environment: Environment) -> anyhow::Result<Self> {
+        let config = Config::load(None, &environment).unwrap();
+        config.require_keys().unwrap();
+        let running = app::Gateway::start(config, false).await?;
+        Ok(Self { running, directory, environment })
+    }
+
+    /// Stops as on SIGTERM.
+    pub(crate) async fn stop(self) -> Stopped {
+        assert!(self.running.stop().await, "nothing panicked");
+        Stopped { directory: self.directory, environment: self.environment }
+    }
+
+    /// Begins to stop; the test goes on meanwhile.
+    pub(crate) fn begin_to_stop(self) -> JoinHandle<Stopped> {
+        in_background(self.stop())
+    }
+
+    pub(crate) async fn restart(self) -> Self {
+        self.stop().await.start().await
+    }
+
+    /// Tries to start another gateway on the same directory.
+    pub(crate) fn twin(&self) -> Stopped {
+        Stopped { directory: Arc::clone(&self.directory), environment: self.environment.clone() }
+    }
+
+    pub(crate) fn alice(&self) -> Client {
+        self.client(ALICE)
+    }
+
+    pub(crate) fn bob(&self) -> Client {
+        self.client(BOB)
+    }
+
+    /// A client with some key.
+    pub(crate) fn client(&self, key: &str) -> Client {
+        Client::new(self.address(), key)
+    }
+
+    /// `host:port` of the client face.
+    pub(crate) fn address(&self) -> String {
+        self.running.client_address().to_string()
+    }
+
+    /// Where the operator face is.
+    pub(crate) fn operator(&self) -> String {
+        format!("http://{}", self.running.operator_address())
+    }
+
+    /// Status and text of a page of the operator face.
+    pub(crate) async fn page(&self, path: &str) -> (u16, String) {
+        page(&self.operator(), path).await
+    }
+
+    /// One number of the status page: `engine`, `waiters`.
+    pub(crate) async fn status(&self, part: &str, name: &str) -> u64 {
+        let (_, text) = self.page("/status.json").await;
+        let status: Value = serde_json::from_str(&text).unwrap();
+        status[part][name].as_u64().unwrap_or_else(|| panic!("no {part}.{name} in {text}"))
+    }
+}
+
+/// Status and text of a page.
+pub(super) async fn page(origin: &str, path: &str) -> (u16, String) {
+    let answer = http().get(format!("{origin}{path}")).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// A gateway that does not run, and what it left on disk.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    directory: Arc<TempDir>,
+    environment: Environment,
+}
+
+impl Stopped {
+    pub(crate) async fn start(self) -> Gateway {
+        self.try_start().await.unwrap()
+    }
+
+    pub(crate) async fn try_start(self) -> anyhow::Result<Gateway> {
+        Gateway::start(self.directory, self.environment).await
+    }
+
+    /// The files that hold pictures.
+    pub(crate) fn picture_files(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.directory.path().join("results")).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+/// What both the gateway in this process and the program are configured by.
+pub(super) fn environment(origin: &str, directory: &TempDir, changes: &[(&str, &str)]) -> Environment {
+    let clients = format!("alice:{ALICE},bob:{BOB}");
+    let storage = directory.path().display().to_string();
+    let mut environment: Environment =
+        [("GPTPROTO_API_KEY", UPSTREAM_KEY), ("GATEWAY_CLIENT_KEYS", clients.as_str())].map(pair).into();
+    let quick = [
+        ("server.listen", "127.0.0.1:0"),
+        ("server.shutdown_delay_s", "0"),
+        ("server.shutdown_grace_s", "1"),
+        ("server.patience_s", "30"),
+        ("server.patience_margin_ms", "0"),
+        ("operator.listen", "127.0.0.1:0"),
+        ("storage.directory", &storage),
+        ("upstream.base_url", origin),
+        ("upstream.requests_per_minute", "100000"),
+        ("upstream.pushback_s", "1"),
+        ("upstream.first_poll_ms", "40"),
+        ("upstream.min_poll_interval_ms", "40"),
+        ("upstream.longest_poll_interval_ms", "100"),
+    ];
+    for (key, value) in quick.iter().chain(changes) {
+        environment.insert(variable(key), (*value).to_owned());
+    }
+    environment
+}
+
+fn pair((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+/// `cache.mode` is `GATEWAY_CACHE__MODE`.
+fn variable(key: &str) -> String {
+    format!("GATEWAY_{}", key.replace('.', "__").to_uppercase())
+}

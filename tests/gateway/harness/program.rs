@@ -1,0 +1,177 @@
+//! The real program, with nothing in its environment but what a test gives it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use gptproto_gateway::config::Environment;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::gateway::{environment, page};
+use super::{ALICE, Client, Upstream, until};
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A directory and an environment to run the program in.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    pub(crate) directory: Arc<TempDir>,
+    pub(crate) environment: Environment,
+}
+
+impl Program {
+    /// With no environment at all.
+    pub(crate) fn bare() -> Self {
+        Self { directory: Arc::new(tempfile::tempdir().unwrap()), environment: Environment::new() }
+    }
+
+    /// Configured to serve before `upstream`.
+    pub(crate) fn on(upstream: &Upstream) -> Self {
+        let mut program = Self::bare();
+        program.environment = environment(&upstream.origin, &program.directory, &[("log.filter", "trace")]);
+        program
+    }
+
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Writes a file into the program's directory.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gptproto-gateway"));
+        command.args(arguments).env_clear().envs(&self.environment).current_dir(self.directory.path());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Run {
+        let mut command = self.command(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Run { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    /// Starts the program as a gateway, and waits for the addresses it prints.
+    pub(crate) async fn serve(&self, arguments: &[&str]) -> Serving {
+        self.start(arguments, "operator").await
+    }
+
+    /// Starts the program as a simulator.
+    pub(crate) async fn serve_simulator(&self) -> Serving {
+        self.start(&["simulate", "--listen", "127.0.0.1:0"], "control").await
+    }
+
+    async fn start(&self, arguments: &[&str], announced: &str) -> Serving {
+        let [stdout, stderr] = ["stdout", "stderr"].map(|name| self.directory.path().join(name));
+        let mut command = self.command(arguments);
+        command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
+        let child = command.spawn().unwrap();
+        let mut serving = Serving { child, stdout, stderr, _directory: Arc::clone(&self.directory) };
+        until("the program prints its banner", async || {
+            assert_eq!(serving.child.try_wait().unwrap(), None, "{}", read(&serving.stderr));
+            serving.banner().contains(announced)
+        })
+        .await;
+        serving
+    }
+}
+
+/// The program while it serves. Killed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    child: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+    _directory: Arc<TempDir>,
+}
+
+impl Serving {
+    pub(crate) fn banner(&self) -> String {
+        read(&self.stdout)
+    }
+
+    /// Everything it logged so far.
+    pub(crate) fn log(&self) -> String {
+        read(&self.stderr)
+    }
+
+    /// What follows a word at the start of a line of the banner.
+    pub(crate) fn said(&self, word: &str) -> String {
+        let banner = self.banner();
+        let line = banner.lines().find_map(|line| line.trim().strip_prefix(word));
+        let line = line.unwrap_or_else(|| panic!("no {word} in {banner}"));
+        line.split_whitespace().next().unwrap().to_owned()
+    }
+
+    pub(crate) fn client(&self, key: &str) -> Client {
+        let address = self.said("OpenAI API").replace("http://", "").replace("/v1", "");
+        Client::new(address, key)
+    }
+
+    pub(crate) fn alice(&self) -> Client {
+        self.client(ALICE)
+    }
+
+    pub(crate) fn operator(&self) -> String {
+        self.said("operator").trim_end_matches('/').to_owned()
+    }
+
+    /// Waits until it follows so many predictions, whose ids are then in the journal.
+    pub(crate) async fn follows(&self, count: u64) {
+        until("the program follows the prediction", async || {
+            let status: Value = serde_json::from_str(&page(&self.operator(), "/status.json").await.1).unwrap();
+            status["engine"]["following"] == count
+        })
+        .await;
+    }
+
+    /// Sends SIGTERM and waits for the end; returns the exit code.
+    pub(crate) async fn terminate(mut self) -> Option<i32> {
+        let told = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.child.id())).status().unwrap();
+        assert!(told.success());
+        let mut code = None;
+        until("the program has stopped", async || match self.child.try_wait().unwrap() {
+            Some(status) => {
+                code = status.code();
+                true
+            }
+            None => false,
+        })
+        .await;
+        code
+    }
+
+    /// Sends SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}

@@ -1,0 +1,21 @@
+//! The gateway from outside: a client, the gateway and the simulated upstream, each behind a real socket.
+//!
+//! What was bought is read from the simulator, which shares no code with the gateway's reading of the protocol. Nothing
+//! here waits for a fixed time: `harness::until` looks until a condition holds, and a prediction is held back by making
+//! its polls fail (`Upstream::hold`), so that a slow machine only makes the tests slow.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod harness;
+
+mod budget;
+mod edits;
+mod keys;
+mod money;
+mod operator;
+mod program;
+mod refusals;
+mod restarts;
+mod sharing;
+mod trouble;
+mod variants;

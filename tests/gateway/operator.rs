@@ -1,0 +1,111 @@
+//! The operator face.
+
+use serde_json::Value;
+
+use crate::harness::{ALICE, Edit, Gateway, UPSTREAM_KEY, Upstream, until};
+
+#[tokio::test]
+async fn health_and_readiness_say_yes() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    assert_eq!(gateway.page("/healthz").await, (200, "ok\n".to_owned()));
+    assert_eq!(gateway.page("/readyz").await, (200, "ready\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_gateway_that_stops_is_alive_and_not_ready() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("server.shutdown_delay_s", "2")]).await;
+    let (operator, alice) = (gateway.operator(), gateway.alice());
+    let stopping = gateway.begin_to_stop();
+    until("it is not ready", async || alice.get(&format!("{operator}/readyz")).await.status == 503).await;
+
+    let ready = alice.get(&format!("{operator}/readyz")).await;
+    assert_eq!(ready.text(), "not ready: the gateway is stopping\n");
+    assert_eq!(alice.get(&format!("{operator}/healthz")).await.status, 200);
+    let refused = alice.edit(&Edit::new("too late")).await;
+    refused.is_refused(503, "stopping");
+    assert_eq!(refused.header("x-should-retry"), "true");
+    assert_eq!(upstream.submits().await, 0);
+    stopping.await.unwrap();
+}
+
+/// A line of the text format: a comment it knows, or a name, labels and a number.
+fn is_metric_line(line: &str) -> bool {
+    if let Some(comment) = line.strip_prefix("# ") {
+        return comment == "EOF" || ["HELP ", "TYPE ", "UNIT "].iter().any(|word| comment.starts_with(word));
+    }
+    let Some((series, value)) = line.rsplit_once(' ') else { return false };
+    let name = series.split('{').next().unwrap_or_default();
+    let labels = &series[name.len()..];
+    !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && (labels.is_empty() || (labels.starts_with('{') && labels.ends_with('}')))
+        && value.parse::<f64>().is_ok()
+}
+
+#[tokio::test]
+async fn the_metrics_are_there_and_well_formed() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    for _ in 0..2 {
+        gateway.alice().edit(&Edit::new("counted")).await.picture();
+    }
+    upstream.fault("submit", "drop_after", 1).await;
+    gateway.alice().edit(&Edit::new("lost")).await.is_refused(502, "submission_outcome_unknown");
+
+    let (status, page) = gateway.page("/metrics").await;
+
+    assert_eq!(status, 200);
+    assert!(page.ends_with("# EOF\n"));
+    for line in page.lines() {
+        assert!(is_metric_line(line), "{line:?}");
+    }
+    for series in [
+        "gateway_engine_orders_total 2",
+        "gateway_engine_pictures_total 1",
+        "gateway_engine_cache_hits_total 1",
+        "gateway_engine_unknown_total 1",
+        "gateway_engine_submits_total{result=\"accepted\"} 1",
+        "gateway_engine_submits_total{result=\"unknown\"} 1",
+        "gateway_engine_ended_total{result=\"outcome_unknown\"} 1",
+        "gateway_engine_waiters 0",
+        "gateway_upstream_calls_total{call=\"submit\"} 2",
+        "gateway_upstream_in_flight 0",
+        "gateway_upstream_queue 0",
+        "gateway_api_requests_total{route=\"edits\",status=\"200\",code=\"ok\"} 2",
+        "gateway_api_requests_total{route=\"edits\",status=\"502\",code=\"submission_outcome_unknown\"} 1",
+        "gateway_api_cache_total{result=\"hit\"} 1",
+    ] {
+        assert!(page.lines().any(|line| line == series), "no {series} in\n{page}");
+    }
+    for family in
+        ["gateway_engine_polls", "gateway_engine_spent_usd", "gateway_engine_generation_seconds", "gateway_api_seconds"]
+    {
+        assert!(page.contains(&format!("# TYPE {family} ")), "no {family} in\n{page}");
+    }
+}
+
+#[tokio::test]
+async fn the_status_page_shows_numbers_and_no_secret() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    gateway.alice().edit(&Edit::new("counted")).await.picture();
+
+    let (_, text) = gateway.page("/status.json").await;
+    let status: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(status["ready"], true);
+    assert_eq!(status["sandbox"], false);
+    assert_eq!(status["engine"]["orders"], 1);
+    assert_eq!(status["engine"]["pictures"], 1);
+    assert_eq!(status["engine"]["journal"], "ok");
+    assert!(status["engine"]["spent_usd"].as_f64().unwrap() > 0.0);
+    assert_eq!(status["upstream"]["predictions_in_flight"], 0);
+    let (code, page) = gateway.page("/").await;
+    assert_eq!(code, 200);
+    assert!(page.starts_with("<!doctype html>") && page.contains("pictures"), "{page}");
+    let metrics = gateway.page("/metrics").await.1;
+    for shown in [text, page, metrics] {
+        assert!(!shown.contains(UPSTREAM_KEY) && !shown.contains(ALICE) && !shown.contains("counted"), "{shown}");
+    }
+}

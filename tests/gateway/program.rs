@@ -1,0 +1,222 @@
+//! The real program: its words, its exit codes, and what signals do to it.
+
+use std::net::TcpListener;
+
+use crate::harness::{Client, Edit, Program, Run, UPSTREAM_KEY, Upstream, picture, size_of, until};
+
+/// A usage error: exit code 64 and one line.
+#[track_caller]
+fn is_usage_error(run: &Run, named: &str) {
+    assert_eq!(run.code, Some(64), "{run:?}");
+    assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+    assert!(run.stderr.contains(named), "{named} in {}", run.stderr);
+    assert_eq!(run.stdout, "");
+}
+
+#[tokio::test]
+async fn mistakes_are_told_in_one_line_before_a_port_is_bound() {
+    // Whoever binds first would fail with 1: the port is taken.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let program = Program::bare().variable("GATEWAY_SERVER__LISTEN", &listen);
+    let with_key = program.clone().variable("GPTPROTO_API_KEY", UPSTREAM_KEY);
+    is_usage_error(&program.run(&["serve"]).await, "GPTPROTO_API_KEY");
+    is_usage_error(&program.run(&[]).await, "GPTPROTO_API_KEY");
+    is_usage_error(&with_key.run(&["serve"]).await, "GATEWAY_CLIENT_KEYS");
+    let typo = with_key.clone().variable("GATEWAY_CACHE__TTLS", "5");
+    is_usage_error(&typo.run(&["serve"]).await, "GATEWAY_CACHE__TTLS");
+    let file = program.file("bad.toml", "[upstream]\nfrist_poll_ms = 5\n");
+    is_usage_error(&program.run(&["serve", "--config", file.to_str().unwrap()]).await, "upstream.frist_poll_ms");
+    is_usage_error(&program.run(&["serve", "--config", "nowhere.toml"]).await, "nowhere.toml");
+    is_usage_error(&program.run(&["serve", "--sandbx"]).await, "--sandbx");
+    is_usage_error(&program.run(&["dance"]).await, "dance");
+    is_usage_error(&program.run(&["keys", "new", "--name", "no spaces"]).await, "no spaces");
+}
+
+#[tokio::test]
+async fn a_taken_port_is_a_failure_of_its_own() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let upstream = Upstream::start().await;
+    let run = Program::on(&upstream).variable("GATEWAY_SERVER__LISTEN", &listen).run(&["serve"]).await;
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains(&listen) && run.stderr.contains("server.listen"), "{}", run.stderr);
+}
+
+#[tokio::test]
+async fn help_and_version_are_no_errors() {
+    let program = Program::bare();
+    let help = program.run(&["--help"]).await;
+    assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
+    for word in ["serve", "check", "keys", "simulate", "healthcheck", "--sandbox", "--config", "GPTPROTO_API_KEY"] {
+        assert!(help.stdout.contains(word), "{word} in {}", help.stdout);
+    }
+    let version = program.run(&["--version"]).await;
+    assert_eq!(version.code, Some(0));
+    assert!(version.stdout.contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[tokio::test]
+async fn a_minted_key_opens_the_gateway() {
+    let upstream = Upstream::start().await;
+    let minted = Program::bare().run(&["keys", "new", "--name", "carol"]).await;
+    assert_eq!(minted.code, Some(0));
+    let key = minted.stdout.lines().map(str::trim).find(|line| line.starts_with("sk-gw-")).unwrap().to_owned();
+    let lines: Vec<&str> = minted.stdout.lines().map(str::trim).collect();
+    let start = lines.iter().position(|&line| line == "[[clients]]").unwrap();
+    let mut program = Program::on(&upstream);
+    program.environment.remove("GATEWAY_CLIENT_KEYS");
+    let file = program.file("gateway.toml", &lines[start..start + 3].join("\n"));
+
+    let serving = program.serve(&["serve", "--config", file.to_str().unwrap()]).await;
+
+    assert_eq!(serving.client(&key).get("/v1/models").await.status, 200);
+    serving.alice().get("/v1/models").await.is_refused(401, "invalid_api_key");
+    let by_environment =
+        minted.stdout.lines().find_map(|line| line.trim().strip_prefix("GATEWAY_CLIENT_KEYS=")).unwrap();
+    let serving = Program::on(&upstream).variable("GATEWAY_CLIENT_KEYS", by_environment).serve(&[]).await;
+    assert_eq!(serving.client(&key).get("/v1/models").await.status, 200);
+}
+
+#[tokio::test]
+async fn check_finds_a_bad_key_and_spends_nothing() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream);
+    let good = program.run(&["check"]).await;
+    assert_eq!(good.code, Some(0), "{good:?}");
+    assert!(good.stdout.contains("accepts the key"), "{}", good.stdout);
+
+    let bad = program.clone().variable("GPTPROTO_API_KEY", "sk-wrong-upstream-key").run(&["check"]).await;
+    assert_eq!(bad.code, Some(1));
+    assert!(bad.stdout.contains("refuses the key: Invalid signature"), "{}", bad.stdout);
+    let none = Program::bare().run(&["check"]).await;
+    assert_eq!(none.code, Some(1), "{none:?}");
+
+    for run in [good, bad, none] {
+        assert!(!run.stdout.contains(UPSTREAM_KEY) && !run.stdout.contains("sk-wrong"), "{}", run.stdout);
+    }
+    assert_eq!(upstream.submits().await, 0);
+}
+
+#[tokio::test]
+async fn healthcheck_tells_whether_a_gateway_is_ready() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream);
+    let serving = program.serve(&["serve"]).await;
+    let operator = serving.operator().replace("http://", "");
+    let probe = program.clone().variable("GATEWAY_OPERATOR__LISTEN", &operator);
+    let run = probe.run(&["healthcheck"]).await;
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
+    assert_eq!(serving.terminate().await, Some(0));
+    let run = probe.run(&["healthcheck"]).await;
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains(&operator), "{}", run.stderr);
+}
+
+#[tokio::test]
+async fn the_sandbox_prints_a_command_that_works() {
+    let program = Program::bare()
+        .variable("GATEWAY_SERVER__LISTEN", "127.0.0.1:0")
+        .variable("GATEWAY_OPERATOR__LISTEN", "127.0.0.1:0")
+        .variable("GATEWAY_SERVER__SHUTDOWN_DELAY_S", "0");
+    let serving = program.serve(&["serve", "--sandbox"]).await;
+    until("the whole banner is there", async || serving.banner().contains("Stop with Ctrl-C")).await;
+    let banner = serving.banner();
+    assert!(banner.contains("sandbox: make-believe pictures"), "{banner}");
+
+    // The pieces of the printed curl line.
+    let between = |before: &str, after: &str| {
+        let rest = banner.split_once(before).unwrap_or_else(|| panic!("no {before} in {banner}")).1;
+        rest.split_once(after).unwrap().0.to_owned()
+    };
+    let url = between("curl -s ", " ");
+    let key = between("Authorization: Bearer ", "'");
+    let sample = std::fs::read(program.directory.path().join(between("image=@'", "'"))).unwrap();
+    let prompt = between("-F prompt='", "'");
+    let address = url.strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned();
+    let small = Edit::bare(&prompt).picture("image", sample);
+    let answer = Client::new(address, &key).edit_at(&url, &small).await;
+
+    assert_eq!(size_of(&answer.picture()), (256, 256));
+    assert_eq!(answer.header("x-gateway-sandbox"), "true");
+    assert_eq!(serving.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn the_simulator_serves_by_itself() {
+    let serving = Program::bare().serve_simulator().await;
+    let models = format!("{}/v1/models", serving.said("API").replace("/api/v3/...", ""));
+    assert_eq!(Client::new(String::new(), "sk-simulator").get(&models).await.status, 200);
+    assert_eq!(Client::new(String::new(), "sk-other").get(&models).await.status, 401);
+    assert_eq!(serving.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_stop_in_the_midst_of_an_edit_loses_nothing() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream);
+    let serving = program.serve(&["serve"]).await;
+    let edit = Edit::bare("stopped").picture("image", picture(6));
+    upstream.hold().await;
+    let waiting = serving.alice().begin(&edit);
+    serving.follows(1).await;
+
+    assert_eq!(serving.terminate().await, Some(0));
+    waiting.answer().await.is_refused(503, "restarting");
+
+    let serving = program.serve(&["serve"]).await;
+    serving.follows(1).await;
+    upstream.release().await;
+    let again = serving.alice().edit(&edit).await;
+    again.picture();
+    assert_eq!(again.cache(), "joined");
+    assert_eq!(upstream.submits().await, 1);
+}
+
+#[tokio::test]
+async fn a_kill_in_the_midst_of_an_edit_loses_nothing() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream);
+    let edit = Edit::bare("killed").picture("image", picture(6));
+    upstream.hold().await;
+    // Killed once while it waits, and once more during what it took up.
+    let serving = program.serve(&["serve"]).await;
+    let waiting = serving.alice().begin(&edit);
+    serving.follows(1).await;
+    serving.kill();
+    waiting.breaks().await;
+    let serving = program.serve(&["serve"]).await;
+    serving.follows(1).await;
+    serving.kill();
+
+    let serving = program.serve(&["serve"]).await;
+    serving.follows(1).await;
+    upstream.release().await;
+    let again = serving.alice().edit(&edit).await;
+    again.picture();
+    assert_eq!(again.cache(), "joined");
+    assert_eq!(upstream.submits().await, 1);
+}
+
+#[tokio::test]
+async fn a_kill_before_the_answer_to_a_submit_is_reported_and_nothing_is_resent() {
+    let upstream = Upstream::with(serde_json::json!({"submit": {"delay_ms": 60_000}})).await;
+    let program = Program::on(&upstream);
+    let serving = program.serve(&["serve"]).await;
+    let waiting = serving.alice().begin(&Edit::new("killed"));
+    until("it is bought", async || upstream.purchases().await == 1).await;
+    serving.kill();
+    waiting.breaks().await;
+
+    let serving = program.serve(&["serve"]).await;
+
+    assert!(serving.log().contains("purchases with an unknown outcome"), "{}", serving.log());
+    let metrics = serving.alice().get(&format!("{}/metrics", serving.operator())).await.text();
+    assert!(metrics.contains("gateway_engine_unknown_total 1\n"), "{metrics}");
+    serving.follows(0).await;
+    assert_eq!(upstream.submits().await, 1);
+    // Reported once: the next start has nothing to take up.
+    serving.kill();
+    let serving = program.serve(&["serve"]).await;
+    assert!(!serving.log().contains("purchases with an unknown outcome"), "{}", serving.log());
+}

@@ -1,0 +1,255 @@
+//! What one purchase may answer: the cache, joining, and goods whose buyer went away.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::{Edit, Gateway, Upstream, picture, until};
+
+const CACHE_OFF: (&str, &str) = ("cache.mode", "off");
+
+/// Waits until so many purchases are followed.
+async fn followed(gateway: &Gateway, count: u64) {
+    until("the purchases are followed", async || gateway.status("engine", "following").await == count).await;
+}
+
+/// Waits until so many requests wait.
+async fn waiting(gateway: &Gateway, count: u64) {
+    until("the right number waits", async || gateway.status("engine", "waiters").await == count).await;
+}
+
+#[tokio::test]
+async fn the_same_request_again_is_a_hit() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let edit = Edit::new("again");
+
+    let first = gateway.alice().edit(&edit).await;
+    // Another boundary, another file name: what counts is what they say.
+    let again = gateway.alice().edit(&edit.clone().header("x-anything", "else")).await;
+
+    assert_eq!((first.cache(), again.cache()), ("miss", "hit"));
+    assert_eq!(first.header("age"), "");
+    assert!(again.header("age").parse::<u64>().is_ok(), "{:?}", again.headers);
+    assert_eq!(first.picture(), again.picture());
+    assert_eq!(first.json()["created"], again.json()["created"]);
+    assert_eq!(upstream.purchases().await, 1);
+}
+
+#[tokio::test]
+async fn whatever_changes_the_picture_is_another_request() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let edit = || Edit::bare("again").picture("image[]", picture(1)).picture("image[]", picture(2));
+    let others = [
+        edit(),
+        Edit::bare("again").picture("image[]", picture(2)).picture("image[]", picture(1)),
+        Edit::bare("again").picture("image[]", picture(1)),
+        edit().field("prompt", "Again"),
+        edit().field("quality", "medium"),
+        edit().field("size", "512x512"),
+        edit().field("background", "transparent"),
+        edit().field("model", "gpt-image-1"),
+    ];
+    upstream.set(json!({"life": {"medium_ms": [21000, 25000]}})).await;
+    for (number, other) in others.iter().enumerate() {
+        assert_eq!(gateway.alice().edit(other).await.cache(), "miss", "{number}");
+    }
+    assert_eq!(upstream.purchases().await, others.len() as u64);
+    let spelled = edit().field("background", "auto").field("n", "1").field("user", "somebody");
+    assert_eq!(gateway.alice().edit(&spelled).await.cache(), "hit", "defaults are the same as nothing");
+}
+
+#[tokio::test]
+async fn no_cache_buys_again() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    gateway.alice().edit(&Edit::new("again")).await.picture();
+    for (number, directive) in ["no-cache", "no-store"].into_iter().enumerate() {
+        let answer = gateway.alice().edit(&Edit::new("again").header("cache-control", directive)).await;
+        assert_eq!(answer.cache(), "bypass", "{directive}");
+        assert_eq!(upstream.purchases().await, number as u64 + 2);
+    }
+}
+
+#[tokio::test]
+async fn two_clients_never_share() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let edit = Edit::new("mine");
+    upstream.hold().await;
+    let alice = gateway.alice().begin(&edit);
+    followed(&gateway, 1).await;
+    let bob = gateway.bob().begin(&edit);
+    followed(&gateway, 2).await;
+    upstream.release().await;
+    assert_eq!((alice.answer().await.cache(), bob.answer().await.cache()), ("miss", "miss"));
+    assert_eq!(upstream.purchases().await, 2);
+}
+
+#[tokio::test]
+async fn two_equal_requests_at_once_buy_once() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let edit = Edit::new("at once");
+    upstream.hold().await;
+    let begun: Vec<_> = (0..8).map(|_| gateway.alice().begin(&edit)).collect();
+    waiting(&gateway, 8).await;
+    upstream.release().await;
+    let mut words = Vec::new();
+    for one in begun {
+        let answer = one.answer().await;
+        answer.picture();
+        words.push(answer.cache().to_owned());
+    }
+    words.sort();
+    assert_eq!(words[..7], ["joined"; 7]);
+    assert_eq!(words[7], "miss");
+    assert_eq!(upstream.submits().await, 1);
+}
+
+#[tokio::test]
+async fn two_deliberate_requests_buy_two_pictures_when_the_cache_is_off() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
+    let edit = Edit::new("at once");
+    upstream.hold().await;
+    let [first, second] = [gateway.alice().begin(&edit), gateway.alice().begin(&edit)];
+    followed(&gateway, 2).await;
+    upstream.release().await;
+    assert_eq!((first.answer().await.cache(), second.answer().await.cache()), ("bypass", "bypass"));
+    // And what was delivered is not given away again.
+    assert_eq!(gateway.alice().edit(&edit).await.cache(), "bypass");
+    assert_eq!(upstream.purchases().await, 3);
+}
+
+#[tokio::test]
+async fn a_retry_of_an_sdk_joins_also_when_the_cache_is_off() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
+    let edit = Edit::new("retried");
+    upstream.hold().await;
+    let first = gateway.alice().begin(&edit);
+    followed(&gateway, 1).await;
+    let retry = gateway.alice().begin(&edit.clone().header("x-stainless-retry-count", "1"));
+    waiting(&gateway, 2).await;
+    upstream.release().await;
+    assert_eq!(retry.answer().await.cache(), "joined");
+    assert_eq!(first.answer().await.status, 200);
+    assert_eq!(upstream.submits().await, 1);
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_and_asks_again_gets_what_was_bought() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
+    let edit = Edit::new("hung up");
+    upstream.hold().await;
+    let first = gateway.alice().begin(&edit);
+    followed(&gateway, 1).await;
+    first.hang_up().await;
+    waiting(&gateway, 0).await;
+
+    let again = gateway.alice().begin(&edit);
+    waiting(&gateway, 1).await;
+    upstream.release().await;
+
+    let again = again.answer().await;
+    again.picture();
+    assert_eq!(again.cache(), "joined");
+    assert_eq!(again.header("x-gateway-prediction"), upstream.prediction().await["id"].as_str().unwrap());
+}
+
+#[tokio::test]
+async fn a_picture_that_came_after_its_buyer_left_waits_for_the_buyer() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
+    let edit = Edit::new("came too late");
+    upstream.hold().await;
+    let first = gateway.alice().begin(&edit);
+    followed(&gateway, 1).await;
+    first.hang_up().await;
+    waiting(&gateway, 0).await;
+    upstream.release().await;
+    until("the picture is stored", async || gateway.status("engine", "pictures").await == 1).await;
+
+    let claimed = gateway.alice().edit(&edit).await;
+    claimed.picture();
+    assert_eq!(claimed.cache(), "joined");
+    assert_eq!(upstream.purchases().await, 1);
+    // Claimed once; the next one is a wish of its own.
+    assert_eq!(gateway.alice().edit(&edit).await.cache(), "bypass");
+    assert_eq!(upstream.purchases().await, 2);
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_in_the_queue_buys_nothing() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("upstream.concurrent_predictions", "1")]).await;
+    upstream.hold().await;
+    let first = gateway.alice().begin(&Edit::new("holds the place"));
+    followed(&gateway, 1).await;
+    let second = gateway.alice().begin(&Edit::new("in the queue"));
+    until("it is queued", async || gateway.status("upstream", "queue").await == 1).await;
+
+    second.hang_up().await;
+    until("its place is free", async || gateway.status("upstream", "queue").await == 0).await;
+    upstream.release().await;
+    first.answer().await.picture();
+    gateway.alice().edit(&Edit::new("the next")).await.picture();
+
+    let prompts: Vec<_> = upstream.predictions().await.iter().map(|one| one["parameters"]["prompt"].clone()).collect();
+    assert_eq!(prompts, ["holds the place", "the next"]);
+    assert_eq!(upstream.submits().await, 2);
+}
+
+#[tokio::test]
+async fn when_patience_ends_the_purchase_goes_on() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
+    let edit = Edit::new("takes long");
+    upstream.hold().await;
+
+    let first = gateway.alice().edit(&edit.clone().header("x-stainless-read-timeout", "2")).await;
+
+    first.is_refused(504, "prediction_still_running");
+    assert_eq!(first.header("x-should-retry"), "true", "a retry joins");
+    let prediction = upstream.prediction().await;
+    assert!(first.message().contains(prediction["id"].as_str().unwrap()), "{}", first.message());
+    upstream.release().await;
+    let again = gateway.alice().edit(&edit).await;
+    again.picture();
+    assert_eq!(again.cache(), "joined");
+    assert_eq!(upstream.submits().await, 1);
+}
+
+/// Every moment from before the submit until long after it is hit by some of them.
+#[tokio::test]
+async fn a_storm_of_hang_ups_buys_every_picture_once() {
+    const CLIENTS: usize = 40;
+    const STEP: Duration = Duration::from_millis(3);
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[CACHE_OFF, ("upstream.concurrent_predictions", "12")]).await;
+    upstream.hold().await;
+    let edit = |number: usize| Edit::new(&format!("number {number}"));
+    let storm = (0..CLIENTS).map(|number| {
+        let (begun, left_after) = (gateway.alice().begin(&edit(number)), STEP * u32::try_from(number).unwrap());
+        async move {
+            tokio::time::sleep(left_after).await;
+            begun.hang_up().await;
+        }
+    });
+    futures_util::future::join_all(storm).await;
+
+    let retries: Vec<_> = (0..CLIENTS)
+        .map(|number| gateway.alice().begin(&edit(number).header("x-stainless-retry-count", "1")))
+        .collect();
+    upstream.release().await;
+    for retry in retries {
+        retry.answer().await.picture();
+    }
+
+    assert_eq!(upstream.submits().await, CLIENTS as u64);
+    assert_eq!(upstream.purchases().await, CLIENTS as u64);
+    assert_eq!(upstream.count("submits_repeated").await, 0);
+}

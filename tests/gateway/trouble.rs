@@ -1,0 +1,208 @@
+//! Accidents on the way to the upstream and back: what may be repeated is, and what may have been bought never is.
+
+use serde_json::json;
+
+use crate::harness::{Answer, Edit, Gateway, Upstream, size_of};
+
+/// Accidents of calls that cost nothing.
+const ACCIDENTS: [&str; 12] = [
+    "status_429",
+    "status_429_retry_after",
+    "status_500",
+    "html_502",
+    "html_504",
+    "html_524",
+    "truncated_json",
+    "empty_body",
+    "drop_before",
+    "drop_after",
+    "cut_answer",
+    "html_200",
+];
+
+/// A refusal after which nobody may believe that nothing was bought.
+#[track_caller]
+fn is_unknown(answer: &Answer) {
+    answer.is_refused(502, "submission_outcome_unknown");
+    assert_eq!(answer.header("x-should-retry"), "false");
+    assert_eq!(answer.header("retry-after"), "");
+}
+
+#[tokio::test]
+async fn trouble_with_polls_never_ends_a_prediction() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    for (number, fault) in ACCIDENTS.into_iter().enumerate() {
+        upstream.fault("poll", fault, 2).await;
+        let answer = gateway.alice().edit(&Edit::new(fault)).await;
+        assert_eq!(answer.status, 200, "{fault}: {}", answer.text());
+        assert_eq!(upstream.submits().await, number as u64 + 1, "{fault}");
+        assert_eq!(upstream.count("faults_fired").await, 2 * (number as u64 + 1), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn trouble_with_downloads_is_overcome() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    for (number, fault) in ACCIDENTS.into_iter().enumerate() {
+        upstream.fault("download", fault, 2).await;
+        let answer = gateway.alice().edit(&Edit::new(fault)).await;
+        assert_eq!(size_of(&answer.picture()), (256, 256), "{fault}");
+        assert_eq!(upstream.submits().await, number as u64 + 1, "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_host_that_fails_at_first_is_asked_again() {
+    let upstream = Upstream::with(json!({"files": {"fail_first": 2}})).await;
+    let gateway = Gateway::on(&upstream).await;
+    gateway.alice().edit(&Edit::new("later")).await.picture();
+    assert_eq!((upstream.purchases().await, upstream.count("downloads").await), (1, 3));
+}
+
+#[tokio::test]
+async fn a_cut_picture_is_neither_delivered_nor_kept() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let cuts = [("abort", 1), ("abort", 99), ("short", 50), ("short", 99)];
+    for (number, (cut, percent)) in cuts.into_iter().enumerate() {
+        let edit = Edit::new(&format!("{cut} at {percent}"));
+        upstream.set(json!({"files": {"cut_at_percent": percent, "cut": cut}})).await;
+        let answer = gateway.alice().edit(&edit).await;
+        answer.is_refused(502, "result_lost");
+        assert_eq!(answer.header("x-should-retry"), "false", "it was paid for");
+        assert_eq!(upstream.purchases().await, 2 * number as u64 + 1, "{cut}");
+
+        upstream.set(json!({"files": {"cut_at_percent": 0}})).await;
+        let again = gateway.alice().edit(&edit).await;
+        assert_eq!((again.picture().is_empty(), again.cache()), (false, "miss"), "nothing was kept of it");
+    }
+}
+
+#[tokio::test]
+async fn a_submit_whose_answer_is_lost_is_never_repeated() {
+    let faults = [
+        "drop_before",
+        "drop_after",
+        "cut_answer",
+        "status_500",
+        "status_500_after",
+        "html_502",
+        "html_502_after",
+        "html_504_after",
+        "html_524_after",
+        "truncated_json",
+        "empty_body",
+        "html_200",
+    ];
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    for (number, fault) in faults.into_iter().enumerate() {
+        upstream.fault("submit", fault, 1).await;
+        let answer = gateway.alice().edit(&Edit::new(fault)).await;
+        is_unknown(&answer);
+        assert_eq!(upstream.submits().await, number as u64 + 1, "{fault}");
+    }
+    assert_eq!(gateway.status("engine", "unknown").await, faults.len() as u64, "the operator is told of each");
+}
+
+#[tokio::test]
+async fn a_success_that_says_500_inside_is_unknown() {
+    let upstream = Upstream::with(json!({"submit": {"answer": "code500"}})).await;
+    let gateway = Gateway::on(&upstream).await;
+    is_unknown(&gateway.alice().edit(&Edit::new("code 500")).await);
+    assert_eq!(upstream.submits().await, 1);
+}
+
+#[tokio::test]
+async fn a_refused_submit_is_repeated_within_the_clients_patience() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    for (number, fault) in ["status_429", "status_429_retry_after"].into_iter().enumerate() {
+        upstream.fault("submit", fault, 1).await;
+        gateway.alice().edit(&Edit::new(fault)).await.picture();
+        assert_eq!(upstream.purchases().await, number as u64 + 1, "{fault}");
+        assert_eq!(upstream.submits().await, 2 * (number as u64 + 1), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_submit_that_is_refused_for_too_long_ends_with_the_truth() {
+    let upstream = Upstream::with(json!({"faults": {"submit": "status_429"}})).await;
+    let gateway = Gateway::with(&upstream, &[("upstream.pushback_s", "20")]).await;
+    let answer = gateway.alice().edit(&Edit::new("too many").header("x-stainless-read-timeout", "2")).await;
+    answer.is_refused(429, "rate_limit_exceeded");
+    assert_eq!(answer.header("x-should-retry"), "true", "nothing was bought");
+    assert!((1..=20).contains(&answer.header("retry-after").parse().unwrap()), "{:?}", answer.headers);
+    assert_eq!((upstream.submits().await, upstream.purchases().await), (1, 0));
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_away_costs_nothing_and_may_be_tried_again() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("upstream.submit_attempts_max", "2")]).await;
+    upstream.stop().await;
+    let answer = gateway.alice().edit(&Edit::new("nobody there")).await;
+    answer.is_refused(502, "upstream_unreachable");
+    assert_eq!(answer.header("x-should-retry"), "true");
+    assert_eq!(gateway.status("engine", "unknown").await, 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_too_late_is_unknown() {
+    let upstream = Upstream::with(json!({"submit": {"delay_ms": 60_000}})).await;
+    let gateway = Gateway::with(&upstream, &[("upstream.submit_timeout_s", "1")]).await;
+    is_unknown(&gateway.alice().edit(&Edit::new("slow to answer")).await);
+    assert_eq!((upstream.submits().await, upstream.purchases().await), (1, 1), "it was bought indeed");
+}
+
+#[tokio::test]
+async fn polls_that_hang_are_given_up_and_asked_again() {
+    let upstream = Upstream::with(json!({"faults": {"delay_ms": 60_000}})).await;
+    let gateway = Gateway::with(&upstream, &[("upstream.poll_timeout_s", "1")]).await;
+    upstream.fault("poll", "delay", 1).await;
+    upstream.fault("poll", "slow_body", 1).await;
+    gateway.alice().edit(&Edit::new("patient")).await.picture();
+    assert_eq!(upstream.submits().await, 1);
+}
+
+#[tokio::test]
+async fn a_prediction_that_never_ends_is_given_up_at_its_deadline() {
+    let upstream = Upstream::with(json!({"life": {"outcome": "stuck"}})).await;
+    let gateway = Gateway::with(&upstream, &[("upstream.deadline_s", "1")]).await;
+    let answer = gateway.alice().edit(&Edit::new("never")).await;
+    answer.is_refused(504, "upstream_timeout");
+    assert_eq!(answer.header("x-should-retry"), "false", "it was bought");
+    assert_eq!(upstream.submits().await, 1);
+}
+
+#[tokio::test]
+async fn what_came_of_several_purchases_is_delivered_and_not_kept() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let edit = Edit::new("two of them")
+        .field("model", "gpt-image-2-plus")
+        .field("size", "1254x1254")
+        .field("n", "2")
+        .without("quality");
+    upstream.fault("submit", "drop_after", 1).await;
+
+    let answer = gateway.alice().edit(&edit).await;
+
+    answer.picture();
+    assert_eq!(answer.header("x-gateway-missing"), "1");
+    assert_eq!(upstream.submits().await, 2);
+    let again = gateway.alice().edit(&edit).await;
+    assert_eq!((again.cache(), again.pictures().len()), ("miss", 2), "half a result is nobody else's answer");
+}
+
+#[tokio::test]
+async fn fewer_pictures_than_asked_are_named() {
+    let upstream = Upstream::with(json!({"result": {"missing_outputs": 1}})).await;
+    let gateway = Gateway::on(&upstream).await;
+    let answer = gateway.alice().edit(&Edit::new("two of them").field("n", "2")).await;
+    answer.picture();
+    assert_eq!(answer.header("x-gateway-missing"), "1");
+    assert_eq!(upstream.submits().await, 1);
+}
