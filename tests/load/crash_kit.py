@@ -24,7 +24,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 UPSTREAM_KEY = "sk-simulator"
-MODEL = "gpt-image-1.5"
+# By how many pictures a wish is of: one in one prediction, or several in as many predictions.
+ONE = {"model": "gpt-image-1.5", "quality": "low", "size": "256x256"}
+SEVERAL = {"model": "gpt-image-2-plus", "size": "1254x1254"}
 UNKNOWN = "submission_outcome_unknown"
 
 
@@ -97,8 +99,10 @@ def call(port, method, path, body=None, headers=None, timeout=60):
 class World:
     """A simulator and a gateway's directory, ports and environment, in a folder of their own."""
 
-    def __init__(self, binary, workers, scenario, overrides=None):
+    def __init__(self, binary, workers, scenario, overrides=None, pictures=1):
         self.binary = binary
+        self.fields = ONE if pictures == 1 else SEVERAL | {"n": str(pictures)}
+        self.pictures = pictures
         self.folder = Path(tempfile.mkdtemp(prefix="kill-loop-"))
         self.directory = self.folder / "gateway"
         self.simulator_log = self.folder / "accepted.jsonl"
@@ -270,8 +274,10 @@ class Answer:
     status: int
     code: str
     should_retry: str
-    prediction: str
-    picture_blake3: str
+    predictions: list
+    # `prompt-blake3` of each picture, as the simulator wrote it into them.
+    pictures: list
+    missing: int
     problem: str
     at_ms: int
 
@@ -305,7 +311,7 @@ class Client:
     def request(self, prompt, retries, timeout=60):
         """One request, as the SDK of Python makes it."""
         boundary = f"b{self.random.getrandbits(64):016x}"
-        fields = {"model": MODEL, "prompt": prompt, "quality": "low", "size": "256x256"}
+        fields = self.world.fields | {"prompt": prompt}
         body = b"".join(f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
                         for name, value in fields.items())
         body += (f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n'
@@ -360,11 +366,14 @@ class Client:
 
 
 def understand(status, heard, data):
-    answer = Answer(status, "", heard.get("x-should-retry", ""), heard.get("x-gateway-prediction", ""), "", "", time.time_ns() // 1_000_000)
+    predictions = [name.strip() for name in heard.get("x-gateway-prediction", "").split(",") if name.strip()]
+    missing = int(heard.get("x-gateway-missing", "0"))
+    answer = Answer(status, "", heard.get("x-should-retry", ""), predictions, [], missing, "", time.time_ns() // 1_000_000)
     try:
         body = json.loads(data)
         if status == 200:
-            answer.picture_blake3 = png_texts(base64.b64decode(body["data"][0]["b64_json"])).get("prompt-blake3", "")
+            pictures = [base64.b64decode(item["b64_json"]) for item in body["data"]]
+            answer.pictures = [png_texts(picture).get("prompt-blake3", "") for picture in pictures]
         else:
             answer.code = body["error"]["code"] or ""
     except (ValueError, KeyError, IndexError, TypeError) as error:
@@ -394,7 +403,8 @@ class Crowd:
     def run(self, client):
         while not self.stopping.is_set():
             wish = client.wish(self.deadline)
-            if wish.final and client.random.random() < self.again_share:
+            # Some pictures of several are no whole answer: to ask again is to want more.
+            if wish.final and not wish.final.missing and client.random.random() < self.again_share:
                 client.ask_again(wish)
             time.sleep(client.random.uniform(0, 0.05))
 

@@ -22,6 +22,7 @@ TRACER = Path(__file__).with_name("crash_tracer.py")
 SCENARIO = """
 [life]
 low_ms = [30, 30]
+medium_ms = [30, 30]
 size_counts = "no"
 [limits]
 min_poll_interval_ms = 0
@@ -43,7 +44,7 @@ def run(arguments):
     for name, part in (("edit", Edit), ("recovery", Recovery)):
         if arguments.part not in (name, "both"):
             continue
-        world = World(arguments.binary, 4, SCENARIO, SETTINGS)
+        world = World(arguments.binary, 4, SCENARIO, SETTINGS, arguments.pictures)
         part_failed = True
         try:
             part_failed = enumerate_points(part(world, arguments.seed, holds_unknown()), arguments, name)
@@ -135,7 +136,7 @@ class Part:
     def judge(self, wishes):
         prompts = {wish.prompt for wish in wishes}
         accepted = [purchase for purchase in self.world.accepted() if purchase["prompt"] in prompts]
-        verdict = judge(wishes, self.world.journal(), accepted, self.world.directory / "results", self.holds)
+        verdict = judge(wishes, self.world.pictures, self.world.journal(), accepted, self.world.directory / "results", self.holds)
         if not verdict.failed():
             shutil.rmtree(self.world.directory)
         return verdict
@@ -213,7 +214,7 @@ class Recovery(Part):
             time.sleep(0.1)
 
     def set_life(self, milliseconds):
-        self.world.tell_simulator("PUT", "/_simulator/scenario", {"life": {"low_ms": [milliseconds, milliseconds]}})
+        self.world.tell_simulator("PUT", "/_simulator/scenario", {"life": {"low_ms": [milliseconds] * 2, "medium_ms": [milliseconds] * 2}})
 
     def ask_and_leave(self, client, timeout=60):
         """Asks in a thread of its own, and never hears the answer."""

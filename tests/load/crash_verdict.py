@@ -1,15 +1,16 @@
 """Three logs, one verdict: what the clients got, what the journal says, what the simulator accepted.
 
-A *wish* is one picture that one client wants, however often it asks; its prompt is unique, and so is its fingerprint in
+A *wish* is what one client wants, however often it asks; its prompt is unique, and so is its fingerprint in
 the journal. A *purchase* is a prediction that the simulator accepted and wrote to its log before it answered.
 
 Must be 0, whatever is killed when:
 
-double submits   purchases of a wish beyond the orders that the journal has for it. An order is begun by a request of a
-                 client, so such a purchase is the gateway's own.
-double buys      purchases of a wish beyond the first, unless every earlier one is journalled as unknown and the gateway
-                 does not hold repeats of an unknown purchase.
-lost             purchases whose id is not in the journal, and for which no order of their wish is journalled as unknown.
+double submits   purchases of a wish beyond the predictions that the journal has for it. An order is begun by a request of
+                 a client, so such a purchase is the gateway's own.
+double buys      purchases of a wish beyond those of its first order that bought anything, unless all of these are
+                 journalled as unknown and the gateway does not hold repeats of an unknown purchase.
+lost             purchases whose id is not in the journal, and for which no prediction of their wish is journalled as
+                 unknown.
 silent unknowns  purchases that no client got the picture of, and that neither a client was told of as unknown nor the
                  journal calls unknown or failed.
 wrong pictures   answers with status 200 whose picture is not whole, or not the one that the prediction they name made.
@@ -45,8 +46,9 @@ class Verdict:
         return any(self.counts[kind] for kind in MUST_BE_ZERO)
 
 
-def judge(wishes, journal, accepted, results, holds):
-    """Compares the three logs. `results`: the folder of picture files; `holds`: a repeat after an unknown buys nothing."""
+def judge(wishes, pictures, journal, accepted, results, holds):
+    """Compares the three logs. `pictures`: how many a wish is of; `results`: the folder of their files; `holds`: a repeat
+    after an unknown buys nothing."""
     verdict = Verdict()
     orders_of = orders_by_wish(wishes, journal, verdict)
     bought_by = defaultdict(list)
@@ -54,7 +56,7 @@ def judge(wishes, journal, accepted, results, holds):
         bought_by[purchase["prompt"]].append(purchase)
     verdict.counts.update({"wishes": len(wishes), "purchases": len(accepted)})
     for wish in wishes:
-        judge_wish(wish, orders_of[wish.prompt], bought_by.pop(wish.prompt, []), holds, verdict)
+        judge_wish(wish, pictures, orders_of[wish.prompt], bought_by.pop(wish.prompt, []), holds, verdict)
     for prompt, purchases in bought_by.items():
         verdict.complain("strangers", f"nobody wished for {prompt!r}", len(purchases))
     if journal.verdict != "ok":
@@ -81,63 +83,81 @@ def orders_by_wish(wishes, journal, verdict):
     return orders_of
 
 
-def judge_wish(wish, orders, purchases, holds, verdict):
+def judge_wish(wish, pictures, rows, purchases, holds, verdict):
+    """`rows`: the predictions of its orders, oldest first."""
     ids = {purchase["id"] for purchase in purchases}
-    journalled = {order["upstream_id"]: order for order in orders if order["upstream_id"]}
-    unknown_orders = [order for order in orders if order["state"] == "unknown" and not order["upstream_id"]]
+    journalled = {row["upstream_id"]: row for row in rows if row["upstream_id"]}
+    unknown = [row for row in rows if is_unknown(row)]
     nameless = [purchase for purchase in purchases if purchase["id"] not in journalled]
     answers = wish.answers + wish.asked_again
     told = [answer for answer in answers if answer.code == UNKNOWN]
-    story = f"{wish.prompt!r}: bought {sorted(ids)}, orders {[(order['id'], order['state']) for order in orders]}, " \
-            f"answers {[(answer.status, answer.code, answer.prediction) for answer in answers]}"
+    story = f"{wish.prompt!r}: bought {sorted(ids)}, journalled {[(row['prediction'], row['state'], row['upstream_id']) for row in rows]}, " \
+            f"answers {[(answer.status, answer.code, answer.predictions) for answer in answers]}"
 
-    for order in orders:
-        verdict.counts[f"ended {order['state']}"] += 1
-        if order["state"] in ("intent", "committing", "accepted"):
+    for row in rows:
+        verdict.counts[f"ended {row['state']}"] += 1
+        if row["state"] in ("intent", "committing", "accepted"):
             verdict.complain("unsettled", story)
-    verdict.counts["unknowns"] += len(unknown_orders)
-    verdict.counts["unknowns that were bought"] += min(len(unknown_orders), len(nameless))
+    verdict.counts["unknowns"] += len(unknown)
+    verdict.counts["unknowns that were bought"] += min(len(unknown), len(nameless))
     verdict.counts["unknowns told to the client"] += bool(told)
     for stranger in set(journalled) - ids:
         verdict.complain("strangers", f"{stranger} of {story}")
 
-    surplus = len(purchases) - len(orders)
-    if surplus > 0:
-        verdict.complain("double submits", story, surplus)
-    # What came before is excused only as long as it was all unknown.
-    extra = purchases[1:]
-    excused = 0
-    if not holds:
-        for earlier, _ in enumerate(extra):
-            if purchases[earlier] not in nameless:
-                break
-            excused += 1
-        excused = min(excused, len(unknown_orders))
+    if len(purchases) > len(rows):
+        verdict.complain("double submits", story, len(purchases) - len(rows))
+    again, excused = bought_again(rows, purchases, nameless, holds)
     verdict.counts["bought again after an unknown"] += excused
-    if len(extra) > excused:
-        verdict.complain("double buys", story, len(extra) - excused)
-    lost = len(nameless) - len(unknown_orders)
-    if lost > 0:
-        verdict.complain("lost", story, lost)
+    if again > excused:
+        verdict.complain("double buys", story, again - excused)
+    if len(nameless) > len(unknown):
+        verdict.complain("lost", story, len(nameless) - len(unknown))
 
-    delivered = {answer.prediction for answer in answers if answer.status == 200}
+    delivered = {name for answer in answers if answer.status == 200 for name in answer.predictions}
     for purchase in purchases:
-        order = journalled.get(purchase["id"])
-        reported = (order is None and (unknown_orders or told)) or (order and order["state"] in ("unknown", "failed"))
+        row = journalled.get(purchase["id"])
+        reported = (row is None and (unknown or told)) or (row and row["state"] in ("unknown", "failed"))
         if purchase["id"] not in delivered and not reported:
             verdict.complain("silent unknowns", f"{purchase['id']} of {story}")
+    judge_answers(wish, pictures, rows, purchases, holds, story, verdict)
 
+
+def is_unknown(row):
+    return row["state"] == "unknown" and not row["upstream_id"]
+
+
+def bought_again(rows, purchases, nameless, holds):
+    """How many purchases came after the first order that bought anything, and how many of them are excused."""
+    orders = defaultdict(list)
+    for row in rows:
+        orders[row["id"]].append(row)
+    again, excused, before = len(purchases), 0, None
+    for of_order in orders.values():
+        named = sum(1 for row in of_order if row["upstream_id"])
+        unnamed = min(sum(1 for row in of_order if is_unknown(row)), len(nameless))
+        if before is None and named + unnamed:
+            # The first that bought anything.
+            again -= named + unnamed
+            before = named == 0
+        elif before and not holds:
+            excused += named + unnamed
+            before = named == 0
+    return max(again, 0), min(excused, max(again, 0))
+
+
+def judge_answers(wish, pictures, rows, purchases, holds, story, verdict):
     blake3 = {purchase["id"]: purchase["prompt_blake3"] for purchase in purchases}
-    for answer in answers:
+    for answer in wish.answers + wish.asked_again:
         if answer.status == 200:
-            right = not answer.problem and answer.picture_blake3 and answer.picture_blake3 == blake3.get(answer.prediction)
-            verdict.counts["pictures verified"] += bool(right)
+            right = not answer.problem and len(answer.predictions) == len(answer.pictures) == pictures - answer.missing > 0 \
+                and all(drawn and drawn == blake3.get(name) for name, drawn in zip(answer.predictions, answer.pictures))
+            verdict.counts["pictures verified"] += len(answer.pictures) if right else 0
             if not right:
                 verdict.complain("wrong pictures", f"{answer} of {story}")
         elif answer.code == UNKNOWN and answer.should_retry != "false":
             verdict.complain("untold", story)
     if wish.asked_again and wish.final:
-        late = sum(1 for order in orders if order["created_ms"] > wish.final.at_ms and order["upstream_id"])
+        late = sum(1 for row in rows if row["created_ms"] > wish.final.at_ms and row["upstream_id"])
         # Without a hold, whoever asks again after an unknown outcome wants to pay again.
         if late and (holds or wish.final.status == 200):
             verdict.complain("unasked", story, late)
@@ -146,7 +166,8 @@ def judge_wish(wish, orders, purchases, holds, verdict):
     elif wish.final is None:
         verdict.complain("unanswered", story)
     elif wish.final.status == 200:
-        verdict.counts["delivered"] += 1
+        verdict.counts["delivered"] += len(wish.final.pictures)
+        verdict.counts["answers with some missing"] += wish.final.missing > 0
     elif wish.final.code == UNKNOWN:
         verdict.counts["ended in an unknown"] += 1
     else:
@@ -156,11 +177,12 @@ def judge_wish(wish, orders, purchases, holds, verdict):
 def print_verdict(verdict, trials, what):
     counts = verdict.counts
     print(f"wishes {counts['wishes']}, pictures delivered {counts['delivered']}, pictures verified {counts['pictures verified']}, "
-          f"purchases {counts['purchases']}")
+          f"purchases {counts['purchases']}"
+          + (f"; answers with some pictures missing {counts['answers with some missing']}" if counts["answers with some missing"] else ""))
     print(f"unknowns {counts['unknowns']} (journalled), of them bought {counts['unknowns that were bought']}; wishes told "
           f"{counts['unknowns told to the client']}, ended there {counts['ended in an unknown']}, "
           f"bought again by a repeat {counts['bought again after an unknown']}")
-    print("orders at the end: " + ", ".join(f"{name.removeprefix('ended ')} {count}"
+    print("predictions at the end: " + ", ".join(f"{name.removeprefix('ended ')} {count}"
                                             for name, count in sorted(counts.items()) if name.startswith("ended ") and name != "ended in an unknown"))
     for kind in MUST_BE_ZERO:
         count = counts[kind]

@@ -8,6 +8,8 @@ final answer. Three logs are then compared: the clients' answers, the gateway's 
   kills at random      --kills N      killed at a moment that is random, or random shortly after something happened (a
                                       request, a commit of the journal, a purchase, an answer), restarted at once, and
                                       one time in four killed again while it recovers
+  stops                --signal term  the same with SIGTERM, with a grace from none to enough, and SIGKILL now and then
+                                      in the midst of it
   kills at each call   --syscalls     one edit with a kill at its k-th system call that changes something outside of the
                                       process, for each k; then, likewise, a recovery of an accepted, a committing, a
                                       queued and an undelivered purchase, killed at each k of its start
@@ -17,12 +19,14 @@ A kill loses nothing that was written, synced or not: the page cache survives th
 synchronous=FULL from OFF; only a test that drops unsynced data can. tests/load/kill_controls.sh breaks a copy of the
 gateway on purpose and demands that this finds it. Exit codes: 0 nothing found, 1 found, 2 it could not be tried.
 
-usage: tests/load/kill_loop.py [--kills 25] [--seed N] [--cache on|off] [--binary FILE] [--keep]
+usage: tests/load/kill_loop.py [--kills 25] [--signal kill|term] [--cache on|off] [--pictures 1]
+                                [--seed N] [--binary FILE] [--keep]
        tests/load/kill_loop.py --syscalls [--from K] [--to K] [--every N]
 """
 
 import argparse
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -35,6 +39,7 @@ WORKERS = 4
 SCENARIO = """
 [life]
 low_ms = [40, 220]
+medium_ms = [40, 220]
 size_counts = "no"
 [limits]
 min_poll_interval_ms = 0
@@ -60,6 +65,8 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=None, help="of the moments and prompts; what the machine adds stays random")
+    parser.add_argument("--signal", choices=("kill", "term"), default="kill")
+    parser.add_argument("--pictures", type=int, default=1, help="of one wish, each a prediction of its own")
     parser.add_argument("--cache", choices=("on", "off"), default="on")
     parser.add_argument("--binary", type=lambda text: ROOT.joinpath(text).resolve(), default=default_binary())
     parser.add_argument("--keep", action="store_true", help="keep the folder with the journal and the logs")
@@ -82,20 +89,23 @@ def holds_unknown():
 def kill_at_random(arguments):
     chance = random.Random(arguments.seed)
     began = time.monotonic()
-    print(f"seed {arguments.seed}, {arguments.kills} kills, cache {arguments.cache}, unknown purchases are "
+    print(f"seed {arguments.seed}, {arguments.kills} kills by SIG{arguments.signal.upper()}, cache {arguments.cache}, unknown purchases are "
           f"{'held' if holds_unknown() else 'not held'}, {arguments.binary.relative_to(ROOT.parent)}", flush=True)
     # Fewer places than clients, so that intents wait.
     world = World(arguments.binary, WORKERS, SCENARIO, {
-        "GATEWAY_CACHE__MODE": arguments.cache, "GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": str(WORKERS - 1)})
+        "GATEWAY_CACHE__MODE": arguments.cache, "GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": str(WORKERS - 1)}, arguments.pictures)
     failed = True
     try:
         world.start()
         crowd = Crowd(world, arguments.seed, again_share=0.2 if arguments.cache == "on" else 0.0)
-        landings, strategies, kills, recoveries, damaged = Counter(), Counter(), 0, 0, []
+        landings, strategies, codes, kills, recoveries, damaged = Counter(), Counter(), Counter(), 0, 0, []
         while kills < arguments.kills:
             world.tell_simulator("PUT", "/_simulator/scenario", {"submit": {"delay_ms": chance.choice([0, 0, 0, 5, 30])}})
             strategies[wait_for_a_moment(chance, world, crowd)] += 1
-            world.kill()
+            if arguments.signal == "kill":
+                world.kill()
+            else:
+                codes[stop(chance, world)] += 1
             kills += 1
             land(world, crowd, landings, damaged)
             world.launch()
@@ -116,24 +126,40 @@ def kill_at_random(arguments):
         while not world.idle() and time.monotonic() < until:
             time.sleep(0.05)
         code = world.stop()
-        verdict = judge(wishes, world.journal(), world.accepted(), world.directory / "results", holds_unknown())
+        verdict = judge(wishes, world.pictures, world.journal(), world.accepted(), world.directory / "results", holds_unknown())
         for problem in damaged:
             verdict.complain("damaged", problem)
         print(f"kills {kills}, of them {recoveries} during a recovery; {time.monotonic() - began:.0f} s; broken connections "
               f"{sum(wish.broken for wish in wishes)}, answered wishes asked again {sum(len(wish.asked_again) for wish in wishes)}")
         print("moments: " + ", ".join(f"{name} {count}" for name, count in sorted(strategies.items())))
-        print("open wishes at a kill, by the state of their order in the journal: "
+        print("open wishes at a kill, by the state of their newest prediction in the journal: "
               + ", ".join(f"{state} {landings[state]}" for state in STATES))
+        if codes:
+            print("stops by exit code: " + ", ".join(f"{code} {count}" for code, count in sorted(codes.items())))
         print_verdict(verdict, kills, "kills")
         failed = verdict.failed()
-        if code != 0:
-            print(f"! the gateway stopped with code {code}")
+        codes[code] += 1
+        # A stop that outlives its grace is cut short, and still a good stop.
+        if set(codes) - {0, -signal.SIGKILL}:
+            print(f"! MUST BE 0: exit codes of stopped gateways: {dict(codes)}")
             failed = True
     finally:
         world.close(arguments.keep or failed)
         if arguments.keep or failed:
             print(f"kept: {world.folder}")
     return 1 if failed else 0
+
+
+def stop(chance, world):
+    """Stops the gateway with SIGTERM, and now and then with SIGKILL before that is over; returns its exit code."""
+    world.gateway.send_signal(signal.SIGTERM)
+    if chance.random() < 0.3:
+        time.sleep(chance.uniform(0, 0.2))
+        world.gateway.send_signal(signal.SIGKILL)
+    code = world.gateway.wait(30)
+    # Of the next one: none, hardly any, or enough for what runs.
+    world.environment["GATEWAY_SERVER__SHUTDOWN_GRACE_S"] = chance.choice(["0", "1", "5"])
+    return code
 
 
 def wait_for_a_moment(chance, world, crowd):
