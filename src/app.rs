@@ -157,7 +157,7 @@ fn sources(sandbox: bool, engine: &Engine, budget: &Budget, lifecycle: &Lifecycl
         move || {
             let waiting_for: Vec<&'static str> = [
                 (lifecycle.is_draining(), "the gateway is stopping"),
-                (engine.journal_failed(), "the journal failed; nothing is bought until a restart"),
+                (engine.storage_failed(), "a write to the disk failed; nothing is bought until a restart"),
                 (!engine.has_room(), "the disk is full; nothing is bought until there is room"),
             ]
             .into_iter()

@@ -165,7 +165,7 @@ pub(crate) struct Status {
     pub(crate) spool_bytes: u64,
     pub(crate) spool_bytes_max: u64,
     pub(crate) memory_cache_bytes: u64,
-    pub(crate) journal: &'static str,
+    pub(crate) storage: &'static str,
 }
 
 impl Engine {
@@ -270,9 +270,9 @@ impl Engine {
         Some((picture, source))
     }
 
-    /// Whether purchases can be journalled, which is what readiness depends on.
-    pub(crate) fn journal_failed(&self) -> bool {
-        self.core.journal.failed()
+    /// Whether a write or a sync has failed, so that nothing more may be bought.
+    pub(crate) fn storage_failed(&self) -> bool {
+        self.core.storage_failed()
     }
 
     /// Whether the disk has room for what would be bought.
@@ -287,7 +287,7 @@ impl Engine {
         status.spool_bytes = core.spool.bytes();
         status.spool_bytes_max = core.spool.bytes_max();
         status.memory_cache_bytes = core.results.memory_bytes();
-        status.journal = if core.journal.failed() { "failed" } else { "ok" };
+        status.storage = if core.storage_failed() { "failed" } else { "ok" };
         status
     }
 

@@ -153,6 +153,11 @@ impl Core {
         self.ticket(record.id, Origin::Joined, progress)
     }
 
+    /// Whether a record or a picture may not have reached the disk.
+    pub(super) fn storage_failed(&self) -> bool {
+        self.journal.failed() || self.results.failed()
+    }
+
     /// Counts a purchase that was avoided.
     pub(super) fn count_joined(&self, record: &OrderRecord) {
         self.metrics.joined(self.estimate(&record.model, record.n));

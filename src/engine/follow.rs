@@ -150,7 +150,10 @@ impl Core {
     ) {
         let at = self.clock.now();
         let record = Record::Resolved { prediction, pictures: pictures.clone(), usage, at };
-        if let Err(error) = self.journal.append(record).await {
+        if self.results.failed() {
+            // Left as accepted: a restart fetches the pictures anew, should these not have survived.
+            tracing::warn!(%prediction, "a result may not survive; it is delivered all the same");
+        } else if let Err(error) = self.journal.append(record).await {
             tracing::error!(%prediction, %error, "a result could not be journalled; it is delivered all the same");
         }
         if let Some(record) = self.orders.record(prediction.order) {

@@ -28,7 +28,7 @@ impl Core {
         if self.lifecycle.is_draining() {
             return Err(Failure::Stopping);
         }
-        if self.journal.failed() {
+        if self.storage_failed() {
             return Err(Failure::JournalUnavailable);
         }
         if !self.room.is_there() {

@@ -148,7 +148,9 @@ impl Following {
 
     /// Decides after a round of fetching: how many pictures came, and the trouble of the last that did not.
     pub(super) fn after_fetch(&mut self, stored: usize, trouble: Option<FetchTrouble>, expired: bool) -> AfterFetch {
-        self.fetch_rounds += 1;
+        if matches!(trouble, Some(FetchTrouble::Upstream(_))) {
+            self.fetch_rounds += 1;
+        }
         match trouble {
             None => AfterFetch::Resolve,
             // A disk that is full or failing is ours, and may recover; the goods wait at the upstream.
@@ -217,6 +219,12 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(following.after_fetch(0, full(), false), AfterFetch::PollAgain);
         }
+        let cut = Some(FetchTrouble::Upstream("cut short".to_owned()));
+        assert_eq!(
+            following.after_fetch(0, cut, false),
+            AfterFetch::PollAgain,
+            "the disk's rounds are not the upstream's"
+        );
         assert!(matches!(following.after_fetch(0, full(), true), AfterFetch::End(Failure::ResultLost { .. })));
     }
 

@@ -206,3 +206,21 @@ async fn fewer_pictures_than_asked_are_named() {
     assert_eq!(answer.header("x-gateway-missing"), "1");
     assert_eq!(upstream.submits().await, 1);
 }
+
+#[tokio::test]
+async fn after_an_unknown_outcome_only_who_insists_buys_again() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let edit = Edit::new("perhaps bought");
+    upstream.fault("submit", "drop_after", 1).await;
+    is_unknown(&gateway.alice().edit(&edit).await);
+
+    is_unknown(&gateway.alice().edit(&edit).await);
+    is_unknown(&gateway.alice().edit(&edit.clone().header("x-stainless-retry-count", "1")).await);
+    let gateway = gateway.restart().await;
+    is_unknown(&gateway.alice().edit(&edit).await);
+    assert_eq!(upstream.submits().await, 1);
+
+    gateway.alice().edit(&edit.header("cache-control", "no-cache")).await.picture();
+    assert_eq!(upstream.submits().await, 2);
+}

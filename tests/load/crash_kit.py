@@ -221,6 +221,15 @@ class World:
     def journal(self):
         return Journal(self.directory)
 
+    def journal_states(self):
+        """The states of all predictions, oldest first, as a gateway that is running has committed them."""
+        connection = sqlite3.connect(f"file:{self.directory / 'journal.sqlite'}?mode=ro", uri=True, timeout=5)
+        try:
+            return [row[0] for row in connection.execute(
+                "SELECT state FROM predictions JOIN orders ON orders.id = order_id ORDER BY created_ms, slot")]
+        finally:
+            connection.close()
+
 
 class Journal:
     """What the journal says, read from a copy, so that not even a lock of the original is touched.
