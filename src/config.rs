@@ -170,6 +170,8 @@ pub(crate) struct UpstreamConfig {
     pub(crate) poll_timeout: Duration,
     #[serde(rename = "download_idle_timeout_s", deserialize_with = "seconds")]
     pub(crate) download_idle_timeout: Duration,
+    #[serde(rename = "download_timeout_s", deserialize_with = "seconds")]
+    pub(crate) download_timeout: Duration,
     pub(crate) submit_attempts_max: NonZeroU32,
     pub(crate) on_unknown: OnUnknown,
     #[serde(rename = "unknown_hold_s", deserialize_with = "seconds")]
@@ -210,6 +212,14 @@ struct ModelsConfig {
 pub(crate) struct LogConfig {
     pub(crate) filter: String,
     pub(crate) format: LogFormat,
+}
+
+impl LogConfig {
+    fn check(&self) -> Result<(), Error> {
+        tracing_subscriber::EnvFilter::try_new(&self.filter)
+            .map(drop)
+            .map_err(|error| Error::invalid("log.filter", error))
+    }
 }
 
 /// How logs are written.
@@ -287,6 +297,7 @@ impl Config {
             Value::Table(table).try_into().map_err(|error| Error::invalid("configuration", error))?;
         let Sections { server, operator, storage, cache, upstream, models, log, mut clients } = sections;
         upstream.check()?;
+        log.check()?;
         let catalogue = catalogue(&models.file)?;
         clients.extend(clients::from_environment(environment)?);
         clients::check(&clients)?;

@@ -112,6 +112,8 @@ struct Core {
 struct Recent {
     delivery: Arc<Delivery>,
     until: Instant,
+    /// Somebody has it, or is getting it.
+    delivered: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +128,7 @@ struct Settings {
     unknown_hold: Duration,
     deadline: Duration,
     picture_bytes_max: u64,
+    download_timeout: Duration,
     polls_max: usize,
 }
 
@@ -192,6 +195,7 @@ impl Engine {
             unknown_hold: upstream.unknown_hold,
             deadline: upstream.deadline,
             picture_bytes_max: upstream.picture_bytes_max,
+            download_timeout: upstream.download_timeout,
             polls_max: upstream.concurrent_polls_max.get(),
         };
         let core = Arc::new(Core {
@@ -246,7 +250,7 @@ impl Engine {
         if let Some(ticket) = core.join(fingerprint, asker) {
             return Ok(ticket);
         }
-        if let Some(ticket) = core.find_stored(fingerprint, asker).await {
+        if let Some(ticket) = core.find_stored(fingerprint, asker).await? {
             return Ok(ticket);
         }
         let origin = if asker.shares { Origin::Bought } else { Origin::Bypass };

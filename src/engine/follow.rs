@@ -85,7 +85,11 @@ impl Core {
                 self.budget.pushed_back(CallKind::Poll, retry_after);
                 self.poll_in(prediction, self.cadence.pause(polls, self.chance.fraction()));
             }
-            AfterPoll::Collect(finished) => self.collect(prediction, finished).await,
+            AfterPoll::Collect(finished) => {
+                // In a task of its own: a slow download must not hold up polls.
+                let core = Arc::clone(self);
+                self.lifecycle.spawn_service("collect", async move { core.collect(prediction, finished).await });
+            }
             AfterPoll::End(failure) => self.end(prediction, failure).await,
         }
     }
@@ -128,6 +132,12 @@ impl Core {
     }
 
     async fn fetch(&self, output: Output) -> Result<StoredPicture, FetchTrouble> {
+        let timeout = self.settings.download_timeout;
+        let late = |_| Err(FetchTrouble::Upstream("the download took too long".to_owned()));
+        tokio::time::timeout(timeout, self.fetch_once(output)).await.unwrap_or_else(late)
+    }
+
+    async fn fetch_once(&self, output: Output) -> Result<StoredPicture, FetchTrouble> {
         let upstream = |error: FetchError| FetchTrouble::Upstream(error.to_string());
         let mut bytes = self.upstream.fetch(output).await.map_err(upstream)?;
         let bytes_max = self.settings.picture_bytes_max;
@@ -179,9 +189,16 @@ impl Core {
             tracing::error!(%prediction, ?failure, %error, "an end could not be journalled");
         }
         if let Some(record) = self.orders.record(prediction.order) {
-            self.metrics.ended(&failure, self.estimate(&record.model, record.n));
+            let usd = self.estimate(&record.model, record.n);
+            self.metrics.ended(&failure, usd);
+            let (client, failure_name) = (&record.client, failure.name());
+            if failure.may_have_been_bought() {
+                let upstream = self.orders.followed(prediction, |followed| followed.following.handle.id.to_string());
+                tracing::warn!(%prediction, upstream, %client, failure = failure_name, usd, "ended without a picture");
+            } else {
+                tracing::info!(%prediction, %client, failure = failure_name, "ended without a picture");
+            }
         }
-        tracing::info!(%prediction, failure = failure.name(), "ended without a picture");
         self.settle(prediction, End::Failure(failure));
     }
 
@@ -195,7 +212,7 @@ impl Core {
             && delivery.missing == 0
             && self.settings.cache == crate::config::CacheMode::On
         {
-            self.remember(ended.record.fingerprint, delivery, Duration::ZERO);
+            self.remember(ended.record.fingerprint, delivery, Duration::ZERO, false);
         }
         ended.publish();
     }

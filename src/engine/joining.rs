@@ -4,6 +4,10 @@
 
 use std::time::Duration;
 
+/// How long after an answer was written an SDK may still say that it never got it: the official ones wait 10 minutes for
+/// one, and a little before they ask again.
+const RETRY_WINDOW: Duration = Duration::from_mins(11);
+
 /// How a request looks at what was bought before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Asker {
@@ -26,8 +30,9 @@ pub(super) struct LiveCandidate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StoredCandidate {
     pub(super) age: Duration,
-    /// Its answer was written to a connection that was still there.
-    pub(super) delivered: bool,
+    /// How long ago its answer was written to a connection that was still there. What is written is not yet read: it may
+    /// be lost on its way, or in a buffer.
+    pub(super) delivered: Option<Duration>,
     /// Somebody is being given it at this moment.
     pub(super) in_delivery: bool,
     /// Later requests may have it: no `no-store`, and no picture missing.
@@ -45,8 +50,10 @@ impl Asker {
     pub(super) fn takes(self, stored: StoredCandidate, cache_ttl: Duration, claim_window: Duration) -> bool {
         let hit = self.shares && stored.shareable && stored.age <= cache_ttl;
         // Paid for and never received: whoever asks for the same gets it, once.
-        let claim = !stored.delivered && (!stored.in_delivery || self.is_retry) && stored.age <= claim_window;
-        hit || claim
+        let claim = stored.delivered.is_none() && (!stored.in_delivery || self.is_retry) && stored.age <= claim_window;
+        // Whoever asks again did not get the answer, whatever the socket said.
+        let again = self.is_retry && stored.delivered.is_some_and(|ago| ago <= RETRY_WINDOW);
+        hit || claim || again
     }
 
     /// Whether a purchase of unknown outcome, so long ago, answers the request: with the same error, buying nothing.
@@ -77,7 +84,12 @@ mod tests {
     #[test]
     fn undelivered_goods_are_claimed_and_delivered_ones_only_shared() {
         let asker = |shares| Asker { shares, is_retry: false, insists: !shares };
-        let stored = |delivered, shareable| StoredCandidate { age: MINUTE, delivered, in_delivery: false, shareable };
+        let stored = |delivered: bool, shareable| StoredCandidate {
+            age: MINUTE,
+            delivered: delivered.then_some(MINUTE),
+            in_delivery: false,
+            shareable,
+        };
         let takes = |asker: Asker, stored| asker.takes(stored, DAY, DAY);
         assert!(takes(asker(true), stored(true, true)));
         assert!(!takes(asker(true), stored(true, false)));
@@ -89,6 +101,17 @@ mod tests {
         assert!(takes(Asker { shares: false, is_retry: true, insists: true }, in_delivery));
         assert!(!asker(true).takes(stored(true, true), Duration::ZERO, DAY), "too old");
         assert!(!asker(false).takes(stored(false, true), DAY, Duration::ZERO), "too old to claim");
+    }
+
+    #[test]
+    fn a_retry_gets_again_what_was_written_to_its_first_connection() {
+        let takes = |is_retry, delivered| {
+            let stored = StoredCandidate { age: DAY, delivered, in_delivery: false, shareable: true };
+            Asker { shares: false, is_retry, insists: true }.takes(stored, Duration::ZERO, Duration::ZERO)
+        };
+        assert!(takes(true, Some(MINUTE)));
+        assert!(!takes(false, Some(MINUTE)), "a deliberate second call");
+        assert!(!takes(true, Some(DAY)), "a retry of something else");
     }
 
     #[test]
@@ -112,7 +135,8 @@ mod tests {
                 assert_eq!(asker.joins(LiveCandidate { has_waiters }), !deliberate, "{asker:?} {has_waiters}");
             }
             for (delivered, in_delivery, shareable) in all(both, both, both) {
-                let stored = StoredCandidate { age: MINUTE, delivered, in_delivery, shareable };
+                let stored =
+                    StoredCandidate { age: MINUTE, delivered: delivered.then_some(MINUTE), in_delivery, shareable };
                 let somebody_has_it = delivered || in_delivery;
                 if somebody_has_it && !shares && !is_retry {
                     assert!(!asker.takes(stored, DAY, DAY), "{asker:?} {stored:?}");

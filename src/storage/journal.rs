@@ -27,7 +27,7 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// Orders with at least one prediction that has not ended, oldest first.
     fn unsettled(&self) -> BoxFuture<'static, Result<Vec<StoredOrder>, JournalError>>;
 
-    /// The newest orders of a fingerprint, at most `limit`, newest first.
+    /// The newest orders of a fingerprint that have pictures or an unknown outcome, at most `limit`, newest first.
     fn newest(
         &self,
         fingerprint: Fingerprint,

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Sourced by run.sh and curl.sh: starts gateways and simulators on free ports of the loopback, and stops them again.
+# Sourced by run.sh, curl.sh and broken_network.sh: installs the packages, starts gateways and simulators on free ports
+# of the loopback, and stops them again.
 #
 # What the suites are told, by environment (nothing begins with GATEWAY_, which the gateway would take for its own):
 #   SUITE_PICTURES         folder of pictures to send
@@ -61,6 +62,27 @@ prepare() {
   export SUITE_PICTURES=$scratch/pictures
   mkdir "$SUITE_PICTURES"
   python3 "$here/pictures.py" "$SUITE_PICTURES"
+}
+
+# The packages of requirements.txt, into .venv.
+install_python() {
+  local stamp=$here/.venv/installed
+  if ! cmp -s "$here/requirements.txt" "$stamp"; then
+    python3 -m venv "$here/.venv" || die "python3 cannot make a virtual environment: apt-get install python3-venv"
+    "$here/.venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+    cp "$here/requirements.txt" "$stamp"
+  fi
+}
+
+# The packages of package.json, into node_modules.
+install_node() {
+  need node 'Node.js 20 or newer'
+  need npm 'apt-get install npm'
+  local stamp=$here/node_modules/.installed
+  if ! cmp -s "$here/package-lock.json" "$stamp"; then
+    (cd "$here" && npm ci --silent)
+    cp "$here/package-lock.json" "$stamp"
+  fi
 }
 
 # Prints as many free ports as asked for. They lie below those that the system gives to outgoing connections, one of which

@@ -15,25 +15,6 @@ suites=("$@")
 [ ${#suites[@]} -gt 0 ] || suites=(python node)
 passed=0 failed=0 status=0
 
-install_python() {
-  local stamp=$here/.venv/installed
-  if ! cmp -s "$here/requirements.txt" "$stamp"; then
-    python3 -m venv "$here/.venv" || die "python3 cannot make a virtual environment: apt-get install python3-venv"
-    "$here/.venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
-    cp "$here/requirements.txt" "$stamp"
-  fi
-}
-
-install_node() {
-  need node 'Node.js 20 or newer'
-  need npm 'apt-get install npm'
-  local stamp=$here/node_modules/.installed
-  if ! cmp -s "$here/package-lock.json" "$stamp"; then
-    (cd "$here" && npm ci --silent)
-    cp "$here/package-lock.json" "$stamp"
-  fi
-}
-
 # run_in_view FILE COMMAND...: runs it in this folder, shows and keeps what it prints, and leaves its status in `status`.
 run_in_view() {
   local closing=$1

@@ -190,6 +190,22 @@ async fn a_retry_of_an_sdk_joins_also_when_the_cache_is_off() {
 }
 
 #[tokio::test]
+async fn a_retry_gets_again_what_was_written_and_lost() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
+    let edit = Edit::new("lost on its way");
+    assert_eq!(gateway.alice().edit(&edit).await.cache(), "bypass");
+    // The first answer is known as delivered, or a second request would take it.
+    assert_eq!(gateway.alice().edit(&edit).await.cache(), "bypass");
+    for count in ["1", "2"] {
+        let again = gateway.alice().edit(&edit.clone().header("x-stainless-retry-count", count)).await;
+        again.picture();
+        assert_eq!(again.cache(), "joined");
+    }
+    assert_eq!(upstream.purchases().await, 2);
+}
+
+#[tokio::test]
 async fn whoever_hangs_up_and_asks_again_gets_what_was_bought() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use futures_util::future::BoxFuture;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use super::{Journal, JournalError, Record, Shelved, StoredOrder};
@@ -112,7 +112,10 @@ impl Journal for SqliteJournal {
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredOrder>, JournalError>> {
         self.read(move |connection| {
-            let sql = "SELECT id FROM orders WHERE fingerprint = ?1 ORDER BY created_ms DESC, id DESC LIMIT ?2";
+            let sql = "SELECT id FROM orders WHERE fingerprint = ?1 AND EXISTS (
+                           SELECT 1 FROM predictions WHERE order_id = orders.id
+                           AND ((state = 'resolved' AND NOT forgotten) OR state = 'unknown'))
+                       ORDER BY created_ms DESC, id DESC LIMIT ?2";
             orders(connection, sql, params![fingerprint.to_string(), limit])
         })
     }
@@ -156,7 +159,7 @@ fn connect(path: &Path) -> Result<Connection, JournalError> {
     // FULL: a commit has reached the disk when it returns, also in WAL mode.
     connection
         .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000;",
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 30000;",
         )
         .map_err(storage)?;
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(storage)?;
@@ -218,6 +221,12 @@ fn commit(connection: &mut Connection, writes: Vec<(Box<Record>, Answer<()>)>, f
     }
     let (answers, results) = match group(connection, writes) {
         Ok(done) => done,
+        Err((answers, error)) if is_locked(&error) => {
+            // Somebody else writes, such as a backup; nothing of this group has been.
+            tracing::error!(%error, "the journal is locked by another program");
+            let count = answers.len();
+            (answers, vec![Err(JournalError::Storage(error.to_string())); count])
+        }
         Err((answers, error)) => {
             failed.store(true, Ordering::Relaxed);
             tracing::error!(%error, "the journal failed; nothing is bought until a restart");
@@ -228,6 +237,10 @@ fn commit(connection: &mut Connection, writes: Vec<(Box<Record>, Answer<()>)>, f
     for (answer, result) in answers.into_iter().zip(results) {
         let _ = answer.send(result);
     }
+}
+
+fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked))
 }
 
 type Answers = Vec<Answer<()>>;
@@ -241,7 +254,8 @@ fn group(
 ) -> Result<(Answers, Results), (Answers, rusqlite::Error)> {
     let (records, answers): (Vec<_>, Answers) = writes.into_iter().unzip();
     let mut attempt = || {
-        let mut transaction = connection.transaction()?;
+        // Immediate: a lock of somebody else is met here, before anything is written, and not at the commit.
+        let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut results = Vec::with_capacity(records.len());
         for record in &records {
             let mut savepoint = transaction.savepoint()?;
