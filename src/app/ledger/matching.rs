@@ -81,9 +81,11 @@ pub(super) fn pair(purchases: &[Purchase], lines: &[Line], slack: Duration) -> V
         }
         matching.extend(edges);
     }
-    pairs.extend(by_begin.iter().filter_map(|&purchase| {
-        matching.line_of[purchase].map(|line| Pair { purchase, line, by: By::Time })
-    }));
+    pairs.extend(
+        by_begin
+            .iter()
+            .filter_map(|&purchase| matching.line_of[purchase].map(|line| Pair { purchase, line, by: By::Time })),
+    );
     pairs
 }
 
