@@ -252,6 +252,10 @@ impl Error {
 /// The client key of `serve --sandbox`. Refused anywhere else.
 pub(crate) const SANDBOX_KEY: &str = "sk-sandbox";
 
+/// The placeholders of `config/sidecar.env.example`, with which nothing is served.
+const EXAMPLE_API_KEY: &str = "put-your-gptproto-key-here";
+const EXAMPLE_CLIENT_KEY: &str = "put-a-key-of-your-own-here";
+
 impl Config {
     /// Reads defaults, then `file` (or the one `GATEWAY_CONFIG` names), then the environment.
     ///
@@ -294,10 +298,17 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Error::NoApiKey`] or [`Error::NoClientKeys`], which say how to get one.
+    /// [`Error::NoApiKey`] or [`Error::NoClientKeys`], which say how to get one; also for keys that everybody can read in
+    /// the examples.
     pub fn require_keys(&self) -> Result<(), Error> {
-        if self.api_key.is_none() {
-            return Err(Error::NoApiKey);
+        let Some(api_key) = &self.api_key else { return Err(Error::NoApiKey) };
+        if api_key.expose() == EXAMPLE_API_KEY {
+            return Err(Error::invalid("GPTPROTO_API_KEY", "is still the example's; put your own key there"));
+        }
+        let example = digest_of_key(EXAMPLE_CLIENT_KEY);
+        if let Some(client) = self.clients.iter().find(|client| client.key_digest == example) {
+            let problem = format!("the key of {} is still the example's, which everybody knows", client.name);
+            return Err(Error::invalid("GATEWAY_CLIENT_KEYS", problem));
         }
         if self.clients.is_empty() {
             return Err(Error::NoClientKeys);
@@ -495,6 +506,23 @@ mod tests {
             assert!(error.contains(named), "{error:?} does not name {named}");
             assert!(!error.contains('\n'), "{error:?} is not one line");
         }
+    }
+
+    #[test]
+    fn the_examples_keys_open_nothing() {
+        let mut variables: Environment = include_str!("../config/sidecar.env.example")
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let complaint =
+            |variables: &Environment| Config::load(None, variables).unwrap().require_keys().unwrap_err().to_string();
+        assert!(complaint(&variables).contains("GPTPROTO_API_KEY"));
+        variables.insert("GPTPROTO_API_KEY".to_owned(), "sk-real".to_owned());
+        assert!(complaint(&variables).contains("GATEWAY_CLIENT_KEYS"));
+        variables.insert("GATEWAY_CLIENT_KEYS".to_owned(), "app:0123456789abcdef".to_owned());
+        Config::load(None, &variables).unwrap().require_keys().unwrap();
     }
 
     #[test]
