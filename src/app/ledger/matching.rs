@@ -245,7 +245,7 @@ mod tests {
     use super::*;
     use crate::model::OrderId;
 
-    const SLACK: Duration = Duration::from_secs(120);
+    const SLACK: Duration = Duration::from_mins(2);
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_millis(seconds * 1000)
