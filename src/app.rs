@@ -26,8 +26,10 @@ use crate::upstream::GptProto;
 
 mod banner;
 mod check;
+mod ledger;
 
 pub use check::check;
+pub use ledger::{Predictions, predictions};
 
 /// The upstream key of the simulator.
 pub const SIMULATOR_KEY: &str = "sk-simulator";

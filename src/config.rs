@@ -337,7 +337,7 @@ impl Config {
         self.upstream.base_url = format!("http://{upstream}").parse().expect("a socket address makes an address");
         self.api_key = Some(Secret::new(api_key.to_owned()));
         // Make-believe pictures stay apart from paid ones.
-        self.storage.directory = self.storage.directory.join("sandbox");
+        self.storage.directory = self.storage.sandbox();
         self.upstream.first_poll = Duration::from_secs(1);
         self.upstream.min_poll_interval = Duration::from_secs(1);
         // The simulator forgets when it stops: what was under way before cannot be found any more.
@@ -351,6 +351,13 @@ impl Config {
     #[must_use]
     pub fn operator_listen(&self) -> SocketAddr {
         self.operator.listen
+    }
+}
+
+impl StorageConfig {
+    /// Where the sandbox keeps its own journal and pictures.
+    pub(crate) fn sandbox(&self) -> PathBuf {
+        self.directory.join("sandbox")
     }
 }
 

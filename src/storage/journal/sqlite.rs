@@ -19,6 +19,7 @@ use crate::model::{ClientId, Fingerprint, IdempotencyKey, OrderId};
 mod ledger;
 mod rows;
 
+pub(crate) use ledger::{Filter, Ledger, LedgerError, Steps};
 use rows::{SCHEMA, order, orders, write};
 
 /// Version of the tables below, in `PRAGMA user_version`.
