@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::Core;
-use super::life::{AfterFetch, AfterPoll, FetchTrouble};
+use super::life::{AfterFetch, AfterPoll, FetchTrouble, after_fetch};
 use super::orders::End;
 use crate::budget::{CallKind, Reservation};
 use crate::model::{Failure, PredictionId, StoredPicture, UpstreamId, Usage};
@@ -100,8 +100,8 @@ impl Core {
         let deadline = self.settings.deadline;
         let decided = self.orders.followed(prediction, |followed| {
             let expired = followed.accepted.elapsed() >= deadline;
-            let following = &mut followed.following;
-            let next = following.after_fetch(stored.len(), trouble, expired);
+            let following = &followed.following;
+            let next = after_fetch(stored.len(), trouble, expired);
             (next, following.polls, following.handle.id.clone(), followed.accepted)
         });
         let Some((next, polls, upstream, accepted)) = decided else {

@@ -152,17 +152,17 @@ impl Following {
             Err(PollError::Refused { retry_after }) => AfterPoll::PushedBack { retry_after },
         }
     }
+}
 
-    /// Decides after a round of fetching: how many pictures came, and the trouble of the last that did not. What is paid
-    /// for is fetched until the deadline, whether a host is down or the disk is full.
-    pub(super) fn after_fetch(&mut self, stored: usize, trouble: Option<FetchTrouble>, expired: bool) -> AfterFetch {
-        match trouble {
-            None => AfterFetch::Resolve,
-            Some(_) if !expired => AfterFetch::PollAgain,
-            Some(_) if stored > 0 => AfterFetch::Resolve,
-            Some(FetchTrouble::Storage(message) | FetchTrouble::Upstream(message)) => {
-                AfterFetch::End(Failure::ResultLost { message })
-            }
+/// Decides after a round of fetching: how many pictures came, and the trouble of the last that did not. What is paid for
+/// is fetched until the deadline, whether a host is down or the disk is full.
+pub(super) fn after_fetch(stored: usize, trouble: Option<FetchTrouble>, expired: bool) -> AfterFetch {
+    match trouble {
+        None => AfterFetch::Resolve,
+        Some(_) if !expired => AfterFetch::PollAgain,
+        Some(_) if stored > 0 => AfterFetch::Resolve,
+        Some(FetchTrouble::Storage(message) | FetchTrouble::Upstream(message)) => {
+            AfterFetch::End(Failure::ResultLost { message })
         }
     }
 }
@@ -217,22 +217,20 @@ mod tests {
 
     #[test]
     fn a_full_disk_loses_nothing_before_the_deadline() {
-        let mut following = following();
         let full = || Some(FetchTrouble::Storage("no space left".to_owned()));
         for _ in 0..100 {
-            assert_eq!(following.after_fetch(0, full(), false), AfterFetch::PollAgain);
+            assert_eq!(after_fetch(0, full(), false), AfterFetch::PollAgain);
         }
-        assert!(matches!(following.after_fetch(0, full(), true), AfterFetch::End(Failure::ResultLost { .. })));
+        assert!(matches!(after_fetch(0, full(), true), AfterFetch::End(Failure::ResultLost { .. })));
     }
 
     #[test]
     fn what_could_be_fetched_is_delivered_in_the_end() {
         let gone = || Some(FetchTrouble::Upstream("gone".to_owned()));
-        let mut following = following();
         for _ in 0..100 {
-            assert_eq!(following.after_fetch(1, gone(), false), AfterFetch::PollAgain);
+            assert_eq!(after_fetch(1, gone(), false), AfterFetch::PollAgain);
         }
-        assert_eq!(following.after_fetch(1, gone(), true), AfterFetch::Resolve);
+        assert_eq!(after_fetch(1, gone(), true), AfterFetch::Resolve);
     }
 
     proptest! {
