@@ -26,8 +26,10 @@ use crate::upstream::GptProto;
 
 mod banner;
 mod check;
+mod ledger;
 
 pub use check::check;
+pub use ledger::{Predictions, predictions};
 
 /// The upstream key of the simulator.
 pub const SIMULATOR_KEY: &str = "sk-simulator";
@@ -43,6 +45,7 @@ pub struct Gateway {
     operator_address: SocketAddr,
     lifecycle: Lifecycle,
     grace: Grace,
+    journal: Arc<SqliteJournal>,
     /// Locked for as long as anything can be written into it.
     _directory: Directory,
 }
@@ -86,7 +89,7 @@ impl Gateway {
             clock: Arc::clone(&clock) as Arc<_>,
             chance: Chance::of_the_machine(),
             catalogue: Arc::clone(&catalogue),
-            journal,
+            journal: Arc::clone(&journal) as Arc<_>,
             results,
             room: Room::new(directory.path(), storage.free_bytes_min),
             spool,
@@ -115,7 +118,7 @@ impl Gateway {
         let stop = lifecycle.stop_token();
         lifecycle.spawn("client face", serve::serve(client_listener, api, lifecycle.clone(), stop.clone()));
         lifecycle.spawn("operator face", serve::serve(operator_listener, operator, lifecycle.clone(), stop));
-        Ok(Self { client_address, operator_address, lifecycle, grace, _directory: directory })
+        Ok(Self { client_address, operator_address, lifecycle, grace, journal, _directory: directory })
     }
 
     /// Where clients reach it.
@@ -133,6 +136,8 @@ impl Gateway {
     /// Stops as on SIGTERM. Returns whether everything ended within the grace and nothing had panicked.
     pub async fn stop(self) -> bool {
         let in_time = self.lifecycle.drain(self.grace).await;
+        // Before the process ends under its thread: what is stopped well is one file, not one to be recovered.
+        self.journal.close().await;
         tracing::info!(in_time, "stopped");
         !self.lifecycle.has_failed()
     }
@@ -154,7 +159,7 @@ fn sources(sandbox: bool, engine: &Engine, budget: &Budget, lifecycle: &Lifecycl
         move || {
             let waiting_for: Vec<&'static str> = [
                 (lifecycle.is_draining(), "the gateway is stopping"),
-                (engine.journal_failed(), "the journal failed; nothing is bought until a restart"),
+                (engine.storage_failed(), "a write to the disk failed; nothing is bought until a restart"),
                 (!engine.has_room(), "the disk is full; nothing is bought until there is room"),
             ]
             .into_iter()

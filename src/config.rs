@@ -170,6 +170,8 @@ pub(crate) struct UpstreamConfig {
     pub(crate) poll_timeout: Duration,
     #[serde(rename = "download_idle_timeout_s", deserialize_with = "seconds")]
     pub(crate) download_idle_timeout: Duration,
+    #[serde(rename = "download_timeout_s", deserialize_with = "seconds")]
+    pub(crate) download_timeout: Duration,
     pub(crate) submit_attempts_max: NonZeroU32,
     pub(crate) on_unknown: OnUnknown,
     #[serde(rename = "unknown_hold_s", deserialize_with = "seconds")]
@@ -212,6 +214,14 @@ pub(crate) struct LogConfig {
     pub(crate) format: LogFormat,
 }
 
+impl LogConfig {
+    fn check(&self) -> Result<(), Error> {
+        tracing_subscriber::EnvFilter::try_new(&self.filter)
+            .map(drop)
+            .map_err(|error| Error::invalid("log.filter", error))
+    }
+}
+
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -252,6 +262,10 @@ impl Error {
 /// The client key of `serve --sandbox`. Refused anywhere else.
 pub(crate) const SANDBOX_KEY: &str = "sk-sandbox";
 
+/// The placeholders of `config/sidecar.env.example`, with which nothing is served.
+const EXAMPLE_API_KEY: &str = "put-your-gptproto-key-here";
+const EXAMPLE_CLIENT_KEY: &str = "put-a-key-of-your-own-here";
+
 impl Config {
     /// Reads defaults, then `file` (or the one `GATEWAY_CONFIG` names), then the environment.
     ///
@@ -283,6 +297,7 @@ impl Config {
             Value::Table(table).try_into().map_err(|error| Error::invalid("configuration", error))?;
         let Sections { server, operator, storage, cache, upstream, models, log, mut clients } = sections;
         upstream.check()?;
+        log.check()?;
         let catalogue = catalogue(&models.file)?;
         clients.extend(clients::from_environment(environment)?);
         clients::check(&clients)?;
@@ -294,10 +309,17 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Error::NoApiKey`] or [`Error::NoClientKeys`], which say how to get one.
+    /// [`Error::NoApiKey`] or [`Error::NoClientKeys`], which say how to get one; also for keys that everybody can read in
+    /// the examples.
     pub fn require_keys(&self) -> Result<(), Error> {
-        if self.api_key.is_none() {
-            return Err(Error::NoApiKey);
+        let Some(api_key) = &self.api_key else { return Err(Error::NoApiKey) };
+        if api_key.expose() == EXAMPLE_API_KEY {
+            return Err(Error::invalid("GPTPROTO_API_KEY", "is still the example's; put your own key there"));
+        }
+        let example = digest_of_key(EXAMPLE_CLIENT_KEY);
+        if let Some(client) = self.clients.iter().find(|client| client.key_digest == example) {
+            let problem = format!("the key of {} is still the example's, which everybody knows", client.name);
+            return Err(Error::invalid("GATEWAY_CLIENT_KEYS", problem));
         }
         if self.clients.is_empty() {
             return Err(Error::NoClientKeys);
@@ -315,7 +337,7 @@ impl Config {
         self.upstream.base_url = format!("http://{upstream}").parse().expect("a socket address makes an address");
         self.api_key = Some(Secret::new(api_key.to_owned()));
         // Make-believe pictures stay apart from paid ones.
-        self.storage.directory = self.storage.directory.join("sandbox");
+        self.storage.directory = self.storage.sandbox();
         self.upstream.first_poll = Duration::from_secs(1);
         self.upstream.min_poll_interval = Duration::from_secs(1);
         // The simulator forgets when it stops: what was under way before cannot be found any more.
@@ -329,6 +351,13 @@ impl Config {
     #[must_use]
     pub fn operator_listen(&self) -> SocketAddr {
         self.operator.listen
+    }
+}
+
+impl StorageConfig {
+    /// Where the sandbox keeps its own journal and pictures.
+    pub(crate) fn sandbox(&self) -> PathBuf {
+        self.directory.join("sandbox")
     }
 }
 
@@ -488,6 +517,23 @@ mod tests {
             assert!(error.contains(named), "{error:?} does not name {named}");
             assert!(!error.contains('\n'), "{error:?} is not one line");
         }
+    }
+
+    #[test]
+    fn the_examples_keys_open_nothing() {
+        let mut variables: Environment = include_str!("../config/sidecar.env.example")
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let complaint =
+            |variables: &Environment| Config::load(None, variables).unwrap().require_keys().unwrap_err().to_string();
+        assert!(complaint(&variables).contains("GPTPROTO_API_KEY"));
+        variables.insert("GPTPROTO_API_KEY".to_owned(), "sk-real".to_owned());
+        assert!(complaint(&variables).contains("GATEWAY_CLIENT_KEYS"));
+        variables.insert("GATEWAY_CLIENT_KEYS".to_owned(), "app:0123456789abcdef".to_owned());
+        Config::load(None, &variables).unwrap().require_keys().unwrap();
     }
 
     #[test]

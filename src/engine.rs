@@ -112,6 +112,8 @@ struct Core {
 struct Recent {
     delivery: Arc<Delivery>,
     until: Instant,
+    /// Somebody has it, or is getting it.
+    delivered: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +128,7 @@ struct Settings {
     unknown_hold: Duration,
     deadline: Duration,
     picture_bytes_max: u64,
+    download_timeout: Duration,
     polls_max: usize,
 }
 
@@ -165,7 +168,7 @@ pub(crate) struct Status {
     pub(crate) spool_bytes: u64,
     pub(crate) spool_bytes_max: u64,
     pub(crate) memory_cache_bytes: u64,
-    pub(crate) journal: &'static str,
+    pub(crate) storage: &'static str,
 }
 
 impl Engine {
@@ -192,6 +195,7 @@ impl Engine {
             unknown_hold: upstream.unknown_hold,
             deadline: upstream.deadline,
             picture_bytes_max: upstream.picture_bytes_max,
+            download_timeout: upstream.download_timeout,
             polls_max: upstream.concurrent_polls_max.get(),
         };
         let core = Arc::new(Core {
@@ -246,7 +250,7 @@ impl Engine {
         if let Some(ticket) = core.join(fingerprint, asker) {
             return Ok(ticket);
         }
-        if let Some(ticket) = core.find_stored(fingerprint, asker).await {
+        if let Some(ticket) = core.find_stored(fingerprint, asker).await? {
             return Ok(ticket);
         }
         let origin = if asker.shares { Origin::Bought } else { Origin::Bypass };
@@ -270,9 +274,9 @@ impl Engine {
         Some((picture, source))
     }
 
-    /// Whether purchases can be journalled, which is what readiness depends on.
-    pub(crate) fn journal_failed(&self) -> bool {
-        self.core.journal.failed()
+    /// Whether a write or a sync has failed, so that nothing more may be bought.
+    pub(crate) fn storage_failed(&self) -> bool {
+        self.core.storage_failed()
     }
 
     /// Whether the disk has room for what would be bought.
@@ -287,7 +291,7 @@ impl Engine {
         status.spool_bytes = core.spool.bytes();
         status.spool_bytes_max = core.spool.bytes_max();
         status.memory_cache_bytes = core.results.memory_bytes();
-        status.journal = if core.journal.failed() { "failed" } else { "ok" };
+        status.storage = if core.storage_failed() { "failed" } else { "ok" };
         status
     }
 

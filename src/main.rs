@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +35,10 @@ enum Command {
     /// Make client keys
     #[command(subcommand)]
     Keys(Keys),
+    /// The ledger: what was bought, what is unknown, and what to do about it
+    ///
+    /// Works beside a running gateway, and without one.
+    Predictions(Predictions),
     /// Run the GPTProto simulator by itself
     Simulate(Simulate),
     /// Exit 0 when the gateway on this machine is ready
@@ -64,6 +69,18 @@ enum Keys {
         #[arg(long)]
         name: String,
     },
+}
+
+#[derive(Args, Debug)]
+struct Predictions {
+    /// Configuration file, laid over the defaults [also: `GATEWAY_CONFIG`]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// The sandbox's ledger
+    #[arg(long, global = true)]
+    sandbox: bool,
+    #[command(subcommand)]
+    asked: app::Predictions,
 }
 
 #[derive(Args, Debug)]
@@ -103,6 +120,7 @@ fn main() -> ExitCode {
             })
         }),
         Command::Keys(Keys::New { name }) => new_key(&name),
+        Command::Predictions(arguments) => predictions(arguments),
         Command::Simulate(arguments) => simulate(arguments),
         Command::Healthcheck(file) => with_config(&file, |config| match operator::probe(config.operator_listen()) {
             Ok(()) => ExitCode::SUCCESS,
@@ -165,6 +183,20 @@ fn simulate(arguments: Simulate) -> ExitCode {
     with_config(&ConfigFile { config: None }, |config| {
         telemetry::start_logging(&config);
         run(app::run_simulator(listen, Options { keys: vec![key], scenario, log }))
+    })
+}
+
+fn predictions(arguments: Predictions) -> ExitCode {
+    let Predictions { config: file, sandbox, asked } = arguments;
+    with_config(&ConfigFile { config: file.clone() }, |config| {
+        match app::predictions(&config, file.as_deref(), sandbox, &asked) {
+            Ok((text, all_well)) => {
+                // Whoever reads may stop early, as `head` does.
+                let _ = std::io::stdout().write_all(text.as_bytes());
+                if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+            Err(error) => fail(&error, ExitCode::FAILURE),
+        }
     })
 }
 

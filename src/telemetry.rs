@@ -41,12 +41,11 @@ impl Metrics {
 
 /// Starts writing logs to standard error: readable on a terminal, one JSON object a line otherwise.
 ///
-/// A filter that cannot be read is replaced by `info`, and said so.
+/// # Panics
+///
+/// Never: the filter was checked with the rest of the configuration.
 pub fn start_logging(config: &Config) {
-    let (filter, complaint) = match EnvFilter::try_new(&config.log.filter) {
-        Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
-    };
+    let filter = EnvFilter::try_new(&config.log.filter).expect("checked with the configuration");
     let pretty = match config.log.format {
         LogFormat::Pretty => true,
         LogFormat::Json => false,
@@ -59,9 +58,6 @@ pub fn start_logging(config: &Config) {
     } else {
         builder.json().flatten_event(true).with_span_list(false).with_current_span(false).try_init()
     };
-    if let Some(error) = complaint {
-        tracing::warn!(%error, "log.filter cannot be read; using info");
-    }
 }
 
 /// The id of one request of a client: `req_` and 32 hex digits.

@@ -1,10 +1,10 @@
 //! Edits and generations: admit, submit, wait.
 
-use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::http::HeaderMap;
 use axum::http::header::CACHE_CONTROL;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
@@ -20,27 +20,13 @@ use crate::lifecycle::wire::Wire;
 use crate::model::{ClientId, Failure, IdempotencyKey, Task};
 
 /// `POST /v1/images/edits`.
-pub(super) async fn edits(
-    client: Client,
-    State(state): State<ApiState>,
-    Extension(began): Extension<Began>,
-    Extension(wire): Extension<Wire>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    create(Task::Edit, client.0, state, Arrived { began: began.0, wire, headers }, body).await
+pub(super) async fn edits(arrived: Arrived, State(state): State<ApiState>, body: Body) -> Response {
+    create(Task::Edit, arrived, state, body).await
 }
 
 /// `POST /v1/images/generations`.
-pub(super) async fn generations(
-    client: Client,
-    State(state): State<ApiState>,
-    Extension(began): Extension<Began>,
-    Extension(wire): Extension<Wire>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    create(Task::Generate, client.0, state, Arrived { began: began.0, wire, headers }, body).await
+pub(super) async fn generations(arrived: Arrived, State(state): State<ApiState>, body: Body) -> Response {
+    create(Task::Generate, arrived, state, body).await
 }
 
 /// `POST /v1/images/variations`, retired at OpenAI.
@@ -48,17 +34,30 @@ pub(super) async fn variations(_client: Client) -> ApiError {
     ApiError::VariationsRetired
 }
 
-/// What is known of a request besides its body.
-struct Arrived {
+/// What is known of a request by its head alone.
+pub(super) struct Arrived {
+    client: ClientId,
     began: Instant,
     /// The connection it came by.
     wire: Wire,
     headers: HeaderMap,
 }
 
-async fn create(task: Task, client: ClientId, state: ApiState, arrived: Arrived, body: Body) -> Response {
-    let mut noted = Noted { route: route_of(task), client: client.to_string(), ..Noted::default() };
-    let result = fulfil(task, client, &state, arrived, body, &mut noted).await;
+impl FromRequestParts<ApiState> for Arrived {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let Client(client) = Client::from_request_parts(parts, state).await?;
+        let missing = || ApiError::internal("a layer is missing");
+        let Began(began) = *parts.extensions.get().ok_or_else(missing)?;
+        let wire = parts.extensions.get::<Wire>().ok_or_else(missing)?.clone();
+        Ok(Self { client, began, wire, headers: std::mem::take(&mut parts.headers) })
+    }
+}
+
+async fn create(task: Task, arrived: Arrived, state: ApiState, body: Body) -> Response {
+    let mut noted = Noted { route: route_of(task), client: arrived.client.to_string(), ..Noted::default() };
+    let result = fulfil(task, arrived, &state, body, &mut noted).await;
     let mut response = result.unwrap_or_else(IntoResponse::into_response);
     response.extensions_mut().insert(noted);
     response
@@ -70,9 +69,8 @@ async fn create(task: Task, client: ClientId, state: ApiState, arrived: Arrived,
 /// purchase goes on: the same request, asked again, finds it.
 async fn fulfil(
     task: Task,
-    client: ClientId,
+    Arrived { client, began, wire, headers }: Arrived,
     state: &ApiState,
-    Arrived { began, wire, headers }: Arrived,
     body: Body,
     noted: &mut Noted,
 ) -> Result<Response, ApiError> {

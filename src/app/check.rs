@@ -15,7 +15,14 @@ const SKEW_MAX: Duration = Duration::from_mins(1);
 /// Checks configuration, folders, key and clock. Returns a line for each, and whether the gateway could run.
 pub async fn check(config: &Config) -> (String, bool) {
     let mut report = Report { text: String::new(), fine: true };
-    report.ok("configuration", &format!("{} models, clients: {}", config.catalogue.models.len(), config.clients.len()));
+    report.ok(
+        "configuration",
+        &format!(
+            "{} models, clients: {}",
+            config.catalogue.models.iter().filter(|model| model.is_available()).count(),
+            config.clients.len()
+        ),
+    );
     match Directory::open(&config.storage.directory) {
         Ok(directory) => report.ok("storage", &format!("{} is writable", directory.path().display())),
         // A gateway that is running is not a problem of the deployment.

@@ -13,8 +13,8 @@ use crate::config::{CacheMode, OnUnknown};
 use crate::model::{ClientId, Delivery, Failure, Fingerprint, IdempotencyKey, Source, StoredPicture, Timestamp};
 use crate::storage::journal::{OrderRecord, StoredOrder, StoredState};
 
-/// Stored orders of one fingerprint that are looked at. More than one only where the cache is bypassed.
-const CANDIDATES_MAX: usize = 4;
+/// Stored orders of one fingerprint that are looked at, of those that have pictures or an unknown outcome.
+const CANDIDATES_MAX: usize = 64;
 
 impl Core {
     /// Answers a request by its client's own key, where the key was used before: the same order, whatever became of it.
@@ -59,36 +59,52 @@ impl Core {
     }
 
     /// Finds a stored result that answers the request, whole on disk; or an unknown outcome that holds it.
-    pub(super) async fn find_stored(self: &Arc<Self>, fingerprint: Fingerprint, asker: Asker) -> Option<Ticket> {
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::JournalUnavailable`]: what cannot be looked up may be there, and must not be bought again.
+    pub(super) async fn find_stored(
+        self: &Arc<Self>,
+        fingerprint: Fingerprint,
+        asker: Asker,
+    ) -> Result<Option<Ticket>, Failure> {
         if asker.shares
-            && let Some(Recent { delivery, until }) = self.recent.get(&fingerprint)
+            && let Some(recent) = self.recent.get(&fingerprint)
         {
-            if Instant::now() < until && self.open(&delivery.pictures).await.is_ok() {
+            if Instant::now() < recent.until && self.open(&recent.delivery.pictures).await.is_ok() {
                 self.metrics.hit();
+                if !recent.delivered {
+                    // This answer is the first that may reach somebody, and the journal is to know.
+                    self.recent.insert(fingerprint, Recent { delivered: true, ..recent.clone() });
+                }
+                let Recent { delivery, delivered, .. } = recent;
                 self.orders.hold(delivery.order);
                 let age = self.clock.now().since(delivery.resolved).min(self.settings.cache_ttl);
-                return Some(self.held_ticket(delivery, Origin::Hit(age), true));
+                return Ok(Some(self.held_ticket(delivery, Origin::Hit(age), delivered)));
             }
             self.recent.invalidate(&fingerprint);
         }
-        let newest = self.journal.newest(fingerprint, CANDIDATES_MAX).await.ok()?;
+        let newest = self.journal.newest(fingerprint, CANDIDATES_MAX).await.map_err(|error| {
+            tracing::error!(%error, "the journal cannot be read");
+            Failure::JournalUnavailable
+        })?;
         if asker.is_retry && !asker.shares {
             // What nobody got is more likely its own than what may have been lost after it was written.
             for stored in newest.iter().filter(|stored| stored.delivered.is_none()) {
                 if let Some(ticket) = self.take_stored(stored, asker).await {
-                    return Some(ticket);
+                    return Ok(Some(ticket));
                 }
             }
         }
         for stored in newest {
             if let Some(ticket) = self.take_stored(&stored, asker).await {
-                return Some(ticket);
+                return Ok(Some(ticket));
             }
             if let Some(ticket) = self.held_by(&stored, asker) {
-                return Some(ticket);
+                return Ok(Some(ticket));
             }
         }
-        None
+        Ok(None)
     }
 
     async fn take_stored(self: &Arc<Self>, stored: &StoredOrder, asker: Asker) -> Option<Ticket> {
@@ -117,7 +133,7 @@ impl Core {
         let delivery = Arc::new(delivery);
         let delivered = candidate.delivered.is_some();
         if candidate.shareable && self.settings.cache == CacheMode::On && delivered {
-            self.remember(stored.record.fingerprint, &delivery, candidate.age);
+            self.remember(stored.record.fingerprint, &delivery, candidate.age, true);
         }
         let origin = if delivered && shared {
             self.metrics.hit();
@@ -144,9 +160,9 @@ impl Core {
     }
 
     /// Remembers a complete result, already so old, for as long as it may still answer.
-    pub(super) fn remember(&self, fingerprint: Fingerprint, delivery: &Arc<Delivery>, age: Duration) {
+    pub(super) fn remember(&self, fingerprint: Fingerprint, delivery: &Arc<Delivery>, age: Duration, delivered: bool) {
         let until = Instant::now() + self.settings.cache_ttl.saturating_sub(age);
-        self.recent.insert(fingerprint, Recent { delivery: Arc::clone(delivery), until });
+        self.recent.insert(fingerprint, Recent { delivery: Arc::clone(delivery), until, delivered });
     }
 
     pub(super) async fn open(&self, pictures: &[StoredPicture]) -> Result<Vec<Arc<dyn Source>>, Failure> {
@@ -161,6 +177,11 @@ impl Core {
     fn joined_ticket(self: &Arc<Self>, Joined { record, progress }: Joined) -> Ticket {
         self.count_joined(&record);
         self.ticket(record.id, Origin::Joined, progress)
+    }
+
+    /// Whether a record or a picture may not have reached the disk.
+    pub(super) fn storage_failed(&self) -> bool {
+        self.journal.failed() || self.results.failed()
     }
 
     /// Counts a purchase that was avoided.

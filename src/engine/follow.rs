@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::Core;
-use super::life::{AfterFetch, AfterPoll, FetchTrouble};
+use super::life::{AfterFetch, AfterPoll, FetchTrouble, after_fetch};
 use super::orders::End;
 use crate::budget::{CallKind, Reservation};
 use crate::model::{Failure, PredictionId, StoredPicture, UpstreamId, Usage};
@@ -85,7 +85,11 @@ impl Core {
                 self.budget.pushed_back(CallKind::Poll, retry_after);
                 self.poll_in(prediction, self.cadence.pause(polls, self.chance.fraction()));
             }
-            AfterPoll::Collect(finished) => self.collect(prediction, finished).await,
+            AfterPoll::Collect(finished) => {
+                // In a task of its own: a slow download must not hold up polls.
+                let core = Arc::clone(self);
+                self.lifecycle.spawn_service("collect", async move { core.collect(prediction, finished).await });
+            }
             AfterPoll::End(failure) => self.end(prediction, failure).await,
         }
     }
@@ -96,8 +100,8 @@ impl Core {
         let deadline = self.settings.deadline;
         let decided = self.orders.followed(prediction, |followed| {
             let expired = followed.accepted.elapsed() >= deadline;
-            let following = &mut followed.following;
-            let next = following.after_fetch(stored.len(), trouble, expired);
+            let following = &followed.following;
+            let next = after_fetch(stored.len(), trouble, expired);
             (next, following.polls, following.handle.id.clone(), followed.accepted)
         });
         let Some((next, polls, upstream, accepted)) = decided else {
@@ -128,6 +132,12 @@ impl Core {
     }
 
     async fn fetch(&self, output: Output) -> Result<StoredPicture, FetchTrouble> {
+        let timeout = self.settings.download_timeout;
+        let late = |_| Err(FetchTrouble::Upstream("the download took too long".to_owned()));
+        tokio::time::timeout(timeout, self.fetch_once(output)).await.unwrap_or_else(late)
+    }
+
+    async fn fetch_once(&self, output: Output) -> Result<StoredPicture, FetchTrouble> {
         let upstream = |error: FetchError| FetchTrouble::Upstream(error.to_string());
         let mut bytes = self.upstream.fetch(output).await.map_err(upstream)?;
         let bytes_max = self.settings.picture_bytes_max;
@@ -150,7 +160,10 @@ impl Core {
     ) {
         let at = self.clock.now();
         let record = Record::Resolved { prediction, pictures: pictures.clone(), usage, at };
-        if let Err(error) = self.journal.append(record).await {
+        if self.results.failed() {
+            // Left as accepted: a restart fetches the pictures anew, should these not have survived.
+            tracing::warn!(%prediction, "a result may not survive; it is delivered all the same");
+        } else if let Err(error) = self.journal.append(record).await {
             tracing::error!(%prediction, %error, "a result could not be journalled; it is delivered all the same");
         }
         if let Some(record) = self.orders.record(prediction.order) {
@@ -176,9 +189,16 @@ impl Core {
             tracing::error!(%prediction, ?failure, %error, "an end could not be journalled");
         }
         if let Some(record) = self.orders.record(prediction.order) {
-            self.metrics.ended(&failure, self.estimate(&record.model, record.n));
+            let usd = self.estimate(&record.model, record.n);
+            self.metrics.ended(&failure, usd);
+            let (client, failure_name) = (&record.client, failure.name());
+            if failure.may_have_been_bought() {
+                let upstream = self.orders.followed(prediction, |followed| followed.following.handle.id.to_string());
+                tracing::warn!(%prediction, upstream, %client, failure = failure_name, usd, "ended without a picture");
+            } else {
+                tracing::info!(%prediction, %client, failure = failure_name, "ended without a picture");
+            }
         }
-        tracing::info!(%prediction, failure = failure.name(), "ended without a picture");
         self.settle(prediction, End::Failure(failure));
     }
 
@@ -192,7 +212,7 @@ impl Core {
             && delivery.missing == 0
             && self.settings.cache == crate::config::CacheMode::On
         {
-            self.remember(ended.record.fingerprint, delivery, Duration::ZERO);
+            self.remember(ended.record.fingerprint, delivery, Duration::ZERO, false);
         }
         ended.publish();
     }

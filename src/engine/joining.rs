@@ -123,4 +123,32 @@ mod tests {
         assert!(held(true, true, MINUTE), "an SDK repeats the headers of the first try");
         assert!(!held(false, false, DAY + MINUTE));
     }
+
+    /// Promise: two deliberate identical calls still make two pictures. Every combination there is.
+    #[test]
+    fn nobody_joins_or_takes_by_mistake() {
+        let both = [false, true];
+        for (shares, is_retry, insists) in all(both, both, both) {
+            let asker = Asker { shares, is_retry, insists };
+            for has_waiters in both {
+                let deliberate = !shares && !is_retry && has_waiters;
+                assert_eq!(asker.joins(LiveCandidate { has_waiters }), !deliberate, "{asker:?} {has_waiters}");
+            }
+            for (delivered, in_delivery, shareable) in all(both, both, both) {
+                let stored =
+                    StoredCandidate { age: MINUTE, delivered: delivered.then_some(MINUTE), in_delivery, shareable };
+                let somebody_has_it = delivered || in_delivery;
+                if somebody_has_it && !shares && !is_retry {
+                    assert!(!asker.takes(stored, DAY, DAY), "{asker:?} {stored:?}");
+                }
+                if !somebody_has_it {
+                    assert!(asker.takes(stored, DAY, DAY), "paid for and nobody's: {asker:?} {stored:?}");
+                }
+            }
+        }
+    }
+
+    fn all(one: [bool; 2], two: [bool; 2], three: [bool; 2]) -> impl Iterator<Item = (bool, bool, bool)> {
+        one.into_iter().flat_map(move |a| two.into_iter().flat_map(move |b| three.into_iter().map(move |c| (a, b, c))))
+    }
 }

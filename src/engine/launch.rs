@@ -28,7 +28,7 @@ impl Core {
         if self.lifecycle.is_draining() {
             return Err(Failure::Stopping);
         }
-        if self.journal.failed() {
+        if self.storage_failed() {
             return Err(Failure::JournalUnavailable);
         }
         if !self.room.is_there() {
@@ -215,20 +215,20 @@ impl Core {
             self.orders.follow(prediction, followed);
             return self.collect(prediction, finished).await;
         }
+        // Its place among the predictions in flight is kept until the end.
+        let _in_flight = in_flight;
+        let began = Instant::now();
         let mut rounds = 0;
         loop {
             rounds += 1;
             let (stored, trouble) = self.fetch_all(finished.outputs.clone()).await;
+            let expired = began.elapsed() >= self.settings.deadline;
             match trouble {
-                Some(FetchTrouble::Upstream(message) | FetchTrouble::Storage(message))
-                    if stored.is_empty() && rounds >= 3 =>
-                {
+                Some(_) if !expired => tokio::time::sleep(self.cadence.pause(rounds, 0.0)).await,
+                Some(FetchTrouble::Upstream(message) | FetchTrouble::Storage(message)) if stored.is_empty() => {
                     return self.end(prediction, Failure::ResultLost { message }).await;
                 }
-                Some(_) if rounds < 3 => tokio::time::sleep(self.cadence.pause(rounds, 0.0)).await,
-                _ => {
-                    return self.resolve(prediction, None, stored, finished.usage, Instant::now()).await;
-                }
+                _ => return self.resolve(prediction, None, stored, finished.usage, began).await,
             }
         }
     }

@@ -24,8 +24,9 @@ use crate::upstream::{Finished, Handle, PollError, Polled, SubmitError, Submitte
 
 /// Answers "done" without pictures that are believed to be a moment of the upstream's, before they are a loss.
 const EMPTY_ANSWERS_MAX: u32 = 3;
-/// Rounds of fetching the outputs of one prediction.
-const FETCH_ROUNDS_MAX: u32 = 5;
+/// Polls that bring trouble and nothing else, after the deadline, before an upstream that does not answer is given up: a
+/// restart after a long pause may well come before the network does.
+const LATE_TROUBLES_MAX: u32 = 30;
 /// Pause after the first submit that did not arrive; doubles with every further one.
 const RESEND_PAUSE: Duration = Duration::from_millis(500);
 
@@ -84,7 +85,7 @@ pub(super) struct Following {
     pub(super) handle: Handle,
     pub(super) polls: u32,
     empty_answers: u32,
-    fetch_rounds: u32,
+    late_troubles: u32,
 }
 
 /// What to do after a poll.
@@ -120,7 +121,7 @@ pub(super) enum AfterFetch {
 
 impl Following {
     pub(super) fn new(handle: Handle) -> Self {
-        Self { handle, polls: 0, empty_answers: 0, fetch_rounds: 0 }
+        Self { handle, polls: 0, empty_answers: 0, late_troubles: 0 }
     }
 
     /// Decides after a poll. `expired`: the deadline of the prediction has passed.
@@ -139,25 +140,29 @@ impl Following {
                     AfterPoll::PollAgain
                 }
             }
-            // Trouble of a poll says nothing about the prediction, which is paid for. Only the deadline ends it.
-            Ok(Polled::Working) | Err(_) if expired => AfterPoll::End(Failure::DeadlineExceeded),
+            Ok(Polled::Working) if expired => AfterPoll::End(Failure::DeadlineExceeded),
+            // Trouble of a poll says nothing about the prediction, which is paid for. Only the deadline ends it, and
+            // only when the upstream had its chance to answer.
+            Err(_) if expired && self.late_troubles >= LATE_TROUBLES_MAX => AfterPoll::End(Failure::DeadlineExceeded),
+            Err(PollError::Trouble { .. }) if expired => {
+                self.late_troubles += 1;
+                AfterPoll::PollAgain
+            }
             Ok(Polled::Working) | Err(PollError::Trouble { .. }) => AfterPoll::PollAgain,
             Err(PollError::Refused { retry_after }) => AfterPoll::PushedBack { retry_after },
         }
     }
+}
 
-    /// Decides after a round of fetching: how many pictures came, and the trouble of the last that did not.
-    pub(super) fn after_fetch(&mut self, stored: usize, trouble: Option<FetchTrouble>, expired: bool) -> AfterFetch {
-        self.fetch_rounds += 1;
-        match trouble {
-            None => AfterFetch::Resolve,
-            // A disk that is full or failing is ours, and may recover; the goods wait at the upstream.
-            Some(FetchTrouble::Storage(_)) if !expired => AfterFetch::PollAgain,
-            Some(FetchTrouble::Upstream(_)) if self.fetch_rounds < FETCH_ROUNDS_MAX => AfterFetch::PollAgain,
-            Some(_) if stored > 0 => AfterFetch::Resolve,
-            Some(FetchTrouble::Storage(message) | FetchTrouble::Upstream(message)) => {
-                AfterFetch::End(Failure::ResultLost { message })
-            }
+/// Decides after a round of fetching: how many pictures came, and the trouble of the last that did not. What is paid for
+/// is fetched until the deadline, whether a host is down or the disk is full.
+pub(super) fn after_fetch(stored: usize, trouble: Option<FetchTrouble>, expired: bool) -> AfterFetch {
+    match trouble {
+        None => AfterFetch::Resolve,
+        Some(_) if !expired => AfterFetch::PollAgain,
+        Some(_) if stored > 0 => AfterFetch::Resolve,
+        Some(FetchTrouble::Storage(message) | FetchTrouble::Upstream(message)) => {
+            AfterFetch::End(Failure::ResultLost { message })
         }
     }
 }
@@ -212,22 +217,20 @@ mod tests {
 
     #[test]
     fn a_full_disk_loses_nothing_before_the_deadline() {
-        let mut following = following();
         let full = || Some(FetchTrouble::Storage("no space left".to_owned()));
         for _ in 0..100 {
-            assert_eq!(following.after_fetch(0, full(), false), AfterFetch::PollAgain);
+            assert_eq!(after_fetch(0, full(), false), AfterFetch::PollAgain);
         }
-        assert!(matches!(following.after_fetch(0, full(), true), AfterFetch::End(Failure::ResultLost { .. })));
+        assert!(matches!(after_fetch(0, full(), true), AfterFetch::End(Failure::ResultLost { .. })));
     }
 
     #[test]
     fn what_could_be_fetched_is_delivered_in_the_end() {
         let gone = || Some(FetchTrouble::Upstream("gone".to_owned()));
-        let mut following = following();
-        for _ in 1..FETCH_ROUNDS_MAX {
-            assert_eq!(following.after_fetch(1, gone(), false), AfterFetch::PollAgain);
+        for _ in 0..100 {
+            assert_eq!(after_fetch(1, gone(), false), AfterFetch::PollAgain);
         }
-        assert_eq!(following.after_fetch(1, gone(), false), AfterFetch::Resolve);
+        assert_eq!(after_fetch(1, gone(), true), AfterFetch::Resolve);
     }
 
     proptest! {
@@ -243,8 +246,11 @@ mod tests {
                 };
                 prop_assert!(!matches!(following.after_poll(result, false), AfterPoll::End(_)));
             }
-            let end = following.after_poll(Err(PollError::Trouble { message: String::new() }), true);
-            prop_assert_eq!(end, AfterPoll::End(Failure::DeadlineExceeded));
+            let trouble = || Err(PollError::Trouble { message: String::new() });
+            prop_assert_eq!(following.after_poll(trouble(), true), AfterPoll::PollAgain, "it had no chance to answer");
+            prop_assert_eq!(following.after_poll(Ok(Polled::Working), true), AfterPoll::End(Failure::DeadlineExceeded));
+            let ends = (0..=LATE_TROUBLES_MAX).any(|_| following.after_poll(trouble(), true) == AfterPoll::End(Failure::DeadlineExceeded));
+            prop_assert!(ends, "and an upstream that is gone is not asked for ever");
         }
     }
 }

@@ -111,6 +111,7 @@ mod tests {
             unknown_hold: DAY,
             deadline: DAY,
             picture_bytes_max: 1,
+            download_timeout: DAY,
             polls_max: 1,
         }
     }

@@ -37,7 +37,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
             ("pause after a 429", format!("{:.0} s", upstream.paused_s)),
             ("uploads held", format!("{} of {}", mib(engine.spool_bytes), mib(engine.spool_bytes_max))),
             ("pictures in memory", mib(engine.memory_cache_bytes)),
-            ("journal", engine.journal.to_owned()),
+            ("storage", engine.storage.to_owned()),
         ],
     );
     table(

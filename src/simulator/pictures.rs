@@ -52,9 +52,15 @@ pub(super) fn draw(job: &Job) -> Bytes {
     }
     let mut bytes = encode(&edited, job.format);
     if job.format == Format::Png {
-        bytes = with_texts(&bytes, &texts(order));
+        let mut texts = texts(order);
+        if job.padding_bytes > 0 {
+            // Inside of the picture, which ends with its end marker like any other.
+            texts.push(("padding", " ".repeat(job.padding_bytes)));
+        }
+        bytes = with_texts(&bytes, &texts);
+    } else {
+        bytes.resize(bytes.len() + job.padding_bytes, 0);
     }
-    bytes.resize(bytes.len() + job.padding_bytes, 0);
     Bytes::from(bytes)
 }
 

@@ -13,7 +13,7 @@ use crate::model::{
 pub(crate) mod memory;
 mod sqlite;
 
-pub(crate) use sqlite::SqliteJournal;
+pub(crate) use sqlite::{Filter, Ledger, LedgerError, SqliteJournal, Steps};
 
 /// Where records go. Object-safe, so that the engine does not care which adapter it writes to.
 pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
@@ -27,7 +27,7 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// Orders with at least one prediction that has not ended, oldest first.
     fn unsettled(&self) -> BoxFuture<'static, Result<Vec<StoredOrder>, JournalError>>;
 
-    /// The newest orders of a fingerprint, at most `limit`, newest first.
+    /// The newest orders of a fingerprint that have pictures or an unknown outcome, at most `limit`, newest first.
     fn newest(
         &self,
         fingerprint: Fingerprint,
@@ -161,6 +161,20 @@ pub(crate) enum StoredState {
     Accepted { upstream: UpstreamId, poll_url: Option<String>, since: Timestamp },
     Resolved { upstream: Option<UpstreamId>, pictures: Vec<StoredPicture>, usage: Option<Usage>, at: Timestamp },
     Failed { upstream: Option<UpstreamId>, failure: Failure, at: Timestamp },
+}
+
+impl StoredState {
+    /// The name of the state, also in the tables.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Intent => "intent",
+            Self::Committing { .. } => "committing",
+            Self::Accepted { .. } => "accepted",
+            Self::Resolved { .. } => "resolved",
+            Self::Failed { failure: Failure::OutcomeUnknown { .. }, .. } => "unknown",
+            Self::Failed { .. } => "failed",
+        }
+    }
 }
 
 /// An ended order whose pictures take room.

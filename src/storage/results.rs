@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use moka::sync::Cache;
@@ -23,6 +24,8 @@ pub(crate) struct Results {
     directory: Arc<Path>,
     memory: Cache<Digest, Bytes>,
     memory_picture_bytes_max: u64,
+    /// A sync has failed: what is written may not survive.
+    failed: Arc<AtomicBool>,
 }
 
 /// Why a picture was not stored.
@@ -59,7 +62,13 @@ impl Results {
                 u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
             })
             .build();
-        Ok(Self { directory: directory.into(), memory, memory_picture_bytes_max })
+        Ok(Self { directory: directory.into(), memory, memory_picture_bytes_max, failed: Arc::default() })
+    }
+
+    /// Whether a sync has failed since the start. Pictures are still stored and read, but may not survive; no record may
+    /// say that they are there.
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Begins a picture of at most `bytes_max` bytes.
@@ -198,14 +207,20 @@ impl PictureWriter {
         let digest = Digest::from(self.hasher.finalize());
         let (directory, path, bytes) = (Arc::clone(&self.store.directory), self.store.path(&digest), self.bytes);
         let file = self.file.ok_or_else(|| io::Error::other("an earlier write was cut short"))?;
+        let failed = Arc::clone(&self.store.failed);
         let checked = blocking(move || {
             let stored = StoredFile { file: file.reopen()?, bytes };
             let checked = check_whole(&stored)?;
             if checked.is_ok() {
-                file.as_file().sync_all()?;
+                let synced = file.as_file().sync_all();
                 file.persist(path)?;
                 // The rename itself must survive: without this the file could be gone after a power cut.
-                File::open(directory)?.sync_all()?;
+                let synced = synced.and_then(|()| File::open(directory)?.sync_all());
+                if let Err(error) = synced {
+                    // Asking again would only hear that all is well. The bytes can still be read and delivered.
+                    failed.store(true, Ordering::Relaxed);
+                    tracing::error!(%error, "a picture could not be synced; nothing is bought until a restart");
+                }
             }
             Ok(checked)
         })

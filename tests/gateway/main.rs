@@ -10,6 +10,7 @@ mod harness;
 
 mod budget;
 mod edits;
+mod examples;
 mod keys;
 mod money;
 mod operator;

@@ -98,7 +98,7 @@ async fn the_status_page_shows_numbers_and_no_secret() {
     assert_eq!(status["sandbox"], false);
     assert_eq!(status["engine"]["orders"], 1);
     assert_eq!(status["engine"]["pictures"], 1);
-    assert_eq!(status["engine"]["journal"], "ok");
+    assert_eq!(status["engine"]["storage"], "ok");
     assert!(status["engine"]["spent_usd"].as_f64().unwrap() > 0.0);
     assert_eq!(status["upstream"]["predictions_in_flight"], 0);
     let (code, page) = gateway.page("/").await;

@@ -48,12 +48,32 @@ async fn help_and_version_are_no_errors() {
     let program = Program::bare();
     let help = program.run(&["--help"]).await;
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
-    for word in ["serve", "check", "keys", "simulate", "healthcheck", "--sandbox", "--config", "GPTPROTO_API_KEY"] {
+    for word in [
+        "serve",
+        "check",
+        "keys",
+        "predictions",
+        "simulate",
+        "healthcheck",
+        "--sandbox",
+        "--config",
+        "GPTPROTO_API_KEY",
+    ] {
         assert!(help.stdout.contains(word), "{word} in {}", help.stdout);
     }
     let version = program.run(&["--version"]).await;
     assert_eq!(version.code, Some(0));
     assert!(version.stdout.contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[tokio::test]
+async fn the_ledger_says_where_it_looked_and_what_it_does_not_understand() {
+    let program = Program::bare();
+    let missing = program.run(&["predictions", "list"]).await;
+    assert_eq!((missing.code, missing.stderr.lines().count()), (Some(1), 1), "{missing:?}");
+    assert!(missing.stderr.contains("storage.directory"), "{}", missing.stderr);
+    is_usage_error(&program.run(&["predictions", "list", "--since", "soon"]).await, "--since");
+    is_usage_error(&program.run(&["predictions", "resolve", "ord_x.0", "perhaps"]).await, "perhaps");
 }
 
 #[tokio::test]

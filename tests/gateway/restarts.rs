@@ -149,7 +149,8 @@ async fn what_was_only_queued_is_not_bought_after_a_restart() {
 async fn a_stop_before_the_answer_to_a_submit_says_that_the_outcome_is_unknown() {
     let upstream = Upstream::with(serde_json::json!({"submit": {"delay_ms": 60_000}})).await;
     let gateway = Gateway::on(&upstream).await;
-    let waiting = gateway.alice().begin(&Edit::new("paid and not answered"));
+    let edit = Edit::new("paid and not answered");
+    let waiting = gateway.alice().begin(&edit);
     until("it is bought", async || upstream.purchases().await == 1).await;
 
     let gateway = gateway.restart().await;
@@ -159,5 +160,6 @@ async fn a_stop_before_the_answer_to_a_submit_says_that_the_outcome_is_unknown()
     assert_eq!(told.header("x-should-retry"), "false", "after the restart nobody could join it");
     assert_eq!(gateway.status("engine", "following").await, 0);
     assert_eq!(gateway.status("engine", "unknown").await, 1, "the operator is told");
+    gateway.alice().edit(&edit).await.is_refused(502, "submission_outcome_unknown");
     assert_eq!(upstream.submits().await, 1, "and it is not resent");
 }

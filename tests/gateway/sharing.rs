@@ -1,10 +1,11 @@
 //! What one purchase may answer: the cache, joining, and goods whose buyer went away.
 
+use std::io::Write;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Edit, Gateway, Upstream, picture, until};
+use crate::harness::{ALICE, Edit, Gateway, Raw, Upstream, picture, until};
 
 const CACHE_OFF: (&str, &str) = ("cache.mode", "off");
 
@@ -106,6 +107,55 @@ async fn two_equal_requests_at_once_buy_once() {
     assert_eq!(words[..7], ["joined"; 7]);
     assert_eq!(words[7], "miss");
     assert_eq!(upstream.submits().await, 1);
+}
+
+/// All but the last byte of each request is there before the last byte of any, so that all of them find nothing to join
+/// and nothing stored, and only the second look at the table is left. One round alone may miss that moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn equal_requests_that_end_in_the_same_moment_buy_once() {
+    const ROUNDS: u64 = 6;
+    const CLIENTS: usize = 16;
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let held = CLIENTS as u64 * picture(1).len() as u64;
+    for round in 1..=ROUNDS {
+        let request = request_bytes(&format!("round {round}"));
+        let (most, last) = request.split_at(request.len() - 1);
+        let mut raws = Vec::new();
+        for _ in 0..CLIENTS {
+            let mut raw = Raw::to(&gateway.address()).await;
+            raw.send(most).await;
+            raws.push(raw);
+        }
+        until("all bodies are there", async || gateway.status("engine", "spool_bytes").await >= held).await;
+        for raw in &mut raws {
+            raw.send(last).await;
+        }
+        for raw in raws {
+            let answer = raw.rest().await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        }
+        assert_eq!(upstream.submits().await, round);
+    }
+}
+
+/// A whole request, head and form.
+fn request_bytes(prompt: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (name, value) in [("model", "gpt-image-1.5"), ("prompt", prompt), ("size", "256x256"), ("quality", "low")] {
+        write!(body, "--x\r\nContent-Disposition: form-data; name={name}\r\n\r\n{value}\r\n").unwrap();
+    }
+    body.extend(b"--x\r\nContent-Disposition: form-data; name=image; filename=a.png\r\n\r\n");
+    body.extend(picture(1));
+    body.extend(b"\r\n--x--");
+    let mut request = format!(
+        "POST /v1/images/edits HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {ALICE}\r\n\
+         Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    request.extend(body);
+    request
 }
 
 #[tokio::test]
@@ -268,4 +318,29 @@ async fn a_storm_of_hang_ups_buys_every_picture_once() {
     assert_eq!(upstream.submits().await, CLIENTS as u64);
     assert_eq!(upstream.purchases().await, CLIENTS as u64);
     assert_eq!(upstream.count("submits_repeated").await, 0);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_stands_for_one_purchase_of_one_client() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
+    let keyed = |prompt: &str| Edit::new(prompt).header("idempotency-key", "order-4711");
+    upstream.hold().await;
+    let begun: Vec<_> = (0..4).map(|_| gateway.alice().begin(&keyed("once"))).collect();
+    waiting(&gateway, 4).await;
+    upstream.release().await;
+    let mut pictures = Vec::new();
+    for one in begun {
+        pictures.push(one.answer().await.picture());
+    }
+
+    let gateway = gateway.restart().await;
+    pictures.push(gateway.alice().edit(&keyed("once")).await.picture());
+    pictures.dedup();
+    assert_eq!((pictures.len(), upstream.submits().await), (1, 1));
+    gateway.alice().edit(&keyed("something else")).await.is_refused(422, "idempotency_key_reused");
+    assert_eq!(upstream.submits().await, 1);
+    gateway.bob().edit(&keyed("something else")).await.picture();
+    gateway.alice().edit(&Edit::new("once").header("idempotency-key", "order-4712")).await.picture();
+    assert_eq!(upstream.submits().await, 3, "another client, another key");
 }

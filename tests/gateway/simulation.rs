@@ -431,10 +431,8 @@ impl Simulation {
                 let got = self.asking[wish].take().expect("just seen").await.expect("clients do not panic");
                 self.world.note(&format!("wish {wish} got {got:?}"));
                 // A failure that cost nothing is asked again; everything else is final for its client.
-                self.wishes[wish].1 = match got {
-                    Got::Failed(failure) if !failure.may_have_been_bought() => Got::Nothing,
-                    other => other,
-                };
+                let costs_nothing = matches!(&got, Got::Failed(failure) if !failure.may_have_been_bought());
+                self.wishes[wish].1 = if costs_nothing { Got::Nothing } else { got };
             }
         }
     }
@@ -560,7 +558,8 @@ fn no_life_story_buys_twice_or_loses_a_purchase() {
     }
     println!("{} seeds, {purchases} purchases, {cuts} power cuts: 0 double buys, 0 lost, 0 silent", seeds());
     // A world in which nothing happens would prove nothing.
-    assert!(purchases > seeds() as usize && cuts > seeds() as usize);
+    let enough = usize::try_from(seeds()).unwrap();
+    assert!(purchases > enough && cuts > enough);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Answer, Edit, Gateway, Upstream, size_of};
+use crate::harness::{Answer, Edit, Gateway, Upstream, size_of, until};
 
 /// Accidents of calls that cost nothing.
 const ACCIDENTS: [&str; 12] = [
@@ -62,22 +62,33 @@ async fn a_file_host_that_fails_at_first_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_cut_picture_is_neither_delivered_nor_kept() {
+async fn a_cut_picture_is_fetched_until_it_is_whole() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let cuts = [("abort", 1), ("abort", 99), ("short", 50), ("short", 99)];
-    for (number, (cut, percent)) in cuts.into_iter().enumerate() {
-        let edit = Edit::new(&format!("{cut} at {percent}"));
+    for (number, (cut, percent)) in (1..).zip(cuts) {
         upstream.set(json!({"files": {"cut_at_percent": percent, "cut": cut}})).await;
-        let answer = gateway.alice().edit(&edit).await;
-        answer.is_refused(502, "result_lost");
-        assert_eq!(answer.header("x-should-retry"), "false", "it was paid for");
-        assert_eq!(upstream.purchases().await, 2 * number as u64 + 1, "{cut}");
-
+        let before = upstream.count("downloads").await;
+        let waiting = gateway.alice().begin(&Edit::new(&format!("{cut} at {percent}")));
+        until("it was cut a few times", async || upstream.count("downloads").await >= before + 8).await;
         upstream.set(json!({"files": {"cut_at_percent": 0}})).await;
-        let again = gateway.alice().edit(&edit).await;
-        assert_eq!((again.picture().is_empty(), again.cache()), (false, "miss"), "nothing was kept of it");
+        waiting.answer().await.picture();
+        assert_eq!(upstream.purchases().await, number, "{cut}");
     }
+}
+
+#[tokio::test]
+async fn a_picture_that_is_never_whole_is_neither_delivered_nor_kept() {
+    let upstream = Upstream::with(json!({"files": {"cut_at_percent": 50, "cut": "short"}})).await;
+    let gateway = Gateway::with(&upstream, &[("upstream.deadline_s", "1")]).await;
+    let edit = Edit::new("always cut");
+    let answer = gateway.alice().edit(&edit).await;
+    answer.is_refused(502, "result_lost");
+    assert_eq!(answer.header("x-should-retry"), "false", "it was paid for");
+
+    upstream.set(json!({"files": {"cut_at_percent": 0}})).await;
+    let again = gateway.alice().edit(&edit).await;
+    assert_eq!((again.picture().is_empty(), again.cache()), (false, "miss"), "nothing was kept of it");
 }
 
 #[tokio::test]
@@ -205,4 +216,22 @@ async fn fewer_pictures_than_asked_are_named() {
     answer.picture();
     assert_eq!(answer.header("x-gateway-missing"), "1");
     assert_eq!(upstream.submits().await, 1);
+}
+
+#[tokio::test]
+async fn after_an_unknown_outcome_only_who_insists_buys_again() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let edit = Edit::new("perhaps bought");
+    upstream.fault("submit", "drop_after", 1).await;
+    is_unknown(&gateway.alice().edit(&edit).await);
+
+    is_unknown(&gateway.alice().edit(&edit).await);
+    is_unknown(&gateway.alice().edit(&edit.clone().header("x-stainless-retry-count", "1")).await);
+    let gateway = gateway.restart().await;
+    is_unknown(&gateway.alice().edit(&edit).await);
+    assert_eq!(upstream.submits().await, 1);
+
+    gateway.alice().edit(&edit.header("cache-control", "no-cache")).await.picture();
+    assert_eq!(upstream.submits().await, 2);
 }

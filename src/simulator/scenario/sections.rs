@@ -192,7 +192,7 @@ pub struct Pictures {
     pub format: Format,
     /// How many are kept in memory; older ones are drawn again when asked for.
     pub kept: usize,
-    /// Zero bytes appended to every picture, to test limits.
+    /// Bytes that every picture is made larger by, to test limits: inside of a PNG, as zeros after the end of others.
     pub padding_bytes: usize,
 }
 

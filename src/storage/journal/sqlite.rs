@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use futures_util::future::BoxFuture;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use super::{Journal, JournalError, Record, Shelved, StoredOrder};
@@ -19,6 +19,7 @@ use crate::model::{ClientId, Fingerprint, IdempotencyKey, OrderId};
 mod ledger;
 mod rows;
 
+pub(crate) use ledger::{Filter, Ledger, LedgerError, Steps};
 use rows::{SCHEMA, order, orders, write};
 
 /// Version of the tables below, in `PRAGMA user_version`.
@@ -32,6 +33,7 @@ type Read = Box<dyn FnOnce(&Connection) + Send>;
 enum Command {
     Write(Box<Record>, Answer<()>),
     Read(Read),
+    Close(oneshot::Sender<()>),
 }
 
 /// Handle to the journal's thread. Cheap to clone; the thread ends with the last handle.
@@ -57,6 +59,16 @@ impl SqliteJournal {
             .spawn(move || run(connection, &queue, &flag))
             .map_err(|error| JournalError::Storage(error.to_string()))?;
         Ok(Self { commands, failed })
+    }
+
+    /// Writes what was appended before, folds the write-ahead log into the database and closes it. What is appended
+    /// from then on fails.
+    pub(crate) async fn close(&self) {
+        let (answer, answered) = oneshot::channel();
+        // A thread that is gone has closed it.
+        if self.commands.send(Command::Close(answer)).is_ok() {
+            let _ = answered.await;
+        }
     }
 
     fn read<T, F>(&self, read: F) -> BoxFuture<'static, Result<T, JournalError>>
@@ -101,7 +113,10 @@ impl Journal for SqliteJournal {
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredOrder>, JournalError>> {
         self.read(move |connection| {
-            let sql = "SELECT id FROM orders WHERE fingerprint = ?1 ORDER BY created_ms DESC, id DESC LIMIT ?2";
+            let sql = "SELECT id FROM orders WHERE fingerprint = ?1 AND EXISTS (
+                           SELECT 1 FROM predictions WHERE order_id = orders.id
+                           AND ((state = 'resolved' AND NOT forgotten) OR state = 'unknown'))
+                       ORDER BY created_ms DESC, id DESC LIMIT ?2";
             orders(connection, sql, params![fingerprint.to_string(), limit])
         })
     }
@@ -145,7 +160,7 @@ fn connect(path: &Path) -> Result<Connection, JournalError> {
     // FULL: a commit has reached the disk when it returns, also in WAL mode.
     connection
         .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000;",
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 30000;",
         )
         .map_err(storage)?;
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(storage)?;
@@ -173,9 +188,11 @@ fn run(mut connection: Connection, queue: &mpsc::Receiver<Command>, failed: &Ato
     while let Ok(first) = queue.recv() {
         let mut writes = Vec::new();
         let mut reads = Vec::new();
+        let mut closing = None;
         let mut take = |command| match command {
             Command::Write(record, answer) => writes.push((record, answer)),
             Command::Read(read) => reads.push(read),
+            Command::Close(answer) => closing = Some(answer),
         };
         take(first);
         for command in queue.try_iter().take(GROUP_MAX) {
@@ -187,6 +204,11 @@ fn run(mut connection: Connection, queue: &mpsc::Receiver<Command>, failed: &Ato
         // After the commit: whoever wrote before asking sees what was written, and it is durable.
         for read in reads {
             read(&connection);
+        }
+        if let Some(answer) = closing {
+            drop(connection);
+            let _ = answer.send(());
+            return;
         }
     }
 }
@@ -200,6 +222,12 @@ fn commit(connection: &mut Connection, writes: Vec<(Box<Record>, Answer<()>)>, f
     }
     let (answers, results) = match group(connection, writes) {
         Ok(done) => done,
+        Err((answers, error)) if is_locked(&error) => {
+            // Somebody else writes, such as a backup; nothing of this group has been.
+            tracing::error!(%error, "the journal is locked by another program");
+            let count = answers.len();
+            (answers, vec![Err(JournalError::Storage(error.to_string())); count])
+        }
         Err((answers, error)) => {
             failed.store(true, Ordering::Relaxed);
             tracing::error!(%error, "the journal failed; nothing is bought until a restart");
@@ -210,6 +238,10 @@ fn commit(connection: &mut Connection, writes: Vec<(Box<Record>, Answer<()>)>, f
     for (answer, result) in answers.into_iter().zip(results) {
         let _ = answer.send(result);
     }
+}
+
+fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked))
 }
 
 type Answers = Vec<Answer<()>>;
@@ -223,7 +255,8 @@ fn group(
 ) -> Result<(Answers, Results), (Answers, rusqlite::Error)> {
     let (records, answers): (Vec<_>, Answers) = writes.into_iter().unzip();
     let mut attempt = || {
-        let mut transaction = connection.transaction()?;
+        // Immediate: a lock of somebody else is met here, before anything is written, and not at the commit.
+        let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut results = Vec::with_capacity(records.len());
         for record in &records {
             let mut savepoint = transaction.savepoint()?;
@@ -331,6 +364,23 @@ mod tests {
         let by_key = journal.by_key(order.client.clone(), key("key-1")).await.unwrap();
         assert_eq!(by_key.map(|stored| stored.record.id), Some(order.id));
         assert_eq!(journal.by_key(ClientId("bob".into()), key("key-1")).await.unwrap(), None, "another client's key");
+    }
+
+    #[tokio::test]
+    async fn a_closed_journal_is_one_file_and_takes_nothing_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.sqlite");
+        let journal = SqliteJournal::open(&path).unwrap();
+        let order = order_record(1);
+        let prediction = PredictionId { order: order.id, slot: 0 };
+        journal.append(Record::Intent { order, predictions: vec![(prediction, 1)] }).await.unwrap();
+        let other_handle = journal.clone();
+        journal.close().await;
+        journal.close().await;
+        assert!(!directory.path().join("journal.sqlite-wal").exists());
+        assert!(other_handle.append(Record::Committing { prediction, at: NOW }).await.is_err());
+        let reopened = SqliteJournal::open(&path).unwrap();
+        assert_eq!(reopened.unsettled().await.unwrap()[0].predictions[0].state, StoredState::Intent);
     }
 
     #[tokio::test]

@@ -49,7 +49,7 @@ fn a_failed_sync_stops_buying_and_goes_on_resolving() {
         simulation.pass(Duration::from_millis(2500)).await;
         let life = simulation.life.as_ref().unwrap();
         life.journal.break_disk();
-        assert!(life.engine.journal_failed(), "readiness says so");
+        assert!(life.engine.storage_failed(), "readiness says so");
         assert!(matches!(answered(&mut simulation, 0).await, Got::Picture(_)), "what was bought is delivered");
         simulation.ask(1, Duration::from_mins(10));
         simulation.pass(Duration::from_mins(1)).await;

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, params, params_from_iter};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
 
+use super::SCHEMA_VERSION;
 use super::rows::{order, orders};
 use crate::model::{ClientId, OrderId, PredictionId, Timestamp};
 use crate::storage::journal::{Resolution, StoredOrder};
@@ -33,6 +34,17 @@ pub(crate) struct Filter {
     pub(crate) limit: Option<usize>,
 }
 
+/// When the steps of a prediction were taken, as far as they were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Steps {
+    /// All but the last byte of the submit had left.
+    pub(crate) committed: Option<Timestamp>,
+    pub(crate) accepted: Option<Timestamp>,
+    pub(crate) ended: Option<Timestamp>,
+    /// Somebody decided what became of an unknown one.
+    pub(crate) decided: Option<Timestamp>,
+}
+
 /// Why the ledger cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LedgerError {
@@ -40,6 +52,8 @@ pub(crate) enum LedgerError {
     Missing(String),
     #[error("the journal cannot be used: {0}")]
     Storage(#[from] rusqlite::Error),
+    #[error("{path} has version {found}, this program knows {SCHEMA_VERSION}")]
+    Version { path: String, found: i64 },
     #[error("there is no prediction {0}")]
     NoSuchPrediction(PredictionId),
     #[error("{prediction} is {state}, not unknown")]
@@ -59,7 +73,10 @@ impl Ledger {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
-        Ok(Self { connection })
+        match connection.query_row("PRAGMA user_version", (), |row| row.get(0))? {
+            SCHEMA_VERSION => Ok(Self { connection }),
+            found => Err(LedgerError::Version { path: path.display().to_string(), found }),
+        }
     }
 
     /// Orders that pass the filter, oldest first.
@@ -113,6 +130,26 @@ impl Ledger {
     pub(crate) fn by_upstream_id(&self, upstream: &str) -> Result<Option<StoredOrder>, LedgerError> {
         let sql = "SELECT order_id FROM predictions WHERE upstream_id = ?1";
         Ok(orders(&self.connection, sql, params![upstream])?.pop())
+    }
+
+    /// When the steps of a prediction were taken; all `None` for one that the journal does not know.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Storage`].
+    pub(crate) fn steps(&self, prediction: PredictionId) -> Result<Steps, LedgerError> {
+        let sql = "SELECT committed_ms, accepted_ms, ended_ms, resolved_ms FROM predictions WHERE id = ?1";
+        let found = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row([prediction.to_string()], |row| {
+                let time = |column: usize| -> rusqlite::Result<Option<Timestamp>> {
+                    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
+                };
+                Ok(Steps { committed: time(0)?, accepted: time(1)?, ended: time(2)?, decided: time(3)? })
+            })
+            .optional()?;
+        Ok(found.unwrap_or_default())
     }
 
     /// Writes down what somebody decided about a purchase of unknown outcome.
@@ -199,8 +236,18 @@ mod tests {
         ledger.resolve(ids[0], Resolution::Lost, NOW).unwrap();
         let resolved = ledger.order(ids[0].order).unwrap().unwrap();
         assert_eq!(resolved.predictions[0].resolution, Some(Resolution::Lost));
+        let steps = ledger.steps(ids[0]).unwrap();
+        assert_eq!(steps, Steps { ended: Some(NOW), decided: Some(NOW), ..Steps::default() });
         assert!(matches!(ledger.resolve(ids[1], Resolution::Lost, NOW), Err(LedgerError::NotUnknown { .. })));
         let nobody = PredictionId { order: ids[0].order, slot: 9 };
         assert!(matches!(ledger.resolve(nobody, Resolution::Lost, NOW), Err(LedgerError::NoSuchPrediction(_))));
+    }
+
+    #[test]
+    fn a_journal_of_another_version_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.sqlite");
+        Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+        assert!(matches!(Ledger::open(&path), Err(LedgerError::Version { found: 99, .. })));
     }
 }

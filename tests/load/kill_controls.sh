@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Negative controls of kill_loop.py: breaks a copy of the gateway on purpose, and demands that the loop finds it.
+#
+# no-committing    the record before the last byte is not written: a crash forgets a purchase that was made
+# forget-unknown   the restart takes an unknown outcome for an abandoned wish, and its repeat buys again
+#
+# The working tree is not touched: the copy is in a temporary folder, its build in target/controls. A control for
+# synchronous=OFF has no place here, because what is written survives a killed process, synced or not.
+#
+# usage: tests/load/kill_controls.sh [CONTROL …]     (default all); needs Rust, git, perl and Python 3
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+root=$PWD
+
+for tool in cargo git perl python3; do
+  command -v "$tool" >/dev/null || { echo "kill_controls.sh needs $tool" >&2; exit 2; }
+done
+if [ ! -d target/controls ] && [ -d target/debug/deps ]; then
+  # What the dependencies were built to is the same.
+  mkdir -p target/controls/debug
+  cp -a target/debug/{deps,build,.fingerprint} target/controls/debug/
+fi
+
+scratch=$(mktemp -d -t kill-controls-XXXXXX)
+trap 'rm -rf "$scratch"' EXIT
+
+# Replaces one text that must be there exactly once: a control that no longer applies is an error.
+replace() {
+  local file=$1 from=$2 to=$3
+  [ "$(grep -cF "$from" "$file")" = 1 ] || { echo "$file no longer has exactly one: $from" >&2; exit 2; }
+  FROM=$from TO=$to perl -pi -e 's/\Q$ENV{FROM}\E/$ENV{TO}/' "$file"
+}
+
+sabotage() {
+  case $1 in
+    no-committing)
+      replace src/engine/launch.rs 'match core.journal.append(record).await {' \
+        'drop(record); match Ok::<(), crate::storage::JournalError>(()) {' ;;
+    forget-unknown)
+      replace src/engine/recovery.rs 'Failure::OutcomeUnknown { message }' \
+        '{ drop(message); Failure::Abandoned }' ;;
+    *) echo "there is no control $1" >&2; exit 2 ;;
+  esac
+}
+
+[ $# -gt 0 ] || set -- no-committing forget-unknown
+missed=0
+for control in "$@"; do
+  # The same folder for all, so that only what differs is built.
+  rm -rf "$scratch/tree"
+  mkdir "$scratch/tree"
+  git ls-files -z --cached --others --exclude-standard | xargs -0 cp -p --parents -t "$scratch/tree"
+  cd "$scratch/tree"
+  sabotage "$control"
+  # Broken code warns of what it no longer uses.
+  CARGO_TARGET_DIR="$root/target/controls" cargo build --quiet --locked 2>"$scratch/warnings" || { cat "$scratch/warnings" >&2; exit 2; }
+  cd "$root"
+  set +e
+  python3 tests/load/kill_loop.py --binary target/controls/debug/gptproto-gateway --kills 60 --seed 1 >"$scratch/output" 2>&1
+  code=$?
+  set -e
+  if [ "$code" = 1 ] && grep -q 'MUST BE 0' "$scratch/output"; then
+    echo "$control: caught: $(grep 'MUST BE 0' "$scratch/output" | awk '{printf "%s %s %s; ", $1, $2, $3}' | sed 's/ MUST//g; s/; $//')"
+  else
+    echo "$control: NOT CAUGHT (exit code $code)"
+    tail -n 30 "$scratch/output"
+    missed=1
+  fi
+  # A failed loop keeps its folder for whoever looks into it; nobody will.
+  sed -n 's/^kept: //p' "$scratch/output" | xargs -r rm -rf
+done
+exit $missed
