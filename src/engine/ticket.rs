@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Core;
+use crate::config::OnUnknown;
 use crate::model::{Delivery, Failure, OrderId, UpstreamId};
 use crate::storage::journal::Record;
 
@@ -154,8 +155,10 @@ impl Ticket {
 
     fn closing(&self) -> WaitError {
         let orders = &self.core.orders;
-        if orders.is_submitting(self.order) {
-            // Its answer may not come before the end, and then a retry could pay again.
+        let held = self.core.settings.on_unknown == OnUnknown::Hold;
+        if orders.is_submitting(self.order) && !held {
+            // Its answer may not come before the end, and then a retry would pay again. Held, a retry joins what was
+            // accepted, or is told what is unknown, and pays for neither.
             let message = "the gateway stopped before the answer came".to_owned();
             WaitError::Failed(Failure::OutcomeUnknown { message })
         } else if orders.is_bought(self.order) {

@@ -146,7 +146,7 @@ async fn what_was_only_queued_is_not_bought_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_stop_before_the_answer_to_a_submit_says_that_the_outcome_is_unknown() {
+async fn a_stop_before_the_answer_to_a_submit_is_told_and_a_retry_pays_nothing() {
     let upstream = Upstream::with(serde_json::json!({"submit": {"delay_ms": 60_000}})).await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("paid and not answered");
@@ -156,10 +156,24 @@ async fn a_stop_before_the_answer_to_a_submit_says_that_the_outcome_is_unknown()
     let gateway = gateway.restart().await;
 
     let told = waiting.answer().await;
-    told.is_refused(502, "submission_outcome_unknown");
-    assert_eq!(told.header("x-should-retry"), "false", "after the restart nobody could join it");
+    told.is_refused(503, "restarting");
+    assert_eq!(told.header("x-should-retry"), "true", "a retry learns what became of it, and is held");
     assert_eq!(gateway.status("engine", "following").await, 0);
     assert_eq!(gateway.status("engine", "unknown").await, 1, "the operator is told");
     gateway.alice().edit(&edit).await.is_refused(502, "submission_outcome_unknown");
     assert_eq!(upstream.submits().await, 1, "and it is not resent");
+}
+
+#[tokio::test]
+async fn a_stop_before_the_answer_to_a_submit_is_final_where_a_retry_would_pay() {
+    let upstream = Upstream::with(serde_json::json!({"submit": {"delay_ms": 60_000}})).await;
+    let gateway = Gateway::with(&upstream, &[("upstream.on_unknown", "resubmit")]).await;
+    let waiting = gateway.alice().begin(&Edit::new("paid and not answered"));
+    until("it is bought", async || upstream.purchases().await == 1).await;
+
+    let _stopped = gateway.stop().await;
+
+    let told = waiting.answer().await;
+    told.is_refused(502, "submission_outcome_unknown");
+    assert_eq!(told.header("x-should-retry"), "false");
 }
