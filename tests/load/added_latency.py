@@ -10,12 +10,10 @@ usage: tests/load/added_latency.py [EDITS]     (default 20)
 """
 
 import base64
-import http.client
 import json
 import os
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -23,26 +21,13 @@ import tempfile
 import time
 from pathlib import Path
 
-BINARY = Path(__file__).resolve().parents[2] / "target" / "release" / "gptproto-gateway"
+from crash_kit import ROOT, UPSTREAM_KEY, call, free_ports
+
+# The release build and no other: a debug build's figures say nothing.
+BINARY = ROOT / "target" / "release" / "gptproto-gateway"
 CLIENT_KEY = "added-latency-client-key"
-UPSTREAM_KEY = "sk-simulator"
 OWN_SECONDS = 1.0  # the simulator makes each picture in exactly this time
 QUICK_POLL_S = 0.02
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def call(port, method, path, body=None, headers=None, timeout=60):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
-    connection.request(method, path, body, headers or {})
-    answer = connection.getresponse()
-    data = answer.read()
-    connection.close()
-    return answer.status, data
 
 
 def wait_until_up(port, path, process):
@@ -67,17 +52,17 @@ def direct(port, picture, prompt):
     body = json.dumps({"prompt": prompt, "base64_images": ["data:image/png;base64," + base64.b64encode(picture).decode()],
                        "n": 1, "size": "1024x1024", "quality": "low", "enable_sync_mode": False, "response_format": "url"})
     began = time.monotonic()
-    status, data = call(port, "POST", "/api/v3/openai/gpt-image-2/image-edit", body, headers)
+    status, _, data = call(port, "POST", "/api/v3/openai/gpt-image-2/image-edit", body, headers)
     assert status == 200, data
     prediction = json.loads(data)["data"]["id"]
     while True:
         time.sleep(QUICK_POLL_S)
-        status, data = call(port, "GET", f"/api/v3/predictions/{prediction}/result", headers=headers)
+        status, _, data = call(port, "GET", f"/api/v3/predictions/{prediction}/result", headers=headers)
         answer = json.loads(data)["data"]
         if answer["status"] == "completed":
             break
     path = "/" + answer["outputs"][0].split("/", 3)[3]
-    status, data = call(port, "GET", path)
+    status, _, data = call(port, "GET", path)
     assert status == 200 and data.startswith(b"\x89PNG")
     return time.monotonic() - began
 
@@ -92,7 +77,7 @@ def through(port, picture, prompt):
     body += picture + f"\r\n--{boundary}--\r\n".encode()
     headers = {"Authorization": f"Bearer {CLIENT_KEY}", "Content-Type": f"multipart/form-data; boundary={boundary}"}
     began = time.monotonic()
-    status, data = call(port, "POST", "/v1/images/edits", body, headers)
+    status, _, data = call(port, "POST", "/v1/images/edits", body, headers)
     took = time.monotonic() - began
     assert status == 200, data
     assert base64.b64decode(json.loads(data)["data"][0]["b64_json"]).startswith(b"\x89PNG")
@@ -114,7 +99,8 @@ def main():
     log = open(folder / "log", "wb")
     processes = []
     try:
-        ports = {name: free_port() for name in ("simulator", "quick", "quick-op", "default", "default-op")}
+        names = ("simulator", "quick", "quick-op", "default", "default-op")
+        ports = dict(zip(names, free_ports(len(names))))
         scenario = folder / "scenario.toml"
         own = int(OWN_SECONDS * 1000)
         scenario.write_text(f"[life]\nlow_ms = [{own}, {own}]\nsize_counts = \"no\"\n[limits]\nmin_poll_interval_ms = 0\n")
@@ -138,7 +124,7 @@ def main():
             wait_until_up(ports[name + "-op"], "/readyz", processes[-1])
         # A picture to edit: one the simulator made.
         direct_png = {"Authorization": f"Bearer {CLIENT_KEY}", "Content-Type": "application/json"}
-        status, data = call(ports["quick"], "POST", "/v1/images/generations",
+        status, _, data = call(ports["quick"], "POST", "/v1/images/generations",
                             json.dumps({"model": "gpt-image-2", "prompt": "start", "quality": "low", "size": "1024x1024"}), direct_png)
         assert status == 200, data
         picture = base64.b64decode(json.loads(data)["data"][0]["b64_json"])
