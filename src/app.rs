@@ -85,6 +85,7 @@ impl Gateway {
         let key = api_key.unwrap_or_else(|| Secret::new(String::new()));
         let api = GptProto::new(&upstream, &key, Arc::clone(&catalogue))
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
+        let admission = Admission::new(&clients, &server);
         let parts = engine::Parts {
             clock: Arc::clone(&clock) as Arc<_>,
             chance: Chance::of_the_machine(),
@@ -94,12 +95,12 @@ impl Gateway {
             room: Room::new(directory.path(), storage.free_bytes_min),
             spool,
             budget: budget.clone(),
+            quotas: Arc::new(admission.clone()),
             upstream: Arc::new(api),
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
         };
         let engine = Engine::start(parts, &upstream, &cache, &storage).await?;
-        let admission = Admission::new(&clients, &server);
         let grace = Grace { delay: server.shutdown_delay, finish: server.shutdown_grace };
 
         let sources = sources(sandbox, &engine, &budget, &lifecycle, metrics.clone());

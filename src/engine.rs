@@ -30,7 +30,7 @@ use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, UpstreamCo
 use crate::lifecycle::Lifecycle;
 use crate::model::{
     Catalogue, Chance, ClientId, Clock, Delivery, Failure, Fingerprint, IdempotencyKey, OrderId, PictureRequest,
-    Source, StoredPicture, Timestamp, UpstreamId,
+    Quotas, Source, StoredPicture, Timestamp, UpstreamId,
 };
 use crate::storage::journal::{StoredOrder, StoredState};
 use crate::storage::{Journal, JournalError, Results, Room};
@@ -73,6 +73,7 @@ pub(crate) struct Parts {
     pub(crate) room: Room,
     pub(crate) spool: Spool,
     pub(crate) budget: Budget,
+    pub(crate) quotas: Arc<dyn Quotas>,
     pub(crate) upstream: Arc<dyn PredictionApi>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Metrics,
@@ -94,6 +95,7 @@ struct Core {
     results: Results,
     spool: Spool,
     budget: Budget,
+    quotas: Arc<dyn Quotas>,
     upstream: Arc<dyn PredictionApi>,
     lifecycle: Lifecycle,
     metrics: EngineMetrics,
@@ -213,6 +215,7 @@ impl Engine {
             results: parts.results,
             spool: parts.spool,
             budget: parts.budget,
+            quotas: parts.quotas,
             upstream: parts.upstream,
             lifecycle: parts.lifecycle,
         });

@@ -10,7 +10,7 @@ use super::orders::Joined;
 use super::ticket::{Origin, Ticket};
 use super::{Core, Recent, delivery_of};
 use crate::config::{CacheMode, OnUnknown};
-use crate::model::{ClientId, Delivery, Failure, Fingerprint, IdempotencyKey, Source, StoredPicture, Timestamp};
+use crate::model::{ClientId, Delivery, Failure, Fingerprint, IdempotencyKey, Source, StoredPicture, Timestamp, Usd};
 use crate::storage::journal::{OrderRecord, StoredOrder, StoredState};
 
 /// Stored orders of one fingerprint that are looked at, of those that have pictures or an unknown outcome.
@@ -190,8 +190,8 @@ impl Core {
     }
 
     /// What `pictures` pictures of a model cost, before the upstream has reported tokens.
-    pub(super) fn estimate(&self, model: &str, pictures: u8) -> f64 {
-        self.catalogue.find(model).map_or(0.0, |model| model.price.of(usize::from(pictures), None).0)
+    pub(super) fn estimate(&self, model: &str, pictures: u8) -> Usd {
+        self.catalogue.find(model).map(|model| model.price.of(usize::from(pictures), None)).unwrap_or_default()
     }
 }
 

@@ -14,7 +14,7 @@ use super::Core;
 use super::life::{AfterFetch, AfterPoll, FetchTrouble, after_fetch};
 use super::orders::End;
 use crate::budget::{CallKind, Reservation};
-use crate::model::{Failure, PredictionId, StoredPicture, UpstreamId, Usage};
+use crate::model::{Failure, PredictionId, StoredPicture, UpstreamId, Usage, Usd};
 use crate::storage::journal::Record;
 use crate::storage::results::StoreError;
 use crate::upstream::{FetchError, Finished, Output};
@@ -168,6 +168,7 @@ impl Core {
         }
         if let Some(record) = self.orders.record(prediction.order) {
             let price = self.catalogue.find(&record.model).map(|model| model.price.of(pictures.len(), usage.as_ref()));
+            self.orders.settle_quota(prediction, pictures.len(), price.unwrap_or_default());
             self.metrics.resolved(&record.model, pictures.len(), price, accepted.elapsed());
             tracing::info!(
                 %prediction,
@@ -189,8 +190,13 @@ impl Core {
             tracing::error!(%prediction, ?failure, %error, "an end could not be journalled");
         }
         if let Some(record) = self.orders.record(prediction.order) {
-            let usd = self.estimate(&record.model, record.n);
+            let wanted = self.orders.wanted(prediction);
+            let usd = self.estimate(&record.model, wanted);
+            // What may have been paid counts as paid.
+            let (spent, made) = if failure.may_have_been_bought() { (usd, wanted) } else { (Usd::default(), 0) };
+            self.orders.settle_quota(prediction, usize::from(made), spent);
             self.metrics.ended(&failure, usd);
+            let Usd(usd) = usd;
             let (client, failure_name) = (&record.client, failure.name());
             if failure.may_have_been_bought() {
                 let upstream = self.orders.followed(prediction, |followed| followed.following.handle.id.to_string());

@@ -12,7 +12,7 @@ use super::life::{AfterSubmit, FetchTrouble, Following, after_submit};
 use super::orders::{Begun, End, Followed};
 use super::{Asker, Core, Order, Origin, Ticket};
 use crate::budget::{CallKind, InFlight, QueueFull, Queued};
-use crate::model::{Failure, Fingerprint, OrderId, PictureRequest, PredictionId};
+use crate::model::{Expense, Failure, Fingerprint, OrderId, OverLimit, PictureRequest, PredictionId};
 use crate::storage::journal::{OrderRecord, Record};
 use crate::upstream::{Commit, Finished, Handle};
 
@@ -57,7 +57,14 @@ impl Core {
         for _ in &parts {
             places.push(self.budget.queue().map_err(|QueueFull { retry_after }| Failure::QueueFull { retry_after })?);
         }
-        match self.orders.begin(Arc::clone(&record), parts.len(), asker)? {
+        let pictures = usize::from(request.n);
+        let usd = model.price.of(pictures, None);
+        let expense = Expense { predictions: parts.len(), pictures, usd };
+        let quota = self
+            .quotas
+            .reserve(&record.client, expense)
+            .map_err(|OverLimit { limit, retry_after }| Failure::OverLimit { limit, retry_after })?;
+        match self.orders.begin(Arc::clone(&record), parts.clone(), quota, asker)? {
             Begun::Joined(other, progress) => {
                 self.count_joined(&record);
                 Ok(self.ticket(other, Origin::Joined, progress))

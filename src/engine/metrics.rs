@@ -106,7 +106,7 @@ impl EngineMetrics {
         self.cache_hits.inc();
     }
 
-    pub(super) fn joined(&self, usd: f64) {
+    pub(super) fn joined(&self, Usd(usd): Usd) {
         self.joined.inc();
         self.joined_usd.inc_by(usd);
     }
@@ -139,14 +139,14 @@ impl EngineMetrics {
         }
     }
 
-    pub(super) fn ended(&self, failure: &Failure, estimate_usd: f64) {
+    pub(super) fn ended(&self, failure: &Failure, estimate: Usd) {
         self.ended.get_or_create(&ResultLabel { result: failure.name() }).inc();
         if matches!(failure, Failure::OutcomeUnknown { .. }) {
-            self.unknown(estimate_usd);
+            self.unknown(estimate);
         }
     }
 
-    pub(super) fn unknown(&self, estimate_usd: f64) {
+    pub(super) fn unknown(&self, Usd(estimate_usd): Usd) {
         self.unknown.inc();
         self.unknown_usd.inc_by(estimate_usd);
     }

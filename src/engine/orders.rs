@@ -11,8 +11,8 @@ use super::life::Following;
 use super::{Progress, Status, add_to, finish_delivery};
 use crate::budget::InFlight;
 use crate::model::{
-    ClientId, Delivery, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, StoredPicture, Timestamp,
-    UpstreamId, Usage,
+    ClientId, Delivery, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, QuotaHold, StoredPicture,
+    Timestamp, UpstreamId, Usage, Usd,
 };
 use crate::storage::journal::OrderRecord;
 
@@ -35,6 +35,10 @@ struct Table {
 struct Live {
     record: Arc<OrderRecord>,
     slots: Vec<Slot>,
+    /// What each of its predictions was to make.
+    parts: Vec<u8>,
+    /// What of its client's quota is reserved for it.
+    quota: Box<dyn QuotaHold>,
     progress: Arc<watch::Sender<Progress>>,
     /// Nobody waited and nothing was bought: it is being dropped, and nobody joins it any more.
     abandoned: bool,
@@ -111,7 +115,13 @@ impl Orders {
     /// # Errors
     ///
     /// [`Failure::KeyReused`].
-    pub(super) fn begin(&self, record: Arc<OrderRecord>, predictions: usize, asker: Asker) -> Result<Begun, Failure> {
+    pub(super) fn begin(
+        &self,
+        record: Arc<OrderRecord>,
+        parts: Vec<u8>,
+        quota: Box<dyn QuotaHold>,
+        asker: Asker,
+    ) -> Result<Begun, Failure> {
         let mut table = self.lock();
         let by_key = match &record.idempotency_key {
             Some(key) => table.keyed(&record.client, key, record.fingerprint)?,
@@ -120,8 +130,8 @@ impl Orders {
         if let Some(live) = by_key.or_else(|| table.joinable(record.fingerprint, asker)) {
             return Ok(Begun::Joined(live.record.id, live.progress.subscribe()));
         }
-        let slots = std::iter::repeat_with(|| Slot::Queued).take(predictions).collect();
-        Ok(Begun::Listed(table.list(record, slots)))
+        let slots = std::iter::repeat_with(|| Slot::Queued).take(parts.len()).collect();
+        Ok(Begun::Listed(table.list(record, slots, parts, quota)))
     }
 
     /// Waits with the live order of a client's idempotency key.
@@ -140,11 +150,11 @@ impl Orders {
     }
 
     /// Lists an order that was under way before the gateway started.
-    pub(super) fn adopt(&self, record: Arc<OrderRecord>, slots: Vec<Slot>) {
+    pub(super) fn adopt(&self, record: Arc<OrderRecord>, slots: Vec<Slot>, parts: Vec<u8>, quota: Box<dyn QuotaHold>) {
         let upstream: Vec<UpstreamId> = slots.iter().filter_map(Slot::upstream).cloned().collect();
         let mut table = self.lock();
         let order = record.id;
-        table.list(record, slots);
+        table.list(record, slots, parts, quota);
         if let Some(live) = table.live.get(&order) {
             live.progress.send_modify(|progress| progress.upstream = upstream);
         }
@@ -233,6 +243,20 @@ impl Orders {
         self.lock().live.get(&order).map(|live| Arc::clone(&live.record))
     }
 
+    /// How many pictures a prediction of a live order was to make.
+    pub(super) fn wanted(&self, prediction: PredictionId) -> u8 {
+        let table = self.lock();
+        let parts = table.live.get(&prediction.order).map(|live| &live.parts);
+        parts.and_then(|parts| parts.get(usize::from(prediction.slot))).copied().unwrap_or_default()
+    }
+
+    /// Replaces what was reserved for a prediction by what it came to.
+    pub(super) fn settle_quota(&self, prediction: PredictionId, pictures: usize, usd: Usd) {
+        if let Some(live) = self.lock().live.get(&prediction.order) {
+            live.quota.settle(pictures, usd);
+        }
+    }
+
     /// Ends a prediction; returns its order where that has ended with it, taken off the table.
     pub(super) fn end(&self, prediction: PredictionId, end: End) -> Option<Ended> {
         let mut table = self.lock();
@@ -306,13 +330,19 @@ impl Orders {
 }
 
 impl Table {
-    fn list(&mut self, record: Arc<OrderRecord>, slots: Vec<Slot>) -> watch::Receiver<Progress> {
+    fn list(
+        &mut self,
+        record: Arc<OrderRecord>,
+        slots: Vec<Slot>,
+        parts: Vec<u8>,
+        quota: Box<dyn QuotaHold>,
+    ) -> watch::Receiver<Progress> {
         let (progress, receiver) = watch::channel(Progress::default());
         self.by_fingerprint.entry(record.fingerprint).or_default().push(record.id);
         if let Some(key) = &record.idempotency_key {
             self.by_key.insert((record.client.clone(), key.clone()), record.id);
         }
-        let live = Live { slots, progress: Arc::new(progress), abandoned: false, record };
+        let live = Live { slots, parts, quota, progress: Arc::new(progress), abandoned: false, record };
         self.live.insert(live.record.id, live);
         receiver
     }

@@ -33,6 +33,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Engine, Order, Parts, WaitError};
+use crate::admission::Admission;
 use crate::budget::{Budget, Reservation};
 use crate::config::{Config, Environment};
 use crate::lifecycle::Lifecycle;
@@ -331,6 +332,7 @@ impl Simulation {
             room: Room::new(path, 0),
             spool: Spool::new(path.to_owned(), 1 << 20, 1 << 20),
             budget: Budget::new(&upstream, &metrics),
+            quotas: Arc::new(Admission::new(&[], &config.server)),
             upstream: Arc::new(line.clone()),
             lifecycle: lifecycle.clone(),
             metrics,

@@ -98,6 +98,9 @@ fn message(failure: &Failure) -> Option<&str> {
         Failure::DeadlineExceeded
         | Failure::Throttled { .. }
         | Failure::QueueFull { .. }
+        | Failure::Overloaded { .. }
+        | Failure::Outpaced { .. }
+        | Failure::OverLimit { .. }
         | Failure::JournalUnavailable
         | Failure::DiskFull
         | Failure::KeyReused
