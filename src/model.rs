@@ -15,7 +15,7 @@ pub(crate) use catalogue::{Capability, Catalogue, Model};
 pub(crate) use chance::Chance;
 pub(crate) use clock::{Clock, SystemClock, Timestamp};
 pub(crate) use fingerprint::{Digest, Fingerprint};
-pub(crate) use ids::{ClientId, IdempotencyKey, OrderId, PredictionId, UpstreamId};
+pub(crate) use ids::{AccountId, ClientId, IdempotencyKey, OrderId, PredictionId, UpstreamId};
 pub(crate) use money::{Price, Usage, Usd};
 pub(crate) use outcome::{Delivery, Failure, StoredPicture};
 pub(crate) use picture::{Format, Picture, Source};

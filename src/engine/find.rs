@@ -27,8 +27,9 @@ impl Core {
         client: &ClientId,
         key: &IdempotencyKey,
         fingerprint: Fingerprint,
+        start_by: Instant,
     ) -> Result<Option<Ticket>, Failure> {
-        if let Some(joined) = self.orders.join_key(client, key, fingerprint)? {
+        if let Some(joined) = self.orders.join_key(client, key, fingerprint, start_by)? {
             return Ok(Some(self.joined_ticket(joined)));
         }
         let stored = self.journal.by_key(client.clone(), key.clone()).await;
@@ -54,8 +55,8 @@ impl Core {
     }
 
     /// Waits with a live order, where the rules say so.
-    pub(super) fn join(self: &Arc<Self>, fingerprint: Fingerprint, asker: Asker) -> Option<Ticket> {
-        self.orders.join(fingerprint, asker).map(|joined| self.joined_ticket(joined))
+    pub(super) fn join(self: &Arc<Self>, fingerprint: Fingerprint, asker: Asker, start_by: Instant) -> Option<Ticket> {
+        self.orders.join(fingerprint, asker, start_by).map(|joined| self.joined_ticket(joined))
     }
 
     /// Finds a stored result that answers the request, whole on disk; or an unknown outcome that holds it.

@@ -10,12 +10,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Core;
 use super::life::Following;
 use super::orders::{End, Followed, Slot};
+use super::patience::class_of;
 use crate::model::{Digest, Expense, Failure, PredictionId};
 use crate::storage::JournalError;
 use crate::storage::journal::{OrderRecord, Record, StoredOrder, StoredPrediction, StoredState};
@@ -59,13 +61,13 @@ impl Core {
         }
         self.remove_orphans().await?;
         for prediction in resumed {
-            self.poll_in(prediction, self.cadence.pause(1, self.chance.fraction()));
+            self.poll_later(prediction);
         }
         Ok(())
     }
 
     async fn take_up(&self, prediction: StoredPrediction, record: &OrderRecord) -> Result<Slot, JournalError> {
-        let StoredPrediction { id, state, pictures, .. } = prediction;
+        let StoredPrediction { id, state, pictures, account, .. } = prediction;
         Ok(match state {
             StoredState::Intent => self.close(id, pictures, Failure::Abandoned, record).await?,
             StoredState::Committing { .. } => {
@@ -75,10 +77,18 @@ impl Core {
             StoredState::Accepted { upstream, poll_url, since } => {
                 let age = self.clock.now().since(since);
                 let now = Instant::now();
+                // A record of version 1 names none; there was one account then.
+                let in_flight = self.budget.adopt(account.as_ref());
                 Slot::Following(Followed {
                     following: Following::new(Handle { id: upstream, poll_url }),
+                    account: in_flight.account().clone(),
                     accepted: now.checked_sub(age).unwrap_or(now),
-                    _in_flight: self.budget.adopt(),
+                    in_flight: Some(in_flight),
+                    class: class_of(record, pictures),
+                    working_at: Duration::ZERO,
+                    resumed: true,
+                    found_done: false,
+                    troubles: 0,
                 })
             }
             StoredState::Resolved { upstream, pictures, usage, at } => {
