@@ -41,11 +41,17 @@ mod cadence;
 mod find;
 mod follow;
 mod joining;
+#[expect(dead_code, reason = "wired in with the scheduler")]
+mod latency;
 mod launch;
 mod life;
 mod metrics;
 mod orders;
+#[expect(dead_code, reason = "wired in with the scheduler")]
+mod planning;
 mod recovery;
+#[expect(dead_code, reason = "wired in with the scheduler")]
+mod schedule;
 mod sweep;
 mod ticket;
 

@@ -1,0 +1,532 @@
+//! How long the upstream works on a prediction, learned for each class of predictions.
+//!
+//! Wanted:
+//! - A completion is only known to lie between the last poll that found the prediction working and the poll that found
+//!   it done. What is learned must not depend on how often was asked.
+//! - A service that became slower or faster is believed within 10 to 20 completions, and one odd completion is not.
+//! - Nothing is ever impossible: beyond everything seen there is a tail, so there is always a time to ask next.
+//!
+//! How: a class remembers its last completions as intervals, each with a weight that fades. The distribution is the
+//! self-consistent estimate for such interval-censored data: an interval's weight is spread over its times in
+//! proportion to the present estimate, the sum is smoothed, and so on a few times (expectation, smoothing,
+//! maximisation). A share of each weight stays evenly spread: where polls are sparse the estimate would otherwise pile
+//! up at the edge of what it believed before, and a service that became faster would be followed one poll at a time.
+//! To this come a prior, which fades with the completions, and a tail that never goes.
+//!
+//! A shift is noticed by where completions fall in the distribution that was believed before them: evenly, if it was
+//! right; at one end, time after time, if the service has changed. Then everything older counts for little.
+//!
+//! The prior is `wire/gptproto.md` §7 (one picture of one megapixel: low 23 s, medium 49 to 107 s, high 134 to 147 s),
+//! scaled with the square root of the pixels and slowly with the number of pictures. A class that was never seen takes
+//! scaled completions of a relative instead, the same model and quality at another size or task.
+//!
+//! Not wanted: to learn from predictions that are still working. One that outlives its class is asked for at the
+//! tail's growing intervals at once; its class learns when it ends.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Classes that are remembered; the one that was not used for longest goes.
+const CLASSES_MAX: usize = 512;
+
+/// Completions that a class remembers.
+const SEEN_MAX: usize = 64;
+
+/// Bytes of a model's, task's or quality's name that tell classes apart.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Weight that a completion keeps when another one follows: the last 25 count.
+const FADING: f64 = 0.96;
+
+/// Ages are told apart by a hundredth, from 40 ms to more than an hour.
+const BINS: usize = 1152;
+const BIN_FIRST_S: f64 = 0.04;
+const BIN_LOG: f64 = 0.01;
+
+/// Completions that the prior is worth before there are any.
+const PRIOR_WEIGHT: f64 = 2.0;
+
+/// Completions that the tail is always worth.
+const TAIL_WEIGHT: f64 = 0.3;
+
+/// The tail falls with these powers of the age, below and above the median.
+const TAIL_BELOW: f64 = 1.2;
+const TAIL_ABOVE: f64 = 1.5;
+
+/// Share of a completion's weight that stays evenly spread over its interval.
+const EVEN_SHARE: f64 = 0.2;
+
+/// Rounds of the self-consistent estimate. More change little.
+const ROUNDS: usize = 4;
+
+/// Bandwidth of the smoothing as a part of the rule for a normal distribution, which is too wide for steep edges.
+const BANDWIDTH: f64 = 0.5;
+
+/// How much of the surprise the next completion makes, beyond which (in standard deviations of one completion) the past
+/// is doubted, what is left of its weight then, and how many completions are too recent to doubt.
+const SURPRISE_SHARE: f64 = 0.3;
+const SURPRISE_MAX: f64 = 1.15;
+const DOUBT: f64 = 0.3;
+const RECENT: usize = 3;
+
+/// What a relative's completions are worth, how many are taken, and how far they may be off.
+const BORROWED_WEIGHT: f64 = 0.4;
+const BORROWED_MAX: usize = 10;
+const BORROWED_MARGIN: f64 = 0.1;
+
+/// The version of [`Stored`].
+const VERSION: u32 = 1;
+
+/// Edges of the bins, in seconds.
+static EDGES: LazyLock<Vec<f64>> = LazyLock::new(|| {
+    let edge = |bin: usize| BIN_FIRST_S * (BIN_LOG * f64::from(u32::try_from(bin).expect("few bins"))).exp();
+    (0..=BINS).map(edge).collect()
+});
+
+/// What generation time depends on. Its text (`Display`) is bounded and made of names and numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Class {
+    model: String,
+    task: String,
+    quality: String,
+    /// Half-octaves of pixels above one megapixel (2^20).
+    size: i8,
+    n: u8,
+}
+
+impl Class {
+    /// `pixels` of one picture (0: not known, taken for a megapixel), `n` pictures. Models without a quality have "".
+    pub(crate) fn new(model: &str, task: &str, quality: &str, pixels: u64, n: u32) -> Self {
+        let bounded = |name: &str| name[..name.floor_char_boundary(NAME_BYTES_MAX)].to_owned();
+        // Nearest half-octave: floor of log2 of the square, shifted by half a step.
+        let squared = u128::from(pixels.max(1)).pow(2);
+        let half_octaves = (squared + squared * 41 / 100).ilog2();
+        let size = if pixels == 0 { 0 } else { i8::try_from(i64::from(half_octaves) - 40).unwrap_or(i8::MAX) };
+        let n = u8::try_from(n.max(1)).unwrap_or(u8::MAX);
+        Self { model: bounded(model), task: bounded(task), quality: bounded(quality), size, n }
+    }
+
+    /// Generation time relative to one picture of a megapixel of the same model, task and quality.
+    fn scale(&self) -> f64 {
+        (f64::from(self.size) / 4.0).exp2() * (1.0 + 0.15 * f64::from(self.n - 1))
+    }
+
+    /// The shortest and the longest time that was measured, in seconds.
+    fn measured(&self) -> (f64, f64) {
+        let (shortest, longest) = match self.quality.as_str() {
+            "low" => (20.7, 25.3),
+            "high" => (134.0, 147.0),
+            _ => (49.0, 107.0),
+        };
+        (shortest * self.scale(), longest * self.scale())
+    }
+
+    /// How near a relative is; none for strangers.
+    fn nearness(&self, other: &Self) -> Option<u8> {
+        let relative = self.model == other.model && self.quality == other.quality && self != other;
+        relative.then_some(u8::from(self.task == other.task) * 2 + u8::from(self.n == other.n))
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, task, quality, size, n } = self;
+        let quality = if quality.is_empty() { "-" } else { quality };
+        write!(f, "{model} {task} {quality} {size:+} {n}")
+    }
+}
+
+/// What is known of a class: the probability that a prediction still works at an age, by bins. Empty: nothing is known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    /// At the edges of the bins.
+    survival: Vec<f32>,
+}
+
+impl Known {
+    /// Whether there is neither a prior nor a completion.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.survival.is_empty()
+    }
+
+    /// Probability that a prediction works longer than `age` seconds. 1 where nothing is known.
+    pub(crate) fn survival(&self, age: f64) -> f64 {
+        if self.is_nothing() || age <= BIN_FIRST_S {
+            return 1.0;
+        }
+        let bin = Self::bin(age);
+        let (left, right) = Self::edges(bin);
+        let part = ((age - left) / (right - left)).clamp(0.0, 1.0);
+        let (before, after) = self.ends(bin);
+        before + (after - before) * part
+    }
+
+    /// The probabilities of [`Known::survival`] at both edges of a bin.
+    pub(crate) fn ends(&self, bin: usize) -> (f64, f64) {
+        (f64::from(self.survival[bin]), f64::from(self.survival[bin + 1]))
+    }
+
+    /// The bin that holds `age` seconds; the first or the last if none does.
+    pub(crate) fn bin(age: f64) -> usize {
+        let found = EDGES.partition_point(|&edge| edge <= age);
+        found.saturating_sub(1).min(BINS - 1)
+    }
+
+    /// Both edges of a bin, in seconds.
+    pub(crate) fn edges(bin: usize) -> (f64, f64) {
+        (EDGES[bin], EDGES[bin + 1])
+    }
+
+    pub(crate) const fn bins() -> usize {
+        BINS
+    }
+
+    /// The age by which a part of all predictions is done.
+    fn quantile(&self, part: f64) -> f64 {
+        let bin = self.survival.partition_point(|&survival| f64::from(survival) > 1.0 - part);
+        EDGES[bin.min(BINS)]
+    }
+
+    /// From weights of the bins, and the tail about their median.
+    fn of_weights(weights: &[f64]) -> Self {
+        let sum: f64 = weights.iter().sum();
+        let total = sum + TAIL_WEIGHT;
+        let centre = median(weights, sum);
+        let mut before = 0.0;
+        let mut survival = Vec::with_capacity(BINS + 1);
+        for (bin, &edge) in EDGES.iter().enumerate() {
+            let working = (sum - before).max(0.0) + TAIL_WEIGHT * tail_survival(edge / centre);
+            #[expect(clippy::cast_possible_truncation, reason = "seven digits of a probability are plenty")]
+            survival.push((working / total) as f32);
+            before += weights.get(bin).copied().unwrap_or_default();
+        }
+        Self { survival }
+    }
+}
+
+/// Probability of the tail above a multiple of the median: a power of it on either side, with one density between them.
+fn tail_survival(multiple: f64) -> f64 {
+    let above = TAIL_BELOW / (TAIL_BELOW + TAIL_ABOVE);
+    if multiple < 1.0 {
+        1.0 - (1.0 - above) * multiple.powf(TAIL_BELOW)
+    } else {
+        above * multiple.powf(-TAIL_ABOVE)
+    }
+}
+
+fn median(weights: &[f64], sum: f64) -> f64 {
+    EDGES[quantile_bin(weights, sum / 2.0)]
+}
+
+/// The first bin up to which weights sum to `part`.
+fn quantile_bin(weights: &[f64], part: f64) -> usize {
+    let mut sum = 0.0;
+    let reached = weights.iter().position(|weight| {
+        sum += weight;
+        sum >= part
+    });
+    reached.unwrap_or(BINS - 1)
+}
+
+/// A completion after more than `after` and at most `by` seconds.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    after: f64,
+    by: f64,
+    weight: f64,
+}
+
+impl Seen {
+    /// Ages that the bins can tell, in order.
+    fn new(after: f64, by: f64, weight: f64) -> Self {
+        let longest = EDGES[BINS];
+        let by = by.clamp(BIN_FIRST_S * 1.1, longest);
+        Self { after: after.clamp(0.0, by * 0.999), by, weight }
+    }
+
+    /// Adds this completion to `to`: evenly, or for the most part as a present estimate says.
+    fn spread(&self, present: Option<&[f64]>, to: &mut [f64]) {
+        let bins = Known::bin(self.after)..=Known::bin(self.by);
+        let inside = |bin: usize| {
+            let (left, right) = Known::edges(bin);
+            // Ages below the first bin belong to it.
+            let left = if bin == 0 { 0.0 } else { left };
+            (right.min(self.by) - left.max(self.after)).max(0.0)
+        };
+        let believed = |bin: usize| {
+            let (left, right) = Known::edges(bin);
+            present.map_or(0.0, |present| present[bin] * inside(bin) / (right - left))
+        };
+        let sum: f64 = bins.clone().map(believed).sum();
+        let even = if sum > 0.0 { EVEN_SHARE } else { 1.0 };
+        for bin in bins {
+            let by_belief = if sum > 0.0 { (1.0 - even) * believed(bin) / sum } else { 0.0 };
+            to[bin] += self.weight * (by_belief + even * inside(bin) / (self.by - self.after));
+        }
+    }
+}
+
+/// One class.
+#[derive(Debug)]
+struct Learned {
+    seen: VecDeque<Seen>,
+    prior_weight: f64,
+    /// Where the last completions fell in what was believed, in standard deviations; 0 if it was right.
+    surprise: f64,
+    used: u64,
+    known: Known,
+}
+
+impl Learned {
+    fn add(&mut self, seen: Seen) {
+        if !self.known.is_nothing() {
+            let (after, by) = (self.known.survival(seen.after), self.known.survival(seen.by));
+            let place = f64::midpoint(after, by);
+            let deviation = (0.5 - place) * 12.0_f64.sqrt();
+            self.surprise += SURPRISE_SHARE * (deviation - self.surprise);
+        }
+        for earlier in &mut self.seen {
+            earlier.weight *= FADING;
+        }
+        self.prior_weight *= FADING;
+        self.seen.push_back(seen);
+        if self.seen.len() > SEEN_MAX {
+            self.seen.pop_front();
+        }
+        if self.surprise.abs() > SURPRISE_MAX {
+            let doubted = self.seen.len().saturating_sub(RECENT);
+            for earlier in self.seen.iter_mut().take(doubted) {
+                earlier.weight *= DOUBT;
+            }
+            self.prior_weight *= DOUBT;
+        }
+    }
+
+    fn learn(&mut self, class: &Class) {
+        if self.seen.is_empty() && self.prior_weight == 0.0 {
+            self.known = Known::default();
+            return;
+        }
+        let mut prior = vec![0.0; BINS];
+        if self.prior_weight > 0.01 {
+            prior_of(class, self.prior_weight, &mut prior);
+        }
+        let mut sum = 0.0;
+        let mut squares = 0.0;
+        for seen in &self.seen {
+            sum += seen.weight;
+            squares += seen.weight * seen.weight;
+        }
+        let mut present = prior.clone();
+        if sum > 0.0 {
+            for round in 0..ROUNDS {
+                let mut next = vec![0.0; BINS];
+                // The first round believes nothing, not even the prior, so that the prior cannot pull.
+                let belief = (round > 0).then_some(present.as_slice());
+                for seen in &self.seen {
+                    seen.spread(belief, &mut next);
+                }
+                let effective = sum * sum / squares;
+                let spread = quantile_bin(&next, 0.75 * sum) - quantile_bin(&next, 0.25 * sum);
+                smooth(&mut next, spread, effective);
+                for (next, prior) in next.iter_mut().zip(&prior) {
+                    *next += prior;
+                }
+                present = next;
+            }
+        }
+        self.known = Known::of_weights(&present);
+    }
+}
+
+/// Adds the prior: even over the logarithm of the measured times, with soft edges.
+fn prior_of(class: &Class, weight: f64, to: &mut [f64]) {
+    let (shortest, longest) = class.measured();
+    let soft = 0.05;
+    let density = |bin: usize| {
+        let age = EDGES[bin];
+        let above = 1.0 + (shortest / age).powf(1.0 / soft);
+        let below = 1.0 + (age / longest).powf(1.0 / soft);
+        1.0 / (above * below)
+    };
+    let sum: f64 = (0..BINS).map(density).sum();
+    for (bin, to) in to.iter_mut().enumerate() {
+        *to += weight * density(bin) / sum;
+    }
+}
+
+/// Smooths weights by moving averages, three times; nearly a normal kernel.
+fn smooth(weights: &mut Vec<f64>, quartiles_apart: usize, effective: f64) {
+    let apart = f64::from(u32::try_from(quartiles_apart).expect("few bins"));
+    let bandwidth = BANDWIDTH * 0.9 * apart / 1.34 * effective.powf(-0.2);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a few bins")]
+    let radius = bandwidth.round().clamp(1.0, 30.0) as usize;
+    let width = f64::from(u32::try_from(2 * radius + 1).expect("few bins"));
+    for _ in 0..3 {
+        let mut sum: f64 = weights[..radius].iter().sum();
+        let averaged = (0..weights.len()).map(|bin| {
+            sum += weights.get(bin + radius).copied().unwrap_or_default();
+            if let Some(left) = bin.checked_sub(radius + 1) {
+                sum -= weights[left];
+            }
+            // Differences of sums may fall below nothing by a rounding.
+            sum.max(0.0) / width
+        });
+        *weights = averaged.collect();
+    }
+}
+
+/// Whether generation times are guessed before any is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Priors {
+    /// As measured at the upstream.
+    Measured,
+    /// Nothing is known before it was observed.
+    None,
+}
+
+/// Generation times of all classes.
+#[derive(Debug)]
+pub(crate) struct Latencies {
+    priors: Priors,
+    classes: HashMap<Class, Learned>,
+    uses: u64,
+}
+
+impl Latencies {
+    pub(crate) fn new(priors: Priors) -> Self {
+        Self { priors, classes: HashMap::new(), uses: 0 }
+    }
+
+    /// What is known of a class, from the class itself, its relatives or the prior.
+    pub(crate) fn known(&mut self, class: &Class) -> &Known {
+        &self.entry(class).known
+    }
+
+    /// Learns that a prediction still worked at the age of `after` and was found done at the age of `by`.
+    pub(crate) fn observe(&mut self, class: &Class, after: Duration, by: Duration) {
+        let learned = self.entry(class);
+        learned.add(Seen::new(after.as_secs_f64(), by.as_secs_f64(), 1.0));
+        learned.learn(class);
+    }
+
+    /// The age by which half of a class is done; none if nothing is known.
+    pub(crate) fn typical(&mut self, class: &Class) -> Option<Duration> {
+        let known = self.known(class);
+        (!known.is_nothing()).then(|| Duration::from_secs_f64(known.quantile(0.5)))
+    }
+
+    /// What outlives a restart.
+    pub(crate) fn stored(&self) -> Stored {
+        let mut classes: Vec<_> = self.classes.iter().filter(|(_, learned)| !learned.seen.is_empty()).collect();
+        classes.sort_by_key(|(_, learned)| learned.used);
+        let stored = |(class, learned): (&Class, &Learned)| {
+            let seen = learned.seen.iter().map(|seen| (millis(seen.after), millis(seen.by), millis(seen.weight)));
+            StoredClass { class: class.clone(), seen: seen.collect(), prior: millis(learned.prior_weight) }
+        };
+        Stored { version: VERSION, classes: classes.into_iter().map(stored).collect() }
+    }
+
+    /// Takes up what was stored. What is of another version or out of bounds is not used.
+    pub(crate) fn restore(priors: Priors, stored: Stored) -> Self {
+        let mut latencies = Self::new(priors);
+        if stored.version != VERSION {
+            return latencies;
+        }
+        let surplus = stored.classes.len().saturating_sub(CLASSES_MAX);
+        for StoredClass { class, seen, prior } in stored.classes.into_iter().skip(surplus) {
+            let names = [&class.model, &class.task, &class.quality];
+            let sound = names.iter().all(|name| name.len() <= NAME_BYTES_MAX)
+                && class.n > 0
+                && seen.len() <= SEEN_MAX
+                && seen.iter().all(|&(after, by, weight)| after < by && weight <= 1000);
+            if !sound {
+                continue;
+            }
+            let seconds = |thousandths: u32| f64::from(thousandths) / 1000.0;
+            let prior_weight = match priors {
+                Priors::Measured => seconds(prior).min(PRIOR_WEIGHT),
+                Priors::None => 0.0,
+            };
+            let seen = seen.into_iter().map(|(after, by, weight)| Seen::new(seconds(after), seconds(by), seconds(weight)));
+            let used = latencies.use_now();
+            let mut learned =
+                Learned { seen: seen.collect(), prior_weight, surprise: 0.0, used, known: Known::default() };
+            learned.learn(&class);
+            latencies.classes.insert(class, learned);
+        }
+        latencies
+    }
+
+    fn entry(&mut self, class: &Class) -> &mut Learned {
+        let used = self.use_now();
+        if !self.classes.contains_key(class) {
+            self.make_room();
+            let seen = self.borrowed(class);
+            let prior_weight = match self.priors {
+                Priors::Measured if seen.is_empty() => PRIOR_WEIGHT,
+                Priors::Measured | Priors::None => 0.0,
+            };
+            let mut learned = Learned { seen, prior_weight, surprise: 0.0, used, known: Known::default() };
+            learned.learn(class);
+            self.classes.insert(class.clone(), learned);
+        }
+        let learned = self.classes.get_mut(class).expect("it was just looked for");
+        learned.used = used;
+        learned
+    }
+
+    /// The last completions of the nearest relative, scaled to `class`.
+    fn borrowed(&self, class: &Class) -> VecDeque<Seen> {
+        let relatives = self.classes.iter().filter_map(|(other, learned)| {
+            let nearness = class.nearness(other).filter(|_| !learned.seen.is_empty())?;
+            Some(((nearness, learned.seen.len(), learned.used), class.scale() / other.scale(), &learned.seen))
+        });
+        let Some((_, ratio, seen)) = relatives.max_by_key(|&(rank, ..)| rank) else { return VecDeque::new() };
+        let scaled = seen.iter().skip(seen.len().saturating_sub(BORROWED_MAX)).map(|seen| {
+            let after = seen.after * ratio * (1.0 - BORROWED_MARGIN);
+            let by = seen.by * ratio * (1.0 + BORROWED_MARGIN);
+            Seen::new(after, by, BORROWED_WEIGHT * seen.weight)
+        });
+        scaled.collect()
+    }
+
+    fn make_room(&mut self) {
+        while self.classes.len() >= CLASSES_MAX {
+            let oldest = self.classes.iter().min_by_key(|(_, learned)| learned.used).map(|(class, _)| class.clone());
+            let Some(oldest) = oldest else { return };
+            self.classes.remove(&oldest);
+        }
+    }
+
+    fn use_now(&mut self) -> u64 {
+        self.uses += 1;
+        self.uses
+    }
+}
+
+/// What outlives a restart: completions by class, least recently used first, in thousandths.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Stored {
+    version: u32,
+    classes: Vec<StoredClass>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredClass {
+    class: Class,
+    /// After, by, weight.
+    seen: Vec<(u32, u32, u32)>,
+    prior: u32,
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and bounded by the bins")]
+fn millis(value: f64) -> u32 {
+    (value * 1000.0).round() as u32
+}

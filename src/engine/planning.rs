@@ -1,0 +1,151 @@
+//! When to ask for a prediction next, so that the expected wait of the client is smallest for the polls spent.
+//!
+//! This is inspection theory: a failure shows only when somebody looks, a look costs something, and so does the time
+//! between failure and look. For costs that are linear in both, Barlow, Hunter and Proschan give the exact conditions
+//! ("Optimum checking procedures", J. SIAM 11, 1963, 1078-1095). Keller lets looks be a density and finds it by the
+//! calculus of variations ("Optimum checking schedules for systems subject to random failure", Management Science 21,
+//! 1974, 256-260): for a hazard rate `h` and a look that costs `c` seconds of waiting, looks `sqrt(2c / h)` apart.
+//! Each second then costs `sqrt(2ch)`, half for looks and half for lateness. Nothing is asked while `h` is nearly zero.
+//!
+//! The exact schedule depends wildly on its first member, the density forgets that looks are whole. So the next poll is
+//! chosen exactly and only what comes after it is taken from the density (one step of policy improvement): with `F` the
+//! probability of being done, given what is known, and `S = 1 - F`, the poll at `x` costs
+//!
+//! ```text
+//!  integral of F up to x  +  integral of sqrt(2 c f S) beyond x  +  c S(x) / 2
+//! ```
+//!
+//! (the last term because the poll that finds it done comes, on average, half an interval more). Its derivative in `x`
+//! is `F - sqrt(2 c f S) - c f / 2`; one pass over the bins finds the minimum. Where the square root asks for polls
+//! closer than `min_interval`, the density is that of `min_interval`.
+//!
+//! The bounds:
+//! - Never sooner than `min_interval` after the last poll.
+//! - Never silent: once a completion has become plausible, the next poll comes within `longest_interval` or a seventh of
+//!   the age, whatever the costs say.
+//! - Nothing known, or working long beyond everything known: growing intervals, a seventh of the age.
+//!
+//! Scarcity multiplies the cost of a poll, so a poll that is unlikely to find anything is left out first.
+
+use std::time::Duration;
+
+use super::latency::Known;
+
+/// Growth where nothing is known: the part of the age that the next poll is away. The lateness then is about a
+/// fourteenth of the generation time.
+const GROWTH: f64 = 1.0 / 7.0;
+
+/// A completion is plausible from this probability on.
+const PLAUSIBLE: f64 = 0.05;
+
+/// Below this probability of working so long, what is known has been refuted.
+const REFUTED: f64 = 1e-5;
+
+/// How polls are spent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Planner {
+    /// Between two polls of one prediction.
+    pub(crate) min_interval: Duration,
+    /// Between two polls from when a completion is plausible.
+    pub(crate) longest_interval: Duration,
+    /// The age of the first poll where nothing is known.
+    pub(crate) first_poll: Duration,
+    /// What one poll is worth in waiting time.
+    pub(crate) poll_cost: Duration,
+}
+
+impl Planner {
+    /// The age at which to ask next, later than `age_now`. `asked` is the age of the last poll that found the prediction
+    /// working, zero if none did. `scarcity` of polls, at least 1, multiplies their cost.
+    ///
+    /// A poll that failed teaches nothing: leave `asked` as it was.
+    pub(crate) fn next(&self, known: &Known, asked: Duration, age_now: Duration, scarcity: f64) -> Duration {
+        let (asked, now) = (asked.as_secs_f64(), age_now.as_secs_f64());
+        let interval = self.min_interval.as_secs_f64();
+        // The answer takes its time; if it was quick, the interval counts from the asking.
+        let last = if asked > 0.0 && now < asked + interval { asked } else { now };
+        let earliest = (last + interval).max(now + 0.001);
+        let working = known.survival(asked);
+        let next = if known.is_nothing() || working < REFUTED {
+            self.grown(now)
+        } else {
+            self.best(known, working, earliest, self.poll_cost.as_secs_f64() * scarcity.max(1.0))
+        };
+        Duration::from_secs_f64(next.max(earliest))
+    }
+
+    /// The probability that a prediction is done at `age`, given that it worked at `asked`.
+    pub(crate) fn chance_done(&self, known: &Known, asked: Duration, age: Duration) -> f64 {
+        let (asked, age) = (asked.as_secs_f64(), age.as_secs_f64());
+        let working = known.survival(asked);
+        if known.is_nothing() || working < REFUTED {
+            // As likely to end within any doubling of its age.
+            let from = asked.max(self.first_poll.as_secs_f64() / 2.0).max(1e-3);
+            return 1.0 - (from / age.max(from));
+        }
+        ((working - known.survival(age)) / working).clamp(0.0, 1.0)
+    }
+
+    /// The growing pauses of those of whom nothing is known.
+    fn grown(&self, now: f64) -> f64 {
+        let first = self.first_poll.as_secs_f64();
+        if now < first {
+            return first;
+        }
+        now + self.pause(now)
+    }
+
+    fn pause(&self, age: f64) -> f64 {
+        (age * GROWTH).min(self.longest_interval.as_secs_f64()).max(self.min_interval.as_secs_f64())
+    }
+
+    /// The best age from `earliest` on; `cost` of a poll in seconds. Probabilities are not divided by `working`: all of
+    /// them have it in common.
+    fn best(&self, known: &Known, working: f64, earliest: f64, cost: f64) -> f64 {
+        let interval = self.min_interval.as_secs_f64();
+        let per_second = |density: f64, survival: f64| {
+            let by_density = (2.0 * cost * density * survival).sqrt();
+            // Polls `sqrt(2 cost survival / density)` apart, that is 2 cost survival / by_density.
+            if by_density * interval > 2.0 * cost * survival {
+                cost * survival / interval + density * interval / 2.0
+            } else {
+                by_density
+            }
+        };
+        let mut latest = f64::INFINITY;
+        let (mut sum, mut least, mut best) = (0.0, 0.0, earliest);
+        for bin in Known::bin(earliest)..Known::bins() {
+            let (edge, end) = Known::edges(bin);
+            let (before, after) = known.ends(bin);
+            let density = (before - after) / (end - edge);
+            let left = edge.max(earliest);
+            if latest.is_infinite() && working - after > PLAUSIBLE * working {
+                latest = left + (left * GROWTH).max(self.longest_interval.as_secs_f64());
+            }
+            let right = end.min(latest);
+            if right <= left {
+                if left >= latest {
+                    break;
+                }
+                continue;
+            }
+            let slope = |age: f64| {
+                let survival = before - density * (age - edge);
+                working - survival - per_second(density, survival) - cost * density / 2.0
+            };
+            let (falling, rising) = (slope(left), slope(right));
+            if falling < 0.0 && rising > 0.0 {
+                let root = left - falling * (right - left) / (rising - falling);
+                let there = sum + falling * (root - left) / 2.0;
+                if there < least {
+                    (least, best) = (there, root);
+                }
+            }
+            sum += f64::midpoint(falling, rising) * (right - left);
+            if sum < least {
+                (least, best) = (sum, right);
+            }
+        }
+        best
+    }
+}

@@ -1,0 +1,359 @@
+//! Who is asked for next: predictions wait for their time, then for the poll budget of their account.
+//!
+//! Wanted:
+//! - O(log n) a step, for 100,000 predictions and one task.
+//! - When the budget is scarce, it goes to whoever is most likely to be done; yet whoever has been ready for longer than
+//!   `longest_interval` goes first, so nobody starves.
+//! - [`Scarcity`] makes polls dearer while ready predictions wait, so that fewer are planned.
+//!
+//! Each ready prediction is in two orders, by chance and by age. Whoever leaves through one stays behind in the other as
+//! a stale mark, told by its number; marks are dropped when met, and swept when they outnumber the living.
+//!
+//! Nothing here sleeps or spawns. The caller sleeps until [`Schedule::next_due`] or until an account has budget.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Stale marks that are not worth a sweep.
+const STALE_MIN: usize = 64;
+
+/// Number of a push; tells marks of the same place apart.
+type Number = u64;
+
+/// The polls of all predictions. `T` names a prediction, `account` is whose budget pays (small, dense numbers).
+#[derive(Debug)]
+pub(crate) struct Schedule<T> {
+    longest_interval: Duration,
+    waiting: BinaryHeap<Reverse<Waiting<T>>>,
+    accounts: Vec<Ready<T>>,
+    pushed: Number,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    at: Instant,
+    number: Number,
+    account: usize,
+    chance: f64,
+    prediction: T,
+}
+
+impl<T> PartialEq for Waiting<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<T> Eq for Waiting<T> {}
+
+impl<T> PartialOrd for Waiting<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Ord for Waiting<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+/// The ready predictions of one account.
+#[derive(Debug)]
+struct Ready<T> {
+    living: HashMap<Number, T>,
+    likeliest: BinaryHeap<Likely>,
+    /// In the order they became ready.
+    eldest: VecDeque<(Instant, Number)>,
+}
+
+impl<T> Default for Ready<T> {
+    fn default() -> Self {
+        Self { living: HashMap::new(), likeliest: BinaryHeap::new(), eldest: VecDeque::new() }
+    }
+}
+
+/// By chance, then the earlier push.
+#[derive(Clone, Copy, Debug)]
+struct Likely {
+    chance: f64,
+    number: Number,
+}
+
+impl PartialEq for Likely {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Likely {}
+
+impl PartialOrd for Likely {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Likely {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.chance.total_cmp(&other.chance).then(other.number.cmp(&self.number))
+    }
+}
+
+impl<T> Ready<T> {
+    fn add(&mut self, since: Instant, waiting: Waiting<T>) {
+        let Waiting { number, chance, prediction, .. } = waiting;
+        self.living.insert(number, prediction);
+        self.likeliest.push(Likely { chance, number });
+        self.eldest.push_back((since, number));
+    }
+
+    /// Since when the eldest has been ready.
+    fn since(&mut self) -> Option<Instant> {
+        while let Some(&(since, number)) = self.eldest.front() {
+            if self.living.contains_key(&number) {
+                return Some(since);
+            }
+            self.eldest.pop_front();
+        }
+        None
+    }
+
+    fn pop_eldest(&mut self) -> Option<T> {
+        loop {
+            let (_, number) = self.eldest.pop_front()?;
+            if let Some(prediction) = self.living.remove(&number) {
+                return Some(prediction);
+            }
+        }
+    }
+
+    fn pop_likeliest(&mut self) -> Option<T> {
+        loop {
+            let Likely { number, .. } = self.likeliest.pop()?;
+            if let Some(prediction) = self.living.remove(&number) {
+                return Some(prediction);
+            }
+        }
+    }
+
+    fn sweep(&mut self) {
+        let most = 2 * self.living.len() + STALE_MIN;
+        if self.likeliest.len() > most {
+            self.likeliest.retain(|likely| self.living.contains_key(&likely.number));
+        }
+        if self.eldest.len() > most {
+            self.eldest.retain(|(_, number)| self.living.contains_key(number));
+        }
+    }
+}
+
+impl<T> Schedule<T> {
+    /// Whoever has been ready for `longest_interval` goes before the likeliest.
+    pub(crate) fn new(longest_interval: Duration) -> Self {
+        Self { longest_interval, waiting: BinaryHeap::new(), accounts: Vec::new(), pushed: 0 }
+    }
+
+    /// Plans a poll. `chance` is the probability that the prediction is done at `at`.
+    pub(crate) fn push(&mut self, at: Instant, prediction: T, account: usize, chance: f64) {
+        let number = self.pushed;
+        self.pushed += 1;
+        self.waiting.push(Reverse(Waiting { at, number, account, chance, prediction }));
+    }
+
+    /// Takes the prediction of an account that is to be asked for now.
+    pub(crate) fn pop_ready(&mut self, account: usize, now: Instant) -> Option<T> {
+        self.advance(now);
+        let longest = self.longest_interval;
+        let ready = self.accounts.get_mut(account)?;
+        let starving = ready.since().is_some_and(|since| now.saturating_duration_since(since) > longest);
+        let popped = if starving { ready.pop_eldest() } else { ready.pop_likeliest() };
+        ready.sweep();
+        popped
+    }
+
+    /// Makes ready whoever's time has come.
+    pub(crate) fn advance(&mut self, now: Instant) {
+        while let Some(Reverse(first)) = self.waiting.peek()
+            && first.at <= now
+            && let Some(Reverse(waiting)) = self.waiting.pop()
+        {
+            if self.accounts.len() <= waiting.account {
+                self.accounts.resize_with(waiting.account + 1, Ready::default);
+            }
+            // Not `at`: whoever is pushed late has not waited here.
+            self.accounts[waiting.account].add(now, waiting);
+        }
+    }
+
+    /// When the next prediction becomes ready.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.waiting.peek().map(|Reverse(waiting)| waiting.at)
+    }
+
+    /// Predictions of an account that are ready and wait for budget.
+    pub(crate) fn ready(&self, account: usize) -> usize {
+        self.accounts.get(account).map_or(0, |ready| ready.living.len())
+    }
+
+    /// For how long the eldest of an account's ready predictions has waited for budget.
+    pub(crate) fn ready_for(&mut self, account: usize, now: Instant) -> Option<Duration> {
+        let since = self.accounts.get_mut(account)?.since()?;
+        Some(now.saturating_duration_since(since))
+    }
+
+    /// All predictions, ready or not.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len() + self.accounts.iter().map(|ready| ready.living.len()).sum::<usize>()
+    }
+}
+
+/// How much dearer a poll is than usual: rises while ready predictions wait for budget, and falls back when they do not.
+///
+/// The multiplier follows the wait by an exponential in time, so it settles where plans and budget agree, however often
+/// it is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scarcity {
+    multiplier: f64,
+    told: Option<Instant>,
+}
+
+/// Times in which the multiplier grows or falls by a factor of e.
+const RISE: Duration = Duration::from_secs(8);
+const FALL: Duration = Duration::from_secs(16);
+
+/// A poll is never dearer than this; then starvation rules anyway.
+const DEAREST: f64 = 1000.0;
+
+/// A wait for budget that is not worth changing plans.
+const BRIEF: Duration = Duration::from_millis(500);
+
+impl Scarcity {
+    pub(crate) const fn new() -> Self {
+        Self { multiplier: 1.0, told: None }
+    }
+
+    /// Tells how long the eldest ready prediction has waited, none if none does.
+    pub(crate) fn tell(&mut self, now: Instant, ready_for: Option<Duration>) {
+        let passed = self.told.map_or(0.0, |told| now.saturating_duration_since(told).as_secs_f64());
+        self.told = Some(now);
+        let change = if ready_for.is_some_and(|waited| waited > BRIEF) {
+            passed / RISE.as_secs_f64()
+        } else {
+            -passed / FALL.as_secs_f64()
+        };
+        self.multiplier = (self.multiplier * change.exp()).clamp(1.0, DEAREST);
+    }
+
+    /// At least 1.
+    pub(crate) fn multiplier(&self) -> f64 {
+        self.multiplier
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: Duration = Duration::from_secs(10);
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn nobody_is_ready_before_their_time() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(LONGEST);
+        schedule.push(start + seconds(2), "late", 0, 0.9);
+        schedule.push(start + seconds(1), "early", 0, 0.1);
+        assert_eq!(schedule.next_due(), Some(start + seconds(1)));
+        assert_eq!(schedule.pop_ready(0, start), None);
+        assert_eq!(schedule.pop_ready(0, start + seconds(1)), Some("early"));
+        assert_eq!(schedule.pop_ready(0, start + seconds(1)), None);
+        assert_eq!(schedule.pop_ready(0, start + seconds(2)), Some("late"));
+        assert_eq!(schedule.next_due(), None);
+        assert_eq!(schedule.len(), 0);
+    }
+
+    #[test]
+    fn the_likeliest_goes_first_and_equals_in_their_order() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(LONGEST);
+        for (prediction, chance) in [("a", 0.2), ("b", 0.7), ("c", 0.7), ("d", 0.5)] {
+            schedule.push(start, prediction, 0, chance);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| schedule.pop_ready(0, start)).collect();
+        assert_eq!(order, ["b", "c", "d", "a"]);
+    }
+
+    #[test]
+    fn accounts_do_not_take_each_others_predictions() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(LONGEST);
+        schedule.push(start, "theirs", 1, 0.9);
+        assert_eq!(schedule.pop_ready(0, start), None);
+        assert_eq!((schedule.ready(0), schedule.ready(1)), (0, 1));
+        assert_eq!(schedule.pop_ready(1, start), Some("theirs"));
+    }
+
+    #[test]
+    fn nobody_starves() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(LONGEST);
+        schedule.push(start, 0, 0, 0.0);
+        schedule.advance(start);
+        // One poll a second, and always somebody likelier.
+        let asked = (1..).find(|&second| {
+            let now = start + seconds(second);
+            schedule.push(now, second, 0, 0.9);
+            schedule.pop_ready(0, now) == Some(0)
+        });
+        assert_eq!(asked, Some(11));
+        assert_eq!(schedule.ready_for(0, start + seconds(12)), Some(seconds(1)));
+    }
+
+    #[test]
+    fn a_hundred_thousand_predictions_leave_no_marks() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(LONGEST);
+        for prediction in 0..100_000_u64 {
+            schedule.push(start + Duration::from_millis(prediction % 9973), prediction, 0, 1.0 / (1.0 + prediction as f64));
+        }
+        // Half of them by chance, the rest for having waited, interleaved with new ones.
+        let mut asked = vec![0_u32; 100_000];
+        for turn in 0..100_000_u64 {
+            let now = start + seconds(10) + Duration::from_micros(turn * 200);
+            let prediction = schedule.pop_ready(0, now).expect("somebody is ready");
+            asked[usize::try_from(prediction).unwrap()] += 1;
+            if turn % 2 == 0 {
+                schedule.push(now + seconds(1), prediction, 0, 0.5);
+            }
+            let marks = schedule.accounts[0].likeliest.len().max(schedule.accounts[0].eldest.len());
+            assert!(marks <= 2 * schedule.ready(0) + STALE_MIN + 1, "{marks} marks");
+        }
+        assert_eq!(schedule.len(), 50_000);
+        while schedule.pop_ready(0, start + seconds(100)).is_some() {}
+        assert_eq!(schedule.len(), 0);
+        assert!(asked.iter().any(|&times| times > 1));
+    }
+
+    #[test]
+    fn scarcity_rises_while_somebody_waits_and_falls_after() {
+        let start = Instant::now();
+        let mut scarcity = Scarcity::new();
+        let mut tell = |second: u64, waits: Option<Duration>| {
+            scarcity.tell(start + seconds(second), waits);
+            scarcity.multiplier()
+        };
+        assert_eq!(tell(0, Some(seconds(1))).to_bits(), 1.0_f64.to_bits());
+        let risen = tell(16, Some(seconds(1)));
+        assert!((risen - 2.0_f64.exp()).abs() < 1e-9, "{risen}");
+        assert!((tell(32, None) - 1.0_f64.exp()).abs() < 1e-9);
+        assert_eq!(tell(1000, Some(BRIEF)).to_bits(), 1.0_f64.to_bits());
+        assert!(tell(100_000, Some(seconds(1))) <= DEAREST);
+    }
+}
