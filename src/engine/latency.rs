@@ -73,6 +73,9 @@ const SURPRISE_MAX: f64 = 1.15;
 const DOUBT: f64 = 0.3;
 const RECENT: usize = 3;
 
+/// One completion is no more surprising than so many standard deviations.
+const DEVIATION_MAX: f64 = 3.0;
+
 /// What a relative's completions are worth, how many are taken, and how far they may be off.
 const BORROWED_WEIGHT: f64 = 0.4;
 const BORROWED_MAX: usize = 10;
@@ -238,6 +241,8 @@ struct Seen {
     after: f64,
     by: f64,
     weight: f64,
+    /// Share of the weight that stays evenly spread.
+    even: f64,
 }
 
 impl Seen {
@@ -245,27 +250,32 @@ impl Seen {
     fn new(after: f64, by: f64, weight: f64) -> Self {
         let longest = EDGES[BINS];
         let by = by.clamp(BIN_FIRST_S * 1.1, longest);
-        Self { after: after.clamp(0.0, by * 0.999), by, weight }
+        Self { after: after.clamp(0.0, by * 0.999), by, weight, even: EVEN_SHARE }
     }
 
     /// Adds this completion to `to`: evenly, or for the most part as a present estimate says.
     fn spread(&self, present: Option<&[f64]>, to: &mut [f64]) {
-        let bins = Known::bin(self.after)..=Known::bin(self.by);
+        let (first, last) = (Known::bin(self.after), Known::bin(self.by));
         let inside = |bin: usize| {
             let (left, right) = Known::edges(bin);
             // Ages below the first bin belong to it.
             let left = if bin == 0 { 0.0 } else { left };
-            (right.min(self.by) - left.max(self.after)).max(0.0)
+            (right.min(self.by) - left.max(self.after)).max(0.0) / (right - left)
         };
-        let believed = |bin: usize| {
-            let (left, right) = Known::edges(bin);
-            present.map_or(0.0, |present| present[bin] * inside(bin) / (right - left))
+        let (part_first, part_last) = (inside(first), inside(last));
+        // Only the outermost bins are held in part.
+        let part = |bin: usize| match bin {
+            bin if bin == first => part_first,
+            bin if bin == last => part_last,
+            _ => 1.0,
         };
-        let sum: f64 = bins.clone().map(believed).sum();
-        let even = if sum > 0.0 { EVEN_SHARE } else { 1.0 };
-        for bin in bins {
-            let by_belief = if sum > 0.0 { (1.0 - even) * believed(bin) / sum } else { 0.0 };
-            to[bin] += self.weight * (by_belief + even * inside(bin) / (self.by - self.after));
+        let sum: f64 = present.map_or(0.0, |present| (first..=last).map(|bin| present[bin] * part(bin)).sum());
+        let even = if sum > 0.0 { self.even } else { 1.0 };
+        let evenly = self.weight * even / (self.by - self.after);
+        let by_belief = if sum > 0.0 { self.weight * (1.0 - even) / sum } else { 0.0 };
+        for bin in first..=last {
+            let believed = present.map_or(0.0, |present| present[bin]);
+            to[bin] += part(bin) * (by_belief * believed + evenly * (EDGES[bin + 1] - EDGES[bin]));
         }
     }
 }
@@ -285,8 +295,9 @@ impl Learned {
     fn add(&mut self, seen: Seen) {
         if !self.known.is_nothing() {
             let (after, by) = (self.known.survival(seen.after), self.known.survival(seen.by));
+            // The logistic scale reads the ends of the distribution as loud as they are; its deviation is 1.8.
             let place = f64::midpoint(after, by);
-            let deviation = (0.5 - place) * 12.0_f64.sqrt();
+            let deviation = (((1.0 - place) / place).ln() / 1.8).clamp(-DEVIATION_MAX, DEVIATION_MAX);
             self.surprise += SURPRISE_SHARE * (deviation - self.surprise);
         }
         for earlier in &mut self.seen {
@@ -301,6 +312,10 @@ impl Learned {
             let doubted = self.seen.len().saturating_sub(RECENT);
             for earlier in self.seen.iter_mut().take(doubted) {
                 earlier.weight *= DOUBT;
+            }
+            // What was believed does not say either where in their intervals the recent ones lie.
+            for recent in self.seen.iter_mut().skip(doubted) {
+                recent.even = 1.0;
             }
             self.prior_weight *= DOUBT;
         }
@@ -322,6 +337,7 @@ impl Learned {
             squares += seen.weight * seen.weight;
         }
         let mut present = prior.clone();
+        let mut spare = vec![0.0; BINS];
         if sum > 0.0 {
             for round in 0..ROUNDS {
                 let mut next = vec![0.0; BINS];
@@ -332,7 +348,7 @@ impl Learned {
                 }
                 let effective = sum * sum / squares;
                 let spread = quantile_bin(&next, 0.75 * sum) - quantile_bin(&next, 0.25 * sum);
-                smooth(&mut next, spread, effective);
+                smooth(&mut next, &mut spare, spread, effective);
                 for (next, prior) in next.iter_mut().zip(&prior) {
                     *next += prior;
                 }
@@ -360,7 +376,7 @@ fn prior_of(class: &Class, weight: f64, to: &mut [f64]) {
 }
 
 /// Smooths weights by moving averages, three times; nearly a normal kernel.
-fn smooth(weights: &mut Vec<f64>, quartiles_apart: usize, effective: f64) {
+fn smooth(weights: &mut [f64], spare: &mut [f64], quartiles_apart: usize, effective: f64) {
     let apart = f64::from(u32::try_from(quartiles_apart).expect("few bins"));
     let bandwidth = BANDWIDTH * 0.9 * apart / 1.34 * effective.powf(-0.2);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a few bins")]
@@ -368,15 +384,15 @@ fn smooth(weights: &mut Vec<f64>, quartiles_apart: usize, effective: f64) {
     let width = f64::from(u32::try_from(2 * radius + 1).expect("few bins"));
     for _ in 0..3 {
         let mut sum: f64 = weights[..radius].iter().sum();
-        let averaged = (0..weights.len()).map(|bin| {
+        for bin in 0..weights.len() {
             sum += weights.get(bin + radius).copied().unwrap_or_default();
             if let Some(left) = bin.checked_sub(radius + 1) {
                 sum -= weights[left];
             }
             // Differences of sums may fall below nothing by a rounding.
-            sum.max(0.0) / width
-        });
-        *weights = averaged.collect();
+            spare[bin] = sum.max(0.0) / width;
+        }
+        weights.copy_from_slice(spare);
     }
 }
 

@@ -103,7 +103,8 @@ impl Planner {
     /// them have it in common.
     fn best(&self, known: &Known, working: f64, earliest: f64, cost: f64) -> f64 {
         let interval = self.min_interval.as_secs_f64();
-        let per_second = |density: f64, survival: f64| {
+        // Per second, of polls spaced by the density and of the lateness between them.
+        let rate = |density: f64, survival: f64| {
             let by_density = (2.0 * cost * density * survival).sqrt();
             // Polls `sqrt(2 cost survival / density)` apart, that is 2 cost survival / by_density.
             if by_density * interval > 2.0 * cost * survival {
@@ -129,11 +130,10 @@ impl Planner {
                 }
                 continue;
             }
-            let slope = |age: f64| {
-                let survival = before - density * (age - edge);
-                working - survival - per_second(density, survival) - cost * density / 2.0
-            };
-            let (falling, rising) = (slope(left), slope(right));
+            let middle = before - density * (f64::midpoint(left, right) - edge);
+            let later = rate(density, middle) + cost * density / 2.0;
+            let falling = working - before + density * (left - edge) - later;
+            let rising = falling + density * (right - left);
             if falling < 0.0 && rising > 0.0 {
                 let root = left - falling * (right - left) / (rising - falling);
                 let there = sum + falling * (root - left) / 2.0;

@@ -2,26 +2,30 @@
 //!
 //! Wanted:
 //! - O(log n) a step, for 100,000 predictions and one task.
-//! - When the budget is scarce, it goes to whoever is most likely to be done; yet whoever has been ready for longer than
+//! - When the budget is scarce, it goes where waiting costs most; yet whoever has been ready for longer than
 //!   `longest_interval` goes first, so nobody starves.
 //! - [`Scarcity`] makes polls dearer while ready predictions wait, so that fewer are planned.
 //!
-//! Each ready prediction is in two orders, by chance and by age. Whoever leaves through one stays behind in the other as
-//! a stale mark, told by its number; marks are dropped when met, and swept when they outnumber the living.
+//! Where waiting costs most: a prediction that is done with probability `p` adds `p` seconds of lateness a second. The
+//! planner makes predictions ready when a poll has just become worth its price, so at that moment all of them are worth
+//! the same; from then on the likelier ones gain faster, and `p` times the wait is what they are ahead by. The likeliest
+//! alone would let others wait too long, the first come alone would spend polls on the unlikely. That order changes as
+//! time passes and no heap can hold it. But among equal chances it is the order of arrival; so there are a few queues
+//! by level of chance, and only their heads are compared.
 //!
 //! Nothing here sleeps or spawns. The caller sleeps until [`Schedule::next_due`] or until an account has budget.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Stale marks that are not worth a sweep.
-const STALE_MIN: usize = 64;
+/// Levels of chance, a factor of the root of 2 apart: down to half a hundredth.
+const LEVELS: usize = 16;
 
-/// Number of a push; tells marks of the same place apart.
-type Number = u64;
+/// A wait so brief counts for nothing: then the likeliest goes first.
+const AT_ONCE: Duration = Duration::from_millis(50);
 
 /// The polls of all predictions. `T` names a prediction, `account` is whose budget pays (small, dense numbers).
 #[derive(Debug)]
@@ -29,13 +33,13 @@ pub(crate) struct Schedule<T> {
     longest_interval: Duration,
     waiting: BinaryHeap<Reverse<Waiting<T>>>,
     accounts: Vec<Ready<T>>,
-    pushed: Number,
+    pushed: u64,
 }
 
 #[derive(Debug)]
 struct Waiting<T> {
     at: Instant,
-    number: Number,
+    number: u64,
     account: usize,
     chance: f64,
     prediction: T,
@@ -61,94 +65,61 @@ impl<T> Ord for Waiting<T> {
     }
 }
 
-/// The ready predictions of one account.
+/// The ready predictions of one account: by level of chance, each level in the order they became ready.
 #[derive(Debug)]
 struct Ready<T> {
-    living: HashMap<Number, T>,
-    likeliest: BinaryHeap<Likely>,
-    /// In the order they became ready.
-    eldest: VecDeque<(Instant, Number)>,
+    levels: [VecDeque<One<T>>; LEVELS],
+    number: usize,
+}
+
+#[derive(Debug)]
+struct One<T> {
+    since: Instant,
+    chance: f64,
+    prediction: T,
 }
 
 impl<T> Default for Ready<T> {
     fn default() -> Self {
-        Self { living: HashMap::new(), likeliest: BinaryHeap::new(), eldest: VecDeque::new() }
-    }
-}
-
-/// By chance, then the earlier push.
-#[derive(Clone, Copy, Debug)]
-struct Likely {
-    chance: f64,
-    number: Number,
-}
-
-impl PartialEq for Likely {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Likely {}
-
-impl PartialOrd for Likely {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Likely {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.chance.total_cmp(&other.chance).then(other.number.cmp(&self.number))
+        Self { levels: std::array::from_fn(|_| VecDeque::new()), number: 0 }
     }
 }
 
 impl<T> Ready<T> {
-    fn add(&mut self, since: Instant, waiting: Waiting<T>) {
-        let Waiting { number, chance, prediction, .. } = waiting;
-        self.living.insert(number, prediction);
-        self.likeliest.push(Likely { chance, number });
-        self.eldest.push_back((since, number));
+    fn add(&mut self, one: One<T>) {
+        self.levels[level(one.chance)].push_back(one);
+        self.number += 1;
     }
 
-    /// Since when the eldest has been ready.
-    fn since(&mut self) -> Option<Instant> {
-        while let Some(&(since, number)) = self.eldest.front() {
-            if self.living.contains_key(&number) {
-                return Some(since);
-            }
-            self.eldest.pop_front();
-        }
-        None
+    /// Since when the eldest has been ready, and its level.
+    fn eldest(&self) -> Option<(Instant, usize)> {
+        let heads = self.levels.iter().enumerate();
+        heads.filter_map(|(level, ones)| ones.front().map(|one| (one.since, level))).min()
     }
 
-    fn pop_eldest(&mut self) -> Option<T> {
-        loop {
-            let (_, number) = self.eldest.pop_front()?;
-            if let Some(prediction) = self.living.remove(&number) {
-                return Some(prediction);
-            }
-        }
+    /// The level whose head has cost most by waiting.
+    fn costliest(&self, now: Instant) -> Option<usize> {
+        let cost = |one: &One<T>| one.chance * (now.saturating_duration_since(one.since) + AT_ONCE).as_secs_f64();
+        let heads = self.levels.iter().enumerate();
+        let costs = heads.filter_map(|(level, ones)| ones.front().map(|one| (cost(one), level)));
+        costs.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, level)| level)
     }
 
-    fn pop_likeliest(&mut self) -> Option<T> {
-        loop {
-            let Likely { number, .. } = self.likeliest.pop()?;
-            if let Some(prediction) = self.living.remove(&number) {
-                return Some(prediction);
-            }
-        }
+    fn pop(&mut self, now: Instant, longest: Duration) -> Option<T> {
+        let (since, eldest) = self.eldest()?;
+        let starving = now.saturating_duration_since(since) > longest;
+        let level = if starving { eldest } else { self.costliest(now)? };
+        let one = self.levels[level].pop_front()?;
+        self.number -= 1;
+        Some(one.prediction)
     }
+}
 
-    fn sweep(&mut self) {
-        let most = 2 * self.living.len() + STALE_MIN;
-        if self.likeliest.len() > most {
-            self.likeliest.retain(|likely| self.living.contains_key(&likely.number));
-        }
-        if self.eldest.len() > most {
-            self.eldest.retain(|(_, number)| self.living.contains_key(number));
-        }
-    }
+/// Half-octaves of chance, the last for all that are less likely.
+fn level(chance: f64) -> usize {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the levels")]
+    let level = (-2.0 * chance.log2()).clamp(0.0, (LEVELS - 1) as f64) as usize;
+    level
 }
 
 impl<T> Schedule<T> {
@@ -168,11 +139,7 @@ impl<T> Schedule<T> {
     pub(crate) fn pop_ready(&mut self, account: usize, now: Instant) -> Option<T> {
         self.advance(now);
         let longest = self.longest_interval;
-        let ready = self.accounts.get_mut(account)?;
-        let starving = ready.since().is_some_and(|since| now.saturating_duration_since(since) > longest);
-        let popped = if starving { ready.pop_eldest() } else { ready.pop_likeliest() };
-        ready.sweep();
-        popped
+        self.accounts.get_mut(account)?.pop(now, longest)
     }
 
     /// Makes ready whoever's time has come.
@@ -185,7 +152,8 @@ impl<T> Schedule<T> {
                 self.accounts.resize_with(waiting.account + 1, Ready::default);
             }
             // Not `at`: whoever is pushed late has not waited here.
-            self.accounts[waiting.account].add(now, waiting);
+            let Waiting { account, chance, prediction, .. } = waiting;
+            self.accounts[account].add(One { since: now, chance, prediction });
         }
     }
 
@@ -196,18 +164,18 @@ impl<T> Schedule<T> {
 
     /// Predictions of an account that are ready and wait for budget.
     pub(crate) fn ready(&self, account: usize) -> usize {
-        self.accounts.get(account).map_or(0, |ready| ready.living.len())
+        self.accounts.get(account).map_or(0, |ready| ready.number)
     }
 
     /// For how long the eldest of an account's ready predictions has waited for budget.
-    pub(crate) fn ready_for(&mut self, account: usize, now: Instant) -> Option<Duration> {
-        let since = self.accounts.get_mut(account)?.since()?;
+    pub(crate) fn ready_for(&self, account: usize, now: Instant) -> Option<Duration> {
+        let (since, _) = self.accounts.get(account)?.eldest()?;
         Some(now.saturating_duration_since(since))
     }
 
     /// All predictions, ready or not.
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len() + self.accounts.iter().map(|ready| ready.living.len()).sum::<usize>()
+        self.waiting.len() + self.accounts.iter().map(|ready| ready.number).sum::<usize>()
     }
 }
 
@@ -332,8 +300,6 @@ mod tests {
             if turn % 2 == 0 {
                 schedule.push(now + seconds(1), prediction, 0, 0.5);
             }
-            let marks = schedule.accounts[0].likeliest.len().max(schedule.accounts[0].eldest.len());
-            assert!(marks <= 2 * schedule.ready(0) + STALE_MIN + 1, "{marks} marks");
         }
         assert_eq!(schedule.len(), 50_000);
         while schedule.pop_ready(0, start + seconds(100)).is_some() {}
