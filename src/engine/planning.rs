@@ -69,7 +69,7 @@ impl Planner {
         let next = if known.is_nothing() || working < REFUTED {
             self.grown(now)
         } else {
-            self.best(known, working, earliest, self.poll_cost.as_secs_f64() * scarcity.max(1.0))
+            self.best(known, working, earliest, scarcity.max(1.0))
         };
         Duration::from_secs_f64(next.max(earliest))
     }
@@ -99,9 +99,11 @@ impl Planner {
         (age * GROWTH).min(self.longest_interval.as_secs_f64()).max(self.min_interval.as_secs_f64())
     }
 
-    /// The best age from `earliest` on; `cost` of a poll in seconds. Probabilities are not divided by `working`: all of
-    /// them have it in common.
-    fn best(&self, known: &Known, working: f64, earliest: f64, cost: f64) -> f64 {
+    /// The best age from `earliest` on. Probabilities are not divided by `working`: all of them have it in common.
+    fn best(&self, known: &Known, working: f64, earliest: f64, scarcity: f64) -> f64 {
+        let cost = self.poll_cost.as_secs_f64() * scarcity;
+        // As all intervals that the square root sets.
+        let longest = self.longest_interval.as_secs_f64() * scarcity.sqrt();
         let interval = self.min_interval.as_secs_f64();
         // Per second, of polls spaced by the density and of the lateness between them.
         let rate = |density: f64, survival: f64| {
@@ -121,7 +123,7 @@ impl Planner {
             let density = (before - after) / (end - edge);
             let left = edge.max(earliest);
             if latest.is_infinite() && working - after > PLAUSIBLE * working {
-                latest = left + (left * GROWTH).max(self.longest_interval.as_secs_f64());
+                latest = left + (left * GROWTH).max(longest);
             }
             let right = end.min(latest);
             if right <= left {

@@ -181,44 +181,57 @@ impl<T> Schedule<T> {
 
 /// How much dearer a poll is than usual: rises while ready predictions wait for budget, and falls back when they do not.
 ///
-/// The multiplier follows the wait by an exponential in time, so it settles where plans and budget agree, however often
-/// it is told.
+/// Plans answer only with the next poll of each prediction, so a quick controller would swing between too many plans and
+/// too few. This one has a slow part, which finds where plans and budget agree, and a quick one, which follows the
+/// backlog: the time that the ready predictions would take at the present rate of polls. (The longest wait would not do:
+/// whoever is unlikely is left waiting on purpose.)
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scarcity {
-    multiplier: f64,
+    /// The natural logarithm of the slow part.
+    slow: f64,
+    /// Polls a second, lately.
+    rate: f64,
+    /// Seconds of polls that are ready.
+    backlog: f64,
     told: Option<Instant>,
 }
 
-/// Times in which the multiplier grows or falls by a factor of e.
-const RISE: Duration = Duration::from_secs(8);
-const FALL: Duration = Duration::from_secs(16);
+/// A backlog that is just right: there is always somebody to ask for, and nobody waits long.
+const BACKLOG_AIM: Duration = Duration::from_millis(500);
+
+/// Time in which the slow part grows or falls by a factor of e.
+const SLOWNESS: Duration = Duration::from_secs(60);
+
+/// Time over which the rate of polls is averaged.
+const RATE_OVER: Duration = Duration::from_secs(10);
+
+/// The backlog at which the quick part multiplies by four.
+const QUICKNESS: Duration = Duration::from_secs(2);
 
 /// A poll is never dearer than this; then starvation rules anyway.
 const DEAREST: f64 = 1000.0;
 
-/// A wait for budget that is not worth changing plans.
-const BRIEF: Duration = Duration::from_millis(500);
-
 impl Scarcity {
     pub(crate) const fn new() -> Self {
-        Self { multiplier: 1.0, told: None }
+        Self { slow: 0.0, rate: 0.0, backlog: 0.0, told: None }
     }
 
-    /// Tells how long the eldest ready prediction has waited, none if none does.
-    pub(crate) fn tell(&mut self, now: Instant, ready_for: Option<Duration>) {
+    /// Tells how many predictions are `ready` and wait for budget, and how many were `polled` since it was told last.
+    pub(crate) fn tell(&mut self, now: Instant, ready: usize, polled: usize) {
         let passed = self.told.map_or(0.0, |told| now.saturating_duration_since(told).as_secs_f64());
         self.told = Some(now);
-        let change = if ready_for.is_some_and(|waited| waited > BRIEF) {
-            passed / RISE.as_secs_f64()
-        } else {
-            -passed / FALL.as_secs_f64()
-        };
-        self.multiplier = (self.multiplier * change.exp()).clamp(1.0, DEAREST);
+        let number = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
+        let over = RATE_OVER.as_secs_f64();
+        self.rate = self.rate * (-passed / over).exp() + number(polled) / over;
+        self.backlog = if ready == 0 { 0.0 } else { number(ready) / self.rate.max(1.0 / over) };
+        let off = self.backlog / BACKLOG_AIM.as_secs_f64() - 1.0;
+        self.slow = (self.slow + off.min(1.0) * passed / SLOWNESS.as_secs_f64()).clamp(0.0, DEAREST.ln());
     }
 
     /// At least 1.
     pub(crate) fn multiplier(&self) -> f64 {
-        self.multiplier
+        let quick = (1.0 + self.backlog / QUICKNESS.as_secs_f64()).powi(2);
+        (self.slow.exp() * quick).min(DEAREST)
     }
 }
 
