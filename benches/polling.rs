@@ -99,7 +99,8 @@ const KINDS: [(&str, Times); 4] = [
 ];
 
 fn class(kind: usize) -> Class {
-    let (model, quality) = [("gpt-image-2", "low"), ("gpt-image-2", "medium"), ("gpt-image-2", "high"), ("plus", "")][kind];
+    let (model, quality) =
+        [("gpt-image-2", "low"), ("gpt-image-2", "medium"), ("gpt-image-2", "high"), ("plus", "")][kind];
     Class::new(model, "image-edit", quality, 1024 * 1024, 1)
 }
 
@@ -405,16 +406,16 @@ fn after_shift(kind: usize, factor: f64, gap: f64) -> [Summary; 2] {
 
 fn shifts(aims: &mut Aims) {
     for gap in [60.0, 20.0] {
-    title(&format!("right after a sudden shift: the first 20 predictions, one in {gap} s, {SHIFT_RUNS} runs"));
-    let mut worst: f64 = 0.0;
-    for kind in [LOW, MEDIUM, HIGH] {
-        for factor in [2.0, 0.5, 3.0, 1.0 / 3.0] {
-            let [first, then] = after_shift(kind, factor, gap);
-            worst = worst.max(print(&format!("{}: times {factor:.2}", KINDS[kind].0), first).score);
-            print("    the next 20", then);
+        title(&format!("right after a sudden shift: the first 20 predictions, one in {gap} s, {SHIFT_RUNS} runs"));
+        let mut worst: f64 = 0.0;
+        for kind in [LOW, MEDIUM, HIGH] {
+            for factor in [2.0, 0.5, 3.0, 1.0 / 3.0] {
+                let [first, then] = after_shift(kind, factor, gap);
+                worst = worst.max(print(&format!("{}: times {factor:.2}", KINDS[kind].0), first).score);
+                print("    the next 20", then);
+            }
         }
-    }
-    aims.at_most("score right after a shift, the worst", worst, 1.1);
+        aims.at_most("score right after a shift, the worst", worst, 1.1);
     }
 }
 
@@ -546,18 +547,16 @@ fn speed(aims: &mut Aims) {
             schedule.push(now + Duration::from_secs_f64(100.0 * dice.fraction()), prediction, 0, dice.fraction());
         }
     }
-    println!(
-        "  schedule step, 100,000 predictions {:>9.0} ns ({popped} popped and pushed)",
-        nanoseconds(begun, steps)
-    );
+    println!("  schedule step, 100,000 predictions {:>9.0} ns ({popped} popped and pushed)", nanoseconds(begun, steps));
     aims.at_most("microseconds a next", next / 1000.0, 20.0);
 }
 
 fn main() -> ExitCode {
     let mut aims = Aims::default();
     if std::env::var("S").is_err() {
-    mixture(&mut aims);
-    shifts(&mut aims);}
+        mixture(&mut aims);
+        shifts(&mut aims);
+    }
     scarcities(&mut aims);
     speed(&mut aims);
     if aims.missed > 0 {

@@ -167,12 +167,6 @@ impl<T> Schedule<T> {
         self.accounts.get(account).map_or(0, |ready| ready.number)
     }
 
-    /// For how long the eldest of an account's ready predictions has waited for budget.
-    pub(crate) fn ready_for(&self, account: usize, now: Instant) -> Option<Duration> {
-        let (since, _) = self.accounts.get(account)?.eldest()?;
-        Some(now.saturating_duration_since(since))
-    }
-
     /// All predictions, ready or not.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len() + self.accounts.iter().map(|ready| ready.number).sum::<usize>()
@@ -261,14 +255,30 @@ mod tests {
     }
 
     #[test]
-    fn the_likeliest_goes_first_and_equals_in_their_order() {
+    fn of_those_ready_at_once_the_likeliest_goes_first() {
         let start = Instant::now();
         let mut schedule = Schedule::new(LONGEST);
-        for (prediction, chance) in [("a", 0.2), ("b", 0.7), ("c", 0.7), ("d", 0.5)] {
+        for (prediction, chance) in [("a", 0.0), ("b", 0.7), ("c", 0.7), ("d", 0.2), ("e", f64::NAN)] {
             schedule.push(start, prediction, 0, chance);
         }
         let order: Vec<_> = std::iter::from_fn(|| schedule.pop_ready(0, start)).collect();
-        assert_eq!(order, ["b", "c", "d", "a"]);
+        assert_eq!(order[..3], ["b", "c", "d"]);
+        assert_eq!(order.len(), 5);
+    }
+
+    #[test]
+    fn waiting_counts_as_much_as_chance() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(LONGEST);
+        schedule.push(start, "waited", 0, 0.2);
+        schedule.push(start + seconds(4), "likelier", 0, 0.5);
+        schedule.advance(start);
+        schedule.advance(start + seconds(4));
+        // 0.2 x 5 s against 0.5 x 1 s.
+        assert_eq!(schedule.pop_ready(0, start + seconds(5)), Some("waited"));
+        schedule.push(start, "waited again", 0, 0.2);
+        schedule.advance(start + seconds(5));
+        assert_eq!(schedule.pop_ready(0, start + seconds(6)), Some("likelier"));
     }
 
     #[test]
@@ -294,45 +304,51 @@ mod tests {
             schedule.pop_ready(0, now) == Some(0)
         });
         assert_eq!(asked, Some(11));
-        assert_eq!(schedule.ready_for(0, start + seconds(12)), Some(seconds(1)));
+        assert_eq!(schedule.ready(0), 1);
     }
 
     #[test]
-    fn a_hundred_thousand_predictions_leave_no_marks() {
+    fn a_hundred_thousand_predictions_are_all_asked_for() {
         let start = Instant::now();
         let mut schedule = Schedule::new(LONGEST);
-        for prediction in 0..100_000_u64 {
-            schedule.push(start + Duration::from_millis(prediction % 9973), prediction, 0, 1.0 / (1.0 + prediction as f64));
+        for prediction in 0..100_000_u32 {
+            let at = start + Duration::from_millis(u64::from(prediction % 9973));
+            schedule.push(at, prediction, 0, 1.0 / (1.0 + f64::from(prediction % 97)));
         }
-        // Half of them by chance, the rest for having waited, interleaved with new ones.
-        let mut asked = vec![0_u32; 100_000];
-        for turn in 0..100_000_u64 {
+        // Half of them are pushed once more.
+        let mut asked = vec![0_u8; 100_000];
+        for turn in 0..150_000_u64 {
             let now = start + seconds(10) + Duration::from_micros(turn * 200);
-            let prediction = schedule.pop_ready(0, now).expect("somebody is ready");
-            asked[usize::try_from(prediction).unwrap()] += 1;
-            if turn % 2 == 0 {
+            let Some(prediction) = schedule.pop_ready(0, now) else { continue };
+            let times = &mut asked[usize::try_from(prediction).unwrap()];
+            *times += 1;
+            if *times == 1 && prediction % 2 == 0 {
                 schedule.push(now + seconds(1), prediction, 0, 0.5);
             }
         }
-        assert_eq!(schedule.len(), 50_000);
-        while schedule.pop_ready(0, start + seconds(100)).is_some() {}
         assert_eq!(schedule.len(), 0);
-        assert!(asked.iter().any(|&times| times > 1));
+        assert!(asked.iter().enumerate().all(|(prediction, &times)| times == if prediction % 2 == 0 { 2 } else { 1 }));
     }
 
     #[test]
-    fn scarcity_rises_while_somebody_waits_and_falls_after() {
+    fn scarcity_rises_with_the_backlog_and_falls_after() {
         let start = Instant::now();
         let mut scarcity = Scarcity::new();
-        let mut tell = |second: u64, waits: Option<Duration>| {
-            scarcity.tell(start + seconds(second), waits);
+        let mut told = start;
+        let mut tell = |minutes: u64, ready| {
+            for _ in 0..minutes * 60 {
+                told += seconds(1);
+                scarcity.tell(told, ready, 10);
+            }
             scarcity.multiplier()
         };
-        assert_eq!(tell(0, Some(seconds(1))).to_bits(), 1.0_f64.to_bits());
-        let risen = tell(16, Some(seconds(1)));
-        assert!((risen - 2.0_f64.exp()).abs() < 1e-9, "{risen}");
-        assert!((tell(32, None) - 1.0_f64.exp()).abs() < 1e-9);
-        assert_eq!(tell(1000, Some(BRIEF)).to_bits(), 1.0_f64.to_bits());
-        assert!(tell(100_000, Some(seconds(1))) <= DEAREST);
+        assert_eq!(tell(5, 0).to_bits(), 1.0_f64.to_bits());
+        // Two seconds of polls are ready: four times as dear at once, and more if that does not help.
+        let risen = tell(1, 20);
+        assert!((8.0..14.0).contains(&risen), "{risen}");
+        let settled = tell(5, 5);
+        assert!((2.0..8.0).contains(&settled), "{settled}");
+        assert_eq!(tell(10, 0).to_bits(), 1.0_f64.to_bits());
+        assert!(tell(100, 10_000) <= DEAREST);
     }
 }
