@@ -182,6 +182,10 @@ pub(crate) struct UpstreamConfig {
     pub(crate) min_poll_interval: Duration,
     #[serde(rename = "longest_poll_interval_ms", deserialize_with = "millis")]
     pub(crate) longest_poll_interval: Duration,
+    #[serde(rename = "poll_cost_ms", deserialize_with = "millis")]
+    #[expect(dead_code, reason = "wired in with the scheduler")]
+    pub(crate) poll_cost: Duration,
+    pub(crate) latency_priors: bool,
     pub(crate) concurrent_polls_max: NonZeroUsize,
     #[serde(rename = "deadline_s", deserialize_with = "seconds")]
     pub(crate) deadline: Duration,
@@ -340,6 +344,8 @@ impl Config {
         self.storage.directory = self.storage.sandbox();
         self.upstream.first_poll = Duration::from_secs(1);
         self.upstream.min_poll_interval = Duration::from_secs(1);
+        // It makes pictures many times faster than was measured at the service.
+        self.upstream.latency_priors = false;
         // The simulator forgets when it stops: what was under way before cannot be found any more.
         self.upstream.deadline = Duration::from_mins(2);
         self.clients.retain(|client| client.name != "sandbox");

@@ -50,6 +50,9 @@ const BIN_LOG: f64 = 0.01;
 /// Completions that the prior is worth before there are any.
 const PRIOR_WEIGHT: f64 = 2.0;
 
+/// Weight that the prior keeps when a completion comes.
+const PRIOR_FADING: f64 = 0.85;
+
 /// Completions that the tail is always worth.
 const TAIL_WEIGHT: f64 = 0.5;
 
@@ -106,10 +109,10 @@ impl Class {
     /// `pixels` of one picture (0: not known, taken for a megapixel), `n` pictures. Models without a quality have "".
     pub(crate) fn new(model: &str, task: &str, quality: &str, pixels: u64, n: u32) -> Self {
         let bounded = |name: &str| name[..name.floor_char_boundary(NAME_BYTES_MAX)].to_owned();
-        // Nearest half-octave: floor of log2 of the square, shifted by half a step.
-        let squared = u128::from(pixels.max(1)).pow(2);
-        let half_octaves = (squared + squared * 41 / 100).ilog2();
-        let size = if pixels == 0 { 0 } else { i8::try_from(i64::from(half_octaves) - 40).unwrap_or(i8::MAX) };
+        #[expect(clippy::cast_precision_loss, reason = "a logarithm is wanted")]
+        let octaves = (pixels as f64).log2() - 20.0;
+        #[expect(clippy::cast_possible_truncation, reason = "64 bits have 128 half-octaves, and 40 are below zero")]
+        let size = if pixels == 0 { 0 } else { (2.0 * octaves).round() as i8 };
         let n = u8::try_from(n.max(1)).unwrap_or(u8::MAX);
         Self { model: bounded(model), task: bounded(task), quality: bounded(quality), size, n }
     }
@@ -300,7 +303,7 @@ impl Learned {
         for earlier in &mut self.seen {
             earlier.weight *= FADING;
         }
-        self.prior_weight *= FADING;
+        self.prior_weight *= PRIOR_FADING;
         self.seen.push_back(seen);
         if self.seen.len() > SEEN_MAX {
             self.seen.pop_front();
@@ -381,13 +384,13 @@ fn smooth(weights: &mut [f64], spare: &mut [f64], quartiles_apart: usize, effect
     let width = f64::from(u32::try_from(2 * radius + 1).expect("few bins"));
     for _ in 0..3 {
         let mut sum: f64 = weights[..radius].iter().sum();
-        for bin in 0..weights.len() {
+        for (bin, spare) in spare.iter_mut().enumerate() {
             sum += weights.get(bin + radius).copied().unwrap_or_default();
             if let Some(left) = bin.checked_sub(radius + 1) {
                 sum -= weights[left];
             }
             // Differences of sums may fall below nothing by a rounding.
-            spare[bin] = sum.max(0.0) / width;
+            *spare = sum.max(0.0) / width;
         }
         weights.copy_from_slice(spare);
     }

@@ -148,6 +148,7 @@ pub(super) fn environment(origin: &str, directory: &TempDir, changes: &[(&str, &
         ("upstream.first_poll_ms", "40"),
         ("upstream.min_poll_interval_ms", "40"),
         ("upstream.longest_poll_interval_ms", "100"),
+        ("upstream.latency_priors", "false"),
     ];
     for (key, value) in quick.iter().chain(changes) {
         environment.insert(variable(key), (*value).to_owned());
