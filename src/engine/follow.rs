@@ -49,7 +49,7 @@ pub(super) async fn schedule(core: Arc<Core>, mut announced: mpsc::UnboundedRece
         schedule.advance(now);
         let mut next = schedule.next_due();
         let mut waits_for_permit = false;
-        let mut longest_wait: Option<Duration> = None;
+        let (mut ready, mut polled) = (0, 0);
         for (index, account) in accounts.iter().enumerate() {
             while schedule.ready(index) > 0 {
                 let Some(held) = permit.take().or_else(|| Arc::clone(&polls).try_acquire_owned().ok()) else {
@@ -59,6 +59,7 @@ pub(super) async fn schedule(core: Arc<Core>, mut announced: mpsc::UnboundedRece
                 match core.budget.reserve_poll(account) {
                     Ok(reservation) => {
                         let Some(prediction) = schedule.pop_ready(index, now) else { break };
+                        polled += 1;
                         let core = Arc::clone(&core);
                         core.lifecycle.clone().spawn_service("poll", async move {
                             core.poll(prediction, reservation).await;
@@ -72,9 +73,9 @@ pub(super) async fn schedule(core: Arc<Core>, mut announced: mpsc::UnboundedRece
                     }
                 }
             }
-            longest_wait = longest_wait.max(schedule.ready_for(index, now));
+            ready += schedule.ready(index);
         }
-        core.scarcity.lock().unwrap_or_else(PoisonError::into_inner).tell(now, longest_wait);
+        core.scarcity.lock().unwrap_or_else(PoisonError::into_inner).tell(now, ready, polled);
         if !waits_for_permit {
             permit = None;
         }

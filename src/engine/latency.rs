@@ -34,13 +34,13 @@ use serde::{Deserialize, Serialize};
 const CLASSES_MAX: usize = 512;
 
 /// Completions that a class remembers.
-const SEEN_MAX: usize = 64;
+const SEEN_MAX: usize = 96;
 
 /// Bytes of a model's, task's or quality's name that tell classes apart.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Weight that a completion keeps when another one follows: the last 25 count.
-const FADING: f64 = 0.96;
+/// Weight that a completion keeps when another one follows: the last 50 count. Shifts are not left to fading.
+const FADING: f64 = 0.98;
 
 /// Ages are told apart by a hundredth, from 40 ms to more than an hour.
 const BINS: usize = 1152;
@@ -50,21 +50,25 @@ const BIN_LOG: f64 = 0.01;
 /// Completions that the prior is worth before there are any.
 const PRIOR_WEIGHT: f64 = 2.0;
 
+/// Weight that the prior keeps when a completion comes.
+const PRIOR_FADING: f64 = 0.85;
+
 /// Completions that the tail is always worth.
-const TAIL_WEIGHT: f64 = 0.3;
+const TAIL_WEIGHT: f64 = 0.5;
 
 /// The tail falls with these powers of the age, below and above the median.
 const TAIL_BELOW: f64 = 1.2;
 const TAIL_ABOVE: f64 = 1.5;
 
 /// Share of a completion's weight that stays evenly spread over its interval.
-const EVEN_SHARE: f64 = 0.2;
+const EVEN_SHARE: f64 = 0.4;
 
 /// Rounds of the self-consistent estimate. More change little.
 const ROUNDS: usize = 4;
 
-/// Bandwidth of the smoothing as a part of the rule for a normal distribution, which is too wide for steep edges.
-const BANDWIDTH: f64 = 0.5;
+/// Bandwidth of the smoothing as a part of the rule for a normal distribution (Silverman's rule of thumb), which is too
+/// wide for steep edges.
+const BANDWIDTH: f64 = 0.8;
 
 /// How much of the surprise the next completion makes, beyond which (in standard deviations of one completion) the past
 /// is doubted, what is left of its weight then, and how many completions are too recent to doubt.
@@ -105,10 +109,10 @@ impl Class {
     /// `pixels` of one picture (0: not known, taken for a megapixel), `n` pictures. Models without a quality have "".
     pub(crate) fn new(model: &str, task: &str, quality: &str, pixels: u64, n: u32) -> Self {
         let bounded = |name: &str| name[..name.floor_char_boundary(NAME_BYTES_MAX)].to_owned();
-        // Nearest half-octave: floor of log2 of the square, shifted by half a step.
-        let squared = u128::from(pixels.max(1)).pow(2);
-        let half_octaves = (squared + squared * 41 / 100).ilog2();
-        let size = if pixels == 0 { 0 } else { i8::try_from(i64::from(half_octaves) - 40).unwrap_or(i8::MAX) };
+        #[expect(clippy::cast_precision_loss, reason = "a logarithm is wanted")]
+        let octaves = (pixels as f64).log2() - 20.0;
+        #[expect(clippy::cast_possible_truncation, reason = "64 bits have 128 half-octaves, and 40 are below zero")]
+        let size = if pixels == 0 { 0 } else { (2.0 * octaves).round() as i8 };
         let n = u8::try_from(n.max(1)).unwrap_or(u8::MAX);
         Self { model: bounded(model), task: bounded(task), quality: bounded(quality), size, n }
     }
@@ -299,7 +303,7 @@ impl Learned {
         for earlier in &mut self.seen {
             earlier.weight *= FADING;
         }
-        self.prior_weight *= FADING;
+        self.prior_weight *= PRIOR_FADING;
         self.seen.push_back(seen);
         if self.seen.len() > SEEN_MAX {
             self.seen.pop_front();
@@ -380,13 +384,13 @@ fn smooth(weights: &mut [f64], spare: &mut [f64], quartiles_apart: usize, effect
     let width = f64::from(u32::try_from(2 * radius + 1).expect("few bins"));
     for _ in 0..3 {
         let mut sum: f64 = weights[..radius].iter().sum();
-        for bin in 0..weights.len() {
+        for (bin, spare) in spare.iter_mut().enumerate() {
             sum += weights.get(bin + radius).copied().unwrap_or_default();
             if let Some(left) = bin.checked_sub(radius + 1) {
                 sum -= weights[left];
             }
             // Differences of sums may fall below nothing by a rounding.
-            spare[bin] = sum.max(0.0) / width;
+            *spare = sum.max(0.0) / width;
         }
         weights.copy_from_slice(spare);
     }
@@ -542,4 +546,185 @@ struct StoredClass {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and bounded by the bins")]
 fn millis(value: f64) -> u32 {
     (value * 1000.0).round() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEGAPIXEL: u64 = 1024 * 1024;
+
+    fn class(quality: &str) -> Class {
+        Class::new("gpt-image-2", "image-edit", quality, MEGAPIXEL, 1)
+    }
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    /// Completions between two ages, in an order that is no order, found at most `interval` after.
+    fn observe_between(
+        latencies: &mut Latencies,
+        class: &Class,
+        shortest: f64,
+        longest: f64,
+        number: u32,
+        interval: f64,
+    ) {
+        for one in 0..number {
+            let at = shortest + (longest - shortest) * (f64::from(one) * 0.618_034).fract();
+            let after = at - interval * (f64::from(one) * 0.414_214).fract();
+            latencies.observe(class, seconds(after), seconds(after + interval));
+        }
+    }
+
+    fn quantile(latencies: &mut Latencies, class: &Class, part: f64) -> f64 {
+        latencies.known(class).quantile(part)
+    }
+
+    #[test]
+    fn nothing_is_known_before_it_was_seen_unless_there_are_priors() {
+        let mut latencies = Latencies::new(Priors::None);
+        assert!(latencies.known(&class("low")).is_nothing());
+        assert_eq!(latencies.typical(&class("low")), None);
+        let mut latencies = Latencies::new(Priors::Measured);
+        for (quality, shortest, longest) in
+            [("low", 20.0, 26.0), ("medium", 60.0, 85.0), ("high", 130.0, 150.0), ("", 60.0, 85.0)]
+        {
+            let typical = latencies.typical(&class(quality)).unwrap().as_secs_f64();
+            assert!((shortest..longest).contains(&typical), "{quality}: {typical}");
+        }
+        let large = Class::new("gpt-image-2", "image-edit", "low", 4 * MEGAPIXEL, 1);
+        let typical = latencies.typical(&large).unwrap().as_secs_f64();
+        assert!((40.0..52.0).contains(&typical), "{typical}");
+    }
+
+    #[test]
+    fn classes_are_bounded_and_sized_by_half_octaves() {
+        let named = Class::new(&"é".repeat(100), "image-edit", "", 1, u32::MAX).to_string();
+        assert!(named.len() < 2 * NAME_BYTES_MAX + 40, "{named}");
+        let size = |pixels| Class::new("m", "t", "q", pixels, 1).size;
+        assert_eq!(size(0), 0);
+        assert_eq!([size(1024 * 1024), size(1254 * 1254), size(1024 * 1536), size(2048 * 2048)], [0, 1, 1, 4]);
+        assert_eq!(size(u64::MAX), 88);
+        assert_eq!(class("low").to_string(), "gpt-image-2 image-edit low +0 1");
+    }
+
+    #[test]
+    fn survival_falls_from_one_and_never_ends() {
+        let mut latencies = Latencies::new(Priors::Measured);
+        observe_between(&mut latencies, &class("low"), 20.0, 25.0, 50, 1.0);
+        for class in [class("low"), class("high")] {
+            let known = latencies.known(&class);
+            let mut before = 1.0;
+            for tenth in 0..36_000 {
+                let survival = known.survival(f64::from(tenth) / 10.0);
+                assert!(survival <= before && survival > 0.0, "{class} at {tenth}");
+                before = survival;
+            }
+        }
+    }
+
+    #[test]
+    fn the_spacing_of_polls_does_not_shift_what_is_learned() {
+        for interval in [0.5, 4.0, 12.0] {
+            let mut latencies = Latencies::new(Priors::Measured);
+            observe_between(&mut latencies, &class("medium"), 50.0, 100.0, 90, interval);
+            let quartiles = [0.25, 0.5, 0.75].map(|part| quantile(&mut latencies, &class("medium"), part));
+            for (found, true_) in quartiles.into_iter().zip([62.5, 75.0, 87.5]) {
+                assert!((found - true_).abs() < 5.0, "{interval} s apart: {found} for {true_}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_shift_is_believed_soon_and_one_odd_completion_is_not() {
+        for (quality, factor) in [("low", 2.0), ("low", 0.5), ("high", 2.0), ("high", 0.5)] {
+            let (class, mut latencies) = (class(quality), Latencies::new(Priors::Measured));
+            let (shortest, longest) = class.measured();
+            observe_between(&mut latencies, &class, shortest, longest, 100, 1.0);
+            let before = quantile(&mut latencies, &class, 0.5);
+            observe_between(&mut latencies, &class, shortest * factor, longest * factor, 1, 1.0);
+            let odd = quantile(&mut latencies, &class, 0.5);
+            assert!((odd / before - 1.0).abs() < 0.05, "{quality} times {factor}: {before} became {odd} at once");
+            observe_between(&mut latencies, &class, shortest * factor, longest * factor, 9, 1.0);
+            let after = quantile(&mut latencies, &class, 0.5);
+            assert!((after / before / factor - 1.0).abs() < 0.1, "{quality} times {factor}: {before} became {after}");
+        }
+    }
+
+    #[test]
+    fn a_prior_that_is_wrong_fades() {
+        let mut latencies = Latencies::new(Priors::Measured);
+        observe_between(&mut latencies, &class("high"), 0.3, 0.4, 15, 0.05);
+        let ninety = quantile(&mut latencies, &class("high"), 0.9);
+        assert!(ninety < 0.6, "{ninety}");
+    }
+
+    #[test]
+    fn relatives_lend_what_they_know_and_strangers_do_not() {
+        let mut latencies = Latencies::new(Priors::None);
+        observe_between(&mut latencies, &class("low"), 10.0, 11.0, 40, 0.5);
+        let large = Class::new("gpt-image-2", "image-edit", "low", 4 * MEGAPIXEL, 1);
+        let typical = latencies.typical(&large).unwrap().as_secs_f64();
+        assert!((19.0..23.0).contains(&typical), "{typical}");
+        assert_eq!(latencies.typical(&class("high")), None);
+    }
+
+    #[test]
+    fn whoever_was_not_used_for_longest_is_forgotten() {
+        let mut latencies = Latencies::new(Priors::None);
+        let named = |number: usize| Class::new(&format!("model-{number}"), "image-edit", "", MEGAPIXEL, 1);
+        for number in 0..CLASSES_MAX {
+            latencies.known(&named(number));
+        }
+        latencies.observe(&named(0), seconds(1.0), seconds(2.0));
+        latencies.known(&named(CLASSES_MAX));
+        assert_eq!(latencies.classes.len(), CLASSES_MAX);
+        assert!(latencies.classes.contains_key(&named(0)));
+        assert!(!latencies.classes.contains_key(&named(1)));
+    }
+
+    #[test]
+    fn what_was_learned_outlives_a_restart() {
+        let mut latencies = Latencies::new(Priors::Measured);
+        observe_between(&mut latencies, &class("low"), 5.0, 7.0, 30, 0.5);
+        latencies.known(&class("high"));
+        let text = serde_json::to_string(&latencies.stored()).unwrap();
+        assert!(text.len() < 1000, "{text}");
+        let mut restored = Latencies::restore(Priors::Measured, serde_json::from_str(&text).unwrap());
+        assert_eq!(restored.classes.len(), 1, "what was never seen is not stored");
+        for part in [0.1, 0.5, 0.9] {
+            let (before, after) =
+                (quantile(&mut latencies, &class("low"), part), quantile(&mut restored, &class("low"), part));
+            assert!((before / after - 1.0).abs() < 0.03, "{before} became {after}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_sound_is_not_restored() {
+        let one = |class: Class, seen| StoredClass { class, seen, prior: 0 };
+        let (good, backwards) = (vec![(1000, 2000, 1000)], vec![(2000, 1000, 1000)]);
+        let classes = vec![
+            one(class("low"), good.clone()),
+            one(class("medium"), backwards),
+            one(class("high"), vec![(1000, 2000, 1001)]),
+            one(Class { n: 0, ..class("none") }, good.clone()),
+            one(class("many"), good.repeat(SEEN_MAX + 1)),
+        ];
+        let stored = Stored { version: VERSION, classes };
+        let restored = Latencies::restore(Priors::None, stored.clone());
+        assert_eq!(restored.classes.keys().collect::<Vec<_>>(), [&class("low")]);
+        let newer = Stored { version: VERSION + 1, ..stored };
+        assert!(Latencies::restore(Priors::None, newer).classes.is_empty());
+    }
+
+    #[test]
+    fn any_interval_can_be_observed() {
+        let mut latencies = Latencies::new(Priors::Measured);
+        for (after, by) in [(0.0, 0.0), (5.0, 1.0), (0.0, 1e9), (1e9, 1e9), (0.0, 0.001)] {
+            latencies.observe(&class("low"), seconds(after), seconds(by));
+            assert!(latencies.known(&class("low")).survival.iter().all(|survival| (0.0..=1.0).contains(survival)));
+        }
+    }
 }

@@ -151,3 +151,131 @@ impl Planner {
         best
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::latency::{Class, Latencies, Priors};
+    use super::*;
+
+    const PLANNER: Planner = Planner {
+        min_interval: Duration::from_secs(1),
+        longest_interval: Duration::from_secs(10),
+        first_poll: Duration::from_secs(5),
+        poll_cost: Duration::from_millis(100),
+    };
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    fn class() -> Class {
+        Class::new("gpt-image-2", "image-edit", "medium", 1024 * 1024, 1)
+    }
+
+    /// Between 50 and 100 s.
+    fn learned() -> Latencies {
+        let mut latencies = Latencies::new(Priors::None);
+        for one in 0..90 {
+            let at = 50.0 + 50.0 * (f64::from(one) * 0.618_034).fract();
+            latencies.observe(&class(), seconds(at - 0.5), seconds(at + 0.5));
+        }
+        latencies
+    }
+
+    /// The ages of all polls of a prediction that works for `takes` seconds.
+    fn polls(known: &Known, takes: f64, scarcity: f64) -> Vec<f64> {
+        let mut ages = vec![0.0];
+        while ages[ages.len() - 1] < takes {
+            let age = seconds(ages[ages.len() - 1]);
+            ages.push(PLANNER.next(known, age, age, scarcity).as_secs_f64());
+        }
+        ages
+    }
+
+    fn pauses(ages: &[f64]) -> Vec<f64> {
+        ages.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
+    #[test]
+    fn where_nothing_is_known_pauses_grow_between_their_bounds() {
+        let nothing = Known::default();
+        let ages = polls(&nothing, 300.0, 1.0);
+        assert_eq!(ages[1].to_bits(), 5.0_f64.to_bits());
+        let pauses = pauses(&ages[1..]);
+        assert!(pauses.is_sorted_by(|a, b| *a <= *b + 1e-6), "{pauses:?}");
+        assert!((pauses[0] - 1.0).abs() < 1e-6 && (pauses[pauses.len() - 1] - 10.0).abs() < 1e-6, "{pauses:?}");
+    }
+
+    #[test]
+    fn nothing_is_asked_before_an_answer_is_likely_and_then_often() {
+        let mut latencies = learned();
+        let ages = polls(latencies.known(&class()), 99.0, 1.0);
+        let early = ages.iter().filter(|&&age| age > 0.0 && age < 40.0).count();
+        assert!(early <= 2, "{ages:?}");
+        let within: Vec<f64> = ages.iter().copied().filter(|&age| age > 52.0).collect();
+        assert!(pauses(&within).iter().all(|&pause| (1.0..6.0).contains(&pause)), "{ages:?}");
+    }
+
+    #[test]
+    fn never_sooner_than_the_least_interval() {
+        let mut latencies = learned();
+        let known = latencies.known(&class());
+        for tenth in 1..2000 {
+            let age = f64::from(tenth) / 10.0;
+            for (asked, now) in [(age, age), (age, age + 0.3), (0.0, age), (age, age + 5.0)] {
+                for known in [known, &Known::default()] {
+                    let next = PLANNER.next(known, seconds(asked), seconds(now), 1.0).as_secs_f64();
+                    assert!(next > now && next - asked > 0.999_999, "{asked} {now}: {next}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn never_silent_however_long_it_takes() {
+        let mut latencies = learned();
+        let known = latencies.known(&class());
+        for scarcity in [1.0, 4.0] {
+            let longest = 10.0 * f64::sqrt(scarcity);
+            for age in (50..20_000).map(f64::from) {
+                let next = PLANNER.next(known, seconds(age), seconds(age), scarcity).as_secs_f64();
+                let most = longest.max(age / 7.0) + age * 0.06;
+                assert!(next - age <= most, "at {age}: {next}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_prior_alone_is_hedged() {
+        let mut latencies = Latencies::new(Priors::Measured);
+        let high = Class::new("gpt-image-2", "image-edit", "high", 1024 * 1024, 1);
+        let ages = polls(latencies.known(&high), 130.0, 1.0);
+        let early = ages.iter().filter(|&&age| age > 0.0 && age < 110.0).count();
+        assert!((3..20).contains(&early), "{ages:?}");
+    }
+
+    #[test]
+    fn scarce_polls_are_fewer() {
+        let mut latencies = learned();
+        let known = latencies.known(&class());
+        let numbers = [1.0, 4.0, 16.0].map(|scarcity| polls(known, 90.0, scarcity).len());
+        assert!(numbers[0] > numbers[1] && numbers[1] > numbers[2], "{numbers:?}");
+    }
+
+    #[test]
+    fn chances_rise_with_the_age_and_fall_with_what_was_asked() {
+        let mut latencies = learned();
+        for known in [latencies.known(&class()), &Known::default()] {
+            let chance = |asked, age| PLANNER.chance_done(known, seconds(asked), seconds(age));
+            for age in (0..3000).map(f64::from) {
+                assert!((0.0..=1.0).contains(&chance(0.0, age)));
+                assert!(chance(0.0, age) <= chance(0.0, age + 1.0));
+                assert!(chance(age, age) < 1e-9 || age < 5.0, "at {age}");
+            }
+        }
+        let known = latencies.known(&class());
+        let half = PLANNER.chance_done(known, Duration::ZERO, seconds(75.0));
+        assert!((0.4..0.6).contains(&half), "{half}");
+        assert!(PLANNER.chance_done(known, seconds(74.0), seconds(75.0)) < 0.1);
+    }
+}

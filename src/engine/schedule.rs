@@ -117,9 +117,9 @@ impl<T> Ready<T> {
 
 /// Half-octaves of chance, the last for all that are less likely.
 fn level(chance: f64) -> usize {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the levels")]
-    let level = (-2.0 * chance.log2()).clamp(0.0, (LEVELS - 1) as f64) as usize;
-    level
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and saturating")]
+    let level = (-2.0 * chance.log2()).max(0.0) as usize;
+    level.min(LEVELS - 1)
 }
 
 impl<T> Schedule<T> {
@@ -130,6 +130,7 @@ impl<T> Schedule<T> {
 
     /// Plans a poll. `chance` is the probability that the prediction is done at `at`.
     pub(crate) fn push(&mut self, at: Instant, prediction: T, account: usize, chance: f64) {
+        let chance = if chance.is_nan() { 0.0 } else { chance };
         let number = self.pushed;
         self.pushed += 1;
         self.waiting.push(Reverse(Waiting { at, number, account, chance, prediction }));
@@ -167,58 +168,66 @@ impl<T> Schedule<T> {
         self.accounts.get(account).map_or(0, |ready| ready.number)
     }
 
-    /// For how long the eldest of an account's ready predictions has waited for budget.
-    pub(crate) fn ready_for(&self, account: usize, now: Instant) -> Option<Duration> {
-        let (since, _) = self.accounts.get(account)?.eldest()?;
-        Some(now.saturating_duration_since(since))
-    }
-
     /// All predictions, ready or not.
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.waiting.len() + self.accounts.iter().map(|ready| ready.number).sum::<usize>()
     }
 }
 
 /// How much dearer a poll is than usual: rises while ready predictions wait for budget, and falls back when they do not.
 ///
-/// The multiplier follows the wait by an exponential in time, so it settles where plans and budget agree, however often
-/// it is told.
+/// Plans answer only with the next poll of each prediction, so a quick controller would swing between too many plans and
+/// too few. This one has a slow part, which finds where plans and budget agree, and a quick one, which follows the
+/// backlog: the time that the ready predictions would take at the present rate of polls. (The longest wait would not do:
+/// whoever is unlikely is left waiting on purpose.)
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scarcity {
-    multiplier: f64,
+    /// The natural logarithm of the slow part.
+    slow: f64,
+    /// Polls a second, lately.
+    rate: f64,
+    /// Seconds of polls that are ready.
+    backlog: f64,
     told: Option<Instant>,
 }
 
-/// Times in which the multiplier grows or falls by a factor of e.
-const RISE: Duration = Duration::from_secs(8);
-const FALL: Duration = Duration::from_secs(16);
+/// A backlog that is just right: there is always somebody to ask for, and nobody waits long.
+const BACKLOG_AIM: Duration = Duration::from_millis(500);
+
+/// Time in which the slow part grows or falls by a factor of e.
+const SLOWNESS: Duration = Duration::from_mins(1);
+
+/// Time over which the rate of polls is averaged.
+const RATE_OVER: Duration = Duration::from_secs(10);
+
+/// The backlog at which the quick part multiplies by four.
+const QUICKNESS: Duration = Duration::from_secs(2);
 
 /// A poll is never dearer than this; then starvation rules anyway.
 const DEAREST: f64 = 1000.0;
 
-/// A wait for budget that is not worth changing plans.
-const BRIEF: Duration = Duration::from_millis(500);
-
 impl Scarcity {
     pub(crate) const fn new() -> Self {
-        Self { multiplier: 1.0, told: None }
+        Self { slow: 0.0, rate: 0.0, backlog: 0.0, told: None }
     }
 
-    /// Tells how long the eldest ready prediction has waited, none if none does.
-    pub(crate) fn tell(&mut self, now: Instant, ready_for: Option<Duration>) {
+    /// Tells how many predictions are `ready` and wait for budget, and how many were `polled` since it was told last.
+    pub(crate) fn tell(&mut self, now: Instant, ready: usize, polled: usize) {
         let passed = self.told.map_or(0.0, |told| now.saturating_duration_since(told).as_secs_f64());
         self.told = Some(now);
-        let change = if ready_for.is_some_and(|waited| waited > BRIEF) {
-            passed / RISE.as_secs_f64()
-        } else {
-            -passed / FALL.as_secs_f64()
-        };
-        self.multiplier = (self.multiplier * change.exp()).clamp(1.0, DEAREST);
+        let number = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
+        let over = RATE_OVER.as_secs_f64();
+        self.rate = self.rate * (-passed / over).exp() + number(polled) / over;
+        self.backlog = if ready == 0 { 0.0 } else { number(ready) / self.rate.max(1.0 / over) };
+        let off = self.backlog / BACKLOG_AIM.as_secs_f64() - 1.0;
+        self.slow = (self.slow + off.min(1.0) * passed / SLOWNESS.as_secs_f64()).clamp(0.0, DEAREST.ln());
     }
 
     /// At least 1.
     pub(crate) fn multiplier(&self) -> f64 {
-        self.multiplier
+        let quick = (1.0 + self.backlog / QUICKNESS.as_secs_f64()).powi(2);
+        (self.slow.exp() * quick).min(DEAREST)
     }
 }
 
@@ -248,14 +257,29 @@ mod tests {
     }
 
     #[test]
-    fn the_likeliest_goes_first_and_equals_in_their_order() {
+    fn of_those_ready_at_once_the_likeliest_goes_first() {
         let start = Instant::now();
         let mut schedule = Schedule::new(LONGEST);
-        for (prediction, chance) in [("a", 0.2), ("b", 0.7), ("c", 0.7), ("d", 0.5)] {
+        for (prediction, chance) in [("a", 0.0), ("b", 0.7), ("c", 0.7), ("d", 0.2), ("e", f64::NAN)] {
             schedule.push(start, prediction, 0, chance);
         }
         let order: Vec<_> = std::iter::from_fn(|| schedule.pop_ready(0, start)).collect();
-        assert_eq!(order, ["b", "c", "d", "a"]);
+        assert_eq!(order, ["b", "c", "d", "a", "e"]);
+    }
+
+    #[test]
+    fn waiting_counts_as_much_as_chance() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(LONGEST);
+        schedule.push(start, "waited", 0, 0.2);
+        schedule.push(start + seconds(4), "likelier", 0, 0.5);
+        schedule.advance(start);
+        schedule.advance(start + seconds(4));
+        // 0.2 x 5 s against 0.5 x 1 s.
+        assert_eq!(schedule.pop_ready(0, start + seconds(5)), Some("waited"));
+        schedule.push(start, "waited again", 0, 0.2);
+        schedule.advance(start + seconds(5));
+        assert_eq!(schedule.pop_ready(0, start + seconds(6)), Some("likelier"));
     }
 
     #[test]
@@ -275,56 +299,57 @@ mod tests {
         schedule.push(start, 0, 0, 0.0);
         schedule.advance(start);
         // One poll a second, and always somebody likelier.
-        let asked = (1..).find(|&second| {
+        let asked = (1..100).find(|&second| {
             let now = start + seconds(second);
             schedule.push(now, second, 0, 0.9);
             schedule.pop_ready(0, now) == Some(0)
         });
         assert_eq!(asked, Some(11));
-        assert_eq!(schedule.ready_for(0, start + seconds(12)), Some(seconds(1)));
+        assert_eq!(schedule.ready(0), 1);
     }
 
     #[test]
-    fn a_hundred_thousand_predictions_leave_no_marks() {
+    fn a_hundred_thousand_predictions_are_all_asked_for() {
         let start = Instant::now();
         let mut schedule = Schedule::new(LONGEST);
-        for prediction in 0..100_000_u64 {
-            schedule.push(
-                start + Duration::from_millis(prediction % 9973),
-                prediction,
-                0,
-                1.0 / (1.0 + prediction as f64),
-            );
+        for prediction in 0..100_000_u32 {
+            let at = start + Duration::from_millis(u64::from(prediction % 9973));
+            schedule.push(at, prediction, 0, 1.0 / (1.0 + f64::from(prediction % 97)));
         }
-        // Half of them by chance, the rest for having waited, interleaved with new ones.
-        let mut asked = vec![0_u32; 100_000];
-        for turn in 0..100_000_u64 {
+        // Half of them are pushed once more.
+        let mut asked = vec![0_u8; 100_000];
+        for turn in 0..150_000_u64 {
             let now = start + seconds(10) + Duration::from_micros(turn * 200);
-            let prediction = schedule.pop_ready(0, now).expect("somebody is ready");
-            asked[usize::try_from(prediction).unwrap()] += 1;
-            if turn % 2 == 0 {
+            let Some(prediction) = schedule.pop_ready(0, now) else { continue };
+            let times = &mut asked[usize::try_from(prediction).unwrap()];
+            *times += 1;
+            if *times == 1 && prediction % 2 == 0 {
                 schedule.push(now + seconds(1), prediction, 0, 0.5);
             }
         }
-        assert_eq!(schedule.len(), 50_000);
-        while schedule.pop_ready(0, start + seconds(100)).is_some() {}
         assert_eq!(schedule.len(), 0);
-        assert!(asked.iter().any(|&times| times > 1));
+        assert!(asked.iter().enumerate().all(|(prediction, &times)| times == if prediction % 2 == 0 { 2 } else { 1 }));
     }
 
     #[test]
-    fn scarcity_rises_while_somebody_waits_and_falls_after() {
+    fn scarcity_rises_with_the_backlog_and_falls_after() {
         let start = Instant::now();
         let mut scarcity = Scarcity::new();
-        let mut tell = |second: u64, waits: Option<Duration>| {
-            scarcity.tell(start + seconds(second), waits);
+        let mut told = start;
+        let mut tell = |minutes: u64, ready| {
+            for _ in 0..minutes * 60 {
+                told += seconds(1);
+                scarcity.tell(told, ready, 10);
+            }
             scarcity.multiplier()
         };
-        assert_eq!(tell(0, Some(seconds(1))).to_bits(), 1.0_f64.to_bits());
-        let risen = tell(16, Some(seconds(1)));
-        assert!((risen - 2.0_f64.exp()).abs() < 1e-9, "{risen}");
-        assert!((tell(32, None) - 1.0_f64.exp()).abs() < 1e-9);
-        assert_eq!(tell(1000, Some(BRIEF)).to_bits(), 1.0_f64.to_bits());
-        assert!(tell(100_000, Some(seconds(1))) <= DEAREST);
+        assert_eq!(tell(5, 0).to_bits(), 1.0_f64.to_bits());
+        // Two seconds of polls are ready: four times as dear at once, and more if that does not help.
+        let risen = tell(1, 20);
+        assert!((8.0..14.0).contains(&risen), "{risen}");
+        let settled = tell(5, 5);
+        assert!((2.0..8.0).contains(&settled), "{settled}");
+        assert_eq!(tell(10, 0).to_bits(), 1.0_f64.to_bits());
+        assert!(tell(100, 10_000) <= DEAREST);
     }
 }
