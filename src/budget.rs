@@ -23,6 +23,9 @@ use tokio::time::Instant;
 use crate::config::UpstreamConfig;
 use crate::telemetry::Metrics;
 
+#[expect(dead_code, reason = "wired in with the accounts")]
+mod learning;
+
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum CallKind {

@@ -1,0 +1,532 @@
+//! Learns how much the upstream takes, from nothing but what it accepted and what it refused with 429.
+//!
+//! Wanted: nearly all of a budget that nobody tells us, with few refusals; what was learned holds until evidence
+//! against it, and evidence is looked for rarely. Pure: no clock, no chance, no I/O; times are passed in.
+//!
+//! A 429 may mean that a rate was exceeded, that too many predictions are outstanding, or nothing at all (a provider
+//! hiccuped). It does not say which. What we know at that moment: how many predictions the upstream *held* (accepted
+//! and not ended) and how many it *counted* (accepted within the last window). The reasoning:
+//!
+//! - **What was held or counted at a refusal is the limit itself**, if that dimension was the reason: the refused one
+//!   would have been one more. So there is no need to search by halves as AIMD does (Chiu and Jain, "Analysis of the
+//!   increase and decrease algorithms for congestion avoidance in computer networks", 1989, which we follow in:
+//!   go down at once, go up one by one).
+//! - **A level that was accepted before is not the reason.** Refused with fewer held than were accepted before: not the
+//!   number; with fewer counted: not the rate. Both new: in [`Doubt`] until an acceptance above one of the two levels
+//!   acquits it. Neither new: the budget shrank, or a hiccup. The first such refusal costs a pause and nothing else;
+//!   if the canary is refused as well, or refusals pile up, old evidence is forgotten and the doubt begins afresh.
+//! - **After a refusal: a pause, then one canary**, and nothing else until its outcome is known. Refusals of what was
+//!   already in the air then are the same event.
+//! - **A known wall is probed rarely**, by one submit above it, each failure doubling the wait for the next; a passed
+//!   probe raises the wall by one and the next probe follows at once, so that a raised budget is climbed as fast as
+//!   answers come (the shape of CUBIC, RFC 9438 §4.2: flat at the last known maximum, steep beyond it).
+//! - **What a climb won is on trial**: a token bucket lets one climb on its savings, and an end that we have not seen
+//!   yet lets one more in. Refused again soon: down to what the throughput between the two refusals says (both times
+//!   the bucket was empty, so it is its rate), not below where the climb began.
+//! - Mistaking one dimension for the other is bearable: by Little's law (outstanding = rate x time) either limit
+//!   holds the other, until the time changes, and then probes find out.
+//!
+//! Races: several may be in the air. They are not held, but they count towards every limit before they are answered.
+//! We learn of an end later than it happens, so `outstanding` is slightly too high; that errs on the safe side.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use pace::{Pace, Room};
+
+mod pace;
+mod poll;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
+
+pub(super) use poll::{LearnedPolls, PollPace};
+
+/// Accepted submits before a wall is probed for the first time; doubled by every probe that fails.
+const PROBE_FIRST: u32 = 15;
+/// ... up to this many doublings: a probe every 240 submits, about four refusals in 1,000.
+const PROBE_DOUBLINGS: u32 = 4;
+/// A probe may cost a pause. At least this many times the last pause lies between probes.
+const PROBE_PAUSES: u32 = 40;
+/// What a climb won is on trial for this many windows.
+const TRIAL_WINDOWS: u32 = 2;
+/// The smallest learned rate, in submits a window.
+const RATE_LEAST: f64 = 0.05;
+/// Unexplained refusals that are believed: so many, within so many accepted submits. Before a wall was confirmed ...
+const BELIEVED_EARLY: (usize, u64) = (2, 60);
+/// ... and after.
+const BELIEVED_LATE: (usize, u64) = (4, 120);
+/// A wall is confirmed after so many failed probes.
+const CONFIRMED: u32 = 2;
+
+/// Configured upper bounds, and how long things take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Bounds {
+    pub(super) submits_per_minute: f64,
+    /// Predictions in flight; at least 1.
+    pub(super) concurrent: usize,
+    /// The upstream's window, as far as one knows (`upstream.window_ms`).
+    pub(super) window: Duration,
+    /// The first pause after a 429 without `Retry-After`; doubled by each further one.
+    pub(super) pushback: Duration,
+    /// The longest pause, also for `Retry-After`.
+    pub(super) pushback_max: Duration,
+}
+
+impl Bounds {
+    /// The pause after so many refusals in a row, at least one, that named none.
+    fn pause(&self, in_a_row: u32) -> Duration {
+        let doubled = 1_u32.checked_shl(in_a_row.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.pushback.saturating_mul(doubled).min(self.pushback_max)
+    }
+
+    fn windows(&self) -> f64 {
+        self.window.as_secs_f64() / 60.0
+    }
+
+    /// The configured rate, in submits a window.
+    fn rate(&self) -> f64 {
+        self.submits_per_minute * self.windows()
+    }
+}
+
+/// What survives a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Learned {
+    /// Predictions in flight; absent: never refused for that.
+    pub(super) cap: Option<usize>,
+    /// Absent: never refused for that.
+    pub(super) submits_per_minute: Option<f64>,
+    /// Probes that failed in a row: how sure we are.
+    pub(super) failed_probes: u32,
+}
+
+/// Whether one more submit may leave. Whatever it says, ask again when a prediction ends or a submit is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Permission {
+    Now,
+    /// Ask again at this moment.
+    At(Instant),
+    /// Too many are in flight.
+    WhenOneEnds,
+    /// One is in the air whose outcome decides.
+    WhenAnswered,
+}
+
+/// One submit that was let go. Comes back with its outcome, exactly once.
+#[must_use]
+#[derive(Debug)]
+pub(super) struct Departure {
+    /// The number of pauses before it.
+    epoch: u64,
+    /// The only one that may be in the air: a canary or a probe.
+    lone: bool,
+}
+
+/// A refusal that either dimension explains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Doubt {
+    held: usize,
+    counted: usize,
+}
+
+/// A learned limit of one dimension.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Wall<T> {
+    limit: T,
+    /// Where the last climb began, and until when its gain is on trial.
+    base: T,
+    trial_until: Option<Instant>,
+}
+
+impl<T: Copy> Wall<T> {
+    fn at(limit: T) -> Self {
+        Self { limit, base: limit, trial_until: None }
+    }
+
+    fn on_trial(&self, now: Instant) -> bool {
+        self.trial_until.is_some_and(|until| now < until)
+    }
+}
+
+/// The state machine for submits.
+#[derive(Clone, Debug)]
+pub(super) struct Learner {
+    bounds: Bounds,
+    pace: Pace,
+    in_air: usize,
+    lone_in_air: bool,
+    /// Predictions held by the upstream.
+    cap: Option<Wall<usize>>,
+    /// Submits a window.
+    rate: Option<Wall<f64>>,
+    doubt: Option<Doubt>,
+    /// The most that were held before one more was accepted, since the last blame.
+    held_ok: Option<usize>,
+    counted_ok: Option<usize>,
+    epoch: u64,
+    paused_until: Option<Instant>,
+    last_pause: Duration,
+    canary_due: bool,
+    refused_in_a_row: u32,
+    /// Accepted in all; the clock of strikes and probes.
+    accepted: u64,
+    /// Unexplained refusals, by `accepted`.
+    strikes: VecDeque<u64>,
+    failed_probes: u32,
+    climbing: bool,
+    /// When and at which `accepted` the wall was last found.
+    found: (Instant, u64),
+    /// When and at which `accepted` a rate was last exceeded.
+    exceeded: Option<(Instant, u64)>,
+}
+
+impl Learner {
+    pub(super) fn new(bounds: Bounds, learned: Option<Learned>, now: Instant) -> Self {
+        let learned = learned.unwrap_or_default();
+        let rate = learned.submits_per_minute.filter(|rate| rate.is_finite() && *rate < bounds.submits_per_minute);
+        let rate = rate.map(|rate| (rate * bounds.windows()).max(RATE_LEAST));
+        let cap = learned.cap.filter(|&cap| cap < bounds.concurrent).map(|cap| cap.max(1));
+        let pace = match rate {
+            Some(rate) => Pace::resumed(bounds.window, rate, now),
+            None => Pace::new(bounds.window, now),
+        };
+        Self {
+            bounds,
+            pace,
+            in_air: 0,
+            lone_in_air: false,
+            cap: cap.map(Wall::at),
+            rate: rate.map(Wall::at),
+            doubt: None,
+            held_ok: None,
+            counted_ok: None,
+            epoch: 0,
+            paused_until: None,
+            last_pause: Duration::ZERO,
+            canary_due: false,
+            refused_in_a_row: 0,
+            accepted: 0,
+            strikes: VecDeque::new(),
+            failed_probes: learned.failed_probes.min(PROBE_DOUBLINGS),
+            climbing: false,
+            found: (now, 0),
+            exceeded: None,
+        }
+    }
+
+    /// Whether one more submit may leave while `outstanding` are in flight, those in the air included.
+    pub(super) fn next(&self, outstanding: usize, now: Instant) -> Permission {
+        if let Some(until) = self.paused_until.filter(|&until| until > now) {
+            return Permission::At(until);
+        }
+        if self.lone_in_air {
+            return Permission::WhenAnswered;
+        }
+        if outstanding >= self.bounds.concurrent.max(1) {
+            return Permission::WhenOneEnds;
+        }
+        let probing = self.may_probe(now);
+        let above_cap = match self.cap {
+            Some(cap) if outstanding > cap.limit || (outstanding == cap.limit && !probing) => {
+                return Permission::WhenOneEnds;
+            }
+            Some(cap) => outstanding == cap.limit,
+            None => false,
+        };
+        if let Some(rate) = self.rate {
+            let allowed = whole(rate.limit) + usize::from(probing && !above_cap);
+            let spaced = self.pace.by_spacing(rate.limit);
+            match self.pace.by_count(allowed, self.in_air, now) {
+                Room::WhenAnswered => return Permission::WhenAnswered,
+                Room::At(at) if at.max(spaced) > now => return Permission::At(at.max(spaced)),
+                Room::At(_) => {}
+            }
+        }
+        if let Some(doubt) = self.doubt
+            && outstanding >= doubt.held
+        {
+            match self.pace.by_count(doubt.counted, self.in_air, now) {
+                Room::WhenAnswered => return Permission::WhenAnswered,
+                Room::At(at) if at > now => return Permission::At(at),
+                Room::At(_) => {}
+            }
+        }
+        Permission::Now
+    }
+
+    /// One is let go while `outstanding` are in flight, itself not included.
+    pub(super) fn left(&mut self, outstanding: usize, now: Instant) -> Departure {
+        let above_cap = self.cap.is_some_and(|cap| outstanding >= cap.limit);
+        let above_rate = self.rate.is_some_and(|rate| self.pace.count(now) + self.in_air >= whole(rate.limit));
+        let lone = self.canary_due || above_cap || above_rate;
+        self.canary_due = false;
+        self.lone_in_air |= lone;
+        self.in_air += 1;
+        self.pace.left(self.rate.map(|rate| rate.limit), now);
+        Departure { epoch: self.epoch, lone }
+    }
+
+    /// The upstream took it. `outstanding` are in flight, itself included.
+    pub(super) fn accepted(&mut self, departure: Departure, outstanding: usize, now: Instant) {
+        let (held, counted) = self.landed(&departure, outstanding, now);
+        if departure.epoch == self.epoch {
+            self.refused_in_a_row = 0;
+        }
+        self.pace.accepted(now);
+        self.accepted += 1;
+        self.held_ok = self.held_ok.max(Some(held));
+        self.counted_ok = self.counted_ok.max(Some(counted));
+        self.resolve(held, counted, now);
+        self.raise(held, counted);
+    }
+
+    /// The upstream refused it with a 429 that speaks of the account. `outstanding` are in flight, itself included.
+    /// Returns the pause until the canary.
+    pub(super) fn refused(
+        &mut self,
+        departure: Departure,
+        outstanding: usize,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) -> Duration {
+        let (held, counted) = self.landed(&departure, outstanding, now);
+        let told = retry_after.map(|told| told.min(self.bounds.pushback_max));
+        if departure.epoch < self.epoch {
+            // It left before the pause: the same event. Only a longer pause is news.
+            if let Some(told) = told {
+                self.paused_until = self.paused_until.max(Some(now + told));
+            }
+            return self.paused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        }
+        self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
+        let pause = told.unwrap_or_else(|| self.bounds.pause(self.refused_in_a_row));
+        self.epoch += 1;
+        self.paused_until = Some(now + pause);
+        self.last_pause = pause;
+        self.canary_due = true;
+        self.judge(held, counted, now);
+        pause
+    }
+
+    /// It ended otherwise (not sent, rejected, outcome unknown): no evidence.
+    pub(super) fn unanswered(&mut self, departure: Departure, now: Instant) {
+        let canary = departure.lone && departure.epoch == self.epoch && self.refused_in_a_row > 0;
+        self.landed(&departure, 0, now);
+        self.canary_due |= canary;
+    }
+
+    pub(super) fn learned(&self) -> Learned {
+        Learned {
+            cap: self.cap.map(|cap| cap.limit),
+            submits_per_minute: self.rate.map(|rate| rate.limit / self.bounds.windows()),
+            failed_probes: self.failed_probes,
+        }
+    }
+
+    /// Predictions in flight, as learned or else as configured.
+    pub(super) fn cap(&self) -> usize {
+        self.cap.map_or(self.bounds.concurrent, |cap| cap.limit)
+    }
+
+    /// Submits a minute, as learned or else as configured.
+    pub(super) fn submits_per_minute(&self) -> f64 {
+        self.learned().submits_per_minute.unwrap_or(self.bounds.submits_per_minute)
+    }
+
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    /// One came down: what the upstream held and counted when it arrived.
+    fn landed(&mut self, departure: &Departure, outstanding: usize, now: Instant) -> (usize, usize) {
+        self.in_air = self.in_air.saturating_sub(1);
+        if departure.lone {
+            self.lone_in_air = false;
+        }
+        (outstanding.saturating_sub(1 + self.in_air), self.pace.count(now))
+    }
+
+    fn may_probe(&self, now: Instant) -> bool {
+        if self.canary_due || self.doubt.is_some() {
+            return false;
+        }
+        let (at, accepted) = self.found;
+        let doublings = self.failed_probes.min(PROBE_DOUBLINGS);
+        let wait = (self.bounds.window * (1 + doublings)).max(self.last_pause * PROBE_PAUSES);
+        self.climbing
+            || (self.accepted - accepted >= u64::from(PROBE_FIRST << doublings)
+                && now.saturating_duration_since(at) >= wait)
+    }
+
+    /// An acceptance above one of the two levels of a doubt acquits that one.
+    fn resolve(&mut self, held: usize, counted: usize, now: Instant) {
+        let Some(doubt) = self.doubt else { return };
+        match (held >= doubt.held, counted >= doubt.counted) {
+            (true, true) => self.doubt = None,
+            (true, false) => self.blame_rate(doubt.counted, now),
+            (false, true) => self.blame_cap(doubt.held, now),
+            (false, false) => {}
+        }
+    }
+
+    /// An acceptance above a wall moves it.
+    fn raise(&mut self, held: usize, counted: usize) {
+        if let Some(cap) = &mut self.cap
+            && held >= cap.limit
+        {
+            if !self.climbing {
+                cap.base = cap.limit;
+            }
+            cap.limit = held + 1;
+            self.climbing = true;
+        }
+        if let Some(rate) = &mut self.rate
+            && counted >= whole(rate.limit)
+        {
+            if !self.climbing {
+                rate.base = rate.limit;
+            }
+            rate.limit = real(counted + 1);
+            self.climbing = true;
+        }
+        self.cap = self.cap.filter(|cap| cap.limit < self.bounds.concurrent);
+        self.rate = self.rate.filter(|rate| rate.limit < self.bounds.rate());
+    }
+
+    /// What a refusal says.
+    fn judge(&mut self, held: usize, counted: usize, now: Instant) {
+        let climbed = std::mem::take(&mut self.climbing);
+        let trial = climbed.then(|| now + self.bounds.window * TRIAL_WINDOWS);
+        if let Some(cap) = &mut self.cap
+            && (held >= cap.limit || (cap.on_trial(now) && held >= cap.base))
+        {
+            cap.limit = if held >= cap.limit { held } else { cap.base };
+            cap.trial_until = trial;
+            self.found_again(now);
+            return;
+        }
+        let throughput = self.throughput(now);
+        if let Some(rate) = &mut self.rate
+            && (counted >= whole(rate.limit) || rate.on_trial(now))
+        {
+            if counted >= whole(rate.limit) {
+                rate.limit = real(counted).max(RATE_LEAST);
+            } else {
+                rate.limit = throughput.min(rate.limit - 1.0).max(rate.base);
+            }
+            rate.trial_until = trial;
+            self.exceeded = Some((now, self.accepted));
+            self.found_again(now);
+            return;
+        }
+        if self.doubt.is_some() {
+            self.doubt_more(held, counted, now);
+        } else if self.believed() {
+            self.strikes.clear();
+            match (self.held_ok < Some(held), self.counted_ok < Some(counted)) {
+                (true, false) => self.blame_cap(held, now),
+                (false, true) => self.blame_rate(counted, now),
+                (true, true) | (false, false) => self.begin_doubt(held, counted, now),
+            }
+        }
+    }
+
+    /// Whether an unexplained refusal is believed, or taken for a hiccup.
+    fn believed(&mut self) -> bool {
+        self.strikes.push_back(self.accepted);
+        let sure = (self.cap.is_some() || self.rate.is_some()) && self.failed_probes >= CONFIRMED;
+        let (many, within) = if sure { BELIEVED_LATE } else { BELIEVED_EARLY };
+        self.strikes.retain(|&at| self.accepted - at <= within);
+        self.refused_in_a_row > 1 || self.strikes.len() >= many
+    }
+
+    fn begin_doubt(&mut self, held: usize, counted: usize, now: Instant) {
+        self.held_ok = None;
+        self.counted_ok = None;
+        if held == 0 {
+            // An upstream that takes none at all is no upstream: it is the rate.
+            self.blame_rate(counted, now);
+        } else if counted == 0 {
+            self.blame_cap(held, now);
+        } else {
+            self.doubt = Some(Doubt { held, counted });
+        }
+    }
+
+    /// A refusal while in doubt.
+    fn doubt_more(&mut self, held: usize, counted: usize, now: Instant) {
+        let Some(doubt) = self.doubt else { return };
+        match (held >= doubt.held, counted >= doubt.counted) {
+            (true, false) => self.blame_cap(doubt.held, now),
+            (false, true) if self.held_ok >= Some(held) => self.blame_rate(doubt.counted, now),
+            _ => self.begin_doubt(held.min(doubt.held), counted.min(doubt.counted), now),
+        }
+    }
+
+    fn blame_cap(&mut self, limit: usize, now: Instant) {
+        self.doubt = None;
+        self.held_ok = None;
+        self.cap = Some(Wall::at(limit.max(1))).filter(|cap| cap.limit < self.bounds.concurrent);
+        self.found_anew(now);
+    }
+
+    fn blame_rate(&mut self, counted: usize, now: Instant) {
+        self.doubt = None;
+        self.counted_ok = None;
+        let before = self.rate.map_or(self.bounds.rate(), |rate| rate.limit);
+        // Nothing at all was counted: slower than one a window.
+        let limit = if counted == 0 { before.min(1.0) / 2.0 } else { real(counted) };
+        let limit = limit.clamp(RATE_LEAST, before.max(RATE_LEAST));
+        self.rate = Some(Wall::at(limit)).filter(|rate| rate.limit < self.bounds.rate());
+        self.exceeded = Some((now, self.accepted));
+        self.found_anew(now);
+    }
+
+    /// Submits a window since the rate was last exceeded.
+    fn throughput(&self, now: Instant) -> f64 {
+        let Some((at, accepted)) = self.exceeded else { return f64::INFINITY };
+        let windows = now.saturating_duration_since(at).as_secs_f64() / self.bounds.window.as_secs_f64();
+        real(usize::try_from(self.accepted - accepted).unwrap_or(usize::MAX)) / windows.max(f64::EPSILON)
+    }
+
+    /// A probe found the wall where it was, or a climb found it further up.
+    fn found_again(&mut self, now: Instant) {
+        self.failed_probes = (self.failed_probes + 1).min(PROBE_DOUBLINGS);
+        self.found = (now, self.accepted);
+        self.strikes.clear();
+        for_base(&mut self.cap, now);
+        for_base(&mut self.rate, now);
+    }
+
+    /// A wall where none was known.
+    fn found_anew(&mut self, now: Instant) {
+        self.failed_probes = 0;
+        self.found = (now, self.accepted);
+        self.climbing = false;
+    }
+}
+
+/// A wall that is not on trial is where the next climb begins.
+fn for_base<T: Copy>(wall: &mut Option<Wall<T>>, now: Instant) {
+    if let Some(wall) = wall
+        && !wall.on_trial(now)
+    {
+        wall.base = wall.limit;
+    }
+}
+
+/// How many a limit lets be counted: at least one, for slower rates are held by spacing.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "learned rates lie between 0 and the configured one")]
+fn whole(limit: f64) -> usize {
+    (limit.floor() as usize).max(1)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "numbers of submits in a window are far below 2^52")]
+fn real(count: usize) -> f64 {
+    count as f64
+}
