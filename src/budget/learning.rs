@@ -47,13 +47,15 @@ mod world;
 pub(super) use poll::{LearnedPolls, PollPace};
 
 /// Accepted submits before a wall is probed for the first time; doubled by every probe that fails.
-const PROBE_FIRST: u32 = 15;
-/// ... up to this many doublings: a probe every 240 submits, about four refusals in 1,000.
+const PROBE_FIRST: u32 = 20;
+/// ... up to this many doublings: a probe every 320 submits, and so three to six refusals in 1,000.
 const PROBE_DOUBLINGS: u32 = 4;
 /// A probe may cost a pause. At least this many times the last pause lies between probes.
 const PROBE_PAUSES: u32 = 40;
 /// What a climb won is on trial for this many windows.
 const TRIAL_WINDOWS: u32 = 2;
+/// A cap is raised after so many acceptances above it: a single one may owe its place to an end not seen yet.
+const PASSES: u32 = 4;
 /// The smallest learned rate, in submits a window.
 const RATE_LEAST: f64 = 0.05;
 /// Unexplained refusals that are believed: so many, within so many accepted submits. Before a wall was confirmed ...
@@ -170,7 +172,7 @@ pub(super) struct Learner {
     counted_ok: Option<usize>,
     epoch: u64,
     paused_until: Option<Instant>,
-    last_pause: Duration,
+    first_pause: Duration,
     canary_due: bool,
     refused_in_a_row: u32,
     /// Accepted in all; the clock of strikes and probes.
@@ -179,6 +181,8 @@ pub(super) struct Learner {
     strikes: VecDeque<u64>,
     failed_probes: u32,
     climbing: bool,
+    /// Acceptances above the cap since it was raised or found.
+    passes: u32,
     /// When and at which `accepted` the wall was last found.
     found: (Instant, u64),
     /// When and at which `accepted` a rate was last exceeded.
@@ -207,13 +211,14 @@ impl Learner {
             counted_ok: None,
             epoch: 0,
             paused_until: None,
-            last_pause: Duration::ZERO,
+            first_pause: Duration::ZERO,
             canary_due: false,
             refused_in_a_row: 0,
             accepted: 0,
             strikes: VecDeque::new(),
             failed_probes: learned.failed_probes.min(PROBE_DOUBLINGS),
             climbing: false,
+            passes: 0,
             found: (now, 0),
             exceeded: None,
         }
@@ -307,7 +312,9 @@ impl Learner {
         let pause = told.unwrap_or_else(|| self.bounds.pause(self.refused_in_a_row));
         self.epoch += 1;
         self.paused_until = Some(now + pause);
-        self.last_pause = pause;
+        if self.refused_in_a_row == 1 {
+            self.first_pause = pause;
+        }
         self.canary_due = true;
         self.judge(held, counted, now);
         pause
@@ -352,12 +359,12 @@ impl Learner {
     }
 
     fn may_probe(&self, now: Instant) -> bool {
-        if self.canary_due || self.doubt.is_some() {
+        if self.canary_due {
             return false;
         }
         let (at, accepted) = self.found;
         let doublings = self.failed_probes.min(PROBE_DOUBLINGS);
-        let wait = (self.bounds.window * (1 + doublings)).max(self.last_pause * PROBE_PAUSES);
+        let wait = (self.bounds.window * (1 + doublings)).max(self.first_pause * PROBE_PAUSES);
         self.climbing
             || (self.accepted - accepted >= u64::from(PROBE_FIRST << doublings)
                 && now.saturating_duration_since(at) >= wait)
@@ -382,8 +389,12 @@ impl Learner {
             if !self.climbing {
                 cap.base = cap.limit;
             }
-            cap.limit = held + 1;
             self.climbing = true;
+            self.passes += 1;
+            if self.passes >= PASSES {
+                self.passes = 0;
+                cap.limit = held + 1;
+            }
         }
         if let Some(rate) = &mut self.rate
             && counted >= whole(rate.limit)
@@ -401,11 +412,13 @@ impl Learner {
     /// What a refusal says.
     fn judge(&mut self, held: usize, counted: usize, now: Instant) {
         let climbed = std::mem::take(&mut self.climbing);
+        self.passes = 0;
         let trial = climbed.then(|| now + self.bounds.window * TRIAL_WINDOWS);
         if let Some(cap) = &mut self.cap
             && (held >= cap.limit || (cap.on_trial(now) && held >= cap.base))
         {
-            cap.limit = if held >= cap.limit { held } else { cap.base };
+            let failed = cap.on_trial(now) && !climbed;
+            cap.limit = if failed { cap.base } else { held };
             cap.trial_until = trial;
             self.found_again(now);
             return;
@@ -414,11 +427,8 @@ impl Learner {
         if let Some(rate) = &mut self.rate
             && (counted >= whole(rate.limit) || rate.on_trial(now))
         {
-            if counted >= whole(rate.limit) {
-                rate.limit = real(counted).max(RATE_LEAST);
-            } else {
-                rate.limit = throughput.min(rate.limit - 1.0).max(rate.base);
-            }
+            let failed = rate.on_trial(now) && !climbed;
+            rate.limit = if failed { throughput.min(rate.limit - 1.0).max(rate.base) } else { real(counted) };
             rate.trial_until = trial;
             self.exceeded = Some((now, self.accepted));
             self.found_again(now);
@@ -428,7 +438,8 @@ impl Learner {
             self.doubt_more(held, counted, now);
         } else if self.believed() {
             self.strikes.clear();
-            match (self.held_ok < Some(held), self.counted_ok < Some(counted)) {
+            let by_rate = self.counted_ok < Some(counted) && counted > 0;
+            match (self.held_ok < Some(held) && held > 0, by_rate) {
                 (true, false) => self.blame_cap(held, now),
                 (false, true) => self.blame_rate(counted, now),
                 (true, true) | (false, false) => self.begin_doubt(held, counted, now),

@@ -110,7 +110,8 @@ fn judge(minutes: &[Minute], ideal: f64, places: Option<usize>, learned: usize) 
 #[test]
 fn table() {
     println!("{:28} {:>6} {:>6} {:>9} {:>9} {:>9}  learned", "scenario", "util", "held", "429/1000", "to learn", "windows");
-    for scenario in scenarios() {
+    let only = std::env::var("ONLY").unwrap_or_default();
+    for scenario in scenarios().into_iter().filter(|scenario| scenario.name.contains(&only)) {
         let (minutes, learner) = play(scenario);
         let half = minutes.len() / 2;
         let phases = if scenario.then.is_some() || scenario.restart {

@@ -107,6 +107,8 @@ struct World {
     tokens: f64,
     filled: Instant,
     // Ours.
+    /// The configured rate, with ten seconds' worth at once.
+    due: Instant,
     learner: Learner,
     outstanding: usize,
     wake: Option<Instant>,
@@ -128,6 +130,7 @@ pub(super) fn play(scenario: Scenario) -> (Vec<Minute>, Learner) {
         ends: Vec::new(),
         tokens: scenario.hidden.burst(),
         filled: start,
+        due: start,
         learner: Learner::new(BOUNDS, None, start),
         outstanding: 0,
         wake: None,
@@ -216,27 +219,30 @@ impl World {
         }
     }
 
+    fn wake(&mut self, at: Instant) {
+        if self.wake.is_none_or(|wake| at < wake) {
+            self.wake = Some(at);
+            self.at(at, Event::Wake);
+        }
+    }
+
     /// Lets go what may go.
     fn go(&mut self) {
         loop {
             match self.learner.next(self.outstanding, self.now) {
                 Permission::Now => {
+                    if let Some(at) = self.due.checked_sub(Duration::from_secs(10)).filter(|&at| at > self.now) {
+                        return self.wake(at);
+                    }
+                    self.due = self.due.max(self.now) + Duration::from_mins(1).div_f64(BOUNDS.submits_per_minute);
                     let departure = self.learner.left(self.outstanding, self.now);
                     self.outstanding += 1;
                     let upload = self.between(UPLOAD);
                     self.at(self.now + upload, Event::Arrives(departure));
-                    // The configured rate would space them; a burst of all places at once is the harder case.
-                    if self.learner.in_air > 100 {
-                        return;
-                    }
                 }
                 Permission::At(at) => {
                     assert!(at > self.now, "a moment that is past is now");
-                    if self.wake.is_none_or(|wake| at < wake) {
-                        self.wake = Some(at);
-                        self.at(at, Event::Wake);
-                    }
-                    return;
+                    return self.wake(at);
                 }
                 Permission::WhenOneEnds => {
                     assert!(self.outstanding > 0, "nothing will end");
