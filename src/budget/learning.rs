@@ -56,6 +56,8 @@ const PROBE_PAUSES: u32 = 40;
 const TRIAL_WINDOWS: u32 = 2;
 /// A cap is raised after so many acceptances above it: a single one may owe its place to an end not seen yet.
 const PASSES: u32 = 4;
+/// While climbing, the step doubles up to this part of the cap.
+const STEEP: usize = 8;
 /// The smallest learned rate, in submits a window.
 const RATE_LEAST: f64 = 0.05;
 /// Unexplained refusals that are believed: so many, within so many accepted submits. Before a wall was confirmed ...
@@ -125,8 +127,28 @@ pub(super) enum Permission {
 pub(super) struct Departure {
     /// The number of pauses before it.
     epoch: u64,
-    /// The only one that may be in the air: a canary or a probe.
-    lone: bool,
+    role: Role,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Below all walls.
+    Plain,
+    /// Above one of them: the only such one in the air.
+    Probe,
+    /// The first after a pause: the only one to leave until it is answered.
+    Canary,
+}
+
+/// How things stood when an outcome came.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// In flight besides it, those in the air included.
+    others: usize,
+    /// Accepted and not ended.
+    held: usize,
+    /// Accepted within the last window.
+    counted: usize,
 }
 
 /// A refusal that either dimension explains.
@@ -161,7 +183,8 @@ pub(super) struct Learner {
     bounds: Bounds,
     pace: Pace,
     in_air: usize,
-    lone_in_air: bool,
+    canary_in_air: bool,
+    probe_in_air: bool,
     /// Predictions held by the upstream.
     cap: Option<Wall<usize>>,
     /// Submits a window.
@@ -183,6 +206,8 @@ pub(super) struct Learner {
     climbing: bool,
     /// Acceptances above the cap since it was raised or found.
     passes: u32,
+    /// By how much the cap is raised next.
+    step: usize,
     /// When and at which `accepted` the wall was last found.
     found: (Instant, u64),
     /// When and at which `accepted` a rate was last exceeded.
@@ -203,7 +228,8 @@ impl Learner {
             bounds,
             pace,
             in_air: 0,
-            lone_in_air: false,
+            canary_in_air: false,
+            probe_in_air: false,
             cap: cap.map(Wall::at),
             rate: rate.map(Wall::at),
             doubt: None,
@@ -219,6 +245,7 @@ impl Learner {
             failed_probes: learned.failed_probes.min(PROBE_DOUBLINGS),
             climbing: false,
             passes: 0,
+            step: 1,
             found: (now, 0),
             exceeded: None,
         }
@@ -229,7 +256,7 @@ impl Learner {
         if let Some(until) = self.paused_until.filter(|&until| until > now) {
             return Permission::At(until);
         }
-        if self.lone_in_air {
+        if self.canary_in_air {
             return Permission::WhenAnswered;
         }
         if outstanding >= self.bounds.concurrent.max(1) {
@@ -268,26 +295,31 @@ impl Learner {
     pub(super) fn left(&mut self, outstanding: usize, now: Instant) -> Departure {
         let above_cap = self.cap.is_some_and(|cap| outstanding >= cap.limit);
         let above_rate = self.rate.is_some_and(|rate| self.pace.count(now) + self.in_air >= whole(rate.limit));
-        let lone = self.canary_due || above_cap || above_rate;
+        let role = match (self.canary_due, above_cap || above_rate) {
+            (true, _) => Role::Canary,
+            (false, true) => Role::Probe,
+            (false, false) => Role::Plain,
+        };
         self.canary_due = false;
-        self.lone_in_air |= lone;
+        self.canary_in_air |= role == Role::Canary;
+        self.probe_in_air |= role == Role::Probe;
         self.in_air += 1;
         self.pace.left(self.rate.map(|rate| rate.limit), now);
-        Departure { epoch: self.epoch, lone }
+        Departure { epoch: self.epoch, role }
     }
 
     /// The upstream took it. `outstanding` are in flight, itself included.
     pub(super) fn accepted(&mut self, departure: Departure, outstanding: usize, now: Instant) {
-        let (held, counted) = self.landed(&departure, outstanding, now);
+        let seen = self.landed(&departure, outstanding, now);
         if departure.epoch == self.epoch {
             self.refused_in_a_row = 0;
         }
         self.pace.accepted(now);
         self.accepted += 1;
-        self.held_ok = self.held_ok.max(Some(held));
-        self.counted_ok = self.counted_ok.max(Some(counted));
-        self.resolve(held, counted, now);
-        self.raise(held, counted);
+        self.held_ok = self.held_ok.max(Some(seen.held));
+        self.counted_ok = self.counted_ok.max(Some(seen.counted));
+        self.resolve(seen, now);
+        self.raise(seen);
     }
 
     /// The upstream refused it with a 429 that speaks of the account. `outstanding` are in flight, itself included.
@@ -299,7 +331,7 @@ impl Learner {
         retry_after: Option<Duration>,
         now: Instant,
     ) -> Duration {
-        let (held, counted) = self.landed(&departure, outstanding, now);
+        let seen = self.landed(&departure, outstanding, now);
         let told = retry_after.map(|told| told.min(self.bounds.pushback_max));
         if departure.epoch < self.epoch {
             // It left before the pause: the same event. Only a longer pause is news.
@@ -316,15 +348,14 @@ impl Learner {
             self.first_pause = pause;
         }
         self.canary_due = true;
-        self.judge(held, counted, now);
+        self.judge(seen, now);
         pause
     }
 
     /// It ended otherwise (not sent, rejected, outcome unknown): no evidence.
     pub(super) fn unanswered(&mut self, departure: Departure, now: Instant) {
-        let canary = departure.lone && departure.epoch == self.epoch && self.refused_in_a_row > 0;
         self.landed(&departure, 0, now);
-        self.canary_due |= canary;
+        self.canary_due |= departure.role == Role::Canary;
     }
 
     pub(super) fn learned(&self) -> Learned {
@@ -350,16 +381,22 @@ impl Learner {
     }
 
     /// One came down: what the upstream held and counted when it arrived.
-    fn landed(&mut self, departure: &Departure, outstanding: usize, now: Instant) -> (usize, usize) {
+    fn landed(&mut self, departure: &Departure, outstanding: usize, now: Instant) -> Seen {
         self.in_air = self.in_air.saturating_sub(1);
-        if departure.lone {
-            self.lone_in_air = false;
+        match departure.role {
+            Role::Plain => {}
+            Role::Probe => self.probe_in_air = false,
+            Role::Canary => self.canary_in_air = false,
         }
-        (outstanding.saturating_sub(1 + self.in_air), self.pace.count(now))
+        Seen {
+            others: outstanding.saturating_sub(1),
+            held: outstanding.saturating_sub(1 + self.in_air),
+            counted: self.pace.count(now),
+        }
     }
 
     fn may_probe(&self, now: Instant) -> bool {
-        if self.canary_due {
+        if self.canary_due || self.probe_in_air {
             return false;
         }
         let (at, accepted) = self.found;
@@ -371,7 +408,7 @@ impl Learner {
     }
 
     /// An acceptance above one of the two levels of a doubt acquits that one.
-    fn resolve(&mut self, held: usize, counted: usize, now: Instant) {
+    fn resolve(&mut self, Seen { held, counted, .. }: Seen, now: Instant) {
         let Some(doubt) = self.doubt else { return };
         match (held >= doubt.held, counted >= doubt.counted) {
             (true, true) => self.doubt = None,
@@ -382,9 +419,9 @@ impl Learner {
     }
 
     /// An acceptance above a wall moves it.
-    fn raise(&mut self, held: usize, counted: usize) {
+    fn raise(&mut self, Seen { others, counted, .. }: Seen) {
         if let Some(cap) = &mut self.cap
-            && held >= cap.limit
+            && others >= cap.limit
         {
             if !self.climbing {
                 cap.base = cap.limit;
@@ -393,7 +430,8 @@ impl Learner {
             self.passes += 1;
             if self.passes >= PASSES {
                 self.passes = 0;
-                cap.limit = held + 1;
+                cap.limit += self.step;
+                self.step = (self.step * 2).min(1 + cap.limit / STEEP);
             }
         }
         if let Some(rate) = &mut self.rate
@@ -410,15 +448,16 @@ impl Learner {
     }
 
     /// What a refusal says.
-    fn judge(&mut self, held: usize, counted: usize, now: Instant) {
+    fn judge(&mut self, Seen { others, held, counted }: Seen, now: Instant) {
         let climbed = std::mem::take(&mut self.climbing);
         self.passes = 0;
+        self.step = 1;
         let trial = climbed.then(|| now + self.bounds.window * TRIAL_WINDOWS);
         if let Some(cap) = &mut self.cap
-            && (held >= cap.limit || (cap.on_trial(now) && held >= cap.base))
+            && (others >= cap.limit || (cap.on_trial(now) && held >= cap.base))
         {
             let failed = cap.on_trial(now) && !climbed;
-            cap.limit = if failed { cap.base } else { held };
+            cap.limit = if failed { cap.base } else { held.max(cap.base) };
             cap.trial_until = trial;
             self.found_again(now);
             return;
