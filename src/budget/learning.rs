@@ -58,12 +58,18 @@ const TRIAL_WINDOWS: u32 = 2;
 const PASSES: u32 = 4;
 /// While climbing, the step doubles up to this part of the cap.
 const STEEP: usize = 8;
+/// A limit is used up from this share of it on.
+const USED_UP: f64 = 0.9;
+/// An unexplained refusal speaks against a limit from this share of it on ...
+const NEARLY: f64 = 0.75;
+/// ... and costs this share of a rate.
+const NUDGE: f64 = 0.02;
 /// The smallest learned rate, in submits a window.
 const RATE_LEAST: f64 = 0.05;
-/// Unexplained refusals that are believed: so many, within so many accepted submits. Before a wall was confirmed ...
-const BELIEVED_EARLY: (usize, u64) = (2, 60);
-/// ... and after.
-const BELIEVED_LATE: (usize, u64) = (4, 120);
+/// Until a wall is confirmed, so many unexplained refusals are believed ...
+const BELIEVED: usize = 3;
+/// ... within so many accepted submits.
+const BELIEVED_WITHIN: u64 = 60;
 /// A wall is confirmed after so many failed probes.
 const CONFIRMED: u32 = 2;
 
@@ -143,12 +149,13 @@ enum Role {
 /// How things stood when an outcome came.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    /// In flight besides it, those in the air included.
-    others: usize,
     /// Accepted and not ended.
     held: usize,
     /// Accepted within the last window.
     counted: usize,
+    /// The same two to compare with limits: a probe left because those in the air filled the limit as well.
+    held_level: usize,
+    counted_level: usize,
 }
 
 /// A refusal that either dimension explains.
@@ -162,14 +169,15 @@ struct Doubt {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Wall<T> {
     limit: T,
-    /// Where the last climb began, and until when its gain is on trial.
-    base: T,
+    /// The highest limit that was used up for a window without a refusal.
+    proven: Option<T>,
+    /// Until when the gain of the last climb is on trial.
     trial_until: Option<Instant>,
 }
 
 impl<T: Copy> Wall<T> {
     fn at(limit: T) -> Self {
-        Self { limit, base: limit, trial_until: None }
+        Self { limit, proven: None, trial_until: None }
     }
 
     fn on_trial(&self, now: Instant) -> bool {
@@ -208,6 +216,8 @@ pub(super) struct Learner {
     passes: u32,
     /// By how much the cap is raised next.
     step: usize,
+    /// The last refusal or change of a limit.
+    unsettled: Instant,
     /// When and at which `accepted` the wall was last found.
     found: (Instant, u64),
     /// When and at which `accepted` a rate was last exceeded.
@@ -246,6 +256,7 @@ impl Learner {
             climbing: false,
             passes: 0,
             step: 1,
+            unsettled: now,
             found: (now, 0),
             exceeded: None,
         }
@@ -319,7 +330,8 @@ impl Learner {
         self.held_ok = self.held_ok.max(Some(seen.held));
         self.counted_ok = self.counted_ok.max(Some(seen.counted));
         self.resolve(seen, now);
-        self.raise(seen);
+        self.raise(seen, now);
+        self.prove(seen, now);
     }
 
     /// The upstream refused it with a 429 that speaks of the account. `outstanding` are in flight, itself included.
@@ -388,11 +400,13 @@ impl Learner {
             Role::Probe => self.probe_in_air = false,
             Role::Canary => self.canary_in_air = false,
         }
-        Seen {
-            others: outstanding.saturating_sub(1),
-            held: outstanding.saturating_sub(1 + self.in_air),
-            counted: self.pace.count(now),
-        }
+        let held = outstanding.saturating_sub(1 + self.in_air);
+        let counted = self.pace.count(now);
+        let besides = match departure.role {
+            Role::Probe => self.in_air,
+            Role::Plain | Role::Canary => 0,
+        };
+        Seen { held, counted, held_level: held + besides, counted_level: counted + besides }
     }
 
     fn may_probe(&self, now: Instant) -> bool {
@@ -419,13 +433,10 @@ impl Learner {
     }
 
     /// An acceptance above a wall moves it.
-    fn raise(&mut self, Seen { others, counted, .. }: Seen) {
+    fn raise(&mut self, Seen { held_level, counted_level, .. }: Seen, now: Instant) {
         if let Some(cap) = &mut self.cap
-            && others >= cap.limit
+            && held_level >= cap.limit
         {
-            if !self.climbing {
-                cap.base = cap.limit;
-            }
             self.climbing = true;
             self.passes += 1;
             if self.passes >= PASSES {
@@ -435,39 +446,60 @@ impl Learner {
             }
         }
         if let Some(rate) = &mut self.rate
-            && counted >= whole(rate.limit)
+            && counted_level >= whole(rate.limit)
         {
-            if !self.climbing {
-                rate.base = rate.limit;
-            }
-            rate.limit = real(counted + 1);
+            rate.limit += 1.0;
             self.climbing = true;
+        }
+        if self.climbing {
+            self.unsettled = now;
         }
         self.cap = self.cap.filter(|cap| cap.limit < self.bounds.concurrent);
         self.rate = self.rate.filter(|rate| rate.limit < self.bounds.rate());
     }
 
+    /// A limit that was used up for a window without a refusal is proven.
+    fn prove(&mut self, Seen { held, counted, .. }: Seen, now: Instant) {
+        if self.climbing || now.saturating_duration_since(self.unsettled) < self.bounds.window {
+            return;
+        }
+        if let Some(cap) = &mut self.cap
+            && held + self.in_air + 1 >= cap.limit
+        {
+            cap.proven = cap.proven.max(Some(cap.limit));
+        }
+        if let Some(rate) = &mut self.rate
+            && real(counted + self.in_air + 1) >= rate.limit * USED_UP
+        {
+            rate.proven = Some(rate.proven.map_or(rate.limit, |proven| proven.max(rate.limit)));
+        }
+    }
+
     /// What a refusal says.
-    fn judge(&mut self, Seen { others, held, counted }: Seen, now: Instant) {
+    fn judge(&mut self, seen: Seen, now: Instant) {
+        let Seen { held, counted, held_level, counted_level } = seen;
         let climbed = std::mem::take(&mut self.climbing);
         self.passes = 0;
         self.step = 1;
+        self.unsettled = now;
         let trial = climbed.then(|| now + self.bounds.window * TRIAL_WINDOWS);
         if let Some(cap) = &mut self.cap
-            && (others >= cap.limit || (cap.on_trial(now) && held >= cap.base))
+            && (held_level >= cap.limit || cap.on_trial(now))
         {
             let failed = cap.on_trial(now) && !climbed;
-            cap.limit = if failed { cap.base } else { held.max(cap.base) };
+            let below = if failed { held.min(cap.limit - 1) } else { held };
+            cap.limit = below.max(cap.proven.unwrap_or(1)).max(1);
             cap.trial_until = trial;
             self.found_again(now);
             return;
         }
         let throughput = self.throughput(now);
         if let Some(rate) = &mut self.rate
-            && (counted >= whole(rate.limit) || rate.on_trial(now))
+            && (counted_level >= whole(rate.limit) || rate.on_trial(now))
         {
             let failed = rate.on_trial(now) && !climbed;
-            rate.limit = if failed { throughput.min(rate.limit - 1.0).max(rate.base) } else { real(counted) };
+            let below = if failed { throughput.min(rate.limit - 1.0) } else { real(counted).min(rate.limit) };
+            rate.limit = below.max(rate.proven.unwrap_or(RATE_LEAST)).max(RATE_LEAST);
             rate.trial_until = trial;
             self.exceeded = Some((now, self.accepted));
             self.found_again(now);
@@ -483,16 +515,32 @@ impl Learner {
                 (false, true) => self.blame_rate(counted, now),
                 (true, true) | (false, false) => self.begin_doubt(held, counted, now),
             }
+        } else {
+            self.nudge(seen);
+        }
+    }
+
+    /// A refusal that is taken for a hiccup costs a limit that was nearly used up a little, down to what is proven.
+    fn nudge(&mut self, Seen { held, counted, .. }: Seen) {
+        if let Some(cap) = &mut self.cap
+            && real(held + self.in_air) >= real(cap.limit) * NEARLY
+        {
+            cap.limit = (cap.limit - 1).max(cap.proven.unwrap_or(1)).max(1);
+        }
+        if let Some(rate) = &mut self.rate
+            && real(counted + self.in_air) >= rate.limit * NEARLY
+        {
+            let below = rate.limit - (rate.limit * NUDGE).max(1.0);
+            rate.limit = below.max(rate.proven.unwrap_or(RATE_LEAST)).max(RATE_LEAST);
         }
     }
 
     /// Whether an unexplained refusal is believed, or taken for a hiccup.
     fn believed(&mut self) -> bool {
         self.strikes.push_back(self.accepted);
+        self.strikes.retain(|&at| self.accepted - at <= BELIEVED_WITHIN);
         let sure = (self.cap.is_some() || self.rate.is_some()) && self.failed_probes >= CONFIRMED;
-        let (many, within) = if sure { BELIEVED_LATE } else { BELIEVED_EARLY };
-        self.strikes.retain(|&at| self.accepted - at <= within);
-        self.refused_in_a_row > 1 || self.strikes.len() >= many
+        self.refused_in_a_row > 1 || (!sure && self.strikes.len() >= BELIEVED)
     }
 
     fn begin_doubt(&mut self, held: usize, counted: usize, now: Instant) {
@@ -549,8 +597,6 @@ impl Learner {
         self.failed_probes = (self.failed_probes + 1).min(PROBE_DOUBLINGS);
         self.found = (now, self.accepted);
         self.strikes.clear();
-        for_base(&mut self.cap, now);
-        for_base(&mut self.rate, now);
     }
 
     /// A wall where none was known.
@@ -558,15 +604,6 @@ impl Learner {
         self.failed_probes = 0;
         self.found = (now, self.accepted);
         self.climbing = false;
-    }
-}
-
-/// A wall that is not on trial is where the next climb begins.
-fn for_base<T: Copy>(wall: &mut Option<Wall<T>>, now: Instant) {
-    if let Some(wall) = wall
-        && !wall.on_trial(now)
-    {
-        wall.base = wall.limit;
     }
 }
 
