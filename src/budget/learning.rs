@@ -58,8 +58,8 @@ const TRIAL_WINDOWS: u32 = 2;
 const PASSES: u32 = 4;
 /// While climbing, the step doubles up to this part of the cap.
 const STEEP: usize = 8;
-/// A limit is used up from this share of it on.
-const USED_UP: f64 = 0.9;
+/// What was used for so many windows without a refusal is proven. More than one: a fixed window may refuse once in each.
+const PROVING_WINDOWS: f64 = 1.5;
 /// An unexplained refusal speaks against a limit from this share of it on ...
 const NEARLY: f64 = 0.75;
 /// ... and costs this share of a rate.
@@ -69,7 +69,7 @@ const RATE_LEAST: f64 = 0.05;
 /// Until a wall is confirmed, so many unexplained refusals are believed ...
 const BELIEVED: usize = 3;
 /// ... within so many accepted submits.
-const BELIEVED_WITHIN: u64 = 60;
+const BELIEVED_WITHIN: u64 = 100;
 /// A wall is confirmed after so many failed probes.
 const CONFIRMED: u32 = 2;
 
@@ -169,15 +169,15 @@ struct Doubt {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Wall<T> {
     limit: T,
-    /// The highest limit that was used up for a window without a refusal.
-    proven: Option<T>,
+    /// The most that was used without a refusal for long; 0 at first.
+    proven: T,
     /// Until when the gain of the last climb is on trial.
     trial_until: Option<Instant>,
 }
 
-impl<T: Copy> Wall<T> {
+impl<T: Copy + Default> Wall<T> {
     fn at(limit: T) -> Self {
-        Self { limit, proven: None, trial_until: None }
+        Self { limit, proven: T::default(), trial_until: None }
     }
 
     fn on_trial(&self, now: Instant) -> bool {
@@ -211,6 +211,8 @@ pub(super) struct Learner {
     /// Unexplained refusals, by `accepted`.
     strikes: VecDeque<u64>,
     failed_probes: u32,
+    /// The refusal that began this pause, as long as it is taken for a hiccup.
+    unexplained: Option<Seen>,
     climbing: bool,
     /// Acceptances above the cap since it was raised or found.
     passes: u32,
@@ -253,6 +255,7 @@ impl Learner {
             accepted: 0,
             strikes: VecDeque::new(),
             failed_probes: learned.failed_probes.min(PROBE_DOUBLINGS),
+            unexplained: None,
             climbing: false,
             passes: 0,
             step: 1,
@@ -346,7 +349,10 @@ impl Learner {
         let seen = self.landed(&departure, outstanding, now);
         let told = retry_after.map(|told| told.min(self.bounds.pushback_max));
         if departure.epoch < self.epoch {
-            // It left before the pause: the same event. Only a longer pause is news.
+            // It left before the pause: the same event. A longer pause is news, and that it was no hiccup.
+            if let Some(first) = self.unexplained.take() {
+                self.believe(first, now);
+            }
             if let Some(told) = told {
                 self.paused_until = self.paused_until.max(Some(now + told));
             }
@@ -355,6 +361,7 @@ impl Learner {
         self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
         let pause = told.unwrap_or_else(|| self.bounds.pause(self.refused_in_a_row));
         self.epoch += 1;
+        self.unexplained = None;
         self.paused_until = Some(now + pause);
         if self.refused_in_a_row == 1 {
             self.first_pause = pause;
@@ -458,20 +465,16 @@ impl Learner {
         self.rate = self.rate.filter(|rate| rate.limit < self.bounds.rate());
     }
 
-    /// A limit that was used up for a window without a refusal is proven.
+    /// What was used for long enough without a refusal is proven.
     fn prove(&mut self, Seen { held, counted, .. }: Seen, now: Instant) {
-        if self.climbing || now.saturating_duration_since(self.unsettled) < self.bounds.window {
+        if self.climbing || now.saturating_duration_since(self.unsettled) < self.bounds.window.mul_f64(PROVING_WINDOWS) {
             return;
         }
-        if let Some(cap) = &mut self.cap
-            && held + self.in_air + 1 >= cap.limit
-        {
-            cap.proven = cap.proven.max(Some(cap.limit));
+        if let Some(cap) = &mut self.cap {
+            cap.proven = cap.proven.max((held + 1).min(cap.limit));
         }
-        if let Some(rate) = &mut self.rate
-            && real(counted + self.in_air + 1) >= rate.limit * USED_UP
-        {
-            rate.proven = Some(rate.proven.map_or(rate.limit, |proven| proven.max(rate.limit)));
+        if let Some(rate) = &mut self.rate {
+            rate.proven = rate.proven.max(real(counted + 1).min(rate.limit));
         }
     }
 
@@ -482,41 +485,51 @@ impl Learner {
         self.passes = 0;
         self.step = 1;
         self.unsettled = now;
+        let throughput = self.throughput(now);
         let trial = climbed.then(|| now + self.bounds.window * TRIAL_WINDOWS);
+        let mut explained = false;
         if let Some(cap) = &mut self.cap
-            && (held_level >= cap.limit || cap.on_trial(now))
+            && (held_level >= cap.limit || cap.on_trial(now) || (climbed && cap.limit > cap.proven))
         {
             let failed = cap.on_trial(now) && !climbed;
-            let below = if failed { held.min(cap.limit - 1) } else { held };
-            cap.limit = below.max(cap.proven.unwrap_or(1)).max(1);
+            let below = if failed { held.min(cap.limit - 1) } else { held.min(cap.limit) };
+            cap.limit = below.max(cap.proven).max(1);
             cap.trial_until = trial;
-            self.found_again(now);
-            return;
+            explained = true;
         }
-        let throughput = self.throughput(now);
         if let Some(rate) = &mut self.rate
-            && (counted_level >= whole(rate.limit) || rate.on_trial(now))
+            && (counted_level >= whole(rate.limit) || rate.on_trial(now) || (climbed && rate.limit > rate.proven))
         {
             let failed = rate.on_trial(now) && !climbed;
             let below = if failed { throughput.min(rate.limit - 1.0) } else { real(counted).min(rate.limit) };
-            rate.limit = below.max(rate.proven.unwrap_or(RATE_LEAST)).max(RATE_LEAST);
+            rate.limit = below.max(rate.proven).max(RATE_LEAST);
             rate.trial_until = trial;
             self.exceeded = Some((now, self.accepted));
+            explained = true;
+        }
+        if explained || climbed {
             self.found_again(now);
             return;
         }
         if self.doubt.is_some() {
             self.doubt_more(held, counted, now);
         } else if self.believed() {
-            self.strikes.clear();
-            let by_rate = self.counted_ok < Some(counted) && counted > 0;
-            match (self.held_ok < Some(held) && held > 0, by_rate) {
-                (true, false) => self.blame_cap(held, now),
-                (false, true) => self.blame_rate(counted, now),
-                (true, true) | (false, false) => self.begin_doubt(held, counted, now),
-            }
+            self.believe(seen, now);
         } else {
+            self.unexplained = Some(seen);
             self.nudge(seen);
+        }
+    }
+
+    /// An unexplained refusal that was none of a kind.
+    fn believe(&mut self, Seen { held, counted, .. }: Seen, now: Instant) {
+        self.strikes.clear();
+        let by_cap = self.held_ok < Some(held) && held > 0;
+        let by_rate = self.counted_ok < Some(counted) && counted > 0;
+        match (by_cap, by_rate) {
+            (true, false) => self.blame_cap(held, now),
+            (false, true) => self.blame_rate(counted, now),
+            (true, true) | (false, false) => self.begin_doubt(held, counted, now),
         }
     }
 
@@ -525,13 +538,13 @@ impl Learner {
         if let Some(cap) = &mut self.cap
             && real(held + self.in_air) >= real(cap.limit) * NEARLY
         {
-            cap.limit = (cap.limit - 1).max(cap.proven.unwrap_or(1)).max(1);
+            cap.limit = (cap.limit - 1).max(cap.proven).max(1);
         }
         if let Some(rate) = &mut self.rate
             && real(counted + self.in_air) >= rate.limit * NEARLY
         {
             let below = rate.limit - (rate.limit * NUDGE).max(1.0);
-            rate.limit = below.max(rate.proven.unwrap_or(RATE_LEAST)).max(RATE_LEAST);
+            rate.limit = below.max(rate.proven).max(RATE_LEAST);
         }
     }
 
@@ -601,7 +614,7 @@ impl Learner {
 
     /// A wall where none was known.
     fn found_anew(&mut self, now: Instant) {
-        self.failed_probes = 0;
+        self.failed_probes = self.failed_probes.min(1);
         self.found = (now, self.accepted);
         self.climbing = false;
     }
