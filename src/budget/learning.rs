@@ -66,10 +66,12 @@ const NEARLY: f64 = 0.75;
 const NUDGE: f64 = 0.02;
 /// The smallest learned rate, in submits a window.
 const RATE_LEAST: f64 = 0.05;
-/// Until a wall is confirmed, so many unexplained refusals are believed ...
-const BELIEVED: usize = 3;
+/// Until a wall is confirmed, so many unexplained refusals are believed; one at a level that is new counts twice ...
+const BELIEVED: usize = 4;
 /// ... within so many accepted submits.
 const BELIEVED_WITHIN: u64 = 100;
+/// A refusal is no hiccup if so many are refused that were in the air with it.
+const ECHOES: u32 = 2;
 /// A wall is confirmed after so many failed probes.
 const CONFIRMED: u32 = 2;
 
@@ -213,6 +215,8 @@ pub(super) struct Learner {
     failed_probes: u32,
     /// The refusal that began this pause, as long as it is taken for a hiccup.
     unexplained: Option<Seen>,
+    /// Refusals since of what was in the air then.
+    echoes: u32,
     climbing: bool,
     /// Acceptances above the cap since it was raised or found.
     passes: u32,
@@ -256,6 +260,7 @@ impl Learner {
             strikes: VecDeque::new(),
             failed_probes: learned.failed_probes.min(PROBE_DOUBLINGS),
             unexplained: None,
+            echoes: 0,
             climbing: false,
             passes: 0,
             step: 1,
@@ -277,17 +282,20 @@ impl Learner {
             return Permission::WhenOneEnds;
         }
         let probing = self.may_probe(now);
+        // A probe does not take the place of another: the level it tests must stay full meanwhile.
+        let beside = usize::from(self.probe_in_air);
+        let in_air = self.in_air.saturating_sub(beside);
         let above_cap = match self.cap {
-            Some(cap) if outstanding > cap.limit || (outstanding == cap.limit && !probing) => {
+            Some(cap) if outstanding > cap.limit + beside || (outstanding >= cap.limit + beside && !probing) => {
                 return Permission::WhenOneEnds;
             }
-            Some(cap) => outstanding == cap.limit,
+            Some(cap) => outstanding == cap.limit + beside,
             None => false,
         };
         if let Some(rate) = self.rate {
             let allowed = whole(rate.limit) + usize::from(probing && !above_cap);
             let spaced = self.pace.by_spacing(rate.limit);
-            match self.pace.by_count(allowed, self.in_air, now) {
+            match self.pace.by_count(allowed, in_air, now) {
                 Room::WhenAnswered => return Permission::WhenAnswered,
                 Room::At(at) if at.max(spaced) > now => return Permission::At(at.max(spaced)),
                 Room::At(_) => {}
@@ -309,7 +317,7 @@ impl Learner {
     pub(super) fn left(&mut self, outstanding: usize, now: Instant) -> Departure {
         let above_cap = self.cap.is_some_and(|cap| outstanding >= cap.limit);
         let above_rate = self.rate.is_some_and(|rate| self.pace.count(now) + self.in_air >= whole(rate.limit));
-        let role = match (self.canary_due, above_cap || above_rate) {
+        let role = match (self.canary_due, !self.probe_in_air && (above_cap || above_rate)) {
             (true, _) => Role::Canary,
             (false, true) => Role::Probe,
             (false, false) => Role::Plain,
@@ -350,7 +358,10 @@ impl Learner {
         let told = retry_after.map(|told| told.min(self.bounds.pushback_max));
         if departure.epoch < self.epoch {
             // It left before the pause: the same event. A longer pause is news, and that it was no hiccup.
-            if let Some(first) = self.unexplained.take() {
+            self.echoes += 1;
+            if self.echoes >= ECHOES
+                && let Some(first) = self.unexplained.take()
+            {
                 self.believe(first, now);
             }
             if let Some(told) = told {
@@ -362,6 +373,8 @@ impl Learner {
         let pause = told.unwrap_or_else(|| self.bounds.pause(self.refused_in_a_row));
         self.epoch += 1;
         self.unexplained = None;
+        self.echoes = 0;
+        self.echoes = 0;
         self.paused_until = Some(now + pause);
         if self.refused_in_a_row == 1 {
             self.first_pause = pause;
@@ -487,9 +500,13 @@ impl Learner {
         self.unsettled = now;
         let throughput = self.throughput(now);
         let trial = climbed.then(|| now + self.bounds.window * TRIAL_WINDOWS);
+        let over_cap = self.cap.is_some_and(|cap| held_level >= cap.limit);
+        let over_rate = self.rate.is_some_and(|rate| counted_level >= whole(rate.limit));
+        // Where no level was exceeded, what a climb won lately is to blame.
+        let (any_cap, any_rate) = (over_cap || !over_rate, over_rate || !over_cap);
         let mut explained = false;
-        if let Some(cap) = &mut self.cap
-            && (held_level >= cap.limit || cap.on_trial(now) || (climbed && cap.limit > cap.proven))
+        if let Some(cap) = self.cap.as_mut().filter(|_| any_cap)
+            && (over_cap || cap.on_trial(now) || (climbed && cap.limit > cap.proven))
         {
             let failed = cap.on_trial(now) && !climbed;
             let below = if failed { held.min(cap.limit - 1) } else { held.min(cap.limit) };
@@ -497,8 +514,8 @@ impl Learner {
             cap.trial_until = trial;
             explained = true;
         }
-        if let Some(rate) = &mut self.rate
-            && (counted_level >= whole(rate.limit) || rate.on_trial(now) || (climbed && rate.limit > rate.proven))
+        if let Some(rate) = self.rate.as_mut().filter(|_| any_rate)
+            && (over_rate || rate.on_trial(now) || (climbed && rate.limit > rate.proven))
         {
             let failed = rate.on_trial(now) && !climbed;
             let below = if failed { throughput.min(rate.limit - 1.0) } else { real(counted).min(rate.limit) };
@@ -513,7 +530,7 @@ impl Learner {
         }
         if self.doubt.is_some() {
             self.doubt_more(held, counted, now);
-        } else if self.believed() {
+        } else if self.believed(self.held_ok < Some(held) || self.counted_ok < Some(counted)) {
             self.believe(seen, now);
         } else {
             self.unexplained = Some(seen);
@@ -549,10 +566,11 @@ impl Learner {
     }
 
     /// Whether an unexplained refusal is believed, or taken for a hiccup.
-    fn believed(&mut self) -> bool {
-        self.strikes.push_back(self.accepted);
-        self.strikes.retain(|&at| self.accepted - at <= BELIEVED_WITHIN);
+    fn believed(&mut self, new: bool) -> bool {
         let sure = (self.cap.is_some() || self.rate.is_some()) && self.failed_probes >= CONFIRMED;
+        let weight = if new { 2 } else { 1 };
+        self.strikes.extend(std::iter::repeat_n(self.accepted, weight));
+        self.strikes.retain(|&at| self.accepted - at <= BELIEVED_WITHIN);
         self.refused_in_a_row > 1 || (!sure && self.strikes.len() >= BELIEVED)
     }
 
