@@ -64,6 +64,10 @@ const PROVING_WINDOWS: f64 = 1.5;
 const NEARLY: f64 = 0.75;
 /// ... and costs this share of a rate.
 const NUDGE: f64 = 0.02;
+/// What a climb won is lost again: a token bucket or a fixed window. Such climbs double the wait this often more.
+const LOST_DOUBLINGS: u32 = 2;
+/// Unless this much was proven to be won.
+const GAINED: f64 = 1.1;
 /// The smallest learned rate, in submits a window.
 const RATE_LEAST: f64 = 0.05;
 /// Until a wall is confirmed, so many unexplained refusals are believed; one at a level that is new counts twice ...
@@ -175,11 +179,24 @@ struct Wall<T> {
     proven: T,
     /// Until when the gain of the last climb is on trial.
     trial_until: Option<Instant>,
+    /// The limit at the first decrease within a window.
+    highest: Option<(Instant, T)>,
 }
 
 impl<T: Copy + Default> Wall<T> {
     fn at(limit: T) -> Self {
-        Self { limit, proven: T::default(), trial_until: None }
+        Self { limit, proven: T::default(), trial_until: None, highest: None }
+    }
+
+    /// The limit that decreases within a window are measured against.
+    fn highest(&mut self, window: Duration, now: Instant) -> T {
+        match self.highest {
+            Some((at, highest)) if now.saturating_duration_since(at) < window => highest,
+            _ => {
+                self.highest = Some((now, self.limit));
+                self.limit
+            }
+        }
     }
 
     fn on_trial(&self, now: Instant) -> bool {
@@ -218,6 +235,8 @@ pub(super) struct Learner {
     /// Refusals since of what was in the air then.
     echoes: u32,
     climbing: bool,
+    /// Climbs whose gain was lost again.
+    lost: u32,
     /// Acceptances above the cap since it was raised or found.
     passes: u32,
     /// By how much the cap is raised next.
@@ -262,6 +281,7 @@ impl Learner {
             unexplained: None,
             echoes: 0,
             climbing: false,
+            lost: 0,
             passes: 0,
             step: 1,
             unsettled: now,
@@ -374,7 +394,6 @@ impl Learner {
         self.epoch += 1;
         self.unexplained = None;
         self.echoes = 0;
-        self.echoes = 0;
         self.paused_until = Some(now + pause);
         if self.refused_in_a_row == 1 {
             self.first_pause = pause;
@@ -434,7 +453,7 @@ impl Learner {
             return false;
         }
         let (at, accepted) = self.found;
-        let doublings = self.failed_probes.min(PROBE_DOUBLINGS);
+        let doublings = self.failed_probes.min(PROBE_DOUBLINGS) + self.lost;
         let wait = (self.bounds.window * (1 + doublings)).max(self.first_pause * PROBE_PAUSES);
         self.climbing
             || (self.accepted - accepted >= u64::from(PROBE_FIRST << doublings)
@@ -484,10 +503,18 @@ impl Learner {
             return;
         }
         if let Some(cap) = &mut self.cap {
-            cap.proven = cap.proven.max((held + 1).min(cap.limit));
+            let used = (held + 1).min(cap.limit);
+            if real(used) > real(cap.proven) * GAINED {
+                self.lost = 0;
+            }
+            cap.proven = cap.proven.max(used);
         }
         if let Some(rate) = &mut self.rate {
-            rate.proven = rate.proven.max(real(counted + 1).min(rate.limit));
+            let used = real(counted + 1).min(rate.limit);
+            if used > rate.proven * GAINED {
+                self.lost = 0;
+            }
+            rate.proven = rate.proven.max(used);
         }
     }
 
@@ -509,8 +536,10 @@ impl Learner {
             && (over_cap || cap.on_trial(now) || (climbed && cap.limit > cap.proven))
         {
             let failed = cap.on_trial(now) && !climbed;
+            self.lost = if failed { (self.lost + 1).min(LOST_DOUBLINGS) } else { self.lost };
             let below = if failed { held.min(cap.limit - 1) } else { held.min(cap.limit) };
-            cap.limit = below.max(cap.proven).max(1);
+            let floor = cap.highest(self.bounds.window, now) / 2;
+            cap.limit = below.max(cap.proven).max(floor).max(1);
             cap.trial_until = trial;
             explained = true;
         }
@@ -518,8 +547,10 @@ impl Learner {
             && (over_rate || rate.on_trial(now) || (climbed && rate.limit > rate.proven))
         {
             let failed = rate.on_trial(now) && !climbed;
+            self.lost = if failed { (self.lost + 1).min(LOST_DOUBLINGS) } else { self.lost };
             let below = if failed { throughput.min(rate.limit - 1.0) } else { real(counted).min(rate.limit) };
-            rate.limit = below.max(rate.proven).max(RATE_LEAST);
+            let floor = rate.highest(self.bounds.window, now) / 2.0;
+            rate.limit = below.max(rate.proven).max(floor).max(RATE_LEAST);
             rate.trial_until = trial;
             self.exceeded = Some((now, self.accepted));
             explained = true;
@@ -600,7 +631,11 @@ impl Learner {
     fn blame_cap(&mut self, limit: usize, now: Instant) {
         self.doubt = None;
         self.held_ok = None;
-        self.cap = Some(Wall::at(limit.max(1))).filter(|cap| cap.limit < self.bounds.concurrent);
+        // At most by half a window: a refusal after a long pause would find little in flight.
+        let floor = self.cap.as_mut().map(|cap| cap.highest(self.bounds.window, now));
+        let mut cap = Wall::at(limit.max(floor.unwrap_or_default() / 2).max(1));
+        cap.highest = self.cap.and_then(|cap| cap.highest);
+        self.cap = Some(cap).filter(|cap| cap.limit < self.bounds.concurrent);
         self.found_anew(now);
     }
 
@@ -610,8 +645,11 @@ impl Learner {
         let before = self.rate.map_or(self.bounds.rate(), |rate| rate.limit);
         // Nothing at all was counted: slower than one a window.
         let limit = if counted == 0 { before.min(1.0) / 2.0 } else { real(counted) };
-        let limit = limit.clamp(RATE_LEAST, before.max(RATE_LEAST));
-        self.rate = Some(Wall::at(limit)).filter(|rate| rate.limit < self.bounds.rate());
+        let floor = self.rate.as_mut().map(|rate| rate.highest(self.bounds.window, now));
+        let limit = limit.min(before).max(floor.unwrap_or_default() / 2.0).max(RATE_LEAST);
+        let mut rate = Wall::at(limit);
+        rate.highest = self.rate.and_then(|rate| rate.highest);
+        self.rate = Some(rate).filter(|rate| rate.limit < self.bounds.rate());
         self.exceeded = Some((now, self.accepted));
         self.found_anew(now);
     }
@@ -633,6 +671,7 @@ impl Learner {
     /// A wall where none was known.
     fn found_anew(&mut self, now: Instant) {
         self.failed_probes = self.failed_probes.min(1);
+        self.lost = 0;
         self.found = (now, self.accepted);
         self.climbing = false;
     }
