@@ -58,12 +58,24 @@ const TRIAL_WINDOWS: u32 = 2;
 const PASSES: u32 = 4;
 /// While climbing, the step doubles up to this part of the cap.
 const STEEP: usize = 8;
+/// What was used for so many windows without a refusal is proven. More than one: a fixed window may refuse once in each.
+const PROVING_WINDOWS: f64 = 1.5;
+/// An unexplained refusal speaks against a limit from this share of it on ...
+const NEARLY: f64 = 0.75;
+/// ... and costs this share of a rate.
+const NUDGE: f64 = 0.02;
+/// What a climb won is lost again: a token bucket or a fixed window. Such climbs double the wait this often more.
+const LOST_DOUBLINGS: u32 = 2;
+/// Unless this much was proven to be won.
+const GAINED: f64 = 1.1;
 /// The smallest learned rate, in submits a window.
 const RATE_LEAST: f64 = 0.05;
-/// Unexplained refusals that are believed: so many, within so many accepted submits. Before a wall was confirmed ...
-const BELIEVED_EARLY: (usize, u64) = (2, 60);
-/// ... and after.
-const BELIEVED_LATE: (usize, u64) = (4, 120);
+/// Until a wall is confirmed, so many unexplained refusals are believed; one at a level that is new counts twice ...
+const BELIEVED: usize = 4;
+/// ... within so many accepted submits.
+const BELIEVED_WITHIN: u64 = 100;
+/// A refusal is no hiccup if so many are refused that were in the air with it.
+const ECHOES: u32 = 2;
 /// A wall is confirmed after so many failed probes.
 const CONFIRMED: u32 = 2;
 
@@ -143,12 +155,13 @@ enum Role {
 /// How things stood when an outcome came.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    /// In flight besides it, those in the air included.
-    others: usize,
     /// Accepted and not ended.
     held: usize,
     /// Accepted within the last window.
     counted: usize,
+    /// The same two to compare with limits: a probe left because those in the air filled the limit as well.
+    held_level: usize,
+    counted_level: usize,
 }
 
 /// A refusal that either dimension explains.
@@ -162,14 +175,28 @@ struct Doubt {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Wall<T> {
     limit: T,
-    /// Where the last climb began, and until when its gain is on trial.
-    base: T,
+    /// The most that was used without a refusal for long; 0 at first.
+    proven: T,
+    /// Until when the gain of the last climb is on trial.
     trial_until: Option<Instant>,
+    /// The limit at the first decrease within a window.
+    highest: Option<(Instant, T)>,
 }
 
-impl<T: Copy> Wall<T> {
+impl<T: Copy + Default> Wall<T> {
     fn at(limit: T) -> Self {
-        Self { limit, base: limit, trial_until: None }
+        Self { limit, proven: T::default(), trial_until: None, highest: None }
+    }
+
+    /// The limit that decreases within a window are measured against.
+    fn highest(&mut self, window: Duration, now: Instant) -> T {
+        match self.highest {
+            Some((at, highest)) if now.saturating_duration_since(at) < window => highest,
+            _ => {
+                self.highest = Some((now, self.limit));
+                self.limit
+            }
+        }
     }
 
     fn on_trial(&self, now: Instant) -> bool {
@@ -203,11 +230,19 @@ pub(super) struct Learner {
     /// Unexplained refusals, by `accepted`.
     strikes: VecDeque<u64>,
     failed_probes: u32,
+    /// The refusal that began this pause, as long as it is taken for a hiccup.
+    unexplained: Option<Seen>,
+    /// Refusals since of what was in the air then.
+    echoes: u32,
     climbing: bool,
+    /// Climbs whose gain was lost again.
+    lost: u32,
     /// Acceptances above the cap since it was raised or found.
     passes: u32,
     /// By how much the cap is raised next.
     step: usize,
+    /// The last refusal or change of a limit.
+    unsettled: Instant,
     /// When and at which `accepted` the wall was last found.
     found: (Instant, u64),
     /// When and at which `accepted` a rate was last exceeded.
@@ -243,9 +278,13 @@ impl Learner {
             accepted: 0,
             strikes: VecDeque::new(),
             failed_probes: learned.failed_probes.min(PROBE_DOUBLINGS),
+            unexplained: None,
+            echoes: 0,
             climbing: false,
+            lost: 0,
             passes: 0,
             step: 1,
+            unsettled: now,
             found: (now, 0),
             exceeded: None,
         }
@@ -263,17 +302,20 @@ impl Learner {
             return Permission::WhenOneEnds;
         }
         let probing = self.may_probe(now);
+        // A probe does not take the place of another: the level it tests must stay full meanwhile.
+        let beside = usize::from(self.probe_in_air);
+        let in_air = self.in_air.saturating_sub(beside);
         let above_cap = match self.cap {
-            Some(cap) if outstanding > cap.limit || (outstanding == cap.limit && !probing) => {
+            Some(cap) if outstanding > cap.limit + beside || (outstanding >= cap.limit + beside && !probing) => {
                 return Permission::WhenOneEnds;
             }
-            Some(cap) => outstanding == cap.limit,
+            Some(cap) => outstanding == cap.limit + beside,
             None => false,
         };
         if let Some(rate) = self.rate {
             let allowed = whole(rate.limit) + usize::from(probing && !above_cap);
             let spaced = self.pace.by_spacing(rate.limit);
-            match self.pace.by_count(allowed, self.in_air, now) {
+            match self.pace.by_count(allowed, in_air, now) {
                 Room::WhenAnswered => return Permission::WhenAnswered,
                 Room::At(at) if at.max(spaced) > now => return Permission::At(at.max(spaced)),
                 Room::At(_) => {}
@@ -295,7 +337,7 @@ impl Learner {
     pub(super) fn left(&mut self, outstanding: usize, now: Instant) -> Departure {
         let above_cap = self.cap.is_some_and(|cap| outstanding >= cap.limit);
         let above_rate = self.rate.is_some_and(|rate| self.pace.count(now) + self.in_air >= whole(rate.limit));
-        let role = match (self.canary_due, above_cap || above_rate) {
+        let role = match (self.canary_due, !self.probe_in_air && (above_cap || above_rate)) {
             (true, _) => Role::Canary,
             (false, true) => Role::Probe,
             (false, false) => Role::Plain,
@@ -319,7 +361,8 @@ impl Learner {
         self.held_ok = self.held_ok.max(Some(seen.held));
         self.counted_ok = self.counted_ok.max(Some(seen.counted));
         self.resolve(seen, now);
-        self.raise(seen);
+        self.raise(seen, now);
+        self.prove(seen, now);
     }
 
     /// The upstream refused it with a 429 that speaks of the account. `outstanding` are in flight, itself included.
@@ -334,7 +377,13 @@ impl Learner {
         let seen = self.landed(&departure, outstanding, now);
         let told = retry_after.map(|told| told.min(self.bounds.pushback_max));
         if departure.epoch < self.epoch {
-            // It left before the pause: the same event. Only a longer pause is news.
+            // It left before the pause: the same event. A longer pause is news, and that it was no hiccup.
+            self.echoes += 1;
+            if self.echoes >= ECHOES
+                && let Some(first) = self.unexplained.take()
+            {
+                self.believe(first, now);
+            }
             if let Some(told) = told {
                 self.paused_until = self.paused_until.max(Some(now + told));
             }
@@ -343,6 +392,8 @@ impl Learner {
         self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
         let pause = told.unwrap_or_else(|| self.bounds.pause(self.refused_in_a_row));
         self.epoch += 1;
+        self.unexplained = None;
+        self.echoes = 0;
         self.paused_until = Some(now + pause);
         if self.refused_in_a_row == 1 {
             self.first_pause = pause;
@@ -388,11 +439,13 @@ impl Learner {
             Role::Probe => self.probe_in_air = false,
             Role::Canary => self.canary_in_air = false,
         }
-        Seen {
-            others: outstanding.saturating_sub(1),
-            held: outstanding.saturating_sub(1 + self.in_air),
-            counted: self.pace.count(now),
-        }
+        let held = outstanding.saturating_sub(1 + self.in_air);
+        let counted = self.pace.count(now);
+        let besides = match departure.role {
+            Role::Probe => self.in_air,
+            Role::Plain | Role::Canary => 0,
+        };
+        Seen { held, counted, held_level: held + besides, counted_level: counted + besides }
     }
 
     fn may_probe(&self, now: Instant) -> bool {
@@ -400,7 +453,7 @@ impl Learner {
             return false;
         }
         let (at, accepted) = self.found;
-        let doublings = self.failed_probes.min(PROBE_DOUBLINGS);
+        let doublings = self.failed_probes.min(PROBE_DOUBLINGS) + self.lost;
         let wait = (self.bounds.window * (1 + doublings)).max(self.first_pause * PROBE_PAUSES);
         self.climbing
             || (self.accepted - accepted >= u64::from(PROBE_FIRST << doublings)
@@ -419,13 +472,10 @@ impl Learner {
     }
 
     /// An acceptance above a wall moves it.
-    fn raise(&mut self, Seen { others, counted, .. }: Seen) {
+    fn raise(&mut self, Seen { held_level, counted_level, .. }: Seen, now: Instant) {
         if let Some(cap) = &mut self.cap
-            && others >= cap.limit
+            && held_level >= cap.limit
         {
-            if !self.climbing {
-                cap.base = cap.limit;
-            }
             self.climbing = true;
             self.passes += 1;
             if self.passes >= PASSES {
@@ -435,64 +485,124 @@ impl Learner {
             }
         }
         if let Some(rate) = &mut self.rate
-            && counted >= whole(rate.limit)
+            && counted_level >= whole(rate.limit)
         {
-            if !self.climbing {
-                rate.base = rate.limit;
-            }
-            rate.limit = real(counted + 1);
+            rate.limit += 1.0;
             self.climbing = true;
+        }
+        if self.climbing {
+            self.unsettled = now;
         }
         self.cap = self.cap.filter(|cap| cap.limit < self.bounds.concurrent);
         self.rate = self.rate.filter(|rate| rate.limit < self.bounds.rate());
     }
 
+    /// What was used for long enough without a refusal is proven.
+    fn prove(&mut self, Seen { held, counted, .. }: Seen, now: Instant) {
+        if self.climbing || now.saturating_duration_since(self.unsettled) < self.bounds.window.mul_f64(PROVING_WINDOWS) {
+            return;
+        }
+        if let Some(cap) = &mut self.cap {
+            let used = (held + 1).min(cap.limit);
+            if real(used) > real(cap.proven) * GAINED {
+                self.lost = 0;
+            }
+            cap.proven = cap.proven.max(used);
+        }
+        if let Some(rate) = &mut self.rate {
+            let used = real(counted + 1).min(rate.limit);
+            if used > rate.proven * GAINED {
+                self.lost = 0;
+            }
+            rate.proven = rate.proven.max(used);
+        }
+    }
+
     /// What a refusal says.
-    fn judge(&mut self, Seen { others, held, counted }: Seen, now: Instant) {
+    fn judge(&mut self, seen: Seen, now: Instant) {
+        let Seen { held, counted, held_level, counted_level } = seen;
         let climbed = std::mem::take(&mut self.climbing);
         self.passes = 0;
         self.step = 1;
+        self.unsettled = now;
+        let throughput = self.throughput(now);
         let trial = climbed.then(|| now + self.bounds.window * TRIAL_WINDOWS);
-        if let Some(cap) = &mut self.cap
-            && (others >= cap.limit || (cap.on_trial(now) && held >= cap.base))
+        let over_cap = self.cap.is_some_and(|cap| held_level >= cap.limit);
+        let over_rate = self.rate.is_some_and(|rate| counted_level >= whole(rate.limit));
+        // Where no level was exceeded, what a climb won lately is to blame.
+        let (any_cap, any_rate) = (over_cap || !over_rate, over_rate || !over_cap);
+        let mut explained = false;
+        if let Some(cap) = self.cap.as_mut().filter(|_| any_cap)
+            && (over_cap || cap.on_trial(now) || (climbed && cap.limit > cap.proven))
         {
             let failed = cap.on_trial(now) && !climbed;
-            cap.limit = if failed { cap.base } else { held.max(cap.base) };
+            self.lost = if failed { (self.lost + 1).min(LOST_DOUBLINGS) } else { self.lost };
+            let below = if failed { held.min(cap.limit - 1) } else { held.min(cap.limit) };
+            let floor = cap.highest(self.bounds.window, now) / 2;
+            cap.limit = below.max(cap.proven).max(floor).max(1);
             cap.trial_until = trial;
-            self.found_again(now);
-            return;
+            explained = true;
         }
-        let throughput = self.throughput(now);
-        if let Some(rate) = &mut self.rate
-            && (counted >= whole(rate.limit) || rate.on_trial(now))
+        if let Some(rate) = self.rate.as_mut().filter(|_| any_rate)
+            && (over_rate || rate.on_trial(now) || (climbed && rate.limit > rate.proven))
         {
             let failed = rate.on_trial(now) && !climbed;
-            rate.limit = if failed { throughput.min(rate.limit - 1.0).max(rate.base) } else { real(counted) };
+            self.lost = if failed { (self.lost + 1).min(LOST_DOUBLINGS) } else { self.lost };
+            let below = if failed { throughput.min(rate.limit - 1.0) } else { real(counted).min(rate.limit) };
+            let floor = rate.highest(self.bounds.window, now) / 2.0;
+            rate.limit = below.max(rate.proven).max(floor).max(RATE_LEAST);
             rate.trial_until = trial;
             self.exceeded = Some((now, self.accepted));
+            explained = true;
+        }
+        if explained || climbed {
             self.found_again(now);
             return;
         }
         if self.doubt.is_some() {
             self.doubt_more(held, counted, now);
-        } else if self.believed() {
-            self.strikes.clear();
-            let by_rate = self.counted_ok < Some(counted) && counted > 0;
-            match (self.held_ok < Some(held) && held > 0, by_rate) {
-                (true, false) => self.blame_cap(held, now),
-                (false, true) => self.blame_rate(counted, now),
-                (true, true) | (false, false) => self.begin_doubt(held, counted, now),
-            }
+        } else if self.believed(self.held_ok < Some(held) || self.counted_ok < Some(counted)) {
+            self.believe(seen, now);
+        } else {
+            self.unexplained = Some(seen);
+            self.nudge(seen);
+        }
+    }
+
+    /// An unexplained refusal that was none of a kind.
+    fn believe(&mut self, Seen { held, counted, .. }: Seen, now: Instant) {
+        self.strikes.clear();
+        let by_cap = self.held_ok < Some(held) && held > 0;
+        let by_rate = self.counted_ok < Some(counted) && counted > 0;
+        match (by_cap, by_rate) {
+            (true, false) => self.blame_cap(held, now),
+            (false, true) => self.blame_rate(counted, now),
+            (true, true) | (false, false) => self.begin_doubt(held, counted, now),
+        }
+    }
+
+    /// A refusal that is taken for a hiccup costs a limit that was nearly used up a little, down to what is proven.
+    fn nudge(&mut self, Seen { held, counted, .. }: Seen) {
+        if let Some(cap) = &mut self.cap
+            && real(held + self.in_air) >= real(cap.limit) * NEARLY
+        {
+            cap.limit = (cap.limit - 1).max(cap.proven).max(1);
+        }
+        if let Some(rate) = &mut self.rate
+            && real(counted + self.in_air) >= rate.limit * NEARLY
+        {
+            let below = rate.limit - (rate.limit * NUDGE).max(1.0);
+            rate.limit = below.max(rate.proven).max(RATE_LEAST);
         }
     }
 
     /// Whether an unexplained refusal is believed, or taken for a hiccup.
-    fn believed(&mut self) -> bool {
-        self.strikes.push_back(self.accepted);
+    fn believed(&mut self, new: bool) -> bool {
         let sure = (self.cap.is_some() || self.rate.is_some()) && self.failed_probes >= CONFIRMED;
-        let (many, within) = if sure { BELIEVED_LATE } else { BELIEVED_EARLY };
-        self.strikes.retain(|&at| self.accepted - at <= within);
-        self.refused_in_a_row > 1 || self.strikes.len() >= many
+        let weight = if new { 2 } else { 1 };
+        self.strikes.extend(std::iter::repeat_n(self.accepted, weight));
+        self.strikes.retain(|&at| self.accepted - at <= BELIEVED_WITHIN);
+        self.refused_in_a_row > 1 || (!sure && self.strikes.len() >= BELIEVED)
     }
 
     fn begin_doubt(&mut self, held: usize, counted: usize, now: Instant) {
@@ -521,7 +631,11 @@ impl Learner {
     fn blame_cap(&mut self, limit: usize, now: Instant) {
         self.doubt = None;
         self.held_ok = None;
-        self.cap = Some(Wall::at(limit.max(1))).filter(|cap| cap.limit < self.bounds.concurrent);
+        // At most by half a window: a refusal after a long pause would find little in flight.
+        let floor = self.cap.as_mut().map(|cap| cap.highest(self.bounds.window, now));
+        let mut cap = Wall::at(limit.max(floor.unwrap_or_default() / 2).max(1));
+        cap.highest = self.cap.and_then(|cap| cap.highest);
+        self.cap = Some(cap).filter(|cap| cap.limit < self.bounds.concurrent);
         self.found_anew(now);
     }
 
@@ -531,8 +645,11 @@ impl Learner {
         let before = self.rate.map_or(self.bounds.rate(), |rate| rate.limit);
         // Nothing at all was counted: slower than one a window.
         let limit = if counted == 0 { before.min(1.0) / 2.0 } else { real(counted) };
-        let limit = limit.clamp(RATE_LEAST, before.max(RATE_LEAST));
-        self.rate = Some(Wall::at(limit)).filter(|rate| rate.limit < self.bounds.rate());
+        let floor = self.rate.as_mut().map(|rate| rate.highest(self.bounds.window, now));
+        let limit = limit.min(before).max(floor.unwrap_or_default() / 2.0).max(RATE_LEAST);
+        let mut rate = Wall::at(limit);
+        rate.highest = self.rate.and_then(|rate| rate.highest);
+        self.rate = Some(rate).filter(|rate| rate.limit < self.bounds.rate());
         self.exceeded = Some((now, self.accepted));
         self.found_anew(now);
     }
@@ -549,33 +666,19 @@ impl Learner {
         self.failed_probes = (self.failed_probes + 1).min(PROBE_DOUBLINGS);
         self.found = (now, self.accepted);
         self.strikes.clear();
-        for_base(&mut self.cap, now);
-        for_base(&mut self.rate, now);
     }
 
     /// A wall where none was known.
     fn found_anew(&mut self, now: Instant) {
-        self.failed_probes = 0;
+        self.failed_probes = self.failed_probes.min(1);
+        self.lost = 0;
         self.found = (now, self.accepted);
         self.climbing = false;
     }
 }
 
-/// A wall that is not on trial is where the next climb begins.
-fn for_base<T: Copy>(wall: &mut Option<Wall<T>>, now: Instant) {
-    if let Some(wall) = wall
-        && !wall.on_trial(now)
-    {
-        wall.base = wall.limit;
-    }
-}
-
 /// How many a limit lets be counted: at least one, for slower rates are held by spacing.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "learned rates lie between 0 and the configured one"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "learned rates lie between 0 and the configured one")]
 fn whole(limit: f64) -> usize {
     (limit.floor() as usize).max(1)
 }

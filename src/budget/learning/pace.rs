@@ -3,8 +3,8 @@
 //! Two rules hold together. *Count*: at most `limit` accepted in any window that ends now, counted from the moments of
 //! acceptance, which are never earlier than the upstream's own. A sequence that keeps this for every window position
 //! also keeps a window that resets at fixed times. *Spacing*: a GCRA at the same rate, so that a window's worth never
-//! leaves at once (a token bucket would refuse it); a tenth of a window of credit, spent no faster than a quarter
-//! above the rate, makes up for pauses.
+//! leaves at once (a token bucket would refuse it); an eighth of a window of credit, spent at no more than
+//! twice the rate, makes up for pauses.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Share of a window that may be caught up after a pause.
-const CREDIT: f64 = 0.1;
+const CREDIT: f64 = 0.125;
 /// The smallest gap while catching up, as a share of the mean gap.
-const CATCH_UP: f64 = 0.8;
+const CATCH_UP: f64 = 0.5;
 
 /// The moments of acceptance within a window, and the spacing of departures.
 #[derive(Clone, Debug)]
