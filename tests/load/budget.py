@@ -362,7 +362,10 @@ async def run(chosen, lanes):
     async def one(name, scene):
         async with gate:
             report, began = Report(name), time.monotonic()
-            await scene(report)
+            try:
+                await scene(report)
+            except (Exception, SystemExit) as error:
+                report.missed.append(f"the scene broke: {type(error).__name__}: {error}")
         print(f"--- {name} ({time.monotonic() - began:.0f} s)", *report.lines, *(f"MISSED: {what}" for what in report.missed),
               sep="\n    ", flush=True)
         reports.append(report)

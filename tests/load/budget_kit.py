@@ -101,9 +101,13 @@ class Stage(World):
         # One at a time: ports are chosen before they are taken.
         async with cls.starting:
             stage = await asyncio.to_thread(cls, BINARY, clients, text, understood({**known, **settings}), 1, upstream_keys)
-            if weights:
-                stage.weigh(weights)
-            await asyncio.to_thread(stage.start)
+            try:
+                if weights:
+                    stage.weigh(weights)
+                await asyncio.to_thread(stage.start)
+            except BaseException:
+                stage.close(False)
+                raise
         stage.samples, stage.asked, stage.answers, stage.tasks = [], [], [], []
         stage.tasks.append(asyncio.create_task(stage.sample()))
         return stage
