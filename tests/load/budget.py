@@ -29,7 +29,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from budget_kit import BINARY, LATENCY_MS, Stage, fair_shares, jain, quantile
+from budget_kit import BINARY, LATENCY_MS, WINDOW_S, Stage, fair_shares, jain, quantile
 
 USED_MIN = 0.95
 REFUSED_PER_1000_MAX = 10
@@ -74,8 +74,7 @@ class Phase:
 
 @dataclass
 class Pace:
-    """How long things take in quick and in full runs."""
-    window_s: float
+    """How long a phase takes, in quick and in full runs."""
     # To learn from nothing, to learn a change, to measure what was learned.
     learn_s: float
     relearn_s: float
@@ -85,38 +84,28 @@ class Pace:
         phases = []
         for number, (label, submits_per_second, concurrent) in enumerate(budgets):
             learn_s = self.relearn_s if number else self.learn_s
-            phases.append(Phase(label, round(submits_per_second * self.window_s), concurrent, learn_s, self.measure_s))
+            phases.append(Phase(label, round(submits_per_second * WINDOW_S), concurrent, learn_s, self.measure_s))
         return phases
 
 
-QUICK = Pace(window_s=3, learn_s=21, relearn_s=18, measure_s=21)
-FULL = Pace(window_s=5, learn_s=40, relearn_s=40, measure_s=60)
+QUICK = Pace(learn_s=21, relearn_s=18, measure_s=21)
+FULL = Pace(learn_s=40, relearn_s=40, measure_s=60)
 
 
-def told(pace):
-    """What the gateway may know: the scale of time."""
-    return {
-        "GATEWAY_UPSTREAM__WINDOW_MS": str(round(pace.window_s * 1000)),
-        "GATEWAY_UPSTREAM__PUSHBACK_MS": str(round(pace.window_s * 1000 / 12)),
-        "GATEWAY_UPSTREAM__PUSHBACK_MAX_S": str(round(pace.window_s * 2)),
-    }
-
-
-async def hidden(report, pace, phases, scenario, settings):
+async def hidden(report, phases, scenario, settings):
     """Always more demand than budget, which changes from phase to phase."""
-    scenario = {"limits.window_ms": round(pace.window_s * 1000), **scenario}
-    scenario |= {f"limits.{key}": value for key, value in phases[0].limits().items()}
-    stage = await Stage.open(scenario, {**told(pace), **settings})
+    scenario = scenario | {f"limits.{key}": value for key, value in phases[0].limits().items()}
+    stage = await Stage.open(scenario, settings)
     try:
         spans, changed = [], (await stage.look()).at
         # Enough to fill the largest budget and to keep a queue behind it.
-        largest = max(min(phase.submits / pace.window_s * LATENCY_S or 1e9, phase.concurrent or 1e9) for phase in phases)
+        largest = max(min(phase.submits / WINDOW_S * LATENCY_S or 1e9, phase.concurrent or 1e9) for phase in phases)
         stage.crowd(0, round(largest * 1.5) + 30)
         for phase in phases:
             if phase is not phases[0]:
                 changed = await stage.change({"limits": phase.limits()})
             await asyncio.sleep(phase.learn_s + phase.measure_s)
-            spans.append(judge_phase(report, stage, pace, phase, changed))
+            spans.append(judge_phase(report, stage, phase, changed))
         accepted, refused = (sum(column) for column in zip(*spans))
         rate = 1000 * refused / max(1, accepted)
         report.say(f"{'':<12} 429s once learned: {refused} of {accepted + refused} submits, {rate:.1f} per 1,000")
@@ -127,19 +116,19 @@ async def hidden(report, pace, phases, scenario, settings):
         await stage.shut()
 
 
-def judge_phase(report, stage, pace, phase, changed):
+def judge_phase(report, stage, phase, changed):
     def used(begin, end):
-        return stage.between(begin, end).utilisation(phase.submits, pace.window_s, phase.concurrent)
+        return stage.between(begin, end).utilisation(phase.submits, phase.concurrent)
 
     over = changed + phase.learn_s + phase.measure_s
-    ends = [sample.at for sample in stage.samples if changed + pace.window_s <= sample.at < over - pace.window_s]
+    ends = [sample.at for sample in stage.samples if changed + WINDOW_S <= sample.at < over - WINDOW_S]
     # A window that is used by chance, as the first may be, is not found yet: it has to stay so.
-    found = next((end - changed for end in ends if used(end - pace.window_s, end) >= FOUND and used(end, over) >= FOUND), None)
+    found = next((end - changed for end in ends if used(end - WINDOW_S, end) >= FOUND and used(end, over) >= FOUND), None)
     learning = stage.between(changed, changed + phase.learn_s)
     learned = stage.between(changed + phase.learn_s, over)
-    share = learned.utilisation(phase.submits, pace.window_s, phase.concurrent)
+    share = learned.utilisation(phase.submits, phase.concurrent)
     budget = ", ".join(filter(None, [phase.submits and f"{phase.submits} a window", phase.concurrent and f"{phase.concurrent} running"]))
-    again = "never" if found is None else f"{found:5.1f} s {found / pace.window_s:4.1f} windows"
+    again = "never" if found is None else f"{found:5.1f} s {found / WINDOW_S:4.1f} windows"
     early = learned.of("polls_of_unfinished") / max(1, learned.of("submits_accepted"))
     report.say(f"{phase.label:<12} {budget:<24} 90 % after {again:<20} used {share:6.1%}  429s while learning "
                f"{learning.refused():>3}, then {learned.refused():>3} of {learned.of('submits_accepted'):>4}  "
@@ -275,7 +264,7 @@ def judge_overload(report, stage, begin, came_back, leavers, bought):
     errors = [tries[-1].sent - tries[0].ended - tries[0].retry_after for tries in returned]
     announced = [tries[0].retry_after for tries in returned]
     accepted = [sample.at for sample in stage.samples if sample.total("submits_accepted") < len(bought)]
-    busy = stage.between(begin, max(accepted)).utilisation(0, 1, PLACES)
+    busy = stage.between(begin, max(accepted)).utilisation(0, PLACES)
     share = at_once / max(1, len(returned))
     report.say(f"came back as told (after {quantile(announced, 0):.0f} to {quantile(announced, 1):.0f} s): {at_once} of {len(returned)} got in at once "
                f"({share:.0%}); really needed beyond it: p50 {quantile(errors, 0.5):+.1f} s, p95 {quantile(errors, 0.95):+.1f} s; "
@@ -290,7 +279,7 @@ async def accounts(report, section, pause_s):
     keys = ("sk-a", "sk-b")
     settings = {"GPTPROTO_API_KEY": None, "GPTPROTO_API_KEYS": "one:sk-a,two:sk-b", "GATEWAY_UPSTREAM__SET_ASIDE_S": "2"}
     table, name = section.split(".")
-    stage = await Stage.open({"limits.concurrent": PLACES // 2}, {**told(QUICK), **settings}, upstream_keys=keys)
+    stage = await Stage.open({"limits.concurrent": PLACES // 2}, settings, upstream_keys=keys)
     try:
         stage.crowd(0, 2 * PLACES)
         await asyncio.sleep(pause_s)
@@ -324,7 +313,7 @@ def scenes(quick, control):
 
     def hide(phases, **scenario):
         scenario = {key.replace("__", "."): value for key, value in scenario.items()}
-        return lambda report: hidden(report, pace, phases, scenario, settings)
+        return lambda report: hidden(report, phases, scenario, settings)
 
     rate = pace.phases(("start", 10, 0), ("x2", 20, 0), ("x0.5", 10, 0))
     running = pace.phases(("start", 0, 30), ("x2", 0, 60), ("x0.5", 0, 30))

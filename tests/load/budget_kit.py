@@ -1,7 +1,8 @@
 """What budget.py is made of: a stage with simulator and gateway, clients on loopback, and figures from the counters.
 
-Time is scaled: a prediction takes about three seconds instead of a minute, and windows are as much shorter, so what is
-learned over minutes in reality is learned here in seconds. Nothing here judges.
+Time runs SCALE times as fast as in reality: a prediction takes three seconds instead of a minute, the window of a rate as
+long, and what is learned over minutes is learned here in seconds. The gateway is told the scale, and nothing about the
+budget. The machine itself is not faster, so a millisecond lost here is SCALE of them in reality. Nothing here judges.
 """
 
 import asyncio
@@ -20,8 +21,10 @@ from crash_kit import ROOT, UPSTREAM_KEY, World
 BINARY = ROOT / "target" / "release" / "gptproto-gateway"
 # One picture, small and quick to draw.
 PICTURE = {"model": "gpt-image-1.5", "quality": "low", "size": "256x256"}
-LATENCY_MS = (2700, 3300)
-MIN_POLL_MS = 80
+SCALE = 20
+# The middle of what was measured for quality medium, a little narrower.
+LATENCY_MS = (54_000 // SCALE, 66_000 // SCALE)
+WINDOW_S = 60 / SCALE
 SAMPLE_S = 0.2
 # Beyond this, a client of these programs is stuck.
 PATIENCE_S = 300
@@ -80,20 +83,24 @@ class Stage(World):
     async def open(cls, scenario, settings, clients=1, upstream_keys=(UPSTREAM_KEY,), weights=None):
         """`scenario`: of the simulator, `section.key` to value; `settings`: the gateway's, by environment variable."""
         sections = {}
-        rules = {"life.low_ms": list(LATENCY_MS), "life.size_counts": "no", "limits.min_poll_interval_ms": MIN_POLL_MS,
-                 "pictures.format": "jpeg"}
+        rules = {"life.low_ms": list(LATENCY_MS), "life.size_counts": "no", "limits.min_poll_interval_ms": 900 // SCALE,
+                 "limits.window_ms": round(WINDOW_S * 1000), "pictures.format": "jpeg"}
         for name, value in {**rules, **scenario}.items():
             section, key = name.split(".")
             sections.setdefault(section, []).append(f"{key} = {json.dumps(value)}")
         text = "\n".join(f"[{section}]\n" + "\n".join(lines) for section, lines in sections.items())
-        # What the gateway may know: the upper bounds are far away, the scale of time is not.
+        # The defaults at this scale, and upper bounds that are far away.
         known = {
             "GATEWAY_CACHE__MODE": "off",
             "GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": "1000",
             "GATEWAY_UPSTREAM__QUEUE_MAX": "5000",
-            "GATEWAY_UPSTREAM__FIRST_POLL_MS": "300",
-            "GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS": str(MIN_POLL_MS + 10),
-            "GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS": "400",
+            "GATEWAY_UPSTREAM__FIRST_POLL_MS": str(5000 // SCALE),
+            "GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS": str(1000 // SCALE),
+            "GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS": str(5000 // SCALE),
+            "GATEWAY_UPSTREAM__POLL_COST_MS": str(100 // SCALE),
+            "GATEWAY_UPSTREAM__WINDOW_MS": str(60_000 // SCALE),
+            "GATEWAY_UPSTREAM__PUSHBACK_MS": str(5000 // SCALE),
+            "GATEWAY_UPSTREAM__PUSHBACK_MAX_S": str(120 // SCALE),
             "GATEWAY_UPSTREAM__LATENCY_PRIORS": "off",
             "GATEWAY_LOG__FILTER": "error",
         }
@@ -232,11 +239,11 @@ class Span:
     def refused(self):
         return self.of("submits_429") - (self.last.ordered() - self.first.ordered())
 
-    def utilisation(self, submits_per_window, window_s, concurrent):
+    def utilisation(self, submits_per_window, concurrent):
         """The share of the budget that was used, of the limit that is nearer; 0 is no limit."""
         used = []
         if submits_per_window:
-            used.append(self.of("submits_accepted") / (submits_per_window * self.seconds / window_s))
+            used.append(self.of("submits_accepted") / (submits_per_window * self.seconds / WINDOW_S))
         if concurrent:
             used.append(self.of("running_seconds") / (concurrent * self.seconds))
         return max(used) if self.seconds > 0 else 0.0
