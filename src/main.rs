@@ -88,9 +88,9 @@ struct Simulate {
     /// Address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8790")]
     listen: SocketAddr,
-    /// Upstream key it accepts
-    #[arg(long, default_value = app::SIMULATOR_KEY)]
-    key: String,
+    /// Upstream key it accepts; more than one by naming it again
+    #[arg(long = "key", value_name = "KEY", default_value = app::SIMULATOR_KEY)]
+    keys: Vec<String>,
     /// Scenario file; config/simulator.toml shows every key
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
@@ -163,7 +163,7 @@ fn serve(arguments: &Serve) -> ExitCode {
 }
 
 fn simulate(arguments: Simulate) -> ExitCode {
-    let Simulate { listen, key, scenario: file, speed, log } = arguments;
+    let Simulate { listen, keys, scenario: file, speed, log } = arguments;
     let mut scenario = Scenario::default();
     if let Some(path) = file {
         let read = std::fs::read_to_string(&path)
@@ -182,7 +182,7 @@ fn simulate(arguments: Simulate) -> ExitCode {
     }
     with_config(&ConfigFile { config: None }, |config| {
         telemetry::start_logging(&config);
-        run(app::run_simulator(listen, Options { keys: vec![key], scenario, log }))
+        run(app::run_simulator(listen, Options { keys, scenario, log }))
     })
 }
 

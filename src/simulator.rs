@@ -13,13 +13,15 @@
 //!
 //! | route | meaning |
 //! |---|---|
-//! | `GET /_simulator/counters` | submits, polls, downloads, charges, predictions by state |
+//! | `GET /_simulator/counters` | submits, polls, downloads, charges, predictions by state, and `keys`: what each key used |
 //! | `GET`, `PUT /_simulator/scenario` | the scenario; a PUT lays an object over it, for what happens from then on |
 //! | `GET`, `POST /_simulator/faults` | one-shot faults, `{"on", "fault", "times", "skip", "delay_ms"}` or an array |
 //! | `GET /_simulator/predictions` | everything that was accepted, with digests in place of base64 |
 //! | `POST /_simulator/reset` | forgets everything and returns to the scenario of the start |
 //!
-//! A running prediction keeps the end it was given, whatever becomes of the scenario.
+//! A running prediction keeps the end it was given, whatever becomes of the scenario. Keys, balances and limits hold as
+//! the scenario says at the moment of each call. Each key has a budget and predictions of its own: a prediction asked for
+//! with another key is unknown.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -43,10 +45,12 @@ use crate::lifecycle::{self, Lifecycle};
 
 mod body;
 mod control;
+mod counters;
 mod errors;
 pub mod faults;
 mod files;
 mod letters;
+mod limits;
 mod models;
 mod pictures;
 mod prediction;
@@ -90,7 +94,7 @@ pub async fn serve(
         keys: options.keys,
         address: listener.local_addr()?,
         log,
-        world: Mutex::new(World::new(Arc::new(options.scenario))),
+        world: Mutex::new(World::new(Arc::new(options.scenario), Now::read())),
     }));
     lifecycle::serve::serve(listener, router(simulator), lifecycle, stop).await;
     Ok(())
@@ -161,6 +165,7 @@ impl Simulator {
             return Err(Refusal::missing_key());
         }
         if self.scenario().auth.revoked.iter().any(|revoked| revoked == key) {
+            self.with(|world, _| world.counters.key(key).calls_403 += 1);
             return Err(Refusal::new(403, "Invalid Token"));
         }
         if !self.0.keys.iter().any(|known| known == key) {

@@ -13,7 +13,7 @@ use super::faults::FaultOrder;
 use super::prediction::{Phase, Prediction};
 use super::rules::Input;
 use super::scenario::Outcome;
-use super::world::Now;
+use super::world::{Now, World};
 
 /// `GET /_simulator/counters`
 pub(super) async fn counters(State(simulator): State<Simulator>) -> Json<Value> {
@@ -23,7 +23,8 @@ pub(super) async fn counters(State(simulator): State<Simulator>) -> Json<Value> 
             let count = &mut states[state(prediction, now)];
             *count = json!(count.as_u64().unwrap_or(0) + 1);
         }
-        let mut counters = json!(world.counters);
+        let mut counters = json!(world.counters(now.at));
+        counters["age_s"] = json!(world.age(now.at).as_secs_f64());
         counters["balance_usd"] = json!(world.balance_usd);
         counters["faults_pending"] = json!(world.faults.len());
         counters["predictions"] = states;
@@ -127,7 +128,7 @@ fn input(input: &Input) -> Value {
 
 /// `POST /_simulator/reset`
 pub(super) async fn reset(State(simulator): State<Simulator>) -> StatusCode {
-    simulator.with(|world, _| world.reset());
+    simulator.with(World::reset);
     StatusCode::NO_CONTENT
 }
 

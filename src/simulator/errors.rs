@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::limits::Limit;
 use super::scenario::{ErrorShape, LimitShape, RetryAfter, Scenario};
 
 /// The text of a refusal by content policy.
@@ -21,13 +22,15 @@ pub(super) struct Refusal {
     pub(super) message: String,
     /// When the same request would be let in.
     pub(super) retry_after: Option<Duration>,
+    /// What refused it, where that is a limit.
+    pub(super) limit: Option<Limit>,
     /// A missing key has a shape of its own.
     flat: bool,
 }
 
 impl Refusal {
     pub(super) fn new(status: u16, message: impl Into<String>) -> Self {
-        Self { status, code: status, message: message.into(), retry_after: None, flat: false }
+        Self { status, code: status, message: message.into(), retry_after: None, limit: None, flat: false }
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
@@ -43,8 +46,13 @@ impl Refusal {
         Self { flat: true, ..Self::new(401, "Token cannot be empty") }
     }
 
-    pub(super) fn too_many(message: &str, retry_after: Duration) -> Self {
-        Self { retry_after: Some(retry_after), ..Self::new(429, message) }
+    /// The account has no channel for a model.
+    pub(super) fn no_channel(status: u16, model: &str) -> Self {
+        Self { limit: Some(Limit::Channel), ..Self::new(status, format!("no channel found for model {model}")) }
+    }
+
+    pub(super) fn too_many(limit: Limit, message: &str, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), limit: Some(limit), ..Self::new(429, message) }
     }
 
     /// The answer, in the shape that `scenario` wants.
@@ -154,7 +162,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_rounded_up_and_absent_by_default() {
-        let refusal = Refusal::too_many("slow down", Duration::from_millis(1200));
+        let refusal = Refusal::too_many(Limit::Rate, "slow down", Duration::from_millis(1200));
         let mut scenario = Scenario::default();
         assert!(refusal.answer(&scenario).headers().get("retry-after").is_none());
         scenario.limits.retry_after = RetryAfter::Seconds;

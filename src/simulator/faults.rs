@@ -9,6 +9,7 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
 use super::errors::{Refusal, page};
+use super::limits::Limit;
 use super::scenario::{RetryAfter, Scenario};
 use crate::lifecycle::serve::HangUp;
 
@@ -69,6 +70,13 @@ pub enum Fault {
     /// 524 page, after the effect.
     #[serde(rename = "html_524_after")]
     Html524After,
+}
+
+impl Fault {
+    /// Whether it is a refusal by 429.
+    pub(super) fn refuses(self) -> bool {
+        matches!(self, Self::Status429 | Self::Status429RetryAfter)
+    }
 }
 
 /// What an accident can hit.
@@ -178,7 +186,8 @@ fn internal(scenario: &Scenario) -> Response {
 fn too_many(scenario: &Scenario, form: RetryAfter) -> Response {
     let mut scenario = scenario.clone();
     scenario.limits.retry_after = form;
-    Refusal::too_many("Too many requests, please try again later", Duration::from_secs(1)).answer(&scenario)
+    Refusal::too_many(Limit::Fault, "Too many requests, please try again later", Duration::from_secs(1))
+        .answer(&scenario)
 }
 
 /// The parts of an answer that this process made, so that its body is whole in memory.

@@ -5,8 +5,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::Simulator;
-use super::errors::GUIDELINES;
-use super::faults::{Fault, Place};
+use super::errors::{GUIDELINES, Refusal};
+use super::faults::Place;
+use super::limits::Limit;
 use super::prediction::{Phase, Prediction};
 use super::rules::ResponseFormat;
 use super::scenario::{
@@ -16,30 +17,33 @@ use super::world::Now;
 
 /// Answers a poll, or has an accident with it.
 pub(super) async fn poll(State(simulator): State<Simulator>, Path(id): Path<String>, request: Request) -> Response {
+    let caller = simulator.caller(request.headers());
     let (accident, scenario) = simulator.with(|world, _| {
         world.counters.polls += 1;
         let accident = world.accident(Place::Poll);
-        if matches!(accident.fault, Fault::Status429 | Fault::Status429RetryAfter) {
-            world.counters.polls_429 += 1;
+        if accident.fault.refuses() {
+            world.counters.poll_refused(caller.as_deref().ok(), Limit::Fault);
         }
         (accident, std::sync::Arc::clone(&world.scenario))
     });
     if let Some(instead) = accident.instead(&scenario) {
         return instead;
     }
-    let polled =
-        simulator.caller(request.headers()).and_then(|key| simulator.with(|world, now| world.poll(&id, &key, now.at)));
+    let polled = caller.and_then(|key| {
+        simulator.with(|world, now| {
+            let polled = world.poll(&id, &key, now.at);
+            if let Err(Refusal { status: 429, limit: Some(limit), .. }) = polled {
+                world.counters.poll_refused(Some(&key), limit);
+            }
+            polled
+        })
+    });
     let response = match polled {
         Ok(prediction) => {
             let origin = simulator.origin(request.headers(), request.uri());
             axum::Json(envelope(&simulator, &scenario, &prediction, &origin).await).into_response()
         }
-        Err(refusal) => {
-            if refusal.status == 429 {
-                simulator.with(|world, _| world.counters.polls_429 += 1);
-            }
-            refusal.answer(&scenario)
-        }
+        Err(refusal) => refusal.answer(&scenario),
     };
     accident.spoil(response, &scenario).await
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::Simulator;
 use super::errors::{GUIDELINES, Refusal, page};
 use super::faults::Place;
+use super::limits::Limit;
 use super::models::Model;
 use super::prediction::{Prediction, waits};
 use super::result;
@@ -43,7 +44,13 @@ pub(super) async fn submit(
         return Refusal::new(413, "Request body too large").answer(&scenario);
     };
     if let Some(instead) = accident.instead(&scenario) {
-        simulator.with(|world, _| world.counters.submits_lost += 1);
+        let key = simulator.caller(&head.headers).ok();
+        simulator.with(|world, _| {
+            world.counters.submits_lost += 1;
+            if accident.fault.refuses() {
+                world.counters.submit_refused(key.as_deref(), Limit::Fault);
+            }
+        });
         return instead;
     }
     let asked = Asked { model, capability, headers: head.headers, query: head.uri.query().map(str::to_owned), body };
@@ -73,13 +80,15 @@ async fn accept(simulator: &Simulator, scenario: &Scenario, asked: Asked) -> Res
         let body = json!({"code": 500, "message": "Internal server error", "data": null});
         return Err(axum::Json(body).into_response());
     }
+    let key = simulator.caller(&asked.headers).map_err(|refusal| refusal.answer(scenario))?;
     let refuse = |refusal: Refusal| {
-        if refusal.status == 429 {
-            simulator.with(|world, _| world.counters.submits_429 += 1);
+        if let (429, Some(limit)) = (refusal.status, refusal.limit) {
+            simulator.with(|world, _| world.counters.submit_refused(Some(&key), limit));
         }
         refusal.answer(scenario)
     };
-    let submission = read(simulator, scenario, asked).await.map_err(refuse)?;
+    simulator.with(|world, now| world.enter(&key, now.at)).map_err(refuse)?;
+    let submission = read(scenario, asked, key.clone()).await.map_err(refuse)?;
     let prediction = simulator.with(|world, now| world.accept(submission, now)).map_err(refuse)?;
     match simulator.log(&prediction).await {
         Ok(()) => Ok(prediction),
@@ -90,13 +99,11 @@ async fn accept(simulator: &Simulator, scenario: &Scenario, asked: Asked) -> Res
     }
 }
 
-async fn read(simulator: &Simulator, scenario: &Scenario, asked: Asked) -> Result<Submission, Refusal> {
-    let key = simulator.caller(&asked.headers)?;
+async fn read(scenario: &Scenario, asked: Asked, key: String) -> Result<Submission, Refusal> {
     let model = Model::named(&asked.model)
         .ok_or_else(|| Refusal::bad(format!("Invalid model: {} does not exist", asked.model)))?;
     if scenario.models.no_channel.iter().any(|name| name == model.name) {
-        let message = format!("no channel found for model {}", model.name);
-        return Err(Refusal::new(scenario.models.no_channel_status, message));
+        return Err(Refusal::no_channel(scenario.models.no_channel_status, model.name));
     }
     let content_type = asked.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default();

@@ -164,6 +164,62 @@ async fn keys_and_paths_are_checked() {
 }
 
 #[tokio::test]
+async fn keys_balances_and_channels_can_be_taken_and_given_back_while_running() {
+    let upstream = Upstream::start(json!({})).await;
+    let taken = [
+        (json!({"auth": {"revoked": [KEY]}}), json!({"auth": {"revoked": []}}), 403, "Invalid Token"),
+        (
+            json!({"balance": {"empty_keys": [KEY]}}),
+            json!({"balance": {"empty_keys": []}}),
+            403,
+            "Insufficient balance",
+        ),
+        (json!({"models": {"no_channel": ["gpt-image-2"]}}), json!({"models": {"no_channel": []}}), 429, "no channel"),
+    ];
+    for (take, give_back, status, text) in taken {
+        upstream.scenario(take).await;
+        let refused = upstream.submit_request(&edit()).send().await.unwrap();
+        assert_eq!(refused.status(), status);
+        assert!(refused.text().await.unwrap().contains(text), "{text}");
+        upstream.scenario(give_back).await;
+        upstream.submit(&edit()).await;
+    }
+    let used = upstream.control("counters").await["keys"][KEY].take();
+    assert_eq!((&used["submits_accepted"], &used["calls_403"]), (&json!(3), &json!(2)));
+    assert_eq!(used["submits_429"], json!({"channel": 1}));
+    upstream.end().await;
+}
+
+#[tokio::test]
+async fn each_key_has_its_own_budget_and_each_refusal_its_reason() {
+    let limits =
+        json!({"submits_per_minute": 1, "keys": {"sk-other": {"submits_per_minute": 0, "requests_per_minute": 3}}});
+    let upstream = Upstream::start(json!({"limits": limits})).await;
+    let created = upstream.submit(&edit()).await;
+    assert_eq!(upstream.submit_request(&edit()).send().await.unwrap().status(), 429);
+    upstream.faults(json!({"on": "submit", "fault": "status_429"})).await;
+    assert_eq!(upstream.submit_request(&edit()).send().await.unwrap().status(), 429);
+
+    let url = format!("{}/api/v3/openai/gpt-image-2/image-edit", upstream.origin);
+    let other = upstream.client.post(url).bearer_auth("sk-other").json(&edit());
+    let asked = upstream.client.get(get_url(&created)).bearer_auth("sk-other");
+    assert_eq!(other.try_clone().unwrap().send().await.unwrap().status(), 200);
+    assert_eq!(asked.try_clone().unwrap().send().await.unwrap().status(), 404);
+    assert_eq!(other.try_clone().unwrap().send().await.unwrap().status(), 200);
+    assert_eq!(other.send().await.unwrap().status(), 429);
+    assert_eq!(asked.send().await.unwrap().status(), 429);
+
+    let counters = upstream.control("counters").await;
+    let keys = &counters["keys"];
+    assert_eq!(keys[KEY]["submits_429"], json!({"rate": 1, "fault": 1}));
+    assert_eq!((&keys["sk-other"]["submits_accepted"], &keys["sk-other"]["polls_unknown"]), (&json!(2), &json!(1)));
+    assert_eq!(keys["sk-other"]["submits_429"], json!({"requests": 1}));
+    assert_eq!(keys["sk-other"]["polls_429"], json!({"requests": 1}));
+    assert_eq!((&counters["submits_429"], &counters["polls_429"]), (&json!(3), &json!(1)));
+    upstream.end().await;
+}
+
+#[tokio::test]
 async fn a_lost_answer_leaves_a_paid_prediction_and_a_lost_request_none() {
     let upstream = Upstream::start(json!({})).await;
     for fault in

@@ -10,15 +10,18 @@ use std::time::Duration;
 use axum::body::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde::Serialize;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use super::counters::Counters;
 use super::errors::Refusal;
 use super::faults::{Accident, Fault, FaultOrder, Place};
-use super::prediction::{Prediction, cost_usd, fingerprint, forget_inputs, input_bytes, megapixels, usage};
+use super::limits::{Limit, Meter};
+use super::prediction::{Phase, Prediction, cost_usd, fingerprint, forget_inputs, input_bytes, megapixels, usage};
 use super::rules::{Order, Quality};
-use super::scenario::{Charge, ChargeFailed, Outcome, OverConcurrent, Scaled, Scenario, SizeCounts, SubmitAnswer};
+use super::scenario::{
+    Charge, ChargeFailed, Limits, Outcome, OverConcurrent, Scaled, Scenario, SizeCounts, SubmitAnswer,
+};
 
 /// Input bytes that are remembered; beyond it, the oldest inputs are forgotten and drawn as grey.
 const INPUT_BYTES_KEPT: usize = 512 * 1024 * 1024;
@@ -37,29 +40,6 @@ impl Now {
     pub(super) fn read() -> Self {
         Self { at: Instant::now(), wall: jiff::Timestamp::now() }
     }
-}
-
-/// What tests assert on.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Counters {
-    /// Submits that arrived, whatever became of them.
-    pub(super) submits: u64,
-    pub(super) submits_accepted: u64,
-    pub(super) submits_rejected: u64,
-    /// Submits that a fault kept from having any effect.
-    pub(super) submits_lost: u64,
-    /// Accepted submits that asked, byte for byte, for what was accepted before: paid twice.
-    pub(super) submits_repeated: u64,
-    pub(super) submits_429: u64,
-    pub(super) polls: u64,
-    pub(super) polls_429: u64,
-    pub(super) polls_unknown: u64,
-    pub(super) downloads: u64,
-    pub(super) downloads_failed: u64,
-    pub(super) faults_fired: u64,
-    /// Most predictions that had not ended at one time.
-    pub(super) unfinished_peak: usize,
-    pub(super) charged_usd: f64,
 }
 
 /// An accepted request, on its way to become a prediction.
@@ -85,8 +65,9 @@ pub(super) struct World {
     unsettled: Vec<usize>,
     fingerprints: std::collections::HashSet<blake3::Hash>,
     pub(super) faults: Vec<FaultOrder>,
-    submits: HashMap<String, VecDeque<Instant>>,
-    polls: HashMap<String, VecDeque<Instant>>,
+    /// Where fixed windows are counted from.
+    epoch: Instant,
+    meters: HashMap<String, Meter>,
     random: StdRng,
     /// Pictures in memory, oldest first.
     drawn: VecDeque<(usize, usize)>,
@@ -96,7 +77,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(scenario: Arc<Scenario>) -> Self {
+    pub(super) fn new(scenario: Arc<Scenario>, now: Now) -> Self {
         Self {
             at_start: Arc::clone(&scenario),
             counters: Counters::default(),
@@ -106,8 +87,8 @@ impl World {
             unsettled: Vec::new(),
             fingerprints: std::collections::HashSet::new(),
             faults: Vec::new(),
-            submits: HashMap::new(),
-            polls: HashMap::new(),
+            epoch: now.at,
+            meters: HashMap::new(),
             random: StdRng::seed_from_u64(scenario.seed),
             drawn: VecDeque::new(),
             with_inputs: VecDeque::new(),
@@ -117,8 +98,8 @@ impl World {
     }
 
     /// Forgets everything, and returns to the scenario of the start.
-    pub(super) fn reset(&mut self) {
-        *self = Self::new(Arc::clone(&self.at_start));
+    pub(super) fn reset(&mut self, now: Now) {
+        *self = Self::new(Arc::clone(&self.at_start), now);
     }
 
     /// Changes the rules for what happens from now on; running predictions keep their end.
@@ -192,15 +173,15 @@ impl World {
     /// Accepts a submission, or says why not. From here on it is paid.
     pub(super) fn accept(&mut self, submission: Submission, now: Now) -> Result<Prediction, Refusal> {
         let rules = Arc::clone(&self.scenario);
-        if self.balance_usd <= 0.0 {
+        let key = &submission.key;
+        if self.balance_usd <= 0.0 || rules.balance.empty_keys.contains(key) {
+            self.counters.key(key).calls_403 += 1;
             return Err(Refusal::new(403, "Insufficient balance"));
         }
-        let window = Duration::from_millis(rules.limits.window_ms);
-        let times = self.submits.entry(submission.key.clone()).or_default();
-        room(times, rules.limits.submits_per_minute, window, now.at)
-            .map_err(|wait| Refusal::too_many("Rate limit exceeded, please try again later", wait))?;
-        let starts = self.start(&submission.key, &rules, now.at)?;
-        self.submits.entry(submission.key.clone()).or_default().push_back(now.at);
+        let limits = rules.limits.of(key);
+        self.meters.entry(key.clone()).or_default().may_submit(&limits, self.epoch, now.at)?;
+        let starts = self.start(key, &limits, now.at)?;
+        self.meters.entry(key.clone()).or_default().submitted(&limits, now.at);
 
         let prediction = self.predict(submission, starts, &rules, now);
         let number = prediction.number;
@@ -212,7 +193,7 @@ impl World {
     }
 
     /// When a new prediction of this key may run.
-    fn start(&self, key: &str, rules: &Scenario, now: Instant) -> Result<Instant, Refusal> {
+    fn start(&self, key: &str, limits: &Limits, now: Instant) -> Result<Instant, Refusal> {
         let mut ends: Vec<Instant> = self
             .unsettled
             .iter()
@@ -220,13 +201,14 @@ impl World {
             .filter(|prediction| prediction.key == key)
             .map(|prediction| prediction.ends)
             .collect();
-        let limit = rules.limits.concurrent;
+        let limit = limits.concurrent;
         if limit == 0 || ends.len() < limit {
             return Ok(now);
         }
         ends.sort_unstable();
-        match rules.limits.over_concurrent {
+        match limits.over_concurrent {
             OverConcurrent::Reject => Err(Refusal::too_many(
+                Limit::Concurrent,
                 "Too many concurrent tasks, please try again later",
                 ends[ends.len() - limit].saturating_duration_since(now),
             )),
@@ -306,6 +288,7 @@ impl World {
     fn remember(&mut self, prediction: Prediction) {
         let number = prediction.number;
         self.counters.submits_accepted += 1;
+        self.counters.key(&prediction.key).submits_accepted += 1;
         if !self.fingerprints.insert(fingerprint(&prediction)) {
             self.counters.submits_repeated += 1;
         }
@@ -325,33 +308,60 @@ impl World {
         }
     }
 
+    /// Counts a submit or a poll at the door, or refuses it.
+    pub(super) fn enter(&mut self, key: &str, now: Instant) -> Result<(), Refusal> {
+        let limits = self.scenario.limits.of(key);
+        self.meters.entry(key.to_owned()).or_default().enter(&limits, now)
+    }
+
+    /// The counters, with how long the predictions have run until now.
+    pub(super) fn counters(&self, now: Instant) -> Counters {
+        let mut counters = self.counters.clone();
+        for prediction in &self.predictions {
+            let ran = prediction.ends.min(now).saturating_duration_since(prediction.starts);
+            counters.key(&prediction.key).running_seconds += ran.as_secs_f64();
+        }
+        counters
+    }
+
+    /// How long this world has stood.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.epoch)
+    }
+
     /// Answers a poll, or refuses it.
     pub(super) fn poll(&mut self, id: &str, key: &str, now: Instant) -> Result<Prediction, Refusal> {
         let rules = Arc::clone(&self.scenario);
-        let times = self.polls.entry(key.to_owned()).or_default();
-        let polled = room(times, rules.limits.polls_per_second, Duration::from_secs(1), now);
-        polled.map_err(|wait| Refusal::too_many("Too many requests, please try again later", wait))?;
-        times.push_back(now);
+        let limits = rules.limits.of(key);
+        self.counters.key(key).polls += 1;
+        self.enter(key, now)?;
+        self.meters.entry(key.to_owned()).or_default().poll(&limits, now)?;
 
         let found = self.by_id.get(id).map(|&number| &mut self.predictions[number]);
         let Some(prediction) = found.filter(|prediction| prediction.key == key) else {
             self.counters.polls_unknown += 1;
+            self.counters.key(key).polls_unknown += 1;
             return Err(Refusal::new(rules.result.unknown_id_status, "Prediction not found"));
         };
-        let mut interval = Duration::from_millis(rules.limits.min_poll_interval_ms);
-        if rules.limits.min_poll_interval == Scaled::Scaled {
+        let mut interval = Duration::from_millis(limits.min_poll_interval_ms);
+        if limits.min_poll_interval == Scaled::Scaled {
             interval = interval.div_f64(rules.speed);
         }
         if let Some(last) = prediction.last_poll
             && now < last + interval
         {
-            return Err(Refusal::too_many("Polling too fast, please slow down", last + interval - now));
+            return Err(Refusal::too_many(
+                Limit::Interval,
+                "Polling too fast, please slow down",
+                last + interval - now,
+            ));
         }
         prediction.last_poll = Some(now);
         prediction.polls += 1;
         if prediction.has_completed(now) {
             prediction.completed_polls = prediction.completed_polls.saturating_add(1);
         }
+        self.counters.key(key).polls_of_unfinished += u64::from(prediction.phase(now) != Phase::Ended);
         Ok(prediction.clone())
     }
 
@@ -376,124 +386,5 @@ impl World {
     }
 }
 
-/// Whether a call fits into a window, or how long it has to wait. Forgets what has left the window.
-fn room(times: &mut VecDeque<Instant>, limit: u32, window: Duration, now: Instant) -> Result<(), Duration> {
-    while times.front().is_some_and(|&first| first + window <= now) {
-        times.pop_front();
-    }
-    if limit == 0 || times.len() < limit as usize {
-        return Ok(());
-    }
-    let oldest = times[times.len() - limit as usize];
-    Err((oldest + window).saturating_duration_since(now))
-}
-
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::simulator::models::Model;
-    use crate::simulator::prediction::Phase;
-    use crate::simulator::rules::{Capability, read};
-
-    fn submission(prompt: &str, quality: &str) -> Submission {
-        let body = Bytes::from(json!({"prompt": prompt, "quality": quality}).to_string());
-        let model = Model::named("gpt-image-2").unwrap();
-        Submission {
-            key: "sk-test".to_owned(),
-            order: read(model, Capability::TextToImage, &body, &Scenario::default()).unwrap(),
-            headers: BTreeMap::new(),
-            query: None,
-            doomed: false,
-        }
-    }
-
-    fn world(change: impl FnOnce(&mut Scenario)) -> World {
-        let mut scenario = Scenario::default();
-        change(&mut scenario);
-        World::new(Arc::new(scenario))
-    }
-
-    #[test]
-    fn a_prediction_lives_as_long_as_was_measured_and_is_charged_at_its_end() {
-        let mut world = world(|_| {});
-        let now = Now::read();
-        let prediction = world.accept(submission("p", "low"), now).unwrap();
-        let second = Duration::from_secs(1);
-        assert_eq!(prediction.phase(now.at), Phase::Created);
-        assert_eq!(prediction.phase(now.at + 10 * second), Phase::Processing);
-        assert_eq!(prediction.phase(now.at + 20 * second), Phase::Processing);
-        assert_eq!(prediction.phase(now.at + 26 * second), Phase::Ended);
-        assert!(world.counters.charged_usd == 0.0);
-        world.settle(now.at + 26 * second);
-        world.settle(now.at + 27 * second);
-        assert!((world.counters.charged_usd - (6.4 + 196.0 * 24.0) / 1e6).abs() < 1e-9);
-    }
-
-    #[test]
-    fn limits_refuse_and_say_when_to_come_back() {
-        let mut world = world(|scenario| scenario.limits.submits_per_minute = 2);
-        let now = Now::read();
-        world.accept(submission("a", "low"), now).unwrap();
-        world.accept(submission("b", "low"), now).unwrap();
-        let refusal = world.accept(submission("c", "low"), now).unwrap_err();
-        assert_eq!((refusal.status, refusal.retry_after), (429, Some(Duration::from_mins(1))));
-        let later = Now { at: now.at + Duration::from_mins(1), ..now };
-        world.accept(submission("c", "low"), later).unwrap();
-    }
-
-    #[test]
-    fn beyond_the_concurrency_jobs_are_refused_or_wait() {
-        let mut world = world(|scenario| {
-            scenario.limits.concurrent = 1;
-            scenario.life.low_ms = [1000, 1000];
-        });
-        let now = Now::read();
-        let first = world.accept(submission("a", "low"), now).unwrap();
-        assert_eq!(world.accept(submission("b", "low"), now).unwrap_err().status, 429);
-        let mut scenario = Scenario::clone(&world.scenario);
-        scenario.limits.over_concurrent = OverConcurrent::Queue;
-        world.set_scenario(scenario);
-        let second = world.accept(submission("b", "low"), now).unwrap();
-        let third = world.accept(submission("c", "low"), now).unwrap();
-        assert_eq!(second.ends, first.ends + Duration::from_secs(1));
-        assert_eq!(third.ends, first.ends + Duration::from_secs(2));
-        assert_eq!(third.phase(first.ends), Phase::Created);
-    }
-
-    #[test]
-    fn a_poll_too_soon_is_refused_and_somebody_elses_is_unknown() {
-        let mut world = world(|_| {});
-        let now = Now::read();
-        let id = world.accept(submission("p", "low"), now).unwrap().id;
-        let after = |ms| now.at + Duration::from_millis(ms);
-        assert!(world.poll(&id, "sk-test", after(0)).is_ok());
-        assert_eq!(world.poll(&id, "sk-test", after(899)).unwrap_err().status, 429);
-        assert!(world.poll(&id, "sk-test", after(900)).is_ok());
-        assert_eq!(world.poll(&id, "sk-other", after(5000)).unwrap_err().status, 404);
-    }
-
-    #[test]
-    fn one_shot_faults_come_in_order_and_as_often_as_said() {
-        let mut world = world(|_| {});
-        world.faults.push(FaultOrder { on: Place::Poll, fault: Fault::Html502, times: 2, skip: 1, delay_ms: None });
-        let fired: Vec<_> = (0..4).map(|_| world.accident(Place::Poll).fault).collect();
-        assert_eq!(fired, [Fault::None, Fault::Html502, Fault::Html502, Fault::None]);
-        assert_eq!(world.accident(Place::Submit).fault, Fault::None);
-    }
-
-    #[test]
-    fn an_empty_balance_refuses_and_repeats_are_counted() {
-        let mut world = world(|scenario| {
-            scenario.balance.usd = 0.008;
-            scenario.balance.charge = Charge::Submit;
-        });
-        let now = Now::read();
-        world.accept(submission("p", "low"), now).unwrap();
-        world.accept(submission("p", "low"), now).unwrap();
-        let refusal = world.accept(submission("p", "low"), now).unwrap_err();
-        assert_eq!((refusal.status, refusal.message.as_str()), (403, "Insufficient balance"));
-        assert_eq!(world.counters.submits_repeated, 1);
-    }
-}
+mod tests;

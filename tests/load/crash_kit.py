@@ -1,6 +1,6 @@
 """What crash tests of the gateway are made of: a simulator, a gateway that can be killed, and clients that ask again.
 
-Used by kill_loop.py; nothing here judges. The simulator and the gateway are processes of their own. The gateway's
+Used by kill_loop.py and by the other load programs; nothing here judges. The simulator and the gateway are processes of their own. The gateway's
 directory outlives each of its processes; the simulator is never killed, for its memory and its log are the oracle.
 """
 
@@ -99,7 +99,7 @@ def call(port, method, path, body=None, headers=None, timeout=60):
 class World:
     """A simulator and a gateway's directory, ports and environment, in a folder of their own."""
 
-    def __init__(self, binary, workers, scenario, overrides=None, pictures=1):
+    def __init__(self, binary, workers, scenario, overrides=None, pictures=1, upstream_keys=(UPSTREAM_KEY,)):
         self.binary = binary
         self.fields = ONE if pictures == 1 else SEVERAL | {"n": str(pictures)}
         self.pictures = pictures
@@ -116,7 +116,7 @@ class World:
         bare = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         self.environment = {
             **bare,
-            "GPTPROTO_API_KEY": UPSTREAM_KEY,
+            "GPTPROTO_API_KEY": upstream_keys[0],
             "GATEWAY_CLIENT_KEYS": ",".join(f"w{number}:{key}" for number, key in enumerate(self.keys)),
             "GATEWAY_UPSTREAM__BASE_URL": f"http://127.0.0.1:{self.simulator_port}",
             "GATEWAY_UPSTREAM__SUBMITS_PER_MINUTE": "100000",
@@ -133,8 +133,11 @@ class World:
             "GATEWAY_LOG__FORMAT": "json",
             **(overrides or {}),
         }
+        # None takes a variable away.
+        self.environment = {name: value for name, value in self.environment.items() if value is not None}
         arguments = [binary, "simulate", "--listen", f"127.0.0.1:{self.simulator_port}",
                      "--scenario", scenario_file, "--log", self.simulator_log]
+        arguments += [word for key in upstream_keys for word in ("--key", key)]
         self.simulator = subprocess.Popen(arguments, env=bare, stdout=self.output, stderr=self.output)
         self.wait_for(self.simulator, self.simulator_port, "/_simulator/counters")
 

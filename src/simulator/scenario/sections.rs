@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::words::{
     Charge, ChargeFailed, ContentType, Cut, ErrorShape, FailureError, Format, KeyStyle, LimitShape, NoError, Nsfw,
     Outcome, Outputs, OutputsPlace, OverConcurrent, PolicyAnswer, RetryAfter, Scaled, SizeCounts, SubmitAnswer,
-    SyncMode, Timestamps, Unknown, UsagePlace,
+    SubmitCounting, SyncMode, Timestamps, Unknown, UsagePlace,
 };
 use crate::simulator::faults::Fault;
 
@@ -251,6 +251,12 @@ impl Default for Files {
 pub struct Limits {
     /// Accepted submits in a window.
     pub submits_per_minute: u32,
+    /// How they are counted.
+    pub submit_counting: SubmitCounting,
+    /// The size of the bucket, with that counting; 0 for a whole window's submits.
+    pub submit_burst: u32,
+    /// Submits and polls in a window, whatever becomes of them.
+    pub requests_per_minute: u32,
     /// The window, not scaled by `speed`.
     pub window_ms: u64,
     /// Predictions that have not ended.
@@ -267,12 +273,46 @@ pub struct Limits {
     pub retry_after: RetryAfter,
     /// The shape.
     pub shape: LimitShape,
+    /// Limits of single keys, in place of those above.
+    pub keys: BTreeMap<String, KeyLimits>,
+}
+
+/// `[limits.keys.KEY]`: what is left out, or null, is as for all keys; 0 is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyLimits {
+    /// Accepted submits in a window.
+    pub submits_per_minute: Option<u32>,
+    /// Submits and polls in a window.
+    pub requests_per_minute: Option<u32>,
+    /// Predictions that have not ended.
+    pub concurrent: Option<usize>,
+    /// Polls in a second.
+    pub polls_per_second: Option<u32>,
+}
+
+impl Limits {
+    /// The limits of one key.
+    #[must_use]
+    pub fn of(&self, key: &str) -> Self {
+        let mut limits = self.clone();
+        if let Some(own) = self.keys.get(key) {
+            limits.submits_per_minute = own.submits_per_minute.unwrap_or(self.submits_per_minute);
+            limits.requests_per_minute = own.requests_per_minute.unwrap_or(self.requests_per_minute);
+            limits.concurrent = own.concurrent.unwrap_or(self.concurrent);
+            limits.polls_per_second = own.polls_per_second.unwrap_or(self.polls_per_second);
+        }
+        limits
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             submits_per_minute: 0,
+            submit_counting: SubmitCounting::Sliding,
+            submit_burst: 0,
+            requests_per_minute: 0,
             window_ms: 60_000,
             concurrent: 0,
             over_concurrent: OverConcurrent::Reject,
@@ -281,6 +321,7 @@ impl Default for Limits {
             min_poll_interval: Scaled::Unscaled,
             retry_after: RetryAfter::Absent,
             shape: LimitShape::A,
+            keys: BTreeMap::new(),
         }
     }
 }
@@ -291,6 +332,8 @@ impl Default for Limits {
 pub struct Balance {
     /// What the account holds at the start; at zero or below, submits are refused.
     pub usd: f64,
+    /// Keys whose balance is empty, whatever the account holds.
+    pub empty_keys: Vec<String>,
     /// When a prediction is paid.
     pub charge: Charge,
     /// Whether failures are.
@@ -301,7 +344,13 @@ pub struct Balance {
 
 impl Default for Balance {
     fn default() -> Self {
-        Self { usd: 100_000.0, charge: Charge::Completion, charge_failed: ChargeFailed::No, plus_picture_usd: 0.03 }
+        Self {
+            usd: 100_000.0,
+            empty_keys: Vec::new(),
+            charge: Charge::Completion,
+            charge_failed: ChargeFailed::No,
+            plus_picture_usd: 0.03,
+        }
     }
 }
 

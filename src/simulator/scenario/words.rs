@@ -276,6 +276,19 @@ words! {
 }
 
 words! {
+    /// How submits are counted against their limit.
+    SubmitCounting {
+        /// Those of the last window, at any moment.
+        #[default]
+        Sliding,
+        /// Those since the last multiple of the window, after which all are allowed again.
+        Fixed,
+        /// A token bucket that fills evenly.
+        Bucket,
+    }
+}
+
+words! {
     /// What happens to a submit beyond the concurrency limit.
     OverConcurrent {
         /// 429.
