@@ -65,9 +65,13 @@ const NEARLY: f64 = 0.75;
 /// ... and costs this share of a rate.
 const NUDGE: f64 = 0.02;
 /// What a climb won is lost again: a token bucket or a fixed window. Such climbs double the wait this often more.
-const LOST_DOUBLINGS: u32 = 2;
+const LOST_DOUBLINGS: u32 = 1;
 /// Unless this much was proven to be won.
 const GAINED: f64 = 1.1;
+/// One in so many predictions may have ended without our knowing.
+const UNSEEN: usize = 8;
+/// A limit below this share of what it was a window ago has fallen far.
+const FALLEN: f64 = 0.75;
 /// The smallest learned rate, in submits a window.
 const RATE_LEAST: f64 = 0.05;
 /// Until a wall is confirmed, so many unexplained refusals are believed; one at a level that is new counts twice ...
@@ -463,11 +467,13 @@ impl Learner {
     /// An acceptance above one of the two levels of a doubt acquits that one.
     fn resolve(&mut self, Seen { held, counted, .. }: Seen, now: Instant) {
         let Some(doubt) = self.doubt else { return };
-        match (held >= doubt.held, counted >= doubt.counted) {
+        // An end that we have not seen yet lets one in at the limit, so a little above it is asked for.
+        match (held > doubt.held + doubt.held / UNSEEN, counted >= doubt.counted) {
             (true, true) => self.doubt = None,
             (true, false) => self.blame_rate(doubt.counted, now),
-            (false, true) => self.blame_cap(doubt.held, now),
-            (false, false) => {}
+            (false, true) if held < doubt.held => self.blame_cap(doubt.held, now),
+            (false, true) => self.doubt = None,
+            (_, false) => {}
         }
     }
 
@@ -499,7 +505,8 @@ impl Learner {
 
     /// What was used for long enough without a refusal is proven.
     fn prove(&mut self, Seen { held, counted, .. }: Seen, now: Instant) {
-        if self.climbing || now.saturating_duration_since(self.unsettled) < self.bounds.window.mul_f64(PROVING_WINDOWS) {
+        if self.climbing || now.saturating_duration_since(self.unsettled) < self.bounds.window.mul_f64(PROVING_WINDOWS)
+        {
             return;
         }
         if let Some(cap) = &mut self.cap {
@@ -557,6 +564,7 @@ impl Learner {
         }
         if explained || climbed {
             self.found_again(now);
+            self.search_after_a_fall();
             return;
         }
         if self.doubt.is_some() {
@@ -668,6 +676,16 @@ impl Learner {
         self.strikes.clear();
     }
 
+    /// A limit that fell far is known no longer: it is searched for like a new one.
+    fn search_after_a_fall(&mut self) {
+        let cap = self.cap.and_then(|cap| cap.highest.map(|(_, highest)| real(cap.limit) < real(highest) * FALLEN));
+        let rate = self.rate.and_then(|rate| rate.highest.map(|(_, highest)| rate.limit < highest * FALLEN));
+        if cap == Some(true) || rate == Some(true) {
+            self.failed_probes = 0;
+            self.lost = 0;
+        }
+    }
+
     /// A wall where none was known.
     fn found_anew(&mut self, now: Instant) {
         self.failed_probes = self.failed_probes.min(1);
@@ -678,7 +696,11 @@ impl Learner {
 }
 
 /// How many a limit lets be counted: at least one, for slower rates are held by spacing.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "learned rates lie between 0 and the configured one")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "learned rates lie between 0 and the configured one"
+)]
 fn whole(limit: f64) -> usize {
     (limit.floor() as usize).max(1)
 }
