@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::config::UpstreamConfig;
 use crate::telemetry::Metrics;
 
-#[expect(dead_code, reason = "wired in with the accounts")]
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in with the accounts"))]
 mod learning;
 
 /// What a call is for.
