@@ -12,8 +12,10 @@ use super::Bounds;
 
 /// How much a refusal widens the spacing.
 const WIDEN: f64 = 1.25;
-/// How much an answer narrows it: a refusal is undone after about 110 answers, so at most nine in 1,000 are refused.
-const NARROW: f64 = 0.998;
+/// How much an answer narrows it: a refusal is undone after about 450 answers ...
+const NARROW: f64 = 0.0005;
+/// ... and not faster than by this share a window, for it is widened only once in one.
+const NARROW_A_WINDOW: f64 = 0.05;
 /// A spacing below this is none.
 const LEAST: Duration = Duration::from_millis(5);
 /// Weight of the newest gap in the average that the first refusal starts from.
@@ -65,7 +67,12 @@ impl PollPace {
     /// A poll was answered otherwise than with 429.
     pub(in crate::budget) fn answered(&mut self) {
         self.in_a_row = 0;
-        self.spacing = self.spacing.map(|spacing| spacing.mul_f64(NARROW)).filter(|&spacing| spacing >= LEAST);
+        let window_s = self.bounds.window.as_secs_f64();
+        let narrower = |spacing: Duration| {
+            let share = (NARROW_A_WINDOW * spacing.as_secs_f64() / window_s).min(NARROW);
+            spacing.mul_f64(1.0 - share)
+        };
+        self.spacing = self.spacing.map(narrower).filter(|&spacing| spacing >= LEAST);
     }
 
     /// A poll was refused with 429. Returns the pause that is left now.

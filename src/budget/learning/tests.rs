@@ -58,10 +58,17 @@ fn scenarios() -> Vec<Scenario> {
     all.push(scenario("fixed 60, 100 places", both(Rule::Fixed, 60.0, 100), medium));
     all.push(scenario("sliding 60, 78 places", both(Rule::Sliding, 60.0, 78), medium));
     let plain = all.clone();
-    for (names, index) in [("sliding 60, told", 4), ("fixed 60, told", 1), ("20 places, 23 s, told", 11), ("bucket 60, told", 7)] {
+    for (names, index) in
+        [("sliding 60, told", 4), ("fixed 60, told", 1), ("20 places, 23 s, told", 11), ("bucket 60, told", 7)]
+    {
         all.push(Scenario { name: names, retry_after: true, ..plain[index] });
     }
-    for (name, index) in [("sliding 60, 1 % hiccups", 4), ("sliding 200, 1 % hiccups", 5), ("20 places 23 s, 1 % hiccups", 11), ("bucket 60, 1 % hiccups", 7)] {
+    for (name, index) in [
+        ("sliding 60, 1 % hiccups", 4),
+        ("sliding 200, 1 % hiccups", 5),
+        ("20 places 23 s, 1 % hiccups", 11),
+        ("bucket 60, 1 % hiccups", 7),
+    ] {
         all.push(Scenario { name, hiccups: 0.01, ..plain[index] });
     }
     for (name, index) in [("sliding 60, restart", 4), ("bucket 200, restart", 8), ("5 places 78 s, restart", 13)] {
@@ -113,11 +120,35 @@ fn judge(minutes: &[Minute], ideal: f64, places: Option<usize>, learned: usize) 
     }
 }
 
+/// What a scenario is held to, once learned.
+struct Aim {
+    utilisation: f64,
+    refused_per_1000: f64,
+}
+
+/// A limit that answers the same at the same level is held to the aim. Token buckets and windows that reset deceive by
+/// what they save, and hiccups as often as the windows are read as limits: they are held to what was measured.
+fn aim(name: &str) -> Aim {
+    let (utilisation, refused_per_1000) = match name {
+        "sliding 200, 1 % hiccups" => (0.5, 10.0),
+        name if name.contains("hiccups") => (0.9, 25.0),
+        name if name.starts_with("fixed") || name.starts_with("bucket") => (0.85, 30.0),
+        // One in a hundred is the aim; a place is freed about once a minute, and two probes may fall into the count.
+        "2 to 1 places" => (0.95, 12.0),
+        "sliding 60, 78 places" => (0.95, 20.0),
+        _ => (0.95, 10.0),
+    };
+    Aim { utilisation, refused_per_1000 }
+}
+
+/// Windows until the budget is used for five windows (or twenty submits) on end, after the start or a change.
+const CONVERGED_WINDOWS: usize = 40;
+
 #[test]
 fn table() {
-    println!("{:28} {:>6} {:>6} {:>9} {:>9} {:>9}  learned", "scenario", "util", "held", "429/1000", "to learn", "windows");
-    let only = std::env::var("ONLY").unwrap_or_default();
-    for scenario in scenarios().into_iter().filter(|scenario| scenario.name.contains(&only)) {
+    let mut missed = Vec::new();
+    println!("{:28} {:>6} {:>6} {:>9} {:>9} {:>9}", "scenario", "used", "held", "429/1000", "learning", "windows");
+    for scenario in scenarios() {
         let (minutes, learner) = play(scenario);
         let half = minutes.len() / 2;
         let phases = if scenario.then.is_some() || scenario.restart {
@@ -126,13 +157,24 @@ fn table() {
             vec![(scenario.hidden, &minutes[..])]
         };
         for (hidden, minutes) in phases {
-            let v = judge(minutes, hidden.ideal(scenario.generation), hidden.concurrent, minutes.len() / 2);
+            let verdict = judge(minutes, hidden.ideal(scenario.generation), hidden.concurrent, minutes.len() / 2);
+            let Verdict { utilisation, occupancy, refused_per_1000, refused_learning, converged } = verdict;
+            let windows = converged.map_or("never".to_owned(), |windows| windows.to_string());
+            let name = scenario.name;
             println!(
-                "{:28} {:6.3} {:6.3} {:9.1} {:9} {:>9}  {:?}",
-                scenario.name, v.utilisation, v.occupancy, v.refused_per_1000, v.refused_learning, v.converged.map_or("never".into(), |w| w.to_string()), learner.learned()
+                "{name:28} {utilisation:6.3} {occupancy:6.3} {refused_per_1000:9.1} {refused_learning:9} {windows:>9}"
             );
+            let aim = aim(name);
+            let steady = aim.refused_per_1000 <= 12.0 && aim.utilisation >= 0.95;
+            if utilisation < aim.utilisation
+                || refused_per_1000 > aim.refused_per_1000 + 0.05
+                || (steady && converged.is_none_or(|windows| windows > CONVERGED_WINDOWS))
+            {
+                missed.push(format!("{name}: {utilisation:.3}, {refused_per_1000:.1}, {windows}: {learner:?}"));
+            }
         }
     }
+    assert!(missed.is_empty(), "\n{}", missed.join("\n"));
 }
 
 /// One step of an arbitrary history.
@@ -322,7 +364,7 @@ fn refused_polls_are_spaced_and_answers_narrow_the_spacing() {
     for _ in 0..3000 {
         pace.answered();
     }
-    assert_eq!(pace.learned(), LearnedPolls::default());
+    assert!(pace.learned().spacing_s.unwrap() < spacing * 0.7);
 }
 
 /// A poll budget that is hidden: what share of it is used, and how many of 1,000 are refused.
@@ -352,6 +394,6 @@ fn polls_find_their_pace() {
         let used = f64::from(answered) / (f64::from(per_second) * 7200.0);
         let per_1000 = f64::from(refused) * 1000.0 / f64::from(answered);
         println!("polls {per_second} a second: used {used:.3}, refused {per_1000:.1} of 1,000");
-        assert!(used >= 0.7 && per_1000 <= 15.0, "{per_second}: {used} {per_1000}");
+        assert!(used >= 0.7 && per_1000 <= 12.0, "{per_second}: {used} {per_1000}");
     }
 }
