@@ -453,7 +453,7 @@ mod tests {
         let path = directory.path().join("journal.sqlite");
         let journal = SqliteJournal::open(&path).unwrap();
         let orders = "WITH RECURSIVE count (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM count WHERE i < 400000)
-             INSERT INTO orders SELECT 'ord_' || i, 'alice', 'fingerprint of the order ' || i, 'image-edit',
+             INSERT INTO orders SELECT printf('ord_%026d', i), 'alice', 'fingerprint of the order ' || i, 'image-edit',
                  'gpt-image-2', '1024x1024', '{}', 1, 1, NULL, i, NULL, 0 FROM count";
         let predictions = "INSERT INTO predictions (id, order_id, slot, pictures, state, ended_ms, usage)
              SELECT id || '.0', id, 0, 1, 'resolved', created_ms, '{\"input_tokens\":1,\"output_tokens\":2}' FROM orders";
@@ -470,7 +470,9 @@ mod tests {
         let took = began.elapsed();
         println!("{} of 400,000 predictions read in {} ms", spent.len(), took.as_millis());
         assert_eq!(spent.len(), 100_000);
-        assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+        // Without optimisation SQLite itself is several times slower.
+        let seconds = if cfg!(debug_assertions) { 5 } else { 1 };
+        assert!(took.as_secs() < seconds, "{took:?}");
     }
 
     #[tokio::test]
