@@ -85,7 +85,8 @@ impl Gateway {
         let key = api_key.unwrap_or_else(|| Secret::new(String::new()));
         let api = GptProto::new(&upstream, &key, Arc::clone(&catalogue))
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
-        let admission = Admission::new(&clients, &server);
+        let admission = Admission::new(&clients, &server, Arc::clone(&clock) as Arc<_>, &metrics);
+        admission.recall(journal.as_ref(), &catalogue).await?;
         let parts = engine::Parts {
             clock: Arc::clone(&clock) as Arc<_>,
             chance: Chance::of_the_machine(),
@@ -103,7 +104,7 @@ impl Gateway {
         let engine = Engine::start(parts, &upstream, &cache, &storage).await?;
         let grace = Grace { delay: server.shutdown_delay, finish: server.shutdown_grace };
 
-        let sources = sources(sandbox, &engine, &budget, &lifecycle, metrics.clone());
+        let sources = sources(sandbox, &engine, &admission, &budget, &lifecycle, metrics.clone());
         let api = api::router(api::Parts {
             engine,
             admission,
@@ -153,10 +154,18 @@ async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({key})"))
 }
 
-fn sources(sandbox: bool, engine: &Engine, budget: &Budget, lifecycle: &Lifecycle, metrics: Metrics) -> Sources {
+fn sources(
+    sandbox: bool,
+    engine: &Engine,
+    admission: &Admission,
+    budget: &Budget,
+    lifecycle: &Lifecycle,
+    metrics: Metrics,
+) -> Sources {
     let started = Instant::now();
     let snapshot = {
         let (engine, budget, lifecycle) = (engine.clone(), budget.clone(), lifecycle.clone());
+        let admission = admission.clone();
         move || {
             let waiting_for: Vec<&'static str> = [
                 (lifecycle.is_draining(), "the gateway is stopping"),
@@ -174,11 +183,13 @@ fn sources(sandbox: bool, engine: &Engine, budget: &Budget, lifecycle: &Lifecycl
                 waiting_for,
                 engine: engine.status(),
                 upstream: budget.status(),
+                clients: admission.status(),
             }
         }
     };
-    let (engine, budget) = (engine.clone(), budget.clone());
+    let (engine, admission, budget) = (engine.clone(), admission.clone(), budget.clone());
     let metrics = move || {
+        admission.refresh_metrics();
         engine.refresh_metrics();
         budget.refresh_metrics();
         metrics.page()

@@ -547,8 +547,7 @@ mod tests {
     fn a_client_has_the_limits_of_everybody_unless_it_has_its_own() {
         let everybody = "[limits]\nrequests_per_minute = 60\npictures_per_day = 100\nusd_per_day = 10\n";
         let own = alice("pictures_per_day = 0\nusd_per_day = 2.5\nusd_per_month = 40\nweight = 3");
-        let variables =
-            [("GATEWAY_CLIENT_KEYS", "bob:0123456789abcdef"), ("GATEWAY_LIMITS__USD_PER_MONTH", "99")];
+        let variables = [("GATEWAY_CLIENT_KEYS", "bob:0123456789abcdef"), ("GATEWAY_LIMITS__USD_PER_MONTH", "99")];
         let config = load(&format!("{everybody}{own}"), &variables).unwrap();
         let [alice, bob] = &config.clients[..] else { panic!("two clients") };
         let count = |count| std::num::NonZeroU32::new(count);

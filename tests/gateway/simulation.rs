@@ -332,7 +332,7 @@ impl Simulation {
             room: Room::new(path, 0),
             spool: Spool::new(path.to_owned(), 1 << 20, 1 << 20),
             budget: Budget::new(&upstream, &metrics),
-            quotas: Arc::new(Admission::new(&[], &config.server)),
+            quotas: Arc::new(Admission::new(&[], &config.server, Arc::new(self.clock.clone()), &metrics)),
             upstream: Arc::new(line.clone()),
             lifecycle: lifecycle.clone(),
             metrics,

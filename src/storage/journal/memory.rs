@@ -221,11 +221,10 @@ fn spent(order: &StoredOrder) -> impl Iterator<Item = Spent> {
     order.predictions.iter().filter_map(|prediction| {
         let wanted = usize::from(prediction.pictures);
         let (pictures, usage) = match &prediction.state {
-            StoredState::Intent | StoredState::Accepted { .. } => return None,
             StoredState::Committing { .. } => (wanted, None),
             StoredState::Resolved { pictures, usage, .. } => (pictures.len(), *usage),
             StoredState::Failed { failure, .. } if failure.may_have_been_bought() => (wanted, None),
-            StoredState::Failed { .. } => return None,
+            StoredState::Intent | StoredState::Accepted { .. } | StoredState::Failed { .. } => return None,
         };
         let OrderRecord { client, model, created, .. } = &order.record;
         Some(Spent { client: client.clone(), model: model.clone(), ordered: *created, pictures, usage })

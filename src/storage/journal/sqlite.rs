@@ -371,12 +371,14 @@ mod tests {
         assert_eq!(journal.by_key(ClientId("bob".into()), key("key-1")).await.unwrap(), None, "another client's key");
     }
 
+    /// How a prediction of a test goes on.
+    type Ending = Box<dyn Fn(PredictionId) -> Option<Record>>;
+
     /// Orders in every state there is, the first of them made before `NOW`.
     async fn every_state(journal: &dyn Journal) -> Vec<PredictionId> {
         let upstream = || UpstreamId::new("abc").unwrap();
         let usage = Some(Usage { input_tokens: 10, output_tokens: 20, input_image_tokens: None });
         let message = || "no".to_owned();
-        type Ending = Box<dyn Fn(PredictionId) -> Option<Record>>;
         let failed = |failure: Failure| -> Ending {
             Box::new(move |prediction| Some(Record::Failed { prediction, failure: failure.clone(), at: NOW }))
         };
@@ -388,7 +390,9 @@ mod tests {
                 Some(Record::Accepted { prediction, upstream: upstream(), poll_url: None, at: NOW }) // 3
             }),
             // 4: one picture of the two that were wanted
-            Box::new(move |prediction| Some(Record::Resolved { prediction, pictures: vec![picture()], usage, at: NOW })),
+            Box::new(move |prediction| {
+                Some(Record::Resolved { prediction, pictures: vec![picture()], usage, at: NOW })
+            }),
             failed(Failure::TaskFailed { message: message() }), // 5
             failed(Failure::OutcomeUnknown { message: message() }), // 6
             failed(Failure::OutcomeUnknown { message: message() }), // 7
