@@ -123,7 +123,8 @@ fn a_new_day_and_a_new_month_begin_with_nothing_used() {
     clock.set("2026-12-01T00:00:00Z");
     account.reserve(order(2, 1.0)).unwrap().settle(2, Usd(1.0));
     // It counts for the day it was made on, which is over.
-    running.settle(2, Usd(0.9));
+    running.settle(1, Usd(0.4));
+    running.settle(1, Usd(0.5));
     let used = account.used();
     assert_eq!((used.pictures_today, used.pictures_this_month, used.predictions), (2, 2, 0));
     assert!((used.usd_this_month - 1.0).abs() < 1e-12);
