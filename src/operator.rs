@@ -1,5 +1,5 @@
-//! The operator face: health, readiness, metrics, status page, on a listener of its own. It changes nothing, and shows
-//! no secret, and of the configuration only the limits that something is used up of.
+//! The operator face: health, readiness, metrics, status page, on a listener of its own. It changes nothing and shows
+//! no secret; of the configuration it shows limits and the names of clients.
 
 use std::fmt;
 use std::io::{Read, Write};
