@@ -1,12 +1,37 @@
-//! Who may come in, and how many may wait at once.
+//! Who may come in, how many may wait at once, and how much each client may use.
+//!
+//! | limit                         | counted                                   | where        |
+//! |-------------------------------|-------------------------------------------|--------------|
+//! | requests a minute             | at the door, before the body is read      | `door.rs`    |
+//! | predictions at once           | when an order is to be bought; a hit or a | `account.rs` |
+//! | pictures a day                | join never comes so far                   |              |
+//! | money a day and a month       |                                           |              |
+//! | models                        | when the request has been read            | here         |
+//!
+//! What was spent before the start is summed from the journal, the only owner of that fact.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ClientConfig, ServerConfig, digest_of_key};
-use crate::model::{ClientId, Digest, Expense, OverLimit, QuotaHold, Quotas, Usd};
+use crate::model::{Catalogue, ClientId, Clock, Digest, Expense, Limit, OverLimit, QuotaHold, Quotas, Usd};
+use crate::storage::{Journal, JournalError};
+use crate::telemetry::Metrics;
+
+mod account;
+mod door;
+mod metrics;
+mod period;
+mod status;
+
+use account::{Account, Earlier};
+use door::Door;
+pub(crate) use door::RequestRate;
+use metrics::AdmissionMetrics;
+pub(crate) use status::ClientStatus;
 
 /// How long a client is asked to stay away when too many wait.
 const CROWDED_RETRY: Duration = Duration::from_secs(5);
@@ -16,6 +41,20 @@ const CROWDED_RETRY: Duration = Duration::from_secs(5);
 pub(crate) struct Admission {
     keys: Arc<KeyRing>,
     waiting: Arc<Semaphore>,
+    guests: Arc<HashMap<ClientId, Guest>>,
+    clock: Arc<dyn Clock>,
+    metrics: AdmissionMetrics,
+}
+
+/// What is known of a client.
+#[derive(Debug)]
+struct Guest {
+    weight: f64,
+    /// `None`: all of them.
+    models: Option<BTreeSet<String>>,
+    /// Where its requests a minute are limited.
+    door: Option<Door>,
+    account: Arc<Account>,
 }
 
 /// Held while a client waits, not while its order runs.
@@ -31,9 +70,55 @@ pub(crate) enum Rejection {
 }
 
 impl Admission {
-    pub(crate) fn new(clients: &[ClientConfig], server: &ServerConfig) -> Self {
+    pub(crate) fn new(
+        clients: &[ClientConfig],
+        server: &ServerConfig,
+        clock: Arc<dyn Clock>,
+        metrics: &Metrics,
+    ) -> Self {
         let waiting = server.waiting_clients_max.min(Semaphore::MAX_PERMITS);
-        Self { keys: Arc::new(KeyRing::new(clients)), waiting: Arc::new(Semaphore::new(waiting)) }
+        let guest = |client: &ClientConfig| {
+            let guest = Guest {
+                weight: client.weight,
+                models: client.models.clone(),
+                door: client.limits.requests_per_minute.map(Door::new),
+                account: Arc::new(Account::new(client.limits, Arc::clone(&clock))),
+            };
+            (ClientId(client.name.as_str().into()), guest)
+        };
+        let admission = Self {
+            keys: Arc::new(KeyRing::new(clients)),
+            waiting: Arc::new(Semaphore::new(waiting)),
+            guests: Arc::new(clients.iter().map(guest).collect()),
+            metrics: AdmissionMetrics::new(metrics),
+            clock,
+        };
+        admission.refresh_metrics();
+        admission
+    }
+
+    /// Counts what was bought this month before the gateway started. To be called once, before the engine takes up what
+    /// is under way.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] when the journal cannot be read.
+    pub(crate) async fn recall(&self, journal: &dyn Journal, catalogue: &Catalogue) -> Result<(), JournalError> {
+        let since = period::start_of_month(period::day(self.clock.now()));
+        let mut earlier: HashMap<ClientId, Vec<Earlier>> = HashMap::new();
+        for spent in journal.spent_since(since).await? {
+            // As the engine prices it, also a model that the catalogue has no more.
+            let model = catalogue.find(&spent.model);
+            let usd = model.map_or(Usd::default(), |model| model.price.of(spent.pictures, spent.usage.as_ref()));
+            let one = Earlier { ordered: spent.ordered, pictures: spent.pictures, usd };
+            earlier.entry(spent.client).or_default().push(one);
+        }
+        for (client, earlier) in earlier {
+            if let Some(guest) = self.guests.get(&client) {
+                guest.account.recall(&earlier);
+            }
+        }
+        Ok(())
     }
 
     /// The client that holds this key.
@@ -52,19 +137,52 @@ impl Admission {
             Err(_) => Err(Rejection::Crowded { retry_after: CROWDED_RETRY }),
         }
     }
+
+    /// Counts a request for pictures.
+    ///
+    /// # Errors
+    ///
+    /// [`OverLimit`] when the client's requests a minute are used up.
+    pub(crate) fn knock(&self, client: &ClientId) -> Result<(), OverLimit> {
+        let Some(door) = self.guests.get(client).and_then(|guest| guest.door.as_ref()) else { return Ok(()) };
+        door.knock().map_err(|retry_after| {
+            self.metrics.refused(Limit::RequestsPerMinute);
+            OverLimit { limit: Limit::RequestsPerMinute, retry_after }
+        })
+    }
+
+    /// Where a client stands with its requests a minute; `None` where they are not limited.
+    pub(crate) fn request_rate(&self, client: &ClientId) -> Option<RequestRate> {
+        self.guests.get(client)?.door.as_ref().map(Door::rate)
+    }
+
+    /// The ids of the models a client may use; `None` for all of them.
+    pub(crate) fn models(&self, client: &ClientId) -> Option<&BTreeSet<String>> {
+        self.guests.get(client)?.models.as_ref()
+    }
 }
 
 impl Quotas for Admission {
     fn reserve(&self, client: &ClientId, expense: Expense) -> Result<Box<dyn QuotaHold>, OverLimit> {
-        Ok(self.adopt(client, expense))
+        let Some(guest) = self.guests.get(client) else { return Ok(Box::new(Unlimited)) };
+        match guest.account.reserve(expense) {
+            Ok(hold) => Ok(Box::new(hold)),
+            Err(over) => {
+                self.metrics.refused(over.limit);
+                Err(over)
+            }
+        }
     }
 
-    fn adopt(&self, _client: &ClientId, _expense: Expense) -> Box<dyn QuotaHold> {
-        Box::new(Unlimited)
+    fn adopt(&self, client: &ClientId, expense: Expense) -> Box<dyn QuotaHold> {
+        match self.guests.get(client) {
+            Some(guest) => Box::new(guest.account.adopt(expense)),
+            None => Box::new(Unlimited),
+        }
     }
 }
 
-/// The hold of a client without limits.
+/// The hold of a client that the configuration has no more, whose orders are still under way.
 #[derive(Debug)]
 struct Unlimited;
 
@@ -99,13 +217,14 @@ impl KeyRing {
 mod tests {
     use super::*;
     use crate::config::{Config, Environment};
+    use crate::model::SystemClock;
 
     #[test]
     fn only_the_whole_key_opens() {
         let keys = "alice:0123456789abcdef,bob:fedcba9876543210";
         let environment = Environment::from([("GATEWAY_CLIENT_KEYS".to_owned(), keys.to_owned())]);
         let config = Config::load(None, &environment).unwrap();
-        let admission = Admission::new(&config.clients, &config.server);
+        let admission = Admission::new(&config.clients, &config.server, Arc::new(SystemClock), &Metrics::default());
         let name = |key: &str| admission.client(key).map(|client| client.to_string());
         assert_eq!(name("0123456789abcdef").as_deref(), Some("alice"));
         assert_eq!(name("fedcba9876543210").as_deref(), Some("bob"));
@@ -118,7 +237,7 @@ mod tests {
     fn places_are_bounded_and_given_back() {
         let mut config = Config::load(None, &Environment::new()).unwrap();
         config.server.waiting_clients_max = 1;
-        let admission = Admission::new(&[], &config.server);
+        let admission = Admission::new(&[], &config.server, Arc::new(SystemClock), &Metrics::default());
         let permit = admission.admit().unwrap();
         assert!(matches!(admission.admit(), Err(Rejection::Crowded { .. })));
         drop(permit);

@@ -22,7 +22,7 @@ use crate::admission::Admission;
 use crate::config::ServerConfig;
 use crate::engine::Engine;
 use crate::lifecycle::Lifecycle;
-use crate::model::{Catalogue, Clock, Task};
+use crate::model::{Catalogue, ClientId, Clock, Task};
 use crate::telemetry::Metrics;
 
 mod answer;
@@ -39,12 +39,15 @@ mod json_body;
 mod layers;
 mod models;
 mod multipart;
+mod offer;
 mod patience;
+mod rate;
 mod results;
 mod signature;
 mod validate;
 
 use error::ApiError;
+use offer::Offer;
 use signature::Signer;
 
 /// What the client face is built from.
@@ -75,6 +78,11 @@ struct ApiState {
 }
 
 impl ApiState {
+    /// The models a client may use.
+    fn offer(&self, client: &ClientId) -> Offer<'_> {
+        Offer { catalogue: &self.catalogue, allowed: self.admission.models(client) }
+    }
+
     /// What clients reach the gateway by: as configured, else as this client just did.
     fn base_url(&self, headers: &HeaderMap) -> Result<Url, ApiError> {
         if let Some(url) = &self.server.public_url {

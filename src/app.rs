@@ -16,7 +16,7 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::engine::{self, Engine};
 use crate::lifecycle::{Grace, Lifecycle, serve, stop_signal};
-use crate::model::{Chance, SystemClock};
+use crate::model::{Chance, ClientId, SystemClock};
 use crate::operator::{self, Snapshot, Sources};
 use crate::simulator::{self, Scenario};
 use crate::storage::journal::SqliteJournal;
@@ -39,7 +39,7 @@ const SAMPLE: &str = "sample.png";
 /// What is noted of the upstream's limits, and of generation times; and how often.
 const BUDGET_NOTES: &str = "budget";
 const LATENCY_NOTES: &str = "latencies";
-const NOTE_INTERVAL: Duration = Duration::from_secs(60);
+const NOTE_INTERVAL: Duration = Duration::from_mins(1);
 /// How much faster than the real service the sandbox's simulator is: a medium edit takes 2 to 5 seconds.
 const SANDBOX_SPEED: f64 = 20.0;
 
@@ -88,11 +88,13 @@ impl Gateway {
         let spool = Spool::new(directory.below("spool")?, storage.spool_memory_bytes, storage.spool_bytes_max);
 
         let notes = Notes::new(directory.below("learned")?);
-        let weights = HashMap::new();
+        let weights: HashMap<ClientId, f64> =
+            clients.iter().map(|client| (ClientId(client.name.as_str().into()), client.weight)).collect();
         let budget = Budget::new(&upstream, &accounts, weights, notes.read(BUDGET_NOTES).unwrap_or_default(), &metrics);
         let api = GptProto::new(&upstream, &accounts, Arc::clone(&catalogue))
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
-        let admission = Admission::new(&clients, &server);
+        let admission = Admission::new(&clients, &server, Arc::clone(&clock) as Arc<_>, &metrics);
+        admission.recall(journal.as_ref(), &catalogue).await?;
         let parts = engine::Parts {
             clock: Arc::clone(&clock) as Arc<_>,
             chance: Chance::of_the_machine(),
@@ -114,7 +116,7 @@ impl Gateway {
         lifecycle.spawn_service("notes", learned.clone().keep());
         let grace = Grace { delay: server.shutdown_delay, finish: server.shutdown_grace };
 
-        let sources = sources(sandbox, &engine, &budget, &lifecycle, metrics.clone());
+        let sources = sources(sandbox, &engine, &admission, &budget, &lifecycle, metrics.clone());
         let api = api::router(api::Parts {
             engine,
             admission,
@@ -193,10 +195,18 @@ async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({key})"))
 }
 
-fn sources(sandbox: bool, engine: &Engine, budget: &Budget, lifecycle: &Lifecycle, metrics: Metrics) -> Sources {
+fn sources(
+    sandbox: bool,
+    engine: &Engine,
+    admission: &Admission,
+    budget: &Budget,
+    lifecycle: &Lifecycle,
+    metrics: Metrics,
+) -> Sources {
     let started = Instant::now();
     let snapshot = {
         let (engine, budget, lifecycle) = (engine.clone(), budget.clone(), lifecycle.clone());
+        let admission = admission.clone();
         move || {
             let waiting_for: Vec<&'static str> = [
                 (lifecycle.is_draining(), "the gateway is stopping"),
@@ -214,11 +224,13 @@ fn sources(sandbox: bool, engine: &Engine, budget: &Budget, lifecycle: &Lifecycl
                 waiting_for,
                 engine: engine.status(),
                 upstream: budget.status(),
+                clients: admission.status(),
             }
         }
     };
-    let (engine, budget) = (engine.clone(), budget.clone());
+    let (engine, admission, budget) = (engine.clone(), admission.clone(), budget.clone());
     let metrics = move || {
+        admission.refresh_metrics();
         engine.refresh_metrics();
         budget.refresh_metrics();
         metrics.page()

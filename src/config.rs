@@ -18,12 +18,16 @@ use crate::model::Catalogue;
 mod accounts;
 mod clients;
 mod layers;
+mod limits;
 mod secret;
 
 pub(crate) use accounts::Account;
 use accounts::AccountConfig;
+use clients::ClientSection;
 pub(crate) use clients::{ClientConfig, digest_of_key};
 pub use clients::{Minted, mint_key};
+pub(crate) use limits::ClientLimits;
+use limits::LimitsConfig;
 pub use secret::Secret;
 
 const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -41,6 +45,8 @@ pub struct Config {
     pub(crate) cache: CacheConfig,
     pub(crate) upstream: UpstreamConfig,
     pub(crate) log: LogConfig,
+    /// The limits of a client of which nothing else is said.
+    pub(crate) limits: ClientLimits,
     pub(crate) clients: Vec<ClientConfig>,
     pub(crate) catalogue: Catalogue,
     /// The accounts with the upstream; may be none until [`Config::require_keys`] insists on one.
@@ -58,8 +64,9 @@ struct Sections {
     upstream: UpstreamConfig,
     models: ModelsConfig,
     log: LogConfig,
+    limits: LimitsConfig,
     #[serde(default)]
-    clients: Vec<ClientConfig>,
+    clients: Vec<ClientSection>,
 }
 
 /// `[server]`: the client face.
@@ -320,14 +327,17 @@ impl Config {
     fn from_table(table: Table, environment: &Environment) -> Result<Self, Error> {
         let sections: Sections =
             Value::Table(table).try_into().map_err(|error| Error::invalid("configuration", error))?;
-        let Sections { server, operator, storage, cache, upstream, models, log, mut clients } = sections;
+        let Sections { server, operator, storage, cache, upstream, models, log, limits: everybody, clients } = sections;
         upstream.check()?;
         log.check()?;
         let catalogue = catalogue(&models.file)?;
-        clients.extend(clients::from_environment(environment)?);
+        let limits = everybody.check("limits")?;
+        let clients = clients.into_iter().map(|client| client.check(everybody, &catalogue));
+        let mut clients = clients.collect::<Result<Vec<_>, _>>()?;
+        clients.extend(clients::from_environment(environment, limits)?);
         clients::check(&clients)?;
         let accounts = accounts::gather(&upstream, environment)?;
-        Ok(Self { server, operator, storage, cache, upstream, log, clients, catalogue, accounts })
+        Ok(Self { server, operator, storage, cache, upstream, log, limits, clients, catalogue, accounts })
     }
 
     /// Insists on what `serve` needs to talk to the real service.
@@ -371,7 +381,7 @@ impl Config {
         // The simulator forgets when it stops: what was under way before cannot be found any more.
         self.upstream.deadline = Duration::from_mins(2);
         self.clients.retain(|client| client.name != "sandbox");
-        self.clients.push(ClientConfig::of_key("sandbox", SANDBOX_KEY));
+        self.clients.push(ClientConfig::of_key("sandbox", SANDBOX_KEY, self.limits));
         self
     }
 
@@ -460,6 +470,7 @@ fn optional_url<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Usd;
 
     fn load(toml: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -534,9 +545,79 @@ mod tests {
             ("", &[("GATEWAY_CLIENT_KEYS", "alice:short")], "GATEWAY_CLIENT_KEYS"),
             ("", &[("GATEWAY_CLIENT_KEYS", "alice:sk-sandbox")], "GATEWAY_CLIENT_KEYS"),
             ("[models]\nfile = \"/nowhere/models.toml\"", &[], "/nowhere/models.toml"),
+            ("[limits]\nrequests_per_minute = -1", &[], "limits.requests_per_minute"),
+            ("[limits]\npredictions_at_once = 1000001", &[], "limits.predictions_at_once"),
+            ("[limits]\npictures_per_day = 2.5", &[], "pictures_per_day"),
+            ("[limits]\nusd_per_day = nan", &[], "limits.usd_per_day"),
+            ("[limits]\nusd_per_month = 1e12", &[], "limits.usd_per_month"),
+            ("", &[("GATEWAY_LIMITS__USD_PER_DAY", "-0.01")], "limits.usd_per_day"),
+            ("", &[("GATEWAY_LIMITS__USD_PER_DAY", "much")], "GATEWAY_LIMITS__USD_PER_DAY"),
+            ("", &[("GATEWAY_LIMITS__REQUESTS_PER_MINUTE", "1.5")], "GATEWAY_LIMITS__REQUESTS_PER_MINUTE"),
         ];
         for (toml, variables, named) in cases {
             let error = load(toml, variables).unwrap_err().to_string();
+            assert!(error.contains(named), "{error:?} does not name {named}");
+            assert!(!error.contains('\n'), "{error:?} is not one line");
+        }
+    }
+
+    /// A client called alice, of which `lines` are said.
+    fn alice(lines: &str) -> String {
+        format!("[[clients]]\nname = \"alice\"\nkey_digest = \"{}\"\n{lines}\n", "ab".repeat(32))
+    }
+
+    #[test]
+    fn a_client_has_the_limits_of_everybody_unless_it_has_its_own() {
+        let everybody = "[limits]\nrequests_per_minute = 60\npictures_per_day = 100\nusd_per_day = 10\n";
+        let own = alice("pictures_per_day = 0\nusd_per_day = 2.5\nusd_per_month = 40\nweight = 3");
+        let variables = [("GATEWAY_CLIENT_KEYS", "bob:0123456789abcdef"), ("GATEWAY_LIMITS__USD_PER_MONTH", "99")];
+        let config = load(&format!("{everybody}{own}"), &variables).unwrap();
+        let [alice, bob] = &config.clients[..] else { panic!("two clients") };
+        let count = |count| std::num::NonZeroU32::new(count);
+        let of_bob = ClientLimits {
+            requests_per_minute: count(60),
+            predictions_at_once: None,
+            pictures_per_day: count(100),
+            usd_per_day: Some(Usd(10.0)),
+            usd_per_month: Some(Usd(99.0)),
+        };
+        assert_eq!(bob.limits, of_bob);
+        let of_alice = ClientLimits {
+            pictures_per_day: None,
+            usd_per_day: Some(Usd(2.5)),
+            usd_per_month: Some(Usd(40.0)),
+            ..of_bob
+        };
+        assert_eq!(alice.limits, of_alice);
+        assert_eq!((alice.weight, bob.weight), (3.0, 1.0));
+        assert_eq!((&alice.models, &bob.models), (&None, &None));
+        let sandbox = config.sandboxed("127.0.0.1:1".parse().unwrap(), "key").clients.pop().unwrap();
+        assert_eq!(sandbox.limits, of_bob);
+        let unlimited = Config::load(None, &Environment::new()).unwrap();
+        assert_eq!(unlimited.limits, ClientLimits::default());
+    }
+
+    #[test]
+    fn models_of_a_client_may_be_named_by_an_alias() {
+        let config = load(&alice("models = [\"openai/gpt-image-2\", \"gpt-image-1\", \"gpt-image-2\"]"), &[]).unwrap();
+        let models: Vec<&str> = config.clients[0].models.iter().flatten().map(String::as_str).collect();
+        assert_eq!(models, ["gpt-image-1", "gpt-image-2"]);
+    }
+
+    #[test]
+    fn mistakes_about_a_client_name_it() {
+        for (lines, named) in [
+            ("models = [\"dall-e-9\"]", "clients.alice.models: no model is called \"dall-e-9\""),
+            ("models = []", "clients.alice.models"),
+            ("weight = 0", "clients.alice.weight"),
+            ("weight = -1.5", "clients.alice.weight"),
+            ("weight = nan", "clients.alice.weight"),
+            ("weight = 1001", "clients.alice.weight"),
+            ("usd_per_day = inf", "clients.alice.usd_per_day"),
+            ("pictures_per_day = -3", "clients.alice.pictures_per_day"),
+            ("picture_per_day = 3", "picture_per_day"),
+        ] {
+            let error = load(&alice(lines), &[]).unwrap_err().to_string();
             assert!(error.contains(named), "{error:?} does not name {named}");
             assert!(!error.contains('\n'), "{error:?} is not one line");
         }

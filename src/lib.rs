@@ -10,7 +10,7 @@
 //!                  └─▶ engine ────┤     ▲          ▲
 //!                        │        └─────┼──────────┘
 //!                        └─▶ upstream ──┘ ─▶ GPTProto
-//!  operator ─▶ status values of engine and budget
+//!  operator ─▶ status values of engine, budget and admission
 //!  everybody ─▶ model, its own section of config, telemetry, lifecycle, payload
 //!  app ─▶ everybody (wiring only)
 //! ```

@@ -1,5 +1,5 @@
-//! The operator face: health, readiness, metrics, status page, on a listener of its own. It changes nothing, and shows
-//! no configuration value and no secret.
+//! The operator face: health, readiness, metrics, status page, on a listener of its own. It changes nothing and shows
+//! no secret; of the configuration it shows limits and the names of clients.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
-use crate::{budget, engine};
+use crate::{admission, budget, engine};
 
 mod page;
 
@@ -30,6 +30,7 @@ pub(crate) struct Snapshot {
     pub(crate) waiting_for: Vec<&'static str>,
     pub(crate) engine: engine::Status,
     pub(crate) upstream: budget::Status,
+    pub(crate) clients: Vec<admission::ClientStatus>,
 }
 
 /// Where the operator face gets what it shows.

@@ -52,6 +52,9 @@ pub(super) enum ApiError {
     /// A request for pictures by a model that is not there.
     #[error("The model '{}' does not exist. Available models are: {}.", value(.name), list(.known))]
     ModelNotFound { name: String, known: Vec<String> },
+    /// The model is there, and not for this client.
+    #[error("This API key does not have access to the model '{}'. It may use: {}.", value(.name), list(.allowed))]
+    ModelNotAllowed { name: String, allowed: Vec<String> },
     /// The model is there and does not do this.
     #[error("The model '{model}' does not offer {task}.{}", note.as_ref().map(|note| format!(" {note}")).unwrap_or_default())]
     ModelLacksTask { model: String, task: &'static str, note: Option<String> },
@@ -249,6 +252,8 @@ impl ApiError {
             Self::UnknownModel { .. } | Self::ModelNotFound { .. } => {
                 Wire::new(StatusCode::NOT_FOUND, INVALID, "model_not_found").param("model")
             }
+            // As OpenAI answers a project that has no access to a model.
+            Self::ModelNotAllowed { .. } => Wire::new(StatusCode::FORBIDDEN, INVALID, "model_not_found").param("model"),
             Self::ModelLacksTask { .. } => Wire::invalid("unsupported_model").param("model"),
             Self::ResultAddressInvalid => Wire::new(StatusCode::FORBIDDEN, INVALID, "invalid_result_address"),
             Self::ResultGone => Wire::new(StatusCode::NOT_FOUND, INVALID, "result_not_found"),
@@ -318,11 +323,12 @@ fn of_failure(failure: &Failure) -> Wire<'static> {
         Failure::OutcomeUnknown { .. } => Wire::new(StatusCode::BAD_GATEWAY, SERVER, "submission_outcome_unknown"),
         Failure::DeadlineExceeded => Wire::new(StatusCode::GATEWAY_TIMEOUT, SERVER, "upstream_timeout"),
         Failure::Unreachable { .. } => Wire::new(StatusCode::BAD_GATEWAY, SERVER, "upstream_unreachable").retry(),
-        Failure::Throttled { retry_after } => rate_limited().retry().after(*retry_after),
+        Failure::Throttled { retry_after } | Failure::Outpaced { retry_after } => {
+            rate_limited().retry().after(*retry_after)
+        }
         Failure::QueueFull { retry_after } | Failure::Overloaded { retry_after } => {
             unavailable("server_is_overloaded").retry().after(*retry_after)
         }
-        Failure::Outpaced { retry_after } => rate_limited().retry().after(*retry_after),
         Failure::OverLimit { limit, retry_after } => match limit {
             Limit::RequestsPerMinute | Limit::PredictionsAtOnce => rate_limited().retry().after(*retry_after),
             // As OpenAI words a quota that is used up: asking again soon helps nobody.

@@ -13,7 +13,7 @@ use super::auth::Client;
 use super::error::ApiError;
 use super::layers::{Began, Noted};
 use super::validate::Checked;
-use super::{ApiState, intake, patience, route_of};
+use super::{ApiState, intake, patience, rate, route_of};
 use crate::admission::Rejection;
 use crate::engine::{Order, Ticket, WaitError};
 use crate::lifecycle::wire::Wire;
@@ -30,8 +30,11 @@ pub(super) async fn generations(arrived: Arrived, State(state): State<ApiState>,
 }
 
 /// `POST /v1/images/variations`, retired at OpenAI.
-pub(super) async fn variations(_client: Client) -> ApiError {
-    ApiError::VariationsRetired
+pub(super) async fn variations(Client(client): Client, State(state): State<ApiState>) -> Response {
+    let refusal = rate::count(&state.admission, &client).err().unwrap_or(ApiError::VariationsRetired);
+    let mut response = refusal.into_response();
+    rate::tell(&state.admission, &client, response.headers_mut());
+    response
 }
 
 /// What is known of a request by its head alone.
@@ -56,9 +59,11 @@ impl FromRequestParts<ApiState> for Arrived {
 }
 
 async fn create(task: Task, arrived: Arrived, state: ApiState, body: Body) -> Response {
-    let mut noted = Noted { route: route_of(task), client: arrived.client.to_string(), ..Noted::default() };
+    let client = arrived.client.clone();
+    let mut noted = Noted { route: route_of(task), client: client.to_string(), ..Noted::default() };
     let result = fulfil(task, arrived, &state, body, &mut noted).await;
     let mut response = result.unwrap_or_else(IntoResponse::into_response);
+    rate::tell(&state.admission, &client, response.headers_mut());
     response.extensions_mut().insert(noted);
     response
 }
@@ -74,11 +79,12 @@ async fn fulfil(
     body: Body,
     noted: &mut Noted,
 ) -> Result<Response, ApiError> {
+    rate::count(&state.admission, &client)?;
     let _permit = state
         .admission
         .admit()
         .map_err(|Rejection::Crowded { retry_after }| ApiError::TooManyWaiting { retry_after })?;
-    let checked = intake::read(task, &headers, body, state.engine.spool(), &state.server, &state.catalogue).await?;
+    let checked = intake::read(task, &headers, body, state.engine.spool(), &state.server, state.offer(&client)).await?;
     let Checked { request, presentation, dropped, ignored } = checked;
     noted.model.clone_from(&request.model);
     noted.ignored = ignored;

@@ -8,11 +8,12 @@ use super::body::Arriving;
 use super::error::ApiError;
 use super::form::Limits;
 use super::header::Parameterised;
+use super::offer::Offer;
 use super::validate::{self, Checked};
 use super::{json_body, multipart};
 use crate::config::ServerConfig;
 use crate::engine::Spool;
-use crate::model::{Catalogue, Task};
+use crate::model::Task;
 
 /// Reads a request and checks it. Pictures go to the spool; nothing is bought.
 ///
@@ -25,16 +26,16 @@ pub(super) async fn read(
     body: Body,
     spool: &Spool,
     server: &ServerConfig,
-    catalogue: &Catalogue,
+    offer: Offer<'_>,
 ) -> Result<Checked, ApiError> {
     let form = kind_of_body(headers, server)?;
-    let limits = Limits::new(task, server, catalogue);
+    let limits = Limits::new(task, server, offer.catalogue);
     let arriving = Arriving::new(body, server);
     let form = match form {
         BodyKind::Multipart { boundary } => multipart::read(arriving, boundary, &limits, spool).await?,
         BodyKind::Json => json_body::read(arriving, limits, spool, server.body_bytes_max).await?,
     };
-    validate::check(form, task, server, catalogue)
+    validate::check(form, task, server, offer)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -132,10 +133,12 @@ mod tests {
         let bodies =
             [("multipart/form-data; boundary=B", Body::from(form)), ("application/json", Body::from(json.to_string()))];
         let (_directory, spool) = spool();
+        let catalogue = catalogue();
+        let offer = Offer { catalogue: &catalogue, allowed: None };
         let mut seen = Vec::new();
         for (content_type, body) in bodies {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);
-            let checked = read(Task::Edit, &headers, body, &spool, &server(), &catalogue()).await.unwrap();
+            let checked = read(Task::Edit, &headers, body, &spool, &server(), offer).await.unwrap();
             let request = checked.request;
             let inputs: Vec<_> = request.inputs.iter().map(crate::model::Input::identity).collect();
             assert_eq!(request.size.to_string(), "1024x1536");

@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::ApiState;
 use super::auth::Client;
 use super::error::ApiError;
-use crate::model::{Catalogue, Model};
+use super::offer::Offer;
+use crate::model::Model;
 
 /// `GET /v1/models`.
 #[derive(Debug, Serialize)]
@@ -34,22 +35,22 @@ impl<'a> Entry<'a> {
 }
 
 /// Answers `GET /v1/models`.
-pub(super) async fn index(_client: Client, State(state): State<ApiState>) -> Response {
-    Json(list(&state.catalogue)).into_response()
+pub(super) async fn index(Client(client): Client, State(state): State<ApiState>) -> Response {
+    Json(list(state.offer(&client))).into_response()
 }
 
 /// Answers `GET /v1/models/{id}`.
 pub(super) async fn show(
-    _client: Client,
+    Client(client): Client,
     State(state): State<ApiState>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    Ok(Json(one(&state.catalogue, id.trim_end_matches('/'))?).into_response())
+    Ok(Json(one(state.offer(&client), id.trim_end_matches('/'))?).into_response())
 }
 
 /// The models that can be asked for, by the upstream's names.
-fn list(catalogue: &Catalogue) -> List<'_> {
-    let models = catalogue.models.iter().filter(|model| model.is_available());
+fn list(offer: Offer<'_>) -> List<'_> {
+    let models = offer.models().filter(|model| model.is_available());
     List { object: "list", data: models.map(|model| Entry::of(model, &model.id)).collect() }
 }
 
@@ -58,8 +59,8 @@ fn list(catalogue: &Catalogue) -> List<'_> {
 /// # Errors
 ///
 /// [`ApiError::UnknownModel`].
-fn one<'a>(catalogue: &'a Catalogue, name: &'a str) -> Result<Entry<'a>, ApiError> {
-    match catalogue.find(name).filter(|model| model.is_available()) {
+fn one<'a>(offer: Offer<'a>, name: &'a str) -> Result<Entry<'a>, ApiError> {
+    match offer.catalogue.find(name).filter(|model| model.is_available() && offer.allows(model)) {
         Some(model) => Ok(Entry::of(model, name)),
         None => Err(ApiError::UnknownModel { name: name.to_owned() }),
     }
@@ -72,16 +73,28 @@ mod tests {
 
     #[test]
     fn the_list_names_what_can_be_asked_for() {
-        insta::assert_json_snapshot!(list(&catalogue()));
+        let catalogue = catalogue();
+        insta::assert_json_snapshot!(list(Offer { catalogue: &catalogue, allowed: None }));
     }
 
     #[test]
     fn aliases_are_found_and_what_cannot_be_made_is_not() {
         let catalogue = catalogue();
-        assert_eq!(one(&catalogue, "chatgpt-image-latest").unwrap().id, "chatgpt-image-latest");
-        assert_eq!(one(&catalogue, "openai/gpt-image-2").unwrap().created, 1_776_729_600);
+        let offer = Offer { catalogue: &catalogue, allowed: None };
+        assert_eq!(one(offer, "chatgpt-image-latest").unwrap().id, "chatgpt-image-latest");
+        assert_eq!(one(offer, "openai/gpt-image-2").unwrap().created, 1_776_729_600);
         for name in ["dall-e-2", "gpt-4o-image", ""] {
-            assert_eq!(one(&catalogue, name).unwrap_err().code(), "model_not_found");
+            assert_eq!(one(offer, name).unwrap_err().code(), "model_not_found");
         }
+    }
+
+    #[test]
+    fn a_client_sees_what_it_may_use() {
+        let (catalogue, allowed) = (catalogue(), ["gpt-image-2".to_owned()].into());
+        let offer = Offer { catalogue: &catalogue, allowed: Some(&allowed) };
+        let ids: Vec<&str> = list(offer).data.into_iter().map(|entry| entry.id).collect();
+        assert_eq!(ids, ["gpt-image-2"]);
+        assert_eq!(one(offer, "openai/gpt-image-2").unwrap().id, "openai/gpt-image-2");
+        assert_eq!(one(offer, "gpt-image-1").unwrap_err().code(), "model_not_found");
     }
 }

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 
 use super::error::ApiError;
 use super::form::{Form, Scalar};
+use super::offer::Offer;
 use crate::config::{ServerConfig, UnsupportedParameters};
-use crate::model::{Capability, Catalogue, Input, Model, PictureRequest, Size, Task};
+use crate::model::{Capability, Input, Model, PictureRequest, Size, Task};
 
 mod pictures;
 mod values;
@@ -52,9 +53,9 @@ const SAFETY_IDENTIFIER_CHARS_MAX: usize = 128;
 /// # Errors
 ///
 /// The first thing that is wrong, naming the parameter and what is allowed.
-pub(super) fn check(form: Form, task: Task, server: &ServerConfig, catalogue: &Catalogue) -> Result<Checked, ApiError> {
+pub(super) fn check(form: Form, task: Task, server: &ServerConfig, offer: Offer<'_>) -> Result<Checked, ApiError> {
     let Form { scalars, images, mask, misplaced, unknown } = form;
-    let (model, capability) = model_for(&scalars, task, catalogue)?;
+    let (model, capability) = model_for(&scalars, task, offer)?;
     let mut check = Check {
         scalars,
         model,
@@ -97,13 +98,9 @@ pub(super) fn check(form: Form, task: Task, server: &ServerConfig, catalogue: &C
 fn model_for<'a>(
     scalars: &BTreeMap<String, Scalar>,
     task: Task,
-    catalogue: &'a Catalogue,
+    offer: Offer<'a>,
 ) -> Result<(&'a Model, &'a Capability), ApiError> {
-    let name = text(scalars, "model")?.unwrap_or_else(|| catalogue.default_model.clone());
-    let Some(model) = catalogue.find(&name) else {
-        let able = catalogue.models.iter().filter(|model| model.capability(task).is_some());
-        return Err(ApiError::ModelNotFound { name, known: able.map(|model| model.id.clone()).collect() });
-    };
+    let model = offer.find(text(scalars, "model")?, task)?;
     let capability = model.capability(task).ok_or_else(|| ApiError::ModelLacksTask {
         model: model.id.clone(),
         task: task.name(),

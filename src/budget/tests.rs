@@ -64,7 +64,7 @@ impl Bench {
                 None => break,
             }
         }
-        for mut in_flight in granted.drain(..).collect::<Vec<_>>() {
+        for mut in_flight in std::mem::take(&mut granted) {
             in_flight.accepted();
             granted.push(in_flight);
         }

@@ -5,24 +5,93 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Environment, Error, SANDBOX_KEY, Secret, secret};
-use crate::model::Digest;
+use super::limits::LimitsConfig;
+use super::{ClientLimits, Environment, Error, SANDBOX_KEY, Secret, secret};
+use crate::model::{Catalogue, Digest};
 
 /// Shortest client key that is accepted, in characters: 128 bits as hex are 32, as base64 22.
 const KEY_CHARS_MIN: usize = 16;
 
-/// `[[clients]]`: one client.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The share of a client that names none, when the queue is contended.
+const WEIGHT: f64 = 1.0;
+/// The smallest and the largest share: a thousand times less or more than usual is nearly nothing, or everything.
+const WEIGHT_MIN: f64 = 0.001;
+const WEIGHT_MAX: f64 = 1000.0;
+
+/// One client.
+#[derive(Clone, Debug)]
 pub(crate) struct ClientConfig {
     pub(crate) name: String,
-    #[serde(deserialize_with = "digest")]
     pub(crate) key_digest: Digest,
+    /// Its share when the queue is contended, in relation to the others'.
+    pub(crate) weight: f64,
+    pub(crate) limits: ClientLimits,
+    /// Ids of the models it may use; `None` is all of them.
+    pub(crate) models: Option<BTreeSet<String>>,
+}
+
+/// `[[clients]]`, as it is written. What is absent is as for everybody.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientSection {
+    name: String,
+    #[serde(deserialize_with = "digest")]
+    key_digest: Digest,
+    weight: Option<f64>,
+    models: Option<Vec<String>>,
+    requests_per_minute: Option<i64>,
+    predictions_at_once: Option<i64>,
+    pictures_per_day: Option<i64>,
+    usd_per_day: Option<f64>,
+    usd_per_month: Option<f64>,
+}
+
+impl ClientSection {
+    /// Checks what is written of a client.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`], naming the client and the key.
+    pub(super) fn check(self, everybody: LimitsConfig, catalogue: &Catalogue) -> Result<ClientConfig, Error> {
+        let Self { name, key_digest, weight, models, .. } = self;
+        check_name(&name, "clients")?;
+        let section = format!("clients.{name}");
+        let limits = LimitsConfig {
+            requests_per_minute: self.requests_per_minute.unwrap_or(everybody.requests_per_minute),
+            predictions_at_once: self.predictions_at_once.unwrap_or(everybody.predictions_at_once),
+            pictures_per_day: self.pictures_per_day.unwrap_or(everybody.pictures_per_day),
+            usd_per_day: self.usd_per_day.unwrap_or(everybody.usd_per_day),
+            usd_per_month: self.usd_per_month.unwrap_or(everybody.usd_per_month),
+        };
+        let limits = limits.check(&section)?;
+        let weight = weight.unwrap_or(WEIGHT);
+        // NaN is in no range.
+        if !(WEIGHT_MIN..=WEIGHT_MAX).contains(&weight) {
+            let problem = format!("must be a number from {WEIGHT_MIN} to {WEIGHT_MAX}, not {weight}");
+            return Err(Error::invalid(format!("{section}.weight"), problem));
+        }
+        let models = models.map(|names| ids(&section, &names, catalogue)).transpose()?;
+        Ok(ClientConfig { name, key_digest, weight, limits, models })
+    }
+}
+
+/// The ids of models that are listed by any of their names.
+fn ids(section: &str, names: &[String], catalogue: &Catalogue) -> Result<BTreeSet<String>, Error> {
+    let complain = |problem| Error::invalid(format!("{section}.models"), problem);
+    if names.is_empty() {
+        return Err(complain("is empty; leave it out to allow every model".to_owned()));
+    }
+    let id = |name: &String| {
+        let model = catalogue.find(name).ok_or_else(|| complain(format!("no model is called {name:?}")))?;
+        Ok(model.id.clone())
+    };
+    names.iter().map(id).collect()
 }
 
 impl ClientConfig {
-    pub(super) fn of_key(name: &str, key: &str) -> Self {
-        Self { name: name.to_owned(), key_digest: digest_of_key(key) }
+    /// A client of which nothing is said but its key.
+    pub(super) fn of_key(name: &str, key: &str, limits: ClientLimits) -> Self {
+        Self { name: name.to_owned(), key_digest: digest_of_key(key), weight: WEIGHT, limits, models: None }
     }
 }
 
@@ -57,7 +126,7 @@ pub fn mint_key(name: &str, random: [u8; 24]) -> Result<Minted, Error> {
 }
 
 /// Reads `GATEWAY_CLIENT_KEYS`: `name:key,name:key`; a key alone is the client `default`.
-pub(super) fn from_environment(environment: &Environment) -> Result<Vec<ClientConfig>, Error> {
+pub(super) fn from_environment(environment: &Environment, limits: ClientLimits) -> Result<Vec<ClientConfig>, Error> {
     const VARIABLE: &str = "GATEWAY_CLIENT_KEYS";
     let Some(secret) = secret::from_environment(environment, VARIABLE, None)? else {
         return Ok(Vec::new());
@@ -78,7 +147,7 @@ pub(super) fn from_environment(environment: &Environment) -> Result<Vec<ClientCo
                 ),
             ));
         }
-        clients.push(ClientConfig::of_key(name, key));
+        clients.push(ClientConfig::of_key(name, key, limits));
     }
     Ok(clients)
 }

@@ -156,9 +156,8 @@ impl Core {
                     self.learn(followed);
                     followed.found_done = true;
                 }
-                Ok(Polled::Failed(_)) => {}
-                // Slowed down by the budget, all of them.
-                Err(PollError::Refused { .. }) => {}
+                // Those that are refused are slowed down by the budget, all of them.
+                Ok(Polled::Failed(_)) | Err(PollError::Refused { .. }) => {}
                 Ok(Polled::Empty) | Err(PollError::Trouble { .. }) => {
                     followed.troubles = followed.troubles.saturating_add(1);
                 }

@@ -47,6 +47,14 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
+    /// Whether it is in US dollars.
+    pub(crate) fn is_money(self) -> bool {
+        match self {
+            Self::UsdPerDay | Self::UsdPerMonth => true,
+            Self::RequestsPerMinute | Self::PredictionsAtOnce | Self::PicturesPerDay => false,
+        }
+    }
+
     /// The key in the configuration, also the label of metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {

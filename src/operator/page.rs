@@ -82,6 +82,17 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
             ("uptime", format!("{} s", snapshot.uptime_s)),
         ],
     );
+    let limits = snapshot.clients.iter().flat_map(|client| {
+        client.levels().into_iter().map(move |(limit, used, most)| {
+            let amount = |amount: f64| if limit.is_money() { usd(amount) } else { amount.to_string() };
+            (format!("{}: {}", client.name, limit.name()), format!("{} of {}", amount(used), amount(most)))
+        })
+    });
+    let limits: Vec<(String, String)> = limits.collect();
+    if !limits.is_empty() {
+        let rows: Vec<(&str, String)> = limits.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        table(&mut page, "Clients", &rows);
+    }
     page.push_str("<p><a href=metrics>metrics</a> · <a href=status.json>status.json</a></p></html>\n");
     page
 }

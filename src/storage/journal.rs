@@ -47,6 +47,11 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// Orders whose pictures are still on disk and that have ended, oldest first, with the bytes of their pictures.
     fn with_pictures(&self) -> BoxFuture<'static, Result<Vec<Shelved>, JournalError>>;
 
+    /// What has been bought, or may have been, by orders made at `since` or later, in no particular order. For the
+    /// start, before anything is recovered: what was being committed will come out as unknown, and is in it; what was
+    /// accepted is not, for it is still under way.
+    fn spent_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<Spent>, JournalError>>;
+
     /// Whether the journal has failed and takes nothing more.
     fn failed(&self) -> bool;
 }
@@ -177,6 +182,20 @@ impl StoredState {
             Self::Failed { .. } => "failed",
         }
     }
+}
+
+/// What one prediction that is no longer under way has used up of its client's quota. It stays after the pictures
+/// themselves are swept.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Spent {
+    pub(crate) client: ClientId,
+    pub(crate) model: String,
+    /// When its order was made.
+    pub(crate) ordered: Timestamp,
+    /// Pictures made; for one that brought none and may have been bought, those it was to make.
+    pub(crate) pictures: usize,
+    /// Tokens the upstream reported.
+    pub(crate) usage: Option<Usage>,
 }
 
 /// An ended order whose pictures take room.

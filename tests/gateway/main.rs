@@ -13,6 +13,7 @@ mod budget;
 mod edits;
 mod examples;
 mod keys;
+mod limits;
 mod money;
 mod operator;
 mod program;

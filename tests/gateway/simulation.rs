@@ -341,7 +341,7 @@ impl Simulation {
             room: Room::new(path, 0),
             spool: Spool::new(path.to_owned(), 1 << 20, 1 << 20),
             budget: budget.clone(),
-            quotas: Arc::new(Admission::new(&[], &config.server)),
+            quotas: Arc::new(Admission::new(&[], &config.server, Arc::new(self.clock.clone()), &metrics)),
             upstream: Arc::new(line.clone()),
             lifecycle: lifecycle.clone(),
             metrics,

@@ -59,6 +59,7 @@ fn refusals() -> Vec<ApiError> {
         ApiError::VariationsRetired,
         ApiError::UnknownModel { name: text("fake_id") },
         ApiError::ModelNotFound { name: text("dall-e-2"), known: vec![text("gpt-image-1"), text("gpt-image-2")] },
+        ApiError::ModelNotAllowed { name: text("gpt-image-2"), allowed: vec![text("gpt-image-1")] },
         ApiError::ModelLacksTask {
             model: text("gpt-4o-image"),
             task: "image-edit",
@@ -127,6 +128,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::VariationsRetired
         | ApiError::UnknownModel { .. }
         | ApiError::ModelNotFound { .. }
+        | ApiError::ModelNotAllowed { .. }
         | ApiError::ModelLacksTask { .. }
         | ApiError::ResultAddressInvalid
         | ApiError::ResultGone

@@ -149,17 +149,20 @@ fn over_limit(limit: Limit) -> &'static str {
              again later."
         }
         Limit::PredictionsAtOnce => {
-            "Rate limit exceeded: as many of your pictures are being made as this gateway makes for you at once; \
-             nothing was bought. Please try again when one of them is done."
+            "Rate limit exceeded: this request and what is being made for you already would be more predictions at \
+             once than this gateway makes for you; nothing was bought. Please try again when one of them is done."
         }
         Limit::PicturesPerDay => {
-            "You exceeded your current quota: this gateway makes no more pictures for you today; nothing was bought."
+            "You exceeded your current quota: this request does not fit into what is left of the pictures that this \
+             gateway makes for you in a day; nothing was bought."
         }
         Limit::UsdPerDay => {
-            "You exceeded your current quota: this gateway spends no more money for you today; nothing was bought."
+            "You exceeded your current quota: this request does not fit into what is left of the money that this \
+             gateway spends for you in a day; nothing was bought."
         }
         Limit::UsdPerMonth => {
-            "You exceeded your current quota: this gateway spends no more money for you this month; nothing was bought."
+            "You exceeded your current quota: this request does not fit into what is left of the money that this \
+             gateway spends for you in a month; nothing was bought."
         }
     }
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::api::form::tests::{catalogue, png, server};
 use crate::config::ImageCheck;
-use crate::model::{Digest, Format, Picture};
+use crate::model::{Catalogue, Digest, Format, Picture};
 
 fn bytes(content: Vec<u8>) -> Input {
     let content = bytes::Bytes::from(content);
@@ -28,6 +28,29 @@ fn form(texts: &[(&str, &str)]) -> Form {
         form.scalars.insert(name.to_owned(), Scalar::Text(text.to_owned()));
     }
     form
+}
+
+/// A check for a client that may use every model.
+fn check(form: Form, task: Task, server: &ServerConfig, catalogue: &Catalogue) -> Result<Checked, ApiError> {
+    super::check(form, task, server, Offer { catalogue, allowed: None })
+}
+
+#[test]
+fn a_model_that_a_client_may_not_use_is_refused_also_as_the_default() {
+    let (catalogue, allowed) = (catalogue(), ["gpt-image-2".to_owned(), "gpt-image-1-mini".to_owned()].into());
+    let offer = Offer { catalogue: &catalogue, allowed: Some(&allowed) };
+    let check = |form| super::check(form, Task::Edit, &server(), offer);
+    assert_eq!(check(form(&[("model", "openai/gpt-image-2")])).unwrap().request.model, "gpt-image-2");
+    let named = check(form(&[("model", "openai/gpt-image-1"), ("n", "99")])).unwrap_err();
+    assert_eq!(
+        named.to_string(),
+        "This API key does not have access to the model 'openai/gpt-image-1'. It may use: 'gpt-image-1-mini' and \
+         'gpt-image-2'."
+    );
+    let default = check(form(&[])).unwrap_err();
+    assert!(default.to_string().contains("'gpt-image-1.5'"), "{default}");
+    let unknown = check(form(&[("model", "dall-e-2")])).unwrap_err();
+    assert!(!unknown.to_string().contains("'gpt-image-1'"), "{unknown}");
 }
 
 fn edit(form: Form) -> Result<Checked, ApiError> {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::{Journal, JournalError, Record, Shelved, StoredOrder, StoredPrediction, StoredState};
-use crate::model::{ClientId, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId};
+use super::{Journal, JournalError, OrderRecord, Record, Shelved, Spent, StoredOrder, StoredPrediction, StoredState};
+use crate::model::{ClientId, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, Timestamp};
 
 /// When `append` answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,9 +202,33 @@ impl Journal for MemoryJournal {
         })
     }
 
+    fn spent_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<Spent>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move {
+            let mut orders = journal.seen();
+            orders.retain(|order| order.record.created >= since);
+            journal.answer(orders.iter().flat_map(spent).collect()).await
+        })
+    }
+
     fn failed(&self) -> bool {
         self.lock().broken
     }
+}
+
+/// What an order has used up. Decisions about unknown outcomes are not among the records, so there is none here.
+fn spent(order: &StoredOrder) -> impl Iterator<Item = Spent> {
+    order.predictions.iter().filter_map(|prediction| {
+        let wanted = usize::from(prediction.pictures);
+        let (pictures, usage) = match &prediction.state {
+            StoredState::Committing { .. } => (wanted, None),
+            StoredState::Resolved { pictures, usage, .. } => (pictures.len(), *usage),
+            StoredState::Failed { failure, .. } if failure.may_have_been_bought() => (wanted, None),
+            StoredState::Intent | StoredState::Accepted { .. } | StoredState::Failed { .. } => return None,
+        };
+        let OrderRecord { client, model, created, .. } = &order.record;
+        Some(Spent { client: client.clone(), model: model.clone(), ordered: *created, pictures, usage })
+    })
 }
 
 fn has_ended(state: &StoredState) -> bool {

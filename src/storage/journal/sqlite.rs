@@ -13,14 +13,14 @@ use futures_util::future::BoxFuture;
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
-use super::{Journal, JournalError, Record, Shelved, StoredOrder};
-use crate::model::{ClientId, Fingerprint, IdempotencyKey, OrderId};
+use super::{Journal, JournalError, Record, Shelved, Spent, StoredOrder};
+use crate::model::{ClientId, Fingerprint, IdempotencyKey, OrderId, Timestamp};
 
 mod ledger;
 mod rows;
 
 pub(crate) use ledger::{Filter, Ledger, LedgerError, Steps};
-use rows::{SCHEMA, SINCE_VERSION_1, order, orders, write};
+use rows::{SCHEMA, SINCE_VERSION_1, order, orders, spent_since, write};
 
 /// Version of the tables below, in `PRAGMA user_version`.
 const SCHEMA_VERSION: i64 = 2;
@@ -147,6 +147,10 @@ impl Journal for SqliteJournal {
                        ORDER BY created_ms, id";
             Ok(orders(connection, sql, ())?.into_iter().filter_map(StoredOrder::shelved).collect())
         })
+    }
+
+    fn spent_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<Spent>, JournalError>> {
+        self.read(move |connection| spent_since(connection, since))
     }
 
     fn failed(&self) -> bool {
@@ -288,7 +292,8 @@ fn group(
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::{OrderRecord, StoredState};
+    use super::super::memory::{Disk, MemoryJournal, Promise};
+    use super::super::{OrderRecord, Resolution, StoredState};
     use super::*;
     use crate::model::{
         AccountId, Digest, Failure, Format, PredictionId, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage,
@@ -373,6 +378,116 @@ mod tests {
         let by_key = journal.by_key(order.client.clone(), key("key-1")).await.unwrap();
         assert_eq!(by_key.map(|stored| stored.record.id), Some(order.id));
         assert_eq!(journal.by_key(ClientId("bob".into()), key("key-1")).await.unwrap(), None, "another client's key");
+    }
+
+    /// How a prediction of a test goes on.
+    type Ending = Box<dyn Fn(PredictionId) -> Option<Record>>;
+
+    /// Orders in every state there is, the first of them made before `NOW`.
+    async fn every_state(journal: &dyn Journal) -> Vec<PredictionId> {
+        let upstream = || UpstreamId::new("abc").unwrap();
+        let usage = Some(Usage { input_tokens: 10, output_tokens: 20, input_image_tokens: None });
+        let message = || "no".to_owned();
+        let failed = |failure: Failure| -> Ending {
+            Box::new(move |prediction| Some(Record::Failed { prediction, failure: failure.clone(), at: NOW }))
+        };
+        let endings: Vec<Ending> = vec![
+            failed(Failure::TaskFailed { message: message() }), // 0: too early
+            Box::new(|_| None),                                 // 1: an intent
+            Box::new(|prediction| {
+                Some(Record::Committing { prediction, account: AccountId("default".into()), at: NOW })
+            }), // 2
+            Box::new(move |prediction| {
+                Some(Record::Accepted { prediction, upstream: upstream(), poll_url: None, at: NOW }) // 3
+            }),
+            // 4: one picture of the two that were wanted
+            Box::new(move |prediction| {
+                Some(Record::Resolved { prediction, pictures: vec![picture()], usage, at: NOW })
+            }),
+            failed(Failure::TaskFailed { message: message() }), // 5
+            failed(Failure::OutcomeUnknown { message: message() }), // 6
+            failed(Failure::OutcomeUnknown { message: message() }), // 7
+            failed(Failure::Abandoned),                         // 8
+            failed(Failure::Moderated { message: message(), bought: false }), // 9
+        ];
+        let mut predictions = Vec::new();
+        for (number, ending) in (0_u8..).zip(endings) {
+            let mut order = order_record(u128::from(number));
+            order.model = format!("model-{number}");
+            order.idempotency_key = None;
+            order.created = Timestamp::from_millis(NOW.millis() - i64::from(number == 0));
+            let prediction = PredictionId { order: order.id, slot: 0 };
+            journal.append(Record::Intent { order, predictions: vec![(prediction, 2)] }).await.unwrap();
+            if let Some(record) = ending(prediction) {
+                journal.append(record).await.unwrap();
+            }
+            predictions.push(prediction);
+        }
+        // Swept pictures were paid for all the same.
+        journal.append(Record::Forgotten { order: predictions[4].order }).await.unwrap();
+        predictions
+    }
+
+    /// Models and pictures of what was spent since `NOW`.
+    async fn spent(journal: &dyn Journal) -> Vec<(String, usize)> {
+        let mut spent = journal.spent_since(NOW).await.unwrap();
+        spent.sort_by(|one, two| one.model.cmp(&two.model));
+        for one in &spent {
+            assert_eq!(one.client, ClientId("alice".into()));
+            assert_eq!(one.ordered, NOW);
+            assert_eq!(one.usage.map(|usage| usage.output_tokens), (one.model == "model-4").then_some(20));
+        }
+        spent.into_iter().map(|spent| (spent.model, spent.pictures)).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_or_may_have_been_bought_is_spent() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.sqlite");
+        let journal = SqliteJournal::open(&path).unwrap();
+        let predictions = every_state(&journal).await;
+        let named = |numbers: &[usize]| -> Vec<(String, usize)> {
+            numbers.iter().map(|&number| (format!("model-{number}"), if number == 4 { 1 } else { 2 })).collect()
+        };
+        assert_eq!(spent(&journal).await, named(&[2, 4, 5, 6, 7]));
+        let memory = MemoryJournal::on(&Disk::default(), std::time::Duration::ZERO, Promise::Kept);
+        every_state(&memory).await;
+        assert_eq!(spent(&memory).await, named(&[2, 4, 5, 6, 7]), "the journal of the simulation says the same");
+
+        let ledger = Ledger::open(&path).unwrap();
+        ledger.resolve(predictions[6], Resolution::Lost, NOW).unwrap();
+        ledger.resolve(predictions[7], Resolution::Bought, NOW).unwrap();
+        assert_eq!(spent(&journal).await, named(&[2, 4, 5, 7]), "what was never bought is given back");
+    }
+
+    /// `cargo test --release --lib a_large_month -- --ignored --nocapture` prints how long the read takes.
+    #[tokio::test]
+    #[ignore = "writes 400,000 orders"]
+    async fn a_large_month_is_summed_in_a_second() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.sqlite");
+        let journal = SqliteJournal::open(&path).unwrap();
+        let orders = "WITH RECURSIVE count (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM count WHERE i < 400000)
+             INSERT INTO orders SELECT printf('ord_%026d', i), 'alice', 'fingerprint of the order ' || i, 'image-edit',
+                 'gpt-image-2', '1024x1024', '{}', 1, 1, NULL, i, NULL, 0 FROM count";
+        let predictions = "INSERT INTO predictions (id, order_id, slot, pictures, state, ended_ms, usage)
+             SELECT id || '.0', id, 0, 1, 'resolved', created_ms, '{\"input_tokens\":1,\"output_tokens\":2}' FROM orders";
+        let pictures = "INSERT INTO pictures SELECT id || '.0', 0, 'the digest of ' || id, 1, 'png', 1, 1 FROM orders";
+        let mut connection = Connection::open(&path).unwrap();
+        let transaction = connection.transaction().unwrap();
+        for sql in [orders, predictions, pictures] {
+            transaction.execute(sql, ()).unwrap();
+        }
+        transaction.commit().unwrap();
+
+        let began = std::time::Instant::now();
+        let spent = journal.spent_since(Timestamp::from_millis(300_001)).await.unwrap();
+        let took = began.elapsed();
+        println!("{} of 400,000 predictions read in {} ms", spent.len(), took.as_millis());
+        assert_eq!(spent.len(), 100_000);
+        // Without optimisation SQLite itself is several times slower.
+        let seconds = if cfg!(debug_assertions) { 5 } else { 1 };
+        assert!(took.as_secs() < seconds, "{took:?}");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use crate::model::{
     AccountId, ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, PredictionId, StoredPicture, Task,
     Timestamp, UpstreamId, Usage,
 };
-use crate::storage::journal::{OrderRecord, Record, Resolution, StoredOrder, StoredPrediction, StoredState};
+use crate::storage::journal::{OrderRecord, Record, Resolution, Spent, StoredOrder, StoredPrediction, StoredState};
 
 pub(super) const SCHEMA: &str = "
 CREATE TABLE orders (
@@ -266,6 +266,34 @@ fn pictures(connection: &Connection, prediction: PredictionId) -> rusqlite::Resu
             })
         })?
         .collect()
+}
+
+/// What the orders made at `since` or later have used up, see [`crate::storage::Journal::spent_since`].
+pub(super) fn spent_since(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<Spent>> {
+    // CROSS JOIN: orders by their time first, then their predictions, however large the rest of the journal is.
+    let mut statement = connection.prepare(
+        "SELECT client, model, created_ms, usage, failure,
+                CASE state WHEN 'resolved'
+                     THEN (SELECT count(*) FROM pictures WHERE prediction_id = predictions.id)
+                     ELSE pictures END
+         FROM orders CROSS JOIN predictions ON order_id = orders.id
+         WHERE created_ms >= ?1 AND state IN ('committing', 'resolved', 'failed', 'unknown')
+               AND ifnull(resolution, '') <> 'lost'",
+    )?;
+    let spent = statement.query_map([since.millis()], |row| {
+        let failure = row.get::<_, Option<String>>(4)?.map(|_| from_json::<Failure>(row, 4)).transpose()?;
+        if failure.is_some_and(|failure| !failure.may_have_been_bought()) {
+            return Ok(None);
+        }
+        Ok(Some(Spent {
+            client: ClientId(row.get::<_, String>(0)?.into()),
+            model: row.get(1)?,
+            ordered: Timestamp::from_millis(row.get(2)?),
+            pictures: row.get(5)?,
+            usage: row.get::<_, Option<String>>(3)?.map(|_| from_json::<Usage>(row, 3)).transpose()?,
+        }))
+    })?;
+    spent.filter_map(Result::transpose).collect()
 }
 
 fn parsed<T>(row: &Row<'_>, column: usize, parse: impl FnOnce(&str) -> Option<T>) -> rusqlite::Result<T> {

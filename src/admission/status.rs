@@ -1,0 +1,79 @@
+//! What the operator sees of each client. Neither keys nor their digests.
+
+use serde::Serialize;
+
+use super::{Admission, Guest};
+use crate::model::{ClientId, Limit, Usd};
+
+/// A client, for the status page.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct ClientStatus {
+    pub(crate) name: String,
+    pub(crate) weight: f64,
+    /// Ids; `None` for every model.
+    pub(crate) models: Option<Vec<String>>,
+    /// `None` where they are not limited: nobody counts them then.
+    pub(crate) requests_per_minute: Option<Use<u64>>,
+    pub(crate) predictions_at_once: Use<u64>,
+    pub(crate) pictures_per_day: Use<u64>,
+    pub(crate) pictures_this_month: u64,
+    pub(crate) usd_per_day: Use<f64>,
+    pub(crate) usd_per_month: Use<f64>,
+}
+
+/// What is used, or reserved for what is under way, of a limit; `None` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Use<T> {
+    pub(crate) used: T,
+    pub(crate) limit: Option<T>,
+}
+
+impl ClientStatus {
+    fn of(name: &ClientId, guest: &Guest) -> Self {
+        let (limits, used) = (guest.account.limits(), guest.account.used());
+        let count = |limit: Option<std::num::NonZeroU32>| limit.map(|limit| u64::from(limit.get()));
+        let dollars = |limit: Option<Usd>| limit.map(|Usd(usd)| usd);
+        let requests = guest.door.as_ref().map(|door| {
+            let rate = door.rate();
+            Use { used: u64::from(rate.limit - rate.remaining), limit: Some(u64::from(rate.limit)) }
+        });
+        Self {
+            name: name.to_string(),
+            weight: guest.weight,
+            models: guest.models.as_ref().map(|models| models.iter().cloned().collect()),
+            requests_per_minute: requests,
+            predictions_at_once: Use { used: used.predictions, limit: count(limits.predictions_at_once) },
+            pictures_per_day: Use { used: used.pictures_today, limit: count(limits.pictures_per_day) },
+            pictures_this_month: used.pictures_this_month,
+            usd_per_day: Use { used: used.usd_today, limit: dollars(limits.usd_per_day) },
+            usd_per_month: Use { used: used.usd_this_month, limit: dollars(limits.usd_per_month) },
+        }
+    }
+
+    /// The limits it has: which, how much of it is used, and the limit.
+    #[expect(clippy::cast_precision_loss, reason = "no limit comes near the numbers that a float cannot hold")]
+    pub(crate) fn levels(&self) -> Vec<(Limit, f64, f64)> {
+        let count = |limit: Limit, of: Use<u64>| of.limit.map(|most| (limit, of.used as f64, most as f64));
+        let money = |limit: Limit, of: Use<f64>| of.limit.map(|most| (limit, of.used, most));
+        [
+            self.requests_per_minute.and_then(|of| count(Limit::RequestsPerMinute, of)),
+            count(Limit::PredictionsAtOnce, self.predictions_at_once),
+            count(Limit::PicturesPerDay, self.pictures_per_day),
+            money(Limit::UsdPerDay, self.usd_per_day),
+            money(Limit::UsdPerMonth, self.usd_per_month),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+impl Admission {
+    /// Every client, by name.
+    pub(crate) fn status(&self) -> Vec<ClientStatus> {
+        let mut clients: Vec<ClientStatus> =
+            self.guests.iter().map(|(name, guest)| ClientStatus::of(name, guest)).collect();
+        clients.sort_by(|one, two| one.name.cmp(&two.name));
+        clients
+    }
+}
