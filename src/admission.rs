@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ClientConfig, ServerConfig, digest_of_key};
-use crate::model::{ClientId, Digest};
+use crate::model::{ClientId, Digest, Expense, OverLimit, QuotaHold, Quotas, Usd};
 
 /// How long a client is asked to stay away when too many wait.
 const CROWDED_RETRY: Duration = Duration::from_secs(5);
@@ -52,6 +52,24 @@ impl Admission {
             Err(_) => Err(Rejection::Crowded { retry_after: CROWDED_RETRY }),
         }
     }
+}
+
+impl Quotas for Admission {
+    fn reserve(&self, client: &ClientId, expense: Expense) -> Result<Box<dyn QuotaHold>, OverLimit> {
+        Ok(self.adopt(client, expense))
+    }
+
+    fn adopt(&self, _client: &ClientId, _expense: Expense) -> Box<dyn QuotaHold> {
+        Box::new(Unlimited)
+    }
+}
+
+/// The hold of a client without limits.
+#[derive(Debug)]
+struct Unlimited;
+
+impl QuotaHold for Unlimited {
+    fn settle(&self, _pictures: usize, _usd: Usd) {}
 }
 
 /// The digests of all client keys.

@@ -1,6 +1,7 @@
 //! The wiring: every part is built once, top to bottom, and handed on. The only file that names the concrete types of
 //! every layer.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 use crate::api;
 use crate::budget::Budget;
-use crate::config::{Config, Secret};
+use crate::config::Config;
 use crate::engine::{self, Engine};
 use crate::lifecycle::{Grace, Lifecycle, serve, stop_signal};
 use crate::model::{Chance, SystemClock};
@@ -20,7 +21,7 @@ use crate::operator::{self, Snapshot, Sources};
 use crate::simulator::{self, Scenario};
 use crate::storage::journal::SqliteJournal;
 use crate::storage::spool::Spool;
-use crate::storage::{Directory, Results, Room};
+use crate::storage::{Directory, Notes, Results, Room};
 use crate::telemetry::Metrics;
 use crate::upstream::GptProto;
 
@@ -35,6 +36,10 @@ pub use ledger::{Predictions, predictions};
 pub const SIMULATOR_KEY: &str = "sk-simulator";
 /// A picture to edit, for somebody who has none at hand.
 const SAMPLE: &str = "sample.png";
+/// What is noted of the upstream's limits, and of generation times; and how often.
+const BUDGET_NOTES: &str = "budget";
+const LATENCY_NOTES: &str = "latencies";
+const NOTE_INTERVAL: Duration = Duration::from_secs(60);
 /// How much faster than the real service the sandbox's simulator is: a medium edit takes 2 to 5 seconds.
 const SANDBOX_SPEED: f64 = 20.0;
 
@@ -46,6 +51,7 @@ pub struct Gateway {
     lifecycle: Lifecycle,
     grace: Grace,
     journal: Arc<SqliteJournal>,
+    learned: Learned,
     /// Locked for as long as anything can be written into it.
     _directory: Directory,
 }
@@ -60,7 +66,7 @@ impl Gateway {
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::default();
         let clock = Arc::new(SystemClock);
-        let Config { server, operator, storage, cache, upstream, clients, catalogue, api_key, .. } = config;
+        let Config { server, operator, storage, cache, upstream, clients, catalogue, accounts, .. } = config;
         let catalogue = Arc::new(catalogue);
 
         // Addresses first: whether they are free is known before anything is touched.
@@ -81,10 +87,12 @@ impl Gateway {
             Results::open(&directory.below("results")?, cache.memory_bytes_max, cache.memory_picture_bytes_max)?;
         let spool = Spool::new(directory.below("spool")?, storage.spool_memory_bytes, storage.spool_bytes_max);
 
-        let budget = Budget::new(&upstream, &metrics);
-        let key = api_key.unwrap_or_else(|| Secret::new(String::new()));
-        let api = GptProto::new(&upstream, &key, Arc::clone(&catalogue))
+        let notes = Notes::new(directory.below("learned")?);
+        let weights = HashMap::new();
+        let budget = Budget::new(&upstream, &accounts, weights, notes.read(BUDGET_NOTES).unwrap_or_default(), &metrics);
+        let api = GptProto::new(&upstream, &accounts, Arc::clone(&catalogue))
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
+        let admission = Admission::new(&clients, &server);
         let parts = engine::Parts {
             clock: Arc::clone(&clock) as Arc<_>,
             chance: Chance::of_the_machine(),
@@ -94,12 +102,16 @@ impl Gateway {
             room: Room::new(directory.path(), storage.free_bytes_min),
             spool,
             budget: budget.clone(),
+            quotas: Arc::new(admission.clone()),
             upstream: Arc::new(api),
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
+            learned: notes.read(LATENCY_NOTES),
         };
         let engine = Engine::start(parts, &upstream, &cache, &storage).await?;
-        let admission = Admission::new(&clients, &server);
+        lifecycle.spawn_service("budget", budget.clone().run());
+        let learned = Learned { notes, budget: budget.clone(), engine: engine.clone() };
+        lifecycle.spawn_service("notes", learned.clone().keep());
         let grace = Grace { delay: server.shutdown_delay, finish: server.shutdown_grace };
 
         let sources = sources(sandbox, &engine, &budget, &lifecycle, metrics.clone());
@@ -118,7 +130,7 @@ impl Gateway {
         let stop = lifecycle.stop_token();
         lifecycle.spawn("client face", serve::serve(client_listener, api, lifecycle.clone(), stop.clone()));
         lifecycle.spawn("operator face", serve::serve(operator_listener, operator, lifecycle.clone(), stop));
-        Ok(Self { client_address, operator_address, lifecycle, grace, journal, _directory: directory })
+        Ok(Self { client_address, operator_address, lifecycle, grace, journal, learned, _directory: directory })
     }
 
     /// Where clients reach it.
@@ -138,6 +150,7 @@ impl Gateway {
         let in_time = self.lifecycle.drain(self.grace).await;
         // Before the process ends under its thread: what is stopped well is one file, not one to be recovered.
         self.journal.close().await;
+        self.learned.note();
         tracing::info!(in_time, "stopped");
         !self.lifecycle.has_failed()
     }
@@ -145,6 +158,34 @@ impl Gateway {
     /// Resolves when the gateway begins to stop by itself, because a task panicked.
     pub async fn failing(&self) {
         self.lifecycle.draining().await;
+    }
+}
+
+/// What is learned while the gateway runs, and where it is kept.
+#[derive(Clone, Debug)]
+struct Learned {
+    notes: Notes,
+    budget: Budget,
+    engine: Engine,
+}
+
+impl Learned {
+    /// Notes what was learned, again and again: a crash loses no more than the last minute.
+    async fn keep(self) {
+        loop {
+            tokio::time::sleep(NOTE_INTERVAL).await;
+            let learned = self.clone();
+            // A panic or a stop in there loses nothing that matters.
+            let _ = tokio::task::spawn_blocking(move || learned.note()).await;
+        }
+    }
+
+    fn note(&self) {
+        let noted = self.notes.write(BUDGET_NOTES, &self.budget.learned());
+        let noted = noted.and_then(|()| self.notes.write(LATENCY_NOTES, &self.engine.learned()));
+        if let Err(error) = noted {
+            tracing::warn!(%error, "what was learned cannot be noted");
+        }
     }
 }
 

@@ -1,78 +1,92 @@
-//! The account with the upstream: how often it may be asked, how much may be in flight, and when it said "not now".
+//! The accounts with the upstream: how often each may be asked, how much may be in flight, what its 429s have taught, and
+//! whose turn it is. Nothing here sends anything.
 //!
-//! Wanted: no call leaves without a [`Reservation`]; whoever waited longest goes first; a 429 pauses everybody, once,
-//! and a 429 on a poll never holds up a submit. Nothing here sends anything.
+//! Wanted:
+//! - No call leaves without a [`Reservation`] of its kind: the methods that send take one, and only this module makes them.
+//! - Within an account's limits as many submits leave as can; between clients by turns ([`queue`]), within a client in
+//!   the order they came. Who hangs up leaves the queue.
+//! - What is paid for is asked for: submits never use the polls' share of the calls, and a 429 on a poll holds up polls
+//!   alone.
+//! - A 429 never reaches a client while waiting can help: whoever was refused keeps its place and goes again.
+//! - A key that is refused is set aside, and its work goes to the other accounts; when there is none, whoever waits is
+//!   told why at once.
 //!
-//! Known limits of this form: rates are configured, not learned; the pause after a 429 is one for all models.
+//! One lock guards the state, held for a few steps and never over an await. One task, [`Budget::run`], grants
+//! reservations: whenever something changes, and when the next rate, pause or try is due.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::config::UpstreamConfig;
+use crate::config::{self, UpstreamConfig};
+use crate::model::{AccountId, ClientId, Failure, Usd};
 use crate::telemetry::Metrics;
 
-/// What a call is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum CallKind {
-    Submit,
-    Poll,
-}
+mod account;
+mod forecast;
+mod learning;
+mod queue;
+mod rate;
+mod status;
 
-impl CallKind {
-    /// The label in metrics.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Submit => "submit",
-            Self::Poll => "poll",
-        }
-    }
-}
+use account::{Account, Opening};
+pub(crate) use forecast::Forecast;
+use learning::Departure;
+use queue::{FairQueue, Place, Wish};
+use status::BudgetMetrics;
+pub(crate) use status::Status;
 
-/// Permission for one call. The methods of `PredictionApi` take it, so a call without one does not compile.
+/// The kind of a reservation for a submit.
 #[derive(Debug)]
-pub(crate) struct Reservation {
-    kind: CallKind,
-}
+pub(crate) enum Submit {}
 
-impl Reservation {
-    pub(crate) fn kind(&self) -> CallKind {
-        self.kind
-    }
-}
-
-/// A place among the predictions in flight, held from before the submit until the end; dropping it frees the place.
+/// The kind of a reservation for a poll.
 #[derive(Debug)]
-pub(crate) struct InFlight {
-    _permit: Option<OwnedSemaphorePermit>,
-    count: Arc<AtomicUsize>,
+pub(crate) enum Poll {}
+
+/// Permission for one call of one kind with one account's key. The methods of `PredictionApi` take it, so a call without
+/// one does not compile.
+#[derive(Debug)]
+pub(crate) struct Reservation<Kind> {
+    account: AccountId,
+    kind: PhantomData<fn() -> Kind>,
 }
 
-impl InFlight {
-    fn new(permit: Option<OwnedSemaphorePermit>, count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self { _permit: permit, count: Arc::clone(count) }
+impl<Kind> Reservation<Kind> {
+    fn new(account: AccountId) -> Self {
+        Self { account, kind: PhantomData }
+    }
+
+    /// Whose key to send.
+    pub(crate) fn account(&self) -> &AccountId {
+        &self.account
     }
 }
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
-    }
+/// What survives a restart: what each account has taught, by its name.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Learned {
+    accounts: BTreeMap<String, account::Learned>,
 }
 
-/// Handle to the account. Cheap to clone.
+/// Something to be bought, as the queue sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Purchase {
+    pub(crate) client: ClientId,
+    pub(crate) model: Arc<str>,
+    /// Expected price.
+    pub(crate) usd: Usd,
+    /// Uploads that are held for it.
+    pub(crate) bytes: u64,
+}
+
+/// Handle to the budget. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     shared: Arc<Shared>,
@@ -80,31 +94,18 @@ pub(crate) struct Budget {
 
 #[derive(Debug)]
 struct Shared {
-    submits: Rate,
-    /// Submits and polls together.
-    requests: Rate,
-    places: Arc<Semaphore>,
-    places_max: usize,
-    in_flight: Arc<AtomicUsize>,
+    state: Mutex<State>,
+    /// Something came back, or something was queued.
+    changed: Notify,
     queue_max: usize,
-    queued: AtomicUsize,
-    submits_per_minute: u32,
-    pushback: Duration,
-    pushback_max: Duration,
-    submit_pause: Pause,
-    poll_pause: Pause,
+    queue_bytes_max: u64,
     metrics: BudgetMetrics,
 }
 
-/// A snapshot for the status page.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Status {
-    pub(crate) predictions_in_flight: usize,
-    pub(crate) predictions_in_flight_max: usize,
-    pub(crate) queue: usize,
-    pub(crate) queue_max: usize,
-    /// Seconds until submits go on after a 429; 0 when none is in force.
-    pub(crate) paused_s: f64,
+#[derive(Debug)]
+struct State {
+    accounts: Vec<Account>,
+    queue: FairQueue<oneshot::Sender<Result<Granted, Failure>>>,
 }
 
 /// The queue for the budget is full.
@@ -114,121 +115,264 @@ pub(crate) struct QueueFull {
     pub(crate) retry_after: Duration,
 }
 
-#[derive(Clone, Debug, Default)]
-struct BudgetMetrics {
-    calls: Family<CallLabels, Counter>,
-    pushbacks: Family<CallLabels, Counter>,
-    queue: Gauge,
-    in_flight: Gauge,
+/// A submit may leave.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    pub(crate) reservation: Reservation<Submit>,
+    pub(crate) in_flight: InFlight,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    call: &'static str,
+/// Why the upstream refused a submit, by what it concerns.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Pushback {
+    /// 429: too much, or too fast.
+    Account { retry_after: Option<Duration> },
+    /// 429: no channel for this model.
+    Model { retry_after: Option<Duration>, reason: Failure },
+    /// The key, or the balance behind it.
+    Key { reason: Failure },
 }
 
 impl Budget {
-    pub(crate) fn new(config: &UpstreamConfig, metrics: &Metrics) -> Self {
-        let own = BudgetMetrics::default();
-        metrics.register("upstream", |registry| {
-            registry.register("calls", "Calls the budget let through", own.calls.clone());
-            registry.register("pushbacks", "429 answers of the upstream", own.pushbacks.clone());
-            registry.register("queue", "Predictions waiting for the budget", own.queue.clone());
-            registry.register("in_flight", "Predictions in flight", own.in_flight.clone());
+    /// What was learned before the start counts for the accounts that still exist. Clients without a weight have 1.
+    pub(crate) fn new(
+        upstream: &UpstreamConfig,
+        accounts: &[config::Account],
+        weights: HashMap<ClientId, f64>,
+        mut learned: Learned,
+        metrics: &Metrics,
+    ) -> Self {
+        let now = Instant::now();
+        let accounts = accounts.iter().map(|account| {
+            let learned = learned.accounts.remove(&*account.id.0).unwrap_or_default();
+            Account::new(account, upstream, learned, now)
         });
-        let places_max = config.concurrent_predictions.get();
-        Self {
-            shared: Arc::new(Shared {
-                submits: Rate::per_minute(config.submits_per_minute.get()),
-                requests: Rate::per_minute(config.requests_per_minute.get()),
-                places: Arc::new(Semaphore::new(places_max)),
-                places_max,
-                in_flight: Arc::default(),
-                queue_max: config.queue_max,
-                queued: AtomicUsize::new(0),
-                submits_per_minute: config.submits_per_minute.get(),
-                pushback: config.pushback,
-                pushback_max: config.pushback_max,
-                submit_pause: Pause::default(),
-                poll_pause: Pause::default(),
-                metrics: own,
-            }),
+        let state = State { accounts: accounts.collect(), queue: FairQueue::new(weights) };
+        let metrics = BudgetMetrics::new(metrics);
+        let (queue_max, queue_bytes_max) = (upstream.queue_max, upstream.queue_bytes_max);
+        let shared = Shared { state: Mutex::new(state), changed: Notify::new(), queue_max, queue_bytes_max, metrics };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Grants reservations, for as long as it is polled.
+    pub(crate) async fn run(self) {
+        loop {
+            let changed = self.shared.changed.notified();
+            let next = self.grant();
+            match next {
+                Some(at) => tokio::select! {
+                    () = changed => {}
+                    () = tokio::time::sleep_until(at) => {}
+                },
+                None => changed.await,
+            }
         }
     }
 
-    /// Takes a place in the queue for submits, or says that it is full. Held while waiting in [`Queued::reserve`].
+    /// Takes a place in the queue for submits, or says that it is full. Held while waiting in [`Queued::granted`].
     ///
     /// # Errors
     ///
     /// [`QueueFull`] with the time after which a place is likely.
-    pub(crate) fn queue(&self) -> Result<Queued, QueueFull> {
-        let shared = &self.shared;
-        let taken = shared.queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |queued| {
-            (queued < shared.queue_max).then_some(queued + 1)
-        });
-        match taken {
-            Ok(_) => Ok(Queued { budget: self.clone() }),
-            Err(_) => Err(QueueFull { retry_after: self.forecast() }),
+    pub(crate) fn queue(&self, purchase: &Purchase) -> Result<Queued, QueueFull> {
+        let mut state = self.lock();
+        let Purchase { client, model, usd, bytes } = purchase.clone();
+        let wish = Wish { client, model, usd: usd.0, bytes };
+        let full = state.queue.len() >= self.shared.queue_max
+            || state.queue.bytes().saturating_add(bytes) > self.shared.queue_bytes_max;
+        // One that is larger than all that may wait still gets in when nothing does.
+        if full && !(state.queue.is_empty() && self.shared.queue_max > 0) {
+            let retry_after = state.forecast(&wish, Instant::now()).start.max(Duration::from_secs(1));
+            return Err(QueueFull { retry_after });
         }
+        let place = state.queue.new_place();
+        Ok(self.wait_in(state, place, wish))
     }
 
-    /// Waits for permission for one poll.
-    pub(crate) async fn reserve_poll(&self) -> Reservation {
-        let shared = &self.shared;
-        shared.poll_pause.over().await;
-        shared.requests.ready().await;
-        self.reservation(CallKind::Poll)
+    fn wait_in(&self, mut state: MutexGuard<'_, State>, place: Place, wish: Wish) -> Queued {
+        let (grant, granted) = oneshot::channel();
+        state.queue.insert(place, &wish, grant);
+        drop(state);
+        self.shared.changed.notify_one();
+        Queued { budget: self.clone(), place, wish, granted }
+    }
+
+    /// When a purchase that is queued now would leave, as far as can be told.
+    pub(crate) fn forecast(&self, purchase: &Purchase) -> Forecast {
+        let Purchase { client, model, usd, bytes } = purchase.clone();
+        self.lock().forecast(&Wish { client, model, usd: usd.0, bytes }, Instant::now())
+    }
+
+    /// Takes permission for one poll with an account's key, or says when to come again. An account that is no longer
+    /// configured is asked for by the first one.
+    pub(crate) fn reserve_poll(&self, account: &AccountId) -> Result<Reservation<Poll>, Instant> {
+        let mut state = self.lock();
+        let account = state.account_or_first(account);
+        account.take_poll(Instant::now())?;
+        let id = account.id.clone();
+        self.shared.metrics.called(&id, "poll");
+        Ok(Reservation::new(id))
+    }
+
+    /// A poll was answered, whatever the answer was.
+    pub(crate) fn poll_answered(&self, account: &AccountId) {
+        self.lock().account_or_first(account).poll_answered();
+    }
+
+    /// The upstream answered a poll with 429: polls of this account slow down.
+    pub(crate) fn poll_refused(&self, account: &AccountId, retry_after: Option<Duration>) -> Duration {
+        self.shared.metrics.pushed_back(account, "poll");
+        self.lock().account_or_first(account).poll_refused(retry_after, Instant::now())
     }
 
     /// A place for a prediction that was in flight before the gateway started: it exists, so it counts, also beyond
-    /// the configured number.
-    pub(crate) fn adopt(&self) -> InFlight {
-        let permit = Arc::clone(&self.shared.places).try_acquire_owned().ok();
-        InFlight::new(permit, &self.shared.in_flight)
+    /// what is allowed.
+    pub(crate) fn adopt(&self, account: Option<&AccountId>) -> InFlight {
+        let mut state = self.lock();
+        let account = match account {
+            Some(account) => state.account_or_first(account),
+            None => &mut state.accounts[0],
+        };
+        account.in_flight += 1;
+        let id = account.id.clone();
+        InFlight { budget: self.clone(), account: id, model: Arc::from(""), since: None, departure: None }
     }
 
-    /// The upstream answered 429: pauses calls of this kind for as long as it said, within the configured bounds.
-    pub(crate) fn pushed_back(&self, kind: CallKind, retry_after: Option<Duration>) -> Duration {
-        let shared = &self.shared;
-        shared.metrics.pushbacks.get_or_create(&CallLabels { call: kind.name() }).inc();
-        let pause = retry_after.unwrap_or(shared.pushback).min(shared.pushback_max);
-        let until = Instant::now() + pause;
-        match kind {
-            CallKind::Submit => shared.submit_pause.extend(until),
-            CallKind::Poll => shared.poll_pause.extend(until),
-        }
-        pause
-    }
-
-    /// About how long a submit that queues now waits for its turn.
-    pub(crate) fn forecast(&self) -> Duration {
-        let queued = u32::try_from(self.shared.queued.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-        let by_rate = Duration::from_mins(1).saturating_mul(queued) / self.shared.submits_per_minute;
-        by_rate.max(self.shared.submit_pause.remaining()).max(Duration::from_secs(1))
+    /// What the accounts have taught.
+    pub(crate) fn learned(&self) -> Learned {
+        let state = self.lock();
+        let learned = state.accounts.iter().map(|account| (account.id.to_string(), account.learned()));
+        Learned { accounts: learned.collect() }
     }
 
     pub(crate) fn status(&self) -> Status {
-        let shared = &self.shared;
-        Status {
-            predictions_in_flight: shared.in_flight.load(Ordering::Relaxed),
-            predictions_in_flight_max: shared.places_max,
-            queue: shared.queued.load(Ordering::Relaxed),
-            queue_max: shared.queue_max,
-            paused_s: shared.submit_pause.remaining().as_secs_f64(),
-        }
+        Status::of(&self.lock(), self.shared.queue_max, Instant::now())
     }
 
     /// Brings the gauges up to date before a scrape.
     pub(crate) fn refresh_metrics(&self) {
-        let status = self.status();
-        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-        self.shared.metrics.queue.set(gauge(status.queue));
-        self.shared.metrics.in_flight.set(gauge(status.predictions_in_flight));
+        self.shared.metrics.refresh(&self.status());
     }
 
-    fn reservation(&self, kind: CallKind) -> Reservation {
-        self.shared.metrics.calls.get_or_create(&CallLabels { call: kind.name() }).inc();
-        Reservation { kind }
+    /// Grants what can be granted now; returns when to look again, should nothing change before.
+    fn grant(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let (mut granted, mut refused) = (Vec::new(), Vec::new());
+        let next = {
+            let mut state = self.lock();
+            if let Some(reason) = state.nobody_left(now) {
+                refused.extend(state.queue.drain().into_iter().map(|waiting| (waiting, reason.clone())));
+            }
+            let models: Vec<Arc<str>> = state.queue.models().cloned().collect();
+            for model in models {
+                if let Some(reason) = state.nobody_has(&model, now) {
+                    let drained = state.queue.drain_model(&model);
+                    refused.extend(drained.into_iter().map(|waiting| (waiting, reason.clone())));
+                }
+            }
+            loop {
+                match state.grant_one(now) {
+                    Step::Granted { account, waiting, model, departure } => {
+                        let id = state.accounts[account].id.clone();
+                        granted.push((waiting, id, model, departure));
+                    }
+                    Step::Wait(next) => break next,
+                }
+            }
+        };
+        // Outside the lock: what is not wanted any more gives itself back, and that takes the lock.
+        for (waiting, account, model, departure) in granted {
+            self.shared.metrics.called(&account, "submit");
+            let (since, departure) = (Some(now), Some(departure));
+            let in_flight = InFlight { budget: self.clone(), account: account.clone(), model, since, departure };
+            let _ = waiting.send(Ok(Granted { reservation: Reservation::new(account), in_flight }));
+        }
+        for (waiting, reason) in refused {
+            let _ = waiting.send(Err(reason));
+        }
+        next
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one look at the queue came to.
+enum Step {
+    Granted {
+        account: usize,
+        waiting: oneshot::Sender<Result<Granted, Failure>>,
+        model: Arc<str>,
+        departure: Departure,
+    },
+    Wait(Option<Instant>),
+}
+
+impl State {
+    /// Grants one submit, if an account has room for one that may go.
+    fn grant_one(&mut self, now: Instant) -> Step {
+        if self.queue.is_empty() {
+            for account in &mut self.accounts {
+                account.put_down();
+            }
+            return Step::Wait(None);
+        }
+        let mut next: Option<Instant> = None;
+        let mut later = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
+        // The least loaded first.
+        let mut order: Vec<usize> = (0..self.accounts.len()).collect();
+        order.sort_by_key(|&index| {
+            let account = &self.accounts[index];
+            account.in_flight * 1_000_000 / account.places().max(1)
+        });
+        for index in order {
+            let account = &self.accounts[index];
+            match account.opening(now) {
+                Opening::Later => continue,
+                Opening::At(at) => {
+                    later(at);
+                    continue;
+                }
+                Opening::Now => {}
+            }
+            for model in self.queue.models() {
+                if let Err(Some(at)) = account.model_may_go(model, now) {
+                    later(at);
+                }
+            }
+            if !self.queue.has(|model| account.model_may_go(model, now).is_ok()) {
+                continue;
+            }
+            let account = &mut self.accounts[index];
+            if let Err(at) = account.take_submit() {
+                later(at);
+                continue;
+            }
+            if let Some((waiting, model)) = self.queue.next(|model| account.model_may_go(model, now).is_ok()) {
+                let departure = account.left(&model, now);
+                return Step::Granted { account: index, waiting, model, departure };
+            }
+        }
+        Step::Wait(next)
+    }
+
+    /// Why no account can be used, when none can for now.
+    fn nobody_left(&self, now: Instant) -> Option<Failure> {
+        let asides = self.accounts.iter().map(|account| account.aside.as_ref().filter(|aside| aside.is_on(now)));
+        let asides: Option<Vec<_>> = asides.collect();
+        asides?.into_iter().max_by_key(|aside| aside.until).map(|aside| aside.reason.clone())
+    }
+
+    /// Why no account can be used for a model, when each has been told so often enough.
+    fn nobody_has(&self, model: &str, now: Instant) -> Option<Failure> {
+        let gone: Option<Vec<&Failure>> = self.accounts.iter().map(|account| account.lacks(model, now)).collect();
+        gone?.first().map(|&reason| reason.clone())
+    }
+
+    fn account_or_first(&mut self, id: &AccountId) -> &mut Account {
+        let index = self.accounts.iter().position(|account| account.id == *id).unwrap_or_default();
+        &mut self.accounts[index]
     }
 }
 
@@ -236,123 +380,95 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Queued {
     budget: Budget,
+    place: Place,
+    wish: Wish,
+    granted: oneshot::Receiver<Result<Granted, Failure>>,
 }
 
 impl Queued {
-    /// Waits for permission for one submit, first come, first served, and leaves the queue.
-    pub(crate) async fn reserve(self) -> (Reservation, InFlight) {
-        let shared = &self.budget.shared;
-        let permit = Arc::clone(&shared.places).acquire_owned().await.expect("the places are never closed");
-        shared.submit_pause.over().await;
-        shared.submits.ready().await;
-        shared.requests.ready().await;
-        let in_flight = InFlight::new(Some(permit), &shared.in_flight);
-        (self.budget.reservation(CallKind::Submit), in_flight)
+    /// Waits for permission for one submit.
+    ///
+    /// # Errors
+    ///
+    /// Why no account can be used, when none can.
+    pub(crate) async fn granted(&mut self) -> Result<Granted, Failure> {
+        let answer = (&mut self.granted).await;
+        answer.unwrap_or(Err(Failure::Stopping))
+    }
+
+    /// Waits once more, in the same place, after a submit that did not take effect.
+    pub(crate) fn again(self) -> Self {
+        let (budget, place, wish) = (self.budget.clone(), self.place, self.wish.clone());
+        drop(self);
+        budget.wait_in(budget.lock(), place, wish)
     }
 }
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        self.budget.shared.queued.fetch_sub(1, Ordering::Relaxed);
+        self.budget.lock().queue.remove(self.place, &self.wish);
     }
 }
 
-/// A rate, with a queue in front: governor alone lets waiters overtake each other.
+/// A place among the predictions in flight, held from before the submit until the end; dropping it frees the place.
 #[derive(Debug)]
-struct Rate {
-    limiter: DefaultDirectRateLimiter,
-    turn: tokio::sync::Mutex<()>,
+pub(crate) struct InFlight {
+    budget: Budget,
+    account: AccountId,
+    model: Arc<str>,
+    /// When it was granted; `None` for one from before the start.
+    since: Option<Instant>,
+    /// Until the account knows what became of the submit.
+    departure: Option<Departure>,
 }
 
-impl Rate {
-    /// `count` a minute, of which ten seconds' worth may come at once.
-    fn per_minute(count: u32) -> Self {
-        let count = std::num::NonZeroU32::new(count).expect("configured rates are not zero");
-        let burst = std::num::NonZeroU32::new(count.get().div_ceil(6)).expect("rounded up from at least one");
-        Self {
-            limiter: RateLimiter::direct(Quota::per_minute(count).allow_burst(burst)),
-            turn: tokio::sync::Mutex::new(()),
+impl InFlight {
+    /// Whose key it was bought with.
+    pub(crate) fn account(&self) -> &AccountId {
+        &self.account
+    }
+
+    /// The upstream took the submit.
+    pub(crate) fn accepted(&mut self) {
+        let Some(departure) = self.departure.take() else { return };
+        self.budget.lock().account_or_first(&self.account).accepted(departure, &self.model, Instant::now());
+        self.budget.shared.changed.notify_one();
+    }
+
+    /// The upstream refused the submit. Returns how long what refused it is left alone.
+    pub(crate) fn refused(mut self, pushback: Pushback) -> Duration {
+        let Some(departure) = self.departure.take() else { return Duration::ZERO };
+        let now = Instant::now();
+        let mut state = self.budget.lock();
+        let account = state.account_or_first(&self.account);
+        let (pause, concerns) = match pushback {
+            Pushback::Account { retry_after } => (account.refused(departure, retry_after, now), "submit"),
+            Pushback::Model { retry_after, reason } => {
+                (account.no_channel(departure, &self.model, reason, retry_after, now), "model")
+            }
+            Pushback::Key { reason } => (account.key_refused(departure, reason, now), "key"),
+        };
+        drop(state);
+        self.budget.shared.metrics.pushed_back(&self.account, concerns);
+        self.since = None;
+        pause
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let mut state = self.budget.lock();
+        let account = state.account_or_first(&self.account);
+        if let Some(departure) = self.departure.take() {
+            account.unanswered(departure, &self.model, now);
+            self.since = None;
         }
-    }
-
-    async fn ready(&self) {
-        let _turn = self.turn.lock().await;
-        self.limiter.until_ready().await;
-    }
-}
-
-/// A moment until which calls wait.
-#[derive(Debug, Default)]
-struct Pause {
-    until: Mutex<Option<Instant>>,
-}
-
-impl Pause {
-    fn until(&self) -> Option<Instant> {
-        // No `.await` while the lock is held.
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn extend(&self, until: Instant) {
-        let mut current = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        *current = (*current).max(Some(until));
-    }
-
-    fn remaining(&self) -> Duration {
-        self.until().map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
-    }
-
-    async fn over(&self) {
-        // Looked at again after each wait: another 429 may have extended it.
-        while let Some(until) = self.until().filter(|&until| until > Instant::now()) {
-            tokio::time::sleep_until(until).await;
-        }
+        account.ended(self.since.map(|since| now - since));
+        drop(state);
+        self.budget.shared.changed.notify_one();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Config, Environment};
-
-    fn budget(change: impl FnOnce(&mut UpstreamConfig)) -> Budget {
-        let mut config = Config::load(None, &Environment::new()).unwrap().upstream;
-        change(&mut config);
-        Budget::new(&config, &Metrics::default())
-    }
-
-    #[tokio::test]
-    async fn places_are_given_back() {
-        let budget = budget(|config| config.concurrent_predictions = 1.try_into().unwrap());
-        let (_, first) = budget.queue().unwrap().reserve().await;
-        let second = budget.queue().unwrap();
-        assert_eq!(budget.status().queue, 1);
-        let mut second = std::pin::pin!(second.reserve());
-        assert!(futures_util::poll!(second.as_mut()).is_pending());
-        drop(first);
-        drop(second.await);
-        assert_eq!(budget.status().queue, 0);
-        assert_eq!(budget.status().predictions_in_flight, 0);
-    }
-
-    #[tokio::test]
-    async fn a_full_queue_says_when_to_come_back() {
-        let budget = budget(|config| config.queue_max = 1);
-        let held = budget.queue().unwrap();
-        assert!(budget.queue().unwrap_err().retry_after >= Duration::from_secs(1));
-        drop(held);
-        budget.queue().unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn pushback_on_polls_does_not_hold_up_submits() {
-        let budget = budget(|config| config.pushback_max = Duration::from_mins(1));
-        let pause = budget.pushed_back(CallKind::Poll, Some(Duration::from_hours(1)));
-        assert_eq!(pause, Duration::from_mins(1), "capped");
-        let start = Instant::now();
-        let _ = budget.queue().unwrap().reserve().await;
-        assert_eq!(start.elapsed(), Duration::ZERO);
-        budget.reserve_poll().await;
-        assert_eq!(start.elapsed(), Duration::from_mins(1));
-    }
-}
+mod tests;

@@ -15,10 +15,13 @@ use url::Url;
 
 use crate::model::Catalogue;
 
+mod accounts;
 mod clients;
 mod layers;
 mod secret;
 
+pub(crate) use accounts::Account;
+use accounts::AccountConfig;
 pub(crate) use clients::{ClientConfig, digest_of_key};
 pub use clients::{Minted, mint_key};
 pub use secret::Secret;
@@ -40,8 +43,8 @@ pub struct Config {
     pub(crate) log: LogConfig,
     pub(crate) clients: Vec<ClientConfig>,
     pub(crate) catalogue: Catalogue,
-    /// The upstream key, until [`Config::require_keys`] insists on it.
-    pub(crate) api_key: Option<Secret>,
+    /// The accounts with the upstream; may be none until [`Config::require_keys`] insists on one.
+    pub(crate) accounts: Vec<Account>,
 }
 
 /// The file's own shape, before secrets and catalogue are fetched.
@@ -154,12 +157,21 @@ pub(crate) struct UpstreamConfig {
     api_key_file: PathBuf,
     pub(crate) submits_per_minute: NonZeroU32,
     pub(crate) requests_per_minute: NonZeroU32,
+    pub(crate) poll_share_percent: u32,
+    #[serde(rename = "burst_s", deserialize_with = "seconds")]
+    pub(crate) burst: Duration,
     pub(crate) concurrent_predictions: NonZeroUsize,
+    pub(crate) learning: Switch,
+    #[serde(rename = "window_ms", deserialize_with = "millis")]
+    pub(crate) window: Duration,
     pub(crate) queue_max: usize,
-    #[serde(rename = "pushback_s", deserialize_with = "seconds")]
+    pub(crate) queue_bytes_max: u64,
+    #[serde(rename = "pushback_ms", deserialize_with = "millis")]
     pub(crate) pushback: Duration,
     #[serde(rename = "pushback_max_s", deserialize_with = "seconds")]
     pub(crate) pushback_max: Duration,
+    #[serde(rename = "set_aside_s", deserialize_with = "seconds")]
+    pub(crate) set_aside: Duration,
     #[serde(rename = "connect_timeout_s", deserialize_with = "seconds")]
     pub(crate) connect_timeout: Duration,
     #[serde(rename = "upload_timeout_s", deserialize_with = "seconds")]
@@ -182,11 +194,24 @@ pub(crate) struct UpstreamConfig {
     pub(crate) min_poll_interval: Duration,
     #[serde(rename = "longest_poll_interval_ms", deserialize_with = "millis")]
     pub(crate) longest_poll_interval: Duration,
+    #[serde(rename = "poll_cost_ms", deserialize_with = "millis")]
+    pub(crate) poll_cost: Duration,
+    pub(crate) latency_priors: Switch,
     pub(crate) concurrent_polls_max: NonZeroUsize,
     #[serde(rename = "deadline_s", deserialize_with = "seconds")]
     pub(crate) deadline: Duration,
     pub(crate) answer_bytes_max: usize,
     pub(crate) picture_bytes_max: u64,
+    #[serde(default)]
+    accounts: Vec<AccountConfig>,
+}
+
+/// Something that is done, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Switch {
+    On,
+    Off,
 }
 
 /// What happens when nobody can know whether a submit was taken.
@@ -301,8 +326,8 @@ impl Config {
         let catalogue = catalogue(&models.file)?;
         clients.extend(clients::from_environment(environment)?);
         clients::check(&clients)?;
-        let api_key = api_key(&upstream, environment)?;
-        Ok(Self { server, operator, storage, cache, upstream, log, clients, catalogue, api_key })
+        let accounts = accounts::gather(&upstream, environment)?;
+        Ok(Self { server, operator, storage, cache, upstream, log, clients, catalogue, accounts })
     }
 
     /// Insists on what `serve` needs to talk to the real service.
@@ -312,8 +337,10 @@ impl Config {
     /// [`Error::NoApiKey`] or [`Error::NoClientKeys`], which say how to get one; also for keys that everybody can read in
     /// the examples.
     pub fn require_keys(&self) -> Result<(), Error> {
-        let Some(api_key) = &self.api_key else { return Err(Error::NoApiKey) };
-        if api_key.expose() == EXAMPLE_API_KEY {
+        if self.accounts.is_empty() {
+            return Err(Error::NoApiKey);
+        }
+        if self.accounts.iter().any(|account| account.key.expose() == EXAMPLE_API_KEY) {
             return Err(Error::invalid("GPTPROTO_API_KEY", "is still the example's; put your own key there"));
         }
         let example = digest_of_key(EXAMPLE_CLIENT_KEY);
@@ -335,11 +362,12 @@ impl Config {
     #[must_use]
     pub fn sandboxed(mut self, upstream: SocketAddr, api_key: &str) -> Self {
         self.upstream.base_url = format!("http://{upstream}").parse().expect("a socket address makes an address");
-        self.api_key = Some(Secret::new(api_key.to_owned()));
+        self.accounts = vec![Account::new(accounts::DEFAULT, Secret::new(api_key.to_owned()), &self.upstream)];
         // Make-believe pictures stay apart from paid ones.
         self.storage.directory = self.storage.sandbox();
+        // It is many times faster than the service that the priors were measured at.
+        self.upstream.latency_priors = Switch::Off;
         self.upstream.first_poll = Duration::from_secs(1);
-        self.upstream.min_poll_interval = Duration::from_secs(1);
         // The simulator forgets when it stops: what was under way before cannot be found any more.
         self.upstream.deadline = Duration::from_mins(2);
         self.clients.retain(|client| client.name != "sandbox");
@@ -388,6 +416,12 @@ impl UpstreamConfig {
         if !url.username().is_empty() || url.password().is_some() {
             return complain("must not carry a user name or password");
         }
+        if !(1..=90).contains(&self.poll_share_percent) {
+            return Err(Error::invalid("upstream.poll_share_percent", "must be from 1 to 90"));
+        }
+        if self.window.is_zero() {
+            return Err(Error::invalid("upstream.window_ms", "must not be 0"));
+        }
         Ok(())
     }
 }
@@ -401,20 +435,6 @@ fn catalogue(file: &Path) -> Result<Catalogue, Error> {
     let catalogue: Catalogue = toml::from_str(&text).map_err(|error| Error::invalid(&origin, error))?;
     catalogue.check().map_err(|problem| Error::invalid(&origin, problem))?;
     Ok(catalogue)
-}
-
-fn api_key(upstream: &UpstreamConfig, environment: &Environment) -> Result<Option<Secret>, Error> {
-    let file = Some(&upstream.api_key_file).filter(|path| !path.as_os_str().is_empty());
-    let Some(secret) = secret::from_environment(environment, "GPTPROTO_API_KEY", file.map(PathBuf::as_path))? else {
-        return Ok(None);
-    };
-    // A key pasted with its header's first word still means the key.
-    let text = secret.expose().trim();
-    let text = text.strip_prefix("Bearer ").unwrap_or(text).trim().to_owned();
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Error::invalid("the upstream key", "is empty or holds spaces or unprintable characters"));
-    }
-    Ok(Some(Secret::new(text)))
 }
 
 fn read(path: &Path, what: &'static str) -> Result<String, Error> {
@@ -506,6 +526,9 @@ mod tests {
             ("[server]\nlisten = \"here\"", &[], "listen"),
             ("[upstream]\nbase_url = \"http://gptproto.com\"", &[], "upstream.base_url"),
             ("[upstream]\nsubmits_per_minute = 0", &[], "submits_per_minute"),
+            ("[upstream]\npoll_share_percent = 100", &[], "upstream.poll_share_percent"),
+            ("[[upstream.accounts]]\nname = \"one\"", &[], "upstream.accounts one"),
+            ("", &[("GPTPROTO_API_KEYS", "one:sk-1,one:sk-2")], "one"),
             ("[cache]\nmode = \"perhaps\"", &[], "mode"),
             ("[[clients]]\nname = \"a\"\nkey_digest = \"12\"", &[], "key_digest"),
             ("", &[("GATEWAY_CLIENT_KEYS", "alice:short")], "GATEWAY_CLIENT_KEYS"),
@@ -541,7 +564,7 @@ mod tests {
         let variables = [("GPTPROTO_API_KEY", "1234567890"), ("GATEWAY_CLIENT_KEYS", "alice:0123456789abcdef")];
         let config = load("", &variables).unwrap();
         config.require_keys().unwrap();
-        assert_eq!(config.api_key.as_ref().unwrap().expose(), "1234567890");
+        assert_eq!(config.accounts[0].key.expose(), "1234567890");
         let printed = format!("{config:?}");
         assert!(!printed.contains("1234567890") && !printed.contains("0123456789abcdef"), "{printed}");
     }

@@ -18,7 +18,7 @@
 //! - An order ends between a look into the table and a look into the journal: it is in the journal before it leaves the
 //!   table, so the second look finds it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -26,33 +26,39 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::budget::Budget;
-use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, UpstreamConfig};
+use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, Switch, UpstreamConfig};
 use crate::lifecycle::Lifecycle;
 use crate::model::{
     Catalogue, Chance, ClientId, Clock, Delivery, Failure, Fingerprint, IdempotencyKey, OrderId, PictureRequest,
-    Source, StoredPicture, Timestamp, UpstreamId,
+    Quotas, Source, StoredPicture, Timestamp, UpstreamId,
 };
 use crate::storage::journal::{StoredOrder, StoredState};
 use crate::storage::{Journal, JournalError, Results, Room};
 use crate::telemetry::Metrics;
 use crate::upstream::PredictionApi;
 
-mod cadence;
 mod find;
 mod follow;
 mod joining;
+mod latency;
 mod launch;
 mod life;
 mod metrics;
 mod orders;
+mod patience;
+mod planning;
 mod recovery;
+mod schedule;
 mod sweep;
 mod ticket;
 
-use cadence::Cadence;
 use joining::Asker;
+pub(crate) use latency::Stored as LearnedLatencies;
+use latency::{Latencies, Priors};
 use metrics::EngineMetrics;
 use orders::Orders;
+use planning::Planner;
+use schedule::Scarcity;
 use ticket::Progress;
 pub(crate) use ticket::{Origin, Ticket, WaitError};
 
@@ -73,9 +79,12 @@ pub(crate) struct Parts {
     pub(crate) room: Room,
     pub(crate) spool: Spool,
     pub(crate) budget: Budget,
+    pub(crate) quotas: Arc<dyn Quotas>,
     pub(crate) upstream: Arc<dyn PredictionApi>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Metrics,
+    /// What earlier lives learned of generation times.
+    pub(crate) learned: Option<LearnedLatencies>,
 }
 
 /// Handle to the engine. Cheap to clone.
@@ -94,6 +103,7 @@ struct Core {
     results: Results,
     spool: Spool,
     budget: Budget,
+    quotas: Arc<dyn Quotas>,
     upstream: Arc<dyn PredictionApi>,
     lifecycle: Lifecycle,
     metrics: EngineMetrics,
@@ -102,7 +112,10 @@ struct Core {
     recent: moka::sync::Cache<Fingerprint, Recent>,
     /// Where predictions are announced to the one scheduler of polls.
     due: mpsc::UnboundedSender<follow::Due>,
-    cadence: Cadence,
+    latencies: Mutex<Latencies>,
+    planner: Planner,
+    /// How much dearer a poll is at the moment.
+    scarcity: Mutex<Scarcity>,
     settings: Settings,
     room: Room,
 }
@@ -145,6 +158,8 @@ pub(crate) struct Order {
     pub(crate) is_retry: bool,
     /// What the client calls this intention of its own.
     pub(crate) key: Option<IdempotencyKey>,
+    /// When the client is answered at the latest.
+    pub(crate) until: Instant,
 }
 
 /// A snapshot for the status page.
@@ -162,6 +177,9 @@ pub(crate) struct Status {
     pub(crate) spent_usd: f64,
     pub(crate) unknown: u64,
     pub(crate) unknown_usd: f64,
+    /// Polls that were made, and those that asking every 2.5 s would have taken besides.
+    pub(crate) polls: u64,
+    pub(crate) polls_saved: u64,
     pub(crate) joined: u64,
     pub(crate) joined_usd: f64,
     pub(crate) cache_hits: u64,
@@ -198,12 +216,26 @@ impl Engine {
             download_timeout: upstream.download_timeout,
             polls_max: upstream.concurrent_polls_max.get(),
         };
+        let priors = match upstream.latency_priors {
+            Switch::On => Priors::Measured,
+            Switch::Off => Priors::None,
+        };
         let core = Arc::new(Core {
             metrics: EngineMetrics::new(&parts.metrics),
             orders: Orders::default(),
             recent: moka::sync::Cache::builder().max_capacity(RECENT_MAX).build(),
             due,
-            cadence: Cadence::new(upstream),
+            latencies: Mutex::new(match parts.learned {
+                Some(learned) => Latencies::restore(priors, learned),
+                None => Latencies::new(priors),
+            }),
+            planner: Planner {
+                min_interval: upstream.min_poll_interval,
+                longest_interval: upstream.longest_poll_interval.max(upstream.min_poll_interval),
+                first_poll: upstream.first_poll,
+                poll_cost: upstream.poll_cost,
+            },
+            scarcity: Mutex::new(Scarcity::new()),
             settings,
             room: parts.room,
             clock: parts.clock,
@@ -213,6 +245,7 @@ impl Engine {
             results: parts.results,
             spool: parts.spool,
             budget: parts.budget,
+            quotas: parts.quotas,
             upstream: parts.upstream,
             lifecycle: parts.lifecycle,
         });
@@ -235,8 +268,9 @@ impl Engine {
     pub(crate) async fn submit(&self, order: Order) -> Result<Ticket, Failure> {
         let core = &self.core;
         let fingerprint = Fingerprint::of(&order.client, &order.request);
+        let start_by = core.start_by(&order);
         if let Some(key) = &order.key
-            && let Some(ticket) = core.find_keyed(&order.client, key, fingerprint).await?
+            && let Some(ticket) = core.find_keyed(&order.client, key, fingerprint, start_by).await?
         {
             return Ok(ticket);
         }
@@ -247,14 +281,14 @@ impl Engine {
             // A key that was seen before has been answered above.
             insists: order.fresh || order.key.is_some(),
         };
-        if let Some(ticket) = core.join(fingerprint, asker) {
+        if let Some(ticket) = core.join(fingerprint, asker, start_by) {
             return Ok(ticket);
         }
         if let Some(ticket) = core.find_stored(fingerprint, asker).await? {
             return Ok(ticket);
         }
         let origin = if asker.shares { Origin::Bought } else { Origin::Bypass };
-        core.begin(order, fingerprint, asker, origin)
+        core.begin(order, fingerprint, asker, origin, start_by)
     }
 
     /// Opens the pictures of a delivery.
@@ -282,6 +316,11 @@ impl Engine {
     /// Whether the disk has room for what would be bought.
     pub(crate) fn has_room(&self) -> bool {
         self.core.room.is_there()
+    }
+
+    /// What was learned of generation times.
+    pub(crate) fn learned(&self) -> LearnedLatencies {
+        self.core.latencies().stored()
     }
 
     pub(crate) fn status(&self) -> Status {

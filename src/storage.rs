@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) mod journal;
+mod notes;
 pub(crate) mod results;
 pub(crate) mod spool;
 
 pub(crate) use journal::{Journal, JournalError};
+pub(crate) use notes::Notes;
 pub(crate) use results::Results;
 
 /// The gateway's own directory, held by a lock so that no second gateway writes into it.

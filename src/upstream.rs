@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
-use crate::budget::Reservation;
-use crate::model::{Failure, PictureRequest, Timestamp, UpstreamId, Usage};
+use crate::budget::{Poll, Pushback, Reservation, Submit};
+use crate::model::{AccountId, Failure, PictureRequest, Timestamp, UpstreamId, Usage};
 
 mod classify;
 mod client;
@@ -28,21 +28,25 @@ pub(crate) trait PredictionApi: Send + Sync + fmt::Debug {
     /// and that byte is held back until `commit` says that the journal knows.
     fn submit<'a>(
         &'a self,
-        reservation: Reservation,
+        reservation: Reservation<Submit>,
         request: &'a PictureRequest,
         pictures: u8,
         commit: Commit,
     ) -> BoxFuture<'a, Result<Submitted, SubmitError>>;
 
-    /// Asks once how a prediction stands.
-    fn poll<'a>(&'a self, reservation: Reservation, handle: &'a Handle) -> BoxFuture<'a, Result<Polled, PollError>>;
+    /// Asks once how a prediction stands, with the key that bought it.
+    fn poll<'a>(
+        &'a self,
+        reservation: Reservation<Poll>,
+        handle: &'a Handle,
+    ) -> BoxFuture<'a, Result<Polled, PollError>>;
 
     /// Opens one output. Never with the key.
     fn fetch(&self, output: Output)
     -> BoxFuture<'_, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>>;
 
-    /// Asks for the list of models, which costs nothing, to learn whether the key is good.
-    fn check_key(&self) -> BoxFuture<'_, KeyCheck>;
+    /// Asks for the list of models, which costs nothing, to learn whether an account's key is good.
+    fn check_key<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, KeyCheck>;
 }
 
 /// Called when all but the last byte of a submit has left; returns whether the last byte may follow.
@@ -106,8 +110,8 @@ pub(crate) enum Polled {
 pub(crate) enum SubmitError {
     /// The upstream never held a complete request: try again freely.
     NotSent { message: String },
-    /// 429: try again after a pause.
-    Refused { retry_after: Option<Duration>, message: String },
+    /// Nothing was bought: try again after a pause, or with another key.
+    Refused { pushback: Pushback, message: String },
     /// Final; nothing was bought.
     Rejected(Failure),
     /// Maybe bought. Never resend.

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::engine::SpoolError;
 use crate::model::catalogue::SizeProblem;
-use crate::model::{Failure, OrderId, UpstreamId};
+use crate::model::{Failure, Limit, OrderId, UpstreamId};
 
 mod text;
 
@@ -318,10 +318,20 @@ fn of_failure(failure: &Failure) -> Wire<'static> {
         Failure::OutcomeUnknown { .. } => Wire::new(StatusCode::BAD_GATEWAY, SERVER, "submission_outcome_unknown"),
         Failure::DeadlineExceeded => Wire::new(StatusCode::GATEWAY_TIMEOUT, SERVER, "upstream_timeout"),
         Failure::Unreachable { .. } => Wire::new(StatusCode::BAD_GATEWAY, SERVER, "upstream_unreachable").retry(),
-        Failure::Throttled { retry_after } => {
-            Wire::new(StatusCode::TOO_MANY_REQUESTS, "requests", "rate_limit_exceeded").retry().after(*retry_after)
+        Failure::Throttled { retry_after } => rate_limited().retry().after(*retry_after),
+        Failure::QueueFull { retry_after } | Failure::Overloaded { retry_after } => {
+            unavailable("server_is_overloaded").retry().after(*retry_after)
         }
-        Failure::QueueFull { retry_after } => unavailable("server_is_overloaded").retry().after(*retry_after),
+        Failure::Outpaced { retry_after } => rate_limited().retry().after(*retry_after),
+        Failure::OverLimit { limit, retry_after } => match limit {
+            Limit::RequestsPerMinute | Limit::PredictionsAtOnce => rate_limited().retry().after(*retry_after),
+            // As OpenAI words a quota that is used up: asking again soon helps nobody.
+            Limit::PicturesPerDay | Limit::UsdPerDay | Limit::UsdPerMonth => {
+                Wire::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota")
+                    .final_answer()
+                    .after(*retry_after)
+            }
+        },
         Failure::JournalUnavailable => unavailable("journal_unavailable").retry().after(SHORT_PAUSE),
         Failure::DiskFull => unavailable("disk_full").retry().after(SHORT_PAUSE),
         Failure::KeyReused => {
@@ -331,6 +341,10 @@ fn of_failure(failure: &Failure) -> Wire<'static> {
         Failure::Abandoned => unavailable("abandoned").retry(),
     };
     if failure.may_have_been_bought() { row.final_answer() } else { row }
+}
+
+fn rate_limited() -> Wire<'static> {
+    Wire::new(StatusCode::TOO_MANY_REQUESTS, "requests", "rate_limit_exceeded")
 }
 
 fn unavailable(code: &'static str) -> Wire<'static> {

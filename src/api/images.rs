@@ -84,6 +84,7 @@ async fn fulfil(
     noted.ignored = ignored;
 
     let shape = answer::Shape::of(&request, presentation);
+    let deadline = patience::deadline(&headers, &state.server, began, Instant::now());
     let order = Order {
         client,
         request,
@@ -91,13 +92,13 @@ async fn fulfil(
         private: says(&headers, "no-store"),
         is_retry: retry_count(&headers) > 0,
         key: idempotency_key(&headers)?,
+        until: deadline,
     };
     let failed = |failure: Failure| ApiError::Failed { failure, order: None };
     let mut ticket = state.engine.submit(order).await.map_err(failed)?;
     noted.order = ticket.order().to_string();
     noted.cache = answer::cache_word(ticket.origin());
 
-    let deadline = patience::deadline(&headers, &state.server, began, Instant::now());
     let waited = ticket.wait(deadline.saturating_duration_since(Instant::now())).await;
     let delivery = waited.map_err(|error| not_delivered(&ticket, error))?;
     let sources = state

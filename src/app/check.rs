@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::model::{Clock, SystemClock};
+use crate::model::{AccountId, Clock, SystemClock};
 use crate::storage::{Directory, DirectoryError};
 use crate::upstream::{GptProto, KeyCheck, PredictionApi};
 
@@ -32,10 +32,14 @@ pub async fn check(config: &Config) -> (String, bool) {
     if let Err(error) = config.require_keys() {
         report.bad("keys", &error.to_string());
     }
-    if let Some(key) = &config.api_key {
-        match GptProto::new(&config.upstream, key, Arc::new(config.catalogue.clone())) {
+    if !config.accounts.is_empty() {
+        match GptProto::new(&config.upstream, &config.accounts, Arc::new(config.catalogue.clone())) {
             Err(error) => report.bad("upstream", &format!("cannot build the client: {error}")),
-            Ok(upstream) => report.key(config, &upstream.check_key().await),
+            Ok(upstream) => {
+                for account in &config.accounts {
+                    report.key(config, &account.id, &upstream.check_key(&account.id).await);
+                }
+            }
         }
     }
     (report.text, report.fine)
@@ -47,11 +51,13 @@ struct Report {
 }
 
 impl Report {
-    fn key(&mut self, config: &Config, check: &KeyCheck) {
+    fn key(&mut self, config: &Config, account: &AccountId, check: &KeyCheck) {
+        // With one account there is nothing to tell apart.
+        let of = if config.accounts.len() > 1 { format!(" of {account}") } else { String::new() };
         let base = &config.upstream.base_url;
         match check {
             KeyCheck::Good { upstream_time } => {
-                self.ok("upstream", &format!("{base} accepts the key (asked for its models, which costs nothing)"));
+                self.ok("upstream", &format!("{base} accepts the key{of} (asked for its models, which costs nothing)"));
                 let now = SystemClock.now();
                 match upstream_time.map(|time| now.since(time).max(time.since(now))) {
                     Some(skew) if skew > SKEW_MAX => {
@@ -61,9 +67,9 @@ impl Report {
                     None => self.warn("clock", "the upstream did not say what time it is"),
                 }
             }
-            KeyCheck::Refused(reason) => self.bad("upstream", &format!("{base} refuses the key: {reason}")),
+            KeyCheck::Refused(reason) => self.bad("upstream", &format!("{base} refuses the key{of}: {reason}")),
             KeyCheck::Unclear(reason) => {
-                self.bad("upstream", &format!("{base} could not be asked about the key: {reason}"));
+                self.bad("upstream", &format!("{base} could not be asked about the key{of}: {reason}"));
             }
         }
     }

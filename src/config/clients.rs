@@ -46,7 +46,7 @@ pub struct Minted {
 ///
 /// When `name` could not be a client's name.
 pub fn mint_key(name: &str, random: [u8; 24]) -> Result<Minted, Error> {
-    check_name(name)?;
+    check_name(name, "clients")?;
     let mut key = String::from("sk-gw-");
     for byte in random {
         let _ = write!(key, "{byte:02x}");
@@ -86,7 +86,7 @@ pub(super) fn from_environment(environment: &Environment) -> Result<Vec<ClientCo
 pub(super) fn check(clients: &[ClientConfig]) -> Result<(), Error> {
     let mut names = BTreeSet::new();
     for client in clients {
-        check_name(&client.name)?;
+        check_name(&client.name, "clients")?;
         if !names.insert(&client.name) {
             return Err(Error::invalid("clients", format!("the name {} is used twice", client.name)));
         }
@@ -94,11 +94,11 @@ pub(super) fn check(clients: &[ClientConfig]) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_name(name: &str) -> Result<(), Error> {
+pub(super) fn check_name(name: &str, origin: &str) -> Result<(), Error> {
     let sane = |b: u8| b.is_ascii_alphanumeric() || b"-_.@".contains(&b);
     if name.is_empty() || name.len() > 64 || !name.bytes().all(sane) {
         let problem = format!("the name {name:?} must be 1 to 64 letters, digits, or - _ . @");
-        return Err(Error::invalid("clients", problem));
+        return Err(Error::invalid(origin, problem));
     }
     Ok(())
 }

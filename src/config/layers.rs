@@ -8,6 +8,8 @@ use super::{Environment, Error};
 const OWN_VARIABLES: &[&str] = &["GATEWAY_CONFIG", "GATEWAY_CLIENT_KEYS", "GATEWAY_CLIENT_KEYS_FILE"];
 /// The only section that is a list of tables and so has no default to compare with.
 const CLIENTS: &str = "clients";
+/// The only key that is a list of tables.
+const ACCOUNTS: (&str, &str) = ("upstream", "accounts");
 
 /// Later layers win, table by table; anything that is not a table is replaced whole.
 pub(super) fn overlay(below: &mut Table, above: Table) {
@@ -33,7 +35,9 @@ pub(super) fn check_known(above: &Table, defaults: &Table) -> Result<(), String>
         let Value::Table(keys) = value else {
             return Err(format!("{section} must be a section: [{section}]"));
         };
-        if let Some(unknown) = keys.keys().find(|key| !known.contains_key(*key)) {
+        if let Some(unknown) =
+            keys.keys().find(|&key| !known.contains_key(key) && (section.as_str(), key.as_str()) != ACCOUNTS)
+        {
             return Err(format!("unknown key {section}.{unknown}"));
         }
     }

@@ -10,7 +10,7 @@ use super::orders::Joined;
 use super::ticket::{Origin, Ticket};
 use super::{Core, Recent, delivery_of};
 use crate::config::{CacheMode, OnUnknown};
-use crate::model::{ClientId, Delivery, Failure, Fingerprint, IdempotencyKey, Source, StoredPicture, Timestamp};
+use crate::model::{ClientId, Delivery, Failure, Fingerprint, IdempotencyKey, Source, StoredPicture, Timestamp, Usd};
 use crate::storage::journal::{OrderRecord, StoredOrder, StoredState};
 
 /// Stored orders of one fingerprint that are looked at, of those that have pictures or an unknown outcome.
@@ -27,8 +27,9 @@ impl Core {
         client: &ClientId,
         key: &IdempotencyKey,
         fingerprint: Fingerprint,
+        start_by: Instant,
     ) -> Result<Option<Ticket>, Failure> {
-        if let Some(joined) = self.orders.join_key(client, key, fingerprint)? {
+        if let Some(joined) = self.orders.join_key(client, key, fingerprint, start_by)? {
             return Ok(Some(self.joined_ticket(joined)));
         }
         let stored = self.journal.by_key(client.clone(), key.clone()).await;
@@ -54,8 +55,8 @@ impl Core {
     }
 
     /// Waits with a live order, where the rules say so.
-    pub(super) fn join(self: &Arc<Self>, fingerprint: Fingerprint, asker: Asker) -> Option<Ticket> {
-        self.orders.join(fingerprint, asker).map(|joined| self.joined_ticket(joined))
+    pub(super) fn join(self: &Arc<Self>, fingerprint: Fingerprint, asker: Asker, start_by: Instant) -> Option<Ticket> {
+        self.orders.join(fingerprint, asker, start_by).map(|joined| self.joined_ticket(joined))
     }
 
     /// Finds a stored result that answers the request, whole on disk; or an unknown outcome that holds it.
@@ -190,8 +191,8 @@ impl Core {
     }
 
     /// What `pictures` pictures of a model cost, before the upstream has reported tokens.
-    pub(super) fn estimate(&self, model: &str, pictures: u8) -> f64 {
-        self.catalogue.find(model).map_or(0.0, |model| model.price.of(usize::from(pictures), None).0)
+    pub(super) fn estimate(&self, model: &str, pictures: u8) -> Usd {
+        self.catalogue.find(model).map(|model| model.price.of(usize::from(pictures), None)).unwrap_or_default()
     }
 }
 

@@ -1,52 +1,98 @@
 //! From an accepted prediction to its pictures: one scheduler for all polls, then fetch, check, store, journal.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::Core;
 use super::life::{AfterFetch, AfterPoll, FetchTrouble, after_fetch};
-use super::orders::End;
-use crate::budget::{CallKind, Reservation};
-use crate::model::{Failure, PredictionId, StoredPicture, UpstreamId, Usage};
+use super::orders::{End, Followed};
+use super::planning::Planner;
+use super::schedule::Schedule;
+use crate::budget::{Poll, Reservation};
+use crate::model::{AccountId, Failure, PredictionId, StoredPicture, UpstreamId, Usage, Usd};
 use crate::storage::journal::Record;
 use crate::storage::results::StoreError;
-use crate::upstream::{FetchError, Finished, Output};
+use crate::upstream::{FetchError, Finished, Output, PollError, Polled};
 
-/// When a prediction is to be asked for.
-pub(super) type Due = (Instant, PredictionId);
+/// When a prediction is to be asked for, with whose key, and how likely it is done then.
+#[derive(Debug)]
+pub(super) struct Due {
+    at: Instant,
+    prediction: PredictionId,
+    account: AccountId,
+    chance: f64,
+}
+
+/// Growth of the pause from one trouble to the next.
+const BACKOFF: f64 = 1.5;
+/// What other clients poll by, to tell how many polls were saved (`wire/gptproto.md` §7).
+const FIXED_INTERVAL_S: f64 = 2.5;
 
 /// Outputs of one prediction that are looked at; more than any model makes.
 const OUTPUTS_MAX: usize = 16;
 
-/// The one scheduler: a heap by due time, a reservation for each poll, and a bound on polls under way.
+/// The one scheduler: polls by their time, then by what the budget of their account lets through, the likeliest first;
+/// and a bound on polls under way.
 pub(super) async fn schedule(core: Arc<Core>, mut announced: mpsc::UnboundedReceiver<Due>) {
     let polls = Arc::new(Semaphore::new(core.settings.polls_max));
-    let mut heap: BinaryHeap<Reverse<Due>> = BinaryHeap::new();
+    let mut schedule = Schedule::new(core.planner.longest_interval);
+    // Names of the configuration, and so a short list.
+    let mut accounts: Vec<AccountId> = Vec::new();
+    let mut permit: Option<OwnedSemaphorePermit> = None;
     loop {
-        let next = heap.peek().map(|Reverse((at, _))| *at);
+        let now = Instant::now();
+        schedule.advance(now);
+        let mut next = schedule.next_due();
+        let mut waits_for_permit = false;
+        let (mut ready, mut polled) = (0, 0);
+        for (index, account) in accounts.iter().enumerate() {
+            while schedule.ready(index) > 0 {
+                let Some(held) = permit.take().or_else(|| Arc::clone(&polls).try_acquire_owned().ok()) else {
+                    waits_for_permit = true;
+                    break;
+                };
+                match core.budget.reserve_poll(account) {
+                    Ok(reservation) => {
+                        let Some(prediction) = schedule.pop_ready(index, now) else { break };
+                        polled += 1;
+                        let core = Arc::clone(&core);
+                        core.lifecycle.clone().spawn_service("poll", async move {
+                            core.poll(prediction, reservation).await;
+                            drop(held);
+                        });
+                    }
+                    Err(at) => {
+                        permit = Some(held);
+                        next = Some(next.map_or(at, |next| next.min(at)));
+                        break;
+                    }
+                }
+            }
+            ready += schedule.ready(index);
+        }
+        core.scarcity.lock().unwrap_or_else(PoisonError::into_inner).tell(now, ready, polled);
+        if !waits_for_permit {
+            permit = None;
+        }
         tokio::select! {
             biased;
             due = announced.recv() => match due {
-                Some(due) => heap.push(Reverse(due)),
+                Some(Due { at, prediction, account, chance }) => {
+                    let index = accounts.iter().position(|known| *known == account).unwrap_or_else(|| {
+                        accounts.push(account);
+                        accounts.len() - 1
+                    });
+                    schedule.push(at, prediction, index, chance);
+                }
                 None => return,
             },
-            () = sleep_until(next) => {
-                let Some(Reverse((_, prediction))) = heap.pop() else { continue };
-                let permit = Arc::clone(&polls).acquire_owned().await.expect("the polls are never closed");
-                let reservation = core.budget.reserve_poll().await;
-                let core = Arc::clone(&core);
-                core.lifecycle.clone().spawn_service("poll", async move {
-                    core.poll(prediction, reservation).await;
-                    drop(permit);
-                });
-            }
+            acquired = Arc::clone(&polls).acquire_owned(), if waits_for_permit => permit = acquired.ok(),
+            () = sleep_until(next) => {}
         }
     }
 }
@@ -59,38 +105,90 @@ async fn sleep_until(next: Option<Instant>) {
 }
 
 impl Core {
-    pub(super) fn poll_in(&self, prediction: PredictionId, pause: Duration) {
+    /// Plans the next poll of an accepted prediction.
+    pub(super) fn poll_later(&self, prediction: PredictionId) {
+        let facts = self.orders.followed(prediction, |followed| {
+            let Followed { class, account, accepted, working_at, troubles, .. } = followed;
+            (class.clone(), account.clone(), *accepted, *working_at, *troubles)
+        });
+        let Some((class, account, accepted, working_at, troubles)) = facts else { return };
+        let now = Instant::now();
+        let age = now.saturating_duration_since(accepted);
+        let scarcity = self.scarcity.lock().unwrap_or_else(PoisonError::into_inner).multiplier();
+        let mut latencies = self.latencies();
+        let known = latencies.known(&class);
+        let planned = self.planner.next(known, working_at, age, scarcity);
+        // Whatever it is that is in trouble, it is left alone for longer each time.
+        let next = if troubles > 0 { planned.max(age + self.backoff(troubles)) } else { planned };
+        let chance = self.planner.chance_done(known, working_at, next);
+        drop(latencies);
+        let at = accepted.checked_add(next).unwrap_or(now + self.planner.longest_interval);
         // The scheduler is gone only when the process ends, and then the journal remembers.
-        let _ = self.due.send((Instant::now() + pause, prediction));
+        let _ = self.due.send(Due { at, prediction, account, chance });
     }
 
-    async fn poll(self: &Arc<Self>, prediction: PredictionId, reservation: Reservation) {
-        let Some(handle) = self.orders.followed(prediction, |followed| followed.following.handle.clone()) else {
-            return;
-        };
+    /// The pause after so many troubles in a row.
+    pub(super) fn backoff(&self, troubles: u32) -> Duration {
+        let Planner { min_interval, longest_interval, .. } = self.planner;
+        let grown = min_interval.as_secs_f64() * BACKOFF.powi(i32::try_from(troubles - 1).unwrap_or(i32::MAX));
+        // Spread, so that those that met the same trouble do not come back together.
+        let spread = 1.0 + 0.1 * self.chance.fraction();
+        Duration::try_from_secs_f64(grown * spread).unwrap_or(longest_interval).min(longest_interval)
+    }
+
+    async fn poll(self: &Arc<Self>, prediction: PredictionId, reservation: Reservation<Poll>) {
+        let asked = self.orders.followed(prediction, |followed| {
+            (followed.following.handle.clone(), followed.account.clone(), followed.accepted.elapsed())
+        });
+        let Some((handle, account, asked_at)) = asked else { return };
         let result = self.upstream.poll(reservation, &handle).await;
         self.metrics.polled(result.as_ref().err());
-        if let Err(error) = &result {
-            tracing::debug!(%prediction, ?error, "poll");
+        match &result {
+            Ok(_) => self.budget.poll_answered(&account),
+            Err(error) => tracing::debug!(%prediction, %account, ?error, "poll"),
         }
         let deadline = self.settings.deadline;
         let decided = self.orders.followed(prediction, |followed| {
-            let expired = followed.accepted.elapsed() >= deadline;
-            (followed.following.after_poll(result, expired), followed.following.polls)
-        });
-        let Some((next, polls)) = decided else { return };
-        match next {
-            AfterPoll::PollAgain => self.poll_in(prediction, self.cadence.pause(polls, self.chance.fraction())),
-            AfterPoll::PushedBack { retry_after } => {
-                self.budget.pushed_back(CallKind::Poll, retry_after);
-                self.poll_in(prediction, self.cadence.pause(polls, self.chance.fraction()));
+            match &result {
+                Ok(Polled::Working) => (followed.working_at, followed.troubles) = (asked_at, 0),
+                Ok(Polled::Finished(_)) => {
+                    followed.in_flight = None;
+                    self.learn(followed);
+                    followed.found_done = true;
+                }
+                Ok(Polled::Failed(_)) => {}
+                // Slowed down by the budget, all of them.
+                Err(PollError::Refused { .. }) => {}
+                Ok(Polled::Empty) | Err(PollError::Trouble { .. }) => {
+                    followed.troubles = followed.troubles.saturating_add(1);
+                }
             }
-            AfterPoll::Collect(finished) => {
+            followed.following.after_poll(result, followed.accepted.elapsed() >= deadline)
+        });
+        match decided {
+            None => {}
+            Some(AfterPoll::PollAgain) => self.poll_later(prediction),
+            Some(AfterPoll::PushedBack { retry_after }) => {
+                self.budget.poll_refused(&account, retry_after);
+                self.poll_later(prediction);
+            }
+            Some(AfterPoll::Collect(finished)) => {
                 // In a task of its own: a slow download must not hold up polls.
                 let core = Arc::clone(self);
                 self.lifecycle.spawn_service("collect", async move { core.collect(prediction, finished).await });
             }
-            AfterPoll::End(failure) => self.end(prediction, failure).await,
+            Some(AfterPoll::End(failure)) => self.end(prediction, failure).await,
+        }
+    }
+
+    /// A prediction was found done for the first time: it ended after it was last found working, and by now.
+    fn learn(&self, followed: &Followed) {
+        let took = followed.accepted.elapsed();
+        // Of one that ended while the gateway was away, nobody knows when.
+        let seen = !followed.resumed || !followed.working_at.is_zero();
+        if seen && !followed.found_done {
+            self.latencies().observe(&followed.class, followed.working_at, took);
+            self.metrics.planned(followed.following.polls + 1, took.as_secs_f64() / FIXED_INTERVAL_S);
         }
     }
 
@@ -100,16 +198,18 @@ impl Core {
         let deadline = self.settings.deadline;
         let decided = self.orders.followed(prediction, |followed| {
             let expired = followed.accepted.elapsed() >= deadline;
-            let following = &followed.following;
+            if trouble.is_some() {
+                followed.troubles = followed.troubles.saturating_add(1);
+            }
             let next = after_fetch(stored.len(), trouble, expired);
-            (next, following.polls, following.handle.id.clone(), followed.accepted)
+            (next, followed.following.handle.id.clone(), followed.accepted)
         });
-        let Some((next, polls, upstream, accepted)) = decided else {
+        let Some((next, upstream, accepted)) = decided else {
             return;
         };
         match next {
             AfterFetch::Resolve => self.resolve(prediction, Some(upstream), stored, finished.usage, accepted).await,
-            AfterFetch::PollAgain => self.poll_in(prediction, self.cadence.pause(polls.max(1), self.chance.fraction())),
+            AfterFetch::PollAgain => self.poll_later(prediction),
             AfterFetch::End(failure) => self.end(prediction, failure).await,
         }
     }
@@ -168,6 +268,7 @@ impl Core {
         }
         if let Some(record) = self.orders.record(prediction.order) {
             let price = self.catalogue.find(&record.model).map(|model| model.price.of(pictures.len(), usage.as_ref()));
+            self.orders.settle_quota(prediction, pictures.len(), price.unwrap_or_default());
             self.metrics.resolved(&record.model, pictures.len(), price, accepted.elapsed());
             tracing::info!(
                 %prediction,
@@ -189,8 +290,13 @@ impl Core {
             tracing::error!(%prediction, ?failure, %error, "an end could not be journalled");
         }
         if let Some(record) = self.orders.record(prediction.order) {
-            let usd = self.estimate(&record.model, record.n);
+            let wanted = self.orders.wanted(prediction);
+            let usd = self.estimate(&record.model, wanted);
+            // What may have been paid counts as paid.
+            let (spent, made) = if failure.may_have_been_bought() { (usd, wanted) } else { (Usd::default(), 0) };
+            self.orders.settle_quota(prediction, usize::from(made), spent);
             self.metrics.ended(&failure, usd);
+            let Usd(usd) = usd;
             let (client, failure_name) = (&record.client, failure.name());
             if failure.may_have_been_bought() {
                 let upstream = self.orders.followed(prediction, |followed| followed.following.handle.id.to_string());

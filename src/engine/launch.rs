@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use super::life::{AfterSubmit, FetchTrouble, Following, after_submit};
 use super::orders::{Begun, End, Followed};
+use super::patience::{class_of, purchases};
 use super::{Asker, Core, Order, Origin, Ticket};
-use crate::budget::{CallKind, InFlight, QueueFull, Queued};
-use crate::model::{Failure, Fingerprint, OrderId, PictureRequest, PredictionId};
+use crate::budget::{Granted, InFlight, QueueFull, Queued};
+use crate::model::{AccountId, Expense, Failure, Fingerprint, OrderId, OverLimit, PictureRequest, PredictionId, Usd};
 use crate::storage::journal::{OrderRecord, Record};
 use crate::upstream::{Commit, Finished, Handle};
 
@@ -24,6 +25,7 @@ impl Core {
         fingerprint: Fingerprint,
         asker: Asker,
         origin: Origin,
+        start_by: Instant,
     ) -> Result<Ticket, Failure> {
         if self.lifecycle.is_draining() {
             return Err(Failure::Stopping);
@@ -53,11 +55,22 @@ impl Core {
             return Err(Failure::InvalidRequest { message: format!("there is no model {}", request.model) });
         };
         let parts = model.parameters.split(request.n);
-        let mut places = Vec::with_capacity(parts.len());
-        for _ in &parts {
-            places.push(self.budget.queue().map_err(|QueueFull { retry_after }| Failure::QueueFull { retry_after })?);
+        let prices: Vec<Usd> = parts.iter().map(|&pictures| model.price.of(usize::from(pictures), None)).collect();
+        let purchases = purchases(&record, &request, &prices);
+        if let Some(first) = purchases.first() {
+            self.check_in_time(first, start_by)?;
         }
-        match self.orders.begin(Arc::clone(&record), parts.len(), asker)? {
+        let pictures = usize::from(request.n);
+        let usd = model.price.of(pictures, None);
+        let expense = Expense { predictions: parts.len(), pictures, usd };
+        let quota = self
+            .quotas
+            .reserve(&record.client, expense)
+            .map_err(|OverLimit { limit, retry_after }| Failure::OverLimit { limit, retry_after })?;
+        let places = purchases.iter().map(|purchase| self.budget.queue(purchase));
+        let places: Vec<Queued> =
+            places.collect::<Result<_, _>>().map_err(|QueueFull { retry_after }| Failure::QueueFull { retry_after })?;
+        match self.orders.begin(Arc::clone(&record), parts.clone(), quota, asker, start_by)? {
             Begun::Joined(other, progress) => {
                 self.count_joined(&record);
                 Ok(self.ticket(other, Origin::Joined, progress))
@@ -108,45 +121,54 @@ impl Core {
         let mut attempt = 0;
         loop {
             // In this order: what nobody wants any more is not bought, also when its turn has just come.
-            let (reservation, in_flight) = tokio::select! {
+            let granted = tokio::select! {
                 biased;
                 () = self.orders.abandoned(prediction.order) => return self.end(prediction, Failure::Abandoned).await,
                 () = self.lifecycle.draining() => return self.end(prediction, Failure::Stopping).await,
-                reserved = place.reserve() => reserved,
+                () = self.orders.too_late(prediction.order) => return self.end_in_vain(prediction).await,
+                granted = place.granted() => granted,
+            };
+            let Granted { reservation, mut in_flight } = match granted {
+                Ok(granted) => granted,
+                Err(failure) => return self.end(prediction, failure).await,
             };
             if !self.orders.start_submit(prediction) {
                 return self.end(prediction, Failure::Abandoned).await;
             }
             attempt += 1;
             let committing = Arc::new(AtomicBool::new(false));
-            let commit = self.commit(prediction, Arc::clone(&committing));
+            let commit = self.commit(prediction, in_flight.account().clone(), Arc::clone(&committing));
             let result = self.upstream.submit(reservation, request, pictures, commit).await;
             self.metrics.submitted(result.as_ref().err());
-            if let Err(error) = &result {
-                tracing::warn!(%prediction, attempt, ?error, "submit");
+            match &result {
+                Ok(_) => in_flight.accepted(),
+                Err(error) => tracing::warn!(%prediction, account = %in_flight.account(), attempt, ?error, "submit"),
             }
             let mut undone = Record::Withdrawn { prediction };
             let settings = &self.settings;
             let pause = match after_submit(result, attempt, settings.submit_attempts_max, settings.on_unknown) {
-                AfterSubmit::Follow(handle) => return self.follow(prediction, handle, in_flight).await,
+                AfterSubmit::Follow(handle) => return self.follow(prediction, handle, pictures, in_flight).await,
                 AfterSubmit::Collect { handle, finished } => {
-                    return self.collect_at_once(prediction, handle, finished, in_flight).await;
+                    return self.collect_at_once(prediction, handle, finished, pictures, in_flight).await;
                 }
                 AfterSubmit::End(failure) => return self.end(prediction, failure).await,
-                AfterSubmit::Again { pause } => pause,
+                AfterSubmit::Again { pause } => {
+                    drop(in_flight);
+                    pause
+                }
                 AfterSubmit::Resubmit { pause } => {
                     self.metrics.unknown(self.estimate(&request.model, pictures));
                     undone = Record::Resubmitted { prediction };
+                    drop(in_flight);
                     pause
                 }
-                AfterSubmit::PushedBack { retry_after } => {
-                    // The budget holds everybody back, this prediction too. It is no try that went wrong.
-                    self.budget.pushed_back(CallKind::Submit, retry_after);
+                AfterSubmit::PushedBack(pushback) => {
+                    // The budget knows when, and with whose key. It is no try that went wrong.
+                    in_flight.refused(pushback);
                     attempt -= 1;
                     Duration::ZERO
                 }
             };
-            drop(in_flight);
             if committing.load(Ordering::Acquire)
                 && let Err(error) = self.journal.append(undone).await
             {
@@ -161,21 +183,22 @@ impl Core {
                 () = tokio::time::sleep(pause) => {}
                 () = self.lifecycle.draining() => return self.end(prediction, Failure::Stopping).await,
             }
-            place = match self.budget.queue() {
-                Ok(place) => place,
-                Err(QueueFull { retry_after }) => {
-                    return self.end(prediction, Failure::QueueFull { retry_after }).await;
-                }
-            };
+            place = place.again();
         }
     }
 
+    /// Ends a prediction whose turn does not come while somebody could still use it.
+    async fn end_in_vain(&self, prediction: PredictionId) {
+        let Some(record) = self.orders.record(prediction.order) else { return };
+        self.end(prediction, self.waited_in_vain(&record)).await;
+    }
+
     /// What happens between the last byte but one and the last: the journal learns that the purchase is being made.
-    fn commit(self: &Arc<Self>, prediction: PredictionId, committing: Arc<AtomicBool>) -> Commit {
+    fn commit(self: &Arc<Self>, prediction: PredictionId, account: AccountId, committing: Arc<AtomicBool>) -> Commit {
         let core = Arc::clone(self);
         Box::new(move || {
             async move {
-                let record = Record::Committing { prediction, at: core.clock.now() };
+                let record = Record::Committing { prediction, account, at: core.clock.now() };
                 match core.journal.append(record).await {
                     Ok(()) => {
                         committing.store(true, Ordering::Release);
@@ -191,12 +214,33 @@ impl Core {
         })
     }
 
-    async fn follow(self: &Arc<Self>, prediction: PredictionId, handle: Handle, in_flight: InFlight) {
+    async fn follow(self: &Arc<Self>, prediction: PredictionId, handle: Handle, pictures: u8, in_flight: InFlight) {
         self.journal_accepted(prediction, &handle).await;
-        let pause = self.cadence.pause(0, self.chance.fraction());
-        let followed = Followed { following: Following::new(handle), accepted: Instant::now(), _in_flight: in_flight };
-        self.orders.follow(prediction, followed);
-        self.poll_in(prediction, pause);
+        if let Some(followed) = self.newly_followed(prediction, handle, pictures, in_flight) {
+            self.orders.follow(prediction, followed);
+            self.poll_later(prediction);
+        }
+    }
+
+    fn newly_followed(
+        &self,
+        prediction: PredictionId,
+        handle: Handle,
+        pictures: u8,
+        in_flight: InFlight,
+    ) -> Option<Followed> {
+        let record = self.orders.record(prediction.order)?;
+        Some(Followed {
+            following: Following::new(handle),
+            account: in_flight.account().clone(),
+            accepted: Instant::now(),
+            in_flight: Some(in_flight),
+            class: class_of(&record, pictures),
+            working_at: Duration::ZERO,
+            resumed: false,
+            found_done: false,
+            troubles: 0,
+        })
     }
 
     /// Fetches pictures that came with the answer to the submit. Without an id there is nobody to ask again, so the
@@ -206,17 +250,18 @@ impl Core {
         prediction: PredictionId,
         handle: Option<Handle>,
         finished: Finished,
+        pictures: u8,
         in_flight: InFlight,
     ) {
         if let Some(handle) = handle {
             self.journal_accepted(prediction, &handle).await;
-            let followed =
-                Followed { following: Following::new(handle), accepted: Instant::now(), _in_flight: in_flight };
-            self.orders.follow(prediction, followed);
+            if let Some(followed) = self.newly_followed(prediction, handle, pictures, in_flight) {
+                self.orders.follow(prediction, followed);
+            }
             return self.collect(prediction, finished).await;
         }
-        // Its place among the predictions in flight is kept until the end.
-        let _in_flight = in_flight;
+        // The upstream is done with it.
+        drop(in_flight);
         let began = Instant::now();
         let mut rounds = 0;
         loop {
@@ -224,7 +269,7 @@ impl Core {
             let (stored, trouble) = self.fetch_all(finished.outputs.clone()).await;
             let expired = began.elapsed() >= self.settings.deadline;
             match trouble {
-                Some(_) if !expired => tokio::time::sleep(self.cadence.pause(rounds, 0.0)).await,
+                Some(_) if !expired => tokio::time::sleep(self.backoff(rounds)).await,
                 Some(FetchTrouble::Upstream(message) | FetchTrouble::Storage(message)) if stored.is_empty() => {
                     return self.end(prediction, Failure::ResultLost { message }).await;
                 }

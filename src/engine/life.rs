@@ -18,6 +18,7 @@
 
 use std::time::Duration;
 
+use crate::budget::Pushback;
 use crate::config::OnUnknown;
 use crate::model::Failure;
 use crate::upstream::{Finished, Handle, PollError, Polled, SubmitError, Submitted};
@@ -44,10 +45,8 @@ pub(super) enum AfterSubmit {
     Again {
         pause: Duration,
     },
-    /// 429: the budget decides when.
-    PushedBack {
-        retry_after: Option<Duration>,
-    },
+    /// Refused, and nothing was bought: the budget decides when, and with whose key.
+    PushedBack(Pushback),
     /// The outcome is unknown, and the operator would rather pay twice than have no picture.
     Resubmit {
         pause: Duration,
@@ -70,7 +69,7 @@ pub(super) fn after_submit(
             AfterSubmit::End(Failure::Unreachable { message })
         }
         Err(SubmitError::NotSent { .. }) => AfterSubmit::Again { pause },
-        Err(SubmitError::Refused { retry_after, .. }) => AfterSubmit::PushedBack { retry_after },
+        Err(SubmitError::Refused { pushback, .. }) => AfterSubmit::PushedBack(pushback),
         Err(SubmitError::Rejected(failure)) => AfterSubmit::End(failure),
         Err(SubmitError::Unknown { .. }) if on_unknown == OnUnknown::Resubmit && attempt < attempts_max => {
             AfterSubmit::Resubmit { pause }

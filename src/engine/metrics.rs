@@ -21,6 +21,7 @@ pub(super) struct EngineMetrics {
     orders: Counter,
     submits: Family<ResultLabel, Counter>,
     polls: Family<ResultLabel, Counter>,
+    polls_saved: Counter,
     pictures: Counter,
     ended: Family<ResultLabel, Counter>,
     predictions: Family<StateLabel, Gauge>,
@@ -61,6 +62,7 @@ impl EngineMetrics {
             orders: Counter::default(),
             submits: Family::default(),
             polls: Family::default(),
+            polls_saved: Counter::default(),
             pictures: Counter::default(),
             ended: Family::default(),
             predictions: Family::default(),
@@ -78,6 +80,11 @@ impl EngineMetrics {
             registry.register("orders", "Orders that began to buy", own.orders.clone());
             registry.register("submits", "Submits by result", own.submits.clone());
             registry.register("polls", "Polls by result", own.polls.clone());
+            registry.register(
+                "polls_saved",
+                "Polls that asking every 2.5 s would have taken besides",
+                own.polls_saved.clone(),
+            );
             registry.register("pictures", "Pictures bought and stored", own.pictures.clone());
             registry.register("ended", "Predictions that ended without a picture, by reason", own.ended.clone());
             registry.register("predictions", "Predictions under way, by state", own.predictions.clone());
@@ -106,7 +113,7 @@ impl EngineMetrics {
         self.cache_hits.inc();
     }
 
-    pub(super) fn joined(&self, usd: f64) {
+    pub(super) fn joined(&self, Usd(usd): Usd) {
         self.joined.inc();
         self.joined_usd.inc_by(usd);
     }
@@ -131,6 +138,13 @@ impl EngineMetrics {
         self.polls.get_or_create(&ResultLabel { result }).inc();
     }
 
+    /// A prediction took so many polls, where asking at a fixed interval would have taken `fixed`.
+    pub(super) fn planned(&self, polls: u32, fixed: f64) {
+        let saved = (fixed - f64::from(polls)).max(0.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is small and positive")]
+        self.polls_saved.inc_by(saved as u64);
+    }
+
     pub(super) fn resolved(&self, model: &str, pictures: usize, price: Option<Usd>, took: Duration) {
         self.pictures.inc_by(pictures as u64);
         self.generation_seconds.get_or_create(&ModelLabel { model: model.to_owned() }).observe(took.as_secs_f64());
@@ -139,14 +153,14 @@ impl EngineMetrics {
         }
     }
 
-    pub(super) fn ended(&self, failure: &Failure, estimate_usd: f64) {
+    pub(super) fn ended(&self, failure: &Failure, estimate: Usd) {
         self.ended.get_or_create(&ResultLabel { result: failure.name() }).inc();
         if matches!(failure, Failure::OutcomeUnknown { .. }) {
-            self.unknown(estimate_usd);
+            self.unknown(estimate);
         }
     }
 
-    pub(super) fn unknown(&self, estimate_usd: f64) {
+    pub(super) fn unknown(&self, Usd(estimate_usd): Usd) {
         self.unknown.inc();
         self.unknown_usd.inc_by(estimate_usd);
     }
@@ -158,9 +172,16 @@ impl EngineMetrics {
         status.spent_usd = self.spent_usd.get();
         status.unknown = self.unknown.get();
         status.unknown_usd = self.unknown_usd.get();
+        status.polls = self.polls_made();
+        status.polls_saved = self.polls_saved.get();
         status.joined = self.joined.get();
         status.joined_usd = self.joined_usd.get();
         status.cache_hits = self.cache_hits.get();
+    }
+
+    fn polls_made(&self) -> u64 {
+        let made = |result| self.polls.get_or_create(&ResultLabel { result }).get();
+        ["answered", "refused_429", "trouble"].into_iter().map(made).sum()
     }
 
     pub(super) fn set_gauges(&self, status: &Status) {

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::joining::{Asker, LiveCandidate};
+use super::latency::Class;
 use super::life::Following;
 use super::{Progress, Status, add_to, finish_delivery};
 use crate::budget::InFlight;
 use crate::model::{
-    ClientId, Delivery, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, StoredPicture, Timestamp,
-    UpstreamId, Usage,
+    AccountId, ClientId, Delivery, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, QuotaHold,
+    StoredPicture, Timestamp, UpstreamId, Usage, Usd,
 };
 use crate::storage::journal::OrderRecord;
 
@@ -35,7 +37,13 @@ struct Table {
 struct Live {
     record: Arc<OrderRecord>,
     slots: Vec<Slot>,
+    /// What each of its predictions was to make.
+    parts: Vec<u8>,
+    /// What of its client's quota is reserved for it.
+    quota: Box<dyn QuotaHold>,
     progress: Arc<watch::Sender<Progress>>,
+    /// Until when a submit of it is of use to somebody who waits.
+    start_by: Instant,
     /// Nobody waited and nothing was bought: it is being dropped, and nobody joins it any more.
     abandoned: bool,
 }
@@ -56,10 +64,22 @@ pub(super) enum Slot {
 #[derive(Debug)]
 pub(super) struct Followed {
     pub(super) following: Following,
+    /// With whose key it was bought.
+    pub(super) account: AccountId,
     /// When the upstream took it, on the monotonic clock.
     pub(super) accepted: Instant,
-    /// Its place among the predictions in flight, given back when it is dropped.
-    pub(super) _in_flight: InFlight,
+    /// Its place among the predictions in flight, until the upstream is done with it.
+    pub(super) in_flight: Option<InFlight>,
+    /// What is known of how long such a prediction takes.
+    pub(super) class: Class,
+    /// The age at which it was last found working; zero when it never was.
+    pub(super) working_at: Duration,
+    /// It was accepted before the gateway started.
+    pub(super) resumed: bool,
+    /// A poll has found it done; its pictures are being fetched.
+    pub(super) found_done: bool,
+    /// Polls and fetches in a row that brought trouble.
+    pub(super) troubles: u32,
 }
 
 /// How a prediction ended.
@@ -111,17 +131,27 @@ impl Orders {
     /// # Errors
     ///
     /// [`Failure::KeyReused`].
-    pub(super) fn begin(&self, record: Arc<OrderRecord>, predictions: usize, asker: Asker) -> Result<Begun, Failure> {
+    pub(super) fn begin(
+        &self,
+        record: Arc<OrderRecord>,
+        parts: Vec<u8>,
+        quota: Box<dyn QuotaHold>,
+        asker: Asker,
+        start_by: Instant,
+    ) -> Result<Begun, Failure> {
         let mut table = self.lock();
         let by_key = match &record.idempotency_key {
             Some(key) => table.keyed(&record.client, key, record.fingerprint)?,
             None => None,
         };
-        if let Some(live) = by_key.or_else(|| table.joinable(record.fingerprint, asker)) {
-            return Ok(Begun::Joined(live.record.id, live.progress.subscribe()));
+        if let Some(order) = by_key.or_else(|| table.joinable(record.fingerprint, asker))
+            && let Some(live) = table.live.get_mut(&order)
+        {
+            let Joined { record, progress } = live.joined(start_by);
+            return Ok(Begun::Joined(record.id, progress));
         }
-        let slots = std::iter::repeat_with(|| Slot::Queued).take(predictions).collect();
-        Ok(Begun::Listed(table.list(record, slots)))
+        let slots = std::iter::repeat_with(|| Slot::Queued).take(parts.len()).collect();
+        Ok(Begun::Listed(table.list(record, slots, parts, quota, start_by)))
     }
 
     /// Waits with the live order of a client's idempotency key.
@@ -134,25 +164,43 @@ impl Orders {
         client: &ClientId,
         key: &IdempotencyKey,
         fingerprint: Fingerprint,
+        start_by: Instant,
     ) -> Result<Option<Joined>, Failure> {
-        let table = self.lock();
-        Ok(table.keyed(client, key, fingerprint)?.map(Live::joined))
+        let mut table = self.lock();
+        let order = table.keyed(client, key, fingerprint)?;
+        Ok(order.and_then(|order| table.live.get_mut(&order)).map(|live| live.joined(start_by)))
     }
 
     /// Lists an order that was under way before the gateway started.
-    pub(super) fn adopt(&self, record: Arc<OrderRecord>, slots: Vec<Slot>) {
+    pub(super) fn adopt(&self, record: Arc<OrderRecord>, slots: Vec<Slot>, parts: Vec<u8>, quota: Box<dyn QuotaHold>) {
         let upstream: Vec<UpstreamId> = slots.iter().filter_map(Slot::upstream).cloned().collect();
         let mut table = self.lock();
         let order = record.id;
-        table.list(record, slots);
+        table.list(record, slots, parts, quota, Instant::now());
         if let Some(live) = table.live.get(&order) {
             live.progress.send_modify(|progress| progress.upstream = upstream);
         }
     }
 
     /// Waits with a live order where the rules say so.
-    pub(super) fn join(&self, fingerprint: Fingerprint, asker: Asker) -> Option<Joined> {
-        self.lock().joinable(fingerprint, asker).map(Live::joined)
+    pub(super) fn join(&self, fingerprint: Fingerprint, asker: Asker, start_by: Instant) -> Option<Joined> {
+        let mut table = self.lock();
+        let order = table.joinable(fingerprint, asker)?;
+        table.live.get_mut(&order).map(|live| live.joined(start_by))
+    }
+
+    /// Resolves when nothing of an order that is submitted now would be of use to anybody who waits for it.
+    pub(super) async fn too_late(&self, order: OrderId) {
+        loop {
+            let Some(start_by) = self.lock().live.get(&order).map(|live| live.start_by) else {
+                return std::future::pending().await;
+            };
+            if start_by <= Instant::now() {
+                return;
+            }
+            // Looked at again after the wait: somebody with more patience may have joined.
+            tokio::time::sleep_until(start_by).await;
+        }
     }
 
     /// Resolves when nobody waits for an order of which nothing is bought; it is then off the list.
@@ -233,6 +281,20 @@ impl Orders {
         self.lock().live.get(&order).map(|live| Arc::clone(&live.record))
     }
 
+    /// How many pictures a prediction of a live order was to make.
+    pub(super) fn wanted(&self, prediction: PredictionId) -> u8 {
+        let table = self.lock();
+        let parts = table.live.get(&prediction.order).map(|live| &live.parts);
+        parts.and_then(|parts| parts.get(usize::from(prediction.slot))).copied().unwrap_or_default()
+    }
+
+    /// Replaces what was reserved for a prediction by what it came to.
+    pub(super) fn settle_quota(&self, prediction: PredictionId, pictures: usize, usd: Usd) {
+        if let Some(live) = self.lock().live.get(&prediction.order) {
+            live.quota.settle(pictures, usd);
+        }
+    }
+
     /// Ends a prediction; returns its order where that has ended with it, taken off the table.
     pub(super) fn end(&self, prediction: PredictionId, end: End) -> Option<Ended> {
         let mut table = self.lock();
@@ -306,13 +368,20 @@ impl Orders {
 }
 
 impl Table {
-    fn list(&mut self, record: Arc<OrderRecord>, slots: Vec<Slot>) -> watch::Receiver<Progress> {
+    fn list(
+        &mut self,
+        record: Arc<OrderRecord>,
+        slots: Vec<Slot>,
+        parts: Vec<u8>,
+        quota: Box<dyn QuotaHold>,
+        start_by: Instant,
+    ) -> watch::Receiver<Progress> {
         let (progress, receiver) = watch::channel(Progress::default());
         self.by_fingerprint.entry(record.fingerprint).or_default().push(record.id);
         if let Some(key) = &record.idempotency_key {
             self.by_key.insert((record.client.clone(), key.clone()), record.id);
         }
-        let live = Live { slots, progress: Arc::new(progress), abandoned: false, record };
+        let live = Live { slots, parts, quota, progress: Arc::new(progress), start_by, abandoned: false, record };
         self.live.insert(live.record.id, live);
         receiver
     }
@@ -338,27 +407,30 @@ impl Table {
         client: &ClientId,
         key: &IdempotencyKey,
         fingerprint: Fingerprint,
-    ) -> Result<Option<&Live>, Failure> {
+    ) -> Result<Option<OrderId>, Failure> {
         let order = self.by_key.get(&(client.clone(), key.clone()));
         match order.and_then(|order| self.live.get(order)) {
             Some(live) if live.record.fingerprint != fingerprint => Err(Failure::KeyReused),
-            found => Ok(found),
+            found => Ok(found.map(|live| live.record.id)),
         }
     }
 
     /// The newest live order of the fingerprint that the asker may wait with.
-    fn joinable(&self, fingerprint: Fingerprint, asker: Asker) -> Option<&Live> {
+    fn joinable(&self, fingerprint: Fingerprint, asker: Asker) -> Option<OrderId> {
         let orders = self.by_fingerprint.get(&fingerprint)?;
         orders
             .iter()
             .rev()
             .filter_map(|order| self.live.get(order))
             .find(|live| asker.joins(LiveCandidate { has_waiters: live.progress.receiver_count() > 0 }))
+            .map(|live| live.record.id)
     }
 }
 
 impl Live {
-    fn joined(&self) -> Joined {
+    /// Somebody waits with it, for whom a submit is of use until `start_by`.
+    fn joined(&mut self, start_by: Instant) -> Joined {
+        self.start_by = self.start_by.max(start_by);
         Joined { record: Arc::clone(&self.record), progress: self.progress.subscribe() }
     }
 

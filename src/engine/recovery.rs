@@ -10,13 +10,15 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Core;
 use super::life::Following;
 use super::orders::{End, Followed, Slot};
-use crate::model::{Digest, Failure, PredictionId};
+use super::patience::class_of;
+use crate::model::{Digest, Expense, Failure, PredictionId};
 use crate::storage::JournalError;
 use crate::storage::journal::{OrderRecord, Record, StoredOrder, StoredPrediction, StoredState};
 use crate::upstream::Handle;
@@ -27,6 +29,7 @@ impl Core {
         let (mut dropped, mut unknown) = (0_usize, 0_usize);
         for order in self.journal.unsettled().await? {
             let mut slots = Vec::with_capacity(order.predictions.len());
+            let parts: Vec<u8> = order.predictions.iter().map(|prediction| prediction.pictures).collect();
             for prediction in order.predictions {
                 match &prediction.state {
                     StoredState::Intent => dropped += 1,
@@ -38,7 +41,16 @@ impl Core {
             }
             // An order without anything to follow has ended; only its last record was missing.
             if slots.iter().any(|slot| matches!(slot, Slot::Following(_))) {
-                self.orders.adopt(Arc::new(order.record), slots);
+                let followed = |slot: &&Slot| matches!(slot, Slot::Following(_));
+                let pictures: u8 =
+                    slots.iter().zip(&parts).filter(|(slot, _)| followed(slot)).map(|(_, pictures)| pictures).sum();
+                let expense = Expense {
+                    predictions: slots.iter().filter(followed).count(),
+                    pictures: usize::from(pictures),
+                    usd: self.estimate(&order.record.model, pictures),
+                };
+                let quota = self.quotas.adopt(&order.record.client, expense);
+                self.orders.adopt(Arc::new(order.record), slots, parts, quota);
             }
         }
         if !resumed.is_empty() || dropped > 0 || unknown > 0 {
@@ -49,26 +61,34 @@ impl Core {
         }
         self.remove_orphans().await?;
         for prediction in resumed {
-            self.poll_in(prediction, self.cadence.pause(1, self.chance.fraction()));
+            self.poll_later(prediction);
         }
         Ok(())
     }
 
     async fn take_up(&self, prediction: StoredPrediction, record: &OrderRecord) -> Result<Slot, JournalError> {
-        let StoredPrediction { id, state, .. } = prediction;
+        let StoredPrediction { id, state, pictures, account, .. } = prediction;
         Ok(match state {
-            StoredState::Intent => self.close(id, Failure::Abandoned, record).await?,
+            StoredState::Intent => self.close(id, pictures, Failure::Abandoned, record).await?,
             StoredState::Committing { .. } => {
                 let message = "the gateway stopped between the last byte and the answer".to_owned();
-                self.close(id, Failure::OutcomeUnknown { message }, record).await?
+                self.close(id, pictures, Failure::OutcomeUnknown { message }, record).await?
             }
             StoredState::Accepted { upstream, poll_url, since } => {
                 let age = self.clock.now().since(since);
                 let now = Instant::now();
+                // A record of version 1 names none; there was one account then.
+                let in_flight = self.budget.adopt(account.as_ref());
                 Slot::Following(Followed {
                     following: Following::new(Handle { id: upstream, poll_url }),
+                    account: in_flight.account().clone(),
                     accepted: now.checked_sub(age).unwrap_or(now),
-                    _in_flight: self.budget.adopt(),
+                    in_flight: Some(in_flight),
+                    class: class_of(record, pictures),
+                    working_at: Duration::ZERO,
+                    resumed: true,
+                    found_done: false,
+                    troubles: 0,
                 })
             }
             StoredState::Resolved { upstream, pictures, usage, at } => {
@@ -81,13 +101,14 @@ impl Core {
     async fn close(
         &self,
         prediction: PredictionId,
+        pictures: u8,
         failure: Failure,
         record: &OrderRecord,
     ) -> Result<Slot, JournalError> {
         let ended = Record::Failed { prediction, failure: failure.clone(), at: self.clock.now() };
         self.journal.append(ended).await?;
         // The operator learns of it by the same figures as of any other end.
-        self.metrics.ended(&failure, self.estimate(&record.model, record.n));
+        self.metrics.ended(&failure, self.estimate(&record.model, pictures));
         Ok(Slot::Ended(End::Failure(failure)))
     }
 

@@ -149,7 +149,11 @@ impl Ticket {
         if self.core.orders.is_bought(self.order) {
             WaitError::OutOfPatience { upstream: self.upstream() }
         } else {
-            WaitError::Failed(Failure::Throttled { retry_after: self.core.budget.forecast() })
+            WaitError::Failed(match self.core.orders.record(self.order) {
+                Some(record) => self.core.waited_in_vain(&record),
+                // It has just been dropped.
+                None => Failure::Abandoned,
+            })
         }
     }
 

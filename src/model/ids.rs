@@ -18,6 +18,16 @@ impl fmt::Display for ClientId {
     }
 }
 
+/// The name of an account with the upstream, as the operator chose it. Never its key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct AccountId(pub(crate) Arc<str>);
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// One request of a client that buys pictures: `ord_` and a sortable unique id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct OrderId(Ulid);

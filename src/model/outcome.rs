@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Format, OrderId, Timestamp, UpstreamId, Usage};
+use super::{Digest, Format, Limit, OrderId, Timestamp, UpstreamId, Usage};
 
 /// A picture that was bought, whole and on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,13 @@ pub(crate) enum Failure {
     Throttled { retry_after: Duration },
     /// The gateway's own queue is full; nothing was bought.
     QueueFull { retry_after: Duration },
+    /// So much waits before it that the picture would come after its client has left; nothing was bought.
+    Overloaded { retry_after: Duration },
+    /// So much of the same client waits before it that the picture would come after its client has left; nothing was
+    /// bought.
+    Outpaced { retry_after: Duration },
+    /// A limit of the client's own; nothing was bought.
+    OverLimit { limit: Limit, retry_after: Duration },
     /// The journal cannot be written; nothing was bought.
     JournalUnavailable,
     /// The disk has no room for what would be bought; nothing was.
@@ -86,6 +93,9 @@ impl Failure {
             Self::Unreachable { .. } => "unreachable",
             Self::Throttled { .. } => "throttled",
             Self::QueueFull { .. } => "queue_full",
+            Self::Overloaded { .. } => "overloaded",
+            Self::Outpaced { .. } => "outpaced",
+            Self::OverLimit { .. } => "over_limit",
             Self::JournalUnavailable => "journal_unavailable",
             Self::DiskFull => "disk_full",
             Self::KeyReused => "idempotency_key_reused",
@@ -109,6 +119,9 @@ impl Failure {
             | Self::Unreachable { .. }
             | Self::Throttled { .. }
             | Self::QueueFull { .. }
+            | Self::Overloaded { .. }
+            | Self::Outpaced { .. }
+            | Self::OverLimit { .. }
             | Self::JournalUnavailable
             | Self::DiskFull
             | Self::KeyReused

@@ -1,4 +1,5 @@
-//! The status page: one table a part, refreshed by the browser. Only numbers and words of ours, so nothing to escape.
+//! The status page: one table a part, refreshed by the browser. Only numbers, words of ours, and names of the configuration
+//! and the catalogue, which hold letters, digits and - _ . @ / alone, so nothing to escape.
 
 use std::fmt::Write;
 
@@ -34,12 +35,39 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
             ("predictions being submitted", engine.submitting.to_string()),
             ("predictions followed", engine.following.to_string()),
             ("in flight at the upstream", of(upstream.predictions_in_flight, upstream.predictions_in_flight_max)),
-            ("pause after a 429", format!("{:.0} s", upstream.paused_s)),
             ("uploads held", format!("{} of {}", mib(engine.spool_bytes), mib(engine.spool_bytes_max))),
             ("pictures in memory", mib(engine.memory_cache_bytes)),
             ("storage", engine.storage.to_owned()),
         ],
     );
+    for account in &upstream.accounts {
+        let in_flight = if account.in_flight_learned < account.in_flight_max {
+            format!(
+                "{} of {} learned ({} configured)",
+                account.in_flight, account.in_flight_learned, account.in_flight_max
+            )
+        } else {
+            of(account.in_flight, account.in_flight_max)
+        };
+        let rate = if account.submits_per_minute_learned < f64::from(account.submits_per_minute_max) {
+            format!("{:.1} learned ({} configured)", account.submits_per_minute_learned, account.submits_per_minute_max)
+        } else {
+            account.submits_per_minute_max.to_string()
+        };
+        let mut rows = vec![("in flight", in_flight), ("submits a minute", rate)];
+        for pause in &account.pauses {
+            let what = pause.model.as_deref().unwrap_or(pause.what);
+            rows.push(("left alone", format!("<span class=bad>{what}: {:.0} s more</span>", pause.seconds.ceil())));
+        }
+        table(&mut page, &format!("Account {}", account.name), &rows);
+    }
+    if !upstream.queue_by_client.is_empty() {
+        let _ = write!(page, "<h2>Queue</h2><table>");
+        for (client, count) in &upstream.queue_by_client {
+            let _ = write!(page, "<tr><td>{client}<td>{count}");
+        }
+        page.push_str("</table>");
+    }
     table(
         &mut page,
         "Since the start",
@@ -47,6 +75,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
             ("orders", engine.orders.to_string()),
             ("pictures", engine.pictures.to_string()),
             ("spent, by the catalogue's prices", usd(engine.spent_usd)),
+            ("polls, and those saved by planning", format!("{} ({})", engine.polls, engine.polls_saved)),
             ("purchases with unknown outcome", format!("{} ({})", engine.unknown, usd(engine.unknown_usd))),
             ("purchases avoided by joining", format!("{} ({})", engine.joined, usd(engine.joined_usd))),
             ("answers from the cache", engine.cache_hits.to_string()),

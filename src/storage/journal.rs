@@ -5,8 +5,8 @@
 use futures_util::future::BoxFuture;
 
 use crate::model::{
-    ClientId, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, Size, StoredPicture, Task, Timestamp,
-    UpstreamId, Usage,
+    AccountId, ClientId, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, Size, StoredPicture, Task,
+    Timestamp, UpstreamId, Usage,
 };
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ pub(crate) enum Record {
     /// Somebody wants pictures. Written before anything leaves for the upstream.
     Intent { order: OrderRecord, predictions: Vec<(PredictionId, u8)> },
     /// All but the last byte of the submit has left. Written before the last byte does.
-    Committing { prediction: PredictionId, at: Timestamp },
+    Committing { prediction: PredictionId, account: AccountId, at: Timestamp },
     /// The submit certainly did not take effect; the prediction is an intent again.
     Withdrawn { prediction: PredictionId },
     /// The outcome of the submit is unknown, and the operator would rather pay twice than not at all: it is an intent
@@ -147,6 +147,8 @@ pub(crate) struct StoredPrediction {
     /// Pictures it was to make.
     pub(crate) pictures: u8,
     pub(crate) state: StoredState,
+    /// With whose key it was bought; `None` before the first submit, and in records of version 1.
+    pub(crate) account: Option<AccountId>,
     /// Submits of unknown outcome that were sent again, because the operator chose so.
     pub(crate) lost_answers: u32,
     /// What somebody decided about an unknown outcome.

@@ -8,6 +8,7 @@ use reqwest::StatusCode;
 use serde_json::Value;
 
 use super::SubmitError;
+use crate::budget::Pushback;
 use crate::model::Failure;
 
 /// Longest text of the upstream that is kept, in characters.
@@ -27,15 +28,17 @@ pub(super) fn submit_error(
         _ if speaks_of_policy(&message) && from_service => {
             SubmitError::Rejected(Failure::Moderated { message, bought: false })
         }
+        StatusCode::TOO_MANY_REQUESTS if speaks_of_channels(&message) && from_service => {
+            let reason = Failure::ModelUnavailable { message: message.clone() };
+            SubmitError::Refused { pushback: Pushback::Model { retry_after, reason }, message }
+        }
         _ if speaks_of_channels(&message) && from_service => {
             SubmitError::Rejected(Failure::ModelUnavailable { message })
         }
-        StatusCode::TOO_MANY_REQUESTS => SubmitError::Refused { retry_after, message },
-        StatusCode::PAYMENT_REQUIRED => SubmitError::Rejected(Failure::BalanceExhausted { message }),
-        StatusCode::FORBIDDEN if speaks_of_money(&message) => {
-            SubmitError::Rejected(Failure::BalanceExhausted { message })
-        }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => SubmitError::Rejected(Failure::KeyRefused { message }),
+        StatusCode::TOO_MANY_REQUESTS => SubmitError::Refused { pushback: Pushback::Account { retry_after }, message },
+        StatusCode::PAYMENT_REQUIRED => key_refused(Failure::BalanceExhausted { message }),
+        StatusCode::FORBIDDEN if speaks_of_money(&message) => key_refused(Failure::BalanceExhausted { message }),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => key_refused(Failure::KeyRefused { message }),
         // The edge gave up on the request, not the service on its content.
         StatusCode::REQUEST_TIMEOUT => unknown_if(released, message),
         status if status.is_client_error() => SubmitError::Rejected(Failure::InvalidRequest { message }),
@@ -46,6 +49,12 @@ pub(super) fn submit_error(
         }),
         _ => unknown_if(released, message),
     }
+}
+
+/// The key, or the balance behind it, is of no use; another account's may be.
+fn key_refused(reason: Failure) -> SubmitError {
+    let message = reason.name().to_owned();
+    SubmitError::Refused { pushback: Pushback::Key { reason }, message }
 }
 
 /// What a broken or unusable exchange means.
@@ -128,18 +137,20 @@ mod tests {
         type Is = fn(&SubmitError) -> bool;
         let cases: &[(u16, &str, Is)] = &[
             (401, r#"{"error":{"message":"Invalid signature","type":"401"}}"#, |e| {
-                matches!(e, SubmitError::Rejected(Failure::KeyRefused { .. }))
+                matches!(e, SubmitError::Refused { pushback: Pushback::Key { reason: Failure::KeyRefused { .. } }, .. })
             }),
-            (
-                401,
-                r#"{"code":401,"message":"Token cannot be empty","type":"error"}"#,
-                |e| matches!(e, SubmitError::Rejected(Failure::KeyRefused { message }) if message == "Token cannot be empty"),
-            ),
+            (401, r#"{"code":401,"message":"Token cannot be empty","type":"error"}"#, |e| {
+                matches!(e, SubmitError::Refused { pushback: Pushback::Key { reason: Failure::KeyRefused { message } }, .. }
+                    if message == "Token cannot be empty")
+            }),
             (403, r#"{"error":{"message":"Invalid Token","type":"403"}}"#, |e| {
-                matches!(e, SubmitError::Rejected(Failure::KeyRefused { .. }))
+                matches!(e, SubmitError::Refused { pushback: Pushback::Key { reason: Failure::KeyRefused { .. } }, .. })
             }),
             (403, r#"{"error":{"message":"Insufficient balance","type":"403"}}"#, |e| {
-                matches!(e, SubmitError::Rejected(Failure::BalanceExhausted { .. }))
+                matches!(
+                    e,
+                    SubmitError::Refused { pushback: Pushback::Key { reason: Failure::BalanceExhausted { .. } }, .. }
+                )
             }),
             (
                 400,
@@ -154,9 +165,12 @@ mod tests {
             }),
             (404, "<html>404</html>", |e| matches!(e, SubmitError::Rejected(Failure::InvalidRequest { .. }))),
             (429, r#"{"error":{"message":"Too many requests","type":"429"}}"#, |e| {
-                matches!(e, SubmitError::Refused { .. })
+                matches!(e, SubmitError::Refused { pushback: Pushback::Account { .. }, .. })
             }),
             (429, r#"{"error":{"message":"no channel found for model","type":"429"}}"#, |e| {
+                matches!(e, SubmitError::Refused { pushback: Pushback::Model { .. }, .. })
+            }),
+            (400, r#"{"error":{"message":"no channel found for model","type":"400"}}"#, |e| {
                 matches!(e, SubmitError::Rejected(Failure::ModelUnavailable { .. }))
             }),
             (500, r#"{"error":{"message":"Internal server error","type":"500"}}"#, |e| {

@@ -1,4 +1,4 @@
-//! Three HTTP clients with different powers, and the only places that build them.
+//! HTTP clients with different powers, and the only places that build them: two for each account, one for downloads.
 //!
 //! | client   | key | connects to                                  | redirects            |
 //! |----------|-----|----------------------------------------------|----------------------|
@@ -16,16 +16,24 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, ClientBuilder, redirect, retry};
 use url::{Host, Url};
 
-use crate::config::{Secret, UpstreamConfig};
+use crate::config::{Account, Secret, UpstreamConfig};
+use crate::model::AccountId;
 
 /// A name of our own: some edges turn default library names away.
 const USER_AGENT: &str = concat!("gptproto-gateway/", env!("CARGO_PKG_VERSION"));
 
 #[derive(Clone, Debug)]
 pub(super) struct Clients {
+    /// Never empty.
+    keyed: Vec<(AccountId, Keyed)>,
+    pub(super) download: Client,
+}
+
+/// The clients that send one account's key.
+#[derive(Clone, Debug)]
+pub(super) struct Keyed {
     pub(super) submit: Client,
     pub(super) poll: Client,
-    pub(super) download: Client,
 }
 
 impl Clients {
@@ -33,10 +41,34 @@ impl Clients {
     ///
     /// # Errors
     ///
-    /// When the TLS roots of the system cannot be read, or the key cannot be a header value.
-    pub(super) fn new(config: &UpstreamConfig, key: &Secret) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    /// When the TLS roots of the system cannot be read, a key cannot be a header value, or there is no account.
+    pub(super) fn new(
+        config: &UpstreamConfig,
+        accounts: &[Account],
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         // Twice is fine: a test process builds many gateways.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        if accounts.is_empty() {
+            return Err("there is no upstream key".into());
+        }
+        let keyed = accounts.iter().map(|account| Ok((account.id.clone(), Keyed::new(config, &account.key)?)));
+        let keyed = keyed.collect::<Result<_, Box<dyn std::error::Error + Send + Sync>>>()?;
+        let download = bounded(config)
+            .read_timeout(config.download_idle_timeout)
+            .dns_resolver(Arc::new(PublicOnly { loopback: config.is_loopback() }))
+            .build()?;
+        Ok(Self { keyed, download })
+    }
+
+    /// The clients with an account's key. Reservations name no account that is not there.
+    pub(super) fn of(&self, account: &AccountId) -> &Keyed {
+        let named = self.keyed.iter().find(|(id, _)| id == account);
+        &named.unwrap_or(&self.keyed[0]).1
+    }
+}
+
+impl Keyed {
+    fn new(config: &UpstreamConfig, key: &Secret) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose()))?;
         authorization.set_sensitive(true);
         let keyed = HeaderMap::from_iter([(AUTHORIZATION, authorization)]);
@@ -47,11 +79,7 @@ impl Clients {
             .http1_only()
             .build()?;
         let poll = bounded(config).default_headers(keyed).timeout(config.poll_timeout).build()?;
-        let download = bounded(config)
-            .read_timeout(config.download_idle_timeout)
-            .dns_resolver(Arc::new(PublicOnly { loopback: config.is_loopback() }))
-            .build()?;
-        Ok(Self { submit, poll, download })
+        Ok(Self { submit, poll })
     }
 }
 

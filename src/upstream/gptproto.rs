@@ -20,9 +20,9 @@ use super::gate::{Gate, Gated, Released};
 use super::retry_after::retry_after;
 use super::wire::{SubmitAnswer, poll_answer, submit_answer};
 use super::{Commit, FetchError, Handle, KeyCheck, Output, PollError, Polled, PredictionApi, SubmitError, Submitted};
-use crate::budget::{CallKind, Reservation};
-use crate::config::{Secret, UpstreamConfig};
-use crate::model::{Capability, Catalogue, Failure, Input, Model, PictureRequest, Timestamp};
+use crate::budget::{Poll, Reservation, Submit};
+use crate::config::{Account, UpstreamConfig};
+use crate::model::{AccountId, Capability, Catalogue, Failure, Input, Model, PictureRequest, Timestamp};
 use crate::payload::Payload;
 
 /// Redirects a download may follow, each of them checked.
@@ -30,7 +30,7 @@ const REDIRECTS_MAX: usize = 3;
 /// Characters that an id keeps in a path.
 const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// GPTProto at one origin, with one key.
+/// GPTProto at one origin, with the key of each account.
 #[derive(Clone)]
 pub(crate) struct GptProto {
     clients: Clients,
@@ -53,14 +53,14 @@ impl GptProto {
     ///
     /// # Errors
     ///
-    /// When no HTTP client can be built, for instance because the system has no TLS roots.
+    /// When no HTTP client can be built, for instance because the system has no TLS roots, or there is no account.
     pub(crate) fn new(
         config: &UpstreamConfig,
-        key: &Secret,
+        accounts: &[Account],
         catalogue: Arc<Catalogue>,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         Ok(Self {
-            clients: Clients::new(config, key)?,
+            clients: Clients::new(config, accounts)?,
             base: config.base_url.clone(),
             loopback: config.is_loopback(),
             upload_timeout: config.upload_timeout,
@@ -72,6 +72,7 @@ impl GptProto {
 
     async fn submit_once(
         &self,
+        account: &AccountId,
         request: &PictureRequest,
         pictures: u8,
         commit: Commit,
@@ -82,6 +83,7 @@ impl GptProto {
         let released = gate.released();
         let exchange = self
             .clients
+            .of(account)
             .submit
             .post(url)
             .header(CONTENT_TYPE, "application/json")
@@ -159,10 +161,10 @@ impl GptProto {
         }
     }
 
-    async fn poll_once(&self, handle: &Handle) -> Result<Polled, PollError> {
+    async fn poll_once(&self, account: &AccountId, handle: &Handle) -> Result<Polled, PollError> {
         let trouble = |message: String| PollError::Trouble { message };
-        let response =
-            self.clients.poll.get(self.result_url(handle)).send().await.map_err(|error| trouble(describe(&error)))?;
+        let client = &self.clients.of(account).poll;
+        let response = client.get(self.result_url(handle)).send().await.map_err(|error| trouble(describe(&error)))?;
         let (status, pause) = (response.status(), retry_after(response.headers()));
         if status == StatusCode::TOO_MANY_REQUESTS {
             return Err(PollError::Refused { retry_after: pause });
@@ -205,8 +207,8 @@ impl GptProto {
         Err(FetchError::Trouble(format!("more than {REDIRECTS_MAX} redirects")))
     }
 
-    async fn ask_for_models(&self) -> KeyCheck {
-        match self.clients.poll.get(self.at("/v1/models")).send().await {
+    async fn ask_for_models(&self, account: &AccountId) -> KeyCheck {
+        match self.clients.of(account).poll.get(self.at("/v1/models")).send().await {
             Err(error) => KeyCheck::Unclear(describe(&error)),
             Ok(response) => match response.status() {
                 status if status.is_success() => KeyCheck::Good { upstream_time: date(response.headers()) },
@@ -252,18 +254,20 @@ impl GptProto {
 impl PredictionApi for GptProto {
     fn submit<'a>(
         &'a self,
-        reservation: Reservation,
+        reservation: Reservation<Submit>,
         request: &'a PictureRequest,
         pictures: u8,
         commit: Commit,
     ) -> BoxFuture<'a, Result<Submitted, SubmitError>> {
-        debug_assert_eq!(reservation.kind(), CallKind::Submit, "a reservation for something else");
-        self.submit_once(request, pictures, commit).boxed()
+        async move { self.submit_once(reservation.account(), request, pictures, commit).await }.boxed()
     }
 
-    fn poll<'a>(&'a self, reservation: Reservation, handle: &'a Handle) -> BoxFuture<'a, Result<Polled, PollError>> {
-        debug_assert_eq!(reservation.kind(), CallKind::Poll, "a reservation for something else");
-        self.poll_once(handle).boxed()
+    fn poll<'a>(
+        &'a self,
+        reservation: Reservation<Poll>,
+        handle: &'a Handle,
+    ) -> BoxFuture<'a, Result<Polled, PollError>> {
+        async move { self.poll_once(reservation.account(), handle).await }.boxed()
     }
 
     fn fetch(
@@ -273,8 +277,8 @@ impl PredictionApi for GptProto {
         self.open(output).boxed()
     }
 
-    fn check_key(&self) -> BoxFuture<'_, KeyCheck> {
-        self.ask_for_models().boxed()
+    fn check_key<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, KeyCheck> {
+        self.ask_for_models(account).boxed()
     }
 }
 
@@ -370,9 +374,9 @@ mod tests {
     use crate::model::{Format, Size, Task, UpstreamId};
 
     fn adapter() -> GptProto {
-        let config = Config::load(None, &Environment::new()).unwrap();
-        let key = Secret::new("sk-test".to_owned());
-        GptProto::new(&config.upstream, &key, Arc::new(config.catalogue)).unwrap()
+        let environment = Environment::from([("GPTPROTO_API_KEY".to_owned(), "sk-test".to_owned())]);
+        let config = Config::load(None, &environment).unwrap();
+        GptProto::new(&config.upstream, &config.accounts, Arc::new(config.catalogue)).unwrap()
     }
 
     fn input(bytes: &'static [u8]) -> Input {

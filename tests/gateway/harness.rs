@@ -24,6 +24,8 @@ pub(crate) use upstream::Upstream;
 
 /// The upstream key, which nobody but the upstream may ever see.
 pub(crate) const UPSTREAM_KEY: &str = "sk-upstream-canary-5d1f0c9a7b";
+/// The key of a second account.
+pub(crate) const OTHER_UPSTREAM_KEY: &str = "sk-upstream-canary-other-93be1c";
 pub(crate) const ALICE: &str = "sk-gw-alice-2b7e151628aed2a6";
 pub(crate) const BOB: &str = "sk-gw-bob-abf7158809cf4f3c76";
 

@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod accounts;
 mod budget;
 mod edits;
 mod examples;

@@ -115,7 +115,9 @@ async fn a_key_whose_purchase_failed_for_nothing_may_try_again() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let keyed = Edit::new("keyed").header("idempotency-key", "k-1");
-    upstream.set(json!({"models": {"no_channel": ["gpt-image-1.5"]}})).await;
+    // With 400: after several 429s the model would be left alone for a while.
+    let gone = json!({"no_channel": ["gpt-image-1.5"], "no_channel_status": 400});
+    upstream.set(json!({"models": gone})).await;
     gateway.alice().edit(&keyed).await.is_refused(503, "model_unavailable");
     upstream.set(json!({"models": {"no_channel": []}})).await;
     gateway.alice().edit(&keyed).await.picture();

@@ -16,7 +16,7 @@
 //! sharing one instant, and disks that lie about a sync. What is left of chance: picture files are written by a real
 //! thread, though virtual time stands still while it works.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,10 +33,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Engine, Order, Parts, WaitError};
-use crate::budget::{Budget, Reservation};
+use crate::admission::Admission;
+use crate::budget::{self, Budget, Poll, Pushback, Reservation, Submit};
 use crate::config::{Config, Environment};
 use crate::lifecycle::Lifecycle;
-use crate::model::{Chance, ClientId, Clock, Failure, PictureRequest, Size, Task, Timestamp, UpstreamId};
+use crate::model::{AccountId, Chance, ClientId, Clock, Failure, PictureRequest, Size, Task, Timestamp, UpstreamId};
 use crate::storage::journal::StoredState;
 use crate::storage::journal::memory::{Disk, MemoryJournal, Promise};
 use crate::storage::{Results, Room, spool::Spool};
@@ -197,9 +198,10 @@ impl Line {
         self.alive().await;
         match (fate, id) {
             (Fate::Fine, Some(id)) => Ok(Submitted::Accepted(Handle { id, poll_url: None })),
-            (Fate::PushBack, _) => {
-                Err(SubmitError::Refused { retry_after: Some(Duration::from_secs(2)), message: "429".to_owned() })
-            }
+            (Fate::PushBack, _) => Err(SubmitError::Refused {
+                pushback: Pushback::Account { retry_after: Some(Duration::from_secs(2)) },
+                message: "429".to_owned(),
+            }),
             (Fate::Refuse, _) => {
                 Err(SubmitError::Rejected(Failure::InvalidRequest { message: "wrong image url".to_owned() }))
             }
@@ -230,7 +232,7 @@ impl Line {
 impl PredictionApi for Line {
     fn submit<'a>(
         &'a self,
-        _reservation: Reservation,
+        _reservation: Reservation<Submit>,
         request: &'a PictureRequest,
         _pictures: u8,
         commit: Commit,
@@ -238,7 +240,11 @@ impl PredictionApi for Line {
         self.submit_once(request.prompt.clone(), commit).boxed()
     }
 
-    fn poll<'a>(&'a self, _reservation: Reservation, handle: &'a Handle) -> BoxFuture<'a, Result<Polled, PollError>> {
+    fn poll<'a>(
+        &'a self,
+        _reservation: Reservation<Poll>,
+        handle: &'a Handle,
+    ) -> BoxFuture<'a, Result<Polled, PollError>> {
         self.poll_once(&handle.id).boxed()
     }
 
@@ -250,7 +256,7 @@ impl PredictionApi for Line {
         async move { Ok(futures_util::stream::once(async { Ok(bytes) }).boxed()) }.boxed()
     }
 
-    fn check_key(&self) -> BoxFuture<'_, KeyCheck> {
+    fn check_key<'a>(&'a self, _account: &'a AccountId) -> BoxFuture<'a, KeyCheck> {
         async { KeyCheck::Good { upstream_time: None } }.boxed()
     }
 }
@@ -313,7 +319,8 @@ impl Simulation {
 
     /// Starts a gateway on what the disk holds.
     async fn start(&mut self) {
-        let config = Config::load(None, &Environment::new()).unwrap();
+        let environment = Environment::from([("GPTPROTO_API_KEY".to_owned(), "sk-simulation".to_owned())]);
+        let config = Config::load(None, &environment).unwrap();
         let (mut upstream, cache, storage) = (config.upstream, config.cache, config.storage);
         upstream.first_poll = Duration::from_secs(1);
         let metrics = Metrics::default();
@@ -322,6 +329,9 @@ impl Simulation {
         let journal = MemoryJournal::on(&self.disk, sync_time, self.plan.promise);
         let line = Line { world: self.world.clone(), cut: Arc::default() };
         let path = self.directory.path();
+        let account = config.accounts.first().cloned().unwrap();
+        let budget = Budget::new(&upstream, &[account], HashMap::new(), budget::Learned::default(), &metrics);
+        lifecycle.spawn_service("budget", budget.clone().run());
         let parts = Parts {
             clock: Arc::new(self.clock.clone()),
             chance: Chance::seeded(self.seed ^ u64::try_from(self.disk.records()).unwrap()),
@@ -330,10 +340,12 @@ impl Simulation {
             results: Results::open(path, 1 << 20, 1 << 20).unwrap(),
             room: Room::new(path, 0),
             spool: Spool::new(path.to_owned(), 1 << 20, 1 << 20),
-            budget: Budget::new(&upstream, &metrics),
+            budget: budget.clone(),
+            quotas: Arc::new(Admission::new(&[], &config.server)),
             upstream: Arc::new(line.clone()),
             lifecycle: lifecycle.clone(),
             metrics,
+            learned: None,
         };
         let starting = Engine::start(parts, &upstream, &cache, &storage);
         // Sometimes the power goes again while the gateway takes up what was under way.
@@ -394,6 +406,7 @@ impl Simulation {
             private: false,
             is_retry,
             key: None,
+            until: Instant::now() + patience,
         };
         self.world.note(&format!("wish {wish} is asked for, time {count}"));
         #[expect(clippy::disallowed_methods, reason = "a client is no task of the gateway")]

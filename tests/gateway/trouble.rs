@@ -141,7 +141,7 @@ async fn a_refused_submit_is_repeated_within_the_clients_patience() {
 #[tokio::test]
 async fn a_submit_that_is_refused_for_too_long_ends_with_the_truth() {
     let upstream = Upstream::with(json!({"faults": {"submit": "status_429"}})).await;
-    let gateway = Gateway::with(&upstream, &[("upstream.pushback_s", "20")]).await;
+    let gateway = Gateway::with(&upstream, &[("upstream.pushback_ms", "20000")]).await;
     let answer = gateway.alice().edit(&Edit::new("too many").header("x-stainless-read-timeout", "2")).await;
     answer.is_refused(429, "rate_limit_exceeded");
     assert_eq!(answer.header("x-should-retry"), "true", "nothing was bought");

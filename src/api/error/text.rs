@@ -1,7 +1,7 @@
 //! The longer messages of [`super::ApiError`], and what makes foreign text fit to be shown.
 
 use crate::model::catalogue::quoted_list;
-use crate::model::{Failure, OrderId, UpstreamId};
+use crate::model::{Failure, Limit, OrderId, UpstreamId};
 
 /// Longest text of the upstream that is passed on, in characters.
 const UPSTREAM_CHARS_MAX: usize = 500;
@@ -95,7 +95,14 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
         Failure::Throttled { .. } => {
             "Rate limit exceeded at the image service; nothing was bought. Please try again later."
         }
-        Failure::QueueFull { .. } => "The gateway is overloaded; nothing was bought. Please try again later.",
+        Failure::QueueFull { .. } | Failure::Overloaded { .. } => {
+            "The gateway is overloaded; nothing was bought. Please try again later."
+        }
+        Failure::Outpaced { .. } => {
+            "Rate limit exceeded: so many of your own requests wait that this one would not be ready before it has to \
+             be answered; nothing was bought. Please try again later."
+        }
+        Failure::OverLimit { limit, .. } => over_limit(*limit),
         Failure::JournalUnavailable => "The gateway cannot record purchases at the moment, so it makes none.",
         Failure::DiskFull => "The gateway's disk has no room for another picture; nothing was bought.",
         Failure::KeyReused => {
@@ -120,6 +127,9 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
         | Failure::DeadlineExceeded
         | Failure::Throttled { .. }
         | Failure::QueueFull { .. }
+        | Failure::Overloaded { .. }
+        | Failure::Outpaced { .. }
+        | Failure::OverLimit { .. }
         | Failure::JournalUnavailable
         | Failure::DiskFull
         | Failure::KeyReused
@@ -129,6 +139,29 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
     let order =
         order.filter(|_| failure.may_have_been_bought()).map(|order| format!(" (order {order})")).unwrap_or_default();
     format!("{sentence}{said}{order}")
+}
+
+/// What a client is told about a limit that the gateway's operator has set for it.
+fn over_limit(limit: Limit) -> &'static str {
+    match limit {
+        Limit::RequestsPerMinute => {
+            "Rate limit exceeded: your requests a minute at this gateway are used up; nothing was bought. Please try \
+             again later."
+        }
+        Limit::PredictionsAtOnce => {
+            "Rate limit exceeded: as many of your pictures are being made as this gateway makes for you at once; \
+             nothing was bought. Please try again when one of them is done."
+        }
+        Limit::PicturesPerDay => {
+            "You exceeded your current quota: this gateway makes no more pictures for you today; nothing was bought."
+        }
+        Limit::UsdPerDay => {
+            "You exceeded your current quota: this gateway spends no more money for you today; nothing was bought."
+        }
+        Limit::UsdPerMonth => {
+            "You exceeded your current quota: this gateway spends no more money for you this month; nothing was bought."
+        }
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ fn prediction(entry: &Entry<'_>, catalogue: &Catalogue, place: &Place) -> String
     facts.add("state", stored.state.name());
     facts.add("pictures wanted", stored.pictures);
     facts.maybe("upstream id", entry.upstream());
+    facts.maybe("account", stored.account.as_ref());
     facts.maybe("committed", entry.steps.committed);
     facts.maybe("accepted", entry.steps.accepted);
     facts.maybe("ended", entry.steps.ended);
@@ -98,6 +99,9 @@ fn message(failure: &Failure) -> Option<&str> {
         Failure::DeadlineExceeded
         | Failure::Throttled { .. }
         | Failure::QueueFull { .. }
+        | Failure::Overloaded { .. }
+        | Failure::Outpaced { .. }
+        | Failure::OverLimit { .. }
         | Failure::JournalUnavailable
         | Failure::DiskFull
         | Failure::KeyReused

@@ -7,7 +7,7 @@ use clap::Parser;
 use super::*;
 use crate::config::Environment;
 use crate::model::{
-    Digest, Failure, Fingerprint, Format, IdempotencyKey, Size, StoredPicture, Task, UpstreamId, Usage,
+    AccountId, Digest, Failure, Fingerprint, Format, IdempotencyKey, Size, StoredPicture, Task, UpstreamId, Usage,
 };
 use crate::storage::Journal;
 use crate::storage::journal::{OrderRecord, Record, SqliteJournal};
@@ -62,7 +62,7 @@ impl Fixture {
         let picture =
             StoredPicture { digest: Digest::of(b"picture"), bytes: 7, format: Format::Png, width: 1024, height: 1024 };
         let usage = Some(Usage { input_tokens: 368, output_tokens: 805, input_image_tokens: None });
-        let committing = |prediction, at| Record::Committing { prediction, at };
+        let committing = |prediction, at| Record::Committing { prediction, account: AccountId("default".into()), at };
         let accepted = |prediction, name: &str, at| Record::Accepted {
             prediction,
             upstream: UpstreamId::new(name).unwrap(),

@@ -236,6 +236,7 @@ fn apply(orders: &mut BTreeMap<OrderId, StoredOrder>, record: &Record) {
                     id,
                     pictures,
                     state: StoredState::Intent,
+                    account: None,
                     lost_answers: 0,
                     resolution: None,
                 })
@@ -243,9 +244,10 @@ fn apply(orders: &mut BTreeMap<OrderId, StoredOrder>, record: &Record) {
             let stored = StoredOrder { record: order.clone(), predictions, delivered: None, forgotten: false };
             orders.insert(order.id, stored);
         }
-        Record::Committing { prediction, at } => {
-            set(prediction, &|stored| stored.state = StoredState::Committing { since: *at });
-        }
+        Record::Committing { prediction, account, at } => set(prediction, &|stored| {
+            stored.state = StoredState::Committing { since: *at };
+            stored.account = Some(account.clone());
+        }),
         Record::Withdrawn { prediction } => set(prediction, &|stored| stored.state = StoredState::Intent),
         Record::Resubmitted { prediction } => set(prediction, &|stored| {
             stored.state = StoredState::Intent;

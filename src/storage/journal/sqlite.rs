@@ -20,10 +20,10 @@ mod ledger;
 mod rows;
 
 pub(crate) use ledger::{Filter, Ledger, LedgerError, Steps};
-use rows::{SCHEMA, order, orders, write};
+use rows::{SCHEMA, SINCE_VERSION_1, order, orders, write};
 
 /// Version of the tables below, in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// Records in one transaction at most, so that the first of them does not wait for a flood.
 const GROUP_MAX: usize = 512;
 
@@ -168,10 +168,13 @@ fn connect(path: &Path) -> Result<Connection, JournalError> {
         return Err(JournalError::Unreadable(format!("{}: {verdict}", path.display())));
     }
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0)).map_err(storage)?;
+    let change = |tables: &str| {
+        let version = format!("PRAGMA user_version = {SCHEMA_VERSION}");
+        connection.execute_batch(&format!("BEGIN; {tables} {version}; COMMIT;")).map_err(storage)
+    };
     match version {
-        0 => connection
-            .execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))
-            .map_err(storage)?,
+        0 => change(SCHEMA)?,
+        1 => change(SINCE_VERSION_1)?,
         SCHEMA_VERSION => {}
         newer => {
             return Err(JournalError::Unreadable(format!(
@@ -288,7 +291,7 @@ mod tests {
     use super::super::{OrderRecord, StoredState};
     use super::*;
     use crate::model::{
-        Digest, Failure, Format, PredictionId, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage,
+        AccountId, Digest, Failure, Format, PredictionId, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage,
     };
 
     const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
@@ -327,12 +330,18 @@ mod tests {
             journal.append(intent.clone()).await.unwrap();
             assert!(journal.append(intent).await.is_err(), "the same order twice");
             assert!(!journal.failed(), "a broken rule is not a broken disk");
-            journal.append(Record::Committing { prediction: one, at: NOW }).await.unwrap();
+            journal
+                .append(Record::Committing { prediction: one, account: AccountId("default".into()), at: NOW })
+                .await
+                .unwrap();
             journal
                 .append(Record::Accepted { prediction: one, upstream: upstream.clone(), poll_url: None, at: NOW })
                 .await
                 .unwrap();
-            journal.append(Record::Committing { prediction: two, at: NOW }).await.unwrap();
+            journal
+                .append(Record::Committing { prediction: two, account: AccountId("default".into()), at: NOW })
+                .await
+                .unwrap();
         }
         let journal = SqliteJournal::open(&path).unwrap();
         let unsettled = journal.unsettled().await.unwrap();
@@ -378,7 +387,12 @@ mod tests {
         journal.close().await;
         journal.close().await;
         assert!(!directory.path().join("journal.sqlite-wal").exists());
-        assert!(other_handle.append(Record::Committing { prediction, at: NOW }).await.is_err());
+        assert!(
+            other_handle
+                .append(Record::Committing { prediction, account: AccountId("default".into()), at: NOW })
+                .await
+                .is_err()
+        );
         let reopened = SqliteJournal::open(&path).unwrap();
         assert_eq!(reopened.unsettled().await.unwrap()[0].predictions[0].state, StoredState::Intent);
     }

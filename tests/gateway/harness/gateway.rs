@@ -144,7 +144,9 @@ pub(super) fn environment(origin: &str, directory: &TempDir, changes: &[(&str, &
         ("storage.directory", &storage),
         ("upstream.base_url", origin),
         ("upstream.requests_per_minute", "100000"),
-        ("upstream.pushback_s", "1"),
+        ("upstream.pushback_ms", "1000"),
+        ("upstream.window_ms", "1000"),
+        ("upstream.latency_priors", "off"),
         ("upstream.first_poll_ms", "40"),
         ("upstream.min_poll_interval_ms", "40"),
         ("upstream.longest_poll_interval_ms", "100"),
@@ -161,5 +163,9 @@ fn pair((name, value): (&str, &str)) -> (String, String) {
 
 /// `cache.mode` is `GATEWAY_CACHE__MODE`.
 fn variable(key: &str) -> String {
+    if !key.contains('.') {
+        // It is one already.
+        return key.to_owned();
+    }
     format!("GATEWAY_{}", key.replace('.', "__").to_uppercase())
 }

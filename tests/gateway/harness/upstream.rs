@@ -7,7 +7,7 @@ use gptproto_gateway::simulator::{Options, Scenario, serve};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{UPSTREAM_KEY, http};
+use super::{OTHER_UPSTREAM_KEY, UPSTREAM_KEY, http};
 
 /// A running simulator.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let lifecycle = Lifecycle::default();
-        let options = Options { keys: vec![UPSTREAM_KEY.to_owned()], scenario, log: None };
+        let options =
+            Options { keys: [UPSTREAM_KEY, OTHER_UPSTREAM_KEY].map(str::to_owned).into(), scenario, log: None };
         let serving = serve(listener, options, lifecycle.clone(), lifecycle.stop_token());
         lifecycle.spawn("simulator", async move { serving.await.unwrap() });
         Self { origin, http: http(), lifecycle }

@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::{
-    ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, PredictionId, StoredPicture, Task, Timestamp,
-    UpstreamId, Usage,
+    AccountId, ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, PredictionId, StoredPicture, Task,
+    Timestamp, UpstreamId, Usage,
 };
 use crate::storage::journal::{OrderRecord, Record, Resolution, StoredOrder, StoredPrediction, StoredState};
 
@@ -48,7 +48,8 @@ CREATE TABLE predictions (
     usage        TEXT,              -- JSON object
     lost_answers INTEGER NOT NULL DEFAULT 0, -- submits of unknown outcome that the operator's policy had resent
     resolution   TEXT CHECK (resolution IN ('lost', 'bought', 'resubmit')),
-    resolved_ms  INTEGER            -- when somebody decided what became of an unknown one
+    resolved_ms  INTEGER,           -- when somebody decided what became of an unknown one
+    account      TEXT               -- whose key it was bought with
 ) STRICT;
 CREATE INDEX predictions_by_order ON predictions (order_id, slot);
 CREATE INDEX predictions_unsettled ON predictions (state) WHERE state IN ('intent', 'committing', 'accepted');
@@ -64,6 +65,9 @@ CREATE TABLE pictures (
     PRIMARY KEY (prediction_id, position)
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// What version 1 lacks.
+pub(super) const SINCE_VERSION_1: &str = "ALTER TABLE predictions ADD COLUMN account TEXT;";
 
 pub(super) fn write(to: &mut Savepoint<'_>, record: &Record) -> rusqlite::Result<()> {
     match record {
@@ -99,10 +103,10 @@ pub(super) fn write(to: &mut Savepoint<'_>, record: &Record) -> rusqlite::Result
             }
             Ok(())
         }
-        Record::Committing { prediction, at } => change(
+        Record::Committing { prediction, account, at } => change(
             to,
-            "UPDATE predictions SET state = 'committing', committed_ms = ?2 WHERE id = ?1",
-            params![prediction.to_string(), at.millis()],
+            "UPDATE predictions SET state = 'committing', account = ?2, committed_ms = ?3 WHERE id = ?1",
+            params![prediction.to_string(), &*account.0, at.millis()],
         ),
         Record::Withdrawn { prediction } => change(
             to,
@@ -209,7 +213,7 @@ pub(super) fn order(connection: &Connection, id: &str) -> rusqlite::Result<Optio
     };
     let mut statement = connection.prepare_cached(
         "SELECT id, pictures, state, upstream_id, poll_url, committed_ms, accepted_ms, ended_ms, failure, usage,
-                lost_answers, resolution
+                lost_answers, resolution, account
          FROM predictions WHERE order_id = ?1 ORDER BY slot",
     )?;
     let predictions =
@@ -243,7 +247,8 @@ fn prediction(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Stored
         other => return Err(unreadable(2, other)),
     };
     let resolution = row.get::<_, Option<String>>(11)?.as_deref().and_then(Resolution::from_name);
-    Ok(StoredPrediction { id, pictures: row.get(1)?, state, lost_answers: row.get(10)?, resolution })
+    let account = row.get::<_, Option<String>>(12)?.map(|name| AccountId(name.into()));
+    Ok(StoredPrediction { id, pictures: row.get(1)?, state, account, lost_answers: row.get(10)?, resolution })
 }
 
 fn pictures(connection: &Connection, prediction: PredictionId) -> rusqlite::Result<Vec<StoredPicture>> {

@@ -1,0 +1,57 @@
+//! When a purchase that is queued now would leave: what goes before it, through what the accounts let through.
+//!
+//! Submits leave as fast as the rates allow, and as places come free: by Little's law, places divided by the mean time
+//! one is held. The slower of the two counts. An estimate, honest on average and no more: nobody knows what arrives next.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::State;
+use super::queue::Wish;
+
+/// When a purchase would leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Forecast {
+    pub(crate) start: Duration,
+    /// The same if nothing of the same client were queued.
+    pub(crate) start_alone: Duration,
+    /// The upstream has pushed back, and nothing leaves at the moment.
+    pub(crate) paused: bool,
+}
+
+impl State {
+    pub(super) fn forecast(&self, wish: &Wish, now: Instant) -> Forecast {
+        let mut usable = self.accounts.iter().filter(|account| account.aside.is_none()).peekable();
+        // With every key set aside there is nothing to go by; they are then taken as they would be.
+        let all = usable.peek().is_none();
+        let (mut per_second, mut ends_per_second, mut free) = (0.0, 0.0, 0.0);
+        let mut pause: Option<Duration> = None;
+        for account in self.accounts.iter().filter(|account| all || account.aside.is_none()) {
+            let places = account.places();
+            per_second += account.rate() / 60.0;
+            free += count(places.saturating_sub(account.in_flight));
+            // Before anything has ended nobody knows how long a place is held, and nobody is sent away for a guess.
+            ends_per_second += account.held_s().map_or(f64::INFINITY, |held| count(places) / held);
+            let until = account.paused_until(now).map_or(Duration::ZERO, |until| until - now);
+            pause = Some(pause.map_or(until, |pause| pause.min(until)));
+        }
+        let model_until = |account: &super::Account| {
+            account.model_may_go(&wish.model, now).err().flatten().map_or(Duration::ZERO, |until| until - now)
+        };
+        let model_pause = self.accounts.iter().map(model_until).min().unwrap_or_default();
+        let pause = pause.unwrap_or_default().max(model_pause);
+        let start = |ahead: f64| {
+            let by_rate = ahead / per_second.max(f64::MIN_POSITIVE);
+            let by_places = (ahead + 1.0 - free).max(0.0) / ends_per_second.max(f64::MIN_POSITIVE);
+            pause.saturating_add(Duration::try_from_secs_f64(by_rate.max(by_places)).unwrap_or(Duration::MAX))
+        };
+        let (ahead, ahead_alone) = self.queue.ahead_of(&wish.client, wish.usd);
+        Forecast { start: start(ahead), start_alone: start(ahead_alone), paused: !pause.is_zero() }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "places are far fewer than 2^52")]
+fn count(places: usize) -> f64 {
+    places as f64
+}

@@ -1,0 +1,85 @@
+//! The configured rates: governor's GCRA, on the runtime's clock.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use tokio::time::Instant;
+
+/// A rate that lets `burst` calls through at once, and then one whenever its share of the time has passed.
+#[derive(Debug)]
+pub(super) struct Rate {
+    limiter: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, NoOpMiddleware<std::time::Instant>>,
+}
+
+/// The runtime's monotonic time, which tests turn by hand.
+#[derive(Clone, Copy, Debug, Default)]
+struct RuntimeClock;
+
+impl Clock for RuntimeClock {
+    type Instant = std::time::Instant;
+
+    fn now(&self) -> Self::Instant {
+        Instant::now().into_std()
+    }
+}
+
+impl Rate {
+    /// `per_minute` calls, of which `burst`'s worth may come at once: never less than one call.
+    pub(super) fn new(per_minute: NonZeroU32, burst: Duration) -> Self {
+        let at_once = u128::from(per_minute.get()) * burst.as_millis() / 60_000;
+        let at_once = NonZeroU32::new(u32::try_from(at_once).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::per_minute(per_minute).allow_burst(at_once);
+        Self { limiter: RateLimiter::direct_with_clock(quota, RuntimeClock) }
+    }
+
+    /// Takes one call, or says when there will be one.
+    pub(super) fn take(&self) -> Result<(), Instant> {
+        self.limiter.check().map_err(|not_until| {
+            // One nanosecond more than governor says: it lets through what comes after that moment.
+            Instant::from_std(not_until.earliest_possible()) + Duration::from_nanos(1)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// In any window, no more than the burst and what the rate gives in that time, however the calls arrive.
+        #[test]
+        fn no_window_holds_more_than_burst_and_rate(
+            per_minute in 1_u32..2000,
+            burst_s in 0_u64..30,
+            pauses in proptest::collection::vec(0_u64..3000, 1..300),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            let admitted = runtime.block_on(async {
+                let rate = Rate::new(NonZeroU32::new(per_minute).unwrap(), Duration::from_secs(burst_s));
+                let mut admitted = Vec::new();
+                for pause in pauses {
+                    // Impatient as well as patient callers.
+                    tokio::time::advance(Duration::from_millis(if pause < 1000 { 0 } else { pause - 1000 })).await;
+                    match rate.take() {
+                        Ok(()) => admitted.push(Instant::now()),
+                        Err(at) => prop_assert!(at > Instant::now()),
+                    }
+                }
+                Ok(admitted)
+            })?;
+            let burst = (f64::from(per_minute) * f64::from(u32::try_from(burst_s).unwrap()) / 60.0).floor().max(1.0);
+            for (first, from) in admitted.iter().enumerate() {
+                for (count, to) in (1_u32..).zip(&admitted[first..]) {
+                    let allowed = burst + f64::from(per_minute) / 60.0 * (*to - *from).as_secs_f64();
+                    prop_assert!(f64::from(count) <= allowed + 1e-3, "{count} where {allowed} are allowed");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What the operator sees of the budget.
+
+use std::collections::BTreeMap;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::State;
+use super::account::Account;
+use crate::model::AccountId;
+use crate::telemetry::Metrics;
+
+/// A snapshot for the status page.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Status {
+    pub(crate) predictions_in_flight: usize,
+    pub(crate) predictions_in_flight_max: usize,
+    pub(crate) queue: usize,
+    pub(crate) queue_max: usize,
+    pub(crate) queue_bytes: u64,
+    /// Predictions that wait, by client.
+    pub(crate) queue_by_client: BTreeMap<String, usize>,
+    /// Seconds until submits go on after a 429; 0 when an account takes some.
+    pub(crate) paused_s: f64,
+    pub(crate) accounts: Vec<AccountStatus>,
+}
+
+/// One account.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct AccountStatus {
+    pub(crate) name: String,
+    pub(crate) in_flight: usize,
+    /// Predictions that may be in flight: by the configuration, and by what 429s have taught.
+    pub(crate) in_flight_max: usize,
+    pub(crate) in_flight_learned: usize,
+    /// Submits a minute: by the configuration, and by what 429s have taught.
+    pub(crate) submits_per_minute_max: u32,
+    pub(crate) submits_per_minute_learned: f64,
+    /// Why nothing or less is asked of it now, and for how many seconds more.
+    pub(crate) pauses: Vec<PauseStatus>,
+}
+
+/// A pause that is in force.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct PauseStatus {
+    /// `submits`, `polls`, `model`, or the reason why the key is set aside.
+    pub(crate) what: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<String>,
+    pub(crate) seconds: f64,
+}
+
+impl Status {
+    pub(super) fn of(state: &State, queue_max: usize, now: Instant) -> Self {
+        let accounts: Vec<AccountStatus> =
+            state.accounts.iter().map(|account| AccountStatus::of(account, now)).collect();
+        let stopped = |account: &AccountStatus| {
+            let pauses = account.pauses.iter().filter(|pause| pause.model.is_none() && pause.what != "polls");
+            pauses.map(|pause| pause.seconds).fold(0.0, f64::max)
+        };
+        Self {
+            predictions_in_flight: accounts.iter().map(|account| account.in_flight).sum(),
+            predictions_in_flight_max: accounts.iter().map(|account| account.in_flight_learned).sum(),
+            queue: state.queue.len(),
+            queue_max,
+            queue_bytes: state.queue.bytes(),
+            queue_by_client: state.queue.by_client().map(|(client, count)| (client.to_string(), count)).collect(),
+            paused_s: accounts.iter().map(stopped).reduce(f64::min).unwrap_or_default(),
+            accounts,
+        }
+    }
+}
+
+impl AccountStatus {
+    fn of(account: &Account, now: Instant) -> Self {
+        let seconds = |until: Instant| until.saturating_duration_since(now).as_secs_f64();
+        let plain = |what, until| PauseStatus { what, model: None, seconds: seconds(until) };
+        let mut pauses = Vec::new();
+        pauses.extend(account.paused_until(now).map(|until| plain("submits", until)));
+        pauses.extend(account.polls_paused_until(now).map(|until| plain("polls", until)));
+        pauses.extend(account.aside.as_ref().map(|aside| plain(aside.reason.name(), aside.until)));
+        pauses.extend(account.held_back(now).map(|(model, until)| PauseStatus {
+            what: "model",
+            model: Some(model.to_string()),
+            seconds: seconds(until),
+        }));
+        Self {
+            name: account.id.to_string(),
+            in_flight: account.in_flight,
+            in_flight_max: account.places_max,
+            in_flight_learned: account.places(),
+            submits_per_minute_max: account.submits_per_minute.get(),
+            submits_per_minute_learned: account.rate(),
+            pauses,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct BudgetMetrics {
+    calls: Family<CallLabels, Counter>,
+    pushbacks: Family<PushbackLabels, Counter>,
+    queue: Gauge,
+    queue_by_client: Family<ClientLabel, Gauge>,
+    queue_bytes: Gauge,
+    in_flight: Family<AccountLabel, Gauge>,
+    in_flight_max: Family<AccountLabel, Gauge>,
+    submits_per_minute: Family<AccountLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    paused_seconds: Family<PauseLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    account: String,
+    call: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PushbackLabels {
+    account: String,
+    concerns: &'static str,
+}
+
+/// Names of the configuration only, so the set stays finite.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClientLabel {
+    client: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AccountLabel {
+    account: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PauseLabels {
+    account: String,
+    reason: &'static str,
+}
+
+impl BudgetMetrics {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let own = Self::default();
+        metrics.register("upstream", |registry| {
+            registry.register("calls", "Calls the budget let through", own.calls.clone());
+            registry.register(
+                "pushbacks",
+                "Refusals of the upstream, by what they concern: submit, poll, model, key",
+                own.pushbacks.clone(),
+            );
+            registry.register("queue", "Predictions waiting for the budget", own.queue.clone());
+            registry.register("queue_by_client", "The same by client", own.queue_by_client.clone());
+            registry.register("queue_bytes", "Bytes of their uploads", own.queue_bytes.clone());
+            registry.register("in_flight", "Predictions in flight", own.in_flight.clone());
+            registry.register(
+                "in_flight_max",
+                "Predictions that may be in flight, by what was learned",
+                own.in_flight_max.clone(),
+            );
+            registry.register(
+                "submits_per_minute_max",
+                "Submits that may leave in a minute, by what was learned",
+                own.submits_per_minute.clone(),
+            );
+            registry.register(
+                "paused_seconds",
+                "For how long the longest pause of each reason goes on",
+                own.paused_seconds.clone(),
+            );
+        });
+        own
+    }
+
+    pub(super) fn called(&self, account: &AccountId, call: &'static str) {
+        self.calls.get_or_create(&CallLabels { account: account.to_string(), call }).inc();
+    }
+
+    pub(super) fn pushed_back(&self, account: &AccountId, concerns: &'static str) {
+        self.pushbacks.get_or_create(&PushbackLabels { account: account.to_string(), concerns }).inc();
+    }
+
+    pub(super) fn refresh(&self, status: &Status) {
+        let whole = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        self.queue.set(whole(status.queue));
+        // What is gone is no longer shown.
+        self.queue_by_client.clear();
+        for (client, &count) in &status.queue_by_client {
+            self.queue_by_client.get_or_create(&ClientLabel { client: client.clone() }).set(whole(count));
+        }
+        self.queue_bytes.set(i64::try_from(status.queue_bytes).unwrap_or(i64::MAX));
+        self.paused_seconds.clear();
+        for account in &status.accounts {
+            let label = AccountLabel { account: account.name.clone() };
+            self.in_flight.get_or_create(&label).set(whole(account.in_flight));
+            self.in_flight_max.get_or_create(&label).set(whole(account.in_flight_learned));
+            self.submits_per_minute.get_or_create(&label).set(account.submits_per_minute_learned);
+            for pause in &account.pauses {
+                let label = PauseLabels { account: account.name.clone(), reason: pause.what };
+                let gauge = self.paused_seconds.get_or_create(&label);
+                gauge.set(gauge.get().max(pause.seconds));
+            }
+        }
+    }
+}

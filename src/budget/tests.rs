@@ -1,0 +1,294 @@
+use std::num::NonZeroUsize;
+
+use super::*;
+use crate::config::{Config, Environment};
+
+/// A budget whose dispatcher is turned by hand.
+struct Bench {
+    budget: Budget,
+}
+
+impl Bench {
+    fn new(accounts: &[&str], change: impl FnOnce(&mut UpstreamConfig)) -> Self {
+        Self::learned(accounts, Learned::default(), change)
+    }
+
+    fn learned(accounts: &[&str], learned: Learned, change: impl FnOnce(&mut UpstreamConfig)) -> Self {
+        let keys: Vec<String> = accounts.iter().map(|name| format!("{name}:sk-{name}")).collect();
+        let environment = Environment::from([("GPTPROTO_API_KEYS".to_owned(), keys.join(","))]);
+        let mut config = Config::load(None, &environment).unwrap();
+        change(&mut config.upstream);
+        for account in &mut config.accounts {
+            account.submits_per_minute = config.upstream.submits_per_minute;
+            account.requests_per_minute = config.upstream.requests_per_minute;
+            account.concurrent_predictions = config.upstream.concurrent_predictions;
+        }
+        let weights = HashMap::new();
+        Self { budget: Budget::new(&config.upstream, &config.accounts, weights, learned, &Metrics::default()) }
+    }
+
+    fn queue(&self, client: &str, model: &str) -> Queued {
+        self.try_queue(client, model, 10).unwrap()
+    }
+
+    fn try_queue(&self, client: &str, model: &str, bytes: u64) -> Result<Queued, QueueFull> {
+        let client = ClientId(client.into());
+        self.budget.queue(&Purchase { client, model: model.into(), usd: Usd(0.03), bytes })
+    }
+
+    /// What has been granted to this place, if anything has.
+    fn look(&self, queued: &mut Queued) -> Option<Result<Granted, Failure>> {
+        self.budget.grant();
+        match queued.granted.try_recv() {
+            Ok(granted) => Some(granted),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => panic!("the grant is gone"),
+        }
+    }
+
+    fn granted(&self, queued: &mut Queued) -> Granted {
+        self.look(queued).expect("it is its turn").expect("nothing is set aside")
+    }
+
+    fn waits(&self, queued: &mut Queued) -> bool {
+        self.look(queued).is_none()
+    }
+
+    /// Takes everything that is granted now.
+    fn burst(&self) -> usize {
+        let mut granted = Vec::new();
+        loop {
+            let mut queued = self.queue("alice", "m");
+            match self.look(&mut queued) {
+                Some(one) => granted.push(one.unwrap().in_flight),
+                None => break,
+            }
+        }
+        for mut in_flight in granted.drain(..).collect::<Vec<_>>() {
+            in_flight.accepted();
+            granted.push(in_flight);
+        }
+        granted.len()
+    }
+}
+
+fn places(count: usize) -> impl FnOnce(&mut UpstreamConfig) {
+    move |upstream| upstream.concurrent_predictions = NonZeroUsize::new(count).unwrap()
+}
+
+fn refused_key() -> Pushback {
+    Pushback::Key { reason: Failure::KeyRefused { message: "Invalid Token".to_owned() } }
+}
+
+fn no_channel() -> Pushback {
+    let reason = Failure::ModelUnavailable { message: "no channel found".to_owned() };
+    Pushback::Model { retry_after: None, reason }
+}
+
+const TOO_MANY: Pushback = Pushback::Account { retry_after: None };
+
+#[tokio::test(start_paused = true)]
+async fn places_are_given_back() {
+    let bench = Bench::new(&["one"], places(1));
+    let mut first = bench.queue("alice", "m");
+    let granted = bench.granted(&mut first);
+    let mut second = bench.queue("alice", "m");
+    assert!(bench.waits(&mut second));
+    assert_eq!((bench.budget.status().queue, bench.budget.status().predictions_in_flight), (1, 1));
+    drop(granted);
+    drop(bench.granted(&mut second));
+    assert_eq!((bench.budget.status().queue, bench.budget.status().predictions_in_flight), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hangs_up_leaves_the_queue_also_with_a_grant_on_its_way() {
+    let bench = Bench::new(&["one"], places(1));
+    let first = bench.queue("alice", "m");
+    let mut second = bench.queue("alice", "m");
+    bench.budget.grant();
+    drop(first);
+    drop(bench.granted(&mut second));
+    let third = bench.queue("alice", "m");
+    drop(third);
+    assert_eq!((bench.budget.status().queue, bench.budget.status().queue_bytes), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_says_when_to_come_back() {
+    let bench = Bench::new(&["one"], |upstream| (upstream.queue_max, upstream.queue_bytes_max) = (2, 100));
+    let held = bench.try_queue("alice", "m", 90).unwrap();
+    assert!(bench.try_queue("alice", "m", 20).unwrap_err().retry_after >= Duration::from_secs(1), "bytes");
+    let more = bench.try_queue("alice", "m", 10).unwrap();
+    assert!(bench.try_queue("alice", "m", 0).is_err(), "entries");
+    drop((held, more));
+    bench.try_queue("alice", "m", 1000).expect("alone it may be larger");
+}
+
+#[tokio::test(start_paused = true)]
+async fn submits_keep_their_rate_and_polls_their_share() {
+    let bench = Bench::new(&["one"], |upstream| {
+        upstream.submits_per_minute = 1000.try_into().unwrap();
+        upstream.requests_per_minute = 60.try_into().unwrap();
+        upstream.concurrent_predictions = 10_000.try_into().unwrap();
+    });
+    // Half of sixty a minute, ten seconds' worth at once.
+    assert_eq!(bench.burst(), 5);
+    let account = AccountId("one".into());
+    let polls = || std::iter::from_fn(|| bench.budget.reserve_poll(&account).ok()).count();
+    assert_eq!(polls(), 5, "what submits leave of ten");
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert_eq!(polls(), 10, "polls may have all of it");
+    let at = bench.budget.reserve_poll(&account).unwrap_err();
+    assert!((at - Instant::now()).as_secs_f64() <= 1.0 + 1e-6);
+    tokio::time::sleep_until(at).await;
+    assert_eq!(polls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_submit_waits_in_its_place_and_one_tries_for_all() {
+    let bench = Bench::new(&["one"], |_| {});
+    let mut first = bench.queue("alice", "m");
+    let granted = bench.granted(&mut first);
+    let mut second = bench.queue("alice", "m");
+    let pause = granted.in_flight.refused(TOO_MANY);
+    let mut first = first.again();
+    assert_eq!(pause, Duration::from_secs(5));
+    assert!(bench.waits(&mut first) && bench.waits(&mut second));
+    assert!(bench.budget.status().paused_s > 4.0);
+    tokio::time::advance(pause).await;
+    let mut granted = bench.granted(&mut first);
+    assert!(bench.waits(&mut second), "one finds out whether it is over");
+    granted.in_flight.accepted();
+    bench.granted(&mut second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_poll_holds_up_no_submit() {
+    let bench = Bench::new(&["one"], |upstream| upstream.pushback_max = Duration::from_mins(1));
+    let account = AccountId("one".into());
+    let pause = bench.budget.poll_refused(&account, Some(Duration::from_hours(1)));
+    assert_eq!(pause, Duration::from_mins(1), "capped");
+    bench.granted(&mut bench.queue("alice", "m"));
+    let at = bench.budget.reserve_poll(&account).unwrap_err();
+    assert_eq!(at - Instant::now(), pause);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_without_a_channel_holds_up_no_other_and_is_given_up_in_the_end() {
+    let bench = Bench::new(&["one"], |_| {});
+    let mut gone = bench.queue("alice", "gone");
+    for _ in 0..3 {
+        let pause = bench.granted(&mut gone).in_flight.refused(no_channel());
+        gone = gone.again();
+        if pause < Duration::from_secs(20) {
+            assert!(bench.waits(&mut gone));
+        }
+        let mut granted = bench.granted(&mut bench.queue("alice", "there"));
+        granted.in_flight.accepted();
+        drop(granted);
+        if pause < Duration::from_secs(20) {
+            tokio::time::advance(pause).await;
+        }
+    }
+    assert!(matches!(bench.look(&mut gone), Some(Err(Failure::ModelUnavailable { .. }))));
+    // Now and then somebody finds out whether it is over.
+    tokio::time::advance(Duration::from_secs(20)).await;
+    let mut gone = bench.queue("alice", "gone");
+    let mut granted = bench.granted(&mut gone);
+    granted.in_flight.accepted();
+    bench.granted(&mut bench.queue("alice", "gone"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_key_is_set_aside_and_its_work_goes_to_the_other() {
+    let bench = Bench::new(&["one", "two"], |_| {});
+    let mut queued = bench.queue("alice", "m");
+    let granted = bench.granted(&mut queued);
+    let first = granted.reservation.account().clone();
+    granted.in_flight.refused(refused_key());
+    let mut queued = queued.again();
+    let granted = bench.granted(&mut queued);
+    assert_ne!(*granted.reservation.account(), first);
+    // Then that one too: whoever waits, and whoever comes, is told why.
+    let mut other = bench.queue("alice", "m");
+    granted.in_flight.refused(refused_key());
+    let mut queued = queued.again();
+    for queued in [&mut other, &mut queued] {
+        assert!(matches!(bench.look(queued), Some(Err(Failure::KeyRefused { .. }))));
+    }
+    // The first is tried again, by one alone; what it is told decides.
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let mut trying = bench.queue("alice", "m");
+    let mut granted = bench.granted(&mut trying);
+    assert!(matches!(bench.look(&mut bench.queue("alice", "m")), Some(Ok(_))), "the second one is tried as well");
+    granted.in_flight.accepted();
+    bench.granted(&mut bench.queue("alice", "m"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_accounts_are_used() {
+    let bench = Bench::new(&["one", "two"], places(2));
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(bench.granted(&mut bench.queue("alice", "m")));
+    }
+    assert!(bench.waits(&mut bench.queue("alice", "m")));
+    let of_one = held.iter().filter(|granted| *granted.reservation.account().0 == *"one").count();
+    assert_eq!(of_one, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_learned_survives_a_restart() {
+    let bench = Bench::new(&["one"], |_| {});
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut granted = bench.granted(&mut bench.queue("alice", "m"));
+        granted.in_flight.accepted();
+        held.push(granted);
+    }
+    bench.granted(&mut bench.queue("alice", "m")).in_flight.refused(TOO_MANY);
+    // Refused once more with three in flight, after the pause: it is the number.
+    tokio::time::advance(Duration::from_mins(2)).await;
+    bench.granted(&mut bench.queue("alice", "m")).in_flight.refused(TOO_MANY);
+    let learned = bench.budget.learned();
+    let noted = serde_json::to_string(&learned).unwrap();
+    let again = Bench::learned(&["one"], serde_json::from_str(&noted).unwrap(), |_| {});
+    assert_eq!(again.budget.status().predictions_in_flight_max, bench.budget.status().predictions_in_flight_max);
+    assert!(again.budget.status().predictions_in_flight_max <= 3, "{noted}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_forecast_knows_whose_queue_it_is() {
+    let bench = Bench::new(&["one"], |upstream| {
+        upstream.submits_per_minute = 60.try_into().unwrap();
+        upstream.queue_max = 1000;
+    });
+    let _held: Vec<Queued> = (0..100).map(|_| bench.queue("noisy", "m")).collect();
+    let forecast = |client: &str| {
+        let client = ClientId(client.into());
+        bench.budget.forecast(&Purchase { client, model: "m".into(), usd: Usd(0.03), bytes: 0 })
+    };
+    let noisy = forecast("noisy");
+    assert!((95.0..105.0).contains(&noisy.start.as_secs_f64()) && noisy.start_alone.is_zero(), "{noisy:?}");
+    assert!(forecast("quiet").start < Duration::from_secs(3), "one turn of the noisy one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_dispatcher_wakes_when_something_is_due() {
+    let bench = Bench::new(&["one"], places(1));
+    let budget = bench.budget.clone();
+    let lifecycle = crate::lifecycle::Lifecycle::default();
+    lifecycle.spawn_service("budget", budget.run());
+    let mut first = bench.queue("alice", "m");
+    let granted = first.granted().await.unwrap();
+    granted.in_flight.refused(TOO_MANY);
+    let start = Instant::now();
+    let mut again = first.again();
+    let granted = again.granted().await.unwrap();
+    assert!((5.0..5.1).contains(&start.elapsed().as_secs_f64()));
+    let mut other = bench.queue("alice", "m");
+    let mut waiting = std::pin::pin!(other.granted());
+    assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+    drop(granted);
+    waiting.await.unwrap();
+}

@@ -1,0 +1,155 @@
+//! The accounts with the upstream: one key and one budget each. Most deployments have one, `default`.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Environment, Error, Secret, UpstreamConfig, clients, secret};
+use crate::model::AccountId;
+
+/// The account of `GPTPROTO_API_KEY`.
+pub(super) const DEFAULT: &str = "default";
+
+/// `[[upstream.accounts]]`: one account of several, with what differs from `[upstream]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AccountConfig {
+    name: String,
+    /// Absent where `GPTPROTO_API_KEYS` has the key.
+    api_key_file: Option<PathBuf>,
+    submits_per_minute: Option<NonZeroU32>,
+    requests_per_minute: Option<NonZeroU32>,
+    concurrent_predictions: Option<NonZeroUsize>,
+}
+
+/// An account with the upstream.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    pub(crate) id: AccountId,
+    pub(crate) key: Secret,
+    pub(crate) submits_per_minute: NonZeroU32,
+    pub(crate) requests_per_minute: NonZeroU32,
+    pub(crate) concurrent_predictions: NonZeroUsize,
+}
+
+impl Account {
+    pub(super) fn new(name: &str, key: Secret, upstream: &UpstreamConfig) -> Self {
+        Self {
+            id: AccountId(name.into()),
+            key,
+            submits_per_minute: upstream.submits_per_minute,
+            requests_per_minute: upstream.requests_per_minute,
+            concurrent_predictions: upstream.concurrent_predictions,
+        }
+    }
+
+    fn with(self, config: &AccountConfig) -> Self {
+        Self {
+            submits_per_minute: config.submits_per_minute.unwrap_or(self.submits_per_minute),
+            requests_per_minute: config.requests_per_minute.unwrap_or(self.requests_per_minute),
+            concurrent_predictions: config.concurrent_predictions.unwrap_or(self.concurrent_predictions),
+            ..self
+        }
+    }
+}
+
+/// All accounts there are keys for, in the order of the configuration.
+///
+/// # Errors
+///
+/// [`Error`], naming the account without a key, or the name used twice.
+pub(super) fn gather(upstream: &UpstreamConfig, environment: &Environment) -> Result<Vec<Account>, Error> {
+    let file = Some(upstream.api_key_file.as_path()).filter(|path| !path.as_os_str().is_empty());
+    let mut keys = Vec::new();
+    if let Some(key) = secret::from_environment(environment, "GPTPROTO_API_KEY", file)? {
+        keys.push((DEFAULT.to_owned(), key));
+    }
+    keys.extend(several(environment)?);
+    for config in &upstream.accounts {
+        if let Some(path) = &config.api_key_file {
+            keys.push((config.name.clone(), key_in(path)?));
+        }
+    }
+    let mut accounts: Vec<Account> = Vec::with_capacity(keys.len());
+    for (name, key) in keys {
+        let origin = format!("upstream.accounts {name}");
+        clients::check_name(&name, "upstream.accounts")?;
+        if accounts.iter().any(|account| *account.id.0 == *name) {
+            return Err(Error::invalid(origin, "has two keys; one account has one"));
+        }
+        let account = Account::new(&name, clean(&key, &origin)?, upstream);
+        let config = upstream.accounts.iter().find(|config| config.name == name);
+        accounts.push(match config {
+            Some(config) => account.with(config),
+            None => account,
+        });
+    }
+    let without = upstream.accounts.iter().find(|config| accounts.iter().all(|one| *one.id.0 != *config.name));
+    match without {
+        Some(config) => Err(Error::invalid(
+            format!("upstream.accounts {}", config.name),
+            "has no key: give it api_key_file, or name it in GPTPROTO_API_KEYS",
+        )),
+        None => Ok(accounts),
+    }
+}
+
+/// `GPTPROTO_API_KEYS`: `name:key,name:key`.
+fn several(environment: &Environment) -> Result<Vec<(String, Secret)>, Error> {
+    const VARIABLE: &str = "GPTPROTO_API_KEYS";
+    let Some(secret) = secret::from_environment(environment, VARIABLE, None)? else {
+        return Ok(Vec::new());
+    };
+    let entries = secret.expose().split([',', '\n']).map(str::trim).filter(|entry| !entry.is_empty());
+    let named = entries.map(|entry| match entry.split_once(':') {
+        Some((name, key)) => Ok((name.trim().to_owned(), Secret::new(key.trim().to_owned()))),
+        None => Err(Error::invalid(VARIABLE, "must read name:key,name:key")),
+    });
+    named.collect()
+}
+
+fn key_in(path: &Path) -> Result<Secret, Error> {
+    let text = std::fs::read_to_string(path);
+    text.map(Secret::new).map_err(|error| Error::Unreadable { what: "the secret in", path: path.to_owned(), error })
+}
+
+/// A key pasted with its header's first word still means the key.
+fn clean(key: &Secret, origin: &str) -> Result<Secret, Error> {
+    let text = key.expose().trim();
+    let text = text.strip_prefix("Bearer ").unwrap_or(text).trim();
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Error::invalid(
+            format!("the key of {origin}"),
+            "is empty or holds spaces or unprintable characters",
+        ));
+    }
+    Ok(Secret::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+
+    #[test]
+    fn accounts_come_from_everywhere_and_keep_their_own_figures() {
+        let key = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(key.path(), "Bearer sk-third\n").unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = format!(
+            "[[upstream.accounts]]\nname = \"third\"\napi_key_file = {:?}\n[[upstream.accounts]]\nname = \"second\"\n\
+             concurrent_predictions = 3",
+            key.path()
+        );
+        std::fs::write(file.path(), text).unwrap();
+        let environment = [("GPTPROTO_API_KEY", "sk-first"), ("GPTPROTO_API_KEYS", "second:sk-second")];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let config = Config::load(Some(file.path()), &environment).unwrap();
+        let of: Vec<(&str, &str, usize)> = config
+            .accounts
+            .iter()
+            .map(|one| (&*one.id.0, one.key.expose(), one.concurrent_predictions.get()))
+            .collect();
+        assert_eq!(of, [("default", "sk-first", 50), ("second", "sk-second", 3), ("third", "sk-third", 50)]);
+    }
+}

@@ -1,0 +1,730 @@
+//! How long the upstream works on a prediction, learned for each class of predictions.
+//!
+//! Wanted:
+//! - A completion is only known to lie between the last poll that found the prediction working and the poll that found
+//!   it done. What is learned must not depend on how often was asked.
+//! - A service that became slower or faster is believed within 10 to 20 completions, and one odd completion is not.
+//! - Nothing is ever impossible: beyond everything seen there is a tail, so there is always a time to ask next.
+//!
+//! How: a class remembers its last completions as intervals, each with a weight that fades. The distribution is the
+//! self-consistent estimate for such interval-censored data: an interval's weight is spread over its times in
+//! proportion to the present estimate, the sum is smoothed, and so on a few times (expectation, smoothing,
+//! maximisation). A share of each weight stays evenly spread: where polls are sparse the estimate would otherwise pile
+//! up at the edge of what it believed before, and a service that became faster would be followed one poll at a time.
+//! To this come a prior, which fades with the completions, and a tail that never goes.
+//!
+//! A shift is noticed by where completions fall in the distribution that was believed before them: evenly, if it was
+//! right; at one end, time after time, if the service has changed. Then everything older counts for little.
+//!
+//! The prior is `wire/gptproto.md` §7 (one picture of one megapixel: low 23 s, medium 49 to 107 s, high 134 to 147 s),
+//! scaled with the square root of the pixels and slowly with the number of pictures. A class that was never seen takes
+//! scaled completions of a relative instead, the same model and quality at another size or task.
+//!
+//! Not wanted: to learn from predictions that are still working. One that outlives its class is asked for at the
+//! tail's growing intervals at once; its class learns when it ends.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Classes that are remembered; the one that was not used for longest goes.
+const CLASSES_MAX: usize = 512;
+
+/// Completions that a class remembers.
+const SEEN_MAX: usize = 96;
+
+/// Bytes of a model's, task's or quality's name that tell classes apart.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Weight that a completion keeps when another one follows: the last 50 count. Shifts are not left to fading.
+const FADING: f64 = 0.98;
+
+/// Ages are told apart by a hundredth, from 40 ms to more than an hour.
+const BINS: usize = 1152;
+const BIN_FIRST_S: f64 = 0.04;
+const BIN_LOG: f64 = 0.01;
+
+/// Completions that the prior is worth before there are any.
+const PRIOR_WEIGHT: f64 = 2.0;
+
+/// Weight that the prior keeps when a completion comes.
+const PRIOR_FADING: f64 = 0.85;
+
+/// Completions that the tail is always worth.
+const TAIL_WEIGHT: f64 = 0.5;
+
+/// The tail falls with these powers of the age, below and above the median.
+const TAIL_BELOW: f64 = 1.2;
+const TAIL_ABOVE: f64 = 1.5;
+
+/// Share of a completion's weight that stays evenly spread over its interval.
+const EVEN_SHARE: f64 = 0.4;
+
+/// Rounds of the self-consistent estimate. More change little.
+const ROUNDS: usize = 4;
+
+/// Bandwidth of the smoothing as a part of the rule for a normal distribution (Silverman's rule of thumb), which is too
+/// wide for steep edges.
+const BANDWIDTH: f64 = 0.8;
+
+/// How much of the surprise the next completion makes, beyond which (in standard deviations of one completion) the past
+/// is doubted, what is left of its weight then, and how many completions are too recent to doubt.
+const SURPRISE_SHARE: f64 = 0.3;
+const SURPRISE_MAX: f64 = 1.15;
+const DOUBT: f64 = 0.3;
+const RECENT: usize = 3;
+
+/// One completion is no more surprising than so many standard deviations.
+const DEVIATION_MAX: f64 = 3.0;
+
+/// What a relative's completions are worth, how many are taken, and how far they may be off.
+const BORROWED_WEIGHT: f64 = 0.4;
+const BORROWED_MAX: usize = 10;
+const BORROWED_MARGIN: f64 = 0.1;
+
+/// The version of [`Stored`].
+const VERSION: u32 = 1;
+
+/// Edges of the bins, in seconds.
+static EDGES: LazyLock<Vec<f64>> = LazyLock::new(|| {
+    let edge = |bin: usize| BIN_FIRST_S * (BIN_LOG * f64::from(u32::try_from(bin).expect("few bins"))).exp();
+    (0..=BINS).map(edge).collect()
+});
+
+/// What generation time depends on. Its text (`Display`) is bounded and made of names and numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Class {
+    model: String,
+    task: String,
+    quality: String,
+    /// Half-octaves of pixels above one megapixel (2^20).
+    size: i8,
+    n: u8,
+}
+
+impl Class {
+    /// `pixels` of one picture (0: not known, taken for a megapixel), `n` pictures. Models without a quality have "".
+    pub(crate) fn new(model: &str, task: &str, quality: &str, pixels: u64, n: u32) -> Self {
+        let bounded = |name: &str| name[..name.floor_char_boundary(NAME_BYTES_MAX)].to_owned();
+        #[expect(clippy::cast_precision_loss, reason = "a logarithm is wanted")]
+        let octaves = (pixels as f64).log2() - 20.0;
+        #[expect(clippy::cast_possible_truncation, reason = "64 bits have 128 half-octaves, and 40 are below zero")]
+        let size = if pixels == 0 { 0 } else { (2.0 * octaves).round() as i8 };
+        let n = u8::try_from(n.max(1)).unwrap_or(u8::MAX);
+        Self { model: bounded(model), task: bounded(task), quality: bounded(quality), size, n }
+    }
+
+    /// Generation time relative to one picture of a megapixel of the same model, task and quality.
+    fn scale(&self) -> f64 {
+        (f64::from(self.size) / 4.0).exp2() * (1.0 + 0.15 * f64::from(self.n - 1))
+    }
+
+    /// The shortest and the longest time that was measured, in seconds.
+    fn measured(&self) -> (f64, f64) {
+        let (shortest, longest) = match self.quality.as_str() {
+            "low" => (20.7, 25.3),
+            "high" => (134.0, 147.0),
+            _ => (49.0, 107.0),
+        };
+        (shortest * self.scale(), longest * self.scale())
+    }
+
+    /// How near a relative is; none for strangers.
+    fn nearness(&self, other: &Self) -> Option<u8> {
+        let relative = self.model == other.model && self.quality == other.quality && self != other;
+        relative.then_some(u8::from(self.task == other.task) * 2 + u8::from(self.n == other.n))
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, task, quality, size, n } = self;
+        let quality = if quality.is_empty() { "-" } else { quality };
+        write!(f, "{model} {task} {quality} {size:+} {n}")
+    }
+}
+
+/// What is known of a class: the probability that a prediction still works at an age, by bins. Empty: nothing is known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    /// At the edges of the bins.
+    survival: Vec<f32>,
+}
+
+impl Known {
+    /// Whether there is neither a prior nor a completion.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.survival.is_empty()
+    }
+
+    /// Probability that a prediction works longer than `age` seconds. 1 where nothing is known.
+    pub(crate) fn survival(&self, age: f64) -> f64 {
+        if self.is_nothing() || age <= BIN_FIRST_S {
+            return 1.0;
+        }
+        let bin = Self::bin(age);
+        let (left, right) = Self::edges(bin);
+        let part = ((age - left) / (right - left)).clamp(0.0, 1.0);
+        let (before, after) = self.ends(bin);
+        before + (after - before) * part
+    }
+
+    /// The probabilities of [`Known::survival`] at both edges of a bin.
+    pub(crate) fn ends(&self, bin: usize) -> (f64, f64) {
+        (f64::from(self.survival[bin]), f64::from(self.survival[bin + 1]))
+    }
+
+    /// The bin that holds `age` seconds; the first or the last if none does.
+    pub(crate) fn bin(age: f64) -> usize {
+        let found = EDGES.partition_point(|&edge| edge <= age);
+        found.saturating_sub(1).min(BINS - 1)
+    }
+
+    /// Both edges of a bin, in seconds.
+    pub(crate) fn edges(bin: usize) -> (f64, f64) {
+        (EDGES[bin], EDGES[bin + 1])
+    }
+
+    pub(crate) const fn bins() -> usize {
+        BINS
+    }
+
+    /// The age by which a part of all predictions is done.
+    fn quantile(&self, part: f64) -> f64 {
+        let bin = self.survival.partition_point(|&survival| f64::from(survival) > 1.0 - part);
+        EDGES[bin.min(BINS)]
+    }
+
+    /// From weights of the bins, and the tail about their median.
+    fn of_weights(weights: &[f64]) -> Self {
+        let sum: f64 = weights.iter().sum();
+        let total = sum + TAIL_WEIGHT;
+        let centre = median(weights, sum);
+        let mut before = 0.0;
+        let mut survival = Vec::with_capacity(BINS + 1);
+        for (bin, &edge) in EDGES.iter().enumerate() {
+            let working = (sum - before).max(0.0) + TAIL_WEIGHT * tail_survival(edge / centre);
+            #[expect(clippy::cast_possible_truncation, reason = "seven digits of a probability are plenty")]
+            survival.push((working / total) as f32);
+            before += weights.get(bin).copied().unwrap_or_default();
+        }
+        Self { survival }
+    }
+}
+
+/// Probability of the tail above a multiple of the median: a power of it on either side, with one density between them.
+fn tail_survival(multiple: f64) -> f64 {
+    let above = TAIL_BELOW / (TAIL_BELOW + TAIL_ABOVE);
+    if multiple < 1.0 { 1.0 - (1.0 - above) * multiple.powf(TAIL_BELOW) } else { above * multiple.powf(-TAIL_ABOVE) }
+}
+
+fn median(weights: &[f64], sum: f64) -> f64 {
+    EDGES[quantile_bin(weights, sum / 2.0)]
+}
+
+/// The first bin up to which weights sum to `part`.
+fn quantile_bin(weights: &[f64], part: f64) -> usize {
+    let mut sum = 0.0;
+    let reached = weights.iter().position(|weight| {
+        sum += weight;
+        sum >= part
+    });
+    reached.unwrap_or(BINS - 1)
+}
+
+/// A completion after more than `after` and at most `by` seconds.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    after: f64,
+    by: f64,
+    weight: f64,
+    /// Share of the weight that stays evenly spread.
+    even: f64,
+}
+
+impl Seen {
+    /// Ages that the bins can tell, in order.
+    fn new(after: f64, by: f64, weight: f64) -> Self {
+        let longest = EDGES[BINS];
+        let by = by.clamp(BIN_FIRST_S * 1.1, longest);
+        Self { after: after.clamp(0.0, by * 0.999), by, weight, even: EVEN_SHARE }
+    }
+
+    /// Adds this completion to `to`: evenly, or for the most part as a present estimate says.
+    fn spread(&self, present: Option<&[f64]>, to: &mut [f64]) {
+        let (first, last) = (Known::bin(self.after), Known::bin(self.by));
+        let inside = |bin: usize| {
+            let (left, right) = Known::edges(bin);
+            // Ages below the first bin belong to it.
+            let left = if bin == 0 { 0.0 } else { left };
+            (right.min(self.by) - left.max(self.after)).max(0.0) / (right - left)
+        };
+        let (part_first, part_last) = (inside(first), inside(last));
+        // Only the outermost bins are held in part.
+        let part = |bin: usize| match bin {
+            bin if bin == first => part_first,
+            bin if bin == last => part_last,
+            _ => 1.0,
+        };
+        let sum: f64 = present.map_or(0.0, |present| (first..=last).map(|bin| present[bin] * part(bin)).sum());
+        let even = if sum > 0.0 { self.even } else { 1.0 };
+        let evenly = self.weight * even / (self.by - self.after);
+        let by_belief = if sum > 0.0 { self.weight * (1.0 - even) / sum } else { 0.0 };
+        for bin in first..=last {
+            let believed = present.map_or(0.0, |present| present[bin]);
+            to[bin] += part(bin) * (by_belief * believed + evenly * (EDGES[bin + 1] - EDGES[bin]));
+        }
+    }
+}
+
+/// One class.
+#[derive(Debug)]
+struct Learned {
+    seen: VecDeque<Seen>,
+    prior_weight: f64,
+    /// Where the last completions fell in what was believed, in standard deviations; 0 if it was right.
+    surprise: f64,
+    used: u64,
+    known: Known,
+}
+
+impl Learned {
+    fn add(&mut self, seen: Seen) {
+        if !self.known.is_nothing() {
+            let (after, by) = (self.known.survival(seen.after), self.known.survival(seen.by));
+            // The logistic scale reads the ends of the distribution as loud as they are; its deviation is 1.8.
+            let place = f64::midpoint(after, by);
+            let deviation = (((1.0 - place) / place).ln() / 1.8).clamp(-DEVIATION_MAX, DEVIATION_MAX);
+            self.surprise += SURPRISE_SHARE * (deviation - self.surprise);
+        }
+        for earlier in &mut self.seen {
+            earlier.weight *= FADING;
+        }
+        self.prior_weight *= PRIOR_FADING;
+        self.seen.push_back(seen);
+        if self.seen.len() > SEEN_MAX {
+            self.seen.pop_front();
+        }
+        if self.surprise.abs() > SURPRISE_MAX {
+            let doubted = self.seen.len().saturating_sub(RECENT);
+            for earlier in self.seen.iter_mut().take(doubted) {
+                earlier.weight *= DOUBT;
+            }
+            // What was believed does not say either where in their intervals the recent ones lie.
+            for recent in self.seen.iter_mut().skip(doubted) {
+                recent.even = 1.0;
+            }
+            self.prior_weight *= DOUBT;
+        }
+    }
+
+    fn learn(&mut self, class: &Class) {
+        if self.seen.is_empty() && self.prior_weight == 0.0 {
+            self.known = Known::default();
+            return;
+        }
+        let mut prior = vec![0.0; BINS];
+        if self.prior_weight > 0.01 {
+            prior_of(class, self.prior_weight, &mut prior);
+        }
+        let mut sum = 0.0;
+        let mut squares = 0.0;
+        for seen in &self.seen {
+            sum += seen.weight;
+            squares += seen.weight * seen.weight;
+        }
+        let mut present = prior.clone();
+        let mut spare = vec![0.0; BINS];
+        if sum > 0.0 {
+            for round in 0..ROUNDS {
+                let mut next = vec![0.0; BINS];
+                // The first round believes nothing, not even the prior, so that the prior cannot pull.
+                let belief = (round > 0).then_some(present.as_slice());
+                for seen in &self.seen {
+                    seen.spread(belief, &mut next);
+                }
+                let effective = sum * sum / squares;
+                let spread = quantile_bin(&next, 0.75 * sum) - quantile_bin(&next, 0.25 * sum);
+                smooth(&mut next, &mut spare, spread, effective);
+                for (next, prior) in next.iter_mut().zip(&prior) {
+                    *next += prior;
+                }
+                present = next;
+            }
+        }
+        self.known = Known::of_weights(&present);
+    }
+}
+
+/// Adds the prior: even over the logarithm of the measured times, with soft edges.
+fn prior_of(class: &Class, weight: f64, to: &mut [f64]) {
+    let (shortest, longest) = class.measured();
+    let soft = 0.05;
+    let density = |bin: usize| {
+        let age = EDGES[bin];
+        let above = 1.0 + (shortest / age).powf(1.0 / soft);
+        let below = 1.0 + (age / longest).powf(1.0 / soft);
+        1.0 / (above * below)
+    };
+    let sum: f64 = (0..BINS).map(density).sum();
+    for (bin, to) in to.iter_mut().enumerate() {
+        *to += weight * density(bin) / sum;
+    }
+}
+
+/// Smooths weights by moving averages, three times; nearly a normal kernel.
+fn smooth(weights: &mut [f64], spare: &mut [f64], quartiles_apart: usize, effective: f64) {
+    let apart = f64::from(u32::try_from(quartiles_apart).expect("few bins"));
+    let bandwidth = BANDWIDTH * 0.9 * apart / 1.34 * effective.powf(-0.2);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a few bins")]
+    let radius = bandwidth.round().clamp(1.0, 30.0) as usize;
+    let width = f64::from(u32::try_from(2 * radius + 1).expect("few bins"));
+    for _ in 0..3 {
+        let mut sum: f64 = weights[..radius].iter().sum();
+        for (bin, spare) in spare.iter_mut().enumerate() {
+            sum += weights.get(bin + radius).copied().unwrap_or_default();
+            if let Some(left) = bin.checked_sub(radius + 1) {
+                sum -= weights[left];
+            }
+            // Differences of sums may fall below nothing by a rounding.
+            *spare = sum.max(0.0) / width;
+        }
+        weights.copy_from_slice(spare);
+    }
+}
+
+/// Whether generation times are guessed before any is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Priors {
+    /// As measured at the upstream.
+    Measured,
+    /// Nothing is known before it was observed.
+    None,
+}
+
+/// Generation times of all classes.
+#[derive(Debug)]
+pub(crate) struct Latencies {
+    priors: Priors,
+    classes: HashMap<Class, Learned>,
+    uses: u64,
+}
+
+impl Latencies {
+    pub(crate) fn new(priors: Priors) -> Self {
+        Self { priors, classes: HashMap::new(), uses: 0 }
+    }
+
+    /// What is known of a class, from the class itself, its relatives or the prior.
+    pub(crate) fn known(&mut self, class: &Class) -> &Known {
+        &self.entry(class).known
+    }
+
+    /// Learns that a prediction still worked at the age of `after` and was found done at the age of `by`.
+    pub(crate) fn observe(&mut self, class: &Class, after: Duration, by: Duration) {
+        let learned = self.entry(class);
+        learned.add(Seen::new(after.as_secs_f64(), by.as_secs_f64(), 1.0));
+        learned.learn(class);
+    }
+
+    /// The age by which half of a class is done; none if nothing is known.
+    pub(crate) fn typical(&mut self, class: &Class) -> Option<Duration> {
+        let known = self.known(class);
+        (!known.is_nothing()).then(|| Duration::from_secs_f64(known.quantile(0.5)))
+    }
+
+    /// What outlives a restart.
+    pub(crate) fn stored(&self) -> Stored {
+        let mut classes: Vec<_> = self.classes.iter().filter(|(_, learned)| !learned.seen.is_empty()).collect();
+        classes.sort_by_key(|(_, learned)| learned.used);
+        let stored = |(class, learned): (&Class, &Learned)| {
+            let seen = learned.seen.iter().map(|seen| (millis(seen.after), millis(seen.by), millis(seen.weight)));
+            StoredClass { class: class.clone(), seen: seen.collect(), prior: millis(learned.prior_weight) }
+        };
+        Stored { version: VERSION, classes: classes.into_iter().map(stored).collect() }
+    }
+
+    /// Takes up what was stored. What is of another version or out of bounds is not used.
+    pub(crate) fn restore(priors: Priors, stored: Stored) -> Self {
+        let mut latencies = Self::new(priors);
+        if stored.version != VERSION {
+            return latencies;
+        }
+        let surplus = stored.classes.len().saturating_sub(CLASSES_MAX);
+        for StoredClass { class, seen, prior } in stored.classes.into_iter().skip(surplus) {
+            let names = [&class.model, &class.task, &class.quality];
+            let sound = names.iter().all(|name| name.len() <= NAME_BYTES_MAX)
+                && class.n > 0
+                && seen.len() <= SEEN_MAX
+                && seen.iter().all(|&(after, by, weight)| after < by && weight <= 1000);
+            if !sound {
+                continue;
+            }
+            let seconds = |thousandths: u32| f64::from(thousandths) / 1000.0;
+            let prior_weight = match priors {
+                Priors::Measured => seconds(prior).min(PRIOR_WEIGHT),
+                Priors::None => 0.0,
+            };
+            let seen =
+                seen.into_iter().map(|(after, by, weight)| Seen::new(seconds(after), seconds(by), seconds(weight)));
+            let used = latencies.use_now();
+            let mut learned =
+                Learned { seen: seen.collect(), prior_weight, surprise: 0.0, used, known: Known::default() };
+            learned.learn(&class);
+            latencies.classes.insert(class, learned);
+        }
+        latencies
+    }
+
+    fn entry(&mut self, class: &Class) -> &mut Learned {
+        let used = self.use_now();
+        if !self.classes.contains_key(class) {
+            self.make_room();
+            let seen = self.borrowed(class);
+            let prior_weight = match self.priors {
+                Priors::Measured if seen.is_empty() => PRIOR_WEIGHT,
+                Priors::Measured | Priors::None => 0.0,
+            };
+            let mut learned = Learned { seen, prior_weight, surprise: 0.0, used, known: Known::default() };
+            learned.learn(class);
+            self.classes.insert(class.clone(), learned);
+        }
+        let learned = self.classes.get_mut(class).expect("it was just looked for");
+        learned.used = used;
+        learned
+    }
+
+    /// The last completions of the nearest relative, scaled to `class`.
+    fn borrowed(&self, class: &Class) -> VecDeque<Seen> {
+        let relatives = self.classes.iter().filter_map(|(other, learned)| {
+            let nearness = class.nearness(other).filter(|_| !learned.seen.is_empty())?;
+            Some(((nearness, learned.seen.len(), learned.used), class.scale() / other.scale(), &learned.seen))
+        });
+        let Some((_, ratio, seen)) = relatives.max_by_key(|&(rank, ..)| rank) else { return VecDeque::new() };
+        let scaled = seen.iter().skip(seen.len().saturating_sub(BORROWED_MAX)).map(|seen| {
+            let after = seen.after * ratio * (1.0 - BORROWED_MARGIN);
+            let by = seen.by * ratio * (1.0 + BORROWED_MARGIN);
+            Seen::new(after, by, BORROWED_WEIGHT * seen.weight)
+        });
+        scaled.collect()
+    }
+
+    fn make_room(&mut self) {
+        while self.classes.len() >= CLASSES_MAX {
+            let oldest = self.classes.iter().min_by_key(|(_, learned)| learned.used).map(|(class, _)| class.clone());
+            let Some(oldest) = oldest else { return };
+            self.classes.remove(&oldest);
+        }
+    }
+
+    fn use_now(&mut self) -> u64 {
+        self.uses += 1;
+        self.uses
+    }
+}
+
+/// What outlives a restart: completions by class, least recently used first, in thousandths.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Stored {
+    version: u32,
+    classes: Vec<StoredClass>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredClass {
+    class: Class,
+    /// After, by, weight.
+    seen: Vec<(u32, u32, u32)>,
+    prior: u32,
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and bounded by the bins")]
+fn millis(value: f64) -> u32 {
+    (value * 1000.0).round() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEGAPIXEL: u64 = 1024 * 1024;
+
+    fn class(quality: &str) -> Class {
+        Class::new("gpt-image-2", "image-edit", quality, MEGAPIXEL, 1)
+    }
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    /// Completions between two ages, in an order that is no order, found at most `interval` after.
+    fn observe_between(
+        latencies: &mut Latencies,
+        class: &Class,
+        shortest: f64,
+        longest: f64,
+        number: u32,
+        interval: f64,
+    ) {
+        for one in 0..number {
+            let at = shortest + (longest - shortest) * (f64::from(one) * 0.618_034).fract();
+            let after = at - interval * (f64::from(one) * 0.414_214).fract();
+            latencies.observe(class, seconds(after), seconds(after + interval));
+        }
+    }
+
+    fn quantile(latencies: &mut Latencies, class: &Class, part: f64) -> f64 {
+        latencies.known(class).quantile(part)
+    }
+
+    #[test]
+    fn nothing_is_known_before_it_was_seen_unless_there_are_priors() {
+        let mut latencies = Latencies::new(Priors::None);
+        assert!(latencies.known(&class("low")).is_nothing());
+        assert_eq!(latencies.typical(&class("low")), None);
+        let mut latencies = Latencies::new(Priors::Measured);
+        for (quality, shortest, longest) in
+            [("low", 20.0, 26.0), ("medium", 60.0, 85.0), ("high", 130.0, 150.0), ("", 60.0, 85.0)]
+        {
+            let typical = latencies.typical(&class(quality)).unwrap().as_secs_f64();
+            assert!((shortest..longest).contains(&typical), "{quality}: {typical}");
+        }
+        let large = Class::new("gpt-image-2", "image-edit", "low", 4 * MEGAPIXEL, 1);
+        let typical = latencies.typical(&large).unwrap().as_secs_f64();
+        assert!((40.0..52.0).contains(&typical), "{typical}");
+    }
+
+    #[test]
+    fn classes_are_bounded_and_sized_by_half_octaves() {
+        let named = Class::new(&"é".repeat(100), "image-edit", "", 1, u32::MAX).to_string();
+        assert!(named.len() < 2 * NAME_BYTES_MAX + 40, "{named}");
+        let size = |pixels| Class::new("m", "t", "q", pixels, 1).size;
+        assert_eq!(size(0), 0);
+        assert_eq!([size(1024 * 1024), size(1254 * 1254), size(1024 * 1536), size(2048 * 2048)], [0, 1, 1, 4]);
+        assert_eq!(size(u64::MAX), 88);
+        assert_eq!(class("low").to_string(), "gpt-image-2 image-edit low +0 1");
+    }
+
+    #[test]
+    fn survival_falls_from_one_and_never_ends() {
+        let mut latencies = Latencies::new(Priors::Measured);
+        observe_between(&mut latencies, &class("low"), 20.0, 25.0, 50, 1.0);
+        for class in [class("low"), class("high")] {
+            let known = latencies.known(&class);
+            let mut before = 1.0;
+            for tenth in 0..36_000 {
+                let survival = known.survival(f64::from(tenth) / 10.0);
+                assert!(survival <= before && survival > 0.0, "{class} at {tenth}");
+                before = survival;
+            }
+        }
+    }
+
+    #[test]
+    fn the_spacing_of_polls_does_not_shift_what_is_learned() {
+        for interval in [0.5, 4.0, 12.0] {
+            let mut latencies = Latencies::new(Priors::Measured);
+            observe_between(&mut latencies, &class("medium"), 50.0, 100.0, 90, interval);
+            let quartiles = [0.25, 0.5, 0.75].map(|part| quantile(&mut latencies, &class("medium"), part));
+            for (found, true_) in quartiles.into_iter().zip([62.5, 75.0, 87.5]) {
+                assert!((found - true_).abs() < 5.0, "{interval} s apart: {found} for {true_}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_shift_is_believed_soon_and_one_odd_completion_is_not() {
+        for (quality, factor) in [("low", 2.0), ("low", 0.5), ("high", 2.0), ("high", 0.5)] {
+            let (class, mut latencies) = (class(quality), Latencies::new(Priors::Measured));
+            let (shortest, longest) = class.measured();
+            observe_between(&mut latencies, &class, shortest, longest, 100, 1.0);
+            let before = quantile(&mut latencies, &class, 0.5);
+            observe_between(&mut latencies, &class, shortest * factor, longest * factor, 1, 1.0);
+            let odd = quantile(&mut latencies, &class, 0.5);
+            assert!((odd / before - 1.0).abs() < 0.05, "{quality} times {factor}: {before} became {odd} at once");
+            observe_between(&mut latencies, &class, shortest * factor, longest * factor, 9, 1.0);
+            let after = quantile(&mut latencies, &class, 0.5);
+            assert!((after / before / factor - 1.0).abs() < 0.1, "{quality} times {factor}: {before} became {after}");
+        }
+    }
+
+    #[test]
+    fn a_prior_that_is_wrong_fades() {
+        let mut latencies = Latencies::new(Priors::Measured);
+        observe_between(&mut latencies, &class("high"), 0.3, 0.4, 15, 0.05);
+        let ninety = quantile(&mut latencies, &class("high"), 0.9);
+        assert!(ninety < 0.6, "{ninety}");
+    }
+
+    #[test]
+    fn relatives_lend_what_they_know_and_strangers_do_not() {
+        let mut latencies = Latencies::new(Priors::None);
+        observe_between(&mut latencies, &class("low"), 10.0, 11.0, 40, 0.5);
+        let large = Class::new("gpt-image-2", "image-edit", "low", 4 * MEGAPIXEL, 1);
+        let typical = latencies.typical(&large).unwrap().as_secs_f64();
+        assert!((19.0..23.0).contains(&typical), "{typical}");
+        assert_eq!(latencies.typical(&class("high")), None);
+    }
+
+    #[test]
+    fn whoever_was_not_used_for_longest_is_forgotten() {
+        let mut latencies = Latencies::new(Priors::None);
+        let named = |number: usize| Class::new(&format!("model-{number}"), "image-edit", "", MEGAPIXEL, 1);
+        for number in 0..CLASSES_MAX {
+            latencies.known(&named(number));
+        }
+        latencies.observe(&named(0), seconds(1.0), seconds(2.0));
+        latencies.known(&named(CLASSES_MAX));
+        assert_eq!(latencies.classes.len(), CLASSES_MAX);
+        assert!(latencies.classes.contains_key(&named(0)));
+        assert!(!latencies.classes.contains_key(&named(1)));
+    }
+
+    #[test]
+    fn what_was_learned_outlives_a_restart() {
+        let mut latencies = Latencies::new(Priors::Measured);
+        observe_between(&mut latencies, &class("low"), 5.0, 7.0, 30, 0.5);
+        latencies.known(&class("high"));
+        let text = serde_json::to_string(&latencies.stored()).unwrap();
+        assert!(text.len() < 1000, "{text}");
+        let mut restored = Latencies::restore(Priors::Measured, serde_json::from_str(&text).unwrap());
+        assert_eq!(restored.classes.len(), 1, "what was never seen is not stored");
+        for part in [0.1, 0.5, 0.9] {
+            let (before, after) =
+                (quantile(&mut latencies, &class("low"), part), quantile(&mut restored, &class("low"), part));
+            assert!((before / after - 1.0).abs() < 0.03, "{before} became {after}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_sound_is_not_restored() {
+        let one = |class: Class, seen| StoredClass { class, seen, prior: 0 };
+        let (good, backwards) = (vec![(1000, 2000, 1000)], vec![(2000, 1000, 1000)]);
+        let classes = vec![
+            one(class("low"), good.clone()),
+            one(class("medium"), backwards),
+            one(class("high"), vec![(1000, 2000, 1001)]),
+            one(Class { n: 0, ..class("none") }, good.clone()),
+            one(class("many"), good.repeat(SEEN_MAX + 1)),
+        ];
+        let stored = Stored { version: VERSION, classes };
+        let restored = Latencies::restore(Priors::None, stored.clone());
+        assert_eq!(restored.classes.keys().collect::<Vec<_>>(), [&class("low")]);
+        let newer = Stored { version: VERSION + 1, ..stored };
+        assert!(Latencies::restore(Priors::None, newer).classes.is_empty());
+    }
+
+    #[test]
+    fn any_interval_can_be_observed() {
+        let mut latencies = Latencies::new(Priors::Measured);
+        for (after, by) in [(0.0, 0.0), (5.0, 1.0), (0.0, 1e9), (1e9, 1e9), (0.0, 0.001)] {
+            latencies.observe(&class("low"), seconds(after), seconds(by));
+            assert!(latencies.known(&class("low")).survival.iter().all(|survival| (0.0..=1.0).contains(survival)));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Whether a purchase comes in time for whoever waits for it; refused before it is made where it does not.
+//!
+//! A client is answered within its patience. From the forecast of the queue and from what is known of generation times
+//! follows whether a picture that is queued now will be ready by then. If it will not, and waiting elsewhere helps, the
+//! client is told so at the door, with the time after which it is let in. Whoever was let in is looked at again when its
+//! turn does not come in time.
+//!
+//! A picture that takes longer than its client ever waits is bought all the same, as long as its submit leaves in time:
+//! the purchase goes on without the client, whose retry finds it.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::latency::{Class, Latencies};
+use super::{Core, Order};
+use crate::budget::{Forecast, Purchase};
+use crate::model::{Failure, Input, PictureRequest};
+use crate::storage::journal::OrderRecord;
+
+/// The shortest time a client is sent away for.
+const RETRY_LEAST: Duration = Duration::from_secs(1);
+
+/// The class of generation times that a prediction of so many pictures belongs to.
+pub(super) fn class_of(record: &OrderRecord, pictures: u8) -> Class {
+    let quality = record.choices.get("quality").map_or("", String::as_str);
+    Class::new(&record.model, record.task.name(), quality, record.size.pixels(), u32::from(pictures))
+}
+
+impl Core {
+    pub(super) fn latencies(&self) -> MutexGuard<'_, Latencies> {
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until when a submit of this order is of use to its client.
+    pub(super) fn start_by(&self, order: &Order) -> Instant {
+        let request = &order.request;
+        let quality = request.choices.get("quality").map_or("", String::as_str);
+        let class =
+            Class::new(&request.model, request.task.name(), quality, request.size.pixels(), u32::from(request.n));
+        let patience = order.until.saturating_duration_since(Instant::now());
+        let typical = self.latencies().typical(&class);
+        match typical.filter(|&typical| typical <= patience) {
+            Some(typical) => order.until.checked_sub(typical).unwrap_or(order.until),
+            None => order.until,
+        }
+    }
+
+    /// Refuses what would not start in time.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Overloaded`], [`Failure::Outpaced`] or [`Failure::Throttled`], with the time after which the same
+    /// request would be let in if nothing else arrived.
+    pub(super) fn check_in_time(&self, purchase: &Purchase, start_by: Instant) -> Result<(), Failure> {
+        let forecast = self.budget.forecast(purchase);
+        let spare = start_by.saturating_duration_since(Instant::now());
+        if forecast.start <= spare { Ok(()) } else { Err(in_vain(forecast, spare)) }
+    }
+
+    /// Why something that was queued is not waited for any longer.
+    pub(super) fn waited_in_vain(&self, record: &OrderRecord) -> Failure {
+        let usd = self.estimate(&record.model, record.n);
+        let purchase = Purchase { client: record.client.clone(), model: record.model.as_str().into(), usd, bytes: 0 };
+        in_vain(self.budget.forecast(&purchase), Duration::ZERO)
+    }
+}
+
+/// What a client is told whose purchase would start too late by the forecast, having only so much time to spare.
+fn in_vain(forecast: Forecast, spare: Duration) -> Failure {
+    let retry_after = forecast.start.saturating_sub(spare).max(RETRY_LEAST);
+    if forecast.paused {
+        Failure::Throttled { retry_after }
+    } else if forecast.start_alone < forecast.start && forecast.start_alone <= spare {
+        Failure::Outpaced { retry_after }
+    } else {
+        Failure::Overloaded { retry_after }
+    }
+}
+
+/// What the queue is told of one prediction of an order; the uploads of an order are held once.
+pub(super) fn purchases(record: &OrderRecord, request: &PictureRequest, prices: &[crate::model::Usd]) -> Vec<Purchase> {
+    let model: Arc<str> = record.model.as_str().into();
+    let mut bytes: u64 = request.inputs.iter().chain(&request.mask).map(bytes_of).sum();
+    let purchase = |&usd: &crate::model::Usd| Purchase {
+        client: record.client.clone(),
+        model: Arc::clone(&model),
+        usd,
+        bytes: std::mem::take(&mut bytes),
+    };
+    prices.iter().map(purchase).collect()
+}
+
+fn bytes_of(input: &Input) -> u64 {
+    match input {
+        Input::Bytes { picture, .. } => picture.bytes,
+        Input::Link(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn whose_fault_it_is_decides_what_a_client_is_told() {
+        let told = |start: u32, start_alone: u32, paused| {
+            in_vain(Forecast { start: S * start, start_alone: S * start_alone, paused }, S * 10)
+        };
+        assert_eq!(told(30, 25, false), Failure::Overloaded { retry_after: S * 20 });
+        assert_eq!(told(30, 5, false), Failure::Outpaced { retry_after: S * 20 });
+        assert_eq!(told(30, 30, true), Failure::Throttled { retry_after: S * 20 });
+        assert_eq!(told(10, 10, false), Failure::Overloaded { retry_after: S });
+    }
+}
