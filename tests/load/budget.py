@@ -6,12 +6,12 @@ lets many clients ask over loopback. Prints a table and ends with 1 when an aim 
 target/release/gptproto-gateway; stops by itself.
 
 (a) hidden: a rate, a number of running predictions, and both; doubled or halved while running.
-    Aims, once learned: 95 % of the budget is used, at most 10 of 1,000 submits are refused with 429.
+    Aims: 90 % of the budget is used again before the time to learn is over; once learned, 95 % of the budget is used, at most 10 429s for 1,000 accepted submits.
 (b) fair: a noisy client with ten times the requests of each of two quiet ones; and weights 1:3.
     Aim: Jain's index of what each got over its max-min fair share is 0.95 or more.
 (c) overload: clients with less patience than the queue is long, and some that hang up.
-    Aims: whoever is refused has bought nothing; nothing is bought for who has gone.
-    And: of those who come back when they were told, nine of ten get in.
+    Aims: whoever is refused has bought nothing; nothing is bought for who has gone. Printed without an aim: how
+    true the announced Retry-After is for who comes back exactly then.
 (d) accounts: one of two upstream keys is revoked, or its balance empty, and later well again.
     Aims: no client notices; every prediction is asked for with the key that bought it; both keys are used in the end.
 
@@ -29,17 +29,15 @@ import sys
 import time
 from dataclasses import dataclass
 
-from budget_kit import BINARY, LATENCY_MS, WINDOW_S, Stage, fair_shares, jain, quantile
+from budget_kit import BINARY, LATENCY_MS, SEED, UNKNOWN_SETTINGS, WINDOW_S, Stage, fair_shares, jain, quantile
 
 USED_MIN = 0.95
 REFUSED_PER_1000_MAX = 10
 JAIN_MIN = 0.95
-GOT_IN_MIN = 0.9
 # From here on a changed budget counts as found again.
 FOUND = 0.90
 # A client that hung up less than this before a purchase may have met it on its way.
 ON_THE_WAY_S = 0.1
-SEED = 20261121
 LATENCY_S = sum(LATENCY_MS) / 2000
 
 
@@ -108,8 +106,8 @@ async def hidden(report, phases, scenario, settings):
             spans.append(judge_phase(report, stage, phase, changed))
         accepted, refused = (sum(column) for column in zip(*spans))
         rate = 1000 * refused / max(1, accepted)
-        report.say(f"{'':<12} 429s once learned: {refused} of {accepted + refused} submits, {rate:.1f} per 1,000")
-        report.aim(rate <= REFUSED_PER_1000_MAX, f"{rate:.1f} of 1,000 submits were refused once learned")
+        report.say(f"{'':<12} 429s once learned: {refused} beside {accepted} accepted submits, {rate:.1f} per 1,000")
+        report.aim(rate <= REFUSED_PER_1000_MAX, f"{rate:.1f} 429s for 1,000 accepted submits once learned")
         wrong = [answer for answer in stage.answers if answer.status != 200]
         report.aim(not wrong, f"{len(wrong)} clients got no picture, such as {wrong[:1]}")
     finally:
@@ -164,15 +162,14 @@ async def purchases(stage, begin, end):
 
 
 async def noisy(report, measure_s):
-    quiet_rate, seed = 0.2 * CAPACITY, random.Random(SEED)
-    alone = None
+    quiet_rate, alone = 0.2 * CAPACITY, None
     for crowded in (False, True):
         stage = await Stage.open({}, KNOWN_PLACES, clients=3)
         try:
             if crowded:
-                stage.arrivals(0, 10 * quiet_rate, seed)
+                stage.arrivals(0, 10 * quiet_rate)
             for quiet in (1, 2):
-                stage.arrivals(quiet, quiet_rate, seed)
+                stage.arrivals(quiet, quiet_rate)
             # Until the queue of the noisy one stands.
             await asyncio.sleep(2.5 * LATENCY_S)
             begin = time.time()
@@ -265,11 +262,9 @@ def judge_overload(report, stage, begin, came_back, leavers, bought):
     announced = [tries[0].retry_after for tries in returned]
     accepted = [sample.at for sample in stage.samples if sample.total("submits_accepted") < len(bought)]
     busy = stage.between(begin, max(accepted)).utilisation(0, PLACES)
-    share = at_once / max(1, len(returned))
     report.say(f"came back as told (after {quantile(announced, 0):.0f} to {quantile(announced, 1):.0f} s): {at_once} of {len(returned)} got in at once "
-               f"({share:.0%}); really needed beyond it: p50 {quantile(errors, 0.5):+.1f} s, p95 {quantile(errors, 0.95):+.1f} s; "
+               f"({at_once / max(1, len(returned)):.0%}); really needed beyond it: p50 {quantile(errors, 0.5):+.1f} s, p95 {quantile(errors, 0.95):+.1f} s; "
                f"meanwhile the upstream was {busy:.0%} busy")
-    report.aim(share >= GOT_IN_MIN, f"{share:.0%} of those who came back as told got in")
 
 
 # ---- (d) ------------------------------------------------------------------------------------------------------------
@@ -333,7 +328,7 @@ def scenes(quick, control):
             "a-retry-after": hide(rate, limits__retry_after="seconds"),
             "a-hiccups": hide(running, faults__submit="status_429", faults__submit_share=0.01),
         }
-    measure_s = 20 if quick else 60
+    measure_s = 18 if quick else 60
     found |= {
         "b-noisy": lambda report: noisy(report, measure_s),
         "c-overload": lambda report: overload(report, 200 if quick else 400),
@@ -383,6 +378,8 @@ def main():
     reports = asyncio.run(run(chosen, arguments.lanes))
     missed = sum(bool(report.missed) for report in reports)
     print(f"\n{len(reports)} scenes in {time.monotonic() - began:.0f} s, {missed} with missed aims")
+    if UNKNOWN_SETTINGS:
+        sys.exit(f"this build does not know {', '.join(sorted(UNKNOWN_SETTINGS))}: no verdict")
     if arguments.control:
         print("control: learning is off, and every scene must miss an aim: " + ("they do" if missed == len(reports) else "THEY DO NOT"))
         sys.exit(0 if missed == len(reports) else 1)
