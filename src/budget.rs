@@ -14,7 +14,7 @@
 //! One lock guards the state, held for a few steps and never over an await. One task, [`Budget::run`], grants
 //! reservations: whenever something changes, and when the next rate, pause or try is due.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -106,6 +106,8 @@ struct Shared {
 struct State {
     accounts: Vec<Account>,
     queue: FairQueue<oneshot::Sender<Result<Granted, Failure>>>,
+    /// When those who were sent away come back, soonest first.
+    promised: VecDeque<Instant>,
 }
 
 /// The queue for the budget is full.
@@ -147,7 +149,7 @@ impl Budget {
             let learned = learned.accounts.remove(&*account.id.0).unwrap_or_default();
             Account::new(account, upstream, learned, now)
         });
-        let state = State { accounts: accounts.collect(), queue: FairQueue::new(weights) };
+        let state = State { accounts: accounts.collect(), queue: FairQueue::new(weights), promised: VecDeque::new() };
         let metrics = BudgetMetrics::new(metrics);
         let (queue_max, queue_bytes_max) = (upstream.queue_max, upstream.queue_bytes_max);
         let shared = Shared { state: Mutex::new(state), changed: Notify::new(), queue_max, queue_bytes_max, metrics };
@@ -182,7 +184,7 @@ impl Budget {
             || state.queue.bytes().saturating_add(bytes) > self.shared.queue_bytes_max;
         // One that is larger than all that may wait still gets in when nothing does.
         if full && !(state.queue.is_empty() && self.shared.queue_max > 0) {
-            let retry_after = state.forecast(&wish, Instant::now()).start.max(Duration::from_secs(1));
+            let retry_after = state.turn_away(&wish, Duration::ZERO, Instant::now());
             return Err(QueueFull { retry_after });
         }
         let place = state.queue.new_place();
@@ -201,6 +203,13 @@ impl Budget {
     pub(crate) fn forecast(&self, purchase: &Purchase) -> Forecast {
         let Purchase { client, model, usd, bytes } = purchase.clone();
         self.lock().forecast(&Wish { client, model, usd: usd.0, bytes }, Instant::now())
+    }
+
+    /// Sends away somebody who has so much time to spare. Returns the time after which it is let in, if nobody else
+    /// arrives than those who were sent away before.
+    pub(crate) fn turn_away(&self, purchase: &Purchase, spare: Duration) -> Duration {
+        let Purchase { client, model, usd, bytes } = purchase.clone();
+        self.lock().turn_away(&Wish { client, model, usd: usd.0, bytes }, spare, Instant::now())
     }
 
     /// Takes permission for one poll with an account's key, or says when to come again. An account that is no longer

@@ -20,8 +20,34 @@ pub(crate) struct Forecast {
     pub(crate) paused: bool,
 }
 
+/// Clients that were sent away and told when to come back, most of all that are remembered.
+const PROMISES_MAX: usize = 100_000;
+/// The shortest time a client is sent away for.
+const AWAY_LEAST: Duration = Duration::from_secs(1);
+
 impl State {
+    /// Sends a client away that has so much time to spare, and tells when it is let in if nobody else arrives. Everybody
+    /// who was sent away before comes first: who is told the same time would meet the same crowd again.
+    pub(super) fn turn_away(&mut self, wish: &Wish, spare: Duration, now: Instant) -> Duration {
+        while self.promised.front().is_some_and(|&at| at <= now) {
+            self.promised.pop_front();
+        }
+        let start = self.starts(wish, count(self.promised.len()), now).start;
+        let away = start.saturating_sub(spare).max(AWAY_LEAST);
+        if self.promised.len() < PROMISES_MAX {
+            let at = now + away;
+            let position = self.promised.partition_point(|&other| other <= at);
+            self.promised.insert(position, at);
+        }
+        away
+    }
+
     pub(super) fn forecast(&self, wish: &Wish, now: Instant) -> Forecast {
+        self.starts(wish, 0.0, now)
+    }
+
+    /// The forecast for something that so many others besides the queue go before.
+    fn starts(&self, wish: &Wish, others: f64, now: Instant) -> Forecast {
         let mut usable = self.accounts.iter().filter(|account| account.aside.is_none()).peekable();
         // With every key set aside there is nothing to go by; they are then taken as they would be.
         let all = usable.peek().is_none();
@@ -47,7 +73,7 @@ impl State {
             pause.saturating_add(Duration::try_from_secs_f64(by_rate.max(by_places)).unwrap_or(Duration::MAX))
         };
         let (ahead, ahead_alone) = self.queue.ahead_of(&wish.client, wish.usd);
-        Forecast { start: start(ahead), start_alone: start(ahead_alone), paused: !pause.is_zero() }
+        Forecast { start: start(ahead + others), start_alone: start(ahead_alone), paused: !pause.is_zero() }
     }
 }
 

@@ -80,9 +80,9 @@ const FALLEN: f64 = 0.75;
 /// The smallest learned rate, in submits a window.
 const RATE_LEAST: f64 = 0.05;
 /// Until a wall is confirmed, so many unexplained refusals are believed; one at a level that is new counts twice ...
-const BELIEVED: usize = 4;
+const BELIEVED: usize = 6;
 /// ... within so many accepted submits.
-const BELIEVED_WITHIN: u64 = 100;
+const BELIEVED_WITHIN: u64 = 20;
 /// A refusal is no hiccup if so many are refused that were in the air with it.
 const ECHOES: u32 = 2;
 /// A wall is confirmed after so many failed probes.
@@ -585,7 +585,7 @@ impl Learner {
         }
         if self.doubt.is_some() {
             self.doubt_more(held, counted, now);
-        } else if self.believed(self.held_ok < Some(held) || self.counted_ok < Some(counted)) {
+        } else if self.believed(self.held_ok < Some(held) || self.counted_ok < Some(counted), counted) {
             self.believe(seen, now);
         } else {
             self.unexplained = Some(seen);
@@ -621,11 +621,12 @@ impl Learner {
     }
 
     /// Whether an unexplained refusal is believed, or taken for a hiccup.
-    fn believed(&mut self, new: bool) -> bool {
+    fn believed(&mut self, new: bool, counted: usize) -> bool {
         let sure = (self.cap.is_some() || self.rate.is_some()) && self.failed_probes >= CONFIRMED;
         let weight = if new { 2 } else { 1 };
         self.strikes.extend(std::iter::repeat_n(self.accepted, weight));
-        self.strikes.retain(|&at| self.accepted - at <= BELIEVED_WITHIN);
+        let within = BELIEVED_WITHIN + counted as u64 / 4;
+        self.strikes.retain(|&at| self.accepted - at <= within);
         self.refused_in_a_row > 1 || (!sure && self.strikes.len() >= BELIEVED)
     }
 

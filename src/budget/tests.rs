@@ -274,6 +274,22 @@ async fn the_forecast_knows_whose_queue_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_sent_away_is_not_sent_back_into_the_same_crowd() {
+    let bench = Bench::new(&["one"], |upstream| upstream.submits_per_minute = 60.try_into().unwrap());
+    let _held: Vec<Queued> = (0..10).map(|_| bench.queue("noisy", "m")).collect();
+    let away = |client: &str| {
+        let client = ClientId(client.into());
+        let purchase = Purchase { client, model: "m".into(), usd: Usd(0.03), bytes: 0 };
+        bench.budget.turn_away(&purchase, Duration::from_secs(4)).as_secs_f64()
+    };
+    // One a second, and each client told so is one more to come before the next.
+    let told: Vec<f64> = (0..3).map(|_| away("noisy")).collect();
+    assert!(told.iter().zip([6.0, 7.0, 8.0]).all(|(told, wanted)| (told - wanted).abs() < 0.5), "{told:?}");
+    tokio::time::advance(Duration::from_mins(1)).await;
+    assert!((away("noisy") - 6.0).abs() < 0.5, "who has come back is no longer expected");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_dispatcher_wakes_when_something_is_due() {
     let bench = Bench::new(&["one"], places(1));
     let budget = bench.budget.clone();

@@ -105,6 +105,13 @@ async fn sleep_until(next: Option<Instant>) {
 }
 
 impl Core {
+    /// Asks for a prediction as soon as the budget lets through: while the gateway was away it may well have ended.
+    pub(super) fn poll_soon(&self, prediction: PredictionId) {
+        if let Some(account) = self.orders.followed(prediction, |followed| followed.account.clone()) {
+            let _ = self.due.send(Due { at: Instant::now(), prediction, account, chance: 1.0 });
+        }
+    }
+
     /// Plans the next poll of an accepted prediction.
     pub(super) fn poll_later(&self, prediction: PredictionId) {
         let facts = self.orders.followed(prediction, |followed| {

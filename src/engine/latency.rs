@@ -430,10 +430,10 @@ impl Latencies {
         learned.learn(class);
     }
 
-    /// The age by which half of a class is done; none if nothing is known.
-    pub(crate) fn typical(&mut self, class: &Class) -> Option<Duration> {
+    /// The age by which such a share of a class is done; none if nothing is known.
+    pub(crate) fn done_by(&mut self, class: &Class, share: f64) -> Option<Duration> {
         let known = self.known(class);
-        (!known.is_nothing()).then(|| Duration::from_secs_f64(known.quantile(0.5)))
+        (!known.is_nothing()).then(|| Duration::from_secs_f64(known.quantile(share)))
     }
 
     /// What outlives a restart.
@@ -586,16 +586,16 @@ mod tests {
     fn nothing_is_known_before_it_was_seen_unless_there_are_priors() {
         let mut latencies = Latencies::new(Priors::None);
         assert!(latencies.known(&class("low")).is_nothing());
-        assert_eq!(latencies.typical(&class("low")), None);
+        assert_eq!(latencies.done_by(&class("low"), 0.5), None);
         let mut latencies = Latencies::new(Priors::Measured);
         for (quality, shortest, longest) in
             [("low", 20.0, 26.0), ("medium", 60.0, 85.0), ("high", 130.0, 150.0), ("", 60.0, 85.0)]
         {
-            let typical = latencies.typical(&class(quality)).unwrap().as_secs_f64();
+            let typical = latencies.done_by(&class(quality), 0.5).unwrap().as_secs_f64();
             assert!((shortest..longest).contains(&typical), "{quality}: {typical}");
         }
         let large = Class::new("gpt-image-2", "image-edit", "low", 4 * MEGAPIXEL, 1);
-        let typical = latencies.typical(&large).unwrap().as_secs_f64();
+        let typical = latencies.done_by(&large, 0.5).unwrap().as_secs_f64();
         assert!((40.0..52.0).contains(&typical), "{typical}");
     }
 
@@ -666,9 +666,9 @@ mod tests {
         let mut latencies = Latencies::new(Priors::None);
         observe_between(&mut latencies, &class("low"), 10.0, 11.0, 40, 0.5);
         let large = Class::new("gpt-image-2", "image-edit", "low", 4 * MEGAPIXEL, 1);
-        let typical = latencies.typical(&large).unwrap().as_secs_f64();
+        let typical = latencies.done_by(&large, 0.5).unwrap().as_secs_f64();
         assert!((19.0..23.0).contains(&typical), "{typical}");
-        assert_eq!(latencies.typical(&class("high")), None);
+        assert_eq!(latencies.done_by(&class("high"), 0.5), None);
     }
 
     #[test]

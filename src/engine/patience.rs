@@ -19,8 +19,8 @@ use crate::budget::{Forecast, Purchase};
 use crate::model::{Failure, Input, PictureRequest};
 use crate::storage::journal::OrderRecord;
 
-/// The shortest time a client is sent away for.
-const RETRY_LEAST: Duration = Duration::from_secs(1);
+/// Share of the predictions of a class that are done within the time that one is taken to need.
+const MOSTLY_DONE: f64 = 0.9;
 
 /// The class of generation times that a prediction of so many pictures belongs to.
 pub(super) fn class_of(record: &OrderRecord, pictures: u8) -> Class {
@@ -40,9 +40,9 @@ impl Core {
         let class =
             Class::new(&request.model, request.task.name(), quality, request.size.pixels(), u32::from(request.n));
         let patience = order.until.saturating_duration_since(Instant::now());
-        let typical = self.latencies().typical(&class);
-        match typical.filter(|&typical| typical <= patience) {
-            Some(typical) => order.until.checked_sub(typical).unwrap_or(order.until),
+        let takes = self.latencies().done_by(&class, MOSTLY_DONE);
+        match takes.filter(|&takes| takes <= patience) {
+            Some(takes) => order.until.checked_sub(takes).unwrap_or(order.until),
             None => order.until,
         }
     }
@@ -56,20 +56,24 @@ impl Core {
     pub(super) fn check_in_time(&self, purchase: &Purchase, start_by: Instant) -> Result<(), Failure> {
         let forecast = self.budget.forecast(purchase);
         let spare = start_by.saturating_duration_since(Instant::now());
-        if forecast.start <= spare { Ok(()) } else { Err(in_vain(forecast, spare)) }
+        if forecast.start <= spare {
+            return Ok(());
+        }
+        let retry_after = self.budget.turn_away(purchase, spare);
+        Err(in_vain(forecast, spare, retry_after))
     }
 
     /// Why something that was queued is not waited for any longer.
     pub(super) fn waited_in_vain(&self, record: &OrderRecord) -> Failure {
         let usd = self.estimate(&record.model, record.n);
         let purchase = Purchase { client: record.client.clone(), model: record.model.as_str().into(), usd, bytes: 0 };
-        in_vain(self.budget.forecast(&purchase), Duration::ZERO)
+        let forecast = self.budget.forecast(&purchase);
+        in_vain(forecast, Duration::ZERO, self.budget.turn_away(&purchase, Duration::ZERO))
     }
 }
 
 /// What a client is told whose purchase would start too late by the forecast, having only so much time to spare.
-fn in_vain(forecast: Forecast, spare: Duration) -> Failure {
-    let retry_after = forecast.start.saturating_sub(spare).max(RETRY_LEAST);
+fn in_vain(forecast: Forecast, spare: Duration, retry_after: Duration) -> Failure {
     if forecast.paused {
         Failure::Throttled { retry_after }
     } else if forecast.start_alone < forecast.start && forecast.start_alone <= spare {
@@ -108,11 +112,10 @@ mod tests {
     #[test]
     fn whose_fault_it_is_decides_what_a_client_is_told() {
         let told = |start: u32, start_alone: u32, paused| {
-            in_vain(Forecast { start: S * start, start_alone: S * start_alone, paused }, S * 10)
+            in_vain(Forecast { start: S * start, start_alone: S * start_alone, paused }, S * 10, S * 20)
         };
         assert_eq!(told(30, 25, false), Failure::Overloaded { retry_after: S * 20 });
         assert_eq!(told(30, 5, false), Failure::Outpaced { retry_after: S * 20 });
         assert_eq!(told(30, 30, true), Failure::Throttled { retry_after: S * 20 });
-        assert_eq!(told(10, 10, false), Failure::Overloaded { retry_after: S });
     }
 }

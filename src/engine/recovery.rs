@@ -61,7 +61,7 @@ impl Core {
         }
         self.remove_orphans().await?;
         for prediction in resumed {
-            self.poll_later(prediction);
+            self.poll_soon(prediction);
         }
         Ok(())
     }
