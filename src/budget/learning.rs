@@ -17,6 +17,8 @@
 //!   if the canary is refused as well, or refusals pile up, old evidence is forgotten and the doubt begins afresh.
 //! - **After a refusal: a pause, then one canary**, and nothing else until its outcome is known. Refusals of what was
 //!   already in the air then are the same event.
+//! - **After a pause, and at the start, what is in the air doubles with every round of answers** (slow start, Jacobson,
+//!   "Congestion avoidance and control", 1988): a refusal then meets few others, and says more exactly where the limit is.
 //! - **A known wall is probed rarely**, by one submit above it, each failure doubling the wait for the next; a passed
 //!   probe raises the wall by one and the next probe follows at once, so that a raised budget is climbed as fast as
 //!   answers come (the shape of CUBIC, RFC 9438 §4.2: flat at the last known maximum, steep beyond it).
@@ -53,8 +55,8 @@ pub(super) use poll::{LearnedPolls, PollPace};
 
 /// Accepted submits before a wall is probed for the first time; doubled by every probe that fails.
 const PROBE_FIRST: u32 = 20;
-/// ... up to this many doublings: a probe every 320 submits, and so three to six refusals in 1,000.
-const PROBE_DOUBLINGS: u32 = 4;
+/// ... up to this many doublings: a probe every 160 submits, and so four to seven refusals in 1,000.
+const PROBE_DOUBLINGS: u32 = 3;
 /// A probe may cost a pause. At least this many times the last pause lies between probes.
 const PROBE_PAUSES: u32 = 40;
 /// What a climb won is on trial for this many windows.
@@ -77,12 +79,20 @@ const GAINED: f64 = 1.1;
 const UNSEEN: usize = 8;
 /// A limit below this share of what it was a window ago has fallen far.
 const FALLEN: f64 = 0.75;
+/// How much faster than its limit a rate is used while climbing.
+const CLIMB: f64 = 1.25;
+/// ... from so many in a window on: where one more is a tenth more, a climb needs no haste.
+const CLIMB_FROM: f64 = 20.0;
+/// Submits that may be in the air before anything was answered.
+const AIR_FIRST: usize = 4;
 /// The smallest learned rate, in submits a window.
 const RATE_LEAST: f64 = 0.05;
-/// Until a wall is confirmed, so many unexplained refusals are believed; one at a level that is new counts twice ...
-const BELIEVED: usize = 6;
+/// Until a wall is confirmed, so many unexplained refusals are believed ...
+const BELIEVED: usize = 4;
+/// ... so many once one is confirmed, which may be the wrong one ...
+const BELIEVED_SURE: usize = 8;
 /// ... within so many accepted submits.
-const BELIEVED_WITHIN: u64 = 20;
+const BELIEVED_WITHIN: u64 = 100;
 /// A refusal is no hiccup if so many are refused that were in the air with it.
 const ECHOES: u32 = 2;
 /// A wall is confirmed after so many failed probes.
@@ -227,6 +237,8 @@ pub(super) struct Learner {
     bounds: Bounds,
     pace: Pace,
     in_air: usize,
+    /// How many may be in the air: doubled by every round of answers, one after a refusal.
+    air_max: usize,
     canary: Canary,
     probe_in_air: bool,
     /// Predictions held by the upstream.
@@ -279,6 +291,7 @@ impl Learner {
             bounds,
             pace,
             in_air: 0,
+            air_max: AIR_FIRST,
             canary: Canary::None,
             probe_in_air: false,
             cap: cap.map(Wall::at),
@@ -316,6 +329,9 @@ impl Learner {
         if outstanding >= self.bounds.concurrent.max(1) {
             return Permission::WhenOneEnds;
         }
+        if self.in_air >= self.air_max {
+            return Permission::WhenAnswered;
+        }
         let probing = self.may_probe(now);
         // A probe does not take the place of another: the level it tests must stay full meanwhile.
         let beside = usize::from(self.probe_in_air);
@@ -329,7 +345,7 @@ impl Learner {
         };
         if let Some(rate) = self.rate {
             let allowed = whole(rate.limit) + usize::from(probing && !above_cap);
-            let spaced = self.pace.by_spacing(rate.limit);
+            let spaced = self.pace.by_spacing(self.spaced_as(rate.limit));
             match self.pace.by_count(allowed, in_air, now) {
                 Room::WhenAnswered => return Permission::WhenAnswered,
                 Room::At(at) if at.max(spaced) > now => return Permission::At(at.max(spaced)),
@@ -362,7 +378,7 @@ impl Learner {
         }
         self.probe_in_air |= role == Role::Probe;
         self.in_air += 1;
-        self.pace.left(self.rate.map(|rate| rate.limit), now);
+        self.pace.left(self.rate.map(|rate| self.spaced_as(rate.limit)), now);
         Departure { epoch: self.epoch, role }
     }
 
@@ -375,6 +391,7 @@ impl Learner {
         }
         self.pace.accepted(now);
         self.accepted += 1;
+        self.air_max = self.air_max.saturating_add(1);
         self.held_ok = self.held_ok.max(Some(seen.held));
         self.counted_ok = self.counted_ok.max(Some(seen.counted));
         self.resolve(seen, now);
@@ -412,6 +429,7 @@ impl Learner {
         self.epoch += 1;
         self.unexplained = None;
         self.echoes = 0;
+        self.air_max = 1;
         self.paused_until = Some(now + pause);
         if self.refused_in_a_row == 1 {
             self.first_pause = pause;
@@ -450,6 +468,12 @@ impl Learner {
 
     pub(super) fn paused_until(&self) -> Option<Instant> {
         self.paused_until
+    }
+
+    /// The rate that submits are spaced by: while climbing, faster than the limit, or the count in a window would never
+    /// grow beyond it.
+    fn spaced_as(&self, limit: f64) -> f64 {
+        if self.climbing && limit >= CLIMB_FROM { limit * CLIMB } else { limit }
     }
 
     /// One came down: what the upstream held and counted when it arrived.
@@ -585,7 +609,7 @@ impl Learner {
         }
         if self.doubt.is_some() {
             self.doubt_more(held, counted, now);
-        } else if self.believed(self.held_ok < Some(held) || self.counted_ok < Some(counted), counted) {
+        } else if self.believed() {
             self.believe(seen, now);
         } else {
             self.unexplained = Some(seen);
@@ -621,13 +645,11 @@ impl Learner {
     }
 
     /// Whether an unexplained refusal is believed, or taken for a hiccup.
-    fn believed(&mut self, new: bool, counted: usize) -> bool {
+    fn believed(&mut self) -> bool {
         let sure = (self.cap.is_some() || self.rate.is_some()) && self.failed_probes >= CONFIRMED;
-        let weight = if new { 2 } else { 1 };
-        self.strikes.extend(std::iter::repeat_n(self.accepted, weight));
-        let within = BELIEVED_WITHIN + counted as u64 / 4;
-        self.strikes.retain(|&at| self.accepted - at <= within);
-        self.refused_in_a_row > 1 || (!sure && self.strikes.len() >= BELIEVED)
+        self.strikes.push_back(self.accepted);
+        self.strikes.retain(|&at| self.accepted - at <= BELIEVED_WITHIN);
+        self.refused_in_a_row > 1 || self.strikes.len() >= if sure { BELIEVED_SURE } else { BELIEVED }
     }
 
     fn begin_doubt(&mut self, held: usize, counted: usize, now: Instant) {

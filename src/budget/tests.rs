@@ -60,13 +60,13 @@ impl Bench {
         loop {
             let mut queued = self.queue("alice", "m");
             match self.look(&mut queued) {
-                Some(one) => granted.push(one.unwrap().in_flight),
+                Some(one) => {
+                    let mut in_flight = one.unwrap().in_flight;
+                    in_flight.accepted();
+                    granted.push(in_flight);
+                }
                 None => break,
             }
-        }
-        for mut in_flight in std::mem::take(&mut granted) {
-            in_flight.accepted();
-            granted.push(in_flight);
         }
         granted.len()
     }
