@@ -131,16 +131,19 @@ fn jobs(dice: &mut Dice, kinds: &[usize], number: usize, gap: f64) -> Vec<Job> {
 
 /// Who says when to ask.
 trait Policy {
-    /// The age at which to ask next, when `asked` is that of the last poll and `polls` were made.
-    fn next(&mut self, kind: usize, asked: f64, polls: u32) -> f64;
+    /// The age at which to ask next, at the age of `now`, when `asked` is that of the last poll and `polls` were made.
+    fn next(&mut self, kind: usize, asked: f64, now: f64, polls: u32) -> f64;
 
-    fn learn(&mut self, _kind: usize, _after: f64, _by: f64) {}
+    /// Whether those of the kind that wait are to be planned anew.
+    fn learn(&mut self, _kind: usize, _after: f64, _by: f64) -> bool {
+        false
+    }
 }
 
 struct Fixed(f64);
 
 impl Policy for Fixed {
-    fn next(&mut self, _kind: usize, asked: f64, _polls: u32) -> f64 {
+    fn next(&mut self, _kind: usize, asked: f64, _now: f64, _polls: u32) -> f64 {
         asked + self.0
     }
 }
@@ -151,7 +154,7 @@ struct Growing {
 }
 
 impl Policy for Growing {
-    fn next(&mut self, _kind: usize, asked: f64, polls: u32) -> f64 {
+    fn next(&mut self, _kind: usize, asked: f64, _now: f64, polls: u32) -> f64 {
         match polls {
             0 => 5.0,
             polls => asked + (2.0 * 1.25_f64.powi(i32::try_from(polls - 1).unwrap_or(i32::MAX))).min(self.longest),
@@ -177,14 +180,14 @@ impl Ours {
 }
 
 impl Policy for Ours {
-    fn next(&mut self, kind: usize, asked: f64, _polls: u32) -> f64 {
-        let asked = Duration::from_secs_f64(asked);
-        self.planner.next(self.latencies.known(&self.classes[kind]), asked, asked, 1.0).as_secs_f64()
+    fn next(&mut self, kind: usize, asked: f64, now: f64, _polls: u32) -> f64 {
+        let (asked, now) = (Duration::from_secs_f64(asked), Duration::from_secs_f64(now));
+        self.planner.next(self.latencies.known(&self.classes[kind]), asked, now, 1.0).as_secs_f64()
     }
 
-    fn learn(&mut self, kind: usize, after: f64, by: f64) {
+    fn learn(&mut self, kind: usize, after: f64, by: f64) -> bool {
         let (after, by) = (Duration::from_secs_f64(after), Duration::from_secs_f64(by));
-        self.latencies.observe(&self.classes[kind], after, by);
+        self.latencies.observe(&self.classes[kind], after, by)
     }
 }
 
@@ -236,7 +239,7 @@ impl Oracle {
 
 impl Policy for Oracle {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a grid")]
-    fn next(&mut self, kind: usize, asked: f64, _polls: u32) -> f64 {
+    fn next(&mut self, kind: usize, asked: f64, _now: f64, _polls: u32) -> f64 {
         let step = ((asked / GRID_S).round() as usize).min(GRID - 1);
         self.tables[kind][step] as f64 * GRID_S
     }
@@ -268,28 +271,59 @@ impl Ord for At {
     }
 }
 
-/// Asks for all jobs as the policy says; outcomes in the order of the jobs.
+/// A job under way.
+#[derive(Clone, Copy, Default)]
+struct Going {
+    /// The age of the last poll.
+    asked: f64,
+    /// The age of the next poll; none before it begins and after it was found done.
+    due: Option<f64>,
+    polls: u32,
+    /// Which of its plans is the last; the events of earlier ones are void.
+    plan: u32,
+}
+
+/// Asks for all jobs as the policy says, and plans anew where it says so; outcomes in the order of the jobs.
 fn run(policy: &mut dyn Policy, jobs: &[Job]) -> Vec<Outcome> {
-    let mut events: BinaryHeap<Reverse<(At, usize)>> =
-        jobs.iter().enumerate().map(|(number, job)| Reverse((At(job.begins), number))).collect();
-    let mut asked = vec![(0.0_f64, 0.0_f64, 0_u32, false); jobs.len()];
+    let mut events: BinaryHeap<Reverse<(At, usize, u32)>> =
+        jobs.iter().enumerate().map(|(number, job)| Reverse((At(job.begins), number, 0))).collect();
+    let mut going = vec![Going::default(); jobs.len()];
     let mut outcomes = vec![Outcome { kind: 0, polls: 0, late: 0.0, takes: 0.0 }; jobs.len()];
-    while let Some(Reverse((At(time), number))) = events.pop() {
+    // Jobs begin in their order.
+    let mut begun = 0;
+    while let Some(Reverse((At(time), number, plan))) = events.pop() {
         let job = jobs[number];
-        let (last, due, polls, begun) = &mut asked[number];
-        if *begun {
-            *polls += 1;
-            if *due >= job.takes {
-                policy.learn(job.kind, *last, *due);
-                outcomes[number] = Outcome { kind: job.kind, polls: *polls, late: *due - job.takes, takes: job.takes };
-                continue;
-            }
-            *last = *due;
+        if going[number].plan != plan {
+            continue;
         }
-        *begun = true;
-        *due = policy.next(job.kind, *last, *polls);
-        assert!(*due > *last, "time goes on at {time}");
-        events.push(Reverse((At(job.begins + *due), number)));
+        let mut anew = vec![number];
+        if let Some(due) = going[number].due {
+            let this = &mut going[number];
+            this.polls += 1;
+            if due >= job.takes {
+                this.due = None;
+                outcomes[number] = Outcome { kind: job.kind, polls: this.polls, late: due - job.takes, takes: job.takes };
+                let shifted = policy.learn(job.kind, this.asked, due);
+                let waits = |&other: &usize| {
+                    let planned = going[other].due.map(|due| jobs[other].begins + due);
+                    jobs[other].kind == job.kind && planned.is_some_and(|planned| planned > time)
+                };
+                anew = if shifted { (0..begun).filter(waits).collect() } else { Vec::new() };
+            } else {
+                this.asked = due;
+            }
+        } else {
+            begun = number + 1;
+        }
+        for number in anew {
+            let (job, this) = (jobs[number], &mut going[number]);
+            let now = (time - job.begins).max(this.asked);
+            let due = policy.next(job.kind, this.asked, now, this.polls);
+            assert!(due > now, "time goes on at {time}");
+            this.due = Some(due);
+            this.plan += 1;
+            events.push(Reverse((At(job.begins + due), number, this.plan)));
+        }
     }
     outcomes
 }
@@ -456,30 +490,33 @@ fn scarce(order: Order, per_second: f64, scarcely: bool) -> (Summary, f64) {
     let mut waiting = jobs(&mut dice, &ALL, SCARCE_JOBS + IN_FLIGHT, 0.2).into_iter();
     let mut ours = Ours::new(Priors::Measured, PLANNER.poll_cost.as_secs_f64());
     for job in jobs(&mut dice, &ALL, 400, GAP_S) {
-        ours.learn(job.kind, (job.takes - 0.5).max(0.0), job.takes + 0.5);
+        // Nothing is planned yet.
+        let _ = ours.learn(job.kind, (job.takes - 0.5).max(0.0), job.takes + 0.5);
     }
     let start = Instant::now();
     let mut schedule = Schedule::new(PLANNER.longest_interval);
     let mut scarcity = Scarcity::new();
-    let mut going: Vec<(Job, f64, u32)> = Vec::new();
+    let mut going: Vec<(Job, Going)> = Vec::new();
     let mut outcomes = Vec::new();
-    let plan = |ours: &mut Ours, schedule: &mut Schedule<usize>, scarcity: &Scarcity, number, job: Job, asked, now| {
-        let (asked, age) = (Duration::from_secs_f64(asked), Duration::from_secs_f64(now - job.begins));
+    let plan = |ours: &mut Ours, schedule: &mut Schedule<_>, scarcity: &Scarcity, number, one: &mut (Job, Going), now| {
+        let (job, going) = one;
+        let (asked, age) = (Duration::from_secs_f64(going.asked), Duration::from_secs_f64(now - job.begins));
         let multiplier = if scarcely { scarcity.multiplier() } else { 1.0 };
         let planner = ours.planner;
         let known = ours.known(job.kind);
         let next = planner.next(known, asked, age, multiplier);
-        let due = job.begins + next.as_secs_f64();
         let chance = match order {
             Order::ByChance => planner.chance_done(known, asked, next),
             Order::FirstCome => 1.0,
         };
-        schedule.push(start + Duration::from_secs_f64(due), number, 0, chance);
+        going.due = Some(next.as_secs_f64());
+        going.plan += 1;
+        schedule.push(start + Duration::from_secs_f64(job.begins) + next, (number, going.plan), 0, chance);
     };
     for number in 0..IN_FLIGHT {
         let job = waiting.next().expect("there are more jobs than places");
-        going.push((job, 0.0, 0));
-        plan(&mut ours, &mut schedule, &scarcity, number, job, 0.0, job.begins);
+        going.push((job, Going::default()));
+        plan(&mut ours, &mut schedule, &scarcity, number, &mut going[number], job.begins);
     }
     let step = if per_second.is_finite() { 1.0 / per_second } else { 0.01 };
     let mut now = 0.0;
@@ -491,22 +528,32 @@ fn scarce(order: Order, per_second: f64, scarcely: bool) -> (Summary, f64) {
         schedule.advance(instant);
         scarcity.tell(instant, schedule.ready(0), polled);
         polled = 0;
-        while let Some(number) = schedule.pop_ready(0, instant) {
+        while let Some((number, number_of_plan)) = schedule.pop_ready(0, instant) {
+            let (job, this) = &mut going[number];
+            if this.plan != number_of_plan {
+                continue;
+            }
             polls += 1.0;
             polled += 1;
-            let (job, asked, asks) = &mut going[number];
-            *asks += 1;
+            this.polls += 1;
             let age = now - job.begins;
             if age >= job.takes {
-                ours.learn(job.kind, *asked, age);
-                outcomes.push(Outcome { kind: job.kind, polls: *asks, late: age - job.takes, takes: job.takes });
+                let kind = job.kind;
+                outcomes.push(Outcome { kind, polls: this.polls, late: age - job.takes, takes: job.takes });
+                let shifted = ours.learn(kind, this.asked, age);
                 let Some(fresh) = waiting.next() else { break };
-                going[number] = (Job { begins: now, ..fresh }, 0.0, 0);
+                // Plans go on being counted: those of the job before are void.
+                going[number] = (Job { begins: now, ..fresh }, Going { plan: number_of_plan, ..Going::default() });
+                for (other, one) in going.iter_mut().enumerate().filter(|_| shifted) {
+                    let (job, this) = one;
+                    if job.kind == kind && this.due.is_some_and(|due| job.begins + due > now) {
+                        plan(&mut ours, &mut schedule, &scarcity, other, one, now);
+                    }
+                }
             } else {
-                *asked = age;
+                this.asked = age;
             }
-            let (job, asked, _) = going[number];
-            plan(&mut ours, &mut schedule, &scarcity, number, job, asked, now);
+            plan(&mut ours, &mut schedule, &scarcity, number, &mut going[number], now);
             if per_second.is_finite() {
                 break;
             }
@@ -547,7 +594,8 @@ fn speed() {
     for step in 0..steps {
         let kind = step % KINDS.len();
         let takes = KINDS[kind].1.shortest;
-        sum += ours.next(kind, if step % 8 < 4 { 0.0 } else { takes * dice.fraction() }, 1);
+        let asked = if step % 8 < 4 { 0.0 } else { takes * dice.fraction() };
+        sum += ours.next(kind, asked, asked, 1);
     }
     let next = nanoseconds(begun, steps);
     println!("  next                              {next:>10.0} ns (checksum {sum:.0})");

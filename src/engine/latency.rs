@@ -14,7 +14,8 @@
 //! To this come a prior, which fades with the completions, and a tail that never goes.
 //!
 //! A shift is noticed by where completions fall in the distribution that was believed before them: evenly, if it was
-//! right; at one end, time after time, if the service has changed. Then everything older counts for little.
+//! right; at one end, time after time, if the service has changed. Then everything older counts for little, and whoever
+//! observed is told, as when the distribution has moved far in small steps: plans made before are then out of date.
 //!
 //! The prior is `wire/gptproto.md` §7 (one picture of one megapixel: low 23 s, medium 49 to 107 s, high 134 to 147 s),
 //! scaled with the square root of the pixels and slowly with the number of pictures. A class that was never seen takes
@@ -76,6 +77,11 @@ const SURPRISE_SHARE: f64 = 0.3;
 const SURPRISE_MAX: f64 = 1.15;
 const DOUBT: f64 = 0.3;
 const RECENT: usize = 3;
+
+/// What is known has shifted when one of these quantiles has moved by more than such a share of the least that it was,
+/// since it was last said to have shifted.
+const TOLD_QUANTILES: [f64; 2] = [0.1, 0.5];
+const TOLD_SHARE: f64 = 0.2;
 
 /// One completion is no more surprising than so many standard deviations.
 const DEVIATION_MAX: f64 = 3.0;
@@ -289,10 +295,43 @@ struct Learned {
     surprise: f64,
     used: u64,
     known: Known,
+    /// The quantiles that plans go by: of when it was last said that what is known has shifted. None: nothing was known.
+    told: Option<[f64; 2]>,
 }
 
 impl Learned {
-    fn add(&mut self, seen: Seen) {
+    fn new(class: &Class, seen: VecDeque<Seen>, prior_weight: f64, used: u64) -> Self {
+        let mut learned = Self { seen, prior_weight, surprise: 0.0, used, known: Known::default(), told: None };
+        learned.learn(class);
+        learned.told = learned.quantiles();
+        learned
+    }
+
+    fn quantiles(&self) -> Option<[f64; 2]> {
+        (!self.known.is_nothing()).then(|| TOLD_QUANTILES.map(|part| self.known.quantile(part)))
+    }
+
+    /// Learns a completion, and says whether what is known has shifted.
+    fn observe(&mut self, class: &Class, seen: Seen) -> bool {
+        let doubted = self.add(seen);
+        self.learn(class);
+        let quantiles = self.quantiles();
+        let moved = match (self.told, quantiles) {
+            (Some(told), Some(now)) => {
+                let far = |(told, now): (f64, f64)| told.max(now) > (1.0 + TOLD_SHARE) * told.min(now);
+                told.into_iter().zip(now).any(far)
+            }
+            (told, now) => told.is_some() != now.is_some(),
+        };
+        let shifted = doubted || moved;
+        if shifted {
+            self.told = quantiles;
+        }
+        shifted
+    }
+
+    /// Adds a completion, and says whether it made the past doubtful.
+    fn add(&mut self, seen: Seen) -> bool {
         if !self.known.is_nothing() {
             let (after, by) = (self.known.survival(seen.after), self.known.survival(seen.by));
             // The logistic scale reads the ends of the distribution as loud as they are; its deviation is 1.8.
@@ -308,17 +347,19 @@ impl Learned {
         if self.seen.len() > SEEN_MAX {
             self.seen.pop_front();
         }
-        if self.surprise.abs() > SURPRISE_MAX {
-            let doubted = self.seen.len().saturating_sub(RECENT);
-            for earlier in self.seen.iter_mut().take(doubted) {
+        let doubted = self.surprise.abs() > SURPRISE_MAX;
+        if doubted {
+            let older = self.seen.len().saturating_sub(RECENT);
+            for earlier in self.seen.iter_mut().take(older) {
                 earlier.weight *= DOUBT;
             }
             // What was believed does not say either where in their intervals the recent ones lie.
-            for recent in self.seen.iter_mut().skip(doubted) {
+            for recent in self.seen.iter_mut().skip(older) {
                 recent.even = 1.0;
             }
             self.prior_weight *= DOUBT;
         }
+        doubted
     }
 
     fn learn(&mut self, class: &Class) {
@@ -423,11 +464,11 @@ impl Latencies {
         &self.entry(class).known
     }
 
-    /// Learns that a prediction still worked at the age of `after` and was found done at the age of `by`.
-    pub(crate) fn observe(&mut self, class: &Class, after: Duration, by: Duration) {
-        let learned = self.entry(class);
-        learned.add(Seen::new(after.as_secs_f64(), by.as_secs_f64(), 1.0));
-        learned.learn(class);
+    /// Learns that a prediction still worked at the age of `after` and was found done at the age of `by`. Whether what is
+    /// known of the class has shifted so far that plans made before are out of date.
+    #[must_use = "plans that were made before a shift are out of date"]
+    pub(crate) fn observe(&mut self, class: &Class, after: Duration, by: Duration) -> bool {
+        self.entry(class).observe(class, Seen::new(after.as_secs_f64(), by.as_secs_f64(), 1.0))
     }
 
     /// The age by which such a share of a class is done; none if nothing is known.
@@ -471,9 +512,7 @@ impl Latencies {
             let seen =
                 seen.into_iter().map(|(after, by, weight)| Seen::new(seconds(after), seconds(by), seconds(weight)));
             let used = latencies.use_now();
-            let mut learned =
-                Learned { seen: seen.collect(), prior_weight, surprise: 0.0, used, known: Known::default() };
-            learned.learn(&class);
+            let learned = Learned::new(&class, seen.collect(), prior_weight, used);
             latencies.classes.insert(class, learned);
         }
         latencies
@@ -488,9 +527,7 @@ impl Latencies {
                 Priors::Measured if seen.is_empty() => PRIOR_WEIGHT,
                 Priors::Measured | Priors::None => 0.0,
             };
-            let mut learned = Learned { seen, prior_weight, surprise: 0.0, used, known: Known::default() };
-            learned.learn(class);
-            self.classes.insert(class.clone(), learned);
+            self.classes.insert(class.clone(), Learned::new(class, seen, prior_weight, used));
         }
         let learned = self.classes.get_mut(class).expect("it was just looked for");
         learned.used = used;
@@ -562,7 +599,8 @@ mod tests {
         Duration::from_secs_f64(seconds)
     }
 
-    /// Completions between two ages, in an order that is no order, found at most `interval` after.
+    /// Completions between two ages, in an order that is no order, found at most `interval` after; whether each was
+    /// called a shift.
     fn observe_between(
         latencies: &mut Latencies,
         class: &Class,
@@ -570,12 +608,13 @@ mod tests {
         longest: f64,
         number: u32,
         interval: f64,
-    ) {
-        for one in 0..number {
+    ) -> Vec<bool> {
+        let observed = (0..number).map(|one| {
             let at = shortest + (longest - shortest) * (f64::from(one) * 0.618_034).fract();
             let after = at - interval * (f64::from(one) * 0.414_214).fract();
-            latencies.observe(class, seconds(after), seconds(after + interval));
-        }
+            latencies.observe(class, seconds(after), seconds(after + interval))
+        });
+        observed.collect()
     }
 
     fn quantile(latencies: &mut Latencies, class: &Class, part: f64) -> f64 {
@@ -654,6 +693,31 @@ mod tests {
     }
 
     #[test]
+    fn a_shift_is_told_within_a_few_completions_and_an_odd_one_is_not() {
+        for (quality, factor) in [("low", 2.0), ("low", 0.5), ("medium", 2.0), ("medium", 0.5), ("high", 0.5)] {
+            let (class, mut latencies) = (class(quality), Latencies::new(Priors::Measured));
+            let (shortest, longest) = class.measured();
+            observe_between(&mut latencies, &class, shortest, longest, 60, 1.0);
+            let steady = observe_between(&mut latencies, &class, shortest, longest, 60, 1.0);
+            assert!(!steady.contains(&true), "{quality}: {steady:?}");
+            let odd = observe_between(&mut latencies, &class, shortest * factor, longest * factor, 1, 1.0);
+            assert_eq!(odd, [false], "{quality} times {factor}");
+            let steady = observe_between(&mut latencies, &class, shortest, longest, 20, 1.0);
+            assert!(!steady.contains(&true), "{quality} after an odd one: {steady:?}");
+            let shifted = observe_between(&mut latencies, &class, shortest * factor, longest * factor, 30, 1.0);
+            assert!(shifted[..4].contains(&true), "{quality} times {factor}: {shifted:?}");
+            assert!(!shifted[20..].contains(&true), "{quality} times {factor} is told for ever: {shifted:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_completion_of_an_unknown_class_is_a_shift() {
+        let mut latencies = Latencies::new(Priors::None);
+        assert!(latencies.observe(&class("low"), seconds(20.0), seconds(21.0)));
+        assert!(!latencies.observe(&class("low"), seconds(20.0), seconds(21.0)));
+    }
+
+    #[test]
     fn a_prior_that_is_wrong_fades() {
         let mut latencies = Latencies::new(Priors::Measured);
         observe_between(&mut latencies, &class("high"), 0.3, 0.4, 15, 0.05);
@@ -678,7 +742,7 @@ mod tests {
         for number in 0..CLASSES_MAX {
             latencies.known(&named(number));
         }
-        latencies.observe(&named(0), seconds(1.0), seconds(2.0));
+        assert!(latencies.observe(&named(0), seconds(1.0), seconds(2.0)));
         latencies.known(&named(CLASSES_MAX));
         assert_eq!(latencies.classes.len(), CLASSES_MAX);
         assert!(latencies.classes.contains_key(&named(0)));
@@ -723,7 +787,7 @@ mod tests {
     fn any_interval_can_be_observed() {
         let mut latencies = Latencies::new(Priors::Measured);
         for (after, by) in [(0.0, 0.0), (5.0, 1.0), (0.0, 1e9), (1e9, 1e9), (0.0, 0.001)] {
-            latencies.observe(&class("low"), seconds(after), seconds(by));
+            let _ = latencies.observe(&class("low"), seconds(after), seconds(by));
             assert!(latencies.known(&class("low")).survival.iter().all(|survival| (0.0..=1.0).contains(survival)));
         }
     }

@@ -177,7 +177,7 @@ mod tests {
         let mut latencies = Latencies::new(Priors::None);
         for one in 0..90 {
             let at = 50.0 + 50.0 * (f64::from(one) * 0.618_034).fract();
-            latencies.observe(&class(), seconds(at - 0.5), seconds(at + 0.5));
+            let _ = latencies.observe(&class(), seconds(at - 0.5), seconds(at + 0.5));
         }
         latencies
     }
