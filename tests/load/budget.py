@@ -17,7 +17,8 @@ target/release/gptproto-gateway; stops by itself.
     Aims: no client notices; every prediction is asked for with the key that bought it; both keys are used in the end.
 
 usage: tests/load/budget.py [--quick] [--control] [--lanes N] [SCENE...]
-  --quick    shorter phases and fewer scenes: two to three minutes
+  --quick    shorter phases and fewer scenes: two to three minutes. What is learned after a change needs longer, so those
+             phases are printed and held to nothing
   --control  with the learning switched off: demands that the aims of (a) are missed
   --lanes    scenes that run at the same time (default 4)
   SCENE      only scenes whose name begins so
@@ -66,6 +67,8 @@ class Phase:
     concurrent: int
     learn_s: float
     measure_s: float
+    # Long enough to be held to the aims.
+    judged: bool = True
 
     def limits(self):
         return {"submits_per_minute": self.submits, "concurrent": self.concurrent}
@@ -78,16 +81,18 @@ class Pace:
     learn_s: float
     relearn_s: float
     measure_s: float
+    judges_changes: bool = True
 
     def phases(self, *budgets):
         phases = []
         for number, (label, submits_per_second, concurrent) in enumerate(budgets):
             learn_s = self.relearn_s if number else self.learn_s
-            phases.append(Phase(label, round(submits_per_second * WINDOW_S), concurrent, learn_s, self.measure_s))
+            submits, judged = round(submits_per_second * WINDOW_S), number == 0 or self.judges_changes
+            phases.append(Phase(label, submits, concurrent, learn_s, self.measure_s, judged))
         return phases
 
 
-QUICK = Pace(learn_s=21, relearn_s=18, measure_s=21)
+QUICK = Pace(learn_s=21, relearn_s=18, measure_s=21, judges_changes=False)
 FULL = Pace(learn_s=40, relearn_s=40, measure_s=60)
 
 
@@ -104,7 +109,9 @@ async def hidden(report, phases, scenario, settings):
             if phase is not phases[0]:
                 changed = await stage.change({"limits": phase.limits()})
             await asyncio.sleep(phase.learn_s + phase.measure_s)
-            spans.append(judge_phase(report, stage, phase, changed))
+            span = judge_phase(report, stage, phase, changed)
+            if phase.judged:
+                spans.append(span)
         accepted, refused = (sum(column) for column in zip(*spans))
         rate = 1000 * refused / max(1, accepted)
         report.say(f"{'':<12} 429s once learned: {refused} beside {accepted} accepted submits, {rate:.1f} per 1,000")
@@ -132,8 +139,9 @@ def judge_phase(report, stage, phase, changed):
     report.say(f"{phase.label:<12} {budget:<24} 90 % after {again:<20} used {share:6.1%}  429s while learning "
                f"{learning.refused():>3}, then {learned.refused():>3} of {learned.of('submits_accepted'):>4}  "
                f"early polls each {early:.1f}")
-    report.aim(share >= USED_MIN, f"{phase.label}: {share:.1%} of the budget was used once learned")
-    report.aim(found is not None and found <= phase.learn_s, f"{phase.label}: 90 % again after {again}")
+    if phase.judged:
+        report.aim(share >= USED_MIN, f"{phase.label}: {share:.1%} of the budget was used once learned")
+        report.aim(found is not None and found <= phase.learn_s, f"{phase.label}: 90 % again after {again}")
     return learned.of("submits_accepted"), learned.refused()
 
 

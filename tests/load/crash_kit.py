@@ -121,6 +121,7 @@ class World:
             "GATEWAY_UPSTREAM__BASE_URL": f"http://127.0.0.1:{self.simulator_port}",
             "GATEWAY_UPSTREAM__SUBMITS_PER_MINUTE": "100000",
             "GATEWAY_UPSTREAM__REQUESTS_PER_MINUTE": "1000000",
+            "GATEWAY_UPSTREAM__LATENCY_PRIORS": "off",
             "GATEWAY_UPSTREAM__FIRST_POLL_MS": "20",
             "GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS": "20",
             "GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS": "60",

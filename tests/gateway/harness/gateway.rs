@@ -163,7 +163,7 @@ fn pair((name, value): (&str, &str)) -> (String, String) {
 
 /// `cache.mode` is `GATEWAY_CACHE__MODE`.
 fn variable(key: &str) -> String {
-    if !key.contains('.') {
+    if key.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') {
         // It is one already.
         return key.to_owned();
     }
