@@ -322,9 +322,6 @@ impl State {
     /// Grants one submit, if an account has room for one that may go.
     fn grant_one(&mut self, now: Instant) -> Step {
         if self.queue.is_empty() {
-            for account in &mut self.accounts {
-                account.put_down();
-            }
             return Step::Wait(None);
         }
         let mut next: Option<Instant> = None;
@@ -354,7 +351,7 @@ impl State {
                 continue;
             }
             let account = &mut self.accounts[index];
-            if let Err(at) = account.take_submit() {
+            if let Err(at) = account.take_submit(now) {
                 later(at);
                 continue;
             }

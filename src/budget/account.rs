@@ -42,8 +42,6 @@ pub(super) struct Account {
     submits: Rate,
     /// Submits and polls together.
     requests: Rate,
-    /// A submit that the rate of submits has let through and the rate of all calls has not, yet.
-    in_hand: bool,
     learning: Switch,
     learner: Learner,
     poll_pace: PollPace,
@@ -119,7 +117,6 @@ impl Account {
             submits_per_minute,
             submits: Rate::new(submits_per_minute, upstream.burst),
             requests: Rate::new(requests, upstream.burst),
-            in_hand: false,
             learning: upstream.learning,
             learner: Learner::new(bounds, Some(learned.submits), now),
             poll_pace: PollPace::new(bounds, learned.polls),
@@ -181,25 +178,13 @@ impl Account {
         lacks.then_some(&held.reason)
     }
 
-    /// Takes a call of the configured rates for a submit, or says when there is one.
-    pub(super) fn take_submit(&mut self) -> Result<(), Instant> {
-        let waited = self.in_hand;
-        if !waited {
-            self.submits.take()?;
-            self.in_hand = true;
-        }
-        self.requests.take()?;
-        self.in_hand = false;
-        if waited {
-            // It was let through a while ago, and the rate has gone on since: whoever goes now goes at the price of now.
-            let _ = self.submits.take();
-        }
-        Ok(())
-    }
-
-    /// Nobody waits any more for the call that was let through.
-    pub(super) fn put_down(&mut self) {
-        self.in_hand = false;
+    /// Takes a call of both configured rates for a submit, or says when there is one.
+    pub(super) fn take_submit(&mut self, now: Instant) -> Result<(), Instant> {
+        // Both or neither: what was taken cannot be given back.
+        self.submits.ready(now)?;
+        self.requests.ready(now)?;
+        self.submits.take()?;
+        self.requests.take()
     }
 
     /// A submit leaves.

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
+use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
@@ -12,7 +12,9 @@ use tokio::time::Instant;
 /// A rate that lets `burst` calls through at once, and then one whenever its share of the time has passed.
 #[derive(Debug)]
 pub(super) struct Rate {
-    limiter: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, NoOpMiddleware<std::time::Instant>>,
+    limiter: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, StateInformationMiddleware>,
+    /// No call is let through before.
+    free_at: Option<Instant>,
 }
 
 /// The runtime's monotonic time, which tests turn by hand.
@@ -33,15 +35,33 @@ impl Rate {
         let at_once = u128::from(per_minute.get()) * burst.as_millis() / 60_000;
         let at_once = NonZeroU32::new(u32::try_from(at_once).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_minute(per_minute).allow_burst(at_once);
-        Self { limiter: RateLimiter::direct_with_clock(quota, RuntimeClock) }
+        let limiter = RateLimiter::direct_with_clock(quota, RuntimeClock);
+        Self { limiter: limiter.with_middleware(), free_at: None }
+    }
+
+    /// Whether [`Rate::take`] would succeed now, and otherwise when.
+    pub(super) fn ready(&self, now: Instant) -> Result<(), Instant> {
+        self.free_at.filter(|&at| at > now).map_or(Ok(()), Err)
     }
 
     /// Takes one call, or says when there will be one.
-    pub(super) fn take(&self) -> Result<(), Instant> {
-        self.limiter.check().map_err(|not_until| {
-            // One nanosecond more than governor says: it lets through what comes after that moment.
-            Instant::from_std(not_until.earliest_possible()) + Duration::from_nanos(1)
-        })
+    pub(super) fn take(&mut self) -> Result<(), Instant> {
+        let taken = self.try_take();
+        match taken {
+            // Asked once more, an exhausted rate takes nothing and says when it is ready again.
+            Ok(0) => self.free_at = self.try_take().err(),
+            Ok(_) => self.free_at = None,
+            Err(at) => self.free_at = Some(at),
+        }
+        taken.map(drop)
+    }
+
+    /// Returns how many more could be taken at once.
+    fn try_take(&self) -> Result<u32, Instant> {
+        let taken = self.limiter.check();
+        // One nanosecond more than governor says: it lets through what comes after that moment.
+        let until = |at| Instant::from_std(at) + Duration::from_nanos(1);
+        taken.map(|left| left.remaining_burst_capacity()).map_err(|not_until| until(not_until.earliest_possible()))
     }
 }
 
@@ -61,12 +81,15 @@ mod tests {
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
             let admitted = runtime.block_on(async {
-                let rate = Rate::new(NonZeroU32::new(per_minute).unwrap(), Duration::from_secs(burst_s));
+                let mut rate = Rate::new(NonZeroU32::new(per_minute).unwrap(), Duration::from_secs(burst_s));
                 let mut admitted = Vec::new();
                 for pause in pauses {
                     // Impatient as well as patient callers.
                     tokio::time::advance(Duration::from_millis(pause.saturating_sub(1000))).await;
-                    match rate.take() {
+                    let ready = rate.ready(Instant::now());
+                    let taken = rate.take();
+                    prop_assert_eq!(taken.is_ok(), ready.is_ok(), "it knows beforehand");
+                    match taken {
                         Ok(()) => admitted.push(Instant::now()),
                         Err(at) => prop_assert!(at > Instant::now()),
                     }

@@ -1,5 +1,7 @@
 use std::num::NonZeroUsize;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::config::{Config, Environment};
 
@@ -307,4 +309,61 @@ async fn the_dispatcher_wakes_when_something_is_due() {
     assert!(futures_util::poll!(waiting.as_mut()).is_pending());
     drop(granted);
     waiting.await.unwrap();
+}
+
+/// Whether more went within some window than `burst` and `per_minute` allow.
+fn too_many(at: &[Instant], burst: f64, per_minute: f64) -> Option<String> {
+    at.iter().enumerate().find_map(|(first, from)| {
+        (1_u32..).zip(&at[first..]).find_map(|(count, to)| {
+            let allowed = burst + per_minute / 60.0 * (*to - *from).as_secs_f64();
+            (f64::from(count) > allowed + 1e-3).then(|| format!("{count} where {allowed} are allowed"))
+        })
+    })
+}
+
+proptest! {
+    /// However submits and polls arrive and contend: neither the submits nor all calls together exceed their rate in
+    /// any window, and polls always find their share.
+    #[test]
+    fn no_window_holds_more_than_was_configured(
+        submits_per_minute in 6_u32..300,
+        requests_per_minute in 12_u32..600,
+        steps in proptest::collection::vec((0_u64..2000, 0_u8..4), 1..200),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let (submits, calls) = runtime.block_on(async {
+            let bench = Bench::new(&["one"], |upstream| {
+                upstream.submits_per_minute = submits_per_minute.try_into().unwrap();
+                upstream.requests_per_minute = requests_per_minute.try_into().unwrap();
+                upstream.concurrent_predictions = 10_000.try_into().unwrap();
+                upstream.learning = crate::config::Switch::Off;
+            });
+            let account = AccountId("one".into());
+            let (mut submits, mut calls, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+            for (pause, kind) in steps {
+                tokio::time::advance(Duration::from_millis(pause)).await;
+                match kind {
+                    0 => waiting.push(bench.queue("alice", "m")),
+                    1 => waiting.clear(),
+                    _ => if bench.budget.reserve_poll(&account).is_ok() {
+                        calls.push(Instant::now());
+                    },
+                }
+                waiting.retain_mut(|queued| {
+                    let granted = bench.look(queued).is_some();
+                    if granted {
+                        submits.push(Instant::now());
+                        calls.push(Instant::now());
+                    }
+                    !granted
+                });
+            }
+            (submits, calls)
+        });
+        // Ten seconds' worth at once; submits leave half of all calls to polls.
+        let burst = |per_minute: f64| (per_minute / 6.0).floor().max(1.0);
+        let of_submits = f64::from(submits_per_minute.min((requests_per_minute / 2).max(1)));
+        prop_assert_eq!(too_many(&submits, burst(of_submits), of_submits), None);
+        prop_assert_eq!(too_many(&calls, burst(requests_per_minute.into()), requests_per_minute.into()), None);
+    }
 }

@@ -35,6 +35,8 @@ from budget_kit import BINARY, LATENCY_MS, SEED, UNKNOWN_SETTINGS, WINDOW_S, Sta
 
 USED_MIN = 0.95
 REFUSED_PER_1000_MAX = 10
+# So few say nothing about a rate.
+REFUSED_FEW = 4
 JAIN_MIN = 0.95
 # From here on a changed budget counts as found again.
 FOUND = 0.90
@@ -115,7 +117,7 @@ async def hidden(report, phases, scenario, settings):
         accepted, refused = (sum(column) for column in zip(*spans))
         rate = 1000 * refused / max(1, accepted)
         report.say(f"{'':<12} 429s once learned: {refused} beside {accepted} accepted submits, {rate:.1f} per 1,000")
-        report.aim(rate <= REFUSED_PER_1000_MAX, f"{rate:.1f} 429s for 1,000 accepted submits once learned")
+        report.aim(rate <= REFUSED_PER_1000_MAX or refused <= REFUSED_FEW, f"{rate:.1f} 429s for 1,000 accepted submits once learned")
         wrong = [answer for answer in stage.answers if answer.status != 200]
         report.aim(not wrong, f"{len(wrong)} clients got no picture, such as {wrong[:1]}")
     finally:
