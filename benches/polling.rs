@@ -302,7 +302,8 @@ fn run(policy: &mut dyn Policy, jobs: &[Job]) -> Vec<Outcome> {
             this.polls += 1;
             if due >= job.takes {
                 this.due = None;
-                outcomes[number] = Outcome { kind: job.kind, polls: this.polls, late: due - job.takes, takes: job.takes };
+                outcomes[number] =
+                    Outcome { kind: job.kind, polls: this.polls, late: due - job.takes, takes: job.takes };
                 let shifted = policy.learn(job.kind, this.asked, due);
                 let waits = |&other: &usize| {
                     let planned = going[other].due.map(|due| jobs[other].begins + due);
@@ -498,21 +499,22 @@ fn scarce(order: Order, per_second: f64, scarcely: bool) -> (Summary, f64) {
     let mut scarcity = Scarcity::new();
     let mut going: Vec<(Job, Going)> = Vec::new();
     let mut outcomes = Vec::new();
-    let plan = |ours: &mut Ours, schedule: &mut Schedule<_>, scarcity: &Scarcity, number, one: &mut (Job, Going), now| {
-        let (job, going) = one;
-        let (asked, age) = (Duration::from_secs_f64(going.asked), Duration::from_secs_f64(now - job.begins));
-        let multiplier = if scarcely { scarcity.multiplier() } else { 1.0 };
-        let planner = ours.planner;
-        let known = ours.known(job.kind);
-        let next = planner.next(known, asked, age, multiplier);
-        let chance = match order {
-            Order::ByChance => planner.chance_done(known, asked, next),
-            Order::FirstCome => 1.0,
+    let plan =
+        |ours: &mut Ours, schedule: &mut Schedule<_>, scarcity: &Scarcity, number, one: &mut (Job, Going), now| {
+            let (job, going) = one;
+            let (asked, age) = (Duration::from_secs_f64(going.asked), Duration::from_secs_f64(now - job.begins));
+            let multiplier = if scarcely { scarcity.multiplier() } else { 1.0 };
+            let planner = ours.planner;
+            let known = ours.known(job.kind);
+            let next = planner.next(known, asked, age, multiplier);
+            let chance = match order {
+                Order::ByChance => planner.chance_done(known, asked, next),
+                Order::FirstCome => 1.0,
+            };
+            going.due = Some(next.as_secs_f64());
+            going.plan += 1;
+            schedule.push(start + Duration::from_secs_f64(job.begins) + next, (number, going.plan), 0, chance);
         };
-        going.due = Some(next.as_secs_f64());
-        going.plan += 1;
-        schedule.push(start + Duration::from_secs_f64(job.begins) + next, (number, going.plan), 0, chance);
-    };
     for number in 0..IN_FLIGHT {
         let job = waiting.next().expect("there are more jobs than places");
         going.push((job, Going::default()));
