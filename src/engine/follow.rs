@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::Core;
+use super::latency::Class;
 use super::life::{AfterFetch, AfterPoll, FetchTrouble, after_fetch};
 use super::orders::{End, Followed};
 use super::planning::Planner;
@@ -24,6 +25,8 @@ use crate::upstream::{FetchError, Finished, Output, PollError, Polled};
 pub(super) struct Due {
     at: Instant,
     prediction: PredictionId,
+    /// Of the plans for this prediction; only the last counts.
+    plan: u32,
     account: AccountId,
     chance: f64,
 }
@@ -46,7 +49,8 @@ pub(super) async fn schedule(core: Arc<Core>, mut announced: mpsc::UnboundedRece
     let mut permit: Option<OwnedSemaphorePermit> = None;
     loop {
         let now = Instant::now();
-        schedule.advance(now);
+        // What was planned anew, or has ended, must not take up budget.
+        schedule.advance_if(now, |&(prediction, plan)| core.is_planned(prediction, plan));
         let mut next = schedule.next_due();
         let mut waits_for_permit = false;
         let (mut ready, mut polled) = (0, 0);
@@ -58,7 +62,13 @@ pub(super) async fn schedule(core: Arc<Core>, mut announced: mpsc::UnboundedRece
                 };
                 match core.budget.reserve_poll(account) {
                     Ok(reservation) => {
-                        let Some(prediction) = schedule.pop_ready(index, now) else { break };
+                        // A plan may have been made void since; the next one then takes the reservation.
+                        let next = std::iter::from_fn(|| schedule.pop_ready(index, now));
+                        let Some((prediction, _)) =
+                            next.into_iter().find(|&(prediction, plan)| core.begin_poll(prediction, plan))
+                        else {
+                            break;
+                        };
                         polled += 1;
                         let core = Arc::clone(&core);
                         core.lifecycle.clone().spawn_service("poll", async move {
@@ -82,12 +92,12 @@ pub(super) async fn schedule(core: Arc<Core>, mut announced: mpsc::UnboundedRece
         tokio::select! {
             biased;
             due = announced.recv() => match due {
-                Some(Due { at, prediction, account, chance }) => {
+                Some(Due { at, prediction, plan, account, chance }) => {
                     let index = accounts.iter().position(|known| *known == account).unwrap_or_else(|| {
                         accounts.push(account);
                         accounts.len() - 1
                     });
-                    schedule.push(at, prediction, index, chance);
+                    schedule.push(at, (prediction, plan), index, chance);
                 }
                 None => return,
             },
@@ -107,18 +117,52 @@ async fn sleep_until(next: Option<Instant>) {
 impl Core {
     /// Asks for a prediction as soon as the budget lets through: while the gateway was away it may well have ended.
     pub(super) fn poll_soon(&self, prediction: PredictionId) {
-        if let Some(account) = self.orders.followed(prediction, |followed| followed.account.clone()) {
-            let _ = self.due.send(Due { at: Instant::now(), prediction, account, chance: 1.0 });
+        if let Some((plan, account)) =
+            self.orders.followed(prediction, |followed| (followed.plan(None), followed.account.clone()))
+        {
+            let _ = self.due.send(Due { at: Instant::now(), prediction, plan, account, chance: 1.0 });
         }
     }
 
     /// Plans the next poll of an accepted prediction.
     pub(super) fn poll_later(&self, prediction: PredictionId) {
-        let facts = self.orders.followed(prediction, |followed| {
-            let Followed { class, account, accepted, working_at, troubles, .. } = followed;
-            (class.clone(), account.clone(), *accepted, *working_at, *troubles)
+        self.plan_if(prediction, |_| true);
+    }
+
+    /// Plans the next polls of all predictions of a class anew that wait for theirs.
+    async fn plan_anew(&self, class: &Class) {
+        for prediction in self.orders.waiting(class, Instant::now()) {
+            // Its time may have come since.
+            self.plan_if(prediction, |followed| followed.waits(Instant::now()));
+            // There may be very many.
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    /// Whether that plan is the last one for a prediction that is still followed.
+    fn is_planned(&self, prediction: PredictionId, plan: u32) -> bool {
+        self.orders.followed(prediction, |followed| followed.plan == plan).unwrap_or_default()
+    }
+
+    /// Whether a prediction is to be asked for by that plan. From then on it is not planned anew until it has been.
+    fn begin_poll(&self, prediction: PredictionId, plan: u32) -> bool {
+        let begun = self.orders.followed(prediction, |followed| {
+            let begun = followed.plan == plan;
+            if begun {
+                followed.planned = None;
+            }
+            begun
         });
-        let Some((class, account, accepted, working_at, troubles)) = facts else { return };
+        begun.unwrap_or_default()
+    }
+
+    /// Plans the next poll of an accepted prediction for which `wanted` holds, before and after.
+    fn plan_if(&self, prediction: PredictionId, wanted: impl Fn(&Followed) -> bool) {
+        let facts = self.orders.followed(prediction, |followed| {
+            let Followed { class, account, accepted, working_at, troubles, .. } = &*followed;
+            wanted(followed).then(|| (class.clone(), account.clone(), *accepted, *working_at, *troubles))
+        });
+        let Some((class, account, accepted, working_at, troubles)) = facts.flatten() else { return };
         let now = Instant::now();
         let age = now.saturating_duration_since(accepted);
         let scarcity = self.scarcity.lock().unwrap_or_else(PoisonError::into_inner).multiplier();
@@ -130,8 +174,11 @@ impl Core {
         let chance = self.planner.chance_done(known, working_at, next);
         drop(latencies);
         let at = accepted.checked_add(next).unwrap_or(now + self.planner.longest_interval);
+        // Meanwhile it may have been asked for, or have ended.
+        let plan = self.orders.followed(prediction, |followed| wanted(followed).then(|| followed.plan(Some(at))));
+        let Some(plan) = plan.flatten() else { return };
         // The scheduler is gone only when the process ends, and then the journal remembers.
-        let _ = self.due.send(Due { at, prediction, account, chance });
+        let _ = self.due.send(Due { at, prediction, plan, account, chance });
     }
 
     /// The pause after so many troubles in a row.
@@ -155,12 +202,13 @@ impl Core {
             Err(error) => tracing::debug!(%prediction, %account, ?error, "poll"),
         }
         let deadline = self.settings.deadline;
+        let mut shifted = None;
         let decided = self.orders.followed(prediction, |followed| {
             match &result {
                 Ok(Polled::Working) => (followed.working_at, followed.troubles) = (asked_at, 0),
                 Ok(Polled::Finished(_)) => {
                     followed.in_flight = None;
-                    self.learn(followed);
+                    shifted = self.learn(followed).then(|| followed.class.clone());
                     followed.found_done = true;
                 }
                 // Those that are refused are slowed down by the budget, all of them.
@@ -171,6 +219,11 @@ impl Core {
             }
             followed.following.after_poll(result, followed.accepted.elapsed() >= deadline)
         });
+        if let Some(class) = shifted {
+            // In a task of its own: it may concern many predictions.
+            let core = Arc::clone(self);
+            self.lifecycle.spawn_service("plan anew", async move { core.plan_anew(&class).await });
+        }
         match decided {
             None => {}
             Some(AfterPoll::PollAgain) => self.poll_later(prediction),
@@ -188,14 +241,16 @@ impl Core {
     }
 
     /// A prediction was found done for the first time: it ended after it was last found working, and by now.
-    fn learn(&self, followed: &Followed) {
+    /// Whether that shifted what is known of its class.
+    fn learn(&self, followed: &Followed) -> bool {
         let took = followed.accepted.elapsed();
         // Of one that ended while the gateway was away, nobody knows when.
         let seen = !followed.resumed || !followed.working_at.is_zero();
-        if seen && !followed.found_done {
-            self.latencies().observe(&followed.class, followed.working_at, took);
-            self.metrics.planned(followed.following.polls + 1, took.as_secs_f64() / FIXED_INTERVAL_S);
+        if !seen || followed.found_done {
+            return false;
         }
+        self.metrics.planned(followed.following.polls + 1, took.as_secs_f64() / FIXED_INTERVAL_S);
+        self.latencies().observe(&followed.class, followed.working_at, took)
     }
 
     /// Fetches the outputs of a finished prediction and settles it, or asks again for fresh addresses.

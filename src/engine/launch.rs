@@ -240,6 +240,8 @@ impl Core {
             resumed: false,
             found_done: false,
             troubles: 0,
+            plan: 0,
+            planned: None,
         })
     }
 

@@ -80,6 +80,25 @@ pub(super) struct Followed {
     pub(super) found_done: bool,
     /// Polls and fetches in a row that brought trouble.
     pub(super) troubles: u32,
+    /// Which of its plans for the next poll is the last; earlier ones are void.
+    pub(super) plan: u32,
+    /// When the next poll is planned, as long as it waits for that; none while it is asked for or fetched.
+    pub(super) planned: Option<Instant>,
+}
+
+impl Followed {
+    /// Makes a plan that voids those before; returns its number.
+    pub(super) fn plan(&mut self, at: Option<Instant>) -> u32 {
+        self.plan = self.plan.wrapping_add(1);
+        self.planned = at;
+        self.plan
+    }
+
+    /// Whether its next poll is planned for later than `now`, so that another time may be planned. One in trouble keeps
+    /// its pause.
+    pub(super) fn waits(&self, now: Instant) -> bool {
+        self.troubles == 0 && self.planned.is_some_and(|at| at > now)
+    }
 }
 
 /// How a prediction ended.
@@ -274,6 +293,20 @@ impl Orders {
             Slot::Following(followed) => Some(look(followed)),
             Slot::Queued | Slot::Submitting | Slot::Ended(_) => None,
         }
+    }
+
+    /// The live predictions of a class whose next poll is planned for later than `now`.
+    pub(super) fn waiting(&self, class: &Class, now: Instant) -> Vec<PredictionId> {
+        let table = self.lock();
+        let slots =
+            table.live.iter().flat_map(|(&order, live)| (0..).zip(&live.slots).map(move |(n, slot)| (order, n, slot)));
+        let waiting = slots.filter_map(|(order, slot, state)| match state {
+            Slot::Following(followed) if followed.class == *class && followed.waits(now) => {
+                Some(PredictionId { order, slot })
+            }
+            Slot::Following(_) | Slot::Queued | Slot::Submitting | Slot::Ended(_) => None,
+        });
+        waiting.collect()
     }
 
     /// The model of a live order.

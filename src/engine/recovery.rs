@@ -89,6 +89,8 @@ impl Core {
                     resumed: true,
                     found_done: false,
                     troubles: 0,
+                    plan: 0,
+                    planned: None,
                 })
             }
             StoredState::Resolved { upstream, pictures, usage, at } => {

@@ -146,12 +146,20 @@ impl<T> Schedule<T> {
 
     /// Makes ready whoever's time has come.
     pub(crate) fn advance(&mut self, now: Instant) {
+        self.advance_if(now, |_| true);
+    }
+
+    /// Makes ready whoever's time has come and who is still `wanted`; the others are dropped, and never wait for budget.
+    pub(crate) fn advance_if(&mut self, now: Instant, mut wanted: impl FnMut(&T) -> bool) {
         while let Some(Reverse(first)) = self.waiting.peek()
             && first.at <= now
             && let Some(Reverse(waiting)) = self.waiting.pop()
         {
             if self.accounts.len() <= waiting.account {
                 self.accounts.resize_with(waiting.account + 1, Ready::default);
+            }
+            if !wanted(&waiting.prediction) {
+                continue;
             }
             // Not `at`: whoever is pushed late has not waited here.
             let Waiting { account, chance, prediction, .. } = waiting;
@@ -255,6 +263,18 @@ mod tests {
         assert_eq!(schedule.pop_ready(0, start + seconds(2)), Some("late"));
         assert_eq!(schedule.next_due(), None);
         assert_eq!(schedule.len(), 0);
+    }
+
+    #[test]
+    fn whoever_is_not_wanted_any_more_does_not_wait_for_budget() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(LONGEST);
+        schedule.push(start, ("a", 1), 0, 0.9);
+        schedule.push(start + seconds(1), ("a", 2), 0, 0.9);
+        schedule.advance_if(start, |&(_, plan)| plan == 2);
+        assert_eq!((schedule.ready(0), schedule.len()), (0, 1));
+        schedule.advance_if(start + seconds(1), |&(_, plan)| plan == 2);
+        assert_eq!(schedule.pop_ready(0, start + seconds(1)), Some(("a", 2)));
     }
 
     #[test]
