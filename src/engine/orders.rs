@@ -56,7 +56,7 @@ pub(super) enum Slot {
     /// A submit is under way.
     Submitting,
     /// The upstream works on it.
-    Following(Followed),
+    Following(Box<Followed>),
     Ended(End),
 }
 
@@ -281,7 +281,7 @@ impl Orders {
     pub(super) fn follow(&self, prediction: PredictionId, followed: Followed) {
         if let Some(live) = self.lock().live.get_mut(&prediction.order) {
             let upstream = followed.following.handle.id.clone();
-            live.slots[usize::from(prediction.slot)] = Slot::Following(followed);
+            live.slots[usize::from(prediction.slot)] = Slot::Following(Box::new(followed));
             live.progress.send_modify(|progress| progress.upstream.push(upstream));
         }
     }

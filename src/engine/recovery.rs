@@ -79,7 +79,7 @@ impl Core {
                 let now = Instant::now();
                 // A record of version 1 names none; there was one account then.
                 let in_flight = self.budget.adopt(account.as_ref());
-                Slot::Following(Followed {
+                Slot::Following(Box::new(Followed {
                     following: Following::new(Handle { id: upstream, poll_url }),
                     account: in_flight.account().clone(),
                     accepted: now.checked_sub(age).unwrap_or(now),
@@ -91,7 +91,7 @@ impl Core {
                     troubles: 0,
                     plan: 0,
                     planned: None,
-                })
+                }))
             }
             StoredState::Resolved { upstream, pictures, usage, at } => {
                 Slot::Ended(End::Pictures { upstream, pictures, usage, at })
