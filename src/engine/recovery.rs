@@ -75,7 +75,9 @@ impl Core {
                 self.close(id, pictures, Failure::OutcomeUnknown { message }, record).await?
             }
             StoredState::Accepted { upstream, poll_url, since } => {
-                let age = self.clock.now().since(since);
+                // A clock that jumped must not end what is still worked on: some of the deadline is always left.
+                let deadline = self.settings.deadline;
+                let age = self.clock.now().since(since).min(deadline - deadline / 6);
                 let now = Instant::now();
                 // A record of version 1 names none; there was one account then.
                 let in_flight = self.budget.adopt(account.as_ref());
