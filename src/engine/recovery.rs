@@ -77,7 +77,7 @@ impl Core {
             StoredState::Accepted { upstream, poll_url, since } => {
                 // A clock that jumped must not end what is still worked on: some of the deadline is always left.
                 let deadline = self.settings.deadline;
-                let age = self.clock.now().since(since).min(deadline - deadline / 6);
+                let age = self.clock.now().since(since).min(deadline / 6 * 5);
                 let now = Instant::now();
                 // A record of version 1 names none; there was one account then.
                 let in_flight = self.budget.adopt(account.as_ref());
