@@ -297,11 +297,10 @@ fn run(policy: &mut dyn Policy, jobs: &[Job]) -> Vec<Outcome> {
             continue;
         }
         let mut anew = vec![number];
-        if let Some(due) = going[number].due {
+        if let Some(due) = going[number].due.take() {
             let this = &mut going[number];
             this.polls += 1;
             if due >= job.takes {
-                this.due = None;
                 outcomes[number] =
                     Outcome { kind: job.kind, polls: this.polls, late: due - job.takes, takes: job.takes };
                 let shifted = policy.learn(job.kind, this.asked, due);
@@ -321,6 +320,10 @@ fn run(policy: &mut dyn Policy, jobs: &[Job]) -> Vec<Outcome> {
             let now = (time - job.begins).max(this.asked);
             let due = policy.next(job.kind, this.asked, now, this.polls);
             assert!(due > now, "time goes on at {time}");
+            // Planned anew, and no sooner.
+            if this.due.is_some_and(|planned| planned <= due) {
+                continue;
+            }
             this.due = Some(due);
             this.plan += 1;
             events.push(Reverse((At(job.begins + due), number, this.plan)));
@@ -507,6 +510,10 @@ fn scarce(order: Order, per_second: f64, scarcely: bool) -> (Summary, f64) {
             let planner = ours.planner;
             let known = ours.known(job.kind);
             let next = planner.next(known, asked, age, multiplier);
+            // Planned anew, and no sooner.
+            if going.due.is_some_and(|planned| planned <= next.as_secs_f64()) {
+                return;
+            }
             let chance = match order {
                 Order::ByChance => planner.chance_done(known, asked, next),
                 Order::FirstCome => 1.0,
@@ -538,6 +545,7 @@ fn scarce(order: Order, per_second: f64, scarcely: bool) -> (Summary, f64) {
             polls += 1.0;
             polled += 1;
             this.polls += 1;
+            this.due = None;
             let age = now - job.begins;
             if age >= job.takes {
                 let kind = job.kind;
@@ -548,7 +556,8 @@ fn scarce(order: Order, per_second: f64, scarcely: bool) -> (Summary, f64) {
                 going[number] = (Job { begins: now, ..fresh }, Going { plan: number_of_plan, ..Going::default() });
                 for (other, one) in going.iter_mut().enumerate().filter(|_| shifted) {
                     let (job, this) = one;
-                    if job.kind == kind && this.due.is_some_and(|due| job.begins + due > now) {
+                    let waits = this.due.is_some_and(|due| job.begins + due > now);
+                    if waits && job.kind == kind && job.begins <= now {
                         plan(&mut ours, &mut schedule, &scarcity, other, one, now);
                     }
                 }

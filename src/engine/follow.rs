@@ -31,6 +31,15 @@ pub(super) struct Due {
     chance: f64,
 }
 
+/// What a plan stands beside.
+#[derive(Clone, Copy, Debug)]
+enum Plan {
+    /// Nothing is planned.
+    First,
+    /// It replaces a later one.
+    Sooner,
+}
+
 /// Growth of the pause from one trouble to the next.
 const BACKOFF: f64 = 1.5;
 /// What other clients poll by, to tell how many polls were saved (`wire/gptproto.md` §7).
@@ -63,12 +72,9 @@ pub(super) async fn schedule(core: Arc<Core>, mut announced: mpsc::UnboundedRece
                 match core.budget.reserve_poll(account) {
                     Ok(reservation) => {
                         // A plan may have been made void since; the next one then takes the reservation.
-                        let next = std::iter::from_fn(|| schedule.pop_ready(index, now));
-                        let Some((prediction, _)) =
-                            next.into_iter().find(|&(prediction, plan)| core.begin_poll(prediction, plan))
-                        else {
-                            break;
-                        };
+                        let mut popped = std::iter::from_fn(|| schedule.pop_ready(index, now));
+                        let begun = popped.find(|&(prediction, plan)| core.begin_poll(prediction, plan));
+                        let Some((prediction, _)) = begun else { break };
                         polled += 1;
                         let core = Arc::clone(&core);
                         core.lifecycle.clone().spawn_service("poll", async move {
@@ -126,14 +132,14 @@ impl Core {
 
     /// Plans the next poll of an accepted prediction.
     pub(super) fn poll_later(&self, prediction: PredictionId) {
-        self.plan_if(prediction, |_| true);
+        self.plan(prediction, Plan::First);
     }
 
-    /// Plans the next polls of all predictions of a class anew that wait for theirs.
+    /// Plans the next polls of all predictions of a class anew that wait for theirs: sooner, or not at all. A poll that
+    /// has become too early costs little, and nobody may be put off time after time.
     async fn plan_anew(&self, class: &Class) {
         for prediction in self.orders.waiting(class, Instant::now()) {
-            // Its time may have come since.
-            self.plan_if(prediction, |followed| followed.waits(Instant::now()));
+            self.plan(prediction, Plan::Sooner);
             // There may be very many.
             tokio::task::consume_budget().await;
         }
@@ -156,13 +162,12 @@ impl Core {
         begun.unwrap_or_default()
     }
 
-    /// Plans the next poll of an accepted prediction for which `wanted` holds, before and after.
-    fn plan_if(&self, prediction: PredictionId, wanted: impl Fn(&Followed) -> bool) {
+    fn plan(&self, prediction: PredictionId, kind: Plan) {
         let facts = self.orders.followed(prediction, |followed| {
-            let Followed { class, account, accepted, working_at, troubles, .. } = &*followed;
-            wanted(followed).then(|| (class.clone(), account.clone(), *accepted, *working_at, *troubles))
+            let Followed { class, account, accepted, working_at, troubles, plan, .. } = followed;
+            (class.clone(), account.clone(), *accepted, *working_at, *troubles, *plan)
         });
-        let Some((class, account, accepted, working_at, troubles)) = facts.flatten() else { return };
+        let Some((class, account, accepted, working_at, troubles, before)) = facts else { return };
         let now = Instant::now();
         let age = now.saturating_duration_since(accepted);
         let scarcity = self.scarcity.lock().unwrap_or_else(PoisonError::into_inner).multiplier();
@@ -174,9 +179,18 @@ impl Core {
         let chance = self.planner.chance_done(known, working_at, next);
         drop(latencies);
         let at = accepted.checked_add(next).unwrap_or(now + self.planner.longest_interval);
-        // Meanwhile it may have been asked for, or have ended.
-        let plan = self.orders.followed(prediction, |followed| wanted(followed).then(|| followed.plan(Some(at))));
-        let Some(plan) = plan.flatten() else { return };
+        let number = self.orders.followed(prediction, |followed| {
+            let wanted = match kind {
+                Plan::First => true,
+                // Meanwhile it may have been asked for.
+                Plan::Sooner => {
+                    let still_waits = followed.plan == before && followed.waits(now);
+                    still_waits && followed.planned.is_some_and(|planned| at < planned)
+                }
+            };
+            wanted.then(|| followed.plan(Some(at)))
+        });
+        let Some(plan) = number.flatten() else { return };
         // The scheduler is gone only when the process ends, and then the journal remembers.
         let _ = self.due.send(Due { at, prediction, plan, account, chance });
     }

@@ -14,8 +14,9 @@
 //! To this come a prior, which fades with the completions, and a tail that never goes.
 //!
 //! A shift is noticed by where completions fall in the distribution that was believed before them: evenly, if it was
-//! right; at one end, time after time, if the service has changed. Then everything older counts for little, and whoever
-//! observed is told, as when the distribution has moved far in small steps: plans made before are then out of date.
+//! right; at one end, time after time, if the service has changed. Then everything older counts for little. Whoever
+//! observes is told, once what is believed has indeed moved far: plans made before are then out of date. (Either sign
+//! alone would call one completion in fifty a shift where polls are scarce and intervals wide.)
 //!
 //! The prior is `wire/gptproto.md` §7 (one picture of one megapixel: low 23 s, medium 49 to 107 s, high 134 to 147 s),
 //! scaled with the square root of the pixels and slowly with the number of pictures. A class that was never seen takes
@@ -78,7 +79,7 @@ const SURPRISE_MAX: f64 = 1.15;
 const DOUBT: f64 = 0.3;
 const RECENT: usize = 3;
 
-/// What is known has shifted when one of these quantiles has moved by more than such a share of the least that it was,
+/// When the past is doubted, what is known has shifted if one of these quantiles has moved by more than such a share
 /// since it was last said to have shifted.
 const TOLD_QUANTILES: [f64; 2] = [0.25, 0.5];
 const TOLD_SHARE: f64 = 0.25;
@@ -316,14 +317,13 @@ impl Learned {
         let doubted = self.add(seen);
         self.learn(class);
         let quantiles = self.quantiles();
-        let moved = match (self.told, quantiles) {
+        let shifted = match (self.told, quantiles) {
             (Some(told), Some(now)) => {
                 let far = |(told, now): (f64, f64)| told.max(now) > (1.0 + TOLD_SHARE) * told.min(now);
-                told.into_iter().zip(now).any(far)
+                doubted && told.into_iter().zip(now).any(far)
             }
             (told, now) => told.is_some() != now.is_some(),
         };
-        let shifted = doubted || moved;
         if shifted {
             self.told = quantiles;
         }
