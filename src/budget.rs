@@ -8,8 +8,8 @@
 //! - What is paid for is asked for: submits never use the polls' share of the calls, and a 429 on a poll holds up polls
 //!   alone.
 //! - A 429 never reaches a client while waiting can help: whoever was refused keeps its place and goes again.
-//! - A key that is refused is set aside, and its work goes to the other accounts; when there is none, whoever waits is
-//!   told why at once.
+//! - A key that is refused is set aside, and its work goes to the other accounts; when there is none, each order finds out
+//!   for itself.
 //!
 //! One lock guards the state, held for a few steps and never over an await. One task, [`Budget::run`], grants
 //! reservations: whenever something changes, and when the next rate, pause or try is due.
@@ -212,6 +212,11 @@ impl Budget {
         self.lock().turn_away(&Wish { client, model, usd: usd.0, bytes }, spare, Instant::now())
     }
 
+    /// Whether the key of every account is set aside, so that nobody else can do what one has refused.
+    pub(crate) fn all_set_aside(&self) -> bool {
+        self.lock().all_set_aside(Instant::now())
+    }
+
     /// Takes permission for one poll with an account's key, or says when to come again. An account that is no longer
     /// configured is asked for by the first one.
     pub(crate) fn reserve_poll(&self, account: &AccountId) -> Result<Reservation<Poll>, Instant> {
@@ -269,9 +274,6 @@ impl Budget {
         let (mut granted, mut refused) = (Vec::new(), Vec::new());
         let next = {
             let mut state = self.lock();
-            if let Some(reason) = state.nobody_left(now) {
-                refused.extend(state.queue.drain().into_iter().map(|waiting| (waiting, reason.clone())));
-            }
             let models: Vec<Arc<str>> = state.queue.models().cloned().collect();
             for model in models {
                 if let Some(reason) = state.nobody_has(&model, now) {
@@ -324,6 +326,7 @@ impl State {
         if self.queue.is_empty() {
             return Step::Wait(None);
         }
+        let all_set_aside = self.all_set_aside(now);
         let mut next: Option<Instant> = None;
         let mut later = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
         // The least loaded first.
@@ -334,7 +337,7 @@ impl State {
         });
         for index in order {
             let account = &self.accounts[index];
-            match account.opening(now) {
+            match account.opening(now, all_set_aside) {
                 Opening::Later => continue,
                 Opening::At(at) => {
                     later(at);
@@ -363,11 +366,10 @@ impl State {
         Step::Wait(next)
     }
 
-    /// Why no account can be used, when none can for now.
-    fn nobody_left(&self, now: Instant) -> Option<Failure> {
-        let asides = self.accounts.iter().map(|account| account.aside.as_ref().filter(|aside| aside.is_on(now)));
-        let asides: Option<Vec<_>> = asides.collect();
-        asides?.into_iter().max_by_key(|aside| aside.until).map(|aside| aside.reason.clone())
+    /// Whether every account is set aside. Then each is tried all the same: there is nobody else, and the operator may
+    /// just have put it right.
+    fn all_set_aside(&self, now: Instant) -> bool {
+        self.accounts.iter().all(|account| account.aside.as_ref().is_some_and(|aside| aside.is_on(now)))
     }
 
     /// Why no account can be used for a model, when each has been told so often enough.

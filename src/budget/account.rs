@@ -136,8 +136,8 @@ impl Account {
     }
 
     /// Whether a submit of some model may leave, the configured rates aside.
-    pub(super) fn opening(&self, now: Instant) -> Opening {
-        if let Some(aside) = &self.aside {
+    pub(super) fn opening(&self, now: Instant, though_set_aside: bool) -> Opening {
+        if let Some(aside) = self.aside.as_ref().filter(|_| !though_set_aside) {
             if aside.trying {
                 return Opening::Later;
             }

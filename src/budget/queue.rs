@@ -202,15 +202,6 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Every entry, in no particular order.
-    pub(super) fn drain(&mut self) -> Vec<T> {
-        self.turns.clear();
-        self.models.clear();
-        (self.len, self.bytes, self.credited) = (0, 0, false);
-        let lanes = self.lanes.drain().flat_map(|(_, lane)| lane.models.into_values());
-        lanes.flatten().map(|entry| entry.item).collect()
-    }
-
     /// Every entry of one model.
     pub(super) fn drain_model(&mut self, model: &Arc<str>) -> Vec<T> {
         let mut drained = Vec::new();

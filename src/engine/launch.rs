@@ -12,7 +12,7 @@ use super::life::{AfterSubmit, FetchTrouble, Following, after_submit};
 use super::orders::{Begun, End, Followed};
 use super::patience::{class_of, purchases};
 use super::{Asker, Core, Order, Origin, Ticket};
-use crate::budget::{Granted, InFlight, QueueFull, Queued};
+use crate::budget::{Granted, InFlight, Pushback, QueueFull, Queued};
 use crate::model::{AccountId, Expense, Failure, Fingerprint, OrderId, OverLimit, PictureRequest, PredictionId, Usd};
 use crate::storage::journal::{OrderRecord, Record};
 use crate::upstream::{Commit, Finished, Handle};
@@ -164,7 +164,13 @@ impl Core {
                 }
                 AfterSubmit::PushedBack(pushback) => {
                     // The budget knows when, and with whose key. It is no try that went wrong.
+                    let reason = if let Pushback::Key { reason } = &pushback { Some(reason.clone()) } else { None };
                     in_flight.refused(pushback);
+                    if let Some(reason) = reason
+                        && self.budget.all_set_aside()
+                    {
+                        return self.end(prediction, reason).await;
+                    }
                     attempt -= 1;
                     Duration::ZERO
                 }
