@@ -26,7 +26,12 @@ use latency::{Class, Known, Latencies, Priors};
 use planning::Planner;
 use schedule::{Scarcity, Schedule};
 
+/// The seed that the aims are held to; `POLLING_SEED` takes another.
 const SEED: u64 = 20_260_901;
+
+fn seed() -> u64 {
+    std::env::var("POLLING_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED)
+}
 
 /// As in `config/default.toml`.
 const PLANNER: Planner = Planner {
@@ -388,7 +393,7 @@ fn learned(jobs: &[Job], cost: f64) -> Vec<Outcome> {
 }
 
 fn mixture(aims: &mut Aims) {
-    let jobs = jobs(&mut Dice(SEED), &ALL, LEARNING + 4000, GAP_S);
+    let jobs = jobs(&mut Dice(seed()), &ALL, LEARNING + 4000, GAP_S);
     let cost = PLANNER.poll_cost.as_secs_f64();
     let late = &jobs[LEARNING..];
     title("the mixture: low, medium, high, heavy tail");
@@ -435,8 +440,8 @@ const SHIFT_JOBS: usize = 20;
 /// The first jobs of a kind after all take `factor` times as long, and those that follow, over many runs.
 fn after_shift(kind: usize, factor: f64, gap: f64) -> [Summary; 2] {
     let mut outcomes = [Vec::new(), Vec::new()];
-    for seed in 0..SHIFT_RUNS {
-        let mut jobs = jobs(&mut Dice(SEED + seed), &[kind], SHIFT_AFTER + 60, gap);
+    for round in 0..SHIFT_RUNS {
+        let mut jobs = jobs(&mut Dice(seed() + round), &[kind], SHIFT_AFTER + 60, gap);
         for job in &mut jobs[SHIFT_AFTER..] {
             job.takes *= factor;
         }
@@ -490,7 +495,7 @@ const SCARCE_JOBS: usize = 5000;
 
 /// Keeps [`IN_FLIGHT`] jobs going with `per_second` polls; without a bound if that is infinite.
 fn scarce(order: Order, per_second: f64, scarcely: bool) -> (Summary, f64) {
-    let mut dice = Dice(SEED);
+    let mut dice = Dice(seed());
     let mut waiting = jobs(&mut dice, &ALL, SCARCE_JOBS + IN_FLIGHT, 0.2).into_iter();
     let mut ours = Ours::new(Priors::Measured, PLANNER.poll_cost.as_secs_f64());
     for job in jobs(&mut dice, &ALL, 400, GAP_S) {
@@ -593,7 +598,7 @@ fn nanoseconds(begun: std::time::Instant, steps: usize) -> f64 {
 
 fn speed() {
     println!("\nspeed");
-    let mut dice = Dice(SEED);
+    let mut dice = Dice(seed());
     let mut ours = Ours::new(Priors::Measured, 0.1);
     let training = jobs(&mut dice, &ALL, 400, GAP_S);
     let begun = std::time::Instant::now();

@@ -24,7 +24,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::config::{self, UpstreamConfig};
-use crate::model::{AccountId, ClientId, Failure, Usd};
+use crate::model::{AccountId, ClientId, Failure};
 use crate::telemetry::Metrics;
 
 mod account;
@@ -37,7 +37,8 @@ mod status;
 use account::{Account, Opening};
 pub(crate) use forecast::Forecast;
 use learning::Departure;
-use queue::{FairQueue, Place, Wish};
+pub(crate) use queue::Wish;
+use queue::{FairQueue, Place};
 use status::BudgetMetrics;
 pub(crate) use status::Status;
 
@@ -73,17 +74,6 @@ impl<Kind> Reservation<Kind> {
 #[serde(transparent)]
 pub(crate) struct Learned {
     accounts: BTreeMap<String, account::Learned>,
-}
-
-/// Something to be bought, as the queue sees it.
-#[derive(Clone, Debug)]
-pub(crate) struct Purchase {
-    pub(crate) client: ClientId,
-    pub(crate) model: Arc<str>,
-    /// Expected price.
-    pub(crate) usd: Usd,
-    /// Uploads that are held for it.
-    pub(crate) bytes: u64,
 }
 
 /// Handle to the budget. Cheap to clone.
@@ -176,12 +166,10 @@ impl Budget {
     /// # Errors
     ///
     /// [`QueueFull`] with the time after which a place is likely.
-    pub(crate) fn queue(&self, purchase: &Purchase) -> Result<Queued, QueueFull> {
+    pub(crate) fn queue(&self, wish: Wish) -> Result<Queued, QueueFull> {
         let mut state = self.lock();
-        let Purchase { client, model, usd, bytes } = purchase.clone();
-        let wish = Wish { client, model, usd: usd.0, bytes };
         let full = state.queue.len() >= self.shared.queue_max
-            || state.queue.bytes().saturating_add(bytes) > self.shared.queue_bytes_max;
+            || state.queue.bytes().saturating_add(wish.bytes) > self.shared.queue_bytes_max;
         // One that is larger than all that may wait still gets in when nothing does.
         if full && !(state.queue.is_empty() && self.shared.queue_max > 0) {
             let retry_after = state.turn_away(&wish, Duration::ZERO, Instant::now());
@@ -199,22 +187,21 @@ impl Budget {
         Queued { budget: self.clone(), place, wish, granted }
     }
 
-    /// When a purchase that is queued now would leave, as far as can be told.
-    pub(crate) fn forecast(&self, purchase: &Purchase) -> Forecast {
-        let Purchase { client, model, usd, bytes } = purchase.clone();
-        self.lock().forecast(&Wish { client, model, usd: usd.0, bytes }, Instant::now())
+    /// When something that is queued now would leave, as far as can be told.
+    pub(crate) fn forecast(&self, wish: &Wish) -> Forecast {
+        self.lock().forecast(wish, Instant::now())
     }
 
     /// Sends away somebody who has so much time to spare. Returns the time after which it is let in, if nobody else
     /// arrives than those who were sent away before.
-    pub(crate) fn turn_away(&self, purchase: &Purchase, spare: Duration) -> Duration {
-        let Purchase { client, model, usd, bytes } = purchase.clone();
-        self.lock().turn_away(&Wish { client, model, usd: usd.0, bytes }, spare, Instant::now())
+    pub(crate) fn turn_away(&self, wish: &Wish, spare: Duration) -> Duration {
+        self.lock().turn_away(wish, spare, Instant::now())
     }
 
-    /// Whether the key of every account is set aside, so that nobody else can do what one has refused.
-    pub(crate) fn all_set_aside(&self) -> bool {
-        self.lock().all_set_aside(Instant::now())
+    /// Whether somebody else can do what so many accounts have refused to one order.
+    pub(crate) fn has_another_key(&self, refused: usize) -> bool {
+        let state = self.lock();
+        refused < state.accounts.len() && !state.all_set_aside(Instant::now())
     }
 
     /// Takes permission for one poll with an account's key, or says when to come again. An account that is no longer
@@ -398,7 +385,7 @@ impl Queued {
     ///
     /// # Errors
     ///
-    /// Why no account can be used, when none can.
+    /// Why the model is not to be had, when no account has it.
     pub(crate) async fn granted(&mut self) -> Result<Granted, Failure> {
         let answer = (&mut self.granted).await;
         answer.unwrap_or(Err(Failure::Stopping))

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::model::ClientId;
+use crate::model::{ClientId, Usd};
 
 /// The smallest price: entries that cost nothing still take turns.
 const PRICE_MIN: f64 = 1e-6;
@@ -24,15 +24,15 @@ const WEIGHT: f64 = 1.0;
 /// A place in line. Lower ones came first, and who comes back keeps its own.
 pub(super) type Place = u64;
 
-/// What is known of an entry.
+/// Something to be bought, as the queue sees it.
 #[derive(Clone, Debug)]
-pub(super) struct Wish {
-    pub(super) client: ClientId,
-    pub(super) model: Arc<str>,
-    /// Expected price, US dollars.
-    pub(super) usd: f64,
-    /// Uploads that are held for it.
-    pub(super) bytes: u64,
+pub(crate) struct Wish {
+    pub(crate) client: ClientId,
+    pub(crate) model: Arc<str>,
+    /// Expected price.
+    pub(crate) usd: Usd,
+    /// Bytes of uploads that are held for it.
+    pub(crate) bytes: u64,
 }
 
 /// Entries of all clients.
@@ -120,7 +120,7 @@ impl<T> FairQueue<T> {
 
     /// Puts an entry in its place within its client's lane.
     pub(super) fn insert(&mut self, place: Place, wish: &Wish, item: T) {
-        let usd = wish.usd.max(PRICE_MIN);
+        let usd = wish.usd.0.max(PRICE_MIN);
         self.dearest = self.dearest.max(usd);
         self.len += 1;
         self.bytes += wish.bytes;
@@ -219,7 +219,7 @@ impl<T> FairQueue<T> {
 
     /// How many entries go before one more of this client, and how many would if none of its own were queued: every
     /// lane is served in proportion to its weight until that one's turn comes.
-    pub(super) fn ahead_of(&self, client: &ClientId, usd: f64) -> (f64, f64) {
+    pub(super) fn ahead_of(&self, client: &ClientId, Usd(usd): Usd) -> (f64, f64) {
         let weight = self.weights.get(client).copied().unwrap_or(WEIGHT);
         let own = self.lanes.get(client).map_or(0.0, |lane| lane.usd);
         let usd = usd.max(PRICE_MIN);
@@ -292,7 +292,7 @@ mod tests {
     }
 
     fn wish(name: &str, model: &str, usd: f64) -> Wish {
-        Wish { client: client(name), model: model.into(), usd, bytes: 10 }
+        Wish { client: client(name), model: model.into(), usd: Usd(usd), bytes: 10 }
     }
 
     fn queue(weights: &[(&str, f64)]) -> FairQueue<String> {
@@ -366,9 +366,9 @@ mod tests {
     fn what_goes_before_is_told_from_what_is_there() {
         let mut queue = queue(&[]);
         add(&mut queue, &wish("noisy", "m", 0.03), 1000);
-        let (noisy, without_own) = queue.ahead_of(&client("noisy"), 0.03);
+        let (noisy, without_own) = queue.ahead_of(&client("noisy"), Usd(0.03));
         assert!((noisy - 1000.0).abs() < 1e-6 && without_own == 0.0, "{noisy} {without_own}");
-        let (quiet, _) = queue.ahead_of(&client("quiet"), 0.03);
+        let (quiet, _) = queue.ahead_of(&client("quiet"), Usd(0.03));
         assert!((quiet - 1.0).abs() < 1e-6, "one turn of the noisy one: {quiet}");
     }
 

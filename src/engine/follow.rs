@@ -40,6 +40,28 @@ enum Plan {
     Sooner,
 }
 
+/// A prediction that was found done for the first time: it ended after it was last found working, and by now.
+#[derive(Debug)]
+struct Completed {
+    class: Class,
+    working_at: Duration,
+    took: Duration,
+    polls: u32,
+}
+
+impl Completed {
+    /// `None` for one found done before, and for one that ended while the gateway was away: nobody knows when.
+    fn of(followed: &Followed) -> Option<Self> {
+        let seen = !followed.resumed || !followed.working_at.is_zero();
+        (seen && !followed.found_done).then(|| Self {
+            class: followed.class.clone(),
+            working_at: followed.working_at,
+            took: followed.accepted.elapsed(),
+            polls: followed.following.polls + 1,
+        })
+    }
+}
+
 /// Growth of the pause from one trouble to the next.
 const BACKOFF: f64 = 1.5;
 /// What other clients poll by, to tell how many polls were saved (`wire/gptproto.md` §7).
@@ -216,13 +238,13 @@ impl Core {
             Err(error) => tracing::debug!(%prediction, %account, ?error, "poll"),
         }
         let deadline = self.settings.deadline;
-        let mut shifted = None;
+        let mut completed = None;
         let decided = self.orders.followed(prediction, |followed| {
             match &result {
                 Ok(Polled::Working) => (followed.working_at, followed.troubles) = (asked_at, 0),
                 Ok(Polled::Finished(_)) => {
                     followed.in_flight = None;
-                    shifted = self.learn(followed).then(|| followed.class.clone());
+                    completed = Completed::of(followed);
                     followed.found_done = true;
                 }
                 // Those that are refused are slowed down by the budget, all of them.
@@ -233,10 +255,12 @@ impl Core {
             }
             followed.following.after_poll(result, followed.accepted.elapsed() >= deadline)
         });
-        if let Some(class) = shifted {
+        if let Some(completed) = completed
+            && self.learn(&completed)
+        {
             // In a task of its own: it may concern many predictions.
             let core = Arc::clone(self);
-            self.lifecycle.spawn_service("plan anew", async move { core.plan_anew(&class).await });
+            self.lifecycle.spawn_service("plan anew", async move { core.plan_anew(&completed.class).await });
         }
         match decided {
             None => {}
@@ -254,17 +278,11 @@ impl Core {
         }
     }
 
-    /// A prediction was found done for the first time: it ended after it was last found working, and by now.
-    /// Whether that shifted what is known of its class.
-    fn learn(&self, followed: &Followed) -> bool {
-        let took = followed.accepted.elapsed();
-        // Of one that ended while the gateway was away, nobody knows when.
-        let seen = !followed.resumed || !followed.working_at.is_zero();
-        if !seen || followed.found_done {
-            return false;
-        }
-        self.metrics.planned(followed.following.polls + 1, took.as_secs_f64() / FIXED_INTERVAL_S);
-        self.latencies().observe(&followed.class, followed.working_at, took)
+    /// Learns from a completion. Returns whether that shifted what is known of its class. Not for the lock of the
+    /// orders: it takes a while.
+    fn learn(&self, Completed { class, working_at, took, polls }: &Completed) -> bool {
+        self.metrics.planned(*polls, took.as_secs_f64() / FIXED_INTERVAL_S);
+        self.latencies().observe(class, *working_at, *took)
     }
 
     /// Fetches the outputs of a finished prediction and settles it, or asks again for fresh addresses.

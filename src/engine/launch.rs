@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::life::{AfterSubmit, FetchTrouble, Following, after_submit};
 use super::orders::{Begun, End, Followed};
-use super::patience::{class_of, purchases};
+use super::patience::{class_of, wishes};
 use super::{Asker, Core, Order, Origin, Ticket};
 use crate::budget::{Granted, InFlight, Pushback, QueueFull, Queued};
 use crate::model::{AccountId, Expense, Failure, Fingerprint, OrderId, OverLimit, PictureRequest, PredictionId, Usd};
@@ -56,8 +56,8 @@ impl Core {
         };
         let parts = model.parameters.split(request.n);
         let prices: Vec<Usd> = parts.iter().map(|&pictures| model.price.of(usize::from(pictures), None)).collect();
-        let purchases = purchases(&record, &request, &prices);
-        if let Some(first) = purchases.first() {
+        let wishes = wishes(&record, &request, &prices);
+        if let Some(first) = wishes.first() {
             self.check_in_time(first, start_by)?;
         }
         let pictures = usize::from(request.n);
@@ -67,7 +67,7 @@ impl Core {
             .quotas
             .reserve(&record.client, expense)
             .map_err(|OverLimit { limit, retry_after }| Failure::OverLimit { limit, retry_after })?;
-        let places = purchases.iter().map(|purchase| self.budget.queue(purchase));
+        let places = wishes.into_iter().map(|wish| self.budget.queue(wish));
         let places: Vec<Queued> =
             places.collect::<Result<_, _>>().map_err(|QueueFull { retry_after }| Failure::QueueFull { retry_after })?;
         match self.orders.begin(Arc::clone(&record), parts.clone(), quota, asker, start_by)? {
@@ -119,6 +119,7 @@ impl Core {
     ) {
         let mut place = first_place;
         let mut attempt = 0;
+        let mut keys_refused = 0;
         loop {
             // In this order: what nobody wants any more is not bought, also when its turn has just come.
             let granted = tokio::select! {
@@ -166,10 +167,11 @@ impl Core {
                     // The budget knows when, and with whose key. It is no try that went wrong.
                     let reason = if let Pushback::Key { reason } = &pushback { Some(reason.clone()) } else { None };
                     in_flight.refused(pushback);
-                    if let Some(reason) = reason
-                        && self.budget.all_set_aside()
-                    {
-                        return self.end(prediction, reason).await;
+                    if let Some(reason) = reason {
+                        keys_refused += 1;
+                        if !self.budget.has_another_key(keys_refused) {
+                            return self.end(prediction, reason).await;
+                        }
                     }
                     attempt -= 1;
                     Duration::ZERO

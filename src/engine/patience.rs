@@ -8,6 +8,7 @@
 //! A picture that takes longer than its client ever waits is bought all the same, as long as its submit leaves in time:
 //! the purchase goes on without the client, whose retry finds it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use tokio::time::Instant;
 
 use super::latency::{Class, Latencies};
 use super::{Core, Order};
-use crate::budget::{Forecast, Purchase};
-use crate::model::{Failure, Input, PictureRequest};
+use crate::budget::{Forecast, Wish};
+use crate::model::{Failure, Input, PictureRequest, Size, Task, Usd};
 use crate::storage::journal::OrderRecord;
 
 /// Share of the predictions of a class that are done within the time that one is taken to need.
@@ -24,8 +25,12 @@ const MOSTLY_DONE: f64 = 0.9;
 
 /// The class of generation times that a prediction of so many pictures belongs to.
 pub(super) fn class_of(record: &OrderRecord, pictures: u8) -> Class {
-    let quality = record.choices.get("quality").map_or("", String::as_str);
-    Class::new(&record.model, record.task.name(), quality, record.size.pixels(), u32::from(pictures))
+    class(&record.model, record.task, &record.choices, record.size, pictures)
+}
+
+fn class(model: &str, task: Task, choices: &BTreeMap<String, String>, size: Size, pictures: u8) -> Class {
+    let quality = choices.get("quality").map_or("", String::as_str);
+    Class::new(model, task.name(), quality, size.pixels(), u32::from(pictures))
 }
 
 impl Core {
@@ -35,10 +40,10 @@ impl Core {
 
     /// Until when a submit of this order is of use to its client.
     pub(super) fn start_by(&self, order: &Order) -> Instant {
-        let request = &order.request;
-        let quality = request.choices.get("quality").map_or("", String::as_str);
-        let class =
-            Class::new(&request.model, request.task.name(), quality, request.size.pixels(), u32::from(request.n));
+        let PictureRequest { model, task, choices, size, n, .. } = &order.request;
+        // Its predictions run side by side; the first makes as many pictures as any.
+        let parts = self.catalogue.find(model).map(|model| model.parameters.split(*n)).unwrap_or_default();
+        let class = class(model, *task, choices, *size, parts.first().copied().unwrap_or(*n));
         let patience = order.until.saturating_duration_since(Instant::now());
         let takes = self.latencies().done_by(&class, MOSTLY_DONE);
         match takes.filter(|&takes| takes <= patience) {
@@ -53,22 +58,22 @@ impl Core {
     ///
     /// [`Failure::Overloaded`], [`Failure::Outpaced`] or [`Failure::Throttled`], with the time after which the same
     /// request would be let in if nothing else arrived.
-    pub(super) fn check_in_time(&self, purchase: &Purchase, start_by: Instant) -> Result<(), Failure> {
-        let forecast = self.budget.forecast(purchase);
+    pub(super) fn check_in_time(&self, wish: &Wish, start_by: Instant) -> Result<(), Failure> {
+        let forecast = self.budget.forecast(wish);
         let spare = start_by.saturating_duration_since(Instant::now());
         if forecast.start <= spare {
             return Ok(());
         }
-        let retry_after = self.budget.turn_away(purchase, spare);
+        let retry_after = self.budget.turn_away(wish, spare);
         Err(in_vain(forecast, spare, retry_after))
     }
 
     /// Why something that was queued is not waited for any longer.
     pub(super) fn waited_in_vain(&self, record: &OrderRecord) -> Failure {
         let usd = self.estimate(&record.model, record.n);
-        let purchase = Purchase { client: record.client.clone(), model: record.model.as_str().into(), usd, bytes: 0 };
-        let forecast = self.budget.forecast(&purchase);
-        in_vain(forecast, Duration::ZERO, self.budget.turn_away(&purchase, Duration::ZERO))
+        let wish = Wish { client: record.client.clone(), model: record.model.as_str().into(), usd, bytes: 0 };
+        let forecast = self.budget.forecast(&wish);
+        in_vain(forecast, Duration::ZERO, self.budget.turn_away(&wish, Duration::ZERO))
     }
 }
 
@@ -84,16 +89,16 @@ fn in_vain(forecast: Forecast, spare: Duration, retry_after: Duration) -> Failur
 }
 
 /// What the queue is told of one prediction of an order; the uploads of an order are held once.
-pub(super) fn purchases(record: &OrderRecord, request: &PictureRequest, prices: &[crate::model::Usd]) -> Vec<Purchase> {
+pub(super) fn wishes(record: &OrderRecord, request: &PictureRequest, prices: &[Usd]) -> Vec<Wish> {
     let model: Arc<str> = record.model.as_str().into();
     let mut bytes: u64 = request.inputs.iter().chain(&request.mask).map(bytes_of).sum();
-    let purchase = |&usd: &crate::model::Usd| Purchase {
+    let wish = |&usd: &Usd| Wish {
         client: record.client.clone(),
         model: Arc::clone(&model),
         usd,
         bytes: std::mem::take(&mut bytes),
     };
-    prices.iter().map(purchase).collect()
+    prices.iter().map(wish).collect()
 }
 
 fn bytes_of(input: &Input) -> u64 {
