@@ -7,6 +7,7 @@ use axum::http::header::CACHE_CONTROL;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
+use url::Url;
 
 use super::answer::{self, Answer};
 use super::auth::Client;
@@ -14,7 +15,7 @@ use super::error::ApiError;
 use super::layers::{Began, Noted};
 use super::validate::Checked;
 use super::{ApiState, intake, patience, rate, route_of};
-use crate::admission::Rejection;
+use crate::admission::{Permit, Rejection};
 use crate::engine::{Order, Ticket, WaitError};
 use crate::lifecycle::wire::Wire;
 use crate::model::{ClientId, Failure, IdempotencyKey, Task};
@@ -68,19 +69,31 @@ async fn create(task: Task, arrived: Arrived, state: ApiState, body: Body) -> Re
     response
 }
 
-/// Makes the pictures and answers with them.
-///
-/// The wait is bounded by the client's patience and the gateway's. When it runs out the client gets a 504 and the
-/// purchase goes on: the same request, asked again, finds it.
-async fn fulfil(
+/// A request whose order is placed: under way, or answered already.
+struct Placed {
+    ticket: Ticket,
+    shape: answer::Shape,
+    /// Parameters that will not be honoured.
+    dropped: Vec<String>,
+    /// When the client is answered at the latest.
+    deadline: Instant,
+    /// What the addresses of results begin with.
+    base: Url,
+    wire: Wire,
+    /// Its place among the requests that are read and waited with at once.
+    permit: Permit,
+}
+
+/// Reads a request, checks it and places its order.
+async fn place(
     task: Task,
     Arrived { client, began, wire, headers }: Arrived,
     state: &ApiState,
     body: Body,
     noted: &mut Noted,
-) -> Result<Response, ApiError> {
+) -> Result<Placed, ApiError> {
     rate::count(&state.admission, &client)?;
-    let _permit = state
+    let permit = state
         .admission
         .admit()
         .map_err(|Rejection::Crowded { retry_after }| ApiError::TooManyWaiting { retry_after })?;
@@ -91,6 +104,7 @@ async fn fulfil(
 
     let shape = answer::Shape::of(&request, presentation);
     let deadline = patience::deadline(&headers, &state.server, began, Instant::now());
+    let base = state.base_url(&headers)?;
     let order = Order {
         client,
         request,
@@ -101,10 +115,25 @@ async fn fulfil(
         until: deadline,
     };
     let failed = |failure: Failure| ApiError::Failed { failure, order: None };
-    let mut ticket = state.engine.submit(order).await.map_err(failed)?;
+    let ticket = state.engine.submit(order).await.map_err(failed)?;
     noted.order = ticket.order().to_string();
     noted.cache = answer::cache_word(ticket.origin());
+    Ok(Placed { ticket, shape, dropped, deadline, base, wire, permit })
+}
 
+/// Makes the pictures and answers with them.
+///
+/// The wait is bounded by the client's patience and the gateway's. When it runs out the client gets a 504 and the
+/// purchase goes on: the same request, asked again, finds it.
+async fn fulfil(
+    task: Task,
+    arrived: Arrived,
+    state: &ApiState,
+    body: Body,
+    noted: &mut Noted,
+) -> Result<Response, ApiError> {
+    let placed = place(task, arrived, state, body, noted).await?;
+    let Placed { mut ticket, shape, dropped, deadline, base, wire, permit: _permit } = placed;
     let waited = ticket.wait(deadline.saturating_duration_since(Instant::now())).await;
     let delivery = waited.map_err(|error| not_delivered(&ticket, error))?;
     let sources = state
@@ -112,7 +141,6 @@ async fn fulfil(
         .open(&delivery)
         .await
         .map_err(|failure| ApiError::Failed { failure, order: Some(ticket.order()) })?;
-    let base = state.base_url(&headers)?;
     let answer = Answer { shape, delivery: &delivery, sources, dropped, ticket, wire };
     Ok(answer.into_response(&state.signer, &base, state.clock.now(), state.server.result_url_ttl))
 }
