@@ -73,6 +73,9 @@ fn kind_of_body(headers: &HeaderMap, server: &ServerConfig) -> Result<BodyKind, 
 }
 
 #[cfg(test)]
+mod spellings;
+
+#[cfg(test)]
 mod tests {
     use axum::http::HeaderName;
 
