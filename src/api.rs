@@ -7,6 +7,7 @@
 //! | `POST /v1/images/variations`       | `images.rs`   |
 //! | `GET  /v1/models`, `/v1/models/{id}` | `models.rs` |
 //! | `GET  /v1/results/{order}/{index}` | `results.rs`  |
+//! | `GET`, `DELETE /v1/predictions/{id}` | `predictions.rs` |
 //!
 //! Each also without `/v1` and with a trailing slash, because people type all of these.
 
@@ -24,6 +25,7 @@ use crate::engine::Engine;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Catalogue, ClientId, Clock, Task};
 use crate::telemetry::Metrics;
+use crate::webhooks::Webhooks;
 
 mod answer;
 mod auth;
@@ -44,6 +46,8 @@ mod models;
 mod multipart;
 mod offer;
 mod patience;
+mod predictions;
+mod prefer;
 mod rate;
 mod results;
 mod signature;
@@ -64,6 +68,7 @@ use signature::Signer;
 pub(crate) struct Parts {
     pub(crate) engine: Engine,
     pub(crate) admission: Admission,
+    pub(crate) webhooks: Webhooks,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) server: ServerConfig,
@@ -80,6 +85,7 @@ pub(crate) struct Parts {
 struct ApiState {
     engine: Engine,
     admission: Admission,
+    webhooks: Webhooks,
     catalogue: Arc<Catalogue>,
     clock: Arc<dyn Clock>,
     server: Arc<ServerConfig>,
@@ -112,10 +118,11 @@ impl ApiState {
 
 /// The routes of the client face, in all their layers.
 pub(crate) fn router(parts: Parts) -> Router {
-    let Parts { engine, admission, catalogue, clock, server, signing_key, sandbox, lifecycle, metrics } = parts;
+    let Parts { engine, admission, webhooks, catalogue, clock, server, signing_key, sandbox, lifecycle, metrics } =
+        parts;
     let outermost = layers::Outermost::new(&server, sandbox, &lifecycle, &metrics);
     let (signer, endings) = (Signer::new(signing_key), Endings::new(&metrics));
-    let state = ApiState { engine, admission, catalogue, clock, server: Arc::new(server), signer, endings };
+    let state = ApiState { engine, admission, webhooks, catalogue, clock, server: Arc::new(server), signer, endings };
     let mut router = Router::new();
     for prefix in ["/v1", ""] {
         for slash in ["", "/"] {
@@ -125,6 +132,7 @@ pub(crate) fn router(parts: Parts) -> Router {
                 .route(&at("/images/generations"), post(images::generations))
                 .route(&at("/images/variations"), post(images::variations))
                 .route(&at("/models"), get(models::index))
+                .route(&at("/predictions/{id}"), get(predictions::show).delete(predictions::cancel))
                 .route(&at("/results/{order}/{index}"), get(results::show));
         }
         // Ids with a slash arrive encoded or raw; the handler strips one at the end.
@@ -139,7 +147,11 @@ async fn unknown_route(method: Method, OriginalUri(uri): OriginalUri) -> ApiErro
 }
 
 async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
-    let allow = if uri.path().contains("/images/") { "POST" } else { "GET" };
+    let allow = match uri.path() {
+        path if path.contains("/images/") => "POST",
+        path if path.contains("/predictions/") => "GET, DELETE",
+        _ => "GET",
+    };
     ApiError::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned(), allow }
 }
 

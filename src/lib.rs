@@ -10,6 +10,7 @@
 //!                  └─▶ engine ────┤     ▲          ▲
 //!                        │        └─────┼──────────┘
 //!                        └─▶ upstream ──┘ ─▶ GPTProto
+//!  webhooks ─▶ storage, and told by the engine of every order that has ended
 //!  operator ─▶ status values of engine, budget and admission
 //!  everybody ─▶ model, its own section of config, telemetry, lifecycle, payload
 //!  app ─▶ everybody (wiring only)
@@ -43,3 +44,4 @@ mod model;
 mod payload;
 mod storage;
 mod upstream;
+mod webhooks;

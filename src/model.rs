@@ -10,14 +10,16 @@ pub(crate) mod outcome;
 pub(crate) mod picture;
 pub(crate) mod quota;
 pub(crate) mod request;
+pub(crate) mod webhook;
 
 pub(crate) use catalogue::{Capability, Catalogue, Model};
 pub(crate) use chance::Chance;
 pub(crate) use clock::{Clock, SystemClock, Timestamp};
 pub(crate) use fingerprint::{Digest, Fingerprint};
-pub(crate) use ids::{AccountId, ClientId, IdempotencyKey, OrderId, PredictionId, UpstreamId};
+pub(crate) use ids::{AccountId, ClientId, EventId, IdempotencyKey, OrderId, PredictionId, UpstreamId};
 pub(crate) use money::{Price, Usage, Usd};
 pub(crate) use outcome::{Delivery, Failure, Part, StoredPicture};
 pub(crate) use picture::{Format, Picture, Source};
 pub(crate) use quota::{Expense, Limit, OverLimit, QuotaHold, Quotas};
 pub(crate) use request::{Input, PictureRequest, Size, Task};
+pub(crate) use webhook::{Notices, Webhook};

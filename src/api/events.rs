@@ -4,6 +4,9 @@
 //! every client skips and which keep the connection alive; a failure as an `error` event, which the official SDKs raise.
 //! There are no partial pictures, because the upstream makes none. A picture leaves piece by piece from where it is
 //! stored, and every piece at once.
+//!
+//! Whoever follows a prediction by its address is also told where it stands, first and at every change, and at the end:
+//! `prediction.status` events with the prediction object, whose result is always null there.
 
 use std::collections::VecDeque;
 
@@ -18,8 +21,9 @@ use tokio::time::Instant;
 
 use super::error::{ApiError, Envelope};
 use super::kept::Kept;
-use crate::engine::Ticket;
-use crate::model::{Failure, Part, StoredPicture, Timestamp, Usage};
+use super::predictions::Statuses;
+use crate::engine::{News, Ticket, WaitError};
+use crate::model::{Failure, OrderId, Part, StoredPicture, Timestamp, Usage};
 use crate::payload::Payload;
 
 /// Keeps nginx from collecting a response before it passes it on.
@@ -35,6 +39,8 @@ pub(super) struct Events {
     ready: VecDeque<Ready>,
     /// When the next comment is due.
     comment_at: Instant,
+    /// Whoever follows a prediction is told where it stands.
+    statuses: Option<Statuses>,
 }
 
 #[derive(Debug)]
@@ -47,7 +53,12 @@ struct Ready {
 impl Events {
     /// Begins with a comment, unless a picture is there.
     pub(super) fn new(kept: Kept) -> Self {
-        Self { kept, seen: 0, ready: VecDeque::new(), comment_at: Instant::now() }
+        Self { kept, seen: 0, ready: VecDeque::new(), comment_at: Instant::now(), statuses: None }
+    }
+
+    /// Begins with where the prediction stands.
+    pub(super) fn of_prediction(kept: Kept, statuses: Statuses) -> Self {
+        Self { statuses: Some(statuses), ..Self::new(kept) }
     }
 
     pub(super) fn into_response(self) -> Response {
@@ -67,6 +78,13 @@ impl Events {
     async fn next(&mut self) -> Option<Payload> {
         // Taken for the time of this call, so that an error ends the stream.
         let mut ticket = self.kept.ticket.take()?;
+        let order = ticket.order();
+        if let Some(statuses) = &mut self.statuses
+            && let Some(status) = statuses.first(&self.kept.engine, order).await
+        {
+            self.kept.ticket = Some(ticket);
+            return Some(status);
+        }
         loop {
             if let Some(ready) = self.ready.pop_front() {
                 return Some(match self.picture(ready).await {
@@ -75,12 +93,13 @@ impl Events {
                         self.kept.ticket = Some(ticket);
                         event
                     }
-                    Err(failure) => error(&self.kept.failed(&ticket, crate::engine::WaitError::Failed(failure))),
+                    Err(failure) => error(&self.kept.failed(&ticket, WaitError::Failed(failure))),
                 });
             }
-            let part = tokio::select! {
+            let told = self.statuses.as_ref().and_then(Statuses::told);
+            let news = tokio::select! {
                 biased;
-                part = ticket.next_part(self.seen, self.kept.deadline) => part,
+                news = ticket.news(self.seen, told, self.kept.deadline) => news,
                 () = tokio::time::sleep_until(self.comment_at) => {
                     self.comment_at = Instant::now() + self.kept.heartbeat;
                     let comment = comment(&ticket);
@@ -88,18 +107,40 @@ impl Events {
                     return Some(comment);
                 }
             };
-            match part {
-                Ok(Some(part)) => {
+            match news {
+                Ok(News::Part(part)) => {
                     self.seen += 1;
                     self.ready.extend(shared_out(part));
                 }
-                Ok(None) => {
-                    self.kept.ticket = Some(ticket);
-                    self.kept.complete();
-                    return None;
+                Ok(News::Stage(stage)) => {
+                    if let Some(statuses) = &mut self.statuses
+                        && let Some(status) = statuses.moved(stage, &self.kept.engine, order).await
+                    {
+                        self.kept.ticket = Some(ticket);
+                        return Some(status);
+                    }
                 }
-                Err(why) => return Some(error(&self.kept.failed(&ticket, why))),
+                Ok(News::End) => {
+                    self.kept.ticket = Some(ticket);
+                    let last = self.last_status(order).await;
+                    if last.is_none() {
+                        self.kept.complete();
+                    }
+                    return last;
+                }
+                Err(why) => {
+                    let failed = matches!(why, WaitError::Failed(_));
+                    let status = if failed { self.last_status(order).await } else { None };
+                    return Some(status.unwrap_or_default().then(error(&self.kept.failed(&ticket, why))));
+                }
             }
+        }
+    }
+
+    async fn last_status(&mut self, order: OrderId) -> Option<Payload> {
+        match &mut self.statuses {
+            Some(statuses) => statuses.last(&self.kept.engine, order).await,
+            None => None,
         }
     }
 

@@ -21,6 +21,8 @@ use values::{integer, text, truth};
 pub(super) struct Checked {
     pub(super) request: PictureRequest,
     pub(super) presentation: Presentation,
+    /// Where the client wants to be told of the end.
+    pub(super) webhook_url: Option<String>,
     /// Parameters that were asked for and will not be honoured; only with `server.unsupported_parameters = "drop"`.
     pub(super) dropped: Vec<String>,
     /// Parameters that mean nothing here, to be logged.
@@ -70,6 +72,7 @@ pub(super) fn check(form: Form, task: Task, server: &ServerConfig, offer: Offer<
     check.output()?;
     check.defaults_only()?;
     let presentation = check.presentation()?;
+    let webhook_url = check.text("webhook_url")?;
     for name in misplaced {
         check.unsupported(name, "is not supported here")?;
     }
@@ -91,6 +94,7 @@ pub(super) fn check(form: Form, task: Task, server: &ServerConfig, offer: Offer<
     Ok(Checked {
         request: PictureRequest { task, model: model.id.clone(), prompt, inputs: images, mask, n, size, choices },
         presentation,
+        webhook_url,
         dropped: check.dropped,
         ignored: check.ignored,
     })

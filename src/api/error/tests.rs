@@ -67,6 +67,9 @@ fn refusals() -> Vec<ApiError> {
         },
         ApiError::ResultAddressInvalid,
         ApiError::ResultGone,
+        ApiError::PredictionNotFound,
+        ApiError::PredictionSubmitted { order: order() },
+        ApiError::PredictionEnded { order: order() },
         ApiError::UnsupportedMediaType { got: Some(text("text/plain")) },
         ApiError::UnsupportedMediaType { got: None },
         ApiError::UnsupportedEncoding { got: text("gzip") },
@@ -106,6 +109,7 @@ fn about_pictures_and_time() -> Vec<ApiError> {
         ApiError::FileIdUnsupported { param: text("image") },
         ApiError::SpoolFull,
         ApiError::TooManyWaiting { retry_after: Duration::from_secs(10) },
+        ApiError::TooManyWebhooks,
         ApiError::PatienceExhausted {
             order: order(),
             predictions: vec![UpstreamId::new("a1").unwrap(), UpstreamId::new("b2").unwrap()],
@@ -132,6 +136,9 @@ fn name(error: &ApiError) -> String {
         | ApiError::ModelLacksTask { .. }
         | ApiError::ResultAddressInvalid
         | ApiError::ResultGone
+        | ApiError::PredictionNotFound
+        | ApiError::PredictionSubmitted { .. }
+        | ApiError::PredictionEnded { .. }
         | ApiError::UnsupportedMediaType { .. }
         | ApiError::UnsupportedEncoding { .. }
         | ApiError::MalformedBody { .. }
@@ -157,6 +164,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::FileIdUnsupported { .. }
         | ApiError::SpoolFull
         | ApiError::TooManyWaiting { .. }
+        | ApiError::TooManyWebhooks
         | ApiError::PatienceExhausted { .. }
         | ApiError::Restarting { .. }
         | ApiError::Internal { .. } => name,
