@@ -29,6 +29,7 @@ mod answer;
 mod auth;
 mod base64;
 mod body;
+mod conversion;
 mod drain;
 mod error;
 mod form;
@@ -41,6 +42,7 @@ mod models;
 mod multipart;
 mod offer;
 mod patience;
+mod presenter;
 mod rate;
 mod results;
 mod signature;
@@ -48,6 +50,7 @@ mod validate;
 
 use error::ApiError;
 use offer::Offer;
+use presenter::Presenter;
 use signature::Signer;
 
 /// What the client face is built from.
@@ -75,6 +78,7 @@ struct ApiState {
     clock: Arc<dyn Clock>,
     server: Arc<ServerConfig>,
     signer: Signer,
+    presenter: Presenter,
 }
 
 impl ApiState {
@@ -98,8 +102,9 @@ impl ApiState {
 pub(crate) fn router(parts: Parts) -> Router {
     let Parts { engine, admission, catalogue, clock, server, signing_key, sandbox, lifecycle, metrics } = parts;
     let outermost = layers::Outermost::new(&server, sandbox, &lifecycle, &metrics);
-    let state =
-        ApiState { engine, admission, catalogue, clock, server: Arc::new(server), signer: Signer::new(signing_key) };
+    let presenter = Presenter::new(&server, &metrics);
+    let signer = Signer::new(signing_key);
+    let state = ApiState { engine, admission, catalogue, clock, server: Arc::new(server), signer, presenter };
     let mut router = Router::new();
     for prefix in ["/v1", ""] {
         for slash in ["", "/"] {

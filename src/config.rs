@@ -83,6 +83,9 @@ pub(crate) struct ServerConfig {
     #[serde(rename = "result_url_ttl_s", deserialize_with = "seconds")]
     pub(crate) result_url_ttl: Duration,
     pub(crate) unsupported_parameters: UnsupportedParameters,
+    pub(crate) convert_pixels_max: u64,
+    pub(crate) concurrent_conversions_max: NonZeroUsize,
+    pub(crate) converted_bytes_max: u64,
     pub(crate) image_check: ImageCheck,
     pub(crate) body_bytes_max: u64,
     pub(crate) text_bytes_max: usize,

@@ -16,12 +16,14 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
 use url::Url;
 
+use super::conversion::Conversion;
 use super::error::name_predictions;
+use super::presenter::Presented;
 use super::signature::Signer;
 use super::validate::{Presentation, ResponseFormat};
 use crate::engine::{Origin, Ticket};
 use crate::lifecycle::wire::Wire;
-use crate::model::{Delivery, PictureRequest, Source, Task, Timestamp, Usage};
+use crate::model::{Delivery, PictureRequest, Task, Timestamp, Usage};
 use crate::payload::Payload;
 
 const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
@@ -41,6 +43,11 @@ impl Shape {
     pub(super) fn of(request: &PictureRequest, presentation: Presentation) -> Self {
         Self { task: request.task, choices: request.choices.clone(), presentation }
     }
+
+    /// What the pictures are to be converted to.
+    pub(super) fn conversion(&self) -> Option<Conversion> {
+        self.presentation.conversion
+    }
 }
 
 /// Pictures on their way to a client.
@@ -48,8 +55,8 @@ impl Shape {
 pub(super) struct Answer<'a> {
     pub(super) shape: Shape,
     pub(super) delivery: &'a Delivery,
-    /// The bytes, in the order of `delivery.pictures`.
-    pub(super) sources: Vec<Arc<dyn Source>>,
+    /// Ready to leave, in the order of `delivery.pictures`.
+    pub(super) pictures: Vec<Presented>,
     pub(super) dropped: Vec<String>,
     pub(super) ticket: Ticket,
     /// The connection it goes to.
@@ -59,7 +66,8 @@ pub(super) struct Answer<'a> {
 impl Answer<'_> {
     /// The whole answer; its body produces the base64 as it leaves.
     pub(super) fn into_response(self, signer: &Signer, base: &Url, now: Timestamp, url_ttl: Duration) -> Response {
-        let url = |index| signer.address(base, self.delivery.order, index, now, url_ttl);
+        let conversion = self.shape.conversion();
+        let url = |index| signer.address(base, self.delivery.order, index, conversion, now, url_ttl);
         let payload = self.payload(url);
         let length = payload.length();
         let origin = self.ticket.origin();
@@ -84,15 +92,15 @@ impl Answer<'_> {
     }
 
     fn payload(&self, url: impl Fn(usize) -> Url) -> Payload {
-        let first = self.delivery.pictures.first();
+        let first = self.pictures.first();
         let background = self.shape.choices.get("background").map_or("opaque", String::as_str);
         let head = format!("{{\"created\":{},\"background\":", self.delivery.resolved.seconds());
         let mut payload = Payload::default().text(head).json(&background).text(",\"data\":[");
-        for (index, source) in self.sources.iter().enumerate() {
+        for (index, picture) in self.pictures.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             payload = match self.shape.presentation.response_format {
                 ResponseFormat::B64Json => {
-                    payload.text(format!("{comma}{{\"b64_json\":\"")).base64(Arc::clone(source)).text("\"}")
+                    payload.text(format!("{comma}{{\"b64_json\":\"")).base64(Arc::clone(&picture.source)).text("\"}")
                 }
                 ResponseFormat::Url => payload.text(format!("{comma}{{\"url\":")).json(&url(index)).text("}"),
             };

@@ -141,7 +141,12 @@ async fn fulfil(
         .open(&delivery)
         .await
         .map_err(|failure| ApiError::Failed { failure, order: Some(ticket.order()) })?;
-    let answer = Answer { shape, delivery: &delivery, sources, dropped, ticket, wire };
+    let presenting = state.presenter.present(&delivery.pictures, sources, shape.conversion());
+    let pictures = tokio::time::timeout_at(deadline, presenting).await.map_err(|_| ApiError::PatienceExhausted {
+        order: ticket.order(),
+        predictions: delivery.predictions.clone(),
+    })?;
+    let answer = Answer { shape, delivery: &delivery, pictures, dropped, ticket, wire };
     Ok(answer.into_response(&state.signer, &base, state.clock.now(), state.server.result_url_ttl))
 }
 

@@ -16,6 +16,7 @@ mod keys;
 mod limits;
 mod money;
 mod operator;
+mod outputs;
 mod program;
 mod refusals;
 mod restarts;
