@@ -1,7 +1,7 @@
 //! `GET /v1/results/{order}/{index}`: the bytes behind `response_format: url`.
 
 use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::Response;
@@ -26,9 +26,10 @@ pub(super) struct Signed {
 /// Answers with one picture. The signature stands for the key: whoever has the address may see the picture.
 pub(super) async fn show(
     State(state): State<ApiState>,
-    Path((order, index)): Path<(String, usize)>,
+    path: Result<Path<(String, usize)>, PathRejection>,
     query: Result<Query<Signed>, QueryRejection>,
 ) -> Result<Response, ApiError> {
+    let Path((order, index)) = path.map_err(|_| ApiError::ResultAddressInvalid)?;
     let order = order.parse().map_err(|_| ApiError::ResultAddressInvalid)?;
     let Query(Signed { format, compression, expires, signature }) =
         query.map_err(|_| ApiError::ResultAddressInvalid)?;
@@ -40,6 +41,8 @@ pub(super) async fn show(
         .header(CONTENT_TYPE, presented.format.media_type())
         .header(CONTENT_LENGTH, presented.source.size())
         .header(CACHE_CONTROL, "private, max-age=3600")
+        // Whatever page has the address may show the picture.
+        .header("cross-origin-resource-policy", "cross-origin")
         .body(Body::new(Payload::default().bare(presented.source)))
         .expect("the parts above make a response");
     Ok(response)
