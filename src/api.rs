@@ -8,13 +8,15 @@
 //! | `GET  /v1/models`, `/v1/models/{id}` | `models.rs` |
 //! | `GET  /v1/results/{order}/{index}` | `results.rs`  |
 //!
-//! Each also without `/v1` and with a trailing slash, because people type all of these.
+//! Each also without `/v1` and with a trailing slash, because people type all of these; and below `/openai`, as Azure has
+//! them, where `POST /openai/deployments/{model}/images/edits` and `…/generations` name the model in the path.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::OriginalUri;
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use url::Url;
 
@@ -29,6 +31,7 @@ mod answer;
 mod auth;
 mod base64;
 mod body;
+mod browsers;
 mod conversion;
 mod drain;
 mod error;
@@ -48,6 +51,7 @@ mod results;
 mod signature;
 mod validate;
 
+use browsers::Gate;
 use error::ApiError;
 use offer::Offer;
 use presenter::Presenter;
@@ -98,15 +102,19 @@ impl ApiState {
     }
 }
 
+/// The part of a path that names a model, as Azure's deployments do.
+const DEPLOYMENT: &str = "deployment";
+
 /// The routes of the client face, in all their layers.
 pub(crate) fn router(parts: Parts) -> Router {
     let Parts { engine, admission, catalogue, clock, server, signing_key, sandbox, lifecycle, metrics } = parts;
     let outermost = layers::Outermost::new(&server, sandbox, &lifecycle, &metrics);
+    let gate = Gate::new(&server);
     let presenter = Presenter::new(&server, &metrics);
     let signer = Signer::new(signing_key);
     let state = ApiState { engine, admission, catalogue, clock, server: Arc::new(server), signer, presenter };
     let mut router = Router::new();
-    for prefix in ["/v1", ""] {
+    for prefix in ["/v1", "", "/openai/v1", "/openai"] {
         for slash in ["", "/"] {
             let at = |path: &str| format!("{prefix}{path}{slash}");
             router = router
@@ -119,17 +127,27 @@ pub(crate) fn router(parts: Parts) -> Router {
         // Ids with a slash arrive encoded or raw; the handler strips one at the end.
         router = router.route(&format!("{prefix}/models/{{*id}}"), get(models::show));
     }
+    for slash in ["", "/"] {
+        let at = |path: &str| format!("/openai/deployments/{{{DEPLOYMENT}}}{path}{slash}");
+        router = router
+            .route(&at("/images/edits"), post(images::edits))
+            .route(&at("/images/generations"), post(images::generations));
+    }
     let router = router.fallback(unknown_route).method_not_allowed_fallback(wrong_method).with_state(state);
-    layers::wrap(router, outermost)
+    layers::wrap(router, gate, outermost)
 }
 
 async fn unknown_route(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
     ApiError::UnknownRoute { method: method.to_string(), path: uri.path().to_owned() }
 }
 
-async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Response {
+    if method == Method::OPTIONS {
+        // Some programs see by this whether anybody is there. The router adds what is allowed.
+        return StatusCode::NO_CONTENT.into_response();
+    }
     let allow = if uri.path().contains("/images/") { "POST" } else { "GET" };
-    ApiError::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned(), allow }
+    ApiError::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned(), allow }.into_response()
 }
 
 /// The name of a task's route, for logs.

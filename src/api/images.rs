@@ -1,7 +1,7 @@
 //! Edits and generations: admit, submit, wait.
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts, State};
+use axum::extract::{FromRequestParts, RawPathParams, State};
 use axum::http::HeaderMap;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::request::Parts;
@@ -14,7 +14,7 @@ use super::auth::Client;
 use super::error::ApiError;
 use super::layers::{Began, Noted};
 use super::validate::Checked;
-use super::{ApiState, intake, patience, rate, route_of};
+use super::{ApiState, DEPLOYMENT, intake, patience, rate, route_of};
 use crate::admission::{Permit, Rejection};
 use crate::engine::{Order, Ticket, WaitError};
 use crate::lifecycle::wire::Wire;
@@ -45,6 +45,8 @@ pub(super) struct Arrived {
     /// The connection it came by.
     wire: Wire,
     headers: HeaderMap,
+    /// The model that the path names, whatever the body says.
+    deployment: Option<String>,
 }
 
 impl FromRequestParts<ApiState> for Arrived {
@@ -55,7 +57,12 @@ impl FromRequestParts<ApiState> for Arrived {
         let missing = || ApiError::internal("a layer is missing");
         let Began(began) = *parts.extensions.get().ok_or_else(missing)?;
         let wire = parts.extensions.get::<Wire>().ok_or_else(missing)?.clone();
-        Ok(Self { client, began, wire, headers: std::mem::take(&mut parts.headers) })
+        let path = RawPathParams::from_request_parts(parts, state).await.map_err(|_| {
+            let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
+            ApiError::UnknownRoute { method, path }
+        })?;
+        let deployment = path.iter().find(|&(name, _)| name == DEPLOYMENT).map(|(_, value)| value.to_owned());
+        Ok(Self { client, began, wire, headers: std::mem::take(&mut parts.headers), deployment })
     }
 }
 
@@ -87,7 +94,7 @@ struct Placed {
 /// Reads a request, checks it and places its order.
 async fn place(
     task: Task,
-    Arrived { client, began, wire, headers }: Arrived,
+    Arrived { client, began, wire, headers, deployment }: Arrived,
     state: &ApiState,
     body: Body,
     noted: &mut Noted,
@@ -97,7 +104,8 @@ async fn place(
         .admission
         .admit()
         .map_err(|Rejection::Crowded { retry_after }| ApiError::TooManyWaiting { retry_after })?;
-    let checked = intake::read(task, &headers, body, state.engine.spool(), &state.server, state.offer(&client)).await?;
+    let spool = state.engine.spool();
+    let checked = intake::read(task, &headers, deployment, body, spool, &state.server, state.offer(&client)).await?;
     let Checked { request, presentation, dropped, ignored } = checked;
     noted.model.clone_from(&request.model);
     noted.ignored = ignored;
