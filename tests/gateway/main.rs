@@ -9,6 +9,8 @@
 mod harness;
 
 mod accounts;
+mod azure;
+mod browsers;
 mod budget;
 mod edits;
 mod examples;
