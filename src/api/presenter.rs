@@ -221,28 +221,28 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_asked_for_is_not_touched() {
-        let presenter = presenter(0, 1 << 20);
+        let ours = presenter(0, 1 << 20);
         // Nothing that could be decoded.
         let (picture, source) = stored(b"\x89PNG\r\n\x1a\n and so on".to_vec());
         for conversion in [None, Some(Conversion::new(Format::Png, Some(100)))] {
-            let presented = presenter.one(&picture, Arc::clone(&source), conversion).await;
+            let presented = ours.one(&picture, Arc::clone(&source), conversion).await;
             assert_eq!((presented.format, presented.source.in_memory()), (Format::Png, source.in_memory()));
         }
-        assert_eq!(counted(&presenter, "png", "failed"), 0);
+        assert_eq!(counted(&ours, "png", "failed"), 0);
     }
 
     #[tokio::test]
     async fn a_conversion_is_kept_for_the_next() {
         for (bytes_max, converted, kept) in [(1 << 20, 1, 2), (0, 3, 0)] {
-            let presenter = presenter(600, bytes_max);
+            let ours = presenter(600, bytes_max);
             let (picture, source) = stored(png(30, 20));
             for _ in 0..3 {
-                let presented = presenter.one(&picture, Arc::clone(&source), Some(JPEG)).await;
+                let presented = ours.one(&picture, Arc::clone(&source), Some(JPEG)).await;
                 assert_eq!(Format::sniff(&whole(&*presented.source).unwrap()), Some(Format::Jpeg));
                 assert_eq!((presented.width, presented.height), (30, 20));
-                presenter.kept.run_pending_tasks();
+                ours.kept.run_pending_tasks();
             }
-            let counts = (counted(&presenter, "jpeg", "converted"), counted(&presenter, "jpeg", "kept"));
+            let counts = (counted(&ours, "jpeg", "converted"), counted(&ours, "jpeg", "kept"));
             assert_eq!(counts, (converted, kept), "{bytes_max}");
         }
         assert_eq!(presenter(1, 1).metrics.pending.get(), 0);
@@ -252,20 +252,20 @@ mod tests {
     async fn what_cannot_be_converted_is_delivered_as_it_is() {
         let broken = b"\x89PNG\r\n\x1a\n and so on".to_vec();
         for (bytes, pixels_max) in [(broken, 600), (png(30, 20), 599)] {
-            let presenter = presenter(pixels_max, 1 << 20);
+            let ours = presenter(pixels_max, 1 << 20);
             let (picture, source) = stored(bytes);
-            let presented = presenter.one(&picture, Arc::clone(&source), Some(JPEG)).await;
+            let presented = ours.one(&picture, Arc::clone(&source), Some(JPEG)).await;
             assert_eq!((presented.format, presented.source.in_memory()), (Format::Png, source.in_memory()));
-            assert_eq!(counted(&presenter, "jpeg", "failed"), 1);
+            assert_eq!(counted(&ours, "jpeg", "failed"), 1);
         }
     }
 
     #[tokio::test]
     async fn order_is_kept() {
-        let presenter = presenter(10_000, 1 << 20);
+        let ours = presenter(10_000, 1 << 20);
         let (pictures, sources): (Vec<_>, Vec<_>) =
             [(5, 7), (60, 80), (3, 2)].map(|(w, h)| stored(png(w, h))).into_iter().unzip();
-        let presented = presenter.present(&pictures, sources, Some(JPEG)).await;
+        let presented = ours.present(&pictures, sources, Some(JPEG)).await;
         let sizes: Vec<_> = presented.iter().map(|picture| (picture.width, picture.height)).collect();
         assert_eq!(sizes, [(5, 7), (60, 80), (3, 2)]);
     }

@@ -249,14 +249,14 @@ impl Check<'_> {
                 self.unsupported("output_format", &problem)?;
                 None
             }
-            Some(name) => match Format::from_name(name) {
-                Some(format) => Some(format),
-                None => {
-                    let allowed = ["png", "jpeg", "webp", "auto"].map(str::to_owned).into();
-                    let (param, got) = ("output_format".to_owned(), name.to_owned());
-                    return Err(ApiError::InvalidValue { param, got, allowed });
-                }
-            },
+            Some(name) => {
+                let unknown = || ApiError::InvalidValue {
+                    param: "output_format".to_owned(),
+                    got: name.to_owned(),
+                    allowed: ["png", "jpeg", "webp", "auto"].map(str::to_owned).into(),
+                };
+                Some(Format::from_name(name).ok_or_else(unknown)?)
+            }
         };
         let transparent = self.text("background")?.as_deref() == Some("transparent");
         if format == Some(Format::Jpeg) && transparent && !self.dropped.iter().any(|name| name == "background") {
@@ -264,9 +264,10 @@ impl Check<'_> {
             let problem = "'transparent' needs an output_format that has transparency ('png' or 'webp'), not 'jpeg'";
             return Err(ApiError::Unacceptable { param: "background", problem: problem.into() });
         }
-        let compression = match self.is_choice("output_compression") {
-            true => None,
-            false => integer(&self.scalars, "output_compression", 0, 100)?.and_then(|value| u8::try_from(value).ok()),
+        let compression = if self.is_choice("output_compression") {
+            None
+        } else {
+            integer(&self.scalars, "output_compression", 0, 100)?.and_then(|value| u8::try_from(value).ok())
         };
         match (format, compression) {
             (Some(format @ (Format::Jpeg | Format::Webp)), compression) => {

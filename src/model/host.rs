@@ -73,9 +73,9 @@ pub(crate) struct HostRule {
 }
 
 impl HostRule {
-    /// `public` is the host by which clients are told to come.
-    pub(crate) fn new(listen: SocketAddr, listed: &[HostName], public: Option<&str>) -> Self {
-        let loopback = listen.ip().to_canonical().is_loopback();
+    /// For a listener at `address`; `public` is the host by which clients are told to come.
+    pub(crate) fn new(address: SocketAddr, listed: &[HostName], public: Option<&str>) -> Self {
+        let loopback = address.ip().to_canonical().is_loopback();
         let mut names = listed.to_vec();
         if let Some(public) = public
             && (loopback || !names.is_empty())
@@ -111,9 +111,9 @@ fn plain(host: &str) -> String {
 mod tests {
     use super::*;
 
-    fn rule(listen: &str, listed: &[&str], public: Option<&str>) -> HostRule {
-        let listed: Vec<HostName> = listed.iter().map(|name| name.parse().unwrap()).collect();
-        HostRule::new(listen.parse().unwrap(), &listed, public)
+    fn rule(address: &str, names: &[&str], public: Option<&str>) -> HostRule {
+        let names: Vec<HostName> = names.iter().map(|name| name.parse().unwrap()).collect();
+        HostRule::new(address.parse().unwrap(), &names, public)
     }
 
     #[test]

@@ -4,10 +4,11 @@ use super::*;
 use crate::model::picture::check_whole;
 
 const PIXELS_MAX: u64 = 1 << 20;
+
 /// As long as a profile's header, and in RGB.
-fn profile(space: &[u8; 4]) -> Vec<u8> {
+fn profile(space: [u8; 4]) -> Vec<u8> {
     let mut profile = vec![7; 132];
-    profile[16..20].copy_from_slice(space);
+    profile[16..20].copy_from_slice(&space);
     profile
 }
 
@@ -84,15 +85,15 @@ fn less_quality_is_fewer_bytes() {
 
 #[test]
 fn colour_profiles_of_rgb_are_kept_and_no_others() {
-    let original = encoded(&picture(), Some(profile(b"RGB ")));
+    let original = encoded(&picture(), Some(profile(*b"RGB ")));
     for format in FORMATS {
         let converted = convert(&original, Format::Png, to(format, Some(80)), PIXELS_MAX).unwrap().bytes;
         let mut decoder =
             ImageReader::with_format(Cursor::new(&converted), image_format(format)).into_decoder().unwrap();
-        assert_eq!(decoder.icc_profile().unwrap(), Some(profile(b"RGB ")), "{format:?}");
+        assert_eq!(decoder.icc_profile().unwrap(), Some(profile(*b"RGB ")), "{format:?}");
         assert_eq!(check_whole(&converted).unwrap(), Ok((format, (64, 32))));
     }
-    let grey = encoded(&DynamicImage::from(picture().into_luma8()), Some(profile(b"GRAY")));
+    let grey = encoded(&DynamicImage::from(picture().into_luma8()), Some(profile(*b"GRAY")));
     for format in FORMATS {
         let converted = convert(&grey, Format::Png, to(format, Some(80)), PIXELS_MAX).unwrap().bytes;
         let mut decoder =
