@@ -82,6 +82,7 @@ pub(super) fn convert(
     pixels_max: u64,
 ) -> Result<Converted, ConversionError> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), image_format(from));
+    // For what decoders keep besides the pixels; these are counted below.
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(pixels_max.saturating_mul(PIXEL_BYTES_MAX));
     reader.limits(limits);
