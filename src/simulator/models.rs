@@ -202,14 +202,13 @@ impl Model {
     /// Whether it can make a background, in the encoding that was asked for.
     pub(super) fn check_background(&self, background: Background, format: Option<Format>) -> Result<(), Refusal> {
         match (background, format) {
-            (Background::Opaque, _) => Ok(()),
             (Background::Transparent, _) if !self.is_first() => {
                 Err(Refusal::bad(format!("Transparent background is not supported by {}", self.name)))
             }
             (Background::Transparent, Some(Format::Jpeg)) => {
                 Err(Refusal::bad("Transparent background needs output_format png or webp"))
             }
-            (Background::Transparent, _) => Ok(()),
+            (Background::Transparent | Background::Opaque, _) => Ok(()),
         }
     }
 
