@@ -106,7 +106,7 @@ pub(super) fn read_form(posted: Posted, scenario: &Scenario) -> Result<Order, Re
     let Posted { fields, images, mask } = posted;
     let page = Page::new(Capability::ImageEdit, Form(&fields), scenario)?;
     // In a form the pictures have names of their own.
-    page.check_names(if mask.is_some() { &["mask"] } else { &[] }, "")?;
+    page.check_names(if mask.is_some() { &["mask"] } else { &[] }, None)?;
     check_count(images.len(), "image")?;
     let inputs = images.iter().map(|bytes| Picture::read(bytes.to_vec()).map(Input::Picture));
     let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
@@ -119,7 +119,7 @@ pub(super) fn read_json(capability: Capability, body: &Bytes, scenario: &Scenari
     let field = rules::object(body)?;
     let form = rules::fields(&field)?;
     let page = Page::new(capability, form, scenario)?;
-    page.check_names(&[], "images")?;
+    page.check_names(&[], Some("images"))?;
     let (mut inputs, mut mask) = (Vec::new(), None);
     if capability == Capability::ImageEdit {
         let images = match form.get("images") {
@@ -156,7 +156,7 @@ impl<'a> Page<'a> {
     }
 
     /// Refuses every field that the table does not name; `pictures` is the field that holds them, if it is one.
-    fn check_names(&self, others: &[&str], pictures: &str) -> Result<(), Refusal> {
+    fn check_names(&self, others: &[&str], pictures: Option<&str>) -> Result<(), Refusal> {
         let mut names = self.form.0.iter().map(|(name, _)| name.as_str()).chain(others.iter().copied());
         match names.find(|&name| !self.knows(name, pictures)) {
             Some(name) => Err(Refusal::bad(format!("Unknown parameter: '{name}'."))),
@@ -164,11 +164,11 @@ impl<'a> Page<'a> {
         }
     }
 
-    fn knows(&self, name: &str, pictures: &str) -> bool {
+    fn knows(&self, name: &str, pictures: Option<&str>) -> bool {
         let edit = self.capability == Capability::ImageEdit;
         match name {
             "model" | "prompt" | "size" => true,
-            _ if edit && name == pictures => true,
+            _ if edit && pictures == Some(name) => true,
             _ if self.model.is_plus() => false,
             "mask" => edit,
             "input_fidelity" => edit && self.model.is_first(),

@@ -81,7 +81,11 @@ pub(super) async fn buy(simulator: &Simulator, door: Door, request: Request) -> 
     }
     let asked = Asked { door, headers: head.headers, query: head.uri.query().map(str::to_owned), body };
     let origin = simulator.origin(&asked.headers, &head.uri);
-    let response = match accept(simulator, &scenario, asked).await {
+    let accepted = accept(simulator, &scenario, asked).await;
+    if accepted.is_ok() {
+        tokio::time::sleep(Duration::from_millis(scenario.submit.delay_ms)).await;
+    }
+    let response = match accepted {
         // A call that is held would otherwise lose its answer only after minutes.
         Ok(_) if accident.fault.replaces_answer() => StatusCode::OK.into_response(),
         Ok(prediction) => answer(simulator, &scenario, &prediction, &origin).await,
@@ -131,7 +135,6 @@ async fn accept(simulator: &Simulator, scenario: &Arc<Scenario>, asked: Asked) -
 async fn read(scenario: &Arc<Scenario>, asked: Asked, key: String) -> Result<Submission, Refusal> {
     let Asked { door, headers, query, body } = asked;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let is_json = is_media(content_type, "application/json");
     let in_force = Arc::clone(scenario);
     let order = match door {
         Door::OpenAi(Capability::ImageEdit) if is_media(content_type, "multipart/form-data") => {
@@ -140,15 +143,15 @@ async fn read(scenario: &Arc<Scenario>, asked: Asked, key: String) -> Result<Sub
         }
         Door::Prediction { model, capability } => {
             let model = Model::ordered(&model, &scenario.models)?;
-            check_json(is_json)?;
+            check_json(content_type)?;
             blocking(move || rules::read(model, capability, &body, &in_force)).await?
         }
         Door::OpenAi(capability) => {
-            check_json(is_json)?;
+            check_json(content_type)?;
             blocking(move || openai::read_json(capability, &body, &in_force)).await?
         }
         Door::Unified => {
-            check_json(is_json)?;
+            check_json(content_type)?;
             blocking(move || unified::read(&body, &in_force)).await?
         }
     };
@@ -171,8 +174,11 @@ fn is_media(content_type: &str, media: &str) -> bool {
     content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(media)
 }
 
-fn check_json(is_json: bool) -> Result<(), Refusal> {
-    if is_json { Ok(()) } else { Err(Refusal::bad("Content-Type must be application/json")) }
+fn check_json(content_type: &str) -> Result<(), Refusal> {
+    match is_media(content_type, "application/json") {
+        true => Ok(()),
+        false => Err(Refusal::bad("Content-Type must be application/json")),
+    }
 }
 
 fn offends(prompt: &str, scenario: &Scenario) -> bool {
@@ -196,7 +202,6 @@ fn remembered(headers: &HeaderMap) -> BTreeMap<String, String> {
 }
 
 async fn answer(simulator: &Simulator, scenario: &Scenario, prediction: &Prediction, origin: &str) -> Response {
-    tokio::time::sleep(Duration::from_millis(scenario.submit.delay_ms)).await;
     match prediction.order.face {
         Face::Prediction => {}
         Face::OpenAi => return openai::answer(simulator, scenario, prediction, origin).await,
