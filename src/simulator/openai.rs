@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::{future, stream};
 use serde_json::{Value, json};
+
 use super::Simulator;
 use super::body::{Field, remembered_bytes};
 use super::errors::{Refusal, page};
