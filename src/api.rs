@@ -35,12 +35,15 @@ mod browsers;
 mod conversion;
 mod drain;
 mod error;
+mod events;
 mod form;
 mod header;
 mod images;
 mod intake;
 mod json_body;
+mod kept;
 mod layers;
+mod manner;
 mod models;
 mod multipart;
 mod offer;
@@ -49,10 +52,16 @@ mod presenter;
 mod rate;
 mod results;
 mod signature;
+mod spaces;
 mod validate;
 
+#[cfg(fuzzing)]
+pub(crate) use intake::fuzz;
+
+use answer::Addresses;
 use browsers::Gate;
 use error::ApiError;
+use kept::Endings;
 use offer::Offer;
 use presenter::Presenter;
 use signature::Signer;
@@ -83,12 +92,19 @@ struct ApiState {
     server: Arc<ServerConfig>,
     signer: Signer,
     presenter: Presenter,
+    endings: Endings,
 }
 
 impl ApiState {
     /// The models a client may use.
     fn offer(&self, client: &ClientId) -> Offer<'_> {
         Offer { catalogue: &self.catalogue, allowed: self.admission.models(client) }
+    }
+
+    /// Makes addresses that this client can reach.
+    fn addresses(&self, headers: &HeaderMap) -> Result<Addresses, ApiError> {
+        let (signer, base) = (self.signer.clone(), self.base_url(headers)?);
+        Ok(Addresses { signer, base, now: self.clock.now(), ttl: self.server.result_url_ttl })
     }
 
     /// What clients reach the gateway by: as configured, else as this client just did.
@@ -110,9 +126,10 @@ pub(crate) fn router(parts: Parts) -> Router {
     let Parts { engine, admission, catalogue, clock, server, signing_key, sandbox, lifecycle, metrics } = parts;
     let outermost = layers::Outermost::new(&server, sandbox, &lifecycle, &metrics);
     let gate = Gate::new(&server);
+    let (signer, endings) = (Signer::new(signing_key), Endings::new(&metrics));
     let presenter = Presenter::new(&server, &metrics);
-    let signer = Signer::new(signing_key);
-    let state = ApiState { engine, admission, catalogue, clock, server: Arc::new(server), signer, presenter };
+    let server = Arc::new(server);
+    let state = ApiState { engine, admission, catalogue, clock, server, signer, presenter, endings };
     let mut router = Router::new();
     for prefix in ["/v1", "", "/openai/v1", "/openai"] {
         for slash in ["", "/"] {

@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::engine::SpoolError;
+use crate::engine::{SpoolError, Ticket, WaitError};
 use crate::lifecycle::host::HostProblem;
 use crate::model::catalogue::SizeProblem;
 use crate::model::{Failure, Limit, OrderId, UpstreamId};
@@ -205,12 +205,16 @@ enum Retry {
 }
 
 impl Retry {
+    fn is_invited(self) -> bool {
+        match self {
+            Self::Welcome | Self::Joins => true,
+            Self::Useless | Self::MayPay => false,
+        }
+    }
+
     /// `x-should-retry`, which OpenAI's clients obey before they look at the status.
     fn told(self) -> &'static str {
-        match self {
-            Self::Welcome | Self::Joins => "true",
-            Self::Useless | Self::MayPay => "false",
-        }
+        if self.is_invited() { "true" } else { "false" }
     }
 }
 
@@ -281,6 +285,26 @@ impl ApiError {
     /// For what went wrong in the gateway itself.
     pub(super) fn internal(detail: impl Into<String>) -> Self {
         Self::Internal { detail: detail.into() }
+    }
+
+    /// Why a request that waited got no pictures.
+    pub(super) fn of_wait(ticket: &Ticket, error: WaitError) -> Self {
+        let order = ticket.order();
+        match error {
+            WaitError::Failed(failure) => Self::Failed { failure, order: Some(order) },
+            WaitError::OutOfPatience { upstream } => Self::PatienceExhausted { order, predictions: upstream },
+            WaitError::Closing { upstream } => Self::Restarting { order, predictions: upstream },
+        }
+    }
+
+    /// Whether a client may ask again by itself.
+    pub(super) fn invites_retry(&self) -> bool {
+        self.wire().retry.is_invited()
+    }
+
+    pub(super) fn envelope(&self) -> Envelope<'_> {
+        let wire = self.wire();
+        Envelope { error: Body { message: self.to_string(), r#type: wire.kind, param: wire.param, code: wire.code } }
     }
 
     /// Why the picture called `param` could not be spooled.
@@ -411,7 +435,7 @@ fn unavailable(code: &'static str) -> Wire<'static> {
 
 /// OpenAI's envelope; all four keys are always there.
 #[derive(Debug, Serialize)]
-struct Envelope<'a> {
+pub(super) struct Envelope<'a> {
     error: Body<'a>,
 }
 
@@ -444,10 +468,7 @@ impl IntoResponse for ApiError {
                 .is_server_error()
                 .then(|| if let Self::Internal { detail } = &self { detail.clone() } else { self.to_string() }),
         };
-        let envelope = Envelope {
-            error: Body { message: self.to_string(), r#type: wire.kind, param: wire.param, code: wire.code },
-        };
-        let mut response = (wire.status, axum::Json(envelope)).into_response();
+        let mut response = (wire.status, axum::Json(self.envelope())).into_response();
         response.extensions_mut().insert(told);
         let headers = response.headers_mut();
         headers.insert(SHOULD_RETRY, HeaderValue::from_static(wire.retry.told()));

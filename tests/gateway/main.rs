@@ -23,5 +23,6 @@ mod program;
 mod refusals;
 mod restarts;
 mod sharing;
+mod streaming;
 mod trouble;
 mod variants;

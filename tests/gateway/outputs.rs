@@ -3,7 +3,7 @@
 use image::ImageFormat;
 use serde_json::json;
 
-use crate::harness::{Answer, Edit, Gateway, Upstream, size_of};
+use crate::harness::{ALICE, Answer, Edit, Gateway, Raw, Upstream, size_of};
 
 fn format_of(bytes: &[u8]) -> &'static str {
     // Decoded whole: what calls itself a picture is one.
@@ -115,6 +115,52 @@ async fn an_address_delivers_the_format_it_was_made_for() {
         stranger.get(&altered).await.is_refused(403, "invalid_result_address");
     }
     assert_eq!(upstream.purchases().await, 1);
+}
+
+#[tokio::test]
+async fn events_carry_the_format_that_was_asked_for() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let edit = Edit::new("streamed").field("n", "3").field("stream", "true").field("output_format", "webp");
+    let answer = gateway.alice().edit(&edit).await;
+    let text = answer.text();
+    let events: Vec<serde_json::Value> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect();
+    assert_eq!(events.len(), 3, "{text}");
+    for event in &events {
+        let bytes = base64_simd::STANDARD.decode_to_vec(event["b64_json"].as_str().unwrap()).unwrap();
+        assert_eq!((event["output_format"].as_str(), format_of(&bytes)), (Some("webp"), "webp"));
+    }
+    // In the order of the pictures, as without a stream.
+    let whole = gateway.alice().edit(&edit.field("stream", "false")).await;
+    let in_order: Vec<_> = events.iter().map(|event| event["b64_json"].clone()).collect();
+    let items: Vec<_> = whole.json()["data"].as_array().unwrap().iter().map(|item| item["b64_json"].clone()).collect();
+    assert_eq!((in_order, whole.cache()), (items, "hit"));
+}
+
+#[tokio::test]
+async fn an_answer_behind_white_space_has_it_too() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("server.json_heartbeat_s", "1")]).await;
+    upstream.hold().await;
+    let body =
+        json!({"model": "gpt-image-1.5", "prompt": "slow", "size": "256x256", "output_format": "jpeg"}).to_string();
+    let mut raw = Raw::to(&gateway.address()).await;
+    raw.send(format!(
+        "POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ))
+    .await;
+    assert!(raw.until("\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
+    upstream.release().await;
+    let text = raw.until("\r\n0\r\n\r\n").await;
+    // The first bytes of every JPEG, in base64.
+    assert!(text.contains("{\"b64_json\":\"") && text.contains("/9j/"), "{}", &text[..text.len().min(500)]);
+    assert!(text.contains("\"output_format\":\"jpeg\""));
 }
 
 #[tokio::test]
