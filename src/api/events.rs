@@ -3,18 +3,18 @@
 //! One `completed` event for each picture, as soon as the prediction that makes it is done; comments in between, which
 //! every client skips and which keep the connection alive; a failure as an `error` event, which the official SDKs raise.
 //! There are no partial pictures, because the upstream makes none. A picture leaves piece by piece from where it is
-//! stored, and every piece at once.
+//! stored, and every piece at once. Comments go on while a picture is converted.
 //!
 //! Whoever follows a prediction by its address is also told where it stands, first and at every change, and at the end:
 //! `prediction.status` events with the prediction object, whose result is always null there.
-
-use std::collections::VecDeque;
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
-use futures_util::{StreamExt, stream};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt, stream};
 use http_body_util::BodyDataStream;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::error::{ApiError, Envelope};
 use super::kept::Kept;
 use super::predictions::Statuses;
+use super::presenter::Presented;
 use crate::engine::{News, Ticket, WaitError};
 use crate::model::{Failure, OrderId, Part, StoredPicture, Timestamp, Usage};
 use crate::payload::Payload;
@@ -35,17 +36,19 @@ pub(super) struct Events {
     kept: Kept,
     /// Parts of the order that have been taken in.
     seen: usize,
-    /// Pictures that are to leave.
-    ready: VecDeque<Ready>,
+    /// Pictures that are to leave, in their order; some are still being converted.
+    ready: FuturesOrdered<BoxFuture<'static, Result<(Presented, Ready), Failure>>>,
+    /// How the order has ended; what is ready leaves first.
+    end: Option<Result<(), WaitError>>,
     /// When the next comment is due.
     comment_at: Instant,
     /// Whoever follows a prediction is told where it stands.
     statuses: Option<Statuses>,
 }
 
+/// What an event says besides its picture.
 #[derive(Debug)]
 struct Ready {
-    picture: StoredPicture,
     usage: Option<Usage>,
     created: Timestamp,
 }
@@ -53,7 +56,7 @@ struct Ready {
 impl Events {
     /// Begins with a comment, unless a picture is there.
     pub(super) fn new(kept: Kept) -> Self {
-        Self { kept, seen: 0, ready: VecDeque::new(), comment_at: Instant::now(), statuses: None }
+        Self { kept, seen: 0, ready: FuturesOrdered::new(), end: None, comment_at: Instant::now(), statuses: None }
     }
 
     /// Begins with where the prediction stands.
@@ -86,52 +89,58 @@ impl Events {
             return Some(status);
         }
         loop {
-            if let Some(ready) = self.ready.pop_front() {
-                return Some(match self.picture(ready).await {
-                    Ok(event) => {
-                        self.comment_at = Instant::now() + self.kept.heartbeat;
+            if self.ready.is_empty()
+                && let Some(end) = self.end.take()
+            {
+                return match end {
+                    Ok(()) => {
                         self.kept.ticket = Some(ticket);
-                        event
+                        let last = self.last_status(order).await;
+                        match &last {
+                            Some(_) => self.end = Some(Ok(())),
+                            None => self.kept.complete(),
+                        }
+                        last
                     }
-                    Err(failure) => error(&self.kept.failed(&ticket, WaitError::Failed(failure))),
-                });
+                    Err(why) => {
+                        let failed = matches!(why, WaitError::Failed(_));
+                        let status = if failed { self.last_status(order).await } else { None };
+                        Some(status.unwrap_or_default().then(error(&self.kept.failed(&ticket, why))))
+                    }
+                };
             }
             let told = self.statuses.as_ref().and_then(Statuses::told);
-            let news = tokio::select! {
+            tokio::select! {
                 biased;
-                news = ticket.news(self.seen, told, self.kept.deadline) => news,
+                Some(presented) = self.ready.next() => return Some(match presented {
+                    Ok((picture, Ready { usage, created })) => {
+                        self.comment_at = Instant::now() + self.kept.heartbeat;
+                        self.kept.ticket = Some(ticket);
+                        self.kept.shape.completed(picture, usage, created)
+                    }
+                    Err(failure) => error(&self.kept.failed(&ticket, WaitError::Failed(failure))),
+                }),
+                news = ticket.news(self.seen, told, self.kept.deadline), if self.end.is_none() => match news {
+                    Ok(News::Part(part)) => {
+                        self.seen += 1;
+                        self.take_in(part);
+                    }
+                    Ok(News::Stage(stage)) => {
+                        if let Some(statuses) = &mut self.statuses
+                            && let Some(status) = statuses.moved(stage, &self.kept.engine, order).await
+                        {
+                            self.kept.ticket = Some(ticket);
+                            return Some(status);
+                        }
+                    }
+                    Ok(News::End) => self.end = Some(Ok(())),
+                    Err(why) => self.end = Some(Err(why)),
+                },
                 () = tokio::time::sleep_until(self.comment_at) => {
                     self.comment_at = Instant::now() + self.kept.heartbeat;
                     let comment = comment(&ticket);
                     self.kept.ticket = Some(ticket);
                     return Some(comment);
-                }
-            };
-            match news {
-                Ok(News::Part(part)) => {
-                    self.seen += 1;
-                    self.ready.extend(shared_out(part));
-                }
-                Ok(News::Stage(stage)) => {
-                    if let Some(statuses) = &mut self.statuses
-                        && let Some(status) = statuses.moved(stage, &self.kept.engine, order).await
-                    {
-                        self.kept.ticket = Some(ticket);
-                        return Some(status);
-                    }
-                }
-                Ok(News::End) => {
-                    self.kept.ticket = Some(ticket);
-                    let last = self.last_status(order).await;
-                    if last.is_none() {
-                        self.kept.complete();
-                    }
-                    return last;
-                }
-                Err(why) => {
-                    let failed = matches!(why, WaitError::Failed(_));
-                    let status = if failed { self.last_status(order).await } else { None };
-                    return Some(status.unwrap_or_default().then(error(&self.kept.failed(&ticket, why))));
                 }
             }
         }
@@ -144,15 +153,17 @@ impl Events {
         }
     }
 
-    async fn picture(&self, Ready { picture, usage, created }: Ready) -> Result<Payload, Failure> {
-        let source = self.kept.engine.open(&[picture]).await?.swap_remove(0);
-        Ok(self.kept.shape.completed(&picture, source, usage, created))
+    fn take_in(&mut self, part: Part) {
+        for (picture, ready) in shared_out(part) {
+            let presented = self.kept.presented(vec![picture]);
+            self.ready.push_back(async move { Ok((presented.await?.swap_remove(0), ready)) }.boxed());
+        }
     }
 }
 
 /// The pictures of a part, each with its share of the tokens: events have figures of their own, the upstream counts for
 /// all pictures of a prediction together.
-fn shared_out(Part { pictures, usage, resolved }: Part) -> impl Iterator<Item = Ready> {
+fn shared_out(Part { pictures, usage, resolved }: Part) -> impl Iterator<Item = (StoredPicture, Ready)> {
     let count = u64::try_from(pictures.len()).unwrap_or(u64::MAX);
     (0..).zip(pictures).map(move |(position, picture)| {
         // The first ones take what does not divide, so that the shares add up.
@@ -162,7 +173,7 @@ fn shared_out(Part { pictures, usage, resolved }: Part) -> impl Iterator<Item = 
             output_tokens: share(usage.output_tokens),
             input_image_tokens: usage.input_image_tokens.map(share),
         });
-        Ready { picture, usage, created: resolved }
+        (picture, Ready { usage, created: resolved })
     })
 }
 
@@ -194,13 +205,13 @@ mod tests {
         let usage = Usage { input_tokens: 239, output_tokens: 1056, input_image_tokens: Some(194) };
         let resolved = Timestamp::from_millis(7);
         let part = Part { pictures: vec![picture; 5], usage: Some(usage), resolved };
-        let shares: Vec<Usage> = shared_out(part).map(|ready| ready.usage.unwrap()).collect();
+        let shares: Vec<Usage> = shared_out(part).map(|(_, ready)| ready.usage.unwrap()).collect();
         assert_eq!(shares.iter().map(|share| share.input_tokens).sum::<u64>(), 239);
         assert_eq!(shares.iter().map(|share| share.output_tokens).sum::<u64>(), 1056);
         assert_eq!(shares.iter().filter_map(|share| share.input_image_tokens).sum::<u64>(), 194);
         assert!(shares.iter().all(|share| (47..=48).contains(&share.input_tokens)));
         let unknown = shared_out(Part { pictures: vec![picture], usage: None, resolved });
-        assert!(unknown.into_iter().all(|ready| ready.usage.is_none()));
+        assert!(unknown.into_iter().all(|(_, ready)| ready.usage.is_none()));
     }
 
     #[tokio::test]

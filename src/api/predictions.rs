@@ -148,8 +148,8 @@ async fn get(
         let heartbeat = state.server.stream_heartbeat;
         let deadline = patience::deadline(&headers, &state.server, began, now, Some(heartbeat));
         let ending = state.endings.watch("prediction_events", request, order, began);
-        let (engine, ticket) = (state.engine.clone(), Some(look.ticket));
-        let kept = Kept { engine, ticket, shape, deadline, heartbeat, wire, _permit: permit, ending };
+        let (engine, presenter, ticket) = (state.engine.clone(), state.presenter.clone(), Some(look.ticket));
+        let kept = Kept { engine, presenter, ticket, shape, deadline, heartbeat, wire, _permit: permit, ending };
         return Ok(Events::of_prediction(kept, Statuses::new(client, state.clock.clone())).into_response());
     }
     let shown = Shown { shape, addresses, wire };
@@ -211,7 +211,8 @@ async fn show_look(state: &ApiState, order: OrderId, look: Look, shown: Shown) -
         let opened = state.engine.open(&delivery.pictures).await;
         let failed = |failure: Failure| ApiError::of_wait(&look.ticket, WaitError::Failed(failure));
         let sources = opened.map_err(failed)?;
-        let payload = head.then(shown.shape.whole(delivery, sources, &shown.addresses)).then(tail);
+        let pictures = state.presenter.present(&delivery.pictures, sources, shown.shape.conversion()).await;
+        let payload = head.then(shown.shape.whole(delivery, pictures, &shown.addresses)).then(tail);
         return Ok(answer::delivering(payload, delivery, look.ticket, shown.wire));
     }
     let payload = head.text("null").then(tail);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64_simd::STANDARD;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use url::{Origin, Url};
 
 use super::{Environment, Error, Secret, millis, seconds, secret};
@@ -20,7 +20,6 @@ const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WebhooksSection {
-    #[serde(deserialize_with = "list")]
     allowed_origins: Vec<String>,
     secret_file: PathBuf,
     attempts_max: NonZeroU32,
@@ -126,22 +125,6 @@ fn origin(text: &str) -> Result<Origin, Error> {
         "https" | "http" => Err(problem("must be a scheme, a host and perhaps a port, and no more")),
         _ => Err(problem("must begin with https:// (or http://, for a network of your own)")),
     }
-}
-
-/// A list, or its members in one text with commas between them, as the environment has it.
-fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Spelling {
-        List(Vec<String>),
-        Text(String),
-    }
-    Ok(match Spelling::deserialize(deserializer)? {
-        Spelling::List(list) => list,
-        Spelling::Text(text) => {
-            text.split(',').map(str::trim).filter(|member| !member.is_empty()).map(str::to_owned).collect()
-        }
-    })
 }
 
 #[cfg(test)]

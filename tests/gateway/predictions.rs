@@ -105,12 +105,16 @@ async fn how_the_answer_looks_is_remembered_by_the_address() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let wish = later("by address").field("response_format", "url").field("safety_identifier", "a b");
+    let wish = wish.field("output_format", "jpeg").field("output_compression", "70");
     let address = address(&gateway.alice().edit(&wish).await);
     let object = gateway.alice().prediction(&address, "wait=30").await.json();
     let url = object["result"]["data"][0]["url"].as_str().unwrap();
-    assert_eq!(object["result"]["safety_identifier"], "a b");
+    assert_eq!(
+        (&object["result"]["safety_identifier"], &object["result"]["output_format"]),
+        (&json!("a b"), &json!("jpeg"))
+    );
     assert!(object["result"]["data"][0]["b64_json"].is_null());
-    assert_eq!(gateway.client("").get(url).await.status, 200);
+    assert_eq!(gateway.client("").get(url).await.header("content-type"), "image/jpeg");
     let plain = address.split('?').next().unwrap();
     picture_in(&gateway.alice().get(plain).await.json());
     gateway.alice().get(&format!("{plain}?response_format=x")).await.is_refused(400, "invalid_value");
