@@ -6,6 +6,7 @@
 //! | `POST /v1/images/generations`      | `images.rs`   |
 //! | `POST /v1/images/variations`       | `images.rs`   |
 //! | `GET  /v1/models`, `/v1/models/{id}` | `models.rs` |
+//! | `GET  /v1/inputs/{token}`          | `inputs.rs`   |
 //! | `GET  /v1/results/{order}/{index}` | `results.rs`  |
 //!
 //! Each also without `/v1` and with a trailing slash, because people type all of these.
@@ -19,8 +20,9 @@ use axum::routing::{get, post};
 use url::Url;
 
 use crate::admission::Admission;
-use crate::config::ServerConfig;
+use crate::config::{RoutePolicy, ServerConfig};
 use crate::engine::Engine;
+use crate::lending::Lending;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Catalogue, ClientId, Clock, Task};
 use crate::telemetry::Metrics;
@@ -34,6 +36,7 @@ mod error;
 mod form;
 mod header;
 mod images;
+mod inputs;
 mod intake;
 mod json_body;
 mod layers;
@@ -58,6 +61,10 @@ pub(crate) struct Parts {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) server: ServerConfig,
+    /// Which faces of the upstream requests may take.
+    pub(crate) route: RoutePolicy,
+    /// Input pictures that the upstream fetches here; none where they travel in the requests.
+    pub(crate) lending: Option<Lending>,
     /// Signs the addresses of results; the same after a restart.
     pub(crate) signing_key: [u8; 32],
     /// Every answer says that its pictures are make-believe.
@@ -74,13 +81,19 @@ struct ApiState {
     catalogue: Arc<Catalogue>,
     clock: Arc<dyn Clock>,
     server: Arc<ServerConfig>,
+    route: RoutePolicy,
+    lending: Option<Lending>,
     signer: Signer,
 }
 
 impl ApiState {
     /// The models a client may use.
     fn offer(&self, client: &ClientId) -> Offer<'_> {
-        Offer { catalogue: &self.catalogue, allowed: self.admission.models(client) }
+        Offer {
+            catalogue: &self.catalogue,
+            allowed: self.admission.models(client),
+            routes: self.route.routes(),
+        }
     }
 
     /// What clients reach the gateway by: as configured, else as this client just did.
@@ -96,10 +109,22 @@ impl ApiState {
 
 /// The routes of the client face, in all their layers.
 pub(crate) fn router(parts: Parts) -> Router {
-    let Parts { engine, admission, catalogue, clock, server, signing_key, sandbox, lifecycle, metrics } = parts;
+    let Parts {
+        engine,
+        admission,
+        catalogue,
+        clock,
+        server,
+        route,
+        lending,
+        signing_key,
+        sandbox,
+        lifecycle,
+        metrics,
+    } = parts;
     let outermost = layers::Outermost::new(&server, sandbox, &lifecycle, &metrics);
-    let state =
-        ApiState { engine, admission, catalogue, clock, server: Arc::new(server), signer: Signer::new(signing_key) };
+    let (server, signer) = (Arc::new(server), Signer::new(signing_key));
+    let state = ApiState { engine, admission, catalogue, clock, server, route, lending, signer };
     let mut router = Router::new();
     for prefix in ["/v1", ""] {
         for slash in ["", "/"] {
@@ -109,6 +134,7 @@ pub(crate) fn router(parts: Parts) -> Router {
                 .route(&at("/images/generations"), post(images::generations))
                 .route(&at("/images/variations"), post(images::variations))
                 .route(&at("/models"), get(models::index))
+                .route(&at("/inputs/{token}"), get(inputs::show))
                 .route(&at("/results/{order}/{index}"), get(results::show));
         }
         // Ids with a slash arrive encoded or raw; the handler strips one at the end.

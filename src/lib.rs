@@ -37,6 +37,7 @@ mod admission;
 mod api;
 mod budget;
 mod engine;
+mod lending;
 mod model;
 mod payload;
 mod storage;
