@@ -92,6 +92,8 @@ words! {
         FailedPolicy,
         /// `failed`, with a provider's text.
         FailedProvider,
+        /// `failed`, with the text about an input that cannot be fetched.
+        FailedLink,
         /// `failed`, with an empty error.
         FailedEmpty,
         /// `cancelled`.
@@ -138,6 +140,52 @@ words! {
         ObjectB64,
         /// URL, base64, data URI, object by turns.
         Mixed,
+    }
+}
+
+words! {
+    /// Which input pictures that are sent as addresses are really fetched.
+    FetchLinks {
+        /// `http` addresses on the loopback; all others are taken as given.
+        #[default]
+        Loopback,
+        /// None: all are taken as given.
+        Never,
+    }
+}
+
+words! {
+    /// Which pictures of the OpenAI-format face are data URIs in place of bare base64.
+    DataPrefix {
+        /// Those of the -plus models, as documented.
+        #[default]
+        Plus,
+        /// All.
+        Always,
+        /// None.
+        Never,
+    }
+}
+
+words! {
+    /// Whether the unified face takes data URIs in `input_references`.
+    DataUris {
+        /// It does.
+        #[default]
+        Accept,
+        /// 400.
+        Refuse,
+    }
+}
+
+words! {
+    /// Whether the unified face reports usage, which it does «only when reliable».
+    UnifiedUsage {
+        /// It does.
+        #[default]
+        Reported,
+        /// It does not.
+        Absent,
     }
 }
 
