@@ -89,11 +89,7 @@ struct ApiState {
 impl ApiState {
     /// The models a client may use.
     fn offer(&self, client: &ClientId) -> Offer<'_> {
-        Offer {
-            catalogue: &self.catalogue,
-            allowed: self.admission.models(client),
-            routes: self.route.routes(),
-        }
+        Offer { catalogue: &self.catalogue, allowed: self.admission.models(client), routes: self.route.routes() }
     }
 
     /// What clients reach the gateway by: as configured, else as this client just did.
@@ -109,19 +105,8 @@ impl ApiState {
 
 /// The routes of the client face, in all their layers.
 pub(crate) fn router(parts: Parts) -> Router {
-    let Parts {
-        engine,
-        admission,
-        catalogue,
-        clock,
-        server,
-        route,
-        lending,
-        signing_key,
-        sandbox,
-        lifecycle,
-        metrics,
-    } = parts;
+    let Parts { engine, admission, catalogue, clock, server, route, lending, signing_key, sandbox, lifecycle, metrics } =
+        parts;
     let outermost = layers::Outermost::new(&server, sandbox, &lifecycle, &metrics);
     let (server, signer) = (Arc::new(server), Signer::new(signing_key));
     let state = ApiState { engine, admission, catalogue, clock, server, route, lending, signer };

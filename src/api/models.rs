@@ -75,7 +75,11 @@ mod tests {
     #[test]
     fn the_list_names_what_can_be_asked_for() {
         let catalogue = catalogue();
-        insta::assert_json_snapshot!(list(Offer { catalogue: &catalogue, allowed: None, routes: RoutePolicy::Auto.routes() }));
+        insta::assert_json_snapshot!(list(Offer {
+            catalogue: &catalogue,
+            allowed: None,
+            routes: RoutePolicy::Auto.routes()
+        }));
     }
 
     #[test]

@@ -98,7 +98,17 @@ pub(super) fn check(form: Form, task: Task, server: &ServerConfig, offer: Offer<
     };
     let size = check.size(images.first())?;
     Ok(Checked {
-        request: PictureRequest { task, model: model.id.clone(), prompt, inputs: images, mask, n, size, choices, route },
+        request: PictureRequest {
+            task,
+            model: model.id.clone(),
+            prompt,
+            inputs: images,
+            mask,
+            n,
+            size,
+            choices,
+            route,
+        },
         presentation,
         dropped: check.dropped,
         ignored: check.ignored,

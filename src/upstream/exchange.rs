@@ -159,7 +159,8 @@ impl Exchange {
     /// Asks how a prediction stands. Returns the body of a success.
     pub(super) async fn poll(&self, account: &AccountId, url: Url) -> Result<Bytes, PollError> {
         let trouble = |message: String| PollError::Trouble { message };
-        let response = self.clients.of(account).poll.get(url).send().await.map_err(|error| trouble(describe(&error)))?;
+        let response =
+            self.clients.of(account).poll.get(url).send().await.map_err(|error| trouble(describe(&error)))?;
         let (status, pause) = (response.status(), retry_after(response.headers()));
         if status == StatusCode::TOO_MANY_REQUESTS {
             return Err(PollError::Refused { retry_after: pause });
@@ -172,7 +173,10 @@ impl Exchange {
     }
 
     /// Opens one output, without a key.
-    pub(super) async fn open(&self, output: Output) -> Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError> {
+    pub(super) async fn open(
+        &self,
+        output: Output,
+    ) -> Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError> {
         let address = match output {
             Output::Bytes(bytes) => return Ok(futures_util::stream::once(async { Ok(bytes) }).boxed()),
             Output::Address(address) => address,

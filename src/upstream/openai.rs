@@ -75,7 +75,8 @@ fn multipart(boundary: &str, model: &str, face: &Face, request: &PictureRequest,
         let head = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
         body = body.text(head).text(value).text("\r\n");
     }
-    let images = request.inputs.iter().enumerate().map(|(index, input)| ("image[]", format!("image-{}", index + 1), input));
+    let images =
+        request.inputs.iter().enumerate().map(|(index, input)| ("image[]", format!("image-{}", index + 1), input));
     let mask = request.mask.iter().map(|mask| ("mask", "mask".to_owned(), mask));
     for (name, stem, input) in images.chain(mask) {
         body = file(body, boundary, name, &stem, input);
@@ -239,7 +240,60 @@ mod tests {
         request.mask = Some(input(b"mask"));
         request.choices.insert("background".to_owned(), "transparent".to_owned());
         request.choices.insert("input_fidelity".to_owned(), "high".to_owned());
-        insta::assert_snapshot!(parts(&request, 2).await, @"");
+        insta::assert_snapshot!(parts(&request, 2).await, @r##"
+        --BOUNDARY
+        Content-Disposition: form-data; name="model"
+
+        gpt-image-1
+        --BOUNDARY
+        Content-Disposition: form-data; name="prompt"
+
+        say "hi"
+        --BOUNDARY
+        Content-Disposition: form-data; name="size"
+
+        1024x1024
+        --BOUNDARY
+        Content-Disposition: form-data; name="n"
+
+        2
+        --BOUNDARY
+        Content-Disposition: form-data; name="background"
+
+        transparent
+        --BOUNDARY
+        Content-Disposition: form-data; name="input_fidelity"
+
+        high
+        --BOUNDARY
+        Content-Disposition: form-data; name="moderation"
+
+        auto
+        --BOUNDARY
+        Content-Disposition: form-data; name="quality"
+
+        low
+        --BOUNDARY
+        Content-Disposition: form-data; name="output_format"
+
+        png
+        --BOUNDARY
+        Content-Disposition: form-data; name="image[]"; filename="image-1.png"
+        Content-Type: image/png
+
+        one
+        --BOUNDARY
+        Content-Disposition: form-data; name="image[]"; filename="image-2.png"
+        Content-Type: image/png
+
+        two
+        --BOUNDARY
+        Content-Disposition: form-data; name="mask"; filename="mask.png"
+        Content-Type: image/png
+
+        mask
+        --BOUNDARY--
+        "##);
     }
 
     #[tokio::test]
@@ -248,7 +302,26 @@ mod tests {
         request.choices.clear();
         request.prompt = "hi".to_owned();
         request.inputs.pop();
-        insta::assert_snapshot!(parts(&request, 1).await, @"");
+        insta::assert_snapshot!(parts(&request, 1).await, @r##"
+        --BOUNDARY
+        Content-Disposition: form-data; name="model"
+
+        gpt-image-2-plus
+        --BOUNDARY
+        Content-Disposition: form-data; name="prompt"
+
+        hi
+        --BOUNDARY
+        Content-Disposition: form-data; name="size"
+
+        1024x1024
+        --BOUNDARY
+        Content-Disposition: form-data; name="image[]"; filename="image-1.png"
+        Content-Type: image/png
+
+        one
+        --BOUNDARY--
+        "##);
     }
 
     #[tokio::test]
@@ -259,7 +332,18 @@ mod tests {
         request.choices.insert("moderation".to_owned(), "low".to_owned());
         let (call, _) = adapter(None).call(&request, 3).unwrap();
         assert_eq!(call.path, "/v1/images/generations");
-        insta::assert_json_snapshot!(json(call).await, @"");
+        insta::assert_json_snapshot!(json(call).await, @r##"
+        {
+          "background": "opaque",
+          "model": "gpt-image-1",
+          "moderation": "low",
+          "n": 3,
+          "output_format": "png",
+          "prompt": "say \"hi\"\n",
+          "quality": "low",
+          "size": "1024x1024"
+        }
+        "##);
     }
 
     fn read(value: &Value) -> SubmitAnswer {

@@ -64,7 +64,9 @@ pub(super) fn answer(body: BytesMut) -> SubmitAnswer {
         (State::Done, outputs) if !outputs.is_empty() => {
             SubmitAnswer::Finished { named, finished: finished(&task, outputs) }
         }
-        (State::Done | State::Working | State::Unnamed, _) => named.map_or(SubmitAnswer::Unusable, SubmitAnswer::Accepted),
+        (State::Done | State::Working | State::Unnamed, _) => {
+            named.map_or(SubmitAnswer::Unusable, SubmitAnswer::Accepted)
+        }
     }
 }
 
@@ -136,7 +138,37 @@ mod tests {
         request.inputs.push(Input::Link("https://x.example/3.png".to_owned()));
         let (call, _) = adapter(None).call(&request, 2).unwrap();
         assert_eq!(call.path, "/api/v3/images");
-        insta::assert_json_snapshot!(sent(call).await, @"");
+        insta::assert_json_snapshot!(sent(call).await, @r##"
+        {
+          "background": "opaque",
+          "input_references": [
+            {
+              "image_url": {
+                "url": "data:image/png;base64,b25l"
+              },
+              "type": "image_url"
+            },
+            {
+              "image_url": {
+                "url": "data:image/png;base64,dHdv"
+              },
+              "type": "image_url"
+            },
+            {
+              "image_url": {
+                "url": "https://x.example/3.png"
+              },
+              "type": "image_url"
+            }
+          ],
+          "model": "openai/gpt-image-2",
+          "n": 2,
+          "output_format": "png",
+          "prompt": "say \"hi\"\n",
+          "quality": "low",
+          "size": "1024x1024"
+        }
+        "##);
     }
 
     #[tokio::test]
@@ -146,7 +178,14 @@ mod tests {
         request.inputs.clear();
         request.choices.clear();
         let (call, _) = adapter(None).call(&request, 1).unwrap();
-        insta::assert_json_snapshot!(sent(call).await, @"");
+        insta::assert_json_snapshot!(sent(call).await, @r##"
+        {
+          "model": "openai/gpt-image-2-plus",
+          "output_format": "png",
+          "prompt": "say \"hi\"\n",
+          "size": "1024x1024"
+        }
+        "##);
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ mod operator;
 mod program;
 mod refusals;
 mod restarts;
+mod routes;
 mod sharing;
 mod trouble;
 mod variants;

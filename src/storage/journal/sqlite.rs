@@ -296,7 +296,8 @@ mod tests {
     use super::super::{OrderRecord, Resolution, StoredState};
     use super::*;
     use crate::model::{
-        AccountId, Digest, Failure, Format, PredictionId, Route, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage,
+        AccountId, Digest, Failure, Format, PredictionId, Route, Size, StoredPicture, Task, Timestamp, UpstreamId,
+        Usage,
     };
 
     const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
@@ -331,11 +332,8 @@ mod tests {
         let failure = Failure::OutcomeUnknown { message: "cut".to_owned() };
         {
             let journal = SqliteJournal::open(&path).unwrap();
-            let intent = Record::Intent {
-                order: order.clone(),
-                route: Route::Unified,
-                predictions: vec![(one, 1), (two, 1)],
-            };
+            let intent =
+                Record::Intent { order: order.clone(), route: Route::Unified, predictions: vec![(one, 1), (two, 1)] };
             journal.append(intent.clone()).await.unwrap();
             assert!(journal.append(intent).await.is_err(), "the same order twice");
             assert!(!journal.failed(), "a broken rule is not a broken disk");

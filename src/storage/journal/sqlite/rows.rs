@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::{
-    AccountId, ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, PredictionId, Route, StoredPicture, Task,
-    Timestamp, UpstreamId, Usage,
+    AccountId, ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, PredictionId, Route, StoredPicture,
+    Task, Timestamp, UpstreamId, Usage,
 };
 use crate::storage::journal::{OrderRecord, Record, Resolution, Spent, StoredOrder, StoredPrediction, StoredState};
 
