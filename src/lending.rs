@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::model::Input;
 
-    const TTL: Duration = Duration::from_secs(60);
+    const TTL: Duration = Duration::from_mins(1);
 
     fn lend(lending: &Lending, bytes: &'static [u8]) -> Loan {
         let Input::Bytes { picture, source } = Input::for_test(bytes) else { unreachable!("it is made of bytes") };
@@ -179,9 +179,10 @@ mod tests {
         let source: Arc<dyn Source> = Arc::new(bytes::Bytes::from_static(b"one"));
         let Input::Bytes { picture, .. } = Input::for_test(b"one") else { unreachable!("it is made of bytes") };
         let loan = lending.lend(picture, Arc::clone(&source));
-        tokio::time::advance(TTL - Duration::from_millis(1)).await;
+        let last = Duration::from_millis(1);
+        tokio::time::advance(TTL.saturating_sub(last)).await;
         assert!(lending.find(&token(&loan)).is_some());
-        tokio::time::advance(Duration::from_millis(1)).await;
+        tokio::time::advance(last).await;
         assert!(lending.find(&token(&loan)).is_none());
         let _next = lend(&lending, b"two");
         assert_eq!(Arc::strong_count(&source), 1, "the next loan sweeps");

@@ -124,16 +124,17 @@ impl GptProto {
     }
 
     async fn poll_once(&self, account: &AccountId, handle: &Handle) -> Result<Polled, PollError> {
-        let (url, read): (_, fn(&[u8]) -> Option<Polled>) = match handle.route {
-            Route::Prediction => (prediction::result_url(&self.exchange, handle), poll_answer),
-            Route::Unified => (unified::result_url(&self.exchange, handle), unified::poll_answer),
-            // Its answers name nothing to come back for.
-            Route::OpenAi => {
-                return Err(PollError::Trouble { message: "the route openai has no results to ask for".to_owned() });
+        let polled = match handle.route {
+            Route::Prediction => {
+                poll_answer(&self.exchange.poll(account, prediction::result_url(&self.exchange, handle)).await?)
             }
+            Route::Unified => {
+                unified::poll_answer(&self.exchange.poll(account, unified::result_url(&self.exchange, handle)).await?)
+            }
+            // Its answers name nothing to come back for.
+            Route::OpenAi => None,
         };
-        let body = self.exchange.poll(account, url).await?;
-        read(&body).ok_or_else(|| PollError::Trouble { message: "the answer is not one of the service".to_owned() })
+        polled.ok_or_else(|| PollError::Trouble { message: "the answer is not one of the service".to_owned() })
     }
 }
 
@@ -185,7 +186,7 @@ pub(super) mod tests {
     }
 
     pub(crate) fn lending() -> Lending {
-        Lending::new("https://gateway.example".parse().unwrap(), Duration::from_secs(60))
+        Lending::new("https://gateway.example".parse().unwrap(), Duration::from_mins(1))
     }
 
     pub(crate) fn input(bytes: &'static [u8]) -> Input {

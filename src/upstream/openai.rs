@@ -351,10 +351,8 @@ mod tests {
     }
 
     fn finished(answer: SubmitAnswer) -> Finished {
-        match answer {
-            SubmitAnswer::Finished { named: None, finished } => finished,
-            other => panic!("{other:?}"),
-        }
+        let SubmitAnswer::Finished { named: None, finished } = answer else { panic!("{answer:?}") };
+        finished
     }
 
     #[test]

@@ -55,6 +55,8 @@ async fn a_mask_takes_the_face_that_has_one_and_everything_else_stays() {
         ["background", "image[]", "mask", "model", "moderation", "n", "output_format", "prompt", "quality", "size"]
     );
     assert_eq!(masked["polls"], 0);
+    let headers = &masked["headers"];
+    assert!(headers["content-length"].is_string() && headers.get("transfer-encoding").is_none(), "{headers}");
     let (_, metrics) = gateway.page("/metrics").await;
     for route in ["prediction", "openai"] {
         let line = format!("route=\"{route}\",result=\"accepted\"}} 1");

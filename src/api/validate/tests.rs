@@ -354,11 +354,13 @@ fn masked(texts: &[(&str, &str)]) -> Form {
     Form { mask: Some(bytes(png(30, 20))), ..form(texts) }
 }
 
+/// A model, values beside it, whether there is a mask, and the route that is taken.
+type Taken<'a> = (&'a str, &'a [(&'a str, &'a str)], bool, Route);
+
 #[test]
 fn a_request_takes_the_first_route_that_can_do_all_of_it() {
     use Route::{OpenAi, Prediction};
-    // A model and a parameter, whether there is a mask, and the route.
-    let cases: &[(&str, &[(&str, &str)], bool, Route)] = &[
+    let cases: &[Taken<'_>] = &[
         ("gpt-image-2", &[], false, Prediction),
         ("gpt-image-2", &[("quality", "high"), ("background", "opaque"), ("moderation", "auto")], false, Prediction),
         ("gpt-image-2", &[("input_fidelity", "low")], false, Prediction),

@@ -543,10 +543,12 @@ mod tests {
             // What a gateway of that version would have left.
             let columns = ["account", "route"];
             let later = &columns[usize::try_from(version - 1).unwrap()..];
-            let drops: String =
-                later.iter().map(|column| format!("ALTER TABLE predictions DROP COLUMN {column};")).collect();
-            let back = format!("{drops} PRAGMA user_version = {version};");
-            Connection::open(&path).unwrap().execute_batch(&back).unwrap();
+            let connection = Connection::open(&path).unwrap();
+            for column in later {
+                connection.execute_batch(&format!("ALTER TABLE predictions DROP COLUMN {column}")).unwrap();
+            }
+            connection.execute_batch(&format!("PRAGMA user_version = {version}")).unwrap();
+            drop(connection);
 
             let journal = SqliteJournal::open(&path).unwrap();
             let stored = journal.unsettled().await.unwrap().remove(0).predictions.remove(0);
