@@ -4,12 +4,13 @@
 //! answered when the pictures are done. Whoever hangs up before loses them, and pays: there is no id to ask after.
 //! Parameters are those of the vendor's table for this face and nothing else, plain and -plus models each with its own.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::{future, stream};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 use super::Simulator;
 use super::body::{Field, remembered_bytes};

@@ -4,9 +4,12 @@
 
 use serde::{Deserialize, Serialize};
 
-mod sections;
+#[macro_use]
 mod words;
+mod faces;
+mod sections;
 
+pub use faces::*;
 pub use sections::*;
 pub use words::*;
 

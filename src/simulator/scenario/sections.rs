@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::words::{
-    Charge, ChargeFailed, ContentType, Cut, DataPrefix, DataUris, ErrorShape, FailureError, FetchLinks, Format,
-    KeyStyle, LimitShape, NoError, Nsfw, Outcome, Outputs, OutputsPlace, OverConcurrent, PolicyAnswer, RetryAfter,
-    Scaled, SizeCounts, SubmitAnswer, SubmitCounting, SyncMode, Timestamps, UnifiedUsage, Unknown, UsagePlace,
+    Charge, ChargeFailed, ContentType, Cut, ErrorShape, FailureError, Format, KeyStyle, LimitShape, NoError, Nsfw,
+    Outcome, Outputs, OutputsPlace, OverConcurrent, PolicyAnswer, RetryAfter, Scaled, SizeCounts, SubmitAnswer,
+    SubmitCounting, SyncMode, Timestamps, Unknown, UsagePlace,
 };
 use crate::simulator::faults::Fault;
 
@@ -53,14 +53,6 @@ impl Default for Models {
             foreign_mask: Unknown::Ignore,
         }
     }
-}
-
-/// `[inputs]`: pictures to edit.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Inputs {
-    /// Which addresses are really fetched, before the prediction runs; it fails if that is not possible.
-    pub fetch_links: FetchLinks,
 }
 
 /// `[policy]`: content policy.
@@ -378,26 +370,6 @@ impl Default for Sync {
     fn default() -> Self {
         Self { mode: SyncMode::Hold, give_up_s: 90, edge_cut_s: 100 }
     }
-}
-
-/// `[openai]`: `POST /v1/images/...`, which is answered when the pictures are done.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OpenAi {
-    /// Which pictures are data URIs.
-    pub data_prefix: DataPrefix,
-    /// When the edge cuts a call that is not answered yet, divided by `speed`; 0 for never.
-    pub edge_cut_s: u64,
-}
-
-/// `[unified]`: `POST /api/v3/images`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Unified {
-    /// Data URIs in `input_references`.
-    pub data_uris: DataUris,
-    /// Usage.
-    pub usage: UnifiedUsage,
 }
 
 /// `[faults]`: standing faults.

@@ -144,52 +144,6 @@ words! {
 }
 
 words! {
-    /// Which input pictures that are sent as addresses are really fetched.
-    FetchLinks {
-        /// `http` addresses on the loopback; all others are taken as given.
-        #[default]
-        Loopback,
-        /// None: all are taken as given.
-        Never,
-    }
-}
-
-words! {
-    /// Which pictures of the OpenAI-format face are data URIs in place of bare base64.
-    DataPrefix {
-        /// Those of the -plus models, as documented.
-        #[default]
-        Plus,
-        /// All.
-        Always,
-        /// None.
-        Never,
-    }
-}
-
-words! {
-    /// Whether the unified face takes data URIs in `input_references`.
-    DataUris {
-        /// It does.
-        #[default]
-        Accept,
-        /// 400.
-        Refuse,
-    }
-}
-
-words! {
-    /// Whether the unified face reports usage, which it does «only when reliable».
-    UnifiedUsage {
-        /// It does.
-        #[default]
-        Reported,
-        /// It does not.
-        Absent,
-    }
-}
-
-words! {
     /// The key of `data` that holds the pictures.
     OutputsPlace {
         /// `outputs`, an array.

@@ -44,7 +44,7 @@ fn reference(url: &str) -> Value {
 
 #[tokio::test]
 async fn a_task_is_accepted_awaited_and_fetched() {
-    let upstream = Upstream::start(json!({"speed": 100})).await;
+    let upstream = Upstream::start(json!({"speed": 50, "life": {"created_percent": 100}})).await;
     let mut body = low("a fox");
     body["input_references"] = json!([reference(&data_uri(&png(8, 8))), reference("https://example.com/x.png")]);
     body["whatever"] = json!("is ignored");
