@@ -33,13 +33,16 @@ mod base64;
 mod body;
 mod drain;
 mod error;
+mod events;
 mod form;
 mod header;
 mod images;
 mod inputs;
 mod intake;
 mod json_body;
+mod kept;
 mod layers;
+mod manner;
 mod models;
 mod multipart;
 mod offer;
@@ -47,9 +50,15 @@ mod patience;
 mod rate;
 mod results;
 mod signature;
+mod spaces;
 mod validate;
 
+#[cfg(fuzzing)]
+pub(crate) use intake::fuzz;
+
+use answer::Addresses;
 use error::ApiError;
+use kept::Endings;
 use offer::Offer;
 use signature::Signer;
 
@@ -84,12 +93,19 @@ struct ApiState {
     route: RoutePolicy,
     lending: Option<Lending>,
     signer: Signer,
+    endings: Endings,
 }
 
 impl ApiState {
     /// The models a client may use.
     fn offer(&self, client: &ClientId) -> Offer<'_> {
         Offer { catalogue: &self.catalogue, allowed: self.admission.models(client), routes: self.route.routes() }
+    }
+
+    /// Makes addresses that this client can reach.
+    fn addresses(&self, headers: &HeaderMap) -> Result<Addresses, ApiError> {
+        let (signer, base) = (self.signer.clone(), self.base_url(headers)?);
+        Ok(Addresses { signer, base, now: self.clock.now(), ttl: self.server.result_url_ttl })
     }
 
     /// What clients reach the gateway by: as configured, else as this client just did.
@@ -108,8 +124,9 @@ pub(crate) fn router(parts: Parts) -> Router {
     let Parts { engine, admission, catalogue, clock, server, route, lending, signing_key, sandbox, lifecycle, metrics } =
         parts;
     let outermost = layers::Outermost::new(&server, sandbox, &lifecycle, &metrics);
-    let (server, signer) = (Arc::new(server), Signer::new(signing_key));
-    let state = ApiState { engine, admission, catalogue, clock, server, route, lending, signer };
+    let (signer, endings) = (Signer::new(signing_key), Endings::new(&metrics));
+    let server = Arc::new(server);
+    let state = ApiState { engine, admission, catalogue, clock, server, route, lending, signer, endings };
     let mut router = Router::new();
     for prefix in ["/v1", ""] {
         for slash in ["", "/"] {

@@ -221,6 +221,22 @@ pub(super) fn usage_of(found: &Value) -> Option<Usage> {
     })
 }
 
+/// Answers of any bytes: no panic, and nothing is believed that a second look denies.
+#[cfg(fuzzing)]
+pub(crate) mod fuzz {
+    /// An answer to a submit, a poll, or an error.
+    pub fn answer(data: &[u8]) {
+        let finished = matches!(super::poll_answer(data), Some(super::Polled::Finished(_)));
+        let unusable = matches!(super::submit_answer(data), super::SubmitAnswer::Unusable);
+        assert!(!(finished && unusable), "pictures in a poll are pictures in a submit");
+        let _ = crate::upstream::openai::answer(bytes::BytesMut::from(data));
+        let _ = crate::upstream::unified::answer(bytes::BytesMut::from(data));
+        let _ = crate::upstream::unified::poll_answer(data);
+        let message = crate::upstream::classify::message_of(data);
+        assert!(message.is_none_or(|message| !message.contains('\n')), "one line");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -21,5 +21,6 @@ mod refusals;
 mod restarts;
 mod routes;
 mod sharing;
+mod streaming;
 mod trouble;
 mod variants;
