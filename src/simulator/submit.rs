@@ -175,10 +175,10 @@ fn is_media(content_type: &str, media: &str) -> bool {
 }
 
 fn check_json(content_type: &str) -> Result<(), Refusal> {
-    match is_media(content_type, "application/json") {
-        true => Ok(()),
-        false => Err(Refusal::bad("Content-Type must be application/json")),
+    if is_media(content_type, "application/json") {
+        return Ok(());
     }
+    Err(Refusal::bad("Content-Type must be application/json"))
 }
 
 fn offends(prompt: &str, scenario: &Scenario) -> bool {
