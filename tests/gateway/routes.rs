@@ -256,10 +256,14 @@ async fn a_unified_prediction_outlives_a_killed_gateway() {
     assert!(shown.stdout.contains("unified"), "{shown:?}");
 }
 
+/// An address to listen at that is known beforehand; nobody else takes a port that was just given out.
+fn address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
 /// A gateway that lends its inputs, and what their addresses begin with.
 async fn lender(upstream: &Upstream, changes: &[(&str, &str)]) -> (Gateway, String) {
-    // The address must be known beforehand; nobody else takes a port that was just given out.
-    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let listen = address();
     let public_url = format!("http://{listen}");
     let own = [("server.listen", listen.as_str()), ("server.public_url", &public_url), ("upstream.inputs", "link")];
     let changes: Vec<(&str, &str)> = own.into_iter().chain(changes.iter().copied()).collect();
@@ -319,6 +323,23 @@ async fn lent_inputs_reach_the_unified_face_and_files_the_openai_one() {
     let masked = upstream.predictions().await.pop().unwrap();
     assert_eq!((&masked["face"], &masked["mask"]["digest"]), (&json!("openai"), &json!(digest(&mask()))));
     assert_eq!(upstream.count("links_fetched").await, 2, "files travel there");
+}
+
+#[tokio::test]
+async fn the_log_of_a_lent_picture_does_not_show_the_way_to_it() {
+    let upstream = Upstream::start().await;
+    let listen = address();
+    let program = Program::on(&upstream)
+        .variable("GATEWAY_LOG__FILTER", "info")
+        .variable("GATEWAY_SERVER__LISTEN", &listen)
+        .variable("GATEWAY_SERVER__PUBLIC_URL", &format!("http://{listen}"))
+        .variable("GATEWAY_UPSTREAM__INPUTS", "link");
+    let serving = program.serve(&[]).await;
+    serving.alice().edit(&Edit::new("logged")).await.picture();
+    let address = upstream.prediction().await["parameters"]["image"][0].as_str().unwrap().to_owned();
+    let token = address.rsplit('/').next().unwrap();
+    until("the fetch is logged", async || serving.log().contains("/v1/inputs/")).await;
+    assert_eq!((token.len(), serving.log().contains(token)), (64, false));
 }
 
 #[tokio::test]
