@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::api::form::tests::{catalogue, png, server};
-use crate::config::ImageCheck;
+use crate::config::{ImageCheck, RoutePolicy};
 use crate::model::{Catalogue, Digest, Format, Picture};
 
 fn bytes(content: Vec<u8>) -> Input {
@@ -32,13 +32,13 @@ fn form(texts: &[(&str, &str)]) -> Form {
 
 /// A check for a client that may use every model.
 fn check(form: Form, task: Task, server: &ServerConfig, catalogue: &Catalogue) -> Result<Checked, ApiError> {
-    super::check(form, task, server, Offer { catalogue, allowed: None })
+    super::check(form, task, server, Offer { catalogue, allowed: None, routes: RoutePolicy::Auto.routes() })
 }
 
 #[test]
 fn a_model_that_a_client_may_not_use_is_refused_also_as_the_default() {
     let (catalogue, allowed) = (catalogue(), ["gpt-image-2".to_owned(), "gpt-image-1-mini".to_owned()].into());
-    let offer = Offer { catalogue: &catalogue, allowed: Some(&allowed) };
+    let offer = Offer { catalogue: &catalogue, allowed: Some(&allowed), routes: RoutePolicy::Auto.routes() };
     let check = |form| super::check(form, Task::Edit, &server(), offer);
     assert_eq!(check(form(&[("model", "openai/gpt-image-2")])).unwrap().request.model, "gpt-image-2");
     let named = check(form(&[("model", "openai/gpt-image-1"), ("n", "99")])).unwrap_err();
@@ -126,7 +126,8 @@ fn parameters_and_what_becomes_of_them() {
         (&[("output_compression", "99")], "unsupported_parameter", "output_compression"),
         (&[("output_compression", "101")], "integer_above_max_value", "output_compression"),
         (&[("moderation", "auto")], "", ""),
-        (&[("moderation", "low")], "unsupported_parameter", "moderation"),
+        (&[("moderation", "low")], "", ""),
+        (&[("model", "gpt-image-2-plus"), ("moderation", "low")], "unsupported_parameter", "moderation"),
         (&[("moderation", "off")], "invalid_value", "moderation"),
         (&[("input_fidelity", "low")], "", ""),
         (&[("input_fidelity", "high")], "invalid_input_fidelity_model", "input_fidelity"),
@@ -195,9 +196,10 @@ fn the_operator_may_drop_what_cannot_be_had() {
     dropped.sort_unstable();
     assert_eq!(
         dropped,
-        ["background", "input_fidelity", "markup", "mask", "moderation", "output_compression", "output_format", "svg"]
+        ["background", "input_fidelity", "markup", "output_compression", "output_format", "svg"],
+        "and nothing that one of the routes has"
     );
-    assert!(checked.request.mask.is_none());
+    assert!(checked.request.mask.is_some());
     assert_eq!(checked.presentation.conversion, None);
     // Dropped for the model, so it contradicts nothing; for another it does.
     let opaque = [("model", "gpt-image-2"), ("background", "transparent"), ("output_format", "jpeg")];
@@ -328,7 +330,7 @@ fn masks_fit_their_image() {
     let mut huge = png(30, 20);
     huge.resize(4_194_305, 0);
     let cases = [
-        ("gpt-image-2", bytes(png(30, 20)), "unsupported_parameter", "gpt-image-2"),
+        ("gpt-image-2.5-flare", bytes(png(30, 20)), "unsupported_parameter", "gpt-image-2.5-flare"),
         ("gpt-image-1", bytes(png(20, 30)), "invalid_value", "20x30"),
         ("gpt-image-1", bytes(jpeg.into_inner()), "invalid_value", "must be a PNG"),
         ("gpt-image-1", bytes(huge), "image_too_large", "4 MB"),
@@ -366,4 +368,168 @@ fn what_is_bought_does_not_depend_on_how_it_is_encoded() {
     assert_eq!(plain, fingerprint(&[("output_format", "jpeg"), ("output_compression", "30")]));
     assert_eq!(plain, fingerprint(&[("output_format", "webp")]));
     assert_ne!(plain, fingerprint(&[("quality", "high")]));
+}
+
+/// A check where the operator has chosen how requests travel.
+fn by(policy: RoutePolicy, form: Form, task: Task) -> Result<Checked, ApiError> {
+    let catalogue = catalogue();
+    super::check(form, task, &server(), Offer { catalogue: &catalogue, allowed: None, routes: policy.routes() })
+}
+
+fn masked(texts: &[(&str, &str)]) -> Form {
+    Form { mask: Some(bytes(png(30, 20))), ..form(texts) }
+}
+
+/// A model, values beside it, whether there is a mask, and the route that is taken.
+type Taken<'a> = (&'a str, &'a [(&'a str, &'a str)], bool, Route);
+
+#[test]
+fn a_request_takes_the_first_route_that_can_do_all_of_it() {
+    use Route::{OpenAi, Prediction};
+    let cases: &[Taken<'_>] = &[
+        ("gpt-image-2", &[], false, Prediction),
+        ("gpt-image-2", &[("quality", "high"), ("background", "opaque"), ("moderation", "auto")], false, Prediction),
+        ("gpt-image-2", &[("input_fidelity", "low")], false, Prediction),
+        ("gpt-image-2", &[], true, OpenAi),
+        ("gpt-image-2", &[("quality", "standard"), ("background", "opaque")], true, OpenAi),
+        ("gpt-image-2", &[("moderation", "low")], false, OpenAi),
+        ("gpt-image-1-mini", &[], true, OpenAi),
+        ("gpt-image-1", &[("background", "transparent")], true, Prediction),
+        ("gpt-image-1", &[("input_fidelity", "high")], false, OpenAi),
+        ("gpt-image-1", &[("input_fidelity", "high"), ("background", "transparent")], true, OpenAi),
+        ("gpt-image-1.5-plus", &[("quality", "high")], true, Prediction),
+    ];
+    for (model, texts, mask, route) in cases {
+        let with_model: Vec<(&str, &str)> = texts.iter().copied().chain([("model", *model)]).collect();
+        let form = if *mask { masked(&with_model) } else { form(&with_model) };
+        let request = edit(form).unwrap_or_else(|error| panic!("{model} {texts:?}: {error}")).request;
+        assert_eq!((request.route, request.mask.is_some()), (*route, *mask), "{model} {texts:?}");
+    }
+}
+
+#[test]
+fn the_route_is_no_part_of_the_wish() {
+    let alice = crate::model::ClientId("alice".into());
+    let print = |policy, form| crate::model::Fingerprint::of(&alice, &by(policy, form, Task::Edit).unwrap().request);
+    for model in ["gpt-image-1", "gpt-image-2"] {
+        let plain = || form(&[("model", model)]);
+        for policy in [RoutePolicy::OpenAi, RoutePolicy::Unified] {
+            assert_eq!(print(RoutePolicy::Prediction, plain()), print(policy, plain()), "{model} {policy:?}");
+        }
+    }
+    let low = || form(&[("model", "gpt-image-2"), ("moderation", "low")]);
+    let plain = || form(&[("model", "gpt-image-2")]);
+    assert_ne!(print(RoutePolicy::Auto, low()), print(RoutePolicy::Auto, plain()), "another wish");
+    assert_eq!(print(RoutePolicy::Auto, low()), print(RoutePolicy::OpenAi, low()));
+}
+
+#[test]
+fn what_a_fixed_route_lacks_is_refused_with_the_setting_that_would_allow_it() {
+    let cases: Vec<(RoutePolicy, Form, &str, &str)> = vec![
+        (RoutePolicy::Prediction, masked(&[("model", "gpt-image-2")]), "unsupported_parameter", "'mask'"),
+        (
+            RoutePolicy::Prediction,
+            form(&[("model", "gpt-image-2"), ("moderation", "low")]),
+            "unsupported_parameter",
+            "'moderation'",
+        ),
+        (
+            RoutePolicy::Prediction,
+            form(&[("model", "gpt-image-1"), ("input_fidelity", "high")]),
+            "invalid_input_fidelity_model",
+            "'input_fidelity'",
+        ),
+        (
+            RoutePolicy::OpenAi,
+            form(&[("model", "gpt-image-1.5"), ("background", "transparent")]),
+            "unsupported_parameter",
+            "'background'",
+        ),
+        (
+            RoutePolicy::OpenAi,
+            form(&[("model", "gpt-image-1.5-plus"), ("quality", "high")]),
+            "unsupported_parameter",
+            "'quality'",
+        ),
+        (RoutePolicy::Unified, masked(&[("model", "gpt-image-1")]), "unsupported_parameter", "'mask'"),
+    ];
+    for (policy, form, code, name) in cases {
+        let error = by(policy, form, Task::Edit).unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        let text = error.to_string();
+        assert!(text.contains(name) && text.contains("upstream.route = \"auto\""), "{text}");
+        assert!(text.contains(&format!("'{}'", policy.routes()[0].name())), "{text}");
+    }
+    // What nobody has is refused without such a hope.
+    for policy in [RoutePolicy::Auto, RoutePolicy::Prediction, RoutePolicy::OpenAi] {
+        for parameter in [("background", "transparent"), ("input_fidelity", "high")] {
+            let error = by(policy, form(&[("model", "gpt-image-2"), parameter]), Task::Edit).unwrap_err();
+            assert!(!error.to_string().contains("upstream.route"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_route_that_a_model_lacks_is_told() {
+    let wish = |policy, model| by(policy, form(&[("model", model)]), Task::Edit);
+    let error = wish(RoutePolicy::OpenAi, "gpt-image-2.5-flare").unwrap_err();
+    assert_eq!(error.code(), "unsupported_model");
+    assert!(error.to_string().contains("upstream.route = \"prediction\""), "{error}");
+    assert_eq!(wish(RoutePolicy::Unified, "gpt-image-2.5-flare").unwrap().request.route, Route::Unified);
+    let unknown = wish(RoutePolicy::OpenAi, "dall-e-9").unwrap_err().to_string();
+    assert!(unknown.contains("'gpt-image-2'") && !unknown.contains("flare"), "only what can be had: {unknown}");
+}
+
+#[test]
+fn addresses_and_what_needs_files_do_not_go_together() {
+    let linked = |mut form: Form| {
+        form.images = vec![link()];
+        form
+    };
+    for (wish, name) in [
+        (masked(&[("model", "gpt-image-2")]), "'mask'"),
+        (form(&[("model", "gpt-image-2"), ("moderation", "low")]), "'moderation'"),
+        (form(&[("model", "gpt-image-1"), ("input_fidelity", "high")]), "'input_fidelity'"),
+    ] {
+        let error = edit(linked(wish)).unwrap_err();
+        assert_eq!(error.code(), "unsupported_parameter");
+        let text = error.to_string();
+        assert!(text.contains(name) && text.contains("send the pictures themselves"), "{text}");
+    }
+    let mut mask_alone = form(&[("model", "gpt-image-2")]);
+    mask_alone.mask = Some(link());
+    assert!(edit(mask_alone).unwrap_err().to_string().contains("'mask'"), "a mask's address cannot travel either");
+    assert_eq!(edit(linked(form(&[("model", "gpt-image-2")]))).unwrap().request.route, Route::Prediction);
+    let error = by(RoutePolicy::OpenAi, linked(form(&[("model", "gpt-image-2")])), Task::Edit).unwrap_err();
+    assert!(error.to_string().contains("'image'") && error.to_string().contains("'openai'"), "{error}");
+    assert!(by(RoutePolicy::Unified, linked(form(&[("model", "gpt-image-2")])), Task::Edit).is_ok());
+
+    let dropped = dropping(linked(masked(&[("model", "gpt-image-2"), ("moderation", "low")]))).unwrap();
+    assert_eq!(dropped.dropped, ["moderation", "mask"]);
+    assert_eq!((dropped.request.route, dropped.request.mask.is_some()), (Route::Prediction, false));
+}
+
+#[test]
+fn a_value_that_is_dropped_leaves_the_default() {
+    let mut server = server();
+    server.unsupported_parameters = UnsupportedParameters::Drop;
+    let catalogue = catalogue();
+    let offer = Offer { catalogue: &catalogue, allowed: None, routes: RoutePolicy::OpenAi.routes() };
+    let wish = form(&[("model", "gpt-image-1.5"), ("background", "transparent")]);
+    let checked = super::check(wish, Task::Edit, &server, offer).unwrap();
+    assert_eq!(checked.dropped, ["background"]);
+    assert_eq!(checked.request.choices["background"], "opaque");
+}
+
+#[test]
+fn text_to_image_has_its_own_terms() {
+    let generate = |texts: &[(&str, &str)]| {
+        let mut wish = form(texts);
+        wish.images.clear();
+        by(RoutePolicy::Auto, wish, Task::Generate)
+    };
+    let low = generate(&[("model", "gpt-image-2"), ("moderation", "low")]).unwrap().request;
+    assert_eq!((low.route, low.choices["moderation"].as_str()), (Route::OpenAi, "low"));
+    let error = generate(&[("model", "gpt-image-1"), ("input_fidelity", "high")]).unwrap_err();
+    assert_eq!(error.code(), "invalid_input_fidelity_model", "only edits have it: {error}");
 }
