@@ -8,6 +8,7 @@ import re
 import urllib.request
 
 import openai
+import pytest
 from conftest import MASK, PHOTO, SECOND, Simulator, opened, picture_of, prompt, setting
 
 MODEL = "gpt-image-1.5"
@@ -75,6 +76,45 @@ def test_edit_with_the_defaults_of_the_sdk(client):
     assert answer.quality in ("low", "medium", "high")
     assert answer.background in ("opaque", "transparent")
     assert answer.output_format == "png"
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_another_format_of_the_same_picture(client, kind):
+    wish = prompt()
+    plain = picture_of(client.images.edit(image=PHOTO, prompt=wish, **SMALL).data[0], "256x256")
+    answer = client.images.with_raw_response.edit(image=PHOTO, prompt=wish, output_format=kind, **SMALL)
+    assert answer.headers["x-gateway-cache"] == "hit"
+    answer = answer.parse()
+    assert answer.output_format == kind
+    converted = picture_of(answer.data[0], "256x256", kind.upper())
+    if kind == "png":
+        assert converted.tobytes() == plain.tobytes()
+
+
+def test_less_quality_is_fewer_bytes(client):
+    wish = prompt()
+
+    def size(compression):
+        answer = client.images.generate(prompt=wish, output_format="webp", output_compression=compression, **SMALL)
+        picture_of(answer.data[0], "256x256", "WEBP")
+        return len(answer.data[0].b64_json)
+
+    assert size(10) < size(60) < size(100)
+
+
+def test_the_client_for_azure():
+    address, key = setting("SUITE_GATEWAY"), setting("SUITE_SANDBOX_KEY")
+    version = "2025-04-01-preview"
+    with openai.AzureOpenAI(azure_endpoint=address, api_key=key, api_version=version) as azure:
+        answer = azure.images.edit(image=PHOTO, prompt=prompt(), **SMALL)
+        picture_of(answer.data[0], "256x256")
+        picture_of(azure.images.generate(prompt=prompt("a harbour"), **SMALL).data[0], "256x256")
+        assert MODEL in [model.id for model in azure.models.list()]
+    small = {name: value for name, value in SMALL.items() if name != "model"}
+    deployed = openai.AzureOpenAI(azure_endpoint=address, azure_deployment=MODEL, api_key=key, api_version=version)
+    with deployed as azure:
+        picture_of(azure.images.edit(image=[PHOTO, SECOND], prompt=prompt(), **small).data[0], "256x256")
+        picture_of(azure.images.generate(prompt=prompt("a harbour"), **small).data[0], "256x256")
 
 
 def test_generate(client):
