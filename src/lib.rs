@@ -12,6 +12,7 @@
 //!                        └─▶ upstream ──┘ ─▶ GPTProto
 //!  webhooks ─▶ storage, and told by the engine of every order that has ended
 //!  operator ─▶ status values of engine, budget and admission
+//!  api, engine, upstream ─▶ lending (input pictures that the upstream fetches from us)
 //!  everybody ─▶ model, its own section of config, telemetry, lifecycle, payload
 //!  app ─▶ everybody (wiring only)
 //! ```
@@ -40,6 +41,7 @@ mod admission;
 mod api;
 mod budget;
 mod engine;
+mod lending;
 mod model;
 mod payload;
 mod storage;

@@ -99,6 +99,9 @@ pub(super) enum ApiError {
          result stays available under the same address until it expires."
     )]
     PredictionEnded { order: OrderId },
+    /// An input that was never lent here, or is not any more.
+    #[error("This address is not valid, or no longer.")]
+    InputNotLent,
 
     // The body as a whole.
     #[error(
@@ -153,10 +156,10 @@ pub(super) enum ApiError {
     UnsupportedParameter { param: String, problem: Cow<'static, str> },
     /// `input_fidelity: high`, which has a code of its own.
     #[error(
-        "The model '{model}' does not support 'input_fidelity' with the value 'high'; leave it out or send 'low'. For \
+        "The model '{model}' does not support 'input_fidelity' with the value 'high'{hint}; leave it out or send 'low'. For \
          clients that always send it, the operator of this gateway can set server.unsupported_parameters = \"drop\"."
     )]
-    UnsupportedInputFidelity { model: String },
+    UnsupportedInputFidelity { model: String, hint: String },
 
     // One picture. `param` is `image`, `image[2]` or `mask`.
     #[error(
@@ -387,6 +390,7 @@ impl ApiError {
                 Wire::new(StatusCode::CONFLICT, INVALID, "prediction_submitted").final_answer()
             }
             Self::PredictionEnded { .. } => Wire::new(StatusCode::CONFLICT, INVALID, "prediction_ended").final_answer(),
+            Self::InputNotLent => Wire::new(StatusCode::NOT_FOUND, INVALID, "input_not_found"),
 
             Self::UnsupportedMediaType { .. } => Wire::invalid("unsupported_content_type"),
             Self::UnsupportedEncoding { .. } => {

@@ -80,7 +80,7 @@ const bad = [
   [{ output_format: 'svg' }, 'output_format', 'unsupported_parameter'],
   [{ stream: true }, 'stream', 'unsupported_parameter'],
   [{ image: [] }, 'image', 'missing_required_parameter'],
-  [{ model: 'gpt-image-2', size: '1024x1024', mask: MASK }, 'mask', 'unsupported_parameter'],
+  [{ model: 'gpt-image-2.5-flare', size: '1024x1024', mask: MASK }, 'mask', 'unsupported_parameter'],
   [{ model: 'gpt-image-2', size: '1024x1024', input_fidelity: 'high' }, 'input_fidelity', 'invalid_input_fidelity_model'],
 ];
 for (const [asked, param, code] of bad) {

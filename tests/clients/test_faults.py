@@ -67,7 +67,7 @@ def test_an_unknown_model_does_not_edit(once, simulator):
         ({"image": b"these are not the bytes of a picture"}, "image", "unsupported_file_mimetype"),
         ({"image": [PHOTO, b"nor are these"]}, "image[1]", "unsupported_file_mimetype"),
         ({"image": b""}, "image", "invalid_image_file"),
-        ({"model": "gpt-image-2", "size": "1024x1024", "mask": MASK}, "mask", "unsupported_parameter"),
+        ({"model": "gpt-image-2.5-flare", "size": "1024x1024", "mask": MASK}, "mask", "unsupported_parameter"),
         (
             {"model": "gpt-image-2", "size": "1024x1024", "input_fidelity": "high"},
             "input_fidelity",

@@ -23,6 +23,7 @@ mod predictions;
 mod program;
 mod refusals;
 mod restarts;
+mod routes;
 mod sharing;
 mod streaming;
 mod trouble;

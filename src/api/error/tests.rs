@@ -73,6 +73,7 @@ fn refusals() -> Vec<ApiError> {
         ApiError::PredictionNotFound,
         ApiError::PredictionSubmitted { order: order() },
         ApiError::PredictionEnded { order: order() },
+        ApiError::InputNotLent,
         ApiError::UnsupportedMediaType { got: Some(text("text/plain")) },
         ApiError::UnsupportedMediaType { got: None },
         ApiError::UnsupportedEncoding { got: text("gzip") },
@@ -98,7 +99,7 @@ fn refusals() -> Vec<ApiError> {
             param: text("mask"),
             problem: "is not supported with the model 'gpt-image-2'".into(),
         },
-        ApiError::UnsupportedInputFidelity { model: text("gpt-image-2") },
+        ApiError::UnsupportedInputFidelity { model: text("gpt-image-2"), hint: String::new() },
     ]
 }
 
@@ -145,6 +146,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::PredictionNotFound
         | ApiError::PredictionSubmitted { .. }
         | ApiError::PredictionEnded { .. }
+        | ApiError::InputNotLent
         | ApiError::UnsupportedMediaType { .. }
         | ApiError::UnsupportedEncoding { .. }
         | ApiError::MalformedBody { .. }
