@@ -651,7 +651,7 @@ mod tests {
             let stored = journal.unsettled().await.unwrap().remove(0).predictions.remove(0);
             let route = if version < 3 { Route::Prediction } else { Route::OpenAi };
             assert_eq!((stored.route, stored.account), (route, None), "version {version}");
-            assert!(journal.untold().await.unwrap().is_empty());
+            assert!(journal.untold(None).await.unwrap().is_empty());
             journal.append(Record::Withdrawn { prediction }).await.unwrap();
         }
     }
