@@ -1,4 +1,9 @@
-"""What both Python suites share. `run.sh python` starts the gateways and names them in the environment."""
+"""What the Python suites share. `run.sh python` starts the gateways and names them in the environment.
+
+Two marks lead to the table that run.sh prints: `cell(column)` says which cell of its client's row a test fills, and
+`feature(name)` what the gateway needs for it. A feature that pending.txt names is expected to fail; when it does not, the
+line there is out of date and the test fails.
+"""
 
 import base64
 import io
@@ -53,6 +58,44 @@ def picture_of(item, size=None, kind="PNG"):
     picture = opened(base64.b64decode(item.b64_json, validate=True), size)
     assert picture.format == kind
     return picture
+
+
+HERE = pathlib.Path(__file__).parent
+PENDING = set((HERE / "pending.txt").read_text().split())
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "cell(column): the cell of the table that the test fills")
+    config.addinivalue_line("markers", "feature(name): what the gateway needs for the test")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for mark in item.iter_markers("feature"):
+            if mark.args[0] in PENDING:
+                item.add_marker(pytest.mark.xfail(reason=f"pending: {mark.args[0]}", strict=True))
+
+
+def client_of_row(item):
+    """The client whose row a test belongs to: that of its parameter, or the one the whole run is for."""
+    sender = getattr(item, "callspec", None) and item.callspec.params.get("sender")
+    if sender:
+        return sender.name, sender.version
+    return setting("SUITE_CLIENT"), os.environ.get("SUITE_VERSION", openai.__version__)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call" or report.failed:
+        verdict = "pending" if report.skipped and hasattr(report, "wasxfail") else report.outcome
+        if verdict != "skipped":
+            client, version = client_of_row(item)
+            with open(setting("SUITE_RESULTS"), "a", encoding="utf-8") as results:
+                for mark in item.iter_markers("cell"):
+                    line = {"client": client, "version": version, "cell": mark.args[0], "verdict": verdict}
+                    results.write(json.dumps({**line, "test": item.nodeid}) + "\n")
+    return report
 
 
 class Simulator:

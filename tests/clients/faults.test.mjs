@@ -4,7 +4,21 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { beforeEach, test } from 'node:test';
 
-import { HUGE, LARGE, MASK, OpenAI, PHOTO, SMALL, Simulator, checkItem, prompt, setting, toFile } from './common.mjs';
+import {
+  HUGE,
+  LARGE,
+  MAJOR,
+  MASK,
+  OpenAI,
+  PHOTO,
+  SMALL,
+  Simulator,
+  cell,
+  checkItem,
+  prompt,
+  setting,
+  toFile,
+} from './common.mjs';
 
 const simulator = new Simulator(setting('SUITE_SIMULATOR'));
 
@@ -26,13 +40,13 @@ beforeEach(() => simulator.reset());
 
 // ---- refused before anything is bought ----
 
-test('a wrong key', async () => {
+cell('errors', 'a wrong key', async () => {
   const stranger = clientOf('SUITE_FAULTY', { apiKey: 'sk-nobody-knows-this-one' });
   await assert.rejects(edit(stranger), (error) => {
     assert.ok(error instanceof OpenAI.AuthenticationError, error);
     assert.equal(error.status, 401);
     assert.equal(error.code, 'invalid_api_key');
-    assert.match(error.requestID, /^req_/);
+    assert.match(MAJOR < 5 ? error.request_id : error.requestID, /^req_/);
     return true;
   });
   assert.equal(await simulator.submits(), 0);
@@ -43,7 +57,7 @@ for (const [kind, open] of [
   ['a file', async () => toFile(fs.readFileSync(HUGE), 'huge.png')],
 ]) {
   test(`a wrong key with a large upload of ${kind} is no connection error`, async () => {
-    const stranger = clientOf('SUITE_FAULTY', { apiKey: 'sk-nobody-knows-this-one', maxRetries: 0 });
+    const stranger = clientOf('SUITE_DIRECT', { apiKey: 'sk-nobody-knows-this-one', maxRetries: 0 });
     await assert.rejects(edit(stranger, { image: await open() }), (error) => {
       assert.ok(error instanceof OpenAI.AuthenticationError, error);
       return true;
@@ -76,15 +90,12 @@ const bad = [
   [{ size: '257x259' }, 'size', 'invalid_value'],
   [{ quality: 'brilliant' }, 'quality', 'invalid_value'],
   [{ n: 11 }, 'n', 'integer_above_max_value'],
-  // What is not there yet is refused by name, never left out in silence.
-  [{ output_format: 'webp' }, 'output_format', 'unsupported_parameter'],
-  [{ stream: true }, 'stream', 'unsupported_parameter'],
   [{ image: [] }, 'image', 'missing_required_parameter'],
   [{ model: 'gpt-image-2', size: '1024x1024', mask: MASK }, 'mask', 'unsupported_parameter'],
   [{ model: 'gpt-image-2', size: '1024x1024', input_fidelity: 'high' }, 'input_fidelity', 'invalid_input_fidelity_model'],
 ];
 for (const [asked, param, code] of bad) {
-  test(`a bad request: ${param}, ${code}`, async () => {
+  cell('errors', `a bad request: ${param}, ${code}`, async () => {
     const opened = asked.mask ? { ...asked, mask: fs.createReadStream(asked.mask) } : asked;
     await assert.rejects(edit(once, opened), (error) => {
       assert.ok(error instanceof OpenAI.BadRequestError, error);
@@ -99,7 +110,7 @@ for (const [asked, param, code] of bad) {
 
 // ---- refused or broken by the service ----
 
-test('a forbidden prompt', async () => {
+cell('errors', 'a forbidden prompt', async () => {
   await assert.rejects(edit(usual, { prompt: prompt('forbidden-picture') }), (error) => {
     assert.ok(error instanceof OpenAI.BadRequestError, error);
     assert.equal(error.code, 'moderation_blocked');
@@ -108,7 +119,7 @@ test('a forbidden prompt', async () => {
   assert.equal(await simulator.submits(), 1);
 });
 
-test('an exhausted balance', async () => {
+cell('errors', 'an exhausted balance', async () => {
   await simulator.scenario({ balance: { usd: 0 } });
   await assert.rejects(edit(usual), (error) => {
     assert.ok(error instanceof OpenAI.RateLimitError, error);
@@ -130,7 +141,7 @@ test('an unknown outcome is never bought again', async () => {
   assert.equal(await simulator.submits(), 1);
 });
 
-test('a failed task is not bought again', async () => {
+cell('errors', 'a failed task is not bought again', async () => {
   await simulator.scenario({ life: { outcome: 'failed_provider' } });
   await assert.rejects(edit(usual), (error) => {
     assert.ok(error instanceof OpenAI.InternalServerError, error);
@@ -169,12 +180,41 @@ test('a slow picture is collected by asking again', async () => {
   assert.equal(await simulator.submits(), 1);
 });
 
-test("the SDK's own retries collect a slow picture", async () => {
+// Version 4 sends a form again with an empty body; see below. What it asks as JSON it can ask again.
+const again = (client, asked) =>
+  MAJOR < 5 ? client.images.generate({ prompt: prompt(), ...SMALL, ...asked }) : edit(client, asked);
+
+cell('retry', "the SDK's own retries collect a slow picture", async () => {
   await slow(2);
-  const answer = await edit(clientOf('SUITE_IMPATIENT'));
+  const answer = await again(clientOf('SUITE_IMPATIENT'));
   checkItem(answer.data[0], '256x256');
   assert.equal(await simulator.submits(), 1);
 });
+
+cell('retry', 'a retry after a time-out joins what it began', async () => {
+  await slow(3);
+  // The headers are replaced, so that the gateway does not know how soon this client gives up.
+  const defaultHeaders = { 'x-stainless-timeout': '600' };
+  const answer = await again(clientOf('SUITE_FAULTY', { timeout: 1600, defaultHeaders }));
+  checkItem(answer.data[0], '256x256');
+  const { submits, submits_accepted } = await simulator.counters();
+  assert.deepEqual([submits, submits_accepted], [1, 1]);
+});
+
+if (MAJOR < 5) {
+  cell('errors', 'a form that is sent again without its body is refused once, not awaited', async () => {
+    await slow(2);
+    const client = clientOf('SUITE_NARROW', { timeout: 1000, defaultHeaders: { 'x-stainless-timeout': '600' } });
+    const begun = Date.now();
+    // The first try times out after 1 s, the next one brings no body, which the gateway awaits for 1 s.
+    await assert.rejects(edit(client), (error) => {
+      assert.ok(error instanceof OpenAI.APIError, error);
+      return true;
+    });
+    assert.ok(Date.now() - begun < 10_000);
+    assert.equal(await simulator.submits(), 1);
+  });
+}
 
 test('a client that hung up finds its picture', async () => {
   await slow(2);

@@ -4,36 +4,36 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { test } from 'node:test';
 
-import { MASK, OpenAI, PHOTO, SECOND, SMALL, Simulator, checkItem, checkPng, prompt, setting, toFile } from './common.mjs';
+import { MASK, OpenAI, PHOTO, SECOND, SMALL, Simulator, cell, checkItem, checkPng, prompt, setting, toFile } from './common.mjs';
 
 const client = new OpenAI({ baseURL: `${setting('SUITE_GATEWAY')}/v1`, apiKey: setting('SUITE_SANDBOX_KEY') });
 
-test('edit with a read stream, whose length nobody announces', async () => {
+cell('edit', 'edit with a read stream, whose length nobody announces', async () => {
   const answer = await client.images.edit({ image: fs.createReadStream(PHOTO), prompt: prompt(), ...SMALL });
   assert.equal(answer.data.length, 1);
   checkItem(answer.data[0], '256x256');
 });
 
-test('edit with a file that has no type', async () => {
+cell('bytes', 'edit with a file that has no type', async () => {
   const image = await toFile(fs.readFileSync(PHOTO), 'photo.png');
   assert.equal(image.type, '');
   const answer = await client.images.edit({ image, prompt: prompt(), ...SMALL });
   checkItem(answer.data[0], '256x256');
 });
 
-test('edit with a file that has a type', async () => {
+cell('edit', 'edit with a file that has a type', async () => {
   const image = await toFile(fs.readFileSync(PHOTO), 'photo.png', { type: 'image/png' });
   const answer = await client.images.edit({ image, prompt: prompt(), ...SMALL });
   checkItem(answer.data[0], '256x256');
 });
 
-test('edit with a list of images', async () => {
+cell('list', 'edit with a list of images', async () => {
   const image = [fs.createReadStream(PHOTO), await toFile(fs.readFileSync(SECOND), 'second.png')];
   const answer = await client.images.edit({ image, prompt: prompt(), ...SMALL });
   checkItem(answer.data[0], '256x256');
 });
 
-test('edit with a mask', async () => {
+cell('mask', 'edit with a mask', async () => {
   const answer = await client.images.edit({
     image: fs.createReadStream(PHOTO),
     mask: fs.createReadStream(MASK),
@@ -59,7 +59,7 @@ test('edit as JSON by plain HTTP', async () => {
   checkItem((await answer.json()).data[0], '256x256');
 });
 
-test('generate', async () => {
+cell('generate', 'generate', async () => {
   const answer = await client.images.generate({ prompt: prompt('a harbour'), ...SMALL });
   checkItem(answer.data[0], '256x256');
 });
@@ -84,7 +84,7 @@ test('size and quality are as asked', async () => {
   assert.equal(answer.quality, 'low');
 });
 
-test('an address instead of base64', async () => {
+cell('url', 'an address instead of base64', async () => {
   const answer = await client.images.edit({
     image: fs.createReadStream(PHOTO),
     prompt: prompt(),

@@ -8,6 +8,7 @@ import re
 import urllib.request
 
 import openai
+import pytest
 from conftest import MASK, PHOTO, SECOND, Simulator, opened, picture_of, prompt, setting
 
 MODEL = "gpt-image-1.5"
@@ -15,6 +16,7 @@ MODEL = "gpt-image-1.5"
 SMALL = {"model": MODEL, "size": "256x256", "quality": "low"}
 
 
+@pytest.mark.cell("edit")
 def test_edit_with_a_file_object(client):
     with PHOTO.open("rb") as file:
         answer = client.images.edit(image=file, prompt=prompt(), **SMALL)
@@ -23,21 +25,25 @@ def test_edit_with_a_file_object(client):
     assert isinstance(answer.created, int)
 
 
+@pytest.mark.cell("edit")
 def test_edit_with_a_path(client):
     answer = client.images.edit(image=PHOTO, prompt=prompt(), **SMALL)
     picture_of(answer.data[0], "256x256")
 
 
+@pytest.mark.cell("list")
 def test_edit_with_a_list_of_images(client):
     answer = client.images.edit(image=[PHOTO, SECOND], prompt=prompt(), **SMALL)
     picture_of(answer.data[0], "256x256")
 
 
+@pytest.mark.cell("list")
 def test_edit_with_a_list_of_one_image(client):
     answer = client.images.edit(image=[PHOTO], prompt=prompt(), **SMALL)
     picture_of(answer.data[0], "256x256")
 
 
+@pytest.mark.cell("bytes")
 def test_edit_with_raw_bytes_of_unnamed_type(client):
     answer = client.images.edit(image=PHOTO.read_bytes(), prompt=prompt(), **SMALL)
     picture_of(answer.data[0], "256x256")
@@ -50,6 +56,7 @@ def test_edit_with_a_jpeg_that_is_called_png(client):
     picture_of(answer.data[0], "256x256")
 
 
+@pytest.mark.cell("mask")
 def test_edit_with_a_mask(client):
     answer = client.images.edit(image=PHOTO, mask=MASK, prompt=prompt(), **SMALL)
     picture_of(answer.data[0], "256x256")
@@ -77,6 +84,7 @@ def test_edit_with_the_defaults_of_the_sdk(client):
     assert answer.output_format == "png"
 
 
+@pytest.mark.cell("generate")
 def test_generate(client):
     answer = client.images.generate(prompt=prompt("a harbour"), **SMALL)
     picture_of(answer.data[0], "256x256")
@@ -108,6 +116,7 @@ def test_usage_is_complete(client):
     assert usage.input_tokens_details.image_tokens + usage.input_tokens_details.text_tokens == usage.input_tokens
 
 
+@pytest.mark.cell("url")
 def test_an_address_instead_of_base64(client):
     answer = client.images.edit(image=PHOTO, prompt=prompt(), response_format="url", **SMALL)
     item = answer.data[0]
