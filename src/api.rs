@@ -31,12 +31,15 @@ mod base64;
 mod body;
 mod drain;
 mod error;
+mod events;
 mod form;
 mod header;
 mod images;
 mod intake;
 mod json_body;
+mod kept;
 mod layers;
+mod manner;
 mod models;
 mod multipart;
 mod offer;
@@ -44,9 +47,12 @@ mod patience;
 mod rate;
 mod results;
 mod signature;
+mod spaces;
 mod validate;
 
+use answer::Addresses;
 use error::ApiError;
+use kept::Endings;
 use offer::Offer;
 use signature::Signer;
 
@@ -75,12 +81,19 @@ struct ApiState {
     clock: Arc<dyn Clock>,
     server: Arc<ServerConfig>,
     signer: Signer,
+    endings: Endings,
 }
 
 impl ApiState {
     /// The models a client may use.
     fn offer(&self, client: &ClientId) -> Offer<'_> {
         Offer { catalogue: &self.catalogue, allowed: self.admission.models(client) }
+    }
+
+    /// Makes addresses that this client can reach.
+    fn addresses(&self, headers: &HeaderMap) -> Result<Addresses, ApiError> {
+        let (signer, base) = (self.signer.clone(), self.base_url(headers)?);
+        Ok(Addresses { signer, base, now: self.clock.now(), ttl: self.server.result_url_ttl })
     }
 
     /// What clients reach the gateway by: as configured, else as this client just did.
@@ -98,8 +111,8 @@ impl ApiState {
 pub(crate) fn router(parts: Parts) -> Router {
     let Parts { engine, admission, catalogue, clock, server, signing_key, sandbox, lifecycle, metrics } = parts;
     let outermost = layers::Outermost::new(&server, sandbox, &lifecycle, &metrics);
-    let state =
-        ApiState { engine, admission, catalogue, clock, server: Arc::new(server), signer: Signer::new(signing_key) };
+    let (signer, endings) = (Signer::new(signing_key), Endings::new(&metrics));
+    let state = ApiState { engine, admission, catalogue, clock, server: Arc::new(server), signer, endings };
     let mut router = Router::new();
     for prefix in ["/v1", ""] {
         for slash in ["", "/"] {

@@ -78,6 +78,20 @@ pub(crate) struct ServerConfig {
     pub(crate) patience: Duration,
     #[serde(rename = "patience_margin_ms", deserialize_with = "millis")]
     pub(crate) patience_margin: Duration,
+    #[serde(rename = "kept_patience_s", deserialize_with = "seconds")]
+    pub(crate) kept_patience: Duration,
+    #[serde(rename = "stream_heartbeat_ms", deserialize_with = "millis")]
+    pub(crate) stream_heartbeat: Duration,
+    #[serde(rename = "stream_grace_ms", deserialize_with = "millis")]
+    pub(crate) stream_grace: Duration,
+    /// Zero: never.
+    #[serde(rename = "json_heartbeat_s", deserialize_with = "seconds")]
+    pub(crate) json_heartbeat: Duration,
+    pub(crate) interim_responses: InterimResponses,
+    #[serde(rename = "interim_interval_s", deserialize_with = "seconds")]
+    pub(crate) interim_interval: Duration,
+    /// How words of a `User-Agent` begin.
+    pub(crate) interim_clients: Vec<String>,
     #[serde(deserialize_with = "optional_url")]
     pub(crate) public_url: Option<Url>,
     #[serde(rename = "result_url_ttl_s", deserialize_with = "seconds")]
@@ -105,6 +119,14 @@ pub(crate) struct ServerConfig {
 pub(crate) enum UnsupportedParameters {
     Refuse,
     Drop,
+}
+
+/// Who is sent `102 Processing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum InterimResponses {
+    Off,
+    KnownClients,
 }
 
 /// Whether input pictures must be of a known type.

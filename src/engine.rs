@@ -68,6 +68,9 @@ pub(crate) use crate::storage::spool::{Spool, SpoolError};
 /// Results that are remembered without asking the journal.
 const RECENT_MAX: u64 = 100_000;
 
+/// How long a failure waits for the retry it is to answer: SDKs ask again within seconds.
+const UNTOLD_FOR: Duration = Duration::from_mins(2);
+
 /// What the engine is built from.
 #[derive(Debug)]
 pub(crate) struct Parts {
@@ -110,6 +113,8 @@ struct Core {
     orders: Orders,
     /// Complete results by fingerprint, in front of the journal.
     recent: moka::sync::Cache<Fingerprint, Recent>,
+    /// Failures of which a client has seen no more than a broken connection, for its retry.
+    untold: moka::sync::Cache<Fingerprint, (OrderId, Failure)>,
     /// Where predictions are announced to the one scheduler of polls.
     due: mpsc::UnboundedSender<follow::Due>,
     latencies: Mutex<Latencies>,
@@ -224,6 +229,7 @@ impl Engine {
             metrics: EngineMetrics::new(&parts.metrics),
             orders: Orders::default(),
             recent: moka::sync::Cache::builder().max_capacity(RECENT_MAX).build(),
+            untold: moka::sync::Cache::builder().max_capacity(RECENT_MAX).time_to_live(UNTOLD_FOR).build(),
             due,
             latencies: Mutex::new(match parts.learned {
                 Some(learned) => Latencies::restore(priors, learned),
@@ -274,6 +280,9 @@ impl Engine {
         {
             return Ok(ticket);
         }
+        if let Some((order, failure)) = core.untold.remove(&fingerprint) {
+            return Ok(core.failed_ticket(order, failure));
+        }
         let cache_on = core.settings.cache == CacheMode::On;
         let asker = Asker {
             shares: cache_on && !order.fresh,
@@ -291,13 +300,13 @@ impl Engine {
         core.begin(order, fingerprint, asker, origin, start_by)
     }
 
-    /// Opens the pictures of a delivery.
+    /// Opens stored pictures, in their order.
     ///
     /// # Errors
     ///
     /// [`Failure::ResultLost`] when a picture is gone or changed on disk.
-    pub(crate) async fn open(&self, delivery: &Delivery) -> Result<Vec<Arc<dyn Source>>, Failure> {
-        self.core.open(&delivery.pictures).await
+    pub(crate) async fn open(&self, pictures: &[StoredPicture]) -> Result<Vec<Arc<dyn Source>>, Failure> {
+        self.core.open(pictures).await
     }
 
     /// One picture of an order, for its signed address; `None` when it is not (or no longer) there.

@@ -17,7 +17,7 @@ pub(crate) use clock::{Clock, SystemClock, Timestamp};
 pub(crate) use fingerprint::{Digest, Fingerprint};
 pub(crate) use ids::{AccountId, ClientId, IdempotencyKey, OrderId, PredictionId, UpstreamId};
 pub(crate) use money::{Price, Usage, Usd};
-pub(crate) use outcome::{Delivery, Failure, StoredPicture};
+pub(crate) use outcome::{Delivery, Failure, Part, StoredPicture};
 pub(crate) use picture::{Format, Picture, Source};
 pub(crate) use quota::{Expense, Limit, OverLimit, QuotaHold, Quotas};
 pub(crate) use request::{Input, PictureRequest, Size, Task};

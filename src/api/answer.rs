@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -21,7 +21,7 @@ use super::signature::Signer;
 use super::validate::{Presentation, ResponseFormat};
 use crate::engine::{Origin, Ticket};
 use crate::lifecycle::wire::Wire;
-use crate::model::{Delivery, PictureRequest, Source, Task, Timestamp, Usage};
+use crate::model::{Delivery, OrderId, PictureRequest, Source, StoredPicture, Task, Timestamp, Usage};
 use crate::payload::Payload;
 
 const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
@@ -43,14 +43,28 @@ impl Shape {
     }
 }
 
+/// Makes the addresses of results.
+#[derive(Clone, Debug)]
+pub(super) struct Addresses {
+    pub(super) signer: Signer,
+    pub(super) base: Url,
+    pub(super) now: Timestamp,
+    pub(super) ttl: Duration,
+}
+
+impl Addresses {
+    fn of(&self, order: OrderId, index: usize) -> Url {
+        self.signer.address(&self.base, order, index, self.now, self.ttl)
+    }
+}
+
 /// Pictures on their way to a client.
 #[derive(Debug)]
 pub(super) struct Answer<'a> {
-    pub(super) shape: Shape,
+    pub(super) shape: &'a Shape,
     pub(super) delivery: &'a Delivery,
     /// The bytes, in the order of `delivery.pictures`.
     pub(super) sources: Vec<Arc<dyn Source>>,
-    pub(super) dropped: Vec<String>,
     pub(super) ticket: Ticket,
     /// The connection it goes to.
     pub(super) wire: Wire,
@@ -58,62 +72,100 @@ pub(super) struct Answer<'a> {
 
 impl Answer<'_> {
     /// The whole answer; its body produces the base64 as it leaves.
-    pub(super) fn into_response(self, signer: &Signer, base: &Url, now: Timestamp, url_ttl: Duration) -> Response {
-        let url = |index| signer.address(base, self.delivery.order, index, now, url_ttl);
-        let payload = self.payload(url);
+    pub(super) fn into_response(self, addresses: &Addresses) -> Response {
+        let payload = self.shape.whole(self.delivery, self.sources, addresses);
         let length = payload.length();
-        let origin = self.ticket.origin();
         let mut response = Response::new(Body::new(Delivered { payload, ticket: Some(self.ticket), wire: self.wire }));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        headers.insert(CACHE, HeaderValue::from_static(cache_word(origin)));
         name_predictions(headers, &self.delivery.predictions);
-        if let Origin::Hit(age) = origin {
-            headers.insert(AGE, HeaderValue::from(age.as_secs()));
-        }
         if self.delivery.missing > 0 {
             headers.insert(MISSING, HeaderValue::from(u16::from(self.delivery.missing)));
         }
-        if let Ok(dropped) = HeaderValue::from_str(&self.dropped.join(","))
-            && !dropped.is_empty()
-        {
-            headers.insert(DROPPED, dropped);
-        }
         response
     }
+}
 
-    fn payload(&self, url: impl Fn(usize) -> Url) -> Payload {
-        let first = self.delivery.pictures.first();
-        let background = self.shape.choices.get("background").map_or("opaque", String::as_str);
-        let head = format!("{{\"created\":{},\"background\":", self.delivery.resolved.seconds());
-        let mut payload = Payload::default().text(head).json(&background).text(",\"data\":[");
-        for (index, source) in self.sources.iter().enumerate() {
+/// Says where an answer comes from, and what of the request it does not honour.
+pub(super) fn note_origin(headers: &mut HeaderMap, origin: Origin, dropped: &[String]) {
+    headers.insert(CACHE, HeaderValue::from_static(cache_word(origin)));
+    if let Origin::Hit(age) = origin {
+        headers.insert(AGE, HeaderValue::from(age.as_secs()));
+    }
+    if let Ok(dropped) = HeaderValue::from_str(&dropped.join(","))
+        && !dropped.is_empty()
+    {
+        headers.insert(DROPPED, dropped);
+    }
+}
+
+impl Shape {
+    fn background(&self) -> &str {
+        self.choices.get("background").map_or("opaque", String::as_str)
+    }
+
+    /// The whole answer as one JSON object.
+    pub(super) fn whole(&self, delivery: &Delivery, sources: Vec<Arc<dyn Source>>, addresses: &Addresses) -> Payload {
+        let first = delivery.pictures.first();
+        let head = format!("{{\"created\":{},\"background\":", delivery.resolved.seconds());
+        let mut payload = Payload::default().text(head).json(&self.background()).text(",\"data\":[");
+        for (index, source) in sources.into_iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            payload = match self.shape.presentation.response_format {
-                ResponseFormat::B64Json => {
-                    payload.text(format!("{comma}{{\"b64_json\":\"")).base64(Arc::clone(source)).text("\"}")
+            payload = match self.presentation.response_format {
+                ResponseFormat::B64Json => payload.text(format!("{comma}{{\"b64_json\":\"")).base64(source).text("\"}"),
+                ResponseFormat::Url => {
+                    let address = addresses.of(delivery.order, index);
+                    payload.text(format!("{comma}{{\"url\":")).json(&address).text("}")
                 }
-                ResponseFormat::Url => payload.text(format!("{comma}{{\"url\":")).json(&url(index)).text("}"),
             };
         }
         payload = payload.text("]");
         if let Some(picture) = first {
             payload = payload.text(format!(",\"output_format\":\"{}\"", picture.format.name()));
         }
-        if let Some(quality) = self.shape.choices.get("quality") {
+        if let Some(quality) = self.choices.get("quality") {
             payload = payload.text(",\"quality\":").json(quality);
         }
         if let Some(picture) = first {
             payload = payload.text(format!(",\"size\":\"{}x{}\"", picture.width, picture.height));
         }
-        if let Some(identifier) = &self.shape.presentation.safety_identifier {
+        if let Some(identifier) = &self.presentation.safety_identifier {
             payload = payload.text(",\"safety_identifier\":").json(identifier);
         }
-        if let Some(usage) = self.delivery.usage.and_then(|usage| WireUsage::of(usage, self.shape.task)) {
+        if let Some(usage) = delivery.usage.and_then(|usage| WireUsage::of(usage, self.task)) {
             payload = payload.text(",\"usage\":").json(&usage);
         }
         payload.text("}")
+    }
+
+    /// One `completed` event. Its schema requires every field: tokens nobody told are zero there, and a quality that the
+    /// model does not have is `auto`.
+    pub(super) fn completed(
+        &self,
+        picture: &StoredPicture,
+        source: Arc<dyn Source>,
+        usage: Option<Usage>,
+        created: Timestamp,
+    ) -> Payload {
+        let name = match self.task {
+            Task::Edit => "image_edit.completed",
+            Task::Generate => "image_generation.completed",
+        };
+        let StoredPicture { width, height, format, .. } = picture;
+        let mut payload = Payload::default()
+            .text(format!("event: {name}\ndata: {{\"type\":\"{name}\",\"b64_json\":\""))
+            .base64(source)
+            .text(format!("\",\"created_at\":{},\"size\":\"{width}x{height}\"", created.seconds()))
+            .text(",\"quality\":")
+            .json(&self.choices.get("quality").map_or("auto", String::as_str))
+            .text(",\"background\":")
+            .json(&self.background())
+            .text(format!(",\"output_format\":\"{}\"", format.name()));
+        if let Some(identifier) = &self.presentation.safety_identifier {
+            payload = payload.text(",\"safety_identifier\":").json(identifier);
+        }
+        payload.text(",\"usage\":").json(&EventUsage::of(usage.unwrap_or_default(), self.task)).text("}\n\n")
     }
 }
 
@@ -135,6 +187,27 @@ struct WireUsage {
     output_tokens: u64,
     output_tokens_details: TokenDetails,
     total_tokens: u64,
+}
+
+/// Tokens in the shape of an event.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct EventUsage {
+    total_tokens: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    input_tokens_details: TokenDetails,
+}
+
+impl EventUsage {
+    fn of(usage: Usage, task: Task) -> Self {
+        let unknown = TokenDetails { image_tokens: 0, text_tokens: 0 };
+        Self {
+            total_tokens: usage.input_tokens.saturating_add(usage.output_tokens),
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+            input_tokens_details: WireUsage::of(usage, task).map_or(unknown, |usage| usage.input_tokens_details),
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]

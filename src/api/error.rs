@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::engine::SpoolError;
+use crate::engine::{SpoolError, Ticket, WaitError};
 use crate::model::catalogue::SizeProblem;
 use crate::model::{Failure, Limit, OrderId, UpstreamId};
 
@@ -232,6 +232,27 @@ impl ApiError {
         Self::Internal { detail: detail.into() }
     }
 
+    /// Why a request that waited got no pictures.
+    pub(super) fn of_wait(ticket: &Ticket, error: WaitError) -> Self {
+        let order = ticket.order();
+        match error {
+            WaitError::Failed(failure) => Self::Failed { failure, order: Some(order) },
+            WaitError::OutOfPatience { upstream } => Self::PatienceExhausted { order, predictions: upstream },
+            WaitError::Closing { upstream } => Self::Restarting { order, predictions: upstream },
+        }
+    }
+
+    /// Whether a client may ask again by itself.
+    pub(super) fn invites_retry(&self) -> bool {
+        let wire = self.wire();
+        wire.should_retry.unwrap_or_else(|| wire.status.is_server_error())
+    }
+
+    pub(super) fn envelope(&self) -> Envelope<'_> {
+        let wire = self.wire();
+        Envelope { error: Body { message: self.to_string(), r#type: wire.kind, param: wire.param, code: wire.code } }
+    }
+
     /// Why the picture called `param` could not be spooled.
     pub(super) fn from_spool(error: SpoolError, param: &str) -> Self {
         match error {
@@ -359,7 +380,7 @@ fn unavailable(code: &'static str) -> Wire<'static> {
 
 /// OpenAI's envelope; all four keys are always there.
 #[derive(Debug, Serialize)]
-struct Envelope<'a> {
+pub(super) struct Envelope<'a> {
     error: Body<'a>,
 }
 
@@ -392,10 +413,7 @@ impl IntoResponse for ApiError {
                 .is_server_error()
                 .then(|| if let Self::Internal { detail } = &self { detail.clone() } else { self.to_string() }),
         };
-        let envelope = Envelope {
-            error: Body { message: self.to_string(), r#type: wire.kind, param: wire.param, code: wire.code },
-        };
-        let mut response = (wire.status, axum::Json(envelope)).into_response();
+        let mut response = (wire.status, axum::Json(self.envelope())).into_response();
         response.extensions_mut().insert(told);
         let headers = response.headers_mut();
         if let Some(should_retry) = wire.should_retry {

@@ -1,23 +1,31 @@
 //! Edits and generations: admit, submit, wait.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{FromRequestParts, State};
-use axum::http::HeaderMap;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, Version};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
-use super::answer::{self, Answer};
+use super::answer::{self, Addresses, Answer};
 use super::auth::Client;
-use super::error::ApiError;
+use super::error::{ApiError, name_predictions};
+use super::events::Events;
+use super::kept::{Ending, Kept};
 use super::layers::{Began, Noted};
+use super::manner::Manner;
+use super::spaces::Spaces;
 use super::validate::Checked;
 use super::{ApiState, intake, patience, rate, route_of};
-use crate::admission::Rejection;
+use crate::admission::{Permit, Rejection};
 use crate::engine::{Order, Ticket, WaitError};
 use crate::lifecycle::wire::Wire;
-use crate::model::{ClientId, Failure, IdempotencyKey, Task};
+use crate::model::{ClientId, Delivery, Failure, IdempotencyKey, Task};
+use crate::telemetry::RequestId;
 
 /// `POST /v1/images/edits`.
 pub(super) async fn edits(arrived: Arrived, State(state): State<ApiState>, body: Body) -> Response {
@@ -41,8 +49,10 @@ pub(super) async fn variations(Client(client): Client, State(state): State<ApiSt
 pub(super) struct Arrived {
     client: ClientId,
     began: Instant,
+    request: RequestId,
     /// The connection it came by.
     wire: Wire,
+    version: Version,
     headers: HeaderMap,
 }
 
@@ -54,7 +64,9 @@ impl FromRequestParts<ApiState> for Arrived {
         let missing = || ApiError::internal("a layer is missing");
         let Began(began) = *parts.extensions.get().ok_or_else(missing)?;
         let wire = parts.extensions.get::<Wire>().ok_or_else(missing)?.clone();
-        Ok(Self { client, began, wire, headers: std::mem::take(&mut parts.headers) })
+        let request = parts.extensions.get::<RequestId>().ok_or_else(missing)?.clone();
+        let (version, headers) = (parts.version, std::mem::take(&mut parts.headers));
+        Ok(Self { client, began, request, wire, version, headers })
     }
 }
 
@@ -68,19 +80,31 @@ async fn create(task: Task, arrived: Arrived, state: ApiState, body: Body) -> Re
     response
 }
 
-/// Makes the pictures and answers with them.
-///
-/// The wait is bounded by the client's patience and the gateway's. When it runs out the client gets a 504 and the
-/// purchase goes on: the same request, asked again, finds it.
-async fn fulfil(
+/// A request whose order is placed: under way, or answered already.
+struct Placed {
+    ticket: Ticket,
+    shape: answer::Shape,
+    /// Parameters that will not be honoured.
+    dropped: Vec<String>,
+    /// When the client is answered at the latest.
+    deadline: Instant,
+    manner: Manner,
+    addresses: Addresses,
+    wire: Wire,
+    /// Its place among the requests that are read and waited with at once.
+    permit: Permit,
+}
+
+/// Reads a request, checks it and places its order.
+async fn place(
     task: Task,
-    Arrived { client, began, wire, headers }: Arrived,
+    Arrived { client, began, wire, headers, version, .. }: Arrived,
     state: &ApiState,
     body: Body,
     noted: &mut Noted,
-) -> Result<Response, ApiError> {
+) -> Result<Placed, ApiError> {
     rate::count(&state.admission, &client)?;
-    let _permit = state
+    let permit = state
         .admission
         .admit()
         .map_err(|Rejection::Crowded { retry_after }| ApiError::TooManyWaiting { retry_after })?;
@@ -89,8 +113,10 @@ async fn fulfil(
     noted.model.clone_from(&request.model);
     noted.ignored = ignored;
 
+    let manner = Manner::of(&presentation, &headers, version, &state.server);
     let shape = answer::Shape::of(&request, presentation);
-    let deadline = patience::deadline(&headers, &state.server, began, Instant::now());
+    let deadline = patience::deadline(&headers, &state.server, began, Instant::now(), manner.heartbeat());
+    let addresses = state.addresses(&headers)?;
     let order = Order {
         client,
         request,
@@ -101,28 +127,88 @@ async fn fulfil(
         until: deadline,
     };
     let failed = |failure: Failure| ApiError::Failed { failure, order: None };
-    let mut ticket = state.engine.submit(order).await.map_err(failed)?;
+    let ticket = state.engine.submit(order).await.map_err(failed)?;
     noted.order = ticket.order().to_string();
     noted.cache = answer::cache_word(ticket.origin());
-
-    let waited = ticket.wait(deadline.saturating_duration_since(Instant::now())).await;
-    let delivery = waited.map_err(|error| not_delivered(&ticket, error))?;
-    let sources = state
-        .engine
-        .open(&delivery)
-        .await
-        .map_err(|failure| ApiError::Failed { failure, order: Some(ticket.order()) })?;
-    let base = state.base_url(&headers)?;
-    let answer = Answer { shape, delivery: &delivery, sources, dropped, ticket, wire };
-    Ok(answer.into_response(&state.signer, &base, state.clock.now(), state.server.result_url_ttl))
+    Ok(Placed { ticket, shape, dropped, deadline, manner, addresses, wire, permit })
 }
 
-fn not_delivered(ticket: &Ticket, error: WaitError) -> ApiError {
-    let order = ticket.order();
-    match error {
-        WaitError::Failed(failure) => ApiError::Failed { failure, order: Some(order) },
-        WaitError::OutOfPatience { upstream } => ApiError::PatienceExhausted { order, predictions: upstream },
-        WaitError::Closing { upstream } => ApiError::Restarting { order, predictions: upstream },
+/// Makes the pictures and answers with them.
+///
+/// The wait is bounded by the client's patience and the gateway's. When it runs out the client gets a 504 and the
+/// purchase goes on: the same request, asked again, finds it.
+async fn fulfil(
+    task: Task,
+    arrived: Arrived,
+    state: &ApiState,
+    body: Body,
+    noted: &mut Noted,
+) -> Result<Response, ApiError> {
+    let (began, request) = (arrived.began, arrived.request.clone());
+    let mut placed = place(task, arrived, state, body, noted).await?;
+    let (origin, order) = (placed.ticket.origin(), placed.ticket.order());
+    let dropped = std::mem::take(&mut placed.dropped);
+    let watch = |manner| state.endings.watch(manner, request, order, began);
+    let mut response = match placed.manner {
+        Manner::Silent | Manner::Interim(_) => placed.whole(state).await?,
+        Manner::Events(heartbeat) => placed.events(state, heartbeat, watch("events")).await?,
+        Manner::Spaces(heartbeat) => placed.spaces(state, heartbeat, watch("spaces")).await?,
+    };
+    answer::note_origin(response.headers_mut(), origin, &dropped);
+    Ok(response)
+}
+
+impl Placed {
+    /// Waits for all pictures, then answers.
+    async fn whole(mut self, state: &ApiState) -> Result<Response, ApiError> {
+        let delivery = self.delivery().await.map_err(|error| ApiError::of_wait(&self.ticket, error))?;
+        let opened = state.engine.open(&delivery.pictures).await;
+        let sources = opened.map_err(|failure| ApiError::of_wait(&self.ticket, WaitError::Failed(failure)))?;
+        let Self { shape, ticket, wire, addresses, .. } = self;
+        Ok(Answer { shape: &shape, delivery: &delivery, sources, ticket, wire }.into_response(&addresses))
+    }
+
+    /// Waits for all pictures, with interim answers on the way where the client takes them.
+    async fn delivery(&mut self) -> Result<Arc<Delivery>, WaitError> {
+        let Manner::Interim(every) = self.manner else { return self.ticket.wait(self.deadline).await };
+        loop {
+            tokio::select! {
+                biased;
+                delivery = self.ticket.wait(self.deadline) => return delivery,
+                () = tokio::time::sleep(every) => self.wire.processing(),
+            }
+        }
+    }
+
+    /// Answers with events. A failure within the first moments still gets a status of its own.
+    async fn events(mut self, state: &ApiState, heartbeat: Duration, ending: Ending) -> Result<Response, ApiError> {
+        let first = tokio::time::timeout(state.server.stream_grace, self.ticket.next_part(0, self.deadline)).await;
+        if let Ok(Err(error)) = first {
+            return Err(ending.before(ApiError::of_wait(&self.ticket, error)));
+        }
+        let upstream = self.ticket.upstream();
+        let mut response = Events::new(self.kept(state, heartbeat, ending)).into_response();
+        name_predictions(response.headers_mut(), &upstream);
+        Ok(response)
+    }
+
+    /// Answers as usual when the outcome comes soon enough, and else begins with white space.
+    async fn spaces(mut self, state: &ApiState, heartbeat: Duration, ending: Ending) -> Result<Response, ApiError> {
+        if tokio::time::timeout(heartbeat, self.ticket.wait(self.deadline)).await.is_ok() {
+            ending.before(());
+            return self.whole(state).await;
+        }
+        let upstream = self.ticket.upstream();
+        let addresses = self.addresses.clone();
+        let mut response = Spaces::new(self.kept(state, heartbeat, ending), addresses).into_response();
+        name_predictions(response.headers_mut(), &upstream);
+        Ok(response)
+    }
+
+    fn kept(self, state: &ApiState, heartbeat: Duration, ending: Ending) -> Kept {
+        let Self { ticket, shape, deadline, wire, permit, .. } = self;
+        let engine = state.engine.clone();
+        Kept { engine, ticket: Some(ticket), shape, deadline, heartbeat, wire, _permit: permit, ending }
     }
 }
 

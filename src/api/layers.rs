@@ -114,6 +114,7 @@ async fn account(State(outermost): State<Outermost>, mut request: Request, next:
     let id = RequestId::random();
     let began = Instant::now();
     request.extensions_mut().insert(Began(began));
+    request.extensions_mut().insert(id.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut report = Unfinished { id: &id, path: &path, began, answered: false };
     let mut response = next.run(request).await;

@@ -1,8 +1,7 @@
 //! A form against its model: every value explicit, every refusal before anything is bought.
 //!
 //! A parameter that the model cannot honour is refused by name, or dropped and named where the operator says so
-//! (`server.unsupported_parameters`). Three are never dropped: `stream`, because a client that waits for events cannot
-//! read anything else, `model`, and the input pictures.
+//! (`server.unsupported_parameters`). Never dropped are `model`, the input pictures, and what the answer's form depends on.
 
 use std::collections::BTreeMap;
 
@@ -32,6 +31,8 @@ pub(super) struct Checked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Presentation {
     pub(super) response_format: ResponseFormat,
+    /// As server-sent events.
+    pub(super) stream: bool,
     pub(super) user: Option<String>,
     pub(super) safety_identifier: Option<String>,
 }
@@ -274,10 +275,7 @@ impl Check<'_> {
         if self.scalars.contains_key("style") && !self.is_choice("style") {
             self.ignored.push("style".to_owned());
         }
-        if truth(&self.scalars, "stream")?.unwrap_or(false) {
-            return Err(unsupported("stream", "with the value true is not supported; leave it out or send false"));
-        }
-        // Without a stream there is nowhere to put them, and SDKs send the number all the same.
+        // Fewer partial pictures than asked for are legal; this upstream makes none.
         integer(&self.scalars, "partial_images", 0, PARTIAL_IMAGES_MAX)?;
         Ok(())
     }
@@ -287,8 +285,14 @@ impl Check<'_> {
             Some("url") => ResponseFormat::Url,
             _ => ResponseFormat::B64Json,
         };
+        let stream = truth(&self.scalars, "stream")?.unwrap_or(false);
+        if stream && response_format == ResponseFormat::Url {
+            let problem = "with the value 'url' is not supported together with 'stream': events carry 'b64_json'";
+            return Err(unsupported("response_format", problem));
+        }
         Ok(Presentation {
             response_format,
+            stream,
             user: self.bounded_text("user", USER_CHARS_MAX)?,
             safety_identifier: self.bounded_text("safety_identifier", SAFETY_IDENTIFIER_CHARS_MAX)?,
         })

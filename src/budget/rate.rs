@@ -46,6 +46,7 @@ impl Rate {
 
     /// Takes one call, or says when there will be one.
     pub(super) fn take(&mut self) -> Result<(), Instant> {
+        self.ready(Instant::now())?;
         let taken = self.try_take();
         match taken {
             // Asked once more, an exhausted rate takes nothing and says when it is ready again.
@@ -59,7 +60,7 @@ impl Rate {
     /// Returns how many more could be taken at once.
     fn try_take(&self) -> Result<u32, Instant> {
         let taken = self.limiter.check();
-        // One nanosecond more than governor says: it lets through what comes after that moment.
+        // One nanosecond more than governor says: what comes at that very moment is let through only sometimes.
         let until = |at| Instant::from_std(at) + Duration::from_nanos(1);
         taken.map(|left| left.remaining_burst_capacity()).map_err(|not_until| until(not_until.earliest_possible()))
     }

@@ -13,7 +13,7 @@ use super::life::Following;
 use super::{Progress, Status, add_to, finish_delivery};
 use crate::budget::InFlight;
 use crate::model::{
-    AccountId, ClientId, Delivery, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, QuotaHold,
+    AccountId, ClientId, Delivery, Failure, Fingerprint, IdempotencyKey, OrderId, Part, PredictionId, QuotaHold,
     StoredPicture, Timestamp, UpstreamId, Usage, Usd,
 };
 use crate::storage::journal::OrderRecord;
@@ -193,11 +193,12 @@ impl Orders {
     /// Lists an order that was under way before the gateway started.
     pub(super) fn adopt(&self, record: Arc<OrderRecord>, slots: Vec<Slot>, parts: Vec<u8>, quota: Box<dyn QuotaHold>) {
         let upstream: Vec<UpstreamId> = slots.iter().filter_map(Slot::upstream).cloned().collect();
+        let parts_so_far: Vec<Part> = slots.iter().filter_map(Slot::part).collect();
         let mut table = self.lock();
         let order = record.id;
         table.list(record, slots, parts, quota, Instant::now());
         if let Some(live) = table.live.get(&order) {
-            live.progress.send_modify(|progress| progress.upstream = upstream);
+            live.progress.send_modify(|progress| (progress.upstream, progress.parts) = (upstream, parts_so_far));
         }
     }
 
@@ -332,7 +333,11 @@ impl Orders {
     pub(super) fn end(&self, prediction: PredictionId, end: End) -> Option<Ended> {
         let mut table = self.lock();
         let live = table.live.get_mut(&prediction.order)?;
-        live.slots[usize::from(prediction.slot)] = Slot::Ended(end);
+        let slot = &mut live.slots[usize::from(prediction.slot)];
+        *slot = Slot::Ended(end);
+        if let Some(part) = slot.part() {
+            live.progress.send_modify(|progress| progress.parts.push(part));
+        }
         if !live.slots.iter().all(|slot| matches!(slot, Slot::Ended(_))) {
             return None;
         }
@@ -505,6 +510,15 @@ impl Slot {
             Self::Queued => false,
             Self::Submitting | Self::Following(_) | Self::Ended(End::Pictures { .. }) => true,
             Self::Ended(End::Failure(failure)) => failure.may_have_been_bought(),
+        }
+    }
+
+    fn part(&self) -> Option<Part> {
+        match self {
+            Self::Ended(End::Pictures { pictures, usage, at, .. }) => {
+                Some(Part { pictures: pictures.clone(), usage: *usage, resolved: *at })
+            }
+            Self::Queued | Self::Submitting | Self::Following(_) | Self::Ended(End::Failure(_)) => None,
         }
     }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Core;
 use crate::config::OnUnknown;
-use crate::model::{Delivery, Failure, OrderId, UpstreamId};
+use crate::model::{Delivery, Failure, OrderId, Part, UpstreamId};
 use crate::storage::journal::Record;
 
 /// Where an answer comes from.
@@ -39,6 +40,8 @@ pub(crate) struct Ticket {
 pub(super) struct Progress {
     /// The upstream's names, as they become known.
     pub(super) upstream: Vec<UpstreamId>,
+    /// What its predictions brought so far, in the order in which they did.
+    pub(super) parts: Vec<Part>,
     pub(super) outcome: Option<Result<Arc<Delivery>, Failure>>,
 }
 
@@ -76,13 +79,15 @@ impl Core {
         delivered_before: bool,
     ) -> Ticket {
         let order = delivery.order;
-        let progress = Progress { upstream: delivery.predictions.clone(), outcome: Some(Ok(delivery)) };
+        let Delivery { predictions, pictures, usage, resolved, .. } = &*delivery;
+        let part = Part { pictures: pictures.clone(), usage: *usage, resolved: *resolved };
+        let progress = Progress { upstream: predictions.clone(), parts: vec![part], outcome: Some(Ok(delivery)) };
         Ticket { core: Arc::clone(self), order, origin, progress: watch::channel(progress).1, delivered_before }
     }
 
     /// A ticket for an order that ended without pictures.
     pub(super) fn failed_ticket(self: &Arc<Self>, order: OrderId, failure: Failure) -> Ticket {
-        let progress = Progress { upstream: Vec::new(), outcome: Some(Err(failure)) };
+        let progress = Progress { outcome: Some(Err(failure)), ..Progress::default() };
         self.ticket(order, Origin::Joined, watch::channel(progress).1)
     }
 }
@@ -96,32 +101,64 @@ impl Ticket {
         self.origin
     }
 
-    /// Waits for the outcome, at most for `patience`.
+    /// The upstream's names for its predictions, as far as they are known.
+    pub(crate) fn upstream(&self) -> Vec<UpstreamId> {
+        self.progress.borrow().upstream.clone()
+    }
+
+    /// Whether anything of its order is, or may be, bought.
+    pub(crate) fn is_bought(&self) -> bool {
+        self.core.orders.is_bought(self.order)
+    }
+
+    /// Waits for the outcome, at most until `deadline`.
     ///
     /// # Errors
     ///
     /// [`WaitError`]; with all but `Failed` the work goes on.
-    pub(crate) async fn wait(&mut self, patience: Duration) -> Result<Arc<Delivery>, WaitError> {
-        enum Woken {
-            Ended(Option<Result<Arc<Delivery>, Failure>>),
+    pub(crate) async fn wait(&mut self, deadline: Instant) -> Result<Arc<Delivery>, WaitError> {
+        self.progress(deadline, |progress| progress.outcome.clone()).await?.map_err(WaitError::Failed)
+    }
+
+    /// Waits for what the next prediction brings, when `seen` of them have been seen; `None` when that was all.
+    ///
+    /// Pictures come before failures: an order of which something came and something failed ends well. Dropping the
+    /// future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ticket::wait`].
+    pub(crate) async fn next_part(&mut self, seen: usize, deadline: Instant) -> Result<Option<Part>, WaitError> {
+        let next = |progress: &Progress| match (progress.parts.get(seen), &progress.outcome) {
+            (Some(part), _) => Some(Ok(Some(part.clone()))),
+            (None, Some(Ok(_))) => Some(Ok(None)),
+            (None, Some(Err(failure))) => Some(Err(failure.clone())),
+            (None, None) => None,
+        };
+        self.progress(deadline, next).await?.map_err(WaitError::Failed)
+    }
+
+    /// Waits until there is something to `look` at.
+    async fn progress<T>(&mut self, deadline: Instant, look: impl Fn(&Progress) -> Option<T>) -> Result<T, WaitError> {
+        enum Woken<T> {
+            Seen(Option<T>),
             OutOfPatience,
             Closing,
         }
         let lifecycle = self.core.lifecycle.clone();
         let woken = tokio::select! {
             biased;
-            ended = self.progress.wait_for(|progress| progress.outcome.is_some()) => {
-                Woken::Ended(ended.ok().and_then(|progress| progress.outcome.clone()))
+            seen = self.progress.wait_for(|progress| look(progress).is_some()) => {
+                Woken::Seen(seen.ok().and_then(|progress| look(&progress)))
             }
-            () = tokio::time::sleep(patience) => Woken::OutOfPatience,
+            () = tokio::time::sleep_until(deadline) => Woken::OutOfPatience,
             () = lifecycle.closing() => Woken::Closing,
         };
         match woken {
-            Woken::Ended(Some(Ok(delivery))) => Ok(delivery),
-            Woken::Ended(Some(Err(failure))) => Err(WaitError::Failed(failure)),
+            Woken::Seen(Some(seen)) => Ok(seen),
             Woken::OutOfPatience => Err(self.out_of_patience()),
             // The sender is gone without an outcome only when the engine is torn down.
-            Woken::Closing | Woken::Ended(None) => Err(self.closing()),
+            Woken::Closing | Woken::Seen(None) => Err(self.closing()),
         }
     }
 
@@ -144,9 +181,18 @@ impl Ticket {
         });
     }
 
+    /// Notes that the client could not be told of a failure, and will ask again: the next request for the same gets it,
+    /// and buys nothing.
+    pub(crate) async fn untold(self, failure: Failure) {
+        // An order that the journal does not know was not bought.
+        if let Ok(Some(stored)) = self.core.journal.order(self.order).await {
+            self.core.untold.insert(stored.record.fingerprint, (self.order, failure));
+        }
+    }
+
     fn out_of_patience(&self) -> WaitError {
         // Nothing bought means that nothing goes on once this waiter has left.
-        if self.core.orders.is_bought(self.order) {
+        if self.is_bought() {
             WaitError::OutOfPatience { upstream: self.upstream() }
         } else {
             WaitError::Failed(match self.core.orders.record(self.order) {
@@ -171,10 +217,6 @@ impl Ticket {
             // What is only queued is not taken up after the restart.
             WaitError::Failed(Failure::Stopping)
         }
-    }
-
-    fn upstream(&self) -> Vec<UpstreamId> {
-        self.progress.borrow().upstream.clone()
     }
 }
 

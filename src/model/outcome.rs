@@ -30,6 +30,16 @@ pub(crate) struct Delivery {
     pub(crate) resolved: Timestamp,
 }
 
+/// What one prediction of an order brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) pictures: Vec<StoredPicture>,
+    /// For all of its pictures together.
+    pub(crate) usage: Option<Usage>,
+    /// When they were stored.
+    pub(crate) resolved: Timestamp,
+}
+
 /// Why there is no picture. `bought` says what matters most: whether trying again could pay twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

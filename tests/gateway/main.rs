@@ -20,5 +20,6 @@ mod program;
 mod refusals;
 mod restarts;
 mod sharing;
+mod streaming;
 mod trouble;
 mod variants;

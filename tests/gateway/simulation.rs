@@ -415,10 +415,10 @@ impl Simulation {
                 Ok(ticket) => ticket,
                 Err(failure) => return Got::Failed(failure),
             };
-            match ticket.wait(patience).await {
+            match ticket.wait(Instant::now() + patience).await {
                 Ok(delivery) => {
                     let upstream = delivery.predictions.first().cloned().expect("this world names its predictions");
-                    assert!(engine.open(&delivery).await.is_ok(), "a delivered picture is on disk");
+                    assert!(engine.open(&delivery.pictures).await.is_ok(), "a delivered picture is on disk");
                     ticket.delivered(async { true });
                     Got::Picture(upstream)
                 }

@@ -126,7 +126,8 @@ fn parameters_and_what_becomes_of_them() {
         (&[("input_fidelity", "high")], "invalid_input_fidelity_model", "input_fidelity"),
         (&[("input_fidelity", "mid")], "invalid_value", "input_fidelity"),
         (&[("stream", "false")], "", ""),
-        (&[("stream", "true")], "unsupported_parameter", "stream"),
+        (&[("stream", "true"), ("partial_images", "3")], "", ""),
+        (&[("stream", "true"), ("response_format", "url")], "unsupported_parameter", "response_format"),
         (&[("stream", "perhaps")], "invalid_type", "stream"),
         (&[("stream", "false"), ("partial_images", "1")], "", ""),
         (&[("partial_images", "4")], "integer_above_max_value", "partial_images"),
@@ -192,7 +193,8 @@ fn the_operator_may_drop_what_cannot_be_had() {
     );
     assert!(checked.request.mask.is_none());
     // Not the protocol, and not a mistake.
-    assert_eq!(dropping(form(&[("stream", "true")])).unwrap_err().code(), "unsupported_parameter");
+    let torn = form(&[("stream", "true"), ("response_format", "url")]);
+    assert_eq!(dropping(torn).unwrap_err().code(), "unsupported_parameter");
     assert_eq!(dropping(form(&[("quality", "ultra")])).unwrap_err().code(), "invalid_value");
 }
 

@@ -60,7 +60,12 @@ impl Upstream {
 
     /// The next `times` calls of a kind have an accident.
     pub(crate) async fn fault(&self, on: &str, fault: &str, times: u32) {
-        let order = json!({"on": on, "fault": fault, "times": times});
+        self.fault_after(on, fault, 0, times).await;
+    }
+
+    /// The same, but first some calls go well.
+    pub(crate) async fn fault_after(&self, on: &str, fault: &str, skip: u32, times: u32) {
+        let order = json!({"on": on, "fault": fault, "skip": skip, "times": times});
         let answer = self.http.post(self.at("faults")).json(&order).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{fault}");
     }

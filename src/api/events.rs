@@ -1,0 +1,176 @@
+//! The answer as server-sent events (`wire/openai.md` §3).
+//!
+//! One `completed` event for each picture, as soon as the prediction that makes it is done; comments in between, which
+//! every client skips and which keep the connection alive; a failure as an `error` event, which the official SDKs raise.
+//! There are no partial pictures, because the upstream makes none. A picture leaves piece by piece from where it is
+//! stored, and every piece at once.
+
+use std::collections::VecDeque;
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::Response;
+use futures_util::{StreamExt, stream};
+use http_body_util::BodyDataStream;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::error::{ApiError, Envelope};
+use super::kept::Kept;
+use crate::engine::Ticket;
+use crate::model::{Failure, Part, StoredPicture, Timestamp, Usage};
+use crate::payload::Payload;
+
+/// Keeps nginx from collecting a response before it passes it on.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// A stream of events for one request.
+#[derive(Debug)]
+pub(super) struct Events {
+    kept: Kept,
+    /// Parts of the order that have been taken in.
+    seen: usize,
+    /// Pictures that are to leave.
+    ready: VecDeque<Ready>,
+    /// When the next comment is due.
+    comment_at: Instant,
+}
+
+#[derive(Debug)]
+struct Ready {
+    picture: StoredPicture,
+    usage: Option<Usage>,
+    created: Timestamp,
+}
+
+impl Events {
+    /// Begins with a comment, unless a picture is there.
+    pub(super) fn new(kept: Kept) -> Self {
+        Self { kept, seen: 0, ready: VecDeque::new(), comment_at: Instant::now() }
+    }
+
+    pub(super) fn into_response(self) -> Response {
+        let events = stream::unfold(self, |mut events| async move {
+            let event = events.next().await?;
+            Some((BodyDataStream::new(event), events))
+        });
+        let mut response = Response::new(Body::from_stream(events.flatten()));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+        response
+    }
+
+    /// The next event or comment; `None` at the end.
+    async fn next(&mut self) -> Option<Payload> {
+        // Taken for the time of this call, so that an error ends the stream.
+        let mut ticket = self.kept.ticket.take()?;
+        loop {
+            if let Some(ready) = self.ready.pop_front() {
+                return Some(match self.picture(ready).await {
+                    Ok(event) => {
+                        self.comment_at = Instant::now() + self.kept.heartbeat;
+                        self.kept.ticket = Some(ticket);
+                        event
+                    }
+                    Err(failure) => error(&self.kept.failed(&ticket, crate::engine::WaitError::Failed(failure))),
+                });
+            }
+            let part = tokio::select! {
+                biased;
+                part = ticket.next_part(self.seen, self.kept.deadline) => part,
+                () = tokio::time::sleep_until(self.comment_at) => {
+                    self.comment_at = Instant::now() + self.kept.heartbeat;
+                    let comment = comment(&ticket);
+                    self.kept.ticket = Some(ticket);
+                    return Some(comment);
+                }
+            };
+            match part {
+                Ok(Some(part)) => {
+                    self.seen += 1;
+                    self.ready.extend(shared_out(part));
+                }
+                Ok(None) => {
+                    self.kept.ticket = Some(ticket);
+                    self.kept.complete();
+                    return None;
+                }
+                Err(why) => return Some(error(&self.kept.failed(&ticket, why))),
+            }
+        }
+    }
+
+    async fn picture(&self, Ready { picture, usage, created }: Ready) -> Result<Payload, Failure> {
+        let source = self.kept.engine.open(&[picture]).await?.swap_remove(0);
+        Ok(self.kept.shape.completed(&picture, source, usage, created))
+    }
+}
+
+/// The pictures of a part, each with its share of the tokens: events have figures of their own, the upstream counts for
+/// all pictures of a prediction together.
+fn shared_out(Part { pictures, usage, resolved }: Part) -> impl Iterator<Item = Ready> {
+    let count = u64::try_from(pictures.len()).unwrap_or(u64::MAX);
+    (0..).zip(pictures).map(move |(position, picture)| {
+        // The first ones take what does not divide, so that the shares add up.
+        let share = |tokens: u64| tokens / count + u64::from(position < tokens % count);
+        let usage = usage.map(|usage| Usage {
+            input_tokens: share(usage.input_tokens),
+            output_tokens: share(usage.output_tokens),
+            input_image_tokens: usage.input_image_tokens.map(share),
+        });
+        Ready { picture, usage, created: resolved }
+    })
+}
+
+fn comment(ticket: &Ticket) -> Payload {
+    Payload::default().text(if ticket.is_bought() { ": processing\n\n" } else { ": queued\n\n" })
+}
+
+/// A failure as the official SDKs raise it.
+fn error(error: &ApiError) -> Payload {
+    #[derive(Serialize)]
+    struct Event<'a> {
+        r#type: &'static str,
+        #[serde(flatten)]
+        envelope: Envelope<'a>,
+    }
+    let event = Event { r#type: "error", envelope: error.envelope() };
+    Payload::default().text("event: error\ndata: ").json(&event).text("\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Digest, Format};
+
+    #[test]
+    fn shares_of_the_tokens_add_up() {
+        let digest = Digest::from(blake3::hash(b"x"));
+        let picture = StoredPicture { digest, bytes: 1, format: Format::Png, width: 1, height: 1 };
+        let usage = Usage { input_tokens: 239, output_tokens: 1056, input_image_tokens: Some(194) };
+        let resolved = Timestamp::from_millis(7);
+        let part = Part { pictures: vec![picture; 5], usage: Some(usage), resolved };
+        let shares: Vec<Usage> = shared_out(part).map(|ready| ready.usage.unwrap()).collect();
+        assert_eq!(shares.iter().map(|share| share.input_tokens).sum::<u64>(), 239);
+        assert_eq!(shares.iter().map(|share| share.output_tokens).sum::<u64>(), 1056);
+        assert_eq!(shares.iter().filter_map(|share| share.input_image_tokens).sum::<u64>(), 194);
+        assert!(shares.iter().all(|share| (47..=48).contains(&share.input_tokens)));
+        let unknown = shared_out(Part { pictures: vec![picture], usage: None, resolved });
+        assert!(unknown.into_iter().all(|ready| ready.usage.is_none()));
+    }
+
+    #[tokio::test]
+    async fn an_error_is_one_event_on_one_line() {
+        use http_body_util::BodyExt;
+        let failure = Failure::TaskFailed { message: "first\nsecond".to_owned() };
+        let event = error(&ApiError::Failed { failure, order: None }).collect().await.unwrap().to_bytes();
+        let event = std::str::from_utf8(&event).unwrap();
+        let data = event.strip_prefix("event: error\ndata: ").unwrap().strip_suffix("\n\n").unwrap();
+        assert!(!data.contains('\n'));
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!((&data["type"], &data["error"]["code"]), (&"error".into(), &"image_generation_failed".into()));
+    }
+}
