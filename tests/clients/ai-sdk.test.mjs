@@ -71,7 +71,7 @@ for (const [name, apiKey, words, status, code] of [
 
 cell('retry', 'its own retries collect a slow picture', async () => {
   await simulator.reset();
-  await simulator.scenario({ life: { low_ms: [250_000, 250_000], size_counts: 'no' } });
+  await simulator.slow(2.5);
   const model = at('SUITE_IMPATIENT', setting('SUITE_KEY')).image('gpt-image-1.5');
   const { images } = await generateImage({ ...options, model, prompt: { text: prompt(), images: [photo()] } });
   checkPng(Buffer.from(images[0].uint8Array), '256x256');

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
-import { beforeEach, test } from 'node:test';
+import { beforeEach } from 'node:test';
 
 import {
   HUGE,
@@ -15,6 +15,7 @@ import {
   Simulator,
   cell,
   checkItem,
+  plain,
   prompt,
   setting,
   toFile,
@@ -56,7 +57,7 @@ for (const [kind, open] of [
   ['a stream', () => fs.createReadStream(HUGE)],
   ['a file', async () => toFile(fs.readFileSync(HUGE), 'huge.png')],
 ]) {
-  test(`a wrong key with a large upload of ${kind} is no connection error`, async () => {
+  plain(`a wrong key with a large upload of ${kind} is no connection error`, async () => {
     const stranger = clientOf('SUITE_DIRECT', { apiKey: 'sk-nobody-knows-this-one', maxRetries: 0 });
     await assert.rejects(edit(stranger, { image: await open() }), (error) => {
       assert.ok(error instanceof OpenAI.AuthenticationError, error);
@@ -64,7 +65,7 @@ for (const [kind, open] of [
     });
   });
 
-  test(`a body of ${kind} that is too large is no connection error`, async () => {
+  plain(`a body of ${kind} that is too large is no connection error`, async () => {
     await assert.rejects(edit(clientOf('SUITE_NARROW', { maxRetries: 0 }), { image: await open() }), (error) => {
       assert.ok(error instanceof OpenAI.APIError, error);
       assert.equal(error.status, 413);
@@ -74,11 +75,11 @@ for (const [kind, open] of [
   });
 }
 
-test('a body that is a little too large', async () => {
+plain('a body that is a little too large', async () => {
   await assert.rejects(edit(clientOf('SUITE_NARROW'), { image: fs.createReadStream(LARGE) }), { status: 413 });
 });
 
-test('an unknown model is not retrieved', async () => {
+plain('an unknown model is not retrieved', async () => {
   await assert.rejects(once.models.retrieve('painter-9000'), (error) => {
     assert.ok(error instanceof OpenAI.NotFoundError, error);
     assert.equal(error.code, 'model_not_found');
@@ -129,7 +130,7 @@ cell('errors', 'an exhausted balance', async () => {
   assert.equal(await simulator.submits(), 1);
 });
 
-test('an unknown outcome is never bought again', async () => {
+plain('an unknown outcome is never bought again', async () => {
   await simulator.fault('submit', 'drop_after', { times: 5 });
   await assert.rejects(edit(usual), (error) => {
     assert.ok(error instanceof OpenAI.InternalServerError, error);
@@ -153,12 +154,8 @@ cell('errors', 'a failed task is not bought again', async () => {
 
 // ---- slow pictures and impatient clients ----
 
-/** Makes every picture take so long; the simulator works a hundred times faster than it counts. */
-const slow = (seconds) =>
-  simulator.scenario({ life: { low_ms: [seconds * 100_000, seconds * 100_000], size_counts: 'no' } });
-
-test('a slow picture is collected by asking again', async () => {
-  await slow(3);
+plain('a slow picture is collected by asking again', async () => {
+  await simulator.slow(3);
   const client = clientOf('SUITE_IMPATIENT', { maxRetries: 0 });
   const asked = { prompt: prompt() };
   const deadline = Date.now() + 20_000;
@@ -185,14 +182,14 @@ const again = (client, asked) =>
   MAJOR < 5 ? client.images.generate({ prompt: prompt(), ...SMALL, ...asked }) : edit(client, asked);
 
 cell('retry', "the SDK's own retries collect a slow picture", async () => {
-  await slow(2);
+  await simulator.slow(2);
   const answer = await again(clientOf('SUITE_IMPATIENT'));
   checkItem(answer.data[0], '256x256');
   assert.equal(await simulator.submits(), 1);
 });
 
 cell('retry', 'a retry after a time-out joins what it began', async () => {
-  await slow(3);
+  await simulator.slow(3);
   // The headers are replaced, so that the gateway does not know how soon this client gives up.
   const defaultHeaders = { 'x-stainless-timeout': '600' };
   const answer = await again(clientOf('SUITE_FAULTY', { timeout: 1600, defaultHeaders }));
@@ -203,7 +200,7 @@ cell('retry', 'a retry after a time-out joins what it began', async () => {
 
 if (MAJOR < 5) {
   cell('errors', 'a form that is sent again without its body is refused once, not awaited', async () => {
-    await slow(2);
+    await simulator.slow(2);
     const client = clientOf('SUITE_NARROW', { timeout: 1000, defaultHeaders: { 'x-stainless-timeout': '600' } });
     const begun = Date.now();
     // The first try times out after 1 s, the next one brings no body, which the gateway awaits for 1 s.
@@ -216,8 +213,8 @@ if (MAJOR < 5) {
   });
 }
 
-test('a client that hung up finds its picture', async () => {
-  await slow(2);
+plain('a client that hung up finds its picture', async () => {
+  await simulator.slow(2);
   const asked = { image: await photo(), prompt: prompt(), ...SMALL };
   await assert.rejects(once.images.edit(asked, { signal: AbortSignal.timeout(700) }), OpenAI.APIUserAbortError);
   const answer = await once.images.edit(asked);

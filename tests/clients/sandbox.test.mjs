@@ -2,9 +2,8 @@
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
-import { test } from 'node:test';
 
-import { MASK, OpenAI, PHOTO, SECOND, SMALL, Simulator, cell, checkItem, checkPng, prompt, setting, toFile } from './common.mjs';
+import { MASK, OpenAI, PHOTO, SECOND, SMALL, Simulator, cell, checkItem, checkPng, plain, prompt, setting, toFile } from './common.mjs';
 
 const client = new OpenAI({ baseURL: `${setting('SUITE_GATEWAY')}/v1`, apiKey: setting('SUITE_SANDBOX_KEY') });
 
@@ -43,12 +42,12 @@ cell('mask', 'edit with a mask', async () => {
   checkItem(answer.data[0], '256x256');
 });
 
-test('edit with a prompt of several lines', async () => {
+plain('edit with a prompt of several lines', async () => {
   const answer = await client.images.edit({ image: fs.createReadStream(PHOTO), prompt: prompt('one\ntwo\n'), ...SMALL });
   checkItem(answer.data[0], '256x256');
 });
 
-test('edit as JSON by plain HTTP', async () => {
+plain('edit as JSON by plain HTTP', async () => {
   const image_url = `data:image/png;base64,${fs.readFileSync(PHOTO).toString('base64')}`;
   const answer = await fetch(`${setting('SUITE_GATEWAY')}/v1/images/edits`, {
     method: 'POST',
@@ -64,14 +63,14 @@ cell('generate', 'generate', async () => {
   checkItem(answer.data[0], '256x256');
 });
 
-test('two pictures at once', async () => {
+plain('two pictures at once', async () => {
   const answer = await client.images.edit({ image: fs.createReadStream(PHOTO), prompt: prompt(), n: 2, ...SMALL });
   assert.equal(answer.data.length, 2);
   for (const item of answer.data) checkItem(item, '256x256');
   assert.notEqual(answer.data[0].b64_json, answer.data[1].b64_json);
 });
 
-test('size and quality are as asked', async () => {
+plain('size and quality are as asked', async () => {
   const answer = await client.images.edit({
     image: fs.createReadStream(PHOTO),
     prompt: prompt(),
@@ -99,7 +98,7 @@ cell('url', 'an address instead of base64', async () => {
   checkPng(Buffer.from(await download.arrayBuffer()), '256x256');
 });
 
-test('models are listed and retrieved', async () => {
+plain('models are listed and retrieved', async () => {
   const models = await client.models.list();
   const names = models.data.map((model) => model.id);
   assert.ok(names.includes('gpt-image-1.5') && names.includes('gpt-image-2'), names.join());
@@ -108,7 +107,7 @@ test('models are listed and retrieved', async () => {
   assert.equal(model.object, 'model');
 });
 
-test('headers, and the cache', async () => {
+plain('headers, and the cache', async () => {
   const simulator = new Simulator(setting('SUITE_SANDBOX_SIMULATOR'));
   const asked = { prompt: prompt(), ...SMALL };
   const ask = () => client.images.edit({ image: fs.createReadStream(PHOTO), ...asked }).withResponse();

@@ -169,11 +169,6 @@ def test_a_stumbling_poll_costs_nothing(once, simulator, fault):
 # ---- slow pictures and impatient clients ----
 
 
-def slow(simulator, seconds):
-    """Makes every picture take so long; the simulator works a hundred times faster than it counts."""
-    simulator.scenario(life={"low_ms": [seconds * 100_000, seconds * 100_000], "size_counts": "no"})
-
-
 def ask_until_there(client, asked):
     """Asks the same until the picture is there. Returns it, and how often it was not."""
     deadline = time.monotonic() + 20
@@ -190,7 +185,7 @@ def ask_until_there(client, asked):
 
 
 def test_a_slow_picture_is_collected_by_asking_again(simulator):
-    slow(simulator, seconds=3)
+    simulator.slow(seconds=3)
     with client_of("SUITE_IMPATIENT", max_retries=0) as client:
         answer, refusals = ask_until_there(client, {"image": PHOTO, "prompt": prompt(), **SMALL})
     picture_of(answer.data[0], "256x256")
@@ -200,7 +195,7 @@ def test_a_slow_picture_is_collected_by_asking_again(simulator):
 
 @pytest.mark.cell("retry")
 def test_the_sdks_own_retries_collect_a_slow_picture(simulator):
-    slow(simulator, seconds=2)
+    simulator.slow(seconds=2)
     with client_of("SUITE_IMPATIENT") as client:
         answer = client.images.with_raw_response.edit(image=PHOTO, prompt=prompt(), **SMALL)
     assert answer.retries_taken >= 1
@@ -210,7 +205,7 @@ def test_the_sdks_own_retries_collect_a_slow_picture(simulator):
 
 @pytest.mark.cell("retry")
 def test_a_retry_after_a_time_out_joins_what_it_began(simulator):
-    slow(simulator, seconds=3)
+    simulator.slow(seconds=3)
     # The header is replaced, so that the gateway does not know how soon this client gives up.
     asked = {"image": PHOTO, "prompt": prompt(), "extra_headers": {"x-stainless-read-timeout": "600"}, **SMALL}
     with client_of("SUITE_FAULTY", timeout=1.6) as client:
@@ -222,7 +217,7 @@ def test_a_retry_after_a_time_out_joins_what_it_began(simulator):
 
 
 def test_a_client_is_answered_before_its_own_time_out(simulator):
-    slow(simulator, seconds=4)
+    simulator.slow(seconds=4)
     asked = {"image": PHOTO, "prompt": prompt(), **SMALL}
     # It announces 3 s; without an answer before that it would raise APITimeoutError.
     with client_of("SUITE_FAULTY", max_retries=0, timeout=3) as client:
@@ -233,7 +228,7 @@ def test_a_client_is_answered_before_its_own_time_out(simulator):
 
 
 def test_a_client_that_hung_up_finds_its_picture(once, simulator):
-    slow(simulator, seconds=2)
+    simulator.slow(seconds=2)
     asked = {"image": PHOTO, "prompt": prompt(), **SMALL}
     # The header is replaced, so that the gateway does not know how soon this client leaves.
     with pytest.raises(openai.APITimeoutError):
@@ -244,7 +239,7 @@ def test_a_client_that_hung_up_finds_its_picture(once, simulator):
 
 
 def test_the_same_request_twice_at_once_is_bought_once(simulator):
-    slow(simulator, seconds=1)
+    simulator.slow(seconds=1)
     asked = {"image": [PHOTO, SECOND], "prompt": prompt(), **SMALL}
 
     async def ask():
