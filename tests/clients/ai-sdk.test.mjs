@@ -10,6 +10,8 @@ const sdk = process.env.SUITE_AI ?? 'ai';
 const { generateImage, APICallError } = await load(sdk);
 const { createOpenAI } = await load(process.env.SUITE_AI_OPENAI ?? '@ai-sdk/openai');
 
+const { Agent } = await load('undici');
+
 const row = { version: versionOf(sdk) };
 const simulator = new Simulator(setting('SUITE_SIMULATOR'));
 const at = (gateway, apiKey) => createOpenAI({ baseURL: `${setting(gateway)}/v1`, apiKey });
@@ -77,3 +79,24 @@ cell('retry', 'its own retries collect a slow picture', async () => {
   checkPng(Buffer.from(images[0].uint8Array), '256x256');
   assert.equal(await simulator.submits(), 1);
 }, row);
+
+// Node's HTTP client gives up after 300 seconds without a header; here after two.
+const dispatcher = new Agent({ headersTimeout: 2000, bodyTimeout: 2000 });
+for (const [feature, gateway] of [
+  ['interim', 'SUITE_INTERIM'],
+  ['whitespace', 'SUITE_WHITESPACE'],
+]) {
+  cell('waits', `it waits for a slow picture: ${feature}`, async () => {
+    await simulator.reset();
+    await simulator.slow(4);
+    const patient = createOpenAI({
+      baseURL: `${setting(gateway)}/v1`,
+      apiKey: setting('SUITE_KEY'),
+      fetch: (url, more) => fetch(url, { ...more, dispatcher }),
+    });
+    const asked = { ...options, model: patient.image('gpt-image-1.5'), prompt: { text: prompt(), images: [photo()] } };
+    const { images } = await generateImage({ ...asked, maxRetries: 0 });
+    checkPng(Buffer.from(images[0].uint8Array), '256x256');
+    assert.equal(await simulator.submits(), 1);
+  }, { ...row, feature });
+}

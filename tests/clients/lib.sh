@@ -11,6 +11,7 @@
 #   SUITE_DIRECT             the same, past the recorder: for uploads that are refused half-way
 #   SUITE_NARROW             bodies of 1 MB at most, and one second of silence
 #   SUITE_IMPATIENT          one second of patience
+#   SUITE_LENIENT            leaves out what a model cannot do, and says so
 #   SUITE_INTERIM            102 Processing every second for those who take it
 #   SUITE_WHITESPACE         a space every second before the JSON
 #   SUITE_KEY              the client key of those
@@ -194,11 +195,12 @@ start_rig() {
   serve "$name-narrow" "${ports[3]}" "${ports[4]}" -- "${common[@]}" GATEWAY_SERVER__BODY_BYTES_MAX=1000000 \
     GATEWAY_SERVER__BODY_IDLE_TIMEOUT_S=1
   serve "$name-impatient" "${ports[5]}" "${ports[6]}" -- "${common[@]}" GATEWAY_SERVER__PATIENCE_S=1
+  serve "$name-lenient" "${ports[12]}" "${ports[13]}" -- "${common[@]}" GATEWAY_SERVER__UNSUPPORTED_PARAMETERS=drop
   record "$name" "${ports[7]}" "${ports[1]}"
   rig=(
     SUITE_SIMULATOR="$simulator" SUITE_KEY="$key" SUITE_FAULTY="http://127.0.0.1:${ports[7]}"
     SUITE_DIRECT="http://127.0.0.1:${ports[1]}" SUITE_NARROW="http://127.0.0.1:${ports[3]}"
-    SUITE_IMPATIENT="http://127.0.0.1:${ports[5]}"
+    SUITE_IMPATIENT="http://127.0.0.1:${ports[5]}" SUITE_LENIENT="http://127.0.0.1:${ports[12]}"
   )
   if ! pending interim; then
     serve "$name-interim" "${ports[8]}" "${ports[9]}" -- "${common[@]}" \

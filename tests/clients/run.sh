@@ -45,8 +45,7 @@ part() {
 # closing_lines FILE WORDS: the counts with these words, as pytest, node's runner and the shell suites print them at last:
 # "2 failed, 41 passed, 1 error in 12.34s", "ℹ pass 38", "23 passed, 0 failed".
 closing_lines() {
-  tail -n 12 "$1" | grep -E '^([^ ]+ [a-z]+ [0-9]+|.*[0-9]+ (passed|failed|errors?).*)$' |
-    grep -oE "([0-9]+ ($2)\>|\<($2) [0-9]+)" || true
+  { grep -E '^ℹ [a-z]+ [0-9]+$' "$1" || tail -n 1 "$1"; } | grep -oE "[0-9]+ ($2)\>|\<($2) [0-9]+" || true
 }
 
 # sum TEXT: of all the numbers in it.
@@ -87,13 +86,14 @@ in_environment() (
 
 python_suite() {
   # The newest version runs everything, the older ones what the table asks for.
-  pytest_part 'openai-python 3' .venv test_sandbox.py test_faults.py
-  pytest_part 'openai-python 2' .venv-openai2 -m cell test_sandbox.py test_faults.py
-  pytest_part 'openai-python 1' .venv-openai1 -m cell test_sandbox.py test_faults.py
+  local files=(test_sandbox.py test_faults.py test_stream.py test_waiting.py)
+  pytest_part 'openai-python 3' .venv "${files[@]}"
+  pytest_part 'openai-python 2' .venv-openai2 -m cell "${files[@]}"
+  pytest_part 'openai-python 1' .venv-openai1 -m cell "${files[@]}"
 }
 
 node_suite() {
-  local version files=(sandbox.test.mjs faults.test.mjs)
+  local version files=(sandbox.test.mjs faults.test.mjs stream.test.mjs waiting.test.mjs)
   node_part 'openai-node 7' node22 SUITE_OPENAI=openai "${files[@]}"
   for version in 6 5 4; do
     node_part "openai-node $version" node SUITE_OPENAI="openai$version" SUITE_ONLY_CELLS=1 "${files[@]}"
@@ -103,11 +103,15 @@ node_suite() {
 }
 
 programs_suite() {
-  :
+  pytest_part replicas .venv test_replicas.py
+  pytest_part LiteLLM .venv-openai2 test_litellm.py
+  pytest_part pydantic-ai .venv test_pydantic_ai.py
+  pytest_part 'openai CLI' .venv-openai1 test_openai_cli.py
+  node_part 'programs in JavaScript' node22 programs.test.mjs
 }
 
 curl_suite() {
-  part curl "$here/curl.sh"
+  part curl in_environment "${rig[@]}" SUITE_CLIENT=curl -- "$here/curl.sh"
 }
 
 install() {
@@ -121,6 +125,7 @@ install() {
     programs)
       install_python
       install_venv .venv-openai2 requirements-openai2.txt
+      install_venv .venv-openai1 requirements-openai1.txt
       install_node
       ;;
     curl) ;;

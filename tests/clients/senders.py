@@ -82,7 +82,7 @@ class Sender:
     def edit(self, address, key, images, mask=None, timeout=30, **fields):
         """Sends an edit of these files, and gives the answer.
 
-        Raises TimeoutError when it takes longer than `timeout` seconds.
+        Raises TimeoutError after `timeout` seconds without a byte.
         """
         raise NotImplementedError
 
@@ -151,7 +151,7 @@ class DotNet(Form):
     """openai-dotnet: recorded exchanges of its test suite, and MultiPartFormDataBinaryContent.cs in its repository."""
 
     name, version = "openai-dotnet", "2.13"
-    can = frozenset({"edit", "bytes", "mask", "generate", "url", "errors", "retry"})
+    can = frozenset({"edit", "bytes", "mask", "generate", "url", "errors", "retry", "waits"})
 
     def headers(self, key):
         accept = "application/json, text/event-stream"
@@ -181,7 +181,7 @@ class Go(Form):
     """openai-go: internal/apiform/encoder.go in its repository: fields in alphabetical order, readers without a name."""
 
     name, version = "openai-go", "3.52.0"
-    can = frozenset({"edit", "list", "bytes", "mask", "generate", "url", "stream", "errors", "retry"})
+    can = frozenset({"edit", "list", "bytes", "mask", "generate", "url", "stream", "errors", "retry", "waits"})
 
     def headers(self, key):
         return [("User-Agent", "OpenAI/Go 3.52.0"), *super().headers(key), ("X-Stainless-Lang", "go")]
@@ -212,7 +212,7 @@ class Java(Form):
     """openai-java: HttpRequestBodies.kt in its repository: every part has a type, also text; the boundary is a UUID."""
 
     name, version = "openai-java", "4"
-    can = frozenset({"edit", "list", "bytes", "mask", "generate", "url", "stream", "errors", "retry"})
+    can = frozenset({"edit", "list", "bytes", "mask", "generate", "url", "stream", "errors", "retry", "waits"})
 
     def headers(self, key):
         return [("User-Agent", "OpenAIClientImpl/Java"), *super().headers(key), ("X-Stainless-Lang", "java")]
@@ -238,7 +238,7 @@ class Ruby(Form):
     in chunks."""
 
     name, version = "openai-ruby", "0.80.0"
-    can = frozenset({"edit", "list", "bytes", "mask", "generate", "url", "stream", "errors", "retry"})
+    can = frozenset({"edit", "list", "bytes", "mask", "generate", "url", "stream", "errors", "retry", "waits"})
     chunked = True
 
     def headers(self, key):
@@ -264,7 +264,7 @@ class AsyncOpenai(Form):
     """async-openai: types/images/form.rs in its repository: prompt first, no part has a type, output_compression twice."""
 
     name, version = "async-openai", "0.43.0"
-    can = frozenset({"edit", "list", "bytes", "mask", "generate", "url", "stream", "errors", "retry"})
+    can = frozenset({"edit", "list", "bytes", "mask", "generate", "url", "stream", "errors", "retry", "waits"})
 
     def boundary(self):
         return "-".join(secrets.token_hex(8) for _ in range(4))
@@ -295,7 +295,7 @@ class Codex(Sender):
     """Codex CLI: codex-rs/codex-api/src/endpoint/images.rs in its repository: JSON with data URLs, strict about answers."""
 
     name, version = "Codex CLI", "0.169"
-    can = frozenset({"edit", "list", "generate", "errors", "retry"})
+    can = frozenset({"edit", "list", "generate", "errors", "retry", "waits"})
 
     def edit(self, address, key, images, mask=None, timeout=30, **fields):
         urls = ["data:image/png;base64," + base64.b64encode(image.read_bytes()).decode() for image in images]
@@ -318,7 +318,7 @@ class OpenWebui(Sender):
     whose name does not begin with gpt-image."""
 
     name, version = "Open WebUI", "0.12.4"
-    can = frozenset({"edit", "list", "generate", "errors", "retry"})
+    can = frozenset({"edit", "list", "generate", "errors", "retry", "waits"})
     # An alias that does not begin so.
     model = "openai/gpt-image-1.5"
 
@@ -342,7 +342,7 @@ class OpenWebui(Sender):
 
     async def post(self, url, key, timeout, **body):
         headers = {"Authorization": f"Bearer {key}", "X-OpenWebUI-User-Name": "Ada", "X-OpenWebUI-User-Role": "admin"}
-        async with aiohttp.ClientSession(trust_env=True, timeout=aiohttp.ClientTimeout(timeout)) as session:
+        async with aiohttp.ClientSession(trust_env=True, timeout=aiohttp.ClientTimeout(sock_read=timeout)) as session:
             async with session.post(url, headers=headers, **body) as answer:
                 return Answer(answer.status, answer.headers, await answer.read())
 
@@ -352,7 +352,7 @@ class ComfyNode(Sender):
     them (comfy_api_nodes/nodes_openai.py)."""
 
     name, version = "ComfyUI nodes", "requests"
-    can = frozenset({"edit", "list", "bytes", "mask", "generate", "url", "errors", "retry"})
+    can = frozenset({"edit", "list", "bytes", "mask", "generate", "url", "errors", "retry", "waits"})
 
     def edit(self, address, key, images, mask=None, timeout=30, **fields):
         name = "image" if len(images) == 1 else "image[]"
@@ -363,7 +363,7 @@ class ComfyNode(Sender):
         return self.post(f"{address}/images/edits", key, timeout, data=fields, files=files)
 
     def generate(self, address, key, timeout=30, **fields):
-        body = {**fields, "seed": 1234567890, "moderation": "low"}
+        body = {**fields, "seed": 1234567890, "moderation": "auto"}
         return self.post(f"{address}/images/generations", key, timeout, json=body)
 
     def content(self, image):

@@ -24,6 +24,7 @@ COLUMNS = {
     "stream": "stream",
     "errors": "error classes",
     "retry": "retry joins",
+    "waits": "long waits",
 }
 WIDTH = 120
 
