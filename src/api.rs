@@ -50,6 +50,9 @@ mod signature;
 mod spaces;
 mod validate;
 
+#[cfg(fuzzing)]
+pub(crate) use intake::fuzz;
+
 use answer::Addresses;
 use error::ApiError;
 use kept::Endings;

@@ -28,6 +28,8 @@
 
 pub mod app;
 pub mod config;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod lifecycle;
 pub mod operator;
 pub mod simulator;

@@ -21,6 +21,8 @@ mod retry_after;
 mod wire;
 
 pub(crate) use gptproto::GptProto;
+#[cfg(fuzzing)]
+pub(crate) use wire::fuzz;
 
 /// The face of the upstream that the engine sees.
 pub(crate) trait PredictionApi: Send + Sync + fmt::Debug {

@@ -72,6 +72,12 @@ fn kind_of_body(headers: &HeaderMap, server: &ServerConfig) -> Result<BodyKind, 
     }
 }
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzz;
+
+#[cfg(test)]
+mod spellings;
+
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderName;

@@ -207,6 +207,19 @@ fn usage(envelope: &Value) -> Option<Usage> {
     })
 }
 
+/// Answers of any bytes: no panic, and nothing is believed that a second look denies.
+#[cfg(fuzzing)]
+pub(crate) mod fuzz {
+    /// An answer to a submit, a poll, or an error.
+    pub fn answer(data: &[u8]) {
+        let finished = matches!(super::poll_answer(data), Some(super::Polled::Finished(_)));
+        let unusable = matches!(super::submit_answer(data), super::SubmitAnswer::Unusable);
+        assert!(!(finished && unusable), "pictures in a poll are pictures in a submit");
+        let message = crate::upstream::classify::message_of(data);
+        assert!(message.is_none_or(|message| !message.contains('\n')), "one line");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
