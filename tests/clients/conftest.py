@@ -137,7 +137,7 @@ class Simulator:
 
     def slow(self, seconds, **life):
         """Makes every picture take so long; the simulator works a hundred times faster than it counts."""
-        self.scenario(life={"low_ms": [seconds * 100_000] * 2, "size_counts": "no", **life})
+        self.scenario(life={"low_ms": [int(seconds * 100_000)] * 2, "size_counts": "no", **life})
 
     def fault(self, on, fault, **more):
         self.ask("POST", "faults", {"on": on, "fault": fault, **more})

@@ -109,6 +109,27 @@ for (const [asked, param, code] of bad) {
   });
 }
 
+// ---- what costs nothing ----
+
+plain('headers, and the cache', async () => {
+  const asked = { prompt: prompt(), ...SMALL };
+  const ask = () => once.images.edit({ image: fs.createReadStream(PHOTO), ...asked }).withResponse();
+
+  const first = await ask();
+  const submits = await simulator.submits();
+  const second = await ask();
+
+  assert.equal(await simulator.submits(), submits);
+  for (const { response, request_id } of [first, second]) {
+    assert.match(response.headers.get('x-request-id'), /^req_/);
+    assert.equal(request_id, response.headers.get('x-request-id'));
+    assert.match(response.headers.get('openai-processing-ms'), /^\d+$/);
+  }
+  assert.equal(first.response.headers.get('x-gateway-cache'), 'miss');
+  assert.equal(second.response.headers.get('x-gateway-cache'), 'hit');
+  assert.equal(first.data.data[0].b64_json, second.data.data[0].b64_json);
+});
+
 // ---- refused or broken by the service ----
 
 cell('errors', 'a forbidden prompt', async () => {

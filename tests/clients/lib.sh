@@ -5,7 +5,7 @@
 # What the suites are told, by environment (nothing begins with GATEWAY_, which the gateway would take for its own):
 #   SUITE_PICTURES         folder of pictures to send
 #   SUITE_CLIENT           the row of the table that the results belong to, and SUITE_RESULTS, the file they go to
-#   SUITE_GATEWAY          a gateway in sandbox mode, with its simulator in SUITE_SANDBOX_SIMULATOR
+#   SUITE_GATEWAY          a gateway in sandbox mode, which all suites share
 #   SUITE_SIMULATOR        a simulator whose faults can be ordered, and the gateways in front of it:
 #   SUITE_FAULTY             as configured by default
 #   SUITE_DIRECT             the same, past the recorder: for uploads that are refused half-way
@@ -24,6 +24,8 @@ top=$(cd "$here/../.." && pwd)
 binary=${BINARY:-${CARGO_TARGET_DIR:-$top/target}/release/gptproto-gateway}
 scratch=''
 pids=()
+# Whether a failure shows the last lines of every log: until the suites run, which tell themselves what failed.
+logs_shown=yes
 
 die() {
   printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -41,7 +43,7 @@ stop_all() {
   for pid in "${pids[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
   for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
   if [ -n "$scratch" ]; then
-    [ "$status" = 0 ] || show_logs
+    [ "$status" = 0 ] || [ "$logs_shown" = no ] || show_logs
     rm -rf "$scratch"
   fi
   exit "$status"
@@ -166,13 +168,7 @@ start_sandbox() {
   read -r client operator recorded <<<"$(free_ports 3)"
   serve sandbox "$client" "$operator" --sandbox
   record sandbox "$recorded" "$client"
-  export SUITE_GATEWAY=http://127.0.0.1:$recorded SUITE_SANDBOX_KEY=sk-sandbox SUITE_SANDBOX_SIMULATOR
-  # The banner, which follows, says where the simulator is.
-  local deadline=$((SECONDS + 10))
-  until SUITE_SANDBOX_SIMULATOR=$(grep -oE 'simulator +http://[0-9.:]+' "$scratch/sandbox.out" | grep -oE 'http.*'); do
-    [ $SECONDS -lt $deadline ] || die "the banner of the sandbox names no simulator: $(cat "$scratch/sandbox.out")"
-    sleep 0.05
-  done
+  export SUITE_GATEWAY=http://127.0.0.1:$recorded SUITE_SANDBOX_KEY=sk-sandbox
 }
 
 # start_rig NAME: a simulator whose faults can be ordered, and gateways in front of it. Leaves what a suite has to be told

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 
-import { MASK, OpenAI, PHOTO, SECOND, SMALL, Simulator, cell, checkItem, checkPng, plain, prompt, setting, toFile } from './common.mjs';
+import { MASK, OpenAI, PHOTO, SECOND, SMALL, cell, checkItem, checkPng, plain, prompt, setting, toFile } from './common.mjs';
 
 const client = new OpenAI({ baseURL: `${setting('SUITE_GATEWAY')}/v1`, apiKey: setting('SUITE_SANDBOX_KEY') });
 
@@ -105,24 +105,4 @@ plain('models are listed and retrieved', async () => {
   const model = await client.models.retrieve('gpt-image-2');
   assert.equal(model.id, 'gpt-image-2');
   assert.equal(model.object, 'model');
-});
-
-plain('headers, and the cache', async () => {
-  const simulator = new Simulator(setting('SUITE_SANDBOX_SIMULATOR'));
-  const asked = { prompt: prompt(), ...SMALL };
-  const ask = () => client.images.edit({ image: fs.createReadStream(PHOTO), ...asked }).withResponse();
-
-  const first = await ask();
-  const submits = await simulator.submits();
-  const second = await ask();
-
-  assert.equal(await simulator.submits(), submits);
-  for (const { response, request_id } of [first, second]) {
-    assert.match(response.headers.get('x-request-id'), /^req_/);
-    assert.equal(request_id, response.headers.get('x-request-id'));
-    assert.match(response.headers.get('openai-processing-ms'), /^\d+$/);
-  }
-  assert.equal(first.response.headers.get('x-gateway-cache'), 'miss');
-  assert.equal(second.response.headers.get('x-gateway-cache'), 'hit');
-  assert.equal(first.data.data[0].b64_json, second.data.data[0].b64_json);
 });

@@ -1,6 +1,7 @@
 """Every refusal and every accident, by the exception the official Python SDK makes of it, and what it cost."""
 
 import asyncio
+import re
 import time
 
 import openai
@@ -89,6 +90,38 @@ def test_a_body_that_is_too_large(simulator):
     assert caught.value.status_code == 413
     assert caught.value.code == "body_too_large"
     assert simulator.submits == 0
+
+
+# ---- what costs nothing ----
+
+
+def test_headers_and_the_cache(once, simulator):
+    asked = {"image": PHOTO, "prompt": prompt(), **SMALL}
+
+    first = once.images.with_raw_response.edit(**asked)
+    submits = simulator.submits
+    second = once.images.with_raw_response.edit(**asked)
+
+    assert simulator.submits == submits
+    for answer in (first, second):
+        assert re.fullmatch(r"req_\S+", answer.headers["x-request-id"])
+        assert int(answer.headers["openai-processing-ms"]) >= 0
+    assert first.headers["x-request-id"] != second.headers["x-request-id"]
+    assert first.headers["x-gateway-cache"] == "miss"
+    assert first.headers["x-gateway-prediction"]
+    assert second.headers["x-gateway-cache"] == "hit"
+    assert int(second.headers["age"]) >= 0
+    assert first.parse().data[0].b64_json == second.parse().data[0].b64_json
+    assert first.parse()._request_id == first.headers["x-request-id"]
+
+
+def test_a_cached_answer_can_be_declined(once, simulator):
+    asked = {"image": PHOTO, "prompt": prompt(), **SMALL}
+    once.images.edit(**asked)
+    submits = simulator.submits
+    answer = once.images.with_raw_response.edit(extra_headers={"cache-control": "no-cache"}, **asked)
+    assert simulator.submits == submits + 1
+    assert answer.headers["x-gateway-cache"] == "bypass"
 
 
 # ---- refused or broken by the service ----
