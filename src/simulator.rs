@@ -2,21 +2,29 @@
 //!
 //! It is the authority on the rules by itself and shares no code with the gateway: an error in the gateway's reading
 //! of the protocol must not repeat here. It remembers what it was asked and what it would have charged, so that a test
-//! can say «exactly one prediction was bought». Nothing is fetched from elsewhere and nothing runs in the background.
+//! can say «exactly one prediction was bought». Nothing runs in the background but the fetching of input pictures that
+//! are sent as addresses, and only addresses of this machine are fetched.
 //!
-//! What the service does: `POST /api/v3/openai/{model}/{image-edit | text-to-image}`,
-//! `GET /api/v3/predictions/{id}/result`, `GET /files/{id}/{index}.png` (no key), `GET /v1/models`,
-//! `GET /api/home-model-catalog` (no key), `GET /api/v3/user/me`. Everything else, cancel, webhooks and lists
-//! included, is a 404 page, so that nobody builds on it by accident.
+//! What the service does, at three faces with the same keys, budgets and money:
+//!
+//! | face | routes |
+//! |---|---|
+//! | `prediction` | `POST /api/v3/openai/{model}/{image-edit, text-to-image}`, `GET /api/v3/predictions/{id}/result` |
+//! | `openai` | `POST /v1/images/generations`, `POST /v1/images/edits`: held until the pictures are done |
+//! | `unified` | `POST /api/v3/images`, `GET /api/v3/tasks/result/{id}` |
+//!
+//! Beside them: `GET /files/{id}/{index}.png` (no key), `GET /v1/models`, `GET /api/home-model-catalog` (no key),
+//! `GET /api/v3/user/me`. Everything else, cancel, webhooks and lists included, is a 404 page, so that nobody builds on
+//! it by accident.
 //!
 //! What tests and demonstrations use, without a key:
 //!
 //! | route | meaning |
 //! |---|---|
-//! | `GET /_simulator/counters` | submits, polls, downloads, charges, predictions by state, and `keys`: what each key used |
+//! | `GET /_simulator/counters` | submits, polls, downloads, links, charges, predictions by state, `keys`: what each used |
 //! | `GET`, `PUT /_simulator/scenario` | the scenario; a PUT lays an object over it, for what happens from then on |
 //! | `GET`, `POST /_simulator/faults` | one-shot faults, `{"on", "fault", "times", "skip", "delay_ms"}` or an array |
-//! | `GET /_simulator/predictions` | everything that was accepted, with digests in place of base64 |
+//! | `GET /_simulator/predictions` | everything that was accepted, with its `face`, and digests in place of pictures |
 //! | `POST /_simulator/reset` | forgets everything and returns to the scenario of the start |
 //!
 //! A running prediction keeps the end it was given, whatever becomes of the scenario. Keys, balances and limits hold as
@@ -36,6 +44,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::errors::Refusal;
@@ -49,9 +58,13 @@ mod counters;
 mod errors;
 pub mod faults;
 mod files;
+mod form;
+mod inputs;
 mod letters;
 mod limits;
+mod links;
 mod models;
+mod openai;
 mod pictures;
 mod prediction;
 mod result;
@@ -59,6 +72,7 @@ mod rules;
 mod sample;
 pub mod scenario;
 mod submit;
+mod unified;
 mod world;
 
 pub use sample::sample_picture;
@@ -79,7 +93,7 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// When the log cannot be opened, or the listener has no address.
+/// When the log cannot be opened, the listener has no address, or no HTTP client can be built.
 pub async fn serve(
     listener: TcpListener,
     options: Options,
@@ -94,6 +108,8 @@ pub async fn serve(
         keys: options.keys,
         address: listener.local_addr()?,
         log,
+        client: links::client().map_err(io::Error::other)?,
+        lifecycle: lifecycle.clone(),
         world: Mutex::new(World::new(Arc::new(options.scenario), Now::read())),
     }));
     lifecycle::serve::serve(listener, router(simulator), lifecycle, stop).await;
@@ -104,6 +120,10 @@ fn router(simulator: Simulator) -> Router {
     Router::new()
         .route("/api/v3/openai/{model}/{capability}", post(submit::submit))
         .route("/api/v3/predictions/{id}/result", get(result::poll))
+        .route("/v1/images/generations", post(openai::generate))
+        .route("/v1/images/edits", post(openai::edit))
+        .route("/api/v3/images", post(unified::submit))
+        .route("/api/v3/tasks/result/{id}", get(unified::poll))
         .route("/files/{id}/{name}", get(files::download))
         .route("/v1/models", get(models::list))
         .route("/api/home-model-catalog", get(models::catalog))
@@ -131,6 +151,9 @@ struct Shared {
     keys: Vec<String>,
     address: SocketAddr,
     log: Option<Mutex<File>>,
+    /// Fetches input pictures from this machine.
+    client: reqwest::Client,
+    lifecycle: Lifecycle,
     /// Never held over an await.
     world: Mutex<World>,
 }
@@ -183,6 +206,24 @@ impl Simulator {
         }
     }
 
+    /// Waits until a prediction has ended, and returns it as it is then; none when that is not by `gives_up`.
+    async fn ended(&self, prediction: &Prediction, gives_up: Option<Instant>) -> Option<Prediction> {
+        let ending = async {
+            if let Some(links) = &prediction.links {
+                links.wait().await;
+            }
+            // Links may have moved the end; whoever resets the world meanwhile gets what was promised.
+            let found = self.with(|world, _| world.by_id(&prediction.id).cloned());
+            let ended = found.unwrap_or_else(|| prediction.clone());
+            tokio::time::sleep_until(ended.ends).await;
+            ended
+        };
+        match gives_up {
+            Some(at) => tokio::time::timeout_at(at, ending).await.ok(),
+            None => Some(ending.await),
+        }
+    }
+
     /// A picture, drawn when it is first asked for.
     async fn picture(&self, number: usize, index: usize) -> Option<Bytes> {
         let (order, cell, scenario) = self.with(|world, _| {
@@ -190,9 +231,9 @@ impl Simulator {
             Some((order, cell, Arc::clone(&world.scenario)))
         })?;
         let job = pictures::Job {
+            format: order.format(&scenario),
             order,
             index: u32::try_from(index).ok()?,
-            format: scenario.pictures.format,
             padding_bytes: scenario.pictures.padding_bytes,
         };
         let drawn = cell.get_or_try_init(|| tokio::task::spawn_blocking(move || pictures::draw(&job)));
@@ -207,11 +248,12 @@ impl Simulator {
         let order = &prediction.order;
         let line = json!({
             "id": prediction.id,
+            "face": order.face,
             "at": prediction.created.wall.to_string(),
             "model": order.model.name,
             "capability": order.capability.name(),
             "prompt_blake3": blake3::hash(order.prompt.as_bytes()).to_hex().as_str(),
-            "inputs": order.inputs.iter().map(rules::Input::digest).collect::<Vec<_>>(),
+            "inputs": order.inputs.iter().map(inputs::Input::digest).collect::<Vec<_>>(),
             "n": order.n,
             "size": order.size_text,
         });

@@ -38,7 +38,7 @@ pub(super) fn sandbox(client: SocketAddr, operator: SocketAddr, simulator: Socke
 pub(super) fn simulator(address: SocketAddr, options: &simulator::Options) {
     println!(
         "gptproto-gateway {version}, simulator of GPTProto\n\n  \
-           API          http://{address}/api/v3/...\n  \
+           API          http://{address}/api/v3/... and /v1/images/...\n  \
            key          {keys}\n  \
            control      http://{address}/_simulator/counters, /_simulator/scenario, /_simulator/faults\n\n\
          Point a gateway at it:\n\n  \

@@ -44,12 +44,17 @@ impl Field<'_> {
 
 fn remembered_text(text: &str) -> Value {
     match decoded(text) {
-        Some(bytes) => json!({"blake3": blake3::hash(&bytes).to_hex().as_str(), "bytes": bytes.len()}),
+        Some(bytes) => remembered_bytes(&bytes),
         None if text.len() > REMEMBERED_CHARS * 4 => {
             json!({"text_blake3": blake3::hash(text.as_bytes()).to_hex().as_str(), "text_bytes": text.len()})
         }
         None => json!(text),
     }
+}
+
+/// What is remembered of a picture.
+pub(super) fn remembered_bytes(bytes: &[u8]) -> Value {
+    json!({"blake3": blake3::hash(bytes).to_hex().as_str(), "bytes": bytes.len()})
 }
 
 /// The bytes of a data URI of a picture.

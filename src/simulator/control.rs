@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::Simulator;
 use super::faults::FaultOrder;
+use super::inputs::Input;
 use super::prediction::{Phase, Prediction};
-use super::rules::Input;
 use super::scenario::Outcome;
 use super::world::{Now, World};
 
@@ -96,6 +96,7 @@ fn shown(prediction: &Prediction, now: Now) -> Value {
     let order = &prediction.order;
     json!({
         "id": prediction.id,
+        "face": order.face,
         "model": order.model.name,
         "capability": order.capability.name(),
         "key": prediction.key,
@@ -107,6 +108,7 @@ fn shown(prediction: &Prediction, now: Now) -> Value {
         "created": prediction.created.wall.to_string(),
         "state": state(prediction, now),
         "outcome": prediction.outcome,
+        "link_error": prediction.link_error,
         "ends_in_ms": u64::try_from(prediction.ends.saturating_duration_since(now.at).as_millis()).unwrap_or(u64::MAX),
         "polls": prediction.polls,
         "downloads": prediction.downloads,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::limits::Limit;
+use super::rules::Face;
 
 /// `GET /_simulator/counters`, without what follows from the predictions.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -28,6 +29,12 @@ pub(super) struct Counters {
     /// Most predictions that had not ended at one time.
     pub(super) unfinished_peak: usize,
     pub(super) charged_usd: f64,
+    /// Accepted submits by the face that they came in at; a face that sold nothing is left out.
+    pub(super) accepted_by_face: BTreeMap<Face, u64>,
+    /// Input pictures that were fetched from their addresses.
+    pub(super) links_fetched: u64,
+    /// Those that could not be.
+    pub(super) links_failed: u64,
     /// The same by key, for keys that are valid.
     pub(super) keys: BTreeMap<String, KeyCounters>,
 }

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::limits::Limit;
+use super::rules::Face;
 use super::scenario::{ErrorShape, LimitShape, RetryAfter, Scenario};
 
 /// The text of a refusal by content policy.
@@ -55,13 +56,15 @@ impl Refusal {
         Self { retry_after: Some(retry_after), limit: Some(limit), ..Self::new(429, message) }
     }
 
-    /// The answer, in the shape that `scenario` wants.
-    pub(super) fn answer(&self, scenario: &Scenario) -> Response {
-        let shape = match (self.status, scenario.errors.shape) {
-            (429, _) if scenario.limits.shape == LimitShape::A => ErrorShape::A,
-            (429, _) => ErrorShape::B,
-            (_, ErrorShape::Documented) if self.flat => ErrorShape::C,
-            (_, shape) => shape,
+    /// The answer, in the shape that `scenario` wants, or else the one of the face.
+    pub(super) fn answer(&self, face: Face, scenario: &Scenario) -> Response {
+        let shape = match (face, self.status, scenario.errors.shape) {
+            (Face::OpenAi, _, ErrorShape::Documented) => ErrorShape::B,
+            (Face::Unified, _, ErrorShape::Documented) => ErrorShape::D,
+            (_, 429, _) if scenario.limits.shape == LimitShape::A => ErrorShape::A,
+            (_, 429, _) => ErrorShape::B,
+            (_, _, ErrorShape::Documented) if self.flat => ErrorShape::C,
+            (_, _, shape) => shape,
         };
         let mut response = self.in_shape(shape);
         if let Some(after) = self.retry_after
@@ -77,7 +80,10 @@ impl Refusal {
         let body = match shape {
             ErrorShape::Documented | ErrorShape::A => json!({"error": {"message": message, "type": code.to_string()}}),
             ErrorShape::B => {
-                let (kind, word) = words(code);
+                let (kind, word) = match self.message.as_str() {
+                    GUIDELINES => ("invalid_request_error", "content_policy_violation"),
+                    _ => words(code),
+                };
                 json!({"error": {"message": message, "type": kind, "code": word}})
             }
             ErrorShape::C => json!({"code": code, "message": message, "type": "error"}),
@@ -164,8 +170,8 @@ mod tests {
     fn retry_after_is_rounded_up_and_absent_by_default() {
         let refusal = Refusal::too_many(Limit::Rate, "slow down", Duration::from_millis(1200));
         let mut scenario = Scenario::default();
-        assert!(refusal.answer(&scenario).headers().get("retry-after").is_none());
+        assert!(refusal.answer(Face::Prediction, &scenario).headers().get("retry-after").is_none());
         scenario.limits.retry_after = RetryAfter::Seconds;
-        assert_eq!(refusal.answer(&scenario).headers()["retry-after"], "2");
+        assert_eq!(refusal.answer(Face::Prediction, &scenario).headers()["retry-after"], "2");
     }
 }

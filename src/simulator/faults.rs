@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::errors::{Refusal, page};
 use super::limits::Limit;
+use super::rules::Face;
 use super::scenario::{RetryAfter, Scenario};
 use crate::lifecycle::serve::HangUp;
 
@@ -77,6 +78,29 @@ impl Fault {
     pub(super) fn refuses(self) -> bool {
         matches!(self, Self::Status429 | Self::Status429RetryAfter)
     }
+
+    /// Whether nothing is left of the answer, so that nobody need wait for it.
+    pub(super) fn replaces_answer(self) -> bool {
+        match self {
+            Self::DropAfter | Self::Status500After | Self::Html502After | Self::Html504After | Self::Html524After => {
+                true
+            }
+            Self::None
+            | Self::DropBefore
+            | Self::CutAnswer
+            | Self::Delay
+            | Self::SlowBody
+            | Self::EmptyBody
+            | Self::TruncatedJson
+            | Self::Html200
+            | Self::Status429
+            | Self::Status429RetryAfter
+            | Self::Status500
+            | Self::Html502
+            | Self::Html504
+            | Self::Html524 => false,
+        }
+    }
 }
 
 /// What an accident can hit.
@@ -120,12 +144,12 @@ pub(super) struct Accident {
 
 impl Accident {
     /// The answer of a request that has no effect, if the accident comes first.
-    pub(super) fn instead(&self, scenario: &Scenario) -> Option<Response> {
+    pub(super) fn instead(&self, face: Face, scenario: &Scenario) -> Option<Response> {
         match self.fault {
             Fault::DropBefore => Some(hang_up()),
-            Fault::Status429 => Some(too_many(scenario, RetryAfter::Absent)),
-            Fault::Status429RetryAfter => Some(too_many(scenario, RetryAfter::Seconds)),
-            Fault::Status500 => Some(internal(scenario)),
+            Fault::Status429 => Some(too_many(face, scenario, RetryAfter::Absent)),
+            Fault::Status429RetryAfter => Some(too_many(face, scenario, RetryAfter::Seconds)),
+            Fault::Status500 => Some(internal(face, scenario)),
             Fault::Html502 => Some(page(502)),
             Fault::Html504 => Some(page(504)),
             Fault::Html524 => Some(page(524)),
@@ -145,7 +169,7 @@ impl Accident {
     }
 
     /// What is left of the answer of a request that took effect.
-    pub(super) async fn spoil(&self, response: Response, scenario: &Scenario) -> Response {
+    pub(super) async fn spoil(&self, response: Response, face: Face, scenario: &Scenario) -> Response {
         match self.fault {
             Fault::DropAfter => hang_up(),
             Fault::CutAnswer => cut(response).await,
@@ -157,7 +181,7 @@ impl Accident {
             Fault::EmptyBody => shortened(response, |_| 0).await,
             Fault::TruncatedJson => shortened(response, |length| length / 2).await,
             Fault::Html200 => page(200),
-            Fault::Status500After => internal(scenario),
+            Fault::Status500After => internal(face, scenario),
             Fault::Html502After => page(502),
             Fault::Html504After => page(504),
             Fault::Html524After => page(524),
@@ -179,15 +203,15 @@ fn hang_up() -> Response {
     response
 }
 
-fn internal(scenario: &Scenario) -> Response {
-    Refusal::new(500, "Internal server error").answer(scenario)
+fn internal(face: Face, scenario: &Scenario) -> Response {
+    Refusal::new(500, "Internal server error").answer(face, scenario)
 }
 
-fn too_many(scenario: &Scenario, form: RetryAfter) -> Response {
+fn too_many(face: Face, scenario: &Scenario, form: RetryAfter) -> Response {
     let mut scenario = scenario.clone();
     scenario.limits.retry_after = form;
     Refusal::too_many(Limit::Fault, "Too many requests, please try again later", Duration::from_secs(1))
-        .answer(&scenario)
+        .answer(face, &scenario)
 }
 
 /// The parts of an answer that this process made, so that its body is whole in memory.

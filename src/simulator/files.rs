@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use super::Simulator;
 use super::errors::{page, status};
 use super::faults::{Place, cut_at, in_pieces};
+use super::rules::Face;
 use super::scenario::{ContentType, Cut, Format, Scenario};
 
 const PIECE_BYTES: usize = 16 * 1024;
@@ -33,11 +34,11 @@ pub(super) async fn download(
         world.counters.downloads += 1;
         (world.accident(Place::Download), std::sync::Arc::clone(&world.scenario))
     });
-    let response = if let Some(instead) = accident.instead(&scenario) {
+    let response = if let Some(instead) = accident.instead(Face::Prediction, &scenario) {
         instead
     } else {
         let response = serve(&simulator, &scenario, &id, &name, request.uri()).await;
-        accident.spoil(response, &scenario).await
+        accident.spoil(response, Face::Prediction, &scenario).await
     };
     if !response.status().is_success() && !response.status().is_redirection() {
         simulator.with(|world, _| world.counters.downloads_failed += 1);
@@ -58,9 +59,9 @@ async fn serve(simulator: &Simulator, scenario: &Scenario, id: &str, name: &str,
         // A redirect is not yet a download.
         *downloads += u32::from(hop >= rules.redirects);
         let age = now.at.saturating_duration_since(prediction.ends);
-        Some((prediction.number, index, before, age))
+        Some((prediction.number, index, before, age, prediction.order.format(scenario)))
     });
-    let Some((number, index, before, age)) = found else {
+    let Some((number, index, before, age, format)) = found else {
         return page(404);
     };
     if rules.expires_after_s > 0 && age >= Duration::from_secs(rules.expires_after_s) {
@@ -74,7 +75,7 @@ async fn serve(simulator: &Simulator, scenario: &Scenario, id: &str, name: &str,
         return page(500);
     }
     match simulator.picture(number, index).await {
-        Some(bytes) => sent(bytes, scenario),
+        Some(bytes) => sent(bytes, format, scenario),
         None => page(500),
     }
 }
@@ -85,11 +86,11 @@ fn expired(code: u16) -> Response {
     (status(code), [(header::CONTENT_TYPE, "application/xml")], body).into_response()
 }
 
-fn sent(mut bytes: Bytes, scenario: &Scenario) -> Response {
+fn sent(mut bytes: Bytes, format: Format, scenario: &Scenario) -> Response {
     let rules = &scenario.files;
     let mut head = Response::new(Body::empty());
     let content_type = match rules.content_type {
-        ContentType::Right => Some(media(scenario.pictures.format)),
+        ContentType::Right => Some(media(format)),
         ContentType::OctetStream => Some("application/octet-stream"),
         ContentType::Html => Some("text/html; charset=utf-8"),
         ContentType::Missing => None,

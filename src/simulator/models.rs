@@ -7,6 +7,8 @@ use serde_json::json;
 
 use super::Simulator;
 use super::errors::{Refusal, status};
+use super::rules::{Background, Face};
+use super::scenario::{Format, Models};
 
 /// One model, as its documentation page describes it.
 #[derive(Debug)]
@@ -178,6 +180,50 @@ impl Model {
         MODELS.iter().find(|model| model.name == name)
     }
 
+    /// The model of an order, if this account can have it.
+    pub(super) fn ordered(name: &str, rules: &Models) -> Result<&'static Self, Refusal> {
+        let model = Self::named(name).ok_or_else(|| Refusal::bad(format!("Invalid model: {name} does not exist")))?;
+        if rules.no_channel.iter().any(|name| name == model.name) {
+            return Err(Refusal::no_channel(rules.no_channel_status, model.name));
+        }
+        Ok(model)
+    }
+
+    /// Whether pictures come from the channel without `n` and `quality` that is not paid by tokens.
+    pub(super) fn is_plus(&self) -> bool {
+        self.name.ends_with("-plus")
+    }
+
+    /// Whether this is the one model that makes transparent backgrounds and weighs the fidelity of inputs.
+    pub(super) fn is_first(&self) -> bool {
+        self.name == "gpt-image-1"
+    }
+
+    /// Whether it can make a background, in the encoding that was asked for.
+    pub(super) fn check_background(&self, background: Background, format: Option<Format>) -> Result<(), Refusal> {
+        match (background, format) {
+            (Background::Transparent, _) if !self.is_first() => {
+                Err(Refusal::bad(format!("Transparent background is not supported by {}", self.name)))
+            }
+            (Background::Transparent, Some(Format::Jpeg)) => {
+                Err(Refusal::bad("Transparent background needs output_format png or webp"))
+            }
+            (Background::Transparent | Background::Opaque, _) => Ok(()),
+        }
+    }
+
+    /// The named size whose proportions, and then whose pixels, come nearest to a square of `edge` stretched to `ratio`.
+    pub(super) fn nearest_size(&self, edge: f64, ratio: f64) -> &'static str {
+        let distance = |text: &str| {
+            let (width, height) = pixels(text).unwrap_or((u32::MAX, 1));
+            let (width, height) = (f64::from(width), f64::from(height));
+            // Proportions first: the areas of all sizes lie within a factor of 128.
+            ((width / height).ln() - ratio.ln()).abs() * 1000.0 + ((width * height).ln() - 2.0 * edge.ln()).abs()
+        };
+        let nearest = self.sizes.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        nearest.copied().unwrap_or(self.default_size)
+    }
+
     /// The pixels of a size this model makes.
     pub(super) fn size(&self, text: &str) -> Result<(u32, u32), Refusal> {
         if self.sizes.contains(&text) {
@@ -225,10 +271,10 @@ fn pixels(text: &str) -> Option<(u32, u32)> {
 pub(super) async fn list(State(simulator): State<Simulator>, headers: HeaderMap) -> Response {
     let scenario = simulator.scenario();
     if let Err(refusal) = simulator.caller(&headers) {
-        return refusal.answer(&scenario);
+        return refusal.answer(Face::Prediction, &scenario);
     }
     if scenario.extras.models_status != 200 {
-        return Refusal::new(scenario.extras.models_status, "Not available").answer(&scenario);
+        return Refusal::new(scenario.extras.models_status, "Not available").answer(Face::Prediction, &scenario);
     }
     let data: Vec<_> = MODELS
         .iter()
@@ -264,14 +310,14 @@ pub(super) async fn catalog() -> Response {
 pub(super) async fn user(State(simulator): State<Simulator>, headers: HeaderMap) -> Response {
     let scenario = simulator.scenario();
     if let Err(refusal) = simulator.caller(&headers) {
-        return refusal.answer(&scenario);
+        return refusal.answer(Face::Prediction, &scenario);
     }
     match scenario.extras.user_me_status {
         404 => super::errors::page(404),
         code @ 200..=299 => {
             (status(code), axum::Json(json!({"code": 200, "message": "success", "data": {}}))).into_response()
         }
-        code => Refusal::new(code, "Not available").answer(&scenario),
+        code => Refusal::new(code, "Not available").answer(Face::Prediction, &scenario),
     }
 }
 
@@ -305,6 +351,22 @@ mod tests {
             "1552x512",
         ] {
             assert!(!allowed("gpt-image-2", size), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_tier_or_a_ratio_becomes_the_nearest_size_with_a_name() {
+        for (model, edge, ratio, size) in [
+            ("gpt-image-2", 1024.0, 1.0, "1024x1024"),
+            ("gpt-image-2", 2048.0, 1.0, "2048x2048"),
+            ("gpt-image-2", 1024.0, 1.5, "1536x1024"),
+            ("gpt-image-2", 1024.0, 16.0 / 9.0, "2048x1152"),
+            ("gpt-image-2", 4096.0, 9.0 / 16.0, "2160x3840"),
+            ("gpt-image-2", 1024.0, 8.0, "2048x1152"),
+            ("gpt-image-1", 512.0, 1.0, "512x512"),
+            ("gpt-image-2-plus", 1024.0, 1.0, "1254x1254"),
+        ] {
+            assert_eq!(Model::named(model).unwrap().nearest_size(edge, ratio), size, "{model} {edge} {ratio}");
         }
     }
 

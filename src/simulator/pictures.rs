@@ -9,10 +9,11 @@ use axum::body::Bytes;
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::codecs::webp::WebPEncoder;
-use image::{DynamicImage, ExtendedColorType, ImageEncoder, ImageReader, RgbImage};
+use image::{DynamicImage, ImageReader, RgbImage};
 
+use super::inputs::Input;
 use super::letters;
-use super::rules::{Input, Order};
+use super::rules::{Background, Order};
 use super::scenario::Format;
 
 /// How much of the tint shows, of 256.
@@ -50,7 +51,12 @@ pub(super) fn draw(job: &Job) -> Bytes {
     {
         restore(&mut edited, &original, &mask.resize_exact(width, height, image::imageops::FilterType::Nearest));
     }
-    let mut bytes = encode(&edited, job.format);
+    let finished = match order.background {
+        // A JPEG has no transparency.
+        Background::Transparent if job.format != Format::Jpeg => cut_out(edited),
+        Background::Transparent | Background::Opaque => DynamicImage::ImageRgb8(edited),
+    };
+    let mut bytes = encode(&finished, job.format, order.jpeg_quality);
     if job.format == Format::Png {
         let mut texts = texts(order);
         if job.padding_bytes > 0 {
@@ -187,15 +193,31 @@ fn restore(edited: &mut RgbImage, original: &RgbImage, mask: &DynamicImage) {
     }
 }
 
-fn encode(image: &RgbImage, format: Format) -> Vec<u8> {
+/// The middle of a picture; an eighth on each side becomes transparent.
+fn cut_out(image: RgbImage) -> DynamicImage {
+    let mut image = DynamicImage::ImageRgb8(image).into_rgba8();
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let (side, above) = (width / 8, height / 8);
+    for (y, row) in image.chunks_exact_mut(width * 4).enumerate() {
+        if y < above || y >= height - above {
+            row.fill(0);
+        } else {
+            row[..side * 4].fill(0);
+            row[(width - side) * 4..].fill(0);
+        }
+    }
+    DynamicImage::ImageRgba8(image)
+}
+
+fn encode(image: &DynamicImage, format: Format, jpeg_quality: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let (width, height) = image.dimensions();
-    let colour = ExtendedColorType::Rgb8;
     match format {
-        Format::Png => PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Sub)
-            .write_image(image, width, height, colour),
-        Format::Jpeg => JpegEncoder::new_with_quality(&mut bytes, 85).write_image(image, width, height, colour),
-        Format::Webp => WebPEncoder::new_lossless(&mut bytes).write_image(image, width, height, colour),
+        Format::Png => {
+            let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Sub);
+            image.write_with_encoder(encoder)
+        }
+        Format::Jpeg => image.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, jpeg_quality)),
+        Format::Webp => image.write_with_encoder(WebPEncoder::new_lossless(&mut bytes)),
     }
     .expect("the buffer grows and has the size of the picture");
     bytes
@@ -252,16 +274,17 @@ fn crc(bytes: &[u8]) -> u32 {
 pub(super) mod tests {
     use std::sync::Arc;
 
+    use image::{ExtendedColorType, ImageEncoder};
     use serde_json::json;
 
     use super::*;
     use crate::simulator::models::Model;
-    use crate::simulator::rules::{Capability, read};
+    use crate::simulator::rules::{Capability, JPEG_QUALITY, read};
     use crate::simulator::scenario::Scenario;
 
     /// A grey PNG.
     pub(in crate::simulator) fn png(width: u32, height: u32) -> Vec<u8> {
-        encode(&RgbImage::from_pixel(width, height, image::Rgb([120; 3])), Format::Png)
+        encode(&RgbImage::from_pixel(width, height, image::Rgb([120; 3])).into(), Format::Png, JPEG_QUALITY)
     }
 
     pub(in crate::simulator) fn data_uri(bytes: &[u8]) -> String {
@@ -319,6 +342,19 @@ pub(super) mod tests {
             assert_eq!(image::guess_format(&drawn).unwrap(), guessed);
             assert_eq!(image::load_from_memory(&drawn).unwrap().width(), 256);
         }
+    }
+
+    #[test]
+    fn a_transparent_background_is_really_transparent() {
+        let body = json!({"prompt": "p", "size": "256x256", "background": "transparent"});
+        let mut job = job("gpt-image-1", Capability::TextToImage, &body);
+        for format in [Format::Png, Format::Webp] {
+            job.format = format;
+            let drawn = image::load_from_memory(&draw(&job)).unwrap().into_rgba8();
+            assert_eq!((drawn.get_pixel(0, 0).0[3], drawn.get_pixel(128, 128).0[3]), (0, 255), "{format:?}");
+        }
+        job.format = Format::Jpeg;
+        assert!(!image::load_from_memory(&draw(&job)).unwrap().color().has_alpha());
     }
 
     #[test]

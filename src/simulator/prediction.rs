@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, SetOnce};
 use tokio::time::Instant;
 
-use super::rules::{Input, Mode, Order, Quality};
+use super::inputs::Input;
+use super::rules::{Mode, Order, Quality};
 use super::scenario::{Outcome, Scenario};
 use super::world::Now;
 
@@ -46,6 +47,10 @@ pub(super) struct Prediction {
     pub(super) latency_ms: u64,
     pub(super) created_for: Duration,
     pub(super) outcome: Outcome,
+    /// Set when its links have been fetched, before which it does not run; none if it has no links to fetch.
+    pub(super) links: Option<Arc<SetOnce<()>>>,
+    /// Why a link could not be fetched.
+    pub(super) link_error: Option<String>,
     pub(super) usage: Usage,
     pub(super) cost_usd: f64,
     pub(super) charged: bool,
@@ -60,6 +65,7 @@ pub(super) struct Prediction {
 impl Prediction {
     pub(super) fn phase(&self, now: Instant) -> Phase {
         match () {
+            () if self.links.as_ref().is_some_and(|links| !links.initialized()) => Phase::Created,
             () if now >= self.ends => Phase::Ended,
             () if now >= self.starts + self.created_for => Phase::Processing,
             () => Phase::Created,
@@ -91,6 +97,11 @@ pub(super) fn usage(order: &Order) -> Usage {
     }
 }
 
+/// How much is kept for drawing a prediction.
+pub(super) fn kept_bytes(order: &Order) -> usize {
+    order.inputs.iter().chain(&order.mask).map(input_bytes).sum()
+}
+
 /// A base and a price for each tile of 512, after the shorter edge has been brought to 512.
 fn image_tokens(input: &Input) -> u64 {
     let (width, height) = match input {
@@ -115,11 +126,11 @@ pub(super) fn cost_usd(order: &Order, usage: Usage, rules: &Scenario) -> f64 {
 /// Equal for two requests that ask for the same.
 pub(super) fn fingerprint(prediction: &Prediction) -> blake3::Hash {
     let order = &prediction.order;
-    let text = format!("{} {} {}", order.model.name, order.capability.name(), order.parameters);
+    let text = format!("{:?} {} {} {}", order.face, order.model.name, order.capability.name(), order.parameters);
     blake3::hash(text.as_bytes())
 }
 
-pub(super) fn input_bytes(input: &Input) -> usize {
+fn input_bytes(input: &Input) -> usize {
     match input {
         Input::Url(_) => 0,
         Input::Picture(picture) => picture.bytes.len(),

@@ -4,19 +4,24 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::Simulator;
 use super::errors::{GUIDELINES, Refusal};
 use super::faults::Place;
 use super::limits::Limit;
-use super::prediction::{Phase, Prediction};
-use super::rules::ResponseFormat;
+use super::prediction::{Phase, Prediction, Usage};
+use super::rules::{Face, ResponseFormat};
 use super::scenario::{
     FailureError, Format, KeyStyle, NoError, Nsfw, Outcome, Outputs, OutputsPlace, Scenario, Timestamps, UsagePlace,
 };
 use super::world::Now;
+use super::{Simulator, unified};
 
 /// Answers a poll, or has an accident with it.
 pub(super) async fn poll(State(simulator): State<Simulator>, Path(id): Path<String>, request: Request) -> Response {
+    ask(&simulator, Face::Prediction, &id, request).await
+}
+
+/// Looks after a prediction at the face where it was bought, and answers in the form of that face.
+pub(super) async fn ask(simulator: &Simulator, face: Face, id: &str, request: Request) -> Response {
     let caller = simulator.caller(request.headers());
     let (accident, scenario) = simulator.with(|world, _| {
         world.counters.polls += 1;
@@ -26,12 +31,12 @@ pub(super) async fn poll(State(simulator): State<Simulator>, Path(id): Path<Stri
         }
         (accident, std::sync::Arc::clone(&world.scenario))
     });
-    if let Some(instead) = accident.instead(&scenario) {
+    if let Some(instead) = accident.instead(face, &scenario) {
         return instead;
     }
     let polled = caller.and_then(|key| {
         simulator.with(|world, now| {
-            let polled = world.poll(&id, &key, now.at);
+            let polled = world.poll(face, id, &key, now.at);
             if let Err(Refusal { status: 429, limit: Some(limit), .. }) = polled {
                 world.counters.poll_refused(Some(&key), limit);
             }
@@ -41,12 +46,19 @@ pub(super) async fn poll(State(simulator): State<Simulator>, Path(id): Path<Stri
     let response = match polled {
         Ok(prediction) => {
             let origin = simulator.origin(request.headers(), request.uri());
-            axum::Json(envelope(&simulator, &scenario, &prediction, &origin).await).into_response()
+            let body = match face {
+                Face::Prediction | Face::OpenAi => envelope(simulator, &scenario, &prediction, &origin).await,
+                Face::Unified => unified::task(simulator, &scenario, &prediction, &origin).await,
+            };
+            axum::Json(body).into_response()
         }
-        Err(refusal) => refusal.answer(&scenario),
+        Err(refusal) => refusal.answer(face, &scenario),
     };
-    accident.spoil(response, &scenario).await
+    accident.spoil(response, face, &scenario).await
 }
+
+/// The text about an input that cannot be fetched.
+pub(super) const UNREACHABLE: &str = "Unable to download the image, please check the image url";
 
 /// Where a prediction is asked after.
 pub(super) fn address(origin: &str, prediction: &Prediction) -> String {
@@ -123,15 +135,20 @@ pub(super) async fn envelope(
     json!({"data": data, "message": message, "code": 200})
 }
 
-fn status(scenario: &Scenario, prediction: &Prediction, phase: Phase) -> String {
+pub(super) fn status(scenario: &Scenario, prediction: &Prediction, phase: Phase) -> String {
     let words = &scenario.life;
     let word = match (phase, prediction.outcome) {
         (Phase::Created, _) => &words.created,
         (Phase::Processing, _) => &words.processing,
         (Phase::Ended, Outcome::Completed) => &words.completed,
-        (Phase::Ended, Outcome::FailedPolicy | Outcome::FailedProvider | Outcome::FailedEmpty | Outcome::Stuck) => {
-            &words.failed
-        }
+        (
+            Phase::Ended,
+            Outcome::FailedPolicy
+            | Outcome::FailedProvider
+            | Outcome::FailedLink
+            | Outcome::FailedEmpty
+            | Outcome::Stuck,
+        ) => &words.failed,
         (Phase::Ended, Outcome::Cancelled) => "cancelled",
         (Phase::Ended, Outcome::Timeout) => "timeout",
         (Phase::Ended, Outcome::Expired) => "expired",
@@ -139,13 +156,15 @@ fn status(scenario: &Scenario, prediction: &Prediction, phase: Phase) -> String 
     word.to_owned()
 }
 
-fn failure(outcome: Outcome) -> Option<&'static str> {
+/// What a prediction that did not complete says.
+pub(super) fn failure(outcome: Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Completed => None,
         Outcome::FailedPolicy => Some(GUIDELINES),
         Outcome::FailedProvider | Outcome::Stuck => {
             Some("The upstream provider returned an error, please try again later")
         }
+        Outcome::FailedLink => Some(UNREACHABLE),
         Outcome::FailedEmpty => Some(""),
         Outcome::Cancelled => Some("The task was cancelled"),
         Outcome::Timeout => Some("The task timed out"),
@@ -189,21 +208,24 @@ async fn entries_as_ruled(
             return mixed;
         }
     };
-    let mut all = Vec::new();
-    for index in 0..shown(scenario, prediction) {
-        all.push(entry(simulator, prediction, origin, index, form).await);
-    }
-    all
+    entries(simulator, prediction, origin, form, shown(scenario, prediction)).await
 }
 
-fn shown(scenario: &Scenario, prediction: &Prediction) -> usize {
+/// How many pictures an answer holds.
+pub(super) fn shown(scenario: &Scenario, prediction: &Prediction) -> usize {
     prediction.order.n.saturating_sub(scenario.result.missing_outputs) as usize
 }
 
-/// All pictures of a prediction, in one form.
-pub(super) async fn entries(simulator: &Simulator, prediction: &Prediction, origin: &str, form: Form) -> Vec<Value> {
+/// The first pictures of a prediction, in one form.
+pub(super) async fn entries(
+    simulator: &Simulator,
+    prediction: &Prediction,
+    origin: &str,
+    form: Form,
+    count: usize,
+) -> Vec<Value> {
     let mut all = Vec::new();
-    for index in 0..prediction.order.n as usize {
+    for index in 0..count {
         all.push(entry(simulator, prediction, origin, index, form).await);
     }
     all
@@ -211,7 +233,8 @@ pub(super) async fn entries(simulator: &Simulator, prediction: &Prediction, orig
 
 async fn entry(simulator: &Simulator, prediction: &Prediction, origin: &str, index: usize, form: Form) -> Value {
     let scenario = simulator.scenario();
-    let ending = match scenario.pictures.format {
+    let format = prediction.order.format(&scenario);
+    let ending = match format {
         Format::Png => "png",
         Format::Jpeg => "jpg",
         Format::Webp => "webp",
@@ -230,7 +253,7 @@ async fn entry(simulator: &Simulator, prediction: &Prediction, origin: &str, ind
         Form::Base64 => json!(base64(simulator, prediction, index).await),
         Form::ObjectB64 => json!({"b64_json": base64(simulator, prediction, index).await}),
         Form::DataUri => {
-            let media = super::files::media(scenario.pictures.format);
+            let media = super::files::media(format);
             json!(format!("data:{media};base64,{}", base64(simulator, prediction, index).await))
         }
     }
@@ -256,15 +279,19 @@ fn place(data: &mut Value, place: OutputsPlace, entries: Vec<Value>) {
     }
 }
 
-fn put_usage(data: &mut Value, place: UsagePlace, prediction: &Prediction) {
-    let usage = prediction.usage;
+/// Tokens, as all faces report them.
+pub(super) fn tokens(usage: Usage) -> Value {
     let input = usage.text + usage.image;
-    let value = json!({
+    json!({
         "input_tokens": input,
         "input_tokens_details": {"text_tokens": usage.text, "image_tokens": usage.image},
         "output_tokens": usage.output,
         "total_tokens": input + usage.output,
-    });
+    })
+}
+
+fn put_usage(data: &mut Value, place: UsagePlace, prediction: &Prediction) {
+    let value = tokens(prediction.usage);
     match place {
         UsagePlace::Data => data["usage"] = value,
         UsagePlace::ExtraParams => data["extra_params"] = json!({ "usage": value }),

@@ -1,18 +1,27 @@
-//! Reads a submit as strictly as the documentation allows, one model at a time.
-
-use std::sync::Arc;
+//! An order that keeps all rules, and how one is read from the prediction face: as strictly as the documentation
+//! allows, one model at a time.
 
 use axum::body::Bytes;
+use serde::Serialize;
 
 use super::body::Field;
 use super::errors::Refusal;
+use super::form::Form;
+use super::inputs::{self, Input, Picture};
 use super::models::{ImageField, Mask, Model, Variety};
-use super::scenario::{Scenario, Unknown};
+use super::scenario::{Format, Scenario, Unknown};
 
-const PROMPT_CHARS_MAX: usize = 32_000;
-const INPUTS_MAX: usize = 16;
-const INPUT_BYTES_MAX: usize = 50 * 1024 * 1024;
-const MASK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Where an order came in, and so where it is asked after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Face {
+    /// `/api/v3/openai/...`
+    Prediction,
+    /// `/v1/images/...`
+    OpenAi,
+    /// `/api/v3/images`
+    Unified,
+}
 
 /// What a prediction is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,37 +69,20 @@ pub(super) enum Mode {
     Sync,
 }
 
-/// One input picture.
-#[derive(Clone, Debug)]
-pub(super) enum Input {
-    /// An address, which is not fetched.
-    Url(String),
-    /// A picture that came in the body.
-    Picture(Picture),
+/// What is behind the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Background {
+    Opaque,
+    Transparent,
 }
 
-/// A picture that came in the body.
-#[derive(Clone, Debug)]
-pub(super) struct Picture {
-    pub(super) bytes: Arc<Vec<u8>>,
-    pub(super) digest: blake3::Hash,
-    pub(super) width: u64,
-    pub(super) height: u64,
-}
-
-impl Input {
-    /// The digest that the drawn picture carries.
-    pub(super) fn digest(&self) -> String {
-        match self {
-            Self::Url(url) => format!("url-{}", blake3::hash(url.as_bytes()).to_hex()),
-            Self::Picture(picture) => picture.digest.to_hex().to_string(),
-        }
-    }
-}
+/// How hard a JPEG is compressed when nothing was asked, as the `quality` of its encoder.
+pub(super) const JPEG_QUALITY: u8 = 85;
 
 /// A submit that keeps all rules.
 #[derive(Clone, Debug)]
 pub(super) struct Order {
+    pub(super) face: Face,
     pub(super) model: &'static Model,
     pub(super) capability: Capability,
     pub(super) prompt: String,
@@ -101,50 +93,61 @@ pub(super) struct Order {
     /// As it was sent, or the default.
     pub(super) size_text: String,
     pub(super) quality: Quality,
+    pub(super) background: Background,
+    /// The encoding that was asked for; the scenario's otherwise.
+    pub(super) format: Option<Format>,
+    /// From 1 to 100.
+    pub(super) jpeg_quality: u8,
     pub(super) mode: Mode,
     pub(super) response_format: ResponseFormat,
     /// The body as it came, with digests in place of pictures.
     pub(super) parameters: serde_json::Value,
 }
 
-/// Reads the body of a submit.
+impl Order {
+    /// The encoding of its pictures.
+    pub(super) fn format(&self, scenario: &Scenario) -> Format {
+        self.format.unwrap_or(scenario.pictures.format)
+    }
+}
+
+/// Reads the body of a submit to the prediction face.
 pub(super) fn read(
     model: &'static Model,
     capability: Capability,
     body: &Bytes,
     scenario: &Scenario,
 ) -> Result<Order, Refusal> {
-    let Ok(field) = serde_json::from_slice::<Field<'_>>(body) else {
-        return Err(Refusal::bad("Invalid JSON body"));
-    };
-    let Field::Object(fields) = &field else {
-        return Err(Refusal::bad("The body must be a JSON object"));
-    };
-    let form = Form { model, capability, fields };
-    form.refuse_foreign(scenario)?;
+    let field = object(body)?;
+    let form = fields(&field)?;
+    let page = Page { model, capability, form };
+    page.refuse_foreign(scenario)?;
 
     let prompt = form.prompt()?;
     let inputs = match capability {
-        Capability::ImageEdit => form.inputs()?,
+        Capability::ImageEdit => page.inputs()?,
         Capability::TextToImage => Vec::new(),
     };
     let mask = match (capability, model.mask) {
-        (Capability::ImageEdit, Mask::Known) => form.mask(&inputs)?,
+        (Capability::ImageEdit, Mask::Known) => page.mask(&inputs)?,
         (Capability::ImageEdit, Mask::Foreign) | (Capability::TextToImage, _) => None,
     };
     let (n, quality) = match model.variety {
         Variety::Known => (form.n()?, form.quality()?),
         Variety::Foreign => (1, Quality::Medium),
     };
-    if model.mask == Mask::Known {
-        form.word("background", &["auto", "transparent", "opaque"])?;
-    }
+    let background = match model.mask {
+        Mask::Known => form.background()?,
+        Mask::Foreign => Background::Opaque,
+    };
     let size_text = form.text("size")?.unwrap_or(model.default_size).to_owned();
     let response_format = match form.word("response_format", &["url", "b64_json"])? {
         Some("b64_json") => ResponseFormat::B64Json,
         _ => ResponseFormat::Url,
     };
+    let mode = if form.flag("enable_sync_mode")? { Mode::Sync } else { Mode::Async };
     Ok(Order {
+        face: Face::Prediction,
         model,
         capability,
         prompt,
@@ -154,46 +157,42 @@ pub(super) fn read(
         size: model.size(&size_text)?,
         size_text,
         quality,
-        mode: form.mode()?,
+        background,
+        format: None,
+        jpeg_quality: JPEG_QUALITY,
+        mode,
         response_format,
         parameters: field.remembered(),
     })
 }
 
-/// The fields of a body, asked for one by one.
-struct Form<'a> {
-    model: &'static Model,
-    capability: Capability,
-    fields: &'a [(String, Field<'a>)],
+/// A body that is JSON.
+pub(super) fn object(body: &Bytes) -> Result<Field<'_>, Refusal> {
+    serde_json::from_slice(body).map_err(|_| Refusal::bad("Invalid JSON body"))
 }
 
-impl<'a> Form<'a> {
-    /// The last value of a repeated field wins, as in most JSON readers.
-    fn get(&self, name: &str) -> Option<&'a Field<'a>> {
-        self.fields.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
-    }
-
-    fn text(&self, name: &str) -> Result<Option<&'a str>, Refusal> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Field::Text(text)) => Ok(Some(text.as_ref())),
-            Some(_) => Err(Refusal::bad(format!("Invalid type for {name}: a string is expected"))),
+/// The fields of a body that is an object.
+pub(super) fn fields<'a>(field: &'a Field<'a>) -> Result<Form<'a>, Refusal> {
+    match field {
+        Field::Object(fields) => Ok(Form(fields)),
+        Field::Null | Field::Bool(_) | Field::Integer(_) | Field::Number(_) | Field::Text(_) | Field::List(_) => {
+            Err(Refusal::bad("The body must be a JSON object"))
         }
     }
+}
 
-    fn word(&self, name: &str, allowed: &[&str]) -> Result<Option<&'a str>, Refusal> {
-        match self.text(name)? {
-            Some(word) if !allowed.contains(&word) => {
-                Err(Refusal::bad(format!("Invalid value for {name}: '{word}' is not one of {}", allowed.join(", "))))
-            }
-            word => Ok(word),
-        }
-    }
+/// A body, read by what the page of a model says.
+struct Page<'a> {
+    model: &'static Model,
+    capability: Capability,
+    form: Form<'a>,
+}
 
+impl<'a> Page<'a> {
     /// The strings of a list, or one string where a list is expected on the older pages.
     fn list(&self, name: &str) -> Result<Vec<&'a str>, Refusal> {
         let wrong = || Refusal::bad(format!("Invalid type for {name}: an array of strings is expected"));
-        match self.get(name) {
+        match self.form.get(name) {
             None => Ok(Vec::new()),
             Some(Field::List(values)) => values
                 .iter()
@@ -228,7 +227,7 @@ impl<'a> Form<'a> {
 
     fn refuse_foreign(&self, scenario: &Scenario) -> Result<(), Refusal> {
         let rules = &scenario.models;
-        for (name, _) in self.fields {
+        for (name, _) in self.form.0 {
             let policy = match name.as_str() {
                 name if self.knows(name) => Unknown::Ignore,
                 "n" | "quality" => rules.plus_extras,
@@ -242,109 +241,35 @@ impl<'a> Form<'a> {
         Ok(())
     }
 
-    fn prompt(&self) -> Result<String, Refusal> {
-        let prompt = self.text("prompt")?.unwrap_or_default();
-        if prompt.trim().is_empty() {
-            return Err(Refusal::bad("prompt is required"));
-        }
-        if prompt.chars().count() > PROMPT_CHARS_MAX {
-            return Err(Refusal::bad(format!("prompt must be at most {PROMPT_CHARS_MAX} characters")));
-        }
-        Ok(prompt.to_owned())
-    }
-
-    fn n(&self) -> Result<u32, Refusal> {
-        match self.get("n") {
-            None => Ok(1),
-            Some(&Field::Integer(n @ 1..=10)) => Ok(u32::try_from(n).expect("it is between 1 and 10")),
-            Some(_) => Err(Refusal::bad("Invalid value for n: an integer from 1 to 10 is expected")),
-        }
-    }
-
-    fn quality(&self) -> Result<Quality, Refusal> {
-        Ok(match self.word("quality", &["auto", "low", "medium", "high"])? {
-            Some("low") => Quality::Low,
-            Some("high") => Quality::High,
-            _ => Quality::Medium,
-        })
-    }
-
-    fn mode(&self) -> Result<Mode, Refusal> {
-        match self.get("enable_sync_mode") {
-            None | Some(Field::Bool(false)) => Ok(Mode::Async),
-            Some(Field::Bool(true)) => Ok(Mode::Sync),
-            Some(_) => Err(Refusal::bad("Invalid type for enable_sync_mode: a boolean is expected")),
-        }
-    }
-
     fn inputs(&self) -> Result<Vec<Input>, Refusal> {
         let mut urls = self.list("images")?;
         if self.model.image_field == ImageField::ImageOrImages {
             urls.extend(self.list("image")?);
         }
         let pictures = self.list("base64_images")?;
-        match urls.len() + pictures.len() {
-            0 => return Err(Refusal::bad("images or base64_images is required")),
-            1..=INPUTS_MAX => {}
-            _ => return Err(Refusal::bad(format!("at most {INPUTS_MAX} images are allowed"))),
-        }
-        let urls = urls.into_iter().map(address);
+        inputs::check_count(urls.len() + pictures.len(), "images or base64_images")?;
+        let urls = urls.into_iter().map(Input::address);
         let pictures = pictures.into_iter().map(|text| picture(text).map(Input::Picture));
         urls.chain(pictures).collect()
     }
 
     fn mask(&self, inputs: &[Input]) -> Result<Option<Input>, Refusal> {
-        let Some(text) = self.text("mask")? else {
+        let Some(text) = self.form.text("mask")? else {
             return Ok(None);
         };
-        if is_address(text) {
+        if inputs::is_address(text) {
             return Ok(Some(Input::Url(text.to_owned())));
         }
         let mask = picture(text).map_err(|_| Refusal::bad("mask must be a PNG as data URI, or a URL"))?;
-        if !mask.bytes.starts_with(PNG) {
-            return Err(Refusal::bad("mask must be a PNG"));
-        }
-        if mask.bytes.len() >= MASK_BYTES_MAX {
-            return Err(Refusal::bad("mask must be less than 4MB"));
-        }
-        if let Some(Input::Picture(first)) = inputs.first()
-            && (first.width, first.height) != (mask.width, mask.height)
-        {
-            return Err(Refusal::bad("mask must have the same size as the image"));
-        }
+        inputs::check_mask(&mask, inputs.first())?;
         Ok(Some(Input::Picture(mask)))
     }
-}
-
-const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
-
-fn is_address(text: &str) -> bool {
-    let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
-    let host = ["http://", "https://"].iter().find(|scheme| lower.starts_with(*scheme));
-    host.is_some_and(|scheme| text.len() > scheme.len()) && !text.contains(char::is_whitespace)
-}
-
-fn address(text: &str) -> Result<Input, Refusal> {
-    if is_address(text) { Ok(Input::Url(text.to_owned())) } else { Err(Refusal::bad("wrong image url")) }
 }
 
 fn picture(text: &str) -> Result<Picture, Refusal> {
     let bytes = super::body::decoded(text)
         .ok_or_else(|| Refusal::bad("base64_images must be data URIs: data:image/png;base64,..."))?;
-    if bytes.len() > INPUT_BYTES_MAX {
-        return Err(Refusal::bad("each image must be less than 50MB"));
-    }
-    let is_webp = bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP");
-    if !(bytes.starts_with(PNG) || bytes.starts_with(b"\xff\xd8\xff") || is_webp) {
-        return Err(Refusal::bad("unsupported image format: png, webp or jpg is expected"));
-    }
-    let size = imagesize::blob_size(&bytes).map_err(|_| Refusal::bad("the image cannot be read"))?;
-    Ok(Picture {
-        digest: blake3::hash(&bytes),
-        bytes: Arc::new(bytes),
-        width: size.width as u64,
-        height: size.height as u64,
-    })
+    Picture::read(bytes)
 }
 
 #[cfg(test)]
@@ -439,7 +364,7 @@ mod tests {
         assert!(message(ask_mask(&png(9, 8))).contains("same size"));
         assert!(ask_mask(b"\xff\xd8\xff").is_err());
         let mut large = png(8, 8);
-        large.resize(MASK_BYTES_MAX, 0);
+        large.resize(4 * 1024 * 1024, 0);
         assert!(message(ask_mask(&large)).contains("4MB"));
     }
 }

@@ -4,9 +4,12 @@
 
 use serde::{Deserialize, Serialize};
 
-mod sections;
+#[macro_use]
 mod words;
+mod faces;
+mod sections;
 
+pub use faces::*;
 pub use sections::*;
 pub use words::*;
 
@@ -46,6 +49,8 @@ pub struct Scenario {
     pub auth: Auth,
     /// What is sold, and how strictly a request is read.
     pub models: Models,
+    /// Pictures to edit.
+    pub inputs: Inputs,
     /// Content policy.
     pub policy: Policy,
     /// The answer to a submit.
@@ -64,6 +69,10 @@ pub struct Scenario {
     pub balance: Balance,
     /// What `enable_sync_mode` does.
     pub sync: Sync,
+    /// The OpenAI-format face.
+    pub openai: OpenAi,
+    /// The unified face.
+    pub unified: Unified,
     /// Standing faults; one-shot faults come through the control route.
     pub faults: Faults,
     /// The small routes beside the predictions.
@@ -78,6 +87,7 @@ impl Default for Scenario {
             errors: Errors::default(),
             auth: Auth::default(),
             models: Models::default(),
+            inputs: Inputs::default(),
             policy: Policy::default(),
             submit: Submit::default(),
             life: Life::default(),
@@ -87,6 +97,8 @@ impl Default for Scenario {
             limits: Limits::default(),
             balance: Balance::default(),
             sync: Sync::default(),
+            openai: OpenAi::default(),
+            unified: Unified::default(),
             faults: Faults::default(),
             extras: Extras::default(),
         }

@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 use super::*;
 use crate::simulator::pictures::tests::{data_uri, png, read_texts};
 
-const KEY: &str = "sk-test";
+pub(in crate::simulator) const KEY: &str = "sk-test";
 
 /// A running simulator; its tasks end with the test's runtime.
-struct Upstream {
-    origin: String,
-    client: reqwest::Client,
+pub(in crate::simulator) struct Upstream {
+    pub(in crate::simulator) origin: String,
+    pub(in crate::simulator) client: reqwest::Client,
     lifecycle: Lifecycle,
     stop: CancellationToken,
 }
 
 impl Upstream {
-    async fn start(scenario: Value) -> Self {
+    pub(in crate::simulator) async fn start(scenario: Value) -> Self {
         Self::with_log(scenario, None).await
     }
 
@@ -40,23 +40,23 @@ impl Upstream {
         Self { origin, client: client.build().unwrap(), lifecycle, stop }
     }
 
-    fn submit_request(&self, body: &Value) -> reqwest::RequestBuilder {
+    pub(in crate::simulator) fn submit_request(&self, body: &Value) -> reqwest::RequestBuilder {
         let url = format!("{}/api/v3/openai/gpt-image-2/image-edit", self.origin);
         self.client.post(url).bearer_auth(KEY).json(body)
     }
 
-    async fn submit(&self, body: &Value) -> Value {
+    pub(in crate::simulator) async fn submit(&self, body: &Value) -> Value {
         let response = self.submit_request(body).send().await.unwrap();
         assert_eq!(response.status(), 200);
         response.json().await.unwrap()
     }
 
-    async fn poll(&self, url: &str) -> reqwest::Response {
+    pub(in crate::simulator) async fn poll(&self, url: &str) -> reqwest::Response {
         self.client.get(url).bearer_auth(KEY).send().await.unwrap()
     }
 
     /// Polls until the word changes from waiting.
-    async fn wait(&self, url: &str) -> Value {
+    pub(in crate::simulator) async fn wait(&self, url: &str) -> Value {
         for _ in 0..200 {
             let answer: Value = self.poll(url).await.json().await.unwrap();
             if !matches!(answer["data"]["status"].as_str(), Some("created" | "processing")) {
@@ -67,22 +67,22 @@ impl Upstream {
         panic!("the prediction does not end");
     }
 
-    async fn control(&self, route: &str) -> Value {
+    pub(in crate::simulator) async fn control(&self, route: &str) -> Value {
         let response = self.client.get(format!("{}/_simulator/{route}", self.origin)).send().await.unwrap();
         response.json().await.unwrap()
     }
 
-    async fn faults(&self, orders: Value) {
+    pub(in crate::simulator) async fn faults(&self, orders: Value) {
         let url = format!("{}/_simulator/faults", self.origin);
         assert_eq!(self.client.post(url).json(&orders).send().await.unwrap().status(), 200);
     }
 
-    async fn scenario(&self, above: Value) {
+    pub(in crate::simulator) async fn scenario(&self, above: Value) {
         let url = format!("{}/_simulator/scenario", self.origin);
         assert_eq!(self.client.put(url).json(&above).send().await.unwrap().status(), 200);
     }
 
-    async fn end(self) {
+    pub(in crate::simulator) async fn end(self) {
         self.stop.cancel();
         self.lifecycle
             .drain(crate::lifecycle::Grace { delay: Duration::ZERO, finish: Duration::from_millis(100) })
@@ -95,7 +95,7 @@ fn edit() -> Value {
     json!({"prompt": "make it blue", "quality": "low", "base64_images": [data_uri(&png(32, 32))]})
 }
 
-fn get_url(answer: &Value) -> &str {
+pub(in crate::simulator) fn get_url(answer: &Value) -> &str {
     answer["data"]["urls"]["get"].as_str().unwrap()
 }
 

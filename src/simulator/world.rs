@@ -1,7 +1,8 @@
 //! Everything the simulated service remembers, and the rules by which it changes.
 //!
 //! Time drives it: a prediction knows from the start when and how it will end, and whoever looks at the world first
-//! settles what has ended since. So nothing runs in the background, and a look is always up to date.
+//! settles what has ended since. So a look is always up to date, and nothing runs in the background but the fetching of
+//! links, before which a prediction has no end.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,11 +18,15 @@ use super::counters::Counters;
 use super::errors::Refusal;
 use super::faults::{Accident, Fault, FaultOrder, Place};
 use super::limits::{Limit, Meter};
-use super::prediction::{Phase, Prediction, cost_usd, fingerprint, forget_inputs, input_bytes, megapixels, usage};
-use super::rules::{Order, Quality};
+use super::prediction::{Phase, Prediction, cost_usd, fingerprint, forget_inputs, kept_bytes, megapixels, usage};
+use super::rules::{Face, Order, Quality};
 use super::scenario::{
     Charge, ChargeFailed, Limits, Outcome, OverConcurrent, Scaled, Scenario, SizeCounts, SubmitAnswer,
 };
+
+mod links;
+
+pub(super) use links::Fetched;
 
 /// Input bytes that are remembered; beyond it, the oldest inputs are forgotten and drawn as grey.
 const INPUT_BYTES_KEPT: usize = 512 * 1024 * 1024;
@@ -118,7 +123,7 @@ impl World {
         let mut unsettled = std::mem::take(&mut self.unsettled);
         unsettled.retain(|&number| {
             let prediction = &self.predictions[number];
-            if prediction.ends > now {
+            if prediction.phase(now) != Phase::Ended {
                 return true;
             }
             let rules = &self.scenario.balance;
@@ -225,9 +230,13 @@ impl World {
         let latency = Duration::from_millis(latency_ms).div_f64(rules.speed);
         let created_for =
             latency * u32::try_from(rules.life.created_percent.min(100)).expect("it is at most 100") / 100;
-        let ends = match (outcome, rules.submit.answer) {
-            (Outcome::Stuck, _) => now.at + NEVER,
-            (_, SubmitAnswer::ImmediateUrl | SubmitAnswer::ImmediateB64 | SubmitAnswer::Completed) => now.at,
+        let ends = match (outcome, order.face, rules.submit.answer) {
+            (Outcome::Stuck, _, _) => now.at + NEVER,
+            (
+                _,
+                Face::Prediction,
+                SubmitAnswer::ImmediateUrl | SubmitAnswer::ImmediateB64 | SubmitAnswer::Completed,
+            ) => now.at,
             _ => starts + latency,
         };
         let hex = format!("{:032x}", rand::random::<u128>());
@@ -246,6 +255,8 @@ impl World {
             latency_ms,
             created_for,
             outcome,
+            links: super::links::is_fetched(&order, rules).then(Arc::default),
+            link_error: None,
             usage,
             cost_usd: cost_usd(&order, usage, rules),
             charged: false,
@@ -289,16 +300,22 @@ impl World {
         let number = prediction.number;
         self.counters.submits_accepted += 1;
         self.counters.key(&prediction.key).submits_accepted += 1;
+        *self.counters.accepted_by_face.entry(prediction.order.face).or_default() += 1;
         if !self.fingerprints.insert(fingerprint(&prediction)) {
             self.counters.submits_repeated += 1;
         }
-        let bytes = prediction.order.inputs.iter().chain(&prediction.order.mask).map(input_bytes).sum();
-        self.with_inputs.push_back((number, bytes));
-        self.input_bytes += bytes;
+        let bytes = kept_bytes(&prediction.order);
         self.by_id.insert(prediction.id.clone(), number);
         self.unsettled.push(number);
         self.counters.unfinished_peak = self.counters.unfinished_peak.max(self.unsettled.len());
         self.predictions.push(prediction);
+        self.keep_inputs(number, bytes);
+    }
+
+    /// Counts what is kept for drawing, and forgets the oldest inputs when it is too much.
+    fn keep_inputs(&mut self, number: usize, bytes: usize) {
+        self.with_inputs.push_back((number, bytes));
+        self.input_bytes += bytes;
         while self.input_bytes > INPUT_BYTES_KEPT && self.with_inputs.len() > 1 {
             let Some((oldest, bytes)) = self.with_inputs.pop_front() else {
                 break;
@@ -329,8 +346,8 @@ impl World {
         now.saturating_duration_since(self.epoch)
     }
 
-    /// Answers a poll, or refuses it.
-    pub(super) fn poll(&mut self, id: &str, key: &str, now: Instant) -> Result<Prediction, Refusal> {
+    /// Answers a poll at the face where the prediction was bought, or refuses it.
+    pub(super) fn poll(&mut self, face: Face, id: &str, key: &str, now: Instant) -> Result<Prediction, Refusal> {
         let rules = Arc::clone(&self.scenario);
         let limits = rules.limits.of(key);
         self.counters.key(key).polls += 1;
@@ -338,7 +355,7 @@ impl World {
         self.meters.entry(key.to_owned()).or_default().poll(&limits, now)?;
 
         let found = self.by_id.get(id).map(|&number| &mut self.predictions[number]);
-        let Some(prediction) = found.filter(|prediction| prediction.key == key) else {
+        let Some(prediction) = found.filter(|prediction| prediction.key == key && prediction.order.face == face) else {
             self.counters.polls_unknown += 1;
             self.counters.key(key).polls_unknown += 1;
             return Err(Refusal::new(rules.result.unknown_id_status, "Prediction not found"));

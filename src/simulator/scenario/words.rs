@@ -92,6 +92,8 @@ words! {
         FailedPolicy,
         /// `failed`, with a provider's text.
         FailedProvider,
+        /// `failed`, with the text about an input that cannot be fetched.
+        FailedLink,
         /// `failed`, with an empty error.
         FailedEmpty,
         /// `cancelled`.

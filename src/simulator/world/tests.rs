@@ -77,10 +77,10 @@ fn a_poll_too_soon_is_refused_and_somebody_elses_is_unknown() {
     let now = Now::read();
     let id = world.accept(submission("p", "low"), now).unwrap().id;
     let after = |ms| now.at + Duration::from_millis(ms);
-    assert!(world.poll(&id, "sk-test", after(0)).is_ok());
-    assert_eq!(world.poll(&id, "sk-test", after(899)).unwrap_err().status, 429);
-    assert!(world.poll(&id, "sk-test", after(900)).is_ok());
-    assert_eq!(world.poll(&id, "sk-other", after(5000)).unwrap_err().status, 404);
+    assert!(world.poll(Face::Prediction, &id, "sk-test", after(0)).is_ok());
+    assert_eq!(world.poll(Face::Prediction, &id, "sk-test", after(899)).unwrap_err().status, 429);
+    assert!(world.poll(Face::Prediction, &id, "sk-test", after(900)).is_ok());
+    assert_eq!(world.poll(Face::Prediction, &id, "sk-other", after(5000)).unwrap_err().status, 404);
     assert_eq!((world.counters.key("sk-test").polls, world.counters.key("sk-other").polls_unknown), (3, 1));
 }
 
@@ -122,7 +122,7 @@ fn polls_that_came_too_early_to_be_of_use_are_counted() {
     let now = Now::read();
     let id = world.accept(submission("p", "low"), now).unwrap().id;
     for second in [2, 4, 8, 12] {
-        world.poll(&id, "sk-test", now.at + Duration::from_secs(second)).unwrap();
+        world.poll(Face::Prediction, &id, "sk-test", now.at + Duration::from_secs(second)).unwrap();
     }
     assert_eq!(world.counters.key("sk-test").polls_of_unfinished, 3);
 }
@@ -148,4 +148,33 @@ fn an_empty_balance_refuses_and_repeats_are_counted() {
     let refusal = world.accept(submission("p", "low"), now).unwrap_err();
     assert_eq!((refusal.status, refusal.message.as_str()), (403, "Insufficient balance"));
     assert_eq!(world.counters.submits_repeated, 1);
+}
+
+#[test]
+fn a_prediction_runs_from_when_its_links_have_arrived() {
+    let mut world = world(|scenario| scenario.life.low_ms = [1000, 1000]);
+    let now = Now::read();
+    let after = |ms| Now { at: now.at + Duration::from_millis(ms), ..now };
+    let linked = |prompt: &str| {
+        let body =
+            Bytes::from(json!({"prompt": prompt, "quality": "low", "images": ["http://127.0.0.1/x"]}).to_string());
+        let model = Model::named("gpt-image-2").unwrap();
+        let order = read(model, Capability::ImageEdit, &body, &Scenario::default()).unwrap();
+        Submission { order, ..submission("p", "low") }
+    };
+    let one = world.accept(linked("a"), now).unwrap();
+    let other = world.accept(linked("b"), now).unwrap();
+    world.settle(after(60_000).at);
+    assert_eq!(world.by_id(&one.id).unwrap().phase(after(60_000).at), Phase::Created);
+    assert!(world.counters.charged_usd == 0.0);
+
+    let fetched = Fetched { inputs: one.order.inputs.clone(), mask: None };
+    world.links_arrived(&one.id, Ok(fetched), after(60_000));
+    world.links_arrived(&other.id, Err("404".to_owned()), after(60_000));
+    world.links_arrived("nobody", Err("404".to_owned()), after(60_000));
+    assert_eq!(world.by_id(&one.id).unwrap().phase(after(60_900).at), Phase::Processing);
+    assert!(world.by_id(&one.id).unwrap().has_completed(after(61_000).at));
+    let other = world.by_id(&other.id).unwrap();
+    assert_eq!((other.phase(after(60_000).at), other.outcome), (Phase::Ended, Outcome::FailedLink));
+    assert_eq!(other.link_error.as_deref(), Some("404"));
 }
