@@ -98,6 +98,18 @@ cell('url', 'an address instead of base64', async () => {
   checkPng(Buffer.from(await download.arrayBuffer()), '256x256');
 });
 
+for (const [output_format, signature] of [
+  ['jpeg', /^\xff\xd8\xff/],
+  ['webp', /^RIFF....WEBP/s],
+]) {
+  cell('edit', `the format is as asked: ${output_format}`, async () => {
+    const image = await toFile(fs.readFileSync(PHOTO), 'photo.png');
+    const answer = await client.images.edit({ image, prompt: prompt(), output_format, output_compression: 80, ...SMALL });
+    assert.match(Buffer.from(answer.data[0].b64_json, 'base64').toString('latin1'), signature);
+    assert.equal(answer.output_format, output_format);
+  }, { feature: 'formats' });
+}
+
 plain('models are listed and retrieved', async () => {
   const models = await client.models.list();
   const names = models.data.map((model) => model.id);

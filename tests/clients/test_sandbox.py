@@ -30,6 +30,15 @@ def test_edit_with_a_path(client):
     picture_of(answer.data[0], "256x256")
 
 
+@pytest.mark.cell("bytes")
+def test_edit_with_a_buffer_that_has_a_name(client):
+    """As Dify's plugin does."""
+    buffer = io.BytesIO(PHOTO.read_bytes())
+    buffer.name = "photo.png"
+    answer = client.images.edit(image=buffer, prompt=prompt(), **SMALL)
+    picture_of(answer.data[0], "256x256")
+
+
 @pytest.mark.cell("list")
 def test_edit_with_a_list_of_images(client):
     answer = client.images.edit(image=[PHOTO, SECOND], prompt=prompt(), **SMALL)
@@ -106,6 +115,38 @@ def test_size_and_quality_are_as_asked(client):
     picture_of(answer.data[0], "1024x1536")
     assert answer.size == "1024x1536"
     assert answer.quality == "low"
+
+
+@pytest.mark.feature("formats")
+@pytest.mark.cell("edit")
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_the_format_is_as_asked(client, kind):
+    asked = {"image": PHOTO, "prompt": prompt(), "output_format": kind, **SMALL}
+    answer = client.images.edit(**asked)
+    picture_of(answer.data[0], "256x256", kind.upper())
+    assert answer.output_format == kind
+    (event,) = client.images.edit(stream=True, **asked)
+    assert event.output_format == kind
+    assert opened(base64.b64decode(event.b64_json, validate=True), "256x256").format == kind.upper()
+
+
+@pytest.mark.feature("formats")
+def test_more_compression_is_less_data(client):
+    asked = {"image": PHOTO, "prompt": prompt(), "output_format": "jpeg", **SMALL}
+    lengths = [
+        len(client.images.edit(output_compression=compression, **asked).data[0].b64_json)
+        for compression in (100, 60, 10)
+    ]
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[2] * 2 < lengths[0]
+
+
+@pytest.mark.feature("formats")
+def test_an_address_leads_to_the_format(client):
+    answer = client.images.edit(image=PHOTO, prompt=prompt(), output_format="webp", response_format="url", **SMALL)
+    with urllib.request.urlopen(answer.data[0].url, timeout=10) as download:
+        assert download.headers["content-type"] == "image/webp"
+        assert opened(download.read(), "256x256").format == "WEBP"
 
 
 def test_usage_is_complete(client):

@@ -1,5 +1,6 @@
 """Streams of events by the official Python SDK: `stream=True`."""
 
+import asyncio
 import re
 import time
 
@@ -43,6 +44,16 @@ def test_two_pictures_are_two_events(client):
     events = list(client.images.edit(image=PHOTO, prompt=prompt(), n=2, stream=True, **SMALL))
     assert [event.type for event in events] == ["image_edit.completed"] * 2
     assert len({picture_of(Item(event), "256x256").tobytes() for event in events}) == 2
+
+
+def test_the_asynchronous_client(client):
+    async def ask():
+        async with openai.AsyncOpenAI(base_url=client.base_url, api_key=client.api_key) as together:
+            stream = await together.images.edit(image=PHOTO, prompt=prompt(), stream=True, **SMALL)
+            return [event async for event in stream]
+
+    (event,) = asyncio.run(ask())
+    picture_of(Item(event), "256x256")
 
 
 @pytest.mark.cell("errors")
