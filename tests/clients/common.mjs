@@ -39,8 +39,8 @@ export const MAJOR = Number.parseInt(versionOf(sdk), 10);
 const pending = new Set(fs.readFileSync(path.join(here, 'pending.txt'), 'utf8').split('\n'));
 
 /**
- * A test that fills a cell of the table that run.sh prints: that column of the client's row. Of a feature that pending.txt
- * names it is expected that it fails; when it does not, the line there is out of date.
+ * A test that fills a cell of the table that run.sh prints: that column of the client's row. Of a feature that
+ * pending.txt names it is expected that it fails; when it does not, the line there is out of date.
  */
 export function cell(column, title, run, { client = setting('SUITE_CLIENT'), version = versionOf(sdk), feature } = {}) {
   const absent = pending.has(feature);
@@ -56,7 +56,10 @@ export function cell(column, title, run, { client = setting('SUITE_CLIENT'), ver
       );
       verdict = absent ? 'pending' : 'passed';
     } finally {
-      fs.appendFileSync(setting('SUITE_RESULTS'), `${JSON.stringify({ client, version, cell: column, verdict, test: title })}\n`);
+      fs.appendFileSync(
+        setting('SUITE_RESULTS'),
+        `${JSON.stringify({ client, version, cell: column, verdict, test: title })}\n`,
+      );
     }
   });
 }

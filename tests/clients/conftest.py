@@ -1,8 +1,8 @@
 """What the Python suites share. `run.sh python` starts the gateways and names them in the environment.
 
 Two marks lead to the table that run.sh prints: `cell(column)` says which cell of its client's row a test fills, and
-`feature(name)` what the gateway needs for it. A feature that pending.txt names is expected to fail; when it does not, the
-line there is out of date and the test fails.
+`feature(name)` what the gateway needs for it. A feature that pending.txt names is expected to fail; when it does not,
+the line there is out of date and the test fails.
 """
 
 import base64

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What people type: curl against a sandbox of the release binary, and against a simulator that misbehaves on order, on the
-# loopback, stopped at the end. Part of run.sh, and runs alone too.
+# What people type: curl against a sandbox of the release binary, and against a simulator that misbehaves on order, on
+# the loopback, stopped at the end. Part of run.sh, and runs alone too.
 #
 #     tests/clients/curl.sh
 #

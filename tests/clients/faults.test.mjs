@@ -93,7 +93,11 @@ const bad = [
   [{ n: 11 }, 'n', 'integer_above_max_value'],
   [{ image: [] }, 'image', 'missing_required_parameter'],
   [{ model: 'gpt-image-2', size: '1024x1024', mask: MASK }, 'mask', 'unsupported_parameter'],
-  [{ model: 'gpt-image-2', size: '1024x1024', input_fidelity: 'high' }, 'input_fidelity', 'invalid_input_fidelity_model'],
+  [
+    { model: 'gpt-image-2', size: '1024x1024', input_fidelity: 'high' },
+    'input_fidelity',
+    'invalid_input_fidelity_model',
+  ],
 ];
 for (const [asked, param, code] of bad) {
   cell('errors', `a bad request: ${param}, ${code}`, async () => {
@@ -223,7 +227,8 @@ if (MAJOR < 5) {
   cell('errors', 'a form that is sent again without its body is refused for good', async () => {
     await simulator.slow(6);
     const client = clientOf('SUITE_NARROW', { timeout: 2000, defaultHeaders: { 'x-stainless-timeout': '600' } });
-    // The first try times out. The next one announces the same length and brings nothing, which the gateway awaits for 1 s.
+    // The first try times out. The next one announces the same length and brings nothing, which the gateway awaits for
+    // 1 s.
     await assert.rejects(edit(client), (error) => {
       assert.equal(error.status, 408);
       assert.equal(error.headers['x-should-retry'], 'false');

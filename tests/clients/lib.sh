@@ -16,8 +16,8 @@
 #   SUITE_WHITESPACE         a space every second before the JSON
 #   SUITE_KEY              the client key of those
 #
-# Between the clients and SUITE_GATEWAY and SUITE_FAULTY stands recorder.py, which passes every byte as it is; answers.py
-# holds all that went through against the schemas.
+# Between the clients and SUITE_GATEWAY and SUITE_FAULTY stands recorder.py, which passes every byte as it is;
+# answers.py holds all that went through against the schemas.
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
@@ -114,8 +114,8 @@ pending() {
   grep -qxF "$1" "$here/pending.txt"
 }
 
-# Prints as many free ports as asked for. They lie below those that the system gives to outgoing connections, one of which
-# could take such a port between here and its use.
+# Prints as many free ports as asked for. They lie below those that the system gives to outgoing connections, one of
+# which could take such a port between here and its use.
 free_ports() {
   python3 -c '
 import random, socket, sys
@@ -171,8 +171,8 @@ start_sandbox() {
   export SUITE_GATEWAY=http://127.0.0.1:$recorded SUITE_SANDBOX_KEY=sk-sandbox
 }
 
-# start_rig NAME: a simulator whose faults can be ordered, and gateways in front of it. Leaves what a suite has to be told
-# about them in the array `rig`.
+# start_rig NAME: a simulator whose faults can be ordered, and gateways in front of it. Leaves what a suite has to be
+# told about them in the array `rig`.
 start_rig() {
   local name=$1 ports key=sk-suite-0123456789abcdef simulator
   read -r -a ports <<<"$(free_ports 16)"

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Runs real OpenAI clients against the release binary, and programs that send the exact bytes of those that cannot run
-# here: a sandbox for what works, and a simulator that misbehaves on order for what does not. Everything is on the loopback
-# and is stopped at the end. Prints a line for each suite and a table of clients; the output of a suite only when it failed.
+# here: a sandbox for what works, and a simulator that misbehaves on order for what does not. Everything is on the
+# loopback and is stopped at the end. Prints a line for each suite and a table of clients; the output of a suite only
+# when it failed.
 #
 #     tests/clients/run.sh                 # everything
 #     tests/clients/run.sh python node     # or some of: python node programs curl
 #
-# Needs: cargo build --release, Python 3.11 with venv, Node 20 with npm, curl. The packages that the requirements files and
-# package.json name are installed into tests/clients/.venv* and tests/clients/node_modules.
+# Needs: cargo build --release, Python 3.11 with venv, Node 20 with npm, curl. The packages that the requirements files
+# and package.json name are installed into tests/clients/.venv* and tests/clients/node_modules.
 set -euo pipefail
 # shellcheck source=tests/clients/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -21,8 +22,8 @@ for suite in "${suites[@]}"; do
   esac
 done
 
-# part NAME COMMAND...: runs a part of a suite in this folder and says in one line what came of it. What the runner counted
-# goes to NAME.count.
+# part NAME COMMAND...: runs a part of a suite in this folder and says in one line what came of it. What the runner
+# counted goes to NAME.count.
 part() {
   local name=$1 status=0 begun=$SECONDS good bad output
   shift
@@ -42,8 +43,8 @@ part() {
   fi
 }
 
-# closing_lines FILE WORDS: the counts with these words, as pytest, node's runner and the shell suites print them at last:
-# "2 failed, 41 passed, 1 error in 12.34s", "ℹ pass 38", "23 passed, 0 failed".
+# closing_lines FILE WORDS: the counts with these words, as pytest, node's runner and the shell suites print them at
+# last: "2 failed, 41 passed, 1 error in 12.34s", "ℹ pass 38", "23 passed, 0 failed".
 closing_lines() {
   { grep -E '^ℹ [a-z]+ [0-9]+$' "$1" || tail -n 1 "$1"; } | grep -oE "[0-9]+ ($2)\>|\<($2) [0-9]+" || true
 }
@@ -84,8 +85,8 @@ in_environment() (
   "$@"
 )
 
-# The lanes of each suite. They run beside each other, since most of the time they wait, each with gateways and a simulator
-# of its own.
+# The lanes of each suite. They run beside each other, since most of the time they wait, each with gateways and a
+# simulator of its own.
 lanes_of() {
   case $1 in
     python) printf '%s\n' python_newest python_older ;;

@@ -3,7 +3,20 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 
-import { MASK, OpenAI, PHOTO, SECOND, SMALL, cell, checkItem, checkPng, plain, prompt, setting, toFile } from './common.mjs';
+import {
+  MASK,
+  OpenAI,
+  PHOTO,
+  SECOND,
+  SMALL,
+  cell,
+  checkItem,
+  checkPng,
+  plain,
+  prompt,
+  setting,
+  toFile,
+} from './common.mjs';
 
 const client = new OpenAI({ baseURL: `${setting('SUITE_GATEWAY')}/v1`, apiKey: setting('SUITE_SANDBOX_KEY') });
 
@@ -43,7 +56,11 @@ cell('mask', 'edit with a mask', async () => {
 });
 
 plain('edit with a prompt of several lines', async () => {
-  const answer = await client.images.edit({ image: fs.createReadStream(PHOTO), prompt: prompt('one\ntwo\n'), ...SMALL });
+  const answer = await client.images.edit({
+    image: fs.createReadStream(PHOTO),
+    prompt: prompt('one\ntwo\n'),
+    ...SMALL,
+  });
   checkItem(answer.data[0], '256x256');
 });
 
@@ -102,12 +119,23 @@ for (const [output_format, signature] of [
   ['jpeg', /^\xff\xd8\xff/],
   ['webp', /^RIFF....WEBP/s],
 ]) {
-  cell('edit', `the format is as asked: ${output_format}`, async () => {
-    const image = await toFile(fs.readFileSync(PHOTO), 'photo.png');
-    const answer = await client.images.edit({ image, prompt: prompt(), output_format, output_compression: 80, ...SMALL });
-    assert.match(Buffer.from(answer.data[0].b64_json, 'base64').toString('latin1'), signature);
-    assert.equal(answer.output_format, output_format);
-  }, { feature: 'formats' });
+  cell(
+    'edit',
+    `the format is as asked: ${output_format}`,
+    async () => {
+      const image = await toFile(fs.readFileSync(PHOTO), 'photo.png');
+      const answer = await client.images.edit({
+        image,
+        prompt: prompt(),
+        output_format,
+        output_compression: 80,
+        ...SMALL,
+      });
+      assert.match(Buffer.from(answer.data[0].b64_json, 'base64').toString('latin1'), signature);
+      assert.equal(answer.output_format, output_format);
+    },
+    { feature: 'formats' },
+  );
 }
 
 plain('models are listed and retrieved', async () => {

@@ -1,8 +1,8 @@
 """Programs that cannot run here, by the bytes they send.
 
-Each sender writes requests as one client does, down to header order, quoting and boundaries, and looks at the answer for
-what that client needs of it. Where the shape comes from is said at each. What a client never does its sender cannot do;
-table.toml gives the reason for the empty cell.
+Each sender writes requests as one client does, down to header order, quoting and boundaries, and looks at the answer
+for what that client needs of it. Where the shape comes from is said at each. What a client never does its sender cannot
+do; table.toml gives the reason for the empty cell.
 """
 
 import asyncio
@@ -178,7 +178,7 @@ class DotNet(Form):
 
 
 class Go(Form):
-    """openai-go: internal/apiform/encoder.go in its repository: fields in alphabetical order, readers without a name."""
+    """openai-go: internal/apiform/encoder.go in its repository: fields in alphabetical order, nameless readers."""
 
     name, version = "openai-go", "3.52.0"
     can = frozenset({"edit", "list", "bytes", "mask", "generate", "url", "stream", "errors", "retry", "waits"})
@@ -261,7 +261,7 @@ class Ruby(Form):
 
 
 class AsyncOpenai(Form):
-    """async-openai: types/images/form.rs in its repository: prompt first, no part has a type, output_compression twice."""
+    """async-openai: types/images/form.rs in its repository: prompt first, parts without types, output_compression twice."""
 
     name, version = "async-openai", "0.43.0"
     can = frozenset({"edit", "list", "bytes", "mask", "generate", "url", "stream", "errors", "retry", "waits"})
@@ -292,7 +292,7 @@ class AsyncOpenai(Form):
 
 
 class Codex(Sender):
-    """Codex CLI: codex-rs/codex-api/src/endpoint/images.rs in its repository: JSON with data URLs, strict about answers."""
+    """Codex CLI: codex-rs/codex-api/src/endpoint/images.rs in its repository: JSON with data URLs, strict about enums."""
 
     name, version = "Codex CLI", "0.169"
     can = frozenset({"edit", "list", "generate", "errors", "retry", "waits"})
@@ -304,7 +304,11 @@ class Codex(Sender):
         return posted(address, "/images/edits", headers, json.dumps(body).encode(), timeout)
 
     def headers(self, key):
-        return [("authorization", f"Bearer {key}"), ("originator", "codex_cli_rs"), ("User-Agent", "codex_cli_rs/0.169.0")]
+        return [
+            ("authorization", f"Bearer {key}"),
+            ("originator", "codex_cli_rs"),
+            ("User-Agent", "codex_cli_rs/0.169.0"),
+        ]
 
     def check(self, answer):
         super().check(answer)
@@ -314,8 +318,8 @@ class Codex(Sender):
 
 
 class OpenWebui(Sender):
-    """Open WebUI: open_webui/routers/images.py of the PyPI package: aiohttp, typed text, response_format for every model
-    whose name does not begin with gpt-image."""
+    """Open WebUI: open_webui/routers/images.py of the PyPI package: aiohttp, typed text, response_format for every
+    model whose name does not begin with gpt-image."""
 
     name, version = "Open WebUI", "0.12.4"
     can = frozenset({"edit", "list", "generate", "errors", "retry", "waits"})

@@ -2,9 +2,9 @@
 
     python3 table.py RESULTS SUITE...
 
-table.toml says which clients there are, which cell has no test and why, and which clients are not run at all. Everything
-else comes from the results: a cell is ok when every test that fills it passed. A cell that was filled by no test and has
-no reason is a failure, and so is a reason for a cell that was filled.
+table.toml says which clients there are, which cell has no test and why, and which clients are not run at all.
+Everything else comes from the results: a cell is ok when every test that fills it passed. A cell that was filled by no
+test and has no reason is a failure, and so is a reason for a cell that was filled.
 """
 
 import collections
@@ -54,7 +54,9 @@ def cell_of(verdicts, reason, notes, complaints, place):
     if "failed" in verdicts:
         return "FAIL"
     if "pending" in verdicts:
-        return ("ok" if "passed" in verdicts else "") + notes.sign("the gateway does not have all of it yet (pending.txt)")
+        return ("ok" if "passed" in verdicts else "") + notes.sign(
+            "the gateway does not have all of it yet (pending.txt)"
+        )
     if verdicts:
         return "ok"
     if reason:
@@ -78,7 +80,9 @@ def main(results, suites):
         name = client["name"]
         reasons = reasons_of(client)
         cells = [
-            cell_of(verdicts.pop((name, column), set()), reasons.pop(column, None), notes, complaints, f"{name}, {title}")
+            cell_of(
+                verdicts.pop((name, column), set()), reasons.pop(column, None), notes, complaints, f"{name}, {title}"
+            )
             for column, title in COLUMNS.items()
         ]
         complaints += [f"{name}: there is no column {column}" for column in reasons]

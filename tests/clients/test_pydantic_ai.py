@@ -29,9 +29,7 @@ def binary(path):
 
 
 def edit(words="paint it blue", images=(PHOTO,), **options):
-    made = generator(**options).generate_sync(
-        prompt(words), images=[binary(path) for path in images], settings=SMALL
-    )
+    made = generator(**options).generate_sync(prompt(words), images=[binary(path) for path in images], settings=SMALL)
     (image,) = made.images
     return opened(image.content.data, "256x256")
 

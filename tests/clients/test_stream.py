@@ -110,4 +110,7 @@ def test_comments_keep_a_stream_alive(simulator):
     assert len(comments) >= 3
     assert max(after - before for before, after in zip(comments, comments[1:], strict=False)) < 1.5
     said = [line for _, line in lines if line and not line.startswith(":")]
-    assert [re.match(r"event: \S+|data: \{", line).group() for line in said] == ["event: image_edit.completed", "data: {"]
+    assert [re.match(r"event: \S+|data: \{", line).group() for line in said] == [
+        "event: image_edit.completed",
+        "data: {",
+    ]

@@ -1,5 +1,5 @@
-"""How a long wait without a stream is survived: `102 Processing` and white space before the JSON, by clients that give up
-after three seconds of silence, while a picture takes four."""
+"""How a long wait without a stream is survived: `102 Processing` and white space before the JSON, by clients that give
+up after three seconds of silence, while a picture takes four."""
 
 import asyncio
 import json
