@@ -36,11 +36,13 @@ def events_of(body):
 
 def schema_of(said):
     """Which schema the body has to follow; nothing for what is no part of OpenAI's face."""
-    path = re.sub(r"^/v1/|^/", "/", said["path"].partition("?")[0]).rstrip("/")
+    path = re.sub(r"^/v1(?=/)|^/openai(/deployments/[^/]+|/v1)?(?=/)", "", said["path"].partition("?")[0]).rstrip("/")
     if said["status"] >= 400:
         return "error_response"
     if said["status"] == 200 and re.search(r"/images/(edits|generations)$", path):
         return "images_response"
+    if said["status"] == 202 or said["status"] == 200 and path.startswith("/predictions/"):
+        return "prediction"
     if said["status"] == 200 and path == "/models":
         return "list_models_response"
     if said["status"] == 200 and path.startswith("/models/"):
@@ -56,6 +58,10 @@ def faults_of(name, value):
 def check_events(said, counts):
     for event, data in events_of(said["body"]):
         value = json.loads(data)
+        if event == "prediction.status":
+            counts["prediction"] += 1
+            yield from faults_of("prediction", value)
+            continue
         if event != value.get("type"):
             yield f"the event {event!r} is of type {value.get('type')!r}"
         name = "error_event" if event == "error" else event.replace(".", "_")

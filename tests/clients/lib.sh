@@ -11,10 +11,11 @@
 #   SUITE_DIRECT             the same, past the recorder: for uploads that are refused half-way
 #   SUITE_NARROW             bodies of 1 MB at most, and one second of silence
 #   SUITE_IMPATIENT          one second of patience
-#   SUITE_LENIENT            leaves out what a model cannot do, and says so
+#   SUITE_LENIENT            leaves out what a model cannot do, and says so; lets pages of https://app.example.com in
 #   SUITE_INTERIM            102 Processing every second for those who take it
 #   SUITE_WHITESPACE         a space every second before the JSON
-#   SUITE_KEY              the client key of those
+#   SUITE_KEY              the client key of those, and SUITE_STRANGER_KEY that of somebody else
+#   SUITE_HOOKS            where SUITE_FAULTY may tell that an order has ended, signed with SUITE_HOOK_SECRET
 #
 # Between the clients and SUITE_GATEWAY and SUITE_FAULTY stands recorder.py, which passes every byte as it is;
 # answers.py holds all that went through against the schemas.
@@ -174,27 +175,36 @@ start_sandbox() {
 # start_rig NAME: a simulator whose faults can be ordered, and gateways in front of it. Leaves what a suite has to be
 # told about them in the array `rig`.
 start_rig() {
-  local name=$1 ports key=sk-suite-0123456789abcdef simulator
-  read -r -a ports <<<"$(free_ports 16)"
+  local name=$1 ports simulator key=sk-suite-0123456789abcdef stranger=sk-stranger-0123456789abcdef
+  local secret=whsec_c3VpdGUtc3VpdGUtc3VpdGUtc3VpdGUtc3VpdGU=
+  read -r -a ports <<<"$(free_ports 15)"
   simulator=http://127.0.0.1:${ports[0]}
   start "$name-simulator" "$binary" simulate --listen "127.0.0.1:${ports[0]}" --key sk-upstream \
     --scenario "$here/scenario.toml"
   wait_for "$name-simulator" "$simulator/_simulator/counters"
 
   local common=(
-    GPTPROTO_API_KEY=sk-upstream GATEWAY_CLIENT_KEYS="suite:$key" GATEWAY_UPSTREAM__BASE_URL="$simulator"
+    GPTPROTO_API_KEY=sk-upstream GATEWAY_UPSTREAM__BASE_URL="$simulator"
+    GATEWAY_CLIENT_KEYS="suite:$key,stranger:$stranger"
     GATEWAY_UPSTREAM__LATENCY_PRIORS=off GATEWAY_UPSTREAM__FIRST_POLL_MS=100 GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS=100
     GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS=200
   )
   pending stream || common+=(GATEWAY_SERVER__STREAM_HEARTBEAT_MS=500)
-  serve "$name-faulty" "${ports[1]}" "${ports[2]}" -- "${common[@]}"
+  local faulty=("${common[@]}") lenient=("${common[@]}" GATEWAY_SERVER__UNSUPPORTED_PARAMETERS=drop)
+  pending webhooks || faulty+=(
+    GATEWAY_WEBHOOK_SECRET="$secret" GATEWAY_WEBHOOKS__ALLOWED_ORIGINS="http://127.0.0.1:${ports[14]}"
+    GATEWAY_WEBHOOKS__FIRST_PAUSE_MS=300
+  )
+  pending cors || lenient+=(GATEWAY_SERVER__CORS_ORIGINS=https://app.example.com)
+  serve "$name-faulty" "${ports[1]}" "${ports[2]}" -- "${faulty[@]}"
   serve "$name-narrow" "${ports[3]}" "${ports[4]}" -- "${common[@]}" GATEWAY_SERVER__BODY_BYTES_MAX=1000000 \
     GATEWAY_SERVER__BODY_IDLE_TIMEOUT_S=1
   serve "$name-impatient" "${ports[5]}" "${ports[6]}" -- "${common[@]}" GATEWAY_SERVER__PATIENCE_S=1
-  serve "$name-lenient" "${ports[12]}" "${ports[13]}" -- "${common[@]}" GATEWAY_SERVER__UNSUPPORTED_PARAMETERS=drop
+  serve "$name-lenient" "${ports[12]}" "${ports[13]}" -- "${lenient[@]}"
   record "$name" "${ports[7]}" "${ports[1]}"
   rig=(
-    SUITE_SIMULATOR="$simulator" SUITE_KEY="$key" SUITE_FAULTY="http://127.0.0.1:${ports[7]}"
+    SUITE_SIMULATOR="$simulator" SUITE_KEY="$key" SUITE_STRANGER_KEY="$stranger"
+    SUITE_HOOKS="http://127.0.0.1:${ports[14]}" SUITE_HOOK_SECRET="$secret" SUITE_FAULTY="http://127.0.0.1:${ports[7]}"
     SUITE_DIRECT="http://127.0.0.1:${ports[1]}" SUITE_NARROW="http://127.0.0.1:${ports[3]}"
     SUITE_IMPATIENT="http://127.0.0.1:${ports[5]}" SUITE_LENIENT="http://127.0.0.1:${ports[12]}"
   )

@@ -101,7 +101,7 @@ node_tests=(sandbox.test.mjs faults.test.mjs waiting.test.mjs)
 
 # The newest version runs everything, the older ones what the table asks for.
 python_newest() {
-  pytest_part 'openai-python 3' .venv "${python_tests[@]}"
+  pytest_part 'openai-python 3' .venv "${python_tests[@]}" test_async.py
   pytest_part AzureOpenAI .venv test_azure.py
 }
 
