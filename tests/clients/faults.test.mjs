@@ -91,8 +91,10 @@ const bad = [
   [{ size: '257x259' }, 'size', 'invalid_value'],
   [{ quality: 'brilliant' }, 'quality', 'invalid_value'],
   [{ n: 11 }, 'n', 'integer_above_max_value'],
+  // What is not there is refused by name, never left out in silence.
+  [{ output_format: 'svg' }, 'output_format', 'unsupported_parameter'],
   [{ image: [] }, 'image', 'missing_required_parameter'],
-  [{ model: 'gpt-image-2', size: '1024x1024', mask: MASK }, 'mask', 'unsupported_parameter'],
+  [{ model: 'gpt-image-2.5-flare', size: '1024x1024', mask: MASK }, 'mask', 'unsupported_parameter'],
   [
     { model: 'gpt-image-2', size: '1024x1024', input_fidelity: 'high' },
     'input_fidelity',

@@ -91,7 +91,6 @@ def test_the_official_sdk_can_ask_so(once, simulator):
     assert told["status"] == "completed"
 
 
-@pytest.mark.feature("async")
 def test_what_is_there_in_time_is_an_ordinary_answer(caller):
     answer = caller.edit({"Prefer": "respond-async, wait=20"})
     assert answer.status_code == 200, answer.text

@@ -61,13 +61,15 @@ def test_an_unknown_model_does_not_edit(once, simulator):
         ({"quality": "brilliant"}, "quality", "invalid_value"),
         ({"background": "green"}, "background", "invalid_value"),
         ({"output_format": "bmp"}, "output_format", "invalid_value"),
+        # What is not there is refused by name, never left out in silence.
+        ({"output_format": "svg"}, "output_format", "unsupported_parameter"),
         ({"n": 0}, "n", "integer_below_min_value"),
         ({"n": 11}, "n", "integer_above_max_value"),
         ({"image": []}, "image", "missing_required_parameter"),
         ({"image": b"these are not the bytes of a picture"}, "image", "unsupported_file_mimetype"),
         ({"image": [PHOTO, b"nor are these"]}, "image[1]", "unsupported_file_mimetype"),
         ({"image": b""}, "image", "invalid_image_file"),
-        ({"model": "gpt-image-2", "size": "1024x1024", "mask": MASK}, "mask", "unsupported_parameter"),
+        ({"model": "gpt-image-2.5-flare", "size": "1024x1024", "mask": MASK}, "mask", "unsupported_parameter"),
         (
             {"model": "gpt-image-2", "size": "1024x1024", "input_fidelity": "high"},
             "input_fidelity",
