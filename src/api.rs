@@ -8,13 +8,15 @@
 //! | `GET  /v1/models`, `/v1/models/{id}` | `models.rs` |
 //! | `GET  /v1/results/{order}/{index}` | `results.rs`  |
 //!
-//! Each also without `/v1` and with a trailing slash, because people type all of these.
+//! Each also without `/v1` and with a trailing slash, because people type all of these; and below `/openai`, as Azure has
+//! them, where `POST /openai/deployments/{model}/images/edits` and `…/generations` name the model in the path.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::OriginalUri;
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use url::Url;
 
@@ -29,6 +31,8 @@ mod answer;
 mod auth;
 mod base64;
 mod body;
+mod browsers;
+mod conversion;
 mod drain;
 mod error;
 mod events;
@@ -44,6 +48,7 @@ mod models;
 mod multipart;
 mod offer;
 mod patience;
+mod presenter;
 mod rate;
 mod results;
 mod signature;
@@ -54,9 +59,11 @@ mod validate;
 pub(crate) use intake::fuzz;
 
 use answer::Addresses;
+use browsers::Gate;
 use error::ApiError;
 use kept::Endings;
 use offer::Offer;
+use presenter::Presenter;
 use signature::Signer;
 
 /// What the client face is built from.
@@ -84,6 +91,7 @@ struct ApiState {
     clock: Arc<dyn Clock>,
     server: Arc<ServerConfig>,
     signer: Signer,
+    presenter: Presenter,
     endings: Endings,
 }
 
@@ -110,14 +118,20 @@ impl ApiState {
     }
 }
 
+/// The part of a path that names a model, as Azure's deployments do.
+const DEPLOYMENT: &str = "deployment";
+
 /// The routes of the client face, in all their layers.
 pub(crate) fn router(parts: Parts) -> Router {
     let Parts { engine, admission, catalogue, clock, server, signing_key, sandbox, lifecycle, metrics } = parts;
     let outermost = layers::Outermost::new(&server, sandbox, &lifecycle, &metrics);
+    let gate = Gate::new(&server);
     let (signer, endings) = (Signer::new(signing_key), Endings::new(&metrics));
-    let state = ApiState { engine, admission, catalogue, clock, server: Arc::new(server), signer, endings };
+    let presenter = Presenter::new(&server, &metrics);
+    let server = Arc::new(server);
+    let state = ApiState { engine, admission, catalogue, clock, server, signer, presenter, endings };
     let mut router = Router::new();
-    for prefix in ["/v1", ""] {
+    for prefix in ["/v1", "", "/openai/v1", "/openai"] {
         for slash in ["", "/"] {
             let at = |path: &str| format!("{prefix}{path}{slash}");
             router = router
@@ -130,17 +144,27 @@ pub(crate) fn router(parts: Parts) -> Router {
         // Ids with a slash arrive encoded or raw; the handler strips one at the end.
         router = router.route(&format!("{prefix}/models/{{*id}}"), get(models::show));
     }
+    for slash in ["", "/"] {
+        let at = |path: &str| format!("/openai/deployments/{{{DEPLOYMENT}}}{path}{slash}");
+        router = router
+            .route(&at("/images/edits"), post(images::edits))
+            .route(&at("/images/generations"), post(images::generations));
+    }
     let router = router.fallback(unknown_route).method_not_allowed_fallback(wrong_method).with_state(state);
-    layers::wrap(router, outermost)
+    layers::wrap(router, gate, outermost)
 }
 
 async fn unknown_route(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
     ApiError::UnknownRoute { method: method.to_string(), path: uri.path().to_owned() }
 }
 
-async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Response {
+    if method == Method::OPTIONS {
+        // Some programs see by this whether anybody is there. The router adds what is allowed.
+        return StatusCode::NO_CONTENT.into_response();
+    }
     let allow = if uri.path().contains("/images/") { "POST" } else { "GET" };
-    ApiError::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned(), allow }
+    ApiError::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned(), allow }.into_response()
 }
 
 /// The name of a task's route, for logs.

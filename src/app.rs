@@ -16,7 +16,7 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::engine::{self, Engine};
 use crate::lifecycle::{Grace, Lifecycle, serve, stop_signal};
-use crate::model::{Chance, ClientId, SystemClock};
+use crate::model::{Chance, ClientId, HostRule, SystemClock};
 use crate::operator::{self, Snapshot, Sources};
 use crate::simulator::{self, Scenario};
 use crate::storage::journal::SqliteJournal;
@@ -114,6 +114,7 @@ impl Gateway {
         lifecycle.spawn_service("budget", budget.clone().run());
         let learned = Learned { notes, budget: budget.clone(), engine: engine.clone() };
         lifecycle.spawn_service("notes", learned.clone().keep());
+        let hosts = HostRule::new(operator.listen, &operator.hosts, None);
         let grace = Grace { delay: server.shutdown_delay, finish: server.shutdown_grace };
 
         let sources = sources(sandbox, &engine, &admission, &budget, &lifecycle, metrics.clone());
@@ -128,7 +129,7 @@ impl Gateway {
             lifecycle: lifecycle.clone(),
             metrics,
         });
-        let operator = operator::router(sources);
+        let operator = operator::router(sources, hosts);
         let stop = lifecycle.stop_token();
         lifecycle.spawn("client face", serve::serve(client_listener, api, lifecycle.clone(), stop.clone()));
         lifecycle.spawn("operator face", serve::serve(operator_listener, operator, lifecycle.clone(), stop));

@@ -13,12 +13,13 @@ use serde::Deserialize;
 use toml::{Table, Value};
 use url::Url;
 
-use crate::model::Catalogue;
+use crate::model::{Catalogue, HostName};
 
 mod accounts;
 mod clients;
 mod layers;
 mod limits;
+mod origins;
 mod secret;
 
 pub(crate) use accounts::Account;
@@ -28,6 +29,7 @@ pub(crate) use clients::{ClientConfig, digest_of_key};
 pub use clients::{Minted, mint_key};
 pub(crate) use limits::ClientLimits;
 use limits::LimitsConfig;
+pub(crate) use origins::PageOrigin;
 pub use secret::Secret;
 
 const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -74,6 +76,8 @@ struct Sections {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerConfig {
     pub(crate) listen: SocketAddr,
+    pub(crate) hosts: Vec<HostName>,
+    pub(crate) cors_origins: Vec<PageOrigin>,
     #[serde(rename = "patience_s", deserialize_with = "seconds")]
     pub(crate) patience: Duration,
     #[serde(rename = "patience_margin_ms", deserialize_with = "millis")]
@@ -97,6 +101,9 @@ pub(crate) struct ServerConfig {
     #[serde(rename = "result_url_ttl_s", deserialize_with = "seconds")]
     pub(crate) result_url_ttl: Duration,
     pub(crate) unsupported_parameters: UnsupportedParameters,
+    pub(crate) convert_pixels_max: u64,
+    pub(crate) concurrent_conversions_max: NonZeroUsize,
+    pub(crate) converted_bytes_max: u64,
     pub(crate) image_check: ImageCheck,
     pub(crate) body_bytes_max: u64,
     pub(crate) text_bytes_max: usize,
@@ -142,6 +149,7 @@ pub(crate) enum ImageCheck {
 #[serde(deny_unknown_fields)]
 pub(crate) struct OperatorConfig {
     pub(crate) listen: SocketAddr,
+    pub(crate) hosts: Vec<HostName>,
 }
 
 /// `[storage]`: journal, results, spool.
@@ -573,6 +581,13 @@ mod tests {
             ("[limits]\nusd_per_day = nan", &[], "limits.usd_per_day"),
             ("[limits]\nusd_per_month = 1e12", &[], "limits.usd_per_month"),
             ("", &[("GATEWAY_LIMITS__USD_PER_DAY", "-0.01")], "limits.usd_per_day"),
+            ("[server]\nhosts = [\"gateway:8787\"]", &[], "server.hosts"),
+            ("[operator]\nhosts = [\"*.\"]", &[], "operator.hosts"),
+            ("[server]\nhosts = \"gateway\"", &[], "server.hosts"),
+            ("", &[("GATEWAY_SERVER__HOSTS", "a.test,https://b.test")], "server.hosts"),
+            ("[server]\ncors_origins = [\"https://app.example.com/\"]", &[], "server.cors_origins"),
+            ("", &[("GATEWAY_SERVER__CORS_ORIGINS", "app.example.com")], "server.cors_origins"),
+            ("[server]\nconcurrent_conversions_max = 0", &[], "server.concurrent_conversions_max"),
             ("", &[("GATEWAY_LIMITS__USD_PER_DAY", "much")], "GATEWAY_LIMITS__USD_PER_DAY"),
             ("", &[("GATEWAY_LIMITS__REQUESTS_PER_MINUTE", "1.5")], "GATEWAY_LIMITS__REQUESTS_PER_MINUTE"),
         ];
@@ -581,6 +596,18 @@ mod tests {
             assert!(error.contains(named), "{error:?} does not name {named}");
             assert!(!error.contains('\n'), "{error:?} is not one line");
         }
+    }
+
+    #[test]
+    fn a_list_in_the_environment_has_commas() {
+        let variables = [("GATEWAY_SERVER__HOSTS", " a.test ,*.b.test,"), ("GATEWAY_SERVER__CORS_ORIGINS", "null")];
+        let config = load("[operator]\nhosts = [\"c.test\"]\n", &variables).unwrap();
+        let hosts = |hosts: &[HostName]| hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(hosts(&config.server.hosts), ["a.test", "*.b.test"]);
+        assert_eq!(hosts(&config.operator.hosts), ["c.test"]);
+        assert_eq!(config.server.cors_origins, [PageOrigin::Exactly("null".to_owned())]);
+        let none = load("", &[("GATEWAY_SERVER__HOSTS", "")]).unwrap();
+        assert!(none.server.hosts.is_empty());
     }
 
     /// A client called alice, of which `lines` are said.

@@ -7,14 +7,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::{Html, IntoResponse};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
+use crate::lifecycle::host::{self, HostProblem};
+use crate::model::HostRule;
 use crate::{admission, budget, engine};
 
 mod page;
@@ -48,7 +51,7 @@ impl fmt::Debug for Sources {
 }
 
 /// The routes of the operator face.
-pub(crate) fn router(sources: Sources) -> Router {
+pub(crate) fn router(sources: Sources, hosts: HostRule) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -56,6 +59,20 @@ pub(crate) fn router(sources: Sources) -> Router {
         .route("/status.json", get(status))
         .route("/", get(status_page))
         .with_state(sources)
+        .layer(middleware::from_fn_with_state(Arc::new(hosts), keep))
+}
+
+/// Turns away requests to a host that is not ours: web pages that had their own name point here.
+async fn keep(State(hosts): State<Arc<HostRule>>, request: Request, next: Next) -> Response {
+    let checked = host::check(request.version(), request.uri(), request.headers(), |host| hosts.allows(host));
+    let (status, problem) = match checked {
+        Ok(()) => return next.run(request).await,
+        Err(problem @ HostProblem::Foreign(_)) => {
+            (StatusCode::MISDIRECTED_REQUEST, format!("{problem}; operator.hosts lists more\n"))
+        }
+        Err(problem) => (StatusCode::BAD_REQUEST, format!("{problem}\n")),
+    };
+    (status, problem).into_response()
 }
 
 /// The address by which this machine reaches a listener: one that listens everywhere is asked on the loopback.

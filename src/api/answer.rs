@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,12 +15,14 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
 use url::Url;
 
+use super::conversion::Conversion;
 use super::error::name_predictions;
+use super::presenter::Presented;
 use super::signature::Signer;
 use super::validate::{Presentation, ResponseFormat};
 use crate::engine::{Origin, Ticket};
 use crate::lifecycle::wire::Wire;
-use crate::model::{Delivery, OrderId, PictureRequest, Source, StoredPicture, Task, Timestamp, Usage};
+use crate::model::{Delivery, OrderId, PictureRequest, Task, Timestamp, Usage};
 use crate::payload::Payload;
 
 const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
@@ -41,6 +42,11 @@ impl Shape {
     pub(super) fn of(request: &PictureRequest, presentation: Presentation) -> Self {
         Self { task: request.task, choices: request.choices.clone(), presentation }
     }
+
+    /// What the pictures are to be converted to.
+    pub(super) fn conversion(&self) -> Option<Conversion> {
+        self.presentation.conversion
+    }
 }
 
 /// Makes the addresses of results.
@@ -53,8 +59,8 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    fn of(&self, order: OrderId, index: usize) -> Url {
-        self.signer.address(&self.base, order, index, self.now, self.ttl)
+    fn of(&self, order: OrderId, index: usize, conversion: Option<Conversion>) -> Url {
+        self.signer.address(&self.base, order, index, conversion, self.now, self.ttl)
     }
 }
 
@@ -63,8 +69,8 @@ impl Addresses {
 pub(super) struct Answer<'a> {
     pub(super) shape: &'a Shape,
     pub(super) delivery: &'a Delivery,
-    /// The bytes, in the order of `delivery.pictures`.
-    pub(super) sources: Vec<Arc<dyn Source>>,
+    /// Ready to leave, in the order of `delivery.pictures`.
+    pub(super) pictures: Vec<Presented>,
     pub(super) ticket: Ticket,
     /// The connection it goes to.
     pub(super) wire: Wire,
@@ -73,7 +79,7 @@ pub(super) struct Answer<'a> {
 impl Answer<'_> {
     /// The whole answer; its body produces the base64 as it leaves.
     pub(super) fn into_response(self, addresses: &Addresses) -> Response {
-        let payload = self.shape.whole(self.delivery, self.sources, addresses);
+        let payload = self.shape.whole(self.delivery, self.pictures, addresses);
         let length = payload.length();
         let mut response = Response::new(Body::new(Delivered { payload, ticket: Some(self.ticket), wire: self.wire }));
         let headers = response.headers_mut();
@@ -106,29 +112,31 @@ impl Shape {
     }
 
     /// The whole answer as one JSON object.
-    pub(super) fn whole(&self, delivery: &Delivery, sources: Vec<Arc<dyn Source>>, addresses: &Addresses) -> Payload {
-        let first = delivery.pictures.first();
+    pub(super) fn whole(&self, delivery: &Delivery, pictures: Vec<Presented>, addresses: &Addresses) -> Payload {
+        let first = pictures.first().map(|picture| (picture.format, picture.width, picture.height));
         let head = format!("{{\"created\":{},\"background\":", delivery.resolved.seconds());
         let mut payload = Payload::default().text(head).json(&self.background()).text(",\"data\":[");
-        for (index, source) in sources.into_iter().enumerate() {
+        for (index, picture) in pictures.into_iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             payload = match self.presentation.response_format {
-                ResponseFormat::B64Json => payload.text(format!("{comma}{{\"b64_json\":\"")).base64(source).text("\"}"),
+                ResponseFormat::B64Json => {
+                    payload.text(format!("{comma}{{\"b64_json\":\"")).base64(picture.source).text("\"}")
+                }
                 ResponseFormat::Url => {
-                    let address = addresses.of(delivery.order, index);
+                    let address = addresses.of(delivery.order, index, self.conversion());
                     payload.text(format!("{comma}{{\"url\":")).json(&address).text("}")
                 }
             };
         }
         payload = payload.text("]");
-        if let Some(picture) = first {
-            payload = payload.text(format!(",\"output_format\":\"{}\"", picture.format.name()));
+        if let Some((format, _, _)) = first {
+            payload = payload.text(format!(",\"output_format\":\"{}\"", format.name()));
         }
         if let Some(quality) = self.choices.get("quality") {
             payload = payload.text(",\"quality\":").json(quality);
         }
-        if let Some(picture) = first {
-            payload = payload.text(format!(",\"size\":\"{}x{}\"", picture.width, picture.height));
+        if let Some((_, width, height)) = first {
+            payload = payload.text(format!(",\"size\":\"{width}x{height}\""));
         }
         if let Some(identifier) = &self.presentation.safety_identifier {
             payload = payload.text(",\"safety_identifier\":").json(identifier);
@@ -141,18 +149,12 @@ impl Shape {
 
     /// One `completed` event. Its schema requires every field: tokens nobody told are zero there, and a quality that the
     /// model does not have is `auto`.
-    pub(super) fn completed(
-        &self,
-        picture: &StoredPicture,
-        source: Arc<dyn Source>,
-        usage: Option<Usage>,
-        created: Timestamp,
-    ) -> Payload {
+    pub(super) fn completed(&self, picture: Presented, usage: Option<Usage>, created: Timestamp) -> Payload {
         let name = match self.task {
             Task::Edit => "image_edit.completed",
             Task::Generate => "image_generation.completed",
         };
-        let StoredPicture { width, height, format, .. } = picture;
+        let Presented { source, width, height, format } = picture;
         let mut payload = Payload::default()
             .text(format!("event: {name}\ndata: {{\"type\":\"{name}\",\"b64_json\":\""))
             .base64(source)

@@ -2,6 +2,7 @@
 //!
 //! A server that answers 401 or 413 and closes while a client is still sending makes Node report a broken pipe, and
 //! retry, instead of the refusal. So a body that is dropped before its end is read on in the background, within bounds.
+//! Not one that was given up because nothing came any more: its connection closes with the answer.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,6 +12,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
+use tokio::time::Instant;
 
 use crate::config::ServerConfig;
 use crate::lifecycle::Lifecycle;
@@ -20,11 +22,17 @@ use crate::lifecycle::Lifecycle;
 pub(super) struct DrainLimits {
     bytes_max: u64,
     timeout: Duration,
+    /// After so long a standstill nobody waits for more.
+    idle_timeout: Duration,
 }
 
 impl DrainLimits {
     pub(super) fn new(server: &ServerConfig) -> Self {
-        Self { bytes_max: server.drain_bytes_max, timeout: server.drain_timeout }
+        Self {
+            bytes_max: server.drain_bytes_max,
+            timeout: server.drain_timeout,
+            idle_timeout: server.body_idle_timeout,
+        }
     }
 }
 
@@ -35,13 +43,15 @@ pub(super) struct DrainedOnDrop {
     body: Option<Body>,
     /// The client waits for `100 Continue`, which only reading makes the server send. Unread, there is nothing to drain.
     untouched_expectation: bool,
+    /// Since when nothing has come, while somebody waits for it.
+    still_since: Option<Instant>,
     limits: DrainLimits,
     lifecycle: Lifecycle,
 }
 
 impl DrainedOnDrop {
     pub(super) fn new(body: Body, expects_continue: bool, limits: DrainLimits, lifecycle: Lifecycle) -> Self {
-        Self { body: Some(body), untouched_expectation: expects_continue, limits, lifecycle }
+        Self { body: Some(body), untouched_expectation: expects_continue, still_since: None, limits, lifecycle }
     }
 }
 
@@ -54,7 +64,11 @@ impl HttpBody for DrainedOnDrop {
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
-        let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+            self.still_since.get_or_insert_with(Instant::now);
+            return Poll::Pending;
+        };
+        self.still_since = None;
         if !matches!(frame, Some(Ok(_))) {
             self.body = None;
         }
@@ -75,7 +89,10 @@ impl Drop for DrainedOnDrop {
         let Some(body) = self.body.take().filter(|body| !self.untouched_expectation && !body.is_end_stream()) else {
             return;
         };
-        let DrainLimits { bytes_max, timeout } = self.limits;
+        let DrainLimits { bytes_max, timeout, idle_timeout } = self.limits;
+        if self.still_since.is_some_and(|since| since.elapsed() >= idle_timeout) {
+            return;
+        }
         self.lifecycle.spawn("drain", async move {
             let _ = tokio::time::timeout(timeout, discard(body, bytes_max)).await;
         });

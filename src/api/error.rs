@@ -1,18 +1,21 @@
 //! What a client may be told: one closed enum, one exhaustive table from it to the wire.
 //!
-//! The table follows OpenAI's own errors where they are known. Two rules are the gateway's: an error after which asking
-//! again could pay again says `x-should-retry: false`, and text that others wrote (the client's values, the upstream's
-//! messages) is clipped and loses its control characters.
+//! The table follows OpenAI's own errors where they are known. Two rules are the gateway's: every error says by
+//! `x-should-retry` whether asking again is worth it, and never that it is where it could pay again ([`Retry`]); and text
+//! that others wrote (the client's values, the upstream's messages) is clipped and loses its control characters.
+//!
+//! `docs/errors.md` shows the table to people; a test holds the two together.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::engine::{SpoolError, Ticket, WaitError};
+use crate::lifecycle::host::HostProblem;
 use crate::model::catalogue::SizeProblem;
 use crate::model::{Failure, Limit, OrderId, UpstreamId};
 
@@ -35,6 +38,22 @@ pub(super) enum ApiError {
          not work here."
     )]
     WrongKey,
+
+    // From where.
+    #[error("Invalid request: {problem}.")]
+    BadHost { problem: HostProblem },
+    #[error(
+        "This gateway does not answer to the host '{}'. If that is a name of this gateway, its operator can list it in \
+         server.hosts.",
+        value(.host)
+    )]
+    ForeignHost { host: String },
+    #[error(
+        "Requests of web pages of the origin '{}' are not allowed. The operator of this gateway can list the origin in \
+         server.cors_origins.",
+        value(.origin)
+    )]
+    ForeignOrigin { origin: String },
 
     // For what.
     #[error("Invalid URL ({} {})", value(.method), value(.path))]
@@ -172,6 +191,33 @@ pub(super) enum ApiError {
     Internal { detail: String },
 }
 
+/// What a client may expect of asking again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retry {
+    /// Nothing was bought, and another time it may work.
+    Welcome,
+    /// The same request joins the purchase that is under way.
+    Joins,
+    /// Nothing was bought, and the same request soon gets the same answer.
+    Useless,
+    /// Something may have been bought, and asking again could buy it again.
+    MayPay,
+}
+
+impl Retry {
+    fn is_invited(self) -> bool {
+        match self {
+            Self::Welcome | Self::Joins => true,
+            Self::Useless | Self::MayPay => false,
+        }
+    }
+
+    /// `x-should-retry`, which OpenAI's clients obey before they look at the status.
+    fn told(self) -> &'static str {
+        if self.is_invited() { "true" } else { "false" }
+    }
+}
+
 /// One row of the table.
 #[derive(Debug)]
 struct Wire<'a> {
@@ -179,14 +225,13 @@ struct Wire<'a> {
     kind: &'static str,
     code: &'static str,
     param: Option<&'a str>,
-    /// `x-should-retry`; absent where OpenAI's clients do not retry such a status anyway.
-    should_retry: Option<bool>,
+    retry: Retry,
     retry_after: Option<Duration>,
 }
 
 impl<'a> Wire<'a> {
     fn new(status: StatusCode, kind: &'static str, code: &'static str) -> Self {
-        Self { status, kind, code, param: None, should_retry: None, retry_after: None }
+        Self { status, kind, code, param: None, retry: Retry::Useless, retry_after: None }
     }
 
     fn invalid(code: &'static str) -> Self {
@@ -199,12 +244,22 @@ impl<'a> Wire<'a> {
 
     /// Nothing was bought: asking again is welcome.
     fn retry(self) -> Self {
-        Self { should_retry: Some(true), ..self }
+        Self { retry: Retry::Welcome, ..self }
     }
 
-    /// Asking again helps nobody, or could pay again.
+    /// Nothing was bought, and asking again helps nobody, although clients would by the status.
     fn final_answer(self) -> Self {
-        Self { should_retry: Some(false), ..self }
+        Self { retry: Retry::Useless, ..self }
+    }
+
+    /// Asking again joins what was begun.
+    fn joins(self) -> Self {
+        Self { retry: Retry::Joins, ..self }
+    }
+
+    /// Asking again could pay again.
+    fn may_pay(self) -> Self {
+        Self { retry: Retry::MayPay, ..self }
     }
 
     fn after(self, pause: Duration) -> Self {
@@ -244,8 +299,7 @@ impl ApiError {
 
     /// Whether a client may ask again by itself.
     pub(super) fn invites_retry(&self) -> bool {
-        let wire = self.wire();
-        wire.should_retry.unwrap_or_else(|| wire.status.is_server_error())
+        self.wire().retry.is_invited()
     }
 
     pub(super) fn envelope(&self) -> Envelope<'_> {
@@ -267,6 +321,10 @@ impl ApiError {
             Self::MissingKey => Wire::new(StatusCode::UNAUTHORIZED, INVALID, "missing_api_key"),
             Self::WrongKey => Wire::new(StatusCode::UNAUTHORIZED, INVALID, "invalid_api_key"),
 
+            Self::BadHost { .. } => Wire::invalid("invalid_host"),
+            Self::ForeignHost { .. } => Wire::new(StatusCode::MISDIRECTED_REQUEST, INVALID, "host_not_allowed"),
+            Self::ForeignOrigin { .. } => Wire::new(StatusCode::FORBIDDEN, INVALID, "origin_not_allowed"),
+
             Self::UnknownRoute { .. } => Wire::new(StatusCode::NOT_FOUND, INVALID, "unknown_url"),
             Self::MethodNotAllowed { .. } => Wire::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_supported"),
             Self::VariationsRetired => Wire::invalid("endpoint_retired"),
@@ -283,8 +341,7 @@ impl ApiError {
             Self::UnsupportedEncoding { .. } => {
                 Wire::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_content_encoding")
             }
-            // Some clients resend a form with an empty body: once is enough.
-            Self::MalformedBody { .. } => Wire::invalid("malformed_body").final_answer(),
+            Self::MalformedBody { .. } => Wire::invalid("malformed_body"),
             Self::BodyTooLarge { .. } => Wire::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),
             Self::BodyStopped => Wire::new(StatusCode::REQUEST_TIMEOUT, INVALID, "body_timeout").final_answer(),
 
@@ -316,15 +373,13 @@ impl ApiError {
             Self::TooManyWaiting { retry_after } => unavailable("too_many_waiting").retry().after(*retry_after),
             // The same request joins the purchase that is under way: this retry pays nothing.
             Self::PatienceExhausted { .. } => {
-                Wire::new(StatusCode::GATEWAY_TIMEOUT, SERVER, "prediction_still_running").retry()
+                Wire::new(StatusCode::GATEWAY_TIMEOUT, SERVER, "prediction_still_running").joins()
             }
-            Self::Restarting { .. } => unavailable("restarting").retry().after(SHORT_PAUSE),
+            Self::Restarting { .. } => unavailable("restarting").joins().after(SHORT_PAUSE),
 
             Self::Failed { failure, .. } => of_failure(failure),
             // Whether something was bought before it broke is not known here.
-            Self::Internal { .. } => {
-                Wire::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "internal_error").final_answer()
-            }
+            Self::Internal { .. } => Wire::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "internal_error").may_pay(),
         }
     }
 }
@@ -367,7 +422,7 @@ fn of_failure(failure: &Failure) -> Wire<'static> {
         Failure::Stopping => unavailable("stopping").retry().after(SHORT_PAUSE),
         Failure::Abandoned => unavailable("abandoned").retry(),
     };
-    if failure.may_have_been_bought() { row.final_answer() } else { row }
+    if failure.may_have_been_bought() { row.may_pay() } else { row }
 }
 
 fn rate_limited() -> Wire<'static> {
@@ -416,10 +471,7 @@ impl IntoResponse for ApiError {
         let mut response = (wire.status, axum::Json(self.envelope())).into_response();
         response.extensions_mut().insert(told);
         let headers = response.headers_mut();
-        if let Some(should_retry) = wire.should_retry {
-            let word = if should_retry { "true" } else { "false" };
-            headers.insert(SHOULD_RETRY, HeaderValue::from_static(word));
-        }
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static(wire.retry.told()));
         if let Some(pause) = wire.retry_after {
             // Rounded up: a client that waits exactly this long must be let in.
             let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
@@ -431,6 +483,10 @@ impl IntoResponse for ApiError {
         }
         if let Self::PatienceExhausted { predictions, .. } | Self::Restarting { predictions, .. } = &self {
             name_predictions(headers, predictions);
+        }
+        if let Self::BodyStopped = &self {
+            // What is left of the body may still come, and must not be taken for the next request.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Self::MethodNotAllowed { allow, .. } = &self {
             headers.insert(ALLOW, HeaderValue::from_static(allow));

@@ -3,22 +3,23 @@
 //! One `completed` event for each picture, as soon as the prediction that makes it is done; comments in between, which
 //! every client skips and which keep the connection alive; a failure as an `error` event, which the official SDKs raise.
 //! There are no partial pictures, because the upstream makes none. A picture leaves piece by piece from where it is
-//! stored, and every piece at once.
-
-use std::collections::VecDeque;
+//! stored, and every piece at once. Comments go on while a picture is converted.
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
-use futures_util::{StreamExt, stream};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt, stream};
 use http_body_util::BodyDataStream;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::error::{ApiError, Envelope};
 use super::kept::Kept;
-use crate::engine::Ticket;
+use super::presenter::Presented;
+use crate::engine::{Ticket, WaitError};
 use crate::model::{Failure, Part, StoredPicture, Timestamp, Usage};
 use crate::payload::Payload;
 
@@ -31,15 +32,17 @@ pub(super) struct Events {
     kept: Kept,
     /// Parts of the order that have been taken in.
     seen: usize,
-    /// Pictures that are to leave.
-    ready: VecDeque<Ready>,
+    /// Pictures that are to leave, in their order; some are still being converted.
+    ready: FuturesOrdered<BoxFuture<'static, Result<(Presented, Ready), Failure>>>,
+    /// How the order has ended; what is ready leaves first.
+    end: Option<Result<(), WaitError>>,
     /// When the next comment is due.
     comment_at: Instant,
 }
 
+/// What an event says besides its picture.
 #[derive(Debug)]
 struct Ready {
-    picture: StoredPicture,
     usage: Option<Usage>,
     created: Timestamp,
 }
@@ -47,7 +50,7 @@ struct Ready {
 impl Events {
     /// Begins with a comment, unless a picture is there.
     pub(super) fn new(kept: Kept) -> Self {
-        Self { kept, seen: 0, ready: VecDeque::new(), comment_at: Instant::now() }
+        Self { kept, seen: 0, ready: FuturesOrdered::new(), end: None, comment_at: Instant::now() }
     }
 
     pub(super) fn into_response(self) -> Response {
@@ -68,50 +71,57 @@ impl Events {
         // Taken for the time of this call, so that an error ends the stream.
         let mut ticket = self.kept.ticket.take()?;
         loop {
-            if let Some(ready) = self.ready.pop_front() {
-                return Some(match self.picture(ready).await {
-                    Ok(event) => {
+            if self.ready.is_empty()
+                && let Some(end) = self.end.take()
+            {
+                return match end {
+                    Ok(()) => {
+                        self.kept.ticket = Some(ticket);
+                        self.kept.complete();
+                        None
+                    }
+                    Err(why) => Some(error(&self.kept.failed(&ticket, why))),
+                };
+            }
+            tokio::select! {
+                biased;
+                Some(presented) = self.ready.next() => return Some(match presented {
+                    Ok((picture, Ready { usage, created })) => {
                         self.comment_at = Instant::now() + self.kept.heartbeat;
                         self.kept.ticket = Some(ticket);
-                        event
+                        self.kept.shape.completed(picture, usage, created)
                     }
-                    Err(failure) => error(&self.kept.failed(&ticket, crate::engine::WaitError::Failed(failure))),
-                });
-            }
-            let part = tokio::select! {
-                biased;
-                part = ticket.next_part(self.seen, self.kept.deadline) => part,
+                    Err(failure) => error(&self.kept.failed(&ticket, WaitError::Failed(failure))),
+                }),
+                part = ticket.next_part(self.seen, self.kept.deadline), if self.end.is_none() => match part {
+                    Ok(Some(part)) => {
+                        self.seen += 1;
+                        self.take_in(part);
+                    }
+                    Ok(None) => self.end = Some(Ok(())),
+                    Err(why) => self.end = Some(Err(why)),
+                },
                 () = tokio::time::sleep_until(self.comment_at) => {
                     self.comment_at = Instant::now() + self.kept.heartbeat;
                     let comment = comment(&ticket);
                     self.kept.ticket = Some(ticket);
                     return Some(comment);
                 }
-            };
-            match part {
-                Ok(Some(part)) => {
-                    self.seen += 1;
-                    self.ready.extend(shared_out(part));
-                }
-                Ok(None) => {
-                    self.kept.ticket = Some(ticket);
-                    self.kept.complete();
-                    return None;
-                }
-                Err(why) => return Some(error(&self.kept.failed(&ticket, why))),
             }
         }
     }
 
-    async fn picture(&self, Ready { picture, usage, created }: Ready) -> Result<Payload, Failure> {
-        let source = self.kept.engine.open(&[picture]).await?.swap_remove(0);
-        Ok(self.kept.shape.completed(&picture, source, usage, created))
+    fn take_in(&mut self, part: Part) {
+        for (picture, ready) in shared_out(part) {
+            let presented = self.kept.presented(vec![picture]);
+            self.ready.push_back(async move { Ok((presented.await?.swap_remove(0), ready)) }.boxed());
+        }
     }
 }
 
 /// The pictures of a part, each with its share of the tokens: events have figures of their own, the upstream counts for
 /// all pictures of a prediction together.
-fn shared_out(Part { pictures, usage, resolved }: Part) -> impl Iterator<Item = Ready> {
+fn shared_out(Part { pictures, usage, resolved }: Part) -> impl Iterator<Item = (StoredPicture, Ready)> {
     let count = u64::try_from(pictures.len()).unwrap_or(u64::MAX);
     (0..).zip(pictures).map(move |(position, picture)| {
         // The first ones take what does not divide, so that the shares add up.
@@ -121,7 +131,7 @@ fn shared_out(Part { pictures, usage, resolved }: Part) -> impl Iterator<Item = 
             output_tokens: share(usage.output_tokens),
             input_image_tokens: usage.input_image_tokens.map(share),
         });
-        Ready { picture, usage, created: resolved }
+        (picture, Ready { usage, created: resolved })
     })
 }
 
@@ -153,13 +163,13 @@ mod tests {
         let usage = Usage { input_tokens: 239, output_tokens: 1056, input_image_tokens: Some(194) };
         let resolved = Timestamp::from_millis(7);
         let part = Part { pictures: vec![picture; 5], usage: Some(usage), resolved };
-        let shares: Vec<Usage> = shared_out(part).map(|ready| ready.usage.unwrap()).collect();
+        let shares: Vec<Usage> = shared_out(part).map(|(_, ready)| ready.usage.unwrap()).collect();
         assert_eq!(shares.iter().map(|share| share.input_tokens).sum::<u64>(), 239);
         assert_eq!(shares.iter().map(|share| share.output_tokens).sum::<u64>(), 1056);
         assert_eq!(shares.iter().filter_map(|share| share.input_image_tokens).sum::<u64>(), 194);
         assert!(shares.iter().all(|share| (47..=48).contains(&share.input_tokens)));
         let unknown = shared_out(Part { pictures: vec![picture], usage: None, resolved });
-        assert!(unknown.into_iter().all(|ready| ready.usage.is_none()));
+        assert!(unknown.into_iter().all(|(_, ready)| ready.usage.is_none()));
     }
 
     #[tokio::test]

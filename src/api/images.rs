@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts, State};
+use axum::extract::{FromRequestParts, RawPathParams, State};
 use axum::http::header::CACHE_CONTROL;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Version};
@@ -20,7 +20,7 @@ use super::layers::{Began, Noted};
 use super::manner::Manner;
 use super::spaces::Spaces;
 use super::validate::Checked;
-use super::{ApiState, intake, patience, rate, route_of};
+use super::{ApiState, DEPLOYMENT, intake, patience, rate, route_of};
 use crate::admission::{Permit, Rejection};
 use crate::engine::{Order, Ticket, WaitError};
 use crate::lifecycle::wire::Wire;
@@ -54,6 +54,8 @@ pub(super) struct Arrived {
     wire: Wire,
     version: Version,
     headers: HeaderMap,
+    /// The model that the path names, whatever the body says.
+    deployment: Option<String>,
 }
 
 impl FromRequestParts<ApiState> for Arrived {
@@ -64,9 +66,14 @@ impl FromRequestParts<ApiState> for Arrived {
         let missing = || ApiError::internal("a layer is missing");
         let Began(began) = *parts.extensions.get().ok_or_else(missing)?;
         let wire = parts.extensions.get::<Wire>().ok_or_else(missing)?.clone();
+        let path = RawPathParams::from_request_parts(parts, state).await.map_err(|_| {
+            let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
+            ApiError::UnknownRoute { method, path }
+        })?;
+        let deployment = path.iter().find(|&(name, _)| name == DEPLOYMENT).map(|(_, value)| value.to_owned());
         let request = parts.extensions.get::<RequestId>().ok_or_else(missing)?.clone();
         let (version, headers) = (parts.version, std::mem::take(&mut parts.headers));
-        Ok(Self { client, began, request, wire, version, headers })
+        Ok(Self { client, began, request, wire, version, headers, deployment })
     }
 }
 
@@ -98,7 +105,7 @@ struct Placed {
 /// Reads a request, checks it and places its order.
 async fn place(
     task: Task,
-    Arrived { client, began, wire, headers, version, .. }: Arrived,
+    Arrived { client, began, wire, headers, version, deployment, .. }: Arrived,
     state: &ApiState,
     body: Body,
     noted: &mut Noted,
@@ -108,7 +115,8 @@ async fn place(
         .admission
         .admit()
         .map_err(|Rejection::Crowded { retry_after }| ApiError::TooManyWaiting { retry_after })?;
-    let checked = intake::read(task, &headers, body, state.engine.spool(), &state.server, state.offer(&client)).await?;
+    let spool = state.engine.spool();
+    let checked = intake::read(task, &headers, deployment, body, spool, &state.server, state.offer(&client)).await?;
     let Checked { request, presentation, dropped, ignored } = checked;
     noted.model.clone_from(&request.model);
     noted.ignored = ignored;
@@ -164,8 +172,13 @@ impl Placed {
         let delivery = self.delivery().await.map_err(|error| ApiError::of_wait(&self.ticket, error))?;
         let opened = state.engine.open(&delivery.pictures).await;
         let sources = opened.map_err(|failure| ApiError::of_wait(&self.ticket, WaitError::Failed(failure)))?;
+        let presenting = state.presenter.present(&delivery.pictures, sources, self.shape.conversion());
+        let in_time = tokio::time::timeout_at(self.deadline, presenting).await;
+        let pictures = in_time.map_err(|_| {
+            ApiError::of_wait(&self.ticket, WaitError::OutOfPatience { upstream: delivery.predictions.clone() })
+        })?;
         let Self { shape, ticket, wire, addresses, .. } = self;
-        Ok(Answer { shape: &shape, delivery: &delivery, sources, ticket, wire }.into_response(&addresses))
+        Ok(Answer { shape: &shape, delivery: &delivery, pictures, ticket, wire }.into_response(&addresses))
     }
 
     /// Waits for all pictures, with interim answers on the way where the client takes them.
@@ -207,8 +220,8 @@ impl Placed {
 
     fn kept(self, state: &ApiState, heartbeat: Duration, ending: Ending) -> Kept {
         let Self { ticket, shape, deadline, wire, permit, .. } = self;
-        let engine = state.engine.clone();
-        Kept { engine, ticket: Some(ticket), shape, deadline, heartbeat, wire, _permit: permit, ending }
+        let (engine, presenter) = (state.engine.clone(), state.presenter.clone());
+        Kept { engine, presenter, ticket: Some(ticket), shape, deadline, heartbeat, wire, _permit: permit, ending }
     }
 }
 

@@ -6,7 +6,7 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 
 use super::body::Arriving;
 use super::error::ApiError;
-use super::form::Limits;
+use super::form::{Limits, Scalar};
 use super::header::Parameterised;
 use super::offer::Offer;
 use super::validate::{self, Checked};
@@ -15,7 +15,7 @@ use crate::config::ServerConfig;
 use crate::engine::Spool;
 use crate::model::Task;
 
-/// Reads a request and checks it. Pictures go to the spool; nothing is bought.
+/// Reads a request and checks it, for the model of its `deployment` where its path names one. Pictures go to the spool; nothing is bought.
 ///
 /// # Errors
 ///
@@ -23,6 +23,7 @@ use crate::model::Task;
 pub(super) async fn read(
     task: Task,
     headers: &HeaderMap,
+    deployment: Option<String>,
     body: Body,
     spool: &Spool,
     server: &ServerConfig,
@@ -31,10 +32,13 @@ pub(super) async fn read(
     let form = kind_of_body(headers, server)?;
     let limits = Limits::new(task, server, offer.catalogue);
     let arriving = Arriving::new(body, server);
-    let form = match form {
+    let mut form = match form {
         BodyKind::Multipart { boundary } => multipart::read(arriving, boundary, &limits, spool).await?,
         BodyKind::Json => json_body::read(arriving, limits, spool, server.body_bytes_max).await?,
     };
+    if let Some(model) = deployment {
+        form.scalars.insert("model".to_owned(), Scalar::Text(model));
+    }
     validate::check(form, task, server, offer)
 }
 
@@ -144,7 +148,7 @@ mod tests {
         let mut seen = Vec::new();
         for (content_type, body) in bodies {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);
-            let checked = read(Task::Edit, &headers, body, &spool, &server(), offer).await.unwrap();
+            let checked = read(Task::Edit, &headers, None, body, &spool, &server(), offer).await.unwrap();
             let request = checked.request;
             let inputs: Vec<_> = request.inputs.iter().map(crate::model::Input::identity).collect();
             assert_eq!(request.size.to_string(), "1024x1536");

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,16 +14,18 @@ use tokio::time::Instant;
 
 use super::answer::Shape;
 use super::error::ApiError;
+use super::presenter::{Presented, Presenter};
 use crate::admission::Permit;
 use crate::engine::{Engine, Ticket, WaitError};
 use crate::lifecycle::wire::Wire;
-use crate::model::OrderId;
+use crate::model::{Failure, OrderId, StoredPicture};
 use crate::telemetry::{Metrics, RequestId};
 
 /// A request that waits behind such an answer.
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) engine: Engine,
+    pub(super) presenter: Presenter,
     /// Absent once the answer is complete.
     pub(super) ticket: Option<Ticket>,
     pub(super) shape: Shape,
@@ -42,6 +46,19 @@ impl Kept {
         if let Some(ticket) = self.ticket.take() {
             ticket.delivered(self.wire.written());
         }
+    }
+
+    /// Opens stored pictures and makes them ready, as the request asked for them.
+    pub(super) fn presented(
+        &self,
+        pictures: Vec<StoredPicture>,
+    ) -> BoxFuture<'static, Result<Vec<Presented>, Failure>> {
+        let (engine, presenter, conversion) = (self.engine.clone(), self.presenter.clone(), self.shape.conversion());
+        async move {
+            let sources = engine.open(&pictures).await?;
+            Ok(presenter.present(&pictures, sources, conversion).await)
+        }
+        .boxed()
     }
 
     /// Why no picture came.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::EXPECT;
+use axum::http::header::{EXPECT, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use super::browsers::{self, Gate};
 use super::drain::{DrainLimits, DrainedOnDrop};
 use super::error::{ApiError, Told};
 use crate::config::ServerConfig;
@@ -29,13 +30,18 @@ const VERSION: HeaderName = HeaderName::from_static("openai-version");
 const SANDBOX: HeaderName = HeaderName::from_static("x-gateway-sandbox");
 
 /// Wraps the routes.
-pub(super) fn wrap(router: Router, outermost: Outermost) -> Router {
+pub(super) fn wrap(router: Router, gate: Gate, outermost: Outermost) -> Router {
+    let cors = gate.cors();
     // `Router::layer` puts each new layer outside the ones before, so this list reads from the inside out.
     router
-        // Innermost: what the handlers leave of a body is read to its end.
-        .layer(middleware::from_fn_with_state(outermost.clone(), drain))
-        // Outside the handlers and inside the log, so that a panic is a logged 500 and not a dropped connection.
+        // Innermost, and inside the log, so that a panic is a logged 500 and not a dropped connection.
         .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()))
+        // Outside whatever may refuse a request: a listed page may read refusals, too.
+        .layer(tower::util::option_layer(cors))
+        // Before a key is looked at or a body read.
+        .layer(middleware::from_fn_with_state(gate, browsers::keep))
+        // Outside of all who refuse: what they leave of a body is read to its end.
+        .layer(middleware::from_fn_with_state(outermost.clone(), drain))
         // Outermost: everything inside, also a refusal, gets an id, the standing headers, and one log line.
         .layer(middleware::from_fn_with_state(outermost, account))
 }
@@ -126,6 +132,8 @@ async fn account(State(outermost): State<Outermost>, mut request: Request, next:
     headers.insert(REQUEST_ID, HeaderValue::from_str(&id.0).expect("hex digits make a header value"));
     headers.insert(PROCESSING_MS, HeaderValue::from(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)));
     headers.insert(VERSION, HeaderValue::from_static("2020-10-01"));
+    // A browser takes an answer as what it is, whatever it thinks the bytes look like.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if outermost.sandbox {
         headers.insert(SANDBOX, HeaderValue::from_static("true"));
     }

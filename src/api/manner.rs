@@ -70,6 +70,7 @@ mod tests {
         let mut server = Config::load(None, &Environment::new()).unwrap().server;
         let plain = Presentation {
             response_format: ResponseFormat::B64Json,
+            conversion: None,
             stream: false,
             user: None,
             safety_identifier: None,

@@ -1,6 +1,7 @@
 //! The model list, in OpenAI's recorded shape.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -43,8 +44,9 @@ pub(super) async fn index(Client(client): Client, State(state): State<ApiState>)
 pub(super) async fn show(
     Client(client): Client,
     State(state): State<ApiState>,
-    Path(id): Path<String>,
+    path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
+    let Path(id) = path.map_err(|_| ApiError::UnknownModel { name: "?".to_owned() })?;
     Ok(Json(one(state.offer(&client), id.trim_end_matches('/'))?).into_response())
 }
 

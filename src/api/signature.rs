@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::conversion::Conversion;
 use super::error::ApiError;
 use crate::model::{Digest, OrderId, Timestamp};
 
@@ -25,14 +26,29 @@ impl Signer {
         Self { key }
     }
 
-    /// The address of one picture of an order below `base`, good for `ttl`.
-    pub(super) fn address(&self, base: &Url, order: OrderId, index: usize, now: Timestamp, ttl: Duration) -> Url {
+    /// The address of one picture of an order below `base`, converted where that was asked for, good for `ttl`.
+    pub(super) fn address(
+        &self,
+        base: &Url,
+        order: OrderId,
+        index: usize,
+        conversion: Option<Conversion>,
+        now: Timestamp,
+        ttl: Duration,
+    ) -> Url {
         let expires = now.plus(ttl).seconds();
         let mut url = base.clone();
         url.set_path(&format!("{}/v1/results/{order}/{index}", base.path().trim_end_matches('/')));
-        url.query_pairs_mut()
-            .append_pair("expires", &expires.to_string())
-            .append_pair("signature", &self.sign(order, index, expires).to_string());
+        let mut query = url.query_pairs_mut();
+        if let Some(Conversion { format, compression }) = conversion {
+            query.append_pair("format", format.name());
+            if let Some(compression) = compression {
+                query.append_pair("compression", &compression.to_string());
+            }
+        }
+        query.append_pair("expires", &expires.to_string());
+        query.append_pair("signature", &self.sign(order, index, conversion, expires).to_string());
+        drop(query);
         url
     }
 
@@ -45,23 +61,30 @@ impl Signer {
         &self,
         order: OrderId,
         index: usize,
+        conversion: Option<Conversion>,
         expires: i64,
         signature: &str,
         now: Timestamp,
     ) -> Result<(), ApiError> {
         // Digests compare in constant time.
-        let genuine = Digest::from_hex(signature).is_some_and(|given| given == self.sign(order, index, expires));
+        let genuine =
+            Digest::from_hex(signature).is_some_and(|given| given == self.sign(order, index, conversion, expires));
         if genuine && now.seconds() < expires { Ok(()) } else { Err(ApiError::ResultAddressInvalid) }
     }
 
-    fn sign(&self, order: OrderId, index: usize, expires: i64) -> Digest {
-        blake3::keyed_hash(&self.key, format!("result {order} {index} {expires}").as_bytes()).into()
+    fn sign(&self, order: OrderId, index: usize, conversion: Option<Conversion>, expires: i64) -> Digest {
+        // Without a conversion as it always was: addresses outlive an update of the gateway.
+        let conversion = conversion.map_or_else(String::new, |Conversion { format, compression }| {
+            format!(" {} {}", format.name(), compression.unwrap_or(100))
+        });
+        blake3::keyed_hash(&self.key, format!("result {order} {index} {expires}{conversion}").as_bytes()).into()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Format;
 
     const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
@@ -70,12 +93,12 @@ mod tests {
         let signer = Signer::new([7; 32]);
         let order = OrderId::new(NOW, 1);
         let base: Url = "https://gateway.example/base/".parse().unwrap();
-        let url = signer.address(&base, order, 0, NOW, Duration::from_mins(1));
+        let url = signer.address(&base, order, 0, None, NOW, Duration::from_mins(1));
         assert_eq!(url.path(), format!("/base/v1/results/{order}/0"));
         let query: std::collections::HashMap<String, String> = url.query_pairs().into_owned().collect();
         let (expires, signature) = (query["expires"].parse::<i64>().unwrap(), &query["signature"]);
         let check = |signer: &Signer, order, index, expires, signature: &str, after: u64| {
-            signer.check(order, index, expires, signature, NOW.plus(Duration::from_secs(after))).is_ok()
+            signer.check(order, index, None, expires, signature, NOW.plus(Duration::from_secs(after))).is_ok()
         };
         assert!(check(&signer, order, 0, expires, signature, 59));
         assert!(!check(&signer, order, 0, expires, signature, 60), "expired");
@@ -84,5 +107,22 @@ mod tests {
         assert!(!check(&signer, order, 0, expires + 1, signature, 0), "a longer life");
         assert!(!check(&Signer::new([8; 32]), order, 0, expires, signature, 0), "another key");
         assert!(!check(&signer, order, 0, expires, "", 0), "no signature");
+    }
+
+    #[test]
+    fn a_conversion_is_part_of_what_is_signed() {
+        let signer = Signer::new([7; 32]);
+        let order = OrderId::new(NOW, 1);
+        let base: Url = "https://gateway.example".parse().unwrap();
+        let jpeg = |compression| Some(Conversion::new(Format::Jpeg, compression));
+        let url = signer.address(&base, order, 0, jpeg(Some(80)), NOW, Duration::from_mins(1));
+        let query: std::collections::HashMap<String, String> = url.query_pairs().into_owned().collect();
+        assert_eq!((query["format"].as_str(), query["compression"].as_str()), ("jpeg", "80"));
+        let expires = query["expires"].parse().unwrap();
+        let check = |conversion| signer.check(order, 0, conversion, expires, &query["signature"], NOW).is_ok();
+        assert!(check(jpeg(Some(80))));
+        for other in [None, jpeg(None), jpeg(Some(8)), Some(Conversion::new(Format::Webp, Some(80)))] {
+            assert!(!check(other), "{other:?}");
+        }
     }
 }

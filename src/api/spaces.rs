@@ -5,18 +5,23 @@
 //! so on a failure the connection breaks, their own retry follows, and that one gets the true status.
 
 use std::io;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt, stream};
 use http_body_util::BodyDataStream;
 
 use super::answer::Addresses;
 use super::kept::Kept;
+use super::presenter::Presented;
 use crate::engine::WaitError;
+use crate::model::{Delivery, Failure};
 use crate::payload::Payload;
 
 /// One byte now and then, and an answer at last.
@@ -24,12 +29,14 @@ use crate::payload::Payload;
 pub(super) struct Spaces {
     kept: Kept,
     addresses: Addresses,
+    /// The pictures while they are opened and converted, once there are any.
+    ready: FuturesOrdered<BoxFuture<'static, Result<(Arc<Delivery>, Vec<Presented>), Failure>>>,
     answered: bool,
 }
 
 impl Spaces {
     pub(super) fn new(kept: Kept, addresses: Addresses) -> Self {
-        Self { kept, addresses, answered: false }
+        Self { kept, addresses, ready: FuturesOrdered::new(), answered: false }
     }
 
     pub(super) fn into_response(self) -> Response {
@@ -54,26 +61,28 @@ impl Spaces {
         }
         // Taken for the time of this call, so that an error ends the answer.
         let mut ticket = self.kept.ticket.take()?;
-        let delivery = tokio::select! {
-            biased;
-            delivery = ticket.wait(self.kept.deadline) => delivery,
-            () = tokio::time::sleep(self.kept.heartbeat) => {
-                self.kept.ticket = Some(ticket);
-                return Some(Ok(Payload::default().text(" ")));
+        let opened = loop {
+            tokio::select! {
+                biased;
+                Some(opened) = self.ready.next() => break opened.map_err(WaitError::Failed),
+                delivery = ticket.wait(self.kept.deadline), if self.ready.is_empty() => match delivery {
+                    Ok(delivery) => {
+                        let presented = self.kept.presented(delivery.pictures.clone());
+                        self.ready.push_back(async move { Ok((delivery, presented.await?)) }.boxed());
+                    }
+                    Err(why) => break Err(why),
+                },
+                () = tokio::time::sleep(self.kept.heartbeat) => {
+                    self.kept.ticket = Some(ticket);
+                    return Some(Ok(Payload::default().text(" ")));
+                }
             }
-        };
-        let opened = match delivery {
-            Ok(delivery) => {
-                let sources = self.kept.engine.open(&delivery.pictures).await;
-                sources.map(|sources| (delivery, sources)).map_err(WaitError::Failed)
-            }
-            Err(error) => Err(error),
         };
         Some(match opened {
-            Ok((delivery, sources)) => {
+            Ok((delivery, pictures)) => {
                 self.kept.ticket = Some(ticket);
                 self.answered = true;
-                Ok(self.kept.shape.whole(&delivery, sources, &self.addresses))
+                Ok(self.kept.shape.whole(&delivery, pictures, &self.addresses))
             }
             Err(why) => {
                 let error = self.kept.failed(&ticket, why.clone());

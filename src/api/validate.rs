@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use super::conversion::Conversion;
 use super::error::ApiError;
 use super::form::{Form, Scalar};
 use super::offer::Offer;
 use crate::config::{ServerConfig, UnsupportedParameters};
-use crate::model::{Capability, Input, Model, PictureRequest, Size, Task};
+use crate::model::{Capability, Format, Input, Model, PictureRequest, Size, Task};
 
 mod pictures;
 mod values;
@@ -31,6 +32,8 @@ pub(super) struct Checked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Presentation {
     pub(super) response_format: ResponseFormat,
+    /// What the pictures are converted to; `None` where they may stay what they are.
+    pub(super) conversion: Option<Conversion>,
     /// As server-sent events.
     pub(super) stream: bool,
     pub(super) user: Option<String>,
@@ -67,9 +70,9 @@ pub(super) fn check(form: Form, task: Task, server: &ServerConfig, offer: Offer<
     let prompt = check.prompt()?;
     let n = check.n()?;
     let choices = check.choices()?;
-    check.output()?;
+    let conversion = check.output(&choices)?;
     check.defaults_only()?;
-    let presentation = check.presentation()?;
+    let presentation = check.presentation(conversion)?;
     for name in misplaced {
         check.unsupported(name, "is not supported here")?;
     }
@@ -233,27 +236,51 @@ impl Check<'_> {
         Ok(choices)
     }
 
-    /// What the pictures are encoded as: PNG, as they come.
-    fn output(&mut self) -> Result<(), ApiError> {
-        if !self.is_choice("output_format") {
-            match self.text("output_format")?.as_deref() {
-                None | Some("png" | "auto") => {}
-                Some(format @ ("jpeg" | "jpg" | "webp" | "gif" | "svg")) => {
-                    let problem = format!("with the value '{format}' is not supported; pictures come as 'png'");
-                    self.unsupported("output_format", &problem)?;
-                }
-                Some(_) => {
-                    self.one_of("output_format", &["png", "jpeg", "webp", "auto"])?;
-                }
+    /// What the pictures are to be encoded as, which the gateway does itself: the purchase knows nothing of it.
+    fn output(&mut self, choices: &BTreeMap<String, String>) -> Result<Option<Conversion>, ApiError> {
+        let wish = match choices.get("output_format") {
+            // What the model makes itself, it may still make otherwise.
+            Some(chosen) => Some(chosen.clone()),
+            None => self.text("output_format")?,
+        };
+        let format = match wish.as_deref() {
+            None | Some("auto") => None,
+            Some(name @ ("gif" | "svg")) => {
+                let problem = format!("with the value '{name}' is not supported; ask for 'png', 'jpeg' or 'webp'");
+                self.unsupported("output_format", &problem)?;
+                None
             }
-        }
-        if !self.is_choice("output_compression") {
-            let compression = integer(&self.scalars, "output_compression", 0, 100)?;
-            if compression.is_some_and(|compression| compression < 100) {
-                self.unsupported("output_compression", "below 100 is not supported: pictures come as 'png'")?;
+            Some(name) => {
+                let unknown = || ApiError::InvalidValue {
+                    param: "output_format".to_owned(),
+                    got: name.to_owned(),
+                    allowed: ["png", "jpeg", "webp", "auto"].map(str::to_owned).into(),
+                };
+                Some(Format::from_name(name).ok_or_else(unknown)?)
             }
+        };
+        let transparent = self.text("background")?.as_deref() == Some("transparent");
+        if format == Some(Format::Jpeg) && transparent && !self.dropped.iter().any(|name| name == "background") {
+            // A contradiction within the request, which nothing that is dropped could resolve.
+            let problem = "'transparent' needs an output_format that has transparency ('png' or 'webp'), not 'jpeg'";
+            return Err(ApiError::Unacceptable { param: "background", problem: problem.into() });
         }
-        Ok(())
+        let compression = if self.is_choice("output_compression") {
+            None
+        } else {
+            integer(&self.scalars, "output_compression", 0, 100)?.and_then(|value| u8::try_from(value).ok())
+        };
+        match (format, compression) {
+            (Some(format @ (Format::Jpeg | Format::Webp)), compression) => {
+                Ok(Some(Conversion::new(format, compression)))
+            }
+            (Some(Format::Png) | None, Some(compression)) if compression < 100 => {
+                let problem = "below 100 is not supported with the output_format 'png'; ask for 'jpeg' or 'webp'";
+                self.unsupported("output_compression", problem)?;
+                Ok(format.map(|format| Conversion::new(format, None)))
+            }
+            (format, _) => Ok(format.map(|format| Conversion::new(format, None))),
+        }
     }
 
     /// Parameters of OpenAI's of which this upstream only does the default.
@@ -280,7 +307,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn presentation(&self) -> Result<Presentation, ApiError> {
+    fn presentation(&self, conversion: Option<Conversion>) -> Result<Presentation, ApiError> {
         let response_format = match self.one_of("response_format", &["url", "b64_json"])?.as_deref() {
             Some("url") => ResponseFormat::Url,
             _ => ResponseFormat::B64Json,
@@ -292,6 +319,7 @@ impl Check<'_> {
         }
         Ok(Presentation {
             response_format,
+            conversion,
             stream,
             user: self.bounded_text("user", USER_CHARS_MAX)?,
             safety_identifier: self.bounded_text("safety_identifier", SAFETY_IDENTIFIER_CHARS_MAX)?,

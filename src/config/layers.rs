@@ -79,6 +79,11 @@ fn typed(text: &str, default: &Value) -> Result<Value, String> {
             text.trim().parse().map(Value::Boolean).map_err(|_| format!("{text:?} is neither true nor false"))
         }
         Value::Float(_) => text.trim().parse().map(Value::Float).map_err(|_| format!("{text:?} is not a number")),
-        Value::String(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => Ok(Value::String(text.to_owned())),
+        // As in a list of models or hosts: nothing that has commas itself.
+        Value::Array(_) => {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            Ok(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()))
+        }
+        Value::String(_) | Value::Datetime(_) | Value::Table(_) => Ok(Value::String(text.to_owned())),
     }
 }

@@ -1,6 +1,11 @@
 //! The accept loop of every HTTP listener: one tracked task a connection, header time-out, graceful close.
 //!
 //! The caller owns the socket, so the address is known and reserved before anything is built; a test passes port 0.
+//!
+//! Three answers are the HTTP library's and have no body, because what it cannot read as a request never becomes one,
+//! and it offers no place to put words (hyper 1.12, `Http1Transaction::on_error`): 400 to what is no HTTP, 431 to more
+//! than 100 headers or some 400 KB of them, 414 to an endless target. A head that does not arrive in time is not
+//! answered at all: the connection closes. OpenAI's clients show their status without a message, and retry none of them.
 
 use std::io;
 use std::net::SocketAddr;

@@ -4,7 +4,6 @@ import openai
 import pytest
 from conftest import MASK, PHOTO, SECOND, picture_of, prompt, setting
 
-pytestmark = pytest.mark.feature("azure")
 SMALL = {"model": "gpt-image-1.5", "size": "256x256", "quality": "low"}
 
 
@@ -94,3 +93,7 @@ def test_it_waits_for_a_slow_picture(simulator, gateway):
     client = azure(gateway, timeout=3, max_retries=0)
     picture_of(client.images.edit(image=PHOTO, prompt=prompt(), **SMALL).data[0], "256x256")
     assert simulator.submits == 1
+
+
+def test_models_are_listed():
+    assert "gpt-image-1.5" in [model.id for model in azure().models.list()]

@@ -141,7 +141,6 @@ def test_white_space_before_the_answer_keeps_it_waiting(simulator, sender):
     checked(sender, sender.edit(address, setting("SUITE_KEY"), [PHOTO], timeout=1.9, **asked(sender)))
 
 
-@pytest.mark.feature("formats")
 @pytest.mark.cell("edit")
 @pytest.mark.parametrize("sender", [AsyncOpenai()], ids=str)
 def test_output_compression_said_twice(sender):

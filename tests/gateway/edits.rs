@@ -276,7 +276,7 @@ async fn a_client_that_expects_100_continue_gets_it_and_then_its_picture() {
     })
     .to_string();
     let head = format!(
-        "POST /v1/images/edits HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+        "POST /v1/images/edits HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
         crate::harness::ALICE,
         body.len(),

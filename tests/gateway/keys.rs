@@ -45,7 +45,7 @@ async fn a_stranger_is_refused_before_the_body() {
     for path in ["/v1/images/edits", "/v1/images/generations"] {
         let mut raw = Raw::to(&gateway.address()).await;
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer sk-nobody\r\nContent-Type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sk-nobody\r\nContent-Type: application/json\r\n\
              Content-Length: 5000000\r\nExpect: 100-continue\r\n\r\n"
         );
         raw.send(head).await;

@@ -81,7 +81,7 @@ async fn who_asks_too_often_is_refused_before_the_body() {
     gateway.alice().edit(&Edit::new("the only one")).await.picture();
     let mut raw = Raw::to(&gateway.address()).await;
     let head = format!(
-        "POST /v1/images/edits HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {ALICE}\r\n\
+        "POST /v1/images/edits HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\n\
          Content-Type: application/json\r\nContent-Length: 5000000\r\nExpect: 100-continue\r\n\r\n"
     );
     raw.send(head).await;

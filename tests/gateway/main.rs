@@ -9,6 +9,8 @@
 mod harness;
 
 mod accounts;
+mod azure;
+mod browsers;
 mod budget;
 mod edits;
 mod examples;
@@ -16,6 +18,7 @@ mod keys;
 mod limits;
 mod money;
 mod operator;
+mod outputs;
 mod program;
 mod refusals;
 mod restarts;

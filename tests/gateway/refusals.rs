@@ -170,14 +170,66 @@ async fn a_body_that_never_arrives_is_given_up() {
     let gateway = Gateway::with(&upstream, &[("server.body_idle_timeout_s", "1")]).await;
     let mut raw = Raw::to(&gateway.address()).await;
     let head = format!(
-        "POST /v1/images/edits HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {ALICE}\r\nContent-Length: 436\r\n\
+        "POST /v1/images/edits HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\nContent-Length: 436\r\n\
          Content-Type: multipart/form-data; boundary=x\r\nx-stainless-retry-count: 1\r\n\r\n"
     );
     raw.send(head).await;
     let answer = raw.until("body_timeout").await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(answer.contains("x-should-retry: false\r\n"), "{answer}");
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+    let rest = raw.rest().await;
+    assert_eq!(rest.matches("HTTP/1.1").count(), 1, "nothing is answered after it: {rest}");
     assert_eq!(upstream.submits().await, 0);
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_answered_by_the_library_without_words() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let many = "x-more: 1\r\n".repeat(120);
+    let long = format!("x-long: {}\r\n", "a".repeat(500_000));
+    for (request, status) in [
+        ("GET /v1/models HTTP/1.1\r\nno colon\r\n\r\n".to_owned(), "400"),
+        (format!("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n{many}\r\n"), "431"),
+        (format!("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n{long}\r\n"), "431"),
+        (format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(70_000)), "414"),
+    ] {
+        let mut raw = Raw::to(&gateway.address()).await;
+        raw.send(request).await;
+        let answer = raw.until("\r\n\r\n").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains("content-length: 0\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn odd_addresses_are_refused_in_openais_shape() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let alice = gateway.alice();
+    for (path, status, code) in [
+        ("/v1/results/order/x", 403, "invalid_result_address"),
+        ("/v1/results/%ff/0", 403, "invalid_result_address"),
+        ("/v1/results/o/0?expires=x", 403, "invalid_result_address"),
+        ("/v1/models/%ff", 404, "model_not_found"),
+        ("/v1/%ff", 404, "unknown_url"),
+    ] {
+        alice.get(path).await.is_refused(status, code);
+    }
+    let edit = Edit::new("nowhere");
+    alice.edit_at("/openai/deployments/%ff/images/edits", &edit).await.is_refused(404, "unknown_url");
+}
+
+#[tokio::test]
+async fn whose_account_at_openai_it_would_be_means_nothing_here() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    for value in ["", "org-123"] {
+        let edit = Edit::new("organised").header("openai-organization", value).header("openai-project", value);
+        gateway.alice().edit(&edit).await.picture();
+    }
+    assert_eq!(upstream.purchases().await, 1);
 }
 
 #[tokio::test]

@@ -149,7 +149,7 @@ fn request_bytes(prompt: &str) -> Vec<u8> {
     body.extend(picture(1));
     body.extend(b"\r\n--x--");
     let mut request = format!(
-        "POST /v1/images/edits HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {ALICE}\r\n\
+        "POST /v1/images/edits HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\n\
          Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     )

@@ -54,6 +54,9 @@ fn refusals() -> Vec<ApiError> {
     vec![
         ApiError::MissingKey,
         ApiError::WrongKey,
+        ApiError::BadHost { problem: HostProblem::Several },
+        ApiError::ForeignHost { host: text("evil.example") },
+        ApiError::ForeignOrigin { origin: text("https://evil.example") },
         ApiError::UnknownRoute { method: text("POST"), path: text("/v1/foo") },
         ApiError::MethodNotAllowed { method: text("DELETE"), path: text("/v1/models"), allow: "GET" },
         ApiError::VariationsRetired,
@@ -123,6 +126,9 @@ fn name(error: &ApiError) -> String {
         ApiError::Failed { failure, .. } => format!("{name} {}", failure.name()),
         ApiError::MissingKey
         | ApiError::WrongKey
+        | ApiError::BadHost { .. }
+        | ApiError::ForeignHost { .. }
+        | ApiError::ForeignOrigin { .. }
         | ApiError::UnknownRoute { .. }
         | ApiError::MethodNotAllowed { .. }
         | ApiError::VariationsRetired
@@ -197,13 +203,14 @@ fn a_retry_that_could_pay_again_is_never_invited() {
         let bought = failure.may_have_been_bought();
         let error = ApiError::Failed { failure, order: None };
         let row = error.wire();
+        assert_eq!(row.retry == Retry::MayPay, bought, "{error:?}");
         if bought {
-            assert_eq!(row.should_retry, Some(false), "{error:?}");
+            assert_eq!(row.retry.told(), "false", "{error:?}");
             assert_eq!(row.retry_after, None, "{error:?}");
         }
         // A used-up quota says when it is renewed, which is later than any SDK should wait by itself.
         if row.retry_after.is_some() && row.code != "insufficient_quota" {
-            assert_eq!(row.should_retry, Some(true), "{error:?}");
+            assert_eq!(row.retry.told(), "true", "{error:?}");
         }
     }
 }
@@ -213,5 +220,41 @@ fn secrets_of_the_operator_stay_inside() {
     for error in all() {
         let text = error.to_string();
         assert!(!text.contains("secret detail") && !text.contains('\x1b'), "{text:?}");
+    }
+}
+
+/// One line of `docs/errors.md`.
+fn documented(error: &ApiError) -> String {
+    let Wire { status, kind, code, param, retry, retry_after } = error.wire();
+    let pays = match retry {
+        Retry::Welcome => "no: nothing was bought",
+        Retry::Joins => "no: it joins the purchase",
+        Retry::Useless => "no: it is refused again",
+        Retry::MayPay => "**yes**",
+    };
+    let after = retry_after.map_or("", |_| " with `retry-after`");
+    let param = if param.is_some() { "named" } else { "null" };
+    let status = status.as_u16();
+    format!("| {} | {status} | `{kind}` | `{code}` | {param} | {}{after} | {pays} |\n", name(error), retry.told())
+}
+
+/// The documented table is this one. After a change, take what the failure has written.
+#[test]
+fn the_documentation_shows_every_row() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md");
+    let known = std::fs::read_to_string(&path).unwrap();
+    let (words, _) = known.split_once("| error |").unwrap();
+    let mut now = format!(
+        "{words}| error | status | `type` | `code` | `param` | `x-should-retry` | can a retry pay again? |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n"
+    );
+    let mut rows: Vec<String> = all().iter().map(documented).collect();
+    // One row for one kind of error that several causes share.
+    rows.dedup();
+    now.extend(rows);
+    if known != now {
+        let new = path.with_extension("md.new");
+        std::fs::write(&new, now).unwrap();
+        panic!("{} differs; {} is what it should be", path.display(), new.display());
     }
 }

@@ -211,7 +211,7 @@ async fn fingerprint(dice: &mut Dice, spool: &Spool, (content_type, bytes): (Str
     let catalogue = catalogue();
     let offer = Offer { catalogue: &catalogue, allowed: None };
     let body = Body::from_stream(stream::iter(chunks));
-    let checked = read(Task::Edit, &headers, body, spool, &server(), offer).await.unwrap();
+    let checked = read(Task::Edit, &headers, None, body, spool, &server(), offer).await.unwrap();
     Fingerprint::of(&ClientId("alice".into()), &checked.request)
 }
 

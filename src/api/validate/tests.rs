@@ -113,7 +113,13 @@ fn parameters_and_what_becomes_of_them() {
         (&[("model", "gpt-image-2-plus"), ("quality", "high")], "unsupported_parameter", "quality"),
         (&[("output_format", "png")], "", ""),
         (&[("output_format", "auto")], "", ""),
-        (&[("output_format", "jpeg")], "unsupported_parameter", "output_format"),
+        (&[("output_format", "jpeg")], "", ""),
+        (&[("output_format", "webp"), ("output_compression", "0")], "", ""),
+        (&[("output_format", "jpeg"), ("output_compression", "-1")], "integer_below_min_value", "output_compression"),
+        (&[("output_format", "png"), ("output_compression", "50")], "unsupported_parameter", "output_compression"),
+        (&[("output_format", "jpeg"), ("background", "transparent")], "invalid_value", "background"),
+        (&[("output_format", "webp"), ("background", "transparent")], "", ""),
+        (&[("output_format", "gif")], "unsupported_parameter", "output_format"),
         (&[("output_format", "svg")], "unsupported_parameter", "output_format"),
         (&[("output_format", "bmp")], "invalid_value", "output_format"),
         (&[("output_compression", "100")], "", ""),
@@ -177,7 +183,7 @@ fn the_operator_may_drop_what_cannot_be_had() {
         ("model", "gpt-image-2"),
         ("input_fidelity", "high"),
         ("background", "transparent"),
-        ("output_format", "webp"),
+        ("output_format", "svg"),
         ("output_compression", "50"),
         ("moderation", "low"),
         ("svg", "x"),
@@ -192,6 +198,12 @@ fn the_operator_may_drop_what_cannot_be_had() {
         ["background", "input_fidelity", "markup", "mask", "moderation", "output_compression", "output_format", "svg"]
     );
     assert!(checked.request.mask.is_none());
+    assert_eq!(checked.presentation.conversion, None);
+    // Dropped for the model, so it contradicts nothing; for another it does.
+    let opaque = [("model", "gpt-image-2"), ("background", "transparent"), ("output_format", "jpeg")];
+    let jpeg = Conversion::new(Format::Jpeg, None);
+    assert_eq!(dropping(form(&opaque)).unwrap().presentation.conversion, Some(jpeg));
+    assert_eq!(dropping(form(&opaque[1..])).unwrap_err().code(), "invalid_value");
     // Not the protocol, and not a mistake.
     let torn = form(&[("stream", "true"), ("response_format", "url")]);
     assert_eq!(dropping(torn).unwrap_err().code(), "unsupported_parameter");
@@ -342,4 +354,16 @@ fn text_to_image_needs_no_image_and_takes_none() {
     wish.misplaced.insert("image");
     let error = generate(wish).unwrap_err();
     assert_eq!(error.to_string(), "Unsupported parameter: 'image' is not supported here.");
+}
+
+#[test]
+fn what_is_bought_does_not_depend_on_how_it_is_encoded() {
+    let fingerprint = |texts: &[(&str, &str)]| {
+        let request = edit(form(texts)).unwrap().request;
+        crate::model::Fingerprint::of(&crate::model::ClientId("alice".into()), &request)
+    };
+    let plain = fingerprint(&[]);
+    assert_eq!(plain, fingerprint(&[("output_format", "jpeg"), ("output_compression", "30")]));
+    assert_eq!(plain, fingerprint(&[("output_format", "webp")]));
+    assert_ne!(plain, fingerprint(&[("quality", "high")]));
 }

@@ -1,0 +1,172 @@
+use super::*;
+use crate::api::form::tests::server;
+
+const LISTED: &str = "https://app.example.com";
+
+fn gate(change: impl FnOnce(&mut ServerConfig)) -> Gate {
+    let mut server = server();
+    change(&mut server);
+    Gate::new(&server)
+}
+
+fn listing(origins: &[&str]) -> Gate {
+    gate(|server| {
+        server.cors_origins =
+            origins.iter().map(|origin| PageOrigin::try_from((*origin).to_owned()).unwrap()).collect();
+    })
+}
+
+fn asks(gate: &Gate, request: &str, headers: &[(&'static str, &str)]) -> &'static str {
+    let (method, uri) = request.split_once(' ').unwrap();
+    let headers: HeaderMap = headers
+        .iter()
+        .map(|&(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+        .fold(HeaderMap::new(), |mut headers, (name, value)| {
+            headers.append(name, value);
+            headers
+        });
+    let method: Method = method.parse().unwrap();
+    let uri: Uri = uri.parse().unwrap();
+    let version = if uri.authority().is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
+    match gate.check(&method, version, &uri, &headers) {
+        Ok(()) => "ok",
+        Err(error) => error.code(),
+    }
+}
+
+const EDIT: &str = "POST /v1/images/edits";
+const HERE: (&str, &str) = ("host", "127.0.0.1:8787");
+
+type Vector<'a> = (&'a str, &'a [(&'static str, &'a str)]);
+
+/// What pages of elsewhere can make a browser send. Of these none may come in.
+const ATTACKS: &[(&str, Vector<'_>)] = &[
+    (
+        "a form posts across sites",
+        (EDIT, &[HERE, ("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")]),
+    ),
+    ("an old browser's form", (EDIT, &[HERE, ("origin", "https://evil.example")])),
+    ("a sandboxed frame or a file", (EDIT, &[HERE, ("origin", "null")])),
+    ("a sandboxed frame that says so", (EDIT, &[HERE, ("origin", "null"), ("sec-fetch-site", "cross-site")])),
+    ("a page on another port", (EDIT, &[HERE, ("origin", "http://127.0.0.1:3000"), ("sec-fetch-site", "same-site")])),
+    ("a page on localhost for 127.0.0.1", (EDIT, &[HERE, ("origin", "http://localhost:8787")])),
+    (
+        "a name made to point here",
+        (
+            EDIT,
+            &[("host", "evil.example:8787"), ("origin", "http://evil.example:8787"), ("sec-fetch-site", "same-origin")],
+        ),
+    ),
+    ("the same without an origin", ("GET /v1/models", &[("host", "evil.example:8787")])),
+    ("the same for a result", ("GET /v1/results/o/0", &[("host", "evil.example:8787")])),
+    ("a name that contains ours", (EDIT, &[("host", "localhost.evil.example")])),
+    ("a name by HTTP/2", ("POST http://evil.example/v1/images/edits", &[])),
+    ("two hosts", (EDIT, &[HERE, ("host", "evil.example")])),
+    ("the same host twice", (EDIT, &[HERE, HERE])),
+    ("no host", (EDIT, &[])),
+    ("an empty host", (EDIT, &[("host", "")])),
+    ("two origins", (EDIT, &[HERE, ("origin", "http://127.0.0.1:8787"), ("origin", "https://evil.example")])),
+    ("an origin that begins like ours", (EDIT, &[HERE, ("origin", "http://127.0.0.1:87870")])),
+    ("an origin that ends like a listed one", (EDIT, &[HERE, ("origin", "https://evil-app.example.com")])),
+    ("a listed one with more behind", (EDIT, &[HERE, ("origin", "https://app.example.com.evil.example")])),
+    ("a listed one in another scheme", (EDIT, &[HERE, ("origin", "http://app.example.com")])),
+    ("a listed one on another port", (EDIT, &[HERE, ("origin", "https://app.example.com:8443")])),
+    ("a listed one in capitals", (EDIT, &[HERE, ("origin", "https://APP.example.com")])),
+    ("a listed one and another", (EDIT, &[HERE, ("origin", LISTED), ("origin", "https://evil.example")])),
+    ("an empty origin", (EDIT, &[HERE, ("origin", "")])),
+    ("a link or a form with GET", ("GET /v1/models", &[HERE, ("sec-fetch-site", "cross-site")])),
+    (
+        "our own address by another scheme",
+        (EDIT, &[HERE, ("origin", "https://127.0.0.1:8787"), ("sec-fetch-site", "cross-site")]),
+    ),
+    (
+        "a preflight",
+        (
+            "OPTIONS /v1/images/edits",
+            &[HERE, ("origin", "https://evil.example"), ("access-control-request-method", "POST")],
+        ),
+    ),
+    ("a preflight for a result", ("OPTIONS /v1/results/o/0", &[HERE, ("origin", "https://evil.example")])),
+    ("a post to a result", ("POST /v1/results/o/0", &[HERE, ("origin", "https://evil.example")])),
+    ("a word of tomorrow", (EDIT, &[HERE, ("sec-fetch-site", "cross-galaxy")])),
+    ("Azure's address", ("POST /openai/deployments/m/images/edits", &[HERE, ("origin", "https://evil.example")])),
+];
+
+#[test]
+fn pages_of_elsewhere_come_in_nowhere() {
+    for gate in [gate(|_| ()), listing(&[LISTED])] {
+        let accepted: Vec<&str> = ATTACKS
+            .iter()
+            .filter(|(_, (request, headers))| asks(&gate, request, headers) == "ok")
+            .map(|&(what, _)| what)
+            .collect();
+        assert_eq!(accepted, [""; 0]);
+    }
+    // All of them but for one would come in by their host alone: it is the origin that is refused.
+    let everywhere = gate(|server| {
+        server.listen = "0.0.0.0:8787".parse().unwrap();
+        server.cors_origins = vec![PageOrigin::Any];
+    });
+    let accepted = ATTACKS.iter().filter(|(_, (request, headers))| asks(&everywhere, request, headers) == "ok").count();
+    assert!(accepted >= 20, "the vectors are requests that a gate could let in: {accepted}");
+}
+
+#[test]
+fn programs_notice_nothing() {
+    let gate = gate(|_| ());
+    for headers in [
+        &[HERE][..],
+        &[("host", "localhost:8787")],
+        &[("host", "[::1]:8787")],
+        // Node's fetch says this much, and no more.
+        &[HERE, ("sec-fetch-mode", "cors")],
+        &[HERE, ("sec-fetch-site", "none")],
+        // A page of the gateway's own.
+        &[HERE, ("origin", "http://127.0.0.1:8787"), ("sec-fetch-site", "same-origin")],
+    ] {
+        assert_eq!(asks(&gate, EDIT, headers), "ok", "{headers:?}");
+    }
+    assert_eq!(asks(&gate, "POST http://localhost:8787/v1/images/edits", &[]), "ok");
+    assert_eq!(asks(&gate, "POST http://localhost/v1/images/edits", &[("origin", "http://localhost")]), "ok");
+}
+
+#[test]
+fn listed_pages_come_in_and_no_others() {
+    let page = |origin| [HERE, ("origin", origin), ("sec-fetch-site", "cross-site")];
+    for (list, origin, code) in [
+        (&[LISTED][..], LISTED, "ok"),
+        (&[LISTED], "null", "origin_not_allowed"),
+        (&["null"], "null", "ok"),
+        (&["null"], LISTED, "origin_not_allowed"),
+        (&["*"], "https://anything.example", "ok"),
+        (&["*"], "null", "ok"),
+        (&["http://a.test", "http://b.test"], "http://b.test", "ok"),
+        (&["file://"], "file://", "ok"),
+    ] {
+        assert_eq!(asks(&listing(list), EDIT, &page(origin)), code, "{origin} with {list:?}");
+    }
+    // Listing pages opens no door to names that are made to point here.
+    let headers = [("host", "evil.example"), ("origin", "http://evil.example")];
+    assert_eq!(asks(&listing(&["*"]), EDIT, &headers), "host_not_allowed");
+}
+
+#[test]
+fn signed_addresses_are_open_as_pictures_are() {
+    let gate = gate(|_| ());
+    for path in ["/v1/results/o/0?signature=x", "/results/o/0", "/openai/v1/results/o/0"] {
+        let request = format!("GET {path}");
+        assert_eq!(asks(&gate, &request, &[HERE, ("sec-fetch-site", "cross-site")]), "ok");
+        assert_eq!(asks(&gate, &request, &[HERE, ("origin", "https://elsewhere.example")]), "ok");
+    }
+    assert_eq!(asks(&gate, "GET /v1/resultsx", &[HERE, ("sec-fetch-site", "cross-site")]), "origin_not_allowed");
+}
+
+#[test]
+fn behind_a_proxy_the_public_address_is_the_own() {
+    let gate = gate(|server| server.public_url = Some("https://images.example.com/base".parse().unwrap()));
+    assert_eq!(asks(&gate, EDIT, &[HERE, ("origin", "https://images.example.com")]), "ok");
+    assert_eq!(asks(&gate, EDIT, &[("host", "images.example.com")]), "ok");
+    assert_eq!(asks(&gate, EDIT, &[("host", "images.example.com"), ("origin", "https://images.example.com")]), "ok");
+    assert_eq!(asks(&gate, EDIT, &[HERE, ("origin", "http://images.example.com")]), "origin_not_allowed");
+    assert_eq!(asks(&gate, EDIT, &[("host", "example.com")]), "host_not_allowed");
+}
