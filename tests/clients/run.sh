@@ -56,11 +56,11 @@ sum() {
   printf '%d' "$total"
 }
 
-# pytest_part ROW VENV ARGUMENT...: the row of the table that its results belong to.
+# pytest_part NAME VENV ARGUMENT...: the name begins with the row of the table that its results belong to.
 pytest_part() {
-  local row=$1 venv=$2
+  local name=$1 row=${1%%:*} venv=$2
   shift 2
-  part "$row" env "${rig[@]}" SUITE_CLIENT="$row" PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" -m pytest --color=no "$@"
+  part "$name" env "${rig[@]}" SUITE_CLIENT="$row" PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" -m pytest --color=no "$@"
 }
 
 # node_part ROW NODE [VARIABLE=VALUE...] ARGUMENT...
@@ -89,25 +89,29 @@ in_environment() (
 # simulator of its own.
 lanes_of() {
   case $1 in
-    python) printf '%s\n' python_newest python_older ;;
+    python) printf '%s\n' python_newest python_patient python_older ;;
     node) printf '%s\n' node_newest node_older ;;
     programs) printf '%s\n' programs_in_python programs_in_javascript ;;
     curl) printf '%s\n' curl_alone ;;
   esac
 }
 
-python_tests=(test_sandbox.py test_faults.py test_stream.py test_waiting.py)
+python_tests=(test_sandbox.py test_faults.py test_stream.py)
 node_tests=(sandbox.test.mjs faults.test.mjs waiting.test.mjs)
 
 # The newest version runs everything, the older ones what the table asks for.
 python_newest() {
-  pytest_part 'openai-python 3' .venv "${python_tests[@]}" test_async.py
+  pytest_part 'openai-python 3' .venv "${python_tests[@]}"
+}
+
+python_patient() {
+  pytest_part 'openai-python 3: slow pictures' .venv test_waiting.py test_async.py
   pytest_part AzureOpenAI .venv test_azure.py
 }
 
 python_older() {
-  pytest_part 'openai-python 2' .venv-openai2 -m cell "${python_tests[@]}"
-  pytest_part 'openai-python 1' .venv-openai1 -m cell "${python_tests[@]}"
+  pytest_part 'openai-python 2' .venv-openai2 -m cell "${python_tests[@]}" test_waiting.py
+  pytest_part 'openai-python 1' .venv-openai1 -m cell "${python_tests[@]}" test_waiting.py
 }
 
 node_newest() {

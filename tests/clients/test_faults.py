@@ -246,7 +246,8 @@ def test_a_retry_after_a_time_out_joins_what_it_began(simulator):
     with client_of("SUITE_FAULTY", timeout=1.6) as client:
         answer = client.images.with_raw_response.edit(**asked)
     assert answer.retries_taken >= 1
-    assert answer.headers["x-gateway-cache"] == "joined"
+    # On a busy machine it is finished before the retry comes.
+    assert answer.headers["x-gateway-cache"] in ("joined", "hit")
     picture_of(answer.parse().data[0], "256x256")
     assert simulator.submits == 1
 
