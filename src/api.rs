@@ -6,6 +6,7 @@
 //! | `POST /v1/images/generations`      | `images.rs`   |
 //! | `POST /v1/images/variations`       | `images.rs`   |
 //! | `GET  /v1/models`, `/v1/models/{id}` | `models.rs` |
+//! | `GET  /v1/inputs/{token}`          | `inputs.rs`   |
 //! | `GET  /v1/results/{order}/{index}` | `results.rs`  |
 //!
 //! Each also without `/v1` and with a trailing slash, because people type all of these; and below `/openai`, as Azure has
@@ -21,8 +22,9 @@ use axum::routing::{get, post};
 use url::Url;
 
 use crate::admission::Admission;
-use crate::config::ServerConfig;
+use crate::config::{RoutePolicy, ServerConfig};
 use crate::engine::Engine;
+use crate::lending::Lending;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Catalogue, ClientId, Clock, Task};
 use crate::telemetry::Metrics;
@@ -39,6 +41,7 @@ mod events;
 mod form;
 mod header;
 mod images;
+mod inputs;
 mod intake;
 mod json_body;
 mod kept;
@@ -74,6 +77,10 @@ pub(crate) struct Parts {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) server: ServerConfig,
+    /// Which faces of the upstream requests may take.
+    pub(crate) route: RoutePolicy,
+    /// Input pictures that the upstream fetches here; none where they travel in the requests.
+    pub(crate) lending: Option<Lending>,
     /// Signs the addresses of results; the same after a restart.
     pub(crate) signing_key: [u8; 32],
     /// Every answer says that its pictures are make-believe.
@@ -90,6 +97,8 @@ struct ApiState {
     catalogue: Arc<Catalogue>,
     clock: Arc<dyn Clock>,
     server: Arc<ServerConfig>,
+    route: RoutePolicy,
+    lending: Option<Lending>,
     signer: Signer,
     presenter: Presenter,
     endings: Endings,
@@ -98,7 +107,7 @@ struct ApiState {
 impl ApiState {
     /// The models a client may use.
     fn offer(&self, client: &ClientId) -> Offer<'_> {
-        Offer { catalogue: &self.catalogue, allowed: self.admission.models(client) }
+        Offer { catalogue: &self.catalogue, allowed: self.admission.models(client), routes: self.route.routes() }
     }
 
     /// Makes addresses that this client can reach.
@@ -123,13 +132,14 @@ const DEPLOYMENT: &str = "deployment";
 
 /// The routes of the client face, in all their layers.
 pub(crate) fn router(parts: Parts) -> Router {
-    let Parts { engine, admission, catalogue, clock, server, signing_key, sandbox, lifecycle, metrics } = parts;
+    let Parts { engine, admission, catalogue, clock, server, route, lending, signing_key, sandbox, lifecycle, metrics } =
+        parts;
     let outermost = layers::Outermost::new(&server, sandbox, &lifecycle, &metrics);
     let gate = Gate::new(&server);
     let (signer, endings) = (Signer::new(signing_key), Endings::new(&metrics));
     let presenter = Presenter::new(&server, &metrics);
     let server = Arc::new(server);
-    let state = ApiState { engine, admission, catalogue, clock, server, signer, presenter, endings };
+    let state = ApiState { engine, admission, catalogue, clock, server, route, lending, signer, presenter, endings };
     let mut router = Router::new();
     for prefix in ["/v1", "", "/openai/v1", "/openai"] {
         for slash in ["", "/"] {
@@ -139,6 +149,7 @@ pub(crate) fn router(parts: Parts) -> Router {
                 .route(&at("/images/generations"), post(images::generations))
                 .route(&at("/images/variations"), post(images::variations))
                 .route(&at("/models"), get(models::index))
+                .route(&at("/inputs/{token}"), get(inputs::show))
                 .route(&at("/results/{order}/{index}"), get(results::show));
         }
         // Ids with a slash arrive encoded or raw; the handler strips one at the end.

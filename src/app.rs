@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 use crate::api;
 use crate::budget::Budget;
-use crate::config::Config;
+use crate::config::{Config, Inputs};
 use crate::engine::{self, Engine};
+use crate::lending::Lending;
 use crate::lifecycle::{Grace, Lifecycle, serve, stop_signal};
 use crate::model::{Chance, ClientId, HostRule, SystemClock};
 use crate::operator::{self, Snapshot, Sources};
@@ -91,7 +92,11 @@ impl Gateway {
         let weights: HashMap<ClientId, f64> =
             clients.iter().map(|client| (ClientId(client.name.as_str().into()), client.weight)).collect();
         let budget = Budget::new(&upstream, &accounts, weights, notes.read(BUDGET_NOTES).unwrap_or_default(), &metrics);
-        let api = GptProto::new(&upstream, &accounts, Arc::clone(&catalogue))
+        let lending = match upstream.inputs {
+            Inputs::Link => server.public_url.clone().map(|base| Lending::new(base, upstream.link_ttl)),
+            Inputs::Inline => None,
+        };
+        let api = GptProto::new(&upstream, &accounts, Arc::clone(&catalogue), lending.clone())
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
         let admission = Admission::new(&clients, &server, Arc::clone(&clock) as Arc<_>, &metrics);
         admission.recall(journal.as_ref(), &catalogue).await?;
@@ -124,6 +129,8 @@ impl Gateway {
             catalogue,
             clock,
             server,
+            route: upstream.route,
+            lending,
             signing_key,
             sandbox,
             lifecycle: lifecycle.clone(),

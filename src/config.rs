@@ -20,6 +20,7 @@ mod clients;
 mod layers;
 mod limits;
 mod origins;
+mod route;
 mod secret;
 
 pub(crate) use accounts::Account;
@@ -30,6 +31,7 @@ pub use clients::{Minted, mint_key};
 pub(crate) use limits::ClientLimits;
 use limits::LimitsConfig;
 pub(crate) use origins::PageOrigin;
+pub(crate) use route::{Inputs, RoutePolicy};
 pub use secret::Secret;
 
 const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -215,6 +217,13 @@ pub(crate) struct UpstreamConfig {
     pub(crate) upload_timeout: Duration,
     #[serde(rename = "submit_timeout_s", deserialize_with = "seconds")]
     pub(crate) submit_timeout: Duration,
+    pub(crate) route: RoutePolicy,
+    #[serde(rename = "sync_timeout_s", deserialize_with = "seconds")]
+    pub(crate) sync_timeout: Duration,
+    pub(crate) sync_answer_bytes_max: usize,
+    pub(crate) inputs: Inputs,
+    #[serde(rename = "link_ttl_s", deserialize_with = "seconds")]
+    pub(crate) link_ttl: Duration,
     #[serde(rename = "poll_timeout_s", deserialize_with = "seconds")]
     pub(crate) poll_timeout: Duration,
     #[serde(rename = "download_idle_timeout_s", deserialize_with = "seconds")]
@@ -359,6 +368,7 @@ impl Config {
             Value::Table(table).try_into().map_err(|error| Error::invalid("configuration", error))?;
         let Sections { server, operator, storage, cache, upstream, models, log, limits: everybody, clients } = sections;
         upstream.check()?;
+        upstream.inputs.check(&server)?;
         log.check()?;
         let catalogue = catalogue(&models.file)?;
         let limits = everybody.check("limits")?;

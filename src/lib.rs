@@ -11,6 +11,7 @@
 //!                        │        └─────┼──────────┘
 //!                        └─▶ upstream ──┘ ─▶ GPTProto
 //!  operator ─▶ status values of engine, budget and admission
+//!  api, engine, upstream ─▶ lending (input pictures that the upstream fetches from us)
 //!  everybody ─▶ model, its own section of config, telemetry, lifecycle, payload
 //!  app ─▶ everybody (wiring only)
 //! ```
@@ -39,6 +40,7 @@ mod admission;
 mod api;
 mod budget;
 mod engine;
+mod lending;
 mod model;
 mod payload;
 mod storage;

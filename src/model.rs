@@ -11,8 +11,9 @@ pub(crate) mod outcome;
 pub(crate) mod picture;
 pub(crate) mod quota;
 pub(crate) mod request;
+pub(crate) mod route;
 
-pub(crate) use catalogue::{Capability, Catalogue, Model};
+pub(crate) use catalogue::{Capability, Catalogue, Face, Model, Terms};
 pub(crate) use chance::Chance;
 pub(crate) use clock::{Clock, SystemClock, Timestamp};
 pub(crate) use fingerprint::{Digest, Fingerprint};
@@ -23,3 +24,4 @@ pub(crate) use outcome::{Delivery, Failure, Part, StoredPicture};
 pub(crate) use picture::{Format, Picture, Source};
 pub(crate) use quota::{Expense, Limit, OverLimit, QuotaHold, Quotas};
 pub(crate) use request::{Input, PictureRequest, Size, Task};
+pub(crate) use route::Route;

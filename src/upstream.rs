@@ -1,5 +1,8 @@
 //! How predictions are asked for. The only holder of the upstream key, and the only builder of HTTP clients.
 //!
+//! The upstream has three faces ([`Route`]); each has a file that knows its bodies and its answers. What they share (clients,
+//! the last byte held back, bounds, time-outs, what an answer means for the purchase) is in [`exchange`] and `classify`.
+//!
 //! Upstream answers are hostile input: bounded before they are parsed, parsed tolerantly, and never trusted with an
 //! address to send the key to.
 
@@ -11,13 +14,19 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use crate::budget::{Poll, Pushback, Reservation, Submit};
-use crate::model::{AccountId, Failure, PictureRequest, Timestamp, UpstreamId, Usage};
+use crate::lending::Loans;
+use crate::model::{AccountId, Failure, PictureRequest, Route, Timestamp, UpstreamId, Usage};
 
 mod classify;
 mod client;
+mod exchange;
 mod gate;
 mod gptproto;
+mod inputs;
+mod openai;
+mod prediction;
 mod retry_after;
+mod unified;
 mod wire;
 
 pub(crate) use gptproto::GptProto;
@@ -60,6 +69,10 @@ pub(crate) struct Handle {
     pub(crate) id: UpstreamId,
     /// The address the upstream gave for its result; used only on the configured origin.
     pub(crate) poll_url: Option<String>,
+    /// The face it was bought at, and is asked for at.
+    pub(crate) route: Route,
+    /// Its input pictures, where they are lent by address: for as long as somebody holds the handle.
+    pub(crate) loans: Loans,
 }
 
 /// The answer to a submit that was taken.

@@ -11,10 +11,12 @@ const EVERYBODY: &[&str] = &["model", "config", "telemetry", "lifecycle", "paylo
 
 /// Every module, in the order a request travels, with what it may import besides [`EVERYBODY`].
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("api", &["admission", "engine"]),
+    ("api", &["admission", "engine", "lending"]),
     ("admission", &["budget", "storage"]),
-    ("engine", &["upstream", "budget", "storage"]),
-    ("upstream", &["budget"]),
+    ("engine", &["upstream", "budget", "storage", "lending"]),
+    ("upstream", &["budget", "lending"]),
+    // Pictures that one lends and the other serves.
+    ("lending", &[]),
     ("budget", &["storage"]),
     ("storage", &[]),
     ("operator", &["engine", "budget", "admission", "storage"]),

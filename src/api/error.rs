@@ -83,6 +83,9 @@ pub(super) enum ApiError {
     /// The result was there once.
     #[error("This result is not kept any more.")]
     ResultGone,
+    /// An input that was never lent here, or is not any more.
+    #[error("This address is not valid, or no longer.")]
+    InputNotLent,
 
     // The body as a whole.
     #[error(
@@ -137,10 +140,10 @@ pub(super) enum ApiError {
     UnsupportedParameter { param: String, problem: Cow<'static, str> },
     /// `input_fidelity: high`, which has a code of its own.
     #[error(
-        "The model '{model}' does not support 'input_fidelity' with the value 'high'; leave it out or send 'low'. For \
+        "The model '{model}' does not support 'input_fidelity' with the value 'high'{hint}; leave it out or send 'low'. For \
          clients that always send it, the operator of this gateway can set server.unsupported_parameters = \"drop\"."
     )]
-    UnsupportedInputFidelity { model: String },
+    UnsupportedInputFidelity { model: String, hint: String },
 
     // One picture. `param` is `image`, `image[2]` or `mask`.
     #[error(
@@ -336,6 +339,7 @@ impl ApiError {
             Self::ModelLacksTask { .. } => Wire::invalid("unsupported_model").param("model"),
             Self::ResultAddressInvalid => Wire::new(StatusCode::FORBIDDEN, INVALID, "invalid_result_address"),
             Self::ResultGone => Wire::new(StatusCode::NOT_FOUND, INVALID, "result_not_found"),
+            Self::InputNotLent => Wire::new(StatusCode::NOT_FOUND, INVALID, "input_not_found"),
 
             Self::UnsupportedMediaType { .. } => Wire::invalid("unsupported_content_type"),
             Self::UnsupportedEncoding { .. } => {

@@ -9,18 +9,16 @@ use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt, StreamExt, stream};
 use http_body_util::BodyDataStream;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::error::{ApiError, Envelope};
-use super::kept::Kept;
+use super::kept::{Kept, Presenting};
 use super::presenter::Presented;
 use crate::engine::{Ticket, WaitError};
-use crate::model::{Failure, Part, StoredPicture, Timestamp, Usage};
+use crate::model::{Part, StoredPicture, Timestamp, Usage};
 use crate::payload::Payload;
 
 /// Keeps nginx from collecting a response before it passes it on.
@@ -33,7 +31,7 @@ pub(super) struct Events {
     /// Parts of the order that have been taken in.
     seen: usize,
     /// Pictures that are to leave, in their order; some are still being converted.
-    ready: FuturesOrdered<BoxFuture<'static, Result<(Presented, Ready), Failure>>>,
+    ready: Presenting<(Presented, Ready)>,
     /// How the order has ended; what is ready leaves first.
     end: Option<Result<(), WaitError>>,
     /// When the next comment is due.
@@ -50,7 +48,7 @@ struct Ready {
 impl Events {
     /// Begins with a comment, unless a picture is there.
     pub(super) fn new(kept: Kept) -> Self {
-        Self { kept, seen: 0, ready: FuturesOrdered::new(), end: None, comment_at: Instant::now() }
+        Self { kept, seen: 0, ready: Presenting::new(), end: None, comment_at: Instant::now() }
     }
 
     pub(super) fn into_response(self) -> Response {
@@ -154,7 +152,7 @@ fn error(error: &ApiError) -> Payload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Digest, Format};
+    use crate::model::{Digest, Failure, Format};
 
     #[test]
     fn shares_of_the_tokens_add_up() {

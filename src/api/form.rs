@@ -95,7 +95,7 @@ pub(super) struct Limits {
 impl Limits {
     pub(super) fn new(task: Task, server: &ServerConfig, catalogue: &Catalogue) -> Self {
         let parameters = || catalogue.models.iter().map(|model| &model.parameters);
-        let choices = parameters().flat_map(|parameters| parameters.choices.keys().cloned());
+        let choices = catalogue.models.iter().flat_map(|model| model.choice_names().cloned());
         Self {
             task,
             names: SCALARS.into_iter().map(str::to_owned).chain(choices).collect(),

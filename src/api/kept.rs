@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -20,6 +21,9 @@ use crate::engine::{Engine, Ticket, WaitError};
 use crate::lifecycle::wire::Wire;
 use crate::model::{Failure, OrderId, StoredPicture};
 use crate::telemetry::{Metrics, RequestId};
+
+/// What is being made ready to leave, in its order.
+pub(super) type Presenting<T> = FuturesOrdered<BoxFuture<'static, Result<T, Failure>>>;
 
 /// A request that waits behind such an answer.
 #[derive(Debug)]

@@ -20,6 +20,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::browsers::{self, Gate};
 use super::drain::{DrainLimits, DrainedOnDrop};
 use super::error::{ApiError, Told};
+use super::inputs::without_token;
 use crate::config::ServerConfig;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, RequestId};
@@ -121,7 +122,7 @@ async fn account(State(outermost): State<Outermost>, mut request: Request, next:
     let began = Instant::now();
     request.extensions_mut().insert(Began(began));
     request.extensions_mut().insert(id.clone());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path) = (request.method().clone(), without_token(request.uri().path()).to_owned());
     let mut report = Unfinished { id: &id, path: &path, began, answered: false };
     let mut response = next.run(request).await;
     report.answered = true;

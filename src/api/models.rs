@@ -52,7 +52,7 @@ pub(super) async fn show(
 
 /// The models that can be asked for, by the upstream's names.
 fn list(offer: Offer<'_>) -> List<'_> {
-    let models = offer.models().filter(|model| model.is_available());
+    let models = offer.models().filter(|model| model.is_available(offer.routes));
     List { object: "list", data: models.map(|model| Entry::of(model, &model.id)).collect() }
 }
 
@@ -62,7 +62,7 @@ fn list(offer: Offer<'_>) -> List<'_> {
 ///
 /// [`ApiError::UnknownModel`].
 fn one<'a>(offer: Offer<'a>, name: &'a str) -> Result<Entry<'a>, ApiError> {
-    match offer.catalogue.find(name).filter(|model| model.is_available() && offer.allows(model)) {
+    match offer.catalogue.find(name).filter(|model| model.is_available(offer.routes) && offer.allows(model)) {
         Some(model) => Ok(Entry::of(model, name)),
         None => Err(ApiError::UnknownModel { name: name.to_owned() }),
     }
@@ -72,17 +72,22 @@ fn one<'a>(offer: Offer<'a>, name: &'a str) -> Result<Entry<'a>, ApiError> {
 mod tests {
     use super::*;
     use crate::api::form::tests::catalogue;
+    use crate::config::RoutePolicy;
 
     #[test]
     fn the_list_names_what_can_be_asked_for() {
         let catalogue = catalogue();
-        insta::assert_json_snapshot!(list(Offer { catalogue: &catalogue, allowed: None }));
+        insta::assert_json_snapshot!(list(Offer {
+            catalogue: &catalogue,
+            allowed: None,
+            routes: RoutePolicy::Auto.routes()
+        }));
     }
 
     #[test]
     fn aliases_are_found_and_what_cannot_be_made_is_not() {
         let catalogue = catalogue();
-        let offer = Offer { catalogue: &catalogue, allowed: None };
+        let offer = Offer { catalogue: &catalogue, allowed: None, routes: RoutePolicy::Auto.routes() };
         assert_eq!(one(offer, "chatgpt-image-latest").unwrap().id, "chatgpt-image-latest");
         assert_eq!(one(offer, "openai/gpt-image-2").unwrap().created, 1_776_729_600);
         for name in ["dall-e-2", "gpt-4o-image", ""] {
@@ -93,7 +98,7 @@ mod tests {
     #[test]
     fn a_client_sees_what_it_may_use() {
         let (catalogue, allowed) = (catalogue(), ["gpt-image-2".to_owned()].into());
-        let offer = Offer { catalogue: &catalogue, allowed: Some(&allowed) };
+        let offer = Offer { catalogue: &catalogue, allowed: Some(&allowed), routes: RoutePolicy::Auto.routes() };
         let ids: Vec<&str> = list(offer).data.into_iter().map(|entry| entry.id).collect();
         assert_eq!(ids, ["gpt-image-2"]);
         assert_eq!(one(offer, "openai/gpt-image-2").unwrap().id, "openai/gpt-image-2");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::error::ApiError;
-use crate::model::{Catalogue, Model, Task};
+use crate::model::{Catalogue, Model, Route, Task};
 
 /// The catalogue as one client sees it. Cheap to copy.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +11,8 @@ pub(super) struct Offer<'a> {
     pub(super) catalogue: &'a Catalogue,
     /// Ids; `None` for every model.
     pub(super) allowed: Option<&'a BTreeSet<String>>,
+    /// The faces of the upstream a request may take, the first that can do what it asks for.
+    pub(super) routes: &'a [Route],
 }
 
 impl<'a> Offer<'a> {
@@ -26,7 +28,7 @@ impl<'a> Offer<'a> {
     /// [`ApiError::ModelNotFound`], [`ApiError::ModelNotAllowed`].
     pub(super) fn find(self, name: Option<String>, task: Task) -> Result<&'a Model, ApiError> {
         let name = name.unwrap_or_else(|| self.catalogue.default_model.clone());
-        let able = self.models().filter(|model| model.capability(task).is_some());
+        let able = self.models().filter(|model| model.is_sold(self.routes, task));
         let known = || able.map(|model| model.id.clone()).collect();
         match self.catalogue.find(&name) {
             None => Err(ApiError::ModelNotFound { name, known: known() }),

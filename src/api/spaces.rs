@@ -12,16 +12,14 @@ use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt, StreamExt, stream};
 use http_body_util::BodyDataStream;
 
 use super::answer::Addresses;
-use super::kept::Kept;
+use super::kept::{Kept, Presenting};
 use super::presenter::Presented;
 use crate::engine::WaitError;
-use crate::model::{Delivery, Failure};
+use crate::model::Delivery;
 use crate::payload::Payload;
 
 /// One byte now and then, and an answer at last.
@@ -30,13 +28,13 @@ pub(super) struct Spaces {
     kept: Kept,
     addresses: Addresses,
     /// The pictures while they are opened and converted, once there are any.
-    ready: FuturesOrdered<BoxFuture<'static, Result<(Arc<Delivery>, Vec<Presented>), Failure>>>,
+    ready: Presenting<(Arc<Delivery>, Vec<Presented>)>,
     answered: bool,
 }
 
 impl Spaces {
     pub(super) fn new(kept: Kept, addresses: Addresses) -> Self {
-        Self { kept, addresses, ready: FuturesOrdered::new(), answered: false }
+        Self { kept, addresses, ready: Presenting::new(), answered: false }
     }
 
     pub(super) fn into_response(self) -> Response {

@@ -3,18 +3,20 @@
 //! A parameter that the model cannot honour is refused by name, or dropped and named where the operator says so
 //! (`server.unsupported_parameters`). Never dropped are `model`, the input pictures, and what the answer's form depends on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::conversion::Conversion;
 use super::error::ApiError;
 use super::form::{Form, Scalar};
 use super::offer::Offer;
 use crate::config::{ServerConfig, UnsupportedParameters};
-use crate::model::{Capability, Format, Input, Model, PictureRequest, Size, Task};
+use crate::model::{Format, Input, Model, PictureRequest, Route, Size, Task, Terms};
 
 mod pictures;
+mod route;
 mod values;
 
+use route::{Chosen, Wish};
 use values::{integer, text, truth};
 
 /// A request that can be bought, and how its answer is to look.
@@ -59,14 +61,21 @@ const SAFETY_IDENTIFIER_CHARS_MAX: usize = 128;
 /// The first thing that is wrong, naming the parameter and what is allowed.
 pub(super) fn check(form: Form, task: Task, server: &ServerConfig, offer: Offer<'_>) -> Result<Checked, ApiError> {
     let Form { scalars, images, mask, misplaced, unknown } = form;
-    let (model, capability) = model_for(&scalars, task, offer)?;
+    let model = offer.find(text(&scalars, "model")?, task)?;
+    let wish = Wish::of(model, &scalars, &images, mask.as_ref());
+    let chosen = route::choose(model, task, offer.routes, &wish).ok_or_else(|| lacks_task(model, task))?;
+    let Chosen { route, terms, need_files, need_auto } = chosen;
     let mut check = Check {
         scalars,
         model,
+        route,
+        terms,
+        need_auto,
         policy: server.unsupported_parameters,
         dropped: Vec::new(),
         ignored: unknown.into_iter().collect(),
     };
+    let mask = check.files_needed(need_files, mask)?;
     let prompt = check.prompt()?;
     let n = check.n()?;
     let choices = check.choices()?;
@@ -77,40 +86,47 @@ pub(super) fn check(form: Form, task: Task, server: &ServerConfig, offer: Offer<
         check.unsupported(name, "is not supported here")?;
     }
     if task == Task::Edit {
-        pictures::check_images(&images, model, capability, server.image_check)?;
+        pictures::check_images(&images, model, route, terms, server.image_check)?;
     }
     let mask = match mask {
-        Some(mask) if capability.mask_field.is_some() => {
+        Some(mask) if terms.mask => {
             pictures::check_mask(&mask, images.first(), model, server.image_check)?;
             Some(mask)
         }
         Some(_) => {
-            check.unsupported("mask", &format!("is not supported with the model '{}'", model.id))?;
+            let hint = check.hint("mask");
+            check.unsupported("mask", &format!("is not supported with the model '{}'{hint}", model.id))?;
             None
         }
         None => None,
     };
     let size = check.size(images.first())?;
     Ok(Checked {
-        request: PictureRequest { task, model: model.id.clone(), prompt, inputs: images, mask, n, size, choices },
+        request: PictureRequest {
+            task,
+            model: model.id.clone(),
+            prompt,
+            inputs: images,
+            mask,
+            n,
+            size,
+            choices,
+            route,
+        },
         presentation,
         dropped: check.dropped,
         ignored: check.ignored,
     })
 }
 
-fn model_for<'a>(
-    scalars: &BTreeMap<String, Scalar>,
-    task: Task,
-    offer: Offer<'a>,
-) -> Result<(&'a Model, &'a Capability), ApiError> {
-    let model = offer.find(text(scalars, "model")?, task)?;
-    let capability = model.capability(task).ok_or_else(|| ApiError::ModelLacksTask {
-        model: model.id.clone(),
-        task: task.name(),
-        note: model.note.clone(),
-    })?;
-    Ok((model, capability))
+/// No route that the operator allows has the model for this task.
+fn lacks_task(model: &Model, task: Task) -> ApiError {
+    let routes = [Route::Prediction, Route::OpenAi, Route::Unified];
+    let elsewhere = routes.into_iter().find(|&route| model.is_sold(&[route], task)).map(|route| {
+        let route = route.name();
+        format!("The operator of this gateway has chosen another way to it than upstream.route = \"{route}\".")
+    });
+    ApiError::ModelLacksTask { model: model.id.clone(), task: task.name(), note: model.note.clone().or(elsewhere) }
 }
 
 /// A check under way.
@@ -118,6 +134,11 @@ fn model_for<'a>(
 struct Check<'a> {
     scalars: BTreeMap<String, Scalar>,
     model: &'a Model,
+    route: Route,
+    /// What the route takes.
+    terms: Terms<'a>,
+    /// Parameters that `upstream.route = "auto"` would allow.
+    need_auto: BTreeSet<String>,
     policy: UnsupportedParameters,
     dropped: Vec<String>,
     ignored: Vec<String>,
@@ -137,6 +158,35 @@ impl Check<'_> {
 
     fn unsupported(&mut self, name: &str, problem: &str) -> Result<(), ApiError> {
         self.refuse(name, unsupported(name, problem))
+    }
+
+    /// How the operator could allow a parameter that this route lacks; empty where nothing would.
+    fn hint(&self, name: &str) -> String {
+        if self.need_auto.contains(name) {
+            let route = self.route.name();
+            format!(
+                " while this gateway takes the route '{route}' for every request; its operator can allow it with \
+                 upstream.route = \"auto\""
+            )
+        } else {
+            String::new()
+        }
+    }
+
+    /// Refuses what could be had if the pictures were no addresses. Where it is dropped instead, nothing is left of it.
+    fn files_needed(&mut self, names: Vec<String>, mut mask: Option<Input>) -> Result<Option<Input>, ApiError> {
+        for name in names {
+            let problem = format!(
+                "is not supported with the model '{}' when pictures are http(s) addresses; send the pictures themselves",
+                self.model.id
+            );
+            self.unsupported(&name, &problem)?;
+            if name == "mask" {
+                mask = None;
+            }
+            self.scalars.remove(&name);
+        }
+        Ok(mask)
     }
 
     fn text(&self, name: &'static str) -> Result<Option<String>, ApiError> {
@@ -188,7 +238,7 @@ impl Check<'_> {
     }
 
     fn size(&self, first: Option<&Input>) -> Result<Size, ApiError> {
-        let rule = &self.model.parameters.size;
+        let rule = self.terms.size;
         let Some(wish) = self.text("size")?.filter(|size| size != "auto") else {
             return Ok(rule.auto_for(first.and_then(pictures::dimensions)));
         };
@@ -204,32 +254,44 @@ impl Check<'_> {
         Ok(size)
     }
 
-    /// The model's own choices, and those other models have.
+    /// The choices the route has, and those that others have.
     fn choices(&mut self) -> Result<BTreeMap<String, String>, ApiError> {
-        let parameters = &self.model.parameters;
         let mut choices = BTreeMap::new();
-        for (name, choice) in &parameters.choices {
+        for (name, choice) in self.terms.choices() {
             let wish = text(&self.scalars, name)?.filter(|value| value != "auto");
-            let value = wish.as_deref().map_or(choice.auto.as_str(), |wish| modern(name, wish));
+            let mut value = wish.as_deref().map_or(choice.auto.as_str(), |wish| modern(name, wish));
             if !choice.values.iter().any(|known| known == value) {
-                let auto = Some("auto".to_owned()).filter(|auto| !choice.values.contains(auto));
-                return Err(ApiError::InvalidValue {
-                    param: name.clone(),
-                    got: wish.unwrap_or_default(),
-                    allowed: choice.values.iter().cloned().chain(auto).collect(),
-                });
+                let hint = self.hint(name);
+                // A value that another route or model has is no mistake.
+                if hint.is_empty() && !matches!((name.as_str(), value), ("background", "transparent")) {
+                    let auto = Some("auto".to_owned()).filter(|auto| !choice.values.contains(auto));
+                    return Err(ApiError::InvalidValue {
+                        param: name.clone(),
+                        got: wish.unwrap_or_default(),
+                        allowed: choice.values.iter().cloned().chain(auto).collect(),
+                    });
+                }
+                let problem =
+                    format!("with the value '{value}' is not supported with the model '{}'{hint}", self.model.id);
+                self.unsupported(name, &problem)?;
+                value = &choice.auto;
             }
-            choices.insert(name.clone(), value.to_owned());
+            // What only this route has is part of the wish where it is not at its default: the same wish by another
+            // route stays the same.
+            if self.model.parameters.choices.contains_key(name) || value != choice.auto {
+                choices.insert(name.clone(), value.to_owned());
+            }
         }
         for (name, harmless) in [("quality", &["auto"][..]), ("background", &["auto", "opaque"])] {
-            if parameters.choices.contains_key(name) {
+            if self.is_choice(name) {
                 continue;
             }
             if let Some(value) = self.text(name)?
                 && !harmless.contains(&value.as_str())
             {
+                let hint = self.hint(name);
                 let problem =
-                    format!("is not supported with the model '{}'; leave it out or send 'auto'", self.model.id);
+                    format!("is not supported with the model '{}'{hint}; leave it out or send 'auto'", self.model.id);
                 self.unsupported(name, &problem)?;
             }
         }
@@ -286,13 +348,15 @@ impl Check<'_> {
     /// Parameters of OpenAI's of which this upstream only does the default.
     fn defaults_only(&mut self) -> Result<(), ApiError> {
         if !self.is_choice("moderation") && self.one_of("moderation", &["auto", "low"])?.as_deref() == Some("low") {
-            self.unsupported("moderation", "with the value 'low' is not supported; leave it out or send 'auto'")?;
+            let hint = self.hint("moderation");
+            let problem = format!("with the value 'low' is not supported{hint}; leave it out or send 'auto'");
+            self.unsupported("moderation", &problem)?;
         }
         if !self.is_choice("input_fidelity")
             && self.one_of("input_fidelity", &["low", "high"])?.as_deref() == Some("high")
         {
-            let model = self.model.id.clone();
-            self.refuse("input_fidelity", ApiError::UnsupportedInputFidelity { model })?;
+            let (model, hint) = (self.model.id.clone(), self.hint("input_fidelity"));
+            self.refuse("input_fidelity", ApiError::UnsupportedInputFidelity { model, hint })?;
         }
         for name in ["complexity", "frame_count", "frame_duration_ms", "svg"] {
             if self.scalars.contains_key(name) && !self.is_choice(name) {
@@ -328,7 +392,7 @@ impl Check<'_> {
 
     /// Whether the catalogue lists values for this parameter, which then rule.
     fn is_choice(&self, name: &str) -> bool {
-        self.model.parameters.choices.contains_key(name)
+        self.terms.choice(name).is_some()
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, Inputs, RoutePolicy};
 use crate::model::{AccountId, Clock, SystemClock};
 use crate::storage::{Directory, DirectoryError};
 use crate::upstream::{GptProto, KeyCheck, PredictionApi};
@@ -19,10 +19,13 @@ pub async fn check(config: &Config) -> (String, bool) {
         "configuration",
         &format!(
             "{} models, clients: {}",
-            config.catalogue.models.iter().filter(|model| model.is_available()).count(),
+            config.catalogue.models.iter().filter(|model| model.is_available(config.upstream.route.routes())).count(),
             config.clients.len()
         ),
     );
+    if let Some(route) = route_beside_the_default(config) {
+        report.ok("route", &route);
+    }
     match Directory::open(&config.storage.directory) {
         Ok(directory) => report.ok("storage", &format!("{} is writable", directory.path().display())),
         // A gateway that is running is not a problem of the deployment.
@@ -33,7 +36,7 @@ pub async fn check(config: &Config) -> (String, bool) {
         report.bad("keys", &error.to_string());
     }
     if !config.accounts.is_empty() {
-        match GptProto::new(&config.upstream, &config.accounts, Arc::new(config.catalogue.clone())) {
+        match GptProto::new(&config.upstream, &config.accounts, Arc::new(config.catalogue.clone()), None) {
             Err(error) => report.bad("upstream", &format!("cannot build the client: {error}")),
             Ok(upstream) => {
                 for account in &config.accounts {
@@ -43,6 +46,18 @@ pub async fn check(config: &Config) -> (String, bool) {
         }
     }
     (report.text, report.fine)
+}
+
+/// How requests and their pictures travel, where that is not the default.
+fn route_beside_the_default(config: &Config) -> Option<String> {
+    let route = config.upstream.route;
+    let route = (route != RoutePolicy::Auto).then(|| format!("every request takes the route {}", route.name()));
+    let inputs = match (config.upstream.inputs, &config.server.public_url) {
+        (Inputs::Link, Some(base)) => Some(format!("input pictures are fetched from {base}")),
+        (Inputs::Link | Inputs::Inline, _) => None,
+    };
+    let told: Vec<String> = route.into_iter().chain(inputs).collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 struct Report {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::life::{AfterSubmit, FetchTrouble, Following, after_submit};
@@ -13,9 +14,14 @@ use super::orders::{Begun, End, Followed};
 use super::patience::{class_of, wishes};
 use super::{Asker, Core, Order, Origin, Ticket};
 use crate::budget::{Granted, InFlight, Pushback, QueueFull, Queued};
-use crate::model::{AccountId, Expense, Failure, Fingerprint, OrderId, OverLimit, PictureRequest, PredictionId, Usd};
+use crate::model::{
+    AccountId, Expense, Failure, Fingerprint, OrderId, OverLimit, PictureRequest, PredictionId, Route, Usd,
+};
 use crate::storage::journal::{OrderRecord, Record};
 use crate::upstream::{Commit, Finished, Handle};
+
+/// A call that is held this long after its last byte was not refused at the door.
+const TAKEN_AFTER: Duration = Duration::from_secs(5);
 
 impl Core {
     /// Lists a new order and starts the task that owns it.
@@ -54,7 +60,7 @@ impl Core {
         let Some(model) = self.catalogue.find(&request.model) else {
             return Err(Failure::InvalidRequest { message: format!("there is no model {}", request.model) });
         };
-        let parts = model.parameters.split(request.n);
+        let parts = model.split(request.route, request.task, request.n);
         let prices: Vec<Usd> = parts.iter().map(|&pictures| model.price.of(usize::from(pictures), None)).collect();
         let wishes = wishes(&record, &request, &prices);
         if let Some(first) = wishes.first() {
@@ -95,7 +101,8 @@ impl Core {
     ) {
         let predictions: Vec<(PredictionId, u8)> =
             (0..).zip(&parts).map(|(slot, &pictures)| (PredictionId { order: record.id, slot }, pictures)).collect();
-        let intent = Record::Intent { order: (*record).clone(), predictions: predictions.clone() };
+        let intent =
+            Record::Intent { order: (*record).clone(), route: request.route, predictions: predictions.clone() };
         if let Err(error) = self.journal.append(intent).await {
             tracing::error!(order = %record.id, %error, "the intent could not be journalled; nothing is bought");
             for (prediction, _) in predictions {
@@ -138,9 +145,15 @@ impl Core {
             }
             attempt += 1;
             let committing = Arc::new(AtomicBool::new(false));
-            let commit = self.commit(prediction, in_flight.account().clone(), Arc::clone(&committing));
-            let result = self.upstream.submit(reservation, request, pictures, commit).await;
-            self.metrics.submitted(result.as_ref().err());
+            let (told, committed) = oneshot::channel();
+            let commit = self.commit(prediction, in_flight.account().clone(), Arc::clone(&committing), told);
+            let submit = self.upstream.submit(reservation, request, pictures, commit);
+            let sent = Instant::now();
+            let result = match request.route {
+                Route::OpenAi => held(submit, committed, || in_flight.accepted()).await,
+                Route::Prediction | Route::Unified => submit.await,
+            };
+            self.metrics.submitted(request.route, result.as_ref().err());
             match &result {
                 Ok(_) => in_flight.accepted(),
                 Err(error) => tracing::warn!(%prediction, account = %in_flight.account(), attempt, ?error, "submit"),
@@ -150,7 +163,7 @@ impl Core {
             let pause = match after_submit(result, attempt, settings.submit_attempts_max, settings.on_unknown) {
                 AfterSubmit::Follow(handle) => return self.follow(prediction, handle, pictures, in_flight).await,
                 AfterSubmit::Collect { handle, finished } => {
-                    return self.collect_at_once(prediction, handle, finished, pictures, in_flight).await;
+                    return self.collect_at_once(prediction, handle, finished, pictures, in_flight, sent).await;
                 }
                 AfterSubmit::End(failure) => return self.end(prediction, failure).await,
                 AfterSubmit::Again { pause } => {
@@ -174,7 +187,12 @@ impl Core {
                         }
                     }
                     attempt -= 1;
-                    Duration::ZERO
+                    // A refusal after the budget was told of an acceptance teaches it nothing, and so holds nobody back.
+                    if request.route == Route::OpenAi && sent.elapsed() >= TAKEN_AFTER {
+                        TAKEN_AFTER
+                    } else {
+                        Duration::ZERO
+                    }
                 }
             };
             if committing.load(Ordering::Acquire)
@@ -202,7 +220,13 @@ impl Core {
     }
 
     /// What happens between the last byte but one and the last: the journal learns that the purchase is being made.
-    fn commit(self: &Arc<Self>, prediction: PredictionId, account: AccountId, committing: Arc<AtomicBool>) -> Commit {
+    fn commit(
+        self: &Arc<Self>,
+        prediction: PredictionId,
+        account: AccountId,
+        committing: Arc<AtomicBool>,
+        told: oneshot::Sender<()>,
+    ) -> Commit {
         let core = Arc::clone(self);
         Box::new(move || {
             async move {
@@ -210,6 +234,8 @@ impl Core {
                 match core.journal.append(record).await {
                     Ok(()) => {
                         committing.store(true, Ordering::Release);
+                        // Nobody listens where the answer comes at once.
+                        let _ = told.send(());
                         true
                     }
                     Err(error) => {
@@ -253,8 +279,8 @@ impl Core {
         })
     }
 
-    /// Fetches pictures that came with the answer to the submit. Without an id there is nobody to ask again, so the
-    /// rounds follow each other here.
+    /// Fetches pictures that came with the answer to the submit of `sent`. Without an id there is nobody to ask again, so
+    /// the rounds follow each other here.
     async fn collect_at_once(
         self: &Arc<Self>,
         prediction: PredictionId,
@@ -262,6 +288,7 @@ impl Core {
         finished: Finished,
         pictures: u8,
         in_flight: InFlight,
+        sent: Instant,
     ) {
         if let Some(handle) = handle {
             self.journal_accepted(prediction, &handle).await;
@@ -283,7 +310,7 @@ impl Core {
                 Some(FetchTrouble::Upstream(message) | FetchTrouble::Storage(message)) if stored.is_empty() => {
                     return self.end(prediction, Failure::ResultLost { message }).await;
                 }
-                _ => return self.resolve(prediction, None, stored, finished.usage, began).await,
+                _ => return self.resolve(prediction, None, stored, finished.usage, sent).await,
             }
         }
     }
@@ -299,5 +326,49 @@ impl Core {
         if let Err(error) = self.journal.append(record).await {
             tracing::error!(%prediction, upstream = %handle.id, %error, "an accepted prediction could not be journalled");
         }
+    }
+}
+
+/// Makes a call that is held until its pictures are made, and says when it is taken as accepted: a refusal comes at once, and
+/// who waits for the outcome of a submit (the first after a pause, above all) must not wait for a picture.
+async fn held<T>(submit: impl Future<Output = T>, committed: oneshot::Receiver<()>, taken: impl FnOnce()) -> T {
+    let mut submit = std::pin::pin!(submit);
+    let silence = async {
+        match committed.await {
+            Ok(()) => tokio::time::sleep(TAKEN_AFTER).await,
+            // Not committed, so the call is about to end.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        result = &mut submit => return result,
+        () = silence => taken(),
+    }
+    submit.await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_held_counts_as_accepted_before_its_answer() {
+        for (answered_after, committed_after, taken_after) in [(4, 0, None), (100, 0, Some(5)), (100, 30, Some(35))] {
+            let began = Instant::now();
+            let (told, committed) = oneshot::channel();
+            let submit = async {
+                tokio::time::sleep(Duration::from_secs(committed_after)).await;
+                told.send(()).unwrap();
+                tokio::time::sleep_until(began + Duration::from_secs(answered_after)).await;
+            };
+            let mut taken = None;
+            held(submit, committed, || taken = Some(began.elapsed().as_secs())).await;
+            assert_eq!(taken, taken_after);
+            assert_eq!(began.elapsed().as_secs(), answered_after);
+        }
+        let (told, committed) = oneshot::channel();
+        drop(told);
+        held(tokio::time::sleep(TAKEN_AFTER * 2), committed, || panic!("nothing was committed")).await;
     }
 }

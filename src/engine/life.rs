@@ -13,6 +13,10 @@
 //!                                                                              RESOLVED
 //! ```
 //!
+//! On the route `openai` the submit is the whole life: there is no id and no poll, and the answer to the last byte brings the
+//! pictures. The states are the same, ACCEPTED left out; COMMITTING, which otherwise lasts for a moment, lasts for as long as
+//! the picture takes. A connection that breaks in it, a stop whose grace ends in it and a crash in it are UNKNOWN.
+//!
 //! Each state has its own function, which takes only what can happen to it. Nothing in this file sleeps, spawns, logs
 //! or performs I/O; `launch.rs` and `follow.rs` do that.
 
@@ -171,10 +175,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::UpstreamId;
+    use crate::lending::Loans;
+    use crate::model::{Route, UpstreamId};
 
     fn following() -> Following {
-        Following::new(Handle { id: UpstreamId::new("abc").unwrap(), poll_url: None })
+        Following::new(Handle {
+            id: UpstreamId::new("abc").unwrap(),
+            poll_url: None,
+            route: Route::Prediction,
+            loans: Loans::default(),
+        })
     }
 
     #[test]

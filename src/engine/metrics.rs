@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::Status;
-use crate::model::{Failure, Usd};
+use crate::model::{Failure, Route, Usd};
 use crate::telemetry::Metrics;
 use crate::upstream::{PollError, SubmitError};
 
@@ -19,7 +19,7 @@ type Money = Counter<f64, AtomicU64>;
 #[derive(Clone, Debug)]
 pub(super) struct EngineMetrics {
     orders: Counter,
-    submits: Family<ResultLabel, Counter>,
+    submits: Family<SubmitLabels, Counter>,
     polls: Family<ResultLabel, Counter>,
     polls_saved: Counter,
     pictures: Counter,
@@ -38,6 +38,12 @@ pub(super) struct EngineMetrics {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SubmitLabels {
+    route: &'static str,
     result: &'static str,
 }
 
@@ -78,7 +84,7 @@ impl EngineMetrics {
         };
         metrics.register("engine", |registry| {
             registry.register("orders", "Orders that began to buy", own.orders.clone());
-            registry.register("submits", "Submits by result", own.submits.clone());
+            registry.register("submits", "Submits by route and result", own.submits.clone());
             registry.register("polls", "Polls by result", own.polls.clone());
             registry.register(
                 "polls_saved",
@@ -118,7 +124,7 @@ impl EngineMetrics {
         self.joined_usd.inc_by(usd);
     }
 
-    pub(super) fn submitted(&self, error: Option<&SubmitError>) {
+    pub(super) fn submitted(&self, route: Route, error: Option<&SubmitError>) {
         let result = match error {
             None => "accepted",
             Some(SubmitError::NotSent { .. }) => "not_sent",
@@ -126,7 +132,7 @@ impl EngineMetrics {
             Some(SubmitError::Rejected(_)) => "rejected",
             Some(SubmitError::Unknown { .. }) => "unknown",
         };
-        self.submits.get_or_create(&ResultLabel { result }).inc();
+        self.submits.get_or_create(&SubmitLabels { route: route.name(), result }).inc();
     }
 
     pub(super) fn polled(&self, error: Option<&PollError>) {

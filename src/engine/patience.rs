@@ -40,9 +40,9 @@ impl Core {
 
     /// Until when a submit of this order is of use to its client.
     pub(super) fn start_by(&self, order: &Order) -> Instant {
-        let PictureRequest { model, task, choices, size, n, .. } = &order.request;
+        let PictureRequest { model, task, choices, size, n, route, .. } = &order.request;
         // Its predictions run side by side; the first makes as many pictures as any.
-        let parts = self.catalogue.find(model).map(|model| model.parameters.split(*n)).unwrap_or_default();
+        let parts = self.catalogue.find(model).map(|model| model.split(*route, *task, *n)).unwrap_or_default();
         let class = class(model, *task, choices, *size, parts.first().copied().unwrap_or(*n));
         let patience = order.until.saturating_duration_since(Instant::now());
         let takes = self.latencies().done_by(&class, MOSTLY_DONE);

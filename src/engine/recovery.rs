@@ -18,6 +18,7 @@ use super::Core;
 use super::life::Following;
 use super::orders::{End, Followed, Slot};
 use super::patience::class_of;
+use crate::lending::Loans;
 use crate::model::{Digest, Expense, Failure, PredictionId};
 use crate::storage::JournalError;
 use crate::storage::journal::{OrderRecord, Record, StoredOrder, StoredPrediction, StoredState};
@@ -67,7 +68,7 @@ impl Core {
     }
 
     async fn take_up(&self, prediction: StoredPrediction, record: &OrderRecord) -> Result<Slot, JournalError> {
-        let StoredPrediction { id, state, pictures, account, .. } = prediction;
+        let StoredPrediction { id, state, pictures, route, account, .. } = prediction;
         Ok(match state {
             StoredState::Intent => self.close(id, pictures, Failure::Abandoned, record).await?,
             StoredState::Committing { .. } => {
@@ -82,7 +83,7 @@ impl Core {
                 // A record of version 1 names none; there was one account then.
                 let in_flight = self.budget.adopt(account.as_ref());
                 Slot::Following(Box::new(Followed {
-                    following: Following::new(Handle { id: upstream, poll_url }),
+                    following: Following::new(Handle { id: upstream, poll_url, route, loans: Loans::default() }),
                     account: in_flight.account().clone(),
                     accepted: now.checked_sub(age).unwrap_or(now),
                     in_flight: Some(in_flight),

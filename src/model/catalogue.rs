@@ -6,7 +6,11 @@ use std::num::NonZeroU8;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Price, Size, Task};
+use super::{Price, Route, Size, Task};
+
+mod face;
+
+pub(crate) use face::{Face, Terms};
 
 /// All models, as `config/models.toml` lists them.
 #[derive(Clone, Debug, Deserialize)]
@@ -36,7 +40,7 @@ impl Catalogue {
                     return Err(format!("model {}: the name {name} is used twice", model.id));
                 }
             }
-            model.parameters.check().map_err(|problem| format!("model {}: {problem}", model.id))?;
+            model.check().map_err(|problem| format!("model {}: {problem}", model.id))?;
         }
         if !names.contains(&self.default_model) {
             return Err(format!("default_model: no model is called {}", self.default_model));
@@ -67,6 +71,12 @@ pub(crate) struct Model {
     #[serde(default)]
     pub(crate) generate: Option<Capability>,
     pub(crate) parameters: Parameters,
+    /// The OpenAI-format endpoints; absent where the upstream documents none for it.
+    #[serde(default)]
+    pub(crate) openai: Option<Face>,
+    /// The unified API.
+    #[serde(default)]
+    pub(crate) unified: Option<Face>,
 }
 
 impl Model {
@@ -77,9 +87,50 @@ impl Model {
         }
     }
 
-    /// Whether the upstream can make anything with this model.
-    pub(crate) fn is_available(&self) -> bool {
-        self.edit.is_some() || self.generate.is_some()
+    /// What a route takes for a task; `None` where the model is not to be had that way.
+    pub(crate) fn terms(&self, route: Route, task: Task) -> Option<Terms<'_>> {
+        match route {
+            Route::Prediction => {
+                self.capability(task).map(|capability| Terms::of_predictions(task, capability, &self.parameters))
+            }
+            // Files travel there, and nothing else.
+            Route::OpenAi => self.openai.as_ref().and_then(|face| face.terms(task, &self.parameters, false)),
+            Route::Unified => self.unified.as_ref().and_then(|face| face.terms(task, &self.parameters, true)),
+        }
+    }
+
+    /// How many pictures each prediction makes so that `n` come together.
+    pub(crate) fn split(&self, route: Route, task: Task, n: u8) -> Vec<u8> {
+        let most = self.terms(route, task).and_then(|terms| terms.n_max).map_or(1, NonZeroU8::get);
+        let full = usize::from(n / most);
+        let rest = n % most;
+        std::iter::repeat_n(most, full).chain((rest > 0).then_some(rest)).collect()
+    }
+
+    /// Names of parameters with a closed list of values, on whichever route.
+    pub(crate) fn choice_names(&self) -> impl Iterator<Item = &String> {
+        let faces = self.openai.iter().chain(&self.unified).flat_map(|face| face.choices.keys());
+        self.parameters.choices.keys().chain(faces)
+    }
+
+    /// Whether one of these routes has it for a task.
+    pub(crate) fn is_sold(&self, routes: &[Route], task: Task) -> bool {
+        routes.iter().any(|&route| self.terms(route, task).is_some())
+    }
+
+    /// Whether anything can be made with this model on one of these routes.
+    pub(crate) fn is_available(&self, routes: &[Route]) -> bool {
+        [Task::Edit, Task::Generate].into_iter().any(|task| self.is_sold(routes, task))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        check_values(&self.parameters.size, &self.parameters.choices)?;
+        for (name, face) in [("openai", &self.openai), ("unified", &self.unified)] {
+            let Some(face) = face else { continue };
+            let size = face.size.as_ref().unwrap_or(&self.parameters.size);
+            check_values(size, &face.choices).map_err(|problem| format!("{name}: {problem}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -105,7 +156,7 @@ pub(crate) struct Capability {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Parameters {
     pub(crate) prompt_chars_max: usize,
-    /// Largest `n` of one prediction; absent for models whose API has no `n` and makes one picture.
+    /// Largest `n` of one prediction; absent for models whose prediction API has no `n` and makes one picture.
     #[serde(default)]
     pub(crate) n_max: Option<NonZeroU8>,
     pub(crate) size: SizeRule,
@@ -120,29 +171,20 @@ pub(crate) struct Parameters {
     pub(crate) mask_bytes_max: u64,
 }
 
-impl Parameters {
-    /// How many pictures each prediction makes so that `n` come together.
-    pub(crate) fn split(&self, n: u8) -> Vec<u8> {
-        let most = self.n_max.map_or(1, NonZeroU8::get);
-        let full = usize::from(n / most);
-        let rest = n % most;
-        std::iter::repeat_n(most, full).chain((rest > 0).then_some(rest)).collect()
+/// Checks that what `auto` stands for can be had.
+fn check_values(size: &SizeRule, choices: &BTreeMap<String, Choice>) -> Result<(), String> {
+    for (name, choice) in choices {
+        if !choice.values.contains(&choice.auto) {
+            return Err(format!("{name}.auto = {:?} is not among its values", choice.auto));
+        }
     }
-
-    fn check(&self) -> Result<(), String> {
-        for (name, choice) in &self.choices {
-            if !choice.values.contains(&choice.auto) {
-                return Err(format!("{name}.auto = {:?} is not among its values", choice.auto));
-            }
-        }
-        if self.size.auto.is_empty() {
-            return Err("size.auto is empty".to_owned());
-        }
-        if let Some(size) = self.size.auto.iter().find(|&&size| self.size.check(size).is_err()) {
-            return Err(format!("size.auto: {size} breaks the model's own rule"));
-        }
-        Ok(())
+    if size.auto.is_empty() {
+        return Err("size.auto is empty".to_owned());
     }
+    if let Some(size) = size.auto.iter().find(|&&auto| size.check(auto).is_err()) {
+        return Err(format!("size.auto: {size} breaks the model's own rule"));
+    }
+    Ok(())
 }
 
 /// A parameter with a closed list of values.
@@ -153,6 +195,15 @@ pub(crate) struct Choice {
     pub(crate) values: Vec<String>,
     /// What a client gets that says `auto` or nothing.
     pub(crate) auto: String,
+    /// Text to image does not have it.
+    #[serde(default)]
+    pub(crate) edits_only: bool,
+}
+
+impl Choice {
+    fn is_for(&self, task: Task) -> bool {
+        task == Task::Edit || !self.edits_only
+    }
 }
 
 /// Which sizes a model makes.

@@ -94,7 +94,7 @@ impl fmt::Display for Fingerprint {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::{Input, Size, Task};
+    use super::super::{Input, Route, Size, Task};
     use super::*;
 
     fn request() -> PictureRequest {
@@ -107,6 +107,7 @@ mod tests {
             n: 1,
             size: Size { width: 1024, height: 1024 },
             choices: BTreeMap::from([("quality".to_owned(), "low".to_owned())]),
+            route: Route::Prediction,
         }
     }
 
@@ -115,6 +116,8 @@ mod tests {
         let alice = ClientId("alice".into());
         let same = Fingerprint::of(&alice, &request());
         assert_eq!(same, Fingerprint::of(&alice, &request()));
+        let elsewhere = PictureRequest { route: Route::OpenAi, ..request() };
+        assert_eq!(same, Fingerprint::of(&alice, &elsewhere), "the same wish, asked for at another door");
 
         let mut others = vec![Fingerprint::of(&ClientId("bob".into()), &request())];
         let mut change = |edit: fn(&mut PictureRequest)| {

@@ -5,10 +5,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{Picture, Source};
+use serde::Deserialize;
+
+use super::{Picture, Route, Source};
 
 /// What a model is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Task {
     Edit,
     Generate,
@@ -113,8 +116,11 @@ pub(crate) struct PictureRequest {
     /// How many pictures, 1 to 10.
     pub(crate) n: u8,
     pub(crate) size: Size,
-    /// The model's own parameters by name (`quality`, `background`), each with an explicit value.
+    /// The model's own parameters by name (`quality`, `background`), each with an explicit value; and those that only
+    /// the route has, where they are not at their default.
     pub(crate) choices: BTreeMap<String, String>,
+    /// Which face of the upstream it is asked through. No part of what is wished for: the fingerprint leaves it out.
+    pub(crate) route: Route,
 }
 
 #[cfg(test)]

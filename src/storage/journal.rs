@@ -5,7 +5,7 @@
 use futures_util::future::BoxFuture;
 
 use crate::model::{
-    AccountId, ClientId, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, Size, StoredPicture, Task,
+    AccountId, ClientId, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, Route, Size, StoredPicture, Task,
     Timestamp, UpstreamId, Usage,
 };
 
@@ -71,8 +71,8 @@ pub(crate) enum JournalError {
 /// One step in the life of an order.
 #[derive(Clone, Debug)]
 pub(crate) enum Record {
-    /// Somebody wants pictures. Written before anything leaves for the upstream.
-    Intent { order: OrderRecord, predictions: Vec<(PredictionId, u8)> },
+    /// Somebody wants pictures. Written before anything leaves for the upstream, with the face it is to leave for.
+    Intent { order: OrderRecord, route: Route, predictions: Vec<(PredictionId, u8)> },
     /// All but the last byte of the submit has left. Written before the last byte does.
     Committing { prediction: PredictionId, account: AccountId, at: Timestamp },
     /// The submit certainly did not take effect; the prediction is an intent again.
@@ -152,6 +152,8 @@ pub(crate) struct StoredPrediction {
     /// Pictures it was to make.
     pub(crate) pictures: u8,
     pub(crate) state: StoredState,
+    /// The face of the upstream it is, or was to be, bought at.
+    pub(crate) route: Route,
     /// With whose key it was bought; `None` before the first submit, and in records of version 1.
     pub(crate) account: Option<AccountId>,
     /// Submits of unknown outcome that were sent again, because the operator chose so.

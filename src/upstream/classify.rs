@@ -21,7 +21,16 @@ pub(super) fn submit_error(
     retry_after: Option<Duration>,
     released: bool,
 ) -> SubmitError {
-    let message = message_of(body);
+    told_error(status, message_of(body), retry_after, released)
+}
+
+/// The same for an answer whose text was read already; `None` for one that the service did not write.
+pub(super) fn told_error(
+    status: StatusCode,
+    message: Option<String>,
+    retry_after: Option<Duration>,
+    released: bool,
+) -> SubmitError {
     let from_service = message.is_some();
     let message = message.unwrap_or_else(|| format!("HTTP {status} without a message"));
     match status {

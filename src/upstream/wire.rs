@@ -5,15 +5,23 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::classify::{clip, message_in, task_failure};
-use super::{Finished, Handle, Output, Polled};
+use super::{Finished, Output, Polled};
 use crate::model::{UpstreamId, Usage};
+
+/// A prediction as an answer names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) id: UpstreamId,
+    /// Where it says that its result is.
+    pub(super) poll_url: Option<String>,
+}
 
 /// What the answer to a submit says.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum SubmitAnswer {
-    Accepted(Handle),
+    Accepted(Named),
     Finished {
-        handle: Option<Handle>,
+        named: Option<Named>,
         finished: Finished,
     },
     /// The task failed in the same breath.
@@ -37,17 +45,17 @@ pub(super) fn submit_answer(body: &[u8]) -> SubmitAnswer {
         let message = message_in(&envelope).unwrap_or_else(|| "an error without a message".to_owned());
         return SubmitAnswer::Error { code, message };
     }
-    let handle = handle(data).or_else(|| handle(&envelope));
+    let named = named(data).or_else(|| named(&envelope));
     match state(data) {
         State::Failed => SubmitAnswer::Failed(task_failure(failure_text(&envelope, data))),
-        State::Done | State::Unnamed => match (outputs(&envelope), handle) {
-            (outputs, handle) if !outputs.is_empty() => {
-                SubmitAnswer::Finished { handle, finished: Finished { outputs, usage: usage(&envelope) } }
+        State::Done | State::Unnamed => match (outputs(&envelope), named) {
+            (outputs, named) if !outputs.is_empty() => {
+                SubmitAnswer::Finished { named, finished: Finished { outputs, usage: usage(&envelope) } }
             }
-            (_, Some(handle)) => SubmitAnswer::Accepted(handle),
+            (_, Some(named)) => SubmitAnswer::Accepted(named),
             (_, None) => SubmitAnswer::Unusable,
         },
-        State::Working => handle.map_or(SubmitAnswer::Unusable, SubmitAnswer::Accepted),
+        State::Working => named.map_or(SubmitAnswer::Unusable, SubmitAnswer::Accepted),
     }
 }
 
@@ -82,14 +90,15 @@ pub(super) fn id_in(address: &str) -> Option<UpstreamId> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     Working,
     Done,
     Failed,
     Unnamed,
 }
 
-fn state(data: &Value) -> State {
+/// What the status word of a task says.
+pub(super) fn state(data: &Value) -> State {
     let Some(word) = data.get("status").and_then(Value::as_str) else {
         return State::Unnamed;
     };
@@ -112,7 +121,7 @@ fn first_of(data: &Value) -> &Value {
     data.as_array().map_or(data, |items| items.first().unwrap_or(&Value::Null))
 }
 
-fn handle(data: &Value) -> Option<Handle> {
+fn named(data: &Value) -> Option<Named> {
     let urls = data.get("urls");
     let poll_url = urls.and_then(|urls| first_of(urls).get("get")).and_then(Value::as_str).map(str::to_owned);
     let named = ["id", "result_id", "task_id", "prediction_id"]
@@ -120,10 +129,11 @@ fn handle(data: &Value) -> Option<Handle> {
         .filter_map(|field| data.get(*field)?.as_str())
         .find_map(UpstreamId::new);
     let id = named.or_else(|| poll_url.as_deref().and_then(id_in))?;
-    Some(Handle { id, poll_url })
+    Some(Named { id, poll_url })
 }
 
-fn failure_text(envelope: &Value, data: &Value) -> String {
+/// Why a task failed, in its own words or its envelope's.
+pub(super) fn failure_text(envelope: &Value, data: &Value) -> String {
     let own = data.get("error");
     own.and_then(|error| error.get("message").unwrap_or(error).as_str())
         .map(str::trim)
@@ -159,7 +169,8 @@ fn output(value: &Value) -> Option<Output> {
     }
 }
 
-fn output_text(text: &str) -> Option<Output> {
+/// An output as a text: an address, a data URI, or base64.
+pub(super) fn output_text(text: &str) -> Option<Output> {
     let text = text.trim();
     if text.is_empty() {
         None
@@ -175,7 +186,7 @@ fn output_text(text: &str) -> Option<Output> {
 }
 
 /// Decodes base64 leniently: standard or URL-safe, padded or not, with white space inside.
-fn base64(text: &str) -> Option<Bytes> {
+pub(super) fn base64(text: &str) -> Option<Bytes> {
     let mut clean: Vec<u8> = text
         .bytes()
         .filter(|b| !b.is_ascii_whitespace())
@@ -197,13 +208,16 @@ fn base64(text: &str) -> Option<Bytes> {
 }
 
 fn usage(envelope: &Value) -> Option<Usage> {
-    ["/data/usage", "/data/extra_params/usage", "/usage"].iter().find_map(|place| {
-        let found = envelope.pointer(place)?;
-        Some(Usage {
-            input_tokens: found.get("input_tokens")?.as_u64()?,
-            output_tokens: found.get("output_tokens")?.as_u64()?,
-            input_image_tokens: found.pointer("/input_tokens_details/image_tokens").and_then(Value::as_u64),
-        })
+    let places = ["/data/usage", "/data/extra_params/usage", "/usage"];
+    places.iter().find_map(|place| usage_of(envelope.pointer(place)?))
+}
+
+/// Tokens, where both figures are there.
+pub(super) fn usage_of(found: &Value) -> Option<Usage> {
+    Some(Usage {
+        input_tokens: found.get("input_tokens")?.as_u64()?,
+        output_tokens: found.get("output_tokens")?.as_u64()?,
+        input_image_tokens: found.pointer("/input_tokens_details/image_tokens").and_then(Value::as_u64),
     })
 }
 
@@ -215,6 +229,9 @@ pub(crate) mod fuzz {
         let finished = matches!(super::poll_answer(data), Some(super::Polled::Finished(_)));
         let unusable = matches!(super::submit_answer(data), super::SubmitAnswer::Unusable);
         assert!(!(finished && unusable), "pictures in a poll are pictures in a submit");
+        let _ = crate::upstream::openai::answer(bytes::BytesMut::from(data));
+        let _ = crate::upstream::unified::answer(bytes::BytesMut::from(data));
+        let _ = crate::upstream::unified::poll_answer(data);
         let message = crate::upstream::classify::message_of(data);
         assert!(message.is_none_or(|message| !message.contains('\n')), "one line");
     }
@@ -253,11 +270,11 @@ mod tests {
             json!({"data": {"id": ID, "status": "completed", "outputs": [], "urls": {"get": get()}}}),
         ];
         for shape in shapes {
-            let expected = Handle { id: UpstreamId::new(ID).unwrap(), poll_url: Some(get()) };
+            let expected = Named { id: UpstreamId::new(ID).unwrap(), poll_url: Some(get()) };
             assert_eq!(submit(&shape), SubmitAnswer::Accepted(expected), "{shape}");
         }
         let colon = json!({"data": {"id": "sora-2:task_1", "status": "created"}});
-        assert!(matches!(submit(&colon), SubmitAnswer::Accepted(handle) if handle.id.as_str() == "sora-2:task_1"));
+        assert!(matches!(submit(&colon), SubmitAnswer::Accepted(named) if named.id.as_str() == "sora-2:task_1"));
     }
 
     #[test]

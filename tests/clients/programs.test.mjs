@@ -185,6 +185,16 @@ const LENIENT = { baseURL: `${setting('SUITE_LENIENT')}/v1`, apiKey: setting('SU
 
 cell(
   'edit',
+  'LobeChat: edit',
+  async () => {
+    const { data } = await lobeChat(GATEWAY, [PHOTO], { model: 'gpt-image-1' });
+    checkItem(data.data[0], '256x256');
+  },
+  lobe,
+);
+
+cell(
+  'edit',
   'LobeChat: edit, where what the model cannot do is dropped',
   async () => {
     const { data, response } = await lobeChat(LENIENT, [PHOTO]);
@@ -198,7 +208,8 @@ cell(
   'list',
   'LobeChat: edit of a list',
   async () => {
-    checkItem((await lobeChat(LENIENT, [PHOTO, SECOND])).data.data[0], '256x256');
+    const { data } = await lobeChat(GATEWAY, [PHOTO, SECOND], { model: 'gpt-image-1' });
+    checkItem(data.data[0], '256x256');
   },
   lobe,
 );

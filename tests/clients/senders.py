@@ -363,11 +363,11 @@ class ComfyNode(Sender):
         files = [(name, ("image.png", self.content(image), "image/png")) for image in images]
         if mask:
             files.append(("mask", ("mask.png", self.content(mask), "image/png")))
-        fields = {**fields, "seed": 1234567890, "moderation": "auto"}
+        fields = {**fields, "seed": 1234567890, "moderation": "low"}
         return self.post(f"{address}/images/edits", key, timeout, data=fields, files=files)
 
     def generate(self, address, key, timeout=30, **fields):
-        body = {**fields, "seed": 1234567890, "moderation": "auto"}
+        body = {**fields, "seed": 1234567890, "moderation": "low"}
         return self.post(f"{address}/images/generations", key, timeout, json=body)
 
     def content(self, image):

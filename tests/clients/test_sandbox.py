@@ -156,6 +156,29 @@ def test_an_address_leads_to_the_format(client):
         assert opened(download.read(), "256x256").format == "WEBP"
 
 
+@pytest.mark.cell("edit")
+def test_a_transparent_background(client):
+    answer = client.images.edit(
+        image=PHOTO,
+        prompt=prompt(),
+        model="gpt-image-1",
+        size="1024x1024",
+        quality="low",
+        background="transparent",
+        input_fidelity="high",
+    )
+    assert picture_of(answer.data[0], "1024x1024").mode == "RGBA"
+    assert answer.background == "transparent"
+
+
+@pytest.mark.cell("mask")
+def test_a_mask_for_a_model_that_has_it_on_another_route(client):
+    answer = client.images.edit(
+        image=PHOTO, mask=MASK, prompt=prompt(), model="gpt-image-2", size="1024x1024", quality="low"
+    )
+    picture_of(answer.data[0], "1024x1024")
+
+
 def test_usage_is_complete(client):
     usage = client.images.edit(image=PHOTO, prompt=prompt(), **SMALL).usage
     assert usage.total_tokens == usage.input_tokens + usage.output_tokens

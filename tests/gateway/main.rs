@@ -22,6 +22,7 @@ mod outputs;
 mod program;
 mod refusals;
 mod restarts;
+mod routes;
 mod sharing;
 mod streaming;
 mod trouble;

@@ -106,7 +106,7 @@ async fn bad_parameters_name_themselves_and_buy_nothing() {
         ),
         (Edit::bare("empty").picture("image", Vec::new()), 400, "invalid_image_file", json!("image")),
         (
-            good().field("model", "gpt-image-2").field("size", "1024x1024").picture("mask", picture(1)),
+            good().field("model", "gpt-image-2.5-flare").field("size", "1024x1024").picture("mask", picture(1)),
             400,
             "unsupported_parameter",
             json!("mask"),

@@ -36,8 +36,11 @@ use super::{Engine, Order, Parts, WaitError};
 use crate::admission::Admission;
 use crate::budget::{self, Budget, Poll, Pushback, Reservation, Submit};
 use crate::config::{Config, Environment};
+use crate::lending::Loans;
 use crate::lifecycle::Lifecycle;
-use crate::model::{AccountId, Chance, ClientId, Clock, Failure, PictureRequest, Size, Task, Timestamp, UpstreamId};
+use crate::model::{
+    AccountId, Chance, ClientId, Clock, Failure, PictureRequest, Route, Size, Task, Timestamp, UpstreamId,
+};
 use crate::storage::journal::StoredState;
 use crate::storage::journal::memory::{Disk, MemoryJournal, Promise};
 use crate::storage::{Results, Room, spool::Spool};
@@ -197,7 +200,12 @@ impl Line {
         tokio::time::sleep(answer).await;
         self.alive().await;
         match (fate, id) {
-            (Fate::Fine, Some(id)) => Ok(Submitted::Accepted(Handle { id, poll_url: None })),
+            (Fate::Fine, Some(id)) => Ok(Submitted::Accepted(Handle {
+                id,
+                poll_url: None,
+                route: Route::Prediction,
+                loans: Loans::default(),
+            })),
             (Fate::PushBack, _) => Err(SubmitError::Refused {
                 pushback: Pushback::Account { retry_after: Some(Duration::from_secs(2)) },
                 message: "429".to_owned(),
@@ -401,6 +409,7 @@ impl Simulation {
                 n: 1,
                 size: Size { width: 1254, height: 1254 },
                 choices: BTreeMap::new(),
+                route: Route::Prediction,
             },
             fresh: false,
             private: false,

@@ -70,6 +70,7 @@ fn refusals() -> Vec<ApiError> {
         },
         ApiError::ResultAddressInvalid,
         ApiError::ResultGone,
+        ApiError::InputNotLent,
         ApiError::UnsupportedMediaType { got: Some(text("text/plain")) },
         ApiError::UnsupportedMediaType { got: None },
         ApiError::UnsupportedEncoding { got: text("gzip") },
@@ -95,7 +96,7 @@ fn refusals() -> Vec<ApiError> {
             param: text("mask"),
             problem: "is not supported with the model 'gpt-image-2'".into(),
         },
-        ApiError::UnsupportedInputFidelity { model: text("gpt-image-2") },
+        ApiError::UnsupportedInputFidelity { model: text("gpt-image-2"), hint: String::new() },
     ]
 }
 
@@ -138,6 +139,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::ModelLacksTask { .. }
         | ApiError::ResultAddressInvalid
         | ApiError::ResultGone
+        | ApiError::InputNotLent
         | ApiError::UnsupportedMediaType { .. }
         | ApiError::UnsupportedEncoding { .. }
         | ApiError::MalformedBody { .. }

@@ -55,8 +55,8 @@ fn outcome(content_type: &'static str, body: &[u8], chunk: usize) -> Result<Fing
     let World { runtime, config, spool } = world();
     let chunks: Vec<_> = body.chunks(chunk).map(|chunk| Ok::<_, Infallible>(Bytes::copy_from_slice(chunk))).collect();
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().expect("a header"))]);
-    let offer = Offer { catalogue: &config.catalogue, allowed: None };
+    let offer = Offer { catalogue: &config.catalogue, allowed: None, routes: config.upstream.route.routes() };
     let body = Body::from_stream(stream::iter(chunks));
-    let checked = runtime.block_on(read(Task::Edit, &headers, body, spool, &config.server, offer));
+    let checked = runtime.block_on(read(Task::Edit, &headers, None, body, spool, &config.server, offer));
     checked.map(|checked| Fingerprint::of(&ClientId("fuzz".into()), &checked.request)).map_err(|error| error.code())
 }

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use super::read;
 use crate::api::form::tests::{catalogue, png, server, spool};
 use crate::api::offer::Offer;
+use crate::config::RoutePolicy;
 use crate::engine::Spool;
 use crate::model::{ClientId, Fingerprint, Task};
 
@@ -209,7 +210,7 @@ async fn fingerprint(dice: &mut Dice, spool: &Spool, (content_type, bytes): (Str
     }
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
     let catalogue = catalogue();
-    let offer = Offer { catalogue: &catalogue, allowed: None };
+    let offer = Offer { catalogue: &catalogue, allowed: None, routes: RoutePolicy::Auto.routes() };
     let body = Body::from_stream(stream::iter(chunks));
     let checked = read(Task::Edit, &headers, None, body, spool, &server(), offer).await.unwrap();
     Fingerprint::of(&ClientId("alice".into()), &checked.request)

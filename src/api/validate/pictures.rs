@@ -4,13 +4,14 @@ use crate::api::error::ApiError;
 use crate::api::form::image_name;
 use crate::config::ImageCheck;
 use crate::model::picture::read_full;
-use crate::model::{Capability, Format, Input, Model, Picture, Source};
+use crate::model::{Format, Input, Model, Picture, Route, Source, Terms};
 
 /// Checks the images of an edit: how many, how they came, and each of them.
 pub(super) fn check_images(
     images: &[Input],
     model: &Model,
-    capability: &Capability,
+    route: Route,
+    terms: Terms<'_>,
     image_check: ImageCheck,
 ) -> Result<(), ApiError> {
     let parameters = &model.parameters;
@@ -28,15 +29,16 @@ pub(super) fn check_images(
              lost; send all of them in the same way",
         ));
     }
-    let (field, way) = if links > 0 {
-        (&capability.links_field, "http(s) addresses")
-    } else {
-        (&capability.inline_field, "pictures sent inline")
-    };
-    if field.is_none() {
+    let (taken, way) =
+        if links > 0 { (terms.links, "http(s) addresses") } else { (terms.inline, "pictures sent inline") };
+    if !taken {
+        let by = match route {
+            Route::Prediction => String::new(),
+            Route::OpenAi | Route::Unified => format!(" by the route '{}' of this gateway", route.name()),
+        };
         return Err(ApiError::UnsupportedParameter {
             param: "image".to_owned(),
-            problem: format!("as {way} is not supported with the model '{}'", model.id).into(),
+            problem: format!("as {way} is not supported with the model '{}'{by}", model.id).into(),
         });
     }
     for (index, image) in images.iter().enumerate() {

@@ -2,8 +2,10 @@ use std::sync::Arc;
 
 use super::*;
 use crate::api::form::tests::{catalogue, png, server};
-use crate::config::ImageCheck;
+use crate::config::{ImageCheck, RoutePolicy};
 use crate::model::{Catalogue, Digest, Format, Picture};
+
+mod routes;
 
 fn bytes(content: Vec<u8>) -> Input {
     let content = bytes::Bytes::from(content);
@@ -32,13 +34,13 @@ fn form(texts: &[(&str, &str)]) -> Form {
 
 /// A check for a client that may use every model.
 fn check(form: Form, task: Task, server: &ServerConfig, catalogue: &Catalogue) -> Result<Checked, ApiError> {
-    super::check(form, task, server, Offer { catalogue, allowed: None })
+    super::check(form, task, server, Offer { catalogue, allowed: None, routes: RoutePolicy::Auto.routes() })
 }
 
 #[test]
 fn a_model_that_a_client_may_not_use_is_refused_also_as_the_default() {
     let (catalogue, allowed) = (catalogue(), ["gpt-image-2".to_owned(), "gpt-image-1-mini".to_owned()].into());
-    let offer = Offer { catalogue: &catalogue, allowed: Some(&allowed) };
+    let offer = Offer { catalogue: &catalogue, allowed: Some(&allowed), routes: RoutePolicy::Auto.routes() };
     let check = |form| super::check(form, Task::Edit, &server(), offer);
     assert_eq!(check(form(&[("model", "openai/gpt-image-2")])).unwrap().request.model, "gpt-image-2");
     let named = check(form(&[("model", "openai/gpt-image-1"), ("n", "99")])).unwrap_err();
@@ -126,7 +128,8 @@ fn parameters_and_what_becomes_of_them() {
         (&[("output_compression", "99")], "unsupported_parameter", "output_compression"),
         (&[("output_compression", "101")], "integer_above_max_value", "output_compression"),
         (&[("moderation", "auto")], "", ""),
-        (&[("moderation", "low")], "unsupported_parameter", "moderation"),
+        (&[("moderation", "low")], "", ""),
+        (&[("model", "gpt-image-2-plus"), ("moderation", "low")], "unsupported_parameter", "moderation"),
         (&[("moderation", "off")], "invalid_value", "moderation"),
         (&[("input_fidelity", "low")], "", ""),
         (&[("input_fidelity", "high")], "invalid_input_fidelity_model", "input_fidelity"),
@@ -195,9 +198,10 @@ fn the_operator_may_drop_what_cannot_be_had() {
     dropped.sort_unstable();
     assert_eq!(
         dropped,
-        ["background", "input_fidelity", "markup", "mask", "moderation", "output_compression", "output_format", "svg"]
+        ["background", "input_fidelity", "markup", "output_compression", "output_format", "svg"],
+        "and nothing that one of the routes has"
     );
-    assert!(checked.request.mask.is_none());
+    assert!(checked.request.mask.is_some());
     assert_eq!(checked.presentation.conversion, None);
     // Dropped for the model, so it contradicts nothing; for another it does.
     let opaque = [("model", "gpt-image-2"), ("background", "transparent"), ("output_format", "jpeg")];
@@ -328,7 +332,7 @@ fn masks_fit_their_image() {
     let mut huge = png(30, 20);
     huge.resize(4_194_305, 0);
     let cases = [
-        ("gpt-image-2", bytes(png(30, 20)), "unsupported_parameter", "gpt-image-2"),
+        ("gpt-image-2.5-flare", bytes(png(30, 20)), "unsupported_parameter", "gpt-image-2.5-flare"),
         ("gpt-image-1", bytes(png(20, 30)), "invalid_value", "20x30"),
         ("gpt-image-1", bytes(jpeg.into_inner()), "invalid_value", "must be a PNG"),
         ("gpt-image-1", bytes(huge), "image_too_large", "4 MB"),

@@ -113,6 +113,7 @@ impl Entry<'_> {
             state: self.prediction.state.name(),
             standing,
             upstream_id: self.upstream().map(UpstreamId::as_str),
+            route: self.prediction.route.name(),
             price_usd: cost.map(|cost| rounded(cost.usd)),
             price_basis: cost.map(|cost| if cost.reported { "usage" } else { "estimate" }),
             usage,
@@ -154,6 +155,8 @@ pub(super) struct Json<'a> {
     state: &'static str,
     standing: Standing,
     upstream_id: Option<&'a str>,
+    /// The face of the upstream it was bought at.
+    route: &'static str,
     /// What it cost, or may have; null where nothing was bought.
     price_usd: Option<f64>,
     price_basis: Option<&'static str>,

@@ -42,6 +42,7 @@ fn prediction(entry: &Entry<'_>, catalogue: &Catalogue, place: &Place) -> String
     facts.add("pictures wanted", stored.pictures);
     facts.maybe("upstream id", entry.upstream());
     facts.maybe("account", stored.account.as_ref());
+    facts.add("route", stored.route.name());
     facts.maybe("committed", entry.steps.committed);
     facts.maybe("accepted", entry.steps.accepted);
     facts.maybe("ended", entry.steps.ended);

@@ -72,6 +72,7 @@ impl Fixture {
         let resolved = |prediction, usage, at| Record::Resolved { prediction, pictures: vec![picture], usage, at };
         let message = |text: &str| text.to_owned();
         let intent = |number, client, model, slots: u8| Record::Intent {
+            route: crate::model::Route::Prediction,
             order: order(number, client, model, slots),
             predictions: (0..slots).map(|slot| (id(number, slot), 1)).collect(),
         };

@@ -253,13 +253,14 @@ fn apply(orders: &mut BTreeMap<OrderId, StoredOrder>, record: &Record) {
         }
     };
     match record {
-        Record::Intent { order, predictions } => {
+        Record::Intent { order, route, predictions } => {
             let predictions = predictions
                 .iter()
                 .map(|&(id, pictures)| StoredPrediction {
                     id,
                     pictures,
                     state: StoredState::Intent,
+                    route: *route,
                     account: None,
                     lost_answers: 0,
                     resolution: None,

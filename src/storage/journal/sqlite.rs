@@ -20,10 +20,10 @@ mod ledger;
 mod rows;
 
 pub(crate) use ledger::{Filter, Ledger, LedgerError, Steps};
-use rows::{SCHEMA, SINCE_VERSION_1, order, orders, spent_since, write};
+use rows::{SCHEMA, STEPS, order, orders, spent_since, write};
 
 /// Version of the tables below, in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// Records in one transaction at most, so that the first of them does not wait for a flood.
 const GROUP_MAX: usize = 512;
 
@@ -176,13 +176,13 @@ fn connect(path: &Path) -> Result<Connection, JournalError> {
         let version = format!("PRAGMA user_version = {SCHEMA_VERSION}");
         connection.execute_batch(&format!("BEGIN; {tables} {version}; COMMIT;")).map_err(storage)
     };
-    match version {
-        0 => change(SCHEMA)?,
-        1 => change(SINCE_VERSION_1)?,
-        SCHEMA_VERSION => {}
-        newer => {
+    match (version, usize::try_from(version - 1)) {
+        (0, _) => change(SCHEMA)?,
+        (SCHEMA_VERSION, _) => {}
+        (1..SCHEMA_VERSION, Ok(taken)) => change(&STEPS[taken..].concat())?,
+        (unknown, _) => {
             return Err(JournalError::Unreadable(format!(
-                "{} has version {newer}, this gateway knows {SCHEMA_VERSION}",
+                "{} has version {unknown}, this gateway knows {SCHEMA_VERSION}",
                 path.display()
             )));
         }
@@ -296,7 +296,8 @@ mod tests {
     use super::super::{OrderRecord, Resolution, StoredState};
     use super::*;
     use crate::model::{
-        AccountId, Digest, Failure, Format, PredictionId, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage,
+        AccountId, Digest, Failure, Format, PredictionId, Route, Size, StoredPicture, Task, Timestamp, UpstreamId,
+        Usage,
     };
 
     const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
@@ -331,7 +332,8 @@ mod tests {
         let failure = Failure::OutcomeUnknown { message: "cut".to_owned() };
         {
             let journal = SqliteJournal::open(&path).unwrap();
-            let intent = Record::Intent { order: order.clone(), predictions: vec![(one, 1), (two, 1)] };
+            let intent =
+                Record::Intent { order: order.clone(), route: Route::Unified, predictions: vec![(one, 1), (two, 1)] };
             journal.append(intent.clone()).await.unwrap();
             assert!(journal.append(intent).await.is_err(), "the same order twice");
             assert!(!journal.failed(), "a broken rule is not a broken disk");
@@ -357,6 +359,7 @@ mod tests {
             StoredState::Accepted { upstream: upstream.clone(), poll_url: None, since: NOW }
         );
         assert_eq!(unsettled[0].predictions[1].state, StoredState::Committing { since: NOW });
+        assert_eq!(unsettled[0].predictions[0].route, Route::Unified);
 
         let usage = Some(Usage { input_tokens: 1, output_tokens: 2, input_image_tokens: None });
         let resolved = Record::Resolved { prediction: one, pictures: vec![picture()], usage, at: NOW };
@@ -417,7 +420,10 @@ mod tests {
             order.idempotency_key = None;
             order.created = Timestamp::from_millis(NOW.millis() - i64::from(number == 0));
             let prediction = PredictionId { order: order.id, slot: 0 };
-            journal.append(Record::Intent { order, predictions: vec![(prediction, 2)] }).await.unwrap();
+            journal
+                .append(Record::Intent { order, route: Route::Prediction, predictions: vec![(prediction, 2)] })
+                .await
+                .unwrap();
             if let Some(record) = ending(prediction) {
                 journal.append(record).await.unwrap();
             }
@@ -497,7 +503,10 @@ mod tests {
         let journal = SqliteJournal::open(&path).unwrap();
         let order = order_record(1);
         let prediction = PredictionId { order: order.id, slot: 0 };
-        journal.append(Record::Intent { order, predictions: vec![(prediction, 1)] }).await.unwrap();
+        journal
+            .append(Record::Intent { order, route: Route::Prediction, predictions: vec![(prediction, 1)] })
+            .await
+            .unwrap();
         let other_handle = journal.clone();
         journal.close().await;
         journal.close().await;
@@ -518,6 +527,34 @@ mod tests {
         let journal = SqliteJournal::open(&directory.path().join("journal.sqlite")).unwrap();
         let nobody = PredictionId { order: order_record(9).id, slot: 0 };
         assert!(journal.append(Record::Withdrawn { prediction: nobody }).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn older_journals_are_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        for version in 1..SCHEMA_VERSION {
+            let path = directory.path().join(format!("version-{version}.sqlite"));
+            let order = order_record(1);
+            let prediction = PredictionId { order: order.id, slot: 0 };
+            let journal = SqliteJournal::open(&path).unwrap();
+            let intent = Record::Intent { order, route: Route::OpenAi, predictions: vec![(prediction, 1)] };
+            journal.append(intent).await.unwrap();
+            journal.close().await;
+            // What a gateway of that version would have left.
+            let columns = ["account", "route"];
+            let later = &columns[usize::try_from(version - 1).unwrap()..];
+            let connection = Connection::open(&path).unwrap();
+            for column in later {
+                connection.execute_batch(&format!("ALTER TABLE predictions DROP COLUMN {column}")).unwrap();
+            }
+            connection.execute_batch(&format!("PRAGMA user_version = {version}")).unwrap();
+            drop(connection);
+
+            let journal = SqliteJournal::open(&path).unwrap();
+            let stored = journal.unsettled().await.unwrap().remove(0).predictions.remove(0);
+            assert_eq!((stored.route, stored.account), (Route::Prediction, None), "version {version}");
+            journal.append(Record::Withdrawn { prediction }).await.unwrap();
+        }
     }
 
     #[test]

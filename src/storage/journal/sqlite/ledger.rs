@@ -186,7 +186,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{Digest, Failure, Fingerprint, Size, Task};
+    use crate::model::{Digest, Failure, Fingerprint, Route, Size, Task};
     use crate::storage::Journal;
     use crate::storage::journal::{OrderRecord, Record, SqliteJournal};
 
@@ -214,7 +214,10 @@ mod tests {
                 created: NOW.plus(Duration::from_secs(u64::try_from(number).unwrap())),
             };
             let prediction = PredictionId { order: order.id, slot: 0 };
-            journal.append(Record::Intent { order, predictions: vec![(prediction, 1)] }).await.unwrap();
+            journal
+                .append(Record::Intent { order, route: Route::Prediction, predictions: vec![(prediction, 1)] })
+                .await
+                .unwrap();
             ids.push(prediction);
         }
         let failure = Failure::OutcomeUnknown { message: "cut".to_owned() };

@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::{
-    AccountId, ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, PredictionId, StoredPicture, Task,
-    Timestamp, UpstreamId, Usage,
+    AccountId, ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, PredictionId, Route, StoredPicture,
+    Task, Timestamp, UpstreamId, Usage,
 };
 use crate::storage::journal::{OrderRecord, Record, Resolution, Spent, StoredOrder, StoredPrediction, StoredState};
 
@@ -49,7 +49,8 @@ CREATE TABLE predictions (
     lost_answers INTEGER NOT NULL DEFAULT 0, -- submits of unknown outcome that the operator's policy had resent
     resolution   TEXT CHECK (resolution IN ('lost', 'bought', 'resubmit')),
     resolved_ms  INTEGER,           -- when somebody decided what became of an unknown one
-    account      TEXT               -- whose key it was bought with
+    account      TEXT,              -- whose key it was bought with
+    route        TEXT NOT NULL DEFAULT 'prediction' -- the face of the upstream it was bought at
 ) STRICT;
 CREATE INDEX predictions_by_order ON predictions (order_id, slot);
 CREATE INDEX predictions_unsettled ON predictions (state) WHERE state IN ('intent', 'committing', 'accepted');
@@ -66,12 +67,16 @@ CREATE TABLE pictures (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// What version 1 lacks.
-pub(super) const SINCE_VERSION_1: &str = "ALTER TABLE predictions ADD COLUMN account TEXT;";
+/// What each version lacks of the next, from version 1 on.
+pub(super) const STEPS: [&str; 2] = [
+    "ALTER TABLE predictions ADD COLUMN account TEXT;",
+    // There was one face only.
+    "ALTER TABLE predictions ADD COLUMN route TEXT NOT NULL DEFAULT 'prediction';",
+];
 
 pub(super) fn write(to: &mut Savepoint<'_>, record: &Record) -> rusqlite::Result<()> {
     match record {
-        Record::Intent { order, predictions } => {
+        Record::Intent { order, route, predictions } => {
             to.prepare_cached(
                 "INSERT INTO orders (id, client, fingerprint, task, model, size, choices, n, shareable, created_ms,
                                      idempotency_key)
@@ -92,13 +97,15 @@ pub(super) fn write(to: &mut Savepoint<'_>, record: &Record) -> rusqlite::Result
             ])?;
             for (prediction, pictures) in predictions {
                 to.prepare_cached(
-                    "INSERT INTO predictions (id, order_id, slot, pictures, state) VALUES (?1, ?2, ?3, ?4, 'intent')",
+                    "INSERT INTO predictions (id, order_id, slot, pictures, state, route)
+                     VALUES (?1, ?2, ?3, ?4, 'intent', ?5)",
                 )?
                 .execute(params![
                     prediction.to_string(),
                     order.id.to_string(),
                     prediction.slot,
-                    pictures
+                    pictures,
+                    route.name()
                 ])?;
             }
             Ok(())
@@ -213,7 +220,7 @@ pub(super) fn order(connection: &Connection, id: &str) -> rusqlite::Result<Optio
     };
     let mut statement = connection.prepare_cached(
         "SELECT id, pictures, state, upstream_id, poll_url, committed_ms, accepted_ms, ended_ms, failure, usage,
-                lost_answers, resolution, account
+                lost_answers, resolution, account, route
          FROM predictions WHERE order_id = ?1 ORDER BY slot",
     )?;
     let predictions =
@@ -248,7 +255,8 @@ fn prediction(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Stored
     };
     let resolution = row.get::<_, Option<String>>(11)?.as_deref().and_then(Resolution::from_name);
     let account = row.get::<_, Option<String>>(12)?.map(|name| AccountId(name.into()));
-    Ok(StoredPrediction { id, pictures: row.get(1)?, state, account, lost_answers: row.get(10)?, resolution })
+    let route = parsed(row, 13, Route::from_name)?;
+    Ok(StoredPrediction { id, pictures: row.get(1)?, state, route, account, lost_answers: row.get(10)?, resolution })
 }
 
 fn pictures(connection: &Connection, prediction: PredictionId) -> rusqlite::Result<Vec<StoredPicture>> {

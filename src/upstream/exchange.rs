@@ -1,0 +1,297 @@
+//! One exchange with the upstream, whichever of its faces: the right client, the last byte held back, every answer bounded
+//! in bytes and in time, and an answer that is no success read for what it means.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION};
+use reqwest::{Response, StatusCode};
+use url::Url;
+
+use super::classify::{message_of, submit_error, told_error, unknown_if};
+use super::client::{Clients, may_fetch};
+use super::gate::{Gate, Gated, Released};
+use super::retry_after::retry_after;
+use super::wire::{Named, SubmitAnswer};
+use super::{Commit, FetchError, Finished, KeyCheck, Output, PollError, SubmitError};
+use crate::config::{Account, UpstreamConfig};
+use crate::model::{AccountId, Timestamp};
+use crate::payload::Payload;
+
+/// Redirects a download may follow, each of them checked.
+const REDIRECTS_MAX: usize = 3;
+
+/// GPTProto at one origin, with the key of each account.
+#[derive(Clone, Debug)]
+pub(super) struct Exchange {
+    clients: Clients,
+    base: Url,
+    loopback: bool,
+    upload_timeout: Duration,
+    answer_bytes_max: usize,
+}
+
+/// A submit as it leaves.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// Below the configured origin.
+    pub(super) path: String,
+    pub(super) content_type: String,
+    pub(super) body: Payload,
+    /// From the last byte of the body to the head of the answer, and again to its end.
+    pub(super) timeout: Duration,
+    pub(super) answer_bytes_max: usize,
+}
+
+/// What a submit brought that was taken.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Accepted(Named),
+    /// Done at once.
+    Finished {
+        named: Option<Named>,
+        finished: Finished,
+    },
+}
+
+impl Exchange {
+    /// Makes the clients for `config.base_url`.
+    ///
+    /// # Errors
+    ///
+    /// When no HTTP client can be built, for instance because the system has no TLS roots, or there is no account.
+    pub(super) fn new(
+        config: &UpstreamConfig,
+        accounts: &[Account],
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self {
+            clients: Clients::new(config, accounts)?,
+            base: config.base_url.clone(),
+            loopback: config.is_loopback(),
+            upload_timeout: config.upload_timeout,
+            answer_bytes_max: config.answer_bytes_max,
+        })
+    }
+
+    /// Makes a call that may buy something, and reads its answer by `read`, off the asynchronous threads: it may hold
+    /// many megabytes of pictures.
+    pub(super) async fn submit(
+        &self,
+        account: &AccountId,
+        call: Call,
+        commit: Commit,
+        read: fn(BytesMut) -> SubmitAnswer,
+    ) -> Result<Taken, SubmitError> {
+        let Call { path, content_type, body, timeout, answer_bytes_max } = call;
+        let (body, gate) = Gated::new(body);
+        let released = gate.released();
+        let exchange = self
+            .clients
+            .of(account)
+            .submit
+            .post(self.at(&path))
+            .header(CONTENT_TYPE, content_type)
+            .body(reqwest::Body::wrap(body))
+            .send();
+        let response = self.through_the_gate(exchange, gate, commit, timeout).await?;
+        let (status, pause) = (response.status(), retry_after(response.headers()));
+        let body = answer_to_submit(response, &released, timeout, answer_bytes_max).await?;
+        if !status.is_success() {
+            return Err(submit_error(status, &body, pause, released.get()));
+        }
+        let answer = tokio::task::spawn_blocking(move || read(body)).await;
+        match answer.unwrap_or(SubmitAnswer::Unusable) {
+            SubmitAnswer::Error { code, message } => {
+                let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                Err(told_error(status, Some(message), pause, released.get()))
+            }
+            SubmitAnswer::Failed(failure) => Err(SubmitError::Rejected(failure)),
+            SubmitAnswer::Unusable => {
+                Err(unknown_if(released.get(), "the answer names neither a prediction nor a picture".to_owned()))
+            }
+            SubmitAnswer::Accepted(named) => Ok(Taken::Accepted(named)),
+            SubmitAnswer::Finished { named, finished } => Ok(Taken::Finished { named, finished }),
+        }
+    }
+
+    /// Runs the exchange, and in its midst the commit: upload, journal, last byte, answer.
+    async fn through_the_gate(
+        &self,
+        exchange: impl Future<Output = reqwest::Result<Response>>,
+        gate: Gate,
+        commit: Commit,
+        timeout: Duration,
+    ) -> Result<Response, SubmitError> {
+        let released = gate.released();
+        let mut exchange = std::pin::pin!(exchange);
+        let not_sent = |message: String| SubmitError::NotSent { message };
+        let upload = async {
+            tokio::select! {
+                response = &mut exchange => Some(response),
+                // A dropped sender means that the exchange is over; its own result says how.
+                uploaded = gate.uploaded => match uploaded {
+                    Ok(()) => None,
+                    Err(_) => Some(exchange.as_mut().await),
+                },
+            }
+        };
+        match tokio::time::timeout(self.upload_timeout, upload).await {
+            Err(_) => return Err(not_sent("the upload took too long".to_owned())),
+            // An answer before the last byte has left, or a broken connection.
+            Ok(Some(response)) => return response.map_err(|error| not_sent(describe(&error))),
+            Ok(None) => {}
+        }
+        // While the journal writes, the exchange is not polled: the last byte could not leave anyway.
+        if !commit().await {
+            return Err(not_sent("the purchase could not be journalled".to_owned()));
+        }
+        // The exchange may be over already; then there is nobody to release the byte to.
+        let _ = gate.open.send(());
+        match tokio::time::timeout(timeout, exchange).await {
+            Err(_) => Err(unknown_if(released.get(), "no answer in time".to_owned())),
+            Ok(response) => response.map_err(|error| unknown_if(released.get(), describe(&error))),
+        }
+    }
+
+    /// Asks how a prediction stands. Returns the body of a success.
+    pub(super) async fn poll(&self, account: &AccountId, url: Url) -> Result<Bytes, PollError> {
+        let trouble = |message: String| PollError::Trouble { message };
+        let response =
+            self.clients.of(account).poll.get(url).send().await.map_err(|error| trouble(describe(&error)))?;
+        let (status, pause) = (response.status(), retry_after(response.headers()));
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            return Err(PollError::Refused { retry_after: pause });
+        }
+        let body = bounded_body(response, self.answer_bytes_max).await.map_err(trouble)?.freeze();
+        if !status.is_success() {
+            return Err(trouble(message_of(&body).unwrap_or_else(|| format!("HTTP {status}"))));
+        }
+        Ok(body)
+    }
+
+    /// Opens one output, without a key.
+    pub(super) async fn open(
+        &self,
+        output: Output,
+    ) -> Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError> {
+        let address = match output {
+            Output::Bytes(bytes) => return Ok(futures_util::stream::once(async { Ok(bytes) }).boxed()),
+            Output::Address(address) => address,
+        };
+        let forbidden = |problem: &str| FetchError::Forbidden(problem.to_owned());
+        let mut url = self.base.join(&address).map_err(|_| forbidden("it cannot be read"))?;
+        for _ in 0..=REDIRECTS_MAX {
+            may_fetch(&url, self.loopback).map_err(forbidden)?;
+            let response = self
+                .clients
+                .download
+                .get(url.clone())
+                .send()
+                .await
+                .map_err(|error| FetchError::Trouble(describe(&error)))?;
+            let status = response.status();
+            if status.is_success() {
+                let stream = response.bytes_stream().map_err(|error| FetchError::Trouble(describe(&error)));
+                return Ok(stream.boxed());
+            }
+            let next = response.headers().get(LOCATION).filter(|_| status.is_redirection());
+            let Some(next) = next else {
+                return Err(FetchError::Trouble(format!("HTTP {status}")));
+            };
+            let next = next.to_str().map_err(|_| forbidden("a redirect cannot be read"))?;
+            url = url.join(next).map_err(|_| forbidden("a redirect cannot be read"))?;
+        }
+        Err(FetchError::Trouble(format!("more than {REDIRECTS_MAX} redirects")))
+    }
+
+    /// Asks for the list of models with an account's key.
+    pub(super) async fn ask_for_models(&self, account: &AccountId) -> KeyCheck {
+        match self.clients.of(account).poll.get(self.at("/v1/models")).send().await {
+            Err(error) => KeyCheck::Unclear(describe(&error)),
+            Ok(response) => match response.status() {
+                status if status.is_success() => KeyCheck::Good { upstream_time: date(response.headers()) },
+                status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                    let body = bounded_body(response, self.answer_bytes_max).await.unwrap_or_default();
+                    KeyCheck::Refused(message_of(&body).unwrap_or_else(|| format!("HTTP {status}")))
+                }
+                status => KeyCheck::Unclear(format!("HTTP {status}")),
+            },
+        }
+    }
+
+    /// An address below the configured origin.
+    pub(super) fn at(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(path);
+        url
+    }
+
+    /// An address the upstream gave, where the key may go there: on the configured origin and below `path`.
+    pub(super) fn trusted(&self, given: Option<&str>, path: &str) -> Option<Url> {
+        given.and_then(|given| Url::parse(given).ok()).filter(|given| {
+            given.origin() == self.base.origin()
+                && given.path().starts_with(path)
+                && given.username().is_empty()
+                && given.password().is_none()
+        })
+    }
+}
+
+async fn answer_to_submit(
+    response: Response,
+    released: &Released,
+    timeout: Duration,
+    bytes_max: usize,
+) -> Result<BytesMut, SubmitError> {
+    let (status, pause) = (response.status(), retry_after(response.headers()));
+    tokio::time::timeout(timeout, bounded_body(response, bytes_max))
+        .await
+        .unwrap_or_else(|_| Err("the answer stopped arriving".to_owned()))
+        .map_err(|problem| {
+            // A refusal is a refusal without its text too; a success without its id is not.
+            if status.is_client_error() {
+                submit_error(status, b"", pause, released.get())
+            } else {
+                unknown_if(released.get(), problem)
+            }
+        })
+}
+
+/// The answer's `Date`.
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    let since_epoch = date.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Timestamp::from_millis(0).plus(since_epoch))
+}
+
+async fn bounded_body(mut response: Response, bytes_max: usize) -> Result<BytesMut, String> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| describe(&error))? {
+        if body.len() + chunk.len() > bytes_max {
+            return Err(format!("the answer is larger than {bytes_max} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The error and its causes, without the address: it may hold a signature.
+fn describe(error: &reqwest::Error) -> String {
+    let mut text = match () {
+        () if error.is_timeout() => "timed out".to_owned(),
+        () if error.is_connect() => "cannot connect".to_owned(),
+        () => "the exchange broke off".to_owned(),
+    };
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
