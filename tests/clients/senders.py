@@ -261,7 +261,7 @@ class Ruby(Form):
 
 
 class AsyncOpenai(Form):
-    """async-openai: types/images/form.rs in its repository: prompt first, parts without types, output_compression twice."""
+    """async-openai: types/images/form.rs in its repository: prompt first, no types, output_compression twice."""
 
     name, version = "async-openai", "0.43.0"
     can = frozenset({"edit", "list", "bytes", "mask", "generate", "url", "stream", "errors", "retry", "waits"})
@@ -292,7 +292,7 @@ class AsyncOpenai(Form):
 
 
 class Codex(Sender):
-    """Codex CLI: codex-rs/codex-api/src/endpoint/images.rs in its repository: JSON with data URLs, strict about enums."""
+    """Codex CLI: codex-rs/codex-api/src/endpoint/images.rs in its repository: JSON, data URLs, strict enums."""
 
     name, version = "Codex CLI", "0.169"
     can = frozenset({"edit", "list", "generate", "errors", "retry", "waits"})

@@ -152,7 +152,7 @@ def test_it_can_be_followed_by_events(caller, simulator):
 
 @pytest.fixture
 def receiver():
-    """What was posted to the one address that the gateway may tell: pairs of headers and body. `answers` are statuses."""
+    """What was posted to the one address that the gateway may tell, as headers and body; and the statuses to answer."""
     seen, answers = queue.Queue(), queue.Queue()
 
     class Handler(http.server.BaseHTTPRequestHandler):
