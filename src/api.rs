@@ -168,8 +168,8 @@ pub(crate) fn router(parts: Parts) -> Router {
                 .route(&at("/images/generations"), post(images::generations))
                 .route(&at("/images/variations"), post(images::variations))
                 .route(&at("/models"), get(models::index))
-                .route(&at("/predictions/{id}"), get(predictions::show).delete(predictions::cancel))
                 .route(&at("/inputs/{token}"), get(inputs::show))
+                .route(&at("/predictions/{id}"), get(predictions::show).delete(predictions::cancel))
                 .route(&at("/results/{order}/{index}"), get(results::show));
         }
         // Ids with a slash arrive encoded or raw; the handler strips one at the end.

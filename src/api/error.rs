@@ -4,7 +4,7 @@
 //! `x-should-retry` whether asking again is worth it, and never that it is where it could pay again ([`Retry`]); and text
 //! that others wrote (the client's values, the upstream's messages) is clipped and loses its control characters.
 //!
-//! `docs/errors.md` shows the table to people; a test holds the two together.
+//! `src/api/error/errors.md` shows the table to people; a test holds the two together.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -84,6 +84,9 @@ pub(super) enum ApiError {
     /// The result was there once.
     #[error("This result is not kept any more.")]
     ResultGone,
+    /// An input that was never lent here, or is not any more.
+    #[error("This address is not valid, or no longer.")]
+    InputNotLent,
     /// There is no such prediction, or it is somebody else's: nobody learns which.
     #[error("No prediction of yours has this id.")]
     PredictionNotFound,
@@ -99,9 +102,6 @@ pub(super) enum ApiError {
          result stays available under the same address until it expires."
     )]
     PredictionEnded { order: OrderId },
-    /// An input that was never lent here, or is not any more.
-    #[error("This address is not valid, or no longer.")]
-    InputNotLent,
 
     // The body as a whole.
     #[error(
@@ -384,13 +384,13 @@ impl ApiError {
             Self::ModelLacksTask { .. } => Wire::invalid("unsupported_model").param("model"),
             Self::ResultAddressInvalid => Wire::new(StatusCode::FORBIDDEN, INVALID, "invalid_result_address"),
             Self::ResultGone => Wire::new(StatusCode::NOT_FOUND, INVALID, "result_not_found"),
+            Self::InputNotLent => Wire::new(StatusCode::NOT_FOUND, INVALID, "input_not_found"),
             Self::PredictionNotFound => Wire::new(StatusCode::NOT_FOUND, INVALID, "prediction_not_found"),
             // SDKs ask again after a 409 by themselves, and would hear the same.
             Self::PredictionSubmitted { .. } => {
                 Wire::new(StatusCode::CONFLICT, INVALID, "prediction_submitted").final_answer()
             }
             Self::PredictionEnded { .. } => Wire::new(StatusCode::CONFLICT, INVALID, "prediction_ended").final_answer(),
-            Self::InputNotLent => Wire::new(StatusCode::NOT_FOUND, INVALID, "input_not_found"),
 
             Self::UnsupportedMediaType { .. } => Wire::invalid("unsupported_content_type"),
             Self::UnsupportedEncoding { .. } => {

@@ -106,9 +106,7 @@ impl Core {
     ) {
         let predictions: Vec<(PredictionId, u8)> =
             (0..).zip(&parts).map(|(slot, &pictures)| (PredictionId { order: record.id, slot }, pictures)).collect();
-        let intent =
-            Record::Intent { order: (*record).clone(), route: request.route, predictions: predictions.clone() };
-        if let Err(error) = self.journal_intent(intent, &record, webhook).await {
+        if let Err(error) = self.journal_intent(&record, request.route, &predictions, webhook).await {
             tracing::error!(order = %record.id, %error, "the intent could not be journalled; nothing is bought");
             for (prediction, _) in predictions {
                 self.settle(prediction, End::Failure(Failure::JournalUnavailable));
@@ -126,10 +124,12 @@ impl Core {
     /// Journals the wish, and who is to be told of its end: nothing is bought before both are known.
     async fn journal_intent(
         &self,
-        intent: Record,
         record: &OrderRecord,
+        route: Route,
+        predictions: &[(PredictionId, u8)],
         webhook: Option<Webhook>,
     ) -> Result<(), JournalError> {
+        let intent = Record::Intent { order: record.clone(), route, predictions: predictions.to_vec() };
         let intent = self.journal.append(intent);
         let subscribed = webhook.map(|webhook| {
             let subscribed = Record::Subscribed { order: record.id, webhook, at: record.created };

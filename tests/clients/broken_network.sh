@@ -32,7 +32,7 @@ call() {
   local target=$1 address=http://127.0.0.1:$2/v1 client callers=()
   for client in python node; do
     local program=("$here/.venv/bin/python" "$parts/calls.py")
-    [ "$client" = python ] || program=(node "$parts/calls.mjs")
+    [ "$client" = python ] || program=(node22 "$parts/calls.mjs")
     # One upload in four is large.
     PYTHONDONTWRITEBYTECODE=1 "${program[@]}" "$address" "$key" "nonce-$client-$target" "$calls" "$in_flight" \
       "$timeout" "$SUITE_PICTURES"/{photo,second,photo,large}.png >"$scratch/$client.$target.json" &

@@ -1,8 +1,11 @@
-// What the JavaScript suites share. `run.sh node` starts the gateways and names them in the environment.
+// What the JavaScript suites share. `run.sh node` starts the gateways and names them in the environment, and in
+// SUITE_OPENAI the package that is the official SDK: package.json has several versions of it.
 
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
+import fs from 'node:fs';
 import path from 'node:path';
+import { test } from 'node:test';
 
 function fail(message) {
   console.error(message);
@@ -22,7 +25,44 @@ export async function load(name) {
   }
 }
 
-export const { default: OpenAI, toFile } = await load('openai');
+const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
+
+/** The installed version of a package, by the name that package.json gives it. */
+export function versionOf(name) {
+  return JSON.parse(fs.readFileSync(path.join(here, 'node_modules', name, 'package.json'))).version;
+}
+
+const sdk = process.env.SUITE_OPENAI ?? 'openai';
+export const { default: OpenAI, toFile } = await load(sdk);
+export const MAJOR = Number.parseInt(versionOf(sdk), 10);
+
+const pending = new Set(fs.readFileSync(path.join(here, 'pending.txt'), 'utf8').split('\n'));
+
+/**
+ * A test that fills a cell of the table that run.sh prints: that column of the client's row. Of a feature that
+ * pending.txt names it is expected that it fails; when it does not, the line there is out of date.
+ */
+export function cell(column, title, run, { client = setting('SUITE_CLIENT'), version = versionOf(sdk), feature } = {}) {
+  const absent = pending.has(feature);
+  test(title, async (context) => {
+    let verdict = 'failed';
+    try {
+      await run(context).then(
+        () => assert.ok(!absent, `${feature} is there: pending.txt says that it is not`),
+        (error) => {
+          if (!absent) throw error;
+          context.todo(`pending: ${feature}`);
+        },
+      );
+      verdict = absent ? 'pending' : 'passed';
+    } finally {
+      fs.appendFileSync(
+        setting('SUITE_RESULTS'),
+        `${JSON.stringify({ client, version, cell: column, verdict, test: title })}\n`,
+      );
+    }
+  });
+}
 
 const picture = (name) => path.join(setting('SUITE_PICTURES'), name);
 export const PHOTO = picture('photo.png');
@@ -36,6 +76,9 @@ export const SMALL = { model: 'gpt-image-1.5', size: '256x256', quality: 'low' }
 
 /** A prompt that no other test uses, so that nothing is answered from the cache by accident. */
 export const prompt = (words = 'paint it blue') => `${words} ${randomUUID()}`;
+
+/** A test of the suite that fills no cell; older versions run those that do. */
+export const plain = process.env.SUITE_ONLY_CELLS ? () => {} : test;
 
 /** Checks that the bytes begin as a PNG of that size does. */
 export function checkPng(bytes, size) {
@@ -67,6 +110,9 @@ export class Simulator {
   counters = () => this.#ask('GET', 'counters');
   submits = async () => (await this.counters()).submits;
   scenario = (sections) => this.#ask('PUT', 'scenario', sections);
+  /** Makes every picture take so long; the simulator works a hundred times faster than it counts. */
+  slow = (seconds, life) =>
+    this.scenario({ life: { low_ms: [seconds * 100_000, seconds * 100_000], size_counts: 'no', ...life } });
   fault = (on, fault, more) => this.#ask('POST', 'faults', { on, fault, ...more });
   reset = () => this.#ask('POST', 'reset');
 }

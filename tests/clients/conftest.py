@@ -1,11 +1,18 @@
-"""What both Python suites share. `run.sh python` starts the gateways and names them in the environment."""
+"""What the Python suites share. `run.sh python` starts the gateways and names them in the environment.
+
+Two marks lead to the table that run.sh prints: `cell(column)` says which cell of its client's row a test fills, and
+`feature(name)` what the gateway needs for it. A feature that pending.txt names is expected to fail; when it does not,
+the line there is out of date and the test fails.
+"""
 
 import base64
+import http.client
 import io
 import json
 import os
 import pathlib
 import sys
+import urllib.parse
 import urllib.request
 import uuid
 
@@ -47,12 +54,61 @@ def opened(data, size=None):
     return picture
 
 
+def raw_edit(gateway, **fields):
+    """An edit as JSON, as an HTTP connection whose answer is to be read, past any client's own ideas."""
+    at = urllib.parse.urlsplit(setting(gateway))
+    connection = http.client.HTTPConnection(at.hostname, at.port, timeout=30)
+    image = "data:image/png;base64," + base64.b64encode(PHOTO.read_bytes()).decode()
+    body = {"prompt": prompt(), "images": [{"image_url": image}], **fields}
+    headers = {"content-type": "application/json", "authorization": "Bearer " + setting("SUITE_KEY")}
+    connection.request("POST", "/v1/images/edits", json.dumps(body), headers)
+    return connection
+
+
 def picture_of(item, size=None, kind="PNG"):
     """The picture of one item of an answer in base64."""
     assert item.url is None
     picture = opened(base64.b64decode(item.b64_json, validate=True), size)
     assert picture.format == kind
     return picture
+
+
+HERE = pathlib.Path(__file__).parent
+PENDING = set((HERE / "pending.txt").read_text().split())
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "cell(column): the cell of the table that the test fills")
+    config.addinivalue_line("markers", "feature(name): what the gateway needs for the test")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for mark in item.iter_markers("feature"):
+            if mark.args[0] in PENDING:
+                item.add_marker(pytest.mark.xfail(reason=f"pending: {mark.args[0]}", strict=True))
+
+
+def client_of_row(item):
+    """The client whose row a test belongs to: that of its parameter, or the one the whole run is for."""
+    sender = getattr(item, "callspec", None) and item.callspec.params.get("sender")
+    if sender:
+        return sender.name, sender.version
+    return setting("SUITE_CLIENT"), os.environ.get("SUITE_VERSION", openai.__version__)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call" or report.failed:
+        verdict = "pending" if report.skipped and hasattr(report, "wasxfail") else report.outcome
+        if verdict != "skipped":
+            client, version = client_of_row(item)
+            with open(setting("SUITE_RESULTS"), "a", encoding="utf-8") as results:
+                for mark in item.iter_markers("cell"):
+                    line = {"client": client, "version": version, "cell": mark.args[0], "verdict": verdict}
+                    results.write(json.dumps({**line, "test": item.nodeid}) + "\n")
+    return report
 
 
 class Simulator:
@@ -78,6 +134,10 @@ class Simulator:
 
     def scenario(self, **sections):
         self.ask("PUT", "scenario", sections)
+
+    def slow(self, seconds, **life):
+        """Makes every picture take so long; the simulator works a hundred times faster than it counts."""
+        self.scenario(life={"low_ms": [int(seconds * 100_000)] * 2, "size_counts": "no", **life})
 
     def fault(self, on, fault, **more):
         self.ask("POST", "faults", {"on": on, "fault": fault, **more})

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What people type: curl against a sandbox of the release binary, on the loopback, stopped at the end.
+# What people type: curl against a sandbox of the release binary, and against a simulator that misbehaves on order, on
+# the loopback, stopped at the end. Part of run.sh, and runs alone too.
 #
 #     tests/clients/curl.sh
 #
@@ -17,11 +18,16 @@ ask() {
 
 # ask_as KEY-HEADER PATH CURL-ARGUMENT...
 ask_as() {
-  local key=$1 path=$2
-  shift 2
+  ask_at "$SUITE_GATEWAY" "$@"
+}
+
+# ask_at GATEWAY KEY-HEADER PATH CURL-ARGUMENT...
+ask_at() {
+  local gateway=$1 key=$2 path=$3
+  shift 3
   rm -f "$scratch/answer.json" "$scratch/answer.headers"
   code=$(curl -sS -m 60 -o "$scratch/answer.json" -D "$scratch/answer.headers" -w '%{http_code}' \
-    -H "$key" "$SUITE_GATEWAY$path" "$@" 2>"$scratch/curl.err") ||
+    -H "$key" "$gateway$path" "$@" 2>"$scratch/curl.err") ||
     code="curl failed: $(tail -1 "$scratch/curl.err")"
 }
 
@@ -60,9 +66,15 @@ has_header() {
 
 # verdict NAME CHECK...: counts one case.
 verdict() {
-  local name=$1
-  shift
+  cell '' "$@"
+}
+
+# cell COLUMN NAME CHECK...: counts one case, which fills a cell of the table that run.sh prints.
+cell() {
+  local column=$1 name=$2 outcome=failed
+  shift 2
   if "$@" 2>"$scratch/why"; then
+    outcome=passed
     passed=$((passed + 1))
     printf 'ok      %s\n' "$name"
   else
@@ -70,16 +82,42 @@ verdict() {
     printf 'FAILED  %s: status %s, %s %s\n' "$name" "$code" "$(head -c 300 "$scratch/answer.json" 2>/dev/null)" \
       "$(tail -1 "$scratch/why")"
   fi
+  [ -z "$column" ] || printf '{"client":"curl","version":"%s","cell":"%s","verdict":"%s","test":"%s"}\n' "$version" \
+    "$column" "$outcome" "$name" >>"$SUITE_RESULTS"
+}
+
+# control METHOD ROUTE [BODY]: asks the simulator.
+control() {
+  curl -fsS -m 10 -o "$scratch/control" -X "$1" "$SUITE_SIMULATOR/_simulator/$2" ${3:+-d "$3"}
+}
+
+# bought COUNT: whether the simulator was asked for so many pictures.
+bought() {
+  control GET counters
+  [ "$(grep -oE '"submits":[0-9]+' "$scratch/control" | head -1)" = "\"submits\":$1" ]
+}
+
+# streamed EVENT: whether the answer is a stream that ends with one such event, and was kept alive by comments.
+streamed() {
+  [ "$code" = 200 ] && has_header 'content-type: text/event-stream' && grep -q '^:' "$scratch/answer.json" &&
+    [ "$(grep '^event: ' "$scratch/answer.json")" = "event: $1" ]
 }
 
 prepare
-start_sandbox
+# run.sh has started both already, and keeps the results.
+: "${SUITE_RESULTS:=$scratch/results}"
+if [ -z "${SUITE_GATEWAY:-}" ]; then
+  start_sandbox
+  start_rig curl
+  for variable in "${rig[@]}"; do export "${variable?}"; done
+fi
+version=$(curl --version | head -1 | cut -d ' ' -f 2)
 photo=$SUITE_PICTURES/photo.png second=$SUITE_PICTURES/second.png mask=$SUITE_PICTURES/mask.png
 large=$SUITE_PICTURES/large.png
 
 form
 ask /v1/images/edits "${common[@]}" -F "image=@$photo"
-verdict 'one image' is_picture
+cell edit 'one image' is_picture
 verdict 'one image has an id of its own' has_header 'x-request-id: req_'
 
 ask /v1/images/edits "${common[@]}" -F "image=@$photo"
@@ -87,7 +125,7 @@ verdict 'the same again comes from the cache' has_header 'x-gateway-cache: hit'
 
 form
 ask /v1/images/edits "${common[@]}" -F "image[]=@$photo" -F "image[]=@$second"
-verdict 'image[] twice' is_picture
+cell list 'image[] twice' is_picture
 
 form
 ask /v1/images/edits "${common[@]}" -F "image=@$photo" -F "image=@$second"
@@ -99,11 +137,11 @@ verdict 'image[0] and image[1]' is_picture
 
 form
 ask /v1/images/edits "${common[@]}" -F "image=@$photo" -F "mask=@$mask"
-verdict 'a mask' is_picture
+cell mask 'a mask' is_picture
 
 form
 ask /v1/images/edits "${common[@]}" -F "image=@$photo;type=application/octet-stream"
-verdict 'an image without a type' is_picture
+cell bytes 'an image without a type' is_picture
 
 form
 [ "$(stat -c %s "$large")" -gt 1048576 ] || die 'large.png is not above 1 MB'
@@ -131,21 +169,29 @@ form
 ask_as "api-key: $SUITE_SANDBOX_KEY" /v1/images/edits "${common[@]}" -F "image=@$photo"
 verdict 'the key as api-key' is_picture
 
+form
+ask /v1/images/edits "${common[@]}" -F "image=@$photo" -F response_format=url
+address=$(grep -oE '"url":"[^"]+"' "$scratch/answer.json" | cut -d '"' -f 4 || true)
+is_address() {
+  [ "$code" = 200 ] && curl -fsS -m 10 -o "$scratch/picture" "$address" && head -c 8 "$scratch/picture" | grep -q PNG
+}
+cell url 'an address instead of base64' is_address
+
 ask /v1/images/generations -H 'Content-Type: application/json' \
   -d "{\"model\":\"gpt-image-1.5\",\"size\":\"256x256\",\"quality\":\"low\",\"prompt\":\"$(fresh)\"}"
-verdict 'generations' is_picture
+cell generate 'generations' is_picture
 
 form
 ask_as 'Authorization: Bearer sk-wrong' /v1/images/edits "${common[@]}" -F "image=@$photo"
-verdict 'a wrong key' is_error 401 invalid_api_key
+cell errors 'a wrong key' is_error 401 invalid_api_key
 
 form
 ask_as 'X-No-Key: here' /v1/images/edits "${common[@]}" -F "image=@$photo"
-verdict 'no key' is_error 401 missing_api_key
+cell errors 'no key' is_error 401 missing_api_key
 
 form
 ask /v1/images/edits "${common[@]}"
-verdict 'no image' is_error 400 missing_required_parameter
+cell errors 'no image' is_error 400 missing_required_parameter
 
 ask /v1/images/edits -d 'prompt=blue'
 verdict 'a form that is no multipart form' is_error 400 unsupported_content_type
@@ -158,6 +204,96 @@ verdict 'the retired variations' is_error 400 endpoint_retired
 
 ask /v1/chat/completions -H 'Content-Type: application/json' -d '{}'
 verdict 'something that is not there' is_error 404 unknown_url
+
+key="Authorization: Bearer $SUITE_KEY"
+control POST reset
+form
+ask_at "$SUITE_FAULTY" "$key" /v1/images/edits -F prompt=forbidden-picture -F "image=@$photo"
+cell errors 'a forbidden prompt' is_error 400 moderation_blocked
+
+control POST reset
+control PUT scenario '{"balance":{"usd":0}}'
+form
+ask_at "$SUITE_FAULTY" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo"
+cell errors 'an exhausted balance' is_error 429 insufficient_quota
+
+# Every picture takes three seconds now.
+slow='{"life":{"low_ms":[300000,300000],"size_counts":"no"}}'
+control POST reset
+control PUT scenario "$slow"
+form
+ask_at "$SUITE_FAULTY" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" --retry 3 --max-time 2
+cell retry 'its own retry after a time-out joins what it began' is_picture
+cell retry 'and buys nothing again' bought 1
+
+control POST reset
+control PUT scenario "$slow"
+form
+ask_at "$SUITE_FAULTY" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -F stream=true -N
+cell stream 'a stream' streamed image_edit.completed
+
+control POST reset
+control PUT scenario '{"life":{"low_ms":[300000,300000],"size_counts":"no","outcome":"failed_provider"}}'
+form
+ask_at "$SUITE_FAULTY" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -F stream=true -N
+cell errors 'a failure within a stream' streamed error
+
+# It is not among those who are known to take it, so it says that it is another.
+control POST reset
+control PUT scenario "$slow"
+form
+ask_at "$SUITE_INTERIM" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -A 'aiohttp/3' -v
+cell waits 'interim answers are no answers' is_picture
+cell waits 'and they were sent' grep -q '^< HTTP/1.1 102' "$scratch/curl.err"
+control POST reset
+
+if ! pending async; then
+  # Asked for now, fetched later.
+  form
+  ask_at "$SUITE_FAULTY" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -H 'Prefer: respond-async'
+  is_taken() {
+    [ "$code" = 202 ] && has_header 'preference-applied: respond-async' && has_header 'location: /v1/predictions/ord_'
+  }
+  verdict 'an order that is fetched later' is_taken
+  location=$(grep -i '^location: ' "$scratch/answer.headers" | tr -d '\r' | cut -d ' ' -f 2)
+  ask_at "$SUITE_FAULTY" "$key" "$location" -H 'Prefer: wait=20'
+  is_completed() {
+    [ "$code" = 200 ] && python3 - "$scratch/answer.json" <<'PY'
+import base64, json, sys
+told = json.load(open(sys.argv[1]))
+assert told["status"] == "completed", told
+assert base64.b64decode(told["result"]["data"][0]["b64_json"]).startswith(b"\x89PNG")
+PY
+  }
+  verdict 'and there it is' is_completed
+fi
+
+if ! pending cors; then
+  page='Origin: https://app.example.com'
+  form
+  control POST reset
+  ask_at "$SUITE_FAULTY" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -H "$page"
+  verdict 'no page may ask unless it is listed' [ "$code" = 403 ]
+  verdict 'and nothing is bought for it' bought 0
+  ask_at "$SUITE_LENIENT" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -H "$page"
+  allowed() {
+    is_picture && has_header 'access-control-allow-origin: https://app.example.com' && has_header 'vary: .*origin'
+  }
+  verdict 'a page that is listed' allowed
+  ask_at "$SUITE_LENIENT" 'X-No-Key: here' /v1/images/edits -X OPTIONS -H "$page" \
+    -H 'Access-Control-Request-Method: POST' -H 'Access-Control-Request-Headers: authorization,content-type'
+  preflight() {
+    [[ $code = 20[04] ]] && has_header 'access-control-allow-origin: https://app.example.com' &&
+      has_header 'access-control-allow-headers: .*authorization' && has_header 'access-control-allow-methods: .*POST'
+  }
+  verdict 'its preflight' preflight
+  ask_at "$SUITE_LENIENT" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -H 'Origin: https://evil.example'
+  verdict 'a page that is not listed' [ "$code" = 403 ]
+  ask_at "$SUITE_FAULTY" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -H 'Host: evil.example'
+  verdict 'a foreign name' [ "$code" = 421 ]
+  ask_at "$SUITE_FAULTY" 'X-No-Key: here' /v1/images/generations -X OPTIONS
+  verdict "SillyTavern's OPTIONS" [ "$code" = 204 ]
+fi
 
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

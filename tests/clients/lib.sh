@@ -4,18 +4,29 @@
 #
 # What the suites are told, by environment (nothing begins with GATEWAY_, which the gateway would take for its own):
 #   SUITE_PICTURES         folder of pictures to send
-#   SUITE_GATEWAY          a gateway in sandbox mode, with its simulator in SUITE_SANDBOX_SIMULATOR
+#   SUITE_CLIENT           the row of the table that the results belong to, and SUITE_RESULTS, the file they go to
+#   SUITE_GATEWAY          a gateway in sandbox mode, which all suites share
 #   SUITE_SIMULATOR        a simulator whose faults can be ordered, and the gateways in front of it:
 #   SUITE_FAULTY             as configured by default
-#   SUITE_NARROW             bodies of 1 MB at most
+#   SUITE_DIRECT             the same, past the recorder: for uploads that are refused half-way
+#   SUITE_NARROW             bodies of 1 MB at most, and one second of silence
 #   SUITE_IMPATIENT          one second of patience
-#   SUITE_KEY              the client key of those three
+#   SUITE_LENIENT            leaves out what a model cannot do, and says so; lets pages of https://app.example.com in
+#   SUITE_INTERIM            102 Processing every second for those who take it
+#   SUITE_WHITESPACE         a space every second before the JSON
+#   SUITE_KEY              the client key of those, and SUITE_STRANGER_KEY that of somebody else
+#   SUITE_HOOKS            where SUITE_FAULTY may tell that an order has ended, signed with SUITE_HOOK_SECRET
+#
+# Between the clients and SUITE_GATEWAY and SUITE_FAULTY stands recorder.py, which passes every byte as it is;
+# answers.py holds all that went through against the schemas.
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
 binary=${BINARY:-${CARGO_TARGET_DIR:-$top/target}/release/gptproto-gateway}
 scratch=''
 pids=()
+# Whether a failure shows the last lines of every log: until the suites run, which tell themselves what failed.
+logs_shown=yes
 
 die() {
   printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -33,7 +44,7 @@ stop_all() {
   for pid in "${pids[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
   for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
   if [ -n "$scratch" ]; then
-    [ "$status" = 0 ] || show_logs
+    [ "$status" = 0 ] || [ "$logs_shown" = no ] || show_logs
     rm -rf "$scratch"
   fi
   exit "$status"
@@ -64,17 +75,22 @@ prepare() {
   python3 "$here/pictures.py" "$SUITE_PICTURES"
 }
 
-# The packages of requirements.txt, into .venv.
-install_python() {
-  local stamp=$here/.venv/installed
-  if ! cmp -s "$here/requirements.txt" "$stamp"; then
-    python3 -m venv "$here/.venv" || die "python3 cannot make a virtual environment: apt-get install python3-venv"
-    "$here/.venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
-    cp "$here/requirements.txt" "$stamp"
+# install_venv FOLDER REQUIREMENTS: the packages that the file names, into the folder.
+install_venv() {
+  local folder=$here/$1 requirements=$here/$2
+  local stamp=$folder/installed
+  if ! cmp -s "$requirements" "$stamp"; then
+    python3 -m venv --clear "$folder" || die "python3 cannot make a virtual environment: apt-get install python3-venv"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
+    cp "$requirements" "$stamp"
   fi
 }
 
-# The packages of package.json, into node_modules.
+install_python() {
+  install_venv .venv requirements.txt
+}
+
+# The packages of package.json, into node_modules. Some want a newer Node.js than the system's; npm has it as a package.
 install_node() {
   need node 'Node.js 20 or newer'
   need npm 'apt-get install npm'
@@ -85,8 +101,22 @@ install_node() {
   fi
 }
 
-# Prints as many free ports as asked for. They lie below those that the system gives to outgoing connections, one of which
-# could take such a port between here and its use.
+# The Node.js that the newer packages want.
+node22() {
+  if [ "$(node -p 'process.versions.node.split(".")[0] >= 22')" = true ]; then
+    node "$@"
+  else
+    "$here/node_modules/node22/bin/node" "$@"
+  fi
+}
+
+# Whether the gateway does not have it yet: a line of pending.txt.
+pending() {
+  grep -qxF "$1" "$here/pending.txt"
+}
+
+# Prints as many free ports as asked for. They lie below those that the system gives to outgoing connections, one of
+# which could take such a port between here and its use.
 free_ports() {
   python3 -c '
 import random, socket, sys
@@ -109,10 +139,10 @@ start() {
   pids+=($!)
 }
 
-# wait_for NAME ADDRESS: until the address answers 200. NAME is the program that was started last.
+# wait_for NAME ADDRESS [STATUS]: until the address answers 200, or as told. NAME is the program that was started last.
 wait_for() {
-  local name=$1 address=$2 deadline=$((SECONDS + 20))
-  until curl -fsS -m 2 -o /dev/null "$address" 2>/dev/null; do
+  local name=$1 address=$2 status=${3:-200} deadline=$((SECONDS + 20))
+  until [ "$(curl -sS -m 2 -o /dev/null -w '%{http_code}' "$address" 2>/dev/null)" = "$status" ]; do
     kill -0 "${pids[-1]}" 2>/dev/null || die "$name ended instead of starting"
     [ $SECONDS -lt $deadline ] || die "$name is not ready after 20 s: $address"
     sleep 0.05
@@ -135,34 +165,62 @@ serve() {
 }
 
 start_sandbox() {
-  local client operator
-  read -r client operator <<<"$(free_ports 2)"
+  local client operator recorded
+  read -r client operator recorded <<<"$(free_ports 3)"
   serve sandbox "$client" "$operator" --sandbox
-  export SUITE_GATEWAY=http://127.0.0.1:$client SUITE_SANDBOX_KEY=sk-sandbox SUITE_SANDBOX_SIMULATOR
-  # The banner, which follows, says where the simulator is.
-  local deadline=$((SECONDS + 10))
-  until SUITE_SANDBOX_SIMULATOR=$(grep -oE 'simulator +http://[0-9.:]+' "$scratch/sandbox.out" | grep -oE 'http.*'); do
-    [ $SECONDS -lt $deadline ] || die "the banner of the sandbox names no simulator: $(cat "$scratch/sandbox.out")"
-    sleep 0.05
-  done
+  record sandbox "$recorded" "$client"
+  export SUITE_GATEWAY=http://127.0.0.1:$recorded SUITE_SANDBOX_KEY=sk-sandbox
 }
 
-start_faulty() {
-  local ports
-  read -r -a ports <<<"$(free_ports 7)"
-  export SUITE_SIMULATOR=http://127.0.0.1:${ports[0]} SUITE_KEY=sk-suite-0123456789abcdef
-  start simulator "$binary" simulate --listen "127.0.0.1:${ports[0]}" --key sk-upstream --scenario "$here/scenario.toml"
-  wait_for simulator "$SUITE_SIMULATOR/_simulator/counters"
+# start_rig NAME: a simulator whose faults can be ordered, and gateways in front of it. Leaves what a suite has to be
+# told about them in the array `rig`.
+start_rig() {
+  local name=$1 ports simulator key=sk-suite-0123456789abcdef stranger=sk-stranger-0123456789abcdef
+  local secret=whsec_c3VpdGUtc3VpdGUtc3VpdGUtc3VpdGUtc3VpdGU=
+  read -r -a ports <<<"$(free_ports 15)"
+  simulator=http://127.0.0.1:${ports[0]}
+  start "$name-simulator" "$binary" simulate --listen "127.0.0.1:${ports[0]}" --key sk-upstream \
+    --scenario "$here/scenario.toml"
+  wait_for "$name-simulator" "$simulator/_simulator/counters"
 
   local common=(
-    GPTPROTO_API_KEY=sk-upstream GATEWAY_CLIENT_KEYS="suite:$SUITE_KEY" GATEWAY_UPSTREAM__BASE_URL="$SUITE_SIMULATOR"
+    GPTPROTO_API_KEY=sk-upstream GATEWAY_UPSTREAM__BASE_URL="$simulator"
+    GATEWAY_CLIENT_KEYS="suite:$key,stranger:$stranger"
     GATEWAY_UPSTREAM__LATENCY_PRIORS=off GATEWAY_UPSTREAM__FIRST_POLL_MS=100 GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS=100
     GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS=200
   )
-  serve faulty "${ports[1]}" "${ports[2]}" -- "${common[@]}"
-  serve narrow "${ports[3]}" "${ports[4]}" -- "${common[@]}" GATEWAY_SERVER__BODY_BYTES_MAX=1000000
-  serve impatient "${ports[5]}" "${ports[6]}" -- "${common[@]}" GATEWAY_SERVER__PATIENCE_S=1
-  export SUITE_FAULTY=http://127.0.0.1:${ports[1]}
-  export SUITE_NARROW=http://127.0.0.1:${ports[3]}
-  export SUITE_IMPATIENT=http://127.0.0.1:${ports[5]}
+  pending stream || common+=(GATEWAY_SERVER__STREAM_HEARTBEAT_MS=500)
+  local faulty=("${common[@]}") lenient=("${common[@]}" GATEWAY_SERVER__UNSUPPORTED_PARAMETERS=drop)
+  pending webhooks || faulty+=(
+    GATEWAY_WEBHOOK_SECRET="$secret" GATEWAY_WEBHOOKS__ALLOWED_ORIGINS="http://127.0.0.1:${ports[14]}"
+    GATEWAY_WEBHOOKS__FIRST_PAUSE_MS=300
+  )
+  pending cors || lenient+=(GATEWAY_SERVER__CORS_ORIGINS=https://app.example.com)
+  serve "$name-faulty" "${ports[1]}" "${ports[2]}" -- "${faulty[@]}"
+  serve "$name-narrow" "${ports[3]}" "${ports[4]}" -- "${common[@]}" GATEWAY_SERVER__BODY_BYTES_MAX=1000000 \
+    GATEWAY_SERVER__BODY_IDLE_TIMEOUT_S=1
+  serve "$name-impatient" "${ports[5]}" "${ports[6]}" -- "${common[@]}" GATEWAY_SERVER__PATIENCE_S=1
+  serve "$name-lenient" "${ports[12]}" "${ports[13]}" -- "${lenient[@]}"
+  record "$name" "${ports[7]}" "${ports[1]}"
+  rig=(
+    SUITE_SIMULATOR="$simulator" SUITE_KEY="$key" SUITE_STRANGER_KEY="$stranger"
+    SUITE_HOOKS="http://127.0.0.1:${ports[14]}" SUITE_HOOK_SECRET="$secret" SUITE_FAULTY="http://127.0.0.1:${ports[7]}"
+    SUITE_DIRECT="http://127.0.0.1:${ports[1]}" SUITE_NARROW="http://127.0.0.1:${ports[3]}"
+    SUITE_IMPATIENT="http://127.0.0.1:${ports[5]}" SUITE_LENIENT="http://127.0.0.1:${ports[12]}"
+  )
+  if ! pending interim; then
+    serve "$name-interim" "${ports[8]}" "${ports[9]}" -- "${common[@]}" \
+      GATEWAY_SERVER__INTERIM_RESPONSES=known_clients GATEWAY_SERVER__INTERIM_INTERVAL_S=1
+    rig+=(SUITE_INTERIM="http://127.0.0.1:${ports[8]}")
+  fi
+  if ! pending whitespace; then
+    serve "$name-whitespace" "${ports[10]}" "${ports[11]}" -- "${common[@]}" GATEWAY_SERVER__JSON_HEARTBEAT_S=1
+    rig+=(SUITE_WHITESPACE="http://127.0.0.1:${ports[10]}")
+  fi
+}
+
+# record NAME PORT TO: what passes from the port to the gateway, and back, is kept in NAME.answers.
+record() {
+  start "$1-recorder" python3 "$here/recorder.py" --listen "$2" --to "$3" --log "$scratch/$1.answers"
+  wait_for "$1-recorder" "http://127.0.0.1:$2/v1/models" 401
 }

@@ -1,52 +1,52 @@
 #!/usr/bin/env bash
-# Runs real OpenAI clients against the release binary: a sandbox for what works, and a simulator that misbehaves on
-# order for what does not. Everything is on the loopback and is stopped at the end.
+# Runs real OpenAI clients against the release binary, and programs that send the exact bytes of those that cannot run
+# here: a sandbox for what works, and a simulator that misbehaves on order for what does not. Everything is on the
+# loopback and is stopped at the end. Prints a line for each suite and a table of clients; the output of a suite only
+# when it failed.
 #
-#     tests/clients/run.sh             # both suites
-#     tests/clients/run.sh python      # or node
+#     tests/clients/run.sh                 # everything
+#     tests/clients/run.sh python node     # or some of: python node programs curl
 #
-# Needs: cargo build --release, Python 3.11 with venv, Node 20 with npm, curl. The packages that requirements.txt and
-# package.json name are installed into tests/clients/.venv and tests/clients/node_modules.
+# Needs: cargo build --release, Python 3.11 with venv, Node 20 with npm, curl. The packages that the requirements files
+# and package.json name are installed into tests/clients/.venv* and tests/clients/node_modules.
 set -euo pipefail
 # shellcheck source=tests/clients/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 suites=("$@")
-[ ${#suites[@]} -gt 0 ] || suites=(python node)
-passed=0 failed=0 status=0
+[ ${#suites[@]} -gt 0 ] || suites=(python node programs curl)
+for suite in "${suites[@]}"; do
+  case $suite in
+    python | node | programs | curl) ;;
+    *) die "no suite called $suite; there are python, node, programs and curl" ;;
+  esac
+done
 
-# run_in_view FILE COMMAND...: runs it in this folder, shows and keeps what it prints, and leaves its status in `status`.
-run_in_view() {
-  local closing=$1
+# part NAME COMMAND...: runs a part of a suite in this folder and says in one line what came of it. What the runner
+# counted goes to NAME.count.
+part() {
+  local name=$1 status=0 begun=$SECONDS good bad output
   shift
-  status=0
-  (cd "$here" && "$@") 2>&1 | tee "$closing" || status=$?
+  output=$scratch/${name//[^a-zA-Z0-9]/-}
+  (cd "$here" && "$@") >"$output.out" 2>&1 </dev/null || status=$?
+  good=$(sum "$(closing_lines "$output.out" 'pass|passed')")
+  bad=$(sum "$(closing_lines "$output.out" 'fail|failed|cancelled|errors?')")
+  # A runner that counted nothing, or failed and did not say where, has failed as a whole.
+  [ $((good + bad)) -gt 0 ] && { [ "$status" = 0 ] || [ "$bad" -gt 0 ]; } || bad=1
+  printf '%d %d\n' "$good" "$bad" >"$output.count"
+  if [ "$bad" = 0 ]; then
+    printf '%-32s %3d passed in %3d s\n' "$name" "$good" $((SECONDS - begun))
+  else
+    printf -- '--- %s, status %d\n' "$name" "$status"
+    cat "$output.out"
+    printf '%-32s %3d passed, %d FAILED\n' "$name" "$good" "$bad"
+  fi
 }
 
-python_suite() {
-  local closing=$scratch/python.closing
-  run_in_view "$closing" env PYTHONDONTWRITEBYTECODE=1 .venv/bin/python -m pytest --color=no "$@"
-  # "2 failed, 41 passed, 1 error in 12.34s"
-  count "$(tail -n 1 "$closing" | grep -oE '[0-9]+ passed')" \
-    "$(tail -n 1 "$closing" | grep -oE '[0-9]+ (failed|error)')"
-}
-
-node_suite() {
-  local closing=$scratch/node.closing
-  run_in_view "$closing" node --test --test-concurrency=1 --test-reporter=spec "$@"
-  count "$(grep -E '^[^ ]+ pass [0-9]+$' "$closing")" "$(grep -E '^[^ ]+ (fail|cancelled) [0-9]+$' "$closing")"
-}
-
-# count PASSED FAILED: adds the numbers in these lines. A runner that counted nothing, or failed and did not say where,
-# has failed as a whole.
-count() {
-  local good bad
-  good=$(sum "$1")
-  bad=$(sum "$2")
-  [ $((good + bad)) -gt 0 ] || die 'a suite ran no test'
-  [ "$status" = 0 ] || [ "$bad" -gt 0 ] || die "a suite ended with status $status"
-  passed=$((passed + good))
-  failed=$((failed + bad))
+# closing_lines FILE WORDS: the counts with these words, as pytest, node's runner and the shell suites print them at
+# last: "2 failed, 41 passed, 1 error in 12.34s", "ℹ pass 38", "23 passed, 0 failed".
+closing_lines() {
+  { grep -E '^ℹ [a-z]+ [0-9]+$' "$1" || tail -n 1 "$1"; } | grep -oE "[0-9]+ ($2)\>|\<($2) [0-9]+" || true
 }
 
 # sum TEXT: of all the numbers in it.
@@ -56,23 +56,138 @@ sum() {
   printf '%d' "$total"
 }
 
+# pytest_part NAME VENV ARGUMENT...: the name begins with the row of the table that its results belong to.
+pytest_part() {
+  local name=$1 row=${1%%:*} venv=$2
+  shift 2
+  part "$name" env "${rig[@]}" SUITE_CLIENT="$row" PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" -m pytest --color=no "$@"
+}
+
+# node_part ROW NODE [VARIABLE=VALUE...] ARGUMENT...
+node_part() {
+  local row=$1 node=$2 variables=()
+  shift 2
+  while [[ $1 == *=* ]]; do
+    variables+=("$1")
+    shift
+  done
+  part "$row" in_environment "${rig[@]}" SUITE_CLIENT="$row" "${variables[@]}" -- \
+    "$node" --test --test-concurrency=1 --test-reporter=spec "$@"
+}
+
+# in_environment VARIABLE=VALUE... -- COMMAND...: like env, for functions too.
+in_environment() (
+  while [ "$1" != -- ]; do
+    export "${1?}"
+    shift
+  done
+  shift
+  "$@"
+)
+
+# The lanes of each suite. They run beside each other, since most of the time they wait, each with gateways and a
+# simulator of its own.
+lanes_of() {
+  case $1 in
+    python) printf '%s\n' python_newest python_patient python_older ;;
+    node) printf '%s\n' node_newest node_older ;;
+    programs) printf '%s\n' programs_in_python programs_in_javascript ;;
+    curl) printf '%s\n' curl_alone ;;
+  esac
+}
+
+python_tests=(test_sandbox.py test_faults.py test_stream.py)
+node_tests=(sandbox.test.mjs faults.test.mjs waiting.test.mjs)
+
+# The newest version runs everything, the older ones what the table asks for.
+python_newest() {
+  pytest_part 'openai-python 3' .venv "${python_tests[@]}"
+}
+
+python_patient() {
+  pytest_part 'openai-python 3: slow pictures' .venv test_waiting.py test_async.py
+  pytest_part AzureOpenAI .venv test_azure.py
+}
+
+python_older() {
+  pytest_part 'openai-python 2' .venv-openai2 -m cell "${python_tests[@]}" test_waiting.py
+  pytest_part 'openai-python 1' .venv-openai1 -m cell "${python_tests[@]}" test_waiting.py
+}
+
+node_newest() {
+  node_part 'openai-node 7' node22 SUITE_OPENAI=openai "${node_tests[@]}" stream.test.mjs
+  node_part 'AI SDK 7' node22 ai-sdk.test.mjs
+  node_part 'AI SDK 6' node SUITE_OPENAI=openai6 SUITE_AI=ai6 SUITE_AI_OPENAI=ai-sdk-openai6 ai-sdk.test.mjs
+}
+
+node_older() {
+  node_part 'openai-node 6' node SUITE_OPENAI=openai6 SUITE_ONLY_CELLS=1 "${node_tests[@]}" stream.test.mjs
+  node_part 'openai-node 5' node SUITE_OPENAI=openai5 SUITE_ONLY_CELLS=1 "${node_tests[@]}" stream.test.mjs
+  # It cannot stream.
+  node_part 'openai-node 4' node SUITE_OPENAI=openai4 SUITE_ONLY_CELLS=1 "${node_tests[@]}"
+}
+
+programs_in_python() {
+  pytest_part replicas .venv test_replicas.py
+  pytest_part LiteLLM .venv-openai2 test_litellm.py
+  pytest_part pydantic-ai .venv test_pydantic_ai.py
+  pytest_part 'openai CLI' .venv-openai1 test_openai_cli.py
+}
+
+programs_in_javascript() {
+  node_part 'programs in JavaScript' node22 programs.test.mjs
+}
+
+curl_alone() {
+  part curl in_environment "${rig[@]}" SUITE_CLIENT=curl -- "$here/curl.sh"
+}
+
+install() {
+  case $1 in
+    python)
+      install_python
+      install_venv .venv-openai2 requirements-openai2.txt
+      install_venv .venv-openai1 requirements-openai1.txt
+      ;;
+    node) install_node ;;
+    programs)
+      install_python
+      install_venv .venv-openai2 requirements-openai2.txt
+      install_venv .venv-openai1 requirements-openai1.txt
+      install_node
+      ;;
+    curl) ;;
+  esac
+}
+
 prepare
-for suite in "${suites[@]}"; do
-  case $suite in
-    python | node) "install_$suite" ;;
-    *) die "no suite called $suite; there are python and node" ;;
-  esac
-done
+for suite in "${suites[@]}"; do install "$suite"; done
+# The schemas are checked with it.
+install_python
 
+export SUITE_RESULTS=$scratch/results
+: >"$SUITE_RESULTS"
 start_sandbox
-start_faulty
+lanes=()
 for suite in "${suites[@]}"; do
-  printf '== %s\n' "$suite"
-  case $suite in
-    python) python_suite test_sandbox.py test_faults.py ;;
-    node) node_suite sandbox.test.mjs ai-sdk.test.mjs faults.test.mjs ;;
-  esac
+  for lane in $(lanes_of "$suite"); do
+    start_rig "$lane"
+    "$lane" &
+    lanes+=($!)
+    pids+=($!)
+  done
 done
+for lane in "${lanes[@]}"; do wait "$lane"; done
+logs_shown=no
 
-printf '%d passed, %d failed\n' "$passed" "$failed"
+printf '\n'
+failed=0
+"$here/.venv/bin/python" "$here/answers.py" "$scratch"/*.answers || failed=1
+printf '\n'
+python3 "$here/table.py" "$SUITE_RESULTS" "${suites[@]}" || failed=$((failed + 1))
+
+counts=$(cat "$scratch"/*.count)
+passed=$(sum "$(cut -d ' ' -f 1 <<<"$counts")")
+failed=$((failed + $(sum "$(cut -d ' ' -f 2 <<<"$counts")")))
+printf '\n%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

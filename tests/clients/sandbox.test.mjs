@@ -2,38 +2,50 @@
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
-import { test } from 'node:test';
 
-import { MASK, OpenAI, PHOTO, SECOND, SMALL, Simulator, checkItem, checkPng, prompt, setting, toFile } from './common.mjs';
+import {
+  MASK,
+  OpenAI,
+  PHOTO,
+  SECOND,
+  SMALL,
+  cell,
+  checkItem,
+  checkPng,
+  plain,
+  prompt,
+  setting,
+  toFile,
+} from './common.mjs';
 
 const client = new OpenAI({ baseURL: `${setting('SUITE_GATEWAY')}/v1`, apiKey: setting('SUITE_SANDBOX_KEY') });
 
-test('edit with a read stream, whose length nobody announces', async () => {
+cell('edit', 'edit with a read stream, whose length nobody announces', async () => {
   const answer = await client.images.edit({ image: fs.createReadStream(PHOTO), prompt: prompt(), ...SMALL });
   assert.equal(answer.data.length, 1);
   checkItem(answer.data[0], '256x256');
 });
 
-test('edit with a file that has no type', async () => {
+cell('bytes', 'edit with a file that has no type', async () => {
   const image = await toFile(fs.readFileSync(PHOTO), 'photo.png');
   assert.equal(image.type, '');
   const answer = await client.images.edit({ image, prompt: prompt(), ...SMALL });
   checkItem(answer.data[0], '256x256');
 });
 
-test('edit with a file that has a type', async () => {
+cell('edit', 'edit with a file that has a type', async () => {
   const image = await toFile(fs.readFileSync(PHOTO), 'photo.png', { type: 'image/png' });
   const answer = await client.images.edit({ image, prompt: prompt(), ...SMALL });
   checkItem(answer.data[0], '256x256');
 });
 
-test('edit with a list of images', async () => {
+cell('list', 'edit with a list of images', async () => {
   const image = [fs.createReadStream(PHOTO), await toFile(fs.readFileSync(SECOND), 'second.png')];
   const answer = await client.images.edit({ image, prompt: prompt(), ...SMALL });
   checkItem(answer.data[0], '256x256');
 });
 
-test('edit with a mask', async () => {
+cell('mask', 'edit with a mask', async () => {
   const answer = await client.images.edit({
     image: fs.createReadStream(PHOTO),
     mask: fs.createReadStream(MASK),
@@ -43,12 +55,16 @@ test('edit with a mask', async () => {
   checkItem(answer.data[0], '256x256');
 });
 
-test('edit with a prompt of several lines', async () => {
-  const answer = await client.images.edit({ image: fs.createReadStream(PHOTO), prompt: prompt('one\ntwo\n'), ...SMALL });
+plain('edit with a prompt of several lines', async () => {
+  const answer = await client.images.edit({
+    image: fs.createReadStream(PHOTO),
+    prompt: prompt('one\ntwo\n'),
+    ...SMALL,
+  });
   checkItem(answer.data[0], '256x256');
 });
 
-test('edit as JSON by plain HTTP', async () => {
+plain('edit as JSON by plain HTTP', async () => {
   const image_url = `data:image/png;base64,${fs.readFileSync(PHOTO).toString('base64')}`;
   const answer = await fetch(`${setting('SUITE_GATEWAY')}/v1/images/edits`, {
     method: 'POST',
@@ -59,19 +75,19 @@ test('edit as JSON by plain HTTP', async () => {
   checkItem((await answer.json()).data[0], '256x256');
 });
 
-test('generate', async () => {
+cell('generate', 'generate', async () => {
   const answer = await client.images.generate({ prompt: prompt('a harbour'), ...SMALL });
   checkItem(answer.data[0], '256x256');
 });
 
-test('two pictures at once', async () => {
+plain('two pictures at once', async () => {
   const answer = await client.images.edit({ image: fs.createReadStream(PHOTO), prompt: prompt(), n: 2, ...SMALL });
   assert.equal(answer.data.length, 2);
   for (const item of answer.data) checkItem(item, '256x256');
   assert.notEqual(answer.data[0].b64_json, answer.data[1].b64_json);
 });
 
-test('size and quality are as asked', async () => {
+plain('size and quality are as asked', async () => {
   const answer = await client.images.edit({
     image: fs.createReadStream(PHOTO),
     prompt: prompt(),
@@ -84,7 +100,7 @@ test('size and quality are as asked', async () => {
   assert.equal(answer.quality, 'low');
 });
 
-test('an address instead of base64', async () => {
+cell('url', 'an address instead of base64', async () => {
   const answer = await client.images.edit({
     image: fs.createReadStream(PHOTO),
     prompt: prompt(),
@@ -99,31 +115,29 @@ test('an address instead of base64', async () => {
   checkPng(Buffer.from(await download.arrayBuffer()), '256x256');
 });
 
-test('models are listed and retrieved', async () => {
+for (const [output_format, signature] of [
+  ['jpeg', /^\xff\xd8\xff/],
+  ['webp', /^RIFF....WEBP/s],
+]) {
+  cell('edit', `the format is as asked: ${output_format}`, async () => {
+    const image = await toFile(fs.readFileSync(PHOTO), 'photo.png');
+    const answer = await client.images.edit({
+      image,
+      prompt: prompt(),
+      output_format,
+      output_compression: 80,
+      ...SMALL,
+    });
+    assert.match(Buffer.from(answer.data[0].b64_json, 'base64').toString('latin1'), signature);
+    assert.equal(answer.output_format, output_format);
+  });
+}
+
+plain('models are listed and retrieved', async () => {
   const models = await client.models.list();
   const names = models.data.map((model) => model.id);
   assert.ok(names.includes('gpt-image-1.5') && names.includes('gpt-image-2'), names.join());
   const model = await client.models.retrieve('gpt-image-2');
   assert.equal(model.id, 'gpt-image-2');
   assert.equal(model.object, 'model');
-});
-
-test('headers, and the cache', async () => {
-  const simulator = new Simulator(setting('SUITE_SANDBOX_SIMULATOR'));
-  const asked = { prompt: prompt(), ...SMALL };
-  const ask = () => client.images.edit({ image: fs.createReadStream(PHOTO), ...asked }).withResponse();
-
-  const first = await ask();
-  const submits = await simulator.submits();
-  const second = await ask();
-
-  assert.equal(await simulator.submits(), submits);
-  for (const { response, request_id } of [first, second]) {
-    assert.match(response.headers.get('x-request-id'), /^req_/);
-    assert.equal(request_id, response.headers.get('x-request-id'));
-    assert.match(response.headers.get('openai-processing-ms'), /^\d+$/);
-  }
-  assert.equal(first.response.headers.get('x-gateway-cache'), 'miss');
-  assert.equal(second.response.headers.get('x-gateway-cache'), 'hit');
-  assert.equal(first.data.data[0].b64_json, second.data.data[0].b64_json);
 });

@@ -1,6 +1,7 @@
 """Every refusal and every accident, by the exception the official Python SDK makes of it, and what it cost."""
 
 import asyncio
+import re
 import time
 
 import openai
@@ -10,13 +11,14 @@ from conftest import HUGE, LARGE, MASK, PHOTO, SECOND, client_of, picture_of, pr
 SMALL = {"model": "gpt-image-1.5", "size": "256x256", "quality": "low"}
 
 
-def wrong_key(**options):
-    return openai.OpenAI(base_url=setting("SUITE_FAULTY") + "/v1", api_key="sk-nobody-knows-this-one", **options)
+def wrong_key(gateway="SUITE_FAULTY", **options):
+    return openai.OpenAI(base_url=setting(gateway) + "/v1", api_key="sk-nobody-knows-this-one", **options)
 
 
 # ---- refused before anything is bought ----
 
 
+@pytest.mark.cell("errors")
 def test_a_wrong_key(simulator):
     with pytest.raises(openai.AuthenticationError) as caught:
         wrong_key().images.edit(image=PHOTO, prompt=prompt(), **SMALL)
@@ -29,7 +31,7 @@ def test_a_wrong_key(simulator):
 
 def test_a_wrong_key_with_a_large_upload():
     with pytest.raises(openai.AuthenticationError):
-        wrong_key(max_retries=0).images.edit(image=HUGE, prompt=prompt(), **SMALL)
+        wrong_key("SUITE_DIRECT", max_retries=0).images.edit(image=HUGE, prompt=prompt(), **SMALL)
 
 
 def test_a_wrong_key_for_the_list_of_models():
@@ -51,6 +53,7 @@ def test_an_unknown_model_does_not_edit(once, simulator):
     assert simulator.submits == 0
 
 
+@pytest.mark.cell("errors")
 @pytest.mark.parametrize(
     ("asked", "param", "code"),
     [
@@ -60,7 +63,6 @@ def test_an_unknown_model_does_not_edit(once, simulator):
         ({"output_format": "bmp"}, "output_format", "invalid_value"),
         # What is not there is refused by name, never left out in silence.
         ({"output_format": "svg"}, "output_format", "unsupported_parameter"),
-        ({"stream": True}, "stream", "unsupported_parameter"),
         ({"n": 0}, "n", "integer_below_min_value"),
         ({"n": 11}, "n", "integer_above_max_value"),
         ({"image": []}, "image", "missing_required_parameter"),
@@ -92,9 +94,42 @@ def test_a_body_that_is_too_large(simulator):
     assert simulator.submits == 0
 
 
+# ---- what costs nothing ----
+
+
+def test_headers_and_the_cache(once, simulator):
+    asked = {"image": PHOTO, "prompt": prompt(), **SMALL}
+
+    first = once.images.with_raw_response.edit(**asked)
+    submits = simulator.submits
+    second = once.images.with_raw_response.edit(**asked)
+
+    assert simulator.submits == submits
+    for answer in (first, second):
+        assert re.fullmatch(r"req_\S+", answer.headers["x-request-id"])
+        assert int(answer.headers["openai-processing-ms"]) >= 0
+    assert first.headers["x-request-id"] != second.headers["x-request-id"]
+    assert first.headers["x-gateway-cache"] == "miss"
+    assert first.headers["x-gateway-prediction"]
+    assert second.headers["x-gateway-cache"] == "hit"
+    assert int(second.headers["age"]) >= 0
+    assert first.parse().data[0].b64_json == second.parse().data[0].b64_json
+    assert first.parse()._request_id == first.headers["x-request-id"]
+
+
+def test_a_cached_answer_can_be_declined(once, simulator):
+    asked = {"image": PHOTO, "prompt": prompt(), **SMALL}
+    once.images.edit(**asked)
+    submits = simulator.submits
+    answer = once.images.with_raw_response.edit(extra_headers={"cache-control": "no-cache"}, **asked)
+    assert simulator.submits == submits + 1
+    assert answer.headers["x-gateway-cache"] == "bypass"
+
+
 # ---- refused or broken by the service ----
 
 
+@pytest.mark.cell("errors")
 def test_a_forbidden_prompt(usual, simulator):
     with pytest.raises(openai.BadRequestError) as caught:
         usual.images.edit(image=PHOTO, prompt=prompt("forbidden-picture"), **SMALL)
@@ -111,6 +146,7 @@ def test_a_prompt_that_is_found_forbidden_late(usual, simulator):
     assert simulator.submits == 1
 
 
+@pytest.mark.cell("errors")
 def test_an_exhausted_balance(usual, simulator):
     simulator.scenario(balance={"usd": 0.0})
     with pytest.raises(openai.RateLimitError) as caught:
@@ -138,6 +174,7 @@ def test_an_unknown_outcome_is_never_bought_again(usual, simulator):
     assert simulator.submits == 1
 
 
+@pytest.mark.cell("errors")
 def test_a_failed_task_is_not_bought_again(usual, simulator):
     simulator.scenario(life={"outcome": "failed_provider"})
     with pytest.raises(openai.InternalServerError) as caught:
@@ -167,11 +204,6 @@ def test_a_stumbling_poll_costs_nothing(once, simulator, fault):
 # ---- slow pictures and impatient clients ----
 
 
-def slow(simulator, seconds):
-    """Makes every picture take so long; the simulator works a hundred times faster than it counts."""
-    simulator.scenario(life={"low_ms": [seconds * 100_000, seconds * 100_000], "size_counts": "no"})
-
-
 def ask_until_there(client, asked):
     """Asks the same until the picture is there. Returns it, and how often it was not."""
     deadline = time.monotonic() + 20
@@ -188,7 +220,7 @@ def ask_until_there(client, asked):
 
 
 def test_a_slow_picture_is_collected_by_asking_again(simulator):
-    slow(simulator, seconds=3)
+    simulator.slow(seconds=3)
     with client_of("SUITE_IMPATIENT", max_retries=0) as client:
         answer, refusals = ask_until_there(client, {"image": PHOTO, "prompt": prompt(), **SMALL})
     picture_of(answer.data[0], "256x256")
@@ -196,8 +228,9 @@ def test_a_slow_picture_is_collected_by_asking_again(simulator):
     assert simulator.submits == 1
 
 
+@pytest.mark.cell("retry")
 def test_the_sdks_own_retries_collect_a_slow_picture(simulator):
-    slow(simulator, seconds=2)
+    simulator.slow(seconds=2)
     with client_of("SUITE_IMPATIENT") as client:
         answer = client.images.with_raw_response.edit(image=PHOTO, prompt=prompt(), **SMALL)
     assert answer.retries_taken >= 1
@@ -205,8 +238,22 @@ def test_the_sdks_own_retries_collect_a_slow_picture(simulator):
     assert simulator.submits == 1
 
 
+@pytest.mark.cell("retry")
+def test_a_retry_after_a_time_out_joins_what_it_began(simulator):
+    simulator.slow(seconds=3)
+    # The header is replaced, so that the gateway does not know how soon this client gives up.
+    asked = {"image": PHOTO, "prompt": prompt(), "extra_headers": {"x-stainless-read-timeout": "600"}, **SMALL}
+    with client_of("SUITE_FAULTY", timeout=1.6) as client:
+        answer = client.images.with_raw_response.edit(**asked)
+    assert answer.retries_taken >= 1
+    # On a busy machine it is finished before the retry comes.
+    assert answer.headers["x-gateway-cache"] in ("joined", "hit")
+    picture_of(answer.parse().data[0], "256x256")
+    assert simulator.submits == 1
+
+
 def test_a_client_is_answered_before_its_own_time_out(simulator):
-    slow(simulator, seconds=4)
+    simulator.slow(seconds=4)
     asked = {"image": PHOTO, "prompt": prompt(), **SMALL}
     # It announces 3 s; without an answer before that it would raise APITimeoutError.
     with client_of("SUITE_FAULTY", max_retries=0, timeout=3) as client:
@@ -217,7 +264,7 @@ def test_a_client_is_answered_before_its_own_time_out(simulator):
 
 
 def test_a_client_that_hung_up_finds_its_picture(once, simulator):
-    slow(simulator, seconds=2)
+    simulator.slow(seconds=2)
     asked = {"image": PHOTO, "prompt": prompt(), **SMALL}
     # The header is replaced, so that the gateway does not know how soon this client leaves.
     with pytest.raises(openai.APITimeoutError):
@@ -228,7 +275,7 @@ def test_a_client_that_hung_up_finds_its_picture(once, simulator):
 
 
 def test_the_same_request_twice_at_once_is_bought_once(simulator):
-    slow(simulator, seconds=1)
+    simulator.slow(seconds=1)
     asked = {"image": [PHOTO, SECOND], "prompt": prompt(), **SMALL}
 
     async def ask():

@@ -70,10 +70,10 @@ fn refusals() -> Vec<ApiError> {
         },
         ApiError::ResultAddressInvalid,
         ApiError::ResultGone,
+        ApiError::InputNotLent,
         ApiError::PredictionNotFound,
         ApiError::PredictionSubmitted { order: order() },
         ApiError::PredictionEnded { order: order() },
-        ApiError::InputNotLent,
         ApiError::UnsupportedMediaType { got: Some(text("text/plain")) },
         ApiError::UnsupportedMediaType { got: None },
         ApiError::UnsupportedEncoding { got: text("gzip") },
@@ -143,10 +143,10 @@ fn name(error: &ApiError) -> String {
         | ApiError::ModelLacksTask { .. }
         | ApiError::ResultAddressInvalid
         | ApiError::ResultGone
+        | ApiError::InputNotLent
         | ApiError::PredictionNotFound
         | ApiError::PredictionSubmitted { .. }
         | ApiError::PredictionEnded { .. }
-        | ApiError::InputNotLent
         | ApiError::UnsupportedMediaType { .. }
         | ApiError::UnsupportedEncoding { .. }
         | ApiError::MalformedBody { .. }
@@ -233,7 +233,7 @@ fn secrets_of_the_operator_stay_inside() {
     }
 }
 
-/// One line of `docs/errors.md`.
+/// One line of `src/api/error/errors.md`.
 fn documented(error: &ApiError) -> String {
     let Wire { status, kind, code, param, retry, retry_after } = error.wire();
     let pays = match retry {
@@ -251,7 +251,7 @@ fn documented(error: &ApiError) -> String {
 /// The documented table is this one. After a change, take what the failure has written.
 #[test]
 fn the_documentation_shows_every_row() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/error/errors.md");
     let known = std::fs::read_to_string(&path).unwrap();
     let (words, _) = known.split_once("| error |").unwrap();
     let mut now = format!(

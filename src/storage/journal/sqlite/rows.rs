@@ -71,13 +71,11 @@ CREATE TABLE pictures (
 ";
 
 /// What each version lacks of the next, from version 1 on.
-pub(super) const STEPS: [&str; 4] = [
-    "ALTER TABLE predictions ADD COLUMN account TEXT;",
+pub(super) const STEPS: [&[&str]; 3] = [
+    &["ALTER TABLE predictions ADD COLUMN account TEXT;"],
     // There was one face only.
-    "ALTER TABLE predictions ADD COLUMN route TEXT NOT NULL DEFAULT 'prediction';",
-    "ALTER TABLE orders ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;",
-    // Of the same step.
-    WEBHOOKS,
+    &["ALTER TABLE predictions ADD COLUMN route TEXT NOT NULL DEFAULT 'prediction';"],
+    &["ALTER TABLE orders ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;", WEBHOOKS],
 ];
 
 /// Who is to be told of the ends of orders: new in version 4.
