@@ -8,6 +8,7 @@
 //! | `GET  /v1/models`, `/v1/models/{id}` | `models.rs` |
 //! | `GET  /v1/inputs/{token}`          | `inputs.rs`   |
 //! | `GET  /v1/results/{order}/{index}` | `results.rs`  |
+//! | `GET`, `DELETE /v1/predictions/{id}` | `predictions.rs` |
 //!
 //! Each also without `/v1` and with a trailing slash, because people type all of these; and below `/openai`, as Azure has
 //! them, where `POST /openai/deployments/{model}/images/edits` and `…/generations` name the model in the path.
@@ -28,6 +29,7 @@ use crate::lending::Lending;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Catalogue, ClientId, Clock, Task};
 use crate::telemetry::Metrics;
+use crate::webhooks::Webhooks;
 
 mod answer;
 mod auth;
@@ -51,6 +53,8 @@ mod models;
 mod multipart;
 mod offer;
 mod patience;
+mod predictions;
+mod prefer;
 mod presenter;
 mod rate;
 mod results;
@@ -74,6 +78,7 @@ use signature::Signer;
 pub(crate) struct Parts {
     pub(crate) engine: Engine,
     pub(crate) admission: Admission,
+    pub(crate) webhooks: Webhooks,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) server: ServerConfig,
@@ -94,6 +99,7 @@ pub(crate) struct Parts {
 struct ApiState {
     engine: Engine,
     admission: Admission,
+    webhooks: Webhooks,
     catalogue: Arc<Catalogue>,
     clock: Arc<dyn Clock>,
     server: Arc<ServerConfig>,
@@ -132,14 +138,27 @@ const DEPLOYMENT: &str = "deployment";
 
 /// The routes of the client face, in all their layers.
 pub(crate) fn router(parts: Parts) -> Router {
-    let Parts { engine, admission, catalogue, clock, server, route, lending, signing_key, sandbox, lifecycle, metrics } =
-        parts;
+    let Parts {
+        engine,
+        admission,
+        webhooks,
+        catalogue,
+        clock,
+        server,
+        route,
+        lending,
+        signing_key,
+        sandbox,
+        lifecycle,
+        metrics,
+    } = parts;
     let outermost = layers::Outermost::new(&server, sandbox, &lifecycle, &metrics);
     let gate = Gate::new(&server);
     let (signer, endings) = (Signer::new(signing_key), Endings::new(&metrics));
     let presenter = Presenter::new(&server, &metrics);
     let server = Arc::new(server);
-    let state = ApiState { engine, admission, catalogue, clock, server, route, lending, signer, presenter, endings };
+    let state =
+        ApiState { engine, admission, webhooks, catalogue, clock, server, route, lending, signer, presenter, endings };
     let mut router = Router::new();
     for prefix in ["/v1", "", "/openai/v1", "/openai"] {
         for slash in ["", "/"] {
@@ -150,6 +169,7 @@ pub(crate) fn router(parts: Parts) -> Router {
                 .route(&at("/images/variations"), post(images::variations))
                 .route(&at("/models"), get(models::index))
                 .route(&at("/inputs/{token}"), get(inputs::show))
+                .route(&at("/predictions/{id}"), get(predictions::show).delete(predictions::cancel))
                 .route(&at("/results/{order}/{index}"), get(results::show));
         }
         // Ids with a slash arrive encoded or raw; the handler strips one at the end.
@@ -174,7 +194,11 @@ async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Response
         // Some programs see by this whether anybody is there. The router adds what is allowed.
         return StatusCode::NO_CONTENT.into_response();
     }
-    let allow = if uri.path().contains("/images/") { "POST" } else { "GET" };
+    let allow = match uri.path() {
+        path if path.contains("/images/") => "POST",
+        path if path.contains("/predictions/") => "GET, DELETE",
+        _ => "GET",
+    };
     ApiError::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned(), allow }.into_response()
 }
 

@@ -25,6 +25,7 @@ use crate::storage::spool::Spool;
 use crate::storage::{Directory, Notes, Results, Room};
 use crate::telemetry::Metrics;
 use crate::upstream::GptProto;
+use crate::webhooks::{self, Webhooks};
 
 mod banner;
 mod check;
@@ -67,7 +68,7 @@ impl Gateway {
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::default();
         let clock = Arc::new(SystemClock);
-        let Config { server, operator, storage, cache, upstream, clients, catalogue, accounts, .. } = config;
+        let Config { server, operator, storage, cache, upstream, webhooks, clients, catalogue, accounts, .. } = config;
         let catalogue = Arc::new(catalogue);
 
         // Addresses first: whether they are free is known before anything is touched.
@@ -100,9 +101,19 @@ impl Gateway {
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
         let admission = Admission::new(&clients, &server, Arc::clone(&clock) as Arc<_>, &metrics);
         admission.recall(journal.as_ref(), &catalogue).await?;
+        let chance = Chance::of_the_machine();
+        let parts = webhooks::Parts {
+            journal: Arc::clone(&journal) as Arc<_>,
+            clock: Arc::clone(&clock) as Arc<_>,
+            chance: chance.clone(),
+            lifecycle: lifecycle.clone(),
+            metrics: metrics.clone(),
+        };
+        let (webhooks, announced) =
+            Webhooks::new(&webhooks, parts).context("cannot build the client that sends webhooks")?;
         let parts = engine::Parts {
             clock: Arc::clone(&clock) as Arc<_>,
-            chance: Chance::of_the_machine(),
+            chance,
             catalogue: Arc::clone(&catalogue),
             journal: Arc::clone(&journal) as Arc<_>,
             results,
@@ -110,6 +121,7 @@ impl Gateway {
             spool,
             budget: budget.clone(),
             quotas: Arc::new(admission.clone()),
+            notices: Arc::new(webhooks.clone()),
             upstream: Arc::new(api),
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
@@ -117,6 +129,8 @@ impl Gateway {
         };
         let engine = Engine::start(parts, &upstream, &cache, &storage).await?;
         lifecycle.spawn_service("budget", budget.clone().run());
+        // After the engine has ended what a crash left under way: what was left untold is looked for once.
+        lifecycle.spawn_service("webhooks", webhooks.clone().run(announced));
         let learned = Learned { notes, budget: budget.clone(), engine: engine.clone() };
         lifecycle.spawn_service("notes", learned.clone().keep());
         let hosts = HostRule::new(operator.listen, &operator.hosts, None);
@@ -126,6 +140,7 @@ impl Gateway {
         let api = api::router(api::Parts {
             engine,
             admission,
+            webhooks,
             catalogue,
             clock,
             server,

@@ -22,6 +22,7 @@ mod limits;
 mod origins;
 mod route;
 mod secret;
+mod webhooks;
 
 pub(crate) use accounts::Account;
 use accounts::AccountConfig;
@@ -33,6 +34,8 @@ use limits::LimitsConfig;
 pub(crate) use origins::PageOrigin;
 pub(crate) use route::{Inputs, RoutePolicy};
 pub use secret::Secret;
+use webhooks::WebhooksSection;
+pub(crate) use webhooks::{Allowed, SigningSecret, WebhooksConfig};
 
 const DEFAULTS: &str = include_str!("../config/default.toml");
 const MODELS: &str = include_str!("../config/models.toml");
@@ -48,6 +51,7 @@ pub struct Config {
     pub(crate) storage: StorageConfig,
     pub(crate) cache: CacheConfig,
     pub(crate) upstream: UpstreamConfig,
+    pub(crate) webhooks: WebhooksConfig,
     pub(crate) log: LogConfig,
     /// The limits of a client of which nothing else is said.
     pub(crate) limits: ClientLimits,
@@ -66,6 +70,7 @@ struct Sections {
     storage: StorageConfig,
     cache: CacheConfig,
     upstream: UpstreamConfig,
+    webhooks: WebhooksSection,
     models: ModelsConfig,
     log: LogConfig,
     limits: LimitsConfig,
@@ -84,6 +89,8 @@ pub(crate) struct ServerConfig {
     pub(crate) patience: Duration,
     #[serde(rename = "patience_margin_ms", deserialize_with = "millis")]
     pub(crate) patience_margin: Duration,
+    #[serde(rename = "async_patience_s", deserialize_with = "seconds")]
+    pub(crate) async_patience: Duration,
     #[serde(rename = "kept_patience_s", deserialize_with = "seconds")]
     pub(crate) kept_patience: Duration,
     #[serde(rename = "stream_heartbeat_ms", deserialize_with = "millis")]
@@ -366,10 +373,12 @@ impl Config {
     fn from_table(table: Table, environment: &Environment) -> Result<Self, Error> {
         let sections: Sections =
             Value::Table(table).try_into().map_err(|error| Error::invalid("configuration", error))?;
-        let Sections { server, operator, storage, cache, upstream, models, log, limits: everybody, clients } = sections;
+        let Sections { server, operator, storage, cache, upstream, webhooks, models, log, limits: everybody, clients } =
+            sections;
         upstream.check()?;
         upstream.inputs.check(&server)?;
         log.check()?;
+        let webhooks = webhooks.check(environment)?;
         let catalogue = catalogue(&models.file)?;
         let limits = everybody.check("limits")?;
         let clients = clients.into_iter().map(|client| client.check(everybody, &catalogue));
@@ -377,7 +386,7 @@ impl Config {
         clients.extend(clients::from_environment(environment, limits)?);
         clients::check(&clients)?;
         let accounts = accounts::gather(&upstream, environment)?;
-        Ok(Self { server, operator, storage, cache, upstream, log, limits, clients, catalogue, accounts })
+        Ok(Self { server, operator, storage, cache, upstream, webhooks, log, limits, clients, catalogue, accounts })
     }
 
     /// Insists on what `serve` needs to talk to the real service.

@@ -29,8 +29,8 @@ use crate::budget::Budget;
 use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, Switch, UpstreamConfig};
 use crate::lifecycle::Lifecycle;
 use crate::model::{
-    Catalogue, Chance, ClientId, Clock, Delivery, Failure, Fingerprint, IdempotencyKey, OrderId, PictureRequest,
-    Quotas, Source, StoredPicture, Timestamp, UpstreamId,
+    Catalogue, Chance, ClientId, Clock, Delivery, Failure, Fingerprint, IdempotencyKey, Notices, OrderId,
+    PictureRequest, Quotas, Source, StoredPicture, Timestamp, UpstreamId, Webhook,
 };
 use crate::storage::journal::{StoredOrder, StoredState};
 use crate::storage::{Journal, JournalError, Results, Room};
@@ -43,6 +43,7 @@ mod joining;
 mod latency;
 mod launch;
 mod life;
+mod look;
 mod metrics;
 mod orders;
 mod patience;
@@ -55,12 +56,13 @@ mod ticket;
 use joining::Asker;
 pub(crate) use latency::Stored as LearnedLatencies;
 use latency::{Latencies, Priors};
+pub(crate) use look::{Cancelled, Look, Standing};
 use metrics::EngineMetrics;
 use orders::Orders;
 use planning::Planner;
 use schedule::Scarcity;
 use ticket::Progress;
-pub(crate) use ticket::{Origin, Ticket, WaitError};
+pub(crate) use ticket::{News, Origin, Stage, Ticket, WaitError};
 
 /// Where a request's uploads go before there is an order; the engine reads them back when it submits.
 pub(crate) use crate::storage::spool::{Spool, SpoolError};
@@ -83,6 +85,8 @@ pub(crate) struct Parts {
     pub(crate) spool: Spool,
     pub(crate) budget: Budget,
     pub(crate) quotas: Arc<dyn Quotas>,
+    /// Told of every order that has ended.
+    pub(crate) notices: Arc<dyn Notices>,
     pub(crate) upstream: Arc<dyn PredictionApi>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Metrics,
@@ -107,6 +111,7 @@ struct Core {
     spool: Spool,
     budget: Budget,
     quotas: Arc<dyn Quotas>,
+    notices: Arc<dyn Notices>,
     upstream: Arc<dyn PredictionApi>,
     lifecycle: Lifecycle,
     metrics: EngineMetrics,
@@ -165,6 +170,18 @@ pub(crate) struct Order {
     pub(crate) key: Option<IdempotencyKey>,
     /// When the client is answered at the latest.
     pub(crate) until: Instant,
+    pub(crate) presence: Presence,
+    /// Who is to be told of its end.
+    pub(crate) webhook: Option<Webhook>,
+}
+
+/// Where a client is while its order is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It waits, and wants nothing any more once its connection is gone.
+    Connected,
+    /// It comes back for the result: the order is wanted although nobody is connected.
+    Away,
 }
 
 /// A snapshot for the status page.
@@ -252,6 +269,7 @@ impl Engine {
             spool: parts.spool,
             budget: parts.budget,
             quotas: parts.quotas,
+            notices: parts.notices,
             upstream: parts.upstream,
             lifecycle: parts.lifecycle,
         });
@@ -272,9 +290,26 @@ impl Engine {
     ///
     /// A [`Failure`] with which nothing was bought.
     pub(crate) async fn submit(&self, order: Order) -> Result<Ticket, Failure> {
+        let (kept, webhook) = (order.presence == Presence::Away, order.webhook.clone());
+        let start_by = self.core.start_by(&order);
+        let mut ticket = self.place(order, start_by).await?;
+        // What a new order needs, it was listed and journalled with.
+        let is_new = matches!(ticket.origin(), Origin::Bought | Origin::Bypass);
+        if kept && !is_new {
+            self.core.orders.keep(ticket.order(), start_by);
+        }
+        if let Some(webhook) = webhook.filter(|_| !is_new) {
+            self.core.subscribe(&mut ticket, webhook).await?;
+        }
+        if kept {
+            ticket.recorded().await;
+        }
+        Ok(ticket)
+    }
+
+    async fn place(&self, order: Order, start_by: Instant) -> Result<Ticket, Failure> {
         let core = &self.core;
         let fingerprint = Fingerprint::of(&order.client, &order.request);
-        let start_by = core.start_by(&order);
         if let Some(key) = &order.key
             && let Some(ticket) = core.find_keyed(&order.client, key, fingerprint, start_by).await?
         {
@@ -315,6 +350,24 @@ impl Engine {
         let picture = *delivery_of(&stored)?.pictures.get(index)?;
         let source = self.core.results.read(&picture).await.ok()?;
         Some((picture, source))
+    }
+
+    /// An order of a client by its id; `None` when the client has no such order.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::JournalUnavailable`] when that cannot be known.
+    pub(crate) async fn look(&self, client: &ClientId, order: OrderId) -> Result<Option<Look>, Failure> {
+        self.core.look(client, order).await
+    }
+
+    /// Ends a client's interest in an order of its own; `None` when the client has no such order.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::JournalUnavailable`] when that cannot be known.
+    pub(crate) async fn cancel(&self, client: &ClientId, order: OrderId) -> Result<Option<Cancelled>, Failure> {
+        self.core.cancel(client, order).await
     }
 
     /// Whether a write or a sync has failed, so that nothing more may be bought.

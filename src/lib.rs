@@ -10,6 +10,7 @@
 //!                  └─▶ engine ────┤     ▲          ▲
 //!                        │        └─────┼──────────┘
 //!                        └─▶ upstream ──┘ ─▶ GPTProto
+//!  webhooks ─▶ storage, and told by the engine of every order that has ended
 //!  operator ─▶ status values of engine, budget and admission
 //!  api, engine, upstream ─▶ lending (input pictures that the upstream fetches from us)
 //!  everybody ─▶ model, its own section of config, telemetry, lifecycle, payload
@@ -45,3 +46,4 @@ mod model;
 mod payload;
 mod storage;
 mod upstream;
+mod webhooks;

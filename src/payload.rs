@@ -86,6 +86,14 @@ impl Payload {
         self
     }
 
+    /// Appends another body, of which nothing has left yet.
+    #[must_use]
+    pub(crate) fn then(mut self, other: Self) -> Self {
+        self.remaining += other.remaining;
+        self.segments.extend(other.segments);
+        self
+    }
+
     /// Length in bytes, of what has not left yet.
     pub(crate) fn length(&self) -> u64 {
         self.remaining
@@ -200,6 +208,10 @@ mod tests {
                 let expected = format!("{{\"a\":\"{}\"}}", STANDARD.encode_to_string(&bytes));
                 assert_eq!(payload.length(), expected.len() as u64);
                 assert_eq!(payload.size_hint().exact(), Some(expected.len() as u64));
+                assert_eq!(payload.collect().await.unwrap().to_bytes(), expected.as_bytes());
+                let inner = Payload::default().text("\"").base64(Arc::new(bytes.clone())).text("\"");
+                let payload = Payload::default().text("{\"a\":").then(inner).text("}");
+                assert_eq!(payload.length(), expected.len() as u64);
                 assert_eq!(payload.collect().await.unwrap().to_bytes(), expected.as_bytes());
             }
             let sources: [Arc<dyn Source>; 2] = [Arc::new(bytes.clone()), Arc::new(Filed(bytes.clone()))];

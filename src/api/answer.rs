@@ -40,7 +40,15 @@ pub(super) struct Shape {
 
 impl Shape {
     pub(super) fn of(request: &PictureRequest, presentation: Presentation) -> Self {
-        Self { task: request.task, choices: request.choices.clone(), presentation }
+        Self::new(request.task, request.choices.clone(), presentation)
+    }
+
+    pub(super) fn new(task: Task, choices: BTreeMap<String, String>, presentation: Presentation) -> Self {
+        Self { task, choices, presentation }
+    }
+
+    pub(super) fn presentation(&self) -> &Presentation {
+        &self.presentation
     }
 
     /// What the pictures are to be converted to.
@@ -80,17 +88,22 @@ impl Answer<'_> {
     /// The whole answer; its body produces the base64 as it leaves.
     pub(super) fn into_response(self, addresses: &Addresses) -> Response {
         let payload = self.shape.whole(self.delivery, self.pictures, addresses);
-        let length = payload.length();
-        let mut response = Response::new(Body::new(Delivered { payload, ticket: Some(self.ticket), wire: self.wire }));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        name_predictions(headers, &self.delivery.predictions);
-        if self.delivery.missing > 0 {
-            headers.insert(MISSING, HeaderValue::from(u16::from(self.delivery.missing)));
-        }
-        response
+        delivering(payload, self.delivery, self.ticket, self.wire)
     }
+}
+
+/// Answers with JSON that brings all pictures of an order; the engine learns when it has reached somebody.
+pub(super) fn delivering(payload: Payload, delivery: &Delivery, ticket: Ticket, wire: Wire) -> Response {
+    let length = payload.length();
+    let mut response = Response::new(Body::new(Delivered { payload, ticket: Some(ticket), wire }));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    name_predictions(headers, &delivery.predictions);
+    if delivery.missing > 0 {
+        headers.insert(MISSING, HeaderValue::from(u16::from(delivery.missing)));
+    }
+    response
 }
 
 /// Says where an answer comes from, and what of the request it does not honour.

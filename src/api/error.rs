@@ -4,7 +4,7 @@
 //! `x-should-retry` whether asking again is worth it, and never that it is where it could pay again ([`Retry`]); and text
 //! that others wrote (the client's values, the upstream's messages) is clipped and loses its control characters.
 //!
-//! `docs/errors.md` shows the table to people; a test holds the two together.
+//! `src/api/error/errors.md` shows the table to people; a test holds the two together.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::engine::{SpoolError, Ticket, WaitError};
 use crate::lifecycle::host::HostProblem;
 use crate::model::catalogue::SizeProblem;
 use crate::model::{Failure, Limit, OrderId, UpstreamId};
+use crate::webhooks::Refusal;
 
 mod text;
 
@@ -86,6 +87,21 @@ pub(super) enum ApiError {
     /// An input that was never lent here, or is not any more.
     #[error("This address is not valid, or no longer.")]
     InputNotLent,
+    /// There is no such prediction, or it is somebody else's: nobody learns which.
+    #[error("No prediction of yours has this id.")]
+    PredictionNotFound,
+    /// `DELETE` of what is, or may be, paid for.
+    #[error(
+        "The prediction {order} cannot be cancelled: it has been submitted to the image service, which cancels nothing, \
+         and is paid for. It goes on, and its result stays available under the same address."
+    )]
+    PredictionSubmitted { order: OrderId },
+    /// `DELETE` of what is over.
+    #[error(
+        "The prediction {order} has ended, so there is nothing to cancel. If it was completed it is paid for, and its \
+         result stays available under the same address until it expires."
+    )]
+    PredictionEnded { order: OrderId },
 
     // The body as a whole.
     #[error(
@@ -170,6 +186,10 @@ pub(super) enum ApiError {
     SpoolFull,
     #[error("Too many requests are waiting at this gateway. Nothing was bought.")]
     TooManyWaiting { retry_after: Duration },
+    #[error(
+        "Too many webhooks wait to be told at this gateway. Nothing was bought; leave 'webhook_url' out, or try again later."
+    )]
+    TooManyWebhooks,
     /// The client's or the gateway's patience ended before the picture came; the purchase goes on.
     #[error(
         "The picture is not ready, and this request could wait no longer. Its purchase goes on as {order}{}: the same \
@@ -300,14 +320,39 @@ impl ApiError {
         }
     }
 
+    /// Why nobody can be told at an address.
+    pub(super) fn of_webhook(refusal: Refusal) -> Self {
+        let param = "webhook_url";
+        match refusal {
+            Refusal::Off => Self::UnsupportedParameter {
+                param: param.to_owned(),
+                problem: "is not enabled at this gateway: its operator allows no address (webhooks.allowed_origins)"
+                    .into(),
+            },
+            Refusal::NotAnAddress(problem) => Self::Unacceptable { param, problem: problem.into() },
+            Refusal::NotAllowed { origin } => {
+                let origin = value(&origin);
+                let problem =
+                    format!("the operator of this gateway does not allow '{origin}' (webhooks.allowed_origins)");
+                Self::Unacceptable { param, problem: problem.into() }
+            }
+            Refusal::Crowded => Self::TooManyWebhooks,
+        }
+    }
+
     /// Whether a client may ask again by itself.
     pub(super) fn invites_retry(&self) -> bool {
         self.wire().retry.is_invited()
     }
 
     pub(super) fn envelope(&self) -> Envelope<'_> {
+        Envelope { error: self.object() }
+    }
+
+    /// OpenAI's error object.
+    pub(super) fn object(&self) -> Body<'_> {
         let wire = self.wire();
-        Envelope { error: Body { message: self.to_string(), r#type: wire.kind, param: wire.param, code: wire.code } }
+        Body { message: self.to_string(), r#type: wire.kind, param: wire.param, code: wire.code }
     }
 
     /// Why the picture called `param` could not be spooled.
@@ -340,6 +385,12 @@ impl ApiError {
             Self::ResultAddressInvalid => Wire::new(StatusCode::FORBIDDEN, INVALID, "invalid_result_address"),
             Self::ResultGone => Wire::new(StatusCode::NOT_FOUND, INVALID, "result_not_found"),
             Self::InputNotLent => Wire::new(StatusCode::NOT_FOUND, INVALID, "input_not_found"),
+            Self::PredictionNotFound => Wire::new(StatusCode::NOT_FOUND, INVALID, "prediction_not_found"),
+            // SDKs ask again after a 409 by themselves, and would hear the same.
+            Self::PredictionSubmitted { .. } => {
+                Wire::new(StatusCode::CONFLICT, INVALID, "prediction_submitted").final_answer()
+            }
+            Self::PredictionEnded { .. } => Wire::new(StatusCode::CONFLICT, INVALID, "prediction_ended").final_answer(),
 
             Self::UnsupportedMediaType { .. } => Wire::invalid("unsupported_content_type"),
             Self::UnsupportedEncoding { .. } => {
@@ -375,6 +426,7 @@ impl ApiError {
 
             Self::SpoolFull => unavailable("upload_space_full").retry().after(SHORT_PAUSE),
             Self::TooManyWaiting { retry_after } => unavailable("too_many_waiting").retry().after(*retry_after),
+            Self::TooManyWebhooks => unavailable("too_many_webhooks").retry().after(SHORT_PAUSE),
             // The same request joins the purchase that is under way: this retry pays nothing.
             Self::PatienceExhausted { .. } => {
                 Wire::new(StatusCode::GATEWAY_TIMEOUT, SERVER, "prediction_still_running").joins()
@@ -444,7 +496,7 @@ pub(super) struct Envelope<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Body<'a> {
+pub(super) struct Body<'a> {
     message: String,
     r#type: &'a str,
     param: Option<&'a str>,

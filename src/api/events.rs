@@ -4,6 +4,9 @@
 //! every client skips and which keep the connection alive; a failure as an `error` event, which the official SDKs raise.
 //! There are no partial pictures, because the upstream makes none. A picture leaves piece by piece from where it is
 //! stored, and every piece at once. Comments go on while a picture is converted.
+//!
+//! Whoever follows a prediction by its address is also told where it stands, first and at every change, and at the end:
+//! `prediction.status` events with the prediction object, whose result is always null there.
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -16,9 +19,10 @@ use tokio::time::Instant;
 
 use super::error::{ApiError, Envelope};
 use super::kept::{Kept, Presenting};
+use super::predictions::Statuses;
 use super::presenter::Presented;
-use crate::engine::{Ticket, WaitError};
-use crate::model::{Part, StoredPicture, Timestamp, Usage};
+use crate::engine::{News, Ticket, WaitError};
+use crate::model::{OrderId, Part, StoredPicture, Timestamp, Usage};
 use crate::payload::Payload;
 
 /// Keeps nginx from collecting a response before it passes it on.
@@ -36,6 +40,8 @@ pub(super) struct Events {
     end: Option<Result<(), WaitError>>,
     /// When the next comment is due.
     comment_at: Instant,
+    /// Whoever follows a prediction is told where it stands.
+    statuses: Option<Statuses>,
 }
 
 /// What an event says besides its picture.
@@ -48,7 +54,12 @@ struct Ready {
 impl Events {
     /// Begins with a comment, unless a picture is there.
     pub(super) fn new(kept: Kept) -> Self {
-        Self { kept, seen: 0, ready: Presenting::new(), end: None, comment_at: Instant::now() }
+        Self { kept, seen: 0, ready: Presenting::new(), end: None, comment_at: Instant::now(), statuses: None }
+    }
+
+    /// Begins with where the prediction stands.
+    pub(super) fn of_prediction(kept: Kept, statuses: Statuses) -> Self {
+        Self { statuses: Some(statuses), ..Self::new(kept) }
     }
 
     pub(super) fn into_response(self) -> Response {
@@ -68,6 +79,13 @@ impl Events {
     async fn next(&mut self) -> Option<Payload> {
         // Taken for the time of this call, so that an error ends the stream.
         let mut ticket = self.kept.ticket.take()?;
+        let order = ticket.order();
+        if let Some(statuses) = &mut self.statuses
+            && let Some(status) = statuses.first(&self.kept.engine, order).await
+        {
+            self.kept.ticket = Some(ticket);
+            return Some(status);
+        }
         loop {
             if self.ready.is_empty()
                 && let Some(end) = self.end.take()
@@ -75,12 +93,21 @@ impl Events {
                 return match end {
                     Ok(()) => {
                         self.kept.ticket = Some(ticket);
-                        self.kept.complete();
-                        None
+                        let last = self.last_status(order).await;
+                        match &last {
+                            Some(_) => self.end = Some(Ok(())),
+                            None => self.kept.complete(),
+                        }
+                        last
                     }
-                    Err(why) => Some(error(&self.kept.failed(&ticket, why))),
+                    Err(why) => {
+                        let failed = matches!(why, WaitError::Failed(_));
+                        let status = if failed { self.last_status(order).await } else { None };
+                        Some(status.unwrap_or_default().then(error(&self.kept.failed(&ticket, why))))
+                    }
                 };
             }
+            let told = self.statuses.as_ref().and_then(Statuses::told);
             tokio::select! {
                 biased;
                 Some(presented) = self.ready.next() => return Some(match presented {
@@ -91,12 +118,20 @@ impl Events {
                     }
                     Err(failure) => error(&self.kept.failed(&ticket, WaitError::Failed(failure))),
                 }),
-                part = ticket.next_part(self.seen, self.kept.deadline), if self.end.is_none() => match part {
-                    Ok(Some(part)) => {
+                news = ticket.news(self.seen, told, self.kept.deadline), if self.end.is_none() => match news {
+                    Ok(News::Part(part)) => {
                         self.seen += 1;
                         self.take_in(part);
                     }
-                    Ok(None) => self.end = Some(Ok(())),
+                    Ok(News::Stage(stage)) => {
+                        if let Some(statuses) = &mut self.statuses
+                            && let Some(status) = statuses.moved(stage, &self.kept.engine, order).await
+                        {
+                            self.kept.ticket = Some(ticket);
+                            return Some(status);
+                        }
+                    }
+                    Ok(News::End) => self.end = Some(Ok(())),
                     Err(why) => self.end = Some(Err(why)),
                 },
                 () = tokio::time::sleep_until(self.comment_at) => {
@@ -106,6 +141,13 @@ impl Events {
                     return Some(comment);
                 }
             }
+        }
+    }
+
+    async fn last_status(&mut self, order: OrderId) -> Option<Payload> {
+        match &mut self.statuses {
+            Some(statuses) => statuses.last(&self.kept.engine, order).await,
+            None => None,
         }
     }
 

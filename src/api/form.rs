@@ -44,8 +44,8 @@ impl Scalar {
     }
 }
 
-/// The scalar parameters of OpenAI's image API, current and retired.
-const SCALARS: [&str; 19] = [
+/// The scalar parameters of OpenAI's image API, current and retired, and the gateway's own (`webhook_url`).
+const SCALARS: [&str; 20] = [
     "background",
     "complexity",
     "frame_count",
@@ -65,6 +65,7 @@ const SCALARS: [&str; 19] = [
     "stream",
     "style",
     "user",
+    "webhook_url",
 ];
 
 /// What a name stands for.

@@ -30,6 +30,14 @@ impl Parameterised {
         Self { word, parameters }
     }
 
+    /// The first word split at its equals sign, the value without its quotes: `wait=10`.
+    pub(super) fn assignment(&self) -> (String, String) {
+        match self.word.split_once('=') {
+            Some((name, value)) => (name.trim_end().to_owned(), value.trim_start().trim_matches('"').to_owned()),
+            None => (self.word.clone(), String::new()),
+        }
+    }
+
     /// The first parameter of this name, byte for byte.
     pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
         self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
@@ -47,6 +55,20 @@ impl Parameterised {
         });
         extended.or_else(|| Some(String::from_utf8_lossy(self.get(name)?).into_owned()))
     }
+}
+
+/// The members of a list with commas between them, as most headers are; commas inside quotes are no such.
+pub(super) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    value.split(move |&byte| {
+        let ends = byte == b',' && !quoted;
+        (quoted, escaped) = match byte {
+            b'"' if !escaped => (!quoted, false),
+            b'\\' => (quoted, quoted && !escaped),
+            _ => (quoted, false),
+        };
+        ends
+    })
 }
 
 /// One value, and what is behind it: nothing, or a semicolon and more.

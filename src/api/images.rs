@@ -20,9 +20,9 @@ use super::layers::{Began, Noted};
 use super::manner::Manner;
 use super::spaces::Spaces;
 use super::validate::Checked;
-use super::{ApiState, DEPLOYMENT, intake, patience, rate, route_of};
+use super::{ApiState, DEPLOYMENT, intake, patience, predictions, rate, route_of};
 use crate::admission::{Permit, Rejection};
-use crate::engine::{Order, Ticket, WaitError};
+use crate::engine::{Order, Presence, Ticket, WaitError};
 use crate::lifecycle::wire::Wire;
 use crate::model::{ClientId, Delivery, Failure, IdempotencyKey, Task};
 use crate::telemetry::RequestId;
@@ -47,13 +47,13 @@ pub(super) async fn variations(Client(client): Client, State(state): State<ApiSt
 
 /// What is known of a request by its head alone.
 pub(super) struct Arrived {
-    client: ClientId,
-    began: Instant,
-    request: RequestId,
+    pub(super) client: ClientId,
+    pub(super) began: Instant,
+    pub(super) request: RequestId,
     /// The connection it came by.
-    wire: Wire,
+    pub(super) wire: Wire,
     version: Version,
-    headers: HeaderMap,
+    pub(super) headers: HeaderMap,
     /// The model that the path names, whatever the body says.
     deployment: Option<String>,
 }
@@ -89,6 +89,7 @@ async fn create(task: Task, arrived: Arrived, state: ApiState, body: Body) -> Re
 
 /// A request whose order is placed: under way, or answered already.
 struct Placed {
+    client: ClientId,
     ticket: Ticket,
     shape: answer::Shape,
     /// Parameters that will not be honoured.
@@ -117,7 +118,7 @@ async fn place(
         .map_err(|Rejection::Crowded { retry_after }| ApiError::TooManyWaiting { retry_after })?;
     let spool = state.engine.spool();
     let checked = intake::read(task, &headers, deployment, body, spool, &state.server, state.offer(&client)).await?;
-    let Checked { request, presentation, dropped, ignored } = checked;
+    let Checked { request, presentation, webhook_url, dropped, ignored } = checked;
     noted.model.clone_from(&request.model);
     noted.ignored = ignored;
 
@@ -125,20 +126,28 @@ async fn place(
     let shape = answer::Shape::of(&request, presentation);
     let deadline = patience::deadline(&headers, &state.server, began, Instant::now(), manner.heartbeat());
     let addresses = state.addresses(&headers)?;
+    let (presence, until) = match manner {
+        Manner::Later(_) => (Presence::Away, Instant::now() + state.server.async_patience),
+        Manner::Silent | Manner::Interim(_) | Manner::Spaces(_) | Manner::Events(_) => (Presence::Connected, deadline),
+    };
     let order = Order {
-        client,
+        client: client.clone(),
         request,
         fresh: says(&headers, "no-cache") || says(&headers, "no-store"),
         private: says(&headers, "no-store"),
         is_retry: retry_count(&headers) > 0,
         key: idempotency_key(&headers)?,
-        until: deadline,
+        until,
+        presence,
+        webhook: webhook_url
+            .map(|address| state.webhooks.accept(&address).map_err(ApiError::of_webhook))
+            .transpose()?,
     };
     let failed = |failure: Failure| ApiError::Failed { failure, order: None };
     let ticket = state.engine.submit(order).await.map_err(failed)?;
     noted.order = ticket.order().to_string();
     noted.cache = answer::cache_word(ticket.origin());
-    Ok(Placed { ticket, shape, dropped, deadline, manner, addresses, wire, permit })
+    Ok(Placed { client, ticket, shape, dropped, deadline, manner, addresses, wire, permit })
 }
 
 /// Makes the pictures and answers with them.
@@ -161,6 +170,7 @@ async fn fulfil(
         Manner::Silent | Manner::Interim(_) => placed.whole(state).await?,
         Manner::Events(heartbeat) => placed.events(state, heartbeat, watch("events")).await?,
         Manner::Spaces(heartbeat) => placed.spaces(state, heartbeat, watch("spaces")).await?,
+        Manner::Later(wait) => placed.later(state, wait).await?,
     };
     answer::note_origin(response.headers_mut(), origin, &dropped);
     Ok(response)
@@ -216,6 +226,21 @@ impl Placed {
         let mut response = Spaces::new(self.kept(state, heartbeat, ending), addresses).into_response();
         name_predictions(response.headers_mut(), &upstream);
         Ok(response)
+    }
+
+    /// Answers as usual when that can be done within `wait`, and else that the work has begun. What has failed by then
+    /// gets a status of its own.
+    async fn later(mut self, state: &ApiState, wait: Duration) -> Result<Response, ApiError> {
+        let now = Instant::now();
+        let wait = wait.min(self.deadline.saturating_duration_since(now));
+        match self.ticket.outcome(now + wait).await {
+            Some(Err(failure)) => return Err(ApiError::of_wait(&self.ticket, WaitError::Failed(failure))),
+            Some(Ok(_)) if !wait.is_zero() => return self.whole(state).await,
+            Some(Ok(_)) | None => {}
+        }
+        let Self { client, ticket, shape, addresses, wire, .. } = self;
+        let shown = predictions::Shown { shape, addresses, wire };
+        predictions::accepted(state, &client, &ticket, shown, wait).await
     }
 
     fn kept(self, state: &ApiState, heartbeat: Duration, ending: Ending) -> Kept {

@@ -5,6 +5,7 @@
 //! | `Events`  | `stream: true`                                      | comments between the events | a status, and an event once the stream has begun |
 //! | `Interim` | `server.interim_responses`, clients that know it    | `102 Processing`            | a status                |
 //! | `Spaces`  | `server.json_heartbeat_s`                           | 200, then white space       | a status, and a broken connection once it has begun |
+//! | `Later`   | `Prefer: respond-async`, without `stream`            | nothing, or no more than `wait` seconds of it | a status, or in the prediction |
 //! | `Silent`  | otherwise                                           | nothing                     | a status                |
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use axum::http::header::USER_AGENT;
 use axum::http::{HeaderMap, Version};
 
+use super::prefer::Preferences;
 use super::validate::Presentation;
 use crate::config::{InterimResponses, ServerConfig};
 
@@ -22,6 +24,8 @@ pub(super) enum Manner {
     Interim(Duration),
     Spaces(Duration),
     Events(Duration),
+    /// Answered at once, or after so long, that the work has begun.
+    Later(Duration),
 }
 
 impl Manner {
@@ -33,6 +37,8 @@ impl Manner {
     ) -> Self {
         if presentation.stream {
             Self::Events(server.stream_heartbeat)
+        } else if let Preferences { respond_async: true, wait } = Preferences::of(headers) {
+            Self::Later(wait.unwrap_or_default())
         } else if server.interim_responses == InterimResponses::KnownClients
             && version == Version::HTTP_11
             && is_listed(headers, &server.interim_clients)
@@ -48,7 +54,7 @@ impl Manner {
     /// The longest time without a byte.
     pub(super) fn heartbeat(self) -> Option<Duration> {
         match self {
-            Self::Silent => None,
+            Self::Silent | Self::Later(_) => None,
             Self::Interim(every) | Self::Spaces(every) | Self::Events(every) => Some(every),
         }
     }

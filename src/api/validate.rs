@@ -24,6 +24,8 @@ use values::{integer, text, truth};
 pub(super) struct Checked {
     pub(super) request: PictureRequest,
     pub(super) presentation: Presentation,
+    /// Where the client wants to be told of the end.
+    pub(super) webhook_url: Option<String>,
     /// Parameters that were asked for and will not be honoured; only with `server.unsupported_parameters = "drop"`.
     pub(super) dropped: Vec<String>,
     /// Parameters that mean nothing here, to be logged.
@@ -82,6 +84,7 @@ pub(super) fn check(form: Form, task: Task, server: &ServerConfig, offer: Offer<
     let conversion = check.output(&choices)?;
     check.defaults_only()?;
     let presentation = check.presentation(conversion)?;
+    let webhook_url = check.text("webhook_url")?;
     for name in misplaced {
         check.unsupported(name, "is not supported here")?;
     }
@@ -114,6 +117,7 @@ pub(super) fn check(form: Form, task: Task, server: &ServerConfig, offer: Offer<
             route,
         },
         presentation,
+        webhook_url,
         dropped: check.dropped,
         ignored: check.ignored,
     })

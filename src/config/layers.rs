@@ -5,7 +5,13 @@ use toml::{Table, Value};
 use super::{Environment, Error};
 
 /// Variables of ours that are not `GATEWAY_SECTION__KEY`.
-const OWN_VARIABLES: &[&str] = &["GATEWAY_CONFIG", "GATEWAY_CLIENT_KEYS", "GATEWAY_CLIENT_KEYS_FILE"];
+const OWN_VARIABLES: &[&str] = &[
+    "GATEWAY_CONFIG",
+    "GATEWAY_CLIENT_KEYS",
+    "GATEWAY_CLIENT_KEYS_FILE",
+    "GATEWAY_WEBHOOK_SECRET",
+    "GATEWAY_WEBHOOK_SECRET_FILE",
+];
 /// The only section that is a list of tables and so has no default to compare with.
 const CLIENTS: &str = "clients";
 /// The only key that is a list of tables.

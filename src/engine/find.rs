@@ -114,7 +114,7 @@ impl Core {
         let candidate = StoredCandidate {
             age: self.clock.now().since(delivery.resolved),
             delivered: stored.delivered.map(|at| self.clock.now().since(at)),
-            in_delivery: self.orders.has_tickets(order),
+            in_delivery: stored.record.kept || self.orders.has_tickets(order),
             shareable: stored.record.shareable && delivery.missing == 0,
         };
         if !asker.takes(candidate, self.settings.cache_ttl, self.settings.goods_ttl) {
@@ -175,9 +175,9 @@ impl Core {
         Ok(sources)
     }
 
-    fn joined_ticket(self: &Arc<Self>, Joined { record, progress }: Joined) -> Ticket {
+    fn joined_ticket(self: &Arc<Self>, Joined { record, seat }: Joined) -> Ticket {
         self.count_joined(&record);
-        self.ticket(record.id, Origin::Joined, progress)
+        self.ticket(record.id, Origin::Joined, seat)
     }
 
     /// Whether a record or a picture may not have reached the disk.

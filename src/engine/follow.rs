@@ -413,7 +413,10 @@ impl Core {
         {
             self.remember(ended.record.fingerprint, delivery, Duration::ZERO, false);
         }
+        let order = ended.record.id;
         ended.publish();
+        // After the outcome is there for all to see: whoever subscribes from now on sees it.
+        self.notices.ended(order);
     }
 }
 

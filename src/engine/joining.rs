@@ -33,7 +33,7 @@ pub(super) struct StoredCandidate {
     /// How long ago its answer was written to a connection that was still there. What is written is not yet read: it may
     /// be lost on its way, or in a buffer.
     pub(super) delivered: Option<Duration>,
-    /// Somebody is being given it at this moment.
+    /// Somebody is being given it at this moment, or comes back for it.
     pub(super) in_delivery: bool,
     /// Later requests may have it: no `no-store`, and no picture missing.
     pub(super) shareable: bool,

@@ -477,6 +477,16 @@ impl Latencies {
         (!known.is_nothing()).then(|| Duration::from_secs_f64(known.quantile(share)))
     }
 
+    /// The age by which half of those of a class are done that have reached a certain age; none if nothing is known.
+    pub(crate) fn expected(&mut self, class: &Class, age: Duration) -> Option<Duration> {
+        let known = self.known(class);
+        if known.is_nothing() {
+            return None;
+        }
+        let done = 1.0 - known.survival(age.as_secs_f64()) / 2.0;
+        Some(Duration::from_secs_f64(known.quantile(done)).max(age))
+    }
+
     /// What outlives a restart.
     pub(crate) fn stored(&self) -> Stored {
         let mut classes: Vec<_> = self.classes.iter().filter(|(_, learned)| !learned.seen.is_empty()).collect();
@@ -636,6 +646,21 @@ mod tests {
         let large = Class::new("gpt-image-2", "image-edit", "low", 4 * MEGAPIXEL, 1);
         let typical = latencies.done_by(&large, 0.5).unwrap().as_secs_f64();
         assert!((40.0..52.0).contains(&typical), "{typical}");
+    }
+
+    #[test]
+    fn what_takes_long_is_expected_later_and_never_in_the_past() {
+        let mut none = Latencies::new(Priors::None);
+        assert_eq!(none.expected(&class("low"), Duration::ZERO), None);
+        let mut latencies = Latencies::new(Priors::Measured);
+        let mut expected = |age: f64| latencies.expected(&class("low"), seconds(age)).unwrap().as_secs_f64();
+        assert!((20.0..26.0).contains(&expected(0.0)), "{}", expected(0.0));
+        let ages = [0.0, 10.0, 22.0, 25.0, 40.0, 300.0, 1e5];
+        let ends = ages.map(&mut expected);
+        assert!(ends.is_sorted(), "{ends:?}");
+        for (age, end) in ages.into_iter().zip(ends) {
+            assert!(end >= age, "{age}: {end}");
+        }
     }
 
     #[test]

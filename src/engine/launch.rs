@@ -10,13 +10,14 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::life::{AfterSubmit, FetchTrouble, Following, after_submit};
-use super::orders::{Begun, End, Followed};
+use super::orders::{Begun, End, Followed, Times};
 use super::patience::{class_of, wishes};
-use super::{Asker, Core, Order, Origin, Ticket};
+use super::{Asker, Core, Order, Origin, Presence, Ticket};
 use crate::budget::{Granted, InFlight, Pushback, QueueFull, Queued};
 use crate::model::{
-    AccountId, Expense, Failure, Fingerprint, OrderId, OverLimit, PictureRequest, PredictionId, Route, Usd,
+    AccountId, Expense, Failure, Fingerprint, OrderId, OverLimit, PictureRequest, PredictionId, Route, Usd, Webhook,
 };
+use crate::storage::JournalError;
 use crate::storage::journal::{OrderRecord, Record};
 use crate::upstream::{Commit, Finished, Handle};
 
@@ -43,7 +44,7 @@ impl Core {
             return Err(Failure::DiskFull);
         }
         let now = self.clock.now();
-        let Order { client, request, private, key, .. } = order;
+        let Order { client, request, private, key, presence, webhook, .. } = order;
         let record = Arc::new(OrderRecord {
             id: OrderId::new(now, self.chance.bits()),
             client,
@@ -55,6 +56,7 @@ impl Core {
             n: request.n,
             shareable: !private,
             idempotency_key: key,
+            kept: presence == Presence::Away,
             created: now,
         });
         let Some(model) = self.catalogue.find(&request.model) else {
@@ -63,9 +65,11 @@ impl Core {
         let parts = model.split(request.route, request.task, request.n);
         let prices: Vec<Usd> = parts.iter().map(|&pictures| model.price.of(usize::from(pictures), None)).collect();
         let wishes = wishes(&record, &request, &prices);
+        let mut expected_start = Instant::now();
         if let Some(first) = wishes.first() {
-            self.check_in_time(first, start_by)?;
+            expected_start += self.check_in_time(first, start_by)?;
         }
+        let times = Times { start_by, expected_start };
         let pictures = usize::from(request.n);
         let usd = model.price.of(pictures, None);
         let expense = Expense { predictions: parts.len(), pictures, usd };
@@ -76,16 +80,16 @@ impl Core {
         let places = wishes.into_iter().map(|wish| self.budget.queue(wish));
         let places: Vec<Queued> =
             places.collect::<Result<_, _>>().map_err(|QueueFull { retry_after }| Failure::QueueFull { retry_after })?;
-        match self.orders.begin(Arc::clone(&record), parts.clone(), quota, asker, start_by)? {
-            Begun::Joined(other, progress) => {
+        match self.orders.begin(Arc::clone(&record), parts.clone(), quota, asker, times)? {
+            Begun::Joined(other, seat) => {
                 self.count_joined(&record);
-                Ok(self.ticket(other, Origin::Joined, progress))
+                Ok(self.ticket(other, Origin::Joined, seat))
             }
-            Begun::Listed(progress) => {
+            Begun::Listed(seat) => {
                 self.metrics.began();
-                let ticket = self.ticket(record.id, origin, progress);
+                let ticket = self.ticket(record.id, origin, seat);
                 let core = Arc::clone(self);
-                self.lifecycle.spawn("order", async move { core.run(record, request, parts, places).await });
+                self.lifecycle.spawn("order", async move { core.run(record, webhook, request, parts, places).await });
                 Ok(ticket)
             }
         }
@@ -95,26 +99,47 @@ impl Core {
     async fn run(
         self: Arc<Self>,
         record: Arc<OrderRecord>,
+        webhook: Option<Webhook>,
         request: PictureRequest,
         parts: Vec<u8>,
         places: Vec<Queued>,
     ) {
         let predictions: Vec<(PredictionId, u8)> =
             (0..).zip(&parts).map(|(slot, &pictures)| (PredictionId { order: record.id, slot }, pictures)).collect();
-        let intent =
-            Record::Intent { order: (*record).clone(), route: request.route, predictions: predictions.clone() };
-        if let Err(error) = self.journal.append(intent).await {
+        if let Err(error) = self.journal_intent(&record, request.route, &predictions, webhook).await {
             tracing::error!(order = %record.id, %error, "the intent could not be journalled; nothing is bought");
             for (prediction, _) in predictions {
                 self.settle(prediction, End::Failure(Failure::JournalUnavailable));
             }
             return;
         }
+        self.orders.recorded(record.id);
         let launches = predictions
             .into_iter()
             .zip(places)
             .map(|((prediction, pictures), place)| self.launch(prediction, pictures, &request, place));
         join_all(launches).await;
+    }
+
+    /// Journals the wish, and who is to be told of its end: nothing is bought before both are known.
+    async fn journal_intent(
+        &self,
+        record: &OrderRecord,
+        route: Route,
+        predictions: &[(PredictionId, u8)],
+        webhook: Option<Webhook>,
+    ) -> Result<(), JournalError> {
+        let intent = Record::Intent { order: record.clone(), route, predictions: predictions.to_vec() };
+        let intent = self.journal.append(intent);
+        let subscribed = webhook.map(|webhook| {
+            let subscribed = Record::Subscribed { order: record.id, webhook, at: record.created };
+            self.journal.append(subscribed)
+        });
+        intent.await?;
+        match subscribed {
+            Some(subscribed) => subscribed.await,
+            None => Ok(()),
+        }
     }
 
     async fn launch(

@@ -94,7 +94,11 @@ impl EngineMetrics {
             registry.register("pictures", "Pictures bought and stored", own.pictures.clone());
             registry.register("ended", "Predictions that ended without a picture, by reason", own.ended.clone());
             registry.register("predictions", "Predictions under way, by state", own.predictions.clone());
-            registry.register("waiters", "Requests that wait for an order", own.waiters.clone());
+            registry.register(
+                "waiters",
+                "Requests that wait for an order, and orders whose client comes back",
+                own.waiters.clone(),
+            );
             registry.register(
                 "generation_seconds",
                 "From acceptance to stored pictures",

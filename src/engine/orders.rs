@@ -10,13 +10,17 @@ use tokio::time::Instant;
 use super::joining::{Asker, LiveCandidate};
 use super::latency::Class;
 use super::life::Following;
-use super::{Progress, Status, add_to, finish_delivery};
+use super::{Progress, Stage, Status, add_to, finish_delivery};
 use crate::budget::InFlight;
 use crate::model::{
     AccountId, ClientId, Delivery, Failure, Fingerprint, IdempotencyKey, OrderId, Part, PredictionId, QuotaHold,
     StoredPicture, Timestamp, UpstreamId, Usage, Usd,
 };
 use crate::storage::journal::OrderRecord;
+
+mod owner;
+
+pub(super) use owner::{Forgotten, Glance, OpenPart};
 
 #[derive(Debug, Default)]
 pub(super) struct Orders {
@@ -42,8 +46,14 @@ struct Live {
     /// What of its client's quota is reserved for it.
     quota: Box<dyn QuotaHold>,
     progress: Arc<watch::Sender<Progress>>,
+    /// Whoever wants the order, connected or not, holds a receiver of this; whoever only looks at it does not.
+    wanted: Arc<watch::Sender<()>>,
+    /// Its client comes back for it: wanted until it ends, or until its client says otherwise.
+    kept: Option<Interest>,
     /// Until when a submit of it is of use to somebody who waits.
     start_by: Instant,
+    /// When the first submit of it is expected to leave.
+    expected_start: Instant,
     /// Nobody waited and nothing was bought: it is being dropped, and nobody joins it any more.
     abandoned: bool,
 }
@@ -108,17 +118,37 @@ pub(super) enum End {
     Failure(Failure),
 }
 
+/// What keeps an order wanted, as long as it is there.
+#[derive(Debug)]
+pub(super) struct Interest {
+    _wanted: watch::Receiver<()>,
+}
+
+/// What a request that waits for a live order has of it.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) progress: watch::Receiver<Progress>,
+    pub(super) interest: Interest,
+}
+
+/// Until when an order is of use to whoever asks for it, and what is expected of its beginning.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub(super) start_by: Instant,
+    pub(super) expected_start: Instant,
+}
+
 /// What listing an order came to.
 pub(super) enum Begun {
-    Listed(watch::Receiver<Progress>),
+    Listed(Seat),
     /// A live order was there to be joined.
-    Joined(OrderId, watch::Receiver<Progress>),
+    Joined(OrderId, Seat),
 }
 
 /// A live order that a request waits with.
 pub(super) struct Joined {
     pub(super) record: Arc<OrderRecord>,
-    pub(super) progress: watch::Receiver<Progress>,
+    pub(super) seat: Seat,
 }
 
 /// Whether an order without a waiter is dropped.
@@ -156,7 +186,7 @@ impl Orders {
         parts: Vec<u8>,
         quota: Box<dyn QuotaHold>,
         asker: Asker,
-        start_by: Instant,
+        times: Times,
     ) -> Result<Begun, Failure> {
         let mut table = self.lock();
         let by_key = match &record.idempotency_key {
@@ -166,11 +196,11 @@ impl Orders {
         if let Some(order) = by_key.or_else(|| table.joinable(record.fingerprint, asker))
             && let Some(live) = table.live.get_mut(&order)
         {
-            let Joined { record, progress } = live.joined(start_by);
-            return Ok(Begun::Joined(record.id, progress));
+            let Joined { record, seat } = live.joined(times.start_by);
+            return Ok(Begun::Joined(record.id, seat));
         }
         let slots = std::iter::repeat_with(|| Slot::Queued).take(parts.len()).collect();
-        Ok(Begun::Listed(table.list(record, slots, parts, quota, start_by)))
+        Ok(Begun::Listed(table.list(record, slots, parts, quota, times)))
     }
 
     /// Waits with the live order of a client's idempotency key.
@@ -196,9 +226,13 @@ impl Orders {
         let parts_so_far: Vec<Part> = slots.iter().filter_map(Slot::part).collect();
         let mut table = self.lock();
         let order = record.id;
-        table.list(record, slots, parts, quota, Instant::now());
+        let now = Instant::now();
+        table.list(record, slots, parts, quota, Times { start_by: now, expected_start: now });
         if let Some(live) = table.live.get(&order) {
-            live.progress.send_modify(|progress| (progress.upstream, progress.parts) = (upstream, parts_so_far));
+            live.progress.send_modify(|progress| {
+                (progress.upstream, progress.parts, progress.recorded) = (upstream, parts_so_far, true);
+            });
+            live.show_stage();
         }
     }
 
@@ -226,10 +260,10 @@ impl Orders {
     /// Resolves when nobody waits for an order of which nothing is bought; it is then off the list.
     pub(super) async fn abandoned(&self, order: OrderId) {
         loop {
-            let Some(progress) = self.lock().live.get(&order).map(|live| Arc::clone(&live.progress)) else {
+            let Some(wanted) = self.lock().live.get(&order).map(|live| Arc::clone(&live.wanted)) else {
                 return std::future::pending().await;
             };
-            progress.closed().await;
+            wanted.closed().await;
             match self.abandon(order) {
                 Verdict::Abandoned => return,
                 // What is bought is followed to its end, and so is the rest of the same order.
@@ -250,7 +284,7 @@ impl Orders {
         if live.is_bought() {
             return Verdict::Bought;
         }
-        if live.progress.receiver_count() > 0 {
+        if live.wanted.receiver_count() > 0 {
             return Verdict::Wanted;
         }
         live.abandoned = true;
@@ -265,6 +299,7 @@ impl Orders {
         match table.live.get_mut(&prediction.order) {
             Some(live) if !live.abandoned => {
                 live.slots[usize::from(prediction.slot)] = Slot::Submitting;
+                live.show_stage();
                 true
             }
             _ => false,
@@ -275,6 +310,7 @@ impl Orders {
     pub(super) fn requeue(&self, prediction: PredictionId) {
         if let Some(live) = self.lock().live.get_mut(&prediction.order) {
             live.slots[usize::from(prediction.slot)] = Slot::Queued;
+            live.show_stage();
         }
     }
 
@@ -284,6 +320,7 @@ impl Orders {
             let upstream = followed.following.handle.id.clone();
             live.slots[usize::from(prediction.slot)] = Slot::Following(Box::new(followed));
             live.progress.send_modify(|progress| progress.upstream.push(upstream));
+            live.show_stage();
         }
     }
 
@@ -339,6 +376,7 @@ impl Orders {
             live.progress.send_modify(|progress| progress.parts.push(part));
         }
         if !live.slots.iter().all(|slot| matches!(slot, Slot::Ended(_))) {
+            live.show_stage();
             return None;
         }
         let live = table.live.remove(&prediction.order)?;
@@ -388,7 +426,8 @@ impl Orders {
 
     pub(super) fn count(&self) -> Status {
         let table = self.lock();
-        let mut status = Status { waiters: table.tickets.values().sum(), ..Status::default() };
+        let kept = table.live.values().filter(|live| live.kept.is_some()).count();
+        let mut status = Status { waiters: table.tickets.values().sum::<usize>() + kept, ..Status::default() };
         for slot in table.live.values().flat_map(|live| &live.slots) {
             match slot {
                 Slot::Queued => status.queued += 1,
@@ -412,16 +451,20 @@ impl Table {
         slots: Vec<Slot>,
         parts: Vec<u8>,
         quota: Box<dyn QuotaHold>,
-        start_by: Instant,
-    ) -> watch::Receiver<Progress> {
+        Times { start_by, expected_start }: Times,
+    ) -> Seat {
         let (progress, receiver) = watch::channel(Progress::default());
+        let (wanted, interest) = watch::channel(());
         self.by_fingerprint.entry(record.fingerprint).or_default().push(record.id);
         if let Some(key) = &record.idempotency_key {
             self.by_key.insert((record.client.clone(), key.clone()), record.id);
         }
-        let live = Live { slots, parts, quota, progress: Arc::new(progress), start_by, abandoned: false, record };
+        let kept = record.kept.then(|| Interest { _wanted: wanted.subscribe() });
+        let (progress, wanted) = (Arc::new(progress), Arc::new(wanted));
+        let live =
+            Live { slots, parts, quota, progress, wanted, kept, start_by, expected_start, abandoned: false, record };
         self.live.insert(live.record.id, live);
-        receiver
+        Seat { progress: receiver, interest: Interest { _wanted: interest } }
     }
 
     fn unlist(&mut self, record: &OrderRecord) {
@@ -460,7 +503,7 @@ impl Table {
             .iter()
             .rev()
             .filter_map(|order| self.live.get(order))
-            .find(|live| asker.joins(LiveCandidate { has_waiters: live.progress.receiver_count() > 0 }))
+            .find(|live| asker.joins(LiveCandidate { has_waiters: live.wanted.receiver_count() > 0 }))
             .map(|live| live.record.id)
     }
 }
@@ -469,7 +512,25 @@ impl Live {
     /// Somebody waits with it, for whom a submit is of use until `start_by`.
     fn joined(&mut self, start_by: Instant) -> Joined {
         self.start_by = self.start_by.max(start_by);
-        Joined { record: Arc::clone(&self.record), progress: self.progress.subscribe() }
+        let interest = Interest { _wanted: self.wanted.subscribe() };
+        Joined { record: Arc::clone(&self.record), seat: Seat { progress: self.progress.subscribe(), interest } }
+    }
+
+    /// Lets whoever looks on know where it stands.
+    fn show_stage(&self) {
+        let stage = self.stage();
+        self.progress.send_if_modified(|progress| std::mem::replace(&mut progress.stage, stage) != stage);
+    }
+
+    fn stage(&self) -> Stage {
+        let worked_on = |slot: &Slot| matches!(slot, Slot::Following(_) | Slot::Ended(End::Pictures { .. }));
+        if self.slots.iter().any(worked_on) {
+            Stage::Processing
+        } else if self.slots.iter().any(|slot| matches!(slot, Slot::Submitting)) {
+            Stage::Submitting
+        } else {
+            Stage::Queued
+        }
     }
 
     fn is_bought(&self) -> bool {

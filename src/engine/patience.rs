@@ -52,17 +52,17 @@ impl Core {
         }
     }
 
-    /// Refuses what would not start in time.
+    /// Refuses what would not start in time; tells when it is expected to start.
     ///
     /// # Errors
     ///
     /// [`Failure::Overloaded`], [`Failure::Outpaced`] or [`Failure::Throttled`], with the time after which the same
     /// request would be let in if nothing else arrived.
-    pub(super) fn check_in_time(&self, wish: &Wish, start_by: Instant) -> Result<(), Failure> {
+    pub(super) fn check_in_time(&self, wish: &Wish, start_by: Instant) -> Result<Duration, Failure> {
         let forecast = self.budget.forecast(wish);
         let spare = start_by.saturating_duration_since(Instant::now());
         if forecast.start <= spare {
-            return Ok(());
+            return Ok(forecast.start);
         }
         let retry_after = self.budget.turn_away(wish, spare);
         Err(in_vain(forecast, spare, retry_after))

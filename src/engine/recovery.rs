@@ -2,7 +2,7 @@
 //!
 //! | journalled | what it means                          | what happens                         |
 //! |------------|----------------------------------------|--------------------------------------|
-//! | intent     | nothing was bought, its client is gone | ended as abandoned                   |
+//! | intent     | nothing was bought                     | ended as stopped                     |
 //! | committing | the last byte may have left            | ended as unknown, never resent       |
 //! | accepted   | bought, and the id is known            | polled on; whoever asks again joins  |
 //!
@@ -70,7 +70,7 @@ impl Core {
     async fn take_up(&self, prediction: StoredPrediction, record: &OrderRecord) -> Result<Slot, JournalError> {
         let StoredPrediction { id, state, pictures, route, account, .. } = prediction;
         Ok(match state {
-            StoredState::Intent => self.close(id, pictures, Failure::Abandoned, record).await?,
+            StoredState::Intent => self.close(id, pictures, Failure::Stopping, record).await?,
             StoredState::Committing { .. } => {
                 let message = "the gateway stopped between the last byte and the answer".to_owned();
                 self.close(id, pictures, Failure::OutcomeUnknown { message }, record).await?

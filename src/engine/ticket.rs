@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Core;
+use super::orders::{Interest, Seat};
 use crate::config::OnUnknown;
 use crate::model::{Delivery, Failure, OrderId, Part, UpstreamId};
 use crate::storage::journal::Record;
@@ -31,18 +32,46 @@ pub(crate) struct Ticket {
     order: OrderId,
     origin: Origin,
     progress: watch::Receiver<Progress>,
+    /// Keeps a live order wanted; none for an order that has ended, and for a ticket that only looks on.
+    interest: Option<Interest>,
     /// The order's answer reached somebody before.
     delivered_before: bool,
+}
+
+/// Where a live order stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It waits for the budget.
+    #[default]
+    Queued,
+    /// A submit of it is under way.
+    Submitting,
+    /// The upstream works on it.
+    Processing,
 }
 
 /// What waiters see of an order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
+    pub(super) stage: Stage,
+    /// The journal knows of the order.
+    pub(super) recorded: bool,
     /// The upstream's names, as they become known.
     pub(super) upstream: Vec<UpstreamId>,
     /// What its predictions brought so far, in the order in which they did.
     pub(super) parts: Vec<Part>,
     pub(super) outcome: Option<Result<Arc<Delivery>, Failure>>,
+}
+
+/// What there is new of an order.
+#[derive(Clone, Debug)]
+pub(crate) enum News {
+    /// It stands elsewhere.
+    Stage(Stage),
+    /// What its next prediction brought.
+    Part(Part),
+    /// That was all.
+    End,
 }
 
 /// Why a ticket brought no pictures.
@@ -65,10 +94,22 @@ impl Core {
         self: &Arc<Self>,
         order: OrderId,
         origin: Origin,
+        Seat { progress, interest }: Seat,
+    ) -> Ticket {
+        let mut ticket = self.onlooker(order, origin, progress);
+        ticket.interest = Some(interest);
+        ticket
+    }
+
+    /// A ticket that follows an order and does not keep it wanted.
+    pub(super) fn onlooker(
+        self: &Arc<Self>,
+        order: OrderId,
+        origin: Origin,
         progress: watch::Receiver<Progress>,
     ) -> Ticket {
         self.orders.hold(order);
-        Ticket { core: Arc::clone(self), order, origin, progress, delivered_before: false }
+        Ticket { core: Arc::clone(self), order, origin, progress, interest: None, delivered_before: false }
     }
 
     /// A ticket for what an order brought. The caller has taken hold of the order.
@@ -80,15 +121,17 @@ impl Core {
     ) -> Ticket {
         let order = delivery.order;
         let Delivery { predictions, pictures, usage, resolved, .. } = &*delivery;
-        let part = Part { pictures: pictures.clone(), usage: *usage, resolved: *resolved };
-        let progress = Progress { upstream: predictions.clone(), parts: vec![part], outcome: Some(Ok(delivery)) };
-        Ticket { core: Arc::clone(self), order, origin, progress: watch::channel(progress).1, delivered_before }
+        let parts = vec![Part { pictures: pictures.clone(), usage: *usage, resolved: *resolved }];
+        let (upstream, stage) = (predictions.clone(), Stage::Processing);
+        let progress = Progress { stage, recorded: true, upstream, parts, outcome: Some(Ok(delivery)) };
+        let progress = watch::channel(progress).1;
+        Ticket { core: Arc::clone(self), order, origin, progress, interest: None, delivered_before }
     }
 
     /// A ticket for an order that ended without pictures.
     pub(super) fn failed_ticket(self: &Arc<Self>, order: OrderId, failure: Failure) -> Ticket {
-        let progress = Progress { outcome: Some(Err(failure)), ..Progress::default() };
-        self.ticket(order, Origin::Joined, watch::channel(progress).1)
+        let progress = Progress { recorded: true, outcome: Some(Err(failure)), ..Progress::default() };
+        self.onlooker(order, Origin::Joined, watch::channel(progress).1)
     }
 }
 
@@ -129,11 +172,31 @@ impl Ticket {
     ///
     /// As [`Ticket::wait`].
     pub(crate) async fn next_part(&mut self, seen: usize, deadline: Instant) -> Result<Option<Part>, WaitError> {
+        match self.news(seen, None, deadline).await? {
+            News::Part(part) => Ok(Some(part)),
+            News::Stage(_) | News::End => Ok(None),
+        }
+    }
+
+    /// As [`Ticket::next_part`], and the order's stage when that is known to whoever asks and has changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ticket::wait`].
+    pub(crate) async fn news(
+        &mut self,
+        seen: usize,
+        known: Option<Stage>,
+        deadline: Instant,
+    ) -> Result<News, WaitError> {
         let next = |progress: &Progress| match (progress.parts.get(seen), &progress.outcome) {
-            (Some(part), _) => Some(Ok(Some(part.clone()))),
-            (None, Some(Ok(_))) => Some(Ok(None)),
+            (Some(part), _) => Some(Ok(News::Part(part.clone()))),
+            (None, Some(Ok(_))) => Some(Ok(News::End)),
             (None, Some(Err(failure))) => Some(Err(failure.clone())),
-            (None, None) => None,
+            (None, None) => {
+                let moved = known.is_some_and(|known| known != progress.stage);
+                moved.then_some(Ok(News::Stage(progress.stage)))
+            }
         };
         self.progress(deadline, next).await?.map_err(WaitError::Failed)
     }
@@ -160,6 +223,22 @@ impl Ticket {
             // The sender is gone without an outcome only when the engine is torn down.
             Woken::Closing | Woken::Seen(None) => Err(self.closing()),
         }
+    }
+
+    /// Waits for the outcome, at most until `deadline`, and not once the gateway stops: `None` when it did not come.
+    pub(crate) async fn outcome(&mut self, deadline: Instant) -> Option<Result<Arc<Delivery>, Failure>> {
+        self.progress(deadline, |progress| progress.outcome.clone()).await.ok()
+    }
+
+    /// Waits until the journal knows of the order, so that it is found again whatever happens; or until it has ended.
+    pub(crate) async fn recorded(&mut self) {
+        // The sender is gone only when the engine is torn down.
+        let _ = self.progress.wait_for(|progress| progress.recorded || progress.outcome.is_some()).await;
+    }
+
+    /// Whether the outcome is there.
+    pub(super) fn has_ended(&self) -> bool {
+        self.progress.borrow().outcome.is_some()
     }
 
     /// Notes that the answer reached a connection that was still there, once `written` says so. Until then, and until
@@ -191,8 +270,9 @@ impl Ticket {
     }
 
     fn out_of_patience(&self) -> WaitError {
-        // Nothing bought means that nothing goes on once this waiter has left.
-        if self.is_bought() {
+        // Nothing bought means that nothing goes on once this waiter has left; others may still wait with whoever only
+        // looks on.
+        if self.is_bought() || self.interest.is_none() {
             WaitError::OutOfPatience { upstream: self.upstream() }
         } else {
             WaitError::Failed(match self.core.orders.record(self.order) {

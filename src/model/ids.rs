@@ -76,6 +76,31 @@ impl FromStr for PredictionId {
     }
 }
 
+/// One event that is sent to a webhook: `evt_` and a sortable unique id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct EventId(Ulid);
+
+impl EventId {
+    pub(crate) fn new(now: Timestamp, random: u128) -> Self {
+        Self(Ulid::from_parts(now.millis().unsigned_abs(), random))
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "evt_{}", self.0.to_string().to_lowercase())
+    }
+}
+
+impl FromStr for EventId {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let ulid = text.strip_prefix("evt_").ok_or(NotAnId)?;
+        Ulid::from_string(&ulid.to_uppercase()).map(Self).map_err(|_| NotAnId)
+    }
+}
+
 /// The text is not an id of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an id")]
@@ -133,6 +158,9 @@ mod tests {
         let prediction = PredictionId { order, slot: 3 };
         assert_eq!(order.to_string().parse(), Ok(order));
         assert_eq!(prediction.to_string().parse(), Ok(prediction));
+        let event = EventId::new(Timestamp::from_millis(1_790_000_000_000), 42);
+        assert_eq!(event.to_string().parse(), Ok(event));
+        assert_eq!(order.to_string().parse::<EventId>(), Err(NotAnId));
         assert_eq!("ord_nonsense".parse::<OrderId>(), Err(NotAnId));
     }
 

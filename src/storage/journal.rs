@@ -5,8 +5,8 @@
 use futures_util::future::BoxFuture;
 
 use crate::model::{
-    AccountId, ClientId, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, Route, Size, StoredPicture, Task,
-    Timestamp, UpstreamId, Usage,
+    AccountId, ClientId, EventId, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, Route, Size,
+    StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
 
 #[cfg(test)]
@@ -52,6 +52,9 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// accepted is not, for it is still under way.
     fn spent_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<Spent>, JournalError>>;
 
+    /// Webhooks of ended orders that are still to be told, oldest first; of one order, or of all.
+    fn untold(&self, order: Option<OrderId>) -> BoxFuture<'static, Result<Vec<Untold>, JournalError>>;
+
     /// Whether the journal has failed and takes nothing more.
     fn failed(&self) -> bool;
 }
@@ -90,6 +93,57 @@ pub(crate) enum Record {
     Delivered { order: OrderId, at: Timestamp },
     /// The pictures of an order are no longer kept.
     Forgotten { order: OrderId },
+    /// Somebody wants to be told of an order's end. One that waits to be told the same at the same address stands for
+    /// both.
+    Subscribed { order: OrderId, webhook: Webhook, at: Timestamp },
+    /// It was tried to tell a webhook, so often by now; the next try is not before `due`.
+    WebhookTried { webhook: EventId, tries: u32, due: Timestamp },
+    /// A webhook is not tried any more.
+    WebhookEnded { webhook: EventId, end: WebhookEnd, at: Timestamp },
+}
+
+/// How telling a webhook ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WebhookEnd {
+    /// It answered 2xx.
+    Delivered,
+    /// It answered 410: it wants nothing more.
+    Gone,
+    /// It answered anything else, or nothing, too often.
+    GivenUp,
+    /// Its address is not one that the operator allows any more.
+    Forbidden,
+}
+
+impl WebhookEnd {
+    /// The name in the tables, also the label of metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Gone => "gone",
+            Self::GivenUp => "given_up",
+            Self::Forbidden => "forbidden",
+        }
+    }
+}
+
+/// A webhook of an ended order that is still to be told.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Untold {
+    pub(crate) webhook: Webhook,
+    pub(crate) order: OrderId,
+    pub(crate) tries: u32,
+    /// When it may be tried again; `None` before the first try.
+    pub(crate) due: Option<Timestamp>,
+    pub(crate) end: OrderEnd,
+}
+
+/// How an order ended, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OrderEnd {
+    /// It brought at least one picture.
+    pub(crate) completed: bool,
+    pub(crate) at: Timestamp,
 }
 
 /// What the journal keeps of a client's wish. The prompt is not part of it.
@@ -107,6 +161,8 @@ pub(crate) struct OrderRecord {
     /// Whether the result may answer later requests (`Cache-Control: no-store` says no).
     pub(crate) shareable: bool,
     pub(crate) idempotency_key: Option<IdempotencyKey>,
+    /// Its client comes back for the result by the order's address, and is not connected meanwhile.
+    pub(crate) kept: bool,
     pub(crate) created: Timestamp,
 }
 
@@ -211,6 +267,21 @@ pub(crate) struct Shelved {
 }
 
 impl StoredOrder {
+    /// How it ended; `None` while anything of it is under way.
+    pub(crate) fn end(&self) -> Option<OrderEnd> {
+        let mut end: Option<OrderEnd> = None;
+        for prediction in &self.predictions {
+            let (brought, at) = match &prediction.state {
+                StoredState::Resolved { pictures, at, .. } => (!pictures.is_empty(), *at),
+                StoredState::Failed { at, .. } => (false, *at),
+                StoredState::Intent | StoredState::Committing { .. } | StoredState::Accepted { .. } => return None,
+            };
+            let before = end.unwrap_or(OrderEnd { completed: false, at });
+            end = Some(OrderEnd { completed: before.completed || brought, at: before.at.max(at) });
+        }
+        end
+    }
+
     /// What of an ended order takes room; `None` where nothing does.
     fn shelved(self) -> Option<Shelved> {
         let mut pictures = Vec::new();

@@ -11,6 +11,7 @@ mod gateway;
 mod pictures;
 mod program;
 mod raw;
+mod receiver;
 mod relay;
 mod upstream;
 
@@ -19,6 +20,7 @@ pub(crate) use gateway::Gateway;
 pub(crate) use pictures::{data_url, digest, mask, picture, size_of};
 pub(crate) use program::{Program, Run};
 pub(crate) use raw::Raw;
+pub(crate) use receiver::{Receiver, WEBHOOK_SECRET};
 pub(crate) use relay::Relay;
 pub(crate) use upstream::Upstream;
 

@@ -32,14 +32,15 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Engine, Order, Parts, WaitError};
+use super::{Engine, Order, Parts, Presence, WaitError};
 use crate::admission::Admission;
 use crate::budget::{self, Budget, Poll, Pushback, Reservation, Submit};
 use crate::config::{Config, Environment};
 use crate::lending::Loans;
 use crate::lifecycle::Lifecycle;
 use crate::model::{
-    AccountId, Chance, ClientId, Clock, Failure, PictureRequest, Route, Size, Task, Timestamp, UpstreamId,
+    AccountId, Chance, ClientId, Clock, Failure, Notices, OrderId, PictureRequest, Route, Size, Task, Timestamp,
+    UpstreamId,
 };
 use crate::storage::journal::StoredState;
 use crate::storage::journal::memory::{Disk, MemoryJournal, Promise};
@@ -108,6 +109,14 @@ struct WorldState {
     /// When each prediction is done.
     done_at: BTreeMap<String, Instant>,
     trace: String,
+}
+
+/// Nobody wants to be told.
+#[derive(Debug)]
+struct Nobody;
+
+impl Notices for Nobody {
+    fn ended(&self, _order: OrderId) {}
 }
 
 /// What becomes of a submit.
@@ -350,6 +359,7 @@ impl Simulation {
             spool: Spool::new(path.to_owned(), 1 << 20, 1 << 20),
             budget: budget.clone(),
             quotas: Arc::new(Admission::new(&[], &config.server, Arc::new(self.clock.clone()), &metrics)),
+            notices: Arc::new(Nobody),
             upstream: Arc::new(line.clone()),
             lifecycle: lifecycle.clone(),
             metrics,
@@ -416,6 +426,8 @@ impl Simulation {
             is_retry,
             key: None,
             until: Instant::now() + patience,
+            presence: Presence::Connected,
+            webhook: None,
         };
         self.world.note(&format!("wish {wish} is asked for, time {count}"));
         #[expect(clippy::disallowed_methods, reason = "a client is no task of the gateway")]

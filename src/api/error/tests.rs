@@ -71,6 +71,9 @@ fn refusals() -> Vec<ApiError> {
         ApiError::ResultAddressInvalid,
         ApiError::ResultGone,
         ApiError::InputNotLent,
+        ApiError::PredictionNotFound,
+        ApiError::PredictionSubmitted { order: order() },
+        ApiError::PredictionEnded { order: order() },
         ApiError::UnsupportedMediaType { got: Some(text("text/plain")) },
         ApiError::UnsupportedMediaType { got: None },
         ApiError::UnsupportedEncoding { got: text("gzip") },
@@ -110,6 +113,7 @@ fn about_pictures_and_time() -> Vec<ApiError> {
         ApiError::FileIdUnsupported { param: text("image") },
         ApiError::SpoolFull,
         ApiError::TooManyWaiting { retry_after: Duration::from_secs(10) },
+        ApiError::TooManyWebhooks,
         ApiError::PatienceExhausted {
             order: order(),
             predictions: vec![UpstreamId::new("a1").unwrap(), UpstreamId::new("b2").unwrap()],
@@ -140,6 +144,9 @@ fn name(error: &ApiError) -> String {
         | ApiError::ResultAddressInvalid
         | ApiError::ResultGone
         | ApiError::InputNotLent
+        | ApiError::PredictionNotFound
+        | ApiError::PredictionSubmitted { .. }
+        | ApiError::PredictionEnded { .. }
         | ApiError::UnsupportedMediaType { .. }
         | ApiError::UnsupportedEncoding { .. }
         | ApiError::MalformedBody { .. }
@@ -165,6 +172,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::FileIdUnsupported { .. }
         | ApiError::SpoolFull
         | ApiError::TooManyWaiting { .. }
+        | ApiError::TooManyWebhooks
         | ApiError::PatienceExhausted { .. }
         | ApiError::Restarting { .. }
         | ApiError::Internal { .. } => name,
@@ -225,7 +233,7 @@ fn secrets_of_the_operator_stay_inside() {
     }
 }
 
-/// One line of `docs/errors.md`.
+/// One line of `src/api/error/errors.md`.
 fn documented(error: &ApiError) -> String {
     let Wire { status, kind, code, param, retry, retry_after } = error.wire();
     let pays = match retry {
@@ -243,7 +251,7 @@ fn documented(error: &ApiError) -> String {
 /// The documented table is this one. After a change, take what the failure has written.
 #[test]
 fn the_documentation_shows_every_row() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/error/errors.md");
     let known = std::fs::read_to_string(&path).unwrap();
     let (words, _) = known.split_once("| error |").unwrap();
     let mut now = format!(

@@ -108,7 +108,7 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
         Failure::KeyReused => {
             "This Idempotency-Key was used for a request with other contents; nothing was bought. Use a new key."
         }
-        Failure::Stopping => "The gateway is stopping; nothing was bought. Please try again.",
+        Failure::Stopping => "The gateway stopped before anything was bought. Please try again.",
         Failure::Abandoned => "The request was given up while it waited; nothing was bought.",
     };
     let said = match failure {

@@ -47,6 +47,7 @@ fn order(number: u64, client: &str, model: &str, n: u8) -> OrderRecord {
         n,
         shareable: number != 1,
         idempotency_key: (number == 1).then(|| IdempotencyKey::new("key-1").unwrap()),
+        kept: false,
         created: minute(number),
     }
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::{Journal, JournalError, OrderRecord, Record, Shelved, Spent, StoredOrder, StoredPrediction, StoredState};
+use super::{
+    Journal, JournalError, OrderRecord, Record, Shelved, Spent, StoredOrder, StoredPrediction, StoredState, Untold,
+};
 use crate::model::{ClientId, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, Timestamp};
 
 /// When `append` answers.
@@ -104,9 +106,13 @@ impl MemoryJournal {
 
     /// What a running gateway reads: everything written, synced or not.
     fn seen(&self) -> Vec<StoredOrder> {
+        add_up(&self.records())
+    }
+
+    fn records(&self) -> Vec<Record> {
         let mut records = self.disk.lock().clone();
         records.extend(self.lock().unsynced.iter().cloned());
-        add_up(&records)
+        records
     }
 
     async fn answer<T>(&self, value: T) -> Result<T, JournalError> {
@@ -211,6 +217,15 @@ impl Journal for MemoryJournal {
         })
     }
 
+    fn untold(&self, order: Option<OrderId>) -> BoxFuture<'static, Result<Vec<Untold>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move {
+            let mut untold = untold(&journal.records());
+            untold.retain(|one| order.is_none_or(|order| one.order == order));
+            journal.answer(untold).await
+        })
+    }
+
     fn failed(&self) -> bool {
         self.lock().broken
     }
@@ -229,6 +244,39 @@ fn spent(order: &StoredOrder) -> impl Iterator<Item = Spent> {
         let OrderRecord { client, model, created, .. } = &order.record;
         Some(Spent { client: client.clone(), model: model.clone(), ordered: *created, pictures, usage })
     })
+}
+
+/// The webhooks of ended orders that records leave untold.
+fn untold(records: &[Record]) -> Vec<Untold> {
+    let orders = add_up(records);
+    let mut untold: Vec<Untold> = Vec::new();
+    for record in records {
+        match record {
+            Record::Subscribed { order, webhook, .. } => {
+                let known = untold.iter().any(|one| one.order == *order && one.webhook.url == webhook.url);
+                let end = orders.iter().find(|stored| stored.record.id == *order).and_then(StoredOrder::end);
+                if let Some(end) = end.filter(|_| !known) {
+                    untold.push(Untold { webhook: webhook.clone(), order: *order, tries: 0, due: None, end });
+                }
+            }
+            Record::WebhookTried { webhook, tries, due } => {
+                for one in untold.iter_mut().filter(|one| one.webhook.id == *webhook) {
+                    (one.tries, one.due) = (*tries, Some(*due));
+                }
+            }
+            Record::WebhookEnded { webhook, .. } => untold.retain(|one| one.webhook.id != *webhook),
+            Record::Intent { .. }
+            | Record::Committing { .. }
+            | Record::Withdrawn { .. }
+            | Record::Resubmitted { .. }
+            | Record::Accepted { .. }
+            | Record::Resolved { .. }
+            | Record::Failed { .. }
+            | Record::Delivered { .. }
+            | Record::Forgotten { .. } => {}
+        }
+    }
+    untold
 }
 
 fn has_ended(state: &StoredState) -> bool {
@@ -299,6 +347,8 @@ fn apply(orders: &mut BTreeMap<OrderId, StoredOrder>, record: &Record) {
                 stored.forgotten = true;
             }
         }
+        // No part of an order's own state.
+        Record::Subscribed { .. } | Record::WebhookTried { .. } | Record::WebhookEnded { .. } => {}
     }
 }
 

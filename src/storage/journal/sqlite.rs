@@ -13,17 +13,17 @@ use futures_util::future::BoxFuture;
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
-use super::{Journal, JournalError, Record, Shelved, Spent, StoredOrder};
+use super::{Journal, JournalError, Record, Shelved, Spent, StoredOrder, Untold};
 use crate::model::{ClientId, Fingerprint, IdempotencyKey, OrderId, Timestamp};
 
 mod ledger;
 mod rows;
 
 pub(crate) use ledger::{Filter, Ledger, LedgerError, Steps};
-use rows::{SCHEMA, STEPS, order, orders, spent_since, write};
+use rows::{SCHEMA, STEPS, WEBHOOKS, order, orders, spent_since, untold, write};
 
 /// Version of the tables below, in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 /// Records in one transaction at most, so that the first of them does not wait for a flood.
 const GROUP_MAX: usize = 512;
 
@@ -153,6 +153,10 @@ impl Journal for SqliteJournal {
         self.read(move |connection| spent_since(connection, since))
     }
 
+    fn untold(&self, order: Option<OrderId>) -> BoxFuture<'static, Result<Vec<Untold>, JournalError>> {
+        self.read(move |connection| untold(connection, order))
+    }
+
     fn failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
@@ -172,12 +176,12 @@ fn connect(path: &Path) -> Result<Connection, JournalError> {
         return Err(JournalError::Unreadable(format!("{}: {verdict}", path.display())));
     }
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0)).map_err(storage)?;
-    let change = |tables: &str| {
-        let version = format!("PRAGMA user_version = {SCHEMA_VERSION}");
+    let change = |tables: &[&str]| {
+        let (tables, version) = (tables.concat(), format!("PRAGMA user_version = {SCHEMA_VERSION}"));
         connection.execute_batch(&format!("BEGIN; {tables} {version}; COMMIT;")).map_err(storage)
     };
     match (version, usize::try_from(version - 1)) {
-        (0, _) => change(SCHEMA)?,
+        (0, _) => change(&[SCHEMA, WEBHOOKS])?,
         (SCHEMA_VERSION, _) => {}
         (1..SCHEMA_VERSION, Ok(taken)) => change(&STEPS[taken..].concat())?,
         (unknown, _) => {
@@ -293,11 +297,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::super::memory::{Disk, MemoryJournal, Promise};
-    use super::super::{OrderRecord, Resolution, StoredState};
+    use super::super::{OrderEnd, OrderRecord, Resolution, StoredState, WebhookEnd};
     use super::*;
     use crate::model::{
-        AccountId, Digest, Failure, Format, PredictionId, Route, Size, StoredPicture, Task, Timestamp, UpstreamId,
-        Usage,
+        AccountId, Digest, EventId, Failure, Format, PredictionId, Route, Size, StoredPicture, Task, Timestamp,
+        UpstreamId, Usage, Webhook,
     };
 
     const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
@@ -314,6 +318,7 @@ mod tests {
             n: 2,
             shareable: true,
             idempotency_key: IdempotencyKey::new("key-1"),
+            kept: false,
             created: NOW,
         }
     }
@@ -475,7 +480,7 @@ mod tests {
         let journal = SqliteJournal::open(&path).unwrap();
         let orders = "WITH RECURSIVE count (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM count WHERE i < 400000)
              INSERT INTO orders SELECT printf('ord_%026d', i), 'alice', 'fingerprint of the order ' || i, 'image-edit',
-                 'gpt-image-2', '1024x1024', '{}', 1, 1, NULL, i, NULL, 0 FROM count";
+                 'gpt-image-2', '1024x1024', '{}', 1, 1, NULL, i, NULL, 0, 0 FROM count";
         let predictions = "INSERT INTO predictions (id, order_id, slot, pictures, state, ended_ms, usage)
              SELECT id || '.0', id, 0, 1, 'resolved', created_ms, '{\"input_tokens\":1,\"output_tokens\":2}' FROM orders";
         let pictures = "INSERT INTO pictures SELECT id || '.0', 0, 'the digest of ' || id, 1, 'png', 1, 1 FROM orders";
@@ -521,6 +526,95 @@ mod tests {
         assert_eq!(reopened.unsettled().await.unwrap()[0].predictions[0].state, StoredState::Intent);
     }
 
+    fn webhook(number: u128, url: &str) -> Webhook {
+        Webhook { id: EventId::new(NOW, number), url: url.parse().unwrap() }
+    }
+
+    /// Two webhooks of one order, one of them asked for twice, and what is left of them step by step.
+    async fn tell(journal: &dyn Journal) -> Vec<Vec<(u128, u32)>> {
+        let order = order_record(1);
+        let id = order.id;
+        let prediction = PredictionId { order: id, slot: 0 };
+        let left = async || -> Vec<(u128, u32)> {
+            let untold = journal.untold(None).await.unwrap();
+            let one = |one: &Untold| {
+                assert_eq!((one.order, one.end), (id, OrderEnd { completed: true, at: NOW }));
+                let number = (0..9).find(|&number| EventId::new(NOW, number) == one.webhook.id).unwrap();
+                (number, one.tries)
+            };
+            untold.iter().map(one).collect()
+        };
+        journal
+            .append(Record::Intent { order, route: Route::Prediction, predictions: vec![(prediction, 1)] })
+            .await
+            .unwrap();
+        let subscribed = |webhook| Record::Subscribed { order: id, webhook, at: NOW };
+        for (number, url) in [(1, "https://one.test/?a"), (2, "https://two.test/"), (3, "https://one.test/?a")] {
+            journal.append(subscribed(webhook(number, url))).await.unwrap();
+        }
+        let mut seen = vec![left().await];
+        let resolved = Record::Resolved { prediction, pictures: vec![picture()], usage: None, at: NOW };
+        journal.append(resolved).await.unwrap();
+        seen.push(left().await);
+        journal.append(Record::WebhookTried { webhook: EventId::new(NOW, 1), tries: 3, due: NOW }).await.unwrap();
+        seen.push(left().await);
+        let end = WebhookEnd::Delivered;
+        journal.append(Record::WebhookEnded { webhook: EventId::new(NOW, 1), end, at: NOW }).await.unwrap();
+        seen.push(left().await);
+        // What was told once may be asked for again.
+        journal.append(subscribed(webhook(4, "https://one.test/?a"))).await.unwrap();
+        seen.push(left().await);
+        let other = OrderId::new(NOW, 99);
+        assert_eq!(journal.untold(Some(other)).await.unwrap(), []);
+        assert_eq!(journal.untold(Some(id)).await.unwrap().len(), 2);
+        seen
+    }
+
+    #[tokio::test]
+    async fn whoever_wants_to_be_told_is_known_until_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.sqlite");
+        let expected = vec![vec![], vec![(1, 0), (2, 0)], vec![(1, 3), (2, 0)], vec![(2, 0)], vec![(2, 0), (4, 0)]];
+        let journal = SqliteJournal::open(&path).unwrap();
+        assert_eq!(tell(&journal).await, expected);
+        let memory = MemoryJournal::on(&Disk::default(), std::time::Duration::ZERO, Promise::Kept);
+        assert_eq!(tell(&memory).await, expected, "the journal of the simulation says the same");
+
+        journal.close().await;
+        let journal = SqliteJournal::open(&path).unwrap();
+        let untold = journal.untold(None).await.unwrap();
+        assert_eq!(untold[0].webhook, webhook(2, "https://two.test/"));
+        let nobody =
+            Record::Subscribed { order: OrderId::new(NOW, 99), webhook: webhook(5, "https://x.test/"), at: NOW };
+        assert!(journal.append(nobody).await.is_err(), "an order that the journal does not know");
+        assert!(!journal.failed());
+    }
+
+    #[tokio::test]
+    async fn a_journal_of_version_three_is_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.sqlite");
+        let journal = SqliteJournal::open(&path).unwrap();
+        let order = order_record(1);
+        let prediction = PredictionId { order: order.id, slot: 0 };
+        journal
+            .append(Record::Intent {
+                order: order.clone(),
+                route: Route::Prediction,
+                predictions: vec![(prediction, 1)],
+            })
+            .await
+            .unwrap();
+        journal.close().await;
+        let downgrade = "DROP TABLE webhooks; ALTER TABLE orders DROP COLUMN kept; PRAGMA user_version = 3;";
+        Connection::open(&path).unwrap().execute_batch(downgrade).unwrap();
+
+        let journal = SqliteJournal::open(&path).unwrap();
+        assert_eq!(journal.order(order.id).await.unwrap().unwrap().record, order);
+        let subscribed = Record::Subscribed { order: order.id, webhook: webhook(1, "https://one.test/"), at: NOW };
+        journal.append(subscribed).await.unwrap();
+    }
+
     #[tokio::test]
     async fn a_record_for_nothing_fails() {
         let directory = tempfile::tempdir().unwrap();
@@ -541,18 +635,23 @@ mod tests {
             journal.append(intent).await.unwrap();
             journal.close().await;
             // What a gateway of that version would have left.
-            let columns = ["account", "route"];
-            let later = &columns[usize::try_from(version - 1).unwrap()..];
+            let undone = [
+                "ALTER TABLE predictions DROP COLUMN account",
+                "ALTER TABLE predictions DROP COLUMN route",
+                "ALTER TABLE orders DROP COLUMN kept; DROP TABLE webhooks",
+            ];
             let connection = Connection::open(&path).unwrap();
-            for column in later {
-                connection.execute_batch(&format!("ALTER TABLE predictions DROP COLUMN {column}")).unwrap();
+            for later in &undone[usize::try_from(version - 1).unwrap()..] {
+                connection.execute_batch(later).unwrap();
             }
             connection.execute_batch(&format!("PRAGMA user_version = {version}")).unwrap();
             drop(connection);
 
             let journal = SqliteJournal::open(&path).unwrap();
             let stored = journal.unsettled().await.unwrap().remove(0).predictions.remove(0);
-            assert_eq!((stored.route, stored.account), (Route::Prediction, None), "version {version}");
+            let route = if version < 3 { Route::Prediction } else { Route::OpenAi };
+            assert_eq!((stored.route, stored.account), (route, None), "version {version}");
+            assert!(journal.untold(None).await.unwrap().is_empty());
             journal.append(Record::Withdrawn { prediction }).await.unwrap();
         }
     }

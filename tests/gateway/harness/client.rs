@@ -124,6 +124,16 @@ impl Client {
         self.post("/v1/images/generations", body).await
     }
 
+    /// Asks for a prediction, with a `Prefer` header unless that is empty.
+    pub(crate) async fn prediction(&self, path: &str, prefer: &str) -> Answer {
+        let request = self.request(Method::GET, path);
+        Answer::to(if prefer.is_empty() { request } else { request.header("prefer", prefer) }).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        Answer::to(self.request(Method::DELETE, path)).await
+    }
+
     async fn post(&self, path: &str, body: Value) -> Answer {
         let mut whole = json!({"model": "gpt-image-1.5", "quality": "low", "size": "256x256"});
         for (name, value) in body.as_object().unwrap() {

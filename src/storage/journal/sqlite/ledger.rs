@@ -211,6 +211,7 @@ mod tests {
                 n: 1,
                 shareable: true,
                 idempotency_key: None,
+                kept: false,
                 created: NOW.plus(Duration::from_secs(u64::try_from(number).unwrap())),
             };
             let prediction = PredictionId { order: order.id, slot: 0 };

@@ -8,10 +8,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::{
-    AccountId, ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, PredictionId, Route, StoredPicture,
-    Task, Timestamp, UpstreamId, Usage,
+    AccountId, ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, OrderId, PredictionId, Route,
+    StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
-use crate::storage::journal::{OrderRecord, Record, Resolution, Spent, StoredOrder, StoredPrediction, StoredState};
+use crate::storage::journal::{
+    OrderRecord, Record, Resolution, Spent, StoredOrder, StoredPrediction, StoredState, Untold,
+};
 
 pub(super) const SCHEMA: &str = "
 CREATE TABLE orders (
@@ -27,7 +29,8 @@ CREATE TABLE orders (
     idempotency_key TEXT,
     created_ms   INTEGER NOT NULL,
     delivered_ms INTEGER,
-    forgotten    INTEGER NOT NULL DEFAULT 0
+    forgotten    INTEGER NOT NULL DEFAULT 0,
+    kept         INTEGER NOT NULL DEFAULT 0 -- its client comes back for the result
 ) STRICT;
 CREATE INDEX orders_by_fingerprint ON orders (fingerprint, created_ms);
 CREATE INDEX orders_by_key ON orders (client, idempotency_key) WHERE idempotency_key IS NOT NULL;
@@ -68,19 +71,35 @@ CREATE TABLE pictures (
 ";
 
 /// What each version lacks of the next, from version 1 on.
-pub(super) const STEPS: [&str; 2] = [
-    "ALTER TABLE predictions ADD COLUMN account TEXT;",
+pub(super) const STEPS: [&[&str]; 3] = [
+    &["ALTER TABLE predictions ADD COLUMN account TEXT;"],
     // There was one face only.
-    "ALTER TABLE predictions ADD COLUMN route TEXT NOT NULL DEFAULT 'prediction';",
+    &["ALTER TABLE predictions ADD COLUMN route TEXT NOT NULL DEFAULT 'prediction';"],
+    &["ALTER TABLE orders ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;", WEBHOOKS],
 ];
+
+/// Who is to be told of the ends of orders: new in version 4.
+pub(super) const WEBHOOKS: &str = "
+CREATE TABLE webhooks (
+    id         TEXT PRIMARY KEY,
+    order_id   TEXT NOT NULL REFERENCES orders (id) ON DELETE CASCADE,
+    url        TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    tries      INTEGER NOT NULL DEFAULT 0,
+    due_ms     INTEGER,             -- the next try is not before
+    ended_ms   INTEGER,
+    ended      TEXT CHECK (ended IN ('delivered', 'gone', 'given_up', 'forbidden'))
+) STRICT;
+CREATE UNIQUE INDEX webhooks_untold ON webhooks (order_id, url) WHERE ended_ms IS NULL;
+";
 
 pub(super) fn write(to: &mut Savepoint<'_>, record: &Record) -> rusqlite::Result<()> {
     match record {
         Record::Intent { order, route, predictions } => {
             to.prepare_cached(
                 "INSERT INTO orders (id, client, fingerprint, task, model, size, choices, n, shareable, created_ms,
-                                     idempotency_key)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                     idempotency_key, kept)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             )?
             .execute(params![
                 order.id.to_string(),
@@ -94,6 +113,7 @@ pub(super) fn write(to: &mut Savepoint<'_>, record: &Record) -> rusqlite::Result
                 order.shareable,
                 order.created.millis(),
                 order.idempotency_key.as_ref().map(IdempotencyKey::as_str),
+                order.kept,
             ])?;
             for (prediction, pictures) in predictions {
                 to.prepare_cached(
@@ -131,29 +151,7 @@ pub(super) fn write(to: &mut Savepoint<'_>, record: &Record) -> rusqlite::Result
             "UPDATE predictions SET state = 'accepted', upstream_id = ?2, poll_url = ?3, accepted_ms = ?4 WHERE id = ?1",
             params![prediction.to_string(), upstream.as_str(), poll_url, at.millis()],
         ),
-        Record::Resolved { prediction, pictures, usage, at } => {
-            let id = prediction.to_string();
-            for (position, picture) in pictures.iter().enumerate() {
-                to.prepare_cached(
-                    "INSERT INTO pictures (prediction_id, position, digest, bytes, format, width, height)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                )?
-                .execute(params![
-                    id,
-                    position,
-                    picture.digest.to_string(),
-                    picture.bytes,
-                    picture.format.name(),
-                    picture.width,
-                    picture.height
-                ])?;
-            }
-            change(
-                to,
-                "UPDATE predictions SET state = 'resolved', usage = ?2, ended_ms = ?3 WHERE id = ?1",
-                params![id, usage.as_ref().map(json), at.millis()],
-            )
-        }
+        Record::Resolved { prediction, pictures, usage, at } => resolve(to, *prediction, pictures, *usage, *at),
         Record::Failed { prediction, failure, at } => {
             let state = if matches!(failure, Failure::OutcomeUnknown { .. }) { "unknown" } else { "failed" };
             change(
@@ -170,7 +168,56 @@ pub(super) fn write(to: &mut Savepoint<'_>, record: &Record) -> rusqlite::Result
         Record::Forgotten { order } => {
             change(to, "UPDATE orders SET forgotten = 1 WHERE id = ?1", params![order.to_string()])
         }
+        Record::Subscribed { order, webhook, at } => subscribe(to, *order, webhook, *at),
+        Record::WebhookTried { webhook, tries, due } => change(
+            to,
+            "UPDATE webhooks SET tries = ?2, due_ms = ?3 WHERE id = ?1",
+            params![webhook.to_string(), tries, due.millis()],
+        ),
+        Record::WebhookEnded { webhook, end, at } => change(
+            to,
+            "UPDATE webhooks SET ended = ?2, ended_ms = ?3 WHERE id = ?1",
+            params![webhook.to_string(), end.name(), at.millis()],
+        ),
     }
+}
+
+fn resolve(
+    to: &Savepoint<'_>,
+    prediction: PredictionId,
+    pictures: &[StoredPicture],
+    usage: Option<Usage>,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    let id = prediction.to_string();
+    for (position, picture) in pictures.iter().enumerate() {
+        to.prepare_cached(
+            "INSERT INTO pictures (prediction_id, position, digest, bytes, format, width, height)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            id,
+            position,
+            picture.digest.to_string(),
+            picture.bytes,
+            picture.format.name(),
+            picture.width,
+            picture.height
+        ])?;
+    }
+    change(
+        to,
+        "UPDATE predictions SET state = 'resolved', usage = ?2, ended_ms = ?3 WHERE id = ?1",
+        params![id, usage.as_ref().map(json), at.millis()],
+    )
+}
+
+fn subscribe(to: &Savepoint<'_>, order: OrderId, webhook: &Webhook, at: Timestamp) -> rusqlite::Result<()> {
+    to.prepare_cached(
+        "INSERT INTO webhooks (id, order_id, url, created_ms) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+    )?
+    .execute(params![webhook.id.to_string(), order.to_string(), webhook.url.as_str(), at.millis()])?;
+    Ok(())
 }
 
 /// An update that must hit exactly one row: a record for something the journal does not know is a bug.
@@ -195,7 +242,7 @@ pub(super) fn order(connection: &Connection, id: &str) -> rusqlite::Result<Optio
     let header = connection
         .prepare_cached(
             "SELECT id, client, fingerprint, task, model, size, choices, n, shareable, created_ms, delivered_ms,
-                    forgotten, idempotency_key
+                    forgotten, idempotency_key, kept
              FROM orders WHERE id = ?1",
         )?
         .query_row([id], |row| {
@@ -211,6 +258,7 @@ pub(super) fn order(connection: &Connection, id: &str) -> rusqlite::Result<Optio
                 shareable: row.get(8)?,
                 created: Timestamp::from_millis(row.get(9)?),
                 idempotency_key: row.get::<_, Option<String>>(12)?.as_deref().and_then(IdempotencyKey::new),
+                kept: row.get(13)?,
             };
             Ok((record, row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis), row.get(11)?))
         })
@@ -274,6 +322,28 @@ fn pictures(connection: &Connection, prediction: PredictionId) -> rusqlite::Resu
             })
         })?
         .collect()
+}
+
+/// Webhooks of ended orders that are still to be told, see [`crate::storage::Journal::untold`].
+pub(super) fn untold(connection: &Connection, of: Option<OrderId>) -> rusqlite::Result<Vec<Untold>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, order_id, url, tries, due_ms FROM webhooks
+         WHERE ended_ms IS NULL AND (?1 IS NULL OR order_id = ?1) ORDER BY created_ms, id",
+    )?;
+    let rows = statement.query_map([of.map(|order| order.to_string())], |row| {
+        let webhook =
+            Webhook { id: parsed(row, 0, |text| text.parse().ok())?, url: parsed(row, 2, |text| text.parse().ok())? };
+        let due = row.get::<_, Option<i64>>(4)?.map(Timestamp::from_millis);
+        Ok((webhook, parsed(row, 1, |text| text.parse::<OrderId>().ok())?, row.get(3)?, due))
+    })?;
+    let mut untold = Vec::new();
+    for row in rows {
+        let (webhook, id, tries, due) = row?;
+        if let Some(end) = order(connection, &id.to_string())?.and_then(|stored| stored.end()) {
+            untold.push(Untold { webhook, order: id, tries, due, end });
+        }
+    }
+    Ok(untold)
 }
 
 /// What the orders made at `since` or later have used up, see [`crate::storage::Journal::spent_since`].

@@ -1,0 +1,170 @@
+//! Where events may be sent, and what they are signed with.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64_simd::STANDARD;
+use serde::Deserialize;
+use url::{Origin, Url};
+
+use super::{Environment, Error, Secret, millis, seconds, secret};
+
+/// The variable that holds the secret.
+const SECRET: &str = "GATEWAY_WEBHOOK_SECRET";
+/// What such a secret begins with, by the Standard Webhooks specification; and its bytes, decoded.
+const SECRET_PREFIX: &str = "whsec_";
+const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+/// `[webhooks]`, as the file has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WebhooksSection {
+    allowed_origins: Vec<String>,
+    secret_file: PathBuf,
+    attempts_max: NonZeroU32,
+    #[serde(rename = "timeout_s", deserialize_with = "seconds")]
+    timeout: Duration,
+    #[serde(rename = "first_pause_ms", deserialize_with = "millis")]
+    first_pause: Duration,
+    #[serde(rename = "longest_pause_s", deserialize_with = "seconds")]
+    longest_pause: Duration,
+    concurrent_max: NonZeroUsize,
+    pending_max: usize,
+}
+
+/// `[webhooks]`: whoever may be told of ended orders.
+#[derive(Clone, Debug)]
+pub(crate) struct WebhooksConfig {
+    /// `None`: nobody is told.
+    pub(crate) allowed: Option<Allowed>,
+    pub(crate) attempts_max: u32,
+    pub(crate) timeout: Duration,
+    pub(crate) first_pause: Duration,
+    pub(crate) longest_pause: Duration,
+    pub(crate) concurrent_max: usize,
+    pub(crate) pending_max: usize,
+}
+
+/// Where events may be sent, and the secret that they are signed with. Never the one without the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Allowed {
+    pub(crate) origins: Vec<Origin>,
+    pub(crate) secret: SigningSecret,
+}
+
+/// The bytes of a `whsec_…` secret. They neither print nor linger.
+#[derive(Clone, Debug)]
+pub(crate) struct SigningSecret {
+    text: Secret,
+}
+
+impl SigningSecret {
+    fn new(text: Secret) -> Result<Self, Error> {
+        let secret = Self { text };
+        match secret.bytes() {
+            Some(bytes) if SECRET_BYTES.contains(&bytes.len()) => Ok(secret),
+            _ => Err(Error::invalid(
+                SECRET,
+                "must be whsec_ and the base64 of 24 to 64 random bytes: echo whsec_$(openssl rand -base64 32)",
+            )),
+        }
+    }
+
+    /// The secret itself; `None` only before it was checked.
+    fn bytes(&self) -> Option<Vec<u8>> {
+        STANDARD.decode_to_vec(self.text.expose().strip_prefix(SECRET_PREFIX)?).ok()
+    }
+
+    /// The bytes of the key; call it only where they are used.
+    ///
+    /// # Panics
+    ///
+    /// Never: they were decoded when the configuration was read.
+    pub(crate) fn expose(&self) -> Vec<u8> {
+        self.bytes().expect("checked with the configuration")
+    }
+}
+
+impl WebhooksSection {
+    pub(super) fn check(self, environment: &Environment) -> Result<WebhooksConfig, Error> {
+        let origins = self.allowed_origins.iter().map(|text| origin(text)).collect::<Result<Vec<_>, _>>()?;
+        let file = Some(self.secret_file.as_path()).filter(|path| !path.as_os_str().is_empty());
+        Ok(WebhooksConfig {
+            allowed: allowed(origins, environment, file)?,
+            attempts_max: self.attempts_max.get(),
+            timeout: self.timeout,
+            first_pause: self.first_pause,
+            longest_pause: self.longest_pause,
+            concurrent_max: self.concurrent_max.get(),
+            pending_max: self.pending_max,
+        })
+    }
+}
+
+fn allowed(origins: Vec<Origin>, environment: &Environment, file: Option<&Path>) -> Result<Option<Allowed>, Error> {
+    let secret = secret::from_environment(environment, SECRET, file)?.map(SigningSecret::new).transpose()?;
+    match secret {
+        _ if origins.is_empty() => Ok(None),
+        Some(secret) => Ok(Some(Allowed { origins, secret })),
+        None => Err(Error::invalid(
+            "webhooks.allowed_origins",
+            format!("needs a secret to sign with: set {SECRET} to whsec_$(openssl rand -base64 32)"),
+        )),
+    }
+}
+
+/// `https://hooks.example.com`, with a port where it is not the usual one.
+fn origin(text: &str) -> Result<Origin, Error> {
+    let problem = |problem: &str| Error::invalid("webhooks.allowed_origins", format!("{text:?} {problem}"));
+    let url: Url = text.parse().map_err(|error| problem(&format!("is no address: {error}")))?;
+    let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+    let anonymous = url.username().is_empty() && url.password().is_none();
+    match url.scheme() {
+        "https" | "http" if bare && anonymous => Ok(url.origin()),
+        "https" | "http" => Err(problem("must be a scheme, a host and perhaps a port, and no more")),
+        _ => Err(problem("must begin with https:// (or http://, for a network of your own)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+
+    const GOOD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    fn load(variables: &[(&str, &str)]) -> Result<WebhooksConfig, String> {
+        let environment = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Config::load(None, &environment).map(|config| config.webhooks).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_origin_needs_a_secret_and_a_secret_alone_tells_nobody() {
+        assert!(load(&[]).unwrap().allowed.is_none());
+        assert!(load(&[(SECRET, GOOD)]).unwrap().allowed.is_none());
+        let origins = ("GATEWAY_WEBHOOKS__ALLOWED_ORIGINS", "https://hooks.example.com, http://127.0.0.1:9");
+        let error = load(&[origins]).unwrap_err();
+        assert!(error.contains("webhooks.allowed_origins") && error.contains(SECRET), "{error}");
+        let allowed = load(&[origins, (SECRET, GOOD)]).unwrap().allowed.unwrap();
+        let origins: Vec<String> = allowed.origins.iter().map(Origin::ascii_serialization).collect();
+        assert_eq!(origins, ["https://hooks.example.com", "http://127.0.0.1:9"]);
+        assert_eq!(allowed.secret.expose().len(), 24);
+        assert!(!format!("{allowed:?}").contains(&GOOD[6..]), "{allowed:?}");
+    }
+
+    #[test]
+    fn mistakes_name_themselves() {
+        for wrong in ["whsec_", "whsec_!", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_MfKQ9r8G"] {
+            let error = load(&[(SECRET, wrong)]).unwrap_err();
+            assert!(error.contains(SECRET), "{error}");
+            assert!(wrong.len() < 8 || !error.contains(wrong), "{error}");
+        }
+        for wrong in
+            ["hooks.example.com", "ftp://x.test", "https://x.test/path", "https://me@x.test", "https://x.test/?a"]
+        {
+            let error = load(&[("GATEWAY_WEBHOOKS__ALLOWED_ORIGINS", wrong), (SECRET, GOOD)]).unwrap_err();
+            assert!(error.contains("webhooks.allowed_origins"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The event itself, and its signature (<https://www.standardwebhooks.com>, as `OpenAI` signs its own).
+//!
+//! It is thin: it says that an order has ended, and its owner asks for the rest with its key.
+
+use base64_simd::STANDARD;
+use ring::hmac;
+use serde::Serialize;
+
+use crate::config::SigningSecret;
+use crate::model::Timestamp;
+use crate::storage::journal::Untold;
+
+#[derive(Debug, Serialize)]
+struct Event {
+    id: String,
+    object: &'static str,
+    /// When the order ended, in seconds.
+    created_at: i64,
+    r#type: &'static str,
+    data: Data,
+}
+
+#[derive(Debug, Serialize)]
+struct Data {
+    /// The order's id, for `GET /v1/predictions/{id}`.
+    id: String,
+}
+
+/// The body that is posted: byte for byte the same at every try.
+pub(super) fn body(untold: &Untold) -> String {
+    let event = Event {
+        id: untold.webhook.id.to_string(),
+        object: "event",
+        created_at: untold.end.at.seconds(),
+        r#type: if untold.end.completed { "image.prediction.completed" } else { "image.prediction.failed" },
+        data: Data { id: untold.order.to_string() },
+    };
+    serde_json::to_string(&event).expect("our own values are JSON")
+}
+
+/// Signs events.
+#[derive(Debug)]
+pub(super) struct Signer {
+    key: hmac::Key,
+}
+
+impl Signer {
+    pub(super) fn new(secret: &SigningSecret) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, &secret.expose()) }
+    }
+
+    /// The value of `webhook-signature` for a try at `now`: receivers refuse one that is minutes old.
+    pub(super) fn sign(&self, id: &str, now: Timestamp, body: &str) -> String {
+        let signed = format!("{id}.{}.{body}", now.seconds());
+        let tag = hmac::sign(&self.key, signed.as_bytes());
+        format!("v1,{}", STANDARD.encode_to_string(tag.as_ref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Environment};
+    use crate::model::{EventId, OrderId, Webhook};
+    use crate::storage::journal::OrderEnd;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_614_265_330_500);
+
+    #[test]
+    fn a_signature_is_what_others_compute() {
+        let variables = [
+            ("GATEWAY_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+            ("GATEWAY_WEBHOOKS__ALLOWED_ORIGINS", "https://x.test"),
+        ];
+        let environment: Environment =
+            variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let allowed = Config::load(None, &environment).unwrap().webhooks.allowed.unwrap();
+        let signature =
+            Signer::new(&allowed.secret).sign("msg_p5jXN8AQM9LWM0D4loKWxJek", NOW, r#"{"test": 2432232314}"#);
+        // The example of the specification's reference libraries.
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn an_event_is_thin() {
+        let untold = |completed| Untold {
+            webhook: Webhook { id: EventId::new(NOW, 7), url: "https://x.test/?secret".parse().unwrap() },
+            order: OrderId::new(NOW, 8),
+            tries: 0,
+            due: None,
+            end: OrderEnd { completed, at: NOW },
+        };
+        insta::assert_snapshot!(
+            body(&untold(true)),
+            @r#"{"id":"evt_01ezcvcat40000000000000007","object":"event","created_at":1614265330,"type":"image.prediction.completed","data":{"id":"ord_01ezcvcat40000000000000008"}}"#
+        );
+        assert!(body(&untold(false)).contains(r#""type":"image.prediction.failed""#));
+    }
+}
