@@ -117,7 +117,7 @@ for (const [name, version, send, size] of [
       await simulator.slow(2, { medium_ms: [200_000, 200_000] });
       checkAnswer(await send({ ...GATEWAY, baseURL: `${setting('SUITE_WHITESPACE')}/v1` }, [PHOTO]));
     },
-    { ...row, feature: 'whitespace' },
+    row,
   );
 }
 
