@@ -123,13 +123,13 @@ cell(
 
 // Node's HTTP client gives up after 300 seconds without a header; here after two.
 const dispatcher = new Agent({ headersTimeout: 2000, bodyTimeout: 2000 });
-for (const [feature, gateway] of [
-  ['interim', 'SUITE_INTERIM'],
-  ['whitespace', 'SUITE_WHITESPACE'],
+for (const [manner, gateway] of [
+  ['102 Processing', 'SUITE_INTERIM'],
+  ['white space', 'SUITE_WHITESPACE'],
 ]) {
   cell(
     'waits',
-    `it waits for a slow picture: ${feature}`,
+    `it waits for a slow picture: ${manner}`,
     async () => {
       await simulator.reset();
       await simulator.slow(4);
@@ -147,6 +147,6 @@ for (const [feature, gateway] of [
       checkPng(Buffer.from(images[0].uint8Array), '256x256');
       assert.equal(await simulator.submits(), 1);
     },
-    { ...row, feature },
+    row,
   );
 }

@@ -1,8 +1,6 @@
 """What the Python suites share. `run.sh python` starts the gateways and names them in the environment.
 
-Two marks lead to the table that run.sh prints: `cell(column)` says which cell of its client's row a test fills, and
-`feature(name)` what the gateway needs for it. A feature that pending.txt names is expected to fail; when it does not,
-the line there is out of date and the test fails.
+The mark `cell(column)` leads to the table that run.sh prints: it says which cell of its client's row a test fills.
 """
 
 import base64
@@ -73,20 +71,8 @@ def picture_of(item, size=None, kind="PNG"):
     return picture
 
 
-HERE = pathlib.Path(__file__).parent
-PENDING = set((HERE / "pending.txt").read_text().split())
-
-
 def pytest_configure(config):
     config.addinivalue_line("markers", "cell(column): the cell of the table that the test fills")
-    config.addinivalue_line("markers", "feature(name): what the gateway needs for the test")
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        for mark in item.iter_markers("feature"):
-            if mark.args[0] in PENDING:
-                item.add_marker(pytest.mark.xfail(reason=f"pending: {mark.args[0]}", strict=True))
 
 
 def client_of_row(item):
@@ -100,14 +86,12 @@ def client_of_row(item):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    if report.when == "call" or report.failed:
-        verdict = "pending" if report.skipped and hasattr(report, "wasxfail") else report.outcome
-        if verdict != "skipped":
-            client, version = client_of_row(item)
-            with open(setting("SUITE_RESULTS"), "a", encoding="utf-8") as results:
-                for mark in item.iter_markers("cell"):
-                    line = {"client": client, "version": version, "cell": mark.args[0], "verdict": verdict}
-                    results.write(json.dumps({**line, "test": item.nodeid}) + "\n")
+    if report.failed or report.when == "call" and report.passed:
+        client, version = client_of_row(item)
+        with open(setting("SUITE_RESULTS"), "a", encoding="utf-8") as results:
+            for mark in item.iter_markers("cell"):
+                line = {"client": client, "version": version, "cell": mark.args[0], "verdict": report.outcome}
+                results.write(json.dumps({**line, "test": item.nodeid}) + "\n")
     return report
 
 

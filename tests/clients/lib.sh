@@ -110,11 +110,6 @@ node22() {
   fi
 }
 
-# Whether the gateway does not have it yet: a line of pending.txt.
-pending() {
-  grep -qxF "$1" "$here/pending.txt"
-}
-
 # Prints as many free ports as asked for. They lie below those that the system gives to outgoing connections, one of
 # which could take such a port between here and its use.
 free_ports() {
@@ -187,36 +182,27 @@ start_rig() {
     GPTPROTO_API_KEY=sk-upstream GATEWAY_UPSTREAM__BASE_URL="$simulator"
     GATEWAY_CLIENT_KEYS="suite:$key,stranger:$stranger"
     GATEWAY_UPSTREAM__LATENCY_PRIORS=off GATEWAY_UPSTREAM__FIRST_POLL_MS=100 GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS=100
-    GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS=200
+    GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS=200 GATEWAY_SERVER__STREAM_HEARTBEAT_MS=500
   )
-  pending stream || common+=(GATEWAY_SERVER__STREAM_HEARTBEAT_MS=500)
-  local faulty=("${common[@]}") lenient=("${common[@]}" GATEWAY_SERVER__UNSUPPORTED_PARAMETERS=drop)
-  pending webhooks || faulty+=(
-    GATEWAY_WEBHOOK_SECRET="$secret" GATEWAY_WEBHOOKS__ALLOWED_ORIGINS="http://127.0.0.1:${ports[14]}"
-    GATEWAY_WEBHOOKS__FIRST_PAUSE_MS=300
-  )
-  pending cors || lenient+=(GATEWAY_SERVER__CORS_ORIGINS=https://app.example.com)
-  serve "$name-faulty" "${ports[1]}" "${ports[2]}" -- "${faulty[@]}"
+  serve "$name-faulty" "${ports[1]}" "${ports[2]}" -- "${common[@]}" GATEWAY_WEBHOOK_SECRET="$secret" \
+    GATEWAY_WEBHOOKS__ALLOWED_ORIGINS="http://127.0.0.1:${ports[14]}" GATEWAY_WEBHOOKS__FIRST_PAUSE_MS=300
   serve "$name-narrow" "${ports[3]}" "${ports[4]}" -- "${common[@]}" GATEWAY_SERVER__BODY_BYTES_MAX=1000000 \
     GATEWAY_SERVER__BODY_IDLE_TIMEOUT_S=1
   serve "$name-impatient" "${ports[5]}" "${ports[6]}" -- "${common[@]}" GATEWAY_SERVER__PATIENCE_S=1
-  serve "$name-lenient" "${ports[12]}" "${ports[13]}" -- "${lenient[@]}"
+  serve "$name-lenient" "${ports[12]}" "${ports[13]}" -- "${common[@]}" GATEWAY_SERVER__UNSUPPORTED_PARAMETERS=drop \
+    GATEWAY_SERVER__CORS_ORIGINS=https://app.example.com
+  serve "$name-interim" "${ports[8]}" "${ports[9]}" -- "${common[@]}" \
+    GATEWAY_SERVER__INTERIM_RESPONSES=known_clients GATEWAY_SERVER__INTERIM_INTERVAL_S=1
+  serve "$name-whitespace" "${ports[10]}" "${ports[11]}" -- "${common[@]}" GATEWAY_SERVER__JSON_HEARTBEAT_S=1
   record "$name" "${ports[7]}" "${ports[1]}"
+  # shellcheck disable=SC2034 # run.sh and curl.sh read it.
   rig=(
     SUITE_SIMULATOR="$simulator" SUITE_KEY="$key" SUITE_STRANGER_KEY="$stranger"
     SUITE_HOOKS="http://127.0.0.1:${ports[14]}" SUITE_HOOK_SECRET="$secret" SUITE_FAULTY="http://127.0.0.1:${ports[7]}"
     SUITE_DIRECT="http://127.0.0.1:${ports[1]}" SUITE_NARROW="http://127.0.0.1:${ports[3]}"
     SUITE_IMPATIENT="http://127.0.0.1:${ports[5]}" SUITE_LENIENT="http://127.0.0.1:${ports[12]}"
+    SUITE_INTERIM="http://127.0.0.1:${ports[8]}" SUITE_WHITESPACE="http://127.0.0.1:${ports[10]}"
   )
-  if ! pending interim; then
-    serve "$name-interim" "${ports[8]}" "${ports[9]}" -- "${common[@]}" \
-      GATEWAY_SERVER__INTERIM_RESPONSES=known_clients GATEWAY_SERVER__INTERIM_INTERVAL_S=1
-    rig+=(SUITE_INTERIM="http://127.0.0.1:${ports[8]}")
-  fi
-  if ! pending whitespace; then
-    serve "$name-whitespace" "${ports[10]}" "${ports[11]}" -- "${common[@]}" GATEWAY_SERVER__JSON_HEARTBEAT_S=1
-    rig+=(SUITE_WHITESPACE="http://127.0.0.1:${ports[10]}")
-  fi
 }
 
 # record NAME PORT TO: what passes from the port to the gateway, and back, is kept in NAME.answers.

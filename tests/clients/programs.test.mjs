@@ -47,7 +47,7 @@ async function refusal(request) {
 
 // ---- what axios posts: LibreChat and n8n ----
 
-/** LibreChat's api/app/clients/tools/structured/OpenAIImageTools.js: streams of unknown length, fields in this order. */
+/** LibreChat's api/app/clients/tools/structured/OpenAIImageTools.js: streams of unknown length, fields in its order. */
 async function libreChat(at, paths, words = 'paint it blue', { fields = {}, ...more } = {}) {
   const form = new FormData();
   const all = { model: 'gpt-image-1.5', prompt: prompt(words), quality: 'auto', size: 'auto', ...fields };
@@ -117,7 +117,7 @@ for (const [name, version, send, size] of [
       await simulator.slow(2, { medium_ms: [200_000, 200_000] });
       checkAnswer(await send({ ...GATEWAY, baseURL: `${setting('SUITE_WHITESPACE')}/v1` }, [PHOTO]));
     },
-    { ...row, feature: 'whitespace' },
+    row,
   );
 }
 

@@ -61,7 +61,6 @@ def picture_in(answer):
     return opened(base64.b64decode(item["b64_json"], validate=True), "256x256")
 
 
-@pytest.mark.feature("async")
 def test_an_edit_is_taken_and_fetched_later(caller, simulator):
     simulator.slow(seconds=2)
     answer = caller.edit()
@@ -81,7 +80,6 @@ def test_an_edit_is_taken_and_fetched_later(caller, simulator):
     assert simulator.submits == 1
 
 
-@pytest.mark.feature("async")
 def test_the_official_sdk_can_ask_so(once, simulator):
     simulator.slow(seconds=1)
     answer = once.images.with_raw_response.edit(image=PHOTO, prompt=prompt(), extra_headers=LATER, **SMALL)
@@ -97,7 +95,6 @@ def test_what_is_there_in_time_is_an_ordinary_answer(caller):
     assert answer.json()["data"][0]["b64_json"]
 
 
-@pytest.mark.feature("async")
 def test_how_the_answer_looks_is_remembered(caller):
     done = caller.wait(taken(caller.edit(response_format="url")))
     (item,) = done.json()["result"]["data"]
@@ -105,7 +102,6 @@ def test_how_the_answer_looks_is_remembered(caller):
     assert requests.get(item["url"], timeout=10).headers["content-type"] == "image/png"
 
 
-@pytest.mark.feature("async")
 def test_a_failure_is_told_by_the_object(caller, simulator):
     simulator.slow(seconds=1, outcome="failed_policy")
     done = caller.wait(taken(caller.edit()))
@@ -113,7 +109,6 @@ def test_a_failure_is_told_by_the_object(caller, simulator):
     assert done.json()["error"]["code"] == "moderation_blocked"
 
 
-@pytest.mark.feature("async")
 def test_nobody_else_learns_of_it(caller):
     location = taken(caller.edit())
     stranger = Caller("SUITE_STRANGER_KEY")
@@ -123,7 +118,6 @@ def test_nobody_else_learns_of_it(caller):
     assert stranger.ask("DELETE", location).status_code == 404
 
 
-@pytest.mark.feature("async")
 def test_what_is_bought_cannot_be_cancelled(caller, simulator):
     simulator.slow(seconds=2)
     location = taken(caller.edit())
@@ -135,7 +129,6 @@ def test_what_is_bought_cannot_be_cancelled(caller, simulator):
     picture_in(caller.wait(location))
 
 
-@pytest.mark.feature("async")
 def test_it_can_be_followed_by_events(caller, simulator):
     simulator.slow(seconds=2)
     answer = caller.ask("GET", taken(caller.edit()), Accept="text/event-stream")
@@ -182,7 +175,6 @@ def verified(headers, body):
     return json.loads(body)
 
 
-@pytest.mark.feature("webhooks")
 def test_the_end_is_told_and_the_official_sdk_believes_it(caller, receiver):
     seen, _ = receiver
     answer = caller.edit(webhook_url=setting("SUITE_HOOKS") + "/hook")
@@ -195,7 +187,6 @@ def test_the_end_is_told_and_the_official_sdk_believes_it(caller, receiver):
     picture_in(caller.ask("GET", location))
 
 
-@pytest.mark.feature("webhooks")
 def test_a_receiver_that_fails_is_told_again(caller, receiver):
     seen, answers = receiver
     answers.put(500)
@@ -207,7 +198,6 @@ def test_a_receiver_that_fails_is_told_again(caller, receiver):
     assert {name.lower(): value for name, value in first.items()}["webhook-id"] == json.loads(body)["id"]
 
 
-@pytest.mark.feature("webhooks")
 def test_only_allowed_addresses_are_told(caller, simulator):
     refused = caller.edit(webhook_url="http://127.0.0.1:9/hook")
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "webhook_url")

@@ -99,13 +99,7 @@ def test_what_is_asked_again_after_a_time_out_is_bought_once(simulator):
 
 
 @pytest.mark.cell("waits")
-@pytest.mark.parametrize(
-    "kept_by",
-    [
-        pytest.param("SUITE_INTERIM", marks=pytest.mark.feature("interim")),
-        pytest.param("SUITE_WHITESPACE", marks=pytest.mark.feature("whitespace")),
-    ],
-)
+@pytest.mark.parametrize("kept_by", ["SUITE_INTERIM", "SUITE_WHITESPACE"])
 def test_it_waits_for_a_slow_picture(simulator, kept_by):
     simulator.slow(seconds=3)
     asked = {**SMALL, **gateway(), "api_base": setting(kept_by) + "/v1"}

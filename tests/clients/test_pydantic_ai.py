@@ -72,13 +72,7 @@ def test_a_retry_after_a_time_out_joins_what_it_began(simulator):
 
 
 @pytest.mark.cell("waits")
-@pytest.mark.parametrize(
-    "kept_by",
-    [
-        pytest.param("SUITE_INTERIM", marks=pytest.mark.feature("interim")),
-        pytest.param("SUITE_WHITESPACE", marks=pytest.mark.feature("whitespace")),
-    ],
-)
+@pytest.mark.parametrize("kept_by", ["SUITE_INTERIM", "SUITE_WHITESPACE"])
 def test_it_waits_for_a_slow_picture(simulator, kept_by):
     simulator.slow(seconds=4)
     edit(gateway=kept_by, timeout=3, max_retries=0)

@@ -73,7 +73,6 @@ def test_an_address_instead_of_base64(sender):
     assert item["url"].startswith(setting("SUITE_FAULTY") + "/")
 
 
-@pytest.mark.feature("stream")
 @who_can("stream")
 def test_a_stream(sender):
     answer = sender.edit(*gateway(), [PHOTO], stream="true", **asked(sender))
@@ -132,7 +131,6 @@ def test_what_is_asked_again_after_a_time_out_is_bought_once(simulator, sender):
     assert simulator.submits == 1
 
 
-@pytest.mark.feature("whitespace")
 @who_can("waits")
 def test_white_space_before_the_answer_keeps_it_waiting(simulator, sender):
     simulator.slow(seconds=2.5)

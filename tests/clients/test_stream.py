@@ -9,7 +9,6 @@ import pytest
 from conftest import PHOTO, client_of, picture_of, prompt, raw_edit
 
 SMALL = {"model": "gpt-image-1.5", "size": "256x256", "quality": "low"}
-pytestmark = pytest.mark.feature("stream")
 
 
 class Item:

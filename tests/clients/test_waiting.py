@@ -25,13 +25,7 @@ def test_without_them_the_client_gives_up(simulator):
         client.images.edit(image=PHOTO, prompt=prompt(), extra_headers=told, **SMALL)
 
 
-@pytest.mark.parametrize(
-    "gateway",
-    [
-        pytest.param("SUITE_INTERIM", marks=pytest.mark.feature("interim")),
-        pytest.param("SUITE_WHITESPACE", marks=pytest.mark.feature("whitespace")),
-    ],
-)
+@pytest.mark.parametrize("gateway", ["SUITE_INTERIM", "SUITE_WHITESPACE"])
 @pytest.mark.cell("waits")
 def test_the_official_sdk_waits(simulator, gateway):
     simulator.slow(PICTURE_S)
@@ -41,7 +35,6 @@ def test_the_official_sdk_waits(simulator, gateway):
     assert simulator.submits == 1
 
 
-@pytest.mark.feature("interim")
 def test_an_error_after_interim_answers_keeps_its_status(simulator):
     simulator.slow(PICTURE_S, outcome="failed_policy")
     with impatient("SUITE_INTERIM") as client, pytest.raises(openai.BadRequestError) as caught:
@@ -50,7 +43,6 @@ def test_an_error_after_interim_answers_keeps_its_status(simulator):
     assert simulator.submits == 1
 
 
-@pytest.mark.feature("whitespace")
 def test_an_error_after_white_space_is_told_to_the_retry(simulator):
     simulator.slow(PICTURE_S, outcome="failed_provider")
     with client_of("SUITE_WHITESPACE", timeout=PATIENCE_S) as client:
@@ -60,7 +52,6 @@ def test_an_error_after_white_space_is_told_to_the_retry(simulator):
     assert simulator.submits == 1
 
 
-@pytest.mark.feature("interim")
 def test_the_asynchronous_sdk_waits(simulator):
     simulator.slow(PICTURE_S)
 
@@ -73,13 +64,7 @@ def test_the_asynchronous_sdk_waits(simulator):
     picture_of(asyncio.run(ask()).data[0], "256x256")
 
 
-@pytest.mark.parametrize(
-    "gateway",
-    [
-        pytest.param("SUITE_INTERIM", marks=pytest.mark.feature("interim")),
-        pytest.param("SUITE_WHITESPACE", marks=pytest.mark.feature("whitespace")),
-    ],
-)
+@pytest.mark.parametrize("gateway", ["SUITE_INTERIM", "SUITE_WHITESPACE"])
 def test_aiohttp_waits(simulator, gateway):
     aiohttp = pytest.importorskip("aiohttp")
     simulator.slow(PICTURE_S)
@@ -98,7 +83,6 @@ def test_aiohttp_waits(simulator, gateway):
     assert answer["data"][0]["b64_json"]
 
 
-@pytest.mark.feature("interim")
 def test_who_is_not_known_gets_no_interim_answer(simulator):
     """urllib would take it for the answer."""
     simulator.slow(PICTURE_S)

@@ -41,55 +41,40 @@ plain('without them the client gives up', async () => {
   await assert.rejects(edit(clientOf('SUITE_FAULTY')), OpenAI.APIConnectionError);
 });
 
-for (const [feature, gateway] of [
-  ['interim', 'SUITE_INTERIM'],
-  ['whitespace', 'SUITE_WHITESPACE'],
+for (const [manner, gateway] of [
+  ['102 Processing', 'SUITE_INTERIM'],
+  ['white space', 'SUITE_WHITESPACE'],
 ]) {
-  cell(
-    'waits',
-    `the client waits: ${feature}`,
-    async () => {
-      await simulator.reset();
-      await simulator.slow(4);
-      checkItem((await edit(clientOf(gateway))).data[0], '256x256');
-      assert.equal(await simulator.submits(), 1);
-    },
-    { feature },
-  );
+  cell('waits', `the client waits: ${manner}`, async () => {
+    await simulator.reset();
+    await simulator.slow(4);
+    checkItem((await edit(clientOf(gateway))).data[0], '256x256');
+    assert.equal(await simulator.submits(), 1);
+  });
 }
 
-cell(
-  'waits',
-  'an error after interim answers keeps its status',
-  async () => {
-    await simulator.reset();
-    await simulator.slow(4, { outcome: 'failed_policy' });
-    await assert.rejects(edit(clientOf('SUITE_INTERIM')), (error) => {
-      assert.ok(error instanceof OpenAI.BadRequestError, error);
-      assert.equal(error.code, 'moderation_blocked');
-      return true;
-    });
-    assert.equal(await simulator.submits(), 1);
-  },
-  { feature: 'interim' },
-);
+cell('waits', 'an error after interim answers keeps its status', async () => {
+  await simulator.reset();
+  await simulator.slow(4, { outcome: 'failed_policy' });
+  await assert.rejects(edit(clientOf('SUITE_INTERIM')), (error) => {
+    assert.ok(error instanceof OpenAI.BadRequestError, error);
+    assert.equal(error.code, 'moderation_blocked');
+    return true;
+  });
+  assert.equal(await simulator.submits(), 1);
+});
 
-cell(
-  'waits',
-  'an error after white space is no success, and asking again tells it',
-  async () => {
-    await simulator.reset();
-    await simulator.slow(4, { outcome: 'failed_provider' });
-    const asked = { image: await toFile(fs.readFileSync(PHOTO), 'photo.png'), prompt: prompt(), ...SMALL };
-    const client = clientOf('SUITE_WHITESPACE');
-    // An answer that breaks off is no error of the SDK's own.
-    await assert.rejects(client.images.edit(asked), (error) => error.status === undefined);
-    const { submits } = await simulator.counters();
-    await assert.rejects(client.images.edit({ ...asked }), (error) => {
-      assert.equal(error.code, 'image_generation_failed');
-      return true;
-    });
-    assert.deepEqual([submits, await simulator.submits()], [1, 1]);
-  },
-  { feature: 'whitespace' },
-);
+cell('waits', 'an error after white space is no success, and asking again tells it', async () => {
+  await simulator.reset();
+  await simulator.slow(4, { outcome: 'failed_provider' });
+  const asked = { image: await toFile(fs.readFileSync(PHOTO), 'photo.png'), prompt: prompt(), ...SMALL };
+  const client = clientOf('SUITE_WHITESPACE');
+  // An answer that breaks off is no error of the SDK's own.
+  await assert.rejects(client.images.edit(asked), (error) => error.status === undefined);
+  const { submits } = await simulator.counters();
+  await assert.rejects(client.images.edit({ ...asked }), (error) => {
+    assert.equal(error.code, 'image_generation_failed');
+    return true;
+  });
+  assert.deepEqual([submits, await simulator.submits()], [1, 1]);
+});
