@@ -46,12 +46,13 @@ pub(super) fn form(model: &str, face: &Face, request: &PictureRequest, pictures:
         Task::Generate => Form {
             path: "/v1/images/generations",
             content_type: "application/json".to_owned(),
-            body: json(model, face, request, pictures),
+            body: parameters(model, face, request, pictures).text("}"),
         },
     }
 }
 
-fn json(model: &str, face: &Face, request: &PictureRequest, pictures: u8) -> Payload {
+/// A JSON object, still open, with every parameter that a face takes; the unified one has the same.
+pub(super) fn parameters(model: &str, face: &Face, request: &PictureRequest, pictures: u8) -> Payload {
     let name = face.name.as_deref().unwrap_or(model);
     let mut body = Payload::default().text("{\"model\":").json(&name).text(",\"prompt\":").json(&request.prompt);
     body = body.text(",\"size\":").json(&request.size.to_string());
@@ -61,7 +62,7 @@ fn json(model: &str, face: &Face, request: &PictureRequest, pictures: u8) -> Pay
     for (name, value) in face.parameters(request) {
         body = body.text(",").json(&name).text(":").json(&value);
     }
-    body.text("}")
+    body
 }
 
 fn multipart(boundary: &str, model: &str, face: &Face, request: &PictureRequest, pictures: u8) -> Payload {

@@ -28,15 +28,7 @@ pub(super) fn body(
     pictures: u8,
     inputs: &Inputs,
 ) -> (Payload, Loans) {
-    let name = face.name.as_deref().unwrap_or(model);
-    let mut body = Payload::default().text("{\"model\":").json(&name).text(",\"prompt\":").json(&request.prompt);
-    body = body.text(",\"size\":").json(&request.size.to_string());
-    if face.n_max.is_some() {
-        body = body.text(",\"n\":").json(&pictures);
-    }
-    for (name, value) in face.parameters(request) {
-        body = body.text(",").json(&name).text(":").json(&value);
-    }
+    let mut body = super::openai::parameters(model, face, request, pictures);
     let mut loans = Loans::default();
     for (position, input) in request.inputs.iter().enumerate() {
         let before = if position == 0 { ",\"input_references\":[" } else { "," };
