@@ -71,8 +71,8 @@ async fn an_edit_is_streamed_with_every_field() {
 async fn each_picture_comes_as_it_is_ready() {
     let upstream = Upstream::start().await;
     let one = ("upstream.concurrent_predictions", "1");
-    let gateway = Gateway::with(&upstream, &[QUICK[0], QUICK[1], one]).await;
-    // The second prediction is pushed back for a while.
+    let gateway = Gateway::with(&upstream, &[QUICK[0], QUICK[1], one, ("upstream.pushback_ms", "4000")]).await;
+    // The second prediction is pushed back for longer than a busy machine takes to read the first.
     upstream.fault_after("submit", "status_429", 1, 1).await;
     let mut raw = Raw::to(&gateway.address()).await;
     raw.send(raw_generation(&json!({"model": "gpt-image-2-plus", "prompt": "two", "n": 2, "stream": true}))).await;
@@ -210,13 +210,14 @@ async fn a_failure_behind_white_space_is_told_to_the_retry() {
     let client: Client = gateway.alice();
     let edit = Edit::new("doomed");
     for (retry, purchases) in [(false, 1), (true, 1), (true, 2)] {
-        upstream.hold().await;
         let retried = edit.clone().header("x-stainless-retry-count", if retry { "1" } else { "0" });
-        let begun = client.begin(&retried);
         if retry && purchases == 1 {
-            begun.answer().await.is_refused(502, "image_generation_failed");
+            client.edit(&retried).await.is_refused(502, "image_generation_failed");
+            assert_eq!(upstream.purchases().await, 1, "it is told, and buys nothing");
             continue;
         }
+        upstream.hold().await;
+        let begun = client.begin(&retried);
         until("it is bought", async || upstream.purchases().await == purchases).await;
         tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
         upstream.release().await;
