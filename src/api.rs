@@ -22,7 +22,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use url::Url;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Permit, Rejection};
 use crate::config::{RoutePolicy, ServerConfig};
 use crate::engine::Engine;
 use crate::lending::Lending;
@@ -114,6 +114,11 @@ impl ApiState {
     /// The models a client may use.
     fn offer(&self, client: &ClientId) -> Offer<'_> {
         Offer { catalogue: &self.catalogue, allowed: self.admission.models(client), routes: self.route.routes() }
+    }
+
+    /// Lets one more request be read and waited with.
+    fn admit(&self) -> Result<Permit, ApiError> {
+        self.admission.admit().map_err(|Rejection::Crowded { retry_after }| ApiError::TooManyWaiting { retry_after })
     }
 
     /// Makes addresses that this client can reach.

@@ -144,12 +144,7 @@ fn flattened(picture: DynamicImage) -> RgbImage {
 
 fn png(picture: &DynamicImage, profile: Option<Vec<u8>>) -> Result<Bytes, ConversionError> {
     let mut bytes = Vec::new();
-    let mut encoder = PngEncoder::new(&mut bytes);
-    if let Some(profile) = profile {
-        encoder
-            .set_icc_profile(profile)
-            .map_err(|error| ConversionError::Unencodable(ImageError::Unsupported(error)))?;
-    }
+    let encoder = with_profile(PngEncoder::new(&mut bytes), profile)?;
     picture.write_with_encoder(encoder).map_err(ConversionError::Unencodable)?;
     Ok(bytes.into())
 }
@@ -157,14 +152,19 @@ fn png(picture: &DynamicImage, profile: Option<Vec<u8>>) -> Result<Bytes, Conver
 fn jpeg(picture: &RgbImage, profile: Option<Vec<u8>>, quality: u8) -> Result<Bytes, ConversionError> {
     let mut bytes = Vec::new();
     // This encoder knows no quality 0.
-    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, quality.max(1));
+    let encoder = with_profile(JpegEncoder::new_with_quality(&mut bytes, quality.max(1)), profile)?;
+    picture.write_with_encoder(encoder).map_err(ConversionError::Unencodable)?;
+    Ok(bytes.into())
+}
+
+/// An encoder that writes this colour profile.
+fn with_profile<E: ImageEncoder>(mut encoder: E, profile: Option<Vec<u8>>) -> Result<E, ConversionError> {
     if let Some(profile) = profile {
         encoder
             .set_icc_profile(profile)
             .map_err(|error| ConversionError::Unencodable(ImageError::Unsupported(error)))?;
     }
-    picture.write_with_encoder(encoder).map_err(ConversionError::Unencodable)?;
-    Ok(bytes.into())
+    Ok(encoder)
 }
 
 fn webp(picture: DynamicImage, profile: Option<Vec<u8>>, quality: u8) -> Result<Bytes, ConversionError> {

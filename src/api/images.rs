@@ -21,7 +21,7 @@ use super::manner::Manner;
 use super::spaces::Spaces;
 use super::validate::Checked;
 use super::{ApiState, DEPLOYMENT, intake, patience, predictions, rate, route_of};
-use crate::admission::{Permit, Rejection};
+use crate::admission::Permit;
 use crate::engine::{Order, Presence, Ticket, WaitError};
 use crate::lifecycle::wire::Wire;
 use crate::model::{ClientId, Delivery, Failure, IdempotencyKey, Task};
@@ -112,10 +112,7 @@ async fn place(
     noted: &mut Noted,
 ) -> Result<Placed, ApiError> {
     rate::count(&state.admission, &client)?;
-    let permit = state
-        .admission
-        .admit()
-        .map_err(|Rejection::Crowded { retry_after }| ApiError::TooManyWaiting { retry_after })?;
+    let permit = state.admit()?;
     let spool = state.engine.spool();
     let checked = intake::read(task, &headers, deployment, body, spool, &state.server, state.offer(&client)).await?;
     let Checked { request, presentation, webhook_url, dropped, ignored } = checked;

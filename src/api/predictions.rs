@@ -27,7 +27,6 @@ use super::layers::Noted;
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use super::validate::Presentation;
 use super::{ApiState, patience, rate};
-use crate::admission::{Permit, Rejection};
 use crate::engine::{Cancelled, Look, Standing, Ticket, WaitError};
 use crate::lifecycle::wire::Wire;
 use crate::model::{ClientId, Failure, OrderId, Timestamp};
@@ -144,7 +143,7 @@ async fn get(
     let shape = Shape::new(look.task, look.choices.clone(), presentation);
     let now = Instant::now();
     if wants_events(&headers) {
-        let permit = admit(state)?;
+        let permit = state.admit()?;
         let heartbeat = state.server.stream_heartbeat;
         let deadline = patience::deadline(&headers, &state.server, began, now, Some(heartbeat));
         let ending = state.endings.watch("prediction_events", request, order, began);
@@ -159,7 +158,7 @@ async fn get(
     let deadline = patience::deadline(&headers, &state.server, began, now, None);
     let wait = wait.min(deadline.saturating_duration_since(now));
     if matches!(look.standing, Standing::UnderWay { .. }) {
-        let _permit = admit(state)?;
+        let _permit = state.admit()?;
         let outcome = look.ticket.outcome(now + wait).await;
         look = self::look(state, &client, order).await?;
         // What could not be journalled is told all the same.
@@ -197,10 +196,6 @@ async fn look(state: &ApiState, client: &ClientId, order: OrderId) -> Result<Loo
         Standing::Swept => Err(ApiError::ResultGone),
         Standing::UnderWay { .. } | Standing::Completed(_) | Standing::Failed { .. } => Ok(look),
     }
-}
-
-fn admit(state: &ApiState) -> Result<Permit, ApiError> {
-    state.admission.admit().map_err(|Rejection::Crowded { retry_after }| ApiError::TooManyWaiting { retry_after })
 }
 
 /// The prediction object, with the pictures where they are there.
