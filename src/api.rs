@@ -64,6 +64,7 @@ mod validate;
 
 #[cfg(fuzzing)]
 pub(crate) use intake::fuzz;
+pub(crate) use intake::pieces;
 
 use answer::Addresses;
 use browsers::Gate;

@@ -77,6 +77,8 @@ fn kind_of_body(headers: &HeaderMap, server: &ServerConfig) -> Result<BodyKind, 
 #[cfg(fuzzing)]
 pub(crate) mod fuzz;
 
+pub(crate) mod pieces;
+
 #[cfg(test)]
 mod spellings;
 
