@@ -112,7 +112,7 @@ async fn place(
     noted: &mut Noted,
 ) -> Result<Placed, ApiError> {
     rate::count(&state.admission, &client)?;
-    let permit = state.admit()?;
+    let permit = state.admit(&client)?;
     let spool = state.engine.spool();
     let checked = intake::read(task, &headers, deployment, body, spool, &state.server, state.offer(&client)).await?;
     let Checked { request, presentation, webhook_url, dropped, ignored } = checked;

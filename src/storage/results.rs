@@ -2,6 +2,9 @@
 //!
 //! A picture is written to a temporary file, checked to be whole, synced, renamed to its digest, and its directory
 //! synced, before the journal says that it is there. Two orders with equal bytes share one file.
+//!
+//! A picture is paid for. So when its file cannot be opened because the process, or the machine, has no descriptor left in
+//! that moment, the write waits for one; and nothing else in it needs another.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -10,6 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use moka::sync::Cache;
@@ -22,6 +26,8 @@ use crate::model::{Digest, Source, StoredPicture};
 #[derive(Clone, Debug)]
 pub(crate) struct Results {
     directory: Arc<Path>,
+    /// Held open: what is renamed there is synced by it.
+    handle: Arc<File>,
     memory: Cache<Digest, Bytes>,
     memory_picture_bytes_max: u64,
     /// A sync has failed: what is written may not survive.
@@ -62,7 +68,8 @@ impl Results {
                 u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
             })
             .build();
-        Ok(Self { directory: directory.into(), memory, memory_picture_bytes_max, failed: Arc::default() })
+        let handle = Arc::new(File::open(directory)?);
+        Ok(Self { directory: directory.into(), handle, memory, memory_picture_bytes_max, failed: Arc::default() })
     }
 
     /// Whether a sync has failed since the start. Pictures are still stored and read, but may not survive; no record may
@@ -78,7 +85,14 @@ impl Results {
     /// When no temporary file can be made.
     pub(crate) async fn write(&self, bytes_max: u64) -> io::Result<PictureWriter> {
         let directory = Arc::clone(&self.directory);
-        let file = blocking(move || tempfile::Builder::new().suffix(".tmp").tempfile_in(&directory)).await?;
+        let file = loop {
+            let directory = Arc::clone(&directory);
+            let made = blocking(move || tempfile::Builder::new().suffix(".tmp").tempfile_in(&directory)).await;
+            match made {
+                Err(error) if lacks_descriptors(&error) => tokio::time::sleep(DESCRIPTOR_PAUSE).await,
+                made => break made?,
+            }
+        };
         Ok(PictureWriter { store: self.clone(), file: Some(file), hasher: blake3::Hasher::new(), bytes: 0, bytes_max })
     }
 
@@ -205,17 +219,18 @@ impl PictureWriter {
     /// [`StoreError::NotWhole`] for anything that is not a whole PNG, JPEG or WebP.
     pub(crate) async fn finish(self) -> Result<StoredPicture, StoreError> {
         let digest = Digest::from(self.hasher.finalize());
-        let (directory, path, bytes) = (Arc::clone(&self.store.directory), self.store.path(&digest), self.bytes);
+        let (directory, path, bytes) = (Arc::clone(&self.store.handle), self.store.path(&digest), self.bytes);
         let file = self.file.ok_or_else(|| io::Error::other("an earlier write was cut short"))?;
         let failed = Arc::clone(&self.store.failed);
         let checked = blocking(move || {
-            let stored = StoredFile { file: file.reopen()?, bytes };
+            let (file, temporary) = file.into_parts();
+            let stored = StoredFile { file, bytes };
             let checked = check_whole(&stored)?;
             if checked.is_ok() {
-                let synced = file.as_file().sync_all();
-                file.persist(path)?;
+                let synced = stored.file.sync_all();
+                temporary.persist(path)?;
                 // The rename itself must survive: without this the file could be gone after a power cut.
-                let synced = synced.and_then(|()| File::open(directory)?.sync_all());
+                let synced = synced.and_then(|()| directory.sync_all());
                 if let Err(error) = synced {
                     // Asking again would only hear that all is well. The bytes can still be read and delivered.
                     failed.store(true, Ordering::Relaxed);
@@ -245,6 +260,15 @@ impl Source for StoredFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_at(buffer, offset)
     }
+}
+
+/// How long a write waits before it looks for a descriptor again.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(50);
+
+/// Whether the process, or the machine, has as many files open as it may.
+fn lacks_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    Errno::from_io_error(error).is_some_and(|errno| matches!(errno, Errno::MFILE | Errno::NFILE))
 }
 
 async fn blocking<T, F>(work: F) -> io::Result<T>
