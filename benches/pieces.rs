@@ -4,7 +4,8 @@
 //!   unlinked file beyond), in chunks as they come from a socket.
 //! - `fingerprint`: of a request whose pictures are hashed already.
 //! - `encode`: pictures read back from the spool and made base64, as a submit body leaves.
-//! - `scheduler`: one prediction that becomes ready, is popped and planned anew, among so many.
+//! - `scheduler`: one prediction that becomes ready, is popped and queued anew, among so many.
+//! - `learn` and `plan`: what a completion teaches of generation times, and the time of one poll by what is known.
 
 use std::time::Duration;
 
@@ -14,10 +15,18 @@ use divan::{Bencher, black_box};
 use gptproto_gateway::benching::Forms;
 use tokio::time::Instant;
 
+#[path = "../src/engine/latency.rs"]
+#[expect(dead_code, reason = "a part of it is measured")]
+mod latency;
+#[path = "../src/engine/planning.rs"]
+#[expect(dead_code, reason = "a part of it is measured")]
+mod planning;
 #[path = "../src/engine/schedule.rs"]
 #[expect(dead_code, reason = "a part of it is measured")]
 mod schedule;
 
+use latency::{Class, Latencies, Priors};
+use planning::Planner;
 use schedule::Schedule;
 
 const KB: usize = 1000;
@@ -101,4 +110,39 @@ fn scheduler(bencher: Bencher<'_, '_>, waiting: u32) {
             schedule.push(now + PAUSE, number, 0, f64::from(number % 100) / 100.0);
         }
     });
+}
+
+/// What is known after a hundred completions between 49 and 107 s, as of medium quality.
+fn learned() -> (Class, Latencies) {
+    let class = Class::new("gpt-image-2", "image-edit", "medium", 1024 * 1024, 1);
+    let mut latencies = Latencies::new(Priors::Measured);
+    for number in 0..100_u32 {
+        let by = Duration::from_millis(49_000 + u64::from(number * 37 % 100) * 580);
+        latencies.observe(&class, by.saturating_sub(Duration::from_secs(2)), by);
+    }
+    (class, latencies)
+}
+
+#[divan::bench]
+fn learn(bencher: Bencher<'_, '_>) {
+    let (class, mut latencies) = learned();
+    let mut number = 0;
+    bencher.bench_local(|| {
+        number += 1;
+        let by = Duration::from_millis(49_000 + number * 37 % 100 * 580);
+        latencies.observe(&class, by.saturating_sub(Duration::from_secs(2)), by)
+    });
+}
+
+#[divan::bench]
+fn plan(bencher: Bencher<'_, '_>) {
+    let planner = Planner {
+        min_interval: Duration::from_secs(1),
+        longest_interval: Duration::from_secs(10),
+        first_poll: Duration::from_secs(5),
+        poll_cost: Duration::from_millis(100),
+    };
+    let (class, mut latencies) = learned();
+    let (asked, now) = (Duration::from_secs(60), Duration::from_millis(60_050));
+    bencher.bench_local(|| planner.next(latencies.known(&class), black_box(asked), now, 1.0));
 }

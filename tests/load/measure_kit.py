@@ -1,7 +1,8 @@
 """What measurements beside nginx are made of: processes on cores of their own, what they cost, and a table of aims.
 
 Core 0 is for what is measured, core 1 for what makes the load and for the upstream. Nothing here judges the gateway but
-the aims that a script hands in.
+the aims that a script hands in. PERF=FILE in the environment has perf sample each gateway into FILE.1, FILE.2, …
+(perf report -i FILE.1; a build with symbols says more: CARGO_PROFILE_RELEASE_STRIP=none).
 """
 
 import atexit
@@ -85,6 +86,19 @@ def memory(pid, what="VmRSS"):
 
 def forget_peak(pid):
     Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def sync_ms(folder):
+    """What an append of 4 KB with fdatasync takes on the disk of a folder, at the median."""
+    taken = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(100):
+            began = time.monotonic()
+            file.write(bytes(4096))
+            file.flush()
+            os.fdatasync(file.fileno())
+            taken.append(time.monotonic() - began)
+    return sorted(taken)[50] * 1000
 
 
 class Stopwatch:
@@ -183,6 +197,9 @@ class Swallow:
 class Scratch:
     """A folder on the disk of the system's temporary files, gone at the end with every process in it."""
 
+    # Gateways that perf was told to look at.
+    sampled = 0
+
     def __init__(self, name):
         self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
         self.processes = []
@@ -238,6 +255,10 @@ http {{
         atexit.register(world.close, keep=False)
         world.launch(through=pinned("0-1" if core is None else core))
         world.wait_until_ready()
+        if "PERF" in os.environ:
+            Scratch.sampled += 1
+            perf = ["perf", "record", "--quiet", "-F", "499", "-g", "-p", str(world.gateway.pid), "-o", f"{os.environ['PERF']}.{Scratch.sampled}"]
+            self.processes.append(subprocess.Popen([*pinned(LOAD_CORE), *perf], stderr=subprocess.DEVNULL))
         return world
 
     def close(self):
