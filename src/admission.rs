@@ -3,6 +3,7 @@
 //! | limit                         | counted                                   | where        |
 //! |-------------------------------|-------------------------------------------|--------------|
 //! | requests a minute             | at the door, before the body is read      | `door.rs`    |
+//! | requests at once              | from the door to the answer               | here         |
 //! | predictions at once           | when an order is to be bought; a hit or a | `account.rs` |
 //! | pictures a day                | join never comes so far                   |              |
 //! | money a day and a month       |                                           |              |
@@ -35,6 +36,8 @@ pub(crate) use status::ClientStatus;
 
 /// How long a client is asked to stay away when too many wait.
 const CROWDED_RETRY: Duration = Duration::from_secs(5);
+/// The same when too many of its own do: one of them may end at any moment.
+const AT_ONCE_RETRY: Duration = Duration::from_secs(1);
 
 /// The door. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -54,6 +57,8 @@ struct Guest {
     models: Option<BTreeSet<String>>,
     /// Where its requests a minute are limited.
     door: Option<Door>,
+    /// Where its requests at once are limited: how many more there may be.
+    places: Option<Arc<Semaphore>>,
     account: Arc<Account>,
 }
 
@@ -61,12 +66,15 @@ struct Guest {
 #[derive(Debug)]
 pub(crate) struct Permit {
     _place: OwnedSemaphorePermit,
+    /// Among the client's own.
+    _own: Option<OwnedSemaphorePermit>,
 }
 
 /// Why a known client is not let in now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejection {
     Crowded { retry_after: Duration },
+    Over(OverLimit),
 }
 
 impl Admission {
@@ -82,6 +90,7 @@ impl Admission {
                 weight: client.weight,
                 models: client.models.clone(),
                 door: client.limits.requests_per_minute.map(Door::new),
+                places: client.limits.requests_at_once.map(|most| Arc::new(Semaphore::new(most.get() as usize))),
                 account: Arc::new(Account::new(client.limits, Arc::clone(&clock))),
             };
             (ClientId(client.name.as_str().into()), guest)
@@ -130,10 +139,18 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// [`Rejection::Crowded`] when as many as the gateway holds are waiting already.
-    pub(crate) fn admit(&self) -> Result<Permit, Rejection> {
+    /// [`Rejection::Over`] when as many of its requests as it may have are waiting already; [`Rejection::Crowded`] when as
+    /// many as the gateway holds are.
+    pub(crate) fn admit(&self, client: &ClientId) -> Result<Permit, Rejection> {
+        let own = match self.guests.get(client).and_then(|guest| guest.places.as_ref()) {
+            Some(places) => Some(Arc::clone(places).try_acquire_owned().map_err(|_| {
+                self.metrics.refused(Limit::RequestsAtOnce);
+                Rejection::Over(OverLimit { limit: Limit::RequestsAtOnce, retry_after: AT_ONCE_RETRY })
+            })?),
+            None => None,
+        };
         match Arc::clone(&self.waiting).try_acquire_owned() {
-            Ok(place) => Ok(Permit { _place: place }),
+            Ok(place) => Ok(Permit { _place: place, _own: own }),
             Err(_) => Err(Rejection::Crowded { retry_after: CROWDED_RETRY }),
         }
     }
@@ -215,6 +232,7 @@ impl KeyRing {
 
 #[cfg(test)]
 mod tests {
+    use super::status::Use;
     use super::*;
     use crate::config::{Config, Environment};
     use crate::model::SystemClock;
@@ -238,9 +256,30 @@ mod tests {
         let mut config = Config::load(None, &Environment::new()).unwrap();
         config.server.waiting_clients_max = 1;
         let admission = Admission::new(&[], &config.server, Arc::new(SystemClock), &Metrics::default());
-        let permit = admission.admit().unwrap();
-        assert!(matches!(admission.admit(), Err(Rejection::Crowded { .. })));
+        let anybody = ClientId("anybody".into());
+        let permit = admission.admit(&anybody).unwrap();
+        assert!(matches!(admission.admit(&anybody), Err(Rejection::Crowded { .. })));
         drop(permit);
-        admission.admit().unwrap();
+        admission.admit(&anybody).unwrap();
+    }
+
+    #[test]
+    fn one_clients_requests_at_once_are_bounded_and_no_others() {
+        let variables = [
+            ("GATEWAY_CLIENT_KEYS", "alice:0123456789abcdef,bob:fedcba9876543210"),
+            ("GATEWAY_LIMITS__REQUESTS_AT_ONCE", "2"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Config::load(None, &Environment::from(variables)).unwrap();
+        let admission = Admission::new(&config.clients, &config.server, Arc::new(SystemClock), &Metrics::default());
+        let (alice, bob) = (ClientId("alice".into()), ClientId("bob".into()));
+        let permits = [admission.admit(&alice).unwrap(), admission.admit(&alice).unwrap()];
+        let Err(Rejection::Over(over)) = admission.admit(&alice) else { panic!("a third") };
+        assert_eq!(over.limit, Limit::RequestsAtOnce);
+        assert_eq!(admission.status()[0].requests_at_once, Use { used: 2, limit: Some(2) });
+        admission.admit(&bob).unwrap();
+        drop(permits);
+        admission.admit(&alice).unwrap();
+        assert_eq!(admission.status()[0].requests_at_once.used, 0);
     }
 }

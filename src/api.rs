@@ -41,6 +41,7 @@ mod drain;
 mod error;
 mod events;
 mod form;
+mod framing;
 mod header;
 mod images;
 mod inputs;
@@ -52,6 +53,7 @@ mod manner;
 mod models;
 mod multipart;
 mod offer;
+mod pace;
 mod patience;
 mod predictions;
 mod prefer;
@@ -130,8 +132,11 @@ impl ApiState {
     }
 
     /// Lets one more request be read and waited with.
-    fn admit(&self) -> Result<Permit, ApiError> {
-        self.admission.admit().map_err(|Rejection::Crowded { retry_after }| ApiError::TooManyWaiting { retry_after })
+    fn admit(&self, client: &ClientId) -> Result<Permit, ApiError> {
+        self.admission.admit(client).map_err(|rejection| match rejection {
+            Rejection::Crowded { retry_after } => ApiError::TooManyWaiting { retry_after },
+            Rejection::Over(over) => rate::over(over),
+        })
     }
 
     /// Makes addresses that this client can reach.
@@ -147,7 +152,9 @@ impl ApiState {
         }
         let host = headers.get(axum::http::header::HOST).and_then(|host| host.to_str().ok());
         let host = host.map_or_else(|| self.server.listen.to_string(), str::to_owned);
-        format!("http://{host}").parse().map_err(|_| ApiError::internal("the Host header makes no address"))
+        format!("{}://{host}", self.server.scheme())
+            .parse()
+            .map_err(|_| ApiError::internal("the Host header makes no address"))
     }
 }
 

@@ -16,7 +16,9 @@ use crate::budget::Budget;
 use crate::config::{Config, Inputs};
 use crate::engine::{self, Engine};
 use crate::lending::Lending;
-use crate::lifecycle::{Grace, Lifecycle, serve, stop_signal};
+use crate::lifecycle::caps::Caps;
+use crate::lifecycle::serve::Face;
+use crate::lifecycle::{Grace, Lifecycle, stop_signal};
 use crate::model::{Chance, ClientId, HostRule, SystemClock};
 use crate::operator::{self, Snapshot, Sources};
 use crate::simulator::{self, Scenario};
@@ -29,7 +31,10 @@ use crate::webhooks::{self, Webhooks};
 
 mod banner;
 mod check;
+mod faces;
 mod ledger;
+
+use faces::{Bound, Doors};
 
 pub use check::check;
 pub use ledger::{Predictions, predictions};
@@ -68,14 +73,15 @@ impl Gateway {
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::default();
         let clock = Arc::new(SystemClock);
-        let Config { server, operator, storage, cache, upstream, webhooks, clients, catalogue, accounts, .. } = config;
-        let catalogue = Arc::new(catalogue);
+        let wanted = faces::wanted(&config, sandbox);
 
         // Addresses first: whether they are free is known before anything is touched.
-        let client_listener = bind(server.listen, "server.listen").await?;
-        let operator_listener = bind(operator.listen, "operator.listen").await?;
-        let client_address = client_listener.local_addr()?;
-        let operator_address = operator_listener.local_addr()?;
+        let bound = Bound::new(&config).await?;
+        let client_address = bound.client.local_addr()?;
+        let operator_address = bound.operator.local_addr()?;
+
+        let Config { server, operator, storage, cache, upstream, webhooks, clients, catalogue, accounts, .. } = config;
+        let catalogue = Arc::new(catalogue);
 
         let directory = Directory::open(&storage.directory)?;
         let signing_key = directory.signing_key(rand::random())?;
@@ -136,7 +142,16 @@ impl Gateway {
         let hosts = HostRule::new(operator.listen, &operator.hosts, None);
         let grace = Grace { delay: server.shutdown_delay, finish: server.shutdown_grace };
 
-        let sources = sources(sandbox, &engine, &admission, &budget, &lifecycle, metrics.clone());
+        // Everything that stays open is open by now.
+        let doors = Doors::new(&server, faces::share(wanted)?);
+        metrics.register("connections", |registry| doors.figures.register(registry));
+        let limits = faces::limits(&server);
+        let (client_listeners, operator_listener, tls) = bound.listeners();
+        if let Some(tls) = tls {
+            lifecycle.spawn_service("certificate", tls.follow(server.tls_reload_interval));
+        }
+
+        let sources = sources(sandbox, &engine, &admission, &budget, &doors, &lifecycle, metrics.clone());
         let api = api::router(api::Parts {
             engine,
             admission,
@@ -152,9 +167,21 @@ impl Gateway {
             metrics,
         });
         let operator = operator::router(sources, hosts);
+        let face = |name, router, caps: &Caps| Face {
+            name,
+            router,
+            limits,
+            caps: caps.clone(),
+            figures: doors.figures.clone(),
+            lifecycle: lifecycle.clone(),
+        };
         let stop = lifecycle.stop_token();
-        lifecycle.spawn("client face", serve::serve(client_listener, api, lifecycle.clone(), stop.clone()));
-        lifecycle.spawn("operator face", serve::serve(operator_listener, operator, lifecycle.clone(), stop));
+        let client_face = face(faces::CLIENTS, api, &doors.client);
+        for (name, listener) in client_listeners {
+            lifecycle.spawn(name, client_face.clone().serve(listener, stop.clone()));
+        }
+        let operator_face = face(faces::OPERATOR, operator, &doors.operator);
+        lifecycle.spawn("operator face", operator_face.serve(operator_listener, stop));
         Ok(Self { client_address, operator_address, lifecycle, grace, journal, learned, _directory: directory })
     }
 
@@ -223,13 +250,14 @@ fn sources(
     engine: &Engine,
     admission: &Admission,
     budget: &Budget,
+    doors: &Doors,
     lifecycle: &Lifecycle,
     metrics: Metrics,
 ) -> Sources {
     let started = Instant::now();
     let snapshot = {
         let (engine, budget, lifecycle) = (engine.clone(), budget.clone(), lifecycle.clone());
-        let admission = admission.clone();
+        let (admission, doors) = (admission.clone(), doors.clone());
         move || {
             let waiting_for: Vec<&'static str> = [
                 (lifecycle.is_draining(), "the gateway is stopping"),
@@ -245,6 +273,7 @@ fn sources(
                 uptime_s: started.elapsed().as_secs(),
                 ready: waiting_for.is_empty(),
                 waiting_for,
+                connections: doors.status(),
                 engine: engine.status(),
                 upstream: budget.status(),
                 clients: admission.status(),
@@ -252,7 +281,9 @@ fn sources(
         }
     };
     let (engine, admission, budget) = (engine.clone(), admission.clone(), budget.clone());
+    let doors = doors.clone();
     let metrics = move || {
+        doors.refresh_metrics();
         admission.refresh_metrics();
         engine.refresh_metrics();
         budget.refresh_metrics();
@@ -267,8 +298,9 @@ fn sources(
 ///
 /// As [`Gateway::start`].
 pub async fn run(config: Config) -> anyhow::Result<bool> {
+    let scheme = config.server.scheme();
     let gateway = Gateway::start(config, false).await?;
-    banner::real(gateway.client_address(), gateway.operator_address());
+    banner::real(scheme, gateway.client_address(), gateway.operator_address());
     until_told(gateway).await
 }
 
@@ -288,8 +320,9 @@ pub async fn run_sandbox(config: Config) -> anyhow::Result<bool> {
 
     let config = config.sandboxed(address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
+    let scheme = config.server.scheme();
     let gateway = Gateway::start(config, true).await?;
-    banner::sandbox(gateway.client_address(), gateway.operator_address(), address, &sample);
+    banner::sandbox(scheme, gateway.client_address(), gateway.operator_address(), address, &sample);
     let well = until_told(gateway).await?;
     lifecycle.drain(Grace { delay: Duration::ZERO, finish: Duration::ZERO }).await;
     Ok(well)

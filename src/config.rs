@@ -9,6 +9,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use toml::{Table, Value};
 use url::Url;
@@ -17,6 +18,7 @@ use crate::model::{Catalogue, HostName};
 
 mod accounts;
 mod clients;
+mod connections;
 mod layers;
 mod limits;
 mod origins;
@@ -29,6 +31,7 @@ use accounts::AccountConfig;
 use clients::ClientSection;
 pub(crate) use clients::{ClientConfig, digest_of_key};
 pub use clients::{Minted, mint_key};
+use connections::FileMode;
 pub(crate) use limits::ClientLimits;
 use limits::LimitsConfig;
 pub(crate) use origins::PageOrigin;
@@ -123,6 +126,40 @@ pub(crate) struct ServerConfig {
     #[serde(rename = "drain_timeout_s", deserialize_with = "seconds")]
     pub(crate) drain_timeout: Duration,
     pub(crate) waiting_clients_max: usize,
+    pub(crate) body_bytes_per_second_min: u64,
+    #[serde(rename = "body_rate_span_s", deserialize_with = "seconds")]
+    pub(crate) body_rate_span: Duration,
+    pub(crate) connections_max: NonZeroUsize,
+    /// Zero: as many as there are.
+    pub(crate) connections_per_address_max: usize,
+    pub(crate) proxy_networks: Vec<IpNet>,
+    #[serde(rename = "header_timeout_s", deserialize_with = "seconds")]
+    pub(crate) header_timeout: Duration,
+    #[serde(rename = "keep_alive_timeout_s", deserialize_with = "seconds")]
+    pub(crate) keep_alive_timeout: Duration,
+    #[serde(rename = "write_timeout_s", deserialize_with = "seconds")]
+    pub(crate) write_timeout: Duration,
+    pub(crate) headers_max: usize,
+    pub(crate) header_bytes_max: usize,
+    pub(crate) http2_streams_max: u32,
+    pub(crate) http2_header_bytes_max: u32,
+    pub(crate) http2_pending_resets_max: usize,
+    pub(crate) http2_error_resets_max: usize,
+    pub(crate) http2_stream_window_bytes: u32,
+    pub(crate) http2_connection_window_bytes: u32,
+    pub(crate) http2_send_buffer_bytes: usize,
+    #[serde(rename = "http2_ping_interval_s", deserialize_with = "seconds")]
+    pub(crate) http2_ping_interval: Duration,
+    #[serde(rename = "http2_ping_timeout_s", deserialize_with = "seconds")]
+    pub(crate) http2_ping_timeout: Duration,
+    tls_certificate_file: PathBuf,
+    tls_key_file: PathBuf,
+    #[serde(rename = "tls_handshake_timeout_s", deserialize_with = "seconds")]
+    pub(crate) tls_handshake_timeout: Duration,
+    #[serde(rename = "tls_reload_interval_s", deserialize_with = "seconds")]
+    pub(crate) tls_reload_interval: Duration,
+    unix_socket: PathBuf,
+    pub(crate) unix_socket_mode: FileMode,
     #[serde(rename = "shutdown_delay_s", deserialize_with = "seconds")]
     pub(crate) shutdown_delay: Duration,
     #[serde(rename = "shutdown_grace_s", deserialize_with = "seconds")]
@@ -375,6 +412,7 @@ impl Config {
             Value::Table(table).try_into().map_err(|error| Error::invalid("configuration", error))?;
         let Sections { server, operator, storage, cache, upstream, webhooks, models, log, limits: everybody, clients } =
             sections;
+        server.check()?;
         upstream.check()?;
         upstream.inputs.check(&server)?;
         log.check()?;
@@ -607,6 +645,16 @@ mod tests {
             ("[server]\ncors_origins = [\"https://app.example.com/\"]", &[], "server.cors_origins"),
             ("", &[("GATEWAY_SERVER__CORS_ORIGINS", "app.example.com")], "server.cors_origins"),
             ("[server]\nconcurrent_conversions_max = 0", &[], "server.concurrent_conversions_max"),
+            ("[limits]\nrequests_at_once = -1", &[], "limits.requests_at_once"),
+            ("[server]\nconnections_max = 0", &[], "server.connections_max"),
+            ("[server]\nheader_timeout_s = 0", &[], "server.header_timeout_s"),
+            ("[server]\nheader_bytes_max = 100", &[], "server.header_bytes_max"),
+            ("[server]\nhttp2_stream_window_bytes = 3000000000", &[], "server.http2_stream_window_bytes"),
+            ("[server]\nbody_rate_span_s = 0", &[], "server.body_rate_span_s"),
+            ("", &[("GATEWAY_SERVER__PROXY_NETWORKS", "10.0.0.0/8,here")], "server.proxy_networks"),
+            ("", &[("GATEWAY_SERVER__TLS_KEY_FILE", "key.pem")], "server.tls_certificate_file"),
+            ("[server]\nunix_socket_mode = \"rw\"", &[], "server.unix_socket_mode"),
+            ("[server]\nunix_socket_mode = \"1777\"", &[], "server.unix_socket_mode"),
             ("", &[("GATEWAY_LIMITS__USD_PER_DAY", "much")], "GATEWAY_LIMITS__USD_PER_DAY"),
             ("", &[("GATEWAY_LIMITS__REQUESTS_PER_MINUTE", "1.5")], "GATEWAY_LIMITS__REQUESTS_PER_MINUTE"),
         ];
@@ -644,6 +692,7 @@ mod tests {
         let count = |count| std::num::NonZeroU32::new(count);
         let of_bob = ClientLimits {
             requests_per_minute: count(60),
+            requests_at_once: None,
             predictions_at_once: None,
             pictures_per_day: count(100),
             usd_per_day: Some(Usd(10.0)),

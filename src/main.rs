@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use gptproto_gateway::config::{Config, Environment, mint_key};
+use gptproto_gateway::lifecycle::process;
 use gptproto_gateway::simulator::{Options, Scenario};
 use gptproto_gateway::{app, operator, telemetry};
 
@@ -116,6 +117,7 @@ fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(arguments) => serve(&arguments),
         Command::Check(file) => with_config(&file, |config| {
+            process::harden();
             run(async move {
                 let (lines, could_run) = app::check(&config).await;
                 print!("{lines}");
@@ -161,6 +163,7 @@ fn serve(arguments: &Serve) -> ExitCode {
             return fail(&error, ExitCode::from(EXIT_USAGE));
         }
         telemetry::start_logging(&config);
+        process::harden();
         run(async move { if sandbox { app::run_sandbox(config).await } else { app::run(config).await } })
     })
 }

@@ -16,6 +16,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
+use crate::lifecycle::descriptors::Shares;
 use crate::lifecycle::host::{self, HostProblem};
 use crate::model::HostRule;
 use crate::{admission, budget, engine};
@@ -31,9 +32,22 @@ pub(crate) struct Snapshot {
     pub(crate) ready: bool,
     /// What readiness waits for; empty when ready.
     pub(crate) waiting_for: Vec<&'static str>,
+    pub(crate) connections: Connections,
     pub(crate) engine: engine::Status,
     pub(crate) upstream: budget::Status,
     pub(crate) clients: Vec<admission::ClientStatus>,
+}
+
+/// Who is connected, and what the process may open.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Connections {
+    pub(crate) clients: usize,
+    pub(crate) clients_max: usize,
+    pub(crate) operator: usize,
+    pub(crate) operator_max: usize,
+    /// `None` where the system does not tell.
+    pub(crate) descriptors_open: Option<usize>,
+    pub(crate) descriptors: Shares,
 }
 
 /// Where the operator face gets what it shows.

@@ -14,6 +14,8 @@ pub(crate) struct ClientStatus {
     pub(crate) models: Option<Vec<String>>,
     /// `None` where they are not limited: nobody counts them then.
     pub(crate) requests_per_minute: Option<Use<u64>>,
+    /// Counted only where they are limited.
+    pub(crate) requests_at_once: Use<u64>,
     pub(crate) predictions_at_once: Use<u64>,
     pub(crate) pictures_per_day: Use<u64>,
     pub(crate) pictures_this_month: u64,
@@ -37,11 +39,18 @@ impl ClientStatus {
             let rate = door.rate();
             Use { used: u64::from(rate.limit - rate.remaining), limit: Some(u64::from(rate.limit)) }
         });
+        let at_once = match (&guest.places, count(limits.requests_at_once)) {
+            (Some(places), Some(limit)) => {
+                Use { used: limit.saturating_sub(places.available_permits() as u64), limit: Some(limit) }
+            }
+            (None, _) | (_, None) => Use { used: 0, limit: None },
+        };
         Self {
             name: name.to_string(),
             weight: guest.weight,
             models: guest.models.as_ref().map(|models| models.iter().cloned().collect()),
             requests_per_minute: requests,
+            requests_at_once: at_once,
             predictions_at_once: Use { used: used.predictions, limit: count(limits.predictions_at_once) },
             pictures_per_day: Use { used: used.pictures_today, limit: count(limits.pictures_per_day) },
             pictures_this_month: used.pictures_this_month,
@@ -57,6 +66,7 @@ impl ClientStatus {
         let money = |limit: Limit, of: Use<f64>| of.limit.map(|most| (limit, of.used, most));
         [
             self.requests_per_minute.and_then(|of| count(Limit::RequestsPerMinute, of)),
+            count(Limit::RequestsAtOnce, self.requests_at_once),
             count(Limit::PredictionsAtOnce, self.predictions_at_once),
             count(Limit::PicturesPerDay, self.pictures_per_day),
             money(Limit::UsdPerDay, self.usd_per_day),

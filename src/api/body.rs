@@ -1,4 +1,4 @@
-//! A request body as it arrives: bounded, watched for standstill, and never faster than it is read.
+//! A request body as it arrives: bounded, watched for standstill and crawl, and never faster than it is read.
 //!
 //! `multer` polls its input until that is pending and keeps all it gets, so a body that is always ready would be
 //! buffered whole. [`Arriving`] therefore rests once after every chunk. And as a part's head is buffered until it is
@@ -13,9 +13,10 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::error::ApiError;
+use super::pace::Pace;
 use crate::config::ServerConfig;
 
 /// Longest head of a part of a form, in bytes, give or take a chunk.
@@ -28,11 +29,21 @@ pub(super) struct Arriving {
     bytes: u64,
     bytes_max: u64,
     idle_timeout: Duration,
+    pace: Pace,
     /// Runs while the body is awaited.
-    idle: Option<Pin<Box<Sleep>>>,
+    awaited: Option<Awaited>,
     rest_due: bool,
     ended: bool,
     unclaimed: Arc<AtomicU64>,
+}
+
+/// Since when the next bytes are awaited, and until when.
+#[derive(Debug)]
+struct Awaited {
+    since: Instant,
+    end: Pin<Box<Sleep>>,
+    /// It ends because the body is too slow, before it would because nothing comes.
+    too_slow: bool,
 }
 
 /// Why a body could not be read to its end.
@@ -42,6 +53,8 @@ pub(super) enum BodyError {
     TooLarge { bytes_max: u64 },
     #[error("the body stopped arriving")]
     Stopped,
+    #[error("the body arrives at less than {bytes_per_second} bytes a second")]
+    TooSlow { bytes_per_second: u64 },
     #[error("the body broke off: {0}")]
     Broken(axum::Error),
     #[error("the head of a part is too long")]
@@ -53,6 +66,7 @@ impl From<BodyError> for ApiError {
         match error {
             BodyError::TooLarge { bytes_max } => Self::BodyTooLarge { bytes_max },
             BodyError::Stopped => Self::BodyStopped,
+            BodyError::TooSlow { bytes_per_second } => Self::BodyTooSlow { bytes_per_second },
             BodyError::Broken(_) => Self::MalformedBody { problem: "it broke off before its end".into() },
             BodyError::HeadTooLong => {
                 Self::MalformedBody { problem: "the head of a part of the form is too long".into() }
@@ -78,7 +92,8 @@ impl Arriving {
             bytes: 0,
             bytes_max: server.body_bytes_max,
             idle_timeout: server.body_idle_timeout,
-            idle: None,
+            pace: Pace::new(server),
+            awaited: None,
             rest_due: false,
             ended: false,
             unclaimed: Arc::default(),
@@ -91,7 +106,8 @@ impl Arriving {
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Broken(error)))),
             Poll::Ready(Some(Ok(chunk))) => {
-                self.idle = None;
+                let waited = self.awaited.take().map_or(Duration::ZERO, |awaited| awaited.since.elapsed());
+                self.pace.came(chunk.len(), waited);
                 self.bytes += chunk.len() as u64;
                 if self.bytes > self.bytes_max {
                     let bytes_max = self.bytes_max;
@@ -106,10 +122,18 @@ impl Arriving {
             }
             Poll::Pending => {
                 // Only time spent waiting counts, not the time the last chunk took to be written.
-                let idle_timeout = self.idle_timeout;
-                let idle = self.idle.get_or_insert_with(|| Box::pin(sleep(idle_timeout)));
-                ready!(idle.as_mut().poll(cx));
-                Poll::Ready(Some(Err(BodyError::Stopped)))
+                let (idle, left) = (self.idle_timeout, self.pace.left().unwrap_or(Duration::MAX));
+                let awaited = self.awaited.get_or_insert_with(|| Awaited {
+                    since: Instant::now(),
+                    end: Box::pin(sleep(idle.min(left))),
+                    too_slow: left < idle,
+                });
+                ready!(awaited.end.as_mut().poll(cx));
+                Poll::Ready(Some(Err(if awaited.too_slow {
+                    BodyError::TooSlow { bytes_per_second: self.pace.bytes_per_second_min() }
+                } else {
+                    BodyError::Stopped
+                })))
             }
         }
     }
@@ -186,9 +210,10 @@ mod tests {
         assert!(taken <= HEAD_BYTES_MAX + 1024, "{taken}");
     }
 
-    #[tokio::test]
-    async fn only_a_standstill_is_given_up() {
+    #[tokio::test(start_paused = true)]
+    async fn only_a_standstill_or_a_crawl_is_given_up() {
         let mut config = server();
+        config.body_bytes_per_second_min = 0;
         config.body_idle_timeout = Duration::from_millis(200);
         let slow = stream::unfold(0, |count| async move {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -197,6 +222,19 @@ mod tests {
         let arriving = Arriving::new(Body::from_stream(slow), &config);
         let whole = arriving.filter(|chunk| std::future::ready(chunk.is_ok()));
         assert_eq!(whole.count().await, 6, "longer in all than the time-out, never that long between two");
+
+        config.body_bytes_per_second_min = 20;
+        config.body_rate_span = Duration::from_secs(1);
+        let crawling = Body::from_stream(stream::unfold((), |()| async {
+            sleep(Duration::from_millis(100)).await;
+            Some((Ok::<_, Infallible>("x"), ()))
+        }));
+        let began = Instant::now();
+        let error = Arriving::new(crawling, &config).filter_map(async |chunk| chunk.err());
+        let error = std::pin::pin!(error).next().await.unwrap();
+        assert!(matches!(error, BodyError::TooSlow { bytes_per_second: 20 }), "{error}");
+        let (span, took) = (config.body_rate_span, began.elapsed());
+        assert!(took > span && took < span * 9 / 4, "half the rate uses up the credit in twice the span: {took:?}");
 
         let stuck = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
         let error = Arriving::new(stuck, &config).next().await.unwrap().unwrap_err();

@@ -4,7 +4,8 @@
 //! whose name is made to point here (DNS rebinding) can even read the answer. The keys keep both from buying; this gate
 //! keeps them from trying. It goes by three headers that a page cannot forge, before a body is read or a key looked at:
 //!
-//! - `Host` must be one of ours, and exactly one ([`host::check`], [`HostRule`]): else 421, or 400.
+//! - `Host` must be one of ours, and exactly one ([`host::check`], [`HostRule`]): else 421, or 400. On a socket in the file
+//!   system every name is, until some are listed: no name can be made to point there, and no browser opens it.
 //! - `Origin`, which browsers send with every post and every request of a script to elsewhere, must be listed, or be the
 //!   gateway's own: else 403.
 //! - `Sec-Fetch-Site` must not say that a page of elsewhere asks, unless that page's origin is listed: else 403. This is
@@ -16,6 +17,7 @@
 //! A listed page is told so in the headers of CORS. It is never allowed cookies or other credentials of the browser's
 //! own, of which the gateway has none.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +30,10 @@ use axum::response::{IntoResponse, Response};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::error::ApiError;
+use super::framing;
 use crate::config::{PageOrigin, ServerConfig};
 use crate::lifecycle::host::{self, HostProblem};
+use crate::lifecycle::listener::Peer;
 use crate::model::HostRule;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -62,6 +66,8 @@ const EXPOSED: [HeaderName; 17] = [
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     hosts: Arc<HostRule>,
+    /// On a socket in the file system.
+    local_hosts: Arc<HostRule>,
     origins: Arc<[PageOrigin]>,
     /// The origin of `server.public_url`.
     own: Option<Arc<str>>,
@@ -71,8 +77,11 @@ impl Gate {
     pub(super) fn new(server: &ServerConfig) -> Self {
         let public = server.public_url.as_ref();
         let hosts = HostRule::new(server.listen, &server.hosts, public.and_then(|url| url.host_str()));
+        let elsewhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let local_hosts = HostRule::new(elsewhere, &server.hosts, public.and_then(|url| url.host_str()));
         Self {
             hosts: Arc::new(hosts),
+            local_hosts: Arc::new(local_hosts),
             origins: server.cors_origins.clone().into(),
             own: public.map(|url| url.origin().ascii_serialization().into()),
         }
@@ -95,8 +104,19 @@ impl Gate {
         Some(layer)
     }
 
-    fn check(&self, method: &Method, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-        host::check(version, uri, headers, |host| self.hosts.allows(host)).map_err(|problem| match problem {
+    fn check(
+        &self,
+        peer: Option<&Peer>,
+        method: &Method,
+        version: Version,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(), ApiError> {
+        let hosts = match peer {
+            Some(Peer::Local) => &self.local_hosts,
+            Some(Peer::Network(_)) | None => &self.hosts,
+        };
+        host::check(version, uri, headers, |host| hosts.allows(host)).map_err(|problem| match problem {
             HostProblem::Foreign(host) => ApiError::ForeignHost { host },
             HostProblem::Missing | HostProblem::Several | HostProblem::Malformed => ApiError::BadHost { problem },
         })?;
@@ -152,7 +172,10 @@ fn is_result(method: &Method, path: &str) -> bool {
 
 /// Turns away whom the gate does not let in.
 pub(super) async fn keep(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    match gate.check(request.method(), request.version(), request.uri(), request.headers()) {
+    let peer = request.extensions().get::<Peer>();
+    let checked = framing::check(request.headers())
+        .and_then(|()| gate.check(peer, request.method(), request.version(), request.uri(), request.headers()));
+    match checked {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }

@@ -2,7 +2,8 @@
 //!
 //! A server that answers 401 or 413 and closes while a client is still sending makes Node report a broken pipe, and
 //! retry, instead of the refusal. So a body that is dropped before its end is read on in the background, within bounds.
-//! Not one that was given up because nothing came any more: its connection closes with the answer.
+//! Not one that was given up because nothing came any more: its connection closes with the answer. And one that crawls is
+//! soon left alone.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,8 +15,12 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
+use super::pace::Pace;
 use crate::config::ServerConfig;
 use crate::lifecycle::Lifecycle;
+
+/// The rest of a refused body may be slower than is allowed for no longer than this.
+const CRAWL_MAX: Duration = Duration::from_secs(5);
 
 /// How much of a refused upload is read, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +29,7 @@ pub(super) struct DrainLimits {
     timeout: Duration,
     /// After so long a standstill nobody waits for more.
     idle_timeout: Duration,
+    pace: Pace,
 }
 
 impl DrainLimits {
@@ -32,6 +38,7 @@ impl DrainLimits {
             bytes_max: server.drain_bytes_max,
             timeout: server.drain_timeout,
             idle_timeout: server.body_idle_timeout,
+            pace: Pace::new(server).within(CRAWL_MAX),
         }
     }
 }
@@ -89,20 +96,25 @@ impl Drop for DrainedOnDrop {
         let Some(body) = self.body.take().filter(|body| !self.untouched_expectation && !body.is_end_stream()) else {
             return;
         };
-        let DrainLimits { bytes_max, timeout, idle_timeout } = self.limits;
+        let DrainLimits { bytes_max, timeout, idle_timeout, pace } = self.limits;
         if self.still_since.is_some_and(|since| since.elapsed() >= idle_timeout) {
             return;
         }
         self.lifecycle.spawn("drain", async move {
-            let _ = tokio::time::timeout(timeout, discard(body, bytes_max)).await;
+            let _ = tokio::time::timeout(timeout, discard(body, bytes_max, pace)).await;
         });
     }
 }
 
-async fn discard(mut body: Body, bytes_max: u64) {
+async fn discard(mut body: Body, bytes_max: u64, mut pace: Pace) {
     let mut bytes = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+    loop {
+        let began = Instant::now();
+        let frame = tokio::time::timeout(pace.left().unwrap_or(Duration::MAX), body.frame());
+        let Ok(Some(Ok(frame))) = frame.await else { return };
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        pace.came(length, began.elapsed());
+        bytes += length as u64;
         if bytes > bytes_max {
             return;
         }

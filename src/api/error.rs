@@ -7,6 +7,7 @@
 //! `src/api/error/errors.md` shows the table to people; a test holds the two together.
 
 use std::borrow::Cow;
+use std::io;
 use std::time::Duration;
 
 use axum::http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -39,6 +40,10 @@ pub(super) enum ApiError {
          not work here."
     )]
     WrongKey,
+
+    // How.
+    #[error("Invalid Transfer-Encoding header. Only 'chunked' is accepted.")]
+    BadTransferEncoding,
 
     // From where.
     #[error("Invalid request: {problem}.")]
@@ -117,6 +122,8 @@ pub(super) enum ApiError {
     BodyTooLarge { bytes_max: u64 },
     #[error("The body of your request stopped arriving before it was complete.")]
     BodyStopped,
+    #[error("The body of your request arrives too slowly. At least {bytes_per_second} bytes a second are expected.")]
+    BodyTooSlow { bytes_per_second: u64 },
 
     // One parameter.
     #[error("Missing required parameter: '{param}'.")]
@@ -360,6 +367,7 @@ impl ApiError {
         match error {
             SpoolError::PartTooLarge { bytes_max } => Self::ImageTooLarge { param: param.to_owned(), bytes_max },
             SpoolError::Full { .. } => Self::SpoolFull,
+            SpoolError::Io(error) if is_out_of_descriptors(&error) => Self::SpoolFull,
             SpoolError::Io(error) => Self::internal(format!("the spool cannot be used: {error}")),
         }
     }
@@ -368,6 +376,8 @@ impl ApiError {
         match self {
             Self::MissingKey => Wire::new(StatusCode::UNAUTHORIZED, INVALID, "missing_api_key"),
             Self::WrongKey => Wire::new(StatusCode::UNAUTHORIZED, INVALID, "invalid_api_key"),
+
+            Self::BadTransferEncoding => Wire::invalid("invalid_transfer_encoding"),
 
             Self::BadHost { .. } => Wire::invalid("invalid_host"),
             Self::ForeignHost { .. } => Wire::new(StatusCode::MISDIRECTED_REQUEST, INVALID, "host_not_allowed"),
@@ -399,6 +409,7 @@ impl ApiError {
             Self::MalformedBody { .. } => Wire::invalid("malformed_body"),
             Self::BodyTooLarge { .. } => Wire::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),
             Self::BodyStopped => Wire::new(StatusCode::REQUEST_TIMEOUT, INVALID, "body_timeout").final_answer(),
+            Self::BodyTooSlow { .. } => Wire::new(StatusCode::REQUEST_TIMEOUT, INVALID, "body_too_slow").final_answer(),
 
             Self::MissingParameter { param } => Wire::invalid("missing_required_parameter").param(param),
             Self::DuplicateParameter { param } => Wire::invalid("duplicate_parameter").param(param),
@@ -462,7 +473,9 @@ fn of_failure(failure: &Failure) -> Wire<'static> {
             unavailable("server_is_overloaded").retry().after(*retry_after)
         }
         Failure::OverLimit { limit, retry_after } => match limit {
-            Limit::RequestsPerMinute | Limit::PredictionsAtOnce => rate_limited().retry().after(*retry_after),
+            Limit::RequestsPerMinute | Limit::RequestsAtOnce | Limit::PredictionsAtOnce => {
+                rate_limited().retry().after(*retry_after)
+            }
             // As OpenAI words a quota that is used up: asking again soon helps nobody.
             Limit::PicturesPerDay | Limit::UsdPerDay | Limit::UsdPerMonth => {
                 Wire::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota")
@@ -540,8 +553,9 @@ impl IntoResponse for ApiError {
         if let Self::PatienceExhausted { predictions, .. } | Self::Restarting { predictions, .. } = &self {
             name_predictions(headers, predictions);
         }
-        if let Self::BodyStopped = &self {
-            // What is left of the body may still come, and must not be taken for the next request.
+        if let Self::BodyStopped | Self::BodyTooSlow { .. } | Self::BadTransferEncoding | Self::BadHost { .. } = &self {
+            // What is left of the body may still come, and must not be taken for the next request; and who is not clear about
+            // one thing is not believed about another.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Self::MethodNotAllowed { allow, .. } = &self {
@@ -549,6 +563,12 @@ impl IntoResponse for ApiError {
         }
         response
     }
+}
+
+/// Whether there was no room for a file because the process, or the machine, has as many open as it may.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    Errno::from_io_error(error).is_some_and(|errno| matches!(errno, Errno::MFILE | Errno::NFILE))
 }
 
 /// Puts the upstream's names for the predictions of an order into `x-gateway-prediction`.

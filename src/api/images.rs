@@ -112,7 +112,7 @@ async fn place(
     noted: &mut Noted,
 ) -> Result<Placed, ApiError> {
     rate::count(&state.admission, &client)?;
-    let permit = state.admit()?;
+    let permit = state.admit(&client)?;
     let spool = state.engine.spool();
     let (limits, offer) = (state.limits(task), state.offer(&client));
     // In a box of its own: it is many kilobytes, and would be moved with every future around it.

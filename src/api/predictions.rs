@@ -143,7 +143,7 @@ async fn get(
     let shape = Shape::new(look.task, look.choices.clone(), presentation);
     let now = Instant::now();
     if wants_events(&headers) {
-        let permit = state.admit()?;
+        let permit = state.admit(&client)?;
         let heartbeat = state.server.stream_heartbeat;
         let deadline = patience::deadline(&headers, &state.server, began, now, Some(heartbeat));
         let ending = state.endings.watch("prediction_events", request, order, began);
@@ -158,7 +158,7 @@ async fn get(
     let deadline = patience::deadline(&headers, &state.server, began, now, None);
     let wait = wait.min(deadline.saturating_duration_since(now));
     if matches!(look.standing, Standing::UnderWay { .. }) {
-        let _permit = state.admit()?;
+        let _permit = state.admit(&client)?;
         let outcome = look.ticket.outcome(now + wait).await;
         look = self::look(state, &client, order).await?;
         // What could not be journalled is told all the same.

@@ -21,10 +21,12 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
 ///
 /// [`Failure::OverLimit`] when the client's minute is used up.
 pub(super) fn count(admission: &Admission, client: &ClientId) -> Result<(), ApiError> {
-    admission.knock(client).map_err(|OverLimit { limit, retry_after }| ApiError::Failed {
-        failure: Failure::OverLimit { limit, retry_after },
-        order: None,
-    })
+    admission.knock(client).map_err(over)
+}
+
+/// How a client is told of a limit that it is over, before there is an order.
+pub(super) fn over(OverLimit { limit, retry_after }: OverLimit) -> ApiError {
+    ApiError::Failed { failure: Failure::OverLimit { limit, retry_after }, order: None }
 }
 
 /// Tells a client where it stands.

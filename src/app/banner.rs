@@ -7,26 +7,26 @@ use crate::config::SANDBOX_KEY;
 use crate::operator::from_here;
 use crate::simulator;
 
-pub(super) fn real(client: SocketAddr, operator: SocketAddr) {
+pub(super) fn real(scheme: &str, client: SocketAddr, operator: SocketAddr) {
     let (client, operator) = (from_here(client), from_here(operator));
     println!(
         "gptproto-gateway {version}\n\n  \
-           OpenAI API   http://{client}/v1\n  \
+           OpenAI API   {scheme}://{client}/v1\n  \
            operator     http://{operator}/   (health, metrics, status)\n",
         version = env!("CARGO_PKG_VERSION"),
     );
 }
 
-pub(super) fn sandbox(client: SocketAddr, operator: SocketAddr, simulator: SocketAddr, sample: &Path) {
+pub(super) fn sandbox(scheme: &str, client: SocketAddr, operator: SocketAddr, simulator: SocketAddr, sample: &Path) {
     let (client, operator) = (from_here(client), from_here(operator));
     println!(
         "gptproto-gateway {version}, sandbox: make-believe pictures, no account, no cost\n\n  \
-           OpenAI API   http://{client}/v1\n  \
+           OpenAI API   {scheme}://{client}/v1\n  \
            key          {SANDBOX_KEY}\n  \
            operator     http://{operator}/   (health, metrics, status)\n  \
            simulator    http://{simulator}/   (counters at /_simulator/counters)\n\n\
          Edit a picture and save it (takes a few seconds):\n\n  \
-           curl -s http://{client}/v1/images/edits -H 'Authorization: Bearer {SANDBOX_KEY}' \\\n    \
+           curl -s {scheme}://{client}/v1/images/edits -H 'Authorization: Bearer {SANDBOX_KEY}' \\\n    \
              -F image=@'{sample}' -F prompt='make it a winter night' \\\n    \
              | grep -o '\"b64_json\":\"[^\"]*' | cut -d'\"' -f4 | base64 -d > edited.png\n\n\
          Stop with Ctrl-C.\n",

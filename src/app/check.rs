@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::faces;
 use crate::config::{Config, Inputs, RoutePolicy};
 use crate::model::{AccountId, Clock, SystemClock};
 use crate::storage::{Directory, DirectoryError};
@@ -31,6 +32,23 @@ pub async fn check(config: &Config) -> (String, bool) {
         // A gateway that is running is not a problem of the deployment.
         Err(error @ DirectoryError::InUse(_)) => report.warn("storage", &error.to_string()),
         Err(error) => report.bad("storage", &error.to_string()),
+    }
+    if let Some(files) = config.server.tls() {
+        match faces::read_tls(files) {
+            Ok(_) => report.ok("TLS", &format!("{} and its key fit", files.0.display())),
+            Err(error) => report.bad("TLS", &format!("{error:#}")),
+        }
+    }
+    match faces::share(faces::wanted(config, false)) {
+        Ok(shares) if shares.connections < config.server.connections_max.get() => report.warn(
+            "descriptors",
+            &format!(
+                "{} of {} connections fit into the {} files that may be open (ulimit -n)",
+                shares.connections, config.server.connections_max, shares.limit
+            ),
+        ),
+        Ok(shares) => report.ok("descriptors", &format!("{} may be open", shares.limit)),
+        Err(error) => report.bad("descriptors", &error.to_string()),
     }
     if let Err(error) = config.require_keys() {
         report.bad("keys", &error.to_string());

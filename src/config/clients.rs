@@ -40,6 +40,7 @@ pub(super) struct ClientSection {
     weight: Option<f64>,
     models: Option<Vec<String>>,
     requests_per_minute: Option<i64>,
+    requests_at_once: Option<i64>,
     predictions_at_once: Option<i64>,
     pictures_per_day: Option<i64>,
     usd_per_day: Option<f64>,
@@ -58,6 +59,7 @@ impl ClientSection {
         let section = format!("clients.{name}");
         let limits = LimitsConfig {
             requests_per_minute: self.requests_per_minute.unwrap_or(everybody.requests_per_minute),
+            requests_at_once: self.requests_at_once.unwrap_or(everybody.requests_at_once),
             predictions_at_once: self.predictions_at_once.unwrap_or(everybody.predictions_at_once),
             pictures_per_day: self.pictures_per_day.unwrap_or(everybody.pictures_per_day),
             usd_per_day: self.usd_per_day.unwrap_or(everybody.usd_per_day),

@@ -19,6 +19,7 @@ const USD_MAX: f64 = 1e9;
 #[serde(deny_unknown_fields)]
 pub(super) struct LimitsConfig {
     pub(super) requests_per_minute: i64,
+    pub(super) requests_at_once: i64,
     pub(super) predictions_at_once: i64,
     pub(super) pictures_per_day: i64,
     pub(super) usd_per_day: f64,
@@ -29,6 +30,7 @@ pub(super) struct LimitsConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct ClientLimits {
     pub(crate) requests_per_minute: Option<NonZeroU32>,
+    pub(crate) requests_at_once: Option<NonZeroU32>,
     pub(crate) predictions_at_once: Option<NonZeroU32>,
     pub(crate) pictures_per_day: Option<NonZeroU32>,
     pub(crate) usd_per_day: Option<Usd>,
@@ -44,6 +46,7 @@ impl LimitsConfig {
     pub(super) fn check(self, section: &str) -> Result<ClientLimits, Error> {
         Ok(ClientLimits {
             requests_per_minute: count(section, Limit::RequestsPerMinute, self.requests_per_minute, REQUESTS_MAX)?,
+            requests_at_once: count(section, Limit::RequestsAtOnce, self.requests_at_once, REQUESTS_MAX)?,
             predictions_at_once: count(section, Limit::PredictionsAtOnce, self.predictions_at_once, PREDICTIONS_MAX)?,
             pictures_per_day: count(section, Limit::PicturesPerDay, self.pictures_per_day, PICTURES_MAX)?,
             usd_per_day: money(section, Limit::UsdPerDay, self.usd_per_day)?,

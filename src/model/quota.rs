@@ -40,6 +40,7 @@ pub(crate) trait QuotaHold: Send + Sync + fmt::Debug {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Limit {
     RequestsPerMinute,
+    RequestsAtOnce,
     PredictionsAtOnce,
     PicturesPerDay,
     UsdPerDay,
@@ -51,7 +52,7 @@ impl Limit {
     pub(crate) fn is_money(self) -> bool {
         match self {
             Self::UsdPerDay | Self::UsdPerMonth => true,
-            Self::RequestsPerMinute | Self::PredictionsAtOnce | Self::PicturesPerDay => false,
+            Self::RequestsPerMinute | Self::RequestsAtOnce | Self::PredictionsAtOnce | Self::PicturesPerDay => false,
         }
     }
 
@@ -59,6 +60,7 @@ impl Limit {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::RequestsPerMinute => "requests_per_minute",
+            Self::RequestsAtOnce => "requests_at_once",
             Self::PredictionsAtOnce => "predictions_at_once",
             Self::PicturesPerDay => "pictures_per_day",
             Self::UsdPerDay => "usd_per_day",

@@ -30,6 +30,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
         &mut page,
         "Now",
         &[
+            ("connections of clients", of(snapshot.connections.clients, snapshot.connections.clients_max)),
             ("requests waiting", engine.waiters.to_string()),
             ("predictions queued", of(upstream.queue, upstream.queue_max)),
             ("predictions being submitted", engine.submitting.to_string()),

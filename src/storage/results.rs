@@ -6,6 +6,9 @@
 //! Many pictures may be on their way at once. What arrives is gathered in memory up to [`GATHERED_BYTES`] before it is
 //! written, so that a small picture meets the disk once, off the asynchronous threads; and one sync of the directory
 //! stands for all renames before it.
+//!
+//! A picture is paid for. When its file cannot be opened because the process, or the machine, has no descriptor left in that
+//! moment, the write waits for one.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -14,9 +17,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use moka::sync::Cache;
+use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use crate::model::picture::{NotWhole, check_whole};
@@ -236,7 +241,8 @@ impl PictureWriter {
             }
             Some(file) => {
                 let (file, _) = append(&store.directory, Some(file), gathered)?;
-                let checked = check_whole(&StoredFile { file: file.reopen()?, bytes })?;
+                let again = with_a_descriptor(|| file.reopen())?;
+                let checked = check_whole(&StoredFile { file: again, bytes })?;
                 if checked.is_ok() {
                     store.keep(file, digest)?;
                 }
@@ -298,7 +304,27 @@ impl Renames {
 }
 
 fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new().suffix(".tmp").tempfile_in(directory)
+    with_a_descriptor(|| tempfile::Builder::new().suffix(".tmp").tempfile_in(directory))
+}
+
+/// How long a write waits for a descriptor, and how often it looks.
+const DESCRIPTOR_WAIT: Duration = Duration::from_mins(1);
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(50);
+
+/// Opens a file, as soon as there is a descriptor for it. Blocks.
+fn with_a_descriptor<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let lacks_one = |error: &io::Error| {
+        Errno::from_io_error(error).is_some_and(|errno| matches!(errno, Errno::MFILE | Errno::NFILE))
+    };
+    let began = Instant::now();
+    loop {
+        match open() {
+            Err(error) if lacks_one(&error) && began.elapsed() < DESCRIPTOR_WAIT => {
+                std::thread::sleep(DESCRIPTOR_PAUSE);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Writes what was gathered to the file, made now if there is none, and gives the buffer back empty.
@@ -401,5 +427,21 @@ mod tests {
         fs::write(directory.path().join("half.tmp"), b"half").unwrap();
         Results::open(directory.path(), 1, 1).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_write_waits_for_a_descriptor_and_for_nothing_else() {
+        let tries = std::cell::Cell::new(0);
+        let outcome = |error: Errno| {
+            tries.set(0);
+            with_a_descriptor(|| {
+                tries.set(tries.get() + 1);
+                if tries.get() < 3 { Err(io::Error::from(error)) } else { Ok(()) }
+            })
+        };
+        assert!(outcome(Errno::MFILE).is_ok());
+        assert_eq!(tries.get(), 3);
+        assert!(outcome(Errno::NOSPC).is_err());
+        assert_eq!(tries.get(), 1);
     }
 }

@@ -46,6 +46,7 @@ fn refused(account: &Arc<Account>, expense: Expense) -> OverLimit {
 fn limits_are_checked_in_their_order_and_reserve_nothing_when_they_refuse() {
     let limits = ClientLimits {
         requests_per_minute: None,
+        requests_at_once: None,
         predictions_at_once: NonZeroU32::new(4),
         pictures_per_day: NonZeroU32::new(3),
         usd_per_day: Some(Usd(0.2)),

@@ -28,7 +28,7 @@ fn asks(gate: &Gate, request: &str, headers: &[(&'static str, &str)]) -> &'stati
     let method: Method = method.parse().unwrap();
     let uri: Uri = uri.parse().unwrap();
     let version = if uri.authority().is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
-    match gate.check(&method, version, &uri, &headers) {
+    match gate.check(None, &method, version, &uri, &headers) {
         Ok(()) => "ok",
         Err(error) => error.code(),
     }

@@ -30,6 +30,7 @@ fn failures() -> Vec<Failure> {
         Failure::Overloaded { retry_after },
         Failure::Outpaced { retry_after },
         Failure::OverLimit { limit: Limit::RequestsPerMinute, retry_after },
+        Failure::OverLimit { limit: Limit::RequestsAtOnce, retry_after },
         Failure::OverLimit { limit: Limit::PredictionsAtOnce, retry_after },
         Failure::OverLimit { limit: Limit::PicturesPerDay, retry_after },
         Failure::OverLimit { limit: Limit::UsdPerDay, retry_after },
@@ -54,6 +55,7 @@ fn refusals() -> Vec<ApiError> {
     vec![
         ApiError::MissingKey,
         ApiError::WrongKey,
+        ApiError::BadTransferEncoding,
         ApiError::BadHost { problem: HostProblem::Several },
         ApiError::ForeignHost { host: text("evil.example") },
         ApiError::ForeignOrigin { origin: text("https://evil.example") },
@@ -80,6 +82,7 @@ fn refusals() -> Vec<ApiError> {
         ApiError::MalformedBody { problem: "it is not a JSON object".into() },
         ApiError::BodyTooLarge { bytes_max: 1_200_000_000 },
         ApiError::BodyStopped,
+        ApiError::BodyTooSlow { bytes_per_second: 1024 },
         ApiError::MissingParameter { param: "image" },
         ApiError::DuplicateParameter { param: text("size") },
         ApiError::InvalidType { param: text("image"), expected: "a file", got: "a string" },
@@ -131,6 +134,7 @@ fn name(error: &ApiError) -> String {
         ApiError::Failed { failure, .. } => format!("{name} {}", failure.name()),
         ApiError::MissingKey
         | ApiError::WrongKey
+        | ApiError::BadTransferEncoding
         | ApiError::BadHost { .. }
         | ApiError::ForeignHost { .. }
         | ApiError::ForeignOrigin { .. }
@@ -152,6 +156,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::MalformedBody { .. }
         | ApiError::BodyTooLarge { .. }
         | ApiError::BodyStopped
+        | ApiError::BodyTooSlow { .. }
         | ApiError::MissingParameter { .. }
         | ApiError::DuplicateParameter { .. }
         | ApiError::InvalidType { .. }

@@ -148,6 +148,10 @@ fn over_limit(limit: Limit) -> &'static str {
             "Rate limit exceeded: your requests a minute at this gateway are used up; nothing was bought. Please try \
              again later."
         }
+        Limit::RequestsAtOnce => {
+            "Rate limit exceeded: as many of your requests as may be at once are being answered by this gateway already; \
+             nothing was bought. Please try again when one of them is done."
+        }
         Limit::PredictionsAtOnce => {
             "Rate limit exceeded: this request and what is being made for you already would be more predictions at \
              once than this gateway makes for you; nothing was bought. Please try again when one of them is done."

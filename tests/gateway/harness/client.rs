@@ -86,6 +86,12 @@ impl Client {
         Self { http: http(), address, key: key.to_owned() }
     }
 
+    /// The same client by other means.
+    pub(crate) fn by(mut self, http: reqwest::Client) -> Self {
+        self.http = http;
+        self
+    }
+
     /// A request to any path, with the key.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = if path.starts_with("http") { path.to_owned() } else { format!("http://{}{path}", self.address) };
@@ -96,6 +102,11 @@ impl Client {
     /// Edits a picture, and waits for the whole answer.
     pub(crate) async fn edit(&self, edit: &Edit) -> Answer {
         self.edit_at("/v1/images/edits", edit).await
+    }
+
+    /// The same, where the connection may fail.
+    pub(crate) async fn try_edit(&self, edit: &Edit) -> Option<Answer> {
+        Answer::try_to(self.edit_request("/v1/images/edits", edit)).await.ok()
     }
 
     pub(crate) async fn edit_at(&self, path: &str, edit: &Edit) -> Answer {

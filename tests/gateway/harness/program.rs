@@ -25,12 +25,14 @@ pub(crate) struct Run {
 pub(crate) struct Program {
     pub(crate) directory: Arc<TempDir>,
     pub(crate) environment: Environment,
+    /// How many files it may open, where that is not what the test may.
+    files_max: Option<u32>,
 }
 
 impl Program {
     /// With no environment at all.
     pub(crate) fn bare() -> Self {
-        Self { directory: Arc::new(tempfile::tempdir().unwrap()), environment: Environment::new() }
+        Self { directory: Arc::new(tempfile::tempdir().unwrap()), environment: Environment::new(), files_max: None }
     }
 
     /// Configured to serve before `upstream`.
@@ -45,6 +47,11 @@ impl Program {
         self
     }
 
+    pub(crate) fn files_max(mut self, count: u32) -> Self {
+        self.files_max = Some(count);
+        self
+    }
+
     /// Writes a file into the program's directory.
     pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.directory.path().join(name);
@@ -53,7 +60,15 @@ impl Program {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gptproto-gateway"));
+        let program = env!("CARGO_BIN_EXE_gptproto-gateway");
+        let mut command = match self.files_max {
+            Some(count) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.arg("-c").arg(format!("ulimit -n {count} && exec \"$0\" \"$@\"")).arg(program);
+                shell
+            }
+            None => Command::new(program),
+        };
         command.args(arguments).env_clear().envs(&self.environment).current_dir(self.directory.path());
         command.stdin(Stdio::null());
         command
@@ -126,6 +141,11 @@ impl Serving {
 
     pub(crate) fn alice(&self) -> Client {
         self.client(ALICE)
+    }
+
+    /// The id of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn operator(&self) -> String {

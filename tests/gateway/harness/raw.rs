@@ -1,21 +1,42 @@
 //! A client that is a bare connection, for odd bytes and for what a proper client hides.
 
+use std::path::Path;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 
 use super::PATIENCE;
 
-#[derive(Debug)]
 pub(crate) struct Raw {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     got: Vec<u8>,
 }
 
+/// Whatever bytes travel on.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 impl Raw {
     pub(crate) async fn to(address: &str) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), got: Vec::new() }
+        Self { stream: Box::new(TcpStream::connect(address).await.unwrap()), got: Vec::new() }
+    }
+
+    /// To a socket in the file system.
+    pub(crate) async fn local(path: &Path) -> Self {
+        Self { stream: Box::new(UnixStream::connect(path).await.unwrap()), got: Vec::new() }
+    }
+
+    /// Sends, unless the other side has hung up.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+
+    /// Whether `text` has come by now; looks for a moment.
+    pub(crate) async fn has(&mut self, text: &str) -> bool {
+        let _ = tokio::time::timeout(super::LOOK_AGAIN, self.stream.read_buf(&mut self.got)).await;
+        self.text().contains(text)
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -1,0 +1,174 @@
+//! The listeners: bound before anything is built, and what each of them bears.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+use super::bind;
+use crate::config::{Config, ServerConfig, UpstreamConfig, WebhooksConfig};
+use crate::lifecycle::caps::Caps;
+use crate::lifecycle::descriptors::{self, Shares, TooFew, Wanted};
+use crate::lifecycle::figures::Figures;
+use crate::lifecycle::limits::{Http1Limits, Http2Limits, Limits};
+use crate::lifecycle::listener::{Listener, UnixSocket};
+use crate::lifecycle::tls::Tls;
+use crate::operator::Connections;
+
+/// The faces, as metrics name them.
+pub(super) const CLIENTS: &str = "clients";
+pub(super) const OPERATOR: &str = "operator";
+
+/// Connections of the operator face: a few people, a scraper, and probes that must always get through.
+const OPERATOR_CONNECTIONS_MAX: usize = 64;
+/// Files of stored pictures that are read or written at the same time.
+const RESULT_FILES: usize = 512;
+
+/// Sockets that are reserved, and do not accept yet.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) client: TcpListener,
+    pub(super) operator: TcpListener,
+    unix: Option<UnixSocket>,
+    tls: Option<Tls>,
+}
+
+impl Bound {
+    /// Binds every address, and reads the certificate.
+    ///
+    /// # Errors
+    ///
+    /// Naming the key of what is taken or cannot be read.
+    pub(super) async fn new(config: &Config) -> anyhow::Result<Self> {
+        let Config { server, operator, .. } = config;
+        let tls = server.tls().map(read_tls).transpose()?;
+        let client = bind(server.listen, "server.listen").await?;
+        let operator = bind(operator.listen, "operator.listen").await?;
+        let unix = server.unix_socket().map(|path| {
+            UnixSocket::bind(path, server.unix_socket_mode.0)
+                .with_context(|| format!("cannot listen on {} (server.unix_socket)", path.display()))
+        });
+        Ok(Self { client, operator, unix: unix.transpose()?, tls })
+    }
+
+    /// The listeners of the client face, the one for the operator, and the certificate to be followed.
+    pub(super) fn listeners(self) -> (Vec<(&'static str, Listener)>, Listener, Option<Tls>) {
+        let client = match &self.tls {
+            Some(tls) => Listener::Tls(self.client, tls.clone()),
+            None => Listener::Tcp(self.client),
+        };
+        let unix = self.unix.map(|socket| ("client face, local", Listener::Unix(socket)));
+        let clients = [Some(("client face", client)), unix].into_iter().flatten().collect();
+        (clients, Listener::Tcp(self.operator), self.tls)
+    }
+}
+
+/// Reads the files that `[server]` names.
+///
+/// # Errors
+///
+/// Naming the file.
+pub(super) fn read_tls((certificate, key): (&Path, &Path)) -> anyhow::Result<Tls> {
+    Tls::read(certificate, key).context("no TLS (server.tls_certificate_file, server.tls_key_file)")
+}
+
+/// How many may come in, and what is counted of them. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Doors {
+    pub(super) client: Caps,
+    pub(super) operator: Caps,
+    pub(super) figures: Figures,
+    pub(super) shares: Shares,
+}
+
+/// What is wanted of the process's descriptors.
+pub(super) fn wanted(config: &Config, sandbox: bool) -> Wanted {
+    let Config { server, upstream, webhooks, accounts, .. } = config;
+    let UpstreamConfig { concurrent_predictions, concurrent_polls_max, queue_max, .. } = upstream;
+    let WebhooksConfig { concurrent_max, .. } = webhooks;
+    let calls = concurrent_predictions.get().saturating_mul(accounts.len().max(1));
+    let outward = calls.saturating_add(concurrent_polls_max.get()).saturating_add(*concurrent_max);
+    Wanted {
+        connections: server.connections_max.get(),
+        operator: OPERATOR_CONNECTIONS_MAX,
+        // The sandbox's simulator has the other end of each of them.
+        upstream: if sandbox { outward.saturating_mul(2) } else { outward },
+        // One file of uploads for each order that is queued or being submitted.
+        spool: queue_max.saturating_add(calls),
+        results: RESULT_FILES,
+    }
+}
+
+/// Shares out the descriptors of the process, and says so where clients get less than was wanted.
+///
+/// # Errors
+///
+/// [`TooFew`].
+pub(super) fn share(wanted: Wanted) -> Result<Shares, TooFew> {
+    // Where the system does not tell, as many as a gateway has open at its start.
+    const USUALLY_OPEN: usize = 40;
+    let shares = descriptors::share(descriptors::limit(), descriptors::open().unwrap_or(USUALLY_OPEN), wanted)?;
+    let Shares { limit, connections, .. } = shares;
+    if connections < wanted.connections {
+        tracing::warn!(
+            limit,
+            connections,
+            connections_max = wanted.connections,
+            "the process may open so few files that fewer connections are accepted than server.connections_max (ulimit -n)"
+        );
+    }
+    Ok(shares)
+}
+
+impl Doors {
+    pub(super) fn new(server: &ServerConfig, shares: Shares) -> Self {
+        let per_address = NonZeroUsize::new(server.connections_per_address_max);
+        Self {
+            client: Caps::new(shares.connections, per_address, server.proxy_networks.clone()),
+            operator: Caps::new(shares.operator, None, Vec::new()),
+            figures: Figures::default(),
+            shares,
+        }
+    }
+
+    /// Brings the gauges up to date.
+    pub(super) fn refresh_metrics(&self) {
+        self.figures.level(CLIENTS, &self.client);
+        self.figures.level(OPERATOR, &self.operator);
+        self.figures.descriptors(descriptors::open(), self.shares.limit);
+    }
+
+    pub(super) fn status(&self) -> Connections {
+        Connections {
+            clients: self.client.open(),
+            clients_max: self.client.connections_max(),
+            operator: self.operator.open(),
+            operator_max: self.operator.connections_max(),
+            descriptors_open: descriptors::open(),
+            descriptors: self.shares,
+        }
+    }
+}
+
+/// The limits of every connection.
+pub(super) fn limits(server: &ServerConfig) -> Limits {
+    Limits {
+        header_timeout: server.header_timeout,
+        keep_alive_timeout: server.keep_alive_timeout,
+        write_timeout: server.write_timeout,
+        handshake_timeout: server.tls_handshake_timeout,
+        http1: Http1Limits { headers_max: server.headers_max, buffer_bytes: server.header_bytes_max },
+        http2: Http2Limits {
+            streams_max: server.http2_streams_max,
+            header_bytes_max: server.http2_header_bytes_max,
+            pending_resets_max: server.http2_pending_resets_max,
+            error_resets_max: server.http2_error_resets_max,
+            stream_window_bytes: server.http2_stream_window_bytes,
+            connection_window_bytes: server.http2_connection_window_bytes,
+            send_buffer_bytes: server.http2_send_buffer_bytes,
+            ping_interval: server.http2_ping_interval,
+            ping_timeout: server.http2_ping_timeout,
+        },
+    }
+}

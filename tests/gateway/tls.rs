@@ -1,0 +1,114 @@
+//! TLS on the client listener.
+
+use std::path::Path;
+
+use rcgen::CertifiedKey;
+use reqwest::{Certificate, Version};
+use tempfile::TempDir;
+
+use crate::harness::{Client, Edit, Gateway, Program, Raw, Upstream, until};
+
+/// Writes a fresh certificate for `localhost` and its key; returns what trusts it.
+fn certificate(directory: &Path) -> reqwest::Client {
+    let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(directory.join("key.pem"), signing_key.serialize_pem()).unwrap();
+    std::fs::write(directory.join("certificate.pem"), cert.pem()).unwrap();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let trusted = Certificate::from_pem(cert.pem().as_bytes()).unwrap();
+    // No connection is kept: each request shakes hands anew.
+    let builder = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
+    builder.tls_certs_only([trusted]).build().unwrap()
+}
+
+async fn gateway(upstream: &Upstream, directory: &TempDir) -> Gateway {
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let changes = [
+        ("server.tls_certificate_file", path("certificate.pem")),
+        ("server.tls_key_file", path("key.pem")),
+        ("server.tls_reload_interval_s", "1".to_owned()),
+        ("server.tls_handshake_timeout_s", "1".to_owned()),
+    ];
+    let changes: Vec<(&str, &str)> = changes.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    Gateway::with(upstream, &changes).await
+}
+
+/// `https://localhost:port`.
+fn origin(gateway: &Gateway) -> String {
+    format!("https://{}", gateway.address().replace("127.0.0.1", "localhost"))
+}
+
+async fn is_served(http: &reqwest::Client, gateway: &Gateway) -> bool {
+    http.get(format!("{}/v1/models", origin(gateway))).send().await.is_ok()
+}
+
+#[tokio::test]
+async fn edits_travel_over_tls_and_both_protocols() {
+    let upstream = Upstream::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let http = certificate(directory.path());
+    let gateway = gateway(&upstream, &directory).await;
+    let alice: Client = gateway.alice().by(http.clone());
+    let edit = Edit::new("sealed").field("response_format", "url");
+    let answer = alice.edit_at(&format!("{}/v1/images/edits", origin(&gateway)), &edit).await;
+    let url = answer.json()["data"][0]["url"].as_str().unwrap().to_owned();
+    assert!(url.starts_with(&origin(&gateway)), "{url}");
+    let picture = http.get(&url).send().await.unwrap();
+    assert_eq!((picture.status().as_u16(), picture.version()), (200, Version::HTTP_2));
+
+    // In the clear it speaks to nobody, and who does not shake hands is cut.
+    let mut plain = Raw::to(&gateway.address()).await;
+    plain.send("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert!(!plain.rest().await.contains("HTTP/1.1"));
+    assert_eq!(Raw::to(&gateway.address()).await.rest().await, "");
+    let metrics = gateway.page("/metrics").await.1;
+    for reason in ["tls", "tls_handshake_timeout_s"] {
+        let series = format!("gateway_connections_cut_total{{face=\"clients\",reason=\"{reason}\"}} 1");
+        assert!(metrics.contains(&series), "{series} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
+    let upstream = Upstream::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let old = certificate(directory.path());
+    let gateway = gateway(&upstream, &directory).await;
+    assert!(is_served(&old, &gateway).await);
+    let new = certificate(directory.path());
+    until("the new one is used", async || is_served(&new, &gateway).await).await;
+    assert!(!is_served(&old, &gateway).await);
+
+    // Half of the next one: they do not fit, so the last whole one stays.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let third = certificate(elsewhere.path());
+    let replace = |name: &str| std::fs::copy(elsewhere.path().join(name), directory.path().join(name)).unwrap();
+    replace("certificate.pem");
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    assert!(is_served(&new, &gateway).await);
+    replace("key.pem");
+    until("the third one is used", async || is_served(&third, &gateway).await).await;
+}
+
+#[tokio::test]
+async fn check_names_what_is_wrong_with_the_files() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream);
+    let path = |name: &str| program.directory.path().join(name).display().to_string();
+    let with_files = program
+        .clone()
+        .variable("GATEWAY_SERVER__TLS_CERTIFICATE_FILE", &path("certificate.pem"))
+        .variable("GATEWAY_SERVER__TLS_KEY_FILE", &path("key.pem"));
+    let missing = with_files.run(&["check"]).await;
+    assert_eq!(missing.code, Some(1));
+    assert!(missing.stdout.contains("certificate.pem"), "{}", missing.stdout);
+    let refused = with_files.run(&["serve"]).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("certificate.pem"), "{}", refused.stderr);
+    certificate(program.directory.path());
+    let good = with_files.run(&["check"]).await;
+    assert_eq!(good.code, Some(0), "{good:?}");
+    program.file("key.pem", "no key");
+    let bad = with_files.run(&["check"]).await;
+    assert_eq!(bad.code, Some(1));
+    assert!(bad.stdout.contains("key.pem") && bad.stdout.contains("private key"), "{}", bad.stdout);
+}

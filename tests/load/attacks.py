@@ -1,0 +1,344 @@
+#!/usr/bin/env python3
+"""Attacks on the gateway's connections, and what honest clients notice of them.
+
+Starts the release binary as simulator and as gateway on loopback, lets honest clients be served (cache hits, and small
+edits that are really made; each over a new connection), first alone and then while one attacker after the other plays:
+
+- slowhttptest in its four modes, and h2load as a flood over HTTP/1.1 and HTTP/2;
+- what no tool at hand plays (attack_shapes.py): heads, bodies and reads that crawl, with a valid key; a gigabyte of headers;
+  HTTP/2's rapid reset, the resets that the server is made to send, CONTINUATION floods and windows that stay shut;
+  floods of uploads in sixteen parts; and a hundred held connections on a gateway that may open 64 files.
+
+Prints for each: the honest clients' median and 99th percentile, what failed of theirs, connections held at most, seconds
+until an attacker is cut, and peak memory above idle; and whether the gateway is alive and clean afterwards: no connection
+left, no descriptor more than before, nothing under way, nothing bought that nobody got. Exits 1 when an aim is missed.
+
+usage: tests/load/attacks.py [--quick] [NAME...]
+
+With --quick the gateway's time-outs are 4 s instead of 30 and 60, and each attack is shorter (about 90 s in all). Needs Linux,
+Python 3, target/release/gptproto-gateway, and of Debian: slowhttptest, nghttp2-client (h2load) and util-linux (prlimit).
+"""
+
+import argparse
+import base64
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from crash_kit import ROOT, World, call, give_up, png
+
+BINARY = ROOT / "target" / "release" / "gptproto-gateway"
+SHAPES = Path(__file__).with_name("attack_shapes.py")
+PACKAGES = {"slowhttptest": "slowhttptest", "h2load": "nghttp2-client", "prlimit": "util-linux"}
+SCENARIO = "[life]\nlow_ms = [50, 50]\nsize_counts = \"no\"\n[limits]\nmin_poll_interval_ms = 0\n"
+BOUNDARY = "honest"
+
+# Aims. The machine has few cores, and attackers of this size take their share of them: what is aimed at is that honest
+# clients are served soon, not that they notice nothing.
+HIT_P99_MS = 250
+EDIT_P99_MS = 1500
+CUT_SLACK_S = 3
+MEMORY_MB = 96
+
+
+class Honest:
+    """Clients in threads of their own, each request over a new connection."""
+
+    def __init__(self, world, tries=1):
+        self.world, self.tries = world, tries
+        self.seconds = {"hit": [], "edit": []}
+        self.failures, self.again = [], 0
+        self.bought = 0
+        self.stopping = threading.Event()
+        self.threads = [threading.Thread(target=self.run, args=(kind,), daemon=True) for kind in ("hit", "hit", "edit")]
+        self.number = 0
+
+    def body(self, prompt):
+        fields = {"model": "gpt-image-1.5", "quality": "low", "size": "256x256", "prompt": prompt}
+        parts = [f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+                 for name, value in fields.items()]
+        parts.append(f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'.encode())
+        return b"".join(parts) + png(1) + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+    def ask(self, prompt):
+        headers = {"Authorization": f"Bearer {self.world.keys[0]}", "Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+        status, _, data = call(self.world.port, "POST", "/v1/images/edits", self.body(prompt), headers, timeout=30)
+        if status != 200:
+            raise ValueError(f"{status} {data[:200]}")
+        if not base64.b64decode(json.loads(data)["data"][0]["b64_json"]).startswith(b"\x89PNG"):
+            raise ValueError("no picture")
+
+    def once(self, kind, prompt):
+        began = time.monotonic()
+        for left in reversed(range(self.tries)):
+            try:
+                self.ask(prompt)
+                break
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                if not left:
+                    self.failures.append(f"{kind}: {error!r}")
+                    return
+                self.again += 1
+                # As SDKs do: soon, then later.
+                time.sleep(min(2.0, 0.1 * 2 ** (self.tries - left)))
+        self.seconds[kind].append(time.monotonic() - began)
+        self.bought += kind == "edit"
+
+    def run(self, kind):
+        while not self.stopping.is_set():
+            self.number += 1
+            self.once(kind, "bought once" if kind == "hit" else f"edit {time.time_ns()}")
+            time.sleep(0.01)
+
+    def start(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def stop(self):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join(60)
+        return self
+
+
+def percentile(seconds, share):
+    ordered = sorted(seconds)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000 if ordered else float("nan")
+
+
+class Watch:
+    """Looks at the gateway again and again: connections held, memory."""
+
+    def __init__(self, world):
+        self.world = world
+        self.held = self.memory_kb = 0
+        self.deaf = 0
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.stopping.wait(0.1):
+            self.memory_kb = max(self.memory_kb, memory_kb(self.world.gateway.pid))
+            try:
+                self.held = max(self.held, status(self.world)["connections"]["clients"])
+            except (OSError, http.client.HTTPException, ValueError):
+                self.deaf += 1
+
+    def stop(self):
+        self.stopping.set()
+        self.thread.join(10)
+        return self
+
+
+def memory_kb(pid):
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmRSS")))
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def status(world):
+    return json.loads(call(world.operator_port, "GET", "/status.json", timeout=5)[2])
+
+
+def tool(*command):
+    """A tool that attacks; what it prints does not matter."""
+    return lambda world, seconds: subprocess.Popen(
+        [str(word).format(port=world.port, seconds=int(seconds), key=world.keys[1]) for word in command],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, cwd=world.folder)
+
+
+def shape(name):
+    return lambda world, seconds: subprocess.Popen(
+        [sys.executable, SHAPES, name, str(world.port), str(seconds), world.keys[1]], stdout=subprocess.PIPE, text=True)
+
+
+def slow(mode, path, *more):
+    return tool("slowhttptest", mode, "-c", "1500", "-r", "500", "-i", "5", "-l", "{seconds}", "-p", "5",
+                "-u", "http://127.0.0.1:{port}" + path, *more)
+
+
+# Name, what starts it, the limit that cuts an attacker (a key of the times below), where the attackers say when.
+ATTACKS = [
+    ("slowhttptest -H (slow heads)", slow("-H", "/v1/models"), None),
+    ("slowhttptest -B (slow bodies)", slow("-B", "/v1/images/edits", "-s", "100000"), None),
+    ("slowhttptest -R (ranges)", slow("-R", "/v1/models", "-t", "HEAD"), None),
+    ("slowhttptest -X (slow reads)", slow("-X", "/v1/models", "-k", "3"), None),
+    ("slow heads", shape("slow_headers"), "header"),
+    ("slow bodies, with a key", shape("slow_body"), "body"),
+    ("nothing read, with a key", shape("slow_read"), "write"),
+    ("1 GB of headers", shape("gigabyte_of_headers"), "at once"),
+    ("sixteen parts of 1 MB, again and again", shape("sixteen_parts"), None),
+    ("flood, HTTP/1.1 (h2load)", tool("h2load", "--h1", "-c", "50", "-t", "1", "-D", "{seconds}", "--rps", "20",
+                                      "-H", "authorization: Bearer {key}", "http://127.0.0.1:{port}/v1/models"), None),
+    ("flood, HTTP/2 (h2load)", tool("h2load", "-c", "10", "-m", "100", "-t", "1", "-D", "{seconds}", "--rps", "100",
+                                    "-H", "authorization: Bearer {key}", "http://127.0.0.1:{port}/v1/models"), None),
+    ("HTTP/2 rapid reset", shape("rapid_reset"), "at once"),
+    ("HTTP/2 made-you-reset", shape("made_you_reset"), "at once"),
+    ("HTTP/2 CONTINUATION flood", shape("continuation_flood"), "at once"),
+    ("HTTP/2 windows shut", shape("shut_window"), "write"),
+]
+FEW = "held connections, 64 descriptors"
+
+
+class Table:
+    def __init__(self):
+        self.missed = False
+        print(f"{'attack':<40} {'hits p50/p99 ms':>16} {'edits p50/p99 ms':>18} {'failed':>7} {'held':>5} {'cut after s':>12} {'MB more':>8}  verdict",
+              flush=True)
+
+    def row(self, name, honest, held="", cut="", memory="", problems=()):
+        hits, edits = honest.seconds["hit"], honest.seconds["edit"]
+        verdict = "MISS: " + "; ".join(problems) if problems else "ok"
+        self.missed |= bool(problems)
+        asked = len(hits) + len(edits) + len(honest.failures)
+        print(f"{name:<40} {percentile(hits, .5):7.1f} /{percentile(hits, .99):7.1f} {percentile(edits, .5):8.1f} /{percentile(edits, .99):8.1f}"
+              f" {len(honest.failures):>3}/{asked:<5}{held:>4} {cut:>12} {memory:>8}  {verdict}", flush=True)
+
+
+def is_clean(world, idle_descriptors):
+    """Waits a little for the gateway to be as it was; says what is not."""
+    problems = ["it did not become clean"]
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        problems = []
+        if world.gateway.poll() is not None:
+            return ["the gateway died"]
+        try:
+            if call(world.operator_port, "GET", "/readyz", timeout=5)[0] != 200:
+                problems.append("not ready")
+            now = status(world)
+        except (OSError, http.client.HTTPException) as error:
+            problems = [f"the operator face does not answer: {error!r}"]
+            time.sleep(0.2)
+            continue
+        if now["connections"]["clients"]:
+            problems.append(f"{now['connections']['clients']} connections left")
+        engine = now["engine"]
+        if engine["queued"] + engine["submitting"] + engine["following"]:
+            problems.append("something is under way")
+        open_now = descriptors(world.gateway.pid)
+        # The connection to the simulator is kept or not, and so is one of the operator's.
+        if open_now > idle_descriptors + 12:
+            problems.append(f"{open_now} descriptors open, {idle_descriptors} before")
+        if not problems:
+            return []
+        time.sleep(0.2)
+    return problems
+
+
+def purchases(world):
+    return len(json.loads(call(world.simulator_port, "GET", "/_simulator/predictions")[2]))
+
+
+def run(world, table, name, start, limit, times, seconds, tries=1):
+    idle_kb, idle_descriptors = memory_kb(world.gateway.pid), descriptors(world.gateway.pid)
+    bought = purchases(world)
+    honest, watch = Honest(world, tries), Watch(world)
+    attack = start(world, seconds) if start else None
+    honest.start()
+    output = ""
+    if attack is not None:
+        try:
+            output, _ = attack.communicate(timeout=seconds + 60)
+        except subprocess.TimeoutExpired:
+            attack.kill()
+    else:
+        time.sleep(seconds)
+    honest.stop()
+    watch.stop()
+    told = json.loads(output) if output and output.startswith("{") else {}
+    problems = is_clean(world, idle_descriptors)
+    if honest.failures:
+        problems.append(honest.failures[0][:120])
+    if not (honest.seconds["hit"] and honest.seconds["edit"]):
+        problems.append("no honest client was served")
+    elif tries == 1:
+        for kind, aim in (("hit", HIT_P99_MS), ("edit", EDIT_P99_MS)):
+            if percentile(honest.seconds[kind], .99) > aim:
+                problems.append(f"{kind}s' p99 > {aim} ms")
+    if purchases(world) - bought != honest.bought:
+        problems.append(f"{purchases(world) - bought} bought, {honest.bought} received")
+    more = max(0, watch.memory_kb - idle_kb) / 1024
+    if more > MEMORY_MB:
+        problems.append(f"memory > {MEMORY_MB} MB more")
+    cut = ""
+    if limit:
+        longest = told.get("longest_s")
+        cut = "never" if longest is None else f"{told['median_s']:.1f}-{longest:.1f}"
+        if longest is None or longest > times[limit] + CUT_SLACK_S:
+            problems.append(f"cut after {times[limit]} s is the aim")
+    if watch.deaf > 3:
+        problems.append(f"the operator face was deaf {watch.deaf} times")
+    table.row(name, honest, watch.held, cut, f"{more:.0f}", problems)
+    if honest.again:
+        print(f"{'':<40} ({honest.again} times an honest client was turned away and asked again)")
+    return told
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--quick", action="store_true")
+    arguments.add_argument("names", nargs="*", help="attacks whose name has one of these words")
+    arguments = arguments.parse_args()
+    if not BINARY.exists():
+        give_up(f"{BINARY} is missing: run cargo build --release")
+    for program, package in PACKAGES.items():
+        if not shutil.which(program):
+            give_up(f"{program} is missing: apt-get install {package}")
+    times = {"header": 30, "body": 30, "write": 60, "at once": 1}
+    overrides = {"GATEWAY_CACHE__MODE": "on"}
+    if arguments.quick:
+        times.update(header=4, body=4, write=4)
+        overrides |= {"GATEWAY_SERVER__HEADER_TIMEOUT_S": "4", "GATEWAY_SERVER__BODY_RATE_SPAN_S": "4",
+                      "GATEWAY_SERVER__WRITE_TIMEOUT_S": "4"}
+    wanted = lambda name: not arguments.names or any(word in name for word in arguments.names)
+    table = Table()
+    world = World(BINARY, 2, SCENARIO, overrides)
+    few = None
+    try:
+        world.start()
+        Honest(world).once("edit", "bought once")
+        run(world, table, "alone", None, None, times, 3 if arguments.quick else 10)
+        for name, start, limit in ATTACKS:
+            if wanted(name):
+                # Long enough to be cut once, and to come again.
+                seconds = 4 if arguments.quick else 15
+                if limit not in (None, "at once"):
+                    seconds = times[limit] + 3
+                run(world, table, name, start, limit, times, seconds)
+        if wanted(FEW):
+            few = World(BINARY, 2, SCENARIO, overrides)
+            few.launch(through=("prlimit", "--nofile=64"))
+            few.wait_until_ready()
+            shares = status(few)["connections"]
+            Honest(few).once("edit", "bought once")
+            run(few, table, FEW, shape("hold"), None, times, 8 if arguments.quick else 40, tries=12)
+            print(f"{'':<40} (of 64 descriptors {shares['clients_max']} are for clients)")
+            if few.stop() != 0:
+                table.missed = True
+                print("MISS: the gateway with few descriptors did not stop well")
+        if world.stop() != 0:
+            table.missed = True
+            print("MISS: the gateway did not stop well")
+    finally:
+        world.close(keep=False)
+        if few:
+            few.close(keep=False)
+    print(f"aims: nothing of honest clients fails, p99 of hits <= {HIT_P99_MS} ms and of edits <= {EDIT_P99_MS} ms; attackers cut"
+          f" within their limit + {CUT_SLACK_S} s; <= {MEMORY_MB} MB more; clean within 20 s")
+    sys.exit(1 if table.missed else 0)
+
+
+if __name__ == "__main__":
+    main()
