@@ -21,7 +21,7 @@ use crate::model::{Chance, ClientId, HostRule, SystemClock};
 use crate::operator::{self, Snapshot, Sources};
 use crate::simulator::{self, Scenario};
 use crate::storage::journal::SqliteJournal;
-use crate::storage::spool::Spool;
+use crate::storage::spool::{Spool, SpoolLimits};
 use crate::storage::{Directory, Notes, Results, Room};
 use crate::telemetry::Metrics;
 use crate::upstream::GptProto;
@@ -87,7 +87,14 @@ impl Gateway {
         let journal = Arc::new(SqliteJournal::open(&directory.path().join("journal.sqlite"))?);
         let results =
             Results::open(&directory.below("results")?, cache.memory_bytes_max, cache.memory_picture_bytes_max)?;
-        let spool = Spool::new(directory.below("spool")?, storage.spool_memory_bytes, storage.spool_bytes_max);
+        let limits = SpoolLimits {
+            part_memory_bytes: storage.spool_memory_bytes,
+            memory_bytes_max: storage.spool_memory_bytes_max,
+            bytes_max: storage.spool_bytes_max,
+            wait: storage.spool_wait,
+            waiters_max: storage.spool_waiters_max,
+        };
+        let spool = Spool::new(directory.below("spool")?, limits);
 
         let notes = Notes::new(directory.below("learned")?);
         let weights: HashMap<ClientId, f64> =
