@@ -64,10 +64,12 @@ mod validate;
 
 #[cfg(fuzzing)]
 pub(crate) use intake::fuzz;
+pub(crate) use intake::pieces;
 
 use answer::Addresses;
 use browsers::Gate;
 use error::ApiError;
+use form::Limits;
 use kept::Endings;
 use offer::Offer;
 use presenter::Presenter;
@@ -108,9 +110,20 @@ struct ApiState {
     signer: Signer,
     presenter: Presenter,
     endings: Endings,
+    /// What bodies may hold, for each task.
+    limits: [Limits; 2],
 }
 
 impl ApiState {
+    /// What the body of a request for this task may hold.
+    fn limits(&self, task: Task) -> &Limits {
+        let [edits, generations] = &self.limits;
+        match task {
+            Task::Edit => edits,
+            Task::Generate => generations,
+        }
+    }
+
     /// The models a client may use.
     fn offer(&self, client: &ClientId) -> Offer<'_> {
         Offer { catalogue: &self.catalogue, allowed: self.admission.models(client), routes: self.route.routes() }
@@ -161,9 +174,22 @@ pub(crate) fn router(parts: Parts) -> Router {
     let gate = Gate::new(&server);
     let (signer, endings) = (Signer::new(signing_key), Endings::new(&metrics));
     let presenter = Presenter::new(&server, &metrics);
+    let limits = [Task::Edit, Task::Generate].map(|task| Limits::new(task, &server, &catalogue));
     let server = Arc::new(server);
-    let state =
-        ApiState { engine, admission, webhooks, catalogue, clock, server, route, lending, signer, presenter, endings };
+    let state = ApiState {
+        engine,
+        admission,
+        webhooks,
+        catalogue,
+        clock,
+        server,
+        route,
+        lending,
+        signer,
+        presenter,
+        endings,
+        limits,
+    };
     let mut router = Router::new();
     for prefix in ["/v1", "", "/openai/v1", "/openai"] {
         for slash in ["", "/"] {

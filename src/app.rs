@@ -87,14 +87,7 @@ impl Gateway {
         let journal = Arc::new(SqliteJournal::open(&directory.path().join("journal.sqlite"))?);
         let results =
             Results::open(&directory.below("results")?, cache.memory_bytes_max, cache.memory_picture_bytes_max)?;
-        let limits = SpoolLimits {
-            part_memory_bytes: storage.spool_memory_bytes,
-            memory_bytes_max: storage.spool_memory_bytes_max,
-            bytes_max: storage.spool_bytes_max,
-            wait: storage.spool_wait,
-            waiters_max: storage.spool_waiters_max,
-        };
-        let spool = Spool::new(directory.below("spool")?, limits);
+        let spool = Spool::new(directory.below("spool")?, SpoolLimits::from(&storage));
 
         let notes = Notes::new(directory.below("learned")?);
         let weights: HashMap<ClientId, f64> =

@@ -64,9 +64,9 @@ use schedule::Scarcity;
 use ticket::Progress;
 pub(crate) use ticket::{News, Origin, Stage, Ticket, WaitError};
 
-/// Where a request's uploads go before there is an order; the engine reads them back when it submits.
-pub(crate) use crate::storage::spool::{Spool, SpoolError, Upload};
 use crate::storage::spool::SpoolStatus;
+/// Where a request's uploads go before there is an order; the engine reads them back when it submits.
+pub(crate) use crate::storage::spool::{Spool, SpoolError, SpoolLimits, Upload};
 
 /// Results that are remembered without asking the journal.
 const RECENT_MAX: u64 = 100_000;

@@ -29,6 +29,8 @@
 //! - The bytes decide what a picture is; nothing is answered or cached that is not whole.
 
 pub mod app;
+#[doc(hidden)]
+pub mod benching;
 pub mod config;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -23,11 +23,17 @@ pub mod wire;
 /// Handle by which parts start tasks and learn that the process is stopping. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
+    // One count for a clone: each of these has a lock or a count of its own, and every request makes clones.
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
     draining: CancellationToken,
     stop: CancellationToken,
     closing: CancellationToken,
     abort: CancellationToken,
-    failed: Arc<AtomicBool>,
+    failed: AtomicBool,
     tasks: TaskTracker,
     services: TaskTracker,
 }
@@ -50,7 +56,7 @@ impl Lifecycle {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.tasks.spawn(self.guarded(name, task));
+        self.shared.tasks.spawn(self.guarded(name, task));
     }
 
     /// Starts a task that runs for as long as there is a process, such as a scheduler.
@@ -58,14 +64,14 @@ impl Lifecycle {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.services.spawn(self.guarded(name, task));
+        self.shared.services.spawn(self.guarded(name, task));
     }
 
     fn guarded<F>(&self, name: &'static str, task: F) -> impl Future<Output = ()> + Send + 'static
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let abort = self.abort.clone();
+        let abort = self.shared.abort.clone();
         let alarm = PanicAlarm { lifecycle: self.clone(), name, armed: true };
         async move {
             let mut alarm = alarm;
@@ -77,64 +83,64 @@ impl Lifecycle {
 
     /// Resolves once the process has begun to stop.
     pub async fn draining(&self) {
-        self.draining.cancelled().await;
+        self.shared.draining.cancelled().await;
     }
 
     /// Whether the process has begun to stop.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining.is_cancelled()
+        self.shared.draining.is_cancelled()
     }
 
     /// Begins the stop: nothing new is started from here on.
     pub fn start_draining(&self) {
-        self.draining.cancel();
+        self.shared.draining.cancel();
     }
 
     /// Whether a task has panicked, which makes the exit code a failure.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+        self.shared.failed.load(Ordering::Relaxed)
     }
 
     /// Ends every task where it stands, as a crash would.
     #[cfg(test)]
     pub(crate) async fn crash(&self) {
-        self.abort.cancel();
-        self.tasks.close();
-        self.services.close();
-        self.tasks.wait().await;
-        self.services.wait().await;
+        self.shared.abort.cancel();
+        self.shared.tasks.close();
+        self.shared.services.close();
+        self.shared.tasks.wait().await;
+        self.shared.services.wait().await;
     }
 
     /// Cancelled when listeners are to close.
     #[must_use]
     pub fn stop_token(&self) -> CancellationToken {
-        self.stop.clone()
+        self.shared.stop.clone()
     }
 
     /// Resolves when whoever still waits must be answered now.
     pub async fn closing(&self) {
-        self.closing.cancelled().await;
+        self.shared.closing.cancelled().await;
     }
 
     /// Drains: announces the stop, closes the listeners, waits for tasks, has waiters answered, aborts the rest.
     /// Returns whether all ended in time.
     pub async fn drain(&self, grace: Grace) -> bool {
-        self.draining.cancel();
+        self.shared.draining.cancel();
         tokio::time::sleep(grace.delay).await;
-        self.stop.cancel();
-        self.tasks.close();
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
         let early = grace.finish.saturating_sub(LAST_ANSWERS);
-        let mut in_time = tokio::time::timeout(early, self.tasks.wait()).await.is_ok();
-        self.closing.cancel();
+        let mut in_time = tokio::time::timeout(early, self.shared.tasks.wait()).await.is_ok();
+        self.shared.closing.cancel();
         if !in_time {
-            in_time = tokio::time::timeout(grace.finish.saturating_sub(early), self.tasks.wait()).await.is_ok();
+            in_time = tokio::time::timeout(grace.finish.saturating_sub(early), self.shared.tasks.wait()).await.is_ok();
         }
-        self.abort.cancel();
-        self.services.close();
-        self.tasks.wait().await;
-        self.services.wait().await;
+        self.shared.abort.cancel();
+        self.shared.services.close();
+        self.shared.tasks.wait().await;
+        self.shared.services.wait().await;
         in_time
     }
 }
@@ -151,8 +157,8 @@ impl Drop for PanicAlarm {
         // An aborted runtime drops tasks too; only unwinding counts as a failure.
         if self.armed && std::thread::panicking() {
             tracing::error!(task = self.name, "task panicked; the gateway stops");
-            self.lifecycle.failed.store(true, Ordering::Relaxed);
-            self.lifecycle.draining.cancel();
+            self.lifecycle.shared.failed.store(true, Ordering::Relaxed);
+            self.lifecycle.shared.draining.cancel();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a client sent, whichever way it sent it: the common result of the multipart and the JSON reader.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::error::ApiError;
 use crate::config::ServerConfig;
@@ -82,11 +83,12 @@ pub(super) enum Slot<'a> {
 /// Longest unknown name that is remembered, in characters.
 const NAME_CHARS_MAX: usize = 64;
 
-/// What a reader needs to know while bytes arrive, before the model is known: the widest limits of all models.
+/// What a reader needs to know while bytes arrive, before the model is known: the widest limits of all models. Made once
+/// for a task; cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
-    task: Task,
-    names: BTreeSet<String>,
+    pub(super) task: Task,
+    names: Arc<BTreeSet<String>>,
     pub(super) parts_max: usize,
     pub(super) text_bytes_max: usize,
     pub(super) image_bytes_max: u64,
@@ -99,7 +101,7 @@ impl Limits {
         let choices = catalogue.models.iter().flat_map(|model| model.choice_names().cloned());
         Self {
             task,
-            names: SCALARS.into_iter().map(str::to_owned).chain(choices).collect(),
+            names: Arc::new(SCALARS.into_iter().map(str::to_owned).chain(choices).collect()),
             parts_max: server.form_parts_max,
             text_bytes_max: server.text_bytes_max,
             image_bytes_max: parameters().map(|parameters| parameters.image_bytes_max).max().unwrap_or(0),

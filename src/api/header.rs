@@ -45,7 +45,8 @@ impl Parameterised {
 
     /// A parameter as text, its extended form (`name*=utf-8''…`, RFC 8187) first.
     pub(super) fn text(&self, name: &str) -> Option<String> {
-        let extended = self.get(&format!("{name}*")).and_then(|value| {
+        let is_extended = |known: &str| known.strip_suffix('*') == Some(name);
+        let extended = self.parameters.iter().find(|(known, _)| is_extended(known)).and_then(|(_, value)| {
             let value = std::str::from_utf8(value).ok()?;
             let (charset, rest) = value.split_once('\'')?;
             let (_language, encoded) = rest.split_once('\'')?;

@@ -114,7 +114,9 @@ async fn place(
     rate::count(&state.admission, &client)?;
     let permit = state.admit()?;
     let spool = state.engine.spool();
-    let checked = intake::read(task, &headers, deployment, body, spool, &state.server, state.offer(&client)).await?;
+    let (limits, offer) = (state.limits(task), state.offer(&client));
+    // In a box of its own: it is many kilobytes, and would be moved with every future around it.
+    let checked = Box::pin(intake::read(limits, &headers, deployment, body, spool, &state.server, offer)).await?;
     let Checked { request, presentation, webhook_url, dropped, ignored } = checked;
     noted.model.clone_from(&request.model);
     noted.ignored = ignored;

@@ -14,7 +14,6 @@ use super::validate::{self, Checked};
 use super::{json_body, multipart};
 use crate::config::ServerConfig;
 use crate::engine::Spool;
-use crate::model::Task;
 
 /// Reads a request and checks it, for the model of its `deployment` where its path names one. Pictures go to the spool; nothing is bought.
 ///
@@ -22,7 +21,7 @@ use crate::model::Task;
 ///
 /// The first thing that is wrong with it. The rest of the body may then be unread.
 pub(super) async fn read(
-    task: Task,
+    limits: &Limits,
     headers: &HeaderMap,
     deployment: Option<String>,
     body: Body,
@@ -31,17 +30,16 @@ pub(super) async fn read(
     offer: Offer<'_>,
 ) -> Result<Checked, ApiError> {
     let form = kind_of_body(headers, server)?;
-    let limits = Limits::new(task, server, offer.catalogue);
     let announced = body.size_hint().exact();
     let arriving = Arriving::new(body, server);
     let mut form = match form {
-        BodyKind::Multipart { boundary } => multipart::read(arriving, boundary, &limits, spool, announced).await?,
+        BodyKind::Multipart { boundary } => multipart::read(arriving, boundary, limits, spool, announced).await?,
         BodyKind::Json => json_body::read(arriving, limits, spool, announced, server).await?,
     };
     if let Some(model) = deployment {
         form.scalars.insert("model".to_owned(), Scalar::Text(model));
     }
-    validate::check(form, task, server, offer)
+    validate::check(form, limits.task, server, offer)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -81,6 +79,8 @@ fn kind_of_body(headers: &HeaderMap, server: &ServerConfig) -> Result<BodyKind, 
 #[cfg(fuzzing)]
 pub(crate) mod fuzz;
 
+pub(crate) mod pieces;
+
 #[cfg(test)]
 mod spellings;
 
@@ -89,7 +89,8 @@ mod tests {
     use axum::http::HeaderName;
 
     use super::*;
-    use crate::api::form::tests::{catalogue, png, server, spool};
+    use crate::api::form::tests::{catalogue, limits, png, server, spool};
+    use crate::model::Task;
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
@@ -150,7 +151,7 @@ mod tests {
         let mut seen = Vec::new();
         for (content_type, body) in bodies {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);
-            let checked = read(Task::Edit, &headers, None, body, &spool, &server(), offer).await.unwrap();
+            let checked = read(&limits(Task::Edit), &headers, None, body, &spool, &server(), offer).await.unwrap();
             let request = checked.request;
             let inputs: Vec<_> = request.inputs.iter().map(crate::model::Input::identity).collect();
             assert_eq!(request.size.to_string(), "1024x1536");

@@ -38,7 +38,7 @@ const INLINE_BYTES: usize = 64 * 1024;
 /// What is wrong with the body, or with a value in it, before the model's own rules.
 pub(super) async fn read(
     mut arriving: Arriving,
-    limits: Limits,
+    limits: &Limits,
     spool: &Spool,
     announced: Option<u64>,
     server: &ServerConfig,
@@ -64,8 +64,9 @@ pub(super) async fn read(
     drop(body);
     let depth_max = server.json_depth_max;
     if text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES) {
-        return parse(text, &limits, depth_max, upload);
+        return parse(text, limits, depth_max, upload);
     }
+    let limits = limits.clone();
     tokio::task::spawn_blocking(move || parse(text, &limits, depth_max, upload))
         .await
         .map_err(|error| ApiError::internal(format!("reading a body failed: {error}")))?

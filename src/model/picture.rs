@@ -12,7 +12,6 @@ use super::Digest;
 
 mod frames;
 
-
 /// Random-access bytes: a picture in memory or in a file. Reads may block for as long as a disk does.
 pub(crate) trait Source: Send + Sync + fmt::Debug {
     /// Total length in bytes.
@@ -55,15 +54,25 @@ impl Source for Bytes {
 /// As [`Source::read_at`].
 pub(crate) fn read_full(source: &dyn Source, offset: u64, size: usize) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; size];
+    let filled = fill(source, offset, &mut buffer)?;
+    buffer.truncate(filled);
+    Ok(buffer)
+}
+
+/// Fills `buffer` from `offset`; returns how much of it was filled, less than all only at the end.
+///
+/// # Errors
+///
+/// As [`Source::read_at`].
+pub(crate) fn fill(source: &dyn Source, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
-    while filled < size {
+    while filled < buffer.len() {
         match source.read_at(&mut buffer[filled..], offset + filled as u64)? {
             0 => break,
             count => filled += count,
         }
     }
-    buffer.truncate(filled);
-    Ok(buffer)
+    Ok(filled)
 }
 
 /// The picture formats that travel between client and upstream.

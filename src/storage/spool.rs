@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::config::StorageConfig;
+
 mod part;
 mod space;
 
@@ -36,6 +38,18 @@ pub(crate) struct SpoolLimits {
     pub(crate) wait: Duration,
     /// Requests that wait at the same time.
     pub(crate) waiters_max: usize,
+}
+
+impl From<&StorageConfig> for SpoolLimits {
+    fn from(storage: &StorageConfig) -> Self {
+        Self {
+            part_memory_bytes: storage.spool_memory_bytes,
+            memory_bytes_max: storage.spool_memory_bytes_max,
+            bytes_max: storage.spool_bytes_max,
+            wait: storage.spool_wait,
+            waiters_max: storage.spool_waiters_max,
+        }
+    }
 }
 
 /// Where uploads go. Cheap to clone.
@@ -140,8 +154,7 @@ struct Spooled {
 
 impl Upload {
     fn new(shared: &Arc<Shared>, share: Share) -> Self {
-        let spooled =
-            Spooled { shared: Arc::clone(shared), share, file: OnceLock::new(), end: AtomicU64::new(0) };
+        let spooled = Spooled { shared: Arc::clone(shared), share, file: OnceLock::new(), end: AtomicU64::new(0) };
         Self { spooled: Arc::new(spooled) }
     }
 

@@ -27,5 +27,6 @@ mod routes;
 mod sharing;
 mod streaming;
 mod trouble;
+mod uploads;
 mod variants;
 mod webhooks;

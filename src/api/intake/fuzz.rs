@@ -11,6 +11,7 @@ use futures_util::stream;
 use tokio::runtime::Runtime;
 
 use super::read;
+use crate::api::form::Limits;
 use crate::api::offer::Offer;
 use crate::config::{Config, Environment};
 use crate::engine::Spool;
@@ -19,6 +20,7 @@ use crate::model::{ClientId, Fingerprint, Task};
 struct World {
     runtime: Runtime,
     config: Config,
+    limits: Limits,
     spool: Spool,
 }
 
@@ -29,7 +31,8 @@ fn world() -> &'static World {
         let config = Config::load(None, &Environment::new()).expect("the default configuration");
         // Small, so that files are used too.
         let spool = Spool::for_test(std::env::temp_dir(), 1024, 1 << 24);
-        World { runtime, config, spool }
+        let limits = Limits::new(Task::Edit, &config.server, &config.catalogue);
+        World { runtime, config, limits, spool }
     })
 }
 
@@ -52,11 +55,11 @@ fn any_chunking(content_type: &'static str, data: &[u8]) {
 
 /// What the request is, or the code of its refusal.
 fn outcome(content_type: &'static str, body: &[u8], chunk: usize) -> Result<Fingerprint, &'static str> {
-    let World { runtime, config, spool } = world();
+    let World { runtime, config, limits, spool } = world();
     let chunks: Vec<_> = body.chunks(chunk).map(|chunk| Ok::<_, Infallible>(Bytes::copy_from_slice(chunk))).collect();
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().expect("a header"))]);
     let offer = Offer { catalogue: &config.catalogue, allowed: None, routes: config.upstream.route.routes() };
     let body = Body::from_stream(stream::iter(chunks));
-    let checked = runtime.block_on(read(Task::Edit, &headers, None, body, spool, &config.server, offer));
+    let checked = runtime.block_on(read(limits, &headers, None, body, spool, &config.server, offer));
     checked.map(|checked| Fingerprint::of(&ClientId("fuzz".into()), &checked.request)).map_err(|error| error.code())
 }

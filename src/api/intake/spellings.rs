@@ -11,7 +11,7 @@ use futures_util::stream;
 use proptest::prelude::*;
 
 use super::read;
-use crate::api::form::tests::{catalogue, png, server, spool};
+use crate::api::form::tests::{catalogue, limits, png, server, spool};
 use crate::api::offer::Offer;
 use crate::config::RoutePolicy;
 use crate::engine::Spool;
@@ -212,7 +212,7 @@ async fn fingerprint(dice: &mut Dice, spool: &Spool, (content_type, bytes): (Str
     let catalogue = catalogue();
     let offer = Offer { catalogue: &catalogue, allowed: None, routes: RoutePolicy::Auto.routes() };
     let body = Body::from_stream(stream::iter(chunks));
-    let checked = read(Task::Edit, &headers, None, body, spool, &server(), offer).await.unwrap();
+    let checked = read(&limits(Task::Edit), &headers, None, body, spool, &server(), offer).await.unwrap();
     Fingerprint::of(&ClientId("alice".into()), &checked.request)
 }
 

@@ -11,7 +11,7 @@ async fn read_bytes(body: impl Into<Body>, task: Task) -> Result<Form, ApiError>
     let (_directory, spool) = spool();
     let server = server();
     let arriving = Arriving::new(body.into(), &server);
-    read(arriving, limits(task), &spool, None, &server).await
+    read(arriving, &limits(task), &spool, None, &server).await
 }
 
 async fn read_json(body: Value) -> Result<Form, ApiError> {
@@ -198,7 +198,7 @@ async fn pictures_are_spooled_and_given_back() {
     let server = server();
     let body = Body::from(json!({"images": [{"image_url": format!("data:image/png;base64,{text}")}]}).to_string());
     let arriving = Arriving::new(body, &server);
-    let form = read(arriving, limits(Task::Edit), &spool, None, &server).await.unwrap();
+    let form = read(arriving, &limits(Task::Edit), &spool, None, &server).await.unwrap();
     assert_eq!(images(&form), [picture.as_slice()]);
     assert_eq!(spool.status().bytes, 700_000, "the body itself is gone");
 }

@@ -6,6 +6,7 @@ use crate::config::{ImageCheck, RoutePolicy};
 use crate::model::picture::{Header, header};
 use crate::model::{Catalogue, Digest, Picture};
 
+mod bombs;
 mod routes;
 
 fn bytes(content: Vec<u8>) -> Input {

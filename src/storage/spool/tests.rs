@@ -44,7 +44,9 @@ fn all(source: &Arc<dyn Source>) -> Vec<u8> {
 fn descriptors(directory: &TempDir) -> usize {
     let place = directory.path().to_str().unwrap();
     let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
-    open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).filter(|to| to.to_str().unwrap().starts_with(place)).count()
+    open.filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .filter(|to| to.to_str().unwrap().starts_with(place))
+        .count()
 }
 
 #[tokio::test]

@@ -115,6 +115,11 @@ impl Client {
         Begun(in_background(Answer::try_to(self.edit_request("/v1/images/edits", edit))))
     }
 
+    /// Begins a request in the JSON form.
+    pub(crate) fn begin_json(&self, path: &str, body: &Value) -> Begun {
+        Begun(in_background(Answer::try_to(self.request(Method::POST, path).json(body))))
+    }
+
     /// An edit in the JSON form; `images` and the like come from `body`, the rest is as in [`Edit::new`].
     pub(crate) async fn edit_json(&self, body: Value) -> Answer {
         self.post("/v1/images/edits", body).await

@@ -91,6 +91,13 @@ impl Gateway {
         page(&self.operator(), path).await
     }
 
+    /// Files without a name in the spool that are held open.
+    pub(crate) fn spool_files(&self) -> usize {
+        let place = self.directory.path().join("spool");
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+        open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).filter(|to| to.starts_with(&place)).count()
+    }
+
     /// One number of the status page: `engine`, `waiters`.
     pub(crate) async fn status(&self, part: &str, name: &str) -> u64 {
         let (_, text) = self.page("/status.json").await;

@@ -1,0 +1,104 @@
+//! The pieces whose cost depends on how large or how many: `cargo bench --bench pieces`.
+//!
+//! - `form`: a multipart body scanned, hashed, sniffed and spooled (in memory up to `storage.spool_memory_bytes`, in an
+//!   unlinked file beyond), in chunks as they come from a socket.
+//! - `fingerprint`: of a request whose pictures are hashed already.
+//! - `encode`: pictures read back from the spool and made base64, as a submit body leaves.
+//! - `scheduler`: one prediction that becomes ready, is popped and planned anew, among so many.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use gptproto_gateway::benching::Forms;
+use tokio::time::Instant;
+
+#[path = "../src/engine/schedule.rs"]
+#[expect(dead_code, reason = "a part of it is measured")]
+mod schedule;
+
+use schedule::Schedule;
+
+const KB: usize = 1000;
+const MB: usize = 1000 * KB;
+/// Bytes of pictures, and how many of them.
+const PICTURES: [(usize, usize); 4] = [(10 * KB, 1), (200 * KB, 1), (20 * MB, 1), (5 * MB, 16)];
+/// About what a socket gives at a time.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+fn main() {
+    divan::main();
+}
+
+/// Something like a PNG: its head, and bytes without pattern behind it.
+fn picture(size: usize) -> Vec<u8> {
+    let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x04\0\0\0\x04\0\x08\x02\0\0\0".to_vec();
+    let mut state = 1_u64;
+    while bytes.len() < size {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend(&state.to_le_bytes()[4..]);
+    }
+    bytes.truncate(size);
+    bytes
+}
+
+fn form((size, count): (usize, usize)) -> Vec<Bytes> {
+    let mut body = Vec::new();
+    for (name, value) in [("model", "gpt-image-2"), ("prompt", "make it a winter night"), ("size", "1024x1024")] {
+        body.extend(format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n").bytes());
+    }
+    let picture = picture(size);
+    for number in 0..count {
+        let head = format!("--B\r\nContent-Disposition: form-data; name=\"image[]\"; filename=\"{number}.png\"\r\n");
+        body.extend(head.bytes());
+        body.extend(b"Content-Type: image/png\r\n\r\n");
+        body.extend(&picture);
+        body.extend(b"\r\n");
+    }
+    body.extend(b"--B--\r\n");
+    body.chunks(CHUNK_BYTES).map(Bytes::copy_from_slice).collect()
+}
+
+fn counted(pictures: (usize, usize)) -> BytesCount {
+    BytesCount::new(pictures.0 * pictures.1)
+}
+
+#[divan::bench(name = "form", args = PICTURES, sample_count = 20)]
+fn read(bencher: Bencher<'_, '_>, pictures: (usize, usize)) {
+    let (forms, chunks) = (Forms::default(), form(pictures));
+    // Chunks are shared, so that to copy the list copies no picture.
+    bencher.counter(counted(pictures)).with_inputs(|| chunks.clone()).bench_values(|chunks| forms.read(chunks));
+}
+
+#[divan::bench(args = [(10 * KB, 1), (10 * KB, 16)])]
+fn fingerprint(bencher: Bencher<'_, '_>, pictures: (usize, usize)) {
+    let forms = Forms::default();
+    let taken = forms.read(form(pictures));
+    bencher.bench(|| forms.fingerprint(black_box(&taken)));
+}
+
+#[divan::bench(args = PICTURES, sample_count = 20)]
+fn encode(bencher: Bencher<'_, '_>, pictures: (usize, usize)) {
+    let forms = Forms::default();
+    let taken = forms.read(form(pictures));
+    bencher.counter(counted(pictures)).bench(|| forms.encode(black_box(&taken)));
+}
+
+#[divan::bench(args = [1_000, 20_000, 100_000])]
+fn scheduler(bencher: Bencher<'_, '_>, waiting: u32) {
+    const PAUSE: Duration = Duration::from_secs(10);
+    let start = Instant::now();
+    let mut schedule = Schedule::new(PAUSE);
+    for number in 0..waiting {
+        schedule.push(start + PAUSE * number / waiting, number, 0, f64::from(number % 100) / 100.0);
+    }
+    let mut now = start;
+    bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
+        now = schedule.next_due().expect("predictions wait for ever");
+        schedule.advance(now);
+        while let Some(number) = schedule.pop_ready(0, now) {
+            schedule.push(now + PAUSE, number, 0, f64::from(number % 100) / 100.0);
+        }
+    });
+}

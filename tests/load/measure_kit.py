@@ -1,0 +1,299 @@
+"""What measurements beside nginx are made of: processes on cores of their own, what they cost, and a table of aims.
+
+Core 0 is for what is measured, core 1 for what makes the load and for the upstream. Nothing here judges the gateway but
+the aims that a script hands in.
+"""
+
+import atexit
+import hashlib
+import json
+import os
+import re
+import resource
+import selectors
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from crash_kit import ROOT, World, call, free_ports, give_up
+
+# The release build and no other: a debug build's figures say nothing.
+BINARY = ROOT / "target" / "release" / "gptproto-gateway"
+MEASURED_CORE, LOAD_CORE = 0, 1
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+PACKAGES = {"taskset": "util-linux"}
+# Budgets and limits that no measurement is meant to meet.
+UNLIMITED = {
+    "GATEWAY_UPSTREAM__SUBMITS_PER_MINUTE": "1000000",
+    "GATEWAY_UPSTREAM__REQUESTS_PER_MINUTE": "10000000",
+    "GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": "20000",
+    "GATEWAY_UPSTREAM__QUEUE_MAX": "20000",
+    "GATEWAY_UPSTREAM__QUEUE_BYTES_MAX": "20000000000",
+}
+
+
+def prepare(*programs):
+    """Ends with what is missing. Afterwards this process runs on the core of the load."""
+    for program in (*programs, "taskset"):
+        if not (shutil.which(program) or Path("/usr/sbin", program).exists()):
+            give_up(f"{program} is missing: apt-get install {PACKAGES.get(program, program)}")
+    if not BINARY.exists():
+        give_up(f"{BINARY} is missing: run cargo build --release")
+    if len(os.sched_getaffinity(0)) < 2:
+        give_up("two cores are needed: one for what is measured, one for the load")
+    os.sched_setaffinity(0, {LOAD_CORE})
+
+
+def pinned(core):
+    return ("taskset", "-c", str(core))
+
+
+def busy_seconds(core):
+    """What a core has worked for everybody since the start of the machine."""
+    line = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith(f"cpu{core} "))
+    user, nice, system, _idle, _wait, irq, softirq = map(int, line.split()[1:8])
+    return (user + nice + system + irq + softirq) / TICKS_A_SECOND
+
+
+def family(pid):
+    """A process and its descendants."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += family(int(child))
+    return found
+
+
+def cpu_seconds(pid):
+    """User and system time of a process and its descendants so far, to a hundredth of a second."""
+    ticks = 0
+    for member in family(pid):
+        words = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(words[11]) + int(words[12])
+    return ticks / TICKS_A_SECOND
+
+
+def memory(pid, what="VmRSS"):
+    """Bytes of a process: VmRSS, or VmHWM for the most since `forget_peak`."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(rf"^{what}:\s+(\d+) kB", status, re.MULTILINE)[1]) * 1024
+
+
+def forget_peak(pid):
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+class Stopwatch:
+    """Seconds passed and CPU seconds that a process used between the start and `stop`."""
+
+    # By others on the measured core, over all watches: what these figures have to be read with.
+    foreign = 0.0
+    watched = 0.0
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.busy_before = busy_seconds(MEASURED_CORE)
+        self.before = cpu_seconds(pid)
+        self.began = time.monotonic()
+
+    def stop(self):
+        self.seconds = time.monotonic() - self.began
+        self.cpu = cpu_seconds(self.pid) - self.before
+        Stopwatch.foreign += max(0.0, busy_seconds(MEASURED_CORE) - self.busy_before - self.cpu)
+        Stopwatch.watched += self.seconds
+        return self
+
+
+class Load:
+    """What wrk did: one thread on the core of the load, sending the same or, by `lua`, ever different requests."""
+
+    def __init__(self, scratch, port, path, connections, seconds, lua):
+        script = scratch.folder / "wrk.lua"
+        script.write_text(lua)
+        command = [*pinned(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "--latency",
+                   "-s", script, f"http://127.0.0.1:{port}{path}"]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found = re.search(r"(\d+) requests in ([\d.]+)(m?s|m),", told)
+        if not found:
+            give_up(f"wrk did not measure:\n{told}")
+        if "Non-2xx" in told or "Socket errors" in told:
+            give_up(f"port {port} did not answer everything well:\n{told}")
+        self.requests = int(found[1])
+        self.cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+class Swallow:
+    """What was answered to one request sent again and again on each of some connections.
+
+    Bodies are thrown away by the kernel (MSG_TRUNC), uncopied, so that with large answers the reader costs next to nothing: wrk takes
+    8 KB at a time, and is then what is measured.
+    """
+
+    AT_ONCE = 4 << 20
+
+    def __init__(self, port, request, connections, seconds):
+        before = time.process_time()
+        self.requests = 0
+        self.request = request
+        self.buffer = memoryview(bytearray(self.AT_ONCE))
+        with selectors.DefaultSelector() as selector:
+            # By connection: bytes of its answer that are still to come.
+            self.left = {}
+            for _ in range(connections):
+                connection = socket.create_connection(("127.0.0.1", port))
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.sendall(request)
+                self.left[connection] = 0
+                selector.register(connection, selectors.EVENT_READ)
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                for key, _ in selector.select(timeout=1):
+                    self.read(key.fileobj)
+        for connection in self.left:
+            connection.close()
+        self.cpu = time.process_time() - before
+
+    def read(self, connection):
+        if self.left[connection]:
+            got = connection.recv_into(self.buffer, min(self.left[connection], self.AT_ONCE), socket.MSG_TRUNC)
+            self.left[connection] -= got
+        else:
+            head, gap, begun = connection.recv(4096, socket.MSG_PEEK).partition(b"\r\n\r\n")
+            if not gap:
+                give_up(f"no whole head at once: {head}")
+            length = re.search(rb"\r\ncontent-length: (\d+)", head.lower())
+            if not head.startswith(b"HTTP/1.1 200") or not length:
+                give_up(f"an answer that is none: {head}")
+            connection.recv(len(head) + 4)
+            self.left[connection] = int(length[1])
+            got = len(begun)
+        if not self.left[connection]:
+            self.requests += 1
+            connection.sendall(self.request)
+        elif not got:
+            give_up("a connection was closed within an answer")
+
+
+class Scratch:
+    """A folder on the disk of the system's temporary files, gone at the end with every process in it."""
+
+    def __init__(self, name):
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+        self.processes = []
+        atexit.register(self.close)
+
+    def run(self, command, core, up):
+        """Starts a server on a core and waits until the function says that it is up."""
+        log = self.folder / f"{Path(command[0]).name}-{len(self.processes)}.log"
+        with open(log, "wb") as output:
+            process = subprocess.Popen([*pinned(core), *map(str, command)], stdout=output, stderr=output)
+        self.processes.append(process)
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            if process.poll() is not None:
+                break
+            try:
+                up()
+                return process
+            except OSError:
+                time.sleep(0.01)
+        return give_up(f"{command[0]} does not come up:\n{log.read_text(errors='replace')[-2000:]}")
+
+    def nginx(self, port, http):
+        """nginx with one worker on the measured core; `http` is what stands in its http section."""
+        folder = self.folder / "nginx"
+        folder.mkdir()
+        config = folder / "nginx.conf"
+        config.write_text(f"""
+user root; worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log warn;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 100000000; keepalive_timeout 600s; tcp_nopush on; tcp_nodelay on;
+  client_max_body_size 0;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  {http}
+}}
+""")
+        nginx = shutil.which("nginx") or "/usr/sbin/nginx"
+        return self.run([nginx, "-p", folder, "-c", config], MEASURED_CORE, lambda: call(port, "GET", "/", timeout=5))
+
+    def upstream(self, *options):
+        """The quick upstream on the core of the load; returns its port."""
+        port = free_ports(1)[0]
+        command = [sys.executable, Path(__file__).with_name("quick_upstream.py"), "--port", port, *options]
+        self.run(command, LOAD_CORE, lambda: call(port, "GET", "/_counters", timeout=5))
+        return port
+
+    def gateway(self, upstream_port, overrides=None, workers=1, core=MEASURED_CORE):
+        """A gateway in front of the quick upstream, up; on one core, or on all with `core` None."""
+        overrides = {"GATEWAY_UPSTREAM__BASE_URL": f"http://127.0.0.1:{upstream_port}", **UNLIMITED, **(overrides or {})}
+        world = World(BINARY, workers, "", overrides)
+        atexit.register(world.close, keep=False)
+        world.launch(through=pinned("0-1" if core is None else core))
+        world.wait_until_ready()
+        return world
+
+    def close(self):
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def form(pictures, prompt, boundary="measured", **fields):
+    """An edit as multipart, and its headers without the key."""
+    fields = {"model": "gpt-image-2", "quality": "low", "size": "1024x1024", "prompt": prompt, **fields}
+    body = b"".join(f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+                    for name, value in fields.items())
+    for number, picture in enumerate(pictures):
+        body += (f'--{boundary}\r\nContent-Disposition: form-data; name="image[]"; filename="{number}.png"\r\n'
+                 "Content-Type: image/png\r\n\r\n").encode() + picture + b"\r\n"
+    return body + f"--{boundary}--\r\n".encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+
+
+def counters(port):
+    """What the quick upstream has counted."""
+    return json.loads(call(port, "GET", "/_counters")[2])
+
+
+def build():
+    """Which binary that was, for it does not know its sources: its age and the beginning of its SHA-256."""
+    moment = time.strftime("%Y-%m-%d %H:%M", time.gmtime(BINARY.stat().st_mtime))
+    return f"of {moment} UTC, sha256 {hashlib.sha256(BINARY.read_bytes()).hexdigest()[:12]}"
+
+
+class Table:
+    """Figures beside their aims."""
+
+    def __init__(self):
+        self.missed = 0
+        self.rows = []
+
+    def row(self, what, figure, unit, aim=None, at_least=False):
+        """A figure; with an aim, which it must reach or must not exceed."""
+        verdict = ""
+        if aim is not None:
+            met = figure >= aim if at_least else figure <= aim
+            self.missed += not met
+            verdict = f"aim {'>=' if at_least else '<='} {aim:<8g} {'ok' if met else 'MISS'}"
+        shown = f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.3g}"
+        self.rows.append(f"{what:<62} {shown:>10} {unit:<14} {verdict}".rstrip())
+
+    def close(self):
+        """Prints everything; returns the exit code."""
+        print("\n".join(self.rows), flush=True)
+        if Stopwatch.watched:
+            print(f"others had {Stopwatch.foreign / Stopwatch.watched:.0%} of the measured core; binary {build()}", flush=True)
+        return 1 if self.missed else 0
