@@ -26,6 +26,8 @@ from pathlib import Path
 MARK = "vQ7kZp3X"
 # Most of a file that is held at a time, in bytes, and how much of it is looked at again with what follows.
 PIECE, OVERLAP = 1 << 24, 256
+# Where keys of tests are made. Each must carry the mark, or nothing could be found.
+SOURCES = ("tests/gateway/harness.rs", "tests/load/crash_kit.py", "tests/clients/lib.sh")
 # Lists what tests gave to the program, by path.
 INPUTS = "inputs"
 
@@ -181,6 +183,11 @@ def selftest():
         print("--- nothing")
         if scan([clean])[2] != 0:
             missed.append("something where there is nothing")
+    top = Path(__file__).resolve().parents[2]
+    for source in SOURCES:
+        text = (top / source).read_text()
+        if MARK not in text and "import MARK" not in text:
+            missed.append(f"{source} makes keys without the mark")
     print(f"selftest: {number + 2} cases, {len(missed)} wrong{''.join(f', {name}' for name in missed)}")
     return 1 if missed else 0
 

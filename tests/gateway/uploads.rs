@@ -10,7 +10,7 @@ use crate::harness::{ALICE, Edit, Gateway, Raw, Upstream, data_url, picture, unt
 fn large_picture(seed: u8) -> Vec<u8> {
     let small = picture(seed);
     let (head, rest) = small.split_at(33);
-    let text = [b"tEXtComment\0".as_slice(), &[b'x'; 600_000]].concat();
+    let text = [b"tEXtComment\0".as_slice(), "x".repeat(600_000).as_bytes()].concat();
     let length = u32::try_from(text.len() - 4).unwrap().to_be_bytes();
     let checksum = crc32(&text).to_be_bytes();
     [head, &length, &text, &checksum, rest].concat()
@@ -64,12 +64,17 @@ async fn who_waits_for_an_accepted_prediction_holds_nothing_of_its_upload() {
 }
 
 #[tokio::test]
-async fn a_submit_that_was_not_sent_still_has_its_pictures() {
-    let upstream = Upstream::start().await;
-    let gateway = Gateway::on(&upstream).await;
-    upstream.fault("submit", "drop_before", 1).await;
-    gateway.alice().edit(&Edit::bare("again").picture("image", large_picture(1))).await.picture();
-    assert_eq!(upstream.purchases().await, 1);
+async fn a_submit_that_was_refused_still_has_its_pictures() {
+    let hidden = json!({"limits": {"submits_per_minute": 2, "window_ms": 1000, "concurrent": 1}});
+    let upstream = Upstream::with(hidden).await;
+    let gateway = Gateway::with(&upstream, &[("upstream.pushback_ms", "100")]).await;
+    let edit = |prompt: &str| Edit::bare(prompt).picture("image", large_picture(1));
+    let begun = ["one", "two", "three", "four", "five"].map(|prompt| gateway.alice().begin(&edit(prompt)));
+    for waiting in begun {
+        waiting.answer().await.picture();
+    }
+    assert!(upstream.count("submits_429").await >= 1);
+    assert_eq!(upstream.purchases().await, 5);
     until("nothing is held", async || spool_is_empty(&gateway).await).await;
 }
 
@@ -141,7 +146,7 @@ async fn uploads_that_break_off_leave_nothing() {
             } else {
                 b"--x\r\nContent-Disposition: form-data; name=image; filename=a\r\n\r\n".to_vec()
             };
-            body.extend([b'A'; 1_000_000]);
+            body.extend("A".repeat(1_000_000).bytes());
             if length.starts_with("Transfer") {
                 body = [format!("{:x}\r\n", body.len()).into_bytes(), body, b"\r\n".to_vec()].concat();
             }
