@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -17,13 +18,14 @@ use crate::config::{Config, Inputs};
 use crate::engine::{self, Engine};
 use crate::lending::Lending;
 use crate::lifecycle::caps::Caps;
+use crate::lifecycle::limits::Limits;
 use crate::lifecycle::serve::Face;
 use crate::lifecycle::{Grace, Lifecycle, stop_signal};
 use crate::model::{Chance, ClientId, HostRule, SystemClock};
 use crate::operator::{self, Snapshot, Sources};
 use crate::simulator::{self, Scenario};
 use crate::storage::journal::SqliteJournal;
-use crate::storage::spool::Spool;
+use crate::storage::spool::{Spool, SpoolLimits};
 use crate::storage::{Directory, Notes, Results, Room};
 use crate::telemetry::Metrics;
 use crate::upstream::GptProto;
@@ -93,7 +95,7 @@ impl Gateway {
         let journal = Arc::new(SqliteJournal::open(&directory.path().join("journal.sqlite"))?);
         let results =
             Results::open(&directory.below("results")?, cache.memory_bytes_max, cache.memory_picture_bytes_max)?;
-        let spool = Spool::new(directory.below("spool")?, storage.spool_memory_bytes, storage.spool_bytes_max);
+        let spool = Spool::new(directory.below("spool")?, SpoolLimits::from(&storage));
 
         let notes = Notes::new(directory.below("learned")?);
         let weights: HashMap<ClientId, f64> =
@@ -145,12 +147,7 @@ impl Gateway {
         // Everything that stays open is open by now.
         let doors = Doors::new(&server, faces::share(wanted)?);
         metrics.register("connections", |registry| doors.figures.register(registry));
-        let limits = faces::limits(&server);
-        let (client_listeners, operator_listener, tls) = bound.listeners();
-        if let Some(tls) = tls {
-            lifecycle.spawn_service("certificate", tls.follow(server.tls_reload_interval));
-        }
-
+        let (limits, tls_reload) = (faces::limits(&server), server.tls_reload_interval);
         let sources = sources(sandbox, &engine, &admission, &budget, &doors, &lifecycle, metrics.clone());
         let api = api::router(api::Parts {
             engine,
@@ -166,22 +163,8 @@ impl Gateway {
             lifecycle: lifecycle.clone(),
             metrics,
         });
-        let operator = operator::router(sources, hosts);
-        let face = |name, router, caps: &Caps| Face {
-            name,
-            router,
-            limits,
-            caps: caps.clone(),
-            figures: doors.figures.clone(),
-            lifecycle: lifecycle.clone(),
-        };
-        let stop = lifecycle.stop_token();
-        let client_face = face(faces::CLIENTS, api, &doors.client);
-        for (name, listener) in client_listeners {
-            lifecycle.spawn(name, client_face.clone().serve(listener, stop.clone()));
-        }
-        let operator_face = face(faces::OPERATOR, operator, &doors.operator);
-        lifecycle.spawn("operator face", operator_face.serve(operator_listener, stop));
+        let routers = (api, operator::router(sources, hosts));
+        serve(bound, routers, &doors, limits, tls_reload, &lifecycle);
         Ok(Self { client_address, operator_address, lifecycle, grace, journal, learned, _directory: directory })
     }
 
@@ -211,6 +194,36 @@ impl Gateway {
     pub async fn failing(&self) {
         self.lifecycle.draining().await;
     }
+}
+
+/// Serves both faces, by the router of each, until the stop.
+fn serve(
+    bound: Bound,
+    (client_router, operator_router): (Router, Router),
+    doors: &Doors,
+    limits: Limits,
+    tls_reload: Duration,
+    lifecycle: &Lifecycle,
+) {
+    let (client_listeners, operator_listener, tls) = bound.listeners();
+    if let Some(tls) = tls {
+        lifecycle.spawn_service("certificate", tls.follow(tls_reload));
+    }
+    let face = |name, router, caps: &Caps| Face {
+        name,
+        router,
+        limits,
+        caps: caps.clone(),
+        figures: doors.figures.clone(),
+        lifecycle: lifecycle.clone(),
+    };
+    let stop = lifecycle.stop_token();
+    let client_face = face(faces::CLIENTS, client_router, &doors.client);
+    for (name, listener) in client_listeners {
+        lifecycle.spawn(name, client_face.clone().serve(listener, stop.clone()));
+    }
+    let operator_face = face(faces::OPERATOR, operator_router, &doors.operator);
+    lifecycle.spawn("operator face", operator_face.serve(operator_listener, stop));
 }
 
 /// What is learned while the gateway runs, and where it is kept.

@@ -120,6 +120,11 @@ pub(crate) struct ServerConfig {
     pub(crate) body_bytes_max: u64,
     pub(crate) text_bytes_max: usize,
     pub(crate) form_parts_max: usize,
+    pub(crate) json_depth_max: u32,
+    pub(crate) json_values_max: u32,
+    pub(crate) picture_pixels_max: u64,
+    pub(crate) picture_side_max: u32,
+    pub(crate) picture_frames_max: u32,
     #[serde(rename = "body_idle_timeout_s", deserialize_with = "seconds")]
     pub(crate) body_idle_timeout: Duration,
     pub(crate) drain_bytes_max: u64,
@@ -204,7 +209,11 @@ pub(crate) struct OperatorConfig {
 pub(crate) struct StorageConfig {
     pub(crate) directory: PathBuf,
     pub(crate) spool_memory_bytes: usize,
+    pub(crate) spool_memory_bytes_max: u64,
     pub(crate) spool_bytes_max: u64,
+    #[serde(rename = "spool_wait_s", deserialize_with = "seconds")]
+    pub(crate) spool_wait: Duration,
+    pub(crate) spool_waiters_max: usize,
     #[serde(rename = "goods_ttl_s", deserialize_with = "seconds")]
     pub(crate) goods_ttl: Duration,
     pub(crate) results_bytes_max: u64,

@@ -64,8 +64,9 @@ use schedule::Scarcity;
 use ticket::Progress;
 pub(crate) use ticket::{News, Origin, Stage, Ticket, WaitError};
 
+use crate::storage::spool::SpoolStatus;
 /// Where a request's uploads go before there is an order; the engine reads them back when it submits.
-pub(crate) use crate::storage::spool::{Spool, SpoolError};
+pub(crate) use crate::storage::spool::{Spool, SpoolError, SpoolLimits, Upload};
 
 /// Results that are remembered without asking the journal.
 const RECENT_MAX: u64 = 100_000;
@@ -208,8 +209,14 @@ pub(crate) struct Status {
     pub(crate) joined: u64,
     pub(crate) joined_usd: f64,
     pub(crate) cache_hits: u64,
+    /// Bytes of uploads that have arrived, that are taken (also for what is to arrive), and those of them in memory.
     pub(crate) spool_bytes: u64,
+    pub(crate) spool_taken_bytes: u64,
+    pub(crate) spool_memory_bytes: u64,
     pub(crate) spool_bytes_max: u64,
+    /// Requests that wait for room for their upload, and those that got none.
+    pub(crate) spool_waiting: usize,
+    pub(crate) spool_refused: u64,
     pub(crate) memory_cache_bytes: u64,
     pub(crate) storage: &'static str,
 }
@@ -395,8 +402,9 @@ impl Engine {
         let core = &self.core;
         let mut status = core.orders.count();
         core.metrics.fill(&mut status);
-        status.spool_bytes = core.spool.bytes();
-        status.spool_bytes_max = core.spool.bytes_max();
+        let SpoolStatus { bytes, taken, bytes_max, memory_bytes, waiting, refused } = core.spool.status();
+        (status.spool_bytes, status.spool_taken_bytes, status.spool_memory_bytes) = (bytes, taken, memory_bytes);
+        (status.spool_bytes_max, status.spool_waiting, status.spool_refused) = (bytes_max, waiting, refused);
         status.memory_cache_bytes = core.results.memory_bytes();
         status.storage = if core.storage_failed() { "failed" } else { "ok" };
         status

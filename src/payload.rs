@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::task::JoinHandle;
 
 use crate::model::Source;
-use crate::model::picture::read_full;
+use crate::model::picture::fill;
 
 /// Picture bytes encoded at a time. A multiple of three, so that pieces join without padding between them.
 const PIECE_BYTES: usize = 192 * 1024;
@@ -28,8 +28,17 @@ pub(crate) struct Payload {
     segments: VecDeque<Segment>,
     /// Bytes that have not left yet.
     remaining: u64,
-    /// A piece of a file that is being read and encoded.
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
+    /// A piece of a file that is being read and encoded, while the one before it leaves.
+    reading: Option<JoinHandle<io::Result<Piece>>>,
+    /// What files are read into before they are encoded; absent while a piece is being read.
+    scratch: Vec<u8>,
+}
+
+/// A piece of a file as it leaves, and the scratch memory that comes back.
+#[derive(Debug)]
+struct Piece {
+    bytes: Bytes,
+    scratch: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -104,7 +113,12 @@ impl Payload {
             if let Some(reading) = &mut self.reading {
                 let piece = std::task::ready!(reading.poll_unpin(cx));
                 self.reading = None;
-                return Poll::Ready(Some(piece.unwrap_or_else(|error| Err(io::Error::other(error)))));
+                let piece = piece.unwrap_or_else(|error| Err(io::Error::other(error)));
+                return Poll::Ready(Some(piece.map(|Piece { bytes, scratch }| {
+                    self.scratch = scratch;
+                    self.read_ahead();
+                    bytes
+                })));
             }
             match self.segments.front_mut() {
                 None => return Poll::Ready(None),
@@ -120,36 +134,60 @@ impl Payload {
                         self.segments.pop_front();
                         continue;
                     }
-                    let size = usize::try_from(left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
-                    let (source, start, encoding) = (Arc::clone(source), *offset, *encoding);
-                    *offset += size as u64;
-                    match source.in_memory() {
-                        Some(_) => return Poll::Ready(Some(piece(&*source, start, size, encoding))),
-                        None => {
-                            self.reading =
-                                Some(tokio::task::spawn_blocking(move || piece(&*source, start, size, encoding)));
-                        }
+                    if let Some(bytes) = source.in_memory() {
+                        let size = size_of_piece(left);
+                        let (start, encoding) = (*offset, *encoding);
+                        *offset += size as u64;
+                        return Poll::Ready(Some(piece_of_memory(&bytes, start, size, encoding)));
                     }
+                    self.read_ahead();
                 }
             }
         }
     }
+
+    /// Begins to read the next piece of a picture in a file.
+    fn read_ahead(&mut self) {
+        let Some(Segment::Picture { source, offset, encoding }) = self.segments.front_mut() else { return };
+        let left = source.size() - *offset;
+        if left > 0 {
+            let (source, start, encoding, size) = (Arc::clone(source), *offset, *encoding, size_of_piece(left));
+            *offset += size as u64;
+            let scratch = std::mem::take(&mut self.scratch);
+            self.reading =
+                Some(tokio::task::spawn_blocking(move || piece_of_file(&*source, start, size, encoding, scratch)));
+        }
+    }
 }
 
-fn piece(source: &dyn Source, offset: u64, size: usize, encoding: Encoding) -> io::Result<Bytes> {
-    let raw = match source.in_memory() {
-        Some(bytes) => {
-            let start = usize::try_from(offset).map_err(io::Error::other)?;
-            bytes.slice(start..start + size)
-        }
-        None => Bytes::from(read_full(source, offset, size)?),
-    };
-    if raw.len() != size {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a stored picture became shorter"));
-    }
+fn size_of_piece(left: u64) -> usize {
+    usize::try_from(left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES)
+}
+
+fn piece_of_memory(bytes: &Bytes, offset: u64, size: usize, encoding: Encoding) -> io::Result<Bytes> {
+    let start = usize::try_from(offset).map_err(io::Error::other)?;
+    let raw = bytes.slice(start..start + size);
     Ok(match encoding {
         Encoding::Base64 => Bytes::from(STANDARD.encode_type::<Vec<u8>>(&raw)),
         Encoding::Bare => raw,
+    })
+}
+
+/// Blocks for as long as a disk does.
+fn piece_of_file(
+    source: &dyn Source,
+    offset: u64,
+    size: usize,
+    encoding: Encoding,
+    mut scratch: Vec<u8>,
+) -> io::Result<Piece> {
+    scratch.resize(size, 0);
+    if fill(source, offset, &mut scratch)? != size {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a stored picture became shorter"));
+    }
+    Ok(match encoding {
+        Encoding::Base64 => Piece { bytes: Bytes::from(STANDARD.encode_type::<Vec<u8>>(&scratch)), scratch },
+        Encoding::Bare => Piece { bytes: Bytes::from(scratch), scratch: Vec::new() },
     })
 }
 

@@ -180,6 +180,9 @@ pub(super) enum ApiError {
         "Invalid image file or mode for '{param}': its width and height cannot be read. Please check your image file."
     )]
     UndecodableImage { param: String },
+    /// By its header: nothing of it was decoded.
+    #[error("Invalid image file '{param}': {got}, and this gateway accepts at most {max} {unit} (server.{key}).")]
+    ImageBeyondLimit { param: String, got: String, max: u64, unit: &'static str, key: &'static str },
     #[error("Invalid file '{param}': too large. At most {} are accepted.", megabytes(*.bytes_max))]
     ImageTooLarge { param: String, bytes_max: u64 },
     #[error(
@@ -366,8 +369,13 @@ impl ApiError {
     pub(super) fn from_spool(error: SpoolError, param: &str) -> Self {
         match error {
             SpoolError::PartTooLarge { bytes_max } => Self::ImageTooLarge { param: param.to_owned(), bytes_max },
+            SpoolError::NeverFits { bytes_max } => Self::BodyTooLarge { bytes_max },
             SpoolError::Full { .. } => Self::SpoolFull,
-            SpoolError::Io(error) if is_out_of_descriptors(&error) => Self::SpoolFull,
+            SpoolError::Io(error)
+                if error.kind() == std::io::ErrorKind::StorageFull || is_out_of_descriptors(&error) =>
+            {
+                Self::SpoolFull
+            }
             SpoolError::Io(error) => Self::internal(format!("the spool cannot be used: {error}")),
         }
     }
@@ -432,7 +440,9 @@ impl ApiError {
             Self::UndecodableImage { param } => {
                 Wire::new(StatusCode::BAD_REQUEST, USER, "invalid_image_file").param(param)
             }
-            Self::ImageTooLarge { param, .. } => Wire::invalid("image_too_large").param(param),
+            Self::ImageTooLarge { param, .. } | Self::ImageBeyondLimit { param, .. } => {
+                Wire::invalid("image_too_large").param(param)
+            }
             Self::FileIdUnsupported { param } => Wire::invalid("unsupported_file_id").param(param),
 
             Self::SpoolFull => unavailable("upload_space_full").retry().after(SHORT_PAUSE),

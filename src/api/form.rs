@@ -215,7 +215,7 @@ pub(super) mod tests {
 
     pub(crate) fn spool() -> (tempfile::TempDir, Spool) {
         let directory = tempfile::tempdir().unwrap();
-        let spool = Spool::new(directory.path().to_owned(), 64 * 1024, 1 << 30);
+        let spool = Spool::for_test(directory.path().to_owned(), 64 * 1024, 1 << 30);
         (directory, spool)
     }
 

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http_body::Body as _;
 
 use super::body::Arriving;
 use super::error::ApiError;
@@ -29,10 +30,11 @@ pub(super) async fn read(
     offer: Offer<'_>,
 ) -> Result<Checked, ApiError> {
     let form = kind_of_body(headers, server)?;
+    let announced = body.size_hint().exact();
     let arriving = Arriving::new(body, server);
     let mut form = match form {
-        BodyKind::Multipart { boundary } => multipart::read(arriving, boundary, limits, spool).await?,
-        BodyKind::Json => json_body::read(arriving, limits.clone(), spool, server.body_bytes_max).await?,
+        BodyKind::Multipart { boundary } => multipart::read(arriving, boundary, limits, spool, announced).await?,
+        BodyKind::Json => json_body::read(arriving, limits, spool, announced, server).await?,
     };
     if let Some(model) = deployment {
         form.scalars.insert("model".to_owned(), Scalar::Text(model));

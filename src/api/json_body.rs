@@ -16,47 +16,69 @@ use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings,
 use super::body::Arriving;
 use super::error::ApiError;
 use super::form::{Form, Limits, Scalar, Slot};
-use crate::engine::{Spool, SpoolError};
+use crate::config::ServerConfig;
+use crate::engine::{Spool, SpoolError, Upload};
 use crate::model::Source;
 
 mod picture;
+mod shape;
 
-/// Deepest nesting, also of members nobody knows.
-const DEPTH_MAX: u32 = 64;
+use shape::Shape;
+
 /// Longest name of a member, with the white space around it, in bytes.
 const NAME_BYTES_MAX: u64 = 16 * 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
+/// A body of up to so many bytes is read where it is: handing it to another thread would take longer.
+const INLINE_BYTES: usize = 64 * 1024;
 
-/// Reads a body and its pictures.
+/// Reads a body and its pictures, once there is room for its `announced` length and for the pictures in it.
 ///
 /// # Errors
 ///
 /// What is wrong with the body, or with a value in it, before the model's own rules.
 pub(super) async fn read(
     mut arriving: Arriving,
-    limits: Limits,
+    limits: &Limits,
     spool: &Spool,
-    body_bytes_max: u64,
+    announced: Option<u64>,
+    server: &ServerConfig,
 ) -> Result<Form, ApiError> {
     let appetite = arriving.appetite();
     let too_large = |error| match error {
         SpoolError::PartTooLarge { bytes_max } => ApiError::BodyTooLarge { bytes_max },
-        SpoolError::Full { .. } | SpoolError::Io(_) => ApiError::from_spool(error, "body"),
+        SpoolError::NeverFits { .. } | SpoolError::Full { .. } | SpoolError::Io(_) => {
+            ApiError::from_spool(error, "body")
+        }
     };
-    let mut writer = spool.part(body_bytes_max);
+    let mut upload = spool.upload(announced.map(with_pictures)).await.map_err(too_large)?;
+    let mut body = upload.split(announced.unwrap_or(0));
+    let mut shape = Shape::new(server.json_depth_max, server.json_values_max);
+    let mut writer = body.text(server.body_bytes_max);
     while let Some(chunk) = arriving.next().await {
         appetite.renew();
-        writer.write(&chunk?).await.map_err(too_large)?;
+        let chunk = chunk?;
+        shape.take(&chunk)?;
+        writer.write(chunk).await.map_err(too_large)?;
     }
-    let (_, body) = writer.finish().await.map_err(too_large)?;
-    let spool = spool.clone();
-    tokio::task::spawn_blocking(move || parse(body, &limits, &spool))
+    let text = writer.finish().await.map_err(too_large)?;
+    drop(body);
+    let depth_max = server.json_depth_max;
+    if text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES) {
+        return parse(text, limits, depth_max, upload);
+    }
+    let limits = limits.clone();
+    tokio::task::spawn_blocking(move || parse(text, &limits, depth_max, upload))
         .await
         .map_err(|error| ApiError::internal(format!("reading a body failed: {error}")))?
 }
 
-/// Reads a spooled body. Blocks.
-fn parse(body: Arc<dyn Source>, limits: &Limits, spool: &Spool) -> Result<Form, ApiError> {
+/// How much room a body of so many bytes takes, in bytes: itself, and the pictures in it, which are at most three quarters.
+fn with_pictures(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 4 * 3 + 4096)
+}
+
+/// Reads a spooled body. Blocks, where it is not in memory.
+fn parse(body: Arc<dyn Source>, limits: &Limits, depth_max: u32, upload: Upload) -> Result<Form, ApiError> {
     let meter = Rc::new(Meter::default());
     let bytes = Metered {
         bytes: BufReader::with_capacity(BUFFER_BYTES, SourceReader { source: body, offset: 0 }),
@@ -65,11 +87,11 @@ fn parse(body: Arc<dyn Source>, limits: &Limits, spool: &Spool) -> Result<Form, 
     let settings = ReaderSettings {
         // The path would hold every name there is, for messages that do without.
         track_path: false,
-        max_nesting_depth: Some(DEPTH_MAX),
+        max_nesting_depth: Some(depth_max),
         ..ReaderSettings::default()
     };
     let mut parser =
-        Parser { json: JsonStreamReader::new_custom(bytes, settings), meter, limits, spool, form: Form::default() };
+        Parser { json: JsonStreamReader::new_custom(bytes, settings), meter, limits, upload, form: Form::default() };
     let read = parser.body();
     let Parser { json, meter, form, .. } = parser;
     let read = read.and_then(|()| json.consume_trailing_whitespace().map_err(Problem::Json));
@@ -104,7 +126,7 @@ struct Parser<'a> {
     json: JsonStreamReader<Metered>,
     meter: Rc<Meter>,
     limits: &'a Limits,
-    spool: &'a Spool,
+    upload: Upload,
     form: Form,
 }
 

@@ -9,7 +9,7 @@ use super::body::{Appetite, Arriving, BodyError};
 use super::error::ApiError;
 use super::form::{Form, Limits, Scalar, Slot};
 use super::header::Parameterised;
-use crate::engine::Spool;
+use crate::engine::{Spool, Upload};
 use crate::model::Input;
 
 /// Longest boundary that is taken, in bytes. RFC 2046 §5.1.1 allows 70.
@@ -21,7 +21,7 @@ pub(super) fn boundary(content_type: &Parameterised) -> Option<String> {
     (1..=BOUNDARY_BYTES_MAX).contains(&boundary.len()).then_some(boundary)
 }
 
-/// Reads a form to its closing boundary.
+/// Reads a form to its closing boundary, once there is room for its `announced` length.
 ///
 /// # Errors
 ///
@@ -31,7 +31,9 @@ pub(super) async fn read(
     boundary: String,
     limits: &Limits,
     spool: &Spool,
+    announced: Option<u64>,
 ) -> Result<Form, ApiError> {
+    let mut upload = spool.upload(announced).await.map_err(|error| ApiError::from_spool(error, "body"))?;
     let appetite = arriving.appetite();
     let mut multipart = Multipart::new(arriving, boundary);
     let mut form = Form::default();
@@ -53,13 +55,13 @@ pub(super) async fn read(
         match limits.slot(&name) {
             Slot::Image => {
                 form.expect_image(limits)?;
-                match part.picture(&form.next_image(), limits, spool).await? {
+                match part.picture(&form.next_image(), limits, &mut upload).await? {
                     Content::File(input) => form.images.push(input),
                     Content::Text => texts.push("image"),
                     Content::Nothing => {}
                 }
             }
-            Slot::Mask => match part.picture("mask", limits, spool).await? {
+            Slot::Mask => match part.picture("mask", limits, &mut upload).await? {
                 Content::File(input) => form.add_mask(input)?,
                 Content::Text => texts.push("mask"),
                 Content::Nothing => {}
@@ -125,12 +127,12 @@ impl<'r> Part<'r> {
         self.field.chunk().await.map_err(malformed)
     }
 
-    async fn picture(mut self, param: &str, limits: &Limits, spool: &Spool) -> Result<Content, ApiError> {
-        let mut writer = spool.part(limits.image_bytes_max);
+    async fn picture(mut self, param: &str, limits: &Limits, upload: &mut Upload) -> Result<Content, ApiError> {
+        let mut writer = upload.picture(limits.image_bytes_max);
         let mut head = Vec::new();
         while let Some(chunk) = self.chunk().await? {
             head.extend(chunk.iter().take(TEXT_HEAD_BYTES - head.len()));
-            let written = writer.write(&chunk).await;
+            let written = writer.write(chunk).await;
             written.map_err(|error| ApiError::from_spool(error, param))?;
         }
         if head.is_empty() && self.file_name.as_ref().is_none_or(String::is_empty) {

@@ -89,11 +89,11 @@ pub(super) fn check(form: Form, task: Task, server: &ServerConfig, offer: Offer<
         check.unsupported(name, "is not supported here")?;
     }
     if task == Task::Edit {
-        pictures::check_images(&images, model, route, terms, server.image_check)?;
+        pictures::check_images(&images, model, route, terms, server)?;
     }
     let mask = match mask {
         Some(mask) if terms.mask => {
-            pictures::check_mask(&mask, images.first(), model, server.image_check)?;
+            pictures::check_mask(&mask, images.first(), model, server)?;
             Some(mask)
         }
         Some(_) => {

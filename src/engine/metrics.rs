@@ -34,6 +34,10 @@ pub(super) struct EngineMetrics {
     joined_usd: Money,
     cache_hits: Counter,
     spool_bytes: Gauge,
+    spool_taken_bytes: Gauge,
+    spool_memory_bytes: Gauge,
+    spool_waiting: Gauge,
+    spool_refused: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,6 +85,10 @@ impl EngineMetrics {
             joined_usd: Money::default(),
             cache_hits: Counter::default(),
             spool_bytes: Gauge::default(),
+            spool_taken_bytes: Gauge::default(),
+            spool_memory_bytes: Gauge::default(),
+            spool_waiting: Gauge::default(),
+            spool_refused: Counter::default(),
         };
         metrics.register("engine", |registry| {
             registry.register("orders", "Orders that began to buy", own.orders.clone());
@@ -110,7 +118,15 @@ impl EngineMetrics {
             registry.register("joined", "Requests that joined an order instead of buying", own.joined.clone());
             registry.register("joined_usd", "What those would have cost, US dollars", own.joined_usd.clone());
             registry.register("cache_hits", "Requests answered by a stored result", own.cache_hits.clone());
-            registry.register("spool_bytes", "Bytes of uploads held", own.spool_bytes.clone());
+            for (name, help, gauge) in [
+                ("spool_bytes", "Bytes of uploads held", &own.spool_bytes),
+                ("spool_taken_bytes", "The same with what is still to arrive", &own.spool_taken_bytes),
+                ("spool_memory_bytes", "Bytes of uploads in memory", &own.spool_memory_bytes),
+                ("spool_waiting", "Requests that wait for room for their upload", &own.spool_waiting),
+            ] {
+                registry.register(name, help, gauge.clone());
+            }
+            registry.register("spool_refused", "Requests that got no room for their upload", own.spool_refused.clone());
         });
         own
     }
@@ -202,6 +218,14 @@ impl EngineMetrics {
             self.predictions.get_or_create(&StateLabel { state }).set(gauge(count));
         }
         self.waiters.set(gauge(status.waiters));
-        self.spool_bytes.set(i64::try_from(status.spool_bytes).unwrap_or(i64::MAX));
+        for (bytes, shown) in [
+            (status.spool_bytes, &self.spool_bytes),
+            (status.spool_taken_bytes, &self.spool_taken_bytes),
+            (status.spool_memory_bytes, &self.spool_memory_bytes),
+        ] {
+            shown.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+        self.spool_waiting.set(gauge(status.spool_waiting));
+        self.spool_refused.inc_by(status.spool_refused.saturating_sub(self.spool_refused.get()));
     }
 }

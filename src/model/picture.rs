@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Digest;
 
+mod frames;
+
 /// Random-access bytes: a picture in memory or in a file. Reads may block for as long as a disk does.
 pub(crate) trait Source: Send + Sync + fmt::Debug {
     /// Total length in bytes.
@@ -52,15 +54,25 @@ impl Source for Bytes {
 /// As [`Source::read_at`].
 pub(crate) fn read_full(source: &dyn Source, offset: u64, size: usize) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; size];
+    let filled = fill(source, offset, &mut buffer)?;
+    buffer.truncate(filled);
+    Ok(buffer)
+}
+
+/// Fills `buffer` from `offset`; returns how much of it was filled, less than all only at the end.
+///
+/// # Errors
+///
+/// As [`Source::read_at`].
+pub(crate) fn fill(source: &dyn Source, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
-    while filled < size {
+    while filled < buffer.len() {
         match source.read_at(&mut buffer[filled..], offset + filled as u64)? {
             0 => break,
             count => filled += count,
         }
     }
-    buffer.truncate(filled);
-    Ok(buffer)
+    Ok(filled)
 }
 
 /// The picture formats that travel between client and upstream.
@@ -122,10 +134,44 @@ pub(crate) struct Picture {
     pub(crate) format: Option<Format>,
     /// Width and height in pixels, from the header.
     pub(crate) dimensions: Option<(u32, u32)>,
+    /// How many pictures follow each other in it; `None` where its header has no end.
+    pub(crate) frames: Option<u32>,
 }
 
 /// How much of a picture's head is read for its dimensions. JPEG puts them behind its metadata.
 pub(crate) const HEAD_BYTES: usize = 256 * 1024;
+
+/// What a picture says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) format: Option<Format>,
+    pub(crate) dimensions: Option<(u32, u32)>,
+    pub(crate) frames: Option<u32>,
+}
+
+/// Enough of the head for every format but a JPEG with metadata.
+const SHORT_HEAD_BYTES: usize = 4096;
+
+/// Reads what a picture says of itself. Costs a few small reads, however large the picture claims to be.
+///
+/// # Errors
+///
+/// As [`Source::read_at`].
+pub(crate) fn header(source: &dyn Source) -> io::Result<Header> {
+    let size = usize::try_from(source.size()).unwrap_or(usize::MAX);
+    let mut head = read_full(source, 0, size.min(SHORT_HEAD_BYTES))?;
+    let format = Format::sniff(&head);
+    let mut found = dimensions(&head);
+    if found.is_none() && format == Some(Format::Jpeg) && size > head.len() {
+        head = read_full(source, 0, size.min(HEAD_BYTES))?;
+        found = dimensions(&head);
+    }
+    let frames = match format {
+        Some(format) => frames::count(source, format)?,
+        None => Some(1),
+    };
+    Ok(Header { format, dimensions: found, frames })
+}
 
 /// Why bytes are not a picture one could answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

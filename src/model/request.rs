@@ -97,8 +97,13 @@ impl Input {
 
     #[cfg(test)]
     pub(crate) fn for_test(bytes: &'static [u8]) -> Self {
-        let picture =
-            Picture { digest: super::Digest::of(bytes), bytes: bytes.len() as u64, format: None, dimensions: None };
+        let picture = Picture {
+            digest: super::Digest::of(bytes),
+            bytes: bytes.len() as u64,
+            format: None,
+            dimensions: None,
+            frames: Some(1),
+        };
         Self::Bytes { picture, source: Arc::new(bytes::Bytes::from_static(bytes)) }
     }
 }

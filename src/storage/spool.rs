@@ -1,18 +1,56 @@
-//! Uploads on their way in: hashed and measured as they arrive, small ones in memory, larger ones in unlinked files.
+//! Uploads on their way in: hashed and measured as they arrive, small ones in memory, larger ones in an unlinked file.
 //!
-//! Nothing here survives a restart, and nothing has a name in the file system: a part is gone when its last holder is.
+//! Wanted:
+//! - All uploads together hold at most `bytes_max` bytes. A request that says how long it is takes its share before a
+//!   byte of it is read, and waits for it in turn; so whoever has begun can end, and no two halves block each other. One
+//!   that does not say takes its share as it arrives and is refused at once when nothing is left.
+//! - Of these, at most `memory_bytes_max` are in memory, buffers included. What finds no room there goes to the file.
+//! - A request costs at most one descriptor: its parts are ranges of one file.
+//! - A share is given back when the last part of its request is let go of; what a request did not need, when it is in.
+//!
+//! Nothing here survives a restart, and nothing has a name in the file system.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use bytes::Bytes;
+use crate::config::StorageConfig;
 
-use crate::model::picture::{HEAD_BYTES, dimensions, read_full};
-use crate::model::{Digest, Format, Picture, Source};
+mod part;
+mod space;
+
+pub(crate) use part::{PartWriter, TextWriter};
+use space::{Memory, Share, Space};
+
+/// How much there may be of what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SpoolLimits {
+    /// A part stays in memory up to so many bytes.
+    pub(crate) part_memory_bytes: usize,
+    /// Bytes of all parts and buffers in memory.
+    pub(crate) memory_bytes_max: u64,
+    /// Bytes of all uploads, in memory and in files.
+    pub(crate) bytes_max: u64,
+    /// How long a request waits for its share.
+    pub(crate) wait: Duration,
+    /// Requests that wait at the same time.
+    pub(crate) waiters_max: usize,
+}
+
+impl From<&StorageConfig> for SpoolLimits {
+    fn from(storage: &StorageConfig) -> Self {
+        Self {
+            part_memory_bytes: storage.spool_memory_bytes,
+            memory_bytes_max: storage.spool_memory_bytes_max,
+            bytes_max: storage.spool_bytes_max,
+            wait: storage.spool_wait,
+            waiters_max: storage.spool_waiters_max,
+        }
+    }
+}
 
 /// Where uploads go. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -23,10 +61,9 @@ pub(crate) struct Spool {
 #[derive(Debug)]
 struct Shared {
     directory: PathBuf,
-    /// A part stays in memory up to here, and is written to its file in pieces of this size beyond.
-    memory_bytes: usize,
-    bytes_max: u64,
-    bytes: AtomicU64,
+    part_memory_bytes: usize,
+    space: Arc<Space>,
+    memory: Arc<Memory>,
 }
 
 /// Why a part cannot be taken.
@@ -34,256 +71,131 @@ struct Shared {
 pub(crate) enum SpoolError {
     #[error("the part is larger than {bytes_max} bytes")]
     PartTooLarge { bytes_max: u64 },
+    #[error("the upload is larger than all uploads together may be, {bytes_max} bytes")]
+    NeverFits { bytes_max: u64 },
     #[error("all uploads together exceed {bytes_max} bytes")]
     Full { bytes_max: u64 },
     #[error("the spool cannot be written: {0}")]
     Io(#[from] io::Error),
 }
 
+/// What the spool holds at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SpoolStatus {
+    /// Bytes that have arrived and are held, in memory and in files.
+    pub(crate) bytes: u64,
+    /// Bytes that are taken, also for what is still to arrive.
+    pub(crate) taken: u64,
+    pub(crate) bytes_max: u64,
+    /// Bytes of parts and buffers in memory.
+    pub(crate) memory_bytes: u64,
+    /// Requests that wait for their share.
+    pub(crate) waiting: usize,
+    /// Requests that got none, since the start.
+    pub(crate) refused: u64,
+}
+
 impl Spool {
-    /// A spool in `directory`, which must exist. A part stays in memory up to `memory_bytes`; all parts together may
-    /// take `bytes_max`.
-    pub(crate) fn new(directory: PathBuf, memory_bytes: usize, bytes_max: u64) -> Self {
-        Self { shared: Arc::new(Shared { directory, memory_bytes, bytes_max, bytes: AtomicU64::new(0) }) }
+    /// A spool in `directory`, which must exist.
+    pub(crate) fn new(directory: PathBuf, limits: SpoolLimits) -> Self {
+        let SpoolLimits { part_memory_bytes, memory_bytes_max, bytes_max, wait, waiters_max } = limits;
+        let space = Arc::new(Space::new(bytes_max, wait, waiters_max));
+        let memory = Arc::new(Memory::new(memory_bytes_max));
+        Self { shared: Arc::new(Shared { directory, part_memory_bytes, space, memory }) }
     }
 
-    /// Begins a part of at most `bytes_max` bytes.
-    pub(crate) fn part(&self, bytes_max: u64) -> PartWriter {
-        PartWriter {
-            hasher: blake3::Hasher::new(),
-            buffer: Vec::new(),
-            file: None,
-            bytes_max,
-            lease: Lease { shared: Arc::clone(&self.shared), bytes: 0 },
+    /// A spool without waits.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn for_test(directory: PathBuf, part_memory_bytes: usize, bytes_max: u64) -> Self {
+        let (memory_bytes_max, wait, waiters_max) = (bytes_max, Duration::ZERO, 0);
+        Self::new(directory, SpoolLimits { part_memory_bytes, memory_bytes_max, bytes_max, wait, waiters_max })
+    }
+
+    /// Begins the upload of a request that will need `bytes`, or of one that does not say. Waits for so much room where it
+    /// says.
+    ///
+    /// # Errors
+    ///
+    /// [`SpoolError::NeverFits`] and [`SpoolError::Full`].
+    pub(crate) async fn upload(&self, bytes: Option<u64>) -> Result<Upload, SpoolError> {
+        let share = Space::share(&self.shared.space, bytes.unwrap_or(0)).await?;
+        Ok(Upload::new(&self.shared, share))
+    }
+
+    pub(crate) fn status(&self) -> SpoolStatus {
+        let Shared { space, memory, .. } = &*self.shared;
+        SpoolStatus {
+            bytes: space.arrived(),
+            taken: space.taken(),
+            bytes_max: space.bytes_max(),
+            memory_bytes: memory.bytes(),
+            waiting: space.waiting(),
+            refused: space.refused(),
         }
-    }
-
-    /// Bytes of all parts alive, in memory and in files.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.shared.bytes.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn bytes_max(&self) -> u64 {
-        self.shared.bytes_max
     }
 }
 
-/// The share of the spool that one part holds; gives it back when dropped.
+/// What a request uploads, one part after the other. What it did not need of its share is given back when this is dropped.
 #[derive(Debug)]
-struct Lease {
+pub(crate) struct Upload {
+    spooled: Arc<Spooled>,
+}
+
+/// The bytes of a request, for as long as a part of it is held.
+#[derive(Debug)]
+struct Spooled {
     shared: Arc<Shared>,
-    bytes: u64,
+    share: Share,
+    /// Made when the first part outgrows its memory.
+    file: OnceLock<File>,
+    /// Where the next part begins in it.
+    end: AtomicU64,
 }
 
-impl Lease {
-    fn grow(&mut self, by: u64) -> Result<(), SpoolError> {
-        let bytes_max = self.shared.bytes_max;
-        self.shared
-            .bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bytes| {
-                bytes.checked_add(by).filter(|&sum| sum <= bytes_max)
-            })
-            .map_err(|_| SpoolError::Full { bytes_max })?;
-        self.bytes += by;
-        Ok(())
+impl Upload {
+    fn new(shared: &Arc<Shared>, share: Share) -> Self {
+        let spooled = Spooled { shared: Arc::clone(shared), share, file: OnceLock::new(), end: AtomicU64::new(0) };
+        Self { spooled: Arc::new(spooled) }
+    }
+
+    /// Begins a picture of at most `bytes_max` bytes.
+    pub(crate) fn picture(&mut self, bytes_max: u64) -> PartWriter<'_> {
+        PartWriter::new(self, bytes_max)
+    }
+
+    /// Begins a part that is only read back, of at most `bytes_max` bytes: it is not hashed.
+    pub(crate) fn text(&mut self, bytes_max: u64) -> TextWriter<'_> {
+        TextWriter::new(self, bytes_max)
+    }
+
+    /// Takes `bytes` of the share for an upload of their own, with a file of its own, so that they can be let go of sooner.
+    pub(crate) fn split(&mut self, bytes: u64) -> Self {
+        Self::new(&self.spooled.shared, self.spooled.share.split(bytes))
     }
 }
 
-impl Drop for Lease {
+impl Drop for Upload {
     fn drop(&mut self) {
-        self.shared.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.spooled.share.trim();
     }
 }
 
-/// A part that is arriving.
-#[derive(Debug)]
-pub(crate) struct PartWriter {
-    hasher: blake3::Hasher,
-    buffer: Vec<u8>,
-    file: Option<File>,
-    bytes_max: u64,
-    lease: Lease,
-}
-
-impl PartWriter {
-    /// Takes the next bytes, from asynchronous code.
-    ///
-    /// # Errors
-    ///
-    /// [`SpoolError`]; the part is then of no further use.
-    pub(crate) async fn write(&mut self, chunk: &[u8]) -> Result<(), SpoolError> {
-        if self.take(chunk)? {
-            let (buffer, file) = (std::mem::take(&mut self.buffer), self.file.take());
-            let shared = Arc::clone(&self.lease.shared);
-            let written = tokio::task::spawn_blocking(move || spill(&shared, file, buffer));
-            (self.file, self.buffer) =
-                written.await.map_err(io::Error::other)?.map(|(file, buffer)| (Some(file), buffer))?;
+impl Spooled {
+    /// The file, made now if there is none. Blocks.
+    fn file(&self) -> io::Result<&File> {
+        if let Some(file) = self.file.get() {
+            return Ok(file);
         }
-        Ok(())
+        let file = tempfile::tempfile_in(&self.shared.directory)?;
+        // Parts come one after the other, but the last write of one that was given up may still be under way.
+        Ok(self.file.get_or_init(|| file))
     }
 
-    /// Takes the next bytes, from code that may block.
-    ///
-    /// # Errors
-    ///
-    /// As [`PartWriter::write`].
-    pub(crate) fn write_blocking(&mut self, chunk: &[u8]) -> Result<(), SpoolError> {
-        if self.take(chunk)? {
-            let (file, buffer) = spill(&self.lease.shared, self.file.take(), std::mem::take(&mut self.buffer))?;
-            (self.file, self.buffer) = (Some(file), buffer);
-        }
-        Ok(())
-    }
-
-    /// Ends the part: what it is, and the bytes themselves. Reads the head back where it went to a file.
-    ///
-    /// # Errors
-    ///
-    /// As [`PartWriter::write`].
-    pub(crate) async fn finish(self) -> Result<(Picture, Arc<dyn Source>), SpoolError> {
-        if self.file.is_none() {
-            return self.finish_blocking();
-        }
-        tokio::task::spawn_blocking(move || self.finish_blocking()).await.map_err(io::Error::other)?
-    }
-
-    /// As [`PartWriter::finish`], from code that may block.
-    ///
-    /// # Errors
-    ///
-    /// As [`PartWriter::write`].
-    pub(crate) fn finish_blocking(self) -> Result<(Picture, Arc<dyn Source>), SpoolError> {
-        let digest = Digest::from(self.hasher.finalize());
-        let bytes = self.lease.bytes;
-        let (content, head) = match self.file {
-            None => {
-                let content = Bytes::from(self.buffer);
-                let head = content.slice(..content.len().min(HEAD_BYTES));
-                (Content::Memory(content), head)
-            }
-            Some(mut file) => {
-                file.write_all(&self.buffer)?;
-                let content = Content::File(file);
-                let part = FileBytes { content: &content, bytes };
-                let head = read_full(&part, 0, HEAD_BYTES.min(usize::try_from(bytes).unwrap_or(HEAD_BYTES)))?;
-                (content, Bytes::from(head))
-            }
-        };
-        let picture = Picture { digest, bytes, format: Format::sniff(&head), dimensions: dimensions(&head) };
-        Ok((picture, Arc::new(Part { content, lease: self.lease })))
-    }
-
-    /// Accounts for a chunk; says whether the buffer is due to be written out.
-    fn take(&mut self, chunk: &[u8]) -> Result<bool, SpoolError> {
-        let by = chunk.len() as u64;
-        if self.lease.bytes + by > self.bytes_max {
-            return Err(SpoolError::PartTooLarge { bytes_max: self.bytes_max });
-        }
-        self.lease.grow(by)?;
-        self.hasher.update(chunk);
-        self.buffer.extend_from_slice(chunk);
-        Ok(self.buffer.len() > self.lease.shared.memory_bytes)
-    }
-}
-
-/// Writes the buffer to the part's file, made now if there is none, and gives the buffer back empty.
-fn spill(shared: &Shared, file: Option<File>, mut buffer: Vec<u8>) -> io::Result<(File, Vec<u8>)> {
-    let mut file = file.map_or_else(|| tempfile::tempfile_in(&shared.directory), Ok)?;
-    file.write_all(&buffer)?;
-    buffer.clear();
-    Ok((file, buffer))
-}
-
-/// A part that has arrived.
-#[derive(Debug)]
-struct Part {
-    content: Content,
-    lease: Lease,
-}
-
-#[derive(Debug)]
-enum Content {
-    Memory(Bytes),
-    File(File),
-}
-
-impl Source for Part {
-    fn size(&self) -> u64 {
-        self.lease.bytes
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        FileBytes { content: &self.content, bytes: self.lease.bytes }.read_at(buffer, offset)
-    }
-
-    fn in_memory(&self) -> Option<Bytes> {
-        match &self.content {
-            Content::Memory(bytes) => Some(bytes.clone()),
-            Content::File(_) => None,
-        }
-    }
-}
-
-/// Content with its length, before and after it becomes a part.
-#[derive(Debug)]
-struct FileBytes<'a> {
-    content: &'a Content,
-    bytes: u64,
-}
-
-impl Source for FileBytes<'_> {
-    fn size(&self) -> u64 {
-        self.bytes
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        match self.content {
-            Content::Memory(bytes) => bytes.read_at(buffer, offset),
-            Content::File(file) => file.read_at(buffer, offset),
-        }
+    /// Takes the next `bytes` of the file; returns where they begin.
+    fn extend(&self, bytes: u64) -> u64 {
+        self.end.fetch_add(bytes, Ordering::Relaxed)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spool(bytes_max: u64) -> (tempfile::TempDir, Spool) {
-        let directory = tempfile::tempdir().unwrap();
-        let spool = Spool::new(directory.path().to_owned(), 1000, bytes_max);
-        (directory, spool)
-    }
-
-    #[tokio::test]
-    async fn small_and_large_parts_read_back_the_same() {
-        let (directory, spool) = spool(1 << 20);
-        for size in [0, 1, 999, 1000, 1001, 50_000] {
-            let bytes: Vec<u8> = (0..size).map(|i: u32| i.to_le_bytes()[0]).collect();
-            let mut writer = spool.part(1 << 20);
-            for chunk in bytes.chunks(700) {
-                writer.write(chunk).await.unwrap();
-            }
-            let (picture, source) = writer.finish().await.unwrap();
-            assert_eq!(picture.digest, Digest::of(&bytes));
-            assert_eq!(source.size(), u64::from(size));
-            assert_eq!(source.in_memory().is_some(), size <= 1000);
-            assert_eq!(read_full(&*source, 0, bytes.len()).unwrap(), bytes);
-            assert_eq!(spool.bytes(), u64::from(size));
-        }
-        assert_eq!(spool.bytes(), 0, "a part gives its bytes back");
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "no part has a name");
-    }
-
-    #[tokio::test]
-    async fn limits_hold_while_bytes_arrive() {
-        let (_directory, spool) = spool(3000);
-        let mut writer = spool.part(1500);
-        writer.write(&[0; 1500]).await.unwrap();
-        assert!(matches!(writer.write(&[0]).await, Err(SpoolError::PartTooLarge { bytes_max: 1500 })));
-        let mut other = spool.part(10_000);
-        other.write(&[0; 1500]).await.unwrap();
-        assert!(matches!(other.write(&[0]).await, Err(SpoolError::Full { bytes_max: 3000 })));
-        drop(writer);
-        other.write(&[0; 1500]).await.unwrap();
-    }
-}
+mod tests;

@@ -14,7 +14,7 @@
 #   SUITE_LENIENT            leaves out what a model cannot do, and says so; lets pages of https://app.example.com in
 #   SUITE_INTERIM            102 Processing every second for those who take it
 #   SUITE_WHITESPACE         a space every second before the JSON
-#   SUITE_KEY              the client key of those, and SUITE_STRANGER_KEY that of somebody else
+#   SUITE_KEY              the client key of those, SUITE_STRANGER_KEY that of somebody else, and SUITE_UPSTREAM_KEY theirs
 #   SUITE_HOOKS            where SUITE_FAULTY may tell that an order has ended, signed with SUITE_HOOK_SECRET
 #
 # Between the clients and SUITE_GATEWAY and SUITE_FAULTY stands recorder.py, which passes every byte as it is;
@@ -24,6 +24,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
 binary=${BINARY:-${CARGO_TARGET_DIR:-$top/target}/release/gptproto-gateway}
 scratch=''
+# Every key of a rig carries this, for tests/canary/scan.py, and what was written stays in the folder named here, if any.
+mark=vQ7kZp3X
+kept=${GATEWAY_TEST_OUTPUT:-}
 pids=()
 # Whether a failure shows the last lines of every log: until the suites run, which tell themselves what failed.
 logs_shown=yes
@@ -45,7 +48,11 @@ stop_all() {
   for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
   if [ -n "$scratch" ]; then
     [ "$status" = 0 ] || [ "$logs_shown" = no ] || show_logs
-    rm -rf "$scratch"
+    if [ -n "$kept" ]; then
+      mkdir -p "$kept" && mv "$scratch" "$kept/clients-$$"
+    else
+      rm -rf "$scratch"
+    fi
   fi
   exit "$status"
 }
@@ -170,16 +177,17 @@ start_sandbox() {
 # start_rig NAME: a simulator whose faults can be ordered, and gateways in front of it. Leaves what a suite has to be
 # told about them in the array `rig`.
 start_rig() {
-  local name=$1 ports simulator key=sk-suite-0123456789abcdef stranger=sk-stranger-0123456789abcdef
-  local secret=whsec_c3VpdGUtc3VpdGUtc3VpdGUtc3VpdGUtc3VpdGU=
+  local name=$1 ports simulator key=sk-suite-$mark$mark$mark stranger=sk-stranger-$mark$mark$mark
+  local upstream_key=sk-upstream-$mark$mark$mark secret
+  secret=whsec_$(printf %s "suite-hooks-$mark$mark$mark" | base64 -w 0)
   read -r -a ports <<<"$(free_ports 15)"
   simulator=http://127.0.0.1:${ports[0]}
-  start "$name-simulator" "$binary" simulate --listen "127.0.0.1:${ports[0]}" --key sk-upstream \
+  start "$name-simulator" "$binary" simulate --listen "127.0.0.1:${ports[0]}" --key "$upstream_key" \
     --scenario "$here/scenario.toml"
   wait_for "$name-simulator" "$simulator/_simulator/counters"
 
   local common=(
-    GPTPROTO_API_KEY=sk-upstream GATEWAY_UPSTREAM__BASE_URL="$simulator"
+    GPTPROTO_API_KEY="$upstream_key" GATEWAY_UPSTREAM__BASE_URL="$simulator"
     GATEWAY_CLIENT_KEYS="suite:$key,stranger:$stranger"
     GATEWAY_UPSTREAM__LATENCY_PRIORS=off GATEWAY_UPSTREAM__FIRST_POLL_MS=100 GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS=100
     GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS=200 GATEWAY_SERVER__STREAM_HEARTBEAT_MS=500
@@ -198,6 +206,7 @@ start_rig() {
   # shellcheck disable=SC2034 # run.sh and curl.sh read it.
   rig=(
     SUITE_SIMULATOR="$simulator" SUITE_KEY="$key" SUITE_STRANGER_KEY="$stranger"
+    SUITE_UPSTREAM_KEY="$upstream_key"
     SUITE_HOOKS="http://127.0.0.1:${ports[14]}" SUITE_HOOK_SECRET="$secret" SUITE_FAULTY="http://127.0.0.1:${ports[7]}"
     SUITE_DIRECT="http://127.0.0.1:${ports[1]}" SUITE_NARROW="http://127.0.0.1:${ports[3]}"
     SUITE_IMPATIENT="http://127.0.0.1:${ports[5]}" SUITE_LENIENT="http://127.0.0.1:${ports[12]}"

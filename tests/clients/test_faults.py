@@ -156,11 +156,11 @@ def test_an_exhausted_balance(usual, simulator):
 
 
 def test_a_revoked_upstream_key_is_not_the_clients_fault(usual, simulator):
-    simulator.scenario(auth={"revoked": ["sk-upstream"]})
+    simulator.scenario(auth={"revoked": [setting("SUITE_UPSTREAM_KEY")]})
     with pytest.raises(openai.InternalServerError) as caught:
         usual.images.edit(image=PHOTO, prompt=prompt(), **SMALL)
     assert caught.value.code == "upstream_key_refused"
-    assert "sk-upstream" not in str(caught.value)
+    assert setting("SUITE_UPSTREAM_KEY") not in str(caught.value)
 
 
 def test_an_unknown_outcome_is_never_bought_again(usual, simulator):

@@ -29,5 +29,6 @@ mod sharing;
 mod streaming;
 mod tls;
 mod trouble;
+mod uploads;
 mod variants;
 mod webhooks;

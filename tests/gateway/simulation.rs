@@ -356,7 +356,7 @@ impl Simulation {
             journal: Arc::new(journal.clone()),
             results: Results::open(path, 1 << 20, 1 << 20).unwrap(),
             room: Room::new(path, 0),
-            spool: Spool::new(path.to_owned(), 1 << 20, 1 << 20),
+            spool: Spool::for_test(path.to_owned(), 1 << 20, 1 << 20),
             budget: budget.clone(),
             quotas: Arc::new(Admission::new(&[], &config.server, Arc::new(self.clock.clone()), &metrics)),
             notices: Arc::new(Nobody),

@@ -23,7 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-UPSTREAM_KEY = "sk-simulator"
+# Every key carries what tests/canary/scan.py looks for.
+sys.path.append(str(ROOT / "tests" / "canary"))
+from scan import MARK  # noqa: E402
+
+UPSTREAM_KEY = f"sk-upstream-{MARK * 3}"
+# Where what the runs wrote is left for that, if anywhere.
+OUTPUT = os.environ.get("GATEWAY_TEST_OUTPUT")
 # By how many pictures a wish is of: one in one prediction, or several in as many predictions.
 ONE = {"model": "gpt-image-1.5", "quality": "low", "size": "256x256"}
 SEVERAL = {"model": "gpt-image-2-plus", "size": "1254x1254"}
@@ -91,7 +97,11 @@ def call(port, method, path, body=None, headers=None, timeout=60):
     try:
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
-        return answer.status, answer.headers, answer.read()
+        status, told, data = answer.status, answer.headers, answer.read()
+        if OUTPUT:
+            with open(Path(OUTPUT) / f"answers-{os.getpid()}", "ab") as kept:
+                kept.write(bytes(told) + data + b"\n")
+        return status, told, data
     finally:
         connection.close()
 
@@ -103,11 +113,13 @@ class World:
         self.binary = binary
         self.fields = ONE if pictures == 1 else SEVERAL | {"n": str(pictures)}
         self.pictures = pictures
-        self.folder = Path(tempfile.mkdtemp(prefix="kill-loop-"))
+        if OUTPUT:
+            Path(OUTPUT).mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix="kill-loop-", dir=OUTPUT))
         self.directory = self.folder / "gateway"
         self.simulator_log = self.folder / "accepted.jsonl"
         self.simulator_port, self.port, self.operator_port = free_ports(3)
-        self.keys = [f"kill-loop-client-key-{number}" for number in range(workers)]
+        self.keys = [f"kill-loop-client-{MARK * 3}-{number}" for number in range(workers)]
         self.output = open(self.folder / "output", "ab")
         self.gateway = None
         scenario_file = self.folder / "scenario.toml"
@@ -197,7 +209,7 @@ class World:
                 process.kill()
                 process.wait()
         self.output.close()
-        if not keep:
+        if not keep and not OUTPUT:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def tell_simulator(self, method, path, value):

@@ -113,6 +113,13 @@ fn about_pictures_and_time() -> Vec<ApiError> {
         ApiError::EmptyImage { param: text("image[1]") },
         ApiError::UndecodableImage { param: text("image") },
         ApiError::ImageTooLarge { param: text("image"), bytes_max: 52_428_800 },
+        ApiError::ImageBeyondLimit {
+            param: text("image[2]"),
+            got: text("it is 65535x65535 pixels"),
+            max: 200_000_000,
+            unit: "pixels",
+            key: "picture_pixels_max",
+        },
         ApiError::FileIdUnsupported { param: text("image") },
         ApiError::SpoolFull,
         ApiError::TooManyWaiting { retry_after: Duration::from_secs(10) },
@@ -174,6 +181,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::EmptyImage { .. }
         | ApiError::UndecodableImage { .. }
         | ApiError::ImageTooLarge { .. }
+        | ApiError::ImageBeyondLimit { .. }
         | ApiError::FileIdUnsupported { .. }
         | ApiError::SpoolFull
         | ApiError::TooManyWaiting { .. }

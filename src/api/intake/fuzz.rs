@@ -30,7 +30,7 @@ fn world() -> &'static World {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let config = Config::load(None, &Environment::new()).expect("the default configuration");
         // Small, so that files are used too.
-        let spool = Spool::new(std::env::temp_dir(), 1024, 1 << 24);
+        let spool = Spool::for_test(std::env::temp_dir(), 1024, 1 << 24);
         let limits = Limits::new(Task::Edit, &config.server, &config.catalogue);
         World { runtime, config, limits, spool }
     })

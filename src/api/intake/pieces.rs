@@ -14,7 +14,7 @@ use super::read;
 use crate::api::form::Limits;
 use crate::api::offer::Offer;
 use crate::config::{Config, Environment};
-use crate::engine::Spool;
+use crate::engine::{Spool, SpoolLimits};
 use crate::model::{ClientId, Fingerprint, Input, PictureRequest, Task};
 use crate::payload::Payload;
 
@@ -40,9 +40,8 @@ impl Default for Forms {
     fn default() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let config = Config::load(None, &Environment::new()).expect("the default configuration");
-        let storage = &config.storage;
-        let spool = Spool::new(std::env::temp_dir(), storage.spool_memory_bytes, storage.spool_bytes_max);
         let limits = Limits::new(Task::Edit, &config.server, &config.catalogue);
+        let spool = Spool::new(std::env::temp_dir(), SpoolLimits::from(&config.storage));
         Self { runtime, config, limits, spool, client: ClientId("pieces".into()) }
     }
 }

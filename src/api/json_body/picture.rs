@@ -121,7 +121,7 @@ impl Parser<'_> {
         };
         let wrong = |_| unacceptable(slot, "the picture is not valid base64");
         let full = |error| Problem::Api(ApiError::from_spool(error, param));
-        let mut writer = self.spool.part(self.limits.image_bytes_max);
+        let mut writer = self.upload.picture(self.limits.image_bytes_max);
         let (mut decoder, mut bytes) = (Decoder::default(), Vec::new());
         decoder.push(text, &mut bytes).map_err(wrong)?;
         let mut buffer = vec![0; BUFFER_BYTES];

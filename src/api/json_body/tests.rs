@@ -1,4 +1,5 @@
 use axum::body::Body;
+use futures_util::FutureExt;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ async fn read_bytes(body: impl Into<Body>, task: Task) -> Result<Form, ApiError>
     let (_directory, spool) = spool();
     let server = server();
     let arriving = Arriving::new(body.into(), &server);
-    read(arriving, limits(task), &spool, server.body_bytes_max).await
+    read(arriving, &limits(task), &spool, None, &server).await
 }
 
 async fn read_json(body: Value) -> Result<Form, ApiError> {
@@ -197,9 +198,9 @@ async fn pictures_are_spooled_and_given_back() {
     let server = server();
     let body = Body::from(json!({"images": [{"image_url": format!("data:image/png;base64,{text}")}]}).to_string());
     let arriving = Arriving::new(body, &server);
-    let form = read(arriving, limits(Task::Edit), &spool, server.body_bytes_max).await.unwrap();
+    let form = read(arriving, &limits(Task::Edit), &spool, None, &server).await.unwrap();
     assert_eq!(images(&form), [picture.as_slice()]);
-    assert_eq!(spool.bytes(), 700_000, "the body itself is gone");
+    assert_eq!(spool.status().bytes, 700_000, "the body itself is gone");
 }
 
 proptest! {
@@ -209,7 +210,8 @@ proptest! {
     fn any_bytes_are_read_or_refused(body in "[\\{\\}\\[\\],:\"imagesnul0-9 \\\\]{0,60}") {
         let (_directory, spool) = spool();
         let source: Arc<dyn Source> = Arc::new(bytes::Bytes::from(body.into_bytes()));
-        let _ = parse(source, &limits(Task::Edit), &spool);
+        let upload = spool.upload(None).now_or_never().unwrap().unwrap();
+        let _ = parse(source, &limits(Task::Edit), 64, upload);
     }
 
     #[test]
@@ -218,6 +220,7 @@ proptest! {
         let cut = cut % body.len();
         let (_directory, spool) = spool();
         let source: Arc<dyn Source> = Arc::new(bytes::Bytes::from(body.as_bytes()[..cut].to_vec()));
-        prop_assert!(parse(source, &limits(Task::Edit), &spool).is_err());
+        let upload = spool.upload(None).now_or_never().unwrap().unwrap();
+        prop_assert!(parse(source, &limits(Task::Edit), 64, upload).is_err());
     }
 }

@@ -31,7 +31,7 @@ fn form_of(parts: &[Raw<'_>], end: &str) -> Vec<u8> {
 async fn read_body(body: Body, task: Task) -> Result<Form, ApiError> {
     let (_directory, spool) = spool();
     let arriving = Arriving::new(body, &server());
-    read(arriving, "B".to_owned(), &limits(task), &spool).await
+    read(arriving, "B".to_owned(), &limits(task), &spool, None).await
 }
 
 async fn read_parts(parts: &[Raw<'_>]) -> Result<Form, ApiError> {
@@ -196,9 +196,9 @@ async fn everything_has_a_limit() {
     let mut narrow = limits(Task::Edit);
     narrow.image_bytes_max = 5;
     let arriving = Arriving::new(Body::from(form_of(&[image], "--B--")), &server());
-    let error = read(arriving, "B".to_owned(), &narrow, &spool).await.unwrap_err();
+    let error = read(arriving, "B".to_owned(), &narrow, &spool, None).await.unwrap_err();
     assert_eq!(error.code(), "image_too_large");
-    assert_eq!(spool.bytes(), 0);
+    assert_eq!(spool.status().bytes, 0);
 }
 
 #[tokio::test]
@@ -243,7 +243,7 @@ async fn a_body_that_is_always_ready_is_not_buffered() {
     let mut narrow = limits(Task::Edit);
     narrow.image_bytes_max = 10_000;
     let (body, taken) = endless("--B\r\nContent-Disposition: form-data; name=image; filename=a\r\n\r\n");
-    let error = read(Arriving::new(body, &server()), "B".to_owned(), &narrow, &spool).await;
+    let error = read(Arriving::new(body, &server()), "B".to_owned(), &narrow, &spool, None).await;
     assert_eq!(error.unwrap_err().code(), "image_too_large");
     assert!(taken.load(Ordering::Relaxed) < 20_000, "{taken:?}");
     // Before the first part, and in the head of one.
@@ -263,7 +263,7 @@ async fn a_body_that_stops_is_given_up() {
     config.body_idle_timeout = std::time::Duration::from_millis(50);
     let (_directory, spool) = spool();
     let arriving = Arriving::new(body, &config);
-    let error = read(arriving, "B".to_owned(), &limits(Task::Edit), &spool).await;
+    let error = read(arriving, "B".to_owned(), &limits(Task::Edit), &spool, None).await;
     assert_eq!(error.unwrap_err().code(), "body_timeout");
 }
 

@@ -2,7 +2,7 @@
 
 use crate::api::error::ApiError;
 use crate::api::form::image_name;
-use crate::config::ImageCheck;
+use crate::config::{ImageCheck, ServerConfig};
 use crate::model::picture::read_full;
 use crate::model::{Format, Input, Model, Picture, Route, Source, Terms};
 
@@ -12,7 +12,7 @@ pub(super) fn check_images(
     model: &Model,
     route: Route,
     terms: Terms<'_>,
-    image_check: ImageCheck,
+    server: &ServerConfig,
 ) -> Result<(), ApiError> {
     let parameters = &model.parameters;
     if images.is_empty() {
@@ -43,7 +43,7 @@ pub(super) fn check_images(
     }
     for (index, image) in images.iter().enumerate() {
         if let Input::Bytes { picture, source } = image {
-            check_bytes(&image_name(index), picture, &**source, parameters.image_bytes_max, image_check)?;
+            check_bytes(&image_name(index), picture, &**source, parameters.image_bytes_max, server)?;
         }
     }
     Ok(())
@@ -54,13 +54,13 @@ pub(super) fn check_mask(
     mask: &Input,
     first: Option<&Input>,
     model: &Model,
-    image_check: ImageCheck,
+    server: &ServerConfig,
 ) -> Result<(), ApiError> {
     let Input::Bytes { picture, source } = mask else {
         return Ok(());
     };
-    check_bytes("mask", picture, &**source, model.parameters.mask_bytes_max, image_check)?;
-    if image_check == ImageCheck::Strict && picture.format != Some(Format::Png) {
+    check_bytes("mask", picture, &**source, model.parameters.mask_bytes_max, server)?;
+    if server.image_check == ImageCheck::Strict && picture.format != Some(Format::Png) {
         return Err(unacceptable("mask", "the mask must be a PNG whose transparent pixels mark what to edit"));
     }
     if let (Some((width, height)), Some(first)) = (picture.dimensions, first.and_then(dimensions))
@@ -86,7 +86,7 @@ fn check_bytes(
     picture: &Picture,
     source: &dyn Source,
     bytes_max: u64,
-    image_check: ImageCheck,
+    server: &ServerConfig,
 ) -> Result<(), ApiError> {
     let param = || param.to_owned();
     if picture.bytes == 0 {
@@ -95,13 +95,38 @@ fn check_bytes(
     if picture.bytes > bytes_max {
         return Err(ApiError::ImageTooLarge { param: param(), bytes_max });
     }
-    match (image_check, picture.format, picture.dimensions) {
-        (ImageCheck::Off, _, _) | (ImageCheck::Strict, Some(_), Some(_)) => Ok(()),
+    match (server.image_check, picture.format, picture.dimensions.zip(picture.frames)) {
         (ImageCheck::Strict, None, _) => {
             Err(ApiError::UnsupportedFileType { param: param(), media_type: media_type(source) })
         }
         (ImageCheck::Strict, Some(_), None) => Err(ApiError::UndecodableImage { param: param() }),
+        (ImageCheck::Off, _, None) => Ok(()),
+        (ImageCheck::Off | ImageCheck::Strict, _, Some((dimensions, frames))) => {
+            check_header(param(), dimensions, frames, server)
+        }
     }
+}
+
+/// What a picture says of itself, before anybody unpacks it. Whoever does, later and elsewhere, works for our client.
+fn check_header(
+    param: String,
+    (width, height): (u32, u32),
+    frames: u32,
+    server: &ServerConfig,
+) -> Result<(), ApiError> {
+    let (pixels, side) = (u64::from(width) * u64::from(height), u64::from(width.max(height)));
+    let shown = || format!("it is {width}x{height} pixels");
+    let (got, max, unit, key) = if side > u64::from(server.picture_side_max) {
+        (shown(), u64::from(server.picture_side_max), "pixels on a side", "picture_side_max")
+    } else if pixels > server.picture_pixels_max {
+        (shown(), server.picture_pixels_max, "pixels", "picture_pixels_max")
+    } else if frames > server.picture_frames_max {
+        let got = format!("it has {frames} frames or more");
+        (got, u64::from(server.picture_frames_max), "frames", "picture_frames_max")
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::ImageBeyondLimit { param, got, max, unit, key })
 }
 
 /// What refused bytes look like, for the error text.

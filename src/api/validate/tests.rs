@@ -3,18 +3,16 @@ use std::sync::Arc;
 use super::*;
 use crate::api::form::tests::{catalogue, png, server};
 use crate::config::{ImageCheck, RoutePolicy};
-use crate::model::{Catalogue, Digest, Format, Picture};
+use crate::model::picture::{Header, header};
+use crate::model::{Catalogue, Digest, Picture};
 
+mod bombs;
 mod routes;
 
 fn bytes(content: Vec<u8>) -> Input {
     let content = bytes::Bytes::from(content);
-    let picture = Picture {
-        digest: Digest::of(&content),
-        bytes: content.len() as u64,
-        format: Format::sniff(&content),
-        dimensions: crate::model::picture::dimensions(&content),
-    };
+    let Header { format, dimensions, frames } = header(&content).unwrap();
+    let picture = Picture { digest: Digest::of(&content), bytes: content.len() as u64, format, dimensions, frames };
     Input::Bytes { picture, source: Arc::new(content) }
 }
 

@@ -6,7 +6,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::{http, in_background, picture};
+use super::{http, in_background, output, picture};
 
 /// A multipart edit as a plain value, so that it can be sent again.
 #[derive(Clone, Debug)]
@@ -126,6 +126,11 @@ impl Client {
         Begun(in_background(Answer::try_to(self.edit_request("/v1/images/edits", edit))))
     }
 
+    /// Begins a request in the JSON form.
+    pub(crate) fn begin_json(&self, path: &str, body: &Value) -> Begun {
+        Begun(in_background(Answer::try_to(self.request(Method::POST, path).json(body))))
+    }
+
     /// An edit in the JSON form; `images` and the like come from `body`, the rest is as in [`Edit::new`].
     pub(crate) async fn edit_json(&self, body: Value) -> Answer {
         self.post("/v1/images/edits", body).await
@@ -195,7 +200,9 @@ impl Answer {
     async fn try_to(request: RequestBuilder) -> reqwest::Result<Self> {
         let answer = request.send().await?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Ok(Self { status, headers, bytes: answer.bytes().await?.to_vec() })
+        let bytes = answer.bytes().await?.to_vec();
+        output::keep("answers", &[format!("{status} {headers:?}\n").as_bytes(), &bytes].concat());
+        Ok(Self { status, headers, bytes })
     }
 
     pub(crate) fn text(&self) -> String {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use super::{ALICE, BOB, Client, UPSTREAM_KEY, Upstream, http, in_background};
+use super::{ALICE, BOB, Client, UPSTREAM_KEY, Upstream, http, in_background, output};
 
 /// A running gateway.
 #[derive(Debug)]
@@ -31,12 +31,13 @@ impl Gateway {
 
     /// Against whatever listens at `origin`.
     pub(crate) async fn at(origin: &str, changes: &[(&str, &str)]) -> Self {
-        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let directory = Arc::new(output::directory());
         let environment = environment(origin, &directory, changes);
         Self::start(directory, environment).await.unwrap()
     }
 
     async fn start(directory: Arc<TempDir>, environment: Environment) -> anyhow::Result<Self> {
+        output::keep_logs();
         let config = Config::load(None, &environment).unwrap();
         config.require_keys().unwrap();
         let running = app::Gateway::start(config, false).await?;
@@ -91,6 +92,13 @@ impl Gateway {
         page(&self.operator(), path).await
     }
 
+    /// Files without a name in the spool that are held open.
+    pub(crate) fn spool_files(&self) -> usize {
+        let place = self.directory.path().join("spool");
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+        open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).filter(|to| to.starts_with(&place)).count()
+    }
+
     /// One number of the status page: `engine`, `waiters`.
     pub(crate) async fn status(&self, part: &str, name: &str) -> u64 {
         let (_, text) = self.page("/status.json").await;
@@ -102,7 +110,9 @@ impl Gateway {
 /// Status and text of a page.
 pub(super) async fn page(origin: &str, path: &str) -> (u16, String) {
     let answer = http().get(format!("{origin}{path}")).send().await.unwrap();
-    (answer.status().as_u16(), answer.text().await.unwrap())
+    let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+    output::keep("pages", text.as_bytes());
+    (status, text)
 }
 
 /// A gateway that does not run, and what it left on disk.

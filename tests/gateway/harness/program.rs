@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::gateway::{environment, page};
-use super::{ALICE, Client, Upstream, until};
+use super::{ALICE, Client, Upstream, output, until};
 
 /// How a run ended.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct Program {
 impl Program {
     /// With no environment at all.
     pub(crate) fn bare() -> Self {
-        Self { directory: Arc::new(tempfile::tempdir().unwrap()), environment: Environment::new(), files_max: None }
+        Self { directory: Arc::new(output::directory()), environment: Environment::new(), files_max: None }
     }
 
     /// Configured to serve before `upstream`.
@@ -78,6 +78,7 @@ impl Program {
     pub(crate) async fn run(&self, arguments: &[&str]) -> Run {
         let mut command = self.command(arguments);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        output::keep("runs", &[output.stdout.as_slice(), &output.stderr].concat());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Run { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }

@@ -15,7 +15,7 @@ use sha2::Sha256;
 use tokio::net::TcpListener;
 
 /// What the gateway of a test signs with.
-pub(crate) const WEBHOOK_SECRET: &str = "whsec_d2ViaG9vay1jYW5hcnktMzcxYjliYWQ5ZTRj";
+pub(crate) const WEBHOOK_SECRET: &str = "whsec_d2ViaG9vay12UTdrWnAzWHZRN2tacDNYdlE3a1pwM1h2UTdrWnAzWA==";
 
 /// One event as it came.
 #[derive(Clone, Debug)]

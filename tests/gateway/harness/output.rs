@@ -1,0 +1,47 @@
+//! What the tests leave for `tests/canary/scan.py`, below the folder that `GATEWAY_TEST_OUTPUT` names: the directories of
+//! gateways, the logs of those in this process at their most talkative, pages, and answers. Nothing where it is not set.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Mutex, Once};
+
+use tempfile::TempDir;
+
+/// A directory for one gateway.
+pub(super) fn directory() -> TempDir {
+    match folder() {
+        Some(folder) => tempfile::Builder::new().prefix("gateway-").disable_cleanup(true).tempdir_in(folder).unwrap(),
+        None => tempfile::tempdir().unwrap(),
+    }
+}
+
+/// Keeps bytes that somebody outside could have seen.
+pub(super) fn keep(kind: &str, bytes: &[u8]) {
+    if let Some(mut file) = file(kind) {
+        file.write_all(&[bytes, b"\n"].concat()).unwrap();
+    }
+}
+
+/// Keeps what is logged from now on, once for the process.
+pub(super) fn keep_logs() {
+    static BEGUN: Once = Once::new();
+    BEGUN.call_once(|| {
+        if let Some(file) = file("logs") {
+            let builder = tracing_subscriber::fmt().json().with_max_level(tracing::Level::TRACE);
+            builder.with_writer(Mutex::new(file)).init();
+        }
+    });
+}
+
+/// A file of this process, appended to by a write at a time.
+fn file(kind: &str) -> Option<File> {
+    let path = folder()?.join(format!("{kind}-{}", std::process::id()));
+    Some(OpenOptions::new().create(true).append(true).open(path).unwrap())
+}
+
+fn folder() -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os("GATEWAY_TEST_OUTPUT").filter(|folder| !folder.is_empty())?);
+    std::fs::create_dir_all(&folder).unwrap();
+    Some(folder)
+}
