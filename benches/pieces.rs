@@ -118,7 +118,7 @@ fn learned() -> (Class, Latencies) {
     let mut latencies = Latencies::new(Priors::Measured);
     for number in 0..100_u32 {
         let by = Duration::from_millis(49_000 + u64::from(number * 37 % 100) * 580);
-        latencies.observe(&class, by.saturating_sub(Duration::from_secs(2)), by);
+        let _ = latencies.observe(&class, by.saturating_sub(Duration::from_secs(2)), by);
     }
     (class, latencies)
 }

@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use tokio::runtime::Runtime;
 
 use super::read;
+use crate::api::form::Limits;
 use crate::api::offer::Offer;
 use crate::config::{Config, Environment};
 use crate::engine::Spool;
@@ -23,6 +24,7 @@ use crate::payload::Payload;
 pub struct Forms {
     runtime: Runtime,
     config: Config,
+    limits: Limits,
     spool: Spool,
     client: ClientId,
 }
@@ -40,7 +42,8 @@ impl Default for Forms {
         let config = Config::load(None, &Environment::new()).expect("the default configuration");
         let storage = &config.storage;
         let spool = Spool::new(std::env::temp_dir(), storage.spool_memory_bytes, storage.spool_bytes_max);
-        Self { runtime, config, spool, client: ClientId("pieces".into()) }
+        let limits = Limits::new(Task::Edit, &config.server, &config.catalogue);
+        Self { runtime, config, limits, spool, client: ClientId("pieces".into()) }
     }
 }
 
@@ -57,7 +60,7 @@ impl Forms {
         let Config { catalogue, upstream, server, .. } = &self.config;
         let offer = Offer { catalogue, allowed: None, routes: upstream.route.routes() };
         let body = Body::from_stream(stream::iter(chunks.into_iter().map(Ok::<_, Infallible>)));
-        let checked = self.runtime.block_on(read(Task::Edit, &headers, None, body, &self.spool, server, offer));
+        let checked = self.runtime.block_on(read(&self.limits, &headers, None, body, &self.spool, server, offer));
         Taken(checked.expect("a form without fault").request)
     }
 
