@@ -88,6 +88,7 @@ mod tests {
 
     use super::*;
     use crate::api::form::tests::{catalogue, limits, png, server, spool};
+    use crate::model::Task;
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()

@@ -334,8 +334,7 @@ impl Core {
         let upstream = |error: FetchError| FetchTrouble::Upstream(error.to_string());
         let mut bytes = self.upstream.fetch(output).await.map_err(upstream)?;
         let bytes_max = self.settings.picture_bytes_max;
-        let mut writer =
-            self.results.write(bytes_max).await.map_err(|error| FetchTrouble::Storage(error.to_string()))?;
+        let mut writer = self.results.write(bytes_max);
         while let Some(chunk) = bytes.next().await {
             writer.push(chunk.map_err(upstream)?).await?;
         }

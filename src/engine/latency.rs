@@ -31,6 +31,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// Classes that are remembered; the one that was not used for longest goes.
 const CLASSES_MAX: usize = 512;
@@ -64,6 +65,9 @@ const TAIL_ABOVE: f64 = 1.5;
 
 /// Share of a completion's weight that stays evenly spread over its interval.
 const EVEN_SHARE: f64 = 0.4;
+
+/// Completions of which each is learned at once, however fast they come.
+const FEW: usize = 16;
 
 /// Rounds of the self-consistent estimate. More change little.
 const ROUNDS: usize = 4;
@@ -261,7 +265,7 @@ impl Seen {
     }
 
     /// Adds this completion to `to`: evenly, or for the most part as a present estimate says.
-    fn spread(&self, present: Option<&[f64]>, to: &mut [f64]) {
+    fn spread(&self, present: Option<&Estimate>, to: &mut Spread) {
         let (first, last) = (Known::bin(self.after), Known::bin(self.by));
         let inside = |bin: usize| {
             let (left, right) = Known::edges(bin);
@@ -269,21 +273,79 @@ impl Seen {
             let left = if bin == 0 { 0.0 } else { left };
             (right.min(self.by) - left.max(self.after)).max(0.0) / (right - left)
         };
-        let (part_first, part_last) = (inside(first), inside(last));
         // Only the outermost bins are held in part.
-        let part = |bin: usize| match bin {
-            bin if bin == first => part_first,
-            bin if bin == last => part_last,
-            _ => 1.0,
-        };
-        let sum: f64 = present.map_or(0.0, |present| (first..=last).map(|bin| present[bin] * part(bin)).sum());
+        let (part_first, part_last) = (inside(first), inside(last));
+        let sum = present.map_or(0.0, |present| {
+            let outermost = present.weights[first] * part_first + present.weights[last] * part_last;
+            if first == last { present.weights[first] * part_first } else { outermost + present.between(first, last) }
+        });
         let even = if sum > 0.0 { self.even } else { 1.0 };
         let evenly = self.weight * even / (self.by - self.after);
         let by_belief = if sum > 0.0 { self.weight * (1.0 - even) / sum } else { 0.0 };
-        for bin in first..=last {
-            let believed = present.map_or(0.0, |present| present[bin]);
-            to[bin] += part(bin) * (by_belief * believed + evenly * (EDGES[bin + 1] - EDGES[bin]));
+        to.add(first..first + 1, by_belief * part_first, evenly * part_first);
+        if first < last {
+            to.add(first + 1..last, by_belief, evenly);
+            to.add(last..last + 1, by_belief * part_last, evenly * part_last);
         }
+    }
+}
+
+/// Weights of the bins, and their sums from the first bin on.
+#[derive(Debug)]
+struct Estimate {
+    weights: Vec<f64>,
+    sums: Vec<f64>,
+}
+
+impl Estimate {
+    fn of(weights: Vec<f64>) -> Self {
+        let mut sum = 0.0;
+        let mut sums = Vec::with_capacity(weights.len() + 1);
+        sums.push(sum);
+        sums.extend(weights.iter().map(|weight| {
+            sum += weight;
+            sum
+        }));
+        Self { weights, sums }
+    }
+
+    /// The weight of the bins between two, without either.
+    fn between(&self, first: usize, last: usize) -> f64 {
+        (self.sums[last] - self.sums[first + 1]).max(0.0)
+    }
+}
+
+/// Completions spread over the bins, each in a few steps however long its interval is: kept as differences from bin to bin,
+/// once of what multiplies the present estimate, once of what lies evenly on a second.
+#[derive(Debug)]
+struct Spread {
+    believed: Vec<f64>,
+    evenly: Vec<f64>,
+}
+
+impl Spread {
+    fn new() -> Self {
+        Self { believed: vec![0.0; BINS + 1], evenly: vec![0.0; BINS + 1] }
+    }
+
+    fn add(&mut self, bins: std::ops::Range<usize>, believed: f64, evenly: f64) {
+        for (differences, value) in [(&mut self.believed, believed), (&mut self.evenly, evenly)] {
+            differences[bins.start] += value;
+            differences[bins.end] -= value;
+        }
+    }
+
+    /// The weights of the bins.
+    fn weights(&self, present: Option<&Estimate>) -> Vec<f64> {
+        let (mut believed, mut evenly) = (0.0, 0.0);
+        let weight = |bin: usize| {
+            believed += self.believed[bin];
+            evenly += self.evenly[bin];
+            let by_belief = present.map_or(0.0, |present| believed * present.weights[bin]);
+            // Differences that cancel out may leave less than nothing by a rounding.
+            (by_belief + evenly * (EDGES[bin + 1] - EDGES[bin])).max(0.0)
+        };
+        (0..BINS).map(weight).collect()
     }
 }
 
@@ -296,13 +358,16 @@ struct Learned {
     surprise: f64,
     used: u64,
     known: Known,
+    /// When `known` was made, from what was seen by then.
+    made_at: Instant,
     /// The quantiles that plans go by: of when it was last said that what is known has shifted. None: nothing was known.
     told: Option<[f64; 2]>,
 }
 
 impl Learned {
     fn new(class: &Class, seen: VecDeque<Seen>, prior_weight: f64, used: u64) -> Self {
-        let mut learned = Self { seen, prior_weight, surprise: 0.0, used, known: Known::default(), told: None };
+        let (known, made_at) = (Known::default(), Instant::now());
+        let mut learned = Self { seen, prior_weight, surprise: 0.0, used, known, made_at, told: None };
         learned.learn(class);
         learned.told = learned.quantiles();
         learned
@@ -313,8 +378,11 @@ impl Learned {
     }
 
     /// Learns a completion, and says whether what is known has shifted.
-    fn observe(&mut self, class: &Class, seen: Seen) -> bool {
+    fn observe(&mut self, class: &Class, seen: Seen, pause: Duration) -> bool {
         let doubted = self.add(seen);
+        if !doubted && self.seen.len() >= FEW && self.made_at.elapsed() < pause {
+            return false;
+        }
         self.learn(class);
         let quantiles = self.quantiles();
         let shifted = match (self.told, quantiles) {
@@ -363,6 +431,7 @@ impl Learned {
     }
 
     fn learn(&mut self, class: &Class) {
+        self.made_at = Instant::now();
         if self.seen.is_empty() && self.prior_weight == 0.0 {
             self.known = Known::default();
             return;
@@ -377,26 +446,27 @@ impl Learned {
             sum += seen.weight;
             squares += seen.weight * seen.weight;
         }
-        let mut present = prior.clone();
+        let mut present = Estimate::of(prior.clone());
         let mut spare = vec![0.0; BINS];
         if sum > 0.0 {
             for round in 0..ROUNDS {
-                let mut next = vec![0.0; BINS];
+                let mut spread = Spread::new();
                 // The first round believes nothing, not even the prior, so that the prior cannot pull.
-                let belief = (round > 0).then_some(present.as_slice());
+                let belief = (round > 0).then_some(&present);
                 for seen in &self.seen {
-                    seen.spread(belief, &mut next);
+                    seen.spread(belief, &mut spread);
                 }
+                let mut next = spread.weights(belief);
                 let effective = sum * sum / squares;
-                let spread = quantile_bin(&next, 0.75 * sum) - quantile_bin(&next, 0.25 * sum);
-                smooth(&mut next, &mut spare, spread, effective);
+                let apart = quantile_bin(&next, 0.75 * sum) - quantile_bin(&next, 0.25 * sum);
+                smooth(&mut next, &mut spare, apart, effective);
                 for (next, prior) in next.iter_mut().zip(&prior) {
                     *next += prior;
                 }
-                present = next;
+                present = Estimate::of(next);
             }
         }
-        self.known = Known::of_weights(&present);
+        self.known = Known::of_weights(&present.weights);
     }
 }
 
@@ -450,13 +520,21 @@ pub(crate) enum Priors {
 #[derive(Debug)]
 pub(crate) struct Latencies {
     priors: Priors,
+    /// A class is learned anew at most so often.
+    pause: Duration,
     classes: HashMap<Class, Learned>,
     uses: u64,
 }
 
 impl Latencies {
     pub(crate) fn new(priors: Priors) -> Self {
-        Self { priors, classes: HashMap::new(), uses: 0 }
+        Self { priors, pause: Duration::ZERO, classes: HashMap::new(), uses: 0 }
+    }
+
+    /// Learns a class anew at most so often, unless there is a shift: learning takes a while, and among hundreds of
+    /// completions a second one more says nothing new.
+    pub(crate) fn pausing(self, pause: Duration) -> Self {
+        Self { pause, ..self }
     }
 
     /// What is known of a class, from the class itself, its relatives or the prior.
@@ -468,7 +546,8 @@ impl Latencies {
     /// known of the class has shifted so far that plans made before are out of date.
     #[must_use = "plans that were made before a shift are out of date"]
     pub(crate) fn observe(&mut self, class: &Class, after: Duration, by: Duration) -> bool {
-        self.entry(class).observe(class, Seen::new(after.as_secs_f64(), by.as_secs_f64(), 1.0))
+        let pause = self.pause;
+        self.entry(class).observe(class, Seen::new(after.as_secs_f64(), by.as_secs_f64(), 1.0), pause)
     }
 
     /// The age by which such a share of a class is done; none if nothing is known.

@@ -2,14 +2,18 @@
 //!
 //! A picture is written to a temporary file, checked to be whole, synced, renamed to its digest, and its directory
 //! synced, before the journal says that it is there. Two orders with equal bytes share one file.
+//!
+//! Many pictures may be on their way at once. What arrives is gathered in memory up to [`GATHERED_BYTES`] before it is
+//! written, so that a small picture meets the disk once, off the asynchronous threads; and one sync of the directory
+//! stands for all renames before it.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use moka::sync::Cache;
@@ -24,6 +28,7 @@ pub(crate) struct Results {
     directory: Arc<Path>,
     memory: Cache<Digest, Bytes>,
     memory_picture_bytes_max: u64,
+    renames: Arc<Renames>,
     /// A sync has failed: what is written may not survive.
     failed: Arc<AtomicBool>,
 }
@@ -41,6 +46,8 @@ pub(crate) enum StoreError {
 
 /// Bytes that an allocation of the cache costs besides the picture.
 const ENTRY_OVERHEAD_BYTES: u32 = 200;
+/// Bytes of a picture that are gathered before they are written.
+const GATHERED_BYTES: usize = 256 * 1024;
 
 impl Results {
     /// The store in `directory`, which must exist, with a read cache of `memory_bytes_max` for pictures of at most
@@ -62,7 +69,8 @@ impl Results {
                 u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
             })
             .build();
-        Ok(Self { directory: directory.into(), memory, memory_picture_bytes_max, failed: Arc::default() })
+        let renames = Arc::new(Renames::in_directory(directory)?);
+        Ok(Self { directory: directory.into(), memory, memory_picture_bytes_max, renames, failed: Arc::default() })
     }
 
     /// Whether a sync has failed since the start. Pictures are still stored and read, but may not survive; no record may
@@ -72,14 +80,9 @@ impl Results {
     }
 
     /// Begins a picture of at most `bytes_max` bytes.
-    ///
-    /// # Errors
-    ///
-    /// When no temporary file can be made.
-    pub(crate) async fn write(&self, bytes_max: u64) -> io::Result<PictureWriter> {
-        let directory = Arc::clone(&self.directory);
-        let file = blocking(move || tempfile::Builder::new().suffix(".tmp").tempfile_in(&directory)).await?;
-        Ok(PictureWriter { store: self.clone(), file: Some(file), hasher: blake3::Hasher::new(), bytes: 0, bytes_max })
+    pub(crate) fn write(&self, bytes_max: u64) -> PictureWriter {
+        let hasher = blake3::Hasher::new();
+        PictureWriter { store: self.clone(), gathered: Vec::new(), file: None, hasher, bytes: 0, bytes_max }
     }
 
     /// The bytes of a stored picture, from memory where they fit there.
@@ -174,7 +177,9 @@ impl Results {
 #[derive(Debug)]
 pub(crate) struct PictureWriter {
     store: Results,
-    /// Present except while a write is under way.
+    /// Bytes that are not in the file yet.
+    gathered: Vec<u8>,
+    /// Made when the first bytes are written. Absent too while a write is under way.
     file: Option<NamedTempFile>,
     hasher: blake3::Hasher,
     bytes: u64,
@@ -193,8 +198,13 @@ impl PictureWriter {
             return Err(StoreError::TooLarge { bytes_max: self.bytes_max });
         }
         self.hasher.update(&chunk);
-        let mut file = self.file.take().ok_or_else(|| io::Error::other("an earlier write was cut short"))?;
-        self.file = Some(blocking(move || file.write_all(&chunk).map(|()| file)).await?);
+        self.gathered.extend_from_slice(&chunk);
+        if self.gathered.len() >= GATHERED_BYTES {
+            let (file, gathered) = (self.file.take(), std::mem::take(&mut self.gathered));
+            let directory = Arc::clone(&self.store.directory);
+            let written = blocking(move || append(&directory, file, gathered)).await?;
+            (self.file, self.gathered) = (Some(written.0), written.1);
+        }
         Ok(())
     }
 
@@ -204,30 +214,103 @@ impl PictureWriter {
     ///
     /// [`StoreError::NotWhole`] for anything that is not a whole PNG, JPEG or WebP.
     pub(crate) async fn finish(self) -> Result<StoredPicture, StoreError> {
-        let digest = Digest::from(self.hasher.finalize());
-        let (directory, path, bytes) = (Arc::clone(&self.store.directory), self.store.path(&digest), self.bytes);
-        let file = self.file.ok_or_else(|| io::Error::other("an earlier write was cut short"))?;
-        let failed = Arc::clone(&self.store.failed);
-        let checked = blocking(move || {
-            let stored = StoredFile { file: file.reopen()?, bytes };
-            let checked = check_whole(&stored)?;
-            if checked.is_ok() {
-                let synced = file.as_file().sync_all();
-                file.persist(path)?;
-                // The rename itself must survive: without this the file could be gone after a power cut.
-                let synced = synced.and_then(|()| File::open(directory)?.sync_all());
-                if let Err(error) = synced {
-                    // Asking again would only hear that all is well. The bytes can still be read and delivered.
-                    failed.store(true, Ordering::Relaxed);
-                    tracing::error!(%error, "a picture could not be synced; nothing is bought until a restart");
+        let Self { store, gathered, file, hasher, bytes, .. } = self;
+        if file.is_none() && bytes > gathered.len() as u64 {
+            return Err(io::Error::other("an earlier write was cut short").into());
+        }
+        let digest = Digest::from(hasher.finalize());
+        let checked = blocking(move || match file {
+            None => {
+                let picture = Bytes::from(gathered);
+                let checked = check_whole(&picture)?;
+                if checked.is_ok() {
+                    let mut file = temporary(&store.directory)?;
+                    file.write_all(&picture)?;
+                    store.keep(file, digest)?;
+                    if bytes <= store.memory_picture_bytes_max {
+                        // Somebody waits for it.
+                        store.memory.insert(digest, picture);
+                    }
                 }
+                Ok(checked)
             }
-            Ok(checked)
+            Some(file) => {
+                let (file, _) = append(&store.directory, Some(file), gathered)?;
+                let checked = check_whole(&StoredFile { file: file.reopen()?, bytes })?;
+                if checked.is_ok() {
+                    store.keep(file, digest)?;
+                }
+                Ok(checked)
+            }
         })
         .await?;
         let (format, (width, height)) = checked?;
         Ok(StoredPicture { digest, bytes, format, width, height })
     }
+}
+
+impl Results {
+    /// Makes a whole picture durable, under its digest. Blocks.
+    fn keep(&self, file: NamedTempFile, digest: Digest) -> io::Result<()> {
+        let synced = file.as_file().sync_all();
+        file.persist(self.path(&digest))?;
+        // The rename itself must survive: without this the file could be gone after a power cut.
+        if let Err(error) = synced.and_then(|()| self.renames.sync()) {
+            // Asking again would only hear that all is well. The bytes can still be read and delivered.
+            self.failed.store(true, Ordering::Relaxed);
+            tracing::error!(%error, "a picture could not be synced; nothing is bought until a restart");
+        }
+        Ok(())
+    }
+}
+
+/// Syncs of one directory, after renames in it. A sync that begins after a rename covers it, whoever asked for it.
+#[derive(Debug)]
+struct Renames {
+    directory: File,
+    /// Renames so far.
+    made: AtomicU64,
+    /// Renames that have been synced, or why no more are.
+    synced: Mutex<Result<u64, io::ErrorKind>>,
+}
+
+impl Renames {
+    fn in_directory(path: &Path) -> io::Result<Self> {
+        Ok(Self { directory: File::open(path)?, made: AtomicU64::new(0), synced: Mutex::new(Ok(0)) })
+    }
+
+    /// Makes a rename that has just been made durable. Blocks.
+    fn sync(&self) -> io::Result<()> {
+        let own = self.made.fetch_add(1, Ordering::AcqRel) + 1;
+        // Whoever waits here for a sync that began too early finds, most often, that the next one was enough.
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        match *synced {
+            Ok(through) if through >= own => Ok(()),
+            Ok(_) => {
+                let through = self.made.load(Ordering::Acquire);
+                let result = self.directory.sync_all();
+                *synced = result.as_ref().map(|()| through).map_err(io::Error::kind);
+                result
+            }
+            Err(kind) => Err(kind.into()),
+        }
+    }
+}
+
+fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new().suffix(".tmp").tempfile_in(directory)
+}
+
+/// Writes what was gathered to the file, made now if there is none, and gives the buffer back empty.
+fn append(
+    directory: &Path,
+    file: Option<NamedTempFile>,
+    mut gathered: Vec<u8>,
+) -> io::Result<(NamedTempFile, Vec<u8>)> {
+    let mut file = file.map_or_else(|| temporary(directory), Ok)?;
+    file.write_all(&gathered)?;
+    gathered.clear();
+    Ok((file, gathered))
 }
 
 /// A stored picture that stays in its file.
@@ -268,7 +351,7 @@ mod tests {
     }
 
     async fn store(results: &Results, bytes: Bytes) -> Result<StoredPicture, StoreError> {
-        let mut writer = results.write(1 << 20).await?;
+        let mut writer = results.write(1 << 20);
         for chunk in bytes.chunks(50) {
             writer.push(Bytes::copy_from_slice(chunk)).await?;
         }

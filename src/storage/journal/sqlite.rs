@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use futures_util::future::BoxFuture;
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use super::{Journal, JournalError, Record, Shelved, Spent, StoredOrder, Untold};
@@ -26,6 +27,8 @@ use rows::{SCHEMA, STEPS, WEBHOOKS, order, orders, spent_since, untold, write};
 const SCHEMA_VERSION: i64 = 4;
 /// Records in one transaction at most, so that the first of them does not wait for a flood.
 const GROUP_MAX: usize = 512;
+/// Statements that stay prepared.
+const STATEMENTS_MAX: usize = 64;
 
 type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
 type Read = Box<dyn FnOnce(&Connection) + Send>;
@@ -165,6 +168,10 @@ impl Journal for SqliteJournal {
 fn connect(path: &Path) -> Result<Connection, JournalError> {
     let storage = |error: rusqlite::Error| JournalError::Storage(error.to_string());
     let connection = Connection::open(path).map_err(storage)?;
+    // Every statement of `rows.rs` stays prepared; the library's own limit is fewer than there are.
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // And is not prepared anew for every value that is bound to it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(storage)?;
     // FULL: a commit has reached the disk when it returns, also in WAL mode.
     connection
         .execute_batch(
@@ -265,31 +272,52 @@ fn group(
     writes: Vec<(Box<Record>, Answer<()>)>,
 ) -> Result<(Answers, Results), (Answers, rusqlite::Error)> {
     let (records, answers): (Vec<_>, Answers) = writes.into_iter().unzip();
-    let mut attempt = || {
-        // Immediate: a lock of somebody else is met here, before anything is written, and not at the commit.
-        let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut results = Vec::with_capacity(records.len());
-        for record in &records {
-            let mut savepoint = transaction.savepoint()?;
-            let result = match write(&mut savepoint, record) {
-                Ok(()) => {
-                    savepoint.commit()?;
-                    Ok(())
-                }
-                Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
-                    Err(JournalError::Storage(error.to_string()))
-                }
-                Err(error) => return Err(error),
-            };
-            results.push(result);
-        }
-        transaction.commit()?;
-        Ok(results)
+    let written = match all(connection, &records) {
+        // Some record does, which is a bug. What was written of this transaction is gone; once more, each for itself.
+        Err(error) if breaks_a_rule(&error) => each(connection, &records),
+        result => result,
     };
-    match attempt() {
+    match written {
         Ok(results) => Ok((answers, results)),
         Err(error) => Err((answers, error)),
     }
+}
+
+fn all(connection: &mut Connection, records: &[Box<Record>]) -> rusqlite::Result<Results> {
+    let transaction = begin(connection)?;
+    for record in records {
+        write(&transaction, record)?;
+    }
+    transaction.commit()?;
+    Ok(records.iter().map(|_| Ok(())).collect())
+}
+
+fn each(connection: &mut Connection, records: &[Box<Record>]) -> rusqlite::Result<Results> {
+    let mut transaction = begin(connection)?;
+    let mut results = Vec::with_capacity(records.len());
+    for record in records {
+        let savepoint = transaction.savepoint()?;
+        let result = match write(&savepoint, record) {
+            Ok(()) => {
+                savepoint.commit()?;
+                Ok(())
+            }
+            Err(error) if breaks_a_rule(&error) => Err(JournalError::Storage(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        results.push(result);
+    }
+    transaction.commit()?;
+    Ok(results)
+}
+
+/// Immediate: a lock of somebody else is met here, before anything is written, and not at the commit.
+fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
+    connection.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
+fn breaks_a_rule(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
 }
 
 #[cfg(test)]

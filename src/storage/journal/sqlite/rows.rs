@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, Savepoint, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -93,7 +93,7 @@ CREATE TABLE webhooks (
 CREATE UNIQUE INDEX webhooks_untold ON webhooks (order_id, url) WHERE ended_ms IS NULL;
 ";
 
-pub(super) fn write(to: &mut Savepoint<'_>, record: &Record) -> rusqlite::Result<()> {
+pub(super) fn write(to: &Connection, record: &Record) -> rusqlite::Result<()> {
     match record {
         Record::Intent { order, route, predictions } => {
             to.prepare_cached(
@@ -183,7 +183,7 @@ pub(super) fn write(to: &mut Savepoint<'_>, record: &Record) -> rusqlite::Result
 }
 
 fn resolve(
-    to: &Savepoint<'_>,
+    to: &Connection,
     prediction: PredictionId,
     pictures: &[StoredPicture],
     usage: Option<Usage>,
@@ -212,7 +212,7 @@ fn resolve(
     )
 }
 
-fn subscribe(to: &Savepoint<'_>, order: OrderId, webhook: &Webhook, at: Timestamp) -> rusqlite::Result<()> {
+fn subscribe(to: &Connection, order: OrderId, webhook: &Webhook, at: Timestamp) -> rusqlite::Result<()> {
     to.prepare_cached(
         "INSERT INTO webhooks (id, order_id, url, created_ms) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
     )?
@@ -221,7 +221,7 @@ fn subscribe(to: &Savepoint<'_>, order: OrderId, webhook: &Webhook, at: Timestam
 }
 
 /// An update that must hit exactly one row: a record for something the journal does not know is a bug.
-fn change(to: &Savepoint<'_>, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<()> {
+fn change(to: &Connection, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<()> {
     match to.prepare_cached(sql)?.execute(values)? {
         1 => Ok(()),
         _ => Err(rusqlite::Error::QueryReturnedNoRows),
