@@ -83,7 +83,7 @@ def most(table, seconds):
     table.row("most edits: polls of an edit", polls / max(1, done), "polls")
     table.row("most edits: the upstream itself", (after["cpu_seconds"] - before["cpu_seconds"]) / watch.seconds * 100, "% of a core")
     table.row("most edits: wrk itself", load.cpu / (seconds + 4) * 100, "% of a core")
-    world.close(keep=False)
+    world.close(keep=True)
     scratch.close()
 
 
@@ -133,7 +133,7 @@ def added(table, seconds):
     table.row(f"{name}: the gateway", watch.cpu / watch.seconds * 100, "% of a core")
     upstream_cpu = after["cpu_seconds"] - before["cpu_seconds"]
     table.row(f"{name}: client and upstream", (own + upstream_cpu) / watch.seconds * 100, "% of a core")
-    world.close(keep=False)
+    world.close(keep=True)
     scratch.close()
 
 

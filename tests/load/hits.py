@@ -99,7 +99,7 @@ def measure(name, rounds, seconds):
     for _ in range(rounds):
         for side in sides.values():
             side.round(make_load)
-    world.close(keep=False)
+    world.close(keep=True)
     scratch.close()
     return sides, len(answer)
 

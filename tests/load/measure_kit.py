@@ -249,7 +249,11 @@ http {{
         return port
 
     def gateway(self, upstream_port, overrides=None, workers=1, core=MEASURED_CORE):
-        """A gateway in front of the quick upstream, up; on one core, or on all with `core` None."""
+        """A gateway in front of the quick upstream, up; on one core, or on all with `core` None.
+
+        Close it with `keep`: its folder goes at the end of the script. For a minute ext4 walks around inodes that were deleted in
+        great number (`recently_deleted`), which the next gateway would pay for with each file it makes.
+        """
         overrides = {"GATEWAY_UPSTREAM__BASE_URL": f"http://127.0.0.1:{upstream_port}", **UNLIMITED, **(overrides or {})}
         world = World(BINARY, workers, "", overrides)
         atexit.register(world.close, keep=False)
@@ -257,7 +261,7 @@ http {{
         world.wait_until_ready()
         if "PERF" in os.environ:
             Scratch.sampled += 1
-            perf = ["perf", "record", "--quiet", "-F", "499", "-g", "-p", str(world.gateway.pid), "-o", f"{os.environ['PERF']}.{Scratch.sampled}"]
+            perf = ["perf", "record", "--quiet", "-F", "999", "-g", "-p", str(world.gateway.pid), "-o", f"{os.environ['PERF']}.{Scratch.sampled}"]
             self.processes.append(subprocess.Popen([*pinned(LOAD_CORE), *perf], stderr=subprocess.DEVNULL))
         return world
 

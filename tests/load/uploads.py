@@ -106,7 +106,7 @@ def speed(table, rounds):
         for what, of in (("seconds", seconds), ("CPU", costs)):
             ratio = statistics.median(of["gateway"]) / statistics.median(of["nginx"])
             table.row(f"upload of {name}: {what} of nginx's", ratio, "x", 2.0)
-    world.close(keep=False)
+    world.close(keep=True)
     scratch.close()
 
 
@@ -127,7 +127,7 @@ def peak(table, at_once):
     above = memory(pid, "VmHWM") - idle
     table.row(f"{at_once} at once of 16 x 50 MB: peak memory above idle ({idle / MB:.0f} MB)", above / MB, "MB", MEMORY_AIMS[at_once] / MB)
     table.row(f"{at_once} at once of 16 x 50 MB: took", took, "s")
-    world.close(keep=False)
+    world.close(keep=True)
     scratch.close()
 
 

@@ -122,7 +122,7 @@ async def step(table, number, arrivals_a_second):
     table.row(f"{name}: all delivered after", delivered[-1], "s")
     table.row(f"{name}: CPU of a delivery", watch.cpu / number * 1e6, "CPU us")
     table.row(f"{name}: memory afterwards", memory(pid) / 1e6, "MB")
-    world.close(keep=False)
+    world.close(keep=True)
     scratch.close()
     return arrivals_a_second
 
