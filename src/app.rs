@@ -16,8 +16,6 @@ use crate::budget::Budget;
 use crate::config::{Config, Inputs};
 use crate::engine::{self, Engine};
 use crate::lending::Lending;
-use crate::lifecycle::caps::Caps;
-use crate::lifecycle::serve::Face;
 use crate::lifecycle::{Grace, Lifecycle, stop_signal};
 use crate::model::{Chance, ClientId, HostRule, SystemClock};
 use crate::operator::{self, Snapshot, Sources};
@@ -34,7 +32,7 @@ mod check;
 mod faces;
 mod ledger;
 
-use faces::{Bound, Doors};
+use faces::{Bound, Doors, Serving};
 
 pub use check::check;
 pub use ledger::{Predictions, predictions};
@@ -145,11 +143,7 @@ impl Gateway {
         // Everything that stays open is open by now.
         let doors = Doors::new(&server, faces::share(wanted)?);
         metrics.register("connections", |registry| doors.figures.register(registry));
-        let limits = faces::limits(&server);
-        let (client_listeners, operator_listener, tls) = bound.listeners();
-        if let Some(tls) = tls {
-            lifecycle.spawn_service("certificate", tls.follow(server.tls_reload_interval));
-        }
+        let serving = Serving::new(bound, &doors, &server, &lifecycle);
 
         let sources = sources(sandbox, &engine, &admission, &budget, &doors, &lifecycle, metrics.clone());
         let api = api::router(api::Parts {
@@ -167,21 +161,7 @@ impl Gateway {
             metrics,
         });
         let operator = operator::router(sources, hosts);
-        let face = |name, router, caps: &Caps| Face {
-            name,
-            router,
-            limits,
-            caps: caps.clone(),
-            figures: doors.figures.clone(),
-            lifecycle: lifecycle.clone(),
-        };
-        let stop = lifecycle.stop_token();
-        let client_face = face(faces::CLIENTS, api, &doors.client);
-        for (name, listener) in client_listeners {
-            lifecycle.spawn(name, client_face.clone().serve(listener, stop.clone()));
-        }
-        let operator_face = face(faces::OPERATOR, operator, &doors.operator);
-        lifecycle.spawn("operator face", operator_face.serve(operator_listener, stop));
+        serving.start(api, operator);
         Ok(Self { client_address, operator_address, lifecycle, grace, journal, learned, _directory: directory })
     }
 

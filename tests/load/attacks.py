@@ -13,7 +13,7 @@ Prints for each: the honest clients' median and 99th percentile, what failed of 
 until an attacker is cut, and peak memory above idle; and whether the gateway is alive and clean afterwards: no connection
 left, no descriptor more than before, nothing under way, nothing bought that nobody got. Exits 1 when an aim is missed.
 
-usage: tests/load/attacks.py [--quick] [NAME...]
+usage: tests/load/attacks.py [--quick] [--binary FILE] [NAME...]
 
 With --quick the gateway's time-outs are 4 s instead of 30 and 60, and each attack is shorter (about 90 s in all). Needs Linux,
 Python 3, target/release/gptproto-gateway, and of Debian: slowhttptest, nghttp2-client (h2load) and util-linux (prlimit).
@@ -289,10 +289,11 @@ def run(world, table, name, start, limit, times, seconds, tries=1):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--quick", action="store_true")
+    arguments.add_argument("--binary", type=Path, default=BINARY)
     arguments.add_argument("names", nargs="*", help="attacks whose name has one of these words")
     arguments = arguments.parse_args()
-    if not BINARY.exists():
-        give_up(f"{BINARY} is missing: run cargo build --release")
+    if not arguments.binary.exists():
+        give_up(f"{arguments.binary} is missing: run cargo build --release")
     for program, package in PACKAGES.items():
         if not shutil.which(program):
             give_up(f"{program} is missing: apt-get install {package}")
@@ -304,7 +305,7 @@ def main():
                       "GATEWAY_SERVER__WRITE_TIMEOUT_S": "4"}
     wanted = lambda name: not arguments.names or any(word in name for word in arguments.names)
     table = Table()
-    world = World(BINARY, 2, SCENARIO, overrides)
+    world = World(arguments.binary, 2, SCENARIO, overrides)
     few = None
     try:
         world.start()
@@ -318,7 +319,7 @@ def main():
                     seconds = times[limit] + 3
                 run(world, table, name, start, limit, times, seconds)
         if wanted(FEW):
-            few = World(BINARY, 2, SCENARIO, overrides)
+            few = World(arguments.binary, 2, SCENARIO, overrides)
             few.launch(through=("prlimit", "--nofile=64"))
             few.wait_until_ready()
             shares = status(few)["connections"]

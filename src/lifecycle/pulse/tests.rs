@@ -5,7 +5,7 @@ use super::*;
 const LIMITS: Limits = Limits {
     header_timeout: Duration::from_secs(30),
     keep_alive_timeout: Duration::from_secs(75),
-    write_timeout: Duration::from_secs(60),
+    write_timeout: Duration::from_mins(1),
     ..Limits::AMONG_OURSELVES
 };
 
