@@ -118,7 +118,7 @@ fn learned() -> (Class, Latencies) {
     let mut latencies = Latencies::new(Priors::Measured);
     for number in 0..100_u32 {
         let by = Duration::from_millis(49_000 + u64::from(number * 37 % 100) * 580);
-        latencies.observe(&class, by.saturating_sub(Duration::from_secs(2)), by);
+        let _ = latencies.observe(&class, by.saturating_sub(Duration::from_secs(2)), by);
     }
     (class, latencies)
 }
@@ -143,6 +143,6 @@ fn plan(bencher: Bencher<'_, '_>) {
         poll_cost: Duration::from_millis(100),
     };
     let (class, mut latencies) = learned();
-    let (asked, now) = (Duration::from_secs(60), Duration::from_millis(60_050));
+    let (asked, now) = (Duration::from_mins(1), Duration::from_millis(60_050));
     bencher.bench_local(|| planner.next(latencies.known(&class), black_box(asked), now, 1.0));
 }

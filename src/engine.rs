@@ -70,6 +70,9 @@ pub(crate) use crate::storage::spool::{Spool, SpoolError};
 /// Results that are remembered without asking the journal.
 const RECENT_MAX: u64 = 100_000;
 
+/// Completions that come faster are learned together.
+const LEARNING_PAUSE: Duration = Duration::from_millis(50);
+
 /// How long a failure waits for the retry it is to answer: SDKs ask again within seconds.
 const UNTOLD_FOR: Duration = Duration::from_mins(2);
 
@@ -248,10 +251,13 @@ impl Engine {
             recent: moka::sync::Cache::builder().max_capacity(RECENT_MAX).build(),
             untold: moka::sync::Cache::builder().max_capacity(RECENT_MAX).time_to_live(UNTOLD_FOR).build(),
             due,
-            latencies: Mutex::new(match parts.learned {
-                Some(learned) => Latencies::restore(priors, learned),
-                None => Latencies::new(priors),
-            }),
+            latencies: Mutex::new(
+                match parts.learned {
+                    Some(learned) => Latencies::restore(priors, learned),
+                    None => Latencies::new(priors),
+                }
+                .pausing(LEARNING_PAUSE),
+            ),
             planner: Planner {
                 min_interval: upstream.min_poll_interval,
                 longest_interval: upstream.longest_poll_interval.max(upstream.min_poll_interval),

@@ -31,6 +31,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// Classes that are remembered; the one that was not used for longest goes.
 const CLASSES_MAX: usize = 512;
@@ -64,6 +65,9 @@ const TAIL_ABOVE: f64 = 1.5;
 
 /// Share of a completion's weight that stays evenly spread over its interval.
 const EVEN_SHARE: f64 = 0.4;
+
+/// Completions of which each is learned at once, however fast they come.
+const FEW: usize = 16;
 
 /// Rounds of the self-consistent estimate. More change little.
 const ROUNDS: usize = 4;
@@ -354,13 +358,16 @@ struct Learned {
     surprise: f64,
     used: u64,
     known: Known,
+    /// When `known` was made, from what was seen by then.
+    made_at: Instant,
     /// The quantiles that plans go by: of when it was last said that what is known has shifted. None: nothing was known.
     told: Option<[f64; 2]>,
 }
 
 impl Learned {
     fn new(class: &Class, seen: VecDeque<Seen>, prior_weight: f64, used: u64) -> Self {
-        let mut learned = Self { seen, prior_weight, surprise: 0.0, used, known: Known::default(), told: None };
+        let (known, made_at) = (Known::default(), Instant::now());
+        let mut learned = Self { seen, prior_weight, surprise: 0.0, used, known, made_at, told: None };
         learned.learn(class);
         learned.told = learned.quantiles();
         learned
@@ -371,8 +378,11 @@ impl Learned {
     }
 
     /// Learns a completion, and says whether what is known has shifted.
-    fn observe(&mut self, class: &Class, seen: Seen) -> bool {
+    fn observe(&mut self, class: &Class, seen: Seen, pause: Duration) -> bool {
         let doubted = self.add(seen);
+        if !doubted && self.seen.len() >= FEW && self.made_at.elapsed() < pause {
+            return false;
+        }
         self.learn(class);
         let quantiles = self.quantiles();
         let shifted = match (self.told, quantiles) {
@@ -421,6 +431,7 @@ impl Learned {
     }
 
     fn learn(&mut self, class: &Class) {
+        self.made_at = Instant::now();
         if self.seen.is_empty() && self.prior_weight == 0.0 {
             self.known = Known::default();
             return;
@@ -509,13 +520,21 @@ pub(crate) enum Priors {
 #[derive(Debug)]
 pub(crate) struct Latencies {
     priors: Priors,
+    /// A class is learned anew at most so often.
+    pause: Duration,
     classes: HashMap<Class, Learned>,
     uses: u64,
 }
 
 impl Latencies {
     pub(crate) fn new(priors: Priors) -> Self {
-        Self { priors, classes: HashMap::new(), uses: 0 }
+        Self { priors, pause: Duration::ZERO, classes: HashMap::new(), uses: 0 }
+    }
+
+    /// Learns a class anew at most so often, unless there is a shift: learning takes a while, and among hundreds of
+    /// completions a second one more says nothing new.
+    pub(crate) fn pausing(self, pause: Duration) -> Self {
+        Self { pause, ..self }
     }
 
     /// What is known of a class, from the class itself, its relatives or the prior.
@@ -527,7 +546,8 @@ impl Latencies {
     /// known of the class has shifted so far that plans made before are out of date.
     #[must_use = "plans that were made before a shift are out of date"]
     pub(crate) fn observe(&mut self, class: &Class, after: Duration, by: Duration) -> bool {
-        self.entry(class).observe(class, Seen::new(after.as_secs_f64(), by.as_secs_f64(), 1.0))
+        let pause = self.pause;
+        self.entry(class).observe(class, Seen::new(after.as_secs_f64(), by.as_secs_f64(), 1.0), pause)
     }
 
     /// The age by which such a share of a class is done; none if nothing is known.

@@ -416,6 +416,8 @@ mod tests {
         let mut bytes = fs::read(&path).unwrap();
         bytes[25] ^= 1;
         fs::write(&path, bytes).unwrap();
+        // After a restart: before, it is in memory.
+        let results = Results::open(directory.path(), 1 << 20, 1 << 20).unwrap();
         assert!(results.read(&picture).await.is_err());
     }
 

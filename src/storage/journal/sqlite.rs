@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use futures_util::future::BoxFuture;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
@@ -169,6 +170,8 @@ fn connect(path: &Path) -> Result<Connection, JournalError> {
     let connection = Connection::open(path).map_err(storage)?;
     // Every statement of `rows.rs` stays prepared; the library's own limit is fewer than there are.
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // And is not prepared anew for every value that is bound to it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(storage)?;
     // FULL: a commit has reached the disk when it returns, also in WAL mode.
     connection
         .execute_batch(
