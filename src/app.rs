@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -17,9 +16,6 @@ use crate::budget::Budget;
 use crate::config::{Config, Inputs};
 use crate::engine::{self, Engine};
 use crate::lending::Lending;
-use crate::lifecycle::caps::Caps;
-use crate::lifecycle::limits::Limits;
-use crate::lifecycle::serve::Face;
 use crate::lifecycle::{Grace, Lifecycle, stop_signal};
 use crate::model::{Chance, ClientId, HostRule, SystemClock};
 use crate::operator::{self, Snapshot, Sources};
@@ -36,7 +32,7 @@ mod check;
 mod faces;
 mod ledger;
 
-use faces::{Bound, Doors};
+use faces::{Bound, Doors, Serving};
 
 pub use check::check;
 pub use ledger::{Predictions, predictions};
@@ -147,7 +143,8 @@ impl Gateway {
         // Everything that stays open is open by now.
         let doors = Doors::new(&server, faces::share(wanted)?);
         metrics.register("connections", |registry| doors.figures.register(registry));
-        let (limits, tls_reload) = (faces::limits(&server), server.tls_reload_interval);
+        let serving = Serving::new(bound, &doors, &server, &lifecycle);
+
         let sources = sources(sandbox, &engine, &admission, &budget, &doors, &lifecycle, metrics.clone());
         let api = api::router(api::Parts {
             engine,
@@ -163,8 +160,8 @@ impl Gateway {
             lifecycle: lifecycle.clone(),
             metrics,
         });
-        let routers = (api, operator::router(sources, hosts));
-        serve(bound, routers, &doors, limits, tls_reload, &lifecycle);
+        let operator = operator::router(sources, hosts);
+        serving.start(api, operator);
         Ok(Self { client_address, operator_address, lifecycle, grace, journal, learned, _directory: directory })
     }
 
@@ -194,36 +191,6 @@ impl Gateway {
     pub async fn failing(&self) {
         self.lifecycle.draining().await;
     }
-}
-
-/// Serves both faces, by the router of each, until the stop.
-fn serve(
-    bound: Bound,
-    (client_router, operator_router): (Router, Router),
-    doors: &Doors,
-    limits: Limits,
-    tls_reload: Duration,
-    lifecycle: &Lifecycle,
-) {
-    let (client_listeners, operator_listener, tls) = bound.listeners();
-    if let Some(tls) = tls {
-        lifecycle.spawn_service("certificate", tls.follow(tls_reload));
-    }
-    let face = |name, router, caps: &Caps| Face {
-        name,
-        router,
-        limits,
-        caps: caps.clone(),
-        figures: doors.figures.clone(),
-        lifecycle: lifecycle.clone(),
-    };
-    let stop = lifecycle.stop_token();
-    let client_face = face(faces::CLIENTS, client_router, &doors.client);
-    for (name, listener) in client_listeners {
-        lifecycle.spawn(name, client_face.clone().serve(listener, stop.clone()));
-    }
-    let operator_face = face(faces::OPERATOR, operator_router, &doors.operator);
-    lifecycle.spawn("operator face", operator_face.serve(operator_listener, stop));
 }
 
 /// What is learned while the gateway runs, and where it is kept.

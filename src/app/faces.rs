@@ -2,17 +2,21 @@
 
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
 use tokio::net::TcpListener;
 
 use super::bind;
 use crate::config::{Config, ServerConfig, UpstreamConfig, WebhooksConfig};
+use crate::lifecycle::Lifecycle;
 use crate::lifecycle::caps::Caps;
 use crate::lifecycle::descriptors::{self, Shares, TooFew, Wanted};
 use crate::lifecycle::figures::Figures;
 use crate::lifecycle::limits::{Http1Limits, Http2Limits, Limits};
 use crate::lifecycle::listener::{Listener, UnixSocket};
+use crate::lifecycle::serve::Face;
 use crate::lifecycle::tls::Tls;
 use crate::operator::Connections;
 
@@ -51,16 +55,49 @@ impl Bound {
         });
         Ok(Self { client, operator, unix: unix.transpose()?, tls })
     }
+}
 
-    /// The listeners of the client face, the one for the operator, and the certificate to be followed.
-    pub(super) fn listeners(self) -> (Vec<(&'static str, Listener)>, Listener, Option<Tls>) {
-        let client = match &self.tls {
-            Some(tls) => Listener::Tls(self.client, tls.clone()),
-            None => Listener::Tcp(self.client),
+/// Listeners with all they need, but for what they serve.
+#[derive(Debug)]
+pub(super) struct Serving {
+    bound: Bound,
+    doors: Doors,
+    limits: Limits,
+    reload_interval: Duration,
+    lifecycle: Lifecycle,
+}
+
+impl Serving {
+    pub(super) fn new(bound: Bound, doors: &Doors, server: &ServerConfig, lifecycle: &Lifecycle) -> Self {
+        let (limits, reload_interval) = (limits(server), server.tls_reload_interval);
+        Self { bound, doors: doors.clone(), limits, reload_interval, lifecycle: lifecycle.clone() }
+    }
+
+    /// Begins to accept.
+    pub(super) fn start(self, api: Router, operator: Router) {
+        let Self { bound, doors, limits, reload_interval, lifecycle } = self;
+        let face = |name, router, caps: &Caps| Face {
+            name,
+            router,
+            limits,
+            caps: caps.clone(),
+            figures: doors.figures.clone(),
+            lifecycle: lifecycle.clone(),
         };
-        let unix = self.unix.map(|socket| ("client face, local", Listener::Unix(socket)));
-        let clients = [Some(("client face", client)), unix].into_iter().flatten().collect();
-        (clients, Listener::Tcp(self.operator), self.tls)
+        let (clients, operator) = (face(CLIENTS, api, &doors.client), face(OPERATOR, operator, &doors.operator));
+        let client_listener = match bound.tls {
+            Some(tls) => {
+                lifecycle.spawn_service("certificate", tls.clone().follow(reload_interval));
+                Listener::Tls(bound.client, tls)
+            }
+            None => Listener::Tcp(bound.client),
+        };
+        let stop = lifecycle.stop_token();
+        if let Some(socket) = bound.unix {
+            lifecycle.spawn("client face, local", clients.clone().serve(Listener::Unix(socket), stop.clone()));
+        }
+        lifecycle.spawn("client face", clients.serve(client_listener, stop.clone()));
+        lifecycle.spawn("operator face", operator.serve(Listener::Tcp(bound.operator), stop));
     }
 }
 
@@ -152,7 +189,7 @@ impl Doors {
 }
 
 /// The limits of every connection.
-pub(super) fn limits(server: &ServerConfig) -> Limits {
+fn limits(server: &ServerConfig) -> Limits {
     Limits {
         header_timeout: server.header_timeout,
         keep_alive_timeout: server.keep_alive_timeout,

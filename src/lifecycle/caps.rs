@@ -181,10 +181,6 @@ mod tests {
         Pulse::new(&Limits::AMONG_OURSELVES)
     }
 
-    fn address(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
     #[tokio::test(start_paused = true)]
     async fn places_are_counted_and_given_back() {
         let caps = Caps::new(2, None, Vec::new());
@@ -241,7 +237,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_address_has_its_share_and_a_proxy_has_none() {
         let caps = Caps::new(100, NonZeroUsize::new(2), vec!["10.0.0.0/8".parse().unwrap()]);
-        let enter = |text: &str| caps.enter(Some(address(text)), &pulse());
+        let enter = |text: &str| caps.enter(Some(text.parse().unwrap()), &pulse());
         let one = enter("192.0.2.1").unwrap();
         let _two = enter("::ffff:192.0.2.1").unwrap();
         assert_eq!(enter("192.0.2.1").unwrap_err(), Full::Address);

@@ -205,7 +205,7 @@ class Attack:
 SHAPES = {
     "slow_headers": (400, None),
     "slow_body": (400, None),
-    "slow_read": (100, 4096),
+    "slow_read": (30, 4096),
     "gigabyte_of_headers": (4, None),
     "hold": (100, None),
     "sixteen_parts": (8, None),
