@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use base64_simd::STANDARD;
@@ -21,6 +21,8 @@ use crate::model::picture::fill;
 
 /// Picture bytes encoded at a time. A multiple of three, so that pieces join without padding between them.
 const PIECE_BYTES: usize = 192 * 1024;
+/// The same of a file, each piece of which is a trip to another thread.
+const FILE_PIECE_BYTES: usize = 2 * PIECE_BYTES;
 
 /// A body under construction, and then the body itself.
 #[derive(Debug, Default)]
@@ -32,6 +34,8 @@ pub(crate) struct Payload {
     reading: Option<JoinHandle<io::Result<Piece>>>,
     /// What files are read into before they are encoded; absent while a piece is being read.
     scratch: Vec<u8>,
+    /// Memory of pieces that have left, for those that follow.
+    returned: Returned,
 }
 
 /// A piece of a file as it leaves, and the scratch memory that comes back.
@@ -39,6 +43,30 @@ pub(crate) struct Payload {
 struct Piece {
     bytes: Bytes,
     scratch: Vec<u8>,
+}
+
+/// Memory that comes back when what it held has left. Fresh memory for every piece costs as much as encoding it.
+type Returned = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// An encoded piece whose memory comes back.
+#[derive(Debug)]
+struct Borrowed {
+    bytes: Vec<u8>,
+    returned: Returned,
+}
+
+impl AsRef<[u8]> for Borrowed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+    }
 }
 
 #[derive(Debug)]
@@ -135,7 +163,7 @@ impl Payload {
                         continue;
                     }
                     if let Some(bytes) = source.in_memory() {
-                        let size = size_of_piece(left);
+                        let size = size_of_piece(left, PIECE_BYTES);
                         let (start, encoding) = (*offset, *encoding);
                         *offset += size as u64;
                         return Poll::Ready(Some(piece_of_memory(&bytes, start, size, encoding)));
@@ -151,17 +179,19 @@ impl Payload {
         let Some(Segment::Picture { source, offset, encoding }) = self.segments.front_mut() else { return };
         let left = source.size() - *offset;
         if left > 0 {
-            let (source, start, encoding, size) = (Arc::clone(source), *offset, *encoding, size_of_piece(left));
+            let (source, start, encoding, size) =
+                (Arc::clone(source), *offset, *encoding, size_of_piece(left, FILE_PIECE_BYTES));
             *offset += size as u64;
             let scratch = std::mem::take(&mut self.scratch);
-            self.reading =
-                Some(tokio::task::spawn_blocking(move || piece_of_file(&*source, start, size, encoding, scratch)));
+            let returned = Arc::clone(&self.returned);
+            let read = move || piece_of_file(&*source, start, size, encoding, scratch, returned);
+            self.reading = Some(tokio::task::spawn_blocking(read));
         }
     }
 }
 
-fn size_of_piece(left: u64) -> usize {
-    usize::try_from(left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES)
+fn size_of_piece(left: u64, most: usize) -> usize {
+    usize::try_from(left).unwrap_or(most).min(most)
 }
 
 fn piece_of_memory(bytes: &Bytes, offset: u64, size: usize, encoding: Encoding) -> io::Result<Bytes> {
@@ -180,13 +210,18 @@ fn piece_of_file(
     size: usize,
     encoding: Encoding,
     mut scratch: Vec<u8>,
+    returned: Returned,
 ) -> io::Result<Piece> {
     scratch.resize(size, 0);
     if fill(source, offset, &mut scratch)? != size {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a stored picture became shorter"));
     }
     Ok(match encoding {
-        Encoding::Base64 => Piece { bytes: Bytes::from(STANDARD.encode_type::<Vec<u8>>(&scratch)), scratch },
+        Encoding::Base64 => {
+            let mut bytes = returned.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+            STANDARD.encode_append(&scratch, &mut bytes);
+            Piece { bytes: Bytes::from_owner(Borrowed { bytes, returned }), scratch }
+        }
         Encoding::Bare => Piece { bytes: Bytes::from(scratch), scratch: Vec::new() },
     })
 }
@@ -238,7 +273,7 @@ mod tests {
 
     #[tokio::test]
     async fn pieces_join_to_the_plain_encoding() {
-        for size in [0, 1, 2, 3, 1000, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES - 1] {
+        for size in [0, 1, 2, 3, 1000, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES - 1, 9 * PIECE_BYTES + 2] {
             let bytes = Bytes::from((0..size).map(|i| i.to_le_bytes()[0]).collect::<Vec<u8>>());
             let sources: [Arc<dyn Source>; 2] = [Arc::new(bytes.clone()), Arc::new(Filed(bytes.clone()))];
             for source in sources {

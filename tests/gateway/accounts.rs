@@ -6,7 +6,7 @@ use crate::harness::{Edit, Gateway, OTHER_UPSTREAM_KEY, UPSTREAM_KEY, Upstream, 
 
 /// A second account beside the first one.
 fn both() -> (&'static str, &'static str) {
-    ("GPTPROTO_API_KEYS", "other:sk-upstream-canary-other-93be1c")
+    ("GPTPROTO_API_KEYS", "other:sk-upstream-vQ7kZp3XvQ7kZp3XvQ7kZp3X-other")
 }
 
 async fn account(gateway: &Gateway, index: usize) -> Value {

@@ -1,7 +1,8 @@
 //! One part: arriving, and then arrived.
 //!
-//! Small chunks are gathered, so that few writes are made, and large ones are written as they are. Hashing and writing
-//! happen off the asynchronous threads, one job at a time, while the next chunks are gathered already.
+//! Chunks are gathered, so that few writes are made and what they came in is free again; where there is no memory to gather
+//! them in, each is written as it is. Hashing and writing happen off the asynchronous threads, one job at a time, while the
+//! next chunks are gathered in a second buffer.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -16,7 +17,7 @@ use crate::model::picture::{Header, header};
 use crate::model::{Digest, Picture, Source};
 
 /// How much of a part is gathered before it is written to the file.
-const WRITE_BYTES: usize = 128 * 1024;
+const WRITE_BYTES: usize = 256 * 1024;
 
 /// A part that is arriving.
 #[derive(Debug)]
@@ -79,6 +80,24 @@ impl<'u> PartWriter<'u> {
         if self.gather(&chunk)? {
             return Ok(());
         }
+        if self.start.is_none() {
+            self.put_away(Bytes::new()).await?;
+        }
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            let room = WRITE_BYTES.saturating_sub(self.gathered.bytes().len());
+            let next = rest.split_to(rest.len().min(room));
+            if !self.gathered.extend(&next, WRITE_BYTES) {
+                self.put_away(next).await?;
+            } else if self.gathered.bytes().len() >= WRITE_BYTES {
+                self.put_away(Bytes::new()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to write what was gathered, and a chunk behind it.
+    async fn put_away(&mut self, chunk: Bytes) -> Result<(), SpoolError> {
         self.landed().await?;
         let memory = &self.upload.spooled.shared.memory;
         let next = self.spare.take().unwrap_or_else(|| Buffer::new(memory));
