@@ -14,9 +14,6 @@ use gptproto_gateway::lifecycle::process;
 use gptproto_gateway::simulator::{Options, Scenario};
 use gptproto_gateway::{app, operator, telemetry};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// An OpenAI-compatible image gateway for GPTProto: a picture that was paid for reaches whoever asked for it.
 ///
 /// Without a command it serves. Configuration: config/default.toml is the reference; environment variables such as

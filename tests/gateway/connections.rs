@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{ALICE, Edit, Gateway, Program, Raw, Upstream, in_background, picture, until};
 
 const MODELS: &str =
-    "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sk-gw-alice-2b7e151628aed2a6\r\n\r\n";
+    "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sk-gw-alice-vQ7kZp3XvQ7kZp3XvQ7kZp3X\r\n\r\n";
 
 /// Waits until the metrics have this line.
 async fn counts(gateway: &Gateway, series: &str) {
