@@ -40,6 +40,8 @@ class Attack:
         self.port, self.key = port, key
         self.until = time.monotonic() + seconds
         self.sent, self.connections, self.lives = 0, 0, []
+        # Since when each connection plays its part.
+        self.began = {}
 
     def goes_on(self):
         return time.monotonic() < self.until
@@ -65,16 +67,17 @@ class Attack:
             if sock is None:
                 await asyncio.sleep(0.05)
                 continue
-            began = time.monotonic()
+            self.began[sock] = time.monotonic()
             try:
-                left = max(0.1, self.until - began)
-                await asyncio.wait_for(play(sock), left)
-                self.lives.append(time.monotonic() - began)
-            except (OSError, EOFError):
-                self.lives.append(time.monotonic() - began)
-            except asyncio.TimeoutError:
+                await asyncio.wait_for(play(sock), max(0.1, self.until - time.monotonic()))
+                self.lives.append(time.monotonic() - self.began[sock])
+            except TimeoutError:
+                # The end of the attack, and of nothing else: it is an OSError, too.
                 pass
+            except (OSError, EOFError):
+                self.lives.append(time.monotonic() - self.began[sock])
             finally:
+                del self.began[sock]
                 sock.close()
 
     async def send(self, sock, data):
@@ -119,12 +122,12 @@ class Attack:
                                f"--{BOUNDARY}\r\n").encode(), 0.5)
 
     async def slow_read(self, sock):
-        ask = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self.key}\r\n\r\n".encode() * 200
-        # Nothing is read, so at some point nothing is written any more, and then nothing read there either.
-        loop = asyncio.get_running_loop()
+        ask = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self.key}\r\n\r\n".encode() * 10
+        # Nothing is read, so at some point nothing is written any more, and then nothing read there either. It counts from
+        # when the last could be sent.
         while True:
-            await loop.sock_sendall(sock, ask)
-            self.sent += len(ask)
+            await self.send(sock, ask)
+            self.began[sock] = time.monotonic()
 
     async def gigabyte_of_headers(self, sock):
         await self.send(sock, b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n")
@@ -205,7 +208,7 @@ class Attack:
 SHAPES = {
     "slow_headers": (400, None),
     "slow_body": (400, None),
-    "slow_read": (30, 4096),
+    "slow_read": (8, 4096),
     "gigabyte_of_headers": (4, None),
     "hold": (100, None),
     "sixteen_parts": (8, None),
