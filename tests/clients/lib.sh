@@ -50,6 +50,8 @@ stop_all() {
     [ "$status" = 0 ] || [ "$logs_shown" = no ] || show_logs
     if [ -n "$kept" ]; then
       mkdir -p "$kept" && mv "$scratch" "$kept/clients-$$"
+      # The simulators' banners show the upstream key, and are not for the scan.
+      printf '%s\n' "$kept/clients-$$"/*simulator.* >"$kept/clients-$$/inputs"
     else
       rm -rf "$scratch"
     fi

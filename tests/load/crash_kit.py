@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 # Every key carries what tests/canary/scan.py looks for.
 sys.path.append(str(ROOT / "tests" / "canary"))
-from scan import MARK  # noqa: E402
+from scan import INPUTS, MARK  # noqa: E402
 
 UPSTREAM_KEY = f"sk-upstream-{MARK * 3}"
 # Where what the runs wrote is left for that, if anywhere.
@@ -98,7 +98,8 @@ def call(port, method, path, body=None, headers=None, timeout=60):
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
         status, told, data = answer.status, answer.headers, answer.read()
-        if OUTPUT:
+        # The simulator knows the key, and says so.
+        if OUTPUT and not path.startswith("/_simulator/"):
             with open(Path(OUTPUT) / f"answers-{os.getpid()}", "ab") as kept:
                 kept.write(bytes(told) + data + b"\n")
         return status, told, data
@@ -121,6 +122,9 @@ class World:
         self.simulator_port, self.port, self.operator_port = free_ports(3)
         self.keys = [f"kill-loop-client-{MARK * 3}-{number}" for number in range(workers)]
         self.output = open(self.folder / "output", "ab")
+        # Apart, and not for the scan: its banner shows the upstream key.
+        self.simulator_output = open(self.folder / "simulator-output", "ab")
+        (self.folder / INPUTS).write_text(f"{self.simulator_output.name}\n")
         self.gateway = None
         scenario_file = self.folder / "scenario.toml"
         scenario_file.write_text(scenario)
@@ -151,7 +155,7 @@ class World:
         arguments = [binary, "simulate", "--listen", f"127.0.0.1:{self.simulator_port}",
                      "--scenario", scenario_file, "--log", self.simulator_log]
         arguments += [word for key in upstream_keys for word in ("--key", key)]
-        self.simulator = subprocess.Popen(arguments, env=bare, stdout=self.output, stderr=self.output)
+        self.simulator = subprocess.Popen(arguments, env=bare, stdout=self.simulator_output, stderr=self.simulator_output)
         self.wait_for(self.simulator, self.simulator_port, "/_simulator/counters")
 
     def wait_for(self, process, port, path):
@@ -167,7 +171,8 @@ class World:
         give_up(f"nothing answers on port {port}:\n{self.last_words()}")
 
     def last_words(self):
-        return (self.folder / "output").read_bytes()[-3000:].decode(errors="replace")
+        said = [(self.folder / name).read_bytes()[-3000:] for name in ("simulator-output", "output")]
+        return b"\n".join(said).decode(errors="replace")
 
     def use_directory(self, directory):
         """What the next gateway keeps its journal in."""
@@ -209,6 +214,7 @@ class World:
                 process.kill()
                 process.wait()
         self.output.close()
+        self.simulator_output.close()
         if not keep and not OUTPUT:
             shutil.rmtree(self.folder, ignore_errors=True)
 
