@@ -115,8 +115,9 @@ async fn place(
     let permit = state.admit(&client)?;
     let spool = state.engine.spool();
     let (limits, offer) = (state.limits(task), state.offer(&client));
+    let reading = intake::read(limits, &headers, deployment, body, spool, &state.server, offer);
     // In a box of its own: it is many kilobytes, and would be moved with every future around it.
-    let checked = Box::pin(intake::read(limits, &headers, deployment, body, spool, &state.server, offer)).await?;
+    let checked = Box::pin(reading).await?;
     let Checked { request, presentation, webhook_url, dropped, ignored } = checked;
     noted.model.clone_from(&request.model);
     noted.ignored = ignored;
@@ -161,7 +162,8 @@ async fn fulfil(
     noted: &mut Noted,
 ) -> Result<Response, ApiError> {
     let (began, request) = (arrived.began, arrived.request.clone());
-    let mut placed = place(task, arrived, state, body, noted).await?;
+    // In a box: what it takes to place an order is not kept while the order is waited for.
+    let mut placed = Box::pin(place(task, arrived, state, body, noted)).await?;
     let (origin, order) = (placed.ticket.origin(), placed.ticket.order());
     let dropped = std::mem::take(&mut placed.dropped);
     let watch = |manner| state.endings.watch(manner, request, order, began);

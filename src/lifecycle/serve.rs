@@ -116,7 +116,9 @@ impl Face {
                 self.figures.accepted(self.name);
                 let (face, stop) = (self.clone(), stop.clone());
                 self.lifecycle.spawn("connection", async move {
-                    if let Some(socket) = face.open(raw, peer, tls.as_ref(), &pulse).await {
+                    // In a box: an exchange of keys takes much more room than the connection does afterwards.
+                    let opened = Box::pin(face.open(raw, peer, tls.as_ref(), &pulse)).await;
+                    if let Some(socket) = opened {
                         face.connection(socket, peer, pulse, stop).await;
                     }
                     drop(place);
@@ -196,9 +198,8 @@ impl Face {
                 }
             }
         });
-        let builder = self.limits.builder();
-        let connection = builder.serve_connection(io, service);
-        let mut connection = std::pin::pin!(connection);
+        // Pinned where it is made: every move would keep room for one more of it, for as long as it lives.
+        let mut connection = std::pin::pin!(self.limits.builder().serve_connection(io, service).into_owned());
         let mut closing = false;
         let result = loop {
             let cut = tokio::select! {
