@@ -162,6 +162,14 @@ impl Payload {
                         self.segments.pop_front();
                         continue;
                     }
+                    if *encoding == Encoding::Base64
+                        && *offset == 0
+                        && let Some(text) = source.base64()
+                    {
+                        // As one piece: it is there already, and stays there.
+                        self.segments.pop_front();
+                        return Poll::Ready(Some(Ok(text)));
+                    }
                     if let Some(bytes) = source.in_memory() {
                         let size = size_of_piece(left, PIECE_BYTES);
                         let (start, encoding) = (*offset, *encoding);

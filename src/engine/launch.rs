@@ -106,39 +106,59 @@ impl Core {
     ) {
         let predictions: Vec<(PredictionId, u8)> =
             (0..).zip(&parts).map(|(slot, &pictures)| (PredictionId { order: record.id, slot }, pictures)).collect();
-        if let Err(error) = self.journal_intent(&record, request.route, &predictions, webhook).await {
-            tracing::error!(order = %record.id, %error, "the intent could not be journalled; nothing is bought");
-            for (prediction, _) in predictions {
-                self.settle(prediction, End::Failure(Failure::JournalUnavailable));
+        // The upload begins while the intent is being synced. Nothing is bought by that: the journal keeps the order of its
+        // records, so what says that a purchase is being made, for which the last byte waits, is never durable without it.
+        let intent = self.journal_intent(&record, request.route, &predictions, webhook);
+        let mut recorded = std::pin::pin!(async {
+            intent.await.inspect(|()| self.orders.recorded(record.id)).inspect_err(|error| {
+                tracing::error!(order = %record.id, %error, "the intent could not be journalled; nothing is bought");
+            })
+        });
+        let launches = predictions.iter().zip(places);
+        let launches =
+            launches.map(|(&(prediction, pictures), place)| self.launch(prediction, pictures, &request, place));
+        let mut launches = std::pin::pin!(join_all(launches));
+        let known = tokio::select! {
+            biased;
+            known = &mut recorded => known,
+            _ = &mut launches => {
+                let _ = recorded.await;
+                return;
             }
-            return;
+        };
+        match known {
+            Ok(()) => {
+                launches.await;
+            }
+            Err(_) => {
+                for &(prediction, _) in &predictions {
+                    self.settle(prediction, End::Failure(Failure::JournalUnavailable));
+                }
+            }
         }
-        self.orders.recorded(record.id);
-        let launches = predictions
-            .into_iter()
-            .zip(places)
-            .map(|((prediction, pictures), place)| self.launch(prediction, pictures, &request, place));
-        join_all(launches).await;
     }
 
-    /// Journals the wish, and who is to be told of its end: nothing is bought before both are known.
-    async fn journal_intent(
+    /// Journals the wish, and who is to be told of its end: nothing is bought before both are known. They are on their way
+    /// when this returns.
+    fn journal_intent(
         &self,
         record: &OrderRecord,
         route: Route,
         predictions: &[(PredictionId, u8)],
         webhook: Option<Webhook>,
-    ) -> Result<(), JournalError> {
+    ) -> impl Future<Output = Result<(), JournalError>> + use<> {
         let intent = Record::Intent { order: record.clone(), route, predictions: predictions.to_vec() };
         let intent = self.journal.append(intent);
         let subscribed = webhook.map(|webhook| {
             let subscribed = Record::Subscribed { order: record.id, webhook, at: record.created };
             self.journal.append(subscribed)
         });
-        intent.await?;
-        match subscribed {
-            Some(subscribed) => subscribed.await,
-            None => Ok(()),
+        async move {
+            intent.await?;
+            match subscribed {
+                Some(subscribed) => subscribed.await,
+                None => Ok(()),
+            }
         }
     }
 

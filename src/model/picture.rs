@@ -28,6 +28,11 @@ pub(crate) trait Source: Send + Sync + fmt::Debug {
     fn in_memory(&self) -> Option<Bytes> {
         None
     }
+
+    /// The bytes as base64, standard and with padding, where that already is in memory.
+    fn base64(&self) -> Option<Bytes> {
+        None
+    }
 }
 
 impl Source for Bytes {

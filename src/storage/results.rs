@@ -1,4 +1,5 @@
-//! Pictures that were bought: content-addressed files, and a read cache of small ones in memory.
+//! Pictures that were bought: content-addressed files, and a read cache of small ones in memory, there as the base64 that
+//! answers are made of: a picture that is asked for again costs no more than writing it.
 //!
 //! A picture is written to a temporary file, checked to be whole, synced, renamed to its digest, and its directory
 //! synced, before the journal says that it is there. Two orders with equal bytes share one file.
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use base64_simd::STANDARD;
 use bytes::Bytes;
 use moka::sync::Cache;
 use rustix::io::Errno;
@@ -31,6 +33,7 @@ use crate::model::{Digest, Source, StoredPicture};
 #[derive(Clone, Debug)]
 pub(crate) struct Results {
     directory: Arc<Path>,
+    /// Pictures as base64.
     memory: Cache<Digest, Bytes>,
     memory_picture_bytes_max: u64,
     renames: Arc<Renames>,
@@ -70,8 +73,8 @@ impl Results {
         }
         let memory = Cache::builder()
             .max_capacity(memory_bytes_max)
-            .weigher(|_, bytes: &Bytes| {
-                u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
+            .weigher(|_, text: &Bytes| {
+                u32::try_from(text.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
             })
             .build();
         let renames = Arc::new(Renames::in_directory(directory)?);
@@ -96,38 +99,36 @@ impl Results {
     ///
     /// When the file is gone, or is no longer what was stored.
     pub(crate) async fn read(&self, picture: &StoredPicture) -> io::Result<Arc<dyn Source>> {
-        if let Some(bytes) = self.memory.get(&picture.digest) {
-            return Ok(Arc::new(bytes));
+        if let Some(text) = self.memory.get(&picture.digest) {
+            return Ok(Arc::new(Encoded { text, bytes: picture.bytes }));
         }
         let (path, picture, in_memory) =
             (self.path(&picture.digest), *picture, picture.bytes <= self.memory_picture_bytes_max);
-        let source = blocking(move || {
+        let store = self.clone();
+        blocking(move || {
             let file = File::open(path)?;
             if file.metadata()?.len() != picture.bytes {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a stored picture has another length"));
             }
             let stored = StoredFile { file, bytes: picture.bytes };
             if !in_memory {
-                return Ok(Err(stored));
+                return Ok(Arc::new(stored) as Arc<dyn Source>);
             }
-            let bytes = crate::model::picture::read_full(
-                &stored,
-                0,
-                usize::try_from(picture.bytes).map_err(io::Error::other)?,
-            )?;
+            let size = usize::try_from(picture.bytes).map_err(io::Error::other)?;
+            let bytes = crate::model::picture::read_full(&stored, 0, size)?;
             if Digest::of(&bytes) != picture.digest {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a stored picture has other bytes"));
             }
-            Ok(Ok(Bytes::from(bytes)))
+            Ok(Arc::new(store.remember(picture.digest, &bytes)) as Arc<dyn Source>)
         })
-        .await?;
-        Ok(match source {
-            Ok(bytes) => {
-                self.memory.insert(picture.digest, bytes.clone());
-                Arc::new(bytes)
-            }
-            Err(file) => Arc::new(file),
-        })
+        .await
+    }
+
+    /// Keeps a picture in memory.
+    fn remember(&self, digest: Digest, bytes: &[u8]) -> Encoded {
+        let text = Bytes::from(STANDARD.encode_type::<Vec<u8>>(bytes));
+        self.memory.insert(digest, text.clone());
+        Encoded { text, bytes: bytes.len() as u64 }
     }
 
     /// Removes a picture's file. One that is gone already is fine.
@@ -234,7 +235,7 @@ impl PictureWriter {
                     store.keep(file, digest)?;
                     if bytes <= store.memory_picture_bytes_max {
                         // Somebody waits for it.
-                        store.memory.insert(digest, picture);
+                        store.remember(digest, &picture);
                     }
                 }
                 Ok(checked)
@@ -339,6 +340,37 @@ fn append(
     Ok((file, gathered))
 }
 
+/// A stored picture in memory.
+#[derive(Debug)]
+struct Encoded {
+    text: Bytes,
+    bytes: u64,
+}
+
+impl Source for Encoded {
+    fn size(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let wanted = (buffer.len() as u64).min(self.bytes.saturating_sub(offset));
+        // Four letters hold three bytes.
+        let (first, end) = (offset / 3, (offset + wanted).div_ceil(3));
+        let range = |group: u64| usize::try_from(group * 4).map_err(io::Error::other);
+        let letters = self.text.get(range(first)?..range(end)?).unwrap_or_default();
+        let decoded = STANDARD.decode_to_vec(letters).map_err(io::Error::other)?;
+        let skipped = usize::try_from(offset % 3).map_err(io::Error::other)?;
+        let found = decoded.get(skipped..).unwrap_or_default();
+        let count = found.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&found[..count]);
+        Ok(count)
+    }
+
+    fn base64(&self) -> Option<Bytes> {
+        Some(self.text.clone())
+    }
+}
+
 /// A stored picture that stays in its file.
 #[derive(Debug)]
 struct StoredFile {
@@ -393,8 +425,18 @@ mod tests {
         for in_memory in [1 << 20, 0] {
             let results = Results::open(directory.path(), 1 << 20, in_memory).unwrap();
             let source = results.read(&picture).await.unwrap();
-            assert_eq!(source.in_memory().is_some(), in_memory > 0);
             assert_eq!(read_full(&*source, 0, 1 << 20).unwrap(), png());
+            let text = STANDARD.encode_to_string(png());
+            assert_eq!(source.base64(), (in_memory > 0).then(|| Bytes::from(text)));
+            for offset in 0..10 {
+                for size in 0..10 {
+                    let found = read_full(&*source, offset, size).unwrap();
+                    assert_eq!(found, png()[usize::try_from(offset).unwrap()..][..size], "{size} at {offset}");
+                }
+            }
+            let end = png().len() as u64;
+            assert_eq!(read_full(&*source, end - 2, 10).unwrap(), png()[png().len() - 2..]);
+            assert!(read_full(&*source, end + 5, 10).unwrap().is_empty());
         }
     }
 

@@ -11,7 +11,8 @@ edits that are really made; each over a new connection), first alone and then wh
 
 Prints for each: the honest clients' median and 99th percentile, what failed of theirs, connections held at most, seconds
 until an attacker is cut, and peak memory above idle; and whether the gateway is alive and clean afterwards: no connection
-left, no descriptor more than before, nothing under way, nothing bought that nobody got. Exits 1 when an aim is missed.
+left, no descriptor more than before, nothing under way, nothing bought that nobody got. Exits 1 when any of that went wrong, and
+3 when only a latency missed its aim, which a busy machine does by itself.
 
 usage: tests/load/attacks.py [--quick] [--control] [--binary FILE] [NAME...]
 
@@ -48,6 +49,8 @@ CUT_SLACK_S = 3
 # The rest of a body that was refused with 408 may crawl for so long, until the connection closes (src/api/drain.rs).
 CRAWL_S = 5
 MEMORY_MB = 96
+# What is wrong with a latency begins so.
+LATE = "p99 >"
 
 
 class Honest:
@@ -196,14 +199,15 @@ FEW = "held connections, 64 descriptors"
 
 class Table:
     def __init__(self):
-        self.missed = False
+        self.missed = self.slow = False
         print(f"{'attack':<40} {'hits p50/p99 ms':>16} {'edits p50/p99 ms':>18} {'failed':>7} {'held':>5} {'cut after s':>12} {'MB more':>8}  verdict",
               flush=True)
 
     def row(self, name, honest, held="", cut="", memory="", problems=()):
         hits, edits = honest.seconds["hit"], honest.seconds["edit"]
         verdict = "MISS: " + "; ".join(problems) if problems else "ok"
-        self.missed |= bool(problems)
+        self.slow |= any(LATE in problem for problem in problems)
+        self.missed |= any(LATE not in problem for problem in problems)
         asked = len(hits) + len(edits) + len(honest.failures)
         print(f"{name:<40} {percentile(hits, .5):7.1f} /{percentile(hits, .99):7.1f} {percentile(edits, .5):8.1f} /{percentile(edits, .99):8.1f}"
               f" {len(honest.failures):>3}/{asked:<5}{held:>4} {cut:>12} {memory:>8}  {verdict}", flush=True)
@@ -269,7 +273,7 @@ def run(world, table, name, start, limit, times, seconds, tries=1):
     elif tries == 1:
         for kind, aim in (("hit", HIT_P99_MS), ("edit", EDIT_P99_MS)):
             if percentile(honest.seconds[kind], .99) > aim:
-                problems.append(f"{kind}s' p99 > {aim} ms")
+                problems.append(f"{kind}s' {LATE} {aim} ms")
     if purchases(world) - bought != honest.bought:
         problems.append(f"{purchases(world) - bought} bought, {honest.bought} received")
     more = max(0, watch.memory_kb - idle_kb) / 1024
@@ -345,7 +349,7 @@ def main():
             few.close(keep=False)
     print(f"aims: nothing of honest clients fails, p99 of hits <= {HIT_P99_MS} ms and of edits <= {EDIT_P99_MS} ms; attackers cut"
           f" within their limit + {CUT_SLACK_S} s; <= {MEMORY_MB} MB more; clean within 20 s")
-    sys.exit(1 if table.missed else 0)
+    sys.exit(1 if table.missed else 3 if table.slow else 0)
 
 
 if __name__ == "__main__":

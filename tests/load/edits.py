@@ -11,7 +11,7 @@ set so that they do not limit.
           picture is ready to the last byte of the answer (the next poll, download, storing with syncs, journal, answer). The upstream
           writes the first moment into the id, which the answer brings, on the clock that the client has too.
 
-Needs wrk (Debian: wrk), two cores and target/release/gptproto-gateway. Exits 1 when an aim is missed.
+Needs wrk (Debian: wrk), two cores and target/release/gptproto-gateway. Exits 3 when an aim is missed.
 
 usage: tests/load/edits.py [--quick] [most|added]...
 """

@@ -10,7 +10,7 @@ sendfile on and off), which reads the form, throws it away and sends a file. Bot
 
 Where others use the measured core too, requests/s say little and CPU says more; the last line tells how much they had.
 
-Needs nginx and wrk (Debian: nginx, wrk), two cores and target/release/gptproto-gateway. Exits 1 when an aim is missed.
+Needs nginx and wrk (Debian: nginx, wrk), two cores and target/release/gptproto-gateway. Exits 3 when an aim is missed.
 
 usage: tests/load/hits.py [--quick] [large|small]...
 """

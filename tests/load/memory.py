@@ -6,7 +6,7 @@ that throws bodies away and has each picture at once. First one, then eight form
 same time. Printed: the peak of the gateway's own memory (resident, above idle), the most that the cgroup was charged with,
 how often the kernel killed in it, and how many uploads were answered.
 
-Needs root, a memory cgroup that can be written, 12 GB of disk and target/release/gptproto-gateway. Exits 1 when an aim is
+Needs root, a memory cgroup that can be written, 12 GB of disk and target/release/gptproto-gateway. Exits 3 when an aim is
 missed, and 0, saying so, where there is no such cgroup.
 
 usage: tests/load/memory.py [--quick] [--limit-mb 256]

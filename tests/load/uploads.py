@@ -7,7 +7,7 @@ bodies, throws them away and answers. Gateway and nginx are pinned to one core, 
 the other. Printed for each: seconds of an upload and CPU for each GB of it; and the gateway's peak memory above idle at one and at eight
 uploads of 16 x 50 MB at once, there on both cores.
 
-Needs nginx (Debian: nginx), two cores, 8 GB of disk and target/release/gptproto-gateway. Exits 1 when an aim is missed.
+Needs nginx (Debian: nginx), two cores, 8 GB of disk and target/release/gptproto-gateway. Exits 3 when an aim is missed.
 
 usage: tests/load/uploads.py [--quick] [speed|memory]...
 """

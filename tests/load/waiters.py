@@ -11,7 +11,7 @@ lets every prediction wait until it is released. The pictures have 1 KB. Three s
   release    the upstream completes all of them at one moment: seconds until half and all are delivered. The pauses between polls are in it
 
 Clients connect from several loopback addresses, so that no limit of one address or its ports is met. Needs two cores, 20,000
-descriptors for a process (ulimit -n) and target/release/gptproto-gateway. Exits 1 when an aim is missed.
+descriptors for a process (ulimit -n) and target/release/gptproto-gateway. Exits 3 when an aim is missed.
 
 usage: tests/load/waiters.py [--quick] [NUMBER]...     (default 2000 4000 8000 15000, which takes some minutes)
 """
