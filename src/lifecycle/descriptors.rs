@@ -52,7 +52,7 @@ const SPARE: usize = 10;
 /// With fewer than this to share out nothing would go on.
 const SHARED_MIN: usize = 20;
 /// Where there are few: the part of them that each of the others may have, so that most is left for connections.
-const PART: usize = 8;
+const PART: usize = 10;
 
 /// Shares out `limit` descriptors, of which `open` are taken.
 ///
