@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 pub(crate) mod journal;
 mod notes;
 pub(crate) mod results;
@@ -128,6 +130,11 @@ impl Room {
         *known = Some((Instant::now(), answer));
         answer
     }
+}
+
+/// Whether a file could not be opened because the process, or the machine, has as many open as it may.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    Errno::from_io_error(error).is_some_and(|errno| matches!(errno, Errno::MFILE | Errno::NFILE))
 }
 
 fn private_directory(path: &Path) -> io::Result<()> {

@@ -7,7 +7,6 @@
 //! `src/api/error/errors.md` shows the table to people; a test holds the two together.
 
 use std::borrow::Cow;
-use std::io;
 use std::time::Duration;
 
 use axum::http::header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -370,12 +369,7 @@ impl ApiError {
         match error {
             SpoolError::PartTooLarge { bytes_max } => Self::ImageTooLarge { param: param.to_owned(), bytes_max },
             SpoolError::NeverFits { bytes_max } => Self::BodyTooLarge { bytes_max },
-            SpoolError::Full { .. } => Self::SpoolFull,
-            SpoolError::Io(error)
-                if error.kind() == std::io::ErrorKind::StorageFull || is_out_of_descriptors(&error) =>
-            {
-                Self::SpoolFull
-            }
+            SpoolError::Full { .. } | SpoolError::NoRoom(_) => Self::SpoolFull,
             SpoolError::Io(error) => Self::internal(format!("the spool cannot be used: {error}")),
         }
     }
@@ -573,12 +567,6 @@ impl IntoResponse for ApiError {
         }
         response
     }
-}
-
-/// Whether there was no room for a file because the process, or the machine, has as many open as it may.
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    Errno::from_io_error(error).is_some_and(|errno| matches!(errno, Errno::MFILE | Errno::NFILE))
 }
 
 /// Puts the upstream's names for the predictions of an order into `x-gateway-prediction`.

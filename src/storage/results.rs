@@ -23,11 +23,11 @@ use std::time::{Duration, Instant};
 use base64_simd::STANDARD;
 use bytes::Bytes;
 use moka::sync::Cache;
-use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use crate::model::picture::{NotWhole, check_whole};
 use crate::model::{Digest, Source, StoredPicture};
+use crate::storage::is_out_of_descriptors;
 
 /// The store of bought pictures. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -314,13 +314,10 @@ const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens a file, as soon as there is a descriptor for it. Blocks.
 fn with_a_descriptor<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    let lacks_one = |error: &io::Error| {
-        Errno::from_io_error(error).is_some_and(|errno| matches!(errno, Errno::MFILE | Errno::NFILE))
-    };
     let began = Instant::now();
     loop {
         match open() {
-            Err(error) if lacks_one(&error) && began.elapsed() < DESCRIPTOR_WAIT => {
+            Err(error) if is_out_of_descriptors(&error) && began.elapsed() < DESCRIPTOR_WAIT => {
                 std::thread::sleep(DESCRIPTOR_PAUSE);
             }
             result => return result,
@@ -398,6 +395,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
     use crate::model::Format;
     use crate::model::picture::read_full;

@@ -18,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::config::StorageConfig;
+use crate::storage::is_out_of_descriptors;
 
 mod part;
 mod space;
@@ -75,8 +76,18 @@ pub(crate) enum SpoolError {
     NeverFits { bytes_max: u64 },
     #[error("all uploads together exceed {bytes_max} bytes")]
     Full { bytes_max: u64 },
+    /// For the moment: the disk, or the process, has as much as it may.
+    #[error("there is no room for the upload: {0}")]
+    NoRoom(io::Error),
     #[error("the spool cannot be written: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for SpoolError {
+    fn from(error: io::Error) -> Self {
+        let lacks_room = error.kind() == io::ErrorKind::StorageFull || is_out_of_descriptors(&error);
+        if lacks_room { Self::NoRoom(error) } else { Self::Io(error) }
+    }
 }
 
 /// What the spool holds at the moment.

