@@ -6,25 +6,31 @@
 # To look around without an account: docker run -p 8787:8787 gptproto-gateway serve --sandbox
 
 FROM docker.io/library/rust:1.95-bookworm AS builder
+# "dist" is optimised to the end; "release" builds in half the time.
+ARG PROFILE=dist
 WORKDIR /build
 
 # Dependencies first, with a stand-in for the program: this layer is built anew only when they change.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
+# The manifest names the benches, so their files must exist; they are not built.
+COPY benches benches
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs \
-    && cargo build --release --locked \
+    && cargo build --profile "$PROFILE" --locked \
     && rm -r src
 
 COPY config config
 COPY src src
 # The stand-in is newer than the sources may be, and cargo goes by time.
 RUN touch src/main.rs src/lib.rs \
-    && cargo build --release --locked \
-    && mkdir -p /empty/data
+    && cargo build --profile "$PROFILE" --locked \
+    && mkdir -p /empty/data \
+    && cp "target/$PROFILE/gptproto-gateway" /gptproto-gateway
 
 FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=builder /build/target/release/gptproto-gateway /usr/local/bin/gptproto-gateway
+COPY --from=builder /gptproto-gateway /usr/local/bin/gptproto-gateway
 # A named volume takes its first content, and so its owner, from here.
 COPY --from=builder --chown=65532:65532 /empty/data /data
 

@@ -340,7 +340,8 @@ pub(crate) struct LogConfig {
 
 impl LogConfig {
     fn check(&self) -> Result<(), Error> {
-        tracing_subscriber::EnvFilter::try_new(&self.filter)
+        self.filter
+            .parse::<tracing_subscriber::filter::Targets>()
             .map(drop)
             .map_err(|error| Error::invalid("log.filter", error))
     }

@@ -5,7 +5,10 @@ use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::registry::Registry;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt::layer, registry};
 
 use crate::config::Config;
 use crate::config::LogFormat;
@@ -45,19 +48,20 @@ impl Metrics {
 ///
 /// Never: the filter was checked with the rest of the configuration.
 pub fn start_logging(config: &Config) {
-    let filter = EnvFilter::try_new(&config.log.filter).expect("checked with the configuration");
+    let filter: Targets = config.log.filter.parse().expect("checked with the configuration");
     let pretty = match config.log.format {
         LogFormat::Pretty => true,
         LogFormat::Json => false,
         LogFormat::Auto => std::io::stderr().is_terminal(),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second start in one process (tests) keeps the first.
-    let _ = if pretty {
-        builder.with_target(false).try_init()
+    let lines = layer().with_writer(std::io::stderr);
+    let lines = if pretty {
+        lines.with_target(false).boxed()
     } else {
-        builder.json().flatten_event(true).with_span_list(false).with_current_span(false).try_init()
+        lines.json().flatten_event(true).with_span_list(false).with_current_span(false).boxed()
     };
+    // A second start in one process (tests) keeps the first.
+    let _ = registry().with(lines).with(filter).try_init();
 }
 
 /// The id of one request of a client: `req_` and 32 hex digits.

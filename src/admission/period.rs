@@ -10,7 +10,7 @@ use crate::model::Timestamp;
 /// The day of a moment.
 pub(super) fn day(at: Timestamp) -> Date {
     let past = if at.millis() < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
-    jiff::Timestamp::from_millisecond(at.millis()).unwrap_or(past).to_zoned(TimeZone::UTC).date()
+    jiff::Timestamp::from_millisecond(at.millis()).unwrap_or(past).to_zoned_datetime(TimeZone::UTC).date()
 }
 
 /// The first moment of a day's month.
@@ -33,7 +33,7 @@ pub(super) fn same_month(one: Date, two: Date) -> bool {
 }
 
 fn start(day: Date) -> Timestamp {
-    let midnight = day.to_zoned(TimeZone::UTC).map_or(jiff::Timestamp::MAX, |midnight| midnight.timestamp());
+    let midnight = day.to_zoned_datetime(TimeZone::UTC).map_or(jiff::Timestamp::MAX, |midnight| midnight.timestamp());
     Timestamp::from_millis(midnight.as_millisecond())
 }
 

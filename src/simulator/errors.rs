@@ -101,7 +101,8 @@ fn retry_after(form: RetryAfter, after: Duration) -> Option<HeaderValue> {
         RetryAfter::Seconds => Some(HeaderValue::from(seconds)),
         RetryAfter::Date => {
             // HTTP dates have whole seconds, so one more is needed to be late enough.
-            let at = std::time::SystemTime::from(jiff::Timestamp::now()) + Duration::from_secs(seconds + 1);
+            let now = std::time::SystemTime::try_from(jiff::Timestamp::now()).ok()?;
+            let at = now + Duration::from_secs(seconds + 1);
             HeaderValue::from_str(&httpdate::fmt_http_date(at)).ok()
         }
     }
