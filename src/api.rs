@@ -1,187 +1,119 @@
-//! The client face: OpenAI's image API. Reads requests at the edge, hands valid ones inward, and words every answer.
+//! The client API: OpenAI's image API over HTTP. Parses and validates requests, hands valid ones to the engine, and
+//! writes every response and every error.
 //!
-//! | route                              | file          |
-//! |------------------------------------|---------------|
-//! | `POST /v1/images/edits`            | `images.rs`   |
-//! | `POST /v1/images/generations`      | `images.rs`   |
-//! | `POST /v1/images/variations`       | `images.rs`   |
-//! | `GET  /v1/models`, `/v1/models/{id}` | `models.rs` |
-//! | `GET  /v1/inputs/{token}`          | `inputs.rs`   |
-//! | `GET  /v1/results/{order}/{index}` | `results.rs`  |
-//! | `GET`, `DELETE /v1/predictions/{id}` | `predictions.rs` |
+//! | route                                | file                        |
+//! |--------------------------------------|-----------------------------|
+//! | `POST /v1/images/edits`              | `routes/images.rs`          |
+//! | `POST /v1/images/generations`        | `routes/images.rs`          |
+//! | `POST /v1/images/variations`         | `routes/images.rs`          |
+//! | `GET  /v1/models`, `/v1/models/{id}` | `routes/models.rs`          |
+//! | `GET  /v1/inputs/{token}`            | `routes/inputs.rs`          |
+//! | `GET  /v1/results/{job}/{index}`     | `routes/results.rs`         |
+//! | `GET`, `DELETE /v1/predictions/{id}` | `routes/predictions.rs`     |
 //!
-//! Each also without `/v1` and with a trailing slash, because people type all of these; and below `/openai`, as Azure has
-//! them, where `POST /openai/deployments/{model}/images/edits` and `…/generations` name the model in the path.
+//! Each route also works without `/v1` and with a trailing slash, because clients are configured both ways; and below
+//! `/openai`, where `POST /openai/deployments/{model}/images/edits` and `…/generations` name the model in the path, as
+//! Azure has them.
+//!
+//! How an edit travels:
+//! 1. `middleware/` gives the request an id (`access_log.rs`), keeps its body to be drained if it is refused
+//!    (`drain.rs`), and checks `Transfer-Encoding`, `Host` and `Origin` (`transfer_encoding.rs`, `cors.rs`).
+//! 2. `routes/images.rs` receives it with a [`request::context::RequestContext`]: the key is checked (`middleware/auth.rs`),
+//!    the client's rate is counted (`middleware/rate.rs`) and a permit is taken (`state.rs`).
+//! 3. `request/parse.rs` reads the body: `body/incoming.rs` bounds it, `body/multipart.rs` or `body/json.rs` turn it into a
+//!    `body/form.rs` with the pictures in the spool, and `validate.rs` makes a request for the engine of it.
+//! 4. `response/mode.rs` and `request/response_deadline.rs` decide how and for how long the client waits; the engine
+//!    returns a waiter.
+//! 5. `response/` writes the result: `image_response.rs` for one JSON object, `events.rs` for server-sent events,
+//!    `padded_json.rs` for JSON behind white space; `presenter.rs` converts pictures. What fails goes through `error.rs`.
+//!
+//! Of `storage` only the spool is used here: uploads are written to it as they arrive, before there is a job.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::OriginalUri;
-use axum::http::{HeaderMap, Method, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use url::Url;
 
-use crate::admission::{Admission, Permit, Rejection};
+use crate::admission::Admission;
 use crate::config::{ApiPolicy, ServerConfig};
 use crate::engine::Engine;
 use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
-use crate::model::{Catalogue, ClientId, Clock, Task};
+use crate::model::{Catalogue, Clock, Task};
+use crate::server::accept::BusyResponses;
 use crate::telemetry::Metrics;
 use crate::webhooks::Webhooks;
 
-mod answer;
-mod auth;
-mod base64;
-mod body;
-mod browsers;
-mod conversion;
-mod drain;
 mod error;
-mod events;
-mod form;
-mod framing;
-mod header;
-mod images;
-mod inputs;
-mod intake;
-mod json_body;
-mod kept;
-mod layers;
-mod manner;
-mod models;
-mod multipart;
-mod offer;
-mod pace;
-mod patience;
-mod predictions;
-mod prefer;
-mod presenter;
-mod rate;
-mod results;
-mod signature;
-mod spaces;
-mod validate;
+mod middleware;
+mod request;
+mod response;
+mod routes;
+mod state;
+#[cfg(test)]
+mod test_support;
 
+#[cfg(feature = "bench")]
+pub(crate) use request::parse::bench;
 #[cfg(fuzzing)]
-pub(crate) use intake::fuzz;
-pub(crate) use intake::pieces;
+pub(crate) use request::parse::fuzz;
 
-use answer::Addresses;
-use browsers::Gate;
 use error::ApiError;
-use form::Limits;
-use kept::Endings;
-use offer::Offer;
-use presenter::Presenter;
-use signature::Signer;
+use middleware::Middleware;
+use request::body::form::FormLimits;
+use response::presenter::Presenter;
+use response::signature::Signer;
+use response::streaming::ResponseOutcomes;
+use state::ApiState;
 
-/// What the client face is built from.
+/// What the client API is built from.
 #[derive(Debug)]
-pub(crate) struct Parts {
+pub(crate) struct ApiDependencies {
     pub(crate) engine: Engine,
     pub(crate) admission: Admission,
     pub(crate) webhooks: Webhooks,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) server: ServerConfig,
-    /// Which faces of the upstream requests may take.
-    pub(crate) route: ApiPolicy,
-    /// Input pictures that the upstream fetches here; none where they travel in the requests.
+    /// The upstream APIs that requests may use.
+    pub(crate) api_policy: ApiPolicy,
+    /// Published input pictures; `None` where they travel inside the submits.
     pub(crate) input_urls: Option<InputUrls>,
     /// Signs the addresses of results; the same after a restart.
     pub(crate) signing_key: [u8; 32],
-    /// Every answer says that its pictures are make-believe.
+    /// Marks every response as made by the sandbox.
     pub(crate) sandbox: bool,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Metrics,
 }
 
-/// What handlers share. Cheap to clone.
-#[derive(Clone, Debug)]
-struct ApiState {
-    engine: Engine,
-    admission: Admission,
-    webhooks: Webhooks,
-    catalogue: Arc<Catalogue>,
-    clock: Arc<dyn Clock>,
-    server: Arc<ServerConfig>,
-    route: ApiPolicy,
-    input_urls: Option<InputUrls>,
-    signer: Signer,
-    presenter: Presenter,
-    endings: Endings,
-    /// What bodies may hold, for each task.
-    limits: [Limits; 2],
-}
-
-impl ApiState {
-    /// What the body of a request for this task may hold.
-    fn limits(&self, task: Task) -> &Limits {
-        let [edits, generations] = &self.limits;
-        match task {
-            Task::Edit => edits,
-            Task::Generate => generations,
-        }
-    }
-
-    /// The models a client may use.
-    fn offer(&self, client: &ClientId) -> Offer<'_> {
-        Offer { catalogue: &self.catalogue, allowed: self.admission.models(client), routes: self.route.api_kinds() }
-    }
-
-    /// Lets one more request be read and waited with.
-    fn admit(&self, client: &ClientId) -> Result<Permit, ApiError> {
-        self.admission.admit(client).map_err(|rejection| match rejection {
-            Rejection::Crowded { retry_after } => ApiError::TooManyWaiting { retry_after },
-            Rejection::Over(over) => rate::over(over),
-        })
-    }
-
-    /// Makes addresses that this client can reach.
-    fn addresses(&self, headers: &HeaderMap) -> Result<Addresses, ApiError> {
-        let (signer, base) = (self.signer.clone(), self.base_url(headers)?);
-        Ok(Addresses { signer, base, now: self.clock.now(), ttl: self.server.result_url_ttl })
-    }
-
-    /// What clients reach the gateway by: as configured, else as this client just did.
-    fn base_url(&self, headers: &HeaderMap) -> Result<Url, ApiError> {
-        if let Some(url) = &self.server.public_url {
-            return Ok(url.clone());
-        }
-        let host = headers.get(axum::http::header::HOST).and_then(|host| host.to_str().ok());
-        let host = host.map_or_else(|| self.server.listen.to_string(), str::to_owned);
-        format!("{}://{host}", self.server.scheme())
-            .parse()
-            .map_err(|_| ApiError::internal("the Host header makes no address"))
+/// Returns the responses to connections over a limit, from the table of errors.
+pub(crate) fn busy_responses() -> BusyResponses {
+    BusyResponses {
+        connections: ApiError::TooManyConnections.to_http1(),
+        address: ApiError::TooManyConnectionsOfAddress.to_http1(),
     }
 }
 
-/// The part of a path that names a model, as Azure's deployments do.
-const DEPLOYMENT: &str = "deployment";
-
-/// The routes of the client face, in all their layers.
-pub(crate) fn router(parts: Parts) -> Router {
-    let Parts {
+/// Builds the routes of the client API with their middleware.
+pub(crate) fn router(dependencies: ApiDependencies) -> Router {
+    let ApiDependencies {
         engine,
         admission,
         webhooks,
         catalogue,
         clock,
         server,
-        route,
+        api_policy,
         input_urls,
         signing_key,
         sandbox,
         lifecycle,
         metrics,
-    } = parts;
-    let outermost = layers::Outermost::new(&server, sandbox, &lifecycle, &metrics);
-    let gate = Gate::new(&server);
-    let (signer, endings) = (Signer::new(signing_key), Endings::new(&metrics));
+    } = dependencies;
+    let middleware = Middleware::new(&server, sandbox, &lifecycle, &metrics);
+    let (signer, outcomes) = (Signer::new(signing_key), ResponseOutcomes::new(&metrics));
     let presenter = Presenter::new(&server, &metrics);
-    let limits = [Task::Edit, Task::Generate].map(|task| Limits::new(task, &server, &catalogue));
+    let form_limits = [Task::Edit, Task::Generate].map(|task| FormLimits::new(task, &server, &catalogue));
     let server = Arc::new(server);
     let state = ApiState {
         engine,
@@ -190,60 +122,12 @@ pub(crate) fn router(parts: Parts) -> Router {
         catalogue,
         clock,
         server,
-        route,
+        api_policy,
         input_urls,
         signer,
         presenter,
-        endings,
-        limits,
+        outcomes,
+        form_limits,
     };
-    let mut router = Router::new();
-    for prefix in ["/v1", "", "/openai/v1", "/openai"] {
-        for slash in ["", "/"] {
-            let at = |path: &str| format!("{prefix}{path}{slash}");
-            router = router
-                .route(&at("/images/edits"), post(images::edits))
-                .route(&at("/images/generations"), post(images::generations))
-                .route(&at("/images/variations"), post(images::variations))
-                .route(&at("/models"), get(models::index))
-                .route(&at("/inputs/{token}"), get(inputs::show))
-                .route(&at("/predictions/{id}"), get(predictions::show).delete(predictions::cancel))
-                .route(&at("/results/{job}/{index}"), get(results::show));
-        }
-        // Ids with a slash arrive encoded or raw; the handler strips one at the end.
-        router = router.route(&format!("{prefix}/models/{{*id}}"), get(models::show));
-    }
-    for slash in ["", "/"] {
-        let at = |path: &str| format!("/openai/deployments/{{{DEPLOYMENT}}}{path}{slash}");
-        router = router
-            .route(&at("/images/edits"), post(images::edits))
-            .route(&at("/images/generations"), post(images::generations));
-    }
-    let router = router.fallback(unknown_route).method_not_allowed_fallback(wrong_method).with_state(state);
-    layers::wrap(router, gate, outermost)
-}
-
-async fn unknown_route(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
-    ApiError::UnknownRoute { method: method.to_string(), path: uri.path().to_owned() }
-}
-
-async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Response {
-    if method == Method::OPTIONS {
-        // Some programs see by this whether anybody is there. The router adds what is allowed.
-        return StatusCode::NO_CONTENT.into_response();
-    }
-    let allow = match uri.path() {
-        path if path.contains("/images/") => "POST",
-        path if path.contains("/predictions/") => "GET, DELETE",
-        _ => "GET",
-    };
-    ApiError::MethodNotAllowed { method: method.to_string(), path: uri.path().to_owned(), allow }.into_response()
-}
-
-/// The name of a task's route, for logs.
-fn route_of(task: Task) -> &'static str {
-    match task {
-        Task::Edit => "edits",
-        Task::Generate => "generations",
-    }
+    middleware.wrap(routes::router(state))
 }

@@ -144,14 +144,14 @@ impl Gateway {
         let serving = Serving::new(bound, &doors, &server, &lifecycle);
 
         let sources = sources(sandbox, &engine, &admission, &budget, &doors, &lifecycle, metrics.clone());
-        let api = api::router(api::Parts {
+        let api = api::router(api::ApiDependencies {
             engine,
             admission,
             webhooks,
             catalogue,
             clock,
             server,
-            route: upstream.api,
+            api_policy: upstream.api,
             input_urls,
             signing_key,
             sandbox,

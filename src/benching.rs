@@ -1,3 +1,3 @@
 //! What `benches/pieces.rs` measures. No part of what the crate offers.
 
-pub use crate::api::pieces::{Forms, Taken};
+pub use crate::api::bench::{Forms, ParsedForm};

@@ -100,9 +100,9 @@ pub(crate) struct ServerConfig {
     pub(crate) stream_heartbeat: Duration,
     #[serde(rename = "stream_grace_ms", deserialize_with = "millis")]
     pub(crate) stream_grace: Duration,
-    /// Zero: never.
-    #[serde(rename = "json_heartbeat_s", deserialize_with = "seconds")]
-    pub(crate) json_heartbeat: Duration,
+    /// `None`: never.
+    #[serde(rename = "json_heartbeat_s", deserialize_with = "optional_seconds")]
+    pub(crate) json_heartbeat: Option<Duration>,
     pub(crate) interim_responses: InterimResponses,
     #[serde(rename = "interim_interval_s", deserialize_with = "seconds")]
     pub(crate) interim_interval: Duration,
@@ -550,6 +550,11 @@ fn read(path: &Path, what: &'static str) -> Result<String, Error> {
 
 fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     u64::deserialize(deserializer).map(Duration::from_secs)
+}
+
+/// Zero is `None`.
+fn optional_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    seconds(deserializer).map(|duration| (!duration.is_zero()).then_some(duration))
 }
 
 fn millis<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

@@ -82,6 +82,7 @@ impl Serving {
             limits,
             caps: caps.clone(),
             figures: doors.figures.clone(),
+            busy_responses: crate::api::busy_responses(),
             lifecycle: lifecycle.clone(),
         };
         let (clients, operator) = (face(CLIENTS, api, &doors.client), face(OPERATOR, operator, &doors.operator));

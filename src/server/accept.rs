@@ -18,6 +18,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::header::HOST;
 use axum::http::{HeaderValue, Version};
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -61,9 +62,19 @@ pub async fn serve(listener: TcpListener, router: Router, lifecycle: Lifecycle, 
         limits: ConnectionLimits::AMONG_OURSELVES,
         caps: ConnectionLimiter::none(),
         figures: ConnectionMetrics::default(),
+        busy_responses: BusyResponses::default(),
         lifecycle,
     };
     face.serve(Listener::Tcp(listener), stop).await;
+}
+
+/// Whole HTTP/1.1 responses to connections over a limit.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BusyResponses {
+    /// Over the limit of all connections.
+    pub(crate) connections: Bytes,
+    /// Over the limit of one address.
+    pub(crate) address: Bytes,
 }
 
 /// What is served, and within which limits. Cheap to clone: several listeners may be one face.
@@ -75,6 +86,7 @@ pub(crate) struct ConnectionSettings {
     pub(crate) limits: ConnectionLimits,
     pub(crate) caps: ConnectionLimiter,
     pub(crate) figures: ConnectionMetrics,
+    pub(crate) busy_responses: BusyResponses,
     pub(crate) lifecycle: Lifecycle,
 }
 
@@ -136,12 +148,16 @@ impl ConnectionSettings {
     /// Tells a client that there is no place, if few others are being told.
     fn turn_away(&self, mut stream: TcpStream, full: Full, turned_away: &Arc<Semaphore>) {
         let Ok(permit) = Arc::clone(turned_away).try_acquire_owned() else { return };
+        let response = match full {
+            Full::Connections => self.busy_responses.connections.clone(),
+            Full::Address => self.busy_responses.address.clone(),
+        };
         self.lifecycle.spawn("turning away", async move {
             let mut unread = [0; 4096];
             // An answer before the question is an error to some clients.
             let _ = tokio::time::timeout(TURNED_AWAY_FOR, stream.read(&mut unread)).await;
             let _ = tokio::time::timeout(TURNED_AWAY_FOR, async {
-                stream.write_all(refusal(full).as_bytes()).await?;
+                stream.write_all(&response).await?;
                 stream.shutdown().await?;
                 // Closed over unread bytes, a connection takes the answer with it.
                 while stream.read(&mut unread).await? > 0 {}
@@ -263,25 +279,4 @@ fn name_host(request: &mut axum::extract::Request) {
     {
         request.headers_mut().insert(HOST, host);
     }
-}
-
-/// What a client is told for whom there is no place: the error object of `OpenAI`.
-fn refusal(full: Full) -> String {
-    let (message, code) = match full {
-        Full::Connections => {
-            ("This gateway holds as many connections as it can. Nothing was bought.", "too_many_connections")
-        }
-        Full::Address => (
-            "Your address holds as many connections as one may have at this gateway. Nothing was bought.",
-            "too_many_connections_of_address",
-        ),
-    };
-    let body = format!(
-        "{{\"error\":{{\"message\":\"{message}\",\"type\":\"service_unavailable_error\",\"param\":null,\"code\":\"{code}\"}}}}"
-    );
-    format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: 5\r\n\
-         x-should-retry: true\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    )
 }

@@ -110,7 +110,8 @@ def test_headers_and_the_cache(once, simulator):
         assert int(answer.headers["openai-processing-ms"]) >= 0
     assert first.headers["x-request-id"] != second.headers["x-request-id"]
     assert first.headers["x-gateway-cache"] == "miss"
-    assert first.headers["x-gateway-prediction"]
+    assert first.headers["x-gateway-prediction"].startswith("pred_")
+    assert first.headers["x-gateway-upstream-id"]
     assert second.headers["x-gateway-cache"] == "hit"
     assert int(second.headers["age"]) >= 0
     assert first.parse().data[0].b64_json == second.parse().data[0].b64_json
@@ -214,7 +215,9 @@ def ask_until_there(client, asked):
         except openai.InternalServerError as error:
             assert (error.status_code, error.code) == (504, "prediction_still_running")
             assert error.response.headers["x-should-retry"] == "true"
-            assert error.response.headers["x-gateway-prediction"]
+            assert error.response.headers["x-gateway-prediction"].startswith("pred_")
+            assert error.response.headers["x-gateway-prediction"] in error.message
+            assert error.response.headers["x-gateway-upstream-id"]
             refusals += 1
             assert time.monotonic() < deadline, "the picture never came"
 

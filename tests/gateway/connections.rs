@@ -148,7 +148,7 @@ async fn requests_at_once_are_bounded_for_each_client() {
     let refused = gateway.alice().edit(&Edit::new("first")).await;
     refused.is_refused(429, "rate_limit_exceeded");
     assert_eq!((refused.header("retry-after"), refused.header("x-should-retry")), ("1", "true"));
-    assert!(refused.message().contains("at once"), "{}", refused.message());
+    assert!(refused.message().contains("concurrent requests"), "{}", refused.message());
     let of_bob = gateway.bob().begin(&Edit::new("his own"));
     until("both wait", async || gateway.status("engine", "waiters").await == 2).await;
     counts(&gateway, "gptproto_gateway_admission_refusals_total{limit=\"requests_at_once\"} 1").await;

@@ -25,7 +25,8 @@ async fn a_form_edit_brings_a_picture_of_the_asked_size() {
     assert!(answer.header("x-request-id").starts_with("req_"));
     assert!(!answer.header("openai-processing-ms").is_empty());
     let prediction = upstream.prediction().await;
-    assert_eq!(answer.header("x-gateway-prediction"), prediction["id"].as_str().unwrap());
+    assert!(answer.header("x-gateway-prediction").starts_with("pred_"));
+    assert_eq!(answer.header("x-gateway-upstream-id"), prediction["id"].as_str().unwrap());
     assert_eq!(inputs(&prediction), [digest(&picture(1))]);
 }
 
@@ -198,7 +199,8 @@ async fn two_pictures_are_two_purchases_where_the_model_makes_one() {
     let answer = gateway.alice().edit(&edit).await;
 
     assert_eq!(answer.pictures().len(), 2);
-    assert_eq!(answer.header("x-gateway-prediction").split(',').count(), 2);
+    assert_eq!(answer.header("x-gateway-prediction").split(',').count(), 1);
+    assert_eq!(answer.header("x-gateway-upstream-id").split(',').count(), 2);
     let predictions = upstream.predictions().await;
     assert_eq!(predictions.len(), 2);
     for prediction in predictions {

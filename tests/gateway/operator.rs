@@ -83,7 +83,7 @@ async fn the_metrics_are_there_and_well_formed() {
         "gptproto_gateway_engine_polls",
         "gptproto_gateway_engine_spent_usd",
         "gptproto_gateway_engine_generation_seconds",
-        "gptproto_gateway_api_seconds",
+        "gptproto_gateway_api_request_duration_seconds",
     ] {
         assert!(page.contains(&format!("# TYPE {family} ")), "no {family} in\n{page}");
     }

@@ -50,7 +50,7 @@ async fn one_purchase_serves_every_format() {
     // "jpeg" and "jpg" are one conversion.
     for line in [
         "gptproto_gateway_api_conversions_total{format=\"jpeg\",result=\"converted\"} 1",
-        "gptproto_gateway_api_conversions_total{format=\"jpeg\",result=\"kept\"} 1",
+        "gptproto_gateway_api_conversions_total{format=\"jpeg\",result=\"cached\"} 1",
         "gptproto_gateway_api_conversions_total{format=\"webp\",result=\"converted\"} 3",
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");

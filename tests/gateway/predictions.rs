@@ -81,7 +81,8 @@ async fn an_order_is_taken_and_fetched_later() {
     assert_eq!((seen.status, &seen.json()["status"]), (200, &json!("processing")));
     let prediction = upstream.prediction().await["id"].clone();
     assert_eq!(seen.json()["predictions"], json!([prediction]));
-    assert_eq!(seen.header("x-gateway-prediction"), prediction.as_str().unwrap());
+    assert_eq!(seen.header("x-gateway-upstream-id"), prediction.as_str().unwrap());
+    assert_eq!(seen.header("x-gateway-prediction"), seen.json()["id"].as_str().unwrap());
 
     upstream.release().await;
     let done = alice.prediction(&address, "wait=30").await;

@@ -21,7 +21,9 @@ async fn a_purchase_outlives_the_gateway_that_made_it() {
     told.is_refused(503, "restarting");
     assert_eq!(told.header("x-should-retry"), "true");
     let prediction = upstream.prediction().await;
-    assert!(told.message().contains(prediction["id"].as_str().unwrap()), "{}", told.message());
+    assert!(told.header("x-gateway-prediction").starts_with("pred_"));
+    assert!(told.message().contains(told.header("x-gateway-prediction")), "{}", told.message());
+    assert_eq!(told.header("x-gateway-upstream-id"), prediction["id"].as_str().unwrap());
     assert_eq!(gateway.status("engine", "following").await, 1, "taken up from the journal");
     let again = gateway.alice().begin(&edit);
     until("it waits", async || gateway.status("engine", "waiters").await == 1).await;

@@ -222,7 +222,7 @@ async fn the_unified_face_serves_edits_and_generations() {
         ["background", "input_references", "model", "n", "output_format", "prompt", "quality", "size"]
     );
     assert_eq!(prediction["parameters"]["model"], "openai/gpt-image-1.5");
-    assert_eq!(answer.header("x-gateway-prediction"), prediction["id"].as_str().unwrap());
+    assert_eq!(answer.header("x-gateway-upstream-id"), prediction["id"].as_str().unwrap());
     gateway.alice().generate(json!({"prompt": "generated"})).await.picture();
     assert_eq!(upstream.predictions().await[1]["face"], "unified");
 

@@ -223,7 +223,7 @@ async fn whoever_hangs_up_and_asks_again_gets_what_was_bought() {
     let again = again.answer().await;
     again.picture();
     assert_eq!(again.cache(), "joined");
-    assert_eq!(again.header("x-gateway-prediction"), upstream.prediction().await["id"].as_str().unwrap());
+    assert_eq!(again.header("x-gateway-upstream-id"), upstream.prediction().await["id"].as_str().unwrap());
 }
 
 #[tokio::test]
@@ -281,7 +281,9 @@ async fn when_patience_ends_the_purchase_goes_on() {
     first.is_refused(504, "prediction_still_running");
     assert_eq!(first.header("x-should-retry"), "true", "a retry joins");
     let prediction = upstream.prediction().await;
-    assert!(first.message().contains(prediction["id"].as_str().unwrap()), "{}", first.message());
+    assert!(first.header("x-gateway-prediction").starts_with("pred_"));
+    assert!(first.message().contains(first.header("x-gateway-prediction")), "{}", first.message());
+    assert_eq!(first.header("x-gateway-upstream-id"), prediction["id"].as_str().unwrap());
     upstream.release().await;
     let again = gateway.alice().edit(&edit).await;
     again.picture();

@@ -110,7 +110,7 @@ async fn an_early_failure_has_a_status_and_a_late_one_is_an_event() {
     assert!(answer.text().contains(": processing\n\n"), "{}", answer.text());
     let (_, page) = gateway.page("/metrics").await;
     assert!(
-        page.contains("gptproto_gateway_api_kept_answers_total{manner=\"events\",code=\"moderation_blocked\"} 1"),
+        page.contains("gptproto_gateway_api_streaming_responses_total{mode=\"events\",code=\"moderation_blocked\"} 1"),
         "{page}"
     );
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from crash_kit import give_up
 
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
-PREDICTION = re.compile(rb"\r\nx-gateway-prediction: ([0-9a-f]+)", re.IGNORECASE)
+PREDICTION = re.compile(rb"\r\nx-gateway-upstream-id: ([0-9a-f]+)", re.IGNORECASE)
 
 
 @dataclass

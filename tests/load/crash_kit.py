@@ -388,7 +388,7 @@ class Client:
 
 
 def understand(status, heard, data):
-    predictions = [name.strip() for name in heard.get("x-gateway-prediction", "").split(",") if name.strip()]
+    predictions = [name.strip() for name in heard.get("x-gateway-upstream-id", "").split(",") if name.strip()]
     missing = int(heard.get("x-gateway-missing", "0"))
     answer = Answer(status, "", heard.get("x-should-retry", ""), predictions, [], missing, "", time.time_ns() // 1_000_000)
     try:

@@ -1,10 +1,11 @@
 use std::fmt::Write;
 
 use axum::body::Body;
+use axum::response::IntoResponse;
 
+use super::table::{ErrorRow, Retry};
 use super::*;
-use crate::model::catalogue::SizeProblem;
-use crate::model::{Size, Timestamp};
+use crate::model::{Limit, Size, Timestamp};
 
 fn job() -> JobId {
     JobId::new(Timestamp::from_millis(1_790_000_000_000), 42)
@@ -45,7 +46,7 @@ fn failures() -> Vec<Failure> {
 
 fn all() -> Vec<ApiError> {
     let mut errors = refusals();
-    errors.extend(about_pictures_and_time());
+    errors.extend(about_pictures_space_and_time());
     errors.extend(failures().into_iter().map(|failure| ApiError::Failed { failure, job: Some(job()) }));
     errors
 }
@@ -53,6 +54,8 @@ fn all() -> Vec<ApiError> {
 fn refusals() -> Vec<ApiError> {
     let text = str::to_owned;
     vec![
+        ApiError::TooManyConnections,
+        ApiError::TooManyConnectionsOfAddress,
         ApiError::MissingKey,
         ApiError::WrongKey,
         ApiError::BadTransferEncoding,
@@ -72,7 +75,7 @@ fn refusals() -> Vec<ApiError> {
         },
         ApiError::ResultAddressInvalid,
         ApiError::ResultGone,
-        ApiError::InputNotLent,
+        ApiError::InputNotPublished,
         ApiError::PredictionNotFound,
         ApiError::PredictionSubmitted { job: job() },
         ApiError::PredictionEnded { job: job() },
@@ -81,7 +84,7 @@ fn refusals() -> Vec<ApiError> {
         ApiError::UnsupportedEncoding { got: text("gzip") },
         ApiError::MalformedBody { problem: "it is not a JSON object".into() },
         ApiError::BodyTooLarge { bytes_max: 1_200_000_000 },
-        ApiError::BodyStopped,
+        ApiError::BodyTimeout,
         ApiError::BodyTooSlow { bytes_per_second: 1024 },
         ApiError::MissingParameter { param: "image" },
         ApiError::DuplicateParameter { param: text("size") },
@@ -106,7 +109,7 @@ fn refusals() -> Vec<ApiError> {
     ]
 }
 
-fn about_pictures_and_time() -> Vec<ApiError> {
+fn about_pictures_space_and_time() -> Vec<ApiError> {
     let text = str::to_owned;
     vec![
         ApiError::UnsupportedFileType { param: text("image"), media_type: "image/gif" },
@@ -124,22 +127,24 @@ fn about_pictures_and_time() -> Vec<ApiError> {
         ApiError::SpoolFull,
         ApiError::TooManyWaiting { retry_after: Duration::from_secs(10) },
         ApiError::TooManyWebhooks,
-        ApiError::PatienceExhausted {
+        ApiError::ResponseTimeout {
             job: job(),
-            predictions: vec![UpstreamId::new("a1").unwrap(), UpstreamId::new("b2").unwrap()],
+            purchases: vec![UpstreamId::new("a1").unwrap(), UpstreamId::new("b2").unwrap()],
         },
-        ApiError::Restarting { job: job(), predictions: Vec::new() },
+        ApiError::Restarting { job: job(), purchases: Vec::new() },
         ApiError::internal("a secret detail"),
     ]
 }
 
-/// The name of a variant. Exhaustive, so that a new one visits this file and thereby the table below.
+/// Returns the name of a variant. Exhaustive, so that a new variant must be added here, and to the lists above.
 fn name(error: &ApiError) -> String {
     let debug = format!("{error:?}");
     let name: String = debug.chars().take_while(char::is_ascii_alphanumeric).collect();
     match error {
         ApiError::Failed { failure, .. } => format!("{name} {}", failure.name()),
-        ApiError::MissingKey
+        ApiError::TooManyConnections
+        | ApiError::TooManyConnectionsOfAddress
+        | ApiError::MissingKey
         | ApiError::WrongKey
         | ApiError::BadTransferEncoding
         | ApiError::BadHost { .. }
@@ -154,7 +159,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::ModelLacksTask { .. }
         | ApiError::ResultAddressInvalid
         | ApiError::ResultGone
-        | ApiError::InputNotLent
+        | ApiError::InputNotPublished
         | ApiError::PredictionNotFound
         | ApiError::PredictionSubmitted { .. }
         | ApiError::PredictionEnded { .. }
@@ -162,7 +167,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::UnsupportedEncoding { .. }
         | ApiError::MalformedBody { .. }
         | ApiError::BodyTooLarge { .. }
-        | ApiError::BodyStopped
+        | ApiError::BodyTimeout
         | ApiError::BodyTooSlow { .. }
         | ApiError::MissingParameter { .. }
         | ApiError::DuplicateParameter { .. }
@@ -186,7 +191,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::SpoolFull
         | ApiError::TooManyWaiting { .. }
         | ApiError::TooManyWebhooks
-        | ApiError::PatienceExhausted { .. }
+        | ApiError::ResponseTimeout { .. }
         | ApiError::Restarting { .. }
         | ApiError::Internal { .. } => name,
     }
@@ -225,21 +230,21 @@ fn a_retry_that_could_pay_again_is_never_invited() {
     for failure in failures() {
         let bought = failure.may_have_been_bought();
         let error = ApiError::Failed { failure, job: None };
-        let row = error.wire();
-        assert_eq!(row.retry == Retry::MayPay, bought, "{error:?}");
+        let row = error.row();
+        assert_eq!(row.retry == Retry::MayPayAgain, bought, "{error:?}");
         if bought {
-            assert_eq!(row.retry.told(), "false", "{error:?}");
+            assert_eq!(row.retry.header_value(), "false", "{error:?}");
             assert_eq!(row.retry_after, None, "{error:?}");
         }
-        // A used-up quota says when it is renewed, which is later than any SDK should wait by itself.
+        // A used-up quota says when it is renewed, which is longer than an SDK should wait by itself.
         if row.retry_after.is_some() && row.code != "insufficient_quota" {
-            assert_eq!(row.retry.told(), "true", "{error:?}");
+            assert_eq!(row.retry.header_value(), "true", "{error:?}");
         }
     }
 }
 
 #[test]
-fn secrets_of_the_operator_stay_inside() {
+fn secrets_of_the_operator_are_never_shown() {
     for error in all() {
         let text = error.to_string();
         assert!(!text.contains("secret detail") && !text.contains('\x1b'), "{text:?}");
@@ -248,31 +253,35 @@ fn secrets_of_the_operator_stay_inside() {
 
 /// One line of `src/api/error/errors.md`.
 fn documented(error: &ApiError) -> String {
-    let ConnectionHandle { status, kind, code, param, retry, retry_after } = error.wire();
+    let ErrorRow { status, error_type, code, param, retry, retry_after } = error.row();
     let pays = match retry {
-        Retry::Welcome => "no: nothing was bought",
-        Retry::Joins => "no: it joins the purchase",
-        Retry::Useless => "no: it is refused again",
-        Retry::MayPay => "**yes**",
+        Retry::Safe => "no: nothing was bought",
+        Retry::JoinsJob => "no: it joins the purchase",
+        Retry::Pointless => "no: it is refused again",
+        Retry::MayPayAgain => "**yes**",
     };
     let after = retry_after.map_or("", |_| " with `retry-after`");
     let param = if param.is_some() { "named" } else { "null" };
     let status = status.as_u16();
-    format!("| {} | {status} | `{kind}` | `{code}` | {param} | {}{after} | {pays} |\n", name(error), retry.told())
+    format!(
+        "| {} | {status} | `{error_type}` | `{code}` | {param} | {}{after} | {pays} |\n",
+        name(error),
+        retry.header_value()
+    )
 }
 
-/// The documented table is this one. After a change, take what the failure has written.
+/// Holds `errors.md` to the table. After a change, the failing test writes the new file beside the old one.
 #[test]
 fn the_documentation_shows_every_row() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/error/errors.md");
     let known = std::fs::read_to_string(&path).unwrap();
-    let (words, _) = known.split_once("| error |").unwrap();
+    let (introduction, _) = known.split_once("| error |").unwrap();
     let mut now = format!(
-        "{words}| error | status | `type` | `code` | `param` | `x-should-retry` | can a retry pay again? |\n\
+        "{introduction}| error | status | `type` | `code` | `param` | `x-should-retry` | can a retry pay again? |\n\
          | --- | --- | --- | --- | --- | --- | --- |\n"
     );
     let mut rows: Vec<String> = all().iter().map(documented).collect();
-    // One row for one kind of error that several causes share.
+    // Several causes of one kind of error share a row.
     rows.dedup();
     now.extend(rows);
     if known != now {
@@ -280,4 +289,18 @@ fn the_documentation_shows_every_row() {
         std::fs::write(&new, now).unwrap();
         panic!("{} differs; {} is what it should be", path.display(), new.display());
     }
+}
+
+#[test]
+fn a_refused_connection_gets_a_whole_http_response() {
+    let response = ApiError::TooManyConnections.to_http1();
+    let (head, body) = std::str::from_utf8(&response).unwrap().split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"), "{head}");
+    for line in
+        ["retry-after: 5", "x-should-retry: true", "connection: close", &format!("content-length: {}", body.len())]
+    {
+        assert!(head.split("\r\n").any(|known| known == line), "{line} is missing: {head}");
+    }
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["error"]["code"], "too_many_connections");
 }

@@ -1,0 +1,59 @@
+//! What every request passes before and after its handler.
+
+use axum::Router;
+use axum::middleware;
+use axum::response::IntoResponse;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::error::ApiError;
+use crate::config::ServerConfig;
+use crate::lifecycle::Lifecycle;
+use crate::telemetry::Metrics;
+
+pub(super) mod access_log;
+pub(super) mod auth;
+pub(super) mod rate;
+
+mod cors;
+mod drain;
+mod transfer_encoding;
+
+use access_log::AccessLog;
+use cors::OriginPolicy;
+use drain::BodyDrain;
+
+/// The layers around the routes.
+#[derive(Debug)]
+pub(super) struct Middleware {
+    origins: OriginPolicy,
+    drain: BodyDrain,
+    access_log: AccessLog,
+}
+
+impl Middleware {
+    pub(super) fn new(server: &ServerConfig, sandbox: bool, lifecycle: &Lifecycle, metrics: &Metrics) -> Self {
+        Self {
+            origins: OriginPolicy::new(server),
+            drain: BodyDrain::new(server, lifecycle),
+            access_log: AccessLog::new(sandbox, metrics),
+        }
+    }
+
+    /// Wraps the routes in all layers.
+    pub(super) fn wrap(self, router: Router) -> Router {
+        let Self { origins, drain, access_log } = self;
+        let cors = origins.cors();
+        // `Router::layer` puts each new layer outside the ones before, so this list reads from the inside out.
+        router
+            // Innermost, and inside the log, so that a panic is a logged 500 and not a dropped connection.
+            .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()))
+            // Outside everything that may refuse a request: a listed page may read refusals, too.
+            .layer(tower::util::option_layer(cors))
+            // Before a key is checked or a body read.
+            .layer(middleware::from_fn_with_state(origins, cors::check))
+            // Outside every refusal: the rest of a refused body is read to its end.
+            .layer(middleware::from_fn_with_state(drain, drain::drain))
+            // Outermost: every response, also a refusal, gets an id, the standing headers and one log line.
+            .layer(middleware::from_fn_with_state(access_log, access_log::log))
+    }
+}

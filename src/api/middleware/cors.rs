@@ -1,0 +1,192 @@
+//! What web pages may do at this API: nothing, unless the operator lists their origin.
+//!
+//! Any page can make a browser post a form to `http://127.0.0.1:8787/v1/images/edits` without a preflight, and a page whose
+//! name resolves to this machine (DNS rebinding) can even read the response. The keys keep both from buying; these rules
+//! keep them from trying. They use three headers that a page cannot forge, before a body is read or a key checked:
+//!
+//! - `Host` must be exactly one, and one of the gateway's names ([`hosts::check`], [`HostRule`]): else 421, or 400. On a Unix
+//!   socket every name is accepted until some are listed: no name resolves to a socket, and no browser opens one.
+//! - `Origin`, which browsers send with every post and every cross-origin request of a script, must be listed, or be the
+//!   gateway's own: else 403.
+//! - `Sec-Fetch-Site` must not name a cross-site request, unless its origin is listed: else 403. This catches requests that
+//!   carry no `Origin`, such as a form sent with GET, or a picture in a page.
+//!
+//! Programs send neither `Origin` nor `Sec-Fetch-Site`, and are not affected. Addresses of results are open to pages as
+//! pictures are: the signature replaces the key, any page can show one, and scripts can read one only from a listed origin.
+//!
+//! A listed page learns its rights from the CORS headers. Cookies and other credentials of the browser are never allowed,
+//! because the gateway has none.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::header::{AGE, HOST, LOCATION, ORIGIN, RETRY_AFTER};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use super::transfer_encoding;
+use crate::api::error::ApiError;
+use crate::api::response::headers;
+use crate::config::{PageOrigin, ServerConfig};
+use crate::model::HostRule;
+use crate::server::hosts::{self, HostError};
+use crate::server::listener::Peer;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// How long a browser may cache a preflight. Browsers cap it at two hours, or at a day.
+const PREFLIGHT_TTL: Duration = Duration::from_hours(2);
+
+/// Response headers that scripts may read, besides those that CORS always allows.
+const EXPOSED: [HeaderName; 18] = [
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("openai-processing-ms"),
+    HeaderName::from_static("openai-version"),
+    headers::SHOULD_RETRY,
+    headers::CACHE,
+    headers::DROPPED,
+    headers::MISSING,
+    headers::PREDICTION,
+    headers::UPSTREAM_ID,
+    headers::SANDBOX,
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+    headers::PREFERENCE_APPLIED,
+    HeaderName::from_static("retry-after-ms"),
+    AGE,
+    LOCATION,
+    RETRY_AFTER,
+];
+
+/// The hosts and origins that requests may name. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct OriginPolicy {
+    hosts: Arc<HostRule>,
+    /// For Unix sockets.
+    unix_hosts: Arc<HostRule>,
+    origins: Arc<[PageOrigin]>,
+    /// The origin of `server.public_url`.
+    own_origin: Option<Arc<str>>,
+}
+
+impl OriginPolicy {
+    pub(super) fn new(server: &ServerConfig) -> Self {
+        let public = server.public_url.as_ref();
+        let hosts = HostRule::new(server.listen, &server.hosts, public.and_then(|url| url.host_str()));
+        let any_address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let unix_hosts = HostRule::new(any_address, &server.hosts, public.and_then(|url| url.host_str()));
+        Self {
+            hosts: Arc::new(hosts),
+            unix_hosts: Arc::new(unix_hosts),
+            origins: server.cors_origins.clone().into(),
+            own_origin: public.map(|url| url.origin().ascii_serialization().into()),
+        }
+    }
+
+    /// Returns the layer that adds the CORS headers; `None` where no origin is listed.
+    pub(super) fn cors(&self) -> Option<CorsLayer> {
+        if self.origins.is_empty() {
+            return None;
+        }
+        let origins = Arc::clone(&self.origins);
+        let listed = move |origin: &HeaderValue, _: &_| origins.iter().any(|known| known.is(origin.as_bytes()));
+        let layer = CorsLayer::new()
+            .allow_origin(AllowOrigin::predicate(listed))
+            .allow_methods([Method::GET, Method::POST, Method::DELETE])
+            // SDKs send a dozen of their own, and new ones appear.
+            .allow_headers(AllowHeaders::mirror_request())
+            .expose_headers(EXPOSED)
+            .max_age(PREFLIGHT_TTL);
+        Some(layer)
+    }
+
+    /// Checks the head of a request.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::ForeignHost`], [`ApiError::BadHost`], [`ApiError::ForeignOrigin`].
+    fn check(
+        &self,
+        peer: Option<&Peer>,
+        method: &Method,
+        version: Version,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(), ApiError> {
+        let hosts = match peer {
+            Some(Peer::Local) => &self.unix_hosts,
+            Some(Peer::Network(_)) | None => &self.hosts,
+        };
+        hosts::check(version, uri, headers, |host| hosts.allows(host)).map_err(|problem| match problem {
+            HostError::Foreign(host) => ApiError::ForeignHost { host },
+            HostError::Missing | HostError::Several | HostError::Malformed => ApiError::BadHost { problem },
+        })?;
+        if is_result(method, uri.path()) {
+            return Ok(());
+        }
+        let origins: Vec<&HeaderValue> = headers.get_all(ORIGIN).iter().collect();
+        let is_listed = |origin: &HeaderValue| self.origins.iter().any(|known| known.is(origin.as_bytes()));
+        let refused = |origin: &str| ApiError::ForeignOrigin { origin: origin.to_owned() };
+        // A listed origin is enough, whatever `Sec-Fetch-Site` says.
+        if let [origin] = origins[..]
+            && is_listed(origin)
+        {
+            return Ok(());
+        }
+        if let Some(site) = headers.get(SEC_FETCH_SITE)
+            && !matches!(site.as_bytes(), b"same-origin" | b"none")
+        {
+            let origin = origins.first().and_then(|origin| origin.to_str().ok());
+            return Err(refused(origin.unwrap_or("unknown")));
+        }
+        match origins[..] {
+            [] => Ok(()),
+            [origin] => {
+                let origin = origin.to_str().unwrap_or_default();
+                if self.is_own_origin(origin, uri, headers) { Ok(()) } else { Err(refused(origin)) }
+            }
+            [_, _, ..] => Err(refused("several")),
+        }
+    }
+
+    /// Whether a page was loaded from the gateway itself. The scheme is not compared: behind a proxy it is not known.
+    fn is_own_origin(&self, origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
+        if self.own_origin.as_deref() == Some(origin) {
+            return true;
+        }
+        let header = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = header.or_else(|| uri.authority().map(Authority::as_str));
+        let same = |scheme: &str, port: &str| {
+            let rest = origin.strip_prefix(scheme)?;
+            Some(rest.eq_ignore_ascii_case(host?.strip_suffix(port).unwrap_or(host?)))
+        };
+        same("http://", ":80").or_else(|| same("https://", ":443")).unwrap_or(false)
+    }
+}
+
+/// Whether a request reads a result by its signed address.
+fn is_result(method: &Method, path: &str) -> bool {
+    let path = path.strip_prefix("/openai").unwrap_or(path);
+    let path = path.strip_prefix("/v1").unwrap_or(path);
+    matches!(*method, Method::GET | Method::HEAD) && path.starts_with("/results/")
+}
+
+/// The middleware.
+pub(super) async fn check(State(policy): State<OriginPolicy>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>();
+    let checked = transfer_encoding::check(request.headers())
+        .and_then(|()| policy.check(peer, request.method(), request.version(), request.uri(), request.headers()));
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! From the bytes of a request to a valid request for the engine.
+
+pub(super) mod available_models;
+pub(super) mod body;
+pub(super) mod context;
+pub(super) mod parse;
+pub(super) mod prefer;
+pub(super) mod presentation;
+pub(super) mod response_deadline;
+pub(super) mod validate;

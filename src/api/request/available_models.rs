@@ -1,0 +1,46 @@
+//! The models that one client may use.
+
+use std::collections::BTreeSet;
+
+use crate::api::error::ApiError;
+use crate::model::{ApiKind, Catalogue, Model, Task};
+
+/// The catalogue as one client sees it. Cheap to copy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AvailableModels<'a> {
+    pub(crate) catalogue: &'a Catalogue,
+    /// Ids of models; `None` for all of them.
+    pub(crate) allowed: Option<&'a BTreeSet<String>>,
+    /// The upstream APIs that requests may use, in order of preference.
+    pub(crate) api_kinds: &'a [ApiKind],
+}
+
+impl<'a> AvailableModels<'a> {
+    /// Lists the models.
+    pub(crate) fn models(self) -> impl Iterator<Item = &'a Model> {
+        self.catalogue.models.iter().filter(move |model| self.allows(model))
+    }
+
+    /// Finds a model for a task by its name or an alias, or the default model where `name` is `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::ModelNotFound`], [`ApiError::ModelNotAllowed`].
+    pub(crate) fn find(self, name: Option<String>, task: Task) -> Result<&'a Model, ApiError> {
+        let name = name.unwrap_or_else(|| self.catalogue.default_model.clone());
+        let able = self.models().filter(|model| model.is_sold(self.api_kinds, task));
+        let known = || able.map(|model| model.id.clone()).collect();
+        match self.catalogue.find(&name) {
+            None => Err(ApiError::ModelNotFound { name, known: known() }),
+            Some(model) if !self.allows(model) => {
+                Err(ApiError::ModelNotAllowed { name, allowed: self.models().map(|model| model.id.clone()).collect() })
+            }
+            Some(model) => Ok(model),
+        }
+    }
+
+    /// Whether the client may use this model.
+    pub(crate) fn allows(self, model: &Model) -> bool {
+        self.allowed.is_none_or(|allowed| allowed.contains(&model.id))
+    }
+}

@@ -1,0 +1,9 @@
+//! Bodies as they arrive, and what a client sent in them.
+
+pub(in crate::api) mod form;
+pub(in crate::api) mod incoming;
+pub(in crate::api) mod json;
+pub(in crate::api) mod min_rate;
+pub(in crate::api) mod multipart;
+
+mod base64;

@@ -1,0 +1,220 @@
+//! What a client sent, in either encoding: the common result of the multipart and the JSON reader.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::api::error::ApiError;
+use crate::config::ServerConfig;
+use crate::model::{Catalogue, Input, Task};
+
+/// A request before it is checked against a model.
+#[derive(Debug, Default)]
+pub(crate) struct Form {
+    pub(crate) scalars: BTreeMap<String, Scalar>,
+    /// In the client's order.
+    pub(crate) images: Vec<Input>,
+    pub(crate) mask: Option<Input>,
+    /// Names of pictures that the task does not take; their bytes are discarded.
+    pub(crate) misplaced: BTreeSet<&'static str>,
+    /// Names that are not known.
+    pub(crate) unknown: BTreeSet<String>,
+}
+
+/// One value as the client wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scalar {
+    /// Any value of a multipart form, and the strings of a JSON body.
+    Text(String),
+    /// A number of a JSON body, as it was written.
+    Number(String),
+    Bool(bool),
+    Array,
+    Object,
+}
+
+impl Scalar {
+    /// Names the type, for error messages.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "a string",
+            Self::Number(_) => "a number",
+            Self::Bool(_) => "a boolean",
+            Self::Array => "an array",
+            Self::Object => "an object",
+        }
+    }
+}
+
+/// The scalar parameters of OpenAI's image API, current and retired, and the gateway's own (`webhook_url`).
+const SCALARS: [&str; 20] = [
+    "background",
+    "complexity",
+    "frame_count",
+    "frame_duration_ms",
+    "input_fidelity",
+    "model",
+    "moderation",
+    "n",
+    "output_compression",
+    "output_format",
+    "partial_images",
+    "prompt",
+    "quality",
+    "response_format",
+    "safety_identifier",
+    "size",
+    "stream",
+    "style",
+    "user",
+    "webhook_url",
+];
+
+/// What the name of a form field stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FieldKind<'a> {
+    Image,
+    Mask,
+    /// A picture the task does not take.
+    Misplaced(&'static str),
+    Scalar(&'a str),
+    Unknown,
+}
+
+/// Longest unknown name that is logged, in characters.
+const NAME_CHARS_MAX: usize = 64;
+
+/// The limits of a body while its model is not known yet: the widest of all models. Built once for each task; cheap to
+/// clone.
+#[derive(Clone, Debug)]
+pub(crate) struct FormLimits {
+    pub(crate) task: Task,
+    names: Arc<BTreeSet<String>>,
+    pub(crate) parts_max: usize,
+    pub(crate) text_bytes_max: usize,
+    pub(crate) image_bytes_max: u64,
+    images_max: usize,
+}
+
+impl FormLimits {
+    pub(crate) fn new(task: Task, server: &ServerConfig, catalogue: &Catalogue) -> Self {
+        let parameters = || catalogue.models.iter().map(|model| &model.parameters);
+        let choices = catalogue.models.iter().flat_map(|model| model.choice_names().cloned());
+        Self {
+            task,
+            names: Arc::new(SCALARS.into_iter().map(str::to_owned).chain(choices).collect()),
+            parts_max: server.form_parts_max,
+            text_bytes_max: server.text_bytes_max,
+            image_bytes_max: parameters().map(|parameters| parameters.image_bytes_max).max().unwrap_or(0),
+            images_max: parameters().map(|parameters| parameters.images_max).max().unwrap_or(0),
+        }
+    }
+
+    /// Returns what a name stands for: `image`, `image[]` and `image[0]` are the same.
+    pub(crate) fn field_kind<'a>(&self, name: &'a str) -> FieldKind<'a> {
+        let stem = name.split('[').next().unwrap_or(name);
+        match (stem, self.task) {
+            ("image" | "images", Task::Edit) => FieldKind::Image,
+            ("mask", Task::Edit) => FieldKind::Mask,
+            ("image" | "images", Task::Generate) => FieldKind::Misplaced("image"),
+            ("mask", Task::Generate) => FieldKind::Misplaced("mask"),
+            ("markup", Task::Edit | Task::Generate) => FieldKind::Misplaced("markup"),
+            ("svg", Task::Edit | Task::Generate) => FieldKind::Scalar("svg"),
+            _ if self.names.contains(name) => FieldKind::Scalar(name),
+            _ => FieldKind::Unknown,
+        }
+    }
+}
+
+impl Form {
+    /// Adds a scalar. An empty text counts as absent, the same value twice as one.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::DuplicateParameter`] for a second, different value.
+    pub(crate) fn add_scalar(&mut self, name: &str, value: Scalar) -> Result<(), ApiError> {
+        if value == Scalar::Text(String::new()) {
+            return Ok(());
+        }
+        // Nested and never honoured, so its members do not matter.
+        if name == "svg" {
+            self.scalars.insert(name.to_owned(), Scalar::Object);
+            return Ok(());
+        }
+        match self.scalars.get(name) {
+            Some(known) if *known != value => Err(ApiError::DuplicateParameter { param: name.to_owned() }),
+            Some(_) => Ok(()),
+            None => {
+                self.scalars.insert(name.to_owned(), value);
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks that one more image may be read.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::TooManyImages`], beyond the maximum of all models.
+    pub(crate) fn expect_image(&self, limits: &FormLimits) -> Result<(), ApiError> {
+        if self.images.len() >= limits.images_max {
+            return Err(ApiError::TooManyImages { max: limits.images_max });
+        }
+        Ok(())
+    }
+
+    /// Adds the mask; the same one twice counts as one.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::DuplicateParameter`] for a second, different one.
+    pub(crate) fn add_mask(&mut self, mask: Input) -> Result<(), ApiError> {
+        match &self.mask {
+            Some(known) if known.identity() != mask.identity() => {
+                Err(ApiError::DuplicateParameter { param: "mask".to_owned() })
+            }
+            Some(_) | None => {
+                self.mask = Some(mask);
+                Ok(())
+            }
+        }
+    }
+
+    /// Records an unknown name.
+    pub(crate) fn note_unknown(&mut self, name: &str) {
+        self.unknown.insert(name.chars().take(NAME_CHARS_MAX).collect());
+    }
+
+    /// Returns the name of the next image in error messages.
+    pub(crate) fn next_image(&self) -> String {
+        image_name(self.images.len())
+    }
+}
+
+/// Returns the name of an image in error messages.
+pub(crate) fn image_name(index: usize) -> String {
+    if index == 0 { "image".to_owned() } else { format!("image[{index}]") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::test_support::limits;
+
+    #[test]
+    fn every_spelling_of_a_name_is_known() {
+        let (edit, generate) = (limits(Task::Edit), limits(Task::Generate));
+        for name in ["image", "image[]", "image[0]", "image[15]", "images", "images[]"] {
+            assert_eq!(edit.field_kind(name), FieldKind::Image, "{name}");
+            assert_eq!(generate.field_kind(name), FieldKind::Misplaced("image"), "{name}");
+        }
+        for name in ["mask", "mask[]"] {
+            assert_eq!(edit.field_kind(name), FieldKind::Mask);
+        }
+        assert_eq!(edit.field_kind("markup"), FieldKind::Misplaced("markup"));
+        assert_eq!(edit.field_kind("svg[reasoning][effort]"), FieldKind::Scalar("svg"));
+        assert_eq!(edit.field_kind("quality"), FieldKind::Scalar("quality"));
+        for name in ["seed", "cfg", "imagery", "prompt[]", ""] {
+            assert_eq!(edit.field_kind(name), FieldKind::Unknown, "{name}");
+        }
+    }
+}

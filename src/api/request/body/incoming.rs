@@ -1,0 +1,247 @@
+//! A request body as it arrives: bounded in size, rate and idle time, and never read faster than it is consumed.
+//!
+//! `multer` polls its input until that is pending and keeps all it gets, so a body that is always ready would be
+//! buffered whole. [`IncomingBody`] therefore yields once after every chunk. And as a part's head is buffered until it is
+//! complete, [`PartHeadBudget`] bounds how much may be read between two parts.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::min_rate::MinRateCheck;
+use crate::api::error::ApiError;
+use crate::config::ServerConfig;
+
+/// Longest head of a form part, in bytes; exceeded by at most one chunk.
+const HEAD_BYTES_MAX: u64 = 16 * 1024;
+
+/// The chunks of a body, in order, within the limits of the configuration.
+#[derive(Debug)]
+pub(crate) struct IncomingBody {
+    body: BodyDataStream,
+    bytes: u64,
+    bytes_max: u64,
+    idle_timeout: Duration,
+    min_rate: MinRateCheck,
+    /// The read that is pending.
+    pending: Option<PendingRead>,
+    /// A chunk was returned, so the next poll yields once.
+    yield_due: bool,
+    ended: bool,
+    /// Bytes read since the budget was last renewed.
+    unconsumed: Arc<AtomicU64>,
+}
+
+/// A pending read: its start, and the time at which it fails.
+#[derive(Debug)]
+struct PendingRead {
+    since: Instant,
+    timeout: Pin<Box<Sleep>>,
+    /// The minimum rate is what ends it, before the idle time-out.
+    too_slow: bool,
+}
+
+/// Why a body could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the body is larger than {bytes_max} bytes")]
+    TooLarge { bytes_max: u64 },
+    #[error("no more bytes of the body arrived")]
+    Idle,
+    #[error("the body arrives at less than {bytes_per_second} bytes per second")]
+    TooSlow { bytes_per_second: u64 },
+    #[error("the body broke off: {0}")]
+    Broken(axum::Error),
+    #[error("the head of a part is too long")]
+    HeadTooLong,
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge { bytes_max } => Self::BodyTooLarge { bytes_max },
+            BodyError::Idle => Self::BodyTimeout,
+            BodyError::TooSlow { bytes_per_second } => Self::BodyTooSlow { bytes_per_second },
+            BodyError::Broken(_) => Self::MalformedBody { problem: "it broke off before its end".into() },
+            BodyError::HeadTooLong => {
+                Self::MalformedBody { problem: "the head of a part of the form is too long".into() }
+            }
+        }
+    }
+}
+
+/// The number of bytes that may be read before a reader has consumed what it has. Each part of a form gets a new one.
+#[derive(Clone, Debug)]
+pub(crate) struct PartHeadBudget(Arc<AtomicU64>);
+
+impl PartHeadBudget {
+    /// Allows a whole budget again: what was read so far has been consumed.
+    pub(crate) fn renew(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+impl IncomingBody {
+    pub(crate) fn new(body: Body, server: &ServerConfig) -> Self {
+        Self {
+            body: body.into_data_stream(),
+            bytes: 0,
+            bytes_max: server.body_bytes_max,
+            idle_timeout: server.body_idle_timeout,
+            min_rate: MinRateCheck::new(server),
+            pending: None,
+            yield_due: false,
+            ended: false,
+            unconsumed: Arc::default(),
+        }
+    }
+
+    /// Polls for the next chunk, and fails when a limit is exceeded.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match Pin::new(&mut self.body).poll_next(cx) {
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Broken(error)))),
+            Poll::Ready(Some(Ok(chunk))) => {
+                let waited = self.pending.take().map_or(Duration::ZERO, |pending| pending.since.elapsed());
+                self.min_rate.received(chunk.len(), waited);
+                self.bytes += chunk.len() as u64;
+                if self.bytes > self.bytes_max {
+                    let bytes_max = self.bytes_max;
+                    return Poll::Ready(Some(Err(BodyError::TooLarge { bytes_max })));
+                }
+                let unconsumed = self.unconsumed.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                if unconsumed > HEAD_BYTES_MAX {
+                    return Poll::Ready(Some(Err(BodyError::HeadTooLong)));
+                }
+                self.yield_due = true;
+                Poll::Ready(Some(Ok(chunk)))
+            }
+            Poll::Pending => {
+                // Only the time spent waiting counts, not the time it took to write the last chunk.
+                let (idle, left) = (self.idle_timeout, self.min_rate.time_left().unwrap_or(Duration::MAX));
+                let pending = self.pending.get_or_insert_with(|| PendingRead {
+                    since: Instant::now(),
+                    timeout: Box::pin(sleep(idle.min(left))),
+                    too_slow: left < idle,
+                });
+                ready!(pending.timeout.as_mut().poll(cx));
+                Poll::Ready(Some(Err(if pending.too_slow {
+                    BodyError::TooSlow { bytes_per_second: self.min_rate.bytes_per_second_min() }
+                } else {
+                    BodyError::Idle
+                })))
+            }
+        }
+    }
+
+    /// Returns the budget of this body, which its reader must renew.
+    pub(crate) fn part_head_budget(&self) -> PartHeadBudget {
+        PartHeadBudget(Arc::clone(&self.unconsumed))
+    }
+}
+
+impl Stream for IncomingBody {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if std::mem::take(&mut self.yield_due) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let chunk = ready!(self.poll_chunk(cx));
+        self.ended = !matches!(chunk, Some(Ok(_)));
+        Poll::Ready(chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{StreamExt, stream};
+
+    use super::*;
+    use crate::api::test_support::server;
+
+    fn endless(chunk: &'static [u8]) -> Body {
+        Body::from_stream(stream::repeat_with(move || Ok::<_, Infallible>(chunk)))
+    }
+
+    #[tokio::test]
+    async fn polling_yields_after_every_chunk() {
+        let mut incoming = IncomingBody::new(endless(b"x"), &server());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        for _ in 0..10 {
+            assert!(incoming.poll_next_unpin(&mut cx).is_ready());
+            assert!(incoming.poll_next_unpin(&mut cx).is_pending());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_ends_at_its_size_limit() {
+        let mut config = server();
+        config.body_bytes_max = 10;
+        let mut incoming = IncomingBody::new(endless(b"four"), &config);
+        assert!(incoming.next().await.unwrap().is_ok());
+        assert!(incoming.next().await.unwrap().is_ok());
+        let error = incoming.next().await.unwrap().unwrap_err();
+        assert!(matches!(error, BodyError::TooLarge { bytes_max: 10 }), "{error}");
+        assert!(incoming.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_not_consumed_are_bounded() {
+        let mut incoming = IncomingBody::new(endless(&[0; 1024]), &server());
+        let budget = incoming.part_head_budget();
+        for _ in 0..100 {
+            budget.renew();
+            assert!(incoming.next().await.unwrap().is_ok());
+        }
+        let mut unconsumed = 0;
+        while let Some(Ok(chunk)) = incoming.next().await {
+            unconsumed += chunk.len() as u64;
+        }
+        assert!(unconsumed <= HEAD_BYTES_MAX + 1024, "{unconsumed}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_an_idle_or_a_slow_body_fails() {
+        let mut config = server();
+        config.body_bytes_per_second_min = 0;
+        config.body_idle_timeout = Duration::from_millis(200);
+        let slow = stream::unfold(0, |count| async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            (count < 6).then_some((Ok::<_, Infallible>("x"), count + 1))
+        });
+        let incoming = IncomingBody::new(Body::from_stream(slow), &config);
+        let whole = incoming.filter(|chunk| std::future::ready(chunk.is_ok()));
+        assert_eq!(whole.count().await, 6, "longer than the time-out in total, never between two chunks");
+
+        config.body_bytes_per_second_min = 20;
+        config.body_rate_window = Duration::from_secs(1);
+        let slow = Body::from_stream(stream::unfold((), |()| async {
+            sleep(Duration::from_millis(100)).await;
+            Some((Ok::<_, Infallible>("x"), ()))
+        }));
+        let started = Instant::now();
+        let error = IncomingBody::new(slow, &config).filter_map(async |chunk| chunk.err());
+        let error = std::pin::pin!(error).next().await.unwrap();
+        assert!(matches!(error, BodyError::TooSlow { bytes_per_second: 20 }), "{error}");
+        let (window, duration) = (config.body_rate_window, started.elapsed());
+        assert!(duration > window && duration < window * 9 / 4, "half the rate uses up the window in twice its length");
+
+        let idle = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        let error = IncomingBody::new(idle, &config).next().await.unwrap().unwrap_err();
+        assert!(matches!(error, BodyError::Idle), "{error}");
+    }
+}

@@ -1,0 +1,314 @@
+//! Reads JSON bodies without holding a picture: the body is spooled as it arrives, then read string by string, and every
+//! string in the place of a picture is decoded into the spool as it is read.
+//!
+//! All forms that clients send are accepted: `images: [{image_url: "data:…"}]`, `{image_url: {url}}`, `{url}`,
+//! `{b64_json}`, bare strings (data URL, base64, http(s) address), one or many, under `image` or `images`; `mask`
+//! likewise. `null` counts as absent.
+
+use std::cell::Cell;
+use std::io::{self, BufReader, Read};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, ValueType};
+
+use super::form::{FieldKind, Form, FormLimits, Scalar};
+use super::incoming::IncomingBody;
+use crate::api::error::ApiError;
+use crate::config::ServerConfig;
+use crate::model::ByteSource;
+use crate::storage::spool::{Spool, SpoolError, Upload};
+
+mod picture;
+mod structure;
+
+use structure::StructureLimits;
+
+/// Longest name of a member with the white space around it, in bytes.
+const NAME_BYTES_MAX: u64 = 16 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Largest body that is parsed on the asynchronous thread, in bytes: handing it to another thread would take longer.
+const INLINE_BYTES: usize = 64 * 1024;
+
+/// Reads a body and its pictures, once the spool has room for its `announced` length in bytes and for the pictures in it.
+///
+/// # Errors
+///
+/// The first fault of the body or of a value in it; the rules of the model are checked later.
+pub(crate) async fn read(
+    mut incoming: IncomingBody,
+    limits: &FormLimits,
+    spool: &Spool,
+    announced: Option<u64>,
+    server: &ServerConfig,
+) -> Result<Form, ApiError> {
+    let budget = incoming.part_head_budget();
+    let too_large = |error| match error {
+        SpoolError::PartTooLarge { bytes_max } => ApiError::BodyTooLarge { bytes_max },
+        SpoolError::NeverFits { .. } | SpoolError::Full { .. } | SpoolError::NoRoom(_) | SpoolError::Io(_) => {
+            ApiError::from_spool(error, "body")
+        }
+    };
+    let mut upload = spool.upload(announced.map(with_pictures)).await.map_err(too_large)?;
+    let mut body = upload.split(announced.unwrap_or(0));
+    let mut structure = StructureLimits::new(server.json_depth_max, server.json_values_max);
+    let mut writer = body.text(server.body_bytes_max);
+    while let Some(chunk) = incoming.next().await {
+        budget.renew();
+        let chunk = chunk?;
+        structure.check(&chunk)?;
+        writer.write(chunk).await.map_err(too_large)?;
+    }
+    let text = writer.finish().await.map_err(too_large)?;
+    drop(body);
+    let depth_max = server.json_depth_max;
+    if text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES) {
+        return parse(text, limits, depth_max, upload);
+    }
+    let limits = limits.clone();
+    tokio::task::spawn_blocking(move || parse(text, &limits, depth_max, upload))
+        .await
+        .map_err(|error| ApiError::internal(format!("reading a body failed: {error}")))?
+}
+
+/// Returns the spool space of a body, in bytes: the body itself, and its pictures, which are at most three quarters of it.
+fn with_pictures(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 4 * 3 + 4096)
+}
+
+/// Parses a spooled body. Blocks unless the body is in memory.
+fn parse(body: Arc<dyn ByteSource>, limits: &FormLimits, depth_max: u32, upload: Upload) -> Result<Form, ApiError> {
+    let meter = Rc::new(Meter::default());
+    let bytes = Metered {
+        bytes: BufReader::with_capacity(BUFFER_BYTES, SourceReader { source: body, offset: 0 }),
+        meter: Rc::clone(&meter),
+    };
+    let settings = ReaderSettings {
+        // The path would hold every name, for messages that do not show it.
+        track_path: false,
+        max_nesting_depth: Some(depth_max),
+        ..ReaderSettings::default()
+    };
+    let mut parser =
+        Parser { json: JsonStreamReader::new_custom(bytes, settings), meter, limits, upload, form: Form::default() };
+    let read = parser.body();
+    let Parser { json, meter, form, .. } = parser;
+    let read = read.and_then(|()| json.consume_trailing_whitespace().map_err(ReadError::Json));
+    match read {
+        Ok(()) => Ok(form),
+        Err(ReadError::Api(error)) => Err(error),
+        Err(ReadError::Json(error)) => Err(meter.explain(&error)),
+    }
+}
+
+/// Why parsing stopped: an invalid value, or invalid JSON.
+#[derive(Debug)]
+enum ReadError {
+    Api(ApiError),
+    Json(ReaderError),
+}
+
+impl From<ApiError> for ReadError {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl From<ReaderError> for ReadError {
+    fn from(error: ReaderError) -> Self {
+        Self::Json(error)
+    }
+}
+
+#[derive(Debug)]
+struct Parser<'a> {
+    json: JsonStreamReader<Metered>,
+    meter: Rc<Meter>,
+    limits: &'a FormLimits,
+    upload: Upload,
+    form: Form,
+}
+
+impl Parser<'_> {
+    fn body(&mut self) -> Result<(), ReadError> {
+        if self.json.peek()? != ValueType::Object {
+            return Err(malformed("it is not a JSON object"));
+        }
+        self.json.begin_object()?;
+        let mut members = 0;
+        while self.json.has_next()? {
+            members += 1;
+            if members > self.limits.parts_max {
+                return Err(malformed(format!("it has more than {} members", self.limits.parts_max)));
+            }
+            let name = self.name()?;
+            if self.json.peek()? == ValueType::Null {
+                self.json.next_null()?;
+                continue;
+            }
+            match self.limits.field_kind(&name) {
+                FieldKind::Image => self.images()?,
+                FieldKind::Mask => self.mask()?,
+                FieldKind::Misplaced(known) => {
+                    if self.skip_filled()? {
+                        self.form.misplaced.insert(known);
+                    }
+                }
+                FieldKind::Scalar(known) => {
+                    let value = self.scalar(known)?;
+                    self.form.add_scalar(known, value)?;
+                }
+                FieldKind::Unknown => {
+                    self.json.skip_value()?;
+                    self.form.note_unknown(&name);
+                }
+            }
+        }
+        self.json.end_object()?;
+        Ok(())
+    }
+
+    /// Reads the next name, which struson holds whole: the meter bounds it.
+    fn name(&mut self) -> Result<String, ReadError> {
+        self.meter.allow(NAME_BYTES_MAX);
+        let name = self.json.next_name_owned()?;
+        self.meter.allow(u64::MAX);
+        Ok(name)
+    }
+
+    /// Skips a value and returns whether it held anything: some programs send `images: []` for none.
+    fn skip_filled(&mut self) -> Result<bool, ReadError> {
+        match self.json.peek()? {
+            ValueType::Array => {
+                self.json.begin_array()?;
+                let filled = self.json.has_next()?;
+                while self.json.has_next()? {
+                    self.json.skip_value()?;
+                }
+                self.json.end_array()?;
+                Ok(filled)
+            }
+            ValueType::String => {
+                let mut string = self.json.next_string_reader()?;
+                let copied = io::copy(&mut string, &mut io::sink());
+                Ok(copied.map_err(|error| self.meter.string_error(&error))? > 0)
+            }
+            ValueType::Object | ValueType::Number | ValueType::Boolean | ValueType::Null => {
+                self.json.skip_value()?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn scalar(&mut self, param: &str) -> Result<Scalar, ReadError> {
+        Ok(match self.json.peek()? {
+            ValueType::String => Scalar::Text(self.text(param)?),
+            // Bounded by struson to 100 characters.
+            ValueType::Number => Scalar::Number(self.json.next_number_as_string()?),
+            ValueType::Boolean => Scalar::Bool(self.json.next_bool()?),
+            ValueType::Null => {
+                self.json.next_null()?;
+                Scalar::Text(String::new())
+            }
+            ValueType::Array => {
+                self.json.skip_value()?;
+                Scalar::Array
+            }
+            ValueType::Object => {
+                self.json.skip_value()?;
+                Scalar::Object
+            }
+        })
+    }
+
+    fn text(&mut self, param: &str) -> Result<String, ReadError> {
+        let max = self.limits.text_bytes_max;
+        let mut bytes = Vec::new();
+        let mut string = self.json.next_string_reader()?;
+        let read = string.by_ref().take(max as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|error| self.meter.string_error(&error))?;
+        if bytes.len() > max {
+            return Err(ReadError::Api(ApiError::TextTooLong { param: param.to_owned(), unit: "bytes", max }));
+        }
+        String::from_utf8(bytes).map_err(|_| malformed("it is not UTF-8"))
+    }
+}
+
+fn malformed(problem: impl Into<std::borrow::Cow<'static, str>>) -> ReadError {
+    ReadError::Api(ApiError::MalformedBody { problem: problem.into() })
+}
+
+/// Bounds how much struson reads, and records why its input failed.
+#[derive(Debug)]
+struct Meter {
+    /// Bytes that may still be read.
+    allowance: Cell<u64>,
+    exhausted: Cell<bool>,
+    /// The spool could not be read.
+    unreadable: Cell<bool>,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self { allowance: Cell::new(u64::MAX), exhausted: Cell::new(false), unreadable: Cell::new(false) }
+    }
+}
+
+impl Meter {
+    fn allow(&self, bytes: u64) {
+        self.allowance.set(bytes);
+    }
+
+    /// Returns the error for the client when reading a string failed.
+    fn string_error(&self, error: &io::Error) -> ReadError {
+        ReadError::Api(self.explain(error))
+    }
+
+    /// Returns the error for the client when the JSON reader failed.
+    fn explain(&self, error: &dyn std::error::Error) -> ApiError {
+        if self.unreadable.get() {
+            return ApiError::internal(format!("the spooled body cannot be read: {error}"));
+        }
+        let problem =
+            if self.exhausted.get() { "the name of a member is too long".to_owned() } else { error.to_string() };
+        ApiError::MalformedBody { problem: problem.into() }
+    }
+}
+
+/// The body, while the meter allows reading.
+#[derive(Debug)]
+struct Metered {
+    bytes: BufReader<SourceReader>,
+    meter: Rc<Meter>,
+}
+
+impl Read for Metered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let allowance = self.meter.allowance.get();
+        if allowance == 0 {
+            self.meter.exhausted.set(true);
+            return Err(io::Error::other("too long"));
+        }
+        let count = self.bytes.read(buffer).inspect_err(|_| self.meter.unreadable.set(true))?;
+        self.meter.allowance.set(allowance.saturating_sub(count as u64));
+        Ok(count)
+    }
+}
+
+#[derive(Debug)]
+struct SourceReader {
+    source: Arc<dyn ByteSource>,
+    offset: u64,
+}
+
+impl Read for SourceReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests;

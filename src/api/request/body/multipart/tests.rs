@@ -1,0 +1,348 @@
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use proptest::prelude::*;
+
+use super::*;
+use crate::api::test_support::{content, limits, server, spool};
+use crate::model::Task;
+
+/// A part by the raw text of its head, and its bytes.
+type Raw<'a> = (&'a str, &'a [u8]);
+
+fn form_of(parts: &[Raw<'_>], end: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (head, bytes) in parts {
+        body.extend_from_slice(b"--B\r\n");
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(b"\r\n\r\n");
+        body.extend_from_slice(bytes);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(end.as_bytes());
+    body
+}
+
+async fn read_body(body: Body, task: Task) -> Result<Form, ApiError> {
+    let (_directory, spool) = spool();
+    let incoming = IncomingBody::new(body, &server());
+    read(incoming, "B".to_owned(), &limits(task), &spool, None).await
+}
+
+async fn read_parts(parts: &[Raw<'_>]) -> Result<Form, ApiError> {
+    read_body(Body::from(form_of(parts, "--B--\r\n")), Task::Edit).await
+}
+
+fn images(form: &Form) -> Vec<Vec<u8>> {
+    form.images.iter().map(content).collect()
+}
+
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0";
+const JPEG: &[u8] = b"\xff\xd8\xff\xe0\r\n--b\r";
+
+#[tokio::test]
+async fn every_spelling_of_image_is_an_image_in_order_of_arrival() {
+    let file = |name: &str| format!("Content-Disposition: form-data; name=\"{name}\"; filename=\"a.png\"");
+    for names in [
+        ["image", "image"],
+        ["image[]", "image[]"],
+        ["image[0]", "image[1]"],
+        ["image", "image[]"],
+        ["images", "images[]"],
+    ] {
+        let heads = names.map(file);
+        let form = read_parts(&[(&heads[0], PNG), (&heads[1], JPEG)]).await.unwrap();
+        assert_eq!(images(&form), [PNG, JPEG], "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_a_file_whatever_its_head_says() {
+    let heads = [
+        // Python with bytes, Node, Go.
+        "Content-Disposition: form-data; name=\"image\"; filename=\"upload\"\r\nContent-Type: application/octet-stream",
+        // async-openai: no type.
+        "Content-Disposition: form-data; name=\"image\"; filename=\"a.png\"",
+        // .NET: bare name, path in the file name, no type.
+        "Content-Disposition: form-data; name=image; filename=\"Assets/x.png\"; filename*=utf-8''Assets%2fx.png",
+        // Ruby: no file name.
+        "Content-Disposition: form-data; name=\"image\"\r\nContent-Type: application/octet-stream",
+        // Neither: by its bytes.
+        "Content-Disposition: form-data; name=\"image\"",
+        // aiohttp: the type first. LiteLLM: the wrong type.
+        "Content-Type: text/plain; charset=utf-8\r\ncontent-disposition: form-data; name=\"image[]\"; filename=\"image.png\"",
+        "CONTENT-DISPOSITION: FORM-DATA; FILENAME=\"name=mask; name=\\\"mask\\\"\"; NAME=\"image\"",
+        "Content-Disposition: form-data; name*=utf-8''image; filename=blob\r\nContent-Length: 10",
+    ];
+    for head in heads {
+        let form = read_parts(&[(head, PNG)]).await.unwrap();
+        assert_eq!(images(&form), [PNG], "{head}");
+    }
+    // A file that is text is still a file, to be refused for its type and not for being a string.
+    let svg: Raw<'_> = ("Content-Disposition: form-data; name=\"image\"; filename=\"a.svg\"", b"<svg/>");
+    assert_eq!(images(&read_parts(&[svg]).await.unwrap()), [b"<svg/>"]);
+}
+
+#[tokio::test]
+async fn masks_and_texts_come_in_any_order_and_with_types() {
+    let form = read_parts(&[
+        ("Content-Disposition: form-data; name=\"mask[]\"; filename=\"m.png\"", PNG),
+        (
+            "Content-Type: text/plain; charset=utf-8\r\nContent-Disposition: form-data; name=prompt",
+            "a\r\nblue é".as_bytes(),
+        ),
+        ("Content-Disposition: form-data; name=\"image[]\"; filename=\"i.png\"", JPEG),
+        ("Content-Disposition: form-data; name=\"n\"", b"2"),
+        ("Content-Disposition: form-data; name=\"user\"", b""),
+        ("Content-Disposition: form-data; name=\"svg[model]\"", b"x"),
+        ("Content-Disposition: form-data; name=\"svg[reasoning][effort]\"", b"low"),
+        ("Content-Disposition: form-data; name=\"seed\"", b"1"),
+        ("Content-Disposition: form-data; name=\"extra\"; filename=\"x\"", b"1"),
+        ("Content-Disposition: form-data; name=\"markup\"; filename=\"x\"", PNG),
+    ])
+    .await
+    .unwrap();
+    assert_eq!(content(form.mask.as_ref().unwrap()), PNG);
+    assert_eq!(images(&form), [JPEG]);
+    assert_eq!(form.scalars["prompt"], Scalar::Text("a\r\nblue é".to_owned()));
+    assert_eq!(form.scalars["n"], Scalar::Text("2".to_owned()));
+    assert_eq!(form.scalars["svg"], Scalar::Object);
+    assert!(!form.scalars.contains_key("user"), "an empty text is no value");
+    assert_eq!(form.unknown.iter().collect::<Vec<_>>(), ["extra", "seed"]);
+    assert_eq!(form.misplaced.iter().collect::<Vec<_>>(), [&"markup"]);
+}
+
+#[tokio::test]
+async fn duplicates_must_be_equal() {
+    let part = |value: &'static [u8]| ("Content-Disposition: form-data; name=\"output_compression\"", value);
+    assert!(read_parts(&[part(b"50"), part(b"50")]).await.is_ok());
+    let error = read_parts(&[part(b"50"), part(b"51")]).await.unwrap_err();
+    assert_eq!(error.code(), "duplicate_parameter");
+    assert!(error.to_string().contains("output_compression"), "{error}");
+
+    let mask = |value: &'static [u8]| ("Content-Disposition: form-data; name=\"mask\"; filename=\"m\"", value);
+    assert!(read_parts(&[mask(PNG), mask(PNG)]).await.is_ok());
+    assert_eq!(read_parts(&[mask(PNG), mask(JPEG)]).await.unwrap_err().code(), "duplicate_parameter");
+}
+
+#[tokio::test]
+async fn strings_in_the_place_of_files() {
+    let file: Raw<'_> = ("Content-Disposition: form-data; name=\"image[]\"; filename=\"a.png\"", PNG);
+    let text: Raw<'_> = ("Content-Disposition: form-data; name=\"image[]\"", b"UploadFile(filename='a.png', size=10)");
+    for parts in [[file, text], [text, file]] {
+        assert_eq!(images(&read_parts(&parts).await.unwrap()), [PNG]);
+    }
+    let error = read_parts(&[text]).await.unwrap_err();
+    assert_eq!(error.to_string(), "Invalid type for 'image': expected a file, but got a string instead.");
+    let mask: Raw<'_> = ("Content-Disposition: form-data; name=\"mask\"", b"https://example.com/m.png");
+    assert_eq!(read_parts(&[file, mask]).await.unwrap_err().code(), "invalid_type");
+    // And a file in the place of a string.
+    let prompt: Raw<'_> = ("Content-Disposition: form-data; name=\"prompt\"; filename=\"p.txt\"", b"x");
+    assert_eq!(
+        read_parts(&[file, prompt]).await.unwrap_err().to_string(),
+        "Invalid type for 'prompt': expected a string, but got a file instead."
+    );
+}
+
+#[tokio::test]
+async fn empty_parts() {
+    // A browser's untouched file input, and an empty text.
+    for head in [
+        "Content-Disposition: form-data; name=\"mask\"; filename=\"\"\r\nContent-Type: application/octet-stream",
+        "Content-Disposition: form-data; name=\"mask\"",
+    ] {
+        assert!(read_parts(&[(head, b"")]).await.unwrap().mask.is_none(), "{head}");
+    }
+    // A file that is there and empty is one, to be refused as such.
+    let head = "Content-Disposition: form-data; name=\"image\"; filename=\"a.png\"";
+    assert_eq!(read_parts(&[(head, b"")]).await.unwrap().images.len(), 1);
+}
+
+#[tokio::test]
+async fn forms_end_as_clients_end_them_and_not_before() {
+    let part: Raw<'_> = ("Content-Disposition: form-data; name=\"prompt\"", b"x");
+    for end in ["--B--", "--B--\r\n", "--B--\r\n\r\n", "--B--\r\nepilogue"] {
+        let body = Body::from(form_of(&[part], end));
+        assert_eq!(read_body(body, Task::Edit).await.unwrap().scalars.len(), 1, "{end:?}");
+    }
+    let preamble = [b"preamble\r\n".to_vec(), form_of(&[part], "--B--")].concat();
+    assert!(read_body(Body::from(preamble), Task::Edit).await.is_ok());
+    for body in [form_of(&[part], ""), form_of(&[part], "--B\r\n"), Vec::new(), b"x".to_vec()] {
+        let error = read_body(Body::from(body.clone()), Task::Edit).await.unwrap_err();
+        assert_eq!(error.code(), "malformed_body", "{:?}", String::from_utf8_lossy(&body));
+    }
+    let nameless = form_of(&[("Content-Disposition: form-data", b"x")], "--B--");
+    assert_eq!(read_body(Body::from(nameless), Task::Edit).await.unwrap_err().code(), "malformed_body");
+}
+
+#[tokio::test]
+async fn parts_images_texts_and_bytes_are_limited() {
+    let part: Raw<'_> = ("Content-Disposition: form-data; name=\"x\"", b"x");
+    let error = read_parts(&[part; 101]).await.unwrap_err();
+    assert_eq!(error.code(), "malformed_body");
+    let image: Raw<'_> = ("Content-Disposition: form-data; name=\"image[]\"; filename=\"a\"", PNG);
+    assert_eq!(read_parts(&[image; 16]).await.unwrap().images.len(), 16);
+    assert_eq!(read_parts(&[image; 17]).await.unwrap_err().code(), "array_above_max_length");
+    let long = vec![b'x'; 262_145];
+    let error = read_parts(&[("Content-Disposition: form-data; name=\"prompt\"", &long)]).await;
+    assert_eq!(error.unwrap_err().code(), "string_above_max_length");
+
+    let (_directory, spool) = spool();
+    let mut narrow = limits(Task::Edit);
+    narrow.image_bytes_max = 5;
+    let incoming = IncomingBody::new(Body::from(form_of(&[image], "--B--")), &server());
+    let error = read(incoming, "B".to_owned(), &narrow, &spool, None).await.unwrap_err();
+    assert_eq!(error.code(), "image_too_large");
+    assert_eq!(spool.status().bytes, 0);
+}
+
+#[tokio::test]
+async fn pictures_of_a_generation_are_discarded_and_named() {
+    let body = form_of(
+        &[
+            ("Content-Disposition: form-data; name=\"image\"; filename=\"a\"", PNG),
+            ("Content-Disposition: form-data; name=\"prompt\"", b"x"),
+        ],
+        "--B--",
+    );
+    let form = read_body(Body::from(body), Task::Generate).await.unwrap();
+    assert!(form.images.is_empty());
+    assert_eq!(form.misplaced.iter().collect::<Vec<_>>(), [&"image"]);
+}
+
+/// A body that is always ready and counts the bytes that were read from it.
+struct Eager {
+    head: Option<Bytes>,
+    read_bytes: Arc<AtomicUsize>,
+}
+
+impl Stream for Eager {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<Option<Self::Item>> {
+        let chunk = self.head.take().unwrap_or_else(|| Bytes::from_static(&[b'x'; 1024]));
+        self.read_bytes.fetch_add(chunk.len(), Ordering::Relaxed);
+        std::task::Poll::Ready(Some(Ok(chunk)))
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_always_ready_is_not_buffered() {
+    let endless = |head: &'static str| {
+        let read_bytes = Arc::new(AtomicUsize::new(0));
+        let eager = Eager { head: Some(Bytes::from_static(head.as_bytes())), read_bytes: Arc::clone(&read_bytes) };
+        (Body::from_stream(eager), read_bytes)
+    };
+    // In a file: no more is read than a file may hold.
+    let (_directory, spool) = spool();
+    let mut narrow = limits(Task::Edit);
+    narrow.image_bytes_max = 10_000;
+    let (body, read_bytes) = endless("--B\r\nContent-Disposition: form-data; name=image; filename=a\r\n\r\n");
+    let error = read(IncomingBody::new(body, &server()), "B".to_owned(), &narrow, &spool, None).await;
+    assert_eq!(error.unwrap_err().code(), "image_too_large");
+    assert!(read_bytes.load(Ordering::Relaxed) < 20_000, "{read_bytes:?}");
+    // Before the first part, and in the head of one.
+    for head in ["preamble", "--B\r\nContent-Disposition: form-data; name="] {
+        let (body, read_bytes) = endless(head);
+        assert_eq!(read_body(body, Task::Edit).await.unwrap_err().code(), "malformed_body");
+        assert!(read_bytes.load(Ordering::Relaxed) < 30_000, "{read_bytes:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_body_fails() {
+    let start = Bytes::from_static(b"--B\r\nContent-Disposition: form-data; name=prompt\r\n\r\nhal");
+    let body = stream::iter([Ok::<_, Infallible>(start)]);
+    let body = Body::from_stream(futures_util::StreamExt::chain(body, stream::pending()));
+    let mut config = server();
+    config.body_idle_timeout = std::time::Duration::from_millis(50);
+    let (_directory, spool) = spool();
+    let incoming = IncomingBody::new(body, &config);
+    let error = read(incoming, "B".to_owned(), &limits(Task::Edit), &spool, None).await;
+    assert_eq!(error.unwrap_err().code(), "body_timeout");
+}
+
+/// `bytes` cut into pieces, the sizes repeating.
+fn chunked(bytes: &[u8], cuts: &[usize]) -> Body {
+    let mut chunks = Vec::new();
+    let mut rest = bytes;
+    for &cut in cuts.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (chunk, behind) = rest.split_at(cut.min(rest.len()));
+        chunks.push(Ok::<_, Infallible>(Bytes::copy_from_slice(chunk)));
+        rest = behind;
+    }
+    Body::from_stream(stream::iter(chunks))
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
+fn summary(form: Result<Form, ApiError>) -> String {
+    match form {
+        Ok(form) => format!(
+            "{:?} {:?} {:?} {:?} {:?}",
+            form.scalars,
+            images(&form),
+            form.mask.as_ref().map(content),
+            form.misplaced,
+            form.unknown
+        ),
+        Err(error) => error.to_string(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn chunk_borders_make_no_difference(
+        picture in prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'-'), Just(b'A'), any::<u8>()], 0..300),
+        prompt in "[a-zé\r\n-]{0,40}",
+        cuts in prop::collection::vec(1_usize..80, 1..10),
+    ) {
+        // A form may not contain its own boundary.
+        prop_assume!(!picture.windows(5).any(|window| window == b"\r\n--B"));
+        let body = form_of(
+            &[
+                ("Content-Disposition: form-data; name=\"image[]\"; filename=\"a\"", &picture),
+                ("Content-Disposition: form-data; name=\"prompt\"", prompt.as_bytes()),
+                ("Content-Disposition: form-data; name=\"mask\"; filename=\"m\"", PNG),
+            ],
+            "--B--\r\n",
+        );
+        let whole = block_on(read_body(Body::from(body.clone()), Task::Edit));
+        let form = whole.as_ref().unwrap();
+        prop_assert_eq!(&images(form)[0], &picture);
+        let cut = block_on(read_body(chunked(&body, &cuts), Task::Edit));
+        prop_assert_eq!(summary(whole), summary(cut));
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(
+        pieces in prop::collection::vec(
+            prop_oneof![
+                Just(b"--B\r\n".to_vec()),
+                Just(b"\r\n--B--".to_vec()),
+                Just(b"\r\n--B\r\n".to_vec()),
+                Just(b"Content-Disposition: form-data; name=image; filename=x\r\n".to_vec()),
+                Just(b"Content-Disposition: form-data; name=n\r\n\r\n".to_vec()),
+                Just(b"\r\n\r\n".to_vec()),
+                prop::collection::vec(any::<u8>(), 0..40),
+            ],
+            0..12,
+        ),
+        cuts in prop::collection::vec(1_usize..50, 1..5),
+    ) {
+        let body = pieces.concat();
+        let _ = block_on(read_body(chunked(&body, &cuts), Task::Edit));
+    }
+}

@@ -1,0 +1,50 @@
+//! What is known of a request by its head alone.
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Version};
+use tokio::time::Instant;
+
+use crate::api::error::ApiError;
+use crate::api::middleware::access_log::RequestStart;
+use crate::api::middleware::auth::AuthenticatedClient;
+use crate::api::state::ApiState;
+use crate::model::ClientId;
+use crate::server::connection::ConnectionHandle;
+use crate::telemetry::RequestId;
+
+/// The part of a path that names a model, as in Azure's deployments.
+pub(crate) const DEPLOYMENT: &str = "deployment";
+
+/// The head of a request whose key was accepted.
+#[derive(Debug)]
+pub(crate) struct RequestContext {
+    pub(crate) client: ClientId,
+    pub(crate) started: Instant,
+    pub(crate) request: RequestId,
+    /// The connection the request came by.
+    pub(crate) connection: ConnectionHandle,
+    pub(crate) version: Version,
+    pub(crate) headers: HeaderMap,
+    /// The model that the path names; it overrides the body.
+    pub(crate) deployment: Option<String>,
+}
+
+impl FromRequestParts<ApiState> for RequestContext {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+        let AuthenticatedClient(client) = AuthenticatedClient::from_request_parts(parts, state).await?;
+        let missing = || ApiError::internal("a layer is missing");
+        let RequestStart(started) = *parts.extensions.get().ok_or_else(missing)?;
+        let connection = parts.extensions.get::<ConnectionHandle>().ok_or_else(missing)?.clone();
+        let path = RawPathParams::from_request_parts(parts, state).await.map_err(|_| {
+            let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
+            ApiError::UnknownRoute { method, path }
+        })?;
+        let deployment = path.iter().find(|&(name, _)| name == DEPLOYMENT).map(|(_, value)| value.to_owned());
+        let request = parts.extensions.get::<RequestId>().ok_or_else(missing)?.clone();
+        let (version, headers) = (parts.version, std::mem::take(&mut parts.headers));
+        Ok(Self { client, started, request, connection, version, headers, deployment })
+    }
+}

@@ -1,0 +1,169 @@
+//! From the headers and the body of a request to a valid request for pictures.
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http_body::Body as _;
+
+use super::available_models::AvailableModels;
+use super::body::form::{FormLimits, Scalar};
+use super::body::incoming::IncomingBody;
+use super::body::{json, multipart};
+use super::validate::{self, ValidRequest};
+use crate::api::error::ApiError;
+use crate::config::ServerConfig;
+use crate::http::header::ParameterizedHeader;
+use crate::storage::spool::Spool;
+
+/// Reads and validates a request. A `deployment`, the model named by the path, overrides the model of the body.
+///
+/// Pictures go to the spool; nothing is bought.
+///
+/// # Errors
+///
+/// The first fault of the request. The rest of the body may be unread then.
+pub(crate) async fn parse(
+    limits: &FormLimits,
+    headers: &HeaderMap,
+    deployment: Option<String>,
+    body: Body,
+    spool: &Spool,
+    server: &ServerConfig,
+    models: AvailableModels<'_>,
+) -> Result<ValidRequest, ApiError> {
+    let kind = body_kind(headers, server)?;
+    let announced = body.size_hint().exact();
+    let incoming = IncomingBody::new(body, server);
+    let mut form = match kind {
+        BodyKind::Multipart { boundary } => multipart::read(incoming, boundary, limits, spool, announced).await?,
+        BodyKind::Json => json::read(incoming, limits, spool, announced, server).await?,
+    };
+    if let Some(model) = deployment {
+        form.scalars.insert("model".to_owned(), Scalar::Text(model));
+    }
+    validate::validate(form, limits.task, server, models)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum BodyKind {
+    Multipart { boundary: String },
+    Json,
+}
+
+/// Returns the kind of a body, and refuses it where the headers alone are enough to do so.
+fn body_kind(headers: &HeaderMap, server: &ServerConfig) -> Result<BodyKind, ApiError> {
+    let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    if let Some(got) = text(CONTENT_ENCODING)
+        && !matches!(got.trim().to_lowercase().as_str(), "" | "identity")
+    {
+        return Err(ApiError::UnsupportedEncoding { got });
+    }
+    let announced = text(CONTENT_LENGTH).and_then(|length| length.trim().parse::<u64>().ok());
+    if announced.is_some_and(|bytes| bytes > server.body_bytes_max) {
+        return Err(ApiError::BodyTooLarge { bytes_max: server.body_bytes_max });
+    }
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Err(ApiError::UnsupportedMediaType { got: None });
+    };
+    let content_type = ParameterizedHeader::parse(value.as_bytes());
+    let word = content_type.word.as_str();
+    if word == "application/json" || (word.starts_with("application/") && word.ends_with("+json")) {
+        return Ok(BodyKind::Json);
+    }
+    let boundary =
+        Some(word).filter(|&word| word == "multipart/form-data").and_then(|_| multipart::boundary(&content_type));
+    match boundary {
+        Some(boundary) => Ok(BodyKind::Multipart { boundary }),
+        None => Err(ApiError::UnsupportedMediaType { got: text(CONTENT_TYPE) }),
+    }
+}
+
+#[cfg(fuzzing)]
+pub(crate) mod fuzz;
+
+#[cfg(feature = "bench")]
+pub(crate) mod bench;
+
+#[cfg(test)]
+mod spellings;
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderName;
+
+    use super::*;
+    use crate::api::test_support::{catalogue, limits, png, server, spool};
+    use crate::model::Task;
+
+    fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn the_content_type_decides_the_kind_of_a_body() {
+        let kind = |content_type: &str| body_kind(&headers(&[(CONTENT_TYPE, content_type)]), &server());
+        for json in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"] {
+            assert_eq!(kind(json).unwrap(), BodyKind::Json, "{json}");
+        }
+        for form in ["multipart/form-data; boundary=a=b_c", "Multipart/Form-Data; Boundary=\"a=b_c\""] {
+            let boundary = "a=b_c".to_owned();
+            assert_eq!(kind(form).unwrap(), BodyKind::Multipart { boundary }, "{form}");
+        }
+        for wrong in [
+            "multipart/form-data",
+            "multipart/form-data; boundary=",
+            "multipart/mixed; boundary=x",
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "",
+        ] {
+            assert_eq!(kind(wrong).unwrap_err().code(), "unsupported_content_type", "{wrong}");
+        }
+        let none = body_kind(&HeaderMap::new(), &server()).unwrap_err();
+        assert_eq!(none.code(), "unsupported_content_type");
+    }
+
+    #[test]
+    fn headers_can_refuse_a_body_unread() {
+        let json = (CONTENT_TYPE, "application/json");
+        let refused = |more| body_kind(&headers(&[json.clone(), more]), &server()).unwrap_err().code();
+        assert_eq!(refused((CONTENT_ENCODING, "gzip")), "unsupported_content_encoding");
+        assert_eq!(refused((CONTENT_LENGTH, "1200000001")), "body_too_large");
+        for fine in [(CONTENT_ENCODING, "identity"), (CONTENT_LENGTH, "1200000000")] {
+            assert!(body_kind(&headers(&[json.clone(), fine]), &server()).is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_form_and_a_json_body_mean_the_same() {
+        let picture = png(20, 30);
+        let mut form = b"--B\r\nContent-Disposition: form-data; name=\"image[]\"; filename=\"a\"\r\n\r\n".to_vec();
+        form.extend_from_slice(&picture);
+        form.extend_from_slice(
+            b"\r\n--B\r\nContent-Disposition: form-data; name=\"n\"\r\n\r\n2\
+              \r\n--B\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\na\r\nb\r\n--B--\r\n",
+        );
+        let text = base64_simd::STANDARD.encode_to_string(&picture);
+        let json =
+            serde_json::json!({"prompt": "a\nb", "n": 2, "images": [{"image_url": format!("data:;base64,{text}")}]});
+        let bodies =
+            [("multipart/form-data; boundary=B", Body::from(form)), ("application/json", Body::from(json.to_string()))];
+        let (_directory, spool) = spool();
+        let catalogue = catalogue();
+        let models = AvailableModels {
+            catalogue: &catalogue,
+            allowed: None,
+            api_kinds: crate::config::ApiPolicy::Auto.api_kinds(),
+        };
+        let mut seen = Vec::new();
+        for (content_type, body) in bodies {
+            let headers = headers(&[(CONTENT_TYPE, content_type)]);
+            let valid = parse(&limits(Task::Edit), &headers, None, body, &spool, &server(), models).await.unwrap();
+            let request = valid.request;
+            let inputs: Vec<_> = request.inputs.iter().map(crate::model::Input::identity).collect();
+            assert_eq!(request.size.to_string(), "1024x1536");
+            seen.push((request.prompt, request.n, request.size, inputs));
+        }
+        assert_eq!(seen[0], seen[1]);
+    }
+}

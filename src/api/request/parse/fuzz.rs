@@ -1,0 +1,66 @@
+//! Fuzzes bodies of any bytes: no panic, and for every chunking the same request or the same error.
+
+use std::convert::Infallible;
+use std::sync::OnceLock;
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::runtime::Runtime;
+
+use super::parse;
+use crate::api::request::available_models::AvailableModels;
+use crate::api::request::body::form::FormLimits;
+use crate::config::{Config, Environment};
+use crate::model::{ClientId, Fingerprint, Task};
+use crate::storage::spool::Spool;
+
+struct Gateway {
+    runtime: Runtime,
+    config: Config,
+    limits: FormLimits,
+    spool: Spool,
+}
+
+fn gateway() -> &'static Gateway {
+    static GATEWAY: OnceLock<Gateway> = OnceLock::new();
+    GATEWAY.get_or_init(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let config = Config::load(None, &Environment::new()).expect("the default configuration");
+        // Small, so that files are used too.
+        let spool = Spool::for_test(std::env::temp_dir(), 1024, 1 << 24);
+        let limits = FormLimits::new(Task::Edit, &config.server, &config.catalogue);
+        Gateway { runtime, config, limits, spool }
+    })
+}
+
+/// Parses a form with the boundary `B`. The first byte is the size of its chunks.
+pub fn form(data: &[u8]) {
+    any_chunking("multipart/form-data; boundary=B", data);
+}
+
+/// Parses a JSON body. The first byte is the size of its chunks.
+pub fn json(data: &[u8]) {
+    any_chunking("application/json", data);
+}
+
+fn any_chunking(content_type: &'static str, data: &[u8]) {
+    let Some((&size, body)) = data.split_first() else { return };
+    let whole = outcome(content_type, body, usize::MAX);
+    let chunked = outcome(content_type, body, usize::from(size).max(1));
+    assert_eq!(whole, chunked, "the chunks make a difference");
+}
+
+/// Returns the fingerprint of the request, or the code of its error.
+fn outcome(content_type: &'static str, body: &[u8], chunk: usize) -> Result<Fingerprint, &'static str> {
+    let Gateway { runtime, config, limits, spool } = gateway();
+    let chunks: Vec<_> = body.chunks(chunk).map(|chunk| Ok::<_, Infallible>(Bytes::copy_from_slice(chunk))).collect();
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().expect("a header"))]);
+    let models =
+        AvailableModels { catalogue: &config.catalogue, allowed: None, api_kinds: config.upstream.api.api_kinds() };
+    let body = Body::from_stream(stream::iter(chunks));
+    let valid = runtime.block_on(parse(limits, &headers, None, body, spool, &config.server, models));
+    valid.map(|valid| Fingerprint::of(&ClientId("fuzz".into()), &valid.request)).map_err(|error| error.code())
+}

@@ -1,0 +1,235 @@
+//! The response as server-sent events (`src/README.md`).
+//!
+//! One `completed` event for each picture, as soon as its purchase has ended; comments in between, which every client skips
+//! and which keep the connection alive; a failure as an `error` event, which the official SDKs raise. There are no partial
+//! pictures, because the upstream makes none. A picture is sent piece by piece from where it is stored. Comments go on while
+//! a picture is converted.
+//!
+//! A client that follows a prediction by its address also gets its status, at first, at every change and at the end:
+//! `prediction.status` events with the prediction object, whose result is always null there.
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::Response;
+use futures_util::{FutureExt, StreamExt, stream};
+use http_body_util::BodyDataStream;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::presenter::ReadyPicture;
+use super::status_events::StatusEvents;
+use super::streaming::{PendingPictures, StreamingResponse};
+use crate::api::error::ApiError;
+use crate::api::error::response::ErrorEnvelope;
+use crate::engine::{JobEvent, WaitError, Waiter};
+use crate::http::StreamingBody;
+use crate::model::{JobId, PurchaseResult, StoredPicture, Timestamp, Usage};
+
+/// Keeps nginx from buffering the response.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// A stream of events for one request.
+#[derive(Debug)]
+pub(crate) struct Events {
+    response: StreamingResponse,
+    /// The number of purchases whose results were received.
+    seen: usize,
+    /// Pictures that are to be sent, in their order; some are still being converted.
+    pending: PendingPictures<(ReadyPicture, EventData)>,
+    /// How the job has ended; pending pictures are sent first.
+    end: Option<Result<(), WaitError>>,
+    /// When the next comment is due.
+    comment_at: Instant,
+    /// Status events, for a client that follows the job by its address.
+    statuses: Option<StatusEvents>,
+}
+
+/// What an event carries besides its picture.
+#[derive(Debug)]
+struct EventData {
+    usage: Option<Usage>,
+    created: Timestamp,
+}
+
+impl Events {
+    /// Begins with a comment, unless a picture is ready.
+    pub(crate) fn new(response: StreamingResponse) -> Self {
+        Self {
+            response,
+            seen: 0,
+            pending: PendingPictures::new(),
+            end: None,
+            comment_at: Instant::now(),
+            statuses: None,
+        }
+    }
+
+    /// Begins with the status of the job.
+    pub(crate) fn of_prediction(response: StreamingResponse, statuses: StatusEvents) -> Self {
+        Self { statuses: Some(statuses), ..Self::new(response) }
+    }
+
+    pub(crate) fn into_response(self) -> Response {
+        let events = stream::unfold(self, |mut events| async move {
+            let event = events.next().await?;
+            Some((BodyDataStream::new(event), events))
+        });
+        let mut response = Response::new(Body::from_stream(events.flatten()));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+        response
+    }
+
+    /// Returns the next event or comment; `None` at the end.
+    async fn next(&mut self) -> Option<StreamingBody> {
+        // Taken for the time of this call, so that an error ends the stream.
+        let mut waiter = self.response.waiter.take()?;
+        let job = waiter.job();
+        if let Some(statuses) = &mut self.statuses
+            && let Some(status) = statuses.first(&self.response.engine, job).await
+        {
+            self.response.waiter = Some(waiter);
+            return Some(status);
+        }
+        loop {
+            if self.pending.is_empty()
+                && let Some(end) = self.end.take()
+            {
+                return match end {
+                    Ok(()) => {
+                        self.response.waiter = Some(waiter);
+                        let last = self.last_status(job).await;
+                        match &last {
+                            Some(_) => self.end = Some(Ok(())),
+                            None => self.response.complete(),
+                        }
+                        last
+                    }
+                    Err(wait_error) => {
+                        let failed = matches!(wait_error, WaitError::Failed(_));
+                        let status = if failed { self.last_status(job).await } else { None };
+                        Some(status.unwrap_or_default().then(error_event(&self.response.failed(&waiter, wait_error))))
+                    }
+                };
+            }
+            let sent = self.statuses.as_ref().and_then(StatusEvents::sent);
+            tokio::select! {
+                biased;
+                Some(prepared) = self.pending.next() => return Some(match prepared {
+                    Ok((picture, EventData { usage, created })) => {
+                        self.comment_at = Instant::now() + self.response.heartbeat;
+                        self.response.waiter = Some(waiter);
+                        self.response.shape.completed_event(picture, usage, created)
+                    }
+                    Err(failure) => error_event(&self.response.failed(&waiter, WaitError::Failed(failure))),
+                }),
+                event = waiter.news(self.seen, sent, self.response.deadline), if self.end.is_none() => match event {
+                    Ok(JobEvent::PurchaseResult(result)) => {
+                        self.seen += 1;
+                        self.prepare(result);
+                    }
+                    Ok(JobEvent::JobStage(stage)) => {
+                        if let Some(statuses) = &mut self.statuses
+                            && let Some(status) = statuses.changed(stage, &self.response.engine, job).await
+                        {
+                            self.response.waiter = Some(waiter);
+                            return Some(status);
+                        }
+                    }
+                    Ok(JobEvent::End) => self.end = Some(Ok(())),
+                    Err(error) => self.end = Some(Err(error)),
+                },
+                () = tokio::time::sleep_until(self.comment_at) => {
+                    self.comment_at = Instant::now() + self.response.heartbeat;
+                    let comment = comment(&waiter);
+                    self.response.waiter = Some(waiter);
+                    return Some(comment);
+                }
+            }
+        }
+    }
+
+    async fn last_status(&mut self, job: JobId) -> Option<StreamingBody> {
+        match &mut self.statuses {
+            Some(statuses) => statuses.last(&self.response.engine, job).await,
+            None => None,
+        }
+    }
+
+    fn prepare(&mut self, result: PurchaseResult) {
+        for (picture, data) in split_usage(result) {
+            let prepared = self.response.prepare(vec![picture]);
+            self.pending.push_back(async move { Ok((prepared.await?.swap_remove(0), data)) }.boxed());
+        }
+    }
+}
+
+/// Splits the tokens of a purchase among its pictures: each event has its own counts, the upstream reports one for all.
+fn split_usage(
+    PurchaseResult { pictures, usage, resolved }: PurchaseResult,
+) -> impl Iterator<Item = (StoredPicture, EventData)> {
+    let count = u64::try_from(pictures.len()).unwrap_or(u64::MAX);
+    (0..).zip(pictures).map(move |(position, picture)| {
+        // The first ones get the remainder, so that the shares add up.
+        let share = |tokens: u64| tokens / count + u64::from(position < tokens % count);
+        let usage = usage.map(|usage| Usage {
+            input_tokens: share(usage.input_tokens),
+            output_tokens: share(usage.output_tokens),
+            input_image_tokens: usage.input_image_tokens.map(share),
+        });
+        (picture, EventData { usage, created: resolved })
+    })
+}
+
+fn comment(waiter: &Waiter) -> StreamingBody {
+    StreamingBody::default().text(if waiter.is_bought() { ": processing\n\n" } else { ": queued\n\n" })
+}
+
+/// Writes an error as the event that the official SDKs raise.
+fn error_event(error: &ApiError) -> StreamingBody {
+    #[derive(Serialize)]
+    struct Event<'a> {
+        r#type: &'static str,
+        #[serde(flatten)]
+        envelope: ErrorEnvelope<'a>,
+    }
+    let event = Event { r#type: "error", envelope: error.envelope() };
+    StreamingBody::default().text("event: error\ndata: ").json(&event).text("\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Digest, Failure, Format};
+
+    #[test]
+    fn shares_of_the_tokens_add_up() {
+        let digest = Digest::from(blake3::hash(b"x"));
+        let picture = StoredPicture { digest, bytes: 1, format: Format::Png, width: 1, height: 1 };
+        let usage = Usage { input_tokens: 239, output_tokens: 1056, input_image_tokens: Some(194) };
+        let resolved = Timestamp::from_millis(7);
+        let result = PurchaseResult { pictures: vec![picture; 5], usage: Some(usage), resolved };
+        let shares: Vec<Usage> = split_usage(result).map(|(_, data)| data.usage.unwrap()).collect();
+        assert_eq!(shares.iter().map(|share| share.input_tokens).sum::<u64>(), 239);
+        assert_eq!(shares.iter().map(|share| share.output_tokens).sum::<u64>(), 1056);
+        assert_eq!(shares.iter().filter_map(|share| share.input_image_tokens).sum::<u64>(), 194);
+        assert!(shares.iter().all(|share| (47..=48).contains(&share.input_tokens)));
+        let unknown = split_usage(PurchaseResult { pictures: vec![picture], usage: None, resolved });
+        assert!(unknown.into_iter().all(|(_, data)| data.usage.is_none()));
+    }
+
+    #[tokio::test]
+    async fn an_error_is_one_event_on_one_line() {
+        use http_body_util::BodyExt;
+        let failure = Failure::TaskFailed { message: "first\nsecond".to_owned() };
+        let event = error_event(&ApiError::Failed { failure, job: None }).collect().await.unwrap().to_bytes();
+        let event = std::str::from_utf8(&event).unwrap();
+        let data = event.strip_prefix("event: error\ndata: ").unwrap().strip_suffix("\n\n").unwrap();
+        assert!(!data.contains('\n'));
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!((&data["type"], &data["error"]["code"]), (&"error".into(), &"image_generation_failed".into()));
+    }
+}

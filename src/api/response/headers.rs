@@ -1,0 +1,58 @@
+//! The gateway's own response headers.
+
+use axum::http::header::AGE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::engine::AnswerSource;
+use crate::model::{JobId, UpstreamId};
+
+/// `hit`, `miss`, `joined` or `bypass`.
+pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
+/// Parameters that were not honoured, by name.
+pub(crate) const DROPPED: HeaderName = HeaderName::from_static("x-gateway-dropped");
+/// The number of pictures that are missing because one of several purchases failed.
+pub(crate) const MISSING: HeaderName = HeaderName::from_static("x-gateway-missing");
+/// The id of the job.
+pub(crate) const PREDICTION: HeaderName = HeaderName::from_static("x-gateway-prediction");
+/// The upstream's ids of the job's purchases, separated by commas.
+pub(crate) const UPSTREAM_ID: HeaderName = HeaderName::from_static("x-gateway-upstream-id");
+/// `true` on every response of a sandbox.
+pub(crate) const SANDBOX: HeaderName = HeaderName::from_static("x-gateway-sandbox");
+/// Whether a client should send the same request again; OpenAI's clients obey it before they look at the status.
+pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// Which preferences of `Prefer` were honoured (RFC 7240 §3).
+pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// Names a job, and its purchases as far as their ids are known.
+pub(crate) fn name_job(headers: &mut HeaderMap, job: JobId, purchases: &[UpstreamId]) {
+    headers.insert(PREDICTION, HeaderValue::from_str(&job.to_string()).expect("an id is ASCII"));
+    let ids = purchases.iter().map(UpstreamId::as_str).collect::<Vec<_>>().join(",");
+    if let Ok(ids) = HeaderValue::from_str(&ids)
+        && !ids.is_empty()
+    {
+        headers.insert(UPSTREAM_ID, ids);
+    }
+}
+
+/// Says where a response comes from, and which parameters of the request were dropped.
+pub(crate) fn name_source(headers: &mut HeaderMap, source: AnswerSource, dropped: &[String]) {
+    headers.insert(CACHE, HeaderValue::from_static(cache_word(source)));
+    if let AnswerSource::Hit(age) = source {
+        headers.insert(AGE, HeaderValue::from(age.as_secs()));
+    }
+    if let Ok(dropped) = HeaderValue::from_str(&dropped.join(","))
+        && !dropped.is_empty()
+    {
+        headers.insert(DROPPED, dropped);
+    }
+}
+
+/// Returns the value of `x-gateway-cache`.
+pub(crate) fn cache_word(source: AnswerSource) -> &'static str {
+    match source {
+        AnswerSource::Hit(_) => "hit",
+        AnswerSource::Joined => "joined",
+        AnswerSource::Bought => "miss",
+        AnswerSource::Bypass => "bypass",
+    }
+}

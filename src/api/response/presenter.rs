@@ -1,0 +1,279 @@
+//! Prepares stored pictures for a response: untouched, or converted on the blocking threads.
+//!
+//! Wanted:
+//! - A request without a conversion gets the stored bytes, and not one byte is decoded.
+//! - A picture is paid for: one that cannot be converted is delivered as it is, under its true format, with a warning in the
+//!   log.
+//! - Work is bounded: concurrent conversions (`server.concurrent_conversions_max`), pixels of each
+//!   (`server.convert_pixels_max`), and bytes of cached results (`server.converted_bytes_max`).
+//!
+//! Known races, and what we do:
+//! - Several requests want the same conversion: each looks into the cache again once it has a slot, so at most as many as
+//!   there are slots do the same work.
+//! - A client disconnects while its picture is converted: the work ends all the same, holds its slot until then, and its
+//!   result is cached for the retry.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use moka::sync::Cache;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use tokio::sync::Semaphore;
+
+use super::conversion::{ConversionError, Converted, convert};
+use crate::api::request::presentation::Conversion;
+use crate::config::ServerConfig;
+use crate::model::picture::read_full;
+use crate::model::{ByteSource, Digest, Format, StoredPicture};
+use crate::telemetry::Metrics;
+
+/// A picture ready to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadyPicture {
+    pub(crate) source: Arc<dyn ByteSource>,
+    /// The true format of the bytes.
+    pub(crate) format: Format,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+}
+
+/// Prepares pictures for responses. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Presenter {
+    cache: Cache<(Digest, Conversion), Converted>,
+    slots: Arc<Semaphore>,
+    pixels_max: u64,
+    metrics: Arc<PresenterMetrics>,
+}
+
+#[derive(Debug)]
+struct PresenterMetrics {
+    conversions: Family<ConversionLabels, Counter>,
+    seconds: Histogram,
+    pending: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConversionLabels {
+    format: &'static str,
+    /// `converted`, `cached` or `failed`.
+    result: &'static str,
+}
+
+/// One conversion, in seconds.
+const SECONDS_BUCKETS: [f64; 8] = [0.005, 0.02, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0];
+/// Memory of a cache entry besides its picture, in bytes.
+const ENTRY_OVERHEAD_BYTES: u32 = 200;
+
+/// Counts a conversion as pending until it is dropped.
+struct Pending<'a>(&'a Gauge);
+
+impl<'a> Pending<'a> {
+    fn new(gauge: &'a Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Presenter {
+    pub(crate) fn new(server: &ServerConfig, metrics: &Metrics) -> Self {
+        let cache = Cache::builder()
+            .max_capacity(server.converted_bytes_max)
+            .weigher(|_, converted: &Converted| {
+                u32::try_from(converted.bytes.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
+            })
+            .build();
+        let own = PresenterMetrics {
+            conversions: Family::default(),
+            seconds: Histogram::new(SECONDS_BUCKETS),
+            pending: Gauge::default(),
+        };
+        metrics.register("api", |registry| {
+            let help = "Pictures requested in another format, by format and result";
+            registry.register("conversions", help, own.conversions.clone());
+            registry.register(
+                "conversion_duration_seconds",
+                "Seconds to decode and encode one picture",
+                own.seconds.clone(),
+            );
+            registry.register("conversions_pending", "Conversions that run or wait for a slot", own.pending.clone());
+        });
+        let slots = Arc::new(Semaphore::new(server.concurrent_conversions_max.get()));
+        Self { cache, slots, pixels_max: server.convert_pixels_max, metrics: Arc::new(own) }
+    }
+
+    /// Prepares the opened pictures of a result, in their order.
+    pub(crate) async fn prepare_all(
+        &self,
+        pictures: &[StoredPicture],
+        sources: Vec<Arc<dyn ByteSource>>,
+        conversion: Option<Conversion>,
+    ) -> Vec<ReadyPicture> {
+        let each = pictures.iter().zip(sources).map(|(picture, source)| self.prepare(picture, source, conversion));
+        join_all(each).await
+    }
+
+    /// Prepares one picture. Never fails: a picture that cannot be converted is returned as it is stored.
+    pub(crate) async fn prepare(
+        &self,
+        picture: &StoredPicture,
+        source: Arc<dyn ByteSource>,
+        conversion: Option<Conversion>,
+    ) -> ReadyPicture {
+        let untouched = |source| {
+            let StoredPicture { format, width, height, .. } = *picture;
+            ReadyPicture { source, format, width, height }
+        };
+        let Some(conversion) = conversion.filter(|conversion| !conversion.is_met_by(picture.format)) else {
+            return untouched(source);
+        };
+        match self.converted(picture, &source, conversion).await {
+            Ok(Converted { bytes, width, height }) => {
+                ReadyPicture { source: Arc::new(bytes), format: conversion.format, width, height }
+            }
+            Err(error) => {
+                self.count(conversion, "failed");
+                let (from, to) = (picture.format.name(), conversion.format.name());
+                tracing::warn!(digest = %picture.digest, from, to, %error, "conversion failed; delivering the picture as it is stored");
+                untouched(source)
+            }
+        }
+    }
+
+    async fn converted(
+        &self,
+        picture: &StoredPicture,
+        source: &Arc<dyn ByteSource>,
+        conversion: Conversion,
+    ) -> Result<Converted, ConversionError> {
+        let key = (picture.digest, conversion);
+        if let Some(converted) = self.find(key) {
+            return Ok(converted);
+        }
+        let _pending = Pending::new(&self.metrics.pending);
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(std::io::Error::other)?;
+        if let Some(converted) = self.find(key) {
+            return Ok(converted);
+        }
+        let (source, from, presenter) = (Arc::clone(source), picture.format, self.clone());
+        let work = move || {
+            let _slot = slot;
+            let started = Instant::now();
+            let converted = convert(&whole(&*source)?, from, conversion, presenter.pixels_max)?;
+            presenter.metrics.seconds.observe(started.elapsed().as_secs_f64());
+            presenter.count(conversion, "converted");
+            presenter.cache.insert(key, converted.clone());
+            Ok(converted)
+        };
+        // A panic in a decoder is a failed conversion.
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
+    }
+
+    fn find(&self, key: (Digest, Conversion)) -> Option<Converted> {
+        let converted = self.cache.get(&key)?;
+        self.count(key.1, "cached");
+        Some(converted)
+    }
+
+    fn count(&self, conversion: Conversion, result: &'static str) {
+        let labels = ConversionLabels { format: conversion.format.name(), result };
+        self.metrics.conversions.get_or_create(&labels).inc();
+    }
+}
+
+fn whole(source: &dyn ByteSource) -> std::io::Result<Bytes> {
+    match source.in_memory() {
+        Some(bytes) => Ok(bytes),
+        None => read_full(source, 0, usize::try_from(source.size()).map_err(std::io::Error::other)?).map(Bytes::from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::test_support::{png, server};
+
+    fn new(pixels_max: u64, bytes_max: u64) -> Presenter {
+        let mut server = server();
+        server.convert_pixels_max = pixels_max;
+        server.converted_bytes_max = bytes_max;
+        Presenter::new(&server, &Metrics::default())
+    }
+
+    fn stored(bytes: Vec<u8>) -> (StoredPicture, Arc<dyn ByteSource>) {
+        let bytes = Bytes::from(bytes);
+        let format = Format::sniff(&bytes).unwrap();
+        let size = bytes.len() as u64;
+        let picture = StoredPicture { digest: Digest::of(&bytes), bytes: size, format, width: 30, height: 20 };
+        (picture, Arc::new(bytes))
+    }
+
+    fn counted(presenter: &Presenter, format: &'static str, result: &'static str) -> u64 {
+        presenter.metrics.conversions.get_or_create(&ConversionLabels { format, result }).get()
+    }
+
+    const JPEG: Conversion = Conversion { format: Format::Jpeg, compression: None };
+
+    #[tokio::test]
+    async fn a_picture_without_conversion_is_untouched() {
+        let presenter = new(0, 1 << 20);
+        // These bytes cannot be decoded.
+        let (picture, source) = stored(b"\x89PNG\r\n\x1a\n and so on".to_vec());
+        for conversion in [None, Some(Conversion::new(Format::Png, Some(100)))] {
+            let prepared = presenter.prepare(&picture, Arc::clone(&source), conversion).await;
+            assert_eq!((prepared.format, prepared.source.in_memory()), (Format::Png, source.in_memory()));
+        }
+        assert_eq!(counted(&presenter, "png", "failed"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_conversion_is_cached() {
+        for (bytes_max, converted, cached) in [(1 << 20, 1, 2), (0, 3, 0)] {
+            let presenter = new(600, bytes_max);
+            let (picture, source) = stored(png(30, 20));
+            for _ in 0..3 {
+                let prepared = presenter.prepare(&picture, Arc::clone(&source), Some(JPEG)).await;
+                assert_eq!(Format::sniff(&whole(&*prepared.source).unwrap()), Some(Format::Jpeg));
+                assert_eq!((prepared.width, prepared.height), (30, 20));
+                presenter.cache.run_pending_tasks();
+            }
+            let counts = (counted(&presenter, "jpeg", "converted"), counted(&presenter, "jpeg", "cached"));
+            assert_eq!(counts, (converted, cached), "{bytes_max}");
+        }
+        assert_eq!(new(1, 1).metrics.pending.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_picture_that_cannot_be_converted_is_delivered_as_it_is() {
+        let broken = b"\x89PNG\r\n\x1a\n and so on".to_vec();
+        for (bytes, pixels_max) in [(broken, 600), (png(30, 20), 599)] {
+            let presenter = new(pixels_max, 1 << 20);
+            let (picture, source) = stored(bytes);
+            let prepared = presenter.prepare(&picture, Arc::clone(&source), Some(JPEG)).await;
+            assert_eq!((prepared.format, prepared.source.in_memory()), (Format::Png, source.in_memory()));
+            assert_eq!(counted(&presenter, "jpeg", "failed"), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn pictures_stay_in_order() {
+        let presenter = new(10_000, 1 << 20);
+        let (pictures, sources): (Vec<_>, Vec<_>) =
+            [(5, 7), (60, 80), (3, 2)].map(|(w, h)| stored(png(w, h))).into_iter().unzip();
+        let prepared = presenter.prepare_all(&pictures, sources, Some(JPEG)).await;
+        let sizes: Vec<_> = prepared.iter().map(|picture| (picture.width, picture.height)).collect();
+        assert_eq!(sizes, [(5, 7), (60, 80), (3, 2)]);
+    }
+}

@@ -1,0 +1,25 @@
+//! `GET /v1/inputs/{token}`: an input picture that is published for the upstream (`upstream.inputs = "link"`).
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::response::Response;
+
+use crate::api::error::ApiError;
+use crate::api::state::ApiState;
+use crate::http::StreamingBody;
+use crate::input_urls::PublishedInput;
+
+/// Sends a picture while it is published. The token replaces the key, which the upstream does not have.
+pub(crate) async fn show(State(state): State<ApiState>, Path(token): Path<String>) -> Result<Response, ApiError> {
+    let published = state.input_urls.as_ref().and_then(|input_urls| input_urls.find(&token));
+    let PublishedInput { picture, source, .. } = published.ok_or(ApiError::InputNotPublished)?;
+    let response = Response::builder()
+        .header(CONTENT_TYPE, picture.format.map_or("application/octet-stream", |format| format.media_type()))
+        .header(CONTENT_LENGTH, picture.bytes)
+        .header(CACHE_CONTROL, "no-store")
+        .header("x-content-type-options", "nosniff")
+        .body(Body::new(StreamingBody::default().bare(source)))
+        .expect("the parts above make a response");
+    Ok(response)
+}
