@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
-# The official OpenAI packages, with the retries they make by themselves, on a network that breaks: connections are cut,
-# stall and trickle between them and the gateway. Counts how often the same picture was bought, with the result cache on
-# and off, and for comparison by an endpoint that buys at once in each request. Fails when the gateway bought anything
-# twice, and when the comparison did not. One kind is counted and allowed with the cache off: see `overtaken` in
-# broken_network/report.py.
+# The official OpenAI packages, with their built-in retries, on a network that cuts, stalls and slows down connections to the
+# gateway. Counts how often the same picture was bought, with the result cache on and off, and for comparison by an endpoint
+# that buys in each request. Fails when the gateway bought a picture twice, and when the comparison did not. One kind is
+# counted and allowed with the cache off: see `overtaken` in broken_network/report.py.
 #
 #     tests/clients/broken_network.sh
 #     CALLS=1000 tests/clients/broken_network.sh      # for each client and each of the three
 #
 # Environment: CALLS (60), IN_FLIGHT (12), SEED (1) of the network, KEEP (a folder for logs and journals).
-# Needs: cargo build --release, Python 3.11 with venv, Node 20 with npm, curl.
+# Needs: cargo build --release (or BINARY=FILE), Python 3.11 with venv, Node 20 with npm, curl.
 set -euo pipefail
 # shellcheck source=tests/clients/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -70,7 +69,7 @@ begun=$SECONDS
 call on "${ports[4]}"
 call off "${ports[7]}"
 call without "${ports[8]}"
-# What the network is still taking from the gateways for clients that are gone.
+# Until the gateways have read what the network delivers late, of clients that have disconnected.
 sleep 2
 printf 'done in %d s\n\n' $((SECONDS - begun))
 

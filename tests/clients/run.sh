@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Runs real OpenAI clients against the release binary, and programs that send the exact bytes of those that cannot run
-# here: a sandbox for what works, and a simulator that misbehaves on order for what does not. Everything is on the
-# loopback and is stopped at the end. Prints a line for each suite and a table of clients; the output of a suite only
-# when it failed.
+# Runs real OpenAI clients against the release binary, and programs that send the exact bytes of clients that cannot be
+# installed in a test: against a sandbox, and against a simulator with configurable faults. Everything is on the loopback and
+# is stopped at the end. Prints a line for each suite and a table of clients; the output of a suite only when it failed.
 #
 #     tests/clients/run.sh                 # everything
 #     tests/clients/run.sh python node     # or some of: python node programs curl
 #
-# Needs: cargo build --release, Python 3.11 with venv, Node 20 with npm, curl. The packages that the requirements files
+# Needs: cargo build --release (or BINARY=FILE), Python 3.11 with venv, Node 20 with npm, curl. The packages that the requirements files
 # and package.json name are installed into tests/clients/.venv* and tests/clients/node_modules.
 set -euo pipefail
 # shellcheck source=tests/clients/lib.sh
@@ -22,8 +21,8 @@ for suite in "${suites[@]}"; do
   esac
 done
 
-# part NAME COMMAND...: runs a part of a suite in this folder and says in one line what came of it. What the runner
-# counted goes to NAME.count.
+# part NAME COMMAND...: runs a part of a suite in this folder and prints its result in one line. Writes the counts of the
+# runner to NAME.count.
 part() {
   local name=$1 status=0 begun=$SECONDS good bad output
   shift
@@ -31,7 +30,7 @@ part() {
   (cd "$here" && "$@") >"$output.out" 2>&1 </dev/null || status=$?
   good=$(sum "$(closing_lines "$output.out" 'pass|passed')")
   bad=$(sum "$(closing_lines "$output.out" 'fail|failed|cancelled|errors?')")
-  # A runner that counted nothing, or failed and did not say where, has failed as a whole.
+  # A runner without counts, or that failed without a failed test, counts as one failure.
   [ $((good + bad)) -gt 0 ] && { [ "$status" = 0 ] || [ "$bad" -gt 0 ]; } || bad=1
   printf '%d %d\n' "$good" "$bad" >"$output.count"
   if [ "$bad" = 0 ]; then
@@ -43,13 +42,13 @@ part() {
   fi
 }
 
-# closing_lines FILE WORDS: the counts with these words, as pytest, node's runner and the shell suites print them at
-# last: "2 failed, 41 passed, 1 error in 12.34s", "ℹ pass 38", "23 passed, 0 failed".
+# closing_lines FILE WORDS: the counts with these words, as pytest, node's runner and the shell suites print them at their
+# end: "2 failed, 41 passed, 1 error in 12.34s", "ℹ pass 38", "23 passed, 0 failed".
 closing_lines() {
   { grep -E '^ℹ [a-z]+ [0-9]+$' "$1" || tail -n 1 "$1"; } | grep -oE "[0-9]+ ($2)\>|\<($2) [0-9]+" || true
 }
 
-# sum TEXT: of all the numbers in it.
+# sum TEXT: the sum of all numbers in the text.
 sum() {
   local number total=0
   while read -r number; do total=$((total + number)); done < <(grep -oE '[0-9]+' <<<"$1")
@@ -85,8 +84,7 @@ in_environment() (
   "$@"
 )
 
-# The lanes of each suite. They run beside each other, since most of the time they wait, each with gateways and a
-# simulator of its own.
+# The lanes of each suite. They run side by side, because they mostly wait, each with gateways and a simulator of its own.
 lanes_of() {
   case $1 in
     python) printf '%s\n' python_newest python_patient python_older ;;
@@ -99,7 +97,7 @@ lanes_of() {
 python_tests=(test_sandbox.py test_faults.py test_stream.py)
 node_tests=(sandbox.test.mjs faults.test.mjs waiting.test.mjs)
 
-# The newest version runs everything, the older ones what the table asks for.
+# The newest version runs all tests, the older ones those of the table.
 python_newest() {
   pytest_part 'openai-python 3' .venv "${python_tests[@]}"
 }
@@ -162,7 +160,7 @@ install() {
 
 prepare
 for suite in "${suites[@]}"; do install "$suite"; done
-# The schemas are checked with it.
+# answers.py needs it.
 install_python
 
 export SUITE_RESULTS=$scratch/results

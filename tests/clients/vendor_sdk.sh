@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# GPTProto's own Python SDK against the simulator's unified face: if the vendor's client cannot tell the difference, an
-# adapter that is tested against the simulator is tested against something. On the loopback, stopped at the end.
+# GPTProto's Python SDK against the simulator's unified API, to show that the simulator behaves as the vendor's client
+# expects. On the loopback, stopped at the end.
 #
 #     tests/clients/vendor_sdk.sh
 #
@@ -10,7 +10,7 @@ set -euo pipefail
 # shellcheck source=tests/clients/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# The package of requirements-vendor.txt, apart from the others: it brings its own idea of what goes with it.
+# The package of requirements-vendor.txt, in an environment of its own, because it pins other packages.
 install_vendor() {
   local venv=$here/.venv-vendor wanted=$here/requirements-vendor.txt
   if ! cmp -s "$wanted" "$venv/installed"; then
