@@ -320,6 +320,8 @@ def scenes(quick, control):
     settings = {"GATEWAY_UPSTREAM__LEARNING": "off"} if control else {}
 
     def hide(phases, **scenario):
+        # Without learning, the first phase suffices to miss an aim.
+        phases = phases[:1] if control else phases
         scenario = {key.replace("__", "."): value for key, value in scenario.items()}
         return lambda report: hidden(report, phases, scenario, settings)
 
