@@ -223,7 +223,7 @@ async def weights(report, measure_s):
 async def overload(report, burst):
     """More clients at once than can be served within their patience; refused clients retry after Retry-After."""
     patience, rng = 4 * LATENCY_S, random.Random(SEED)
-    rig = await ScaledRig.open({}, {**KNOWN_PLACES, "GATEWAY_SERVER__PATIENCE_MARGIN_MS": "500"})
+    rig = await ScaledRig.open({}, {**KNOWN_PLACES, "GATEWAY_SERVER__RESPONSE_TIMEOUT_MARGIN_MS": "500"})
     try:
         # The gateway learns first how long a picture takes.
         await asyncio.gather(*(rig.ask(0) for _ in range(2 * PLACES)))
@@ -285,7 +285,7 @@ def judge_overload(report, rig, begin, retried, leavers, bought):
 async def accounts(report, section, pause_s):
     """One of two accounts fails and works again later; `section`: the scenario's list of failing keys."""
     keys = ("sk-a", "sk-b")
-    settings = {"GPTPROTO_API_KEY": None, "GPTPROTO_API_KEYS": "one:sk-a,two:sk-b", "GATEWAY_UPSTREAM__SET_ASIDE_S": "2"}
+    settings = {"GPTPROTO_API_KEY": None, "GPTPROTO_API_KEYS": "one:sk-a,two:sk-b", "GATEWAY_UPSTREAM__ACCOUNT_COOLDOWN_MAX_S": "2"}
     table, name = section.split(".")
     rig = await ScaledRig.open({"limits.concurrent": PLACES // 2}, settings, upstream_keys=keys)
     try:

@@ -45,7 +45,7 @@ low_ms = [40, 220]
 medium_ms = [40, 220]
 size_counts = "no"
 [limits]
-min_poll_interval_ms = 0
+poll_interval_min_ms = 0
 [files]
 piece_pause_ms = 2
 """

@@ -16,7 +16,7 @@ BIG = (16, 50 * MB)
 # What the gateway's resident memory may grow by, by the number of such uploads at once.
 MEMORY_AIMS = {1: 64 * MB, 8: 160 * MB}
 # The upstream has the picture at once, so polls may begin at once.
-IMMEDIATE_POLLS = {"GATEWAY_UPSTREAM__FIRST_POLL_MS": "1", "GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS": "1", "GATEWAY_UPSTREAM__POLL_COST_MS": "1"}
+IMMEDIATE_POLLS = {"GATEWAY_UPSTREAM__FIRST_POLL_MS": "1", "GATEWAY_UPSTREAM__POLL_INTERVAL_MIN_MS": "1", "GATEWAY_UPSTREAM__POLL_COST_MS": "1"}
 TINY_PICTURE = ("--latency-ms", 0, "--picture-bytes", 1000)
 
 
