@@ -26,7 +26,7 @@ MARK = "vQ7kZp3X"
 # Bytes of a file that are read at a time, and how many of them are searched again together with the next ones.
 PIECE, OVERLAP = 1 << 24, 256
 # Where keys of tests are made. Each must carry the mark, or nothing could be found.
-SOURCES = ("tests/gateway/harness.rs", "tests/load/lib/rig.py", "tests/clients/lib.sh")
+SOURCES = ("tests/gateway/harness.rs", "tests/load/lib/rig.py", "tests/clients/lib/common.sh")
 # The name of files that list inputs of the program, by path.
 INPUTS = "inputs"
 

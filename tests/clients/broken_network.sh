@@ -10,8 +10,8 @@
 # Environment: CALLS (60), IN_FLIGHT (12), SEED (1) of the network, KEEP (a folder for logs and journals).
 # Needs: cargo build --release (or BINARY=FILE), Python 3.11 with venv, Node 20 with npm, curl.
 set -euo pipefail
-# shellcheck source=tests/clients/lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=tests/clients/lib/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 calls=${CALLS:-60} in_flight=${IN_FLIGHT:-12} seed=${SEED:-1}
 # How long a client waits, and how long the network stalls.
@@ -31,7 +31,7 @@ call() {
   local target=$1 address=http://127.0.0.1:$2/v1 client callers=()
   for client in python node; do
     local program=("$here/.venv/bin/python" "$parts/calls.py")
-    [ "$client" = python ] || program=(node22 "$parts/calls.mjs")
+    [ "$client" = python ] || program=(node22 "$here/node/broken_network.mjs")
     # One upload in four is large.
     PYTHONDONTWRITEBYTECODE=1 "${program[@]}" "$address" "$key" "nonce-$client-$target" "$calls" "$in_flight" \
       "$timeout" "$SUITE_PICTURES"/{photo,second,photo,large}.png >"$scratch/$client.$target.json" &

@@ -6,8 +6,8 @@
 #
 # Needs: cargo build --release, curl, python3.
 set -euo pipefail
-# shellcheck source=tests/clients/lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=tests/clients/lib/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 passed=0 failed=0 code=''
 

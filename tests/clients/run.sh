@@ -6,11 +6,11 @@
 #     tests/clients/run.sh                 # everything
 #     tests/clients/run.sh python node     # or some of: python node programs curl
 #
-# Needs: cargo build --release (or BINARY=FILE), Python 3.11 with venv, Node 20 with npm, curl. The packages that the requirements files
-# and package.json name are installed into tests/clients/.venv* and tests/clients/node_modules.
+# Needs: cargo build --release (or BINARY=FILE), Python 3.11 with venv, Node 20 with npm, curl. Packages
+# are installed into tests/clients/.venv* (python/requirements) and tests/clients/node/node_modules (node/package.json).
 set -euo pipefail
-# shellcheck source=tests/clients/lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=tests/clients/lib/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 suites=("$@")
 [ ${#suites[@]} -gt 0 ] || suites=(python node programs curl)
@@ -21,13 +21,13 @@ for suite in "${suites[@]}"; do
   esac
 done
 
-# part NAME COMMAND...: runs a part of a suite in this folder and prints its result in one line. Writes the counts of the
+# part NAME FOLDER COMMAND...: runs a part of a suite in a folder and prints its result in one line. Writes the counts of the
 # runner to NAME.count.
 part() {
-  local name=$1 status=0 begun=$SECONDS good bad output
-  shift
+  local name=$1 folder=$here/$2 status=0 begun=$SECONDS good bad output
+  shift 2
   output=$scratch/${name//[^a-zA-Z0-9]/-}
-  (cd "$here" && "$@") >"$output.out" 2>&1 </dev/null || status=$?
+  (cd "$folder" && "$@") >"$output.out" 2>&1 </dev/null || status=$?
   good=$(sum "$(closing_lines "$output.out" 'pass|passed')")
   bad=$(sum "$(closing_lines "$output.out" 'fail|failed|cancelled|errors?')")
   # A runner without counts, or that failed without a failed test, counts as one failure.
@@ -59,7 +59,7 @@ sum() {
 pytest_part() {
   local name=$1 row=${1%%:*} venv=$2
   shift 2
-  part "$name" env "${rig[@]}" SUITE_CLIENT="$row" PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" -m pytest --color=no "$@"
+  part "$name" python env "${rig[@]}" SUITE_CLIENT="$row" PYTHONDONTWRITEBYTECODE=1 "$here/$venv/bin/python" -m pytest --color=no "$@"
 }
 
 # node_part ROW NODE [VARIABLE=VALUE...] ARGUMENT...
@@ -70,7 +70,7 @@ node_part() {
     variables+=("$1")
     shift
   done
-  part "$row" in_environment "${rig[@]}" SUITE_CLIENT="$row" "${variables[@]}" -- \
+  part "$row" node in_environment "${rig[@]}" SUITE_CLIENT="$row" "${variables[@]}" -- \
     "$node" --test --test-concurrency=1 --test-reporter=spec "$@"
 }
 
@@ -126,10 +126,10 @@ node_older() {
 }
 
 programs_in_python() {
-  pytest_part replicas .venv test_replicas.py
-  pytest_part LiteLLM .venv-openai2 test_litellm.py
-  pytest_part pydantic-ai .venv test_pydantic_ai.py
-  pytest_part 'openai CLI' .venv-openai1 test_openai_cli.py
+  pytest_part replicas .venv programs/test_replicas.py
+  pytest_part LiteLLM .venv-openai2 programs/test_litellm.py
+  pytest_part pydantic-ai .venv programs/test_pydantic_ai.py
+  pytest_part 'openai CLI' .venv-openai1 programs/test_openai_cli.py
 }
 
 programs_in_javascript() {
@@ -137,21 +137,21 @@ programs_in_javascript() {
 }
 
 curl_alone() {
-  part curl in_environment "${rig[@]}" SUITE_CLIENT=curl -- "$here/curl.sh"
+  part curl . in_environment "${rig[@]}" SUITE_CLIENT=curl -- "$here/curl.sh"
 }
 
 install() {
   case $1 in
     python)
       install_python
-      install_venv .venv-openai2 requirements-openai2.txt
-      install_venv .venv-openai1 requirements-openai1.txt
+      install_venv .venv-openai2 openai2
+      install_venv .venv-openai1 openai1
       ;;
     node) install_node ;;
     programs)
       install_python
-      install_venv .venv-openai2 requirements-openai2.txt
-      install_venv .venv-openai1 requirements-openai1.txt
+      install_venv .venv-openai2 openai2
+      install_venv .venv-openai1 openai1
       install_node
       ;;
     curl) ;;
@@ -180,9 +180,9 @@ logs_shown=no
 
 printf '\n'
 failed=0
-"$here/.venv/bin/python" "$here/answers.py" "$scratch"/*.answers || failed=1
+"$here/.venv/bin/python" "$here/lib/answers.py" "$scratch"/*.answers || failed=1
 printf '\n'
-python3 "$here/table.py" "$SUITE_RESULTS" "${suites[@]}" || failed=$((failed + 1))
+python3 "$here/lib/table.py" "$SUITE_RESULTS" "${suites[@]}" || failed=$((failed + 1))
 
 counts=$(cat "$scratch"/*.count)
 passed=$(sum "$(cut -d ' ' -f 1 <<<"$counts")")

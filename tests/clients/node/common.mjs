@@ -21,7 +21,7 @@ export async function load(name) {
     return await import(name);
   } catch (error) {
     if (error.code !== 'ERR_MODULE_NOT_FOUND') throw error;
-    return fail(`the package ${name} is missing: npm ci --prefix tests/clients`);
+    return fail(`the package ${name} is missing: npm ci --prefix tests/clients/node`);
   }
 }
 

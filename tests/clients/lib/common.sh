@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by run.sh, curl.sh and broken_network.sh: installs the packages, starts gateways and simulators on free ports
+# Sourced by the scripts of tests/clients: installs the packages, starts gateways and simulators on free ports
 # of the loopback, and stops them again.
 #
 # The environment of the suites (no name begins with GATEWAY_, which would be a configuration key of the gateway):
@@ -21,7 +21,8 @@
 # recorder.py stands between the clients and SUITE_GATEWAY and SUITE_FAULTY, and passes every byte unchanged; answers.py
 # checks all recorded answers against the schemas.
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# tests/clients.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 top=$(cd "$here/../.." && pwd)
 binary=${BINARY:-${CARGO_TARGET_DIR:-$top/target}/release/gptproto-gateway}
 scratch=''
@@ -82,12 +83,12 @@ prepare() {
   scratch=$(mktemp -d)
   export SUITE_PICTURES=$scratch/pictures
   mkdir "$SUITE_PICTURES"
-  python3 "$here/pictures.py" "$SUITE_PICTURES"
+  python3 "$here/lib/pictures.py" "$SUITE_PICTURES"
 }
 
-# install_venv FOLDER REQUIREMENTS: the packages that the file names, into the folder.
+# install_venv FOLDER NAME: the packages of python/requirements/NAME.txt, into the folder.
 install_venv() {
-  local folder=$here/$1 requirements=$here/$2
+  local folder=$here/$1 requirements=$here/python/requirements/$2.txt
   local stamp=$folder/installed
   if ! cmp -s "$requirements" "$stamp"; then
     python3 -m venv --clear "$folder" || die "python3 cannot make a virtual environment: apt-get install python3-venv"
@@ -97,17 +98,17 @@ install_venv() {
 }
 
 install_python() {
-  install_venv .venv requirements.txt
+  install_venv .venv newest
 }
 
 # The packages of package.json, into node_modules. Some need a newer Node.js than the system's, which npm has as a package.
 install_node() {
   need node 'Node.js 20 or newer'
   need npm 'apt-get install npm'
-  local stamp=$here/node_modules/.installed
-  if ! cmp -s "$here/package-lock.json" "$stamp"; then
-    (cd "$here" && npm ci --silent)
-    cp "$here/package-lock.json" "$stamp"
+  local stamp=$here/node/node_modules/.installed
+  if ! cmp -s "$here/node/package-lock.json" "$stamp"; then
+    (cd "$here/node" && npm ci --silent)
+    cp "$here/node/package-lock.json" "$stamp"
   fi
 }
 
@@ -116,7 +117,7 @@ node22() {
   if [ "$(node -p 'process.versions.node.split(".")[0] >= 22')" = true ]; then
     node "$@"
   else
-    "$here/node_modules/node22/bin/node" "$@"
+    "$here/node/node_modules/node22/bin/node" "$@"
   fi
 }
 
@@ -187,7 +188,7 @@ start_rig() {
   read -r -a ports <<<"$(free_ports 15)"
   simulator=http://127.0.0.1:${ports[0]}
   start "$name-simulator" "$binary" simulate --listen "127.0.0.1:${ports[0]}" --key "$upstream_key" \
-    --scenario "$here/scenario.toml"
+    --scenario "$here/lib/scenario.toml"
   wait_for "$name-simulator" "$simulator/_simulator/counters"
 
   local common=(
@@ -220,6 +221,6 @@ start_rig() {
 
 # record NAME PORT TO: passes connections from the port to the gateway, and records the answers in NAME.answers.
 record() {
-  start "$1-recorder" python3 "$here/recorder.py" --listen "$2" --to "$3" --log "$scratch/$1.answers"
+  start "$1-recorder" python3 "$here/lib/recorder.py" --listen "$2" --to "$3" --log "$scratch/$1.answers"
   wait_for "$1-recorder" "http://127.0.0.1:$2/v1/models" 401
 }

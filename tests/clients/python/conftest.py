@@ -20,7 +20,7 @@ try:
     import openai
     from PIL import Image
 except ImportError as error:
-    sys.exit(f"{error.name} is missing: pip install -r tests/clients/requirements.txt")
+    sys.exit(f"{error.name} is missing: pip install -r tests/clients/python/requirements/newest.txt")
 
 
 def setting(name):
