@@ -33,7 +33,7 @@ mod words;
 const ARROWS: Arrows<'_> = Arrows {
     // In the order a request travels.
     modules: &[
-        // `storage` for the spool of uploads, `server` for what a connection tells of its peer.
+        // `storage` for the spool of uploads, `server` for the handle of the connection that carries a request.
         ("api", &["admission", "engine", "input_urls", "webhooks", "http", "server", "storage"]),
         // `budget` for the forecast that a queued request is refused by.
         ("admission", &["budget", "storage"]),
@@ -50,7 +50,7 @@ const ARROWS: Arrows<'_> = Arrows {
         ("storage", &[]),
         // Status values, for the page and for `/status.json`.
         ("operator", &["engine", "budget", "admission", "storage", "server"]),
-        // Reads the journal of a gateway that need not run.
+        // Reads the journal, whether or not the gateway runs.
         ("ledger", &["storage"]),
         ("http", &[]),
         ("server", &[]),
@@ -67,7 +67,7 @@ const ARROWS: Arrows<'_> = Arrows {
     wiring: &["lib", "main", "app", "benching", "fuzzing"],
 };
 
-/// Modules whose purpose is to hand things on.
+/// Modules whose purpose is to re-export.
 const MAY_RE_EXPORT: &[&str] = &["lib", "main", "benching", "fuzzing"];
 
 /// Crates that a module must not name, because another module owns what they do.
@@ -191,7 +191,7 @@ fn linux_only_calls_are_guarded() {
     holds(&platform::linux_only(Repository::here(), Tree::here(), LINUX_ONLY));
 }
 
-/// Prints what `--nocapture` shows; fails never.
+/// Prints the figures when run with `--nocapture`. Never fails.
 #[test]
 fn measures() {
     println!("{}", report(Repository::here(), Tree::here()));

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::imports::Arrows;
 use crate::lexer::lex;
-use crate::tree::Repository;
+use crate::tree::{Repository, ending};
 
 /// The lines of the section with that heading, with their numbers, up to the next heading of the same level or above.
-pub fn section<'a>(text: &'a str, heading: &str) -> Vec<(usize, &'a str)> {
+pub(crate) fn section<'a>(text: &'a str, heading: &str) -> Vec<(usize, &'a str)> {
     let level = |line: &str| line.bytes().take_while(|b| *b == b'#').count();
     let mut lines = text
         .lines()
@@ -20,7 +20,7 @@ pub fn section<'a>(text: &'a str, heading: &str) -> Vec<(usize, &'a str)> {
 }
 
 /// One line of the map for each module, as it has to stand in `src/README.md`.
-pub fn map_lines(rules: Arrows<'_>) -> Vec<String> {
+pub(crate) fn map_lines(rules: Arrows<'_>) -> Vec<String> {
     let quoted = |imports: &[&str]| match imports {
         [] => "nothing".to_owned(),
         imports => imports.iter().map(|import| format!("`{import}`")).collect::<Vec<_>>().join(", "),
@@ -30,7 +30,7 @@ pub fn map_lines(rules: Arrows<'_>) -> Vec<String> {
 }
 
 /// The lines of section "Map" (a bullet, the module, `→`, what it imports, then any text behind a colon) against the table.
-pub fn check_map(readme: &str, rules: Arrows<'_>) -> Vec<String> {
+pub(crate) fn check_map(readme: &str, rules: Arrows<'_>) -> Vec<String> {
     let names = |text: &str| -> Vec<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
     let mut drawn: BTreeMap<String, (usize, BTreeSet<String>)> = BTreeMap::new();
     let mut broken = Vec::new();
@@ -54,7 +54,7 @@ pub fn check_map(readme: &str, rules: Arrows<'_>) -> Vec<String> {
         match drawn.remove(*module) {
             Some((_, found)) if found == expected => {}
             Some((number, _)) => {
-                broken.push(format!("src/README.md:{number}: the table in tests/architecture.rs has: {line}"))
+                broken.push(format!("src/README.md:{number}: the table in tests/architecture.rs has: {line}"));
             }
             None => broken.push(format!("src/README.md: section \"Map\" lacks the line: {line}")),
         }
@@ -73,10 +73,10 @@ const ENDINGS: [&str; 14] =
 const ROOTS: [&str; 8] = ["src", "tests", "config", "benches", "deploy", "wire", "docs", ".ci"];
 
 /// Citations of files that are not there.
-pub fn dead_citations(repository: &Repository, exempt: &[(&str, &str)]) -> Vec<String> {
+pub(crate) fn dead_citations(repository: &Repository, exempt: &[(&str, &str)]) -> Vec<String> {
     let mut broken = Vec::new();
     for (path, text) in &repository.texts {
-        let markdown = path.ends_with(".md");
+        let markdown = ending(path) == "md";
         for (line, comment) in comments(path, text) {
             for word in cited(comment, markdown) {
                 if !is_there(repository, path, word) && !exempt.iter().any(|(name, _)| *name == word) {
@@ -93,7 +93,7 @@ pub fn dead_citations(repository: &Repository, exempt: &[(&str, &str)]) -> Vec<S
 /// The comments of a file, or all of a Markdown file, by line.
 fn comments<'a>(path: &str, text: &'a str) -> Vec<(usize, &'a str)> {
     let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line));
-    match path.rsplit('.').next().unwrap_or_default() {
+    match ending(path) {
         "rs" => lex(text).comments.into_iter().map(|comment| (comment.line, comment.text)).collect(),
         "md" => lines.collect(),
         "mjs" | "js" => lines.filter_map(|(at, line)| behind(line, "//").map(|text| (at, text))).collect(),
@@ -123,7 +123,8 @@ fn behind<'a>(line: &'a str, sign: &str) -> Option<&'a str> {
     line.match_indices(sign)
         .find(|&(at, _)| {
             let before = &line[..at];
-            (before.is_empty() || before.ends_with(char::is_whitespace)) && before.matches('"').count() % 2 == 0
+            (before.is_empty() || before.ends_with(char::is_whitespace))
+                && before.matches('"').count().is_multiple_of(2)
         })
         .map(|(at, _)| &line[at + sign.len()..])
 }

@@ -2,32 +2,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::tree::{Mention, Repository, Target, Tree};
+use crate::tree::{Mention, Repository, Target, Tree, ending};
 
 /// Modules and what each may import.
-pub type Table<'a> = &'a [(&'a str, &'a [&'a str])];
+pub(crate) type Table<'a> = &'a [(&'a str, &'a [&'a str])];
 
 /// The rules for arrows.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrows<'a> {
+pub(crate) struct Arrows<'a> {
     /// May import the foundations, and exactly these besides.
-    pub modules: Table<'a>,
+    pub(crate) modules: Table<'a>,
     /// May import exactly these: the foundations themselves, and what shares no code with the rest.
-    pub exact: Table<'a>,
-    pub foundations: &'a [&'a str],
+    pub(crate) exact: Table<'a>,
+    pub(crate) foundations: &'a [&'a str],
     /// May import everything; only `main` and the library's root may import them.
-    pub wiring: &'a [&'a str],
+    pub(crate) wiring: &'a [&'a str],
 }
 
 /// An import of one module by another, where it was first seen.
 #[derive(Debug)]
-pub struct Seen {
-    pub place: String,
-    pub test: bool,
+pub(crate) struct Seen {
+    pub(crate) place: String,
+    pub(crate) test: bool,
 }
 
 /// Every arrow that the code has: by importer and imported, production before tests.
-pub fn arrows(tree: &Tree<'_>) -> BTreeMap<(String, String), Seen> {
+pub(crate) fn arrows(tree: &Tree<'_>) -> BTreeMap<(String, String), Seen> {
     let mut found: BTreeMap<(String, String), Seen> = BTreeMap::new();
     for mention in &tree.mentions {
         let file = tree.file_of(mention.module);
@@ -64,7 +64,7 @@ fn imported(tree: &Tree<'_>, mention: &Mention) -> BTreeSet<String> {
 }
 
 /// Arrows that the table does not have, and arrows of the table that no production code needs.
-pub fn check_arrows(tree: &Tree<'_>, rules: Arrows<'_>) -> (Vec<String>, Vec<String>) {
+pub(crate) fn check_arrows(tree: &Tree<'_>, rules: Arrows<'_>) -> (Vec<String>, Vec<String>) {
     let (mut extra, mut missing) = (Vec::new(), Vec::new());
     let seen = arrows(tree);
     for ((from, to), seen) in &seen {
@@ -100,13 +100,13 @@ fn row<'a>(table: Table<'a>, module: &str) -> Option<&'a [&'a str]> {
 }
 
 /// Modules without a row, and rows without a module.
-pub fn check_rows(repository: &Repository, rules: Arrows<'_>) -> Vec<String> {
+pub(crate) fn check_rows(repository: &Repository, rules: Arrows<'_>) -> Vec<String> {
     let rows: BTreeSet<&str> = rules.modules.iter().chain(rules.exact).map(|&(module, _)| module).collect();
     let mut modules = BTreeSet::new();
     for path in &repository.paths {
         if let Some(name) = path.strip_prefix("src/")
             && !name.contains('/')
-            && (name.ends_with(".rs") || !name.contains('.'))
+            && (ending(name) == "rs" || !name.contains('.'))
         {
             modules.insert(name.trim_end_matches(".rs"));
         }
@@ -127,7 +127,7 @@ pub fn check_rows(repository: &Repository, rules: Arrows<'_>) -> Vec<String> {
 }
 
 /// `pub use` of what another module defines.
-pub fn check_re_exports(tree: &Tree<'_>, exempt: &[&str]) -> Vec<String> {
+pub(crate) fn check_re_exports(tree: &Tree<'_>, exempt: &[&str]) -> Vec<String> {
     let mut broken = Vec::new();
     for mention in tree.mentions.iter().filter(|mention| mention.public && !mention.test) {
         let file = tree.file_of(mention.module);
@@ -151,17 +151,17 @@ pub fn check_re_exports(tree: &Tree<'_>, exempt: &[&str]) -> Vec<String> {
 
 /// Files of one module that import each other in a circle.
 #[derive(Debug)]
-pub struct Loop {
+pub(crate) struct Loop {
     /// The module whose children they are.
-    pub parent: String,
+    pub(crate) parent: String,
     /// Each child stands for its file and everything below it.
-    pub children: Vec<String>,
+    pub(crate) children: Vec<String>,
     /// One import for each arrow of the loop.
-    pub places: Vec<String>,
+    pub(crate) places: Vec<String>,
 }
 
 impl Loop {
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         format!(
             "{}: {} import each other in a circle. Move what they share into a file that imports none of them. The imports:\n    {}",
             self.parent,
@@ -177,7 +177,7 @@ impl Loop {
 /// `predictions`. An import is followed through re-exports to the file that defines the item. A file and its parents
 /// may import each other: the file at the front of a folder declares its children, composes them and defines the words
 /// they share. What it re-exports counts as an import of the child that defines it.
-pub fn loops(tree: &Tree<'_>) -> Vec<Loop> {
+pub(crate) fn loops(tree: &Tree<'_>) -> Vec<Loop> {
     // By parent: from child to child, with an import that shows it.
     let mut levels: BTreeMap<Vec<String>, BTreeMap<(String, String), String>> = BTreeMap::new();
     for mention in tree.mentions.iter().filter(|mention| !mention.test) {

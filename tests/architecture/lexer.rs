@@ -4,7 +4,7 @@
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A word: identifier or keyword.
     Word,
     /// One character of punctuation.
@@ -17,43 +17,43 @@ pub enum Kind {
 
 /// A token with its place. `line` counts from 1.
 #[derive(Clone, Copy, Debug)]
-pub struct Token<'a> {
-    pub kind: Kind,
-    pub text: &'a str,
-    pub line: usize,
+pub(crate) struct Token<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) text: &'a str,
+    pub(crate) line: usize,
     /// Compiled for tests only.
-    pub test: bool,
+    pub(crate) test: bool,
     /// Not compiled on macOS.
-    pub not_on_macos: bool,
+    pub(crate) not_on_macos: bool,
 }
 
 impl Token<'_> {
-    pub fn is_word(&self, word: &str) -> bool {
+    pub(crate) fn is_word(&self, word: &str) -> bool {
         self.kind == Kind::Word && self.text == word
     }
 
-    pub fn is_mark(&self, mark: &str) -> bool {
+    pub(crate) fn is_mark(&self, mark: &str) -> bool {
         self.kind == Kind::Mark && self.text == mark
     }
 }
 
 /// A comment, without its slashes. A block comment gives one for each of its lines.
 #[derive(Clone, Debug)]
-pub struct Comment<'a> {
-    pub line: usize,
-    pub text: &'a str,
+pub(crate) struct Comment<'a> {
+    pub(crate) line: usize,
+    pub(crate) text: &'a str,
 }
 
 #[derive(Debug, Default)]
-pub struct Lexed<'a> {
-    pub tokens: Vec<Token<'a>>,
-    pub comments: Vec<Comment<'a>>,
+pub(crate) struct Lexed<'a> {
+    pub(crate) tokens: Vec<Token<'a>>,
+    pub(crate) comments: Vec<Comment<'a>>,
     /// Lines, first and last, of items that are compiled for tests only.
-    pub test_lines: Vec<(usize, usize)>,
+    pub(crate) test_lines: Vec<(usize, usize)>,
 }
 
 /// Reads `text` to its end; an unclosed literal ends there.
-pub fn lex(text: &str) -> Lexed<'_> {
+pub(crate) fn lex(text: &str) -> Lexed<'_> {
     let mut lexer = Lexer { text, bytes: text.as_bytes(), at: 0, line: 1, out: Lexed::default() };
     lexer.run();
     let mut out = lexer.out;
@@ -69,7 +69,7 @@ struct Lexer<'a> {
     out: Lexed<'a>,
 }
 
-impl<'a> Lexer<'a> {
+impl Lexer<'_> {
     fn run(&mut self) {
         while self.at < self.bytes.len() {
             let start = self.at;
@@ -250,7 +250,7 @@ fn mark_conditional(lexed: &mut Lexed<'_>) {
 }
 
 /// The index of the bracket that closes the one at `open`.
-pub fn closing(tokens: &[Token<'_>], open: usize) -> usize {
+pub(crate) fn closing(tokens: &[Token<'_>], open: usize) -> usize {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate().skip(open) {
         if token.kind != Kind::Mark {
@@ -374,7 +374,7 @@ fn evaluate(tokens: &[Token<'_>], mut at: usize, known: &Known) -> (Option<bool>
 }
 
 #[test]
-fn strings_comments_and_code_are_told_apart() {
+fn code_is_separated_from_strings_and_comments() {
     let text = "let a = \"use crate::x; // no\"; // crate::y\n/* crate::z /* nested */ */ let b = r#\"\"c\"#; let c = '\"'; fn f<'a>() {}";
     let lexed = lex(text);
     let words: Vec<_> = lexed.tokens.iter().filter(|t| t.kind == Kind::Word).map(|t| t.text).collect();

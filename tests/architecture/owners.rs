@@ -4,7 +4,7 @@ use crate::lexer::Kind;
 use crate::tree::Tree;
 
 /// Paths into crates that the module of the file must not name.
-pub fn check_crates(tree: &Tree<'_>, never: &[(&str, &[&str])]) -> Vec<String> {
+pub(crate) fn check_crates(tree: &Tree<'_>, never: &[(&str, &[&str])]) -> Vec<String> {
     let mut broken = Vec::new();
     for mention in &tree.mentions {
         let file = tree.file_of(mention.module);
@@ -23,7 +23,7 @@ pub fn check_crates(tree: &Tree<'_>, never: &[(&str, &[&str])]) -> Vec<String> {
 
 /// HTTP clients outside of `owners`. `webhooks` sends to addresses of clients, so it must have nothing that they must
 /// not see: it is no part of the upstream, survives by the journal and asks for no reservation.
-pub fn check_clients(tree: &Tree<'_>, owners: &[&str]) -> Vec<String> {
+pub(crate) fn check_clients(tree: &Tree<'_>, owners: &[&str]) -> Vec<String> {
     const CLIENTS: [&[&str]; 3] = [&["reqwest", "Client"], &["Client", "builder"], &["hyper_util", "client"]];
     const SECRETS: [&str; 6] = ["AUTHORIZATION", "bearer_auth", "Account", "UpstreamConfig", "api_key", "cookie"];
     let mut broken = Vec::new();

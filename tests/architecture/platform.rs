@@ -1,7 +1,7 @@
 //! What would not compile, or not work, on macOS. Unix is assumed: Windows is not supported.
 
 use crate::lexer::{Kind, Token, lex};
-use crate::tree::{Repository, Tree};
+use crate::tree::{Repository, Tree, ending};
 
 /// Paths, functions and types that Linux alone has. A name stands for itself, `a::b` for these segments in a row.
 const LINUX_ONLY: &[&str] = &[
@@ -9,16 +9,12 @@ const LINUX_ONLY: &[&str] = &[
     "set_dumpable_behavior",
     "DumpableBehavior",
     "prctl",
-    "fallocate",
     "fadvise",
     "sync_file_range",
     "copy_file_range",
     "memfd_create",
     "eventfd",
-    "renameat_with",
     "statx",
-    "sendfile",
-    "splice",
     "pidfd_open",
     "prlimit",
     "O_TMPFILE",
@@ -28,12 +24,11 @@ const LINUX_ONLY: &[&str] = &[
     "set_tcp_user_timeout",
     "set_tcp_quickack",
     "bind_device",
-    "getrandom",
 ];
 
 /// Uses of Linux-only calls and of `/proc` and `/sys` outside of items that `#[cfg(target_os = "linux")]` guards.
 /// `exempt` lists files that cope with the absence of such a path, each with its reason.
-pub fn linux_only(repository: &Repository, tree: &Tree<'_>, exempt: &[(&str, &str)]) -> Vec<String> {
+pub(crate) fn linux_only(repository: &Repository, tree: &Tree<'_>, exempt: &[(&str, &str)]) -> Vec<String> {
     let mut broken = Vec::new();
     let mut check = |path: &str, tokens: &[Token<'_>]| {
         if exempt.iter().any(|(file, _)| *file == path) {
@@ -59,7 +54,7 @@ pub fn linux_only(repository: &Repository, tree: &Tree<'_>, exempt: &[(&str, &st
         check(file.path, &file.lexed.tokens);
     }
     for (path, text) in &repository.texts {
-        let rust = path.ends_with(".rs") && !path.starts_with("src/") && !path.starts_with("tests/architecture");
+        let rust = ending(path) == "rs" && !path.starts_with("src/") && !path.starts_with("tests/architecture");
         if rust {
             check(path, &lex(text).tokens);
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::tree::{Repository, Target, Tree};
 
 /// Folders below `src` by how many files and folders they have, the widest first.
-pub fn widths(repository: &Repository) -> Vec<(usize, String)> {
+pub(crate) fn widths(repository: &Repository) -> Vec<(usize, String)> {
     let mut entries: BTreeMap<&str, usize> = BTreeMap::new();
     for path in repository.paths.iter().filter(|path| path.starts_with("src/")) {
         if let Some((folder, name)) = path.rsplit_once('/')
@@ -21,7 +21,7 @@ pub fn widths(repository: &Repository) -> Vec<(usize, String)> {
 }
 
 /// Folders below `src` with more than `most` entries.
-pub fn check_widths(repository: &Repository, most: usize) -> Vec<String> {
+pub(crate) fn check_widths(repository: &Repository, most: usize) -> Vec<String> {
     let wide = widths(repository).into_iter().filter(|(count, _)| *count > most);
     wide.map(|(count, folder)| {
         format!("{folder}: {count} entries, at most {most}. Group what belongs together in a folder.")
@@ -30,7 +30,7 @@ pub fn check_widths(repository: &Repository, most: usize) -> Vec<String> {
 }
 
 /// Files with more than `most` lines of production code, the longest first.
-pub fn long_files(tree: &Tree<'_>, most: usize) -> Vec<(usize, String)> {
+pub(crate) fn long_files(tree: &Tree<'_>, most: usize) -> Vec<(usize, String)> {
     let all = tree.files.iter().map(|file| (file.production_lines(), file.path.to_owned()));
     let mut found: Vec<_> = all.filter(|(lines, _)| *lines > most).collect();
     found.sort_by(|a, b| b.cmp(a));
@@ -38,7 +38,7 @@ pub fn long_files(tree: &Tree<'_>, most: usize) -> Vec<(usize, String)> {
 }
 
 /// Files with more than `most` lines of production code; each exempted path (a prefix, with its reason) covers one.
-pub fn check_lengths(tree: &Tree<'_>, most: usize, exempt: &[(&str, &str)]) -> Vec<String> {
+pub(crate) fn check_lengths(tree: &Tree<'_>, most: usize, exempt: &[(&str, &str)]) -> Vec<String> {
     let mut covered = vec![false; exempt.len()];
     let mut broken = Vec::new();
     for (lines, path) in long_files(tree, most) {
@@ -58,15 +58,15 @@ pub fn check_lengths(tree: &Tree<'_>, most: usize, exempt: &[(&str, &str)]) -> V
 
 /// A type with methods.
 #[derive(Debug, Default)]
-pub struct Object {
-    pub name: String,
-    pub path: String,
-    pub methods: usize,
-    pub fields: usize,
+pub(crate) struct Object {
+    pub(crate) name: String,
+    pub(crate) path: String,
+    pub(crate) methods: usize,
+    pub(crate) fields: usize,
 }
 
 /// Types of production code that have methods in an `impl` of their own, in whatever files these stand.
-pub fn objects(tree: &Tree<'_>) -> Vec<Object> {
+pub(crate) fn objects(tree: &Tree<'_>) -> Vec<Object> {
     let mut found: BTreeMap<(usize, String), Object> = BTreeMap::new();
     for block in tree.impls.iter().filter(|block| !block.test) {
         if let Target::Item(module, name) = tree.resolve(block.module, std::slice::from_ref(&block.name)) {

@@ -19,15 +19,15 @@ fn is_made(name: &str) -> bool {
 
 /// Every path of the repository, and the text of those that the checks read.
 #[derive(Debug, Default)]
-pub struct Repository {
+pub(crate) struct Repository {
     /// Files and folders, relative to the root, with `/`.
-    pub paths: BTreeSet<String>,
-    pub texts: BTreeMap<String, String>,
+    pub(crate) paths: BTreeSet<String>,
+    pub(crate) texts: BTreeMap<String, String>,
 }
 
 impl Repository {
     /// The repository that this test belongs to, read once.
-    pub fn here() -> &'static Self {
+    pub(crate) fn here() -> &'static Self {
         static HERE: OnceLock<Repository> = OnceLock::new();
         HERE.get_or_init(|| {
             let mut found = Self::default();
@@ -37,7 +37,7 @@ impl Repository {
     }
 
     /// A repository in memory, for planted violations.
-    pub fn of(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn of(files: &[(&str, &str)]) -> Self {
         let mut found = Self::default();
         for &(path, text) in files {
             for (at, _) in path.match_indices('/') {
@@ -50,7 +50,7 @@ impl Repository {
     }
 
     /// Whether the path is there, or would be after a build or a test run.
-    pub fn has(&self, path: &str) -> bool {
+    pub(crate) fn has(&self, path: &str) -> bool {
         self.paths.contains(path) || path.split('/').any(is_made)
     }
 
@@ -73,8 +73,13 @@ impl Repository {
     }
 }
 
+/// What follows the last dot, or nothing.
+pub(crate) fn ending(path: &str) -> &str {
+    path.rsplit_once('.').map_or("", |(_, ending)| ending)
+}
+
 fn is_read(path: &str) -> bool {
-    let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let extension = ending(path);
     let ours = ["src/", "tests/", "config/", "benches/"].iter().any(|folder| path.starts_with(folder));
     extension == "md"
         || ours && matches!(extension, "rs" | "toml" | "py" | "sh" | "mjs" | "js" | "yaml" | "yml" | "example")
@@ -82,79 +87,79 @@ fn is_read(path: &str) -> bool {
 
 /// A name in scope through `use`.
 #[derive(Clone, Debug)]
-pub struct Import {
-    pub segments: Vec<String>,
+pub(crate) struct Import {
+    pub(crate) segments: Vec<String>,
 }
 
 #[derive(Debug)]
-pub struct Module {
-    pub path: Vec<String>,
+pub(crate) struct Module {
+    pub(crate) path: Vec<String>,
     /// Index into [`Tree::files`].
-    pub file: usize,
-    pub parent: usize,
-    pub children: BTreeMap<String, usize>,
+    pub(crate) file: usize,
+    pub(crate) parent: usize,
+    pub(crate) children: BTreeMap<String, usize>,
     /// Struct, enum, function and so on: what is defined here.
-    pub items: BTreeSet<String>,
-    pub imports: BTreeMap<String, Import>,
-    pub globs: Vec<Import>,
+    pub(crate) items: BTreeSet<String>,
+    pub(crate) imports: BTreeMap<String, Import>,
+    pub(crate) globs: Vec<Import>,
 }
 
 /// A path with two segments or more, or an import, where it stands.
 #[derive(Debug)]
-pub struct Mention {
+pub(crate) struct Mention {
     /// Index into [`Tree::modules`].
-    pub module: usize,
-    pub segments: Vec<String>,
-    pub line: usize,
-    pub test: bool,
+    pub(crate) module: usize,
+    pub(crate) segments: Vec<String>,
+    pub(crate) line: usize,
+    pub(crate) test: bool,
     /// `pub use` of any width.
-    pub public: bool,
-    pub glob: bool,
+    pub(crate) public: bool,
+    pub(crate) glob: bool,
 }
 
 /// A type with a name.
 #[derive(Debug)]
-pub struct TypeName {
-    pub name: String,
-    pub file: usize,
-    pub line: usize,
-    pub public: bool,
-    pub test: bool,
-    pub module: usize,
+pub(crate) struct TypeName {
+    pub(crate) name: String,
+    pub(crate) file: usize,
+    pub(crate) line: usize,
+    pub(crate) public: bool,
+    pub(crate) test: bool,
+    pub(crate) module: usize,
     /// Of a struct with named fields.
-    pub fields: usize,
+    pub(crate) fields: usize,
 }
 
 /// `impl X { .. }`, without those of traits.
 #[derive(Debug)]
-pub struct Impl {
-    pub name: String,
-    pub module: usize,
-    pub methods: usize,
-    pub test: bool,
+pub(crate) struct Impl {
+    pub(crate) name: String,
+    pub(crate) module: usize,
+    pub(crate) methods: usize,
+    pub(crate) test: bool,
 }
 
 #[derive(Debug)]
-pub struct File<'a> {
+pub(crate) struct File<'a> {
     /// From the root of the repository.
-    pub path: &'a str,
-    pub lexed: Lexed<'a>,
-    pub module: Vec<String>,
-    pub lines: usize,
+    pub(crate) path: &'a str,
+    pub(crate) lexed: Lexed<'a>,
+    pub(crate) module: Vec<String>,
+    pub(crate) lines: usize,
     /// Declared behind `#[cfg(test)]`.
-    pub test: bool,
+    pub(crate) test: bool,
     /// Declared behind a `cfg` that is false on macOS.
-    pub not_on_macos: bool,
+    pub(crate) not_on_macos: bool,
 }
 
 impl File<'_> {
     /// The first segment of the module's path: `api` for `src/api/error.rs`, `lib` for `src/lib.rs`.
-    pub fn top(&self) -> &str {
+    pub(crate) fn top(&self) -> &str {
         self.module.first().map_or("lib", String::as_str)
     }
 
     /// Lines outside of items that are compiled for tests only.
-    pub fn production_lines(&self) -> usize {
+    pub(crate) fn production_lines(&self) -> usize {
         if self.test {
             return 0;
         }
@@ -165,7 +170,7 @@ impl File<'_> {
 
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     Module(usize),
     /// An item, by the module that defines it.
     Item(usize, String),
@@ -174,17 +179,17 @@ pub enum Target {
 }
 
 #[derive(Debug, Default)]
-pub struct Tree<'a> {
-    pub files: Vec<File<'a>>,
-    pub modules: Vec<Module>,
-    pub mentions: Vec<Mention>,
-    pub types: Vec<TypeName>,
-    pub impls: Vec<Impl>,
+pub(crate) struct Tree<'a> {
+    pub(crate) files: Vec<File<'a>>,
+    pub(crate) modules: Vec<Module>,
+    pub(crate) mentions: Vec<Mention>,
+    pub(crate) types: Vec<TypeName>,
+    pub(crate) impls: Vec<Impl>,
 }
 
 impl Tree<'static> {
     /// The tree of [`Repository::here`], read once.
-    pub fn here() -> &'static Self {
+    pub(crate) fn here() -> &'static Self {
         static HERE: OnceLock<Tree<'static>> = OnceLock::new();
         HERE.get_or_init(|| Self::new(Repository::here()))
     }
@@ -192,7 +197,7 @@ impl Tree<'static> {
 
 impl<'a> Tree<'a> {
     /// Reads the files below `src`. `main.rs` is a crate of its own and no part of the tree of modules.
-    pub fn new(repository: &'a Repository) -> Self {
+    pub(crate) fn new(repository: &'a Repository) -> Self {
         let mut tree = Self::default();
         for (path, text) in &repository.texts {
             let Some(name) = path.strip_prefix("src/").and_then(|path| path.strip_suffix(".rs")) else { continue };
@@ -265,7 +270,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Resolves a path that stands in `module`, through imports and re-exports, to where it is defined.
-    pub fn resolve(&self, module: usize, segments: &[String]) -> Target {
+    pub(crate) fn resolve(&self, module: usize, segments: &[String]) -> Target {
         self.resolve_within(module, segments, 12)
     }
 
@@ -292,7 +297,7 @@ impl<'a> Tree<'a> {
             found = match self.step(here, name, after.is_empty(), depth - 1) {
                 // A macro may have defined it.
                 Target::Outside if absolute || !first => Target::Item(here, name.clone()),
-                found => found,
+                found @ (Target::Module(_) | Target::Item(..) | Target::Outside) => found,
             };
             if found == Target::Outside {
                 return found;
@@ -338,7 +343,7 @@ impl<'a> Tree<'a> {
     }
 
     /// The path from the root, if it starts with `crate`, `self` or `super`.
-    pub fn absolute(&self, module: usize, segments: &[String]) -> Option<Vec<String>> {
+    pub(crate) fn absolute(&self, module: usize, segments: &[String]) -> Option<Vec<String>> {
         let mut path = match segments.first()?.as_str() {
             "crate" | CRATE => Vec::new(),
             "self" | "super" => self.modules[module].path.clone(),
@@ -354,7 +359,7 @@ impl<'a> Tree<'a> {
         Some(path)
     }
 
-    pub fn file_of(&self, module: usize) -> &File<'a> {
+    pub(crate) fn file_of(&self, module: usize) -> &File<'a> {
         &self.files[self.modules[module].file]
     }
 }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::documents::section;
 use crate::general::GENERAL;
-use crate::tree::{Repository, Tree};
+use crate::tree::{Repository, Tree, ending};
 
 /// Words that used to name things here and that a newcomer had to learn. They are in no list of general words.
-pub const PRIVATE: &[&str] = &[
+pub(crate) const PRIVATE: &[&str] = &[
     "air",
     "appetite",
     "arrived",
@@ -35,8 +35,8 @@ pub const PRIVATE: &[&str] = &[
     "goods",
     "guest",
     "heard",
-    "interest",
     "insist",
+    "interest",
     "kept",
     "knock",
     "landed",
@@ -54,6 +54,7 @@ pub const PRIVATE: &[&str] = &[
     "order",
     "pace",
     "patience",
+    "payload",
     "place",
     "placed",
     "pulse",
@@ -66,6 +67,8 @@ pub const PRIVATE: &[&str] = &[
     "standing",
     "strike",
     "tell",
+    "terms",
+    "ticket",
     "told",
     "untold",
     "wall",
@@ -75,14 +78,14 @@ pub const PRIVATE: &[&str] = &[
 ];
 
 /// Groups of words that hide who does what, or how much.
-pub const FORBIDDEN: &[(&str, &[&str])] = &[
+pub(crate) const FORBIDDEN: &[(&str, &[&str])] = &[
     ("whoever", &["whoever"]),
     ("nobody, somebody, everybody, anybody", &["nobody", "somebody", "everybody", "anybody"]),
     ("so many, so much, so long", &["so many", "so much", "so long"]),
 ];
 
 /// The words of a name: `ApiKind`, `api_kind` and `api-kind` are `api` and `kind`.
-pub fn split(name: &str) -> Vec<String> {
+pub(crate) fn split(name: &str) -> Vec<String> {
     let letters: Vec<char> = name.chars().collect();
     let mut words = vec![String::new()];
     for (at, &c) in letters.iter().enumerate() {
@@ -111,12 +114,12 @@ fn has(words: &BTreeSet<&str>, word: &str) -> bool {
 }
 
 /// Names of files and folders below `src` and of types that other modules see, with their places.
-pub fn names(repository: &Repository, tree: &Tree<'_>) -> Vec<(String, String)> {
+pub(crate) fn names(repository: &Repository, tree: &Tree<'_>) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for path in repository
         .paths
         .iter()
-        .filter(|path| path.starts_with("src/") && !path.contains("/snapshots") && !path.ends_with(".md"))
+        .filter(|path| path.starts_with("src/") && !path.contains("/snapshots") && ending(path) != "md")
     {
         let test = tree.files.iter().any(|file| file.test && (file.path == path || file.path == format!("{path}.rs")));
         let below_tests = path.contains("/tests/");
@@ -132,7 +135,7 @@ pub fn names(repository: &Repository, tree: &Tree<'_>) -> Vec<(String, String)> 
 }
 
 /// The entries of the table below the heading "Glossary": the word and its line.
-pub fn glossary(readme: &str) -> Vec<(String, usize)> {
+pub(crate) fn glossary(readme: &str) -> Vec<(String, usize)> {
     let rows = section(readme, "Glossary").into_iter().filter(|(_, line)| line.starts_with('|'));
     let words = rows.map(|(number, line)| {
         let word = line.trim_matches('|').split('|').next().unwrap_or_default();
@@ -143,7 +146,7 @@ pub fn glossary(readme: &str) -> Vec<(String, usize)> {
 }
 
 /// Faults of the glossary itself.
-pub fn check_glossary(readme: &str, most: usize) -> Vec<String> {
+pub(crate) fn check_glossary(readme: &str, most: usize) -> Vec<String> {
     let entries = glossary(readme);
     let mut broken = Vec::new();
     if entries.is_empty() {
@@ -160,12 +163,18 @@ pub fn check_glossary(readme: &str, most: usize) -> Vec<String> {
         if !seen.insert(word.to_lowercase()) {
             broken.push(format!("src/README.md:{line}: `{word}` is in the glossary twice."));
         }
+        let private: BTreeSet<&str> = PRIVATE.iter().copied().collect();
+        if let Some(part) = split(&word).iter().find(|part| has(&private, part)) {
+            broken.push(format!(
+                "src/README.md:{line}: `{word}` has the private word `{part}`. Take a word of the field."
+            ));
+        }
     }
     broken
 }
 
 /// Words of names that are neither general nor in the glossary, each with the names that use it.
-pub fn unknown(repository: &Repository, tree: &Tree<'_>) -> BTreeMap<String, Vec<String>> {
+pub(crate) fn unknown(repository: &Repository, tree: &Tree<'_>) -> BTreeMap<String, Vec<String>> {
     let readme = repository.texts.get("src/README.md").map_or("", String::as_str);
     let entries: Vec<String> = glossary(readme).iter().flat_map(|(entry, _)| split(entry)).collect();
     let known: BTreeSet<&str> = GENERAL.split_whitespace().chain(entries.iter().map(String::as_str)).collect();
@@ -183,7 +192,7 @@ pub fn unknown(repository: &Repository, tree: &Tree<'_>) -> BTreeMap<String, Vec
 }
 
 /// Messages for [`unknown`].
-pub fn check_unknown(repository: &Repository, tree: &Tree<'_>) -> Vec<String> {
+pub(crate) fn check_unknown(repository: &Repository, tree: &Tree<'_>) -> Vec<String> {
     let message = |(word, uses): (String, Vec<String>)| {
         format!(
             "`{word}` in {}: neither in the glossary of src/README.md nor a general word. Take a word of the field; if it is general, add it to tests/architecture/general.rs; only if the project needs it, to the glossary.",
@@ -194,7 +203,7 @@ pub fn check_unknown(repository: &Repository, tree: &Tree<'_>) -> Vec<String> {
 }
 
 /// Names with a word of [`PRIVATE`], by the word.
-pub fn private(repository: &Repository, tree: &Tree<'_>) -> BTreeMap<String, Vec<String>> {
+pub(crate) fn private(repository: &Repository, tree: &Tree<'_>) -> BTreeMap<String, Vec<String>> {
     let words: BTreeSet<&str> = PRIVATE.iter().copied().collect();
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, place) in names(repository, tree) {
@@ -206,7 +215,7 @@ pub fn private(repository: &Repository, tree: &Tree<'_>) -> BTreeMap<String, Vec
 }
 
 /// Lines of `src` and `config` with words of [`FORBIDDEN`], by group.
-pub fn forbidden(repository: &Repository) -> Vec<(&'static str, Vec<String>)> {
+pub(crate) fn forbidden(repository: &Repository) -> Vec<(&'static str, Vec<String>)> {
     let mut found: Vec<_> = FORBIDDEN.iter().map(|&(group, _)| (group, Vec::new())).collect();
     for (path, text) in &repository.texts {
         if !path.starts_with("src/") && !path.starts_with("config/") {
@@ -233,7 +242,7 @@ fn has_word(line: &str, word: &str) -> bool {
 }
 
 /// Fails when `src` and `config` have `limit` such lines or more, all groups together.
-pub fn check_forbidden(repository: &Repository, limit: usize) -> Vec<String> {
+pub(crate) fn check_forbidden(repository: &Repository, limit: usize) -> Vec<String> {
     let found = forbidden(repository);
     let total: usize = found.iter().map(|(_, places)| places.len()).sum();
     if total < limit {
@@ -295,6 +304,7 @@ mod planted {
         assert!(check_glossary(README, 2).is_empty());
         assert_eq!(check_glossary(README, 1).len(), 1);
         assert_eq!(check_glossary("# Map", 40).len(), 1);
+        assert_eq!(check_glossary(&README.replace("spool", "waiting seats"), 40).len(), 1);
         assert_eq!(check_glossary(&README.replace("`spool`", "Input URL"), 40).len(), 1);
     }
 
