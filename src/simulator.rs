@@ -50,7 +50,7 @@ use tokio_util::sync::CancellationToken;
 use self::errors::Refusal;
 use self::prediction::Prediction;
 use self::world::{Now, World};
-use crate::lifecycle::{self, Lifecycle};
+use crate::lifecycle::Lifecycle;
 
 mod body;
 mod control;
@@ -112,7 +112,7 @@ pub async fn serve(
         lifecycle: lifecycle.clone(),
         world: Mutex::new(World::new(Arc::new(options.scenario), Now::read())),
     }));
-    lifecycle::serve::serve(listener, router(simulator), lifecycle, stop).await;
+    crate::server::accept::serve(listener, router(simulator), lifecycle, stop).await;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use super::errors::{Refusal, page};
 use super::limits::Limit;
 use super::rules::Face;
 use super::scenario::{RetryAfter, Scenario};
-use crate::lifecycle::serve::HangUp;
+use crate::server::accept::CloseConnection;
 
 /// One kind of accident.
 ///
@@ -199,7 +199,7 @@ impl Accident {
 
 fn hang_up() -> Response {
     let mut response = Response::new(Body::empty());
-    response.extensions_mut().insert(HangUp);
+    response.extensions_mut().insert(CloseConnection);
     response
 }
 

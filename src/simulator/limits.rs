@@ -44,7 +44,7 @@ pub(super) struct Meter {
 impl Meter {
     /// Counts a submit or a poll at the door, or refuses it.
     pub(super) fn enter(&mut self, limits: &Limits, now: Instant) -> Result<(), Refusal> {
-        let window = Duration::from_millis(limits.window_ms);
+        let window = Duration::from_millis(limits.rate_window_ms);
         sliding(&mut self.requests, limits.requests_per_minute, window, now).map_err(|wait| {
             Refusal::too_many(Limit::Requests, "Request limit reached, please try again later", wait)
         })?;
@@ -62,7 +62,7 @@ impl Meter {
 
     /// Whether a submit fits; it counts only when [`Self::submitted`] says that it was accepted.
     pub(super) fn may_submit(&mut self, limits: &Limits, epoch: Instant, now: Instant) -> Result<(), Refusal> {
-        let (limit, window) = (limits.submits_per_minute, Duration::from_millis(limits.window_ms));
+        let (limit, window) = (limits.submits_per_minute, Duration::from_millis(limits.rate_window_ms));
         let fits = match limits.submit_counting {
             SubmitCounting::Sliding => sliding(&mut self.submits, limit, window, now),
             SubmitCounting::Fixed => fixed(&mut self.submits, limit, window, epoch, now),
@@ -83,7 +83,7 @@ impl Meter {
 
     /// The bucket as it stands now; none without a limit. A new one is full.
     fn bucket(&mut self, limits: &Limits, now: Instant) -> Option<&mut Bucket> {
-        let rate = f64::from(limits.submits_per_minute) / Duration::from_millis(limits.window_ms).as_secs_f64();
+        let rate = f64::from(limits.submits_per_minute) / Duration::from_millis(limits.rate_window_ms).as_secs_f64();
         if rate <= 0.0 || !rate.is_finite() {
             self.bucket = None;
             return None;

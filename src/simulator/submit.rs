@@ -211,13 +211,13 @@ async fn answer(simulator: &Simulator, scenario: &Scenario, prediction: &Predict
         }
     }
     if waits(prediction) {
-        let patience_s = match scenario.sync.mode {
+        let response_timeout_s = match scenario.sync.mode {
             SyncMode::Ignore => 0,
             SyncMode::Hold => u64::from(u32::MAX),
             SyncMode::GiveUp => scenario.sync.give_up_s,
             SyncMode::EdgeCut => scenario.sync.edge_cut_s,
         };
-        let gives_up = Now::read().at + Duration::from_secs(patience_s).div_f64(scenario.speed.max(1e-3));
+        let gives_up = Now::read().at + Duration::from_secs(response_timeout_s).div_f64(scenario.speed.max(1e-3));
         if scenario.sync.mode != SyncMode::Ignore {
             return hold(simulator, scenario, prediction, origin, gives_up).await;
         }

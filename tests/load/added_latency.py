@@ -108,8 +108,8 @@ def main():
                                 "--key", UPSTREAM_KEY], {}, log))
         wait_until_up(ports["simulator"], "/_simulator/counters", processes[-1])
         for name, extra in (("quick", {"GATEWAY_UPSTREAM__LATENCY_PRIORS": "off",
-                                       "GATEWAY_UPSTREAM__FIRST_POLL_MS": "20", "GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS": "20",
-                                       "GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS": "20",
+                                       "GATEWAY_UPSTREAM__FIRST_POLL_MS": "20", "GATEWAY_UPSTREAM__POLL_INTERVAL_MIN_MS": "20",
+                                       "GATEWAY_UPSTREAM__POLL_INTERVAL_MAX_MS": "20",
                                        "GATEWAY_UPSTREAM__REQUESTS_PER_MINUTE": "100000"}),
                             ("default", {})):
             environment = {

@@ -309,10 +309,10 @@ def main():
     overrides = {"GATEWAY_CACHE__MODE": "on"}
     if arguments.quick:
         times.update(header=4, body=4 + CRAWL_S, write=4)
-        overrides |= {"GATEWAY_SERVER__HEADER_TIMEOUT_S": "4", "GATEWAY_SERVER__BODY_RATE_SPAN_S": "4",
+        overrides |= {"GATEWAY_SERVER__HEADER_TIMEOUT_S": "4", "GATEWAY_SERVER__BODY_RATE_WINDOW_S": "4",
                       "GATEWAY_SERVER__WRITE_TIMEOUT_S": "4"}
     if arguments.control:
-        overrides |= {f"GATEWAY_SERVER__{key}": "3600" for key in ("HEADER_TIMEOUT_S", "BODY_RATE_SPAN_S", "BODY_IDLE_TIMEOUT_S",
+        overrides |= {f"GATEWAY_SERVER__{key}": "3600" for key in ("HEADER_TIMEOUT_S", "BODY_RATE_WINDOW_S", "BODY_IDLE_TIMEOUT_S",
                                                                   "WRITE_TIMEOUT_S")}
     wanted = lambda name: not arguments.names or any(word in name for word in arguments.names)
     table = Table()

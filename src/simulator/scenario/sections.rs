@@ -258,7 +258,7 @@ pub struct Limits {
     /// Submits and polls in a window, whatever becomes of them.
     pub requests_per_minute: u32,
     /// The window, not scaled by `speed`.
-    pub window_ms: u64,
+    pub rate_window_ms: u64,
     /// Predictions that have not ended.
     pub concurrent: usize,
     /// What happens beyond.
@@ -266,7 +266,7 @@ pub struct Limits {
     /// Polls of all predictions in a second.
     pub polls_per_second: u32,
     /// Least time between two polls of one prediction.
-    pub min_poll_interval_ms: u64,
+    pub poll_interval_min_ms: u64,
     /// Whether `speed` divides that time too.
     pub min_poll_interval: Scaled,
     /// `Retry-After`.
@@ -313,11 +313,11 @@ impl Default for Limits {
             submit_counting: SubmitCounting::Sliding,
             submit_burst: 0,
             requests_per_minute: 0,
-            window_ms: 60_000,
+            rate_window_ms: 60_000,
             concurrent: 0,
             over_concurrent: OverConcurrent::Reject,
             polls_per_second: 0,
-            min_poll_interval_ms: 900,
+            poll_interval_min_ms: 900,
             min_poll_interval: Scaled::Unscaled,
             retry_after: RetryAfter::Absent,
             shape: LimitShape::A,
