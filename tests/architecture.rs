@@ -35,33 +35,32 @@ const ARROWS: Arrows<'_> = Arrows {
     modules: &[
         // `storage` for the spool of uploads, `server` for the handle of the connection that carries a request.
         ("api", &["admission", "engine", "input_urls", "webhooks", "http", "server", "storage"]),
-        // `budget` for the forecast that a queued request is refused by.
-        ("admission", &["budget", "storage"]),
+        ("admission", &["storage"]),
         ("engine", &["polling", "upstream", "budget", "storage", "input_urls"]),
         // Pure: when to poll, from the ages of jobs.
         ("polling", &[]),
         // Nothing leaves without a reservation of the budget; input URLs go into the submit.
         ("upstream", &["budget", "input_urls", "http"]),
         ("input_urls", &[]),
-        // Learned limits survive a restart.
-        ("budget", &["storage"]),
+        // What it learned is a value, which the wiring stores.
+        ("budget", &[]),
         // Learns of completed jobs through a trait of `model`, so that the engine does not know it.
         ("webhooks", &["storage"]),
         ("storage", &[]),
         // Status values, for the page and for `/status.json`.
-        ("operator", &["engine", "budget", "admission", "storage", "server"]),
+        ("operator", &["engine", "budget", "admission", "server"]),
         // Reads the journal, whether or not the gateway runs.
         ("ledger", &["storage"]),
         ("http", &[]),
         ("server", &[]),
     ],
-    // The foundations know no layer. The simulator is the upstream, and shares no code with the gateway.
+    // The foundations know no layer. The simulator is the upstream, and shares only the accept loop with the gateway.
     exact: &[
         ("model", &[]),
         ("config", &["model"]),
         ("telemetry", &["config"]),
         ("lifecycle", &[]),
-        ("simulator", &["lifecycle"]),
+        ("simulator", &["lifecycle", "server"]),
     ],
     foundations: &["model", "config", "telemetry", "lifecycle"],
     wiring: &["lib", "main", "app", "benching", "fuzzing"],

@@ -15,7 +15,7 @@ completed completion component composite compression computed config configurati
 consumer contact content context control conversion convert converted converter cookie copy core correlation cors cost
 count counted counter coverage create created credential cross csv current cursor custom cut cycle
 daily data database date dead deadline debug decimal decision declared decode decoded decoder default deferred delay
-deleted delivered delivery delta denied deployment depth describe descriptor destination detail detected dialect
+deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect
 difference digest dimension direct directory disabled disk dispatch display distinct distribution document domain done
 download drain draw drawing drained drift drop dropped dropping dry due duration
 each edit effect element empty enabled encode encoded encoder encoding end ended endpoint enforced engine entry enum
