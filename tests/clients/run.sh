@@ -160,7 +160,7 @@ install() {
 
 prepare
 for suite in "${suites[@]}"; do install "$suite"; done
-# answers.py needs it.
+# lib/answers.py needs it.
 install_python
 
 export SUITE_RESULTS=$scratch/results

@@ -24,21 +24,24 @@ fi
 scratch=$(mktemp -d -t kill-controls-XXXXXX)
 trap 'rm -rf "$scratch"' EXIT
 
-# Replaces one text that must be there exactly once: a control that no longer applies is an error.
+# replace FOLDER FROM TO: replaces a text that must be in exactly one line below the folder: a control that no longer
+# applies is an error.
 replace() {
-  local file=$1 from=$2 to=$3
-  [ "$(grep -cF "$from" "$file")" = 1 ] || { echo "$file no longer has exactly one: $from" >&2; exit 2; }
+  local folder=$1 from=$2 to=$3 file
+  file=$(grep -rlF --include='*.rs' "$from" "$folder" || true)
+  [ -f "$file" ] && [ "$(grep -cF "$from" "$file")" = 1 ] ||
+    { echo "not in exactly one line below $folder: $from" >&2; exit 2; }
   FROM=$from TO=$to perl -pi -e 's/\Q$ENV{FROM}\E/$ENV{TO}/' "$file"
 }
 
 sabotage() {
   case $1 in
     no-committing)
-      replace src/engine/launch.rs 'match core.journal.append(record).await {' \
-        'drop(record); match Ok::<(), crate::storage::JournalError>(()) {' ;;
+      replace src/engine 'match core.journal.append(record).await {' \
+        'match { drop(record); Ok::<(), std::io::Error>(()) } {' ;;
     forget-unknown)
-      replace src/engine/recovery.rs 'Failure::OutcomeUnknown { message }' \
-        '{ drop(message); Failure::Abandoned }' ;;
+      replace src/engine 'Failure::OutcomeUnknown { message }, record)' \
+        '{ drop(message); Failure::Abandoned }, record)' ;;
     *) echo "there is no control $1" >&2; exit 2 ;;
   esac
 }
