@@ -17,7 +17,7 @@ a table and exits 1 when an aim is missed. Needs Python 3 and target/release/gpt
     Aims: no client sees an error; each prediction is polled with the key that bought it; both keys are used in the end.
 
 usage: tests/load/budget.py [--quick] [--control] [--lanes N] [SCENE...]
-  --quick    shorter phases and fewer scenes: two to three minutes. Phases after a change of the budget are too short to
+  --quick    shorter phases and fewer scenes: about two minutes. Phases after a change of the budget are too short to
              learn it, and are printed without aims
   --control  with learning switched off: each scene of (a) must miss an aim
   --lanes    scenes that run at the same time (default 4)
@@ -96,7 +96,7 @@ class Pace:
         return phases
 
 
-QUICK = Pace(learn_s=21, relearn_s=18, measure_s=21, judges_changes=False)
+QUICK = Pace(learn_s=21, relearn_s=6, measure_s=21, judges_changes=False)
 FULL = Pace(learn_s=40, relearn_s=40, measure_s=60)
 
 

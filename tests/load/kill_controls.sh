@@ -29,8 +29,10 @@ trap 'rm -rf "$scratch"' EXIT
 replace() {
   local folder=$1 from=$2 to=$3 file
   file=$(grep -rlF --include='*.rs' "$from" "$folder" || true)
-  [ -f "$file" ] && [ "$(grep -cF "$from" "$file")" = 1 ] ||
-    { echo "not in exactly one line below $folder: $from" >&2; exit 2; }
+  if [ ! -f "$file" ] || [ "$(grep -cF "$from" "$file")" != 1 ]; then
+    echo "not in exactly one line below $folder: $from" >&2
+    exit 2
+  fi
   FROM=$from TO=$to perl -pi -e 's/\Q$ENV{FROM}\E/$ENV{TO}/' "$file"
 }
 
