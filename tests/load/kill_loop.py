@@ -192,11 +192,11 @@ def record_states(rig, clients, states_at_kill, damaged):
     journal = rig.journal()
     note_damage(journal, damaged)
     for operation in filter(None, open_operations):
-        order = journal.newest_of(operation.worker, operation.began_ms)
-        if order is None:
+        row = journal.newest_of(operation.worker, operation.began_ms)
+        if row is None:
             states_at_kill["not journalled"] += 1
         else:
-            states_at_kill["delivered" if order["delivered_ms"] else order["state"]] += 1
+            states_at_kill["delivered" if row["delivered_ms"] else row["state"]] += 1
 
 
 def note_damage(journal: Journal, damaged):

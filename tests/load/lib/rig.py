@@ -222,7 +222,7 @@ class Journal:
     """
 
     def __init__(self, directory):
-        self.orders, self.verdict = [], "ok"
+        self.rows, self.verdict = [], "ok"
         with tempfile.TemporaryDirectory(prefix="gateway-journal-") as scratch:
             for name in ("journal.sqlite", "journal.sqlite-wal"):
                 if (directory / name).exists():
@@ -235,7 +235,7 @@ class Journal:
                 self.verdict = connection.execute("PRAGMA integrity_check").fetchone()[0]
                 # A gateway that was killed before it made the tables leaves none.
                 if connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'orders'").fetchone()[0]:
-                    self.orders = [dict(row) for row in connection.execute(
+                    self.rows = [dict(row) for row in connection.execute(
                         "SELECT orders.id, client, fingerprint, created_ms, delivered_ms, forgotten, state, upstream_id, failure,"
                         " predictions.id AS prediction FROM orders JOIN predictions ON order_id = orders.id"
                         " ORDER BY created_ms, orders.id, slot")]
@@ -249,5 +249,5 @@ class Journal:
 
     def newest_of(self, client, since_ms):
         """Returns the newest row of a client that is not older than `since_ms`."""
-        found = [order for order in self.orders if order["client"] == client and order["created_ms"] >= since_ms]
+        found = [row for row in self.rows if row["client"] == client and row["created_ms"] >= since_ms]
         return found[-1] if found else None

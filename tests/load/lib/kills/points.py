@@ -267,4 +267,4 @@ class Recovery(Part):
 
 def state_of(journal: Journal):
     """Returns the states of all predictions, or one entry that says that there is none."""
-    return [order["state"] for order in journal.orders] or ["not journalled"]
+    return [row["state"] for row in journal.rows] or ["not journalled"]

@@ -56,13 +56,13 @@ def judge(operations, pictures, journal, accepted, results, holds):
     """Compares the three logs. `pictures`: how many an operation asks for; `results`: the folder of their files; `holds`:
     whether a repeat after an unknown outcome buys nothing."""
     verdict = Verdict()
-    orders_of = orders_by_operation(operations, journal, verdict)
+    rows_of = rows_by_operation(operations, journal, verdict)
     bought_by = defaultdict(list)
     for purchase in sorted(accepted, key=lambda purchase: purchase["at"]):
         bought_by[purchase["prompt"]].append(purchase)
     verdict.counts.update({"operations": len(operations), "purchases": len(accepted)})
     for operation in operations:
-        judge_operation(operation, pictures, orders_of[operation.prompt], bought_by.pop(operation.prompt, []), holds, verdict)
+        judge_operation(operation, pictures, rows_of[operation.prompt], bought_by.pop(operation.prompt, []), holds, verdict)
     for prompt, purchases in bought_by.items():
         verdict.complain("foreign ids", f"no client asked for {prompt!r}", len(purchases))
     if journal.verdict != "ok":
@@ -74,19 +74,19 @@ def judge(operations, pictures, journal, accepted, results, holds):
     return verdict
 
 
-def orders_by_operation(operations, journal, verdict):
+def rows_by_operation(operations, journal, verdict):
     """Assigns jobs to operations: a client has one operation at a time, and all its jobs have one fingerprint."""
-    orders_of, operation_of = defaultdict(list), {}
-    for order in journal.orders:
-        mine = [operation for operation in operations if operation.worker == order["client"] and operation.began_ms <= order["created_ms"]]
+    rows_of, operation_of = defaultdict(list), {}
+    for row in journal.rows:
+        mine = [operation for operation in operations if operation.worker == row["client"] and operation.began_ms <= row["created_ms"]]
         if not mine:
-            verdict.complain("foreign ids", f"{order['id']} belongs to no operation")
+            verdict.complain("foreign ids", f"{row['id']} belongs to no operation")
             continue
         operation = mine[-1]
-        if operation_of.setdefault(order["fingerprint"], operation) is not operation:
-            verdict.complain("foreign ids", f"{order['id']} has the fingerprint of another operation")
-        orders_of[operation.prompt].append(order)
-    return orders_of
+        if operation_of.setdefault(row["fingerprint"], operation) is not operation:
+            verdict.complain("foreign ids", f"{row['id']} has the fingerprint of another operation")
+        rows_of[operation.prompt].append(row)
+    return rows_of
 
 
 def judge_operation(operation, pictures, rows, purchases, holds, verdict):
@@ -134,13 +134,13 @@ def is_unknown(row):
 
 def bought_again(rows, purchases, nameless, holds):
     """Returns how many purchases came after the first job that bought anything, and how many of them are excused."""
-    orders = defaultdict(list)
+    jobs = defaultdict(list)
     for row in rows:
-        orders[row["id"]].append(row)
+        jobs[row["id"]].append(row)
     again, excused, before = len(purchases), 0, None
-    for of_order in orders.values():
-        named = sum(1 for row in of_order if row["upstream_id"])
-        unnamed = min(sum(1 for row in of_order if is_unknown(row)), len(nameless))
+    for of_job in jobs.values():
+        named = sum(1 for row in of_job if row["upstream_id"])
+        unnamed = min(sum(1 for row in of_job if is_unknown(row)), len(nameless))
         if before is None and named + unnamed:
             # The first that bought anything.
             again -= named + unnamed
