@@ -169,3 +169,6 @@ fn remove(object: &mut Value, key: &str) {
         object.remove(key);
     }
 }
+
+#[cfg(test)]
+mod tests;
