@@ -1,7 +1,7 @@
 //! A simulator of GPTProto, reached only over its socket.
 //!
-//! The simulator implements the rules of the service by itself and shares no code with the gateway, so that an error in
-//! the gateway's reading of the protocol is not repeated here. It counts requests and charges, so that a test can assert
+//! The simulator implements the rules of the service without code of the gateway, so that an error in the gateway's
+//! reading of the protocol is not repeated here. The simulator counts requests and charges, so that a test can assert
 //! that exactly one prediction was bought. The only background work is the fetching of links (input pictures that are
 //! sent as URLs), and only URLs of this machine are fetched.
 //!
@@ -21,7 +21,7 @@
 //!
 //! | route | meaning |
 //! |---|---|
-//! | `GET /_simulator/counters` | submits, polls, downloads, links, charges, predictions by state, and `keys`: counters of each key |
+//! | `GET /_simulator/counters` | submits, polls, downloads, links, charges, predictions by state, and `keys` |
 //! | `GET`, `PUT /_simulator/scenario` | the scenario; a PUT replaces the keys it names, for all later calls |
 //! | `GET`, `POST /_simulator/faults` | one-shot faults, `{"on", "fault", "times", "skip", "delay_ms"}` or an array |
 //! | `GET /_simulator/predictions` | all accepted predictions, with their `api`, and digests in place of pictures |

@@ -1,7 +1,7 @@
 //! The OpenAI API: `POST /v1/images/generations` and `/v1/images/edits`.
 //!
-//! A call buys one prediction, which is counted, charged and limited like any other. The call is answered when the
-//! pictures are done. A client that disconnects earlier has paid and loses the pictures, because there is no id to poll.
+//! A call buys one prediction, which is counted, charged and limited like any other, and is answered when the pictures
+//! are done. A client that disconnects earlier has paid and loses the pictures, because there is no id to poll.
 //! The parameters are exactly those of the vendor's table, which differ between plain and -plus models.
 
 use std::sync::Arc;

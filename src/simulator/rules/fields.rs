@@ -3,14 +3,14 @@
 use std::ops::RangeInclusive;
 
 use super::errors::Refusal;
-use super::json::Field;
+use super::json::JsonValue;
 use super::values::{Background, Quality};
 
 const PROMPT_CHARS_MAX: usize = 32_000;
 
 /// The fields of a body, in the order of the body.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fields<'a>(pub(crate) &'a [(String, Field<'a>)]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [(String, JsonValue<'a>)]);
 
 impl<'a> Fields<'a> {
     /// Returns the fields of a body.
@@ -18,42 +18,46 @@ impl<'a> Fields<'a> {
     /// # Errors
     ///
     /// When the body is not an object.
-    pub(crate) fn of(body: &'a Field<'a>) -> Result<Self, Refusal> {
+    pub(crate) fn of(body: &'a JsonValue<'a>) -> Result<Self, Refusal> {
         match body {
-            Field::Object(fields) => Ok(Self(fields)),
-            Field::Null | Field::Bool(_) | Field::Integer(_) | Field::Number(_) | Field::Text(_) | Field::List(_) => {
-                Err(Refusal::invalid("The body must be a JSON object"))
-            }
+            JsonValue::Object(fields) => Ok(Self(fields)),
+            JsonValue::Null
+            | JsonValue::Bool(_)
+            | JsonValue::Integer(_)
+            | JsonValue::Number(_)
+            | JsonValue::Text(_)
+            | JsonValue::List(_) => Err(Refusal::invalid("The body must be a JSON object")),
         }
     }
 
     /// Returns the value of a field; the last one of a repeated field, as most JSON parsers do.
-    pub(crate) fn get(self, name: &str) -> Option<&'a Field<'a>> {
+    pub(crate) fn get(self, name: &str) -> Option<&'a JsonValue<'a>> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     pub(crate) fn text(self, name: &str) -> Result<Option<&'a str>, Refusal> {
         match self.get(name) {
             None => Ok(None),
-            Some(Field::Text(text)) => Ok(Some(text.as_ref())),
+            Some(JsonValue::Text(text)) => Ok(Some(text.as_ref())),
             Some(_) => Err(Refusal::invalid(format!("Invalid type for {name}: a string is expected"))),
         }
     }
 
-    pub(crate) fn word(self, name: &str, allowed: &[&str]) -> Result<Option<&'a str>, Refusal> {
+    /// Returns a text that is one of `allowed`.
+    pub(crate) fn choice(self, name: &str, allowed: &[&str]) -> Result<Option<&'a str>, Refusal> {
         match self.text(name)? {
-            Some(word) if !allowed.contains(&word) => Err(Refusal::invalid(format!(
-                "Invalid value for {name}: '{word}' is not one of {}",
+            Some(value) if !allowed.contains(&value) => Err(Refusal::invalid(format!(
+                "Invalid value for {name}: '{value}' is not one of {}",
                 allowed.join(", ")
             ))),
-            word => Ok(word),
+            value => Ok(value),
         }
     }
 
     pub(crate) fn flag(self, name: &str) -> Result<bool, Refusal> {
         match self.get(name) {
             None => Ok(false),
-            Some(&Field::Bool(flag)) => Ok(flag),
+            Some(&JsonValue::Bool(flag)) => Ok(flag),
             Some(_) => Err(Refusal::invalid(format!("Invalid type for {name}: a boolean is expected"))),
         }
     }
@@ -64,7 +68,7 @@ impl<'a> Fields<'a> {
     {
         let found = match self.get(name) {
             None => return Ok(None),
-            Some(&Field::Integer(number)) => N::try_from(number).ok().filter(|number| allowed.contains(number)),
+            Some(&JsonValue::Integer(number)) => N::try_from(number).ok().filter(|number| allowed.contains(number)),
             Some(_) => None,
         };
         found.map(Some).ok_or_else(|| {
@@ -89,7 +93,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn quality(self) -> Result<Quality, Refusal> {
-        Ok(match self.word("quality", &["auto", "low", "medium", "high"])? {
+        Ok(match self.choice("quality", &["auto", "low", "medium", "high"])? {
             Some("low") => Quality::Low,
             Some("high") => Quality::High,
             _ => Quality::Medium,
@@ -97,7 +101,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn background(self) -> Result<Background, Refusal> {
-        Ok(match self.word("background", &["auto", "transparent", "opaque"])? {
+        Ok(match self.choice("background", &["auto", "transparent", "opaque"])? {
             Some("transparent") => Background::Transparent,
             _ => Background::Opaque,
         })

@@ -8,24 +8,24 @@ use serde_json::{Value, json};
 
 use super::errors::Refusal;
 
-/// Longer strings are logged as digests.
-const LOGGED_BYTES_MAX: usize = 160_000;
+/// Longer strings are replaced by their digest.
+const TEXT_BYTES_MAX: usize = 160_000;
 
 /// One JSON value whose strings borrow from the body where possible.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Field<'a> {
+pub(crate) enum JsonValue<'a> {
     Null,
     Bool(bool),
     Integer(i64),
     /// A number that is not an integer, or does not fit into one.
     Number(f64),
     Text(Cow<'a, str>),
-    List(Vec<Field<'a>>),
+    List(Vec<JsonValue<'a>>),
     /// The keys in the order of the body.
-    Object(Vec<(String, Field<'a>)>),
+    Object(Vec<(String, JsonValue<'a>)>),
 }
 
-impl<'a> Field<'a> {
+impl<'a> JsonValue<'a> {
     /// Parses a body.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl<'a> Field<'a> {
             Self::Integer(value) => json!(value),
             Self::Number(value) => json!(value),
             Self::Text(text) => digest_of_text(text),
-            Self::List(values) => values.iter().map(Field::with_digests).collect(),
+            Self::List(values) => values.iter().map(JsonValue::with_digests).collect(),
             Self::Object(fields) => fields
                 .iter()
                 .map(|(key, value)| (key.clone(), value.with_digests()))
@@ -56,7 +56,7 @@ impl<'a> Field<'a> {
 fn digest_of_text(text: &str) -> Value {
     match decode_data_uri(text) {
         Some(bytes) => digest_of_bytes(&bytes),
-        None if text.len() > LOGGED_BYTES_MAX => {
+        None if text.len() > TEXT_BYTES_MAX => {
             json!({"text_blake3": blake3::hash(text.as_bytes()).to_hex().as_str(), "text_bytes": text.len()})
         }
         None => json!(text),
@@ -78,47 +78,47 @@ pub(crate) fn decode_data_uri(text: &str) -> Option<Vec<u8>> {
     base64_simd::STANDARD.decode_to_vec(data).ok()
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Field<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for JsonValue<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(FieldVisitor(std::marker::PhantomData))
+        deserializer.deserialize_any(JsonVisitor(std::marker::PhantomData))
     }
 }
 
-struct FieldVisitor<'a>(std::marker::PhantomData<&'a ()>);
+struct JsonVisitor<'a>(std::marker::PhantomData<&'a ()>);
 
-impl<'de: 'a, 'a> Visitor<'de> for FieldVisitor<'a> {
-    type Value = Field<'a>;
+impl<'de: 'a, 'a> Visitor<'de> for JsonVisitor<'a> {
+    type Value = JsonValue<'a>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a JSON value")
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Field::Null)
+        Ok(JsonValue::Null)
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Field::Bool(value))
+        Ok(JsonValue::Bool(value))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-        Ok(Field::Integer(value))
+        Ok(JsonValue::Integer(value))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-        Ok(Field::Integer(i64::try_from(value).unwrap_or(i64::MAX)))
+        Ok(JsonValue::Integer(i64::try_from(value).unwrap_or(i64::MAX)))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-        Ok(Field::Number(value))
+        Ok(JsonValue::Number(value))
     }
 
     fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Self::Value, E> {
-        Ok(Field::Text(Cow::Borrowed(value)))
+        Ok(JsonValue::Text(Cow::Borrowed(value)))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
-        Ok(Field::Text(Cow::Owned(value.to_owned())))
+        Ok(JsonValue::Text(Cow::Owned(value.to_owned())))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
@@ -126,7 +126,7 @@ impl<'de: 'a, 'a> Visitor<'de> for FieldVisitor<'a> {
         while let Some(value) = seq.next_element()? {
             values.push(value);
         }
-        Ok(Field::List(values))
+        Ok(JsonValue::List(values))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -134,7 +134,7 @@ impl<'de: 'a, 'a> Visitor<'de> for FieldVisitor<'a> {
         while let Some(entry) = map.next_entry()? {
             fields.push(entry);
         }
-        Ok(Field::Object(fields))
+        Ok(JsonValue::Object(fields))
     }
 }
 
@@ -145,9 +145,9 @@ mod tests {
     #[test]
     fn plain_strings_are_borrowed_and_pictures_become_digests() {
         let body = r#"{"prompt": "a\nb", "images": ["https://x/y.png"], "n": 2, "mask": "data:image/png;base64,AAEC"}"#;
-        let field: Field<'_> = serde_json::from_str(body).unwrap();
-        let Field::Object(fields) = &field else { panic!("not an object") };
-        assert!(matches!(&fields[1].1, Field::List(list) if matches!(list[0], Field::Text(Cow::Borrowed(_)))));
+        let field: JsonValue<'_> = serde_json::from_str(body).unwrap();
+        let JsonValue::Object(fields) = &field else { panic!("not an object") };
+        assert!(matches!(&fields[1].1, JsonValue::List(list) if matches!(list[0], JsonValue::Text(Cow::Borrowed(_)))));
         let digest = blake3::hash(&[0, 1, 2]);
         assert_eq!(
             field.with_digests(),

@@ -2,7 +2,7 @@
 //!
 //! Only accepted calls count, so a refusal uses no budget. A sliding window looks back from each call, a fixed window
 //! restarts at every multiple of its length since the start of the world, and a token bucket refills evenly. The times
-//! of accepted calls are kept, so that a changed limit, window or way of counting applies at once, also to earlier calls.
+//! of accepted calls are kept, so that a changed limit, window or way of counting also applies to earlier calls.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -201,7 +201,8 @@ impl Model {
         }
     }
 
-    /// Returns the named size that is nearest in proportions, and then in pixels, to a square of `edge` stretched to `ratio`.
+    /// Returns the named size that is nearest in proportions, and then in pixels, to a square of `edge` stretched to
+    /// `ratio`.
     pub(crate) fn nearest_size(&self, edge: f64, ratio: f64) -> &'static str {
         let distance = |text: &str| {
             let (width, height) = pixels(text).unwrap_or((u32::MAX, 1));

@@ -1,4 +1,4 @@
-//! The macro that declares the words a key may take.
+//! The macro that declares the values of a key.
 
 /// Declares an enum whose variants are written in `snake_case`.
 macro_rules! choices {

@@ -111,9 +111,10 @@ impl Prediction {
             _ => starts + latency,
         };
         let hex = format!("{:032x}", rand::random::<u128>());
-        let id = match scenario.submit.answer {
-            SubmitAnswer::ColonId => format!("{}:task_{hex}", request.model.name),
-            _ => hex,
+        let id = if scenario.submit.answer == SubmitAnswer::ColonId {
+            format!("{}:task_{hex}", request.model.name)
+        } else {
+            hex
         };
         let pictures = request.n as usize;
         Self {

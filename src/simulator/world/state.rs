@@ -34,7 +34,8 @@ pub(crate) struct World {
     pub(crate) balance_usd: f64,
     pub(crate) predictions: Vec<Prediction>,
     by_id: HashMap<String, usize>,
-    unsettled: Vec<usize>,
+    /// Predictions that have not ended, or not been settled.
+    unfinished: Vec<usize>,
     fingerprints: HashSet<blake3::Hash>,
     pub(crate) faults: Vec<ScheduledFault>,
     /// Start of the first fixed window.
@@ -56,7 +57,7 @@ impl World {
             balance_usd: scenario.balance.usd,
             predictions: Vec::new(),
             by_id: HashMap::new(),
-            unsettled: Vec::new(),
+            unfinished: Vec::new(),
             fingerprints: HashSet::new(),
             faults: Vec::new(),
             epoch: now.at,
@@ -87,8 +88,8 @@ impl World {
 
     /// Charges the predictions that have ended.
     pub(crate) fn settle(&mut self, now: Instant) {
-        let mut unsettled = std::mem::take(&mut self.unsettled);
-        unsettled.retain(|&number| {
+        let mut unfinished = std::mem::take(&mut self.unfinished);
+        unfinished.retain(|&number| {
             let prediction = &self.predictions[number];
             if prediction.phase(now) != Phase::Ended {
                 return true;
@@ -100,7 +101,7 @@ impl World {
             }
             false
         });
-        self.unsettled = unsettled;
+        self.unfinished = unfinished;
     }
 
     fn charge(&mut self, number: usize) {
@@ -144,7 +145,7 @@ impl World {
     /// Returns when a new prediction of a key may run.
     fn start_time(&self, key: &str, limits: &Limits, now: Instant) -> Result<Instant, Refusal> {
         let mut ends: Vec<Instant> = self
-            .unsettled
+            .unfinished
             .iter()
             .map(|&number| &self.predictions[number])
             .filter(|prediction| prediction.key == key)
@@ -176,8 +177,8 @@ impl World {
         }
         let bytes = prediction.request.input_bytes();
         self.by_id.insert(prediction.id.clone(), number);
-        self.unsettled.push(number);
-        self.counters.unfinished_peak = self.counters.unfinished_peak.max(self.unsettled.len());
+        self.unfinished.push(number);
+        self.counters.unfinished_peak = self.counters.unfinished_peak.max(self.unfinished.len());
         self.predictions.push(prediction);
         self.keep_inputs(number, bytes);
     }

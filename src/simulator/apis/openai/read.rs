@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::simulator::rules::errors::Refusal;
 use crate::simulator::rules::fields::Fields;
 use crate::simulator::rules::inputs::{Input, Picture, check_count, check_mask};
-use crate::simulator::rules::json::{Field, digest_of_bytes};
+use crate::simulator::rules::json::{JsonValue, digest_of_bytes};
 use crate::simulator::rules::models::Model;
 use crate::simulator::rules::request::{JPEG_QUALITY, PictureRequest};
 use crate::simulator::rules::values::{Api, Capability, Mode, ResponseFormat};
@@ -21,7 +21,7 @@ const PLUS_SIZES: &[&str] = &["auto", "1536x1024", "1024x1536", "1672x941", "941
 /// The parts of a multipart form.
 #[derive(Debug, Default)]
 pub(crate) struct MultipartForm {
-    fields: Vec<(String, Field<'static>)>,
+    fields: Vec<(String, JsonValue<'static>)>,
     images: Vec<Bytes>,
     mask: Option<Bytes>,
 }
@@ -68,15 +68,15 @@ impl MultipartForm {
 
 /// Returns the JSON value of a form field. A text that is not a valid number or boolean stays a text and is refused
 /// later.
-fn typed(name: &str, text: String) -> Field<'static> {
+fn typed(name: &str, text: String) -> JsonValue<'static> {
     match (name, text.as_str()) {
         ("n" | "output_compression" | "partial_images", digits) => match digits.parse() {
-            Ok(number) => Field::Integer(number),
-            Err(_) => Field::Text(text.into()),
+            Ok(number) => JsonValue::Integer(number),
+            Err(_) => JsonValue::Text(text.into()),
         },
-        ("stream", "true") => Field::Bool(true),
-        ("stream", "false") => Field::Bool(false),
-        _ => Field::Text(text.into()),
+        ("stream", "true") => JsonValue::Bool(true),
+        ("stream", "false") => JsonValue::Bool(false),
+        _ => JsonValue::Text(text.into()),
     }
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn read_form(form: MultipartForm, scenario: &Scenario) -> Result<Pict
 
 /// Validates a generation, or an edit that was sent as JSON.
 pub(crate) fn read_json(capability: Capability, body: &Bytes, scenario: &Scenario) -> Result<PictureRequest, Refusal> {
-    let json = Field::parse(body)?;
+    let json = JsonValue::parse(body)?;
     let fields = Fields::of(&json)?;
     let body = Body::new(capability, fields, scenario)?;
     body.check_names(&[], Some("images"))?;
@@ -104,7 +104,7 @@ pub(crate) fn read_json(capability: Capability, body: &Bytes, scenario: &Scenari
     if capability == Capability::ImageEdit {
         let images = match fields.get("images") {
             None => &[],
-            Some(Field::List(images)) => images.as_slice(),
+            Some(JsonValue::List(images)) => images.as_slice(),
             Some(_) => return Err(Refusal::invalid("Invalid type for images: an array of objects is expected")),
         };
         check_count(images.len(), "images")?;
@@ -115,9 +115,9 @@ pub(crate) fn read_json(capability: Capability, body: &Bytes, scenario: &Scenari
 }
 
 /// Returns the picture of `{"image_url": "..."}`.
-fn image_url(object: &Field<'_>) -> Result<Input, Refusal> {
+fn image_url(object: &JsonValue<'_>) -> Result<Input, Refusal> {
     let wrong = || Refusal::invalid("Invalid value for images: objects with an image_url are expected");
-    let Field::Object(fields) = object else { return Err(wrong()) };
+    let JsonValue::Object(fields) = object else { return Err(wrong()) };
     let text = Fields(fields).text("image_url")?.ok_or_else(wrong)?;
     Input::link_or_data_uri(text)
 }
@@ -163,11 +163,11 @@ impl<'a> Body<'a> {
         if fields.flag("stream")? {
             return Err(Refusal::invalid("Invalid value for stream: streaming is not supported here"));
         }
-        fields.word("moderation", &["low", "auto"])?;
-        fields.word("input_fidelity", &["low", "high"])?;
+        fields.choice("moderation", &["low", "auto"])?;
+        fields.choice("input_fidelity", &["low", "high"])?;
         fields.integer("partial_images", 0..=3_u8)?;
         fields.text("user")?;
-        let format = match fields.word("output_format", &["auto", "png", "jpeg", "webp"])? {
+        let format = match fields.choice("output_format", &["auto", "png", "jpeg", "webp"])? {
             Some("png") => Some(Format::Png),
             Some("jpeg") => Some(Format::Jpeg),
             Some("webp") => Some(Format::Webp),

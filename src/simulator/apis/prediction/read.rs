@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use crate::simulator::rules::errors::Refusal;
 use crate::simulator::rules::fields::Fields;
 use crate::simulator::rules::inputs::{Input, Picture, check_count, check_mask, is_url};
-use crate::simulator::rules::json::{Field, decode_data_uri};
+use crate::simulator::rules::json::{JsonValue, decode_data_uri};
 use crate::simulator::rules::models::{ImageField, Model, Support};
 use crate::simulator::rules::request::{JPEG_QUALITY, PictureRequest};
 use crate::simulator::rules::values::{Api, Background, Capability, Mode, Quality, ResponseFormat};
@@ -22,7 +22,7 @@ pub(crate) fn read(
     body: &Bytes,
     scenario: &Scenario,
 ) -> Result<PictureRequest, Refusal> {
-    let json = Field::parse(body)?;
+    let json = JsonValue::parse(body)?;
     let fields = Fields::of(&json)?;
     let body = Body { model, capability, fields };
     body.check_names(scenario)?;
@@ -45,7 +45,7 @@ pub(crate) fn read(
         Support::No => Background::Opaque,
     };
     let size_text = fields.text("size")?.unwrap_or(model.default_size).to_owned();
-    let response_format = match fields.word("response_format", &["url", "b64_json"])? {
+    let response_format = match fields.choice("response_format", &["url", "b64_json"])? {
         Some("b64_json") => ResponseFormat::B64Json,
         _ => ResponseFormat::Url,
     };
@@ -83,19 +83,19 @@ impl<'a> Body<'a> {
         let wrong = || Refusal::invalid(format!("Invalid type for {name}: an array of strings is expected"));
         match self.fields.get(name) {
             None => Ok(Vec::new()),
-            Some(Field::List(values)) => values
+            Some(JsonValue::List(values)) => values
                 .iter()
                 .map(|value| match value {
-                    Field::Text(text) => Ok(text.as_ref()),
-                    Field::Null
-                    | Field::Bool(_)
-                    | Field::Integer(_)
-                    | Field::Number(_)
-                    | Field::List(_)
-                    | Field::Object(_) => Err(wrong()),
+                    JsonValue::Text(text) => Ok(text.as_ref()),
+                    JsonValue::Null
+                    | JsonValue::Bool(_)
+                    | JsonValue::Integer(_)
+                    | JsonValue::Number(_)
+                    | JsonValue::List(_)
+                    | JsonValue::Object(_) => Err(wrong()),
                 })
                 .collect(),
-            Some(Field::Text(text)) if name == "image" => Ok(vec![text.as_ref()]),
+            Some(JsonValue::Text(text)) if name == "image" => Ok(vec![text.as_ref()]),
             Some(_) => Err(wrong()),
         }
     }

@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use crate::simulator::rules::errors::Refusal;
 use crate::simulator::rules::fields::Fields;
 use crate::simulator::rules::inputs::{Input, check_count};
-use crate::simulator::rules::json::Field;
+use crate::simulator::rules::json::JsonValue;
 use crate::simulator::rules::models::{Model, Support};
 use crate::simulator::rules::request::{JPEG_QUALITY, PictureRequest};
 use crate::simulator::rules::values::{Api, Capability, Mode, Quality, ResponseFormat};
@@ -27,7 +27,7 @@ const RATIOS: &[&str] = &[
 ///
 /// When the body breaks a rule of the model.
 pub(crate) fn read(body: &Bytes, scenario: &Scenario) -> Result<PictureRequest, Refusal> {
-    let json = Field::parse(body)?;
+    let json = JsonValue::parse(body)?;
     let fields = Fields::of(&json)?;
     let name = fields.text("model")?.ok_or_else(|| Refusal::invalid("model is required"))?;
     let model =
@@ -44,7 +44,7 @@ pub(crate) fn read(body: &Bytes, scenario: &Scenario) -> Result<PictureRequest, 
     {
         return Err(Refusal::invalid(format!("{name} is not supported by {}", model.name)));
     }
-    let format = match fields.word("output_format", &["png", "jpeg", "webp", "svg"])? {
+    let format = match fields.choice("output_format", &["png", "jpeg", "webp", "svg"])? {
         Some("png") => Some(Format::Png),
         Some("jpeg") => Some(Format::Jpeg),
         Some("webp") => Some(Format::Webp),
@@ -81,18 +81,18 @@ fn references(fields: Fields<'_>, scenario: &Scenario) -> Result<Vec<Input>, Ref
     let wrong = || Refusal::invalid("Invalid value for input_references: objects of type image_url are expected");
     let references = match fields.get("input_references") {
         None => return Ok(Vec::new()),
-        Some(Field::List(references)) if references.is_empty() => return Ok(Vec::new()),
-        Some(Field::List(references)) => references,
+        Some(JsonValue::List(references)) if references.is_empty() => return Ok(Vec::new()),
+        Some(JsonValue::List(references)) => references,
         Some(_) => return Err(wrong()),
     };
     check_count(references.len(), "input_references")?;
-    let read = |reference: &Field<'_>| {
-        let Field::Object(fields) = reference else { return Err(wrong()) };
+    let read = |reference: &JsonValue<'_>| {
+        let JsonValue::Object(fields) = reference else { return Err(wrong()) };
         let reference = Fields(fields);
         if reference.text("type")? != Some("image_url") {
             return Err(wrong());
         }
-        let Some(Field::Object(image)) = reference.get("image_url") else { return Err(wrong()) };
+        let Some(JsonValue::Object(image)) = reference.get("image_url") else { return Err(wrong()) };
         let url = Fields(image).text("url")?.ok_or_else(wrong)?;
         match scenario.unified.data_uris {
             DataUris::Accept => Input::link_or_data_uri(url),
@@ -105,8 +105,8 @@ fn references(fields: Fields<'_>, scenario: &Scenario) -> Result<Vec<Input>, Ref
 /// Returns the size of a request, as `WIDTHxHEIGHT`.
 fn size<'a>(fields: Fields<'a>, model: &'static Model) -> Result<&'a str, Refusal> {
     let tiers = TIERS.map(|(tier, _)| tier);
-    let resolution = fields.word("resolution", &tiers)?;
-    let ratio = fields.word("aspect_ratio", RATIOS)?.filter(|&ratio| ratio != "auto");
+    let resolution = fields.choice("resolution", &tiers)?;
+    let ratio = fields.choice("aspect_ratio", RATIOS)?.filter(|&ratio| ratio != "auto");
     let tier = match fields.text("size")?.filter(|&size| size != "auto") {
         Some(size) if !tiers.contains(&size) => return Ok(size),
         Some(tier) => Some(tier),

@@ -77,13 +77,13 @@ async fn each_api_knows_only_its_own_predictions() {
     let upstream = Upstream::start(json!({})).await;
     let task: Value = upstream.create(&low("p")).await.json().await.unwrap();
     let id = task["id"].as_str().unwrap();
-    let here = upstream.poll(&format!("{}/api/v3/predictions/{id}/result", upstream.origin)).await;
-    assert_eq!(here.status(), 404);
+    let polled = upstream.poll(&format!("{}/api/v3/predictions/{id}/result", upstream.origin)).await;
+    assert_eq!(polled.status(), 404);
     let prediction = upstream.submit(&json!({"prompt": "p", "images": ["https://x/y.png"]})).await;
     let id = get_url(&prediction).rsplit('/').nth(1).unwrap();
-    let there = upstream.poll(&format!("{}/api/v3/tasks/result/{id}", upstream.origin)).await;
-    assert_eq!(there.status(), 404);
-    assert_eq!(there.json::<Value>().await.unwrap()["error"]["code"], 404);
+    let polled = upstream.poll(&format!("{}/api/v3/tasks/result/{id}", upstream.origin)).await;
+    assert_eq!(polled.status(), 404);
+    assert_eq!(polled.json::<Value>().await.unwrap()["error"]["code"], 404);
     upstream.stop().await;
 }
 
