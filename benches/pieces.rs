@@ -15,19 +15,19 @@ use divan::{Bencher, black_box};
 use gptproto_gateway::benching::Forms;
 use tokio::time::Instant;
 
-#[path = "../src/engine/latency.rs"]
+#[path = "../src/polling/latency.rs"]
 #[expect(dead_code, reason = "a part of it is measured")]
 mod latency;
-#[path = "../src/engine/planning.rs"]
+#[path = "../src/polling/planner.rs"]
 #[expect(dead_code, reason = "a part of it is measured")]
-mod planning;
-#[path = "../src/engine/schedule.rs"]
+mod planner;
+#[path = "../src/polling/queue.rs"]
 #[expect(dead_code, reason = "a part of it is measured")]
-mod schedule;
+mod queue;
 
-use latency::{Class, Latencies, Priors};
-use planning::Planner;
-use schedule::Schedule;
+use latency::{LatencyClass, LatencyModel, LatencyPriors};
+use planner::PollPlanner;
+use queue::PollQueue;
 
 const KB: usize = 1000;
 const MB: usize = 1000 * KB;
@@ -98,7 +98,7 @@ fn encode(bencher: Bencher<'_, '_>, pictures: (usize, usize)) {
 fn scheduler(bencher: Bencher<'_, '_>, waiting: u32) {
     const PAUSE: Duration = Duration::from_secs(10);
     let start = Instant::now();
-    let mut schedule = Schedule::new(PAUSE);
+    let mut schedule = PollQueue::new(PAUSE);
     for number in 0..waiting {
         schedule.push(start + PAUSE * number / waiting, number, 0, f64::from(number % 100) / 100.0);
     }
@@ -113,9 +113,9 @@ fn scheduler(bencher: Bencher<'_, '_>, waiting: u32) {
 }
 
 /// What is known after a hundred completions between 49 and 107 s, as of medium quality.
-fn learned() -> (Class, Latencies) {
-    let class = Class::new("gpt-image-2", "image-edit", "medium", 1024 * 1024, 1);
-    let mut latencies = Latencies::new(Priors::Measured);
+fn learned() -> (LatencyClass, LatencyModel) {
+    let class = LatencyClass::new("gpt-image-2", "image-edit", "medium", 1024 * 1024, 1);
+    let mut latencies = LatencyModel::new(LatencyPriors::Measured);
     for number in 0..100_u32 {
         let by = Duration::from_millis(49_000 + u64::from(number * 37 % 100) * 580);
         let _ = latencies.observe(&class, by.saturating_sub(Duration::from_secs(2)), by);
@@ -136,7 +136,7 @@ fn learn(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn plan(bencher: Bencher<'_, '_>) {
-    let planner = Planner {
+    let planner = PollPlanner {
         min_interval: Duration::from_secs(1),
         longest_interval: Duration::from_secs(10),
         first_poll: Duration::from_secs(5),

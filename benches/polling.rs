@@ -12,19 +12,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-#[path = "../src/engine/latency.rs"]
+#[path = "../src/polling/latency.rs"]
 #[expect(dead_code, reason = "a part of it is measured")]
 mod latency;
-#[path = "../src/engine/planning.rs"]
+#[path = "../src/polling/planner.rs"]
 #[expect(dead_code, reason = "what its tests are made of")]
-mod planning;
-#[path = "../src/engine/schedule.rs"]
+mod planner;
+#[path = "../src/polling/queue.rs"]
 #[expect(dead_code, reason = "a part of it is measured")]
-mod schedule;
+mod queue;
 
-use latency::{Class, Known, Latencies, Priors};
-use planning::Planner;
-use schedule::{Scarcity, Schedule};
+use latency::{LatencyClass, LatencyModel, LatencyPriors, SurvivalEstimate};
+use planner::PollPlanner;
+use queue::{PollPrice, PollQueue};
 
 /// The seed that the aims are held to; `POLLING_SEED` takes another.
 const SEED: u64 = 20_260_901;
@@ -34,7 +34,7 @@ fn seed() -> u64 {
 }
 
 /// As in `config/default.toml`.
-const PLANNER: Planner = Planner {
+const PLANNER: PollPlanner = PollPlanner {
     min_interval: Duration::from_secs(1),
     longest_interval: Duration::from_secs(10),
     first_poll: Duration::from_secs(5),
@@ -110,10 +110,10 @@ const KINDS: [(&str, Times); 4] = [
     ("heavy tail", Times { shortest: 49.0, longest: 107.0, tail: 0.15 }),
 ];
 
-fn class(kind: usize) -> Class {
+fn class(kind: usize) -> LatencyClass {
     let (model, quality) =
         [("gpt-image-2", "low"), ("gpt-image-2", "medium"), ("gpt-image-2", "high"), ("plus", "")][kind];
-    Class::new(model, "image-edit", quality, 1024 * 1024, 1)
+    LatencyClass::new(model, "image-edit", quality, 1024 * 1024, 1)
 }
 
 #[derive(Clone, Copy)]
@@ -168,18 +168,18 @@ impl Policy for Growing {
 }
 
 struct Ours {
-    planner: Planner,
-    latencies: Latencies,
-    classes: Vec<Class>,
+    planner: PollPlanner,
+    latencies: LatencyModel,
+    classes: Vec<LatencyClass>,
 }
 
 impl Ours {
-    fn new(priors: Priors, poll_cost: f64) -> Self {
-        let planner = Planner { poll_cost: Duration::from_secs_f64(poll_cost), ..PLANNER };
-        Self { planner, latencies: Latencies::new(priors), classes: (0..KINDS.len()).map(class).collect() }
+    fn new(priors: LatencyPriors, poll_cost: f64) -> Self {
+        let planner = PollPlanner { poll_cost: Duration::from_secs_f64(poll_cost), ..PLANNER };
+        Self { planner, latencies: LatencyModel::new(priors), classes: (0..KINDS.len()).map(class).collect() }
     }
 
-    fn known(&mut self, kind: usize) -> &Known {
+    fn known(&mut self, kind: usize) -> &SurvivalEstimate {
         self.latencies.known(&self.classes[kind])
     }
 }
@@ -389,7 +389,7 @@ const GAP_S: f64 = 5.0;
 const LEARNING: usize = 400;
 
 fn learned(jobs: &[Job], cost: f64) -> Vec<Outcome> {
-    run(&mut Ours::new(Priors::Measured, cost), jobs).split_off(LEARNING)
+    run(&mut Ours::new(LatencyPriors::Measured, cost), jobs).split_off(LEARNING)
 }
 
 fn mixture(aims: &mut Aims) {
@@ -401,8 +401,8 @@ fn mixture(aims: &mut Aims) {
     print("fixed 3 s (the vendor's SDK)", summary(&run(&mut Fixed(3.0), late)));
     print("growing by 1.25, 2 s to 5 s", summary(&run(&mut Growing { longest: 5.0 }, late)));
     print("growing by 1.25, 2 s on", summary(&run(&mut Growing { longest: f64::INFINITY }, late)));
-    print("ours, the first 40, from priors", summary(&run(&mut Ours::new(Priors::Measured, cost), &jobs)[..40]));
-    print("ours, the first 40, from nothing", summary(&run(&mut Ours::new(Priors::None, cost), &jobs)[..40]));
+    print("ours, the first 40, from priors", summary(&run(&mut Ours::new(LatencyPriors::Measured, cost), &jobs)[..40]));
+    print("ours, the first 40, from nothing", summary(&run(&mut Ours::new(LatencyPriors::None, cost), &jobs)[..40]));
     let outcomes = learned(&jobs, cost);
     let ours = print("ours, learned", summary(&outcomes));
     let best = run(&mut Oracle::new(cost), late);
@@ -445,7 +445,7 @@ fn after_shift(kind: usize, factor: f64, gap: f64) -> [Summary; 2] {
         for job in &mut jobs[SHIFT_AFTER..] {
             job.takes *= factor;
         }
-        let all = run(&mut Ours::new(Priors::Measured, PLANNER.poll_cost.as_secs_f64()), &jobs);
+        let all = run(&mut Ours::new(LatencyPriors::Measured, PLANNER.poll_cost.as_secs_f64()), &jobs);
         for (outcomes, some) in outcomes.iter_mut().zip(all[SHIFT_AFTER..].chunks(SHIFT_JOBS)) {
             outcomes.extend_from_slice(some);
         }
@@ -497,18 +497,18 @@ const SCARCE_JOBS: usize = 5000;
 fn scarce(order: Order, per_second: f64, scarcely: bool) -> (Summary, f64) {
     let mut dice = Dice(seed());
     let mut waiting = jobs(&mut dice, &ALL, SCARCE_JOBS + IN_FLIGHT, 0.2).into_iter();
-    let mut ours = Ours::new(Priors::Measured, PLANNER.poll_cost.as_secs_f64());
+    let mut ours = Ours::new(LatencyPriors::Measured, PLANNER.poll_cost.as_secs_f64());
     for job in jobs(&mut dice, &ALL, 400, GAP_S) {
         // Nothing is planned yet.
         let _ = ours.learn(job.kind, (job.takes - 0.5).max(0.0), job.takes + 0.5);
     }
     let start = Instant::now();
-    let mut schedule = Schedule::new(PLANNER.longest_interval);
-    let mut scarcity = Scarcity::new();
+    let mut schedule = PollQueue::new(PLANNER.longest_interval);
+    let mut scarcity = PollPrice::new();
     let mut going: Vec<(Job, Going)> = Vec::new();
     let mut outcomes = Vec::new();
     let plan =
-        |ours: &mut Ours, schedule: &mut Schedule<_>, scarcity: &Scarcity, number, one: &mut (Job, Going), now| {
+        |ours: &mut Ours, schedule: &mut PollQueue<_>, scarcity: &PollPrice, number, one: &mut (Job, Going), now| {
             let (job, going) = one;
             let (asked, age) = (Duration::from_secs_f64(going.asked), Duration::from_secs_f64(now - job.begins));
             let multiplier = if scarcely { scarcity.multiplier() } else { 1.0 };
@@ -599,7 +599,7 @@ fn nanoseconds(begun: std::time::Instant, steps: usize) -> f64 {
 fn speed() {
     println!("\nspeed");
     let mut dice = Dice(seed());
-    let mut ours = Ours::new(Priors::Measured, 0.1);
+    let mut ours = Ours::new(LatencyPriors::Measured, 0.1);
     let training = jobs(&mut dice, &ALL, 400, GAP_S);
     let begun = std::time::Instant::now();
     run(&mut ours, &training);
@@ -617,7 +617,7 @@ fn speed() {
     println!("  next                              {next:>10.0} ns (checksum {sum:.0})");
 
     let start = Instant::now();
-    let mut schedule = Schedule::new(PLANNER.longest_interval);
+    let mut schedule = PollQueue::new(PLANNER.longest_interval);
     let mut now = start;
     for prediction in 0..100_000_usize {
         schedule.push(now + Duration::from_secs_f64(100.0 * dice.fraction()), prediction, 0, dice.fraction());

@@ -18,20 +18,20 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ClientConfig, ServerConfig, digest_of_key};
-use crate::model::{Catalogue, ClientId, Clock, Digest, Expense, Limit, OverLimit, QuotaHold, Quotas, Usd};
+use crate::model::{Catalogue, ClientId, Clock, CostEstimate, Digest, Limit, LimitExceeded, QuotaHold, Quotas, Usd};
 use crate::storage::{Journal, JournalError};
 use crate::telemetry::Metrics;
 
 mod account;
-mod door;
 mod metrics;
 mod period;
+mod rate_limiter;
 mod status;
 
 use account::{Account, Earlier};
-use door::Door;
-pub(crate) use door::RequestRate;
 use metrics::AdmissionMetrics;
+use rate_limiter::Door;
+pub(crate) use rate_limiter::RequestRate;
 pub(crate) use status::ClientStatus;
 
 /// How long a client is asked to stay away when too many wait.
@@ -44,14 +44,14 @@ const AT_ONCE_RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Admission {
     keys: Arc<KeyRing>,
     waiting: Arc<Semaphore>,
-    guests: Arc<HashMap<ClientId, Guest>>,
+    guests: Arc<HashMap<ClientId, ClientState>>,
     clock: Arc<dyn Clock>,
     metrics: AdmissionMetrics,
 }
 
 /// What is known of a client.
 #[derive(Debug)]
-struct Guest {
+struct ClientState {
     weight: f64,
     /// `None`: all of them.
     models: Option<BTreeSet<String>>,
@@ -74,7 +74,7 @@ pub(crate) struct Permit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejection {
     Crowded { retry_after: Duration },
-    Over(OverLimit),
+    Over(LimitExceeded),
 }
 
 impl Admission {
@@ -84,9 +84,9 @@ impl Admission {
         clock: Arc<dyn Clock>,
         metrics: &Metrics,
     ) -> Self {
-        let waiting = server.waiting_clients_max.min(Semaphore::MAX_PERMITS);
+        let waiting = server.waiters_max.min(Semaphore::MAX_PERMITS);
         let guest = |client: &ClientConfig| {
-            let guest = Guest {
+            let guest = ClientState {
                 weight: client.weight,
                 models: client.models.clone(),
                 door: client.limits.requests_per_minute.map(Door::new),
@@ -145,7 +145,7 @@ impl Admission {
         let own = match self.guests.get(client).and_then(|guest| guest.places.as_ref()) {
             Some(places) => Some(Arc::clone(places).try_acquire_owned().map_err(|_| {
                 self.metrics.refused(Limit::RequestsAtOnce);
-                Rejection::Over(OverLimit { limit: Limit::RequestsAtOnce, retry_after: AT_ONCE_RETRY })
+                Rejection::Over(LimitExceeded { limit: Limit::RequestsAtOnce, retry_after: AT_ONCE_RETRY })
             })?),
             None => None,
         };
@@ -159,12 +159,12 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// [`OverLimit`] when the client's requests a minute are used up.
-    pub(crate) fn knock(&self, client: &ClientId) -> Result<(), OverLimit> {
+    /// [`LimitExceeded`] when the client's requests a minute are used up.
+    pub(crate) fn knock(&self, client: &ClientId) -> Result<(), LimitExceeded> {
         let Some(door) = self.guests.get(client).and_then(|guest| guest.door.as_ref()) else { return Ok(()) };
         door.knock().map_err(|retry_after| {
             self.metrics.refused(Limit::RequestsPerMinute);
-            OverLimit { limit: Limit::RequestsPerMinute, retry_after }
+            LimitExceeded { limit: Limit::RequestsPerMinute, retry_after }
         })
     }
 
@@ -180,7 +180,7 @@ impl Admission {
 }
 
 impl Quotas for Admission {
-    fn reserve(&self, client: &ClientId, expense: Expense) -> Result<Box<dyn QuotaHold>, OverLimit> {
+    fn reserve(&self, client: &ClientId, expense: CostEstimate) -> Result<Box<dyn QuotaHold>, LimitExceeded> {
         let Some(guest) = self.guests.get(client) else { return Ok(Box::new(Unlimited)) };
         match guest.account.reserve(expense) {
             Ok(hold) => Ok(Box::new(hold)),
@@ -191,7 +191,7 @@ impl Quotas for Admission {
         }
     }
 
-    fn adopt(&self, client: &ClientId, expense: Expense) -> Box<dyn QuotaHold> {
+    fn adopt(&self, client: &ClientId, expense: CostEstimate) -> Box<dyn QuotaHold> {
         match self.guests.get(client) {
             Some(guest) => Box::new(guest.account.adopt(expense)),
             None => Box::new(Unlimited),
@@ -232,7 +232,7 @@ impl KeyRing {
 
 #[cfg(test)]
 mod tests {
-    use super::status::Use;
+    use super::status::LimitUsage;
     use super::*;
     use crate::config::{Config, Environment};
     use crate::model::SystemClock;
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn places_are_bounded_and_given_back() {
         let mut config = Config::load(None, &Environment::new()).unwrap();
-        config.server.waiting_clients_max = 1;
+        config.server.waiters_max = 1;
         let admission = Admission::new(&[], &config.server, Arc::new(SystemClock), &Metrics::default());
         let anybody = ClientId("anybody".into());
         let permit = admission.admit(&anybody).unwrap();
@@ -276,7 +276,7 @@ mod tests {
         let permits = [admission.admit(&alice).unwrap(), admission.admit(&alice).unwrap()];
         let Err(Rejection::Over(over)) = admission.admit(&alice) else { panic!("a third") };
         assert_eq!(over.limit, Limit::RequestsAtOnce);
-        assert_eq!(admission.status()[0].requests_at_once, Use { used: 2, limit: Some(2) });
+        assert_eq!(admission.status()[0].requests_at_once, LimitUsage { used: 2, limit: Some(2) });
         admission.admit(&bob).unwrap();
         drop(permits);
         admission.admit(&alice).unwrap();

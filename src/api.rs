@@ -23,9 +23,9 @@ use axum::routing::{get, post};
 use url::Url;
 
 use crate::admission::{Admission, Permit, Rejection};
-use crate::config::{RoutePolicy, ServerConfig};
+use crate::config::{ApiPolicy, ServerConfig};
 use crate::engine::Engine;
-use crate::lending::Lending;
+use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Catalogue, ClientId, Clock, Task};
 use crate::telemetry::Metrics;
@@ -87,9 +87,9 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) server: ServerConfig,
     /// Which faces of the upstream requests may take.
-    pub(crate) route: RoutePolicy,
+    pub(crate) route: ApiPolicy,
     /// Input pictures that the upstream fetches here; none where they travel in the requests.
-    pub(crate) lending: Option<Lending>,
+    pub(crate) input_urls: Option<InputUrls>,
     /// Signs the addresses of results; the same after a restart.
     pub(crate) signing_key: [u8; 32],
     /// Every answer says that its pictures are make-believe.
@@ -107,8 +107,8 @@ struct ApiState {
     catalogue: Arc<Catalogue>,
     clock: Arc<dyn Clock>,
     server: Arc<ServerConfig>,
-    route: RoutePolicy,
-    lending: Option<Lending>,
+    route: ApiPolicy,
+    input_urls: Option<InputUrls>,
     signer: Signer,
     presenter: Presenter,
     endings: Endings,
@@ -128,7 +128,7 @@ impl ApiState {
 
     /// The models a client may use.
     fn offer(&self, client: &ClientId) -> Offer<'_> {
-        Offer { catalogue: &self.catalogue, allowed: self.admission.models(client), routes: self.route.routes() }
+        Offer { catalogue: &self.catalogue, allowed: self.admission.models(client), routes: self.route.api_kinds() }
     }
 
     /// Lets one more request be read and waited with.
@@ -171,7 +171,7 @@ pub(crate) fn router(parts: Parts) -> Router {
         clock,
         server,
         route,
-        lending,
+        input_urls,
         signing_key,
         sandbox,
         lifecycle,
@@ -191,7 +191,7 @@ pub(crate) fn router(parts: Parts) -> Router {
         clock,
         server,
         route,
-        lending,
+        input_urls,
         signer,
         presenter,
         endings,
@@ -208,7 +208,7 @@ pub(crate) fn router(parts: Parts) -> Router {
                 .route(&at("/models"), get(models::index))
                 .route(&at("/inputs/{token}"), get(inputs::show))
                 .route(&at("/predictions/{id}"), get(predictions::show).delete(predictions::cancel))
-                .route(&at("/results/{order}/{index}"), get(results::show));
+                .route(&at("/results/{job}/{index}"), get(results::show));
         }
         // Ids with a slash arrive encoded or raw; the handler strips one at the end.
         router = router.route(&format!("{prefix}/models/{{*id}}"), get(models::show));

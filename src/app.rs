@@ -13,29 +13,27 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 use crate::api;
 use crate::budget::Budget;
-use crate::config::{Config, Inputs};
+use crate::config::{Config, InputTransport};
 use crate::engine::{self, Engine};
-use crate::lending::Lending;
+use crate::input_urls::InputUrls;
 use crate::lifecycle::{Grace, Lifecycle, stop_signal};
-use crate::model::{Chance, ClientId, HostRule, SystemClock};
+use crate::model::{ClientId, HostRule, Rng, SystemClock};
 use crate::operator::{self, Snapshot, Sources};
 use crate::simulator::{self, Scenario};
 use crate::storage::journal::SqliteJournal;
 use crate::storage::spool::{Spool, SpoolLimits};
-use crate::storage::{Directory, Notes, Results, Room};
+use crate::storage::{DataDirectory, DiskSpace, Results, StateFiles};
 use crate::telemetry::Metrics;
 use crate::upstream::GptProto;
 use crate::webhooks::{self, Webhooks};
 
 mod banner;
 mod check;
-mod faces;
-mod ledger;
+mod listeners;
 
-use faces::{Bound, Doors, Serving};
+use listeners::{Bound, Listeners, Serving};
 
 pub use check::check;
-pub use ledger::{Predictions, predictions};
 
 /// The upstream key of the simulator.
 pub const SIMULATOR_KEY: &str = "sk-simulator";
@@ -58,7 +56,7 @@ pub struct Gateway {
     journal: Arc<SqliteJournal>,
     learned: Learned,
     /// Locked for as long as anything can be written into it.
-    _directory: Directory,
+    _directory: DataDirectory,
 }
 
 impl Gateway {
@@ -71,7 +69,7 @@ impl Gateway {
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::default();
         let clock = Arc::new(SystemClock);
-        let wanted = faces::wanted(&config, sandbox);
+        let wanted = listeners::wanted(&config, sandbox);
 
         // Addresses first: whether they are free is known before anything is touched.
         let bound = Bound::new(&config).await?;
@@ -81,7 +79,7 @@ impl Gateway {
         let Config { server, operator, storage, cache, upstream, webhooks, clients, catalogue, accounts, .. } = config;
         let catalogue = Arc::new(catalogue);
 
-        let directory = Directory::open(&storage.directory)?;
+        let directory = DataDirectory::open(&storage.directory)?;
         let signing_key = directory.signing_key(rand::random())?;
         if sandbox {
             let sample = directory.path().join(SAMPLE);
@@ -93,23 +91,23 @@ impl Gateway {
             Results::open(&directory.below("results")?, cache.memory_bytes_max, cache.memory_picture_bytes_max)?;
         let spool = Spool::new(directory.below("spool")?, SpoolLimits::from(&storage));
 
-        let notes = Notes::new(directory.below("learned")?);
+        let notes = StateFiles::new(directory.below("learned")?);
         let weights: HashMap<ClientId, f64> =
             clients.iter().map(|client| (ClientId(client.name.as_str().into()), client.weight)).collect();
         let budget = Budget::new(&upstream, &accounts, weights, notes.read(BUDGET_NOTES).unwrap_or_default(), &metrics);
-        let lending = match upstream.inputs {
-            Inputs::Link => server.public_url.clone().map(|base| Lending::new(base, upstream.link_ttl)),
-            Inputs::Inline => None,
+        let input_urls = match upstream.inputs {
+            InputTransport::Link => server.public_url.clone().map(|base| InputUrls::new(base, upstream.input_url_ttl)),
+            InputTransport::Inline => None,
         };
-        let api = GptProto::new(&upstream, &accounts, Arc::clone(&catalogue), lending.clone())
+        let api = GptProto::new(&upstream, &accounts, Arc::clone(&catalogue), input_urls.clone())
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
         let admission = Admission::new(&clients, &server, Arc::clone(&clock) as Arc<_>, &metrics);
         admission.recall(journal.as_ref(), &catalogue).await?;
-        let chance = Chance::of_the_machine();
+        let rng = Rng::of_the_machine();
         let parts = webhooks::Parts {
             journal: Arc::clone(&journal) as Arc<_>,
             clock: Arc::clone(&clock) as Arc<_>,
-            chance: chance.clone(),
+            rng: rng.clone(),
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
         };
@@ -117,15 +115,15 @@ impl Gateway {
             Webhooks::new(&webhooks, parts).context("cannot build the client that sends webhooks")?;
         let parts = engine::Parts {
             clock: Arc::clone(&clock) as Arc<_>,
-            chance,
+            rng,
             catalogue: Arc::clone(&catalogue),
             journal: Arc::clone(&journal) as Arc<_>,
             results,
-            room: Room::new(directory.path(), storage.free_bytes_min),
+            room: DiskSpace::new(directory.path(), storage.free_bytes_min),
             spool,
             budget: budget.clone(),
             quotas: Arc::new(admission.clone()),
-            notices: Arc::new(webhooks.clone()),
+            completion_listener: Arc::new(webhooks.clone()),
             upstream: Arc::new(api),
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
@@ -141,7 +139,7 @@ impl Gateway {
         let grace = Grace { delay: server.shutdown_delay, finish: server.shutdown_grace };
 
         // Everything that stays open is open by now.
-        let doors = Doors::new(&server, faces::share(wanted)?);
+        let doors = Listeners::new(&server, listeners::share(wanted)?);
         metrics.register("connections", |registry| doors.figures.register(registry));
         let serving = Serving::new(bound, &doors, &server, &lifecycle);
 
@@ -153,8 +151,8 @@ impl Gateway {
             catalogue,
             clock,
             server,
-            route: upstream.route,
-            lending,
+            route: upstream.api,
+            input_urls,
             signing_key,
             sandbox,
             lifecycle: lifecycle.clone(),
@@ -196,7 +194,7 @@ impl Gateway {
 /// What is learned while the gateway runs, and where it is kept.
 #[derive(Clone, Debug)]
 struct Learned {
-    notes: Notes,
+    notes: StateFiles,
     budget: Budget,
     engine: Engine,
 }
@@ -230,7 +228,7 @@ fn sources(
     engine: &Engine,
     admission: &Admission,
     budget: &Budget,
-    doors: &Doors,
+    doors: &Listeners,
     lifecycle: &Lifecycle,
     metrics: Metrics,
 ) -> Sources {

@@ -37,7 +37,7 @@ mod status;
 use account::{Account, Opening};
 pub(crate) use forecast::Forecast;
 use learning::Departure;
-pub(crate) use queue::Wish;
+pub(crate) use queue::QueuedSubmit;
 use queue::{FairQueue, Place};
 use status::BudgetMetrics;
 pub(crate) use status::Status;
@@ -50,7 +50,7 @@ pub(crate) enum Submit {}
 #[derive(Debug)]
 pub(crate) enum Poll {}
 
-/// Permission for one call of one kind with one account's key. The methods of `PredictionApi` take it, so a call without
+/// Permission for one call of one kind with one account's key. The methods of `Upstream` take it, so a call without
 /// one does not compile.
 #[derive(Debug)]
 pub(crate) struct Reservation<Kind> {
@@ -111,7 +111,7 @@ pub(crate) struct QueueFull {
 #[derive(Debug)]
 pub(crate) struct Granted {
     pub(crate) reservation: Reservation<Submit>,
-    pub(crate) in_flight: InFlight,
+    pub(crate) in_flight: InFlightPermit,
 }
 
 /// Why the upstream refused a submit, by what it concerns.
@@ -161,41 +161,41 @@ impl Budget {
         }
     }
 
-    /// Takes a place in the queue for submits, or says that it is full. Held while waiting in [`Queued::granted`].
+    /// Takes a place in the queue for submits, or says that it is full. Held while waiting in [`QueueSlot::granted`].
     ///
     /// # Errors
     ///
     /// [`QueueFull`] with the time after which a place is likely.
-    pub(crate) fn queue(&self, wish: Wish) -> Result<Queued, QueueFull> {
+    pub(crate) fn queue(&self, submit: QueuedSubmit) -> Result<QueueSlot, QueueFull> {
         let mut state = self.lock();
         let full = state.queue.len() >= self.shared.queue_max
-            || state.queue.bytes().saturating_add(wish.bytes) > self.shared.queue_bytes_max;
+            || state.queue.bytes().saturating_add(submit.bytes) > self.shared.queue_bytes_max;
         // One that is larger than all that may wait still gets in when nothing does.
         if full && !(state.queue.is_empty() && self.shared.queue_max > 0) {
-            let retry_after = state.turn_away(&wish, Duration::ZERO, Instant::now());
+            let retry_after = state.turn_away(&submit, Duration::ZERO, Instant::now());
             return Err(QueueFull { retry_after });
         }
         let place = state.queue.new_place();
-        Ok(self.wait_in(state, place, wish))
+        Ok(self.wait_in(state, place, submit))
     }
 
-    fn wait_in(&self, mut state: MutexGuard<'_, State>, place: Place, wish: Wish) -> Queued {
+    fn wait_in(&self, mut state: MutexGuard<'_, State>, place: Place, submit: QueuedSubmit) -> QueueSlot {
         let (grant, granted) = oneshot::channel();
-        state.queue.insert(place, &wish, grant);
+        state.queue.insert(place, &submit, grant);
         drop(state);
         self.shared.changed.notify_one();
-        Queued { budget: self.clone(), place, wish, granted }
+        QueueSlot { budget: self.clone(), place, submit, granted }
     }
 
     /// When something that is queued now would leave, as far as can be told.
-    pub(crate) fn forecast(&self, wish: &Wish) -> Forecast {
-        self.lock().forecast(wish, Instant::now())
+    pub(crate) fn forecast(&self, submit: &QueuedSubmit) -> Forecast {
+        self.lock().forecast(submit, Instant::now())
     }
 
     /// Sends away somebody who has so much time to spare. Returns the time after which it is let in, if nobody else
     /// arrives than those who were sent away before.
-    pub(crate) fn turn_away(&self, wish: &Wish, spare: Duration) -> Duration {
-        self.lock().turn_away(wish, spare, Instant::now())
+    pub(crate) fn turn_away(&self, submit: &QueuedSubmit, spare: Duration) -> Duration {
+        self.lock().turn_away(submit, spare, Instant::now())
     }
 
     /// Whether somebody else can do what so many accounts have refused to one order.
@@ -228,7 +228,7 @@ impl Budget {
 
     /// A place for a prediction that was in flight before the gateway started: it exists, so it counts, also beyond
     /// what is allowed.
-    pub(crate) fn adopt(&self, account: Option<&AccountId>) -> InFlight {
+    pub(crate) fn adopt(&self, account: Option<&AccountId>) -> InFlightPermit {
         let mut state = self.lock();
         let account = match account {
             Some(account) => state.account_or_first(account),
@@ -236,7 +236,7 @@ impl Budget {
         };
         account.in_flight += 1;
         let id = account.id.clone();
-        InFlight { budget: self.clone(), account: id, model: Arc::from(""), since: None, departure: None }
+        InFlightPermit { budget: self.clone(), account: id, model: Arc::from(""), since: None, departure: None }
     }
 
     /// What the accounts have taught.
@@ -282,7 +282,7 @@ impl Budget {
         for (waiting, account, model, departure) in granted {
             self.shared.metrics.called(&account, "submit");
             let (since, departure) = (Some(now), Some(departure));
-            let in_flight = InFlight { budget: self.clone(), account: account.clone(), model, since, departure };
+            let in_flight = InFlightPermit { budget: self.clone(), account: account.clone(), model, since, departure };
             let _ = waiting.send(Ok(Granted { reservation: Reservation::new(account), in_flight }));
         }
         for (waiting, reason) in refused {
@@ -317,12 +317,12 @@ impl State {
         let mut next: Option<Instant> = None;
         let mut later = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
         // The least loaded first.
-        let mut order: Vec<usize> = (0..self.accounts.len()).collect();
-        order.sort_by_key(|&index| {
+        let mut job: Vec<usize> = (0..self.accounts.len()).collect();
+        job.sort_by_key(|&index| {
             let account = &self.accounts[index];
             account.in_flight * 1_000_000 / account.places().max(1)
         });
-        for index in order {
+        for index in job {
             let account = &self.accounts[index];
             match account.opening(now, all_set_aside) {
                 Opening::Later => continue,
@@ -373,14 +373,14 @@ impl State {
 
 /// A place in the queue for submits; dropping it gives it up.
 #[derive(Debug)]
-pub(crate) struct Queued {
+pub(crate) struct QueueSlot {
     budget: Budget,
     place: Place,
-    wish: Wish,
+    submit: QueuedSubmit,
     granted: oneshot::Receiver<Result<Granted, Failure>>,
 }
 
-impl Queued {
+impl QueueSlot {
     /// Waits for permission for one submit.
     ///
     /// # Errors
@@ -393,21 +393,21 @@ impl Queued {
 
     /// Waits once more, in the same place, after a submit that did not take effect.
     pub(crate) fn again(self) -> Self {
-        let (budget, place, wish) = (self.budget.clone(), self.place, self.wish.clone());
+        let (budget, place, submit) = (self.budget.clone(), self.place, self.submit.clone());
         drop(self);
-        budget.wait_in(budget.lock(), place, wish)
+        budget.wait_in(budget.lock(), place, submit)
     }
 }
 
-impl Drop for Queued {
+impl Drop for QueueSlot {
     fn drop(&mut self) {
-        self.budget.lock().queue.remove(self.place, &self.wish);
+        self.budget.lock().queue.remove(self.place, &self.submit);
     }
 }
 
 /// A place among the predictions in flight, held from before the submit until the end; dropping it frees the place.
 #[derive(Debug)]
-pub(crate) struct InFlight {
+pub(crate) struct InFlightPermit {
     budget: Budget,
     account: AccountId,
     model: Arc<str>,
@@ -417,7 +417,7 @@ pub(crate) struct InFlight {
     departure: Option<Departure>,
 }
 
-impl InFlight {
+impl InFlightPermit {
     /// Whose key it was bought with.
     pub(crate) fn account(&self) -> &AccountId {
         &self.account
@@ -450,7 +450,7 @@ impl InFlight {
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlightPermit {
     fn drop(&mut self) {
         let now = Instant::now();
         let mut state = self.budget.lock();

@@ -17,28 +17,28 @@ use url::Url;
 use crate::model::{Catalogue, HostName};
 
 mod accounts;
+mod apis;
 mod clients;
 mod connections;
 mod layers;
 mod limits;
 mod origins;
-mod route;
 mod secret;
 mod webhooks;
 
 pub(crate) use accounts::Account;
 use accounts::AccountConfig;
+pub(crate) use apis::{ApiPolicy, InputTransport};
 use clients::ClientSection;
 pub(crate) use clients::{ClientConfig, digest_of_key};
-pub use clients::{Minted, mint_key};
+pub use clients::{NewKey, mint_key};
 use connections::FileMode;
 pub(crate) use limits::ClientLimits;
 use limits::LimitsConfig;
 pub(crate) use origins::PageOrigin;
-pub(crate) use route::{Inputs, RoutePolicy};
 pub use secret::Secret;
 use webhooks::WebhooksSection;
-pub(crate) use webhooks::{Allowed, SigningSecret, WebhooksConfig};
+pub(crate) use webhooks::{AllowedTargets, SigningSecret, WebhooksConfig};
 
 const DEFAULTS: &str = include_str!("../config/default.toml");
 const MODELS: &str = include_str!("../config/models.toml");
@@ -88,14 +88,14 @@ pub(crate) struct ServerConfig {
     pub(crate) listen: SocketAddr,
     pub(crate) hosts: Vec<HostName>,
     pub(crate) cors_origins: Vec<PageOrigin>,
-    #[serde(rename = "patience_s", deserialize_with = "seconds")]
-    pub(crate) patience: Duration,
-    #[serde(rename = "patience_margin_ms", deserialize_with = "millis")]
-    pub(crate) patience_margin: Duration,
-    #[serde(rename = "async_patience_s", deserialize_with = "seconds")]
-    pub(crate) async_patience: Duration,
-    #[serde(rename = "kept_patience_s", deserialize_with = "seconds")]
-    pub(crate) kept_patience: Duration,
+    #[serde(rename = "response_timeout_s", deserialize_with = "seconds")]
+    pub(crate) response_timeout: Duration,
+    #[serde(rename = "response_timeout_margin_ms", deserialize_with = "millis")]
+    pub(crate) response_timeout_margin: Duration,
+    #[serde(rename = "async_start_timeout_s", deserialize_with = "seconds")]
+    pub(crate) async_start_timeout: Duration,
+    #[serde(rename = "streamed_response_timeout_s", deserialize_with = "seconds")]
+    pub(crate) streamed_response_timeout: Duration,
     #[serde(rename = "stream_heartbeat_ms", deserialize_with = "millis")]
     pub(crate) stream_heartbeat: Duration,
     #[serde(rename = "stream_grace_ms", deserialize_with = "millis")]
@@ -130,10 +130,10 @@ pub(crate) struct ServerConfig {
     pub(crate) drain_bytes_max: u64,
     #[serde(rename = "drain_timeout_s", deserialize_with = "seconds")]
     pub(crate) drain_timeout: Duration,
-    pub(crate) waiting_clients_max: usize,
+    pub(crate) waiters_max: usize,
     pub(crate) body_bytes_per_second_min: u64,
-    #[serde(rename = "body_rate_span_s", deserialize_with = "seconds")]
-    pub(crate) body_rate_span: Duration,
+    #[serde(rename = "body_rate_window_s", deserialize_with = "seconds")]
+    pub(crate) body_rate_window: Duration,
     pub(crate) connections_max: NonZeroUsize,
     /// Zero: as many as there are.
     pub(crate) connections_per_address_max: usize,
@@ -214,12 +214,12 @@ pub(crate) struct StorageConfig {
     #[serde(rename = "spool_wait_s", deserialize_with = "seconds")]
     pub(crate) spool_wait: Duration,
     pub(crate) spool_waiters_max: usize,
-    #[serde(rename = "goods_ttl_s", deserialize_with = "seconds")]
-    pub(crate) goods_ttl: Duration,
+    #[serde(rename = "results_ttl_s", deserialize_with = "seconds")]
+    pub(crate) results_ttl: Duration,
     pub(crate) results_bytes_max: u64,
     pub(crate) free_bytes_min: u64,
-    #[serde(rename = "sweep_interval_s", deserialize_with = "seconds")]
-    pub(crate) sweep_interval: Duration,
+    #[serde(rename = "eviction_interval_s", deserialize_with = "seconds")]
+    pub(crate) eviction_interval: Duration,
 }
 
 /// `[cache]`: the result cache.
@@ -254,7 +254,7 @@ pub(crate) struct UpstreamConfig {
     pub(crate) burst: Duration,
     pub(crate) concurrent_predictions: NonZeroUsize,
     pub(crate) learning: Switch,
-    #[serde(rename = "window_ms", deserialize_with = "millis")]
+    #[serde(rename = "rate_window_ms", deserialize_with = "millis")]
     pub(crate) window: Duration,
     pub(crate) queue_max: usize,
     pub(crate) queue_bytes_max: u64,
@@ -262,21 +262,21 @@ pub(crate) struct UpstreamConfig {
     pub(crate) pushback: Duration,
     #[serde(rename = "pushback_max_s", deserialize_with = "seconds")]
     pub(crate) pushback_max: Duration,
-    #[serde(rename = "set_aside_s", deserialize_with = "seconds")]
-    pub(crate) set_aside: Duration,
+    #[serde(rename = "account_cooldown_max_s", deserialize_with = "seconds")]
+    pub(crate) account_cooldown_max: Duration,
     #[serde(rename = "connect_timeout_s", deserialize_with = "seconds")]
     pub(crate) connect_timeout: Duration,
     #[serde(rename = "upload_timeout_s", deserialize_with = "seconds")]
     pub(crate) upload_timeout: Duration,
     #[serde(rename = "submit_timeout_s", deserialize_with = "seconds")]
     pub(crate) submit_timeout: Duration,
-    pub(crate) route: RoutePolicy,
+    pub(crate) api: ApiPolicy,
     #[serde(rename = "sync_timeout_s", deserialize_with = "seconds")]
     pub(crate) sync_timeout: Duration,
     pub(crate) sync_answer_bytes_max: usize,
-    pub(crate) inputs: Inputs,
-    #[serde(rename = "link_ttl_s", deserialize_with = "seconds")]
-    pub(crate) link_ttl: Duration,
+    pub(crate) inputs: InputTransport,
+    #[serde(rename = "input_url_ttl_s", deserialize_with = "seconds")]
+    pub(crate) input_url_ttl: Duration,
     #[serde(rename = "poll_timeout_s", deserialize_with = "seconds")]
     pub(crate) poll_timeout: Duration,
     #[serde(rename = "download_idle_timeout_s", deserialize_with = "seconds")]
@@ -289,10 +289,10 @@ pub(crate) struct UpstreamConfig {
     pub(crate) unknown_hold: Duration,
     #[serde(rename = "first_poll_ms", deserialize_with = "millis")]
     pub(crate) first_poll: Duration,
-    #[serde(rename = "min_poll_interval_ms", deserialize_with = "millis")]
-    pub(crate) min_poll_interval: Duration,
-    #[serde(rename = "longest_poll_interval_ms", deserialize_with = "millis")]
-    pub(crate) longest_poll_interval: Duration,
+    #[serde(rename = "poll_interval_min_ms", deserialize_with = "millis")]
+    pub(crate) poll_interval_min: Duration,
+    #[serde(rename = "poll_interval_max_ms", deserialize_with = "millis")]
+    pub(crate) poll_interval_max: Duration,
     #[serde(rename = "poll_cost_ms", deserialize_with = "millis")]
     pub(crate) poll_cost: Duration,
     pub(crate) latency_priors: Switch,
@@ -527,7 +527,7 @@ impl UpstreamConfig {
             return Err(Error::invalid("upstream.poll_share_percent", "must be from 1 to 90"));
         }
         if self.window.is_zero() {
-            return Err(Error::invalid("upstream.window_ms", "must not be 0"));
+            return Err(Error::invalid("upstream.rate_window_ms", "must not be 0"));
         }
         Ok(())
     }
@@ -580,7 +580,7 @@ mod tests {
     fn the_defaults_load_and_so_do_the_examples() {
         let config = Config::load(None, &Environment::new()).unwrap();
         assert_eq!(config.server.listen.to_string(), "127.0.0.1:8787");
-        assert_eq!(config.server.patience, Duration::from_secs(590));
+        assert_eq!(config.server.response_timeout, Duration::from_secs(590));
         assert!(matches!(config.require_keys(), Err(Error::NoApiKey)));
         load(include_str!("../config/example.toml"), &[]).unwrap();
     }
@@ -660,7 +660,7 @@ mod tests {
             ("[server]\nheader_timeout_s = 0", &[], "server.header_timeout_s"),
             ("[server]\nheader_bytes_max = 100", &[], "server.header_bytes_max"),
             ("[server]\nhttp2_stream_window_bytes = 3000000000", &[], "server.http2_stream_window_bytes"),
-            ("[server]\nbody_rate_span_s = 0", &[], "server.body_rate_span_s"),
+            ("[server]\nbody_rate_window_s = 0", &[], "server.body_rate_window_s"),
             ("", &[("GATEWAY_SERVER__PROXY_NETWORKS", "10.0.0.0/8,here")], "server.proxy_networks"),
             ("", &[("GATEWAY_SERVER__TLS_KEY_FILE", "key.pem")], "server.tls_certificate_file"),
             ("[server]\nunix_socket_mode = \"rw\"", &[], "server.unix_socket_mode"),

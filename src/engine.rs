@@ -29,40 +29,37 @@ use crate::budget::Budget;
 use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, Switch, UpstreamConfig};
 use crate::lifecycle::Lifecycle;
 use crate::model::{
-    Catalogue, Chance, ClientId, Clock, Delivery, Failure, Fingerprint, IdempotencyKey, Notices, OrderId,
-    PictureRequest, Quotas, Source, StoredPicture, Timestamp, UpstreamId, Webhook,
+    ByteSource, Catalogue, ClientId, Clock, CompletionListener, Failure, Fingerprint, IdempotencyKey, JobId, JobResult,
+    PictureRequest, Quotas, Rng, StoredPicture, Timestamp, UpstreamId, Webhook,
 };
-use crate::storage::journal::{StoredOrder, StoredState};
-use crate::storage::{Journal, JournalError, Results, Room};
+use crate::storage::journal::{StoredJob, StoredState};
+use crate::storage::{DiskSpace, Journal, JournalError, Results};
 use crate::telemetry::Metrics;
-use crate::upstream::PredictionApi;
+use crate::upstream::Upstream;
 
-mod find;
-mod follow;
-mod joining;
-mod latency;
-mod launch;
+mod eviction;
+mod forecast;
+mod jobs;
 mod life;
-mod look;
+mod lookup;
 mod metrics;
-mod orders;
-mod patience;
-mod planning;
+mod poll;
 mod recovery;
-mod schedule;
-mod sweep;
-mod ticket;
+mod reuse;
+mod submit;
+mod view;
+mod waiter;
 
-use joining::Asker;
-pub(crate) use latency::Stored as LearnedLatencies;
-use latency::{Latencies, Priors};
-pub(crate) use look::{Cancelled, Look, Standing};
+pub(crate) use crate::polling::latency::StoredLatencies as LearnedLatencies;
+use crate::polling::latency::{LatencyModel, LatencyPriors};
+use crate::polling::planner::PollPlanner;
+use crate::polling::queue::PollPrice;
+use jobs::Jobs;
 use metrics::EngineMetrics;
-use orders::Orders;
-use planning::Planner;
-use schedule::Scarcity;
-use ticket::Progress;
-pub(crate) use ticket::{News, Origin, Stage, Ticket, WaitError};
+use reuse::ReusePolicy;
+pub(crate) use view::{CancelOutcome, JobStatus, JobView};
+use waiter::Progress;
+pub(crate) use waiter::{AnswerSource, JobEvent, JobStage, WaitError, Waiter};
 
 use crate::storage::spool::SpoolStatus;
 /// Where a request's uploads go before there is an order; the engine reads them back when it submits.
@@ -81,17 +78,17 @@ const UNTOLD_FOR: Duration = Duration::from_mins(2);
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) chance: Chance,
+    pub(crate) rng: Rng,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) results: Results,
-    pub(crate) room: Room,
+    pub(crate) room: DiskSpace,
     pub(crate) spool: Spool,
     pub(crate) budget: Budget,
     pub(crate) quotas: Arc<dyn Quotas>,
     /// Told of every order that has ended.
-    pub(crate) notices: Arc<dyn Notices>,
-    pub(crate) upstream: Arc<dyn PredictionApi>,
+    pub(crate) completion_listener: Arc<dyn CompletionListener>,
+    pub(crate) upstream: Arc<dyn Upstream>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Metrics,
     /// What earlier lives learned of generation times.
@@ -108,36 +105,36 @@ pub(crate) struct Engine {
 #[derive(Debug)]
 struct Core {
     clock: Arc<dyn Clock>,
-    chance: Chance,
+    rng: Rng,
     catalogue: Arc<Catalogue>,
     journal: Arc<dyn Journal>,
     results: Results,
     spool: Spool,
     budget: Budget,
     quotas: Arc<dyn Quotas>,
-    notices: Arc<dyn Notices>,
-    upstream: Arc<dyn PredictionApi>,
+    completion_listener: Arc<dyn CompletionListener>,
+    upstream: Arc<dyn Upstream>,
     lifecycle: Lifecycle,
     metrics: EngineMetrics,
-    orders: Orders,
+    jobs: Jobs,
     /// Complete results by fingerprint, in front of the journal.
     recent: moka::sync::Cache<Fingerprint, Recent>,
     /// Failures of which a client has seen no more than a broken connection, for its retry.
-    untold: moka::sync::Cache<Fingerprint, (OrderId, Failure)>,
+    untold: moka::sync::Cache<Fingerprint, (JobId, Failure)>,
     /// Where predictions are announced to the one scheduler of polls.
-    due: mpsc::UnboundedSender<follow::Due>,
-    latencies: Mutex<Latencies>,
-    planner: Planner,
+    due: mpsc::UnboundedSender<poll::Due>,
+    latencies: Mutex<LatencyModel>,
+    planner: PollPlanner,
     /// How much dearer a poll is at the moment.
-    scarcity: Mutex<Scarcity>,
+    scarcity: Mutex<PollPrice>,
     settings: Settings,
-    room: Room,
+    room: DiskSpace,
 }
 
 /// A result that answers without asking the journal, until a moment that no setting of the clock moves.
 #[derive(Clone, Debug)]
 struct Recent {
-    delivery: Arc<Delivery>,
+    delivery: Arc<JobResult>,
     until: Instant,
     /// Somebody has it, or is getting it.
     delivered: bool,
@@ -147,7 +144,7 @@ struct Recent {
 struct Settings {
     cache: CacheMode,
     cache_ttl: Duration,
-    goods_ttl: Duration,
+    results_ttl: Duration,
     results_bytes_max: u64,
     sweep_interval: Duration,
     submit_attempts_max: u32,
@@ -161,7 +158,7 @@ struct Settings {
 
 /// A client's wish, valid and with its inputs spooled.
 #[derive(Debug)]
-pub(crate) struct Order {
+pub(crate) struct JobRequest {
     pub(crate) client: ClientId,
     pub(crate) request: PictureRequest,
     /// The client does not want an earlier result (`Cache-Control: no-cache`).
@@ -198,7 +195,7 @@ pub(crate) struct Status {
     /// Predictions the upstream works on.
     pub(crate) following: usize,
     pub(crate) waiters: usize,
-    pub(crate) orders: u64,
+    pub(crate) jobs: u64,
     pub(crate) pictures: u64,
     pub(crate) spent_usd: f64,
     pub(crate) unknown: u64,
@@ -237,9 +234,9 @@ impl Engine {
         let settings = Settings {
             cache: cache.mode,
             cache_ttl: cache.ttl,
-            goods_ttl: storage.goods_ttl,
+            results_ttl: storage.results_ttl,
             results_bytes_max: storage.results_bytes_max,
-            sweep_interval: storage.sweep_interval,
+            sweep_interval: storage.eviction_interval,
             submit_attempts_max: upstream.submit_attempts_max.get(),
             on_unknown: upstream.on_unknown,
             unknown_hold: upstream.unknown_hold,
@@ -249,46 +246,46 @@ impl Engine {
             polls_max: upstream.concurrent_polls_max.get(),
         };
         let priors = match upstream.latency_priors {
-            Switch::On => Priors::Measured,
-            Switch::Off => Priors::None,
+            Switch::On => LatencyPriors::Measured,
+            Switch::Off => LatencyPriors::None,
         };
         let core = Arc::new(Core {
             metrics: EngineMetrics::new(&parts.metrics),
-            orders: Orders::default(),
+            jobs: Jobs::default(),
             recent: moka::sync::Cache::builder().max_capacity(RECENT_MAX).build(),
             untold: moka::sync::Cache::builder().max_capacity(RECENT_MAX).time_to_live(UNTOLD_FOR).build(),
             due,
             latencies: Mutex::new(
                 match parts.learned {
-                    Some(learned) => Latencies::restore(priors, learned),
-                    None => Latencies::new(priors),
+                    Some(learned) => LatencyModel::restore(priors, learned),
+                    None => LatencyModel::new(priors),
                 }
                 .pausing(LEARNING_PAUSE),
             ),
-            planner: Planner {
-                min_interval: upstream.min_poll_interval,
-                longest_interval: upstream.longest_poll_interval.max(upstream.min_poll_interval),
+            planner: PollPlanner {
+                min_interval: upstream.poll_interval_min,
+                longest_interval: upstream.poll_interval_max.max(upstream.poll_interval_min),
                 first_poll: upstream.first_poll,
                 poll_cost: upstream.poll_cost,
             },
-            scarcity: Mutex::new(Scarcity::new()),
+            scarcity: Mutex::new(PollPrice::new()),
             settings,
             room: parts.room,
             clock: parts.clock,
-            chance: parts.chance,
+            rng: parts.rng,
             catalogue: parts.catalogue,
             journal: parts.journal,
             results: parts.results,
             spool: parts.spool,
             budget: parts.budget,
             quotas: parts.quotas,
-            notices: parts.notices,
+            completion_listener: parts.completion_listener,
             upstream: parts.upstream,
             lifecycle: parts.lifecycle,
         });
         core.recover().await?;
-        core.lifecycle.spawn_service("poll scheduler", follow::schedule(Arc::clone(&core), announced));
-        core.lifecycle.spawn_service("sweeper", sweep::run(Arc::clone(&core)));
+        core.lifecycle.spawn_service("poll scheduler", poll::schedule(Arc::clone(&core), announced));
+        core.lifecycle.spawn_service("sweeper", eviction::run(Arc::clone(&core)));
         Ok(Self { core })
     }
 
@@ -302,50 +299,50 @@ impl Engine {
     /// # Errors
     ///
     /// A [`Failure`] with which nothing was bought.
-    pub(crate) async fn submit(&self, order: Order) -> Result<Ticket, Failure> {
-        let (kept, webhook) = (order.presence == Presence::Away, order.webhook.clone());
-        let start_by = self.core.start_by(&order);
-        let mut ticket = self.place(order, start_by).await?;
+    pub(crate) async fn submit(&self, job: JobRequest) -> Result<Waiter, Failure> {
+        let (kept, webhook) = (job.presence == Presence::Away, job.webhook.clone());
+        let start_by = self.core.start_by(&job);
+        let mut waiter = self.place(job, start_by).await?;
         // What a new order needs, it was listed and journalled with.
-        let is_new = matches!(ticket.origin(), Origin::Bought | Origin::Bypass);
+        let is_new = matches!(waiter.origin(), AnswerSource::Bought | AnswerSource::Bypass);
         if kept && !is_new {
-            self.core.orders.keep(ticket.order(), start_by);
+            self.core.jobs.keep(waiter.job(), start_by);
         }
         if let Some(webhook) = webhook.filter(|_| !is_new) {
-            self.core.subscribe(&mut ticket, webhook).await?;
+            self.core.subscribe(&mut waiter, webhook).await?;
         }
         if kept {
-            ticket.recorded().await;
+            waiter.recorded().await;
         }
-        Ok(ticket)
+        Ok(waiter)
     }
 
-    async fn place(&self, order: Order, start_by: Instant) -> Result<Ticket, Failure> {
+    async fn place(&self, job: JobRequest, start_by: Instant) -> Result<Waiter, Failure> {
         let core = &self.core;
-        let fingerprint = Fingerprint::of(&order.client, &order.request);
-        if let Some(key) = &order.key
-            && let Some(ticket) = core.find_keyed(&order.client, key, fingerprint, start_by).await?
+        let fingerprint = Fingerprint::of(&job.client, &job.request);
+        if let Some(key) = &job.key
+            && let Some(waiter) = core.find_keyed(&job.client, key, fingerprint, start_by).await?
         {
-            return Ok(ticket);
+            return Ok(waiter);
         }
-        if let Some((order, failure)) = core.untold.remove(&fingerprint) {
-            return Ok(core.failed_ticket(order, failure));
+        if let Some((job, failure)) = core.untold.remove(&fingerprint) {
+            return Ok(core.failed_waiter(job, failure));
         }
         let cache_on = core.settings.cache == CacheMode::On;
-        let asker = Asker {
-            shares: cache_on && !order.fresh,
-            is_retry: order.is_retry,
+        let asker = ReusePolicy {
+            shares: cache_on && !job.fresh,
+            is_retry: job.is_retry,
             // A key that was seen before has been answered above.
-            insists: order.fresh || order.key.is_some(),
+            insists: job.fresh || job.key.is_some(),
         };
-        if let Some(ticket) = core.join(fingerprint, asker, start_by) {
-            return Ok(ticket);
+        if let Some(waiter) = core.join(fingerprint, asker, start_by) {
+            return Ok(waiter);
         }
-        if let Some(ticket) = core.find_stored(fingerprint, asker).await? {
-            return Ok(ticket);
+        if let Some(waiter) = core.find_stored(fingerprint, asker).await? {
+            return Ok(waiter);
         }
-        let origin = if asker.shares { Origin::Bought } else { Origin::Bypass };
-        core.begin(order, fingerprint, asker, origin, start_by)
+        let origin = if asker.shares { AnswerSource::Bought } else { AnswerSource::Bypass };
+        core.begin(job, fingerprint, asker, origin, start_by)
     }
 
     /// Opens stored pictures, in their order.
@@ -353,13 +350,13 @@ impl Engine {
     /// # Errors
     ///
     /// [`Failure::ResultLost`] when a picture is gone or changed on disk.
-    pub(crate) async fn open(&self, pictures: &[StoredPicture]) -> Result<Vec<Arc<dyn Source>>, Failure> {
+    pub(crate) async fn open(&self, pictures: &[StoredPicture]) -> Result<Vec<Arc<dyn ByteSource>>, Failure> {
         self.core.open(pictures).await
     }
 
     /// One picture of an order, for its signed address; `None` when it is not (or no longer) there.
-    pub(crate) async fn picture(&self, order: OrderId, index: usize) -> Option<(StoredPicture, Arc<dyn Source>)> {
-        let stored = self.core.journal.order(order).await.ok()??;
+    pub(crate) async fn picture(&self, job: JobId, index: usize) -> Option<(StoredPicture, Arc<dyn ByteSource>)> {
+        let stored = self.core.journal.job(job).await.ok()??;
         let picture = *delivery_of(&stored)?.pictures.get(index)?;
         let source = self.core.results.read(&picture).await.ok()?;
         Some((picture, source))
@@ -370,8 +367,8 @@ impl Engine {
     /// # Errors
     ///
     /// [`Failure::JournalUnavailable`] when that cannot be known.
-    pub(crate) async fn look(&self, client: &ClientId, order: OrderId) -> Result<Option<Look>, Failure> {
-        self.core.look(client, order).await
+    pub(crate) async fn look(&self, client: &ClientId, job: JobId) -> Result<Option<JobView>, Failure> {
+        self.core.look(client, job).await
     }
 
     /// Ends a client's interest in an order of its own; `None` when the client has no such order.
@@ -379,8 +376,8 @@ impl Engine {
     /// # Errors
     ///
     /// [`Failure::JournalUnavailable`] when that cannot be known.
-    pub(crate) async fn cancel(&self, client: &ClientId, order: OrderId) -> Result<Option<Cancelled>, Failure> {
-        self.core.cancel(client, order).await
+    pub(crate) async fn cancel(&self, client: &ClientId, job: JobId) -> Result<Option<CancelOutcome>, Failure> {
+        self.core.cancel(client, job).await
     }
 
     /// Whether a write or a sync has failed, so that nothing more may be bought.
@@ -400,7 +397,7 @@ impl Engine {
 
     pub(crate) fn status(&self) -> Status {
         let core = &self.core;
-        let mut status = core.orders.count();
+        let mut status = core.jobs.count();
         core.metrics.fill(&mut status);
         let SpoolStatus { bytes, taken, bytes_max, memory_bytes, waiting, refused } = core.spool.status();
         (status.spool_bytes, status.spool_taken_bytes, status.spool_memory_bytes) = (bytes, taken, memory_bytes);
@@ -417,17 +414,17 @@ impl Engine {
 }
 
 /// What an order brought, as the journal has it; `None` while it is under way or when it brought nothing.
-fn delivery_of(stored: &StoredOrder) -> Option<Delivery> {
-    let mut delivery = Delivery {
-        order: stored.record.id,
-        predictions: Vec::new(),
+fn delivery_of(stored: &StoredJob) -> Option<JobResult> {
+    let mut delivery = JobResult {
+        job: stored.record.id,
+        purchases: Vec::new(),
         pictures: Vec::new(),
         missing: 0,
         usage: None,
         resolved: Timestamp::from_millis(0),
     };
-    for prediction in &stored.predictions {
-        match &prediction.state {
+    for purchase in &stored.purchases {
+        match &purchase.state {
             StoredState::Resolved { upstream, pictures, usage, at } => {
                 add_to(&mut delivery, upstream.as_ref(), pictures, *usage, *at);
             }
@@ -440,7 +437,7 @@ fn delivery_of(stored: &StoredOrder) -> Option<Delivery> {
 
 /// Adds what one prediction brought.
 fn add_to(
-    delivery: &mut Delivery,
+    delivery: &mut JobResult,
     upstream: Option<&UpstreamId>,
     pictures: &[StoredPicture],
     usage: Option<crate::model::Usage>,
@@ -453,12 +450,12 @@ fn add_to(
         (Some(sum), Some(usage)) => Some(sum.plus(usage)),
         _ => None,
     };
-    delivery.predictions.extend(upstream.cloned());
+    delivery.purchases.extend(upstream.cloned());
     delivery.pictures.extend_from_slice(pictures);
     delivery.resolved = delivery.resolved.max(at);
 }
 
-fn finish_delivery(mut delivery: Delivery, n: u8) -> Option<Delivery> {
+fn finish_delivery(mut delivery: JobResult, n: u8) -> Option<JobResult> {
     delivery.missing = n.saturating_sub(u8::try_from(delivery.pictures.len()).unwrap_or(u8::MAX));
     (!delivery.pictures.is_empty()).then_some(delivery)
 }

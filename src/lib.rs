@@ -34,8 +34,10 @@ pub mod benching;
 pub mod config;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub mod ledger;
 pub mod lifecycle;
 pub mod operator;
+pub mod server;
 pub mod simulator;
 pub mod telemetry;
 
@@ -43,9 +45,10 @@ mod admission;
 mod api;
 mod budget;
 mod engine;
-mod lending;
+mod http;
+mod input_urls;
 mod model;
-mod payload;
+mod polling;
 mod storage;
 mod upstream;
 mod webhooks;

@@ -16,17 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-pub(crate) mod caps;
-pub(crate) mod descriptors;
-pub(crate) mod figures;
-pub(crate) mod host;
-pub(crate) mod limits;
-pub(crate) mod listener;
 pub mod process;
-mod pulse;
-pub mod serve;
-pub(crate) mod tls;
-pub mod wire;
 
 /// Handle by which parts start tasks and learn that the process is stopping. Cheap to clone.
 #[derive(Clone, Debug, Default)]

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use gptproto_gateway::config::{Config, Environment, mint_key};
 use gptproto_gateway::lifecycle::process;
 use gptproto_gateway::simulator::{Options, Scenario};
-use gptproto_gateway::{app, operator, telemetry};
+use gptproto_gateway::{app, ledger, operator, telemetry};
 
 /// An OpenAI-compatible image gateway for GPTProto: a picture that was paid for reaches whoever asked for it.
 ///
@@ -39,7 +39,7 @@ enum Command {
     /// The ledger: what was bought, what is unknown, and what to do about it
     ///
     /// Works beside a running gateway, and without one.
-    Predictions(Predictions),
+    Ledger(Ledger),
     /// Run the GPTProto simulator by itself
     Simulate(Simulate),
     /// Exit 0 when the gateway on this machine is ready
@@ -73,7 +73,7 @@ enum Keys {
 }
 
 #[derive(Args, Debug)]
-struct Predictions {
+struct Ledger {
     /// Configuration file, laid over the defaults [also: `GATEWAY_CONFIG`]
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
@@ -81,7 +81,7 @@ struct Predictions {
     #[arg(long, global = true)]
     sandbox: bool,
     #[command(subcommand)]
-    asked: app::Predictions,
+    asked: ledger::Command,
 }
 
 #[derive(Args, Debug)]
@@ -122,7 +122,7 @@ fn main() -> ExitCode {
             })
         }),
         Command::Keys(Keys::New { name }) => new_key(&name),
-        Command::Predictions(arguments) => predictions(arguments),
+        Command::Ledger(arguments) => ledger_command(arguments),
         Command::Simulate(arguments) => simulate(arguments),
         Command::Healthcheck(file) => with_config(&file, |config| match operator::probe(config.operator_listen()) {
             Ok(()) => ExitCode::SUCCESS,
@@ -189,10 +189,10 @@ fn simulate(arguments: Simulate) -> ExitCode {
     })
 }
 
-fn predictions(arguments: Predictions) -> ExitCode {
-    let Predictions { config: file, sandbox, asked } = arguments;
+fn ledger_command(arguments: Ledger) -> ExitCode {
+    let Ledger { config: file, sandbox, asked } = arguments;
     with_config(&ConfigFile { config: file.clone() }, |config| {
-        match app::predictions(&config, file.as_deref(), sandbox, &asked) {
+        match ledger::run(&config, file.as_deref(), sandbox, &asked) {
             Ok((text, all_well)) => {
                 // Whoever reads may stop early, as `head` does.
                 let _ = std::io::stdout().write_all(text.as_bytes());

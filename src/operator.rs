@@ -16,9 +16,9 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
-use crate::lifecycle::descriptors::Shares;
-use crate::lifecycle::host::{self, HostProblem};
 use crate::model::HostRule;
+use crate::server::descriptors::DescriptorShares;
+use crate::server::hosts::{self, HostError};
 use crate::{admission, budget, engine};
 
 mod page;
@@ -47,7 +47,7 @@ pub(crate) struct Connections {
     pub(crate) operator_max: usize,
     /// `None` where the system does not tell.
     pub(crate) descriptors_open: Option<usize>,
-    pub(crate) descriptors: Shares,
+    pub(crate) descriptors: DescriptorShares,
 }
 
 /// Where the operator face gets what it shows.
@@ -78,10 +78,10 @@ pub(crate) fn router(sources: Sources, hosts: HostRule) -> Router {
 
 /// Turns away requests to a host that is not ours: web pages that had their own name point here.
 async fn keep(State(hosts): State<Arc<HostRule>>, request: Request, next: Next) -> Response {
-    let checked = host::check(request.version(), request.uri(), request.headers(), |host| hosts.allows(host));
+    let checked = hosts::check(request.version(), request.uri(), request.headers(), |host| hosts.allows(host));
     let (status, problem) = match checked {
         Ok(()) => return next.run(request).await,
-        Err(problem @ HostProblem::Foreign(_)) => {
+        Err(problem @ HostError::Foreign(_)) => {
             (StatusCode::MISDIRECTED_REQUEST, format!("{problem}; operator.hosts lists more\n"))
         }
         Err(problem) => (StatusCode::BAD_REQUEST, format!("{problem}\n")),

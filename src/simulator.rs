@@ -47,7 +47,7 @@ use self::apis::{account, files, openai, prediction, unified};
 use self::rules::errors;
 use self::world::handle::Simulator;
 use self::world::links;
-use crate::lifecycle::{self, Lifecycle};
+use crate::lifecycle::Lifecycle;
 
 mod apis;
 mod control;
@@ -89,7 +89,7 @@ pub async fn serve(
     let address = listener.local_addr()?;
     let client = links::client().map_err(io::Error::other)?;
     let simulator = Simulator::new(options.keys, options.scenario, address, log, client, lifecycle.clone());
-    lifecycle::serve::serve(listener, router(simulator), lifecycle, stop).await;
+    crate::server::accept::serve(listener, router(simulator), lifecycle, stop).await;
     Ok(())
 }
 

@@ -11,43 +11,43 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 pub(crate) mod journal;
-mod notes;
 pub(crate) mod results;
 pub(crate) mod spool;
+mod state_files;
 
 pub(crate) use journal::{Journal, JournalError};
-pub(crate) use notes::Notes;
 pub(crate) use results::Results;
+pub(crate) use state_files::StateFiles;
 
 /// The gateway's own directory, held by a lock so that no second gateway writes into it.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub(crate) struct DataDirectory {
     path: PathBuf,
     _lock: File,
 }
 
 /// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DirectoryError {
+pub(crate) enum DataDirectoryError {
     #[error("storage.directory {0} is in use by another gateway")]
     InUse(PathBuf),
     #[error("storage.directory {path} cannot be used: {error}")]
     Io { path: PathBuf, error: io::Error },
 }
 
-impl Directory {
+impl DataDirectory {
     /// Makes the directory where needed, readable by its owner alone, and takes its lock.
     ///
     /// # Errors
     ///
-    /// [`DirectoryError`], naming the directory.
-    pub(crate) fn open(path: &Path) -> Result<Self, DirectoryError> {
-        let complain = |error| DirectoryError::Io { path: path.to_owned(), error };
+    /// [`DataDirectoryError`], naming the directory.
+    pub(crate) fn open(path: &Path) -> Result<Self, DataDirectoryError> {
+        let complain = |error| DataDirectoryError::Io { path: path.to_owned(), error };
         private_directory(path).map_err(complain)?;
         let lock = File::create(path.join("lock")).map_err(complain)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(DirectoryError::InUse(path.to_owned())),
+            Err(TryLockError::WouldBlock) => Err(DataDirectoryError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => Err(complain(error)),
         }
     }
@@ -56,10 +56,10 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// [`DirectoryError::Io`].
-    pub(crate) fn below(&self, name: &str) -> Result<PathBuf, DirectoryError> {
+    /// [`DataDirectoryError::Io`].
+    pub(crate) fn below(&self, name: &str) -> Result<PathBuf, DataDirectoryError> {
         let path = self.path.join(name);
-        private_directory(&path).map_err(|error| DirectoryError::Io { path: path.clone(), error })?;
+        private_directory(&path).map_err(|error| DataDirectoryError::Io { path: path.clone(), error })?;
         Ok(path)
     }
 
@@ -67,8 +67,8 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// [`DirectoryError::Io`], also when the file does not hold a key.
-    pub(crate) fn signing_key(&self, fresh: [u8; 32]) -> Result<[u8; 32], DirectoryError> {
+    /// [`DataDirectoryError::Io`], also when the file does not hold a key.
+    pub(crate) fn signing_key(&self, fresh: [u8; 32]) -> Result<[u8; 32], DataDirectoryError> {
         let path = self.path.join("signing.key");
         let read = || match fs::read(&path) {
             Ok(bytes) => bytes.try_into().map_err(|_| io::Error::other("it does not hold 32 bytes")),
@@ -80,7 +80,7 @@ impl Directory {
             }
             Err(error) => Err(error),
         };
-        read().map_err(|error| DirectoryError::Io { path: path.clone(), error })
+        read().map_err(|error| DataDirectoryError::Io { path: path.clone(), error })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -90,7 +90,7 @@ impl Directory {
 
 /// Whether the disk under a directory has room to spare. Cheap to clone; asks the file system at most once a second.
 #[derive(Clone, Debug)]
-pub(crate) struct Room {
+pub(crate) struct DiskSpace {
     shared: Arc<RoomShared>,
 }
 
@@ -105,7 +105,7 @@ struct RoomShared {
 /// How long an answer of the file system is good.
 const ROOM_KNOWN_FOR: Duration = Duration::from_secs(1);
 
-impl Room {
+impl DiskSpace {
     pub(crate) fn new(directory: &Path, free_bytes_min: u64) -> Self {
         let directory = directory.to_owned();
         Self { shared: Arc::new(RoomShared { directory, free_bytes_min, known: Mutex::new(None) }) }
@@ -148,10 +148,10 @@ mod tests {
     #[test]
     fn a_second_gateway_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Directory::open(directory.path()).unwrap();
-        assert!(matches!(Directory::open(directory.path()), Err(DirectoryError::InUse(_))));
+        let first = DataDirectory::open(directory.path()).unwrap();
+        assert!(matches!(DataDirectory::open(directory.path()), Err(DataDirectoryError::InUse(_))));
         drop(first);
-        let again = Directory::open(directory.path()).unwrap();
+        let again = DataDirectory::open(directory.path()).unwrap();
         assert_eq!(again.signing_key([1; 32]).unwrap(), [1; 32]);
         assert_eq!(again.signing_key([2; 32]).unwrap(), [1; 32], "the same after a restart");
     }
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn room_is_what_the_file_system_says() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(Room::new(directory.path(), 0).is_there());
-        assert!(!Room::new(directory.path(), u64::MAX).is_there());
+        assert!(DiskSpace::new(directory.path(), 0).is_there());
+        assert!(!DiskSpace::new(directory.path(), u64::MAX).is_there());
     }
 }

@@ -29,7 +29,7 @@ impl Metrics {
     /// Lets a part register its metrics under `gateway_` and its own prefix.
     pub(crate) fn register(&self, prefix: &str, register: impl FnOnce(&mut Registry)) {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let ours = registry.sub_registry_with_prefix("gateway");
+        let ours = registry.sub_registry_with_prefix("gptproto_gateway");
         register(ours.sub_registry_with_prefix(prefix));
     }
 

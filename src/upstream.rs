@@ -1,6 +1,6 @@
 //! How predictions are asked for. The only holder of the upstream key, and the only builder of HTTP clients.
 //!
-//! The upstream has three faces ([`Route`]); each has a file that knows its bodies and its answers. What they share (clients,
+//! The upstream has three faces ([`ApiKind`]); each has a file that knows its bodies and its answers. What they share (clients,
 //! the last byte held back, bounds, time-outs, what an answer means for the purchase) is in [`exchange`] and `classify`.
 //!
 //! Upstream answers are hostile input: bounded before they are parsed, parsed tolerantly, and never trusted with an
@@ -14,8 +14,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use crate::budget::{Poll, Pushback, Reservation, Submit};
-use crate::lending::Loans;
-use crate::model::{AccountId, Failure, PictureRequest, Route, Timestamp, UpstreamId, Usage};
+use crate::input_urls::InputUrlGuards;
+use crate::model::{AccountId, ApiKind, Failure, PictureRequest, Timestamp, UpstreamId, Usage};
 
 mod classify;
 mod client;
@@ -34,7 +34,7 @@ pub(crate) use gptproto::GptProto;
 pub(crate) use wire::fuzz;
 
 /// The face of the upstream that the engine sees.
-pub(crate) trait PredictionApi: Send + Sync + fmt::Debug {
+pub(crate) trait Upstream: Send + Sync + fmt::Debug {
     /// Starts a prediction of `pictures` pictures. It is paid for from the moment the last byte of the request leaves,
     /// and that byte is held back until `commit` says that the journal knows.
     fn submit<'a>(
@@ -49,7 +49,7 @@ pub(crate) trait PredictionApi: Send + Sync + fmt::Debug {
     fn poll<'a>(
         &'a self,
         reservation: Reservation<Poll>,
-        handle: &'a Handle,
+        handle: &'a PurchaseHandle,
     ) -> BoxFuture<'a, Result<Polled, PollError>>;
 
     /// Opens one output. Never with the key.
@@ -65,23 +65,23 @@ pub(crate) type Commit = Box<dyn FnOnce() -> BoxFuture<'static, bool> + Send>;
 
 /// What is needed to ask for a prediction later.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Handle {
+pub(crate) struct PurchaseHandle {
     pub(crate) id: UpstreamId,
     /// The address the upstream gave for its result; used only on the configured origin.
     pub(crate) poll_url: Option<String>,
     /// The face it was bought at, and is asked for at.
-    pub(crate) route: Route,
+    pub(crate) api_kind: ApiKind,
     /// Its input pictures, where they are lent by address: for as long as somebody holds the handle.
-    pub(crate) loans: Loans,
+    pub(crate) input_url_guards: InputUrlGuards,
 }
 
 /// The answer to a submit that was taken.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Submitted {
-    Accepted(Handle),
+    Accepted(PurchaseHandle),
     /// Done at once, as some channels answer.
     Finished {
-        handle: Option<Handle>,
+        handle: Option<PurchaseHandle>,
         finished: Finished,
     },
 }

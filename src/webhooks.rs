@@ -21,7 +21,7 @@ use url::Url;
 
 use crate::config::WebhooksConfig;
 use crate::lifecycle::Lifecycle;
-use crate::model::{Chance, Clock, EventId, Notices, OrderId, Webhook};
+use crate::model::{Clock, CompletionListener, EventId, JobId, Rng, Webhook};
 use crate::storage::Journal;
 use crate::telemetry::Metrics;
 
@@ -40,7 +40,7 @@ const URL_CHARS_MAX: usize = 2048;
 pub(crate) struct Parts {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) chance: Chance,
+    pub(crate) rng: Rng,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Metrics,
 }
@@ -57,15 +57,15 @@ struct On {
     courier: Courier,
     pending_max: usize,
     clock: Arc<dyn Clock>,
-    chance: Chance,
-    ended: mpsc::UnboundedSender<OrderId>,
+    rng: Rng,
+    ended: mpsc::UnboundedSender<JobId>,
     /// Events that wait to be told.
     pending: Arc<AtomicUsize>,
 }
 
 /// The orders that have ended, for [`Webhooks::run`].
 #[derive(Debug)]
-pub(crate) struct Announced(mpsc::UnboundedReceiver<OrderId>);
+pub(crate) struct EndedJobs(mpsc::UnboundedReceiver<JobId>);
 
 /// Why nobody can be told at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,20 +88,20 @@ impl Webhooks {
     /// When the HTTP client cannot be built, because the TLS roots of the system cannot be read.
     pub(crate) fn new(
         config: &WebhooksConfig,
-        Parts { journal, clock, chance, lifecycle, metrics }: Parts,
-    ) -> Result<(Self, Announced), reqwest::Error> {
+        Parts { journal, clock, rng, lifecycle, metrics }: Parts,
+    ) -> Result<(Self, EndedJobs), reqwest::Error> {
         let (ended, announced) = mpsc::unbounded_channel();
         let Some(allowed) = &config.allowed else {
-            return Ok((Self { on: None }, Announced(announced)));
+            return Ok((Self { on: None }, EndedJobs(announced)));
         };
         let metrics = WebhookMetrics::new(&metrics);
         let courier = Courier::new(
             config,
             allowed,
-            delivery::Parts { journal, clock: Arc::clone(&clock), chance: chance.clone(), lifecycle, metrics },
+            delivery::Parts { journal, clock: Arc::clone(&clock), rng: rng.clone(), lifecycle, metrics },
         )?;
-        let on = On { courier, pending_max: config.pending_max, clock, chance, ended, pending: Arc::default() };
-        Ok((Self { on: Some(Arc::new(on)) }, Announced(announced)))
+        let on = On { courier, pending_max: config.pending_max, clock, rng, ended, pending: Arc::default() };
+        Ok((Self { on: Some(Arc::new(on)) }, EndedJobs(announced)))
     }
 
     /// Judges an address of a client's, and gives the event that it is to be told a name.
@@ -118,20 +118,20 @@ impl Webhooks {
         if on.pending.load(Ordering::Relaxed) >= on.pending_max {
             return Err(Refusal::Crowded);
         }
-        Ok(Webhook { id: EventId::new(on.clock.now(), on.chance.bits()), url })
+        Ok(Webhook { id: EventId::new(on.clock.now(), on.rng.bits()), url })
     }
 
     /// Tells whoever is still to be told, and from then on whoever is to be told of the orders that end. Runs for as long
     /// as there is a process.
-    pub(crate) async fn run(self, Announced(mut announced): Announced) {
+    pub(crate) async fn run(self, EndedJobs(mut announced): EndedJobs) {
         let Some(on) = self.on else { return };
         let (done, mut finished) = mpsc::unbounded_channel();
         let mut under_way: HashSet<EventId> = HashSet::new();
         // What was left by earlier lives first.
         let mut look_for = Some(None);
         loop {
-            if let Some(order) = look_for.take() {
-                for untold in on.courier.untold(order).await {
+            if let Some(job) = look_for.take() {
+                for untold in on.courier.untold(job).await {
                     if under_way.insert(untold.webhook.id) {
                         on.courier.start(untold, done.clone());
                     }
@@ -140,7 +140,7 @@ impl Webhooks {
             }
             tokio::select! {
                 ended = announced.recv() => match ended {
-                    Some(order) => look_for = Some(Some(order)),
+                    Some(job) => look_for = Some(Some(job)),
                     None => return,
                 },
                 event = finished.recv() => {
@@ -161,11 +161,11 @@ impl On {
     }
 }
 
-impl Notices for Webhooks {
-    fn ended(&self, order: OrderId) {
+impl CompletionListener for Webhooks {
+    fn ended(&self, job: JobId) {
         if let Some(on) = &self.on {
             // Nobody listens only when the process ends, and then the journal remembers.
-            let _ = on.ended.send(order);
+            let _ = on.ended.send(job);
         }
     }
 }
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Environment};
     use crate::model::SystemClock;
-    use crate::storage::journal::memory::{Disk, MemoryJournal, Promise};
+    use crate::storage::journal::memory::{Disk, Durability, MemoryJournal};
 
     fn webhooks(origins: &str, pending_max: &str) -> Webhooks {
         let environment = Environment::from(
@@ -205,9 +205,9 @@ mod tests {
         );
         let config = Config::load(None, &environment).unwrap().webhooks;
         let parts = Parts {
-            journal: Arc::new(MemoryJournal::on(&Disk::default(), Duration::ZERO, Promise::Kept)),
+            journal: Arc::new(MemoryJournal::on(&Disk::default(), Duration::ZERO, Durability::Kept)),
             clock: Arc::new(SystemClock),
-            chance: Chance::seeded(1),
+            rng: Rng::seeded(1),
             lifecycle: Lifecycle::default(),
             metrics: Metrics::default(),
         };

@@ -11,7 +11,7 @@
 //! - Money is counted in whole billionths of a dollar, so that a hundred orders of a cent are a dollar exactly.
 //! - One lock a client, for a few steps: whoever asks at the same time is decided one after the other.
 //!
-//! Known limit: a decision about an unknown purchase (`predictions resolve … lost`) counts from the next start.
+//! Known limit: a decision about an unknown purchase (`ledger resolve … lost`) counts from the next start.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use jiff::civil::Date;
 
 use super::period;
 use crate::config::ClientLimits;
-use crate::model::{Clock, Expense, Limit, OverLimit, QuotaHold, Timestamp, Usd};
+use crate::model::{Clock, CostEstimate, Limit, LimitExceeded, QuotaHold, Timestamp, Usd};
 
 /// How long a prediction is thought to take before one has ended: an edit of low quality.
 const TYPICAL: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ struct Books {
     day: Sum,
     month: Sum,
     /// Predictions queued or under way.
-    predictions: u64,
+    purchases: u64,
     /// How long a prediction takes, from its order to its pictures.
     typical: Duration,
 }
@@ -81,7 +81,7 @@ impl Sum {
 /// What a client has used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Used {
-    pub(super) predictions: u64,
+    pub(super) purchases: u64,
     pub(super) pictures_today: u64,
     pub(super) pictures_this_month: u64,
     pub(super) usd_today: f64,
@@ -99,7 +99,7 @@ pub(super) struct Earlier {
 impl Account {
     pub(super) fn new(limits: ClientLimits, clock: Arc<dyn Clock>) -> Self {
         let today = period::day(clock.now());
-        let books = Books { today, day: Sum::default(), month: Sum::default(), predictions: 0, typical: TYPICAL };
+        let books = Books { today, day: Sum::default(), month: Sum::default(), purchases: 0, typical: TYPICAL };
         Self { limits, clock, books: Mutex::new(books) }
     }
 
@@ -134,7 +134,7 @@ impl Account {
     /// # Errors
     ///
     /// The first limit it would break. An order that breaks it all by itself never fits, whatever `retry_after` says.
-    pub(super) fn reserve(self: &Arc<Self>, expense: Expense) -> Result<Hold, OverLimit> {
+    pub(super) fn reserve(self: &Arc<Self>, expense: CostEstimate) -> Result<Hold, LimitExceeded> {
         let mut books = self.open();
         match self.broken(&books, expense) {
             Some(over) => Err(over),
@@ -143,14 +143,14 @@ impl Account {
     }
 
     /// Reserves whatever the limits say.
-    pub(super) fn adopt(self: &Arc<Self>, expense: Expense) -> Hold {
+    pub(super) fn adopt(self: &Arc<Self>, expense: CostEstimate) -> Hold {
         self.hold(&mut self.open(), expense)
     }
 
     pub(super) fn used(&self) -> Used {
         let books = self.open();
         Used {
-            predictions: books.predictions,
+            purchases: books.purchases,
             pictures_today: books.day.pictures,
             pictures_this_month: books.month.pictures,
             usd_today: usd(books.day.nanos),
@@ -158,14 +158,14 @@ impl Account {
         }
     }
 
-    fn broken(&self, books: &Books, expense: Expense) -> Option<OverLimit> {
+    fn broken(&self, books: &Books, expense: CostEstimate) -> Option<LimitExceeded> {
         let ClientLimits { predictions_at_once, pictures_per_day, usd_per_day, usd_per_month, .. } = self.limits;
         let over = |used: u64, more: u64, most: Option<u64>| most.is_some_and(|most| used.saturating_add(more) > most);
         let count = |limit: Option<std::num::NonZeroU32>| limit.map(|limit| u64::from(limit.get()));
         let (more_pictures, more_nanos) = (expense.pictures as u64, nanos(expense.usd));
         let now = self.clock.now();
         let day = || period::rest_of_day(books.today, now);
-        let (limit, retry_after) = if over(books.predictions, expense.predictions as u64, count(predictions_at_once)) {
+        let (limit, retry_after) = if over(books.purchases, expense.purchases as u64, count(predictions_at_once)) {
             (Limit::PredictionsAtOnce, books.guess())
         } else if over(books.day.pictures, more_pictures, count(pictures_per_day)) {
             (Limit::PicturesPerDay, day())
@@ -176,16 +176,13 @@ impl Account {
         } else {
             return None;
         };
-        Some(OverLimit { limit, retry_after })
+        Some(LimitExceeded { limit, retry_after })
     }
 
-    fn hold(self: &Arc<Self>, books: &mut Books, expense: Expense) -> Hold {
-        let rest = Part {
-            predictions: expense.predictions as u64,
-            pictures: expense.pictures as u64,
-            nanos: nanos(expense.usd),
-        };
-        books.predictions += rest.predictions;
+    fn hold(self: &Arc<Self>, books: &mut Books, expense: CostEstimate) -> Hold {
+        let rest =
+            Part { purchases: expense.purchases as u64, pictures: expense.pictures as u64, nanos: nanos(expense.usd) };
+        books.purchases += rest.purchases;
         books.day.add(rest.pictures, rest.nanos);
         books.month.add(rest.pictures, rest.nanos);
         Hold {
@@ -193,7 +190,7 @@ impl Account {
             ordered: self.clock.now(),
             day: books.day.period,
             month: books.month.period,
-            even: rest.predictions > 0 && rest.pictures.is_multiple_of(rest.predictions),
+            even: rest.purchases > 0 && rest.pictures.is_multiple_of(rest.purchases),
             rest: Mutex::new(rest),
         }
     }
@@ -222,7 +219,7 @@ impl Books {
     /// When one of the predictions under way is likely to end, if they began at any time: the more there are, the
     /// sooner.
     fn guess(&self) -> Duration {
-        let more = u32::try_from(self.predictions).unwrap_or(u32::MAX).saturating_add(1);
+        let more = u32::try_from(self.purchases).unwrap_or(u32::MAX).saturating_add(1);
         (self.typical / more).clamp(GUESS_MIN, GUESS_MAX)
     }
 
@@ -234,7 +231,7 @@ impl Books {
 /// Of a reservation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Part {
-    predictions: u64,
+    purchases: u64,
     pictures: u64,
     nanos: u64,
 }
@@ -258,20 +255,20 @@ impl Hold {
     /// takes only what it made, and the last one takes all, so that never too little is reserved meanwhile.
     fn take(&self, made: u64) -> Part {
         let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
-        if rest.predictions <= 1 {
+        if rest.purchases <= 1 {
             return std::mem::take(&mut *rest);
         }
-        let pictures = if self.even { rest.pictures / rest.predictions } else { made.min(rest.pictures) };
+        let pictures = if self.even { rest.pictures / rest.purchases } else { made.min(rest.pictures) };
         let share = u128::from(rest.nanos) * u128::from(pictures) / u128::from(rest.pictures.max(1));
-        let part = Part { predictions: 1, pictures, nanos: u64::try_from(share).unwrap_or(rest.nanos) };
-        rest.predictions -= part.predictions;
+        let part = Part { purchases: 1, pictures, nanos: u64::try_from(share).unwrap_or(rest.nanos) };
+        rest.purchases -= part.purchases;
         rest.pictures -= part.pictures;
         rest.nanos -= part.nanos;
         part
     }
 
     fn replace(&self, books: &mut Books, part: Part, pictures: u64, nanos: u64) {
-        books.predictions = books.predictions.saturating_sub(part.predictions);
+        books.purchases = books.purchases.saturating_sub(part.purchases);
         books.day.replace(self.day, part, pictures, nanos);
         books.month.replace(self.month, part, pictures, nanos);
     }

@@ -20,10 +20,10 @@ use super::error::name_predictions;
 use super::presenter::Presented;
 use super::signature::Signer;
 use super::validate::{Presentation, ResponseFormat};
-use crate::engine::{Origin, Ticket};
-use crate::lifecycle::wire::Wire;
-use crate::model::{Delivery, OrderId, PictureRequest, Task, Timestamp, Usage};
-use crate::payload::Payload;
+use crate::engine::{AnswerSource, Waiter};
+use crate::http::StreamingBody;
+use crate::model::{JobId, JobResult, PictureRequest, Task, Timestamp, Usage};
+use crate::server::connection::ConnectionHandle;
 
 const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
 const DROPPED: HeaderName = HeaderName::from_static("x-gateway-dropped");
@@ -67,8 +67,8 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    fn of(&self, order: OrderId, index: usize, conversion: Option<Conversion>) -> Url {
-        self.signer.address(&self.base, order, index, conversion, self.now, self.ttl)
+    fn of(&self, job: JobId, index: usize, conversion: Option<Conversion>) -> Url {
+        self.signer.address(&self.base, job, index, conversion, self.now, self.ttl)
     }
 }
 
@@ -76,30 +76,35 @@ impl Addresses {
 #[derive(Debug)]
 pub(super) struct Answer<'a> {
     pub(super) shape: &'a Shape,
-    pub(super) delivery: &'a Delivery,
+    pub(super) delivery: &'a JobResult,
     /// Ready to leave, in the order of `delivery.pictures`.
     pub(super) pictures: Vec<Presented>,
-    pub(super) ticket: Ticket,
+    pub(super) waiter: Waiter,
     /// The connection it goes to.
-    pub(super) wire: Wire,
+    pub(super) wire: ConnectionHandle,
 }
 
 impl Answer<'_> {
     /// The whole answer; its body produces the base64 as it leaves.
     pub(super) fn into_response(self, addresses: &Addresses) -> Response {
         let payload = self.shape.whole(self.delivery, self.pictures, addresses);
-        delivering(payload, self.delivery, self.ticket, self.wire)
+        delivering(payload, self.delivery, self.waiter, self.wire)
     }
 }
 
 /// Answers with JSON that brings all pictures of an order; the engine learns when it has reached somebody.
-pub(super) fn delivering(payload: Payload, delivery: &Delivery, ticket: Ticket, wire: Wire) -> Response {
+pub(super) fn delivering(
+    payload: StreamingBody,
+    delivery: &JobResult,
+    waiter: Waiter,
+    wire: ConnectionHandle,
+) -> Response {
     let length = payload.length();
-    let mut response = Response::new(Body::new(Delivered { payload, ticket: Some(ticket), wire }));
+    let mut response = Response::new(Body::new(Delivered { payload, waiter: Some(waiter), wire }));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    name_predictions(headers, &delivery.predictions);
+    name_predictions(headers, &delivery.purchases);
     if delivery.missing > 0 {
         headers.insert(MISSING, HeaderValue::from(u16::from(delivery.missing)));
     }
@@ -107,9 +112,9 @@ pub(super) fn delivering(payload: Payload, delivery: &Delivery, ticket: Ticket, 
 }
 
 /// Says where an answer comes from, and what of the request it does not honour.
-pub(super) fn note_origin(headers: &mut HeaderMap, origin: Origin, dropped: &[String]) {
+pub(super) fn note_origin(headers: &mut HeaderMap, origin: AnswerSource, dropped: &[String]) {
     headers.insert(CACHE, HeaderValue::from_static(cache_word(origin)));
-    if let Origin::Hit(age) = origin {
+    if let AnswerSource::Hit(age) = origin {
         headers.insert(AGE, HeaderValue::from(age.as_secs()));
     }
     if let Ok(dropped) = HeaderValue::from_str(&dropped.join(","))
@@ -125,10 +130,10 @@ impl Shape {
     }
 
     /// The whole answer as one JSON object.
-    pub(super) fn whole(&self, delivery: &Delivery, pictures: Vec<Presented>, addresses: &Addresses) -> Payload {
+    pub(super) fn whole(&self, delivery: &JobResult, pictures: Vec<Presented>, addresses: &Addresses) -> StreamingBody {
         let first = pictures.first().map(|picture| (picture.format, picture.width, picture.height));
         let head = format!("{{\"created\":{},\"background\":", delivery.resolved.seconds());
-        let mut payload = Payload::default().text(head).json(&self.background()).text(",\"data\":[");
+        let mut payload = StreamingBody::default().text(head).json(&self.background()).text(",\"data\":[");
         for (index, picture) in pictures.into_iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             payload = match self.presentation.response_format {
@@ -136,7 +141,7 @@ impl Shape {
                     payload.text(format!("{comma}{{\"b64_json\":\"")).base64(picture.source).text("\"}")
                 }
                 ResponseFormat::Url => {
-                    let address = addresses.of(delivery.order, index, self.conversion());
+                    let address = addresses.of(delivery.job, index, self.conversion());
                     payload.text(format!("{comma}{{\"url\":")).json(&address).text("}")
                 }
             };
@@ -162,13 +167,13 @@ impl Shape {
 
     /// One `completed` event. Its schema requires every field: tokens nobody told are zero there, and a quality that the
     /// model does not have is `auto`.
-    pub(super) fn completed(&self, picture: Presented, usage: Option<Usage>, created: Timestamp) -> Payload {
+    pub(super) fn completed(&self, picture: Presented, usage: Option<Usage>, created: Timestamp) -> StreamingBody {
         let name = match self.task {
             Task::Edit => "image_edit.completed",
             Task::Generate => "image_generation.completed",
         };
         let Presented { source, width, height, format } = picture;
-        let mut payload = Payload::default()
+        let mut payload = StreamingBody::default()
             .text(format!("event: {name}\ndata: {{\"type\":\"{name}\",\"b64_json\":\""))
             .base64(source)
             .text(format!("\",\"created_at\":{},\"size\":\"{width}x{height}\"", created.seconds()))
@@ -185,12 +190,12 @@ impl Shape {
 }
 
 /// What `x-gateway-cache` says.
-pub(super) fn cache_word(origin: Origin) -> &'static str {
+pub(super) fn cache_word(origin: AnswerSource) -> &'static str {
     match origin {
-        Origin::Hit(_) => "hit",
-        Origin::Joined => "joined",
-        Origin::Bought => "miss",
-        Origin::Bypass => "bypass",
+        AnswerSource::Hit(_) => "hit",
+        AnswerSource::Joined => "joined",
+        AnswerSource::Bought => "miss",
+        AnswerSource::Bypass => "bypass",
     }
 }
 
@@ -254,9 +259,9 @@ impl WireUsage {
 /// A body that tells the engine when all of it was written to a connection that was still there.
 #[derive(Debug)]
 struct Delivered {
-    payload: Payload,
-    ticket: Option<Ticket>,
-    wire: Wire,
+    payload: StreamingBody,
+    waiter: Option<Waiter>,
+    wire: ConnectionHandle,
 }
 
 impl HttpBody for Delivered {
@@ -280,9 +285,9 @@ impl Drop for Delivered {
     fn drop(&mut self) {
         // Dropped with bytes left means that the connection went away.
         if self.payload.is_end_stream()
-            && let Some(ticket) = self.ticket.take()
+            && let Some(waiter) = self.waiter.take()
         {
-            ticket.delivered(self.wire.written());
+            waiter.delivered(self.wire.written());
         }
     }
 }

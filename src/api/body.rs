@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(whole.count().await, 6, "longer in all than the time-out, never that long between two");
 
         config.body_bytes_per_second_min = 20;
-        config.body_rate_span = Duration::from_secs(1);
+        config.body_rate_window = Duration::from_secs(1);
         let crawling = Body::from_stream(stream::unfold((), |()| async {
             sleep(Duration::from_millis(100)).await;
             Some((Ok::<_, Infallible>("x"), ()))
@@ -233,7 +233,7 @@ mod tests {
         let error = Arriving::new(crawling, &config).filter_map(async |chunk| chunk.err());
         let error = std::pin::pin!(error).next().await.unwrap();
         assert!(matches!(error, BodyError::TooSlow { bytes_per_second: 20 }), "{error}");
-        let (span, took) = (config.body_rate_span, began.elapsed());
+        let (span, took) = (config.body_rate_window, began.elapsed());
         assert!(took > span && took < span * 9 / 4, "half the rate uses up the credit in twice the span: {took:?}");
 
         let stuck = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());

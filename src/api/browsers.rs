@@ -4,7 +4,7 @@
 //! whose name is made to point here (DNS rebinding) can even read the answer. The keys keep both from buying; this gate
 //! keeps them from trying. It goes by three headers that a page cannot forge, before a body is read or a key looked at:
 //!
-//! - `Host` must be one of ours, and exactly one ([`host::check`], [`HostRule`]): else 421, or 400. On a socket in the file
+//! - `Host` must be one of ours, and exactly one ([`hosts::check`], [`HostRule`]): else 421, or 400. On a socket in the file
 //!   system every name is, until some are listed: no name can be made to point there, and no browser opens it.
 //! - `Origin`, which browsers send with every post and every request of a script to elsewhere, must be listed, or be the
 //!   gateway's own: else 403.
@@ -32,9 +32,9 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use super::error::ApiError;
 use super::framing;
 use crate::config::{PageOrigin, ServerConfig};
-use crate::lifecycle::host::{self, HostProblem};
-use crate::lifecycle::listener::Peer;
 use crate::model::HostRule;
+use crate::server::hosts::{self, HostError};
+use crate::server::listener::Peer;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -116,9 +116,9 @@ impl Gate {
             Some(Peer::Local) => &self.local_hosts,
             Some(Peer::Network(_)) | None => &self.hosts,
         };
-        host::check(version, uri, headers, |host| hosts.allows(host)).map_err(|problem| match problem {
-            HostProblem::Foreign(host) => ApiError::ForeignHost { host },
-            HostProblem::Missing | HostProblem::Several | HostProblem::Malformed => ApiError::BadHost { problem },
+        hosts::check(version, uri, headers, |host| hosts.allows(host)).map_err(|problem| match problem {
+            HostError::Foreign(host) => ApiError::ForeignHost { host },
+            HostError::Missing | HostError::Several | HostError::Malformed => ApiError::BadHost { problem },
         })?;
         if is_result(method, uri.path()) {
             return Ok(());

@@ -14,10 +14,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::engine::{SpoolError, Ticket, WaitError};
-use crate::lifecycle::host::HostProblem;
+use crate::engine::{SpoolError, WaitError, Waiter};
 use crate::model::catalogue::SizeProblem;
-use crate::model::{Failure, Limit, OrderId, UpstreamId};
+use crate::model::{Failure, JobId, Limit, UpstreamId};
+use crate::server::hosts::HostError;
 use crate::webhooks::Refusal;
 
 mod text;
@@ -46,7 +46,7 @@ pub(super) enum ApiError {
 
     // From where.
     #[error("Invalid request: {problem}.")]
-    BadHost { problem: HostProblem },
+    BadHost { problem: HostError },
     #[error(
         "This gateway does not answer to the host '{}'. If that is a name of this gateway, its operator can list it in \
          server.hosts.",
@@ -96,16 +96,16 @@ pub(super) enum ApiError {
     PredictionNotFound,
     /// `DELETE` of what is, or may be, paid for.
     #[error(
-        "The prediction {order} cannot be cancelled: it has been submitted to the image service, which cancels nothing, \
+        "The prediction {job} cannot be cancelled: it has been submitted to the image service, which cancels nothing, \
          and is paid for. It goes on, and its result stays available under the same address."
     )]
-    PredictionSubmitted { order: OrderId },
+    PredictionSubmitted { job: JobId },
     /// `DELETE` of what is over.
     #[error(
-        "The prediction {order} has ended, so there is nothing to cancel. If it was completed it is paid for, and its \
+        "The prediction {job} has ended, so there is nothing to cancel. If it was completed it is paid for, and its \
          result stays available under the same address until it expires."
     )]
-    PredictionEnded { order: OrderId },
+    PredictionEnded { job: JobId },
 
     // The body as a whole.
     #[error(
@@ -201,23 +201,23 @@ pub(super) enum ApiError {
     TooManyWebhooks,
     /// The client's or the gateway's patience ended before the picture came; the purchase goes on.
     #[error(
-        "The picture is not ready, and this request could wait no longer. Its purchase goes on as {order}{}: the same \
+        "The picture is not ready, and this request could wait no longer. Its purchase goes on as {job}{}: the same \
          request, asked again, joins it and does not pay again.",
         named(.predictions)
     )]
-    PatienceExhausted { order: OrderId, predictions: Vec<UpstreamId> },
+    PatienceExhausted { job: JobId, predictions: Vec<UpstreamId> },
 
     /// The gateway stops while the purchase is under way.
     #[error(
-        "The gateway is being restarted. Its purchase goes on as {order}{}: the same request, asked again, joins it \
+        "The gateway is being restarted. Its purchase goes on as {job}{}: the same request, asked again, joins it \
          and does not pay again.",
         named(.predictions)
     )]
-    Restarting { order: OrderId, predictions: Vec<UpstreamId> },
+    Restarting { job: JobId, predictions: Vec<UpstreamId> },
 
     /// The engine gave up.
-    #[error("{}", text::of_failure(.failure, *.order))]
-    Failed { failure: Failure, order: Option<OrderId> },
+    #[error("{}", text::of_failure(.failure, *.job))]
+    Failed { failure: Failure, job: Option<JobId> },
     /// Ours. The detail is logged and never shown.
     #[error("The gateway had an error while processing your request.")]
     Internal { detail: String },
@@ -252,7 +252,7 @@ impl Retry {
 
 /// One row of the table.
 #[derive(Debug)]
-struct Wire<'a> {
+struct ConnectionHandle<'a> {
     status: StatusCode,
     kind: &'static str,
     code: &'static str,
@@ -261,7 +261,7 @@ struct Wire<'a> {
     retry_after: Option<Duration>,
 }
 
-impl<'a> Wire<'a> {
+impl<'a> ConnectionHandle<'a> {
     fn new(status: StatusCode, kind: &'static str, code: &'static str) -> Self {
         Self { status, kind, code, param: None, retry: Retry::Useless, retry_after: None }
     }
@@ -320,12 +320,12 @@ impl ApiError {
     }
 
     /// Why a request that waited got no pictures.
-    pub(super) fn of_wait(ticket: &Ticket, error: WaitError) -> Self {
-        let order = ticket.order();
+    pub(super) fn of_wait(waiter: &Waiter, error: WaitError) -> Self {
+        let job = waiter.job();
         match error {
-            WaitError::Failed(failure) => Self::Failed { failure, order: Some(order) },
-            WaitError::OutOfPatience { upstream } => Self::PatienceExhausted { order, predictions: upstream },
-            WaitError::Closing { upstream } => Self::Restarting { order, predictions: upstream },
+            WaitError::Failed(failure) => Self::Failed { failure, job: Some(job) },
+            WaitError::OutOfPatience { upstream } => Self::PatienceExhausted { job, predictions: upstream },
+            WaitError::Closing { upstream } => Self::Restarting { job, predictions: upstream },
         }
     }
 
@@ -374,115 +374,151 @@ impl ApiError {
         }
     }
 
-    fn wire(&self) -> Wire<'_> {
+    fn wire(&self) -> ConnectionHandle<'_> {
         match self {
-            Self::MissingKey => Wire::new(StatusCode::UNAUTHORIZED, INVALID, "missing_api_key"),
-            Self::WrongKey => Wire::new(StatusCode::UNAUTHORIZED, INVALID, "invalid_api_key"),
+            Self::MissingKey => ConnectionHandle::new(StatusCode::UNAUTHORIZED, INVALID, "missing_api_key"),
+            Self::WrongKey => ConnectionHandle::new(StatusCode::UNAUTHORIZED, INVALID, "invalid_api_key"),
 
-            Self::BadTransferEncoding => Wire::invalid("invalid_transfer_encoding"),
+            Self::BadTransferEncoding => ConnectionHandle::invalid("invalid_transfer_encoding"),
 
-            Self::BadHost { .. } => Wire::invalid("invalid_host"),
-            Self::ForeignHost { .. } => Wire::new(StatusCode::MISDIRECTED_REQUEST, INVALID, "host_not_allowed"),
-            Self::ForeignOrigin { .. } => Wire::new(StatusCode::FORBIDDEN, INVALID, "origin_not_allowed"),
+            Self::BadHost { .. } => ConnectionHandle::invalid("invalid_host"),
+            Self::ForeignHost { .. } => {
+                ConnectionHandle::new(StatusCode::MISDIRECTED_REQUEST, INVALID, "host_not_allowed")
+            }
+            Self::ForeignOrigin { .. } => ConnectionHandle::new(StatusCode::FORBIDDEN, INVALID, "origin_not_allowed"),
 
-            Self::UnknownRoute { .. } => Wire::new(StatusCode::NOT_FOUND, INVALID, "unknown_url"),
-            Self::MethodNotAllowed { .. } => Wire::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_supported"),
-            Self::VariationsRetired => Wire::invalid("endpoint_retired"),
+            Self::UnknownRoute { .. } => ConnectionHandle::new(StatusCode::NOT_FOUND, INVALID, "unknown_url"),
+            Self::MethodNotAllowed { .. } => {
+                ConnectionHandle::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_supported")
+            }
+            Self::VariationsRetired => ConnectionHandle::invalid("endpoint_retired"),
             Self::UnknownModel { .. } | Self::ModelNotFound { .. } => {
-                Wire::new(StatusCode::NOT_FOUND, INVALID, "model_not_found").param("model")
+                ConnectionHandle::new(StatusCode::NOT_FOUND, INVALID, "model_not_found").param("model")
             }
             // As OpenAI answers a project that has no access to a model.
-            Self::ModelNotAllowed { .. } => Wire::new(StatusCode::FORBIDDEN, INVALID, "model_not_found").param("model"),
-            Self::ModelLacksTask { .. } => Wire::invalid("unsupported_model").param("model"),
-            Self::ResultAddressInvalid => Wire::new(StatusCode::FORBIDDEN, INVALID, "invalid_result_address"),
-            Self::ResultGone => Wire::new(StatusCode::NOT_FOUND, INVALID, "result_not_found"),
-            Self::InputNotLent => Wire::new(StatusCode::NOT_FOUND, INVALID, "input_not_found"),
-            Self::PredictionNotFound => Wire::new(StatusCode::NOT_FOUND, INVALID, "prediction_not_found"),
+            Self::ModelNotAllowed { .. } => {
+                ConnectionHandle::new(StatusCode::FORBIDDEN, INVALID, "model_not_found").param("model")
+            }
+            Self::ModelLacksTask { .. } => ConnectionHandle::invalid("unsupported_model").param("model"),
+            Self::ResultAddressInvalid => {
+                ConnectionHandle::new(StatusCode::FORBIDDEN, INVALID, "invalid_result_address")
+            }
+            Self::ResultGone => ConnectionHandle::new(StatusCode::NOT_FOUND, INVALID, "result_not_found"),
+            Self::InputNotLent => ConnectionHandle::new(StatusCode::NOT_FOUND, INVALID, "input_not_found"),
+            Self::PredictionNotFound => ConnectionHandle::new(StatusCode::NOT_FOUND, INVALID, "prediction_not_found"),
             // SDKs ask again after a 409 by themselves, and would hear the same.
             Self::PredictionSubmitted { .. } => {
-                Wire::new(StatusCode::CONFLICT, INVALID, "prediction_submitted").final_answer()
+                ConnectionHandle::new(StatusCode::CONFLICT, INVALID, "prediction_submitted").final_answer()
             }
-            Self::PredictionEnded { .. } => Wire::new(StatusCode::CONFLICT, INVALID, "prediction_ended").final_answer(),
+            Self::PredictionEnded { .. } => {
+                ConnectionHandle::new(StatusCode::CONFLICT, INVALID, "prediction_ended").final_answer()
+            }
 
-            Self::UnsupportedMediaType { .. } => Wire::invalid("unsupported_content_type"),
+            Self::UnsupportedMediaType { .. } => ConnectionHandle::invalid("unsupported_content_type"),
             Self::UnsupportedEncoding { .. } => {
-                Wire::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_content_encoding")
+                ConnectionHandle::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_content_encoding")
             }
-            Self::MalformedBody { .. } => Wire::invalid("malformed_body"),
-            Self::BodyTooLarge { .. } => Wire::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),
-            Self::BodyStopped => Wire::new(StatusCode::REQUEST_TIMEOUT, INVALID, "body_timeout").final_answer(),
-            Self::BodyTooSlow { .. } => Wire::new(StatusCode::REQUEST_TIMEOUT, INVALID, "body_too_slow").final_answer(),
+            Self::MalformedBody { .. } => ConnectionHandle::invalid("malformed_body"),
+            Self::BodyTooLarge { .. } => {
+                ConnectionHandle::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large")
+            }
+            Self::BodyStopped => {
+                ConnectionHandle::new(StatusCode::REQUEST_TIMEOUT, INVALID, "body_timeout").final_answer()
+            }
+            Self::BodyTooSlow { .. } => {
+                ConnectionHandle::new(StatusCode::REQUEST_TIMEOUT, INVALID, "body_too_slow").final_answer()
+            }
 
-            Self::MissingParameter { param } => Wire::invalid("missing_required_parameter").param(param),
-            Self::DuplicateParameter { param } => Wire::invalid("duplicate_parameter").param(param),
-            Self::InvalidType { param, .. } => Wire::invalid("invalid_type").param(param),
-            Self::InvalidValue { param, .. } => Wire::invalid("invalid_value").param(param),
-            Self::Unacceptable { param, .. } => Wire::invalid("invalid_value").param(param),
-            Self::BelowMinimum { param, .. } => Wire::invalid("integer_below_min_value").param(param),
-            Self::AboveMaximum { param, .. } => Wire::invalid("integer_above_max_value").param(param),
-            Self::TextTooLong { param, .. } => Wire::invalid("string_above_max_length").param(param),
-            Self::BadIdempotencyKey { .. } => Wire::invalid("invalid_idempotency_key").param("Idempotency-Key"),
-            Self::TooManyImages { .. } => Wire::invalid("array_above_max_length").param("image"),
-            Self::BadSize(_) => Wire::new(StatusCode::BAD_REQUEST, USER, "invalid_value").param("size"),
-            Self::UnsupportedParameter { param, .. } => Wire::invalid("unsupported_parameter").param(param),
+            Self::MissingParameter { param } => ConnectionHandle::invalid("missing_required_parameter").param(param),
+            Self::DuplicateParameter { param } => ConnectionHandle::invalid("duplicate_parameter").param(param),
+            Self::InvalidType { param, .. } => ConnectionHandle::invalid("invalid_type").param(param),
+            Self::InvalidValue { param, .. } => ConnectionHandle::invalid("invalid_value").param(param),
+            Self::Unacceptable { param, .. } => ConnectionHandle::invalid("invalid_value").param(param),
+            Self::BelowMinimum { param, .. } => ConnectionHandle::invalid("integer_below_min_value").param(param),
+            Self::AboveMaximum { param, .. } => ConnectionHandle::invalid("integer_above_max_value").param(param),
+            Self::TextTooLong { param, .. } => ConnectionHandle::invalid("string_above_max_length").param(param),
+            Self::BadIdempotencyKey { .. } => {
+                ConnectionHandle::invalid("invalid_idempotency_key").param("Idempotency-Key")
+            }
+            Self::TooManyImages { .. } => ConnectionHandle::invalid("array_above_max_length").param("image"),
+            Self::BadSize(_) => ConnectionHandle::new(StatusCode::BAD_REQUEST, USER, "invalid_value").param("size"),
+            Self::UnsupportedParameter { param, .. } => ConnectionHandle::invalid("unsupported_parameter").param(param),
             Self::UnsupportedInputFidelity { .. } => {
-                Wire::new(StatusCode::BAD_REQUEST, USER, "invalid_input_fidelity_model").param("input_fidelity")
+                ConnectionHandle::new(StatusCode::BAD_REQUEST, USER, "invalid_input_fidelity_model")
+                    .param("input_fidelity")
             }
 
-            Self::UnsupportedFileType { param, .. } => Wire::invalid("unsupported_file_mimetype").param(param),
-            Self::EmptyImage { param } => Wire::new(StatusCode::BAD_REQUEST, USER, "invalid_image_file").param(param),
+            Self::UnsupportedFileType { param, .. } => {
+                ConnectionHandle::invalid("unsupported_file_mimetype").param(param)
+            }
+            Self::EmptyImage { param } => {
+                ConnectionHandle::new(StatusCode::BAD_REQUEST, USER, "invalid_image_file").param(param)
+            }
             Self::UndecodableImage { param } => {
-                Wire::new(StatusCode::BAD_REQUEST, USER, "invalid_image_file").param(param)
+                ConnectionHandle::new(StatusCode::BAD_REQUEST, USER, "invalid_image_file").param(param)
             }
             Self::ImageTooLarge { param, .. } | Self::ImageBeyondLimit { param, .. } => {
-                Wire::invalid("image_too_large").param(param)
+                ConnectionHandle::invalid("image_too_large").param(param)
             }
-            Self::FileIdUnsupported { param } => Wire::invalid("unsupported_file_id").param(param),
+            Self::FileIdUnsupported { param } => ConnectionHandle::invalid("unsupported_file_id").param(param),
 
             Self::SpoolFull => unavailable("upload_space_full").retry().after(SHORT_PAUSE),
             Self::TooManyWaiting { retry_after } => unavailable("too_many_waiting").retry().after(*retry_after),
             Self::TooManyWebhooks => unavailable("too_many_webhooks").retry().after(SHORT_PAUSE),
             // The same request joins the purchase that is under way: this retry pays nothing.
             Self::PatienceExhausted { .. } => {
-                Wire::new(StatusCode::GATEWAY_TIMEOUT, SERVER, "prediction_still_running").joins()
+                ConnectionHandle::new(StatusCode::GATEWAY_TIMEOUT, SERVER, "prediction_still_running").joins()
             }
             Self::Restarting { .. } => unavailable("restarting").joins().after(SHORT_PAUSE),
 
             Self::Failed { failure, .. } => of_failure(failure),
             // Whether something was bought before it broke is not known here.
-            Self::Internal { .. } => Wire::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "internal_error").may_pay(),
+            Self::Internal { .. } => {
+                ConnectionHandle::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "internal_error").may_pay()
+            }
         }
     }
 }
 
-fn of_failure(failure: &Failure) -> Wire<'static> {
+fn of_failure(failure: &Failure) -> ConnectionHandle<'static> {
     let row = match failure {
-        Failure::Moderated { .. } => Wire::new(StatusCode::BAD_REQUEST, USER, "moderation_blocked"),
-        Failure::InvalidRequest { .. } => Wire::new(StatusCode::BAD_REQUEST, USER, "upstream_refused_request"),
+        Failure::Moderated { .. } => ConnectionHandle::new(StatusCode::BAD_REQUEST, USER, "moderation_blocked"),
+        Failure::InvalidRequest { .. } => {
+            ConnectionHandle::new(StatusCode::BAD_REQUEST, USER, "upstream_refused_request")
+        }
         // Not 401: the client's own key is fine.
-        Failure::KeyRefused { .. } => Wire::new(StatusCode::BAD_GATEWAY, SERVER, "upstream_key_refused").final_answer(),
+        Failure::KeyRefused { .. } => {
+            ConnectionHandle::new(StatusCode::BAD_GATEWAY, SERVER, "upstream_key_refused").final_answer()
+        }
         Failure::BalanceExhausted { .. } => {
-            Wire::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota").final_answer()
+            ConnectionHandle::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota")
+                .final_answer()
         }
         Failure::ModelUnavailable { .. } => unavailable("model_unavailable").retry().after(SHORT_PAUSE),
-        Failure::TaskFailed { .. } => Wire::new(StatusCode::BAD_GATEWAY, GENERATION, "image_generation_failed"),
-        Failure::ResultLost { .. } => Wire::new(StatusCode::BAD_GATEWAY, GENERATION, "result_lost"),
-        Failure::OutcomeUnknown { .. } => Wire::new(StatusCode::BAD_GATEWAY, SERVER, "submission_outcome_unknown"),
-        Failure::DeadlineExceeded => Wire::new(StatusCode::GATEWAY_TIMEOUT, SERVER, "upstream_timeout"),
-        Failure::Unreachable { .. } => Wire::new(StatusCode::BAD_GATEWAY, SERVER, "upstream_unreachable").retry(),
+        Failure::TaskFailed { .. } => {
+            ConnectionHandle::new(StatusCode::BAD_GATEWAY, GENERATION, "image_generation_failed")
+        }
+        Failure::ResultLost { .. } => ConnectionHandle::new(StatusCode::BAD_GATEWAY, GENERATION, "result_lost"),
+        Failure::OutcomeUnknown { .. } => {
+            ConnectionHandle::new(StatusCode::BAD_GATEWAY, SERVER, "submission_outcome_unknown")
+        }
+        Failure::DeadlineExceeded => ConnectionHandle::new(StatusCode::GATEWAY_TIMEOUT, SERVER, "upstream_timeout"),
+        Failure::Unreachable { .. } => {
+            ConnectionHandle::new(StatusCode::BAD_GATEWAY, SERVER, "upstream_unreachable").retry()
+        }
         Failure::Throttled { retry_after } | Failure::Outpaced { retry_after } => {
             rate_limited().retry().after(*retry_after)
         }
         Failure::QueueFull { retry_after } | Failure::Overloaded { retry_after } => {
             unavailable("server_is_overloaded").retry().after(*retry_after)
         }
-        Failure::OverLimit { limit, retry_after } => match limit {
+        Failure::LimitExceeded { limit, retry_after } => match limit {
             Limit::RequestsPerMinute | Limit::RequestsAtOnce | Limit::PredictionsAtOnce => {
                 rate_limited().retry().after(*retry_after)
             }
             // As OpenAI words a quota that is used up: asking again soon helps nobody.
             Limit::PicturesPerDay | Limit::UsdPerDay | Limit::UsdPerMonth => {
-                Wire::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota")
+                ConnectionHandle::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota")
                     .final_answer()
                     .after(*retry_after)
             }
@@ -490,7 +526,7 @@ fn of_failure(failure: &Failure) -> Wire<'static> {
         Failure::JournalUnavailable => unavailable("journal_unavailable").retry().after(SHORT_PAUSE),
         Failure::DiskFull => unavailable("disk_full").retry().after(SHORT_PAUSE),
         Failure::KeyReused => {
-            Wire::new(StatusCode::UNPROCESSABLE_ENTITY, INVALID, "idempotency_key_reused").final_answer()
+            ConnectionHandle::new(StatusCode::UNPROCESSABLE_ENTITY, INVALID, "idempotency_key_reused").final_answer()
         }
         Failure::Stopping => unavailable("stopping").retry().after(SHORT_PAUSE),
         Failure::Abandoned => unavailable("abandoned").retry(),
@@ -498,12 +534,12 @@ fn of_failure(failure: &Failure) -> Wire<'static> {
     if failure.may_have_been_bought() { row.may_pay() } else { row }
 }
 
-fn rate_limited() -> Wire<'static> {
-    Wire::new(StatusCode::TOO_MANY_REQUESTS, "requests", "rate_limit_exceeded")
+fn rate_limited() -> ConnectionHandle<'static> {
+    ConnectionHandle::new(StatusCode::TOO_MANY_REQUESTS, "requests", "rate_limit_exceeded")
 }
 
-fn unavailable(code: &'static str) -> Wire<'static> {
-    Wire::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, code)
+fn unavailable(code: &'static str) -> ConnectionHandle<'static> {
+    ConnectionHandle::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, code)
 }
 
 /// OpenAI's envelope; all four keys are always there.

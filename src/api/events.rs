@@ -21,9 +21,9 @@ use super::error::{ApiError, Envelope};
 use super::kept::{Kept, Presenting};
 use super::predictions::Statuses;
 use super::presenter::Presented;
-use crate::engine::{News, Ticket, WaitError};
-use crate::model::{OrderId, Part, StoredPicture, Timestamp, Usage};
-use crate::payload::Payload;
+use crate::engine::{JobEvent, WaitError, Waiter};
+use crate::http::StreamingBody;
+use crate::model::{JobId, PurchaseResult, StoredPicture, Timestamp, Usage};
 
 /// Keeps nginx from collecting a response before it passes it on.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -76,14 +76,14 @@ impl Events {
     }
 
     /// The next event or comment; `None` at the end.
-    async fn next(&mut self) -> Option<Payload> {
+    async fn next(&mut self) -> Option<StreamingBody> {
         // Taken for the time of this call, so that an error ends the stream.
-        let mut ticket = self.kept.ticket.take()?;
-        let order = ticket.order();
+        let mut waiter = self.kept.waiter.take()?;
+        let job = waiter.job();
         if let Some(statuses) = &mut self.statuses
-            && let Some(status) = statuses.first(&self.kept.engine, order).await
+            && let Some(status) = statuses.first(&self.kept.engine, job).await
         {
-            self.kept.ticket = Some(ticket);
+            self.kept.waiter = Some(waiter);
             return Some(status);
         }
         loop {
@@ -92,8 +92,8 @@ impl Events {
             {
                 return match end {
                     Ok(()) => {
-                        self.kept.ticket = Some(ticket);
-                        let last = self.last_status(order).await;
+                        self.kept.waiter = Some(waiter);
+                        let last = self.last_status(job).await;
                         match &last {
                             Some(_) => self.end = Some(Ok(())),
                             None => self.kept.complete(),
@@ -102,8 +102,8 @@ impl Events {
                     }
                     Err(why) => {
                         let failed = matches!(why, WaitError::Failed(_));
-                        let status = if failed { self.last_status(order).await } else { None };
-                        Some(status.unwrap_or_default().then(error(&self.kept.failed(&ticket, why))))
+                        let status = if failed { self.last_status(job).await } else { None };
+                        Some(status.unwrap_or_default().then(error(&self.kept.failed(&waiter, why))))
                     }
                 };
             }
@@ -113,45 +113,45 @@ impl Events {
                 Some(presented) = self.ready.next() => return Some(match presented {
                     Ok((picture, Ready { usage, created })) => {
                         self.comment_at = Instant::now() + self.kept.heartbeat;
-                        self.kept.ticket = Some(ticket);
+                        self.kept.waiter = Some(waiter);
                         self.kept.shape.completed(picture, usage, created)
                     }
-                    Err(failure) => error(&self.kept.failed(&ticket, WaitError::Failed(failure))),
+                    Err(failure) => error(&self.kept.failed(&waiter, WaitError::Failed(failure))),
                 }),
-                news = ticket.news(self.seen, told, self.kept.deadline), if self.end.is_none() => match news {
-                    Ok(News::Part(part)) => {
+                news = waiter.news(self.seen, told, self.kept.deadline), if self.end.is_none() => match news {
+                    Ok(JobEvent::PurchaseResult(part)) => {
                         self.seen += 1;
                         self.take_in(part);
                     }
-                    Ok(News::Stage(stage)) => {
+                    Ok(JobEvent::JobStage(stage)) => {
                         if let Some(statuses) = &mut self.statuses
-                            && let Some(status) = statuses.moved(stage, &self.kept.engine, order).await
+                            && let Some(status) = statuses.moved(stage, &self.kept.engine, job).await
                         {
-                            self.kept.ticket = Some(ticket);
+                            self.kept.waiter = Some(waiter);
                             return Some(status);
                         }
                     }
-                    Ok(News::End) => self.end = Some(Ok(())),
+                    Ok(JobEvent::End) => self.end = Some(Ok(())),
                     Err(why) => self.end = Some(Err(why)),
                 },
                 () = tokio::time::sleep_until(self.comment_at) => {
                     self.comment_at = Instant::now() + self.kept.heartbeat;
-                    let comment = comment(&ticket);
-                    self.kept.ticket = Some(ticket);
+                    let comment = comment(&waiter);
+                    self.kept.waiter = Some(waiter);
                     return Some(comment);
                 }
             }
         }
     }
 
-    async fn last_status(&mut self, order: OrderId) -> Option<Payload> {
+    async fn last_status(&mut self, job: JobId) -> Option<StreamingBody> {
         match &mut self.statuses {
-            Some(statuses) => statuses.last(&self.kept.engine, order).await,
+            Some(statuses) => statuses.last(&self.kept.engine, job).await,
             None => None,
         }
     }
 
-    fn take_in(&mut self, part: Part) {
+    fn take_in(&mut self, part: PurchaseResult) {
         for (picture, ready) in shared_out(part) {
             let presented = self.kept.presented(vec![picture]);
             self.ready.push_back(async move { Ok((presented.await?.swap_remove(0), ready)) }.boxed());
@@ -161,7 +161,9 @@ impl Events {
 
 /// The pictures of a part, each with its share of the tokens: events have figures of their own, the upstream counts for
 /// all pictures of a prediction together.
-fn shared_out(Part { pictures, usage, resolved }: Part) -> impl Iterator<Item = (StoredPicture, Ready)> {
+fn shared_out(
+    PurchaseResult { pictures, usage, resolved }: PurchaseResult,
+) -> impl Iterator<Item = (StoredPicture, Ready)> {
     let count = u64::try_from(pictures.len()).unwrap_or(u64::MAX);
     (0..).zip(pictures).map(move |(position, picture)| {
         // The first ones take what does not divide, so that the shares add up.
@@ -175,12 +177,12 @@ fn shared_out(Part { pictures, usage, resolved }: Part) -> impl Iterator<Item = 
     })
 }
 
-fn comment(ticket: &Ticket) -> Payload {
-    Payload::default().text(if ticket.is_bought() { ": processing\n\n" } else { ": queued\n\n" })
+fn comment(waiter: &Waiter) -> StreamingBody {
+    StreamingBody::default().text(if waiter.is_bought() { ": processing\n\n" } else { ": queued\n\n" })
 }
 
 /// A failure as the official SDKs raise it.
-fn error(error: &ApiError) -> Payload {
+fn error(error: &ApiError) -> StreamingBody {
     #[derive(Serialize)]
     struct Event<'a> {
         r#type: &'static str,
@@ -188,7 +190,7 @@ fn error(error: &ApiError) -> Payload {
         envelope: Envelope<'a>,
     }
     let event = Event { r#type: "error", envelope: error.envelope() };
-    Payload::default().text("event: error\ndata: ").json(&event).text("\n\n")
+    StreamingBody::default().text("event: error\ndata: ").json(&event).text("\n\n")
 }
 
 #[cfg(test)]
@@ -202,13 +204,13 @@ mod tests {
         let picture = StoredPicture { digest, bytes: 1, format: Format::Png, width: 1, height: 1 };
         let usage = Usage { input_tokens: 239, output_tokens: 1056, input_image_tokens: Some(194) };
         let resolved = Timestamp::from_millis(7);
-        let part = Part { pictures: vec![picture; 5], usage: Some(usage), resolved };
+        let part = PurchaseResult { pictures: vec![picture; 5], usage: Some(usage), resolved };
         let shares: Vec<Usage> = shared_out(part).map(|(_, ready)| ready.usage.unwrap()).collect();
         assert_eq!(shares.iter().map(|share| share.input_tokens).sum::<u64>(), 239);
         assert_eq!(shares.iter().map(|share| share.output_tokens).sum::<u64>(), 1056);
         assert_eq!(shares.iter().filter_map(|share| share.input_image_tokens).sum::<u64>(), 194);
         assert!(shares.iter().all(|share| (47..=48).contains(&share.input_tokens)));
-        let unknown = shared_out(Part { pictures: vec![picture], usage: None, resolved });
+        let unknown = shared_out(PurchaseResult { pictures: vec![picture], usage: None, resolved });
         assert!(unknown.into_iter().all(|(_, ready)| ready.usage.is_none()));
     }
 
@@ -216,7 +218,7 @@ mod tests {
     async fn an_error_is_one_event_on_one_line() {
         use http_body_util::BodyExt;
         let failure = Failure::TaskFailed { message: "first\nsecond".to_owned() };
-        let event = error(&ApiError::Failed { failure, order: None }).collect().await.unwrap().to_bytes();
+        let event = error(&ApiError::Failed { failure, job: None }).collect().await.unwrap().to_bytes();
         let event = std::str::from_utf8(&event).unwrap();
         let data = event.strip_prefix("event: error\ndata: ").unwrap().strip_suffix("\n\n").unwrap();
         assert!(!data.contains('\n'));

@@ -22,9 +22,9 @@ use super::spaces::Spaces;
 use super::validate::Checked;
 use super::{ApiState, DEPLOYMENT, intake, patience, predictions, rate, route_of};
 use crate::admission::Permit;
-use crate::engine::{Order, Presence, Ticket, WaitError};
-use crate::lifecycle::wire::Wire;
-use crate::model::{ClientId, Delivery, Failure, IdempotencyKey, Task};
+use crate::engine::{JobRequest, Presence, WaitError, Waiter};
+use crate::model::{ClientId, Failure, IdempotencyKey, JobResult, Task};
+use crate::server::connection::ConnectionHandle;
 use crate::telemetry::RequestId;
 
 /// `POST /v1/images/edits`.
@@ -51,7 +51,7 @@ pub(super) struct Arrived {
     pub(super) began: Instant,
     pub(super) request: RequestId,
     /// The connection it came by.
-    pub(super) wire: Wire,
+    pub(super) wire: ConnectionHandle,
     version: Version,
     pub(super) headers: HeaderMap,
     /// The model that the path names, whatever the body says.
@@ -65,7 +65,7 @@ impl FromRequestParts<ApiState> for Arrived {
         let Client(client) = Client::from_request_parts(parts, state).await?;
         let missing = || ApiError::internal("a layer is missing");
         let Began(began) = *parts.extensions.get().ok_or_else(missing)?;
-        let wire = parts.extensions.get::<Wire>().ok_or_else(missing)?.clone();
+        let wire = parts.extensions.get::<ConnectionHandle>().ok_or_else(missing)?.clone();
         let path = RawPathParams::from_request_parts(parts, state).await.map_err(|_| {
             let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
             ApiError::UnknownRoute { method, path }
@@ -90,7 +90,7 @@ async fn create(task: Task, arrived: Arrived, state: ApiState, body: Body) -> Re
 /// A request whose order is placed: under way, or answered already.
 struct Placed {
     client: ClientId,
-    ticket: Ticket,
+    waiter: Waiter,
     shape: answer::Shape,
     /// Parameters that will not be honoured.
     dropped: Vec<String>,
@@ -98,7 +98,7 @@ struct Placed {
     deadline: Instant,
     manner: Manner,
     addresses: Addresses,
-    wire: Wire,
+    wire: ConnectionHandle,
     /// Its place among the requests that are read and waited with at once.
     permit: Permit,
 }
@@ -127,10 +127,10 @@ async fn place(
     let deadline = patience::deadline(&headers, &state.server, began, Instant::now(), manner.heartbeat());
     let addresses = state.addresses(&headers)?;
     let (presence, until) = match manner {
-        Manner::Later(_) => (Presence::Away, Instant::now() + state.server.async_patience),
+        Manner::Later(_) => (Presence::Away, Instant::now() + state.server.async_start_timeout),
         Manner::Silent | Manner::Interim(_) | Manner::Spaces(_) | Manner::Events(_) => (Presence::Connected, deadline),
     };
-    let order = Order {
+    let job = JobRequest {
         client: client.clone(),
         request,
         fresh: says(&headers, "no-cache") || says(&headers, "no-store"),
@@ -143,11 +143,11 @@ async fn place(
             .map(|address| state.webhooks.accept(&address).map_err(ApiError::of_webhook))
             .transpose()?,
     };
-    let failed = |failure: Failure| ApiError::Failed { failure, order: None };
-    let ticket = state.engine.submit(order).await.map_err(failed)?;
-    noted.order = ticket.order().to_string();
-    noted.cache = answer::cache_word(ticket.origin());
-    Ok(Placed { client, ticket, shape, dropped, deadline, manner, addresses, wire, permit })
+    let failed = |failure: Failure| ApiError::Failed { failure, job: None };
+    let waiter = state.engine.submit(job).await.map_err(failed)?;
+    noted.job = waiter.job().to_string();
+    noted.cache = answer::cache_word(waiter.origin());
+    Ok(Placed { client, waiter, shape, dropped, deadline, manner, addresses, wire, permit })
 }
 
 /// Makes the pictures and answers with them.
@@ -164,9 +164,9 @@ async fn fulfil(
     let (began, request) = (arrived.began, arrived.request.clone());
     // In a box: what it takes to place an order is not kept while the order is waited for.
     let mut placed = Box::pin(place(task, arrived, state, body, noted)).await?;
-    let (origin, order) = (placed.ticket.origin(), placed.ticket.order());
+    let (origin, job) = (placed.waiter.origin(), placed.waiter.job());
     let dropped = std::mem::take(&mut placed.dropped);
-    let watch = |manner| state.endings.watch(manner, request, order, began);
+    let watch = |manner| state.endings.watch(manner, request, job, began);
     let mut response = match placed.manner {
         Manner::Silent | Manner::Interim(_) => placed.whole(state).await?,
         Manner::Events(heartbeat) => placed.events(state, heartbeat, watch("events")).await?,
@@ -180,25 +180,25 @@ async fn fulfil(
 impl Placed {
     /// Waits for all pictures, then answers.
     async fn whole(mut self, state: &ApiState) -> Result<Response, ApiError> {
-        let delivery = self.delivery().await.map_err(|error| ApiError::of_wait(&self.ticket, error))?;
+        let delivery = self.delivery().await.map_err(|error| ApiError::of_wait(&self.waiter, error))?;
         let opened = state.engine.open(&delivery.pictures).await;
-        let sources = opened.map_err(|failure| ApiError::of_wait(&self.ticket, WaitError::Failed(failure)))?;
+        let sources = opened.map_err(|failure| ApiError::of_wait(&self.waiter, WaitError::Failed(failure)))?;
         let presenting = state.presenter.present(&delivery.pictures, sources, self.shape.conversion());
         let in_time = tokio::time::timeout_at(self.deadline, presenting).await;
         let pictures = in_time.map_err(|_| {
-            ApiError::of_wait(&self.ticket, WaitError::OutOfPatience { upstream: delivery.predictions.clone() })
+            ApiError::of_wait(&self.waiter, WaitError::OutOfPatience { upstream: delivery.purchases.clone() })
         })?;
-        let Self { shape, ticket, wire, addresses, .. } = self;
-        Ok(Answer { shape: &shape, delivery: &delivery, pictures, ticket, wire }.into_response(&addresses))
+        let Self { shape, waiter, wire, addresses, .. } = self;
+        Ok(Answer { shape: &shape, delivery: &delivery, pictures, waiter, wire }.into_response(&addresses))
     }
 
     /// Waits for all pictures, with interim answers on the way where the client takes them.
-    async fn delivery(&mut self) -> Result<Arc<Delivery>, WaitError> {
-        let Manner::Interim(every) = self.manner else { return self.ticket.wait(self.deadline).await };
+    async fn delivery(&mut self) -> Result<Arc<JobResult>, WaitError> {
+        let Manner::Interim(every) = self.manner else { return self.waiter.wait(self.deadline).await };
         loop {
             tokio::select! {
                 biased;
-                delivery = self.ticket.wait(self.deadline) => return delivery,
+                delivery = self.waiter.wait(self.deadline) => return delivery,
                 () = tokio::time::sleep(every) => self.wire.processing(),
             }
         }
@@ -206,11 +206,11 @@ impl Placed {
 
     /// Answers with events. A failure within the first moments still gets a status of its own.
     async fn events(mut self, state: &ApiState, heartbeat: Duration, ending: Ending) -> Result<Response, ApiError> {
-        let first = tokio::time::timeout(state.server.stream_grace, self.ticket.next_part(0, self.deadline)).await;
+        let first = tokio::time::timeout(state.server.stream_grace, self.waiter.next_part(0, self.deadline)).await;
         if let Ok(Err(error)) = first {
-            return Err(ending.before(ApiError::of_wait(&self.ticket, error)));
+            return Err(ending.before(ApiError::of_wait(&self.waiter, error)));
         }
-        let upstream = self.ticket.upstream();
+        let upstream = self.waiter.upstream();
         let mut response = Events::new(self.kept(state, heartbeat, ending)).into_response();
         name_predictions(response.headers_mut(), &upstream);
         Ok(response)
@@ -218,11 +218,11 @@ impl Placed {
 
     /// Answers as usual when the outcome comes soon enough, and else begins with white space.
     async fn spaces(mut self, state: &ApiState, heartbeat: Duration, ending: Ending) -> Result<Response, ApiError> {
-        if tokio::time::timeout(heartbeat, self.ticket.wait(self.deadline)).await.is_ok() {
+        if tokio::time::timeout(heartbeat, self.waiter.wait(self.deadline)).await.is_ok() {
             ending.before(());
             return self.whole(state).await;
         }
-        let upstream = self.ticket.upstream();
+        let upstream = self.waiter.upstream();
         let addresses = self.addresses.clone();
         let mut response = Spaces::new(self.kept(state, heartbeat, ending), addresses).into_response();
         name_predictions(response.headers_mut(), &upstream);
@@ -234,20 +234,20 @@ impl Placed {
     async fn later(mut self, state: &ApiState, wait: Duration) -> Result<Response, ApiError> {
         let now = Instant::now();
         let wait = wait.min(self.deadline.saturating_duration_since(now));
-        match self.ticket.outcome(now + wait).await {
-            Some(Err(failure)) => return Err(ApiError::of_wait(&self.ticket, WaitError::Failed(failure))),
+        match self.waiter.outcome(now + wait).await {
+            Some(Err(failure)) => return Err(ApiError::of_wait(&self.waiter, WaitError::Failed(failure))),
             Some(Ok(_)) if !wait.is_zero() => return self.whole(state).await,
             Some(Ok(_)) | None => {}
         }
-        let Self { client, ticket, shape, addresses, wire, .. } = self;
+        let Self { client, waiter, shape, addresses, wire, .. } = self;
         let shown = predictions::Shown { shape, addresses, wire };
-        predictions::accepted(state, &client, &ticket, shown, wait).await
+        predictions::accepted(state, &client, &waiter, shown, wait).await
     }
 
     fn kept(self, state: &ApiState, heartbeat: Duration, ending: Ending) -> Kept {
-        let Self { ticket, shape, deadline, wire, permit, .. } = self;
+        let Self { waiter, shape, deadline, wire, permit, .. } = self;
         let (engine, presenter) = (state.engine.clone(), state.presenter.clone());
-        Kept { engine, presenter, ticket: Some(ticket), shape, deadline, heartbeat, wire, _permit: permit, ending }
+        Kept { engine, presenter, waiter: Some(waiter), shape, deadline, heartbeat, wire, _permit: permit, ending }
     }
 }
 

@@ -7,19 +7,19 @@ use axum::response::Response;
 
 use super::ApiState;
 use super::error::ApiError;
-use crate::lending::Lent;
-use crate::payload::Payload;
+use crate::http::StreamingBody;
+use crate::input_urls::PublishedInput;
 
 /// Answers with a picture for as long as it is lent. The token stands for a key: the upstream has no other.
 pub(super) async fn show(State(state): State<ApiState>, Path(token): Path<String>) -> Result<Response, ApiError> {
-    let lent = state.lending.as_ref().and_then(|lending| lending.find(&token));
-    let Lent { picture, source, .. } = lent.ok_or(ApiError::InputNotLent)?;
+    let published = state.input_urls.as_ref().and_then(|input_urls| input_urls.find(&token));
+    let PublishedInput { picture, source, .. } = published.ok_or(ApiError::InputNotLent)?;
     let response = Response::builder()
         .header(CONTENT_TYPE, picture.format.map_or("application/octet-stream", |format| format.media_type()))
         .header(CONTENT_LENGTH, picture.bytes)
         .header(CACHE_CONTROL, "no-store")
         .header("x-content-type-options", "nosniff")
-        .body(Body::new(Payload::default().bare(source)))
+        .body(Body::new(StreamingBody::default().bare(source)))
         .expect("the parts above make a response");
     Ok(response)
 }

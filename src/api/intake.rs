@@ -147,7 +147,7 @@ mod tests {
             [("multipart/form-data; boundary=B", Body::from(form)), ("application/json", Body::from(json.to_string()))];
         let (_directory, spool) = spool();
         let catalogue = catalogue();
-        let offer = Offer { catalogue: &catalogue, allowed: None, routes: crate::config::RoutePolicy::Auto.routes() };
+        let offer = Offer { catalogue: &catalogue, allowed: None, routes: crate::config::ApiPolicy::Auto.api_kinds() };
         let mut seen = Vec::new();
         for (content_type, body) in bodies {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);

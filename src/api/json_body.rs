@@ -18,7 +18,7 @@ use super::error::ApiError;
 use super::form::{Form, Limits, Scalar, Slot};
 use crate::config::ServerConfig;
 use crate::engine::{Spool, SpoolError, Upload};
-use crate::model::Source;
+use crate::model::ByteSource;
 
 mod picture;
 mod shape;
@@ -78,7 +78,7 @@ fn with_pictures(bytes: u64) -> u64 {
 }
 
 /// Reads a spooled body. Blocks, where it is not in memory.
-fn parse(body: Arc<dyn Source>, limits: &Limits, depth_max: u32, upload: Upload) -> Result<Form, ApiError> {
+fn parse(body: Arc<dyn ByteSource>, limits: &Limits, depth_max: u32, upload: Upload) -> Result<Form, ApiError> {
     let meter = Rc::new(Meter::default());
     let bytes = Metered {
         bytes: BufReader::with_capacity(BUFFER_BYTES, SourceReader { source: body, offset: 0 }),
@@ -300,7 +300,7 @@ impl Read for Metered {
 
 #[derive(Debug)]
 struct SourceReader {
-    source: Arc<dyn Source>,
+    source: Arc<dyn ByteSource>,
     offset: u64,
 }
 

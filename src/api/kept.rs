@@ -17,9 +17,9 @@ use super::answer::Shape;
 use super::error::ApiError;
 use super::presenter::{Presented, Presenter};
 use crate::admission::Permit;
-use crate::engine::{Engine, Ticket, WaitError};
-use crate::lifecycle::wire::Wire;
-use crate::model::{Failure, OrderId, StoredPicture};
+use crate::engine::{Engine, WaitError, Waiter};
+use crate::model::{Failure, JobId, StoredPicture};
+use crate::server::connection::ConnectionHandle;
 use crate::telemetry::{Metrics, RequestId};
 
 /// What is being made ready to leave, in its order.
@@ -31,13 +31,13 @@ pub(super) struct Kept {
     pub(super) engine: Engine,
     pub(super) presenter: Presenter,
     /// Absent once the answer is complete.
-    pub(super) ticket: Option<Ticket>,
+    pub(super) waiter: Option<Waiter>,
     pub(super) shape: Shape,
     /// When the client is answered at the latest.
     pub(super) deadline: Instant,
     /// The longest time without a byte.
     pub(super) heartbeat: Duration,
-    pub(super) wire: Wire,
+    pub(super) wire: ConnectionHandle,
     /// Its place among the requests that are waited with.
     pub(super) _permit: Permit,
     pub(super) ending: Ending,
@@ -47,8 +47,8 @@ impl Kept {
     /// The answer is complete: the engine learns whether it reached somebody.
     pub(super) fn complete(&mut self) {
         self.ending.code = "ok";
-        if let Some(ticket) = self.ticket.take() {
-            ticket.delivered(self.wire.written());
+        if let Some(waiter) = self.waiter.take() {
+            waiter.delivered(self.wire.written());
         }
     }
 
@@ -66,8 +66,8 @@ impl Kept {
     }
 
     /// Why no picture came.
-    pub(super) fn failed(&mut self, ticket: &Ticket, error: WaitError) -> ApiError {
-        let error = ApiError::of_wait(ticket, error);
+    pub(super) fn failed(&mut self, waiter: &Waiter, error: WaitError) -> ApiError {
+        let error = ApiError::of_wait(waiter, error);
         self.ending.code = error.code();
         error
     }
@@ -98,8 +98,8 @@ impl Endings {
     }
 
     /// Begins to watch one.
-    pub(super) fn watch(&self, manner: &'static str, request: RequestId, order: OrderId, began: Instant) -> Ending {
-        Ending { before: false, endings: self.clone(), manner, request, order, began, code: "client_left" }
+    pub(super) fn watch(&self, manner: &'static str, request: RequestId, job: JobId, began: Instant) -> Ending {
+        Ending { before: false, endings: self.clone(), manner, request, job, began, code: "client_left" }
     }
 }
 
@@ -111,7 +111,7 @@ pub(super) struct Ending {
     endings: Endings,
     manner: &'static str,
     request: RequestId,
-    order: OrderId,
+    job: JobId,
     began: Instant,
     code: &'static str,
 }
@@ -132,6 +132,6 @@ impl Drop for Ending {
         let Self { manner, code, .. } = *self;
         self.endings.counter.get_or_create(&EndLabels { manner, code }).inc();
         let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(request = %self.request, order = %self.order, manner, code, ms, "answer ended");
+        tracing::info!(request = %self.request, job = %self.job, manner, code, ms, "answer ended");
     }
 }

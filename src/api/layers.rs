@@ -112,7 +112,7 @@ pub(super) struct Noted {
     pub(super) client: String,
     pub(super) model: String,
     pub(super) cache: &'static str,
-    pub(super) order: String,
+    pub(super) job: String,
     /// Parameters that mean nothing here.
     pub(super) ignored: Vec<String>,
 }
@@ -192,7 +192,7 @@ impl LogFields<'_> {
                     client = text(&noted.client),
                     model = text(&noted.model),
                     cache = text(noted.cache),
-                    order = text(&noted.order),
+                    job = text(&noted.job),
                     ignored,
                     detail = self.detail,
                     "request"

@@ -72,7 +72,7 @@ fn one<'a>(offer: Offer<'a>, name: &'a str) -> Result<Entry<'a>, ApiError> {
 mod tests {
     use super::*;
     use crate::api::form::tests::catalogue;
-    use crate::config::RoutePolicy;
+    use crate::config::ApiPolicy;
 
     #[test]
     fn the_list_names_what_can_be_asked_for() {
@@ -80,14 +80,14 @@ mod tests {
         insta::assert_json_snapshot!(list(Offer {
             catalogue: &catalogue,
             allowed: None,
-            routes: RoutePolicy::Auto.routes()
+            routes: ApiPolicy::Auto.api_kinds()
         }));
     }
 
     #[test]
     fn aliases_are_found_and_what_cannot_be_made_is_not() {
         let catalogue = catalogue();
-        let offer = Offer { catalogue: &catalogue, allowed: None, routes: RoutePolicy::Auto.routes() };
+        let offer = Offer { catalogue: &catalogue, allowed: None, routes: ApiPolicy::Auto.api_kinds() };
         assert_eq!(one(offer, "chatgpt-image-latest").unwrap().id, "chatgpt-image-latest");
         assert_eq!(one(offer, "openai/gpt-image-2").unwrap().created, 1_776_729_600);
         for name in ["dall-e-2", "gpt-4o-image", ""] {
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_client_sees_what_it_may_use() {
         let (catalogue, allowed) = (catalogue(), ["gpt-image-2".to_owned()].into());
-        let offer = Offer { catalogue: &catalogue, allowed: Some(&allowed), routes: RoutePolicy::Auto.routes() };
+        let offer = Offer { catalogue: &catalogue, allowed: Some(&allowed), routes: ApiPolicy::Auto.api_kinds() };
         let ids: Vec<&str> = list(offer).data.into_iter().map(|entry| entry.id).collect();
         assert_eq!(ids, ["gpt-image-2"]);
         assert_eq!(one(offer, "openai/gpt-image-2").unwrap().id, "openai/gpt-image-2");

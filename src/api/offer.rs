@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::error::ApiError;
-use crate::model::{Catalogue, Model, Route, Task};
+use crate::model::{ApiKind, Catalogue, Model, Task};
 
 /// The catalogue as one client sees it. Cheap to copy.
 #[derive(Clone, Copy, Debug)]
@@ -12,7 +12,7 @@ pub(super) struct Offer<'a> {
     /// Ids; `None` for every model.
     pub(super) allowed: Option<&'a BTreeSet<String>>,
     /// The faces of the upstream a request may take, the first that can do what it asks for.
-    pub(super) routes: &'a [Route],
+    pub(super) routes: &'a [ApiKind],
 }
 
 impl<'a> Offer<'a> {

@@ -20,7 +20,7 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(server: &ServerConfig) -> Self {
-        let span = server.body_rate_span;
+        let span = server.body_rate_window;
         Self { bytes_per_second_min: server.body_bytes_per_second_min, credit: span, span }
     }
 
@@ -59,7 +59,7 @@ mod tests {
     fn pace(bytes_per_second_min: u64) -> Pace {
         let mut config = server();
         config.body_bytes_per_second_min = bytes_per_second_min;
-        config.body_rate_span = 10 * SECOND;
+        config.body_rate_window = 10 * SECOND;
         Pace::new(&config)
     }
 

@@ -23,13 +23,13 @@ pub(super) fn deadline(
         let seconds = headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok().filter(|seconds| *seconds > 0.0)?;
         let patience = Duration::try_from_secs_f64(seconds).ok()?;
         // A client with hardly any patience still gets most of it.
-        Some(patience.checked_sub(server.patience_margin).unwrap_or_default().max(patience.mul_f64(0.5)))
+        Some(patience.checked_sub(server.response_timeout_margin).unwrap_or_default().max(patience.mul_f64(0.5)))
     };
     let total = declared("x-stainless-timeout").and_then(|patience| began.checked_add(patience));
     let read = declared("x-stainless-read-timeout")
         .filter(|&patience| heartbeat.is_none_or(|heartbeat| heartbeat >= patience))
         .and_then(|patience| body_ended.checked_add(patience));
-    let own = body_ended + if heartbeat.is_some() { server.kept_patience } else { server.patience };
+    let own = body_ended + if heartbeat.is_some() { server.streamed_response_timeout } else { server.response_timeout };
     [total, read].into_iter().flatten().fold(own, Instant::min)
 }
 

@@ -1,4 +1,4 @@
-//! Orders by their address: `Prefer: respond-async`, `GET` and `DELETE /v1/predictions/{id}`.
+//! Jobs by their address: `Prefer: respond-async`, `GET` and `DELETE /v1/predictions/{id}`.
 //!
 //! An order is shown to its owner alone; to everybody else there is no such order. How its pictures are to look is part
 //! of the address (`query.rs`), so that nothing has to be remembered for it.
@@ -27,9 +27,9 @@ use super::layers::Noted;
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use super::validate::Presentation;
 use super::{ApiState, patience, rate};
-use crate::engine::{Cancelled, Look, Standing, Ticket, WaitError};
-use crate::lifecycle::wire::Wire;
-use crate::model::{ClientId, Failure, OrderId, Timestamp};
+use crate::engine::{CancelOutcome, JobStatus, JobView, WaitError, Waiter};
+use crate::model::{ClientId, Failure, JobId, Timestamp};
+use crate::server::connection::ConnectionHandle;
 
 mod object;
 mod query;
@@ -49,25 +49,25 @@ const HINT_UNKNOWN: Duration = Duration::from_secs(5);
 pub(super) struct Shown {
     pub(super) shape: Shape,
     pub(super) addresses: Addresses,
-    pub(super) wire: Wire,
+    pub(super) wire: ConnectionHandle,
 }
 
 /// Answers that an order has begun: 202, and where it is to be asked for.
 pub(super) async fn accepted(
     state: &ApiState,
     client: &ClientId,
-    ticket: &Ticket,
+    waiter: &Waiter,
     shown: Shown,
     waited: Duration,
 ) -> Result<Response, ApiError> {
-    let order = ticket.order();
+    let job = waiter.job();
     // What began is there: the journal knew of it before it was answered for.
-    let look = look(state, client, order).await?;
+    let look = look(state, client, job).await?;
     let query = query::of(shown.shape.presentation());
     let base = shown.addresses.base.path().trim_end_matches('/').to_owned();
-    let mut response = show_look(state, order, look, shown).await?;
+    let mut response = show_look(state, job, look, shown).await?;
     *response.status_mut() = StatusCode::ACCEPTED;
-    let location = format!("{base}/v1/predictions/{order}{query}");
+    let location = format!("{base}/v1/predictions/{job}{query}");
     let location =
         HeaderValue::from_str(&location).map_err(|_| ApiError::internal("the address is no header value"))?;
     let headers = response.headers_mut();
@@ -89,9 +89,9 @@ pub(super) async fn show(
     let client = arrived.client.clone();
     let mut noted = noted(&client);
     let result = async {
-        let order = order_of(id)?;
+        let job = job_of(id)?;
         let presentation = query::read(query.as_deref())?;
-        get(arrived, &state, order, presentation, &mut noted).await
+        get(arrived, &state, job, presentation, &mut noted).await
     };
     finish(&state, &client, result.await, noted)
 }
@@ -105,8 +105,8 @@ pub(super) async fn cancel(
     let client = arrived.client.clone();
     let mut noted = noted(&client);
     let result = async {
-        let order = order_of(id)?;
-        delete(&client, &state, order, &mut noted).await
+        let job = job_of(id)?;
+        delete(&client, &state, job, &mut noted).await
     };
     finish(&state, &client, result.await, noted)
 }
@@ -124,20 +124,20 @@ fn finish(state: &ApiState, client: &ClientId, result: Result<Response, ApiError
 }
 
 /// An id that is none is an unknown one.
-fn order_of(id: Result<Path<String>, PathRejection>) -> Result<OrderId, ApiError> {
+fn job_of(id: Result<Path<String>, PathRejection>) -> Result<JobId, ApiError> {
     id.ok().and_then(|Path(id)| id.parse().ok()).ok_or(ApiError::PredictionNotFound)
 }
 
 async fn get(
     arrived: Arrived,
     state: &ApiState,
-    order: OrderId,
+    job: JobId,
     presentation: Presentation,
     noted: &mut Noted,
 ) -> Result<Response, ApiError> {
     let Arrived { client, began, request, wire, headers, .. } = arrived;
-    let mut look = look(state, &client, order).await?;
-    noted.order = order.to_string();
+    let mut look = look(state, &client, job).await?;
+    noted.job = job.to_string();
     noted.model.clone_from(&look.model);
     let addresses = state.addresses(&headers)?;
     let shape = Shape::new(look.task, look.choices.clone(), presentation);
@@ -146,69 +146,69 @@ async fn get(
         let permit = state.admit(&client)?;
         let heartbeat = state.server.stream_heartbeat;
         let deadline = patience::deadline(&headers, &state.server, began, now, Some(heartbeat));
-        let ending = state.endings.watch("prediction_events", request, order, began);
-        let (engine, presenter, ticket) = (state.engine.clone(), state.presenter.clone(), Some(look.ticket));
-        let kept = Kept { engine, presenter, ticket, shape, deadline, heartbeat, wire, _permit: permit, ending };
+        let ending = state.endings.watch("prediction_events", request, job, began);
+        let (engine, presenter, waiter) = (state.engine.clone(), state.presenter.clone(), Some(look.waiter));
+        let kept = Kept { engine, presenter, waiter, shape, deadline, heartbeat, wire, _permit: permit, ending };
         return Ok(Events::of_prediction(kept, Statuses::new(client, state.clock.clone())).into_response());
     }
     let shown = Shown { shape, addresses, wire };
     let Some(wait) = Preferences::of(&headers).wait else {
-        return show_look(state, order, look, shown).await;
+        return show_look(state, job, look, shown).await;
     };
     let deadline = patience::deadline(&headers, &state.server, began, now, None);
     let wait = wait.min(deadline.saturating_duration_since(now));
-    if matches!(look.standing, Standing::UnderWay { .. }) {
+    if matches!(look.standing, JobStatus::UnderWay { .. }) {
         let _permit = state.admit(&client)?;
-        let outcome = look.ticket.outcome(now + wait).await;
-        look = self::look(state, &client, order).await?;
+        let outcome = look.waiter.outcome(now + wait).await;
+        look = self::look(state, &client, job).await?;
         // What could not be journalled is told all the same.
-        if let (Standing::UnderWay { .. }, Some(outcome)) = (&look.standing, outcome) {
+        if let (JobStatus::UnderWay { .. }, Some(outcome)) = (&look.standing, outcome) {
             look.standing = match outcome {
-                Ok(delivery) => Standing::Completed(delivery),
-                Err(failure) => Standing::Failed { failure, at: state.clock.now() },
+                Ok(delivery) => JobStatus::Completed(delivery),
+                Err(failure) => JobStatus::Failed { failure, at: state.clock.now() },
             };
         }
     }
-    let mut response = show_look(state, order, look, shown).await?;
+    let mut response = show_look(state, job, look, shown).await?;
     response.headers_mut().insert(PREFERENCE_APPLIED, applied_wait(wait));
     Ok(response)
 }
 
-async fn delete(client: &ClientId, state: &ApiState, order: OrderId, noted: &mut Noted) -> Result<Response, ApiError> {
-    let failed = |failure| ApiError::Failed { failure, order: Some(order) };
-    let cancelled = state.engine.cancel(client, order).await.map_err(failed)?.ok_or(ApiError::PredictionNotFound)?;
-    noted.order = order.to_string();
+async fn delete(client: &ClientId, state: &ApiState, job: JobId, noted: &mut Noted) -> Result<Response, ApiError> {
+    let failed = |failure| ApiError::Failed { failure, job: Some(job) };
+    let cancelled = state.engine.cancel(client, job).await.map_err(failed)?.ok_or(ApiError::PredictionNotFound)?;
+    noted.job = job.to_string();
     match cancelled {
-        Cancelled::Dropped | Cancelled::Shared => {
-            let look = look(state, client, order).await?;
-            Ok(Json(OrderObject::of(order, &look, state.clock.now())).into_response())
+        CancelOutcome::Dropped | CancelOutcome::Shared => {
+            let look = look(state, client, job).await?;
+            Ok(Json(OrderObject::of(job, &look, state.clock.now())).into_response())
         }
-        Cancelled::Bought => Err(ApiError::PredictionSubmitted { order }),
-        Cancelled::Ended => Err(ApiError::PredictionEnded { order }),
+        CancelOutcome::Bought => Err(ApiError::PredictionSubmitted { job }),
+        CancelOutcome::Ended => Err(ApiError::PredictionEnded { job }),
     }
 }
 
 /// An order of a client that can still be shown.
-async fn look(state: &ApiState, client: &ClientId, order: OrderId) -> Result<Look, ApiError> {
-    let failed = |failure| ApiError::Failed { failure, order: Some(order) };
-    let look = state.engine.look(client, order).await.map_err(failed)?.ok_or(ApiError::PredictionNotFound)?;
+async fn look(state: &ApiState, client: &ClientId, job: JobId) -> Result<JobView, ApiError> {
+    let failed = |failure| ApiError::Failed { failure, job: Some(job) };
+    let look = state.engine.look(client, job).await.map_err(failed)?.ok_or(ApiError::PredictionNotFound)?;
     match look.standing {
-        Standing::Swept => Err(ApiError::ResultGone),
-        Standing::UnderWay { .. } | Standing::Completed(_) | Standing::Failed { .. } => Ok(look),
+        JobStatus::Swept => Err(ApiError::ResultGone),
+        JobStatus::UnderWay { .. } | JobStatus::Completed(_) | JobStatus::Failed { .. } => Ok(look),
     }
 }
 
 /// The prediction object, with the pictures where they are there.
-async fn show_look(state: &ApiState, order: OrderId, look: Look, shown: Shown) -> Result<Response, ApiError> {
+async fn show_look(state: &ApiState, job: JobId, look: JobView, shown: Shown) -> Result<Response, ApiError> {
     let now = state.clock.now();
-    let (head, tail) = OrderObject::of(order, &look, now).around_result();
-    if let Standing::Completed(delivery) = &look.standing {
+    let (head, tail) = OrderObject::of(job, &look, now).around_result();
+    if let JobStatus::Completed(delivery) = &look.standing {
         let opened = state.engine.open(&delivery.pictures).await;
-        let failed = |failure: Failure| ApiError::of_wait(&look.ticket, WaitError::Failed(failure));
+        let failed = |failure: Failure| ApiError::of_wait(&look.waiter, WaitError::Failed(failure));
         let sources = opened.map_err(failed)?;
         let pictures = state.presenter.present(&delivery.pictures, sources, shown.shape.conversion()).await;
         let payload = head.then(shown.shape.whole(delivery, pictures, &shown.addresses)).then(tail);
-        return Ok(answer::delivering(payload, delivery, look.ticket, shown.wire));
+        return Ok(answer::delivering(payload, delivery, look.waiter, shown.wire));
     }
     let payload = head.text("null").then(tail);
     let length = payload.length();
@@ -216,8 +216,8 @@ async fn show_look(state: &ApiState, order: OrderId, look: Look, shown: Shown) -
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    name_predictions(headers, &look.predictions);
-    if let Standing::UnderWay { expected, .. } = look.standing {
+    name_predictions(headers, &look.purchases);
+    if let JobStatus::UnderWay { expected, .. } = look.standing {
         headers.insert(RETRY_AFTER, HeaderValue::from(hint(expected, now).as_secs()));
     }
     Ok(response)

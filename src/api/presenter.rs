@@ -27,13 +27,13 @@ use tokio::sync::Semaphore;
 use super::conversion::{Conversion, ConversionError, Converted, convert};
 use crate::config::ServerConfig;
 use crate::model::picture::read_full;
-use crate::model::{Digest, Format, Source, StoredPicture};
+use crate::model::{ByteSource, Digest, Format, StoredPicture};
 use crate::telemetry::Metrics;
 
 /// A picture as it is delivered.
 #[derive(Clone, Debug)]
 pub(super) struct Presented {
-    pub(super) source: Arc<dyn Source>,
+    pub(super) source: Arc<dyn ByteSource>,
     /// What the bytes are.
     pub(super) format: Format,
     pub(super) width: u32,
@@ -111,7 +111,7 @@ impl Presenter {
     pub(super) async fn present(
         &self,
         pictures: &[StoredPicture],
-        sources: Vec<Arc<dyn Source>>,
+        sources: Vec<Arc<dyn ByteSource>>,
         conversion: Option<Conversion>,
     ) -> Vec<Presented> {
         let each = pictures.iter().zip(sources).map(|(picture, source)| self.one(picture, source, conversion));
@@ -122,7 +122,7 @@ impl Presenter {
     pub(super) async fn one(
         &self,
         picture: &StoredPicture,
-        source: Arc<dyn Source>,
+        source: Arc<dyn ByteSource>,
         conversion: Option<Conversion>,
     ) -> Presented {
         let untouched = |source| {
@@ -148,7 +148,7 @@ impl Presenter {
     async fn converted(
         &self,
         picture: &StoredPicture,
-        source: &Arc<dyn Source>,
+        source: &Arc<dyn ByteSource>,
         conversion: Conversion,
     ) -> Result<Converted, ConversionError> {
         let key = (picture.digest, conversion);
@@ -186,7 +186,7 @@ impl Presenter {
     }
 }
 
-fn whole(source: &dyn Source) -> std::io::Result<Bytes> {
+fn whole(source: &dyn ByteSource) -> std::io::Result<Bytes> {
     match source.in_memory() {
         Some(bytes) => Ok(bytes),
         None => read_full(source, 0, usize::try_from(source.size()).map_err(std::io::Error::other)?).map(Bytes::from),
@@ -205,7 +205,7 @@ mod tests {
         Presenter::new(&server, &Metrics::default())
     }
 
-    fn stored(bytes: Vec<u8>) -> (StoredPicture, Arc<dyn Source>) {
+    fn stored(bytes: Vec<u8>) -> (StoredPicture, Arc<dyn ByteSource>) {
         let bytes = Bytes::from(bytes);
         let format = Format::sniff(&bytes).unwrap();
         let size = bytes.len() as u64;

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::ApiError;
 use crate::admission::{Admission, RequestRate};
-use crate::model::{ClientId, Failure, OverLimit};
+use crate::model::{ClientId, Failure, LimitExceeded};
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
@@ -19,14 +19,14 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
 ///
 /// # Errors
 ///
-/// [`Failure::OverLimit`] when the client's minute is used up.
+/// [`Failure::LimitExceeded`] when the client's minute is used up.
 pub(super) fn count(admission: &Admission, client: &ClientId) -> Result<(), ApiError> {
     admission.knock(client).map_err(over)
 }
 
 /// How a client is told of a limit that it is over, before there is an order.
-pub(super) fn over(OverLimit { limit, retry_after }: OverLimit) -> ApiError {
-    ApiError::Failed { failure: Failure::OverLimit { limit, retry_after }, order: None }
+pub(super) fn over(LimitExceeded { limit, retry_after }: LimitExceeded) -> ApiError {
+    ApiError::Failed { failure: Failure::LimitExceeded { limit, retry_after }, job: None }
 }
 
 /// Tells a client where it stands.

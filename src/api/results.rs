@@ -10,8 +10,8 @@ use serde::Deserialize;
 use super::ApiState;
 use super::conversion::Conversion;
 use super::error::ApiError;
+use crate::http::StreamingBody;
 use crate::model::Format;
-use crate::payload::Payload;
 
 /// What a signed address carries.
 #[derive(Debug, Deserialize)]
@@ -29,13 +29,13 @@ pub(super) async fn show(
     path: Result<Path<(String, usize)>, PathRejection>,
     query: Result<Query<Signed>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let Path((order, index)) = path.map_err(|_| ApiError::ResultAddressInvalid)?;
-    let order = order.parse().map_err(|_| ApiError::ResultAddressInvalid)?;
+    let Path((job, index)) = path.map_err(|_| ApiError::ResultAddressInvalid)?;
+    let job = job.parse().map_err(|_| ApiError::ResultAddressInvalid)?;
     let Query(Signed { format, compression, expires, signature }) =
         query.map_err(|_| ApiError::ResultAddressInvalid)?;
     let conversion = format.map(|format| Conversion::new(format, compression));
-    state.signer.check(order, index, conversion, expires, &signature, state.clock.now())?;
-    let (picture, source) = state.engine.picture(order, index).await.ok_or(ApiError::ResultGone)?;
+    state.signer.check(job, index, conversion, expires, &signature, state.clock.now())?;
+    let (picture, source) = state.engine.picture(job, index).await.ok_or(ApiError::ResultGone)?;
     let presented = state.presenter.one(&picture, source, conversion).await;
     let response = Response::builder()
         .header(CONTENT_TYPE, presented.format.media_type())
@@ -43,7 +43,7 @@ pub(super) async fn show(
         .header(CACHE_CONTROL, "private, max-age=3600")
         // Whatever page has the address may show the picture.
         .header("cross-origin-resource-policy", "cross-origin")
-        .body(Body::new(Payload::default().bare(presented.source)))
+        .body(Body::new(StreamingBody::default().bare(presented.source)))
         .expect("the parts above make a response");
     Ok(response)
 }

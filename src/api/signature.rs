@@ -7,7 +7,7 @@ use url::Url;
 
 use super::conversion::Conversion;
 use super::error::ApiError;
-use crate::model::{Digest, OrderId, Timestamp};
+use crate::model::{Digest, JobId, Timestamp};
 
 /// Signs and checks the addresses behind `response_format: url`.
 #[derive(Clone)]
@@ -30,7 +30,7 @@ impl Signer {
     pub(super) fn address(
         &self,
         base: &Url,
-        order: OrderId,
+        job: JobId,
         index: usize,
         conversion: Option<Conversion>,
         now: Timestamp,
@@ -38,7 +38,7 @@ impl Signer {
     ) -> Url {
         let expires = now.plus(ttl).seconds();
         let mut url = base.clone();
-        url.set_path(&format!("{}/v1/results/{order}/{index}", base.path().trim_end_matches('/')));
+        url.set_path(&format!("{}/v1/results/{job}/{index}", base.path().trim_end_matches('/')));
         let mut query = url.query_pairs_mut();
         if let Some(Conversion { format, compression }) = conversion {
             query.append_pair("format", format.name());
@@ -47,7 +47,7 @@ impl Signer {
             }
         }
         query.append_pair("expires", &expires.to_string());
-        query.append_pair("signature", &self.sign(order, index, conversion, expires).to_string());
+        query.append_pair("signature", &self.sign(job, index, conversion, expires).to_string());
         drop(query);
         url
     }
@@ -59,7 +59,7 @@ impl Signer {
     /// [`ApiError::ResultAddressInvalid`] for one that was altered or has expired, without saying which.
     pub(super) fn check(
         &self,
-        order: OrderId,
+        job: JobId,
         index: usize,
         conversion: Option<Conversion>,
         expires: i64,
@@ -68,16 +68,16 @@ impl Signer {
     ) -> Result<(), ApiError> {
         // Digests compare in constant time.
         let genuine =
-            Digest::from_hex(signature).is_some_and(|given| given == self.sign(order, index, conversion, expires));
+            Digest::from_hex(signature).is_some_and(|given| given == self.sign(job, index, conversion, expires));
         if genuine && now.seconds() < expires { Ok(()) } else { Err(ApiError::ResultAddressInvalid) }
     }
 
-    fn sign(&self, order: OrderId, index: usize, conversion: Option<Conversion>, expires: i64) -> Digest {
+    fn sign(&self, job: JobId, index: usize, conversion: Option<Conversion>, expires: i64) -> Digest {
         // Without a conversion as it always was: addresses outlive an update of the gateway.
         let conversion = conversion.map_or_else(String::new, |Conversion { format, compression }| {
             format!(" {} {}", format.name(), compression.unwrap_or(100))
         });
-        blake3::keyed_hash(&self.key, format!("result {order} {index} {expires}{conversion}").as_bytes()).into()
+        blake3::keyed_hash(&self.key, format!("result {job} {index} {expires}{conversion}").as_bytes()).into()
     }
 }
 
@@ -91,35 +91,35 @@ mod tests {
     #[test]
     fn only_unaltered_addresses_work_and_only_for_their_time() {
         let signer = Signer::new([7; 32]);
-        let order = OrderId::new(NOW, 1);
+        let job = JobId::new(NOW, 1);
         let base: Url = "https://gateway.example/base/".parse().unwrap();
-        let url = signer.address(&base, order, 0, None, NOW, Duration::from_mins(1));
-        assert_eq!(url.path(), format!("/base/v1/results/{order}/0"));
+        let url = signer.address(&base, job, 0, None, NOW, Duration::from_mins(1));
+        assert_eq!(url.path(), format!("/base/v1/results/{job}/0"));
         let query: std::collections::HashMap<String, String> = url.query_pairs().into_owned().collect();
         let (expires, signature) = (query["expires"].parse::<i64>().unwrap(), &query["signature"]);
-        let check = |signer: &Signer, order, index, expires, signature: &str, after: u64| {
-            signer.check(order, index, None, expires, signature, NOW.plus(Duration::from_secs(after))).is_ok()
+        let check = |signer: &Signer, job, index, expires, signature: &str, after: u64| {
+            signer.check(job, index, None, expires, signature, NOW.plus(Duration::from_secs(after))).is_ok()
         };
-        assert!(check(&signer, order, 0, expires, signature, 59));
-        assert!(!check(&signer, order, 0, expires, signature, 60), "expired");
-        assert!(!check(&signer, order, 1, expires, signature, 0), "another picture");
-        assert!(!check(&signer, OrderId::new(NOW, 2), 0, expires, signature, 0), "another order");
-        assert!(!check(&signer, order, 0, expires + 1, signature, 0), "a longer life");
-        assert!(!check(&Signer::new([8; 32]), order, 0, expires, signature, 0), "another key");
-        assert!(!check(&signer, order, 0, expires, "", 0), "no signature");
+        assert!(check(&signer, job, 0, expires, signature, 59));
+        assert!(!check(&signer, job, 0, expires, signature, 60), "expired");
+        assert!(!check(&signer, job, 1, expires, signature, 0), "another picture");
+        assert!(!check(&signer, JobId::new(NOW, 2), 0, expires, signature, 0), "another order");
+        assert!(!check(&signer, job, 0, expires + 1, signature, 0), "a longer life");
+        assert!(!check(&Signer::new([8; 32]), job, 0, expires, signature, 0), "another key");
+        assert!(!check(&signer, job, 0, expires, "", 0), "no signature");
     }
 
     #[test]
     fn a_conversion_is_part_of_what_is_signed() {
         let signer = Signer::new([7; 32]);
-        let order = OrderId::new(NOW, 1);
+        let job = JobId::new(NOW, 1);
         let base: Url = "https://gateway.example".parse().unwrap();
         let jpeg = |compression| Some(Conversion::new(Format::Jpeg, compression));
-        let url = signer.address(&base, order, 0, jpeg(Some(80)), NOW, Duration::from_mins(1));
+        let url = signer.address(&base, job, 0, jpeg(Some(80)), NOW, Duration::from_mins(1));
         let query: std::collections::HashMap<String, String> = url.query_pairs().into_owned().collect();
         assert_eq!((query["format"].as_str(), query["compression"].as_str()), ("jpeg", "80"));
         let expires = query["expires"].parse().unwrap();
-        let check = |conversion| signer.check(order, 0, conversion, expires, &query["signature"], NOW).is_ok();
+        let check = |conversion| signer.check(job, 0, conversion, expires, &query["signature"], NOW).is_ok();
         assert!(check(jpeg(Some(80))));
         for other in [None, jpeg(None), jpeg(Some(8)), Some(Conversion::new(Format::Webp, Some(80)))] {
             assert!(!check(other), "{other:?}");

@@ -19,8 +19,8 @@ use super::answer::Addresses;
 use super::kept::{Kept, Presenting};
 use super::presenter::Presented;
 use crate::engine::WaitError;
-use crate::model::Delivery;
-use crate::payload::Payload;
+use crate::http::StreamingBody;
+use crate::model::JobResult;
 
 /// One byte now and then, and an answer at last.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Spaces {
     kept: Kept,
     addresses: Addresses,
     /// The pictures while they are opened and converted, once there are any.
-    ready: Presenting<(Arc<Delivery>, Vec<Presented>)>,
+    ready: Presenting<(Arc<JobResult>, Vec<Presented>)>,
     answered: bool,
 }
 
@@ -52,18 +52,18 @@ impl Spaces {
         response
     }
 
-    async fn next(&mut self) -> Option<io::Result<Payload>> {
+    async fn next(&mut self) -> Option<io::Result<StreamingBody>> {
         if self.answered {
             self.kept.complete();
             return None;
         }
         // Taken for the time of this call, so that an error ends the answer.
-        let mut ticket = self.kept.ticket.take()?;
+        let mut waiter = self.kept.waiter.take()?;
         let opened = loop {
             tokio::select! {
                 biased;
                 Some(opened) = self.ready.next() => break opened.map_err(WaitError::Failed),
-                delivery = ticket.wait(self.kept.deadline), if self.ready.is_empty() => match delivery {
+                delivery = waiter.wait(self.kept.deadline), if self.ready.is_empty() => match delivery {
                     Ok(delivery) => {
                         let presented = self.kept.presented(delivery.pictures.clone());
                         self.ready.push_back(async move { Ok((delivery, presented.await?)) }.boxed());
@@ -71,24 +71,24 @@ impl Spaces {
                     Err(why) => break Err(why),
                 },
                 () = tokio::time::sleep(self.kept.heartbeat) => {
-                    self.kept.ticket = Some(ticket);
-                    return Some(Ok(Payload::default().text(" ")));
+                    self.kept.waiter = Some(waiter);
+                    return Some(Ok(StreamingBody::default().text(" ")));
                 }
             }
         };
         Some(match opened {
             Ok((delivery, pictures)) => {
-                self.kept.ticket = Some(ticket);
+                self.kept.waiter = Some(waiter);
                 self.answered = true;
                 Ok(self.kept.shape.whole(&delivery, pictures, &self.addresses))
             }
             Err(why) => {
-                let error = self.kept.failed(&ticket, why.clone());
+                let error = self.kept.failed(&waiter, why.clone());
                 if let WaitError::Failed(failure) = why
                     && !error.invites_retry()
                 {
                     // The client will ask again, because nobody has told it not to.
-                    ticket.untold(failure).await;
+                    waiter.untold(failure).await;
                 }
                 Err(io::Error::other(error.to_string()))
             }

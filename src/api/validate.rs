@@ -10,13 +10,13 @@ use super::error::ApiError;
 use super::form::{Form, Scalar};
 use super::offer::Offer;
 use crate::config::{ServerConfig, UnsupportedParameters};
-use crate::model::{Format, Input, Model, PictureRequest, Route, Size, Task, Terms};
+use crate::model::{ApiKind, Capabilities, Format, Input, Model, PictureRequest, Size, Task};
 
 mod pictures;
 mod route;
 mod values;
 
-use route::{Chosen, Wish};
+use route::{Chosen, QueuedSubmit};
 use values::{integer, text, truth};
 
 /// A request that can be bought, and how its answer is to look.
@@ -64,8 +64,8 @@ const SAFETY_IDENTIFIER_CHARS_MAX: usize = 128;
 pub(super) fn check(form: Form, task: Task, server: &ServerConfig, offer: Offer<'_>) -> Result<Checked, ApiError> {
     let Form { scalars, images, mask, misplaced, unknown } = form;
     let model = offer.find(text(&scalars, "model")?, task)?;
-    let wish = Wish::of(model, &scalars, &images, mask.as_ref());
-    let chosen = route::choose(model, task, offer.routes, &wish).ok_or_else(|| lacks_task(model, task))?;
+    let submit = QueuedSubmit::of(model, &scalars, &images, mask.as_ref());
+    let chosen = route::choose(model, task, offer.routes, &submit).ok_or_else(|| lacks_task(model, task))?;
     let Chosen { route, terms, need_files, need_auto } = chosen;
     let mut check = Check {
         scalars,
@@ -114,7 +114,7 @@ pub(super) fn check(form: Form, task: Task, server: &ServerConfig, offer: Offer<
             n,
             size,
             choices,
-            route,
+            api_kind: route,
         },
         presentation,
         webhook_url,
@@ -125,10 +125,10 @@ pub(super) fn check(form: Form, task: Task, server: &ServerConfig, offer: Offer<
 
 /// No route that the operator allows has the model for this task.
 fn lacks_task(model: &Model, task: Task) -> ApiError {
-    let routes = [Route::Prediction, Route::OpenAi, Route::Unified];
+    let routes = [ApiKind::Prediction, ApiKind::OpenAi, ApiKind::Unified];
     let elsewhere = routes.into_iter().find(|&route| model.is_sold(&[route], task)).map(|route| {
         let route = route.name();
-        format!("The operator of this gateway has chosen another way to it than upstream.route = \"{route}\".")
+        format!("The operator of this gateway has chosen another way to it than upstream.api = \"{route}\".")
     });
     ApiError::ModelLacksTask { model: model.id.clone(), task: task.name(), note: model.note.clone().or(elsewhere) }
 }
@@ -138,10 +138,10 @@ fn lacks_task(model: &Model, task: Task) -> ApiError {
 struct Check<'a> {
     scalars: BTreeMap<String, Scalar>,
     model: &'a Model,
-    route: Route,
+    route: ApiKind,
     /// What the route takes.
-    terms: Terms<'a>,
-    /// Parameters that `upstream.route = "auto"` would allow.
+    terms: Capabilities<'a>,
+    /// Parameters that `upstream.api = "auto"` would allow.
     need_auto: BTreeSet<String>,
     policy: UnsupportedParameters,
     dropped: Vec<String>,
@@ -170,7 +170,7 @@ impl Check<'_> {
             let route = self.route.name();
             format!(
                 " while this gateway takes the route '{route}' for every request; its operator can allow it with \
-                 upstream.route = \"auto\""
+                 upstream.api = \"auto\""
             )
         } else {
             String::new()
@@ -243,14 +243,14 @@ impl Check<'_> {
 
     fn size(&self, first: Option<&Input>) -> Result<Size, ApiError> {
         let rule = self.terms.size;
-        let Some(wish) = self.text("size")?.filter(|size| size != "auto") else {
+        let Some(submit) = self.text("size")?.filter(|size| size != "auto") else {
             return Ok(rule.auto_for(first.and_then(pictures::dimensions)));
         };
-        let Ok(size) = wish.parse() else {
+        let Ok(size) = submit.parse() else {
             let listed = rule.values.iter().map(ToString::to_string);
             return Err(ApiError::InvalidValue {
                 param: "size".to_owned(),
-                got: wish,
+                got: submit,
                 allowed: listed.chain(["auto".to_owned()]).collect(),
             });
         };
@@ -262,8 +262,8 @@ impl Check<'_> {
     fn choices(&mut self) -> Result<BTreeMap<String, String>, ApiError> {
         let mut choices = BTreeMap::new();
         for (name, choice) in self.terms.choices() {
-            let wish = text(&self.scalars, name)?.filter(|value| value != "auto");
-            let mut value = wish.as_deref().map_or(choice.auto.as_str(), |wish| modern(name, wish));
+            let submit = text(&self.scalars, name)?.filter(|value| value != "auto");
+            let mut value = submit.as_deref().map_or(choice.auto.as_str(), |submit| modern(name, submit));
             if !choice.values.iter().any(|known| known == value) {
                 let hint = self.hint(name);
                 // A value that another route or model has is no mistake.
@@ -271,7 +271,7 @@ impl Check<'_> {
                     let auto = Some("auto".to_owned()).filter(|auto| !choice.values.contains(auto));
                     return Err(ApiError::InvalidValue {
                         param: name.clone(),
-                        got: wish.unwrap_or_default(),
+                        got: submit.unwrap_or_default(),
                         allowed: choice.values.iter().cloned().chain(auto).collect(),
                     });
                 }
@@ -304,12 +304,12 @@ impl Check<'_> {
 
     /// What the pictures are to be encoded as, which the gateway does itself: the purchase knows nothing of it.
     fn output(&mut self, choices: &BTreeMap<String, String>) -> Result<Option<Conversion>, ApiError> {
-        let wish = match choices.get("output_format") {
+        let submit = match choices.get("output_format") {
             // What the model makes itself, it may still make otherwise.
             Some(chosen) => Some(chosen.clone()),
             None => self.text("output_format")?,
         };
-        let format = match wish.as_deref() {
+        let format = match submit.as_deref() {
             None | Some("auto") => None,
             Some(name @ ("gif" | "svg")) => {
                 let problem = format!("with the value '{name}' is not supported; ask for 'png', 'jpeg' or 'webp'");

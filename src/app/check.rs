@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::faces;
-use crate::config::{Config, Inputs, RoutePolicy};
+use super::listeners;
+use crate::config::{ApiPolicy, Config, InputTransport};
 use crate::model::{AccountId, Clock, SystemClock};
-use crate::storage::{Directory, DirectoryError};
-use crate::upstream::{GptProto, KeyCheck, PredictionApi};
+use crate::storage::{DataDirectory, DataDirectoryError};
+use crate::upstream::{GptProto, KeyCheck, Upstream};
 
 /// How far the clocks may differ before it is worth a word.
 const SKEW_MAX: Duration = Duration::from_mins(1);
@@ -20,26 +20,26 @@ pub async fn check(config: &Config) -> (String, bool) {
         "configuration",
         &format!(
             "{} models, clients: {}",
-            config.catalogue.models.iter().filter(|model| model.is_available(config.upstream.route.routes())).count(),
+            config.catalogue.models.iter().filter(|model| model.is_available(config.upstream.api.api_kinds())).count(),
             config.clients.len()
         ),
     );
     if let Some(route) = route_beside_the_default(config) {
         report.ok("route", &route);
     }
-    match Directory::open(&config.storage.directory) {
+    match DataDirectory::open(&config.storage.directory) {
         Ok(directory) => report.ok("storage", &format!("{} is writable", directory.path().display())),
         // A gateway that is running is not a problem of the deployment.
-        Err(error @ DirectoryError::InUse(_)) => report.warn("storage", &error.to_string()),
+        Err(error @ DataDirectoryError::InUse(_)) => report.warn("storage", &error.to_string()),
         Err(error) => report.bad("storage", &error.to_string()),
     }
     if let Some(files) = config.server.tls() {
-        match faces::read_tls(files) {
+        match listeners::read_tls(files) {
             Ok(_) => report.ok("TLS", &format!("{} and its key fit", files.0.display())),
             Err(error) => report.bad("TLS", &format!("{error:#}")),
         }
     }
-    match faces::share(faces::wanted(config, false)) {
+    match listeners::share(listeners::wanted(config, false)) {
         Ok(shares) if shares.connections < config.server.connections_max.get() => report.warn(
             "descriptors",
             &format!(
@@ -68,11 +68,11 @@ pub async fn check(config: &Config) -> (String, bool) {
 
 /// How requests and their pictures travel, where that is not the default.
 fn route_beside_the_default(config: &Config) -> Option<String> {
-    let route = config.upstream.route;
-    let route = (route != RoutePolicy::Auto).then(|| format!("every request takes the route {}", route.name()));
+    let route = config.upstream.api;
+    let route = (route != ApiPolicy::Auto).then(|| format!("every request takes the route {}", route.name()));
     let inputs = match (config.upstream.inputs, &config.server.public_url) {
-        (Inputs::Link, Some(base)) => Some(format!("input pictures are fetched from {base}")),
-        (Inputs::Link | Inputs::Inline, _) => None,
+        (InputTransport::Link, Some(base)) => Some(format!("input pictures are fetched from {base}")),
+        (InputTransport::Link | InputTransport::Inline, _) => None,
     };
     let told: Vec<String> = route.into_iter().chain(inputs).collect();
     (!told.is_empty()).then(|| told.join("; "))

@@ -124,7 +124,7 @@ impl Account {
             in_flight: 0,
             held_back: HashMap::new(),
             aside: None,
-            aside_max: upstream.set_aside,
+            aside_max: upstream.account_cooldown_max,
             pushback: upstream.pushback,
             pushback_max: upstream.pushback_max,
             held: learned.held_s.filter(|held| held.is_finite() && *held > 0.0),

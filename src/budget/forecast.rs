@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::State;
-use super::queue::Wish;
+use super::queue::QueuedSubmit;
 
 /// When a purchase would leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +28,11 @@ const AWAY_LEAST: Duration = Duration::from_secs(1);
 impl State {
     /// Sends a client away that has so much time to spare, and tells when it is let in if nobody else arrives. Everybody
     /// who was sent away before comes first: who is told the same time would meet the same crowd again.
-    pub(super) fn turn_away(&mut self, wish: &Wish, spare: Duration, now: Instant) -> Duration {
+    pub(super) fn turn_away(&mut self, submit: &QueuedSubmit, spare: Duration, now: Instant) -> Duration {
         while self.promised.front().is_some_and(|&at| at <= now) {
             self.promised.pop_front();
         }
-        let start = self.starts(wish, count(self.promised.len()), now).start;
+        let start = self.starts(submit, count(self.promised.len()), now).start;
         let away = start.saturating_sub(spare).max(AWAY_LEAST);
         if self.promised.len() < PROMISES_MAX {
             let at = now + away;
@@ -42,12 +42,12 @@ impl State {
         away
     }
 
-    pub(super) fn forecast(&self, wish: &Wish, now: Instant) -> Forecast {
-        self.starts(wish, 0.0, now)
+    pub(super) fn forecast(&self, submit: &QueuedSubmit, now: Instant) -> Forecast {
+        self.starts(submit, 0.0, now)
     }
 
     /// The forecast for something that so many others besides the queue go before.
-    fn starts(&self, wish: &Wish, others: f64, now: Instant) -> Forecast {
+    fn starts(&self, submit: &QueuedSubmit, others: f64, now: Instant) -> Forecast {
         let mut usable = self.accounts.iter().filter(|account| account.aside.is_none()).peekable();
         // With every key set aside there is nothing to go by; they are then taken as they would be.
         let all = usable.peek().is_none();
@@ -63,7 +63,7 @@ impl State {
             pause = Some(pause.map_or(until, |pause| pause.min(until)));
         }
         let model_until = |account: &super::Account| {
-            account.model_may_go(&wish.model, now).err().flatten().map_or(Duration::ZERO, |until| until - now)
+            account.model_may_go(&submit.model, now).err().flatten().map_or(Duration::ZERO, |until| until - now)
         };
         let model_pause = self.accounts.iter().map(model_until).min().unwrap_or_default();
         let pause = pause.unwrap_or_default().max(model_pause);
@@ -72,7 +72,7 @@ impl State {
             let by_places = (ahead + 1.0 - free).max(0.0) / ends_per_second.max(f64::MIN_POSITIVE);
             pause.saturating_add(Duration::try_from_secs_f64(by_rate.max(by_places)).unwrap_or(Duration::MAX))
         };
-        let (ahead, ahead_alone) = self.queue.ahead_of(&wish.client, wish.usd);
+        let (ahead, ahead_alone) = self.queue.ahead_of(&submit.client, submit.usd);
         Forecast { start: start(ahead + others), start_alone: start(ahead_alone), paused: !pause.is_zero() }
     }
 }

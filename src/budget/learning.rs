@@ -104,7 +104,7 @@ pub(super) struct Bounds {
     pub(super) submits_per_minute: f64,
     /// Predictions in flight; at least 1.
     pub(super) concurrent: usize,
-    /// The upstream's window, as far as one knows (`upstream.window_ms`).
+    /// The upstream's window, as far as one knows (`upstream.rate_window_ms`).
     pub(super) window: Duration,
     /// The first pause after a 429 without `Retry-After`; doubled by each further one.
     pub(super) pushback: Duration,

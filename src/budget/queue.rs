@@ -26,7 +26,7 @@ pub(super) type Place = u64;
 
 /// Something to be bought, as the queue sees it.
 #[derive(Clone, Debug)]
-pub(crate) struct Wish {
+pub(crate) struct QueuedSubmit {
     pub(crate) client: ClientId,
     pub(crate) model: Arc<str>,
     /// Expected price.
@@ -119,33 +119,33 @@ impl<T> FairQueue<T> {
     }
 
     /// Puts an entry in its place within its client's lane.
-    pub(super) fn insert(&mut self, place: Place, wish: &Wish, item: T) {
-        let usd = wish.usd.0.max(PRICE_MIN);
+    pub(super) fn insert(&mut self, place: Place, submit: &QueuedSubmit, item: T) {
+        let usd = submit.usd.0.max(PRICE_MIN);
         self.dearest = self.dearest.max(usd);
         self.len += 1;
-        self.bytes += wish.bytes;
-        *self.models.entry(Arc::clone(&wish.model)).or_default() += 1;
-        let weight = self.weights.get(&wish.client).copied().unwrap_or(WEIGHT);
-        let lane = self.lanes.entry(wish.client.clone()).or_insert_with(|| {
-            self.turns.push_back(wish.client.clone());
+        self.bytes += submit.bytes;
+        *self.models.entry(Arc::clone(&submit.model)).or_default() += 1;
+        let weight = self.weights.get(&submit.client).copied().unwrap_or(WEIGHT);
+        let lane = self.lanes.entry(submit.client.clone()).or_insert_with(|| {
+            self.turns.push_back(submit.client.clone());
             Lane { credit: 0.0, weight, usd: 0.0, len: 0, models: BTreeMap::new() }
         });
         lane.usd += usd;
         lane.len += 1;
-        let entries = lane.models.entry(Arc::clone(&wish.model)).or_default();
+        let entries = lane.models.entry(Arc::clone(&submit.model)).or_default();
         let position = entries.partition_point(|entry| entry.place < place);
-        entries.insert(position, Entry { place, usd, bytes: wish.bytes, item });
+        entries.insert(position, Entry { place, usd, bytes: submit.bytes, item });
     }
 
     /// Takes an entry out of line, wherever it stands.
-    pub(super) fn remove(&mut self, place: Place, wish: &Wish) {
-        let Some(lane) = self.lanes.get_mut(&wish.client) else { return };
-        let Some(entries) = lane.models.get_mut(&wish.model) else { return };
+    pub(super) fn remove(&mut self, place: Place, submit: &QueuedSubmit) {
+        let Some(lane) = self.lanes.get_mut(&submit.client) else { return };
+        let Some(entries) = lane.models.get_mut(&submit.model) else { return };
         let position = entries.partition_point(|entry| entry.place < place);
         if entries.get(position).is_some_and(|entry| entry.place == place)
             && let Some(entry) = entries.remove(position)
         {
-            self.forget(&wish.client, &wish.model, entry.usd, entry.bytes);
+            self.forget(&submit.client, &submit.model, entry.usd, entry.bytes);
         }
     }
 
@@ -291,18 +291,18 @@ mod tests {
         ClientId(name.into())
     }
 
-    fn wish(name: &str, model: &str, usd: f64) -> Wish {
-        Wish { client: client(name), model: model.into(), usd: Usd(usd), bytes: 10 }
+    fn submit(name: &str, model: &str, usd: f64) -> QueuedSubmit {
+        QueuedSubmit { client: client(name), model: model.into(), usd: Usd(usd), bytes: 10 }
     }
 
     fn queue(weights: &[(&str, f64)]) -> FairQueue<String> {
         FairQueue::new(weights.iter().map(|&(name, weight)| (client(name), weight)).collect())
     }
 
-    fn add(queue: &mut FairQueue<String>, wish: &Wish, times: usize) {
+    fn add(queue: &mut FairQueue<String>, submit: &QueuedSubmit, times: usize) {
         for _ in 0..times {
             let place = queue.new_place();
-            queue.insert(place, wish, wish.client.to_string());
+            queue.insert(place, submit, submit.client.to_string());
         }
     }
 
@@ -317,8 +317,8 @@ mod tests {
     #[test]
     fn a_noisy_client_gets_no_more_than_its_share() {
         let mut queue = queue(&[]);
-        add(&mut queue, &wish("noisy", "m", 0.03), 1000);
-        add(&mut queue, &wish("quiet", "m", 0.03), 10);
+        add(&mut queue, &submit("noisy", "m", 0.03), 1000);
+        add(&mut queue, &submit("quiet", "m", 0.03), 10);
         let served = served(&mut queue, 20);
         assert_eq!((served["noisy"], served["quiet"]), (10, 10));
     }
@@ -326,9 +326,9 @@ mod tests {
     #[test]
     fn shares_are_of_money_and_by_weight() {
         let mut queue = queue(&[("heavy", 3.0)]);
-        add(&mut queue, &wish("heavy", "m", 0.03), 1000);
-        add(&mut queue, &wish("light", "m", 0.03), 1000);
-        add(&mut queue, &wish("dear", "m", 0.30), 1000);
+        add(&mut queue, &submit("heavy", "m", 0.03), 1000);
+        add(&mut queue, &submit("light", "m", 0.03), 1000);
+        add(&mut queue, &submit("dear", "m", 0.30), 1000);
         let served = served(&mut queue, 410);
         // 0.9 for the heavy one, and 0.3 for each of the others, in every round.
         assert_eq!((served["heavy"], served["light"], served["dear"]), (300, 100, 10));
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn within_a_client_who_came_first_goes_first_and_who_comes_back_keeps_its_place() {
         let mut queue = queue(&[]);
-        let one = wish("a", "m", 0.03);
+        let one = submit("a", "m", 0.03);
         let places: Vec<Place> = (0..3).map(|_| queue.new_place()).collect();
         for &place in &places {
             queue.insert(place, &one, place.to_string());
@@ -354,9 +354,9 @@ mod tests {
     #[test]
     fn a_model_that_is_held_back_holds_up_nobody_else() {
         let mut queue = queue(&[]);
-        add(&mut queue, &wish("a", "held", 0.03), 5);
-        add(&mut queue, &wish("a", "free", 0.03), 1);
-        add(&mut queue, &wish("b", "held", 0.03), 5);
+        add(&mut queue, &submit("a", "held", 0.03), 5);
+        add(&mut queue, &submit("a", "free", 0.03), 1);
+        add(&mut queue, &submit("b", "held", 0.03), 5);
         assert_eq!(queue.next(|model| model == "free").unwrap().0, "a");
         assert_eq!(queue.next(|model| model == "free"), None);
         assert_eq!(queue.len(), 10);
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn what_goes_before_is_told_from_what_is_there() {
         let mut queue = queue(&[]);
-        add(&mut queue, &wish("noisy", "m", 0.03), 1000);
+        add(&mut queue, &submit("noisy", "m", 0.03), 1000);
         let (noisy, without_own) = queue.ahead_of(&client("noisy"), Usd(0.03));
         assert!((noisy - 1000.0).abs() < 1e-6 && without_own == 0.0, "{noisy} {without_own}");
         let (quiet, _) = queue.ahead_of(&client("quiet"), Usd(0.03));
@@ -375,8 +375,8 @@ mod tests {
     #[test]
     fn the_lightest_is_served_without_counting_to_a_million() {
         let mut queue = queue(&[("light", 0.001), ("heavy", 1000.0), ("other", 0.002)]);
-        add(&mut queue, &wish("light", "m", 0.03), 300);
-        add(&mut queue, &wish("other", "m", 0.03), 600);
+        add(&mut queue, &submit("light", "m", 0.03), 300);
+        add(&mut queue, &submit("other", "m", 0.03), 600);
         let served = served(&mut queue, 600);
         assert!(served["other"].abs_diff(2 * served["light"]) <= 2, "{served:?}");
     }
@@ -394,7 +394,7 @@ mod tests {
             for &(who, cents) in &prices {
                 let usd = f64::from(cents) / 100.0;
                 let place = queue.new_place();
-                queue.insert(place, &wish(names[who], "m", usd), (who, usd));
+                queue.insert(place, &submit(names[who], "m", usd), (who, usd));
                 left[who] += 1;
             }
             let start = left;

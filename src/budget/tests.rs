@@ -30,17 +30,17 @@ impl Bench {
         Self { budget: Budget::new(&config.upstream, &config.accounts, weights, learned, &Metrics::default()) }
     }
 
-    fn queue(&self, client: &str, model: &str) -> Queued {
+    fn queue(&self, client: &str, model: &str) -> QueueSlot {
         self.try_queue(client, model, 10).unwrap()
     }
 
-    fn try_queue(&self, client: &str, model: &str, bytes: u64) -> Result<Queued, QueueFull> {
+    fn try_queue(&self, client: &str, model: &str, bytes: u64) -> Result<QueueSlot, QueueFull> {
         let client = ClientId(client.into());
-        self.budget.queue(Wish { client, model: model.into(), usd: Usd(0.03), bytes })
+        self.budget.queue(QueuedSubmit { client, model: model.into(), usd: Usd(0.03), bytes })
     }
 
     /// What has been granted to this place, if anything has.
-    fn look(&self, queued: &mut Queued) -> Option<Result<Granted, Failure>> {
+    fn look(&self, queued: &mut QueueSlot) -> Option<Result<Granted, Failure>> {
         self.budget.grant();
         match queued.granted.try_recv() {
             Ok(granted) => Some(granted),
@@ -49,11 +49,11 @@ impl Bench {
         }
     }
 
-    fn granted(&self, queued: &mut Queued) -> Granted {
+    fn granted(&self, queued: &mut QueueSlot) -> Granted {
         self.look(queued).expect("it is its turn").expect("nothing is set aside")
     }
 
-    fn waits(&self, queued: &mut Queued) -> bool {
+    fn waits(&self, queued: &mut QueueSlot) -> bool {
         self.look(queued).is_none()
     }
 
@@ -270,10 +270,10 @@ async fn the_forecast_knows_whose_queue_it_is() {
         upstream.submits_per_minute = 60.try_into().unwrap();
         upstream.queue_max = 1000;
     });
-    let _held: Vec<Queued> = (0..100).map(|_| bench.queue("noisy", "m")).collect();
+    let _held: Vec<QueueSlot> = (0..100).map(|_| bench.queue("noisy", "m")).collect();
     let forecast = |client: &str| {
         let client = ClientId(client.into());
-        bench.budget.forecast(&Wish { client, model: "m".into(), usd: Usd(0.03), bytes: 0 })
+        bench.budget.forecast(&QueuedSubmit { client, model: "m".into(), usd: Usd(0.03), bytes: 0 })
     };
     let noisy = forecast("noisy");
     assert!((95.0..105.0).contains(&noisy.start.as_secs_f64()) && noisy.start_alone.is_zero(), "{noisy:?}");
@@ -283,11 +283,11 @@ async fn the_forecast_knows_whose_queue_it_is() {
 #[tokio::test(start_paused = true)]
 async fn who_is_sent_away_is_not_sent_back_into_the_same_crowd() {
     let bench = Bench::new(&["one"], |upstream| upstream.submits_per_minute = 60.try_into().unwrap());
-    let _held: Vec<Queued> = (0..10).map(|_| bench.queue("noisy", "m")).collect();
+    let _held: Vec<QueueSlot> = (0..10).map(|_| bench.queue("noisy", "m")).collect();
     let away = |client: &str| {
         let client = ClientId(client.into());
-        let wish = Wish { client, model: "m".into(), usd: Usd(0.03), bytes: 0 };
-        bench.budget.turn_away(&wish, Duration::from_secs(4)).as_secs_f64()
+        let submit = QueuedSubmit { client, model: "m".into(), usd: Usd(0.03), bytes: 0 };
+        bench.budget.turn_away(&submit, Duration::from_secs(4)).as_secs_f64()
     };
     // One a second, and each client told so is one more to come before the next.
     let told: Vec<f64> = (0..3).map(|_| away("noisy")).collect();

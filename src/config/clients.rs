@@ -104,7 +104,7 @@ pub(crate) fn digest_of_key(key: &str) -> Digest {
 
 /// A new client key, and the digest by which it will be known.
 #[derive(Debug)]
-pub struct Minted {
+pub struct NewKey {
     pub key: Secret,
     /// 64 hex digits, for `key_digest`.
     pub digest: String,
@@ -116,7 +116,7 @@ pub struct Minted {
 /// # Errors
 ///
 /// When `name` could not be a client's name.
-pub fn mint_key(name: &str, random: [u8; 24]) -> Result<Minted, Error> {
+pub fn mint_key(name: &str, random: [u8; 24]) -> Result<NewKey, Error> {
     check_name(name, "clients")?;
     let mut key = String::from("sk-gw-");
     for byte in random {
@@ -124,7 +124,7 @@ pub fn mint_key(name: &str, random: [u8; 24]) -> Result<Minted, Error> {
     }
     let checksum = Digest::of(key.as_bytes()).to_string();
     key.push_str(&checksum[..8]);
-    Ok(Minted { digest: digest_of_key(&key).to_string(), key: Secret::new(key) })
+    Ok(NewKey { digest: digest_of_key(&key).to_string(), key: Secret::new(key) })
 }
 
 /// Reads `GATEWAY_CLIENT_KEYS`: `name:key,name:key`; a key alone is the client `default`.

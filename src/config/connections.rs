@@ -22,15 +22,15 @@ pub(crate) struct FileMode(pub(crate) u32);
 /// What is wrong with a mode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("server.unix_socket_mode {0:?} is no file mode: write it as for chmod, \"0600\" or \"0660\"")]
-pub(crate) struct NoMode(String);
+pub(crate) struct InvalidFileMode(String);
 
 impl TryFrom<String> for FileMode {
-    type Error = NoMode;
+    type Error = InvalidFileMode;
 
-    fn try_from(text: String) -> Result<Self, NoMode> {
+    fn try_from(text: String) -> Result<Self, InvalidFileMode> {
         match u32::from_str_radix(&text, 8) {
             Ok(mode) if mode <= 0o777 && (3..=4).contains(&text.len()) => Ok(Self(mode)),
-            Ok(_) | Err(_) => Err(NoMode(text)),
+            Ok(_) | Err(_) => Err(InvalidFileMode(text)),
         }
     }
 }
@@ -74,7 +74,7 @@ impl ServerConfig {
             ("tls_reload_interval_s", self.tls_reload_interval),
             ("http2_ping_interval_s", self.http2_ping_interval),
             ("http2_ping_timeout_s", self.http2_ping_timeout),
-            ("body_rate_span_s", self.body_rate_span),
+            ("body_rate_window_s", self.body_rate_window),
         ] {
             if value < Duration::from_secs(1) {
                 return complain(key, "must not be 0");

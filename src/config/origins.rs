@@ -26,16 +26,16 @@ impl PageOrigin {
     "{0:?} is no origin: write it as browsers do, scheme://host or scheme://host:port, in lower case, without a path, \
      a slash at the end, or the scheme's own port; or \"null\", or \"*\""
 )]
-pub(crate) struct NoOrigin(String);
+pub(crate) struct InvalidOrigin(String);
 
 impl TryFrom<String> for PageOrigin {
-    type Error = NoOrigin;
+    type Error = InvalidOrigin;
 
-    fn try_from(text: String) -> Result<Self, NoOrigin> {
+    fn try_from(text: String) -> Result<Self, InvalidOrigin> {
         if text == "*" {
             return Ok(Self::Any);
         }
-        if text == "null" || is_origin(&text) { Ok(Self::Exactly(text)) } else { Err(NoOrigin(text)) }
+        if text == "null" || is_origin(&text) { Ok(Self::Exactly(text)) } else { Err(InvalidOrigin(text)) }
     }
 }
 

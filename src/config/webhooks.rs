@@ -25,9 +25,9 @@ pub(super) struct WebhooksSection {
     attempts_max: NonZeroU32,
     #[serde(rename = "timeout_s", deserialize_with = "seconds")]
     timeout: Duration,
-    #[serde(rename = "first_pause_ms", deserialize_with = "millis")]
+    #[serde(rename = "retry_delay_min_ms", deserialize_with = "millis")]
     first_pause: Duration,
-    #[serde(rename = "longest_pause_s", deserialize_with = "seconds")]
+    #[serde(rename = "retry_delay_max_s", deserialize_with = "seconds")]
     longest_pause: Duration,
     concurrent_max: NonZeroUsize,
     pending_max: usize,
@@ -37,7 +37,7 @@ pub(super) struct WebhooksSection {
 #[derive(Clone, Debug)]
 pub(crate) struct WebhooksConfig {
     /// `None`: nobody is told.
-    pub(crate) allowed: Option<Allowed>,
+    pub(crate) allowed: Option<AllowedTargets>,
     pub(crate) attempts_max: u32,
     pub(crate) timeout: Duration,
     pub(crate) first_pause: Duration,
@@ -48,7 +48,7 @@ pub(crate) struct WebhooksConfig {
 
 /// Where events may be sent, and the secret that they are signed with. Never the one without the other.
 #[derive(Clone, Debug)]
-pub(crate) struct Allowed {
+pub(crate) struct AllowedTargets {
     pub(crate) origins: Vec<Origin>,
     pub(crate) secret: SigningSecret,
 }
@@ -102,11 +102,15 @@ impl WebhooksSection {
     }
 }
 
-fn allowed(origins: Vec<Origin>, environment: &Environment, file: Option<&Path>) -> Result<Option<Allowed>, Error> {
+fn allowed(
+    origins: Vec<Origin>,
+    environment: &Environment,
+    file: Option<&Path>,
+) -> Result<Option<AllowedTargets>, Error> {
     let secret = secret::from_environment(environment, SECRET, file)?.map(SigningSecret::new).transpose()?;
     match secret {
         _ if origins.is_empty() => Ok(None),
-        Some(secret) => Ok(Some(Allowed { origins, secret })),
+        Some(secret) => Ok(Some(AllowedTargets { origins, secret })),
         None => Err(Error::invalid(
             "webhooks.allowed_origins",
             format!("needs a secret to sign with: set {SECRET} to whsec_$(openssl rand -base64 32)"),

@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::budget::Pushback;
 use crate::config::OnUnknown;
 use crate::model::Failure;
-use crate::upstream::{Finished, Handle, PollError, Polled, SubmitError, Submitted};
+use crate::upstream::{Finished, PollError, Polled, PurchaseHandle, SubmitError, Submitted};
 
 /// Answers "done" without pictures that are believed to be a moment of the upstream's, before they are a loss.
 const EMPTY_ANSWERS_MAX: u32 = 3;
@@ -39,10 +39,10 @@ const RESEND_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum AfterSubmit {
     /// It has an id: journal it, then poll.
-    Follow(Handle),
+    Follow(PurchaseHandle),
     /// Its pictures are there already.
     Collect {
-        handle: Option<Handle>,
+        handle: Option<PurchaseHandle>,
         finished: Finished,
     },
     /// Nothing was bought: back to being an intent, and again after the pause.
@@ -85,7 +85,7 @@ pub(super) fn after_submit(
 /// What is remembered of an accepted prediction between polls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Following {
-    pub(super) handle: Handle,
+    pub(super) handle: PurchaseHandle,
     pub(super) polls: u32,
     empty_answers: u32,
     late_troubles: u32,
@@ -123,7 +123,7 @@ pub(super) enum AfterFetch {
 }
 
 impl Following {
-    pub(super) fn new(handle: Handle) -> Self {
+    pub(super) fn new(handle: PurchaseHandle) -> Self {
         Self { handle, polls: 0, empty_answers: 0, late_troubles: 0 }
     }
 
@@ -175,15 +175,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::lending::Loans;
-    use crate::model::{Route, UpstreamId};
+    use crate::input_urls::InputUrlGuards;
+    use crate::model::{ApiKind, UpstreamId};
 
     fn following() -> Following {
-        Following::new(Handle {
+        Following::new(PurchaseHandle {
             id: UpstreamId::new("abc").unwrap(),
             poll_url: None,
-            route: Route::Prediction,
-            loans: Loans::default(),
+            api_kind: ApiKind::Prediction,
+            input_url_guards: InputUrlGuards::default(),
         })
     }
 

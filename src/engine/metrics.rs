@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::Status;
-use crate::model::{Failure, Route, Usd};
+use crate::model::{ApiKind, Failure, Usd};
 use crate::telemetry::Metrics;
 use crate::upstream::{PollError, SubmitError};
 
@@ -18,13 +18,13 @@ type Money = Counter<f64, AtomicU64>;
 
 #[derive(Clone, Debug)]
 pub(super) struct EngineMetrics {
-    orders: Counter,
+    jobs: Counter,
     submits: Family<SubmitLabels, Counter>,
     polls: Family<ResultLabel, Counter>,
     polls_saved: Counter,
     pictures: Counter,
     ended: Family<ResultLabel, Counter>,
-    predictions: Family<StateLabel, Gauge>,
+    purchases: Family<StateLabel, Gauge>,
     waiters: Gauge,
     generation_seconds: Family<ModelLabel, Histogram>,
     spent_usd: Money,
@@ -47,7 +47,7 @@ struct ResultLabel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SubmitLabels {
-    route: &'static str,
+    api: &'static str,
     result: &'static str,
 }
 
@@ -69,13 +69,13 @@ const GENERATION_BUCKETS: [f64; 14] =
 impl EngineMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let own = Self {
-            orders: Counter::default(),
+            jobs: Counter::default(),
             submits: Family::default(),
             polls: Family::default(),
             polls_saved: Counter::default(),
             pictures: Counter::default(),
             ended: Family::default(),
-            predictions: Family::default(),
+            purchases: Family::default(),
             waiters: Gauge::default(),
             generation_seconds: Family::new_with_constructor(|| Histogram::new(GENERATION_BUCKETS)),
             spent_usd: Money::default(),
@@ -91,7 +91,7 @@ impl EngineMetrics {
             spool_refused: Counter::default(),
         };
         metrics.register("engine", |registry| {
-            registry.register("orders", "Orders that began to buy", own.orders.clone());
+            registry.register("orders", "Orders that began to buy", own.jobs.clone());
             registry.register("submits", "Submits by route and result", own.submits.clone());
             registry.register("polls", "Polls by result", own.polls.clone());
             registry.register(
@@ -101,7 +101,7 @@ impl EngineMetrics {
             );
             registry.register("pictures", "Pictures bought and stored", own.pictures.clone());
             registry.register("ended", "Predictions that ended without a picture, by reason", own.ended.clone());
-            registry.register("predictions", "Predictions under way, by state", own.predictions.clone());
+            registry.register("predictions", "Predictions under way, by state", own.purchases.clone());
             registry.register(
                 "waiters",
                 "Requests that wait for an order, and orders whose client comes back",
@@ -132,7 +132,7 @@ impl EngineMetrics {
     }
 
     pub(super) fn began(&self) {
-        self.orders.inc();
+        self.jobs.inc();
     }
 
     pub(super) fn hit(&self) {
@@ -144,7 +144,7 @@ impl EngineMetrics {
         self.joined_usd.inc_by(usd);
     }
 
-    pub(super) fn submitted(&self, route: Route, error: Option<&SubmitError>) {
+    pub(super) fn submitted(&self, api_kind: ApiKind, error: Option<&SubmitError>) {
         let result = match error {
             None => "accepted",
             Some(SubmitError::NotSent { .. }) => "not_sent",
@@ -152,7 +152,7 @@ impl EngineMetrics {
             Some(SubmitError::Rejected(_)) => "rejected",
             Some(SubmitError::Unknown { .. }) => "unknown",
         };
-        self.submits.get_or_create(&SubmitLabels { route: route.name(), result }).inc();
+        self.submits.get_or_create(&SubmitLabels { api: api_kind.name(), result }).inc();
     }
 
     pub(super) fn polled(&self, error: Option<&PollError>) {
@@ -193,7 +193,7 @@ impl EngineMetrics {
 
     /// Adds what is counted here to a snapshot.
     pub(super) fn fill(&self, status: &mut Status) {
-        status.orders = self.orders.get();
+        status.jobs = self.jobs.get();
         status.pictures = self.pictures.get();
         status.spent_usd = self.spent_usd.get();
         status.unknown = self.unknown.get();
@@ -215,7 +215,7 @@ impl EngineMetrics {
         for (state, count) in
             [("queued", status.queued), ("submitting", status.submitting), ("following", status.following)]
         {
-            self.predictions.get_or_create(&StateLabel { state }).set(gauge(count));
+            self.purchases.get_or_create(&StateLabel { state }).set(gauge(count));
         }
         self.waiters.set(gauge(status.waiters));
         for (bytes, shown) in [

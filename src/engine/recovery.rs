@@ -15,43 +15,43 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Core;
+use super::forecast::class_of;
+use super::jobs::{End, Followed, Slot};
 use super::life::Following;
-use super::orders::{End, Followed, Slot};
-use super::patience::class_of;
-use crate::lending::Loans;
-use crate::model::{Digest, Expense, Failure, PredictionId};
+use crate::input_urls::InputUrlGuards;
+use crate::model::{CostEstimate, Digest, Failure, PurchaseId};
 use crate::storage::JournalError;
-use crate::storage::journal::{OrderRecord, Record, StoredOrder, StoredPrediction, StoredState};
-use crate::upstream::Handle;
+use crate::storage::journal::{JobRecord, Record, StoredJob, StoredPurchase, StoredState};
+use crate::upstream::PurchaseHandle;
 
 impl Core {
     pub(super) async fn recover(self: &Arc<Self>) -> Result<(), JournalError> {
         let mut resumed = Vec::new();
         let (mut dropped, mut unknown) = (0_usize, 0_usize);
-        for order in self.journal.unsettled().await? {
-            let mut slots = Vec::with_capacity(order.predictions.len());
-            let parts: Vec<u8> = order.predictions.iter().map(|prediction| prediction.pictures).collect();
-            for prediction in order.predictions {
-                match &prediction.state {
+        for job in self.journal.unsettled().await? {
+            let mut slots = Vec::with_capacity(job.purchases.len());
+            let parts: Vec<u8> = job.purchases.iter().map(|purchase| purchase.pictures).collect();
+            for purchase in job.purchases {
+                match &purchase.state {
                     StoredState::Intent => dropped += 1,
                     StoredState::Committing { .. } => unknown += 1,
-                    StoredState::Accepted { .. } => resumed.push(prediction.id),
+                    StoredState::Accepted { .. } => resumed.push(purchase.id),
                     StoredState::Resolved { .. } | StoredState::Failed { .. } => {}
                 }
-                slots.push(self.take_up(prediction, &order.record).await?);
+                slots.push(self.take_up(purchase, &job.record).await?);
             }
             // An order without anything to follow has ended; only its last record was missing.
             if slots.iter().any(|slot| matches!(slot, Slot::Following(_))) {
                 let followed = |slot: &&Slot| matches!(slot, Slot::Following(_));
                 let pictures: u8 =
                     slots.iter().zip(&parts).filter(|(slot, _)| followed(slot)).map(|(_, pictures)| pictures).sum();
-                let expense = Expense {
-                    predictions: slots.iter().filter(followed).count(),
+                let expense = CostEstimate {
+                    purchases: slots.iter().filter(followed).count(),
                     pictures: usize::from(pictures),
-                    usd: self.estimate(&order.record.model, pictures),
+                    usd: self.estimate(&job.record.model, pictures),
                 };
-                let quota = self.quotas.adopt(&order.record.client, expense);
-                self.orders.adopt(Arc::new(order.record), slots, parts, quota);
+                let quota = self.quotas.adopt(&job.record.client, expense);
+                self.jobs.adopt(Arc::new(job.record), slots, parts, quota);
             }
         }
         if !resumed.is_empty() || dropped > 0 || unknown > 0 {
@@ -61,14 +61,14 @@ impl Core {
             tracing::warn!(unknown, "purchases with an unknown outcome: the upstream's usage log knows them");
         }
         self.remove_orphans().await?;
-        for prediction in resumed {
-            self.poll_soon(prediction);
+        for purchase in resumed {
+            self.poll_soon(purchase);
         }
         Ok(())
     }
 
-    async fn take_up(&self, prediction: StoredPrediction, record: &OrderRecord) -> Result<Slot, JournalError> {
-        let StoredPrediction { id, state, pictures, route, account, .. } = prediction;
+    async fn take_up(&self, purchase: StoredPurchase, record: &JobRecord) -> Result<Slot, JournalError> {
+        let StoredPurchase { id, state, pictures, api_kind, account, .. } = purchase;
         Ok(match state {
             StoredState::Intent => self.close(id, pictures, Failure::Stopping, record).await?,
             StoredState::Committing { .. } => {
@@ -83,7 +83,12 @@ impl Core {
                 // A record of version 1 names none; there was one account then.
                 let in_flight = self.budget.adopt(account.as_ref());
                 Slot::Following(Box::new(Followed {
-                    following: Following::new(Handle { id: upstream, poll_url, route, loans: Loans::default() }),
+                    following: Following::new(PurchaseHandle {
+                        id: upstream,
+                        poll_url,
+                        api_kind,
+                        input_url_guards: InputUrlGuards::default(),
+                    }),
                     account: in_flight.account().clone(),
                     accepted: now.checked_sub(age).unwrap_or(now),
                     in_flight: Some(in_flight),
@@ -105,12 +110,12 @@ impl Core {
 
     async fn close(
         &self,
-        prediction: PredictionId,
+        purchase: PurchaseId,
         pictures: u8,
         failure: Failure,
-        record: &OrderRecord,
+        record: &JobRecord,
     ) -> Result<Slot, JournalError> {
-        let ended = Record::Failed { prediction, failure: failure.clone(), at: self.clock.now() };
+        let ended = Record::Failed { purchase, failure: failure.clone(), at: self.clock.now() };
         self.journal.append(ended).await?;
         // The operator learns of it by the same figures as of any other end.
         self.metrics.ended(&failure, self.estimate(&record.model, pictures));
@@ -124,8 +129,8 @@ impl Core {
         for shelved in self.journal.with_pictures().await? {
             known.extend(shelved.pictures.iter().map(|picture| picture.digest));
         }
-        for order in self.journal.unsettled().await? {
-            known.extend(pictures_of(&order));
+        for job in self.journal.unsettled().await? {
+            known.extend(pictures_of(&job));
         }
         match self.results.remove_unknown(known).await {
             Ok(0) => {}
@@ -136,8 +141,8 @@ impl Core {
     }
 }
 
-fn pictures_of(order: &StoredOrder) -> impl Iterator<Item = Digest> {
-    order.predictions.iter().flat_map(|prediction| match &prediction.state {
+fn pictures_of(job: &StoredJob) -> impl Iterator<Item = Digest> {
+    job.purchases.iter().flat_map(|purchase| match &purchase.state {
         StoredState::Resolved { pictures, .. } => pictures.iter().map(|picture| picture.digest).collect(),
         StoredState::Intent
         | StoredState::Committing { .. }

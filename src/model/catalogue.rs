@@ -6,11 +6,11 @@ use std::num::NonZeroU8;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Price, Route, Size, Task};
+use super::{ApiKind, Price, Size, Task};
 
-mod face;
+mod api;
 
-pub(crate) use face::{Face, Terms};
+pub(crate) use api::{Capabilities, UpstreamApi};
 
 /// All models, as `config/models.toml` lists them.
 #[derive(Clone, Debug, Deserialize)]
@@ -66,21 +66,21 @@ pub(crate) struct Model {
     pub(crate) price: Price,
     /// Image edits; absent where the upstream offers none on its prediction API.
     #[serde(default)]
-    pub(crate) edit: Option<Capability>,
+    pub(crate) edit: Option<TaskSpec>,
     /// Text to image.
     #[serde(default)]
-    pub(crate) generate: Option<Capability>,
+    pub(crate) generate: Option<TaskSpec>,
     pub(crate) parameters: Parameters,
     /// The OpenAI-format endpoints; absent where the upstream documents none for it.
     #[serde(default)]
-    pub(crate) openai: Option<Face>,
+    pub(crate) openai: Option<UpstreamApi>,
     /// The unified API.
     #[serde(default)]
-    pub(crate) unified: Option<Face>,
+    pub(crate) unified: Option<UpstreamApi>,
 }
 
 impl Model {
-    pub(crate) fn capability(&self, task: Task) -> Option<&Capability> {
+    pub(crate) fn capability(&self, task: Task) -> Option<&TaskSpec> {
         match task {
             Task::Edit => self.edit.as_ref(),
             Task::Generate => self.generate.as_ref(),
@@ -88,20 +88,20 @@ impl Model {
     }
 
     /// What a route takes for a task; `None` where the model is not to be had that way.
-    pub(crate) fn terms(&self, route: Route, task: Task) -> Option<Terms<'_>> {
-        match route {
-            Route::Prediction => {
-                self.capability(task).map(|capability| Terms::of_predictions(task, capability, &self.parameters))
+    pub(crate) fn terms(&self, api_kind: ApiKind, task: Task) -> Option<Capabilities<'_>> {
+        match api_kind {
+            ApiKind::Prediction => {
+                self.capability(task).map(|capability| Capabilities::of_predictions(task, capability, &self.parameters))
             }
             // Files travel there, and nothing else.
-            Route::OpenAi => self.openai.as_ref().and_then(|face| face.terms(task, &self.parameters, false)),
-            Route::Unified => self.unified.as_ref().and_then(|face| face.terms(task, &self.parameters, true)),
+            ApiKind::OpenAi => self.openai.as_ref().and_then(|face| face.terms(task, &self.parameters, false)),
+            ApiKind::Unified => self.unified.as_ref().and_then(|face| face.terms(task, &self.parameters, true)),
         }
     }
 
     /// How many pictures each prediction makes so that `n` come together.
-    pub(crate) fn split(&self, route: Route, task: Task, n: u8) -> Vec<u8> {
-        let most = self.terms(route, task).and_then(|terms| terms.n_max).map_or(1, NonZeroU8::get);
+    pub(crate) fn split(&self, api_kind: ApiKind, task: Task, n: u8) -> Vec<u8> {
+        let most = self.terms(api_kind, task).and_then(|terms| terms.n_max).map_or(1, NonZeroU8::get);
         let full = usize::from(n / most);
         let rest = n % most;
         std::iter::repeat_n(most, full).chain((rest > 0).then_some(rest)).collect()
@@ -114,13 +114,13 @@ impl Model {
     }
 
     /// Whether one of these routes has it for a task.
-    pub(crate) fn is_sold(&self, routes: &[Route], task: Task) -> bool {
-        routes.iter().any(|&route| self.terms(route, task).is_some())
+    pub(crate) fn is_sold(&self, api_kinds: &[ApiKind], task: Task) -> bool {
+        api_kinds.iter().any(|&api_kind| self.terms(api_kind, task).is_some())
     }
 
     /// Whether anything can be made with this model on one of these routes.
-    pub(crate) fn is_available(&self, routes: &[Route]) -> bool {
-        [Task::Edit, Task::Generate].into_iter().any(|task| self.is_sold(routes, task))
+    pub(crate) fn is_available(&self, api_kinds: &[ApiKind]) -> bool {
+        [Task::Edit, Task::Generate].into_iter().any(|task| self.is_sold(api_kinds, task))
     }
 
     fn check(&self) -> Result<(), String> {
@@ -137,7 +137,7 @@ impl Model {
 /// How one capability of a model is asked for.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Capability {
+pub(crate) struct TaskSpec {
     /// Path below `upstream.base_url`.
     pub(crate) path: String,
     /// Field for addresses of input pictures (`image` or `images`).

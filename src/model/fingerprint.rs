@@ -94,7 +94,7 @@ impl fmt::Display for Fingerprint {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::{Input, Route, Size, Task};
+    use super::super::{ApiKind, Input, Size, Task};
     use super::*;
 
     fn request() -> PictureRequest {
@@ -107,7 +107,7 @@ mod tests {
             n: 1,
             size: Size { width: 1024, height: 1024 },
             choices: BTreeMap::from([("quality".to_owned(), "low".to_owned())]),
-            route: Route::Prediction,
+            api_kind: ApiKind::Prediction,
         }
     }
 
@@ -116,7 +116,7 @@ mod tests {
         let alice = ClientId("alice".into());
         let same = Fingerprint::of(&alice, &request());
         assert_eq!(same, Fingerprint::of(&alice, &request()));
-        let elsewhere = PictureRequest { route: Route::OpenAi, ..request() };
+        let elsewhere = PictureRequest { api_kind: ApiKind::OpenAi, ..request() };
         assert_eq!(same, Fingerprint::of(&alice, &elsewhere), "the same wish, asked for at another door");
 
         let mut others = vec![Fingerprint::of(&ClientId("bob".into()), &request())];

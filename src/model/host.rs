@@ -23,12 +23,12 @@ pub(crate) enum HostName {
 /// What is wrong with an entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no host: write a name without a port, such as \"images.example.com\", \"*.example.com\" or \"*\"")]
-pub(crate) struct NoHost(String);
+pub(crate) struct InvalidHost(String);
 
 impl FromStr for HostName {
-    type Err = NoHost;
+    type Err = InvalidHost;
 
-    fn from_str(text: &str) -> Result<Self, NoHost> {
+    fn from_str(text: &str) -> Result<Self, InvalidHost> {
         if text == "*" {
             return Ok(Self::Any);
         }
@@ -41,15 +41,15 @@ impl FromStr for HostName {
         match name.strip_prefix('*') {
             Some(rest) if rest.strip_prefix('.').is_some_and(is_name) => Ok(Self::Below(rest.to_owned())),
             None if is_name(&name) || name.parse::<IpAddr>().is_ok() => Ok(Self::Exactly(name)),
-            Some(_) | None => Err(NoHost(text.to_owned())),
+            Some(_) | None => Err(InvalidHost(text.to_owned())),
         }
     }
 }
 
 impl TryFrom<String> for HostName {
-    type Error = NoHost;
+    type Error = InvalidHost;
 
-    fn try_from(text: String) -> Result<Self, NoHost> {
+    fn try_from(text: String) -> Result<Self, InvalidHost> {
         text.parse()
     }
 }

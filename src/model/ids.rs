@@ -28,51 +28,51 @@ impl fmt::Display for AccountId {
     }
 }
 
-/// One request of a client that buys pictures: `ord_` and a sortable unique id.
+/// One request of a client that buys pictures: `pred_` and a sortable unique id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct OrderId(Ulid);
+pub(crate) struct JobId(Ulid);
 
-impl OrderId {
+impl JobId {
     pub(crate) fn new(now: Timestamp, random: u128) -> Self {
         Self(Ulid::from_parts(now.millis().unsigned_abs(), random))
     }
 }
 
-impl fmt::Display for OrderId {
+impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ord_{}", self.0.to_string().to_lowercase())
+        write!(f, "pred_{}", self.0.to_string().to_lowercase())
     }
 }
 
-impl FromStr for OrderId {
-    type Err = NotAnId;
+impl FromStr for JobId {
+    type Err = InvalidId;
 
-    fn from_str(text: &str) -> Result<Self, NotAnId> {
-        let ulid = text.strip_prefix("ord_").ok_or(NotAnId)?;
-        Ulid::from_string(&ulid.to_uppercase()).map(Self).map_err(|_| NotAnId)
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let ulid = text.strip_prefix("pred_").ok_or(InvalidId)?;
+        Ulid::from_string(&ulid.to_uppercase()).map(Self).map_err(|_| InvalidId)
     }
 }
 
 /// One purchase at the upstream: an order and the slot it fills there. An order has several where a model
 /// makes one picture at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct PredictionId {
-    pub(crate) order: OrderId,
+pub(crate) struct PurchaseId {
+    pub(crate) job: JobId,
     pub(crate) slot: u8,
 }
 
-impl fmt::Display for PredictionId {
+impl fmt::Display for PurchaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.order, self.slot)
+        write!(f, "{}.{}", self.job, self.slot)
     }
 }
 
-impl FromStr for PredictionId {
-    type Err = NotAnId;
+impl FromStr for PurchaseId {
+    type Err = InvalidId;
 
-    fn from_str(text: &str) -> Result<Self, NotAnId> {
-        let (order, slot) = text.split_once('.').ok_or(NotAnId)?;
-        Ok(Self { order: order.parse()?, slot: slot.parse().map_err(|_| NotAnId)? })
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let (job, slot) = text.split_once('.').ok_or(InvalidId)?;
+        Ok(Self { job: job.parse()?, slot: slot.parse().map_err(|_| InvalidId)? })
     }
 }
 
@@ -93,18 +93,18 @@ impl fmt::Display for EventId {
 }
 
 impl FromStr for EventId {
-    type Err = NotAnId;
+    type Err = InvalidId;
 
-    fn from_str(text: &str) -> Result<Self, NotAnId> {
-        let ulid = text.strip_prefix("evt_").ok_or(NotAnId)?;
-        Ulid::from_string(&ulid.to_uppercase()).map(Self).map_err(|_| NotAnId)
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let ulid = text.strip_prefix("evt_").ok_or(InvalidId)?;
+        Ulid::from_string(&ulid.to_uppercase()).map(Self).map_err(|_| InvalidId)
     }
 }
 
 /// The text is not an id of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an id")]
-pub(crate) struct NotAnId;
+pub(crate) struct InvalidId;
 
 /// What a client calls one intention of its own (`Idempotency-Key`): 1 to 255 visible ASCII characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -154,14 +154,14 @@ mod tests {
 
     #[test]
     fn ids_survive_their_text() {
-        let order = OrderId::new(Timestamp::from_millis(1_790_000_000_000), 42);
-        let prediction = PredictionId { order, slot: 3 };
-        assert_eq!(order.to_string().parse(), Ok(order));
-        assert_eq!(prediction.to_string().parse(), Ok(prediction));
+        let job = JobId::new(Timestamp::from_millis(1_790_000_000_000), 42);
+        let purchase = PurchaseId { job, slot: 3 };
+        assert_eq!(job.to_string().parse(), Ok(job));
+        assert_eq!(purchase.to_string().parse(), Ok(purchase));
         let event = EventId::new(Timestamp::from_millis(1_790_000_000_000), 42);
         assert_eq!(event.to_string().parse(), Ok(event));
-        assert_eq!(order.to_string().parse::<EventId>(), Err(NotAnId));
-        assert_eq!("ord_nonsense".parse::<OrderId>(), Err(NotAnId));
+        assert_eq!(job.to_string().parse::<EventId>(), Err(InvalidId));
+        assert_eq!("pred_nonsense".parse::<JobId>(), Err(InvalidId));
     }
 
     #[test]

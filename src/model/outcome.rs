@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Format, Limit, OrderId, Timestamp, UpstreamId, Usage};
+use super::{Digest, Format, JobId, Limit, Timestamp, UpstreamId, Usage};
 
 /// A picture that was bought, whole and on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +18,10 @@ pub(crate) struct StoredPicture {
 
 /// What an order brought: at least one picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Delivery {
-    pub(crate) order: OrderId,
+pub(crate) struct JobResult {
+    pub(crate) job: JobId,
     /// The upstream's names for the predictions that made the pictures.
-    pub(crate) predictions: Vec<UpstreamId>,
+    pub(crate) purchases: Vec<UpstreamId>,
     pub(crate) pictures: Vec<StoredPicture>,
     /// Pictures that were asked for and did not come, because their prediction failed or came back short.
     pub(crate) missing: u8,
@@ -32,7 +32,7 @@ pub(crate) struct Delivery {
 
 /// What one prediction of an order brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
+pub(crate) struct PurchaseResult {
     pub(crate) pictures: Vec<StoredPicture>,
     /// For all of its pictures together.
     pub(crate) usage: Option<Usage>,
@@ -74,7 +74,7 @@ pub(crate) enum Failure {
     /// bought.
     Outpaced { retry_after: Duration },
     /// A limit of the client's own; nothing was bought.
-    OverLimit { limit: Limit, retry_after: Duration },
+    LimitExceeded { limit: Limit, retry_after: Duration },
     /// The journal cannot be written; nothing was bought.
     JournalUnavailable,
     /// The disk has no room for what would be bought; nothing was.
@@ -105,7 +105,7 @@ impl Failure {
             Self::QueueFull { .. } => "queue_full",
             Self::Overloaded { .. } => "overloaded",
             Self::Outpaced { .. } => "outpaced",
-            Self::OverLimit { .. } => "over_limit",
+            Self::LimitExceeded { .. } => "over_limit",
             Self::JournalUnavailable => "journal_unavailable",
             Self::DiskFull => "disk_full",
             Self::KeyReused => "idempotency_key_reused",
@@ -131,7 +131,7 @@ impl Failure {
             | Self::QueueFull { .. }
             | Self::Overloaded { .. }
             | Self::Outpaced { .. }
-            | Self::OverLimit { .. }
+            | Self::LimitExceeded { .. }
             | Self::JournalUnavailable
             | Self::DiskFull
             | Self::KeyReused

@@ -13,7 +13,7 @@ use super::Digest;
 mod frames;
 
 /// Random-access bytes: a picture in memory or in a file. Reads may block for as long as a disk does.
-pub(crate) trait Source: Send + Sync + fmt::Debug {
+pub(crate) trait ByteSource: Send + Sync + fmt::Debug {
     /// Total length in bytes.
     fn size(&self) -> u64;
 
@@ -35,7 +35,7 @@ pub(crate) trait Source: Send + Sync + fmt::Debug {
     }
 }
 
-impl Source for Bytes {
+impl ByteSource for Bytes {
     fn size(&self) -> u64 {
         self.len() as u64
     }
@@ -56,8 +56,8 @@ impl Source for Bytes {
 ///
 /// # Errors
 ///
-/// As [`Source::read_at`].
-pub(crate) fn read_full(source: &dyn Source, offset: u64, size: usize) -> io::Result<Vec<u8>> {
+/// As [`ByteSource::read_at`].
+pub(crate) fn read_full(source: &dyn ByteSource, offset: u64, size: usize) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; size];
     let filled = fill(source, offset, &mut buffer)?;
     buffer.truncate(filled);
@@ -68,8 +68,8 @@ pub(crate) fn read_full(source: &dyn Source, offset: u64, size: usize) -> io::Re
 ///
 /// # Errors
 ///
-/// As [`Source::read_at`].
-pub(crate) fn fill(source: &dyn Source, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+/// As [`ByteSource::read_at`].
+pub(crate) fn fill(source: &dyn ByteSource, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match source.read_at(&mut buffer[filled..], offset + filled as u64)? {
@@ -161,8 +161,8 @@ const SHORT_HEAD_BYTES: usize = 4096;
 ///
 /// # Errors
 ///
-/// As [`Source::read_at`].
-pub(crate) fn header(source: &dyn Source) -> io::Result<Header> {
+/// As [`ByteSource::read_at`].
+pub(crate) fn header(source: &dyn ByteSource) -> io::Result<Header> {
     let size = usize::try_from(source.size()).unwrap_or(usize::MAX);
     let mut head = read_full(source, 0, size.min(SHORT_HEAD_BYTES))?;
     let format = Format::sniff(&head);
@@ -180,7 +180,7 @@ pub(crate) fn header(source: &dyn Source) -> io::Result<Header> {
 
 /// Why bytes are not a picture one could answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NotWhole {
+pub(crate) enum InvalidPicture {
     #[error("not a PNG, JPEG or WebP picture")]
     UnknownFormat,
     #[error("the picture ends before its end marker")]
@@ -203,12 +203,12 @@ pub(crate) type Whole = (Format, (u32, u32));
 ///
 /// # Errors
 ///
-/// [`NotWhole`], or the error of reading.
-pub(crate) fn check_whole(source: &dyn Source) -> io::Result<Result<Whole, NotWhole>> {
+/// [`InvalidPicture`], or the error of reading.
+pub(crate) fn check_whole(source: &dyn ByteSource) -> io::Result<Result<Whole, InvalidPicture>> {
     let size = source.size();
     let head = read_full(source, 0, usize::try_from(size).unwrap_or(HEAD_BYTES).min(HEAD_BYTES))?;
     let Some(format) = Format::sniff(&head) else {
-        return Ok(Err(NotWhole::UnknownFormat));
+        return Ok(Err(InvalidPicture::UnknownFormat));
     };
     let tail = read_full(source, size.saturating_sub(TAIL_BYTES as u64), TAIL_BYTES)?;
     let ended = match format {
@@ -221,9 +221,9 @@ pub(crate) fn check_whole(source: &dyn Source) -> io::Result<Result<Whole, NotWh
         }),
     };
     if !ended {
-        return Ok(Err(NotWhole::CutShort));
+        return Ok(Err(InvalidPicture::CutShort));
     }
-    Ok(dimensions(&head).map(|dimensions| (format, dimensions)).ok_or(NotWhole::NoDimensions))
+    Ok(dimensions(&head).map(|dimensions| (format, dimensions)).ok_or(InvalidPicture::NoDimensions))
 }
 
 const TAIL_BYTES: usize = 64;
@@ -261,6 +261,6 @@ mod tests {
     #[test]
     fn text_is_not_a_picture() {
         let page = Bytes::from_static(b"<html>not found</html>");
-        assert_eq!(check_whole(&page).unwrap(), Err(NotWhole::UnknownFormat));
+        assert_eq!(check_whole(&page).unwrap(), Err(InvalidPicture::UnknownFormat));
     }
 }

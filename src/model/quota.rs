@@ -9,8 +9,8 @@ use super::{ClientId, Usd};
 
 /// What an order is expected to come to, before the upstream has reported what it cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Expense {
-    pub(crate) predictions: usize,
+pub(crate) struct CostEstimate {
+    pub(crate) purchases: usize,
     pub(crate) pictures: usize,
     pub(crate) usd: Usd,
 }
@@ -21,11 +21,11 @@ pub(crate) trait Quotas: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`OverLimit`], naming the first limit that the order would break; nothing is reserved then.
-    fn reserve(&self, client: &ClientId, expense: Expense) -> Result<Box<dyn QuotaHold>, OverLimit>;
+    /// [`LimitExceeded`], naming the first limit that the order would break; nothing is reserved then.
+    fn reserve(&self, client: &ClientId, expense: CostEstimate) -> Result<Box<dyn QuotaHold>, LimitExceeded>;
 
     /// Reserves for an order that is under way already, whatever the limits say.
-    fn adopt(&self, client: &ClientId, expense: Expense) -> Box<dyn QuotaHold>;
+    fn adopt(&self, client: &ClientId, expense: CostEstimate) -> Box<dyn QuotaHold>;
 }
 
 /// A reservation of one order. Dropping it gives back what was not settled.
@@ -71,7 +71,7 @@ impl Limit {
 
 /// Why a client gets nothing more for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OverLimit {
+pub(crate) struct LimitExceeded {
     pub(crate) limit: Limit,
     /// When the same request is let in, if nothing else happens.
     pub(crate) retry_after: Duration,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Picture, Route, Source};
+use super::{ApiKind, ByteSource, Picture};
 
 /// What a model is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
@@ -51,25 +51,25 @@ impl fmt::Display for Size {
 }
 
 impl FromStr for Size {
-    type Err = NotASize;
+    type Err = InvalidSize;
 
-    fn from_str(text: &str) -> Result<Self, NotASize> {
+    fn from_str(text: &str) -> Result<Self, InvalidSize> {
         // Digits alone: `u32::from_str` would also take a sign.
         let edge = |digits: &str| -> Option<u32> {
             digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten().filter(|&edge| edge > 0)
         };
-        let (width, height) = text.split_once('x').ok_or(NotASize)?;
+        let (width, height) = text.split_once('x').ok_or(InvalidSize)?;
         match (edge(width), edge(height)) {
             (Some(width), Some(height)) => Ok(Self { width, height }),
-            _ => Err(NotASize),
+            _ => Err(InvalidSize),
         }
     }
 }
 
 impl TryFrom<String> for Size {
-    type Error = NotASize;
+    type Error = InvalidSize;
 
-    fn try_from(text: String) -> Result<Self, NotASize> {
+    fn try_from(text: String) -> Result<Self, InvalidSize> {
         text.parse()
     }
 }
@@ -77,12 +77,12 @@ impl TryFrom<String> for Size {
 /// The text is not `WIDTHxHEIGHT` in positive whole pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a size of the form WIDTHxHEIGHT")]
-pub(crate) struct NotASize;
+pub(crate) struct InvalidSize;
 
 /// A picture a client sent, or the address of one.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
-    Bytes { picture: Picture, source: Arc<dyn Source> },
+    Bytes { picture: Picture, source: Arc<dyn ByteSource> },
     Link(String),
 }
 
@@ -125,7 +125,7 @@ pub(crate) struct PictureRequest {
     /// the route has, where they are not at their default.
     pub(crate) choices: BTreeMap<String, String>,
     /// Which face of the upstream it is asked through. No part of what is wished for: the fingerprint leaves it out.
-    pub(crate) route: Route,
+    pub(crate) api_kind: ApiKind,
 }
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
     fn sizes_are_two_positive_numbers() {
         assert_eq!("1536x1024".parse(), Ok(Size { width: 1536, height: 1024 }));
         for wrong in ["", "x", "1024", "0x5", "+5x5", "5X5", "1024x1024x3", "4294967296x1"] {
-            assert_eq!(wrong.parse::<Size>(), Err(NotASize), "{wrong}");
+            assert_eq!(wrong.parse::<Size>(), Err(InvalidSize), "{wrong}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use url::Url;
 
-use super::{EventId, OrderId};
+use super::{EventId, JobId};
 
 /// One wish to be told of an order's end.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,8 +22,8 @@ impl fmt::Debug for Webhook {
 }
 
 /// Whoever tells others that an order has ended.
-pub(crate) trait Notices: Send + Sync + fmt::Debug {
+pub(crate) trait CompletionListener: Send + Sync + fmt::Debug {
     /// An order has ended, and the journal knows; or it had, and the journal has learned of one more who wants to be
     /// told.
-    fn ended(&self, order: OrderId);
+    fn ended(&self, job: JobId);
 }

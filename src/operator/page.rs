@@ -73,7 +73,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
         &mut page,
         "Since the start",
         &[
-            ("orders", engine.orders.to_string()),
+            ("orders", engine.jobs.to_string()),
             ("pictures", engine.pictures.to_string()),
             ("spent, by the catalogue's prices", usd(engine.spent_usd)),
             ("polls, and those saved by planning", format!("{} ({})", engine.polls, engine.polls_saved)),

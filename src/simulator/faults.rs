@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::rules::errors::{Refusal, page};
 use super::rules::values::{Api, LimitKind};
 use super::scenario::{Fault, FaultTarget, Faults, RetryAfter, Scenario};
-use crate::lifecycle::serve::HangUp;
+use crate::server::accept::CloseConnection;
 
 /// A fault that is injected a number of times.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -136,7 +136,7 @@ impl InjectedFault {
 
 fn hang_up() -> Response {
     let mut response = Response::new(Body::empty());
-    response.extensions_mut().insert(HangUp);
+    response.extensions_mut().insert(CloseConnection);
     response
 }
 

@@ -224,7 +224,7 @@ mod tests {
         let merged = Scenario::default().merged(serde_json::json!({"speed": 50, "limits": {"concurrent": 3}})).unwrap();
         assert!((merged.speed - 50.0).abs() < f64::EPSILON);
         assert_eq!(merged.limits.concurrent, 3);
-        assert_eq!(merged.limits.min_poll_interval_ms, 900);
+        assert_eq!(merged.limits.poll_interval_min_ms, 900);
         assert!(Scenario::default().merged(serde_json::json!({"spede": 1})).is_err());
     }
 }

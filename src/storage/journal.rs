@@ -5,7 +5,7 @@
 use futures_util::future::BoxFuture;
 
 use crate::model::{
-    AccountId, ClientId, EventId, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, Route, Size,
+    AccountId, ApiKind, ClientId, EventId, Failure, Fingerprint, IdempotencyKey, JobId, PurchaseId, Size,
     StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
 
@@ -13,7 +13,7 @@ use crate::model::{
 pub(crate) mod memory;
 mod sqlite;
 
-pub(crate) use sqlite::{Filter, Ledger, LedgerError, SqliteJournal, Steps};
+pub(crate) use sqlite::{JobFilter, Ledger, LedgerError, PurchaseTimes, SqliteJournal};
 
 /// Where records go. Object-safe, so that the engine does not care which adapter it writes to.
 pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
@@ -25,35 +25,35 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     fn append(&self, record: Record) -> BoxFuture<'static, Result<(), JournalError>>;
 
     /// Orders with at least one prediction that has not ended, oldest first.
-    fn unsettled(&self) -> BoxFuture<'static, Result<Vec<StoredOrder>, JournalError>>;
+    fn unsettled(&self) -> BoxFuture<'static, Result<Vec<StoredJob>, JournalError>>;
 
     /// The newest orders of a fingerprint that have pictures or an unknown outcome, at most `limit`, newest first.
     fn newest(
         &self,
         fingerprint: Fingerprint,
         limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<StoredOrder>, JournalError>>;
+    ) -> BoxFuture<'static, Result<Vec<StoredJob>, JournalError>>;
 
     /// The newest order of a client under an idempotency key.
     fn by_key(
         &self,
         client: ClientId,
         key: IdempotencyKey,
-    ) -> BoxFuture<'static, Result<Option<StoredOrder>, JournalError>>;
+    ) -> BoxFuture<'static, Result<Option<StoredJob>, JournalError>>;
 
     /// One order.
-    fn order(&self, id: OrderId) -> BoxFuture<'static, Result<Option<StoredOrder>, JournalError>>;
+    fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<StoredJob>, JournalError>>;
 
     /// Orders whose pictures are still on disk and that have ended, oldest first, with the bytes of their pictures.
-    fn with_pictures(&self) -> BoxFuture<'static, Result<Vec<Shelved>, JournalError>>;
+    fn with_pictures(&self) -> BoxFuture<'static, Result<Vec<StoredResult>, JournalError>>;
 
     /// What has been bought, or may have been, by orders made at `since` or later, in no particular order. For the
     /// start, before anything is recovered: what was being committed will come out as unknown, and is in it; what was
     /// accepted is not, for it is still under way.
-    fn spent_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<Spent>, JournalError>>;
+    fn spent_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<UsedQuota>, JournalError>>;
 
     /// Webhooks of ended orders that are still to be told, oldest first; of one order, or of all.
-    fn untold(&self, order: Option<OrderId>) -> BoxFuture<'static, Result<Vec<Untold>, JournalError>>;
+    fn untold(&self, job: Option<JobId>) -> BoxFuture<'static, Result<Vec<PendingWebhook>, JournalError>>;
 
     /// Whether the journal has failed and takes nothing more.
     fn failed(&self) -> bool;
@@ -75,27 +75,27 @@ pub(crate) enum JournalError {
 #[derive(Clone, Debug)]
 pub(crate) enum Record {
     /// Somebody wants pictures. Written before anything leaves for the upstream, with the face it is to leave for.
-    Intent { order: OrderRecord, route: Route, predictions: Vec<(PredictionId, u8)> },
+    Intent { job: JobRecord, api_kind: ApiKind, purchases: Vec<(PurchaseId, u8)> },
     /// All but the last byte of the submit has left. Written before the last byte does.
-    Committing { prediction: PredictionId, account: AccountId, at: Timestamp },
+    Committing { purchase: PurchaseId, account: AccountId, at: Timestamp },
     /// The submit certainly did not take effect; the prediction is an intent again.
-    Withdrawn { prediction: PredictionId },
+    Withdrawn { purchase: PurchaseId },
     /// The outcome of the submit is unknown, and the operator would rather pay twice than not at all: it is an intent
     /// again, and the ledger remembers.
-    Resubmitted { prediction: PredictionId },
+    Resubmitted { purchase: PurchaseId },
     /// The upstream has taken the prediction and named it.
-    Accepted { prediction: PredictionId, upstream: UpstreamId, poll_url: Option<String>, at: Timestamp },
+    Accepted { purchase: PurchaseId, upstream: UpstreamId, poll_url: Option<String>, at: Timestamp },
     /// Its pictures are on disk. `upstream` is `None` for an answer that came at once and without an id.
-    Resolved { prediction: PredictionId, pictures: Vec<StoredPicture>, usage: Option<Usage>, at: Timestamp },
+    Resolved { purchase: PurchaseId, pictures: Vec<StoredPicture>, usage: Option<Usage>, at: Timestamp },
     /// It ended without pictures. [`Failure::OutcomeUnknown`] is one of these.
-    Failed { prediction: PredictionId, failure: Failure, at: Timestamp },
+    Failed { purchase: PurchaseId, failure: Failure, at: Timestamp },
     /// The pictures of an order were written to a connection that was still there.
-    Delivered { order: OrderId, at: Timestamp },
+    Delivered { job: JobId, at: Timestamp },
     /// The pictures of an order are no longer kept.
-    Forgotten { order: OrderId },
+    Forgotten { job: JobId },
     /// Somebody wants to be told of an order's end. One that waits to be told the same at the same address stands for
     /// both.
-    Subscribed { order: OrderId, webhook: Webhook, at: Timestamp },
+    Subscribed { job: JobId, webhook: Webhook, at: Timestamp },
     /// It was tried to tell a webhook, so often by now; the next try is not before `due`.
     WebhookTried { webhook: EventId, tries: u32, due: Timestamp },
     /// A webhook is not tried any more.
@@ -129,18 +129,18 @@ impl WebhookEnd {
 
 /// A webhook of an ended order that is still to be told.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Untold {
+pub(crate) struct PendingWebhook {
     pub(crate) webhook: Webhook,
-    pub(crate) order: OrderId,
+    pub(crate) job: JobId,
     pub(crate) tries: u32,
     /// When it may be tried again; `None` before the first try.
     pub(crate) due: Option<Timestamp>,
-    pub(crate) end: OrderEnd,
+    pub(crate) end: JobEnd,
 }
 
 /// How an order ended, in short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OrderEnd {
+pub(crate) struct JobEnd {
     /// It brought at least one picture.
     pub(crate) completed: bool,
     pub(crate) at: Timestamp,
@@ -148,8 +148,8 @@ pub(crate) struct OrderEnd {
 
 /// What the journal keeps of a client's wish. The prompt is not part of it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct OrderRecord {
-    pub(crate) id: OrderId,
+pub(crate) struct JobRecord {
+    pub(crate) id: JobId,
     pub(crate) client: ClientId,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) task: Task,
@@ -193,9 +193,9 @@ impl Resolution {
 
 /// An order as the records add up to it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct StoredOrder {
-    pub(crate) record: OrderRecord,
-    pub(crate) predictions: Vec<StoredPrediction>,
+pub(crate) struct StoredJob {
+    pub(crate) record: JobRecord,
+    pub(crate) purchases: Vec<StoredPurchase>,
     pub(crate) delivered: Option<Timestamp>,
     /// Its pictures were swept away.
     pub(crate) forgotten: bool,
@@ -203,13 +203,13 @@ pub(crate) struct StoredOrder {
 
 /// A prediction as the records add up to it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct StoredPrediction {
-    pub(crate) id: PredictionId,
+pub(crate) struct StoredPurchase {
+    pub(crate) id: PurchaseId,
     /// Pictures it was to make.
     pub(crate) pictures: u8,
     pub(crate) state: StoredState,
     /// The face of the upstream it is, or was to be, bought at.
-    pub(crate) route: Route,
+    pub(crate) api_kind: ApiKind,
     /// With whose key it was bought; `None` before the first submit, and in records of version 1.
     pub(crate) account: Option<AccountId>,
     /// Submits of unknown outcome that were sent again, because the operator chose so.
@@ -245,7 +245,7 @@ impl StoredState {
 /// What one prediction that is no longer under way has used up of its client's quota. It stays after the pictures
 /// themselves are swept.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Spent {
+pub(crate) struct UsedQuota {
     pub(crate) client: ClientId,
     pub(crate) model: String,
     /// When its order was made.
@@ -258,42 +258,42 @@ pub(crate) struct Spent {
 
 /// An ended order whose pictures take room.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Shelved {
-    pub(crate) order: OrderId,
+pub(crate) struct StoredResult {
+    pub(crate) job: JobId,
     pub(crate) pictures: Vec<StoredPicture>,
     pub(crate) resolved: Timestamp,
     pub(crate) delivered: Option<Timestamp>,
     pub(crate) shareable: bool,
 }
 
-impl StoredOrder {
+impl StoredJob {
     /// How it ended; `None` while anything of it is under way.
-    pub(crate) fn end(&self) -> Option<OrderEnd> {
-        let mut end: Option<OrderEnd> = None;
-        for prediction in &self.predictions {
-            let (brought, at) = match &prediction.state {
+    pub(crate) fn end(&self) -> Option<JobEnd> {
+        let mut end: Option<JobEnd> = None;
+        for purchase in &self.purchases {
+            let (brought, at) = match &purchase.state {
                 StoredState::Resolved { pictures, at, .. } => (!pictures.is_empty(), *at),
                 StoredState::Failed { at, .. } => (false, *at),
                 StoredState::Intent | StoredState::Committing { .. } | StoredState::Accepted { .. } => return None,
             };
-            let before = end.unwrap_or(OrderEnd { completed: false, at });
-            end = Some(OrderEnd { completed: before.completed || brought, at: before.at.max(at) });
+            let before = end.unwrap_or(JobEnd { completed: false, at });
+            end = Some(JobEnd { completed: before.completed || brought, at: before.at.max(at) });
         }
         end
     }
 
     /// What of an ended order takes room; `None` where nothing does.
-    fn shelved(self) -> Option<Shelved> {
+    fn shelved(self) -> Option<StoredResult> {
         let mut pictures = Vec::new();
         let mut resolved = None;
-        for prediction in self.predictions {
-            if let StoredState::Resolved { pictures: more, at, .. } = prediction.state {
+        for purchase in self.purchases {
+            if let StoredState::Resolved { pictures: more, at, .. } = purchase.state {
                 pictures.extend(more);
                 resolved = resolved.max(Some(at));
             }
         }
-        Some(Shelved {
-            order: self.record.id,
+        Some(StoredResult {
+            job: self.record.id,
             pictures,
             resolved: resolved?,
             delivered: self.delivered,

@@ -25,8 +25,8 @@ use bytes::Bytes;
 use moka::sync::Cache;
 use tempfile::NamedTempFile;
 
-use crate::model::picture::{NotWhole, check_whole};
-use crate::model::{Digest, Source, StoredPicture};
+use crate::model::picture::{InvalidPicture, check_whole};
+use crate::model::{ByteSource, Digest, StoredPicture};
 use crate::storage::is_out_of_descriptors;
 
 /// The store of bought pictures. Cheap to clone.
@@ -43,9 +43,9 @@ pub(crate) struct Results {
 
 /// Why a picture was not stored.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
+pub(crate) enum ResultsError {
     #[error(transparent)]
-    NotWhole(#[from] NotWhole),
+    InvalidPicture(#[from] InvalidPicture),
     #[error("the picture is larger than {bytes_max} bytes")]
     TooLarge { bytes_max: u64 },
     #[error("the picture cannot be written: {0}")]
@@ -98,7 +98,7 @@ impl Results {
     /// # Errors
     ///
     /// When the file is gone, or is no longer what was stored.
-    pub(crate) async fn read(&self, picture: &StoredPicture) -> io::Result<Arc<dyn Source>> {
+    pub(crate) async fn read(&self, picture: &StoredPicture) -> io::Result<Arc<dyn ByteSource>> {
         if let Some(text) = self.memory.get(&picture.digest) {
             return Ok(Arc::new(Encoded { text, bytes: picture.bytes }));
         }
@@ -112,14 +112,14 @@ impl Results {
             }
             let stored = StoredFile { file, bytes: picture.bytes };
             if !in_memory {
-                return Ok(Arc::new(stored) as Arc<dyn Source>);
+                return Ok(Arc::new(stored) as Arc<dyn ByteSource>);
             }
             let size = usize::try_from(picture.bytes).map_err(io::Error::other)?;
             let bytes = crate::model::picture::read_full(&stored, 0, size)?;
             if Digest::of(&bytes) != picture.digest {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a stored picture has other bytes"));
             }
-            Ok(Arc::new(store.remember(picture.digest, &bytes)) as Arc<dyn Source>)
+            Ok(Arc::new(store.remember(picture.digest, &bytes)) as Arc<dyn ByteSource>)
         })
         .await
     }
@@ -197,11 +197,11 @@ impl PictureWriter {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; the picture is then of no further use.
-    pub(crate) async fn push(&mut self, chunk: Bytes) -> Result<(), StoreError> {
+    /// [`ResultsError`]; the picture is then of no further use.
+    pub(crate) async fn push(&mut self, chunk: Bytes) -> Result<(), ResultsError> {
         self.bytes += chunk.len() as u64;
         if self.bytes > self.bytes_max {
-            return Err(StoreError::TooLarge { bytes_max: self.bytes_max });
+            return Err(ResultsError::TooLarge { bytes_max: self.bytes_max });
         }
         self.hasher.update(&chunk);
         self.gathered.extend_from_slice(&chunk);
@@ -218,8 +218,8 @@ impl PictureWriter {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotWhole`] for anything that is not a whole PNG, JPEG or WebP.
-    pub(crate) async fn finish(self) -> Result<StoredPicture, StoreError> {
+    /// [`ResultsError::InvalidPicture`] for anything that is not a whole PNG, JPEG or WebP.
+    pub(crate) async fn finish(self) -> Result<StoredPicture, ResultsError> {
         let Self { store, gathered, file, hasher, bytes, .. } = self;
         if file.is_none() && bytes > gathered.len() as u64 {
             return Err(io::Error::other("an earlier write was cut short").into());
@@ -344,7 +344,7 @@ struct Encoded {
     bytes: u64,
 }
 
-impl Source for Encoded {
+impl ByteSource for Encoded {
     fn size(&self) -> u64 {
         self.bytes
     }
@@ -375,7 +375,7 @@ struct StoredFile {
     bytes: u64,
 }
 
-impl Source for StoredFile {
+impl ByteSource for StoredFile {
     fn size(&self) -> u64 {
         self.bytes
     }
@@ -407,7 +407,7 @@ mod tests {
         bytes.into_inner().into()
     }
 
-    async fn store(results: &Results, bytes: Bytes) -> Result<StoredPicture, StoreError> {
+    async fn store(results: &Results, bytes: Bytes) -> Result<StoredPicture, ResultsError> {
         let mut writer = results.write(1 << 20);
         for chunk in bytes.chunks(50) {
             writer.push(Bytes::copy_from_slice(chunk)).await?;
@@ -444,7 +444,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let results = Results::open(directory.path(), 1 << 20, 1 << 20).unwrap();
         let cut = png().slice(..png().len() - 1);
-        assert!(matches!(store(&results, cut).await, Err(StoreError::NotWhole(NotWhole::CutShort))));
+        assert!(matches!(store(&results, cut).await, Err(ResultsError::InvalidPicture(InvalidPicture::CutShort))));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 

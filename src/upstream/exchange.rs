@@ -18,8 +18,8 @@ use super::retry_after::retry_after;
 use super::wire::{Named, SubmitAnswer};
 use super::{Commit, FetchError, Finished, KeyCheck, Output, PollError, SubmitError};
 use crate::config::{Account, UpstreamConfig};
+use crate::http::StreamingBody;
 use crate::model::{AccountId, Timestamp};
-use crate::payload::Payload;
 
 /// Redirects a download may follow, each of them checked.
 const REDIRECTS_MAX: usize = 3;
@@ -40,7 +40,7 @@ pub(super) struct Call {
     /// Below the configured origin.
     pub(super) path: String,
     pub(super) content_type: String,
-    pub(super) body: Payload,
+    pub(super) body: StreamingBody,
     /// From the last byte of the body to the head of the answer, and again to its end.
     pub(super) timeout: Duration,
     pub(super) answer_bytes_max: usize,

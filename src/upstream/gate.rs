@@ -14,12 +14,12 @@ use futures_util::FutureExt;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use crate::payload::Payload;
+use crate::http::StreamingBody;
 
 /// A body that stops before its last byte.
 #[derive(Debug)]
 pub(super) struct Gated {
-    body: Payload,
+    body: StreamingBody,
     held: Option<Bytes>,
     uploaded: Option<oneshot::Sender<()>>,
     open: oneshot::Receiver<()>,
@@ -54,7 +54,7 @@ impl Gate {
 }
 
 impl Gated {
-    pub(super) fn new(body: Payload) -> (Self, Gate) {
+    pub(super) fn new(body: StreamingBody) -> (Self, Gate) {
         let (uploaded, uploaded_receiver) = oneshot::channel();
         let (open_sender, open) = oneshot::channel();
         let released = Arc::new(AtomicBool::new(false));
@@ -122,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_byte_waits_for_the_gate() {
-        let (mut body, gate) = Gated::new(Payload::default().text("hello").text("!"));
+        let (mut body, gate) = Gated::new(StreamingBody::default().text("hello").text("!"));
         assert_eq!(body.size_hint().exact(), Some(6));
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "hello");
         assert!(futures_util::poll!(body.frame()).is_pending());
@@ -137,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_gate_ends_the_upload_short() {
-        let (mut body, gate) = Gated::new(Payload::default().text("x"));
+        let (mut body, gate) = Gated::new(StreamingBody::default().text("x"));
         drop(gate.open);
         assert!(body.frame().await.unwrap().is_err());
         assert!(!gate.released.get());

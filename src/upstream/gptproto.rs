@@ -13,13 +13,13 @@ use super::exchange::{Call, Exchange, Taken};
 use super::inputs::Inputs;
 use super::wire::{Named, SubmitAnswer, poll_answer};
 use super::{
-    Commit, FetchError, Handle, KeyCheck, Output, PollError, Polled, PredictionApi, SubmitError, Submitted, openai,
+    Commit, FetchError, KeyCheck, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream, openai,
     prediction, unified,
 };
 use crate::budget::{Poll, Reservation, Submit};
 use crate::config::{Account, UpstreamConfig};
-use crate::lending::{Lending, Loans};
-use crate::model::{AccountId, Catalogue, Failure, PictureRequest, Route};
+use crate::input_urls::{InputUrlGuards, InputUrls};
+use crate::model::{AccountId, ApiKind, Catalogue, Failure, PictureRequest};
 
 /// GPTProto at one origin, by any of its faces.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ impl GptProto {
         config: &UpstreamConfig,
         accounts: &[Account],
         catalogue: Arc<Catalogue>,
-        lending: Option<Lending>,
+        input_urls: Option<InputUrls>,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         Ok(Self {
             exchange: Exchange::new(config, accounts)?,
@@ -57,7 +57,7 @@ impl GptProto {
             sync_timeout: config.sync_timeout,
             answer_bytes_max: config.answer_bytes_max,
             sync_answer_bytes_max: config.sync_answer_bytes_max,
-            inputs: lending.map_or(Inputs::Inline, Inputs::Link),
+            inputs: input_urls.map_or(Inputs::Inline, Inputs::Link),
             catalogue,
         })
     }
@@ -69,13 +69,14 @@ impl GptProto {
         pictures: u8,
         commit: Commit,
     ) -> Result<Submitted, SubmitError> {
-        let (call, loans) = self.call(request, pictures)?;
-        let read: fn(BytesMut) -> SubmitAnswer = match request.route {
-            Route::Prediction => prediction::answer,
-            Route::OpenAi => openai::answer,
-            Route::Unified => unified::answer,
+        let (call, input_url_guards) = self.call(request, pictures)?;
+        let read: fn(BytesMut) -> SubmitAnswer = match request.api_kind {
+            ApiKind::Prediction => prediction::answer,
+            ApiKind::OpenAi => openai::answer,
+            ApiKind::Unified => unified::answer,
         };
-        let handle = |Named { id, poll_url }| Handle { id, poll_url, route: request.route, loans };
+        let handle =
+            |Named { id, poll_url }| PurchaseHandle { id, poll_url, api_kind: request.api_kind, input_url_guards };
         match self.exchange.submit(account, call, commit, read).await? {
             Taken::Accepted(named) => Ok(Submitted::Accepted(handle(named))),
             Taken::Finished { named, finished } => Ok(Submitted::Finished { handle: named.map(handle), finished }),
@@ -83,19 +84,19 @@ impl GptProto {
     }
 
     /// What leaves for a request, and the pictures lent for it.
-    pub(super) fn call(&self, request: &PictureRequest, pictures: u8) -> Result<(Call, Loans), SubmitError> {
+    pub(super) fn call(&self, request: &PictureRequest, pictures: u8) -> Result<(Call, InputUrlGuards), SubmitError> {
         let nowhere = || {
             SubmitError::Rejected(Failure::InvalidRequest {
                 message: format!(
                     "the model {} has no {} by the route {}",
                     request.model,
                     request.task.name(),
-                    request.route.name()
+                    request.api_kind.name()
                 ),
             })
         };
         let model = self.catalogue.find(&request.model).ok_or_else(nowhere)?;
-        model.terms(request.route, request.task).ok_or_else(nowhere)?;
+        model.terms(request.api_kind, request.task).ok_or_else(nowhere)?;
         let json = |path: &str, body| Call {
             path: path.to_owned(),
             content_type: "application/json".to_owned(),
@@ -103,42 +104,45 @@ impl GptProto {
             timeout: self.submit_timeout,
             answer_bytes_max: self.answer_bytes_max,
         };
-        Ok(match request.route {
-            Route::Prediction => {
+        Ok(match request.api_kind {
+            ApiKind::Prediction => {
                 let capability = model.capability(request.task).ok_or_else(nowhere)?;
-                let (body, loans) = prediction::body(model, capability, request, pictures, &self.inputs);
-                (json(&capability.path, body), loans)
+                let (body, input_url_guards) = prediction::body(model, capability, request, pictures, &self.inputs);
+                (json(&capability.path, body), input_url_guards)
             }
-            Route::OpenAi => {
+            ApiKind::OpenAi => {
                 let face = model.openai.as_ref().ok_or_else(nowhere)?;
                 let openai::Form { path, content_type, body } = openai::form(&model.id, face, request, pictures);
                 let (timeout, answer_bytes_max) = (self.sync_timeout, self.sync_answer_bytes_max);
-                (Call { path: path.to_owned(), content_type, body, timeout, answer_bytes_max }, Loans::default())
+                (
+                    Call { path: path.to_owned(), content_type, body, timeout, answer_bytes_max },
+                    InputUrlGuards::default(),
+                )
             }
-            Route::Unified => {
+            ApiKind::Unified => {
                 let face = model.unified.as_ref().ok_or_else(nowhere)?;
-                let (body, loans) = unified::body(&model.id, face, request, pictures, &self.inputs);
-                (json(unified::SUBMIT_PATH, body), loans)
+                let (body, input_url_guards) = unified::body(&model.id, face, request, pictures, &self.inputs);
+                (json(unified::SUBMIT_PATH, body), input_url_guards)
             }
         })
     }
 
-    async fn poll_once(&self, account: &AccountId, handle: &Handle) -> Result<Polled, PollError> {
-        let polled = match handle.route {
-            Route::Prediction => {
+    async fn poll_once(&self, account: &AccountId, handle: &PurchaseHandle) -> Result<Polled, PollError> {
+        let polled = match handle.api_kind {
+            ApiKind::Prediction => {
                 poll_answer(&self.exchange.poll(account, prediction::result_url(&self.exchange, handle)).await?)
             }
-            Route::Unified => {
+            ApiKind::Unified => {
                 unified::poll_answer(&self.exchange.poll(account, unified::result_url(&self.exchange, handle)).await?)
             }
             // Its answers name nothing to come back for.
-            Route::OpenAi => None,
+            ApiKind::OpenAi => None,
         };
         polled.ok_or_else(|| PollError::Trouble { message: "the answer is not one of the service".to_owned() })
     }
 }
 
-impl PredictionApi for GptProto {
+impl Upstream for GptProto {
     fn submit<'a>(
         &'a self,
         reservation: Reservation<Submit>,
@@ -152,7 +156,7 @@ impl PredictionApi for GptProto {
     fn poll<'a>(
         &'a self,
         reservation: Reservation<Poll>,
-        handle: &'a Handle,
+        handle: &'a PurchaseHandle,
     ) -> BoxFuture<'a, Result<Polled, PollError>> {
         async move { self.poll_once(reservation.account(), handle).await }.boxed()
     }
@@ -179,14 +183,14 @@ pub(super) mod tests {
     use crate::config::{Config, Environment};
     use crate::model::{Format, Input, Size, Task};
 
-    pub(crate) fn adapter(lending: Option<Lending>) -> GptProto {
+    pub(crate) fn adapter(input_urls: Option<InputUrls>) -> GptProto {
         let environment = Environment::from([("GPTPROTO_API_KEY".to_owned(), "sk-test".to_owned())]);
         let config = Config::load(None, &environment).unwrap();
-        GptProto::new(&config.upstream, &config.accounts, Arc::new(config.catalogue), lending).unwrap()
+        GptProto::new(&config.upstream, &config.accounts, Arc::new(config.catalogue), input_urls).unwrap()
     }
 
-    pub(crate) fn lending() -> Lending {
-        Lending::new("https://gateway.example".parse().unwrap(), Duration::from_mins(1))
+    pub(crate) fn input_urls() -> InputUrls {
+        InputUrls::new("https://gateway.example".parse().unwrap(), Duration::from_mins(1))
     }
 
     pub(crate) fn input(bytes: &'static [u8]) -> Input {
@@ -209,7 +213,7 @@ pub(super) mod tests {
             n: 2,
             size: Size { width: 1024, height: 1024 },
             choices: BTreeMap::from([("quality".to_owned(), "low".to_owned())]),
-            route: Route::Prediction,
+            api_kind: ApiKind::Prediction,
         }
     }
 
@@ -229,15 +233,15 @@ pub(super) mod tests {
     #[test]
     fn each_route_has_its_own_patience_and_bounds() {
         let adapter = adapter(None);
-        for (route, seconds) in [(Route::Prediction, 120), (Route::OpenAi, 600), (Route::Unified, 120)] {
-            let (call, _) = adapter.call(&PictureRequest { route, ..request("gpt-image-2") }, 1).unwrap();
-            assert_eq!(call.timeout.as_secs(), seconds, "{route:?}");
+        for (api_kind, seconds) in [(ApiKind::Prediction, 120), (ApiKind::OpenAi, 600), (ApiKind::Unified, 120)] {
+            let (call, _) = adapter.call(&PictureRequest { api_kind, ..request("gpt-image-2") }, 1).unwrap();
+            assert_eq!(call.timeout.as_secs(), seconds, "{api_kind:?}");
         }
     }
 
     #[test]
     fn a_route_that_a_model_lacks_is_refused_before_anything_leaves() {
-        let request = PictureRequest { route: Route::OpenAi, ..request("gpt-image-2.5-flare") };
+        let request = PictureRequest { api_kind: ApiKind::OpenAi, ..request("gpt-image-2.5-flare") };
         let refused = adapter(None).call(&request, 1).unwrap_err();
         assert!(matches!(refused, SubmitError::Rejected(Failure::InvalidRequest { .. })), "{refused:?}");
     }

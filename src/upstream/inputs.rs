@@ -2,34 +2,34 @@
 
 use std::sync::Arc;
 
-use crate::lending::{Lending, Loans};
-use crate::model::{Input, Picture, Source};
-use crate::payload::Payload;
+use crate::http::StreamingBody;
+use crate::input_urls::{InputUrlGuards, InputUrls};
+use crate::model::{ByteSource, Input, Picture};
 
 /// How input pictures travel (`upstream.inputs`).
 #[derive(Clone, Debug)]
 pub(super) enum Inputs {
     Inline,
-    Link(Lending),
+    Link(InputUrls),
 }
 
 /// An input picture as it travels.
 #[derive(Clone, Debug)]
 pub(super) enum Reference {
     Address(String),
-    Inline(Picture, Arc<dyn Source>),
+    Inline(Picture, Arc<dyn ByteSource>),
 }
 
 impl Inputs {
     /// As the operator wishes; what is lent is added to `loans`.
-    pub(super) fn refer(&self, input: &Input, loans: &mut Loans) -> Reference {
+    pub(super) fn refer(&self, input: &Input, input_url_guards: &mut InputUrlGuards) -> Reference {
         match (input, self) {
             (Input::Link(address), Self::Inline | Self::Link(_)) => Reference::Address(address.clone()),
             (Input::Bytes { picture, source }, Self::Inline) => Reference::Inline(*picture, Arc::clone(source)),
-            (Input::Bytes { picture, source }, Self::Link(lending)) => {
-                let loan = lending.lend(*picture, Arc::clone(source));
-                let address = loan.address().to_owned();
-                loans.keep(loan);
+            (Input::Bytes { picture, source }, Self::Link(input_urls)) => {
+                let input_url_guard = input_urls.publish(*picture, Arc::clone(source));
+                let address = input_url_guard.address().to_owned();
+                input_url_guards.keep(input_url_guard);
                 Reference::Address(address)
             }
         }
@@ -38,7 +38,7 @@ impl Inputs {
 
 impl Reference {
     /// Appends a JSON string: the address, or a data URI whose base64 is made as it leaves.
-    pub(super) fn append_to(self, body: Payload) -> Payload {
+    pub(super) fn append_to(self, body: StreamingBody) -> StreamingBody {
         match self {
             Self::Address(address) => body.json(&address),
             Self::Inline(picture, source) => {

@@ -21,19 +21,19 @@ use super::classify::message_in;
 use super::inputs::media_type;
 use super::wire::{SubmitAnswer, base64, output_text, submit_answer, usage_of};
 use super::{Finished, Output};
-use crate::model::{Face, Input, PictureRequest, Task, Usage};
-use crate::payload::Payload;
+use crate::http::StreamingBody;
+use crate::model::{Input, PictureRequest, Task, UpstreamApi, Usage};
 
 /// A call as it leaves.
 #[derive(Debug)]
 pub(super) struct Form {
     pub(super) path: &'static str,
     pub(super) content_type: String,
-    pub(super) body: Payload,
+    pub(super) body: StreamingBody,
 }
 
 /// The body of a call: what the vendor's table documents for the model, every parameter explicit.
-pub(super) fn form(model: &str, face: &Face, request: &PictureRequest, pictures: u8) -> Form {
+pub(super) fn form(model: &str, face: &UpstreamApi, request: &PictureRequest, pictures: u8) -> Form {
     match request.task {
         Task::Edit => {
             let boundary = format!("gptproto-gateway-{:032x}", rand::random::<u128>());
@@ -52,9 +52,9 @@ pub(super) fn form(model: &str, face: &Face, request: &PictureRequest, pictures:
 }
 
 /// A JSON object, still open, with every parameter that a face takes; the unified one has the same.
-pub(super) fn parameters(model: &str, face: &Face, request: &PictureRequest, pictures: u8) -> Payload {
+pub(super) fn parameters(model: &str, face: &UpstreamApi, request: &PictureRequest, pictures: u8) -> StreamingBody {
     let name = face.name.as_deref().unwrap_or(model);
-    let mut body = Payload::default().text("{\"model\":").json(&name).text(",\"prompt\":").json(&request.prompt);
+    let mut body = StreamingBody::default().text("{\"model\":").json(&name).text(",\"prompt\":").json(&request.prompt);
     body = body.text(",\"size\":").json(&request.size.to_string());
     if face.n_max.is_some() {
         body = body.text(",\"n\":").json(&pictures);
@@ -65,13 +65,13 @@ pub(super) fn parameters(model: &str, face: &Face, request: &PictureRequest, pic
     body
 }
 
-fn multipart(boundary: &str, model: &str, face: &Face, request: &PictureRequest, pictures: u8) -> Payload {
+fn multipart(boundary: &str, model: &str, face: &UpstreamApi, request: &PictureRequest, pictures: u8) -> StreamingBody {
     let size = request.size.to_string();
     let n = pictures.to_string();
     let name = face.name.as_deref().unwrap_or(model);
     let fixed = [("model", name), ("prompt", request.prompt.as_str()), ("size", size.as_str())];
     let n = face.n_max.map(|_| ("n", n.as_str()));
-    let mut body = Payload::default();
+    let mut body = StreamingBody::default();
     for (name, value) in fixed.into_iter().chain(n).chain(face.parameters(request)) {
         let head = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
         body = body.text(head).text(value).text("\r\n");
@@ -85,8 +85,8 @@ fn multipart(boundary: &str, model: &str, face: &Face, request: &PictureRequest,
     body.text(format!("--{boundary}--"))
 }
 
-/// Appends a picture as a file. Addresses do not come here: only files travel on this route (`model::Terms::links`).
-fn file(body: Payload, boundary: &str, name: &str, stem: &str, input: &Input) -> Payload {
+/// Appends a picture as a file. Addresses do not come here: only files travel on this route (`model::Capabilities::links`).
+fn file(body: StreamingBody, boundary: &str, name: &str, stem: &str, input: &Input) -> StreamingBody {
     let Input::Bytes { picture, source } = input else { return body };
     let extension = picture.format.map_or("bin", |format| format.name());
     let head = format!(

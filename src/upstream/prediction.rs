@@ -4,13 +4,13 @@ use bytes::BytesMut;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
-use super::Handle;
+use super::PurchaseHandle;
 use super::exchange::Exchange;
 use super::inputs::{Inputs, Reference};
 use super::wire::{SubmitAnswer, submit_answer};
-use crate::lending::Loans;
-use crate::model::{Capability, Model, PictureRequest};
-use crate::payload::Payload;
+use crate::http::StreamingBody;
+use crate::input_urls::InputUrlGuards;
+use crate::model::{Model, PictureRequest, TaskSpec};
 
 /// Characters that an id keeps in a path.
 pub(super) const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -19,12 +19,12 @@ pub(super) const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove
 /// addresses, which refuses them.
 pub(super) fn body(
     model: &Model,
-    capability: &Capability,
+    capability: &TaskSpec,
     request: &PictureRequest,
     pictures: u8,
     inputs: &Inputs,
-) -> (Payload, Loans) {
-    let mut body = Payload::default().text("{\"prompt\":").json(&request.prompt);
+) -> (StreamingBody, InputUrlGuards) {
+    let mut body = StreamingBody::default().text("{\"prompt\":").json(&request.prompt);
     body = body.text(",\"size\":").json(&request.size.to_string());
     if model.parameters.n_max.is_some() {
         body = body.text(",\"n\":").json(&pictures);
@@ -34,10 +34,10 @@ pub(super) fn body(
     }
     // A model without a field for addresses gets its pictures inline whatever the operator wishes.
     let inputs = if capability.links_field.is_some() { inputs } else { &Inputs::Inline };
-    let mut loans = Loans::default();
+    let mut input_url_guards = InputUrlGuards::default();
     let (mut addresses, mut inline) = (Vec::new(), Vec::new());
     for input in &request.inputs {
-        match inputs.refer(input, &mut loans) {
+        match inputs.refer(input, &mut input_url_guards) {
             Reference::Address(address) => addresses.push(address),
             reference @ Reference::Inline(..) => inline.push(reference),
         }
@@ -53,9 +53,9 @@ pub(super) fn body(
         body = body.text("]");
     }
     if let Some((field, mask)) = capability.mask_field.as_ref().zip(request.mask.as_ref()) {
-        body = inputs.refer(mask, &mut loans).append_to(body.text(",").json(field).text(":"));
+        body = inputs.refer(mask, &mut input_url_guards).append_to(body.text(",").json(field).text(":"));
     }
-    (body.text(",\"enable_sync_mode\":false,\"response_format\":\"url\"}"), loans)
+    (body.text(",\"enable_sync_mode\":false,\"response_format\":\"url\"}"), input_url_guards)
 }
 
 /// Reads the answer to a submit.
@@ -65,7 +65,7 @@ pub(super) fn answer(body: BytesMut) -> SubmitAnswer {
 }
 
 /// The address the upstream gave where it is on our origin and looks like one of a result, else the documented one.
-pub(super) fn result_url(exchange: &Exchange, handle: &Handle) -> Url {
+pub(super) fn result_url(exchange: &Exchange, handle: &PurchaseHandle) -> Url {
     exchange.trusted(handle.poll_url.as_deref(), "/api/v3/predictions/").unwrap_or_else(|| {
         let id = utf8_percent_encode(handle.id.as_str(), PATH_SEGMENT);
         exchange.at(&format!("/api/v3/predictions/{id}/result"))
@@ -76,7 +76,7 @@ pub(super) fn result_url(exchange: &Exchange, handle: &Handle) -> Url {
 mod tests {
     use super::*;
     use crate::model::{Input, UpstreamId};
-    use crate::upstream::gptproto::tests::{adapter, input, json, lending, request};
+    use crate::upstream::gptproto::tests::{adapter, input, input_urls, json, request};
 
     async fn body_for(request: &PictureRequest, pictures: u8) -> serde_json::Value {
         json(adapter(None).call(request, pictures).unwrap().0).await
@@ -122,22 +122,22 @@ mod tests {
 
     #[tokio::test]
     async fn lent_pictures_travel_as_addresses_in_their_order() {
-        let lending = lending();
+        let input_urls = input_urls();
         let mut request = request("gpt-image-1.5");
         request.mask = Some(input(b"mask"));
-        let (call, loans) = adapter(Some(lending.clone())).call(&request, 1).unwrap();
+        let (call, input_url_guards) = adapter(Some(input_urls.clone())).call(&request, 1).unwrap();
         let body = json(call).await;
-        let lent = |address: &serde_json::Value| {
+        let published = |address: &serde_json::Value| {
             let token = address.as_str().unwrap().strip_prefix("https://gateway.example/v1/inputs/").unwrap();
-            lending.find(token).map(|lent| lent.source.in_memory().unwrap())
+            input_urls.find(token).map(|published| published.source.in_memory().unwrap())
         };
         assert_eq!(body["image"].as_array().unwrap().len(), 2);
-        assert_eq!(lent(&body["image"][0]).unwrap(), "one");
-        assert_eq!(lent(&body["image"][1]).unwrap(), "two");
-        assert_eq!(lent(&body["mask"]).unwrap(), "mask");
+        assert_eq!(published(&body["image"][0]).unwrap(), "one");
+        assert_eq!(published(&body["image"][1]).unwrap(), "two");
+        assert_eq!(published(&body["mask"]).unwrap(), "mask");
         assert_eq!(body.get("base64_images"), None);
-        drop(loans);
-        assert!(lent(&body["image"][0]).is_none(), "the prediction is over");
+        drop(input_url_guards);
+        assert!(published(&body["image"][0]).is_none(), "the prediction is over");
     }
 
     #[test]
@@ -145,11 +145,11 @@ mod tests {
         let exchange = adapter(None).exchange;
         let url = |poll_url: Option<&str>| {
             let id = UpstreamId::new("a:b/../c").unwrap();
-            let handle = Handle {
+            let handle = PurchaseHandle {
                 id,
                 poll_url: poll_url.map(str::to_owned),
-                route: crate::model::Route::Prediction,
-                loans: Loans::default(),
+                api_kind: crate::model::ApiKind::Prediction,
+                input_url_guards: InputUrlGuards::default(),
             };
             result_url(&exchange, &handle).to_string()
         };

@@ -12,10 +12,10 @@ use super::exchange::Exchange;
 use super::inputs::Inputs;
 use super::prediction::PATH_SEGMENT;
 use super::wire::{Named, State, SubmitAnswer, failure_text, output_text, state, usage_of};
-use super::{Finished, Handle, Output, Polled};
-use crate::lending::Loans;
-use crate::model::{Face, PictureRequest, UpstreamId};
-use crate::payload::Payload;
+use super::{Finished, Output, Polled, PurchaseHandle};
+use crate::http::StreamingBody;
+use crate::input_urls::InputUrlGuards;
+use crate::model::{PictureRequest, UpstreamApi, UpstreamId};
 
 pub(super) const SUBMIT_PATH: &str = "/api/v3/images";
 const RESULT_PATH: &str = "/api/v3/tasks/result/";
@@ -23,22 +23,22 @@ const RESULT_PATH: &str = "/api/v3/tasks/result/";
 /// The submit body: what the specification names, every parameter explicit.
 pub(super) fn body(
     model: &str,
-    face: &Face,
+    face: &UpstreamApi,
     request: &PictureRequest,
     pictures: u8,
     inputs: &Inputs,
-) -> (Payload, Loans) {
+) -> (StreamingBody, InputUrlGuards) {
     let mut body = super::openai::parameters(model, face, request, pictures);
-    let mut loans = Loans::default();
+    let mut input_url_guards = InputUrlGuards::default();
     for (position, input) in request.inputs.iter().enumerate() {
         let before = if position == 0 { ",\"input_references\":[" } else { "," };
         body = body.text(format!("{before}{{\"type\":\"image_url\",\"image_url\":{{\"url\":"));
-        body = inputs.refer(input, &mut loans).append_to(body).text("}}");
+        body = inputs.refer(input, &mut input_url_guards).append_to(body).text("}}");
     }
     if !request.inputs.is_empty() {
         body = body.text("]");
     }
-    (body.text("}"), loans)
+    (body.text("}"), input_url_guards)
 }
 
 /// Reads the answer to a submit: a task, like any later one.
@@ -75,7 +75,7 @@ pub(super) fn poll_answer(body: &[u8]) -> Option<Polled> {
 }
 
 /// The address the upstream gave where it is on our origin and looks like one of a task, else the documented one.
-pub(super) fn result_url(exchange: &Exchange, handle: &Handle) -> Url {
+pub(super) fn result_url(exchange: &Exchange, handle: &PurchaseHandle) -> Url {
     exchange.trusted(handle.poll_url.as_deref(), RESULT_PATH).unwrap_or_else(|| {
         let id = utf8_percent_encode(handle.id.as_str(), PATH_SEGMENT);
         exchange.at(&format!("{RESULT_PATH}{id}"))
@@ -117,11 +117,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{Failure, Input, Route, Task, Usage};
-    use crate::upstream::gptproto::tests::{adapter, json as sent, lending, request};
+    use crate::model::{ApiKind, Failure, Input, Task, Usage};
+    use crate::upstream::gptproto::tests::{adapter, input_urls, json as sent, request};
 
     fn on_unified(model: &str) -> PictureRequest {
-        PictureRequest { route: Route::Unified, ..request(model) }
+        PictureRequest { api_kind: ApiKind::Unified, ..request(model) }
     }
 
     #[tokio::test]
@@ -182,15 +182,15 @@ mod tests {
 
     #[tokio::test]
     async fn lent_pictures_are_referred_to_by_their_addresses() {
-        let lending = lending();
-        let (call, _loans) = adapter(Some(lending.clone())).call(&on_unified("gpt-image-1"), 1).unwrap();
+        let input_urls = input_urls();
+        let (call, _loans) = adapter(Some(input_urls.clone())).call(&on_unified("gpt-image-1"), 1).unwrap();
         let body = sent(call).await;
-        let lent = |position: usize| {
+        let published = |position: usize| {
             let address = body["input_references"][position]["image_url"]["url"].as_str().unwrap();
             let token = address.strip_prefix("https://gateway.example/v1/inputs/").unwrap();
-            lending.find(token).unwrap().source.in_memory().unwrap()
+            input_urls.find(token).unwrap().source.in_memory().unwrap()
         };
-        assert_eq!((&lent(0)[..], &lent(1)[..]), (&b"one"[..], &b"two"[..]));
+        assert_eq!((&published(0)[..], &published(1)[..]), (&b"one"[..], &b"two"[..]));
     }
 
     fn task(status: &str, urls: &[&str]) -> Value {
@@ -255,11 +255,11 @@ mod tests {
     fn the_key_goes_to_the_configured_origin_only() {
         let exchange = adapter(None).exchange;
         let url = |poll_url: &str| {
-            let handle = Handle {
+            let handle = PurchaseHandle {
                 id: UpstreamId::new("a/../b").unwrap(),
                 poll_url: Some(poll_url.to_owned()),
-                route: Route::Unified,
-                loans: Loans::default(),
+                api_kind: ApiKind::Unified,
+                input_url_guards: InputUrlGuards::default(),
             };
             result_url(&exchange, &handle).to_string()
         };

@@ -12,11 +12,11 @@ use url::{Origin, Url};
 
 use super::event::{self, Signer};
 use super::metrics::WebhookMetrics;
-use crate::config::{Allowed, WebhooksConfig};
+use crate::config::{AllowedTargets, WebhooksConfig};
 use crate::lifecycle::Lifecycle;
-use crate::model::{Chance, Clock, EventId, OrderId};
+use crate::model::{Clock, EventId, JobId, Rng};
 use crate::storage::Journal;
-use crate::storage::journal::{Record, Untold, WebhookEnd};
+use crate::storage::journal::{PendingWebhook, Record, WebhookEnd};
 
 const USER_AGENT: &str = concat!("gptproto-gateway/", env!("CARGO_PKG_VERSION"));
 
@@ -29,7 +29,7 @@ const JITTER: f64 = 0.2;
 pub(super) struct Parts {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) chance: Chance,
+    pub(super) rng: Rng,
     pub(super) lifecycle: Lifecycle,
     pub(super) metrics: WebhookMetrics,
 }
@@ -71,7 +71,7 @@ impl Courier {
     /// # Errors
     ///
     /// When the TLS roots of the system cannot be read.
-    pub(super) fn new(config: &WebhooksConfig, allowed: &Allowed, parts: Parts) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(config: &WebhooksConfig, allowed: &AllowedTargets, parts: Parts) -> Result<Self, reqwest::Error> {
         // Twice is fine: the upstream's clients install it too.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder()
@@ -102,15 +102,15 @@ impl Courier {
     }
 
     /// The events that are still to be told; of one order, or of all.
-    pub(super) async fn untold(&self, order: Option<OrderId>) -> Vec<Untold> {
-        self.shared.parts.journal.untold(order).await.unwrap_or_else(|error| {
+    pub(super) async fn untold(&self, job: Option<JobId>) -> Vec<PendingWebhook> {
+        self.shared.parts.journal.untold(job).await.unwrap_or_else(|error| {
             tracing::error!(%error, "the journal does not say who is to be told; the next start asks again");
             Vec::new()
         })
     }
 
     /// Starts to tell one, and says so on `done` when that has ended.
-    pub(super) fn start(&self, untold: Untold, done: mpsc::UnboundedSender<EventId>) {
+    pub(super) fn start(&self, untold: PendingWebhook, done: mpsc::UnboundedSender<EventId>) {
         let courier = self.clone();
         self.shared.parts.lifecycle.spawn_service("webhook", async move {
             let event = untold.webhook.id;
@@ -120,8 +120,8 @@ impl Courier {
         });
     }
 
-    async fn deliver(&self, untold: Untold) {
-        let Shared { attempts_max, pauses, parts: Parts { clock, chance, .. }, .. } = &*self.shared;
+    async fn deliver(&self, untold: PendingWebhook) {
+        let Shared { attempts_max, pauses, parts: Parts { clock, rng, .. }, .. } = &*self.shared;
         let mut tries = untold.tries;
         if let Some(due) = untold.due {
             // Never longer than any pause, whatever the clock says now.
@@ -137,7 +137,7 @@ impl Courier {
                 Verdict::Ended(end) => break end,
                 Verdict::Again if tries >= *attempts_max => break WebhookEnd::GivenUp,
                 Verdict::Again => {
-                    let pause = pauses.after(tries, chance.fraction());
+                    let pause = pauses.after(tries, rng.fraction());
                     let due = clock.now().plus(pause);
                     self.journal(Record::WebhookTried { webhook: untold.webhook.id, tries, due }).await;
                     tokio::time::sleep(pause).await;
@@ -146,12 +146,12 @@ impl Courier {
         };
         self.metrics().ended(end);
         if end != WebhookEnd::Delivered {
-            tracing::warn!(order = %untold.order, event = %untold.webhook.id, end = end.name(), tries, "webhook ended");
+            tracing::warn!(job = %untold.job, event = %untold.webhook.id, end = end.name(), tries, "webhook ended");
         }
         self.journal(Record::WebhookEnded { webhook: untold.webhook.id, end, at: clock.now() }).await;
     }
 
-    async fn try_once(&self, untold: &Untold, tries: u32) -> Verdict {
+    async fn try_once(&self, untold: &PendingWebhook, tries: u32) -> Verdict {
         // Closed never.
         let _place = self.shared.places.acquire().await;
         let id = untold.webhook.id.to_string();
@@ -171,12 +171,12 @@ impl Courier {
         let verdict = match answer {
             Ok(answer) => {
                 let status = answer.status();
-                tracing::info!(order = %untold.order, event = %id, to, status = status.as_u16(), tries, "webhook");
+                tracing::info!(job = %untold.job, event = %id, to, status = status.as_u16(), tries, "webhook");
                 judge(status)
             }
             Err(error) => {
                 let error = error.without_url();
-                tracing::warn!(order = %untold.order, event = %id, to, ?error, tries, "webhook");
+                tracing::warn!(job = %untold.job, event = %id, to, ?error, tries, "webhook");
                 Verdict::Again
             }
         };

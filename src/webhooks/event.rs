@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::config::SigningSecret;
 use crate::model::Timestamp;
-use crate::storage::journal::Untold;
+use crate::storage::journal::PendingWebhook;
 
 #[derive(Debug, Serialize)]
 struct Event {
@@ -27,13 +27,13 @@ struct Data {
 }
 
 /// The body that is posted: byte for byte the same at every try.
-pub(super) fn body(untold: &Untold) -> String {
+pub(super) fn body(untold: &PendingWebhook) -> String {
     let event = Event {
         id: untold.webhook.id.to_string(),
         object: "event",
         created_at: untold.end.at.seconds(),
         r#type: if untold.end.completed { "image.prediction.completed" } else { "image.prediction.failed" },
-        data: Data { id: untold.order.to_string() },
+        data: Data { id: untold.job.to_string() },
     };
     serde_json::to_string(&event).expect("our own values are JSON")
 }
@@ -61,8 +61,8 @@ impl Signer {
 mod tests {
     use super::*;
     use crate::config::{Config, Environment};
-    use crate::model::{EventId, OrderId, Webhook};
-    use crate::storage::journal::OrderEnd;
+    use crate::model::{EventId, JobId, Webhook};
+    use crate::storage::journal::JobEnd;
 
     const NOW: Timestamp = Timestamp::from_millis(1_614_265_330_500);
 
@@ -83,16 +83,16 @@ mod tests {
 
     #[test]
     fn an_event_is_thin() {
-        let untold = |completed| Untold {
+        let untold = |completed| PendingWebhook {
             webhook: Webhook { id: EventId::new(NOW, 7), url: "https://x.test/?secret".parse().unwrap() },
-            order: OrderId::new(NOW, 8),
+            job: JobId::new(NOW, 8),
             tries: 0,
             due: None,
-            end: OrderEnd { completed, at: NOW },
+            end: JobEnd { completed, at: NOW },
         };
         insta::assert_snapshot!(
             body(&untold(true)),
-            @r#"{"id":"evt_01ezcvcat40000000000000007","object":"event","created_at":1614265330,"type":"image.prediction.completed","data":{"id":"ord_01ezcvcat40000000000000008"}}"#
+            @r#"{"id":"evt_01ezcvcat40000000000000007","object":"event","created_at":1614265330,"type":"image.prediction.completed","data":{"id":"pred_01ezcvcat40000000000000008"}}"#
         );
         assert!(body(&untold(false)).contains(r#""type":"image.prediction.failed""#));
     }

@@ -251,7 +251,7 @@ control POST reset
 form
 ask_at "$SUITE_FAULTY" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -H 'Prefer: respond-async'
 is_taken() {
-  [ "$code" = 202 ] && has_header 'preference-applied: respond-async' && has_header 'location: /v1/predictions/ord_'
+  [ "$code" = 202 ] && has_header 'preference-applied: respond-async' && has_header 'location: /v1/predictions/pred_'
 }
 verdict 'an order that is fetched later' is_taken
 location=$(grep -i '^location: ' "$scratch/answer.headers" | tr -d '\r' | cut -d ' ' -f 2 || true)

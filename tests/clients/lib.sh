@@ -191,14 +191,14 @@ start_rig() {
   local common=(
     GPTPROTO_API_KEY="$upstream_key" GATEWAY_UPSTREAM__BASE_URL="$simulator"
     GATEWAY_CLIENT_KEYS="suite:$key,stranger:$stranger"
-    GATEWAY_UPSTREAM__LATENCY_PRIORS=off GATEWAY_UPSTREAM__FIRST_POLL_MS=100 GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS=100
-    GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS=200 GATEWAY_SERVER__STREAM_HEARTBEAT_MS=500
+    GATEWAY_UPSTREAM__LATENCY_PRIORS=off GATEWAY_UPSTREAM__FIRST_POLL_MS=100 GATEWAY_UPSTREAM__POLL_INTERVAL_MIN_MS=100
+    GATEWAY_UPSTREAM__POLL_INTERVAL_MAX_MS=200 GATEWAY_SERVER__STREAM_HEARTBEAT_MS=500
   )
   serve "$name-faulty" "${ports[1]}" "${ports[2]}" -- "${common[@]}" GATEWAY_WEBHOOK_SECRET="$secret" \
-    GATEWAY_WEBHOOKS__ALLOWED_ORIGINS="http://127.0.0.1:${ports[14]}" GATEWAY_WEBHOOKS__FIRST_PAUSE_MS=300
+    GATEWAY_WEBHOOKS__ALLOWED_ORIGINS="http://127.0.0.1:${ports[14]}" GATEWAY_WEBHOOKS__RETRY_DELAY_MIN_MS=300
   serve "$name-narrow" "${ports[3]}" "${ports[4]}" -- "${common[@]}" GATEWAY_SERVER__BODY_BYTES_MAX=1000000 \
     GATEWAY_SERVER__BODY_IDLE_TIMEOUT_S=1
-  serve "$name-impatient" "${ports[5]}" "${ports[6]}" -- "${common[@]}" GATEWAY_SERVER__PATIENCE_S=1
+  serve "$name-impatient" "${ports[5]}" "${ports[6]}" -- "${common[@]}" GATEWAY_SERVER__RESPONSE_TIMEOUT_S=1
   serve "$name-lenient" "${ports[12]}" "${ports[13]}" -- "${common[@]}" GATEWAY_SERVER__UNSUPPORTED_PARAMETERS=drop \
     GATEWAY_SERVER__CORS_ORIGINS=https://app.example.com
   serve "$name-interim" "${ports[8]}" "${ports[9]}" -- "${common[@]}" \

@@ -112,7 +112,7 @@ def test_a_failure_is_told_by_the_object(caller, simulator):
 def test_nobody_else_learns_of_it(caller):
     location = taken(caller.edit())
     stranger = Caller("SUITE_STRANGER_KEY")
-    foreign, unknown = stranger.ask("GET", location), stranger.ask("GET", "/v1/predictions/ord_nonsense")
+    foreign, unknown = stranger.ask("GET", location), stranger.ask("GET", "/v1/predictions/pred_nonsense")
     assert foreign.status_code == unknown.status_code == 404
     assert foreign.json() == unknown.json()
     assert stranger.ask("DELETE", location).status_code == 404

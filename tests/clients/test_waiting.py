@@ -10,11 +10,11 @@ import pytest
 from conftest import PHOTO, client_of, picture_of, prompt, raw_edit, setting
 
 SMALL = {"model": "gpt-image-1.5", "size": "256x256", "quality": "low"}
-PATIENCE_S, PICTURE_S = 3, 4
+RESPONSE_TIMEOUT_S, PICTURE_S = 3, 4
 
 
 def impatient(gateway, **options):
-    return client_of(gateway, timeout=PATIENCE_S, max_retries=0, **options)
+    return client_of(gateway, timeout=RESPONSE_TIMEOUT_S, max_retries=0, **options)
 
 
 def test_without_them_the_client_gives_up(simulator):
@@ -45,7 +45,7 @@ def test_an_error_after_interim_answers_keeps_its_status(simulator):
 
 def test_an_error_after_white_space_is_told_to_the_retry(simulator):
     simulator.slow(PICTURE_S, outcome="failed_provider")
-    with client_of("SUITE_WHITESPACE", timeout=PATIENCE_S) as client:
+    with client_of("SUITE_WHITESPACE", timeout=RESPONSE_TIMEOUT_S) as client:
         with pytest.raises(openai.InternalServerError) as caught:
             client.images.edit(image=PHOTO, prompt=prompt(), **SMALL)
     assert caught.value.code == "image_generation_failed"
@@ -57,7 +57,7 @@ def test_the_asynchronous_sdk_waits(simulator):
 
     async def ask():
         async with openai.AsyncOpenAI(
-            base_url=setting("SUITE_INTERIM") + "/v1", api_key=setting("SUITE_KEY"), timeout=PATIENCE_S, max_retries=0
+            base_url=setting("SUITE_INTERIM") + "/v1", api_key=setting("SUITE_KEY"), timeout=RESPONSE_TIMEOUT_S, max_retries=0
         ) as client:
             return await client.images.edit(image=PHOTO, prompt=prompt(), **SMALL)
 
@@ -73,7 +73,7 @@ def test_aiohttp_waits(simulator, gateway):
         form = aiohttp.FormData({"prompt": prompt(), **SMALL})
         form.add_field("image", PHOTO.read_bytes(), filename="photo.png", content_type="image/png")
         headers = {"Authorization": "Bearer " + setting("SUITE_KEY")}
-        timeout = aiohttp.ClientTimeout(sock_read=PATIENCE_S)
+        timeout = aiohttp.ClientTimeout(sock_read=RESPONSE_TIMEOUT_S)
         async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
             async with session.post(setting(gateway) + "/v1/images/edits", data=form) as answer:
                 return answer.status, await answer.json()

@@ -18,7 +18,7 @@ async fn account(gateway: &Gateway, index: usize) -> Value {
 async fn a_refused_key_is_set_aside_and_tried_again_and_nobody_notices() {
     assert!(both().1.ends_with(OTHER_UPSTREAM_KEY));
     let upstream = Upstream::with(json!({"auth": {"revoked": [UPSTREAM_KEY]}})).await;
-    let gateway = Gateway::with(&upstream, &[both(), ("upstream.set_aside_s", "1")]).await;
+    let gateway = Gateway::with(&upstream, &[both(), ("upstream.account_cooldown_max_s", "1")]).await;
     for number in 0..4 {
         gateway.alice().edit(&Edit::new(&format!("number {number}"))).await.picture();
     }
@@ -59,7 +59,7 @@ async fn a_prediction_is_polled_with_the_key_that_bought_it_also_after_a_restart
 
 #[tokio::test]
 async fn no_client_sees_a_429_while_waiting_helps() {
-    let hidden = json!({"limits": {"submits_per_minute": 4, "window_ms": 1000, "concurrent": 3}});
+    let hidden = json!({"limits": {"submits_per_minute": 4, "rate_window_ms": 1000, "concurrent": 3}});
     let upstream = Upstream::with(hidden).await;
     let gateway = Gateway::with(&upstream, &[("upstream.pushback_ms", "100")]).await;
     let begun: Vec<_> = (0..12).map(|number| gateway.alice().begin(&Edit::new(&format!("number {number}")))).collect();
@@ -97,7 +97,7 @@ async fn what_429s_have_taught_is_kept_over_a_restart() {
 
 #[tokio::test]
 async fn what_would_come_too_late_is_refused_before_it_is_bought() {
-    let slow = json!({"speed": 1, "life": {"low_ms": [1000, 1000]}, "limits": {"min_poll_interval_ms": 0}});
+    let slow = json!({"speed": 1, "life": {"low_ms": [1000, 1000]}, "limits": {"poll_interval_min_ms": 0}});
     let upstream = Upstream::with(slow).await;
     let gateway = Gateway::with(&upstream, &[("upstream.concurrent_predictions", "1")]).await;
     // So much is learned from the first: how long one takes.

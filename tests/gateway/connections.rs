@@ -33,7 +33,7 @@ async fn over_the_cap_a_newcomer_is_told_and_whoever_is_served_stays() {
     let body: Value = serde_json::from_str(refused.split_once("\r\n\r\n").unwrap().1).unwrap();
     assert_eq!(body["error"]["code"], "too_many_connections");
     assert_eq!(body["error"].as_object().unwrap().len(), 4, "{body}");
-    counts(&gateway, "gateway_connections_refused_total{face=\"clients\",reason=\"connections_max\"} 1").await;
+    counts(&gateway, "gptproto_gateway_connections_refused_total{face=\"clients\",reason=\"connections_max\"} 1").await;
     upstream.release().await;
     for waiting in served {
         waiting.answer().await.picture();
@@ -56,7 +56,7 @@ async fn whoever_asks_nothing_gives_its_place_to_whoever_does() {
         raw.try_send(MODELS.as_bytes()).await && raw.has("HTTP/1.1 200 OK").await
     })
     .await;
-    counts(&gateway, "gateway_connections_cut_total{face=\"clients\",reason=\"connections_max\"} 1").await;
+    counts(&gateway, "gptproto_gateway_connections_cut_total{face=\"clients\",reason=\"connections_max\"} 1").await;
     drop(silent);
 }
 
@@ -70,8 +70,11 @@ async fn one_address_has_its_share() {
     first.until("HTTP/1.1 200 OK").await;
     let refused = Raw::to(&gateway.address()).await.rest().await;
     assert!(refused.contains("too_many_connections_of_address"), "{refused}");
-    counts(&gateway, "gateway_connections_refused_total{face=\"clients\",reason=\"connections_per_address_max\"} 1")
-        .await;
+    counts(
+        &gateway,
+        "gptproto_gateway_connections_refused_total{face=\"clients\",reason=\"connections_per_address_max\"} 1",
+    )
+    .await;
     assert_eq!(gateway.page("/readyz").await.0, 200, "the operator has places of its own");
     drop(first);
     until("its place is free", async || gateway.status("connections", "clients").await == 0).await;
@@ -89,14 +92,15 @@ async fn silence_is_cut_before_and_after_a_request() {
     slow.send("GET /v1/models HTTP/1.1\r\nHost: local").await;
     assert_eq!(slow.rest().await, "");
     assert_eq!(Raw::to(&gateway.address()).await.rest().await, "", "not a byte");
-    counts(&gateway, "gateway_connections_cut_total{face=\"clients\",reason=\"header_timeout_s\"} 2").await;
+    counts(&gateway, "gptproto_gateway_connections_cut_total{face=\"clients\",reason=\"header_timeout_s\"} 2").await;
 
     let mut kept = Raw::to(&gateway.address()).await;
     kept.send(MODELS).await;
     kept.until("HTTP/1.1 200 OK").await;
     kept.send(MODELS).await;
     assert_eq!(kept.rest().await.matches("HTTP/1.1 200 OK").count(), 2);
-    counts(&gateway, "gateway_connections_cut_total{face=\"clients\",reason=\"keep_alive_timeout_s\"} 1").await;
+    counts(&gateway, "gptproto_gateway_connections_cut_total{face=\"clients\",reason=\"keep_alive_timeout_s\"} 1")
+        .await;
     // An answer that takes longer than both is nobody's silence.
     upstream.set(json!({"life": {"low_ms": [3000, 3000]}})).await;
     gateway.alice().edit(&Edit::new("slow").field("quality", "low")).await.picture();
@@ -112,14 +116,14 @@ async fn who_takes_no_answer_is_cut() {
         let many = MODELS.repeat(1000);
         while deaf.try_send(many.as_bytes()).await {}
     });
-    counts(&gateway, "gateway_connections_cut_total{face=\"clients\",reason=\"write_timeout_s\"} 1").await;
+    counts(&gateway, "gptproto_gateway_connections_cut_total{face=\"clients\",reason=\"write_timeout_s\"} 1").await;
     sending.await.unwrap();
 }
 
 #[tokio::test]
 async fn a_body_that_crawls_is_cut() {
     let upstream = Upstream::start().await;
-    let changes = [("server.body_bytes_per_second_min", "10000"), ("server.body_rate_span_s", "1")];
+    let changes = [("server.body_bytes_per_second_min", "10000"), ("server.body_rate_window_s", "1")];
     let gateway = Gateway::with(&upstream, &changes).await;
     let mut raw = Raw::to(&gateway.address()).await;
     let head = format!(
@@ -147,8 +151,8 @@ async fn requests_at_once_are_bounded_for_each_client() {
     assert!(refused.message().contains("at once"), "{}", refused.message());
     let of_bob = gateway.bob().begin(&Edit::new("his own"));
     until("both wait", async || gateway.status("engine", "waiters").await == 2).await;
-    counts(&gateway, "gateway_admission_refusals_total{limit=\"requests_at_once\"} 1").await;
-    counts(&gateway, "gateway_admission_used{client=\"alice\",limit=\"requests_at_once\"} 1.0").await;
+    counts(&gateway, "gptproto_gateway_admission_refusals_total{limit=\"requests_at_once\"} 1").await;
+    counts(&gateway, "gptproto_gateway_admission_used{client=\"alice\",limit=\"requests_at_once\"} 1.0").await;
     upstream.release().await;
     waiting.answer().await.picture();
     of_bob.answer().await.picture();

@@ -169,7 +169,7 @@ async fn money_is_settled_by_usage_and_outlives_a_restart() {
         let refused = gateway.alice().edit(&Edit::new("another")).await;
         is_out_of_quota(&refused, days);
         assert!(refused.message().contains("money"), "{}", refused.message());
-        assert_eq!(gateway.status("engine", "orders").await, 0);
+        assert_eq!(gateway.status("engine", "jobs").await, 0);
         assert_eq!(upstream.purchases().await, 1);
     }
 }
@@ -266,12 +266,12 @@ async fn the_operator_sees_what_is_used_of_each_limit_and_no_key() {
 
     let (_, metrics) = gateway.page("/metrics").await;
     for series in [
-        "gateway_admission_refusals_total{limit=\"requests_per_minute\"} 1",
-        "gateway_admission_refusals_total{limit=\"usd_per_day\"} 1",
-        "gateway_admission_limit{client=\"alice\",limit=\"requests_per_minute\"} 2.0",
-        "gateway_admission_used{client=\"alice\",limit=\"requests_per_minute\"} 2.0",
-        "gateway_admission_limit{client=\"bob\",limit=\"usd_per_day\"} 0.05",
-        "gateway_admission_used{client=\"bob\",limit=\"usd_per_day\"} 0.0",
+        "gptproto_gateway_admission_refusals_total{limit=\"requests_per_minute\"} 1",
+        "gptproto_gateway_admission_refusals_total{limit=\"usd_per_day\"} 1",
+        "gptproto_gateway_admission_limit{client=\"alice\",limit=\"requests_per_minute\"} 2.0",
+        "gptproto_gateway_admission_used{client=\"alice\",limit=\"requests_per_minute\"} 2.0",
+        "gptproto_gateway_admission_limit{client=\"bob\",limit=\"usd_per_day\"} 0.05",
+        "gptproto_gateway_admission_used{client=\"bob\",limit=\"usd_per_day\"} 0.0",
     ] {
         assert!(metrics.lines().any(|line| line == series), "no {series} in\n{metrics}");
     }

@@ -62,26 +62,29 @@ async fn the_metrics_are_there_and_well_formed() {
         assert!(is_metric_line(line), "{line:?}");
     }
     for series in [
-        "gateway_engine_orders_total 2",
-        "gateway_engine_pictures_total 1",
-        "gateway_engine_cache_hits_total 1",
-        "gateway_engine_unknown_total 1",
-        "gateway_engine_submits_total{route=\"prediction\",result=\"accepted\"} 1",
-        "gateway_engine_submits_total{route=\"prediction\",result=\"unknown\"} 1",
-        "gateway_engine_ended_total{result=\"outcome_unknown\"} 1",
-        "gateway_engine_waiters 0",
-        "gateway_upstream_calls_total{account=\"default\",call=\"submit\"} 2",
-        "gateway_upstream_in_flight{account=\"default\"} 0",
-        "gateway_upstream_queue 0",
-        "gateway_api_requests_total{route=\"edits\",status=\"200\",code=\"ok\"} 2",
-        "gateway_api_requests_total{route=\"edits\",status=\"502\",code=\"submission_outcome_unknown\"} 1",
-        "gateway_api_cache_total{result=\"hit\"} 1",
+        "gptproto_gateway_engine_orders_total 2",
+        "gptproto_gateway_engine_pictures_total 1",
+        "gptproto_gateway_engine_cache_hits_total 1",
+        "gptproto_gateway_engine_unknown_total 1",
+        "gptproto_gateway_engine_submits_total{api=\"prediction\",result=\"accepted\"} 1",
+        "gptproto_gateway_engine_submits_total{api=\"prediction\",result=\"unknown\"} 1",
+        "gptproto_gateway_engine_ended_total{result=\"outcome_unknown\"} 1",
+        "gptproto_gateway_engine_waiters 0",
+        "gptproto_gateway_upstream_calls_total{account=\"default\",call=\"submit\"} 2",
+        "gptproto_gateway_upstream_in_flight{account=\"default\"} 0",
+        "gptproto_gateway_upstream_queue 0",
+        "gptproto_gateway_api_requests_total{route=\"edits\",status=\"200\",code=\"ok\"} 2",
+        "gptproto_gateway_api_requests_total{route=\"edits\",status=\"502\",code=\"submission_outcome_unknown\"} 1",
+        "gptproto_gateway_api_cache_total{result=\"hit\"} 1",
     ] {
         assert!(page.lines().any(|line| line == series), "no {series} in\n{page}");
     }
-    for family in
-        ["gateway_engine_polls", "gateway_engine_spent_usd", "gateway_engine_generation_seconds", "gateway_api_seconds"]
-    {
+    for family in [
+        "gptproto_gateway_engine_polls",
+        "gptproto_gateway_engine_spent_usd",
+        "gptproto_gateway_engine_generation_seconds",
+        "gptproto_gateway_api_seconds",
+    ] {
         assert!(page.contains(&format!("# TYPE {family} ")), "no {family} in\n{page}");
     }
 }
@@ -96,7 +99,7 @@ async fn the_status_page_shows_numbers_and_no_secret() {
     let status: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(status["ready"], true);
     assert_eq!(status["sandbox"], false);
-    assert_eq!(status["engine"]["orders"], 1);
+    assert_eq!(status["engine"]["jobs"], 1);
     assert_eq!(status["engine"]["pictures"], 1);
     assert_eq!(status["engine"]["storage"], "ok");
     assert!(status["engine"]["spent_usd"].as_f64().unwrap() > 0.0);

@@ -49,9 +49,9 @@ async fn one_purchase_serves_every_format() {
     let (_, metrics) = gateway.page("/metrics").await;
     // "jpeg" and "jpg" are one conversion.
     for line in [
-        "gateway_api_conversions_total{format=\"jpeg\",result=\"converted\"} 1",
-        "gateway_api_conversions_total{format=\"jpeg\",result=\"kept\"} 1",
-        "gateway_api_conversions_total{format=\"webp\",result=\"converted\"} 3",
+        "gptproto_gateway_api_conversions_total{format=\"jpeg\",result=\"converted\"} 1",
+        "gptproto_gateway_api_conversions_total{format=\"jpeg\",result=\"kept\"} 1",
+        "gptproto_gateway_api_conversions_total{format=\"webp\",result=\"converted\"} 3",
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }

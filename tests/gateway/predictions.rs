@@ -22,7 +22,7 @@ fn address(answer: &Answer) -> String {
     assert!(answer.header("preference-applied").starts_with("respond-async"), "{:?}", answer.headers);
     let (location, body) = (answer.header("location"), answer.json());
     let id = body["id"].as_str().unwrap();
-    assert!(id.starts_with("ord_"), "{id}");
+    assert!(id.starts_with("pred_"), "{id}");
     assert!(location.starts_with(&format!("/v1/predictions/{id}")), "{location}");
     location.to_owned()
 }
@@ -126,7 +126,7 @@ async fn nobody_else_learns_of_an_order() {
     let gateway = Gateway::on(&upstream).await;
     let address = address(&gateway.alice().edit(&later("mine")).await);
     gateway.alice().prediction(&address, "wait=30").await;
-    let nowhere = "/v1/predictions/ord_01jxw3k8rqb0h8z3w9x5y7v2da";
+    let nowhere = "/v1/predictions/pred_01jxw3k8rqb0h8z3w9x5y7v2da";
     let shape = |answer: &Answer| {
         let names = ["x-request-id", "openai-processing-ms", "date"];
         let headers = answer.headers.iter().filter(|(name, _)| !names.contains(&name.as_str()));

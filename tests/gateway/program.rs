@@ -48,17 +48,9 @@ async fn help_and_version_are_no_errors() {
     let program = Program::bare();
     let help = program.run(&["--help"]).await;
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
-    for word in [
-        "serve",
-        "check",
-        "keys",
-        "predictions",
-        "simulate",
-        "healthcheck",
-        "--sandbox",
-        "--config",
-        "GPTPROTO_API_KEY",
-    ] {
+    for word in
+        ["serve", "check", "keys", "ledger", "simulate", "healthcheck", "--sandbox", "--config", "GPTPROTO_API_KEY"]
+    {
         assert!(help.stdout.contains(word), "{word} in {}", help.stdout);
     }
     let version = program.run(&["--version"]).await;
@@ -69,11 +61,11 @@ async fn help_and_version_are_no_errors() {
 #[tokio::test]
 async fn the_ledger_says_where_it_looked_and_what_it_does_not_understand() {
     let program = Program::bare();
-    let missing = program.run(&["predictions", "list"]).await;
+    let missing = program.run(&["ledger", "list"]).await;
     assert_eq!((missing.code, missing.stderr.lines().count()), (Some(1), 1), "{missing:?}");
     assert!(missing.stderr.contains("storage.directory"), "{}", missing.stderr);
-    is_usage_error(&program.run(&["predictions", "list", "--since", "soon"]).await, "--since");
-    is_usage_error(&program.run(&["predictions", "resolve", "ord_x.0", "perhaps"]).await, "perhaps");
+    is_usage_error(&program.run(&["ledger", "list", "--since", "soon"]).await, "--since");
+    is_usage_error(&program.run(&["ledger", "resolve", "pred_x.0", "perhaps"]).await, "perhaps");
 }
 
 #[tokio::test]
@@ -232,7 +224,7 @@ async fn a_kill_before_the_answer_to_a_submit_is_reported_and_nothing_is_resent(
 
     assert!(serving.log().contains("purchases with an unknown outcome"), "{}", serving.log());
     let metrics = serving.alice().get(&format!("{}/metrics", serving.operator())).await.text();
-    assert!(metrics.contains("gateway_engine_unknown_total 1\n"), "{metrics}");
+    assert!(metrics.contains("gptproto_gateway_engine_unknown_total 1\n"), "{metrics}");
     serving.follows(0).await;
     assert_eq!(upstream.submits().await, 1);
     // Reported once: the next start has nothing to take up.

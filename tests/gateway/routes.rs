@@ -23,7 +23,7 @@ fn names(prediction: &Value) -> Vec<&str> {
 }
 
 async fn on_route(upstream: &Upstream, route: &str) -> Gateway {
-    Gateway::with(upstream, &[("upstream.route", route)]).await
+    Gateway::with(upstream, &[("upstream.api", route)]).await
 }
 
 #[track_caller]
@@ -59,7 +59,7 @@ async fn a_mask_takes_the_face_that_has_one_and_everything_else_stays() {
     assert!(headers["content-length"].is_string() && headers.get("transfer-encoding").is_none(), "{headers}");
     let (_, metrics) = gateway.page("/metrics").await;
     for route in ["prediction", "openai"] {
-        let line = format!("route=\"{route}\",result=\"accepted\"}} 1");
+        let line = format!("api=\"{route}\",result=\"accepted\"}} 1");
         assert!(metrics.contains(&line), "{line} in {metrics}");
     }
     // Equal requests share what was made, whichever way.
@@ -112,7 +112,7 @@ async fn a_fixed_route_serves_plain_and_plus_models() {
     let gateway = on_route(&upstream, "prediction").await;
     let refused = gateway.alice().edit(&gpt_image_2("masked").picture("mask", mask())).await;
     refused.is_refused(400, "unsupported_parameter");
-    assert!(refused.message().contains("upstream.route"), "{}", refused.message());
+    assert!(refused.message().contains("upstream.api"), "{}", refused.message());
     assert_eq!(upstream.submits().await, 3);
 }
 
@@ -175,13 +175,13 @@ async fn who_hangs_up_on_a_held_call_finds_its_picture_later() {
 async fn a_held_call_has_a_patience_of_its_own() {
     // About a second and a half.
     let upstream = Upstream::with(json!({"speed": 4})).await;
-    let changes = [("upstream.route", "openai"), ("upstream.submit_timeout_s", "1")];
+    let changes = [("upstream.api", "openai"), ("upstream.submit_timeout_s", "1")];
     let patient = Gateway::with(&upstream, &changes).await;
     patient.alice().edit(&Edit::new("held")).await.picture();
     upstream.set(json!({"speed": 1})).await;
-    let impatient = Gateway::with(&upstream, &[("upstream.route", "openai"), ("upstream.sync_timeout_s", "1")]).await;
+    let impatient = Gateway::with(&upstream, &[("upstream.api", "openai"), ("upstream.sync_timeout_s", "1")]).await;
     is_unknown(&impatient.alice().edit(&Edit::new("held for too long")).await);
-    let narrow = Gateway::with(&upstream, &[("upstream.route", "openai"), ("upstream.sync_answer_bytes_max", "100")]);
+    let narrow = Gateway::with(&upstream, &[("upstream.api", "openai"), ("upstream.sync_answer_bytes_max", "100")]);
     upstream.set(json!({"speed": 400})).await;
     is_unknown(&narrow.await.alice().edit(&Edit::new("larger than is believed")).await);
 }
@@ -234,7 +234,7 @@ async fn the_unified_face_serves_edits_and_generations() {
 #[tokio::test]
 async fn a_unified_prediction_outlives_a_killed_gateway() {
     let upstream = Upstream::start().await;
-    let program = Program::on(&upstream).variable("GATEWAY_UPSTREAM__ROUTE", "unified");
+    let program = Program::on(&upstream).variable("GATEWAY_UPSTREAM__API", "unified");
     let serving = program.serve(&[]).await;
     upstream.hold().await;
     let edit = Edit::new("interrupted");
@@ -252,7 +252,7 @@ async fn a_unified_prediction_outlives_a_killed_gateway() {
     assert_eq!(upstream.submits().await, 1);
     let prediction = upstream.prediction().await;
     assert_eq!(prediction["api"], "unified");
-    let shown = program.run(&["predictions", "show", prediction["id"].as_str().unwrap()]).await;
+    let shown = program.run(&["ledger", "show", prediction["id"].as_str().unwrap()]).await;
     assert!(shown.stdout.contains("unified"), "{shown:?}");
 }
 
@@ -313,7 +313,7 @@ async fn lent_inputs_reach_the_unified_face_and_files_the_openai_one() {
     let upstream = Upstream::with(json!({"unified": {"data_uris": "refuse"}})).await;
     let inline = on_route(&upstream, "unified").await;
     inline.alice().edit(&Edit::new("inline")).await.is_refused(400, "upstream_refused_request");
-    let (gateway, _) = lender(&upstream, &[("upstream.route", "unified")]).await;
+    let (gateway, _) = lender(&upstream, &[("upstream.api", "unified")]).await;
     gateway.alice().edit(&Edit::new("lent").picture("image", picture(2))).await.picture();
     assert_eq!(digests(&upstream.prediction().await), [digest(&picture(1)), digest(&picture(2))]);
     assert_eq!(upstream.count("links_fetched").await, 2);
@@ -346,7 +346,7 @@ async fn the_log_of_a_lent_picture_does_not_show_the_way_to_it() {
 async fn an_input_that_is_no_longer_lent_fails_its_prediction() {
     let upstream = Upstream::start().await;
     // Its time is over before anybody can come.
-    let (gateway, _) = lender(&upstream, &[("upstream.link_ttl_s", "0")]).await;
+    let (gateway, _) = lender(&upstream, &[("upstream.input_url_ttl_s", "0")]).await;
     gateway.alice().edit(&Edit::new("too late")).await.is_refused(502, "image_generation_failed");
     assert_eq!(upstream.count("links_failed").await, 1);
 }
@@ -366,7 +366,7 @@ async fn check_names_what_is_not_the_default() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream);
     assert!(!program.run(&["check"]).await.stdout.contains("route"));
-    let unified = program.clone().variable("GATEWAY_UPSTREAM__ROUTE", "unified");
+    let unified = program.clone().variable("GATEWAY_UPSTREAM__API", "unified");
     assert!(unified.run(&["check"]).await.stdout.contains("the route unified"));
     let lending = program.variable("GATEWAY_UPSTREAM__INPUTS", "link");
     let refused = lending.run(&["check"]).await;

@@ -32,22 +32,22 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Engine, Order, Parts, Presence, WaitError};
+use super::{Engine, JobRequest, Parts, Presence, WaitError};
 use crate::admission::Admission;
 use crate::budget::{self, Budget, Poll, Pushback, Reservation, Submit};
 use crate::config::{Config, Environment};
-use crate::lending::Loans;
+use crate::input_urls::InputUrlGuards;
 use crate::lifecycle::Lifecycle;
 use crate::model::{
-    AccountId, Chance, ClientId, Clock, Failure, Notices, OrderId, PictureRequest, Route, Size, Task, Timestamp,
-    UpstreamId,
+    AccountId, ApiKind, ClientId, Clock, CompletionListener, Failure, JobId, PictureRequest, Rng, Size, Task,
+    Timestamp, UpstreamId,
 };
 use crate::storage::journal::StoredState;
-use crate::storage::journal::memory::{Disk, MemoryJournal, Promise};
-use crate::storage::{Results, Room, spool::Spool};
+use crate::storage::journal::memory::{Disk, Durability, MemoryJournal};
+use crate::storage::{DiskSpace, Results, spool::Spool};
 use crate::telemetry::Metrics;
 use crate::upstream::{
-    Commit, FetchError, Finished, Handle, KeyCheck, Output, PollError, Polled, PredictionApi, SubmitError, Submitted,
+    Commit, FetchError, Finished, KeyCheck, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream,
 };
 
 #[path = "simulation/directed.rs"]
@@ -63,12 +63,12 @@ const WISHES: usize = 5;
 /// What the simulated world is built like.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
-    promise: Promise,
+    promise: Durability,
     /// Whether the engine is asked to journal before the last byte; `false` is a negative control.
     commits: bool,
 }
 
-const AS_BUILT: Plan = Plan { promise: Promise::Kept, commits: true };
+const AS_BUILT: Plan = Plan { promise: Durability::Kept, commits: true };
 
 /// Wall time that follows virtual time, unless somebody sets it.
 #[derive(Clone, Debug)]
@@ -115,8 +115,8 @@ struct WorldState {
 #[derive(Debug)]
 struct Nobody;
 
-impl Notices for Nobody {
-    fn ended(&self, _order: OrderId) {}
+impl CompletionListener for Nobody {
+    fn ended(&self, _order: JobId) {}
 }
 
 /// What becomes of a submit.
@@ -209,11 +209,11 @@ impl Line {
         tokio::time::sleep(answer).await;
         self.alive().await;
         match (fate, id) {
-            (Fate::Fine, Some(id)) => Ok(Submitted::Accepted(Handle {
+            (Fate::Fine, Some(id)) => Ok(Submitted::Accepted(PurchaseHandle {
                 id,
                 poll_url: None,
-                route: Route::Prediction,
-                loans: Loans::default(),
+                api_kind: ApiKind::Prediction,
+                input_url_guards: InputUrlGuards::default(),
             })),
             (Fate::PushBack, _) => Err(SubmitError::Refused {
                 pushback: Pushback::Account { retry_after: Some(Duration::from_secs(2)) },
@@ -246,7 +246,7 @@ impl Line {
     }
 }
 
-impl PredictionApi for Line {
+impl Upstream for Line {
     fn submit<'a>(
         &'a self,
         _reservation: Reservation<Submit>,
@@ -260,7 +260,7 @@ impl PredictionApi for Line {
     fn poll<'a>(
         &'a self,
         _reservation: Reservation<Poll>,
-        handle: &'a Handle,
+        handle: &'a PurchaseHandle,
     ) -> BoxFuture<'a, Result<Polled, PollError>> {
         self.poll_once(&handle.id).boxed()
     }
@@ -351,15 +351,15 @@ impl Simulation {
         lifecycle.spawn_service("budget", budget.clone().run());
         let parts = Parts {
             clock: Arc::new(self.clock.clone()),
-            chance: Chance::seeded(self.seed ^ u64::try_from(self.disk.records()).unwrap()),
+            rng: Rng::seeded(self.seed ^ u64::try_from(self.disk.records()).unwrap()),
             catalogue: Arc::new(config.catalogue),
             journal: Arc::new(journal.clone()),
             results: Results::open(path, 1 << 20, 1 << 20).unwrap(),
-            room: Room::new(path, 0),
+            room: DiskSpace::new(path, 0),
             spool: Spool::for_test(path.to_owned(), 1 << 20, 1 << 20),
             budget: budget.clone(),
             quotas: Arc::new(Admission::new(&[], &config.server, Arc::new(self.clock.clone()), &metrics)),
-            notices: Arc::new(Nobody),
+            completion_listener: Arc::new(Nobody),
             upstream: Arc::new(line.clone()),
             lifecycle: lifecycle.clone(),
             metrics,
@@ -408,7 +408,7 @@ impl Simulation {
         let (count, _) = &mut self.wishes[wish];
         let is_retry = *count > 0;
         *count += 1;
-        let order = Order {
+        let order = JobRequest {
             client: ClientId("alice".into()),
             request: PictureRequest {
                 task: Task::Generate,
@@ -419,7 +419,7 @@ impl Simulation {
                 n: 1,
                 size: Size { width: 1254, height: 1254 },
                 choices: BTreeMap::new(),
-                route: Route::Prediction,
+                api_kind: ApiKind::Prediction,
             },
             fresh: false,
             private: false,
@@ -438,7 +438,7 @@ impl Simulation {
             };
             match ticket.wait(Instant::now() + patience).await {
                 Ok(delivery) => {
-                    let upstream = delivery.predictions.first().cloned().expect("this world names its predictions");
+                    let upstream = delivery.purchases.first().cloned().expect("this world names its predictions");
                     assert!(engine.open(&delivery.pictures).await.is_ok(), "a delivered picture is on disk");
                     ticket.delivered(async { true });
                     Got::Picture(upstream)
@@ -513,7 +513,7 @@ impl Simulation {
     fn verdict(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let bought = self.world.lock().bought.clone();
-        let orders = self.disk.orders();
+        let orders = self.disk.jobs();
         for wish in 0..WISHES {
             let name = format!("wish {wish}");
             let purchases = bought.iter().filter(|(of, _)| *of == name).count();
@@ -530,7 +530,7 @@ impl Simulation {
                 wrong.push(format!("lost: {name} was bought and its client got {got:?}"));
             }
         }
-        let states = || orders.iter().flat_map(|order| &order.predictions).map(|prediction| &prediction.state);
+        let states = || orders.iter().flat_map(|job| &job.purchases).map(|purchase| &purchase.state);
         let mut unknown = states()
             .filter(|state| matches!(state, StoredState::Failed { failure: Failure::OutcomeUnknown { .. }, .. }))
             .count();
@@ -615,5 +615,5 @@ fn control_without_the_committing_record_it_fails() {
 
 #[test]
 fn control_with_a_journal_that_promises_too_early_it_fails() {
-    assert!(failures(Plan { promise: Promise::Broken, ..AS_BUILT }) > 0);
+    assert!(failures(Plan { promise: Durability::Broken, ..AS_BUILT }) > 0);
 }

@@ -109,7 +109,10 @@ async fn an_early_failure_has_a_status_and_a_late_one_is_an_event() {
     }
     assert!(answer.text().contains(": processing\n\n"), "{}", answer.text());
     let (_, page) = gateway.page("/metrics").await;
-    assert!(page.contains("gateway_api_kept_answers_total{manner=\"events\",code=\"moderation_blocked\"} 1"), "{page}");
+    assert!(
+        page.contains("gptproto_gateway_api_kept_answers_total{manner=\"events\",code=\"moderation_blocked\"} 1"),
+        "{page}"
+    );
 }
 
 #[tokio::test]
@@ -132,7 +135,7 @@ async fn whoever_leaves_a_stream_finds_the_picture_later() {
 #[tokio::test]
 async fn a_stream_outlasts_the_patience_of_plain_answers() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::with(&upstream, &[QUICK[0], QUICK[1], ("server.patience_s", "1")]).await;
+    let gateway = Gateway::with(&upstream, &[QUICK[0], QUICK[1], ("server.response_timeout_s", "1")]).await;
     upstream.hold().await;
     let edit = Edit::new("long").header("x-stainless-read-timeout", "1");
     let plain = gateway.alice().begin(&edit);

@@ -62,7 +62,7 @@ async fn edits_travel_over_tls_and_both_protocols() {
     assert_eq!(Raw::to(&gateway.address()).await.rest().await, "");
     let metrics = gateway.page("/metrics").await.1;
     for reason in ["tls", "tls_handshake_timeout_s"] {
-        let series = format!("gateway_connections_cut_total{{face=\"clients\",reason=\"{reason}\"}} 1");
+        let series = format!("gptproto_gateway_connections_cut_total{{face=\"clients\",reason=\"{reason}\"}} 1");
         assert!(metrics.contains(&series), "{series} in {metrics}");
     }
 }

@@ -65,7 +65,7 @@ async fn who_waits_for_an_accepted_prediction_holds_nothing_of_its_upload() {
 
 #[tokio::test]
 async fn a_submit_that_was_refused_still_has_its_pictures() {
-    let hidden = json!({"limits": {"submits_per_minute": 2, "window_ms": 1000, "concurrent": 1}});
+    let hidden = json!({"limits": {"submits_per_minute": 2, "rate_window_ms": 1000, "concurrent": 1}});
     let upstream = Upstream::with(hidden).await;
     let gateway = Gateway::with(&upstream, &[("upstream.pushback_ms", "100")]).await;
     let edit = |prompt: &str| Edit::bare(prompt).picture("image", large_picture(1));

@@ -50,7 +50,7 @@ async fn an_end_is_told_and_signed() {
     let object = gateway.alice().get(&format!("/v1/predictions/{order}")).await.json();
     assert_eq!((&object["status"], &object["completed_at"]), (&json!("completed"), &body["created_at"]));
     until("it is counted", async || metric(&gateway, "webhooks_ended_total{result=\"delivered\"} 1").await).await;
-    assert!(metric(&gateway, "gateway_webhooks_pending 0").await);
+    assert!(metric(&gateway, "gptproto_gateway_webhooks_pending 0").await);
 }
 
 #[tokio::test]
@@ -185,8 +185,8 @@ async fn what_was_not_told_before_a_crash_is_told_after_it_and_what_was_is_not()
     for (name, value) in [
         ("GATEWAY_WEBHOOKS__ALLOWED_ORIGINS", receiver.origin.as_str()),
         ("GATEWAY_WEBHOOK_SECRET", crate::harness::WEBHOOK_SECRET),
-        ("GATEWAY_WEBHOOKS__FIRST_PAUSE_MS", "100"),
-        ("GATEWAY_WEBHOOKS__LONGEST_PAUSE_S", "1"),
+        ("GATEWAY_WEBHOOKS__RETRY_DELAY_MIN_MS", "100"),
+        ("GATEWAY_WEBHOOKS__RETRY_DELAY_MAX_S", "1"),
     ] {
         program = program.variable(name, value);
     }

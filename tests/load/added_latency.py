@@ -103,13 +103,13 @@ def main():
         ports = dict(zip(names, free_ports(len(names))))
         scenario = folder / "scenario.toml"
         own = int(OWN_SECONDS * 1000)
-        scenario.write_text(f"[life]\nlow_ms = [{own}, {own}]\nsize_counts = \"no\"\n[limits]\nmin_poll_interval_ms = 0\n")
+        scenario.write_text(f"[life]\nlow_ms = [{own}, {own}]\nsize_counts = \"no\"\n[limits]\npoll_interval_min_ms = 0\n")
         processes.append(start(["simulate", "--listen", f"127.0.0.1:{ports['simulator']}", "--scenario", str(scenario),
                                 "--key", UPSTREAM_KEY], {}, log))
         wait_until_up(ports["simulator"], "/_simulator/counters", processes[-1])
         for name, extra in (("quick", {"GATEWAY_UPSTREAM__LATENCY_PRIORS": "off",
-                                       "GATEWAY_UPSTREAM__FIRST_POLL_MS": "20", "GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS": "20",
-                                       "GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS": "20",
+                                       "GATEWAY_UPSTREAM__FIRST_POLL_MS": "20", "GATEWAY_UPSTREAM__POLL_INTERVAL_MIN_MS": "20",
+                                       "GATEWAY_UPSTREAM__POLL_INTERVAL_MAX_MS": "20",
                                        "GATEWAY_UPSTREAM__REQUESTS_PER_MINUTE": "100000"}),
                             ("default", {})):
             environment = {

@@ -38,7 +38,7 @@ from crash_kit import ROOT, World, call, give_up, png
 BINARY = ROOT / "target" / "release" / "gptproto-gateway"
 SHAPES = Path(__file__).with_name("attack_shapes.py")
 PACKAGES = {"slowhttptest": "slowhttptest", "h2load": "nghttp2-client", "prlimit": "util-linux"}
-SCENARIO = "[life]\nlow_ms = [50, 50]\nsize_counts = \"no\"\n[limits]\nmin_poll_interval_ms = 0\n"
+SCENARIO = "[life]\nlow_ms = [50, 50]\nsize_counts = \"no\"\n[limits]\npoll_interval_min_ms = 0\n"
 BOUNDARY = "honest"
 
 # Aims. The machine has few cores, and attackers of this size take their share of them: what is aimed at is that honest
@@ -309,10 +309,10 @@ def main():
     overrides = {"GATEWAY_CACHE__MODE": "on"}
     if arguments.quick:
         times.update(header=4, body=4 + CRAWL_S, write=4)
-        overrides |= {"GATEWAY_SERVER__HEADER_TIMEOUT_S": "4", "GATEWAY_SERVER__BODY_RATE_SPAN_S": "4",
+        overrides |= {"GATEWAY_SERVER__HEADER_TIMEOUT_S": "4", "GATEWAY_SERVER__BODY_RATE_WINDOW_S": "4",
                       "GATEWAY_SERVER__WRITE_TIMEOUT_S": "4"}
     if arguments.control:
-        overrides |= {f"GATEWAY_SERVER__{key}": "3600" for key in ("HEADER_TIMEOUT_S", "BODY_RATE_SPAN_S", "BODY_IDLE_TIMEOUT_S",
+        overrides |= {f"GATEWAY_SERVER__{key}": "3600" for key in ("HEADER_TIMEOUT_S", "BODY_RATE_WINDOW_S", "BODY_IDLE_TIMEOUT_S",
                                                                   "WRITE_TIMEOUT_S")}
     wanted = lambda name: not arguments.names or any(word in name for word in arguments.names)
     table = Table()

@@ -28,7 +28,7 @@ SCENARIO = """
 low_ms = [1500, 1500]
 size_counts = "no"
 [limits]
-min_poll_interval_ms = 0
+poll_interval_min_ms = 0
 """
 RESERVE_BYTES = 8 << 20
 TMPFS_BYTES = 24 << 20

@@ -221,7 +221,7 @@ async def weights(report, measure_s):
 async def overload(report, burst):
     """Far more clients at once than can be served in their patience, who come back when they are told."""
     patience, seed = 4 * LATENCY_S, random.Random(SEED)
-    stage = await Stage.open({}, {**KNOWN_PLACES, "GATEWAY_SERVER__PATIENCE_MARGIN_MS": "500"})
+    stage = await Stage.open({}, {**KNOWN_PLACES, "GATEWAY_SERVER__RESPONSE_TIMEOUT_MARGIN_MS": "500"})
     try:
         # What a picture takes is learned first.
         await asyncio.gather(*(stage.ask(0) for _ in range(2 * PLACES)))
@@ -283,7 +283,7 @@ def judge_overload(report, stage, begin, came_back, leavers, bought):
 async def accounts(report, section, pause_s):
     """One of two accounts fails midway and is well again later; `section`: the scenario's list of failing keys."""
     keys = ("sk-a", "sk-b")
-    settings = {"GPTPROTO_API_KEY": None, "GPTPROTO_API_KEYS": "one:sk-a,two:sk-b", "GATEWAY_UPSTREAM__SET_ASIDE_S": "2"}
+    settings = {"GPTPROTO_API_KEY": None, "GPTPROTO_API_KEYS": "one:sk-a,two:sk-b", "GATEWAY_UPSTREAM__ACCOUNT_COOLDOWN_MAX_S": "2"}
     table, name = section.split(".")
     stage = await Stage.open({"limits.concurrent": PLACES // 2}, settings, upstream_keys=keys)
     try:

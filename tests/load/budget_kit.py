@@ -28,7 +28,7 @@ LATENCY_MS = (54_000 // SCALE, 66_000 // SCALE)
 WINDOW_S = 60 / SCALE
 SAMPLE_S = 0.2
 # Beyond this, a client of these programs is stuck.
-PATIENCE_S = 300
+RESPONSE_TIMEOUT_S = 300
 
 
 # Settings that the build does not know: it can be measured for comparison, but passes nothing.
@@ -86,8 +86,8 @@ class Stage(World):
     async def open(cls, scenario, settings, clients=1, upstream_keys=(UPSTREAM_KEY,), weights=None):
         """`scenario`: of the simulator, `section.key` to value; `settings`: the gateway's, by environment variable."""
         sections = {}
-        rules = {"life.low_ms": list(LATENCY_MS), "life.size_counts": "no", "limits.min_poll_interval_ms": 900 // SCALE,
-                 "limits.window_ms": round(WINDOW_S * 1000), "pictures.format": "jpeg"}
+        rules = {"life.low_ms": list(LATENCY_MS), "life.size_counts": "no", "limits.poll_interval_min_ms": 900 // SCALE,
+                 "limits.rate_window_ms": round(WINDOW_S * 1000), "pictures.format": "jpeg"}
         for name, value in {**rules, **scenario}.items():
             section, key = name.split(".")
             sections.setdefault(section, []).append(f"{key} = {json.dumps(value)}")
@@ -98,10 +98,10 @@ class Stage(World):
             "GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": "1000",
             "GATEWAY_UPSTREAM__QUEUE_MAX": "5000",
             "GATEWAY_UPSTREAM__FIRST_POLL_MS": str(5000 // SCALE),
-            "GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS": str(1000 // SCALE),
-            "GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS": str(10_000 // SCALE),
+            "GATEWAY_UPSTREAM__POLL_INTERVAL_MIN_MS": str(1000 // SCALE),
+            "GATEWAY_UPSTREAM__POLL_INTERVAL_MAX_MS": str(10_000 // SCALE),
             "GATEWAY_UPSTREAM__POLL_COST_MS": str(100 // SCALE),
-            "GATEWAY_UPSTREAM__WINDOW_MS": str(60_000 // SCALE),
+            "GATEWAY_UPSTREAM__RATE_WINDOW_MS": str(60_000 // SCALE),
             "GATEWAY_UPSTREAM__PUSHBACK_MS": str(5000 // SCALE),
             "GATEWAY_UPSTREAM__PUSHBACK_MAX_S": str(120 // SCALE),
             "GATEWAY_UPSTREAM__LATENCY_PRIORS": "off",
@@ -153,7 +153,7 @@ class Stage(World):
         sent, status, code, heard = time.time(), 0, "", {}
         self.asked.append((client, prompt, sent))
         try:
-            async with asyncio.timeout(leave_after or PATIENCE_S):
+            async with asyncio.timeout(leave_after or RESPONSE_TIMEOUT_S):
                 status, heard, data = await request(self.port, "POST", "/v1/images/generations", headers, body)
             if status != 200:
                 code = (json.loads(data).get("error") or {}).get("code") or ""

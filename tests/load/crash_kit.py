@@ -139,8 +139,8 @@ class World:
             "GATEWAY_UPSTREAM__REQUESTS_PER_MINUTE": "1000000",
             "GATEWAY_UPSTREAM__LATENCY_PRIORS": "off",
             "GATEWAY_UPSTREAM__FIRST_POLL_MS": "20",
-            "GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS": "20",
-            "GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS": "60",
+            "GATEWAY_UPSTREAM__POLL_INTERVAL_MIN_MS": "20",
+            "GATEWAY_UPSTREAM__POLL_INTERVAL_MAX_MS": "60",
             "GATEWAY_SERVER__LISTEN": f"127.0.0.1:{self.port}",
             "GATEWAY_SERVER__SHUTDOWN_DELAY_S": "0",
             "GATEWAY_SERVER__SHUTDOWN_GRACE_S": "5",
@@ -430,10 +430,10 @@ class Crowd:
                 client.ask_again(wish)
             time.sleep(client.random.uniform(0, 0.05))
 
-    def finish(self, patience_s):
+    def finish(self, response_timeout_s):
         """No new wishes; waits for what is open. Returns all wishes."""
         self.stopping.set()
-        until = time.monotonic() + patience_s
+        until = time.monotonic() + response_timeout_s
         for thread in self.threads:
             thread.join(max(0.0, until - time.monotonic()))
         return [wish for client in self.clients for wish in client.wishes]

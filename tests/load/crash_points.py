@@ -25,12 +25,12 @@ low_ms = [30, 30]
 medium_ms = [30, 30]
 size_counts = "no"
 [limits]
-min_poll_interval_ms = 0
+poll_interval_min_ms = 0
 """
-SETTINGS = {"GATEWAY_UPSTREAM__FIRST_POLL_MS": "120", "GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS": "100",
-            "GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS": "200", "GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": "2",
+SETTINGS = {"GATEWAY_UPSTREAM__FIRST_POLL_MS": "120", "GATEWAY_UPSTREAM__POLL_INTERVAL_MIN_MS": "100",
+            "GATEWAY_UPSTREAM__POLL_INTERVAL_MAX_MS": "200", "GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": "2",
             "TOKIO_WORKER_THREADS": "2"}
-PATIENCE_S = 30
+RESPONSE_TIMEOUT_S = 30
 # The exit code of a tracer whose command was killed.
 KILLED = -9 & 0xFF
 
@@ -116,7 +116,7 @@ class Part:
 
     def wait(self, until, pause_s=0.002):
         """Waits until something holds or the gateway is dead; returns whether it is dead."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + RESPONSE_TIMEOUT_S
         while self.alive() and time.monotonic() < deadline:
             try:
                 if until():
@@ -153,7 +153,7 @@ class Edit(Part):
         world.wait_until_ready()
         world.gateway.send_signal(signal.SIGUSR1)  # count from here
         time.sleep(0.01)
-        asking = threading.Thread(target=client.wish, args=(time.monotonic() + PATIENCE_S,))
+        asking = threading.Thread(target=client.wish, args=(time.monotonic() + RESPONSE_TIMEOUT_S,))
         asking.start()
         killed = self.wait(lambda: not asking.is_alive())
         # What follows the answer: the delivery is journalled.
@@ -257,7 +257,7 @@ class Recovery(Part):
             [made] = client.wishes
             wish = type(made)(made.worker, made.prompt, made.began_ms, given_up=not asks)
             if asks:
-                client.pursue(wish, time.monotonic() + PATIENCE_S)
+                client.pursue(wish, time.monotonic() + RESPONSE_TIMEOUT_S)
             wishes.append(wish)
         self.wait(self.settled)
         world.stop()

@@ -42,12 +42,12 @@ low_ms = [40, 220]
 medium_ms = [40, 220]
 size_counts = "no"
 [limits]
-min_poll_interval_ms = 0
+poll_interval_min_ms = 0
 [files]
 piece_pause_ms = 2
 """
 # Seconds after which whoever still has no answer will not get one.
-PATIENCE_S = 60
+RESPONSE_TIMEOUT_S = 60
 STATES = ("not journalled", "intent", "committing", "accepted", "resolved", "delivered", "unknown", "failed")
 
 
@@ -120,9 +120,9 @@ def kill_at_random(arguments):
             if kills % 25 == 0:
                 print(f"  {kills} kills, {crowd.begun()} wishes, {crowd.answered()} answered, "
                       f"{time.monotonic() - began:.0f} s", flush=True)
-        crowd.deadline = time.monotonic() + PATIENCE_S
-        wishes = crowd.finish(PATIENCE_S + 5)
-        until = time.monotonic() + PATIENCE_S
+        crowd.deadline = time.monotonic() + RESPONSE_TIMEOUT_S
+        wishes = crowd.finish(RESPONSE_TIMEOUT_S + 5)
+        until = time.monotonic() + RESPONSE_TIMEOUT_S
         while not world.idle() and time.monotonic() < until:
             time.sleep(0.05)
         code = world.stop()

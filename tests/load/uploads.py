@@ -32,7 +32,7 @@ BIG = (16, 50 * MB)
 SPEEDS = {"1 MB": ((1, 1 * MB), 40), "20 MB": ((1, 20 * MB), 8), "16 x 50 MB": (BIG, 1)}
 MEMORY_AIMS = {1: 64 * MB, 8: 160 * MB}
 # The upstream has the picture at once; so polls may come at once.
-AT_ONCE = {"GATEWAY_UPSTREAM__FIRST_POLL_MS": "1", "GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS": "1", "GATEWAY_UPSTREAM__POLL_COST_MS": "1"}
+AT_ONCE = {"GATEWAY_UPSTREAM__FIRST_POLL_MS": "1", "GATEWAY_UPSTREAM__POLL_INTERVAL_MIN_MS": "1", "GATEWAY_UPSTREAM__POLL_COST_MS": "1"}
 TINY_PICTURE = ("--latency-ms", 0, "--picture-bytes", 1000)
 
 

@@ -74,8 +74,8 @@ async def step(table, number, arrivals_a_second):
     upstream = scratch.upstream("--held", "--latency-ms", 0, "--picture-bytes", 1000)
     world = scratch.gateway(upstream, {
         "GATEWAY_UPSTREAM__FIRST_POLL_MS": str(int(first_poll_s * 1000)),
-        "GATEWAY_UPSTREAM__MIN_POLL_INTERVAL_MS": "1000",
-        "GATEWAY_UPSTREAM__LONGEST_POLL_INTERVAL_MS": "10000",
+        "GATEWAY_UPSTREAM__POLL_INTERVAL_MIN_MS": "1000",
+        "GATEWAY_UPSTREAM__POLL_INTERVAL_MAX_MS": "10000",
     })
     pid = world.gateway.pid
     call(world.port, "GET", "/v1/models", headers={"Authorization": f"Bearer {world.keys[0]}"})

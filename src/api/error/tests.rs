@@ -6,8 +6,8 @@ use super::*;
 use crate::model::catalogue::SizeProblem;
 use crate::model::{Size, Timestamp};
 
-fn order() -> OrderId {
-    OrderId::new(Timestamp::from_millis(1_790_000_000_000), 42)
+fn job() -> JobId {
+    JobId::new(Timestamp::from_millis(1_790_000_000_000), 42)
 }
 
 fn failures() -> Vec<Failure> {
@@ -29,12 +29,12 @@ fn failures() -> Vec<Failure> {
         Failure::QueueFull { retry_after },
         Failure::Overloaded { retry_after },
         Failure::Outpaced { retry_after },
-        Failure::OverLimit { limit: Limit::RequestsPerMinute, retry_after },
-        Failure::OverLimit { limit: Limit::RequestsAtOnce, retry_after },
-        Failure::OverLimit { limit: Limit::PredictionsAtOnce, retry_after },
-        Failure::OverLimit { limit: Limit::PicturesPerDay, retry_after },
-        Failure::OverLimit { limit: Limit::UsdPerDay, retry_after },
-        Failure::OverLimit { limit: Limit::UsdPerMonth, retry_after },
+        Failure::LimitExceeded { limit: Limit::RequestsPerMinute, retry_after },
+        Failure::LimitExceeded { limit: Limit::RequestsAtOnce, retry_after },
+        Failure::LimitExceeded { limit: Limit::PredictionsAtOnce, retry_after },
+        Failure::LimitExceeded { limit: Limit::PicturesPerDay, retry_after },
+        Failure::LimitExceeded { limit: Limit::UsdPerDay, retry_after },
+        Failure::LimitExceeded { limit: Limit::UsdPerMonth, retry_after },
         Failure::JournalUnavailable,
         Failure::DiskFull,
         Failure::KeyReused,
@@ -46,7 +46,7 @@ fn failures() -> Vec<Failure> {
 fn all() -> Vec<ApiError> {
     let mut errors = refusals();
     errors.extend(about_pictures_and_time());
-    errors.extend(failures().into_iter().map(|failure| ApiError::Failed { failure, order: Some(order()) }));
+    errors.extend(failures().into_iter().map(|failure| ApiError::Failed { failure, job: Some(job()) }));
     errors
 }
 
@@ -56,7 +56,7 @@ fn refusals() -> Vec<ApiError> {
         ApiError::MissingKey,
         ApiError::WrongKey,
         ApiError::BadTransferEncoding,
-        ApiError::BadHost { problem: HostProblem::Several },
+        ApiError::BadHost { problem: HostError::Several },
         ApiError::ForeignHost { host: text("evil.example") },
         ApiError::ForeignOrigin { origin: text("https://evil.example") },
         ApiError::UnknownRoute { method: text("POST"), path: text("/v1/foo") },
@@ -74,8 +74,8 @@ fn refusals() -> Vec<ApiError> {
         ApiError::ResultGone,
         ApiError::InputNotLent,
         ApiError::PredictionNotFound,
-        ApiError::PredictionSubmitted { order: order() },
-        ApiError::PredictionEnded { order: order() },
+        ApiError::PredictionSubmitted { job: job() },
+        ApiError::PredictionEnded { job: job() },
         ApiError::UnsupportedMediaType { got: Some(text("text/plain")) },
         ApiError::UnsupportedMediaType { got: None },
         ApiError::UnsupportedEncoding { got: text("gzip") },
@@ -125,10 +125,10 @@ fn about_pictures_and_time() -> Vec<ApiError> {
         ApiError::TooManyWaiting { retry_after: Duration::from_secs(10) },
         ApiError::TooManyWebhooks,
         ApiError::PatienceExhausted {
-            order: order(),
+            job: job(),
             predictions: vec![UpstreamId::new("a1").unwrap(), UpstreamId::new("b2").unwrap()],
         },
-        ApiError::Restarting { order: order(), predictions: Vec::new() },
+        ApiError::Restarting { job: job(), predictions: Vec::new() },
         ApiError::internal("a secret detail"),
     ]
 }
@@ -224,7 +224,7 @@ async fn the_whole_table() {
 fn a_retry_that_could_pay_again_is_never_invited() {
     for failure in failures() {
         let bought = failure.may_have_been_bought();
-        let error = ApiError::Failed { failure, order: None };
+        let error = ApiError::Failed { failure, job: None };
         let row = error.wire();
         assert_eq!(row.retry == Retry::MayPay, bought, "{error:?}");
         if bought {
@@ -248,7 +248,7 @@ fn secrets_of_the_operator_stay_inside() {
 
 /// One line of `src/api/error/errors.md`.
 fn documented(error: &ApiError) -> String {
-    let Wire { status, kind, code, param, retry, retry_after } = error.wire();
+    let ConnectionHandle { status, kind, code, param, retry, retry_after } = error.wire();
     let pays = match retry {
         Retry::Welcome => "no: nothing was bought",
         Retry::Joins => "no: it joins the purchase",

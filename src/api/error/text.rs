@@ -1,7 +1,7 @@
 //! The longer messages of [`super::ApiError`], and what makes foreign text fit to be shown.
 
 use crate::model::catalogue::quoted_list;
-use crate::model::{Failure, Limit, OrderId, UpstreamId};
+use crate::model::{Failure, JobId, Limit, UpstreamId};
 
 /// Longest text of the upstream that is passed on, in characters.
 const UPSTREAM_CHARS_MAX: usize = 500;
@@ -68,7 +68,7 @@ fn detail(message: &str) -> String {
 }
 
 /// What a client is told about an order that brought no picture.
-pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
+pub(super) fn of_failure(failure: &Failure, job: Option<JobId>) -> String {
     let sentence = match failure {
         Failure::Moderated { .. } => "Your request was rejected by the safety system.",
         Failure::InvalidRequest { .. } => "The image service refused the request.",
@@ -102,7 +102,7 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
             "Rate limit exceeded: so many of your own requests wait that this one would not be ready before it has to \
              be answered; nothing was bought. Please try again later."
         }
-        Failure::OverLimit { limit, .. } => over_limit(*limit),
+        Failure::LimitExceeded { limit, .. } => over_limit(*limit),
         Failure::JournalUnavailable => "The gateway cannot record purchases at the moment, so it makes none.",
         Failure::DiskFull => "The gateway's disk has no room for another picture; nothing was bought.",
         Failure::KeyReused => {
@@ -129,16 +129,15 @@ pub(super) fn of_failure(failure: &Failure, order: Option<OrderId>) -> String {
         | Failure::QueueFull { .. }
         | Failure::Overloaded { .. }
         | Failure::Outpaced { .. }
-        | Failure::OverLimit { .. }
+        | Failure::LimitExceeded { .. }
         | Failure::JournalUnavailable
         | Failure::DiskFull
         | Failure::KeyReused
         | Failure::Stopping
         | Failure::Abandoned => String::new(),
     };
-    let order =
-        order.filter(|_| failure.may_have_been_bought()).map(|order| format!(" (order {order})")).unwrap_or_default();
-    format!("{sentence}{said}{order}")
+    let job = job.filter(|_| failure.may_have_been_bought()).map(|job| format!(" (order {job})")).unwrap_or_default();
+    format!("{sentence}{said}{job}")
 }
 
 /// What a client is told about a limit that the gateway's operator has set for it.

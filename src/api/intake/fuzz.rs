@@ -58,7 +58,7 @@ fn outcome(content_type: &'static str, body: &[u8], chunk: usize) -> Result<Fing
     let World { runtime, config, limits, spool } = world();
     let chunks: Vec<_> = body.chunks(chunk).map(|chunk| Ok::<_, Infallible>(Bytes::copy_from_slice(chunk))).collect();
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().expect("a header"))]);
-    let offer = Offer { catalogue: &config.catalogue, allowed: None, routes: config.upstream.route.routes() };
+    let offer = Offer { catalogue: &config.catalogue, allowed: None, routes: config.upstream.api.api_kinds() };
     let body = Body::from_stream(stream::iter(chunks));
     let checked = runtime.block_on(read(limits, &headers, None, body, spool, &config.server, offer));
     checked.map(|checked| Fingerprint::of(&ClientId("fuzz".into()), &checked.request)).map_err(|error| error.code())

@@ -15,8 +15,8 @@ use crate::api::form::Limits;
 use crate::api::offer::Offer;
 use crate::config::{Config, Environment};
 use crate::engine::{Spool, SpoolLimits};
+use crate::http::StreamingBody;
 use crate::model::{ClientId, Fingerprint, Input, PictureRequest, Task};
-use crate::payload::Payload;
 
 /// Reads forms as a gateway of the default configuration does, on one thread, with the spool in the system's folder for
 /// temporary files.
@@ -57,7 +57,7 @@ impl Forms {
         let headers =
             HeaderMap::from_iter([(CONTENT_TYPE, "multipart/form-data; boundary=B".parse().expect("a header"))]);
         let Config { catalogue, upstream, server, .. } = &self.config;
-        let offer = Offer { catalogue, allowed: None, routes: upstream.route.routes() };
+        let offer = Offer { catalogue, allowed: None, routes: upstream.api.api_kinds() };
         let body = Body::from_stream(stream::iter(chunks.into_iter().map(Ok::<_, Infallible>)));
         let checked = self.runtime.block_on(read(&self.limits, &headers, None, body, &self.spool, server, offer));
         Taken(checked.expect("a form without fault").request)
@@ -76,7 +76,7 @@ impl Forms {
     /// When a spool file cannot be read.
     #[must_use]
     pub fn encode(&self, Taken(request): &Taken) -> usize {
-        let payload = request.inputs.iter().fold(Payload::default(), |payload, input| match input {
+        let payload = request.inputs.iter().fold(StreamingBody::default(), |payload, input| match input {
             Input::Bytes { source, .. } => payload.base64(source.clone()),
             Input::Link(_) => payload,
         });

@@ -13,13 +13,13 @@ use proptest::prelude::*;
 use super::read;
 use crate::api::form::tests::{catalogue, limits, png, server, spool};
 use crate::api::offer::Offer;
-use crate::config::RoutePolicy;
+use crate::config::ApiPolicy;
 use crate::engine::Spool;
 use crate::model::{ClientId, Fingerprint, Task};
 
 /// What somebody wants, before anybody writes it down.
 #[derive(Clone, Debug)]
-struct Wish {
+struct QueuedSubmit {
     prompt: String,
     n: u8,
     quality: &'static str,
@@ -28,13 +28,14 @@ struct Wish {
     masked: bool,
 }
 
-fn wishes() -> impl Strategy<Value = Wish> {
+fn submits() -> impl Strategy<Value = QueuedSubmit> {
     let quality = prop::sample::select(vec!["low", "medium", "high"]);
     let size = prop::sample::select(vec!["1024x1024", "1536x1024", "512x512"]);
     let pictures = prop::collection::vec((8_u32..40, 8_u32..40), 1..4);
     let prompt = "[a-zA-Z0-9\"\\\\/{}:,; \\n\u{e4}\u{1f431}-]{0,60}x";
-    (prompt, 1_u8..=10, quality, size, pictures, any::<bool>())
-        .prop_map(|(prompt, n, quality, size, pictures, masked)| Wish { prompt, n, quality, size, pictures, masked })
+    (prompt, 1_u8..=10, quality, size, pictures, any::<bool>()).prop_map(
+        |(prompt, n, quality, size, pictures, masked)| QueuedSubmit { prompt, n, quality, size, pictures, masked },
+    )
 }
 
 /// Choices without an end (`xorshift64`).
@@ -78,7 +79,7 @@ impl Dice {
     }
 }
 
-impl Wish {
+impl QueuedSubmit {
     /// Its texts by name, with what means nothing here and there.
     fn texts(&self, dice: &mut Dice) -> Vec<(&'static str, String)> {
         let mut texts = vec![
@@ -210,7 +211,7 @@ async fn fingerprint(dice: &mut Dice, spool: &Spool, (content_type, bytes): (Str
     }
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
     let catalogue = catalogue();
-    let offer = Offer { catalogue: &catalogue, allowed: None, routes: RoutePolicy::Auto.routes() };
+    let offer = Offer { catalogue: &catalogue, allowed: None, routes: ApiPolicy::Auto.api_kinds() };
     let body = Body::from_stream(stream::iter(chunks));
     let checked = read(&limits(Task::Edit), &headers, None, body, spool, &server(), offer).await.unwrap();
     Fingerprint::of(&ClientId("alice".into()), &checked.request)
@@ -220,23 +221,23 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn any_spelling_of_a_wish_has_its_fingerprint(wish in wishes(), other in wishes(), seed in 1_u64..) {
+    fn any_spelling_of_a_wish_has_its_fingerprint(submit in submits(), other in submits(), seed in 1_u64..) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (_directory, spool) = spool();
         runtime.block_on(async {
             let mut dice = Dice(seed);
-            let plain = wish.form(&mut dice);
+            let plain = submit.form(&mut dice);
             let first = fingerprint(&mut dice, &spool, plain).await;
             for _ in 0..2 {
-                let form = wish.form(&mut dice);
+                let form = submit.form(&mut dice);
                 let shown = String::from_utf8_lossy(&form.1).into_owned();
                 prop_assert_eq!(fingerprint(&mut dice, &spool, form).await, first, "{}", shown);
-                let json = wish.json(&mut dice);
+                let json = submit.json(&mut dice);
                 let shown = String::from_utf8_lossy(&json.1).into_owned();
                 prop_assert_eq!(fingerprint(&mut dice, &spool, json).await, first, "{}", shown);
             }
             let another = other.json(&mut dice);
-            let same = format!("{wish:?}") == format!("{other:?}");
+            let same = format!("{submit:?}") == format!("{other:?}");
             prop_assert_eq!(fingerprint(&mut dice, &spool, another).await == first, same);
             Ok(())
         })?;

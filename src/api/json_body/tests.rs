@@ -209,7 +209,7 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(body in "[\\{\\}\\[\\],:\"imagesnul0-9 \\\\]{0,60}") {
         let (_directory, spool) = spool();
-        let source: Arc<dyn Source> = Arc::new(bytes::Bytes::from(body.into_bytes()));
+        let source: Arc<dyn ByteSource> = Arc::new(bytes::Bytes::from(body.into_bytes()));
         let upload = spool.upload(None).now_or_never().unwrap().unwrap();
         let _ = parse(source, &limits(Task::Edit), 64, upload);
     }
@@ -219,7 +219,7 @@ proptest! {
         let body = json!({"prompt": "x", "images": [{"image_url": format!("data:;base64,{ONE}")}], "n": 1}).to_string();
         let cut = cut % body.len();
         let (_directory, spool) = spool();
-        let source: Arc<dyn Source> = Arc::new(bytes::Bytes::from(body.as_bytes()[..cut].to_vec()));
+        let source: Arc<dyn ByteSource> = Arc::new(bytes::Bytes::from(body.as_bytes()[..cut].to_vec()));
         let upload = spool.upload(None).now_or_never().unwrap().unwrap();
         prop_assert!(parse(source, &limits(Task::Edit), 64, upload).is_err());
     }

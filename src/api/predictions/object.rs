@@ -3,9 +3,9 @@
 use serde::{Serialize, Serializer};
 
 use super::super::error::ApiError;
-use crate::engine::{Look, Stage, Standing};
-use crate::model::{Failure, OrderId, Task, Timestamp};
-use crate::payload::Payload;
+use crate::engine::{JobStage, JobStatus, JobView};
+use crate::http::StreamingBody;
+use crate::model::{Failure, JobId, Task, Timestamp};
 
 /// One order. Times are in seconds since 1970. Its `result` is the answer that a synchronous request would have got, and
 /// is written by whoever has the pictures.
@@ -41,19 +41,19 @@ impl Serialize for Told {
 const NO_RESULT: &str = "\"result\":null";
 
 impl<'a> OrderObject<'a> {
-    pub(super) fn of(order: OrderId, look: &'a Look, now: Timestamp) -> Self {
+    pub(super) fn of(job: JobId, look: &'a JobView, now: Timestamp) -> Self {
         let (status, expected, completed_at, error) = match &look.standing {
-            Standing::UnderWay { stage, expected } => (word(*stage), *expected, None, None),
-            Standing::Completed(delivery) => ("completed", None, Some(delivery.resolved), None),
-            Standing::Failed { failure, at } => {
+            JobStatus::UnderWay { stage, expected } => (word(*stage), *expected, None, None),
+            JobStatus::Completed(delivery) => ("completed", None, Some(delivery.resolved), None),
+            JobStatus::Failed { failure, at } => {
                 let cancelled = matches!(failure, Failure::Abandoned);
-                let error = ApiError::Failed { failure: failure.clone(), order: Some(order) };
+                let error = ApiError::Failed { failure: failure.clone(), job: Some(job) };
                 (if cancelled { "cancelled" } else { "failed" }, None, Some(*at), Some(error))
             }
-            Standing::Swept => ("completed", None, None, Some(ApiError::ResultGone)),
+            JobStatus::Swept => ("completed", None, None, Some(ApiError::ResultGone)),
         };
         Self {
-            id: order.to_string(),
+            id: job.to_string(),
             object: "prediction",
             status,
             task: match look.task {
@@ -65,26 +65,26 @@ impl<'a> OrderObject<'a> {
             // What is overdue is expected now.
             expected_completion: expected.map(|expected| expected.max(now).seconds()),
             completed_at: completed_at.map(Timestamp::seconds),
-            predictions: look.predictions.iter().map(crate::model::UpstreamId::as_str).collect(),
+            predictions: look.purchases.iter().map(crate::model::UpstreamId::as_str).collect(),
             result: None,
             error: error.map(Told),
         }
     }
 
     /// The object as JSON, up to its result and from there on.
-    pub(super) fn around_result(&self) -> (Payload, Payload) {
+    pub(super) fn around_result(&self) -> (StreamingBody, StreamingBody) {
         let json = serde_json::to_string(self).expect("our own values are JSON");
         // The last one: what comes before it may be anybody's text, what follows is an error with quotes escaped.
         let at = json.rfind(NO_RESULT).expect("the object has a result") + NO_RESULT.len() - "null".len();
         let (head, tail) = (json[..at].to_owned(), json[at + "null".len()..].to_owned());
-        (Payload::default().text(head), Payload::default().text(tail))
+        (StreamingBody::default().text(head), StreamingBody::default().text(tail))
     }
 }
 
-fn word(stage: Stage) -> &'static str {
+fn word(stage: JobStage) -> &'static str {
     match stage {
-        Stage::Queued => "queued",
-        Stage::Submitting => "submitting",
-        Stage::Processing => "processing",
+        JobStage::QueueSlot => "queued",
+        JobStage::Submitting => "submitting",
+        JobStage::Processing => "processing",
     }
 }

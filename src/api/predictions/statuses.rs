@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use super::object::OrderObject;
-use crate::engine::{Engine, Look, Stage, Standing};
-use crate::model::{ClientId, Clock, OrderId};
-use crate::payload::Payload;
+use crate::engine::{Engine, JobStage, JobStatus, JobView};
+use crate::http::StreamingBody;
+use crate::model::{ClientId, Clock, JobId};
 
 /// Who is told, and what was told last.
 #[derive(Debug)]
 pub(in crate::api) struct Statuses {
     client: ClientId,
     clock: Arc<dyn Clock>,
-    stage: Option<Stage>,
+    stage: Option<JobStage>,
     ended: bool,
 }
 
@@ -22,46 +22,51 @@ impl Statuses {
     }
 
     /// The stage that was told last; changes of it are to be told.
-    pub(in crate::api) fn told(&self) -> Option<Stage> {
+    pub(in crate::api) fn told(&self) -> Option<JobStage> {
         self.stage
     }
 
     /// The first event: where it stands, unless it has ended, which is told after its pictures.
-    pub(in crate::api) async fn first(&mut self, engine: &Engine, order: OrderId) -> Option<Payload> {
+    pub(in crate::api) async fn first(&mut self, engine: &Engine, job: JobId) -> Option<StreamingBody> {
         if self.stage.is_some() {
             return None;
         }
-        self.stage = Some(Stage::Processing);
-        let look = self.look(engine, order).await?;
-        let Standing::UnderWay { stage, .. } = look.standing else { return None };
+        self.stage = Some(JobStage::Processing);
+        let look = self.look(engine, job).await?;
+        let JobStatus::UnderWay { stage, .. } = look.standing else { return None };
         self.stage = Some(stage);
-        Some(self.event(order, &look))
+        Some(self.event(job, &look))
     }
 
     /// It stands elsewhere.
-    pub(in crate::api) async fn moved(&mut self, stage: Stage, engine: &Engine, order: OrderId) -> Option<Payload> {
+    pub(in crate::api) async fn moved(
+        &mut self,
+        stage: JobStage,
+        engine: &Engine,
+        job: JobId,
+    ) -> Option<StreamingBody> {
         self.stage = Some(stage);
-        let look = self.look(engine, order).await?;
+        let look = self.look(engine, job).await?;
         // Its end is told in its turn.
-        matches!(look.standing, Standing::UnderWay { .. }).then(|| self.event(order, &look))
+        matches!(look.standing, JobStatus::UnderWay { .. }).then(|| self.event(job, &look))
     }
 
     /// The last event: how it ended. `None` when that was told already.
-    pub(in crate::api) async fn last(&mut self, engine: &Engine, order: OrderId) -> Option<Payload> {
+    pub(in crate::api) async fn last(&mut self, engine: &Engine, job: JobId) -> Option<StreamingBody> {
         if std::mem::replace(&mut self.ended, true) {
             return None;
         }
-        let look = self.look(engine, order).await?;
-        Some(self.event(order, &look))
+        let look = self.look(engine, job).await?;
+        Some(self.event(job, &look))
     }
 
     /// What cannot be looked up is not told; the pictures and the errors are.
-    async fn look(&self, engine: &Engine, order: OrderId) -> Option<Look> {
-        engine.look(&self.client, order).await.ok().flatten()
+    async fn look(&self, engine: &Engine, job: JobId) -> Option<JobView> {
+        engine.look(&self.client, job).await.ok().flatten()
     }
 
-    fn event(&self, order: OrderId, look: &Look) -> Payload {
-        let object = OrderObject::of(order, look, self.clock.now());
-        Payload::default().text("event: prediction.status\ndata: ").json(&object).text("\n\n")
+    fn event(&self, job: JobId, look: &JobView) -> StreamingBody {
+        let object = OrderObject::of(job, look, self.clock.now());
+        StreamingBody::default().text("event: prediction.status\ndata: ").json(&object).text("\n\n")
     }
 }

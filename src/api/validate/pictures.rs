@@ -4,14 +4,14 @@ use crate::api::error::ApiError;
 use crate::api::form::image_name;
 use crate::config::{ImageCheck, ServerConfig};
 use crate::model::picture::read_full;
-use crate::model::{Format, Input, Model, Picture, Route, Source, Terms};
+use crate::model::{ApiKind, ByteSource, Capabilities, Format, Input, Model, Picture};
 
 /// Checks the images of an edit: how many, how they came, and each of them.
 pub(super) fn check_images(
     images: &[Input],
     model: &Model,
-    route: Route,
-    terms: Terms<'_>,
+    route: ApiKind,
+    terms: Capabilities<'_>,
     server: &ServerConfig,
 ) -> Result<(), ApiError> {
     let parameters = &model.parameters;
@@ -33,8 +33,8 @@ pub(super) fn check_images(
         if links > 0 { (terms.links, "http(s) addresses") } else { (terms.inline, "pictures sent inline") };
     if !taken {
         let by = match route {
-            Route::Prediction => String::new(),
-            Route::OpenAi | Route::Unified => format!(" by the route '{}' of this gateway", route.name()),
+            ApiKind::Prediction => String::new(),
+            ApiKind::OpenAi | ApiKind::Unified => format!(" by the route '{}' of this gateway", route.name()),
         };
         return Err(ApiError::UnsupportedParameter {
             param: "image".to_owned(),
@@ -84,7 +84,7 @@ pub(super) fn dimensions(input: &Input) -> Option<(u32, u32)> {
 fn check_bytes(
     param: &str,
     picture: &Picture,
-    source: &dyn Source,
+    source: &dyn ByteSource,
     bytes_max: u64,
     server: &ServerConfig,
 ) -> Result<(), ApiError> {
@@ -130,7 +130,7 @@ fn check_header(
 }
 
 /// What refused bytes look like, for the error text.
-fn media_type(source: &dyn Source) -> &'static str {
+fn media_type(source: &dyn ByteSource) -> &'static str {
     // A few bytes that have just been written: in memory, or in the page cache.
     let head = read_full(source, 0, 12).unwrap_or_default();
     let brand = head.get(4..).unwrap_or_default();

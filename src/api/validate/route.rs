@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::modern;
 use super::values::text;
 use crate::api::form::Scalar;
-use crate::model::{Input, Model, Route, Task, Terms};
+use crate::model::{ApiKind, Capabilities, Input, Model, Task};
 
 /// What a request asks for that not every route has.
 #[derive(Debug)]
-pub(super) struct Wish<'a> {
+pub(super) struct QueuedSubmit<'a> {
     /// Names of parameters with the values asked for, those at their default left out.
     values: BTreeMap<&'a str, String>,
     mask: bool,
@@ -24,15 +24,15 @@ pub(super) struct Wish<'a> {
 /// The route of a request.
 #[derive(Debug)]
 pub(super) struct Chosen<'a> {
-    pub(super) route: Route,
-    pub(super) terms: Terms<'a>,
+    pub(super) route: ApiKind,
+    pub(super) terms: Capabilities<'a>,
     /// Parameters that another allowed route would have, were the input pictures not http(s) addresses.
     pub(super) need_files: Vec<String>,
-    /// Parameters that `upstream.route = "auto"` would allow.
+    /// Parameters that `upstream.api = "auto"` would allow.
     pub(super) need_auto: BTreeSet<String>,
 }
 
-impl<'a> Wish<'a> {
+impl<'a> QueuedSubmit<'a> {
     pub(super) fn of(
         model: &'a Model,
         scalars: &BTreeMap<String, Scalar>,
@@ -55,34 +55,40 @@ impl<'a> Wish<'a> {
     }
 
     /// What of it these terms do not have, by name.
-    fn lacking(&self, terms: Terms<'_>) -> Vec<String> {
+    fn lacking(&self, terms: Capabilities<'_>) -> Vec<String> {
         let lacks = |name: &str, value: &String| terms.choice(name).is_none_or(|choice| !choice.values.contains(value));
         let values = self.values.iter().filter(|(name, value)| lacks(name, value)).map(|(&name, _)| name.to_owned());
         values.chain((self.mask && !terms.mask).then(|| "mask".to_owned())).collect()
     }
 
     /// Whether the pictures can travel that way.
-    fn travels(&self, terms: Terms<'_>) -> bool {
+    fn travels(&self, terms: Capabilities<'_>) -> bool {
         (terms.links || !self.links) && (terms.inline || !self.inline)
     }
 }
 
 /// Chooses among `routes`; `None` where none of them has the model for this task.
-pub(super) fn choose<'a>(model: &'a Model, task: Task, routes: &[Route], wish: &Wish<'_>) -> Option<Chosen<'a>> {
-    let terms_of = |&route: &Route| model.terms(route, task).map(|terms| (route, terms));
-    let candidates: Vec<(Route, Terms<'a>)> = routes.iter().filter_map(terms_of).collect();
-    let fit = candidates.iter().find(|(_, terms)| wish.lacking(*terms).is_empty() && wish.travels(*terms));
+pub(super) fn choose<'a>(
+    model: &'a Model,
+    task: Task,
+    routes: &[ApiKind],
+    submit: &QueuedSubmit<'_>,
+) -> Option<Chosen<'a>> {
+    let terms_of = |&route: &ApiKind| model.terms(route, task).map(|terms| (route, terms));
+    let candidates: Vec<(ApiKind, Capabilities<'a>)> = routes.iter().filter_map(terms_of).collect();
+    let fit = candidates.iter().find(|(_, terms)| submit.lacking(*terms).is_empty() && submit.travels(*terms));
     if let Some(&(route, terms)) = fit {
         return Some(Chosen { route, terms, need_files: Vec::new(), need_auto: BTreeSet::new() });
     }
-    let able = candidates.iter().filter(|(_, terms)| wish.travels(*terms));
-    let nearest = able.min_by_key(|(_, terms)| wish.lacking(*terms).len()).or(candidates.first());
+    let able = candidates.iter().filter(|(_, terms)| submit.travels(*terms));
+    let nearest = able.min_by_key(|(_, terms)| submit.lacking(*terms).len()).or(candidates.first());
     let &(route, terms) = nearest?;
-    let lacking = wish.lacking(terms);
-    let had_by = |name: &String, terms: Terms<'_>| !wish.lacking(terms).contains(name);
-    let need_files = |name: &&String| candidates.iter().any(|&(_, terms)| had_by(name, terms) && !wish.travels(terms));
+    let lacking = submit.lacking(terms);
+    let had_by = |name: &String, terms: Capabilities<'_>| !submit.lacking(terms).contains(name);
+    let need_files =
+        |name: &&String| candidates.iter().any(|&(_, terms)| had_by(name, terms) && !submit.travels(terms));
     let need_auto = |name: &&String| {
-        let elsewhere = [Route::Prediction, Route::OpenAi].into_iter().filter(|route| !routes.contains(route));
+        let elsewhere = [ApiKind::Prediction, ApiKind::OpenAi].into_iter().filter(|route| !routes.contains(route));
         elsewhere.filter_map(|route| model.terms(route, task)).any(|terms| had_by(name, terms))
     };
     Some(Chosen {

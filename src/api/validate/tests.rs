@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::api::form::tests::{catalogue, png, server};
-use crate::config::{ImageCheck, RoutePolicy};
+use crate::config::{ApiPolicy, ImageCheck};
 use crate::model::picture::{Header, header};
 use crate::model::{Catalogue, Digest, Picture};
 
@@ -32,13 +32,13 @@ fn form(texts: &[(&str, &str)]) -> Form {
 
 /// A check for a client that may use every model.
 fn check(form: Form, task: Task, server: &ServerConfig, catalogue: &Catalogue) -> Result<Checked, ApiError> {
-    super::check(form, task, server, Offer { catalogue, allowed: None, routes: RoutePolicy::Auto.routes() })
+    super::check(form, task, server, Offer { catalogue, allowed: None, routes: ApiPolicy::Auto.api_kinds() })
 }
 
 #[test]
 fn a_model_that_a_client_may_not_use_is_refused_also_as_the_default() {
     let (catalogue, allowed) = (catalogue(), ["gpt-image-2".to_owned(), "gpt-image-1-mini".to_owned()].into());
-    let offer = Offer { catalogue: &catalogue, allowed: Some(&allowed), routes: RoutePolicy::Auto.routes() };
+    let offer = Offer { catalogue: &catalogue, allowed: Some(&allowed), routes: ApiPolicy::Auto.api_kinds() };
     let check = |form| super::check(form, Task::Edit, &server(), offer);
     assert_eq!(check(form(&[("model", "openai/gpt-image-2")])).unwrap().request.model, "gpt-image-2");
     let named = check(form(&[("model", "openai/gpt-image-1"), ("n", "99")])).unwrap_err();
@@ -180,7 +180,7 @@ fn refusals_list_what_is_allowed() {
 
 #[test]
 fn the_operator_may_drop_what_cannot_be_had() {
-    let mut wish = form(&[
+    let mut submit = form(&[
         ("model", "gpt-image-2"),
         ("input_fidelity", "high"),
         ("background", "transparent"),
@@ -189,9 +189,9 @@ fn the_operator_may_drop_what_cannot_be_had() {
         ("moderation", "low"),
         ("svg", "x"),
     ]);
-    wish.mask = Some(bytes(png(30, 20)));
-    wish.misplaced.insert("markup");
-    let checked = dropping(wish).unwrap();
+    submit.mask = Some(bytes(png(30, 20)));
+    submit.misplaced.insert("markup");
+    let checked = dropping(submit).unwrap();
     let mut dropped = checked.dropped;
     dropped.sort_unstable();
     assert_eq!(
@@ -247,9 +247,9 @@ fn texts_are_bounded() {
 
 #[test]
 fn what_means_nothing_is_remembered() {
-    let mut wish = form(&[("style", "natural")]);
-    wish.note_unknown("seed");
-    assert_eq!(edit(wish).unwrap().ignored, ["seed", "style"]);
+    let mut submit = form(&[("style", "natural")]);
+    submit.note_unknown("seed");
+    assert_eq!(edit(submit).unwrap().ignored, ["seed", "style"]);
 }
 
 #[test]
@@ -285,12 +285,12 @@ fn images_are_looked_at() {
 fn any_bytes_pass_when_the_operator_says_so() {
     let mut server = server();
     server.image_check = ImageCheck::Off;
-    let mut wish = form(&[]);
-    wish.images = vec![bytes(b"something new".to_vec())];
-    assert!(check(wish, Task::Edit, &server, &catalogue()).is_ok());
-    let mut wish = form(&[]);
-    wish.images = vec![bytes(Vec::new())];
-    let error = check(wish, Task::Edit, &server, &catalogue()).unwrap_err();
+    let mut submit = form(&[]);
+    submit.images = vec![bytes(b"something new".to_vec())];
+    assert!(check(submit, Task::Edit, &server, &catalogue()).is_ok());
+    let mut submit = form(&[]);
+    submit.images = vec![bytes(Vec::new())];
+    let error = check(submit, Task::Edit, &server, &catalogue()).unwrap_err();
     assert_eq!(error.code(), "invalid_image_file", "nothing is not a picture");
 }
 
@@ -298,10 +298,10 @@ fn any_bytes_pass_when_the_operator_says_so() {
 fn an_image_may_be_too_large_for_its_model_alone() {
     let mut catalogue = catalogue();
     catalogue.models[0].parameters.image_bytes_max = 10;
-    let wish = |model| form(&[("model", model)]);
-    let error = check(wish("gpt-image-1"), Task::Edit, &server(), &catalogue).unwrap_err();
+    let submit = |model| form(&[("model", model)]);
+    let error = check(submit("gpt-image-1"), Task::Edit, &server(), &catalogue).unwrap_err();
     assert_eq!(error.code(), "image_too_large");
-    assert!(check(wish("gpt-image-2"), Task::Edit, &server(), &catalogue).is_ok());
+    assert!(check(submit("gpt-image-2"), Task::Edit, &server(), &catalogue).is_ok());
 }
 
 #[test]
@@ -309,9 +309,9 @@ fn ways_a_capability_lacks_are_refused() {
     let mut catalogue = catalogue();
     let capability = catalogue.models[0].edit.as_mut().unwrap();
     capability.links_field = None;
-    let mut wish = form(&[("model", "gpt-image-1")]);
-    wish.images = vec![link()];
-    let error = check(wish, Task::Edit, &server(), &catalogue).unwrap_err();
+    let mut submit = form(&[("model", "gpt-image-1")]);
+    submit.images = vec![link()];
+    let error = check(submit, Task::Edit, &server(), &catalogue).unwrap_err();
     assert_eq!(error.code(), "unsupported_parameter");
     assert!(error.to_string().contains("http(s) addresses"), "{error}");
 }
@@ -347,14 +347,14 @@ fn masks_fit_their_image() {
 #[test]
 fn text_to_image_needs_no_image_and_takes_none() {
     let generate = |form| check(form, Task::Generate, &server(), &catalogue());
-    let mut wish = form(&[]);
-    wish.images.clear();
-    let request = generate(wish).unwrap().request;
+    let mut submit = form(&[]);
+    submit.images.clear();
+    let request = generate(submit).unwrap().request;
     assert_eq!((request.inputs.len(), request.size.to_string().as_str()), (0, "1024x1024"));
-    let mut wish = form(&[]);
-    wish.images.clear();
-    wish.misplaced.insert("image");
-    let error = generate(wish).unwrap_err();
+    let mut submit = form(&[]);
+    submit.images.clear();
+    submit.misplaced.insert("image");
+    let error = generate(submit).unwrap_err();
     assert_eq!(error.to_string(), "Unsupported parameter: 'image' is not supported here.");
 }
 

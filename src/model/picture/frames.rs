@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Format, Source, read_full};
+use super::{ByteSource, Format, read_full};
 
 /// Frames are counted up to here.
 pub(crate) const FRAMES_COUNTED_MAX: u32 = 10_000;
@@ -13,8 +13,8 @@ const CHUNKS_MAX: usize = 1024;
 ///
 /// # Errors
 ///
-/// As [`Source::read_at`].
-pub(super) fn count(source: &dyn Source, format: Format) -> io::Result<Option<u32>> {
+/// As [`ByteSource::read_at`].
+pub(super) fn count(source: &dyn ByteSource, format: Format) -> io::Result<Option<u32>> {
     match format {
         Format::Png => of_png(source),
         Format::Webp => of_webp(source).map(Some),
@@ -23,7 +23,7 @@ pub(super) fn count(source: &dyn Source, format: Format) -> io::Result<Option<u3
 }
 
 /// `acTL` says how many, and comes before the pixels or not at all.
-fn of_png(source: &dyn Source) -> io::Result<Option<u32>> {
+fn of_png(source: &dyn ByteSource) -> io::Result<Option<u32>> {
     let mut at = 8;
     for _ in 0..CHUNKS_MAX {
         let head = read_full(source, at, 12)?;
@@ -39,7 +39,7 @@ fn of_png(source: &dyn Source) -> io::Result<Option<u32>> {
 }
 
 /// Where the first chunk says that there is an animation, every `ANMF` is a frame.
-fn of_webp(source: &dyn Source) -> io::Result<u32> {
+fn of_webp(source: &dyn ByteSource) -> io::Result<u32> {
     const ANIMATION: u8 = 0b10;
     let first = read_full(source, 12, 9)?;
     let animated = first.starts_with(b"VP8X") && first.get(8).is_some_and(|flags| flags & ANIMATION != 0);

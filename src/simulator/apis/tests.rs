@@ -27,7 +27,7 @@ impl Upstream {
     }
 
     pub(crate) async fn with_log(scenario: Value, log: Option<PathBuf>) -> Self {
-        let base = json!({"speed": 1000, "limits": {"min_poll_interval_ms": 0}});
+        let base = json!({"speed": 1000, "limits": {"poll_interval_min_ms": 0}});
         let scenario = Scenario::default().merged(base).unwrap().merged(scenario).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());

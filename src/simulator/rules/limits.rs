@@ -25,7 +25,7 @@ pub(crate) struct RateLimiter {
 impl RateLimiter {
     /// Counts a submit or a poll, or refuses it.
     pub(crate) fn count_request(&mut self, limits: &Limits, now: Instant) -> Result<(), Refusal> {
-        let window = Duration::from_millis(limits.window_ms);
+        let window = Duration::from_millis(limits.rate_window_ms);
         sliding(&mut self.requests, limits.requests_per_minute, window, now).map_err(|wait| {
             Refusal::too_many(LimitKind::Requests, "Request limit reached, please try again later", wait)
         })?;
@@ -43,7 +43,7 @@ impl RateLimiter {
 
     /// Fails when a submit would exceed its limit. The submit counts only after [`Self::count_submit`].
     pub(crate) fn check_submit(&mut self, limits: &Limits, epoch: Instant, now: Instant) -> Result<(), Refusal> {
-        let (limit, window) = (limits.submits_per_minute, Duration::from_millis(limits.window_ms));
+        let (limit, window) = (limits.submits_per_minute, Duration::from_millis(limits.rate_window_ms));
         let fits = match limits.submit_counting {
             SubmitCounting::Sliding => sliding(&mut self.submits, limit, window, now),
             SubmitCounting::Fixed => fixed(&mut self.submits, limit, window, epoch, now),
@@ -64,7 +64,7 @@ impl RateLimiter {
 
     /// Returns the bucket, refilled until now; none without a limit. A new bucket is full.
     fn bucket(&mut self, limits: &Limits, now: Instant) -> Option<&mut Bucket> {
-        let rate = f64::from(limits.submits_per_minute) / Duration::from_millis(limits.window_ms).as_secs_f64();
+        let rate = f64::from(limits.submits_per_minute) / Duration::from_millis(limits.rate_window_ms).as_secs_f64();
         if rate <= 0.0 || !rate.is_finite() {
             self.bucket = None;
             return None;

@@ -17,7 +17,7 @@ pub struct Limits {
     /// Submits and polls in a window, including those that are refused later.
     pub requests_per_minute: u32,
     /// The window in milliseconds, not scaled by `speed`.
-    pub window_ms: u64,
+    pub rate_window_ms: u64,
     /// Predictions that have not ended.
     pub concurrent: usize,
     /// What happens to a submit beyond `concurrent`.
@@ -25,9 +25,9 @@ pub struct Limits {
     /// Polls of all predictions in a second.
     pub polls_per_second: u32,
     /// Shortest time between two polls of one prediction, in milliseconds.
-    pub min_poll_interval_ms: u64,
+    pub poll_interval_min_ms: u64,
     /// Whether `speed` divides that time too.
-    pub min_poll_interval: Scaled,
+    pub poll_interval_scaling: Scaled,
     /// `Retry-After`.
     pub retry_after: RetryAfter,
     /// The shape of a 429.
@@ -72,12 +72,12 @@ impl Default for Limits {
             submit_counting: SubmitCounting::Sliding,
             submit_burst: 0,
             requests_per_minute: 0,
-            window_ms: 60_000,
+            rate_window_ms: 60_000,
             concurrent: 0,
             over_concurrent: OverConcurrent::Reject,
             polls_per_second: 0,
-            min_poll_interval_ms: 900,
-            min_poll_interval: Scaled::Unscaled,
+            poll_interval_min_ms: 900,
+            poll_interval_scaling: Scaled::Unscaled,
             retry_after: RetryAfter::Absent,
             shape: LimitShape::A,
             keys: BTreeMap::new(),

@@ -231,8 +231,8 @@ impl World {
             self.counters.key(key).polls_unknown += 1;
             return Err(Refusal::new(rules.result.unknown_id_status, "Prediction not found"));
         };
-        let mut interval = Duration::from_millis(limits.min_poll_interval_ms);
-        if limits.min_poll_interval == Scaled::Scaled {
+        let mut interval = Duration::from_millis(limits.poll_interval_min_ms);
+        if limits.poll_interval_scaling == Scaled::Scaled {
             interval = interval.div_f64(rules.speed);
         }
         if let Some(last) = prediction.last_poll

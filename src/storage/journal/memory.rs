@@ -1,7 +1,7 @@
 //! A journal in memory whose disk can lose what was not synced, for simulations.
 //!
-//! A record is first written, later synced. With [`Promise::Kept`] `append` answers when it is synced, as the real
-//! journal does; with [`Promise::Broken`] it answers at once, as `synchronous=OFF` would, and a power cut can take back
+//! A record is first written, later synced. With [`Durability::Kept`] `append` answers when it is synced, as the real
+//! journal does; with [`Durability::Broken`] it answers at once, as `synchronous=OFF` would, and a power cut can take back
 //! what was promised.
 
 use std::collections::BTreeMap;
@@ -11,13 +11,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use super::{
-    Journal, JournalError, OrderRecord, Record, Shelved, Spent, StoredOrder, StoredPrediction, StoredState, Untold,
+    JobRecord, Journal, JournalError, PendingWebhook, Record, StoredJob, StoredPurchase, StoredResult, StoredState,
+    UsedQuota,
 };
-use crate::model::{ClientId, Failure, Fingerprint, IdempotencyKey, OrderId, PredictionId, Timestamp};
+use crate::model::{ClientId, Failure, Fingerprint, IdempotencyKey, JobId, PurchaseId, Timestamp};
 
 /// When `append` answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Promise {
+pub(crate) enum Durability {
     Kept,
     Broken,
 }
@@ -34,7 +35,7 @@ impl Disk {
     }
 
     /// The orders that the durable records add up to.
-    pub(crate) fn orders(&self) -> Vec<StoredOrder> {
+    pub(crate) fn jobs(&self) -> Vec<StoredJob> {
         add_up(&self.lock())
     }
 
@@ -50,7 +51,7 @@ pub(crate) struct MemoryJournal {
     disk: Disk,
     shared: Arc<Mutex<Shared>>,
     sync_time: Duration,
-    promise: Promise,
+    promise: Durability,
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +67,7 @@ struct Shared {
 }
 
 impl MemoryJournal {
-    pub(crate) fn on(disk: &Disk, sync_time: Duration, promise: Promise) -> Self {
+    pub(crate) fn on(disk: &Disk, sync_time: Duration, promise: Durability) -> Self {
         Self { disk: disk.clone(), shared: Arc::default(), sync_time, promise }
     }
 
@@ -105,7 +106,7 @@ impl MemoryJournal {
     }
 
     /// What a running gateway reads: everything written, synced or not.
-    fn seen(&self) -> Vec<StoredOrder> {
+    fn seen(&self) -> Vec<StoredJob> {
         add_up(&self.records())
     }
 
@@ -139,7 +140,7 @@ impl Journal for MemoryJournal {
             }
         }
         Box::pin(async move {
-            if journal.promise == Promise::Broken {
+            if journal.promise == Durability::Broken {
                 // Answered before anything is safe; the sync comes when it comes.
                 return journal.answer(()).await;
             }
@@ -150,12 +151,12 @@ impl Journal for MemoryJournal {
         })
     }
 
-    fn unsettled(&self) -> BoxFuture<'static, Result<Vec<StoredOrder>, JournalError>> {
+    fn unsettled(&self) -> BoxFuture<'static, Result<Vec<StoredJob>, JournalError>> {
         let journal = self.clone();
         Box::pin(async move {
-            let mut orders = journal.seen();
-            orders.retain(|order| order.predictions.iter().any(|prediction| !has_ended(&prediction.state)));
-            journal.answer(orders).await
+            let mut jobs = journal.seen();
+            jobs.retain(|job| job.purchases.iter().any(|purchase| !has_ended(&purchase.state)));
+            journal.answer(jobs).await
         })
     }
 
@@ -163,14 +164,14 @@ impl Journal for MemoryJournal {
         &self,
         fingerprint: Fingerprint,
         limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<StoredOrder>, JournalError>> {
+    ) -> BoxFuture<'static, Result<Vec<StoredJob>, JournalError>> {
         let journal = self.clone();
         Box::pin(async move {
-            let mut orders = journal.seen();
-            orders.retain(|order| order.record.fingerprint == fingerprint);
-            orders.reverse();
-            orders.truncate(limit);
-            journal.answer(orders).await
+            let mut jobs = journal.seen();
+            jobs.retain(|job| job.record.fingerprint == fingerprint);
+            jobs.reverse();
+            jobs.truncate(limit);
+            journal.answer(jobs).await
         })
     }
 
@@ -178,50 +179,48 @@ impl Journal for MemoryJournal {
         &self,
         client: ClientId,
         key: IdempotencyKey,
-    ) -> BoxFuture<'static, Result<Option<StoredOrder>, JournalError>> {
+    ) -> BoxFuture<'static, Result<Option<StoredJob>, JournalError>> {
         let journal = self.clone();
         Box::pin(async move {
             let found = journal
                 .seen()
                 .into_iter()
-                .rfind(|order| order.record.client == client && order.record.idempotency_key.as_ref() == Some(&key));
+                .rfind(|job| job.record.client == client && job.record.idempotency_key.as_ref() == Some(&key));
             journal.answer(found).await
         })
     }
 
-    fn order(&self, id: OrderId) -> BoxFuture<'static, Result<Option<StoredOrder>, JournalError>> {
+    fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<StoredJob>, JournalError>> {
         let journal = self.clone();
         Box::pin(async move {
-            let found = journal.seen().into_iter().find(|order| order.record.id == id);
+            let found = journal.seen().into_iter().find(|job| job.record.id == id);
             journal.answer(found).await
         })
     }
 
-    fn with_pictures(&self) -> BoxFuture<'static, Result<Vec<Shelved>, JournalError>> {
+    fn with_pictures(&self) -> BoxFuture<'static, Result<Vec<StoredResult>, JournalError>> {
         let journal = self.clone();
         Box::pin(async move {
-            let mut orders = journal.seen();
-            orders.retain(|order| {
-                !order.forgotten && order.predictions.iter().all(|prediction| has_ended(&prediction.state))
-            });
-            journal.answer(orders.into_iter().filter_map(StoredOrder::shelved).collect()).await
+            let mut jobs = journal.seen();
+            jobs.retain(|job| !job.forgotten && job.purchases.iter().all(|purchase| has_ended(&purchase.state)));
+            journal.answer(jobs.into_iter().filter_map(StoredJob::shelved).collect()).await
         })
     }
 
-    fn spent_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<Spent>, JournalError>> {
+    fn spent_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<UsedQuota>, JournalError>> {
         let journal = self.clone();
         Box::pin(async move {
-            let mut orders = journal.seen();
-            orders.retain(|order| order.record.created >= since);
-            journal.answer(orders.iter().flat_map(spent).collect()).await
+            let mut jobs = journal.seen();
+            jobs.retain(|job| job.record.created >= since);
+            journal.answer(jobs.iter().flat_map(spent).collect()).await
         })
     }
 
-    fn untold(&self, order: Option<OrderId>) -> BoxFuture<'static, Result<Vec<Untold>, JournalError>> {
+    fn untold(&self, job: Option<JobId>) -> BoxFuture<'static, Result<Vec<PendingWebhook>, JournalError>> {
         let journal = self.clone();
         Box::pin(async move {
             let mut untold = untold(&journal.records());
-            untold.retain(|one| order.is_none_or(|order| one.order == order));
+            untold.retain(|one| job.is_none_or(|job| one.job == job));
             journal.answer(untold).await
         })
     }
@@ -232,31 +231,31 @@ impl Journal for MemoryJournal {
 }
 
 /// What an order has used up. Decisions about unknown outcomes are not among the records, so there is none here.
-fn spent(order: &StoredOrder) -> impl Iterator<Item = Spent> {
-    order.predictions.iter().filter_map(|prediction| {
-        let wanted = usize::from(prediction.pictures);
-        let (pictures, usage) = match &prediction.state {
+fn spent(job: &StoredJob) -> impl Iterator<Item = UsedQuota> {
+    job.purchases.iter().filter_map(|purchase| {
+        let wanted = usize::from(purchase.pictures);
+        let (pictures, usage) = match &purchase.state {
             StoredState::Committing { .. } => (wanted, None),
             StoredState::Resolved { pictures, usage, .. } => (pictures.len(), *usage),
             StoredState::Failed { failure, .. } if failure.may_have_been_bought() => (wanted, None),
             StoredState::Intent | StoredState::Accepted { .. } | StoredState::Failed { .. } => return None,
         };
-        let OrderRecord { client, model, created, .. } = &order.record;
-        Some(Spent { client: client.clone(), model: model.clone(), ordered: *created, pictures, usage })
+        let JobRecord { client, model, created, .. } = &job.record;
+        Some(UsedQuota { client: client.clone(), model: model.clone(), ordered: *created, pictures, usage })
     })
 }
 
 /// The webhooks of ended orders that records leave untold.
-fn untold(records: &[Record]) -> Vec<Untold> {
-    let orders = add_up(records);
-    let mut untold: Vec<Untold> = Vec::new();
+fn untold(records: &[Record]) -> Vec<PendingWebhook> {
+    let jobs = add_up(records);
+    let mut untold: Vec<PendingWebhook> = Vec::new();
     for record in records {
         match record {
-            Record::Subscribed { order, webhook, .. } => {
-                let known = untold.iter().any(|one| one.order == *order && one.webhook.url == webhook.url);
-                let end = orders.iter().find(|stored| stored.record.id == *order).and_then(StoredOrder::end);
+            Record::Subscribed { job, webhook, .. } => {
+                let known = untold.iter().any(|one| one.job == *job && one.webhook.url == webhook.url);
+                let end = jobs.iter().find(|stored| stored.record.id == *job).and_then(StoredJob::end);
                 if let Some(end) = end.filter(|_| !known) {
-                    untold.push(Untold { webhook: webhook.clone(), order: *order, tries: 0, due: None, end });
+                    untold.push(PendingWebhook { webhook: webhook.clone(), job: *job, tries: 0, due: None, end });
                 }
             }
             Record::WebhookTried { webhook, tries, due } => {
@@ -284,66 +283,66 @@ fn has_ended(state: &StoredState) -> bool {
 }
 
 /// The orders that records add up to, oldest first.
-fn add_up(records: &[Record]) -> Vec<StoredOrder> {
-    let mut orders: BTreeMap<OrderId, StoredOrder> = BTreeMap::new();
+fn add_up(records: &[Record]) -> Vec<StoredJob> {
+    let mut jobs: BTreeMap<JobId, StoredJob> = BTreeMap::new();
     for record in records {
-        apply(&mut orders, record);
+        apply(&mut jobs, record);
     }
-    orders.into_values().collect()
+    jobs.into_values().collect()
 }
 
-fn apply(orders: &mut BTreeMap<OrderId, StoredOrder>, record: &Record) {
-    let mut set = |id: &PredictionId, change: &dyn Fn(&mut StoredPrediction)| {
-        let prediction = orders.get_mut(&id.order).and_then(|order| order.predictions.get_mut(usize::from(id.slot)));
+fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record) {
+    let mut set = |id: &PurchaseId, change: &dyn Fn(&mut StoredPurchase)| {
+        let purchase = jobs.get_mut(&id.job).and_then(|job| job.purchases.get_mut(usize::from(id.slot)));
         // A broken promise can lose the intent of what came later: such a record says nothing.
-        if let Some(prediction) = prediction {
-            change(prediction);
+        if let Some(purchase) = purchase {
+            change(purchase);
         }
     };
     match record {
-        Record::Intent { order, route, predictions } => {
-            let predictions = predictions
+        Record::Intent { job, api_kind, purchases } => {
+            let purchases = purchases
                 .iter()
-                .map(|&(id, pictures)| StoredPrediction {
+                .map(|&(id, pictures)| StoredPurchase {
                     id,
                     pictures,
                     state: StoredState::Intent,
-                    route: *route,
+                    api_kind: *api_kind,
                     account: None,
                     lost_answers: 0,
                     resolution: None,
                 })
                 .collect();
-            let stored = StoredOrder { record: order.clone(), predictions, delivered: None, forgotten: false };
-            orders.insert(order.id, stored);
+            let stored = StoredJob { record: job.clone(), purchases, delivered: None, forgotten: false };
+            jobs.insert(job.id, stored);
         }
-        Record::Committing { prediction, account, at } => set(prediction, &|stored| {
+        Record::Committing { purchase, account, at } => set(purchase, &|stored| {
             stored.state = StoredState::Committing { since: *at };
             stored.account = Some(account.clone());
         }),
-        Record::Withdrawn { prediction } => set(prediction, &|stored| stored.state = StoredState::Intent),
-        Record::Resubmitted { prediction } => set(prediction, &|stored| {
+        Record::Withdrawn { purchase } => set(purchase, &|stored| stored.state = StoredState::Intent),
+        Record::Resubmitted { purchase } => set(purchase, &|stored| {
             stored.state = StoredState::Intent;
             stored.lost_answers += 1;
         }),
-        Record::Accepted { prediction, upstream, poll_url, at } => set(prediction, &|stored| {
+        Record::Accepted { purchase, upstream, poll_url, at } => set(purchase, &|stored| {
             stored.state = StoredState::Accepted { upstream: upstream.clone(), poll_url: poll_url.clone(), since: *at };
         }),
-        Record::Resolved { prediction, pictures, usage, at } => set(prediction, &|stored| {
+        Record::Resolved { purchase, pictures, usage, at } => set(purchase, &|stored| {
             let upstream = upstream_of(&stored.state);
             stored.state = StoredState::Resolved { upstream, pictures: pictures.clone(), usage: *usage, at: *at };
         }),
-        Record::Failed { prediction, failure, at } => set(prediction, &|stored| {
+        Record::Failed { purchase, failure, at } => set(purchase, &|stored| {
             let failure: Failure = failure.clone();
             stored.state = StoredState::Failed { upstream: upstream_of(&stored.state), failure, at: *at };
         }),
-        Record::Delivered { order, at } => {
-            if let Some(stored) = orders.get_mut(order) {
+        Record::Delivered { job, at } => {
+            if let Some(stored) = jobs.get_mut(job) {
                 stored.delivered.get_or_insert(*at);
             }
         }
-        Record::Forgotten { order } => {
-            if let Some(stored) = orders.get_mut(order) {
+        Record::Forgotten { job } => {
+            if let Some(stored) = jobs.get_mut(job) {
                 stored.forgotten = true;
             }
         }

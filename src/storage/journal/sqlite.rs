@@ -14,14 +14,14 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
-use super::{Journal, JournalError, Record, Shelved, Spent, StoredOrder, Untold};
-use crate::model::{ClientId, Fingerprint, IdempotencyKey, OrderId, Timestamp};
+use super::{Journal, JournalError, PendingWebhook, Record, StoredJob, StoredResult, UsedQuota};
+use crate::model::{ClientId, Fingerprint, IdempotencyKey, JobId, Timestamp};
 
 mod ledger;
 mod rows;
 
-pub(crate) use ledger::{Filter, Ledger, LedgerError, Steps};
-use rows::{SCHEMA, STEPS, WEBHOOKS, order, orders, spent_since, untold, write};
+pub(crate) use ledger::{JobFilter, Ledger, LedgerError, PurchaseTimes};
+use rows::{SCHEMA, STEPS, WEBHOOKS, job, jobs, spent_since, untold, write};
 
 /// Version of the tables below, in `PRAGMA user_version`.
 const SCHEMA_VERSION: i64 = 4;
@@ -102,11 +102,11 @@ impl Journal for SqliteJournal {
         })
     }
 
-    fn unsettled(&self) -> BoxFuture<'static, Result<Vec<StoredOrder>, JournalError>> {
+    fn unsettled(&self) -> BoxFuture<'static, Result<Vec<StoredJob>, JournalError>> {
         self.read(|connection| {
             let sql = "SELECT DISTINCT order_id FROM predictions
                        WHERE state IN ('intent', 'committing', 'accepted') ORDER BY order_id";
-            orders(connection, sql, ())
+            jobs(connection, sql, ())
         })
     }
 
@@ -114,13 +114,13 @@ impl Journal for SqliteJournal {
         &self,
         fingerprint: Fingerprint,
         limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<StoredOrder>, JournalError>> {
+    ) -> BoxFuture<'static, Result<Vec<StoredJob>, JournalError>> {
         self.read(move |connection| {
             let sql = "SELECT id FROM orders WHERE fingerprint = ?1 AND EXISTS (
                            SELECT 1 FROM predictions WHERE order_id = orders.id
                            AND ((state = 'resolved' AND NOT forgotten) OR state = 'unknown'))
                        ORDER BY created_ms DESC, id DESC LIMIT ?2";
-            orders(connection, sql, params![fingerprint.to_string(), limit])
+            jobs(connection, sql, params![fingerprint.to_string(), limit])
         })
     }
 
@@ -128,19 +128,19 @@ impl Journal for SqliteJournal {
         &self,
         client: ClientId,
         key: IdempotencyKey,
-    ) -> BoxFuture<'static, Result<Option<StoredOrder>, JournalError>> {
+    ) -> BoxFuture<'static, Result<Option<StoredJob>, JournalError>> {
         self.read(move |connection| {
             let sql = "SELECT id FROM orders WHERE client = ?1 AND idempotency_key = ?2
                        ORDER BY created_ms DESC, id DESC LIMIT 1";
-            Ok(orders(connection, sql, params![&*client.0, key.as_str()])?.pop())
+            Ok(jobs(connection, sql, params![&*client.0, key.as_str()])?.pop())
         })
     }
 
-    fn order(&self, id: OrderId) -> BoxFuture<'static, Result<Option<StoredOrder>, JournalError>> {
-        self.read(move |connection| order(connection, &id.to_string()))
+    fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<StoredJob>, JournalError>> {
+        self.read(move |connection| job(connection, &id.to_string()))
     }
 
-    fn with_pictures(&self) -> BoxFuture<'static, Result<Vec<Shelved>, JournalError>> {
+    fn with_pictures(&self) -> BoxFuture<'static, Result<Vec<StoredResult>, JournalError>> {
         self.read(|connection| {
             let sql = "SELECT id FROM orders WHERE forgotten = 0
                        AND EXISTS (SELECT 1 FROM predictions JOIN pictures ON prediction_id = predictions.id
@@ -148,16 +148,16 @@ impl Journal for SqliteJournal {
                        AND NOT EXISTS (SELECT 1 FROM predictions
                                        WHERE order_id = orders.id AND state IN ('intent', 'committing', 'accepted'))
                        ORDER BY created_ms, id";
-            Ok(orders(connection, sql, ())?.into_iter().filter_map(StoredOrder::shelved).collect())
+            Ok(jobs(connection, sql, ())?.into_iter().filter_map(StoredJob::shelved).collect())
         })
     }
 
-    fn spent_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<Spent>, JournalError>> {
+    fn spent_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<UsedQuota>, JournalError>> {
         self.read(move |connection| spent_since(connection, since))
     }
 
-    fn untold(&self, order: Option<OrderId>) -> BoxFuture<'static, Result<Vec<Untold>, JournalError>> {
-        self.read(move |connection| untold(connection, order))
+    fn untold(&self, job: Option<JobId>) -> BoxFuture<'static, Result<Vec<PendingWebhook>, JournalError>> {
+        self.read(move |connection| untold(connection, job))
     }
 
     fn failed(&self) -> bool {
@@ -324,19 +324,19 @@ fn breaks_a_rule(error: &rusqlite::Error) -> bool {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::memory::{Disk, MemoryJournal, Promise};
-    use super::super::{OrderEnd, OrderRecord, Resolution, StoredState, WebhookEnd};
+    use super::super::memory::{Disk, Durability, MemoryJournal};
+    use super::super::{JobEnd, JobRecord, Resolution, StoredState, WebhookEnd};
     use super::*;
     use crate::model::{
-        AccountId, Digest, EventId, Failure, Format, PredictionId, Route, Size, StoredPicture, Task, Timestamp,
+        AccountId, ApiKind, Digest, EventId, Failure, Format, PurchaseId, Size, StoredPicture, Task, Timestamp,
         UpstreamId, Usage, Webhook,
     };
 
     const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
-    fn order_record(number: u128) -> OrderRecord {
-        OrderRecord {
-            id: OrderId::new(NOW, number),
+    fn job_record(number: u128) -> JobRecord {
+        JobRecord {
+            id: JobId::new(NOW, number),
             client: ClientId("alice".into()),
             fingerprint: Fingerprint::from(Digest::of(b"wish")),
             task: Task::Edit,
@@ -359,112 +359,108 @@ mod tests {
     async fn records_add_up_and_survive_a_reopening() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.sqlite");
-        let order = order_record(1);
-        let [one, two] = [0, 1].map(|slot| PredictionId { order: order.id, slot });
+        let job = job_record(1);
+        let [one, two] = [0, 1].map(|slot| PurchaseId { job: job.id, slot });
         let upstream = UpstreamId::new("abc").unwrap();
         let failure = Failure::OutcomeUnknown { message: "cut".to_owned() };
         {
             let journal = SqliteJournal::open(&path).unwrap();
             let intent =
-                Record::Intent { order: order.clone(), route: Route::Unified, predictions: vec![(one, 1), (two, 1)] };
+                Record::Intent { job: job.clone(), api_kind: ApiKind::Unified, purchases: vec![(one, 1), (two, 1)] };
             journal.append(intent.clone()).await.unwrap();
             assert!(journal.append(intent).await.is_err(), "the same order twice");
             assert!(!journal.failed(), "a broken rule is not a broken disk");
             journal
-                .append(Record::Committing { prediction: one, account: AccountId("default".into()), at: NOW })
+                .append(Record::Committing { purchase: one, account: AccountId("default".into()), at: NOW })
                 .await
                 .unwrap();
             journal
-                .append(Record::Accepted { prediction: one, upstream: upstream.clone(), poll_url: None, at: NOW })
+                .append(Record::Accepted { purchase: one, upstream: upstream.clone(), poll_url: None, at: NOW })
                 .await
                 .unwrap();
             journal
-                .append(Record::Committing { prediction: two, account: AccountId("default".into()), at: NOW })
+                .append(Record::Committing { purchase: two, account: AccountId("default".into()), at: NOW })
                 .await
                 .unwrap();
         }
         let journal = SqliteJournal::open(&path).unwrap();
         let unsettled = journal.unsettled().await.unwrap();
         assert_eq!(unsettled.len(), 1);
-        assert_eq!(unsettled[0].record, order);
+        assert_eq!(unsettled[0].record, job);
         assert_eq!(
-            unsettled[0].predictions[0].state,
+            unsettled[0].purchases[0].state,
             StoredState::Accepted { upstream: upstream.clone(), poll_url: None, since: NOW }
         );
-        assert_eq!(unsettled[0].predictions[1].state, StoredState::Committing { since: NOW });
-        assert_eq!(unsettled[0].predictions[0].route, Route::Unified);
+        assert_eq!(unsettled[0].purchases[1].state, StoredState::Committing { since: NOW });
+        assert_eq!(unsettled[0].purchases[0].api_kind, ApiKind::Unified);
 
         let usage = Some(Usage { input_tokens: 1, output_tokens: 2, input_image_tokens: None });
-        let resolved = Record::Resolved { prediction: one, pictures: vec![picture()], usage, at: NOW };
+        let resolved = Record::Resolved { purchase: one, pictures: vec![picture()], usage, at: NOW };
         journal.append(resolved).await.unwrap();
-        journal.append(Record::Failed { prediction: two, failure: failure.clone(), at: NOW }).await.unwrap();
+        journal.append(Record::Failed { purchase: two, failure: failure.clone(), at: NOW }).await.unwrap();
         assert!(journal.unsettled().await.unwrap().is_empty());
-        let found = journal.newest(order.fingerprint, 5).await.unwrap().remove(0);
+        let found = journal.newest(job.fingerprint, 5).await.unwrap().remove(0);
         assert_eq!(
-            found.predictions[0].state,
+            found.purchases[0].state,
             StoredState::Resolved { upstream: Some(upstream), pictures: vec![picture()], usage, at: NOW }
         );
-        assert_eq!(found.predictions[1].state, StoredState::Failed { upstream: None, failure, at: NOW });
+        assert_eq!(found.purchases[1].state, StoredState::Failed { upstream: None, failure, at: NOW });
         assert_eq!(journal.with_pictures().await.unwrap().len(), 1);
-        journal.append(Record::Delivered { order: order.id, at: NOW }).await.unwrap();
-        journal.append(Record::Forgotten { order: order.id }).await.unwrap();
+        journal.append(Record::Delivered { job: job.id, at: NOW }).await.unwrap();
+        journal.append(Record::Forgotten { job: job.id }).await.unwrap();
         assert!(journal.with_pictures().await.unwrap().is_empty());
-        assert_eq!(journal.order(order.id).await.unwrap().unwrap().delivered, Some(NOW));
+        assert_eq!(journal.job(job.id).await.unwrap().unwrap().delivered, Some(NOW));
         let key = |text| IdempotencyKey::new(text).unwrap();
-        let by_key = journal.by_key(order.client.clone(), key("key-1")).await.unwrap();
-        assert_eq!(by_key.map(|stored| stored.record.id), Some(order.id));
+        let by_key = journal.by_key(job.client.clone(), key("key-1")).await.unwrap();
+        assert_eq!(by_key.map(|stored| stored.record.id), Some(job.id));
         assert_eq!(journal.by_key(ClientId("bob".into()), key("key-1")).await.unwrap(), None, "another client's key");
     }
 
     /// How a prediction of a test goes on.
-    type Ending = Box<dyn Fn(PredictionId) -> Option<Record>>;
+    type Ending = Box<dyn Fn(PurchaseId) -> Option<Record>>;
 
-    /// Orders in every state there is, the first of them made before `NOW`.
-    async fn every_state(journal: &dyn Journal) -> Vec<PredictionId> {
+    /// Jobs in every state there is, the first of them made before `NOW`.
+    async fn every_state(journal: &dyn Journal) -> Vec<PurchaseId> {
         let upstream = || UpstreamId::new("abc").unwrap();
         let usage = Some(Usage { input_tokens: 10, output_tokens: 20, input_image_tokens: None });
         let message = || "no".to_owned();
         let failed = |failure: Failure| -> Ending {
-            Box::new(move |prediction| Some(Record::Failed { prediction, failure: failure.clone(), at: NOW }))
+            Box::new(move |purchase| Some(Record::Failed { purchase, failure: failure.clone(), at: NOW }))
         };
         let endings: Vec<Ending> = vec![
             failed(Failure::TaskFailed { message: message() }), // 0: too early
             Box::new(|_| None),                                 // 1: an intent
-            Box::new(|prediction| {
-                Some(Record::Committing { prediction, account: AccountId("default".into()), at: NOW })
-            }), // 2
-            Box::new(move |prediction| {
-                Some(Record::Accepted { prediction, upstream: upstream(), poll_url: None, at: NOW }) // 3
+            Box::new(|purchase| Some(Record::Committing { purchase, account: AccountId("default".into()), at: NOW })), // 2
+            Box::new(move |purchase| {
+                Some(Record::Accepted { purchase, upstream: upstream(), poll_url: None, at: NOW }) // 3
             }),
             // 4: one picture of the two that were wanted
-            Box::new(move |prediction| {
-                Some(Record::Resolved { prediction, pictures: vec![picture()], usage, at: NOW })
-            }),
+            Box::new(move |purchase| Some(Record::Resolved { purchase, pictures: vec![picture()], usage, at: NOW })),
             failed(Failure::TaskFailed { message: message() }), // 5
             failed(Failure::OutcomeUnknown { message: message() }), // 6
             failed(Failure::OutcomeUnknown { message: message() }), // 7
             failed(Failure::Abandoned),                         // 8
             failed(Failure::Moderated { message: message(), bought: false }), // 9
         ];
-        let mut predictions = Vec::new();
+        let mut purchases = Vec::new();
         for (number, ending) in (0_u8..).zip(endings) {
-            let mut order = order_record(u128::from(number));
-            order.model = format!("model-{number}");
-            order.idempotency_key = None;
-            order.created = Timestamp::from_millis(NOW.millis() - i64::from(number == 0));
-            let prediction = PredictionId { order: order.id, slot: 0 };
+            let mut job = job_record(u128::from(number));
+            job.model = format!("model-{number}");
+            job.idempotency_key = None;
+            job.created = Timestamp::from_millis(NOW.millis() - i64::from(number == 0));
+            let purchase = PurchaseId { job: job.id, slot: 0 };
             journal
-                .append(Record::Intent { order, route: Route::Prediction, predictions: vec![(prediction, 2)] })
+                .append(Record::Intent { job, api_kind: ApiKind::Prediction, purchases: vec![(purchase, 2)] })
                 .await
                 .unwrap();
-            if let Some(record) = ending(prediction) {
+            if let Some(record) = ending(purchase) {
                 journal.append(record).await.unwrap();
             }
-            predictions.push(prediction);
+            purchases.push(purchase);
         }
         // Swept pictures were paid for all the same.
-        journal.append(Record::Forgotten { order: predictions[4].order }).await.unwrap();
-        predictions
+        journal.append(Record::Forgotten { job: purchases[4].job }).await.unwrap();
+        purchases
     }
 
     /// Models and pictures of what was spent since `NOW`.
@@ -484,18 +480,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.sqlite");
         let journal = SqliteJournal::open(&path).unwrap();
-        let predictions = every_state(&journal).await;
+        let purchases = every_state(&journal).await;
         let named = |numbers: &[usize]| -> Vec<(String, usize)> {
             numbers.iter().map(|&number| (format!("model-{number}"), if number == 4 { 1 } else { 2 })).collect()
         };
         assert_eq!(spent(&journal).await, named(&[2, 4, 5, 6, 7]));
-        let memory = MemoryJournal::on(&Disk::default(), std::time::Duration::ZERO, Promise::Kept);
+        let memory = MemoryJournal::on(&Disk::default(), std::time::Duration::ZERO, Durability::Kept);
         every_state(&memory).await;
         assert_eq!(spent(&memory).await, named(&[2, 4, 5, 6, 7]), "the journal of the simulation says the same");
 
         let ledger = Ledger::open(&path).unwrap();
-        ledger.resolve(predictions[6], Resolution::Lost, NOW).unwrap();
-        ledger.resolve(predictions[7], Resolution::Bought, NOW).unwrap();
+        ledger.resolve(purchases[6], Resolution::Lost, NOW).unwrap();
+        ledger.resolve(purchases[7], Resolution::Bought, NOW).unwrap();
         assert_eq!(spent(&journal).await, named(&[2, 4, 5, 7]), "what was never bought is given back");
     }
 
@@ -506,15 +502,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.sqlite");
         let journal = SqliteJournal::open(&path).unwrap();
-        let orders = "WITH RECURSIVE count (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM count WHERE i < 400000)
-             INSERT INTO orders SELECT printf('ord_%026d', i), 'alice', 'fingerprint of the order ' || i, 'image-edit',
+        let jobs = "WITH RECURSIVE count (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM count WHERE i < 400000)
+             INSERT INTO orders SELECT printf('pred_%026d', i), 'alice', 'fingerprint of the order ' || i, 'image-edit',
                  'gpt-image-2', '1024x1024', '{}', 1, 1, NULL, i, NULL, 0, 0 FROM count";
-        let predictions = "INSERT INTO predictions (id, order_id, slot, pictures, state, ended_ms, usage)
+        let purchases = "INSERT INTO predictions (id, order_id, slot, pictures, state, ended_ms, usage)
              SELECT id || '.0', id, 0, 1, 'resolved', created_ms, '{\"input_tokens\":1,\"output_tokens\":2}' FROM orders";
         let pictures = "INSERT INTO pictures SELECT id || '.0', 0, 'the digest of ' || id, 1, 'png', 1, 1 FROM orders";
         let mut connection = Connection::open(&path).unwrap();
         let transaction = connection.transaction().unwrap();
-        for sql in [orders, predictions, pictures] {
+        for sql in [jobs, purchases, pictures] {
             transaction.execute(sql, ()).unwrap();
         }
         transaction.commit().unwrap();
@@ -534,10 +530,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.sqlite");
         let journal = SqliteJournal::open(&path).unwrap();
-        let order = order_record(1);
-        let prediction = PredictionId { order: order.id, slot: 0 };
+        let job = job_record(1);
+        let purchase = PurchaseId { job: job.id, slot: 0 };
         journal
-            .append(Record::Intent { order, route: Route::Prediction, predictions: vec![(prediction, 1)] })
+            .append(Record::Intent { job, api_kind: ApiKind::Prediction, purchases: vec![(purchase, 1)] })
             .await
             .unwrap();
         let other_handle = journal.clone();
@@ -546,12 +542,12 @@ mod tests {
         assert!(!directory.path().join("journal.sqlite-wal").exists());
         assert!(
             other_handle
-                .append(Record::Committing { prediction, account: AccountId("default".into()), at: NOW })
+                .append(Record::Committing { purchase, account: AccountId("default".into()), at: NOW })
                 .await
                 .is_err()
         );
         let reopened = SqliteJournal::open(&path).unwrap();
-        assert_eq!(reopened.unsettled().await.unwrap()[0].predictions[0].state, StoredState::Intent);
+        assert_eq!(reopened.unsettled().await.unwrap()[0].purchases[0].state, StoredState::Intent);
     }
 
     fn webhook(number: u128, url: &str) -> Webhook {
@@ -560,28 +556,28 @@ mod tests {
 
     /// Two webhooks of one order, one of them asked for twice, and what is left of them step by step.
     async fn tell(journal: &dyn Journal) -> Vec<Vec<(u128, u32)>> {
-        let order = order_record(1);
-        let id = order.id;
-        let prediction = PredictionId { order: id, slot: 0 };
+        let job = job_record(1);
+        let id = job.id;
+        let purchase = PurchaseId { job: id, slot: 0 };
         let left = async || -> Vec<(u128, u32)> {
             let untold = journal.untold(None).await.unwrap();
-            let one = |one: &Untold| {
-                assert_eq!((one.order, one.end), (id, OrderEnd { completed: true, at: NOW }));
+            let one = |one: &PendingWebhook| {
+                assert_eq!((one.job, one.end), (id, JobEnd { completed: true, at: NOW }));
                 let number = (0..9).find(|&number| EventId::new(NOW, number) == one.webhook.id).unwrap();
                 (number, one.tries)
             };
             untold.iter().map(one).collect()
         };
         journal
-            .append(Record::Intent { order, route: Route::Prediction, predictions: vec![(prediction, 1)] })
+            .append(Record::Intent { job, api_kind: ApiKind::Prediction, purchases: vec![(purchase, 1)] })
             .await
             .unwrap();
-        let subscribed = |webhook| Record::Subscribed { order: id, webhook, at: NOW };
+        let subscribed = |webhook| Record::Subscribed { job: id, webhook, at: NOW };
         for (number, url) in [(1, "https://one.test/?a"), (2, "https://two.test/"), (3, "https://one.test/?a")] {
             journal.append(subscribed(webhook(number, url))).await.unwrap();
         }
         let mut seen = vec![left().await];
-        let resolved = Record::Resolved { prediction, pictures: vec![picture()], usage: None, at: NOW };
+        let resolved = Record::Resolved { purchase, pictures: vec![picture()], usage: None, at: NOW };
         journal.append(resolved).await.unwrap();
         seen.push(left().await);
         journal.append(Record::WebhookTried { webhook: EventId::new(NOW, 1), tries: 3, due: NOW }).await.unwrap();
@@ -592,7 +588,7 @@ mod tests {
         // What was told once may be asked for again.
         journal.append(subscribed(webhook(4, "https://one.test/?a"))).await.unwrap();
         seen.push(left().await);
-        let other = OrderId::new(NOW, 99);
+        let other = JobId::new(NOW, 99);
         assert_eq!(journal.untold(Some(other)).await.unwrap(), []);
         assert_eq!(journal.untold(Some(id)).await.unwrap().len(), 2);
         seen
@@ -605,15 +601,14 @@ mod tests {
         let expected = vec![vec![], vec![(1, 0), (2, 0)], vec![(1, 3), (2, 0)], vec![(2, 0)], vec![(2, 0), (4, 0)]];
         let journal = SqliteJournal::open(&path).unwrap();
         assert_eq!(tell(&journal).await, expected);
-        let memory = MemoryJournal::on(&Disk::default(), std::time::Duration::ZERO, Promise::Kept);
+        let memory = MemoryJournal::on(&Disk::default(), std::time::Duration::ZERO, Durability::Kept);
         assert_eq!(tell(&memory).await, expected, "the journal of the simulation says the same");
 
         journal.close().await;
         let journal = SqliteJournal::open(&path).unwrap();
         let untold = journal.untold(None).await.unwrap();
         assert_eq!(untold[0].webhook, webhook(2, "https://two.test/"));
-        let nobody =
-            Record::Subscribed { order: OrderId::new(NOW, 99), webhook: webhook(5, "https://x.test/"), at: NOW };
+        let nobody = Record::Subscribed { job: JobId::new(NOW, 99), webhook: webhook(5, "https://x.test/"), at: NOW };
         assert!(journal.append(nobody).await.is_err(), "an order that the journal does not know");
         assert!(!journal.failed());
     }
@@ -623,14 +618,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.sqlite");
         let journal = SqliteJournal::open(&path).unwrap();
-        let order = order_record(1);
-        let prediction = PredictionId { order: order.id, slot: 0 };
+        let job = job_record(1);
+        let purchase = PurchaseId { job: job.id, slot: 0 };
         journal
-            .append(Record::Intent {
-                order: order.clone(),
-                route: Route::Prediction,
-                predictions: vec![(prediction, 1)],
-            })
+            .append(Record::Intent { job: job.clone(), api_kind: ApiKind::Prediction, purchases: vec![(purchase, 1)] })
             .await
             .unwrap();
         journal.close().await;
@@ -638,8 +629,8 @@ mod tests {
         Connection::open(&path).unwrap().execute_batch(downgrade).unwrap();
 
         let journal = SqliteJournal::open(&path).unwrap();
-        assert_eq!(journal.order(order.id).await.unwrap().unwrap().record, order);
-        let subscribed = Record::Subscribed { order: order.id, webhook: webhook(1, "https://one.test/"), at: NOW };
+        assert_eq!(journal.job(job.id).await.unwrap().unwrap().record, job);
+        let subscribed = Record::Subscribed { job: job.id, webhook: webhook(1, "https://one.test/"), at: NOW };
         journal.append(subscribed).await.unwrap();
     }
 
@@ -647,8 +638,8 @@ mod tests {
     async fn a_record_for_nothing_fails() {
         let directory = tempfile::tempdir().unwrap();
         let journal = SqliteJournal::open(&directory.path().join("journal.sqlite")).unwrap();
-        let nobody = PredictionId { order: order_record(9).id, slot: 0 };
-        assert!(journal.append(Record::Withdrawn { prediction: nobody }).await.is_err());
+        let nobody = PurchaseId { job: job_record(9).id, slot: 0 };
+        assert!(journal.append(Record::Withdrawn { purchase: nobody }).await.is_err());
     }
 
     #[tokio::test]
@@ -656,10 +647,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for version in 1..SCHEMA_VERSION {
             let path = directory.path().join(format!("version-{version}.sqlite"));
-            let order = order_record(1);
-            let prediction = PredictionId { order: order.id, slot: 0 };
+            let job = job_record(1);
+            let purchase = PurchaseId { job: job.id, slot: 0 };
             let journal = SqliteJournal::open(&path).unwrap();
-            let intent = Record::Intent { order, route: Route::OpenAi, predictions: vec![(prediction, 1)] };
+            let intent = Record::Intent { job, api_kind: ApiKind::OpenAi, purchases: vec![(purchase, 1)] };
             journal.append(intent).await.unwrap();
             journal.close().await;
             // What a gateway of that version would have left.
@@ -676,11 +667,11 @@ mod tests {
             drop(connection);
 
             let journal = SqliteJournal::open(&path).unwrap();
-            let stored = journal.unsettled().await.unwrap().remove(0).predictions.remove(0);
-            let route = if version < 3 { Route::Prediction } else { Route::OpenAi };
-            assert_eq!((stored.route, stored.account), (route, None), "version {version}");
+            let stored = journal.unsettled().await.unwrap().remove(0).purchases.remove(0);
+            let api_kind = if version < 3 { ApiKind::Prediction } else { ApiKind::OpenAi };
+            assert_eq!((stored.api_kind, stored.account), (api_kind, None), "version {version}");
             assert!(journal.untold(None).await.unwrap().is_empty());
-            journal.append(Record::Withdrawn { prediction }).await.unwrap();
+            journal.append(Record::Withdrawn { purchase }).await.unwrap();
         }
     }
 

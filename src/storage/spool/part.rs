@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::space::Buffer;
 use super::{SpoolError, Spooled, Upload};
 use crate::model::picture::{Header, header};
-use crate::model::{Digest, Picture, Source};
+use crate::model::{ByteSource, Digest, Picture};
 
 /// How much of a part is gathered before it is written to the file.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -129,7 +129,7 @@ impl<'u> PartWriter<'u> {
     /// # Errors
     ///
     /// As [`PartWriter::write`].
-    pub(crate) async fn finish(mut self) -> Result<(Picture, Arc<dyn Source>), SpoolError> {
+    pub(crate) async fn finish(mut self) -> Result<(Picture, Arc<dyn ByteSource>), SpoolError> {
         self.landed().await?;
         let ending = self.end();
         if ending.is_in_memory() {
@@ -144,7 +144,7 @@ impl<'u> PartWriter<'u> {
     /// # Errors
     ///
     /// As [`PartWriter::write`].
-    pub(crate) fn finish_blocking(self) -> Result<(Picture, Arc<dyn Source>), SpoolError> {
+    pub(crate) fn finish_blocking(self) -> Result<(Picture, Arc<dyn ByteSource>), SpoolError> {
         Ok(self.end().picture()?)
     }
 
@@ -222,7 +222,7 @@ impl<'u> TextWriter<'u> {
     /// # Errors
     ///
     /// As [`PartWriter::write`].
-    pub(crate) async fn finish(mut self) -> Result<Arc<dyn Source>, SpoolError> {
+    pub(crate) async fn finish(mut self) -> Result<Arc<dyn ByteSource>, SpoolError> {
         self.0.landed().await?;
         let ending = self.0.end();
         let (part, _) = if ending.is_in_memory() {
@@ -262,7 +262,7 @@ impl Ending {
     }
 
     /// Blocks, where it is not in memory.
-    fn picture(self) -> io::Result<(Picture, Arc<dyn Source>)> {
+    fn picture(self) -> io::Result<(Picture, Arc<dyn ByteSource>)> {
         let (part, hasher) = self.part()?;
         let digest = Digest::from(hasher.unwrap_or_default().finalize());
         let Header { format, dimensions, frames } = header(&part)?;
@@ -285,7 +285,7 @@ enum Content {
     File { start: u64 },
 }
 
-impl Source for Part {
+impl ByteSource for Part {
     fn size(&self) -> u64 {
         self.bytes
     }

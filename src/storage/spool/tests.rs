@@ -4,7 +4,7 @@ use tempfile::TempDir;
 use super::space::PAGE_BYTES;
 use super::*;
 use crate::model::picture::read_full;
-use crate::model::{Digest, Source};
+use crate::model::{ByteSource, Digest};
 
 const LIMITS: SpoolLimits = SpoolLimits {
     part_memory_bytes: 1000,
@@ -24,7 +24,7 @@ fn content(size: usize, seed: usize) -> Vec<u8> {
     (seed..seed + size).map(|i| (i * 7 / 3).to_le_bytes()[0]).collect()
 }
 
-async fn part(upload: &mut Upload, bytes: &[u8], chunk: usize) -> Arc<dyn Source> {
+async fn part(upload: &mut Upload, bytes: &[u8], chunk: usize) -> Arc<dyn ByteSource> {
     let mut writer = upload.picture(u64::MAX);
     for chunk in bytes.chunks(chunk) {
         writer.write(Bytes::copy_from_slice(chunk)).await.unwrap();
@@ -34,7 +34,7 @@ async fn part(upload: &mut Upload, bytes: &[u8], chunk: usize) -> Arc<dyn Source
     source
 }
 
-fn all(source: &Arc<dyn Source>) -> Vec<u8> {
+fn all(source: &Arc<dyn ByteSource>) -> Vec<u8> {
     let size = usize::try_from(source.size()).unwrap();
     // More than there is: behind a part in a file there are others.
     read_full(&**source, 0, size + 100).unwrap()

@@ -1,11 +1,11 @@
 use super::*;
-use crate::model::{Failure, Route};
+use crate::model::{ApiKind, Failure};
 use crate::upstream::gptproto::tests::{adapter, input, json, request, sent};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and the rest of a picture";
 
 fn on_openai(model: &str) -> PictureRequest {
-    PictureRequest { route: Route::OpenAi, ..request(model) }
+    PictureRequest { api_kind: ApiKind::OpenAi, ..request(model) }
 }
 
 /// The parts of a form, each with its head, and that the form ends with the boundary.

@@ -148,18 +148,18 @@ pub(super) fn environment(origin: &str, directory: &TempDir, changes: &[(&str, &
         ("server.listen", "127.0.0.1:0"),
         ("server.shutdown_delay_s", "0"),
         ("server.shutdown_grace_s", "1"),
-        ("server.patience_s", "30"),
-        ("server.patience_margin_ms", "0"),
+        ("server.response_timeout_s", "30"),
+        ("server.response_timeout_margin_ms", "0"),
         ("operator.listen", "127.0.0.1:0"),
         ("storage.directory", &storage),
         ("upstream.base_url", origin),
         ("upstream.requests_per_minute", "100000"),
         ("upstream.pushback_ms", "1000"),
-        ("upstream.window_ms", "1000"),
+        ("upstream.rate_window_ms", "1000"),
         ("upstream.latency_priors", "off"),
         ("upstream.first_poll_ms", "40"),
-        ("upstream.min_poll_interval_ms", "40"),
-        ("upstream.longest_poll_interval_ms", "100"),
+        ("upstream.poll_interval_min_ms", "40"),
+        ("upstream.poll_interval_max_ms", "100"),
     ];
     for (key, value) in quick.iter().chain(changes) {
         environment.insert(variable(key), (*value).to_owned());

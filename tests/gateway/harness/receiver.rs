@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use gptproto_gateway::lifecycle::{self, Grace, Lifecycle};
+use gptproto_gateway::lifecycle::{Grace, Lifecycle};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
@@ -88,7 +88,8 @@ impl Receiver {
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(take).with_state(state.clone());
         let lifecycle = Lifecycle::default();
-        let serving = lifecycle::serve::serve(listener, router, lifecycle.clone(), lifecycle.stop_token());
+        let serving =
+            gptproto_gateway::server::accept::serve(listener, router, lifecycle.clone(), lifecycle.stop_token());
         lifecycle.spawn("receiver", serving);
         Self { origin, state, lifecycle }
     }
@@ -115,8 +116,8 @@ impl Receiver {
         [
             ("webhooks.allowed_origins", self.origin.as_str()),
             ("GATEWAY_WEBHOOK_SECRET", WEBHOOK_SECRET),
-            ("webhooks.first_pause_ms", "20"),
-            ("webhooks.longest_pause_s", "1"),
+            ("webhooks.retry_delay_min_ms", "20"),
+            ("webhooks.retry_delay_max_s", "1"),
         ]
     }
 }

@@ -7,7 +7,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use gptproto_gateway::lifecycle::{self, Lifecycle};
+use gptproto_gateway::lifecycle::Lifecycle;
 use tokio::net::TcpListener;
 
 use super::{Upstream, http};
@@ -44,7 +44,8 @@ impl Relay {
         let relay = Self { origin, seen: Arc::default(), http: http(), to: upstream.origin.clone(), replaced };
         let router = Router::new().fallback(pass_on).with_state(relay.clone());
         let lifecycle = Lifecycle::default();
-        let serving = lifecycle::serve::serve(listener, router, lifecycle.clone(), lifecycle.stop_token());
+        let serving =
+            gptproto_gateway::server::accept::serve(listener, router, lifecycle.clone(), lifecycle.stop_token());
         lifecycle.spawn("relay", serving);
         relay
     }

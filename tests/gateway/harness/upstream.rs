@@ -25,7 +25,7 @@ impl Upstream {
 
     /// A fast one with something else changed.
     pub(crate) async fn with(scenario: Value) -> Self {
-        let fast = json!({"speed": 400, "limits": {"min_poll_interval_ms": 0}});
+        let fast = json!({"speed": 400, "limits": {"poll_interval_min_ms": 0}});
         let scenario = Scenario::default().merged(fast).unwrap().merged(scenario).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());

@@ -4,17 +4,17 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::model::Source;
+use crate::model::ByteSource;
 use crate::model::picture::HEAD_BYTES;
 
 /// Bytes of which it is known how many were read.
 #[derive(Debug, Default)]
-struct Watched {
+struct FlushTrackedStream {
     content: Vec<u8>,
     read: AtomicUsize,
 }
 
-impl Source for Watched {
+impl ByteSource for FlushTrackedStream {
     fn size(&self) -> u64 {
         self.content.len() as u64
     }
@@ -157,7 +157,7 @@ fn corpus() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 #[test]
 fn each_is_refused_or_passed_by_rule_and_none_is_unpacked() {
     for (name, content, code) in corpus() {
-        let watched = Watched { content: content.clone(), ..Watched::default() };
+        let watched = FlushTrackedStream { content: content.clone(), ..FlushTrackedStream::default() };
         header(&watched).unwrap();
         let read = watched.read.into_inner();
         assert!(read <= 2 * HEAD_BYTES, "{name}: {read} bytes were read");

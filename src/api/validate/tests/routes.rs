@@ -3,13 +3,13 @@
 use super::*;
 
 /// A check where the operator has chosen how requests travel.
-fn by(policy: RoutePolicy, form: Form, task: Task) -> Result<Checked, ApiError> {
+fn by(policy: ApiPolicy, form: Form, task: Task) -> Result<Checked, ApiError> {
     let catalogue = catalogue();
     crate::api::validate::check(
         form,
         task,
         &server(),
-        Offer { catalogue: &catalogue, allowed: None, routes: policy.routes() },
+        Offer { catalogue: &catalogue, allowed: None, routes: policy.api_kinds() },
     )
 }
 
@@ -18,11 +18,11 @@ fn masked(texts: &[(&str, &str)]) -> Form {
 }
 
 /// A model, values beside it, whether there is a mask, and the route that is taken.
-type Taken<'a> = (&'a str, &'a [(&'a str, &'a str)], bool, Route);
+type Taken<'a> = (&'a str, &'a [(&'a str, &'a str)], bool, ApiKind);
 
 #[test]
 fn a_request_takes_the_first_route_that_can_do_all_of_it() {
-    use Route::{OpenAi, Prediction};
+    use ApiKind::{OpenAi, Prediction};
     let cases: &[Taken<'_>] = &[
         ("gpt-image-2", &[], false, Prediction),
         ("gpt-image-2", &[("quality", "high"), ("background", "opaque"), ("moderation", "auto")], false, Prediction),
@@ -40,7 +40,7 @@ fn a_request_takes_the_first_route_that_can_do_all_of_it() {
         let with_model: Vec<(&str, &str)> = texts.iter().copied().chain([("model", *model)]).collect();
         let form = if *mask { masked(&with_model) } else { form(&with_model) };
         let request = edit(form).unwrap_or_else(|error| panic!("{model} {texts:?}: {error}")).request;
-        assert_eq!((request.route, request.mask.is_some()), (*route, *mask), "{model} {texts:?}");
+        assert_eq!((request.api_kind, request.mask.is_some()), (*route, *mask), "{model} {texts:?}");
     }
 }
 
@@ -50,70 +50,70 @@ fn the_route_is_no_part_of_the_wish() {
     let print = |policy, form| crate::model::Fingerprint::of(&alice, &by(policy, form, Task::Edit).unwrap().request);
     for model in ["gpt-image-1", "gpt-image-2"] {
         let plain = || form(&[("model", model)]);
-        for policy in [RoutePolicy::OpenAi, RoutePolicy::Unified] {
-            assert_eq!(print(RoutePolicy::Prediction, plain()), print(policy, plain()), "{model} {policy:?}");
+        for policy in [ApiPolicy::OpenAi, ApiPolicy::Unified] {
+            assert_eq!(print(ApiPolicy::Prediction, plain()), print(policy, plain()), "{model} {policy:?}");
         }
     }
     let low = || form(&[("model", "gpt-image-2"), ("moderation", "low")]);
     let plain = || form(&[("model", "gpt-image-2")]);
-    assert_ne!(print(RoutePolicy::Auto, low()), print(RoutePolicy::Auto, plain()), "another wish");
-    assert_eq!(print(RoutePolicy::Auto, low()), print(RoutePolicy::OpenAi, low()));
+    assert_ne!(print(ApiPolicy::Auto, low()), print(ApiPolicy::Auto, plain()), "another wish");
+    assert_eq!(print(ApiPolicy::Auto, low()), print(ApiPolicy::OpenAi, low()));
 }
 
 #[test]
 fn what_a_fixed_route_lacks_is_refused_with_the_setting_that_would_allow_it() {
-    let cases: Vec<(RoutePolicy, Form, &str, &str)> = vec![
-        (RoutePolicy::Prediction, masked(&[("model", "gpt-image-2")]), "unsupported_parameter", "'mask'"),
+    let cases: Vec<(ApiPolicy, Form, &str, &str)> = vec![
+        (ApiPolicy::Prediction, masked(&[("model", "gpt-image-2")]), "unsupported_parameter", "'mask'"),
         (
-            RoutePolicy::Prediction,
+            ApiPolicy::Prediction,
             form(&[("model", "gpt-image-2"), ("moderation", "low")]),
             "unsupported_parameter",
             "'moderation'",
         ),
         (
-            RoutePolicy::Prediction,
+            ApiPolicy::Prediction,
             form(&[("model", "gpt-image-1"), ("input_fidelity", "high")]),
             "invalid_input_fidelity_model",
             "'input_fidelity'",
         ),
         (
-            RoutePolicy::OpenAi,
+            ApiPolicy::OpenAi,
             form(&[("model", "gpt-image-1.5"), ("background", "transparent")]),
             "unsupported_parameter",
             "'background'",
         ),
         (
-            RoutePolicy::OpenAi,
+            ApiPolicy::OpenAi,
             form(&[("model", "gpt-image-1.5-plus"), ("quality", "high")]),
             "unsupported_parameter",
             "'quality'",
         ),
-        (RoutePolicy::Unified, masked(&[("model", "gpt-image-1")]), "unsupported_parameter", "'mask'"),
+        (ApiPolicy::Unified, masked(&[("model", "gpt-image-1")]), "unsupported_parameter", "'mask'"),
     ];
     for (policy, form, code, name) in cases {
         let error = by(policy, form, Task::Edit).unwrap_err();
         assert_eq!(error.code(), code, "{error}");
         let text = error.to_string();
-        assert!(text.contains(name) && text.contains("upstream.route = \"auto\""), "{text}");
-        assert!(text.contains(&format!("'{}'", policy.routes()[0].name())), "{text}");
+        assert!(text.contains(name) && text.contains("upstream.api = \"auto\""), "{text}");
+        assert!(text.contains(&format!("'{}'", policy.api_kinds()[0].name())), "{text}");
     }
     // What nobody has is refused without such a hope.
-    for policy in [RoutePolicy::Auto, RoutePolicy::Prediction, RoutePolicy::OpenAi] {
+    for policy in [ApiPolicy::Auto, ApiPolicy::Prediction, ApiPolicy::OpenAi] {
         for parameter in [("background", "transparent"), ("input_fidelity", "high")] {
             let error = by(policy, form(&[("model", "gpt-image-2"), parameter]), Task::Edit).unwrap_err();
-            assert!(!error.to_string().contains("upstream.route"), "{error}");
+            assert!(!error.to_string().contains("upstream.api"), "{error}");
         }
     }
 }
 
 #[test]
 fn a_route_that_a_model_lacks_is_told() {
-    let wish = |policy, model| by(policy, form(&[("model", model)]), Task::Edit);
-    let error = wish(RoutePolicy::OpenAi, "gpt-image-2.5-flare").unwrap_err();
+    let submit = |policy, model| by(policy, form(&[("model", model)]), Task::Edit);
+    let error = submit(ApiPolicy::OpenAi, "gpt-image-2.5-flare").unwrap_err();
     assert_eq!(error.code(), "unsupported_model");
-    assert!(error.to_string().contains("upstream.route = \"prediction\""), "{error}");
-    assert_eq!(wish(RoutePolicy::Unified, "gpt-image-2.5-flare").unwrap().request.route, Route::Unified);
-    let unknown = wish(RoutePolicy::OpenAi, "dall-e-9").unwrap_err().to_string();
+    assert!(error.to_string().contains("upstream.api = \"prediction\""), "{error}");
+    assert_eq!(submit(ApiPolicy::Unified, "gpt-image-2.5-flare").unwrap().request.api_kind, ApiKind::Unified);
+    let unknown = submit(ApiPolicy::OpenAi, "dall-e-9").unwrap_err().to_string();
     assert!(unknown.contains("'gpt-image-2'") && !unknown.contains("flare"), "only what can be had: {unknown}");
 }
 
@@ -123,12 +123,12 @@ fn addresses_and_what_needs_files_do_not_go_together() {
         form.images = vec![link()];
         form
     };
-    for (wish, name) in [
+    for (submit, name) in [
         (masked(&[("model", "gpt-image-2")]), "'mask'"),
         (form(&[("model", "gpt-image-2"), ("moderation", "low")]), "'moderation'"),
         (form(&[("model", "gpt-image-1"), ("input_fidelity", "high")]), "'input_fidelity'"),
     ] {
-        let error = edit(linked(wish)).unwrap_err();
+        let error = edit(linked(submit)).unwrap_err();
         assert_eq!(error.code(), "unsupported_parameter");
         let text = error.to_string();
         assert!(text.contains(name) && text.contains("send the pictures themselves"), "{text}");
@@ -136,14 +136,14 @@ fn addresses_and_what_needs_files_do_not_go_together() {
     let mut mask_alone = form(&[("model", "gpt-image-2")]);
     mask_alone.mask = Some(link());
     assert!(edit(mask_alone).unwrap_err().to_string().contains("'mask'"), "a mask's address cannot travel either");
-    assert_eq!(edit(linked(form(&[("model", "gpt-image-2")]))).unwrap().request.route, Route::Prediction);
-    let error = by(RoutePolicy::OpenAi, linked(form(&[("model", "gpt-image-2")])), Task::Edit).unwrap_err();
+    assert_eq!(edit(linked(form(&[("model", "gpt-image-2")]))).unwrap().request.api_kind, ApiKind::Prediction);
+    let error = by(ApiPolicy::OpenAi, linked(form(&[("model", "gpt-image-2")])), Task::Edit).unwrap_err();
     assert!(error.to_string().contains("'image'") && error.to_string().contains("'openai'"), "{error}");
-    assert!(by(RoutePolicy::Unified, linked(form(&[("model", "gpt-image-2")])), Task::Edit).is_ok());
+    assert!(by(ApiPolicy::Unified, linked(form(&[("model", "gpt-image-2")])), Task::Edit).is_ok());
 
     let dropped = dropping(linked(masked(&[("model", "gpt-image-2"), ("moderation", "low")]))).unwrap();
     assert_eq!(dropped.dropped, ["moderation", "mask"]);
-    assert_eq!((dropped.request.route, dropped.request.mask.is_some()), (Route::Prediction, false));
+    assert_eq!((dropped.request.api_kind, dropped.request.mask.is_some()), (ApiKind::Prediction, false));
 }
 
 #[test]
@@ -151,9 +151,9 @@ fn a_value_that_is_dropped_leaves_the_default() {
     let mut server = server();
     server.unsupported_parameters = UnsupportedParameters::Drop;
     let catalogue = catalogue();
-    let offer = Offer { catalogue: &catalogue, allowed: None, routes: RoutePolicy::OpenAi.routes() };
-    let wish = form(&[("model", "gpt-image-1.5"), ("background", "transparent")]);
-    let checked = crate::api::validate::check(wish, Task::Edit, &server, offer).unwrap();
+    let offer = Offer { catalogue: &catalogue, allowed: None, routes: ApiPolicy::OpenAi.api_kinds() };
+    let submit = form(&[("model", "gpt-image-1.5"), ("background", "transparent")]);
+    let checked = crate::api::validate::check(submit, Task::Edit, &server, offer).unwrap();
     assert_eq!(checked.dropped, ["background"]);
     assert_eq!(checked.request.choices["background"], "opaque");
 }
@@ -161,12 +161,12 @@ fn a_value_that_is_dropped_leaves_the_default() {
 #[test]
 fn text_to_image_has_its_own_terms() {
     let generate = |texts: &[(&str, &str)]| {
-        let mut wish = form(texts);
-        wish.images.clear();
-        by(RoutePolicy::Auto, wish, Task::Generate)
+        let mut submit = form(texts);
+        submit.images.clear();
+        by(ApiPolicy::Auto, submit, Task::Generate)
     };
     let low = generate(&[("model", "gpt-image-2"), ("moderation", "low")]).unwrap().request;
-    assert_eq!((low.route, low.choices["moderation"].as_str()), (Route::OpenAi, "low"));
+    assert_eq!((low.api_kind, low.choices["moderation"].as_str()), (ApiKind::OpenAi, "low"));
     let error = generate(&[("model", "gpt-image-1"), ("input_fidelity", "high")]).unwrap_err();
     assert_eq!(error.code(), "invalid_input_fidelity_model", "only edits have it: {error}");
 }

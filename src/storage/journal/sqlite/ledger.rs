@@ -9,9 +9,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
 
 use super::SCHEMA_VERSION;
-use super::rows::{order, orders};
-use crate::model::{ClientId, OrderId, PredictionId, Timestamp};
-use crate::storage::journal::{Resolution, StoredOrder};
+use super::rows::{job, jobs};
+use crate::model::{ClientId, JobId, PurchaseId, Timestamp};
+use crate::storage::journal::{Resolution, StoredJob};
 
 /// How long a command waits for the gateway to finish a write.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ pub(crate) struct Ledger {
 
 /// Which orders to list. Everything that is `None` does not matter.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Filter {
+pub(crate) struct JobFilter {
     /// One of the states of a prediction: intent, committing, accepted, resolved, failed, unknown.
     pub(crate) state: Option<String>,
     pub(crate) client: Option<ClientId>,
@@ -36,7 +36,7 @@ pub(crate) struct Filter {
 
 /// When the steps of a prediction were taken, as far as they were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Steps {
+pub(crate) struct PurchaseTimes {
     /// All but the last byte of the submit had left.
     pub(crate) committed: Option<Timestamp>,
     pub(crate) accepted: Option<Timestamp>,
@@ -55,9 +55,9 @@ pub(crate) enum LedgerError {
     #[error("{path} has version {found}, this program knows {SCHEMA_VERSION}")]
     Version { path: String, found: i64 },
     #[error("there is no prediction {0}")]
-    NoSuchPrediction(PredictionId),
-    #[error("{prediction} is {state}, not unknown")]
-    NotUnknown { prediction: PredictionId, state: String },
+    NoSuchPrediction(PurchaseId),
+    #[error("{purchase} is {state}, not unknown")]
+    NotUnknown { purchase: PurchaseId, state: String },
 }
 
 impl Ledger {
@@ -84,7 +84,7 @@ impl Ledger {
     /// # Errors
     ///
     /// [`LedgerError::Storage`].
-    pub(crate) fn list(&self, filter: &Filter) -> Result<Vec<StoredOrder>, LedgerError> {
+    pub(crate) fn list(&self, filter: &JobFilter) -> Result<Vec<StoredJob>, LedgerError> {
         let mut sql = "SELECT id FROM orders WHERE 1".to_owned();
         let mut values: Vec<Value> = Vec::new();
         let mut restrict = |condition: &str, value: Value| {
@@ -108,7 +108,7 @@ impl Ledger {
         sql.push_str(" ORDER BY created_ms DESC, id DESC LIMIT ?");
         let limit = filter.limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
         values.push(Value::Integer(limit));
-        let mut found = orders(&self.connection, &sql, params_from_iter(values))?;
+        let mut found = jobs(&self.connection, &sql, params_from_iter(values))?;
         found.reverse();
         Ok(found)
     }
@@ -118,8 +118,8 @@ impl Ledger {
     /// # Errors
     ///
     /// [`LedgerError::Storage`].
-    pub(crate) fn order(&self, id: OrderId) -> Result<Option<StoredOrder>, LedgerError> {
-        Ok(order(&self.connection, &id.to_string())?)
+    pub(crate) fn job(&self, id: JobId) -> Result<Option<StoredJob>, LedgerError> {
+        Ok(job(&self.connection, &id.to_string())?)
     }
 
     /// The prediction that the upstream calls so.
@@ -127,9 +127,9 @@ impl Ledger {
     /// # Errors
     ///
     /// [`LedgerError::Storage`].
-    pub(crate) fn by_upstream_id(&self, upstream: &str) -> Result<Option<StoredOrder>, LedgerError> {
+    pub(crate) fn by_upstream_id(&self, upstream: &str) -> Result<Option<StoredJob>, LedgerError> {
         let sql = "SELECT order_id FROM predictions WHERE upstream_id = ?1";
-        Ok(orders(&self.connection, sql, params![upstream])?.pop())
+        Ok(jobs(&self.connection, sql, params![upstream])?.pop())
     }
 
     /// When the steps of a prediction were taken; all `None` for one that the journal does not know.
@@ -137,16 +137,16 @@ impl Ledger {
     /// # Errors
     ///
     /// [`LedgerError::Storage`].
-    pub(crate) fn steps(&self, prediction: PredictionId) -> Result<Steps, LedgerError> {
+    pub(crate) fn steps(&self, purchase: PurchaseId) -> Result<PurchaseTimes, LedgerError> {
         let sql = "SELECT committed_ms, accepted_ms, ended_ms, resolved_ms FROM predictions WHERE id = ?1";
         let found = self
             .connection
             .prepare_cached(sql)?
-            .query_row([prediction.to_string()], |row| {
+            .query_row([purchase.to_string()], |row| {
                 let time = |column: usize| -> rusqlite::Result<Option<Timestamp>> {
                     Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
                 };
-                Ok(Steps { committed: time(0)?, accepted: time(1)?, ended: time(2)?, decided: time(3)? })
+                Ok(PurchaseTimes { committed: time(0)?, accepted: time(1)?, ended: time(2)?, decided: time(3)? })
             })
             .optional()?;
         Ok(found.unwrap_or_default())
@@ -159,23 +159,23 @@ impl Ledger {
     /// [`LedgerError`], also when the prediction is not unknown.
     pub(crate) fn resolve(
         &self,
-        prediction: PredictionId,
+        purchase: PurchaseId,
         resolution: Resolution,
         at: Timestamp,
     ) -> Result<(), LedgerError> {
         let changed = self.connection.execute(
             "UPDATE predictions SET resolution = ?2, resolved_ms = ?3 WHERE id = ?1 AND state = 'unknown'",
-            params![prediction.to_string(), resolution.name(), at.millis()],
+            params![purchase.to_string(), resolution.name(), at.millis()],
         )?;
         if changed == 1 {
             return Ok(());
         }
         let state =
             self.connection
-                .query_row("SELECT state FROM predictions WHERE id = ?1", [prediction.to_string()], |row| row.get(0));
+                .query_row("SELECT state FROM predictions WHERE id = ?1", [purchase.to_string()], |row| row.get(0));
         match state {
-            Ok(state) => Err(LedgerError::NotUnknown { prediction, state }),
-            Err(rusqlite::Error::QueryReturnedNoRows) => Err(LedgerError::NoSuchPrediction(prediction)),
+            Ok(state) => Err(LedgerError::NotUnknown { purchase, state }),
+            Err(rusqlite::Error::QueryReturnedNoRows) => Err(LedgerError::NoSuchPrediction(purchase)),
             Err(error) => Err(error.into()),
         }
     }
@@ -186,9 +186,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{Digest, Failure, Fingerprint, Route, Size, Task};
+    use crate::model::{ApiKind, Digest, Failure, Fingerprint, Size, Task};
     use crate::storage::Journal;
-    use crate::storage::journal::{OrderRecord, Record, SqliteJournal};
+    use crate::storage::journal::{JobRecord, Record, SqliteJournal};
 
     const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
@@ -200,8 +200,8 @@ mod tests {
         let journal = SqliteJournal::open(&path).unwrap();
         let mut ids = Vec::new();
         for (number, client) in [(1, "alice"), (2, "bob")] {
-            let order = OrderRecord {
-                id: OrderId::new(NOW, number),
+            let job = JobRecord {
+                id: JobId::new(NOW, number),
                 client: ClientId(client.into()),
                 fingerprint: Fingerprint::from(Digest::of(client.as_bytes())),
                 task: Task::Edit,
@@ -214,36 +214,36 @@ mod tests {
                 kept: false,
                 created: NOW.plus(Duration::from_secs(u64::try_from(number).unwrap())),
             };
-            let prediction = PredictionId { order: order.id, slot: 0 };
+            let purchase = PurchaseId { job: job.id, slot: 0 };
             journal
-                .append(Record::Intent { order, route: Route::Prediction, predictions: vec![(prediction, 1)] })
+                .append(Record::Intent { job, api_kind: ApiKind::Prediction, purchases: vec![(purchase, 1)] })
                 .await
                 .unwrap();
-            ids.push(prediction);
+            ids.push(purchase);
         }
         let failure = Failure::OutcomeUnknown { message: "cut".to_owned() };
-        journal.append(Record::Failed { prediction: ids[0], failure, at: NOW }).await.unwrap();
+        journal.append(Record::Failed { purchase: ids[0], failure, at: NOW }).await.unwrap();
 
         let ledger = Ledger::open(&path).unwrap();
-        let list = |filter: Filter| -> Vec<String> {
+        let list = |filter: JobFilter| -> Vec<String> {
             let found = ledger.list(&filter).unwrap();
-            found.iter().map(|order| order.record.client.to_string()).collect()
+            found.iter().map(|job| job.record.client.to_string()).collect()
         };
-        assert_eq!(list(Filter::default()), ["alice", "bob"]);
-        assert_eq!(list(Filter { limit: Some(1), ..Filter::default() }), ["bob"], "the newest");
-        assert_eq!(list(Filter { state: Some("unknown".to_owned()), ..Filter::default() }), ["alice"]);
-        assert_eq!(list(Filter { client: Some(ClientId("bob".into())), ..Filter::default() }), ["bob"]);
+        assert_eq!(list(JobFilter::default()), ["alice", "bob"]);
+        assert_eq!(list(JobFilter { limit: Some(1), ..JobFilter::default() }), ["bob"], "the newest");
+        assert_eq!(list(JobFilter { state: Some("unknown".to_owned()), ..JobFilter::default() }), ["alice"]);
+        assert_eq!(list(JobFilter { client: Some(ClientId("bob".into())), ..JobFilter::default() }), ["bob"]);
         let later = NOW.plus(Duration::from_millis(1500));
-        assert_eq!(list(Filter { since: Some(later), ..Filter::default() }), ["bob"]);
-        assert_eq!(list(Filter { until: Some(later), ..Filter::default() }), ["alice"]);
+        assert_eq!(list(JobFilter { since: Some(later), ..JobFilter::default() }), ["bob"]);
+        assert_eq!(list(JobFilter { until: Some(later), ..JobFilter::default() }), ["alice"]);
 
         ledger.resolve(ids[0], Resolution::Lost, NOW).unwrap();
-        let resolved = ledger.order(ids[0].order).unwrap().unwrap();
-        assert_eq!(resolved.predictions[0].resolution, Some(Resolution::Lost));
+        let resolved = ledger.job(ids[0].job).unwrap().unwrap();
+        assert_eq!(resolved.purchases[0].resolution, Some(Resolution::Lost));
         let steps = ledger.steps(ids[0]).unwrap();
-        assert_eq!(steps, Steps { ended: Some(NOW), decided: Some(NOW), ..Steps::default() });
+        assert_eq!(steps, PurchaseTimes { ended: Some(NOW), decided: Some(NOW), ..PurchaseTimes::default() });
         assert!(matches!(ledger.resolve(ids[1], Resolution::Lost, NOW), Err(LedgerError::NotUnknown { .. })));
-        let nobody = PredictionId { order: ids[0].order, slot: 9 };
+        let nobody = PurchaseId { job: ids[0].job, slot: 9 };
         assert!(matches!(ledger.resolve(nobody, Resolution::Lost, NOW), Err(LedgerError::NoSuchPrediction(_))));
     }
 

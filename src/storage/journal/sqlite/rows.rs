@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::{
-    AccountId, ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, OrderId, PredictionId, Route,
+    AccountId, ApiKind, ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, JobId, PurchaseId,
     StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
 use crate::storage::journal::{
-    OrderRecord, Record, Resolution, Spent, StoredOrder, StoredPrediction, StoredState, Untold,
+    JobRecord, PendingWebhook, Record, Resolution, StoredJob, StoredPurchase, StoredState, UsedQuota,
 };
 
 pub(super) const SCHEMA: &str = "
@@ -95,80 +95,80 @@ CREATE UNIQUE INDEX webhooks_untold ON webhooks (order_id, url) WHERE ended_ms I
 
 pub(super) fn write(to: &Connection, record: &Record) -> rusqlite::Result<()> {
     match record {
-        Record::Intent { order, route, predictions } => {
+        Record::Intent { job, api_kind, purchases } => {
             to.prepare_cached(
                 "INSERT INTO orders (id, client, fingerprint, task, model, size, choices, n, shareable, created_ms,
                                      idempotency_key, kept)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             )?
             .execute(params![
-                order.id.to_string(),
-                &*order.client.0,
-                order.fingerprint.to_string(),
-                order.task.name(),
-                order.model,
-                order.size.to_string(),
-                json(&order.choices),
-                order.n,
-                order.shareable,
-                order.created.millis(),
-                order.idempotency_key.as_ref().map(IdempotencyKey::as_str),
-                order.kept,
+                job.id.to_string(),
+                &*job.client.0,
+                job.fingerprint.to_string(),
+                job.task.name(),
+                job.model,
+                job.size.to_string(),
+                json(&job.choices),
+                job.n,
+                job.shareable,
+                job.created.millis(),
+                job.idempotency_key.as_ref().map(IdempotencyKey::as_str),
+                job.kept,
             ])?;
-            for (prediction, pictures) in predictions {
+            for (purchase, pictures) in purchases {
                 to.prepare_cached(
                     "INSERT INTO predictions (id, order_id, slot, pictures, state, route)
                      VALUES (?1, ?2, ?3, ?4, 'intent', ?5)",
                 )?
                 .execute(params![
-                    prediction.to_string(),
-                    order.id.to_string(),
-                    prediction.slot,
+                    purchase.to_string(),
+                    job.id.to_string(),
+                    purchase.slot,
                     pictures,
-                    route.name()
+                    api_kind.name()
                 ])?;
             }
             Ok(())
         }
-        Record::Committing { prediction, account, at } => change(
+        Record::Committing { purchase, account, at } => change(
             to,
             "UPDATE predictions SET state = 'committing', account = ?2, committed_ms = ?3 WHERE id = ?1",
-            params![prediction.to_string(), &*account.0, at.millis()],
+            params![purchase.to_string(), &*account.0, at.millis()],
         ),
-        Record::Withdrawn { prediction } => change(
+        Record::Withdrawn { purchase } => change(
             to,
             "UPDATE predictions SET state = 'intent', committed_ms = NULL WHERE id = ?1",
-            params![prediction.to_string()],
+            params![purchase.to_string()],
         ),
-        Record::Resubmitted { prediction } => change(
+        Record::Resubmitted { purchase } => change(
             to,
             "UPDATE predictions SET state = 'intent', committed_ms = NULL, lost_answers = lost_answers + 1
              WHERE id = ?1",
-            params![prediction.to_string()],
+            params![purchase.to_string()],
         ),
-        Record::Accepted { prediction, upstream, poll_url, at } => change(
+        Record::Accepted { purchase, upstream, poll_url, at } => change(
             to,
             "UPDATE predictions SET state = 'accepted', upstream_id = ?2, poll_url = ?3, accepted_ms = ?4 WHERE id = ?1",
-            params![prediction.to_string(), upstream.as_str(), poll_url, at.millis()],
+            params![purchase.to_string(), upstream.as_str(), poll_url, at.millis()],
         ),
-        Record::Resolved { prediction, pictures, usage, at } => resolve(to, *prediction, pictures, *usage, *at),
-        Record::Failed { prediction, failure, at } => {
+        Record::Resolved { purchase, pictures, usage, at } => resolve(to, *purchase, pictures, *usage, *at),
+        Record::Failed { purchase, failure, at } => {
             let state = if matches!(failure, Failure::OutcomeUnknown { .. }) { "unknown" } else { "failed" };
             change(
                 to,
                 "UPDATE predictions SET state = ?2, failure = ?3, ended_ms = ?4 WHERE id = ?1",
-                params![prediction.to_string(), state, json(failure), at.millis()],
+                params![purchase.to_string(), state, json(failure), at.millis()],
             )
         }
-        Record::Delivered { order, at } => change(
+        Record::Delivered { job, at } => change(
             to,
             "UPDATE orders SET delivered_ms = ifnull(delivered_ms, ?2) WHERE id = ?1",
-            params![order.to_string(), at.millis()],
+            params![job.to_string(), at.millis()],
         ),
-        Record::Forgotten { order } => {
-            change(to, "UPDATE orders SET forgotten = 1 WHERE id = ?1", params![order.to_string()])
+        Record::Forgotten { job } => {
+            change(to, "UPDATE orders SET forgotten = 1 WHERE id = ?1", params![job.to_string()])
         }
-        Record::Subscribed { order, webhook, at } => subscribe(to, *order, webhook, *at),
+        Record::Subscribed { job, webhook, at } => subscribe(to, *job, webhook, *at),
         Record::WebhookTried { webhook, tries, due } => change(
             to,
             "UPDATE webhooks SET tries = ?2, due_ms = ?3 WHERE id = ?1",
@@ -184,12 +184,12 @@ pub(super) fn write(to: &Connection, record: &Record) -> rusqlite::Result<()> {
 
 fn resolve(
     to: &Connection,
-    prediction: PredictionId,
+    purchase: PurchaseId,
     pictures: &[StoredPicture],
     usage: Option<Usage>,
     at: Timestamp,
 ) -> rusqlite::Result<()> {
-    let id = prediction.to_string();
+    let id = purchase.to_string();
     for (position, picture) in pictures.iter().enumerate() {
         to.prepare_cached(
             "INSERT INTO pictures (prediction_id, position, digest, bytes, format, width, height)
@@ -212,11 +212,11 @@ fn resolve(
     )
 }
 
-fn subscribe(to: &Connection, order: OrderId, webhook: &Webhook, at: Timestamp) -> rusqlite::Result<()> {
+fn subscribe(to: &Connection, job: JobId, webhook: &Webhook, at: Timestamp) -> rusqlite::Result<()> {
     to.prepare_cached(
         "INSERT INTO webhooks (id, order_id, url, created_ms) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
     )?
-    .execute(params![webhook.id.to_string(), order.to_string(), webhook.url.as_str(), at.millis()])?;
+    .execute(params![webhook.id.to_string(), job.to_string(), webhook.url.as_str(), at.millis()])?;
     Ok(())
 }
 
@@ -228,17 +228,17 @@ fn change(to: &Connection, sql: &str, values: impl rusqlite::Params) -> rusqlite
     }
 }
 
-pub(super) fn orders(
+pub(super) fn jobs(
     connection: &Connection,
     ids: &str,
     values: impl rusqlite::Params,
-) -> rusqlite::Result<Vec<StoredOrder>> {
+) -> rusqlite::Result<Vec<StoredJob>> {
     let mut statement = connection.prepare_cached(ids)?;
     let ids: Vec<String> = statement.query_map(values, |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    ids.iter().filter_map(|id| order(connection, id).transpose()).collect()
+    ids.iter().filter_map(|id| job(connection, id).transpose()).collect()
 }
 
-pub(super) fn order(connection: &Connection, id: &str) -> rusqlite::Result<Option<StoredOrder>> {
+pub(super) fn job(connection: &Connection, id: &str) -> rusqlite::Result<Option<StoredJob>> {
     let header = connection
         .prepare_cached(
             "SELECT id, client, fingerprint, task, model, size, choices, n, shareable, created_ms, delivered_ms,
@@ -246,7 +246,7 @@ pub(super) fn order(connection: &Connection, id: &str) -> rusqlite::Result<Optio
              FROM orders WHERE id = ?1",
         )?
         .query_row([id], |row| {
-            let record = OrderRecord {
+            let record = JobRecord {
                 id: parsed(row, 0, |text| text.parse().ok())?,
                 client: ClientId(row.get::<_, String>(1)?.into()),
                 fingerprint: parsed(row, 2, |text| Digest::from_hex(text).map(Fingerprint::from))?,
@@ -271,13 +271,13 @@ pub(super) fn order(connection: &Connection, id: &str) -> rusqlite::Result<Optio
                 lost_answers, resolution, account, route
          FROM predictions WHERE order_id = ?1 ORDER BY slot",
     )?;
-    let predictions =
-        statement.query_map([id], |row| prediction(connection, row))?.collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok(Some(StoredOrder { record, predictions, delivered, forgotten }))
+    let purchases =
+        statement.query_map([id], |row| purchase(connection, row))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(Some(StoredJob { record, purchases, delivered, forgotten }))
 }
 
-fn prediction(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<StoredPrediction> {
-    let id: PredictionId = parsed(row, 0, |text| text.parse().ok())?;
+fn purchase(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<StoredPurchase> {
+    let id: PurchaseId = parsed(row, 0, |text| text.parse().ok())?;
     let upstream = || -> rusqlite::Result<Option<UpstreamId>> {
         Ok(row.get::<_, Option<String>>(3)?.as_deref().and_then(UpstreamId::new))
     };
@@ -303,16 +303,16 @@ fn prediction(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Stored
     };
     let resolution = row.get::<_, Option<String>>(11)?.as_deref().and_then(Resolution::from_name);
     let account = row.get::<_, Option<String>>(12)?.map(|name| AccountId(name.into()));
-    let route = parsed(row, 13, Route::from_name)?;
-    Ok(StoredPrediction { id, pictures: row.get(1)?, state, route, account, lost_answers: row.get(10)?, resolution })
+    let api_kind = parsed(row, 13, ApiKind::from_name)?;
+    Ok(StoredPurchase { id, pictures: row.get(1)?, state, api_kind, account, lost_answers: row.get(10)?, resolution })
 }
 
-fn pictures(connection: &Connection, prediction: PredictionId) -> rusqlite::Result<Vec<StoredPicture>> {
+fn pictures(connection: &Connection, purchase: PurchaseId) -> rusqlite::Result<Vec<StoredPicture>> {
     connection
         .prepare_cached(
             "SELECT digest, bytes, format, width, height FROM pictures WHERE prediction_id = ?1 ORDER BY position",
         )?
-        .query_map([prediction.to_string()], |row| {
+        .query_map([purchase.to_string()], |row| {
             Ok(StoredPicture {
                 digest: parsed(row, 0, Digest::from_hex)?,
                 bytes: row.get(1)?,
@@ -325,29 +325,29 @@ fn pictures(connection: &Connection, prediction: PredictionId) -> rusqlite::Resu
 }
 
 /// Webhooks of ended orders that are still to be told, see [`crate::storage::Journal::untold`].
-pub(super) fn untold(connection: &Connection, of: Option<OrderId>) -> rusqlite::Result<Vec<Untold>> {
+pub(super) fn untold(connection: &Connection, of: Option<JobId>) -> rusqlite::Result<Vec<PendingWebhook>> {
     let mut statement = connection.prepare_cached(
         "SELECT id, order_id, url, tries, due_ms FROM webhooks
          WHERE ended_ms IS NULL AND (?1 IS NULL OR order_id = ?1) ORDER BY created_ms, id",
     )?;
-    let rows = statement.query_map([of.map(|order| order.to_string())], |row| {
+    let rows = statement.query_map([of.map(|job| job.to_string())], |row| {
         let webhook =
             Webhook { id: parsed(row, 0, |text| text.parse().ok())?, url: parsed(row, 2, |text| text.parse().ok())? };
         let due = row.get::<_, Option<i64>>(4)?.map(Timestamp::from_millis);
-        Ok((webhook, parsed(row, 1, |text| text.parse::<OrderId>().ok())?, row.get(3)?, due))
+        Ok((webhook, parsed(row, 1, |text| text.parse::<JobId>().ok())?, row.get(3)?, due))
     })?;
     let mut untold = Vec::new();
     for row in rows {
         let (webhook, id, tries, due) = row?;
-        if let Some(end) = order(connection, &id.to_string())?.and_then(|stored| stored.end()) {
-            untold.push(Untold { webhook, order: id, tries, due, end });
+        if let Some(end) = job(connection, &id.to_string())?.and_then(|stored| stored.end()) {
+            untold.push(PendingWebhook { webhook, job: id, tries, due, end });
         }
     }
     Ok(untold)
 }
 
 /// What the orders made at `since` or later have used up, see [`crate::storage::Journal::spent_since`].
-pub(super) fn spent_since(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<Spent>> {
+pub(super) fn spent_since(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<UsedQuota>> {
     // CROSS JOIN: orders by their time first, then their predictions, however large the rest of the journal is.
     let mut statement = connection.prepare(
         "SELECT client, model, created_ms, usage, failure,
@@ -363,7 +363,7 @@ pub(super) fn spent_since(connection: &Connection, since: Timestamp) -> rusqlite
         if failure.is_some_and(|failure| !failure.may_have_been_bought()) {
             return Ok(None);
         }
-        Ok(Some(Spent {
+        Ok(Some(UsedQuota {
             client: ClientId(row.get::<_, String>(0)?.into()),
             model: row.get(1)?,
             ordered: Timestamp::from_millis(row.get(2)?),

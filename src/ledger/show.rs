@@ -1,0 +1,172 @@
+//! `ledger show`: everything the journal knows of one order, or of one prediction of it.
+
+use serde::Serialize;
+
+use crate::model::{Catalogue, Failure, IdempotencyKey};
+use crate::storage::journal::{StoredJob, StoredState};
+
+use super::Place;
+use super::entry::{Cost, Entry, Json, Standing, dollars, text as time};
+use super::table::{harmless, table};
+
+pub(super) fn text(job: &StoredJob, entries: &[Entry<'_>], catalogue: &Catalogue, place: &Place) -> String {
+    let record = &job.record;
+    let choices: Vec<String> = record.choices.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let submit = [record.task.name().to_owned(), record.model.clone(), record.size.to_string()]
+        .into_iter()
+        .chain(choices)
+        .chain([format!("n={}", record.n)]);
+    let mut facts = Facts::default();
+    facts.add("order", record.id);
+    facts.add("created", record.created);
+    facts.add("client", &record.client);
+    facts.add("request", submit.collect::<Vec<_>>().join(", "));
+    facts.add("fingerprint", record.fingerprint);
+    facts.maybe("idempotency key", record.idempotency_key.as_ref().map(IdempotencyKey::as_str));
+    facts.maybe("shared", (!record.shareable).then_some("no: Cache-Control: no-store"));
+    facts.add("delivered", time(job.delivered).unwrap_or_else(|| "not yet".to_owned()));
+    facts.maybe("pictures", job.forgotten.then_some("no longer on disk"));
+    let mut text = facts.text();
+    for entry in entries {
+        text.push('\n');
+        text.push_str(&purchase(entry, catalogue, place));
+    }
+    text
+}
+
+fn purchase(entry: &Entry<'_>, catalogue: &Catalogue, place: &Place) -> String {
+    let stored = entry.purchase;
+    let mut facts = Facts::default();
+    facts.add("prediction", stored.id);
+    facts.add("state", stored.state.name());
+    facts.add("pictures wanted", stored.pictures);
+    facts.maybe("upstream id", entry.upstream());
+    facts.maybe("account", stored.account.as_ref());
+    facts.add("route", stored.api_kind.name());
+    facts.maybe("committed", entry.steps.committed);
+    facts.maybe("accepted", entry.steps.accepted);
+    facts.maybe("ended", entry.steps.ended);
+    if let Some(failure) = entry.failure() {
+        facts.add("failure", failure.name());
+        facts.maybe("", message(failure).map(harmless));
+    }
+    if let StoredState::Accepted { poll_url, .. } = &stored.state {
+        facts.maybe("poll address", poll_url.as_deref().map(harmless));
+    }
+    if let StoredState::Resolved { pictures, usage, .. } = &stored.state {
+        for picture in pictures {
+            let (width, height, format) = (picture.width, picture.height, picture.format.name());
+            facts.add("picture", format!("{} ({format}, {width}x{height}, {} bytes)", picture.digest, picture.bytes));
+        }
+        facts.maybe("tokens", usage.map(|usage| format!("{} in, {} out", usage.input_tokens, usage.output_tokens)));
+    }
+    facts.maybe("price", price(entry.standing(), entry.cost(catalogue)));
+    facts.maybe(
+        "sent again",
+        (stored.lost_answers > 0)
+            .then(|| format!("after {} lost answers, each perhaps a purchase of its own", stored.lost_answers)),
+    );
+    if let Some(resolution) = stored.resolution {
+        facts.add("decided", resolution.name());
+        facts.maybe("decided at", entry.steps.decided);
+    } else if entry.standing() == Standing::Unknown {
+        let command = place.command(&format!("resolve {} lost|bought|resubmit", stored.id));
+        facts.add("to decide", command);
+    }
+    facts.text()
+}
+
+fn price(standing: Standing, cost: Option<Cost>) -> Option<String> {
+    let cost = cost?;
+    let basis = if cost.reported { "by reported tokens" } else { "by estimate" };
+    match standing {
+        Standing::NotBought => Some("nothing".to_owned()),
+        Standing::Bought => Some(format!("{} {basis}", dollars(cost.usd))),
+        Standing::Maybe | Standing::Unknown => Some(format!("perhaps {} {basis}", dollars(cost.usd))),
+    }
+}
+
+fn message(failure: &Failure) -> Option<&str> {
+    match failure {
+        Failure::Moderated { message, .. }
+        | Failure::InvalidRequest { message }
+        | Failure::KeyRefused { message }
+        | Failure::BalanceExhausted { message }
+        | Failure::ModelUnavailable { message }
+        | Failure::TaskFailed { message }
+        | Failure::ResultLost { message }
+        | Failure::OutcomeUnknown { message }
+        | Failure::Unreachable { message } => Some(message),
+        Failure::DeadlineExceeded
+        | Failure::Throttled { .. }
+        | Failure::QueueFull { .. }
+        | Failure::Overloaded { .. }
+        | Failure::Outpaced { .. }
+        | Failure::LimitExceeded { .. }
+        | Failure::JournalUnavailable
+        | Failure::DiskFull
+        | Failure::KeyReused
+        | Failure::Stopping
+        | Failure::Abandoned => None,
+    }
+}
+
+#[derive(Default)]
+struct Facts(Vec<Vec<String>>);
+
+impl Facts {
+    fn add(&mut self, name: &str, value: impl std::fmt::Display) {
+        self.0.push(vec![name.to_owned(), value.to_string()]);
+    }
+
+    fn maybe(&mut self, name: &str, value: Option<impl std::fmt::Display>) {
+        if let Some(value) = value {
+            self.add(name, value);
+        }
+    }
+
+    fn text(&self) -> String {
+        table(&self.0, &[])
+    }
+}
+
+/// An order for programs.
+#[derive(Debug, Serialize)]
+pub(super) struct JsonOrder<'a> {
+    job_id: String,
+    created_at: String,
+    client: String,
+    model: &'a str,
+    task: &'static str,
+    size: String,
+    choices: &'a std::collections::BTreeMap<String, String>,
+    /// How many pictures were asked for.
+    n: u8,
+    shareable: bool,
+    fingerprint: String,
+    idempotency_key: Option<&'a str>,
+    delivered_at: Option<String>,
+    /// Its pictures are no longer on disk.
+    forgotten: bool,
+    purchases: Vec<Json<'a>>,
+}
+
+pub(super) fn json<'a>(job: &'a StoredJob, entries: &'a [Entry<'a>], catalogue: &Catalogue) -> JsonOrder<'a> {
+    let record = &job.record;
+    JsonOrder {
+        job_id: record.id.to_string(),
+        created_at: record.created.to_string(),
+        client: record.client.to_string(),
+        model: &record.model,
+        task: record.task.name(),
+        size: record.size.to_string(),
+        choices: &record.choices,
+        n: record.n,
+        shareable: record.shareable,
+        fingerprint: record.fingerprint.to_string(),
+        idempotency_key: record.idempotency_key.as_ref().map(IdempotencyKey::as_str),
+        delivered_at: time(job.delivered),
+        forgotten: job.forgotten,
+        purchases: entries.iter().map(|entry| entry.json(catalogue)).collect(),
+    }
+}

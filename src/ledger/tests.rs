@@ -1,0 +1,284 @@
+//! The answers over a small fixed journal.
+
+use std::collections::BTreeMap;
+
+use clap::Parser;
+
+use super::*;
+use crate::config::Environment;
+use crate::model::{
+    AccountId, Digest, Failure, Fingerprint, Format, IdempotencyKey, Size, StoredPicture, Task, UpstreamId, Usage,
+};
+use crate::storage::Journal;
+use crate::storage::journal::{JobRecord, Record, SqliteJournal};
+
+/// 2026-11-21T10:00:00Z.
+const TEN: Timestamp = Timestamp::from_millis(1_795_255_200_000);
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    asked: Command,
+}
+
+struct Fixture {
+    directory: tempfile::TempDir,
+    config: Config,
+}
+
+/// A minute after ten and so on.
+fn minute(minutes: u64) -> Timestamp {
+    TEN.plus(Duration::from_mins(minutes))
+}
+
+fn id(number: u64, slot: u8) -> PurchaseId {
+    PurchaseId { job: JobId::new(minute(number), u128::from(number)), slot }
+}
+
+fn job(number: u64, client: &str, model: &str, n: u8) -> JobRecord {
+    JobRecord {
+        id: id(number, 0).job,
+        client: ClientId(client.into()),
+        fingerprint: Fingerprint::from(Digest::of(&number.to_le_bytes())),
+        task: Task::Edit,
+        model: model.to_owned(),
+        size: Size { width: 1024, height: 1024 },
+        choices: BTreeMap::from([("quality".to_owned(), "low".to_owned())]),
+        n,
+        shareable: number != 1,
+        idempotency_key: (number == 1).then(|| IdempotencyKey::new("key-1").unwrap()),
+        kept: false,
+        created: minute(number),
+    }
+}
+
+impl Fixture {
+    /// Order 1 was bought; 2 is unknown; 3 is two predictions, one bought and one failed after it was accepted; 4 was
+    /// refused; 5 is under way after a lost answer; 6 is queued.
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = Config::load(None, &Environment::new()).unwrap();
+        config.storage.directory = directory.path().to_owned();
+        let journal = SqliteJournal::open(&directory.path().join("journal.sqlite")).unwrap();
+        let picture =
+            StoredPicture { digest: Digest::of(b"picture"), bytes: 7, format: Format::Png, width: 1024, height: 1024 };
+        let usage = Some(Usage { input_tokens: 368, output_tokens: 805, input_image_tokens: None });
+        let committing = |purchase, at| Record::Committing { purchase, account: AccountId("default".into()), at };
+        let accepted = |purchase, name: &str, at| Record::Accepted {
+            purchase,
+            upstream: UpstreamId::new(name).unwrap(),
+            poll_url: Some(format!("https://gptproto.com/api/v3/predictions/{name}/result")),
+            at,
+        };
+        let resolved = |purchase, usage, at| Record::Resolved { purchase, pictures: vec![picture], usage, at };
+        let message = |text: &str| text.to_owned();
+        let intent = |number, client, model, slots: u8| Record::Intent {
+            api_kind: crate::model::ApiKind::Prediction,
+            job: job(number, client, model, slots),
+            purchases: (0..slots).map(|slot| (id(number, slot), 1)).collect(),
+        };
+        for record in [
+            intent(1, "alice", "gpt-image-2", 1),
+            committing(id(1, 0), minute(1)),
+            accepted(id(1, 0), "aaa", minute(1)),
+            resolved(id(1, 0), usage, minute(2)),
+            Record::Delivered { job: id(1, 0).job, at: minute(2) },
+            intent(2, "bob", "gpt-image-2", 1),
+            committing(id(2, 0), minute(2)),
+            Record::Failed {
+                purchase: id(2, 0),
+                failure: Failure::OutcomeUnknown { message: message("the answer was cut\u{1b}[31m") },
+                at: minute(3),
+            },
+            intent(3, "alice", "gpt-image-2-plus", 2),
+            committing(id(3, 0), minute(13)),
+            accepted(id(3, 0), "ccc", minute(13)),
+            resolved(id(3, 0), None, minute(14)),
+            committing(id(3, 1), minute(13)),
+            accepted(id(3, 1), "ddd", minute(13)),
+            Record::Failed {
+                purchase: id(3, 1),
+                failure: Failure::TaskFailed { message: message("overloaded") },
+                at: minute(14),
+            },
+            intent(4, "bob", "gpt-image-1", 1),
+            Record::Failed {
+                purchase: id(4, 0),
+                failure: Failure::Moderated { message: message("no"), bought: false },
+                at: minute(4),
+            },
+            intent(5, "bob", "gpt-image-1", 1),
+            committing(id(5, 0), minute(25)),
+            Record::Resubmitted { purchase: id(5, 0) },
+            committing(id(5, 0), minute(26)),
+            accepted(id(5, 0), "eee", minute(26)),
+            intent(6, "alice", "gpt-image-1", 1),
+        ] {
+            journal.append(record).await.unwrap();
+        }
+        Self { directory, config }
+    }
+
+    fn ask(&self, words: &[&str]) -> Result<(String, bool), Error> {
+        let asked = Cli::try_parse_from(["predictions"].iter().chain(words)).unwrap().asked;
+        let found = run(&self.config, None, false, &asked);
+        let place = self.directory.path().display().to_string();
+        found.map(|(text, all_well)| (text.replace(&place, "DIRECTORY"), all_well))
+    }
+
+    fn text(&self, words: &[&str]) -> String {
+        self.ask(words).unwrap().0
+    }
+
+    fn refusal(&self, words: &[&str]) -> String {
+        let place = self.directory.path().display().to_string();
+        self.ask(words).unwrap_err().to_string().replace(&place, "DIRECTORY")
+    }
+
+    fn export(&self, text: &str) -> String {
+        let file = self.directory.path().join("usage.csv");
+        std::fs::write(&file, text).unwrap();
+        file.display().to_string()
+    }
+}
+
+#[tokio::test]
+async fn the_list_is_a_table_or_json() {
+    let ledger = Fixture::new().await;
+    insta::assert_snapshot!("list", ledger.text(&["list"]));
+    insta::assert_snapshot!("list_json", ledger.text(&["list", "--json"]));
+    insta::assert_snapshot!("list_newest", ledger.text(&["list", "--limit", "2"]));
+}
+
+#[tokio::test]
+async fn a_list_shows_only_what_was_asked_for() {
+    let ledger = Fixture::new().await;
+    let found = |words: &[&str]| -> Vec<String> {
+        let words: Vec<&str> = ["list", "--json"].iter().chain(words).copied().collect();
+        let lines = ledger.text(&words);
+        let name = |line: &str| {
+            let json: serde_json::Value = serde_json::from_str(line).unwrap();
+            json["purchase_id"].as_str().unwrap().to_owned()
+        };
+        lines.lines().map(name).collect()
+    };
+    let all = [(1, 0), (2, 0), (3, 0), (3, 1), (4, 0), (5, 0), (6, 0)].map(|(job, slot)| id(job, slot).to_string());
+    assert_eq!(found(&[]), all);
+    assert_eq!(found(&["--limit", "0"]), all);
+    assert_eq!(found(&["--limit", "4"]), all[3..], "half of an order");
+    assert_eq!(found(&["--state", "failed"]), all[3..5], "and not its bought sister");
+    assert_eq!(found(&["--client", "bob"]), [all[1].clone(), all[4].clone(), all[5].clone()]);
+    assert_eq!(found(&["--since", "2026-11-21T10:05Z"]), all[5..]);
+    assert_eq!(found(&["--until", "2026-11-21T10:02:00Z"]), all[..1]);
+    assert_eq!(ledger.text(&["list", "--client", "nobody"]), "no predictions\n");
+    assert!(Cli::try_parse_from(["ledger", "list", "--state", "lost"]).is_err());
+    assert!(Cli::try_parse_from(["ledger", "list", "--since", "soon"]).is_err());
+}
+
+#[tokio::test]
+async fn one_is_shown_by_any_of_its_names() {
+    let ledger = Fixture::new().await;
+    insta::assert_snapshot!("show_bought", ledger.text(&["show", "aaa"]));
+    insta::assert_snapshot!("show_unknown", ledger.text(&["show", &id(2, 0).to_string()]));
+    insta::assert_snapshot!("show_order", ledger.text(&["show", &id(3, 0).job.to_string()]));
+    insta::assert_snapshot!("show_json", ledger.text(&["show", "ddd", "--json"]));
+    insta::assert_snapshot!(ledger.refusal(&["show", "zzz"]), @r#"nothing in DIRECTORY is called "zzz"; `ledger list` shows what is there"#);
+    assert!(ledger.ask(&["show", &id(2, 7).to_string()]).is_err());
+}
+
+#[tokio::test]
+async fn only_the_unknown_is_decided_about() {
+    let ledger = Fixture::new().await;
+    let [bought, unknown] = [1, 2].map(|number| id(number, 0).to_string());
+    insta::assert_snapshot!(ledger.refusal(&["resolve", &bought, "lost"]), @"pred_01m7yrtmv00000000000000001.0 is resolved, not unknown");
+    insta::assert_snapshot!(ledger.refusal(&["resolve", "zzz", "lost"]), @r#"nothing in DIRECTORY is called "zzz"; `ledger list` shows what is there"#);
+    let job = id(1, 0).job.to_string();
+    insta::assert_snapshot!(ledger.refusal(&["resolve", &job, "lost"]), @"pred_01m7yrtmv00000000000000001 has no prediction that is unknown and undecided");
+
+    let job = id(2, 0).job.to_string();
+    insta::assert_snapshot!(ledger.text(&["resolve", &job, "lost"]), @"pred_01m7yrwfe00000000000000002.0 is written down as never bought; the same request is no longer held and may buy when asked again");
+    assert!(ledger.text(&["show", &unknown]).contains("decided at"));
+    assert!(ledger.text(&["list"]).contains("decided: lost"));
+    assert!(ledger.ask(&["resolve", &job, "bought"]).is_err(), "nothing undecided is left in it");
+    insta::assert_snapshot!(ledger.text(&["resolve", &unknown, "bought"]), @"pred_01m7yrwfe00000000000000002.0 is written down as bought, its picture out of reach; the same request is no longer held and may buy when asked again");
+    insta::assert_snapshot!(ledger.text(&["resolve", &unknown, "resubmit"]), @"pred_01m7yrwfe00000000000000002.0 is written down as perhaps bought, and to be bought again; the same request is no longer held and may buy when asked again");
+}
+
+#[tokio::test]
+async fn an_export_is_compared() {
+    let ledger = Fixture::new().await;
+    // Line 2 is order 1; 3 can only be the unknown one; 4 is nobody's, 5 another service, 6 a refund; the bought half
+    // of order 3 has no line; 8 cannot be read.
+    let file = ledger.export(
+        "created_at,model,cost,request_id\n\
+         2026-11-21 10:01:58,gpt-image-2,0.0217,aaa\n\
+         2026-11-21 10:02:40,openai/gpt-image-2,0.031,xxx\n\
+         2026-11-21 10:09:00,gpt-image-2,0.04,yyy\n\
+         2026-11-21 10:09:30,sora-2,1.5,vid\n\
+         2026-11-21 10:09:40,gpt-image-2,-0.01,ref\n\
+         2026-11-21 10:30:00,gpt-image-1,0.04,eee\n\
+         soon,gpt-image-2,0.04,zzz\n",
+    );
+    let (text, all_well) = ledger.ask(&["reconcile", &file, "--since", "2026-11-21"]).unwrap();
+    assert!(!all_well);
+    insta::assert_snapshot!("reconcile", text);
+    insta::assert_snapshot!("reconcile_json", ledger.text(&["reconcile", &file, "--since", "2026-11-21", "--json"]));
+
+    let file = ledger.export(
+        "time,model,cost,id\n2026-11-21T10:01:58Z,gpt-image-2,0.0217,aaa\n2026-11-21T10:14:00Z,gpt-image-2-plus,0.05,ccc\n",
+    );
+    ledger.text(&["resolve", &id(2, 0).to_string(), "lost"]);
+    let (text, all_well) = ledger.ask(&["reconcile", &file]).unwrap();
+    assert!(all_well, "{text}");
+    insta::assert_snapshot!("reconcile_well", text);
+
+    let file = ledger
+        .export("time,model,cost\n2026-11-21T10:02:10Z,gpt-image-2,0.03\n2026-11-21T10:02:20Z,gpt-image-2,0.03\n");
+    assert!(ledger.text(&["reconcile", &file]).contains("decided to be lost, but probably bought"));
+}
+
+#[tokio::test]
+async fn an_unknown_purchase_is_judged_by_what_is_left() {
+    let ledger = Fixture::new().await;
+    let verdict = |text: &str, more: &[&str]| {
+        let file = ledger.export(text);
+        let words: Vec<&str> = ["reconcile", &file, "--json"].iter().chain(more).copied().collect();
+        let json: serde_json::Value = serde_json::from_str(&ledger.text(&words)).unwrap();
+        json["unknown"][0]["verdict"].as_str().map(str::to_owned)
+    };
+    let day = ["--since", "2026-11-21", "--until", "2026-11-22"];
+    let one = "time,model,cost\n2026-11-21T10:01:58Z,gpt-image-2,0.02\n";
+    assert_eq!(verdict(one, &day).as_deref(), Some("probably_never_bought"), "the line is the certain one's");
+    assert_eq!(verdict(one, &[]).as_deref(), Some("not_covered"));
+    let two = format!("{one}2026-11-21T10:02:59Z,gpt-image-2,0.02\n");
+    assert_eq!(verdict(&two, &[]).as_deref(), Some("probably_bought"));
+    let local = "time,model,cost\n2026-11-21 18:01:58,gpt-image-2,0.02\n2026-11-21 18:02:59,gpt-image-2,0.02\n";
+    assert_eq!(verdict(local, &["--zone", "+08:00"]).as_deref(), Some("probably_bought"));
+    assert_eq!(verdict(local, &[]), None);
+}
+
+#[tokio::test]
+async fn a_place_without_a_journal_is_named() {
+    let ledger = Fixture::new().await;
+    let asked = Cli::try_parse_from(["ledger", "list"]).unwrap().asked;
+    let named = run(&ledger.config, None, true, &asked).unwrap_err().to_string();
+    let place = ledger.directory.path().join("sandbox");
+    assert_eq!(
+        named,
+        format!("there is no journal in {} (storage.directory); no gateway has run there", place.display())
+    );
+
+    let mut config = ledger.config.clone();
+    config.storage.directory = ledger.directory.path().join("elsewhere");
+    std::fs::create_dir_all(config.storage.sandbox()).unwrap();
+    SqliteJournal::open(&config.storage.sandbox().join("journal.sqlite")).unwrap();
+    let named = run(&config, None, false, &asked).unwrap_err().to_string();
+    assert!(named.contains("--sandbox"), "{named}");
+    assert_eq!(run(&config, None, true, &asked).unwrap().0, "no predictions\n");
+}
+
+#[test]
+fn commands_can_be_copied() {
+    assert_eq!(quoted("/etc/gateway.toml"), "/etc/gateway.toml");
+    assert_eq!(quoted("it's mine.toml"), r"'it'\''s mine.toml'");
+}

@@ -1,0 +1,104 @@
+//! The host that a request names, and whether it may. The HTTP library accepts none, and several; two parties that read
+//! them differently can be played off against each other, so here there is exactly one.
+
+use axum::http::header::HOST;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Uri, Version};
+
+/// Why a request is not for us.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HostError {
+    #[error("the Host header is missing")]
+    Missing,
+    #[error("there is more than one Host header")]
+    Several,
+    #[error("the Host header is not a host")]
+    Malformed,
+    #[error("this listener does not answer to the host '{0}'")]
+    Foreign(String),
+}
+
+/// Checks the host that a request names: in its one `Host` header, in HTTP/2's `:authority`, or in an absolute target;
+/// where there are two of these, both. Only HTTP/1.0 may name none (RFC 9112 §3.2), which no browser speaks.
+///
+/// # Errors
+///
+/// [`HostError::Foreign`] for a host that `allows` does not allow; others for what no proper client sends.
+pub(crate) fn check(
+    version: Version,
+    uri: &Uri,
+    headers: &HeaderMap,
+    allows: impl Fn(&str) -> bool,
+) -> Result<(), HostError> {
+    let mut values = headers.get_all(HOST).iter();
+    let header = values.next();
+    if values.next().is_some() {
+        return Err(HostError::Several);
+    }
+    let header = match header {
+        Some(value) => Some(parse(value.as_bytes())?),
+        None => None,
+    };
+    let named = [header.as_ref(), uri.authority()];
+    if named.iter().all(Option::is_none) {
+        return if version <= Version::HTTP_10 { Ok(()) } else { Err(HostError::Missing) };
+    }
+    match named.into_iter().flatten().find(|authority| !allows(authority.host())) {
+        Some(foreign) => Err(HostError::Foreign(foreign.host().to_owned())),
+        None => Ok(()),
+    }
+}
+
+fn parse(value: &[u8]) -> Result<Authority, HostError> {
+    let authority = Authority::try_from(value).map_err(|_| HostError::Malformed)?;
+    // A name and a password before it are for nobody.
+    let is_host = !authority.host().is_empty() && !authority.as_str().contains('@');
+    if is_host { Ok(authority) } else { Err(HostError::Malformed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(version: Version, uri: &str, hosts: &[&str]) -> Result<(), HostError> {
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(HOST, host.parse().unwrap());
+        }
+        check(version, &uri.parse().unwrap(), &headers, |host| matches!(host, "ours" | "[::1]"))
+    }
+
+    #[test]
+    fn exactly_one_host_and_it_is_ours() {
+        let foreign = |host: &str| Err(HostError::Foreign(host.to_owned()));
+        let one = Version::HTTP_11;
+        assert_eq!(checked(one, "/", &["ours"]), Ok(()));
+        assert_eq!(checked(one, "/", &["ours:8787"]), Ok(()));
+        assert_eq!(checked(one, "/", &["[::1]:8787"]), Ok(()));
+        assert_eq!(checked(one, "/", &["theirs"]), foreign("theirs"));
+        assert_eq!(checked(one, "/", &[]), Err(HostError::Missing));
+        assert_eq!(checked(one, "/", &["ours", "ours"]), Err(HostError::Several));
+        assert_eq!(checked(one, "/", &["ours", "theirs"]), Err(HostError::Several));
+        for malformed in ["", "ours/", "a b", "me@ours", "ours:8787:1", ":8787", "ours,theirs"] {
+            let result = checked(one, "/", &[malformed]);
+            assert!(matches!(result, Err(HostError::Malformed | HostError::Foreign(_))), "{malformed}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn an_authority_counts_as_a_host() {
+        let foreign = |host: &str| Err(HostError::Foreign(host.to_owned()));
+        assert_eq!(checked(Version::HTTP_2, "http://ours/v1", &[]), Ok(()));
+        assert_eq!(checked(Version::HTTP_2, "http://theirs/v1", &[]), foreign("theirs"));
+        assert_eq!(checked(Version::HTTP_2, "/v1", &[]), Err(HostError::Missing));
+        // An absolute target does not hide a foreign header, nor the other way round.
+        assert_eq!(checked(Version::HTTP_11, "http://ours/v1", &["theirs"]), foreign("theirs"));
+        assert_eq!(checked(Version::HTTP_11, "http://theirs/v1", &["ours"]), foreign("theirs"));
+    }
+
+    #[test]
+    fn only_the_oldest_protocol_names_no_host() {
+        assert_eq!(checked(Version::HTTP_10, "/", &[]), Ok(()));
+        assert_eq!(checked(Version::HTTP_10, "/", &["theirs"]), Err(HostError::Foreign("theirs".to_owned())));
+    }
+}

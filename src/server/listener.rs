@@ -1,0 +1,225 @@
+//! Where connections come from: TCP, TLS over TCP, or a socket in the file system. The caller binds, so an address is known
+//! and reserved before anything is built; a test passes port 0.
+
+use std::fs;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+use super::timers::{ConnectionTimers, TimedStream};
+use super::tls::Tls;
+
+/// Where connections come from.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Tls(TcpListener, Tls),
+    Unix(UnixSocket),
+}
+
+/// Who is at the other end of a connection: known to every handler as an extension of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Network(SocketAddr),
+    /// A program of this machine that may open the socket's file. No web page can make a browser do that.
+    Local,
+}
+
+/// A connection as it was accepted.
+#[derive(Debug)]
+pub(super) enum Raw {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    pub(super) async fn accept(&self) -> io::Result<(Raw, Peer)> {
+        match self {
+            Self::Tcp(listener) | Self::Tls(listener, _) => {
+                let (stream, peer) = listener.accept().await?;
+                // Answers are written in large pieces; waiting for more bytes only adds latency.
+                let _ = stream.set_nodelay(true);
+                Ok((Raw::Tcp(stream), Peer::Network(peer)))
+            }
+            Self::Unix(socket) => Ok((Raw::Unix(socket.listener.accept().await?.0), Peer::Local)),
+        }
+    }
+
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        match self {
+            Self::Tls(_, tls) => Some(tls),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
+}
+
+impl Raw {
+    /// Exchanges keys where the listener wants it.
+    pub(super) async fn open(self, tls: Option<&Tls>, pulse: &Arc<ConnectionTimers>) -> io::Result<Socket> {
+        let heard = Arc::clone(pulse);
+        Ok(match (self, tls) {
+            (Self::Tcp(stream), None) => Socket::Tcp(TimedStream::new(stream, heard)),
+            (Self::Tcp(stream), Some(tls)) => Socket::Tls(Box::new(tls.accept(TimedStream::new(stream, heard)).await?)),
+            (Self::Unix(stream), _) => Socket::Unix(TimedStream::new(stream, heard)),
+        })
+    }
+}
+
+/// A connection that bytes of HTTP travel on. One type for all, so that the HTTP library is compiled once.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TimedStream<TcpStream>),
+    Tls(Box<TlsStream<TimedStream<TcpStream>>>),
+    Unix(TimedStream<UnixStream>),
+}
+
+/// Calls a method of whichever stream it is.
+macro_rules! each {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Socket::Tcp(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+            Socket::Tls(stream) => {
+                let $stream = Pin::new(stream.as_mut());
+                $call
+            }
+            Socket::Unix(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self, stream => stream.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, stream => stream.poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_shutdown(cx))
+    }
+}
+
+/// A listening socket in the file system. Its file goes with it.
+#[derive(Debug)]
+pub(crate) struct UnixSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and number of the file that is ours.
+    file: (u64, u64),
+}
+
+impl UnixSocket {
+    /// Listens on a socket at `path`, which whoever has the permissions `mode` (as of `chmod`) may open. The file that
+    /// another gateway left behind is replaced; one that somebody listens on, or that is no socket, is not.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::AddrInUse`] for such a file, otherwise whatever the system says.
+    pub(crate) fn bind(path: &Path, mode: u32) -> io::Result<Self> {
+        remove_stale(path)?;
+        // Until its permissions are set it has those that the process's umask leaves: the owner's alone.
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        let file = identity(path)?;
+        Ok(Self { listener, path: path.to_owned(), file })
+    }
+}
+
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        // Another gateway may have put its own there.
+        if identity(&self.path).is_ok_and(|file| file == self.file) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
+}
+
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let file = match fs::symlink_metadata(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let taken = |problem: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, problem));
+    if !file.file_type().is_socket() {
+        return taken("there is a file that is no socket");
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => taken("somebody listens on it"),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_is_private_replaces_a_stale_one_and_goes_with_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("gateway.sock");
+        let first = UnixSocket::bind(&path, 0o600).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let error = UnixSocket::bind(&path, 0o600).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+        drop(first);
+        assert!(!path.exists());
+
+        // As a crash leaves it.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let second = UnixSocket::bind(&path, 0o660).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "somebody else's").unwrap();
+        drop(second);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "somebody else's");
+        let error = UnixSocket::bind(&path, 0o600).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "somebody else's");
+    }
+}
