@@ -1,7 +1,7 @@
 //! A simulator of GPTProto, reached only over its socket.
 //!
-//! The simulator implements the rules of the service without code of the gateway, so that an error in the gateway's
-//! reading of the protocol is not repeated here. The simulator counts requests and charges, so that a test can assert
+//! The simulator shares nothing with the gateway except the accept loop and the shutdown, so that an error in the
+//! gateway's reading of the protocol is not repeated here. The simulator counts requests and charges, so that a test can assert
 //! that exactly one prediction was bought. The only background work is the fetching of links (input pictures that are
 //! sent as URLs), and only URLs of this machine are fetched.
 //!

@@ -10,16 +10,16 @@ mod choices;
 mod answers;
 mod apis;
 mod faults;
-mod life;
 mod limits;
+mod outcomes;
 mod pictures;
 mod requests;
 
 pub(crate) use self::answers::*;
 pub(crate) use self::apis::*;
 pub(crate) use self::faults::*;
-pub(crate) use self::life::*;
 pub(crate) use self::limits::*;
+pub(crate) use self::outcomes::*;
 pub(crate) use self::pictures::*;
 pub(crate) use self::requests::*;
 
@@ -63,7 +63,7 @@ pub struct Scenario {
     /// The answer to a submit.
     pub submit: Submit,
     /// Latencies and outcomes of predictions.
-    pub life: Life,
+    pub life: Outcomes,
     /// The answer to a poll.
     pub result: Results,
     /// Pictures as they are drawn.
@@ -97,7 +97,7 @@ impl Default for Scenario {
             inputs: Inputs::default(),
             policy: Policy::default(),
             submit: Submit::default(),
-            life: Life::default(),
+            life: Outcomes::default(),
             result: Results::default(),
             pictures: Pictures::default(),
             files: Files::default(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// `[life]`: how long predictions run and how they end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Life {
+pub struct Outcomes {
     /// Shortest and longest latency at quality low, for one megapixel, in milliseconds.
     pub low_ms: [u64; 2],
     /// The same at quality medium, which is also `auto`.
@@ -34,7 +34,7 @@ pub struct Life {
     pub outcome_by_word: BTreeMap<String, Outcome>,
 }
 
-impl Default for Life {
+impl Default for Outcomes {
     fn default() -> Self {
         Self {
             low_ms: [21_000, 25_000],
