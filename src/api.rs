@@ -49,8 +49,6 @@ mod request;
 mod response;
 mod routes;
 mod state;
-#[cfg(test)]
-mod test_support;
 
 #[cfg(feature = "bench")]
 pub(crate) use request::parse::bench;

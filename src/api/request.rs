@@ -8,3 +8,6 @@ pub(super) mod prefer;
 pub(super) mod presentation;
 pub(super) mod response_deadline;
 pub(super) mod validate;
+
+#[cfg(test)]
+pub(super) mod test_support;

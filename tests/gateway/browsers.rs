@@ -1,5 +1,5 @@
 //! What browsers send for web pages, over real sockets. Each rule by itself is tested where it is made
-//! (`src/api/browsers/tests.rs`); here it is that they hold on the wire, before the key and the body, and buy nothing.
+//! (`src/api/middleware/cors/tests.rs`); here it is that they hold on the wire, before the key and the body, and buy nothing.
 
 use reqwest::Method;
 use serde_json::json;

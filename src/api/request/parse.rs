@@ -92,7 +92,7 @@ mod tests {
     use axum::http::HeaderName;
 
     use super::*;
-    use crate::api::test_support::{catalogue, limits, png, server, spool};
+    use crate::api::request::test_support::{catalogue, limits, png, server, spool};
     use crate::model::Task;
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {

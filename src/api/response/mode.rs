@@ -68,7 +68,7 @@ fn is_listed(headers: &HeaderMap, listed: &[String]) -> bool {
 mod tests {
     use super::*;
     use crate::api::request::presentation::ResponseFormat;
-    use crate::api::test_support::server;
+    use crate::api::request::test_support::server;
 
     #[test]
     fn only_known_clients_are_sent_interim_responses() {

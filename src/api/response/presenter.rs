@@ -203,7 +203,7 @@ fn whole(source: &dyn ByteSource) -> std::io::Result<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::test_support::{png, server};
+    use crate::api::request::test_support::{png, server};
 
     fn new(pixels_max: u64, bytes_max: u64) -> Presenter {
         let mut server = server();

@@ -75,7 +75,7 @@ fn one<'a>(available: AvailableModels<'a>, name: &'a str) -> Result<Entry<'a>, A
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::test_support::catalogue;
+    use crate::api::request::test_support::catalogue;
     use crate::config::ApiPolicy;
 
     #[test]

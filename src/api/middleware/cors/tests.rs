@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::test_support::server;
+use crate::api::request::test_support::server;
 
 const LISTED: &str = "https://app.example.com";
 

@@ -198,7 +198,7 @@ pub(crate) fn image_name(index: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::test_support::limits;
+    use crate::api::request::test_support::limits;
 
     #[test]
     fn every_spelling_of_a_name_is_known() {

@@ -171,7 +171,7 @@ mod tests {
     use futures_util::{StreamExt, stream};
 
     use super::*;
-    use crate::api::test_support::server;
+    use crate::api::request::test_support::server;
 
     fn endless(chunk: &'static [u8]) -> Body {
         Body::from_stream(stream::repeat_with(move || Ok::<_, Infallible>(chunk)))

@@ -52,7 +52,7 @@ impl MinRateCheck {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::test_support::server;
+    use crate::api::request::test_support::server;
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::parse;
 use crate::api::request::available_models::AvailableModels;
-use crate::api::test_support::{catalogue, limits, png, server, spool};
+use crate::api::request::test_support::{catalogue, limits, png, server, spool};
 use crate::config::ApiPolicy;
 use crate::model::{ClientId, Fingerprint, Task};
 use crate::storage::spool::Spool;

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::api::test_support::{catalogue, png, server};
+use crate::api::request::test_support::{catalogue, png, server};
 use crate::config::{ApiPolicy, ImageCheck};
 use crate::model::picture::{Header, header};
 use crate::model::{Catalogue, Digest, Picture};

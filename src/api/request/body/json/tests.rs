@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::test_support::{content, limits, server, spool};
+use crate::api::request::test_support::{content, limits, server, spool};
 use crate::model::{Input, Task};
 
 async fn read_bytes(body: impl Into<Body>, task: Task) -> Result<Form, ApiError> {

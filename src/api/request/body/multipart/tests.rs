@@ -9,7 +9,7 @@ use futures_util::{Stream, stream};
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::test_support::{content, limits, server, spool};
+use crate::api::request::test_support::{content, limits, server, spool};
 use crate::model::Task;
 
 /// A part by the raw text of its head, and its bytes.

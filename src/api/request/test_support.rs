@@ -1,0 +1,45 @@
+//! What several unit tests of this module build on.
+
+use std::io::Cursor;
+
+use super::body::form::FormLimits;
+use crate::config::{Config, Environment, ServerConfig};
+use crate::model::picture::read_full;
+use crate::model::{Catalogue, Input, Task};
+use crate::storage::spool::Spool;
+
+pub(crate) fn server() -> ServerConfig {
+    Config::load(None, &Environment::new()).unwrap().server
+}
+
+pub(crate) fn catalogue() -> Catalogue {
+    Config::load(None, &Environment::new()).unwrap().catalogue
+}
+
+pub(crate) fn limits(task: Task) -> FormLimits {
+    FormLimits::new(task, &server(), &catalogue())
+}
+
+pub(crate) fn spool() -> (tempfile::TempDir, Spool) {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = Spool::for_test(directory.path().to_owned(), 64 * 1024, 1 << 30);
+    (directory, spool)
+}
+
+/// Returns the bytes of an input, or its address.
+pub(crate) fn content(input: &Input) -> Vec<u8> {
+    match input {
+        Input::Bytes { picture, source } => {
+            let size = usize::try_from(picture.bytes).unwrap();
+            read_full(&**source, 0, size).unwrap()
+        }
+        Input::Link(address) => address.clone().into_bytes(),
+    }
+}
+
+/// Returns a valid PNG.
+pub(crate) fn png(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image::RgbaImage::new(width, height).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
