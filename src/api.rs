@@ -16,16 +16,18 @@
 //! Azure has them.
 //!
 //! How an edit travels:
-//! 1. `middleware/` gives the request an id (`access_log.rs`), keeps its body to be drained if it is refused
-//!    (`drain.rs`), and checks `Transfer-Encoding`, `Host` and `Origin` (`transfer_encoding.rs`, `cors.rs`).
-//! 2. `routes/images.rs` receives it with a [`request::context::RequestContext`]: the key is checked (`middleware/auth.rs`),
-//!    the client's rate is counted (`middleware/rate.rs`) and a permit is taken (`state.rs`).
-//! 3. `request/parse.rs` reads the body: `body/incoming.rs` bounds it, `body/multipart.rs` or `body/json.rs` turn it into a
-//!    `body/form.rs` with the pictures in the spool, and `validate.rs` makes a request for the engine of it.
-//! 4. `response/mode.rs` and `request/response_deadline.rs` decide how and for how long the client waits; the engine
+//! 1. `middleware/request_log.rs` gives the request an id, `middleware/drain.rs` keeps its body to be drained if it is
+//!    refused, `middleware/transfer_encoding.rs` and `middleware/cors.rs` check the head.
+//! 2. `routes/images.rs` receives it with the context of `request/context.rs`: `middleware/auth.rs` has checked the key. It
+//!    counts the client's rate (`middleware/rate.rs`) and takes a permit (`state.rs`).
+//! 3. `request/parse.rs` reads the body: `request/body/incoming.rs` bounds it, `request/body/multipart.rs` or
+//!    `request/body/json.rs` turn it into a `request/body/form.rs` with the pictures in the spool, and `request/validate.rs`
+//!    makes a request for the engine of it.
+//! 4. `response/mode.rs` and `request/response_deadline.rs` decide how and for how long the client waits. The engine
 //!    returns a waiter.
-//! 5. `response/` writes the result: `image_response.rs` for one JSON object, `events.rs` for server-sent events,
-//!    `padded_json.rs` for JSON behind white space; `presenter.rs` converts pictures. What fails goes through `error.rs`.
+//! 5. `response/image_response.rs` writes the result as one JSON object, `response/events.rs` as server-sent events,
+//!    `response/padded_json.rs` as JSON behind white space; `response/converter.rs` converts pictures. Every failure
+//!    becomes an error of `error.rs`.
 //!
 //! Of `storage` only the spool is used here: uploads are written to it as they arrive, before there is a job.
 
@@ -51,21 +53,21 @@ mod routes;
 mod state;
 
 #[cfg(feature = "bench")]
-pub(crate) use request::parse::bench;
+pub(crate) use request::parse::benching;
 #[cfg(fuzzing)]
 pub(crate) use request::parse::fuzz;
 
 use error::ApiError;
 use middleware::Middleware;
 use request::body::form::FormLimits;
-use response::presenter::Presenter;
+use response::converter::PictureConverter;
 use response::signature::Signer;
 use response::streaming::ResponseOutcomes;
 use state::ApiState;
 
 /// What the client API is built from.
 #[derive(Debug)]
-pub(crate) struct ApiDependencies {
+pub(crate) struct ApiServices {
     pub(crate) engine: Engine,
     pub(crate) admission: Admission,
     pub(crate) webhooks: Webhooks,
@@ -93,8 +95,8 @@ pub(crate) fn busy_responses() -> BusyResponses {
 }
 
 /// Builds the routes of the client API with their middleware.
-pub(crate) fn router(dependencies: ApiDependencies) -> Router {
-    let ApiDependencies {
+pub(crate) fn router(services: ApiServices) -> Router {
+    let ApiServices {
         engine,
         admission,
         webhooks,
@@ -107,10 +109,10 @@ pub(crate) fn router(dependencies: ApiDependencies) -> Router {
         sandbox,
         lifecycle,
         metrics,
-    } = dependencies;
+    } = services;
     let middleware = Middleware::new(&server, sandbox, &lifecycle, &metrics);
     let (signer, outcomes) = (Signer::new(signing_key), ResponseOutcomes::new(&metrics));
-    let presenter = Presenter::new(&server, &metrics);
+    let converter = PictureConverter::new(&server, &metrics);
     let form_limits = [Task::Edit, Task::Generate].map(|task| FormLimits::new(task, &server, &catalogue));
     let server = Arc::new(server);
     let state = ApiState {
@@ -123,7 +125,7 @@ pub(crate) fn router(dependencies: ApiDependencies) -> Router {
         api_policy,
         input_urls,
         signer,
-        presenter,
+        converter,
         outcomes,
         form_limits,
     };

@@ -144,7 +144,7 @@ impl Gateway {
         let serving = Serving::new(bound, &doors, &server, &lifecycle);
 
         let sources = sources(sandbox, &engine, &admission, &budget, &doors, &lifecycle, metrics.clone());
-        let api = api::router(api::ApiDependencies {
+        let api = api::router(api::ApiServices {
             engine,
             admission,
             webhooks,

@@ -1,3 +1,3 @@
 //! What `benches/pieces.rs` measures. No part of what the crate offers.
 
-pub use crate::api::bench::{Forms, ParsedForm};
+pub use crate::api::benching::{Forms, ParsedForm};

@@ -27,7 +27,7 @@ use table::SHORT_PAUSE;
 
 /// An error of the client API.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ApiError {
+pub(crate) enum ApiError {
     // The connection.
     #[error(
         "This gateway has reached its limit of connections. Nothing was bought; retry after {}.",

@@ -10,24 +10,25 @@ use crate::config::ServerConfig;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::Metrics;
 
-pub(super) mod access_log;
 pub(super) mod auth;
+pub(super) mod min_rate;
 pub(super) mod rate;
+pub(super) mod request_log;
 
 mod cors;
 mod drain;
 mod transfer_encoding;
 
-use access_log::AccessLog;
 use cors::OriginPolicy;
 use drain::BodyDrain;
+use request_log::RequestLog;
 
 /// The layers around the routes.
 #[derive(Debug)]
 pub(super) struct Middleware {
     origins: OriginPolicy,
     drain: BodyDrain,
-    access_log: AccessLog,
+    request_log: RequestLog,
 }
 
 impl Middleware {
@@ -35,13 +36,13 @@ impl Middleware {
         Self {
             origins: OriginPolicy::new(server),
             drain: BodyDrain::new(server, lifecycle),
-            access_log: AccessLog::new(sandbox, metrics),
+            request_log: RequestLog::new(sandbox, metrics),
         }
     }
 
     /// Wraps the routes in all layers.
     pub(super) fn wrap(self, router: Router) -> Router {
-        let Self { origins, drain, access_log } = self;
+        let Self { origins, drain, request_log } = self;
         let cors = origins.cors();
         // `Router::layer` puts each new layer outside the ones before, so this list reads from the inside out.
         router
@@ -54,6 +55,6 @@ impl Middleware {
             // Outside every refusal: the rest of a refused body is read to its end.
             .layer(middleware::from_fn_with_state(drain, drain::drain))
             // Outermost: every response, also a refusal, gets an id, the standing headers and one log line.
-            .layer(middleware::from_fn_with_state(access_log, access_log::log))
+            .layer(middleware::from_fn_with_state(request_log, request_log::log))
     }
 }

@@ -5,8 +5,8 @@ pub(super) mod body;
 pub(super) mod context;
 pub(super) mod parse;
 pub(super) mod prefer;
-pub(super) mod presentation;
 pub(super) mod response_deadline;
+pub(super) mod response_options;
 pub(super) mod validate;
 
 #[cfg(test)]

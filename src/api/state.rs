@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::FromRef;
 use axum::http::HeaderMap;
 use axum::http::header::HOST;
 use url::Url;
@@ -10,7 +11,7 @@ use super::error::ApiError;
 use super::middleware::rate;
 use super::request::available_models::AvailableModels;
 use super::request::body::form::FormLimits;
-use super::response::presenter::Presenter;
+use super::response::converter::PictureConverter;
 use super::response::signature::{ResultUrls, Signer};
 use super::response::streaming::ResponseOutcomes;
 use crate::admission::{Admission, Permit, Rejection};
@@ -32,10 +33,16 @@ pub(super) struct ApiState {
     pub(super) api_policy: ApiPolicy,
     pub(super) input_urls: Option<InputUrls>,
     pub(super) signer: Signer,
-    pub(super) presenter: Presenter,
+    pub(super) converter: PictureConverter,
     pub(super) outcomes: ResponseOutcomes,
     /// Limits of a body, for edits and for generations.
     pub(super) form_limits: [FormLimits; 2],
+}
+
+impl FromRef<ApiState> for Admission {
+    fn from_ref(state: &ApiState) -> Self {
+        state.admission.clone()
+    }
 }
 
 impl ApiState {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::ApiError;
 use super::messages::whole_seconds;
-use crate::api::response::headers::{SHOULD_RETRY, name_job};
+use crate::http::gateway_headers::{SHOULD_RETRY, name_job};
 
 /// OpenAI's envelope; all four keys are always present.
 #[derive(Debug, Serialize)]

@@ -1,28 +1,31 @@
 //! Checks the client's key, from the headers alone: a request with an unknown key never costs an upload.
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRef, FromRequestParts};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
+use crate::admission::Admission;
 use crate::api::error::ApiError;
-use crate::api::state::ApiState;
 use crate::model::ClientId;
 
 /// A client whose key was accepted.
 #[derive(Clone, Debug)]
-pub(crate) struct AuthenticatedClient(pub(crate) ClientId);
+pub(crate) struct VerifiedClient(pub(crate) ClientId);
 
-impl FromRequestParts<ApiState> for AuthenticatedClient {
+impl<S: Sync> FromRequestParts<S> for VerifiedClient
+where
+    Admission: FromRef<S>,
+{
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         if parts.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
             // Two keys are ambiguous, so neither is tried.
             return Err(ApiError::WrongKey);
         }
         let key = key(&parts.headers).ok_or(ApiError::MissingKey)?;
-        state.admission.client(key).map(AuthenticatedClient).ok_or(ApiError::WrongKey)
+        Admission::from_ref(state).client(key).map(VerifiedClient).ok_or(ApiError::WrongKey)
     }
 }
 

@@ -31,8 +31,8 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::transfer_encoding;
 use crate::api::error::ApiError;
-use crate::api::response::headers;
 use crate::config::{PageOrigin, ServerConfig};
+use crate::http::gateway_headers;
 use crate::model::HostRule;
 use crate::server::hosts::{self, HostError};
 use crate::server::listener::Peer;
@@ -47,17 +47,17 @@ const EXPOSED: [HeaderName; 18] = [
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("openai-processing-ms"),
     HeaderName::from_static("openai-version"),
-    headers::SHOULD_RETRY,
-    headers::CACHE,
-    headers::DROPPED,
-    headers::MISSING,
-    headers::PREDICTION,
-    headers::UPSTREAM_ID,
-    headers::SANDBOX,
+    gateway_headers::SHOULD_RETRY,
+    gateway_headers::CACHE,
+    gateway_headers::DROPPED,
+    gateway_headers::MISSING,
+    gateway_headers::PREDICTION,
+    gateway_headers::UPSTREAM_ID,
+    gateway_headers::SANDBOX,
     HeaderName::from_static("x-ratelimit-limit-requests"),
     HeaderName::from_static("x-ratelimit-remaining-requests"),
     HeaderName::from_static("x-ratelimit-reset-requests"),
-    headers::PREFERENCE_APPLIED,
+    gateway_headers::PREFERENCE_APPLIED,
     HeaderName::from_static("retry-after-ms"),
     AGE,
     LOCATION,

@@ -19,7 +19,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
-use crate::api::request::body::min_rate::MinRateCheck;
+use crate::api::middleware::min_rate::MinRateCheck;
 use crate::config::ServerConfig;
 use crate::lifecycle::Lifecycle;
 

@@ -3,7 +3,6 @@
 pub(in crate::api) mod form;
 pub(in crate::api) mod incoming;
 pub(in crate::api) mod json;
-pub(in crate::api) mod min_rate;
 pub(in crate::api) mod multipart;
 
 mod base64;

@@ -1,14 +1,14 @@
 //! What is known of a request by its head alone.
 
-use axum::extract::{FromRequestParts, RawPathParams};
+use axum::extract::{FromRef, FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Version};
 use tokio::time::Instant;
 
+use crate::admission::Admission;
 use crate::api::error::ApiError;
-use crate::api::middleware::access_log::RequestStart;
-use crate::api::middleware::auth::AuthenticatedClient;
-use crate::api::state::ApiState;
+use crate::api::middleware::auth::VerifiedClient;
+use crate::api::middleware::request_log::RequestStart;
 use crate::model::ClientId;
 use crate::server::connection::ConnectionHandle;
 use crate::telemetry::RequestId;
@@ -30,11 +30,14 @@ pub(crate) struct RequestContext {
     pub(crate) deployment: Option<String>,
 }
 
-impl FromRequestParts<ApiState> for RequestContext {
+impl<S: Send + Sync> FromRequestParts<S> for RequestContext
+where
+    Admission: FromRef<S>,
+{
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        let AuthenticatedClient(client) = AuthenticatedClient::from_request_parts(parts, state).await?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let VerifiedClient(client) = VerifiedClient::from_request_parts(parts, state).await?;
         let missing = || ApiError::internal("a layer is missing");
         let RequestStart(started) = *parts.extensions.get().ok_or_else(missing)?;
         let connection = parts.extensions.get::<ConnectionHandle>().ok_or_else(missing)?.clone();

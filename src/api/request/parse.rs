@@ -82,7 +82,7 @@ fn body_kind(headers: &HeaderMap, server: &ServerConfig) -> Result<BodyKind, Api
 pub(crate) mod fuzz;
 
 #[cfg(feature = "bench")]
-pub(crate) mod bench;
+pub(crate) mod benching;
 
 #[cfg(test)]
 mod spellings;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::available_models::AvailableModels;
 use super::body::form::{Form, Scalar};
-use super::presentation::{Conversion, Presentation, ResponseFormat};
+use super::response_options::{Conversion, ResponseFormat, ResponseOptions};
 use crate::api::error::ApiError;
 use crate::config::{ServerConfig, UnsupportedParameters};
 use crate::model::{ApiKind, Capabilities, Format, Input, Model, PictureRequest, Size, Task};
@@ -24,7 +24,7 @@ use values::{boolean, integer, modern, text};
 #[derive(Debug)]
 pub(crate) struct ValidRequest {
     pub(crate) request: PictureRequest,
-    pub(crate) presentation: Presentation,
+    pub(crate) options: ResponseOptions,
     /// Where the client wants to be notified of the end.
     pub(crate) webhook_url: Option<String>,
     /// Parameters that are not honoured; only with `server.unsupported_parameters = "drop"`.
@@ -70,7 +70,7 @@ pub(crate) fn validate(
     let choices = validator.choices()?;
     let conversion = validator.output(&choices)?;
     validator.defaults_only()?;
-    let presentation = validator.presentation(conversion)?;
+    let options = validator.options(conversion)?;
     let webhook_url = validator.text("webhook_url")?;
     for name in misplaced {
         validator.unsupported(name, "is not supported here")?;
@@ -103,7 +103,7 @@ pub(crate) fn validate(
             choices,
             api_kind,
         },
-        presentation,
+        options,
         webhook_url,
         dropped: validator.dropped,
         ignored: validator.ignored,
@@ -363,7 +363,7 @@ impl Validator<'_> {
         Ok(())
     }
 
-    fn presentation(&self, conversion: Option<Conversion>) -> Result<Presentation, ApiError> {
+    fn options(&self, conversion: Option<Conversion>) -> Result<ResponseOptions, ApiError> {
         let response_format = match self.one_of("response_format", &["url", "b64_json"])?.as_deref() {
             Some("url") => ResponseFormat::Url,
             _ => ResponseFormat::B64Json,
@@ -373,7 +373,7 @@ impl Validator<'_> {
             let problem = "with the value 'url' is not supported together with 'stream': events carry 'b64_json'";
             return Err(unsupported("response_format", problem));
         }
-        Ok(Presentation {
+        Ok(ResponseOptions {
             response_format,
             conversion,
             stream,

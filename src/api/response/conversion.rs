@@ -16,7 +16,7 @@ use image::{DynamicImage, ImageDecoder, ImageEncoder, ImageError, ImageFormat, I
 use img_parts::ImageICC;
 use img_parts::webp::WebP;
 
-use crate::api::request::presentation::Conversion;
+use crate::api::request::response_options::Conversion;
 use crate::model::Format;
 
 /// A picture that was encoded anew.

@@ -17,7 +17,7 @@ use http_body_util::BodyDataStream;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::presenter::ReadyPicture;
+use super::converter::ReadyPicture;
 use super::status_events::StatusEvents;
 use super::streaming::{PendingPictures, StreamingResponse};
 use crate::api::error::ApiError;

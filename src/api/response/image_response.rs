@@ -13,12 +13,12 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
 
-use super::headers::{MISSING, name_job};
-use super::presenter::ReadyPicture;
+use super::converter::ReadyPicture;
 use super::signature::ResultUrls;
-use crate::api::request::presentation::{Conversion, Presentation, ResponseFormat};
+use crate::api::request::response_options::{Conversion, ResponseFormat, ResponseOptions};
 use crate::engine::Waiter;
 use crate::http::StreamingBody;
+use crate::http::gateway_headers::{MISSING, name_job};
 use crate::model::{JobResult, PictureRequest, Task, Timestamp, Usage};
 use crate::server::connection::ConnectionHandle;
 
@@ -27,25 +27,25 @@ use crate::server::connection::ConnectionHandle;
 pub(crate) struct ResponseShape {
     task: Task,
     choices: BTreeMap<String, String>,
-    presentation: Presentation,
+    options: ResponseOptions,
 }
 
 impl ResponseShape {
-    pub(crate) fn of(request: &PictureRequest, presentation: Presentation) -> Self {
-        Self::new(request.task, request.choices.clone(), presentation)
+    pub(crate) fn of(request: &PictureRequest, options: ResponseOptions) -> Self {
+        Self::new(request.task, request.choices.clone(), options)
     }
 
-    pub(crate) fn new(task: Task, choices: BTreeMap<String, String>, presentation: Presentation) -> Self {
-        Self { task, choices, presentation }
+    pub(crate) fn new(task: Task, choices: BTreeMap<String, String>, options: ResponseOptions) -> Self {
+        Self { task, choices, options }
     }
 
-    pub(crate) fn presentation(&self) -> &Presentation {
-        &self.presentation
+    pub(crate) fn options(&self) -> &ResponseOptions {
+        &self.options
     }
 
     /// Returns what the pictures are to be converted to.
     pub(crate) fn conversion(&self) -> Option<Conversion> {
-        self.presentation.conversion
+        self.options.conversion
     }
 
     fn background(&self) -> &str {
@@ -64,7 +64,7 @@ impl ResponseShape {
         let mut body = StreamingBody::default().text(head).json(&self.background()).text(",\"data\":[");
         for (index, picture) in pictures.into_iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            body = match self.presentation.response_format {
+            body = match self.options.response_format {
                 ResponseFormat::B64Json => {
                     body.text(format!("{comma}{{\"b64_json\":\"")).base64(picture.source).text("\"}")
                 }
@@ -84,7 +84,7 @@ impl ResponseShape {
         if let Some((_, width, height)) = first {
             body = body.text(format!(",\"size\":\"{width}x{height}\""));
         }
-        if let Some(identifier) = &self.presentation.safety_identifier {
+        if let Some(identifier) = &self.options.safety_identifier {
             body = body.text(",\"safety_identifier\":").json(identifier);
         }
         if let Some(usage) = result.usage.and_then(|usage| UsageObject::of(usage, self.task)) {
@@ -115,7 +115,7 @@ impl ResponseShape {
             .text(",\"background\":")
             .json(&self.background())
             .text(format!(",\"output_format\":\"{}\"", format.name()));
-        if let Some(identifier) = &self.presentation.safety_identifier {
+        if let Some(identifier) = &self.options.safety_identifier {
             body = body.text(",\"safety_identifier\":").json(identifier);
         }
         body.text(",\"usage\":").json(&EventUsage::of(usage.unwrap_or_default(), self.task)).text("}\n\n")

@@ -14,7 +14,7 @@ use axum::http::header::USER_AGENT;
 use axum::http::{HeaderMap, Version};
 
 use crate::api::request::prefer::Preferences;
-use crate::api::request::presentation::Presentation;
+use crate::api::request::response_options::ResponseOptions;
 use crate::config::{InterimResponses, ServerConfig};
 
 /// How a request waits, with the interval of its heartbeats.
@@ -30,13 +30,8 @@ pub(crate) enum ResponseMode {
 
 impl ResponseMode {
     /// Chooses the mode of a request.
-    pub(crate) fn of(
-        presentation: &Presentation,
-        headers: &HeaderMap,
-        version: Version,
-        server: &ServerConfig,
-    ) -> Self {
-        if presentation.stream {
+    pub(crate) fn of(options: &ResponseOptions, headers: &HeaderMap, version: Version, server: &ServerConfig) -> Self {
+        if options.stream {
             Self::Events(server.stream_heartbeat)
         } else if let Preferences { respond_async: true, wait } = Preferences::of(headers) {
             Self::Async(wait.unwrap_or_default())
@@ -67,13 +62,13 @@ fn is_listed(headers: &HeaderMap, listed: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::request::presentation::ResponseFormat;
+    use crate::api::request::response_options::ResponseFormat;
     use crate::api::request::test_support::server;
 
     #[test]
     fn only_known_clients_are_sent_interim_responses() {
         let mut server = server();
-        let plain = Presentation {
+        let plain = ResponseOptions {
             response_format: ResponseFormat::B64Json,
             conversion: None,
             stream: false,

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
 use http_body_util::BodyDataStream;
 
-use super::presenter::ReadyPicture;
+use super::converter::ReadyPicture;
 use super::signature::ResultUrls;
 use super::streaming::{PendingPictures, StreamingResponse};
 use crate::engine::WaitError;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::api::error::ApiError;
-use crate::api::request::presentation::Conversion;
+use crate::api::request::response_options::Conversion;
 use crate::model::{Digest, JobId, Timestamp};
 
 /// Signs and checks the addresses of `response_format: url`.

@@ -13,8 +13,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::time::Instant;
 
+use super::converter::{PictureConverter, ReadyPicture};
 use super::image_response::ResponseShape;
-use super::presenter::{Presenter, ReadyPicture};
 use crate::admission::Permit;
 use crate::api::error::ApiError;
 use crate::engine::{Engine, WaitError, Waiter};
@@ -29,7 +29,7 @@ pub(crate) type PendingPictures<T> = FuturesOrdered<BoxFuture<'static, Result<T,
 #[derive(Debug)]
 pub(crate) struct StreamingResponse {
     pub(crate) engine: Engine,
-    pub(crate) presenter: Presenter,
+    pub(crate) converter: PictureConverter,
     /// `None` once the response is complete.
     pub(crate) waiter: Option<Waiter>,
     pub(crate) shape: ResponseShape,
@@ -57,10 +57,10 @@ impl StreamingResponse {
         &self,
         pictures: Vec<StoredPicture>,
     ) -> BoxFuture<'static, Result<Vec<ReadyPicture>, Failure>> {
-        let (engine, presenter, conversion) = (self.engine.clone(), self.presenter.clone(), self.shape.conversion());
+        let (engine, converter, conversion) = (self.engine.clone(), self.converter.clone(), self.shape.conversion());
         async move {
             let sources = engine.open(&pictures).await?;
-            Ok(presenter.prepare_all(&pictures, sources, conversion).await)
+            Ok(converter.prepare_all(&pictures, sources, conversion).await)
         }
         .boxed()
     }

@@ -13,15 +13,15 @@ use tokio::time::Instant;
 use super::predictions::{self, PredictionResponse};
 use crate::admission::Permit;
 use crate::api::error::ApiError;
-use crate::api::middleware::access_log::LogFields;
-use crate::api::middleware::auth::AuthenticatedClient;
+use crate::api::middleware::auth::VerifiedClient;
 use crate::api::middleware::rate;
+use crate::api::middleware::request_log::LogFields;
 use crate::api::request::context::RequestContext;
 use crate::api::request::parse::parse;
 use crate::api::request::response_deadline::response_deadline;
 use crate::api::request::validate::ValidRequest;
+use crate::api::response::cache_headers::{add_cache_headers, cache_word};
 use crate::api::response::events::Events;
-use crate::api::response::headers::{cache_word, name_job, name_source};
 use crate::api::response::image_response::{ResponseShape, deliver};
 use crate::api::response::mode::ResponseMode;
 use crate::api::response::padded_json::PaddedJson;
@@ -29,6 +29,7 @@ use crate::api::response::signature::ResultUrls;
 use crate::api::response::streaming::{ResponseOutcome, StreamingResponse};
 use crate::api::state::ApiState;
 use crate::engine::{JobRequest, Presence, WaitError, Waiter};
+use crate::http::gateway_headers::name_job;
 use crate::model::{ClientId, Failure, IdempotencyKey, JobResult, Task};
 use crate::server::connection::ConnectionHandle;
 
@@ -43,10 +44,7 @@ pub(super) async fn generations(context: RequestContext, State(state): State<Api
 }
 
 /// `POST /v1/images/variations`, retired at OpenAI.
-pub(super) async fn variations(
-    AuthenticatedClient(client): AuthenticatedClient,
-    State(state): State<ApiState>,
-) -> Response {
+pub(super) async fn variations(VerifiedClient(client): VerifiedClient, State(state): State<ApiState>) -> Response {
     let refusal = rate::count(&state.admission, &client).err().unwrap_or(ApiError::VariationsRetired);
     let mut response = refusal.into_response();
     rate::add_headers(&state.admission, &client, response.headers_mut());
@@ -103,12 +101,12 @@ async fn accept(
     let parsing = parse(limits, &headers, deployment, body, spool, &state.server, models);
     // Boxed: this future has many kilobytes, and would be moved with every future around it.
     let valid = Box::pin(parsing).await?;
-    let ValidRequest { request, presentation, webhook_url, dropped, ignored } = valid;
+    let ValidRequest { request, options, webhook_url, dropped, ignored } = valid;
     log.model.clone_from(&request.model);
     log.ignored = ignored;
 
-    let mode = ResponseMode::of(&presentation, &headers, version, &state.server);
-    let shape = ResponseShape::of(&request, presentation);
+    let mode = ResponseMode::of(&options, &headers, version, &state.server);
+    let shape = ResponseShape::of(&request, options);
     let deadline = response_deadline(&headers, &state.server, started, Instant::now(), mode.heartbeat());
     let urls = state.result_urls(&headers)?;
     let (presence, until) = match mode {
@@ -160,7 +158,7 @@ async fn respond(
         ResponseMode::PaddedJson(heartbeat) => accepted.padded_json(state, heartbeat, track("padded_json")).await?,
         ResponseMode::Async(wait) => accepted.accepted_later(state, wait).await?,
     };
-    name_source(response.headers_mut(), source, &dropped);
+    add_cache_headers(response.headers_mut(), source, &dropped);
     Ok(response)
 }
 
@@ -170,7 +168,7 @@ impl AcceptedRequest {
         let result = self.result().await.map_err(|error| ApiError::of_wait(&self.waiter, error))?;
         let opened = state.engine.open(&result.pictures).await;
         let sources = opened.map_err(|failure| ApiError::of_wait(&self.waiter, WaitError::Failed(failure)))?;
-        let preparing = state.presenter.prepare_all(&result.pictures, sources, self.shape.conversion());
+        let preparing = state.converter.prepare_all(&result.pictures, sources, self.shape.conversion());
         let in_time = tokio::time::timeout_at(self.deadline, preparing).await;
         let pictures = in_time.map_err(|_| {
             ApiError::of_wait(&self.waiter, WaitError::OutOfPatience { upstream: result.purchases.clone() })
@@ -247,7 +245,7 @@ impl AcceptedRequest {
         let Self { waiter, shape, deadline, connection, permit, .. } = self;
         StreamingResponse {
             engine: state.engine.clone(),
-            presenter: state.presenter.clone(),
+            converter: state.converter.clone(),
             waiter: Some(waiter),
             shape,
             deadline,

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::api::error::ApiError;
-use crate::api::middleware::auth::AuthenticatedClient;
+use crate::api::middleware::auth::VerifiedClient;
 use crate::api::request::available_models::AvailableModels;
 use crate::api::state::ApiState;
 use crate::model::Model;
@@ -36,13 +36,13 @@ impl<'a> Entry<'a> {
 }
 
 /// `GET /v1/models`.
-pub(crate) async fn index(AuthenticatedClient(client): AuthenticatedClient, State(state): State<ApiState>) -> Response {
+pub(crate) async fn index(VerifiedClient(client): VerifiedClient, State(state): State<ApiState>) -> Response {
     Json(list(state.available_models(&client))).into_response()
 }
 
 /// `GET /v1/models/{id}`.
 pub(crate) async fn show(
-    AuthenticatedClient(client): AuthenticatedClient,
+    VerifiedClient(client): VerifiedClient,
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {

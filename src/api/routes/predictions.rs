@@ -18,14 +18,13 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
 use crate::api::error::ApiError;
-use crate::api::middleware::access_log::LogFields;
 use crate::api::middleware::rate;
+use crate::api::middleware::request_log::LogFields;
 use crate::api::request::context::RequestContext;
 use crate::api::request::prefer::Preferences;
-use crate::api::request::presentation::Presentation;
 use crate::api::request::response_deadline::response_deadline;
+use crate::api::request::response_options::ResponseOptions;
 use crate::api::response::events::Events;
-use crate::api::response::headers::{PREFERENCE_APPLIED, name_job};
 use crate::api::response::image_response::{ResponseShape, deliver};
 use crate::api::response::prediction_object::PredictionObject;
 use crate::api::response::signature::ResultUrls;
@@ -33,6 +32,7 @@ use crate::api::response::status_events::StatusEvents;
 use crate::api::response::streaming::StreamingResponse;
 use crate::api::state::ApiState;
 use crate::engine::{CancelOutcome, JobStatus, JobView, WaitError, Waiter};
+use crate::http::gateway_headers::{PREFERENCE_APPLIED, name_job};
 use crate::http::header::{ParameterizedHeader, list_members};
 use crate::model::{ClientId, Failure, JobId, Timestamp};
 use crate::server::connection::ConnectionHandle;
@@ -63,7 +63,7 @@ pub(crate) async fn accepted(
     let job = waiter.job();
     // The job is found: the journal recorded it before the waiter was returned.
     let view = view(state, client, job).await?;
-    let query = query::of(response.shape.presentation());
+    let query = query::of(response.shape.options());
     let base = response.urls.base.path().trim_end_matches('/').to_owned();
     let mut response = show_job(state, job, view, response).await?;
     *response.status_mut() = StatusCode::ACCEPTED;
@@ -90,8 +90,8 @@ pub(crate) async fn show(
     let mut log = log_fields(&client);
     let result = async {
         let job = job_of(id)?;
-        let presentation = query::read(query.as_deref())?;
-        get(context, &state, job, presentation, &mut log).await
+        let options = query::read(query.as_deref())?;
+        get(context, &state, job, options, &mut log).await
     };
     finish(&state, &client, result.await, log)
 }
@@ -132,7 +132,7 @@ async fn get(
     context: RequestContext,
     state: &ApiState,
     job: JobId,
-    presentation: Presentation,
+    options: ResponseOptions,
     log: &mut LogFields,
 ) -> Result<Response, ApiError> {
     let RequestContext { client, started, request, connection, headers, .. } = context;
@@ -140,7 +140,7 @@ async fn get(
     log.job = job.to_string();
     log.model.clone_from(&view.model);
     let urls = state.result_urls(&headers)?;
-    let shape = ResponseShape::new(view.task, view.choices.clone(), presentation);
+    let shape = ResponseShape::new(view.task, view.choices.clone(), options);
     let now = Instant::now();
     if wants_events(&headers) {
         let permit = state.admit(&client)?;
@@ -148,7 +148,7 @@ async fn get(
         let deadline = response_deadline(&headers, &state.server, started, now, Some(heartbeat));
         let streaming = StreamingResponse {
             engine: state.engine.clone(),
-            presenter: state.presenter.clone(),
+            converter: state.converter.clone(),
             waiter: Some(view.waiter),
             shape,
             deadline,
@@ -219,7 +219,7 @@ async fn show_job(
         let opened = state.engine.open(&result.pictures).await;
         let failed = |failure: Failure| ApiError::of_wait(&view.waiter, WaitError::Failed(failure));
         let sources = opened.map_err(failed)?;
-        let pictures = state.presenter.prepare_all(&result.pictures, sources, response.shape.conversion()).await;
+        let pictures = state.converter.prepare_all(&result.pictures, sources, response.shape.conversion()).await;
         let body = head.then(response.shape.image_object(result, pictures, &response.urls)).then(tail);
         return Ok(deliver(body, result, view.waiter, response.connection));
     }

@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use crate::api::error::ApiError;
-use crate::api::request::presentation::Conversion;
+use crate::api::request::response_options::Conversion;
 use crate::api::state::ApiState;
 use crate::http::StreamingBody;
 use crate::model::Format;
@@ -36,7 +36,7 @@ pub(crate) async fn show(
     let conversion = format.map(|format| Conversion::new(format, compression));
     state.signer.check(job, index, conversion, expires, &signature, state.clock.now())?;
     let (stored, source) = state.engine.picture(job, index).await.ok_or(ApiError::ResultGone)?;
-    let picture = state.presenter.prepare(&stored, source, conversion).await;
+    let picture = state.converter.prepare(&stored, source, conversion).await;
     let response = Response::builder()
         .header(CONTENT_TYPE, picture.format.media_type())
         .header(CONTENT_LENGTH, picture.source.size())

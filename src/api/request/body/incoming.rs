@@ -2,7 +2,7 @@
 //!
 //! `multer` polls its input until that is pending and keeps all it gets, so a body that is always ready would be
 //! buffered whole. [`IncomingBody`] therefore yields once after every chunk. And as a part's head is buffered until it is
-//! complete, [`PartHeadBudget`] bounds how much may be read between two parts.
+//! complete, [`PartHeaderBudget`] bounds how much may be read between two parts.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::min_rate::MinRateCheck;
 use crate::api::error::ApiError;
+use crate::api::middleware::min_rate::MinRateCheck;
 use crate::config::ServerConfig;
 
 /// Longest head of a form part, in bytes; exceeded by at most one chunk.
@@ -79,9 +79,9 @@ impl From<BodyError> for ApiError {
 
 /// The number of bytes that may be read before a reader has consumed what it has. Each part of a form gets a new one.
 #[derive(Clone, Debug)]
-pub(crate) struct PartHeadBudget(Arc<AtomicU64>);
+pub(crate) struct PartHeaderBudget(Arc<AtomicU64>);
 
-impl PartHeadBudget {
+impl PartHeaderBudget {
     /// Allows a whole budget again: what was read so far has been consumed.
     pub(crate) fn renew(&self) {
         self.0.store(0, Ordering::Relaxed);
@@ -142,8 +142,8 @@ impl IncomingBody {
     }
 
     /// Returns the budget of this body, which its reader must renew.
-    pub(crate) fn part_head_budget(&self) -> PartHeadBudget {
-        PartHeadBudget(Arc::clone(&self.unconsumed))
+    pub(crate) fn part_header_budget(&self) -> PartHeaderBudget {
+        PartHeaderBudget(Arc::clone(&self.unconsumed))
     }
 }
 
@@ -202,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_that_are_not_consumed_are_bounded() {
         let mut incoming = IncomingBody::new(endless(&[0; 1024]), &server());
-        let budget = incoming.part_head_budget();
+        let budget = incoming.part_header_budget();
         for _ in 0..100 {
             budget.renew();
             assert!(incoming.next().await.unwrap().is_ok());

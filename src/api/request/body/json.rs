@@ -20,10 +20,10 @@ use crate::config::ServerConfig;
 use crate::model::ByteSource;
 use crate::storage::spool::{Spool, SpoolError, Upload};
 
+mod limits;
 mod picture;
-mod structure;
 
-use structure::StructureLimits;
+use limits::JsonLimits;
 
 /// Longest name of a member with the white space around it, in bytes.
 const NAME_BYTES_MAX: u64 = 16 * 1024;
@@ -43,7 +43,7 @@ pub(crate) async fn read(
     announced: Option<u64>,
     server: &ServerConfig,
 ) -> Result<Form, ApiError> {
-    let budget = incoming.part_head_budget();
+    let budget = incoming.part_header_budget();
     let too_large = |error| match error {
         SpoolError::PartTooLarge { bytes_max } => ApiError::BodyTooLarge { bytes_max },
         SpoolError::NeverFits { .. } | SpoolError::Full { .. } | SpoolError::NoRoom(_) | SpoolError::Io(_) => {
@@ -52,7 +52,7 @@ pub(crate) async fn read(
     };
     let mut upload = spool.upload(announced.map(with_pictures)).await.map_err(too_large)?;
     let mut body = upload.split(announced.unwrap_or(0));
-    let mut structure = StructureLimits::new(server.json_depth_max, server.json_values_max);
+    let mut structure = JsonLimits::new(server.json_depth_max, server.json_values_max);
     let mut writer = body.text(server.body_bytes_max);
     while let Some(chunk) = incoming.next().await {
         budget.renew();

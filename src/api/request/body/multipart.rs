@@ -6,7 +6,7 @@
 use multer::{Field, Multipart};
 
 use super::form::{FieldKind, Form, FormLimits, Scalar};
-use super::incoming::{BodyError, IncomingBody, PartHeadBudget};
+use super::incoming::{BodyError, IncomingBody, PartHeaderBudget};
 use crate::api::error::ApiError;
 use crate::http::header::ParameterizedHeader;
 use crate::model::Input;
@@ -34,7 +34,7 @@ pub(crate) async fn read(
     announced: Option<u64>,
 ) -> Result<Form, ApiError> {
     let mut upload = spool.upload(announced).await.map_err(|error| ApiError::from_spool(error, "body"))?;
-    let budget = incoming.part_head_budget();
+    let budget = incoming.part_header_budget();
     let mut multipart = Multipart::new(incoming, boundary);
     let mut form = Form::default();
     let mut texts = Vec::new();
@@ -96,7 +96,7 @@ pub(crate) async fn read(
 #[derive(Debug)]
 struct FormPart<'r> {
     field: Field<'r>,
-    budget: PartHeadBudget,
+    budget: PartHeaderBudget,
     name: String,
     file_name: Option<String>,
 }
@@ -111,7 +111,7 @@ enum PartContent {
 }
 
 impl<'r> FormPart<'r> {
-    fn new(field: Field<'r>, budget: PartHeadBudget) -> Result<Self, ApiError> {
+    fn new(field: Field<'r>, budget: PartHeaderBudget) -> Result<Self, ApiError> {
         // Not by multer, whose parameter names are case-sensitive and lack `name*`.
         let disposition =
             field.headers().get("content-disposition").map(|value| ParameterizedHeader::parse(value.as_bytes()));

@@ -78,7 +78,7 @@ fn everything_is_explicit_afterwards() {
     assert_eq!((request.n, request.size.to_string().as_str()), (1, "1536x1024"), "by the first image");
     let choices: Vec<_> = request.choices.iter().map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(choices, ["background=opaque", "quality=medium"]);
-    assert_eq!(checked.presentation.response_format, ResponseFormat::B64Json);
+    assert_eq!(checked.options.response_format, ResponseFormat::B64Json);
     assert!(checked.dropped.is_empty() && checked.ignored.is_empty());
 }
 
@@ -206,11 +206,11 @@ fn unsupported_parameters_are_dropped_where_the_operator_says_so() {
         "and nothing that one of the APIs offers"
     );
     assert!(checked.request.mask.is_some());
-    assert_eq!(checked.presentation.conversion, None);
+    assert_eq!(checked.options.conversion, None);
     // A dropped background contradicts no format; one that the model supports does.
     let opaque = [("model", "gpt-image-2"), ("background", "transparent"), ("output_format", "jpeg")];
     let jpeg = Conversion::new(Format::Jpeg, None);
-    assert_eq!(dropping(form(&opaque)).unwrap().presentation.conversion, Some(jpeg));
+    assert_eq!(dropping(form(&opaque)).unwrap().options.conversion, Some(jpeg));
     assert_eq!(dropping(form(&opaque[1..])).unwrap_err().code(), "invalid_value");
     // Contradictions and invalid values are never dropped.
     let torn = form(&[("stream", "true"), ("response_format", "url")]);
@@ -227,7 +227,7 @@ fn values_of_a_json_body_keep_their_types() {
     };
     assert_eq!(with("n", Scalar::Number("3".to_owned())).unwrap().request.n, 3);
     assert!(with("stream", Scalar::Bool(false)).is_ok());
-    assert_eq!(with("user", Scalar::Number("7".to_owned())).unwrap().presentation.user.as_deref(), Some("7"));
+    assert_eq!(with("user", Scalar::Number("7".to_owned())).unwrap().options.user.as_deref(), Some("7"));
     for (name, value) in [
         ("prompt", Scalar::Number("3".to_owned())),
         ("prompt", Scalar::Array),

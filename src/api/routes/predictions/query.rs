@@ -1,10 +1,10 @@
-//! The presentation of a result in the address of its prediction: the part of a request that concerns only its response
+//! The options of a result in the address of its prediction: the part of a request that concerns only its response
 //! travels in the query of `Location` and returns with every `GET`.
 
 use url::form_urlencoded;
 
 use crate::api::error::ApiError;
-use crate::api::request::presentation::{Conversion, Presentation, ResponseFormat};
+use crate::api::request::response_options::{Conversion, ResponseFormat, ResponseOptions};
 use crate::model::Format;
 
 const RESPONSE_FORMAT: &str = "response_format";
@@ -17,9 +17,9 @@ const RESPONSE_FORMATS: [&str; 2] = ["url", "b64_json"];
 const OUTPUT_FORMATS: [&str; 3] = ["png", "jpeg", "webp"];
 
 /// Writes the query with its question mark; empty where everything is at its default.
-pub(crate) fn of(presentation: &Presentation) -> String {
+pub(crate) fn of(options: &ResponseOptions) -> String {
     // `Accept` says whether the response is streamed, and `user` is in no response.
-    let Presentation { response_format, conversion, stream: _, user: _, safety_identifier } = presentation;
+    let ResponseOptions { response_format, conversion, stream: _, user: _, safety_identifier } = options;
     let mut query = form_urlencoded::Serializer::new(String::new());
     match response_format {
         ResponseFormat::B64Json => {}
@@ -45,8 +45,8 @@ pub(crate) fn of(presentation: &Presentation) -> String {
 /// # Errors
 ///
 /// [`ApiError::InvalidValue`].
-pub(crate) fn read(query: Option<&str>) -> Result<Presentation, ApiError> {
-    let mut presentation = Presentation {
+pub(crate) fn read(query: Option<&str>) -> Result<ResponseOptions, ApiError> {
+    let mut options = ResponseOptions {
         response_format: ResponseFormat::B64Json,
         conversion: None,
         stream: false,
@@ -57,7 +57,7 @@ pub(crate) fn read(query: Option<&str>) -> Result<Presentation, ApiError> {
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match &*name {
             RESPONSE_FORMAT => {
-                presentation.response_format = match &*value {
+                options.response_format = match &*value {
                     "b64_json" => ResponseFormat::B64Json,
                     "url" => ResponseFormat::Url,
                     other => return Err(invalid(RESPONSE_FORMAT, other, &RESPONSE_FORMATS)),
@@ -71,12 +71,12 @@ pub(crate) fn read(query: Option<&str>) -> Result<Presentation, ApiError> {
                 let known = value.parse().ok().filter(|&percent: &u8| percent <= 100);
                 compression = Some(known.ok_or_else(|| invalid(OUTPUT_COMPRESSION, &value, &["0 to 100"]))?);
             }
-            SAFETY_IDENTIFIER => presentation.safety_identifier = Some(value.into_owned()),
+            SAFETY_IDENTIFIER => options.safety_identifier = Some(value.into_owned()),
             _ => {}
         }
     }
-    presentation.conversion = format.map(|format| Conversion::new(format, compression));
-    Ok(presentation)
+    options.conversion = format.map(|format| Conversion::new(format, compression));
+    Ok(options)
 }
 
 fn invalid(param: &str, got: &str, allowed: &[&str]) -> ApiError {
@@ -100,11 +100,11 @@ mod tests {
             [ResponseFormat::B64Json, ResponseFormat::Url].into_iter().flat_map(|one| conversions.map(|two| (one, two)))
         {
             for safety_identifier in [None, Some("a&b=c d?\u{e9}".to_owned())] {
-                let presentation =
-                    Presentation { response_format, conversion, stream: false, user: None, safety_identifier };
-                let query = of(&presentation);
+                let options =
+                    ResponseOptions { response_format, conversion, stream: false, user: None, safety_identifier };
+                let query = of(&options);
                 assert!(query.is_ascii());
-                assert_eq!(read(query.strip_prefix('?')).unwrap(), presentation, "{query}");
+                assert_eq!(read(query.strip_prefix('?')).unwrap(), options, "{query}");
             }
         }
         assert_eq!(read(Some("api-version=2025-04-01-preview&x")).unwrap(), read(None).unwrap());

@@ -15,7 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
 use crate::api::error::response::ErrorReport;
-use crate::api::response::headers::SANDBOX;
+use crate::http::gateway_headers::SANDBOX;
 use crate::telemetry::{Metrics, RequestId};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -24,7 +24,7 @@ const VERSION: HeaderName = HeaderName::from_static("openai-version");
 
 /// Logs and counts requests. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct AccessLog {
+pub(super) struct RequestLog {
     sandbox: bool,
     metrics: Arc<RequestMetrics>,
 }
@@ -75,7 +75,7 @@ pub(crate) struct LogFields {
 }
 
 /// The middleware.
-pub(super) async fn log(State(access_log): State<AccessLog>, mut request: Request, next: Next) -> Response {
+pub(super) async fn log(State(request_log): State<RequestLog>, mut request: Request, next: Next) -> Response {
     let id = RequestId::random();
     let started = Instant::now();
     request.extensions_mut().insert(RequestStart(started));
@@ -93,14 +93,14 @@ pub(super) async fn log(State(access_log): State<AccessLog>, mut request: Reques
     headers.insert(VERSION, HeaderValue::from_static("2020-10-01"));
     // Browsers must not guess another type from the bytes.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if access_log.sandbox {
+    if request_log.sandbox {
         headers.insert(SANDBOX, HeaderValue::from_static("true"));
     }
 
     let fields = response.extensions_mut().remove::<LogFields>().unwrap_or_default();
     let report = response.extensions_mut().remove::<ErrorReport>();
     let status = response.status().as_u16();
-    access_log.count(&fields, report.as_ref(), status, duration);
+    request_log.count(&fields, report.as_ref(), status, duration);
     let code = report.as_ref().map_or("ok", |report| report.code);
     let detail = report.and_then(|report| report.detail);
     let line = LogLine { id: &id, method: method.as_str(), path: &path, duration, code, detail: detail.as_deref() };
@@ -177,7 +177,7 @@ impl LogLine<'_> {
     }
 }
 
-impl AccessLog {
+impl RequestLog {
     pub(super) fn new(sandbox: bool, metrics: &Metrics) -> Self {
         let own = RequestMetrics {
             requests: Family::default(),

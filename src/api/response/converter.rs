@@ -27,7 +27,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::Semaphore;
 
 use super::conversion::{ConversionError, Converted, convert};
-use crate::api::request::presentation::Conversion;
+use crate::api::request::response_options::Conversion;
 use crate::config::ServerConfig;
 use crate::model::picture::read_full;
 use crate::model::{ByteSource, Digest, Format, StoredPicture};
@@ -45,15 +45,15 @@ pub(crate) struct ReadyPicture {
 
 /// Prepares pictures for responses. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Presenter {
+pub(crate) struct PictureConverter {
     cache: Cache<(Digest, Conversion), Converted>,
     slots: Arc<Semaphore>,
     pixels_max: u64,
-    metrics: Arc<PresenterMetrics>,
+    metrics: Arc<ConverterMetrics>,
 }
 
 #[derive(Debug)]
-struct PresenterMetrics {
+struct ConverterMetrics {
     conversions: Family<ConversionLabels, Counter>,
     seconds: Histogram,
     pending: Gauge,
@@ -87,7 +87,7 @@ impl Drop for Pending<'_> {
     }
 }
 
-impl Presenter {
+impl PictureConverter {
     pub(crate) fn new(server: &ServerConfig, metrics: &Metrics) -> Self {
         let cache = Cache::builder()
             .max_capacity(server.converted_bytes_max)
@@ -95,7 +95,7 @@ impl Presenter {
                 u32::try_from(converted.bytes.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
             })
             .build();
-        let own = PresenterMetrics {
+        let own = ConverterMetrics {
             conversions: Family::default(),
             seconds: Histogram::new(SECONDS_BUCKETS),
             pending: Gauge::default(),
@@ -167,14 +167,14 @@ impl Presenter {
         if let Some(converted) = self.find(key) {
             return Ok(converted);
         }
-        let (source, from, presenter) = (Arc::clone(source), picture.format, self.clone());
+        let (source, from, converter) = (Arc::clone(source), picture.format, self.clone());
         let work = move || {
             let _slot = slot;
             let started = Instant::now();
-            let converted = convert(&whole(&*source)?, from, conversion, presenter.pixels_max)?;
-            presenter.metrics.seconds.observe(started.elapsed().as_secs_f64());
-            presenter.count(conversion, "converted");
-            presenter.cache.insert(key, converted.clone());
+            let converted = convert(&whole(&*source)?, from, conversion, converter.pixels_max)?;
+            converter.metrics.seconds.observe(started.elapsed().as_secs_f64());
+            converter.count(conversion, "converted");
+            converter.cache.insert(key, converted.clone());
             Ok(converted)
         };
         // A panic in a decoder is a failed conversion.
@@ -205,11 +205,11 @@ mod tests {
     use super::*;
     use crate::api::request::test_support::{png, server};
 
-    fn new(pixels_max: u64, bytes_max: u64) -> Presenter {
+    fn new(pixels_max: u64, bytes_max: u64) -> PictureConverter {
         let mut server = server();
         server.convert_pixels_max = pixels_max;
         server.converted_bytes_max = bytes_max;
-        Presenter::new(&server, &Metrics::default())
+        PictureConverter::new(&server, &Metrics::default())
     }
 
     fn stored(bytes: Vec<u8>) -> (StoredPicture, Arc<dyn ByteSource>) {
@@ -220,36 +220,36 @@ mod tests {
         (picture, Arc::new(bytes))
     }
 
-    fn counted(presenter: &Presenter, format: &'static str, result: &'static str) -> u64 {
-        presenter.metrics.conversions.get_or_create(&ConversionLabels { format, result }).get()
+    fn counted(converter: &PictureConverter, format: &'static str, result: &'static str) -> u64 {
+        converter.metrics.conversions.get_or_create(&ConversionLabels { format, result }).get()
     }
 
     const JPEG: Conversion = Conversion { format: Format::Jpeg, compression: None };
 
     #[tokio::test]
     async fn a_picture_without_conversion_is_untouched() {
-        let presenter = new(0, 1 << 20);
+        let converter = new(0, 1 << 20);
         // These bytes cannot be decoded.
         let (picture, source) = stored(b"\x89PNG\r\n\x1a\n and so on".to_vec());
         for conversion in [None, Some(Conversion::new(Format::Png, Some(100)))] {
-            let prepared = presenter.prepare(&picture, Arc::clone(&source), conversion).await;
+            let prepared = converter.prepare(&picture, Arc::clone(&source), conversion).await;
             assert_eq!((prepared.format, prepared.source.in_memory()), (Format::Png, source.in_memory()));
         }
-        assert_eq!(counted(&presenter, "png", "failed"), 0);
+        assert_eq!(counted(&converter, "png", "failed"), 0);
     }
 
     #[tokio::test]
     async fn a_conversion_is_cached() {
         for (bytes_max, converted, cached) in [(1 << 20, 1, 2), (0, 3, 0)] {
-            let presenter = new(600, bytes_max);
+            let converter = new(600, bytes_max);
             let (picture, source) = stored(png(30, 20));
             for _ in 0..3 {
-                let prepared = presenter.prepare(&picture, Arc::clone(&source), Some(JPEG)).await;
+                let prepared = converter.prepare(&picture, Arc::clone(&source), Some(JPEG)).await;
                 assert_eq!(Format::sniff(&whole(&*prepared.source).unwrap()), Some(Format::Jpeg));
                 assert_eq!((prepared.width, prepared.height), (30, 20));
-                presenter.cache.run_pending_tasks();
+                converter.cache.run_pending_tasks();
             }
-            let counts = (counted(&presenter, "jpeg", "converted"), counted(&presenter, "jpeg", "cached"));
+            let counts = (counted(&converter, "jpeg", "converted"), counted(&converter, "jpeg", "cached"));
             assert_eq!(counts, (converted, cached), "{bytes_max}");
         }
         assert_eq!(new(1, 1).metrics.pending.get(), 0);
@@ -259,20 +259,20 @@ mod tests {
     async fn a_picture_that_cannot_be_converted_is_delivered_as_it_is() {
         let broken = b"\x89PNG\r\n\x1a\n and so on".to_vec();
         for (bytes, pixels_max) in [(broken, 600), (png(30, 20), 599)] {
-            let presenter = new(pixels_max, 1 << 20);
+            let converter = new(pixels_max, 1 << 20);
             let (picture, source) = stored(bytes);
-            let prepared = presenter.prepare(&picture, Arc::clone(&source), Some(JPEG)).await;
+            let prepared = converter.prepare(&picture, Arc::clone(&source), Some(JPEG)).await;
             assert_eq!((prepared.format, prepared.source.in_memory()), (Format::Png, source.in_memory()));
-            assert_eq!(counted(&presenter, "jpeg", "failed"), 1);
+            assert_eq!(counted(&converter, "jpeg", "failed"), 1);
         }
     }
 
     #[tokio::test]
     async fn pictures_stay_in_order() {
-        let presenter = new(10_000, 1 << 20);
+        let converter = new(10_000, 1 << 20);
         let (pictures, sources): (Vec<_>, Vec<_>) =
             [(5, 7), (60, 80), (3, 2)].map(|(w, h)| stored(png(w, h))).into_iter().unzip();
-        let prepared = presenter.prepare_all(&pictures, sources, Some(JPEG)).await;
+        let prepared = converter.prepare_all(&pictures, sources, Some(JPEG)).await;
         let sizes: Vec<_> = prepared.iter().map(|picture| (picture.width, picture.height)).collect();
         assert_eq!(sizes, [(5, 7), (60, 80), (3, 2)]);
     }

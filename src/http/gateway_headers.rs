@@ -1,9 +1,7 @@
 //! The gateway's own response headers.
 
-use axum::http::header::AGE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::engine::AnswerSource;
 use crate::model::{JobId, UpstreamId};
 
 /// `hit`, `miss`, `joined` or `bypass`.
@@ -31,28 +29,5 @@ pub(crate) fn name_job(headers: &mut HeaderMap, job: JobId, purchases: &[Upstrea
         && !ids.is_empty()
     {
         headers.insert(UPSTREAM_ID, ids);
-    }
-}
-
-/// Says where a response comes from, and which parameters of the request were dropped.
-pub(crate) fn name_source(headers: &mut HeaderMap, source: AnswerSource, dropped: &[String]) {
-    headers.insert(CACHE, HeaderValue::from_static(cache_word(source)));
-    if let AnswerSource::Hit(age) = source {
-        headers.insert(AGE, HeaderValue::from(age.as_secs()));
-    }
-    if let Ok(dropped) = HeaderValue::from_str(&dropped.join(","))
-        && !dropped.is_empty()
-    {
-        headers.insert(DROPPED, dropped);
-    }
-}
-
-/// Returns the value of `x-gateway-cache`.
-pub(crate) fn cache_word(source: AnswerSource) -> &'static str {
-    match source {
-        AnswerSource::Hit(_) => "hit",
-        AnswerSource::Joined => "joined",
-        AnswerSource::Bought => "miss",
-        AnswerSource::Bypass => "bypass",
     }
 }

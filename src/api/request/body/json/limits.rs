@@ -9,7 +9,7 @@ use crate::api::error::ApiError;
 
 /// Counts depth and values of a JSON body.
 #[derive(Debug)]
-pub(super) struct StructureLimits {
+pub(super) struct JsonLimits {
     depth: u32,
     depth_max: u32,
     values: u32,
@@ -27,7 +27,7 @@ enum ScanState {
     Escaped,
 }
 
-impl StructureLimits {
+impl JsonLimits {
     pub(super) fn new(depth_max: u32, values_max: u32) -> Self {
         Self { depth: 0, depth_max, values: 0, values_max, state: ScanState::Start }
     }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     fn message(body: &[u8], chunk: usize) -> String {
-        let mut structure = StructureLimits::new(4, 10);
+        let mut structure = JsonLimits::new(4, 10);
         let checked = body.chunks(chunk).try_for_each(|chunk| structure.check(chunk));
         checked.err().map(|error| error.to_string()).unwrap_or_default()
     }

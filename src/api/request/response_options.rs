@@ -6,7 +6,7 @@ use crate::model::Format;
 
 /// The part of a request that concerns only its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Presentation {
+pub(crate) struct ResponseOptions {
     pub(crate) response_format: ResponseFormat,
     /// What the pictures are converted to; `None` to deliver them as they are stored.
     pub(crate) conversion: Option<Conversion>,
