@@ -1,4 +1,4 @@
-//! Which upstream API a request uses: the first one the operator allows that offers everything the request asks for.
+//! Which upstream API a request uses: the first one the operator allows that offers all features of the request.
 //!
 //! Where none does, the one that lacks least, so that only what no API offers is refused by name, or dropped.
 
@@ -8,7 +8,7 @@ use super::values::{modern, text};
 use crate::api::request::body::form::Scalar;
 use crate::model::{ApiKind, Capabilities, Input, Model, Task};
 
-/// What a request asks for that not every API offers.
+/// The features of a request that not every API offers.
 #[derive(Debug)]
 pub(super) struct RequestedFeatures<'a> {
     /// Parameters with the requested values, without those at their default.
@@ -39,14 +39,14 @@ impl<'a> RequestedFeatures<'a> {
         mask: Option<&Input>,
     ) -> Self {
         let is_link = |input: &Input| matches!(input, Input::Link(_));
-        let asked = |name: &'a String| {
+        let requested = |name: &'a String| {
             // A value of the wrong type is refused later.
             let value = text(scalars, name).ok()??;
             let value = modern(name, &value).to_owned();
             (!is_default(name, &value)).then_some((name.as_str(), value))
         };
         Self {
-            values: model.choice_names().filter_map(asked).collect(),
+            values: model.choice_names().filter_map(requested).collect(),
             mask: mask.is_some(),
             links: images.iter().chain(mask).any(is_link),
             inline: images.iter().any(|image| !is_link(image)),

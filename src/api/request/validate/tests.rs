@@ -70,7 +70,7 @@ fn dropping(form: Form) -> Result<ValidRequest, ApiError> {
 }
 
 #[test]
-fn everything_is_explicit_afterwards() {
+fn a_valid_request_has_all_values_explicit() {
     let checked = edit(form(&[("prompt", "a\r\nb\rc")])).unwrap();
     let request = checked.request;
     assert_eq!(request.model, "gpt-image-1.5");
@@ -85,8 +85,8 @@ fn everything_is_explicit_afterwards() {
 type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
 
 #[test]
-fn parameters_and_what_becomes_of_them() {
-    // Values beside a model, and the error's code and param; no code where it is taken.
+fn parameters_are_accepted_or_refused_by_name() {
+    // Values beside a model, and the error's code and param; no code where it is accepted.
     let cases: &[Case<'_>] = &[
         (&[("model", "chatgpt-image-latest")], "", ""),
         (&[("model", "dall-e-2")], "model_not_found", "model"),
@@ -243,7 +243,7 @@ fn values_of_a_json_body_keep_their_types() {
 }
 
 #[test]
-fn texts_are_bounded() {
+fn texts_have_a_limit_in_characters() {
     let long = |name: &str, chars: usize| edit(form(&[(name, &"é".repeat(chars))]));
     assert!(long("prompt", 32_000).is_ok());
     for (name, chars) in [("prompt", 32_001), ("user", 513), ("safety_identifier", 129)] {

@@ -51,7 +51,7 @@ fn every_format_becomes_every_other() {
 }
 
 #[test]
-fn transparency_stays_where_there_is_some_and_is_white_in_jpeg() {
+fn transparency_is_kept_except_in_jpeg_where_it_is_white() {
     let original = encoded(&picture(), None);
     for (format, left) in [(Format::Png, [255, 0, 0, 0]), (Format::Jpeg, [255, 255, 255, 255])] {
         let converted = convert(&original, Format::Png, to(format, None), PIXELS_MAX).unwrap().bytes;
@@ -84,7 +84,7 @@ fn less_quality_is_fewer_bytes() {
 }
 
 #[test]
-fn colour_profiles_of_rgb_are_kept_and_no_others() {
+fn only_rgb_colour_profiles_are_copied() {
     let original = encoded(&picture(), Some(profile(*b"RGB ")));
     for format in FORMATS {
         let converted = convert(&original, Format::Png, to(format, Some(80)), PIXELS_MAX).unwrap().bytes;

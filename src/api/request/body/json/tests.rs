@@ -27,7 +27,7 @@ const ONE: &str = "b25l";
 const TWO: &str = "dHdv";
 
 #[tokio::test]
-async fn every_way_to_send_a_picture() {
+async fn every_form_of_a_picture_is_accepted() {
     let url = format!("data:image/png;base64,{ONE}");
     let cases = [
         json!({"images": [{"image_url": url}]}),
@@ -127,7 +127,7 @@ async fn scalars_keep_their_kind() {
 }
 
 #[tokio::test]
-async fn malformed_bodies() {
+async fn malformed_bodies_are_refused() {
     let deep = format!("{{\"x\":{}1{}}}", "[".repeat(70), "]".repeat(70));
     let long_name = format!("{{\"{}\":1}}", "x".repeat(40_000));
     let long_number = format!("{{\"n\":{}}}", "1".repeat(40_000));
@@ -160,14 +160,14 @@ async fn malformed_bodies() {
 }
 
 #[tokio::test]
-async fn duplicate_members() {
+async fn equal_duplicates_are_accepted_and_others_refused() {
     assert!(read_bytes("{\"n\":1,\"n\":1}", Task::Edit).await.is_ok());
     let error = read_bytes("{\"n\":1,\"n\":2}", Task::Edit).await.unwrap_err();
     assert_eq!(error.code(), "duplicate_parameter");
 }
 
 #[tokio::test]
-async fn texts_have_a_limit() {
+async fn texts_have_a_limit_in_bytes() {
     let error = read_json(json!({"prompt": "x".repeat(262_145)})).await.unwrap_err();
     assert_eq!(error.code(), "string_above_max_length");
     assert!(read_json(json!({"prompt": "x".repeat(262_144)})).await.is_ok());

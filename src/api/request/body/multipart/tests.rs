@@ -118,7 +118,7 @@ async fn masks_and_texts_come_in_any_order_and_with_types() {
 }
 
 #[tokio::test]
-async fn duplicates_must_be_equal() {
+async fn equal_duplicates_are_accepted_and_others_refused() {
     let part = |value: &'static [u8]| ("Content-Disposition: form-data; name=\"output_compression\"", value);
     assert!(read_parts(&[part(b"50"), part(b"50")]).await.is_ok());
     let error = read_parts(&[part(b"50"), part(b"51")]).await.unwrap_err();
@@ -131,7 +131,7 @@ async fn duplicates_must_be_equal() {
 }
 
 #[tokio::test]
-async fn strings_in_the_place_of_files() {
+async fn strings_in_the_place_of_files_are_refused_unless_files_follow() {
     let file: Raw<'_> = ("Content-Disposition: form-data; name=\"image[]\"; filename=\"a.png\"", PNG);
     let text: Raw<'_> = ("Content-Disposition: form-data; name=\"image[]\"", b"UploadFile(filename='a.png', size=10)");
     for parts in [[file, text], [text, file]] {
@@ -150,7 +150,7 @@ async fn strings_in_the_place_of_files() {
 }
 
 #[tokio::test]
-async fn empty_parts() {
+async fn empty_parts_count_as_absent_except_named_files() {
     // A browser's untouched file input, and an empty text.
     for head in [
         "Content-Disposition: form-data; name=\"mask\"; filename=\"\"\r\nContent-Type: application/octet-stream",

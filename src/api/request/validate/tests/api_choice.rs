@@ -97,7 +97,7 @@ fn parameters_that_a_fixed_api_lacks_are_refused_with_the_setting_that_would_all
         assert!(text.contains(name) && text.contains("upstream.api = \"auto\""), "{text}");
         assert!(text.contains(&format!("'{}'", policy.api_kinds()[0].name())), "{text}");
     }
-    // What nobody has is refused without such a hope.
+    // A parameter that no API offers is refused without such a hint.
     for policy in [ApiPolicy::Auto, ApiPolicy::Prediction, ApiPolicy::OpenAi] {
         for parameter in [("background", "transparent"), ("input_fidelity", "high")] {
             let error = under(policy, form(&[("model", "gpt-image-2"), parameter]), Task::Edit).unwrap_err();
