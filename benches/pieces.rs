@@ -1,4 +1,4 @@
-//! The pieces whose cost depends on how large or how many: `cargo bench --bench pieces`.
+//! The pieces whose cost depends on how large or how many: `cargo bench --features bench --bench pieces`.
 //!
 //! - `form`: a multipart body scanned, hashed, sniffed and spooled (in memory up to `storage.spool_memory_bytes`, in an
 //!   unlinked file beyond), in chunks as they come from a socket.

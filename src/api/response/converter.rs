@@ -167,14 +167,14 @@ impl PictureConverter {
         if let Some(converted) = self.find(key) {
             return Ok(converted);
         }
-        let (source, from, converter) = (Arc::clone(source), picture.format, self.clone());
+        let (source, from, this) = (Arc::clone(source), picture.format, self.clone());
         let work = move || {
             let _slot = slot;
             let started = Instant::now();
-            let converted = convert(&whole(&*source)?, from, conversion, converter.pixels_max)?;
-            converter.metrics.seconds.observe(started.elapsed().as_secs_f64());
-            converter.count(conversion, "converted");
-            converter.cache.insert(key, converted.clone());
+            let converted = convert(&whole(&*source)?, from, conversion, this.pixels_max)?;
+            this.metrics.seconds.observe(started.elapsed().as_secs_f64());
+            this.count(conversion, "converted");
+            this.cache.insert(key, converted.clone());
             Ok(converted)
         };
         // A panic in a decoder is a failed conversion.

@@ -58,7 +58,7 @@ pub(crate) async fn accepted(
     client: &ClientId,
     waiter: &Waiter,
     response: PredictionResponse,
-    waited: Duration,
+    wait: Duration,
 ) -> Result<Response, ApiError> {
     let job = waiter.job();
     // The job is found: the journal recorded it before the waiter was returned.
@@ -73,8 +73,8 @@ pub(crate) async fn accepted(
     let headers = response.headers_mut();
     headers.insert(LOCATION, location);
     headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("respond-async"));
-    if !waited.is_zero() {
-        headers.append(PREFERENCE_APPLIED, applied_wait(waited));
+    if !wait.is_zero() {
+        headers.append(PREFERENCE_APPLIED, applied_wait(wait));
     }
     Ok(response)
 }
