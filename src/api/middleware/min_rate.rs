@@ -5,6 +5,7 @@
 //! client below the rate over the window fails, one that only pauses does not, and a fast start earns no hour of silence.
 //! The time in which the gateway writes what arrived does not count.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::config::ServerConfig;
@@ -12,8 +13,8 @@ use crate::config::ServerConfig;
 /// The time credit of one body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MinRateCheck {
-    /// 0 accepts any rate (`server.body_bytes_per_second_min`).
-    bytes_per_second_min: u64,
+    /// `None` accepts any rate.
+    bytes_per_second_min: Option<NonZeroU64>,
     credit: Duration,
     window: Duration,
 }
@@ -21,7 +22,7 @@ pub(crate) struct MinRateCheck {
 impl MinRateCheck {
     pub(crate) fn new(server: &ServerConfig) -> Self {
         let window = server.body_rate_window;
-        Self { bytes_per_second_min: server.body_bytes_per_second_min, credit: window, window }
+        Self { bytes_per_second_min: NonZeroU64::new(server.body_bytes_per_second_min), credit: window, window }
     }
 
     /// Returns the same check with a window of at most `window_max`.
@@ -29,21 +30,20 @@ impl MinRateCheck {
         Self { credit: self.credit.min(window_max), window: self.window.min(window_max), ..self }
     }
 
+    /// Returns the minimum rate in bytes per second, 0 without one.
     pub(crate) fn bytes_per_second_min(&self) -> u64 {
-        self.bytes_per_second_min
+        self.bytes_per_second_min.map_or(0, NonZeroU64::get)
     }
 
     /// Returns how long the next bytes may still take; `None` without a limit.
     pub(crate) fn time_left(&self) -> Option<Duration> {
-        (self.bytes_per_second_min > 0).then_some(self.credit)
+        self.bytes_per_second_min.map(|_| self.credit)
     }
 
     /// Records bytes that arrived, and how long they were waited for.
     pub(crate) fn received(&mut self, bytes: usize, waited: Duration) {
-        if self.bytes_per_second_min == 0 {
-            return;
-        }
-        let nanos = (bytes as u128) * 1_000_000_000 / u128::from(self.bytes_per_second_min);
+        let Some(bytes_per_second_min) = self.bytes_per_second_min else { return };
+        let nanos = (bytes as u128) * 1_000_000_000 / u128::from(bytes_per_second_min.get());
         let earned = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         self.credit = self.credit.saturating_sub(waited).saturating_add(earned).min(self.window);
     }
