@@ -19,7 +19,7 @@ pub(crate) use catalogue::{Capabilities, Catalogue, Model, TaskSpec, UpstreamApi
 pub(crate) use clock::{Clock, SystemClock, Timestamp};
 pub(crate) use fingerprint::{Digest, Fingerprint};
 pub(crate) use host::{HostName, HostRule};
-pub(crate) use ids::{AccountId, ClientId, EventId, IdempotencyKey, JobId, PurchaseId, UpstreamId};
+pub(crate) use ids::{AccountId, ClientId, EventId, IdempotencyKey, JobId, ModelId, PurchaseId, UpstreamId};
 pub(crate) use money::{Price, Usage, Usd};
 pub(crate) use outcome::{Failure, JobResult, PurchaseResult, StoredPicture};
 pub(crate) use picture::{ByteSource, Format, Picture};

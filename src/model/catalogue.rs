@@ -6,7 +6,7 @@ use std::num::NonZeroU8;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{ApiKind, Price, Size, Task};
+use super::{ApiKind, ModelId, Price, Size, Task};
 
 mod api;
 
@@ -24,7 +24,7 @@ pub(crate) struct Catalogue {
 impl Catalogue {
     /// Finds a model by its id or one of its aliases.
     pub(crate) fn find(&self, name: &str) -> Option<&Model> {
-        self.models.iter().find(|model| model.id == name || model.aliases.iter().any(|alias| alias == name))
+        self.models.iter().find(|model| model.id.as_str() == name || model.aliases.iter().any(|alias| alias == name))
     }
 
     /// Checks what types cannot: unique names, a default that exists, `auto` values within their own list.
@@ -35,14 +35,14 @@ impl Catalogue {
     pub(crate) fn check(&self) -> Result<(), String> {
         let mut names = std::collections::BTreeSet::new();
         for model in &self.models {
-            for name in std::iter::once(&model.id).chain(&model.aliases) {
+            for name in std::iter::once(model.id.as_str()).chain(model.aliases.iter().map(String::as_str)) {
                 if !names.insert(name) {
                     return Err(format!("model {}: the name {name} is used twice", model.id));
                 }
             }
             model.check().map_err(|problem| format!("model {}: {problem}", model.id))?;
         }
-        if !names.contains(&self.default_model) {
+        if !names.contains(self.default_model.as_str()) {
             return Err(format!("default_model: no model is called {}", self.default_model));
         }
         Ok(())
@@ -54,7 +54,7 @@ impl Catalogue {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Model {
     /// The upstream's name, and the one clients see in `GET /v1/models`.
-    pub(crate) id: String,
+    pub(crate) id: ModelId,
     /// Other names clients use for it.
     #[serde(default)]
     pub(crate) aliases: Vec<String>,

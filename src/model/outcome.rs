@@ -74,6 +74,7 @@ pub(crate) enum Failure {
     /// bought.
     Outpaced { retry_after: Duration },
     /// A limit of the client's own; nothing was bought.
+    #[serde(rename = "over_limit")]
     LimitExceeded { limit: Limit, retry_after: Duration },
     /// The journal cannot be written; nothing was bought.
     JournalUnavailable,

@@ -204,7 +204,7 @@ pub(crate) type Whole = (Format, (u32, u32));
 /// # Errors
 ///
 /// [`InvalidPicture`], or the error of reading.
-pub(crate) fn check_whole(source: &dyn ByteSource) -> io::Result<Result<Whole, InvalidPicture>> {
+pub(crate) fn check_complete(source: &dyn ByteSource) -> io::Result<Result<Whole, InvalidPicture>> {
     let size = source.size();
     let head = read_full(source, 0, usize::try_from(size).unwrap_or(HEAD_BYTES).min(HEAD_BYTES))?;
     let Some(format) = Format::sniff(&head) else {
@@ -250,10 +250,10 @@ mod tests {
         ];
         for (encoder, format) in formats {
             let whole = Bytes::from(encoded(encoder));
-            assert_eq!(check_whole(&whole).unwrap(), Ok((format, (40, 30))));
+            assert_eq!(check_complete(&whole).unwrap(), Ok((format, (40, 30))));
             for cut in 0..whole.len() {
                 let part = whole.slice(..cut);
-                assert!(check_whole(&part).unwrap().is_err(), "{format:?} cut at {cut} of {}", whole.len());
+                assert!(check_complete(&part).unwrap().is_err(), "{format:?} cut at {cut} of {}", whole.len());
             }
         }
     }
@@ -261,6 +261,6 @@ mod tests {
     #[test]
     fn text_is_not_a_picture() {
         let page = Bytes::from_static(b"<html>not found</html>");
-        assert_eq!(check_whole(&page).unwrap(), Err(InvalidPicture::UnknownFormat));
+        assert_eq!(check_complete(&page).unwrap(), Err(InvalidPicture::UnknownFormat));
     }
 }

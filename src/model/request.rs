@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{ApiKind, ByteSource, Picture};
+use super::{ApiKind, ByteSource, ModelId, Picture};
 
 /// What a model is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
@@ -113,7 +113,7 @@ impl Input {
 pub(crate) struct PictureRequest {
     pub(crate) task: Task,
     /// The catalogue's id of the model, aliases resolved.
-    pub(crate) model: String,
+    pub(crate) model: ModelId,
     pub(crate) prompt: String,
     /// In the client's order; empty for [`Task::Generate`].
     pub(crate) inputs: Vec<Input>,

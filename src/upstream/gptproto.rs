@@ -206,7 +206,7 @@ pub(super) mod tests {
     pub(crate) fn request(model: &str) -> PictureRequest {
         PictureRequest {
             task: Task::Edit,
-            model: model.to_owned(),
+            model: model.into(),
             prompt: "say \"hi\"\n".to_owned(),
             inputs: vec![input(b"one"), input(b"two")],
             mask: None,
