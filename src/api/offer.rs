@@ -28,7 +28,7 @@ impl<'a> Offer<'a> {
     /// [`ApiError::ModelNotFound`], [`ApiError::ModelNotAllowed`].
     pub(super) fn find(self, name: Option<String>, task: Task) -> Result<&'a Model, ApiError> {
         let name = name.unwrap_or_else(|| self.catalogue.default_model.clone());
-        let able = self.models().filter(|model| model.is_sold(self.routes, task));
+        let able = self.models().filter(|model| model.is_offered(self.routes, task));
         let known = || able.map(|model| model.id.to_string()).collect();
         match self.catalogue.find(&name) {
             None => Err(ApiError::ModelNotFound { name, known: known() }),

@@ -126,7 +126,7 @@ pub(super) fn check(form: Form, task: Task, server: &ServerConfig, offer: Offer<
 /// No route that the operator allows has the model for this task.
 fn lacks_task(model: &Model, task: Task) -> ApiError {
     let routes = [ApiKind::Prediction, ApiKind::OpenAi, ApiKind::Unified];
-    let elsewhere = routes.into_iter().find(|&route| model.is_sold(&[route], task)).map(|route| {
+    let elsewhere = routes.into_iter().find(|&route| model.is_offered(&[route], task)).map(|route| {
         let route = route.name();
         format!("The operator of this gateway has chosen another way to it than upstream.api = \"{route}\".")
     });
