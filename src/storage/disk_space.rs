@@ -38,7 +38,7 @@ impl DiskSpace {
                 let _ = shared.thread.set(handle.thread().clone());
             }
             Err(error) => {
-                tracing::warn!(%error, "free disk space cannot be watched; the state at the start is assumed")
+                tracing::warn!(%error, "free disk space cannot be watched; the state at the start is assumed");
             }
         }
         Self { shared }

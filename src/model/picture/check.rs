@@ -17,13 +17,15 @@ pub(crate) enum InvalidPicture {
     NoDimensions,
 }
 
+/// The format of a picture, and its width and height in pixels.
+pub(crate) type FormatAndDimensions = (Format, (u32, u32));
+
 /// Checks that a picture is complete by its signature and its end: PNG `IEND`, JPEG end-of-image, the RIFF length.
-/// Returns its format, and its width and height in pixels.
 ///
 /// # Errors
 ///
 /// [`InvalidPicture`], or the error of reading.
-pub(crate) fn check_complete(source: &dyn ByteSource) -> io::Result<Result<(Format, (u32, u32)), InvalidPicture>> {
+pub(crate) fn check_complete(source: &dyn ByteSource) -> io::Result<Result<FormatAndDimensions, InvalidPicture>> {
     let size = source.size();
     let head = read_full(source, 0, usize::try_from(size).unwrap_or(HEAD_BYTES).min(HEAD_BYTES))?;
     let Some(format) = Format::sniff(&head) else {

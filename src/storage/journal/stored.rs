@@ -57,8 +57,6 @@ impl StoredState {
     }
 }
 
-/// What one prediction that is no longer under way has used up of its client's quota. It stays after the pictures
-
 /// What one purchase that is no longer under way has used of its client's quota. Stays after its pictures are evicted.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct UsedQuota {
