@@ -53,7 +53,9 @@ pub(crate) enum LedgerError {
     Missing(String),
     #[error("the journal cannot be used: {0}")]
     Storage(#[from] rusqlite::Error),
-    #[error("{path} has version {found}, this program supports version {SCHEMA_VERSION}")]
+    #[error(
+        "{path} has version {found}, this program supports version {SCHEMA_VERSION}; an older journal is migrated when the gateway starts"
+    )]
     Version { path: String, found: i64 },
     #[error("there is no purchase {0}")]
     NoSuchPurchase(PurchaseId),

@@ -110,7 +110,7 @@ fn pictures(connection: &Connection, purchase: PurchaseId) -> rusqlite::Result<V
         .collect()
 }
 
-/// Returns the undelivered webhooks of ended jobs, see [`crate::storage::Journal::pending_webhooks`].
+/// Returns the undelivered webhooks of ended jobs, as `Journal::pending_webhooks`.
 pub(super) fn pending_webhooks(connection: &Connection, of: Option<JobId>) -> rusqlite::Result<Vec<PendingWebhook>> {
     let mut statement = connection.prepare_cached(
         "SELECT id, job_id, url, tries, due_ms FROM webhooks
@@ -132,7 +132,7 @@ pub(super) fn pending_webhooks(connection: &Connection, of: Option<JobId>) -> ru
     Ok(pending)
 }
 
-/// Returns what jobs created at `since` or later have bought, see [`crate::storage::Journal::quota_used_since`].
+/// Returns what jobs created at `since` or later have bought, as `Journal::quota_used_since`.
 pub(super) fn quota_used_since(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<UsedQuota>> {
     // CROSS JOIN fixes the order of the loops: jobs by their time, then their purchases, independent of the size of the rest.
     let mut statement = connection.prepare(
