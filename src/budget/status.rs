@@ -1,4 +1,4 @@
-//! What the operator sees of the budget.
+//! The status and the metrics of the budget.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::State;
 use super::account::Account;
+use super::state::State;
 use crate::model::AccountId;
 use crate::telemetry::Metrics;
 
@@ -19,46 +19,49 @@ use crate::telemetry::Metrics;
 pub(crate) struct Status {
     pub(crate) predictions_in_flight: usize,
     pub(crate) predictions_in_flight_max: usize,
+    /// Queued submits.
     pub(crate) queue: usize,
     pub(crate) queue_max: usize,
+    /// Bytes of the uploads of queued submits.
     pub(crate) queue_bytes: u64,
-    /// Predictions that wait, by client.
+    /// Queued submits by client.
     pub(crate) queue_by_client: BTreeMap<String, usize>,
-    /// Seconds until submits go on after a 429; 0 when an account takes some.
+    /// Seconds until submits resume after a 429; 0 when an account accepts some.
     pub(crate) paused_s: f64,
     pub(crate) accounts: Vec<AccountStatus>,
 }
 
-/// One account.
+/// One account with the upstream.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct AccountStatus {
     pub(crate) name: String,
     pub(crate) in_flight: usize,
-    /// Predictions that may be in flight: by the configuration, and by what 429s have taught.
+    /// Predictions that may be in flight, as configured and as learned from 429s.
     pub(crate) in_flight_max: usize,
     pub(crate) in_flight_learned: usize,
-    /// Submits a minute: by the configuration, and by what 429s have taught.
+    /// Submits per minute, as configured and as learned from 429s.
     pub(crate) submits_per_minute_max: u32,
     pub(crate) submits_per_minute_learned: f64,
-    /// Why nothing or less is asked of it now, and for how many seconds more.
+    /// The pauses and cooldowns that are active.
     pub(crate) pauses: Vec<PauseStatus>,
 }
 
-/// A pause that is in force.
+/// An active pause or cooldown.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct PauseStatus {
-    /// `submits`, `polls`, `model`, or the reason why the key is set aside.
+    /// `submits`, `polls`, `model`, or the reason of an account's cooldown.
     pub(crate) what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<String>,
+    /// Until it ends.
     pub(crate) seconds: f64,
 }
 
 impl Status {
-    pub(super) fn of(state: &State, queue_max: usize, now: Instant) -> Self {
+    pub(super) fn of<T>(state: &State<T>, queue_max: usize, now: Instant) -> Self {
         let accounts: Vec<AccountStatus> =
             state.accounts.iter().map(|account| AccountStatus::of(account, now)).collect();
-        let stopped = |account: &AccountStatus| {
+        let paused = |account: &AccountStatus| {
             let pauses = account.pauses.iter().filter(|pause| pause.model.is_none() && pause.what != "polls");
             pauses.map(|pause| pause.seconds).fold(0.0, f64::max)
         };
@@ -69,7 +72,7 @@ impl Status {
             queue_max,
             queue_bytes: state.queue.bytes(),
             queue_by_client: state.queue.by_client().map(|(client, count)| (client.to_string(), count)).collect(),
-            paused_s: accounts.iter().map(stopped).reduce(f64::min).unwrap_or_default(),
+            paused_s: accounts.iter().map(paused).reduce(f64::min).unwrap_or_default(),
             accounts,
         }
     }
@@ -78,12 +81,12 @@ impl Status {
 impl AccountStatus {
     fn of(account: &Account, now: Instant) -> Self {
         let seconds = |until: Instant| until.saturating_duration_since(now).as_secs_f64();
-        let plain = |what, until| PauseStatus { what, model: None, seconds: seconds(until) };
+        let pause = |what, until| PauseStatus { what, model: None, seconds: seconds(until) };
         let mut pauses = Vec::new();
-        pauses.extend(account.paused_until(now).map(|until| plain("submits", until)));
-        pauses.extend(account.polls_paused_until(now).map(|until| plain("polls", until)));
-        pauses.extend(account.aside.as_ref().map(|aside| plain(aside.reason.name(), aside.until)));
-        pauses.extend(account.held_back(now).map(|(model, until)| PauseStatus {
+        pauses.extend(account.paused_until(now).map(|until| pause("submits", until)));
+        pauses.extend(account.polls_paused_until(now).map(|until| pause("polls", until)));
+        pauses.extend(account.cooldown.as_ref().map(|cooldown| pause(cooldown.reason.name(), cooldown.until)));
+        pauses.extend(account.model_cooldowns(now).map(|(model, until)| PauseStatus {
             what: "model",
             model: Some(model.to_string()),
             seconds: seconds(until),
@@ -91,10 +94,10 @@ impl AccountStatus {
         Self {
             name: account.id.to_string(),
             in_flight: account.in_flight,
-            in_flight_max: account.places_max,
-            in_flight_learned: account.places(),
-            submits_per_minute_max: account.submits_per_minute.get(),
-            submits_per_minute_learned: account.rate(),
+            in_flight_max: account.concurrency_max,
+            in_flight_learned: account.concurrency(),
+            submits_per_minute_max: account.submits_per_minute_max.get(),
+            submits_per_minute_learned: account.submits_per_minute(),
             pauses,
         }
     }
