@@ -20,12 +20,12 @@ pub(crate) struct Status {
     pub(crate) predictions_in_flight: usize,
     pub(crate) predictions_in_flight_max: usize,
     /// Queued submits.
-    pub(crate) queue: usize,
-    pub(crate) queue_max: usize,
+    pub(crate) queued_submits: usize,
+    pub(crate) queued_submits_max: usize,
     /// Bytes of the uploads of queued submits.
-    pub(crate) queue_bytes: u64,
+    pub(crate) queued_upload_bytes: u64,
     /// Queued submits by client.
-    pub(crate) queue_by_client: BTreeMap<String, usize>,
+    pub(crate) queued_submits_by_client: BTreeMap<String, usize>,
     /// Seconds until submits resume after a 429; 0 when an account accepts some.
     pub(crate) paused_s: f64,
     pub(crate) accounts: Vec<AccountStatus>,
@@ -68,10 +68,14 @@ impl Status {
         Self {
             predictions_in_flight: accounts.iter().map(|account| account.in_flight).sum(),
             predictions_in_flight_max: accounts.iter().map(|account| account.in_flight_learned).sum(),
-            queue: state.queue.len(),
-            queue_max,
-            queue_bytes: state.queue.bytes(),
-            queue_by_client: state.queue.by_client().map(|(client, count)| (client.to_string(), count)).collect(),
+            queued_submits: state.queue.len(),
+            queued_submits_max: queue_max,
+            queued_upload_bytes: state.queue.bytes(),
+            queued_submits_by_client: state
+                .queue
+                .by_client()
+                .map(|(client, count)| (client.to_string(), count))
+                .collect(),
             paused_s: accounts.iter().map(paused).reduce(f64::min).unwrap_or_default(),
             accounts,
         }
@@ -107,12 +111,12 @@ impl AccountStatus {
 pub(super) struct BudgetMetrics {
     calls: Family<CallLabels, Counter>,
     pushbacks: Family<PushbackLabels, Counter>,
-    queue: Gauge,
-    queue_by_client: Family<ClientLabel, Gauge>,
-    queue_bytes: Gauge,
+    queued_submits: Gauge,
+    queued_submits_by_client: Family<ClientLabel, Gauge>,
+    queued_upload_bytes: Gauge,
     in_flight: Family<AccountLabel, Gauge>,
     in_flight_max: Family<AccountLabel, Gauge>,
-    submits_per_minute: Family<AccountLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    submits_per_minute_max: Family<AccountLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
     paused_seconds: Family<PauseLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
 }
 
@@ -128,7 +132,7 @@ struct PushbackLabels {
     concerns: &'static str,
 }
 
-/// Names of the configuration only, so the set stays finite.
+/// Only clients of the configuration, so the set is finite.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ClientLabel {
     client: String,
@@ -149,29 +153,29 @@ impl BudgetMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let own = Self::default();
         metrics.register("upstream", |registry| {
-            registry.register("calls", "Calls the budget let through", own.calls.clone());
+            registry.register("calls", "Calls that were permitted, by account and kind (submit, poll)", own.calls.clone());
             registry.register(
                 "pushbacks",
-                "Refusals of the upstream, by what they concern: submit, poll, model, key",
+                "Calls that the upstream refused, by account and by what the refusal concerns (submit, poll, model, key)",
                 own.pushbacks.clone(),
             );
-            registry.register("queue", "Predictions waiting for the budget", own.queue.clone());
-            registry.register("queue_by_client", "The same by client", own.queue_by_client.clone());
-            registry.register("queue_bytes", "Bytes of their uploads", own.queue_bytes.clone());
-            registry.register("in_flight", "Predictions in flight", own.in_flight.clone());
+            registry.register("queued_submits", "Submits that wait in the queue", own.queued_submits.clone());
+            registry.register("queued_submits_by_client", "Submits that wait in the queue, by client", own.queued_submits_by_client.clone());
+            registry.register("queued_upload_bytes", "Bytes of the uploads of queued submits", own.queued_upload_bytes.clone());
+            registry.register("in_flight", "Predictions in flight at the upstream, by account", own.in_flight.clone());
             registry.register(
                 "in_flight_max",
-                "Predictions that may be in flight, by what was learned",
+                "Predictions that may be in flight, as learned or else as configured, by account",
                 own.in_flight_max.clone(),
             );
             registry.register(
                 "submits_per_minute_max",
-                "Submits that may leave in a minute, by what was learned",
-                own.submits_per_minute.clone(),
+                "Submits per minute, as learned or else as configured, by account",
+                own.submits_per_minute_max.clone(),
             );
             registry.register(
                 "paused_seconds",
-                "For how long the longest pause of each reason goes on",
+                "Time until the longest active pause ends, by account and reason",
                 own.paused_seconds.clone(),
             );
         });
@@ -188,19 +192,19 @@ impl BudgetMetrics {
 
     pub(super) fn refresh(&self, status: &Status) {
         let whole = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-        self.queue.set(whole(status.queue));
-        // What is gone is no longer shown.
-        self.queue_by_client.clear();
-        for (client, &count) in &status.queue_by_client {
-            self.queue_by_client.get_or_create(&ClientLabel { client: client.clone() }).set(whole(count));
+        self.queued_submits.set(whole(status.queued_submits));
+        // Clients without queued submits are removed.
+        self.queued_submits_by_client.clear();
+        for (client, &count) in &status.queued_submits_by_client {
+            self.queued_submits_by_client.get_or_create(&ClientLabel { client: client.clone() }).set(whole(count));
         }
-        self.queue_bytes.set(i64::try_from(status.queue_bytes).unwrap_or(i64::MAX));
+        self.queued_upload_bytes.set(i64::try_from(status.queued_upload_bytes).unwrap_or(i64::MAX));
         self.paused_seconds.clear();
         for account in &status.accounts {
             let label = AccountLabel { account: account.name.clone() };
             self.in_flight.get_or_create(&label).set(whole(account.in_flight));
             self.in_flight_max.get_or_create(&label).set(whole(account.in_flight_learned));
-            self.submits_per_minute.get_or_create(&label).set(account.submits_per_minute_learned);
+            self.submits_per_minute_max.get_or_create(&label).set(account.submits_per_minute_learned);
             for pause in &account.pauses {
                 let label = PauseLabels { account: account.name.clone(), reason: pause.what };
                 let gauge = self.paused_seconds.get_or_create(&label);

@@ -98,10 +98,10 @@ async fn slots_are_returned() {
     let granted = bench.granted(&mut first);
     let mut second = bench.queue("alice", "m");
     assert!(bench.waits(&mut second));
-    assert_eq!((bench.budget.status().queue, bench.budget.status().predictions_in_flight), (1, 1));
+    assert_eq!((bench.budget.status().queued_submits, bench.budget.status().predictions_in_flight), (1, 1));
     drop(granted);
     drop(bench.granted(&mut second));
-    assert_eq!((bench.budget.status().queue, bench.budget.status().predictions_in_flight), (0, 0));
+    assert_eq!((bench.budget.status().queued_submits, bench.budget.status().predictions_in_flight), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +114,7 @@ async fn a_client_that_disconnects_leaves_the_queue_also_with_an_unreceived_gran
     drop(bench.granted(&mut second));
     let third = bench.queue("alice", "m");
     drop(third);
-    assert_eq!((bench.budget.status().queue, bench.budget.status().queue_bytes), (0, 0));
+    assert_eq!((bench.budget.status().queued_submits, bench.budget.status().queued_upload_bytes), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
