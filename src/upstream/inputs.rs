@@ -28,8 +28,8 @@ impl Inputs {
             (Input::Bytes { picture, source }, Self::Inline) => Reference::Inline(*picture, Arc::clone(source)),
             (Input::Bytes { picture, source }, Self::Link(input_urls)) => {
                 let input_url_guard = input_urls.publish(*picture, Arc::clone(source));
-                let address = input_url_guard.address().to_owned();
-                input_url_guards.keep(input_url_guard);
+                let address = input_url_guard.url().to_owned();
+                input_url_guards.push(input_url_guard);
                 Reference::Address(address)
             }
         }
