@@ -113,7 +113,7 @@ def test_an_edit_takes_two_pictures_in_order():
         result = run(asked("blend them", input_references=references))
         check_png(fetched(result.unsigned_urls[0])[1], 1024, 1024)
         bought = control("predictions")[-1]
-        assert (bought["id"], bought["face"], bought["capability"]) == (result.id, "unified", "image-edit")
+        assert (bought["id"], bought["api"], bought["capability"]) == (result.id, "unified", "image-edit")
         sent = [one["image_url"]["url"]["bytes"] for one in bought["parameters"]["input_references"]]
         assert sent == [path.stat().st_size for path in paths]
         seen.append([one["digest"] for one in bought["inputs"]])

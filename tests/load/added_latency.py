@@ -103,7 +103,7 @@ def main():
         ports = dict(zip(names, free_ports(len(names))))
         scenario = folder / "scenario.toml"
         own = int(OWN_SECONDS * 1000)
-        scenario.write_text(f"[life]\nlow_ms = [{own}, {own}]\nsize_counts = \"no\"\n[limits]\nmin_poll_interval_ms = 0\n")
+        scenario.write_text(f"[life]\nlow_ms = [{own}, {own}]\nsize_counts = \"no\"\n[limits]\npoll_interval_min_ms = 0\n")
         processes.append(start(["simulate", "--listen", f"127.0.0.1:{ports['simulator']}", "--scenario", str(scenario),
                                 "--key", UPSTREAM_KEY], {}, log))
         wait_until_up(ports["simulator"], "/_simulator/counters", processes[-1])

@@ -38,7 +38,7 @@ from crash_kit import ROOT, World, call, give_up, png
 BINARY = ROOT / "target" / "release" / "gptproto-gateway"
 SHAPES = Path(__file__).with_name("attack_shapes.py")
 PACKAGES = {"slowhttptest": "slowhttptest", "h2load": "nghttp2-client", "prlimit": "util-linux"}
-SCENARIO = "[life]\nlow_ms = [50, 50]\nsize_counts = \"no\"\n[limits]\nmin_poll_interval_ms = 0\n"
+SCENARIO = "[life]\nlow_ms = [50, 50]\nsize_counts = \"no\"\n[limits]\npoll_interval_min_ms = 0\n"
 BOUNDARY = "honest"
 
 # Aims. The machine has few cores, and attackers of this size take their share of them: what is aimed at is that honest
