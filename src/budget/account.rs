@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::cooldown::Cooldown;
-use super::limit::{AdaptiveLimit, Bounds, LearnedPolls, LearnedSubmits, Permission, PollPace, SendToken};
+use super::limit::{AdaptiveLimit, Bounds, LearnedPolls, LearnedSubmits, Permission, PollSpacing, SendToken};
 use super::rate::Rate;
 use crate::config::{Account as AccountConfig, Switch, UpstreamConfig};
 use crate::model::{AccountId, Failure};
@@ -46,7 +46,7 @@ pub(super) struct Account {
     requests: Rate,
     learning: Switch,
     limit: AdaptiveLimit,
-    poll_pace: PollPace,
+    poll_spacing: PollSpacing,
     /// The pause after a 429, where learning is off.
     paused_until: Option<Instant>,
     pub(super) in_flight: usize,
@@ -99,7 +99,7 @@ impl Account {
             requests: Rate::new(requests, upstream.burst),
             learning: upstream.learning,
             limit: AdaptiveLimit::new(bounds, Some(learned.submits), now),
-            poll_pace: PollPace::new(bounds, learned.polls),
+            poll_spacing: PollSpacing::new(bounds, learned.polls),
             paused_until: None,
             in_flight: 0,
             model_cooldowns: HashMap::new(),
@@ -114,7 +114,7 @@ impl Account {
     pub(super) fn learned(&self) -> LearnedAccount {
         LearnedAccount {
             submits: self.limit.learned(),
-            polls: self.poll_pace.learned(),
+            polls: self.poll_spacing.learned(),
             in_flight_mean_s: self.in_flight_mean_s,
         }
     }
@@ -264,21 +264,21 @@ impl Account {
     ///
     /// The time when there is one.
     pub(super) fn take_poll(&mut self, now: Instant) -> Result<(), Instant> {
-        if let Some(at) = self.poll_pace.next(now) {
+        if let Some(at) = self.poll_spacing.next(now) {
             return Err(at);
         }
         self.requests.take()?;
-        self.poll_pace.on_sent(now);
+        self.poll_spacing.on_sent(now);
         Ok(())
     }
 
     pub(super) fn on_poll_answered(&mut self) {
-        self.poll_pace.on_answered();
+        self.poll_spacing.on_answered();
     }
 
     /// Records that the upstream refused a poll with 429. Returns the pause before the next poll.
     pub(super) fn on_poll_refused(&mut self, retry_after: Option<Duration>, now: Instant) -> Duration {
-        self.poll_pace.on_refused(retry_after, now)
+        self.poll_spacing.on_refused(retry_after, now)
     }
 
     /// Predictions that may be in flight, as far as is known.
@@ -311,7 +311,7 @@ impl Account {
 
     /// The time until which no poll is sent, after a 429.
     pub(super) fn polls_paused_until(&self, now: Instant) -> Option<Instant> {
-        self.poll_pace.next(now).filter(|&until| until > now)
+        self.poll_spacing.next(now).filter(|&until| until > now)
     }
 
     /// The models in cooldown, and until when.

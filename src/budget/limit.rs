@@ -54,7 +54,7 @@ mod attribution;
 mod bounds;
 mod learned_limit;
 mod permission;
-mod poll_pace;
+mod poll_spacing;
 mod probe;
 mod recovery;
 #[cfg(test)]
@@ -65,7 +65,7 @@ mod window;
 
 pub(super) use bounds::Bounds;
 pub(super) use permission::Permission;
-pub(super) use poll_pace::{LearnedPolls, PollPace};
+pub(super) use poll_spacing::{LearnedPolls, PollSpacing};
 
 /// Unacknowledged submits that are allowed before the first answer (the initial congestion window).
 const UNACKNOWLEDGED_FIRST: usize = 4;

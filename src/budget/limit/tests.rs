@@ -349,27 +349,27 @@ fn a_single_transient_refusal_changes_no_limit() {
 #[test]
 fn refused_polls_widen_the_spacing_and_answers_narrow_it() {
     let mut now = Instant::now();
-    let mut pace = PollPace::new(BOUNDS, LearnedPolls::default());
+    let mut polls = PollSpacing::new(BOUNDS, LearnedPolls::default());
     for _ in 0..50 {
-        assert_eq!(pace.next(now), None, "nothing was refused");
-        pace.on_sent(now);
-        pace.on_answered();
+        assert_eq!(polls.next(now), None, "nothing was refused");
+        polls.on_sent(now);
+        polls.on_answered();
         now += Duration::from_millis(200);
     }
-    pace.on_sent(now);
-    let pause = pace.on_refused(Some(Duration::from_hours(1)), now);
+    polls.on_sent(now);
+    let pause = polls.on_refused(Some(Duration::from_hours(1)), now);
     assert_eq!(pause, BOUNDS.pushback_max);
-    let spacing = pace.learned().spacing_s.unwrap();
+    let spacing = polls.learned().spacing_s.unwrap();
     assert!((0.2..0.3).contains(&spacing), "{spacing}");
-    pace.on_refused(None, now);
-    assert_eq!(pace.learned().spacing_s, Some(spacing), "once a window");
+    polls.on_refused(None, now);
+    assert_eq!(polls.learned().spacing_s, Some(spacing), "once a window");
     now += pause;
-    pace.on_sent(now);
-    assert_eq!(pace.next(now), Some(now + Duration::from_secs_f64(spacing)));
+    polls.on_sent(now);
+    assert_eq!(polls.next(now), Some(now + Duration::from_secs_f64(spacing)));
     for _ in 0..3000 {
-        pace.on_answered();
+        polls.on_answered();
     }
-    assert!(pace.learned().spacing_s.unwrap() < spacing * 0.7);
+    assert!(polls.learned().spacing_s.unwrap() < spacing * 0.7);
 }
 
 /// Measures which fraction of a hidden poll budget is used, and how many of 1,000 polls are refused.
@@ -379,20 +379,20 @@ fn polls_use_most_of_a_hidden_budget() {
         let start = Instant::now();
         let gap = Duration::from_secs(1) / per_second;
         let (mut now, mut free) = (start, start);
-        let mut pace = PollPace::new(BOUNDS, LearnedPolls::default());
+        let mut polls = PollSpacing::new(BOUNDS, LearnedPolls::default());
         let (mut answered, mut refused) = (0_u32, 0_u32);
         let (learning, end) = (Duration::from_mins(20), Duration::from_mins(140));
         while now < start + end {
-            now = pace.next(now).unwrap_or(now) + Duration::from_millis(1);
-            pace.on_sent(now);
+            now = polls.next(now).unwrap_or(now) + Duration::from_millis(1);
+            polls.on_sent(now);
             let counts = now >= start + learning;
             // A token bucket of two.
             if now + gap < free {
-                pace.on_refused(None, now);
+                polls.on_refused(None, now);
                 refused += u32::from(counts);
             } else {
                 free = free.max(now) + gap;
-                pace.on_answered();
+                polls.on_answered();
                 answered += u32::from(counts);
             }
         }

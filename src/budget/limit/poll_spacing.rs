@@ -30,7 +30,7 @@ pub(in crate::budget) struct LearnedPolls {
 
 /// The pace of the polls of one account.
 #[derive(Clone, Debug)]
-pub(in crate::budget) struct PollPace {
+pub(in crate::budget) struct PollSpacing {
     bounds: Bounds,
     spacing: Option<Duration>,
     last: Option<Instant>,
@@ -41,7 +41,7 @@ pub(in crate::budget) struct PollPace {
     consecutive_refusals: u32,
 }
 
-impl PollPace {
+impl PollSpacing {
     pub(in crate::budget) fn new(bounds: Bounds, learned: LearnedPolls) -> Self {
         let spacing = learned.spacing_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let spacing = spacing.filter(|&spacing| spacing >= SPACING_MIN).map(|spacing| spacing.min(bounds.pushback_max));
