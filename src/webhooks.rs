@@ -125,7 +125,7 @@ impl Webhooks {
     /// ends.
     pub(crate) async fn run(self, EndedJobs(mut ended): EndedJobs) {
         let Some(enabled) = self.enabled else { return };
-        // Bounded by the deliveries under way: each sends one id when it ends.
+        // Bounded by the deliveries in progress: each sends one id when it ends.
         let (done, mut finished) = mpsc::unbounded_channel();
         let mut under_way: HashSet<EventId> = HashSet::new();
         // First those from before the start, of all jobs.

@@ -104,10 +104,10 @@ mod tests {
     fn a_burst_of_a_whole_minute_is_allowed_and_the_named_wait_is_enough() {
         let (limiter, clock) = limiter(6);
         assert_eq!(limiter.rate(), RequestRate { limit: 6, remaining: 6, reset: Duration::ZERO });
-        for left in (0..6).rev() {
+        for remaining in (0..6).rev() {
             assert_eq!(limiter.check(), Ok(()));
-            let reset = Duration::from_secs(10 * (6 - u64::from(left)));
-            assert_eq!(limiter.rate(), RequestRate { limit: 6, remaining: left, reset });
+            let reset = Duration::from_secs(10 * (6 - u64::from(remaining)));
+            assert_eq!(limiter.rate(), RequestRate { limit: 6, remaining, reset });
         }
         assert_eq!(limiter.check(), Err(Duration::from_secs(10)));
         clock.advance(Duration::from_secs(4));

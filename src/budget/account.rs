@@ -2,7 +2,7 @@
 //!
 //! A submit is sent when all of these agree, asked in this order: the account is in no cooldown; fewer predictions are in
 //! flight than configured; the learned limits allow it ([`super::limit`]); the model is in no cooldown; and the configured
-//! rates have a call left. Polls need only their own pace and the rate of all calls together, of which submits never use
+//! rates have a call left. Polls need only their own spacing and the rate of all calls together, of which submits never use
 //! the share of the polls.
 
 use std::collections::HashMap;

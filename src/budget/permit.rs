@@ -100,9 +100,8 @@ impl Shared {
             let in_flight = InFlightPermit {
                 shared: Arc::clone(self),
                 account: account.clone(),
-                model,
                 since: Some(now),
-                token: Some(token),
+                submit: Some(UnacknowledgedSubmit { token, model }),
             };
             let _ = grant.send(Ok(Granted { reservation: Reservation::new(account), in_flight }));
         }
@@ -122,7 +121,7 @@ impl Shared {
         };
         account.in_flight += 1;
         let account = account.id.clone();
-        InFlightPermit { shared: Arc::clone(self), account, model: Arc::from(""), since: None, token: None }
+        InFlightPermit { shared: Arc::clone(self), account, since: None, submit: None }
     }
 }
 
@@ -178,11 +177,17 @@ impl Drop for QueueSlot {
 pub(crate) struct InFlightPermit {
     shared: Arc<Shared>,
     account: AccountId,
-    model: Arc<str>,
     /// When it was granted; `None` for a prediction from before the start.
     since: Option<Instant>,
     /// Held until the account knows the outcome of the submit.
-    token: Option<SendToken>,
+    submit: Option<UnacknowledgedSubmit>,
+}
+
+/// A submit whose outcome is not known.
+#[derive(Debug)]
+struct UnacknowledgedSubmit {
+    token: SendToken,
+    model: Arc<str>,
 }
 
 impl InFlightPermit {
@@ -193,21 +198,21 @@ impl InFlightPermit {
 
     /// Reports that the upstream accepted the submit.
     pub(crate) fn accepted(&mut self) {
-        let Some(token) = self.token.take() else { return };
-        self.shared.lock().account_or_first(&self.account).on_accepted(token, &self.model, Instant::now());
+        let Some(UnacknowledgedSubmit { token, model }) = self.submit.take() else { return };
+        self.shared.lock().account_or_first(&self.account).on_accepted(token, &model, Instant::now());
         self.shared.changed.notify_one();
     }
 
     /// Reports that the upstream refused the submit. Returns the pause or cooldown that follows.
     pub(crate) fn refused(mut self, pushback: Pushback) -> Duration {
-        let Some(token) = self.token.take() else { return Duration::ZERO };
+        let Some(UnacknowledgedSubmit { token, model }) = self.submit.take() else { return Duration::ZERO };
         let now = Instant::now();
         let mut state = self.shared.lock();
         let account = state.account_or_first(&self.account);
         let (pause, concerns) = match pushback {
             Pushback::Account { retry_after } => (account.on_refused(token, retry_after, now), "submit"),
             Pushback::Model { retry_after, reason } => {
-                (account.on_model_refused(token, &self.model, reason, retry_after, now), "model")
+                (account.on_model_refused(token, &model, reason, retry_after, now), "model")
             }
             Pushback::Key { reason } => (account.on_key_refused(token, reason, now), "key"),
         };
@@ -223,8 +228,8 @@ impl Drop for InFlightPermit {
         let now = Instant::now();
         let mut state = self.shared.lock();
         let account = state.account_or_first(&self.account);
-        if let Some(token) = self.token.take() {
-            account.on_no_evidence(token, &self.model, now);
+        if let Some(UnacknowledgedSubmit { token, model }) = self.submit.take() {
+            account.on_no_evidence(token, &model, now);
             self.since = None;
         }
         account.on_ended(self.since.map(|since| now - since));

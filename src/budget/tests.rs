@@ -139,7 +139,7 @@ async fn submits_obey_their_rate_and_leave_polls_their_share() {
     assert_eq!(bench.burst(), 5);
     let account = AccountId("one".into());
     let polls = || std::iter::from_fn(|| bench.budget.reserve_poll(&account).ok()).count();
-    assert_eq!(polls(), 5, "what submits leave of ten");
+    assert_eq!(polls(), 5, "the rest of ten");
     tokio::time::advance(Duration::from_secs(10)).await;
     assert_eq!(polls(), 10, "polls may use all of it");
     let at = bench.budget.reserve_poll(&account).unwrap_err();

@@ -277,8 +277,8 @@ proptest! {
                     }
                 }
                 Step::Settle { job, made, hundredths } if job < open.len() && open[job].1 > 0 => {
-                    let (hold, left, each, estimate) = &mut open[job];
-                    *left -= 1;
+                    let (hold, unsettled, each, estimate) = &mut open[job];
+                    *unsettled -= 1;
                     let usd = *estimate * f64::from(hundredths) / 100.0;
                     let made = if made { *each } else { 0 };
                     hold.settle(made, Usd(usd));

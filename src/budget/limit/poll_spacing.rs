@@ -1,4 +1,4 @@
-//! The pace of polls: a minimum spacing that refusals widen and answers narrow.
+//! The spacing of polls: a minimum that refusals widen and answers narrow.
 //!
 //! Simpler than for submits, because a refused poll costs only time: multiplicative on refusal, at most once a window, a
 //! little narrower with every answer, and removed once it is negligible. It does not affect submits.
@@ -28,7 +28,7 @@ pub(in crate::budget) struct LearnedPolls {
     pub(in crate::budget) spacing_s: Option<f64>,
 }
 
-/// The pace of the polls of one account.
+/// The spacing of the polls of one account.
 #[derive(Clone, Debug)]
 pub(in crate::budget) struct PollSpacing {
     bounds: Bounds,
