@@ -21,7 +21,7 @@ export async function load(name) {
     return await import(name);
   } catch (error) {
     if (error.code !== 'ERR_MODULE_NOT_FOUND') throw error;
-    return fail(`the package ${name} is missing: npm ci --prefix tests/clients`);
+    return fail(`the package ${name} is missing: npm ci --prefix tests/clients/node`);
   }
 }
 
@@ -96,7 +96,7 @@ export class Simulator {
   counters = () => this.#ask('GET', 'counters');
   submits = async () => (await this.counters()).submits;
   scenario = (sections) => this.#ask('PUT', 'scenario', sections);
-  /** Makes every picture take so long; the simulator works a hundred times faster than it counts. */
+  /** Sets how long every picture takes; the simulator runs a hundred times as fast as its clock. */
   slow = (seconds, life) =>
     this.scenario({ life: { low_ms: [seconds * 100_000, seconds * 100_000], size_counts: 'no', ...life } });
   fault = (on, fault, more) => this.#ask('POST', 'faults', { on, fault, ...more });

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Runs a command and kills it at the k-th system call that changes something outside of its memory.
 
-strace can do nearly this (inject=…:signal=SIGKILL:when=k), but it counts for each thread and each kind of call apart, so
-that a thread with few calls is hidden behind one with many. Here one count runs over all threads and kinds, and the kill
-falls on the entry of the call: it is not made, everything counted before it was.
+strace (inject=…:signal=SIGKILL:when=k) counts each thread and each kind of call separately, so that it cannot name one
+point of a program with several threads. This tracer has one count for all threads and kinds. The kill falls on the entry
+of the call: the call is not made, and everything counted before it was.
 
-Counting begins with the start of the command, or with SIGUSR1 where --armed-by-signal is given. Each counted call is a
+Counting begins with the start of the command, or with SIGUSR1 when --armed-by-signal is given. Each counted call is a
 line in the file --calls: its number, name, thread and file. Linux 5.3 or newer, x86_64 or aarch64.
 
-usage: crash_tracer.py [--kill-at K] [--armed-by-signal] --calls FILE -- COMMAND …
+usage: tracer.py [--kill-at K] [--armed-by-signal] --calls FILE -- COMMAND …
 """
 
 import argparse
@@ -48,7 +48,7 @@ libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_
 
 
 def ptrace(request, thread, address=None, data=None):
-    """False when the thread is gone, which a kill makes normal."""
+    """Returns False when the thread has ended, which is normal after a kill."""
     if libc.ptrace(request, thread, address, data) >= 0:
         return True
     error = ctypes.get_errno()
@@ -73,7 +73,7 @@ class Tracer:
         self.armed = True
 
     def run(self):
-        """Follows the command to its end; returns its wait status."""
+        """Traces the command to its end; returns its wait status."""
         while True:
             try:
                 thread, status = os.waitpid(-1, WALL)
@@ -83,13 +83,13 @@ class Tracer:
                 if thread == self.pid:
                     return status
                 continue
-            self.go_on(thread, os.WSTOPSIG(status), status >> 16)
+            self.resume(thread, os.WSTOPSIG(status), status >> 16)
 
-    def go_on(self, thread, stopped_by, event):
+    def resume(self, thread, stopped_by, event):
         deliver = 0
         if stopped_by == signal.SIGTRAP | 0x80:
             if self.armed:
-                self.look(thread)
+                self.count_call(thread)
         elif event == EVENT_STOP and stopped_by in (signal.SIGSTOP, signal.SIGTSTP):
             ptrace(PTRACE_LISTEN, thread)
             return
@@ -97,7 +97,7 @@ class Tracer:
             deliver = stopped_by
         ptrace(PTRACE_SYSCALL, thread, None, deliver)
 
-    def look(self, thread):
+    def count_call(self, thread):
         info = SyscallInfo()
         if not ptrace(PTRACE_GET_SYSCALL_INFO, thread, ctypes.sizeof(info), ctypes.addressof(info)) or info.op != SYSCALL_ENTRY:
             return
@@ -105,7 +105,7 @@ class Tracer:
         if name is None or (name == "openat" and not info.arguments[2] & (O_CREAT | O_TRUNC)):
             return
         file = self.file_of(info.arguments[0]) if name in BY_DESCRIPTOR else "-"
-        # The bell of the event loop, and the log.
+        # Wake-ups of the event loop, and log lines.
         if "eventfd" in file or info.arguments[0] in (1, 2) and name == "write":
             return
         self.count += 1

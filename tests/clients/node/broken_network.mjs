@@ -1,6 +1,6 @@
 // Edits by the official JavaScript SDK with its own retries, many at once; prints as JSON what came of them.
 //
-//     node calls.mjs BASE-URL KEY PREFIX CALLS IN-FLIGHT TIMEOUT-SECONDS PICTURE...
+//     node broken_network.mjs BASE-URL KEY PREFIX CALLS IN-FLIGHT TIMEOUT-SECONDS PICTURE...
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';

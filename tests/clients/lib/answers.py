@@ -35,7 +35,7 @@ def events_of(body):
 
 
 def schema_of(said):
-    """Which schema the body has to follow; nothing for what is no part of OpenAI's face."""
+    """Returns the schema that the body must follow; None for routes that OpenAI does not have."""
     path = re.sub(r"^/v1(?=/)|^/openai(/deployments/[^/]+|/v1)?(?=/)", "", said["path"].partition("?")[0]).rstrip("/")
     if said["status"] >= 400:
         return "error_response"

@@ -20,9 +20,9 @@ def impatient(gateway, **options):
 def test_without_them_the_client_gives_up(simulator):
     simulator.slow(PICTURE_S)
     # The header is replaced: otherwise the gateway answers just before the client gives up.
-    told = {"x-stainless-read-timeout": "600"}
+    announced = {"x-stainless-read-timeout": "600"}
     with impatient("SUITE_FAULTY") as client, pytest.raises(openai.APITimeoutError):
-        client.images.edit(image=PHOTO, prompt=prompt(), extra_headers=told, **SMALL)
+        client.images.edit(image=PHOTO, prompt=prompt(), extra_headers=announced, **SMALL)
 
 
 @pytest.mark.parametrize("gateway", ["SUITE_INTERIM", "SUITE_WHITESPACE"])

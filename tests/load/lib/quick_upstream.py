@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""GPTProto's prediction face with next to no work in it, for measurements in which the simulator would be what is measured.
+"""GPTProto's prediction API with as little work as possible, for measurements that the simulator would dominate.
 
-The simulator draws its pictures and remembers every prediction; this serves bytes made beforehand and remembers nothing:
-the id of a prediction is the moment its submit had arrived (CLOCK_MONOTONIC, in nanoseconds), and the same moment, with
-the id, stands in a text chunk of its picture, so that no two pictures are equal and whoever gets one can tell when it was
-ready. Request bodies are read and thrown away by size. One thread, one buffer.
+The simulator draws its pictures and remembers every prediction; this server sends bytes made at its start and remembers
+nothing. The id of a prediction is the moment at which its submit had arrived (CLOCK_MONOTONIC, in nanoseconds) and a
+number; the picture has the id in a text chunk, so that no two pictures are equal and its receiver can tell when it was
+ready. Request bodies are counted and discarded. One thread, one buffer.
 
   POST …                                  any body; the answer of a submit
-  GET /api/v3/predictions/{id}/result     completed after --latency-ms, or after --held when released
+  GET /api/v3/predictions/{id}/result     completed after --latency-ms; with --held, once released
   GET /files/{id}/0.png                   a PNG of --picture-bytes
   GET /_counters, GET /_release           JSON; ends --held
 
-usage: tests/load/quick_upstream.py --port PORT [--latency-ms 1000] [--picture-bytes 10000] [--held]
+usage: tests/load/lib/quick_upstream.py --port PORT [--latency-ms 1000] [--picture-bytes 10000] [--held]
 """
 
 import argparse
@@ -31,7 +31,7 @@ def chunk(kind, data):
 
 
 class Pictures:
-    """PNGs of one pixel and of an exact size: a text, and noise in a private chunk."""
+    """PNGs of one pixel and an exact size in bytes: a text, and noise in a private chunk."""
 
     def __init__(self, size):
         text = len(chunk(b"tEXt", MOMENT + b"\0" + bytes(32)))
@@ -43,12 +43,12 @@ class Pictures:
         self.tail = chunk(b"noIs", os.urandom(noise)) + pixel
 
     def of(self, name):
-        """The picture with that text of 32 characters."""
+        """Returns the picture with a text of 32 characters."""
         return self.head + chunk(b"tEXt", MOMENT + b"\0" + name) + self.tail
 
 
 def submitted_ns(picture):
-    """When the submit of a picture had arrived, by CLOCK_MONOTONIC."""
+    """Returns when the submit of a picture had arrived, by CLOCK_MONOTONIC."""
     at = picture.index(MOMENT) + len(MOMENT) + 1
     return int(picture[at:at + 16], 16)
 
@@ -115,7 +115,7 @@ class Connection(asyncio.BufferedProtocol):
                 end = self.head.find(b"\r\n\r\n")
                 if end < 0:
                     return
-                # What of the head came with this buffer ends there; the body begins.
+                # The body begins here in this buffer.
                 at = size - (len(self.head) - end - 4)
                 head, self.head = self.head[:end], b""
                 self.request = head.split(b" ", 2)[:2]

@@ -95,9 +95,9 @@ def test_edit_with_the_defaults_of_the_sdk(client):
 @pytest.mark.cell("edit")
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
 def test_another_format_of_the_same_picture(client, kind):
-    wish = prompt()
-    plain = picture_of(client.images.edit(image=PHOTO, prompt=wish, **SMALL).data[0], "256x256")
-    answer = client.images.with_raw_response.edit(image=PHOTO, prompt=wish, output_format=kind, **SMALL)
+    same = prompt()
+    plain = picture_of(client.images.edit(image=PHOTO, prompt=same, **SMALL).data[0], "256x256")
+    answer = client.images.with_raw_response.edit(image=PHOTO, prompt=same, output_format=kind, **SMALL)
     assert answer.headers["x-gateway-cache"] == "hit"
     answer = answer.parse()
     assert answer.output_format == kind
@@ -107,10 +107,10 @@ def test_another_format_of_the_same_picture(client, kind):
 
 
 def test_less_quality_is_fewer_bytes(client):
-    wish = prompt()
+    same = prompt()
 
     def size(compression):
-        answer = client.images.generate(prompt=wish, output_format="webp", output_compression=compression, **SMALL)
+        answer = client.images.generate(prompt=same, output_format="webp", output_compression=compression, **SMALL)
         picture_of(answer.data[0], "256x256", "WEBP")
         return len(answer.data[0].b64_json)
 

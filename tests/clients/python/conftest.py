@@ -20,7 +20,7 @@ try:
     import openai
     from PIL import Image
 except ImportError as error:
-    sys.exit(f"{error.name} is missing: pip install -r tests/clients/requirements.txt")
+    sys.exit(f"{error.name} is missing: pip install -r tests/clients/python/requirements/newest.txt")
 
 
 def setting(name):
@@ -120,7 +120,7 @@ class Simulator:
         self.ask("PUT", "scenario", sections)
 
     def slow(self, seconds, **life):
-        """Makes every picture take so long; the simulator works a hundred times faster than it counts."""
+        """Sets how long every picture takes; the simulator runs a hundred times as fast as its clock."""
         self.scenario(life={"low_ms": [int(seconds * 100_000)] * 2, "size_counts": "no", **life})
 
     def fault(self, on, fault, **more):

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on plain connections, cheap enough for a hundred requests a second, or for thousands that wait."""
+"""A client of HTTP/1.1 that costs little: for hundreds of requests a second, or thousands that wait."""
 
 import asyncio
 import re
@@ -6,15 +6,15 @@ import socket
 import time
 from dataclasses import dataclass
 
-from crash_kit import give_up
+from lib.project import give_up
 
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 PREDICTION = re.compile(rb"\r\nx-gateway-prediction: ([0-9a-f]+)", re.IGNORECASE)
 
 
 @dataclass
-class Asked:
-    """One request; moments in nanoseconds of CLOCK_MONOTONIC."""
+class Exchange:
+    """One request and its answer; moments in nanoseconds of CLOCK_MONOTONIC."""
     began_ns: int
     # Of the last byte of the answer.
     ended_ns: int
@@ -35,7 +35,8 @@ class Connection(asyncio.Protocol):
         self.transport = transport
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def ask(self, request):
+    def send(self, request):
+        """Returns a future of the exchange."""
         self.future = asyncio.get_running_loop().create_future()
         self.pieces, self.left, self.head = [], 0, b""
         self.began_ns = time.monotonic_ns()
@@ -55,9 +56,9 @@ class Connection(asyncio.Protocol):
         self.left -= len(data)
         if self.left <= 0:
             submitted = PREDICTION.search(self.head)
-            asked = Asked(self.began_ns, time.monotonic_ns(), int(submitted[1][:16], 16) if submitted else 0,
+            exchange = Exchange(self.began_ns, time.monotonic_ns(), int(submitted[1][:16], 16) if submitted else 0,
                           int(self.head[9:12]), b"".join(self.pieces))
-            self.future.set_result(asked)
+            self.future.set_result(exchange)
 
     def connection_lost(self, _error):
         self.closed = True
@@ -72,22 +73,22 @@ async def connect(port, source=None):
 
 
 class Pool:
-    """Connections that are kept between requests; the last one used goes first."""
+    """Connections that are kept between requests; the last one used is used first."""
 
     def __init__(self, port):
         self.port = port
         self.free = []
 
-    async def ask(self, request):
-        """Raises SystemExit on any answer but 200."""
+    async def send(self, request):
+        """Returns the exchange; ends the script when the answer is not 200."""
         while self.free and self.free[-1].closed:
             self.free.pop()
         connection = self.free.pop() if self.free else await connect(self.port)
-        asked = await connection.ask(request)
+        exchange = await connection.send(request)
         self.free.append(connection)
-        if asked.status != 200:
-            give_up(f"the gateway answers {asked.status}: {asked.answer[:500]}")
-        return asked
+        if exchange.status != 200:
+            give_up(f"the gateway answers {exchange.status}: {exchange.answer[:500]}")
+        return exchange
 
     def close(self):
         for connection in self.free:

@@ -1,8 +1,8 @@
-"""What budget.py is made of: a stage with simulator and gateway, clients on loopback, and figures from the counters.
+"""A simulator and a gateway in scaled time, clients on loopback, and figures from the simulator's counters.
 
-Time runs SCALE times as fast as in reality: a prediction takes three seconds instead of a minute, the window of a rate as
-long, and what is learned over minutes is learned here in seconds. The gateway is told the scale, and nothing about the
-budget. The machine itself is not faster, so a millisecond lost here is SCALE of them in reality. Nothing here judges.
+Time runs SCALE times as fast as in reality: a prediction takes three seconds instead of a minute, and so does the window of
+a rate; the gateway learns in seconds what takes minutes in reality. Its settings are scaled, and contain nothing about the
+budget. The machine is not faster, so that a delay of one millisecond counts as SCALE milliseconds. Nothing here judges.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ import tomllib
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from crash_kit import ROOT, UPSTREAM_KEY, World
+from lib.project import ROOT, release_binary
+from lib.rig import UPSTREAM_KEY, Rig
 
-# The release build and no other: a debug build's figures say nothing.
-BINARY = ROOT / "target" / "release" / "gptproto-gateway"
+BINARY = release_binary()
 # One picture, small and quick to draw.
 PICTURE = {"model": "gpt-image-1.5", "quality": "low", "size": "256x256"}
 SCALE = 20
@@ -27,16 +27,16 @@ SEED = 20261121
 LATENCY_MS = (54_000 // SCALE, 66_000 // SCALE)
 WINDOW_S = 60 / SCALE
 SAMPLE_S = 0.2
-# Beyond this, a client of these programs is stuck.
-RESPONSE_TIMEOUT_S = 300
+# A client without an answer after this time has failed.
+ANSWER_TIMEOUT_S = 300
 
 
-# Settings that the build does not know: it can be measured for comparison, but passes nothing.
+# Settings that the measured program does not know: it can be measured for comparison, but gets no verdict.
 UNKNOWN_SETTINGS = set()
 
 
-def understood(settings):
-    """The settings without those that this build does not know."""
+def known_settings(settings):
+    """Returns the settings without those that config/default.toml does not have."""
     reference = tomllib.loads((ROOT / "config" / "default.toml").read_text())
     known = {f"GATEWAY_{section}__{key}".upper() for section, table in reference.items() for key in table}
     UNKNOWN_SETTINGS.update(name for name in settings if "__" in name and name not in known)
@@ -50,7 +50,7 @@ class Answer:
     status: int
     code: str
     retry_after: float
-    # Wall-clock seconds, as the simulator's; the machine is the same.
+    # Wall-clock seconds, by the same clock as the simulator's.
     sent: float
     ended: float
 
@@ -60,7 +60,7 @@ class Answer:
 
 
 async def request(port, method, path, headers, body=b""):
-    """One exchange on a connection of its own; cancelling it closes the connection at once."""
+    """Sends a request on a connection of its own; returns status, headers and body. Cancelling closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: close", f"Content-Length: {len(body)}"]
@@ -71,14 +71,14 @@ async def request(port, method, path, headers, body=b""):
         writer.transport.abort()
     head, _, rest = data.partition(b"\r\n\r\n")
     first, *named = head.decode("latin-1").split("\r\n")
-    heard = dict(line.lower().split(": ", 1) for line in named if ": " in line)
+    received = dict(line.lower().split(": ", 1) for line in named if ": " in line)
     if not first:
         raise ConnectionError("the connection closed without an answer")
-    return int(first.split()[1]), heard, rest
+    return int(first.split()[1]), received, rest
 
 
-class Stage(World):
-    """A simulator with a hidden budget, and a gateway that has to find it out."""
+class ScaledRig(Rig):
+    """A simulator with a hidden budget, and a gateway that has to learn it."""
 
     starting = None
 
@@ -92,7 +92,7 @@ class Stage(World):
             section, key = name.split(".")
             sections.setdefault(section, []).append(f"{key} = {json.dumps(value)}")
         text = "\n".join(f"[{section}]\n" + "\n".join(lines) for section, lines in sections.items())
-        # The defaults at this scale, and upper bounds that are far away.
+        # The defaults at this scale, and upper bounds that are never reached.
         known = {
             "GATEWAY_CACHE__MODE": "off",
             "GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": "1000",
@@ -108,22 +108,22 @@ class Stage(World):
             "GATEWAY_LOG__FILTER": "error",
         }
         cls.starting = cls.starting or asyncio.Lock()
-        # One at a time: ports are chosen before they are taken.
+        # One at a time, because ports are chosen before they are bound.
         async with cls.starting:
-            stage = await asyncio.to_thread(cls, BINARY, clients, text, understood({**known, **settings}), 1, upstream_keys)
+            rig = await asyncio.to_thread(cls, BINARY, clients, text, known_settings({**known, **settings}), 1, upstream_keys)
             try:
                 if weights:
-                    stage.weigh(weights)
-                await asyncio.to_thread(stage.start)
+                    rig.weigh(weights)
+                await asyncio.to_thread(rig.start)
             except BaseException:
-                stage.close(False)
+                rig.close(False)
                 raise
-        stage.samples, stage.asked, stage.answers, stage.tasks = [], [], [], []
-        stage.tasks.append(asyncio.create_task(stage.sample()))
-        return stage
+        rig.samples, rig.asked, rig.answers, rig.tasks = [], [], [], []
+        rig.tasks.append(asyncio.create_task(rig.sample()))
+        return rig
 
     def weigh(self, weights):
-        """Clients with weights, which only a configuration file can give."""
+        """Gives the clients weights, which only a configuration file can set."""
         minted, self.keys = [], []
         for number, weight in enumerate(weights):
             command = [self.binary, "keys", "new", "--name", f"w{number}"]
@@ -144,69 +144,69 @@ class Stage(World):
     # ---- clients
 
     async def ask(self, number, patience=None, leave_after=None):
-        """One picture. `patience` is announced; `leave_after` is when the client hangs up, which is not."""
+        """Asks for one picture. The client announces `patience`, and disconnects after `leave_after` without notice."""
         client, prompt = f"w{number}", f"w{number} picture {len(self.asked)}"
         headers = {"Authorization": f"Bearer {self.keys[number]}", "Content-Type": "application/json"}
         if patience is not None:
             headers["x-stainless-read-timeout"] = f"{patience:g}"
         body = json.dumps({**PICTURE, "prompt": prompt}).encode()
-        sent, status, code, heard = time.time(), 0, "", {}
+        sent, status, code, received = time.time(), 0, "", {}
         self.asked.append((client, prompt, sent))
         try:
-            async with asyncio.timeout(leave_after or RESPONSE_TIMEOUT_S):
-                status, heard, data = await request(self.port, "POST", "/v1/images/generations", headers, body)
+            async with asyncio.timeout(leave_after or ANSWER_TIMEOUT_S):
+                status, received, data = await request(self.port, "POST", "/v1/images/generations", headers, body)
             if status != 200:
                 code = (json.loads(data).get("error") or {}).get("code") or ""
         except TimeoutError:
             code = "left"
         except (OSError, ValueError) as error:
             code = f"{type(error).__name__}: {error}"
-        answer = Answer(client, prompt, status, code, float(heard.get("retry-after", 0)), sent, time.time())
+        answer = Answer(client, prompt, status, code, float(received.get("retry-after", 0)), sent, time.time())
         self.answers.append(answer)
         return answer
 
-    def crowd(self, number, count):
-        """`count` clients with one key that always want another picture."""
-        async def insatiable():
+    def saturate(self, number, count):
+        """Starts `count` clients with one key that always want another picture."""
+        async def client():
             while True:
                 answer = await self.ask(number)
                 if answer.status != 200:
                     await asyncio.sleep(max(0.2, answer.retry_after))
-        self.tasks += [asyncio.create_task(insatiable()) for _ in range(count)]
+        self.tasks += [asyncio.create_task(client()) for _ in range(count)]
 
     def arrivals(self, number, rate):
-        """Clients with one key that come by chance, `rate` a second, each for one picture; the same in every run."""
-        async def coming():
-            seed = random.Random(f"{SEED}/{number}")
+        """Starts clients with one key at random moments, `rate` a second, each for one picture; the same in every run."""
+        async def arriving():
+            rng = random.Random(f"{SEED}/{number}")
             while True:
-                await asyncio.sleep(seed.expovariate(rate))
+                await asyncio.sleep(rng.expovariate(rate))
                 self.tasks.append(asyncio.create_task(self.ask(number)))
-        self.tasks.append(asyncio.create_task(coming()))
+        self.tasks.append(asyncio.create_task(arriving()))
 
     # ---- what the upstream saw
 
     async def change(self, scenario):
-        """Lays `scenario` over the simulator's; returns the simulator's time."""
-        await asyncio.to_thread(self.tell_simulator, "PUT", "/_simulator/scenario", scenario)
-        return (await self.look()).at
+        """Overrides parts of the simulator's scenario; returns the simulator's time."""
+        await asyncio.to_thread(self.call_simulator, "PUT", "/_simulator/scenario", scenario)
+        return (await self.counters()).at
 
-    async def look(self):
+    async def counters(self):
         _, _, data = await request(self.simulator_port, "GET", "/_simulator/counters", {})
-        counters = json.loads(data)
-        return Sample(counters["age_s"], counters["keys"], counters)
+        counted = json.loads(data)
+        return Sample(counted["age_s"], counted["keys"], counted)
 
     async def sample(self):
         while True:
-            self.samples.append(await self.look())
+            self.samples.append(await self.counters())
             await asyncio.sleep(SAMPLE_S)
 
     async def bought(self):
-        """Everything that was accepted: prompt to the moment, in wall-clock seconds."""
+        """Returns when each prompt was accepted, in wall-clock seconds."""
         _, _, data = await request(self.simulator_port, "GET", "/_simulator/predictions", {})
         return {one["parameters"]["prompt"]: datetime.fromisoformat(one["created"]).timestamp() for one in json.loads(data)}
 
     def between(self, begin, end):
-        """What happened between two moments of the simulator's time, as far as it was sampled."""
+        """Returns the difference of the samples nearest to two moments of the simulator's time."""
         times = [sample.at for sample in self.samples]
         first = self.samples[max(0, bisect.bisect_right(times, begin) - 1)]
         last = self.samples[max(0, bisect.bisect_right(times, end) - 1)]
@@ -223,8 +223,8 @@ class Sample:
         found = [self.keys[key]] if key in self.keys else [] if key else self.keys.values()
         return sum(sum(one[name].values()) if isinstance(one[name], dict) else one[name] for one in found)
 
-    def ordered(self):
-        """429s that the test ordered, and that nobody could have avoided."""
+    def injected(self):
+        """Returns the number of 429s that the scenario injected, which no gateway can avoid."""
         return sum(one["submits_429"].get("fault", 0) for one in self.keys.values())
 
 
@@ -241,10 +241,10 @@ class Span:
         return self.last.total(name, key) - self.first.total(name, key)
 
     def refused(self):
-        return self.of("submits_429") - (self.last.ordered() - self.first.ordered())
+        return self.of("submits_429") - (self.last.injected() - self.first.injected())
 
     def utilisation(self, submits_per_window, concurrent):
-        """The share of the budget that was used, of the limit that is nearer; 0 is no limit."""
+        """Returns the used share of the budget, by the limit that is nearer; 0 is no limit."""
         used = []
         if submits_per_window:
             used.append(self.of("submits_accepted") / (submits_per_window * self.seconds / WINDOW_S))
@@ -254,13 +254,13 @@ class Span:
 
 
 def jain(shares):
-    """Jain's index: 1 when all are equal, 1/n when one has everything."""
+    """Returns Jain's index: 1 when all shares are equal, 1/n when one client has everything."""
     square = sum(share * share for share in shares)
     return sum(shares) ** 2 / (len(shares) * square) if square else 0.0
 
 
 def fair_shares(demands, total):
-    """Max-min fair: nobody gets more than they ask for, and what they leave is for the others."""
+    """Returns max-min fair shares: no client gets more than its demand, and the rest is shared by the others."""
     shares, left, open_ones = {}, total, dict(demands)
     while open_ones:
         level = left / len(open_ones)

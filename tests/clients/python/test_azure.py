@@ -80,9 +80,9 @@ def test_a_forbidden_prompt(simulator):
 @pytest.mark.cell("retry")
 def test_a_retry_after_a_time_out_joins_what_it_began(simulator):
     simulator.slow(seconds=3)
-    told = {"x-stainless-read-timeout": "600"}
+    announced = {"x-stainless-read-timeout": "600"}
     client = azure("SUITE_FAULTY", timeout=1.6)
-    picture_of(client.images.edit(image=PHOTO, prompt=prompt(), extra_headers=told, **SMALL).data[0], "256x256")
+    picture_of(client.images.edit(image=PHOTO, prompt=prompt(), extra_headers=announced, **SMALL).data[0], "256x256")
     assert simulator.submits == 1
 
 

@@ -87,7 +87,7 @@ for (const [name, apiKey, words, status, code] of [
 ]) {
   cell(
     'errors',
-    `${name} is told with the words of the gateway`,
+    `${name} is reported with the gateway's message`,
     async () => {
       await simulator.reset();
       const model = at('SUITE_FAULTY', apiKey).image('gpt-image-1.5');

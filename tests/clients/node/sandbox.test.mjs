@@ -20,7 +20,7 @@ import {
 
 const client = new OpenAI({ baseURL: `${setting('SUITE_GATEWAY')}/v1`, apiKey: setting('SUITE_SANDBOX_KEY') });
 
-cell('edit', 'edit with a read stream, whose length nobody announces', async () => {
+cell('edit', 'edit with a read stream of unannounced length', async () => {
   const answer = await client.images.edit({ image: fs.createReadStream(PHOTO), prompt: prompt(), ...SMALL });
   assert.equal(answer.data.length, 1);
   checkItem(answer.data[0], '256x256');

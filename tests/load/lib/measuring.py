@@ -1,10 +1,11 @@
-"""What measurements beside nginx are made of: processes on cores of their own, what they cost, and a table of aims.
+"""Measuring: processes on cores of their own, their cost in CPU and memory, and a table of figures and aims.
 
-Core 0 is for what is measured, core 1 for what makes the load and for the upstream. Nothing here judges the gateway but
-the aims that a script hands in. PERF=FILE in the environment has perf sample each gateway into FILE.1, FILE.2, …
-(perf report -i FILE.1; a build with symbols says more: CARGO_PROFILE_RELEASE_STRIP=none).
+Core 0 is for the measured program, core 1 for the load and the upstream. BINARY=FILE measures another program than the
+release build. PERF=FILE makes perf sample each gateway into FILE.1, FILE.2, … (perf report -i FILE.1; needs a build with
+symbols: CARGO_PROFILE_RELEASE_STRIP=none).
 """
 
+import argparse
 import atexit
 import hashlib
 import json
@@ -20,14 +21,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from crash_kit import ROOT, World, call, free_ports, give_up
+from lib.project import give_up, release_binary, require
+from lib.rig import Rig, call, free_ports
 
-# The release build and no other: a debug build's figures say nothing.
-BINARY = ROOT / "target" / "release" / "gptproto-gateway"
+BINARY = release_binary()
 MEASURED_CORE, LOAD_CORE = 0, 1
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 PACKAGES = {"taskset": "util-linux"}
-# Budgets and limits that no measurement is meant to meet.
+# Budgets and limits that no measurement reaches.
 UNLIMITED = {
     "GATEWAY_UPSTREAM__SUBMITS_PER_MINUTE": "1000000",
     "GATEWAY_UPSTREAM__REQUESTS_PER_MINUTE": "10000000",
@@ -38,12 +39,11 @@ UNLIMITED = {
 
 
 def prepare(*programs):
-    """Ends with what is missing. Afterwards this process runs on the core of the load."""
+    """Gives up when a program or a core is missing, then moves this process to the core of the load."""
     for program in (*programs, "taskset"):
         if not (shutil.which(program) or Path("/usr/sbin", program).exists()):
             give_up(f"{program} is missing: apt-get install {PACKAGES.get(program, program)}")
-    if not BINARY.exists():
-        give_up(f"{BINARY} is missing: run cargo build --release")
+    require(BINARY)
     if len(os.sched_getaffinity(0)) < 2:
         give_up("two cores are needed: one for what is measured, one for the load")
     os.sched_setaffinity(0, {LOAD_CORE})
@@ -54,14 +54,14 @@ def pinned(core):
 
 
 def busy_seconds(core):
-    """What a core has worked for everybody since the start of the machine."""
+    """Returns the seconds for which a core has been busy since the machine started."""
     line = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith(f"cpu{core} "))
     user, nice, system, _idle, _wait, irq, softirq = map(int, line.split()[1:8])
     return (user + nice + system + irq + softirq) / TICKS_A_SECOND
 
 
 def family(pid):
-    """A process and its descendants."""
+    """Returns the ids of a process and its descendants."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
@@ -70,7 +70,7 @@ def family(pid):
 
 
 def cpu_seconds(pid):
-    """User and system time of a process and its descendants so far, to a hundredth of a second."""
+    """Returns user and system time of a process and its descendants so far, in steps of 0.01 s."""
     ticks = 0
     for member in family(pid):
         words = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
@@ -79,17 +79,17 @@ def cpu_seconds(pid):
 
 
 def memory(pid, what="VmRSS"):
-    """Bytes of a process: VmRSS, or VmHWM for the most since `forget_peak`."""
+    """Returns resident bytes of a process: VmRSS now, VmHWM for the peak since `reset_peak`."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(rf"^{what}:\s+(\d+) kB", status, re.MULTILINE)[1]) * 1024
 
 
-def forget_peak(pid):
+def reset_peak(pid):
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def sync_ms(folder):
-    """What an append of 4 KB with fdatasync takes on the disk of a folder, at the median."""
+    """Returns the median time of appending 4 KB and fdatasync on the disk of a folder, in ms."""
     taken = []
     with tempfile.TemporaryFile(dir=folder) as file:
         for _ in range(100):
@@ -102,9 +102,9 @@ def sync_ms(folder):
 
 
 class Stopwatch:
-    """Seconds passed and CPU seconds that a process used between the start and `stop`."""
+    """Measures elapsed and CPU seconds of a process until `stop`."""
 
-    # By others on the measured core, over all watches: what these figures have to be read with.
+    # CPU seconds that other processes used on the measured core, and elapsed seconds, over all stopwatches.
     foreign = 0.0
     watched = 0.0
 
@@ -122,8 +122,8 @@ class Stopwatch:
         return self
 
 
-class Load:
-    """What wrk did: one thread on the core of the load, sending the same or, by `lua`, ever different requests."""
+class WrkLoad:
+    """Load by wrk, with one thread on the core of the load; the Lua script `lua` makes the requests."""
 
     def __init__(self, scratch, port, path, connections, seconds, lua):
         script = scratch.folder / "wrk.lua"
@@ -131,33 +131,33 @@ class Load:
         command = [*pinned(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "--latency",
                    "-s", script, f"http://127.0.0.1:{port}{path}"]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        found = re.search(r"(\d+) requests in ([\d.]+)(m?s|m),", told)
+        found = re.search(r"(\d+) requests in ([\d.]+)(m?s|m),", output)
         if not found:
-            give_up(f"wrk did not measure:\n{told}")
-        if "Non-2xx" in told or "Socket errors" in told:
-            give_up(f"port {port} did not answer everything well:\n{told}")
+            give_up(f"wrk did not measure:\n{output}")
+        if "Non-2xx" in output or "Socket errors" in output:
+            give_up(f"port {port} did not answer every request with success:\n{output}")
         self.requests = int(found[1])
         self.cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-class Swallow:
-    """What was answered to one request sent again and again on each of some connections.
+class DiscardingLoad:
+    """Load by one request that is sent repeatedly on each of several connections.
 
-    Bodies are thrown away by the kernel (MSG_TRUNC), uncopied, so that with large answers the reader costs next to nothing: wrk takes
-    8 KB at a time, and is then what is measured.
+    The kernel discards the bodies without copying them (MSG_TRUNC), so that large answers cost the reader little. wrk reads
+    8 KB at a time, and would be the bottleneck.
     """
 
-    AT_ONCE = 4 << 20
+    READ_BYTES = 4 << 20
 
     def __init__(self, port, request, connections, seconds):
         before = time.process_time()
         self.requests = 0
         self.request = request
-        self.buffer = memoryview(bytearray(self.AT_ONCE))
+        self.buffer = memoryview(bytearray(self.READ_BYTES))
         with selectors.DefaultSelector() as selector:
-            # By connection: bytes of its answer that are still to come.
+            # By connection: missing bytes of the current answer.
             self.left = {}
             for _ in range(connections):
                 connection = socket.create_connection(("127.0.0.1", port))
@@ -175,15 +175,15 @@ class Swallow:
 
     def read(self, connection):
         if self.left[connection]:
-            got = connection.recv_into(self.buffer, min(self.left[connection], self.AT_ONCE), socket.MSG_TRUNC)
+            got = connection.recv_into(self.buffer, min(self.left[connection], self.READ_BYTES), socket.MSG_TRUNC)
             self.left[connection] -= got
         else:
             head, gap, begun = connection.recv(4096, socket.MSG_PEEK).partition(b"\r\n\r\n")
             if not gap:
-                give_up(f"no whole head at once: {head}")
+                give_up(f"the head of an answer came in pieces: {head}")
             length = re.search(rb"\r\ncontent-length: (\d+)", head.lower())
             if not head.startswith(b"HTTP/1.1 200") or not length:
-                give_up(f"an answer that is none: {head}")
+                give_up(f"not a 200 with a length: {head}")
             connection.recv(len(head) + 4)
             self.left[connection] = int(length[1])
             got = len(begun)
@@ -191,13 +191,13 @@ class Swallow:
             self.requests += 1
             connection.sendall(self.request)
         elif not got:
-            give_up("a connection was closed within an answer")
+            give_up("a connection was closed during an answer")
 
 
 class Scratch:
-    """A folder on the disk of the system's temporary files, gone at the end with every process in it."""
+    """A temporary folder and the processes started with it, which all end when the script ends."""
 
-    # Gateways that perf was told to look at.
+    # Number of gateways that perf samples.
     sampled = 0
 
     def __init__(self, name):
@@ -206,7 +206,7 @@ class Scratch:
         atexit.register(self.close)
 
     def run(self, command, core, up):
-        """Starts a server on a core and waits until the function says that it is up."""
+        """Starts a server on a core and waits until `up()` raises no OSError."""
         log = self.folder / f"{Path(command[0]).name}-{len(self.processes)}.log"
         with open(log, "wb") as output:
             process = subprocess.Popen([*pinned(core), *map(str, command)], stdout=output, stderr=output)
@@ -220,10 +220,10 @@ class Scratch:
                 return process
             except OSError:
                 time.sleep(0.01)
-        return give_up(f"{command[0]} does not come up:\n{log.read_text(errors='replace')[-2000:]}")
+        return give_up(f"{command[0]} does not start:\n{log.read_text(errors='replace')[-2000:]}")
 
     def nginx(self, port, http):
-        """nginx with one worker on the measured core; `http` is what stands in its http section."""
+        """Starts nginx with one worker on the measured core; `http` is the text of its http section."""
         folder = self.folder / "nginx"
         folder.mkdir()
         config = folder / "nginx.conf"
@@ -242,28 +242,28 @@ http {{
         return self.run([nginx, "-p", folder, "-c", config], MEASURED_CORE, lambda: call(port, "GET", "/", timeout=5))
 
     def upstream(self, *options):
-        """The quick upstream on the core of the load; returns its port."""
+        """Starts the quick upstream on the core of the load; returns its port."""
         port = free_ports(1)[0]
         command = [sys.executable, Path(__file__).with_name("quick_upstream.py"), "--port", port, *options]
         self.run(command, LOAD_CORE, lambda: call(port, "GET", "/_counters", timeout=5))
         return port
 
     def gateway(self, upstream_port, overrides=None, workers=1, core=MEASURED_CORE):
-        """A gateway in front of the quick upstream, up; on one core, or on all with `core` None.
+        """Starts a gateway in front of the quick upstream, on one core, or on both with `core` None; returns its rig.
 
-        Close it with `keep`: its folder goes at the end of the script. For a minute ext4 walks around inodes that were deleted in
-        great number (`recently_deleted`), which the next gateway would pay for with each file it makes.
+        Close the rig with `keep`, so that its folder is deleted at the end of the script: for a minute ext4 skips inodes that
+        were deleted (`recently_deleted`), which would slow down each file that the next gateway creates.
         """
         overrides = {"GATEWAY_UPSTREAM__BASE_URL": f"http://127.0.0.1:{upstream_port}", **UNLIMITED, **(overrides or {})}
-        world = World(BINARY, workers, "", overrides)
-        atexit.register(world.close, keep=False)
-        world.launch(through=pinned("0-1" if core is None else core))
-        world.wait_until_ready()
+        rig = Rig(BINARY, workers, "", overrides)
+        atexit.register(rig.close, keep=False)
+        rig.launch(through=pinned("0-1" if core is None else core))
+        rig.wait_until_ready()
         if "PERF" in os.environ:
             Scratch.sampled += 1
-            perf = ["perf", "record", "--quiet", "-F", "999", "-g", "-p", str(world.gateway.pid), "-o", f"{os.environ['PERF']}.{Scratch.sampled}"]
+            perf = ["perf", "record", "--quiet", "-F", "999", "-g", "-p", str(rig.gateway.pid), "-o", f"{os.environ['PERF']}.{Scratch.sampled}"]
             self.processes.append(subprocess.Popen([*pinned(LOAD_CORE), *perf], stderr=subprocess.DEVNULL))
-        return world
+        return rig
 
     def close(self):
         for process in self.processes:
@@ -278,7 +278,7 @@ http {{
 
 
 def form(pictures, prompt, boundary="measured", **fields):
-    """An edit as multipart, and its headers without the key."""
+    """Returns an edit as a multipart form, and its headers without the key."""
     fields = {"model": "gpt-image-2", "quality": "low", "size": "1024x1024", "prompt": prompt, **fields}
     body = b"".join(f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
                     for name, value in fields.items())
@@ -289,25 +289,37 @@ def form(pictures, prompt, boundary="measured", **fields):
 
 
 def counters(port):
-    """What the quick upstream has counted."""
+    """Returns the counters of the quick upstream."""
     return json.loads(call(port, "GET", "/_counters")[2])
 
 
 def build():
-    """Which binary that was, for it does not know its sources: its age and the beginning of its SHA-256."""
+    """Returns a text that identifies the measured program: its time and the beginning of its SHA-256."""
     moment = time.strftime("%Y-%m-%d %H:%M", time.gmtime(BINARY.stat().st_mtime))
     return f"of {moment} UTC, sha256 {hashlib.sha256(BINARY.read_bytes()).hexdigest()[:12]}"
 
 
+def parse_arguments(doc, quick_help, parts=None):
+    """Parses --quick and the names of the parts to measure, which are all of `parts` unless some are named."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=quick_help)
+    if parts:
+        parser.add_argument("parts", nargs="*", choices=[[], *parts], help="all of them, unless some are named")
+    arguments = parser.parse_args()
+    if parts:
+        arguments.parts = arguments.parts or list(parts)
+    return arguments
+
+
 class Table:
-    """Figures beside their aims."""
+    """Figures and their aims."""
 
     def __init__(self):
         self.missed = 0
         self.rows = []
 
     def row(self, what, figure, unit, aim=None, at_least=False):
-        """A figure; with an aim, which it must reach or must not exceed."""
+        """Adds a figure, with an aim that it must not exceed, or must reach with `at_least`."""
         verdict = ""
         if aim is not None:
             met = figure >= aim if at_least else figure <= aim
@@ -317,8 +329,8 @@ class Table:
         self.rows.append(f"{what:<62} {shown:>10} {unit:<14} {verdict}".rstrip())
 
     def close(self):
-        """Prints everything; returns the exit code, which is 3 when an aim was missed."""
+        """Prints all rows; returns the exit code, which is 3 when an aim was missed."""
         print("\n".join(self.rows), flush=True)
         if Stopwatch.watched:
-            print(f"others had {Stopwatch.foreign / Stopwatch.watched:.0%} of the measured core; binary {build()}", flush=True)
+            print(f"other processes used {Stopwatch.foreign / Stopwatch.watched:.0%} of the measured core; binary {build()}", flush=True)
         return 3 if self.missed else 0

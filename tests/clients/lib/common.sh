@@ -1,34 +1,36 @@
 # shellcheck shell=bash
-# Sourced by run.sh, curl.sh and broken_network.sh: installs the packages, starts gateways and simulators on free ports
+# Sourced by the scripts of tests/clients: installs the packages, starts gateways and simulators on free ports
 # of the loopback, and stops them again.
 #
-# What the suites are told, by environment (nothing begins with GATEWAY_, which the gateway would take for its own):
+# The environment of the suites (no name begins with GATEWAY_, which would be a configuration key of the gateway):
 #   SUITE_PICTURES         folder of pictures to send
-#   SUITE_CLIENT           the row of the table that the results belong to, and SUITE_RESULTS, the file they go to
+#   SUITE_CLIENT           the row of the table that the results belong to; SUITE_RESULTS is the file for the results
 #   SUITE_GATEWAY          a gateway in sandbox mode, which all suites share
-#   SUITE_SIMULATOR        a simulator whose faults can be ordered, and the gateways in front of it:
-#   SUITE_FAULTY             as configured by default
-#   SUITE_DIRECT             the same, past the recorder: for uploads that are refused half-way
-#   SUITE_NARROW             bodies of 1 MB at most, and one second of silence
+#   SUITE_SIMULATOR        a simulator with configurable faults, and the gateways in front of it:
+#   SUITE_FAULTY             with the default configuration
+#   SUITE_DIRECT             the same gateway without the recorder: for uploads that are refused before their end
+#   SUITE_NARROW             bodies of at most 1 MB, with pauses of at most one second
 #   SUITE_IMPATIENT          one second of patience
-#   SUITE_LENIENT            leaves out what a model cannot do, and says so; lets pages of https://app.example.com in
-#   SUITE_INTERIM            102 Processing every second for those who take it
+#   SUITE_LENIENT            drops unsupported parameters with a header; allows web pages of https://app.example.com
+#   SUITE_INTERIM            102 Processing every second to clients that accept it
 #   SUITE_WHITESPACE         a space every second before the JSON
-#   SUITE_KEY              the client key of those, SUITE_STRANGER_KEY that of somebody else, and SUITE_UPSTREAM_KEY theirs
-#   SUITE_HOOKS            where SUITE_FAULTY may tell that an order has ended, signed with SUITE_HOOK_SECRET
+#   SUITE_KEY              the client key of those gateways, SUITE_STRANGER_KEY that of another client, SUITE_UPSTREAM_KEY
+#                          their upstream key
+#   SUITE_HOOKS            where SUITE_FAULTY sends webhooks, signed with SUITE_HOOK_SECRET
 #
-# Between the clients and SUITE_GATEWAY and SUITE_FAULTY stands recorder.py, which passes every byte as it is;
-# answers.py holds all that went through against the schemas.
+# recorder.py stands between the clients and SUITE_GATEWAY and SUITE_FAULTY, and passes every byte unchanged; answers.py
+# checks all recorded answers against the schemas.
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# tests/clients.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 top=$(cd "$here/../.." && pwd)
 binary=${BINARY:-${CARGO_TARGET_DIR:-$top/target}/release/gptproto-gateway}
 scratch=''
-# Every key of a rig carries this, for tests/canary/scan.py, and what was written stays in the folder named here, if any.
+# Every key of a rig contains this mark for tests/canary/scan.py. The folder keeps what was written, if it is set.
 mark=vQ7kZp3X
 kept=${GATEWAY_TEST_OUTPUT:-}
 pids=()
-# Whether a failure shows the last lines of every log: until the suites run, which tell themselves what failed.
+# Whether a failure shows the last lines of every log: only until the suites run, which print their own failures.
 logs_shown=yes
 
 die() {
@@ -50,7 +52,7 @@ stop_all() {
     [ "$status" = 0 ] || [ "$logs_shown" = no ] || show_logs
     if [ -n "$kept" ]; then
       mkdir -p "$kept" && mv "$scratch" "$kept/clients-$$"
-      # The simulators' banners show the upstream key, and are not for the scan.
+      # The simulators' banners show the upstream key, and are not scanned.
       printf '%s\n' "$kept/clients-$$"/*simulator.* >"$kept/clients-$$/inputs"
     else
       rm -rf "$scratch"
@@ -72,7 +74,7 @@ prepare() {
   need python3 'apt-get install python3'
   need curl 'apt-get install curl'
   [ -x "$binary" ] || die "$binary is missing: cargo build --release"
-  # The settings of whoever runs this are not those of the gateways under test.
+  # The gateways under test must not inherit settings from this environment.
   local variable
   while read -r variable; do unset "$variable"; done < <(compgen -e | grep -E '^(GATEWAY|GPTPROTO)_' || true)
   trap stop_all EXIT
@@ -81,12 +83,12 @@ prepare() {
   scratch=$(mktemp -d)
   export SUITE_PICTURES=$scratch/pictures
   mkdir "$SUITE_PICTURES"
-  python3 "$here/pictures.py" "$SUITE_PICTURES"
+  python3 "$here/lib/pictures.py" "$SUITE_PICTURES"
 }
 
-# install_venv FOLDER REQUIREMENTS: the packages that the file names, into the folder.
+# install_venv FOLDER NAME: the packages of python/requirements/NAME.txt, into the folder.
 install_venv() {
-  local folder=$here/$1 requirements=$here/$2
+  local folder=$here/$1 requirements=$here/python/requirements/$2.txt
   local stamp=$folder/installed
   if ! cmp -s "$requirements" "$stamp"; then
     python3 -m venv --clear "$folder" || die "python3 cannot make a virtual environment: apt-get install python3-venv"
@@ -96,36 +98,37 @@ install_venv() {
 }
 
 install_python() {
-  install_venv .venv requirements.txt
+  install_venv .venv newest
 }
 
-# The packages of package.json, into node_modules. Some want a newer Node.js than the system's; npm has it as a package.
+# The packages of package.json, into node_modules. Some need a newer Node.js than the system's, which npm has as a package.
 install_node() {
   need node 'Node.js 20 or newer'
   need npm 'apt-get install npm'
-  local stamp=$here/node_modules/.installed
-  if ! cmp -s "$here/package-lock.json" "$stamp"; then
-    (cd "$here" && npm ci --silent)
-    cp "$here/package-lock.json" "$stamp"
+  local stamp=$here/node/node_modules/.installed
+  if ! cmp -s "$here/node/package-lock.json" "$stamp"; then
+    (cd "$here/node" && npm ci --silent)
+    cp "$here/node/package-lock.json" "$stamp"
   fi
 }
 
-# The Node.js that the newer packages want.
+# The Node.js that the newer packages need.
 node22() {
   if [ "$(node -p 'process.versions.node.split(".")[0] >= 22')" = true ]; then
     node "$@"
   else
-    "$here/node_modules/node22/bin/node" "$@"
+    "$here/node/node_modules/node22/bin/node" "$@"
   fi
 }
 
-# Prints as many free ports as asked for. They lie below those that the system gives to outgoing connections, one of
-# which could take such a port between here and its use.
+# free_ports COUNT: prints free ports of TEST_PORTS (FIRST-LAST). The default lies below the ephemeral range, so that no
+# outgoing connection takes such a port before its use; scripts that run side by side are given ranges that do not overlap.
 free_ports() {
   python3 -c '
-import random, socket, sys
+import os, random, socket, sys
 wanted, held = int(sys.argv[1]), []
-for port in random.sample(range(15000, 32000), 1000):
+first, last = map(int, os.environ.get("TEST_PORTS", "15000-31999").split("-"))
+for port in random.sample(range(first, last + 1), min(1000, last + 1 - first)):
     try:
         held.append(socket.create_server(("127.0.0.1", port)))
     except OSError:
@@ -143,7 +146,7 @@ start() {
   pids+=($!)
 }
 
-# wait_for NAME ADDRESS [STATUS]: until the address answers 200, or as told. NAME is the program that was started last.
+# wait_for NAME ADDRESS [STATUS]: until the address answers with the status (200). NAME is the program started last.
 wait_for() {
   local name=$1 address=$2 status=${3:-200} deadline=$((SECONDS + 20))
   until [ "$(curl -sS -m 2 -o /dev/null -w '%{http_code}' "$address" 2>/dev/null)" = "$status" ]; do
@@ -176,8 +179,8 @@ start_sandbox() {
   export SUITE_GATEWAY=http://127.0.0.1:$recorded SUITE_SANDBOX_KEY=sk-sandbox
 }
 
-# start_rig NAME: a simulator whose faults can be ordered, and gateways in front of it. Leaves what a suite has to be
-# told about them in the array `rig`.
+# start_rig NAME: starts a simulator with configurable faults and gateways in front of it. Sets the array `rig` to the
+# environment of a suite.
 start_rig() {
   local name=$1 ports simulator key=sk-suite-$mark$mark$mark stranger=sk-stranger-$mark$mark$mark
   local upstream_key=sk-upstream-$mark$mark$mark secret
@@ -185,7 +188,7 @@ start_rig() {
   read -r -a ports <<<"$(free_ports 15)"
   simulator=http://127.0.0.1:${ports[0]}
   start "$name-simulator" "$binary" simulate --listen "127.0.0.1:${ports[0]}" --key "$upstream_key" \
-    --scenario "$here/scenario.toml"
+    --scenario "$here/lib/scenario.toml"
   wait_for "$name-simulator" "$simulator/_simulator/counters"
 
   local common=(
@@ -216,8 +219,8 @@ start_rig() {
   )
 }
 
-# record NAME PORT TO: what passes from the port to the gateway, and back, is kept in NAME.answers.
+# record NAME PORT TO: passes connections from the port to the gateway, and records the answers in NAME.answers.
 record() {
-  start "$1-recorder" python3 "$here/recorder.py" --listen "$2" --to "$3" --log "$scratch/$1.answers"
+  start "$1-recorder" python3 "$here/lib/recorder.py" --listen "$2" --to "$3" --log "$scratch/$1.answers"
   wait_for "$1-recorder" "http://127.0.0.1:$2/v1/models" 401
 }

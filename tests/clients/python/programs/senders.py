@@ -2,7 +2,7 @@
 
 Each sender writes requests as one client does, down to header order, quoting and boundaries, and looks at the answer
 for what that client needs of it. Where the shape comes from is said at each. What a client never does its sender cannot
-do; table.toml gives the reason for the empty cell.
+do; tests/clients/lib/table.toml gives the reason for the empty cell.
 """
 
 import asyncio

@@ -23,7 +23,7 @@ try:
         UnifiedTaskResultStatus,
     )
 except ImportError as error:
-    sys.exit(f"{error.name} is missing: pip install -r tests/clients/requirements-vendor.txt")
+    sys.exit(f"{error.name} is missing: pip install -r tests/clients/python/requirements/vendor.txt")
 
 
 def setting(name):

@@ -3,7 +3,7 @@
     python3 recorder.py --listen PORT --to PORT --log FILE
 
 One JSON line for each answer: method, path, status, headers, the statuses of interim answers, the body where it is
-text, and whether it arrived whole. Requests and answers are told apart only after a connection has ended, so that
+text, and whether it arrived whole. The bytes are parsed only after a connection has ended, so that
 recording changes nothing for either side.
 """
 

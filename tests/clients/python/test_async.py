@@ -1,4 +1,4 @@
-"""Orders that are asked for now and fetched later, as a program would that knows nothing but HTTP; and the webhook that
+"""Predictions in the background, by a program that knows nothing but HTTP; and the webhook that
 tells of their end, verified by the official Python SDK."""
 
 import base64
@@ -46,7 +46,7 @@ def caller(simulator):
 
 
 def taken(answer):
-    """Where the order of a 202 is to be asked for."""
+    """Returns the Location of a 202."""
     assert answer.status_code == 202, answer.text
     assert answer.headers["preference-applied"] == "respond-async"
     assert answer.headers["x-request-id"].startswith("req_")
@@ -55,9 +55,9 @@ def taken(answer):
 
 def picture_in(answer):
     assert answer.status_code == 200, answer.text
-    told = answer.json()
-    assert (told["status"], told["error"]) == ("completed", None)
-    (item,) = told["result"]["data"]
+    body = answer.json()
+    assert (body["status"], body["error"]) == ("completed", None)
+    (item,) = body["result"]["data"]
     return opened(base64.b64decode(item["b64_json"], validate=True), "256x256")
 
 
@@ -65,10 +65,10 @@ def test_an_edit_is_taken_and_fetched_later(caller, simulator):
     simulator.slow(seconds=2)
     answer = caller.edit()
     location = taken(answer)
-    told = answer.json()
-    assert told["object"] == "prediction"
-    assert location.startswith(f"/v1/predictions/{told['id']}")
-    assert told["status"] in ("queued", "submitting", "processing")
+    body = answer.json()
+    assert body["object"] == "prediction"
+    assert location.startswith(f"/v1/predictions/{body['id']}")
+    assert body["status"] in ("queued", "submitting", "processing")
 
     early = caller.ask("GET", location)
     assert (early.status_code, early.json()["result"]) == (200, None)
@@ -85,8 +85,8 @@ def test_the_official_sdk_can_ask_so(once, simulator):
     answer = once.images.with_raw_response.edit(image=PHOTO, prompt=prompt(), extra_headers=LATER, **SMALL)
     assert answer.status_code == 202
     location = answer.headers["location"].removeprefix("/v1")
-    told = once.get(location, cast_to=dict[str, object], options={"headers": {"Prefer": "wait=20"}})
-    assert told["status"] == "completed"
+    body = once.get(location, cast_to=dict[str, object], options={"headers": {"Prefer": "wait=20"}})
+    assert body["status"] == "completed"
 
 
 def test_what_is_there_in_time_is_an_ordinary_answer(caller):
@@ -145,7 +145,7 @@ def test_it_can_be_followed_by_events(caller, simulator):
 
 @pytest.fixture
 def receiver():
-    """What was posted to the one address that the gateway may tell, as headers and body; and the statuses to answer."""
+    """Headers and bodies of the webhooks that were received, and the statuses to answer with."""
     seen, answers = queue.Queue(), queue.Queue()
 
     class Handler(http.server.BaseHTTPRequestHandler):
