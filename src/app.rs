@@ -102,7 +102,7 @@ impl Gateway {
         let api = GptProto::new(&upstream, &accounts, Arc::clone(&catalogue), input_urls.clone())
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
         let admission = Admission::new(&clients, &server, Arc::clone(&clock) as Arc<_>, &metrics);
-        admission.recall(journal.as_ref(), &catalogue).await?;
+        admission.count_past_purchases(journal.as_ref(), &catalogue).await?;
         let rng = Rng::from_entropy();
         let parts = webhooks::Parts {
             journal: Arc::clone(&journal) as Arc<_>,

@@ -32,7 +32,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
         &[
             ("connections of clients", of(snapshot.connections.clients, snapshot.connections.clients_max)),
             ("requests waiting", engine.waiters.to_string()),
-            ("predictions queued", of(upstream.queue, upstream.queue_max)),
+            ("predictions queued", of(upstream.queued_submits, upstream.queued_submits_max)),
             ("predictions being submitted", engine.submitting.to_string()),
             ("predictions followed", engine.following.to_string()),
             ("in flight at the upstream", of(upstream.predictions_in_flight, upstream.predictions_in_flight_max)),
@@ -58,13 +58,13 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
         let mut rows = vec![("in flight", in_flight), ("submits a minute", rate)];
         for pause in &account.pauses {
             let what = pause.model.as_deref().unwrap_or(pause.what);
-            rows.push(("left alone", format!("<span class=bad>{what}: {:.0} s more</span>", pause.seconds.ceil())));
+            rows.push(("paused", format!("<span class=bad>{what}: {:.0} s more</span>", pause.seconds.ceil())));
         }
         table(&mut page, &format!("Account {}", account.name), &rows);
     }
-    if !upstream.queue_by_client.is_empty() {
+    if !upstream.queued_submits_by_client.is_empty() {
         let _ = write!(page, "<h2>Queue</h2><table>");
-        for (client, count) in &upstream.queue_by_client {
+        for (client, count) in &upstream.queued_submits_by_client {
             let _ = write!(page, "<tr><td>{client}<td>{count}");
         }
         page.push_str("</table>");

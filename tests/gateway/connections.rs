@@ -151,7 +151,7 @@ async fn requests_at_once_are_bounded_for_each_client() {
     assert!(refused.message().contains("at once"), "{}", refused.message());
     let of_bob = gateway.bob().begin(&Edit::new("his own"));
     until("both wait", async || gateway.status("engine", "waiters").await == 2).await;
-    counts(&gateway, "gptproto_gateway_admission_refusals_total{limit=\"requests_at_once\"} 1").await;
+    counts(&gateway, "gptproto_gateway_admission_rejections_total{limit=\"requests_at_once\"} 1").await;
     counts(&gateway, "gptproto_gateway_admission_used{client=\"alice\",limit=\"requests_at_once\"} 1.0").await;
     upstream.release().await;
     waiting.answer().await.picture();

@@ -72,7 +72,7 @@ async fn the_metrics_are_there_and_well_formed() {
         "gptproto_gateway_engine_waiters 0",
         "gptproto_gateway_upstream_calls_total{account=\"default\",call=\"submit\"} 2",
         "gptproto_gateway_upstream_in_flight{account=\"default\"} 0",
-        "gptproto_gateway_upstream_queue 0",
+        "gptproto_gateway_upstream_queued_submits 0",
         "gptproto_gateway_api_requests_total{route=\"edits\",status=\"200\",code=\"ok\"} 2",
         "gptproto_gateway_api_requests_total{route=\"edits\",status=\"502\",code=\"submission_outcome_unknown\"} 1",
         "gptproto_gateway_api_cache_total{result=\"hit\"} 1",

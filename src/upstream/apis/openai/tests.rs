@@ -8,7 +8,7 @@ fn on_openai(model: &str) -> PictureRequest {
     PictureRequest { api_kind: ApiKind::OpenAi, ..request(model) }
 }
 
-/// The parts of a form, each with its head, and that the form ends with the boundary.
+/// Returns the parts of a form. Checks that the form ends with the boundary.
 async fn parts(request: &PictureRequest, pictures: u8) -> String {
     let (call, _) = adapter(None).call(request, pictures).unwrap();
     assert_eq!(call.path, "/v1/images/edits");
@@ -19,7 +19,7 @@ async fn parts(request: &PictureRequest, pictures: u8) -> String {
 }
 
 #[tokio::test]
-async fn an_edit_is_a_form_of_exactly_what_is_documented() {
+async fn an_edit_is_the_documented_form() {
     let mut request = on_openai("gpt-image-1");
     request.prompt = "say \"hi\"".to_owned();
     request.mask = Some(input(b"mask"));
@@ -82,7 +82,7 @@ async fn an_edit_is_a_form_of_exactly_what_is_documented() {
 }
 
 #[tokio::test]
-async fn a_plus_model_takes_prompt_and_size_alone() {
+async fn a_plus_model_gets_prompt_and_size_only() {
     let mut request = on_openai("gpt-image-2-plus");
     request.choices.clear();
     request.prompt = "hi".to_owned();
@@ -136,12 +136,12 @@ fn read(value: &Value) -> SubmitAnswer {
 }
 
 fn finished(answer: SubmitAnswer) -> Finished {
-    let SubmitAnswer::Finished { named: None, finished } = answer else { panic!("{answer:?}") };
+    let SubmitAnswer::Finished { prediction: None, finished } = answer else { panic!("{answer:?}") };
     finished
 }
 
 #[test]
-fn pictures_are_read_bare_with_a_prefix_and_as_addresses() {
+fn pictures_are_read_as_base64_data_uris_and_urls() {
     let plain = STANDARD.encode_to_string(PNG);
     let bytes = || Output::Bytes(Bytes::from_static(PNG));
     let documented = serde_json::json!({
@@ -156,11 +156,11 @@ fn pictures_are_read_bare_with_a_prefix_and_as_addresses() {
     let usage = Usage { input_tokens: 239, output_tokens: 1056, input_image_tokens: Some(194) };
     assert_eq!(read_back.usage, Some(usage));
 
-    let address = serde_json::json!({"created": 1, "data": [{"url": "https://x.example/1.png"}], "error": null});
-    let read_back = finished(read(&address));
-    assert_eq!(read_back.outputs, [Output::Address("https://x.example/1.png".to_owned())]);
+    let url = serde_json::json!({"created": 1, "data": [{"url": "https://x.example/1.png"}], "error": null});
+    let read_back = finished(read(&url));
+    assert_eq!(read_back.outputs, [Output::Url("https://x.example/1.png".to_owned())]);
     assert_eq!(read_back.usage, None);
-    // Not clean, and with escapes: solidi escaped as some encoders do, no padding, white space.
+    // Slashes that are escaped, as some encoders do, no padding, white space.
     for odd in [plain.replace('/', "\\/"), plain.trim_end_matches('=').to_owned(), format!("{plain}\\n")] {
         let body = format!("{{\"data\":[{{\"b64_json\":\"{odd}\"}}]}}");
         assert_eq!(finished(answer(BytesMut::from(body.as_bytes()))).outputs, [bytes()], "{odd}");
@@ -168,7 +168,7 @@ fn pictures_are_read_bare_with_a_prefix_and_as_addresses() {
 }
 
 #[test]
-fn pictures_are_decoded_where_they_are() {
+fn pictures_are_decoded_in_place() {
     let body = format!("{{\"data\":[{{\"b64_json\":\"{}\"}}]}}", STANDARD.encode_to_string(PNG));
     let body = BytesMut::from(body.as_bytes());
     let whole = body.as_ptr() as usize..body.as_ptr() as usize + body.len();
@@ -177,7 +177,7 @@ fn pictures_are_decoded_where_they_are() {
 }
 
 #[test]
-fn an_answer_without_a_picture_is_none() {
+fn an_answer_without_a_picture_is_unusable() {
     for unusable in [
         serde_json::json!({}),
         serde_json::json!({"created": 1, "data": []}),
@@ -196,7 +196,7 @@ fn an_answer_without_a_picture_is_none() {
 
 proptest::proptest! {
     #[test]
-    fn nothing_the_upstream_says_makes_us_panic(body: Vec<u8>, text: String) {
+    fn no_answer_causes_a_panic(body: Vec<u8>, text: String) {
         answer(BytesMut::from(&body[..]));
         for shape in [serde_json::json!({"data": [{"b64_json": text}]}), serde_json::json!({"data": [{"url": text}]})] {
             read(&shape);

@@ -1,4 +1,4 @@
-//! A small world for tests: hidden upstreams of several kinds, a client whose demand never ends, time turned by hand.
+//! A simulation for tests: upstreams with hidden limits of several kinds, a client with unlimited demand, and simulated time.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -8,67 +8,68 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
+use super::bounds::real;
 use super::*;
 
-/// A hidden rate, a minute.
+/// How a hidden rate per minute is enforced.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rule {
     Fixed,
     Sliding,
-    /// Holds ten seconds' worth.
+    /// Holds the tokens of ten seconds.
     Bucket,
 }
 
-/// What the upstream takes from a moment on.
+/// The hidden limits of the upstream.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Hidden {
     pub(super) rate: Option<(Rule, f64)>,
-    pub(super) concurrent: Option<usize>,
+    pub(super) concurrency: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) hidden: Hidden,
-    /// What it becomes at half-time.
+    /// The limits from half-time on.
     pub(super) then: Option<Hidden>,
-    /// Seconds from acceptance to the end, evenly spread.
+    /// Seconds from acceptance to the end, uniformly distributed.
     pub(super) generation: (f64, f64),
-    /// Share of 429s that mean nothing.
-    pub(super) hiccups: f64,
+    /// The fraction of submits that are refused without a reason.
+    pub(super) transient: f64,
     pub(super) retry_after: bool,
-    /// The gateway starts again at half-time; what was in flight is adopted.
+    /// The gateway restarts at half-time; predictions in flight are adopted.
     pub(super) restart: bool,
     pub(super) minutes: u32,
     pub(super) seed: u64,
 }
 
-/// Seconds from letting go to the upstream's decision.
+/// Seconds from sending to the upstream's decision.
 pub(super) const UPLOAD: (f64, f64) = (0.2, 3.0);
-/// Seconds from the end of a prediction until we learn of it.
+/// Seconds from the end of a prediction until the gateway learns of it.
 const NOTICED: (f64, f64) = (0.0, 2.0);
 
 pub(super) const BOUNDS: Bounds = Bounds {
     submits_per_minute: 600.0,
-    concurrent: 500,
+    concurrency: 500,
     window: Duration::from_mins(1),
     pushback: Duration::from_secs(5),
     pushback_max: Duration::from_mins(2),
 };
 
-/// What came of it, minute by minute.
+/// The counts of one minute.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Minute {
     pub(super) accepted: usize,
     pub(super) refused: usize,
-    pub(super) hiccups: usize,
+    pub(super) transient: usize,
     /// Predictions held by the upstream, times seconds.
     pub(super) held_s: f64,
 }
 
 enum Event {
     Wake,
-    Arrives(Departure),
+    Arrives(SendToken),
     Ends,
     Noticed,
     Changes,
@@ -93,7 +94,7 @@ impl Ord for Later {
     }
 }
 
-struct World {
+struct Simulation {
     scenario: Scenario,
     hidden: Hidden,
     random: StdRng,
@@ -101,24 +102,24 @@ struct World {
     now: Instant,
     events: BinaryHeap<Reverse<Later>>,
     serial: u64,
-    // The upstream's side.
+    // The upstream.
     times: VecDeque<Instant>,
     ends: Vec<Instant>,
     tokens: f64,
     filled: Instant,
-    // Ours.
-    /// The configured rate, with ten seconds' worth at once.
+    // The gateway.
+    /// The configured rate, with a burst of ten seconds.
     due: Instant,
-    learner: Learner,
-    outstanding: usize,
+    limit: AdaptiveLimit,
+    in_flight: usize,
     wake: Option<Instant>,
     minutes: Vec<Minute>,
 }
 
-/// Plays a scenario. Returns every minute of it.
-pub(super) fn play(scenario: Scenario) -> (Vec<Minute>, Learner) {
+/// Simulates a scenario. Returns every minute of it.
+pub(super) fn simulate(scenario: Scenario) -> (Vec<Minute>, AdaptiveLimit) {
     let start = Instant::now();
-    let mut world = World {
+    let mut simulation = Simulation {
         scenario,
         hidden: scenario.hidden,
         random: StdRng::seed_from_u64(scenario.seed),
@@ -131,13 +132,13 @@ pub(super) fn play(scenario: Scenario) -> (Vec<Minute>, Learner) {
         tokens: scenario.hidden.burst(),
         filled: start,
         due: start,
-        learner: Learner::new(BOUNDS, None, start),
-        outstanding: 0,
+        limit: AdaptiveLimit::new(BOUNDS, None, start),
+        in_flight: 0,
         wake: None,
         minutes: vec![Minute::default(); scenario.minutes as usize],
     };
-    world.run();
-    (world.minutes, world.learner)
+    simulation.run();
+    (simulation.minutes, simulation.limit)
 }
 
 impl Hidden {
@@ -145,23 +146,23 @@ impl Hidden {
         self.rate.map_or(0.0, |(_, rate)| (rate / 6.0).ceil())
     }
 
-    /// The most that a client told all numbers could get accepted in a minute: a place is taken from letting go to
-    /// noticing the end.
+    /// The most that a client which knows all limits could get accepted in a minute: a slot is used from the sending until
+    /// the end is noticed.
     pub(super) fn ideal(&self, generation: (f64, f64)) -> f64 {
         let mean = |(from, to): (f64, f64)| f64::midpoint(from, to);
         let taken = mean(UPLOAD) + mean(generation) + mean(NOTICED);
         let by_rate = self.rate.map_or(f64::INFINITY, |(_, rate)| rate);
-        let by_places = self.concurrent.map_or(f64::INFINITY, |places| real(places) * 60.0 / taken);
-        by_rate.min(by_places)
+        let by_slots = self.concurrency.map_or(f64::INFINITY, |slots| real(slots) * 60.0 / taken);
+        by_rate.min(by_slots)
     }
 }
 
-impl World {
+impl Simulation {
     fn run(&mut self) {
         let minutes = self.scenario.minutes;
         let end = self.start + Duration::from_mins(u64::from(minutes));
         self.at(self.start + Duration::from_mins(u64::from(minutes / 2)), Event::Changes);
-        self.go();
+        self.send();
         while let Some(Reverse(Later(at, _, event))) = self.events.pop() {
             if at >= end {
                 break;
@@ -174,12 +175,12 @@ impl World {
                         self.wake = None;
                     }
                 }
-                Event::Arrives(departure) => self.arrives(departure),
+                Event::Arrives(token) => self.arrives(token),
                 Event::Ends => self.ends.retain(|&ends| ends > at),
-                Event::Noticed => self.outstanding -= 1,
+                Event::Noticed => self.in_flight -= 1,
                 Event::Changes => self.changes(),
             }
-            self.go();
+            self.send();
         }
     }
 
@@ -198,7 +199,7 @@ impl World {
         &mut self.minutes[usize::try_from(index).unwrap()]
     }
 
-    /// Accounts for what the upstream held up to `at`.
+    /// Adds what the upstream held up to `at`.
     fn hold(&mut self, at: Instant) {
         let held_s = real(self.ends.len()) * at.duration_since(self.now).as_secs_f64();
         self.minute().held_s += held_s;
@@ -210,12 +211,12 @@ impl World {
             self.tokens = self.tokens.min(then.burst());
         }
         if self.scenario.restart {
-            let words = serde_json::to_string(&self.learner.learned()).unwrap();
-            self.learner = Learner::new(BOUNDS, Some(serde_json::from_str(&words).unwrap()), self.now);
-            // Those in the air are lost with the process; the upstream never saw them whole.
+            let json = serde_json::to_string(&self.limit.learned()).unwrap();
+            self.limit = AdaptiveLimit::new(BOUNDS, Some(serde_json::from_str(&json).unwrap()), self.now);
+            // Unacknowledged submits are lost with the process; the upstream never received them whole.
             let before = self.events.len();
             self.events.retain(|Reverse(later)| !matches!(later.2, Event::Arrives(_)));
-            self.outstanding -= before - self.events.len();
+            self.in_flight -= before - self.events.len();
         }
     }
 
@@ -226,39 +227,39 @@ impl World {
         }
     }
 
-    /// Lets go what may go.
-    fn go(&mut self) {
+    /// Sends what may be sent.
+    fn send(&mut self) {
         loop {
-            match self.learner.next(self.outstanding, self.now) {
+            match self.limit.permission(self.in_flight, self.now) {
                 Permission::Now => {
                     if let Some(at) = self.due.checked_sub(Duration::from_secs(10)).filter(|&at| at > self.now) {
                         return self.wake(at);
                     }
                     self.due = self.due.max(self.now) + Duration::from_mins(1).div_f64(BOUNDS.submits_per_minute);
-                    let departure = self.learner.left(self.outstanding, self.now);
-                    self.outstanding += 1;
+                    let token = self.limit.on_sent(self.in_flight, self.now);
+                    self.in_flight += 1;
                     let upload = self.between(UPLOAD);
-                    self.at(self.now + upload, Event::Arrives(departure));
+                    self.at(self.now + upload, Event::Arrives(token));
                 }
                 Permission::At(at) => {
-                    assert!(at > self.now, "a moment that is past is now");
+                    assert!(at > self.now, "a time that has passed is now");
                     return self.wake(at);
                 }
-                Permission::WhenOneEnds => {
-                    assert!(self.outstanding > 0, "nothing will end");
+                Permission::AfterCompletion => {
+                    assert!(self.in_flight > 0, "no prediction will end");
                     return;
                 }
-                Permission::WhenAnswered => {
-                    assert!(self.learner.in_air > 0, "nothing will be answered");
+                Permission::AfterAnswer => {
+                    assert!(self.limit.unacknowledged > 0, "no submit will be answered");
                     return;
                 }
             }
         }
     }
 
-    fn arrives(&mut self, departure: Departure) {
-        let hiccup = self.random.random::<f64>() < self.scenario.hiccups;
-        let verdict = if hiccup { Err(Duration::from_secs(1)) } else { self.decide() };
+    fn arrives(&mut self, token: SendToken) {
+        let transient = self.random.random::<f64>() < self.scenario.transient;
+        let verdict = if transient { Err(Duration::from_secs(1)) } else { self.decide() };
         match verdict {
             Ok(()) => {
                 self.minute().accepted += 1;
@@ -268,35 +269,39 @@ impl World {
                 self.ends.push(ends);
                 self.at(ends, Event::Ends);
                 self.at(ends + noticed, Event::Noticed);
-                self.learner.accepted(departure, self.outstanding, self.now);
+                self.limit.on_accepted(token, self.in_flight, self.now);
             }
             Err(wait) => {
-                if hiccup {
-                    self.minute().hiccups += 1;
+                if transient {
+                    self.minute().transient += 1;
                 } else {
                     self.minute().refused += 1;
                 }
-                // Whole seconds, rounded up, as the header has them.
-                let told = Duration::from_secs_f64(wait.as_secs_f64().ceil());
-                let told = self.scenario.retry_after.then_some(told);
-                self.learner.refused(departure, self.outstanding, told, self.now);
-                self.outstanding -= 1;
+                // Whole seconds, rounded up, as in the header.
+                let retry_after = Duration::from_secs_f64(wait.as_secs_f64().ceil());
+                let retry_after = self.scenario.retry_after.then_some(retry_after);
+                self.limit.on_refused(token, self.in_flight, retry_after, self.now);
+                self.in_flight -= 1;
             }
         }
     }
 
-    /// The upstream's own rules, or how long to wait.
+    /// Applies the upstream's limits.
+    ///
+    /// # Errors
+    ///
+    /// The time to wait.
     fn decide(&mut self) -> Result<(), Duration> {
         let minute = Duration::from_mins(1);
-        if let Some(places) = self.hidden.concurrent
-            && self.ends.len() >= places
+        if let Some(slots) = self.hidden.concurrency
+            && self.ends.len() >= slots
         {
             let mut ends = self.ends.clone();
             ends.sort_unstable();
-            return Err(ends[ends.len() - places].duration_since(self.now));
+            return Err(ends[ends.len() - slots].duration_since(self.now));
         }
         let Some((rule, rate)) = self.hidden.rate else { return Ok(()) };
-        let limit = whole(rate);
+        let limit = floor(rate);
         match rule {
             Rule::Sliding => {
                 while self.times.front().is_some_and(|&first| first + minute <= self.now) {
@@ -308,7 +313,7 @@ impl World {
                 self.times.push_back(self.now);
             }
             Rule::Fixed => {
-                // Windows that do not begin when we do.
+                // Windows that do not begin with the simulation.
                 let phase = Duration::from_secs(17);
                 let number = |at: Instant| (at.duration_since(self.start) + phase).as_secs() / 60;
                 let current = number(self.now);

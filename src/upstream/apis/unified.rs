@@ -1,38 +1,42 @@
-//! The unified API, the vendor's newer face: `POST /api/v3/images`, `GET /api/v3/tasks/result/{id}` (`wire/gptproto.md` §14).
+//! The unified API, the vendor's newer one: `POST /api/v3/images`, `GET /api/v3/tasks/result/{id}` ("Upstream facts" in
+//! `src/README.md`).
 //!
-//! Which image models it serves, and whether it takes data URIs, is not documented; it is chosen by the operator alone.
+//! Which image models it serves, and whether it takes data URIs, is not documented, so it is used only where the operator
+//! configures it.
 
 use bytes::BytesMut;
 use percent_encoding::utf8_percent_encode;
+use reqwest::StatusCode;
 use serde_json::Value;
 use url::Url;
 
-use super::classify::{message_in, task_failure};
-use super::exchange::Exchange;
-use super::inputs::Inputs;
+use super::openai;
 use super::prediction::PATH_SEGMENT;
-use super::wire::{Named, State, SubmitAnswer, failure_text, output_text, state, usage_of};
-use super::{Finished, Output, Polled, PurchaseHandle};
 use crate::http::StreamingBody;
 use crate::input_urls::InputUrlGuards;
 use crate::model::{PictureRequest, UpstreamApi, UpstreamId};
+use crate::upstream::answer::{PredictionRef, SubmitAnswer, TaskState, failure_text, output_text, state, usage_of};
+use crate::upstream::classify::{message_in, task_failure};
+use crate::upstream::exchange::Exchange;
+use crate::upstream::inputs::Inputs;
+use crate::upstream::{Finished, Output, Polled, PurchaseHandle};
 
-pub(super) const SUBMIT_PATH: &str = "/api/v3/images";
+pub(in crate::upstream) const SUBMIT_PATH: &str = "/api/v3/images";
 const RESULT_PATH: &str = "/api/v3/tasks/result/";
 
-/// The submit body: what the specification names, every parameter explicit.
-pub(super) fn body(
+/// Builds the body of a submit, as specified, with every parameter explicit.
+pub(in crate::upstream) fn body(
     model: &str,
-    face: &UpstreamApi,
+    api: &UpstreamApi,
     request: &PictureRequest,
     pictures: u8,
     inputs: &Inputs,
 ) -> (StreamingBody, InputUrlGuards) {
-    let mut body = super::openai::parameters(model, face, request, pictures);
+    let mut body = openai::parameters(model, api, request, pictures);
     let mut input_url_guards = InputUrlGuards::default();
     for (position, input) in request.inputs.iter().enumerate() {
-        let before = if position == 0 { ",\"input_references\":[" } else { "," };
-        body = body.text(format!("{before}{{\"type\":\"image_url\",\"image_url\":{{\"url\":"));
+        let prefix = if position == 0 { ",\"input_references\":[" } else { "," };
+        body = body.text(format!("{prefix}{{\"type\":\"image_url\",\"image_url\":{{\"url\":"));
         body = inputs.refer(input, &mut input_url_guards).append_to(body).text("}}");
     }
     if !request.inputs.is_empty() {
@@ -41,48 +45,49 @@ pub(super) fn body(
     (body.text("}"), input_url_guards)
 }
 
-/// Reads the answer to a submit: a task, like any later one.
+/// Reads the answer to a submit, which is a task like the answers to polls.
 #[expect(clippy::needless_pass_by_value, reason = "one of several readers, another of which decodes in place")]
-pub(super) fn answer(body: BytesMut) -> SubmitAnswer {
+pub(in crate::upstream) fn answer(body: BytesMut) -> SubmitAnswer {
     let Some(task) = task(&body) else {
         return SubmitAnswer::Unusable;
     };
-    if let Some(message) = refusal(&task) {
-        return SubmitAnswer::Error { code: 500, message };
+    if let Some(message) = error_message(&task) {
+        return SubmitAnswer::Error { status: StatusCode::INTERNAL_SERVER_ERROR, message };
     }
-    let named = named(&task);
+    let prediction = prediction(&task);
     match (state(&task), outputs(&task)) {
-        (State::Failed, _) => SubmitAnswer::Failed(task_failure(failure_text(&task, &task))),
-        (State::Done, outputs) if !outputs.is_empty() => {
-            SubmitAnswer::Finished { named, finished: finished(&task, outputs) }
+        (TaskState::Failed, _) => SubmitAnswer::Failed(task_failure(failure_text(&task, &task))),
+        (TaskState::Done, outputs) if !outputs.is_empty() => {
+            SubmitAnswer::Finished { prediction, finished: finished(&task, outputs) }
         }
-        (State::Done | State::Working | State::Unnamed, _) => {
-            named.map_or(SubmitAnswer::Unusable, SubmitAnswer::Accepted)
+        (TaskState::Done | TaskState::Working | TaskState::Missing, _) => {
+            prediction.map_or(SubmitAnswer::Unusable, SubmitAnswer::Accepted)
         }
     }
 }
 
-/// Reads the answer to a poll; `None` when it is no answer of the service.
-pub(super) fn poll_answer(body: &[u8]) -> Option<Polled> {
+/// Reads the answer to a poll; `None` when it is not from the service.
+pub(in crate::upstream) fn poll_answer(body: &[u8]) -> Option<Polled> {
     let task = task(body)?;
     match (state(&task), outputs(&task)) {
-        (State::Failed, _) => Some(Polled::Failed(task_failure(failure_text(&task, &task)))),
-        (State::Done, outputs) if outputs.is_empty() => Some(Polled::Empty),
-        (State::Done, outputs) => Some(Polled::Finished(finished(&task, outputs))),
-        (State::Working, _) => Some(Polled::Working),
-        (State::Unnamed, _) => None,
+        (TaskState::Failed, _) => Some(Polled::Failed(task_failure(failure_text(&task, &task)))),
+        (TaskState::Done, outputs) if outputs.is_empty() => Some(Polled::Empty),
+        (TaskState::Done, outputs) => Some(Polled::Finished(finished(&task, outputs))),
+        (TaskState::Working, _) => Some(Polled::Working),
+        (TaskState::Missing, _) => None,
     }
 }
 
-/// The address the upstream gave where it is on our origin and looks like one of a task, else the documented one.
-pub(super) fn result_url(exchange: &Exchange, handle: &PurchaseHandle) -> Url {
+/// Returns the URL of the task: the one from the upstream where it is on the configured origin and has the path of a task,
+/// else the documented one.
+pub(in crate::upstream) fn result_url(exchange: &Exchange, handle: &PurchaseHandle) -> Url {
     exchange.trusted(handle.poll_url.as_deref(), RESULT_PATH).unwrap_or_else(|| {
         let id = utf8_percent_encode(handle.id.as_str(), PATH_SEGMENT);
         exchange.at(&format!("{RESULT_PATH}{id}"))
     })
 }
 
-/// The task in an answer, which may be in an envelope as on the prediction API.
+/// Returns the task in an answer, which may be in an envelope as in the prediction API.
 fn task(body: &[u8]) -> Option<Value> {
     let mut answer: Value = serde_json::from_slice(body).ok()?;
     Some(match answer.get_mut("data") {
@@ -91,21 +96,21 @@ fn task(body: &[u8]) -> Option<Value> {
     })
 }
 
-/// The text of an error that came under a status of success, in place of a task.
-fn refusal(task: &Value) -> Option<String> {
+/// Returns the message of an error that arrived with a success status in place of a task.
+fn error_message(task: &Value) -> Option<String> {
     let is_task = task.get("id").is_some() || task.get("status").is_some();
     if is_task { None } else { message_in(task) }
 }
 
-fn named(task: &Value) -> Option<Named> {
+fn prediction(task: &Value) -> Option<PredictionRef> {
     let poll_url = task.get("polling_url").and_then(Value::as_str).map(str::to_owned);
     let id = task.get("id").and_then(Value::as_str).and_then(UpstreamId::new)?;
-    Some(Named { id, poll_url })
+    Some(PredictionRef { id, poll_url })
 }
 
 fn outputs(task: &Value) -> Vec<Output> {
-    let addresses = task.get("unsigned_urls").and_then(Value::as_array);
-    addresses.into_iter().flatten().filter_map(|address| output_text(address.as_str()?)).collect()
+    let urls = task.get("unsigned_urls").and_then(Value::as_array);
+    urls.into_iter().flatten().filter_map(|url| output_text(url.as_str()?)).collect()
 }
 
 fn finished(task: &Value, outputs: Vec<Output>) -> Finished {
@@ -125,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_edit_refers_to_its_pictures_in_their_order() {
+    async fn an_edit_references_its_pictures_in_order() {
         let mut request = on_unified("gpt-image-2");
         request.inputs.push(Input::Link("https://x.example/3.png".to_owned()));
         let (call, _) = adapter(None).call(&request, 2).unwrap();
@@ -181,13 +186,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lent_pictures_are_referred_to_by_their_addresses() {
+    async fn published_pictures_are_referenced_by_url() {
         let input_urls = input_urls();
-        let (call, _loans) = adapter(Some(input_urls.clone())).call(&on_unified("gpt-image-1"), 1).unwrap();
+        let (call, _guards) = adapter(Some(input_urls.clone())).call(&on_unified("gpt-image-1"), 1).unwrap();
         let body = sent(call).await;
         let published = |position: usize| {
-            let address = body["input_references"][position]["image_url"]["url"].as_str().unwrap();
-            let token = address.strip_prefix("https://gateway.example/v1/inputs/").unwrap();
+            let url = body["input_references"][position]["image_url"]["url"].as_str().unwrap();
+            let token = url.strip_prefix("https://gateway.example/v1/inputs/").unwrap();
             input_urls.find(token).unwrap().source.in_memory().unwrap()
         };
         assert_eq!((&published(0)[..], &published(1)[..]), (&b"one"[..], &b"two"[..]));
@@ -208,22 +213,32 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_to_a_submit_finds_its_class() {
-        let named = || Named {
+    fn every_answer_to_a_submit_is_classified() {
+        let prediction = || PredictionRef {
             id: UpstreamId::new("task_1").unwrap(),
             poll_url: Some("https://gptproto.com/api/v3/tasks/result/task_1".to_owned()),
         };
         for status in ["pending", "in_progress", "a word of tomorrow", "completed"] {
-            assert_eq!(read(&task(status, &[])), SubmitAnswer::Accepted(named()), "{status}");
+            assert_eq!(read(&task(status, &[])), SubmitAnswer::Accepted(prediction()), "{status}");
         }
-        assert_eq!(read(&json!({"data": task("pending", &[])})), SubmitAnswer::Accepted(named()), "in an envelope");
+        assert_eq!(
+            read(&json!({"data": task("pending", &[])})),
+            SubmitAnswer::Accepted(prediction()),
+            "in an envelope"
+        );
         let done = read(&task("completed", &["https://x.example/1.png"]));
-        assert!(matches!(&done, SubmitAnswer::Finished { named: Some(id), .. } if *id == named()), "{done:?}");
+        assert!(
+            matches!(&done, SubmitAnswer::Finished { prediction: Some(named), .. } if *named == prediction()),
+            "{done:?}"
+        );
         for status in ["failed", "cancelled", "expired"] {
             assert!(matches!(read(&task(status, &[])), SubmitAnswer::Failed(Failure::TaskFailed { .. })), "{status}");
         }
         let refused = json!({"error": {"message": "no such model", "code": 400}});
-        assert_eq!(read(&refused), SubmitAnswer::Error { code: 500, message: "no such model".to_owned() });
+        assert_eq!(
+            read(&refused),
+            SubmitAnswer::Error { status: StatusCode::INTERNAL_SERVER_ERROR, message: "no such model".to_owned() }
+        );
         for unusable in [json!({}), json!({"status": "pending"}), json!([]), json!({"id": "", "status": "pending"})] {
             assert_eq!(read(&unusable), SubmitAnswer::Unusable, "{unusable}");
         }
@@ -231,11 +246,11 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_to_a_poll_finds_its_class() {
+    fn every_answer_to_a_poll_is_classified() {
         for status in ["pending", "in_progress", "a word of tomorrow"] {
             assert_eq!(poll(&task(status, &[])), Some(Polled::Working), "{status}");
         }
-        let outputs = vec![Output::Address("https://x.example/1.png".to_owned())];
+        let outputs = vec![Output::Url("https://x.example/1.png".to_owned())];
         let usage = Some(Usage { input_tokens: 368, output_tokens: 805, input_image_tokens: None });
         let expected = Polled::Finished(Finished { outputs, usage });
         assert_eq!(poll(&task("completed", &["https://x.example/1.png"])), Some(expected));
@@ -252,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_goes_to_the_configured_origin_only() {
+    fn the_key_is_sent_to_the_configured_origin_only() {
         let exchange = adapter(None).exchange;
         let url = |poll_url: &str| {
             let handle = PurchaseHandle {

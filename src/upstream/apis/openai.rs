@@ -1,10 +1,10 @@
 //! The OpenAI-format endpoints: `POST /v1/images/edits` with files, `POST /v1/images/generations` with JSON.
 //!
-//! One call, held until the picture is made; its answer is the result, and names nothing to come back for. So the gap
-//! between the last byte and the answer, in which nobody knows what was bought, is as long as the picture takes.
+//! One call that is held until the picture is made. Its answer is the result, and names no prediction to poll. So the time
+//! between the last byte and the answer, in which the outcome is unknown, is as long as the picture takes.
 //!
-//! The last byte held back is the last hyphen of the closing boundary: a form without it is incomplete for every reader,
-//! also for one that acts before the declared length has arrived. So nothing may follow the boundary.
+//! The last byte, which is held back, is the last hyphen of the closing boundary: without it a form is incomplete for every
+//! reader, also for one that acts before the declared length has arrived. So nothing may follow the boundary.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,62 +17,63 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 use serde_json::Value;
 
-use super::classify::message_in;
-use super::inputs::media_type;
-use super::wire::{SubmitAnswer, base64, output_text, submit_answer, usage_of};
-use super::{Finished, Output};
+use super::prediction::submit_answer;
 use crate::http::StreamingBody;
 use crate::model::{Input, PictureRequest, Task, UpstreamApi, Usage};
+use crate::upstream::answer::{SubmitAnswer, base64, output_text, usage_of};
+use crate::upstream::classify::message_in;
+use crate::upstream::inputs::media_type;
+use crate::upstream::{Finished, Output};
 
-/// A call as it leaves.
+/// The path and body of a submit.
 #[derive(Debug)]
-pub(super) struct Form {
-    pub(super) path: &'static str,
-    pub(super) content_type: String,
-    pub(super) body: StreamingBody,
+pub(in crate::upstream) struct Form {
+    pub(in crate::upstream) path: &'static str,
+    pub(in crate::upstream) content_type: String,
+    pub(in crate::upstream) body: StreamingBody,
 }
 
-/// The body of a call: what the vendor's table documents for the model, every parameter explicit.
-pub(super) fn form(model: &str, face: &UpstreamApi, request: &PictureRequest, pictures: u8) -> Form {
+/// Builds a submit, as the vendor's table documents it for the model, with every parameter explicit.
+pub(in crate::upstream) fn form(model: &str, api: &UpstreamApi, request: &PictureRequest, pictures: u8) -> Form {
     match request.task {
         Task::Edit => {
             let boundary = format!("gptproto-gateway-{:032x}", rand::random::<u128>());
             Form {
                 path: "/v1/images/edits",
                 content_type: format!("multipart/form-data; boundary={boundary}"),
-                body: multipart(&boundary, model, face, request, pictures),
+                body: multipart(&boundary, model, api, request, pictures),
             }
         }
         Task::Generate => Form {
             path: "/v1/images/generations",
             content_type: "application/json".to_owned(),
-            body: parameters(model, face, request, pictures).text("}"),
+            body: parameters(model, api, request, pictures).text("}"),
         },
     }
 }
 
-/// A JSON object, still open, with every parameter that a face takes; the unified one has the same.
-pub(super) fn parameters(model: &str, face: &UpstreamApi, request: &PictureRequest, pictures: u8) -> StreamingBody {
-    let name = face.name.as_deref().unwrap_or(model);
+/// Begins a JSON object with every parameter that an API takes; the unified one has the same.
+pub(super) fn parameters(model: &str, api: &UpstreamApi, request: &PictureRequest, pictures: u8) -> StreamingBody {
+    let name = api.name.as_deref().unwrap_or(model);
     let mut body = StreamingBody::default().text("{\"model\":").json(&name).text(",\"prompt\":").json(&request.prompt);
     body = body.text(",\"size\":").json(&request.size.to_string());
-    if face.n_max.is_some() {
+    if api.n_max.is_some() {
         body = body.text(",\"n\":").json(&pictures);
     }
-    for (name, value) in face.parameters(request) {
+    for (name, value) in api.parameters(request) {
         body = body.text(",").json(&name).text(":").json(&value);
     }
     body
 }
 
-fn multipart(boundary: &str, model: &str, face: &UpstreamApi, request: &PictureRequest, pictures: u8) -> StreamingBody {
+fn multipart(boundary: &str, model: &str, api: &UpstreamApi, request: &PictureRequest, pictures: u8) -> StreamingBody {
     let size = request.size.to_string();
     let n = pictures.to_string();
-    let name = face.name.as_deref().unwrap_or(model);
+    let name = api.name.as_deref().unwrap_or(model);
     let fixed = [("model", name), ("prompt", request.prompt.as_str()), ("size", size.as_str())];
-    let n = face.n_max.map(|_| ("n", n.as_str()));
+    let n = api.n_max.map(|_| ("n", n.as_str()));
     let mut body = StreamingBody::default();
-    for (name, value) in fixed.into_iter().chain(n).chain(face.parameters(request)) {
+    for (name, value) in fixed.into_iter().chain(n).chain(api.parameters(request)) {
         let head = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
         body = body.text(head).text(value).text("\r\n");
     }
@@ -85,7 +86,7 @@ fn multipart(boundary: &str, model: &str, face: &UpstreamApi, request: &PictureR
     body.text(format!("--{boundary}--"))
 }
 
-/// Appends a picture as a file. Addresses do not come here: only files travel on this route (`model::Capabilities::links`).
+/// Appends a picture as a file. URLs are rejected before: this API takes only files (`model::Capabilities::links`).
 fn file(body: StreamingBody, boundary: &str, name: &str, stem: &str, input: &Input) -> StreamingBody {
     let Input::Bytes { picture, source } = input else { return body };
     let extension = picture.format.map_or("bin", |format| format.name());
@@ -97,7 +98,7 @@ fn file(body: StreamingBody, boundary: &str, name: &str, stem: &str, input: &Inp
     body.text(head).bare(Arc::clone(source)).text("\r\n")
 }
 
-/// The answer, with texts that point into it.
+/// The answer, with strings that borrow from it.
 #[derive(Debug, Deserialize)]
 struct Answer<'a> {
     #[serde(borrow, default)]
@@ -142,73 +143,73 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// Where an output is.
+/// The location of an output.
 #[derive(Debug)]
-enum Place {
-    /// Clean base64 within the answer, to be decoded where it is.
-    Here(Range<usize>),
-    Elsewhere(Output),
+enum Location {
+    /// Valid base64 in the answer, which is decoded in location.
+    InAnswer(Range<usize>),
+    Separate(Output),
 }
 
-/// Reads the answer to a call, and decodes its pictures where they are: there may be hundreds of megabytes of them.
-pub(super) fn answer(mut body: BytesMut) -> SubmitAnswer {
-    let Some((places, usage)) = places(&body) else {
-        // Not in the documented shape: whatever else it says.
+/// Reads the answer to a submit, and decodes its pictures in place: there may be hundreds of megabytes of them.
+pub(in crate::upstream) fn answer(mut body: BytesMut) -> SubmitAnswer {
+    let Some((locations, usage)) = locations(&body) else {
+        // Not the documented form.
         return match submit_answer(&body) {
-            // An id would be one of another face's.
+            // An id would be from another API.
             SubmitAnswer::Accepted(_) => SubmitAnswer::Unusable,
-            SubmitAnswer::Finished { finished, .. } => SubmitAnswer::Finished { named: None, finished },
+            SubmitAnswer::Finished { finished, .. } => SubmitAnswer::Finished { prediction: None, finished },
             other @ (SubmitAnswer::Failed(_) | SubmitAnswer::Error { .. } | SubmitAnswer::Unusable) => other,
         };
     };
-    let decoded: Vec<Place> = places
+    let decoded: Vec<Location> = locations
         .into_iter()
-        .filter_map(|place| match place {
-            Place::Here(range) => {
+        .filter_map(|location| match location {
+            Location::InAnswer(range) => {
                 let start = range.start;
                 let length = STANDARD.decode_inplace(&mut body[range]).ok()?.len();
-                Some(Place::Here(start..start + length))
+                Some(Location::InAnswer(start..start + length))
             }
-            elsewhere @ Place::Elsewhere(_) => Some(elsewhere),
+            separate @ Location::Separate(_) => Some(separate),
         })
         .collect();
     let body: Bytes = body.freeze();
-    let outputs = decoded.into_iter().map(|place| match place {
-        Place::Here(range) => Output::Bytes(body.slice(range)),
-        Place::Elsewhere(output) => output,
+    let outputs = decoded.into_iter().map(|location| match location {
+        Location::InAnswer(range) => Output::Bytes(body.slice(range)),
+        Location::Separate(output) => output,
     });
-    SubmitAnswer::Finished { named: None, finished: Finished { outputs: outputs.collect(), usage } }
+    SubmitAnswer::Finished { prediction: None, finished: Finished { outputs: outputs.collect(), usage } }
 }
 
-/// The outputs of an answer in the documented shape, with its usage; `None` for any other answer, and for an error.
-fn places(body: &[u8]) -> Option<(Vec<Place>, Option<Usage>)> {
+/// Finds the outputs and the usage of an answer in the documented form; `None` for any other answer, and for an error.
+fn locations(body: &[u8]) -> Option<(Vec<Location>, Option<Usage>)> {
     let Answer { data, usage, error } = serde_json::from_slice(body).ok()?;
-    if error.as_ref().and_then(message_of_error).is_some() {
+    if error.as_ref().and_then(error_message).is_some() {
         return None;
     }
-    let places: Vec<Place> = data.iter().filter_map(|item| place(body, item)).collect();
-    (!places.is_empty()).then(|| (places, usage.as_ref().and_then(usage_of)))
+    let locations: Vec<Location> = data.iter().filter_map(|item| location(body, item)).collect();
+    (!locations.is_empty()).then(|| (locations, usage.as_ref().and_then(usage_of)))
 }
 
-fn message_of_error(error: &Value) -> Option<String> {
+fn error_message(error: &Value) -> Option<String> {
     error.as_str().map(str::to_owned).filter(|text| !text.is_empty()).or_else(|| message_in(error))
 }
 
-fn place(body: &[u8], item: &Item<'_>) -> Option<Place> {
+fn location(body: &[u8], item: &Item<'_>) -> Option<Location> {
     let Some(Text(text)) = &item.b64_json else {
-        return item.url.as_ref().and_then(|Text(text)| output_text(text)).map(Place::Elsewhere);
+        return item.url.as_ref().and_then(|Text(text)| output_text(text)).map(Location::Separate);
     };
     let encoded = match text.strip_prefix("data:") {
         Some(rest) => rest.split_once(',')?.1,
         None => text,
     };
-    // A text that was copied, or that is not clean, is decoded elsewhere.
+    // A string that was copied or is not valid base64 as it stands is decoded separately.
     match text {
         Cow::Borrowed(_) if !encoded.is_empty() && STANDARD.check(encoded.as_bytes()).is_ok() => {
             let start = encoded.as_ptr() as usize - body.as_ptr() as usize;
-            Some(Place::Here(start..start + encoded.len()))
+            Some(Location::InAnswer(start..start + encoded.len()))
         }
-        Cow::Borrowed(_) | Cow::Owned(_) => base64(encoded).map(|bytes| Place::Elsewhere(Output::Bytes(bytes))),
+        Cow::Borrowed(_) | Cow::Owned(_) => base64(encoded).map(|bytes| Location::Separate(Output::Bytes(bytes))),
     }
 }
 

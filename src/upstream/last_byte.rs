@@ -1,7 +1,7 @@
 //! The last byte of a submit, held back until the purchase is in the journal.
 //!
-//! A service cannot act on a request whose declared length has not arrived, so before the last byte leaves nothing can
-//! have been bought. The length is declared, never chunked: a missing terminator could be forgiven, a missing byte cannot.
+//! A service cannot act on a request whose declared length has not arrived, so nothing is bought before the last byte is
+//! sent. The length is declared, never chunked: a service might tolerate a missing terminator, but not a missing byte.
 
 use std::io;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use crate::http::StreamingBody;
 
 /// A body that stops before its last byte.
 #[derive(Debug)]
-pub(super) struct Gated {
+pub(super) struct GatedBody {
     body: StreamingBody,
     held: Option<Bytes>,
     uploaded: Option<oneshot::Sender<()>>,
@@ -27,12 +27,12 @@ pub(super) struct Gated {
     remaining: u64,
 }
 
-/// The other side of a [`Gated`] body.
+/// The other side of a [`GatedBody`] body.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct LastByteGate {
     /// Resolves when all but the last byte has been handed to the connection.
     pub(super) uploaded: oneshot::Receiver<()>,
-    /// Sending lets the last byte go; dropping it makes the upload fail.
+    /// Sending releases the last byte; dropping it makes the upload fail.
     pub(super) open: oneshot::Sender<()>,
     released: Released,
 }
@@ -47,29 +47,30 @@ impl Released {
     }
 }
 
-impl Gate {
+impl LastByteGate {
     pub(super) fn released(&self) -> Released {
         self.released.clone()
     }
 }
 
-impl Gated {
-    pub(super) fn new(body: StreamingBody) -> (Self, Gate) {
+impl GatedBody {
+    pub(super) fn new(body: StreamingBody) -> (Self, LastByteGate) {
         let (uploaded, uploaded_receiver) = oneshot::channel();
         let (open_sender, open) = oneshot::channel();
         let released = Arc::new(AtomicBool::new(false));
         let remaining = body.length();
-        let gate = Gate { uploaded: uploaded_receiver, open: open_sender, released: Released(Arc::clone(&released)) };
+        let gate =
+            LastByteGate { uploaded: uploaded_receiver, open: open_sender, released: Released(Arc::clone(&released)) };
         (Self { body, held: None, uploaded: Some(uploaded), open, released, remaining }, gate)
     }
 
-    fn give(&mut self, piece: Bytes) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn emit(&mut self, piece: Bytes) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         self.remaining -= piece.len() as u64;
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 }
 
-impl Body for Gated {
+impl Body for GatedBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -77,26 +78,26 @@ impl Body for Gated {
         loop {
             if self.held.is_some() {
                 if let Some(uploaded) = self.uploaded.take() {
-                    // Nobody listening means that the submit was given up; the wait below then fails.
+                    // Fails when the submit was abandoned; the wait below then fails too.
                     let _ = uploaded.send(());
                 }
                 if ready!(self.open.poll_unpin(cx)).is_err() {
                     return Poll::Ready(Some(Err(io::Error::other("the last byte was not released"))));
                 }
                 self.released.store(true, Ordering::Release);
-                let last = self.held.take().expect("just seen");
-                return self.give(last);
+                let last = self.held.take().expect("checked above");
+                return self.emit(last);
             }
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     let Ok(mut piece) = frame.into_data() else { continue };
                     if (piece.len() as u64) < self.remaining {
-                        return self.give(piece);
+                        return self.emit(piece);
                     }
                     let last = piece.split_off(piece.len() - 1);
                     self.held = Some(last);
                     if !piece.is_empty() {
-                        return self.give(piece);
+                        return self.emit(piece);
                     }
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
@@ -121,8 +122,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_last_byte_waits_for_the_gate() {
-        let (mut body, gate) = Gated::new(StreamingBody::default().text("hello").text("!"));
+    async fn the_last_byte_waits_until_the_gate_opens() {
+        let (mut body, gate) = GatedBody::new(StreamingBody::default().text("hello").text("!"));
         assert_eq!(body.size_hint().exact(), Some(6));
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "hello");
         assert!(futures_util::poll!(body.frame()).is_pending());
@@ -136,8 +137,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dropped_gate_ends_the_upload_short() {
-        let (mut body, gate) = Gated::new(StreamingBody::default().text("x"));
+    async fn a_dropped_gate_makes_the_upload_fail() {
+        let (mut body, gate) = GatedBody::new(StreamingBody::default().text("x"));
         drop(gate.open);
         assert!(body.frame().await.unwrap().is_err());
         assert!(!gate.released.get());
