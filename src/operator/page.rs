@@ -93,7 +93,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
     let limits: Vec<(String, String)> = limits.collect();
     if !limits.is_empty() {
         let rows: Vec<(&str, String)> = limits.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-        table(&mut page, "Limits of clients", &rows);
+        table(&mut page, "Clients", &rows);
     }
     page.push_str("<p><a href=metrics>metrics</a> · <a href=status.json>status.json</a></p></html>\n");
     page
