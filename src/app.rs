@@ -17,7 +17,7 @@ use crate::input_urls::InputUrls;
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::{ClientId, HostRule, Rng, SystemClock};
 use crate::operator;
-use crate::simulator;
+use crate::simulator::Options;
 use crate::storage::journal::SqliteJournal;
 use crate::storage::spool::{Spool, SpoolLimits};
 use crate::storage::{DataDirectory, DiskSpace, Results, StateFiles};
@@ -30,16 +30,16 @@ mod check;
 mod learned;
 mod listeners;
 mod refusals;
-mod sandbox;
+mod simulator;
 mod sources;
 
 use learned::{BUDGET_STATE, LATENCY_STATE, Learned};
 use listeners::{BoundListeners, Listeners};
-use sandbox::{RunningSimulator, SAMPLE};
+use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
 
 pub use check::check;
-pub use sandbox::SIMULATOR_KEY;
+pub use simulator::SIMULATOR_KEY;
 
 /// The exit code after a second signal: the process did not stop in order.
 const EXIT_ABORTED: i32 = 1;
@@ -81,7 +81,7 @@ impl Gateway {
         let directory = DataDirectory::open(&storage.directory)?;
         let signing_key = directory.signing_key(rand::random())?;
         if sandbox {
-            sandbox::write_sample(directory.path())?;
+            simulator::write_sample(directory.path())?;
         }
         let journal = Arc::new(SqliteJournal::open(&directory.path().join("journal.sqlite"))?);
         let results =
@@ -254,7 +254,7 @@ async fn run_until_stopped(gateway: Gateway) -> anyhow::Result<bool> {
 /// # Errors
 ///
 /// When the address is taken.
-pub async fn run_simulator(listen: SocketAddr, options: simulator::Options) -> anyhow::Result<bool> {
+pub async fn run_simulator(listen: SocketAddr, options: Options) -> anyhow::Result<bool> {
     let keys = options.keys.clone();
     let simulator = RunningSimulator::start(listen, "--listen", options).await?;
     banner::simulator(simulator.address, &keys);

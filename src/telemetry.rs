@@ -58,7 +58,8 @@ impl Default for Metrics {
         registry.register_collector(Box::new(process::ProcessCollector));
         let version = Some(("version", env!("CARGO_PKG_VERSION")));
         // Set by builds that know the commit they are made from.
-        let revision = option_env!("GATEWAY_REVISION").map(|revision| ("revision", revision));
+        let revision = option_env!("GATEWAY_REVISION").filter(|revision| !revision.is_empty());
+        let revision = revision.map(|revision| ("revision", revision));
         let build: Vec<(&str, &str)> = version.into_iter().chain(revision).collect();
         let gateway = registry.sub_registry_with_prefix("gptproto_gateway");
         gateway.register("build", "Version of the running gateway", Info::new(build));

@@ -30,11 +30,11 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::connection::{ConnectionHandle, FlushTrackedStream};
-use super::connection_limiter::{ConnectionLimiter, LimitReached};
+use super::connection_limiter::{ConnectionLimiter, ExceededLimit};
 use super::limits::ConnectionLimits;
 use super::listener::{AcceptedStream, Listener, Peer, Socket};
 use super::metrics::ConnectionMetrics;
-use super::timers::body::GuardedBody;
+use super::timers::body::TrackedBody;
 use super::timers::{CloseReason, ConnectionTimers};
 use super::tls::Tls;
 use crate::lifecycle::Lifecycle;
@@ -160,11 +160,11 @@ impl HttpServer {
     }
 
     /// Sends a refusal, unless many others are being sent.
-    fn refuse(&self, mut stream: TcpStream, limit: LimitReached, permits: &Arc<Semaphore>) {
+    fn refuse(&self, mut stream: TcpStream, limit: ExceededLimit, permits: &Arc<Semaphore>) {
         let Ok(permit) = Arc::clone(permits).try_acquire_owned() else { return };
         let refusal = match limit {
-            LimitReached::Connections => self.refusals.connections.clone(),
-            LimitReached::PerAddress => self.refusals.per_address.clone(),
+            ExceededLimit::Connections => self.refusals.connections.clone(),
+            ExceededLimit::PerAddress => self.refusals.per_address.clone(),
         };
         self.lifecycle.spawn("refusal", async move {
             let mut unread = [0; 4096];
@@ -227,7 +227,7 @@ impl HttpServer {
             let is_http2 = request.version() == Version::HTTP_2;
             let guard = request_timers.begin_request(is_http2);
             let request_guard = Arc::clone(&guard);
-            let mut request = request.map(|body| Body::new(GuardedBody::request(body, request_guard)));
+            let mut request = request.map(|body| Body::new(TrackedBody::request(body, request_guard)));
             copy_authority_to_host(&mut request);
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(handle.clone());
@@ -236,7 +236,7 @@ impl HttpServer {
                 let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
                 match response.extensions().get::<CloseConnection>() {
                     Some(CloseConnection) => Err(io::Error::other("closed on purpose")),
-                    None => Ok(response.map(|body| GuardedBody::response(body, guard, is_http2))),
+                    None => Ok(response.map(|body| TrackedBody::response(body, guard, is_http2))),
                 }
             }
         });

@@ -52,7 +52,7 @@ struct Open {
 
 /// Why a connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum LimitReached {
+pub(super) enum ExceededLimit {
     Connections,
     PerAddress,
 }
@@ -88,7 +88,7 @@ impl ConnectionLimiter {
         &self,
         address: Option<IpAddr>,
         timers: &Arc<ConnectionTimers>,
-    ) -> Result<ConnectionSlot, LimitReached> {
+    ) -> Result<ConnectionSlot, ExceededLimit> {
         let shared = &self.shared;
         let limited = shared.per_address_max.zip(address).filter(|&(_, address)| !shared.is_proxy(address));
         let limited = limited.map(|(max, address)| (max, subscriber(address)));
@@ -96,10 +96,10 @@ impl ConnectionLimiter {
         if let Some((max, address)) = limited
             && open.by_address.get(&address).is_some_and(|&count| count >= max.get())
         {
-            return Err(LimitReached::PerAddress);
+            return Err(ExceededLimit::PerAddress);
         }
         if open.connections.len() >= shared.connections_max && !open.evict_one() {
-            return Err(LimitReached::Connections);
+            return Err(ExceededLimit::Connections);
         }
         let address = limited.map(|(_, address)| address);
         if let Some(address) = address {
@@ -192,11 +192,11 @@ mod tests {
         let limiter = ConnectionLimiter::new(2, None, Vec::new());
         let first = limiter.acquire(None, &timers()).unwrap();
         let _second = limiter.acquire(None, &timers()).unwrap();
-        assert_eq!(limiter.acquire(None, &timers()).unwrap_err(), LimitReached::Connections);
+        assert_eq!(limiter.acquire(None, &timers()).unwrap_err(), ExceededLimit::Connections);
         drop(first);
         assert_eq!(limiter.open(), 1);
         let _third = limiter.acquire(None, &timers()).unwrap();
-        assert_eq!(limiter.acquire(None, &timers()).unwrap_err(), LimitReached::Connections);
+        assert_eq!(limiter.acquire(None, &timers()).unwrap_err(), ExceededLimit::Connections);
     }
 
     #[tokio::test(start_paused = true)]
@@ -209,7 +209,7 @@ mod tests {
         tokio::time::advance(EVICTABLE_AFTER / 2).await;
         let _younger_slot = limiter.acquire(None, &younger).unwrap();
         let refused = limiter.acquire(None, &timers()).unwrap_err();
-        assert_eq!(refused, LimitReached::Connections, "none has been idle for long enough");
+        assert_eq!(refused, ExceededLimit::Connections, "none has been idle for long enough");
         tokio::time::advance(EVICTABLE_AFTER / 2).await;
 
         let new = limiter.acquire(None, &timers()).unwrap();
@@ -237,7 +237,7 @@ mod tests {
         }
         let _idle = limiter.acquire(None, &timers()).unwrap();
         tokio::time::advance(EVICTABLE_AFTER).await;
-        assert_eq!(limiter.acquire(None, &timers()).unwrap_err(), LimitReached::Connections);
+        assert_eq!(limiter.acquire(None, &timers()).unwrap_err(), ExceededLimit::Connections);
         assert!(limiter.acquire(None, &timers()).is_ok(), "the idle one was behind those examined first");
     }
 
@@ -247,13 +247,13 @@ mod tests {
         let acquire = |text: &str| limiter.acquire(Some(text.parse().unwrap()), &timers());
         let one = acquire("192.0.2.1").unwrap();
         let _two = acquire("::ffff:192.0.2.1").unwrap();
-        assert_eq!(acquire("192.0.2.1").unwrap_err(), LimitReached::PerAddress);
+        assert_eq!(acquire("192.0.2.1").unwrap_err(), ExceededLimit::PerAddress);
         let _other = acquire("192.0.2.2").unwrap();
         drop(one);
         let _again = acquire("192.0.2.1").unwrap();
 
         let _subscriber = [acquire("2001:db8:0:1::1").unwrap(), acquire("2001:db8:0:1:ffff::2").unwrap()];
-        assert_eq!(acquire("2001:db8:0:1::3").unwrap_err(), LimitReached::PerAddress);
+        assert_eq!(acquire("2001:db8:0:1::3").unwrap_err(), ExceededLimit::PerAddress);
         let _neighbour = acquire("2001:db8:0:2::1").unwrap();
 
         let _proxied: Vec<ConnectionSlot> = (0..10).map(|_| acquire("10.1.2.3").unwrap()).collect();

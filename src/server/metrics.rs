@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::connection_limiter::{ConnectionLimiter, LimitReached};
+use super::connection_limiter::{ConnectionLimiter, ExceededLimit};
 use super::timers::CloseReason;
 
 /// Metrics of all listeners, by the name of the listener. Cheap to clone.
@@ -74,10 +74,10 @@ impl ConnectionMetrics {
         self.families.accept_errors.get_or_create(&ListenerLabel { listener }).inc();
     }
 
-    pub(super) fn refused(&self, listener: &'static str, limit: LimitReached) {
+    pub(super) fn refused(&self, listener: &'static str, limit: ExceededLimit) {
         let reason = match limit {
-            LimitReached::Connections => "connections_max",
-            LimitReached::PerAddress => "connections_per_address_max",
+            ExceededLimit::Connections => "connections_max",
+            ExceededLimit::PerAddress => "connections_per_address_max",
         };
         self.families.refused.get_or_create(&ReasonLabels { listener, reason }).inc();
     }

@@ -120,7 +120,7 @@ impl ConnectionTimers {
         }
     }
 
-    /// Notes a new request, which is in progress until every clone of the returned guard has been dropped.
+    /// Records a new request, which is in progress until every clone of the returned guard has been dropped.
     pub(super) fn begin_request(self: &Arc<Self>, is_http2: bool) -> Arc<RequestGuard> {
         let mut state = self.state();
         state.requests_in_progress += 1;
@@ -129,7 +129,7 @@ impl ConnectionTimers {
         Arc::new(RequestGuard { timers: Arc::clone(self) })
     }
 
-    /// Notes that bytes were received.
+    /// Records that bytes were received.
     fn received(&self) {
         let mut state = self.state();
         if state.requests_in_progress == 0 && !state.is_http2 && state.waiting == Waiting::NextRequest {
@@ -137,7 +137,7 @@ impl ConnectionTimers {
         }
     }
 
-    /// Notes that the socket accepts no bytes.
+    /// Records that the socket accepts no bytes.
     fn write_blocked(&self) {
         let mut state = self.state();
         if state.blocked_since.is_none() {
@@ -145,7 +145,7 @@ impl ConnectionTimers {
         }
     }
 
-    /// Notes that the socket accepted bytes, or failed.
+    /// Records that the socket accepted bytes, or failed.
     fn write_progressed(&self) {
         self.state().blocked_since = None;
     }
@@ -157,7 +157,7 @@ impl ConnectionTimers {
         state.next_response
     }
 
-    /// Notes that a piece of a response was handed over.
+    /// Records that a piece of a response was handed over.
     fn piece_handed_over(&self, response: u64) {
         let mut state = self.state();
         self.set_deadline(&mut state, |state| {
@@ -166,12 +166,12 @@ impl ConnectionTimers {
         });
     }
 
-    /// Notes that a response waits for its next piece, or has ended: the peer is not to blame.
+    /// Records that a response waits for its next piece, or has ended: the peer is not to blame.
     fn nothing_to_hand_over(&self, response: u64) {
         self.state().stalled.retain(|&(id, _)| id != response);
     }
 
-    /// Notes that the connection is being closed: what is left of a response must be written within the write timeout.
+    /// Records that the connection is being closed: what is left of a response must be written within the write timeout.
     pub(super) fn start_closing(&self) {
         self.state().wait_for(Waiting::LastBytes);
     }

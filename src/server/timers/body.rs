@@ -12,27 +12,27 @@ use super::RequestGuard;
 
 /// The body of a request or of a response. The request is in progress until both have been dropped.
 #[derive(Debug)]
-pub(in crate::server) struct GuardedBody<B> {
+pub(in crate::server) struct TrackedBody<B> {
     body: B,
     guard: Arc<RequestGuard>,
     /// The number of a response over HTTP/2.
     response: Option<u64>,
 }
 
-impl<B> GuardedBody<B> {
+impl<B> TrackedBody<B> {
     pub(in crate::server) fn request(body: B, guard: Arc<RequestGuard>) -> Self {
         Self { body, guard, response: None }
     }
 }
 
-impl GuardedBody<Body> {
+impl TrackedBody<Body> {
     pub(in crate::server) fn response(body: Body, guard: Arc<RequestGuard>, is_http2: bool) -> Self {
         let response = is_http2.then(|| guard.timers.register_response());
         Self { body, guard, response }
     }
 }
 
-impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for GuardedBody<B> {
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for TrackedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -57,7 +57,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for GuardedBody<B> {
     }
 }
 
-impl<B> Drop for GuardedBody<B> {
+impl<B> Drop for TrackedBody<B> {
     fn drop(&mut self) {
         if let Some(response) = self.response {
             self.guard.timers.nothing_to_hand_over(response);

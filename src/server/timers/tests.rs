@@ -5,7 +5,7 @@ use axum::body::Body;
 use http_body::Body as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::body::GuardedBody;
+use super::body::TrackedBody;
 use super::stream::TimedStream;
 use super::*;
 
@@ -82,8 +82,8 @@ async fn the_idle_timeout_runs_between_requests_until_the_next_head_begins() {
 async fn a_request_is_in_progress_until_both_bodies_are_dropped() {
     let timers = ConnectionTimers::new(&LIMITS);
     let guard = timers.begin_request(false);
-    let request = GuardedBody::request(Body::empty(), Arc::clone(&guard));
-    let response = GuardedBody::response(Body::empty(), guard, false);
+    let request = TrackedBody::request(Body::empty(), Arc::clone(&guard));
+    let response = TrackedBody::response(Body::empty(), guard, false);
     drop(response);
     assert!(timers.idle_for().is_none(), "the rest of an upload is being drained");
     drop(request);
@@ -109,7 +109,7 @@ async fn a_peer_that_reads_nothing_is_disconnected_and_a_slow_one_is_not() {
 #[tokio::test(start_paused = true)]
 async fn a_response_behind_a_closed_window_times_out() {
     let timers = ConnectionTimers::new(&LIMITS);
-    let mut response = GuardedBody::response(Body::from("a piece"), timers.begin_request(true), true);
+    let mut response = TrackedBody::response(Body::from("a piece"), timers.begin_request(true), true);
     assert!(stays_open(&timers, Duration::from_hours(1)).await, "there was nothing to send yet");
     let mut cx = Context::from_waker(std::task::Waker::noop());
     assert!(Pin::new(&mut response).poll_frame(&mut cx).is_ready());
@@ -125,7 +125,7 @@ async fn a_response_behind_a_closed_window_times_out() {
 async fn a_response_that_is_dropped_does_not_count_as_stalled() {
     let timers = ConnectionTimers::new(&LIMITS);
     let _other = timers.begin_request(true);
-    let mut response = GuardedBody::response(Body::from("a piece"), timers.begin_request(true), true);
+    let mut response = TrackedBody::response(Body::from("a piece"), timers.begin_request(true), true);
     let mut cx = Context::from_waker(std::task::Waker::noop());
     assert!(Pin::new(&mut response).poll_frame(&mut cx).is_ready());
     drop(response);
@@ -136,7 +136,7 @@ async fn a_response_that_is_dropped_does_not_count_as_stalled() {
 async fn a_deadline_that_is_set_while_there_is_no_timer_is_kept() {
     let timers = ConnectionTimers::new(&LIMITS);
     let _request = timers.begin_request(true);
-    let mut response = GuardedBody::response(Body::from("a piece"), timers.begin_request(true), true);
+    let mut response = TrackedBody::response(Body::from("a piece"), timers.begin_request(true), true);
     let mut expired = std::pin::pin!(timers.expired());
     assert!(futures_util::poll!(expired.as_mut()).is_pending());
     let mut cx = Context::from_waker(std::task::Waker::noop());
