@@ -4,6 +4,8 @@
 //! a response now), *abort* (tasks end where they are). A task that panics starts the drain: a gateway without its poller must
 //! not accept paid work.
 //!
+//! The first signal starts these phases. [`StopSignals`] counts further ones, so that a second can end the process at once.
+//!
 //! There are two kinds of tasks. The drain waits, within the grace, for those that [`Lifecycle::spawn`] starts. Those that
 //! [`Lifecycle::spawn_service`] starts run until all others have ended.
 

@@ -17,13 +17,13 @@ use gptproto_gateway::simulator::{Options, Scenario};
 use gptproto_gateway::{app, ledger, operator, telemetry};
 
 /// An OpenAI-compatible image gateway for GPTProto.
-///
-/// Without a command it serves. It needs GPTPROTO_API_KEY and GATEWAY_CLIENT_KEYS in the environment; to try it without an
-/// account, use --sandbox.
 #[derive(Debug, Parser)]
 #[command(
     version,
     args_conflicts_with_subcommands = true,
+    long_about = "An OpenAI-compatible image gateway for GPTProto.\n\n\
+                  Without a command it serves. It needs GPTPROTO_API_KEY and GATEWAY_CLIENT_KEYS in the environment; to try \
+                  it without an account, use --sandbox.",
     after_help = "Configuration: config/default.toml explains every key. A file overrides its values, the environment overrides \
                   both, as GATEWAY_SERVER__LISTEN=0.0.0.0:8787 does for `listen` in [server].\n\n\
                   Exit codes: 0 success, 1 failed while running, 64 wrong arguments or configuration."
@@ -54,10 +54,11 @@ enum Command {
     Healthcheck(ConfigFile),
 }
 
+const CONFIG_HELP: &str = "Configuration file; its keys override the defaults [env: GATEWAY_CONFIG]";
+
 #[derive(Args, Debug)]
 struct ConfigFile {
-    /// Configuration file; its keys override the defaults [env: GATEWAY_CONFIG]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = CONFIG_HELP)]
     config: Option<PathBuf>,
 }
 
@@ -82,8 +83,7 @@ enum Keys {
 
 #[derive(Args, Debug)]
 struct Ledger {
-    /// Configuration file; its keys override the defaults [env: GATEWAY_CONFIG]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help = CONFIG_HELP)]
     config: Option<PathBuf>,
     /// Use the ledger of the sandbox
     #[arg(long, global = true)]
@@ -111,7 +111,7 @@ struct Simulate {
     log: Option<PathBuf>,
 }
 
-/// Wrong arguments or configuration: EX_USAGE of BSD's sysexits.
+/// Wrong arguments or configuration: `EX_USAGE` of BSD's sysexits.
 const EXIT_USAGE: u8 = 64;
 
 fn main() -> ExitCode {

@@ -32,7 +32,7 @@ pub(crate) enum MetricsFormat {
 }
 
 impl MetricsFormat {
-    /// Returns the format that an `Accept` header asks for: OpenMetrics where it is named, Prometheus otherwise.
+    /// Returns the format that an `Accept` header asks for: `OpenMetrics` where it is named, Prometheus otherwise.
     pub(crate) fn from_accept(accept: &str) -> Self {
         let is_open_metrics = |range: &str| {
             let mut parameters = range.split(';').map(str::trim);
