@@ -115,11 +115,11 @@ impl Admission {
     pub(crate) async fn recall(&self, journal: &dyn Journal, catalogue: &Catalogue) -> Result<(), JournalError> {
         let since = period::start_of_month(period::day(self.clock.now()));
         let mut earlier: HashMap<ClientId, Vec<Earlier>> = HashMap::new();
-        for spent in journal.spent_since(since).await? {
+        for spent in journal.quota_used_since(since).await? {
             // As the engine prices it, also a model that the catalogue has no more.
             let model = catalogue.find(&spent.model);
             let usd = model.map_or(Usd::default(), |model| model.price.of(spent.pictures, spent.usage.as_ref()));
-            let one = Earlier { ordered: spent.ordered, pictures: spent.pictures, usd };
+            let one = Earlier { ordered: spent.created, pictures: spent.pictures, usd };
             earlier.entry(spent.client).or_default().push(one);
         }
         for (client, earlier) in earlier {

@@ -104,7 +104,7 @@ impl Gateway {
         // 4. Clients: what they may ask for, and how they are notified.
         let admission = Admission::new(&clients, &server, Arc::clone(&clock) as Arc<_>, &metrics);
         admission.recall(journal.as_ref(), &catalogue).await?;
-        let rng = Rng::of_the_machine();
+        let rng = Rng::from_entropy();
         let parts = webhooks::Parts {
             journal: Arc::clone(&journal) as Arc<_>,
             clock: Arc::clone(&clock) as Arc<_>,

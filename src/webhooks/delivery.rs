@@ -103,7 +103,7 @@ impl Courier {
 
     /// The events that are still to be told; of one order, or of all.
     pub(super) async fn untold(&self, job: Option<JobId>) -> Vec<PendingWebhook> {
-        self.shared.parts.journal.untold(job).await.unwrap_or_else(|error| {
+        self.shared.parts.journal.pending_webhooks(job).await.unwrap_or_else(|error| {
             tracing::error!(%error, "the journal does not say who is to be told; the next start asks again");
             Vec::new()
         })
