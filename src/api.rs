@@ -41,7 +41,7 @@ use crate::engine::Engine;
 use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Catalogue, Clock, Task};
-use crate::server::accept::BusyResponses;
+use crate::server::accept::Refusals;
 use crate::telemetry::Metrics;
 use crate::webhooks::Webhooks;
 
@@ -87,10 +87,10 @@ pub(crate) struct ApiServices {
 }
 
 /// Returns the responses to connections over a limit, from the table of errors.
-pub(crate) fn busy_responses() -> BusyResponses {
-    BusyResponses {
+pub(crate) fn connection_refusals() -> Refusals {
+    Refusals {
         connections: ApiError::TooManyConnections.to_http1(),
-        address: ApiError::TooManyConnectionsOfAddress.to_http1(),
+        per_address: ApiError::TooManyConnectionsOfAddress.to_http1(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What both sides of the wire share: bodies with pictures in them, made as they leave.
+//! HTTP bodies of both directions: requests to the upstream and responses to clients.
 
 pub(crate) mod gateway_headers;
 pub(crate) mod header;

@@ -68,8 +68,8 @@ impl ApiState {
     /// [`ApiError::TooManyWaiting`], or the client's limit of concurrent requests.
     pub(super) fn admit(&self, client: &ClientId) -> Result<Permit, ApiError> {
         self.admission.admit(client).map_err(|rejection| match rejection {
-            Rejection::Crowded { retry_after } => ApiError::TooManyWaiting { retry_after },
-            Rejection::Over(exceeded) => rate::limit_exceeded(exceeded),
+            Rejection::TooManyWaiters { retry_after } => ApiError::TooManyWaiting { retry_after },
+            Rejection::LimitExceeded(exceeded) => rate::limit_exceeded(exceeded),
         })
     }
 

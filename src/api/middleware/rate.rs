@@ -22,7 +22,7 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
 ///
 /// [`Failure::LimitExceeded`] when the client's requests of this minute are used up.
 pub(crate) fn count(admission: &Admission, client: &ClientId) -> Result<(), ApiError> {
-    admission.knock(client).map_err(limit_exceeded)
+    admission.check_rate(client).map_err(limit_exceeded)
 }
 
 /// Returns the error for a limit that a client has reached before it has a job.

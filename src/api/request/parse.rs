@@ -160,7 +160,7 @@ mod tests {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);
             let valid = parse(&limits(Task::Edit), &headers, None, body, &spool, &server(), models).await.unwrap();
             let request = valid.request;
-            let inputs: Vec<_> = request.inputs.iter().map(crate::model::Input::identity).collect();
+            let inputs: Vec<_> = request.inputs.iter().map(crate::model::Input::fingerprint_bytes).collect();
             assert_eq!(request.size.to_string(), "1024x1536");
             seen.push((request.prompt, request.n, request.size, inputs));
         }

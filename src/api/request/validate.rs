@@ -113,11 +113,11 @@ pub(crate) fn validate(
 /// Returns the error for a model that no allowed upstream API offers for this task.
 fn lacks_task(model: &Model, task: Task) -> ApiError {
     let all = [ApiKind::Prediction, ApiKind::OpenAi, ApiKind::Unified];
-    let elsewhere = all.into_iter().find(|&api_kind| model.is_sold(&[api_kind], task)).map(|api_kind| {
+    let elsewhere = all.into_iter().find(|&api_kind| model.is_offered(&[api_kind], task)).map(|api_kind| {
         let name = api_kind.name();
         format!("The operator of this gateway can allow it with upstream.api = \"{name}\".")
     });
-    ApiError::ModelLacksTask { model: model.id.clone(), task: task.name(), note: model.note.clone().or(elsewhere) }
+    ApiError::ModelLacksTask { model: model.id.to_string(), task: task.name(), note: model.note.clone().or(elsewhere) }
 }
 
 /// A validation in progress.
@@ -348,7 +348,7 @@ impl Validator<'_> {
             && self.one_of("input_fidelity", &["low", "high"])?.as_deref() == Some("high")
         {
             let (model, hint) = (self.model.id.clone(), self.hint("input_fidelity"));
-            self.refuse("input_fidelity", ApiError::UnsupportedInputFidelity { model, hint })?;
+            self.refuse("input_fidelity", ApiError::UnsupportedInputFidelity { model: model.to_string(), hint })?;
         }
         for name in ["complexity", "frame_count", "frame_duration_ms", "svg"] {
             if self.scalars.contains_key(name) && !self.is_choice(name) {

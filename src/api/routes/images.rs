@@ -102,7 +102,7 @@ async fn accept(
     // Boxed: this future has many kilobytes, and would be moved with every future around it.
     let valid = Box::pin(parsing).await?;
     let ValidRequest { request, options, webhook_url, dropped, ignored } = valid;
-    log.model.clone_from(&request.model);
+    log.model = request.model.to_string();
     log.ignored = ignored;
 
     let mode = ResponseMode::of(&options, &headers, version, &state.server);

@@ -46,7 +46,7 @@ pub(crate) async fn read(
     let budget = incoming.part_header_budget();
     let too_large = |error| match error {
         SpoolError::PartTooLarge { bytes_max } => ApiError::BodyTooLarge { bytes_max },
-        SpoolError::NeverFits { .. } | SpoolError::Full { .. } | SpoolError::NoRoom(_) | SpoolError::Io(_) => {
+        SpoolError::NeverFits { .. } | SpoolError::Full { .. } | SpoolError::Exhausted(_) | SpoolError::Io(_) => {
             ApiError::from_spool(error, "body")
         }
     };

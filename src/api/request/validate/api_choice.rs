@@ -75,7 +75,7 @@ pub(super) fn choose<'a>(
     features: &RequestedFeatures<'_>,
 ) -> Option<ChosenApi<'a>> {
     let capabilities_of =
-        |&api_kind: &ApiKind| model.terms(api_kind, task).map(|capabilities| (api_kind, capabilities));
+        |&api_kind: &ApiKind| model.capabilities(api_kind, task).map(|capabilities| (api_kind, capabilities));
     let candidates: Vec<(ApiKind, Capabilities<'a>)> = api_kinds.iter().filter_map(capabilities_of).collect();
     let fit = candidates.iter().find(|(_, capabilities)| {
         features.lacking(*capabilities).is_empty() && features.accepts_pictures(*capabilities)
@@ -96,7 +96,9 @@ pub(super) fn choose<'a>(
     let need_auto = |name: &&String| {
         let elsewhere =
             [ApiKind::Prediction, ApiKind::OpenAi].into_iter().filter(|api_kind| !api_kinds.contains(api_kind));
-        elsewhere.filter_map(|api_kind| model.terms(api_kind, task)).any(|capabilities| had_by(name, capabilities))
+        elsewhere
+            .filter_map(|api_kind| model.capabilities(api_kind, task))
+            .any(|capabilities| had_by(name, capabilities))
     };
     Some(ChosenApi {
         api_kind,
