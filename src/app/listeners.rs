@@ -1,6 +1,5 @@
 //! The listeners: bound before anything is built, and what each of them bears.
 
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
@@ -160,7 +159,7 @@ pub(super) fn share(wanted: DescriptorDemand) -> Result<DescriptorShares, TooFew
 
 impl Listeners {
     pub(super) fn new(server: &ServerConfig, shares: DescriptorShares) -> Self {
-        let per_address = NonZeroUsize::new(server.connections_per_address_max);
+        let per_address = server.connections_per_address_max;
         Self {
             client: ConnectionLimiter::new(shares.connections, per_address, server.proxy_networks.clone()),
             operator: ConnectionLimiter::new(shares.operator, None, Vec::new()),

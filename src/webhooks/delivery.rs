@@ -86,7 +86,7 @@ impl Courier {
             origins: allowed.origins.clone(),
             signer: Signer::new(&allowed.secret),
             attempts_max: config.attempts_max,
-            pauses: Pauses { first: config.first_pause, longest: config.longest_pause },
+            pauses: Pauses { first: config.retry_delay_min, longest: config.retry_delay_max },
             places: Semaphore::new(config.concurrent_max.min(Semaphore::MAX_PERMITS)),
             parts,
         };
