@@ -1,4 +1,4 @@
-//! What connections the gateway bears, how long, and who is cut.
+//! Limits on connections: their number, their time, and which are closed.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -16,7 +16,7 @@ async fn counts(gateway: &Gateway, series: &str) {
 }
 
 #[tokio::test]
-async fn over_the_cap_a_newcomer_is_told_and_whoever_is_served_stays() {
+async fn over_the_connection_limit_a_new_connection_gets_503_and_busy_ones_stay() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.connections_max", "2")]).await;
     upstream.hold().await;
@@ -24,9 +24,9 @@ async fn over_the_cap_a_newcomer_is_told_and_whoever_is_served_stays() {
     until("two wait", async || gateway.status("engine", "waiters").await == 2).await;
     assert_eq!(gateway.status("connections", "clients").await, 2);
 
-    let mut newcomer = Raw::to(&gateway.address()).await;
-    newcomer.send(MODELS).await;
-    let refused = newcomer.rest().await;
+    let mut refused_connection = Raw::to(&gateway.address()).await;
+    refused_connection.send(MODELS).await;
+    let refused = refused_connection.rest().await;
 
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(refused.contains("retry-after: 5\r\n") && refused.contains("connection: close\r\n"), "{refused}");
@@ -41,7 +41,7 @@ async fn over_the_cap_a_newcomer_is_told_and_whoever_is_served_stays() {
 }
 
 #[tokio::test]
-async fn whoever_asks_nothing_gives_its_place_to_whoever_does() {
+async fn a_new_connection_replaces_the_longest_idle_one() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.connections_max", "3")]).await;
     let mut silent = Vec::new();
@@ -50,7 +50,7 @@ async fn whoever_asks_nothing_gives_its_place_to_whoever_does() {
         raw.send("POST /v1/images/edits HTTP/1.1\r\nHost: local").await;
         silent.push(raw);
     }
-    // Refused as long as the others may still be about to ask.
+    // Refused while the others may still be about to send a request.
     until("an edit gets through", async || {
         let mut raw = Raw::to(&gateway.address()).await;
         raw.try_send(MODELS.as_bytes()).await && raw.has("HTTP/1.1 200 OK").await
@@ -61,7 +61,7 @@ async fn whoever_asks_nothing_gives_its_place_to_whoever_does() {
 }
 
 #[tokio::test]
-async fn one_address_has_its_share() {
+async fn connections_of_one_address_are_limited() {
     let upstream = Upstream::start().await;
     let changes = [("server.connections_per_address_max", "1"), ("server.proxy_networks", "")];
     let gateway = Gateway::with(&upstream, &changes).await;
@@ -84,7 +84,7 @@ async fn one_address_has_its_share() {
 }
 
 #[tokio::test]
-async fn silence_is_cut_before_and_after_a_request() {
+async fn an_idle_connection_is_closed_before_and_after_a_request() {
     let upstream = Upstream::start().await;
     let times = [("server.header_timeout_s", "1"), ("server.keep_alive_timeout_s", "2")];
     let gateway = Gateway::with(&upstream, &times).await;
@@ -101,17 +101,17 @@ async fn silence_is_cut_before_and_after_a_request() {
     assert_eq!(kept.rest().await.matches("HTTP/1.1 200 OK").count(), 2);
     counts(&gateway, "gptproto_gateway_connections_cut_total{face=\"clients\",reason=\"keep_alive_timeout_s\"} 1")
         .await;
-    // An answer that takes longer than both is nobody's silence.
+    // A response that takes longer than both time-outs is not idleness of the client.
     upstream.set(json!({"life": {"low_ms": [3000, 3000]}})).await;
     gateway.alice().edit(&Edit::new("slow").field("quality", "low")).await.picture();
 }
 
 #[tokio::test]
-async fn who_takes_no_answer_is_cut() {
+async fn a_client_that_does_not_read_is_disconnected() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.write_timeout_s", "1")]).await;
     let mut deaf = Raw::to(&gateway.address()).await;
-    // Answers to all of these are more than the sockets hold; at some point nothing more is read here either.
+    // The responses to all of these exceed the sockets' buffers, so that at some point writing stops.
     let sending = in_background(async move {
         let many = MODELS.repeat(1000);
         while deaf.try_send(many.as_bytes()).await {}
@@ -121,7 +121,7 @@ async fn who_takes_no_answer_is_cut() {
 }
 
 #[tokio::test]
-async fn a_body_that_crawls_is_cut() {
+async fn a_body_below_the_minimum_rate_gets_408() {
     let upstream = Upstream::start().await;
     let changes = [("server.body_bytes_per_second_min", "10000"), ("server.body_rate_window_s", "1")];
     let gateway = Gateway::with(&upstream, &changes).await;
@@ -131,7 +131,7 @@ async fn a_body_that_crawls_is_cut() {
          Content-Type: multipart/form-data; boundary=x\r\n\r\n"
     );
     raw.send(head).await;
-    // A byte each hundredth of a second: never still, never done.
+    // A byte every 10 ms: never idle, never complete.
     until("it is cut", async || raw.has("body_too_slow").await || !raw.try_send(b"-").await).await;
     let answer = raw.until("body_too_slow").await;
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close\r\n"), "{answer}");
@@ -139,7 +139,7 @@ async fn a_body_that_crawls_is_cut() {
 }
 
 #[tokio::test]
-async fn requests_at_once_are_bounded_for_each_client() {
+async fn concurrent_requests_of_a_client_are_limited() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("limits.requests_at_once", "1")]).await;
     upstream.hold().await;
@@ -159,7 +159,7 @@ async fn requests_at_once_are_bounded_for_each_client() {
     gateway.alice().edit(&Edit::new("second")).await.picture();
 }
 
-/// What may end a body ambiguously, and the status it gets; `None`: answered as usual, and the connection closes.
+/// Ambiguous ends of a body and the status of each; `None`: an ordinary response, and the connection closes.
 const SMUGGLING: &[(&str, Option<u16>)] = &[
     ("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", None),
     ("Transfer-Encoding: chunked\r\nContent-Length: 2\r\n", None),
@@ -180,14 +180,14 @@ const SMUGGLING: &[(&str, Option<u16>)] = &[
 ];
 
 #[tokio::test]
-async fn nobody_smuggles_a_request_behind_another() {
+async fn no_request_can_be_smuggled_behind_another() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for (lines, status) in SMUGGLING {
         let mut raw = Raw::to(&gateway.address()).await;
         let head =
             format!("GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\n{lines}\r\n");
-        // A whole chunked body, and the request that some proxy may have taken for a part of it.
+        // A whole chunked body, and a request that a proxy may have taken for a part of it.
         raw.try_send(format!("{head}0\r\n\r\n{MODELS}").as_bytes()).await;
         let answers = raw.rest().await;
         let expected = format!("HTTP/1.1 {} ", status.unwrap_or(200));
@@ -211,7 +211,7 @@ async fn nobody_smuggles_a_request_behind_another() {
         assert!(answers.starts_with("HTTP/1.1 400 "), "{why}: {answers}");
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{why}: what followed was answered: {answers}");
     }
-    // Plain leniency: harmless, because nothing is passed on as it came.
+    // Lenient parsing is harmless here, because no request is forwarded as received.
     for head in [
         format!("GET /v1/models HTTP/1.1\nHost: localhost\nAuthorization: Bearer {ALICE}\n\n"),
         format!(
@@ -229,7 +229,7 @@ async fn nobody_smuggles_a_request_behind_another() {
 }
 
 #[tokio::test]
-async fn a_socket_in_the_file_system_serves_beside_the_port() {
+async fn a_unix_socket_serves_beside_the_port() {
     let upstream = Upstream::start().await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("gateway.sock");
@@ -255,12 +255,12 @@ async fn a_socket_in_the_file_system_serves_beside_the_port() {
 }
 
 #[tokio::test]
-async fn over_http2_the_authority_is_the_host() {
+async fn over_http2_the_authority_replaces_the_host_header() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
-    let alice = gateway.alice().by(http);
+    let alice = gateway.alice().with_http(http);
     let answer = alice.edit(&Edit::new("by address").field("response_format", "url")).await;
     let url = answer.json()["data"][0]["url"].as_str().unwrap().to_owned();
     assert!(url.starts_with(&format!("http://{}/", gateway.address())), "{url}");
@@ -268,7 +268,7 @@ async fn over_http2_the_authority_is_the_host() {
 }
 
 #[tokio::test]
-async fn with_few_descriptors_it_starts_serves_and_sheds() {
+async fn with_few_file_descriptors_the_gateway_serves_and_refuses_the_excess() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream).files_max(64);
     let serving = program.serve(&["serve"]).await;
@@ -280,7 +280,7 @@ async fn with_few_descriptors_it_starts_serves_and_sheds() {
     assert!((10..40).contains(&most), "{connections}");
     assert!(serving.log().contains("ulimit -n"), "{}", serving.log());
 
-    let address = serving.said("OpenAI API").replace("http://", "").replace("/v1", "");
+    let address = serving.banner_value("OpenAI API").replace("http://", "").replace("/v1", "");
     let mut crowd = Vec::new();
     for _ in 0..100 {
         let mut raw = Raw::to(&address).await;
@@ -305,7 +305,7 @@ async fn with_few_descriptors_it_starts_serves_and_sheds() {
     assert!(run.stderr.contains("ulimit -n"), "{}", run.stderr);
 }
 
-/// Every file and directory below, with its mode.
+/// Collects every file and directory below `path`, with its mode.
 fn modes(path: &Path, found: &mut Vec<(String, bool, u32)>) {
     let metadata = std::fs::symlink_metadata(path).unwrap();
     found.push((path.display().to_string(), metadata.is_dir(), metadata.permissions().mode() & 0o777));
@@ -317,7 +317,7 @@ fn modes(path: &Path, found: &mut Vec<(String, bool, u32)>) {
 }
 
 #[tokio::test]
-async fn what_it_writes_is_its_owners_alone_and_it_dumps_no_core() {
+async fn files_are_private_to_their_owner_and_no_core_is_dumped() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream);
     let storage = program.directory.path().join("data");
