@@ -96,7 +96,7 @@ async fn an_early_failure_has_a_status_and_a_late_one_is_an_event() {
     upstream.set(json!({"policy": {"answer": "task"}})).await;
     let mut answer = gateway.alice().begin(&streamed("a forbidden-picture, refused late"));
     until("it is bought", async || upstream.purchases().await == 1).await;
-    answer.head().await;
+    answer.first_bytes().await;
     upstream.release().await;
     let answer = answer.answer().await;
     let events = events(&answer);
@@ -204,7 +204,7 @@ async fn json_heartbeats_precede_a_late_response() {
     upstream.hold().await;
     let mut slow = gateway.alice().begin(&Edit::new("slow"));
     until("it is bought", async || upstream.purchases().await == 2).await;
-    slow.head().await;
+    slow.first_bytes().await;
     upstream.release().await;
     let slow = slow.answer().await;
     assert!(slow.text().starts_with(" {") || slow.text().starts_with("  {"), "{}", &slow.text()[..20]);
@@ -227,7 +227,7 @@ async fn a_failure_after_json_heartbeats_is_reported_to_the_retry() {
         upstream.hold().await;
         let mut pending = client.begin(&retried);
         until("it is bought", async || upstream.purchases().await == purchases).await;
-        pending.head().await;
+        pending.first_bytes().await;
         upstream.release().await;
         pending.breaks().await;
     }

@@ -168,24 +168,19 @@ impl Client {
 #[derive(Debug)]
 pub(crate) struct PendingAnswer {
     task: JoinHandle<reqwest::Result<Answer>>,
-    head: oneshot::Receiver<()>,
+    first_bytes: oneshot::Receiver<()>,
 }
 
 impl PendingAnswer {
     fn to(request: RequestBuilder) -> Self {
-        let (arrived, head) = oneshot::channel();
-        let task = in_background(async move {
-            let response = request.send().await?;
-            // The test may not wait for the head.
-            let _ = arrived.send(());
-            Answer::of(response).await
-        });
-        Self { task, head }
+        let (arrived, first_bytes) = oneshot::channel();
+        let task = in_background(async move { Answer::of(request.send().await?, || drop(arrived.send(()))).await });
+        Self { task, first_bytes }
     }
 
-    /// Waits until the head of the response has arrived.
-    pub(crate) async fn head(&mut self) {
-        tokio::time::timeout(TIMEOUT, &mut self.head).await.expect("the head arrives").expect("a response");
+    /// Waits until the first bytes of the body have arrived.
+    pub(crate) async fn first_bytes(&mut self) {
+        tokio::time::timeout(TIMEOUT, &mut self.first_bytes).await.expect("the body begins").expect("it has a body");
     }
 
     pub(crate) async fn answer(self) -> Answer {
@@ -218,12 +213,19 @@ impl Answer {
     }
 
     async fn try_to(request: RequestBuilder) -> reqwest::Result<Self> {
-        Self::of(request.send().await?).await
+        Self::of(request.send().await?, || ()).await
     }
 
-    async fn of(response: reqwest::Response) -> reqwest::Result<Self> {
+    async fn of(mut response: reqwest::Response, at_first_bytes: impl FnOnce()) -> reqwest::Result<Self> {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let bytes = response.bytes().await?.to_vec();
+        let mut bytes = Vec::new();
+        let mut at_first_bytes = Some(at_first_bytes);
+        while let Some(chunk) = response.chunk().await? {
+            bytes.extend_from_slice(&chunk);
+            if let Some(notify) = at_first_bytes.take() {
+                notify();
+            }
+        }
         output::keep("answers", &[format!("{status} {headers:?}\n").as_bytes(), &bytes].concat());
         Ok(Self { status, headers, bytes })
     }
