@@ -113,11 +113,11 @@ impl Admission {
     ) -> Result<(), JournalError> {
         let since = period::start_of_month(period::day(self.clock.now()));
         let mut past: HashMap<ClientId, Vec<PastPurchase>> = HashMap::new();
-        for spent in journal.spent_since(since).await? {
+        for spent in journal.quota_used_since(since).await? {
             // Priced as in the engine, also for a model that the catalogue no longer has.
             let model = catalogue.find(&spent.model);
             let usd = model.map_or(Usd::default(), |model| model.price.of(spent.pictures, spent.usage.as_ref()));
-            let purchase = PastPurchase { requested: spent.ordered, pictures: spent.pictures, usd };
+            let purchase = PastPurchase { requested: spent.created, pictures: spent.pictures, usd };
             past.entry(spent.client).or_default().push(purchase);
         }
         for (client, purchases) in past {

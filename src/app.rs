@@ -103,7 +103,7 @@ impl Gateway {
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
         let admission = Admission::new(&clients, &server, Arc::clone(&clock) as Arc<_>, &metrics);
         admission.count_past_purchases(journal.as_ref(), &catalogue).await?;
-        let rng = Rng::of_the_machine();
+        let rng = Rng::from_entropy();
         let parts = webhooks::Parts {
             journal: Arc::clone(&journal) as Arc<_>,
             clock: Arc::clone(&clock) as Arc<_>,

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Environment};
     use crate::model::SystemClock;
-    use crate::storage::journal::memory::{Disk, Durability, MemoryJournal};
+    use crate::storage::journal::memory::{Disk, MemoryJournal, SyncMode};
 
     fn webhooks(origins: &str, pending_max: &str) -> Webhooks {
         let environment = Environment::from(
@@ -206,7 +206,7 @@ mod tests {
         );
         let config = Config::load(None, &environment).unwrap().webhooks;
         let parts = Parts {
-            journal: Arc::new(MemoryJournal::on(&Disk::default(), Duration::ZERO, Durability::Kept)),
+            journal: Arc::new(MemoryJournal::on(&Disk::default(), Duration::ZERO, SyncMode::Full)),
             clock: Arc::new(SystemClock),
             rng: Rng::seeded(1),
             lifecycle: Lifecycle::default(),

@@ -369,7 +369,7 @@ impl ApiError {
         match error {
             SpoolError::PartTooLarge { bytes_max } => Self::ImageTooLarge { param: param.to_owned(), bytes_max },
             SpoolError::NeverFits { bytes_max } => Self::BodyTooLarge { bytes_max },
-            SpoolError::Full { .. } | SpoolError::NoRoom(_) => Self::SpoolFull,
+            SpoolError::Full { .. } | SpoolError::Exhausted(_) => Self::SpoolFull,
             SpoolError::Io(error) => Self::internal(format!("the spool cannot be used: {error}")),
         }
     }

@@ -102,7 +102,7 @@ impl GptProto {
             })
         };
         let model = self.catalogue.find(&request.model).ok_or_else(unavailable)?;
-        model.terms(request.api_kind, request.task).ok_or_else(unavailable)?;
+        model.capabilities(request.api_kind, request.task).ok_or_else(unavailable)?;
         let json = |path: &str, body| Call {
             path: path.to_owned(),
             content_type: "application/json".to_owned(),
@@ -112,7 +112,7 @@ impl GptProto {
         };
         Ok(match request.api_kind {
             ApiKind::Prediction => {
-                let capability = model.capability(request.task).ok_or_else(unavailable)?;
+                let capability = model.task_spec(request.task).ok_or_else(unavailable)?;
                 let (body, input_url_guards) = prediction::body(model, capability, request, pictures, &self.inputs);
                 (json(&capability.path, body), input_url_guards)
             }
@@ -212,7 +212,7 @@ pub(super) mod tests {
     pub(crate) fn request(model: &str) -> PictureRequest {
         PictureRequest {
             task: Task::Edit,
-            model: model.to_owned(),
+            model: model.into(),
             prompt: "say \"hi\"\n".to_owned(),
             inputs: vec![input(b"one"), input(b"two")],
             mask: None,

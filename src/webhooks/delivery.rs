@@ -104,7 +104,7 @@ impl WebhookSender {
 
     /// Returns the pending events of one job, or of all.
     pub(super) async fn pending(&self, job: Option<JobId>) -> Vec<PendingWebhook> {
-        self.shared.parts.journal.untold(job).await.unwrap_or_else(|error| {
+        self.shared.parts.journal.pending_webhooks(job).await.unwrap_or_else(|error| {
             tracing::error!(%error, "pending webhooks could not be read from the journal; they are read again at the next start");
             Vec::new()
         })

@@ -1,18 +1,18 @@
-//! The faces of the upstream a prediction can be asked through.
+//! The APIs of the upstream.
 
-/// Which face of the upstream a prediction is bought at, and asked for later.
+/// The upstream API that a purchase is submitted to and polled at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ApiKind {
-    /// The prediction API: an id at once, the pictures by polls.
+    /// The prediction API: the submit returns an id, polls return the pictures.
     Prediction,
-    /// The OpenAI-format endpoints: one call, held until the pictures are in its answer.
+    /// The OpenAI-format endpoints: one call, whose answer contains the pictures.
     OpenAi,
-    /// The unified API: an id at once, the pictures by polls, in words of its own.
+    /// The unified API: like the prediction API, with other names.
     Unified,
 }
 
 impl ApiKind {
-    /// The name, also in the configuration, the journal and in metrics.
+    /// Returns the name, also in the configuration, the journal and in metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Prediction => "prediction",

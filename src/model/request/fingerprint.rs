@@ -1,59 +1,25 @@
-//! What makes two requests the same: one client, one capability, one model, equal parameters, equal picture bytes.
+//! What makes two requests equal: client, capability, model, parameters, and the bytes of the input pictures.
 //!
 //! Never the raw body: multipart boundaries differ on every retry of an SDK.
 
 use std::fmt;
 
-use super::{ClientId, PictureRequest};
+use super::picture_request::PictureRequest;
+use crate::model::ids::{ClientId, Digest};
 
-/// BLAKE3 of some bytes. Equality takes constant time.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Digest(blake3::Hash);
-
-impl Digest {
-    pub(crate) fn of(bytes: &[u8]) -> Self {
-        Self(blake3::hash(bytes))
-    }
-
-    pub(crate) fn from_hex(text: &str) -> Option<Self> {
-        blake3::Hash::from_hex(text).ok().map(Self)
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
-        self.0.as_bytes()
-    }
-}
-
-impl From<blake3::Hash> for Digest {
-    fn from(hash: blake3::Hash) -> Self {
-        Self(hash)
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.to_hex())
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}…", &self.0.to_hex()[..12])
-    }
-}
-
-/// The identity of a request within one client.
+/// The digest of everything that determines the result of a request, within one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint(Digest);
 
-/// Changes whenever the meaning of the fields below does, so that an old cache cannot answer a new question.
+/// Changes with the meaning of the fields below, so that a result of an older version does not answer a request.
 const VERSION: &str = "gptproto-gateway fingerprint 1";
 
 impl Fingerprint {
+    /// Computes the fingerprint of a client's request.
     pub(crate) fn of(client: &ClientId, request: &PictureRequest) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key(VERSION);
         let mut field = |name: &str, value: &[u8]| {
-            // Both lengths first: no two lists of fields run together into the same bytes.
+            // Lengths first, so that no two lists of fields yield the same bytes.
             hasher.update(&(name.len() as u64).to_le_bytes());
             hasher.update(name.as_bytes());
             hasher.update(&(value.len() as u64).to_le_bytes());
@@ -69,10 +35,10 @@ impl Fingerprint {
             field(name, value.as_bytes());
         }
         for input in &request.inputs {
-            field("image", &input.identity());
+            field("image", &input.fingerprint_bytes());
         }
         if let Some(mask) = &request.mask {
-            field("mask", &mask.identity());
+            field("mask", &mask.fingerprint_bytes());
         }
         Self(hasher.finalize().into())
     }
@@ -94,8 +60,8 @@ impl fmt::Display for Fingerprint {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::{ApiKind, Input, Size, Task};
     use super::*;
+    use crate::model::request::{ApiKind, Input, Size, Task};
 
     fn request() -> PictureRequest {
         PictureRequest {
@@ -112,12 +78,14 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_a_request_counts() {
+    fn every_part_of_a_request_changes_the_fingerprint() {
         let alice = ClientId("alice".into());
         let same = Fingerprint::of(&alice, &request());
         assert_eq!(same, Fingerprint::of(&alice, &request()));
+        // A stored result answers later requests by this value: it changes only with `VERSION`.
+        assert_eq!(same.to_string(), "1894813702fd9005cf18617db75b13c18925ecf4478a3c69f3edd0d2f0ab4a5a");
         let elsewhere = PictureRequest { api_kind: ApiKind::OpenAi, ..request() };
-        assert_eq!(same, Fingerprint::of(&alice, &elsewhere), "the same wish, asked for at another door");
+        assert_eq!(same, Fingerprint::of(&alice, &elsewhere), "the same request at another upstream API");
 
         let mut others = vec![Fingerprint::of(&ClientId("bob".into()), &request())];
         let mut change = |edit: fn(&mut PictureRequest)| {
@@ -134,7 +102,7 @@ mod tests {
         change(|r| r.inputs.swap(0, 1));
         change(|r| r.mask = r.inputs.pop());
         for (index, other) in others.iter().enumerate() {
-            assert_ne!(same, *other, "change {index} does not count");
+            assert_ne!(same, *other, "change {index} has no effect");
         }
     }
 }
