@@ -103,8 +103,11 @@ async fn an_idle_connection_is_closed_before_and_after_a_request() {
     kept.until("HTTP/1.1 200 OK").await;
     kept.send(MODELS).await;
     assert_eq!(kept.rest().await.matches("HTTP/1.1 200 OK").count(), 2);
-    counts(&gateway, "gptproto_gateway_connections_closed_total{listener=\"clients\",reason=\"keep_alive_timeout_s\"} 1")
-        .await;
+    counts(
+        &gateway,
+        "gptproto_gateway_connections_closed_total{listener=\"clients\",reason=\"keep_alive_timeout_s\"} 1",
+    )
+    .await;
     // A response that takes longer than both time-outs is not idleness of the client.
     upstream.set(json!({"life": {"low_ms": [3000, 3000]}})).await;
     gateway.alice().edit(&Edit::new("slow").field("quality", "low")).await.picture();

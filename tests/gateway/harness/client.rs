@@ -174,7 +174,12 @@ pub(crate) struct PendingAnswer {
 impl PendingAnswer {
     fn to(request: RequestBuilder) -> Self {
         let (arrived, first_bytes) = oneshot::channel();
-        let task = in_background(async move { Answer::of(request.send().await?, || drop(arrived.send(()))).await });
+        let task = in_background(async move {
+            Answer::of(request.send().await?, || {
+                let _ = arrived.send(());
+            })
+            .await
+        });
         Self { task, first_bytes }
     }
 
