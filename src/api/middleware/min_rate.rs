@@ -22,7 +22,7 @@ pub(crate) struct MinRateCheck {
 impl MinRateCheck {
     pub(crate) fn new(server: &ServerConfig) -> Self {
         let window = server.body_rate_window;
-        Self { bytes_per_second_min: NonZeroU64::new(server.body_bytes_per_second_min), credit: window, window }
+        Self { bytes_per_second_min: server.body_bytes_per_second_min, credit: window, window }
     }
 
     /// Returns the same check with a window of at most `window_max`.
@@ -58,7 +58,7 @@ mod tests {
 
     fn check(bytes_per_second_min: u64) -> MinRateCheck {
         let mut config = server();
-        config.body_bytes_per_second_min = bytes_per_second_min;
+        config.body_bytes_per_second_min = NonZeroU64::new(bytes_per_second_min);
         config.body_rate_window = 10 * SECOND;
         MinRateCheck::new(&config)
     }

@@ -167,6 +167,7 @@ impl Stream for IncomingBody {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::num::NonZeroU64;
 
     use futures_util::{StreamExt, stream};
 
@@ -217,7 +218,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_an_idle_or_a_slow_body_fails() {
         let mut config = server();
-        config.body_bytes_per_second_min = 0;
+        config.body_bytes_per_second_min = None;
         config.body_idle_timeout = Duration::from_millis(200);
         let slow = stream::unfold(0, |count| async move {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -227,7 +228,7 @@ mod tests {
         let whole = incoming.filter(|chunk| std::future::ready(chunk.is_ok()));
         assert_eq!(whole.count().await, 6, "longer than the time-out in total, never between two chunks");
 
-        config.body_bytes_per_second_min = 20;
+        config.body_bytes_per_second_min = NonZeroU64::new(20);
         config.body_rate_window = Duration::from_secs(1);
         let slow = Body::from_stream(stream::unfold((), |()| async {
             sleep(Duration::from_millis(100)).await;
