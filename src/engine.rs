@@ -53,7 +53,7 @@ mod waiter;
 pub(crate) use crate::polling::latency::StoredLatencies as LearnedLatencies;
 use crate::polling::latency::{LatencyModel, LatencyPriors};
 use crate::polling::planner::PollPlanner;
-use crate::polling::queue::PollPrice;
+use crate::polling::price::PollPrice;
 use jobs::Jobs;
 use metrics::EngineMetrics;
 use reuse::ReusePolicy;
@@ -264,11 +264,11 @@ impl Engine {
             ),
             planner: PollPlanner {
                 min_interval: upstream.poll_interval_min,
-                longest_interval: upstream.poll_interval_max.max(upstream.poll_interval_min),
+                max_interval: upstream.poll_interval_max.max(upstream.poll_interval_min),
                 first_poll: upstream.first_poll,
                 poll_cost: upstream.poll_cost,
             },
-            scarcity: Mutex::new(PollPrice::new()),
+            scarcity: Mutex::new(PollPrice::default()),
             settings,
             room: parts.room,
             clock: parts.clock,

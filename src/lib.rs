@@ -29,6 +29,7 @@
 //! - The bytes decide what a picture is; nothing is answered or cached that is not whole.
 
 pub mod app;
+#[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod benching;
 pub mod config;

@@ -74,7 +74,7 @@ const OUTPUTS_MAX: usize = 16;
 /// and a bound on polls under way.
 pub(super) async fn schedule(core: Arc<Core>, mut announced: mpsc::UnboundedReceiver<Due>) {
     let polls = Arc::new(Semaphore::new(core.settings.polls_max));
-    let mut schedule = PollQueue::new(core.planner.longest_interval);
+    let mut schedule = PollQueue::new(core.planner.max_interval);
     // Names of the configuration, and so a short list.
     let mut accounts: Vec<AccountId> = Vec::new();
     let mut permit: Option<OwnedSemaphorePermit> = None;
@@ -113,7 +113,7 @@ pub(super) async fn schedule(core: Arc<Core>, mut announced: mpsc::UnboundedRece
             }
             ready += schedule.ready(index);
         }
-        core.scarcity.lock().unwrap_or_else(PoisonError::into_inner).tell(now, ready, polled);
+        core.scarcity.lock().unwrap_or_else(PoisonError::into_inner).update(now, ready, polled);
         if !waits_for_permit {
             permit = None;
         }
@@ -194,13 +194,13 @@ impl Core {
         let age = now.saturating_duration_since(accepted);
         let scarcity = self.scarcity.lock().unwrap_or_else(PoisonError::into_inner).multiplier();
         let mut latencies = self.latencies();
-        let known = latencies.known(&class);
+        let known = latencies.estimate(&class);
         let planned = self.planner.next(known, working_at, age, scarcity);
         // Whatever it is that is in trouble, it is left alone for longer each time.
         let next = if troubles > 0 { planned.max(age + self.backoff(troubles)) } else { planned };
         let rng = self.planner.chance_done(known, working_at, next);
         drop(latencies);
-        let at = accepted.checked_add(next).unwrap_or(now + self.planner.longest_interval);
+        let at = accepted.checked_add(next).unwrap_or(now + self.planner.max_interval);
         let number = self.jobs.followed(purchase, |followed| {
             let wanted = match kind {
                 Plan::First => true,
@@ -219,11 +219,11 @@ impl Core {
 
     /// The pause after so many troubles in a row.
     pub(super) fn backoff(&self, troubles: u32) -> Duration {
-        let PollPlanner { min_interval, longest_interval, .. } = self.planner;
+        let PollPlanner { min_interval, max_interval, .. } = self.planner;
         let grown = min_interval.as_secs_f64() * BACKOFF.powi(i32::try_from(troubles - 1).unwrap_or(i32::MAX));
         // Spread, so that those that met the same trouble do not come back together.
         let spread = 1.0 + 0.1 * self.rng.fraction();
-        Duration::try_from_secs_f64(grown * spread).unwrap_or(longest_interval).min(longest_interval)
+        Duration::try_from_secs_f64(grown * spread).unwrap_or(max_interval).min(max_interval)
     }
 
     async fn poll(self: &Arc<Self>, purchase: PurchaseId, reservation: Reservation<Poll>) {

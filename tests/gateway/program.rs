@@ -48,17 +48,9 @@ async fn help_and_version_are_no_errors() {
     let program = Program::bare();
     let help = program.run(&["--help"]).await;
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
-    for word in [
-        "serve",
-        "check",
-        "keys",
-        "ledger",
-        "simulate",
-        "healthcheck",
-        "--sandbox",
-        "--config",
-        "GPTPROTO_API_KEY",
-    ] {
+    for word in
+        ["serve", "check", "keys", "ledger", "simulate", "healthcheck", "--sandbox", "--config", "GPTPROTO_API_KEY"]
+    {
         assert!(help.stdout.contains(word), "{word} in {}", help.stdout);
     }
     let version = program.run(&["--version"]).await;
