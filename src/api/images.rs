@@ -186,7 +186,7 @@ impl Placed {
         let presenting = state.presenter.present(&delivery.pictures, sources, self.shape.conversion());
         let in_time = tokio::time::timeout_at(self.deadline, presenting).await;
         let pictures = in_time.map_err(|_| {
-            ApiError::of_wait(&self.waiter, WaitError::OutOfPatience { upstream: delivery.purchases.clone() })
+            ApiError::of_wait(&self.waiter, WaitError::DeadlinePassed { upstream: delivery.purchases.clone() })
         })?;
         let Self { shape, waiter, wire, addresses, .. } = self;
         Ok(Answer { shape: &shape, delivery: &delivery, pictures, waiter, wire }.into_response(&addresses))
@@ -206,7 +206,7 @@ impl Placed {
 
     /// Answers with events. A failure within the first moments still gets a status of its own.
     async fn events(mut self, state: &ApiState, heartbeat: Duration, ending: Ending) -> Result<Response, ApiError> {
-        let first = tokio::time::timeout(state.server.stream_grace, self.waiter.next_part(0, self.deadline)).await;
+        let first = tokio::time::timeout(state.server.stream_grace, self.waiter.next_result(0, self.deadline)).await;
         if let Ok(Err(error)) = first {
             return Err(ending.before(ApiError::of_wait(&self.waiter, error)));
         }

@@ -224,7 +224,7 @@ async fn a_kill_before_the_answer_to_a_submit_is_reported_and_nothing_is_resent(
 
     assert!(serving.log().contains("purchases with an unknown outcome"), "{}", serving.log());
     let metrics = serving.alice().get(&format!("{}/metrics", serving.operator())).await.text();
-    assert!(metrics.contains("gptproto_gateway_engine_unknown_total 1\n"), "{metrics}");
+    assert!(metrics.contains("gptproto_gateway_engine_purchases_unknown_total 1\n"), "{metrics}");
     serving.follows(0).await;
     assert_eq!(upstream.submits().await, 1);
     // Reported once: the next start has nothing to take up.
