@@ -1,39 +1,78 @@
-//! The house, checked: which module may import which. A new arrow changes this table in the same commit, and is
-//! thereby a decision.
+//! Layout, imports and words of the source tree, checked as text: which module imports which, how wide folders and how
+//! long files are, what comments cite, and which words name things.
+//!
+//! `src/README.md` draws the same table of modules and holds the glossary; both are compared with what stands here.
+//! `cargo test --test architecture -- --nocapture measures` prints the figures.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::fmt::Write as _;
 
-/// May be imported by everybody: the words, one's own section of the configuration, how the process speaks and stops,
-/// and the shape of bodies with pictures.
-const EVERYBODY: &[&str] = &["model", "config", "telemetry", "lifecycle", "payload"];
+use crate::imports::Arrows;
+use crate::tree::{Repository, Tree};
 
-/// Every module, in the order a request travels, with what it may import besides [`EVERYBODY`].
-const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("api", &["admission", "engine", "lending", "webhooks"]),
-    ("admission", &["budget", "storage"]),
-    ("engine", &["upstream", "budget", "storage", "lending"]),
-    ("upstream", &["budget", "lending"]),
-    // Pictures that one lends and the other serves.
-    ("lending", &[]),
-    ("budget", &["storage"]),
-    // Told of ended orders through a trait of `model`, so that the engine does not know it.
-    ("webhooks", &["storage"]),
-    ("storage", &[]),
-    ("operator", &["engine", "budget", "admission", "storage"]),
-];
+#[path = "architecture/documents.rs"]
+mod documents;
+#[path = "architecture/general.rs"]
+mod general;
+#[path = "architecture/imports.rs"]
+mod imports;
+#[path = "architecture/lexer.rs"]
+mod lexer;
+#[path = "architecture/owners.rs"]
+mod owners;
+#[path = "architecture/platform.rs"]
+mod platform;
+#[path = "architecture/shape.rs"]
+mod shape;
+#[path = "architecture/tree.rs"]
+mod tree;
+#[path = "architecture/words.rs"]
+mod words;
 
-/// Modules that everybody may import must not themselves know the layers.
-const FOUNDATIONS: &[(&str, &[&str])] =
-    &[("model", &[]), ("config", &["model"]), ("telemetry", &["config"]), ("lifecycle", &[]), ("payload", &["model"])];
+/// Every arrow between modules. It equals what production code imports: an arrow more fails, and so does one less. Tests
+/// inside `src` may use these arrows and no others. A new arrow changes this table and the map in `src/README.md`.
+const ARROWS: Arrows<'_> = Arrows {
+    // In the order a request travels.
+    modules: &[
+        // `storage` for the spool of uploads, `server` for the handle of the connection that carries a request.
+        ("api", &["admission", "engine", "input_urls", "webhooks", "http", "server", "storage"]),
+        ("admission", &["storage"]),
+        ("engine", &["polling", "upstream", "budget", "storage", "input_urls"]),
+        // Pure: when to poll, from the ages of jobs.
+        ("polling", &[]),
+        // Nothing leaves without a reservation of the budget; input URLs go into the submit.
+        ("upstream", &["budget", "input_urls", "http"]),
+        ("input_urls", &[]),
+        // What it learned is a value, which the wiring stores.
+        ("budget", &[]),
+        // Learns of completed jobs through a trait of `model`, so that the engine does not know it.
+        ("webhooks", &["storage"]),
+        ("storage", &[]),
+        // Status values, for the page and for `/status.json`.
+        ("operator", &["engine", "budget", "admission", "server"]),
+        // Reads the journal, whether or not the gateway runs.
+        ("ledger", &["storage"]),
+        ("http", &[]),
+        ("server", &[]),
+    ],
+    // The foundations know no layer. The simulator is the upstream, and shares only the accept loop with the gateway.
+    exact: &[
+        ("model", &[]),
+        ("config", &["model"]),
+        ("telemetry", &["config"]),
+        ("lifecycle", &[]),
+        ("simulator", &["lifecycle", "server"]),
+    ],
+    foundations: &["model", "config", "telemetry", "lifecycle"],
+    wiring: &["lib", "main", "app", "benching", "fuzzing"],
+};
 
-/// The upstream as a small world of its own: it shares no code with the gateway, and only the wiring knows it.
-const SIMULATOR: (&str, &[&str]) = ("simulator", &["lifecycle"]);
+/// Modules whose purpose is to re-export.
+const MAY_RE_EXPORT: &[&str] = &["lib", "main", "benching", "fuzzing"];
 
-/// Crates that a module must not name, because somebody else owns what they do.
+/// Crates that a module must not name, because another module owns what they do.
 const NEVER: &[(&str, &[&str])] = &[
-    ("model", &["axum", "reqwest", "tokio", "hyper"]),
+    ("model", &["axum", "reqwest", "tokio", "hyper", "rusqlite"]),
+    ("polling", &["axum", "reqwest", "hyper", "rusqlite"]),
     ("api", &["reqwest", "rusqlite", "governor"]),
     ("engine", &["axum", "reqwest", "rusqlite", "hyper"]),
     ("admission", &["axum", "reqwest"]),
@@ -41,144 +80,195 @@ const NEVER: &[(&str, &[&str])] = &[
     ("budget", &["axum", "reqwest"]),
     ("operator", &["reqwest", "rusqlite"]),
     ("webhooks", &["axum", "rusqlite", "hyper"]),
+    ("ledger", &["axum", "reqwest", "hyper"]),
 ];
 
+/// Modules that build HTTP clients. `webhooks` does too, under a rule of its own.
+const HTTP_CLIENTS: &[&str] = &["upstream", "simulator"];
+
+/// Entries of a folder below `src`, files and folders together.
+const WIDTH: usize = 12;
+
+/// Lines of a file without its tests.
+const LENGTH: usize = 450;
+
+/// One longer file each, by the start of its path.
+const LONGER: &[(&str, &str)] = &[("src/api/error", "the closed table of errors: one list, read from top to bottom")];
+
+/// Entries of the glossary.
+const GLOSSARY: usize = 40;
+
+/// Lines of `src` and `config` with a word of `words::FORBIDDEN`: fewer than this.
+const FORBIDDEN: usize = 10;
+
+/// Cited names that are no files of this repository, and why.
+const CITED_ELSEWHERE: &[(&str, &str)] = &[
+    ("types/images/form.rs", "async-openai, whose requests tests/clients/senders.py sends"),
+    ("codex-rs/codex-api/src/endpoint/images.rs", "Codex, likewise"),
+    ("open_webui/routers/images.py", "Open WebUI, likewise"),
+    ("comfy_api_nodes/nodes_openai.py", "ComfyUI, likewise"),
+];
+
+/// Files that name Linux-only paths and cope with their absence, and how.
+const LINUX_ONLY: &[(&str, &str)] = &[];
+
+fn holds(broken: &[String]) {
+    assert!(broken.is_empty(), "{} found:\n{}\n", broken.len(), broken.join("\n"));
+}
+
 #[test]
-fn imports_follow_the_data() {
-    let mut broken = Vec::new();
-    for &(module, allowed) in MAY_IMPORT {
-        let allowed: BTreeSet<&str> = allowed.iter().chain(EVERYBODY).copied().collect();
-        check(module, &allowed, &mut broken);
-    }
-    for &(module, allowed) in FOUNDATIONS.iter().chain([&SIMULATOR]) {
-        check(module, &allowed.iter().copied().collect(), &mut broken);
-    }
-    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+fn imports_equal_the_table() {
+    let (extra, missing) = imports::check_arrows(Tree::here(), ARROWS);
+    holds(&[extra, missing].concat());
 }
 
 #[test]
 fn every_module_has_its_row() {
-    let listed: BTreeSet<&str> = MAY_IMPORT.iter().chain(FOUNDATIONS).map(|&(module, _)| module).collect();
-    // The wiring may know everybody.
-    let wiring = ["lib", "main", "app", "benching", "fuzzing", SIMULATOR.0];
-    for entry in fs::read_dir(src()).expect("the sources are there") {
-        let path = entry.expect("the sources can be read").path();
-        let Some(name) = path.file_stem().and_then(|name| name.to_str()) else { continue };
-        assert!(listed.contains(name) || wiring.contains(&name), "src/{name} is in no row of the table");
-    }
+    holds(&imports::check_rows(Repository::here(), ARROWS));
+}
+
+#[test]
+fn the_map_equals_the_table() {
+    let readme = Repository::here().texts.get("src/README.md").map_or("", String::as_str);
+    holds(&documents::check_map(readme, ARROWS));
+}
+
+#[test]
+fn no_module_re_exports_another() {
+    holds(&imports::check_re_exports(Tree::here(), MAY_RE_EXPORT));
+}
+
+#[test]
+fn files_of_a_module_form_no_loop() {
+    let loops = imports::loops(Tree::here());
+    holds(&loops.iter().map(imports::Loop::message).collect::<Vec<_>>());
+}
+
+#[test]
+fn folders_are_not_wider_than_a_screen() {
+    holds(&shape::check_widths(Repository::here(), WIDTH));
+}
+
+#[test]
+fn files_are_not_longer_than_one_subject() {
+    holds(&shape::check_lengths(Tree::here(), LENGTH, LONGER));
+}
+
+#[test]
+fn comments_cite_files_that_exist() {
+    holds(&documents::dead_citations(Repository::here(), CITED_ELSEWHERE));
+}
+
+#[test]
+fn the_glossary_is_short() {
+    let readme = Repository::here().texts.get("src/README.md").map_or("", String::as_str);
+    holds(&words::check_glossary(readme, GLOSSARY));
+}
+
+#[test]
+fn names_use_general_words_and_the_glossary() {
+    holds(&words::check_unknown(Repository::here(), Tree::here()));
+}
+
+#[test]
+fn texts_say_who_and_how_much() {
+    holds(&words::check_forbidden(Repository::here(), FORBIDDEN));
 }
 
 #[test]
 fn crates_stay_with_their_owners() {
-    let mut broken = Vec::new();
-    for &(module, crates) in NEVER {
-        for (file, text) in sources(module) {
-            for &name in crates {
-                if code(&text).contains(&format!("{name}::")) {
-                    broken.push(format!("{file}: {module} may not use {name}"));
-                }
-            }
-        }
-    }
-    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+    holds(&owners::check_crates(Tree::here(), NEVER));
 }
 
 #[test]
 fn only_two_modules_build_http_clients_and_only_the_upstream_has_the_key() {
-    for entry in fs::read_dir(src()).expect("the sources are there") {
-        let path = entry.expect("the sources can be read").path();
-        let module = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        if matches!(module.as_str(), "upstream" | "simulator") {
-            continue;
-        }
-        for (file, text) in sources(&module) {
-            let code = code(&text);
-            if module == "webhooks" {
-                // Sends to addresses of clients, so it must have nothing that they must not see. It is no part of the
-                // upstream: it is told by the engine, survives by the journal, and asks for no reservation.
-                for forbidden in ["AUTHORIZATION", "bearer_auth", "Account", "UpstreamConfig", "api_key", "cookie"] {
-                    assert!(!code.contains(forbidden), "{file} has {forbidden}");
-                }
-                continue;
-            }
-            for forbidden in ["reqwest::Client", "Client::builder", "hyper_util::client"] {
-                assert!(!code.contains(forbidden), "{file} builds an HTTP client");
-            }
-        }
-    }
+    holds(&owners::check_clients(Tree::here(), HTTP_CLIENTS));
 }
 
 #[test]
-fn a_planted_import_is_found() {
-    let text = "use crate::engine::Engine;\n// use crate::upstream::Error;\nuse crate::{budget::Budget, model};\n";
-    let found = imports(text);
-    assert_eq!(found.into_iter().collect::<Vec<_>>(), ["budget", "engine", "model"]);
+fn linux_only_calls_are_guarded() {
+    holds(&platform::linux_only(Repository::here(), Tree::here(), LINUX_ONLY));
 }
 
-fn check(module: &str, allowed: &BTreeSet<&str>, broken: &mut Vec<String>) {
-    for (file, text) in sources(module) {
-        for import in imports(&text) {
-            if import != module && !allowed.contains(import.as_str()) {
-                broken.push(format!("{file}: {module} may not import {import}"));
-            }
+/// Prints the figures when run with `--nocapture`. Never fails.
+#[test]
+fn measures() {
+    println!("{}", report(Repository::here(), Tree::here()));
+}
+
+fn report(repository: &Repository, tree: &Tree<'_>) -> String {
+    let mut out = String::from("\n");
+    let mut row = |name: &str, value: String, details: Vec<String>| {
+        let _ = writeln!(out, "{name:<58} {value}");
+        for detail in details {
+            let _ = writeln!(out, "    {detail}");
         }
-    }
-}
-
-fn src() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
-}
-
-/// `module.rs` and everything below `module/`, with names to show.
-fn sources(module: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut waiting = vec![src().join(format!("{module}.rs")), src().join(module)];
-    while let Some(path) = waiting.pop() {
-        if path.is_dir() {
-            let entries = fs::read_dir(&path).expect("a folder of sources can be read");
-            waiting.extend(entries.map(|entry| entry.expect("a folder of sources can be read").path()));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).expect("a source can be read");
-            let name = path.strip_prefix(src()).unwrap_or(&path).display().to_string();
-            found.push((name, text));
-        }
-    }
-    found
-}
-
-/// The text without comment lines.
-fn code(text: &str) -> String {
-    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
-}
-
-/// The modules that `crate::x` and `crate::{x, y::z}` name outside comments.
-fn imports(text: &str) -> BTreeSet<String> {
-    let code = code(text);
-    let mut found = BTreeSet::new();
-    for (_, rest) in code.match_indices("crate::").map(|(at, word)| (at, &code[at + word.len()..])) {
-        if let Some(group) = rest.strip_prefix('{') {
-            let mut depth = 1;
-            let mut names = vec![String::new()];
-            for c in group.chars() {
-                match c {
-                    '{' => depth += 1,
-                    '}' => depth -= 1,
-                    ',' if depth == 1 => names.push(String::new()),
-                    _ => names.last_mut().expect("never empty").push(c),
-                }
-                if depth == 0 {
-                    break;
-                }
-            }
-            found.extend(names.iter().filter_map(|name| first_word(name.trim())));
-        } else {
-            found.extend(first_word(rest));
-        }
-    }
-    found
-}
-
-fn first_word(text: &str) -> Option<String> {
-    let word: String = text.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
-    (!word.is_empty()).then_some(word)
+    };
+    let (extra, missing) = imports::check_arrows(tree, ARROWS);
+    row("arrows of the table that the code does not have", missing.len().to_string(), missing);
+    row("imports that the table does not have", extra.len().to_string(), extra);
+    let re_exports = imports::check_re_exports(tree, MAY_RE_EXPORT);
+    row("re-exports across a wall", re_exports.len().to_string(), re_exports);
+    let loops = imports::loops(tree);
+    let circles = loops.iter().map(|found| format!("{}: {}", found.parent, found.children.join(", "))).collect();
+    row("loops inside modules", loops.len().to_string(), circles);
+    let widths = shape::widths(repository);
+    let widest = widths.first().map_or_else(String::new, |(count, folder)| format!("{count} ({folder})"));
+    row("entries of the widest folder", widest, shape::check_widths(repository, WIDTH));
+    let private = words::private(repository, tree);
+    let names: usize = private.values().map(Vec::len).sum();
+    row(
+        "private words in names of files and public types",
+        format!("{} in {names} names", private.len()),
+        private.iter().map(|(word, names)| format!("{word}: {}", names.join(", "))).collect(),
+    );
+    let unknown = words::unknown(repository, tree);
+    let listed = unknown.keys().cloned().collect::<Vec<_>>().join(" ");
+    row("words of names outside the glossary", unknown.len().to_string(), vec![listed]);
+    let forbidden = words::forbidden(repository);
+    let total: usize = forbidden.iter().map(|(_, places)| places.len()).sum();
+    let groups = forbidden.iter().map(|(group, places)| format!("{:>4} {group}", places.len())).collect();
+    row("lines of src and config with forbidden words", total.to_string(), groups);
+    let dead = documents::dead_citations(repository, CITED_ELSEWHERE);
+    row("dead citations", dead.len().to_string(), dead);
+    let lines = |path: &str| repository.texts.get(path).map_or(0, |text| text.lines().count());
+    row("lines of README.md", lines("README.md").to_string(), Vec::new());
+    row("lines of src/README.md", lines("src/README.md").to_string(), Vec::new());
+    let glossary = repository.texts.get("src/README.md").map_or(0, |text| words::glossary(text).len());
+    row("entries of the glossary", glossary.to_string(), Vec::new());
+    let mut objects = shape::objects(tree);
+    let five = |objects: &[shape::Object]| {
+        objects
+            .iter()
+            .take(5)
+            .map(|o| format!("{:>3} methods, {:>2} fields: {} ({})", o.methods, o.fields, o.name, o.path))
+            .collect()
+    };
+    objects.sort_by_key(|object| std::cmp::Reverse(object.methods));
+    row(
+        "methods of the largest object",
+        objects.first().map_or(0, |object| object.methods).to_string(),
+        five(&objects),
+    );
+    // Fewer methods are read as those of a value, such as a section of the configuration.
+    objects.retain(|object| object.methods >= 5);
+    objects.sort_by_key(|object| std::cmp::Reverse(object.fields));
+    row(
+        "fields of the largest struct with five methods or more",
+        objects.first().map_or(0, |object| object.fields).to_string(),
+        five(&objects),
+    );
+    let long = shape::long_files(tree, LENGTH);
+    let files = long.iter().map(|(lines, path)| format!("{lines:>4} {path}")).collect();
+    row("production files over 450 lines", long.len().to_string(), files);
+    let production: Vec<usize> =
+        tree.files.iter().map(tree::File::production_lines).filter(|lines| *lines > 0).collect();
+    row(
+        "production files, and their lines",
+        format!("{}, {}", production.len(), production.iter().sum::<usize>()),
+        Vec::new(),
+    );
+    let linux = platform::linux_only(repository, tree, LINUX_ONLY);
+    row("unguarded Linux-only calls", linux.len().to_string(), linux);
+    out
 }

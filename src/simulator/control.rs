@@ -1,4 +1,4 @@
-//! `/_simulator/...`: what tests ask and order, without a key.
+//! `/_simulator/...`: the control routes of tests, without a key.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -8,15 +8,16 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Simulator;
-use super::faults::FaultOrder;
-use super::inputs::Input;
-use super::prediction::{Phase, Prediction};
+use super::faults::ScheduledFault;
+use super::rules::inputs::Input;
 use super::scenario::Outcome;
-use super::world::{Now, World};
+use super::world::clock::Now;
+use super::world::handle::Simulator;
+use super::world::prediction::{Phase, Prediction};
+use super::world::state::World;
 
 /// `GET /_simulator/counters`
-pub(super) async fn counters(State(simulator): State<Simulator>) -> Json<Value> {
+pub(crate) async fn counters(State(simulator): State<Simulator>) -> Json<Value> {
     simulator.with(|world, now| {
         let mut states = json!({"created": 0, "processing": 0, "completed": 0, "failed": 0});
         for prediction in &world.predictions {
@@ -42,67 +43,67 @@ fn state(prediction: &Prediction, now: Now) -> &'static str {
 }
 
 /// `GET /_simulator/scenario`
-pub(super) async fn scenario(State(simulator): State<Simulator>) -> Json<Value> {
+pub(crate) async fn scenario(State(simulator): State<Simulator>) -> Json<Value> {
     Json(json!(*simulator.scenario()))
 }
 
-/// `PUT /_simulator/scenario`: lays an object over the scenario.
-pub(super) async fn set_scenario(State(simulator): State<Simulator>, body: Bytes) -> Response {
-    let above: Value = match serde_json::from_slice(&body) {
-        Ok(above) => above,
-        Err(error) => return misunderstood(&error.to_string()),
+/// `PUT /_simulator/scenario`: replaces the keys of an object in the scenario.
+pub(crate) async fn set_scenario(State(simulator): State<Simulator>, body: Bytes) -> Response {
+    let changes: Value = match serde_json::from_slice(&body) {
+        Ok(changes) => changes,
+        Err(error) => return bad_request(&error.to_string()),
     };
-    simulator.with(|world, _| match world.scenario.merged(above) {
+    simulator.with(|world, _| match world.scenario.merged(changes) {
         Ok(merged) => {
             let shown = json!(merged);
             world.set_scenario(merged);
             Json(shown).into_response()
         }
-        Err(error) => misunderstood(&error.to_string()),
+        Err(error) => bad_request(&error.to_string()),
     })
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Orders {
-    Many(Vec<FaultOrder>),
-    One(FaultOrder),
+enum OneOrMany {
+    Many(Vec<ScheduledFault>),
+    One(ScheduledFault),
 }
 
-/// `GET /_simulator/faults`: what is still to happen.
-pub(super) async fn faults(State(simulator): State<Simulator>) -> Json<Value> {
+/// `GET /_simulator/faults`: the faults that are still scheduled.
+pub(crate) async fn faults(State(simulator): State<Simulator>) -> Json<Value> {
     simulator.with(|world, _| Json(json!(world.faults)))
 }
 
-/// `POST /_simulator/faults`: queues one order, or an array of them.
-pub(super) async fn add_faults(State(simulator): State<Simulator>, body: Bytes) -> Response {
-    let orders = match serde_json::from_slice(&body) {
-        Ok(Orders::Many(orders)) => orders,
-        Ok(Orders::One(order)) => vec![order],
-        Err(error) => return misunderstood(&error.to_string()),
+/// `POST /_simulator/faults`: schedules one fault, or an array of them.
+pub(crate) async fn add_faults(State(simulator): State<Simulator>, body: Bytes) -> Response {
+    let added = match serde_json::from_slice(&body) {
+        Ok(OneOrMany::Many(faults)) => faults,
+        Ok(OneOrMany::One(fault)) => vec![fault],
+        Err(error) => return bad_request(&error.to_string()),
     };
     simulator.with(|world, _| {
-        world.faults.extend(orders.into_iter().filter(|order| order.times > 0));
+        world.faults.extend(added.into_iter().filter(|fault| fault.times > 0));
         Json(json!({"faults_pending": world.faults.len()})).into_response()
     })
 }
 
 /// `GET /_simulator/predictions`
-pub(super) async fn predictions(State(simulator): State<Simulator>) -> Json<Value> {
-    simulator.with(|world, now| Json(world.predictions.iter().map(|one| shown(one, now)).collect()))
+pub(crate) async fn predictions(State(simulator): State<Simulator>) -> Json<Value> {
+    simulator.with(|world, now| Json(world.predictions.iter().map(|prediction| shown(prediction, now)).collect()))
 }
 
 fn shown(prediction: &Prediction, now: Now) -> Value {
-    let order = &prediction.order;
+    let request = &prediction.request;
     json!({
         "id": prediction.id,
-        "face": order.face,
-        "model": order.model.name,
-        "capability": order.capability.name(),
+        "api": request.api,
+        "model": request.model.name,
+        "capability": request.capability.name(),
         "key": prediction.key,
-        "parameters": order.parameters,
-        "inputs": order.inputs.iter().map(input).collect::<Vec<_>>(),
-        "mask": order.mask.as_ref().map(input),
+        "parameters": request.parameters,
+        "inputs": request.inputs.iter().map(input).collect::<Vec<_>>(),
+        "mask": request.mask.as_ref().map(input),
         "headers": *prediction.headers,
         "query": prediction.query,
         "created": prediction.created.wall.to_string(),
@@ -129,11 +130,11 @@ fn input(input: &Input) -> Value {
 }
 
 /// `POST /_simulator/reset`
-pub(super) async fn reset(State(simulator): State<Simulator>) -> StatusCode {
+pub(crate) async fn reset(State(simulator): State<Simulator>) -> StatusCode {
     simulator.with(World::reset);
     StatusCode::NO_CONTENT
 }
 
-fn misunderstood(message: &str) -> Response {
+fn bad_request(message: &str) -> Response {
     (StatusCode::BAD_REQUEST, Json(json!({"error": message}))).into_response()
 }

@@ -1,4 +1,4 @@
-//! Accidents on the way: the request is lost, or takes effect and its answer is lost.
+//! Injects faults: a request is lost, or takes effect and its answer is lost or damaged.
 
 use std::time::Duration;
 
@@ -6,150 +6,87 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use rand::RngExt;
+use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
-use super::errors::{Refusal, page};
-use super::limits::Limit;
-use super::rules::Face;
-use super::scenario::{RetryAfter, Scenario};
+use super::rules::errors::{Refusal, page};
+use super::rules::values::{Api, LimitKind};
+use super::scenario::{Fault, FaultTarget, Faults, RetryAfter, Scenario};
 use crate::server::accept::CloseConnection;
 
-/// One kind of accident.
-///
-/// Names that end in `_after`, and those about the body, let the request take effect and spoil the answer; the others
-/// keep it from having any effect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fault {
-    /// No accident.
-    #[default]
-    None,
-    /// The connection closes without a byte; nothing happened.
-    DropBefore,
-    /// The connection closes without a byte; the request took effect.
-    DropAfter,
-    /// The connection breaks in the middle of the answer's body.
-    CutAnswer,
-    /// The answer comes late.
-    Delay,
-    /// The answer's body comes in drips that take the delay altogether.
-    SlowBody,
-    /// The right status with an empty body.
-    EmptyBody,
-    /// A well-formed answer with half of its body.
-    TruncatedJson,
-    /// An HTML page with status 200.
-    #[serde(rename = "html_200")]
-    Html200,
-    /// 429 without `Retry-After`.
-    #[serde(rename = "status_429")]
-    Status429,
-    /// 429 with `Retry-After: 1`.
-    #[serde(rename = "status_429_retry_after")]
-    Status429RetryAfter,
-    /// 500, shape A.
-    #[serde(rename = "status_500")]
-    Status500,
-    /// 500, shape A, after the effect.
-    #[serde(rename = "status_500_after")]
-    Status500After,
-    /// 502 page.
-    #[serde(rename = "html_502")]
-    Html502,
-    /// 502 page, after the effect.
-    #[serde(rename = "html_502_after")]
-    Html502After,
-    /// 504 page.
-    #[serde(rename = "html_504")]
-    Html504,
-    /// 504 page, after the effect.
-    #[serde(rename = "html_504_after")]
-    Html504After,
-    /// 524 page.
-    #[serde(rename = "html_524")]
-    Html524,
-    /// 524 page, after the effect.
-    #[serde(rename = "html_524_after")]
-    Html524After,
-}
-
-impl Fault {
-    /// Whether it is a refusal by 429.
-    pub(super) fn refuses(self) -> bool {
-        matches!(self, Self::Status429 | Self::Status429RetryAfter)
-    }
-
-    /// Whether nothing is left of the answer, so that nobody need wait for it.
-    pub(super) fn replaces_answer(self) -> bool {
-        match self {
-            Self::DropAfter | Self::Status500After | Self::Html502After | Self::Html504After | Self::Html524After => {
-                true
-            }
-            Self::None
-            | Self::DropBefore
-            | Self::CutAnswer
-            | Self::Delay
-            | Self::SlowBody
-            | Self::EmptyBody
-            | Self::TruncatedJson
-            | Self::Html200
-            | Self::Status429
-            | Self::Status429RetryAfter
-            | Self::Status500
-            | Self::Html502
-            | Self::Html504
-            | Self::Html524 => false,
-        }
-    }
-}
-
-/// What an accident can hit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Place {
-    /// A submit.
-    Submit,
-    /// A poll.
-    Poll,
-    /// The download of a picture.
-    Download,
-}
-
-/// An accident that is to happen a number of times.
+/// A fault that is injected a number of times.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct FaultOrder {
-    pub(super) on: Place,
-    pub(super) fault: Fault,
+pub(crate) struct ScheduledFault {
+    pub(crate) on: FaultTarget,
+    pub(crate) fault: Fault,
     #[serde(default = "once")]
-    pub(super) times: u32,
-    /// Calls that pass unharmed first.
+    pub(crate) times: u32,
+    /// Number of calls without a fault before the first one with it.
     #[serde(default)]
-    pub(super) skip: u32,
+    pub(crate) skip: u32,
     /// Replaces the scenario's delay.
     #[serde(default)]
-    pub(super) delay_ms: Option<u64>,
+    pub(crate) delay_ms: Option<u64>,
 }
 
 fn once() -> u32 {
     1
 }
 
-/// An accident that happens to one call.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Accident {
-    pub(super) fault: Fault,
-    pub(super) delay: Duration,
+/// Returns the fault of the next call: the first one that is scheduled for it, or else the standing one.
+pub(crate) fn next_fault(
+    scheduled: &mut Vec<ScheduledFault>,
+    target: FaultTarget,
+    rules: &Faults,
+    random: &mut StdRng,
+) -> InjectedFault {
+    let (standing, share) = match target {
+        FaultTarget::Submit => (rules.submit, rules.submit_share),
+        FaultTarget::Poll => (rules.poll, rules.poll_share),
+        FaultTarget::Download => (rules.download, rules.download_share),
+    };
+    let mut injected = InjectedFault { fault: Fault::None, delay: Duration::from_millis(rules.delay_ms) };
+    if let Some(index) = scheduled.iter().position(|fault| fault.on == target) {
+        let next = &mut scheduled[index];
+        if next.skip > 0 {
+            next.skip -= 1;
+        } else {
+            injected.fault = next.fault;
+            if let Some(delay_ms) = next.delay_ms {
+                injected.delay = Duration::from_millis(delay_ms);
+            }
+            next.times = next.times.saturating_sub(1);
+            if next.times == 0 {
+                scheduled.remove(index);
+            }
+        }
+    } else if standing != Fault::None && random.random::<f64>() < share {
+        injected.fault = standing;
+    }
+    injected
 }
 
-impl Accident {
-    /// The answer of a request that has no effect, if the accident comes first.
-    pub(super) fn instead(&self, face: Face, scenario: &Scenario) -> Option<Response> {
+/// The fault of one call, or [`Fault::None`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InjectedFault {
+    pub(crate) fault: Fault,
+    pub(crate) delay: Duration,
+}
+
+impl InjectedFault {
+    pub(crate) fn is_some(&self) -> bool {
+        self.fault != Fault::None
+    }
+
+    /// Returns the answer in place of the effect, if the fault prevents the effect.
+    pub(crate) fn before_effect(&self, api: Api, scenario: &Scenario) -> Option<Response> {
         match self.fault {
             Fault::DropBefore => Some(hang_up()),
-            Fault::Status429 => Some(too_many(face, scenario, RetryAfter::Absent)),
-            Fault::Status429RetryAfter => Some(too_many(face, scenario, RetryAfter::Seconds)),
-            Fault::Status500 => Some(internal(face, scenario)),
+            Fault::Status429 => Some(too_many(api, scenario, RetryAfter::Absent)),
+            Fault::Status429RetryAfter => Some(too_many(api, scenario, RetryAfter::Seconds)),
+            Fault::Status500 => Some(internal(api, scenario)),
             Fault::Html502 => Some(page(502)),
             Fault::Html504 => Some(page(504)),
             Fault::Html524 => Some(page(524)),
@@ -168,8 +105,8 @@ impl Accident {
         }
     }
 
-    /// What is left of the answer of a request that took effect.
-    pub(super) async fn spoil(&self, response: Response, face: Face, scenario: &Scenario) -> Response {
+    /// Returns the answer of a request that took effect, damaged by the fault.
+    pub(crate) async fn after_effect(&self, response: Response, api: Api, scenario: &Scenario) -> Response {
         match self.fault {
             Fault::DropAfter => hang_up(),
             Fault::CutAnswer => cut(response).await,
@@ -177,11 +114,11 @@ impl Accident {
                 tokio::time::sleep(self.delay).await;
                 response
             }
-            Fault::SlowBody => drip(response, self.delay).await,
+            Fault::SlowBody => in_slow_pieces(response, self.delay).await,
             Fault::EmptyBody => shortened(response, |_| 0).await,
             Fault::TruncatedJson => shortened(response, |length| length / 2).await,
             Fault::Html200 => page(200),
-            Fault::Status500After => internal(face, scenario),
+            Fault::Status500After => internal(api, scenario),
             Fault::Html502After => page(502),
             Fault::Html504After => page(504),
             Fault::Html524After => page(524),
@@ -203,19 +140,19 @@ fn hang_up() -> Response {
     response
 }
 
-fn internal(face: Face, scenario: &Scenario) -> Response {
-    Refusal::new(500, "Internal server error").answer(face, scenario)
+fn internal(api: Api, scenario: &Scenario) -> Response {
+    Refusal::new(500, "Internal server error").response(api, scenario)
 }
 
-fn too_many(face: Face, scenario: &Scenario, form: RetryAfter) -> Response {
+fn too_many(api: Api, scenario: &Scenario, form: RetryAfter) -> Response {
     let mut scenario = scenario.clone();
     scenario.limits.retry_after = form;
-    Refusal::too_many(Limit::Fault, "Too many requests, please try again later", Duration::from_secs(1))
-        .answer(face, &scenario)
+    Refusal::too_many(LimitKind::Fault, "Too many requests, please try again later", Duration::from_secs(1))
+        .response(api, &scenario)
 }
 
-/// The parts of an answer that this process made, so that its body is whole in memory.
-async fn taken_apart(response: Response) -> (axum::http::response::Parts, Bytes) {
+/// Returns head and body of an answer; the body is in memory.
+async fn split(response: Response) -> (axum::http::response::Parts, Bytes) {
     let (mut parts, body) = response.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
     let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
@@ -223,23 +160,23 @@ async fn taken_apart(response: Response) -> (axum::http::response::Parts, Bytes)
 }
 
 async fn shortened(response: Response, to: impl FnOnce(usize) -> usize) -> Response {
-    let (parts, bytes) = taken_apart(response).await;
+    let (parts, bytes) = split(response).await;
     let end = to(bytes.len());
     Response::from_parts(parts, Body::from(bytes.slice(..end)))
 }
 
 async fn cut(response: Response) -> Response {
-    let (parts, bytes) = taken_apart(response).await;
+    let (parts, bytes) = split(response).await;
     let end = bytes.len() / 2;
     cut_at(parts.into_response(), &bytes, end)
 }
 
-/// `bytes` under their full length, with the connection breaking after `end` of them.
-pub(super) fn cut_at(head: Response, bytes: &Bytes, end: usize) -> Response {
-    let pieces = [Ok(bytes.slice(..end.min(bytes.len()))), Err(std::io::Error::other("cut on purpose"))];
+/// Returns `bytes` with their full `Content-Length`; the connection breaks after `end` of them.
+pub(crate) fn cut_at(head: Response, bytes: &Bytes, end: usize) -> Response {
+    let pieces = [Ok(bytes.slice(..end.min(bytes.len()))), Err(std::io::Error::other("injected fault"))];
     let (mut parts, _) = head.into_parts();
     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    // The pause lets the first piece leave before the error tears the connection down.
+    // The pause lets the first piece leave before the error closes the connection.
     let body = Body::from_stream(stream::unfold(pieces.into_iter(), |mut pieces| async move {
         let piece = pieces.next()?;
         if piece.is_err() {
@@ -250,15 +187,15 @@ pub(super) fn cut_at(head: Response, bytes: &Bytes, end: usize) -> Response {
     Response::from_parts(parts, body)
 }
 
-async fn drip(response: Response, total: Duration) -> Response {
-    const DRIPS: u32 = 10;
-    let (parts, bytes) = taken_apart(response).await;
-    let piece = bytes.len().div_ceil(DRIPS as usize).max(1);
-    in_pieces(parts.into_response(), bytes, piece, total / DRIPS)
+async fn in_slow_pieces(response: Response, total: Duration) -> Response {
+    const PIECES: u32 = 10;
+    let (parts, bytes) = split(response).await;
+    let piece = bytes.len().div_ceil(PIECES as usize).max(1);
+    in_pieces(parts.into_response(), bytes, piece, total / PIECES)
 }
 
-/// `bytes` in pieces, with a pause before each.
-pub(super) fn in_pieces(head: Response, bytes: Bytes, piece: usize, pause: Duration) -> Response {
+/// Returns `bytes` in pieces, with a pause before each.
+pub(crate) fn in_pieces(head: Response, bytes: Bytes, piece: usize, pause: Duration) -> Response {
     let (mut parts, _) = head.into_parts();
     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     let body = Body::from_stream(stream::unfold(bytes, move |mut rest| async move {

@@ -1,65 +1,72 @@
-//! What the simulated service does: every behaviour that is uncertain or unfortunate is a switch here.
+//! The configuration of the simulated service: every undocumented or harmful behaviour has a switch.
 //!
-//! The defaults are the best-documented behaviour. `config/simulator.toml` shows every key with its default.
+//! The defaults follow the documentation. `config/simulator.toml` shows every key with its default.
 
 use serde::{Deserialize, Serialize};
 
 #[macro_use]
-mod words;
-mod faces;
-mod sections;
+mod choices;
 
-pub use faces::*;
-pub use sections::*;
-pub use words::*;
+mod answers;
+mod apis;
+mod faults;
+mod limits;
+mod outcomes;
+mod pictures;
+mod requests;
 
-/// The example scenario, which names every key and holds its default.
-pub const EXAMPLE: &str = include_str!("../../config/simulator.toml");
+pub(crate) use self::answers::*;
+pub(crate) use self::apis::*;
+pub(crate) use self::faults::*;
+pub(crate) use self::limits::*;
+pub(crate) use self::outcomes::*;
+pub(crate) use self::pictures::*;
+pub(crate) use self::requests::*;
 
-/// Why a scenario cannot be used.
+/// Reasons for which a scenario is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The text is not TOML, or holds a key or a word that is not known.
+    /// The text is not TOML, or has an unknown key or value.
     #[error(transparent)]
     Toml(#[from] toml::de::Error),
-    /// The JSON holds a key or a word that is not known.
+    /// The JSON has an unknown key or value.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    /// A number is outside of what makes sense.
+    /// A number is out of range.
     #[error("`{key}` must be {rule}")]
     Value {
-        /// The key, dotted.
+        /// The key, with its section: `life.low_ms`.
         key: &'static str,
-        /// What it must be.
+        /// The valid values.
         rule: &'static str,
     },
 }
 
-/// Everything that can be switched.
+/// The scenario, section by section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Scenario {
-    /// Seed of latencies and of shares; ids stay random, so that two runs never share one.
+    /// Seed of latencies and shares. Ids stay random, so that two runs never share an id.
     pub seed: u64,
-    /// Divides every simulated duration: 100 turns 23 s into 230 ms.
+    /// Divisor of every simulated duration: 100 turns 23 s into 230 ms.
     pub speed: f64,
-    /// How refusals look.
+    /// The shape of refusals.
     pub errors: Errors,
-    /// Who may call.
+    /// Revoked keys.
     pub auth: Auth,
-    /// What is sold, and how strictly a request is read.
+    /// Available models, and how strictly a request is validated.
     pub models: Models,
-    /// Pictures to edit.
+    /// Input pictures.
     pub inputs: Inputs,
     /// Content policy.
     pub policy: Policy,
     /// The answer to a submit.
     pub submit: Submit,
-    /// The life of a prediction.
-    pub life: Life,
+    /// Latencies and outcomes of predictions.
+    pub life: Outcomes,
     /// The answer to a poll.
     pub result: Results,
-    /// Pictures as they are made.
+    /// Pictures as they are drawn.
     pub pictures: Pictures,
     /// Pictures as they are served.
     pub files: Files,
@@ -69,13 +76,13 @@ pub struct Scenario {
     pub balance: Balance,
     /// What `enable_sync_mode` does.
     pub sync: Sync,
-    /// The OpenAI-format face.
+    /// The OpenAI API.
     pub openai: OpenAi,
-    /// The unified face.
+    /// The unified API.
     pub unified: Unified,
-    /// Standing faults; one-shot faults come through the control route.
+    /// Standing faults; one-shot faults are added by the control route.
     pub faults: Faults,
-    /// The small routes beside the predictions.
+    /// The small routes besides the APIs.
     pub extras: Extras,
 }
 
@@ -90,7 +97,7 @@ impl Default for Scenario {
             inputs: Inputs::default(),
             policy: Policy::default(),
             submit: Submit::default(),
-            life: Life::default(),
+            life: Outcomes::default(),
             result: Results::default(),
             pictures: Pictures::default(),
             files: Files::default(),
@@ -106,28 +113,28 @@ impl Default for Scenario {
 }
 
 impl Scenario {
-    /// Reads a scenario; keys that are left out keep their defaults.
+    /// Parses a scenario; absent keys keep their defaults.
     ///
     /// # Errors
     ///
-    /// When the text is not TOML, names an unknown key or word, or holds an impossible number.
+    /// When the text is not TOML, or has an unknown key or value, or a number out of range.
     pub fn from_toml(text: &str) -> Result<Self, Error> {
         let scenario: Self = toml::from_str(text)?;
-        scenario.checked()
+        scenario.validated()
     }
 
-    /// Lays a JSON object over this scenario, table by table.
+    /// Returns this scenario with the keys of a JSON object replaced, section by section.
     ///
     /// # Errors
     ///
-    /// When the result is not a scenario.
-    pub fn merged(&self, above: serde_json::Value) -> Result<Self, Error> {
-        let mut below = serde_json::to_value(self)?;
-        overlay(&mut below, above);
-        serde_json::from_value::<Self>(below)?.checked()
+    /// When the result is not a valid scenario.
+    pub fn merged(&self, changes: serde_json::Value) -> Result<Self, Error> {
+        let mut merged = serde_json::to_value(self)?;
+        merge(&mut merged, changes);
+        serde_json::from_value::<Self>(merged)?.validated()
     }
 
-    fn checked(self) -> Result<Self, Error> {
+    fn validated(self) -> Result<Self, Error> {
         if !(self.speed.is_finite() && self.speed > 0.0) {
             return Err(Error::Value { key: "speed", rule: "a positive number" });
         }
@@ -168,15 +175,15 @@ impl Scenario {
     }
 }
 
-/// Objects are merged key by key; anything else is replaced whole.
-fn overlay(below: &mut serde_json::Value, above: serde_json::Value) {
-    match (below, above) {
-        (serde_json::Value::Object(below), serde_json::Value::Object(above)) => {
-            for (key, value) in above {
-                overlay(below.entry(key).or_insert(serde_json::Value::Null), value);
+/// Merges objects key by key and replaces every other value whole.
+fn merge(target: &mut serde_json::Value, changes: serde_json::Value) {
+    match (target, changes) {
+        (serde_json::Value::Object(target), serde_json::Value::Object(changes)) => {
+            for (key, value) in changes {
+                merge(target.entry(key).or_insert(serde_json::Value::Null), value);
             }
         }
-        (below, above) => *below = above,
+        (target, value) => *target = value,
     }
 }
 
@@ -184,34 +191,36 @@ fn overlay(below: &mut serde_json::Value, above: serde_json::Value) {
 mod tests {
     use super::*;
 
+    const EXAMPLE: &str = include_str!("../../config/simulator.toml");
+
     #[test]
     fn the_example_names_every_key_and_holds_the_defaults() {
         assert_eq!(Scenario::from_toml(EXAMPLE).unwrap(), Scenario::default());
         let shown: toml::Table = EXAMPLE.parse().unwrap();
         let known = toml::Table::try_from(Scenario::default()).unwrap();
         for (section, value) in known {
-            assert!(shown.contains_key(&section), "{section} is not shown");
+            assert!(shown.contains_key(&section), "{section} is missing");
             for key in value.as_table().into_iter().flat_map(toml::Table::keys) {
-                assert!(shown[&section].get(key).is_some(), "{section}.{key} is not shown");
+                assert!(shown[&section].get(key).is_some(), "{section}.{key} is missing");
             }
         }
     }
 
     #[test]
-    fn a_typo_names_itself() {
+    fn the_error_of_an_unknown_key_names_the_key() {
         let error = Scenario::from_toml("[limits]\nsubmits_per_minite = 5").unwrap_err();
         assert!(error.to_string().contains("submits_per_minite"));
     }
 
     #[test]
-    fn impossible_numbers_are_refused() {
+    fn numbers_out_of_range_are_refused() {
         assert!(Scenario::from_toml("speed = 0.0").is_err());
         assert!(Scenario::from_toml("[life]\nlow_ms = [5, 1]").is_err());
         assert!(Scenario::from_toml("[faults]\npoll_share = 2.0").is_err());
     }
 
     #[test]
-    fn merging_replaces_only_what_is_named() {
+    fn merging_replaces_only_the_named_keys() {
         let merged = Scenario::default().merged(serde_json::json!({"speed": 50, "limits": {"concurrent": 3}})).unwrap();
         assert!((merged.speed - 50.0).abs() < f64::EPSILON);
         assert_eq!(merged.limits.concurrent, 3);

@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
-"""Looks for test keys in everything that tests wrote: no secret leaves in logs, metrics, errors, panics or files.
+"""Searches everything that tests wrote for their keys: no secret may be in logs, metrics, errors, panics or files.
 
     tests/canary/scan.py FOLDER...      searches every byte of every file below
     tests/canary/scan.py --selftest     plants the mark in every encoding and must find each of them
 
-Every key of the tests (upstream keys, client keys, the webhook secret) is made of a prefix and of MARK, repeated: whichever
-sixteen bytes of a key are looked at, a whole mark is among them, so a key that was cut into pieces or wrapped over lines is
-found as well. The mark is searched plain in any case, as UTF-16 of both byte orders, as hex (also with something between the bytes), with
-some or all letters URL-encoded, and as base64 (standard and URL-safe share their letters here) at each of its three
-alignments.
+Every key of the tests (upstream keys, client keys, the webhook secret) is a prefix and MARK, repeated: any sixteen bytes of
+a key contain a whole mark, so that a key is found although it was cut into pieces or wrapped over lines. The mark is
+searched as plain text in any case, as UTF-16 of both byte orders, as hex (also with separators), with some or all letters
+URL-encoded, and as base64 (its letters are the same in the URL-safe alphabet) at each of its three alignments.
 
-Tests keep what they write below the folder that GATEWAY_TEST_OUTPUT names; files that a test made as an input for the
+Tests keep what they write below the folder that GATEWAY_TEST_OUTPUT names. Files that a test made as an input for the
 program (a file of keys) are listed there in `inputs`, one path a line, and are not searched. Prints files, bytes and hits;
 exits 0 without a hit, 1 with one, and 2 when there was nothing to search.
 """
@@ -24,16 +23,16 @@ import tempfile
 from pathlib import Path
 
 MARK = "vQ7kZp3X"
-# Most of a file that is held at a time, in bytes, and how much of it is looked at again with what follows.
+# Bytes of a file that are read at a time, and how many of them are searched again together with the next ones.
 PIECE, OVERLAP = 1 << 24, 256
 # Where keys of tests are made. Each must carry the mark, or nothing could be found.
-SOURCES = ("tests/gateway/harness.rs", "tests/load/crash_kit.py", "tests/clients/lib.sh")
-# Lists what tests gave to the program, by path.
+SOURCES = ("tests/gateway/harness.rs", "tests/load/lib/rig.py", "tests/clients/lib/common.sh")
+# The name of files that list inputs of the program, by path.
 INPUTS = "inputs"
 
 
 def base64_cores(mark):
-    """The letters of the mark's base64 that do not depend on its neighbours, for each alignment."""
+    """Yields the letters of the mark's base64 that do not depend on its neighbours, for each alignment."""
     for lead in range(3):
         text = base64.b64encode(b"\0" * lead + mark).rstrip(b"=")
         first = -(-lead * 8 // 6)
@@ -46,25 +45,25 @@ SEPARATORS = ("", " ", ":", "-", ",", ", ", "\\x", "0x", " 0x", ",0x", ", 0x", "
 
 
 def needles():
-    """What to look for in bytes whose letters are all small: a name, and bytes."""
+    """Yields what to search in lower-cased bytes: a name, and bytes."""
     mark = MARK.lower().encode()
     yield "plain", mark
-    # Without the outer byte, which is one zero for both orders.
+    # Without the outer zero byte, on which side it may be: the rest is the same in both orders.
     yield "UTF-16", b"\0".join(bytes([letter]) for letter in mark)
-    # The mark itself by its letters' case: small, or as it is.
+    # Hex of the mark in each case of its letters.
     for separator in SEPARATORS:
         for letters in (MARK.encode(), mark, mark.upper()):
             yield "hex", separator.join(f"{letter:02x}" for letter in letters).encode()
 
 
 def exact_needles():
-    """What to look for in bytes as they are."""
+    """Yields what to search in unchanged bytes."""
     for number, core in enumerate(base64_cores(MARK.encode())):
         yield f"base64 at {number}", core
 
 
 def url_encoded(data):
-    """Places where some letters of the mark are URL-encoded: around each letter that is, the whole is looked for."""
+    """Yields places of the mark with some letters URL-encoded: searches for the mark around each encoded letter."""
     whole = re.compile(b"(?i:" + b"".join(b"(?:%%%02x|%c)" % (letter, letter) for letter in MARK.encode()) + b")")
     for letter in set(MARK.encode()):
         for at in places(data, b"%%%02x" % letter):
@@ -81,7 +80,7 @@ def places(data, needle):
 
 
 def find(data):
-    """The names of what is found in some bytes, with the places."""
+    """Yields the name, start and end of each hit in some bytes."""
     small = data.lower()
     for where, wanted in ((small, needles()), (data, exact_needles())):
         for name, needle in wanted:
@@ -92,7 +91,7 @@ def find(data):
 
 
 def scan_file(path, piece_bytes):
-    """Hits in a file as (encoding, offset, excerpt), and its size."""
+    """Returns the hits in a file as (encoding, offset, excerpt), and its size."""
     hits, offset, tail = {}, 0, b""
     with open(path, "rb") as file:
         while piece := file.read(piece_bytes):
@@ -100,7 +99,7 @@ def scan_file(path, piece_bytes):
             base = offset - len(tail)
             for name, start, end in find(data):
                 excerpt = data[max(0, start - 40):end + 24]
-                # One place is shown once, by the first and narrowest name that fits.
+                # Each place is shown once, under the first name that matches.
                 hits.setdefault(base + start, (name, excerpt))
             offset += len(piece)
             tail = data[-OVERLAP:]
@@ -108,7 +107,7 @@ def scan_file(path, piece_bytes):
 
 
 def files_below(folders):
-    """Every file but the inputs, each once."""
+    """Returns every file except the inputs, each once, and the number of inputs."""
     inputs = set()
     for folder in folders:
         for listed in folder.rglob(INPUTS):
@@ -120,7 +119,7 @@ def files_below(folders):
 
 
 def scan(folders, show=10, piece_bytes=PIECE):
-    """Searches and tells; returns (files, bytes, hits)."""
+    """Searches and prints hits; returns (files, bytes, hits)."""
     files, skipped = files_below(folders)
     size, count = 0, 0
     for path in files:
@@ -136,7 +135,7 @@ def scan(folders, show=10, piece_bytes=PIECE):
 
 
 def encodings():
-    """A key as it might leak, by name."""
+    """Yields a key in each form in which it might leak, with a name."""
     key = f"sk-selftest-{MARK * 4}-end"
     raw = key.encode()
     yield "plain", b"authorization: Bearer " + raw
@@ -154,21 +153,21 @@ def encodings():
     yield "a list of bytes in hex", ", ".join(f"0x{letter:02x}" for letter in raw).encode()
     yield "URL-encoded, all of it", "".join(f"%{letter:02X}" for letter in raw).encode()
     yield "URL-encoded, some of it", key.replace("Q", "%51").replace("Z", "%5a").encode()
-    yield "UTF-16, little end first", key.encode("utf-16-le")
-    yield "UTF-16, big end first", key.encode("utf-16-be")
+    yield "UTF-16, little-endian", key.encode("utf-16-le")
+    yield "UTF-16, big-endian", key.encode("utf-16-be")
     for start in range(16):
         yield f"sixteen bytes from {start} on", raw[12 + start:28 + start]
     yield "a hex dump", "\n".join(raw[at:at + 16].hex(" ") for at in range(0, len(raw), 16)).encode()
 
 
 def selftest():
-    """The negative control: what is planted is found, and what is not is not."""
+    """The negative control: finds each planted key, and nothing where none is planted."""
     missed, piece = [], 1 << 16
     with tempfile.TemporaryDirectory(prefix="canary-") as scratch:
         for number, (name, leak) in enumerate(encodings()):
             folder = Path(scratch) / str(number)
             folder.mkdir()
-            # Across the border of two pieces, among bytes of no meaning.
+            # Across the border of two pieces, between random bytes.
             lead = os.urandom(piece - len(leak) // 2)
             (folder / "leak").write_bytes(lead + leak + os.urandom(100))
             print(f"--- {name}")
@@ -182,7 +181,7 @@ def selftest():
         (clean / INPUTS).write_text(f"{clean / 'key'}\n")
         print("--- nothing")
         if scan([clean])[2] != 0:
-            missed.append("something where there is nothing")
+            missed.append("a hit where no key is")
     top = Path(__file__).resolve().parents[2]
     for source in SOURCES:
         text = (top / source).read_text()
@@ -194,7 +193,7 @@ def selftest():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--selftest", action="store_true", help="plants the mark in every encoding and looks for it")
+    parser.add_argument("--selftest", action="store_true", help="plants the mark in every encoding and must find each")
     parser.add_argument("folders", nargs="*", type=Path)
     options = parser.parse_args()
     if options.selftest:

@@ -1,18 +1,17 @@
 #!/usr/bin/env bash
-# The official OpenAI packages, with the retries they make by themselves, on a network that breaks: connections are cut,
-# stall and trickle between them and the gateway. Counts how often the same picture was bought, with the result cache on
-# and off, and for comparison by an endpoint that buys at once in each request. Fails when the gateway bought anything
-# twice, and when the comparison did not. One kind is counted and allowed with the cache off: see `overtaken` in
-# broken_network/report.py.
+# The official OpenAI packages, with their built-in retries, on a network that cuts, stalls and slows down connections to the
+# gateway. Counts how often the same picture was bought, with the result cache on and off, and for comparison by an endpoint
+# that buys in each request. Fails when the gateway bought a picture twice, and when the comparison did not. One kind is
+# counted and allowed with the cache off: see `overtaken` in broken_network/report.py.
 #
 #     tests/clients/broken_network.sh
 #     CALLS=1000 tests/clients/broken_network.sh      # for each client and each of the three
 #
 # Environment: CALLS (60), IN_FLIGHT (12), SEED (1) of the network, KEEP (a folder for logs and journals).
-# Needs: cargo build --release, Python 3.11 with venv, Node 20 with npm, curl.
+# Needs: cargo build --release (or BINARY=FILE), Python 3.11 with venv, Node 20 with npm, curl.
 set -euo pipefail
-# shellcheck source=tests/clients/lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=tests/clients/lib/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 calls=${CALLS:-60} in_flight=${IN_FLIGHT:-12} seed=${SEED:-1}
 # How long a client waits, and how long the network stalls.
@@ -32,7 +31,7 @@ call() {
   local target=$1 address=http://127.0.0.1:$2/v1 client callers=()
   for client in python node; do
     local program=("$here/.venv/bin/python" "$parts/calls.py")
-    [ "$client" = python ] || program=(node22 "$parts/calls.mjs")
+    [ "$client" = python ] || program=(node22 "$here/node/broken_network.mjs")
     # One upload in four is large.
     PYTHONDONTWRITEBYTECODE=1 "${program[@]}" "$address" "$key" "nonce-$client-$target" "$calls" "$in_flight" \
       "$timeout" "$SUITE_PICTURES"/{photo,second,photo,large}.png >"$scratch/$client.$target.json" &
@@ -70,7 +69,7 @@ begun=$SECONDS
 call on "${ports[4]}"
 call off "${ports[7]}"
 call without "${ports[8]}"
-# What the network is still taking from the gateways for clients that are gone.
+# Until the gateways have read what the network delivers late, of clients that have disconnected.
 sleep 2
 printf 'done in %d s\n\n' $((SECONDS - begun))
 

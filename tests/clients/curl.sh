@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What people type: curl against a sandbox of the release binary, and against a simulator that misbehaves on order, on
-# the loopback, stopped at the end. Part of run.sh, and runs alone too.
+# curl as people type it, against a sandbox of the release binary and against a simulator with configurable faults, on the
+# loopback, stopped at the end. Part of run.sh; also runs alone.
 #
 #     tests/clients/curl.sh
 #
 # Needs: cargo build --release, curl, python3.
 set -euo pipefail
-# shellcheck source=tests/clients/lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=tests/clients/lib/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 passed=0 failed=0 code=''
 
@@ -31,17 +31,17 @@ ask_at() {
     code="curl failed: $(tail -1 "$scratch/curl.err")"
 }
 
-# A prompt that was not used before, so that nothing comes from the cache.
+# Prints a prompt that was not used before, so that no answer comes from the cache.
 fresh() {
   printf 'paint it blue %s%s' "$RANDOM" "$RANDOM$RANDOM"
 }
 
-# The form that every edit here begins with.
+# Sets `common` to the fields of every edit.
 form() {
   common=(-F model=gpt-image-1.5 -F size=256x256 -F quality=low -F "prompt=$(fresh)")
 }
 
-# What an answer has to be.
+# What an answer must be.
 is_picture() {
   [ "$code" = 200 ] && python3 - "$scratch/answer.json" <<'PY'
 import base64, json, struct, sys
@@ -86,25 +86,25 @@ cell() {
     "$column" "$outcome" "$name" >>"$SUITE_RESULTS"
 }
 
-# control METHOD ROUTE [BODY]: asks the simulator.
+# control METHOD ROUTE [BODY]: a request to the control API of the simulator.
 control() {
   curl -fsS -m 10 -o "$scratch/control" -X "$1" "$SUITE_SIMULATOR/_simulator/$2" ${3:+-d "$3"}
 }
 
-# bought COUNT: whether the simulator was asked for so many pictures.
+# bought COUNT: whether the simulator has received that number of submits.
 bought() {
   control GET counters
   [ "$(grep -oE '"submits":[0-9]+' "$scratch/control" | head -1)" = "\"submits\":$1" ]
 }
 
-# streamed EVENT: whether the answer is a stream that ends with one such event, and was kept alive by comments.
+# streamed EVENT: whether the answer is a stream with this event alone, kept alive by comments.
 streamed() {
   [ "$code" = 200 ] && has_header 'content-type: text/event-stream' && grep -q '^:' "$scratch/answer.json" &&
     [ "$(grep '^event: ' "$scratch/answer.json")" = "event: $1" ]
 }
 
 prepare
-# run.sh has started both already, and keeps the results.
+# run.sh has already started both and keeps the results.
 : "${SUITE_RESULTS:=$scratch/results}"
 if [ -z "${SUITE_GATEWAY:-}" ]; then
   start_sandbox
@@ -118,10 +118,10 @@ large=$SUITE_PICTURES/large.png
 form
 ask /v1/images/edits "${common[@]}" -F "image=@$photo"
 cell edit 'one image' is_picture
-verdict 'one image has an id of its own' has_header 'x-request-id: req_'
+verdict 'the answer has a request id' has_header 'x-request-id: req_'
 
 ask /v1/images/edits "${common[@]}" -F "image=@$photo"
-verdict 'the same again comes from the cache' has_header 'x-gateway-cache: hit'
+verdict 'an identical request is answered from the cache' has_header 'x-gateway-cache: hit'
 
 form
 ask /v1/images/edits "${common[@]}" -F "image[]=@$photo" -F "image[]=@$second"
@@ -146,7 +146,7 @@ cell bytes 'an image without a type' is_picture
 form
 [ "$(stat -c %s "$large")" -gt 1048576 ] || die 'large.png is not above 1 MB'
 ask /v1/images/edits "${common[@]}" -F "image=@$large" -H 'Expect: 100-continue' --expect100-timeout 30 -v
-verdict 'a large image is asked for with 100 Continue' is_picture
+verdict 'a large image after 100 Continue' is_picture
 verdict 'the 100 Continue was sent' grep -q '^< HTTP/1.1 100' "$scratch/curl.err"
 
 form
@@ -203,7 +203,7 @@ ask /v1/images/variations -F "image=@$photo"
 verdict 'the retired variations' is_error 400 endpoint_retired
 
 ask /v1/chat/completions -H 'Content-Type: application/json' -d '{}'
-verdict 'something that is not there' is_error 404 unknown_url
+verdict 'an unknown path' is_error 404 unknown_url
 
 key="Authorization: Bearer $SUITE_KEY"
 control POST reset
@@ -223,8 +223,8 @@ control POST reset
 control PUT scenario "$slow"
 form
 ask_at "$SUITE_FAULTY" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" --retry 3 --max-time 2
-cell retry 'its own retry after a time-out joins what it began' is_picture
-cell retry 'and buys nothing again' bought 1
+cell retry "curl's retry after a time-out joins the purchase" is_picture
+cell retry 'the retry buys nothing' bought 1
 
 control POST reset
 control PUT scenario "$slow"
@@ -238,45 +238,45 @@ form
 ask_at "$SUITE_FAULTY" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -F stream=true -N
 cell errors 'a failure within a stream' streamed error
 
-# It is not among those who are known to take it, so it says that it is another.
+# With the user agent of a client that accepts interim responses, because curl is not in the list.
 control POST reset
 control PUT scenario "$slow"
 form
 ask_at "$SUITE_INTERIM" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -A 'aiohttp/3' -v
-cell waits 'interim answers are no answers' is_picture
-cell waits 'and they were sent' grep -q '^< HTTP/1.1 102' "$scratch/curl.err"
+cell waits 'interim responses are not taken for the answer' is_picture
+cell waits 'interim responses were sent' grep -q '^< HTTP/1.1 102' "$scratch/curl.err"
 control POST reset
 
-# Asked for now, fetched later.
+# A prediction in the background.
 form
 ask_at "$SUITE_FAULTY" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -H 'Prefer: respond-async'
 is_taken() {
   [ "$code" = 202 ] && has_header 'preference-applied: respond-async' && has_header 'location: /v1/predictions/pred_'
 }
-verdict 'an order that is fetched later' is_taken
+verdict 'Prefer: respond-async returns 202' is_taken
 location=$(grep -i '^location: ' "$scratch/answer.headers" | tr -d '\r' | cut -d ' ' -f 2 || true)
 ask_at "$SUITE_FAULTY" "$key" "$location" -H 'Prefer: wait=20'
 is_completed() {
   [ "$code" = 200 ] && python3 - "$scratch/answer.json" <<'PY'
 import base64, json, sys
-told = json.load(open(sys.argv[1]))
-assert told["status"] == "completed", told
-assert base64.b64decode(told["result"]["data"][0]["b64_json"]).startswith(b"\x89PNG")
+answer = json.load(open(sys.argv[1]))
+assert answer["status"] == "completed", answer
+assert base64.b64decode(answer["result"]["data"][0]["b64_json"]).startswith(b"\x89PNG")
 PY
 }
-verdict 'and there it is' is_completed
+verdict 'the result is fetched later' is_completed
 
 page='Origin: https://app.example.com'
 form
 control POST reset
 ask_at "$SUITE_FAULTY" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -H "$page"
-verdict 'no page may ask unless it is listed' [ "$code" = 403 ]
-verdict 'and nothing is bought for it' bought 0
+verdict 'a web page that is not listed is refused' [ "$code" = 403 ]
+verdict 'the refused web page buys nothing' bought 0
 ask_at "$SUITE_LENIENT" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -H "$page"
 allowed() {
   is_picture && has_header 'access-control-allow-origin: https://app.example.com' && has_header 'vary: .*origin'
 }
-verdict 'a page that is listed' allowed
+verdict 'a web page that is listed' allowed
 ask_at "$SUITE_LENIENT" 'X-No-Key: here' /v1/images/edits -X OPTIONS -H "$page" \
   -H 'Access-Control-Request-Method: POST' -H 'Access-Control-Request-Headers: authorization,content-type'
 preflight() {
@@ -285,9 +285,9 @@ preflight() {
 }
 verdict 'its preflight' preflight
 ask_at "$SUITE_LENIENT" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -H 'Origin: https://evil.example'
-verdict 'a page that is not listed' [ "$code" = 403 ]
+verdict 'another web page than the listed one is refused' [ "$code" = 403 ]
 ask_at "$SUITE_FAULTY" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" -H 'Host: evil.example'
-verdict 'a foreign name' [ "$code" = 421 ]
+verdict 'an unknown host name is refused' [ "$code" = 421 ]
 ask_at "$SUITE_FAULTY" 'X-No-Key: here' /v1/images/generations -X OPTIONS
 verdict "SillyTavern's OPTIONS" [ "$code" = 204 ]
 

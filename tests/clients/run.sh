@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
-# Runs real OpenAI clients against the release binary, and programs that send the exact bytes of those that cannot run
-# here: a sandbox for what works, and a simulator that misbehaves on order for what does not. Everything is on the
-# loopback and is stopped at the end. Prints a line for each suite and a table of clients; the output of a suite only
-# when it failed.
+# Runs real OpenAI clients against the release binary, and programs that send the exact bytes of clients that cannot be
+# installed in a test: against a sandbox, and against a simulator with configurable faults. Everything is on the loopback and
+# is stopped at the end. Prints a line for each suite and a table of clients; the output of a suite only when it failed.
 #
 #     tests/clients/run.sh                 # everything
 #     tests/clients/run.sh python node     # or some of: python node programs curl
 #
-# Needs: cargo build --release, Python 3.11 with venv, Node 20 with npm, curl. The packages that the requirements files
-# and package.json name are installed into tests/clients/.venv* and tests/clients/node_modules.
+# Needs: cargo build --release (or BINARY=FILE), Python 3.11 with venv, Node 20 with npm, curl. Packages
+# are installed into tests/clients/.venv* (python/requirements) and tests/clients/node/node_modules (node/package.json).
 set -euo pipefail
-# shellcheck source=tests/clients/lib.sh
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=tests/clients/lib/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 suites=("$@")
 [ ${#suites[@]} -gt 0 ] || suites=(python node programs curl)
@@ -22,16 +21,16 @@ for suite in "${suites[@]}"; do
   esac
 done
 
-# part NAME COMMAND...: runs a part of a suite in this folder and says in one line what came of it. What the runner
-# counted goes to NAME.count.
+# part NAME FOLDER COMMAND...: runs a part of a suite in a folder and prints its result in one line. Writes the counts of the
+# runner to NAME.count.
 part() {
-  local name=$1 status=0 begun=$SECONDS good bad output
-  shift
+  local name=$1 folder=$here/$2 status=0 begun=$SECONDS good bad output
+  shift 2
   output=$scratch/${name//[^a-zA-Z0-9]/-}
-  (cd "$here" && "$@") >"$output.out" 2>&1 </dev/null || status=$?
+  (cd "$folder" && "$@") >"$output.out" 2>&1 </dev/null || status=$?
   good=$(sum "$(closing_lines "$output.out" 'pass|passed')")
   bad=$(sum "$(closing_lines "$output.out" 'fail|failed|cancelled|errors?')")
-  # A runner that counted nothing, or failed and did not say where, has failed as a whole.
+  # A runner without counts, or that failed without a failed test, counts as one failure.
   [ $((good + bad)) -gt 0 ] && { [ "$status" = 0 ] || [ "$bad" -gt 0 ]; } || bad=1
   printf '%d %d\n' "$good" "$bad" >"$output.count"
   if [ "$bad" = 0 ]; then
@@ -43,13 +42,13 @@ part() {
   fi
 }
 
-# closing_lines FILE WORDS: the counts with these words, as pytest, node's runner and the shell suites print them at
-# last: "2 failed, 41 passed, 1 error in 12.34s", "ℹ pass 38", "23 passed, 0 failed".
+# closing_lines FILE WORDS: the counts with these words, as pytest, node's runner and the shell suites print them at their
+# end: "2 failed, 41 passed, 1 error in 12.34s", "ℹ pass 38", "23 passed, 0 failed".
 closing_lines() {
   { grep -E '^ℹ [a-z]+ [0-9]+$' "$1" || tail -n 1 "$1"; } | grep -oE "[0-9]+ ($2)\>|\<($2) [0-9]+" || true
 }
 
-# sum TEXT: of all the numbers in it.
+# sum TEXT: the sum of all numbers in the text.
 sum() {
   local number total=0
   while read -r number; do total=$((total + number)); done < <(grep -oE '[0-9]+' <<<"$1")
@@ -60,7 +59,7 @@ sum() {
 pytest_part() {
   local name=$1 row=${1%%:*} venv=$2
   shift 2
-  part "$name" env "${rig[@]}" SUITE_CLIENT="$row" PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" -m pytest --color=no "$@"
+  part "$name" python env "${rig[@]}" SUITE_CLIENT="$row" PYTHONDONTWRITEBYTECODE=1 "$here/$venv/bin/python" -m pytest --color=no "$@"
 }
 
 # node_part ROW NODE [VARIABLE=VALUE...] ARGUMENT...
@@ -71,7 +70,7 @@ node_part() {
     variables+=("$1")
     shift
   done
-  part "$row" in_environment "${rig[@]}" SUITE_CLIENT="$row" "${variables[@]}" -- \
+  part "$row" node in_environment "${rig[@]}" SUITE_CLIENT="$row" "${variables[@]}" -- \
     "$node" --test --test-concurrency=1 --test-reporter=spec "$@"
 }
 
@@ -85,8 +84,7 @@ in_environment() (
   "$@"
 )
 
-# The lanes of each suite. They run beside each other, since most of the time they wait, each with gateways and a
-# simulator of its own.
+# The lanes of each suite. They run side by side, because they mostly wait, each with gateways and a simulator of its own.
 lanes_of() {
   case $1 in
     python) printf '%s\n' python_newest python_patient python_older ;;
@@ -99,7 +97,7 @@ lanes_of() {
 python_tests=(test_sandbox.py test_faults.py test_stream.py)
 node_tests=(sandbox.test.mjs faults.test.mjs waiting.test.mjs)
 
-# The newest version runs everything, the older ones what the table asks for.
+# The newest version runs all tests, the older ones those of the table.
 python_newest() {
   pytest_part 'openai-python 3' .venv "${python_tests[@]}"
 }
@@ -128,10 +126,10 @@ node_older() {
 }
 
 programs_in_python() {
-  pytest_part replicas .venv test_replicas.py
-  pytest_part LiteLLM .venv-openai2 test_litellm.py
-  pytest_part pydantic-ai .venv test_pydantic_ai.py
-  pytest_part 'openai CLI' .venv-openai1 test_openai_cli.py
+  pytest_part replicas .venv programs/test_replicas.py
+  pytest_part LiteLLM .venv-openai2 programs/test_litellm.py
+  pytest_part pydantic-ai .venv programs/test_pydantic_ai.py
+  pytest_part 'openai CLI' .venv-openai1 programs/test_openai_cli.py
 }
 
 programs_in_javascript() {
@@ -139,21 +137,21 @@ programs_in_javascript() {
 }
 
 curl_alone() {
-  part curl in_environment "${rig[@]}" SUITE_CLIENT=curl -- "$here/curl.sh"
+  part curl . in_environment "${rig[@]}" SUITE_CLIENT=curl -- "$here/curl.sh"
 }
 
 install() {
   case $1 in
     python)
       install_python
-      install_venv .venv-openai2 requirements-openai2.txt
-      install_venv .venv-openai1 requirements-openai1.txt
+      install_venv .venv-openai2 openai2
+      install_venv .venv-openai1 openai1
       ;;
     node) install_node ;;
     programs)
       install_python
-      install_venv .venv-openai2 requirements-openai2.txt
-      install_venv .venv-openai1 requirements-openai1.txt
+      install_venv .venv-openai2 openai2
+      install_venv .venv-openai1 openai1
       install_node
       ;;
     curl) ;;
@@ -162,7 +160,7 @@ install() {
 
 prepare
 for suite in "${suites[@]}"; do install "$suite"; done
-# The schemas are checked with it.
+# lib/answers.py needs it.
 install_python
 
 export SUITE_RESULTS=$scratch/results
@@ -182,9 +180,9 @@ logs_shown=no
 
 printf '\n'
 failed=0
-"$here/.venv/bin/python" "$here/answers.py" "$scratch"/*.answers || failed=1
+"$here/.venv/bin/python" "$here/lib/answers.py" "$scratch"/*.answers || failed=1
 printf '\n'
-python3 "$here/table.py" "$SUITE_RESULTS" "${suites[@]}" || failed=$((failed + 1))
+python3 "$here/lib/table.py" "$SUITE_RESULTS" "${suites[@]}" || failed=$((failed + 1))
 
 counts=$(cat "$scratch"/*.count)
 passed=$(sum "$(cut -d ' ' -f 1 <<<"$counts")")

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Feeds every parser of foreign bytes with what a coverage-guided fuzzer makes of the seeds.
+# Runs a coverage-guided fuzzer on each parser of bytes from outside: forms, JSON bodies, and answers of the upstream.
 #
 #     tests/fuzz/run.sh              # a minute for each target
 #     tests/fuzz/run.sh 3600 json    # an hour for one
 #
-# Needs: cargo-fuzz (cargo install cargo-fuzz --locked), a C++ compiler. A nightly toolchain is used where there is one;
-# otherwise the stable one is told to take nightly's flags. What is found grows in target/fuzz/corpus and stays there;
-# an input that breaks something is printed, and kept in target/fuzz/artifacts. No sanitizer: the project has no unsafe
-# code, and what is looked for are panics, overflows, endless loops, and chunks that make a difference.
+# Needs: cargo-fuzz (cargo install cargo-fuzz --locked), a C++ compiler. Uses a nightly toolchain where there is one, and
+# otherwise the stable one with RUSTC_BOOTSTRAP=1. Inputs that reach new code are kept in target/fuzz/corpus; an input that
+# fails is printed and kept in target/fuzz/artifacts. No sanitizer, because the project has no unsafe code: failures are
+# panics, overflows, endless loops, and results that depend on how the input is cut into chunks.
 set -euo pipefail
 
 seconds=${1:-60}
@@ -46,4 +46,4 @@ for target in "${targets[@]}"; do
   grep -E '(DONE|stat::number_of_executed_units|stat::peak_rss_mb)' "$log" || tail -n 40 "$log"
   printf 'corpus: %d inputs\n' "$(find "$work/corpus/$target" -type f | wc -l)"
 done
-[ "$failed" = 0 ] || die 'something broke: see above'
+[ "$failed" = 0 ] || die 'a target failed: see above'

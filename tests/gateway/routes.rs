@@ -45,7 +45,7 @@ async fn a_mask_takes_the_face_that_has_one_and_everything_else_stays() {
     assert_eq!((&body["quality"], &body["background"]), (&json!("low"), &json!("opaque")));
     assert!(body["usage"]["input_tokens_details"]["image_tokens"].as_u64().unwrap() > 0, "{}", body["usage"]);
     let predictions = upstream.predictions().await;
-    let faces: Vec<&Value> = predictions.iter().map(|prediction| &prediction["face"]).collect();
+    let faces: Vec<&Value> = predictions.iter().map(|prediction| &prediction["api"]).collect();
     assert_eq!(faces, ["prediction", "openai"]);
     let masked = &predictions[1];
     assert_eq!(digests(masked), [digest(&picture(1)), digest(&picture(2))]);
@@ -80,7 +80,7 @@ async fn parameters_of_the_openai_face_arrive_and_do_what_they_say() {
         assert!(pixels.pixels().any(|pixel| pixel.0[3] < 255), "it is transparent");
     }
     let prediction = upstream.prediction().await;
-    assert_eq!(prediction["face"], "openai");
+    assert_eq!(prediction["api"], "openai");
     for (name, value) in [("input_fidelity", json!("high")), ("moderation", json!("auto")), ("n", json!(3))] {
         assert_eq!(prediction["parameters"][name], value, "{name}");
     }
@@ -88,7 +88,7 @@ async fn parameters_of_the_openai_face_arrive_and_do_what_they_say() {
     let low = json!({"model": "gpt-image-2", "prompt": "generated", "size": "1024x640", "moderation": "low"});
     gateway.alice().generate(low).await.picture();
     let generated = upstream.predictions().await.pop().unwrap();
-    assert_eq!((&generated["face"], &generated["parameters"]["moderation"]), (&json!("openai"), &json!("low")));
+    assert_eq!((&generated["api"], &generated["parameters"]["moderation"]), (&json!("openai"), &json!("low")));
     let refused = gateway.alice().edit(&gpt_image_2("no").field("input_fidelity", "high")).await;
     refused.is_refused(400, "invalid_input_fidelity_model");
     assert_eq!(upstream.submits().await, 2);
@@ -215,7 +215,7 @@ async fn the_unified_face_serves_edits_and_generations() {
     let answer = gateway.alice().edit(&edit).await;
     assert_eq!(answer.pictures().len(), 2);
     let prediction = upstream.prediction().await;
-    assert_eq!(prediction["face"], "unified");
+    assert_eq!(prediction["api"], "unified");
     assert_eq!(digests(&prediction), [digest(&picture(1)), digest(&picture(2))]);
     assert_eq!(
         names(&prediction),
@@ -224,7 +224,7 @@ async fn the_unified_face_serves_edits_and_generations() {
     assert_eq!(prediction["parameters"]["model"], "openai/gpt-image-1.5");
     assert_eq!(answer.header("x-gateway-prediction"), prediction["id"].as_str().unwrap());
     gateway.alice().generate(json!({"prompt": "generated"})).await.picture();
-    assert_eq!(upstream.predictions().await[1]["face"], "unified");
+    assert_eq!(upstream.predictions().await[1]["api"], "unified");
 
     upstream.fault("submit", "drop_after", 1).await;
     is_unknown(&gateway.alice().edit(&Edit::new("lost")).await);
@@ -251,7 +251,7 @@ async fn a_unified_prediction_outlives_a_killed_gateway() {
     assert_eq!(again.cache(), "joined");
     assert_eq!(upstream.submits().await, 1);
     let prediction = upstream.prediction().await;
-    assert_eq!(prediction["face"], "unified");
+    assert_eq!(prediction["api"], "unified");
     let shown = program.run(&["ledger", "show", prediction["id"].as_str().unwrap()]).await;
     assert!(shown.stdout.contains("unified"), "{shown:?}");
 }
@@ -321,7 +321,7 @@ async fn lent_inputs_reach_the_unified_face_and_files_the_openai_one() {
     let (gateway, _) = lender(&upstream, &[]).await;
     gateway.alice().edit(&gpt_image_2("masked").picture("mask", mask())).await.picture();
     let masked = upstream.predictions().await.pop().unwrap();
-    assert_eq!((&masked["face"], &masked["mask"]["digest"]), (&json!("openai"), &json!(digest(&mask()))));
+    assert_eq!((&masked["api"], &masked["mask"]["digest"]), (&json!("openai"), &json!(digest(&mask()))));
     assert_eq!(upstream.count("links_fetched").await, 2, "files travel there");
 }
 

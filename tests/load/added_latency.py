@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""What the gateway adds to an edit over the simulator's own time.
+"""Latency that the gateway adds to an edit.
 
-Starts the release binary twice, as simulator and as gateway, on loopback ports that are free, and makes the same edits
-in turn by three ways: straight at the simulator (submit, poll, download), through the gateway with equally quick polls,
-and through the gateway as it is configured by default. Prints, for each, what an edit took beyond the time the simulator
-itself took to make the picture. Needs nothing but Python 3 and target/release/gptproto-gateway; stops by itself.
+Starts the release binary as simulator and as gateway on free loopback ports, and makes the same edits in turn in three ways:
+directly at the simulator (submit, poll, download), through the gateway with equal polls, and through the gateway with its
+default configuration. Prints for each the time of an edit beyond the time in which the simulator makes the picture. Needs
+Python 3 and target/release/gptproto-gateway.
 
 usage: tests/load/added_latency.py [EDITS]     (default 20)
 """
 
+import argparse
 import base64
 import json
 import os
@@ -21,10 +22,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from crash_kit import ROOT, UPSTREAM_KEY, call, free_ports
+from lib.project import release_binary, require
+from lib.rig import UPSTREAM_KEY, call, free_ports
 
-# The release build and no other: a debug build's figures say nothing.
-BINARY = ROOT / "target" / "release" / "gptproto-gateway"
+BINARY = release_binary()
 CLIENT_KEY = "added-latency-client-key"
 OWN_SECONDS = 1.0  # the simulator makes each picture in exactly this time
 QUICK_POLL_S = 0.02
@@ -92,9 +93,10 @@ def report(name, seconds):
 
 
 def main():
-    edits = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    if not BINARY.exists():
-        sys.exit(f"{BINARY} is missing: run cargo build --release")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("edits", nargs="?", type=int, default=20, help="in each of the three ways")
+    edits = parser.parse_args().edits
+    require(BINARY)
     folder = Path(tempfile.mkdtemp(prefix="added-latency-"))
     log = open(folder / "log", "wb")
     processes = []
@@ -103,7 +105,7 @@ def main():
         ports = dict(zip(names, free_ports(len(names))))
         scenario = folder / "scenario.toml"
         own = int(OWN_SECONDS * 1000)
-        scenario.write_text(f"[life]\nlow_ms = [{own}, {own}]\nsize_counts = \"no\"\n[limits]\nmin_poll_interval_ms = 0\n")
+        scenario.write_text(f"[life]\nlow_ms = [{own}, {own}]\nsize_counts = \"no\"\n[limits]\npoll_interval_min_ms = 0\n")
         processes.append(start(["simulate", "--listen", f"127.0.0.1:{ports['simulator']}", "--scenario", str(scenario),
                                 "--key", UPSTREAM_KEY], {}, log))
         wait_until_up(ports["simulator"], "/_simulator/counters", processes[-1])
@@ -124,25 +126,25 @@ def main():
             }
             processes.append(start(["serve"], environment, log))
             wait_until_up(ports[name + "-op"], "/readyz", processes[-1])
-        # A picture to edit: one the simulator made.
+        # The picture to edit is one that the simulator made.
         direct_png = {"Authorization": f"Bearer {CLIENT_KEY}", "Content-Type": "application/json"}
         status, _, data = call(ports["quick"], "POST", "/v1/images/generations",
                             json.dumps({"model": "gpt-image-2", "prompt": "start", "quality": "low", "size": "1024x1024"}), direct_png)
         assert status == 200, data
         picture = base64.b64decode(json.loads(data)["data"][0]["b64_json"])
 
-        print(f"the simulator's own time: {OWN_SECONDS * 1000:.0f} ms an edit; input {len(picture)} bytes", flush=True)
+        print(f"the simulator's time: {OWN_SECONDS * 1000:.0f} ms an edit; input {len(picture)} bytes", flush=True)
         taken = {"direct": [], "quick": [], "default": []}
         for number in range(edits):
             taken["direct"].append(direct(ports["simulator"], picture, f"direct {number}"))
             taken["quick"].append(through(ports["quick"], picture, f"quick {number}"))
-            # The default cadence waits 5 s before its first poll; a few of these are enough.
+            # By default the first poll comes after 5 s; a few of these edits are enough.
             if number < max(3, edits // 5):
                 taken["default"].append(through(ports["default"], picture, f"default {number}"))
-        straight = report("straight at the simulator, added", taken["direct"])
-        gateway = report("through the gateway, equal polls, added", taken["quick"])
+        direct_ms = report("directly at the simulator, added", taken["direct"])
+        gateway_ms = report("through the gateway, equal polls, added", taken["quick"])
         report("through the gateway, default polls, added", taken["default"])
-        print(f"the gateway over going straight: {gateway - straight:+.1f} ms at the median")
+        print(f"added by the gateway: {gateway_ms - direct_ms:+.1f} ms at the median")
         resident = Path(f"/proc/{processes[-1].pid}/status").read_text()
         print("idle memory of a gateway after a few edits:",
               next(line.split(None, 1)[1] for line in resident.splitlines() if line.startswith("VmRSS")))

@@ -1,24 +1,24 @@
 #!/usr/bin/env python3
-"""Attacks on the gateway's connections, and what honest clients notice of them.
+"""Attacks on the gateway's connections, and their effect on honest clients.
 
-Starts the release binary as simulator and as gateway on loopback, lets honest clients be served (cache hits, and small
-edits that are really made; each over a new connection), first alone and then while one attacker after the other plays:
+Starts the release binary as simulator and as gateway on loopback. Honest clients send requests (cache hits, and small edits
+that are bought; each over a new connection), first alone and then during one attack after the other:
 
 - slowhttptest in its four modes, and h2load as a flood over HTTP/1.1 and HTTP/2;
-- what no tool at hand plays (attack_shapes.py): heads, bodies and reads that crawl, with a valid key; a gigabyte of headers;
-  HTTP/2's rapid reset, the resets that the server is made to send, CONTINUATION floods and windows that stay shut;
-  floods of uploads in sixteen parts; and a hundred held connections on a gateway that may open 64 files.
+- attacks that no Debian package makes (lib/attackers.py): slow heads, bodies and reads with a valid key; a gigabyte of
+  headers; HTTP/2 rapid reset, made-you-reset, CONTINUATION floods and closed windows; floods of uploads in sixteen parts;
+  and a hundred held connections on a gateway that may open 64 files.
 
-Prints for each: the honest clients' median and 99th percentile, what failed of theirs, connections held at most, seconds
-until an attacker is cut, and peak memory above idle; and whether the gateway is alive and clean afterwards: no connection
-left, no descriptor more than before, nothing under way, nothing bought that nobody got. Exits 1 when any of that went wrong, and
-3 when only a latency missed its aim, which a busy machine does by itself.
+Prints for each: the median and 99th percentile of honest requests, how many of them failed, the most connections held,
+seconds until an attacker's connection is closed, and peak memory above idle; and whether the gateway is alive and clean
+afterwards: no connection left, no descriptors more than before, no unfinished work, no purchase that no client received.
+Exits 1 when any of that failed, and 3 when only a latency missed its aim, which a busy machine can cause.
 
 usage: tests/load/attacks.py [--quick] [--control] [--binary FILE] [NAME...]
 
 With --quick the gateway's time-outs are 4 s instead of 30 and 60, and each attack is shorter (about 90 s in all). Needs Linux,
 Python 3, target/release/gptproto-gateway, and of Debian: slowhttptest, nghttp2-client (h2load) and util-linux (prlimit).
-With --control the gateway's time-outs are an hour: attacks that time-outs end must then miss their aim.
+With --control the gateway's time-outs are an hour: attacks that a time-out ends must then miss their aim.
 """
 
 import argparse
@@ -33,31 +33,32 @@ import threading
 import time
 from pathlib import Path
 
-from crash_kit import ROOT, World, call, give_up, png
+from lib.pictures import png
+from lib.project import give_up, release_binary, require
+from lib.rig import Rig, call
 
-BINARY = ROOT / "target" / "release" / "gptproto-gateway"
-SHAPES = Path(__file__).with_name("attack_shapes.py")
+ATTACKERS = Path(__file__).parent / "lib" / "attackers.py"
 PACKAGES = {"slowhttptest": "slowhttptest", "h2load": "nghttp2-client", "prlimit": "util-linux"}
-SCENARIO = "[life]\nlow_ms = [50, 50]\nsize_counts = \"no\"\n[limits]\nmin_poll_interval_ms = 0\n"
+SCENARIO = "[life]\nlow_ms = [50, 50]\nsize_counts = \"no\"\n[limits]\npoll_interval_min_ms = 0\n"
 BOUNDARY = "honest"
 
-# Aims. The machine has few cores, and attackers of this size take their share of them: what is aimed at is that honest
-# clients are served soon, not that they notice nothing.
+# Aims. The machine has few cores, of which the attackers take a share: honest clients must be served soon, but may be
+# slower than without an attack.
 HIT_P99_MS = 250
 EDIT_P99_MS = 1500
 CUT_SLACK_S = 3
-# The rest of a body that was refused with 408 may crawl for so long, until the connection closes (src/api/drain.rs).
-CRAWL_S = 5
+# The gateway reads the rest of a body that it refused with 408 for this time before it closes the connection.
+DRAIN_S = 5
 MEMORY_MB = 96
-# What is wrong with a latency begins so.
+# How a message about a latency begins.
 LATE = "p99 >"
 
 
 class Honest:
     """Clients in threads of their own, each request over a new connection."""
 
-    def __init__(self, world, tries=1):
-        self.world, self.tries = world, tries
+    def __init__(self, rig, tries=1):
+        self.rig, self.tries = rig, tries
         self.seconds = {"hit": [], "edit": []}
         self.failures, self.again = [], 0
         self.bought = 0
@@ -73,8 +74,8 @@ class Honest:
         return b"".join(parts) + png(1) + f"\r\n--{BOUNDARY}--\r\n".encode()
 
     def ask(self, prompt):
-        headers = {"Authorization": f"Bearer {self.world.keys[0]}", "Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
-        status, _, data = call(self.world.port, "POST", "/v1/images/edits", self.body(prompt), headers, timeout=30)
+        headers = {"Authorization": f"Bearer {self.rig.keys[0]}", "Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+        status, _, data = call(self.rig.port, "POST", "/v1/images/edits", self.body(prompt), headers, timeout=30)
         if status != 200:
             raise ValueError(f"{status} {data[:200]}")
         if not base64.b64decode(json.loads(data)["data"][0]["b64_json"]).startswith(b"\x89PNG"):
@@ -91,7 +92,7 @@ class Honest:
                     self.failures.append(f"{kind}: {error!r}")
                     return
                 self.again += 1
-                # As SDKs do: soon, then later.
+                # With growing pauses, as SDKs retry.
                 time.sleep(min(2.0, 0.1 * 2 ** (self.tries - left)))
         self.seconds[kind].append(time.monotonic() - began)
         self.bought += kind == "edit"
@@ -120,23 +121,23 @@ def percentile(seconds, share):
 
 
 class Watch:
-    """Looks at the gateway again and again: connections held, memory."""
+    """Samples the gateway every 0.1 s: connections held, memory."""
 
-    def __init__(self, world):
-        self.world = world
+    def __init__(self, rig):
+        self.rig = rig
         self.held = self.memory_kb = 0
-        self.deaf = 0
+        self.unanswered = 0
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
     def run(self):
         while not self.stopping.wait(0.1):
-            self.memory_kb = max(self.memory_kb, memory_kb(self.world.gateway.pid))
+            self.memory_kb = max(self.memory_kb, memory_kb(self.rig.gateway.pid))
             try:
-                self.held = max(self.held, status(self.world)["connections"]["clients"])
+                self.held = max(self.held, status(self.rig)["connections"]["clients"])
             except (OSError, http.client.HTTPException, ValueError):
-                self.deaf += 1
+                self.unanswered += 1
 
     def stop(self):
         self.stopping.set()
@@ -153,20 +154,21 @@ def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def status(world):
-    return json.loads(call(world.operator_port, "GET", "/status.json", timeout=5)[2])
+def status(rig):
+    return json.loads(call(rig.operator_port, "GET", "/status.json", timeout=5)[2])
 
 
 def tool(*command):
-    """A tool that attacks; what it prints does not matter."""
-    return lambda world, seconds: subprocess.Popen(
-        [str(word).format(port=world.port, seconds=int(seconds), key=world.keys[1]) for word in command],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, cwd=world.folder)
+    """Returns a function that starts an attacking program, whose output is discarded."""
+    return lambda rig, seconds: subprocess.Popen(
+        [str(word).format(port=rig.port, seconds=int(seconds), key=rig.keys[1]) for word in command],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, cwd=rig.folder)
 
 
-def shape(name):
-    return lambda world, seconds: subprocess.Popen(
-        [sys.executable, SHAPES, name, str(world.port), str(seconds), world.keys[1]], stdout=subprocess.PIPE, text=True)
+def attacker(name):
+    """Returns a function that starts an attack of lib/attackers.py."""
+    return lambda rig, seconds: subprocess.Popen(
+        [sys.executable, ATTACKERS, name, str(rig.port), str(seconds), rig.keys[1]], stdout=subprocess.PIPE, text=True)
 
 
 def slow(mode, path, *more):
@@ -174,25 +176,26 @@ def slow(mode, path, *more):
                 "-u", "http://127.0.0.1:{port}" + path, *more)
 
 
-# Name, what starts it, the limit that cuts an attacker (a key of the times below), where the attackers say when.
+# Name, the function that starts the attack, and the limit that closes its connections (a key of `times` in main), for
+# attacks that report when they were closed.
 ATTACKS = [
     ("slowhttptest -H (slow heads)", slow("-H", "/v1/models"), None),
     ("slowhttptest -B (slow bodies)", slow("-B", "/v1/images/edits", "-s", "100000"), None),
     ("slowhttptest -R (ranges)", slow("-R", "/v1/models", "-t", "HEAD"), None),
     ("slowhttptest -X (slow reads)", slow("-X", "/v1/models", "-k", "3"), None),
-    ("slow heads", shape("slow_headers"), "header"),
-    ("slow bodies, with a key", shape("slow_body"), "body"),
-    ("nothing read, with a key", shape("slow_read"), "write"),
-    ("1 GB of headers", shape("gigabyte_of_headers"), "at once"),
-    ("sixteen parts of 1 MB, again and again", shape("sixteen_parts"), None),
+    ("slow heads", attacker("slow_headers"), "header"),
+    ("slow bodies, with a key", attacker("slow_body"), "body"),
+    ("answers not read, with a key", attacker("slow_read"), "write"),
+    ("1 GB of headers", attacker("gigabyte_of_headers"), "at once"),
+    ("sixteen parts of 1 MB, repeatedly", attacker("sixteen_parts"), None),
     ("flood, HTTP/1.1 (h2load)", tool("h2load", "--h1", "-c", "50", "-t", "1", "-D", "{seconds}", "--rps", "20",
                                       "-H", "authorization: Bearer {key}", "http://127.0.0.1:{port}/v1/models"), None),
     ("flood, HTTP/2 (h2load)", tool("h2load", "-c", "10", "-m", "100", "-t", "1", "-D", "{seconds}", "--rps", "100",
                                     "-H", "authorization: Bearer {key}", "http://127.0.0.1:{port}/v1/models"), None),
-    ("HTTP/2 rapid reset", shape("rapid_reset"), "at once"),
-    ("HTTP/2 made-you-reset", shape("made_you_reset"), "at once"),
-    ("HTTP/2 CONTINUATION flood", shape("continuation_flood"), "at once"),
-    ("HTTP/2 windows shut", shape("shut_window"), "write"),
+    ("HTTP/2 rapid reset", attacker("rapid_reset"), "at once"),
+    ("HTTP/2 made-you-reset", attacker("made_you_reset"), "at once"),
+    ("HTTP/2 CONTINUATION flood", attacker("continuation_flood"), "at once"),
+    ("HTTP/2 windows closed", attacker("shut_window"), "write"),
 ]
 FEW = "held connections, 64 descriptors"
 
@@ -200,7 +203,7 @@ FEW = "held connections, 64 descriptors"
 class Table:
     def __init__(self):
         self.missed = self.slow = False
-        print(f"{'attack':<40} {'hits p50/p99 ms':>16} {'edits p50/p99 ms':>18} {'failed':>7} {'held':>5} {'cut after s':>12} {'MB more':>8}  verdict",
+        print(f"{'attack':<40} {'hits p50/p99 ms':>16} {'edits p50/p99 ms':>18} {'failed':>7} {'held':>5} {'closed, s':>12} {'MB more':>8}  verdict",
               flush=True)
 
     def row(self, name, honest, held="", cut="", memory="", problems=()):
@@ -213,29 +216,29 @@ class Table:
               f" {len(honest.failures):>3}/{asked:<5}{held:>4} {cut:>12} {memory:>8}  {verdict}", flush=True)
 
 
-def is_clean(world, idle_descriptors):
-    """Waits a little for the gateway to be as it was; says what is not."""
+def is_clean(rig, idle_descriptors):
+    """Waits up to 20 s until the gateway is as before the attack; returns what is not."""
     problems = ["it did not become clean"]
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         problems = []
-        if world.gateway.poll() is not None:
+        if rig.gateway.poll() is not None:
             return ["the gateway died"]
         try:
-            if call(world.operator_port, "GET", "/readyz", timeout=5)[0] != 200:
+            if call(rig.operator_port, "GET", "/readyz", timeout=5)[0] != 200:
                 problems.append("not ready")
-            now = status(world)
+            now = status(rig)
         except (OSError, http.client.HTTPException) as error:
-            problems = [f"the operator face does not answer: {error!r}"]
+            problems = [f"the operator listener does not answer: {error!r}"]
             time.sleep(0.2)
             continue
         if now["connections"]["clients"]:
             problems.append(f"{now['connections']['clients']} connections left")
         engine = now["engine"]
         if engine["queued"] + engine["submitting"] + engine["following"]:
-            problems.append("something is under way")
-        open_now = descriptors(world.gateway.pid)
-        # The connection to the simulator is kept or not, and so is one of the operator's.
+            problems.append("there is unfinished work")
+        open_now = descriptors(rig.gateway.pid)
+        # Connections to the simulator and from the operator may be kept.
         if open_now > idle_descriptors + 12:
             problems.append(f"{open_now} descriptors open, {idle_descriptors} before")
         if not problems:
@@ -244,15 +247,15 @@ def is_clean(world, idle_descriptors):
     return problems
 
 
-def purchases(world):
-    return len(json.loads(call(world.simulator_port, "GET", "/_simulator/predictions")[2]))
+def purchases(rig):
+    return len(json.loads(call(rig.simulator_port, "GET", "/_simulator/predictions")[2]))
 
 
-def run(world, table, name, start, limit, times, seconds, tries=1):
-    idle_kb, idle_descriptors = memory_kb(world.gateway.pid), descriptors(world.gateway.pid)
-    bought = purchases(world)
-    honest, watch = Honest(world, tries), Watch(world)
-    attack = start(world, seconds) if start else None
+def run(rig, table, name, start, limit, times, seconds, tries=1):
+    idle_kb, idle_descriptors = memory_kb(rig.gateway.pid), descriptors(rig.gateway.pid)
+    bought = purchases(rig)
+    honest, watch = Honest(rig, tries), Watch(rig)
+    attack = start(rig, seconds) if start else None
     honest.start()
     output = ""
     if attack is not None:
@@ -264,8 +267,8 @@ def run(world, table, name, start, limit, times, seconds, tries=1):
         time.sleep(seconds)
     honest.stop()
     watch.stop()
-    told = json.loads(output) if output and output.startswith("{") else {}
-    problems = is_clean(world, idle_descriptors)
+    report = json.loads(output) if output and output.startswith("{") else {}
+    problems = is_clean(rig, idle_descriptors)
     if honest.failures:
         problems.append(honest.failures[0][:120])
     if not (honest.seconds["hit"] and honest.seconds["edit"]):
@@ -274,41 +277,40 @@ def run(world, table, name, start, limit, times, seconds, tries=1):
         for kind, aim in (("hit", HIT_P99_MS), ("edit", EDIT_P99_MS)):
             if percentile(honest.seconds[kind], .99) > aim:
                 problems.append(f"{kind}s' {LATE} {aim} ms")
-    if purchases(world) - bought != honest.bought:
-        problems.append(f"{purchases(world) - bought} bought, {honest.bought} received")
+    if purchases(rig) - bought != honest.bought:
+        problems.append(f"{purchases(rig) - bought} bought, {honest.bought} received")
     more = max(0, watch.memory_kb - idle_kb) / 1024
     if more > MEMORY_MB:
         problems.append(f"memory > {MEMORY_MB} MB more")
     cut = ""
     if limit:
-        longest = told.get("longest_s")
-        cut = "never" if longest is None else f"{told['median_s']:.1f}-{longest:.1f}"
+        longest = report.get("longest_s")
+        cut = "never" if longest is None else f"{report['median_s']:.1f}-{longest:.1f}"
         if longest is None or longest > times[limit] + CUT_SLACK_S:
-            problems.append(f"cut after {times[limit]} s is the aim")
-    if watch.deaf > 3:
-        problems.append(f"the operator face was deaf {watch.deaf} times")
+            problems.append(f"aim: closed after {times[limit]} s")
+    if watch.unanswered > 3:
+        problems.append(f"the operator listener did not answer {watch.unanswered} times")
     table.row(name, honest, watch.held, cut, f"{more:.0f}", problems)
     if honest.again:
-        print(f"{'':<40} ({honest.again} times an honest client was turned away and asked again)")
-    return told
+        print(f"{'':<40} (honest clients were refused {honest.again} times and retried)")
+    return report
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--quick", action="store_true")
     arguments.add_argument("--control", action="store_true")
-    arguments.add_argument("--binary", type=Path, default=BINARY)
+    arguments.add_argument("--binary", type=Path, default=release_binary())
     arguments.add_argument("names", nargs="*", help="attacks whose name has one of these words")
     arguments = arguments.parse_args()
-    if not arguments.binary.exists():
-        give_up(f"{arguments.binary} is missing: run cargo build --release")
+    require(arguments.binary)
     for program, package in PACKAGES.items():
         if not shutil.which(program):
             give_up(f"{program} is missing: apt-get install {package}")
-    times = {"header": 30, "body": 30 + CRAWL_S, "write": 60, "at once": 1}
+    times = {"header": 30, "body": 30 + DRAIN_S, "write": 60, "at once": 1}
     overrides = {"GATEWAY_CACHE__MODE": "on"}
     if arguments.quick:
-        times.update(header=4, body=4 + CRAWL_S, write=4)
+        times.update(header=4, body=4 + DRAIN_S, write=4)
         overrides |= {"GATEWAY_SERVER__HEADER_TIMEOUT_S": "4", "GATEWAY_SERVER__BODY_RATE_WINDOW_S": "4",
                       "GATEWAY_SERVER__WRITE_TIMEOUT_S": "4"}
     if arguments.control:
@@ -316,38 +318,38 @@ def main():
                                                                   "WRITE_TIMEOUT_S")}
     wanted = lambda name: not arguments.names or any(word in name for word in arguments.names)
     table = Table()
-    world = World(arguments.binary, 2, SCENARIO, overrides)
+    rig = Rig(arguments.binary, 2, SCENARIO, overrides)
     few = None
     try:
-        world.start()
-        Honest(world).once("edit", "bought once")
-        run(world, table, "alone", None, None, times, 3 if arguments.quick else 10)
+        rig.start()
+        Honest(rig).once("edit", "bought once")
+        run(rig, table, "alone", None, None, times, 3 if arguments.quick else 10)
         for name, start, limit in ATTACKS:
             if wanted(name):
-                # Long enough to be cut once, and to come again.
+                # Long enough to be closed once and to attack again.
                 seconds = 4 if arguments.quick else 15
                 if limit not in (None, "at once"):
                     seconds = times[limit] + CUT_SLACK_S + 3
-                run(world, table, name, start, limit, times, seconds)
+                run(rig, table, name, start, limit, times, seconds)
         if wanted(FEW):
-            few = World(arguments.binary, 2, SCENARIO, overrides)
+            few = Rig(arguments.binary, 2, SCENARIO, overrides)
             few.launch(through=("prlimit", "--nofile=64"))
             few.wait_until_ready()
             shares = status(few)["connections"]
             Honest(few).once("edit", "bought once")
-            run(few, table, FEW, shape("hold"), None, times, 8 if arguments.quick else 40, tries=12)
+            run(few, table, FEW, attacker("hold"), None, times, 8 if arguments.quick else 40, tries=12)
             print(f"{'':<40} (of 64 descriptors {shares['clients_max']} are for clients)")
             if few.stop() != 0:
                 table.missed = True
-                print("MISS: the gateway with few descriptors did not stop well")
-        if world.stop() != 0:
+                print("MISS: the gateway with few descriptors did not stop with exit code 0")
+        if rig.stop() != 0:
             table.missed = True
-            print("MISS: the gateway did not stop well")
+            print("MISS: the gateway did not stop with exit code 0")
     finally:
-        world.close(keep=False)
+        rig.close(keep=False)
         if few:
             few.close(keep=False)
-    print(f"aims: nothing of honest clients fails, p99 of hits <= {HIT_P99_MS} ms and of edits <= {EDIT_P99_MS} ms; attackers cut"
+    print(f"aims: no honest request fails, p99 of hits <= {HIT_P99_MS} ms and of edits <= {EDIT_P99_MS} ms; attackers closed"
           f" within their limit + {CUT_SLACK_S} s; <= {MEMORY_MB} MB more; clean within 20 s")
     sys.exit(1 if table.missed else 3 if table.slow else 0)
 

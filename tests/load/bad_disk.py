@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""A disk that is full, and a disk whose syncs fail, under the real binary.
+"""A full disk, and a disk whose syncs fail, under the real binary.
 
-  full    the gateway's directory is a small tmpfs. Once a picture has been bought the rest of it is filled: nothing more
-          is bought and /readyz says so; what was bought is delivered; with the room back it goes on by itself.
-  reserve the same, but the file system fills up below the gateway's reserve in the midst of a purchase, so that storing
-          its picture fails: the purchase is not lost, and is delivered once there is room.
-  sync    strace makes fsync and fdatasync fail from a moment on: nothing more is bought, /readyz says so, what was
+  full    the gateway's directory is a small tmpfs, which is filled once a picture has been bought: nothing more is bought,
+          /readyz answers 503 with the reason, what was bought is delivered; with free space the gateway buys again.
+  reserve the file system fills up below the gateway's reserve during a purchase, so that storing its picture fails: the
+          purchase is not lost, and is delivered once there is free space.
+  sync    strace makes fsync and fdatasync fail from a moment on: nothing more is bought, /readyz answers 503, what was
           accepted is delivered, and a restart without the fault knows every purchase.
 
-Needs root (to mount a tmpfs) and strace. Exit codes: 0 well, 1 something was lost or bought, 2 it could not be tried.
+Needs root (to mount a tmpfs) and strace. Exit codes: 0 passed, 1 something was lost or bought, 2 not carried out.
 
 usage: tests/load/bad_disk.py [--binary FILE]
 """
@@ -21,7 +21,9 @@ import sys
 import threading
 import time
 
-from crash_kit import ROOT, Client, World, call, default_binary, give_up
+from lib.clients import Client
+from lib.project import ROOT, any_binary, give_up, require
+from lib.rig import Rig, call
 
 SCENARIO = """
 [life]
@@ -51,8 +53,8 @@ def until(condition, what, seconds=30):
     return False
 
 
-def ready(world):
-    status, _, page = call(world.operator_port, "GET", "/readyz")
+def ready(rig):
+    status, _, page = call(rig.operator_port, "GET", "/readyz")
     return status, page.decode()
 
 
@@ -75,8 +77,8 @@ class Background:
 class SmallDisk:
     """The gateway's directory on a tmpfs of its own."""
 
-    def __init__(self, world):
-        self.path = world.directory
+    def __init__(self, rig):
+        self.path = rig.directory
         self.path.mkdir(mode=0o700)
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES},mode=0700", "none", self.path],
                                  capture_output=True, text=True, check=False)
@@ -106,96 +108,95 @@ class SmallDisk:
 
 def full(binary):
     print("a full disk")
-    world = World(binary, 1, SCENARIO, {"GATEWAY_STORAGE__FREE_BYTES_MIN": str(RESERVE_BYTES)})
-    disk = SmallDisk(world)
+    rig = Rig(binary, 1, SCENARIO, {"GATEWAY_STORAGE__FREE_BYTES_MIN": str(RESERVE_BYTES)})
+    disk = SmallDisk(rig)
     try:
-        world.start()
-        client = Client(world, 0, 1)
+        rig.start()
+        client = Client(rig, 0, 1)
         first = Background(client, "before the disk is full")
-        until(lambda: len(world.accepted()) == 1, "the first purchase")
+        until(lambda: len(rig.accepted()) == 1, "the first purchase")
         disk.fill(RESERVE_BYTES // 2)
-        until(lambda: ready(world)[0] == 503, "/readyz turns to 503")
-        expect("disk" in ready(world)[1], f"/readyz says why: {ready(world)[1].strip()}")
+        until(lambda: ready(rig)[0] == 503, "/readyz turns to 503")
+        expect("disk" in ready(rig)[1], f"/readyz gives the reason: {ready(rig)[1].strip()}")
         refused = client.request("while the disk is full", None)
         expect((refused.status, refused.code) == (503, "disk_full"), f"a new request is refused: {refused.status} {refused.code}")
-        expect(first.result().status == 200, "what was bought is delivered from the reserve")
-        expect(len(world.accepted()) == 1, "nothing more was bought")
+        expect(first.result().status == 200, "what was bought is delivered, stored in the reserve")
+        expect(len(rig.accepted()) == 1, "nothing more was bought")
         disk.empty()
-        until(lambda: ready(world)[0] == 200, "/readyz turns to 200 again")
-        expect(client.request("with room again", None).status == 200, "and it buys again")
-        expect(world.stop() == 0, "it stops well")
+        until(lambda: ready(rig)[0] == 200, "/readyz turns to 200 again")
+        expect(client.request("with free space again", None).status == 200, "it buys again")
+        expect(rig.stop() == 0, "it stops with exit code 0")
     finally:
-        world.close(False)
+        rig.close(False)
         disk.close()
-        shutil.rmtree(world.folder, ignore_errors=True)
+        shutil.rmtree(rig.folder, ignore_errors=True)
 
 
 def reserve(binary):
-    print("no room for a picture that was bought")
-    # No reserve at all, so that the purchase is begun and only its picture finds no room.
-    world = World(binary, 1, SCENARIO + "[pictures]\npadding_bytes = 3000000\n", {"GATEWAY_STORAGE__FREE_BYTES_MIN": "0"})
-    disk = SmallDisk(world)
+    print("no free space for a picture that was bought")
+    # No reserve, so that the purchase is made and only storing its picture fails.
+    rig = Rig(binary, 1, SCENARIO + "[pictures]\npadding_bytes = 3000000\n", {"GATEWAY_STORAGE__FREE_BYTES_MIN": "0"})
+    disk = SmallDisk(rig)
     try:
-        world.start()
-        client = Client(world, 0, 2)
-        first = Background(client, "no room for me")
-        until(lambda: world.journal_states() == ["accepted"], "the purchase is accepted")
+        rig.start()
+        client = Client(rig, 0, 2)
+        first = Background(client, "no space for this picture")
+        until(lambda: rig.journal_states() == ["accepted"], "the purchase is accepted")
         disk.fill(1_000_000)
         time.sleep(4)
         expect(first.answer is None, "its client still waits")
         disk.empty()
         answer = first.result()
         expect(answer is not None and answer.status == 200,
-               f"with room again it is delivered: {answer and (answer.status, answer.code)}")
-        expect(len(world.accepted()) == 1, "bought once")
+               f"with free space again it is delivered: {answer and (answer.status, answer.code)}")
+        expect(len(rig.accepted()) == 1, "bought once")
     finally:
-        world.close(False)
+        rig.close(False)
         disk.close()
-        shutil.rmtree(world.folder, ignore_errors=True)
+        shutil.rmtree(rig.folder, ignore_errors=True)
 
 
 def sync(binary):
     print("syncs that fail")
     if shutil.which("strace") is None:
         give_up("strace is missing: apt-get install strace")
-    world = World(binary, 1, SCENARIO)
+    rig = Rig(binary, 1, SCENARIO)
     try:
-        world.start()
-        client = Client(world, 0, 3)
+        rig.start()
+        client = Client(rig, 0, 3)
         expect(client.request("while syncs work", None).status == 200, "a purchase while syncs work")
         first = Background(client, "bought before syncs fail")
-        until(lambda: len(world.accepted()) == 2, "the second purchase")
-        until(lambda: world.journal_states().count("accepted") == 1, "its id is journalled")
-        saboteur = subprocess.Popen(
-            ["strace", "-f", "-q", "-o", world.folder / "strace", "-e", "trace=fsync,fdatasync",
-             "-e", "inject=fsync,fdatasync:error=EIO", "-p", str(world.gateway.pid)],
+        until(lambda: len(rig.accepted()) == 2, "the second purchase")
+        until(lambda: rig.journal_states().count("accepted") == 1, "its id is journalled")
+        tracer = subprocess.Popen(
+            ["strace", "-f", "-q", "-o", rig.folder / "strace", "-e", "trace=fsync,fdatasync",
+             "-e", "inject=fsync,fdatasync:error=EIO", "-p", str(rig.gateway.pid)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         answer = first.result()
         expect(answer is not None and answer.status == 200,
                f"what was bought is delivered: {answer and (answer.status, answer.code)}")
         refused = client.request("while syncs fail", None)
         expect(refused.status == 503, f"a new request is refused: {refused.status} {refused.code}")
-        expect(ready(world)[0] == 503, f"/readyz says why: {ready(world)[1].strip()}")
-        expect(len(world.accepted()) == 2, "nothing more was bought")
-        world.kill()
-        saboteur.wait(10)
-        world.start()
+        expect(ready(rig)[0] == 503, f"/readyz gives the reason: {ready(rig)[1].strip()}")
+        expect(len(rig.accepted()) == 2, "nothing more was bought")
+        rig.kill()
+        tracer.wait(10)
+        rig.start()
         again = client.request("bought before syncs fail", 1)
         expect(again.status == 200, f"a restart knows the purchase: {again.status} {again.code}")
-        expect(len(world.accepted()) == 2, "and bought nothing twice")
+        expect(len(rig.accepted()) == 2, "nothing was bought twice")
     finally:
-        world.close(False)
+        rig.close(False)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--binary", type=lambda text: ROOT.joinpath(text).resolve(), default=default_binary())
+    parser.add_argument("--binary", type=lambda text: ROOT.joinpath(text).resolve(), default=any_binary())
     binary = parser.parse_args().binary
-    if not binary.exists():
-        give_up(f"{binary} is missing: run cargo build --release")
-    for story in (full, reserve, sync):
-        story(binary)
-    print(f"{len(failed)} things went wrong" if failed else "bad disks: nothing was lost and nothing bought in vain")
+    require(binary)
+    for scene in (full, reserve, sync):
+        scene(binary)
+    print(f"{len(failed)} checks failed" if failed else "bad disks: nothing was lost, and nothing was bought without being delivered")
     sys.exit(1 if failed else 0)
 
 

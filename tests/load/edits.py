@@ -1,22 +1,21 @@
 #!/usr/bin/env python3
-"""Whole edits on one core: journalled, submitted, polled, fetched, stored and answered, with every sync on.
+"""Complete edits on one core: journalled, submitted, polled, fetched, stored and answered, with all syncs.
 
-The upstream makes each picture of 10 KB in exactly a second and costs next to nothing (quick_upstream.py); all pictures and prompts
-differ. The gateway is pinned to one core, the load and the upstream to the other. Its budgets and the pauses between its polls are
-set so that they do not limit.
+The upstream makes each picture of 10 KB in exactly one second at little cost (lib/quick_upstream.py); all pictures and prompts
+differ. The gateway is pinned to one core, the load and the upstream to the other. Budgets and pauses between polls are set so
+that they do not limit.
 
-  most    wrk keeps 1,500 edits under way: edits/s, the gateway's CPU for each, and that of load and upstream
-  added   100 edits/s at random moments (Poisson), whether or not answers come: what a client waits beyond the second. It has two parts:
-          from the request to the last byte of its submit at the upstream (upload, journal, connection), and from the moment when the
-          picture is ready to the last byte of the answer (the next poll, download, storing with syncs, journal, answer). The upstream
-          writes the first moment into the id, which the answer brings, on the clock that the client has too.
+  most    wrk keeps 1,500 edits under way: edits/s, the gateway's CPU for each edit, and that of load and upstream
+  added   100 edits/s at random moments (Poisson), independent of the answers: how long a client waits beyond the second. This
+          has two parts: from the request to the last byte of its submit at the upstream (upload, journal, connection), and from
+          the moment at which the picture is ready to the last byte of the answer (next poll, download, storing with syncs,
+          journal, answer). The upstream writes the moment of the submit into the id, which the answer contains.
 
 Needs wrk (Debian: wrk), two cores and target/release/gptproto-gateway. Exits 3 when an aim is missed.
 
 usage: tests/load/edits.py [--quick] [most|added]...
 """
 
-import argparse
 import asyncio
 import random
 import statistics
@@ -24,9 +23,10 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from asking import Pool
-from crash_kit import png
-from measure_kit import Load, Scratch, Stopwatch, Table, counters, form, give_up, prepare, sync_ms
+from lib.http_client import Pool
+from lib.measuring import Scratch, Stopwatch, Table, WrkLoad, counters, form, parse_arguments, prepare, sync_ms
+from lib.pictures import png
+from lib.project import give_up
 
 PATH = "/v1/images/edits"
 OWN_MS = 1000
@@ -44,7 +44,7 @@ NUMBER = b"0000000000"
 
 
 def request(key):
-    """An edit as it goes over the wire, in two parts between which a number of ten digits belongs."""
+    """Returns the bytes of an edit in two parts, between which a number of ten digits is to be inserted."""
     body, headers = form([png("edits", 58)], f"picture {NUMBER.decode()}")
     headers |= {"Host": "127.0.0.1", "Authorization": f"Bearer {key}", "Content-Length": len(body)}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -54,11 +54,11 @@ def request(key):
 def most(table, seconds):
     scratch = Scratch("edits")
     upstream = scratch.upstream(*PICTURE)
-    world = scratch.gateway(upstream, POLLS)
+    rig = scratch.gateway(upstream, POLLS)
     names = [scratch.folder / "head", scratch.folder / "tail"]
-    for name, part in zip(names, request(world.keys[0])):
+    for name, part in zip(names, request(rig.keys[0])):
         name.write_bytes(part)
-    # Begun at different moments of the first second, or all would move in step.
+    # Begun at random moments of the first second, so that the edits do not run in step.
     lua = f"""
         local function whole(name) local file = io.open(name, "rb"); local all = file:read("*a"); file:close(); return all end
         local head, tail, number, begun = whole("{names[0]}"), whole("{names[1]}"), 0, 0
@@ -66,15 +66,15 @@ def most(table, seconds):
         delay = function() begun = begun + 1; return begun <= {UNDER_WAY} and math.random(0, {OWN_MS}) or 0 end
         """
     with ThreadPoolExecutor(1) as thread:
-        loading = thread.submit(Load, scratch, world.port, PATH, UNDER_WAY, seconds + 4, lua)
+        loading = thread.submit(WrkLoad, scratch, rig.port, PATH, UNDER_WAY, seconds + 4, lua)
         time.sleep(3)
-        before, watch = counters(upstream), Stopwatch(world.gateway.pid)
+        before, watch = counters(upstream), Stopwatch(rig.gateway.pid)
         time.sleep(seconds)
         watch.stop()
         after = counters(upstream)
         load = loading.result()
     done, polls, submits = (after[what] - before[what] for what in ("downloads", "polls", "submits"))
-    states = world.journal_states()
+    states = rig.journal_states()
     if states.count("resolved") < load.requests:
         give_up(f"{load.requests} were answered, but in the journal are {states.count('resolved')} resolved predictions")
     table.row(f"most edits ({UNDER_WAY:,} under way)", done / watch.seconds, "edits/s", 1000, at_least=True)
@@ -83,13 +83,13 @@ def most(table, seconds):
     table.row("most edits: polls of an edit", polls / max(1, done), "polls")
     table.row("most edits: the upstream itself", (after["cpu_seconds"] - before["cpu_seconds"]) / watch.seconds * 100, "% of a core")
     table.row("most edits: wrk itself", load.cpu / (seconds + 4) * 100, "% of a core")
-    world.close(keep=True)
+    rig.close(keep=True)
     scratch.close()
 
 
 async def open_loop(port, parts, seconds):
-    """Edits at random moments; returns them all when all are answered."""
-    pool, asked, chance = Pool(port), [], random.Random(1)
+    """Sends edits at random moments; returns all exchanges when all are answered."""
+    pool, sent, rng = Pool(port), [], random.Random(1)
     head, tail = parts
     loop = asyncio.get_running_loop()
     began = moment = loop.time()
@@ -97,9 +97,9 @@ async def open_loop(port, parts, seconds):
     while moment < began + seconds:
         await asyncio.sleep(moment - loop.time())
         number += 1
-        asked.append(asyncio.create_task(pool.ask(b"%s%010d%s" % (head, number, tail))))
-        moment += chance.expovariate(RATE)
-    answered = await asyncio.gather(*asked)
+        sent.append(asyncio.create_task(pool.send(b"%s%010d%s" % (head, number, tail))))
+        moment += rng.expovariate(RATE)
+    answered = await asyncio.gather(*sent)
     pool.close()
     return answered
 
@@ -112,13 +112,13 @@ def percentile(values, share):
 def added(table, seconds):
     scratch = Scratch("edits")
     upstream = scratch.upstream(*PICTURE)
-    world = scratch.gateway(upstream, POLLS)
+    rig = scratch.gateway(upstream, POLLS)
     table.row("a sync of this disk: p50", sync_ms(scratch.folder), "ms")
-    before, watch, own = counters(upstream), Stopwatch(world.gateway.pid), time.process_time()
-    answered = asyncio.run(open_loop(world.port, request(world.keys[0]), seconds))
+    before, watch, own = counters(upstream), Stopwatch(rig.gateway.pid), time.process_time()
+    answered = asyncio.run(open_loop(rig.port, request(rig.keys[0]), seconds))
     watch.stop()
     own, after = time.process_time() - own, counters(upstream)
-    # What was begun while the gateway learned how long a picture takes is not what is asked for.
+    # Not the first three seconds, in which the gateway learns how long a picture takes.
     answered = [one for one in answered if one.began_ns >= answered[0].began_ns + 3_000_000_000]
     to_submit = [(one.submitted_ns - one.began_ns) / 1e6 for one in answered]
     from_ready = [(one.ended_ns - one.submitted_ns) / 1e6 - OWN_MS for one in answered]
@@ -133,21 +133,17 @@ def added(table, seconds):
     table.row(f"{name}: the gateway", watch.cpu / watch.seconds * 100, "% of a core")
     upstream_cpu = after["cpu_seconds"] - before["cpu_seconds"]
     table.row(f"{name}: client and upstream", (own + upstream_cpu) / watch.seconds * 100, "% of a core")
-    world.close(keep=True)
+    rig.close(keep=True)
     scratch.close()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a few seconds of each")
-    parser.add_argument("what", nargs="*", choices=[[], "most", "added"], help="both, unless one is named")
-    arguments = parser.parse_args()
+    arguments = parse_arguments(__doc__, "10 s of each", ("most", "added"))
     prepare("wrk")
     table = Table()
-    what = arguments.what or ("most", "added")
-    if "most" in what:
+    if "most" in arguments.parts:
         most(table, 10 if arguments.quick else 30)
-    if "added" in what:
+    if "added" in arguments.parts:
         added(table, 10 if arguments.quick else 60)
     sys.exit(table.close())
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Negative controls of kill_loop.py: breaks a copy of the gateway on purpose, and demands that the loop finds it.
+# Negative controls of kill_loop.py: breaks a copy of the gateway on purpose, and demands that the loop finds the fault.
 #
-# no-committing    the record before the last byte is not written: a crash forgets a purchase that was made
-# forget-unknown   the restart takes an unknown outcome for an abandoned wish, and its repeat buys again
+# no-committing    the record before the last byte is not written: after a crash a purchase is forgotten
+# forget-unknown   the restart treats an unknown outcome as abandoned, and its repeat buys again
 #
-# The working tree is not touched: the copy is in a temporary folder, its build in target/controls. A control for
-# synchronous=OFF has no place here, because what is written survives a killed process, synced or not.
+# The working tree is not touched: the copy is in a temporary folder, its build in target/controls. There is no control for
+# synchronous=OFF, because written data survives a killed process, synced or not.
 #
 # usage: tests/load/kill_controls.sh [CONTROL …]     (default all); needs Rust, git, perl and Python 3
 set -euo pipefail
@@ -16,7 +16,7 @@ for tool in cargo git perl python3; do
   command -v "$tool" >/dev/null || { echo "kill_controls.sh needs $tool" >&2; exit 2; }
 done
 if [ ! -d target/controls ] && [ -d target/debug/deps ]; then
-  # What the dependencies were built to is the same.
+  # The compiled dependencies are the same.
   mkdir -p target/controls/debug
   cp -a target/debug/{deps,build,.fingerprint} target/controls/debug/
 fi
@@ -24,21 +24,26 @@ fi
 scratch=$(mktemp -d -t kill-controls-XXXXXX)
 trap 'rm -rf "$scratch"' EXIT
 
-# Replaces one text that must be there exactly once: a control that no longer applies is an error.
+# replace FOLDER FROM TO: replaces a text that must be in exactly one line below the folder: a control that no longer
+# applies is an error.
 replace() {
-  local file=$1 from=$2 to=$3
-  [ "$(grep -cF "$from" "$file")" = 1 ] || { echo "$file no longer has exactly one: $from" >&2; exit 2; }
+  local folder=$1 from=$2 to=$3 file
+  file=$(grep -rlF --include='*.rs' "$from" "$folder" || true)
+  if [ ! -f "$file" ] || [ "$(grep -cF "$from" "$file")" != 1 ]; then
+    echo "not in exactly one line below $folder: $from" >&2
+    exit 2
+  fi
   FROM=$from TO=$to perl -pi -e 's/\Q$ENV{FROM}\E/$ENV{TO}/' "$file"
 }
 
 sabotage() {
   case $1 in
     no-committing)
-      replace src/engine/launch.rs 'match core.journal.append(record).await {' \
-        'drop(record); match Ok::<(), crate::storage::JournalError>(()) {' ;;
+      replace src/engine 'match core.journal.append(record).await {' \
+        'match { drop(record); Ok::<(), std::io::Error>(()) } {' ;;
     forget-unknown)
-      replace src/engine/recovery.rs 'Failure::OutcomeUnknown { message }' \
-        '{ drop(message); Failure::Abandoned }' ;;
+      replace src/engine 'Failure::OutcomeUnknown { message }, record)' \
+        '{ drop(message); Failure::Abandoned }, record)' ;;
     *) echo "there is no control $1" >&2; exit 2 ;;
   esac
 }
@@ -52,7 +57,7 @@ for control in "$@"; do
   git ls-files -z --cached --others --exclude-standard | xargs -0 cp -p --parents -t "$scratch/tree"
   cd "$scratch/tree"
   sabotage "$control"
-  # Broken code warns of what it no longer uses.
+  # The broken code has warnings about unused items.
   CARGO_TARGET_DIR="$root/target/controls" cargo build --quiet --locked 2>"$scratch/warnings" || { cat "$scratch/warnings" >&2; exit 2; }
   cd "$root"
   set +e
@@ -66,7 +71,7 @@ for control in "$@"; do
     tail -n 30 "$scratch/output"
     missed=1
   fi
-  # A failed loop keeps its folder for whoever looks into it; nobody will.
+  # A failed loop keeps its folder, which is not needed here.
   sed -n 's/^kept: //p' "$scratch/output" | xargs -r rm -rf
 done
 exit $missed

@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""Kills the gateway with SIGKILL again and again while clients buy pictures, and looks for money lost or spent twice.
+"""Kills the gateway repeatedly while clients buy pictures, and looks for purchases that were lost or made twice.
 
-Clients want edits of unique prompts and repeat a request whose connection broke, as an SDK would, until they have a
-final answer. Three logs are then compared: the clients' answers, the gateway's journal, and the simulator's acceptances
-(crash_verdict.py says what is looked for).
+Clients send edits with unique prompts and retry when a connection breaks, as an SDK does, until they have a final answer.
+Three logs are then compared: the clients' answers, the gateway's journal, and the simulator's acceptances
+(lib/kills/verdict.py lists what must not be found).
 
-  kills at random      --kills N      killed at a moment that is random, or random shortly after something happened (a
-                                      request, a commit of the journal, a purchase, an answer), restarted at once, and
-                                      one time in four killed again while it recovers
-  stops                --signal term  the same with SIGTERM, with a grace from none to enough, and SIGKILL now and then
-                                      in the midst of it
-  kills at each call   --syscalls     one edit with a kill at its k-th system call that changes something outside of the
-                                      process, for each k; then, likewise, a recovery of an accepted, a committing, a
-                                      queued and an undelivered purchase, killed at each k of its start
-                                      (--from, --to, --every take a part of the range; Linux 5.3 or newer)
+  kills at random      --kills N      SIGKILL at a random moment, or at a random moment shortly after an event (a request,
+                                      a commit of the journal, a purchase, an answer); the gateway is restarted at once,
+                                      and one time in four killed again during its recovery
+  stops                --signal term  the same with SIGTERM, with a grace of 0, 1 or 5 s, three times in ten followed by
+                                      SIGKILL before the stop is complete
+  kills at each call   --syscalls     one edit, killed at its k-th system call that changes something outside of the
+                                      process, for each k; then the recovery of an accepted, a committing, a queued and an
+                                      undelivered purchase, killed at each k of its start
+                                      (--from, --to, --every select a part of the range; Linux 5.3 or newer)
 
-A kill loses nothing that was written, synced or not: the page cache survives the process. So nothing here can tell
-synchronous=FULL from OFF; only a test that drops unsynced data can. tests/load/kill_controls.sh breaks a copy of the
-gateway on purpose and demands that this finds it. Exit codes: 0 nothing found, 1 found, 2 it could not be tried.
+A kill loses nothing that was written, synced or not, because the page cache survives the process. So this script cannot
+tell synchronous=FULL from OFF; the simulation of `cargo test` drops unsynced data. tests/load/kill_controls.sh breaks a copy
+of the gateway on purpose and demands that this script finds it. Exit codes: 0 nothing found, 1 found, 2 not carried out.
 
 usage: tests/load/kill_loop.py [--kills 25] [--signal kill|term] [--cache on|off] [--pictures 1]
                                 [--seed N] [--binary FILE] [--keep]
@@ -31,11 +31,14 @@ import sys
 import time
 from collections import Counter
 
-from crash_kit import ROOT, Crowd, Journal, World, default_binary, give_up
-from crash_verdict import judge, print_verdict
+from lib.clients import ClientThreads
+from lib.kills import points
+from lib.kills.verdict import holds_unknown, judge, print_verdict
+from lib.project import ROOT, any_binary, require
+from lib.rig import Journal, Rig
 
 WORKERS = 4
-# Fast, and with pauses that make the short moments of a purchase longer: a download comes in pieces.
+# Fast, and with pauses that lengthen the short phases of a purchase: a download comes in pieces.
 SCENARIO = """
 [life]
 low_ms = [40, 220]
@@ -46,29 +49,27 @@ poll_interval_min_ms = 0
 [files]
 piece_pause_ms = 2
 """
-# Seconds after which whoever still has no answer will not get one.
-RESPONSE_TIMEOUT_S = 60
+# Seconds after which an operation without an answer counts as unanswered.
+ANSWER_TIMEOUT_S = 60
 STATES = ("not journalled", "intent", "committing", "accepted", "resolved", "delivered", "unknown", "failed")
 
 
 def main():
     arguments = parse()
-    if not arguments.binary.exists():
-        give_up(f"{arguments.binary} is missing: run cargo build --release, or name a binary with --binary")
+    require(arguments.binary)
     if arguments.syscalls:
-        import crash_points
-        sys.exit(crash_points.run(arguments))
+        sys.exit(points.run(arguments))
     sys.exit(kill_at_random(arguments))
 
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=25)
-    parser.add_argument("--seed", type=int, default=None, help="of the moments and prompts; what the machine adds stays random")
+    parser.add_argument("--seed", type=int, default=None, help="of the moments and prompts; the timing of the machine stays random")
     parser.add_argument("--signal", choices=("kill", "term"), default="kill")
-    parser.add_argument("--pictures", type=int, default=1, help="of one wish, each a prediction of its own")
+    parser.add_argument("--pictures", type=int, default=1, help="of one operation, each a prediction of its own")
     parser.add_argument("--cache", choices=("on", "off"), default="on")
-    parser.add_argument("--binary", type=lambda text: ROOT.joinpath(text).resolve(), default=default_binary())
+    parser.add_argument("--binary", type=lambda text: ROOT.joinpath(text).resolve(), default=any_binary())
     parser.add_argument("--keep", action="store_true", help="keep the folder with the journal and the logs")
     parser.add_argument("--syscalls", action="store_true")
     parser.add_argument("--from", type=int, default=1, dest="first")
@@ -81,100 +82,95 @@ def parse():
     return arguments
 
 
-def holds_unknown():
-    """Whether this version refuses to repeat an unknown purchase, which is its default where it knows the setting."""
-    return 'on_unknown = "hold"' in (ROOT / "config" / "default.toml").read_text()
-
-
 def kill_at_random(arguments):
-    chance = random.Random(arguments.seed)
+    rng = random.Random(arguments.seed)
     began = time.monotonic()
     print(f"seed {arguments.seed}, {arguments.kills} kills by SIG{arguments.signal.upper()}, cache {arguments.cache}, unknown purchases are "
-          f"{'held' if holds_unknown() else 'not held'}, {arguments.binary.relative_to(ROOT.parent)}", flush=True)
+          f"{'held' if holds_unknown() else 'not held'}, {arguments.binary}", flush=True)
     # Fewer places than clients, so that intents wait.
-    world = World(arguments.binary, WORKERS, SCENARIO, {
+    rig = Rig(arguments.binary, WORKERS, SCENARIO, {
         "GATEWAY_CACHE__MODE": arguments.cache, "GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": str(WORKERS - 1)}, arguments.pictures)
     failed = True
     try:
-        world.start()
-        crowd = Crowd(world, arguments.seed, again_share=0.2 if arguments.cache == "on" else 0.0)
-        landings, strategies, codes, kills, recoveries, damaged = Counter(), Counter(), Counter(), 0, 0, []
+        rig.start()
+        clients = ClientThreads(rig, arguments.seed, repeat_share=0.2 if arguments.cache == "on" else 0.0)
+        states_at_kill, strategies, codes, kills, recoveries, damaged = Counter(), Counter(), Counter(), 0, 0, []
         while kills < arguments.kills:
-            world.tell_simulator("PUT", "/_simulator/scenario", {"submit": {"delay_ms": chance.choice([0, 0, 0, 5, 30])}})
-            strategies[wait_for_a_moment(chance, world, crowd)] += 1
+            rig.call_simulator("PUT", "/_simulator/scenario", {"submit": {"delay_ms": rng.choice([0, 0, 0, 5, 30])}})
+            strategies[wait_for_moment(rng, rig, clients)] += 1
             if arguments.signal == "kill":
-                world.kill()
+                rig.kill()
             else:
-                codes[stop(chance, world)] += 1
+                codes[stop(rng, rig)] += 1
             kills += 1
-            land(world, crowd, landings, damaged)
-            world.launch()
-            while kills < arguments.kills and chance.random() < 0.25:
-                time.sleep(chance.uniform(0, 0.12))
-                world.kill()
+            record_states(rig, clients, states_at_kill, damaged)
+            rig.launch()
+            while kills < arguments.kills and rng.random() < 0.25:
+                time.sleep(rng.uniform(0, 0.12))
+                rig.kill()
                 kills += 1
                 recoveries += 1
-                note_damage(world.journal(), damaged)
-                world.launch()
-            world.wait_until_ready()
+                note_damage(rig.journal(), damaged)
+                rig.launch()
+            rig.wait_until_ready()
             if kills % 25 == 0:
-                print(f"  {kills} kills, {crowd.begun()} wishes, {crowd.answered()} answered, "
+                print(f"  {kills} kills, {clients.begun()} operations, {clients.answered()} answered, "
                       f"{time.monotonic() - began:.0f} s", flush=True)
-        crowd.deadline = time.monotonic() + RESPONSE_TIMEOUT_S
-        wishes = crowd.finish(RESPONSE_TIMEOUT_S + 5)
-        until = time.monotonic() + RESPONSE_TIMEOUT_S
-        while not world.idle() and time.monotonic() < until:
+        clients.deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        operations = clients.finish(ANSWER_TIMEOUT_S + 5)
+        until = time.monotonic() + ANSWER_TIMEOUT_S
+        while not rig.idle() and time.monotonic() < until:
             time.sleep(0.05)
-        code = world.stop()
-        verdict = judge(wishes, world.pictures, world.journal(), world.accepted(), world.directory / "results", holds_unknown())
+        code = rig.stop()
+        verdict = judge(operations, rig.pictures, rig.journal(), rig.accepted(), rig.directory / "results", holds_unknown())
         for problem in damaged:
             verdict.complain("damaged", problem)
         print(f"kills {kills}, of them {recoveries} during a recovery; {time.monotonic() - began:.0f} s; broken connections "
-              f"{sum(wish.broken for wish in wishes)}, answered wishes asked again {sum(len(wish.asked_again) for wish in wishes)}")
+              f"{sum(operation.broken for operation in operations)}, answered operations repeated {sum(len(operation.repeats) for operation in operations)}")
         print("moments: " + ", ".join(f"{name} {count}" for name, count in sorted(strategies.items())))
-        print("open wishes at a kill, by the state of their newest prediction in the journal: "
-              + ", ".join(f"{state} {landings[state]}" for state in STATES))
+        print("open operations at a kill, by the state of their newest prediction in the journal: "
+              + ", ".join(f"{state} {states_at_kill[state]}" for state in STATES))
         if codes:
             print("stops by exit code: " + ", ".join(f"{code} {count}" for code, count in sorted(codes.items())))
         print_verdict(verdict, kills, "kills")
         failed = verdict.failed()
         codes[code] += 1
-        # A stop that outlives its grace is cut short, and still a good stop.
+        # A graceful stop exits with 0, also when its grace runs out; `stop` kills some of them.
         if set(codes) - {0, -signal.SIGKILL}:
             print(f"! MUST BE 0: exit codes of stopped gateways: {dict(codes)}")
             failed = True
     finally:
-        world.close(arguments.keep or failed)
+        rig.close(arguments.keep or failed)
         if arguments.keep or failed:
-            print(f"kept: {world.folder}")
+            print(f"kept: {rig.folder}")
     return 1 if failed else 0
 
 
-def stop(chance, world):
-    """Stops the gateway with SIGTERM, and now and then with SIGKILL before that is over; returns its exit code."""
-    world.gateway.send_signal(signal.SIGTERM)
-    if chance.random() < 0.3:
-        time.sleep(chance.uniform(0, 0.2))
-        world.gateway.send_signal(signal.SIGKILL)
-    code = world.gateway.wait(30)
-    # Of the next one: none, hardly any, or enough for what runs.
-    world.environment["GATEWAY_SERVER__SHUTDOWN_GRACE_S"] = chance.choice(["0", "1", "5"])
+def stop(rng, rig):
+    """Stops the gateway with SIGTERM, three times in ten followed by SIGKILL; returns its exit code."""
+    rig.gateway.send_signal(signal.SIGTERM)
+    if rng.random() < 0.3:
+        time.sleep(rng.uniform(0, 0.2))
+        rig.gateway.send_signal(signal.SIGKILL)
+    code = rig.gateway.wait(30)
+    # For the next gateway: none, little, or enough for what is under way.
+    rig.environment["GATEWAY_SERVER__SHUTDOWN_GRACE_S"] = rng.choice(["0", "1", "5"])
     return code
 
 
-def wait_for_a_moment(chance, world, crowd):
-    """Sleeps until it is time for a kill; returns what it waited for."""
-    strategy = chance.choice(("any moment", "after a request", "after a commit", "after a commit", "after a purchase", "after an answer"))
+def wait_for_moment(rng, rig, clients):
+    """Sleeps until the moment of the next kill; returns the kind of moment."""
+    strategy = rng.choice(("any moment", "after a request", "after a commit", "after a commit", "after a purchase", "after an answer"))
     if strategy == "any moment":
-        time.sleep(chance.uniform(0, 0.5))
+        time.sleep(rng.uniform(0, 0.5))
         return strategy
     watched, longest_s = {
-        "after a request": (crowd.begun, 0.025),
-        "after a commit": (lambda: modified(world.directory / "journal.sqlite-wal"), 0.002),
-        "after a purchase": (lambda: modified(world.simulator_log), 0.012),
-        "after an answer": (crowd.answered, 0.004),
+        "after a request": (clients.begun, 0.025),
+        "after a commit": (lambda: modified(rig.directory / "journal.sqlite-wal"), 0.002),
+        "after a purchase": (lambda: modified(rig.simulator_log), 0.012),
+        "after an answer": (clients.answered, 0.004),
     }[strategy]
-    changes = chance.randint(1, 8)
+    changes = rng.randint(1, 8)
     until = time.monotonic() + 3
     before = watched()
     while changes and time.monotonic() < until:
@@ -182,7 +178,7 @@ def wait_for_a_moment(chance, world, crowd):
         now = watched()
         changes -= now != before
         before = now
-    time.sleep(chance.uniform(0, longest_s))
+    time.sleep(rng.uniform(0, longest_s))
     return strategy
 
 
@@ -190,17 +186,17 @@ def modified(path):
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-def land(world, crowd, landings, damaged):
-    """Notes what the journal knew of each open wish at the kill."""
-    open_wishes = [client.current for client in crowd.clients]
-    journal = world.journal()
+def record_states(rig, clients, states_at_kill, damaged):
+    """Counts what the journal knew of each open operation at the kill."""
+    open_operations = [client.current for client in clients.clients]
+    journal = rig.journal()
     note_damage(journal, damaged)
-    for wish in filter(None, open_wishes):
-        order = journal.newest_of(wish.worker, wish.began_ms)
-        if order is None:
-            landings["not journalled"] += 1
+    for operation in filter(None, open_operations):
+        row = journal.newest_of(operation.worker, operation.began_ms)
+        if row is None:
+            states_at_kill["not journalled"] += 1
         else:
-            landings["delivered" if order["delivered_ms"] else order["state"]] += 1
+            states_at_kill["delivered" if row["delivered_ms"] else row["state"]] += 1
 
 
 def note_damage(journal: Journal, damaged):

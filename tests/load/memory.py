@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Big uploads at once into a gateway that the kernel gives 256 MB: none is lost, and nothing is killed.
+"""Large uploads at once into a gateway with 256 MB of memory: all are answered, and the kernel kills nothing.
 
-The gateway runs in a memory cgroup of its own (version 1 or 2), page cache of its spool included, in front of an upstream
-that throws bodies away and has each picture at once. First one, then eight forms with 16 pictures of 50 MB are sent at the
-same time. Printed: the peak of the gateway's own memory (resident, above idle), the most that the cgroup was charged with,
-how often the kernel killed in it, and how many uploads were answered.
+The gateway runs in a memory cgroup of its own (version 1 or 2), which includes the page cache of its spool, in front of an
+upstream that discards bodies and has each picture at once. First one, then eight forms with 16 pictures of 50 MB are sent at
+the same time. Prints the peak of the gateway's resident memory above idle, the peak charge of the cgroup, the number of kills
+by the kernel, and how many uploads were answered.
 
-Needs root, a memory cgroup that can be written, 12 GB of disk and target/release/gptproto-gateway. Exits 3 when an aim is
-missed, and 0, saying so, where there is no such cgroup.
+Needs root, a writable memory cgroup, 12 GB of disk and target/release/gptproto-gateway. Exits 3 when an aim is missed, and
+with a message and 0 where there is no such cgroup.
 
 usage: tests/load/memory.py [--quick] [--limit-mb 256]
 """
@@ -20,12 +20,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from measure_kit import Scratch, Table, forget_peak, memory, prepare
-from uploads import AT_ONCE, BIG, MB, TINY_PICTURE, Uploads
+from lib.measuring import Scratch, Table, memory, prepare, reset_peak
+from lib.uploads import BIG, IMMEDIATE_POLLS, MB, MEMORY_AIMS, TINY_PICTURE, Uploads
 
-# What the gateway's resident memory may grow by, for so many uploads at once.
-AIMS = {1: 64 * MB, 8: 160 * MB}
-# Smaller uploads, as many at once: what counts is how many there are.
+# Smaller uploads, as many at once.
 QUICK = (16, 5 * MB)
 
 
@@ -43,7 +41,7 @@ class Cgroup:
         except OSError:
             self.folder.rmdir()
             raise
-        # Where there is swap, it does not help.
+        # Swap must not help.
         try:
             self.write("memory.memsw.limit_in_bytes" if self.version == 1 else "memory.swap.max", limit if self.version == 1 else 0)
         except OSError:
@@ -53,7 +51,7 @@ class Cgroup:
         (self.folder / name).write_text(str(value))
 
     def command(self):
-        """What a program is started through, to be in the cgroup from its first page on."""
+        """Returns a command that executes another one inside the cgroup."""
         return ("sh", "-c", f'echo $$ > {self.folder}/cgroup.procs && exec "$@"', "sh")
 
     def kills(self):
@@ -61,14 +59,14 @@ class Cgroup:
         found = re.search(r"^oom_kill (\d+)", text, re.MULTILINE)
         return int(found[1]) if found else 0
 
-    def most(self):
-        """The most that was charged so far, in bytes; None where the kernel does not say."""
+    def peak(self):
+        """Returns the peak charge in bytes, or None where the kernel does not report it."""
         name = "memory.max_usage_in_bytes" if self.version == 1 else "memory.peak"
         file = self.folder / name
         return int(file.read_text()) if file.exists() else None
 
     def close(self):
-        # A process that has just ended may still be in it.
+        # A process that has just ended may still be in the cgroup.
         for _ in range(50):
             try:
                 self.folder.rmdir()
@@ -79,51 +77,51 @@ class Cgroup:
 
 def measure(table, cgroup, limit, pictures, at_once):
     scratch = Scratch("memory")
-    world = scratch.gateway(scratch.upstream(*TINY_PICTURE), AT_ONCE, core=None)
-    # Once more, in the cgroup: how long starting takes is no matter here.
-    world.stop()
-    world.launch(through=cgroup.command())
-    world.wait_until_ready()
-    pid = world.gateway.pid
-    Uploads(scratch, (1, 1 * MB)).send(world.port, world.keys[0])
+    rig = scratch.gateway(scratch.upstream(*TINY_PICTURE), IMMEDIATE_POLLS, core=None)
+    # Started again, inside the cgroup.
+    rig.stop()
+    rig.launch(through=cgroup.command())
+    rig.wait_until_ready()
+    pid = rig.gateway.pid
+    Uploads(scratch, (1, 1 * MB)).send(rig.port, rig.keys[0])
     time.sleep(0.5)
     idle = memory(pid)
-    forget_peak(pid)
+    reset_peak(pid)
     uploads = Uploads(scratch, pictures)
     began = time.monotonic()
     answered = 0
     with ThreadPoolExecutor(at_once) as threads:
-        for upload in [threads.submit(uploads.send, world.port, world.keys[0]) for _ in range(at_once)]:
+        for upload in [threads.submit(uploads.send, rig.port, rig.keys[0]) for _ in range(at_once)]:
             try:
                 upload.result()
                 answered += 1
             except (OSError, SystemExit) as problem:
                 print(f"an upload was not answered: {problem}", file=sys.stderr)
     took = time.monotonic() - began
-    alive = world.gateway.poll() is None
+    alive = rig.gateway.poll() is None
     name = f"{at_once} at once of {pictures[0]} x {pictures[1] // MB} MB in {limit // MB} MB"
     if alive:
         peak = memory(pid, "VmHWM") - idle
-        table.row(f"{name}: peak above idle ({idle / MB:.0f} MB)", peak / MB, "MB", AIMS[at_once] / MB)
-    most = cgroup.most()
-    if most is not None:
-        table.row(f"{name}: charged with its page cache, at most", most / MB, "MB")
+        table.row(f"{name}: peak above idle ({idle / MB:.0f} MB)", peak / MB, "MB", MEMORY_AIMS[at_once] / MB)
+    charged = cgroup.peak()
+    if charged is not None:
+        table.row(f"{name}: charged with its page cache, at most", charged / MB, "MB")
     table.row(f"{name}: killed by the kernel", cgroup.kills() + (not alive), "times", 0)
     table.row(f"{name}: answered", answered, "uploads", at_once, at_least=True)
     table.row(f"{name}: took", took, "s")
-    world.close(keep=False)
+    rig.close(keep=False)
     scratch.close()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="pictures of 5 MB")
-    parser.add_argument("--limit-mb", type=int, default=256, help="what the cgroup may hold")
+    parser.add_argument("--limit-mb", type=int, default=256, help="the limit of the cgroup")
     arguments = parser.parse_args()
     prepare()
     limit = arguments.limit_mb * MB
     table = Table()
-    for at_once in AIMS:
+    for at_once in MEMORY_AIMS:
         try:
             cgroup = Cgroup(limit)
         except OSError as problem:

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Thousands of clients that wait at once, each for an edit of its own: what one costs, and how that grows.
+"""Memory and CPU of clients that wait, each for an edit of its own, up to 15,000 at once.
 
-For each number of clients a new gateway, on one core, and an upstream (quick_upstream.py, on the other core with the clients) that
-lets every prediction wait until it is released. The pictures have 1 KB. Three spells are measured:
+For each number of clients there is a new gateway, on one core, and an upstream (lib/quick_upstream.py, on the other core with
+the clients) that completes no prediction until it is released. Pictures have 1 KB. Three periods are measured:
 
-  quiet      all have been submitted, and the first poll of none is due (its age is configured): memory, threads, descriptors, and what
-             waiting itself costs the processor
-  polling    polls as they are configured by default for pictures of which nothing is known (pauses of a seventh of the age, at least a
-             second, at most ten): polls/s and what they cost
-  release    the upstream completes all of them at one moment: seconds until half and all are delivered. The pauses between polls are in it
+  quiet      all edits are submitted, and no first poll is due yet (its age is configured): memory, threads, descriptors and CPU
+  polling    polls at the default pace for pictures without latency data (pauses of a seventh of the age, between one and ten
+             seconds): polls/s and CPU
+  release    the upstream completes all predictions at one moment: seconds until half and all are delivered, which includes the
+             pauses between polls
 
-Clients connect from several loopback addresses, so that no limit of one address or its ports is met. Needs two cores, 20,000
-descriptors for a process (ulimit -n) and target/release/gptproto-gateway. Exits 3 when an aim is missed.
+Clients connect from several loopback addresses, because of the limit of connections from one address and of its ports. Needs
+two cores, 20,000 descriptors for a process (ulimit -n) and target/release/gptproto-gateway. Exits 3 when an aim is missed.
 
 usage: tests/load/waiters.py [--quick] [NUMBER]...     (default 2000 4000 8000 15000, which takes some minutes)
 """
@@ -23,28 +23,30 @@ import sys
 import time
 from pathlib import Path
 
-from asking import connect
-from crash_kit import png
-from measure_kit import Scratch, Stopwatch, Table, call, counters, form, give_up, memory, prepare
+from lib.http_client import connect
+from lib.measuring import Scratch, Stopwatch, Table, counters, form, memory, prepare
+from lib.pictures import png
+from lib.project import give_up
+from lib.rig import call
 
 PATH = "/v1/images/edits"
 NUMBER = b"0000000000"
 CLIENTS_AN_ADDRESS = 500
 CONNECTING_AT_ONCE = 64
-SPELL_S = 10
+PERIOD_S = 10
 # Descriptors of a process besides those of clients.
 OTHER_DESCRIPTORS = 200
 
 
 class Clients:
-    """All of them, in one thread."""
+    """All clients, in one thread."""
 
-    def __init__(self, world):
+    def __init__(self, rig):
         body, headers = form([png("waiters", 16)], f"picture {NUMBER.decode()}")
-        headers |= {"Host": "127.0.0.1", "Authorization": f"Bearer {world.keys[0]}", "Content-Length": len(body)}
+        headers |= {"Host": "127.0.0.1", "Authorization": f"Bearer {rig.keys[0]}", "Content-Length": len(body)}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self.head, self.tail = (f"POST {PATH} HTTP/1.1\r\n{lines}\r\n".encode() + body).split(NUMBER)
-        self.port = world.port
+        self.port = rig.port
         self.gate = asyncio.Semaphore(CONNECTING_AT_ONCE)
         self.ends_ns = []
 
@@ -52,53 +54,53 @@ class Clients:
         address = f"127.0.1.{1 + number // CLIENTS_AN_ADDRESS}"
         async with self.gate:
             connection = await connect(self.port, address)
-        asked = await connection.ask(b"%s%010d%s" % (self.head, number, self.tail))
-        if asked.status != 200:
-            give_up(f"a client is answered with {asked.status}: {asked.answer[:500]}")
-        self.ends_ns.append(asked.ended_ns)
+        exchange = await connection.send(b"%s%010d%s" % (self.head, number, self.tail))
+        if exchange.status != 200:
+            give_up(f"a client is answered with {exchange.status}: {exchange.answer[:500]}")
+        self.ends_ns.append(exchange.ended_ns)
         connection.transport.close()
 
 
-async def spell(pid, upstream):
-    """The share of a core that a process used for a while, and the polls in each second of it."""
+async def measure_period(pid, upstream):
+    """Returns the share of a core that a process used for PERIOD_S, in percent, and polls/s."""
     before, watch = counters(upstream), Stopwatch(pid)
-    await asyncio.sleep(SPELL_S)
+    await asyncio.sleep(PERIOD_S)
     watch.stop()
     return watch.cpu / watch.seconds * 100, (counters(upstream)["polls"] - before["polls"]) / watch.seconds
 
 
 async def step(table, number, arrivals_a_second):
-    """One number of clients; returns how many a second arrived."""
+    """Measures one number of clients; returns how many of them arrived in a second."""
     scratch = Scratch("waiters")
-    first_poll_s = number / arrivals_a_second * 1.5 + SPELL_S + 5
+    first_poll_s = number / arrivals_a_second * 1.5 + PERIOD_S + 5
     upstream = scratch.upstream("--held", "--latency-ms", 0, "--picture-bytes", 1000)
-    world = scratch.gateway(upstream, {
+    rig = scratch.gateway(upstream, {
         "GATEWAY_UPSTREAM__FIRST_POLL_MS": str(int(first_poll_s * 1000)),
         "GATEWAY_UPSTREAM__POLL_INTERVAL_MIN_MS": "1000",
         "GATEWAY_UPSTREAM__POLL_INTERVAL_MAX_MS": "10000",
     })
-    pid = world.gateway.pid
-    call(world.port, "GET", "/v1/models", headers={"Authorization": f"Bearer {world.keys[0]}"})
+    pid = rig.gateway.pid
+    call(rig.port, "GET", "/v1/models", headers={"Authorization": f"Bearer {rig.keys[0]}"})
     idle = memory(pid)
-    clients = Clients(world)
+    clients = Clients(rig)
     watch, began = Stopwatch(pid), time.monotonic()
     waiting = [asyncio.create_task(clients.wait(each)) for each in range(number)]
-    while (told := counters(upstream))["submits"] < number:
+    while (counted := counters(upstream))["submits"] < number:
         for each in waiting:
             if each.done() and each.exception():
                 raise each.exception()
         if time.monotonic() - began > first_poll_s:
-            give_up(f"only {told['submits']} of {number} have been submitted after {first_poll_s:.0f} s")
+            give_up(f"only {counted['submits']} of {number} have been submitted after {first_poll_s:.0f} s")
         await asyncio.sleep(0.1)
     watch.stop()
     arrivals_a_second = number / watch.seconds
-    # The journal knows of the last one too.
+    # Until the journal has the last one too.
     await asyncio.sleep(1)
 
     name = f"{number:,} waiting"
     resident = memory(pid)
     threads, descriptors = (len(list(Path(f"/proc/{pid}/{what}").iterdir())) for what in ("task", "fd"))
-    cpu, polls = await spell(pid, upstream)
+    cpu, polls = await measure_period(pid, upstream)
     table.row(f"{name}: memory of one", (resident - idle) / number / 1000, "KB", 20)
     table.row(f"{name}: memory of the gateway", resident / 1e6, "MB")
     table.row(f"{name}: threads", threads, "threads")
@@ -106,9 +108,9 @@ async def step(table, number, arrivals_a_second):
     table.row(f"{name}: arrived", arrivals_a_second, "edits/s")
     table.row(f"{name}: CPU, quiet ({polls:.0f} polls/s)", cpu, "% of a core")
 
-    # The last one has been asked after once.
+    # Until the last one has been polled once.
     await asyncio.sleep(max(0.0, began + watch.seconds + first_poll_s + 2 - time.monotonic()))
-    cpu, polls = await spell(pid, upstream)
+    cpu, polls = await measure_period(pid, upstream)
     table.row(f"{name}: polls", polls, "polls/s")
     table.row(f"{name}: CPU, polling", cpu, "% of a core")
 
@@ -122,14 +124,14 @@ async def step(table, number, arrivals_a_second):
     table.row(f"{name}: all delivered after", delivered[-1], "s")
     table.row(f"{name}: CPU of a delivery", watch.cpu / number * 1e6, "CPU us")
     table.row(f"{name}: memory afterwards", memory(pid) / 1e6, "MB")
-    world.close(keep=True)
+    rig.close(keep=True)
     scratch.close()
     return arrivals_a_second
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="1000 clients alone")
+    parser.add_argument("--quick", action="store_true", help="1000 clients only")
     parser.add_argument("numbers", nargs="*", type=int)
     arguments = parser.parse_args()
     numbers = arguments.numbers or ([1000] if arguments.quick else [2000, 4000, 8000, 15_000])
@@ -140,7 +142,7 @@ def main():
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(numbers) + OTHER_DESCRIPTORS, hard))
     prepare()
     table = Table()
-    # Of the slowest gateway that is waited for.
+    # Of the slowest gateway for which this script waits.
     arrivals_a_second = 100.0
     for number in numbers:
         arrivals_a_second = asyncio.run(step(table, number, arrivals_a_second))

@@ -18,9 +18,9 @@ import time
 # What may happen to a connection, and how often.
 FAULTS = {
     "pass": 32,
-    "cut_upload": 11,  # after so many bytes of the request
+    "cut_upload": 11,  # after this number of bytes of the request
     "cut_waiting": 12,  # after the last byte of the request, while the server works
-    "cut_answer": 14,  # after so many bytes of the answer
+    "cut_answer": 14,  # after this number of bytes of the answer
     "stall_upload": 6,  # the rest of the request comes late
     "stall_answer": 6,  # the answer is left in the server's hands too long
     "hold_answer": 6,  # the answer is taken from the server at once, and comes late
@@ -71,7 +71,7 @@ class Connection:
         self.dice = random.Random(f"{options.seed}:{number}")
         self.fault = self.dice.choices(list(FAULTS), FAULTS.values())[0]
         self.where = self.dice.random()
-        # Whether the server learns at once that the client is gone, or finishes its answer for nobody.
+        # Whether the server notices at once that the client has disconnected, or finishes its answer.
         self.tells = self.dice.random() < 0.6
         self.resets = self.dice.random() < 0.5
         self.options = options
@@ -226,7 +226,7 @@ class Connection:
         if self.server is None:
             return
         if self.went["end"] != "whole" and self.went["upload"] == "whole" and not self.tells:
-            # A middlebox that does not pass on that the client is gone, and takes the answer for nobody.
+            # A middlebox that hides the disconnection of the client and reads the answer to its end.
             try:
                 async with asyncio.timeout(20):
                     while await self.from_server.read(PIECE):

@@ -1,0 +1,137 @@
+//! The prediction API over a real socket.
+
+use serde_json::{Value, json};
+
+use crate::simulator::apis::tests::{KEY, Upstream, edit, get_url};
+use crate::simulator::images::draw::tests::{png, read_texts};
+
+#[tokio::test]
+async fn an_edit_is_bought_polled_and_downloaded() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let upstream = Upstream::with_log(json!({}), Some(log.path().to_owned())).await;
+    let created = upstream.submit(&edit()).await;
+    assert_eq!(created["data"]["status"], "created");
+    assert_eq!(created["data"]["id"].as_str().unwrap().len(), 32);
+    assert!(get_url(&created).starts_with(&upstream.origin));
+    let logged = std::fs::read_to_string(log.path()).unwrap();
+    assert!(logged.contains(created["data"]["id"].as_str().unwrap()) && logged.ends_with('\n'));
+
+    let done = upstream.wait(get_url(&created)).await;
+    assert_eq!(done["data"]["status"], "completed");
+    assert!(done["data"]["usage"]["total_tokens"].as_u64().unwrap() > 196);
+    let file = done["data"]["outputs"][0].as_str().unwrap();
+    let response = upstream.client.get(file).send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "image/png");
+    let picture = response.bytes().await.unwrap();
+    assert_eq!(image::load_from_memory(&picture).unwrap().width(), 1024);
+    assert_eq!(read_texts(&picture)["inputs"], blake3::hash(&png(32, 32)).to_hex().as_str());
+
+    let counters = upstream.control("counters").await;
+    assert_eq!((&counters["submits"], &counters["downloads"]), (&json!(1), &json!(1)));
+    assert!(counters["charged_usd"].as_f64().unwrap() > 0.0);
+    let predictions = upstream.control("predictions").await;
+    assert_eq!(predictions[0]["parameters"]["base64_images"][0]["bytes"], png(32, 32).len());
+    assert_eq!(predictions[0]["headers"]["authorization"], "bearer");
+    upstream.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_answer_leaves_a_paid_prediction_and_a_lost_request_leaves_none() {
+    let upstream = Upstream::start(json!({})).await;
+    for fault in
+        ["drop_after", "cut_answer", "html_524_after", "truncated_json", "empty_body", "drop_before", "status_500"]
+    {
+        upstream.faults(json!({"on": "submit", "fault": fault})).await;
+        let sent = upstream.submit_request(&edit()).send().await;
+        let readable = match sent {
+            Ok(response) if response.status() == 200 => response.json::<Value>().await.is_ok(),
+            Ok(_) | Err(_) => false,
+        };
+        assert!(!readable, "{fault}");
+    }
+    let counters = upstream.control("counters").await;
+    assert_eq!(counters["submits"], 7);
+    assert_eq!(counters["submits_accepted"], 5);
+    assert_eq!(counters["submits_repeated"], 4);
+    assert_eq!(counters["submits_lost"], 2);
+    upstream.stop().await;
+}
+
+#[tokio::test]
+async fn faults_on_polls_do_not_change_the_prediction() {
+    let upstream = Upstream::start(json!({})).await;
+    let created = upstream.submit(&edit()).await;
+    upstream
+        .faults(json!([
+            {"on": "poll", "fault": "status_429_retry_after"},
+            {"on": "poll", "fault": "html_502"},
+            {"on": "poll", "fault": "drop_before"},
+        ]))
+        .await;
+    let limited = upstream.poll(get_url(&created)).await;
+    assert_eq!((limited.status().as_u16(), &limited.headers()["retry-after"]), (429, &"1".parse().unwrap()));
+    assert_eq!(upstream.poll(get_url(&created)).await.status(), 502);
+    assert!(upstream.client.get(get_url(&created)).bearer_auth(KEY).send().await.is_err());
+    assert_eq!(upstream.wait(get_url(&created)).await["data"]["status"], "completed");
+    upstream.stop().await;
+}
+
+#[tokio::test]
+async fn every_form_of_answer_can_be_configured() {
+    let upstream = Upstream::start(json!({})).await;
+    for (answer, pointer) in [
+        ("urls_array", "/data/urls/0/get"),
+        ("data_array", "/data/0/urls/get"),
+        ("id_in_url", "/data/urls/get"),
+        ("top_level_id", "/task_id"),
+        ("immediate_url", "/data/0/url"),
+        ("immediate_b64", "/data/0/b64_json"),
+        ("completed", "/data/outputs/0"),
+        ("foreign_host", "/data/urls/get"),
+    ] {
+        upstream.scenario(json!({"submit": {"answer": answer}})).await;
+        let body = upstream.submit(&edit()).await;
+        assert!(body.pointer(pointer).is_some_and(Value::is_string), "{answer}: {body}");
+    }
+    upstream.scenario(json!({"submit": {"answer": "colon_id"}})).await;
+    let created = upstream.submit(&edit()).await;
+    assert!(get_url(&created).contains("gpt-image-2:task_"));
+    for (outputs, pointer) in [
+        ("base64", "/data/outputs/0"),
+        ("data_uri", "/data/outputs/0"),
+        ("object_b64", "/data/outputs/0/b64_json"),
+        ("relative_url", "/data/outputs/0"),
+    ] {
+        upstream.scenario(json!({"result": {"outputs": outputs}})).await;
+        let body = upstream.wait(get_url(&created)).await;
+        assert!(body.pointer(pointer).is_some_and(Value::is_string), "{outputs}");
+    }
+    upstream.scenario(json!({"submit": {"answer": "code500"}})).await;
+    assert_eq!(upstream.submit(&edit()).await["code"], 500);
+    upstream.stop().await;
+}
+
+#[tokio::test]
+async fn failures_policy_and_sync_mode_answer_as_recorded() {
+    let upstream = Upstream::start(json!({})).await;
+    let mut refused = edit();
+    refused["prompt"] = json!("a Forbidden-Picture");
+    let response = upstream.submit_request(&refused).send().await.unwrap();
+    assert_eq!(response.status(), 400);
+    assert_eq!(response.json::<Value>().await.unwrap()["error"]["type"], "503");
+    upstream.scenario(json!({"policy": {"answer": "task"}})).await;
+    let created = upstream.submit(&refused).await;
+    let failed = upstream.wait(get_url(&created)).await;
+    assert_eq!(failed["data"]["status"], "failed");
+    assert!(failed["data"]["error"].as_str().unwrap().contains("guidelines"));
+
+    let mut sync = edit();
+    sync["enable_sync_mode"] = json!(true);
+    assert_eq!(upstream.submit(&sync).await["data"]["status"], "completed");
+    upstream.scenario(json!({"sync": {"mode": "give_up", "give_up_s": 1}})).await;
+    assert_eq!(upstream.submit(&sync).await["data"]["code"], 5004);
+    upstream.scenario(json!({"sync": {"mode": "edge_cut", "edge_cut_s": 1}})).await;
+    assert_eq!(upstream.submit_request(&sync).send().await.unwrap().status(), 524);
+    assert_eq!(upstream.control("counters").await["charged_usd"].as_f64().map(|usd| usd > 0.0), Some(true));
+    upstream.stop().await;
+}

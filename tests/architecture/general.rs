@@ -1,0 +1,83 @@
+//! Words that names may use without an entry of the glossary: English, and what every programmer of servers knows.
+
+/// In alphabetical order. No word of the domain stands here: that is what the glossary is for.
+pub(crate) const GENERAL: &str = "
+a abandoned abandonment accept accepted accepting accessor acknowledged acquire action active actual adapter add
+address after age agent ai alive all allocation allowance allowed already ambiguity ambiguous amount an and annotation
+answer any api app append arg argument array as asset async at attempted attribution audit auth authentication
+authorization available average
+back background backoff balance banner base base64 batch bearer before begin benching binary bind blob block blocking
+body bomb bool bound boundary browser bucket buffer build builder bulk by bypass byte bytes
+cache cached call callback cancel cancellation cancelled candidate carried case cause certificate chain change changed
+channel chart check checked checker choice chosen chunk chunked clamp class classification classifier classify cleaner
+cleanup clear cli clock close closed coalesced code codec collector colour column command comment common compat
+completed completion component composite compression computed config configuration conflict connect connection
+consumer contact content context control conversion convert converted converter cookie copy core correlation cors cost
+count counted counter coverage create created credential cross csv current cursor custom cut cycle
+daily data database date dead deadline debug decimal decision declared decode decoded decoder default deferred delay
+deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect
+difference digest dimension direct directory disabled disk dispatch display distinct distribution document domain done
+download drain draw drawing drained drift drop dropped dropping dry due duration
+each edit effect element empty enabled encode encoded encoder encoding end ended endpoint enforced engine entry enum
+envelope environment equal error escape estimate estimator etag evaluation event evicted evictor example exceeded
+excess exchange exclusive executor exempt exhausted existing exit expected expired expiry export extended extension
+external extra extractor
+factor failed failure fair fallback family fast fault feature feed fetch fetched fetcher few field file filter final
+find finding finish finished first fixture flag flight float flush flushed for forecast form format forwarded fraction
+frame framing free from front full function fuzz fuzzing
+gap gate gated gateway gauge generated generation generator get global gpt gptproto grace grant granted group grouped
+guard
+handle handler handshake hash header healthy heap held help hidden hint histogram history hit host hosts hour http
+http1 http2 hub hyper
+id identical identity idle ids ignored image immediate import in incoming index info inline injected inner input inspection
+instance intake integer interim internal interval into invalid io ip iso issue item iterator
+join joined json
+keep key keyed kind known
+label language last late latency latest launch layer layout learned learner learning left legacy length letter level
+lib library lifecycle lifetime limit limited limiter line linear link list listen listener live load local location
+lock log logged logging lookup loop lossy
+main maintenance manager manual map mapping margin mark mask match matched matching max maximum mean measure measured
+measurement media median member memory merge message meta metadata meter method metric middleware migration millis
+mime min minimum minted minute missing mod mode model module money monitor monotonic monthly multipart multiple mutex
+name named names negotiation nested network new next no node nonce none normal not now null number numeric
+object observation observed of off offset ok on once one only open openai openapi operation operations option optional
+ordering origin other out outcome outgoing output outstanding over override overview owned owner
+pad padded padding page paged pagination paid pair panic parallel parameter parameterised params parse parsed parser
+parsing part partial parts password patch path pattern pause payment peak peer pending per percent percentile period
+permanent permission persist persisted phase pick picture pipe pixel placeholder plain plan planner planning png point
+policy polled poller polling pool port position post predicate predicted prefer preference prefix prepared presign
+pressure preview previous price priced pricing primary printer prior priority private probe probing problem process
+processing producer production profile program progress project property proto protocol provider proxy pruned public
+publication publish published publisher pull pure push put
+quality quantile quantity query queue queued quiet
+random range rate ratio raw reach read reader readiness ready reason received receiver recent recheck recognized
+reconcile reconciled reconciliation record recorded recorder recount recovered recovery redirect reference refund
+refusal refused register registration registry reject rejected rejection relay release released remainder remaining
+remote removed render renewal repeated replaced replay reply report reporter repository requested requeue required
+reservable reserved reset resolution resolved resolver resource response rest restart restarted resubmit resume
+retained retention retry retryable return reuse reused revision revoked rng role root rotation round route router
+routes routing row rule run runner running runtime
+safe same sample sampler save saved scalar scan schedule scheduled scheduler schema scope score screen script search
+seconds secret section seed segment selection semaphore send sender sent sequence serial serve served server service
+serving session set setter setting settings settled setup severity shadow shape share shared shed sheet shift short
+show shutdown sibling side signal signature signed signer signing silent similarity simple single sink size sized skip
+slot slow small smoothed snapshot socket soft sort source space spawn spec specification speed spent split sqlite
+stable stage stale stall stalled standard start started startup stat state statement static statistics stats status
+step stop stopped stopping storage store stored stream streamed streaming strict string struct stub style subject
+submission submitted subscriber subscription subset success sum summary supervisor support supported survival
+suspended swap sweep sweeper switch sync synchronous syntax system
+table tag tail take target task tcp telemetry temp temporary terminal terminated test text the thread threshold
+throttle tick ticker tie time timed timeout timer timestamp timing tiny tls to token too top total touch trace track
+tracked tracker tracking trailing trait transaction transfer transform transient transition transport tree trend
+trigger trimmed trip trust trusted try ttl tuning tuple twice twin type typed
+udp unacknowledged unavailable unbounded unclassified undelivered under unexpected unexplained unfinished unified
+uniform unique unit unix unknown unlimited unmatched unreachable unread unreadable unsent unsupported until unused up
+update updated upload uploaded upper uptime url urls usage usd use used user utc util
+v1 v2 v3 valid validate validated validation validator value variant vec vendor verdict verification verified version
+via view virtual visible void volume
+wait waiting wake warm warning watch watcher weak web webhook weight whole wide width window with without work worker
+workspace world write writer written
+xml
+year
+zone
+";
