@@ -1,9 +1,10 @@
 //! Polls against lateness, simulated: the polls the planner spends and its lateness, beside fixed and growing intervals
-//! and an oracle that knows the distribution. `cargo bench --features bench --bench polling`; fails if an aim is missed.
+//! and an oracle that knows the distribution. `cargo bench --features bench --bench polling`; fails if an aim is
+//! missed.
 //!
 //! Generation times are drawn from what was measured at the upstream (`src/README.md`), a heavy tail, and sudden
-//! shifts. Purchases arrive at random times and overlap, so the planner learns as late as it would in production. The score is
-//! (mean polls x mean lateness) / (mean time / 2): 1 for any fixed interval, smaller is better.
+//! shifts. Purchases arrive at random times and overlap, so the planner learns as late as it would in production. The
+//! score is (mean polls x mean lateness) / (mean time / 2): 1 for any fixed interval, smaller is better.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -468,8 +469,8 @@ fn shifts(aims: &mut Aims) {
     title("the same by more, without an aim");
     shifts_by(3.0, 60.0);
     shifts_by(1.0 / 3.0, 60.0);
-    // The next poll of all jobs under way is planned already when the first of them is found done: the more jobs overlap,
-    // the more are late before the shift can be known.
+    // The next poll of all jobs under way is planned already when the first of them is found done: the more jobs
+    // overlap, the more are late before the shift can be known.
     title("the same, one in 140 s, without an aim");
     shifts_by(2.0, 140.0);
     shifts_by(0.5, 140.0);

@@ -41,7 +41,7 @@ mod waiter;
 
 pub(crate) use self::core::Parts;
 use self::core::{Core, Settings};
-pub(crate) use jobs::{CancelOutcome, JobRequest, JobStage, Presence};
+pub(crate) use jobs::{CancelOutcome, JobRequest, JobStage, WaitMode};
 pub(crate) use metrics::Status;
 pub(crate) use view::{JobStatus, JobView};
 pub(crate) use waiter::{AnswerSource, JobEvent, WaitError, Waiter};
@@ -65,11 +65,11 @@ impl Engine {
         cache: &CacheConfig,
         storage: &StorageConfig,
     ) -> Result<Self, JournalError> {
-        // `Core::planned_polls` says what bounds it.
-        let (sender, planned_polls) = mpsc::unbounded_channel();
+        // `Core::scheduled_polls` says what bounds it.
+        let (sender, scheduled_polls) = mpsc::unbounded_channel();
         let core = Arc::new(Core::new(parts, upstream, Settings::new(upstream, cache, storage), sender));
         core.recover().await?;
-        core.lifecycle.spawn_service("poll scheduler", purchase::scheduler::run(Arc::clone(&core), planned_polls));
+        core.lifecycle.spawn_service("poll scheduler", purchase::scheduler::run(Arc::clone(&core), scheduled_polls));
         core.lifecycle.spawn_service("eviction", eviction::run(Arc::clone(&core)));
         Ok(Self { core })
     }

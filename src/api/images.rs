@@ -22,7 +22,7 @@ use super::spaces::Spaces;
 use super::validate::Checked;
 use super::{ApiState, DEPLOYMENT, intake, patience, predictions, rate, route_of};
 use crate::admission::Permit;
-use crate::engine::{JobRequest, Presence, WaitError, Waiter};
+use crate::engine::{JobRequest, WaitError, WaitMode, Waiter};
 use crate::model::{ClientId, Failure, IdempotencyKey, JobResult, Task};
 use crate::server::connection::ConnectionHandle;
 use crate::telemetry::RequestId;
@@ -126,9 +126,9 @@ async fn place(
     let shape = answer::Shape::of(&request, presentation);
     let deadline = patience::deadline(&headers, &state.server, began, Instant::now(), manner.heartbeat());
     let addresses = state.addresses(&headers)?;
-    let (presence, until) = match manner {
-        Manner::Later(_) => (Presence::Away, Instant::now() + state.server.async_start_timeout),
-        Manner::Silent | Manner::Interim(_) | Manner::Spaces(_) | Manner::Events(_) => (Presence::Connected, deadline),
+    let (wait_mode, until) = match manner {
+        Manner::Later(_) => (WaitMode::Away, Instant::now() + state.server.async_start_timeout),
+        Manner::Silent | Manner::Interim(_) | Manner::Spaces(_) | Manner::Events(_) => (WaitMode::Connected, deadline),
     };
     let job = JobRequest {
         client: client.clone(),
@@ -138,7 +138,7 @@ async fn place(
         is_retry: retry_count(&headers) > 0,
         key: idempotency_key(&headers)?,
         until,
-        presence,
+        wait_mode,
         webhook: webhook_url
             .map(|address| state.webhooks.accept(&address).map_err(ApiError::of_webhook))
             .transpose()?,

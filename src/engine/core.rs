@@ -76,7 +76,7 @@ pub(super) struct Core {
     /// Plans for polls, on their way to the scheduler. Not bounded by itself: a plan is sent when a purchase is
     /// accepted, after each poll of it, and when the generation times of its class have shifted; the scheduler takes
     /// all of them before it sleeps. So the channel holds at most a few plans for each purchase in flight.
-    pub(super) planned_polls: mpsc::UnboundedSender<PlannedPoll>,
+    pub(super) scheduled_polls: mpsc::UnboundedSender<ScheduledPoll>,
     latencies: Mutex<LatencyModel>,
     pub(super) planner: PollPlanner,
     /// How much more expensive polls are at the moment.
@@ -96,7 +96,7 @@ pub(super) struct Recent {
 
 /// When a purchase is to be polled, with which account, and how likely it is done then.
 #[derive(Debug)]
-pub(super) struct PlannedPoll {
+pub(super) struct ScheduledPoll {
     pub(super) at: Instant,
     pub(super) purchase: PurchaseId,
     /// The number of the plan; only the last plan of a purchase counts.
@@ -145,7 +145,7 @@ impl Core {
         parts: Parts,
         upstream: &UpstreamConfig,
         settings: Settings,
-        planned_polls: mpsc::UnboundedSender<PlannedPoll>,
+        scheduled_polls: mpsc::UnboundedSender<ScheduledPoll>,
     ) -> Self {
         let priors = match upstream.latency_priors {
             Switch::On => LatencyPriors::Measured,
@@ -163,7 +163,7 @@ impl Core {
                 .max_capacity(REMEMBERED_MAX)
                 .time_to_live(PENDING_FAILURE_TTL)
                 .build(),
-            planned_polls,
+            scheduled_polls,
             latencies: Mutex::new(latencies.pausing(LEARNING_PAUSE)),
             planner: PollPlanner {
                 min_interval: upstream.poll_interval_min,

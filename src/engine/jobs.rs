@@ -22,5 +22,5 @@ pub(super) use owner::{LiveView, OpenPurchase};
 pub(crate) use progress::JobStage;
 pub(super) use progress::Progress;
 pub(super) use purchase_state::{AcceptedPurchase, PurchaseEnd, PurchaseState};
-pub(crate) use request::{JobRequest, Presence};
-pub(super) use table::{Jobs, Listed};
+pub(crate) use request::{JobRequest, WaitMode};
+pub(super) use table::{Jobs, ListOutcome};

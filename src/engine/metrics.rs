@@ -129,15 +129,8 @@ impl EngineMetrics {
             spool_requests_refused: Counter::default(),
         };
         metrics.register("engine", |registry| {
-            registry.register("jobs_started", "Jobs that began to buy", own.jobs_started.clone());
             registry.register("submits", "Submits to the upstream, by API kind and result", own.submits.clone());
             registry.register("polls", "Polls of the upstream, by result", own.polls.clone());
-            registry.register(
-                "polls_saved",
-                "Polls that a fixed interval of 2.5 s would have made in addition",
-                own.polls_saved.clone(),
-            );
-            registry.register("pictures_bought", "Pictures bought and stored", own.pictures_bought.clone());
             registry.register(
                 "purchases_failed",
                 "Purchases that ended without a picture, by reason",
@@ -149,42 +142,42 @@ impl EngineMetrics {
                 own.purchases_in_progress.clone(),
             );
             registry.register(
-                "waiters",
-                "Requests that wait for a job, and jobs whose client fetches the result later",
-                own.waiters.clone(),
-            );
-            registry.register(
                 "generation_seconds",
-                "Time from the acceptance of a purchase to its stored pictures, in seconds, by model",
+                "Time from the acceptance of a purchase to its stored pictures, by model",
                 own.generation_seconds.clone(),
             );
-            registry.register(
-                "spent_usd",
-                "Money spent by the prices of the catalogue, in US dollars",
-                own.spent_usd.clone(),
-            );
-            registry.register("purchases_unknown", "Purchases with an unknown outcome", own.purchases_unknown.clone());
-            registry.register(
-                "unknown_usd",
-                "Price of the purchases with an unknown outcome, in US dollars",
-                own.unknown_usd.clone(),
-            );
-            registry.register(
-                "requests_joined",
-                "Requests that joined a job instead of buying",
-                own.requests_joined.clone(),
-            );
-            registry.register(
-                "joined_usd",
-                "Price that the requests would have paid that joined a job, in US dollars",
-                own.joined_usd.clone(),
-            );
-            registry.register("cache_hits", "Requests answered by a stored result", own.cache_hits.clone());
+            for (name, help, counter) in [
+                ("jobs_started", "Jobs that began to buy", &own.jobs_started),
+                ("polls_saved", "Polls that a fixed interval of 2.5 s would have made in addition", &own.polls_saved),
+                ("pictures_bought", "Pictures bought and stored", &own.pictures_bought),
+                ("purchases_unknown", "Purchases with an unknown outcome", &own.purchases_unknown),
+                ("requests_joined", "Requests that joined a job instead of buying", &own.requests_joined),
+                ("cache_hits", "Requests answered by a stored result", &own.cache_hits),
+                (
+                    "spool_requests_refused",
+                    "Requests refused because there was no space for their upload",
+                    &own.spool_requests_refused,
+                ),
+            ] {
+                registry.register(name, help, counter.clone());
+            }
+            for (name, help, money) in [
+                ("spent_usd", "US dollars spent, by the prices of the catalogue", &own.spent_usd),
+                ("unknown_usd", "US dollars that purchases with an unknown outcome may have cost", &own.unknown_usd),
+                ("joined_usd", "US dollars not spent because requests joined a job", &own.joined_usd),
+            ] {
+                registry.register(name, help, money.clone());
+            }
             for (name, help, gauge) in [
+                (
+                    "waiters",
+                    "Requests that wait for a job, and jobs whose client fetches the result later",
+                    &own.waiters,
+                ),
                 ("spool_bytes", "Bytes of uploads that have arrived and are held", &own.spool_bytes),
                 (
                     "spool_reserved_bytes",
-                    "Bytes held or reserved for uploads that still arrive",
+                    "Bytes held, or reserved for uploads that still arrive",
                     &own.spool_reserved_bytes,
                 ),
                 ("spool_memory_bytes", "Bytes of uploads held in memory", &own.spool_memory_bytes),
@@ -196,11 +189,6 @@ impl EngineMetrics {
             ] {
                 registry.register(name, help, gauge.clone());
             }
-            registry.register(
-                "spool_requests_refused",
-                "Requests refused because there was no space for their upload",
-                own.spool_requests_refused.clone(),
-            );
         });
         own
     }

@@ -5,14 +5,14 @@
 //! - `submit`: budget, upload, journal, last byte; retries.
 //! - `scheduler`, `plan`, `poll`: when accepted purchases are polled, and what follows from an answer.
 //! - `fetch`: downloads, checks and stores pictures.
-//! - `settle`: journals the end and notifies the waiters.
+//! - `end`: journals the end and notifies the waiters.
 
+mod end;
 mod fetch;
 pub(super) mod forecast;
 mod plan;
 mod poll;
 pub(super) mod scheduler;
-mod settle;
 mod slow_submit;
 mod start;
 mod submit;

@@ -236,7 +236,7 @@ impl Waiter {
             }
             let record = Record::Delivered { job: self.job, at: core.clock.now() };
             if let Err(error) = core.journal.append(record).await {
-                tracing::warn!(job = %self.job, %error, "a delivery could not be journalled; the result may be claimed again");
+                tracing::warn!(job = %self.job, %error, "a delivery could not be journalled; it may be claimed again");
             }
             drop(self);
         });

@@ -131,8 +131,8 @@ async fn failure(engine: &Engine, job: JobRequest) -> (JobId, Failure) {
     }
 }
 
-/// Promise: the answer to a request, the answer to its retry and `GET /v1/predictions/{id}` name the same failure, before
-/// and after a restart.
+/// Promise: the answers to a request, to its retry and to `GET /v1/predictions/{id}` name the same failure, before and
+/// after a restart.
 #[test]
 fn all_answers_to_a_job_of_several_failures_name_the_same_one() {
     with_a_sound_seed(async |mut simulation| {

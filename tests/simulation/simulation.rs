@@ -1,9 +1,9 @@
 //! Random histories of a gateway, repeatable by their seed.
 //!
 //! The engine runs against a journal in memory whose disk loses what was not synced, and against an upstream that is a
-//! small world: it counts what it was made to buy, loses requests and loses answers. Time is virtual. A list of operations
-//! drawn from a seed sends requests, retries, disconnects, cuts the power, cuts it again during recovery, and lets time
-//! pass. Each client has one prompt that it wants one picture of.
+//! small world: it counts what it was made to buy, loses requests and loses answers. Time is virtual. A list of
+//! operations drawn from a seed sends requests, retries, disconnects, cuts the power, cuts it again during recovery,
+//! and lets time pass. Each client has one prompt that it wants one picture of.
 //!
 //! A run fails when
 //! - a prompt was bought more than once (**double buy**), although its client only ever retried it;
@@ -13,9 +13,9 @@
 //!
 //! It is no failure when a prompt was bought, its answer lost, and the journal shows "unknown": that is promised.
 //!
-//! Not simulated: the API (`tests/gateway` and the kill loop cover it), several purchases of a job at the same instant (but
-//! see `directed.rs`), and disks that lie about a sync. One source of chance remains: picture files are written by a real
-//! thread, though virtual time stands still while it works.
+//! Not simulated: the API (`tests/gateway` and the kill loop cover it), several purchases of a job at the same instant
+//! (but see `directed.rs`), and disks that lie about a sync. One source of chance remains: picture files are written by
+//! a real thread, though virtual time stands still while it works.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -33,7 +33,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Engine, JobRequest, Parts, Presence, WaitError};
+use super::{Engine, JobRequest, Parts, WaitError, WaitMode};
 use crate::admission::Admission;
 use crate::budget::{self, Budget, Poll, Pushback, Reservation, Submit};
 use crate::config::{Config, Environment};
@@ -332,7 +332,7 @@ fn job(prompt: usize, timeout: Duration) -> JobRequest {
         is_retry: false,
         key: None,
         until: Instant::now() + timeout,
-        presence: Presence::Connected,
+        wait_mode: WaitMode::Connected,
         webhook: None,
     }
 }

@@ -113,7 +113,7 @@ impl LiveJob {
         self.purchases.iter().all(|state| matches!(state, PurchaseState::Ended(_)))
     }
 
-    /// Returns what the job came to, once all its purchases have ended.
+    /// Returns the result or the failure of the job, once all its purchases have ended.
     pub(super) fn outcome(&self) -> Result<Arc<JobResult>, Failure> {
         let mut result = JobResultBuilder::new(self.record.id, self.record.n);
         let mut failures = Vec::new();

@@ -1,14 +1,15 @@
-//! What happens to single purchases of live jobs.
+//! Single purchases of live jobs: their steps, and what is known of them.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::live::LiveJob;
 use super::progress::Progress;
 use super::purchase_state::{AcceptedPurchase, PurchaseEnd, PurchaseState};
 use super::table::Jobs;
-use crate::model::{Failure, JobResult, PurchaseId, Usd};
+use crate::model::{Failure, JobId, JobResult, PurchaseId, Usd};
 use crate::polling::latency::LatencyClass;
 use crate::storage::journal::JobRecord;
 
@@ -85,6 +86,21 @@ impl Jobs {
             PurchaseState::Queued | PurchaseState::Submitting | PurchaseState::Ended(_) => None,
         });
         replannable.collect()
+    }
+
+    /// Returns the record of a live job.
+    pub(in crate::engine) fn record(&self, job: JobId) -> Option<Arc<JobRecord>> {
+        self.lock().live.get(&job).map(|live| Arc::clone(&live.record))
+    }
+
+    /// Whether any purchase of a job is, or may be, bought. A job that has ended counts as bought.
+    pub(in crate::engine) fn is_bought(&self, job: JobId) -> bool {
+        self.lock().live.get(&job).is_none_or(LiveJob::is_bought)
+    }
+
+    /// Whether the answer to a submit of a job is still to come.
+    pub(in crate::engine) fn is_submitting(&self, job: JobId) -> bool {
+        self.lock().live.get(&job).is_some_and(LiveJob::is_submitting)
     }
 
     /// Returns the number of pictures a purchase of a live job was to make; 0 when the job has ended.

@@ -19,14 +19,14 @@ pub(crate) struct JobRequest {
     pub(crate) key: Option<IdempotencyKey>,
     /// The response deadline: when the client is answered at the latest.
     pub(crate) until: Instant,
-    pub(crate) presence: Presence,
+    pub(crate) wait_mode: WaitMode,
     /// The address that is notified when the job ends.
     pub(crate) webhook: Option<Webhook>,
 }
 
-/// Where a client is while its job is under way.
+/// How a client waits for its job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Presence {
+pub(crate) enum WaitMode {
     /// It waits on its connection, and no longer needs the job once the connection is closed.
     Connected,
     /// It fetches the result later: the job is needed although the client is not connected.

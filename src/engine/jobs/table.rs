@@ -30,7 +30,7 @@ pub(super) struct Table {
 }
 
 /// What came of listing a job.
-pub(in crate::engine) enum Listed {
+pub(in crate::engine) enum ListOutcome {
     New(WaiterSlot),
     /// A live job was joined instead.
     Joined(JobId, WaiterSlot),
@@ -57,7 +57,7 @@ impl Jobs {
         quota: Box<dyn QuotaHold>,
         policy: ReusePolicy,
         times: StartTimes,
-    ) -> Result<Listed, Failure> {
+    ) -> Result<ListOutcome, Failure> {
         let mut table = self.lock();
         let by_key = match &record.idempotency_key {
             Some(key) => table.keyed(&record.client, key, record.fingerprint)?,
@@ -67,10 +67,10 @@ impl Jobs {
             && let Some(live) = table.live.get_mut(&job)
         {
             let Joined { record, slot } = live.join(times.start_by);
-            return Ok(Listed::Joined(record.id, slot));
+            return Ok(ListOutcome::Joined(record.id, slot));
         }
         let purchases = std::iter::repeat_with(|| PurchaseState::Queued).take(pictures.len()).collect();
-        Ok(Listed::New(table.list(record, purchases, pictures, quota, times)))
+        Ok(ListOutcome::New(table.list(record, purchases, pictures, quota, times)))
     }
 
     /// Joins the live job of a client's idempotency key.
@@ -172,21 +172,6 @@ impl Jobs {
         let record = Arc::clone(&live.record);
         table.unlist(&record);
         DropOutcome::Abandoned
-    }
-
-    /// Returns the record of a live job.
-    pub(in crate::engine) fn record(&self, job: JobId) -> Option<Arc<JobRecord>> {
-        self.lock().live.get(&job).map(|live| Arc::clone(&live.record))
-    }
-
-    /// Whether any purchase of a job is, or may be, bought. A job that has ended counts as bought.
-    pub(in crate::engine) fn is_bought(&self, job: JobId) -> bool {
-        self.lock().live.get(&job).is_none_or(LiveJob::is_bought)
-    }
-
-    /// Whether the answer to a submit of a job is still to come.
-    pub(in crate::engine) fn is_submitting(&self, job: JobId) -> bool {
-        self.lock().live.get(&job).is_some_and(LiveJob::is_submitting)
     }
 
     pub(in crate::engine) fn add_waiter(&self, job: JobId) {

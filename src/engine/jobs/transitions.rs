@@ -106,7 +106,7 @@ pub(in crate::engine) enum AfterPoll {
 
 /// Why an output could not be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum FetchTrouble {
+pub(in crate::engine) enum FetchFailure {
     /// The address, the transfer, or the bytes.
     Upstream(String),
     /// The disk.
@@ -160,12 +160,12 @@ impl PollState {
 
 /// Decides after a round of fetching, from the number of pictures that came and the trouble of the last that did not. A
 /// result that is paid for is fetched until the deadline, whether a host is down or the disk is full.
-pub(in crate::engine) fn after_fetch(stored: usize, trouble: Option<FetchTrouble>, expired: bool) -> AfterFetch {
+pub(in crate::engine) fn after_fetch(stored: usize, trouble: Option<FetchFailure>, expired: bool) -> AfterFetch {
     match trouble {
         None => AfterFetch::Resolve,
         Some(_) if !expired => AfterFetch::PollAgain,
         Some(_) if stored > 0 => AfterFetch::Resolve,
-        Some(FetchTrouble::Storage(message) | FetchTrouble::Upstream(message)) => {
+        Some(FetchFailure::Storage(message) | FetchFailure::Upstream(message)) => {
             AfterFetch::End(Failure::ResultLost { message })
         }
     }

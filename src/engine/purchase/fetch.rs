@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::engine::core::Core;
-use crate::engine::jobs::transitions::{AfterFetch, FetchTrouble, after_fetch};
+use crate::engine::jobs::transitions::{AfterFetch, FetchFailure, after_fetch};
 use crate::model::{Failure, PurchaseId, StoredPicture};
 use crate::storage::results::ResultsError;
 use crate::upstream::{FetchError, Finished, Output};
@@ -49,7 +49,7 @@ impl Core {
             let expired = started.elapsed() >= self.settings.deadline;
             match trouble {
                 Some(_) if !expired => tokio::time::sleep(self.backoff(rounds)).await,
-                Some(FetchTrouble::Upstream(message) | FetchTrouble::Storage(message)) if stored.is_empty() => {
+                Some(FetchFailure::Upstream(message) | FetchFailure::Storage(message)) if stored.is_empty() => {
                     return self.end(purchase, Failure::ResultLost { message }).await;
                 }
                 _ => return self.resolve(purchase, None, stored, finished.usage, sent).await,
@@ -59,7 +59,7 @@ impl Core {
 
     /// Fetches, checks and stores outputs. Returns the stored pictures in the order of the outputs, and the trouble of
     /// the last output that failed.
-    async fn fetch_all(&self, outputs: Vec<Output>) -> (Vec<StoredPicture>, Option<FetchTrouble>) {
+    async fn fetch_all(&self, outputs: Vec<Output>) -> (Vec<StoredPicture>, Option<FetchFailure>) {
         let fetched = join_all(outputs.into_iter().take(OUTPUTS_MAX).map(|output| self.fetch(output))).await;
         let mut stored = Vec::new();
         let mut trouble = None;
@@ -75,14 +75,14 @@ impl Core {
         (stored, trouble)
     }
 
-    async fn fetch(&self, output: Output) -> Result<StoredPicture, FetchTrouble> {
+    async fn fetch(&self, output: Output) -> Result<StoredPicture, FetchFailure> {
         let timeout = self.settings.download_timeout;
-        let late = |_| Err(FetchTrouble::Upstream("the download took too long".to_owned()));
+        let late = |_| Err(FetchFailure::Upstream("the download took too long".to_owned()));
         tokio::time::timeout(timeout, self.fetch_once(output)).await.unwrap_or_else(late)
     }
 
-    async fn fetch_once(&self, output: Output) -> Result<StoredPicture, FetchTrouble> {
-        let upstream = |error: FetchError| FetchTrouble::Upstream(error.to_string());
+    async fn fetch_once(&self, output: Output) -> Result<StoredPicture, FetchFailure> {
+        let upstream = |error: FetchError| FetchFailure::Upstream(error.to_string());
         let mut bytes = self.upstream.fetch(output).await.map_err(upstream)?;
         let bytes_max = self.settings.picture_bytes_max;
         let mut writer = self.results.write(bytes_max);
@@ -93,7 +93,7 @@ impl Core {
     }
 }
 
-impl From<ResultsError> for FetchTrouble {
+impl From<ResultsError> for FetchFailure {
     fn from(error: ResultsError) -> Self {
         match error {
             ResultsError::InvalidPicture(_) | ResultsError::TooLarge { .. } => Self::Upstream(error.to_string()),

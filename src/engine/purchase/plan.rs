@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::engine::core::{Core, PlannedPoll};
+use crate::engine::core::{Core, ScheduledPoll};
 use crate::engine::jobs::AcceptedPurchase;
 use crate::model::PurchaseId;
 use crate::polling::latency::LatencyClass;
@@ -27,7 +27,7 @@ impl Core {
     pub(in crate::engine) fn poll_soon(&self, purchase: PurchaseId) {
         let plan = self.jobs.with_accepted(purchase, |accepted| (accepted.replan(None), accepted.account.clone()));
         if let Some((plan, account)) = plan {
-            self.send_plan(PlannedPoll { at: Instant::now(), purchase, plan, account, chance: 1.0 });
+            self.send_plan(ScheduledPoll { at: Instant::now(), purchase, plan, account, chance: 1.0 });
         }
     }
 
@@ -92,12 +92,12 @@ impl Core {
             replaces.then(|| accepted.replan(Some(at)))
         });
         let Some(plan) = number.flatten() else { return };
-        self.send_plan(PlannedPoll { at, purchase, plan, account, chance });
+        self.send_plan(ScheduledPoll { at, purchase, plan, account, chance });
     }
 
-    fn send_plan(&self, planned: PlannedPoll) {
+    fn send_plan(&self, planned: ScheduledPoll) {
         // The scheduler is gone only when the process ends; after the restart the journal shows the purchase.
-        let _ = self.planned_polls.send(planned);
+        let _ = self.scheduled_polls.send(planned);
     }
 
     /// Returns the pause after `troubles` failures in a row, at least one.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
-use crate::engine::core::{Core, PlannedPoll};
+use crate::engine::core::{Core, ScheduledPoll};
 use crate::model::{AccountId, PurchaseId};
 use crate::polling::queue::PollQueue;
 
@@ -22,7 +22,7 @@ struct Scheduler {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-/// What one round of polls came to.
+/// The result of one round of polls.
 struct Round {
     /// When the next round is due.
     next: Option<Instant>,
@@ -30,7 +30,7 @@ struct Round {
 }
 
 /// Starts polls, until the engine is dropped.
-pub(in crate::engine) async fn run(core: Arc<Core>, mut planned: mpsc::UnboundedReceiver<PlannedPoll>) {
+pub(in crate::engine) async fn run(core: Arc<Core>, mut planned: mpsc::UnboundedReceiver<ScheduledPoll>) {
     let polls = Arc::new(Semaphore::new(core.settings.polls_max));
     let queue = PollQueue::new(core.planner.max_interval);
     let mut scheduler = Scheduler { core, queue, accounts: Vec::new(), polls: Arc::clone(&polls), permit: None };
@@ -56,7 +56,7 @@ async fn sleep_until(next: Option<Instant>) {
 }
 
 impl Scheduler {
-    fn push(&mut self, PlannedPoll { at, purchase, plan, account, chance }: PlannedPoll) {
+    fn push(&mut self, ScheduledPoll { at, purchase, plan, account, chance }: ScheduledPoll) {
         let index = self.accounts.iter().position(|known| *known == account).unwrap_or_else(|| {
             self.accounts.push(account);
             self.accounts.len() - 1

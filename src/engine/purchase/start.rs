@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::budget::{QueueFull, QueueSlot};
 use crate::config::CacheMode;
 use crate::engine::core::Core;
-use crate::engine::jobs::{JobRequest, Listed, Presence, PurchaseEnd, StartTimes};
+use crate::engine::jobs::{JobRequest, ListOutcome, PurchaseEnd, StartTimes, WaitMode};
 use crate::engine::purchase::forecast::queued_submits;
 use crate::engine::reuse::ReusePolicy;
 use crate::engine::waiter::{AnswerSource, Waiter};
@@ -33,7 +33,7 @@ struct NewJob {
 impl Core {
     /// Answers from what is stored, joins what is under way, or begins to buy.
     pub(in crate::engine) async fn submit(self: &Arc<Self>, job: JobRequest) -> Result<Waiter, Failure> {
-        let (kept, webhook) = (job.presence == Presence::Away, job.webhook.clone());
+        let (kept, webhook) = (job.wait_mode == WaitMode::Away, job.webhook.clone());
         let start_by = self.start_by(&job);
         let mut waiter = self.find_or_start(job, start_by).await?;
         // A new job is listed as kept, and journalled with its webhook.
@@ -87,11 +87,11 @@ impl Core {
         let NewJob { record, request, webhook, pictures, slots, quota, times } =
             self.new_job(job, fingerprint, start_by)?;
         match self.jobs.list_or_join(Arc::clone(&record), pictures.clone(), quota, policy, times)? {
-            Listed::Joined(other, slot) => {
+            ListOutcome::Joined(other, slot) => {
                 self.count_joined(&record);
                 Ok(self.waiter(other, AnswerSource::Joined, slot))
             }
-            Listed::New(slot) => {
+            ListOutcome::New(slot) => {
                 self.metrics.started();
                 let origin = if policy.cache_allowed { AnswerSource::Bought } else { AnswerSource::Bypass };
                 let waiter = self.waiter(record.id, origin, slot);
@@ -118,7 +118,7 @@ impl Core {
     /// Prices a job, checks that it starts in time, reserves its client's quota and queues its purchases.
     fn new_job(&self, job: JobRequest, fingerprint: Fingerprint, start_by: Instant) -> Result<NewJob, Failure> {
         let now = self.clock.now();
-        let JobRequest { client, request, private, key, presence, webhook, .. } = job;
+        let JobRequest { client, request, private, key, wait_mode, webhook, .. } = job;
         let record = Arc::new(JobRecord {
             id: JobId::new(now, self.rng.bits()),
             client,
@@ -130,7 +130,7 @@ impl Core {
             n: request.n,
             shareable: !private,
             idempotency_key: key,
-            kept: presence == Presence::Away,
+            kept: wait_mode == WaitMode::Away,
             created: now,
         });
         let Some(model) = self.catalogue.find(&request.model) else {

@@ -100,7 +100,7 @@ impl Core {
                 Next::Retry { record, pause } => (record, pause),
             };
             if committed && let Err(error) = self.journal.append(record).await {
-                tracing::error!(%purchase, %error, "a withdrawn purchase could not be journalled; it is not submitted again");
+                tracing::error!(%purchase, %error, "a withdrawal could not be journalled; the purchase ends");
             }
             if self.journal.failed() {
                 return Err(Failure::JournalUnavailable);
@@ -240,7 +240,7 @@ impl Core {
         // It is bought either way: when the journal cannot be written, polling it from memory is all that is left.
         if let Err(error) = self.journal.append(record).await {
             let upstream = &handle.id;
-            tracing::error!(%purchase, %upstream, %error, "an accepted purchase could not be journalled; it is polled until a restart");
+            tracing::error!(%purchase, %upstream, %error, "an acceptance was not journalled; polled until a restart");
         }
         let Some(record) = self.jobs.record(purchase.job) else { return false };
         let accepted = AcceptedPurchase::new(handle, in_flight, class_of(&record, pictures));

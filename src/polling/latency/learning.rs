@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::class::LatencyClass;
-use super::observation::{BinWeights, Observation, Spread};
+use super::observation::{Histogram, HistogramBuilder, Observation};
 use super::survival::{BINS, EDGES, SurvivalEstimate, quantile_bin};
 
 /// Completions that a class remembers.
@@ -144,11 +144,11 @@ impl LearnedClass {
             sum += observation.weight;
             squares += observation.weight * observation.weight;
         }
-        let mut present = BinWeights::new(prior.clone());
+        let mut present = Histogram::new(prior.clone());
         let mut spare = vec![0.0; BINS];
         if sum > 0.0 {
             for round in 0..ROUNDS {
-                let mut spread = Spread::new();
+                let mut spread = HistogramBuilder::new();
                 // The first round goes by no estimate, not even the prior, so that the prior cannot pull.
                 let estimate = (round > 0).then_some(&present);
                 for observation in &self.observations {
@@ -161,7 +161,7 @@ impl LearnedClass {
                 for (next, prior) in next.iter_mut().zip(&prior) {
                     *next += prior;
                 }
-                present = BinWeights::new(next);
+                present = Histogram::new(next);
             }
         }
         self.estimate = SurvivalEstimate::of_weights(&present.weights);

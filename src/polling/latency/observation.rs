@@ -26,7 +26,7 @@ impl Observation {
     }
 
     /// Adds this completion to `to`: evenly, or for the most part in proportion to the present estimate.
-    pub(super) fn spread(&self, present: Option<&BinWeights>, to: &mut Spread) {
+    pub(super) fn spread(&self, present: Option<&Histogram>, to: &mut HistogramBuilder) {
         let (first, last) = (SurvivalEstimate::bin(self.after), SurvivalEstimate::bin(self.by));
         let inside = |bin: usize| {
             let (left, right) = SurvivalEstimate::edges(bin);
@@ -53,12 +53,12 @@ impl Observation {
 
 /// Weights of the bins, and their sums from the first bin on.
 #[derive(Debug)]
-pub(super) struct BinWeights {
+pub(super) struct Histogram {
     pub(super) weights: Vec<f64>,
     sums: Vec<f64>,
 }
 
-impl BinWeights {
+impl Histogram {
     pub(super) fn new(weights: Vec<f64>) -> Self {
         let mut sum = 0.0;
         let mut sums = Vec::with_capacity(weights.len() + 1);
@@ -76,15 +76,15 @@ impl BinWeights {
     }
 }
 
-/// Completions spread over the bins, each in a few steps however long its interval is. Kept as differences from bin to
+/// Sums up completions over the bins, each in a few steps however long its interval is. Kept as differences from bin to
 /// bin: one list for what multiplies the present estimate, one for what lies evenly on a second.
 #[derive(Debug)]
-pub(super) struct Spread {
+pub(super) struct HistogramBuilder {
     by_estimate: Vec<f64>,
     evenly: Vec<f64>,
 }
 
-impl Spread {
+impl HistogramBuilder {
     pub(super) fn new() -> Self {
         Self { by_estimate: vec![0.0; BINS + 1], evenly: vec![0.0; BINS + 1] }
     }
@@ -97,7 +97,7 @@ impl Spread {
     }
 
     /// Returns the weights of the bins.
-    pub(super) fn weights(&self, present: Option<&BinWeights>) -> Vec<f64> {
+    pub(super) fn weights(&self, present: Option<&Histogram>) -> Vec<f64> {
         let (mut by_estimate, mut evenly) = (0.0, 0.0);
         let weight = |bin: usize| {
             by_estimate += self.by_estimate[bin];

@@ -49,7 +49,7 @@ impl Core {
     pub(super) async fn end(&self, purchase: PurchaseId, failure: Failure) {
         let record = Record::Failed { purchase, failure: failure.clone(), at: self.clock.now() };
         if let Err(error) = self.journal.append(record).await {
-            tracing::error!(%purchase, ?failure, %error, "the end of a purchase could not be journalled; the next start ends it again");
+            tracing::error!(%purchase, ?failure, %error, "an end could not be journalled; the next start repeats it");
         }
         if let Some(record) = self.jobs.record(purchase.job) {
             let wanted = self.jobs.pictures(purchase);
@@ -62,7 +62,8 @@ impl Core {
             let (client, failure_name) = (&record.client, failure.name());
             if failure.may_have_been_bought() {
                 let upstream = self.jobs.with_accepted(purchase, |accepted| accepted.poll.handle.id.to_string());
-                tracing::warn!(%purchase, upstream, %client, failure = failure_name, usd, "purchase ended without a picture");
+                let failure = failure_name;
+                tracing::warn!(%purchase, upstream, %client, failure, usd, "purchase ended without a picture");
             } else {
                 tracing::info!(%purchase, %client, failure = failure_name, "purchase ended without a picture");
             }
