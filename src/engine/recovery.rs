@@ -126,7 +126,7 @@ impl Core {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "removed pictures that belong to no job"),
             Err(error) => {
-                tracing::warn!(%error, "pictures that belong to no job could not be removed; they stay until a restart")
+                tracing::warn!(%error, "pictures that belong to no job could not be removed; they stay until a restart");
             }
         }
         Ok(())

@@ -61,6 +61,7 @@ impl PollPlanner {
     /// poll.
     ///
     /// A poll that failed teaches nothing: leave `working_at` as it was.
+    #[must_use]
     pub fn next(&self, estimate: &SurvivalEstimate, working_at: Duration, age_now: Duration, price: f64) -> Duration {
         let (working_at, now) = (working_at.as_secs_f64(), age_now.as_secs_f64());
         let interval = self.min_interval.as_secs_f64();
@@ -77,6 +78,7 @@ impl PollPlanner {
     }
 
     /// Returns the probability that a purchase is done at `age`, given that it worked at `working_at`.
+    #[must_use]
     pub fn chance_done(&self, estimate: &SurvivalEstimate, working_at: Duration, age: Duration) -> f64 {
         let (working_at, age) = (working_at.as_secs_f64(), age.as_secs_f64());
         let working = estimate.survival(working_at);

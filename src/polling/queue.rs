@@ -126,6 +126,7 @@ fn level(chance: f64) -> usize {
 
 impl<T> PollQueue<T> {
     /// Makes an empty queue. A purchase that has been ready for `max_interval` goes before the likeliest.
+    #[must_use]
     pub fn new(max_interval: Duration) -> Self {
         Self { max_interval, waiting: BinaryHeap::new(), accounts: Vec::new(), pushed: 0 }
     }
@@ -170,11 +171,13 @@ impl<T> PollQueue<T> {
     }
 
     /// Returns when the next purchase becomes ready.
+    #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         self.waiting.peek().map(|Reverse(waiting)| waiting.at)
     }
 
     /// Returns the number of purchases of an account that are ready.
+    #[must_use]
     pub fn ready(&self, account: usize) -> usize {
         self.accounts.get(account).map_or(0, |ready| ready.number)
     }
