@@ -22,7 +22,7 @@ pub(crate) struct Status {
     /// Purchases whose submit is under way.
     pub(crate) submitting: usize,
     /// Purchases that the upstream works on.
-    pub(crate) following: usize,
+    pub(crate) polling: usize,
     pub(crate) waiters: usize,
     pub(crate) jobs: u64,
     pub(crate) pictures: u64,
@@ -275,7 +275,7 @@ impl EngineMetrics {
     pub(super) fn set_gauges(&self, status: &Status) {
         let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         for (state, count) in
-            [("queued", status.queued), ("submitting", status.submitting), ("polling", status.following)]
+            [("queued", status.queued), ("submitting", status.submitting), ("polling", status.polling)]
         {
             self.purchases_in_progress.get_or_create(&StateLabel { state }).set(gauge(count));
         }

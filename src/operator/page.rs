@@ -34,7 +34,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
             ("requests waiting", engine.waiters.to_string()),
             ("predictions queued", of(upstream.queue, upstream.queue_max)),
             ("predictions being submitted", engine.submitting.to_string()),
-            ("predictions followed", engine.following.to_string()),
+            ("predictions followed", engine.polling.to_string()),
             ("in flight at the upstream", of(upstream.predictions_in_flight, upstream.predictions_in_flight_max)),
             ("uploads held", format!("{} of {}", mib(engine.spool_taken_bytes), mib(engine.spool_bytes_max))),
             ("pictures in memory", mib(engine.memory_cache_bytes)),

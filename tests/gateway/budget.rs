@@ -22,7 +22,7 @@ async fn a_full_queue_refuses_and_says_when_to_come_back() {
     let gateway = Gateway::with(&upstream, &limits).await;
     upstream.hold().await;
     let first = gateway.alice().begin(&Edit::new("first"));
-    until("it is in flight", async || gateway.status("engine", "following").await == 1).await;
+    until("it is in flight", async || gateway.status("engine", "polling").await == 1).await;
     let second = gateway.alice().begin(&Edit::new("second"));
     until("it is queued", async || gateway.status("upstream", "queue").await == 1).await;
 

@@ -3,7 +3,7 @@
 use crate::harness::{Edit, Gateway, Upstream, until};
 
 async fn followed(gateway: &Gateway) {
-    until("the purchase is followed", async || gateway.status("engine", "following").await == 1).await;
+    until("the purchase is followed", async || gateway.status("engine", "polling").await == 1).await;
 }
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn a_purchase_outlives_the_gateway_that_made_it() {
     assert_eq!(told.header("x-should-retry"), "true");
     let prediction = upstream.prediction().await;
     assert!(told.message().contains(prediction["id"].as_str().unwrap()), "{}", told.message());
-    assert_eq!(gateway.status("engine", "following").await, 1, "taken up from the journal");
+    assert_eq!(gateway.status("engine", "polling").await, 1, "taken up from the journal");
     let again = gateway.alice().begin(&edit);
     until("it waits", async || gateway.status("engine", "waiters").await == 1).await;
     upstream.release().await;
@@ -158,7 +158,7 @@ async fn a_stop_before_the_answer_to_a_submit_is_told_and_a_retry_pays_nothing()
     let told = waiting.answer().await;
     told.is_refused(503, "restarting");
     assert_eq!(told.header("x-should-retry"), "true", "a retry learns what became of it, and is held");
-    assert_eq!(gateway.status("engine", "following").await, 0);
+    assert_eq!(gateway.status("engine", "polling").await, 0);
     assert_eq!(gateway.status("engine", "unknown").await, 1, "the operator is told");
     gateway.alice().edit(&edit).await.is_refused(502, "submission_outcome_unknown");
     assert_eq!(upstream.submits().await, 1, "and it is not resent");

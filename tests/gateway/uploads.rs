@@ -55,7 +55,7 @@ async fn who_waits_for_an_accepted_prediction_holds_nothing_of_its_upload() {
         "images": [{"image_url": data_url(&large_picture(3))}],
     });
     let json = gateway.alice().begin_json("/v1/images/edits", &body);
-    until("both are followed", async || gateway.status("engine", "following").await == 2).await;
+    until("both are followed", async || gateway.status("engine", "polling").await == 2).await;
     until("nothing is held", async || spool_is_empty(&gateway).await).await;
     assert_eq!(gateway.status("engine", "waiters").await, 2, "and both wait");
     upstream.release().await;

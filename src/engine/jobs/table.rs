@@ -212,7 +212,7 @@ impl Jobs {
             match state {
                 PurchaseState::Queued => status.queued += 1,
                 PurchaseState::Submitting => status.submitting += 1,
-                PurchaseState::Polling(_) => status.following += 1,
+                PurchaseState::Polling(_) => status.polling += 1,
                 PurchaseState::Ended(_) => {}
             }
         }
