@@ -58,7 +58,7 @@ impl Core {
         if unknown > 0 {
             tracing::warn!(
                 unknown,
-                "the outcome of purchases is unknown; compare with the upstream's usage log (`reconcile`)"
+                "purchases with an unknown outcome; `reconcile` compares them with the upstream's usage log"
             );
         }
         self.remove_orphans().await?;
