@@ -127,7 +127,7 @@ impl Engine {
 
     /// Whether the disk has space for what would be bought.
     pub(crate) fn has_room(&self) -> bool {
-        self.core.room.is_there()
+        self.core.room.has_space()
     }
 
     /// Returns the learned generation times.
@@ -139,8 +139,8 @@ impl Engine {
         let core = &self.core;
         let mut status = core.jobs.status();
         core.metrics.fill(&mut status);
-        let SpoolStatus { bytes, taken, bytes_max, memory_bytes, waiting, refused } = core.spool.status();
-        (status.spool_bytes, status.spool_taken_bytes, status.spool_memory_bytes) = (bytes, taken, memory_bytes);
+        let SpoolStatus { bytes, reserved, bytes_max, memory_bytes, waiting, refused } = core.spool.status();
+        (status.spool_bytes, status.spool_reserved_bytes, status.spool_memory_bytes) = (bytes, reserved, memory_bytes);
         (status.spool_bytes_max, status.spool_waiting, status.spool_refused) = (bytes_max, waiting, refused);
         status.memory_cache_bytes = core.results.memory_bytes();
         status.storage = if core.storage_failed() { "failed" } else { "ok" };

@@ -138,7 +138,7 @@ async fn get(
     let Arrived { client, began, request, wire, headers, .. } = arrived;
     let mut look = look(state, &client, job).await?;
     noted.job = job.to_string();
-    noted.model.clone_from(&look.model);
+    look.model.as_str().clone_into(&mut noted.model);
     let addresses = state.addresses(&headers)?;
     let shape = Shape::new(look.task, look.choices.clone(), presentation);
     let now = Instant::now();

@@ -85,7 +85,7 @@ fn ids(section: &str, names: &[String], catalogue: &Catalogue) -> Result<BTreeSe
     }
     let id = |name: &String| {
         let model = catalogue.find(name).ok_or_else(|| complain(format!("no model is called {name:?}")))?;
-        Ok(model.id.clone())
+        Ok(model.id.to_string())
     };
     names.iter().map(id).collect()
 }

@@ -35,9 +35,9 @@ impl Core {
         if let Some(joined) = self.jobs.join_by_key(client, key, fingerprint, start_by)? {
             return Ok(Some(self.joined_waiter(joined)));
         }
-        let stored = self.journal.by_key(client.clone(), key.clone()).await;
+        let stored = self.journal.by_idempotency_key(client.clone(), key.clone()).await;
         // The key of an evicted result has expired with it.
-        let Some(stored) = stored.map_err(|_| Failure::JournalUnavailable)?.filter(|stored| !stored.forgotten) else {
+        let Some(stored) = stored.map_err(|_| Failure::JournalUnavailable)?.filter(|stored| !stored.evicted) else {
             return Ok(None);
         };
         if stored.record.fingerprint != fingerprint {
@@ -95,7 +95,7 @@ impl Core {
             }
             self.recent.invalidate(&fingerprint);
         }
-        let newest = self.journal.newest(fingerprint, CANDIDATES_MAX).await.map_err(|error| {
+        let newest = self.journal.by_fingerprint(fingerprint, CANDIDATES_MAX).await.map_err(|error| {
             tracing::error!(%error, "the journal cannot be read; the request is refused");
             Failure::JournalUnavailable
         })?;
@@ -121,11 +121,11 @@ impl Core {
 
     async fn reuse_stored(self: &Arc<Self>, stored: &StoredJob, policy: ReusePolicy) -> Option<Waiter> {
         let job = stored.record.id;
-        let result = Some(stored).filter(|stored| !stored.forgotten).and_then(stored_result)?;
+        let result = Some(stored).filter(|stored| !stored.evicted).and_then(stored_result)?;
         let candidate = StoredCandidate {
             age: self.clock.now().since(result.resolved),
             delivered: stored.delivered.map(|at| self.clock.now().since(at)),
-            in_delivery: stored.record.kept || self.jobs.has_waiters(job),
+            in_delivery: stored.record.respond_async || self.jobs.has_waiters(job),
             shareable: stored.record.shareable && result.missing == 0,
         };
         if !policy.may_reuse(candidate, self.settings.cache_ttl, self.settings.results_ttl) {

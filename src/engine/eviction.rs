@@ -24,7 +24,7 @@ pub(super) async fn run(core: Arc<Core>) {
 
 impl Core {
     async fn evict(&self) -> Result<(), JournalError> {
-        let results = self.journal.with_pictures().await?;
+        let results = self.journal.stored_results().await?;
         let evicted = to_evict(&results, self.clock.now(), &self.settings);
         if evicted.is_empty() {
             return Ok(());
@@ -39,7 +39,7 @@ impl Core {
                 continue;
             }
             // The record first: a file without a job is removed at the next start, a job without its file is a loss.
-            self.journal.append(Record::Forgotten { job: result.job }).await?;
+            self.journal.append(Record::Evicted { job: result.job }).await?;
             for picture in &result.pictures {
                 let left = uses.entry(picture.digest).and_modify(|count| *count -= 1).or_default();
                 if *left == 0 {

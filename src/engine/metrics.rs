@@ -37,7 +37,7 @@ pub(crate) struct Status {
     pub(crate) cache_hits: u64,
     /// Bytes of uploads that have arrived, bytes held or reserved, and bytes in memory.
     pub(crate) spool_bytes: u64,
-    pub(crate) spool_taken_bytes: u64,
+    pub(crate) spool_reserved_bytes: u64,
     pub(crate) spool_memory_bytes: u64,
     pub(crate) spool_bytes_max: u64,
     /// Requests that wait for space for their upload, and requests that were refused for lack of it.
@@ -282,7 +282,7 @@ impl EngineMetrics {
         self.waiters.set(gauge(status.waiters));
         for (bytes, shown) in [
             (status.spool_bytes, &self.spool_bytes),
-            (status.spool_taken_bytes, &self.spool_reserved_bytes),
+            (status.spool_reserved_bytes, &self.spool_reserved_bytes),
             (status.spool_memory_bytes, &self.spool_memory_bytes),
         ] {
             shown.set(i64::try_from(bytes).unwrap_or(i64::MAX));

@@ -26,7 +26,7 @@ impl Core {
     pub(super) async fn recover(self: &Arc<Self>) -> Result<(), JournalError> {
         let mut resumed = Vec::new();
         let (mut dropped, mut unknown) = (0_usize, 0_usize);
-        for job in self.journal.unsettled().await? {
+        for job in self.journal.unfinished().await? {
             let mut purchases = Vec::with_capacity(job.purchases.len());
             let pictures: Vec<u8> = job.purchases.iter().map(|purchase| purchase.pictures).collect();
             for purchase in job.purchases {
@@ -116,10 +116,10 @@ impl Core {
     /// still accepted, fetches its pictures again.
     async fn remove_orphans(&self) -> Result<(), JournalError> {
         let mut known: HashSet<Digest> = HashSet::new();
-        for result in self.journal.with_pictures().await? {
+        for result in self.journal.stored_results().await? {
             known.extend(result.pictures.iter().map(|picture| picture.digest));
         }
-        for job in self.journal.unsettled().await? {
+        for job in self.journal.unfinished().await? {
             known.extend(pictures_of(&job));
         }
         match self.results.remove_unknown(known).await {

@@ -12,14 +12,14 @@ use super::jobs::outcome::{FailureScope, stored_failure, stored_result, without_
 use super::jobs::{CancelOutcome, JobStage, LiveView, OpenPurchase};
 use super::purchase::forecast::class_of;
 use super::waiter::{AnswerSource, Waiter};
-use crate::model::{ClientId, Failure, JobId, JobResult, Task, Timestamp, UpstreamId, Webhook};
+use crate::model::{ClientId, Failure, JobId, JobResult, ModelId, Task, Timestamp, UpstreamId, Webhook};
 use crate::storage::journal::{JobRecord, Record, StoredJob, StoredState};
 
 /// A job as its owner sees it.
 #[derive(Debug)]
 pub(crate) struct JobView {
     pub(crate) task: Task,
-    pub(crate) model: String,
+    pub(crate) model: ModelId,
     pub(crate) choices: BTreeMap<String, String>,
     pub(crate) created: Timestamp,
     pub(crate) status: JobStatus,
@@ -122,7 +122,7 @@ impl Core {
         let job = stored.record.id;
         if let Some(result) = stored_result(stored) {
             let result = Arc::new(result);
-            let status = if stored.forgotten { JobStatus::Evicted } else { JobStatus::Completed(Arc::clone(&result)) };
+            let status = if stored.evicted { JobStatus::Evicted } else { JobStatus::Completed(Arc::clone(&result)) };
             self.jobs.add_waiter(job);
             let purchases = result.purchases.clone();
             let waiter = self.waiter_for_result(result, AnswerSource::Joined, stored.delivered.is_some());

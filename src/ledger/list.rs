@@ -37,7 +37,7 @@ fn row(entry: &Entry<'_>, catalogue: &Catalogue) -> Vec<String> {
         entry.purchase.id.to_string(),
         clock(record.created),
         record.client.to_string(),
-        record.model.clone(),
+        record.model.to_string(),
         record.task.name().to_owned(),
         record.size.to_string(),
         entry.purchase.pictures.to_string(),

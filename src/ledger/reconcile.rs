@@ -191,7 +191,7 @@ fn candidates(entry: &Entry<'_>, terms: Terms, catalogue: &Catalogue) -> Vec<Can
         (Standing::NotBought, Some(Resolution::Lost)) => Some(Kind::SaidLost),
         (Standing::NotBought, _) => None,
     };
-    let model = known(&record.model, catalogue).unwrap_or_else(|| record.model.clone());
+    let model = known(&record.model, catalogue).unwrap_or_else(|| record.model.to_string());
     let usd = entry.cost(catalogue).map_or(0.0, |cost| cost.usd);
     let candidate = |kind: Kind, begun: Timestamp, ended: Timestamp| {
         let upstream = entry.upstream().filter(|_| kind != Kind::Resent).map(ToString::to_string);
@@ -225,7 +225,7 @@ fn known(name: &str, catalogue: &Catalogue) -> Option<String> {
     std::iter::once(name.as_str())
         .chain(name.split('/'))
         .find_map(|part| catalogue.find(part))
-        .map(|model| model.id.clone())
+        .map(|model| model.id.to_string())
 }
 
 impl Findings {

@@ -12,7 +12,7 @@ use super::table::{harmless, table};
 pub(super) fn text(job: &StoredJob, entries: &[Entry<'_>], catalogue: &Catalogue, place: &Place) -> String {
     let record = &job.record;
     let choices: Vec<String> = record.choices.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let submit = [record.task.name().to_owned(), record.model.clone(), record.size.to_string()]
+    let submit = [record.task.name().to_owned(), record.model.to_string(), record.size.to_string()]
         .into_iter()
         .chain(choices)
         .chain([format!("n={}", record.n)]);
@@ -25,7 +25,7 @@ pub(super) fn text(job: &StoredJob, entries: &[Entry<'_>], catalogue: &Catalogue
     facts.maybe("idempotency key", record.idempotency_key.as_ref().map(IdempotencyKey::as_str));
     facts.maybe("shared", (!record.shareable).then_some("no: Cache-Control: no-store"));
     facts.add("delivered", time(job.delivered).unwrap_or_else(|| "not yet".to_owned()));
-    facts.maybe("pictures", job.forgotten.then_some("no longer on disk"));
+    facts.maybe("pictures", job.evicted.then_some("no longer on disk"));
     let mut text = facts.text();
     for entry in entries {
         text.push('\n');
@@ -166,7 +166,7 @@ pub(super) fn json<'a>(job: &'a StoredJob, entries: &'a [Entry<'a>], catalogue: 
         fingerprint: record.fingerprint.to_string(),
         idempotency_key: record.idempotency_key.as_ref().map(IdempotencyKey::as_str),
         delivered_at: time(job.delivered),
-        forgotten: job.forgotten,
+        forgotten: job.evicted,
         purchases: entries.iter().map(|entry| entry.json(catalogue)).collect(),
     }
 }

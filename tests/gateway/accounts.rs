@@ -103,7 +103,7 @@ async fn what_would_come_too_late_is_refused_before_it_is_bought() {
     // So much is learned from the first: how long one takes.
     gateway.alice().edit(&Edit::new("first")).await.picture();
     let begun: Vec<_> = (0..4).map(|number| gateway.alice().begin(&Edit::new(&format!("number {number}")))).collect();
-    until("three wait", async || gateway.status("upstream", "queue").await == 3).await;
+    until("three wait", async || gateway.status("upstream", "queued_submits").await == 3).await;
 
     let impatient = Edit::new("impatient").header("x-stainless-read-timeout", "2");
     let hers = gateway.alice().edit(&impatient).await;

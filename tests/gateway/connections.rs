@@ -1,6 +1,7 @@
-//! What connections the gateway bears, how long, and who is cut.
+//! Limits and timeouts of connections.
 
 use std::os::unix::fs::PermissionsExt;
+#[cfg(target_os = "linux")]
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ async fn counts(gateway: &Gateway, series: &str) {
 }
 
 #[tokio::test]
-async fn over_the_cap_a_newcomer_is_told_and_whoever_is_served_stays() {
+async fn over_the_limit_a_new_connection_is_refused_and_those_with_a_request_stay() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.connections_max", "2")]).await;
     upstream.hold().await;
@@ -24,16 +25,17 @@ async fn over_the_cap_a_newcomer_is_told_and_whoever_is_served_stays() {
     until("two wait", async || gateway.status("engine", "waiters").await == 2).await;
     assert_eq!(gateway.status("connections", "clients").await, 2);
 
-    let mut newcomer = Raw::to(&gateway.address()).await;
-    newcomer.send(MODELS).await;
-    let refused = newcomer.rest().await;
+    let mut refused_connection = Raw::to(&gateway.address()).await;
+    refused_connection.send(MODELS).await;
+    let refused = refused_connection.rest().await;
 
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert!(refused.contains("retry-after: 5\r\n") && refused.contains("connection: close\r\n"), "{refused}");
     let body: Value = serde_json::from_str(refused.split_once("\r\n\r\n").unwrap().1).unwrap();
     assert_eq!(body["error"]["code"], "too_many_connections");
     assert_eq!(body["error"].as_object().unwrap().len(), 4, "{body}");
-    counts(&gateway, "gptproto_gateway_connections_refused_total{face=\"clients\",reason=\"connections_max\"} 1").await;
+    counts(&gateway, "gptproto_gateway_connections_refused_total{listener=\"clients\",reason=\"connections_max\"} 1")
+        .await;
     upstream.release().await;
     for waiting in served {
         waiting.answer().await.picture();
@@ -41,7 +43,7 @@ async fn over_the_cap_a_newcomer_is_told_and_whoever_is_served_stays() {
 }
 
 #[tokio::test]
-async fn whoever_asks_nothing_gives_its_place_to_whoever_does() {
+async fn an_idle_connection_gives_its_slot_to_a_new_one() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.connections_max", "3")]).await;
     let mut silent = Vec::new();
@@ -50,18 +52,19 @@ async fn whoever_asks_nothing_gives_its_place_to_whoever_does() {
         raw.send("POST /v1/images/edits HTTP/1.1\r\nHost: local").await;
         silent.push(raw);
     }
-    // Refused as long as the others may still be about to ask.
+    // Refused while the others may still be about to send a request.
     until("an edit gets through", async || {
         let mut raw = Raw::to(&gateway.address()).await;
         raw.try_send(MODELS.as_bytes()).await && raw.has("HTTP/1.1 200 OK").await
     })
     .await;
-    counts(&gateway, "gptproto_gateway_connections_cut_total{face=\"clients\",reason=\"connections_max\"} 1").await;
+    counts(&gateway, "gptproto_gateway_connections_closed_total{listener=\"clients\",reason=\"connections_max\"} 1")
+        .await;
     drop(silent);
 }
 
 #[tokio::test]
-async fn one_address_has_its_share() {
+async fn one_address_has_a_limit() {
     let upstream = Upstream::start().await;
     let changes = [("server.connections_per_address_max", "1"), ("server.proxy_networks", "")];
     let gateway = Gateway::with(&upstream, &changes).await;
@@ -72,19 +75,19 @@ async fn one_address_has_its_share() {
     assert!(refused.contains("too_many_connections_of_address"), "{refused}");
     counts(
         &gateway,
-        "gptproto_gateway_connections_refused_total{face=\"clients\",reason=\"connections_per_address_max\"} 1",
+        "gptproto_gateway_connections_refused_total{listener=\"clients\",reason=\"connections_per_address_max\"} 1",
     )
     .await;
-    assert_eq!(gateway.page("/readyz").await.0, 200, "the operator has places of its own");
+    assert_eq!(gateway.page("/readyz").await.0, 200, "the operator has a limit of its own");
     drop(first);
-    until("its place is free", async || gateway.status("connections", "clients").await == 0).await;
+    until("its slot is free", async || gateway.status("connections", "clients").await == 0).await;
     let mut again = Raw::to(&gateway.address()).await;
     again.send(MODELS).await;
     again.until("HTTP/1.1 200 OK").await;
 }
 
 #[tokio::test]
-async fn silence_is_cut_before_and_after_a_request() {
+async fn a_silent_connection_is_closed_before_and_after_a_request() {
     let upstream = Upstream::start().await;
     let times = [("server.header_timeout_s", "1"), ("server.keep_alive_timeout_s", "2")];
     let gateway = Gateway::with(&upstream, &times).await;
@@ -92,36 +95,41 @@ async fn silence_is_cut_before_and_after_a_request() {
     slow.send("GET /v1/models HTTP/1.1\r\nHost: local").await;
     assert_eq!(slow.rest().await, "");
     assert_eq!(Raw::to(&gateway.address()).await.rest().await, "", "not a byte");
-    counts(&gateway, "gptproto_gateway_connections_cut_total{face=\"clients\",reason=\"header_timeout_s\"} 2").await;
+    counts(&gateway, "gptproto_gateway_connections_closed_total{listener=\"clients\",reason=\"header_timeout_s\"} 2")
+        .await;
 
     let mut kept = Raw::to(&gateway.address()).await;
     kept.send(MODELS).await;
     kept.until("HTTP/1.1 200 OK").await;
     kept.send(MODELS).await;
     assert_eq!(kept.rest().await.matches("HTTP/1.1 200 OK").count(), 2);
-    counts(&gateway, "gptproto_gateway_connections_cut_total{face=\"clients\",reason=\"keep_alive_timeout_s\"} 1")
-        .await;
-    // An answer that takes longer than both is nobody's silence.
+    counts(
+        &gateway,
+        "gptproto_gateway_connections_closed_total{listener=\"clients\",reason=\"keep_alive_timeout_s\"} 1",
+    )
+    .await;
+    // A request that takes longer than both timeouts is not silence.
     upstream.set(json!({"life": {"low_ms": [3000, 3000]}})).await;
     gateway.alice().edit(&Edit::new("slow").field("quality", "low")).await.picture();
 }
 
 #[tokio::test]
-async fn who_takes_no_answer_is_cut() {
+async fn a_client_that_reads_no_response_is_disconnected() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.write_timeout_s", "1")]).await;
     let mut deaf = Raw::to(&gateway.address()).await;
-    // Answers to all of these are more than the sockets hold; at some point nothing more is read here either.
+    // The responses are more than the socket buffers hold; at some point the gateway reads no more requests either.
     let sending = in_background(async move {
         let many = MODELS.repeat(1000);
         while deaf.try_send(many.as_bytes()).await {}
     });
-    counts(&gateway, "gptproto_gateway_connections_cut_total{face=\"clients\",reason=\"write_timeout_s\"} 1").await;
+    counts(&gateway, "gptproto_gateway_connections_closed_total{listener=\"clients\",reason=\"write_timeout_s\"} 1")
+        .await;
     sending.await.unwrap();
 }
 
 #[tokio::test]
-async fn a_body_that_crawls_is_cut() {
+async fn a_body_that_is_too_slow_is_refused() {
     let upstream = Upstream::start().await;
     let changes = [("server.body_bytes_per_second_min", "10000"), ("server.body_rate_window_s", "1")];
     let gateway = Gateway::with(&upstream, &changes).await;
@@ -131,15 +139,15 @@ async fn a_body_that_crawls_is_cut() {
          Content-Type: multipart/form-data; boundary=x\r\n\r\n"
     );
     raw.send(head).await;
-    // A byte each hundredth of a second: never still, never done.
-    until("it is cut", async || raw.has("body_too_slow").await || !raw.try_send(b"-").await).await;
+    // One byte every hundredth of a second: never idle, never complete.
+    until("it is refused", async || raw.has("body_too_slow").await || !raw.try_send(b"-").await).await;
     let answer = raw.until("body_too_slow").await;
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close\r\n"), "{answer}");
     assert_eq!(upstream.submits().await, 0);
 }
 
 #[tokio::test]
-async fn requests_at_once_are_bounded_for_each_client() {
+async fn concurrent_requests_are_limited_for_each_client() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("limits.requests_at_once", "1")]).await;
     upstream.hold().await;
@@ -151,7 +159,7 @@ async fn requests_at_once_are_bounded_for_each_client() {
     assert!(refused.message().contains("at once"), "{}", refused.message());
     let of_bob = gateway.bob().begin(&Edit::new("his own"));
     until("both wait", async || gateway.status("engine", "waiters").await == 2).await;
-    counts(&gateway, "gptproto_gateway_admission_refusals_total{limit=\"requests_at_once\"} 1").await;
+    counts(&gateway, "gptproto_gateway_admission_rejections_total{limit=\"requests_at_once\"} 1").await;
     counts(&gateway, "gptproto_gateway_admission_used{client=\"alice\",limit=\"requests_at_once\"} 1.0").await;
     upstream.release().await;
     waiting.answer().await.picture();
@@ -180,7 +188,7 @@ const SMUGGLING: &[(&str, Option<u16>)] = &[
 ];
 
 #[tokio::test]
-async fn nobody_smuggles_a_request_behind_another() {
+async fn no_request_is_smuggled_behind_another() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for (lines, status) in SMUGGLING {
@@ -229,7 +237,7 @@ async fn nobody_smuggles_a_request_behind_another() {
 }
 
 #[tokio::test]
-async fn a_socket_in_the_file_system_serves_beside_the_port() {
+async fn a_unix_socket_serves_beside_the_port() {
     let upstream = Upstream::start().await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("gateway.sock");
@@ -240,7 +248,7 @@ async fn a_socket_in_the_file_system_serves_beside_the_port() {
     let mut local = Raw::local(&path).await;
     local.send(ask("whatever.example")).await;
     let answer = local.rest().await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "no page can make a browser come here: {answer}");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "no web page can make a browser connect to a Unix socket: {answer}");
     let mut by_port = Raw::to(&gateway.address()).await;
     by_port.send(ask("whatever.example")).await;
     assert!(by_port.rest().await.starts_with("HTTP/1.1 421 "));
@@ -268,7 +276,7 @@ async fn over_http2_the_authority_is_the_host() {
 }
 
 #[tokio::test]
-async fn with_few_descriptors_it_starts_serves_and_sheds() {
+async fn with_few_descriptors_it_starts_serves_and_refuses() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream).files_max(64);
     let serving = program.serve(&["serve"]).await;
@@ -305,7 +313,8 @@ async fn with_few_descriptors_it_starts_serves_and_sheds() {
     assert!(run.stderr.contains("ulimit -n"), "{}", run.stderr);
 }
 
-/// Every file and directory below, with its mode.
+/// Returns every file and directory below `path` with its mode.
+#[cfg(target_os = "linux")]
 fn modes(path: &Path, found: &mut Vec<(String, bool, u32)>) {
     let metadata = std::fs::symlink_metadata(path).unwrap();
     found.push((path.display().to_string(), metadata.is_dir(), metadata.permissions().mode() & 0o777));
@@ -316,8 +325,9 @@ fn modes(path: &Path, found: &mut Vec<(String, bool, u32)>) {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
-async fn what_it_writes_is_its_owners_alone_and_it_dumps_no_core() {
+async fn its_files_are_for_the_owner_alone_and_core_dumps_are_disabled() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream);
     let storage = program.directory.path().join("data");

@@ -8,14 +8,14 @@ use tempfile::TempDir;
 
 use crate::harness::{Client, Edit, Gateway, Program, Raw, Upstream, until};
 
-/// Writes a fresh certificate for `localhost` and its key; returns what trusts it.
+/// Writes a new certificate for `localhost` and its key; returns an HTTP client that trusts it.
 fn certificate(directory: &Path) -> reqwest::Client {
     let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(directory.join("key.pem"), signing_key.serialize_pem()).unwrap();
     std::fs::write(directory.join("certificate.pem"), cert.pem()).unwrap();
     let _ = rustls::crypto::ring::default_provider().install_default();
     let trusted = Certificate::from_pem(cert.pem().as_bytes()).unwrap();
-    // No connection is kept: each request shakes hands anew.
+    // No connection is kept: each request has a handshake of its own.
     let builder = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
     builder.tls_certs_only([trusted]).build().unwrap()
 }
@@ -55,14 +55,14 @@ async fn edits_travel_over_tls_and_both_protocols() {
     let picture = http.get(&url).send().await.unwrap();
     assert_eq!((picture.status().as_u16(), picture.version()), (200, Version::HTTP_2));
 
-    // In the clear it speaks to nobody, and who does not shake hands is cut.
+    // Plain HTTP gets no response, and a connection without a handshake is closed.
     let mut plain = Raw::to(&gateway.address()).await;
     plain.send("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert!(!plain.rest().await.contains("HTTP/1.1"));
     assert_eq!(Raw::to(&gateway.address()).await.rest().await, "");
     let metrics = gateway.page("/metrics").await.1;
-    for reason in ["tls", "tls_handshake_timeout_s"] {
-        let series = format!("gptproto_gateway_connections_cut_total{{face=\"clients\",reason=\"{reason}\"}} 1");
+    for reason in ["tls_error", "tls_handshake_timeout_s"] {
+        let series = format!("gptproto_gateway_connections_closed_total{{listener=\"clients\",reason=\"{reason}\"}} 1");
         assert!(metrics.contains(&series), "{series} in {metrics}");
     }
 }
@@ -78,7 +78,7 @@ async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
     until("the new one is used", async || is_served(&new, &gateway).await).await;
     assert!(!is_served(&old, &gateway).await);
 
-    // Half of the next one: they do not fit, so the last whole one stays.
+    // A new certificate with the old key: they do not match, so the certificate in use stays.
     let elsewhere = tempfile::tempdir().unwrap();
     let third = certificate(elsewhere.path());
     let replace = |name: &str| std::fs::copy(elsewhere.path().join(name), directory.path().join(name)).unwrap();

@@ -44,7 +44,7 @@ use crate::model::{
     Timestamp, UpstreamId,
 };
 use crate::storage::journal::StoredState;
-use crate::storage::journal::memory::{Disk, Durability, MemoryJournal};
+use crate::storage::journal::memory::{Disk, MemoryJournal, SyncMode};
 use crate::storage::{DiskSpace, Results, spool::Spool};
 use crate::telemetry::Metrics;
 use crate::upstream::{
@@ -64,12 +64,12 @@ const PROMPTS: usize = 5;
 /// What is broken on purpose.
 #[derive(Clone, Copy, Debug)]
 struct Variant {
-    promise: Durability,
+    sync: SyncMode,
     /// Whether the engine is asked to journal before the last byte; `false` is a negative control.
     commits: bool,
 }
 
-const AS_BUILT: Variant = Variant { promise: Durability::Kept, commits: true };
+const AS_BUILT: Variant = Variant { sync: SyncMode::Full, commits: true };
 
 /// A wall clock that follows virtual time, plus jumps.
 #[derive(Clone, Debug)]
@@ -318,7 +318,7 @@ fn job(prompt: usize, timeout: Duration) -> JobRequest {
         client: ClientId("alice".into()),
         request: PictureRequest {
             task: Task::Generate,
-            model: "gpt-image-2-plus".to_owned(),
+            model: "gpt-image-2-plus".into(),
             prompt: format!("prompt {prompt}"),
             inputs: Vec::new(),
             mask: None,
@@ -378,7 +378,7 @@ impl Simulation {
         let metrics = Metrics::default();
         let lifecycle = Lifecycle::default();
         let sync_time = Duration::from_millis(self.rng.random_range(1..40));
-        let journal = MemoryJournal::on(&self.disk, sync_time, self.variant.promise);
+        let journal = MemoryJournal::on(&self.disk, sync_time, self.variant.sync);
         let connection = Connection { world: self.world.clone(), cut: Arc::default() };
         let path = self.directory.path();
         let account = config.accounts.first().cloned().unwrap();
@@ -631,5 +631,5 @@ fn control_without_the_commit_record_the_simulation_fails() {
 
 #[test]
 fn control_with_a_journal_that_acknowledges_too_early_the_simulation_fails() {
-    assert!(failures(Variant { promise: Durability::Broken, ..AS_BUILT }) > 0);
+    assert!(failures(Variant { sync: SyncMode::Off, ..AS_BUILT }) > 0);
 }

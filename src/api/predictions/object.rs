@@ -60,7 +60,7 @@ impl<'a> OrderObject<'a> {
                 Task::Edit => "edit",
                 Task::Generate => "generation",
             },
-            model: &look.model,
+            model: look.model.as_str(),
             created: look.created.seconds(),
             // What is overdue is expected now.
             expected_completion: expected.map(|expected| expected.max(now).seconds()),

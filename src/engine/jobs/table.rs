@@ -239,7 +239,7 @@ impl Table {
         if let Some(key) = &record.idempotency_key {
             self.by_key.insert((record.client.clone(), key.clone()), record.id);
         }
-        let kept = record.kept.then(|| KeepAlive::new(needed.subscribe()));
+        let kept = record.respond_async.then(|| KeepAlive::new(needed.subscribe()));
         let live = LiveJob {
             purchases,
             pictures,

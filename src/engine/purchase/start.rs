@@ -108,7 +108,7 @@ impl Core {
             Err(Failure::Stopping)
         } else if self.storage_failed() {
             Err(Failure::JournalUnavailable)
-        } else if !self.room.is_there() {
+        } else if !self.room.has_space() {
             Err(Failure::DiskFull)
         } else {
             Ok(())
@@ -130,7 +130,7 @@ impl Core {
             n: request.n,
             shareable: !private,
             idempotency_key: key,
-            kept: wait_mode == WaitMode::Away,
+            respond_async: wait_mode == WaitMode::Away,
             created: now,
         });
         let Some(model) = self.catalogue.find(&request.model) else {

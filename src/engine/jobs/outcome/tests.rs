@@ -13,7 +13,7 @@ fn failed(failures: &[Failure]) -> StoredJob {
     let client = ClientId("alice".into());
     let request = PictureRequest {
         task: Task::Generate,
-        model: "gpt-image-2".to_owned(),
+        model: "gpt-image-2".into(),
         prompt: "a fox".to_owned(),
         inputs: Vec::new(),
         mask: None,
@@ -33,7 +33,7 @@ fn failed(failures: &[Failure]) -> StoredJob {
         n: request.n,
         shareable: true,
         idempotency_key: None,
-        kept: false,
+        respond_async: false,
         created: START,
     };
     let purchases = (0..).zip(failures).map(|(slot, failure)| StoredPurchase {
@@ -45,7 +45,7 @@ fn failed(failures: &[Failure]) -> StoredJob {
         lost_answers: 0,
         resolution: None,
     });
-    StoredJob { purchases: purchases.collect(), record, delivered: None, forgotten: false }
+    StoredJob { purchases: purchases.collect(), record, delivered: None, evicted: false }
 }
 
 fn at(slot: u8) -> Timestamp {
