@@ -1,136 +1,47 @@
-//! `predictions`: what was bought, what is unknown, and what to do about it. Reads the journal of a gateway that may be
-//! running, and writes nothing but decisions.
+//! `ledger`: what was bought, what is of unknown outcome, and what to do about it.
+//!
+//! Reads the journal, whether or not a gateway runs beside it. Only `resolve` writes, and only the operator's decision.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
-
 use crate::config::Config;
 use crate::model::{Catalogue, ClientId, Clock, JobId, PurchaseId, SystemClock, Timestamp};
 use crate::storage::journal::{JobFilter, Ledger, LedgerError, PurchaseTimes, Resolution, StoredJob};
 
+mod args;
 mod entry;
-mod export;
 mod list;
-mod matching;
-mod moment;
 mod reconcile;
 mod show;
 mod table;
+mod time_arg;
 
-use entry::{Entry, Standing};
-use moment::{Moment, Span, Zone};
+pub use args::{Command, Decision, List, Reconcile};
+use entry::{Entry, Payment};
 
-/// What is asked of the ledger.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// List predictions, newest last, with what they cost
-    ///
-    /// PRICE: ~ by estimate, because the upstream reported no tokens; ? perhaps spent; - nothing was bought.
-    List(List),
-    /// Show everything the journal knows of one
-    Show {
-        /// An order (pred_…), a prediction (pred_….0), or the upstream's id
-        id: String,
-        /// One JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// Decide what became of a purchase whose answer was lost
-    ///
-    /// The gateway never sends such a purchase again, and holds the same request for a while. After any of the three
-    /// decisions it no longer does: the same request, asked again, may buy.
-    Resolve {
-        /// The prediction (pred_….0), or its order where only one is unknown
-        id: String,
-        decision: Decision,
-    },
-    /// Compare with a usage export of the vendor's dashboard
-    ///
-    /// Reads CSV with a header, or JSON lines. Columns are found by name: a time or an id, and if there are any a model
-    /// and a cost in US dollars. Exits 1 when something is off.
-    Reconcile(Reconcile),
-}
-
-/// Which predictions to list.
-#[derive(Args, Debug)]
-pub struct List {
-    /// Only those in this state
-    #[arg(long, value_parser = ["intent", "committing", "accepted", "resolved", "failed", "unknown"])]
-    state: Option<String>,
-    /// Only those of this client
-    #[arg(long, value_name = "NAME")]
-    client: Option<String>,
-    /// Only those asked for since then: 2026-11-21, 2026-11-21T10:00Z, or an age such as 2h or 7d
-    #[arg(long, value_name = "TIME")]
-    since: Option<Moment>,
-    /// Only those asked for before then
-    #[arg(long, value_name = "TIME")]
-    until: Option<Moment>,
-    /// The newest so many; 0 for all
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: usize,
-    /// One JSON object a line
-    #[arg(long)]
-    json: bool,
-}
-
-/// What to compare with.
-#[derive(Args, Debug)]
-pub struct Reconcile {
-    /// The export
-    file: PathBuf,
-    /// What the export covers, from here [default: its first line]
-    #[arg(long, value_name = "TIME")]
-    since: Option<Moment>,
-    /// What the export covers, to here [default: its last line]
-    #[arg(long, value_name = "TIME")]
-    until: Option<Moment>,
-    /// How far the two clocks may be apart
-    #[arg(long, value_name = "SPAN", default_value = "120s")]
-    slack: Span,
-    /// Which zone the export means where it names none, such as +08:00
-    #[arg(long, value_name = "OFFSET", default_value = "UTC", allow_hyphen_values = true)]
-    zone: Zone,
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-/// What became of a purchase.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Decision {
-    /// It was never bought
-    Lost,
-    /// It was bought, and its picture is out of reach
-    Bought,
-    /// Nobody knows; buy again, even if that pays twice
-    Resubmit,
-}
-
-/// Where the ledger is, as it was asked for.
+/// Where the ledger is.
 #[derive(Debug)]
-struct Place {
+struct Location {
     directory: PathBuf,
-    /// Arguments that lead here again.
+    /// The arguments that name this directory again.
     arguments: String,
 }
 
-impl Place {
-    /// A command line to copy.
-    fn command(&self, words: &str) -> String {
-        format!("gptproto-gateway ledger {words}{}", self.arguments)
+impl Location {
+    /// Returns a command line that the operator can copy.
+    fn command(&self, arguments: &str) -> String {
+        format!("gptproto-gateway ledger {arguments}{}", self.arguments)
     }
 }
 
-/// Why the ledger could not answer: one line.
+/// Why a command failed: one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("there is no journal in {directory}{hint}")]
     Missing { directory: String, hint: &'static str },
-    #[error("nothing in {directory} is called {id:?}; `ledger list` shows what is there")]
+    #[error("{directory} has no job or purchase {id:?}; `ledger list` shows all")]
     NotFound { directory: String, id: String },
     #[error("{id} has {problem}")]
     Ambiguous { id: String, problem: String },
@@ -146,12 +57,12 @@ impl From<LedgerError> for Error {
     }
 }
 
-/// Answers in text for standard output, and whether all is well.
+/// Executes a command. Returns the text for standard output, and whether nothing needs the operator's attention.
 ///
 /// # Errors
 ///
 /// [`Error`].
-pub fn run(config: &Config, file: Option<&Path>, sandbox: bool, asked: &Command) -> Result<(String, bool), Error> {
+pub fn run(config: &Config, file: Option<&Path>, sandbox: bool, command: &Command) -> Result<(String, bool), Error> {
     let storage = &config.storage;
     let directory = if sandbox { storage.sandbox() } else { storage.directory.clone() };
     let journal = directory.join("journal.sqlite");
@@ -161,7 +72,7 @@ pub fn run(config: &Config, file: Option<&Path>, sandbox: bool, asked: &Command)
         Err(LedgerError::Missing(_)) => {
             let in_sandbox = !sandbox && storage.sandbox().join("journal.sqlite").exists();
             let hint = if in_sandbox {
-                " (storage.directory), but in its sandbox: --sandbox looks there"
+                " (storage.directory); its sandbox has one: add --sandbox"
             } else {
                 " (storage.directory); no gateway has run there"
             };
@@ -172,17 +83,17 @@ pub fn run(config: &Config, file: Option<&Path>, sandbox: bool, asked: &Command)
     let config_argument = file.map(|file| format!(" --config {}", quoted(&file.display().to_string())));
     let sandbox_argument = if sandbox { " --sandbox" } else { "" };
     let arguments = format!("{}{sandbox_argument}", config_argument.unwrap_or_default());
-    let desk =
-        Desk { ledger, catalogue: &config.catalogue, place: Place { directory, arguments }, now: SystemClock.now() };
-    match asked {
-        Command::List(list) => Ok((desk.list(list)?, true)),
-        Command::Show { id, json } => Ok((desk.show(id, *json)?, true)),
-        Command::Resolve { id, decision } => Ok((desk.resolve(id, *decision)?, true)),
-        Command::Reconcile(reconcile) => desk.reconcile(reconcile, config.upstream.deadline),
+    let location = Location { directory, arguments };
+    let runner = Runner { ledger, catalogue: &config.catalogue, location, now: SystemClock.now() };
+    match command {
+        Command::List(list) => Ok((runner.list(list)?, true)),
+        Command::Show { id, json } => Ok((runner.show(id, *json)?, true)),
+        Command::Resolve { id, decision } => Ok((runner.resolve(id, *decision)?, true)),
+        Command::Reconcile(reconcile) => runner.reconcile(reconcile, config.upstream.deadline),
     }
 }
 
-/// Quotes for a shell what needs it.
+/// Quotes a text for a shell when it needs quotes.
 fn quoted(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:@".contains(&b);
     if !text.is_empty() && text.bytes().all(plain) {
@@ -192,30 +103,27 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// Where the questions are answered.
-struct Desk<'a> {
+/// Executes commands on an open ledger.
+struct Runner<'a> {
     ledger: Ledger,
     catalogue: &'a Catalogue,
-    place: Place,
+    location: Location,
     now: Timestamp,
 }
 
-impl Desk<'_> {
+impl Runner<'_> {
     fn list(&self, list: &List) -> Result<String, Error> {
-        // One more than asked for tells whether there are more.
         let limit = (list.limit > 0).then_some(list.limit);
         let filter = JobFilter {
             state: list.state.clone(),
             client: list.client.as_deref().map(|name| ClientId(name.into())),
-            since: list.since.map(|moment| moment.before(self.now)),
-            until: list.until.map(|moment| moment.before(self.now)),
+            since: list.since.map(|time| time.before(self.now)),
+            until: list.until.map(|time| time.before(self.now)),
+            // One more than the limit shows whether there are more.
             limit: limit.map(|limit| limit.saturating_add(1)),
         };
         let jobs = self.ledger.list(&filter)?;
-        let mut entries = Vec::new();
-        for job in &jobs {
-            entries.extend(self.entries(job)?);
-        }
+        let mut entries = self.all_entries(&jobs)?;
         if let Some(state) = &list.state {
             entries.retain(|entry| entry.purchase.state.name() == state);
         }
@@ -236,7 +144,7 @@ impl Desk<'_> {
         if json {
             return Ok(json_line(&show::json(&job, &entries, self.catalogue)));
         }
-        Ok(show::text(&job, &entries, self.catalogue, &self.place))
+        Ok(show::text(&job, &entries, self.catalogue, &self.location))
     }
 
     fn resolve(&self, id: &str, decision: Decision) -> Result<String, Error> {
@@ -246,57 +154,47 @@ impl Desk<'_> {
             Some(purchase) => purchase,
             None => only_unknown(id, &entries)?,
         };
-        let resolution = match decision {
-            Decision::Lost => Resolution::Lost,
-            Decision::Bought => Resolution::Bought,
-            Decision::Resubmit => Resolution::Resubmit,
+        let (resolution, meaning) = match decision {
+            Decision::Lost => (Resolution::Lost, "never bought"),
+            Decision::Bought => (Resolution::Bought, "bought, without its picture"),
+            Decision::Resubmit => (Resolution::Resubmit, "possibly bought, to be bought again"),
         };
         self.ledger.resolve(purchase, resolution, self.now)?;
-        let meaning = match resolution {
-            Resolution::Lost => "never bought",
-            Resolution::Bought => "bought, its picture out of reach",
-            Resolution::Resubmit => "perhaps bought, and to be bought again",
-        };
-        Ok(format!(
-            "{purchase} is written down as {meaning}; the same request is no longer held and may buy when asked again\n"
-        ))
+        Ok(format!("{purchase} is recorded as {meaning}. The same request, sent again, may buy.\n"))
     }
 
-    fn reconcile(&self, asked: &Reconcile, deadline: Duration) -> Result<(String, bool), Error> {
-        let complain = |problem: String| Error::Export { file: asked.file.display().to_string(), problem };
-        let bytes = std::fs::read(&asked.file).map_err(|error| complain(format!("cannot be read: {error}")))?;
-        let export =
-            export::read(&String::from_utf8_lossy(&bytes), asked.zone).map_err(|error| complain(error.to_string()))?;
-        let covered = reconcile::Covered::new(
-            asked.since.map(|moment| moment.before(self.now)),
-            asked.until.map(|moment| moment.before(self.now)),
+    fn reconcile(&self, args: &Reconcile, deadline: Duration) -> Result<(String, bool), Error> {
+        let invalid = |problem: String| Error::Export { file: args.file.display().to_string(), problem };
+        let bytes = std::fs::read(&args.file).map_err(|error| invalid(format!("cannot be read: {error}")))?;
+        let export = reconcile::read_export(&String::from_utf8_lossy(&bytes), args.zone)
+            .map_err(|error| invalid(error.to_string()))?;
+        let period = reconcile::Period::new(
+            args.since.map(|time| time.before(self.now)),
+            args.until.map(|time| time.before(self.now)),
             &export,
         );
-        let margin = asked.slack.0.saturating_add(deadline);
+        let margin = args.slack.0.saturating_add(deadline);
         let filter = JobFilter {
-            since: covered.since.map(|since| moment::minus(since, margin)),
-            until: covered.until.map(|until| until.plus(margin)),
+            since: period.since.map(|since| time_arg::minus(since, margin)),
+            until: period.until.map(|until| until.plus(margin)),
             ..JobFilter::default()
         };
         let jobs = self.ledger.list(&filter)?;
-        let mut entries = Vec::new();
-        for job in &jobs {
-            entries.extend(self.entries(job)?);
-        }
+        let entries = self.all_entries(&jobs)?;
         let seen: BTreeSet<PurchaseId> = entries.iter().map(|entry| entry.purchase.id).collect();
         let unknown = self.ledger.list(&JobFilter { state: Some("unknown".to_owned()), ..JobFilter::default() })?;
-        let elsewhere = unknown
+        let unknown_outside = unknown
             .iter()
-            .flat_map(bare)
-            .filter(|entry| entry.standing() == Standing::Unknown && !seen.contains(&entry.purchase.id))
+            .flat_map(without_times)
+            .filter(|entry| entry.payment() == Payment::Unknown && !seen.contains(&entry.purchase.id))
             .count();
-        let terms = reconcile::Terms { covered, slack: asked.slack.0, deadline, now: self.now };
-        let findings = reconcile::compare(&entries, elsewhere, export, terms, self.catalogue);
-        let text = if asked.json { json_line(&findings.json(&self.place)) } else { findings.text(&self.place) };
-        Ok((text, findings.all_well()))
+        let settings = reconcile::Settings { period, slack: args.slack.0, deadline, now: self.now };
+        let result = reconcile::compare(&entries, unknown_outside, export, settings, self.catalogue);
+        let text = if args.json { json_line(&result.json(&self.location)) } else { result.text(&self.location) };
+        Ok((text, result.is_consistent()))
     }
 
-    /// An order, and the one prediction of it that was meant, if it was.
+    /// Returns the job of this id and, when the id is that of a purchase, the purchase.
     fn find(&self, id: &str) -> Result<(StoredJob, Option<PurchaseId>), Error> {
         let found = if let Ok(purchase) = id.parse::<PurchaseId>() {
             self.ledger.job(purchase.job)?.map(|job| (job, Some(purchase)))
@@ -305,38 +203,51 @@ impl Desk<'_> {
         } else {
             let job = self.ledger.by_upstream_id(id)?;
             job.map(|job| {
-                let named = |entry: &Entry<'_>| entry.upstream().is_some_and(|upstream| upstream.as_str() == id);
-                let only = bare(&job).find(named).map(|entry| entry.purchase.id);
+                let has_id = |entry: &Entry<'_>| entry.upstream().is_some_and(|upstream| upstream.as_str() == id);
+                let only = without_times(&job).find(has_id).map(|entry| entry.purchase.id);
                 (job, only)
             })
         };
         found
             .filter(|(job, only)| only.is_none_or(|only| job.purchases.iter().any(|known| known.id == only)))
-            .ok_or_else(|| Error::NotFound { directory: self.place.directory.display().to_string(), id: id.to_owned() })
+            .ok_or_else(|| Error::NotFound {
+                directory: self.location.directory.display().to_string(),
+                id: id.to_owned(),
+            })
+    }
+
+    fn all_entries<'a>(&self, jobs: &'a [StoredJob]) -> Result<Vec<Entry<'a>>, Error> {
+        let mut entries = Vec::new();
+        for job in jobs {
+            entries.extend(self.entries(job)?);
+        }
+        Ok(entries)
     }
 
     fn entries<'a>(&self, job: &'a StoredJob) -> Result<Vec<Entry<'a>>, Error> {
-        bare(job).map(|entry| Ok(Entry { steps: self.ledger.steps(entry.purchase.id)?, ..entry })).collect()
+        without_times(job).map(|entry| Ok(Entry { times: self.ledger.steps(entry.purchase.id)?, ..entry })).collect()
     }
 }
 
-/// The predictions of an order, without their times.
-fn bare(job: &StoredJob) -> impl Iterator<Item = Entry<'_>> {
-    job.purchases.iter().map(move |purchase| Entry { job, purchase, steps: PurchaseTimes::default() })
+/// The purchases of a job, without the times of their steps.
+fn without_times(job: &StoredJob) -> impl Iterator<Item = Entry<'_>> {
+    job.purchases.iter().map(move |purchase| Entry { job, purchase, times: PurchaseTimes::default() })
 }
 
 fn only_unknown(id: &str, entries: &[Entry<'_>]) -> Result<PurchaseId, Error> {
-    let unknown: Vec<_> = entries.iter().filter(|entry| entry.standing() == Standing::Unknown).collect();
+    let unknown: Vec<_> = entries.iter().filter(|entry| entry.payment() == Payment::Unknown).collect();
     let problem = match unknown.as_slice() {
         [one] => return Ok(one.purchase.id),
-        [] => "no prediction that is unknown and undecided".to_owned(),
-        [first, ..] => format!("{} unknown predictions: name one, such as {}", unknown.len(), first.purchase.id),
+        [] => "no purchase of unknown outcome".to_owned(),
+        [first, ..] => {
+            format!("{} purchases of unknown outcome; name one, such as {}", unknown.len(), first.purchase.id)
+        }
     };
     Err(Error::Ambiguous { id: id.to_owned(), problem })
 }
 
 fn json_line(value: &impl serde::Serialize) -> String {
-    let mut line = serde_json::to_string(value).expect("our own values are JSON");
+    let mut line = serde_json::to_string(value).expect("these values are JSON");
     line.push('\n');
     line
 }

@@ -213,7 +213,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_a_standstill_or_a_crawl_is_given_up() {
         let mut config = server();
-        config.body_bytes_per_second_min = 0;
+        config.body_bytes_per_second_min = None;
         config.body_idle_timeout = Duration::from_millis(200);
         let slow = stream::unfold(0, |count| async move {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -223,7 +223,7 @@ mod tests {
         let whole = arriving.filter(|chunk| std::future::ready(chunk.is_ok()));
         assert_eq!(whole.count().await, 6, "longer in all than the time-out, never that long between two");
 
-        config.body_bytes_per_second_min = 20;
+        config.body_bytes_per_second_min = std::num::NonZeroU64::new(20);
         config.body_rate_window = Duration::from_secs(1);
         let crawling = Body::from_stream(stream::unfold((), |()| async {
             sleep(Duration::from_millis(100)).await;

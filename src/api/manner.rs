@@ -44,10 +44,8 @@ impl Manner {
             && is_listed(headers, &server.interim_clients)
         {
             Self::Interim(server.interim_interval)
-        } else if server.json_heartbeat.is_zero() {
-            Self::Silent
         } else {
-            Self::Spaces(server.json_heartbeat)
+            server.json_heartbeat.map_or(Self::Silent, Self::Spaces)
         }
     }
 
@@ -102,7 +100,7 @@ mod tests {
         for unknown in ["python-requests/2.32", "Python-urllib/3.11", "", "curl/7.88.1", "mail/1 xOpenAI/1"] {
             assert_eq!(manner(&server, unknown, Version::HTTP_11), Manner::Silent, "{unknown}");
         }
-        server.json_heartbeat = Duration::from_secs(20);
+        server.json_heartbeat = Some(Duration::from_secs(20));
         assert_eq!(manner(&server, "curl/7.88.1", Version::HTTP_11), Manner::Spaces(Duration::from_secs(20)));
     }
 }

@@ -21,7 +21,11 @@ pub(super) struct Pace {
 impl Pace {
     pub(super) fn new(server: &ServerConfig) -> Self {
         let span = server.body_rate_window;
-        Self { bytes_per_second_min: server.body_bytes_per_second_min, credit: span, span }
+        Self {
+            bytes_per_second_min: server.body_bytes_per_second_min.map_or(0, std::num::NonZeroU64::get),
+            credit: span,
+            span,
+        }
     }
 
     /// The same with another credit at most, now and later.
@@ -58,7 +62,7 @@ mod tests {
 
     fn pace(bytes_per_second_min: u64) -> Pace {
         let mut config = server();
-        config.body_bytes_per_second_min = bytes_per_second_min;
+        config.body_bytes_per_second_min = std::num::NonZeroU64::new(bytes_per_second_min);
         config.body_rate_window = 10 * SECOND;
         Pace::new(&config)
     }

@@ -1,7 +1,6 @@
 //! The listeners: bound before any other module is built, and their limits.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
@@ -188,8 +187,7 @@ pub(super) fn divide_descriptors(demand: DescriptorDemand) -> Result<DescriptorS
 
 impl Listeners {
     pub(super) fn new(server: &ServerConfig, shares: DescriptorShares, registry: &Metrics) -> Self {
-        // 0 is no limit.
-        let per_address = NonZeroUsize::new(server.connections_per_address_max);
+        let per_address = server.connections_per_address_max;
         let metrics = ConnectionMetrics::default();
         registry.register("connections", |registry| metrics.register(registry));
         Self {

@@ -82,7 +82,7 @@ impl Account {
         let bounds = Bounds {
             submits_per_minute: f64::from(submits_per_minute_max.get()),
             concurrency: concurrency_max,
-            window: upstream.window,
+            window: upstream.rate_window,
             pushback: upstream.pushback,
             pushback_max: upstream.pushback_max,
         };

@@ -1,10 +1,10 @@
-//! One table over another, and the environment as a table.
+//! The layers of the configuration: one table over another, and the environment as a table.
 
 use toml::{Table, Value};
 
 use super::{Environment, Error};
 
-/// Variables of ours that are not `GATEWAY_SECTION__KEY`.
+/// Variables of the gateway that do not have the form `GATEWAY_SECTION__KEY`.
 const OWN_VARIABLES: &[&str] = &[
     "GATEWAY_CONFIG",
     "GATEWAY_CLIENT_KEYS",
@@ -12,12 +12,12 @@ const OWN_VARIABLES: &[&str] = &[
     "GATEWAY_WEBHOOK_SECRET",
     "GATEWAY_WEBHOOK_SECRET_FILE",
 ];
-/// The only section that is a list of tables and so has no default to compare with.
+/// The only section that is a list of tables. It has no default to compare with; its entries refuse unknown keys.
 const CLIENTS: &str = "clients";
-/// The only key that is a list of tables.
+/// The only key that is a list of tables. Its entries refuse unknown keys, too.
 const ACCOUNTS: (&str, &str) = ("upstream", "accounts");
 
-/// Later layers win, table by table; anything that is not a table is replaced whole.
+/// Lays one table over another. Tables are merged key by key; any other value is replaced.
 pub(super) fn overlay(below: &mut Table, above: Table) {
     for (key, value) in above {
         match (below.get_mut(&key), value) {
@@ -29,7 +29,11 @@ pub(super) fn overlay(below: &mut Table, above: Table) {
     }
 }
 
-/// Refuses keys that the defaults do not have, by their full name.
+/// Refuses keys that the defaults do not have.
+///
+/// # Errors
+///
+/// A text that names the section or the key in full.
 pub(super) fn check_known(above: &Table, defaults: &Table) -> Result<(), String> {
     for (section, value) in above {
         if section == CLIENTS {
@@ -50,17 +54,26 @@ pub(super) fn check_known(above: &Table, defaults: &Table) -> Result<(), String>
     Ok(())
 }
 
-/// Turns `GATEWAY_SECTION__KEY=value` into a table; the default says which type the value has.
+/// Turns every `GATEWAY_SECTION__KEY=value` into an entry of a table, of the type that the default has.
+///
+/// # Errors
+///
+/// [`Error::Invalid`], naming the variable.
 pub(super) fn from_environment(environment: &Environment, defaults: &Table) -> Result<Table, Error> {
     let mut table = Table::new();
     for (variable, text) in environment {
         let Some(path) = variable.strip_prefix("GATEWAY_") else {
             continue;
         };
-        if OWN_VARIABLES.contains(&variable.as_str()) || is_of_kubernetes(path) {
+        if OWN_VARIABLES.contains(&variable.as_str()) || is_set_by_kubernetes(path) {
             continue;
         }
-        let unknown = || Error::invalid(variable, "no such key; a section and a key are joined by two underscores");
+        let unknown = || {
+            Error::invalid(
+                variable,
+                "is not a key of the configuration; the form is GATEWAY_SECTION__KEY, with two underscores",
+            )
+        };
         let (section, key) = path.split_once("__").ok_or_else(unknown)?;
         let (section, key) = (section.to_lowercase(), key.to_lowercase());
         let default = defaults.get(&section).and_then(|section| section.get(&key)).ok_or_else(unknown)?;
@@ -71,25 +84,80 @@ pub(super) fn from_environment(environment: &Environment, defaults: &Table) -> R
     Ok(table)
 }
 
-/// Kubernetes sets these in every container of a namespace that has a service called `gateway`.
-fn is_of_kubernetes(rest: &str) -> bool {
+/// Returns whether Kubernetes sets this variable in every container of a namespace with a service called `gateway`.
+fn is_set_by_kubernetes(rest: &str) -> bool {
     rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_HOST") || rest.starts_with("SERVICE_PORT")
 }
 
 fn typed(text: &str, default: &Value) -> Result<Value, String> {
     match default {
         Value::Integer(_) => {
-            text.trim().parse().map(Value::Integer).map_err(|_| format!("{text:?} is not a whole number"))
+            text.trim().parse().map(Value::Integer).map_err(|_| format!("{text:?} must be a whole number"))
         }
         Value::Boolean(_) => {
-            text.trim().parse().map(Value::Boolean).map_err(|_| format!("{text:?} is neither true nor false"))
+            text.trim().parse().map(Value::Boolean).map_err(|_| format!("{text:?} must be true or false"))
         }
-        Value::Float(_) => text.trim().parse().map(Value::Float).map_err(|_| format!("{text:?} is not a number")),
-        // As in a list of models or hosts: nothing that has commas itself.
+        Value::Float(_) => text.trim().parse().map(Value::Float).map_err(|_| format!("{text:?} must be a number")),
+        // Commas separate the items: no host, network or origin contains one.
         Value::Array(_) => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Ok(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()))
         }
         Value::String(_) | Value::Datetime(_) | Value::Table(_) => Ok(Value::String(text.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tests::{load, refusal};
+    use super::super::{CacheMode, PageOrigin};
+    use crate::model::HostName;
+
+    #[test]
+    fn the_environment_overrides_the_file() {
+        let variables = [
+            ("GATEWAY_CACHE__TTL_S", "7"),
+            ("GATEWAY_SERVER__LISTEN", "0.0.0.0:80"),
+            ("GATEWAY_PORT", "tcp://10.0.0.1:80"),
+        ];
+        let config = load("[cache]\nttl_s = 5\nmode = \"off\"", &variables).unwrap();
+        assert_eq!(config.cache.ttl, Duration::from_secs(7));
+        assert_eq!(config.cache.mode, CacheMode::Off);
+        assert_eq!(config.server.listen.to_string(), "0.0.0.0:80");
+    }
+
+    #[test]
+    fn a_list_in_the_environment_has_commas() {
+        let variables = [("GATEWAY_SERVER__HOSTS", " a.test ,*.b.test,"), ("GATEWAY_SERVER__CORS_ORIGINS", "null")];
+        let config = load("[operator]\nhosts = [\"c.test\"]\n", &variables).unwrap();
+        let hosts = |hosts: &[HostName]| hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(hosts(&config.server.hosts), ["a.test", "*.b.test"]);
+        assert_eq!(hosts(&config.operator.hosts), ["c.test"]);
+        assert_eq!(config.server.cors_origins, [PageOrigin::Exactly("null".to_owned())]);
+        let none = load("", &[("GATEWAY_SERVER__HOSTS", "")]).unwrap();
+        assert!(none.server.hosts.is_empty());
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_types_name_the_key() {
+        for (toml, named) in [
+            ("[upstream]\nfrist_poll_ms = 5", "unknown key upstream.frist_poll_ms"),
+            ("[sever]\nlisten = \"x\"", "unknown section [sever]"),
+            ("server = 5", "server must be a section"),
+        ] {
+            let error = refusal(toml, &[]);
+            assert!(error.contains(named), "{error:?} does not name {named}");
+        }
+        for (variable, value) in [
+            ("GATEWAY_SERVER__LISTNE", "x"),
+            ("GATEWAY_CACHE__TTL_S", "soon"),
+            ("GATEWAY_LIMITS__USD_PER_DAY", "much"),
+            ("GATEWAY_LIMITS__REQUESTS_PER_MINUTE", "1.5"),
+        ] {
+            let error = refusal("", &[(variable, value)]);
+            assert!(error.starts_with(variable), "{error:?} does not name {variable}");
+        }
     }
 }

@@ -1,59 +1,61 @@
-//! Where events may be sent, and what they are signed with.
+//! `[webhooks]`: where events may be sent, and the secret that signs them.
 
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64_simd::STANDARD;
 use serde::Deserialize;
 use url::{Origin, Url};
 
-use super::{Environment, Error, Secret, millis, seconds, secret};
+use super::{Environment, Error, Secret, millis, optional_path, seconds, secret};
 
-/// The variable that holds the secret.
+/// The variable that contains the secret.
 const SECRET: &str = "GATEWAY_WEBHOOK_SECRET";
-/// What such a secret begins with, by the Standard Webhooks specification; and its bytes, decoded.
+/// The prefix that the Standard Webhooks specification demands.
 const SECRET_PREFIX: &str = "whsec_";
+/// How many bytes a secret may have, decoded.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// `[webhooks]`, as the file has it.
+/// `[webhooks]`, as written.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WebhooksSection {
     allowed_origins: Vec<String>,
-    secret_file: PathBuf,
+    #[serde(deserialize_with = "optional_path")]
+    secret_file: Option<PathBuf>,
     attempts_max: NonZeroU32,
     #[serde(rename = "timeout_s", deserialize_with = "seconds")]
     timeout: Duration,
     #[serde(rename = "retry_delay_min_ms", deserialize_with = "millis")]
-    first_pause: Duration,
+    retry_delay_min: Duration,
     #[serde(rename = "retry_delay_max_s", deserialize_with = "seconds")]
-    longest_pause: Duration,
+    retry_delay_max: Duration,
     concurrent_max: NonZeroUsize,
     pending_max: usize,
 }
 
-/// `[webhooks]`: whoever may be told of ended orders.
+/// `[webhooks]`, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct WebhooksConfig {
-    /// `None`: nobody is told.
+    /// `None`: `webhook_url` is refused.
     pub(crate) allowed: Option<AllowedTargets>,
     pub(crate) attempts_max: u32,
     pub(crate) timeout: Duration,
-    pub(crate) first_pause: Duration,
-    pub(crate) longest_pause: Duration,
+    pub(crate) retry_delay_min: Duration,
+    pub(crate) retry_delay_max: Duration,
     pub(crate) concurrent_max: usize,
     pub(crate) pending_max: usize,
 }
 
-/// Where events may be sent, and the secret that they are signed with. Never the one without the other.
+/// Where events may be sent, and the secret that signs them. Neither is of use without the other.
 #[derive(Clone, Debug)]
 pub(crate) struct AllowedTargets {
     pub(crate) origins: Vec<Origin>,
     pub(crate) secret: SigningSecret,
 }
 
-/// The bytes of a `whsec_…` secret. They neither print nor linger.
+/// A valid `whsec_…` secret: a redacted `Debug`, wiped when dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct SigningSecret {
     text: Secret,
@@ -71,63 +73,64 @@ impl SigningSecret {
         }
     }
 
-    /// The secret itself; `None` only before it was checked.
+    /// Decodes the secret; `None` when it is not valid.
     fn bytes(&self) -> Option<Vec<u8>> {
         STANDARD.decode_to_vec(self.text.expose().strip_prefix(SECRET_PREFIX)?).ok()
     }
 
-    /// The bytes of the key; call it only where they are used.
+    /// Returns the bytes of the key. Call it only where something is signed.
     ///
     /// # Panics
     ///
-    /// Never: they were decoded when the configuration was read.
+    /// Never: [`SigningSecret::new`] has decoded them.
     pub(crate) fn expose(&self) -> Vec<u8> {
         self.bytes().expect("checked with the configuration")
     }
 }
 
 impl WebhooksSection {
+    /// Checks the section and reads the secret.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], naming the key or the variable.
     pub(super) fn check(self, environment: &Environment) -> Result<WebhooksConfig, Error> {
         let origins = self.allowed_origins.iter().map(|text| origin(text)).collect::<Result<Vec<_>, _>>()?;
-        let file = Some(self.secret_file.as_path()).filter(|path| !path.as_os_str().is_empty());
+        let secret = secret::from_environment(environment, SECRET, self.secret_file.as_deref())?;
+        let secret = secret.map(SigningSecret::new).transpose()?;
         Ok(WebhooksConfig {
-            allowed: allowed(origins, environment, file)?,
+            allowed: allowed(origins, secret)?,
             attempts_max: self.attempts_max.get(),
             timeout: self.timeout,
-            first_pause: self.first_pause,
-            longest_pause: self.longest_pause,
+            retry_delay_min: self.retry_delay_min,
+            retry_delay_max: self.retry_delay_max,
             concurrent_max: self.concurrent_max.get(),
             pending_max: self.pending_max,
         })
     }
 }
 
-fn allowed(
-    origins: Vec<Origin>,
-    environment: &Environment,
-    file: Option<&Path>,
-) -> Result<Option<AllowedTargets>, Error> {
-    let secret = secret::from_environment(environment, SECRET, file)?.map(SigningSecret::new).transpose()?;
+fn allowed(origins: Vec<Origin>, secret: Option<SigningSecret>) -> Result<Option<AllowedTargets>, Error> {
     match secret {
         _ if origins.is_empty() => Ok(None),
         Some(secret) => Ok(Some(AllowedTargets { origins, secret })),
         None => Err(Error::invalid(
             "webhooks.allowed_origins",
-            format!("needs a secret to sign with: set {SECRET} to whsec_$(openssl rand -base64 32)"),
+            format!("needs a secret to sign events with; set {SECRET} to whsec_$(openssl rand -base64 32)"),
         )),
     }
 }
 
-/// `https://hooks.example.com`, with a port where it is not the usual one.
+/// Parses an origin such as `https://hooks.example.com` or `https://x.test:8443`.
 fn origin(text: &str) -> Result<Origin, Error> {
     let problem = |problem: &str| Error::invalid("webhooks.allowed_origins", format!("{text:?} {problem}"));
-    let url: Url = text.parse().map_err(|error| problem(&format!("is no address: {error}")))?;
+    let url: Url = text.parse().map_err(|error| problem(&format!("is not an address: {error}")))?;
     let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
     let anonymous = url.username().is_empty() && url.password().is_none();
     match url.scheme() {
         "https" | "http" if bare && anonymous => Ok(url.origin()),
-        "https" | "http" => Err(problem("must be a scheme, a host and perhaps a port, and no more")),
-        _ => Err(problem("must begin with https:// (or http://, for a network of your own)")),
+        "https" | "http" => Err(problem("must have a scheme, a host and an optional port, and nothing else")),
+        _ => Err(problem("must begin with https:// (or http:// in a private network)")),
     }
 }
 
@@ -144,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_needs_a_secret_and_a_secret_alone_tells_nobody() {
+    fn an_origin_needs_a_secret_and_a_secret_alone_allows_nothing() {
         assert!(load(&[]).unwrap().allowed.is_none());
         assert!(load(&[(SECRET, GOOD)]).unwrap().allowed.is_none());
         let origins = ("GATEWAY_WEBHOOKS__ALLOWED_ORIGINS", "https://hooks.example.com, http://127.0.0.1:9");
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_themselves() {
+    fn mistakes_name_the_key() {
         for wrong in ["whsec_", "whsec_!", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_MfKQ9r8G"] {
             let error = load(&[(SECRET, wrong)]).unwrap_err();
             assert!(error.contains(SECRET), "{error}");

@@ -1,56 +1,56 @@
-//! A prediction as the ledger shows it: what is known, whether it was bought, what it costs.
+//! A purchase as the ledger shows it: what is known, whether it was paid for, what it costs.
 
 use serde::Serialize;
 
 use crate::model::{Catalogue, Failure, Timestamp, UpstreamId, Usage};
 use crate::storage::journal::{PurchaseTimes, Resolution, StoredJob, StoredPurchase, StoredState};
 
-/// One prediction with its order.
+/// A purchase and its job.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<'a> {
     pub(super) job: &'a StoredJob,
     pub(super) purchase: &'a StoredPurchase,
-    pub(super) steps: PurchaseTimes,
+    pub(super) times: PurchaseTimes,
 }
 
-/// Whether money left.
+/// Whether a purchase was paid for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Standing {
-    /// Certainly not, or somebody decided so.
+pub(super) enum Payment {
+    /// Certainly not, or by the operator's decision.
     NotBought,
-    /// The upstream took it and made no picture of it, or its submit is under way: the vendor may charge for it.
-    Maybe,
+    /// The upstream accepted the purchase and made no picture, or the submit is under way: the vendor may charge for it.
+    Possible,
     Bought,
-    /// The answer to its submit was lost, and nobody has decided.
+    /// The response to the submit was lost, and the operator has not decided.
     Unknown,
 }
 
-/// What a prediction costs, and how that is known.
+/// The price of a purchase, and how it is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Cost {
     pub(super) usd: f64,
-    /// By tokens the upstream reported; an estimate otherwise.
+    /// By the tokens that the upstream reported; otherwise an estimate.
     pub(super) reported: bool,
 }
 
 impl Entry<'_> {
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn payment(&self) -> Payment {
         match (&self.purchase.state, self.purchase.resolution) {
-            (StoredState::Committing { .. }, _) => Standing::Maybe,
-            (StoredState::Accepted { .. } | StoredState::Resolved { .. }, _) => Standing::Bought,
+            (StoredState::Committing { .. }, _) => Payment::Possible,
+            (StoredState::Accepted { .. } | StoredState::Resolved { .. }, _) => Payment::Bought,
             (StoredState::Failed { failure: Failure::OutcomeUnknown { .. }, .. }, decided) => match decided {
-                None => Standing::Unknown,
-                Some(Resolution::Lost) => Standing::NotBought,
-                Some(Resolution::Bought) => Standing::Bought,
-                Some(Resolution::Resubmit) => Standing::Maybe,
+                None => Payment::Unknown,
+                Some(Resolution::Lost) => Payment::NotBought,
+                Some(Resolution::Bought) => Payment::Bought,
+                Some(Resolution::Resubmit) => Payment::Possible,
             },
-            (StoredState::Failed { failure, .. }, _) if failure.may_have_been_bought() => Standing::Maybe,
-            (StoredState::Intent | StoredState::Failed { .. }, _) => Standing::NotBought,
+            (StoredState::Failed { failure, .. }, _) if failure.may_have_been_bought() => Payment::Possible,
+            (StoredState::Intent | StoredState::Failed { .. }, _) => Payment::NotBought,
         }
     }
 
-    /// What it costs if it was bought; `None` for a model that the catalogue no longer has.
+    /// Returns the price if it was bought; `None` for a model that the catalogue no longer has.
     pub(super) fn cost(&self, catalogue: &Catalogue) -> Option<Cost> {
         let price = &catalogue.find(&self.job.record.model)?.price;
         let (pictures, usage) = match &self.purchase.state {
@@ -82,11 +82,11 @@ impl Entry<'_> {
         }
     }
 
-    /// The JSON of it, for programs: keys stay, and are there even when their value is not.
-    pub(super) fn json<'a>(&'a self, catalogue: &Catalogue) -> Json<'a> {
+    /// The purchase as JSON. Every key is always present, with null for a missing value.
+    pub(super) fn json<'a>(&'a self, catalogue: &Catalogue) -> PurchaseJson<'a> {
         let record = &self.job.record;
-        let standing = self.standing();
-        let cost = if standing == Standing::NotBought { None } else { self.cost(catalogue) };
+        let payment = self.payment();
+        let cost = if payment == Payment::NotBought { None } else { self.cost(catalogue) };
         let (stored, usage) = match &self.purchase.state {
             StoredState::Resolved { pictures, usage, .. } => (pictures.as_slice(), *usage),
             StoredState::Intent
@@ -101,7 +101,7 @@ impl Entry<'_> {
             | StoredState::Resolved { .. }
             | StoredState::Failed { .. } => None,
         };
-        Json {
+        PurchaseJson {
             purchase_id: self.purchase.id.to_string(),
             job_id: record.id.to_string(),
             created_at: record.created.to_string(),
@@ -111,7 +111,7 @@ impl Entry<'_> {
             size: record.size.to_string(),
             pictures: self.purchase.pictures,
             state: self.purchase.state.name(),
-            standing,
+            payment,
             upstream_id: self.upstream().map(UpstreamId::as_str),
             api_kind: self.purchase.api_kind.name(),
             price_usd: cost.map(|cost| rounded(cost.usd)),
@@ -122,13 +122,13 @@ impl Entry<'_> {
             resolution: self.purchase.resolution.map(Resolution::name),
             resubmitted: self.purchase.lost_answers,
             poll_url,
-            committed_at: text(self.steps.committed),
-            accepted_at: text(self.steps.accepted),
-            ended_at: text(self.steps.ended),
-            decided_at: text(self.steps.decided),
+            committed_at: time_text(self.times.committed),
+            accepted_at: time_text(self.times.accepted),
+            ended_at: time_text(self.times.ended),
+            decided_at: time_text(self.times.decided),
             stored: stored
                 .iter()
-                .map(|picture| JsonPicture {
+                .map(|picture| PictureJson {
                     digest: picture.digest.to_string(),
                     bytes: picture.bytes,
                     format: picture.format.name(),
@@ -140,9 +140,9 @@ impl Entry<'_> {
     }
 }
 
-/// A prediction for programs.
+/// A purchase as JSON.
 #[derive(Debug, Serialize)]
-pub(super) struct Json<'a> {
+pub(super) struct PurchaseJson<'a> {
     purchase_id: String,
     job_id: String,
     created_at: String,
@@ -150,33 +150,33 @@ pub(super) struct Json<'a> {
     model: &'a str,
     task: &'static str,
     size: String,
-    /// Pictures it was to make.
+    /// Pictures to be made.
     pictures: u8,
     state: &'static str,
-    standing: Standing,
+    payment: Payment,
     upstream_id: Option<&'a str>,
-    /// The face of the upstream it was bought at.
+    /// The API of the upstream.
     api_kind: &'static str,
-    /// What it cost, or may have; null where nothing was bought.
+    /// The actual or possible price; null when nothing was bought.
     price_usd: Option<f64>,
     price_basis: Option<&'static str>,
     usage: Option<Usage>,
     failure: Option<&'static str>,
     failure_detail: Option<&'a Failure>,
     resolution: Option<&'static str>,
-    /// Submits before this one whose answer was lost: each may have been bought too.
+    /// Earlier submits whose response was lost; each may have been bought too.
     resubmitted: u32,
     poll_url: Option<&'a str>,
     committed_at: Option<String>,
     accepted_at: Option<String>,
     ended_at: Option<String>,
     decided_at: Option<String>,
-    /// The pictures that came.
-    stored: Vec<JsonPicture>,
+    /// The pictures on disk.
+    stored: Vec<PictureJson>,
 }
 
 #[derive(Debug, Serialize)]
-struct JsonPicture {
+struct PictureJson {
     digest: String,
     bytes: u64,
     format: &'static str,
@@ -184,24 +184,24 @@ struct JsonPicture {
     height: u32,
 }
 
-pub(super) fn text(time: Option<Timestamp>) -> Option<String> {
+pub(super) fn time_text(time: Option<Timestamp>) -> Option<String> {
     time.map(|time| time.to_string())
 }
 
-/// To a millionth of a dollar: sums of binary fractions are not for reading.
+/// Rounds to a millionth of a dollar, as sums of binary fractions have long decimals.
 pub(super) fn rounded(usd: f64) -> f64 {
-    // Plus zero: a rounded -0.0 is printed with its sign.
+    // Plus zero, as -0.0 would be printed with its sign.
     (usd * 1e6).round() / 1e6 + 0.0
 }
 
-/// Dollars for people: to a hundredth of a cent, as one picture costs a few cents.
+/// Returns dollars to a hundredth of a cent, as one picture costs a few cents.
 pub(super) fn dollars(usd: f64) -> String {
     let usd = rounded(usd);
     let sign = if usd < 0.0 { "-" } else { "" };
     format!("{sign}${:.4}", usd.abs())
 }
 
-/// To the second, in UTC.
+/// Returns a time to the second, in UTC.
 pub(super) fn clock(time: Timestamp) -> String {
     let text = Timestamp::from_millis(time.seconds() * 1000).to_string();
     text.trim_end_matches(".000Z").replace('T', " ")

@@ -1,24 +1,24 @@
-//! `ledger list`: one row a prediction, newest last.
+//! `ledger list`: one row a purchase, newest last.
 
 use crate::model::Catalogue;
 
-use super::entry::{Entry, Standing, clock, dollars};
+use super::entry::{Entry, Payment, clock, dollars};
 use super::table::table;
 
-/// The table and its sums.
+/// Returns the table and its sums.
 pub(super) fn text(entries: &[Entry<'_>], more: bool, catalogue: &Catalogue) -> String {
     if entries.is_empty() {
-        return "no predictions\n".to_owned();
+        return "no purchases\n".to_owned();
     }
     let header =
-        ["PREDICTION", "WHEN (UTC)", "CLIENT", "MODEL", "TASK", "SIZE", "N", "STATE", "UPSTREAM ID", "PRICE", "NOTE"];
+        ["PURCHASE", "WHEN (UTC)", "CLIENT", "MODEL", "TASK", "SIZE", "N", "STATE", "UPSTREAM ID", "PRICE", "NOTE"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     rows.extend(entries.iter().map(|entry| row(entry, catalogue)));
     let mut text = table(&rows, &[6, 9]);
     text.push('\n');
-    text.push_str(&Sums::of(entries, catalogue).sentence(entries.len()));
+    text.push_str(&Sums::of(entries, catalogue).summary(entries.len()));
     if more {
-        text.push_str("\nthese are the newest; --limit shows more, --limit 0 all");
+        text.push_str("\nThese are the newest. --limit N shows more, --limit 0 all.");
     }
     text.push('\n');
     text
@@ -26,11 +26,11 @@ pub(super) fn text(entries: &[Entry<'_>], more: bool, catalogue: &Catalogue) -> 
 
 fn row(entry: &Entry<'_>, catalogue: &Catalogue) -> Vec<String> {
     let record = &entry.job.record;
-    let price = match (entry.standing(), entry.cost(catalogue)) {
-        (Standing::NotBought, _) => "-".to_owned(),
-        (Standing::Bought, Some(cost)) if cost.reported => dollars(cost.usd),
-        (Standing::Bought, Some(cost)) => format!("~{}", dollars(cost.usd)),
-        (Standing::Maybe | Standing::Unknown, Some(cost)) => format!("?{}", dollars(cost.usd)),
+    let price = match (entry.payment(), entry.cost(catalogue)) {
+        (Payment::NotBought, _) => "-".to_owned(),
+        (Payment::Bought, Some(cost)) if cost.reported => dollars(cost.usd),
+        (Payment::Bought, Some(cost)) => format!("~{}", dollars(cost.usd)),
+        (Payment::Possible | Payment::Unknown, Some(cost)) => format!("?{}", dollars(cost.usd)),
         (_, None) => "?".to_owned(),
     };
     vec![
@@ -52,12 +52,12 @@ fn note(entry: &Entry<'_>) -> String {
     let mut notes = Vec::new();
     if let Some(resolution) = entry.purchase.resolution {
         notes.push(format!("decided: {}", resolution.name()));
-    } else if let Some(failure) = entry.failure().filter(|_| entry.standing() != Standing::Unknown) {
+    } else if let Some(failure) = entry.failure().filter(|_| entry.payment() != Payment::Unknown) {
         notes.push(failure.name().to_owned());
     }
     match entry.purchase.lost_answers {
         0 => {}
-        count => notes.push(format!("answers lost before: {count}")),
+        count => notes.push(format!("earlier lost responses: {count}")),
     }
     notes.join(", ")
 }
@@ -68,7 +68,7 @@ struct Sums {
     estimated: bool,
     unpriced: usize,
     unknown: Sum,
-    maybe: Sum,
+    possible: Sum,
     resent: Sum,
 }
 
@@ -91,34 +91,34 @@ impl Sums {
         for entry in entries {
             let cost = entry.cost(catalogue);
             let usd = cost.map_or(0.0, |cost| cost.usd);
-            let standing = entry.standing();
-            match standing {
-                Standing::NotBought => {}
-                Standing::Bought => {
+            let payment = entry.payment();
+            match payment {
+                Payment::NotBought => {}
+                Payment::Bought => {
                     sums.spent += usd;
                     sums.estimated |= cost.is_some_and(|cost| !cost.reported);
                 }
-                Standing::Maybe => sums.maybe.add(1, usd),
-                Standing::Unknown => sums.unknown.add(1, usd),
+                Payment::Possible => sums.possible.add(1, usd),
+                Payment::Unknown => sums.unknown.add(1, usd),
             }
-            sums.unpriced += usize::from(standing != Standing::NotBought && cost.is_none());
+            sums.unpriced += usize::from(payment != Payment::NotBought && cost.is_none());
             sums.resent.add(entry.purchase.lost_answers, usd);
         }
         sums
     }
 
-    fn sentence(&self, count: usize) -> String {
+    fn summary(&self, count: usize) -> String {
         let plural = if count == 1 { "" } else { "s" };
         let estimated = if self.estimated { " (~ by estimate)" } else { "" };
-        let mut parts = vec![format!("{count} prediction{plural}: spent {}{estimated}", dollars(self.spent))];
-        let mut perhaps = |sum: &Sum, what: &str| {
+        let mut parts = vec![format!("{count} purchase{plural}: spent {}{estimated}", dollars(self.spent))];
+        let mut add_possible = |sum: &Sum, what: &str| {
             if sum.count > 0 {
-                parts.push(format!("{} {what} (perhaps {})", sum.count, dollars(sum.usd)));
+                parts.push(format!("{} {what} (possibly {})", sum.count, dollars(sum.usd)));
             }
         };
-        perhaps(&self.unknown, "unknown");
-        perhaps(&self.maybe, "under way or without a picture");
-        perhaps(&self.resent, "sent again after a lost answer");
+        add_possible(&self.unknown, "unknown");
+        add_possible(&self.possible, "under way or without a picture");
+        add_possible(&self.resent, "sent again after a lost response");
         if self.unpriced > 0 {
             parts.push(format!("{} of models without a price", self.unpriced));
         }

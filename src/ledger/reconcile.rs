@@ -1,97 +1,113 @@
 //! `ledger reconcile`: the ledger beside the vendor's usage export, the only outside evidence of what was bought.
 //!
-//! What is asked, and how it is answered without crying wolf:
-//! - Only what the export covers is judged: its first to its last line, or what `--since` and `--until` say. A purchase
-//!   at the edge may be matched, but is not missed, because its line may lie on the other side.
-//! - A purchase that certainly happened must have a line. One that failed at the upstream may have one: nobody knows
-//!   whether the vendor charges for it.
-//! - An unknown purchase has no id and no end. It is probably bought when a line is left that nothing else explains.
-//! - Lines of models that neither the catalogue nor the ledger knows were not made here, and are counted only.
+//! Wanted: no false alarm.
+//! - Only the period that the export covers is judged: from its first to its last line, or as `--since` and `--until` say. A
+//!   purchase at the edge may be matched, but is not missed, because its line may be outside.
+//! - A certain purchase must have a line. One that failed at the upstream may have one: whether the vendor charges for it
+//!   is unknown.
+//! - A purchase of unknown outcome has no id and no end. It was probably bought when a line is left that no other purchase
+//!   explains.
+//! - Lines of models that neither the catalogue nor the ledger has were bought by other programs, and are only counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::model::{Catalogue, Timestamp};
 use crate::storage::journal::Resolution;
 
-use super::entry::{Entry, Standing, rounded};
-use super::export::{Export, Unreadable};
-use super::matching::{By, Line, Purchase, pair};
+use super::entry::{Entry, Payment};
 
-mod report;
+mod export;
+mod json;
+mod matching;
+mod sums;
+mod text;
 
-/// When the vendor stamps an unknown purchase, at the latest after its submit: high quality takes about 143 s.
+use export::{Export, UnreadableLine};
+use matching::{ExportLine, MatchedBy, Purchase, pair};
+use sums::Sum;
+
+pub(super) use export::read as read_export;
+
+/// How long after its submit the line of an unknown purchase may be: a picture of high quality takes about 143 s.
 const GENERATION: Duration = Duration::from_mins(3);
 
-/// The span that the export speaks for.
+/// The period that the export covers. `None` is unlimited.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Covered {
+pub(super) struct Period {
     pub(super) since: Option<Timestamp>,
     pub(super) until: Option<Timestamp>,
 }
 
-impl Covered {
+impl Period {
+    /// The given period; a missing end is that of the export's lines.
     pub(super) fn new(since: Option<Timestamp>, until: Option<Timestamp>, export: &Export) -> Self {
         let times = || export.lines.iter().filter_map(|line| line.time);
         Self { since: since.or_else(|| times().min()), until: until.or_else(|| times().max()) }
     }
 
-    fn holds(&self, begun: Timestamp, ended: Timestamp) -> bool {
-        self.since.is_none_or(|since| begun >= since) && self.until.is_none_or(|until| ended <= until)
+    fn contains(&self, started: Timestamp, ended: Timestamp) -> bool {
+        self.since.is_none_or(|since| started >= since) && self.until.is_none_or(|until| ended <= until)
+    }
+
+    fn is_near(&self, time: Timestamp, slack: Duration) -> bool {
+        self.since.is_none_or(|since| since.since(time) <= slack)
+            && self.until.is_none_or(|until| time.since(until) <= slack)
     }
 }
 
-/// What the comparison goes by.
+/// How to compare.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
-    pub(super) covered: Covered,
+pub(super) struct Settings {
+    pub(super) period: Period,
+    /// The greatest difference between the vendor's clock and this one.
     pub(super) slack: Duration,
-    /// How long a prediction is followed.
+    /// How long a purchase is polled.
     pub(super) deadline: Duration,
     pub(super) now: Timestamp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Bought,
-    /// Accepted and without a picture, decided to be bought again, or under way.
-    Maybe,
-    Unknown,
-    /// Somebody decided that it was never bought.
-    SaidLost,
-    /// An earlier submit of a prediction, whose answer was lost, and which was sent again.
-    Resent,
-}
-
+/// A purchase of the ledger that may be in the export.
 #[derive(Debug)]
-struct Candidate {
+struct LedgerItem {
     purchase: Purchase,
-    kind: Kind,
+    kind: ItemKind,
     usd: f64,
+    /// Whether the export covers its whole time.
     covered: bool,
 }
 
-/// What the comparison found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ItemKind {
+    Bought,
+    /// Accepted without a picture, decided to be bought again, or under way.
+    Possible,
+    Unknown,
+    /// The operator has decided that it was never bought.
+    DecidedLost,
+    /// An earlier submit of a purchase, whose response was lost and which was sent again.
+    Resent,
+}
+
+/// The result of the comparison. Items and lines are referred to by index.
 #[derive(Debug)]
-pub(super) struct Findings {
-    covered: Covered,
+pub(super) struct Reconciliation {
+    period: Period,
     slack: Duration,
-    lines: Vec<Line>,
-    candidates: Vec<Candidate>,
-    /// Candidate, line.
-    matched: Vec<(usize, usize, By)>,
+    lines: Vec<ExportLine>,
+    items: Vec<LedgerItem>,
+    /// Item, line.
+    matched: Vec<(usize, usize, MatchedBy)>,
     export_only: Vec<usize>,
     ledger_only: Vec<usize>,
-    /// Candidates of unknown outcome, and decisions that a line contradicts.
-    doubtful: Vec<(usize, Verdict)>,
-    /// Unknown ones at times that the export does not come near.
-    elsewhere: usize,
-    refunded: Sum,
-    free: usize,
-    foreign: Sum,
-    unreadable: Vec<Unreadable>,
+    /// Items of unknown outcome, and decisions that a line contradicts.
+    unknown: Vec<(usize, Verdict)>,
+    /// Purchases of unknown outcome far outside of the period.
+    unknown_outside: usize,
+    refunds: Sum,
+    free_lines: usize,
+    other_models: Sum,
+    unreadable: Vec<UnreadableLine>,
     zone_assumed: bool,
 }
 
@@ -101,125 +117,110 @@ enum Verdict {
         line: usize,
     },
     ProbablyNot,
-    /// The export does not speak for its time.
+    /// The export does not cover its time.
     NotCovered,
-    /// Somebody decided that it was lost, and yet a line is there.
-    SaidLostButThere {
+    /// The operator has decided that it was lost, but a line fits.
+    DecidedLostButInExport {
         line: usize,
     },
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-struct Sum {
-    count: usize,
-    usd: f64,
-}
-
-impl Sum {
-    fn of(amounts: impl IntoIterator<Item = f64>) -> Self {
-        let sum =
-            amounts.into_iter().fold(Self::default(), |sum, usd| Self { count: sum.count + 1, usd: sum.usd + usd });
-        Self { usd: rounded(sum.usd), ..sum }
-    }
-}
-
-/// Compares the purchases near what the export covers; `elsewhere` are unknown ones at other times.
+/// Compares the purchases in and near the period with an export. `unknown_outside` counts purchases of unknown outcome at
+/// other times.
 pub(super) fn compare(
     entries: &[Entry<'_>],
-    elsewhere: usize,
+    unknown_outside: usize,
     export: Export,
-    terms: Terms,
+    settings: Settings,
     catalogue: &Catalogue,
-) -> Findings {
+) -> Reconciliation {
     let Export { lines, unreadable, zone_assumed } = export;
-    let candidates: Vec<Candidate> = entries.iter().flat_map(|entry| candidates(entry, terms, catalogue)).collect();
-    let ours: BTreeSet<&str> = candidates.iter().map(|candidate| candidate.purchase.model.as_str()).collect();
+    let items: Vec<LedgerItem> = entries.iter().flat_map(|entry| items(entry, settings, catalogue)).collect();
+    let models: BTreeSet<&str> = items.iter().map(|item| item.purchase.model.as_str()).collect();
 
-    let mut kept = Vec::new();
-    let mut foreign = Vec::new();
+    let mut comparable = Vec::new();
+    let mut other_models = Vec::new();
     for mut line in lines {
         line.model = line.model.map(|name| known(&name, catalogue).unwrap_or(name));
-        let near = line.time.is_none_or(|time| {
-            terms.covered.since.is_none_or(|since| since.since(time) <= terms.slack)
-                && terms.covered.until.is_none_or(|until| time.since(until) <= terms.slack)
-        });
-        let here = line.model.as_deref().is_none_or(|model| ours.contains(model) || catalogue.find(model).is_some());
-        match (near, here) {
-            (false, _) => {}
-            (true, true) => kept.push(line),
-            (true, false) => foreign.push(line.usd.unwrap_or(0.0)),
+        if !line.time.is_none_or(|time| settings.period.is_near(time, settings.slack)) {
+            continue;
+        }
+        if line.model.as_deref().is_none_or(|model| models.contains(model) || catalogue.find(model).is_some()) {
+            comparable.push(line);
+        } else {
+            other_models.push(line.usd.unwrap_or(0.0));
         }
     }
-    let purchases: Vec<Purchase> = candidates.iter().map(|candidate| candidate.purchase.clone()).collect();
-    let pairs = pair(&purchases, &kept, terms.slack);
-    let mut findings = Findings {
-        covered: terms.covered,
-        slack: terms.slack,
-        lines: kept,
-        candidates,
+    let purchases: Vec<Purchase> = items.iter().map(|item| item.purchase.clone()).collect();
+    let pairs = pair(&purchases, &comparable, settings.slack);
+    let mut result = Reconciliation {
+        period: settings.period,
+        slack: settings.slack,
+        lines: comparable,
+        items,
         matched: Vec::new(),
         export_only: Vec::new(),
         ledger_only: Vec::new(),
-        doubtful: Vec::new(),
-        elsewhere,
-        refunded: Sum::default(),
-        free: 0,
-        foreign: Sum::of(foreign),
+        unknown: Vec::new(),
+        unknown_outside,
+        refunds: Sum::default(),
+        free_lines: 0,
+        other_models: Sum::of(other_models),
         unreadable,
         zone_assumed,
     };
     let line_of: BTreeMap<usize, usize> = pairs.iter().map(|pair| (pair.purchase, pair.line)).collect();
     let taken: BTreeSet<usize> = line_of.values().copied().collect();
     for pair in &pairs {
-        if !matches!(findings.candidates[pair.purchase].kind, Kind::Unknown | Kind::SaidLost) {
-            findings.matched.push((pair.purchase, pair.line, pair.by));
+        if !matches!(result.items[pair.purchase].kind, ItemKind::Unknown | ItemKind::DecidedLost) {
+            result.matched.push((pair.purchase, pair.line, pair.by));
         }
     }
-    findings.judge_purchases(&line_of);
-    findings.judge_lines(&taken);
-    findings
+    result.judge_items(&line_of);
+    result.judge_lines(&taken);
+    result
 }
 
-/// What of a prediction may be in an export: itself, and submits before it whose answers were lost.
-fn candidates(entry: &Entry<'_>, terms: Terms, catalogue: &Catalogue) -> Vec<Candidate> {
+/// Returns what an export may show of a purchase: the purchase, and earlier submits whose responses were lost.
+fn items(entry: &Entry<'_>, settings: Settings, catalogue: &Catalogue) -> Vec<LedgerItem> {
     let record = &entry.job.record;
-    let begun = entry.steps.committed.or(entry.steps.accepted).unwrap_or(record.created);
-    let kind = match (entry.standing(), entry.purchase.resolution) {
-        (Standing::Bought, _) => Some(Kind::Bought),
-        (Standing::Maybe, _) => Some(Kind::Maybe),
-        (Standing::Unknown, _) => Some(Kind::Unknown),
-        (Standing::NotBought, Some(Resolution::Lost)) => Some(Kind::SaidLost),
-        (Standing::NotBought, _) => None,
+    let started = entry.times.committed.or(entry.times.accepted).unwrap_or(record.created);
+    let kind = match (entry.payment(), entry.purchase.resolution) {
+        (Payment::Bought, _) => Some(ItemKind::Bought),
+        (Payment::Possible, _) => Some(ItemKind::Possible),
+        (Payment::Unknown, _) => Some(ItemKind::Unknown),
+        (Payment::NotBought, Some(Resolution::Lost)) => Some(ItemKind::DecidedLost),
+        (Payment::NotBought, _) => None,
     };
     let model = known(&record.model, catalogue).unwrap_or_else(|| record.model.to_string());
     let usd = entry.cost(catalogue).map_or(0.0, |cost| cost.usd);
-    let candidate = |kind: Kind, begun: Timestamp, ended: Timestamp| {
-        let upstream = entry.upstream().filter(|_| kind != Kind::Resent).map(ToString::to_string);
+    let item = |kind: ItemKind, started: Timestamp, ended: Timestamp| {
+        let upstream_id = entry.upstream().filter(|_| kind != ItemKind::Resent).map(ToString::to_string);
         let purchase = Purchase {
-            purchase: entry.purchase.id,
-            upstream,
+            id: entry.purchase.id,
+            upstream_id,
             model: model.clone(),
-            begun,
+            started,
             ended,
-            certain: kind == Kind::Bought,
+            certain: kind == ItemKind::Bought,
         };
-        Candidate { purchase, kind, usd, covered: terms.covered.holds(begun, ended) }
+        LedgerItem { purchase, kind, usd, covered: settings.period.contains(started, ended) }
     };
-    // A gateway that was away writes down the end when it is back; the vendor did not wait for it.
+    // A gateway that was stopped records an end when it runs again, long after the vendor did.
     let ended = if entry.upstream().is_some() {
-        entry.steps.ended.unwrap_or(terms.now).min(begun.plus(terms.deadline)).max(begun)
+        entry.times.ended.unwrap_or(settings.now).min(started.plus(settings.deadline)).max(started)
     } else {
-        begun.plus(GENERATION)
+        started.plus(GENERATION)
     };
-    let own = kind.map(|kind| candidate(kind, begun, ended));
-    // When those left is not kept: some time between the wish and the submit that followed.
+    let own = kind.map(|kind| item(kind, started, ended));
+    // The times of earlier submits are not recorded; they are between the job's creation and the last submit.
     let resent = (0..entry.purchase.lost_answers)
-        .map(|_| candidate(Kind::Resent, record.created, begun.max(record.created).plus(GENERATION)));
+        .map(|_| item(ItemKind::Resent, record.created, started.max(record.created).plus(GENERATION)));
     own.into_iter().chain(resent).collect()
 }
 
-/// The catalogue's name for what an export calls a model: its id, an alias, or either with a vendor before or a task
-/// behind it.
+/// Returns the catalogue's id of a model that an export names by its id or an alias, or by either with a vendor before or
+/// a task after it.
 fn known(name: &str, catalogue: &Catalogue) -> Option<String> {
     let name = name.to_ascii_lowercase();
     std::iter::once(name.as_str())
@@ -228,17 +229,19 @@ fn known(name: &str, catalogue: &Catalogue) -> Option<String> {
         .map(|model| model.id.to_string())
 }
 
-impl Findings {
-    fn judge_purchases(&mut self, line_of: &BTreeMap<usize, usize>) {
-        for (index, candidate) in self.candidates.iter().enumerate() {
+impl Reconciliation {
+    fn judge_items(&mut self, line_of: &BTreeMap<usize, usize>) {
+        for (index, item) in self.items.iter().enumerate() {
             let line = line_of.get(&index).copied();
-            match (candidate.kind, line) {
-                (Kind::Bought, None) if candidate.covered => self.ledger_only.push(index),
-                (Kind::Unknown, Some(line)) => self.doubtful.push((index, Verdict::ProbablyBought { line })),
-                (Kind::Unknown, None) if candidate.covered => self.doubtful.push((index, Verdict::ProbablyNot)),
-                (Kind::Unknown, None) => self.doubtful.push((index, Verdict::NotCovered)),
-                (Kind::SaidLost, Some(line)) => self.doubtful.push((index, Verdict::SaidLostButThere { line })),
-                (Kind::Bought | Kind::Maybe | Kind::SaidLost | Kind::Resent, _) => {}
+            match (item.kind, line) {
+                (ItemKind::Bought, None) if item.covered => self.ledger_only.push(index),
+                (ItemKind::Unknown, Some(line)) => self.unknown.push((index, Verdict::ProbablyBought { line })),
+                (ItemKind::Unknown, None) if item.covered => self.unknown.push((index, Verdict::ProbablyNot)),
+                (ItemKind::Unknown, None) => self.unknown.push((index, Verdict::NotCovered)),
+                (ItemKind::DecidedLost, Some(line)) => {
+                    self.unknown.push((index, Verdict::DecidedLostButInExport { line }));
+                }
+                (ItemKind::Bought | ItemKind::Possible | ItemKind::DecidedLost | ItemKind::Resent, _) => {}
             }
         }
     }
@@ -246,24 +249,24 @@ impl Findings {
     fn judge_lines(&mut self, taken: &BTreeSet<usize>) {
         let mut refunds = Vec::new();
         for (index, line) in self.lines.iter().enumerate() {
-            let covered = line.time.is_none_or(|time| self.covered.holds(time, time));
+            let covered = line.time.is_none_or(|time| self.period.contains(time, time));
             if taken.contains(&index) || !covered {
                 continue;
             }
             match line.usd {
                 Some(usd) if usd < 0.0 => refunds.push(usd),
-                Some(0.0) => self.free += 1,
+                Some(0.0) => self.free_lines += 1,
                 Some(_) | None => self.export_only.push(index),
             }
         }
-        self.refunded = Sum::of(refunds);
+        self.refunds = Sum::of(refunds);
     }
 
-    /// Whether nothing is left to look into near what the export covers.
-    pub(super) fn all_well(&self) -> bool {
+    /// Returns whether ledger and export agree in the period, without a line or a purchase left to examine.
+    pub(super) fn is_consistent(&self) -> bool {
         self.export_only.is_empty()
             && self.ledger_only.is_empty()
             && self.unreadable.is_empty()
-            && self.doubtful.is_empty()
+            && self.unknown.is_empty()
     }
 }

@@ -1,57 +1,57 @@
-//! `ledger show`: everything the journal knows of one order, or of one prediction of it.
+//! `ledger show`: everything that the journal knows of a job, or of one of its purchases.
 
 use serde::Serialize;
 
 use crate::model::{Catalogue, Failure, IdempotencyKey};
 use crate::storage::journal::{StoredJob, StoredState};
 
-use super::Place;
-use super::entry::{Cost, Entry, Json, Standing, dollars, text as time};
-use super::table::{harmless, table};
+use super::Location;
+use super::entry::{Cost, Entry, Payment, PurchaseJson, dollars, time_text};
+use super::table::{escape_control, table};
 
-pub(super) fn text(job: &StoredJob, entries: &[Entry<'_>], catalogue: &Catalogue, place: &Place) -> String {
+pub(super) fn text(job: &StoredJob, entries: &[Entry<'_>], catalogue: &Catalogue, location: &Location) -> String {
     let record = &job.record;
     let choices: Vec<String> = record.choices.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let submit = [record.task.name().to_owned(), record.model.to_string(), record.size.to_string()]
+    let request = [record.task.name().to_owned(), record.model.to_string(), record.size.to_string()]
         .into_iter()
         .chain(choices)
         .chain([format!("n={}", record.n)]);
     let mut facts = Facts::default();
-    facts.add("order", record.id);
+    facts.add("job", record.id);
     facts.add("created", record.created);
     facts.add("client", &record.client);
-    facts.add("request", submit.collect::<Vec<_>>().join(", "));
+    facts.add("request", request.collect::<Vec<_>>().join(", "));
     facts.add("fingerprint", record.fingerprint);
     facts.maybe("idempotency key", record.idempotency_key.as_ref().map(IdempotencyKey::as_str));
-    facts.maybe("shared", (!record.shareable).then_some("no: Cache-Control: no-store"));
-    facts.add("delivered", time(job.delivered).unwrap_or_else(|| "not yet".to_owned()));
+    facts.maybe("shared", (!record.shareable).then_some("no (Cache-Control: no-store)"));
+    facts.add("delivered", time_text(job.delivered).unwrap_or_else(|| "not yet".to_owned()));
     facts.maybe("pictures", job.evicted.then_some("no longer on disk"));
     let mut text = facts.text();
     for entry in entries {
         text.push('\n');
-        text.push_str(&purchase(entry, catalogue, place));
+        text.push_str(&purchase(entry, catalogue, location));
     }
     text
 }
 
-fn purchase(entry: &Entry<'_>, catalogue: &Catalogue, place: &Place) -> String {
+fn purchase(entry: &Entry<'_>, catalogue: &Catalogue, location: &Location) -> String {
     let stored = entry.purchase;
     let mut facts = Facts::default();
-    facts.add("prediction", stored.id);
+    facts.add("purchase", stored.id);
     facts.add("state", stored.state.name());
-    facts.add("pictures wanted", stored.pictures);
+    facts.add("pictures requested", stored.pictures);
     facts.maybe("upstream id", entry.upstream());
     facts.maybe("account", stored.account.as_ref());
-    facts.add("route", stored.api_kind.name());
-    facts.maybe("committed", entry.steps.committed);
-    facts.maybe("accepted", entry.steps.accepted);
-    facts.maybe("ended", entry.steps.ended);
+    facts.add("api", stored.api_kind.name());
+    facts.maybe("committed", entry.times.committed);
+    facts.maybe("accepted", entry.times.accepted);
+    facts.maybe("ended", entry.times.ended);
     if let Some(failure) = entry.failure() {
         facts.add("failure", failure.name());
-        facts.maybe("", message(failure).map(harmless));
+        facts.maybe("", message(failure).map(escape_control));
     }
     if let StoredState::Accepted { poll_url, .. } = &stored.state {
-        facts.maybe("poll address", poll_url.as_deref().map(harmless));
+        facts.maybe("poll url", poll_url.as_deref().map(escape_control));
     }
     if let StoredState::Resolved { pictures, usage, .. } = &stored.state {
         for picture in pictures {
@@ -60,29 +60,29 @@ fn purchase(entry: &Entry<'_>, catalogue: &Catalogue, place: &Place) -> String {
         }
         facts.maybe("tokens", usage.map(|usage| format!("{} in, {} out", usage.input_tokens, usage.output_tokens)));
     }
-    facts.maybe("price", price(entry.standing(), entry.cost(catalogue)));
+    facts.maybe("price", price(entry.payment(), entry.cost(catalogue)));
     facts.maybe(
         "sent again",
         (stored.lost_answers > 0)
-            .then(|| format!("after {} lost answers, each perhaps a purchase of its own", stored.lost_answers)),
+            .then(|| format!("after {} lost responses, each possibly bought too", stored.lost_answers)),
     );
     if let Some(resolution) = stored.resolution {
         facts.add("decided", resolution.name());
-        facts.maybe("decided at", entry.steps.decided);
-    } else if entry.standing() == Standing::Unknown {
-        let command = place.command(&format!("resolve {} lost|bought|resubmit", stored.id));
+        facts.maybe("decided at", entry.times.decided);
+    } else if entry.payment() == Payment::Unknown {
+        let command = location.command(&format!("resolve {} lost|bought|resubmit", stored.id));
         facts.add("to decide", command);
     }
     facts.text()
 }
 
-fn price(standing: Standing, cost: Option<Cost>) -> Option<String> {
+fn price(payment: Payment, cost: Option<Cost>) -> Option<String> {
     let cost = cost?;
     let basis = if cost.reported { "by reported tokens" } else { "by estimate" };
-    match standing {
-        Standing::NotBought => Some("nothing".to_owned()),
-        Standing::Bought => Some(format!("{} {basis}", dollars(cost.usd))),
-        Standing::Maybe | Standing::Unknown => Some(format!("perhaps {} {basis}", dollars(cost.usd))),
+    match payment {
+        Payment::NotBought => Some("nothing".to_owned()),
+        Payment::Bought => Some(format!("{} {basis}", dollars(cost.usd))),
+        Payment::Possible | Payment::Unknown => Some(format!("possibly {} {basis}", dollars(cost.usd))),
     }
 }
 
@@ -130,9 +130,9 @@ impl Facts {
     }
 }
 
-/// An order for programs.
+/// A job as JSON.
 #[derive(Debug, Serialize)]
-pub(super) struct JsonOrder<'a> {
+pub(super) struct JobJson<'a> {
     job_id: String,
     created_at: String,
     client: String,
@@ -140,20 +140,19 @@ pub(super) struct JsonOrder<'a> {
     task: &'static str,
     size: String,
     choices: &'a std::collections::BTreeMap<String, String>,
-    /// How many pictures were asked for.
+    /// Pictures requested.
     n: u8,
     shareable: bool,
     fingerprint: String,
     idempotency_key: Option<&'a str>,
     delivered_at: Option<String>,
-    /// Its pictures are no longer on disk.
-    forgotten: bool,
-    purchases: Vec<Json<'a>>,
+    pictures_deleted: bool,
+    purchases: Vec<PurchaseJson<'a>>,
 }
 
-pub(super) fn json<'a>(job: &'a StoredJob, entries: &'a [Entry<'a>], catalogue: &Catalogue) -> JsonOrder<'a> {
+pub(super) fn json<'a>(job: &'a StoredJob, entries: &'a [Entry<'a>], catalogue: &Catalogue) -> JobJson<'a> {
     let record = &job.record;
-    JsonOrder {
+    JobJson {
         job_id: record.id.to_string(),
         created_at: record.created.to_string(),
         client: record.client.to_string(),
@@ -165,8 +164,8 @@ pub(super) fn json<'a>(job: &'a StoredJob, entries: &'a [Entry<'a>], catalogue: 
         shareable: record.shareable,
         fingerprint: record.fingerprint.to_string(),
         idempotency_key: record.idempotency_key.as_ref().map(IdempotencyKey::as_str),
-        delivered_at: time(job.delivered),
-        forgotten: job.evicted,
+        delivered_at: time_text(job.delivered),
+        pictures_deleted: job.evicted,
         purchases: entries.iter().map(|entry| entry.json(catalogue)).collect(),
     }
 }

@@ -1,8 +1,8 @@
-//! Columns of text, as wide as they need to be.
+//! Text tables.
 
 use std::fmt::Write;
 
-/// Lays out a table; the first row is its header. Columns in `right` are aligned to the right.
+/// Returns rows as a table with columns of equal width. Columns whose index is in `right` are aligned to the right.
 pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -26,8 +26,8 @@ pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     text
 }
 
-/// Text of the upstream for a terminal: hostile input keeps no control characters.
-pub(super) fn harmless(text: &str) -> String {
+/// Escapes control characters, as text of the upstream could control a terminal.
+pub(super) fn escape_control(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
@@ -36,10 +36,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up() {
+    fn columns_are_aligned_and_control_characters_escaped() {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
         let text = table(&[row(["ID", "PRICE", "NOTE"]), row(["abc", "1", ""]), row(["é", "10.5", "x"])], &[1]);
         assert_eq!(text, "ID   PRICE  NOTE\nabc      1\né     10.5  x\n");
-        assert_eq!(harmless("a\u{1b}[31m\n"), "a\\u{1b}[31m\\n");
+        assert_eq!(escape_control("a\u{1b}[31m\n"), "a\\u{1b}[31m\\n");
     }
 }

@@ -1,4 +1,4 @@
-//! The answers over a small fixed journal.
+//! Every command on a small fixed journal.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ const TEN: Timestamp = Timestamp::from_millis(1_795_255_200_000);
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(subcommand)]
-    asked: Command,
+    command: Command,
 }
 
 struct Fixture {
@@ -26,7 +26,7 @@ struct Fixture {
     config: Config,
 }
 
-/// A minute after ten and so on.
+/// This many minutes after ten.
 fn minute(minutes: u64) -> Timestamp {
     TEN.plus(Duration::from_mins(minutes))
 }
@@ -53,8 +53,8 @@ fn job(number: u64, client: &str, model: &str, n: u8) -> JobRecord {
 }
 
 impl Fixture {
-    /// Order 1 was bought; 2 is unknown; 3 is two predictions, one bought and one failed after it was accepted; 4 was
-    /// refused; 5 is under way after a lost answer; 6 is queued.
+    /// Job 1 was bought; 2 is of unknown outcome; 3 is two purchases, one bought and one that failed after it was accepted;
+    /// 4 was refused; 5 is under way after a lost response; 6 is queued.
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config::load(None, &Environment::new()).unwrap();
@@ -119,20 +119,20 @@ impl Fixture {
         Self { directory, config }
     }
 
-    fn ask(&self, words: &[&str]) -> Result<(String, bool), Error> {
-        let asked = Cli::try_parse_from(["predictions"].iter().chain(words)).unwrap().asked;
-        let found = run(&self.config, None, false, &asked);
-        let place = self.directory.path().display().to_string();
-        found.map(|(text, all_well)| (text.replace(&place, "DIRECTORY"), all_well))
+    fn run(&self, words: &[&str]) -> Result<(String, bool), Error> {
+        let command = Cli::try_parse_from(["ledger"].iter().chain(words)).unwrap().command;
+        let found = run(&self.config, None, false, &command);
+        let directory = self.directory.path().display().to_string();
+        found.map(|(text, consistent)| (text.replace(&directory, "DIRECTORY"), consistent))
     }
 
     fn text(&self, words: &[&str]) -> String {
-        self.ask(words).unwrap().0
+        self.run(words).unwrap().0
     }
 
     fn refusal(&self, words: &[&str]) -> String {
-        let place = self.directory.path().display().to_string();
-        self.ask(words).unwrap_err().to_string().replace(&place, "DIRECTORY")
+        let directory = self.directory.path().display().to_string();
+        self.run(words).unwrap_err().to_string().replace(&directory, "DIRECTORY")
     }
 
     fn export(&self, text: &str) -> String {
@@ -151,7 +151,7 @@ async fn the_list_is_a_table_or_json() {
 }
 
 #[tokio::test]
-async fn a_list_shows_only_what_was_asked_for() {
+async fn a_list_shows_only_the_selected_purchases() {
     let ledger = Fixture::new().await;
     let found = |words: &[&str]| -> Vec<String> {
         let words: Vec<&str> = ["list", "--json"].iter().chain(words).copied().collect();
@@ -165,50 +165,50 @@ async fn a_list_shows_only_what_was_asked_for() {
     let all = [(1, 0), (2, 0), (3, 0), (3, 1), (4, 0), (5, 0), (6, 0)].map(|(job, slot)| id(job, slot).to_string());
     assert_eq!(found(&[]), all);
     assert_eq!(found(&["--limit", "0"]), all);
-    assert_eq!(found(&["--limit", "4"]), all[3..], "half of an order");
-    assert_eq!(found(&["--state", "failed"]), all[3..5], "and not its bought sister");
+    assert_eq!(found(&["--limit", "4"]), all[3..], "one of two purchases of a job");
+    assert_eq!(found(&["--state", "failed"]), all[3..5], "and not the bought purchase of the same job");
     assert_eq!(found(&["--client", "bob"]), [all[1].clone(), all[4].clone(), all[5].clone()]);
     assert_eq!(found(&["--since", "2026-11-21T10:05Z"]), all[5..]);
     assert_eq!(found(&["--until", "2026-11-21T10:02:00Z"]), all[..1]);
-    assert_eq!(ledger.text(&["list", "--client", "nobody"]), "no predictions\n");
+    assert_eq!(ledger.text(&["list", "--client", "carol"]), "no purchases\n");
     assert!(Cli::try_parse_from(["ledger", "list", "--state", "lost"]).is_err());
     assert!(Cli::try_parse_from(["ledger", "list", "--since", "soon"]).is_err());
 }
 
 #[tokio::test]
-async fn one_is_shown_by_any_of_its_names() {
+async fn a_purchase_is_shown_by_any_of_its_ids() {
     let ledger = Fixture::new().await;
     insta::assert_snapshot!("show_bought", ledger.text(&["show", "aaa"]));
     insta::assert_snapshot!("show_unknown", ledger.text(&["show", &id(2, 0).to_string()]));
-    insta::assert_snapshot!("show_order", ledger.text(&["show", &id(3, 0).job.to_string()]));
+    insta::assert_snapshot!("show_job", ledger.text(&["show", &id(3, 0).job.to_string()]));
     insta::assert_snapshot!("show_json", ledger.text(&["show", "ddd", "--json"]));
-    insta::assert_snapshot!(ledger.refusal(&["show", "zzz"]), @r#"nothing in DIRECTORY is called "zzz"; `ledger list` shows what is there"#);
-    assert!(ledger.ask(&["show", &id(2, 7).to_string()]).is_err());
+    insta::assert_snapshot!(ledger.refusal(&["show", "zzz"]), @r#"DIRECTORY has no job or purchase "zzz"; `ledger list` shows all"#);
+    assert!(ledger.run(&["show", &id(2, 7).to_string()]).is_err());
 }
 
 #[tokio::test]
-async fn only_the_unknown_is_decided_about() {
+async fn only_an_unknown_outcome_can_be_decided() {
     let ledger = Fixture::new().await;
     let [bought, unknown] = [1, 2].map(|number| id(number, 0).to_string());
     insta::assert_snapshot!(ledger.refusal(&["resolve", &bought, "lost"]), @"pred_01m7yrtmv00000000000000001.0 is resolved, not unknown");
-    insta::assert_snapshot!(ledger.refusal(&["resolve", "zzz", "lost"]), @r#"nothing in DIRECTORY is called "zzz"; `ledger list` shows what is there"#);
+    insta::assert_snapshot!(ledger.refusal(&["resolve", "zzz", "lost"]), @r#"DIRECTORY has no job or purchase "zzz"; `ledger list` shows all"#);
     let job = id(1, 0).job.to_string();
-    insta::assert_snapshot!(ledger.refusal(&["resolve", &job, "lost"]), @"pred_01m7yrtmv00000000000000001 has no prediction that is unknown and undecided");
+    insta::assert_snapshot!(ledger.refusal(&["resolve", &job, "lost"]), @"pred_01m7yrtmv00000000000000001 has no purchase of unknown outcome");
 
     let job = id(2, 0).job.to_string();
-    insta::assert_snapshot!(ledger.text(&["resolve", &job, "lost"]), @"pred_01m7yrwfe00000000000000002.0 is written down as never bought; the same request is no longer held and may buy when asked again");
+    insta::assert_snapshot!(ledger.text(&["resolve", &job, "lost"]), @"pred_01m7yrwfe00000000000000002.0 is recorded as never bought. The same request, sent again, may buy.");
     assert!(ledger.text(&["show", &unknown]).contains("decided at"));
     assert!(ledger.text(&["list"]).contains("decided: lost"));
-    assert!(ledger.ask(&["resolve", &job, "bought"]).is_err(), "nothing undecided is left in it");
-    insta::assert_snapshot!(ledger.text(&["resolve", &unknown, "bought"]), @"pred_01m7yrwfe00000000000000002.0 is written down as bought, its picture out of reach; the same request is no longer held and may buy when asked again");
-    insta::assert_snapshot!(ledger.text(&["resolve", &unknown, "resubmit"]), @"pred_01m7yrwfe00000000000000002.0 is written down as perhaps bought, and to be bought again; the same request is no longer held and may buy when asked again");
+    assert!(ledger.run(&["resolve", &job, "bought"]).is_err(), "it has no undecided purchase any more");
+    insta::assert_snapshot!(ledger.text(&["resolve", &unknown, "bought"]), @"pred_01m7yrwfe00000000000000002.0 is recorded as bought, without its picture. The same request, sent again, may buy.");
+    insta::assert_snapshot!(ledger.text(&["resolve", &unknown, "resubmit"]), @"pred_01m7yrwfe00000000000000002.0 is recorded as possibly bought, to be bought again. The same request, sent again, may buy.");
 }
 
 #[tokio::test]
-async fn an_export_is_compared() {
+async fn an_export_is_compared_with_the_ledger() {
     let ledger = Fixture::new().await;
-    // Line 2 is order 1; 3 can only be the unknown one; 4 is nobody's, 5 another service, 6 a refund; the bought half
-    // of order 3 has no line; 8 cannot be read.
+    // Line 2 is job 1; 3 can only be the unknown purchase; 4 is of no purchase, 5 of another service, 6 a refund; the bought
+    // purchase of job 3 has no line; 8 cannot be read.
     let file = ledger.export(
         "created_at,model,cost,request_id\n\
          2026-11-21 10:01:58,gpt-image-2,0.0217,aaa\n\
@@ -219,8 +219,8 @@ async fn an_export_is_compared() {
          2026-11-21 10:30:00,gpt-image-1,0.04,eee\n\
          soon,gpt-image-2,0.04,zzz\n",
     );
-    let (text, all_well) = ledger.ask(&["reconcile", &file, "--since", "2026-11-21"]).unwrap();
-    assert!(!all_well);
+    let (text, consistent) = ledger.run(&["reconcile", &file, "--since", "2026-11-21"]).unwrap();
+    assert!(!consistent);
     insta::assert_snapshot!("reconcile", text);
     insta::assert_snapshot!("reconcile_json", ledger.text(&["reconcile", &file, "--since", "2026-11-21", "--json"]));
 
@@ -228,17 +228,17 @@ async fn an_export_is_compared() {
         "time,model,cost,id\n2026-11-21T10:01:58Z,gpt-image-2,0.0217,aaa\n2026-11-21T10:14:00Z,gpt-image-2-plus,0.05,ccc\n",
     );
     ledger.text(&["resolve", &id(2, 0).to_string(), "lost"]);
-    let (text, all_well) = ledger.ask(&["reconcile", &file]).unwrap();
-    assert!(all_well, "{text}");
-    insta::assert_snapshot!("reconcile_well", text);
+    let (text, consistent) = ledger.run(&["reconcile", &file]).unwrap();
+    assert!(consistent, "{text}");
+    insta::assert_snapshot!("reconcile_consistent", text);
 
     let file = ledger
         .export("time,model,cost\n2026-11-21T10:02:10Z,gpt-image-2,0.03\n2026-11-21T10:02:20Z,gpt-image-2,0.03\n");
-    assert!(ledger.text(&["reconcile", &file]).contains("decided to be lost, but probably bought"));
+    assert!(ledger.text(&["reconcile", &file]).contains("decided lost, but probably bought"));
 }
 
 #[tokio::test]
-async fn an_unknown_purchase_is_judged_by_what_is_left() {
+async fn an_unknown_purchase_is_judged_by_the_unmatched_lines() {
     let ledger = Fixture::new().await;
     let verdict = |text: &str, more: &[&str]| {
         let file = ledger.export(text);
@@ -248,7 +248,11 @@ async fn an_unknown_purchase_is_judged_by_what_is_left() {
     };
     let day = ["--since", "2026-11-21", "--until", "2026-11-22"];
     let one = "time,model,cost\n2026-11-21T10:01:58Z,gpt-image-2,0.02\n";
-    assert_eq!(verdict(one, &day).as_deref(), Some("probably_never_bought"), "the line is the certain one's");
+    assert_eq!(
+        verdict(one, &day).as_deref(),
+        Some("probably_never_bought"),
+        "the line is that of the certain purchase"
+    );
     assert_eq!(verdict(one, &[]).as_deref(), Some("not_covered"));
     let two = format!("{one}2026-11-21T10:02:59Z,gpt-image-2,0.02\n");
     assert_eq!(verdict(&two, &[]).as_deref(), Some("probably_bought"));
@@ -258,27 +262,27 @@ async fn an_unknown_purchase_is_judged_by_what_is_left() {
 }
 
 #[tokio::test]
-async fn a_place_without_a_journal_is_named() {
+async fn a_directory_without_a_journal_is_named() {
     let ledger = Fixture::new().await;
-    let asked = Cli::try_parse_from(["ledger", "list"]).unwrap().asked;
-    let named = run(&ledger.config, None, true, &asked).unwrap_err().to_string();
-    let place = ledger.directory.path().join("sandbox");
+    let command = Cli::try_parse_from(["ledger", "list"]).unwrap().command;
+    let named = run(&ledger.config, None, true, &command).unwrap_err().to_string();
+    let directory = ledger.directory.path().join("sandbox");
     assert_eq!(
         named,
-        format!("there is no journal in {} (storage.directory); no gateway has run there", place.display())
+        format!("there is no journal in {} (storage.directory); no gateway has run there", directory.display())
     );
 
     let mut config = ledger.config.clone();
     config.storage.directory = ledger.directory.path().join("elsewhere");
     std::fs::create_dir_all(config.storage.sandbox()).unwrap();
     SqliteJournal::open(&config.storage.sandbox().join("journal.sqlite")).unwrap();
-    let named = run(&config, None, false, &asked).unwrap_err().to_string();
+    let named = run(&config, None, false, &command).unwrap_err().to_string();
     assert!(named.contains("--sandbox"), "{named}");
-    assert_eq!(run(&config, None, true, &asked).unwrap().0, "no predictions\n");
+    assert_eq!(run(&config, None, true, &command).unwrap().0, "no purchases\n");
 }
 
 #[test]
-fn commands_can_be_copied() {
+fn an_argument_is_quoted_for_a_shell() {
     assert_eq!(quoted("/etc/gateway.toml"), "/etc/gateway.toml");
     assert_eq!(quoted("it's mine.toml"), r"'it'\''s mine.toml'");
 }

@@ -87,7 +87,7 @@ impl WebhookSender {
             origins: allowed.origins.clone(),
             signer: Signer::new(&allowed.secret),
             attempts_max: config.attempts_max,
-            delays: RetryDelays { first: config.first_pause, max: config.longest_pause },
+            delays: RetryDelays { first: config.retry_delay_min, max: config.retry_delay_max },
             concurrent: Semaphore::new(config.concurrent_max.min(Semaphore::MAX_PERMITS)),
             parts,
         };

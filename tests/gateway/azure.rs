@@ -1,11 +1,11 @@
-//! The addresses of Azure's OpenAI service, as `AzureOpenAI` of OpenAI's SDKs makes them.
+//! The addresses of Azure's OpenAI service, as the class `AzureOpenAI` of OpenAI's SDKs uses them.
 
 use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{ALICE, Answer, Client, Edit, Gateway, Upstream, size_of};
 
-/// A client that sends its key as Azure's do.
+/// A client that sends its key as Azure's clients do.
 fn azure(gateway: &Gateway) -> Client {
     gateway.client("")
 }
@@ -13,10 +13,10 @@ fn azure(gateway: &Gateway) -> Client {
 const VERSION: &str = "?api-version=2025-04-01-preview";
 
 #[tokio::test]
-async fn a_deployment_names_the_model() {
+async fn the_deployment_overrides_the_model_of_the_request() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
-    // Absent, the same, another: the deployment's it is. A slash at the end is fine.
+    // The model is absent, the same, or another: the deployment's is used. A slash at the end is accepted.
     let edits = [
         (Edit::new("absent").without("model"), ""),
         (Edit::new("same").field("model", "gpt-image-1"), "/"),
@@ -40,7 +40,7 @@ async fn a_deployment_names_the_model() {
 }
 
 #[tokio::test]
-async fn other_addresses_below_openai_are_the_same_as_ours() {
+async fn other_paths_below_openai_are_the_same_as_below_v1() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let alice = gateway.alice();
@@ -58,7 +58,7 @@ async fn other_addresses_below_openai_are_the_same_as_ours() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_told_as_elsewhere() {
+async fn errors_below_openai_are_the_same_as_below_v1() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("wrong").header("api-key", ALICE);

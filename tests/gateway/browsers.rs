@@ -1,5 +1,5 @@
-//! What browsers send for web pages, over real sockets. Each rule by itself is tested where it is made
-//! (`src/api/browsers/tests.rs`); here it is that they hold on the wire, before the key and the body, and buy nothing.
+//! Requests that browsers send for web pages, over real sockets. Each rule has its unit tests
+//! (`src/api/browsers/tests.rs`); these tests show that they apply before key and body, and that a refusal buys nothing.
 
 use reqwest::Method;
 use serde_json::json;
@@ -12,7 +12,7 @@ fn headers_of(answer: &Answer, prefix: &str) -> Vec<String> {
     answer.headers.keys().map(|name| name.as_str().to_owned()).filter(|name| name.starts_with(prefix)).collect()
 }
 
-/// A whole edit in bytes, with the head that a test gives it.
+/// The bytes of an edit with this head.
 fn post(head: &str) -> String {
     let body = json!({"prompt": "forged", "model": "gpt-image-1.5", "size": "256x256"}).to_string();
     format!(
@@ -23,7 +23,7 @@ fn post(head: &str) -> String {
 }
 
 #[tokio::test]
-async fn requests_of_other_pages_buy_nothing_even_with_a_key() {
+async fn a_request_of_an_unlisted_page_buys_nothing_even_with_a_key() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.cors_origins", PAGE)]).await;
     let key = format!("Authorization: Bearer {ALICE}\r\n");
@@ -55,7 +55,7 @@ async fn requests_of_other_pages_buy_nothing_even_with_a_key() {
     }
     assert_eq!(upstream.submits().await, 0);
 
-    // The same bytes without what makes them a foreign page's do buy: the vectors are real requests.
+    // The same bytes without the headers of an unlisted page do buy: the requests above are real.
     for head in
         ["Host: localhost\r\n", "Host: localhost\r\nOrigin: https://app.example.com\r\nSec-Fetch-Site: cross-site\r\n"]
     {
@@ -67,7 +67,7 @@ async fn requests_of_other_pages_buy_nothing_even_with_a_key() {
 }
 
 #[tokio::test]
-async fn a_large_upload_of_another_page_gets_its_refusal() {
+async fn a_large_upload_of_an_unlisted_page_receives_its_403() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let large = Edit::bare("large").picture("image", vec![0; 32 << 20]).header("origin", "https://evil.example");
@@ -78,7 +78,7 @@ async fn a_large_upload_of_another_page_gets_its_refusal() {
 }
 
 #[tokio::test]
-async fn a_listed_page_is_told_that_it_may() {
+async fn a_listed_page_receives_cors_headers() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.cors_origins", "null, https://app.example.com")]).await;
     let preflight = gateway
@@ -111,18 +111,18 @@ async fn a_listed_page_is_told_that_it_may() {
         assert_eq!(answer.header("access-control-allow-private-network"), "");
     }
     let exposed = made.header("access-control-expose-headers");
-    // Whatever of ours an answer has, a listed page can read.
+    // A listed page can read every header of the gateway.
     let ours = ["x-", "openai-", "retry-after", "age"].into_iter().flat_map(|prefix| headers_of(&made, prefix));
     for name in ours.filter(|name| name != "x-content-type-options") {
         assert!(exposed.split(',').any(|known| known.trim() == name), "{name} is not in {exposed}");
     }
-    // A program, which has no origin, is not answered otherwise than before.
+    // A program, which has no origin, gets the same response as before.
     let program = gateway.alice().edit(&Edit::new("from a page")).await;
     assert_eq!((program.cache(), program.header("access-control-allow-origin")), ("hit", ""));
 }
 
 #[tokio::test]
-async fn nothing_is_said_of_pages_where_none_is_listed() {
+async fn without_listed_pages_no_response_has_cors_headers() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let answer = gateway.alice().get("/v1/models").await;
@@ -131,7 +131,7 @@ async fn nothing_is_said_of_pages_where_none_is_listed() {
 }
 
 #[tokio::test]
-async fn options_are_told_without_a_key() {
+async fn options_needs_no_key() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for (path, allow) in [("/v1/images/generations", "POST"), ("/v1/images/edits/", "POST"), ("/v1/models", "GET,HEAD")]
@@ -170,7 +170,7 @@ async fn an_operator_can_list_the_names_of_the_gateway() {
 }
 
 #[tokio::test]
-async fn the_authority_of_http2_is_a_host() {
+async fn the_http2_authority_is_checked_as_the_host() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let http = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
@@ -184,13 +184,13 @@ async fn the_authority_of_http2_is_a_host() {
 }
 
 #[tokio::test]
-async fn no_answer_is_taken_for_what_it_is_not() {
+async fn every_response_forbids_content_sniffing() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let alice = gateway.alice();
     let made = alice.edit(&Edit::new("sniffed").field("response_format", "url")).await;
     let url = made.json()["data"][0]["url"].as_str().unwrap().to_owned();
-    // A page shows it as a picture: no key, no listed origin, and scripts get no leave to read it.
+    // A page can show it as a picture without a key or a listed origin, and its scripts cannot read it.
     let shown = Answer::to(gateway.client("").request(Method::GET, &url).header("sec-fetch-site", "cross-site")).await;
     assert_eq!((shown.status, shown.header("content-type")), (200, "image/png"));
     assert_eq!(shown.header("cross-origin-resource-policy"), "cross-origin");

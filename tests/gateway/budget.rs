@@ -1,13 +1,13 @@
-//! How much the upstream is asked for at a time.
+//! The limits on calls to the upstream.
 
 use crate::harness::{Edit, Gateway, Upstream, until};
 
 #[tokio::test]
-async fn no_more_predictions_are_in_flight_than_allowed() {
+async fn concurrent_purchases_stay_within_their_limit() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("upstream.concurrent_predictions", "2")]).await;
-    let begun: Vec<_> = (0..6).map(|number| gateway.alice().begin(&Edit::new(&format!("number {number}")))).collect();
-    for one in begun {
+    let pending: Vec<_> = (0..6).map(|number| gateway.alice().begin(&Edit::new(&format!("number {number}")))).collect();
+    for one in pending {
         one.answer().await.picture();
     }
     assert_eq!(upstream.purchases().await, 6);
@@ -16,7 +16,7 @@ async fn no_more_predictions_are_in_flight_than_allowed() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_and_says_when_to_come_back() {
+async fn a_full_queue_refuses_with_retry_after() {
     let upstream = Upstream::start().await;
     let limits = [("upstream.concurrent_predictions", "1"), ("upstream.queue_max", "1")];
     let gateway = Gateway::with(&upstream, &limits).await;
@@ -38,18 +38,18 @@ async fn a_full_queue_refuses_and_says_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn no_more_is_submitted_in_a_minute_than_allowed() {
-    // Ten seconds' worth may come at once: one of six.
+async fn submits_per_minute_stay_within_their_limit() {
+    // The burst is ten seconds: one of six submits.
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("upstream.submits_per_minute", "6")]).await;
-    let begun: Vec<_> = (0..3).map(|number| gateway.alice().begin(&Edit::new(&format!("number {number}")))).collect();
+    let pending: Vec<_> = (0..3).map(|number| gateway.alice().begin(&Edit::new(&format!("number {number}")))).collect();
     until("one is done and two wait", async || {
         gateway.status("engine", "pictures").await == 1 && gateway.status("upstream", "queued_submits").await == 2
     })
     .await;
     assert_eq!(upstream.submits().await, 1);
-    for one in begun {
-        // One of them is answered already.
+    for one in pending {
+        // One of them has its response already.
         drop(one);
     }
 }

@@ -1,4 +1,4 @@
-//! The main job: what a client sends reaches the upstream, and a whole picture comes back.
+//! Edits and generations: every parameter reaches the upstream, and a whole picture is returned.
 
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answer, Client, Edit, Gateway, Raw, Upstream, data_url, digest, mask, picture, size_of};
 
-/// Digests of the pictures that reached the upstream with a prediction, in order.
+/// Digests of the pictures that a prediction received, in order.
 fn inputs(prediction: &Value) -> Vec<String> {
     let inputs = prediction["inputs"].as_array().unwrap();
     inputs.iter().map(|input| input["digest"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
-async fn a_form_edit_brings_a_picture_of_the_asked_size() {
+async fn a_form_edit_returns_a_picture_of_the_requested_size() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
 
@@ -30,7 +30,7 @@ async fn a_form_edit_brings_a_picture_of_the_asked_size() {
 }
 
 #[tokio::test]
-async fn the_answer_has_the_recorded_shape() {
+async fn the_response_has_the_shape_recorded_at_openai() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let answer = gateway.alice().edit(&Edit::new("make it a winter night")).await;
@@ -68,9 +68,9 @@ async fn the_answer_has_the_recorded_shape() {
     );
     assert!(answer.json()["created"].is_u64());
     let text = answer.text();
-    let order = ["created", "background", "data", "output_format", "quality", "size", "usage"];
-    let places = order.map(|key| text.find(&format!("\"{key}\":")).unwrap());
-    assert!(places.is_sorted(), "the fields have the recorded order");
+    let fields = ["created", "background", "data", "output_format", "quality", "size", "usage"];
+    let positions = fields.map(|key| text.find(&format!("\"{key}\":")).unwrap());
+    assert!(positions.is_sorted(), "the fields have the recorded order");
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn every_parameter_reaches_the_upstream_explicitly() {
 async fn several_pictures_and_a_mask_arrive_in_order() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
-    // Both spellings, mixed, and the mask in their midst.
+    // Both names of the field, mixed, with the mask between them.
     let edit = Edit::bare("put them together")
         .picture("image[]", picture(7))
         .picture("mask", mask())
@@ -117,7 +117,7 @@ async fn several_pictures_and_a_mask_arrive_in_order() {
 }
 
 #[tokio::test]
-async fn every_json_shape_carries_the_same_bytes() {
+async fn every_json_form_sends_the_same_bytes() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let url = data_url(&picture(1));
@@ -173,7 +173,7 @@ async fn a_generation_makes_a_picture_from_a_prompt() {
 }
 
 #[tokio::test]
-async fn two_pictures_are_one_purchase_where_the_model_makes_two() {
+async fn two_pictures_are_one_purchase_when_the_model_makes_two() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("twice").field("model", "gpt-image-2").field("size", "1024x1024").field("n", "2");
@@ -186,7 +186,7 @@ async fn two_pictures_are_one_purchase_where_the_model_makes_two() {
 }
 
 #[tokio::test]
-async fn two_pictures_are_two_purchases_where_the_model_makes_one() {
+async fn two_pictures_are_two_purchases_when_the_model_makes_one() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("twice")
@@ -208,7 +208,7 @@ async fn two_pictures_are_two_purchases_where_the_model_makes_one() {
 }
 
 #[tokio::test]
-async fn an_address_works_without_a_key_and_not_when_it_is_altered() {
+async fn a_result_url_works_without_a_key_and_not_when_altered() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("by address").field("response_format", "url");
@@ -219,8 +219,8 @@ async fn an_address_works_without_a_key_and_not_when_it_is_altered() {
     let item = answer.json()["data"][0].clone();
     assert_eq!(item.get("b64_json"), None);
     let url = item["url"].as_str().unwrap().to_owned();
-    let nobody = gateway.client("");
-    let shown = nobody.get(&url).await;
+    let anonymous = gateway.client("");
+    let shown = anonymous.get(&url).await;
     assert_eq!((shown.status, shown.header("content-type")), (200, "image/png"));
     assert_eq!(size_of(&shown.bytes), (256, 256));
     let last = url.chars().last().unwrap();
@@ -230,12 +230,12 @@ async fn an_address_works_without_a_key_and_not_when_it_is_altered() {
     let bare = url.split('?').next().unwrap().to_owned();
     for altered in [forged, longer, other, bare] {
         assert_ne!(altered, url);
-        nobody.get(&altered).await.is_refused(403, "invalid_result_address");
+        anonymous.get(&altered).await.is_refused(403, "invalid_result_address");
     }
 }
 
 #[tokio::test]
-async fn types_come_from_the_bytes_and_never_from_the_form() {
+async fn a_pictures_type_comes_from_its_bytes_not_from_the_form() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for (number, declared) in [Some("application/octet-stream"), None, Some("image/jpeg")].into_iter().enumerate() {
@@ -267,7 +267,7 @@ async fn a_chunked_body_is_read() {
 }
 
 #[tokio::test]
-async fn a_client_that_expects_100_continue_gets_it_and_then_its_picture() {
+async fn a_client_that_expects_100_continue_receives_it() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let body = json!({

@@ -1,9 +1,9 @@
-//! The example files that people copy.
+//! The example files.
 
 use gptproto_gateway::config::{Config, Environment};
 
 #[test]
-fn the_settings_of_a_sidecar_are_all_known() {
+fn every_setting_of_the_sidecar_example_is_known() {
     let text = include_str!("../../config/sidecar.env.example");
     let mut environment = Environment::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {

@@ -1,4 +1,4 @@
-//! The three actors, and what they have in common.
+//! Client, gateway and simulated upstream, and what they have in common.
 
 use std::future::Future;
 use std::time::Duration;
@@ -25,26 +25,26 @@ pub(crate) use receiver::{Receiver, WEBHOOK_SECRET};
 pub(crate) use relay::Relay;
 pub(crate) use upstream::Upstream;
 
-// All secrets carry the mark that `tests/canary/scan.py` looks for.
+// All secrets contain the mark that `tests/canary/scan.py` searches.
 
-/// The upstream key, which nobody but the upstream may ever see.
+/// The upstream key, which only the upstream may receive.
 pub(crate) const UPSTREAM_KEY: &str = "sk-upstream-vQ7kZp3XvQ7kZp3XvQ7kZp3X-one";
 /// The key of a second account.
 pub(crate) const OTHER_UPSTREAM_KEY: &str = "sk-upstream-vQ7kZp3XvQ7kZp3XvQ7kZp3X-other";
 pub(crate) const ALICE: &str = "sk-gw-alice-vQ7kZp3XvQ7kZp3XvQ7kZp3X";
 pub(crate) const BOB: &str = "sk-gw-bob-vQ7kZp3XvQ7kZp3XvQ7kZp3X";
 
-/// How long a condition may take to become true. Far more than is ever needed, so that a busy machine fails nothing.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Pause between two looks.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// The longest time until a condition holds: far more than needed, so that no test fails on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause between two checks of a condition.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Looks again and again until `condition` holds.
+/// Waits until `condition` holds.
 pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !condition().await {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        tokio::time::sleep(LOOK_AGAIN).await;
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -53,9 +53,9 @@ pub(crate) fn in_background<T: Send + 'static>(work: impl Future<Output = T> + S
     tokio::runtime::Handle::current().spawn(work)
 }
 
-/// A client without limits of its own.
+/// A client that follows no redirect and uses no proxy.
 fn http() -> reqwest::Client {
-    // Another test may have been first; either way it is installed.
+    // Fails when another test has installed it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Who may use the gateway, and that the upstream's key is seen by the upstream alone.
+//! Client keys, and the upstream key, which only the upstream may receive.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::harness::{ALICE, Answer, Edit, Gateway, Program, Raw, Relay, UPSTREAM_KEY, Upstream};
 
-/// Every route that a key opens.
+/// Every route that needs a key.
 const ROUTES: [(Method, &str); 7] = [
     (Method::POST, "/v1/images/edits"),
     (Method::POST, "/v1/images/generations"),
@@ -20,7 +20,7 @@ const ROUTES: [(Method, &str); 7] = [
 ];
 
 #[tokio::test]
-async fn no_route_opens_without_the_right_key() {
+async fn every_route_needs_a_valid_key() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for (method, path) in ROUTES {
@@ -39,7 +39,7 @@ async fn no_route_opens_without_the_right_key() {
 }
 
 #[tokio::test]
-async fn a_stranger_is_refused_before_the_body() {
+async fn an_invalid_key_is_refused_before_the_body_is_sent() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for path in ["/v1/images/edits", "/v1/images/generations"] {
@@ -49,14 +49,14 @@ async fn a_stranger_is_refused_before_the_body() {
              Content-Length: 5000000\r\nExpect: 100-continue\r\n\r\n"
         );
         raw.send(head).await;
-        // Not one byte of the body is sent.
+        // No byte of the body is sent.
         let answer = raw.until("invalid_api_key").await;
         assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
     }
 }
 
 #[tokio::test]
-async fn a_key_may_come_as_azure_sends_it() {
+async fn a_key_may_be_in_the_api_key_header() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let request = |key: &str| gateway.client("").request(Method::GET, "/v1/models").header("api-key", key);
@@ -65,7 +65,7 @@ async fn a_key_may_come_as_azure_sends_it() {
 }
 
 #[tokio::test]
-async fn the_file_host_never_sees_a_key() {
+async fn a_file_host_never_receives_a_key() {
     let upstream = Upstream::start().await;
     let files = Relay::to(&upstream).await;
     upstream.set(json!({"files": {"origin": files.origin, "redirects": 1}})).await;
@@ -82,22 +82,22 @@ async fn the_file_host_never_sees_a_key() {
 }
 
 #[tokio::test]
-async fn a_foreign_address_for_polls_is_not_used() {
+async fn a_poll_url_on_another_host_is_not_used() {
     let upstream = Upstream::with(json!({"submit": {"answer": "foreign_host"}})).await;
-    let stranger = Relay::to(&upstream).await;
-    let between = Relay::replacing(&upstream, "https://collector.example.net", &stranger.origin).await;
+    let unrelated = Relay::to(&upstream).await;
+    let between = Relay::replacing(&upstream, "https://collector.example.net", &unrelated.origin).await;
     let gateway = Gateway::at(&between.origin, &[]).await;
 
     gateway.alice().edit(&Edit::new("do not ask strangers")).await.picture();
 
-    assert!(stranger.seen().is_empty(), "{:?}", stranger.seen());
+    assert!(unrelated.seen().is_empty(), "{:?}", unrelated.seen());
     let polls = between.seen().into_iter().filter(|request| request.path.ends_with("/result"));
     assert!(polls.count() > 0, "the upstream itself was asked");
     assert_eq!(upstream.purchases().await, 1);
 }
 
 #[tokio::test]
-async fn no_secret_is_in_any_answer_any_page_or_the_log() {
+async fn no_secret_is_in_a_response_a_page_or_the_log() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream);
     let serving = program.serve(&["serve"]).await;
@@ -126,7 +126,7 @@ async fn no_secret_is_in_any_answer_any_page_or_the_log() {
 
     for secret in [UPSTREAM_KEY, ALICE, crate::harness::BOB] {
         for form in [secret.to_owned(), base64_simd::STANDARD.encode_to_string(secret)] {
-            assert!(!said.contains(&form), "{form} is told");
+            assert!(!said.contains(&form), "{form} is visible");
         }
     }
 }

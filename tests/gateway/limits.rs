@@ -1,4 +1,4 @@
-//! What each client may use: every limit is refused with its own error, buys nothing, and is told in headers.
+//! Limits of clients: each has its own error, buys nothing when exceeded, and appears in headers.
 
 use gptproto_gateway::config::mint_key;
 use reqwest::Method;
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use crate::harness::{ALICE, Answer, Edit, Gateway, Raw, Upstream, until};
 
-/// `x-ratelimit-limit-requests`, `-remaining-` and `-reset-`.
+/// The values of `x-ratelimit-limit-requests`, `-remaining-requests` and `-reset-requests`.
 fn rate(answer: &Answer) -> [&str; 3] {
     ["limit", "remaining", "reset"].map(|name| answer.header(&format!("x-ratelimit-{name}-requests")))
 }
 
-/// A refusal for now, which SDKs wait out by themselves.
+/// Asserts a temporary refusal, which SDKs retry.
 #[track_caller]
 fn is_rate_limited(answer: &Answer) {
     answer.is_refused(429, "rate_limit_exceeded");
@@ -20,7 +20,7 @@ fn is_rate_limited(answer: &Answer) {
     assert!((1..=60).contains(&answer.header("retry-after").parse::<u64>().unwrap()), "{:?}", answer.headers);
 }
 
-/// A refusal until a day or a month has ended.
+/// Asserts a refusal until a day or a month has ended.
 #[track_caller]
 fn is_out_of_quota(answer: &Answer, days: u64) {
     answer.is_refused(429, "insufficient_quota");
@@ -30,15 +30,15 @@ fn is_out_of_quota(answer: &Answer, days: u64) {
     assert!((1..=days * 86_400).contains(&seconds), "{seconds}");
 }
 
-/// What the status page says of a client.
-async fn standing(gateway: &Gateway, name: &str) -> Value {
+/// The entry of a client on the status page.
+async fn client_status(gateway: &Gateway, name: &str) -> Value {
     let status: Value = serde_json::from_str(&gateway.page("/status.json").await.1).unwrap();
     let clients = status["clients"].as_array().unwrap();
     clients.iter().find(|client| client["name"] == name).unwrap().clone()
 }
 
 #[tokio::test]
-async fn requests_a_minute_are_counted_at_the_door() {
+async fn requests_per_minute_are_limited() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("limits.requests_per_minute", "4")]).await;
     let alice = gateway.alice();
@@ -68,14 +68,14 @@ async fn requests_a_minute_are_counted_at_the_door() {
     let models = alice.get("/v1/models").await;
     assert_eq!((models.status, rate(&models)), (200, [""; 3]), "other routes are free");
     assert_eq!(rate(&gateway.bob().edit(&Edit::new("of another")).await)[1], "3", "a bucket of one's own");
-    let stranger = gateway.client("sk-nobody-0123456789abcdef").edit(&Edit::new("whose")).await;
-    stranger.is_refused(401, "invalid_api_key");
-    assert_eq!(rate(&stranger), [""; 3]);
+    let unknown = gateway.client("sk-nobody-0123456789abcdef").edit(&Edit::new("whose")).await;
+    unknown.is_refused(401, "invalid_api_key");
+    assert_eq!(rate(&unknown), [""; 3]);
     assert_eq!(upstream.submits().await, 2);
 }
 
 #[tokio::test]
-async fn who_asks_too_often_is_refused_before_the_body() {
+async fn a_client_over_its_rate_is_refused_before_the_body_is_sent() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("limits.requests_per_minute", "1")]).await;
     gateway.alice().edit(&Edit::new("the only one")).await.picture();
@@ -85,13 +85,13 @@ async fn who_asks_too_often_is_refused_before_the_body() {
          Content-Type: application/json\r\nContent-Length: 5000000\r\nExpect: 100-continue\r\n\r\n"
     );
     raw.send(head).await;
-    // Not one byte of the body is sent.
+    // No byte of the body is sent.
     let answer = raw.until("rate_limit_exceeded").await;
     assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
 }
 
 #[tokio::test]
-async fn no_limit_is_told_where_none_is_set() {
+async fn without_limits_no_response_has_rate_limit_headers() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("limits.pictures_per_day", "5")]).await;
     let answer = gateway.alice().edit(&Edit::new("free")).await;
@@ -100,7 +100,7 @@ async fn no_limit_is_told_where_none_is_set() {
 }
 
 #[tokio::test]
-async fn predictions_at_once_are_bounded_and_joining_is_free() {
+async fn concurrent_predictions_are_limited_and_joins_do_not_count() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("limits.predictions_at_once", "1")]).await;
     upstream.hold().await;
@@ -119,11 +119,11 @@ async fn predictions_at_once_are_bounded_and_joining_is_free() {
     of_bob.answer().await.picture();
     gateway.alice().edit(&Edit::new("second")).await.picture();
     assert_eq!(upstream.submits().await, 3);
-    assert_eq!(standing(&gateway, "alice").await["predictions_at_once"], json!({"used": 0, "limit": 1}));
+    assert_eq!(client_status(&gateway, "alice").await["predictions_at_once"], json!({"used": 0, "limit": 1}));
 }
 
 #[tokio::test]
-async fn pictures_a_day_are_bounded_and_hits_are_free() {
+async fn pictures_per_day_are_limited_and_hits_do_not_count() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("limits.pictures_per_day", "3")]).await;
     let alice = gateway.alice();
@@ -141,21 +141,21 @@ async fn pictures_a_day_are_bounded_and_hits_are_free() {
     assert!(refused.message().contains("pictures"), "{}", refused.message());
     gateway.bob().edit(&edit("of another", "1")).await.picture();
     assert_eq!(upstream.purchases().await, 3);
-    let alice = standing(&gateway, "alice").await;
+    let alice = client_status(&gateway, "alice").await;
     assert_eq!(alice["pictures_per_day"], json!({"used": 3, "limit": 3}));
     assert_eq!(alice["pictures_this_month"], 3);
 }
 
 #[tokio::test]
-async fn money_is_settled_by_usage_and_outlives_a_restart() {
+async fn spending_is_settled_by_usage_and_kept_over_a_restart() {
     for (key, days) in [("usd_per_day", 1), ("usd_per_month", 31)] {
         let upstream = Upstream::start().await;
-        // The estimate of one picture fits ($0.035), and no other one beside the price of a small picture ($0.0014).
+        // The estimate of one picture ($0.035) fits, but not another beside the price of a small picture ($0.0014).
         let gateway = Gateway::with(&upstream, &[(&format!("limits.{key}"), "0.0355")]).await;
         is_out_of_quota(&gateway.alice().edit(&Edit::new("two").field("n", "2")).await, days);
         assert_eq!(upstream.submits().await, 0);
         gateway.alice().edit(&Edit::new("bought")).await.picture();
-        let standing_now = standing(&gateway, "alice").await;
+        let standing_now = client_status(&gateway, "alice").await;
         let used = standing_now[key]["used"].as_f64().unwrap();
         let status: Value = serde_json::from_str(&gateway.page("/status.json").await.1).unwrap();
         let spent = status["engine"]["spent_usd"].as_f64().unwrap();
@@ -164,7 +164,7 @@ async fn money_is_settled_by_usage_and_outlives_a_restart() {
 
         let gateway = gateway.restart().await;
 
-        assert_eq!(standing(&gateway, "alice").await, standing_now);
+        assert_eq!(client_status(&gateway, "alice").await, standing_now);
         assert_eq!(gateway.alice().edit(&Edit::new("bought")).await.cache(), "hit");
         let refused = gateway.alice().edit(&Edit::new("another")).await;
         is_out_of_quota(&refused, days);
@@ -175,7 +175,7 @@ async fn money_is_settled_by_usage_and_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn what_is_under_way_counts_once_after_a_restart() {
+async fn a_running_job_counts_once_after_a_restart() {
     let upstream = Upstream::start().await;
     let limits = [("limits.pictures_per_day", "2"), ("limits.predictions_at_once", "1")];
     let gateway = Gateway::with(&upstream, &limits).await;
@@ -187,7 +187,7 @@ async fn what_is_under_way_counts_once_after_a_restart() {
 
     waiting.answer().await.is_refused(503, "restarting");
     is_rate_limited(&gateway.alice().edit(&Edit::new("another")).await);
-    let alice = standing(&gateway, "alice").await;
+    let alice = client_status(&gateway, "alice").await;
     assert_eq!(alice["pictures_per_day"]["used"], 1);
     assert_eq!(alice["predictions_at_once"]["used"], 1);
     upstream.release().await;
@@ -195,11 +195,11 @@ async fn what_is_under_way_counts_once_after_a_restart() {
     gateway.alice().edit(&Edit::new("another")).await.picture();
     is_out_of_quota(&gateway.alice().edit(&Edit::new("a third")).await, 1);
     let gateway = gateway.restart().await;
-    assert_eq!(standing(&gateway, "alice").await["pictures_per_day"]["used"], 2);
+    assert_eq!(client_status(&gateway, "alice").await["pictures_per_day"]["used"], 2);
 }
 
 #[tokio::test]
-async fn what_may_have_been_bought_counts_until_somebody_knows_better() {
+async fn an_unknown_outcome_counts_as_spent_until_it_is_resolved() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("limits.pictures_per_day", "1")]).await;
     upstream.fault("submit", "drop_after", 1).await;
@@ -234,7 +234,7 @@ async fn a_client_has_only_its_own_models_and_limits() {
     assert_eq!(client.get("/v1/models/gpt-image-2").await.status, 200);
     client.get("/v1/models/gpt-image-1.5").await.is_refused(404, "model_not_found");
 
-    // Alice has bought it: what somebody may not use is no hit either.
+    // Alice has bought it. A model that a client may not use is no hit for it either.
     gateway.alice().edit(&Edit::new("shared")).await.picture();
     for edit in [Edit::new("shared"), Edit::new("the default model").without("model")] {
         let refused = client.edit(&edit).await;
@@ -247,14 +247,14 @@ async fn a_client_has_only_its_own_models_and_limits() {
     let allowed = Edit::new("allowed").field("model", "gpt-image-1-mini").field("size", "1024x1024");
     client.edit(&allowed).await.picture();
     assert_eq!(upstream.purchases().await, 2);
-    let standing = standing(&gateway, "carol").await;
+    let standing = client_status(&gateway, "carol").await;
     assert_eq!(standing["weight"], 2.5);
     assert_eq!(standing["requests_per_minute"], Value::Null);
     assert_eq!(standing["models"], json!(["gpt-image-1-mini", "gpt-image-2"]));
 }
 
 #[tokio::test]
-async fn the_operator_sees_what_is_used_of_each_limit_and_no_key() {
+async fn the_status_page_shows_the_use_of_each_limit_and_no_key() {
     let upstream = Upstream::start().await;
     let unlimited = Gateway::on(&upstream).await;
     assert!(!unlimited.page("/").await.1.contains("<h2>Clients</h2>"));

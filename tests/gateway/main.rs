@@ -1,8 +1,9 @@
 //! The gateway from outside: a client, the gateway and the simulated upstream, each behind a real socket.
 //!
-//! What was bought is read from the simulator, which shares no code with the gateway's reading of the protocol. Nothing
-//! here waits for a fixed time: `harness::until` looks until a condition holds, and a prediction is held back by making
-//! its polls fail (`Upstream::hold`), so that a slow machine only makes the tests slow.
+//! What was bought is read from the simulator, which shares no code with the gateway's reading of the protocol. Tests wait
+//! for conditions (`harness::until`), and delay a prediction by making its polls fail (`Upstream::hold`), so that a slow
+//! machine only makes the tests slow. Two tests let a fixed time pass: one shows that a mismatched certificate is not
+//! loaded, which is no event; one disconnects its clients at different moments on purpose.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

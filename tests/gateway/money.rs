@@ -1,10 +1,10 @@
-//! What must not be paid twice: unknown outcomes, idempotency keys, and a gateway that cannot keep what it would buy.
+//! What must not be paid twice: unknown outcomes, idempotency keys, and results that could not be stored.
 
 use serde_json::json;
 
 use crate::harness::{Edit, Gateway, Upstream, until};
 
-/// A gateway whose one purchase, of the prompt `lost`, has an unknown outcome.
+/// A gateway with one purchase, of the prompt `lost`, whose outcome is unknown.
 async fn with_an_unknown_outcome(changes: &[(&str, &str)]) -> (Upstream, Gateway) {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, changes).await;
@@ -15,7 +15,7 @@ async fn with_an_unknown_outcome(changes: &[(&str, &str)]) -> (Upstream, Gateway
 }
 
 #[tokio::test]
-async fn an_unknown_outcome_is_held_against_repeats_of_any_kind() {
+async fn an_unknown_outcome_refuses_every_repetition() {
     for cache in ["on", "off"] {
         let (upstream, gateway) = with_an_unknown_outcome(&[("cache.mode", cache)]).await;
         let plain = Edit::new("lost");
@@ -31,7 +31,7 @@ async fn an_unknown_outcome_is_held_against_repeats_of_any_kind() {
 }
 
 #[tokio::test]
-async fn an_unknown_outcome_holds_nobody_else() {
+async fn an_unknown_outcome_refuses_no_other_client_and_no_other_request() {
     let (upstream, gateway) = with_an_unknown_outcome(&[]).await;
     gateway.bob().edit(&Edit::new("lost")).await.picture();
     gateway.alice().edit(&Edit::new("another")).await.picture();
@@ -39,7 +39,7 @@ async fn an_unknown_outcome_holds_nobody_else() {
 }
 
 #[tokio::test]
-async fn who_insists_buys_after_an_unknown_outcome() {
+async fn no_cache_or_a_new_idempotency_key_buys_after_an_unknown_outcome() {
     let (upstream, gateway) = with_an_unknown_outcome(&[]).await;
     gateway.alice().edit(&Edit::new("lost").header("cache-control", "no-cache")).await.picture();
     assert_eq!(upstream.purchases().await, 2);
@@ -56,13 +56,13 @@ async fn the_hold_survives_a_restart_and_ends_with_its_window() {
     gateway.alice().edit(&Edit::new("lost")).await.is_refused(502, "submission_outcome_unknown");
 
     let (no_hold, gateway) = with_an_unknown_outcome(&[("upstream.unknown_hold_s", "0")]).await;
-    // The window is over with the first tick of the clock.
+    // The hold ends with the first tick of the clock.
     until("the hold has ended", async || gateway.alice().edit(&Edit::new("lost")).await.status == 200).await;
     assert_eq!((upstream.purchases().await, no_hold.purchases().await), (1, 2));
 }
 
 #[tokio::test]
-async fn an_operator_may_rather_pay_twice() {
+async fn with_resubmit_an_unknown_outcome_is_bought_again() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("upstream.on_unknown", "resubmit")]).await;
     upstream.fault("submit", "drop_after", 1).await;
@@ -72,7 +72,7 @@ async fn an_operator_may_rather_pay_twice() {
 }
 
 #[tokio::test]
-async fn one_key_is_one_purchase() {
+async fn an_idempotency_key_buys_once() {
     for cache in ["on", "off"] {
         let upstream = Upstream::start().await;
         let gateway = Gateway::with(&upstream, &[("cache.mode", cache)]).await;
@@ -94,7 +94,7 @@ async fn one_key_is_one_purchase() {
 }
 
 #[tokio::test]
-async fn one_key_is_one_request_of_one_client() {
+async fn an_idempotency_key_belongs_to_one_request_of_one_client() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let keyed = |prompt: &str| Edit::new(prompt).header("idempotency-key", "k-1");
@@ -111,11 +111,11 @@ async fn one_key_is_one_request_of_one_client() {
 }
 
 #[tokio::test]
-async fn a_key_whose_purchase_failed_for_nothing_may_try_again() {
+async fn an_idempotency_key_can_be_retried_after_a_failure_without_cost() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let keyed = Edit::new("keyed").header("idempotency-key", "k-1");
-    // With 400: after several 429s the model would be left alone for a while.
+    // 400, as several 429s would give the model a cooldown.
     let gone = json!({"no_channel": ["gpt-image-1.5"], "no_channel_status": 400});
     upstream.set(json!({"models": gone})).await;
     gateway.alice().edit(&keyed).await.is_refused(503, "model_unavailable");
@@ -124,7 +124,7 @@ async fn a_key_whose_purchase_failed_for_nothing_may_try_again() {
 }
 
 #[tokio::test]
-async fn a_key_whose_outcome_is_unknown_stays_unknown() {
+async fn an_idempotency_key_with_an_unknown_outcome_stays_unknown() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let keyed = Edit::new("keyed").header("idempotency-key", "k-1").header("cache-control", "no-cache");
@@ -136,7 +136,7 @@ async fn a_key_whose_outcome_is_unknown_stays_unknown() {
 }
 
 #[tokio::test]
-async fn without_room_on_the_disk_nothing_is_bought_and_readiness_says_so() {
+async fn without_free_disk_space_nothing_is_bought_and_the_gateway_is_not_ready() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("storage.free_bytes_min", "9000000000000000000")]).await;
     let refused = gateway.alice().edit(&Edit::new("no room")).await;

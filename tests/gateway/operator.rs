@@ -1,11 +1,11 @@
-//! The operator's pages.
+//! The operator listener.
 
 use serde_json::Value;
 
 use crate::harness::{ALICE, Edit, Gateway, UPSTREAM_KEY, Upstream, until};
 
 #[tokio::test]
-async fn health_and_readiness_say_yes() {
+async fn a_running_gateway_is_healthy_and_ready() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     assert_eq!(gateway.page("/healthz").await, (200, "ok\n".to_owned()));
@@ -13,7 +13,7 @@ async fn health_and_readiness_say_yes() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_stops_is_alive_and_not_ready() {
+async fn a_stopping_gateway_is_healthy_and_not_ready() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.shutdown_delay_s", "2")]).await;
     let (operator, alice) = (gateway.operator(), gateway.alice());
@@ -30,7 +30,7 @@ async fn a_gateway_that_stops_is_alive_and_not_ready() {
     stopping.await.unwrap();
 }
 
-/// A line of the text format: a comment it knows, or a name, labels and a number.
+/// Returns whether a line is valid in the text format: a known comment, or a name, labels and a number.
 fn is_metric_line(line: &str) -> bool {
     if let Some(comment) = line.strip_prefix("# ") {
         return comment == "EOF" || ["HELP ", "TYPE ", "UNIT "].iter().any(|word| comment.starts_with(word));
@@ -45,7 +45,7 @@ fn is_metric_line(line: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_metrics_are_there_and_well_formed() {
+async fn every_metric_is_present_and_well_formed() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for _ in 0..2 {

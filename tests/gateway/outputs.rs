@@ -1,4 +1,4 @@
-//! Pictures in the format that was asked for: made from what was bought, and nothing is bought for it.
+//! Output formats: converted from the stored picture, without another purchase.
 
 use image::ImageFormat;
 use serde_json::json;
@@ -6,14 +6,14 @@ use serde_json::json;
 use crate::harness::{ALICE, Answer, Edit, Gateway, Raw, Upstream, size_of};
 
 fn format_of(bytes: &[u8]) -> &'static str {
-    // Decoded whole: what calls itself a picture is one.
+    // Decoded completely, so that it is a whole picture.
     image::load_from_memory(bytes).unwrap();
     let format = image::guess_format(bytes).unwrap();
     let known = [("png", ImageFormat::Png), ("jpeg", ImageFormat::Jpeg), ("webp", ImageFormat::WebP)];
     known.into_iter().find(|&(_, known)| known == format).expect("a format that clients know").0
 }
 
-/// Asserts that the answer has one picture of a format, and says so.
+/// Asserts that the response has one picture of this format and names the format.
 #[track_caller]
 fn is(answer: &Answer, format: &str) {
     let picture = answer.picture();
@@ -47,7 +47,7 @@ async fn one_purchase_serves_every_format() {
     assert_eq!(alice.edit(&plain).await.picture(), first.picture(), "the original is untouched");
 
     let (_, metrics) = gateway.page("/metrics").await;
-    // "jpeg" and "jpg" are one conversion.
+    // "jpeg" and "jpg" are the same conversion.
     for line in [
         "gptproto_gateway_api_conversions_total{format=\"jpeg\",result=\"converted\"} 1",
         "gptproto_gateway_api_conversions_total{format=\"jpeg\",result=\"kept\"} 1",
@@ -58,7 +58,7 @@ async fn one_purchase_serves_every_format() {
 }
 
 #[tokio::test]
-async fn the_bytes_agree_with_what_was_asked_for_whatever_the_upstream_sends() {
+async fn the_bytes_have_the_requested_format_for_every_upstream_format() {
     for sent in ["png", "jpeg", "webp"] {
         let upstream = Upstream::with(json!({"pictures": {"format": sent}})).await;
         let gateway = Gateway::on(&upstream).await;
@@ -84,7 +84,7 @@ async fn several_pictures_are_all_converted() {
 }
 
 #[tokio::test]
-async fn an_address_delivers_the_format_it_was_made_for() {
+async fn a_result_url_delivers_the_requested_format() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("by address").field("response_format", "url");
@@ -95,13 +95,13 @@ async fn an_address_delivers_the_format_it_was_made_for() {
     let answer = alice.edit(&converted).await;
     assert_eq!(answer.json()["output_format"], "webp");
     let url = url_of(answer);
-    let stranger = gateway.client("");
-    let fetched = stranger.get(&url).await;
+    let anonymous = gateway.client("");
+    let fetched = anonymous.get(&url).await;
     assert_eq!((fetched.status, fetched.header("content-type")), (200, "image/webp"));
     assert_eq!(fetched.header("content-length"), fetched.bytes.len().to_string());
     assert_eq!(format_of(&fetched.bytes), "webp");
 
-    let plain = stranger.get(&url_of(alice.edit(&edit).await)).await;
+    let plain = anonymous.get(&url_of(alice.edit(&edit).await)).await;
     assert_eq!((plain.header("content-type"), format_of(&plain.bytes)), ("image/png", "png"));
 
     for altered in [
@@ -112,13 +112,13 @@ async fn an_address_delivers_the_format_it_was_made_for() {
         url.replace("compression=60", "compression=600"),
     ] {
         assert_ne!(altered, url);
-        stranger.get(&altered).await.is_refused(403, "invalid_result_address");
+        anonymous.get(&altered).await.is_refused(403, "invalid_result_address");
     }
     assert_eq!(upstream.purchases().await, 1);
 }
 
 #[tokio::test]
-async fn events_carry_the_format_that_was_asked_for() {
+async fn stream_events_have_the_requested_format() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("streamed").field("n", "3").field("stream", "true").field("output_format", "webp");
@@ -142,7 +142,7 @@ async fn events_carry_the_format_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn an_answer_behind_white_space_has_it_too() {
+async fn a_response_after_json_heartbeats_has_the_requested_format() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.json_heartbeat_s", "1")]).await;
     upstream.hold().await;
@@ -164,11 +164,11 @@ async fn an_answer_behind_white_space_has_it_too() {
 }
 
 #[tokio::test]
-async fn a_picture_that_is_too_large_to_convert_is_delivered_all_the_same() {
+async fn a_picture_too_large_to_convert_is_delivered_in_its_own_format() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.convert_pixels_max", "65535")]).await;
     let edit = Edit::new("large").field("output_format", "jpeg");
-    // It is paid for, and the answer says what it really is.
+    // It is paid for; the response names its real format.
     is(&gateway.alice().edit(&edit).await, "png");
     let by_url = gateway.alice().edit(&edit.field("response_format", "url")).await;
     let url = by_url.json()["data"][0]["url"].as_str().unwrap().to_owned();
@@ -178,7 +178,7 @@ async fn a_picture_that_is_too_large_to_convert_is_delivered_all_the_same() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_made_is_refused_and_buys_nothing() {
+async fn a_format_that_cannot_be_made_is_refused_and_buys_nothing() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = || Edit::new("refused");

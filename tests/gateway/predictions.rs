@@ -1,4 +1,4 @@
-//! Orders by their address: asked for without waiting, looked at, waited for, followed and cancelled.
+//! Jobs by their address: created without waiting, polled, followed by events and cancelled.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use crate::harness::{Answer, Client, Edit, Gateway, Program, Upstream, in_background, until};
 
 const CACHE_OFF: (&str, &str) = ("cache.mode", "off");
-/// One purchase at a time: the second order stays queued.
+/// One purchase at a time: the second job stays queued.
 const ONE: (&str, &str) = ("upstream.concurrent_predictions", "1");
 
 fn later(prompt: &str) -> Edit {
     Edit::new(prompt).header("prefer", "respond-async")
 }
 
-/// Asserts that an order was taken; returns its address.
+/// Asserts that a job was accepted, and returns its address.
 #[track_caller]
 fn address(answer: &Answer) -> String {
     assert_eq!(answer.status, 202, "{}", answer.text());
@@ -44,7 +44,7 @@ async fn followed(gateway: &Gateway, count: u64) {
 }
 
 #[tokio::test]
-async fn an_order_is_taken_and_fetched_later() {
+async fn an_async_job_is_accepted_and_fetched_later() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let alice = gateway.alice();
@@ -89,11 +89,11 @@ async fn an_order_is_taken_and_fetched_later() {
     let bytes = picture_in(&object);
     assert!(object["completed_at"].is_u64() && object["expected_completion"].is_null());
     assert_eq!(done.header("preference-applied"), "wait=30");
-    // The result is the answer that would have been given, to the byte.
+    // The result equals the synchronous response, byte for byte.
     let again = alice.edit(&Edit::new("later")).await;
     assert_eq!((again.cache(), again.picture()), ("hit", bytes));
     assert_eq!(again.json(), object["result"]);
-    // Every spelling of the address, and a second time.
+    // Every form of the address, and a second time.
     for path in [address.replace("/v1", ""), format!("{address}/")] {
         assert_eq!(alice.get(&path).await.json(), object, "{path}");
     }
@@ -101,12 +101,12 @@ async fn an_order_is_taken_and_fetched_later() {
 }
 
 #[tokio::test]
-async fn how_the_answer_looks_is_remembered_by_the_address() {
+async fn the_requested_presentation_is_part_of_the_address() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
-    let wish = later("by address").field("response_format", "url").field("safety_identifier", "a b");
-    let wish = wish.field("output_format", "jpeg").field("output_compression", "70");
-    let address = address(&gateway.alice().edit(&wish).await);
+    let edit = later("by address").field("response_format", "url").field("safety_identifier", "a b");
+    let edit = edit.field("output_format", "jpeg").field("output_compression", "70");
+    let address = address(&gateway.alice().edit(&edit).await);
     let object = gateway.alice().prediction(&address, "wait=30").await.json();
     let url = object["result"]["data"][0]["url"].as_str().unwrap();
     assert_eq!(
@@ -121,7 +121,7 @@ async fn how_the_answer_looks_is_remembered_by_the_address() {
 }
 
 #[tokio::test]
-async fn nobody_else_learns_of_an_order() {
+async fn a_job_is_invisible_to_other_clients() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let address = address(&gateway.alice().edit(&later("mine")).await);
@@ -151,7 +151,7 @@ async fn nobody_else_learns_of_an_order() {
 }
 
 #[tokio::test]
-async fn a_long_poll_returns_as_soon_as_it_is_done_and_when_its_time_is_up() {
+async fn a_long_poll_returns_at_completion_or_at_its_timeout() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let alice = gateway.alice();
@@ -176,7 +176,7 @@ async fn a_long_poll_returns_as_soon_as_it_is_done_and_when_its_time_is_up() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_there_in_time_is_an_ordinary_one() {
+async fn an_async_request_that_completes_within_its_wait_gets_an_ordinary_response() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let patient = Edit::new("in time").header("prefer", "respond-async, wait=25");
@@ -198,7 +198,7 @@ async fn an_answer_that_is_there_in_time_is_an_ordinary_one() {
 }
 
 #[tokio::test]
-async fn a_hit_and_a_join_are_orders_too() {
+async fn an_async_request_may_be_a_hit_or_a_join() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     upstream.hold().await;
@@ -215,9 +215,9 @@ async fn a_hit_and_a_join_are_orders_too() {
     assert_eq!(upstream.submits().await, 1);
 }
 
-/// Cache off: two deliberate calls buy two pictures, also when the first is done and its client has not come back yet.
+/// Without the cache, two deliberate calls buy two pictures, even if the first is complete and not yet fetched.
 #[tokio::test]
-async fn an_order_that_waits_for_its_client_is_nobody_elses() {
+async fn without_the_cache_an_unclaimed_async_result_answers_no_other_request() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
     let first = address(&gateway.alice().edit(&later("twice")).await);
@@ -232,7 +232,7 @@ async fn an_order_that_waits_for_its_client_is_nobody_elses() {
 }
 
 #[tokio::test]
-async fn what_is_known_at_once_is_told_at_once() {
+async fn an_async_request_that_fails_at_once_gets_its_error_at_once() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     gateway.alice().edit(&later("bad").field("quality", "ultra")).await.is_refused(400, "invalid_value");
@@ -244,9 +244,9 @@ async fn what_is_known_at_once_is_told_at_once() {
     upstream.hold().await;
     let address = address(&gateway.alice().edit(&later("fails later")).await);
     upstream.release().await;
-    let told = gateway.alice().prediction(&address, "wait=30").await;
-    let object = told.json();
-    assert_eq!((told.status, &object["status"]), (200, &json!("failed")));
+    let answer = gateway.alice().prediction(&address, "wait=30").await;
+    let object = answer.json();
+    assert_eq!((answer.status, &object["status"]), (200, &json!("failed")));
     assert_eq!(object["error"]["code"], "image_generation_failed", "{object}");
     let mut keys: Vec<&String> = object["error"].as_object().unwrap().keys().collect();
     keys.sort();
@@ -255,7 +255,7 @@ async fn what_is_known_at_once_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_queued_order_is_forgotten_and_a_bought_one_is_not() {
+async fn a_queued_job_can_be_cancelled_and_a_bought_one_cannot() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[ONE]).await;
     let alice = gateway.alice();
@@ -264,12 +264,16 @@ async fn a_queued_order_is_forgotten_and_a_bought_one_is_not() {
     followed(&gateway, 1).await;
     let queued = address(&alice.edit(&later("queued")).await);
     assert_eq!(status(&alice, &queued).await, "queued");
-    assert_eq!(gateway.status("engine", "waiters").await, 2, "both are waited for, with nobody connected");
+    assert_eq!(
+        gateway.status("engine", "waiters").await,
+        2,
+        "both jobs have a waiter, although no client is connected"
+    );
 
     let gone = alice.delete(&queued).await;
     assert_eq!((gone.status, &gone.json()["status"]), (200, &json!("cancelled")));
     assert_eq!(status(&alice, &queued).await, "cancelled");
-    until("its place is free", async || gateway.status("upstream", "queued_submits").await == 0).await;
+    until("its slot is free", async || gateway.status("upstream", "queued_submits").await == 0).await;
     assert_eq!(alice.get(&queued).await.json()["error"]["code"], "abandoned");
     assert_eq!(alice.delete(&queued).await.json()["status"], "cancelled", "asked twice, answered twice");
 
@@ -287,7 +291,7 @@ async fn a_queued_order_is_forgotten_and_a_bought_one_is_not() {
 }
 
 #[tokio::test]
-async fn others_who_wait_keep_a_forgotten_order() {
+async fn a_cancelled_job_continues_for_other_waiters() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[ONE]).await;
     let alice = gateway.alice();
@@ -298,8 +302,8 @@ async fn others_who_wait_keep_a_forgotten_order() {
     let waiting = alice.begin(&Edit::new("shared"));
     until("it waits with it", async || gateway.status("engine", "waiters").await == 3).await;
 
-    let told = alice.delete(&queued).await;
-    assert_eq!((told.status, &told.json()["status"]), (200, &json!("queued")), "it goes on for the other");
+    let answer = alice.delete(&queued).await;
+    assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("queued")), "it continues for the other waiter");
     upstream.release().await;
     first.answer().await.picture();
     waiting.answer().await.picture();
@@ -307,7 +311,7 @@ async fn others_who_wait_keep_a_forgotten_order() {
 }
 
 #[tokio::test]
-async fn whoever_only_looks_on_keeps_nothing() {
+async fn a_long_poll_does_not_keep_a_cancelled_job_alive() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[ONE]).await;
     let alice = gateway.alice();
@@ -315,20 +319,20 @@ async fn whoever_only_looks_on_keeps_nothing() {
     let first = alice.begin(&Edit::new("holds the place"));
     followed(&gateway, 1).await;
     let queued = address(&alice.edit(&later("queued")).await);
-    let looking = {
+    let polling = {
         let (alice, queued) = (alice.clone(), queued.clone());
         in_background(async move { alice.prediction(&queued, "wait=30").await })
     };
-    until("it looks on", async || gateway.status("engine", "waiters").await == 3).await;
+    until("the long poll waits", async || gateway.status("engine", "waiters").await == 3).await;
     assert_eq!(alice.delete(&queued).await.json()["status"], "cancelled");
-    assert_eq!(looking.await.unwrap().json()["status"], "cancelled");
+    assert_eq!(polling.await.unwrap().json()["status"], "cancelled");
     upstream.release().await;
     first.answer().await.picture();
     assert_eq!(upstream.submits().await, 1);
 }
 
 #[tokio::test]
-async fn a_prediction_is_followed_by_events() {
+async fn a_jobs_progress_is_streamed_as_events() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[ONE, ("server.stream_heartbeat_ms", "50")]).await;
     let alice = gateway.alice();
@@ -365,7 +369,7 @@ async fn a_prediction_is_followed_by_events() {
     let last = statuses.last().unwrap();
     assert_eq!((&last["status"], &last["result"]), (&json!("completed"), &Value::Null));
 
-    // And one that has ended already.
+    // A job that has ended already.
     let request = alice.request(Method::GET, &queued).header("accept", "text/event-stream");
     let text = Answer::to(request).await.text();
     let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("no {what} in {text}"));
@@ -374,7 +378,7 @@ async fn a_prediction_is_followed_by_events() {
 }
 
 #[tokio::test]
-async fn a_cancelled_prediction_ends_its_events() {
+async fn cancelling_a_job_ends_its_event_stream() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[ONE]).await;
     let alice = gateway.alice();
@@ -394,7 +398,7 @@ async fn a_cancelled_prediction_ends_its_events() {
 }
 
 #[tokio::test]
-async fn a_restart_keeps_what_was_bought_and_says_what_was_not() {
+async fn after_a_restart_bought_jobs_complete_and_queued_ones_fail() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[ONE]).await;
     upstream.hold().await;
@@ -417,7 +421,7 @@ async fn a_restart_keeps_what_was_bought_and_says_what_was_not() {
 }
 
 #[tokio::test]
-async fn a_crash_keeps_what_was_bought_and_says_what_was_not() {
+async fn after_a_crash_bought_jobs_complete_and_queued_ones_fail() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream).variable("GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS", "1");
     let serving = program.serve(&["serve"]).await;
@@ -425,7 +429,7 @@ async fn a_crash_keeps_what_was_bought_and_says_what_was_not() {
     let bought = address(&serving.alice().edit(&later("bought")).await);
     serving.follows(1).await;
     let queued = address(&serving.alice().edit(&later("queued")).await);
-    // Whoever has its 202 finds its order again, whatever happens from then on.
+    // A client that has its 202 finds its job again after any failure.
     serving.kill();
 
     let serving = program.serve(&["serve"]).await;
@@ -437,7 +441,7 @@ async fn a_crash_keeps_what_was_bought_and_says_what_was_not() {
 }
 
 #[tokio::test]
-async fn a_stream_and_other_wishes_are_what_they_were() {
+async fn prefer_applies_to_generations_and_not_to_streams() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let streamed = gateway.alice().edit(&later("streamed").field("stream", "true")).await;
@@ -458,7 +462,7 @@ async fn a_stream_and_other_wishes_are_what_they_were() {
 }
 
 #[tokio::test]
-async fn what_was_learned_tells_when_it_will_be_done() {
+async fn the_expected_time_comes_from_learned_generation_times() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[ONE]).await;
     gateway.alice().edit(&Edit::new("teaches")).await.picture();

@@ -1,11 +1,11 @@
-//! The real program: its words, its exit codes, and what signals do to it.
+//! The program itself: its output, its exit codes, and its behaviour on signals.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Client, Edit, Program, Run, UPSTREAM_KEY, Upstream, picture, size_of, until};
 
-/// A usage error: exit code 64 and one line.
+/// Asserts a usage error: exit code 64 and one line that names the mistake.
 #[track_caller]
 fn is_usage_error(run: &Run, named: &str) {
     assert_eq!(run.code, Some(64), "{run:?}");
@@ -15,8 +15,8 @@ fn is_usage_error(run: &Run, named: &str) {
 }
 
 #[tokio::test]
-async fn mistakes_are_told_in_one_line_before_a_port_is_bound() {
-    // Whoever binds first would fail with 1: the port is taken.
+async fn a_configuration_error_is_one_line_before_a_port_is_bound() {
+    // The port is in use, so binding it first would fail with 1.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let program = Program::bare().variable("GATEWAY_SERVER__LISTEN", &listen);
@@ -35,7 +35,7 @@ async fn mistakes_are_told_in_one_line_before_a_port_is_bound() {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_a_failure_of_its_own() {
+async fn a_port_in_use_is_a_runtime_failure() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let upstream = Upstream::start().await;
@@ -45,7 +45,7 @@ async fn a_taken_port_is_a_failure_of_its_own() {
 }
 
 #[tokio::test]
-async fn help_and_version_are_no_errors() {
+async fn help_and_version_exit_with_success() {
     let program = Program::bare();
     let help = program.run(&["--help"]).await;
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
@@ -75,7 +75,7 @@ async fn help_and_version_are_no_errors() {
 }
 
 #[tokio::test]
-async fn the_ledger_says_where_it_looked_and_what_it_does_not_understand() {
+async fn the_ledger_names_its_directory_and_invalid_arguments() {
     let program = Program::bare();
     let missing = program.run(&["ledger", "list"]).await;
     assert_eq!((missing.code, missing.stderr.lines().count()), (Some(1), 1), "{missing:?}");
@@ -127,7 +127,7 @@ async fn check_finds_a_bad_key_and_spends_nothing() {
 }
 
 #[tokio::test]
-async fn healthcheck_tells_whether_a_gateway_is_ready() {
+async fn healthcheck_succeeds_only_when_the_gateway_is_ready() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream);
     let serving = program.serve(&["serve"]).await;
@@ -152,7 +152,7 @@ async fn the_sandbox_prints_a_command_that_works() {
     let banner = serving.banner();
     assert!(banner.contains("sandbox: simulated pictures"), "{banner}");
 
-    // The pieces of the printed curl line.
+    // The parts of the printed curl command.
     let between = |before: &str, after: &str| {
         let rest = banner.split_once(before).unwrap_or_else(|| panic!("no {before} in {banner}")).1;
         rest.split_once(after).unwrap().0.to_owned()
@@ -173,14 +173,14 @@ async fn the_sandbox_prints_a_command_that_works() {
 #[tokio::test]
 async fn the_simulator_serves_by_itself() {
     let serving = Program::bare().serve_simulator().await;
-    let models = format!("{}/v1/models", serving.said("API").replace("/api/v3/...", ""));
+    let models = format!("{}/v1/models", serving.banner_value("API").replace("/api/v3/...", ""));
     assert_eq!(Client::new(String::new(), "sk-simulator").get(&models).await.status, 200);
     assert_eq!(Client::new(String::new(), "sk-other").get(&models).await.status, 401);
     assert_eq!(serving.terminate().await, Some(0));
 }
 
 #[tokio::test]
-async fn a_stop_in_the_midst_of_an_edit_loses_nothing() {
+async fn a_stop_during_an_edit_loses_nothing() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream);
     let serving = program.serve(&["serve"]).await;
@@ -236,12 +236,12 @@ async fn a_second_signal_aborts_at_once_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_kill_in_the_midst_of_an_edit_loses_nothing() {
+async fn a_kill_during_an_edit_loses_nothing() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream);
     let edit = Edit::bare("killed").picture("image", picture(6));
     upstream.hold().await;
-    // Killed once while it waits, and once more during what it took up.
+    // Killed while the job runs, and again while it is resumed.
     let serving = program.serve(&["serve"]).await;
     let waiting = serving.alice().begin(&edit);
     serving.follows(1).await;
@@ -261,7 +261,7 @@ async fn a_kill_in_the_midst_of_an_edit_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_kill_before_the_answer_to_a_submit_is_reported_and_nothing_is_resent() {
+async fn after_a_kill_before_a_submits_response_the_outcome_is_unknown_and_nothing_is_resent() {
     let upstream = Upstream::with(serde_json::json!({"submit": {"delay_ms": 60_000}})).await;
     let program = Program::on(&upstream);
     let serving = program.serve(&["serve"]).await;
@@ -277,7 +277,7 @@ async fn a_kill_before_the_answer_to_a_submit_is_reported_and_nothing_is_resent(
     assert!(metrics.contains("gptproto_gateway_engine_purchases_unknown_total 1\n"), "{metrics}");
     serving.follows(0).await;
     assert_eq!(upstream.submits().await, 1);
-    // Reported once: the next start has nothing to take up.
+    // Reported once: the next start has nothing to resume.
     serving.kill();
     let serving = program.serve(&["serve"]).await;
     assert!(!serving.log().contains("purchases with an unknown outcome"), "{}", serving.log());

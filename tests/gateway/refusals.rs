@@ -1,11 +1,11 @@
-//! What is refused, by whom, and what the client is told.
+//! Refusals of the gateway and of the upstream, and the errors that clients receive.
 
 use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{ALICE, Answer, Edit, Gateway, Raw, UPSTREAM_KEY, Upstream, picture};
 
-/// The answer to one edit under a scenario.
+/// Sends one edit under a scenario.
 async fn under(scenario: serde_json::Value, prompt: &str) -> (Upstream, Answer) {
     let upstream = Upstream::with(scenario).await;
     let gateway = Gateway::on(&upstream).await;
@@ -14,7 +14,7 @@ async fn under(scenario: serde_json::Value, prompt: &str) -> (Upstream, Answer) 
 }
 
 #[tokio::test]
-async fn content_that_is_refused_at_the_door_is_moderation() {
+async fn content_refused_at_submit_is_a_moderation_error() {
     for form in ["submit400", "submit503"] {
         let (upstream, answer) = under(json!({"policy": {"answer": form}}), "a forbidden-picture").await;
         answer.is_refused(400, "moderation_blocked");
@@ -24,7 +24,7 @@ async fn content_that_is_refused_at_the_door_is_moderation() {
 }
 
 #[tokio::test]
-async fn content_that_is_refused_in_the_task_is_moderation_too() {
+async fn content_refused_during_generation_is_a_moderation_error() {
     let (upstream, answer) = under(json!({"policy": {"answer": "task"}}), "a forbidden-picture").await;
     answer.is_refused(400, "moderation_blocked");
     assert_eq!(answer.header("x-should-retry"), "false", "it may have been paid for");
@@ -32,7 +32,7 @@ async fn content_that_is_refused_in_the_task_is_moderation_too() {
 }
 
 #[tokio::test]
-async fn a_task_that_fails_is_not_repeated() {
+async fn a_failed_task_is_not_bought_again() {
     for outcome in ["failed_provider", "failed_empty", "cancelled", "timeout", "expired"] {
         for place in ["string", "object", "message"] {
             let scenario = json!({"life": {"outcome": outcome}, "result": {"failure_error": place}});
@@ -45,7 +45,7 @@ async fn a_task_that_fails_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn the_words_of_a_failed_task_reach_the_client() {
+async fn the_message_of_a_failed_task_reaches_the_client() {
     let (_upstream, answer) = under(json!({"life": {"outcome": "failed_provider"}}), "fails").await;
     assert!(answer.message().contains("The upstream provider returned an error"), "{}", answer.message());
 }
@@ -60,7 +60,7 @@ async fn an_empty_account_is_a_quota_error() {
 }
 
 #[tokio::test]
-async fn a_wrong_upstream_key_is_the_operators_matter() {
+async fn a_refused_upstream_key_is_a_server_error() {
     for shape in ["documented", "a", "b", "c", "d"] {
         let scenario = json!({"auth": {"revoked": [UPSTREAM_KEY]}, "errors": {"shape": shape}});
         let (upstream, answer) = under(scenario, "locked out").await;
@@ -82,7 +82,7 @@ async fn a_model_without_a_channel_is_unavailable() {
 }
 
 #[tokio::test]
-async fn bad_parameters_name_themselves_and_buy_nothing() {
+async fn an_invalid_parameter_is_named_and_buys_nothing() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let good = || Edit::new("good");
@@ -123,7 +123,7 @@ async fn bad_parameters_name_themselves_and_buy_nothing() {
 }
 
 #[tokio::test]
-async fn bad_bodies_are_refused_and_buy_nothing() {
+async fn an_invalid_body_is_refused_and_buys_nothing() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let alice = gateway.alice();
@@ -142,7 +142,7 @@ async fn bad_bodies_are_refused_and_buy_nothing() {
 }
 
 #[tokio::test]
-async fn wrong_places_say_so() {
+async fn unknown_paths_and_methods_name_the_problem() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let alice = gateway.alice();
@@ -154,10 +154,10 @@ async fn wrong_places_say_so() {
 }
 
 #[tokio::test]
-async fn a_refused_upload_gets_its_refusal_and_not_a_broken_pipe() {
+async fn a_refused_upload_receives_its_response_and_not_a_broken_pipe() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.body_bytes_max", "1000000")]).await;
-    // More than any socket buffers; the pixels are never looked at.
+    // More than any socket buffers; the pixels are never read.
     let large = Edit::bare("too large").picture("image", vec![0; 32 << 20]);
     gateway.alice().edit(&large).await.is_refused(413, "body_too_large");
     gateway.client("sk-nobody-0123456789abcdef").edit(&large).await.is_refused(401, "invalid_api_key");
@@ -165,7 +165,7 @@ async fn a_refused_upload_gets_its_refusal_and_not_a_broken_pipe() {
 }
 
 #[tokio::test]
-async fn a_body_that_never_arrives_is_given_up() {
+async fn a_body_that_stops_gets_408() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.body_idle_timeout_s", "1")]).await;
     let mut raw = Raw::to(&gateway.address()).await;
@@ -184,7 +184,7 @@ async fn a_body_that_never_arrives_is_given_up() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_answered_by_the_library_without_words() {
+async fn malformed_http_gets_an_empty_error_from_the_library() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let many = "x-more: 1\r\n".repeat(120);
@@ -204,7 +204,7 @@ async fn what_is_no_request_is_answered_by_the_library_without_words() {
 }
 
 #[tokio::test]
-async fn odd_addresses_are_refused_in_openais_shape() {
+async fn odd_paths_get_errors_in_openais_shape() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let alice = gateway.alice();
@@ -222,7 +222,7 @@ async fn odd_addresses_are_refused_in_openais_shape() {
 }
 
 #[tokio::test]
-async fn whose_account_at_openai_it_would_be_means_nothing_here() {
+async fn organization_and_project_headers_are_ignored() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for value in ["", "org-123"] {
@@ -233,7 +233,7 @@ async fn whose_account_at_openai_it_would_be_means_nothing_here() {
 }
 
 #[tokio::test]
-async fn an_operator_can_have_parameters_dropped_by_name() {
+async fn with_drop_an_unsupported_parameter_is_dropped_and_named() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.unsupported_parameters", "drop")]).await;
     let edit = Edit::new("high fidelity").field("input_fidelity", "high").field("seed", "7");

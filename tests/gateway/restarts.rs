@@ -1,4 +1,4 @@
-//! What a restart of the gateway keeps.
+//! What a restart keeps.
 
 use crate::harness::{Edit, Gateway, Upstream, until};
 
@@ -7,7 +7,7 @@ async fn followed(gateway: &Gateway) {
 }
 
 #[tokio::test]
-async fn a_purchase_outlives_the_gateway_that_made_it() {
+async fn a_purchase_is_completed_after_a_restart() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("interrupted");
@@ -17,11 +17,11 @@ async fn a_purchase_outlives_the_gateway_that_made_it() {
 
     let gateway = gateway.restart().await;
 
-    let told = waiting.answer().await;
-    told.is_refused(503, "restarting");
-    assert_eq!(told.header("x-should-retry"), "true");
+    let refused = waiting.answer().await;
+    refused.is_refused(503, "restarting");
+    assert_eq!(refused.header("x-should-retry"), "true");
     let prediction = upstream.prediction().await;
-    assert!(told.message().contains(prediction["id"].as_str().unwrap()), "{}", told.message());
+    assert!(refused.message().contains(prediction["id"].as_str().unwrap()), "{}", refused.message());
     assert_eq!(gateway.status("engine", "polling").await, 1, "taken up from the journal");
     let again = gateway.alice().begin(&edit);
     until("it waits", async || gateway.status("engine", "waiters").await == 1).await;
@@ -33,7 +33,7 @@ async fn a_purchase_outlives_the_gateway_that_made_it() {
 }
 
 #[tokio::test]
-async fn a_purchase_is_finished_even_when_nobody_comes_back() {
+async fn a_purchase_is_completed_after_a_restart_without_a_retry() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("interrupted");
@@ -68,7 +68,7 @@ async fn a_result_is_a_hit_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_picture_that_is_gone_or_changed_on_disk_is_bought_again() {
+async fn a_picture_missing_or_changed_on_disk_is_bought_again() {
     let upstream = Upstream::start().await;
     let mut gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("spoiled");
@@ -97,17 +97,17 @@ async fn a_picture_that_is_gone_or_changed_on_disk_is_bought_again() {
 async fn a_second_gateway_on_the_same_directory_is_refused() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
-    let error = gateway.twin().try_start().await.unwrap_err();
+    let error = gateway.second_instance().try_start().await.unwrap_err();
     assert!(error.to_string().contains("in use by another gateway"), "{error:#}");
     gateway.alice().edit(&Edit::new("the first works on")).await.picture();
 }
 
 #[tokio::test]
-async fn the_directory_is_held_until_the_last_answer_is_given() {
+async fn the_directory_is_locked_until_the_last_response() {
     let upstream = Upstream::start().await;
-    // Long enough that the stop ends with the edit and not with its grace.
+    // Long enough that the stop ends with the edit, not with the grace period.
     let gateway = Gateway::with(&upstream, &[("server.shutdown_grace_s", "30")]).await;
-    let twin = gateway.twin();
+    let twin = gateway.second_instance();
     let client = gateway.alice();
     upstream.hold().await;
     let waiting = client.begin(&Edit::new("during the stop"));
@@ -125,7 +125,7 @@ async fn the_directory_is_held_until_the_last_answer_is_given() {
 }
 
 #[tokio::test]
-async fn what_was_only_queued_is_not_bought_after_a_restart() {
+async fn a_queued_job_is_not_bought_after_a_restart() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("upstream.concurrent_predictions", "1")]).await;
     upstream.hold().await;
@@ -146,7 +146,7 @@ async fn what_was_only_queued_is_not_bought_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_stop_before_the_answer_to_a_submit_is_told_and_a_retry_pays_nothing() {
+async fn a_stop_before_a_submits_response_allows_a_retry_that_pays_nothing() {
     let upstream = Upstream::with(serde_json::json!({"submit": {"delay_ms": 60_000}})).await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("paid and not answered");
@@ -155,17 +155,17 @@ async fn a_stop_before_the_answer_to_a_submit_is_told_and_a_retry_pays_nothing()
 
     let gateway = gateway.restart().await;
 
-    let told = waiting.answer().await;
-    told.is_refused(503, "restarting");
-    assert_eq!(told.header("x-should-retry"), "true", "a retry learns what became of it, and is held");
+    let refused = waiting.answer().await;
+    refused.is_refused(503, "restarting");
+    assert_eq!(refused.header("x-should-retry"), "true", "a retry gets the unknown outcome");
     assert_eq!(gateway.status("engine", "polling").await, 0);
-    assert_eq!(gateway.status("engine", "unknown").await, 1, "the operator is told");
+    assert_eq!(gateway.status("engine", "unknown").await, 1, "the operator sees it");
     gateway.alice().edit(&edit).await.is_refused(502, "submission_outcome_unknown");
     assert_eq!(upstream.submits().await, 1, "and it is not resent");
 }
 
 #[tokio::test]
-async fn a_stop_before_the_answer_to_a_submit_is_final_where_a_retry_would_pay() {
+async fn a_stop_before_a_submits_response_forbids_a_retry_that_would_pay() {
     let upstream = Upstream::with(serde_json::json!({"submit": {"delay_ms": 60_000}})).await;
     let gateway = Gateway::with(&upstream, &[("upstream.on_unknown", "resubmit")]).await;
     let waiting = gateway.alice().begin(&Edit::new("paid and not answered"));
@@ -173,7 +173,7 @@ async fn a_stop_before_the_answer_to_a_submit_is_final_where_a_retry_would_pay()
 
     let _stopped = gateway.stop().await;
 
-    let told = waiting.answer().await;
-    told.is_refused(502, "submission_outcome_unknown");
-    assert_eq!(told.header("x-should-retry"), "false");
+    let refused = waiting.answer().await;
+    refused.is_refused(502, "submission_outcome_unknown");
+    assert_eq!(refused.header("x-should-retry"), "false");
 }

@@ -1,4 +1,4 @@
-//! The faces of the upstream, and how input pictures get there.
+//! The APIs of the upstream, and how input pictures are sent.
 
 use std::net::TcpListener;
 
@@ -17,13 +17,13 @@ fn digests(prediction: &Value) -> Vec<String> {
     inputs.iter().map(|input| input["digest"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The names of the parameters that arrived, in the order of the alphabet.
+/// The names of the received parameters, sorted.
 fn names(prediction: &Value) -> Vec<&str> {
     prediction["parameters"].as_object().unwrap().keys().map(String::as_str).collect()
 }
 
-async fn on_route(upstream: &Upstream, route: &str) -> Gateway {
-    Gateway::with(upstream, &[("upstream.api", route)]).await
+async fn with_api(upstream: &Upstream, api: &str) -> Gateway {
+    Gateway::with(upstream, &[("upstream.api", api)]).await
 }
 
 #[track_caller]
@@ -33,7 +33,7 @@ fn is_unknown(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn a_mask_takes_the_face_that_has_one_and_everything_else_stays() {
+async fn a_mask_uses_the_openai_api_and_other_requests_the_prediction_api() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let plain = gpt_image_2("plain").picture("image", picture(2));
@@ -45,8 +45,8 @@ async fn a_mask_takes_the_face_that_has_one_and_everything_else_stays() {
     assert_eq!((&body["quality"], &body["background"]), (&json!("low"), &json!("opaque")));
     assert!(body["usage"]["input_tokens_details"]["image_tokens"].as_u64().unwrap() > 0, "{}", body["usage"]);
     let predictions = upstream.predictions().await;
-    let faces: Vec<&Value> = predictions.iter().map(|prediction| &prediction["api"]).collect();
-    assert_eq!(faces, ["prediction", "openai"]);
+    let apis: Vec<&Value> = predictions.iter().map(|prediction| &prediction["api"]).collect();
+    assert_eq!(apis, ["prediction", "openai"]);
     let masked = &predictions[1];
     assert_eq!(digests(masked), [digest(&picture(1)), digest(&picture(2))]);
     assert_eq!(masked["mask"]["digest"], json!(digest(&mask())));
@@ -62,18 +62,18 @@ async fn a_mask_takes_the_face_that_has_one_and_everything_else_stays() {
         let line = format!("api=\"{route}\",result=\"accepted\"}} 1");
         assert!(metrics.contains(&line), "{line} in {metrics}");
     }
-    // Equal requests share what was made, whichever way.
+    // Equal requests share a result of either API.
     assert_eq!(gateway.alice().edit(&plain).await.cache(), "hit");
     assert_eq!(upstream.submits().await, 2);
 }
 
 #[tokio::test]
-async fn parameters_of_the_openai_face_arrive_and_do_what_they_say() {
+async fn parameters_of_the_openai_api_reach_the_upstream_and_take_effect() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("fidelity").field("model", "gpt-image-1");
-    let wish = edit.field("input_fidelity", "high").field("background", "transparent").field("n", "3");
-    let answer = gateway.alice().edit(&wish).await;
+    let edit = edit.field("input_fidelity", "high").field("background", "transparent").field("n", "3");
+    let answer = gateway.alice().edit(&edit).await;
     assert_eq!(answer.json()["background"], "transparent");
     for bytes in answer.pictures() {
         let pixels = image::load_from_memory(&bytes).unwrap().to_rgba8();
@@ -95,9 +95,9 @@ async fn parameters_of_the_openai_face_arrive_and_do_what_they_say() {
 }
 
 #[tokio::test]
-async fn a_fixed_route_serves_plain_and_plus_models() {
+async fn a_fixed_api_serves_plain_and_plus_models() {
     let upstream = Upstream::start().await;
-    let gateway = on_route(&upstream, "openai").await;
+    let gateway = with_api(&upstream, "openai").await;
     let plus = Edit::new("plus").field("model", "gpt-image-2-plus").without("quality").field("size", "1536x1024");
     let answer = gateway.alice().edit(&plus.field("n", "2")).await;
     assert_eq!(answer.pictures().len(), 2, "data URIs are pictures too");
@@ -109,7 +109,7 @@ async fn a_fixed_route_serves_plain_and_plus_models() {
     let ids: Vec<&str> = models["data"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
     assert!(ids.contains(&"gpt-image-2") && !ids.contains(&"gpt-image-2.5-flare"), "{ids:?}");
 
-    let gateway = on_route(&upstream, "prediction").await;
+    let gateway = with_api(&upstream, "prediction").await;
     let refused = gateway.alice().edit(&gpt_image_2("masked").picture("mask", mask())).await;
     refused.is_refused(400, "unsupported_parameter");
     assert!(refused.message().contains("upstream.api"), "{}", refused.message());
@@ -117,7 +117,7 @@ async fn a_fixed_route_serves_plain_and_plus_models() {
 }
 
 #[tokio::test]
-async fn a_held_call_whose_answer_is_lost_is_bought_once_and_never_repeated() {
+async fn a_synchronous_call_whose_response_is_lost_is_never_repeated() {
     let faults = [
         "drop_before",
         "drop_after",
@@ -132,7 +132,7 @@ async fn a_held_call_whose_answer_is_lost_is_bought_once_and_never_repeated() {
         "html_200",
     ];
     let upstream = Upstream::start().await;
-    let gateway = on_route(&upstream, "openai").await;
+    let gateway = with_api(&upstream, "openai").await;
     for (number, fault) in (1..).zip(faults) {
         upstream.fault("submit", fault, 1).await;
         let edit = Edit::new(fault);
@@ -145,9 +145,9 @@ async fn a_held_call_whose_answer_is_lost_is_bought_once_and_never_repeated() {
 }
 
 #[tokio::test]
-async fn refusals_of_a_held_call_cost_nothing_and_429_is_waited_out() {
+async fn a_refused_synchronous_call_costs_nothing_and_a_429_is_retried() {
     let upstream = Upstream::start().await;
-    let gateway = on_route(&upstream, "openai").await;
+    let gateway = with_api(&upstream, "openai").await;
     upstream.fault("submit", "status_429", 1).await;
     gateway.alice().edit(&Edit::new("patient")).await.picture();
     assert_eq!((upstream.submits().await, upstream.purchases().await), (2, 1));
@@ -157,14 +157,14 @@ async fn refusals_of_a_held_call_cost_nothing_and_429_is_waited_out() {
 }
 
 #[tokio::test]
-async fn who_hangs_up_on_a_held_call_finds_its_picture_later() {
+async fn a_client_that_disconnects_during_a_synchronous_call_gets_the_picture_later() {
     // About a second.
     let upstream = Upstream::with(json!({"speed": 5})).await;
-    let gateway = on_route(&upstream, "openai").await;
+    let gateway = with_api(&upstream, "openai").await;
     let edit = Edit::new("impatient");
     let waiting = gateway.alice().begin(&edit);
     until("it is bought", async || upstream.purchases().await == 1).await;
-    waiting.hang_up().await;
+    waiting.disconnect().await;
     let again = gateway.alice().edit(&edit).await;
     again.picture();
     assert_eq!(again.cache(), "joined");
@@ -172,7 +172,7 @@ async fn who_hangs_up_on_a_held_call_finds_its_picture_later() {
 }
 
 #[tokio::test]
-async fn a_held_call_has_a_patience_of_its_own() {
+async fn a_synchronous_call_has_its_own_timeout() {
     // About a second and a half.
     let upstream = Upstream::with(json!({"speed": 4})).await;
     let changes = [("upstream.api", "openai"), ("upstream.submit_timeout_s", "1")];
@@ -187,10 +187,10 @@ async fn a_held_call_has_a_patience_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_stop_in_the_midst_of_a_held_call_leaves_an_unknown_outcome() {
-    // Some five seconds, and a stop waits for one.
+async fn a_stop_during_a_synchronous_call_leaves_an_unknown_outcome() {
+    // About five seconds; a stop waits for one.
     let upstream = Upstream::with(json!({"speed": 1})).await;
-    let gateway = on_route(&upstream, "openai").await;
+    let gateway = with_api(&upstream, "openai").await;
     let edit = Edit::new("interrupted");
     let waiting = gateway.alice().begin(&edit);
     until("it is bought", async || upstream.purchases().await == 1).await;
@@ -199,15 +199,15 @@ async fn a_stop_in_the_midst_of_a_held_call_leaves_an_unknown_outcome() {
 
     waiting.answer().await.is_refused(503, "restarting");
     assert_eq!(gateway.status("engine", "polling").await, 0, "there is no id to ask for");
-    assert_eq!(gateway.status("engine", "unknown").await, 1, "the operator is told");
+    assert_eq!(gateway.status("engine", "unknown").await, 1, "the operator sees it");
     is_unknown(&gateway.alice().edit(&edit).await);
     assert_eq!(upstream.submits().await, 1);
 }
 
 #[tokio::test]
-async fn the_unified_face_serves_edits_and_generations() {
+async fn the_unified_api_serves_edits_and_generations() {
     let upstream = Upstream::start().await;
-    let gateway = on_route(&upstream, "unified").await;
+    let gateway = with_api(&upstream, "unified").await;
     let edit = Edit::new("unified").picture("image", picture(2)).field("n", "2");
     for fault in ["status_429", "status_500", "html_502", "truncated_json"] {
         upstream.fault("poll", fault, 1).await;
@@ -232,7 +232,7 @@ async fn the_unified_face_serves_edits_and_generations() {
 }
 
 #[tokio::test]
-async fn a_unified_prediction_outlives_a_killed_gateway() {
+async fn a_unified_purchase_is_completed_after_a_kill() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream).variable("GATEWAY_UPSTREAM__API", "unified");
     let serving = program.serve(&[]).await;
@@ -256,13 +256,13 @@ async fn a_unified_prediction_outlives_a_killed_gateway() {
     assert!(shown.stdout.contains("unified"), "{shown:?}");
 }
 
-/// An address to listen at that is known beforehand; nobody else takes a port that was just given out.
+/// An address to listen on that is known beforehand. The system does not reassign a port at once.
 fn address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-/// A gateway that lends its inputs, and what their addresses begin with.
-async fn lender(upstream: &Upstream, changes: &[(&str, &str)]) -> (Gateway, String) {
+/// A gateway that publishes its inputs, and the prefix of their URLs.
+async fn with_input_urls(upstream: &Upstream, changes: &[(&str, &str)]) -> (Gateway, String) {
     let listen = address();
     let public_url = format!("http://{listen}");
     let own = [("server.listen", listen.as_str()), ("server.public_url", &public_url), ("upstream.inputs", "link")];
@@ -271,36 +271,36 @@ async fn lender(upstream: &Upstream, changes: &[(&str, &str)]) -> (Gateway, Stri
 }
 
 #[tokio::test]
-async fn lent_inputs_are_fetched_in_their_order_and_their_addresses_die() {
+async fn input_urls_are_fetched_in_order_and_expire() {
     let upstream = Upstream::start().await;
-    let (gateway, public_url) = lender(&upstream, &[]).await;
+    let (gateway, public_url) = with_input_urls(&upstream, &[]).await;
     upstream.hold().await;
-    let edit = gpt_image_2("lent").picture("image", picture(2)).picture("image", picture(3));
+    let edit = gpt_image_2("published").picture("image", picture(2)).picture("image", picture(3));
     let waiting = gateway.alice().begin(&edit);
     until("the inputs were fetched", async || upstream.count("links_fetched").await == 3).await;
 
     let addresses = upstream.prediction().await["parameters"]["images"].clone();
     let addresses: Vec<String> = serde_json::from_value(addresses).unwrap();
-    let stranger = gateway.client("");
+    let anonymous = gateway.client("");
     for (number, address) in (1..).zip(&addresses) {
         assert!(address.starts_with(&format!("{public_url}/v1/inputs/")), "{address}");
-        let answer = stranger.get(address).await;
+        let answer = anonymous.get(address).await;
         assert_eq!((answer.status, digest(&answer.bytes)), (200, digest(&picture(number))));
-        let told = ["content-type", "cache-control", "x-content-type-options"].map(|name| answer.header(name));
-        assert_eq!(told, ["image/png", "no-store", "nosniff"]);
-        let head = Answer::to(stranger.request(Method::HEAD, address)).await;
+        let headers = ["content-type", "cache-control", "x-content-type-options"].map(|name| answer.header(name));
+        assert_eq!(headers, ["image/png", "no-store", "nosniff"]);
+        let head = Answer::to(anonymous.request(Method::HEAD, address)).await;
         assert_eq!((head.status, head.bytes.len()), (200, 0));
         assert_eq!(head.header("content-length"), picture(number).len().to_string());
     }
     assert_eq!(gateway.status("engine", "spool_bytes").await, (1..=3).map(|n| picture(n).len() as u64).sum::<u64>());
     let mut guessed = addresses[0].clone();
     guessed.pop();
-    stranger.get(&guessed).await.is_refused(404, "input_not_found");
+    anonymous.get(&guessed).await.is_refused(404, "input_not_found");
 
     upstream.release().await;
     waiting.answer().await.picture();
     for address in &addresses {
-        until("the address is dead", async || stranger.get(address).await.status == 404).await;
+        until("the address has expired", async || anonymous.get(address).await.status == 404).await;
     }
     assert_eq!(gateway.status("engine", "spool_bytes").await, 0, "and the picture is let go");
     let prediction = upstream.prediction().await;
@@ -309,16 +309,16 @@ async fn lent_inputs_are_fetched_in_their_order_and_their_addresses_die() {
 }
 
 #[tokio::test]
-async fn lent_inputs_reach_the_unified_face_and_files_the_openai_one() {
+async fn the_unified_api_gets_input_urls_and_the_openai_api_files() {
     let upstream = Upstream::with(json!({"unified": {"data_uris": "refuse"}})).await;
-    let inline = on_route(&upstream, "unified").await;
+    let inline = with_api(&upstream, "unified").await;
     inline.alice().edit(&Edit::new("inline")).await.is_refused(400, "upstream_refused_request");
-    let (gateway, _) = lender(&upstream, &[("upstream.api", "unified")]).await;
-    gateway.alice().edit(&Edit::new("lent").picture("image", picture(2))).await.picture();
+    let (gateway, _) = with_input_urls(&upstream, &[("upstream.api", "unified")]).await;
+    gateway.alice().edit(&Edit::new("published").picture("image", picture(2))).await.picture();
     assert_eq!(digests(&upstream.prediction().await), [digest(&picture(1)), digest(&picture(2))]);
     assert_eq!(upstream.count("links_fetched").await, 2);
 
-    let (gateway, _) = lender(&upstream, &[]).await;
+    let (gateway, _) = with_input_urls(&upstream, &[]).await;
     gateway.alice().edit(&gpt_image_2("masked").picture("mask", mask())).await.picture();
     let masked = upstream.predictions().await.pop().unwrap();
     assert_eq!((&masked["api"], &masked["mask"]["digest"]), (&json!("openai"), &json!(digest(&mask()))));
@@ -326,7 +326,7 @@ async fn lent_inputs_reach_the_unified_face_and_files_the_openai_one() {
 }
 
 #[tokio::test]
-async fn the_log_of_a_lent_picture_does_not_show_the_way_to_it() {
+async fn the_log_of_an_input_url_does_not_contain_its_path() {
     let upstream = Upstream::start().await;
     let listen = address();
     let program = Program::on(&upstream)
@@ -343,16 +343,16 @@ async fn the_log_of_a_lent_picture_does_not_show_the_way_to_it() {
 }
 
 #[tokio::test]
-async fn an_input_that_is_no_longer_lent_fails_its_prediction() {
+async fn an_expired_input_url_fails_its_purchase() {
     let upstream = Upstream::start().await;
-    // Its time is over before anybody can come.
-    let (gateway, _) = lender(&upstream, &[("upstream.input_url_ttl_s", "0")]).await;
+    // Its lifetime ends before the upstream can fetch it.
+    let (gateway, _) = with_input_urls(&upstream, &[("upstream.input_url_ttl_s", "0")]).await;
     gateway.alice().edit(&Edit::new("too late")).await.is_refused(502, "image_generation_failed");
     assert_eq!(upstream.count("links_failed").await, 1);
 }
 
 #[tokio::test]
-async fn nothing_is_lent_where_inputs_travel_inline() {
+async fn with_inline_inputs_no_input_url_exists() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     gateway.alice().edit(&Edit::new("inline")).await.picture();
@@ -362,16 +362,16 @@ async fn nothing_is_lent_where_inputs_travel_inline() {
 }
 
 #[tokio::test]
-async fn check_names_what_is_not_the_default() {
+async fn check_names_the_api_and_the_inputs_that_are_not_the_default() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream);
     assert!(!program.run(&["check"]).await.stdout.contains("route"));
     let unified = program.clone().variable("GATEWAY_UPSTREAM__API", "unified");
     assert!(unified.run(&["check"]).await.stdout.contains("the route unified"));
-    let lending = program.variable("GATEWAY_UPSTREAM__INPUTS", "link");
-    let refused = lending.run(&["check"]).await;
+    let linked = program.variable("GATEWAY_UPSTREAM__INPUTS", "link");
+    let refused = linked.run(&["check"]).await;
     assert_eq!((refused.code, refused.stderr.lines().count()), (Some(64), 1), "{refused:?}");
     assert!(refused.stderr.contains("upstream.inputs") && refused.stderr.contains("server.public_url"), "{refused:?}");
-    let told = lending.variable("GATEWAY_SERVER__PUBLIC_URL", "https://gateway.example").run(&["check"]).await;
-    assert!(told.stdout.contains("fetched from https://gateway.example"), "{told:?}");
+    let checked = linked.variable("GATEWAY_SERVER__PUBLIC_URL", "https://gateway.example").run(&["check"]).await;
+    assert!(checked.stdout.contains("fetched from https://gateway.example"), "{checked:?}");
 }

@@ -1,4 +1,4 @@
-//! What one purchase may answer: the cache, joining, and goods whose buyer went away.
+//! Which requests one purchase answers: cache hits, joins, and unclaimed results.
 
 use std::io::Write;
 use std::time::Duration;
@@ -9,24 +9,24 @@ use crate::harness::{ALICE, Edit, Gateway, Raw, Upstream, picture, until};
 
 const CACHE_OFF: (&str, &str) = ("cache.mode", "off");
 
-/// Waits until so many purchases are followed.
+/// Waits until this number of purchases is polled.
 async fn followed(gateway: &Gateway, count: u64) {
     until("the purchases are followed", async || gateway.status("engine", "polling").await == count).await;
 }
 
-/// Waits until so many requests wait.
+/// Waits until this number of requests waits.
 async fn waiting(gateway: &Gateway, count: u64) {
     until("the right number waits", async || gateway.status("engine", "waiters").await == count).await;
 }
 
 #[tokio::test]
-async fn the_same_request_again_is_a_hit() {
+async fn a_repeated_request_is_a_hit() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("again");
 
     let first = gateway.alice().edit(&edit).await;
-    // Another boundary, another file name: what counts is what they say.
+    // The boundary and the file name differ; only the content counts.
     let again = gateway.alice().edit(&edit.clone().header("x-anything", "else")).await;
 
     assert_eq!((first.cache(), again.cache()), ("miss", "hit"));
@@ -38,7 +38,7 @@ async fn the_same_request_again_is_a_hit() {
 }
 
 #[tokio::test]
-async fn whatever_changes_the_picture_is_another_request() {
+async fn a_request_that_differs_in_the_picture_is_not_a_hit() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = || Edit::bare("again").picture("image[]", picture(1)).picture("image[]", picture(2));
@@ -74,7 +74,7 @@ async fn no_cache_buys_again() {
 }
 
 #[tokio::test]
-async fn two_clients_never_share() {
+async fn clients_never_share_a_result() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("mine");
@@ -89,16 +89,16 @@ async fn two_clients_never_share() {
 }
 
 #[tokio::test]
-async fn two_equal_requests_at_once_buy_once() {
+async fn two_concurrent_equal_requests_buy_once() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("at once");
     upstream.hold().await;
-    let begun: Vec<_> = (0..8).map(|_| gateway.alice().begin(&edit)).collect();
+    let pending: Vec<_> = (0..8).map(|_| gateway.alice().begin(&edit)).collect();
     waiting(&gateway, 8).await;
     upstream.release().await;
     let mut words = Vec::new();
-    for one in begun {
+    for one in pending {
         let answer = one.answer().await;
         answer.picture();
         words.push(answer.cache().to_owned());
@@ -109,10 +109,10 @@ async fn two_equal_requests_at_once_buy_once() {
     assert_eq!(upstream.submits().await, 1);
 }
 
-/// All but the last byte of each request is there before the last byte of any, so that all of them find nothing to join
-/// and nothing stored, and only the second look at the table is left. One round alone may miss that moment.
+/// All requests have arrived but for one byte before the last byte of any is sent. So each first finds nothing to join and
+/// nothing stored, and only the second look-up can find the other. One round may miss that moment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn equal_requests_that_end_in_the_same_moment_buy_once() {
+async fn equal_requests_that_arrive_at_the_same_moment_buy_once() {
     const ROUNDS: u64 = 6;
     const CLIENTS: usize = 16;
     let upstream = Upstream::start().await;
@@ -127,7 +127,7 @@ async fn equal_requests_that_end_in_the_same_moment_buy_once() {
             raw.send(most).await;
             raws.push(raw);
         }
-        until("all bodies are there", async || gateway.status("engine", "spool_bytes").await >= held).await;
+        until("all bodies have arrived", async || gateway.status("engine", "spool_bytes").await >= held).await;
         for raw in &mut raws {
             raw.send(last).await;
         }
@@ -139,7 +139,7 @@ async fn equal_requests_that_end_in_the_same_moment_buy_once() {
     }
 }
 
-/// A whole request, head and form.
+/// The bytes of a whole request, head and form.
 fn request_bytes(prompt: &str) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, value) in [("model", "gpt-image-1.5"), ("prompt", prompt), ("size", "256x256"), ("quality", "low")] {
@@ -159,7 +159,7 @@ fn request_bytes(prompt: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn two_deliberate_requests_buy_two_pictures_when_the_cache_is_off() {
+async fn with_the_cache_off_two_equal_requests_buy_two_pictures() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
     let edit = Edit::new("at once");
@@ -168,13 +168,13 @@ async fn two_deliberate_requests_buy_two_pictures_when_the_cache_is_off() {
     followed(&gateway, 2).await;
     upstream.release().await;
     assert_eq!((first.answer().await.cache(), second.answer().await.cache()), ("bypass", "bypass"));
-    // And what was delivered is not given away again.
+    // A delivered result does not answer another request.
     assert_eq!(gateway.alice().edit(&edit).await.cache(), "bypass");
     assert_eq!(upstream.purchases().await, 3);
 }
 
 #[tokio::test]
-async fn a_retry_of_an_sdk_joins_also_when_the_cache_is_off() {
+async fn with_the_cache_off_an_sdk_retry_joins() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
     let edit = Edit::new("retried");
@@ -190,12 +190,12 @@ async fn a_retry_of_an_sdk_joins_also_when_the_cache_is_off() {
 }
 
 #[tokio::test]
-async fn a_retry_gets_again_what_was_written_and_lost() {
+async fn a_retry_gets_a_delivered_response_that_was_lost() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
     let edit = Edit::new("lost on its way");
     assert_eq!(gateway.alice().edit(&edit).await.cache(), "bypass");
-    // The first answer is known as delivered, or a second request would take it.
+    // The first result must count as delivered, or a second request would get it.
     assert_eq!(gateway.alice().edit(&edit).await.cache(), "bypass");
     for count in ["1", "2"] {
         let again = gateway.alice().edit(&edit.clone().header("x-stainless-retry-count", count)).await;
@@ -206,14 +206,14 @@ async fn a_retry_gets_again_what_was_written_and_lost() {
 }
 
 #[tokio::test]
-async fn whoever_hangs_up_and_asks_again_gets_what_was_bought() {
+async fn a_client_that_disconnects_and_asks_again_gets_the_purchase() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
     let edit = Edit::new("hung up");
     upstream.hold().await;
     let first = gateway.alice().begin(&edit);
     followed(&gateway, 1).await;
-    first.hang_up().await;
+    first.disconnect().await;
     waiting(&gateway, 0).await;
 
     let again = gateway.alice().begin(&edit);
@@ -227,14 +227,14 @@ async fn whoever_hangs_up_and_asks_again_gets_what_was_bought() {
 }
 
 #[tokio::test]
-async fn a_picture_that_came_after_its_buyer_left_waits_for_the_buyer() {
+async fn an_unclaimed_result_is_delivered_to_the_client_that_bought_it() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
     let edit = Edit::new("came too late");
     upstream.hold().await;
     let first = gateway.alice().begin(&edit);
     followed(&gateway, 1).await;
-    first.hang_up().await;
+    first.disconnect().await;
     waiting(&gateway, 0).await;
     upstream.release().await;
     until("the picture is stored", async || gateway.status("engine", "pictures").await == 1).await;
@@ -243,13 +243,13 @@ async fn a_picture_that_came_after_its_buyer_left_waits_for_the_buyer() {
     claimed.picture();
     assert_eq!(claimed.cache(), "joined");
     assert_eq!(upstream.purchases().await, 1);
-    // Claimed once; the next one is a wish of its own.
+    // It is claimed once; the next request buys its own.
     assert_eq!(gateway.alice().edit(&edit).await.cache(), "bypass");
     assert_eq!(upstream.purchases().await, 2);
 }
 
 #[tokio::test]
-async fn whoever_hangs_up_in_the_queue_buys_nothing() {
+async fn a_client_that_disconnects_while_queued_buys_nothing() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("upstream.concurrent_predictions", "1")]).await;
     upstream.hold().await;
@@ -258,8 +258,8 @@ async fn whoever_hangs_up_in_the_queue_buys_nothing() {
     let second = gateway.alice().begin(&Edit::new("in the queue"));
     until("it is queued", async || gateway.status("upstream", "queued_submits").await == 1).await;
 
-    second.hang_up().await;
-    until("its place is free", async || gateway.status("upstream", "queued_submits").await == 0).await;
+    second.disconnect().await;
+    until("its slot is free", async || gateway.status("upstream", "queued_submits").await == 0).await;
     upstream.release().await;
     first.answer().await.picture();
     gateway.alice().edit(&Edit::new("the next")).await.picture();
@@ -270,7 +270,7 @@ async fn whoever_hangs_up_in_the_queue_buys_nothing() {
 }
 
 #[tokio::test]
-async fn when_patience_ends_the_purchase_goes_on() {
+async fn a_purchase_continues_after_the_clients_timeout() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
     let edit = Edit::new("takes long");
@@ -289,23 +289,23 @@ async fn when_patience_ends_the_purchase_goes_on() {
     assert_eq!(upstream.submits().await, 1);
 }
 
-/// Every moment from before the submit until long after it is hit by some of them.
+/// The clients disconnect at different moments, from before the submit until long after it.
 #[tokio::test]
-async fn a_storm_of_hang_ups_buys_every_picture_once() {
+async fn disconnects_at_every_moment_buy_every_picture_once() {
     const CLIENTS: usize = 40;
     const STEP: Duration = Duration::from_millis(3);
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[CACHE_OFF, ("upstream.concurrent_predictions", "12")]).await;
     upstream.hold().await;
     let edit = |number: usize| Edit::new(&format!("number {number}"));
-    let storm = (0..CLIENTS).map(|number| {
-        let (begun, left_after) = (gateway.alice().begin(&edit(number)), STEP * u32::try_from(number).unwrap());
+    let disconnects = (0..CLIENTS).map(|number| {
+        let (pending, left_after) = (gateway.alice().begin(&edit(number)), STEP * u32::try_from(number).unwrap());
         async move {
             tokio::time::sleep(left_after).await;
-            begun.hang_up().await;
+            pending.disconnect().await;
         }
     });
-    futures_util::future::join_all(storm).await;
+    futures_util::future::join_all(disconnects).await;
 
     let retries: Vec<_> = (0..CLIENTS)
         .map(|number| gateway.alice().begin(&edit(number).header("x-stainless-retry-count", "1")))
@@ -321,16 +321,16 @@ async fn a_storm_of_hang_ups_buys_every_picture_once() {
 }
 
 #[tokio::test]
-async fn an_idempotency_key_stands_for_one_purchase_of_one_client() {
+async fn an_idempotency_key_is_one_purchase_of_one_client() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[CACHE_OFF]).await;
     let keyed = |prompt: &str| Edit::new(prompt).header("idempotency-key", "order-4711");
     upstream.hold().await;
-    let begun: Vec<_> = (0..4).map(|_| gateway.alice().begin(&keyed("once"))).collect();
+    let pending: Vec<_> = (0..4).map(|_| gateway.alice().begin(&keyed("once"))).collect();
     waiting(&gateway, 4).await;
     upstream.release().await;
     let mut pictures = Vec::new();
-    for one in begun {
+    for one in pending {
         pictures.push(one.answer().await.picture());
     }
 

@@ -1,10 +1,10 @@
-//! Answers that begin before their pictures are there: events, interim answers, white space before JSON.
+//! Responses that begin before their pictures exist: events, interim responses, heartbeats before JSON.
 
 use serde_json::{Value, json};
 
 use crate::harness::{ALICE, Answer, Client, Edit, Gateway, Raw, Upstream, digest, size_of, until};
 
-/// Comments come quickly, and nothing is waited for before the stream begins.
+/// Frequent comments, and almost no wait before the stream begins.
 const QUICK: [(&str, &str); 2] = [("server.stream_heartbeat_ms", "100"), ("server.stream_grace_ms", "50")];
 
 /// The events of a whole stream: names with their data.
@@ -61,18 +61,18 @@ async fn an_edit_is_streamed_with_every_field() {
         usage["input_tokens"].as_u64().unwrap() + usage["output_tokens"].as_u64().unwrap()
     );
     assert!(usage["input_tokens_details"]["text_tokens"].is_u64());
-    // The same edit without a stream is the same purchase, and the other way round.
+    // The same edit without a stream is the same purchase, and vice versa.
     assert_eq!(digest(&gateway.alice().edit(&Edit::new("cat")).await.picture()), digest(&picture_of(event)));
     let again = gateway.alice().edit(&Edit::new("cat").field("stream", "1")).await;
     assert_eq!((again.cache(), upstream.purchases().await), ("hit", 1));
 }
 
 #[tokio::test]
-async fn each_picture_comes_as_it_is_ready() {
+async fn a_stream_sends_each_picture_when_it_is_ready() {
     let upstream = Upstream::start().await;
     let one = ("upstream.concurrent_predictions", "1");
     let gateway = Gateway::with(&upstream, &[QUICK[0], QUICK[1], one, ("upstream.pushback_ms", "4000")]).await;
-    // The second prediction is pushed back for longer than a busy machine takes to read the first.
+    // The second purchase is delayed for longer than a busy machine takes to read the first.
     upstream.fault_after("submit", "status_429", 1, 1).await;
     let mut raw = Raw::to(&gateway.address()).await;
     raw.send(raw_generation(&json!({"model": "gpt-image-2-plus", "prompt": "two", "n": 2, "stream": true}))).await;
@@ -94,9 +94,9 @@ async fn an_early_failure_has_a_status_and_a_late_one_is_an_event() {
     let gateway = Gateway::with(&upstream, &QUICK).await;
     upstream.hold().await;
     upstream.set(json!({"policy": {"answer": "task"}})).await;
-    let answer = gateway.alice().begin(&streamed("a forbidden-picture, told late"));
+    let mut answer = gateway.alice().begin(&streamed("a forbidden-picture, refused late"));
     until("it is bought", async || upstream.purchases().await == 1).await;
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    answer.first_bytes().await;
     upstream.release().await;
     let answer = answer.answer().await;
     let events = events(&answer);
@@ -116,24 +116,24 @@ async fn an_early_failure_has_a_status_and_a_late_one_is_an_event() {
 }
 
 #[tokio::test]
-async fn whoever_leaves_a_stream_finds_the_picture_later() {
+async fn a_client_that_leaves_a_stream_gets_the_picture_later() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[QUICK[0], QUICK[1], ("cache.mode", "off")]).await;
     upstream.hold().await;
     let edit = Edit::new("later").field("stream", "true");
-    let begun = gateway.alice().begin(&edit);
+    let pending = gateway.alice().begin(&edit);
     until("it is bought", async || upstream.purchases().await == 1).await;
-    begun.hang_up().await;
+    pending.disconnect().await;
     upstream.release().await;
     let again = gateway.alice().edit(&edit).await;
     assert_eq!(events(&again).len(), 1);
-    assert_eq!(upstream.purchases().await, 1, "nobody had it");
+    assert_eq!(upstream.purchases().await, 1, "it was not delivered");
     let third = gateway.alice().edit(&edit).await;
     assert_eq!((events(&third).len(), upstream.purchases().await), (1, 2), "the second had it");
 }
 
 #[tokio::test]
-async fn a_stream_outlasts_the_patience_of_plain_answers() {
+async fn a_stream_outlasts_the_timeout_of_plain_responses() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[QUICK[0], QUICK[1], ("server.response_timeout_s", "1")]).await;
     upstream.hold().await;
@@ -147,7 +147,7 @@ async fn a_stream_outlasts_the_patience_of_plain_answers() {
 }
 
 #[tokio::test]
-async fn what_a_stream_cannot_be_is_refused() {
+async fn invalid_stream_parameters_are_refused() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let refused = gateway.alice().edit(&Edit::new("x").field("stream", "true").field("response_format", "url")).await;
@@ -159,7 +159,7 @@ async fn what_a_stream_cannot_be_is_refused() {
 }
 
 #[tokio::test]
-async fn known_clients_are_sent_102_before_the_answer() {
+async fn only_known_clients_receive_102() {
     let upstream = Upstream::start().await;
     let known = [("server.interim_responses", "known_clients"), ("server.interim_interval_s", "1")];
     let gateway = Gateway::with(&upstream, &known).await;
@@ -176,30 +176,35 @@ async fn known_clients_are_sent_102_before_the_answer() {
     assert!(rest.starts_with("HTTP/1.1 200 OK\r\n"), "{}", &rest[..100]);
     assert!(!rest.contains("102 Processing"));
 
-    // Whoever is not known waits in silence.
-    let stranger = raw_generation(&json!({"model": "gpt-image-2-plus", "prompt": "slower"}))
-        .replace("OpenAI/Python 3.51.0", "python-requests/2.32");
+    // An unknown client receives nothing while a known one, which joins it later, receives two.
+    let known = raw_generation(&json!({"model": "gpt-image-2-plus", "prompt": "slower"}));
     upstream.hold().await;
     let mut raw = Raw::to(&gateway.address()).await;
-    raw.send(stranger).await;
+    raw.send(known.replace("OpenAI/Python 3.51.0", "python-requests/2.32")).await;
     until("it is bought", async || upstream.purchases().await == 2).await;
-    tokio::time::sleep(std::time::Duration::from_millis(2200)).await;
+    let mut joined = Raw::to(&gateway.address()).await;
+    joined.send(known).await;
+    joined.until(&processing.repeat(2)).await;
     upstream.release().await;
     assert!(raw.until("\"usage\"").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert_eq!(upstream.purchases().await, 2);
 }
 
 #[tokio::test]
-async fn white_space_before_the_json_keeps_a_connection_alive() {
+async fn json_heartbeats_precede_a_late_response() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.json_heartbeat_s", "1")]).await;
     let quick = gateway.alice().edit(&Edit::new("quick")).await;
-    assert!(quick.text().starts_with('{') && !quick.header("content-length").is_empty(), "in time: as ever");
+    assert!(
+        quick.text().starts_with('{') && !quick.header("content-length").is_empty(),
+        "in time: an ordinary response"
+    );
     gateway.alice().edit(&Edit::new("a forbidden-picture")).await.is_refused(400, "moderation_blocked");
 
     upstream.hold().await;
-    let slow = gateway.alice().begin(&Edit::new("slow"));
+    let mut slow = gateway.alice().begin(&Edit::new("slow"));
     until("it is bought", async || upstream.purchases().await == 2).await;
-    tokio::time::sleep(std::time::Duration::from_millis(2200)).await;
+    slow.first_bytes().await;
     upstream.release().await;
     let slow = slow.answer().await;
     assert!(slow.text().starts_with(" {") || slow.text().starts_with("  {"), "{}", &slow.text()[..20]);
@@ -207,23 +212,23 @@ async fn white_space_before_the_json_keeps_a_connection_alive() {
 }
 
 #[tokio::test]
-async fn a_failure_behind_white_space_is_told_to_the_retry() {
+async fn a_failure_after_json_heartbeats_is_reported_to_the_retry() {
     let upstream = Upstream::with(json!({"life": {"outcome": "failed_provider"}})).await;
     let gateway = Gateway::with(&upstream, &[("server.json_heartbeat_s", "1")]).await;
     let client: Client = gateway.alice();
-    let edit = Edit::new("doomed");
+    let edit = Edit::new("fails late");
     for (retry, purchases) in [(false, 1), (true, 1), (true, 2)] {
         let retried = edit.clone().header("x-stainless-retry-count", if retry { "1" } else { "0" });
         if retry && purchases == 1 {
             client.edit(&retried).await.is_refused(502, "image_generation_failed");
-            assert_eq!(upstream.purchases().await, 1, "it is told, and buys nothing");
+            assert_eq!(upstream.purchases().await, 1, "the retry gets the error and buys nothing");
             continue;
         }
         upstream.hold().await;
-        let begun = client.begin(&retried);
+        let mut pending = client.begin(&retried);
         until("it is bought", async || upstream.purchases().await == purchases).await;
-        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+        pending.first_bytes().await;
         upstream.release().await;
-        begun.breaks().await;
+        pending.breaks().await;
     }
 }

@@ -1,10 +1,10 @@
-//! Accidents on the way to the upstream and back: what may be repeated is, and what may have been bought never is.
+//! Failures on the way to the upstream and back. Calls without cost are repeated; what may have been bought is not.
 
 use serde_json::json;
 
 use crate::harness::{Answer, Edit, Gateway, Upstream, size_of, until};
 
-/// Accidents of calls that cost nothing.
+/// Failures of calls that cost nothing.
 const ACCIDENTS: [&str; 12] = [
     "status_429",
     "status_429_retry_after",
@@ -20,7 +20,7 @@ const ACCIDENTS: [&str; 12] = [
     "html_200",
 ];
 
-/// A refusal after which nobody may believe that nothing was bought.
+/// Asserts the error of an unknown outcome, which does not say that nothing was bought.
 #[track_caller]
 fn is_unknown(answer: &Answer) {
     answer.is_refused(502, "submission_outcome_unknown");
@@ -29,7 +29,7 @@ fn is_unknown(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn trouble_with_polls_never_ends_a_prediction() {
+async fn failed_polls_never_fail_a_purchase() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for (number, fault) in ACCIDENTS.into_iter().enumerate() {
@@ -42,7 +42,7 @@ async fn trouble_with_polls_never_ends_a_prediction() {
 }
 
 #[tokio::test]
-async fn trouble_with_downloads_is_overcome() {
+async fn failed_downloads_are_retried() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for (number, fault) in ACCIDENTS.into_iter().enumerate() {
@@ -54,7 +54,7 @@ async fn trouble_with_downloads_is_overcome() {
 }
 
 #[tokio::test]
-async fn a_file_host_that_fails_at_first_is_asked_again() {
+async fn a_file_host_that_fails_at_first_is_retried() {
     let upstream = Upstream::with(json!({"files": {"fail_first": 2}})).await;
     let gateway = Gateway::on(&upstream).await;
     gateway.alice().edit(&Edit::new("later")).await.picture();
@@ -62,7 +62,7 @@ async fn a_file_host_that_fails_at_first_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_cut_picture_is_fetched_until_it_is_whole() {
+async fn a_truncated_picture_is_fetched_until_it_is_complete() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let cuts = [("abort", 1), ("abort", 99), ("short", 50), ("short", 99)];
@@ -78,7 +78,7 @@ async fn a_cut_picture_is_fetched_until_it_is_whole() {
 }
 
 #[tokio::test]
-async fn a_picture_that_is_never_whole_is_neither_delivered_nor_kept() {
+async fn a_picture_that_is_never_complete_is_neither_delivered_nor_stored() {
     let upstream = Upstream::with(json!({"files": {"cut_at_percent": 50, "cut": "short"}})).await;
     let gateway = Gateway::with(&upstream, &[("upstream.deadline_s", "1")]).await;
     let edit = Edit::new("always cut");
@@ -92,7 +92,7 @@ async fn a_picture_that_is_never_whole_is_neither_delivered_nor_kept() {
 }
 
 #[tokio::test]
-async fn a_submit_whose_answer_is_lost_is_never_repeated() {
+async fn a_submit_whose_response_is_lost_is_never_repeated() {
     let faults = [
         "drop_before",
         "drop_after",
@@ -115,11 +115,11 @@ async fn a_submit_whose_answer_is_lost_is_never_repeated() {
         is_unknown(&answer);
         assert_eq!(upstream.submits().await, number as u64 + 1, "{fault}");
     }
-    assert_eq!(gateway.status("engine", "unknown").await, faults.len() as u64, "the operator is told of each");
+    assert_eq!(gateway.status("engine", "unknown").await, faults.len() as u64, "the operator sees each");
 }
 
 #[tokio::test]
-async fn a_success_that_says_500_inside_is_unknown() {
+async fn a_200_with_a_500_inside_is_an_unknown_outcome() {
     let upstream = Upstream::with(json!({"submit": {"answer": "code500"}})).await;
     let gateway = Gateway::on(&upstream).await;
     is_unknown(&gateway.alice().edit(&Edit::new("code 500")).await);
@@ -127,7 +127,7 @@ async fn a_success_that_says_500_inside_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_refused_submit_is_repeated_within_the_clients_patience() {
+async fn a_refused_submit_is_retried_within_the_clients_timeout() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for (number, fault) in ["status_429", "status_429_retry_after"].into_iter().enumerate() {
@@ -139,7 +139,7 @@ async fn a_refused_submit_is_repeated_within_the_clients_patience() {
 }
 
 #[tokio::test]
-async fn a_submit_that_is_refused_for_too_long_ends_with_the_truth() {
+async fn a_submit_refused_until_the_timeout_fails_with_the_refusal() {
     let upstream = Upstream::with(json!({"faults": {"submit": "status_429"}})).await;
     let gateway = Gateway::with(&upstream, &[("upstream.pushback_ms", "20000")]).await;
     let answer = gateway.alice().edit(&Edit::new("too many").header("x-stainless-read-timeout", "2")).await;
@@ -150,18 +150,18 @@ async fn a_submit_that_is_refused_for_too_long_ends_with_the_truth() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_away_costs_nothing_and_may_be_tried_again() {
+async fn an_unreachable_upstream_costs_nothing_and_can_be_retried() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("upstream.submit_attempts_max", "2")]).await;
     upstream.stop().await;
-    let answer = gateway.alice().edit(&Edit::new("nobody there")).await;
+    let answer = gateway.alice().edit(&Edit::new("unreachable")).await;
     answer.is_refused(502, "upstream_unreachable");
     assert_eq!(answer.header("x-should-retry"), "true");
     assert_eq!(gateway.status("engine", "unknown").await, 0);
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_too_late_is_unknown() {
+async fn a_submit_response_after_its_timeout_is_an_unknown_outcome() {
     let upstream = Upstream::with(json!({"submit": {"delay_ms": 60_000}})).await;
     let gateway = Gateway::with(&upstream, &[("upstream.submit_timeout_s", "1")]).await;
     is_unknown(&gateway.alice().edit(&Edit::new("slow to answer")).await);
@@ -169,7 +169,7 @@ async fn an_answer_that_comes_too_late_is_unknown() {
 }
 
 #[tokio::test]
-async fn polls_that_hang_are_given_up_and_asked_again() {
+async fn a_hanging_poll_times_out_and_is_repeated() {
     let upstream = Upstream::with(json!({"faults": {"delay_ms": 60_000}})).await;
     let gateway = Gateway::with(&upstream, &[("upstream.poll_timeout_s", "1")]).await;
     upstream.fault("poll", "delay", 1).await;
@@ -179,7 +179,7 @@ async fn polls_that_hang_are_given_up_and_asked_again() {
 }
 
 #[tokio::test]
-async fn a_prediction_that_never_ends_is_given_up_at_its_deadline() {
+async fn a_purchase_that_never_ends_fails_at_its_deadline() {
     let upstream = Upstream::with(json!({"life": {"outcome": "stuck"}})).await;
     let gateway = Gateway::with(&upstream, &[("upstream.deadline_s", "1")]).await;
     let answer = gateway.alice().edit(&Edit::new("never")).await;
@@ -189,7 +189,7 @@ async fn a_prediction_that_never_ends_is_given_up_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn what_came_of_several_purchases_is_delivered_and_not_kept() {
+async fn the_pictures_of_a_partly_failed_job_are_delivered_and_not_cached() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("two of them")
@@ -205,11 +205,11 @@ async fn what_came_of_several_purchases_is_delivered_and_not_kept() {
     assert_eq!(answer.header("x-gateway-missing"), "1");
     assert_eq!(upstream.submits().await, 2);
     let again = gateway.alice().edit(&edit).await;
-    assert_eq!((again.cache(), again.pictures().len()), ("miss", 2), "half a result is nobody else's answer");
+    assert_eq!((again.cache(), again.pictures().len()), ("miss", 2), "a partial result answers no other request");
 }
 
 #[tokio::test]
-async fn fewer_pictures_than_asked_are_named() {
+async fn missing_pictures_are_counted_in_a_header() {
     let upstream = Upstream::with(json!({"result": {"missing_outputs": 1}})).await;
     let gateway = Gateway::on(&upstream).await;
     let answer = gateway.alice().edit(&Edit::new("two of them").field("n", "2")).await;
@@ -219,7 +219,7 @@ async fn fewer_pictures_than_asked_are_named() {
 }
 
 #[tokio::test]
-async fn after_an_unknown_outcome_only_who_insists_buys_again() {
+async fn after_an_unknown_outcome_only_no_cache_buys_again() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let edit = Edit::new("perhaps bought");

@@ -1,4 +1,4 @@
-//! Uploads that are large, many or hostile: what they take of the machine, for how long, and what is refused unread.
+//! Large, numerous or hostile uploads: the memory and disk that they use, for how long, and what is refused unread.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::harness::{ALICE, Edit, Gateway, Raw, Upstream, data_url, picture, until};
 
-/// A picture that does not fit into memory, by text that decoders pass over.
+/// A picture too large for the spool's memory because of a text chunk that decoders skip.
 fn large_picture(seed: u8) -> Vec<u8> {
     let small = picture(seed);
     let (head, rest) = small.split_at(33);
@@ -32,7 +32,7 @@ async fn spool_is_empty(gateway: &Gateway) -> bool {
     gateway.spool_files() == 0
 }
 
-/// The head of a request by Alice, with these lines besides.
+/// The head of a request by Alice, with these additional lines.
 fn head(lines: &[&str]) -> String {
     let mut head = format!("POST /v1/images/edits HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\n");
     for line in lines {
@@ -44,7 +44,7 @@ fn head(lines: &[&str]) -> String {
 const JSON: &str = "Content-Type: application/json";
 
 #[tokio::test]
-async fn who_waits_for_an_accepted_prediction_holds_nothing_of_its_upload() {
+async fn an_accepted_purchase_releases_its_upload() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     upstream.hold().await;
@@ -56,7 +56,7 @@ async fn who_waits_for_an_accepted_prediction_holds_nothing_of_its_upload() {
     });
     let json = gateway.alice().begin_json("/v1/images/edits", &body);
     until("both are followed", async || gateway.status("engine", "polling").await == 2).await;
-    until("nothing is held", async || spool_is_empty(&gateway).await).await;
+    until("the spool is empty", async || spool_is_empty(&gateway).await).await;
     assert_eq!(gateway.status("engine", "waiters").await, 2, "and both wait");
     upstream.release().await;
     form.answer().await.picture();
@@ -64,22 +64,22 @@ async fn who_waits_for_an_accepted_prediction_holds_nothing_of_its_upload() {
 }
 
 #[tokio::test]
-async fn a_submit_that_was_refused_still_has_its_pictures() {
+async fn a_refused_submit_keeps_its_upload_for_the_retry() {
     let hidden = json!({"limits": {"submits_per_minute": 2, "rate_window_ms": 1000, "concurrent": 1}});
     let upstream = Upstream::with(hidden).await;
     let gateway = Gateway::with(&upstream, &[("upstream.pushback_ms", "100")]).await;
     let edit = |prompt: &str| Edit::bare(prompt).picture("image", large_picture(1));
-    let begun = ["one", "two", "three", "four", "five"].map(|prompt| gateway.alice().begin(&edit(prompt)));
-    for waiting in begun {
+    let pending = ["one", "two", "three", "four", "five"].map(|prompt| gateway.alice().begin(&edit(prompt)));
+    for waiting in pending {
         waiting.answer().await.picture();
     }
     assert!(upstream.count("submits_429").await >= 1);
     assert_eq!(upstream.purchases().await, 5);
-    until("nothing is held", async || spool_is_empty(&gateway).await).await;
+    until("the spool is empty", async || spool_is_empty(&gateway).await).await;
 }
 
 #[tokio::test]
-async fn an_upload_waits_for_room_before_its_body_is_asked_for() {
+async fn an_upload_waits_for_spool_space_before_its_body_is_read() {
     let upstream = Upstream::start().await;
     let changes = [("storage.spool_bytes_max", "10000000"), ("storage.spool_waiters_max", "1")];
     let gateway = Gateway::with(&upstream, &changes).await;
@@ -101,11 +101,11 @@ async fn an_upload_waits_for_room_before_its_body_is_asked_for() {
     drop(first);
     waiting.answer().await.picture();
     assert_eq!(gateway.status("engine", "spool_refused").await, 1);
-    until("nothing is held", async || spool_is_empty(&gateway).await).await;
+    until("the spool is empty", async || spool_is_empty(&gateway).await).await;
 }
 
 #[tokio::test]
-async fn a_wait_for_room_has_an_end_and_a_body_without_length_does_not_wait() {
+async fn a_wait_for_spool_space_times_out_and_a_body_without_length_does_not_wait() {
     let upstream = Upstream::start().await;
     let changes = [("storage.spool_bytes_max", "10000000"), ("storage.spool_wait_s", "1")];
     let gateway = Gateway::with(&upstream, &changes).await;
@@ -115,7 +115,7 @@ async fn a_wait_for_room_has_an_end_and_a_body_without_length_does_not_wait() {
 
     gateway
         .alice()
-        .edit(&Edit::bare("in vain").picture("image", large_picture(1)))
+        .edit(&Edit::bare("too late").picture("image", large_picture(1)))
         .await
         .is_refused(503, "upload_space_full");
 
@@ -134,7 +134,7 @@ async fn a_wait_for_room_has_an_end_and_a_body_without_length_does_not_wait() {
 }
 
 #[tokio::test]
-async fn uploads_that_break_off_leave_nothing() {
+async fn an_interrupted_upload_leaves_nothing() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for kind in [JSON, "Content-Type: multipart/form-data; boundary=x"] {
@@ -151,16 +151,16 @@ async fn uploads_that_break_off_leave_nothing() {
                 body = [format!("{:x}\r\n", body.len()).into_bytes(), body, b"\r\n".to_vec()].concat();
             }
             raw.send(body).await;
-            until("most is there", async || gateway.status("engine", "spool_bytes").await >= 900_000).await;
+            until("most has arrived", async || gateway.status("engine", "spool_bytes").await >= 900_000).await;
             until("it is in a file", async || gateway.spool_files() == 1).await;
             drop(raw);
-            until("nothing is held", async || spool_is_empty(&gateway).await).await;
+            until("the spool is empty", async || spool_is_empty(&gateway).await).await;
         }
     }
 }
 
 #[tokio::test]
-async fn hostile_json_is_refused_before_it_has_arrived() {
+async fn hostile_json_is_refused_before_it_is_complete() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for (start, repeated, named) in [

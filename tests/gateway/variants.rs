@@ -1,11 +1,11 @@
-//! Every form in which the upstream is known to answer well brings the picture, for one purchase.
+//! Every known form of a successful upstream response yields the picture, for one purchase.
 
 use image::ImageFormat;
 use serde_json::{Value, json};
 
 use crate::harness::{Edit, Gateway, Upstream, size_of};
 
-/// Edits once under each scenario, and each time expects one purchase more.
+/// Sends an edit under each scenario, and expects one more purchase each time.
 async fn each(scenarios: impl IntoIterator<Item = Value>, check: impl Fn(&Value, &Value)) {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
@@ -55,7 +55,7 @@ async fn every_form_of_an_output_is_understood() {
 }
 
 #[tokio::test]
-async fn outputs_are_found_in_every_place() {
+async fn outputs_are_found_in_every_known_field() {
     let places = ["outputs", "output", "images", "image_url", "url"];
     each(places.map(|place| json!({"result": {"outputs_place": place}})), |_, _| {}).await;
 }
@@ -106,7 +106,7 @@ async fn every_status_word_is_understood() {
 }
 
 #[tokio::test]
-async fn oddities_of_a_result_do_no_harm() {
+async fn odd_results_are_accepted() {
     let oddities = [
         json!({"result": {"empty_polls": 1}}),
         json!({"result": {"no_error": "null"}}),
@@ -124,7 +124,7 @@ async fn oddities_of_a_result_do_no_harm() {
 }
 
 #[tokio::test]
-async fn the_named_format_agrees_with_the_bytes() {
+async fn the_reported_format_is_that_of_the_bytes() {
     let formats = [("png", ImageFormat::Png), ("jpeg", ImageFormat::Jpeg), ("webp", ImageFormat::WebP)];
     each(formats.map(|(name, _)| json!({"pictures": {"format": name}})), |scenario, body| {
         let name = &scenario["pictures"]["format"];

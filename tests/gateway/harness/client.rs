@@ -1,12 +1,13 @@
-//! A client that sends what the SDKs send.
+//! A client that sends the requests of the SDKs.
 
 use reqwest::header::HeaderMap;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{http, in_background, output, picture};
+use super::{TIMEOUT, http, in_background, output, picture};
 
 /// A multipart edit as a plain value, so that it can be sent again.
 #[derive(Clone, Debug)]
@@ -86,8 +87,8 @@ impl Client {
         Self { http: http(), address, key: key.to_owned() }
     }
 
-    /// The same client by other means.
-    pub(crate) fn by(mut self, http: reqwest::Client) -> Self {
+    /// The same client with another HTTP client.
+    pub(crate) fn with_http(mut self, http: reqwest::Client) -> Self {
         self.http = http;
         self
     }
@@ -99,12 +100,12 @@ impl Client {
         if self.key.is_empty() { request } else { request.bearer_auth(&self.key) }
     }
 
-    /// Edits a picture, and waits for the whole answer.
+    /// Edits a picture, and waits for the whole response.
     pub(crate) async fn edit(&self, edit: &Edit) -> Answer {
         self.edit_at("/v1/images/edits", edit).await
     }
 
-    /// The same, where the connection may fail.
+    /// The same; `None` when the connection fails.
     pub(crate) async fn try_edit(&self, edit: &Edit) -> Option<Answer> {
         Answer::try_to(self.edit_request("/v1/images/edits", edit)).await.ok()
     }
@@ -121,14 +122,14 @@ impl Client {
         request
     }
 
-    /// Edits a picture beside the test.
-    pub(crate) fn begin(&self, edit: &Edit) -> Begun {
-        Begun(in_background(Answer::try_to(self.edit_request("/v1/images/edits", edit))))
+    /// Starts an edit; the test continues meanwhile.
+    pub(crate) fn begin(&self, edit: &Edit) -> PendingAnswer {
+        PendingAnswer::to(self.edit_request("/v1/images/edits", edit))
     }
 
-    /// Begins a request in the JSON form.
-    pub(crate) fn begin_json(&self, path: &str, body: &Value) -> Begun {
-        Begun(in_background(Answer::try_to(self.request(Method::POST, path).json(body))))
+    /// Starts a request in the JSON form.
+    pub(crate) fn begin_json(&self, path: &str, body: &Value) -> PendingAnswer {
+        PendingAnswer::to(self.request(Method::POST, path).json(body))
     }
 
     /// An edit in the JSON form; `images` and the like come from `body`, the rest is as in [`Edit::new`].
@@ -140,7 +141,7 @@ impl Client {
         self.post("/v1/images/generations", body).await
     }
 
-    /// Asks for a prediction, with a `Prefer` header unless that is empty.
+    /// Gets a job, with a `Prefer` header unless that is empty.
     pub(crate) async fn prediction(&self, path: &str, prefer: &str) -> Answer {
         let request = self.request(Method::GET, path);
         Answer::to(if prefer.is_empty() { request } else { request.header("prefer", prefer) }).await
@@ -163,28 +164,42 @@ impl Client {
     }
 }
 
-/// An edit that is under way.
+/// A request that is under way.
 #[derive(Debug)]
-pub(crate) struct Begun(JoinHandle<reqwest::Result<Answer>>);
+pub(crate) struct PendingAnswer {
+    task: JoinHandle<reqwest::Result<Answer>>,
+    first_bytes: oneshot::Receiver<()>,
+}
 
-impl Begun {
+impl PendingAnswer {
+    fn to(request: RequestBuilder) -> Self {
+        let (arrived, first_bytes) = oneshot::channel();
+        let task = in_background(async move { Answer::of(request.send().await?, || drop(arrived.send(()))).await });
+        Self { task, first_bytes }
+    }
+
+    /// Waits until the first bytes of the body have arrived.
+    pub(crate) async fn first_bytes(&mut self) {
+        tokio::time::timeout(TIMEOUT, &mut self.first_bytes).await.expect("the body begins").expect("it has a body");
+    }
+
     pub(crate) async fn answer(self) -> Answer {
-        self.0.await.unwrap().unwrap()
+        self.task.await.unwrap().unwrap()
     }
 
-    /// Waits for a connection that breaks without an answer.
+    /// Waits until the connection breaks without a whole response.
     pub(crate) async fn breaks(self) {
-        self.0.await.unwrap().expect_err("the connection breaks");
+        self.task.await.unwrap().expect_err("the connection breaks");
     }
 
-    /// Closes the connection without waiting for the answer.
-    pub(crate) async fn hang_up(self) {
-        self.0.abort();
-        assert!(self.0.await.unwrap_err().is_cancelled(), "the answer was there already");
+    /// Closes the connection without waiting for the response.
+    pub(crate) async fn disconnect(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled(), "the response has arrived already");
     }
 }
 
-/// A whole answer.
+/// A whole response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -198,9 +213,19 @@ impl Answer {
     }
 
     async fn try_to(request: RequestBuilder) -> reqwest::Result<Self> {
-        let answer = request.send().await?;
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        let bytes = answer.bytes().await?.to_vec();
+        Self::of(request.send().await?, || ()).await
+    }
+
+    async fn of(mut response: reqwest::Response, at_first_bytes: impl FnOnce()) -> reqwest::Result<Self> {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let mut bytes = Vec::new();
+        let mut at_first_bytes = Some(at_first_bytes);
+        while let Some(chunk) = response.chunk().await? {
+            bytes.extend_from_slice(&chunk);
+            if let Some(notify) = at_first_bytes.take() {
+                notify();
+            }
+        }
         output::keep("answers", &[format!("{status} {headers:?}\n").as_bytes(), &bytes].concat());
         Ok(Self { status, headers, bytes })
     }
@@ -213,7 +238,7 @@ impl Answer {
         serde_json::from_slice(&self.bytes).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    /// A header's value; empty where there is none.
+    /// A header's value; empty when it is absent.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -223,7 +248,7 @@ impl Answer {
         self.header("x-gateway-cache")
     }
 
-    /// The bytes of the pictures, from an answer that must have them.
+    /// The bytes of the pictures, which the response must have.
     pub(crate) fn pictures(&self) -> Vec<Vec<u8>> {
         assert_eq!(self.status, 200, "{}", self.text());
         let body = self.json();

@@ -1,4 +1,4 @@
-//! The gateway in this process, on a directory of its own that outlives a restart.
+//! The gateway in this process, with a directory of its own that is kept over a restart.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl Gateway {
         Self::at(&upstream.origin, changes).await
     }
 
-    /// Against whatever listens at `origin`.
+    /// With the upstream at `origin`.
     pub(crate) async fn at(origin: &str, changes: &[(&str, &str)]) -> Self {
         let directory = Arc::new(output::directory());
         let environment = environment(origin, &directory, changes);
@@ -50,7 +50,7 @@ impl Gateway {
         Stopped { directory: self.directory, environment: self.environment }
     }
 
-    /// Begins to stop; the test goes on meanwhile.
+    /// Starts to stop; the test continues meanwhile.
     pub(crate) fn begin_to_stop(self) -> JoinHandle<Stopped> {
         in_background(self.stop())
     }
@@ -59,8 +59,8 @@ impl Gateway {
         self.stop().await.start().await
     }
 
-    /// Tries to start another gateway on the same directory.
-    pub(crate) fn twin(&self) -> Stopped {
+    /// Another gateway on the same directory, not yet started.
+    pub(crate) fn second_instance(&self) -> Stopped {
         Stopped { directory: Arc::clone(&self.directory), environment: self.environment.clone() }
     }
 
@@ -72,31 +72,31 @@ impl Gateway {
         self.client(BOB)
     }
 
-    /// A client with some key.
+    /// A client with this key.
     pub(crate) fn client(&self, key: &str) -> Client {
         Client::new(self.address(), key)
     }
 
-    /// `host:port` of the client face.
+    /// `host:port` of the client listener.
     pub(crate) fn address(&self) -> String {
         self.running.client_address().to_string()
     }
 
-    /// Where the operator face is.
+    /// The origin of the operator listener.
     pub(crate) fn operator(&self) -> String {
         format!("http://{}", self.running.operator_address())
     }
 
-    /// Status and text of a page of the operator face.
+    /// Status and text of a page of the operator listener.
     pub(crate) async fn page(&self, path: &str) -> (u16, String) {
         page(&self.operator(), path).await
     }
 
-    /// Files without a name in the spool that are held open.
+    /// The number of open unlinked files in the spool.
     pub(crate) fn spool_files(&self) -> usize {
-        let place = self.directory.path().join("spool");
+        let spool = self.directory.path().join("spool");
         let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
-        open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).filter(|to| to.starts_with(&place)).count()
+        open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).filter(|to| to.starts_with(&spool)).count()
     }
 
     /// One number of the status page: `engine`, `waiters`.
@@ -115,7 +115,7 @@ pub(super) async fn page(origin: &str, path: &str) -> (u16, String) {
     (status, text)
 }
 
-/// A gateway that does not run, and what it left on disk.
+/// A stopped gateway, and its directory.
 #[derive(Debug)]
 pub(crate) struct Stopped {
     directory: Arc<TempDir>,
@@ -131,14 +131,14 @@ impl Stopped {
         Gateway::start(self.directory, self.environment).await
     }
 
-    /// The files that hold pictures.
+    /// The files of pictures.
     pub(crate) fn picture_files(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.directory.path().join("results")).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
     }
 }
 
-/// What both the gateway in this process and the program are configured by.
+/// The configuration of the gateway in this process and of the program.
 pub(super) fn environment(origin: &str, directory: &TempDir, changes: &[(&str, &str)]) -> Environment {
     let clients = format!("alice:{ALICE},bob:{BOB}");
     let storage = directory.path().display().to_string();

@@ -1,5 +1,5 @@
-//! What the tests leave for `tests/canary/scan.py`, below the folder that `GATEWAY_TEST_OUTPUT` names: the directories of
-//! gateways, the logs of those in this process at their most talkative, pages, and answers. Nothing where it is not set.
+//! Files for `tests/canary/scan.py`, below the folder that `GATEWAY_TEST_OUTPUT` names: directories of gateways, logs of those
+//! in this process at level trace, pages, and responses. Nothing is kept when it is not set.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -16,17 +16,17 @@ pub(super) fn directory() -> TempDir {
     }
 }
 
-/// Keeps bytes that somebody outside could have seen.
+/// Keeps bytes that are visible from outside.
 pub(super) fn keep(kind: &str, bytes: &[u8]) {
     if let Some(mut file) = file(kind) {
         file.write_all(&[bytes, b"\n"].concat()).unwrap();
     }
 }
 
-/// Keeps what is logged from now on, once for the process.
+/// Keeps everything that is logged from now on. Takes effect once in a process.
 pub(super) fn keep_logs() {
-    static BEGUN: Once = Once::new();
-    BEGUN.call_once(|| {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
         if let Some(file) = file("logs") {
             let builder = tracing_subscriber::fmt().json().with_max_level(tracing::Level::TRACE);
             builder.with_writer(Mutex::new(file)).init();
@@ -34,7 +34,7 @@ pub(super) fn keep_logs() {
     });
 }
 
-/// A file of this process, appended to by a write at a time.
+/// Opens a file of this process for appending.
 fn file(kind: &str) -> Option<File> {
     let path = folder()?.join(format!("{kind}-{}", std::process::id()));
     Some(OpenOptions::new().create(true).append(true).open(path).unwrap())

@@ -22,7 +22,7 @@ pub(crate) fn mask() -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// As the simulator names bytes that reached it.
+/// The name that the simulator gives to received bytes.
 pub(crate) fn digest(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }

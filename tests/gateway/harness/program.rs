@@ -1,4 +1,4 @@
-//! The real program, with nothing in its environment but what a test gives it.
+//! The program itself, with the environment that a test gives it and nothing else.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -25,17 +25,17 @@ pub(crate) struct Run {
 pub(crate) struct Program {
     pub(crate) directory: Arc<TempDir>,
     pub(crate) environment: Environment,
-    /// How many files it may open, where that is not what the test may.
+    /// The limit of open files; `None`: that of the test.
     files_max: Option<u32>,
 }
 
 impl Program {
-    /// With no environment at all.
+    /// With an empty environment.
     pub(crate) fn bare() -> Self {
         Self { directory: Arc::new(output::directory()), environment: Environment::new(), files_max: None }
     }
 
-    /// Configured to serve before `upstream`.
+    /// Configured to serve with `upstream`.
     pub(crate) fn on(upstream: &Upstream) -> Self {
         let mut program = Self::bare();
         program.environment = environment(&upstream.origin, &program.directory, &[("log.filter", "trace")]);
@@ -122,13 +122,13 @@ impl Serving {
         read(&self.stdout)
     }
 
-    /// Everything it logged so far.
+    /// Its log so far.
     pub(crate) fn log(&self) -> String {
         read(&self.stderr)
     }
 
-    /// What follows a word at the start of a line of the banner.
-    pub(crate) fn said(&self, word: &str) -> String {
+    /// The word after a label at the start of a line of the banner.
+    pub(crate) fn banner_value(&self, word: &str) -> String {
         let banner = self.banner();
         let line = banner.lines().find_map(|line| line.trim().strip_prefix(word));
         let line = line.unwrap_or_else(|| panic!("no {word} in {banner}"));
@@ -136,7 +136,7 @@ impl Serving {
     }
 
     pub(crate) fn client(&self, key: &str) -> Client {
-        let address = self.said("OpenAI API").replace("http://", "").replace("/v1", "");
+        let address = self.banner_value("OpenAI API").replace("http://", "").replace("/v1", "");
         Client::new(address, key)
     }
 
@@ -150,10 +150,10 @@ impl Serving {
     }
 
     pub(crate) fn operator(&self) -> String {
-        self.said("operator").trim_end_matches('/').to_owned()
+        self.banner_value("operator").trim_end_matches('/').to_owned()
     }
 
-    /// Waits until it follows so many predictions, whose ids are then in the journal.
+    /// Waits until it polls this number of purchases, whose ids are then in the journal.
     pub(crate) async fn follows(&self, count: u64) {
         until("the program follows the prediction", async || {
             let status: Value = serde_json::from_str(&page(&self.operator(), "/status.json").await.1).unwrap();

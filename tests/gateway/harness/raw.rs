@@ -1,4 +1,4 @@
-//! A client that is a bare connection, for odd bytes and for what a proper client hides.
+//! A bare connection, for malformed requests and for details that an HTTP client hides.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,36 +6,36 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
 pub(crate) struct Raw {
     stream: Box<dyn Stream>,
-    got: Vec<u8>,
+    received: Vec<u8>,
 }
 
-/// Whatever bytes travel on.
+/// A connection over TCP or a Unix socket.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl Raw {
     pub(crate) async fn to(address: &str) -> Self {
-        Self { stream: Box::new(TcpStream::connect(address).await.unwrap()), got: Vec::new() }
+        Self { stream: Box::new(TcpStream::connect(address).await.unwrap()), received: Vec::new() }
     }
 
-    /// To a socket in the file system.
+    /// Connects to a Unix socket.
     pub(crate) async fn local(path: &Path) -> Self {
-        Self { stream: Box::new(UnixStream::connect(path).await.unwrap()), got: Vec::new() }
+        Self { stream: Box::new(UnixStream::connect(path).await.unwrap()), received: Vec::new() }
     }
 
-    /// Sends, unless the other side has hung up.
+    /// Sends; returns whether the connection is still open.
     pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).await.is_ok()
     }
 
-    /// Whether `text` has come by now; looks for a moment.
+    /// Reads for a moment; returns whether `text` has arrived.
     pub(crate) async fn has(&mut self, text: &str) -> bool {
-        let _ = tokio::time::timeout(super::LOOK_AGAIN, self.stream.read_buf(&mut self.got)).await;
+        let _ = tokio::time::timeout(super::POLL_INTERVAL, self.stream.read_buf(&mut self.received)).await;
         self.text().contains(text)
     }
 
@@ -43,11 +43,11 @@ impl Raw {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Reads until `text` came; returns everything that came so far.
+    /// Reads until `text` has arrived; returns everything so far.
     pub(crate) async fn until(&mut self, text: &str) -> String {
         while !self.text().contains(text) {
-            let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.got)).await;
-            let count = read.unwrap_or_else(|_| panic!("waited in vain for {text:?} after {:?}", self.text()));
+            let read = tokio::time::timeout(TIMEOUT, self.stream.read_buf(&mut self.received)).await;
+            let count = read.unwrap_or_else(|_| panic!("timed out waiting for {text:?} after {:?}", self.text()));
             assert_ne!(count.unwrap(), 0, "the connection ended before {text:?}: {:?}", self.text());
         }
         self.text()
@@ -55,12 +55,12 @@ impl Raw {
 
     /// Reads to the end of the connection.
     pub(crate) async fn rest(mut self) -> String {
-        let limit: Duration = PATIENCE;
-        tokio::time::timeout(limit, self.stream.read_to_end(&mut self.got)).await.expect("the end comes").unwrap();
+        let limit: Duration = TIMEOUT;
+        tokio::time::timeout(limit, self.stream.read_to_end(&mut self.received)).await.expect("the end comes").unwrap();
         self.text()
     }
 
     fn text(&self) -> String {
-        String::from_utf8_lossy(&self.got).into_owned()
+        String::from_utf8_lossy(&self.received).into_owned()
     }
 }

@@ -1,4 +1,4 @@
-//! A receiver of webhooks: remembers what it was sent, and answers as it is told.
+//! A receiver of webhooks that records events and responds with given statuses.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,10 +14,10 @@ use serde_json::Value;
 use sha2::Sha256;
 use tokio::net::TcpListener;
 
-/// What the gateway of a test signs with.
+/// The secret that signs events.
 pub(crate) const WEBHOOK_SECRET: &str = "whsec_d2ViaG9vay12UTdrWnAzWHZRN2tacDNYdlE3a1pwM1h2UTdrWnAzWA==";
 
-/// One event as it came.
+/// A received event.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) path: String,
@@ -34,15 +34,15 @@ impl Event {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// What it says: its type, and of which order.
-    pub(crate) fn says(&self) -> (String, String) {
+    /// Its type, and the id of its job.
+    pub(crate) fn type_and_job(&self) -> (String, String) {
         let event = self.json();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         (text(&event["type"]), text(&event["data"]["id"]))
     }
 
-    /// Asserts that it is signed as the specification says, by code that the gateway does not use.
-    pub(crate) fn is_genuine(&self) {
+    /// Asserts a valid signature, with code that the gateway does not use.
+    pub(crate) fn has_valid_signature(&self) {
         let key = base64_simd::STANDARD.decode_to_vec(WEBHOOK_SECRET.strip_prefix("whsec_").unwrap()).unwrap();
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
         for part in [self.header("webhook-id").as_bytes(), b".", self.header("webhook-timestamp").as_bytes(), b"."] {
@@ -64,23 +64,23 @@ pub(crate) struct Receiver {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Shared(Arc<Mutex<Told>>);
+struct Shared(Arc<Mutex<Recorded>>);
 
 #[derive(Debug, Default)]
-struct Told {
-    /// The next answers; 200 when there are none.
+struct Recorded {
+    /// The next statuses; 200 when there are none.
     answers: Vec<u16>,
     seen: Vec<Event>,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Told> {
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Receiver {
-    /// Answers the first events with these statuses, and all others with 200.
+    /// Responds to the first events with these statuses, and to all others with 200.
     pub(crate) async fn answering(statuses: &[u16]) -> Self {
         let state = Shared::default();
         state.lock().answers = statuses.iter().rev().copied().collect();
@@ -98,7 +98,7 @@ impl Receiver {
         Self::answering(&[]).await
     }
 
-    /// How the next events are answered.
+    /// Sets the statuses of the next responses.
     pub(crate) fn answer(&self, statuses: &[u16]) {
         self.state.lock().answers = statuses.iter().rev().copied().collect();
     }
@@ -111,7 +111,7 @@ impl Receiver {
         format!("{}{path}", self.origin)
     }
 
-    /// Keys of the configuration that let a gateway send here, and quickly.
+    /// Keys of the configuration that allow this receiver and short retries.
     pub(crate) fn allowed(&self) -> [(&str, &str); 4] {
         [
             ("webhooks.allowed_origins", self.origin.as_str()),
@@ -132,9 +132,9 @@ impl Drop for Receiver {
 }
 
 async fn take(State(state): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let mut told = state.lock();
-    told.seen.push(Event { path: uri.to_string(), headers, body });
-    let status = StatusCode::from_u16(told.answers.pop().unwrap_or(200)).unwrap();
-    // Only for a client that follows redirects, which it must not.
+    let mut recorded = state.lock();
+    recorded.seen.push(Event { path: uri.to_string(), headers, body });
+    let status = StatusCode::from_u16(recorded.answers.pop().unwrap_or(200)).unwrap();
+    // Reached only by a client that follows redirects, which the gateway must not do.
     (status, [(header::LOCATION, "/elsewhere")]).into_response()
 }

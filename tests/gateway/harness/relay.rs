@@ -1,4 +1,4 @@
-//! A server that passes everything on to the simulator and remembers what it was sent: a file host, or a stranger.
+//! A server that forwards everything to the simulator and records the requests: a file host, or an unrelated host.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use super::{Upstream, http};
 
-/// One request that a relay was sent.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) path: String,
@@ -33,7 +33,7 @@ impl Relay {
         Self::start(upstream, None).await
     }
 
-    /// Replaces one text in every answer.
+    /// Replaces a text in every response.
     pub(crate) async fn replacing(upstream: &Upstream, from: &str, by: &str) -> Self {
         Self::start(upstream, Some((from.to_owned(), by.to_owned()))).await
     }

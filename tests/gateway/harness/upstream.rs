@@ -1,4 +1,4 @@
-//! The simulated upstream, driven by its control routes alone.
+//! The simulated upstream, controlled by its control routes only.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// A fast one: a small picture of low quality takes some 30 ms.
+    /// A fast simulator: a small picture of low quality takes about 30 ms.
     pub(crate) async fn start() -> Self {
         Self::with(json!({})).await
     }
 
-    /// A fast one with something else changed.
+    /// A fast simulator with a changed scenario.
     pub(crate) async fn with(scenario: Value) -> Self {
         let fast = json!({"speed": 400, "limits": {"poll_interval_min_ms": 0}});
         let scenario = Scenario::default().merged(fast).unwrap().merged(scenario).unwrap();
@@ -37,19 +37,19 @@ impl Upstream {
         Self { origin, http: http(), lifecycle }
     }
 
-    /// The port is closed from here on.
+    /// Closes the port.
     pub(crate) async fn stop(&self) {
         self.lifecycle.drain(Grace { delay: Duration::ZERO, finish: Duration::ZERO }).await;
     }
 
-    /// Changes the scenario for what happens from now on.
+    /// Changes the scenario from now on.
     pub(crate) async fn set(&self, scenario: Value) {
         let request = self.http.put(self.at("scenario")).json(&scenario);
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
     }
 
-    /// Nothing that is bought from now on seems to finish, until [`Upstream::release`].
+    /// Keeps every prediction from finishing until [`Upstream::release`].
     pub(crate) async fn hold(&self) {
         self.set(json!({"faults": {"poll": "status_500"}})).await;
     }
@@ -58,24 +58,24 @@ impl Upstream {
         self.set(json!({"faults": {"poll": "none"}})).await;
     }
 
-    /// The next `times` calls of a kind have an accident.
+    /// Lets the next `times` calls of a kind fail.
     pub(crate) async fn fault(&self, on: &str, fault: &str, times: u32) {
         self.fault_after(on, fault, 0, times).await;
     }
 
-    /// The same, but first some calls go well.
+    /// The same, after `skip` successful calls.
     pub(crate) async fn fault_after(&self, on: &str, fault: &str, skip: u32, times: u32) {
-        let order = json!({"on": on, "fault": fault, "skip": skip, "times": times});
-        let answer = self.http.post(self.at("faults")).json(&order).send().await.unwrap();
+        let fault = json!({"on": on, "fault": fault, "skip": skip, "times": times});
+        let answer = self.http.post(self.at("faults")).json(&fault).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{fault}");
     }
 
-    /// Everything that was accepted, oldest first.
+    /// All accepted predictions, oldest first.
     pub(crate) async fn predictions(&self) -> Vec<Value> {
         self.get("predictions").await.as_array().unwrap().clone()
     }
 
-    /// The one prediction that was accepted.
+    /// The only accepted prediction.
     pub(crate) async fn prediction(&self) -> Value {
         let mut all = self.predictions().await;
         assert_eq!(all.len(), 1, "one purchase");
@@ -87,7 +87,7 @@ impl Upstream {
         counters[counter].as_u64().unwrap_or_else(|| panic!("no counter {counter}"))
     }
 
-    /// Submits that arrived, whatever became of them.
+    /// Submits that arrived, accepted or not.
     pub(crate) async fn submits(&self) -> u64 {
         self.count("submits").await
     }

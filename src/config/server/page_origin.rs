@@ -2,16 +2,17 @@
 
 use serde::Deserialize;
 
-/// One entry of `server.cors_origins`: an origin, `null` (pages without one: files, sandboxed frames), or `*`.
+/// An entry of `server.cors_origins`: an origin, `null` (pages without one: files, sandboxed frames), or `*`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) enum PageOrigin {
     Any,
-    /// Byte for byte as the browser sends it.
+    /// The bytes that the browser sends.
     Exactly(String),
 }
 
 impl PageOrigin {
+    /// Returns whether the page of this `Origin` header is meant.
     pub(crate) fn is(&self, origin: &[u8]) -> bool {
         match self {
             Self::Any => true,
@@ -20,11 +21,11 @@ impl PageOrigin {
     }
 }
 
-/// What is wrong with an entry: browsers would never send it, so it would never match.
+/// Why a text is not an origin. No browser would send it, so it would never match.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no origin: write it as browsers do, scheme://host or scheme://host:port, in lower case, without a path, \
-     a slash at the end, or the scheme's own port; or \"null\", or \"*\""
+    "{0:?} is not an origin: write scheme://host or scheme://host:port as browsers do, in lower case, without a path, a \
+     slash at the end or the scheme's default port; or \"null\", or \"*\""
 )]
 pub(crate) struct InvalidOrigin(String);
 
@@ -44,7 +45,7 @@ fn is_origin(text: &str) -> bool {
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
         && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.'));
     let is_plain = rest.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase() && !b"/?#@*,\\".contains(&b));
-    let own_port = match scheme {
+    let default_port = match scheme {
         "http" => ":80",
         "https" => ":443",
         // Such as `file://` and the schemes of desktop programs.
@@ -55,7 +56,7 @@ fn is_origin(text: &str) -> bool {
         && !rest.is_empty()
         && !rest.starts_with(':')
         && !rest.ends_with([':', '.'])
-        && !rest.ends_with(own_port)
+        && !rest.ends_with(default_port)
 }
 
 #[cfg(test)]
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_are_what_browsers_send() {
+    fn an_entry_must_be_what_a_browser_sends() {
         let parsed = |text: &str| PageOrigin::try_from(text.to_owned());
         for good in [
             "https://app.example.com",

@@ -1,29 +1,30 @@
-//! The accounts with the upstream: one key and one budget each. Most deployments have one, `default`.
+//! The upstream accounts: one key and one budget each. Most deployments have one, `default`.
 
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{Environment, Error, Secret, UpstreamConfig, clients, secret};
+use super::UpstreamConfig;
+use crate::config::{Environment, Error, Secret, clients, secret};
 use crate::model::AccountId;
 
-/// The account of `GPTPROTO_API_KEY`.
-pub(super) const DEFAULT: &str = "default";
+/// The name of the account of `GPTPROTO_API_KEY`.
+pub(in crate::config) const DEFAULT_ACCOUNT: &str = "default";
 
-/// `[[upstream.accounts]]`: one account of several, with what differs from `[upstream]`.
+/// An entry of `[[upstream.accounts]]`. Absent keys have the values of `[upstream]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct AccountConfig {
+pub(super) struct AccountSection {
     name: String,
-    /// Absent where `GPTPROTO_API_KEYS` has the key.
+    /// Absent when `GPTPROTO_API_KEYS` has the key.
     api_key_file: Option<PathBuf>,
     submits_per_minute: Option<NonZeroU32>,
     requests_per_minute: Option<NonZeroU32>,
     concurrent_predictions: Option<NonZeroUsize>,
 }
 
-/// An account with the upstream.
+/// An upstream account.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     pub(crate) id: AccountId,
@@ -34,7 +35,8 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    pub(super) fn new(name: &str, key: Secret, upstream: &UpstreamConfig) -> Self {
+    /// An account with the limits of `[upstream]`.
+    pub(in crate::config) fn new(name: &str, key: Secret, upstream: &UpstreamConfig) -> Self {
         Self {
             id: AccountId(name.into()),
             key,
@@ -44,7 +46,7 @@ impl Account {
         }
     }
 
-    fn with(self, config: &AccountConfig) -> Self {
+    fn with_limits(self, config: &AccountSection) -> Self {
         Self {
             submits_per_minute: config.submits_per_minute.unwrap_or(self.submits_per_minute),
             requests_per_minute: config.requests_per_minute.unwrap_or(self.requests_per_minute),
@@ -54,21 +56,20 @@ impl Account {
     }
 }
 
-/// All accounts there are keys for, in the order of the configuration.
+/// Returns every account that has a key: `GPTPROTO_API_KEY`, then `GPTPROTO_API_KEYS`, then `[[upstream.accounts]]`.
 ///
 /// # Errors
 ///
-/// [`Error`], naming the account without a key, or the name used twice.
-pub(super) fn gather(upstream: &UpstreamConfig, environment: &Environment) -> Result<Vec<Account>, Error> {
-    let file = Some(upstream.api_key_file.as_path()).filter(|path| !path.as_os_str().is_empty());
+/// [`Error`], naming the account that has no key or two keys.
+pub(in crate::config) fn load(upstream: &UpstreamConfig, environment: &Environment) -> Result<Vec<Account>, Error> {
     let mut keys = Vec::new();
-    if let Some(key) = secret::from_environment(environment, "GPTPROTO_API_KEY", file)? {
-        keys.push((DEFAULT.to_owned(), key));
+    if let Some(key) = secret::from_environment(environment, "GPTPROTO_API_KEY", upstream.api_key_file.as_deref())? {
+        keys.push((DEFAULT_ACCOUNT.to_owned(), key));
     }
-    keys.extend(several(environment)?);
+    keys.extend(from_environment(environment)?);
     for config in &upstream.accounts {
         if let Some(path) = &config.api_key_file {
-            keys.push((config.name.clone(), key_in(path)?));
+            keys.push((config.name.clone(), secret::from_file(path)?));
         }
     }
     let mut accounts: Vec<Account> = Vec::with_capacity(keys.len());
@@ -76,12 +77,12 @@ pub(super) fn gather(upstream: &UpstreamConfig, environment: &Environment) -> Re
         let origin = format!("upstream.accounts {name}");
         clients::check_name(&name, "upstream.accounts")?;
         if accounts.iter().any(|account| *account.id.0 == *name) {
-            return Err(Error::invalid(origin, "has two keys; one account has one"));
+            return Err(Error::invalid(origin, "has two keys; give each account one key"));
         }
         let account = Account::new(&name, clean(&key, &origin)?, upstream);
         let config = upstream.accounts.iter().find(|config| config.name == name);
         accounts.push(match config {
-            Some(config) => account.with(config),
+            Some(config) => account.with_limits(config),
             None => account,
         });
     }
@@ -89,14 +90,14 @@ pub(super) fn gather(upstream: &UpstreamConfig, environment: &Environment) -> Re
     match without {
         Some(config) => Err(Error::invalid(
             format!("upstream.accounts {}", config.name),
-            "has no key: give it api_key_file, or name it in GPTPROTO_API_KEYS",
+            "has no key; set its api_key_file, or name it in GPTPROTO_API_KEYS",
         )),
         None => Ok(accounts),
     }
 }
 
-/// `GPTPROTO_API_KEYS`: `name:key,name:key`.
-fn several(environment: &Environment) -> Result<Vec<(String, Secret)>, Error> {
+/// Reads `GPTPROTO_API_KEYS`: `name:key,name:key`.
+fn from_environment(environment: &Environment) -> Result<Vec<(String, Secret)>, Error> {
     const VARIABLE: &str = "GPTPROTO_API_KEYS";
     let Some(secret) = secret::from_environment(environment, VARIABLE, None)? else {
         return Ok(Vec::new());
@@ -104,24 +105,19 @@ fn several(environment: &Environment) -> Result<Vec<(String, Secret)>, Error> {
     let entries = secret.expose().split([',', '\n']).map(str::trim).filter(|entry| !entry.is_empty());
     let named = entries.map(|entry| match entry.split_once(':') {
         Some((name, key)) => Ok((name.trim().to_owned(), Secret::new(key.trim().to_owned()))),
-        None => Err(Error::invalid(VARIABLE, "must read name:key,name:key")),
+        None => Err(Error::invalid(VARIABLE, "must have the form name:key,name:key")),
     });
     named.collect()
 }
 
-fn key_in(path: &Path) -> Result<Secret, Error> {
-    let text = std::fs::read_to_string(path);
-    text.map(Secret::new).map_err(|error| Error::Unreadable { what: "the secret in", path: path.to_owned(), error })
-}
-
-/// A key pasted with its header's first word still means the key.
+/// Removes a pasted `Bearer ` from a key.
 fn clean(key: &Secret, origin: &str) -> Result<Secret, Error> {
     let text = key.expose().trim();
     let text = text.strip_prefix("Bearer ").unwrap_or(text).trim();
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(Error::invalid(
             format!("the key of {origin}"),
-            "is empty or holds spaces or unprintable characters",
+            "is empty, or contains spaces or unprintable characters",
         ));
     }
     Ok(Secret::new(text.to_owned()))
@@ -129,10 +125,11 @@ fn clean(key: &Secret, origin: &str) -> Result<Secret, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
+    use crate::config::Config;
+    use crate::config::tests::refusal;
 
     #[test]
-    fn accounts_come_from_everywhere_and_keep_their_own_figures() {
+    fn accounts_come_from_variables_and_the_file_and_keep_their_own_limits() {
         let key = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(key.path(), "Bearer sk-third\n").unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -151,5 +148,13 @@ mod tests {
             .map(|one| (&*one.id.0, one.key.expose(), one.concurrent_predictions.get()))
             .collect();
         assert_eq!(of, [("default", "sk-first", 50), ("second", "sk-second", 3), ("third", "sk-third", 50)]);
+    }
+
+    #[test]
+    fn an_account_needs_exactly_one_key() {
+        let error = refusal("[[upstream.accounts]]\nname = \"one\"", &[]);
+        assert!(error.starts_with("upstream.accounts one: has no key"), "{error}");
+        let error = refusal("", &[("GPTPROTO_API_KEYS", "one:sk-1,one:sk-2")]);
+        assert!(error.starts_with("upstream.accounts one: has two keys"), "{error}");
     }
 }

@@ -1,15 +1,15 @@
-//! How requests get to the upstream, and how their input pictures do.
+//! Which API of the upstream is used, and how input pictures are sent.
 
 use serde::Deserialize;
 
-use super::{Error, ServerConfig};
+use crate::config::{Error, ServerConfig};
 use crate::model::ApiKind;
 
-/// `upstream.api`: which face of the upstream a request takes.
+/// `upstream.api`: which API of the upstream a request uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ApiPolicy {
-    /// The prediction API, and the OpenAI-format endpoints for what only they have.
+    /// The prediction API, and the OpenAI-format endpoints for parameters that only they have.
     Auto,
     Prediction,
     OpenAi,
@@ -17,7 +17,7 @@ pub(crate) enum ApiPolicy {
 }
 
 impl ApiPolicy {
-    /// What a request may take, the first that can do what it asks for.
+    /// The APIs that a request may use, in order of preference; the first that supports all its parameters is taken.
     pub(crate) fn api_kinds(self) -> &'static [ApiKind] {
         match self {
             Self::Auto => &[ApiKind::Prediction, ApiKind::OpenAi],
@@ -27,7 +27,7 @@ impl ApiPolicy {
         }
     }
 
-    /// As it is written in the configuration.
+    /// The value in the configuration.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -38,18 +38,19 @@ impl ApiPolicy {
     }
 }
 
-/// `upstream.inputs`: how input pictures travel.
+/// `upstream.inputs`: how input pictures are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum InputTransport {
     /// In the request, as data URIs.
     Inline,
-    /// By addresses below `server.public_url`, where the upstream fetches them.
+    /// As addresses below `server.public_url`, from which the upstream fetches them.
     Link,
 }
 
 impl InputTransport {
-    pub(super) fn check(self, server: &ServerConfig) -> Result<(), Error> {
+    /// Fails when the upstream could not fetch the pictures.
+    pub(in crate::config) fn check(self, server: &ServerConfig) -> Result<(), Error> {
         match self {
             Self::Link if server.public_url.is_none() => Err(Error::invalid(
                 "upstream.inputs",

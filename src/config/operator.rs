@@ -1,0 +1,25 @@
+//! `[operator]`: the listener for health, metrics and the status page.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+use crate::model::HostName;
+
+/// `[operator]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OperatorConfig {
+    pub(crate) listen: SocketAddr,
+    pub(crate) hosts: Vec<HostName>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::refusal;
+
+    #[test]
+    fn a_host_that_is_not_a_name_is_refused() {
+        assert!(refusal("[operator]\nhosts = [\"*.\"]", &[]).contains("operator.hosts"));
+    }
+}
