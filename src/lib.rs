@@ -27,6 +27,7 @@
 compile_error!("gptproto-gateway runs on Linux and macOS. On Windows use the container image or WSL 2.");
 
 pub mod app;
+#[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod benching;
 pub mod config;

@@ -14,10 +14,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::engine::{SpoolError, WaitError, Waiter};
+use crate::engine::{WaitError, Waiter};
 use crate::model::catalogue::SizeProblem;
 use crate::model::{Failure, JobId, Limit, UpstreamId};
 use crate::server::hosts::HostError;
+use crate::storage::spool::SpoolError;
 use crate::webhooks::WebhookRejection;
 
 mod text;
@@ -324,7 +325,7 @@ impl ApiError {
         let job = waiter.job();
         match error {
             WaitError::Failed(failure) => Self::Failed { failure, job: Some(job) },
-            WaitError::OutOfPatience { upstream } => Self::PatienceExhausted { job, predictions: upstream },
+            WaitError::DeadlinePassed { upstream } => Self::PatienceExhausted { job, predictions: upstream },
             WaitError::Closing { upstream } => Self::Restarting { job, predictions: upstream },
         }
     }

@@ -118,12 +118,12 @@ impl Events {
                     }
                     Err(failure) => error(&self.kept.failed(&waiter, WaitError::Failed(failure))),
                 }),
-                news = waiter.news(self.seen, told, self.kept.deadline), if self.end.is_none() => match news {
+                news = waiter.next_event(self.seen, told, self.kept.deadline), if self.end.is_none() => match news {
                     Ok(JobEvent::PurchaseResult(part)) => {
                         self.seen += 1;
                         self.take_in(part);
                     }
-                    Ok(JobEvent::JobStage(stage)) => {
+                    Ok(JobEvent::StageChanged(stage)) => {
                         if let Some(statuses) = &mut self.statuses
                             && let Some(status) = statuses.moved(stage, &self.kept.engine, job).await
                         {

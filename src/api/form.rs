@@ -199,7 +199,7 @@ pub(super) fn image_name(index: usize) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::config::{Config, Environment};
-    use crate::engine::Spool;
+    use crate::storage::spool::Spool;
 
     pub(crate) fn server() -> ServerConfig {
         Config::load(None, &Environment::new()).unwrap().server

@@ -22,7 +22,7 @@ use super::spaces::Spaces;
 use super::validate::Checked;
 use super::{ApiState, DEPLOYMENT, intake, patience, predictions, rate, route_of};
 use crate::admission::Permit;
-use crate::engine::{JobRequest, Presence, WaitError, Waiter};
+use crate::engine::{JobRequest, WaitError, WaitMode, Waiter};
 use crate::model::{ClientId, Failure, IdempotencyKey, JobResult, Task};
 use crate::server::connection::ConnectionHandle;
 use crate::telemetry::RequestId;
@@ -126,9 +126,9 @@ async fn place(
     let shape = answer::Shape::of(&request, presentation);
     let deadline = patience::deadline(&headers, &state.server, began, Instant::now(), manner.heartbeat());
     let addresses = state.addresses(&headers)?;
-    let (presence, until) = match manner {
-        Manner::Later(_) => (Presence::Away, Instant::now() + state.server.async_start_timeout),
-        Manner::Silent | Manner::Interim(_) | Manner::Spaces(_) | Manner::Events(_) => (Presence::Connected, deadline),
+    let (wait_mode, until) = match manner {
+        Manner::Later(_) => (WaitMode::Away, Instant::now() + state.server.async_start_timeout),
+        Manner::Silent | Manner::Interim(_) | Manner::Spaces(_) | Manner::Events(_) => (WaitMode::Connected, deadline),
     };
     let job = JobRequest {
         client: client.clone(),
@@ -138,7 +138,7 @@ async fn place(
         is_retry: retry_count(&headers) > 0,
         key: idempotency_key(&headers)?,
         until,
-        presence,
+        wait_mode,
         webhook: webhook_url
             .map(|address| state.webhooks.accept(&address).map_err(ApiError::of_webhook))
             .transpose()?,
@@ -186,7 +186,7 @@ impl Placed {
         let presenting = state.presenter.present(&delivery.pictures, sources, self.shape.conversion());
         let in_time = tokio::time::timeout_at(self.deadline, presenting).await;
         let pictures = in_time.map_err(|_| {
-            ApiError::of_wait(&self.waiter, WaitError::OutOfPatience { upstream: delivery.purchases.clone() })
+            ApiError::of_wait(&self.waiter, WaitError::DeadlinePassed { upstream: delivery.purchases.clone() })
         })?;
         let Self { shape, waiter, wire, addresses, .. } = self;
         Ok(Answer { shape: &shape, delivery: &delivery, pictures, waiter, wire }.into_response(&addresses))
@@ -206,7 +206,7 @@ impl Placed {
 
     /// Answers with events. A failure within the first moments still gets a status of its own.
     async fn events(mut self, state: &ApiState, heartbeat: Duration, ending: Ending) -> Result<Response, ApiError> {
-        let first = tokio::time::timeout(state.server.stream_grace, self.waiter.next_part(0, self.deadline)).await;
+        let first = tokio::time::timeout(state.server.stream_grace, self.waiter.next_result(0, self.deadline)).await;
         if let Ok(Err(error)) = first {
             return Err(ending.before(ApiError::of_wait(&self.waiter, error)));
         }

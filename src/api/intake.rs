@@ -13,7 +13,7 @@ use super::offer::Offer;
 use super::validate::{self, Checked};
 use super::{json_body, multipart};
 use crate::config::ServerConfig;
-use crate::engine::Spool;
+use crate::storage::spool::Spool;
 
 /// Reads a request and checks it, for the model of its `deployment` where its path names one. Pictures go to the spool; nothing is bought.
 ///

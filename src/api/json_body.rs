@@ -17,8 +17,8 @@ use super::body::Arriving;
 use super::error::ApiError;
 use super::form::{Form, Limits, Scalar, Slot};
 use crate::config::ServerConfig;
-use crate::engine::{Spool, SpoolError, Upload};
 use crate::model::ByteSource;
+use crate::storage::spool::{Spool, SpoolError, Upload};
 
 mod picture;
 mod shape;

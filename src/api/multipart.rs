@@ -9,8 +9,8 @@ use super::body::{Appetite, Arriving, BodyError};
 use super::error::ApiError;
 use super::form::{Form, Limits, Scalar, Slot};
 use super::header::Parameterised;
-use crate::engine::{Spool, Upload};
 use crate::model::Input;
+use crate::storage::spool::{Spool, Upload};
 
 /// Longest boundary that is taken, in bytes. RFC 2046 §5.1.1 allows 70.
 const BOUNDARY_BYTES_MAX: usize = 200;

@@ -138,7 +138,7 @@ async fn get(
     let Arrived { client, began, request, wire, headers, .. } = arrived;
     let mut look = look(state, &client, job).await?;
     noted.job = job.to_string();
-    noted.model.clone_from(&look.model);
+    look.model.as_str().clone_into(&mut noted.model);
     let addresses = state.addresses(&headers)?;
     let shape = Shape::new(look.task, look.choices.clone(), presentation);
     let now = Instant::now();
@@ -157,13 +157,13 @@ async fn get(
     };
     let deadline = patience::deadline(&headers, &state.server, began, now, None);
     let wait = wait.min(deadline.saturating_duration_since(now));
-    if matches!(look.standing, JobStatus::UnderWay { .. }) {
+    if matches!(look.status, JobStatus::UnderWay { .. }) {
         let _permit = state.admit(&client)?;
         let outcome = look.waiter.outcome(now + wait).await;
         look = self::look(state, &client, job).await?;
         // What could not be journalled is told all the same.
-        if let (JobStatus::UnderWay { .. }, Some(outcome)) = (&look.standing, outcome) {
-            look.standing = match outcome {
+        if let (JobStatus::UnderWay { .. }, Some(outcome)) = (&look.status, outcome) {
+            look.status = match outcome {
                 Ok(delivery) => JobStatus::Completed(delivery),
                 Err(failure) => JobStatus::Failed { failure, at: state.clock.now() },
             };
@@ -191,9 +191,9 @@ async fn delete(client: &ClientId, state: &ApiState, job: JobId, noted: &mut Not
 /// An order of a client that can still be shown.
 async fn look(state: &ApiState, client: &ClientId, job: JobId) -> Result<JobView, ApiError> {
     let failed = |failure| ApiError::Failed { failure, job: Some(job) };
-    let look = state.engine.look(client, job).await.map_err(failed)?.ok_or(ApiError::PredictionNotFound)?;
-    match look.standing {
-        JobStatus::Swept => Err(ApiError::ResultGone),
+    let look = state.engine.view(client, job).await.map_err(failed)?.ok_or(ApiError::PredictionNotFound)?;
+    match look.status {
+        JobStatus::Evicted => Err(ApiError::ResultGone),
         JobStatus::UnderWay { .. } | JobStatus::Completed(_) | JobStatus::Failed { .. } => Ok(look),
     }
 }
@@ -202,7 +202,7 @@ async fn look(state: &ApiState, client: &ClientId, job: JobId) -> Result<JobView
 async fn show_look(state: &ApiState, job: JobId, look: JobView, shown: Shown) -> Result<Response, ApiError> {
     let now = state.clock.now();
     let (head, tail) = OrderObject::of(job, &look, now).around_result();
-    if let JobStatus::Completed(delivery) = &look.standing {
+    if let JobStatus::Completed(delivery) = &look.status {
         let opened = state.engine.open(&delivery.pictures).await;
         let failed = |failure: Failure| ApiError::of_wait(&look.waiter, WaitError::Failed(failure));
         let sources = opened.map_err(failed)?;
@@ -217,7 +217,7 @@ async fn show_look(state: &ApiState, job: JobId, look: JobView, shown: Shown) ->
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     name_predictions(headers, &look.purchases);
-    if let JobStatus::UnderWay { expected, .. } = look.standing {
+    if let JobStatus::UnderWay { expected, .. } = look.status {
         headers.insert(RETRY_AFTER, HeaderValue::from(hint(expected, now).as_secs()));
     }
     Ok(response)

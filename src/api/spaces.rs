@@ -88,7 +88,7 @@ impl Spaces {
                     && !error.invites_retry()
                 {
                     // The client will ask again, because nobody has told it not to.
-                    waiter.untold(failure).await;
+                    waiter.keep_failure_for_retry(failure).await;
                 }
                 Err(io::Error::other(error.to_string()))
             }

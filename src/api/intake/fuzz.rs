@@ -14,8 +14,8 @@ use super::read;
 use crate::api::form::Limits;
 use crate::api::offer::Offer;
 use crate::config::{Config, Environment};
-use crate::engine::Spool;
 use crate::model::{ClientId, Fingerprint, Task};
+use crate::storage::spool::Spool;
 
 struct World {
     runtime: Runtime,

@@ -14,9 +14,9 @@ use super::read;
 use crate::api::form::Limits;
 use crate::api::offer::Offer;
 use crate::config::{Config, Environment};
-use crate::engine::{Spool, SpoolLimits};
 use crate::http::StreamingBody;
 use crate::model::{ClientId, Fingerprint, Input, PictureRequest, Task};
+use crate::storage::spool::{Spool, SpoolLimits};
 
 /// Reads forms as a gateway of the default configuration does, on one thread, with the spool in the system's folder for
 /// temporary files.

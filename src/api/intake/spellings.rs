@@ -14,8 +14,8 @@ use super::read;
 use crate::api::form::tests::{catalogue, limits, png, server, spool};
 use crate::api::offer::Offer;
 use crate::config::ApiPolicy;
-use crate::engine::Spool;
 use crate::model::{ClientId, Fingerprint, Task};
+use crate::storage::spool::Spool;
 
 /// What somebody wants, before anybody writes it down.
 #[derive(Clone, Debug)]

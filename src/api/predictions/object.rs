@@ -42,7 +42,7 @@ const NO_RESULT: &str = "\"result\":null";
 
 impl<'a> OrderObject<'a> {
     pub(super) fn of(job: JobId, look: &'a JobView, now: Timestamp) -> Self {
-        let (status, expected, completed_at, error) = match &look.standing {
+        let (status, expected, completed_at, error) = match &look.status {
             JobStatus::UnderWay { stage, expected } => (word(*stage), *expected, None, None),
             JobStatus::Completed(delivery) => ("completed", None, Some(delivery.resolved), None),
             JobStatus::Failed { failure, at } => {
@@ -50,7 +50,7 @@ impl<'a> OrderObject<'a> {
                 let error = ApiError::Failed { failure: failure.clone(), job: Some(job) };
                 (if cancelled { "cancelled" } else { "failed" }, None, Some(*at), Some(error))
             }
-            JobStatus::Swept => ("completed", None, None, Some(ApiError::ResultGone)),
+            JobStatus::Evicted => ("completed", None, None, Some(ApiError::ResultGone)),
         };
         Self {
             id: job.to_string(),
@@ -60,7 +60,7 @@ impl<'a> OrderObject<'a> {
                 Task::Edit => "edit",
                 Task::Generate => "generation",
             },
-            model: &look.model,
+            model: look.model.as_str(),
             created: look.created.seconds(),
             // What is overdue is expected now.
             expected_completion: expected.map(|expected| expected.max(now).seconds()),
@@ -83,7 +83,7 @@ impl<'a> OrderObject<'a> {
 
 fn word(stage: JobStage) -> &'static str {
     match stage {
-        JobStage::QueueSlot => "queued",
+        JobStage::Queued => "queued",
         JobStage::Submitting => "submitting",
         JobStage::Processing => "processing",
     }

@@ -33,7 +33,7 @@ impl Statuses {
         }
         self.stage = Some(JobStage::Processing);
         let look = self.look(engine, job).await?;
-        let JobStatus::UnderWay { stage, .. } = look.standing else { return None };
+        let JobStatus::UnderWay { stage, .. } = look.status else { return None };
         self.stage = Some(stage);
         Some(self.event(job, &look))
     }
@@ -48,7 +48,7 @@ impl Statuses {
         self.stage = Some(stage);
         let look = self.look(engine, job).await?;
         // Its end is told in its turn.
-        matches!(look.standing, JobStatus::UnderWay { .. }).then(|| self.event(job, &look))
+        matches!(look.status, JobStatus::UnderWay { .. }).then(|| self.event(job, &look))
     }
 
     /// The last event: how it ended. `None` when that was told already.
@@ -62,7 +62,7 @@ impl Statuses {
 
     /// What cannot be looked up is not told; the pictures and the errors are.
     async fn look(&self, engine: &Engine, job: JobId) -> Option<JobView> {
-        engine.look(&self.client, job).await.ok().flatten()
+        engine.view(&self.client, job).await.ok().flatten()
     }
 
     fn event(&self, job: JobId, look: &JobView) -> StreamingBody {
