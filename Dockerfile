@@ -1,16 +1,17 @@
-# Two stages: Rust builds, and a base without a shell runs. The result holds the binary, glibc and CA certificates.
+# Two stages: the first compiles, the second is a base without a shell. The image contains the binary, glibc and CA
+# certificates.
 #
 #     docker build -t gptproto-gateway .
 #     docker run -p 8787:8787 -v gateway-data:/data -e GPTPROTO_API_KEY -e GATEWAY_CLIENT_KEYS gptproto-gateway
 #
-# To look around without an account: docker run -p 8787:8787 gptproto-gateway serve --sandbox
+# To try it without an account: docker run -p 8787:8787 gptproto-gateway serve --sandbox
 
 FROM docker.io/library/rust:1.95-bookworm AS builder
-# "dist" is optimised to the end; "release" builds in half the time.
+# "dist" is fully optimised; "release" builds in half the time.
 ARG PROFILE=dist
 WORKDIR /build
 
-# Dependencies first, with a stand-in for the program: this layer is built anew only when they change.
+# Dependencies first, with a placeholder for the program: this layer is rebuilt only when they change.
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 # The manifest names the benches, so their files must exist; they are not built.
@@ -23,7 +24,7 @@ RUN mkdir src \
 
 COPY config config
 COPY src src
-# The stand-in is newer than the sources may be, and cargo goes by time.
+# The placeholder may be newer than the sources, and cargo compares times.
 RUN touch src/main.rs src/lib.rs \
     && cargo build --profile "$PROFILE" --locked \
     && mkdir -p /empty/data \
@@ -31,12 +32,12 @@ RUN touch src/main.rs src/lib.rs \
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=builder /gptproto-gateway /usr/local/bin/gptproto-gateway
-# A named volume takes its first content, and so its owner, from here.
+# A new named volume copies its content and owner from here.
 COPY --from=builder --chown=65532:65532 /empty/data /data
 
-# By number, so that Kubernetes can tell it is not root.
+# Numeric, so that Kubernetes can verify that the user is not root.
 USER 65532:65532
-# Everything else has its default; config/default.toml explains each key.
+# All other keys have their defaults; config/default.toml explains each.
 ENV GATEWAY_SERVER__LISTEN=0.0.0.0:8787 \
     GATEWAY_OPERATOR__LISTEN=0.0.0.0:8788 \
     GATEWAY_STORAGE__DIRECTORY=/data

@@ -1,15 +1,15 @@
-//! Who may come in, how many may wait at once, and how much each client may use.
+//! The limits of clients: whose key is valid, how many requests may wait at once, and how much each client may use.
 //!
-//! | limit                         | counted                                   | where        |
-//! |-------------------------------|-------------------------------------------|--------------|
-//! | requests a minute             | at the door, before the body is read      | `door.rs`    |
-//! | requests at once              | from the door to the answer               | here         |
-//! | predictions at once           | when an order is to be bought; a hit or a | `account.rs` |
-//! | pictures a day                | join never comes so far                   |              |
-//! | money a day and a month       |                                           |              |
-//! | models                        | when the request has been read            | here         |
+//! | limit                   | counted                                         | where             |
+//! |-------------------------|-------------------------------------------------|-------------------|
+//! | requests per minute     | when a request arrives, before its body is read | `rate_limiter.rs` |
+//! | requests at once        | from its arrival to its response                | here              |
+//! | predictions at once     | when a job is to be bought; a cache hit or a    | `quota.rs`        |
+//! | pictures per day        | joined job is not counted                       |                   |
+//! | money per day and month |                                                 |                   |
+//! | models                  | when the request has been read                  | here              |
 //!
-//! What was spent before the start is summed from the journal, the only owner of that fact.
+//! What was spent before the start is summed from the journal, which is the only source of it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -22,59 +22,50 @@ use crate::model::{Catalogue, ClientId, Clock, CostEstimate, Digest, Limit, Limi
 use crate::storage::{Journal, JournalError};
 use crate::telemetry::Metrics;
 
-mod account;
 mod metrics;
 mod period;
+mod quota;
 mod rate_limiter;
 mod status;
 
-use account::{Account, Earlier};
 use metrics::AdmissionMetrics;
-use rate_limiter::Door;
+use quota::{ClientQuota, PastPurchase};
+use rate_limiter::RateLimiter;
 pub(crate) use rate_limiter::RequestRate;
+use status::ClientState;
 pub(crate) use status::ClientStatus;
 
-/// How long a client is asked to stay away when too many wait.
-const CROWDED_RETRY: Duration = Duration::from_secs(5);
-/// The same when too many of its own do: one of them may end at any moment.
+/// `Retry-After` when too many requests of all clients wait.
+const WAITERS_RETRY: Duration = Duration::from_secs(5);
+/// `Retry-After` when too many of the client's own wait: one of them may end at any moment.
 const AT_ONCE_RETRY: Duration = Duration::from_secs(1);
 
-/// The door. Cheap to clone.
+/// Handle to the limits of all clients. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     keys: Arc<KeyRing>,
-    waiting: Arc<Semaphore>,
-    guests: Arc<HashMap<ClientId, ClientState>>,
+    waiters: Arc<Semaphore>,
+    clients: Arc<HashMap<ClientId, ClientState>>,
     clock: Arc<dyn Clock>,
     metrics: AdmissionMetrics,
 }
 
-/// What is known of a client.
-#[derive(Debug)]
-struct ClientState {
-    weight: f64,
-    /// `None`: all of them.
-    models: Option<BTreeSet<String>>,
-    /// Where its requests a minute are limited.
-    door: Option<Door>,
-    /// Where its requests at once are limited: how many more there may be.
-    places: Option<Arc<Semaphore>>,
-    account: Arc<Account>,
-}
-
-/// Held while a client waits, not while its order runs.
+/// Permission for one request to wait for its response. It is held while the request waits, not while its job runs.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    _place: OwnedSemaphorePermit,
-    /// Among the client's own.
-    _own: Option<OwnedSemaphorePermit>,
+    _waiter: OwnedSemaphorePermit,
+    /// Among the client's requests at once, where they are limited.
+    _request: Option<OwnedSemaphorePermit>,
 }
 
-/// Why a known client is not let in now.
+/// Why a request of a known client is refused now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejection {
-    Crowded { retry_after: Duration },
-    Over(LimitExceeded),
+    /// Too many requests of all clients wait.
+    TooManyWaiters {
+        retry_after: Duration,
+    },
+    LimitExceeded(LimitExceeded),
 }
 
 impl Admission {
@@ -84,21 +75,24 @@ impl Admission {
         clock: Arc<dyn Clock>,
         metrics: &Metrics,
     ) -> Self {
-        let waiting = server.waiters_max.min(Semaphore::MAX_PERMITS);
-        let guest = |client: &ClientConfig| {
-            let guest = ClientState {
+        let waiters = server.waiters_max.min(Semaphore::MAX_PERMITS);
+        let state_of = |client: &ClientConfig| {
+            let state = ClientState {
                 weight: client.weight,
                 models: client.models.clone(),
-                door: client.limits.requests_per_minute.map(Door::new),
-                places: client.limits.requests_at_once.map(|most| Arc::new(Semaphore::new(most.get() as usize))),
-                account: Arc::new(Account::new(client.limits, Arc::clone(&clock))),
+                rate_limiter: client.limits.requests_per_minute.map(RateLimiter::new),
+                requests_at_once: client
+                    .limits
+                    .requests_at_once
+                    .map(|max| Arc::new(Semaphore::new(max.get() as usize))),
+                quota: Arc::new(ClientQuota::new(client.limits, Arc::clone(&clock))),
             };
-            (ClientId(client.name.as_str().into()), guest)
+            (ClientId(client.name.as_str().into()), state)
         };
         let admission = Self {
             keys: Arc::new(KeyRing::new(clients)),
-            waiting: Arc::new(Semaphore::new(waiting)),
-            guests: Arc::new(clients.iter().map(guest).collect()),
+            waiters: Arc::new(Semaphore::new(waiters)),
+            clients: Arc::new(clients.iter().map(state_of).collect()),
             metrics: AdmissionMetrics::new(metrics),
             clock,
         };
@@ -106,100 +100,120 @@ impl Admission {
         admission
     }
 
-    /// Counts what was bought this month before the gateway started. To be called once, before the engine takes up what
-    /// is under way.
+    /// Counts what was bought this month before the gateway started. Call it once, before the engine resumes unfinished
+    /// jobs.
     ///
     /// # Errors
     ///
     /// [`JournalError`] when the journal cannot be read.
-    pub(crate) async fn recall(&self, journal: &dyn Journal, catalogue: &Catalogue) -> Result<(), JournalError> {
+    pub(crate) async fn count_past_purchases(
+        &self,
+        journal: &dyn Journal,
+        catalogue: &Catalogue,
+    ) -> Result<(), JournalError> {
         let since = period::start_of_month(period::day(self.clock.now()));
-        let mut earlier: HashMap<ClientId, Vec<Earlier>> = HashMap::new();
-        for spent in journal.spent_since(since).await? {
-            // As the engine prices it, also a model that the catalogue has no more.
+        let mut past: HashMap<ClientId, Vec<PastPurchase>> = HashMap::new();
+        for spent in journal.quota_used_since(since).await? {
+            // Priced as in the engine, also for a model that the catalogue no longer has.
             let model = catalogue.find(&spent.model);
             let usd = model.map_or(Usd::default(), |model| model.price.of(spent.pictures, spent.usage.as_ref()));
-            let one = Earlier { ordered: spent.ordered, pictures: spent.pictures, usd };
-            earlier.entry(spent.client).or_default().push(one);
+            let purchase = PastPurchase { requested: spent.created, pictures: spent.pictures, usd };
+            past.entry(spent.client).or_default().push(purchase);
         }
-        for (client, earlier) in earlier {
-            if let Some(guest) = self.guests.get(&client) {
-                guest.account.recall(&earlier);
+        for (client, purchases) in past {
+            if let Some(client) = self.clients.get(&client) {
+                client.quota.count_past(&purchases);
             }
         }
         Ok(())
     }
 
-    /// The client that holds this key.
+    /// Returns the client that holds this key.
     pub(crate) fn client(&self, key: &str) -> Option<ClientId> {
         self.keys.find(key)
     }
 
-    /// Lets a client wait for its answer.
+    /// Permits a request of a client to wait for its response.
     ///
     /// # Errors
     ///
-    /// [`Rejection::Over`] when as many of its requests as it may have are waiting already; [`Rejection::Crowded`] when as
-    /// many as the gateway holds are.
+    /// [`Rejection::LimitExceeded`] when the client has reached its limit of requests at once,
+    /// [`Rejection::TooManyWaiters`] when the gateway has reached its limit of all waiting requests.
     pub(crate) fn admit(&self, client: &ClientId) -> Result<Permit, Rejection> {
-        let own = match self.guests.get(client).and_then(|guest| guest.places.as_ref()) {
-            Some(places) => Some(Arc::clone(places).try_acquire_owned().map_err(|_| {
+        let request = match self.clients.get(client).and_then(|client| client.requests_at_once.as_ref()) {
+            Some(requests) => Some(Arc::clone(requests).try_acquire_owned().map_err(|_| {
                 self.metrics.refused(Limit::RequestsAtOnce);
-                Rejection::Over(LimitExceeded { limit: Limit::RequestsAtOnce, retry_after: AT_ONCE_RETRY })
+                Rejection::LimitExceeded(LimitExceeded { limit: Limit::RequestsAtOnce, retry_after: AT_ONCE_RETRY })
             })?),
             None => None,
         };
-        match Arc::clone(&self.waiting).try_acquire_owned() {
-            Ok(place) => Ok(Permit { _place: place, _own: own }),
-            Err(_) => Err(Rejection::Crowded { retry_after: CROWDED_RETRY }),
+        match Arc::clone(&self.waiters).try_acquire_owned() {
+            Ok(waiter) => Ok(Permit { _waiter: waiter, _request: request }),
+            Err(_) => Err(Rejection::TooManyWaiters { retry_after: WAITERS_RETRY }),
         }
     }
 
-    /// Counts a request for pictures.
+    /// Counts a request for pictures against the client's requests per minute.
     ///
     /// # Errors
     ///
-    /// [`LimitExceeded`] when the client's requests a minute are used up.
-    pub(crate) fn knock(&self, client: &ClientId) -> Result<(), LimitExceeded> {
-        let Some(door) = self.guests.get(client).and_then(|guest| guest.door.as_ref()) else { return Ok(()) };
-        door.knock().map_err(|retry_after| {
+    /// [`LimitExceeded`] when they are used up.
+    pub(crate) fn check_rate(&self, client: &ClientId) -> Result<(), LimitExceeded> {
+        let limiter = self.clients.get(client).and_then(|client| client.rate_limiter.as_ref());
+        let Some(limiter) = limiter else { return Ok(()) };
+        limiter.check().map_err(|retry_after| {
             self.metrics.refused(Limit::RequestsPerMinute);
             LimitExceeded { limit: Limit::RequestsPerMinute, retry_after }
         })
     }
 
-    /// Where a client stands with its requests a minute; `None` where they are not limited.
+    /// Returns the state of a client's requests per minute; `None` where they are not limited.
     pub(crate) fn request_rate(&self, client: &ClientId) -> Option<RequestRate> {
-        self.guests.get(client)?.door.as_ref().map(Door::rate)
+        self.clients.get(client)?.rate_limiter.as_ref().map(RateLimiter::rate)
     }
 
-    /// The ids of the models a client may use; `None` for all of them.
+    /// Returns the ids of the models that a client may use; `None` for all of them.
     pub(crate) fn models(&self, client: &ClientId) -> Option<&BTreeSet<String>> {
-        self.guests.get(client)?.models.as_ref()
+        self.clients.get(client)?.models.as_ref()
+    }
+}
+
+impl Admission {
+    /// Returns every client, by name.
+    pub(crate) fn status(&self) -> Vec<ClientStatus> {
+        let mut clients: Vec<ClientStatus> =
+            self.clients.iter().map(|(name, client)| ClientStatus::of(name, client)).collect();
+        clients.sort_by(|one, two| one.name.cmp(&two.name));
+        clients
+    }
+
+    /// Updates the gauges before a scrape.
+    pub(crate) fn refresh_metrics(&self) {
+        self.metrics.refresh(&self.status());
     }
 }
 
 impl Quotas for Admission {
     fn reserve(&self, client: &ClientId, expense: CostEstimate) -> Result<Box<dyn QuotaHold>, LimitExceeded> {
-        let Some(guest) = self.guests.get(client) else { return Ok(Box::new(Unlimited)) };
-        match guest.account.reserve(expense) {
+        let Some(client) = self.clients.get(client) else { return Ok(Box::new(Unlimited)) };
+        match client.quota.reserve(expense) {
             Ok(hold) => Ok(Box::new(hold)),
-            Err(over) => {
-                self.metrics.refused(over.limit);
-                Err(over)
+            Err(exceeded) => {
+                self.metrics.refused(exceeded.limit);
+                Err(exceeded)
             }
         }
     }
 
     fn adopt(&self, client: &ClientId, expense: CostEstimate) -> Box<dyn QuotaHold> {
-        match self.guests.get(client) {
-            Some(guest) => Box::new(guest.account.adopt(expense)),
+        match self.clients.get(client) {
+            Some(client) => Box::new(client.quota.adopt(expense)),
             None => Box::new(Unlimited),
         }
     }
 }
 
-/// The hold of a client that the configuration has no more, whose orders are still under way.
+/// The hold of a client that is no longer configured and has unfinished jobs.
 #[derive(Debug)]
 struct Unlimited;
 
@@ -219,8 +233,8 @@ impl KeyRing {
         Self { keys }
     }
 
-    /// Compares the digest of the presented key with every digest there is, each in constant time, so that neither
-    /// the position nor the nearness of a match can be measured.
+    /// Finds the client of a key. Compares the digest of the presented key with every digest in constant time, so that
+    /// neither the position nor the similarity of a match can be measured.
     fn find(&self, key: &str) -> Option<ClientId> {
         let presented = digest_of_key(key);
         self.keys
@@ -238,7 +252,7 @@ mod tests {
     use crate::model::SystemClock;
 
     #[test]
-    fn only_the_whole_key_opens() {
+    fn only_the_complete_key_is_accepted() {
         let keys = "alice:0123456789abcdef,bob:fedcba9876543210";
         let environment = Environment::from([("GATEWAY_CLIENT_KEYS".to_owned(), keys.to_owned())]);
         let config = Config::load(None, &environment).unwrap();
@@ -252,19 +266,19 @@ mod tests {
     }
 
     #[test]
-    fn places_are_bounded_and_given_back() {
+    fn waiters_are_bounded_and_their_permits_returned() {
         let mut config = Config::load(None, &Environment::new()).unwrap();
         config.server.waiters_max = 1;
         let admission = Admission::new(&[], &config.server, Arc::new(SystemClock), &Metrics::default());
-        let anybody = ClientId("anybody".into());
-        let permit = admission.admit(&anybody).unwrap();
-        assert!(matches!(admission.admit(&anybody), Err(Rejection::Crowded { .. })));
+        let client = ClientId("unlimited".into());
+        let permit = admission.admit(&client).unwrap();
+        assert!(matches!(admission.admit(&client), Err(Rejection::TooManyWaiters { .. })));
         drop(permit);
-        admission.admit(&anybody).unwrap();
+        admission.admit(&client).unwrap();
     }
 
     #[test]
-    fn one_clients_requests_at_once_are_bounded_and_no_others() {
+    fn the_requests_at_once_of_one_client_are_bounded_without_affecting_others() {
         let variables = [
             ("GATEWAY_CLIENT_KEYS", "alice:0123456789abcdef,bob:fedcba9876543210"),
             ("GATEWAY_LIMITS__REQUESTS_AT_ONCE", "2"),
@@ -274,8 +288,8 @@ mod tests {
         let admission = Admission::new(&config.clients, &config.server, Arc::new(SystemClock), &Metrics::default());
         let (alice, bob) = (ClientId("alice".into()), ClientId("bob".into()));
         let permits = [admission.admit(&alice).unwrap(), admission.admit(&alice).unwrap()];
-        let Err(Rejection::Over(over)) = admission.admit(&alice) else { panic!("a third") };
-        assert_eq!(over.limit, Limit::RequestsAtOnce);
+        let Err(Rejection::LimitExceeded(exceeded)) = admission.admit(&alice) else { panic!("a third") };
+        assert_eq!(exceeded.limit, Limit::RequestsAtOnce);
         assert_eq!(admission.status()[0].requests_at_once, LimitUsage { used: 2, limit: Some(2) });
         admission.admit(&bob).unwrap();
         drop(permits);

@@ -134,8 +134,8 @@ impl ApiState {
     /// Lets one more request be read and waited with.
     fn admit(&self, client: &ClientId) -> Result<Permit, ApiError> {
         self.admission.admit(client).map_err(|rejection| match rejection {
-            Rejection::Crowded { retry_after } => ApiError::TooManyWaiting { retry_after },
-            Rejection::Over(over) => rate::over(over),
+            Rejection::TooManyWaiters { retry_after } => ApiError::TooManyWaiting { retry_after },
+            Rejection::LimitExceeded(over) => rate::over(over),
         })
     }
 

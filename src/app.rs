@@ -1,14 +1,12 @@
-//! The wiring: every part is built once, top to bottom, and handed on. The only file that names the concrete types of
-//! every layer.
+//! Wiring: every module is built once, top to bottom, and handed on. The only module that names the concrete types of all
+//! others.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
-use tokio::time::Instant;
 
 use crate::admission::Admission;
 use crate::api;
@@ -16,10 +14,10 @@ use crate::budget::Budget;
 use crate::config::{Config, InputTransport};
 use crate::engine::{self, Engine};
 use crate::input_urls::InputUrls;
-use crate::lifecycle::{Grace, Lifecycle, stop_signal};
+use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::{ClientId, HostRule, Rng, SystemClock};
-use crate::operator::{self, Snapshot, Sources};
-use crate::simulator::{self, Scenario};
+use crate::operator;
+use crate::simulator::Options;
 use crate::storage::journal::SqliteJournal;
 use crate::storage::spool::{Spool, SpoolLimits};
 use crate::storage::{DataDirectory, DiskSpace, Results, StateFiles};
@@ -29,24 +27,26 @@ use crate::webhooks::{self, Webhooks};
 
 mod banner;
 mod check;
+mod learned;
 mod listeners;
+mod refusals;
+mod simulator;
+mod sources;
 
-use listeners::{Bound, Listeners, Serving};
+use learned::{BUDGET_STATE, LATENCY_STATE, Learned};
+use listeners::{BoundListeners, Listeners};
+use simulator::{RunningSimulator, SAMPLE};
+use sources::Modules;
 
 pub use check::check;
+pub use simulator::SIMULATOR_KEY;
 
-/// The upstream key of the simulator.
-pub const SIMULATOR_KEY: &str = "sk-simulator";
-/// A picture to edit, for somebody who has none at hand.
-const SAMPLE: &str = "sample.png";
-/// What is noted of the upstream's limits, and of generation times; and how often.
-const BUDGET_NOTES: &str = "budget";
-const LATENCY_NOTES: &str = "latencies";
-const NOTE_INTERVAL: Duration = Duration::from_mins(1);
-/// How much faster than the real service the sandbox's simulator is: a medium edit takes 2 to 5 seconds.
-const SANDBOX_SPEED: f64 = 20.0;
+/// The exit code after a second signal: the process did not stop in order.
+const EXIT_ABORTED: i32 = 1;
+/// How long the simulator may finish its requests when it runs by itself.
+const SIMULATOR_GRACE: Duration = Duration::from_millis(200);
 
-/// A gateway that is running.
+/// A gateway that runs.
 #[derive(Debug)]
 pub struct Gateway {
     client_address: SocketAddr,
@@ -55,12 +55,12 @@ pub struct Gateway {
     grace: Grace,
     journal: Arc<SqliteJournal>,
     learned: Learned,
-    /// Locked for as long as anything can be written into it.
+    /// Locked while any module can write into it.
     _directory: DataDirectory,
 }
 
 impl Gateway {
-    /// Builds all parts and starts to listen.
+    /// Builds all modules and starts to listen.
     ///
     /// # Errors
     ///
@@ -69,41 +69,42 @@ impl Gateway {
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::default();
         let clock = Arc::new(SystemClock);
-        let wanted = listeners::wanted(&config, sandbox);
+        let descriptors = listeners::descriptor_demand(&config, sandbox);
 
-        // Addresses first: whether they are free is known before anything is touched.
-        let bound = Bound::new(&config).await?;
-        let client_address = bound.client.local_addr()?;
-        let operator_address = bound.operator.local_addr()?;
-
+        // 1. Addresses and certificates: a mistake there is reported before any file is touched.
+        let bound = BoundListeners::bind(&config).await?;
+        let (client_address, operator_address) = bound.addresses()?;
         let Config { server, operator, storage, cache, upstream, webhooks, clients, catalogue, accounts, .. } = config;
         let catalogue = Arc::new(catalogue);
 
+        // 2. Storage.
         let directory = DataDirectory::open(&storage.directory)?;
         let signing_key = directory.signing_key(rand::random())?;
         if sandbox {
-            let sample = directory.path().join(SAMPLE);
-            std::fs::write(&sample, simulator::sample_picture())
-                .with_context(|| format!("cannot write {}", sample.display()))?;
+            simulator::write_sample(directory.path())?;
         }
         let journal = Arc::new(SqliteJournal::open(&directory.path().join("journal.sqlite"))?);
         let results =
             Results::open(&directory.below("results")?, cache.memory_bytes_max, cache.memory_picture_bytes_max)?;
         let spool = Spool::new(directory.below("spool")?, SpoolLimits::from(&storage));
+        let state_files = StateFiles::new(directory.below("learned")?);
 
-        let notes = StateFiles::new(directory.below("learned")?);
+        // 3. Upstream: what may be sent, and how.
         let weights: HashMap<ClientId, f64> =
             clients.iter().map(|client| (ClientId(client.name.as_str().into()), client.weight)).collect();
-        let budget = Budget::new(&upstream, &accounts, weights, notes.read(BUDGET_NOTES).unwrap_or_default(), &metrics);
+        let learned_limits = state_files.read(BUDGET_STATE).unwrap_or_default();
+        let budget = Budget::new(&upstream, &accounts, weights, learned_limits, &metrics);
         let input_urls = match upstream.inputs {
             InputTransport::Link => server.public_url.clone().map(|base| InputUrls::new(base, upstream.input_url_ttl)),
             InputTransport::Inline => None,
         };
-        let api = GptProto::new(&upstream, &accounts, Arc::clone(&catalogue), input_urls.clone())
+        let gptproto = GptProto::new(&upstream, &accounts, Arc::clone(&catalogue), input_urls.clone())
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
+
+        // 4. Clients: what they may ask for, and how they are notified.
         let admission = Admission::new(&clients, &server, Arc::clone(&clock) as Arc<_>, &metrics);
-        admission.recall(journal.as_ref(), &catalogue).await?;
-        let rng = Rng::of_the_machine();
+        admission.count_past_purchases(journal.as_ref(), &catalogue).await?;
+        let rng = Rng::from_entropy();
         let parts = webhooks::Parts {
             journal: Arc::clone(&journal) as Arc<_>,
             clock: Arc::clone(&clock) as Arc<_>,
@@ -113,6 +114,8 @@ impl Gateway {
         };
         let (webhooks, announced) =
             Webhooks::new(&webhooks, parts).context("cannot build the client that sends webhooks")?;
+
+        // 5. Engine. It resumes the jobs that the journal lists as unfinished.
         let parts = engine::Parts {
             clock: Arc::clone(&clock) as Arc<_>,
             rng,
@@ -124,26 +127,32 @@ impl Gateway {
             budget: budget.clone(),
             quotas: Arc::new(admission.clone()),
             completion_listener: Arc::new(webhooks.clone()),
-            upstream: Arc::new(api),
+            upstream: Arc::new(gptproto),
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
-            learned: notes.read(LATENCY_NOTES),
+            learned: state_files.read(LATENCY_STATE),
         };
         let engine = Engine::start(parts, &upstream, &cache, &storage).await?;
+        let learned = Learned { files: state_files, budget: budget.clone(), engine: engine.clone() };
         lifecycle.spawn_service("budget", budget.clone().run());
-        // After the engine has ended what a crash left under way: what was left untold is looked for once.
+        // After the engine: jobs that ended while the gateway was down are in the journal by now.
         lifecycle.spawn_service("webhooks", webhooks.clone().run(announced));
-        let learned = Learned { notes, budget: budget.clone(), engine: engine.clone() };
-        lifecycle.spawn_service("notes", learned.clone().keep());
+        lifecycle.spawn_service("learned", learned.clone().save_regularly());
+
+        // 6. Listeners. All files that stay open are open by now, so the remaining descriptors can be divided.
         let hosts = HostRule::new(operator.listen, &operator.hosts, None);
         let grace = Grace { delay: server.shutdown_delay, finish: server.shutdown_grace };
-
-        // Everything that stays open is open by now.
-        let doors = Listeners::new(&server, listeners::share(wanted)?);
-        metrics.register("connections", |registry| doors.figures.register(registry));
-        let serving = Serving::new(bound, &doors, &server, &lifecycle);
-
-        let sources = sources(sandbox, &engine, &admission, &budget, &doors, &lifecycle, metrics.clone());
+        let listeners = Listeners::new(&server, listeners::divide_descriptors(descriptors)?, &metrics);
+        let serving = bound.with_limits(&listeners, &server, &lifecycle);
+        let modules = Modules {
+            engine: engine.clone(),
+            admission: admission.clone(),
+            budget,
+            listeners,
+            lifecycle: lifecycle.clone(),
+            metrics: metrics.clone(),
+            sandbox,
+        };
         let api = api::router(api::Parts {
             engine,
             admission,
@@ -158,29 +167,28 @@ impl Gateway {
             lifecycle: lifecycle.clone(),
             metrics,
         });
-        let operator = operator::router(sources, hosts);
-        serving.start(api, operator);
+        serving.start(api, operator::router(modules.sources(), hosts));
         Ok(Self { client_address, operator_address, lifecycle, grace, journal, learned, _directory: directory })
     }
 
-    /// Where clients reach it.
+    /// Returns the address for clients.
     #[must_use]
     pub fn client_address(&self) -> SocketAddr {
         self.client_address
     }
 
-    /// Where the operator reaches it.
+    /// Returns the address of the operator's pages.
     #[must_use]
     pub fn operator_address(&self) -> SocketAddr {
         self.operator_address
     }
 
-    /// Stops as on SIGTERM. Returns whether everything ended within the grace and nothing had panicked.
+    /// Stops as SIGTERM does. Returns whether no task had panicked.
     pub async fn stop(self) -> bool {
         let in_time = self.lifecycle.drain(self.grace).await;
-        // Before the process ends under its thread: what is stopped well is one file, not one to be recovered.
+        // The journal is closed before the process ends, so that it is one file which needs no recovery.
         self.journal.close().await;
-        self.learned.note();
+        self.learned.save();
         tracing::info!(in_time, "stopped");
         !self.lifecycle.has_failed()
     }
@@ -191,86 +199,7 @@ impl Gateway {
     }
 }
 
-/// What is learned while the gateway runs, and where it is kept.
-#[derive(Clone, Debug)]
-struct Learned {
-    notes: StateFiles,
-    budget: Budget,
-    engine: Engine,
-}
-
-impl Learned {
-    /// Notes what was learned, again and again: a crash loses no more than the last minute.
-    async fn keep(self) {
-        loop {
-            tokio::time::sleep(NOTE_INTERVAL).await;
-            let learned = self.clone();
-            // A panic or a stop in there loses nothing that matters.
-            let _ = tokio::task::spawn_blocking(move || learned.note()).await;
-        }
-    }
-
-    fn note(&self) {
-        let noted = self.notes.write(BUDGET_NOTES, &self.budget.learned());
-        let noted = noted.and_then(|()| self.notes.write(LATENCY_NOTES, &self.engine.learned()));
-        if let Err(error) = noted {
-            tracing::warn!(%error, "what was learned cannot be noted");
-        }
-    }
-}
-
-async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({key})"))
-}
-
-fn sources(
-    sandbox: bool,
-    engine: &Engine,
-    admission: &Admission,
-    budget: &Budget,
-    doors: &Listeners,
-    lifecycle: &Lifecycle,
-    metrics: Metrics,
-) -> Sources {
-    let started = Instant::now();
-    let snapshot = {
-        let (engine, budget, lifecycle) = (engine.clone(), budget.clone(), lifecycle.clone());
-        let (admission, doors) = (admission.clone(), doors.clone());
-        move || {
-            let waiting_for: Vec<&'static str> = [
-                (lifecycle.is_draining(), "the gateway is stopping"),
-                (engine.storage_failed(), "a write to the disk failed; nothing is bought until a restart"),
-                (!engine.has_room(), "the disk is full; nothing is bought until there is room"),
-            ]
-            .into_iter()
-            .filter_map(|(waits, what)| waits.then_some(what))
-            .collect();
-            Snapshot {
-                version: env!("CARGO_PKG_VERSION"),
-                sandbox,
-                uptime_s: started.elapsed().as_secs(),
-                ready: waiting_for.is_empty(),
-                waiting_for,
-                connections: doors.status(),
-                engine: engine.status(),
-                upstream: budget.status(),
-                clients: admission.status(),
-            }
-        }
-    };
-    let (engine, admission, budget) = (engine.clone(), admission.clone(), budget.clone());
-    let doors = doors.clone();
-    let metrics = move || {
-        doors.refresh_metrics();
-        admission.refresh_metrics();
-        engine.refresh_metrics();
-        budget.refresh_metrics();
-        metrics.page()
-    };
-    Sources { snapshot: Arc::new(snapshot), metrics: Arc::new(metrics) }
-}
-
-/// Runs the gateway until it is told to stop. Returns whether it stopped well.
+/// Runs the gateway until a signal stops it. Returns whether it stopped in order.
 ///
 /// # Errors
 ///
@@ -278,67 +207,61 @@ fn sources(
 pub async fn run(config: Config) -> anyhow::Result<bool> {
     let scheme = config.server.scheme();
     let gateway = Gateway::start(config, false).await?;
-    banner::real(scheme, gateway.client_address(), gateway.operator_address());
-    until_told(gateway).await
+    banner::gateway(scheme, gateway.client_address(), gateway.operator_address());
+    run_until_stopped(gateway).await
 }
 
-/// Runs the gateway against a simulator of its own until it is told to stop. Returns whether it stopped well.
+/// Runs the gateway against a simulator of its own until a signal stops it. Returns whether it stopped in order.
 ///
 /// # Errors
 ///
 /// As [`Gateway::start`].
 pub async fn run_sandbox(config: Config) -> anyhow::Result<bool> {
-    let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), "the simulator").await?;
-    let address = listener.local_addr()?;
-    // A life of its own: it must outlast the gateway, which drains while the simulator still works.
-    let lifecycle = Lifecycle::default();
-    let scenario = Scenario { speed: SANDBOX_SPEED, ..Scenario::default() };
-    let options = simulator::Options { keys: vec![SIMULATOR_KEY.to_owned()], scenario, log: None };
-    simulator(listener, options, &lifecycle);
-
-    let config = config.sandboxed(address, SIMULATOR_KEY);
+    let simulator = RunningSimulator::for_sandbox().await?;
+    let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
     let scheme = config.server.scheme();
     let gateway = Gateway::start(config, true).await?;
-    banner::sandbox(scheme, gateway.client_address(), gateway.operator_address(), address, &sample);
-    let well = until_told(gateway).await?;
-    lifecycle.drain(Grace { delay: Duration::ZERO, finish: Duration::ZERO }).await;
-    Ok(well)
+    banner::sandbox(scheme, gateway.client_address(), gateway.operator_address(), simulator.address, &sample);
+    let stopped_well = run_until_stopped(gateway).await?;
+    simulator.stop(Duration::ZERO).await;
+    Ok(stopped_well)
 }
 
-/// Runs the simulator by itself until it is told to stop.
+/// Waits for a signal or a failure, then stops the gateway. Returns whether the gateway stopped in order.
+///
+/// A second signal ends the process at once with exit code 1. Nothing is lost, as in a crash: the journal has everything.
+async fn run_until_stopped(gateway: Gateway) -> anyhow::Result<bool> {
+    let mut signals = StopSignals::listen()?;
+    tokio::select! {
+        () = signals.received(1) => tracing::info!("stopping; a second signal aborts"),
+        () = gateway.failing() => {}
+    }
+    let mut stopping = std::pin::pin!(gateway.stop());
+    tokio::select! {
+        biased;
+        stopped_well = stopping.as_mut() => return Ok(stopped_well),
+        () = signals.received(2) => {}
+    }
+    tracing::warn!("second signal: aborting; unfinished jobs resume at the next start");
+    // Not by returning: `stopping` keeps the data directory locked until the process is gone, so that no other gateway opens
+    // it while a thread of this one may still write.
+    std::process::exit(EXIT_ABORTED)
+}
+
+/// Runs the simulator by itself until a signal stops it. Returns whether no task of it panicked.
 ///
 /// # Errors
 ///
 /// When the address is taken.
-pub async fn run_simulator(listen: SocketAddr, options: simulator::Options) -> anyhow::Result<bool> {
-    let listener = bind(listen, "--listen").await?;
-    banner::simulator(listener.local_addr()?, &options);
-    let lifecycle = Lifecycle::default();
-    simulator(listener, options, &lifecycle);
+pub async fn run_simulator(listen: SocketAddr, options: Options) -> anyhow::Result<bool> {
+    let keys = options.keys.clone();
+    let simulator = RunningSimulator::start(listen, "--listen", options).await?;
+    banner::simulator(simulator.address, &keys);
+    let mut signals = StopSignals::listen()?;
     tokio::select! {
-        () = stop_signal() => {}
-        () = lifecycle.draining() => {}
+        () = signals.received(1) => tracing::info!("stopping"),
+        () = simulator.failing() => {}
     }
-    lifecycle.drain(Grace { delay: Duration::ZERO, finish: Duration::from_millis(200) }).await;
-    Ok(!lifecycle.has_failed())
-}
-
-fn simulator(listener: TcpListener, options: simulator::Options, lifecycle: &Lifecycle) {
-    let serving = simulator::serve(listener, options, lifecycle.clone(), lifecycle.stop_token());
-    let inner = lifecycle.clone();
-    lifecycle.spawn("simulator", async move {
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "the simulator failed");
-            inner.start_draining();
-        }
-    });
-}
-
-async fn until_told(gateway: Gateway) -> anyhow::Result<bool> {
-    tokio::select! {
-        () = stop_signal() => {}
-        () = gateway.failing() => {}
-    }
-    Ok(gateway.stop().await)
+    Ok(simulator.stop(SIMULATOR_GRACE).await)
 }

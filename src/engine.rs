@@ -387,7 +387,7 @@ impl Engine {
 
     /// Whether the disk has room for what would be bought.
     pub(crate) fn has_room(&self) -> bool {
-        self.core.room.is_there()
+        self.core.room.has_space()
     }
 
     /// What was learned of generation times.
@@ -399,7 +399,7 @@ impl Engine {
         let core = &self.core;
         let mut status = core.jobs.count();
         core.metrics.fill(&mut status);
-        let SpoolStatus { bytes, taken, bytes_max, memory_bytes, waiting, refused } = core.spool.status();
+        let SpoolStatus { bytes, reserved: taken, bytes_max, memory_bytes, waiting, refused } = core.spool.status();
         (status.spool_bytes, status.spool_taken_bytes, status.spool_memory_bytes) = (bytes, taken, memory_bytes);
         (status.spool_bytes_max, status.spool_waiting, status.spool_refused) = (bytes_max, waiting, refused);
         status.memory_cache_bytes = core.results.memory_bytes();

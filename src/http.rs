@@ -1,4 +1,4 @@
-//! What both sides of the wire share: bodies with pictures in them, made as they leave.
+//! HTTP bodies of both directions: requests to the upstream and responses to clients.
 
 mod streaming_body;
 

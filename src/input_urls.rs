@@ -1,10 +1,11 @@
-//! Input pictures lent to the upstream by address (`upstream.inputs = "link"`): `upstream` lends them, `api` serves them.
+//! Input pictures published for the upstream under a URL (`upstream.inputs = "link"`): `upstream` publishes them, `api`
+//! serves them.
 //!
-//! Wanted:
-//! - Whoever has the address may see the picture, and nobody guesses it: 256 random bits, kept as their digest only, so a
-//!   look-up compares nothing that an attacker could learn from its timing.
-//! - An address dies with its [`InputUrlGuard`], which the prediction holds until it ends, or after its time, whichever is first.
-//! - Nothing is copied: the picture stays in the spool, and counts there, for as long as it is lent.
+//! Wanted properties:
+//! - A URL is a capability that cannot be guessed: 256 random bits, of which only the digest is kept, so the timing of a
+//!   look-up reveals nothing.
+//! - A URL expires with its [`InputUrlGuard`], which the purchase holds until it ends, or after its time to live.
+//! - Nothing is copied: the picture stays in the spool, and counts there, while it is published.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,12 +18,12 @@ use url::Url;
 
 use crate::model::{ByteSource, Digest, Picture};
 
-/// Below the public address; the token follows.
+/// The path below the public URL; the token follows.
 const PATH: &str = "/v1/inputs/";
-/// Bytes of a token.
+/// The length of a token in bytes.
 const TOKEN_BYTES: usize = 32;
 
-/// What is lent at the moment. Cheap to clone.
+/// The published input pictures. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct InputUrls {
     shared: Arc<Shared>,
@@ -30,27 +31,27 @@ pub(crate) struct InputUrls {
 
 #[derive(Debug)]
 struct Shared {
-    /// What addresses begin with.
+    /// The prefix of all URLs.
     base: Url,
     ttl: Duration,
     published: Mutex<HashMap<Digest, PublishedInput>>,
 }
 
-/// A picture that is lent.
+/// A published input picture.
 #[derive(Clone, Debug)]
 pub(crate) struct PublishedInput {
     pub(crate) picture: Picture,
     pub(crate) source: Arc<dyn ByteSource>,
-    until: Instant,
+    expires: Instant,
 }
 
 impl InputUrls {
-    /// Lends below `base`, for `ttl` at most.
+    /// Publishes below `base`, for `ttl` at most.
     pub(crate) fn new(base: Url, ttl: Duration) -> Self {
         Self { shared: Arc::new(Shared { base, ttl, published: Mutex::default() }) }
     }
 
-    /// Lends a picture until the loan is dropped.
+    /// Publishes a picture until the guard is dropped.
     pub(crate) fn publish(&self, picture: Picture, source: Arc<dyn ByteSource>) -> InputUrlGuard {
         let now = Instant::now();
         let token: [u8; TOKEN_BYTES] = rand::random();
@@ -59,20 +60,20 @@ impl InputUrls {
             text
         });
         let digest = Digest::of(token.as_bytes());
-        let mut address = self.shared.base.clone();
-        address.set_path(&format!("{}{PATH}{token}", address.path().trim_end_matches('/')));
+        let mut url = self.shared.base.clone();
+        url.set_path(&format!("{}{PATH}{token}", url.path().trim_end_matches('/')));
         let mut published = self.shared.lock();
-        // What is past its time holds a picture for nobody.
-        published.retain(|_, published| published.until > now);
-        published.insert(digest, PublishedInput { picture, source, until: now + self.shared.ttl });
+        // Expired entries must not hold their pictures.
+        published.retain(|_, published| published.expires > now);
+        published.insert(digest, PublishedInput { picture, source, expires: now + self.shared.ttl });
         drop(published);
-        InputUrlGuard { address, digest, shared: Arc::clone(&self.shared) }
+        InputUrlGuard { url, digest, shared: Arc::clone(&self.shared) }
     }
 
-    /// The picture behind a token, for as long as it is lent.
+    /// Returns the picture of a token, while it is published.
     pub(crate) fn find(&self, token: &str) -> Option<PublishedInput> {
         let published = self.shared.lock().get(&Digest::of(token.as_bytes())).cloned();
-        published.filter(|published| published.until > Instant::now())
+        published.filter(|published| published.expires > Instant::now())
     }
 }
 
@@ -82,24 +83,24 @@ impl Shared {
     }
 }
 
-/// One picture lent; dropping it ends the address.
+/// One published picture; dropping it removes the URL.
 pub(crate) struct InputUrlGuard {
-    address: Url,
+    url: Url,
     digest: Digest,
     shared: Arc<Shared>,
 }
 
 impl InputUrlGuard {
-    /// Where the picture is.
-    pub(crate) fn address(&self) -> &str {
-        self.address.as_str()
+    /// Returns the URL of the picture.
+    pub(crate) fn url(&self) -> &str {
+        self.url.as_str()
     }
 }
 
 impl fmt::Debug for InputUrlGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The address is as good as a key.
-        f.write_str("Loan")
+        // The URL is as good as a key.
+        f.write_str("InputUrlGuard")
     }
 }
 
@@ -109,13 +110,13 @@ impl Drop for InputUrlGuard {
     }
 }
 
-/// The loans of one prediction, kept until it has ended. Equal when they are the same ones.
+/// The guards of one purchase, kept until it has ended. Equal when they are of the same URLs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InputUrlGuards(Vec<Arc<InputUrlGuard>>);
 
 impl InputUrlGuards {
-    /// Adds a loan.
-    pub(crate) fn keep(&mut self, input_url_guard: InputUrlGuard) {
+    /// Adds a guard.
+    pub(crate) fn push(&mut self, input_url_guard: InputUrlGuard) {
         self.0.push(Arc::new(input_url_guard));
     }
 }
@@ -136,12 +137,12 @@ mod tests {
     const TTL: Duration = Duration::from_mins(1);
 
     fn publish(input_urls: &InputUrls, bytes: &'static [u8]) -> InputUrlGuard {
-        let Input::Bytes { picture, source } = Input::for_test(bytes) else { unreachable!("it is made of bytes") };
+        let Input::Bytes { picture, source } = Input::for_test(bytes) else { unreachable!("built from bytes") };
         input_urls.publish(picture, source)
     }
 
     fn token(input_url_guard: &InputUrlGuard) -> String {
-        input_url_guard.address().rsplit('/').next().unwrap().to_owned()
+        input_url_guard.url().rsplit('/').next().unwrap().to_owned()
     }
 
     fn input_urls() -> InputUrls {
@@ -149,10 +150,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_is_long_random_and_dies_with_its_loan() {
+    async fn a_url_is_random_and_expires_with_its_guard() {
         let input_urls = input_urls();
         let (one, two) = (publish(&input_urls, b"one"), publish(&input_urls, b"two"));
-        assert!(one.address().starts_with("https://gateway.example/base/v1/inputs/"), "{}", one.address());
+        assert!(one.url().starts_with("https://gateway.example/base/v1/inputs/"), "{}", one.url());
         let (first, second) = (token(&one), token(&two));
         assert_eq!(first.len(), 2 * TOKEN_BYTES);
         assert_ne!(first, second);
@@ -162,22 +163,22 @@ mod tests {
         for wrong in ["", "0", &first[1..], &format!("{first}0"), &first.to_uppercase().replace('A', "b")] {
             assert!(input_urls.find(wrong).is_none(), "{wrong}");
         }
-        assert!(!format!("{one:?} {input_urls:?}").contains(&first), "it does not print");
+        assert!(!format!("{one:?} {input_urls:?}").contains(&first), "`Debug` shows no token");
         let mut input_url_guards = InputUrlGuards::default();
-        input_url_guards.keep(one);
+        input_url_guards.push(one);
         let copy = input_url_guards.clone();
         drop(input_url_guards);
-        assert!(input_urls.find(&first).is_some(), "a prediction's copy keeps it");
+        assert!(input_urls.find(&first).is_some(), "a copy of the guards keeps the URL");
         drop(copy);
         assert!(input_urls.find(&first).is_none());
         assert!(input_urls.find(&second).is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_dies_after_its_time_and_lets_the_picture_go() {
+    async fn a_url_expires_after_its_time_to_live_and_releases_the_picture() {
         let input_urls = input_urls();
         let source: Arc<dyn ByteSource> = Arc::new(bytes::Bytes::from_static(b"one"));
-        let Input::Bytes { picture, .. } = Input::for_test(b"one") else { unreachable!("it is made of bytes") };
+        let Input::Bytes { picture, .. } = Input::for_test(b"one") else { unreachable!("built from bytes") };
         let input_url_guard = input_urls.publish(picture, Arc::clone(&source));
         let last = Duration::from_millis(1);
         tokio::time::advance(TTL.saturating_sub(last)).await;
@@ -185,6 +186,6 @@ mod tests {
         tokio::time::advance(last).await;
         assert!(input_urls.find(&token(&input_url_guard)).is_none());
         let _next = publish(&input_urls, b"two");
-        assert_eq!(Arc::strong_count(&source), 1, "the next loan sweeps");
+        assert_eq!(Arc::strong_count(&source), 1, "the next publication removes expired ones");
     }
 }

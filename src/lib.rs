@@ -1,32 +1,30 @@
-//! An OpenAI-compatible gateway for image edits in front of GPTProto's predictions.
+//! An OpenAI-compatible gateway for image edits, in front of GPTProto's prediction API.
 //!
-//! A client calls OpenAI's image API and waits; behind it the gateway submits a *prediction*, polls for it, stores the
-//! pictures and answers as if the call had been synchronous. A picture that was paid for is never lost and never bought
-//! twice by the gateway.
+//! A client calls OpenAI's image API and waits. The gateway submits a prediction, polls for its result, stores the pictures and
+//! responds as if the call had been synchronous. A picture that was paid for is never lost, and never bought twice by the
+//! gateway.
 //!
 //! ```text
-//!  clients ─▶ api ─┬─▶ admission ─┐
-//!                  │              ├─▶ budget ─▶ storage ─▶ disk
-//!                  └─▶ engine ────┤     ▲          ▲
-//!                        │        └─────┼──────────┘
-//!                        └─▶ upstream ──┘ ─▶ GPTProto
-//!  webhooks ─▶ storage, and told by the engine of every order that has ended
-//!  operator ─▶ status values of engine, budget and admission
-//!  api, engine, upstream ─▶ lending (input pictures that the upstream fetches from us)
-//!  everybody ─▶ model, its own section of config, telemetry, lifecycle, payload
-//!  app ─▶ everybody (wiring only)
+//!  clients ─▶ api ─┬─▶ admission ──────────────▶ storage ─▶ disk
+//!                  └─▶ engine ────┬─▶ polling       ▲
+//!                                 ├─▶ budget        │
+//!                                 ├─────────────────┘
+//!                                 └─▶ upstream ─▶ GPTProto
 //! ```
 //!
-//! An arrow means "may import", and is the way a request travels; answers come back as return values.
-//! `tests/architecture.rs` holds the table. In reading order: [`app`] wires, `api` speaks `OpenAI`, `engine` owns the life
-//! of a prediction, `upstream` speaks GPTProto, `storage` survives.
+//! An arrow means "may import" and is the way a request takes; results come back as return values. `tests/architecture.rs` has
+//! the complete table, `src/README.md` the map and the glossary. In reading order: [`app`] builds everything, `api` speaks
+//! `OpenAI`, `engine` runs jobs, `upstream` speaks GPTProto, `storage` survives a crash.
 //!
 //! What always holds:
-//! - The handler of a request never owns work: a tracked task does, so a client that hangs up cancels nothing paid.
-//! - Nothing leaves for the upstream without a `Reservation` of the `budget`.
-//! - The journal knows a purchase before the last byte of its submit leaves.
-//! - The upstream key is held by `upstream` alone and goes to the configured origin only.
-//! - The bytes decide what a picture is; nothing is answered or cached that is not whole.
+//! - The handler of a request never owns work: a tracked task does, so a client that disconnects cancels nothing that is paid.
+//! - Nothing is sent to the upstream without a `Reservation` of the `budget`.
+//! - The journal records a purchase before the last byte of its submit is sent.
+//! - Only `upstream` has the upstream key, and sends it to the configured origin alone.
+//! - The bytes decide what a picture is; an incomplete picture is neither sent to a client nor cached.
+
+#[cfg(not(unix))]
+compile_error!("gptproto-gateway runs on Linux and macOS. On Windows use the container image or WSL 2.");
 
 pub mod app;
 #[doc(hidden)]

@@ -1,27 +1,31 @@
-//! Who is running and how it stops.
+//! Tracked tasks and the shutdown of the process.
 //!
-//! Four words, in this order: *draining* (start nothing new), *stop* (listeners close), *closing* (whoever still waits
-//! is answered now), *abort* (end now). A task that panics starts the drain: a gateway without its poller must not keep
-//! accepting paid work.
+//! A shutdown has four phases: *draining* (start nothing new), *stop* (listeners close), *closing* (clients that still wait get
+//! a response now), *abort* (tasks end where they are). A task that panics starts the drain: a gateway without its poller must
+//! not accept paid work.
 //!
-//! Tasks are of two kinds. What [`Lifecycle::spawn`] starts is waited for, within the grace. What
-//! [`Lifecycle::spawn_service`] starts runs until everything else has ended.
+//! The first signal starts these phases. [`StopSignals`] counts further ones, so that a second can end the process at once.
+//!
+//! There are two kinds of tasks. The drain waits, within the grace, for those that [`Lifecycle::spawn`] starts. Those that
+//! [`Lifecycle::spawn_service`] starts run until all others have ended.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 pub mod process;
 
-/// Handle by which parts start tasks and learn that the process is stopping. Cheap to clone.
+/// Starts tasks, and notifies them that the process is stopping. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
-    // One count for a clone: each of these has a lock or a count of its own, and every request makes clones.
+    // One reference count for a clone: every request makes clones, and each field has a lock or a count of its own.
     shared: Arc<Shared>,
 }
 
@@ -36,17 +40,17 @@ struct Shared {
     services: TaskTracker,
 }
 
-/// How long a drain takes.
+/// How long a drain may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Grace {
-    /// Listeners stay open for this long, because whoever sends traffic learns of the stop only by and by.
+    /// Listeners stay open for this long, because load balancers notice the stop only after a while.
     pub delay: Duration,
-    /// From then on, what runs may finish within this.
+    /// Tasks may run for this long afterwards.
     pub finish: Duration,
 }
 
-/// Of the grace, the part that is left for writing the last answers.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// The part of the grace that is reserved for writing the last responses.
+const LAST_RESPONSES: Duration = Duration::from_secs(1);
 
 impl Lifecycle {
     /// Starts a task that the drain waits for. It ends by itself, or when the process aborts.
@@ -57,7 +61,7 @@ impl Lifecycle {
         self.shared.tasks.spawn(self.guarded(name, task));
     }
 
-    /// Starts a task that runs for as long as there is a process, such as a scheduler.
+    /// Starts a task that runs as long as the process does, such as a scheduler.
     pub fn spawn_service<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -79,29 +83,29 @@ impl Lifecycle {
         .instrument(tracing::debug_span!("task", name))
     }
 
-    /// Resolves once the process has begun to stop.
+    /// Resolves when the process begins to stop.
     pub async fn draining(&self) {
         self.shared.draining.cancelled().await;
     }
 
-    /// Whether the process has begun to stop.
+    /// Returns whether the process has begun to stop.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.shared.draining.is_cancelled()
     }
 
-    /// Begins the stop: nothing new is started from here on.
+    /// Begins to stop: nothing new is started from now on.
     pub fn start_draining(&self) {
         self.shared.draining.cancel();
     }
 
-    /// Whether a task has panicked, which makes the exit code a failure.
+    /// Returns whether a task has panicked, which makes the exit code a failure.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.shared.failed.load(Ordering::Relaxed)
     }
 
-    /// Ends every task where it stands, as a crash would.
+    /// Ends every task where it is, as a crash would.
     #[cfg(test)]
     pub(crate) async fn crash(&self) {
         self.shared.abort.cancel();
@@ -111,25 +115,24 @@ impl Lifecycle {
         self.shared.services.wait().await;
     }
 
-    /// Cancelled when listeners are to close.
+    /// Returns the token that is cancelled when listeners are to close.
     #[must_use]
     pub fn stop_token(&self) -> CancellationToken {
         self.shared.stop.clone()
     }
 
-    /// Resolves when whoever still waits must be answered now.
+    /// Resolves when clients that still wait must get a response now.
     pub async fn closing(&self) {
         self.shared.closing.cancelled().await;
     }
 
-    /// Drains: announces the stop, closes the listeners, waits for tasks, has waiters answered, aborts the rest.
-    /// Returns whether all ended in time.
+    /// Goes through the phases of the shutdown, and returns whether all tasks ended within the grace.
     pub async fn drain(&self, grace: Grace) -> bool {
         self.shared.draining.cancel();
         tokio::time::sleep(grace.delay).await;
         self.shared.stop.cancel();
         self.shared.tasks.close();
-        let early = grace.finish.saturating_sub(LAST_ANSWERS);
+        let early = grace.finish.saturating_sub(LAST_RESPONSES);
         let mut in_time = tokio::time::timeout(early, self.shared.tasks.wait()).await.is_ok();
         self.shared.closing.cancel();
         if !in_time {
@@ -152,27 +155,47 @@ struct PanicAlarm {
 
 impl Drop for PanicAlarm {
     fn drop(&mut self) {
-        // An aborted runtime drops tasks too; only unwinding counts as a failure.
+        // A runtime that shuts down drops tasks, too; only unwinding counts as a failure.
         if self.armed && std::thread::panicking() {
-            tracing::error!(task = self.name, "task panicked; the gateway stops");
+            tracing::error!(
+                task = self.name,
+                "task panicked; the process stops and its unfinished jobs resume at the next start"
+            );
             self.lifecycle.shared.failed.store(true, Ordering::Relaxed);
             self.lifecycle.shared.draining.cancel();
         }
     }
 }
 
-/// Resolves on the first SIGTERM or Ctrl-C.
-///
-/// # Panics
-///
-/// When the process cannot install a signal handler, which only happens without a running runtime.
-pub async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).expect("the runtime is running");
-    let mut interrupt = signal(SignalKind::interrupt()).expect("the runtime is running");
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "stopping"),
-        _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "stopping"),
+/// The signals that ask the process to stop: SIGTERM, and SIGINT as Ctrl-C sends it.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    received: usize,
+}
+
+impl StopSignals {
+    /// Starts to listen. From now on these signals no longer end the process by themselves.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the signal handlers.
+    pub fn listen() -> io::Result<Self> {
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, received: 0 })
+    }
+
+    /// Resolves once `count` signals have been received since [`Self::listen`].
+    pub async fn received(&mut self, count: usize) {
+        while self.received < count {
+            let name = tokio::select! {
+                _ = self.terminate.recv() => "SIGTERM",
+                _ = self.interrupt.recv() => "SIGINT",
+            };
+            self.received += 1;
+            tracing::info!(signal = name, count = self.received, "signal received");
+        }
     }
 }
 
@@ -186,14 +209,14 @@ mod tests {
     async fn drain_waits_for_tasks_that_finish() {
         let lifecycle = Lifecycle::default();
         let inner = lifecycle.clone();
-        lifecycle.spawn("polite", async move { inner.draining().await });
+        lifecycle.spawn("cooperative", async move { inner.draining().await });
         lifecycle.spawn_service("service", std::future::pending());
         assert!(lifecycle.drain(QUICK).await);
         assert!(!lifecycle.has_failed());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waiters_are_told_before_the_abort() {
+    async fn clients_that_wait_are_notified_before_the_abort() {
         let lifecycle = Lifecycle::default();
         let inner = lifecycle.clone();
         lifecycle.spawn("waiter", async move { inner.closing().await });

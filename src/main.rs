@@ -1,4 +1,6 @@
-//! Arguments and exit code.
+//! Command line: arguments and exit codes.
+//!
+//! 0: success. 1: failed while running, or ended by a second signal. 64: the arguments or the configuration are wrong.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -14,12 +16,18 @@ use gptproto_gateway::lifecycle::process;
 use gptproto_gateway::simulator::{Options, Scenario};
 use gptproto_gateway::{app, ledger, operator, telemetry};
 
-/// An OpenAI-compatible image gateway for GPTProto: a picture that was paid for reaches whoever asked for it.
-///
-/// Without a command it serves. Configuration: config/default.toml is the reference; environment variables such as
-/// `GATEWAY_SERVER__LISTEN` lie over it. Needed: `GPTPROTO_API_KEY` and `GATEWAY_CLIENT_KEYS`, or --sandbox.
+/// An OpenAI-compatible image gateway for GPTProto.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(
+    version,
+    args_conflicts_with_subcommands = true,
+    long_about = "An OpenAI-compatible image gateway for GPTProto.\n\n\
+                  Without a command it serves. It needs GPTPROTO_API_KEY and GATEWAY_CLIENT_KEYS in the environment; to try \
+                  it without an account, use --sandbox.",
+    after_help = "Configuration: config/default.toml explains every key. A file overrides its values, the environment overrides \
+                  both, as GATEWAY_SERVER__LISTEN=0.0.0.0:8787 does for `listen` in [server].\n\n\
+                  Exit codes: 0 success, 1 failed while running, 64 wrong arguments or configuration."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -31,25 +39,26 @@ struct Cli {
 enum Command {
     /// Run the gateway
     Serve(Serve),
-    /// Diagnose a deployment without spending: configuration, folders, key, clock
+    /// Check a deployment without spending: configuration, folders, upstream key, clock
     Check(ConfigFile),
-    /// Make client keys
+    /// Create client keys
     #[command(subcommand)]
     Keys(Keys),
-    /// The ledger: what was bought, what is unknown, and what to do about it
+    /// Show purchases, resolve unknown outcomes, compare with the upstream's usage export
     ///
-    /// Works beside a running gateway, and without one.
+    /// Works while a gateway runs, and without one.
     Ledger(Ledger),
-    /// Run the GPTProto simulator by itself
+    /// Run the GPTProto simulator alone
     Simulate(Simulate),
-    /// Exit 0 when the gateway on this machine is ready
+    /// Exit with 0 if the gateway on this machine is ready, else with 1
     Healthcheck(ConfigFile),
 }
 
+const CONFIG_HELP: &str = "Configuration file; its keys override the defaults [env: GATEWAY_CONFIG]";
+
 #[derive(Args, Debug)]
 struct ConfigFile {
-    /// Configuration file, laid over the defaults [also: `GATEWAY_CONFIG`]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = CONFIG_HELP)]
     config: Option<PathBuf>,
 }
 
@@ -57,16 +66,16 @@ struct ConfigFile {
 struct Serve {
     #[command(flatten)]
     file: ConfigFile,
-    /// Run against a built-in simulator: no account, no cost, client key sk-sandbox
+    /// Serve with a built-in simulator instead of GPTProto: no account, no cost; the client key is sk-sandbox
     #[arg(long)]
     sandbox: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Keys {
-    /// Mint a client key: printed once, with the lines for the configuration
+    /// Create a client key and print it once, with the lines for the configuration
     New {
-        /// Whose key it is: letters, digits, - _ . @
+        /// Name of the client: letters, digits and - _ . @
         #[arg(long)]
         name: String,
     },
@@ -74,14 +83,13 @@ enum Keys {
 
 #[derive(Args, Debug)]
 struct Ledger {
-    /// Configuration file, laid over the defaults [also: `GATEWAY_CONFIG`]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help = CONFIG_HELP)]
     config: Option<PathBuf>,
-    /// The sandbox's ledger
+    /// Use the ledger of the sandbox
     #[arg(long, global = true)]
     sandbox: bool,
     #[command(subcommand)]
-    asked: ledger::Command,
+    command: ledger::Command,
 }
 
 #[derive(Args, Debug)]
@@ -89,27 +97,27 @@ struct Simulate {
     /// Address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8790")]
     listen: SocketAddr,
-    /// Upstream key it accepts; more than one by naming it again
+    /// Upstream key that is accepted; may be given several times
     #[arg(long = "key", value_name = "KEY", default_value = app::SIMULATOR_KEY)]
     keys: Vec<String>,
-    /// Scenario file; config/simulator.toml shows every key
+    /// Scenario file; config/simulator.toml explains every key
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
-    /// How much faster than the real service it works; overrides the scenario's
+    /// Speed relative to the real service, such as 20; overrides the scenario's
     #[arg(long, value_name = "FACTOR")]
     speed: Option<f64>,
-    /// Log every accepted prediction to this file, durably, before its answer is sent
+    /// Append every accepted prediction to this file, synced to disk before the response is sent
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
 }
 
-/// A usage or configuration error, as in BSD's sysexits.
+/// Wrong arguments or configuration: `EX_USAGE` of BSD's sysexits.
 const EXIT_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return help_or_refuse(&error),
+        Err(error) => return help_or_usage_error(&error),
     };
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(arguments) => serve(&arguments),
@@ -131,16 +139,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn help_or_refuse(error: &clap::Error) -> ExitCode {
-    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    if asked || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+fn help_or_usage_error(error: &clap::Error) -> ExitCode {
+    let requested = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if requested || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
-        return if asked { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) };
+        return if requested { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) };
     }
     fail(&in_one_line(error), ExitCode::from(EXIT_USAGE))
 }
 
-/// What is wrong with the arguments, without the usage that `--help` shows.
+/// Returns what is wrong with the arguments in one line, without the usage text that `--help` shows.
 fn in_one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let problem = text.split("\n\nUsage:").next().unwrap_or_default();
@@ -190,13 +198,13 @@ fn simulate(arguments: Simulate) -> ExitCode {
 }
 
 fn ledger_command(arguments: Ledger) -> ExitCode {
-    let Ledger { config: file, sandbox, asked } = arguments;
+    let Ledger { config: file, sandbox, command } = arguments;
     with_config(&ConfigFile { config: file.clone() }, |config| {
-        match ledger::run(&config, file.as_deref(), sandbox, &asked) {
-            Ok((text, all_well)) => {
-                // Whoever reads may stop early, as `head` does.
+        match ledger::run(&config, file.as_deref(), sandbox, &command) {
+            Ok((text, consistent)) => {
+                // The reader may close the pipe early, as `head` does.
                 let _ = std::io::stdout().write_all(text.as_bytes());
-                if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+                if consistent { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
             Err(error) => fail(&error, ExitCode::FAILURE),
         }
@@ -207,8 +215,8 @@ fn new_key(name: &str) -> ExitCode {
     match mint_key(name, rand::random()) {
         Ok(minted) => {
             println!(
-                "The key of {name}, shown this once:\n\n  {}\n\nFor the configuration file:\n\n  [[clients]]\n  \
-                 name = \"{name}\"\n  key_digest = \"{}\"\n\nOr in the environment, which holds the key itself:\n\n  \
+                "The key of {name}, shown only once:\n\n  {}\n\nFor the configuration file:\n\n  [[clients]]\n  \
+                 name = \"{name}\"\n  key_digest = \"{}\"\n\nOr, with the key itself, in the environment:\n\n  \
                  GATEWAY_CLIENT_KEYS={name}:{}",
                 minted.key.expose(),
                 minted.digest,

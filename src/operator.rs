@@ -1,5 +1,5 @@
-//! The operator face: health, readiness, metrics, status page, on a listener of its own. It changes nothing and shows
-//! no secret; of the configuration it shows limits and the names of clients.
+//! The operator's pages, on a listener of their own: health, readiness, metrics, status. They change nothing and show no
+//! secret; of the configuration they show limits and the names of clients and accounts.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -19,43 +19,44 @@ use serde::Serialize;
 use crate::model::HostRule;
 use crate::server::descriptors::DescriptorShares;
 use crate::server::hosts::{self, HostError};
+use crate::telemetry::MetricsFormat;
 use crate::{admission, budget, engine};
 
 mod page;
 
-/// All that the operator face shows, at one moment.
+/// The status at one moment, as `/status.json` has it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Snapshot {
     pub(crate) version: &'static str,
     pub(crate) sandbox: bool,
     pub(crate) uptime_s: u64,
     pub(crate) ready: bool,
-    /// What readiness waits for; empty when ready.
-    pub(crate) waiting_for: Vec<&'static str>,
+    /// Why the gateway is not ready; empty when it is.
+    pub(crate) not_ready: Vec<&'static str>,
     pub(crate) connections: Connections,
     pub(crate) engine: engine::Status,
     pub(crate) upstream: budget::Status,
     pub(crate) clients: Vec<admission::ClientStatus>,
 }
 
-/// Who is connected, and what the process may open.
+/// Open connections, and the shares of file descriptors.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Connections {
     pub(crate) clients: usize,
     pub(crate) clients_max: usize,
     pub(crate) operator: usize,
     pub(crate) operator_max: usize,
-    /// `None` where the system does not tell.
+    /// `None` where the system does not say.
     pub(crate) descriptors_open: Option<usize>,
     pub(crate) descriptors: DescriptorShares,
 }
 
-/// Where the operator face gets what it shows.
+/// The functions that the pages call.
 #[derive(Clone)]
 pub(crate) struct Sources {
     pub(crate) snapshot: Arc<dyn Fn() -> Snapshot + Send + Sync>,
-    /// The metrics page, gauges brought up to date.
-    pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Updates the gauges and returns all metrics as text.
+    pub(crate) metrics: Arc<dyn Fn(MetricsFormat) -> String + Send + Sync>,
 }
 
 impl fmt::Debug for Sources {
@@ -64,7 +65,7 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// The routes of the operator face.
+/// Returns the routes of the operator's pages.
 pub(crate) fn router(sources: Sources, hosts: HostRule) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -73,24 +74,24 @@ pub(crate) fn router(sources: Sources, hosts: HostRule) -> Router {
         .route("/status.json", get(status))
         .route("/", get(status_page))
         .with_state(sources)
-        .layer(middleware::from_fn_with_state(Arc::new(hosts), keep))
+        .layer(middleware::from_fn_with_state(Arc::new(hosts), check_host))
 }
 
-/// Turns away requests to a host that is not ours: web pages that had their own name point here.
-async fn keep(State(hosts): State<Arc<HostRule>>, request: Request, next: Next) -> Response {
+/// Refuses requests to a host that is not ours: a web page can make its own host name resolve to this address.
+async fn check_host(State(hosts): State<Arc<HostRule>>, request: Request, next: Next) -> Response {
     let checked = hosts::check(request.version(), request.uri(), request.headers(), |host| hosts.allows(host));
     let (status, problem) = match checked {
         Ok(()) => return next.run(request).await,
         Err(problem @ HostError::Foreign(_)) => {
-            (StatusCode::MISDIRECTED_REQUEST, format!("{problem}; operator.hosts lists more\n"))
+            (StatusCode::MISDIRECTED_REQUEST, format!("{problem}; operator.hosts allows more hosts\n"))
         }
         Err(problem) => (StatusCode::BAD_REQUEST, format!("{problem}\n")),
     };
     (status, problem).into_response()
 }
 
-/// The address by which this machine reaches a listener: one that listens everywhere is asked on the loopback.
-pub(crate) fn from_here(listen: SocketAddr) -> SocketAddr {
+/// Returns the address at which this machine reaches a listener: the loopback address for one that listens on all.
+pub(crate) fn reachable_address(listen: SocketAddr) -> SocketAddr {
     let host = match listen.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
@@ -104,12 +105,14 @@ async fn ready(State(sources): State<Sources>) -> impl IntoResponse {
     if snapshot.ready {
         (StatusCode::OK, "ready\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", snapshot.waiting_for.join(", ")))
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", snapshot.not_ready.join(", ")))
     }
 }
 
-async fn metrics(State(sources): State<Sources>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], (sources.metrics)())
+async fn metrics(State(sources): State<Sources>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let format = MetricsFormat::from_accept(accept);
+    ([(CONTENT_TYPE, format.content_type())], (sources.metrics)(format))
 }
 
 async fn status(State(sources): State<Sources>) -> impl IntoResponse {
@@ -120,17 +123,17 @@ async fn status_page(State(sources): State<Sources>) -> impl IntoResponse {
     Html(page::render(&(sources.snapshot)()))
 }
 
-/// How long `healthcheck` waits for an answer.
+/// Timeout of `healthcheck`.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Asks a gateway on this machine whether it is ready. Blocks.
 ///
 /// # Errors
 ///
-/// A line that says what is wrong.
+/// One line that says why the gateway is not ready, or that none answers.
 pub fn probe(listen: SocketAddr) -> Result<(), String> {
-    let address = from_here(listen);
-    let ask = || -> std::io::Result<String> {
+    let address = reachable_address(listen);
+    let request = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
         stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
         write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
@@ -138,7 +141,7 @@ pub fn probe(listen: SocketAddr) -> Result<(), String> {
         stream.take(4096).read_to_string(&mut answer)?;
         Ok(answer)
     };
-    let answer = ask().map_err(|error| format!("no gateway answers on {address}: {error}"))?;
-    let words = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim();
-    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(format!("{address}: {words}")) }
+    let answer = request().map_err(|error| format!("no gateway answers at {address}: {error}"))?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim();
+    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(format!("{address}: {body}")) }
 }

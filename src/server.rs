@@ -1,5 +1,5 @@
-//! Connections: the accept loop, limits and time-outs, TLS, sockets in the file system, host checks, file descriptors,
-//! and the metrics of all these. It knows nothing of requests beyond their heads.
+//! Connections: accept loop, limits and timeouts, TLS, Unix sockets, host checks, file descriptors, and the metrics of these.
+//! Of a request it knows the head and that there are bodies, no more.
 
 pub mod accept;
 pub mod connection;

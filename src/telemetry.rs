@@ -1,9 +1,11 @@
-//! How the process speaks: log lines, metrics, request ids. Parts own their metrics and register them here.
+//! Log lines, metrics and request ids. Modules own their metrics and register them here.
 
 use std::fmt;
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use prometheus_client::encoding::{prometheus_text, text};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -13,10 +15,56 @@ use tracing_subscriber::{Layer, fmt::layer, registry};
 use crate::config::Config;
 use crate::config::LogFormat;
 
-/// The one registry of metrics, handed to every part when it is built.
-#[derive(Clone, Default)]
+pub(crate) mod process;
+
+/// The metrics registry of the process. Cheap to clone.
+#[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
+}
+
+/// A text format of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MetricsFormat {
+    /// Prometheus 0.0.4, which every scraper reads.
+    Prometheus,
+    OpenMetrics,
+}
+
+impl MetricsFormat {
+    /// Returns the format that an `Accept` header asks for: `OpenMetrics` where it is named, Prometheus otherwise.
+    pub(crate) fn from_accept(accept: &str) -> Self {
+        let is_open_metrics = |range: &str| {
+            let mut parameters = range.split(';').map(str::trim);
+            let media_type = parameters.next().unwrap_or_default();
+            let refused = parameters.any(|parameter| matches!(parameter, "q=0" | "q=0.0"));
+            media_type.eq_ignore_ascii_case("application/openmetrics-text") && !refused
+        };
+        if accept.split(',').any(is_open_metrics) { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => prometheus_text::CONTENT_TYPE,
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+impl Default for Metrics {
+    /// Returns a registry with the metrics of the process and of its build.
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(process::ProcessCollector));
+        let version = Some(("version", env!("CARGO_PKG_VERSION")));
+        // Set by builds that know the commit they are made from.
+        let revision = option_env!("GATEWAY_REVISION").filter(|revision| !revision.is_empty());
+        let revision = revision.map(|revision| ("revision", revision));
+        let build: Vec<(&str, &str)> = version.into_iter().chain(revision).collect();
+        let gateway = registry.sub_registry_with_prefix("gptproto_gateway");
+        gateway.register("build", "Version of the running gateway", Info::new(build));
+        Self { registry: Arc::new(Mutex::new(registry)) }
+    }
 }
 
 impl fmt::Debug for Metrics {
@@ -26,23 +74,31 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Lets a part register its metrics under `gateway_` and its own prefix.
-    pub(crate) fn register(&self, prefix: &str, register: impl FnOnce(&mut Registry)) {
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let ours = registry.sub_registry_with_prefix("gptproto_gateway");
-        register(ours.sub_registry_with_prefix(prefix));
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The page that `/metrics` shows, in the `OpenMetrics` text format.
-    pub(crate) fn page(&self) -> String {
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut page = String::new();
-        prometheus_client::encoding::text::encode(&mut page, &registry).expect("writing to a string cannot fail");
-        page
+    /// Lets a module register its metrics under `gptproto_gateway_` and the prefix of the module.
+    pub(crate) fn register(&self, prefix: &str, register: impl FnOnce(&mut Registry)) {
+        let mut registry = self.registry();
+        let gateway = registry.sub_registry_with_prefix("gptproto_gateway");
+        register(gateway.sub_registry_with_prefix(prefix));
+    }
+
+    /// Returns all metrics as text.
+    pub(crate) fn encode(&self, format: MetricsFormat) -> String {
+        let registry = self.registry();
+        let mut text = String::new();
+        let encoded = match format {
+            MetricsFormat::Prometheus => prometheus_text::encode(&mut text, &registry),
+            MetricsFormat::OpenMetrics => text::encode(&mut text, &registry),
+        };
+        encoded.expect("writing to a string cannot fail");
+        text
     }
 }
 
-/// Starts writing logs to standard error: readable on a terminal, one JSON object a line otherwise.
+/// Starts logging to standard error: readable text on a terminal, one JSON object a line otherwise.
 ///
 /// # Panics
 ///
@@ -60,11 +116,11 @@ pub fn start_logging(config: &Config) {
     } else {
         lines.json().flatten_event(true).with_span_list(false).with_current_span(false).boxed()
     };
-    // A second start in one process (tests) keeps the first.
+    // In tests that share a process, the first call stays in effect.
     let _ = registry().with(lines).with(filter).try_init();
 }
 
-/// The id of one request of a client: `req_` and 32 hex digits.
+/// The id of one request of a client: `req_` and 32 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestId(pub(crate) Arc<str>);
 
@@ -77,5 +133,25 @@ impl RequestId {
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_accept_header_chooses_the_metrics_format() {
+        // As Prometheus 3 and 2 send it, and as browsers and curl do.
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        assert_eq!(MetricsFormat::from_accept(prometheus), MetricsFormat::OpenMetrics);
+        assert_eq!(
+            MetricsFormat::from_accept("application/OpenMetrics-Text; version=0.0.1"),
+            MetricsFormat::OpenMetrics
+        );
+        for other in ["", "*/*", "text/plain;version=0.0.4", "text/html,*/*;q=0.8", "application/openmetrics-text; q=0"]
+        {
+            assert_eq!(MetricsFormat::from_accept(other), MetricsFormat::Prometheus, "{other}");
+        }
     }
 }

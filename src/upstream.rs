@@ -1,10 +1,11 @@
-//! How predictions are asked for. The only holder of the upstream key, and the only builder of HTTP clients.
+//! The calls to the upstream. This module alone holds the upstream keys.
 //!
-//! The upstream has three faces ([`ApiKind`]); each has a file that knows its bodies and its answers. What they share (clients,
-//! the last byte held back, bounds, time-outs, what an answer means for the purchase) is in [`exchange`] and `classify`.
+//! The upstream has three APIs ([`ApiKind`]); each has a file in `apis` for its bodies and answers. What they share is in
+//! [`exchange`] (HTTP clients, the last byte that is held back, bounds, time-outs), `classify` (what an error means for the
+//! purchase) and `answer` (states, outputs and usage).
 //!
-//! Upstream answers are hostile input: bounded before they are parsed, parsed tolerantly, and never trusted with an
-//! address to send the key to.
+//! Answers of the upstream are hostile input: bounded before they are parsed, parsed tolerantly, and a URL in them never
+//! receives the key unless it is on the configured origin.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,26 +18,24 @@ use crate::budget::{Poll, Pushback, Reservation, Submit};
 use crate::input_urls::InputUrlGuards;
 use crate::model::{AccountId, ApiKind, Failure, PictureRequest, Timestamp, UpstreamId, Usage};
 
+mod answer;
+mod apis;
 mod classify;
 mod client;
 mod exchange;
-mod gate;
+#[cfg(fuzzing)]
+pub(crate) mod fuzz;
 mod gptproto;
 mod inputs;
-mod openai;
-mod prediction;
+mod last_byte;
 mod retry_after;
-mod unified;
-mod wire;
 
 pub(crate) use gptproto::GptProto;
-#[cfg(fuzzing)]
-pub(crate) use wire::fuzz;
 
-/// The face of the upstream that the engine sees.
+/// The upstream, as the engine uses it.
 pub(crate) trait Upstream: Send + Sync + fmt::Debug {
-    /// Starts a prediction of `pictures` pictures. It is paid for from the moment the last byte of the request leaves,
-    /// and that byte is held back until `commit` says that the journal knows.
+    /// Starts a prediction of `pictures` pictures. It is paid for as soon as the last byte of the request is sent. That byte
+    /// is held back until `commit` reports that the journal has recorded the purchase.
     fn submit<'a>(
         &'a self,
         reservation: Reservation<Submit>,
@@ -45,65 +44,65 @@ pub(crate) trait Upstream: Send + Sync + fmt::Debug {
         commit: Commit,
     ) -> BoxFuture<'a, Result<Submitted, SubmitError>>;
 
-    /// Asks once how a prediction stands, with the key that bought it.
+    /// Asks once for the state of a prediction, with the key that bought it.
     fn poll<'a>(
         &'a self,
         reservation: Reservation<Poll>,
         handle: &'a PurchaseHandle,
     ) -> BoxFuture<'a, Result<Polled, PollError>>;
 
-    /// Opens one output. Never with the key.
+    /// Opens one output, without the key.
     fn fetch(&self, output: Output)
     -> BoxFuture<'_, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>>;
 
-    /// Asks for the list of models, which costs nothing, to learn whether an account's key is good.
+    /// Requests the list of models, which is free, to check an account's key.
     fn check_key<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, KeyCheck>;
 }
 
-/// Called when all but the last byte of a submit has left; returns whether the last byte may follow.
+/// Called when all but the last byte of a submit was sent; returns whether the last byte may be sent.
 pub(crate) type Commit = Box<dyn FnOnce() -> BoxFuture<'static, bool> + Send>;
 
-/// What is needed to ask for a prediction later.
+/// What is needed to poll a prediction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PurchaseHandle {
     pub(crate) id: UpstreamId,
-    /// The address the upstream gave for its result; used only on the configured origin.
+    /// The URL that the upstream gave for its result; used only on the configured origin.
     pub(crate) poll_url: Option<String>,
-    /// The face it was bought at, and is asked for at.
+    /// The API that it was bought through and is polled through.
     pub(crate) api_kind: ApiKind,
-    /// Its input pictures, where they are lent by address: for as long as somebody holds the handle.
+    /// Keep its input pictures published, where they were sent as URLs.
     pub(crate) input_url_guards: InputUrlGuards,
 }
 
-/// The answer to a submit that was taken.
+/// The result of a submit that was accepted.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Submitted {
     Accepted(PurchaseHandle),
-    /// Done at once, as some channels answer.
+    /// Finished at once, as some channels answer.
     Finished {
         handle: Option<PurchaseHandle>,
         finished: Finished,
     },
 }
 
-/// Pictures are ready to be fetched.
+/// A finished prediction, whose pictures can be fetched.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Finished {
     pub(crate) outputs: Vec<Output>,
     pub(crate) usage: Option<Usage>,
 }
 
-/// One output of a prediction, as the upstream put it.
+/// One output of a prediction.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Output {
-    Address(String),
+    Url(String),
     Bytes(Bytes),
 }
 
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(_) => f.write_str("Address"),
+            Self::Url(_) => f.write_str("Url"),
             Self::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
         }
     }
@@ -112,52 +111,57 @@ impl fmt::Debug for Output {
 /// The answer to a poll.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Polled {
-    /// Waiting, working, or a word nobody knows.
+    /// Waiting, working, or an unknown status.
     Working,
     Finished(Finished),
-    /// It said that it is done, and showed nothing.
+    /// Finished, without any output.
     Empty,
     Failed(Failure),
 }
 
-/// Why a submit brought no prediction, by what may be done next.
+/// Why a submit started no prediction, by what may be done next.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum SubmitError {
-    /// The upstream never held a complete request: try again freely.
+    /// The upstream never received a complete request: retry freely.
     NotSent { message: String },
-    /// Nothing was bought: try again after a pause, or with another key.
+    /// Nothing was bought: retry after a pause, or with another key.
     Refused { pushback: Pushback, message: String },
     /// Final; nothing was bought.
     Rejected(Failure),
-    /// Maybe bought. Never resend.
+    /// Maybe bought: never send it again.
     Unknown { message: String },
 }
 
-/// Why a poll brought nothing. None of these ends a prediction.
+/// Why a poll failed. None of these ends a prediction.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum PollError {
-    Refused { retry_after: Option<Duration> },
-    Trouble { message: String },
+    Refused {
+        retry_after: Option<Duration>,
+    },
+    /// The answer is unusable, or there is none.
+    Trouble {
+        message: String,
+    },
 }
 
 /// Why an output could not be fetched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FetchError {
-    /// An address that is not fetched: private, not https, or not an address.
-    #[error("the result's address is not one to fetch: {0}")]
+    /// The URL is private, not https, or not a URL.
+    #[error("the result's URL is not allowed: {0}")]
     Forbidden(String),
     #[error("the result could not be fetched: {0}")]
     Trouble(String),
 }
 
-/// What asking for the models told about the key.
+/// The result of a key check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum KeyCheck {
-    /// With the time by the upstream's clock, where it said so.
+    /// With the time of the upstream's clock, where the answer has one.
     Good {
         upstream_time: Option<Timestamp>,
     },
     Refused(String),
-    /// The upstream could not be asked; that says nothing about the key.
+    /// The upstream could not be reached, so the key may be good or not.
     Unclear(String),
 }

@@ -1,16 +1,15 @@
-//! Telling others that an order has ended: signed events in the Standard Webhooks form, at least once.
+//! Webhooks: signed events in the Standard Webhooks format that report the end of a job, delivered at least once.
 //!
-//! Wanted:
-//! - Whoever was promised to be told is told, also after a restart: the journal alone knows who is still to be told.
-//! - Nothing is sent anywhere but to the origins that the operator allows, and nothing of ours but the event: no key, no
-//!   cookie, no redirect followed.
-//! - A receiver that is slow or away costs one small task for each of its events, and holds up nobody else for longer
-//!   than its time-outs.
+//! Wanted properties:
+//! - Every accepted webhook is attempted, also after a restart: the journal is the only list of pending events.
+//! - Events are sent only to origins that the operator allows, and contain only the event: no key, no cookie, and no
+//!   redirect is followed.
+//! - A slow or unreachable receiver costs one small task per event, and delays other receivers by its time-outs at most.
 //!
-//! Known races, and what we do:
-//! - An order ends while somebody subscribes to it: both are announced here, each after the journal knows of it, and
-//!   whoever comes second finds the other in the journal.
-//! - The process ends between a receiver's 2xx and the record of it: the event is sent once more, under the same id.
+//! Known races:
+//! - A job ends while a client subscribes to it: both are announced here after the journal has recorded them, so the second
+//!   announcement finds the other record.
+//! - The process ends between a receiver's 2xx and the record of it: the event is sent again, with the same id.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,13 +28,13 @@ mod delivery;
 mod event;
 mod metrics;
 
-use delivery::Courier;
+use delivery::WebhookSender;
 use metrics::WebhookMetrics;
 
-/// Longest address that is taken, in characters.
+/// The longest accepted URL, in characters.
 const URL_CHARS_MAX: usize = 2048;
 
-/// What this is built from.
+/// What [`Webhooks`] is built from.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) journal: Arc<dyn Journal>,
@@ -45,43 +44,44 @@ pub(crate) struct Parts {
     pub(crate) metrics: Metrics,
 }
 
-/// Handle. Cheap to clone.
+/// Handle to the webhooks. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Webhooks {
     /// `None`: the operator allows no origin.
-    on: Option<Arc<On>>,
+    enabled: Option<Arc<Enabled>>,
 }
 
 #[derive(Debug)]
-struct On {
-    courier: Courier,
+struct Enabled {
+    sender: WebhookSender,
     pending_max: usize,
     clock: Arc<dyn Clock>,
     rng: Rng,
+    /// Bounded by the jobs that end while [`Webhooks::run`] reads the journal once: 16 bytes each.
     ended: mpsc::UnboundedSender<JobId>,
-    /// Events that wait to be told.
+    /// Events that are not delivered yet.
     pending: Arc<AtomicUsize>,
 }
 
-/// The orders that have ended, for [`Webhooks::run`].
+/// The jobs that have ended, for [`Webhooks::run`].
 #[derive(Debug)]
 pub(crate) struct EndedJobs(mpsc::UnboundedReceiver<JobId>);
 
-/// Why nobody can be told at an address.
+/// Why a webhook URL is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum WebhookRejection {
     /// The operator allows no origin.
-    Off,
-    /// It is no address that events can be posted to.
-    NotAnAddress(&'static str),
-    /// The operator does not allow its origin.
-    NotAllowed { origin: String },
-    /// Too many events wait to be told.
-    Crowded,
+    Disabled,
+    /// Events cannot be posted to the URL.
+    InvalidUrl(&'static str),
+    /// The operator does not allow the origin.
+    OriginNotAllowed { origin: String },
+    /// Too many events are pending.
+    TooManyPending,
 }
 
 impl Webhooks {
-    /// Builds the handle, and what [`Webhooks::run`] listens to.
+    /// Builds the handle, and the queue that [`Webhooks::run`] reads.
     ///
     /// # Errors
     ///
@@ -90,96 +90,97 @@ impl Webhooks {
         config: &WebhooksConfig,
         Parts { journal, clock, rng, lifecycle, metrics }: Parts,
     ) -> Result<(Self, EndedJobs), reqwest::Error> {
-        let (ended, announced) = mpsc::unbounded_channel();
+        let (ended, receiver) = mpsc::unbounded_channel();
         let Some(allowed) = &config.allowed else {
-            return Ok((Self { on: None }, EndedJobs(announced)));
+            return Ok((Self { enabled: None }, EndedJobs(receiver)));
         };
         let metrics = WebhookMetrics::new(&metrics);
-        let courier = Courier::new(
+        let sender = WebhookSender::new(
             config,
             allowed,
             delivery::Parts { journal, clock: Arc::clone(&clock), rng: rng.clone(), lifecycle, metrics },
         )?;
-        let on = On { courier, pending_max: config.pending_max, clock, rng, ended, pending: Arc::default() };
-        Ok((Self { on: Some(Arc::new(on)) }, EndedJobs(announced)))
+        let enabled = Enabled { sender, pending_max: config.pending_max, clock, rng, ended, pending: Arc::default() };
+        Ok((Self { enabled: Some(Arc::new(enabled)) }, EndedJobs(receiver)))
     }
 
-    /// Judges an address of a client's, and gives the event that it is to be told a name.
+    /// Checks a URL from a client. Returns the webhook, with a new event id.
     ///
     /// # Errors
     ///
-    /// [`Refusal`].
-    pub(crate) fn accept(&self, address: &str) -> Result<Webhook, Refusal> {
-        let Some(on) = &self.on else { return Err(Refusal::Off) };
-        let url = judge(address)?;
-        if !on.courier.allows(&url) {
-            return Err(Refusal::NotAllowed { origin: url.origin().ascii_serialization() });
+    /// [`WebhookRejection`].
+    pub(crate) fn accept(&self, url: &str) -> Result<Webhook, WebhookRejection> {
+        let Some(enabled) = &self.enabled else { return Err(WebhookRejection::Disabled) };
+        let url = parse(url)?;
+        if !enabled.sender.allows(&url) {
+            return Err(WebhookRejection::OriginNotAllowed { origin: url.origin().ascii_serialization() });
         }
-        if on.pending.load(Ordering::Relaxed) >= on.pending_max {
-            return Err(Refusal::Crowded);
+        if enabled.pending.load(Ordering::Relaxed) >= enabled.pending_max {
+            return Err(WebhookRejection::TooManyPending);
         }
-        Ok(Webhook { id: EventId::new(on.clock.now(), on.rng.bits()), url })
+        Ok(Webhook { id: EventId::new(enabled.clock.now(), enabled.rng.bits()), url })
     }
 
-    /// Tells whoever is still to be told, and from then on whoever is to be told of the orders that end. Runs for as long
-    /// as there is a process.
-    pub(crate) async fn run(self, EndedJobs(mut announced): EndedJobs) {
-        let Some(on) = self.on else { return };
+    /// Delivers the events that are pending at the start, and those of every job that ends later. Runs until the process
+    /// ends.
+    pub(crate) async fn run(self, EndedJobs(mut ended): EndedJobs) {
+        let Some(enabled) = self.enabled else { return };
+        // Bounded by the deliveries in progress: each sends one id when it ends.
         let (done, mut finished) = mpsc::unbounded_channel();
         let mut under_way: HashSet<EventId> = HashSet::new();
-        // What was left by earlier lives first.
-        let mut look_for = Some(None);
+        // First those from before the start, of all jobs.
+        let mut ask_for = Some(None);
         loop {
-            if let Some(job) = look_for.take() {
-                for untold in on.courier.untold(job).await {
-                    if under_way.insert(untold.webhook.id) {
-                        on.courier.start(untold, done.clone());
+            if let Some(job) = ask_for.take() {
+                for pending in enabled.sender.pending(job).await {
+                    if under_way.insert(pending.webhook.id) {
+                        enabled.sender.start(pending, done.clone());
                     }
                 }
-                on.count(under_way.len());
+                enabled.set_pending(under_way.len());
             }
             tokio::select! {
-                ended = announced.recv() => match ended {
-                    Some(job) => look_for = Some(Some(job)),
+                job = ended.recv() => match job {
+                    Some(job) => ask_for = Some(Some(job)),
                     None => return,
                 },
                 event = finished.recv() => {
                     if let Some(event) = event {
                         under_way.remove(&event);
                     }
-                    on.count(under_way.len());
+                    enabled.set_pending(under_way.len());
                 }
             }
         }
     }
 }
 
-impl On {
-    fn count(&self, pending: usize) {
+impl Enabled {
+    fn set_pending(&self, pending: usize) {
         self.pending.store(pending, Ordering::Relaxed);
-        self.courier.metrics().pending(pending);
+        self.sender.metrics().pending(pending);
     }
 }
 
 impl CompletionListener for Webhooks {
     fn ended(&self, job: JobId) {
-        if let Some(on) = &self.on {
-            // Nobody listens only when the process ends, and then the journal remembers.
-            let _ = on.ended.send(job);
+        if let Some(enabled) = &self.enabled {
+            // Fails only while the process ends; the next start finds the event in the journal.
+            let _ = enabled.ended.send(job);
         }
     }
 }
 
-fn judge(address: &str) -> Result<Url, Refusal> {
-    if address.chars().count() > URL_CHARS_MAX {
-        return Err(Refusal::NotAnAddress("it is too long"));
+fn parse(url: &str) -> Result<Url, WebhookRejection> {
+    if url.chars().count() > URL_CHARS_MAX {
+        return Err(WebhookRejection::InvalidUrl("it is too long"));
     }
-    let mut url: Url = address.parse().map_err(|_| Refusal::NotAnAddress("it is not an absolute URL"))?;
+    let mut url: Url = url.parse().map_err(|_| WebhookRejection::InvalidUrl("it is not an absolute URL"))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(Refusal::NotAnAddress("it is neither https nor http"));
+        return Err(WebhookRejection::InvalidUrl("it is neither https nor http"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Refusal::NotAnAddress("it carries a user name"));
+        return Err(WebhookRejection::InvalidUrl("it carries a user name"));
     }
     url.set_fragment(None);
     Ok(url)
@@ -192,7 +193,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Environment};
     use crate::model::SystemClock;
-    use crate::storage::journal::memory::{Disk, Durability, MemoryJournal};
+    use crate::storage::journal::memory::{Disk, MemoryJournal, SyncMode};
 
     fn webhooks(origins: &str, pending_max: &str) -> Webhooks {
         let environment = Environment::from(
@@ -205,7 +206,7 @@ mod tests {
         );
         let config = Config::load(None, &environment).unwrap().webhooks;
         let parts = Parts {
-            journal: Arc::new(MemoryJournal::on(&Disk::default(), Duration::ZERO, Durability::Kept)),
+            journal: Arc::new(MemoryJournal::on(&Disk::default(), Duration::ZERO, SyncMode::Full)),
             clock: Arc::new(SystemClock),
             rng: Rng::seeded(1),
             lifecycle: Lifecycle::default(),
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn only_exact_origins_are_told() {
+    fn only_exact_origins_are_allowed() {
         let webhooks = webhooks("https://hooks.example.com,http://127.0.0.1:9000", "1");
         for fine in [
             "https://hooks.example.com/a/b?token=x",
@@ -234,18 +235,18 @@ mod tests {
             "https://evil.test\\@hooks.example.com/",
             "http://127.0.0.1:9001/",
         ] {
-            assert!(matches!(webhooks.accept(other), Err(Refusal::NotAllowed { .. })), "{other}");
+            assert!(matches!(webhooks.accept(other), Err(WebhookRejection::OriginNotAllowed { .. })), "{other}");
         }
         for wrong in ["", "hooks.example.com", "/a", "ftp://hooks.example.com/", "https://me@hooks.example.com/"] {
-            assert!(matches!(webhooks.accept(wrong), Err(Refusal::NotAnAddress(_))), "{wrong}");
+            assert!(matches!(webhooks.accept(wrong), Err(WebhookRejection::InvalidUrl(_))), "{wrong}");
         }
         let long = format!("https://hooks.example.com/{}", "a".repeat(URL_CHARS_MAX));
-        assert!(matches!(webhooks.accept(&long), Err(Refusal::NotAnAddress(_))));
+        assert!(matches!(webhooks.accept(&long), Err(WebhookRejection::InvalidUrl(_))));
     }
 
     #[test]
-    fn with_no_origin_or_too_many_events_nobody_is_told() {
-        assert_eq!(webhooks("", "1").accept("https://hooks.example.com/"), Err(Refusal::Off));
-        assert_eq!(webhooks("https://x.test", "0").accept("https://x.test/"), Err(Refusal::Crowded));
+    fn no_webhook_is_accepted_without_origins_or_with_too_many_pending() {
+        assert_eq!(webhooks("", "1").accept("https://hooks.example.com/"), Err(WebhookRejection::Disabled));
+        assert_eq!(webhooks("https://x.test", "0").accept("https://x.test/"), Err(WebhookRejection::TooManyPending));
     }
 }

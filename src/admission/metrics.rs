@@ -1,4 +1,4 @@
-//! What admission counts: refusals by limit, and for each client how far it is with each limit it has.
+//! The metrics of admission: rejections by limit, and for each client its limits and how much of them is used.
 
 use std::sync::atomic::AtomicU64;
 
@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::Admission;
+use super::status::ClientStatus;
 use crate::model::Limit;
 use crate::telemetry::Metrics;
 
@@ -15,7 +15,7 @@ type Level = Family<LevelLabels, Gauge<f64, AtomicU64>>;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct AdmissionMetrics {
-    refusals: Family<LimitLabel, Counter>,
+    rejections: Family<LimitLabel, Counter>,
     limit: Level,
     used: Level,
 }
@@ -25,7 +25,7 @@ struct LimitLabel {
     limit: &'static str,
 }
 
-/// Clients are those of the configuration, so the set stays finite.
+/// Only clients of the configuration, so the set is finite.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LevelLabels {
     client: String,
@@ -36,26 +36,36 @@ impl AdmissionMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let own = Self::default();
         metrics.register("admission", |registry| {
-            registry.register("refusals", "Requests refused by a limit of their client", own.refusals.clone());
-            registry.register("limit", "Limits that are set, in the unit of their name", own.limit.clone());
-            registry.register("used", "What of each limit is used or reserved", own.used.clone());
+            registry.register(
+                "rejections",
+                "Requests rejected because of a limit of their client, by limit",
+                own.rejections.clone(),
+            );
+            registry.register(
+                "limit",
+                "Configured limits, by client and limit, in the unit of the limit's name",
+                own.limit.clone(),
+            );
+            registry.register(
+                "used",
+                "Used or reserved part of each limit, by client and limit, in the unit of the limit's name",
+                own.used.clone(),
+            );
         });
         own
     }
 
     pub(super) fn refused(&self, limit: Limit) {
-        self.refusals.get_or_create(&LimitLabel { limit: limit.name() }).inc();
+        self.rejections.get_or_create(&LimitLabel { limit: limit.name() }).inc();
     }
-}
 
-impl Admission {
-    /// Brings the gauges up to date.
-    pub(crate) fn refresh_metrics(&self) {
-        for client in self.status() {
-            for (limit, used, most) in client.levels() {
+    /// Updates the gauges.
+    pub(super) fn refresh(&self, clients: &[ClientStatus]) {
+        for client in clients {
+            for (limit, used, max) in client.levels() {
                 let labels = LevelLabels { client: client.name.clone(), limit: limit.name() };
-                self.metrics.limit.get_or_create(&labels).set(most);
-                self.metrics.used.get_or_create(&labels).set(used);
+                self.limit.get_or_create(&labels).set(max);
+                self.used.get_or_create(&labels).set(used);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Which day and month it is, in UTC.
+//! Days and months in UTC.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use jiff::tz::TimeZone;
 
 use crate::model::Timestamp;
 
-/// The day of a moment.
+/// Returns the day of a time.
 pub(super) fn day(at: Timestamp) -> Date {
     let past = if at.millis() < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
     jiff::Timestamp::from_millisecond(at.millis()).unwrap_or(past).to_zoned_datetime(TimeZone::UTC).date()
 }
 
-/// The first moment of a day's month.
+/// Returns the first instant of a day's month.
 pub(super) fn start_of_month(day: Date) -> Timestamp {
     start(day.first_of_month())
 }
 
-/// How long a day goes on.
-pub(super) fn rest_of_day(day: Date, now: Timestamp) -> Duration {
+/// Returns the time until a day ends.
+pub(super) fn until_end_of_day(day: Date, now: Timestamp) -> Duration {
     start(day.tomorrow().unwrap_or(Date::MAX)).since(now)
 }
 
-/// How long a day's month goes on.
-pub(super) fn rest_of_month(day: Date, now: Timestamp) -> Duration {
+/// Returns the time until a day's month ends.
+pub(super) fn until_end_of_month(day: Date, now: Timestamp) -> Duration {
     start(day.last_of_month().tomorrow().unwrap_or(Date::MAX)).since(now)
 }
 
@@ -48,18 +48,25 @@ mod tests {
         let today = day(now);
         assert_eq!(today.to_string(), "2028-02-28");
         assert_eq!(start_of_month(today), at("2028-02-01T00:00:00Z"));
-        assert_eq!(rest_of_day(today, now), Duration::from_millis(500));
-        assert_eq!(rest_of_month(today, now), Duration::from_millis(500) + Duration::from_hours(24), "a leap year");
-        assert_eq!(rest_of_month(day(at("2026-12-31T23:00:00Z")), at("2026-12-31T23:00:00Z")), Duration::from_hours(1));
+        assert_eq!(until_end_of_day(today, now), Duration::from_millis(500));
+        assert_eq!(
+            until_end_of_month(today, now),
+            Duration::from_millis(500) + Duration::from_hours(24),
+            "a leap year"
+        );
+        assert_eq!(
+            until_end_of_month(day(at("2026-12-31T23:00:00Z")), at("2026-12-31T23:00:00Z")),
+            Duration::from_hours(1)
+        );
         assert!(same_month(today, day(at("2028-02-01T00:00:00Z"))));
         assert!(!same_month(today, day(at("2027-02-28T00:00:00Z"))));
     }
 
     #[test]
-    fn no_moment_is_too_far() {
+    fn extreme_times_do_not_overflow() {
         for millis in [i64::MIN, -1, 0, i64::MAX] {
             let at = Timestamp::from_millis(millis);
-            let _ = (start_of_month(day(at)), rest_of_day(day(at), at), rest_of_month(day(at), at));
+            let _ = (start_of_month(day(at)), until_end_of_day(day(at), at), until_end_of_month(day(at), at));
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Requests a minute: a bucket that holds a whole minute's count and refills evenly (GCRA), as `OpenAI`'s do.
+//! Requests per minute: a bucket that holds the requests of a whole minute and refills evenly (GCRA), as at `OpenAI`.
 //!
-//! The limiter of governor decides; it says nothing between two decisions, so where the bucket stands is read from the
-//! one number it keeps, the theoretical arrival time of the next request.
+//! Governor decides. It reports no state between two decisions, so the state of the bucket is read from the one number it
+//! keeps, the theoretical arrival time of the next request.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,29 +11,29 @@ use governor::clock::{Clock, DefaultClock, Reference};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{NotKeyed, StateStore};
-use governor::{Quota, RateLimiter};
+use governor::{Quota, RateLimiter as Governor};
 
-/// The door of one client. `C` is monotonic time.
+/// The limiter of one client. `C` is monotonic time.
 #[derive(Debug)]
-pub(super) struct Door<C: Clock = DefaultClock> {
-    limiter: RateLimiter<NotKeyed, Arrival, C, NoOpMiddleware<C::Instant>>,
+pub(super) struct RateLimiter<C: Clock = DefaultClock> {
+    governor: Governor<NotKeyed, Arrival, C, NoOpMiddleware<C::Instant>>,
     arrival: Arrival,
-    /// What the limiter measures times from.
+    /// The origin of the times that governor keeps.
     start: C::Instant,
     per_minute: NonZeroU32,
 }
 
-/// Where a client stands with its requests a minute, as `x-ratelimit-*-requests` tell it.
+/// The state of a client's requests per minute, as in the headers `x-ratelimit-*-requests`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestRate {
     pub(crate) limit: u32,
-    /// So many may come now.
+    /// How many are allowed now.
     pub(crate) remaining: u32,
-    /// Until the whole limit may come at once, if none comes meanwhile.
+    /// The time until the whole limit is allowed at once, if there are no requests meanwhile.
     pub(crate) reset: Duration,
 }
 
-/// When the next request is due in theory, since the start; `None` before the first.
+/// The theoretical arrival time of the next request, since the start; `None` before the first.
 #[derive(Clone, Debug, Default)]
 struct Arrival(Arc<Mutex<Option<Nanos>>>);
 
@@ -51,31 +51,31 @@ impl StateStore for Arrival {
     }
 }
 
-impl Door {
+impl RateLimiter {
     pub(super) fn new(per_minute: NonZeroU32) -> Self {
         Self::with_clock(per_minute, DefaultClock::default())
     }
 }
 
-impl<C: Clock> Door<C> {
+impl<C: Clock> RateLimiter<C> {
     fn with_clock(per_minute: NonZeroU32, clock: C) -> Self {
         let arrival = Arrival::default();
         let start = clock.now();
-        let limiter = RateLimiter::new(Quota::per_minute(per_minute), arrival.clone(), clock);
-        Self { limiter, arrival, start, per_minute }
+        let governor = Governor::new(Quota::per_minute(per_minute), arrival.clone(), clock);
+        Self { governor, arrival, start, per_minute }
     }
 
     /// Counts a request.
     ///
     /// # Errors
     ///
-    /// When the next one is let in. One that is refused does not count.
-    pub(super) fn knock(&self) -> Result<(), Duration> {
-        self.limiter.check().map_err(|refused| refused.wait_time_from(self.limiter.clock().now()))
+    /// The time until the next one is allowed. A refused request is not counted.
+    pub(super) fn check(&self) -> Result<(), Duration> {
+        self.governor.check().map_err(|refused| refused.wait_time_from(self.governor.clock().now()))
     }
 
     pub(super) fn rate(&self) -> RequestRate {
-        let now = self.limiter.clock().now().duration_since(self.start).as_u64();
+        let now = self.governor.clock().now().duration_since(self.start).as_u64();
         let due = self.arrival.0.lock().unwrap_or_else(PoisonError::into_inner).map_or(0, Nanos::as_u64);
         let owed = due.saturating_sub(now);
         let each = Nanos::from(Quota::per_minute(self.per_minute).replenish_interval()).as_u64();
@@ -95,46 +95,46 @@ mod tests {
 
     use super::*;
 
-    fn door(per_minute: u32) -> (Door<FakeRelativeClock>, FakeRelativeClock) {
+    fn limiter(per_minute: u32) -> (RateLimiter<FakeRelativeClock>, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
-        (Door::with_clock(NonZeroU32::new(per_minute).unwrap(), clock.clone()), clock)
+        (RateLimiter::with_clock(NonZeroU32::new(per_minute).unwrap(), clock.clone()), clock)
     }
 
     #[test]
-    fn a_whole_minutes_count_may_come_at_once_and_waiting_as_told_is_enough() {
-        let (door, clock) = door(6);
-        assert_eq!(door.rate(), RequestRate { limit: 6, remaining: 6, reset: Duration::ZERO });
-        for left in (0..6).rev() {
-            assert_eq!(door.knock(), Ok(()));
-            let reset = Duration::from_secs(10 * (6 - u64::from(left)));
-            assert_eq!(door.rate(), RequestRate { limit: 6, remaining: left, reset });
+    fn a_burst_of_a_whole_minute_is_allowed_and_the_named_wait_is_enough() {
+        let (limiter, clock) = limiter(6);
+        assert_eq!(limiter.rate(), RequestRate { limit: 6, remaining: 6, reset: Duration::ZERO });
+        for remaining in (0..6).rev() {
+            assert_eq!(limiter.check(), Ok(()));
+            let reset = Duration::from_secs(10 * (6 - u64::from(remaining)));
+            assert_eq!(limiter.rate(), RequestRate { limit: 6, remaining, reset });
         }
-        assert_eq!(door.knock(), Err(Duration::from_secs(10)));
+        assert_eq!(limiter.check(), Err(Duration::from_secs(10)));
         clock.advance(Duration::from_secs(4));
-        assert_eq!(door.knock(), Err(Duration::from_secs(6)), "a refused one did not count");
-        assert_eq!(door.rate(), RequestRate { limit: 6, remaining: 0, reset: Duration::from_secs(56) });
+        assert_eq!(limiter.check(), Err(Duration::from_secs(6)), "a refused request is not counted");
+        assert_eq!(limiter.rate(), RequestRate { limit: 6, remaining: 0, reset: Duration::from_secs(56) });
         clock.advance(Duration::from_secs(6));
-        assert_eq!(door.rate().remaining, 1);
-        assert_eq!(door.knock(), Ok(()));
+        assert_eq!(limiter.rate().remaining, 1);
+        assert_eq!(limiter.check(), Ok(()));
         clock.advance(Duration::from_mins(1));
-        assert_eq!(door.rate(), RequestRate { limit: 6, remaining: 6, reset: Duration::ZERO });
+        assert_eq!(limiter.rate(), RequestRate { limit: 6, remaining: 6, reset: Duration::ZERO });
     }
 
     proptest! {
         #[test]
-        fn no_window_lets_more_in_than_the_bucket_and_its_refill(
+        fn no_window_allows_more_than_the_bucket_and_its_refill(
             per_minute in 1_u32..200,
             pauses in prop::collection::vec(0_u64..20_000, 1..300),
         ) {
-            let (door, clock) = door(per_minute);
+            let (limiter, clock) = limiter(per_minute);
             let mut now = 0;
             let mut admitted = Vec::new();
             for pause in pauses {
                 clock.advance(Duration::from_millis(pause));
                 now += pause;
-                let told = door.rate().remaining;
-                let verdict = door.knock();
-                prop_assert_eq!(verdict.is_ok(), told > 0, "the header said {}", told);
+                let remaining = limiter.rate().remaining;
+                let verdict = limiter.check();
+                prop_assert_eq!(verdict.is_ok(), remaining > 0, "the header said {}", remaining);
                 if let Err(wait) = verdict {
                     prop_assert!(wait > Duration::ZERO && wait <= Duration::from_mins(1));
                 } else {

@@ -1,18 +1,36 @@
-//! What the operator sees of each client. Neither keys nor their digests.
+//! The state of one client, and what the operator sees of it: neither keys nor their digests.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
-use super::{Admission, ClientState};
+use super::quota::ClientQuota;
+use super::rate_limiter::RateLimiter;
 use crate::model::{ClientId, Limit, Usd};
 
-/// A client, for the status page.
+/// What is known of a client.
+#[derive(Debug)]
+pub(super) struct ClientState {
+    pub(super) weight: f64,
+    /// `None`: all of them.
+    pub(super) models: Option<BTreeSet<String>>,
+    /// `None` where requests per minute are not limited.
+    pub(super) rate_limiter: Option<RateLimiter>,
+    /// The remaining requests at once; `None` where they are not limited.
+    pub(super) requests_at_once: Option<Arc<Semaphore>>,
+    pub(super) quota: Arc<ClientQuota>,
+}
+
+/// A client on the status page.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct ClientStatus {
     pub(crate) name: String,
     pub(crate) weight: f64,
     /// Ids; `None` for every model.
     pub(crate) models: Option<Vec<String>>,
-    /// `None` where they are not limited: nobody counts them then.
+    /// `None` where they are not limited, because they are not counted then.
     pub(crate) requests_per_minute: Option<LimitUsage<u64>>,
     /// Counted only where they are limited.
     pub(crate) requests_at_once: LimitUsage<u64>,
@@ -23,7 +41,7 @@ pub(crate) struct ClientStatus {
     pub(crate) usd_per_month: LimitUsage<f64>,
 }
 
-/// What is used, or reserved for what is under way, of a limit; `None` is no limit.
+/// The part of a limit that is used, or reserved for unfinished jobs. A limit of `None` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct LimitUsage<T> {
     pub(crate) used: T,
@@ -31,24 +49,24 @@ pub(crate) struct LimitUsage<T> {
 }
 
 impl ClientStatus {
-    fn of(name: &ClientId, guest: &ClientState) -> Self {
-        let (limits, used) = (guest.account.limits(), guest.account.used());
+    pub(super) fn of(name: &ClientId, client: &ClientState) -> Self {
+        let (limits, used) = (client.quota.limits(), client.quota.used());
         let count = |limit: Option<std::num::NonZeroU32>| limit.map(|limit| u64::from(limit.get()));
         let dollars = |limit: Option<Usd>| limit.map(|Usd(usd)| usd);
-        let requests = guest.door.as_ref().map(|door| {
-            let rate = door.rate();
+        let requests = client.rate_limiter.as_ref().map(|limiter| {
+            let rate = limiter.rate();
             LimitUsage { used: u64::from(rate.limit - rate.remaining), limit: Some(u64::from(rate.limit)) }
         });
-        let at_once = match (&guest.places, count(limits.requests_at_once)) {
-            (Some(places), Some(limit)) => {
-                LimitUsage { used: limit.saturating_sub(places.available_permits() as u64), limit: Some(limit) }
+        let at_once = match (&client.requests_at_once, count(limits.requests_at_once)) {
+            (Some(requests), Some(limit)) => {
+                LimitUsage { used: limit.saturating_sub(requests.available_permits() as u64), limit: Some(limit) }
             }
             (None, _) | (_, None) => LimitUsage { used: 0, limit: None },
         };
         Self {
             name: name.to_string(),
-            weight: guest.weight,
-            models: guest.models.as_ref().map(|models| models.iter().cloned().collect()),
+            weight: client.weight,
+            models: client.models.as_ref().map(|models| models.iter().cloned().collect()),
             requests_per_minute: requests,
             requests_at_once: at_once,
             predictions_at_once: LimitUsage { used: used.purchases, limit: count(limits.predictions_at_once) },
@@ -59,11 +77,11 @@ impl ClientStatus {
         }
     }
 
-    /// The limits it has: which, how much of it is used, and the limit.
-    #[expect(clippy::cast_precision_loss, reason = "no limit comes near the numbers that a float cannot hold")]
+    /// Returns the limits that are set: which, how much of it is used, and the limit.
+    #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^52")]
     pub(crate) fn levels(&self) -> Vec<(Limit, f64, f64)> {
-        let count = |limit: Limit, of: LimitUsage<u64>| of.limit.map(|most| (limit, of.used as f64, most as f64));
-        let money = |limit: Limit, of: LimitUsage<f64>| of.limit.map(|most| (limit, of.used, most));
+        let count = |limit: Limit, of: LimitUsage<u64>| of.limit.map(|max| (limit, of.used as f64, max as f64));
+        let money = |limit: Limit, of: LimitUsage<f64>| of.limit.map(|max| (limit, of.used, max));
         [
             self.requests_per_minute.and_then(|of| count(Limit::RequestsPerMinute, of)),
             count(Limit::RequestsAtOnce, self.requests_at_once),
@@ -75,15 +93,5 @@ impl ClientStatus {
         .into_iter()
         .flatten()
         .collect()
-    }
-}
-
-impl Admission {
-    /// Every client, by name.
-    pub(crate) fn status(&self) -> Vec<ClientStatus> {
-        let mut clients: Vec<ClientStatus> =
-            self.guests.iter().map(|(name, guest)| ClientStatus::of(name, guest)).collect();
-        clients.sort_by(|one, two| one.name.cmp(&two.name));
-        clients
     }
 }

@@ -18,7 +18,7 @@ use crate::engine::{SpoolError, WaitError, Waiter};
 use crate::model::catalogue::SizeProblem;
 use crate::model::{Failure, JobId, Limit, UpstreamId};
 use crate::server::hosts::HostError;
-use crate::webhooks::Refusal;
+use crate::webhooks::WebhookRejection;
 
 mod text;
 
@@ -330,22 +330,22 @@ impl ApiError {
     }
 
     /// Why nobody can be told at an address.
-    pub(super) fn of_webhook(refusal: Refusal) -> Self {
+    pub(super) fn of_webhook(refusal: WebhookRejection) -> Self {
         let param = "webhook_url";
         match refusal {
-            Refusal::Off => Self::UnsupportedParameter {
+            WebhookRejection::Disabled => Self::UnsupportedParameter {
                 param: param.to_owned(),
                 problem: "is not enabled at this gateway: its operator allows no address (webhooks.allowed_origins)"
                     .into(),
             },
-            Refusal::NotAnAddress(problem) => Self::Unacceptable { param, problem: problem.into() },
-            Refusal::NotAllowed { origin } => {
+            WebhookRejection::InvalidUrl(problem) => Self::Unacceptable { param, problem: problem.into() },
+            WebhookRejection::OriginNotAllowed { origin } => {
                 let origin = value(&origin);
                 let problem =
                     format!("the operator of this gateway does not allow '{origin}' (webhooks.allowed_origins)");
                 Self::Unacceptable { param, problem: problem.into() }
             }
-            Refusal::Crowded => Self::TooManyWebhooks,
+            WebhookRejection::TooManyPending => Self::TooManyWebhooks,
         }
     }
 
@@ -369,7 +369,7 @@ impl ApiError {
         match error {
             SpoolError::PartTooLarge { bytes_max } => Self::ImageTooLarge { param: param.to_owned(), bytes_max },
             SpoolError::NeverFits { bytes_max } => Self::BodyTooLarge { bytes_max },
-            SpoolError::Full { .. } | SpoolError::NoRoom(_) => Self::SpoolFull,
+            SpoolError::Full { .. } | SpoolError::Exhausted(_) => Self::SpoolFull,
             SpoolError::Io(error) => Self::internal(format!("the spool cannot be used: {error}")),
         }
     }

@@ -169,7 +169,7 @@ impl Form {
     /// [`ApiError::DuplicateParameter`] for a second, different one.
     pub(super) fn add_mask(&mut self, mask: Input) -> Result<(), ApiError> {
         match &self.mask {
-            Some(known) if known.identity() != mask.identity() => {
+            Some(known) if known.fingerprint_bytes() != mask.fingerprint_bytes() => {
                 Err(ApiError::DuplicateParameter { param: "mask".to_owned() })
             }
             Some(_) | None => {

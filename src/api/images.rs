@@ -119,7 +119,7 @@ async fn place(
     // In a box of its own: it is many kilobytes, and would be moved with every future around it.
     let checked = Box::pin(reading).await?;
     let Checked { request, presentation, webhook_url, dropped, ignored } = checked;
-    noted.model.clone_from(&request.model);
+    noted.model = request.model.to_string();
     noted.ignored = ignored;
 
     let manner = Manner::of(&presentation, &headers, version, &state.server);

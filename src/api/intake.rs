@@ -153,7 +153,7 @@ mod tests {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);
             let checked = read(&limits(Task::Edit), &headers, None, body, &spool, &server(), offer).await.unwrap();
             let request = checked.request;
-            let inputs: Vec<_> = request.inputs.iter().map(crate::model::Input::identity).collect();
+            let inputs: Vec<_> = request.inputs.iter().map(crate::model::Input::fingerprint_bytes).collect();
             assert_eq!(request.size.to_string(), "1024x1536");
             seen.push((request.prompt, request.n, request.size, inputs));
         }

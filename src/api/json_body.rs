@@ -46,7 +46,7 @@ pub(super) async fn read(
     let appetite = arriving.appetite();
     let too_large = |error| match error {
         SpoolError::PartTooLarge { bytes_max } => ApiError::BodyTooLarge { bytes_max },
-        SpoolError::NeverFits { .. } | SpoolError::Full { .. } | SpoolError::NoRoom(_) | SpoolError::Io(_) => {
+        SpoolError::NeverFits { .. } | SpoolError::Full { .. } | SpoolError::Exhausted(_) | SpoolError::Io(_) => {
             ApiError::from_spool(error, "body")
         }
     };

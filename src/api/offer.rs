@@ -28,18 +28,19 @@ impl<'a> Offer<'a> {
     /// [`ApiError::ModelNotFound`], [`ApiError::ModelNotAllowed`].
     pub(super) fn find(self, name: Option<String>, task: Task) -> Result<&'a Model, ApiError> {
         let name = name.unwrap_or_else(|| self.catalogue.default_model.clone());
-        let able = self.models().filter(|model| model.is_sold(self.routes, task));
-        let known = || able.map(|model| model.id.clone()).collect();
+        let able = self.models().filter(|model| model.is_offered(self.routes, task));
+        let known = || able.map(|model| model.id.to_string()).collect();
         match self.catalogue.find(&name) {
             None => Err(ApiError::ModelNotFound { name, known: known() }),
-            Some(model) if !self.allows(model) => {
-                Err(ApiError::ModelNotAllowed { name, allowed: self.models().map(|model| model.id.clone()).collect() })
-            }
+            Some(model) if !self.allows(model) => Err(ApiError::ModelNotAllowed {
+                name,
+                allowed: self.models().map(|model| model.id.to_string()).collect(),
+            }),
             Some(model) => Ok(model),
         }
     }
 
     pub(super) fn allows(self, model: &Model) -> bool {
-        self.allowed.is_none_or(|allowed| allowed.contains(&model.id))
+        self.allowed.is_none_or(|allowed| allowed.contains(model.id.as_str()))
     }
 }

@@ -21,7 +21,7 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
 ///
 /// [`Failure::LimitExceeded`] when the client's minute is used up.
 pub(super) fn count(admission: &Admission, client: &ClientId) -> Result<(), ApiError> {
-    admission.knock(client).map_err(over)
+    admission.check_rate(client).map_err(over)
 }
 
 /// How a client is told of a limit that it is over, before there is an order.

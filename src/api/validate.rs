@@ -126,11 +126,11 @@ pub(super) fn check(form: Form, task: Task, server: &ServerConfig, offer: Offer<
 /// No route that the operator allows has the model for this task.
 fn lacks_task(model: &Model, task: Task) -> ApiError {
     let routes = [ApiKind::Prediction, ApiKind::OpenAi, ApiKind::Unified];
-    let elsewhere = routes.into_iter().find(|&route| model.is_sold(&[route], task)).map(|route| {
+    let elsewhere = routes.into_iter().find(|&route| model.is_offered(&[route], task)).map(|route| {
         let route = route.name();
         format!("The operator of this gateway has chosen another way to it than upstream.api = \"{route}\".")
     });
-    ApiError::ModelLacksTask { model: model.id.clone(), task: task.name(), note: model.note.clone().or(elsewhere) }
+    ApiError::ModelLacksTask { model: model.id.to_string(), task: task.name(), note: model.note.clone().or(elsewhere) }
 }
 
 /// A check under way.
@@ -360,7 +360,7 @@ impl Check<'_> {
             && self.one_of("input_fidelity", &["low", "high"])?.as_deref() == Some("high")
         {
             let (model, hint) = (self.model.id.clone(), self.hint("input_fidelity"));
-            self.refuse("input_fidelity", ApiError::UnsupportedInputFidelity { model, hint })?;
+            self.refuse("input_fidelity", ApiError::UnsupportedInputFidelity { model: model.to_string(), hint })?;
         }
         for name in ["complexity", "frame_count", "frame_duration_ms", "svg"] {
             if self.scalars.contains_key(name) && !self.is_choice(name) {

@@ -1,29 +1,28 @@
-//! What a person sees first. Printed to standard output; logs go to standard error.
+//! The text at the start, on standard output; logs go to standard error.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::config::SANDBOX_KEY;
-use crate::operator::from_here;
-use crate::simulator;
+use crate::operator::reachable_address;
 
-pub(super) fn real(scheme: &str, client: SocketAddr, operator: SocketAddr) {
-    let (client, operator) = (from_here(client), from_here(operator));
+pub(super) fn gateway(scheme: &str, client: SocketAddr, operator: SocketAddr) {
+    let (client, operator) = (reachable_address(client), reachable_address(operator));
     println!(
         "gptproto-gateway {version}\n\n  \
            OpenAI API   {scheme}://{client}/v1\n  \
-           operator     http://{operator}/   (health, metrics, status)\n",
+           operator     http://{operator}/   (status page, health, metrics)\n",
         version = env!("CARGO_PKG_VERSION"),
     );
 }
 
 pub(super) fn sandbox(scheme: &str, client: SocketAddr, operator: SocketAddr, simulator: SocketAddr, sample: &Path) {
-    let (client, operator) = (from_here(client), from_here(operator));
+    let (client, operator) = (reachable_address(client), reachable_address(operator));
     println!(
-        "gptproto-gateway {version}, sandbox: make-believe pictures, no account, no cost\n\n  \
+        "gptproto-gateway {version}, sandbox: simulated pictures, no account, no cost\n\n  \
            OpenAI API   {scheme}://{client}/v1\n  \
            key          {SANDBOX_KEY}\n  \
-           operator     http://{operator}/   (health, metrics, status)\n  \
+           operator     http://{operator}/   (status page, health, metrics)\n  \
            simulator    http://{simulator}/   (counters at /_simulator/counters)\n\n\
          Edit a picture and save it (takes a few seconds):\n\n  \
            curl -s {scheme}://{client}/v1/images/edits -H 'Authorization: Bearer {SANDBOX_KEY}' \\\n    \
@@ -35,16 +34,16 @@ pub(super) fn sandbox(scheme: &str, client: SocketAddr, operator: SocketAddr, si
     );
 }
 
-pub(super) fn simulator(address: SocketAddr, options: &simulator::Options) {
+pub(super) fn simulator(address: SocketAddr, keys: &[String]) {
     println!(
-        "gptproto-gateway {version}, simulator of GPTProto\n\n  \
+        "gptproto-gateway {version}, GPTProto simulator\n\n  \
            API          http://{address}/api/v3/... and /v1/images/...\n  \
            key          {keys}\n  \
            control      http://{address}/_simulator/counters, /_simulator/scenario, /_simulator/faults\n\n\
          Point a gateway at it:\n\n  \
            GPTPROTO_API_KEY={key} GATEWAY_UPSTREAM__BASE_URL=http://{address} gptproto-gateway serve\n",
         version = env!("CARGO_PKG_VERSION"),
-        keys = options.keys.join(", "),
-        key = options.keys.first().map_or("", String::as_str),
+        keys = keys.join(", "),
+        key = keys.first().map_or("", String::as_str),
     );
 }

@@ -10,12 +10,12 @@ use crate::model::{AccountId, Clock, SystemClock};
 use crate::storage::{DataDirectory, DataDirectoryError};
 use crate::upstream::{GptProto, KeyCheck, Upstream};
 
-/// How far the clocks may differ before it is worth a word.
+/// A larger difference of the clocks is reported.
 const SKEW_MAX: Duration = Duration::from_mins(1);
 
-/// Checks configuration, folders, key and clock. Returns a line for each, and whether the gateway could run.
+/// Checks configuration, folders, keys and clock. Returns a line for each, and whether the gateway could run.
 pub async fn check(config: &Config) -> (String, bool) {
-    let mut report = Report { text: String::new(), fine: true };
+    let mut report = Report { text: String::new(), could_run: true };
     report.ok(
         "configuration",
         &format!(
@@ -24,31 +24,31 @@ pub async fn check(config: &Config) -> (String, bool) {
             config.clients.len()
         ),
     );
-    if let Some(route) = route_beside_the_default(config) {
-        report.ok("route", &route);
+    if let Some(transport) = unusual_transport(config) {
+        report.ok("upstream API", &transport);
     }
     match DataDirectory::open(&config.storage.directory) {
         Ok(directory) => report.ok("storage", &format!("{} is writable", directory.path().display())),
-        // A gateway that is running is not a problem of the deployment.
+        // A gateway that runs is not a mistake of the deployment.
         Err(error @ DataDirectoryError::InUse(_)) => report.warn("storage", &error.to_string()),
         Err(error) => report.bad("storage", &error.to_string()),
     }
     if let Some(files) = config.server.tls() {
-        match listeners::read_tls(files) {
-            Ok(_) => report.ok("TLS", &format!("{} and its key fit", files.0.display())),
+        match listeners::load_tls(files).await {
+            Ok(_) => report.ok("TLS", &format!("{} and its key match", files.0.display())),
             Err(error) => report.bad("TLS", &format!("{error:#}")),
         }
     }
-    match listeners::share(listeners::wanted(config, false)) {
+    match listeners::divide_descriptors(listeners::descriptor_demand(config, false)) {
         Ok(shares) if shares.connections < config.server.connections_max.get() => report.warn(
-            "descriptors",
+            "open files",
             &format!(
-                "{} of {} connections fit into the {} files that may be open (ulimit -n)",
+                "only {} of {} connections (server.connections_max) fit into the limit of {} open files (ulimit -n)",
                 shares.connections, config.server.connections_max, shares.limit
             ),
         ),
-        Ok(shares) => report.ok("descriptors", &format!("{} may be open", shares.limit)),
-        Err(error) => report.bad("descriptors", &error.to_string()),
+        Ok(shares) => report.ok("open files", &format!("up to {} files and connections may be open", shares.limit)),
+        Err(error) => report.bad("open files", &error.to_string()),
     }
     if let Err(error) = config.require_keys() {
         report.bad("keys", &error.to_string());
@@ -63,46 +63,46 @@ pub async fn check(config: &Config) -> (String, bool) {
             }
         }
     }
-    (report.text, report.fine)
+    (report.text, report.could_run)
 }
 
-/// How requests and their pictures travel, where that is not the default.
-fn route_beside_the_default(config: &Config) -> Option<String> {
-    let route = config.upstream.api;
-    let route = (route != ApiPolicy::Auto).then(|| format!("every request takes the route {}", route.name()));
+/// Returns how requests and their input pictures reach the upstream, where that is not the default.
+fn unusual_transport(config: &Config) -> Option<String> {
+    let api = config.upstream.api;
+    let api = (api != ApiPolicy::Auto).then(|| format!("every request uses the API {}", api.name()));
     let inputs = match (config.upstream.inputs, &config.server.public_url) {
-        (InputTransport::Link, Some(base)) => Some(format!("input pictures are fetched from {base}")),
+        (InputTransport::Link, Some(base)) => Some(format!("the upstream fetches input pictures from {base}")),
         (InputTransport::Link | InputTransport::Inline, _) => None,
     };
-    let told: Vec<String> = route.into_iter().chain(inputs).collect();
-    (!told.is_empty()).then(|| told.join("; "))
+    let settings: Vec<String> = api.into_iter().chain(inputs).collect();
+    (!settings.is_empty()).then(|| settings.join("; "))
 }
 
 struct Report {
     text: String,
-    fine: bool,
+    could_run: bool,
 }
 
 impl Report {
     fn key(&mut self, config: &Config, account: &AccountId, check: &KeyCheck) {
-        // With one account there is nothing to tell apart.
+        // The name of the only account adds nothing.
         let of = if config.accounts.len() > 1 { format!(" of {account}") } else { String::new() };
         let base = &config.upstream.base_url;
         match check {
             KeyCheck::Good { upstream_time } => {
-                self.ok("upstream", &format!("{base} accepts the key{of} (asked for its models, which costs nothing)"));
+                self.ok("upstream", &format!("{base} accepts the key{of} (listed its models, which costs nothing)"));
                 let now = SystemClock.now();
                 match upstream_time.map(|time| now.since(time).max(time.since(now))) {
                     Some(skew) if skew > SKEW_MAX => {
                         self.warn("clock", &format!("differs from the upstream's by {} s", skew.as_secs()));
                     }
                     Some(skew) => self.ok("clock", &format!("within {} s of the upstream's", skew.as_secs() + 1)),
-                    None => self.warn("clock", "the upstream did not say what time it is"),
+                    None => self.warn("clock", "not compared: the upstream sent no time"),
                 }
             }
             KeyCheck::Refused(reason) => self.bad("upstream", &format!("{base} refuses the key{of}: {reason}")),
             KeyCheck::Unclear(reason) => {
-                self.bad("upstream", &format!("{base} could not be asked about the key{of}: {reason}"));
+                self.bad("upstream", &format!("{base} gave no answer about the key{of}: {reason}"));
             }
         }
     }
@@ -116,7 +116,7 @@ impl Report {
     }
 
     fn bad(&mut self, what: &str, detail: &str) {
-        self.fine = false;
+        self.could_run = false;
         self.line("FAIL", what, detail);
     }
 

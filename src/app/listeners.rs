@@ -1,5 +1,6 @@
-//! The listeners: bound before anything is built, and what each of them bears.
+//! The listeners: bound before any other module is built, and their limits.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,45 +8,49 @@ use anyhow::Context;
 use axum::Router;
 use tokio::net::TcpListener;
 
-use super::bind;
+use super::refusals::connection_refusals;
 use crate::config::{Config, ServerConfig, UpstreamConfig, WebhooksConfig};
 use crate::lifecycle::Lifecycle;
 use crate::operator::Connections;
-use crate::server::accept::ConnectionSettings;
+use crate::server::accept::HttpServer;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::descriptors::{self, DescriptorDemand, DescriptorShares, TooFewDescriptors};
 use crate::server::limits::{ConnectionLimits, Http1Limits, Http2Limits};
 use crate::server::listener::{Listener, UnixSocket};
 use crate::server::metrics::ConnectionMetrics;
 use crate::server::tls::Tls;
+use crate::telemetry::Metrics;
 
-/// The faces, as metrics name them.
-pub(super) const CLIENTS: &str = "clients";
-pub(super) const OPERATOR: &str = "operator";
+/// The `listener` label of metrics.
+const CLIENTS: &str = "clients";
+const OPERATOR: &str = "operator";
 
-/// Connections of the operator face: a few people, a scraper, and probes that must always get through.
+/// Connections of the operator listener: a few people, a scraper, and probes that must never be refused.
 const OPERATOR_CONNECTIONS_MAX: usize = 64;
 /// Files of stored pictures that are read or written at the same time.
 const RESULT_FILES: usize = 512;
 
-/// Sockets that are reserved, and do not accept yet.
+/// Sockets with reserved addresses that do not accept connections yet.
 #[derive(Debug)]
-pub(super) struct Bound {
-    pub(super) client: TcpListener,
-    pub(super) operator: TcpListener,
+pub(super) struct BoundListeners {
+    client: TcpListener,
+    operator: TcpListener,
     unix: Option<UnixSocket>,
     tls: Option<Tls>,
 }
 
-impl Bound {
-    /// Binds every address, and reads the certificate.
+impl BoundListeners {
+    /// Binds every address and reads the certificate.
     ///
     /// # Errors
     ///
-    /// Naming the key of what is taken or cannot be read.
-    pub(super) async fn new(config: &Config) -> anyhow::Result<Self> {
+    /// Names the key of an address that is taken or a file that cannot be read.
+    pub(super) async fn bind(config: &Config) -> anyhow::Result<Self> {
         let Config { server, operator, .. } = config;
-        let tls = server.tls().map(read_tls).transpose()?;
+        let tls = match server.tls() {
+            Some(files) => Some(load_tls(files).await?),
+            None => None,
+        };
         let client = bind(server.listen, "server.listen").await?;
         let operator = bind(operator.listen, "operator.listen").await?;
         let unix = server.unix_socket().map(|path| {
@@ -54,49 +59,71 @@ impl Bound {
         });
         Ok(Self { client, operator, unix: unix.transpose()?, tls })
     }
+
+    /// Returns the addresses for clients and for the operator.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not tell them.
+    pub(super) fn addresses(&self) -> std::io::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.client.local_addr()?, self.operator.local_addr()?))
+    }
+
+    /// Adds everything but the routers that are served.
+    pub(super) fn with_limits(self, listeners: &Listeners, server: &ServerConfig, lifecycle: &Lifecycle) -> Serving {
+        let (limits, reload_interval) = (limits(server), server.tls_reload_interval);
+        Serving { bound: self, listeners: listeners.clone(), limits, reload_interval, lifecycle: lifecycle.clone() }
+    }
 }
 
-/// Listeners with all they need, but for what they serve.
+/// Binds a TCP listener. `setting` names the source of the address in an error.
+///
+/// # Errors
+///
+/// When the address is in use or not of this machine.
+pub(super) async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({setting})"))
+}
+
+/// Listeners with all they need, except the routers that they serve.
 #[derive(Debug)]
 pub(super) struct Serving {
-    bound: Bound,
-    doors: Listeners,
+    bound: BoundListeners,
+    listeners: Listeners,
     limits: ConnectionLimits,
     reload_interval: Duration,
     lifecycle: Lifecycle,
 }
 
 impl Serving {
-    pub(super) fn new(bound: Bound, doors: &Listeners, server: &ServerConfig, lifecycle: &Lifecycle) -> Self {
-        let (limits, reload_interval) = (limits(server), server.tls_reload_interval);
-        Self { bound, doors: doors.clone(), limits, reload_interval, lifecycle: lifecycle.clone() }
-    }
-
-    /// Begins to accept.
+    /// Starts to accept connections.
     pub(super) fn start(self, api: Router, operator: Router) {
-        let Self { bound, doors, limits, reload_interval, lifecycle } = self;
-        let face = |name, router, caps: &ConnectionLimiter| ConnectionSettings {
-            name,
+        let Self { bound, listeners, limits, reload_interval, lifecycle } = self;
+        let server = |listener_name, router, limiter: &ConnectionLimiter| HttpServer {
+            listener_name,
             router,
             limits,
-            caps: caps.clone(),
-            figures: doors.figures.clone(),
+            limiter: limiter.clone(),
+            refusals: connection_refusals(),
+            metrics: listeners.metrics.clone(),
             lifecycle: lifecycle.clone(),
         };
-        let (clients, operator) = (face(CLIENTS, api, &doors.client), face(OPERATOR, operator, &doors.operator));
+        let clients = server(CLIENTS, api, &listeners.client);
+        let operator = server(OPERATOR, operator, &listeners.operator);
         let client_listener = match bound.tls {
             Some(tls) => {
-                lifecycle.spawn_service("certificate", tls.clone().follow(reload_interval));
+                lifecycle.spawn_service("certificate", tls.clone().reload_on_change(reload_interval));
                 Listener::Tls(bound.client, tls)
             }
             None => Listener::Tcp(bound.client),
         };
         let stop = lifecycle.stop_token();
         if let Some(socket) = bound.unix {
-            lifecycle.spawn("client face, local", clients.clone().serve(Listener::Unix(socket), stop.clone()));
+            lifecycle
+                .spawn("client listener, Unix socket", clients.clone().serve(Listener::Unix(socket), stop.clone()));
         }
-        lifecycle.spawn("client face", clients.serve(client_listener, stop.clone()));
-        lifecycle.spawn("operator face", operator.serve(Listener::Tcp(bound.operator), stop));
+        lifecycle.spawn("client listener", clients.serve(client_listener, stop.clone()));
+        lifecycle.spawn("operator listener", operator.serve(Listener::Tcp(bound.operator), stop));
     }
 }
 
@@ -104,75 +131,77 @@ impl Serving {
 ///
 /// # Errors
 ///
-/// Naming the file.
-pub(super) fn read_tls((certificate, key): (&Path, &Path)) -> anyhow::Result<Tls> {
-    Tls::read(certificate, key).context("no TLS (server.tls_certificate_file, server.tls_key_file)")
+/// Names the file.
+pub(super) async fn load_tls((certificate, key): (&Path, &Path)) -> anyhow::Result<Tls> {
+    Tls::load(certificate, key).await.context("TLS is not available (server.tls_certificate_file, server.tls_key_file)")
 }
 
-/// How many may come in, and what is counted of them. Cheap to clone.
+/// Limits and metrics of the listeners. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Listeners {
-    pub(super) client: ConnectionLimiter,
-    pub(super) operator: ConnectionLimiter,
-    pub(super) figures: ConnectionMetrics,
-    pub(super) shares: DescriptorShares,
+    client: ConnectionLimiter,
+    operator: ConnectionLimiter,
+    metrics: ConnectionMetrics,
+    shares: DescriptorShares,
 }
 
-/// What is wanted of the process's descriptors.
-pub(super) fn wanted(config: &Config, sandbox: bool) -> DescriptorDemand {
+/// Returns how many descriptors the configuration asks for.
+pub(super) fn descriptor_demand(config: &Config, sandbox: bool) -> DescriptorDemand {
     let Config { server, upstream, webhooks, accounts, .. } = config;
     let UpstreamConfig { concurrent_predictions, concurrent_polls_max, queue_max, .. } = upstream;
     let WebhooksConfig { concurrent_max, .. } = webhooks;
-    let calls = concurrent_predictions.get().saturating_mul(accounts.len().max(1));
-    let outward = calls.saturating_add(concurrent_polls_max.get()).saturating_add(*concurrent_max);
+    let concurrent = concurrent_predictions.get().saturating_mul(accounts.len().max(1));
+    let outgoing = concurrent.saturating_add(concurrent_polls_max.get()).saturating_add(*concurrent_max);
     DescriptorDemand {
         connections: server.connections_max.get(),
         operator: OPERATOR_CONNECTIONS_MAX,
-        // The sandbox's simulator has the other end of each of them.
-        upstream: if sandbox { outward.saturating_mul(2) } else { outward },
-        // One file of uploads for each order that is queued or being submitted.
-        spool: queue_max.saturating_add(calls),
+        // In the sandbox the simulator holds the other end of each connection.
+        upstream: if sandbox { outgoing.saturating_mul(2) } else { outgoing },
+        // One file of uploads for each purchase that is queued or being submitted.
+        spool: queue_max.saturating_add(concurrent),
         results: RESULT_FILES,
     }
 }
 
-/// Shares out the descriptors of the process, and says so where clients get less than was wanted.
+/// Divides the descriptors of the process, and logs a warning when fewer connections are possible than configured.
 ///
 /// # Errors
 ///
 /// [`TooFewDescriptors`].
-pub(super) fn share(wanted: DescriptorDemand) -> Result<DescriptorShares, TooFewDescriptors> {
-    // Where the system does not tell, as many as a gateway has open at its start.
+pub(super) fn divide_descriptors(demand: DescriptorDemand) -> Result<DescriptorShares, TooFewDescriptors> {
+    // Where the system does not say: what a gateway has open at its start.
     const USUALLY_OPEN: usize = 40;
-    let shares = descriptors::share(descriptors::limit(), descriptors::open().unwrap_or(USUALLY_OPEN), wanted)?;
+    let open = descriptors::open().unwrap_or(USUALLY_OPEN);
+    let shares = descriptors::divide(descriptors::limit(), open, demand)?;
     let DescriptorShares { limit, connections, .. } = shares;
-    if connections < wanted.connections {
+    if connections < demand.connections {
         tracing::warn!(
             limit,
             connections,
-            connections_max = wanted.connections,
-            "the process may open so few files that fewer connections are accepted than server.connections_max (ulimit -n)"
+            connections_max = demand.connections,
+            "the limit of open files (ulimit -n) is low: fewer connections are accepted than server.connections_max"
         );
     }
     Ok(shares)
 }
 
 impl Listeners {
-    pub(super) fn new(server: &ServerConfig, shares: DescriptorShares) -> Self {
+    pub(super) fn new(server: &ServerConfig, shares: DescriptorShares, registry: &Metrics) -> Self {
         let per_address = server.connections_per_address_max;
+        let metrics = ConnectionMetrics::default();
+        registry.register("connections", |registry| metrics.register(registry));
         Self {
             client: ConnectionLimiter::new(shares.connections, per_address, server.proxy_networks.clone()),
             operator: ConnectionLimiter::new(shares.operator, None, Vec::new()),
-            figures: ConnectionMetrics::default(),
+            metrics,
             shares,
         }
     }
 
-    /// Brings the gauges up to date.
-    pub(super) fn refresh_metrics(&self) {
-        self.figures.level(CLIENTS, &self.client);
-        self.figures.level(OPERATOR, &self.operator);
-        self.figures.descriptors(descriptors::open(), self.shares.limit);
+    /// Updates the gauges.
+    pub(super) fn update_metrics(&self) {
+        self.metrics.update(CLIENTS, &self.client);
+        self.metrics.update(OPERATOR, &self.operator);
     }
 
     pub(super) fn status(&self) -> Connections {
@@ -187,7 +216,7 @@ impl Listeners {
     }
 }
 
-/// The limits of every connection.
+/// Returns the limits of every connection.
 fn limits(server: &ServerConfig) -> ConnectionLimits {
     ConnectionLimits {
         header_timeout: server.header_timeout,

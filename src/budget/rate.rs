@@ -1,4 +1,4 @@
-//! The configured rates: governor's GCRA, on the runtime's clock.
+//! A configured rate: governor's GCRA on the runtime's clock.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-/// A rate that lets `burst` calls through at once, and then one whenever its share of the time has passed.
+/// A rate that allows a burst of calls at once, and then evenly spaced ones.
 #[derive(Debug)]
 pub(super) struct Rate {
     limiter: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, StateInformationMiddleware>,
-    /// No call is let through before.
+    /// The time before which no call is allowed.
     free_at: Option<Instant>,
 }
 
-/// The runtime's monotonic time, which tests turn by hand.
+/// The runtime's monotonic time, which tests can advance.
 #[derive(Clone, Copy, Debug, Default)]
 struct RuntimeClock;
 
@@ -30,7 +30,7 @@ impl Clock for RuntimeClock {
 }
 
 impl Rate {
-    /// `per_minute` calls, of which `burst`'s worth may come at once: never less than one call.
+    /// Allows `per_minute` calls, of which those of a time of `burst` may come at once: at least one.
     pub(super) fn new(per_minute: NonZeroU32, burst: Duration) -> Self {
         let at_once = u128::from(per_minute.get()) * burst.as_millis() / 60_000;
         let at_once = NonZeroU32::new(u32::try_from(at_once).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN);
@@ -39,17 +39,25 @@ impl Rate {
         Self { limiter: limiter.with_middleware(), free_at: None }
     }
 
-    /// Whether [`Rate::take`] would succeed now, and otherwise when.
+    /// Whether [`Rate::take`] would succeed now.
+    ///
+    /// # Errors
+    ///
+    /// The time when it would.
     pub(super) fn ready(&self, now: Instant) -> Result<(), Instant> {
         self.free_at.filter(|&at| at > now).map_or(Ok(()), Err)
     }
 
-    /// Takes one call, or says when there will be one.
+    /// Takes one call.
+    ///
+    /// # Errors
+    ///
+    /// The time when there is one.
     pub(super) fn take(&mut self) -> Result<(), Instant> {
         self.ready(Instant::now())?;
         let taken = self.try_take();
         match taken {
-            // Asked once more, an exhausted rate takes nothing and says when it is ready again.
+            // Another attempt at an exhausted rate takes nothing and returns the time when it is ready again.
             Ok(0) => self.free_at = self.try_take().err(),
             Ok(_) => self.free_at = None,
             Err(at) => self.free_at = Some(at),
@@ -57,10 +65,10 @@ impl Rate {
         taken.map(drop)
     }
 
-    /// Returns how many more could be taken at once.
+    /// Takes one call. Returns how many more could be taken at once.
     fn try_take(&self) -> Result<u32, Instant> {
         let taken = self.limiter.check();
-        // One nanosecond more than governor says: what comes at that very moment is let through only sometimes.
+        // One nanosecond later than governor says: a call at exactly that time is only sometimes allowed.
         let until = |at| Instant::from_std(at) + Duration::from_nanos(1);
         taken.map(|left| left.remaining_burst_capacity()).map_err(|not_until| until(not_until.earliest_possible()))
     }
@@ -73,9 +81,9 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// In any window, no more than the burst and what the rate gives in that time, however the calls arrive.
+        /// However the calls arrive, no window has more than the burst and the rate of that time.
         #[test]
-        fn no_window_holds_more_than_burst_and_rate(
+        fn no_window_has_more_calls_than_burst_and_rate(
             per_minute in 1_u32..2000,
             burst_s in 0_u64..30,
             pauses in proptest::collection::vec(0_u64..3000, 1..300),
@@ -85,11 +93,11 @@ mod tests {
                 let mut rate = Rate::new(NonZeroU32::new(per_minute).unwrap(), Duration::from_secs(burst_s));
                 let mut admitted = Vec::new();
                 for pause in pauses {
-                    // Impatient as well as patient callers.
+                    // Callers that come too early as well as later ones.
                     tokio::time::advance(Duration::from_millis(pause.saturating_sub(1000))).await;
                     let ready = rate.ready(Instant::now());
                     let taken = rate.take();
-                    prop_assert_eq!(taken.is_ok(), ready.is_ok(), "it knows beforehand");
+                    prop_assert_eq!(taken.is_ok(), ready.is_ok(), "`ready` agrees with `take`");
                     match taken {
                         Ok(()) => admitted.push(Instant::now()),
                         Err(at) => prop_assert!(at > Instant::now()),

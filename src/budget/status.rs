@@ -1,4 +1,4 @@
-//! What the operator sees of the budget.
+//! The status and the metrics of the budget.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::State;
 use super::account::Account;
+use super::state::State;
 use crate::model::AccountId;
 use crate::telemetry::Metrics;
 
@@ -19,57 +19,64 @@ use crate::telemetry::Metrics;
 pub(crate) struct Status {
     pub(crate) predictions_in_flight: usize,
     pub(crate) predictions_in_flight_max: usize,
-    pub(crate) queue: usize,
-    pub(crate) queue_max: usize,
-    pub(crate) queue_bytes: u64,
-    /// Predictions that wait, by client.
-    pub(crate) queue_by_client: BTreeMap<String, usize>,
-    /// Seconds until submits go on after a 429; 0 when an account takes some.
+    /// Queued submits.
+    pub(crate) queued_submits: usize,
+    pub(crate) queued_submits_max: usize,
+    /// Bytes of the uploads of queued submits.
+    pub(crate) queued_upload_bytes: u64,
+    /// Queued submits by client.
+    pub(crate) queued_submits_by_client: BTreeMap<String, usize>,
+    /// Seconds until submits resume after a 429; 0 when an account accepts some.
     pub(crate) paused_s: f64,
     pub(crate) accounts: Vec<AccountStatus>,
 }
 
-/// One account.
+/// One account with the upstream.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct AccountStatus {
     pub(crate) name: String,
     pub(crate) in_flight: usize,
-    /// Predictions that may be in flight: by the configuration, and by what 429s have taught.
+    /// Predictions that may be in flight, as configured and as learned from 429s.
     pub(crate) in_flight_max: usize,
     pub(crate) in_flight_learned: usize,
-    /// Submits a minute: by the configuration, and by what 429s have taught.
+    /// Submits per minute, as configured and as learned from 429s.
     pub(crate) submits_per_minute_max: u32,
     pub(crate) submits_per_minute_learned: f64,
-    /// Why nothing or less is asked of it now, and for how many seconds more.
+    /// The pauses and cooldowns that are active.
     pub(crate) pauses: Vec<PauseStatus>,
 }
 
-/// A pause that is in force.
+/// An active pause or cooldown.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct PauseStatus {
-    /// `submits`, `polls`, `model`, or the reason why the key is set aside.
+    /// `submits`, `polls`, `model`, or the reason of an account's cooldown.
     pub(crate) what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<String>,
+    /// Until it ends.
     pub(crate) seconds: f64,
 }
 
 impl Status {
-    pub(super) fn of(state: &State, queue_max: usize, now: Instant) -> Self {
+    pub(super) fn of<T>(state: &State<T>, queue_max: usize, now: Instant) -> Self {
         let accounts: Vec<AccountStatus> =
             state.accounts.iter().map(|account| AccountStatus::of(account, now)).collect();
-        let stopped = |account: &AccountStatus| {
+        let paused = |account: &AccountStatus| {
             let pauses = account.pauses.iter().filter(|pause| pause.model.is_none() && pause.what != "polls");
             pauses.map(|pause| pause.seconds).fold(0.0, f64::max)
         };
         Self {
             predictions_in_flight: accounts.iter().map(|account| account.in_flight).sum(),
             predictions_in_flight_max: accounts.iter().map(|account| account.in_flight_learned).sum(),
-            queue: state.queue.len(),
-            queue_max,
-            queue_bytes: state.queue.bytes(),
-            queue_by_client: state.queue.by_client().map(|(client, count)| (client.to_string(), count)).collect(),
-            paused_s: accounts.iter().map(stopped).reduce(f64::min).unwrap_or_default(),
+            queued_submits: state.queue.len(),
+            queued_submits_max: queue_max,
+            queued_upload_bytes: state.queue.bytes(),
+            queued_submits_by_client: state
+                .queue
+                .by_client()
+                .map(|(client, count)| (client.to_string(), count))
+                .collect(),
+            paused_s: accounts.iter().map(paused).reduce(f64::min).unwrap_or_default(),
             accounts,
         }
     }
@@ -78,12 +85,12 @@ impl Status {
 impl AccountStatus {
     fn of(account: &Account, now: Instant) -> Self {
         let seconds = |until: Instant| until.saturating_duration_since(now).as_secs_f64();
-        let plain = |what, until| PauseStatus { what, model: None, seconds: seconds(until) };
+        let pause = |what, until| PauseStatus { what, model: None, seconds: seconds(until) };
         let mut pauses = Vec::new();
-        pauses.extend(account.paused_until(now).map(|until| plain("submits", until)));
-        pauses.extend(account.polls_paused_until(now).map(|until| plain("polls", until)));
-        pauses.extend(account.aside.as_ref().map(|aside| plain(aside.reason.name(), aside.until)));
-        pauses.extend(account.held_back(now).map(|(model, until)| PauseStatus {
+        pauses.extend(account.paused_until(now).map(|until| pause("submits", until)));
+        pauses.extend(account.polls_paused_until(now).map(|until| pause("polls", until)));
+        pauses.extend(account.cooldown.as_ref().map(|cooldown| pause(cooldown.reason.name(), cooldown.until)));
+        pauses.extend(account.model_cooldowns(now).map(|(model, until)| PauseStatus {
             what: "model",
             model: Some(model.to_string()),
             seconds: seconds(until),
@@ -91,10 +98,10 @@ impl AccountStatus {
         Self {
             name: account.id.to_string(),
             in_flight: account.in_flight,
-            in_flight_max: account.places_max,
-            in_flight_learned: account.places(),
-            submits_per_minute_max: account.submits_per_minute.get(),
-            submits_per_minute_learned: account.rate(),
+            in_flight_max: account.concurrency_max,
+            in_flight_learned: account.concurrency(),
+            submits_per_minute_max: account.submits_per_minute_max.get(),
+            submits_per_minute_learned: account.submits_per_minute(),
             pauses,
         }
     }
@@ -104,12 +111,12 @@ impl AccountStatus {
 pub(super) struct BudgetMetrics {
     calls: Family<CallLabels, Counter>,
     pushbacks: Family<PushbackLabels, Counter>,
-    queue: Gauge,
-    queue_by_client: Family<ClientLabel, Gauge>,
-    queue_bytes: Gauge,
+    queued_submits: Gauge,
+    queued_submits_by_client: Family<ClientLabel, Gauge>,
+    queued_upload_bytes: Gauge,
     in_flight: Family<AccountLabel, Gauge>,
     in_flight_max: Family<AccountLabel, Gauge>,
-    submits_per_minute: Family<AccountLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    submits_per_minute_max: Family<AccountLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
     paused_seconds: Family<PauseLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
 }
 
@@ -125,7 +132,7 @@ struct PushbackLabels {
     concerns: &'static str,
 }
 
-/// Names of the configuration only, so the set stays finite.
+/// Only clients of the configuration, so the set is finite.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ClientLabel {
     client: String,
@@ -146,29 +153,29 @@ impl BudgetMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let own = Self::default();
         metrics.register("upstream", |registry| {
-            registry.register("calls", "Calls the budget let through", own.calls.clone());
+            registry.register("calls", "Calls that were permitted, by account and kind (submit, poll)", own.calls.clone());
             registry.register(
                 "pushbacks",
-                "Refusals of the upstream, by what they concern: submit, poll, model, key",
+                "Calls that the upstream refused, by account and by what the refusal concerns (submit, poll, model, key)",
                 own.pushbacks.clone(),
             );
-            registry.register("queue", "Predictions waiting for the budget", own.queue.clone());
-            registry.register("queue_by_client", "The same by client", own.queue_by_client.clone());
-            registry.register("queue_bytes", "Bytes of their uploads", own.queue_bytes.clone());
-            registry.register("in_flight", "Predictions in flight", own.in_flight.clone());
+            registry.register("queued_submits", "Submits that wait in the queue", own.queued_submits.clone());
+            registry.register("queued_submits_by_client", "Submits that wait in the queue, by client", own.queued_submits_by_client.clone());
+            registry.register("queued_upload_bytes", "Bytes of the uploads of queued submits", own.queued_upload_bytes.clone());
+            registry.register("in_flight", "Predictions in flight at the upstream, by account", own.in_flight.clone());
             registry.register(
                 "in_flight_max",
-                "Predictions that may be in flight, by what was learned",
+                "Predictions that may be in flight, as learned or else as configured, by account",
                 own.in_flight_max.clone(),
             );
             registry.register(
                 "submits_per_minute_max",
-                "Submits that may leave in a minute, by what was learned",
-                own.submits_per_minute.clone(),
+                "Submits per minute, as learned or else as configured, by account",
+                own.submits_per_minute_max.clone(),
             );
             registry.register(
                 "paused_seconds",
-                "For how long the longest pause of each reason goes on",
+                "Time until the longest active pause ends, by account and reason",
                 own.paused_seconds.clone(),
             );
         });
@@ -185,19 +192,19 @@ impl BudgetMetrics {
 
     pub(super) fn refresh(&self, status: &Status) {
         let whole = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-        self.queue.set(whole(status.queue));
-        // What is gone is no longer shown.
-        self.queue_by_client.clear();
-        for (client, &count) in &status.queue_by_client {
-            self.queue_by_client.get_or_create(&ClientLabel { client: client.clone() }).set(whole(count));
+        self.queued_submits.set(whole(status.queued_submits));
+        // Clients without queued submits are removed.
+        self.queued_submits_by_client.clear();
+        for (client, &count) in &status.queued_submits_by_client {
+            self.queued_submits_by_client.get_or_create(&ClientLabel { client: client.clone() }).set(whole(count));
         }
-        self.queue_bytes.set(i64::try_from(status.queue_bytes).unwrap_or(i64::MAX));
+        self.queued_upload_bytes.set(i64::try_from(status.queued_upload_bytes).unwrap_or(i64::MAX));
         self.paused_seconds.clear();
         for account in &status.accounts {
             let label = AccountLabel { account: account.name.clone() };
             self.in_flight.get_or_create(&label).set(whole(account.in_flight));
             self.in_flight_max.get_or_create(&label).set(whole(account.in_flight_learned));
-            self.submits_per_minute.get_or_create(&label).set(account.submits_per_minute_learned);
+            self.submits_per_minute_max.get_or_create(&label).set(account.submits_per_minute_learned);
             for pause in &account.pauses {
                 let label = PauseLabels { account: account.name.clone(), reason: pause.what };
                 let gauge = self.paused_seconds.get_or_create(&label);

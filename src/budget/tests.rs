@@ -1,12 +1,13 @@
 use std::num::NonZeroUsize;
 
 use proptest::prelude::*;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::config::{Config, Environment};
-use crate::model::Usd;
+use crate::model::{Failure, Usd};
 
-/// A budget whose dispatcher is turned by hand.
+/// A budget whose dispatcher runs only when asked to.
 struct Bench {
     budget: Budget,
 }
@@ -39,30 +40,30 @@ impl Bench {
         self.budget.queue(QueuedSubmit { client, model: model.into(), usd: Usd(0.03), bytes })
     }
 
-    /// What has been granted to this place, if anything has.
-    fn look(&self, queued: &mut QueueSlot) -> Option<Result<Granted, Failure>> {
-        self.budget.grant();
+    /// Returns the answer to a queued submit, if there is one.
+    fn answer(&self, queued: &mut QueueSlot) -> Option<Result<Granted, Failure>> {
+        self.budget.shared.grant();
         match queued.granted.try_recv() {
             Ok(granted) => Some(granted),
             Err(oneshot::error::TryRecvError::Empty) => None,
-            Err(oneshot::error::TryRecvError::Closed) => panic!("the grant is gone"),
+            Err(oneshot::error::TryRecvError::Closed) => panic!("the grant was dropped"),
         }
     }
 
     fn granted(&self, queued: &mut QueueSlot) -> Granted {
-        self.look(queued).expect("it is its turn").expect("nothing is set aside")
+        self.answer(queued).expect("a grant").expect("no failure")
     }
 
     fn waits(&self, queued: &mut QueueSlot) -> bool {
-        self.look(queued).is_none()
+        self.answer(queued).is_none()
     }
 
-    /// Takes everything that is granted now.
+    /// Takes all grants there are now, and returns their number.
     fn burst(&self) -> usize {
         let mut granted = Vec::new();
         loop {
             let mut queued = self.queue("alice", "m");
-            match self.look(&mut queued) {
+            match self.answer(&mut queued) {
                 Some(one) => {
                     let mut in_flight = one.unwrap().in_flight;
                     in_flight.accepted();
@@ -75,7 +76,7 @@ impl Bench {
     }
 }
 
-fn places(count: usize) -> impl FnOnce(&mut UpstreamConfig) {
+fn slots(count: usize) -> impl FnOnce(&mut UpstreamConfig) {
     move |upstream| upstream.concurrent_predictions = NonZeroUsize::new(count).unwrap()
 }
 
@@ -91,56 +92,56 @@ fn no_channel() -> Pushback {
 const TOO_MANY: Pushback = Pushback::Account { retry_after: None };
 
 #[tokio::test(start_paused = true)]
-async fn places_are_given_back() {
-    let bench = Bench::new(&["one"], places(1));
+async fn slots_are_returned() {
+    let bench = Bench::new(&["one"], slots(1));
     let mut first = bench.queue("alice", "m");
     let granted = bench.granted(&mut first);
     let mut second = bench.queue("alice", "m");
     assert!(bench.waits(&mut second));
-    assert_eq!((bench.budget.status().queue, bench.budget.status().predictions_in_flight), (1, 1));
+    assert_eq!((bench.budget.status().queued_submits, bench.budget.status().predictions_in_flight), (1, 1));
     drop(granted);
     drop(bench.granted(&mut second));
-    assert_eq!((bench.budget.status().queue, bench.budget.status().predictions_in_flight), (0, 0));
+    assert_eq!((bench.budget.status().queued_submits, bench.budget.status().predictions_in_flight), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_hangs_up_leaves_the_queue_also_with_a_grant_on_its_way() {
-    let bench = Bench::new(&["one"], places(1));
+async fn a_client_that_disconnects_leaves_the_queue_also_with_an_unreceived_grant() {
+    let bench = Bench::new(&["one"], slots(1));
     let first = bench.queue("alice", "m");
     let mut second = bench.queue("alice", "m");
-    bench.budget.grant();
+    bench.budget.shared.grant();
     drop(first);
     drop(bench.granted(&mut second));
     let third = bench.queue("alice", "m");
     drop(third);
-    assert_eq!((bench.budget.status().queue, bench.budget.status().queue_bytes), (0, 0));
+    assert_eq!((bench.budget.status().queued_submits, bench.budget.status().queued_upload_bytes), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_queue_says_when_to_come_back() {
+async fn a_full_queue_names_a_time_to_retry() {
     let bench = Bench::new(&["one"], |upstream| (upstream.queue_max, upstream.queue_bytes_max) = (2, 100));
     let held = bench.try_queue("alice", "m", 90).unwrap();
     assert!(bench.try_queue("alice", "m", 20).unwrap_err().retry_after >= Duration::from_secs(1), "bytes");
     let more = bench.try_queue("alice", "m", 10).unwrap();
     assert!(bench.try_queue("alice", "m", 0).is_err(), "entries");
     drop((held, more));
-    bench.try_queue("alice", "m", 1000).expect("alone it may be larger");
+    bench.try_queue("alice", "m", 1000).expect("an empty queue accepts a larger one");
 }
 
 #[tokio::test(start_paused = true)]
-async fn submits_keep_their_rate_and_polls_their_share() {
+async fn submits_obey_their_rate_and_leave_polls_their_share() {
     let bench = Bench::new(&["one"], |upstream| {
         upstream.submits_per_minute = 1000.try_into().unwrap();
         upstream.requests_per_minute = 60.try_into().unwrap();
         upstream.concurrent_predictions = 10_000.try_into().unwrap();
     });
-    // Half of sixty a minute, ten seconds' worth at once.
+    // Half of sixty a minute, those of ten seconds at once.
     assert_eq!(bench.burst(), 5);
     let account = AccountId("one".into());
     let polls = || std::iter::from_fn(|| bench.budget.reserve_poll(&account).ok()).count();
-    assert_eq!(polls(), 5, "what submits leave of ten");
+    assert_eq!(polls(), 5, "the rest of ten");
     tokio::time::advance(Duration::from_secs(10)).await;
-    assert_eq!(polls(), 10, "polls may have all of it");
+    assert_eq!(polls(), 10, "polls may use all of it");
     let at = bench.budget.reserve_poll(&account).unwrap_err();
     assert!((at - Instant::now()).as_secs_f64() <= 1.0 + 1e-6);
     tokio::time::sleep_until(at).await;
@@ -148,7 +149,7 @@ async fn submits_keep_their_rate_and_polls_their_share() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_submit_waits_in_its_place_and_one_tries_for_all() {
+async fn a_refused_submit_keeps_its_position_and_one_canary_tests_the_pause() {
     let bench = Bench::new(&["one"], |_| {});
     let mut first = bench.queue("alice", "m");
     let granted = bench.granted(&mut first);
@@ -160,13 +161,13 @@ async fn a_refused_submit_waits_in_its_place_and_one_tries_for_all() {
     assert!(bench.budget.status().paused_s > 4.0);
     tokio::time::advance(pause).await;
     let mut granted = bench.granted(&mut first);
-    assert!(bench.waits(&mut second), "one finds out whether it is over");
+    assert!(bench.waits(&mut second), "one tests whether the pause is over");
     granted.in_flight.accepted();
     bench.granted(&mut second);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_poll_holds_up_no_submit() {
+async fn a_refused_poll_delays_no_submit() {
     let bench = Bench::new(&["one"], |upstream| upstream.pushback_max = Duration::from_mins(1));
     let account = AccountId("one".into());
     let pause = bench.budget.poll_refused(&account, Some(Duration::from_hours(1)));
@@ -177,7 +178,7 @@ async fn a_refused_poll_holds_up_no_submit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_model_without_a_channel_holds_up_no_other_and_is_given_up_in_the_end() {
+async fn a_model_without_a_channel_delays_no_other_and_fails_after_three_refusals() {
     let bench = Bench::new(&["one"], |_| {});
     let mut gone = bench.queue("alice", "gone");
     for _ in 0..3 {
@@ -193,8 +194,8 @@ async fn a_model_without_a_channel_holds_up_no_other_and_is_given_up_in_the_end(
             tokio::time::advance(pause).await;
         }
     }
-    assert!(matches!(bench.look(&mut gone), Some(Err(Failure::ModelUnavailable { .. }))));
-    // Now and then somebody finds out whether it is over.
+    assert!(matches!(bench.answer(&mut gone), Some(Err(Failure::ModelUnavailable { .. }))));
+    // After the cooldown one submit tests whether it is over.
     tokio::time::advance(Duration::from_secs(20)).await;
     let mut gone = bench.queue("alice", "gone");
     let mut granted = bench.granted(&mut gone);
@@ -203,7 +204,7 @@ async fn a_model_without_a_channel_holds_up_no_other_and_is_given_up_in_the_end(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_key_is_set_aside_and_its_work_goes_to_the_other() {
+async fn an_account_with_a_refused_key_is_in_cooldown_and_the_other_does_its_work() {
     let bench = Bench::new(&["one", "two"], |_| {});
     let mut queued = bench.queue("alice", "m");
     let granted = bench.granted(&mut queued);
@@ -213,28 +214,28 @@ async fn a_refused_key_is_set_aside_and_its_work_goes_to_the_other() {
     let granted = bench.granted(&mut queued);
     assert_ne!(*granted.reservation.account(), first);
     assert!(bench.budget.has_another_key(1));
-    // Then that one too: there is nobody else, and so each is tried all the same.
+    // Then that one too: there is no other, so each is used all the same.
     granted.in_flight.refused(refused_key());
     assert!(!bench.budget.has_another_key(1));
     let mut queued = queued.again();
     let mut granted = bench.granted(&mut queued);
-    let well = granted.reservation.account().clone();
+    let working = granted.reservation.account().clone();
     granted.in_flight.accepted();
-    assert!(bench.budget.has_another_key(1), "one is well again");
-    assert!(!bench.budget.has_another_key(2), "whoever was refused by both has nobody else");
-    assert_eq!(*bench.granted(&mut bench.queue("alice", "m")).reservation.account(), well);
-    // The other is tried when its time has come, by one alone.
+    assert!(bench.budget.has_another_key(1), "one works again");
+    assert!(!bench.budget.has_another_key(2), "a job refused by both has no other");
+    assert_eq!(*bench.granted(&mut bench.queue("alice", "m")).reservation.account(), working);
+    // The other is tested after its cooldown, by one submit.
     tokio::time::advance(Duration::from_mins(1)).await;
     let _held = granted;
-    let mut trying = bench.queue("alice", "m");
-    let one = bench.granted(&mut trying);
-    assert_ne!(*one.reservation.account(), well);
-    assert_eq!(*bench.granted(&mut bench.queue("alice", "m")).reservation.account(), well);
+    let mut testing = bench.queue("alice", "m");
+    let one = bench.granted(&mut testing);
+    assert_ne!(*one.reservation.account(), working);
+    assert_eq!(*bench.granted(&mut bench.queue("alice", "m")).reservation.account(), working);
 }
 
 #[tokio::test(start_paused = true)]
 async fn both_accounts_are_used() {
-    let bench = Bench::new(&["one", "two"], places(2));
+    let bench = Bench::new(&["one", "two"], slots(2));
     let mut held = Vec::new();
     for _ in 0..4 {
         held.push(bench.granted(&mut bench.queue("alice", "m")));
@@ -245,7 +246,7 @@ async fn both_accounts_are_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_learned_survives_a_restart() {
+async fn learned_limits_survive_a_restart() {
     let bench = Bench::new(&["one"], |_| {});
     let mut held = Vec::new();
     for _ in 0..3 {
@@ -254,18 +255,18 @@ async fn what_was_learned_survives_a_restart() {
         held.push(granted);
     }
     bench.granted(&mut bench.queue("alice", "m")).in_flight.refused(TOO_MANY);
-    // Refused once more with three in flight, after the pause: it is the number.
+    // Refused once more with three in flight, after the pause: it is the concurrency.
     tokio::time::advance(Duration::from_mins(2)).await;
     bench.granted(&mut bench.queue("alice", "m")).in_flight.refused(TOO_MANY);
     let learned = bench.budget.learned();
-    let noted = serde_json::to_string(&learned).unwrap();
-    let again = Bench::learned(&["one"], serde_json::from_str(&noted).unwrap(), |_| {});
+    let json = serde_json::to_string(&learned).unwrap();
+    let again = Bench::learned(&["one"], serde_json::from_str(&json).unwrap(), |_| {});
     assert_eq!(again.budget.status().predictions_in_flight_max, bench.budget.status().predictions_in_flight_max);
-    assert!(again.budget.status().predictions_in_flight_max <= 3, "{noted}");
+    assert!(again.budget.status().predictions_in_flight_max <= 3, "{json}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_forecast_knows_whose_queue_it_is() {
+async fn the_forecast_of_a_client_counts_its_own_queue() {
     let bench = Bench::new(&["one"], |upstream| {
         upstream.submits_per_minute = 60.try_into().unwrap();
         upstream.queue_max = 1000;
@@ -277,11 +278,11 @@ async fn the_forecast_knows_whose_queue_it_is() {
     };
     let noisy = forecast("noisy");
     assert!((95.0..105.0).contains(&noisy.start.as_secs_f64()) && noisy.start_alone.is_zero(), "{noisy:?}");
-    assert!(forecast("quiet").start < Duration::from_secs(3), "one turn of the noisy one");
+    assert!(forecast("quiet").start < Duration::from_secs(3), "one turn of the noisy client");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_sent_away_is_not_sent_back_into_the_same_crowd() {
+async fn refused_clients_get_different_times_to_retry() {
     let bench = Bench::new(&["one"], |upstream| upstream.submits_per_minute = 60.try_into().unwrap());
     let _held: Vec<QueueSlot> = (0..10).map(|_| bench.queue("noisy", "m")).collect();
     let away = |client: &str| {
@@ -289,16 +290,16 @@ async fn who_is_sent_away_is_not_sent_back_into_the_same_crowd() {
         let submit = QueuedSubmit { client, model: "m".into(), usd: Usd(0.03), bytes: 0 };
         bench.budget.turn_away(&submit, Duration::from_secs(4)).as_secs_f64()
     };
-    // One a second, and each client told so is one more to come before the next.
-    let told: Vec<f64> = (0..3).map(|_| away("noisy")).collect();
-    assert!(told.iter().zip([6.0, 7.0, 8.0]).all(|(told, wanted)| (told - wanted).abs() < 0.5), "{told:?}");
+    // One a second, and each refused client is one more before the next.
+    let times: Vec<f64> = (0..3).map(|_| away("noisy")).collect();
+    assert!(times.iter().zip([6.0, 7.0, 8.0]).all(|(time, wanted)| (time - wanted).abs() < 0.5), "{times:?}");
     tokio::time::advance(Duration::from_mins(1)).await;
-    assert!((away("noisy") - 6.0).abs() < 0.5, "who has come back is no longer expected");
+    assert!((away("noisy") - 6.0).abs() < 0.5, "a client that has returned is no longer expected");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_dispatcher_wakes_when_something_is_due() {
-    let bench = Bench::new(&["one"], places(1));
+async fn the_dispatcher_wakes_when_a_grant_is_due() {
+    let bench = Bench::new(&["one"], slots(1));
     let budget = bench.budget.clone();
     let lifecycle = crate::lifecycle::Lifecycle::default();
     lifecycle.spawn_service("budget", budget.run());
@@ -316,7 +317,7 @@ async fn the_dispatcher_wakes_when_something_is_due() {
     waiting.await.unwrap();
 }
 
-/// Whether more went within some window than `burst` and `per_minute` allow.
+/// Describes a window with more calls than `burst` and `per_minute` allow.
 fn too_many(at: &[Instant], burst: f64, per_minute: f64) -> Option<String> {
     at.iter().enumerate().find_map(|(first, from)| {
         (1_u32..).zip(&at[first..]).find_map(|(count, to)| {
@@ -327,10 +328,10 @@ fn too_many(at: &[Instant], burst: f64, per_minute: f64) -> Option<String> {
 }
 
 proptest! {
-    /// However submits and polls arrive and contend: neither the submits nor all calls together exceed their rate in
-    /// any window, and polls always find their share.
+    /// However submits and polls arrive, neither the submits nor all calls together exceed their rate in any window, and
+    /// polls always get their share.
     #[test]
-    fn no_window_holds_more_than_was_configured(
+    fn no_window_has_more_calls_than_configured(
         submits_per_minute in 6_u32..300,
         requests_per_minute in 12_u32..600,
         steps in proptest::collection::vec((0_u64..2000, 0_u8..4), 1..200),
@@ -355,7 +356,7 @@ proptest! {
                     },
                 }
                 waiting.retain_mut(|queued| {
-                    let granted = bench.look(queued).is_some();
+                    let granted = bench.answer(queued).is_some();
                     if granted {
                         submits.push(Instant::now());
                         calls.push(Instant::now());
@@ -365,7 +366,7 @@ proptest! {
             }
             (submits, calls)
         });
-        // Ten seconds' worth at once; submits leave half of all calls to polls.
+        // Those of ten seconds at once; submits leave half of all calls to polls.
         let burst = |per_minute: f64| (per_minute / 6.0).floor().max(1.0);
         let of_submits = f64::from(submits_per_minute.min((requests_per_minute / 2).max(1)));
         prop_assert_eq!(too_many(&submits, burst(of_submits), of_submits), None);

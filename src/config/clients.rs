@@ -91,7 +91,7 @@ fn ids(section: &str, names: &[String], catalogue: &Catalogue) -> Result<BTreeSe
     }
     let id = |name: &String| {
         let model = catalogue.find(name).ok_or_else(|| invalid(format!("{name:?} is not a model of the catalogue")))?;
-        Ok(model.id.clone())
+        Ok(model.id.to_string())
     };
     names.iter().map(id).collect()
 }

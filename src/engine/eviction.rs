@@ -23,7 +23,7 @@ pub(super) async fn run(core: Arc<Core>) {
 
 impl Core {
     async fn sweep(&self) -> Result<(), JournalError> {
-        let shelved = self.journal.with_pictures().await?;
+        let shelved = self.journal.stored_results().await?;
         let doomed = doomed(&shelved, self.clock.now(), &self.settings);
         if doomed.is_empty() {
             return Ok(());
@@ -38,7 +38,7 @@ impl Core {
                 continue;
             }
             // The record first: a file without an order is swept at the next start, an order without its file is a loss.
-            self.journal.append(Record::Forgotten { job: shelved.job }).await?;
+            self.journal.append(Record::Evicted { job: shelved.job }).await?;
             for picture in &shelved.pictures {
                 let left = holders.entry(picture.digest).and_modify(|count| *count -= 1).or_default();
                 if *left == 0 {

@@ -459,7 +459,7 @@ impl Table {
         if let Some(key) = &record.idempotency_key {
             self.by_key.insert((record.client.clone(), key.clone()), record.id);
         }
-        let kept = record.kept.then(|| KeepAlive { _wanted: wanted.subscribe() });
+        let kept = record.respond_async.then(|| KeepAlive { _wanted: wanted.subscribe() });
         let (progress, wanted) = (Arc::new(progress), Arc::new(wanted));
         let live =
             Live { slots, parts, quota, progress, wanted, kept, start_by, expected_start, abandoned: false, record };

@@ -34,9 +34,9 @@ impl Core {
         if let Some(joined) = self.jobs.join_key(client, key, fingerprint, start_by)? {
             return Ok(Some(self.joined_waiter(joined)));
         }
-        let stored = self.journal.by_key(client.clone(), key.clone()).await;
+        let stored = self.journal.by_idempotency_key(client.clone(), key.clone()).await;
         // A result that is swept has outlived its key.
-        let Some(stored) = stored.map_err(|_| Failure::JournalUnavailable)?.filter(|stored| !stored.forgotten) else {
+        let Some(stored) = stored.map_err(|_| Failure::JournalUnavailable)?.filter(|stored| !stored.evicted) else {
             return Ok(None);
         };
         if stored.record.fingerprint != fingerprint {
@@ -92,7 +92,7 @@ impl Core {
             }
             self.recent.invalidate(&fingerprint);
         }
-        let newest = self.journal.newest(fingerprint, CANDIDATES_MAX).await.map_err(|error| {
+        let newest = self.journal.by_fingerprint(fingerprint, CANDIDATES_MAX).await.map_err(|error| {
             tracing::error!(%error, "the journal cannot be read");
             Failure::JournalUnavailable
         })?;
@@ -117,11 +117,11 @@ impl Core {
 
     async fn take_stored(self: &Arc<Self>, stored: &StoredJob, asker: ReusePolicy) -> Option<Waiter> {
         let job = stored.record.id;
-        let delivery = Some(stored).filter(|stored| !stored.forgotten).and_then(delivery_of)?;
+        let delivery = Some(stored).filter(|stored| !stored.evicted).and_then(delivery_of)?;
         let candidate = StoredCandidate {
             age: self.clock.now().since(delivery.resolved),
             delivered: stored.delivered.map(|at| self.clock.now().since(at)),
-            in_delivery: stored.record.kept || self.jobs.has_waiters(job),
+            in_delivery: stored.record.respond_async || self.jobs.has_waiters(job),
             shareable: stored.record.shareable && delivery.missing == 0,
         };
         if !asker.takes(candidate, self.settings.cache_ttl, self.settings.results_ttl) {

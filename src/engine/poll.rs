@@ -365,7 +365,7 @@ impl Core {
             tracing::info!(
                 %purchase,
                 client = %record.client,
-                model = record.model,
+                model = record.model.as_str(),
                 pictures = pictures.len(),
                 seconds = rounded(accepted.elapsed().as_secs_f64(), 1000.0),
                 usd = price.map(|price| rounded(price.0, 1e6)),

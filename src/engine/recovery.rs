@@ -28,7 +28,7 @@ impl Core {
     pub(super) async fn recover(self: &Arc<Self>) -> Result<(), JournalError> {
         let mut resumed = Vec::new();
         let (mut dropped, mut unknown) = (0_usize, 0_usize);
-        for job in self.journal.unsettled().await? {
+        for job in self.journal.unfinished().await? {
             let mut slots = Vec::with_capacity(job.purchases.len());
             let parts: Vec<u8> = job.purchases.iter().map(|purchase| purchase.pictures).collect();
             for purchase in job.purchases {
@@ -126,10 +126,10 @@ impl Core {
     /// still accepted, fetches its pictures anew.
     async fn remove_orphans(&self) -> Result<(), JournalError> {
         let mut known: HashSet<Digest> = HashSet::new();
-        for shelved in self.journal.with_pictures().await? {
+        for shelved in self.journal.stored_results().await? {
             known.extend(shelved.pictures.iter().map(|picture| picture.digest));
         }
-        for job in self.journal.unsettled().await? {
+        for job in self.journal.unfinished().await? {
             known.extend(pictures_of(&job));
         }
         match self.results.remove_unknown(known).await {

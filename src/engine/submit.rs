@@ -41,7 +41,7 @@ impl Core {
         if self.storage_failed() {
             return Err(Failure::JournalUnavailable);
         }
-        if !self.room.is_there() {
+        if !self.room.has_space() {
             return Err(Failure::DiskFull);
         }
         let now = self.clock.now();
@@ -57,7 +57,7 @@ impl Core {
             n: request.n,
             shareable: !private,
             idempotency_key: key,
-            kept: presence == Presence::Away,
+            respond_async: presence == Presence::Away,
             created: now,
         });
         let Some(model) = self.catalogue.find(&request.model) else {

@@ -138,8 +138,7 @@ impl Core {
         let job = stored.record.id;
         if let Some(delivery) = delivery_of(stored) {
             let delivery = Arc::new(delivery);
-            let standing =
-                if stored.forgotten { JobStatus::Swept } else { JobStatus::Completed(Arc::clone(&delivery)) };
+            let standing = if stored.evicted { JobStatus::Swept } else { JobStatus::Completed(Arc::clone(&delivery)) };
             self.jobs.hold(job);
             let purchases = delivery.purchases.clone();
             let waiter = self.held_waiter(delivery, AnswerSource::Joined, stored.delivered.is_some());
@@ -176,5 +175,5 @@ fn failure_of(stored: &StoredJob) -> Failure {
 
 fn look(record: &JobRecord, standing: JobStatus, purchases: Vec<UpstreamId>, waiter: Waiter) -> JobView {
     let JobRecord { task, model, choices, created, .. } = record.clone();
-    JobView { task, model, choices, created, standing, purchases, waiter }
+    JobView { task, model: model.to_string(), choices, created, standing, purchases, waiter }
 }

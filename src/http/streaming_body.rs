@@ -1,7 +1,7 @@
-//! Bodies with pictures inside: text known beforehand, and pictures as base64, or bare, made as they leave.
+//! Bodies of text and pictures; the pictures are encoded as base64, or not at all, while the body is being sent.
 //!
-//! The same shape goes both ways: up to GPTProto as data URIs, down to clients as `b64_json` or files. The length is known from
-//! the start, no picture is held whole, and files are read off the asynchronous threads.
+//! Requests to GPTProto have pictures as data URIs, responses to clients as `b64_json` or as files. The length is known from the
+//! start, no picture is in memory whole, and files are read on threads that may block.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,60 +19,61 @@ use tokio::task::JoinHandle;
 use crate::model::ByteSource;
 use crate::model::picture::fill;
 
-/// Picture bytes encoded at a time. A multiple of three, so that pieces join without padding between them.
+/// Picture bytes encoded at a time. A multiple of three, so that there is no padding between pieces.
 const PIECE_BYTES: usize = 192 * 1024;
-/// The same of a file, each piece of which is a trip to another thread.
+/// The same for a file, each piece of which is read on another thread.
 const FILE_PIECE_BYTES: usize = 2 * PIECE_BYTES;
 
 /// A body under construction, and then the body itself.
 #[derive(Debug, Default)]
 pub(crate) struct StreamingBody {
     segments: VecDeque<Segment>,
-    /// Bytes that have not left yet.
+    /// Bytes that have not been produced yet.
     remaining: u64,
-    /// A piece of a file that is being read and encoded, while the one before it leaves.
+    /// The next piece of a file, read and encoded while the one before it is being sent.
     reading: Option<JoinHandle<io::Result<Piece>>>,
-    /// What files are read into before they are encoded; absent while a piece is being read.
+    /// Buffer for a file's bytes before they are encoded; empty while a piece is being read.
     scratch: Vec<u8>,
-    /// Memory of pieces that have left, for those that follow.
-    returned: Returned,
+    /// Buffers of pieces that have been sent, for the next ones.
+    pool: BufferPool,
 }
 
-/// A piece of a file as it leaves, and the scratch memory that comes back.
+/// An encoded piece of a file, and the scratch buffer to use again.
 #[derive(Debug)]
 struct Piece {
     bytes: Bytes,
     scratch: Vec<u8>,
 }
 
-/// Memory that comes back when what it held has left. Fresh memory for every piece costs as much as encoding it.
-type Returned = Arc<Mutex<Vec<Vec<u8>>>>;
+/// Buffers for reuse: to allocate a new one for every piece costs as much as encoding the piece. Holds no more buffers than one
+/// body had pieces being sent at the same time.
+type BufferPool = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// An encoded piece whose memory comes back.
+/// An encoded piece whose buffer returns to the pool when it is dropped.
 #[derive(Debug)]
-struct Borrowed {
+struct Pooled {
     bytes: Vec<u8>,
-    returned: Returned,
+    pool: BufferPool,
 }
 
-impl AsRef<[u8]> for Borrowed {
+impl AsRef<[u8]> for Pooled {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Borrowed {
+impl Drop for Pooled {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
-        self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
     }
 }
 
 #[derive(Debug)]
 enum Segment {
     Text(Bytes),
-    /// The bytes from `offset` on are still to leave.
+    /// The bytes from `offset` on are still to be produced.
     Picture {
         source: Arc<dyn ByteSource>,
         offset: u64,
@@ -123,7 +124,7 @@ impl StreamingBody {
         self
     }
 
-    /// Appends another body, of which nothing has left yet.
+    /// Appends another body that has not been read from yet.
     #[must_use]
     pub(crate) fn then(mut self, other: Self) -> Self {
         self.remaining += other.remaining;
@@ -131,7 +132,7 @@ impl StreamingBody {
         self
     }
 
-    /// Length in bytes, of what has not left yet.
+    /// Returns the number of bytes that have not been produced yet.
     pub(crate) fn length(&self) -> u64 {
         self.remaining
     }
@@ -166,7 +167,7 @@ impl StreamingBody {
                         && *offset == 0
                         && let Some(text) = source.base64()
                     {
-                        // As one piece: it is there already, and stays there.
+                        // As one piece: it is in memory already and stays there.
                         self.segments.pop_front();
                         return Poll::Ready(Some(Ok(text)));
                     }
@@ -182,7 +183,7 @@ impl StreamingBody {
         }
     }
 
-    /// Begins to read the next piece of a picture in a file.
+    /// Starts to read the next piece of a picture in a file.
     fn read_ahead(&mut self) {
         let Some(Segment::Picture { source, offset, encoding }) = self.segments.front_mut() else { return };
         let left = source.size() - *offset;
@@ -191,8 +192,8 @@ impl StreamingBody {
                 (Arc::clone(source), *offset, *encoding, size_of_piece(left, FILE_PIECE_BYTES));
             *offset += size as u64;
             let scratch = std::mem::take(&mut self.scratch);
-            let returned = Arc::clone(&self.returned);
-            let read = move || piece_of_file(&*source, start, size, encoding, scratch, returned);
+            let pool = Arc::clone(&self.pool);
+            let read = move || piece_of_file(&*source, start, size, encoding, scratch, pool);
             self.reading = Some(tokio::task::spawn_blocking(read));
         }
     }
@@ -211,24 +212,24 @@ fn piece_of_memory(bytes: &Bytes, offset: u64, size: usize, encoding: Encoding) 
     })
 }
 
-/// Blocks for as long as a disk does.
+/// Reads and encodes a piece. Blocks.
 fn piece_of_file(
     source: &dyn ByteSource,
     offset: u64,
     size: usize,
     encoding: Encoding,
     mut scratch: Vec<u8>,
-    returned: Returned,
+    pool: BufferPool,
 ) -> io::Result<Piece> {
     scratch.resize(size, 0);
     if fill(source, offset, &mut scratch)? != size {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a stored picture became shorter"));
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a stored picture is shorter than recorded"));
     }
     Ok(match encoding {
         Encoding::Base64 => {
-            let mut bytes = returned.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+            let mut bytes = pool.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
             STANDARD.encode_append(&scratch, &mut bytes);
-            Piece { bytes: Bytes::from_owner(Borrowed { bytes, returned }), scratch }
+            Piece { bytes: Bytes::from_owner(Pooled { bytes, pool }), scratch }
         }
         Encoding::Bare => Piece { bytes: Bytes::from(scratch), scratch: Vec::new() },
     })
@@ -263,11 +264,11 @@ mod tests {
 
     use super::*;
 
-    /// Bytes that pretend to be in a file.
+    /// A source that is read like a file.
     #[derive(Debug)]
-    struct Filed(Bytes);
+    struct FileLike(Bytes);
 
-    impl ByteSource for Filed {
+    impl ByteSource for FileLike {
         fn size(&self) -> u64 {
             self.0.size()
         }
@@ -280,22 +281,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pieces_join_to_the_plain_encoding() {
+    async fn the_pieces_together_are_the_encoding_of_the_whole() {
         for size in [0, 1, 2, 3, 1000, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES - 1, 9 * PIECE_BYTES + 2] {
             let bytes = Bytes::from((0..size).map(|i| i.to_le_bytes()[0]).collect::<Vec<u8>>());
-            let sources: [Arc<dyn ByteSource>; 2] = [Arc::new(bytes.clone()), Arc::new(Filed(bytes.clone()))];
+            let sources: [Arc<dyn ByteSource>; 2] = [Arc::new(bytes.clone()), Arc::new(FileLike(bytes.clone()))];
             for source in sources {
-                let payload = StreamingBody::default().text("{\"a\":\"").base64(source).text("\"}");
+                let body = StreamingBody::default().text("{\"a\":\"").base64(source).text("\"}");
                 let expected = format!("{{\"a\":\"{}\"}}", STANDARD.encode_to_string(&bytes));
-                assert_eq!(payload.length(), expected.len() as u64);
-                assert_eq!(payload.size_hint().exact(), Some(expected.len() as u64));
-                assert_eq!(payload.collect().await.unwrap().to_bytes(), expected.as_bytes());
+                assert_eq!(body.length(), expected.len() as u64);
+                assert_eq!(body.size_hint().exact(), Some(expected.len() as u64));
+                assert_eq!(body.collect().await.unwrap().to_bytes(), expected.as_bytes());
                 let inner = StreamingBody::default().text("\"").base64(Arc::new(bytes.clone())).text("\"");
-                let payload = StreamingBody::default().text("{\"a\":").then(inner).text("}");
-                assert_eq!(payload.length(), expected.len() as u64);
-                assert_eq!(payload.collect().await.unwrap().to_bytes(), expected.as_bytes());
+                let body = StreamingBody::default().text("{\"a\":").then(inner).text("}");
+                assert_eq!(body.length(), expected.len() as u64);
+                assert_eq!(body.collect().await.unwrap().to_bytes(), expected.as_bytes());
             }
-            let sources: [Arc<dyn ByteSource>; 2] = [Arc::new(bytes.clone()), Arc::new(Filed(bytes.clone()))];
+            let sources: [Arc<dyn ByteSource>; 2] = [Arc::new(bytes.clone()), Arc::new(FileLike(bytes.clone()))];
             for source in sources {
                 assert_eq!(StreamingBody::default().bare(source).collect().await.unwrap().to_bytes(), bytes);
             }

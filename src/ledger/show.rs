@@ -25,7 +25,7 @@ pub(super) fn text(job: &StoredJob, entries: &[Entry<'_>], catalogue: &Catalogue
     facts.maybe("idempotency key", record.idempotency_key.as_ref().map(IdempotencyKey::as_str));
     facts.maybe("shared", (!record.shareable).then_some("no (Cache-Control: no-store)"));
     facts.add("delivered", time_text(job.delivered).unwrap_or_else(|| "not yet".to_owned()));
-    facts.maybe("pictures", job.forgotten.then_some("no longer on disk"));
+    facts.maybe("pictures", job.evicted.then_some("no longer on disk"));
     let mut text = facts.text();
     for entry in entries {
         text.push('\n');
@@ -165,7 +165,7 @@ pub(super) fn json<'a>(job: &'a StoredJob, entries: &'a [Entry<'a>], catalogue: 
         fingerprint: record.fingerprint.to_string(),
         idempotency_key: record.idempotency_key.as_ref().map(IdempotencyKey::as_str),
         delivered_at: time_text(job.delivered),
-        pictures_deleted: job.forgotten,
+        pictures_deleted: job.evicted,
         purchases: entries.iter().map(|entry| entry.json(catalogue)).collect(),
     }
 }

@@ -41,13 +41,13 @@ fn job(number: u64, client: &str, model: &str, n: u8) -> JobRecord {
         client: ClientId(client.into()),
         fingerprint: Fingerprint::from(Digest::of(&number.to_le_bytes())),
         task: Task::Edit,
-        model: model.to_owned(),
+        model: model.into(),
         size: Size { width: 1024, height: 1024 },
         choices: BTreeMap::from([("quality".to_owned(), "low".to_owned())]),
         n,
         shareable: number != 1,
         idempotency_key: (number == 1).then(|| IdempotencyKey::new("key-1").unwrap()),
-        kept: false,
+        respond_async: false,
         created: minute(number),
     }
 }

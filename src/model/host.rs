@@ -1,8 +1,8 @@
-//! Which names a listener answers to.
+//! The host names that a listener accepts.
 //!
-//! A web page that cannot reach a service on somebody's own machine can make its own name point there (DNS rebinding).
-//! The browser then says that name in `Host`, and only there does it show. An IP literal or `localhost` cannot be made
-//! to point elsewhere, so on a loopback listener these are safe and everything else is not, unless it is listed.
+//! A web page can make its own name resolve to a service on the user's machine (DNS rebinding), and only the `Host` of
+//! the browser's request shows it. An IP literal or `localhost` cannot be made to resolve elsewhere, so a loopback
+//! listener accepts these and refuses every other name that is not listed.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -10,19 +10,19 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-/// One entry of a list of hosts: `images.example.com`, `*.example.com`, an IP address, or `*`. Of any port.
+/// An entry of a list of hosts, of any port: `images.example.com`, `*.example.com`, an IP address, or `*`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) enum HostName {
     Any,
     Exactly(String),
-    /// Every name that ends with this, which begins with a point.
+    /// Every name that ends with this suffix, which begins with a dot.
     Below(String),
 }
 
-/// What is wrong with an entry.
+/// The entry is not a host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no host: write a name without a port, such as \"images.example.com\", \"*.example.com\" or \"*\"")]
+#[error("{0:?} is not a host: write a name without a port, such as \"images.example.com\", \"*.example.com\" or \"*\"")]
 pub(crate) struct InvalidHost(String);
 
 impl FromStr for HostName {
@@ -37,7 +37,7 @@ impl FromStr for HostName {
                 && !name.starts_with('.')
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
         };
-        let name = plain(text);
+        let name = normalized(text);
         match name.strip_prefix('*') {
             Some(rest) if rest.strip_prefix('.').is_some_and(is_name) => Ok(Self::Below(rest.to_owned())),
             None if is_name(&name) || name.parse::<IpAddr>().is_ok() => Ok(Self::Exactly(name)),
@@ -64,30 +64,30 @@ impl fmt::Display for HostName {
     }
 }
 
-/// The names that a listener answers to.
+/// The host names that a listener accepts.
 #[derive(Clone, Debug)]
 pub(crate) struct HostRule {
     loopback: bool,
-    /// None on a listener that is not on the loopback: every name.
+    /// Empty on a listener that is not on the loopback: every name is accepted.
     names: Vec<HostName>,
 }
 
 impl HostRule {
-    /// For a listener at `address`; `public` is the host by which clients are told to come.
+    /// The rule of a listener at `address`; `public` is the host of `server.public_url`.
     pub(crate) fn new(address: SocketAddr, listed: &[HostName], public: Option<&str>) -> Self {
         let loopback = address.ip().to_canonical().is_loopback();
         let mut names = listed.to_vec();
         if let Some(public) = public
             && (loopback || !names.is_empty())
         {
-            names.push(HostName::Exactly(plain(public)));
+            names.push(HostName::Exactly(normalized(public)));
         }
         Self { loopback, names }
     }
 
-    /// Whether a request may name this host, given without its port; IPv6 with or without brackets.
+    /// Returns whether a request may name this host, given without its port; IPv6 with or without brackets.
     pub(crate) fn allows(&self, host: &str) -> bool {
-        let host = plain(host);
+        let host = normalized(host);
         if !self.loopback && self.names.is_empty() {
             return true;
         }
@@ -101,8 +101,8 @@ impl HostRule {
     }
 }
 
-/// In lower case, without brackets, and without the point at the end that names may have.
-fn plain(host: &str) -> String {
+/// Returns the host in lower case, without brackets, and without the final dot that a name may have.
+fn normalized(host: &str) -> String {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loopback_listener_answers_to_what_cannot_be_made_to_point_there() {
+    fn a_loopback_listener_accepts_only_hosts_that_cannot_be_rebound() {
         for listen in ["127.0.0.1:8787", "[::1]:8787", "127.8.8.8:1", "[::ffff:127.0.0.1]:1"] {
             let rule = rule(listen, &[], Some("images.example.com"));
             for host in
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn another_listener_answers_to_everything_until_names_are_listed() {
+    fn another_listener_accepts_every_host_until_names_are_listed() {
         assert!(rule("0.0.0.0:8787", &[], None).allows("anything.example"));
         assert!(rule("0.0.0.0:8787", &[], Some("images.example.com")).allows("10.0.0.7"));
         let rule =
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loopback_listener_answers_to_listed_names_too() {
+    fn a_loopback_listener_accepts_listed_names_too() {
         let rule = rule("127.0.0.1:8787", &["gateway.test"], None);
         assert!(rule.allows("gateway.test") && rule.allows("localhost"));
         assert!(!rule.allows("other.test"));

@@ -1,12 +1,14 @@
-//! Names of things. They never mix: each is its own type.
+//! Ids and digests, each a type of its own.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::Deserialize;
 use ulid::Ulid;
 
-use super::Timestamp;
+use super::environment::Timestamp;
 
 /// The name of a client of the gateway, as the operator chose it. Never the key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,7 +30,56 @@ impl fmt::Display for AccountId {
     }
 }
 
-/// One request of a client that buys pictures: `pred_` and a sortable unique id.
+/// The catalogue's id of a model, aliases resolved; also its name at the prediction API. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(from = "String")]
+pub(crate) struct ModelId(Arc<str>);
+
+impl ModelId {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for ModelId {
+    fn from(id: &str) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<String> for ModelId {
+    fn from(id: String) -> Self {
+        Self(id.into())
+    }
+}
+
+impl Deref for ModelId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq<&str> for ModelId {
+    fn eq(&self, id: &&str) -> bool {
+        *self.0 == **id
+    }
+}
+
+impl fmt::Debug for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A job: `pred_` and a ULID, on the wire the id of a prediction resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct JobId(Ulid);
 
@@ -53,8 +104,7 @@ impl FromStr for JobId {
     }
 }
 
-/// One purchase at the upstream: an order and the slot it fills there. An order has several where a model
-/// makes one picture at a time.
+/// A purchase: its job and its slot in it. A job has several when a purchase makes fewer pictures than requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PurchaseId {
     pub(crate) job: JobId,
@@ -76,7 +126,7 @@ impl FromStr for PurchaseId {
     }
 }
 
-/// One event that is sent to a webhook: `evt_` and a sortable unique id.
+/// An event that is sent to a webhook: `evt_` and a ULID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct EventId(Ulid);
 
@@ -101,12 +151,12 @@ impl FromStr for EventId {
     }
 }
 
-/// The text is not an id of this kind.
+/// The text is not an id of the expected kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an id")]
 pub(crate) struct InvalidId;
 
-/// What a client calls one intention of its own (`Idempotency-Key`): 1 to 255 visible ASCII characters.
+/// The value of `Idempotency-Key`: 1 to 255 visible ASCII characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct IdempotencyKey(Arc<str>);
 
@@ -114,8 +164,8 @@ impl IdempotencyKey {
     pub(crate) const CHARS_MAX: usize = 255;
 
     pub(crate) fn new(text: &str) -> Option<Self> {
-        let sane = !text.is_empty() && text.len() <= Self::CHARS_MAX && text.bytes().all(|b| b.is_ascii_graphic());
-        sane.then(|| Self(text.into()))
+        let is_valid = !text.is_empty() && text.len() <= Self::CHARS_MAX && text.bytes().all(|b| b.is_ascii_graphic());
+        is_valid.then(|| Self(text.into()))
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -123,18 +173,18 @@ impl IdempotencyKey {
     }
 }
 
-/// The upstream's name for a prediction. Opaque: hex for most models, `model:task_…` for some.
+/// The upstream's id of a purchase. Opaque: hex for most models, `model:task_…` for some.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct UpstreamId(String);
 
 impl UpstreamId {
-    /// Longest id that is believed, in bytes.
+    /// Longest id that is accepted, in bytes.
     pub(crate) const BYTES_MAX: usize = 256;
 
-    /// Accepts printable ASCII of a sane length; the upstream's answers are hostile input.
+    /// Accepts visible ASCII of limited length; the upstream's answers are untrusted input.
     pub(crate) fn new(text: &str) -> Option<Self> {
-        let sane = !text.is_empty() && text.len() <= Self::BYTES_MAX && text.bytes().all(|b| b.is_ascii_graphic());
-        sane.then(|| Self(text.to_owned()))
+        let is_valid = !text.is_empty() && text.len() <= Self::BYTES_MAX && text.bytes().all(|b| b.is_ascii_graphic());
+        is_valid.then(|| Self(text.to_owned()))
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -148,12 +198,49 @@ impl fmt::Display for UpstreamId {
     }
 }
 
+/// The BLAKE3 digest of some bytes. Equality takes constant time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Digest(blake3::Hash);
+
+impl Digest {
+    /// Computes the digest of `bytes`.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self(blake3::hash(bytes))
+    }
+
+    pub(crate) fn from_hex(text: &str) -> Option<Self> {
+        blake3::Hash::from_hex(text).ok().map(Self)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+}
+
+impl From<blake3::Hash> for Digest {
+    fn from(hash: blake3::Hash) -> Self {
+        Self(hash)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", &self.0.to_hex()[..12])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ids_survive_their_text() {
+    fn ids_are_parsed_from_their_text() {
         let job = JobId::new(Timestamp::from_millis(1_790_000_000_000), 42);
         let purchase = PurchaseId { job, slot: 3 };
         assert_eq!(job.to_string().parse(), Ok(job));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// An amount in US dollars. Estimates and sums for people; nothing is billed by it.
+/// An amount in US dollars, for estimates and sums; the upstream bills by its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub(crate) struct Usd(pub(crate) f64);
 
@@ -14,11 +14,11 @@ impl std::ops::Add for Usd {
     }
 }
 
-/// What the upstream charges for a model (`wire/gptproto.md` §1.6).
+/// What the upstream charges for a model (`src/README.md`, Upstream facts).
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Price {
-    /// US dollars for a million input tokens; absent where the vendor publishes none.
+    /// US dollars for a million input tokens; `None` when the vendor publishes none.
     pub(crate) input_usd_per_million_tokens: Option<f64>,
     /// US dollars for a million output tokens.
     pub(crate) output_usd_per_million_tokens: Option<f64>,
@@ -27,7 +27,7 @@ pub(crate) struct Price {
 }
 
 impl Price {
-    /// The price of `pictures` pictures: by reported tokens where both are known, else the estimate.
+    /// Returns the price of `pictures` pictures: by reported tokens if their prices are known, else the estimate.
     pub(crate) fn of(&self, pictures: usize, usage: Option<&Usage>) -> Usd {
         match (usage, self.input_usd_per_million_tokens, self.output_usd_per_million_tokens) {
             (Some(usage), Some(input), Some(output)) => {
@@ -42,18 +42,18 @@ fn tokens(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// Tokens as the upstream reports them.
-#[expect(clippy::struct_field_names, reason = "the names of the wire")]
+/// The tokens that the upstream reports.
+#[expect(clippy::struct_field_names, reason = "the field names of OpenAI")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Usage {
     pub(crate) input_tokens: u64,
     pub(crate) output_tokens: u64,
-    /// Of the input tokens, those of images; known only where the upstream says so.
+    /// The input tokens that are of images; `None` when the upstream does not report them.
     pub(crate) input_image_tokens: Option<u64>,
 }
 
 impl Usage {
-    /// Sums the usage of several predictions of one order.
+    /// Adds the usage of another purchase.
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             input_tokens: self.input_tokens.saturating_add(other.input_tokens),
@@ -71,14 +71,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reported_tokens_beat_the_estimate() {
+    fn reported_tokens_replace_the_estimate() {
         let price = Price {
             input_usd_per_million_tokens: Some(6.4),
             output_usd_per_million_tokens: Some(24.0),
             estimate_usd_per_picture: 0.03,
         };
         let usage = Usage { input_tokens: 368, output_tokens: 805, input_image_tokens: None };
-        // The observed job of `wire/gptproto.md` §1.6.
+        // A purchase that the vendor billed at this price.
         assert!((price.of(1, Some(&usage)).0 - 0.0217).abs() < 0.0001);
         assert!((price.of(2, None).0 - 0.06).abs() < 1e-9);
     }

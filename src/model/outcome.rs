@@ -1,12 +1,18 @@
-//! How an order ends.
+//! How a job ends, and what is notified of it.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
-use super::{Digest, Format, JobId, Limit, Timestamp, UpstreamId, Usage};
+use super::environment::Timestamp;
+use super::ids::{Digest, EventId, JobId, UpstreamId};
+use super::money::Usage;
+use super::picture::Format;
+use super::quota::Limit;
 
-/// A picture that was bought, whole and on disk.
+/// A picture that was bought, complete and on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StoredPicture {
     pub(crate) digest: Digest,
@@ -16,21 +22,21 @@ pub(crate) struct StoredPicture {
     pub(crate) height: u32,
 }
 
-/// What an order brought: at least one picture.
+/// The result of a job: at least one picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct JobResult {
     pub(crate) job: JobId,
-    /// The upstream's names for the predictions that made the pictures.
+    /// The upstream ids of the purchases that made the pictures.
     pub(crate) purchases: Vec<UpstreamId>,
     pub(crate) pictures: Vec<StoredPicture>,
-    /// Pictures that were asked for and did not come, because their prediction failed or came back short.
+    /// Pictures that were requested and not made, because their purchase failed or returned fewer.
     pub(crate) missing: u8,
     pub(crate) usage: Option<Usage>,
     /// When the last picture was stored.
     pub(crate) resolved: Timestamp,
 }
 
-/// What one prediction of an order brought.
+/// The result of one purchase of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PurchaseResult {
     pub(crate) pictures: Vec<StoredPicture>,
@@ -40,55 +46,55 @@ pub(crate) struct PurchaseResult {
     pub(crate) resolved: Timestamp,
 }
 
-/// Why there is no picture. `bought` says what matters most: whether trying again could pay twice.
+/// Why there is no picture. Serialized into the journal: the name of a variant is part of the stored format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Failure {
-    /// The upstream refused the content, at the door or in the task.
+    /// The upstream refused the content, at the submit or in the task; `bought` in the latter case.
     Moderated { message: String, bought: bool },
     /// The upstream refused a parameter.
     InvalidRequest { message: String },
-    /// The upstream refused the gateway's key. The operator's matter, not the client's.
+    /// The upstream refused the gateway's key, which only the operator can change.
     KeyRefused { message: String },
     /// The gateway's account at the upstream is empty.
     BalanceExhausted { message: String },
-    /// The upstream has no channel for this model at the moment.
+    /// The upstream cannot serve this model at the moment.
     ModelUnavailable { message: String },
     /// The task failed at the upstream, after it was accepted.
     TaskFailed { message: String },
-    /// The upstream said that it is done and its pictures cannot be had: empty, cut short, or gone.
+    /// The upstream reported success, and its pictures cannot be had: none, incomplete, or gone.
     ResultLost { message: String },
-    /// The last byte of the purchase left and no usable answer came: maybe bought, never resent.
+    /// The last byte of the submit was sent and no usable answer came: maybe bought, never repeated.
     OutcomeUnknown { message: String },
-    /// Accepted, and no end seen within `upstream.deadline_s`.
+    /// The purchase was accepted and did not end within `upstream.deadline_s`.
     DeadlineExceeded,
     /// The upstream could not be reached; nothing was bought.
     Unreachable { message: String },
-    /// The upstream pushed back for longer than the order could wait; nothing was bought.
+    /// The upstream refused submits with 429 for longer than the job could wait; nothing was bought.
     Throttled { retry_after: Duration },
-    /// The gateway's own queue is full; nothing was bought.
+    /// The gateway's queue is full; nothing was bought.
     QueueFull { retry_after: Duration },
-    /// So much waits before it that the picture would come after its client has left; nothing was bought.
+    /// The queue would delay the picture past the time limit of its client; nothing was bought.
     Overloaded { retry_after: Duration },
-    /// So much of the same client waits before it that the picture would come after its client has left; nothing was
-    /// bought.
+    /// The client's own queued requests would delay the picture past its time limit; nothing was bought.
     Outpaced { retry_after: Duration },
-    /// A limit of the client's own; nothing was bought.
+    /// A limit of the client is reached; nothing was bought.
+    #[serde(rename = "over_limit")]
     LimitExceeded { limit: Limit, retry_after: Duration },
     /// The journal cannot be written; nothing was bought.
     JournalUnavailable,
-    /// The disk has no room for what would be bought; nothing was.
+    /// The disk has no space for another picture; nothing was bought.
     DiskFull,
-    /// The idempotency key was used for another request; nothing was bought.
+    /// The idempotency key belongs to another request; nothing was bought.
     KeyReused,
     /// The gateway is stopping; nothing was bought.
     Stopping,
-    /// Nobody waited any more while the order was still queued; nothing was bought.
+    /// The job had no waiter left while it was queued; nothing was bought.
     Abandoned,
 }
 
 impl Failure {
-    /// A closed set of names for metrics and the journal.
+    /// Returns the name in metrics and in the journal.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Moderated { .. } => "moderated",
@@ -114,7 +120,7 @@ impl Failure {
         }
     }
 
-    /// Whether asking again could pay a second time for the same wish.
+    /// Returns whether a repeated request could pay a second time.
     pub(crate) fn may_have_been_bought(&self) -> bool {
         match self {
             Self::TaskFailed { .. }
@@ -140,8 +146,29 @@ impl Failure {
         }
     }
 
-    /// How much it matters among several: what nobody knows most, then what may have cost money.
+    /// Ranks failures of the same job: an unknown outcome first, then what may have cost money.
     pub(crate) fn severity(&self) -> u8 {
         if matches!(self, Self::OutcomeUnknown { .. }) { 2 } else { u8::from(self.may_have_been_bought()) }
     }
+}
+
+/// An address to notify when a job ends.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Webhook {
+    /// The id of the event, the same at every try.
+    pub(crate) id: EventId,
+    /// May contain secrets of its owner: only its origin is logged.
+    pub(crate) url: Url,
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.id, self.url.origin().ascii_serialization())
+    }
+}
+
+/// Is notified when jobs end.
+pub(crate) trait CompletionListener: Send + Sync + fmt::Debug {
+    /// A job has ended and the journal has recorded the end; or a webhook was recorded for a job that had ended.
+    fn ended(&self, job: JobId);
 }

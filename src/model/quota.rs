@@ -1,13 +1,14 @@
-//! What a client may still buy, as whoever buys for it sees it.
+//! The limits of clients, as the engine sees them.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClientId, Usd};
+use super::ids::ClientId;
+use super::money::Usd;
 
-/// What an order is expected to come to, before the upstream has reported what it cost.
+/// The expected cost of a job, before the upstream has reported the actual one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct CostEstimate {
     pub(crate) purchases: usize,
@@ -15,27 +16,26 @@ pub(crate) struct CostEstimate {
     pub(crate) usd: Usd,
 }
 
-/// Whoever knows the limits of each client.
+/// The limits of all clients.
 pub(crate) trait Quotas: Send + Sync + fmt::Debug {
-    /// Reserves what an order is expected to come to.
+    /// Reserves the expected cost of a job.
     ///
     /// # Errors
     ///
-    /// [`LimitExceeded`], naming the first limit that the order would break; nothing is reserved then.
+    /// [`LimitExceeded`], naming the first limit that the job would exceed; nothing is reserved then.
     fn reserve(&self, client: &ClientId, expense: CostEstimate) -> Result<Box<dyn QuotaHold>, LimitExceeded>;
 
-    /// Reserves for an order that is under way already, whatever the limits say.
+    /// Reserves the cost of a job that is under way already, regardless of limits.
     fn adopt(&self, client: &ClientId, expense: CostEstimate) -> Box<dyn QuotaHold>;
 }
 
-/// A reservation of one order. Dropping it gives back what was not settled.
+/// The reservation of one job. Dropping it releases what was not settled.
 pub(crate) trait QuotaHold: Send + Sync + fmt::Debug {
-    /// One prediction of the order has ended, with so many pictures and for so much: replaces its part of the
-    /// reservation.
+    /// Replaces the part of one purchase by its actual pictures and cost, when the purchase has ended.
     fn settle(&self, pictures: usize, usd: Usd);
 }
 
-/// A limit of a client that something would break.
+/// A limit of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Limit {
@@ -48,7 +48,7 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    /// Whether it is in US dollars.
+    /// Returns whether the limit is in US dollars.
     pub(crate) fn is_money(self) -> bool {
         match self {
             Self::UsdPerDay | Self::UsdPerMonth => true,
@@ -56,7 +56,7 @@ impl Limit {
         }
     }
 
-    /// The key in the configuration, also the label of metrics.
+    /// Returns the key in the configuration, which is also the label of metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::RequestsPerMinute => "requests_per_minute",
@@ -69,10 +69,10 @@ impl Limit {
     }
 }
 
-/// Why a client gets nothing more for now.
+/// Why a job of a client is refused for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LimitExceeded {
     pub(crate) limit: Limit,
-    /// When the same request is let in, if nothing else happens.
+    /// Time until the same request would be accepted, if the client sends no other.
     pub(crate) retry_after: Duration,
 }

@@ -1,5 +1,5 @@
-//! The status page: one table a part, refreshed by the browser. Only numbers, words of ours, and names of the configuration
-//! and the catalogue, which hold letters, digits and - _ . @ / alone, so nothing to escape.
+//! The status page: one table for each subject, refreshed by the browser. It contains numbers, texts of ours, and names from
+//! the configuration and the catalogue, which consist of letters, digits and - _ . @ / alone: there is nothing to escape.
 
 use std::fmt::Write;
 
@@ -20,7 +20,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
     let ready = if snapshot.ready {
         "ready".to_owned()
     } else {
-        format!("<span class=bad>not ready: {}</span>", snapshot.waiting_for.join(", "))
+        format!("<span class=bad>not ready: {}</span>", snapshot.not_ready.join(", "))
     };
     let _ = write!(page, "<h1>gptproto-gateway {}{sandbox} · {ready}</h1>", snapshot.version);
     let of = |value: usize, max: usize| format!("{value} of {max}");
@@ -30,14 +30,14 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
         &mut page,
         "Now",
         &[
-            ("connections of clients", of(snapshot.connections.clients, snapshot.connections.clients_max)),
-            ("requests waiting", engine.waiters.to_string()),
-            ("predictions queued", of(upstream.queue, upstream.queue_max)),
-            ("predictions being submitted", engine.submitting.to_string()),
-            ("predictions followed", engine.following.to_string()),
-            ("in flight at the upstream", of(upstream.predictions_in_flight, upstream.predictions_in_flight_max)),
-            ("uploads held", format!("{} of {}", mib(engine.spool_taken_bytes), mib(engine.spool_bytes_max))),
-            ("pictures in memory", mib(engine.memory_cache_bytes)),
+            ("client connections", of(snapshot.connections.clients, snapshot.connections.clients_max)),
+            ("requests that wait for a job", engine.waiters.to_string()),
+            ("purchases queued", of(upstream.queued_submits, upstream.queued_submits_max)),
+            ("purchases being submitted", engine.submitting.to_string()),
+            ("purchases in progress at the upstream", engine.following.to_string()),
+            ("concurrency at the upstream", of(upstream.predictions_in_flight, upstream.predictions_in_flight_max)),
+            ("uploads in the spool", format!("{} of {}", mib(engine.spool_taken_bytes), mib(engine.spool_bytes_max))),
+            ("pictures cached in memory", mib(engine.memory_cache_bytes)),
             ("storage", engine.storage.to_owned()),
         ],
     );
@@ -55,31 +55,32 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
         } else {
             account.submits_per_minute_max.to_string()
         };
-        let mut rows = vec![("in flight", in_flight), ("submits a minute", rate)];
+        let mut rows = vec![("purchases in flight", in_flight), ("submits per minute", rate)];
         for pause in &account.pauses {
             let what = pause.model.as_deref().unwrap_or(pause.what);
-            rows.push(("left alone", format!("<span class=bad>{what}: {:.0} s more</span>", pause.seconds.ceil())));
+            let cooldown = format!("<span class=bad>{what}: {:.0} s left</span>", pause.seconds.ceil());
+            rows.push(("cooldown", cooldown));
         }
         table(&mut page, &format!("Account {}", account.name), &rows);
     }
-    if !upstream.queue_by_client.is_empty() {
-        let _ = write!(page, "<h2>Queue</h2><table>");
-        for (client, count) in &upstream.queue_by_client {
+    if !upstream.queued_submits_by_client.is_empty() {
+        let _ = write!(page, "<h2>Queued purchases by client</h2><table>");
+        for (client, count) in &upstream.queued_submits_by_client {
             let _ = write!(page, "<tr><td>{client}<td>{count}");
         }
         page.push_str("</table>");
     }
     table(
         &mut page,
-        "Since the start",
+        "Since start",
         &[
-            ("orders", engine.jobs.to_string()),
-            ("pictures", engine.pictures.to_string()),
-            ("spent, by the catalogue's prices", usd(engine.spent_usd)),
-            ("polls, and those saved by planning", format!("{} ({})", engine.polls, engine.polls_saved)),
+            ("jobs", engine.jobs.to_string()),
+            ("pictures bought", engine.pictures.to_string()),
+            ("spent, by catalogue prices", usd(engine.spent_usd)),
+            ("polls (saved by planning)", format!("{} ({})", engine.polls, engine.polls_saved)),
             ("purchases with unknown outcome", format!("{} ({})", engine.unknown, usd(engine.unknown_usd))),
-            ("purchases avoided by joining", format!("{} ({})", engine.joined, usd(engine.joined_usd))),
-            ("answers from the cache", engine.cache_hits.to_string()),
+            ("purchases avoided by joining a job", format!("{} ({})", engine.joined, usd(engine.joined_usd))),
+            ("responses from the cache", engine.cache_hits.to_string()),
             ("uptime", format!("{} s", snapshot.uptime_s)),
         ],
     );

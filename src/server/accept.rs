@@ -1,14 +1,14 @@
-//! The accept loop of every HTTP listener: one tracked task a connection, places that are counted, limits that are all
-//! explicit (`limits.rs`), and a graceful close.
+//! The accept loop of an HTTP listener: one tracked task for each connection, limited numbers of connections, explicit limits
+//! and timeouts (`limits.rs`), and a graceful shutdown.
 //!
-//! What is over a cap is told so, where that costs nearly nothing: a few such connections at a time, of plain HTTP/1.1, get
-//! a short answer of ours once they have asked, and are closed within two seconds, whatever they do. Beyond these, and over
-//! TLS, the connection just closes.
+//! A connection over a limit gets a short response where that costs nearly nothing: over plain HTTP/1.1, a few of them at a
+//! time are answered after they have sent a request, and closed within two seconds. All others, and those over TLS, are closed
+//! without a response.
 //!
-//! Three answers are the HTTP library's and have no body, because what it cannot read as a request never becomes one,
-//! and it offers no place to put words (hyper 1.12, `Http1Transaction::on_error`): 400 to what is no HTTP, 431 to too many
-//! headers or too many bytes of them, 414 to an endless target. A head that does not arrive in time is not answered at all:
-//! the connection closes. OpenAI's clients show their status without a message, and retry none of them.
+//! Three responses come from the HTTP library and have no body, because what the library cannot parse never becomes a request
+//! (hyper 1.12, `Http1Transaction::on_error`): 400 to what is not HTTP, 431 to too many headers or too many bytes of them, 414
+//! to a target that is too long. A head that does not arrive in time is not answered: the connection is closed. OpenAI's
+//! clients show such a status without a message and do not retry.
 
 use std::io;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::header::HOST;
 use axum::http::{HeaderValue, Version};
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -29,121 +30,150 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::connection::{ConnectionHandle, FlushTrackedStream};
-use super::connection_limiter::{ConnectionLimiter, Full};
+use super::connection_limiter::{ConnectionLimiter, ExceededLimit};
 use super::limits::ConnectionLimits;
-use super::listener::{Listener, Peer, Raw, Socket};
+use super::listener::{AcceptedStream, Listener, Peer, Socket};
 use super::metrics::ConnectionMetrics;
-use super::timers::{ConnectionTimers, Cut, InService};
+use super::timers::body::TrackedBody;
+use super::timers::{CloseReason, ConnectionTimers};
 use super::tls::Tls;
 use crate::lifecycle::Lifecycle;
 
 /// Pause after a failed `accept`, which mostly means that no descriptor is free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often that is logged.
-const ACCEPT_ERROR_INTERVAL: Duration = Duration::from_secs(10);
-/// How many connections are being told that there is no place for them; how long they have to ask, and then to read it.
-const TURNED_AWAY_MAX: usize = 8;
-const TURNED_AWAY_FOR: Duration = Duration::from_secs(1);
-/// As many headers as the HTTP library takes without an allocation for each request, which it makes for any other number.
-const HEADERS_USUAL: usize = 100;
+const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(50);
+/// Accept errors are logged at most once in this time.
+const ACCEPT_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Connections that get a refusal at the same time, and the timeout of reading the request and of writing the refusal.
+const REFUSALS_MAX: usize = 8;
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// The number of headers for which the HTTP library needs no allocation; every other number costs one for each request.
+const HEADERS_WITHOUT_ALLOCATION: usize = 100;
 
-/// Marks, as a response extension, an answer that must not be sent: the connection closes without a byte of it.
+/// Response extension: the response is not sent, and the connection closes without a byte of it.
 ///
-/// This is how the simulator loses answers; nothing else sets it.
+/// The simulator loses responses this way; nothing else sets it.
 #[derive(Clone, Copy, Debug)]
 pub struct CloseConnection;
 
-/// Serves `router` to this machine's own tests and demonstrations, without caps; otherwise as [`ConnectionSettings::serve`].
+/// Serves `router` to the tests and the sandbox of this machine, without a limit on connections.
+///
+/// Returns when `stop` is cancelled; see [`HttpServer::serve`].
 pub async fn serve(listener: TcpListener, router: Router, lifecycle: Lifecycle, stop: CancellationToken) {
-    let face = ConnectionSettings {
-        name: "own",
+    let server = HttpServer {
+        listener_name: "local",
         router,
-        limits: ConnectionLimits::AMONG_OURSELVES,
-        caps: ConnectionLimiter::none(),
-        figures: ConnectionMetrics::default(),
+        limits: ConnectionLimits::TRUSTED,
+        limiter: ConnectionLimiter::unlimited(),
+        refusals: Refusals::default(),
+        metrics: ConnectionMetrics::default(),
         lifecycle,
     };
-    face.serve(Listener::Tcp(listener), stop).await;
+    server.serve(Listener::Tcp(listener), stop).await;
 }
 
-/// What is served, and within which limits. Cheap to clone: several listeners may be one face.
+/// What a connection over a limit is sent: whole HTTP/1.1 responses, head and body, that close the connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Refusals {
+    /// All slots of the listener are taken.
+    pub(crate) connections: Bytes,
+    /// All slots of one address are taken.
+    pub(crate) per_address: Bytes,
+}
+
+/// What is served and within which limits. Cheap to clone: several listeners may share one.
 #[derive(Clone, Debug)]
-pub(crate) struct ConnectionSettings {
-    /// For metrics.
-    pub(crate) name: &'static str,
+pub(crate) struct HttpServer {
+    /// For metrics and logs.
+    pub(crate) listener_name: &'static str,
     pub(crate) router: Router,
     pub(crate) limits: ConnectionLimits,
-    pub(crate) caps: ConnectionLimiter,
-    pub(crate) figures: ConnectionMetrics,
+    pub(crate) limiter: ConnectionLimiter,
+    pub(crate) refusals: Refusals,
+    pub(crate) metrics: ConnectionMetrics,
     pub(crate) lifecycle: Lifecycle,
 }
 
-impl ConnectionSettings {
-    /// Serves until `stop` is cancelled, then closes idle connections and lets running requests finish.
+impl HttpServer {
+    /// Serves until `stop` is cancelled; then idle connections are closed, and requests in progress finish.
     ///
-    /// Returns as soon as nothing new is accepted; connections in progress are tracked by the lifecycle.
+    /// Returns as soon as nothing new is accepted; open connections are tasks of the lifecycle.
     pub(crate) async fn serve(self, listener: Listener, stop: CancellationToken) {
-        let turned_away = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
-        let mut logged: Option<Instant> = None;
+        let refusal_permits = Arc::new(Semaphore::new(REFUSALS_MAX));
+        let mut last_logged: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = stop.cancelled() => return,
             };
             match accepted {
-                Ok((raw, peer)) => self.admit(raw, peer, &listener, &stop, &turned_away),
+                Ok((stream, peer)) => self.start_connection(stream, peer, &listener, &stop, &refusal_permits),
                 Err(error) => {
-                    self.figures.accept_error(self.name);
-                    if logged.is_none_or(|at| at.elapsed() >= ACCEPT_ERROR_INTERVAL) {
-                        logged = Some(Instant::now());
-                        tracing::warn!(face = self.name, %error, "cannot accept a connection");
+                    self.metrics.accept_error(self.listener_name);
+                    if last_logged.is_none_or(|at| at.elapsed() >= ACCEPT_ERROR_LOG_INTERVAL) {
+                        last_logged = Some(Instant::now());
+                        tracing::warn!(
+                            listener = self.listener_name,
+                            %error,
+                            "accepting a connection failed; trying again every 50 ms"
+                        );
                     }
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tokio::time::sleep(ACCEPT_ERROR_PAUSE).await;
                 }
             }
         }
     }
 
-    fn admit(&self, raw: Raw, peer: Peer, listener: &Listener, stop: &CancellationToken, turned_away: &Arc<Semaphore>) {
-        let pulse = ConnectionTimers::new(&self.limits);
+    fn start_connection(
+        &self,
+        stream: AcceptedStream,
+        peer: Peer,
+        listener: &Listener,
+        stop: &CancellationToken,
+        refusal_permits: &Arc<Semaphore>,
+    ) {
+        let timers = ConnectionTimers::new(&self.limits);
         let address = match peer {
             Peer::Network(address) => Some(address.ip()),
             Peer::Local => None,
         };
         let tls = listener.tls().cloned();
-        match self.caps.enter(address, &pulse) {
-            Ok(place) => {
-                self.figures.accepted(self.name);
-                let (face, stop) = (self.clone(), stop.clone());
+        match self.limiter.acquire(address, &timers) {
+            Ok(slot) => {
+                self.metrics.accepted(self.listener_name);
+                let (server, stop) = (self.clone(), stop.clone());
                 self.lifecycle.spawn("connection", async move {
-                    // In a box: an exchange of keys takes much more room than the connection does afterwards.
-                    let opened = Box::pin(face.open(raw, peer, tls.as_ref(), &pulse)).await;
-                    if let Some(socket) = opened {
-                        face.connection(socket, peer, pulse, stop).await;
+                    // In a box: a TLS handshake takes much more memory than the connection does afterwards.
+                    let socket = Box::pin(server.handshake(stream, peer, tls.as_ref(), &timers)).await;
+                    if let Some(socket) = socket {
+                        server.serve_connection(socket, peer, timers, stop).await;
                     }
-                    drop(place);
+                    drop(slot);
                 });
             }
-            Err(full) => {
-                self.figures.refused(self.name, full);
-                if let (Raw::Tcp(stream), None) = (raw, tls) {
-                    self.turn_away(stream, full, turned_away);
+            Err(limit) => {
+                self.metrics.refused(self.listener_name, limit);
+                if let (AcceptedStream::Tcp(stream), None) = (stream, tls) {
+                    self.refuse(stream, limit, refusal_permits);
                 }
             }
         }
     }
 
-    /// Tells a client that there is no place, if few others are being told.
-    fn turn_away(&self, mut stream: TcpStream, full: Full, turned_away: &Arc<Semaphore>) {
-        let Ok(permit) = Arc::clone(turned_away).try_acquire_owned() else { return };
-        self.lifecycle.spawn("turning away", async move {
+    /// Sends a refusal, unless many others are being sent.
+    fn refuse(&self, mut stream: TcpStream, limit: ExceededLimit, permits: &Arc<Semaphore>) {
+        let Ok(permit) = Arc::clone(permits).try_acquire_owned() else { return };
+        let refusal = match limit {
+            ExceededLimit::Connections => self.refusals.connections.clone(),
+            ExceededLimit::PerAddress => self.refusals.per_address.clone(),
+        };
+        self.lifecycle.spawn("refusal", async move {
             let mut unread = [0; 4096];
-            // An answer before the question is an error to some clients.
-            let _ = tokio::time::timeout(TURNED_AWAY_FOR, stream.read(&mut unread)).await;
-            let _ = tokio::time::timeout(TURNED_AWAY_FOR, async {
-                stream.write_all(refusal(full).as_bytes()).await?;
+            // A response before the request is an error to some clients.
+            let _ = tokio::time::timeout(REFUSAL_TIMEOUT, stream.read(&mut unread)).await;
+            let _ = tokio::time::timeout(REFUSAL_TIMEOUT, async {
+                stream.write_all(&refusal).await?;
                 stream.shutdown().await?;
-                // Closed over unread bytes, a connection takes the answer with it.
+                // A socket that is closed with unread bytes discards the response.
                 while stream.read(&mut unread).await? > 0 {}
                 io::Result::Ok(())
             })
@@ -152,79 +182,91 @@ impl ConnectionSettings {
         });
     }
 
-    /// Exchanges keys where that is wanted; `None` when it came to nothing.
-    async fn open(&self, raw: Raw, peer: Peer, tls: Option<&Tls>, pulse: &Arc<ConnectionTimers>) -> Option<Socket> {
-        let opening = tokio::time::timeout(self.limits.handshake_timeout, raw.open(tls, pulse));
-        let opened = tokio::select! {
+    /// Performs the TLS handshake where the listener has TLS; `None` when it failed.
+    async fn handshake(
+        &self,
+        stream: AcceptedStream,
+        peer: Peer,
+        tls: Option<&Tls>,
+        timers: &Arc<ConnectionTimers>,
+    ) -> Option<Socket> {
+        let handshake = tokio::time::timeout(self.limits.handshake_timeout, stream.handshake(tls, timers));
+        let result = tokio::select! {
             biased;
-            opened = opening => opened,
-            cut = pulse.ends() => {
-                self.figures.cut(self.name, cut);
+            result = handshake => result,
+            reason = timers.expired() => {
+                self.metrics.closed(self.listener_name, reason);
                 return None;
             }
         };
-        match opened {
+        match result {
             Ok(Ok(socket)) => Some(socket),
             Ok(Err(error)) => {
-                self.figures.handshake_failed(self.name, "tls");
-                tracing::debug!(?peer, %error, "no handshake");
+                self.metrics.handshake_failed(self.listener_name);
+                tracing::debug!(?peer, %error, "TLS handshake failed; connection closed");
                 None
             }
             Err(_) => {
-                self.figures.handshake_failed(self.name, "tls_handshake_timeout_s");
+                self.metrics.handshake_timed_out(self.listener_name);
                 None
             }
         }
     }
 
-    async fn connection(self, socket: Socket, peer: Peer, pulse: Arc<ConnectionTimers>, stop: CancellationToken) {
-        let wire = ConnectionHandle::default();
-        let io = TokioIo::new(FlushTrackedStream::new(socket, wire.clone()));
-        let (router, heard) = (self.router.clone(), Arc::clone(&pulse));
+    async fn serve_connection(
+        self,
+        socket: Socket,
+        peer: Peer,
+        timers: Arc<ConnectionTimers>,
+        stop: CancellationToken,
+    ) {
+        let handle = ConnectionHandle::default();
+        let io = TokioIo::new(FlushTrackedStream::new(socket, handle.clone()));
+        let (router, request_timers) = (self.router.clone(), Arc::clone(&timers));
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let is_http2 = request.version() == Version::HTTP_2;
-            let service = heard.request(is_http2);
-            let held = Arc::clone(&service);
-            let mut request = request.map(|body| Body::new(InService::request(body, held)));
-            name_host(&mut request);
+            let guard = request_timers.begin_request(is_http2);
+            let request_guard = Arc::clone(&guard);
+            let mut request = request.map(|body| Body::new(TrackedBody::request(body, request_guard)));
+            copy_authority_to_host(&mut request);
             request.extensions_mut().insert(peer);
-            request.extensions_mut().insert(wire.clone());
+            request.extensions_mut().insert(handle.clone());
             let router = router.clone();
             async move {
                 let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
                 match response.extensions().get::<CloseConnection>() {
-                    Some(CloseConnection) => Err(io::Error::other("hung up on purpose")),
-                    None => Ok(response.map(|body| InService::answer(body, service, is_http2))),
+                    Some(CloseConnection) => Err(io::Error::other("closed on purpose")),
+                    None => Ok(response.map(|body| TrackedBody::response(body, guard, is_http2))),
                 }
             }
         });
-        // Pinned where it is made: every move would keep room for one more of it, for as long as it lives.
+        // Pinned where it is made: every move would reserve stack space for another copy in this task.
         let mut connection = std::pin::pin!(self.limits.builder().serve_connection(io, service).into_owned());
         let mut closing = false;
         let result = loop {
-            let cut = tokio::select! {
+            let expired = tokio::select! {
                 biased;
                 result = connection.as_mut() => break result,
                 () = stop.cancelled(), if !closing => None,
-                cut = pulse.ends() => Some(cut),
+                reason = timers.expired() => Some(reason),
             };
-            if let Some(cut) = cut {
+            if let Some(reason) = expired {
                 if closing {
                     break Ok(());
                 }
-                self.figures.cut(self.name, cut);
-                if cut != Cut::Idle {
-                    tracing::debug!(?peer, ?cut, "connection cut");
+                self.metrics.closed(self.listener_name, reason);
+                if reason != CloseReason::IdleTimeout {
+                    tracing::debug!(?peer, ?reason, "connection closed");
                     break Ok(());
                 }
-                // Nothing is in service: the peer is told, and what is left of the last answer may still be written.
-                pulse.closing();
+                // No request is in progress: the peer is notified, and the rest of the last response may still be written.
+                timers.start_closing();
             }
             closing = true;
             connection.as_mut().graceful_shutdown();
         };
         if let Err(error) = result {
-            tracing::debug!(?peer, %error, "connection ended early");
+            tracing::debug!(?peer, %error, "connection ended with an error");
         }
     }
 }
@@ -233,9 +275,9 @@ impl ConnectionLimits {
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let Self { http1, http2, .. } = self;
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        // The pulse has the time of a head, and that of a connection between two.
+        // `ConnectionTimers` has the timeouts of heads and of idle connections.
         builder.http1().header_read_timeout(None).max_buf_size(http1.buffer_bytes);
-        if http1.headers_max != HEADERS_USUAL {
+        if http1.headers_max != HEADERS_WITHOUT_ALLOCATION {
             builder.http1().max_headers(http1.headers_max);
         }
         builder
@@ -254,8 +296,8 @@ impl ConnectionLimits {
     }
 }
 
-/// Over HTTP/2 the host is in `:authority`; everybody further in looks for it in `Host` (RFC 9113 §8.3.1).
-fn name_host(request: &mut axum::extract::Request) {
+/// Over HTTP/2 the host is in `:authority`; the modules behind look for it in `Host` (RFC 9113 §8.3.1).
+fn copy_authority_to_host(request: &mut axum::extract::Request) {
     if request.version() == Version::HTTP_2
         && !request.headers().contains_key(HOST)
         && let Some(authority) = request.uri().authority()
@@ -263,25 +305,4 @@ fn name_host(request: &mut axum::extract::Request) {
     {
         request.headers_mut().insert(HOST, host);
     }
-}
-
-/// What a client is told for whom there is no place: the error object of `OpenAI`.
-fn refusal(full: Full) -> String {
-    let (message, code) = match full {
-        Full::Connections => {
-            ("This gateway holds as many connections as it can. Nothing was bought.", "too_many_connections")
-        }
-        Full::Address => (
-            "Your address holds as many connections as one may have at this gateway. Nothing was bought.",
-            "too_many_connections_of_address",
-        ),
-    };
-    let body = format!(
-        "{{\"error\":{{\"message\":\"{message}\",\"type\":\"service_unavailable_error\",\"param\":null,\"code\":\"{code}\"}}}}"
-    );
-    format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: 5\r\n\
-         x-should-retry: true\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    )
 }

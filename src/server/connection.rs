@@ -1,12 +1,12 @@
-//! What becomes of the bytes on a connection, beneath the HTTP library.
+//! The bytes of a connection, below the HTTP library.
 //!
-//! Two things are seen and done here that the library has no word for:
-//! - Whether an answer was *written* to a connection that was still there. A body is handed to the library long before
-//!   its last byte is on its way; but the library flushes the socket only once everything it held has been written, and
-//!   a connection that breaks first never flushes again.
-//! - *Interim answers* (`102 Processing`) while a handler waits. On HTTP/1.1 they may stand before an answer whose first
-//!   byte has not left. The library polls the socket for reading meanwhile, to learn of a hang-up, and that is when they
-//!   are written; once it begins to write the answer they are dropped, unless one is half out.
+//! Two things happen here that the library has no interface for:
+//! - Finding out whether a response was *written* while the connection was still open. The library takes a body long before its
+//!   last byte is sent; but it flushes the socket only after everything it held has been written, and a connection that breaks
+//!   first is never flushed again.
+//! - *Interim responses* (`102 Processing`) while a handler works. On HTTP/1.1 they may precede a response whose first byte has
+//!   not been sent. Meanwhile the library polls the socket for reading, to notice a disconnect, and that is when they are
+//!   written; once the library begins to write the response they are dropped, unless one is half written.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-/// Handle to one connection's writes. Cheap to clone.
+/// Handle to the writes of one connection. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionHandle {
     state: Arc<State>,
@@ -27,40 +27,40 @@ pub struct ConnectionHandle {
 #[derive(Debug, Default)]
 struct State {
     flushes: AtomicU64,
-    gone: AtomicBool,
+    closed: AtomicBool,
     changed: Notify,
     interim: Mutex<Interim>,
-    /// The task that serves the connection, as long as it reads.
+    /// The task that serves the connection, while it reads.
     reader: AtomicWaker,
 }
 
-/// An interim answer on its way.
+/// The interim response that is to be written.
 #[derive(Debug, Default)]
 struct Interim {
-    wanted: bool,
-    /// How much of it has left.
+    requested: bool,
+    /// Bytes of it that have been written.
     written: usize,
 }
 
-/// Says that the request was understood and is worked on (RFC 2518 §10.1).
+/// Says that the request was understood and is being worked on (RFC 2518 §10.1).
 const PROCESSING: &[u8] = b"HTTP/1.1 102 Processing\r\n\r\n";
 
 impl ConnectionHandle {
-    /// Resolves once everything that was handed over so far has been written; `false` when the connection ended first.
+    /// Resolves to `true` once everything handed over so far has been written, to `false` when the connection ended first.
     ///
-    /// Counts from the call, not from the first poll.
+    /// "So far" is the moment of the call, not of the first poll.
     pub fn written(&self) -> impl Future<Output = bool> + Send + 'static {
         let state = Arc::clone(&self.state);
         let before = state.flushes.load(Ordering::Acquire);
         async move {
             loop {
                 let mut changed = std::pin::pin!(state.changed.notified());
-                // Listening before looking: a change between the two is not missed.
+                // Registered before the state is read, so that a change in between is not missed.
                 changed.as_mut().enable();
                 if state.flushes.load(Ordering::Acquire) > before {
                     return true;
                 }
-                if state.gone.load(Ordering::Acquire) {
+                if state.closed.load(Ordering::Acquire) {
                     return false;
                 }
                 changed.await;
@@ -68,21 +68,21 @@ impl ConnectionHandle {
         }
     }
 
-    /// Sends `102 Processing`, if nothing of the answer has left yet. Only for a request over HTTP/1.1 whose body has been
-    /// read, from a client that is known to understand it.
+    /// Sends `102 Processing`, if no byte of the response has been sent yet. Only for a request over HTTP/1.1 whose body has
+    /// been read, from a client that is known to understand interim responses.
     pub fn processing(&self) {
-        self.state.interim().wanted = true;
+        self.state.interim().requested = true;
         self.state.reader.wake();
     }
 
-    fn note<T>(&self, result: &Poll<io::Result<T>>) {
+    fn report<T>(&self, result: &Poll<io::Result<T>>) {
         if let Poll::Ready(Err(_)) = result {
-            self.end();
+            self.close();
         }
     }
 
-    fn end(&self) {
-        self.state.gone.store(true, Ordering::Release);
+    fn close(&self) {
+        self.state.closed.store(true, Ordering::Release);
         self.state.changed.notify_waiters();
     }
 }
@@ -93,24 +93,24 @@ impl State {
     }
 }
 
-/// A stream whose writes a [`ConnectionHandle`] follows.
+/// A stream that reports its writes to a [`ConnectionHandle`].
 #[derive(Debug)]
 pub(super) struct FlushTrackedStream<S> {
     stream: S,
-    wire: ConnectionHandle,
+    handle: ConnectionHandle,
 }
 
 impl<S> FlushTrackedStream<S> {
-    pub(super) fn new(stream: S, wire: ConnectionHandle) -> Self {
-        Self { stream, wire }
+    pub(super) fn new(stream: S, handle: ConnectionHandle) -> Self {
+        Self { stream, handle }
     }
 }
 
 impl<S: AsyncWrite + Unpin> FlushTrackedStream<S> {
-    /// Writes what is wanted of an interim answer.
+    /// Writes the interim response that is requested, if any.
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut interim = self.wire.state.interim();
-        while interim.wanted {
+        let mut interim = self.handle.state.interim();
+        while interim.requested {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &PROCESSING[interim.written..]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -123,10 +123,10 @@ impl<S: AsyncWrite + Unpin> FlushTrackedStream<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// The answer itself is about to be written: an interim one that has begun is finished, another is dropped.
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut interim = self.wire.state.interim();
-        interim.wanted &= interim.written > 0;
+    /// Called before the response is written: completes an interim response that is half written, drops one that is not.
+    fn poll_before_response(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut interim = self.handle.state.interim();
+        interim.requested &= interim.written > 0;
         drop(interim);
         self.poll_interim(cx)
     }
@@ -134,13 +134,13 @@ impl<S: AsyncWrite + Unpin> FlushTrackedStream<S> {
 
 impl<S> Drop for FlushTrackedStream<S> {
     fn drop(&mut self) {
-        self.wire.end();
+        self.handle.close();
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for FlushTrackedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.wire.state.reader.register(cx.waker());
+        self.handle.state.reader.register(cx.waker());
         if let Poll::Ready(Err(error)) = self.poll_interim(cx) {
             return Poll::Ready(Err(error));
         }
@@ -150,9 +150,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for FlushTrackedStream<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for FlushTrackedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_answer(cx))?;
+        ready!(self.poll_before_response(cx))?;
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.wire.note(&result);
+        self.handle.report(&result);
         result
     }
 
@@ -161,9 +161,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FlushTrackedStream<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_answer(cx))?;
+        ready!(self.poll_before_response(cx))?;
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.wire.note(&result);
+        self.handle.report(&result);
         result
     }
 
@@ -173,10 +173,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FlushTrackedStream<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(cx);
-        self.wire.note(&result);
+        self.handle.report(&result);
         if let Poll::Ready(Ok(())) = result {
-            self.wire.state.flushes.fetch_add(1, Ordering::Release);
-            self.wire.state.changed.notify_waiters();
+            self.handle.state.flushes.fetch_add(1, Ordering::Release);
+            self.handle.state.changed.notify_waiters();
         }
         result
     }
@@ -193,19 +193,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn written_means_flushed_after_the_question() {
+    async fn written_resolves_after_a_flush_that_follows_the_call() {
         let (ours, _theirs) = tokio::io::duplex(64);
-        let wire = ConnectionHandle::default();
-        let mut stream = FlushTrackedStream::new(ours, wire.clone());
+        let handle = ConnectionHandle::default();
+        let mut stream = FlushTrackedStream::new(ours, handle.clone());
         stream.flush().await.unwrap();
-        let mut written = std::pin::pin!(wire.written());
-        assert!(futures_util::poll!(written.as_mut()).is_pending(), "an earlier flush says nothing");
+        let mut written = std::pin::pin!(handle.written());
+        assert!(futures_util::poll!(written.as_mut()).is_pending(), "an earlier flush does not count");
         stream.write_all(b"answer").await.unwrap();
         stream.flush().await.unwrap();
         assert!(written.await);
     }
 
-    /// Lets the reader look once, and returns what the other side has received.
+    /// Polls the reader once, and returns what the other end has received.
     async fn received(
         ours: &mut FlushTrackedStream<tokio::io::DuplexStream>,
         theirs: &mut tokio::io::DuplexStream,
@@ -220,25 +220,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_interim_answer_stands_before_the_answer_and_never_within() {
+    async fn an_interim_response_precedes_the_response_and_never_interrupts_it() {
         let (ours, mut theirs) = tokio::io::duplex(1000);
-        let wire = ConnectionHandle::default();
-        let mut ours = FlushTrackedStream::new(ours, wire.clone());
+        let handle = ConnectionHandle::default();
+        let mut ours = FlushTrackedStream::new(ours, handle.clone());
         assert_eq!(received(&mut ours, &mut theirs).await, "");
-        wire.processing();
-        wire.processing();
+        handle.processing();
+        handle.processing();
         assert_eq!(received(&mut ours, &mut theirs).await, "HTTP/1.1 102 Processing\r\n\r\n", "once");
-        wire.processing();
+        handle.processing();
         ours.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
         assert_eq!(received(&mut ours, &mut theirs).await, "HTTP/1.1 200 OK\r\n", "too late for another");
     }
 
     #[tokio::test]
-    async fn an_interim_answer_that_is_half_out_is_finished_first() {
+    async fn an_interim_response_that_is_half_written_is_completed_first() {
         let (ours, mut theirs) = tokio::io::duplex(10);
-        let wire = ConnectionHandle::default();
-        let mut ours = FlushTrackedStream::new(ours, wire.clone());
-        wire.processing();
+        let handle = ConnectionHandle::default();
+        let mut ours = FlushTrackedStream::new(ours, handle.clone());
+        handle.processing();
         assert_eq!(received(&mut ours, &mut theirs).await, "HTTP/1.1 1");
         let writing = async {
             ours.write_all(b"answer").await.unwrap();
@@ -251,15 +251,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_ends_first_has_written_nothing() {
+    async fn written_resolves_to_false_when_the_connection_ends_first() {
         let (ours, theirs) = tokio::io::duplex(64);
-        let wire = ConnectionHandle::default();
-        let mut stream = FlushTrackedStream::new(ours, wire.clone());
-        let written = wire.written();
+        let handle = ConnectionHandle::default();
+        let mut stream = FlushTrackedStream::new(ours, handle.clone());
+        let written = handle.written();
         drop(theirs);
         assert!(stream.write_all(b"answer").await.is_err());
         assert!(!written.await);
-        let later = wire.written();
+        let later = handle.written();
         drop(stream);
         assert!(!later.await);
     }

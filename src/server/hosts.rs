@@ -1,11 +1,11 @@
-//! The host that a request names, and whether it may. The HTTP library accepts none, and several; two parties that read
-//! them differently can be played off against each other, so here there is exactly one.
+//! Checks the host that a request names. The HTTP library accepts requests with no host and with several; a proxy and a
+//! server that read these differently can be attacked, so a request here has exactly one.
 
 use axum::http::header::HOST;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri, Version};
 
-/// Why a request is not for us.
+/// Why a request is refused for its host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HostError {
     #[error("the Host header is missing")]
@@ -18,12 +18,12 @@ pub(crate) enum HostError {
     Foreign(String),
 }
 
-/// Checks the host that a request names: in its one `Host` header, in HTTP/2's `:authority`, or in an absolute target;
-/// where there are two of these, both. Only HTTP/1.0 may name none (RFC 9112 §3.2), which no browser speaks.
+/// Checks the host that a request names in its one `Host` header, in HTTP/2's `:authority`, or in an absolute target; where
+/// there are two of these, both. Only HTTP/1.0 may name none (RFC 9112 §3.2), which no browser speaks.
 ///
 /// # Errors
 ///
-/// [`HostError::Foreign`] for a host that `allows` does not allow; others for what no proper client sends.
+/// [`HostError::Foreign`] for a host that `allows` does not allow; the others for requests that no correct client sends.
 pub(crate) fn check(
     version: Version,
     uri: &Uri,
@@ -51,7 +51,7 @@ pub(crate) fn check(
 
 fn parse(value: &[u8]) -> Result<Authority, HostError> {
     let authority = Authority::try_from(value).map_err(|_| HostError::Malformed)?;
-    // A name and a password before it are for nobody.
+    // A user name and a password in front of the host are never meant for this gateway.
     let is_host = !authority.host().is_empty() && !authority.as_str().contains('@');
     if is_host { Ok(authority) } else { Err(HostError::Malformed) }
 }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_host_and_it_is_ours() {
+    fn a_request_names_exactly_one_host_of_ours() {
         let foreign = |host: &str| Err(HostError::Foreign(host.to_owned()));
         let one = Version::HTTP_11;
         assert_eq!(checked(one, "/", &["ours"]), Ok(()));
@@ -91,13 +91,13 @@ mod tests {
         assert_eq!(checked(Version::HTTP_2, "http://ours/v1", &[]), Ok(()));
         assert_eq!(checked(Version::HTTP_2, "http://theirs/v1", &[]), foreign("theirs"));
         assert_eq!(checked(Version::HTTP_2, "/v1", &[]), Err(HostError::Missing));
-        // An absolute target does not hide a foreign header, nor the other way round.
+        // An absolute target does not hide a foreign header, and a header does not hide a foreign target.
         assert_eq!(checked(Version::HTTP_11, "http://ours/v1", &["theirs"]), foreign("theirs"));
         assert_eq!(checked(Version::HTTP_11, "http://theirs/v1", &["ours"]), foreign("theirs"));
     }
 
     #[test]
-    fn only_the_oldest_protocol_names_no_host() {
+    fn only_http_1_0_may_name_no_host() {
         assert_eq!(checked(Version::HTTP_10, "/", &[]), Ok(()));
         assert_eq!(checked(Version::HTTP_10, "/", &["theirs"]), Err(HostError::Foreign("theirs".to_owned())));
     }

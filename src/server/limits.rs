@@ -1,4 +1,5 @@
-//! What one listener bears, and for how long. Every number is a key of the configuration; nothing is left to a library.
+//! Limits and timeouts of the connections of a listener. Every number is a key of the configuration; none is left to a
+//! library's default.
 
 use std::time::Duration;
 
@@ -7,17 +8,17 @@ use std::time::Duration;
 pub(crate) struct ConnectionLimits {
     /// From the first byte of a request's head to its last; and from the opening of a connection to its first request.
     pub(crate) header_timeout: Duration,
-    /// From one request to the next.
+    /// From the end of one request to the start of the next.
     pub(crate) keep_alive_timeout: Duration,
-    /// How long a peer may take nothing of what is to be written.
+    /// How long a peer may read nothing of what is to be written.
     pub(crate) write_timeout: Duration,
-    /// Over TLS: until the keys are exchanged.
+    /// How long the TLS handshake may take.
     pub(crate) handshake_timeout: Duration,
     pub(crate) http1: Http1Limits,
     pub(crate) http2: Http2Limits,
 }
 
-/// HTTP/1.1.
+/// Limits of HTTP/1.1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Http1Limits {
     /// Fields of a request's head.
@@ -26,30 +27,30 @@ pub(crate) struct Http1Limits {
     pub(crate) buffer_bytes: usize,
 }
 
-/// HTTP/2.
+/// Limits of HTTP/2.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Http2Limits {
-    /// Requests at once on one connection.
+    /// Concurrent requests of one connection.
     pub(crate) streams_max: u32,
-    /// All fields of a request's head, decoded.
+    /// Bytes of all fields of a request's head, decoded.
     pub(crate) header_bytes_max: u32,
-    /// Requests that the peer has taken back before anybody looked at them.
+    /// Requests that the peer has reset before they were accepted.
     pub(crate) pending_resets_max: usize,
-    /// Requests that were ended here because the peer broke the protocol.
+    /// Requests that were reset here because the peer broke the protocol.
     pub(crate) error_resets_max: usize,
-    /// Bytes of one request, and of all together, that may be on their way unread.
+    /// Bytes in flight and unread of one request, and of all requests of a connection.
     pub(crate) stream_window_bytes: u32,
     pub(crate) connection_window_bytes: u32,
-    /// Bytes of one answer that wait for the peer's window.
+    /// Bytes of one response that wait for the peer's window.
     pub(crate) send_buffer_bytes: usize,
-    /// After so long a silence the peer is asked whether it is there, and has so long to say so.
+    /// Keep-alive: ping after this time without a frame; close when the ping is unanswered for `ping_timeout`.
     pub(crate) ping_interval: Duration,
     pub(crate) ping_timeout: Duration,
 }
 
 impl ConnectionLimits {
-    /// For a face that only this machine's tests and demonstrations reach.
-    pub(crate) const AMONG_OURSELVES: Self = Self {
+    /// For listeners that only the tests and the sandbox of this machine reach.
+    pub(crate) const TRUSTED: Self = Self {
         header_timeout: Duration::from_secs(30),
         keep_alive_timeout: Duration::from_mins(5),
         write_timeout: Duration::from_mins(5),
@@ -68,8 +69,8 @@ impl ConnectionLimits {
         },
     };
 
-    /// The shortest of the times that a connection is watched by.
-    pub(super) fn tick(&self) -> Duration {
+    /// Returns the shortest of the timeouts that [`super::timers`] enforces.
+    pub(super) fn shortest_timeout(&self) -> Duration {
         self.header_timeout.min(self.keep_alive_timeout).min(self.write_timeout)
     }
 }

@@ -1,5 +1,5 @@
-//! Where connections come from: TCP, TLS over TCP, or a socket in the file system. The caller binds, so an address is known
-//! and reserved before anything is built; a test passes port 0.
+//! Sources of connections: TCP, TLS over TCP, or a Unix socket. The caller binds, so that an address is known and reserved
+//! before anything else is built; a test passes port 0.
 
 use std::fs;
 use std::io::{self, IoSlice};
@@ -14,10 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::server::TlsStream;
 
-use super::timers::{ConnectionTimers, TimedStream};
+use super::timers::ConnectionTimers;
+use super::timers::stream::TimedStream;
 use super::tls::Tls;
 
-/// Where connections come from.
+/// A bound source of connections.
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
@@ -25,31 +26,31 @@ pub(crate) enum Listener {
     Unix(UnixSocket),
 }
 
-/// Who is at the other end of a connection: known to every handler as an extension of the request.
+/// The other end of a connection. Every handler finds it as an extension of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     Network(SocketAddr),
-    /// A program of this machine that may open the socket's file. No web page can make a browser do that.
+    /// A program of this machine that may open the Unix socket. No web page can make a browser do that.
     Local,
 }
 
-/// A connection as it was accepted.
+/// A connection before any TLS handshake.
 #[derive(Debug)]
-pub(super) enum Raw {
+pub(super) enum AcceptedStream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 impl Listener {
-    pub(super) async fn accept(&self) -> io::Result<(Raw, Peer)> {
+    pub(super) async fn accept(&self) -> io::Result<(AcceptedStream, Peer)> {
         match self {
             Self::Tcp(listener) | Self::Tls(listener, _) => {
                 let (stream, peer) = listener.accept().await?;
                 // Answers are written in large pieces; waiting for more bytes only adds latency.
                 let _ = stream.set_nodelay(true);
-                Ok((Raw::Tcp(stream), Peer::Network(peer)))
+                Ok((AcceptedStream::Tcp(stream), Peer::Network(peer)))
             }
-            Self::Unix(socket) => Ok((Raw::Unix(socket.listener.accept().await?.0), Peer::Local)),
+            Self::Unix(socket) => Ok((AcceptedStream::Unix(socket.listener.accept().await?.0), Peer::Local)),
         }
     }
 
@@ -61,19 +62,25 @@ impl Listener {
     }
 }
 
-impl Raw {
-    /// Exchanges keys where the listener wants it.
-    pub(super) async fn open(self, tls: Option<&Tls>, pulse: &Arc<ConnectionTimers>) -> io::Result<Socket> {
-        let heard = Arc::clone(pulse);
+impl AcceptedStream {
+    /// Performs the TLS handshake where the listener has TLS.
+    ///
+    /// # Errors
+    ///
+    /// When the handshake fails.
+    pub(super) async fn handshake(self, tls: Option<&Tls>, timers: &Arc<ConnectionTimers>) -> io::Result<Socket> {
+        let timers = Arc::clone(timers);
         Ok(match (self, tls) {
-            (Self::Tcp(stream), None) => Socket::Tcp(TimedStream::new(stream, heard)),
-            (Self::Tcp(stream), Some(tls)) => Socket::Tls(Box::new(tls.accept(TimedStream::new(stream, heard)).await?)),
-            (Self::Unix(stream), _) => Socket::Unix(TimedStream::new(stream, heard)),
+            (Self::Tcp(stream), None) => Socket::Tcp(TimedStream::new(stream, timers)),
+            (Self::Tcp(stream), Some(tls)) => {
+                Socket::Tls(Box::new(tls.accept(TimedStream::new(stream, timers)).await?))
+            }
+            (Self::Unix(stream), _) => Socket::Unix(TimedStream::new(stream, timers)),
         })
     }
 }
 
-/// A connection that bytes of HTTP travel on. One type for all, so that the HTTP library is compiled once.
+/// A connection that carries HTTP. One type for all three, so that the HTTP library is compiled once.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TimedStream<TcpStream>),
@@ -81,7 +88,7 @@ pub(super) enum Socket {
     Unix(TimedStream<UnixStream>),
 }
 
-/// Calls a method of whichever stream it is.
+/// Calls a method of the stream inside.
 macro_rules! each {
     ($self:ident, $stream:ident => $call:expr) => {
         match $self.get_mut() {
@@ -137,25 +144,25 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// A listening socket in the file system. Its file goes with it.
+/// A listening Unix socket. Its file is removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct UnixSocket {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and number of the file that is ours.
+    /// Device and inode of the file that this socket made.
     file: (u64, u64),
 }
 
 impl UnixSocket {
-    /// Listens on a socket at `path`, which whoever has the permissions `mode` (as of `chmod`) may open. The file that
-    /// another gateway left behind is replaced; one that somebody listens on, or that is no socket, is not.
+    /// Listens on a socket at `path` with the permissions `mode` (as of `chmod`). A socket file that a process left behind is
+    /// replaced; a socket that a process listens on, and a file of another kind, are not.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::AddrInUse`] for such a file, otherwise whatever the system says.
+    /// [`io::ErrorKind::AddrInUse`] for such a socket or file, otherwise the error of the system.
     pub(crate) fn bind(path: &Path, mode: u32) -> io::Result<Self> {
-        remove_stale(path)?;
-        // Until its permissions are set it has those that the process's umask leaves: the owner's alone.
+        remove_stale_socket(path)?;
+        // Until its permissions are set it has those that the umask of the process leaves: access for the owner alone.
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         let file = identity(path)?;
@@ -165,7 +172,7 @@ impl UnixSocket {
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
-        // Another gateway may have put its own there.
+        // Another gateway may have replaced the file by its own.
         if identity(&self.path).is_ok_and(|file| file == self.file) {
             let _ = fs::remove_file(&self.path);
         }
@@ -177,7 +184,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((file.dev(), file.ino()))
 }
 
-fn remove_stale(path: &Path) -> io::Result<()> {
+fn remove_stale_socket(path: &Path) -> io::Result<()> {
     let file = match fs::symlink_metadata(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -185,10 +192,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     };
     let taken = |problem: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, problem));
     if !file.file_type().is_socket() {
-        return taken("there is a file that is no socket");
+        return taken("the file exists and is not a socket");
     }
     match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => taken("somebody listens on it"),
+        Ok(_) => taken("another process listens on it"),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) => Err(error),
     }
@@ -199,7 +206,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_socket_is_private_replaces_a_stale_one_and_goes_with_its_owner() {
+    async fn a_unix_socket_has_its_mode_replaces_a_stale_one_and_removes_its_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("gateway.sock");
         let first = UnixSocket::bind(&path, 0o600).unwrap();
@@ -209,17 +216,17 @@ mod tests {
         drop(first);
         assert!(!path.exists());
 
-        // As a crash leaves it.
+        // A crash leaves the file behind.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let second = UnixSocket::bind(&path, 0o660).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         fs::remove_file(&path).unwrap();
-        fs::write(&path, "somebody else's").unwrap();
+        fs::write(&path, "another program's").unwrap();
         drop(second);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "somebody else's");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "another program's");
         let error = UnixSocket::bind(&path, 0o600).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "somebody else's");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "another program's");
     }
 }

@@ -1,4 +1,4 @@
-//! What the listeners count.
+//! Counters and gauges of the listeners.
 
 use std::sync::Arc;
 
@@ -8,100 +8,96 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::connection_limiter::{ConnectionLimiter, Full};
-use super::timers::Cut;
+use super::connection_limiter::{ConnectionLimiter, ExceededLimit};
+use super::timers::CloseReason;
 
-/// Counters of all listeners, by the name of their face. Cheap to clone.
+/// Metrics of all listeners, by the name of the listener. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ConnectionMetrics {
-    counters: Arc<Counters>,
+    families: Arc<Families>,
 }
 
 #[derive(Debug, Default)]
-struct Counters {
-    accepted: Family<FaceLabel, Counter>,
+struct Families {
+    open: Family<ListenerLabel, Gauge>,
+    limit: Family<ListenerLabel, Gauge>,
+    accepted: Family<ListenerLabel, Counter>,
     refused: Family<ReasonLabels, Counter>,
-    cut: Family<ReasonLabels, Counter>,
-    accept_errors: Family<FaceLabel, Counter>,
-    open: Family<FaceLabel, Gauge>,
-    limit: Family<FaceLabel, Gauge>,
-    descriptors: Gauge,
-    descriptors_max: Gauge,
+    closed: Family<ReasonLabels, Counter>,
+    accept_errors: Family<ListenerLabel, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FaceLabel {
-    face: &'static str,
+struct ListenerLabel {
+    listener: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
-    face: &'static str,
-    /// The key of the limit that bit.
+    listener: &'static str,
+    /// The key of the limit that was reached, where there is one.
     reason: &'static str,
 }
 
 impl ConnectionMetrics {
-    /// Has the counters shown.
+    /// Adds the metrics to a registry.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let Counters { accepted, refused, cut, accept_errors, open, limit, descriptors, descriptors_max } =
-            &*self.counters;
+        let Families { open, limit, accepted, refused, closed, accept_errors } = &*self.families;
         registry.register("open", "Connections that are open", open.clone());
-        registry.register("limit", "Connections that may be open", limit.clone());
-        registry.register("descriptors", "Files and sockets that the process has open", descriptors.clone());
-        registry.register("descriptors_limit", "Files and sockets that the process may open", descriptors_max.clone());
-        registry.register("accepted", "Connections that got a place", accepted.clone());
-        registry.register("refused", "Connections turned away, by the limit that was full", refused.clone());
-        registry.register("cut", "Connections ended here, by the limit that the peer broke", cut.clone());
+        registry.register("limit", "Connections that may be open at the same time", limit.clone());
+        registry.register("accepted", "Connections accepted within the limits", accepted.clone());
+        registry.register("refused", "Connections refused, by the limit that was reached", refused.clone());
+        registry.register(
+            "closed",
+            "Connections closed by the gateway, by the timeout or limit that was the reason",
+            closed.clone(),
+        );
         registry.register(
             "accept_errors",
-            "Connections that could not be accepted, mostly for want of descriptors",
+            "Connections that the system could not accept, mostly for lack of file descriptors",
             accept_errors.clone(),
         );
     }
 
-    /// Brings the levels of a face up to date.
-    pub(crate) fn level(&self, face: &'static str, caps: &ConnectionLimiter) {
+    /// Updates the gauges of a listener.
+    pub(crate) fn update(&self, listener: &'static str, limiter: &ConnectionLimiter) {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.counters.open.get_or_create(&FaceLabel { face }).set(count(caps.open()));
-        self.counters.limit.get_or_create(&FaceLabel { face }).set(count(caps.connections_max()));
+        self.families.open.get_or_create(&ListenerLabel { listener }).set(count(limiter.open()));
+        self.families.limit.get_or_create(&ListenerLabel { listener }).set(count(limiter.connections_max()));
     }
 
-    /// Brings the process's own levels up to date.
-    pub(crate) fn descriptors(&self, open: Option<usize>, limit: usize) {
-        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.counters.descriptors.set(open.map_or(-1, count));
-        self.counters.descriptors_max.set(count(limit));
+    pub(super) fn accepted(&self, listener: &'static str) {
+        self.families.accepted.get_or_create(&ListenerLabel { listener }).inc();
     }
 
-    pub(super) fn accepted(&self, face: &'static str) {
-        self.counters.accepted.get_or_create(&FaceLabel { face }).inc();
+    pub(super) fn accept_error(&self, listener: &'static str) {
+        self.families.accept_errors.get_or_create(&ListenerLabel { listener }).inc();
     }
 
-    pub(super) fn accept_error(&self, face: &'static str) {
-        self.counters.accept_errors.get_or_create(&FaceLabel { face }).inc();
-    }
-
-    pub(super) fn refused(&self, face: &'static str, full: Full) {
-        let reason = match full {
-            Full::Connections => "connections_max",
-            Full::Address => "connections_per_address_max",
+    pub(super) fn refused(&self, listener: &'static str, limit: ExceededLimit) {
+        let reason = match limit {
+            ExceededLimit::Connections => "connections_max",
+            ExceededLimit::PerAddress => "connections_per_address_max",
         };
-        self.counters.refused.get_or_create(&ReasonLabels { face, reason }).inc();
+        self.families.refused.get_or_create(&ReasonLabels { listener, reason }).inc();
     }
 
-    pub(super) fn cut(&self, face: &'static str, cut: Cut) {
-        let reason = match cut {
-            Cut::Header => "header_timeout_s",
-            Cut::Idle => "keep_alive_timeout_s",
-            Cut::Write => "write_timeout_s",
-            // A place was needed.
-            Cut::Evicted => "connections_max",
+    pub(super) fn closed(&self, listener: &'static str, reason: CloseReason) {
+        let reason = match reason {
+            CloseReason::HeaderTimeout => "header_timeout_s",
+            CloseReason::IdleTimeout => "keep_alive_timeout_s",
+            CloseReason::WriteTimeout => "write_timeout_s",
+            // Another connection needed the slot.
+            CloseReason::Evicted => "connections_max",
         };
-        self.counters.cut.get_or_create(&ReasonLabels { face, reason }).inc();
+        self.families.closed.get_or_create(&ReasonLabels { listener, reason }).inc();
     }
 
-    pub(super) fn handshake_failed(&self, face: &'static str, reason: &'static str) {
-        self.counters.cut.get_or_create(&ReasonLabels { face, reason }).inc();
+    pub(super) fn handshake_failed(&self, listener: &'static str) {
+        self.families.closed.get_or_create(&ReasonLabels { listener, reason: "tls_error" }).inc();
+    }
+
+    pub(super) fn handshake_timed_out(&self, listener: &'static str) {
+        self.families.closed.get_or_create(&ReasonLabels { listener, reason: "tls_handshake_timeout_s" }).inc();
     }
 }

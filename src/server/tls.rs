@@ -1,9 +1,11 @@
-//! TLS on a listener: a certificate and its key from two files, read anew when they change.
+//! TLS on a listener: a certificate and its key from two files, reloaded when they change.
 //!
-//! Certificates live for weeks, the gateway for longer. The files are looked at every few seconds; when one of them has
-//! changed both are read, and when they fit together the next connection gets the new certificate. When they do not (one
-//! may be written before the other) the old one stays, an error is logged once, and they are read again when they change.
-//! Connections that are open keep what they began with.
+//! Certificates live for weeks, the gateway for longer. The files are checked every few seconds; when one of them has changed
+//! both are read, and when they fit together the next connection gets the new certificate. When they do not (one may be written
+//! before the other) the old certificate stays in use, an error is logged once, and the files are read again at their next
+//! change. Open connections keep the certificate they began with.
+//!
+//! The files are read on threads that may block, never on those that serve connections.
 
 use std::fs;
 use std::io;
@@ -18,10 +20,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// What clients may speak inside, the better first.
+/// Protocols inside TLS, in the order of preference.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// The certificate of a listener, as it is now. Cheap to clone.
+/// The current certificate of a listener. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
     shared: Arc<Shared>,
@@ -31,22 +33,24 @@ pub(crate) struct Tls {
 struct Shared {
     certificate: PathBuf,
     key: PathBuf,
+    /// What the files looked like before they were first read.
+    first: Fingerprint,
     config: RwLock<Arc<ServerConfig>>,
 }
 
-/// What is wrong with the files.
+/// Why the files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
     #[error("cannot read {path}: {error}")]
     Unreadable { path: PathBuf, error: io::Error },
-    #[error("{path} holds no {what} in PEM: {error}")]
+    #[error("{path} holds no {what} in PEM format: {error}")]
     NotPem { path: PathBuf, what: &'static str, error: String },
-    #[error("{certificate} and {key} make no server's certificate: {error}")]
-    Unfit { certificate: PathBuf, key: PathBuf, error: rustls::Error },
+    #[error("{certificate} and {key} cannot be used as a server's certificate and key: {error}")]
+    Unusable { certificate: PathBuf, key: PathBuf, error: rustls::Error },
 }
 
-/// By what a change shows: when both files were written, and how long they are.
-type Stamp = [Option<(SystemTime, u64)>; 2];
+/// What shows a change: modification time and length of both files.
+type Fingerprint = [Option<(SystemTime, u64)>; 2];
 
 impl Tls {
     /// Reads the files.
@@ -54,38 +58,42 @@ impl Tls {
     /// # Errors
     ///
     /// [`TlsError`], naming the file. The key must be the certificate's.
-    pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let config = RwLock::new(Arc::new(read(certificate, key)?));
+    pub(crate) async fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let (certificate, key) = (certificate.to_owned(), key.to_owned());
-        Ok(Self { shared: Arc::new(Shared { certificate, key, config }) })
+        blocking(move || {
+            let first = fingerprint(&certificate, &key);
+            let config = RwLock::new(Arc::new(read(&certificate, &key)?));
+            Ok(Self { shared: Arc::new(Shared { certificate, key, first, config }) })
+        })
+        .await
     }
 
-    /// Reads the files again whenever one of them has changed. Runs for ever; looks every `interval`.
-    pub(crate) async fn follow(self, interval: Duration) {
-        let mut known = self.stamp();
+    /// Reloads the files when one of them has changed. Runs forever; checks every `interval`.
+    pub(crate) async fn reload_on_change(self, interval: Duration) {
+        let mut known = self.shared.first;
         loop {
             tokio::time::sleep(interval).await;
-            let found = self.stamp();
-            if found == known {
-                continue;
-            }
-            known = found;
-            let Shared { certificate, key, config } = &*self.shared;
-            match read(certificate, key) {
-                Ok(fresh) => {
-                    *config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
-                    tracing::info!(certificate = %certificate.display(), "a new certificate is in use");
-                }
-                Err(error) => tracing::error!(%error, "a new certificate cannot be used; the old one stays"),
-            }
+            let tls = self.clone();
+            known = blocking(move || tls.reload(known)).await;
         }
     }
 
-    fn stamp(&self) -> Stamp {
-        [&self.shared.certificate, &self.shared.key].map(|path| {
-            let file = fs::metadata(path).ok()?;
-            Some((file.modified().ok()?, file.len()))
-        })
+    /// Reads the files if they differ from `known`, and returns what they look like now. Blocks.
+    fn reload(&self, known: Fingerprint) -> Fingerprint {
+        let Shared { certificate, key, config, .. } = &*self.shared;
+        let found = fingerprint(certificate, key);
+        if found != known {
+            match read(certificate, key) {
+                Ok(new) => {
+                    *config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+                    tracing::info!(certificate = %certificate.display(), "TLS certificate reloaded");
+                }
+                Err(error) => {
+                    tracing::error!(%error, "TLS certificate not reloaded; the previous one stays in use");
+                }
+            }
+        }
+        found
     }
 
     pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<TlsStream<S>> {
@@ -94,20 +102,38 @@ impl Tls {
     }
 }
 
+/// Runs `work` on a thread that may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Blocks.
+fn fingerprint(certificate: &Path, key: &Path) -> Fingerprint {
+    [certificate, key].map(|path| {
+        let file = fs::metadata(path).ok()?;
+        Some((file.modified().ok()?, file.len()))
+    })
+}
+
+/// Blocks.
 fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     let bytes = |path: &Path| fs::read(path).map_err(|error| TlsError::Unreadable { path: path.to_owned(), error });
     let not_pem = |path: &Path, what, error: String| TlsError::NotPem { path: path.to_owned(), what, error };
     let chain = CertificateDer::pem_slice_iter(&bytes(certificate)?).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| not_pem(certificate, "certificate", error.to_string()))?;
     if chain.is_empty() {
-        return Err(not_pem(certificate, "certificate", "nothing was found".to_owned()));
+        return Err(not_pem(certificate, "certificate", "the file is empty or in another format".to_owned()));
     }
     let secret = PrivateKeyDer::from_pem_slice(&bytes(key)?);
     let secret = secret.map_err(|error| not_pem(key, "private key", error.to_string()))?;
-    let unfit = |error| TlsError::Unfit { certificate: certificate.to_owned(), key: key.to_owned(), error };
+    let unusable = |error| TlsError::Unusable { certificate: certificate.to_owned(), key: key.to_owned(), error };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(unfit)?;
-    let mut config = builder.with_no_client_auth().with_single_cert(chain, secret).map_err(unfit)?;
+    let builder =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(unusable)?;
+    let mut config = builder.with_no_client_auth().with_single_cert(chain, secret).map_err(unusable)?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
     Ok(config)
 }

@@ -1,5 +1,5 @@
-//! What was learned and would only be learned again: one small JSON file each, written whole. Losing one loses time, no
-//! money, so a file that cannot be read is as good as none.
+//! Learned state in small JSON files, each replaced atomically. Losing one costs time and no money, so a file that cannot
+//! be read counts as absent.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 /// The largest file that is read, in bytes.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Files of notes in one directory. Cheap to clone.
+/// The state files of one directory. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct StateFiles {
     directory: PathBuf,
@@ -22,26 +22,26 @@ impl StateFiles {
         Self { directory }
     }
 
-    /// What was noted under a name, if anything was that this version can read.
+    /// Reads the state under a name; `None` when there is none that this version can read. Blocks.
     pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let path = self.path(name);
         match read(&path) {
-            Ok(noted) => noted,
+            Ok(state) => state,
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "what was learned cannot be read; it is learned anew");
+                tracing::warn!(path = %path.display(), %error, "a state file cannot be read; its values are learned again");
                 None
             }
         }
     }
 
-    /// Notes something in place of what was there.
+    /// Replaces the state under a name. Blocks.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written; the old one is then still there.
-    pub(crate) fn write<T: Serialize>(&self, name: &str, what: &T) -> io::Result<()> {
+    /// When the file cannot be written; the old file is then unchanged.
+    pub(crate) fn write<T: Serialize>(&self, name: &str, state: &T) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
-        serde_json::to_writer(&mut file, what)?;
+        serde_json::to_writer(&mut file, state)?;
         file.persist(self.path(name))?;
         Ok(())
     }
@@ -53,7 +53,7 @@ impl StateFiles {
 
 fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match fs::metadata(path) {
-        Ok(about) if about.len() > BYTES_MAX => return Err(io::Error::other("it is too large")),
+        Ok(metadata) if metadata.len() > BYTES_MAX => return Err(io::Error::other("the file is too large")),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -66,14 +66,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notes_survive_and_nonsense_is_no_note() {
+    fn state_survives_and_a_damaged_file_counts_as_absent() {
         let directory = tempfile::tempdir().unwrap();
-        let notes = StateFiles::new(directory.path().to_owned());
-        assert_eq!(notes.read::<Vec<u32>>("figures"), None);
-        notes.write("figures", &vec![1_u32, 2]).unwrap();
-        assert_eq!(notes.read::<Vec<u32>>("figures"), Some(vec![1, 2]));
-        fs::write(directory.path().join("figures.json"), "{").unwrap();
-        assert_eq!(notes.read::<Vec<u32>>("figures"), None);
+        let files = StateFiles::new(directory.path().to_owned());
+        assert_eq!(files.read::<Vec<u32>>("estimates"), None);
+        files.write("estimates", &vec![1_u32, 2]).unwrap();
+        assert_eq!(files.read::<Vec<u32>>("estimates"), Some(vec![1, 2]));
+        fs::write(directory.path().join("estimates.json"), "{").unwrap();
+        assert_eq!(files.read::<Vec<u32>>("estimates"), None);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
     }
 }

@@ -1,6 +1,7 @@
-//! What an answer to a submit means, by what may be done next (`promises.md` §1.4, `wire/gptproto.md` §6).
+//! What an error of the upstream means, by what may be done next ("Upstream facts" in `src/README.md`).
 //!
-//! Never by status alone: content refusals are documented as "503" and arrive as 400; 429 also says "no channel".
+//! The status alone does not decide: rejected content is documented as "503" and arrives as 400; 429 also means "no
+//! channel".
 
 use std::time::Duration;
 
@@ -11,21 +12,21 @@ use super::SubmitError;
 use crate::budget::Pushback;
 use crate::model::Failure;
 
-/// Longest text of the upstream that is kept, in characters.
-const TEXT_CHARS_MAX: usize = 500;
+/// The longest text of the upstream that is kept, in characters. What of it a client sees is for `api` to decide.
+const TEXT_CHARS_MAX: usize = 1000;
 
-/// Classifies an answer that is not a success. `released`: the last byte of the request had left.
+/// Classifies an answer that is not a success. `released`: the last byte of the request was sent.
 pub(super) fn submit_error(
     status: StatusCode,
     body: &[u8],
     retry_after: Option<Duration>,
     released: bool,
 ) -> SubmitError {
-    told_error(status, message_of(body), retry_after, released)
+    error_with(status, message_of(body), retry_after, released)
 }
 
-/// The same for an answer whose text was read already; `None` for one that the service did not write.
-pub(super) fn told_error(
+/// The same for an answer whose text was read already; `None` for one that is not from the service.
+pub(super) fn error_with(
     status: StatusCode,
     message: Option<String>,
     retry_after: Option<Duration>,
@@ -34,21 +35,21 @@ pub(super) fn told_error(
     let from_service = message.is_some();
     let message = message.unwrap_or_else(|| format!("HTTP {status} without a message"));
     match status {
-        _ if speaks_of_policy(&message) && from_service => {
+        _ if mentions_policy(&message) && from_service => {
             SubmitError::Rejected(Failure::Moderated { message, bought: false })
         }
-        StatusCode::TOO_MANY_REQUESTS if speaks_of_channels(&message) && from_service => {
+        StatusCode::TOO_MANY_REQUESTS if mentions_channels(&message) && from_service => {
             let reason = Failure::ModelUnavailable { message: message.clone() };
             SubmitError::Refused { pushback: Pushback::Model { retry_after, reason }, message }
         }
-        _ if speaks_of_channels(&message) && from_service => {
+        _ if mentions_channels(&message) && from_service => {
             SubmitError::Rejected(Failure::ModelUnavailable { message })
         }
         StatusCode::TOO_MANY_REQUESTS => SubmitError::Refused { pushback: Pushback::Account { retry_after }, message },
         StatusCode::PAYMENT_REQUIRED => key_refused(Failure::BalanceExhausted { message }),
-        StatusCode::FORBIDDEN if speaks_of_money(&message) => key_refused(Failure::BalanceExhausted { message }),
+        StatusCode::FORBIDDEN if mentions_money(&message) => key_refused(Failure::BalanceExhausted { message }),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => key_refused(Failure::KeyRefused { message }),
-        // The edge gave up on the request, not the service on its content.
+        // From the edge, about the exchange; not from the service, about the content.
         StatusCode::REQUEST_TIMEOUT => unknown_if(released, message),
         status if status.is_client_error() => SubmitError::Rejected(Failure::InvalidRequest { message }),
         status if status.is_redirection() => SubmitError::Rejected(Failure::Unreachable {
@@ -60,34 +61,33 @@ pub(super) fn told_error(
     }
 }
 
-/// The key, or the balance behind it, is of no use; another account's may be.
+/// The key or its balance is refused; another account may work.
 fn key_refused(reason: Failure) -> SubmitError {
     let message = reason.name().to_owned();
     SubmitError::Refused { pushback: Pushback::Key { reason }, message }
 }
 
-/// What a broken or unusable exchange means.
+/// Classifies a broken exchange or an unusable answer.
 pub(super) fn unknown_if(released: bool, message: String) -> SubmitError {
     if released { SubmitError::Unknown { message } } else { SubmitError::NotSent { message } }
 }
 
-/// What a task that failed after it was accepted means. Whether failed tasks are billed is not documented.
+/// Classifies a task that failed after it was accepted. Whether failed tasks are billed is not documented.
 pub(super) fn task_failure(message: String) -> Failure {
-    if speaks_of_policy(&message) {
+    if mentions_policy(&message) {
         Failure::Moderated { message, bought: true }
     } else {
         Failure::TaskFailed { message }
     }
 }
 
-/// The text of an error body, in any of the shapes A to E of `wire/gptproto.md` §6; `None` for anything but JSON.
+/// Returns the text of an error body, in any of the documented and observed forms; `None` for anything but JSON.
 pub(super) fn message_of(body: &[u8]) -> Option<String> {
     let value: Value = serde_json::from_slice(body).ok()?;
-    let text = message_in(&value)?;
-    Some(clip(&text))
+    message_in(&value)
 }
 
-/// The text of an error in a parsed body or part of one.
+/// Returns the text of an error in a parsed body or a part of one.
 pub(super) fn message_in(value: &Value) -> Option<String> {
     let candidates = [
         value.pointer("/error/message"),
@@ -97,15 +97,15 @@ pub(super) fn message_in(value: &Value) -> Option<String> {
         value.get("message"),
         value.get("msg"),
     ];
-    candidates.into_iter().flatten().filter_map(Value::as_str).map(str::trim).find(|text| !text.is_empty()).map(clip)
+    candidates.into_iter().flatten().filter_map(Value::as_str).map(str::trim).find(|text| !text.is_empty()).map(bounded)
 }
 
-/// Bounded and free of control characters: it ends up in logs and in answers.
-pub(super) fn clip(text: &str) -> String {
+/// Bounds a text of the upstream, and replaces its control characters, which would break lines of the log.
+pub(super) fn bounded(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_CHARS_MAX).collect()
 }
 
-fn speaks_of_policy(message: &str) -> bool {
+fn mentions_policy(message: &str) -> bool {
     contains_any(
         message,
         &[
@@ -120,11 +120,11 @@ fn speaks_of_policy(message: &str) -> bool {
     )
 }
 
-fn speaks_of_channels(message: &str) -> bool {
+fn mentions_channels(message: &str) -> bool {
     contains_any(message, &["no channel", "channel configuration", "no available channel", "channel unavailable"])
 }
 
-fn speaks_of_money(message: &str) -> bool {
+fn mentions_money(message: &str) -> bool {
     contains_any(message, &["balance", "quota", "credit", "billing", "insufficient fund"])
 }
 
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn every_documented_error_finds_its_class() {
+    fn every_documented_error_is_classified() {
         type Is = fn(&SubmitError) -> bool;
         let cases: &[(u16, &str, Is)] = &[
             (401, r#"{"error":{"message":"Invalid signature","type":"401"}}"#, |e| {
@@ -191,19 +191,19 @@ mod tests {
         ];
         for (status, body, is) in cases {
             let class = classify(*status, body);
-            assert!(is(&class), "{status} {body} became {class:?}");
+            assert!(is(&class), "{status} {body} is {class:?}");
         }
     }
 
     #[test]
-    fn before_the_last_byte_nothing_is_unknown() {
+    fn before_the_last_byte_no_outcome_is_unknown() {
         let class = submit_error(StatusCode::BAD_GATEWAY, b"<html>", None, false);
         assert!(matches!(class, SubmitError::NotSent { .. }));
     }
 
     #[test]
-    fn texts_are_clipped_and_cleaned() {
-        let body = serde_json::json!({"error": {"message": format!("a\r\nb{}", "x".repeat(1000))}}).to_string();
+    fn texts_are_bounded_and_free_of_control_characters() {
+        let body = serde_json::json!({"error": {"message": format!("a\r\nb{}", "x".repeat(2000))}}).to_string();
         let text = message_of(body.as_bytes()).unwrap();
         assert!(text.starts_with("a  b") && text.chars().count() == TEXT_CHARS_MAX);
     }

@@ -1,4 +1,4 @@
-//! HTTP clients with different powers, and the only places that build them: two for each account, one for downloads.
+//! The HTTP clients: two for each account, one for downloads.
 //!
 //! | client   | key | connects to                                  | redirects            |
 //! |----------|-----|----------------------------------------------|----------------------|
@@ -6,7 +6,7 @@
 //! | poll     | yes | the configured origin                        | none                 |
 //! | download | no  | public addresses over https                  | three, each checked  |
 //!
-//! None retries by itself, reads proxies from the environment, keeps cookies or decompresses.
+//! None of them retries, reads proxies from the environment, keeps cookies or decompresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use url::{Host, Url};
 use crate::config::{Account, Secret, UpstreamConfig};
 use crate::model::AccountId;
 
-/// A name of our own: some edges turn default library names away.
+/// Our own name: some edges reject the default names of libraries.
 const USER_AGENT: &str = concat!("gptproto-gateway/", env!("CARGO_PKG_VERSION"));
 
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl Clients {
         config: &UpstreamConfig,
         accounts: &[Account],
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        // Twice is fine: a test process builds many gateways.
+        // Fails harmlessly where it is installed already: a test process builds many gateways.
         let _ = rustls::crypto::ring::default_provider().install_default();
         if accounts.is_empty() {
             return Err("there is no upstream key".into());
@@ -60,7 +60,7 @@ impl Clients {
         Ok(Self { keyed, download })
     }
 
-    /// The clients with an account's key. Reservations name no account that is not there.
+    /// Returns the clients with an account's key. Reservations name only accounts that exist.
     pub(super) fn of(&self, account: &AccountId) -> &Keyed {
         let named = self.keyed.iter().find(|(id, _)| id == account);
         &named.unwrap_or(&self.keyed[0]).1
@@ -74,7 +74,7 @@ impl Keyed {
         let keyed = HeaderMap::from_iter([(AUTHORIZATION, authorization)]);
         let submit = bounded(config)
             .default_headers(keyed.clone())
-            // A stale pooled connection would be noticed only after the last byte has left.
+            // A stale pooled connection would be noticed only after the last byte was sent.
             .pool_max_idle_per_host(0)
             .http1_only()
             .build()?;
@@ -93,23 +93,23 @@ fn bounded(config: &UpstreamConfig) -> ClientBuilder {
         .tcp_nodelay(true)
 }
 
-/// Whether an address may be fetched without the key. `loopback`: the upstream itself is on this machine.
+/// Whether a URL may be fetched without the key. `loopback`: the upstream itself is on this machine.
 ///
 /// # Errors
 ///
-/// A word for what is wrong with it.
-pub(super) fn may_fetch(address: &Url, loopback: bool) -> Result<(), &'static str> {
-    match address.scheme() {
+/// Why not, as the end of a sentence.
+pub(super) fn may_fetch(url: &Url, loopback: bool) -> Result<(), &'static str> {
+    match url.scheme() {
         "https" => {}
         "http" if loopback => {}
         _ => return Err("it is not https"),
     }
-    if !address.username().is_empty() || address.password().is_some() {
+    if !url.username().is_empty() || url.password().is_some() {
         return Err("it carries a user name");
     }
-    // Literal addresses never reach the resolver, so they are judged here.
+    // Literal addresses never reach the resolver, so they are checked here.
     let allowed = |ip: IpAddr| is_public(ip) || (loopback && ip.is_loopback());
-    match address.host() {
+    match url.host() {
         Some(Host::Ipv4(ip)) if !allowed(ip.into()) => Err("it is a private address"),
         Some(Host::Ipv6(ip)) if !allowed(ip.into()) => Err("it is a private address"),
         None => Err("it names no host"),
@@ -117,7 +117,8 @@ pub(super) fn may_fetch(address: &Url, loopback: bool) -> Result<(), &'static st
     }
 }
 
-/// Resolves names to public addresses only, at connect time, so that a name cannot change its mind after the check.
+/// Resolves names to public addresses only, when the connection is made, so that a name cannot resolve differently after
+/// the check.
 #[derive(Clone, Copy, Debug)]
 struct PublicOnly {
     loopback: bool,
@@ -138,7 +139,7 @@ impl Resolve for PublicOnly {
     }
 }
 
-/// Whether an address is one of the public Internet (IANA's special-purpose registries, and what embeds IPv4).
+/// Whether an address is public, by IANA's special-purpose registries; addresses that embed IPv4 are not.
 fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_public_v4(ip),
@@ -166,7 +167,7 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     let segments = ip.segments();
-    // Only global unicast; within it, what is documentation, Teredo, 6to4 or another wrapper of IPv4 is not.
+    // Only global unicast, without documentation, Teredo, 6to4 and other wrappers of IPv4.
     let global_unicast = segments[0] & 0xe000 == 0x2000;
     let special = (segments[0] == 0x2001 && (segments[1] < 0x0200 || segments[1] == 0x0db8))
         || segments[0] == 0x2002

@@ -1,5 +1,5 @@
-//! One exchange with the upstream, whichever of its faces: the right client, the last byte held back, every answer bounded
-//! in bytes and in time, and an answer that is no success read for what it means.
+//! One exchange with the upstream, the same for all of its APIs: the client of the account, the last byte held back, every
+//! answer bounded in bytes and time, and errors classified.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
-use super::classify::{message_of, submit_error, told_error, unknown_if};
+use super::answer::{PredictionRef, SubmitAnswer};
+use super::classify::{error_with, message_of, submit_error, unknown_if};
 use super::client::{Clients, may_fetch};
-use super::gate::{Gate, Gated, Released};
+use super::last_byte::{GatedBody, LastByteGate, Released};
 use super::retry_after::retry_after;
-use super::wire::{Named, SubmitAnswer};
 use super::{Commit, FetchError, Finished, KeyCheck, Output, PollError, SubmitError};
 use crate::config::{Account, UpstreamConfig};
 use crate::http::StreamingBody;
@@ -34,10 +34,10 @@ pub(super) struct Exchange {
     answer_bytes_max: usize,
 }
 
-/// A submit as it leaves.
+/// A submit.
 #[derive(Debug)]
 pub(super) struct Call {
-    /// Below the configured origin.
+    /// On the configured origin.
     pub(super) path: String,
     pub(super) content_type: String,
     pub(super) body: StreamingBody,
@@ -46,19 +46,19 @@ pub(super) struct Call {
     pub(super) answer_bytes_max: usize,
 }
 
-/// What a submit brought that was taken.
+/// The result of a submit that was accepted.
 #[derive(Debug)]
-pub(super) enum Taken {
-    Accepted(Named),
-    /// Done at once.
+pub(super) enum Accepted {
+    Prediction(PredictionRef),
+    /// Finished at once.
     Finished {
-        named: Option<Named>,
+        prediction: Option<PredictionRef>,
         finished: Finished,
     },
 }
 
 impl Exchange {
-    /// Makes the clients for `config.base_url`.
+    /// Builds the HTTP clients for `config.base_url`.
     ///
     /// # Errors
     ///
@@ -76,17 +76,17 @@ impl Exchange {
         })
     }
 
-    /// Makes a call that may buy something, and reads its answer by `read`, off the asynchronous threads: it may hold
-    /// many megabytes of pictures.
+    /// Sends a submit, and reads its answer with `read` on a blocking thread: the answer may contain many megabytes of
+    /// pictures.
     pub(super) async fn submit(
         &self,
         account: &AccountId,
         call: Call,
         commit: Commit,
         read: fn(BytesMut) -> SubmitAnswer,
-    ) -> Result<Taken, SubmitError> {
+    ) -> Result<Accepted, SubmitError> {
         let Call { path, content_type, body, timeout, answer_bytes_max } = call;
-        let (body, gate) = Gated::new(body);
+        let (body, gate) = GatedBody::new(body);
         let released = gate.released();
         let exchange = self
             .clients
@@ -96,7 +96,7 @@ impl Exchange {
             .header(CONTENT_TYPE, content_type)
             .body(reqwest::Body::wrap(body))
             .send();
-        let response = self.through_the_gate(exchange, gate, commit, timeout).await?;
+        let response = self.send_gated(exchange, gate, commit, timeout).await?;
         let (status, pause) = (response.status(), retry_after(response.headers()));
         let body = answer_to_submit(response, &released, timeout, answer_bytes_max).await?;
         if !status.is_success() {
@@ -104,24 +104,21 @@ impl Exchange {
         }
         let answer = tokio::task::spawn_blocking(move || read(body)).await;
         match answer.unwrap_or(SubmitAnswer::Unusable) {
-            SubmitAnswer::Error { code, message } => {
-                let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                Err(told_error(status, Some(message), pause, released.get()))
-            }
+            SubmitAnswer::Error { status, message } => Err(error_with(status, Some(message), pause, released.get())),
             SubmitAnswer::Failed(failure) => Err(SubmitError::Rejected(failure)),
             SubmitAnswer::Unusable => {
-                Err(unknown_if(released.get(), "the answer names neither a prediction nor a picture".to_owned()))
+                Err(unknown_if(released.get(), "the answer has neither a prediction nor a picture".to_owned()))
             }
-            SubmitAnswer::Accepted(named) => Ok(Taken::Accepted(named)),
-            SubmitAnswer::Finished { named, finished } => Ok(Taken::Finished { named, finished }),
+            SubmitAnswer::Accepted(prediction) => Ok(Accepted::Prediction(prediction)),
+            SubmitAnswer::Finished { prediction, finished } => Ok(Accepted::Finished { prediction, finished }),
         }
     }
 
-    /// Runs the exchange, and in its midst the commit: upload, journal, last byte, answer.
-    async fn through_the_gate(
+    /// Runs the exchange with the commit before its last byte: upload, journal, last byte, answer.
+    async fn send_gated(
         &self,
         exchange: impl Future<Output = reqwest::Result<Response>>,
-        gate: Gate,
+        gate: LastByteGate,
         commit: Commit,
         timeout: Duration,
     ) -> Result<Response, SubmitError> {
@@ -131,7 +128,7 @@ impl Exchange {
         let upload = async {
             tokio::select! {
                 response = &mut exchange => Some(response),
-                // A dropped sender means that the exchange is over; its own result says how.
+                // A dropped sender means that the exchange has ended; its result says how.
                 uploaded = gate.uploaded => match uploaded {
                     Ok(()) => None,
                     Err(_) => Some(exchange.as_mut().await),
@@ -140,15 +137,15 @@ impl Exchange {
         };
         match tokio::time::timeout(self.upload_timeout, upload).await {
             Err(_) => return Err(not_sent("the upload took too long".to_owned())),
-            // An answer before the last byte has left, or a broken connection.
+            // An answer before the last byte was sent, or a broken connection.
             Ok(Some(response)) => return response.map_err(|error| not_sent(describe(&error))),
             Ok(None) => {}
         }
-        // While the journal writes, the exchange is not polled: the last byte could not leave anyway.
+        // While the journal writes, the exchange is not polled: the last byte could not be sent anyway.
         if !commit().await {
-            return Err(not_sent("the purchase could not be journalled".to_owned()));
+            return Err(not_sent("the purchase could not be recorded in the journal".to_owned()));
         }
-        // The exchange may be over already; then there is nobody to release the byte to.
+        // Fails when the exchange has ended already; its result says how.
         let _ = gate.open.send(());
         match tokio::time::timeout(timeout, exchange).await {
             Err(_) => Err(unknown_if(released.get(), "no answer in time".to_owned())),
@@ -156,7 +153,7 @@ impl Exchange {
         }
     }
 
-    /// Asks how a prediction stands. Returns the body of a success.
+    /// Polls a prediction. Returns the body of a success.
     pub(super) async fn poll(&self, account: &AccountId, url: Url) -> Result<Bytes, PollError> {
         let trouble = |message: String| PollError::Trouble { message };
         let response =
@@ -177,12 +174,12 @@ impl Exchange {
         &self,
         output: Output,
     ) -> Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError> {
-        let address = match output {
+        let url = match output {
             Output::Bytes(bytes) => return Ok(futures_util::stream::once(async { Ok(bytes) }).boxed()),
-            Output::Address(address) => address,
+            Output::Url(url) => url,
         };
         let forbidden = |problem: &str| FetchError::Forbidden(problem.to_owned());
-        let mut url = self.base.join(&address).map_err(|_| forbidden("it cannot be read"))?;
+        let mut url = self.base.join(&url).map_err(|_| forbidden("it cannot be read"))?;
         for _ in 0..=REDIRECTS_MAX {
             may_fetch(&url, self.loopback).map_err(forbidden)?;
             let response = self
@@ -207,8 +204,8 @@ impl Exchange {
         Err(FetchError::Trouble(format!("more than {REDIRECTS_MAX} redirects")))
     }
 
-    /// Asks for the list of models with an account's key.
-    pub(super) async fn ask_for_models(&self, account: &AccountId) -> KeyCheck {
+    /// Requests the list of models with an account's key.
+    pub(super) async fn check_key(&self, account: &AccountId) -> KeyCheck {
         match self.clients.of(account).poll.get(self.at("/v1/models")).send().await {
             Err(error) => KeyCheck::Unclear(describe(&error)),
             Ok(response) => match response.status() {
@@ -222,14 +219,14 @@ impl Exchange {
         }
     }
 
-    /// An address below the configured origin.
+    /// Returns the URL of a path on the configured origin.
     pub(super) fn at(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(path);
         url
     }
 
-    /// An address the upstream gave, where the key may go there: on the configured origin and below `path`.
+    /// Returns a URL from the upstream where the key may be sent to it: on the configured origin and below `path`.
     pub(super) fn trusted(&self, given: Option<&str>, path: &str) -> Option<Url> {
         given.and_then(|given| Url::parse(given).ok()).filter(|given| {
             given.origin() == self.base.origin()
@@ -251,7 +248,7 @@ async fn answer_to_submit(
         .await
         .unwrap_or_else(|_| Err("the answer stopped arriving".to_owned()))
         .map_err(|problem| {
-            // A refusal is a refusal without its text too; a success without its id is not.
+            // A refusal is valid without its text; a success without its id is not.
             if status.is_client_error() {
                 submit_error(status, b"", pause, released.get())
             } else {
@@ -260,7 +257,7 @@ async fn answer_to_submit(
         })
 }
 
-/// The answer's `Date`.
+/// Returns the answer's `Date`.
 fn date(headers: &HeaderMap) -> Option<Timestamp> {
     let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     let since_epoch = date.duration_since(std::time::UNIX_EPOCH).ok()?;
@@ -278,12 +275,12 @@ async fn bounded_body(mut response: Response, bytes_max: usize) -> Result<BytesM
     Ok(body)
 }
 
-/// The error and its causes, without the address: it may hold a signature.
+/// Describes the error and its causes, without the URL, which may contain a signature.
 fn describe(error: &reqwest::Error) -> String {
     let mut text = match () {
         () if error.is_timeout() => "timed out".to_owned(),
         () if error.is_connect() => "cannot connect".to_owned(),
-        () => "the exchange broke off".to_owned(),
+        () => "the connection broke".to_owned(),
     };
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -1,4 +1,4 @@
-//! GPTProto as the engine sees it: each request by its route, through one exchange.
+//! GPTProto as an [`Upstream`]: each request through the API that it names, and one exchange for all.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
-use super::exchange::{Call, Exchange, Taken};
+use super::answer::{PredictionRef, SubmitAnswer};
+use super::apis::{openai, prediction, unified};
+use super::exchange::{Accepted, Call, Exchange};
 use super::inputs::Inputs;
-use super::wire::{Named, SubmitAnswer, poll_answer};
 use super::{
-    Commit, FetchError, KeyCheck, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream, openai,
-    prediction, unified,
+    Commit, FetchError, KeyCheck, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream,
 };
 use crate::budget::{Poll, Reservation, Submit};
 use crate::config::{Account, UpstreamConfig};
 use crate::input_urls::{InputUrlGuards, InputUrls};
 use crate::model::{AccountId, ApiKind, Catalogue, Failure, PictureRequest};
 
-/// GPTProto at one origin, by any of its faces.
+/// GPTProto at one origin, through any of its APIs.
 #[derive(Clone)]
 pub(crate) struct GptProto {
     pub(super) exchange: Exchange,
@@ -40,7 +40,7 @@ impl fmt::Debug for GptProto {
 }
 
 impl GptProto {
-    /// Makes the adapter for `config.base_url`. With a `lending`, input pictures travel as addresses.
+    /// Builds the adapter for `config.base_url`. With `input_urls`, input pictures are sent as URLs.
     ///
     /// # Errors
     ///
@@ -75,28 +75,34 @@ impl GptProto {
             ApiKind::OpenAi => openai::answer,
             ApiKind::Unified => unified::answer,
         };
-        let handle =
-            |Named { id, poll_url }| PurchaseHandle { id, poll_url, api_kind: request.api_kind, input_url_guards };
+        let handle = |PredictionRef { id, poll_url }| PurchaseHandle {
+            id,
+            poll_url,
+            api_kind: request.api_kind,
+            input_url_guards,
+        };
         match self.exchange.submit(account, call, commit, read).await? {
-            Taken::Accepted(named) => Ok(Submitted::Accepted(handle(named))),
-            Taken::Finished { named, finished } => Ok(Submitted::Finished { handle: named.map(handle), finished }),
+            Accepted::Prediction(prediction) => Ok(Submitted::Accepted(handle(prediction))),
+            Accepted::Finished { prediction, finished } => {
+                Ok(Submitted::Finished { handle: prediction.map(handle), finished })
+            }
         }
     }
 
-    /// What leaves for a request, and the pictures lent for it.
+    /// Builds the call for a request, and publishes its input pictures where they are sent as URLs.
     pub(super) fn call(&self, request: &PictureRequest, pictures: u8) -> Result<(Call, InputUrlGuards), SubmitError> {
-        let nowhere = || {
+        let unavailable = || {
             SubmitError::Rejected(Failure::InvalidRequest {
                 message: format!(
-                    "the model {} has no {} by the route {}",
+                    "the model {} has no {} through the API {}",
                     request.model,
                     request.task.name(),
                     request.api_kind.name()
                 ),
             })
         };
-        let model = self.catalogue.find(&request.model).ok_or_else(nowhere)?;
-        model.terms(request.api_kind, request.task).ok_or_else(nowhere)?;
+        let model = self.catalogue.find(&request.model).ok_or_else(unavailable)?;
+        model.capabilities(request.api_kind, request.task).ok_or_else(unavailable)?;
         let json = |path: &str, body| Call {
             path: path.to_owned(),
             content_type: "application/json".to_owned(),
@@ -106,13 +112,13 @@ impl GptProto {
         };
         Ok(match request.api_kind {
             ApiKind::Prediction => {
-                let capability = model.capability(request.task).ok_or_else(nowhere)?;
+                let capability = model.task_spec(request.task).ok_or_else(unavailable)?;
                 let (body, input_url_guards) = prediction::body(model, capability, request, pictures, &self.inputs);
                 (json(&capability.path, body), input_url_guards)
             }
             ApiKind::OpenAi => {
-                let face = model.openai.as_ref().ok_or_else(nowhere)?;
-                let openai::Form { path, content_type, body } = openai::form(&model.id, face, request, pictures);
+                let api = model.openai.as_ref().ok_or_else(unavailable)?;
+                let openai::Form { path, content_type, body } = openai::form(&model.id, api, request, pictures);
                 let (timeout, answer_bytes_max) = (self.sync_timeout, self.sync_answer_bytes_max);
                 (
                     Call { path: path.to_owned(), content_type, body, timeout, answer_bytes_max },
@@ -120,8 +126,8 @@ impl GptProto {
                 )
             }
             ApiKind::Unified => {
-                let face = model.unified.as_ref().ok_or_else(nowhere)?;
-                let (body, input_url_guards) = unified::body(&model.id, face, request, pictures, &self.inputs);
+                let api = model.unified.as_ref().ok_or_else(unavailable)?;
+                let (body, input_url_guards) = unified::body(&model.id, api, request, pictures, &self.inputs);
                 (json(unified::SUBMIT_PATH, body), input_url_guards)
             }
         })
@@ -129,16 +135,16 @@ impl GptProto {
 
     async fn poll_once(&self, account: &AccountId, handle: &PurchaseHandle) -> Result<Polled, PollError> {
         let polled = match handle.api_kind {
-            ApiKind::Prediction => {
-                poll_answer(&self.exchange.poll(account, prediction::result_url(&self.exchange, handle)).await?)
-            }
+            ApiKind::Prediction => prediction::poll_answer(
+                &self.exchange.poll(account, prediction::result_url(&self.exchange, handle)).await?,
+            ),
             ApiKind::Unified => {
                 unified::poll_answer(&self.exchange.poll(account, unified::result_url(&self.exchange, handle)).await?)
             }
-            // Its answers name nothing to come back for.
+            // Its answers name no prediction to poll.
             ApiKind::OpenAi => None,
         };
-        polled.ok_or_else(|| PollError::Trouble { message: "the answer is not one of the service".to_owned() })
+        polled.ok_or_else(|| PollError::Trouble { message: "the answer is not from the service".to_owned() })
     }
 }
 
@@ -169,7 +175,7 @@ impl Upstream for GptProto {
     }
 
     fn check_key<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, KeyCheck> {
-        self.exchange.ask_for_models(account).boxed()
+        self.exchange.check_key(account).boxed()
     }
 }
 
@@ -206,7 +212,7 @@ pub(super) mod tests {
     pub(crate) fn request(model: &str) -> PictureRequest {
         PictureRequest {
             task: Task::Edit,
-            model: model.to_owned(),
+            model: model.into(),
             prompt: "say \"hi\"\n".to_owned(),
             inputs: vec![input(b"one"), input(b"two")],
             mask: None,
@@ -217,7 +223,7 @@ pub(super) mod tests {
         }
     }
 
-    /// The whole body of a call; its length is known beforehand.
+    /// Returns the whole body of a call. Checks its declared length.
     pub(crate) async fn sent(call: Call) -> Bytes {
         let declared = call.body.length();
         let body = call.body.collect().await.unwrap().to_bytes();
@@ -231,7 +237,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn each_route_has_its_own_patience_and_bounds() {
+    fn each_api_has_its_own_time_out() {
         let adapter = adapter(None);
         for (api_kind, seconds) in [(ApiKind::Prediction, 120), (ApiKind::OpenAi, 600), (ApiKind::Unified, 120)] {
             let (call, _) = adapter.call(&PictureRequest { api_kind, ..request("gpt-image-2") }, 1).unwrap();
@@ -240,7 +246,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_route_that_a_model_lacks_is_refused_before_anything_leaves() {
+    fn an_api_that_a_model_lacks_is_rejected_before_a_call() {
         let request = PictureRequest { api_kind: ApiKind::OpenAi, ..request("gpt-image-2.5-flare") };
         let refused = adapter(None).call(&request, 1).unwrap_err();
         assert!(matches!(refused, SubmitError::Rejected(Failure::InvalidRequest { .. })), "{refused:?}");

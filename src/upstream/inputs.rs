@@ -1,4 +1,4 @@
-//! Input pictures in bodies that take addresses and data URIs: as the operator wishes them to travel.
+//! Input pictures in bodies that take URLs and data URIs, in the form that is configured.
 
 use std::sync::Arc;
 
@@ -6,41 +6,41 @@ use crate::http::StreamingBody;
 use crate::input_urls::{InputUrlGuards, InputUrls};
 use crate::model::{ByteSource, Input, Picture};
 
-/// How input pictures travel (`upstream.inputs`).
+/// How input pictures are sent (`upstream.inputs`).
 #[derive(Clone, Debug)]
 pub(super) enum Inputs {
     Inline,
     Link(InputUrls),
 }
 
-/// An input picture as it travels.
+/// An input picture in a body.
 #[derive(Clone, Debug)]
-pub(super) enum Reference {
-    Address(String),
+pub(super) enum InputReference {
+    Url(String),
     Inline(Picture, Arc<dyn ByteSource>),
 }
 
 impl Inputs {
-    /// As the operator wishes; what is lent is added to `loans`.
-    pub(super) fn refer(&self, input: &Input, input_url_guards: &mut InputUrlGuards) -> Reference {
+    /// Returns an input picture in the configured form. The guard of a published one is added to `input_url_guards`.
+    pub(super) fn refer(&self, input: &Input, input_url_guards: &mut InputUrlGuards) -> InputReference {
         match (input, self) {
-            (Input::Link(address), Self::Inline | Self::Link(_)) => Reference::Address(address.clone()),
-            (Input::Bytes { picture, source }, Self::Inline) => Reference::Inline(*picture, Arc::clone(source)),
+            (Input::Link(url), Self::Inline | Self::Link(_)) => InputReference::Url(url.clone()),
+            (Input::Bytes { picture, source }, Self::Inline) => InputReference::Inline(*picture, Arc::clone(source)),
             (Input::Bytes { picture, source }, Self::Link(input_urls)) => {
                 let input_url_guard = input_urls.publish(*picture, Arc::clone(source));
-                let address = input_url_guard.address().to_owned();
-                input_url_guards.keep(input_url_guard);
-                Reference::Address(address)
+                let url = input_url_guard.url().to_owned();
+                input_url_guards.push(input_url_guard);
+                InputReference::Url(url)
             }
         }
     }
 }
 
-impl Reference {
-    /// Appends a JSON string: the address, or a data URI whose base64 is made as it leaves.
+impl InputReference {
+    /// Appends a JSON string: the URL, or a data URI whose base64 is encoded while it is sent.
     pub(super) fn append_to(self, body: StreamingBody) -> StreamingBody {
         match self {
-            Self::Address(address) => body.json(&address),
+            Self::Url(url) => body.json(&url),
             Self::Inline(picture, source) => {
                 body.text(format!("\"data:{};base64,", media_type(&picture))).base64(source).text("\"")
             }
@@ -48,7 +48,7 @@ impl Reference {
     }
 }
 
-/// What a picture is declared as; by its bytes, never by what its client said.
+/// Returns the media type of a picture: by its bytes, never by what its client declared.
 pub(super) fn media_type(picture: &Picture) -> &'static str {
     picture.format.map_or("application/octet-stream", |format| format.media_type())
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-/// Reads the pause the upstream asks for. Without its own `Date`, a date cannot be measured and is ignored: the two
-/// clocks may differ by more than any pause.
+/// Reads the pause that the upstream asks for. A date without the answer's own `Date` is ignored: the two clocks may differ
+/// by more than any pause.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<f64>() {
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_dates_and_nonsense() {
+    fn seconds_and_dates_are_read_and_other_values_ignored() {
         let read = |value: &str, date: Option<&str>| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, value.parse().unwrap());

@@ -1,6 +1,6 @@
-//! One event on its way: tried, and tried again with growing pauses, until its receiver has it or it is given up.
+//! The delivery of one event: attempts with growing delays, until the receiver accepts it or the attempts are used up.
 //!
-//! Each try is journalled when it failed, so that a restart goes on where it stopped instead of beginning anew.
+//! Each failed attempt is recorded in the journal, so that a restart continues with the next one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +20,12 @@ use crate::storage::journal::{PendingWebhook, Record, WebhookEnd};
 
 const USER_AGENT: &str = concat!("gptproto-gateway/", env!("CARGO_PKG_VERSION"));
 
-/// Growth of the pause from one try to the next, and the part of it that chance may add: receivers that were away are
-/// not met by everybody at once.
+/// The growth of the delay from one attempt to the next, and the fraction that is added at random, so that not all events
+/// for a receiver are retried at once.
 const GROWTH: u32 = 3;
 const JITTER: f64 = 0.2;
 
+/// What [`WebhookSender`] is built from.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) journal: Arc<dyn Journal>,
@@ -34,9 +35,9 @@ pub(super) struct Parts {
     pub(super) metrics: WebhookMetrics,
 }
 
-/// Whoever posts events. Cheap to clone.
+/// Posts events. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Courier {
+pub(super) struct WebhookSender {
     shared: Arc<Shared>,
 }
 
@@ -46,33 +47,33 @@ struct Shared {
     origins: Vec<Origin>,
     signer: Signer,
     attempts_max: u32,
-    pauses: Pauses,
-    places: Semaphore,
+    delays: RetryDelays,
+    concurrent: Semaphore,
     parts: Parts,
 }
 
-/// How long is waited between tries.
+/// The delays between attempts.
 #[derive(Clone, Copy, Debug)]
-struct Pauses {
+struct RetryDelays {
     first: Duration,
-    longest: Duration,
+    max: Duration,
 }
 
-/// What came of one try.
+/// The result of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum Attempt {
     Ended(WebhookEnd),
-    Again,
+    Retry,
 }
 
-impl Courier {
-    /// Builds the client: no key, no proxy, no redirects, and nothing read of an answer but its head.
+impl WebhookSender {
+    /// Builds the HTTP client: no key, no proxy, no redirects. Of an answer only the head is read.
     ///
     /// # Errors
     ///
     /// When the TLS roots of the system cannot be read.
     pub(super) fn new(config: &WebhooksConfig, allowed: &AllowedTargets, parts: Parts) -> Result<Self, reqwest::Error> {
-        // Twice is fine: the upstream's clients install it too.
+        // Fails harmlessly where the upstream's clients have installed it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder()
             .user_agent(USER_AGENT)
@@ -86,8 +87,8 @@ impl Courier {
             origins: allowed.origins.clone(),
             signer: Signer::new(&allowed.secret),
             attempts_max: config.attempts_max,
-            pauses: Pauses { first: config.retry_delay_min, longest: config.retry_delay_max },
-            places: Semaphore::new(config.concurrent_max.min(Semaphore::MAX_PERMITS)),
+            delays: RetryDelays { first: config.retry_delay_min, max: config.retry_delay_max },
+            concurrent: Semaphore::new(config.concurrent_max.min(Semaphore::MAX_PERMITS)),
             parts,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -101,63 +102,63 @@ impl Courier {
         &self.shared.parts.metrics
     }
 
-    /// The events that are still to be told; of one order, or of all.
-    pub(super) async fn untold(&self, job: Option<JobId>) -> Vec<PendingWebhook> {
-        self.shared.parts.journal.untold(job).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "the journal does not say who is to be told; the next start asks again");
+    /// Returns the pending events of one job, or of all.
+    pub(super) async fn pending(&self, job: Option<JobId>) -> Vec<PendingWebhook> {
+        self.shared.parts.journal.pending_webhooks(job).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "pending webhooks could not be read from the journal; they are read again at the next start");
             Vec::new()
         })
     }
 
-    /// Starts to tell one, and says so on `done` when that has ended.
-    pub(super) fn start(&self, untold: PendingWebhook, done: mpsc::UnboundedSender<EventId>) {
-        let courier = self.clone();
+    /// Starts the delivery of one event, and sends its id to `done` when the delivery has ended.
+    pub(super) fn start(&self, pending: PendingWebhook, done: mpsc::UnboundedSender<EventId>) {
+        let sender = self.clone();
         self.shared.parts.lifecycle.spawn_service("webhook", async move {
-            let event = untold.webhook.id;
-            courier.deliver(untold).await;
-            // Nobody listens only when the process ends.
+            let event = pending.webhook.id;
+            sender.deliver(pending).await;
+            // Fails only while the process ends.
             let _ = done.send(event);
         });
     }
 
-    async fn deliver(&self, untold: PendingWebhook) {
-        let Shared { attempts_max, pauses, parts: Parts { clock, rng, .. }, .. } = &*self.shared;
-        let mut tries = untold.tries;
-        if let Some(due) = untold.due {
-            // Never longer than any pause, whatever the clock says now.
-            tokio::time::sleep(due.since(clock.now()).min(pauses.longest_ever())).await;
+    async fn deliver(&self, pending: PendingWebhook) {
+        let Shared { attempts_max, delays, parts: Parts { clock, rng, .. }, .. } = &*self.shared;
+        let mut attempts = pending.tries;
+        if let Some(due) = pending.due {
+            // At most the longest delay, also after the clock was changed.
+            tokio::time::sleep(due.since(clock.now()).min(delays.longest())).await;
         }
         let end = loop {
-            // Looked at for every try: what is left of an earlier configuration may not be allowed any more.
-            if !self.allows(&untold.webhook.url) {
+            // Checked before every attempt: an event from an earlier configuration may no longer be allowed.
+            if !self.allows(&pending.webhook.url) {
                 break WebhookEnd::Forbidden;
             }
-            tries = tries.saturating_add(1);
-            match self.try_once(&untold, tries).await {
-                Verdict::Ended(end) => break end,
-                Verdict::Again if tries >= *attempts_max => break WebhookEnd::GivenUp,
-                Verdict::Again => {
-                    let pause = pauses.after(tries, rng.fraction());
-                    let due = clock.now().plus(pause);
-                    self.journal(Record::WebhookTried { webhook: untold.webhook.id, tries, due }).await;
-                    tokio::time::sleep(pause).await;
+            attempts = attempts.saturating_add(1);
+            match self.attempt(&pending, attempts).await {
+                Attempt::Ended(end) => break end,
+                Attempt::Retry if attempts >= *attempts_max => break WebhookEnd::GivenUp,
+                Attempt::Retry => {
+                    let delay = delays.after(attempts, rng.fraction());
+                    let due = clock.now().plus(delay);
+                    self.journal(Record::WebhookTried { webhook: pending.webhook.id, tries: attempts, due }).await;
+                    tokio::time::sleep(delay).await;
                 }
             }
         };
         self.metrics().ended(end);
         if end != WebhookEnd::Delivered {
-            tracing::warn!(job = %untold.job, event = %untold.webhook.id, end = end.name(), tries, "webhook ended");
+            tracing::warn!(job = %pending.job, event = %pending.webhook.id, end = end.name(), attempts, "webhook not delivered; it is not retried");
         }
-        self.journal(Record::WebhookEnded { webhook: untold.webhook.id, end, at: clock.now() }).await;
+        self.journal(Record::WebhookEnded { webhook: pending.webhook.id, end, at: clock.now() }).await;
     }
 
-    async fn try_once(&self, untold: &PendingWebhook, tries: u32) -> Verdict {
-        // Closed never.
-        let _place = self.shared.places.acquire().await;
-        let id = untold.webhook.id.to_string();
-        let body = event::body(untold);
+    async fn attempt(&self, pending: &PendingWebhook, attempts: u32) -> Attempt {
+        // Never closed.
+        let _permit = self.shared.concurrent.acquire().await;
+        let id = pending.webhook.id.to_string();
+        let body = event::body(pending);
         let now = self.shared.parts.clock.now();
-        let request = self.shared.http.post(untold.webhook.url.clone());
+        let request = self.shared.http.post(pending.webhook.url.clone());
         let answer = request
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", &id)
@@ -166,48 +167,48 @@ impl Courier {
             .body(body)
             .send()
             .await;
-        // Only the origin is told: the rest of the address may carry secrets.
-        let to = untold.webhook.url.origin().ascii_serialization();
-        let verdict = match answer {
+        // Only the origin is logged: the rest of the URL may contain secrets.
+        let to = pending.webhook.url.origin().ascii_serialization();
+        let result = match answer {
             Ok(answer) => {
                 let status = answer.status();
-                tracing::info!(job = %untold.job, event = %id, to, status = status.as_u16(), tries, "webhook");
-                judge(status)
+                tracing::info!(job = %pending.job, event = %id, to, status = status.as_u16(), attempts, "webhook attempt answered");
+                classify(status)
             }
             Err(error) => {
                 let error = error.without_url();
-                tracing::warn!(job = %untold.job, event = %id, to, ?error, tries, "webhook");
-                Verdict::Again
+                tracing::warn!(job = %pending.job, event = %id, to, ?error, attempts, "webhook attempt failed");
+                Attempt::Retry
             }
         };
-        self.metrics().tried(verdict == Verdict::Ended(WebhookEnd::Delivered));
-        verdict
+        self.metrics().attempted(result == Attempt::Ended(WebhookEnd::Delivered));
+        result
     }
 
     async fn journal(&self, record: Record) {
         if let Err(error) = self.shared.parts.journal.append(record).await {
-            tracing::warn!(%error, "what came of a webhook could not be journalled; it may be told again");
+            tracing::warn!(%error, "webhook result not recorded; the event may be delivered twice");
         }
     }
 }
 
-fn judge(status: StatusCode) -> Verdict {
+fn classify(status: StatusCode) -> Attempt {
     match status {
-        StatusCode::GONE => Verdict::Ended(WebhookEnd::Gone),
-        _ if status.is_success() => Verdict::Ended(WebhookEnd::Delivered),
-        _ => Verdict::Again,
+        StatusCode::GONE => Attempt::Ended(WebhookEnd::Gone),
+        _ if status.is_success() => Attempt::Ended(WebhookEnd::Delivered),
+        _ => Attempt::Retry,
     }
 }
 
-impl Pauses {
-    /// The pause after so many tries; `fraction` is chance, from 0 up to 1.
-    fn after(self, tries: u32, fraction: f64) -> Duration {
-        let grown = self.first.saturating_mul(GROWTH.saturating_pow(tries.saturating_sub(1)));
-        grown.min(self.longest).mul_f64(1.0 + JITTER * fraction)
+impl RetryDelays {
+    /// The delay after this many attempts; `fraction` is random, from 0 to 1.
+    fn after(self, attempts: u32, fraction: f64) -> Duration {
+        let grown = self.first.saturating_mul(GROWTH.saturating_pow(attempts.saturating_sub(1)));
+        grown.min(self.max).mul_f64(1.0 + JITTER * fraction)
     }
 
-    fn longest_ever(self) -> Duration {
-        self.longest.mul_f64(1.0 + JITTER)
+    fn longest(self) -> Duration {
+        self.max.mul_f64(1.0 + JITTER)
     }
 }
 
@@ -216,27 +217,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_the_longest() {
-        let pauses = Pauses { first: Duration::from_secs(5), longest: Duration::from_hours(1) };
-        let after = |tries| pauses.after(tries, 0.0).as_secs();
+    fn delays_grow_up_to_the_longest() {
+        let delays = RetryDelays { first: Duration::from_secs(5), max: Duration::from_hours(1) };
+        let after = |attempts| delays.after(attempts, 0.0).as_secs();
         assert_eq!([1, 2, 3, 4, 7, 8, 40].map(after), [5, 15, 45, 135, 3600, 3600, 3600]);
-        assert_eq!(pauses.after(u32::MAX, 1.0), pauses.longest_ever());
-        assert_eq!(pauses.after(1, 0.5).as_millis(), 5500);
+        assert_eq!(delays.after(u32::MAX, 1.0), delays.longest());
+        assert_eq!(delays.after(1, 0.5).as_millis(), 5500);
     }
 
     #[test]
-    fn only_success_and_gone_end_it() {
-        for (status, verdict) in [
-            (200, Verdict::Ended(WebhookEnd::Delivered)),
-            (204, Verdict::Ended(WebhookEnd::Delivered)),
-            (410, Verdict::Ended(WebhookEnd::Gone)),
-            (302, Verdict::Again),
-            (400, Verdict::Again),
-            (404, Verdict::Again),
-            (429, Verdict::Again),
-            (503, Verdict::Again),
+    fn only_success_and_gone_end_the_delivery() {
+        for (status, result) in [
+            (200, Attempt::Ended(WebhookEnd::Delivered)),
+            (204, Attempt::Ended(WebhookEnd::Delivered)),
+            (410, Attempt::Ended(WebhookEnd::Gone)),
+            (302, Attempt::Retry),
+            (400, Attempt::Retry),
+            (404, Attempt::Retry),
+            (429, Attempt::Retry),
+            (503, Attempt::Retry),
         ] {
-            assert_eq!(judge(StatusCode::from_u16(status).unwrap()), verdict, "{status}");
+            assert_eq!(classify(StatusCode::from_u16(status).unwrap()), result, "{status}");
         }
     }
 }

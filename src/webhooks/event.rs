@@ -1,6 +1,6 @@
-//! The event itself, and its signature (<https://www.standardwebhooks.com>, as `OpenAI` signs its own).
+//! The event and its signature (<https://www.standardwebhooks.com>, as `OpenAI` signs its own).
 //!
-//! It is thin: it says that an order has ended, and its owner asks for the rest with its key.
+//! The event only names the job that has ended; the client requests the result with its key.
 
 use base64_simd::STANDARD;
 use ring::hmac;
@@ -14,7 +14,7 @@ use crate::storage::journal::PendingWebhook;
 struct Event {
     id: String,
     object: &'static str,
-    /// When the order ended, in seconds.
+    /// When the job ended, in seconds.
     created_at: i64,
     r#type: &'static str,
     data: Data,
@@ -22,20 +22,20 @@ struct Event {
 
 #[derive(Debug, Serialize)]
 struct Data {
-    /// The order's id, for `GET /v1/predictions/{id}`.
+    /// The job's id, for `GET /v1/predictions/{id}`.
     id: String,
 }
 
-/// The body that is posted: byte for byte the same at every try.
-pub(super) fn body(untold: &PendingWebhook) -> String {
+/// Returns the body that is posted, the same bytes at every attempt.
+pub(super) fn body(pending: &PendingWebhook) -> String {
     let event = Event {
-        id: untold.webhook.id.to_string(),
+        id: pending.webhook.id.to_string(),
         object: "event",
-        created_at: untold.end.at.seconds(),
-        r#type: if untold.end.completed { "image.prediction.completed" } else { "image.prediction.failed" },
-        data: Data { id: untold.job.to_string() },
+        created_at: pending.end.at.seconds(),
+        r#type: if pending.end.completed { "image.prediction.completed" } else { "image.prediction.failed" },
+        data: Data { id: pending.job.to_string() },
     };
-    serde_json::to_string(&event).expect("our own values are JSON")
+    serde_json::to_string(&event).expect("the event is valid JSON")
 }
 
 /// Signs events.
@@ -49,7 +49,7 @@ impl Signer {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, &secret.expose()) }
     }
 
-    /// The value of `webhook-signature` for a try at `now`: receivers refuse one that is minutes old.
+    /// Returns the value of `webhook-signature` for an attempt at `now`: receivers reject one that is minutes old.
     pub(super) fn sign(&self, id: &str, now: Timestamp, body: &str) -> String {
         let signed = format!("{id}.{}.{body}", now.seconds());
         let tag = hmac::sign(&self.key, signed.as_bytes());
@@ -67,7 +67,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_614_265_330_500);
 
     #[test]
-    fn a_signature_is_what_others_compute() {
+    fn a_signature_equals_that_of_the_reference_libraries() {
         let variables = [
             ("GATEWAY_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
             ("GATEWAY_WEBHOOKS__ALLOWED_ORIGINS", "https://x.test"),
@@ -77,13 +77,13 @@ mod tests {
         let allowed = Config::load(None, &environment).unwrap().webhooks.allowed.unwrap();
         let signature =
             Signer::new(&allowed.secret).sign("msg_p5jXN8AQM9LWM0D4loKWxJek", NOW, r#"{"test": 2432232314}"#);
-        // The example of the specification's reference libraries.
+        // Their example.
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 
     #[test]
-    fn an_event_is_thin() {
-        let untold = |completed| PendingWebhook {
+    fn an_event_contains_only_the_job_and_its_end() {
+        let pending = |completed| PendingWebhook {
             webhook: Webhook { id: EventId::new(NOW, 7), url: "https://x.test/?secret".parse().unwrap() },
             job: JobId::new(NOW, 8),
             tries: 0,
@@ -91,9 +91,9 @@ mod tests {
             end: JobEnd { completed, at: NOW },
         };
         insta::assert_snapshot!(
-            body(&untold(true)),
+            body(&pending(true)),
             @r#"{"id":"evt_01ezcvcat40000000000000007","object":"event","created_at":1614265330,"type":"image.prediction.completed","data":{"id":"pred_01ezcvcat40000000000000008"}}"#
         );
-        assert!(body(&untold(false)).contains(r#""type":"image.prediction.failed""#));
+        assert!(body(&pending(false)).contains(r#""type":"image.prediction.failed""#));
     }
 }

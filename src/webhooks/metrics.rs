@@ -1,4 +1,4 @@
-//! What is counted of webhooks.
+//! The metrics of webhooks.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -10,7 +10,7 @@ use crate::telemetry::Metrics;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct WebhookMetrics {
-    tries: Family<ResultLabel, Counter>,
+    attempts: Family<ResultLabel, Counter>,
     ended: Family<ResultLabel, Counter>,
     pending: Gauge,
 }
@@ -24,16 +24,20 @@ impl WebhookMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let own = Self::default();
         metrics.register("webhooks", |registry| {
-            registry.register("tries", "Events posted, by whether the receiver took them", own.tries.clone());
-            registry.register("ended", "Events that are not tried any more, by how that came", own.ended.clone());
-            registry.register("pending", "Events that wait to be told", own.pending.clone());
+            registry.register(
+                "attempts",
+                "Attempts to deliver an event, by result (delivered, failed)",
+                own.attempts.clone(),
+            );
+            registry.register("ended", "Events that are not attempted any more, by result", own.ended.clone());
+            registry.register("pending", "Events that are not delivered yet", own.pending.clone());
         });
         own
     }
 
-    pub(super) fn tried(&self, sent: bool) {
-        let result = if sent { "sent" } else { "failed" };
-        self.tries.get_or_create(&ResultLabel { result }).inc();
+    pub(super) fn attempted(&self, delivered: bool) {
+        let result = if delivered { "delivered" } else { "failed" };
+        self.attempts.get_or_create(&ResultLabel { result }).inc();
     }
 
     pub(super) fn ended(&self, end: WebhookEnd) {

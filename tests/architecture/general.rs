@@ -2,10 +2,10 @@
 
 /// In alphabetical order. No word of the domain stands here: that is what the glossary is for.
 pub(crate) const GENERAL: &str = "
-a abandoned abandonment accept accepted accepting accessor acknowledged acquire action active actual adapter add
+a abandoned abandonment accept accepted accepting accessor acknowledged acquire action active actual adapter adaptive add
 address after age agent ai alive all allocation allowance allowed already ambiguity ambiguous amount an and annotation
 answer any api app append arg argument array as asset async at attempted attribution audit auth authentication
-authorization available average
+authorization availability available average
 back background backoff balance banner base base64 batch bearer before begin benching binary bind blob block blocking
 body bomb bool bound boundary browser bucket buffer build builder bulk by bypass byte bytes
 cache cached call callback cancel cancellation cancelled candidate carried case cause certificate chain change changed
@@ -43,7 +43,7 @@ name named names negotiation nested network new next no node nonce none normal n
 object observation observed of off offset ok on once one only open openai openapi operation operations option optional
 ordering origin other out outcome outgoing output outstanding over override overview owned owner
 pad padded padding page paged pagination paid pair panic parallel parameter parameterised params parse parsed parser
-parsing part partial parts password patch path pattern pause payment peak peer pending per percent percentile period
+parsing part partial parts password past patch path pattern pause payment peak peer pending per percent percentile period
 permanent permission persist persisted phase pick picture pipe pixel placeholder plain plan planner planning png point
 policy polled poller polling pool port position post predicate predicted prefer preference prefix prepared presign
 pressure preview previous price priced pricing primary printer prior priority private probe probing problem process
@@ -61,7 +61,7 @@ safe same sample sampler save saved scalar scan schedule scheduled scheduler sch
 seconds secret section seed segment selection semaphore send sender sent sequence serial serve served server service
 serving session set setter setting settings settled setup severity shadow shape share shared shed sheet shift short
 show shutdown sibling side signal signature signed signer signing silent similarity simple single sink size sized skip
-slot slow small smoothed snapshot socket soft sort source space spawn spec specification speed spent split sqlite
+slot slow small smoothed snapshot socket soft sort source space spacing spawn spec specification speed spent split sqlite
 stable stage stale stall stalled standard start started startup stat state statement static statistics stats status
 step stop stopped stopping storage store stored stream streamed streaming strict string struct stub style subject
 submission submitted subscriber subscription subset success sum summary supervisor support supported survival

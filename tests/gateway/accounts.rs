@@ -104,7 +104,7 @@ async fn a_request_expected_after_its_timeout_is_refused_before_it_is_bought() {
     // The gateway learns from the first how long a generation takes.
     gateway.alice().edit(&Edit::new("first")).await.picture();
     let pending: Vec<_> = (0..4).map(|number| gateway.alice().begin(&Edit::new(&format!("number {number}")))).collect();
-    until("three wait", async || gateway.status("upstream", "queue").await == 3).await;
+    until("three wait", async || gateway.status("upstream", "queued_submits").await == 3).await;
 
     let impatient = Edit::new("impatient").header("x-stainless-read-timeout", "2");
     let hers = gateway.alice().edit(&impatient).await;

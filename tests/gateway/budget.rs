@@ -24,7 +24,7 @@ async fn a_full_queue_refuses_with_retry_after() {
     let first = gateway.alice().begin(&Edit::new("first"));
     until("it is in flight", async || gateway.status("engine", "following").await == 1).await;
     let second = gateway.alice().begin(&Edit::new("second"));
-    until("it is queued", async || gateway.status("upstream", "queue").await == 1).await;
+    until("it is queued", async || gateway.status("upstream", "queued_submits").await == 1).await;
 
     let third = gateway.alice().edit(&Edit::new("third")).await;
 
@@ -44,7 +44,7 @@ async fn submits_per_minute_stay_within_their_limit() {
     let gateway = Gateway::with(&upstream, &[("upstream.submits_per_minute", "6")]).await;
     let pending: Vec<_> = (0..3).map(|number| gateway.alice().begin(&Edit::new(&format!("number {number}")))).collect();
     until("one is done and two wait", async || {
-        gateway.status("engine", "pictures").await == 1 && gateway.status("upstream", "queue").await == 2
+        gateway.status("engine", "pictures").await == 1 && gateway.status("upstream", "queued_submits").await == 2
     })
     .await;
     assert_eq!(upstream.submits().await, 1);

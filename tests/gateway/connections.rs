@@ -1,6 +1,7 @@
-//! Limits on connections: their number, their time, and which are closed.
+//! Limits and timeouts of connections.
 
 use std::os::unix::fs::PermissionsExt;
+#[cfg(target_os = "linux")]
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ async fn counts(gateway: &Gateway, series: &str) {
 }
 
 #[tokio::test]
-async fn over_the_connection_limit_a_new_connection_gets_503_and_busy_ones_stay() {
+async fn over_the_limit_a_new_connection_is_refused_and_those_with_a_request_stay() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.connections_max", "2")]).await;
     upstream.hold().await;
@@ -33,7 +34,8 @@ async fn over_the_connection_limit_a_new_connection_gets_503_and_busy_ones_stay(
     let body: Value = serde_json::from_str(refused.split_once("\r\n\r\n").unwrap().1).unwrap();
     assert_eq!(body["error"]["code"], "too_many_connections");
     assert_eq!(body["error"].as_object().unwrap().len(), 4, "{body}");
-    counts(&gateway, "gptproto_gateway_connections_refused_total{face=\"clients\",reason=\"connections_max\"} 1").await;
+    counts(&gateway, "gptproto_gateway_connections_refused_total{listener=\"clients\",reason=\"connections_max\"} 1")
+        .await;
     upstream.release().await;
     for waiting in served {
         waiting.answer().await.picture();
@@ -41,7 +43,7 @@ async fn over_the_connection_limit_a_new_connection_gets_503_and_busy_ones_stay(
 }
 
 #[tokio::test]
-async fn a_new_connection_replaces_the_longest_idle_one() {
+async fn an_idle_connection_gives_its_slot_to_a_new_one() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.connections_max", "3")]).await;
     let mut silent = Vec::new();
@@ -56,12 +58,13 @@ async fn a_new_connection_replaces_the_longest_idle_one() {
         raw.try_send(MODELS.as_bytes()).await && raw.has("HTTP/1.1 200 OK").await
     })
     .await;
-    counts(&gateway, "gptproto_gateway_connections_cut_total{face=\"clients\",reason=\"connections_max\"} 1").await;
+    counts(&gateway, "gptproto_gateway_connections_closed_total{listener=\"clients\",reason=\"connections_max\"} 1")
+        .await;
     drop(silent);
 }
 
 #[tokio::test]
-async fn connections_of_one_address_are_limited() {
+async fn one_address_has_a_limit() {
     let upstream = Upstream::start().await;
     let changes = [("server.connections_per_address_max", "1"), ("server.proxy_networks", "")];
     let gateway = Gateway::with(&upstream, &changes).await;
@@ -72,19 +75,19 @@ async fn connections_of_one_address_are_limited() {
     assert!(refused.contains("too_many_connections_of_address"), "{refused}");
     counts(
         &gateway,
-        "gptproto_gateway_connections_refused_total{face=\"clients\",reason=\"connections_per_address_max\"} 1",
+        "gptproto_gateway_connections_refused_total{listener=\"clients\",reason=\"connections_per_address_max\"} 1",
     )
     .await;
-    assert_eq!(gateway.page("/readyz").await.0, 200, "the operator has places of its own");
+    assert_eq!(gateway.page("/readyz").await.0, 200, "the operator has a limit of its own");
     drop(first);
-    until("its place is free", async || gateway.status("connections", "clients").await == 0).await;
+    until("its slot is free", async || gateway.status("connections", "clients").await == 0).await;
     let mut again = Raw::to(&gateway.address()).await;
     again.send(MODELS).await;
     again.until("HTTP/1.1 200 OK").await;
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_before_and_after_a_request() {
+async fn a_silent_connection_is_closed_before_and_after_a_request() {
     let upstream = Upstream::start().await;
     let times = [("server.header_timeout_s", "1"), ("server.keep_alive_timeout_s", "2")];
     let gateway = Gateway::with(&upstream, &times).await;
@@ -92,36 +95,41 @@ async fn an_idle_connection_is_closed_before_and_after_a_request() {
     slow.send("GET /v1/models HTTP/1.1\r\nHost: local").await;
     assert_eq!(slow.rest().await, "");
     assert_eq!(Raw::to(&gateway.address()).await.rest().await, "", "not a byte");
-    counts(&gateway, "gptproto_gateway_connections_cut_total{face=\"clients\",reason=\"header_timeout_s\"} 2").await;
+    counts(&gateway, "gptproto_gateway_connections_closed_total{listener=\"clients\",reason=\"header_timeout_s\"} 2")
+        .await;
 
     let mut kept = Raw::to(&gateway.address()).await;
     kept.send(MODELS).await;
     kept.until("HTTP/1.1 200 OK").await;
     kept.send(MODELS).await;
     assert_eq!(kept.rest().await.matches("HTTP/1.1 200 OK").count(), 2);
-    counts(&gateway, "gptproto_gateway_connections_cut_total{face=\"clients\",reason=\"keep_alive_timeout_s\"} 1")
-        .await;
-    // A response that takes longer than both time-outs is not idleness of the client.
+    counts(
+        &gateway,
+        "gptproto_gateway_connections_closed_total{listener=\"clients\",reason=\"keep_alive_timeout_s\"} 1",
+    )
+    .await;
+    // A request that takes longer than both timeouts is not silence.
     upstream.set(json!({"life": {"low_ms": [3000, 3000]}})).await;
     gateway.alice().edit(&Edit::new("slow").field("quality", "low")).await.picture();
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_disconnected() {
+async fn a_client_that_reads_no_response_is_disconnected() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.write_timeout_s", "1")]).await;
     let mut deaf = Raw::to(&gateway.address()).await;
-    // The responses to all of these exceed the sockets' buffers, so that at some point writing stops.
+    // The responses are more than the socket buffers hold; at some point the gateway reads no more requests either.
     let sending = in_background(async move {
         let many = MODELS.repeat(1000);
         while deaf.try_send(many.as_bytes()).await {}
     });
-    counts(&gateway, "gptproto_gateway_connections_cut_total{face=\"clients\",reason=\"write_timeout_s\"} 1").await;
+    counts(&gateway, "gptproto_gateway_connections_closed_total{listener=\"clients\",reason=\"write_timeout_s\"} 1")
+        .await;
     sending.await.unwrap();
 }
 
 #[tokio::test]
-async fn a_body_below_the_minimum_rate_gets_408() {
+async fn a_body_that_is_too_slow_is_refused() {
     let upstream = Upstream::start().await;
     let changes = [("server.body_bytes_per_second_min", "10000"), ("server.body_rate_window_s", "1")];
     let gateway = Gateway::with(&upstream, &changes).await;
@@ -131,15 +139,15 @@ async fn a_body_below_the_minimum_rate_gets_408() {
          Content-Type: multipart/form-data; boundary=x\r\n\r\n"
     );
     raw.send(head).await;
-    // A byte every 10 ms: never idle, never complete.
-    until("it is cut", async || raw.has("body_too_slow").await || !raw.try_send(b"-").await).await;
+    // One byte every hundredth of a second: never idle, never complete.
+    until("it is refused", async || raw.has("body_too_slow").await || !raw.try_send(b"-").await).await;
     let answer = raw.until("body_too_slow").await;
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close\r\n"), "{answer}");
     assert_eq!(upstream.submits().await, 0);
 }
 
 #[tokio::test]
-async fn concurrent_requests_of_a_client_are_limited() {
+async fn concurrent_requests_are_limited_for_each_client() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("limits.requests_at_once", "1")]).await;
     upstream.hold().await;
@@ -151,7 +159,7 @@ async fn concurrent_requests_of_a_client_are_limited() {
     assert!(refused.message().contains("at once"), "{}", refused.message());
     let of_bob = gateway.bob().begin(&Edit::new("his own"));
     until("both wait", async || gateway.status("engine", "waiters").await == 2).await;
-    counts(&gateway, "gptproto_gateway_admission_refusals_total{limit=\"requests_at_once\"} 1").await;
+    counts(&gateway, "gptproto_gateway_admission_rejections_total{limit=\"requests_at_once\"} 1").await;
     counts(&gateway, "gptproto_gateway_admission_used{client=\"alice\",limit=\"requests_at_once\"} 1.0").await;
     upstream.release().await;
     waiting.answer().await.picture();
@@ -159,7 +167,7 @@ async fn concurrent_requests_of_a_client_are_limited() {
     gateway.alice().edit(&Edit::new("second")).await.picture();
 }
 
-/// Ambiguous ends of a body and the status of each; `None`: an ordinary response, and the connection closes.
+/// What may end a body ambiguously, and the status it gets; `None`: answered as usual, and the connection closes.
 const SMUGGLING: &[(&str, Option<u16>)] = &[
     ("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", None),
     ("Transfer-Encoding: chunked\r\nContent-Length: 2\r\n", None),
@@ -180,14 +188,14 @@ const SMUGGLING: &[(&str, Option<u16>)] = &[
 ];
 
 #[tokio::test]
-async fn no_request_can_be_smuggled_behind_another() {
+async fn no_request_is_smuggled_behind_another() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for (lines, status) in SMUGGLING {
         let mut raw = Raw::to(&gateway.address()).await;
         let head =
             format!("GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\n{lines}\r\n");
-        // A whole chunked body, and a request that a proxy may have taken for a part of it.
+        // A whole chunked body, and the request that some proxy may have taken for a part of it.
         raw.try_send(format!("{head}0\r\n\r\n{MODELS}").as_bytes()).await;
         let answers = raw.rest().await;
         let expected = format!("HTTP/1.1 {} ", status.unwrap_or(200));
@@ -211,7 +219,7 @@ async fn no_request_can_be_smuggled_behind_another() {
         assert!(answers.starts_with("HTTP/1.1 400 "), "{why}: {answers}");
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{why}: what followed was answered: {answers}");
     }
-    // Lenient parsing is harmless here, because no request is forwarded as received.
+    // Plain leniency: harmless, because nothing is passed on as it came.
     for head in [
         format!("GET /v1/models HTTP/1.1\nHost: localhost\nAuthorization: Bearer {ALICE}\n\n"),
         format!(
@@ -240,7 +248,7 @@ async fn a_unix_socket_serves_beside_the_port() {
     let mut local = Raw::local(&path).await;
     local.send(ask("whatever.example")).await;
     let answer = local.rest().await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "no page can make a browser come here: {answer}");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "no web page can make a browser connect to a Unix socket: {answer}");
     let mut by_port = Raw::to(&gateway.address()).await;
     by_port.send(ask("whatever.example")).await;
     assert!(by_port.rest().await.starts_with("HTTP/1.1 421 "));
@@ -255,7 +263,7 @@ async fn a_unix_socket_serves_beside_the_port() {
 }
 
 #[tokio::test]
-async fn over_http2_the_authority_replaces_the_host_header() {
+async fn over_http2_the_authority_is_the_host() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -268,7 +276,7 @@ async fn over_http2_the_authority_replaces_the_host_header() {
 }
 
 #[tokio::test]
-async fn with_few_file_descriptors_the_gateway_serves_and_refuses_the_excess() {
+async fn with_few_descriptors_it_starts_serves_and_refuses() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream).files_max(64);
     let serving = program.serve(&["serve"]).await;
@@ -305,7 +313,8 @@ async fn with_few_file_descriptors_the_gateway_serves_and_refuses_the_excess() {
     assert!(run.stderr.contains("ulimit -n"), "{}", run.stderr);
 }
 
-/// Collects every file and directory below `path`, with its mode.
+/// Returns every file and directory below `path` with its mode.
+#[cfg(target_os = "linux")]
 fn modes(path: &Path, found: &mut Vec<(String, bool, u32)>) {
     let metadata = std::fs::symlink_metadata(path).unwrap();
     found.push((path.display().to_string(), metadata.is_dir(), metadata.permissions().mode() & 0o777));
@@ -316,21 +325,9 @@ fn modes(path: &Path, found: &mut Vec<(String, bool, u32)>) {
     }
 }
 
-/// Asserts that a process dumps no core, and may open as many files as its hard limit allows.
 #[cfg(target_os = "linux")]
-fn has_strict_limits(process: u32) {
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process)).unwrap();
-    let limit = |name: &str| {
-        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
-    };
-    assert_eq!(limit("Max core file size"), ["0", "0"]);
-    let [soft, hard] = &limit("Max open files")[..] else { panic!("{limits}") };
-    assert_eq!(soft, hard);
-}
-
 #[tokio::test]
-async fn files_are_private_to_their_owner_and_no_core_is_dumped() {
+async fn its_files_are_for_the_owner_alone_and_core_dumps_are_disabled() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream);
     let storage = program.directory.path().join("data");
@@ -338,8 +335,14 @@ async fn files_are_private_to_their_owner_and_no_core_is_dumped() {
     let serving = program.serve(&["serve"]).await;
     serving.alice().edit(&Edit::new("kept")).await.picture();
 
-    #[cfg(target_os = "linux")]
-    has_strict_limits(serving.process());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", serving.process())).unwrap();
+    let limit = |name: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(limit("Max core file size"), ["0", "0"]);
+    let [soft, hard] = &limit("Max open files")[..] else { panic!("{limits}") };
+    assert_eq!(soft, hard);
     let mut found = Vec::new();
     modes(&storage, &mut found);
     assert!(found.len() > 6, "{found:?}");

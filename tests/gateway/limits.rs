@@ -266,8 +266,8 @@ async fn the_status_page_shows_the_use_of_each_limit_and_no_key() {
 
     let (_, metrics) = gateway.page("/metrics").await;
     for series in [
-        "gptproto_gateway_admission_refusals_total{limit=\"requests_per_minute\"} 1",
-        "gptproto_gateway_admission_refusals_total{limit=\"usd_per_day\"} 1",
+        "gptproto_gateway_admission_rejections_total{limit=\"requests_per_minute\"} 1",
+        "gptproto_gateway_admission_rejections_total{limit=\"usd_per_day\"} 1",
         "gptproto_gateway_admission_limit{client=\"alice\",limit=\"requests_per_minute\"} 2.0",
         "gptproto_gateway_admission_used{client=\"alice\",limit=\"requests_per_minute\"} 2.0",
         "gptproto_gateway_admission_limit{client=\"bob\",limit=\"usd_per_day\"} 0.05",

@@ -57,7 +57,6 @@ async fn every_metric_is_present_and_well_formed() {
     let (status, page) = gateway.page("/metrics").await;
 
     assert_eq!(status, 200);
-    assert!(page.ends_with("# EOF\n"));
     for line in page.lines() {
         assert!(is_metric_line(line), "{line:?}");
     }
@@ -72,7 +71,7 @@ async fn every_metric_is_present_and_well_formed() {
         "gptproto_gateway_engine_waiters 0",
         "gptproto_gateway_upstream_calls_total{account=\"default\",call=\"submit\"} 2",
         "gptproto_gateway_upstream_in_flight{account=\"default\"} 0",
-        "gptproto_gateway_upstream_queue 0",
+        "gptproto_gateway_upstream_queued_submits 0",
         "gptproto_gateway_api_requests_total{route=\"edits\",status=\"200\",code=\"ok\"} 2",
         "gptproto_gateway_api_requests_total{route=\"edits\",status=\"502\",code=\"submission_outcome_unknown\"} 1",
         "gptproto_gateway_api_cache_total{result=\"hit\"} 1",
@@ -85,8 +84,57 @@ async fn every_metric_is_present_and_well_formed() {
         "gptproto_gateway_engine_generation_seconds",
         "gptproto_gateway_api_seconds",
     ] {
-        assert!(page.contains(&format!("# TYPE {family} ")), "no {family} in\n{page}");
+        let declared = ["", "_total"].map(|suffix| format!("# TYPE {family}{suffix} "));
+        assert!(declared.iter().any(|line| page.contains(line)), "no {family} in\n{page}");
     }
+    let build = format!("gptproto_gateway_build_info{{version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(page.contains(&build), "no {build} in\n{page}");
+    let series = page.lines().filter(|line| !line.starts_with('#'));
+    for line in series {
+        assert!(line.starts_with("gptproto_gateway_") || line.starts_with("process_"), "{line}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_metrics_include_those_of_the_process() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let (_, page) = gateway.page("/metrics").await;
+    let value = |name: &str| {
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse::<f64>().unwrap()
+    };
+    let (resident, size) = (value("process_resident_memory_bytes"), value("process_virtual_memory_bytes"));
+    assert!(resident > 1e6 && size >= resident, "{resident} {size}");
+    let (open, max) = (value("process_open_fds"), value("process_max_fds"));
+    assert!(open > 5.0 && max >= open, "{open} {max}");
+    assert!(value("process_cpu_seconds_total") > 0.0);
+    assert!(value("process_start_time_seconds") > 1.6e9);
+}
+
+#[tokio::test]
+async fn the_accept_header_chooses_the_format_of_metrics() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let metrics = async |accept: Option<&str>| {
+        let request = http.get(format!("{}/metrics", gateway.operator()));
+        let request = accept.into_iter().fold(request, |request, accept| request.header("accept", accept));
+        let response = request.send().await.unwrap();
+        let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
+        (content_type, response.text().await.unwrap())
+    };
+
+    let (content_type, text) = metrics(None).await;
+    assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
+    assert!(text.contains("# TYPE gptproto_gateway_engine_cache_hits_total counter\n"), "{text}");
+    assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+
+    let (content_type, text) = metrics(Some("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")).await;
+    assert_eq!(content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(text.contains("# TYPE gptproto_gateway_engine_cache_hits counter\n"), "{text}");
+    assert!(text.ends_with("# EOF\n"), "{text}");
 }
 
 #[tokio::test]

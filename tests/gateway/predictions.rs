@@ -273,7 +273,7 @@ async fn a_queued_job_can_be_cancelled_and_a_bought_one_cannot() {
     let gone = alice.delete(&queued).await;
     assert_eq!((gone.status, &gone.json()["status"]), (200, &json!("cancelled")));
     assert_eq!(status(&alice, &queued).await, "cancelled");
-    until("its slot is free", async || gateway.status("upstream", "queue").await == 0).await;
+    until("its slot is free", async || gateway.status("upstream", "queued_submits").await == 0).await;
     assert_eq!(alice.get(&queued).await.json()["error"]["code"], "abandoned");
     assert_eq!(alice.delete(&queued).await.json()["status"], "cancelled", "asked twice, answered twice");
 

@@ -1,6 +1,7 @@
 //! The program itself: its output, its exit codes, and its behaviour on signals.
 
 use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Client, Edit, Program, Run, UPSTREAM_KEY, Upstream, picture, size_of, until};
 
@@ -48,10 +49,25 @@ async fn help_and_version_exit_with_success() {
     let program = Program::bare();
     let help = program.run(&["--help"]).await;
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
-    for word in
-        ["serve", "check", "keys", "ledger", "simulate", "healthcheck", "--sandbox", "--config", "GPTPROTO_API_KEY"]
-    {
+    for word in [
+        "serve",
+        "check",
+        "keys",
+        "ledger",
+        "simulate",
+        "healthcheck",
+        "--sandbox",
+        "--config",
+        "GPTPROTO_API_KEY",
+        "Exit codes",
+    ] {
         assert!(help.stdout.contains(word), "{word} in {}", help.stdout);
+    }
+    for command in [&["serve"][..], &["check"], &["keys", "new"], &["ledger", "list"], &["simulate"], &["healthcheck"]]
+    {
+        let help = program.run(&[command, &["--help"]].concat()).await;
+        assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""), "{command:?}");
+        assert!(help.stdout.contains("Usage: gptproto-gateway"), "{}", help.stdout);
     }
     let version = program.run(&["--version"]).await;
     assert_eq!(version.code, Some(0));
@@ -134,7 +150,7 @@ async fn the_sandbox_prints_a_command_that_works() {
     let serving = program.serve(&["serve", "--sandbox"]).await;
     until("the whole banner is there", async || serving.banner().contains("Stop with Ctrl-C")).await;
     let banner = serving.banner();
-    assert!(banner.contains("sandbox: make-believe pictures"), "{banner}");
+    assert!(banner.contains("sandbox: simulated pictures"), "{banner}");
 
     // The parts of the printed curl command.
     let between = |before: &str, after: &str| {
@@ -175,6 +191,40 @@ async fn a_stop_during_an_edit_loses_nothing() {
 
     assert_eq!(serving.terminate().await, Some(0));
     waiting.answer().await.is_refused(503, "restarting");
+
+    let serving = program.serve(&["serve"]).await;
+    serving.follows(1).await;
+    upstream.release().await;
+    let again = serving.alice().edit(&edit).await;
+    again.picture();
+    assert_eq!(again.cache(), "joined");
+    assert_eq!(upstream.submits().await, 1);
+}
+
+#[tokio::test]
+async fn a_second_signal_aborts_at_once_and_loses_nothing() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream).variable("GATEWAY_SERVER__SHUTDOWN_GRACE_S", "600");
+    let edit = Edit::bare("aborted").picture("image", picture(6));
+    upstream.hold().await;
+    for signals in [["TERM", "TERM"], ["INT", "INT"], ["TERM", "INT"]] {
+        let serving = program.serve(&["serve"]).await;
+        let waiting = serving.alice().begin(&edit);
+        serving.follows(1).await;
+        until("the request waits", async || serving.waiters().await == 1).await;
+
+        serving.signal(signals[0]);
+        until("it stops in order", async || serving.log().contains("a second signal aborts")).await;
+        let stderr = serving.stderr();
+        serving.signal(signals[1]);
+        let started = Instant::now();
+        assert_eq!(serving.exit_code().await, Some(1));
+
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        let log = std::fs::read_to_string(stderr).unwrap();
+        assert!(log.contains("second signal: aborting; unfinished jobs resume at the next start"), "{log}");
+        waiting.breaks().await;
+    }
 
     let serving = program.serve(&["serve"]).await;
     serving.follows(1).await;

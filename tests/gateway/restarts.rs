@@ -132,7 +132,7 @@ async fn a_queued_job_is_not_bought_after_a_restart() {
     let first = gateway.alice().begin(&Edit::new("in flight"));
     followed(&gateway).await;
     let second = gateway.alice().begin(&Edit::new("queued"));
-    until("it is queued", async || gateway.status("upstream", "queue").await == 1).await;
+    until("it is queued", async || gateway.status("upstream", "queued_submits").await == 1).await;
 
     let gateway = gateway.restart().await;
 

@@ -256,10 +256,10 @@ async fn a_client_that_disconnects_while_queued_buys_nothing() {
     let first = gateway.alice().begin(&Edit::new("holds the place"));
     followed(&gateway, 1).await;
     let second = gateway.alice().begin(&Edit::new("in the queue"));
-    until("it is queued", async || gateway.status("upstream", "queue").await == 1).await;
+    until("it is queued", async || gateway.status("upstream", "queued_submits").await == 1).await;
 
     second.disconnect().await;
-    until("its slot is free", async || gateway.status("upstream", "queue").await == 0).await;
+    until("its slot is free", async || gateway.status("upstream", "queued_submits").await == 0).await;
     upstream.release().await;
     first.answer().await.picture();
     gateway.alice().edit(&Edit::new("the next")).await.picture();

@@ -43,7 +43,7 @@ use crate::model::{
     Timestamp, UpstreamId,
 };
 use crate::storage::journal::StoredState;
-use crate::storage::journal::memory::{Disk, Durability, MemoryJournal};
+use crate::storage::journal::memory::{Disk, MemoryJournal, SyncMode};
 use crate::storage::{DiskSpace, Results, spool::Spool};
 use crate::telemetry::Metrics;
 use crate::upstream::{
@@ -63,12 +63,12 @@ const WISHES: usize = 5;
 /// What the simulated world is built like.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
-    promise: Durability,
+    promise: SyncMode,
     /// Whether the engine is asked to journal before the last byte; `false` is a negative control.
     commits: bool,
 }
 
-const AS_BUILT: Plan = Plan { promise: Durability::Kept, commits: true };
+const AS_BUILT: Plan = Plan { promise: SyncMode::Full, commits: true };
 
 /// Wall time that follows virtual time, unless somebody sets it.
 #[derive(Clone, Debug)]
@@ -412,7 +412,7 @@ impl Simulation {
             client: ClientId("alice".into()),
             request: PictureRequest {
                 task: Task::Generate,
-                model: "gpt-image-2-plus".to_owned(),
+                model: "gpt-image-2-plus".into(),
                 prompt: format!("wish {wish}"),
                 inputs: Vec::new(),
                 mask: None,
@@ -615,5 +615,5 @@ fn control_without_the_committing_record_it_fails() {
 
 #[test]
 fn control_with_a_journal_that_promises_too_early_it_fails() {
-    assert!(failures(Plan { promise: Durability::Broken, ..AS_BUILT }) > 0);
+    assert!(failures(Plan { promise: SyncMode::Off, ..AS_BUILT }) > 0);
 }

@@ -68,8 +68,8 @@ async fn a_failed_delivery_is_retried_with_the_same_id() {
         event.has_valid_signature();
         assert_eq!((event.header("webhook-id"), &event.body), (seen[0].header("webhook-id"), &seen[0].body));
     }
-    assert!(metric(&gateway, "webhooks_tries_total{result=\"failed\"} 2").await);
-    assert!(metric(&gateway, "webhooks_tries_total{result=\"sent\"} 1").await);
+    assert!(metric(&gateway, "webhooks_attempts_total{result=\"failed\"} 2").await);
+    assert!(metric(&gateway, "webhooks_attempts_total{result=\"delivered\"} 1").await);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 use image::{Rgba, RgbaImage};
 
 use super::*;
-use crate::model::picture::check_whole;
+use crate::model::picture::check_complete;
 
 const PIXELS_MAX: u64 = 1 << 20;
 
@@ -42,7 +42,7 @@ fn every_format_becomes_every_other() {
         let original = convert(&encoded(&picture, None), Format::Png, to(from, None), PIXELS_MAX).unwrap().bytes;
         for format in FORMATS {
             let converted = convert(&original, from, to(format, None), PIXELS_MAX).unwrap();
-            assert_eq!(check_whole(&converted.bytes).unwrap(), Ok((format, (64, 32))), "{from:?} to {format:?}");
+            assert_eq!(check_complete(&converted.bytes).unwrap(), Ok((format, (64, 32))), "{from:?} to {format:?}");
             let pixels = decoded(&converted.bytes).into_rgba8();
             assert!(near(pixels.get_pixel(5, 5).0, [255, 0, 0, 255]), "{from:?} to {format:?}");
             assert!(near(pixels.get_pixel(60, 5).0, [0, 0, 255, 255]), "{from:?} to {format:?}");
@@ -91,7 +91,7 @@ fn colour_profiles_of_rgb_are_kept_and_no_others() {
         let mut decoder =
             ImageReader::with_format(Cursor::new(&converted), image_format(format)).into_decoder().unwrap();
         assert_eq!(decoder.icc_profile().unwrap(), Some(profile(*b"RGB ")), "{format:?}");
-        assert_eq!(check_whole(&converted).unwrap(), Ok((format, (64, 32))));
+        assert_eq!(check_complete(&converted).unwrap(), Ok((format, (64, 32))));
     }
     let grey = encoded(&DynamicImage::from(picture().into_luma8()), Some(profile(*b"GRAY")));
     for format in FORMATS {
@@ -111,7 +111,7 @@ fn an_orientation_is_applied() {
     img_parts::ImageEXIF::set_exif(&mut jpeg, Some(exif.into()));
     let turned = convert(&jpeg.encoder().bytes(), Format::Jpeg, to(Format::Png, None), PIXELS_MAX).unwrap();
     assert_eq!((turned.width, turned.height), (32, 64));
-    assert_eq!(check_whole(&turned.bytes).unwrap(), Ok((Format::Png, (32, 64))));
+    assert_eq!(check_complete(&turned.bytes).unwrap(), Ok((Format::Png, (32, 64))));
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn damaged_pictures_are_refused_and_nothing_panics() {
             damaged[at] ^= 0x55;
             let converted = convert(&damaged, from, to(Format::Jpeg, Some(50)), PIXELS_MAX);
             if let Ok(converted) = converted {
-                assert!(check_whole(&converted.bytes).unwrap().is_ok());
+                assert!(check_complete(&converted.bytes).unwrap().is_ok());
             }
             let _ = convert(&damaged[..at], from, to(Format::Webp, Some(50)), PIXELS_MAX);
         }

@@ -74,7 +74,7 @@ pub(super) fn choose<'a>(
     routes: &[ApiKind],
     submit: &QueuedSubmit<'_>,
 ) -> Option<Chosen<'a>> {
-    let terms_of = |&route: &ApiKind| model.terms(route, task).map(|terms| (route, terms));
+    let terms_of = |&route: &ApiKind| model.capabilities(route, task).map(|terms| (route, terms));
     let candidates: Vec<(ApiKind, Capabilities<'a>)> = routes.iter().filter_map(terms_of).collect();
     let fit = candidates.iter().find(|(_, terms)| submit.lacking(*terms).is_empty() && submit.travels(*terms));
     if let Some(&(route, terms)) = fit {
@@ -89,7 +89,7 @@ pub(super) fn choose<'a>(
         |name: &&String| candidates.iter().any(|&(_, terms)| had_by(name, terms) && !submit.travels(terms));
     let need_auto = |name: &&String| {
         let elsewhere = [ApiKind::Prediction, ApiKind::OpenAi].into_iter().filter(|route| !routes.contains(route));
-        elsewhere.filter_map(|route| model.terms(route, task)).any(|terms| had_by(name, terms))
+        elsewhere.filter_map(|route| model.capabilities(route, task)).any(|terms| had_by(name, terms))
     };
     Some(Chosen {
         route,

@@ -1,40 +1,41 @@
-//! What each face of the upstream takes for a model, and what a request sends there.
+//! What each upstream API accepts for a model, and what a request sends there.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU8;
 
 use serde::Deserialize;
 
-use super::{Choice, Parameters, SizeRule, TaskSpec};
-use crate::model::{PictureRequest, Task};
+use super::parameters::{Choice, Parameters, TaskSpec};
+use super::size_rule::SizeRule;
+use crate::model::request::{PictureRequest, Task};
 
-/// A face of the upstream beside the prediction API, as one model has it.
+/// An upstream API other than the prediction API, for one model.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpstreamApi {
-    /// What the model is called there; absent: by its id.
+    /// The model's name at this API; absent: its id.
     #[serde(default)]
     pub(crate) name: Option<String>,
     pub(crate) tasks: Vec<Task>,
-    /// Whether edits take a mask.
+    /// Whether edits accept a mask.
     #[serde(default)]
     pub(crate) mask: bool,
-    /// Largest `n` of one call; absent where it has no `n` and makes one picture.
+    /// Largest `n` of one call; absent when the API has no `n` and makes one picture.
     #[serde(default)]
     pub(crate) n_max: Option<NonZeroU8>,
-    /// Absent: as everywhere.
+    /// Absent: as at the prediction API.
     #[serde(default)]
     pub(crate) size: Option<SizeRule>,
     /// Parameters with a closed list of values, by name.
     #[serde(default)]
     pub(crate) choices: BTreeMap<String, Choice>,
-    /// Parameters that are sent with one value, whatever the client wants: what it asks of them the gateway does itself.
+    /// Parameters that are sent with a fixed value; the gateway itself converts the result to what the client asked for.
     #[serde(default)]
     pub(crate) fixed: BTreeMap<String, String>,
 }
 
 impl UpstreamApi {
-    /// Every parameter beside prompt, pictures, size and number, with its value for a request.
+    /// Returns every parameter except prompt, pictures, size and `n`, with its value for a request.
     pub(crate) fn parameters<'a>(&'a self, request: &'a PictureRequest) -> impl Iterator<Item = (&'a str, &'a str)> {
         let choices = self.choices.iter().filter(|(_, choice)| choice.is_for(request.task));
         let chosen = choices.map(|(name, choice)| {
@@ -43,7 +44,13 @@ impl UpstreamApi {
         chosen.chain(self.fixed.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
 
-    pub(super) fn terms<'a>(&'a self, task: Task, parameters: &'a Parameters, links: bool) -> Option<Capabilities<'a>> {
+    /// Returns what the API accepts for a task; `None` when it does not offer the model for it.
+    pub(super) fn capabilities<'a>(
+        &'a self,
+        task: Task,
+        parameters: &'a Parameters,
+        links: bool,
+    ) -> Option<Capabilities<'a>> {
         self.tasks.contains(&task).then(|| Capabilities {
             task,
             mask: self.mask && task == Task::Edit,
@@ -56,40 +63,41 @@ impl UpstreamApi {
     }
 }
 
-/// What one route takes for one task of a model.
+/// What an upstream API accepts for one task of a model.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Capabilities<'a> {
     task: Task,
     pub(crate) mask: bool,
     /// Whether input pictures may be http(s) addresses.
     pub(crate) links: bool,
-    /// Whether input pictures may come as their bytes.
+    /// Whether input pictures may be bytes.
     pub(crate) inline: bool,
-    /// Largest `n` of one prediction; `None` where there is no `n` and one picture is made.
+    /// Largest `n` of one purchase; `None` when the API has no `n` and makes one picture.
     pub(crate) n_max: Option<NonZeroU8>,
     pub(crate) size: &'a SizeRule,
     choices: &'a BTreeMap<String, Choice>,
 }
 
 impl<'a> Capabilities<'a> {
-    /// What the prediction API takes.
-    pub(super) fn of_predictions(task: Task, capability: &TaskSpec, parameters: &'a Parameters) -> Self {
+    /// What the prediction API accepts.
+    pub(super) fn of_predictions(task: Task, spec: &TaskSpec, parameters: &'a Parameters) -> Self {
         Self {
             task,
-            mask: capability.mask_field.is_some(),
-            links: capability.links_field.is_some(),
-            inline: capability.inline_field.is_some(),
+            mask: spec.mask_field.is_some(),
+            links: spec.links_field.is_some(),
+            inline: spec.inline_field.is_some(),
             n_max: parameters.n_max,
             size: &parameters.size,
             choices: &parameters.choices,
         }
     }
 
-    /// Parameters with a closed list of values, by name.
+    /// Returns the parameters with a closed list of values, by name.
     pub(crate) fn choices(self) -> impl Iterator<Item = (&'a String, &'a Choice)> {
         self.choices.iter().filter(move |(_, choice)| choice.is_for(self.task))
     }
 
+    /// Returns one parameter with a closed list of values.
     pub(crate) fn choice(self, name: &str) -> Option<&'a Choice> {
         self.choices.get(name).filter(|choice| choice.is_for(self.task))
     }

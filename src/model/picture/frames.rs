@@ -1,15 +1,16 @@
-//! How many pictures follow each other in an animated one, from the heads of its chunks.
+//! The number of frames of an animated picture, from the headers of its chunks.
 
 use std::io;
 
-use super::{ByteSource, Format, read_full};
+use super::format::Format;
+use super::source::{ByteSource, read_full};
 
-/// Frames are counted up to here.
+/// Largest number of frames that is counted.
 pub(crate) const FRAMES_COUNTED_MAX: u32 = 10_000;
-/// Chunks that may precede the pixels of a PNG. Real ones have a dozen.
+/// Chunks that may precede the pixels of a PNG; common files have a dozen.
 const CHUNKS_MAX: usize = 1024;
 
-/// Counts the frames; `None` where no end of the header is found.
+/// Counts the frames; `None` when no end of the header is found.
 ///
 /// # Errors
 ///
@@ -22,7 +23,7 @@ pub(super) fn count(source: &dyn ByteSource, format: Format) -> io::Result<Optio
     }
 }
 
-/// `acTL` says how many, and comes before the pixels or not at all.
+/// `acTL` has the number, and precedes the pixels in an animated PNG.
 fn of_png(source: &dyn ByteSource) -> io::Result<Option<u32>> {
     let mut at = 8;
     for _ in 0..CHUNKS_MAX {
@@ -38,7 +39,7 @@ fn of_png(source: &dyn ByteSource) -> io::Result<Option<u32>> {
     Ok(None)
 }
 
-/// Where the first chunk says that there is an animation, every `ANMF` is a frame.
+/// If the first chunk announces an animation, every `ANMF` is a frame.
 fn of_webp(source: &dyn ByteSource) -> io::Result<u32> {
     const ANIMATION: u8 = 0b10;
     let first = read_full(source, 12, 9)?;
@@ -47,7 +48,7 @@ fn of_webp(source: &dyn ByteSource) -> io::Result<u32> {
         return Ok(1);
     }
     let (mut at, mut frames) = (12, 0_u32);
-    // A chunk that is no frame costs a read too.
+    // Every chunk costs a read, so the limit is for all chunks.
     for _ in 0..FRAMES_COUNTED_MAX {
         let head = read_full(source, at, 8)?;
         let ended = || Ok(frames.max(1));

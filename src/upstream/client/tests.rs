@@ -50,10 +50,10 @@ fn special_addresses_are_not_public() {
 }
 
 #[test]
-fn addresses_are_judged_in_every_spelling() {
-    let judge = |address: &str, loopback| may_fetch(&address.parse().unwrap(), loopback);
-    assert_eq!(judge("https://oss.gptproto.com/ai-draw/1.png", false), Ok(()));
-    assert_eq!(judge("http://127.0.0.1:9/1.png", true), Ok(()));
+fn urls_are_checked_in_every_spelling() {
+    let check = |address: &str, loopback| may_fetch(&address.parse().unwrap(), loopback);
+    assert_eq!(check("https://oss.gptproto.com/ai-draw/1.png", false), Ok(()));
+    assert_eq!(check("http://127.0.0.1:9/1.png", true), Ok(()));
     for forbidden in [
         "http://oss.gptproto.com/1.png",
         "https://127.0.0.1/1.png",
@@ -66,9 +66,9 @@ fn addresses_are_judged_in_every_spelling() {
         "ftp://oss.gptproto.com/1.png",
         "file:///etc/passwd",
     ] {
-        assert!(judge(forbidden, false).is_err(), "{forbidden}");
+        assert!(check(forbidden, false).is_err(), "{forbidden}");
     }
-    assert!(judge("http://10.0.0.1/1.png", true).is_err(), "loopback does not open the private network");
+    assert!(check("http://10.0.0.1/1.png", true).is_err(), "loopback does not open the private network");
 }
 
 /// IANA's special-purpose registries, as address and length of the prefix.
@@ -127,7 +127,7 @@ fn special() -> impl Strategy<Value = IpAddr> {
     prop_oneof![v4, v6]
 }
 
-/// The spellings of an address that URLs take, and some that they do not.
+/// Spellings of an address, some of which are not valid in a URL.
 fn spellings(ip: IpAddr) -> Vec<String> {
     let v4 = match ip {
         IpAddr::V6(ip) => return vec![format!("[{ip}]"), format!("[{}]", ip.to_string().to_uppercase())],
@@ -176,7 +176,7 @@ proptest! {
                 format!("https://oss.gptproto.com@{host}/1.png"),
                 format!("https://oss.gptproto.com:x@{host}#@oss.gptproto.com/1.png"),
             ] {
-                // What is no address is not fetched either.
+                // What is no URL is not fetched either.
                 let fetched = Url::parse(&address).is_ok_and(|url| may_fetch(&url, false).is_ok());
                 prop_assert!(!fetched, "{address} is {ip}");
             }
@@ -198,7 +198,7 @@ proptest! {
     }
 }
 
-/// Names are judged by what they resolve to when the connection is made, whatever they resolved to before.
+/// Names are checked by what they resolve to when the connection is made.
 #[tokio::test]
 async fn names_of_private_addresses_resolve_to_nothing() {
     let resolve = async |name: &str, loopback| {

@@ -162,10 +162,25 @@ impl Serving {
         .await;
     }
 
-    /// Sends SIGTERM and waits for the end; returns the exit code.
-    pub(crate) async fn terminate(mut self) -> Option<i32> {
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.child.id())).status().unwrap();
+    /// Returns how many requests wait for a job.
+    pub(crate) async fn waiters(&self) -> u64 {
+        let status: Value = serde_json::from_str(&page(&self.operator(), "/status.json").await.1).unwrap();
+        status["engine"]["waiters"].as_u64().unwrap()
+    }
+
+    /// Returns the file that it logs to.
+    pub(crate) fn stderr(&self) -> PathBuf {
+        self.stderr.clone()
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Waits for the end; returns the exit code.
+    pub(crate) async fn exit_code(mut self) -> Option<i32> {
         let mut code = None;
         until("the program has stopped", async || match self.child.try_wait().unwrap() {
             Some(status) => {
@@ -176,6 +191,12 @@ impl Serving {
         })
         .await;
         code
+    }
+
+    /// Sends SIGTERM and waits for the end; returns the exit code.
+    pub(crate) async fn terminate(self) -> Option<i32> {
+        self.signal("TERM");
+        self.exit_code().await
     }
 
     /// Sends SIGKILL.

@@ -210,7 +210,7 @@ class Rig:
         connection = sqlite3.connect(f"file:{self.directory / 'journal.sqlite'}?mode=ro", uri=True, timeout=5)
         try:
             return [row[0] for row in connection.execute(
-                "SELECT state FROM predictions JOIN orders ON orders.id = order_id ORDER BY created_ms, slot")]
+                "SELECT state FROM purchases JOIN jobs ON jobs.id = job_id ORDER BY created_ms, slot")]
         finally:
             connection.close()
 
@@ -234,11 +234,11 @@ class Journal:
             try:
                 self.verdict = connection.execute("PRAGMA integrity_check").fetchone()[0]
                 # A gateway that was killed before it made the tables leaves none.
-                if connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'orders'").fetchone()[0]:
+                if connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'jobs'").fetchone()[0]:
                     self.rows = [dict(row) for row in connection.execute(
-                        "SELECT orders.id, client, fingerprint, created_ms, delivered_ms, forgotten, state, upstream_id, failure,"
-                        " predictions.id AS prediction FROM orders JOIN predictions ON order_id = orders.id"
-                        " ORDER BY created_ms, orders.id, slot")]
+                        "SELECT jobs.id, client, fingerprint, created_ms, delivered_ms, evicted, state, upstream_id, failure,"
+                        " purchases.id AS prediction FROM jobs JOIN purchases ON job_id = jobs.id"
+                        " ORDER BY created_ms, jobs.id, slot")]
                     self.pictures = [dict(row) for row in connection.execute("SELECT * FROM pictures")]
             except sqlite3.DatabaseError as error:
                 self.verdict = str(error)

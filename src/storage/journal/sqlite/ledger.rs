@@ -1,6 +1,6 @@
-//! The journal for people: what was bought, what is unknown, and what somebody decided about it.
+//! The journal for the operator: what was bought, what is unknown, and what was decided about it.
 //!
-//! Opens the file beside a gateway that may be running; SQLite's own locks keep the two apart.
+//! Opens the database beside a gateway that may be running; SQLite's locks keep the two from writing at once.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,10 +8,11 @@ use std::time::Duration;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
 
-use super::SCHEMA_VERSION;
-use super::rows::{job, jobs};
+use super::queries::{job, jobs};
+use super::schema::SCHEMA_VERSION;
 use crate::model::{ClientId, JobId, PurchaseId, Timestamp};
-use crate::storage::journal::{Resolution, StoredJob};
+use crate::storage::journal::record::Resolution;
+use crate::storage::journal::stored::StoredJob;
 
 /// How long a command waits for the gateway to finish a write.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,40 +23,42 @@ pub(crate) struct Ledger {
     connection: Connection,
 }
 
-/// Which orders to list. Everything that is `None` does not matter.
+/// Which jobs to list. `None` means any.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct JobFilter {
-    /// One of the states of a prediction: intent, committing, accepted, resolved, failed, unknown.
+    /// The state of at least one purchase: intent, committing, accepted, resolved, failed, unknown.
     pub(crate) state: Option<String>,
     pub(crate) client: Option<ClientId>,
     pub(crate) since: Option<Timestamp>,
     pub(crate) until: Option<Timestamp>,
-    /// The newest so many.
+    /// Only this number of the newest jobs.
     pub(crate) limit: Option<usize>,
 }
 
-/// When the steps of a prediction were taken, as far as they were.
+/// When the steps of a purchase were taken; `None` for steps not taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PurchaseTimes {
-    /// All but the last byte of the submit had left.
+    /// All but the last byte of the submit had been sent.
     pub(crate) committed: Option<Timestamp>,
     pub(crate) accepted: Option<Timestamp>,
     pub(crate) ended: Option<Timestamp>,
-    /// Somebody decided what became of an unknown one.
+    /// The operator decided about the unknown outcome.
     pub(crate) decided: Option<Timestamp>,
 }
 
-/// Why the ledger cannot do what was asked.
+/// Why a ledger operation failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LedgerError {
     #[error("there is no journal at {0}")]
     Missing(String),
     #[error("the journal cannot be used: {0}")]
     Storage(#[from] rusqlite::Error),
-    #[error("{path} has version {found}, this program knows {SCHEMA_VERSION}")]
+    #[error(
+        "{path} has version {found}, this program supports version {SCHEMA_VERSION}; an older journal is migrated when the gateway starts"
+    )]
     Version { path: String, found: i64 },
-    #[error("there is no prediction {0}")]
-    NoSuchPrediction(PurchaseId),
+    #[error("there is no purchase {0}")]
+    NoSuchPurchase(PurchaseId),
     #[error("{purchase} is {state}, not unknown")]
     NotUnknown { purchase: PurchaseId, state: String },
 }
@@ -79,13 +82,13 @@ impl Ledger {
         }
     }
 
-    /// Orders that pass the filter, oldest first.
+    /// Returns the jobs that pass the filter, oldest first.
     ///
     /// # Errors
     ///
     /// [`LedgerError::Storage`].
     pub(crate) fn list(&self, filter: &JobFilter) -> Result<Vec<StoredJob>, LedgerError> {
-        let mut sql = "SELECT id FROM orders WHERE 1".to_owned();
+        let mut sql = "SELECT id FROM jobs WHERE 1".to_owned();
         let mut values: Vec<Value> = Vec::new();
         let mut restrict = |condition: &str, value: Value| {
             sql.push_str(" AND ");
@@ -93,7 +96,7 @@ impl Ledger {
             values.push(value);
         };
         if let Some(state) = &filter.state {
-            let condition = "EXISTS (SELECT 1 FROM predictions WHERE order_id = orders.id AND state = ?)";
+            let condition = "EXISTS (SELECT 1 FROM purchases WHERE job_id = jobs.id AND state = ?)";
             restrict(condition, Value::Text(state.clone()));
         }
         if let Some(client) = &filter.client {
@@ -113,7 +116,7 @@ impl Ledger {
         Ok(found)
     }
 
-    /// One order.
+    /// Returns one job.
     ///
     /// # Errors
     ///
@@ -122,23 +125,23 @@ impl Ledger {
         Ok(job(&self.connection, &id.to_string())?)
     }
 
-    /// The prediction that the upstream calls so.
+    /// Returns the job with the purchase that has this id at the upstream.
     ///
     /// # Errors
     ///
     /// [`LedgerError::Storage`].
     pub(crate) fn by_upstream_id(&self, upstream: &str) -> Result<Option<StoredJob>, LedgerError> {
-        let sql = "SELECT order_id FROM predictions WHERE upstream_id = ?1";
+        let sql = "SELECT job_id FROM purchases WHERE upstream_id = ?1";
         Ok(jobs(&self.connection, sql, params![upstream])?.pop())
     }
 
-    /// When the steps of a prediction were taken; all `None` for one that the journal does not know.
+    /// Returns when the steps of a purchase were taken; all `None` for a purchase that the journal does not know.
     ///
     /// # Errors
     ///
     /// [`LedgerError::Storage`].
     pub(crate) fn steps(&self, purchase: PurchaseId) -> Result<PurchaseTimes, LedgerError> {
-        let sql = "SELECT committed_ms, accepted_ms, ended_ms, resolved_ms FROM predictions WHERE id = ?1";
+        let sql = "SELECT committed_ms, accepted_ms, ended_ms, resolved_ms FROM purchases WHERE id = ?1";
         let found = self
             .connection
             .prepare_cached(sql)?
@@ -152,11 +155,11 @@ impl Ledger {
         Ok(found.unwrap_or_default())
     }
 
-    /// Writes down what somebody decided about a purchase of unknown outcome.
+    /// Records the operator's decision about a purchase of unknown outcome.
     ///
     /// # Errors
     ///
-    /// [`LedgerError`], also when the prediction is not unknown.
+    /// [`LedgerError`], also when the outcome is not unknown.
     pub(crate) fn resolve(
         &self,
         purchase: PurchaseId,
@@ -164,7 +167,7 @@ impl Ledger {
         at: Timestamp,
     ) -> Result<(), LedgerError> {
         let changed = self.connection.execute(
-            "UPDATE predictions SET resolution = ?2, resolved_ms = ?3 WHERE id = ?1 AND state = 'unknown'",
+            "UPDATE purchases SET resolution = ?2, resolved_ms = ?3 WHERE id = ?1 AND state = 'unknown'",
             params![purchase.to_string(), resolution.name(), at.millis()],
         )?;
         if changed == 1 {
@@ -172,10 +175,10 @@ impl Ledger {
         }
         let state =
             self.connection
-                .query_row("SELECT state FROM predictions WHERE id = ?1", [purchase.to_string()], |row| row.get(0));
+                .query_row("SELECT state FROM purchases WHERE id = ?1", [purchase.to_string()], |row| row.get(0));
         match state {
             Ok(state) => Err(LedgerError::NotUnknown { purchase, state }),
-            Err(rusqlite::Error::QueryReturnedNoRows) => Err(LedgerError::NoSuchPrediction(purchase)),
+            Err(rusqlite::Error::QueryReturnedNoRows) => Err(LedgerError::NoSuchPurchase(purchase)),
             Err(error) => Err(error.into()),
         }
     }
@@ -186,14 +189,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{ApiKind, Digest, Failure, Fingerprint, Size, Task};
+    use crate::model::{ApiKind, Digest, Failure, Fingerprint, ModelId, Size, Task};
     use crate::storage::Journal;
     use crate::storage::journal::{JobRecord, Record, SqliteJournal};
 
     const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
     #[tokio::test]
-    async fn unknown_purchases_are_found_and_decided_about_once_they_are_unknown() {
+    async fn only_unknown_purchases_can_be_resolved() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.sqlite");
         assert!(matches!(Ledger::open(&path), Err(LedgerError::Missing(_))));
@@ -205,13 +208,13 @@ mod tests {
                 client: ClientId(client.into()),
                 fingerprint: Fingerprint::from(Digest::of(client.as_bytes())),
                 task: Task::Edit,
-                model: "gpt-image-2".to_owned(),
+                model: ModelId::from("gpt-image-2"),
                 size: Size { width: 1024, height: 1024 },
                 choices: BTreeMap::new(),
                 n: 1,
                 shareable: true,
                 idempotency_key: None,
-                kept: false,
+                respond_async: false,
                 created: NOW.plus(Duration::from_secs(u64::try_from(number).unwrap())),
             };
             let purchase = PurchaseId { job: job.id, slot: 0 };
@@ -243,12 +246,12 @@ mod tests {
         let steps = ledger.steps(ids[0]).unwrap();
         assert_eq!(steps, PurchaseTimes { ended: Some(NOW), decided: Some(NOW), ..PurchaseTimes::default() });
         assert!(matches!(ledger.resolve(ids[1], Resolution::Lost, NOW), Err(LedgerError::NotUnknown { .. })));
-        let nobody = PurchaseId { job: ids[0].job, slot: 9 };
-        assert!(matches!(ledger.resolve(nobody, Resolution::Lost, NOW), Err(LedgerError::NoSuchPrediction(_))));
+        let absent = PurchaseId { job: ids[0].job, slot: 9 };
+        assert!(matches!(ledger.resolve(absent, Resolution::Lost, NOW), Err(LedgerError::NoSuchPurchase(_))));
     }
 
     #[test]
-    fn a_journal_of_another_version_is_left_alone() {
+    fn a_journal_of_another_version_is_not_opened() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.sqlite");
         Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();

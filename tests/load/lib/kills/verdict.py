@@ -70,7 +70,7 @@ def judge(operations, pictures, journal, accepted, results, holds):
     for picture in journal.pictures:
         file = results / picture["digest"]
         if not file.exists() or file.stat().st_size != picture["bytes"]:
-            verdict.complain("missing results", f"{picture['prediction_id']}: {file.name}")
+            verdict.complain("missing results", f"{picture['purchase_id']}: {file.name}")
     return verdict
 
 

@@ -1,0 +1,65 @@
+//! The values that the operator's pages show.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::listeners::Listeners;
+use crate::admission::Admission;
+use crate::budget::Budget;
+use crate::engine::Engine;
+use crate::lifecycle::Lifecycle;
+use crate::operator::{Snapshot, Sources};
+use crate::telemetry::Metrics;
+
+/// The modules that have a status or gauges. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Modules {
+    pub(super) engine: Engine,
+    pub(super) admission: Admission,
+    pub(super) budget: Budget,
+    pub(super) listeners: Listeners,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) metrics: Metrics,
+    pub(super) sandbox: bool,
+}
+
+impl Modules {
+    /// Returns the functions that the operator's pages call.
+    pub(super) fn sources(self) -> Sources {
+        let started = Instant::now();
+        let modules = self.clone();
+        Sources {
+            snapshot: Arc::new(move || self.snapshot(started)),
+            metrics: Arc::new(move |format| {
+                modules.listeners.update_metrics();
+                modules.admission.refresh_metrics();
+                modules.engine.refresh_metrics();
+                modules.budget.refresh_metrics();
+                modules.metrics.encode(format)
+            }),
+        }
+    }
+
+    fn snapshot(&self, started: Instant) -> Snapshot {
+        let not_ready: Vec<&'static str> = [
+            (self.lifecycle.is_draining(), "the gateway is stopping"),
+            (self.engine.storage_failed(), "a write to the disk failed; nothing is bought until a restart"),
+            (!self.engine.has_room(), "the disk is full; nothing is bought until space is free"),
+        ]
+        .into_iter()
+        .filter_map(|(applies, reason)| applies.then_some(reason))
+        .collect();
+        Snapshot {
+            version: env!("CARGO_PKG_VERSION"),
+            sandbox: self.sandbox,
+            uptime_s: started.elapsed().as_secs(),
+            ready: not_ready.is_empty(),
+            not_ready,
+            connections: self.listeners.status(),
+            engine: self.engine.status(),
+            upstream: self.budget.status(),
+            clients: self.admission.status(),
+        }
+    }
+}

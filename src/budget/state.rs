@@ -1,0 +1,115 @@
+//! The state behind the lock: the accounts and the queue, and which submit is granted next. Pure but for the log.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::account::{Account, Readiness};
+use super::limit::SendToken;
+use super::queue::FairQueue;
+use crate::model::{AccountId, ClientId, Failure};
+
+/// The accounts and the queue. `T` is what a queued submit is answered through.
+#[derive(Debug)]
+pub(super) struct State<T> {
+    /// Never empty.
+    pub(super) accounts: Vec<Account>,
+    pub(super) queue: FairQueue<T>,
+    /// When refused clients were asked to come back, soonest first.
+    pub(super) expected: VecDeque<Instant>,
+}
+
+/// The result of one attempt to grant a submit.
+pub(super) enum Step<T> {
+    Granted {
+        account: AccountId,
+        item: T,
+        model: Arc<str>,
+        token: SendToken,
+    },
+    /// Nothing can be granted before this time, unless something changes.
+    Wait(Option<Instant>),
+}
+
+impl<T> State<T> {
+    pub(super) fn new(accounts: Vec<Account>, weights: HashMap<ClientId, f64>) -> Self {
+        Self { accounts, queue: FairQueue::new(weights), expected: VecDeque::new() }
+    }
+
+    /// Takes the submits out of the queue whose model no account can serve, with the reason.
+    pub(super) fn drain_unavailable(&mut self, now: Instant) -> Vec<(T, Failure)> {
+        let mut drained = Vec::new();
+        let models: Vec<Arc<str>> = self.queue.models().cloned().collect();
+        for model in models {
+            if let Some(reason) = self.unavailable_everywhere(&model, now) {
+                drained.extend(self.queue.drain_model(&model).into_iter().map(|item| (item, reason.clone())));
+            }
+        }
+        drained
+    }
+
+    /// Grants one submit, if an account is ready for one that may be sent.
+    pub(super) fn grant_one(&mut self, now: Instant) -> Step<T> {
+        if self.queue.is_empty() {
+            return Step::Wait(None);
+        }
+        let despite_cooldown = self.all_in_cooldown(now);
+        let mut next: Option<Instant> = None;
+        let mut later = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
+        let mut least_loaded_first: Vec<usize> = (0..self.accounts.len()).collect();
+        least_loaded_first.sort_by_key(|&index| {
+            let account = &self.accounts[index];
+            account.in_flight * 1_000_000 / account.concurrency().max(1)
+        });
+        for index in least_loaded_first {
+            let account = &self.accounts[index];
+            match account.readiness(now, despite_cooldown) {
+                Readiness::AfterChange => continue,
+                Readiness::At(at) => {
+                    later(at);
+                    continue;
+                }
+                Readiness::Now => {}
+            }
+            for model in self.queue.models() {
+                if let Err(Some(at)) = account.check_model(model, now) {
+                    later(at);
+                }
+            }
+            if !self.queue.has(|model| account.check_model(model, now).is_ok()) {
+                continue;
+            }
+            let account = &mut self.accounts[index];
+            if let Err(at) = account.take_submit(now) {
+                later(at);
+                continue;
+            }
+            if let Some((item, model)) = self.queue.next(|model| account.check_model(model, now).is_ok()) {
+                let token = account.on_sent(&model, now);
+                return Step::Granted { account: account.id.clone(), item, model, token };
+            }
+        }
+        Step::Wait(next)
+    }
+
+    /// Whether every account is in cooldown. Then each is used all the same: there is no other, and the operator may just
+    /// have corrected the cause.
+    pub(super) fn all_in_cooldown(&self, now: Instant) -> bool {
+        let in_cooldown = |account: &Account| account.cooldown.as_ref().is_some_and(|cooldown| cooldown.is_active(now));
+        self.accounts.iter().all(in_cooldown)
+    }
+
+    /// Why no account can serve a model, when each has refused it often enough.
+    fn unavailable_everywhere(&self, model: &str, now: Instant) -> Option<Failure> {
+        let reasons: Option<Vec<&Failure>> =
+            self.accounts.iter().map(|account| account.unavailable(model, now)).collect();
+        reasons?.first().map(|&reason| reason.clone())
+    }
+
+    /// The account of this id; the first one where it is no longer configured.
+    pub(super) fn account_or_first(&mut self, id: &AccountId) -> &mut Account {
+        let index = self.accounts.iter().position(|account| account.id == *id).unwrap_or_default();
+        &mut self.accounts[index]
+    }
+}

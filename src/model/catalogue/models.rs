@@ -1,0 +1,136 @@
+//! The list of models.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU8;
+
+use serde::Deserialize;
+
+use super::api::{Capabilities, UpstreamApi};
+use super::parameters::{Parameters, TaskSpec, check_auto};
+use crate::model::ids::ModelId;
+use crate::model::money::Price;
+use crate::model::request::{ApiKind, Task};
+
+/// All models, as listed in `config/models.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Catalogue {
+    /// The model of a request that names none.
+    pub(crate) default_model: String,
+    pub(crate) models: Vec<Model>,
+}
+
+impl Catalogue {
+    /// Returns the model with this id or alias.
+    pub(crate) fn find(&self, name: &str) -> Option<&Model> {
+        self.models.iter().find(|model| model.id.as_str() == name || model.aliases.iter().any(|alias| alias == name))
+    }
+
+    /// Checks what types cannot: unique names, a default that exists, `auto` values among the listed values.
+    ///
+    /// # Errors
+    ///
+    /// A message that names the model and the key.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let mut names = BTreeSet::new();
+        for model in &self.models {
+            for name in std::iter::once(model.id.as_str()).chain(model.aliases.iter().map(String::as_str)) {
+                if !names.insert(name) {
+                    return Err(format!("model {}: the name {name} is used twice", model.id));
+                }
+            }
+            model.check().map_err(|problem| format!("model {}: {problem}", model.id))?;
+        }
+        if !names.contains(self.default_model.as_str()) {
+            return Err(format!("default_model: no model is called {}", self.default_model));
+        }
+        Ok(())
+    }
+}
+
+/// One model of the upstream.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Model {
+    /// The upstream's name, also in `GET /v1/models`.
+    pub(crate) id: ModelId,
+    /// Other names that clients use.
+    #[serde(default)]
+    pub(crate) aliases: Vec<String>,
+    /// Unix seconds, as in OpenAI's model list.
+    pub(crate) created: i64,
+    /// Part of the error message when a request needs a task that the model lacks.
+    #[serde(default)]
+    pub(crate) note: Option<String>,
+    pub(crate) price: Price,
+    /// Image edits at the prediction API; absent when the upstream offers none there.
+    #[serde(default)]
+    pub(crate) edit: Option<TaskSpec>,
+    /// Text to image at the prediction API.
+    #[serde(default)]
+    pub(crate) generate: Option<TaskSpec>,
+    pub(crate) parameters: Parameters,
+    /// The OpenAI-format endpoints; absent when the upstream documents none for the model.
+    #[serde(default)]
+    pub(crate) openai: Option<UpstreamApi>,
+    /// The unified API.
+    #[serde(default)]
+    pub(crate) unified: Option<UpstreamApi>,
+}
+
+impl Model {
+    /// Returns how the prediction API is asked for a task.
+    pub(crate) fn task_spec(&self, task: Task) -> Option<&TaskSpec> {
+        match task {
+            Task::Edit => self.edit.as_ref(),
+            Task::Generate => self.generate.as_ref(),
+        }
+    }
+
+    /// Returns what an upstream API accepts for a task; `None` when it does not offer the model for it.
+    pub(crate) fn capabilities(&self, api_kind: ApiKind, task: Task) -> Option<Capabilities<'_>> {
+        match api_kind {
+            ApiKind::Prediction => {
+                self.task_spec(task).map(|spec| Capabilities::of_predictions(task, spec, &self.parameters))
+            }
+            // Accepts files only.
+            ApiKind::OpenAi => self.openai.as_ref().and_then(|api| api.capabilities(task, &self.parameters, false)),
+            ApiKind::Unified => self.unified.as_ref().and_then(|api| api.capabilities(task, &self.parameters, true)),
+        }
+    }
+
+    /// Returns the number of pictures of each purchase, `n` in total.
+    pub(crate) fn split(&self, api_kind: ApiKind, task: Task, n: u8) -> Vec<u8> {
+        let most =
+            self.capabilities(api_kind, task).and_then(|capabilities| capabilities.n_max).map_or(1, NonZeroU8::get);
+        let full = usize::from(n / most);
+        let rest = n % most;
+        std::iter::repeat_n(most, full).chain((rest > 0).then_some(rest)).collect()
+    }
+
+    /// Returns the names of all parameters with a closed list of values, at any upstream API.
+    pub(crate) fn choice_names(&self) -> impl Iterator<Item = &String> {
+        let apis = self.openai.iter().chain(&self.unified).flat_map(|api| api.choices.keys());
+        self.parameters.choices.keys().chain(apis)
+    }
+
+    /// Returns whether one of these upstream APIs offers the model for a task.
+    pub(crate) fn is_offered(&self, api_kinds: &[ApiKind], task: Task) -> bool {
+        api_kinds.iter().any(|&api_kind| self.capabilities(api_kind, task).is_some())
+    }
+
+    /// Returns whether one of these upstream APIs offers the model for any task.
+    pub(crate) fn is_available(&self, api_kinds: &[ApiKind]) -> bool {
+        [Task::Edit, Task::Generate].into_iter().any(|task| self.is_offered(api_kinds, task))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        check_auto(&self.parameters.size, &self.parameters.choices)?;
+        for (name, api) in [("openai", &self.openai), ("unified", &self.unified)] {
+            let Some(api) = api else { continue };
+            let size = api.size.as_ref().unwrap_or(&self.parameters.size);
+            check_auto(size, &api.choices).map_err(|problem| format!("{name}: {problem}"))?;
+        }
+        Ok(())
+    }
+}

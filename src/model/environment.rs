@@ -1,0 +1,87 @@
+//! Time and randomness: from the machine, or from a test that makes a run repeatable.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// Wall time in milliseconds since the Unix epoch, for stamps, ages and expiries. Waits use the runtime's monotonic time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Timestamp(i64);
+
+impl Timestamp {
+    pub(crate) const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    pub(crate) const fn millis(self) -> i64 {
+        self.0
+    }
+
+    pub(crate) const fn seconds(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// Returns the time since `earlier`; zero when the clock has been set back in between.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    pub(crate) fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(time) => write!(f, "{time:.3}"),
+            Err(_) => write!(f, "{} ms", self.0),
+        }
+    }
+}
+
+/// A source of wall time; tests have their own.
+pub(crate) trait Clock: Send + Sync + fmt::Debug {
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(jiff::Timestamp::now().as_millisecond())
+    }
+}
+
+/// A shared source of randomness for ids and jitter. Cheap to clone; not for keys.
+#[derive(Clone, Debug)]
+pub(crate) struct Rng {
+    generator: Arc<Mutex<StdRng>>,
+}
+
+impl Rng {
+    /// A source seeded by the operating system.
+    pub(crate) fn from_entropy() -> Self {
+        Self::seeded(rand::random())
+    }
+
+    /// A source whose numbers `seed` determines.
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self { generator: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))) }
+    }
+
+    /// Returns 128 random bits.
+    pub(crate) fn bits(&self) -> u128 {
+        self.generator.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+
+    /// Returns a number from 0 inclusive to 1 exclusive.
+    pub(crate) fn fraction(&self) -> f64 {
+        self.generator.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+}

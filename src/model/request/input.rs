@@ -1,0 +1,34 @@
+//! An input picture.
+
+use std::sync::Arc;
+
+use crate::model::picture::{ByteSource, Picture};
+
+/// A picture that a client sent, or its http(s) address.
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    Bytes { picture: Picture, source: Arc<dyn ByteSource> },
+    Link(String),
+}
+
+impl Input {
+    /// Returns what enters the fingerprint: the digest of the bytes, or the address.
+    pub(crate) fn fingerprint_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Bytes { picture, .. } => picture.digest.as_bytes().to_vec(),
+            Self::Link(address) => format!("link:{address}").into_bytes(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(bytes: &'static [u8]) -> Self {
+        let picture = Picture {
+            digest: crate::model::ids::Digest::of(bytes),
+            bytes: bytes.len() as u64,
+            format: None,
+            dimensions: None,
+            frames: Some(1),
+        };
+        Self::Bytes { picture, source: Arc::new(bytes::Bytes::from_static(bytes)) }
+    }
+}

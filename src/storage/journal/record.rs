@@ -1,0 +1,109 @@
+//! What is written to the journal.
+
+use std::collections::BTreeMap;
+
+use crate::model::{
+    AccountId, ApiKind, ClientId, EventId, Failure, Fingerprint, IdempotencyKey, JobId, ModelId, PurchaseId, Size,
+    StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
+};
+
+/// One step in the life of a job.
+#[derive(Clone, Debug)]
+pub(crate) enum Record {
+    /// A request has created the job. Written before anything is sent upstream, with the upstream API to be used.
+    Intent { job: JobRecord, api_kind: ApiKind, purchases: Vec<(PurchaseId, u8)> },
+    /// All but the last byte of the submit has been sent. Written before the last byte is.
+    Committing { purchase: PurchaseId, account: AccountId, at: Timestamp },
+    /// The submit certainly had no effect; the purchase is an intent again.
+    Withdrawn { purchase: PurchaseId },
+    /// The outcome of the submit is unknown, and the operator prefers to pay twice over getting no picture: the purchase
+    /// is an intent again, and the lost answer is counted.
+    Resubmitted { purchase: PurchaseId },
+    /// The upstream has accepted the purchase under an id.
+    Accepted { purchase: PurchaseId, upstream: UpstreamId, poll_url: Option<String>, at: Timestamp },
+    /// The pictures of the purchase are on disk. `upstream` is `None` for an immediate answer without an id.
+    Resolved { purchase: PurchaseId, pictures: Vec<StoredPicture>, usage: Option<Usage>, at: Timestamp },
+    /// The purchase ended without pictures. [`Failure::OutcomeUnknown`] is one of these.
+    Failed { purchase: PurchaseId, failure: Failure, at: Timestamp },
+    /// The pictures of a job were written to a connection that was still open.
+    Delivered { job: JobId, at: Timestamp },
+    /// The pictures of a job are being removed from disk.
+    Evicted { job: JobId },
+    /// A webhook is to be sent when the job ends. A pending webhook of the same job and address stands for both.
+    Subscribed { job: JobId, webhook: Webhook, at: Timestamp },
+    /// A webhook was tried; `tries` counts all tries, and the next one is not before `due`.
+    WebhookTried { webhook: EventId, tries: u32, due: Timestamp },
+    /// A webhook is not tried any more.
+    WebhookEnded { webhook: EventId, end: WebhookEnd, at: Timestamp },
+}
+
+/// How a webhook ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WebhookEnd {
+    /// The receiver answered 2xx.
+    Delivered,
+    /// The receiver answered 410.
+    Gone,
+    /// The receiver gave any other answer, or none, at every try.
+    GivenUp,
+    /// The operator no longer allows the address.
+    Forbidden,
+}
+
+impl WebhookEnd {
+    /// Returns the name in the tables, which is also the label of metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Gone => "gone",
+            Self::GivenUp => "given_up",
+            Self::Forbidden => "forbidden",
+        }
+    }
+}
+
+/// What the journal stores of a request. The prompt is not part of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct JobRecord {
+    pub(crate) id: JobId,
+    pub(crate) client: ClientId,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) task: Task,
+    pub(crate) model: ModelId,
+    pub(crate) size: Size,
+    /// Model parameters with a closed list of values, by name.
+    pub(crate) choices: BTreeMap<String, String>,
+    /// Number of pictures requested.
+    pub(crate) n: u8,
+    /// Whether the result may answer later requests (`Cache-Control: no-store` forbids it).
+    pub(crate) shareable: bool,
+    pub(crate) idempotency_key: Option<IdempotencyKey>,
+    /// The client does not stay connected and fetches the result later, from the address of the job.
+    pub(crate) respond_async: bool,
+    pub(crate) created: Timestamp,
+}
+
+/// The operator's decision about a purchase of unknown outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resolution {
+    /// It was not bought.
+    Lost,
+    /// It was bought; the picture cannot be had.
+    Bought,
+    /// The same request may buy again, whether or not it was bought.
+    Resubmit,
+}
+
+impl Resolution {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Bought => "bought",
+            Self::Resubmit => "resubmit",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::Lost, Self::Bought, Self::Resubmit].into_iter().find(|resolution| resolution.name() == name)
+    }
+}

@@ -1,0 +1,161 @@
+//! Rows into the state that they add up to.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::rows::{from_json, parsed, unreadable};
+use crate::model::{
+    AccountId, ApiKind, ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, JobId, ModelId, PurchaseId,
+    StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
+};
+use crate::storage::journal::record::{JobRecord, Resolution};
+use crate::storage::journal::stored::{PendingWebhook, StoredJob, StoredPurchase, StoredState, UsedQuota};
+
+/// Returns the jobs whose ids the query `ids` selects, in its order.
+pub(super) fn jobs(
+    connection: &Connection,
+    ids: &str,
+    values: impl rusqlite::Params,
+) -> rusqlite::Result<Vec<StoredJob>> {
+    let mut statement = connection.prepare_cached(ids)?;
+    let ids: Vec<String> = statement.query_map(values, |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    ids.iter().filter_map(|id| job(connection, id).transpose()).collect()
+}
+
+/// Returns one job with its purchases and their pictures.
+pub(super) fn job(connection: &Connection, id: &str) -> rusqlite::Result<Option<StoredJob>> {
+    let header = connection
+        .prepare_cached(
+            "SELECT id, client, fingerprint, task, model, size, choices, n, shareable, created_ms, delivered_ms,
+                    evicted, idempotency_key, respond_async
+             FROM jobs WHERE id = ?1",
+        )?
+        .query_row([id], |row| {
+            let record = JobRecord {
+                id: parsed(row, 0, |text| text.parse().ok())?,
+                client: ClientId(row.get::<_, String>(1)?.into()),
+                fingerprint: parsed(row, 2, |text| Digest::from_hex(text).map(Fingerprint::from))?,
+                task: parsed(row, 3, Task::from_name)?,
+                model: ModelId::from(row.get::<_, String>(4)?),
+                size: parsed(row, 5, |text| text.parse().ok())?,
+                choices: from_json::<BTreeMap<String, String>>(row, 6)?,
+                n: row.get(7)?,
+                shareable: row.get(8)?,
+                created: Timestamp::from_millis(row.get(9)?),
+                idempotency_key: row.get::<_, Option<String>>(12)?.as_deref().and_then(IdempotencyKey::new),
+                respond_async: row.get(13)?,
+            };
+            Ok((record, row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis), row.get(11)?))
+        })
+        .optional()?;
+    let Some((record, delivered, evicted)) = header else {
+        return Ok(None);
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT id, pictures, state, upstream_id, poll_url, committed_ms, accepted_ms, ended_ms, failure, usage,
+                lost_answers, resolution, account, api
+         FROM purchases WHERE job_id = ?1 ORDER BY slot",
+    )?;
+    let purchases =
+        statement.query_map([id], |row| purchase(connection, row))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(Some(StoredJob { record, purchases, delivered, evicted }))
+}
+
+fn purchase(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<StoredPurchase> {
+    let id: PurchaseId = parsed(row, 0, |text| text.parse().ok())?;
+    let upstream = || -> rusqlite::Result<Option<UpstreamId>> {
+        Ok(row.get::<_, Option<String>>(3)?.as_deref().and_then(UpstreamId::new))
+    };
+    let time = |column: usize| -> rusqlite::Result<Timestamp> { Ok(Timestamp::from_millis(row.get(column)?)) };
+    let state = match row.get::<_, String>(2)?.as_str() {
+        "intent" => StoredState::Intent,
+        "committing" => StoredState::Committing { since: time(5)? },
+        "accepted" => StoredState::Accepted {
+            upstream: upstream()?.ok_or_else(|| unreadable(3, "accepted without an id"))?,
+            poll_url: row.get(4)?,
+            since: time(6)?,
+        },
+        "resolved" => StoredState::Resolved {
+            upstream: upstream()?,
+            pictures: pictures(connection, id)?,
+            usage: row.get::<_, Option<String>>(9)?.map(|_| from_json::<Usage>(row, 9)).transpose()?,
+            at: time(7)?,
+        },
+        "failed" | "unknown" => {
+            StoredState::Failed { upstream: upstream()?, failure: from_json(row, 8)?, at: time(7)? }
+        }
+        other => return Err(unreadable(2, other)),
+    };
+    let resolution = row.get::<_, Option<String>>(11)?.as_deref().and_then(Resolution::from_name);
+    let account = row.get::<_, Option<String>>(12)?.map(|name| AccountId(name.into()));
+    let api_kind = parsed(row, 13, ApiKind::from_name)?;
+    Ok(StoredPurchase { id, pictures: row.get(1)?, state, api_kind, account, lost_answers: row.get(10)?, resolution })
+}
+
+fn pictures(connection: &Connection, purchase: PurchaseId) -> rusqlite::Result<Vec<StoredPicture>> {
+    connection
+        .prepare_cached(
+            "SELECT digest, bytes, format, width, height FROM pictures WHERE purchase_id = ?1 ORDER BY position",
+        )?
+        .query_map([purchase.to_string()], |row| {
+            Ok(StoredPicture {
+                digest: parsed(row, 0, Digest::from_hex)?,
+                bytes: row.get(1)?,
+                format: parsed(row, 2, Format::from_name)?,
+                width: row.get(3)?,
+                height: row.get(4)?,
+            })
+        })?
+        .collect()
+}
+
+/// Returns the undelivered webhooks of ended jobs, as `Journal::pending_webhooks`.
+pub(super) fn pending_webhooks(connection: &Connection, of: Option<JobId>) -> rusqlite::Result<Vec<PendingWebhook>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, job_id, url, tries, due_ms FROM webhooks
+         WHERE ended_ms IS NULL AND (?1 IS NULL OR job_id = ?1) ORDER BY created_ms, id",
+    )?;
+    let rows = statement.query_map([of.map(|job| job.to_string())], |row| {
+        let webhook =
+            Webhook { id: parsed(row, 0, |text| text.parse().ok())?, url: parsed(row, 2, |text| text.parse().ok())? };
+        let due = row.get::<_, Option<i64>>(4)?.map(Timestamp::from_millis);
+        Ok((webhook, parsed(row, 1, |text| text.parse::<JobId>().ok())?, row.get(3)?, due))
+    })?;
+    let mut pending = Vec::new();
+    for row in rows {
+        let (webhook, id, tries, due) = row?;
+        if let Some(end) = job(connection, &id.to_string())?.and_then(|stored| stored.end()) {
+            pending.push(PendingWebhook { webhook, job: id, tries, due, end });
+        }
+    }
+    Ok(pending)
+}
+
+/// Returns what jobs created at `since` or later have bought, as `Journal::quota_used_since`.
+pub(super) fn quota_used_since(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<UsedQuota>> {
+    // CROSS JOIN fixes the order of the loops: jobs by their time, then their purchases, independent of the size of the rest.
+    let mut statement = connection.prepare(
+        "SELECT client, model, created_ms, usage, failure,
+                CASE state WHEN 'resolved'
+                     THEN (SELECT count(*) FROM pictures WHERE purchase_id = purchases.id)
+                     ELSE pictures END
+         FROM jobs CROSS JOIN purchases ON job_id = jobs.id
+         WHERE created_ms >= ?1 AND state IN ('committing', 'resolved', 'failed', 'unknown')
+               AND ifnull(resolution, '') <> 'lost'",
+    )?;
+    let used = statement.query_map([since.millis()], |row| {
+        let failure = row.get::<_, Option<String>>(4)?.map(|_| from_json::<Failure>(row, 4)).transpose()?;
+        if failure.is_some_and(|failure| !failure.may_have_been_bought()) {
+            return Ok(None);
+        }
+        Ok(Some(UsedQuota {
+            client: ClientId(row.get::<_, String>(0)?.into()),
+            model: ModelId::from(row.get::<_, String>(1)?),
+            created: Timestamp::from_millis(row.get(2)?),
+            pictures: row.get(5)?,
+            usage: row.get::<_, Option<String>>(3)?.map(|_| from_json::<Usage>(row, 3)).transpose()?,
+        }))
+    })?;
+    used.filter_map(Result::transpose).collect()
+}

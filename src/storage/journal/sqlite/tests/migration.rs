@@ -1,0 +1,233 @@
+//! Databases of older versions.
+
+use super::*;
+
+/// The tables of version 4, as its gateway created them.
+const VERSION_4: &str = "
+CREATE TABLE orders (
+    id           TEXT PRIMARY KEY,
+    client       TEXT NOT NULL,
+    fingerprint  TEXT NOT NULL,
+    task         TEXT NOT NULL,
+    model        TEXT NOT NULL,
+    size         TEXT NOT NULL,
+    choices      TEXT NOT NULL,     -- JSON object
+    n            INTEGER NOT NULL,
+    shareable    INTEGER NOT NULL,
+    idempotency_key TEXT,
+    created_ms   INTEGER NOT NULL,
+    delivered_ms INTEGER,
+    forgotten    INTEGER NOT NULL DEFAULT 0,
+    kept         INTEGER NOT NULL DEFAULT 0 -- its client comes back for the result
+) STRICT;
+CREATE INDEX orders_by_fingerprint ON orders (fingerprint, created_ms);
+CREATE INDEX orders_by_key ON orders (client, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX orders_by_time ON orders (created_ms);
+
+CREATE TABLE predictions (
+    id           TEXT PRIMARY KEY,
+    order_id     TEXT NOT NULL REFERENCES orders (id) ON DELETE CASCADE,
+    slot         INTEGER NOT NULL,
+    pictures     INTEGER NOT NULL,  -- how many it was to make
+    state        TEXT NOT NULL CHECK (state IN ('intent', 'committing', 'accepted', 'resolved', 'failed', 'unknown')),
+    upstream_id  TEXT,
+    poll_url     TEXT,
+    committed_ms INTEGER,
+    accepted_ms  INTEGER,
+    ended_ms     INTEGER,
+    failure      TEXT,              -- JSON object
+    usage        TEXT,              -- JSON object
+    lost_answers INTEGER NOT NULL DEFAULT 0, -- submits of unknown outcome that the operator's policy had resent
+    resolution   TEXT CHECK (resolution IN ('lost', 'bought', 'resubmit')),
+    resolved_ms  INTEGER,           -- when somebody decided what became of an unknown one
+    account      TEXT,              -- whose key it was bought with
+    route        TEXT NOT NULL DEFAULT 'prediction' -- the face of the upstream it was bought at
+) STRICT;
+CREATE INDEX predictions_by_order ON predictions (order_id, slot);
+CREATE INDEX predictions_unsettled ON predictions (state) WHERE state IN ('intent', 'committing', 'accepted');
+
+CREATE TABLE pictures (
+    prediction_id TEXT NOT NULL REFERENCES predictions (id) ON DELETE CASCADE,
+    position      INTEGER NOT NULL,
+    digest        TEXT NOT NULL,
+    bytes         INTEGER NOT NULL,
+    format        TEXT NOT NULL,
+    width         INTEGER NOT NULL,
+    height        INTEGER NOT NULL,
+    PRIMARY KEY (prediction_id, position)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE webhooks (
+    id         TEXT PRIMARY KEY,
+    order_id   TEXT NOT NULL REFERENCES orders (id) ON DELETE CASCADE,
+    url        TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    tries      INTEGER NOT NULL DEFAULT 0,
+    due_ms     INTEGER,             -- the next try is not before
+    ended_ms   INTEGER,
+    ended      TEXT CHECK (ended IN ('delivered', 'gone', 'given_up', 'forbidden'))
+) STRICT;
+CREATE UNIQUE INDEX webhooks_untold ON webhooks (order_id, url) WHERE ended_ms IS NULL;
+";
+
+/// What takes version 4 back to version 3, version 3 to 2, and 2 to 1.
+const BACK: [&str; 3] = [
+    "DROP TABLE webhooks; ALTER TABLE orders DROP COLUMN kept;",
+    "ALTER TABLE predictions DROP COLUMN route;",
+    "ALTER TABLE predictions DROP COLUMN account;",
+];
+
+/// One job in each state, with ids as version 4 wrote them: `ord_` and a ULID of the digits `n`.
+const ROWS: &str = r#"
+INSERT INTO orders VALUES
+    ('ord_00000000000000000000000001', 'alice', '$print', 'image-edit', 'gpt-image-2', '1024x1024', '{"quality":"low"}',
+     2, 1, 'key-1', 1790000000000, 1790000000700, 0, 1),
+    ('ord_00000000000000000000000002', 'bob', '$print', 'text-to-image', 'gpt-image-1', '1536x1024', '{}',
+     1, 0, NULL, 1790000001000, NULL, 1, 0),
+    ('ord_00000000000000000000000003', 'bob', '$print', 'image-edit', 'gpt-image-1', '1536x1024', '{}',
+     3, 0, NULL, 1790000002000, NULL, 0, 0);
+INSERT INTO predictions (id, order_id, slot, pictures, state, upstream_id, poll_url, committed_ms, accepted_ms, ended_ms,
+                         failure, usage, lost_answers, resolution, resolved_ms, account, route) VALUES
+    ('ord_00000000000000000000000001.0', 'ord_00000000000000000000000001', 0, 1, 'resolved', 'abc', NULL, 1, 2, 1790000000500,
+     NULL, '{"input_tokens":10,"output_tokens":20,"input_image_tokens":null}', 1, NULL, NULL, 'default', 'openai'),
+    ('ord_00000000000000000000000001.1', 'ord_00000000000000000000000001', 1, 1, 'unknown', NULL, NULL, 1, NULL, 1790000000600,
+     '{"kind":"outcome_unknown","message":"the word_list of ord_ is cut"}', NULL, 0, 'bought', 1790000000800, 'default', 'openai'),
+    ('ord_00000000000000000000000002.0', 'ord_00000000000000000000000002', 0, 1, 'failed', NULL, NULL, NULL, NULL, 1790000001500,
+     '{"kind":"over_limit","limit":"usd_per_day","retry_after":{"secs":60,"nanos":0}}', NULL, 0, NULL, NULL, NULL, 'openai'),
+    ('ord_00000000000000000000000003.0', 'ord_00000000000000000000000003', 0, 1, 'intent', NULL, NULL, NULL, NULL, NULL,
+     NULL, NULL, 0, NULL, NULL, NULL, 'openai'),
+    ('ord_00000000000000000000000003.1', 'ord_00000000000000000000000003', 1, 1, 'committing', NULL, NULL, 1790000002500, NULL, NULL,
+     NULL, NULL, 0, NULL, NULL, 'default', 'openai'),
+    ('ord_00000000000000000000000003.2', 'ord_00000000000000000000000003', 2, 1, 'accepted', 'def', 'https://up.test/def', 1,
+     1790000002600, NULL, NULL, NULL, 0, NULL, NULL, 'default', 'openai');
+INSERT INTO pictures VALUES ('ord_00000000000000000000000001.0', 0, '$print', 7, 'png', 1024, 768);
+INSERT INTO webhooks VALUES
+    ('evt_00000000000000000000000001', 'ord_00000000000000000000000001', 'https://one.test/', 1790000000000, 3, 1790000000900, NULL, NULL),
+    ('evt_00000000000000000000000002', 'ord_00000000000000000000000001', 'https://two.test/', 1790000000000, 1, NULL, 1, 'gone');
+"#;
+
+/// Leaves a database of `version` in `path`.
+fn create(path: &Path, version: usize) {
+    let rows = ROWS.replace("$print", &Digest::of(b"request").to_string());
+    let back = BACK[..4 - version].concat();
+    let connection = Connection::open(path).unwrap();
+    let script = format!("{VERSION_4} {rows} {back} PRAGMA user_version = {version};");
+    connection.execute_batch(&format!("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; {script}")).unwrap();
+}
+
+fn id(number: u8) -> JobId {
+    format!("pred_{number:026}").parse().unwrap()
+}
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(NOW.millis() + millis)
+}
+
+#[tokio::test]
+async fn every_row_of_version_four_is_read_back_under_new_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.sqlite");
+    create(&path, 4);
+    let journal = SqliteJournal::open(&path).unwrap();
+
+    let first = journal.job(id(1)).await.unwrap().unwrap();
+    let record = JobRecord { id: id(1), respond_async: true, ..job_record(1) };
+    assert_eq!((&first.record, first.delivered, first.evicted), (&record, Some(at(700)), false));
+    let picture =
+        StoredPicture { digest: Digest::of(b"request"), bytes: 7, format: Format::Png, width: 1024, height: 768 };
+    let purchase = |slot, state| StoredPurchase {
+        id: PurchaseId { job: id(1), slot },
+        pictures: 1,
+        state,
+        api_kind: ApiKind::OpenAi,
+        account: Some(AccountId("default".into())),
+        lost_answers: u32::from(slot == 0),
+        resolution: (slot == 1).then_some(Resolution::Bought),
+    };
+    let resolved = StoredState::Resolved {
+        upstream: UpstreamId::new("abc"),
+        pictures: vec![picture],
+        usage: Some(Usage { input_tokens: 10, output_tokens: 20, input_image_tokens: None }),
+        at: at(500),
+    };
+    let unknown = StoredState::Failed {
+        upstream: None,
+        failure: Failure::OutcomeUnknown { message: "the word_list of ord_ is cut".to_owned() },
+        at: at(600),
+    };
+    assert_eq!(first.purchases, [purchase(0, resolved), purchase(1, unknown)]);
+
+    let second = journal.job(id(2)).await.unwrap().unwrap();
+    assert!(second.evicted && !second.record.respond_async && !second.record.shareable);
+    let limit = Failure::LimitExceeded {
+        limit: crate::model::Limit::UsdPerDay,
+        retry_after: std::time::Duration::from_mins(1),
+    };
+    let failed = StoredState::Failed { upstream: None, failure: limit, at: at(1500) };
+    assert_eq!(second.purchases[0].state, failed);
+
+    let unfinished = journal.unfinished().await.unwrap();
+    assert_eq!(unfinished.iter().map(|job| job.record.id).collect::<Vec<_>>(), [id(3)]);
+    let accepted = StoredState::Accepted {
+        upstream: UpstreamId::new("def").unwrap(),
+        poll_url: Some("https://up.test/def".to_owned()),
+        since: at(2600),
+    };
+    let states: Vec<_> = unfinished[0].purchases.iter().map(|purchase| purchase.state.clone()).collect();
+    assert_eq!(states, [StoredState::Intent, StoredState::Committing { since: at(2500) }, accepted]);
+
+    let pending = journal.pending_webhooks(None).await.unwrap();
+    assert_eq!(pending.len(), 1);
+    assert_eq!((pending[0].job, pending[0].tries, pending[0].due), (id(1), 3, Some(at(900))));
+    let key = IdempotencyKey::new("key-1").unwrap();
+    let by_key = journal.by_idempotency_key(ClientId("alice".into()), key).await.unwrap().unwrap();
+    assert_eq!(by_key, first);
+    let print = Fingerprint::from(Digest::of(b"request"));
+    assert_eq!(journal.by_fingerprint(print, 9).await.unwrap(), [first]);
+    assert_eq!(journal.stored_results().await.unwrap().iter().map(|result| result.job).collect::<Vec<_>>(), [id(1)]);
+    assert_eq!(journal.quota_used_since(NOW).await.unwrap().len(), 3);
+
+    // New records find the migrated rows.
+    let purchase = PurchaseId { job: id(3), slot: 2 };
+    journal.append(Record::Resolved { purchase, pictures: vec![picture], usage: None, at: NOW }).await.unwrap();
+    journal.append(Record::Evicted { job: id(1) }).await.unwrap();
+    let webhook = Webhook { id: EventId::new(NOW, 7), url: "https://one.test/".parse().unwrap() };
+    journal.append(Record::Subscribed { job: id(1), webhook, at: NOW }).await.unwrap();
+    assert_eq!(journal.pending_webhooks(Some(id(1))).await.unwrap().len(), 1, "the unique index is there");
+    journal.close().await;
+    assert_eq!(objects(&path), objects_of_a_new_database());
+}
+
+/// The names of all tables and indexes, and the columns of the tables.
+fn objects(path: &Path) -> Vec<String> {
+    let connection = Connection::open(path).unwrap();
+    let sql = "SELECT type || ' ' || name || ' ' || tbl_name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'
+               UNION SELECT m.name || '.' || c.name || ' ' || c.type || c.pk FROM sqlite_schema m, pragma_table_info(m.name) c
+               WHERE m.type = 'table' ORDER BY 1";
+    let mut statement = connection.prepare(sql).unwrap();
+    statement.query_map((), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+fn objects_of_a_new_database() -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.sqlite");
+    drop(super::super::schema::open(&path).unwrap());
+    objects(&path)
+}
+
+#[tokio::test]
+async fn databases_of_all_older_versions_are_migrated() {
+    let directory = tempfile::tempdir().unwrap();
+    for version in 1..usize::try_from(SCHEMA_VERSION).unwrap() {
+        let path = directory.path().join(format!("version-{version}.sqlite"));
+        create(&path, version);
+        let journal = SqliteJournal::open(&path).unwrap();
+        let purchase = journal.unfinished().await.unwrap().remove(0).purchases.remove(2);
+        let api_kind = if version < 3 { ApiKind::Prediction } else { ApiKind::OpenAi };
+        let account = (version > 1).then(|| AccountId("default".into()));
+        assert_eq!((purchase.api_kind, purchase.account), (api_kind, account), "version {version}");
+        assert_eq!(journal.pending_webhooks(None).await.unwrap().len(), usize::from(version > 3));
+        journal.append(Record::Withdrawn { purchase: purchase.id }).await.unwrap();
+        journal.close().await;
+        assert_eq!(objects(&path), objects_of_a_new_database(), "version {version}");
+    }
+}

@@ -1,0 +1,137 @@
+//! A picture on its way from the upstream to the disk.
+//!
+//! It is checked to be complete, synced, renamed to its digest, and the directory synced, before the journal records it.
+//!
+//! Many pictures may arrive at once. The first [`GATHERED_BYTES`] of a picture are gathered in memory, so that a small
+//! picture is written in one step, off the asynchronous threads. A picture is paid for: when no file descriptor is left,
+//! the write waits for one.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tempfile::NamedTempFile;
+
+use super::files::{FileBytes, Files};
+use super::memory::MemoryCache;
+use crate::model::picture::{InvalidPicture, check_complete};
+use crate::model::{Digest, StoredPicture};
+use crate::storage::descriptors::{blocking, blocking_with_descriptor};
+
+/// Bytes of a picture that are gathered before they are written.
+const GATHERED_BYTES: usize = 256 * 1024;
+
+/// Why a picture was not stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResultsError {
+    #[error(transparent)]
+    InvalidPicture(#[from] InvalidPicture),
+    #[error("the picture is larger than {bytes_max} bytes")]
+    TooLarge { bytes_max: u64 },
+    #[error("the picture cannot be written: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A picture that is being stored. Dropping it leaves no file.
+#[derive(Debug)]
+pub(crate) struct PictureWriter {
+    files: Arc<Files>,
+    memory: MemoryCache,
+    /// Bytes that are not in the file yet.
+    gathered: Vec<u8>,
+    /// `None` until the first bytes are written, and while a write is under way.
+    file: Option<NamedTempFile>,
+    hasher: blake3::Hasher,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl PictureWriter {
+    pub(super) fn new(files: Arc<Files>, memory: MemoryCache, bytes_max: u64) -> Self {
+        let hasher = blake3::Hasher::new();
+        Self { files, memory, gathered: Vec::new(), file: None, hasher, bytes: 0, bytes_max }
+    }
+
+    /// Appends the next bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ResultsError`]; the writer cannot be used afterwards.
+    pub(crate) async fn push(&mut self, chunk: Bytes) -> Result<(), ResultsError> {
+        let is_first_write = self.bytes == self.gathered.len() as u64;
+        self.bytes += chunk.len() as u64;
+        if self.bytes > self.bytes_max {
+            return Err(ResultsError::TooLarge { bytes_max: self.bytes_max });
+        }
+        self.hasher.update(&chunk);
+        self.gathered.extend_from_slice(&chunk);
+        if self.gathered.len() >= GATHERED_BYTES {
+            let file = match self.file.take() {
+                Some(file) => file,
+                None if is_first_write => {
+                    let files = Arc::clone(&self.files);
+                    blocking_with_descriptor(move || files.create_temporary()).await?
+                }
+                None => return Err(interrupted().into()),
+            };
+            let gathered = std::mem::take(&mut self.gathered);
+            let written = blocking(move || append(file, gathered)).await?;
+            (self.file, self.gathered) = (Some(written.0), written.1);
+        }
+        Ok(())
+    }
+
+    /// Checks that the picture is complete and makes it durable.
+    ///
+    /// # Errors
+    ///
+    /// [`ResultsError::InvalidPicture`] for anything that is not a complete PNG, JPEG or WebP.
+    pub(crate) async fn finish(self) -> Result<StoredPicture, ResultsError> {
+        let Self { files, memory, gathered, file, hasher, bytes, .. } = self;
+        if file.is_none() && bytes > gathered.len() as u64 {
+            return Err(interrupted().into());
+        }
+        let digest = Digest::from(hasher.finalize());
+        let checked = if let Some(file) = file {
+            blocking(move || {
+                let (file, _) = append(file, gathered)?;
+                let checked = check_complete(&FileBytes { file: file.as_file(), bytes })?;
+                if checked.is_ok() {
+                    files.persist(file, digest)?;
+                }
+                Ok(checked)
+            })
+            .await?
+        } else {
+            let picture = Bytes::from(gathered);
+            blocking_with_descriptor(move || {
+                let checked = check_complete(&picture)?;
+                if checked.is_ok() {
+                    let mut file = files.create_temporary()?;
+                    file.write_all(&picture)?;
+                    files.persist(file, digest)?;
+                    if memory.accepts(bytes) {
+                        // A waiter is likely to read it at once.
+                        memory.insert(digest, &picture);
+                    }
+                }
+                Ok(checked)
+            })
+            .await?
+        };
+        let (format, (width, height)) = checked?;
+        Ok(StoredPicture { digest, bytes, format, width, height })
+    }
+}
+
+/// A write was cancelled while it was under way, so the file is gone.
+fn interrupted() -> io::Error {
+    io::Error::other("an earlier write was interrupted")
+}
+
+/// Appends what was gathered to the file, and returns the buffer empty.
+fn append(mut file: NamedTempFile, mut gathered: Vec<u8>) -> io::Result<(NamedTempFile, Vec<u8>)> {
+    file.write_all(&gathered)?;
+    gathered.clear();
+    Ok((file, gathered))
+}

@@ -1,0 +1,5 @@
+//! The three APIs of the upstream: for each, the body of a submit and the reading of its answers.
+
+pub(super) mod openai;
+pub(super) mod prediction;
+pub(super) mod unified;
