@@ -194,9 +194,9 @@ impl Admission {
 }
 
 impl Quotas for Admission {
-    fn reserve(&self, client: &ClientId, expense: CostEstimate) -> Result<Box<dyn QuotaHold>, LimitExceeded> {
+    fn reserve(&self, client: &ClientId, estimate: CostEstimate) -> Result<Box<dyn QuotaHold>, LimitExceeded> {
         let Some(client) = self.clients.get(client) else { return Ok(Box::new(Unlimited)) };
-        match client.quota.reserve(expense) {
+        match client.quota.reserve(estimate) {
             Ok(hold) => Ok(Box::new(hold)),
             Err(exceeded) => {
                 self.metrics.refused(exceeded.limit);
@@ -205,9 +205,9 @@ impl Quotas for Admission {
         }
     }
 
-    fn adopt(&self, client: &ClientId, expense: CostEstimate) -> Box<dyn QuotaHold> {
+    fn adopt(&self, client: &ClientId, estimate: CostEstimate) -> Box<dyn QuotaHold> {
         match self.clients.get(client) {
-            Some(client) => Box::new(client.quota.adopt(expense)),
+            Some(client) => Box::new(client.quota.adopt(estimate)),
             None => Box::new(Unlimited),
         }
     }

@@ -49,7 +49,7 @@ struct QuotaUsage {
     /// Predictions queued or in flight.
     purchases: u64,
     /// Mean time from a request to its pictures.
-    duration: Duration,
+    mean_duration: Duration,
 }
 
 /// What the jobs of a period have used; unfinished ones count with their estimate.
@@ -106,7 +106,7 @@ impl ClientQuota {
             day: PeriodUsage::default(),
             month: PeriodUsage::default(),
             purchases: 0,
-            duration: DURATION_FIRST,
+            mean_duration: DURATION_FIRST,
         };
         Self { limits, clock, usage: Mutex::new(usage) }
     }
@@ -118,7 +118,7 @@ impl ClientQuota {
     /// Counts purchases from before the start. Those with a later date than today count for today: the clock was ahead
     /// then, or is behind now, and neither restores a quota.
     pub(super) fn count_past(&self, purchases: &[PastPurchase]) {
-        let mut usage = self.open();
+        let mut usage = self.lock();
         if let Some(latest) = purchases.iter().map(|purchase| period::day(purchase.requested)).max()
             && Some(latest) == usage.today.tomorrow().ok()
         {
@@ -142,21 +142,21 @@ impl ClientQuota {
     /// # Errors
     ///
     /// The first limit that the job would exceed. A job that exceeds it alone never fits, whatever `retry_after` says.
-    pub(super) fn reserve(self: &Arc<Self>, expense: CostEstimate) -> Result<Hold, LimitExceeded> {
-        let mut usage = self.open();
-        match self.exceeded(&usage, expense) {
+    pub(super) fn reserve(self: &Arc<Self>, estimate: CostEstimate) -> Result<Hold, LimitExceeded> {
+        let mut usage = self.lock();
+        match self.exceeded(&usage, estimate) {
             Some(exceeded) => Err(exceeded),
-            None => Ok(self.hold(&mut usage, expense)),
+            None => Ok(self.hold(&mut usage, estimate)),
         }
     }
 
     /// Reserves without regard to the limits.
-    pub(super) fn adopt(self: &Arc<Self>, expense: CostEstimate) -> Hold {
-        self.hold(&mut self.open(), expense)
+    pub(super) fn adopt(self: &Arc<Self>, estimate: CostEstimate) -> Hold {
+        self.hold(&mut self.lock(), estimate)
     }
 
     pub(super) fn used(&self) -> Used {
-        let usage = self.open();
+        let usage = self.lock();
         Used {
             purchases: usage.purchases,
             pictures_today: usage.day.pictures,
@@ -166,14 +166,14 @@ impl ClientQuota {
         }
     }
 
-    fn exceeded(&self, usage: &QuotaUsage, expense: CostEstimate) -> Option<LimitExceeded> {
+    fn exceeded(&self, usage: &QuotaUsage, estimate: CostEstimate) -> Option<LimitExceeded> {
         let ClientLimits { predictions_at_once, pictures_per_day, usd_per_day, usd_per_month, .. } = self.limits;
         let over = |used: u64, more: u64, max: Option<u64>| max.is_some_and(|max| used.saturating_add(more) > max);
         let count = |limit: Option<std::num::NonZeroU32>| limit.map(|limit| u64::from(limit.get()));
-        let (more_pictures, more_nanos) = (expense.pictures as u64, nanos(expense.usd));
+        let (more_pictures, more_nanos) = (estimate.pictures as u64, nanos(estimate.usd));
         let now = self.clock.now();
         let end_of_day = || period::until_end_of_day(usage.today, now);
-        let (limit, retry_after) = if over(usage.purchases, expense.purchases as u64, count(predictions_at_once)) {
+        let (limit, retry_after) = if over(usage.purchases, estimate.purchases as u64, count(predictions_at_once)) {
             (Limit::PredictionsAtOnce, usage.estimated_wait())
         } else if over(usage.day.pictures, more_pictures, count(pictures_per_day)) {
             (Limit::PicturesPerDay, end_of_day())
@@ -187,11 +187,11 @@ impl ClientQuota {
         Some(LimitExceeded { limit, retry_after })
     }
 
-    fn hold(self: &Arc<Self>, usage: &mut QuotaUsage, expense: CostEstimate) -> Hold {
+    fn hold(self: &Arc<Self>, usage: &mut QuotaUsage, estimate: CostEstimate) -> Hold {
         let rest = Amounts {
-            purchases: expense.purchases as u64,
-            pictures: expense.pictures as u64,
-            nanos: nanos(expense.usd),
+            purchases: estimate.purchases as u64,
+            pictures: estimate.pictures as u64,
+            nanos: nanos(estimate.usd),
         };
         usage.purchases += rest.purchases;
         usage.day.add(rest.pictures, rest.nanos);
@@ -207,7 +207,7 @@ impl ClientQuota {
     }
 
     /// Locks the usage, and starts a new period where a new day has begun.
-    fn open(&self) -> MutexGuard<'_, QuotaUsage> {
+    fn lock(&self) -> MutexGuard<'_, QuotaUsage> {
         let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
         usage.advance(period::day(self.clock.now()));
         usage
@@ -230,11 +230,11 @@ impl QuotaUsage {
     /// Estimates when one of the predictions in flight ends, if they began at random times: the more there are, the sooner.
     fn estimated_wait(&self) -> Duration {
         let more = u32::try_from(self.purchases).unwrap_or(u32::MAX).saturating_add(1);
-        (self.duration / more).clamp(WAIT_MIN, WAIT_MAX)
+        (self.mean_duration / more).clamp(WAIT_MIN, WAIT_MAX)
     }
 
     fn record_duration(&mut self, took: Duration) {
-        self.duration = (self.duration * 7 + took.min(Duration::from_hours(1))) / 8;
+        self.mean_duration = (self.mean_duration * 7 + took.min(Duration::from_hours(1))) / 8;
     }
 }
 
@@ -288,7 +288,7 @@ impl QuotaHold for Hold {
     fn settle(&self, pictures: usize, usd: Usd) {
         let pictures = pictures as u64;
         let amounts = self.take(pictures);
-        let mut usage = self.quota.open();
+        let mut usage = self.quota.lock();
         self.replace(&mut usage, amounts, pictures, nanos(usd));
         if pictures > 0 {
             usage.record_duration(self.quota.clock.now().since(self.requested));
@@ -300,7 +300,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let rest = std::mem::take(self.rest.get_mut().unwrap_or_else(PoisonError::into_inner));
         if rest != Amounts::default() {
-            self.replace(&mut self.quota.open(), rest, 0, 0);
+            self.replace(&mut self.quota.lock(), rest, 0, 0);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::model::{Failure, UpstreamId, Usage};
 
 /// The name of a prediction in an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PredictionRef {
+pub(super) struct UpstreamPrediction {
     pub(super) id: UpstreamId,
     /// The URL of its result, as the answer gives it.
     pub(super) poll_url: Option<String>,
@@ -21,10 +21,10 @@ pub(super) struct PredictionRef {
 /// The result of a submit, as its answer says.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum SubmitAnswer {
-    Accepted(PredictionRef),
+    Accepted(UpstreamPrediction),
     /// The answer contains the result.
     Finished {
-        prediction: Option<PredictionRef>,
+        prediction: Option<UpstreamPrediction>,
         finished: Finished,
     },
     /// The answer reports a failed task.

@@ -11,7 +11,7 @@ use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
-use super::answer::{PredictionRef, SubmitAnswer};
+use super::answer::{SubmitAnswer, UpstreamPrediction};
 use super::classify::{error_with, message_of, submit_error, unknown_if};
 use super::client::{Clients, may_fetch};
 use super::last_byte::{GatedBody, LastByteGate, Released};
@@ -49,10 +49,10 @@ pub(super) struct Call {
 /// The result of a submit that was accepted.
 #[derive(Debug)]
 pub(super) enum Accepted {
-    Prediction(PredictionRef),
+    Prediction(UpstreamPrediction),
     /// Finished at once.
     Finished {
-        prediction: Option<PredictionRef>,
+        prediction: Option<UpstreamPrediction>,
         finished: Finished,
     },
 }

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
-use super::answer::{PredictionRef, SubmitAnswer};
+use super::answer::{SubmitAnswer, UpstreamPrediction};
 use super::apis::{openai, prediction, unified};
 use super::exchange::{Accepted, Call, Exchange};
 use super::inputs::Inputs;
@@ -75,7 +75,7 @@ impl GptProto {
             ApiKind::OpenAi => openai::answer,
             ApiKind::Unified => unified::answer,
         };
-        let handle = |PredictionRef { id, poll_url }| PurchaseHandle {
+        let handle = |UpstreamPrediction { id, poll_url }| PurchaseHandle {
             id,
             poll_url,
             api_kind: request.api_kind,

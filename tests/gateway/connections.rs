@@ -1,4 +1,4 @@
-//! Limits and timeouts of connections.
+//! Limits on connections: their number, their time, and which are closed.
 
 use std::os::unix::fs::PermissionsExt;
 #[cfg(target_os = "linux")]
@@ -17,7 +17,7 @@ async fn counts(gateway: &Gateway, series: &str) {
 }
 
 #[tokio::test]
-async fn over_the_limit_a_new_connection_is_refused_and_those_with_a_request_stay() {
+async fn over_the_connection_limit_a_new_connection_gets_503_and_busy_ones_stay() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.connections_max", "2")]).await;
     upstream.hold().await;
@@ -43,7 +43,7 @@ async fn over_the_limit_a_new_connection_is_refused_and_those_with_a_request_sta
 }
 
 #[tokio::test]
-async fn an_idle_connection_gives_its_slot_to_a_new_one() {
+async fn a_new_connection_replaces_the_longest_idle_one() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.connections_max", "3")]).await;
     let mut silent = Vec::new();
@@ -64,7 +64,7 @@ async fn an_idle_connection_gives_its_slot_to_a_new_one() {
 }
 
 #[tokio::test]
-async fn one_address_has_a_limit() {
+async fn connections_of_one_address_are_limited() {
     let upstream = Upstream::start().await;
     let changes = [("server.connections_per_address_max", "1"), ("server.proxy_networks", "")];
     let gateway = Gateway::with(&upstream, &changes).await;
@@ -87,7 +87,7 @@ async fn one_address_has_a_limit() {
 }
 
 #[tokio::test]
-async fn a_silent_connection_is_closed_before_and_after_a_request() {
+async fn an_idle_connection_is_closed_before_and_after_a_request() {
     let upstream = Upstream::start().await;
     let times = [("server.header_timeout_s", "1"), ("server.keep_alive_timeout_s", "2")];
     let gateway = Gateway::with(&upstream, &times).await;
@@ -108,17 +108,17 @@ async fn a_silent_connection_is_closed_before_and_after_a_request() {
         "gptproto_gateway_connections_closed_total{listener=\"clients\",reason=\"keep_alive_timeout_s\"} 1",
     )
     .await;
-    // A request that takes longer than both timeouts is not silence.
+    // A response that takes longer than both time-outs is not idleness of the client.
     upstream.set(json!({"life": {"low_ms": [3000, 3000]}})).await;
     gateway.alice().edit(&Edit::new("slow").field("quality", "low")).await.picture();
 }
 
 #[tokio::test]
-async fn a_client_that_reads_no_response_is_disconnected() {
+async fn a_client_that_does_not_read_is_disconnected() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.write_timeout_s", "1")]).await;
     let mut deaf = Raw::to(&gateway.address()).await;
-    // The responses are more than the socket buffers hold; at some point the gateway reads no more requests either.
+    // The responses to all of these exceed the sockets' buffers, so that at some point writing stops.
     let sending = in_background(async move {
         let many = MODELS.repeat(1000);
         while deaf.try_send(many.as_bytes()).await {}
@@ -129,7 +129,7 @@ async fn a_client_that_reads_no_response_is_disconnected() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_slow_is_refused() {
+async fn a_body_below_the_minimum_rate_gets_408() {
     let upstream = Upstream::start().await;
     let changes = [("server.body_bytes_per_second_min", "10000"), ("server.body_rate_window_s", "1")];
     let gateway = Gateway::with(&upstream, &changes).await;
@@ -139,7 +139,7 @@ async fn a_body_that_is_too_slow_is_refused() {
          Content-Type: multipart/form-data; boundary=x\r\n\r\n"
     );
     raw.send(head).await;
-    // One byte every hundredth of a second: never idle, never complete.
+    // A byte every 10 ms: never idle, never complete.
     until("it is refused", async || raw.has("body_too_slow").await || !raw.try_send(b"-").await).await;
     let answer = raw.until("body_too_slow").await;
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close\r\n"), "{answer}");
@@ -147,7 +147,7 @@ async fn a_body_that_is_too_slow_is_refused() {
 }
 
 #[tokio::test]
-async fn concurrent_requests_are_limited_for_each_client() {
+async fn concurrent_requests_of_a_client_are_limited() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("limits.requests_at_once", "1")]).await;
     upstream.hold().await;
@@ -167,7 +167,7 @@ async fn concurrent_requests_are_limited_for_each_client() {
     gateway.alice().edit(&Edit::new("second")).await.picture();
 }
 
-/// What may end a body ambiguously, and the status it gets; `None`: answered as usual, and the connection closes.
+/// Ambiguous ends of a body and the status of each; `None`: an ordinary response, and the connection closes.
 const SMUGGLING: &[(&str, Option<u16>)] = &[
     ("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", None),
     ("Transfer-Encoding: chunked\r\nContent-Length: 2\r\n", None),
@@ -188,14 +188,14 @@ const SMUGGLING: &[(&str, Option<u16>)] = &[
 ];
 
 #[tokio::test]
-async fn no_request_is_smuggled_behind_another() {
+async fn no_request_can_be_smuggled_behind_another() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for (lines, status) in SMUGGLING {
         let mut raw = Raw::to(&gateway.address()).await;
         let head =
             format!("GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\n{lines}\r\n");
-        // A whole chunked body, and the request that some proxy may have taken for a part of it.
+        // A whole chunked body, and a request that a proxy may have taken for a part of it.
         raw.try_send(format!("{head}0\r\n\r\n{MODELS}").as_bytes()).await;
         let answers = raw.rest().await;
         let expected = format!("HTTP/1.1 {} ", status.unwrap_or(200));
@@ -219,7 +219,7 @@ async fn no_request_is_smuggled_behind_another() {
         assert!(answers.starts_with("HTTP/1.1 400 "), "{why}: {answers}");
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{why}: what followed was answered: {answers}");
     }
-    // Plain leniency: harmless, because nothing is passed on as it came.
+    // Lenient parsing is harmless here, because no request is forwarded as received.
     for head in [
         format!("GET /v1/models HTTP/1.1\nHost: localhost\nAuthorization: Bearer {ALICE}\n\n"),
         format!(
@@ -263,7 +263,7 @@ async fn a_unix_socket_serves_beside_the_port() {
 }
 
 #[tokio::test]
-async fn over_http2_the_authority_is_the_host() {
+async fn over_http2_the_authority_replaces_the_host_header() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -276,7 +276,7 @@ async fn over_http2_the_authority_is_the_host() {
 }
 
 #[tokio::test]
-async fn with_few_descriptors_it_starts_serves_and_refuses() {
+async fn with_few_file_descriptors_the_gateway_serves_and_refuses_the_excess() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream).files_max(64);
     let serving = program.serve(&["serve"]).await;
@@ -313,7 +313,7 @@ async fn with_few_descriptors_it_starts_serves_and_refuses() {
     assert!(run.stderr.contains("ulimit -n"), "{}", run.stderr);
 }
 
-/// Returns every file and directory below `path` with its mode.
+/// Collects every file and directory below `path`, with its mode.
 #[cfg(target_os = "linux")]
 fn modes(path: &Path, found: &mut Vec<(String, bool, u32)>) {
     let metadata = std::fs::symlink_metadata(path).unwrap();
@@ -327,7 +327,7 @@ fn modes(path: &Path, found: &mut Vec<(String, bool, u32)>) {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn its_files_are_for_the_owner_alone_and_core_dumps_are_disabled() {
+async fn files_are_private_to_their_owner_and_no_core_is_dumped() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream);
     let storage = program.directory.path().join("data");

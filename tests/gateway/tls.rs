@@ -8,14 +8,14 @@ use tempfile::TempDir;
 
 use crate::harness::{Client, Edit, Gateway, Program, Raw, Upstream, until};
 
-/// Writes a new certificate for `localhost` and its key; returns an HTTP client that trusts it.
+/// Writes a new certificate for `localhost` and its key; returns a client that trusts it.
 fn certificate(directory: &Path) -> reqwest::Client {
     let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(directory.join("key.pem"), signing_key.serialize_pem()).unwrap();
     std::fs::write(directory.join("certificate.pem"), cert.pem()).unwrap();
     let _ = rustls::crypto::ring::default_provider().install_default();
     let trusted = Certificate::from_pem(cert.pem().as_bytes()).unwrap();
-    // No connection is kept: each request has a handshake of its own.
+    // Without idle connections each request has its own handshake.
     let builder = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
     builder.tls_certs_only([trusted]).build().unwrap()
 }
@@ -42,7 +42,7 @@ async fn is_served(http: &reqwest::Client, gateway: &Gateway) -> bool {
 }
 
 #[tokio::test]
-async fn edits_travel_over_tls_and_both_protocols() {
+async fn edits_work_over_tls_with_http1_and_http2() {
     let upstream = Upstream::start().await;
     let directory = tempfile::tempdir().unwrap();
     let http = certificate(directory.path());
@@ -68,7 +68,7 @@ async fn edits_travel_over_tls_and_both_protocols() {
 }
 
 #[tokio::test]
-async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
+async fn a_new_certificate_is_used_and_a_mismatched_one_is_not() {
     let upstream = Upstream::start().await;
     let directory = tempfile::tempdir().unwrap();
     let old = certificate(directory.path());
@@ -78,12 +78,12 @@ async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
     until("the new one is used", async || is_served(&new, &gateway).await).await;
     assert!(!is_served(&old, &gateway).await);
 
-    // A new certificate with the old key: they do not match, so the certificate in use stays.
+    // The certificate without its key: they do not fit, so the old pair stays.
     let elsewhere = tempfile::tempdir().unwrap();
     let third = certificate(elsewhere.path());
     let replace = |name: &str| std::fs::copy(elsewhere.path().join(name), directory.path().join(name)).unwrap();
     replace("certificate.pem");
-    // Longer than the reload interval, as a refused reload is no event.
+    // Longer than the reload interval, as no event tells that nothing was reloaded.
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
     assert!(is_served(&new, &gateway).await);
     replace("key.pem");
@@ -91,7 +91,7 @@ async fn a_new_certificate_is_used_and_a_bad_one_is_not() {
 }
 
 #[tokio::test]
-async fn check_names_what_is_wrong_with_the_files() {
+async fn check_names_the_problem_of_the_certificate_files() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream);
     let path = |name: &str| program.directory.path().join(name).display().to_string();

@@ -38,8 +38,8 @@ fn job(pictures: usize, usd: f64) -> CostEstimate {
     CostEstimate { purchases: pictures, pictures, usd: Usd(usd) }
 }
 
-fn refused(quota: &Arc<ClientQuota>, expense: CostEstimate) -> LimitExceeded {
-    quota.reserve(expense).map(drop).unwrap_err()
+fn refused(quota: &Arc<ClientQuota>, estimate: CostEstimate) -> LimitExceeded {
+    quota.reserve(estimate).map(drop).unwrap_err()
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn limits_are_checked_in_order_and_a_refusal_reserves_nothing() {
         usd_per_month: Some(Usd(0.1)),
     };
     let (quota, _) = quota_at(NOON, limits);
-    let at = |expense| refused(&quota, expense).limit;
+    let at = |estimate| refused(&quota, estimate).limit;
     assert_eq!(at(job(5, 9.0)), Limit::PredictionsAtOnce);
     assert_eq!(at(job(4, 9.0)), Limit::PicturesPerDay);
     assert_eq!(at(job(3, 0.21)), Limit::UsdPerDay);
@@ -271,8 +271,8 @@ proptest! {
             match step {
                 Step::Reserve { purchases, each, cents } => {
                     let usd = f64::from(cents) / 100.0;
-                    let expense = CostEstimate { purchases, pictures: purchases * each, usd: Usd(usd) };
-                    if let Ok(hold) = quota.reserve(expense) {
+                    let estimate = CostEstimate { purchases, pictures: purchases * each, usd: Usd(usd) };
+                    if let Ok(hold) = quota.reserve(estimate) {
                         open.push((hold, purchases, each, usd / f64::from(u32::try_from(purchases).unwrap())));
                     }
                 }

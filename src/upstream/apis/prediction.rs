@@ -11,7 +11,9 @@ use url::Url;
 use crate::http::StreamingBody;
 use crate::input_urls::InputUrlGuards;
 use crate::model::{Model, PictureRequest, TaskSpec, UpstreamId, Usage};
-use crate::upstream::answer::{PredictionRef, SubmitAnswer, TaskState, failure_text, output_text, state, usage_of};
+use crate::upstream::answer::{
+    SubmitAnswer, TaskState, UpstreamPrediction, failure_text, output_text, state, usage_of,
+};
 use crate::upstream::classify::{message_in, task_failure};
 use crate::upstream::exchange::Exchange;
 use crate::upstream::inputs::{InputReference, Inputs};
@@ -144,7 +146,7 @@ fn first_of(data: &Value) -> &Value {
     data.as_array().map_or(data, |items| items.first().unwrap_or(&Value::Null))
 }
 
-fn prediction(data: &Value) -> Option<PredictionRef> {
+fn prediction(data: &Value) -> Option<UpstreamPrediction> {
     let urls = data.get("urls");
     let poll_url = urls.and_then(|urls| first_of(urls).get("get")).and_then(Value::as_str).map(str::to_owned);
     let id = ["id", "result_id", "task_id", "prediction_id"]
@@ -152,7 +154,7 @@ fn prediction(data: &Value) -> Option<PredictionRef> {
         .filter_map(|field| data.get(*field)?.as_str())
         .find_map(UpstreamId::new);
     let id = id.or_else(|| poll_url.as_deref().and_then(id_in))?;
-    Some(PredictionRef { id, poll_url })
+    Some(UpstreamPrediction { id, poll_url })
 }
 
 /// Reads the outputs from the first place that has any. These are all places where they have been seen, the documented

@@ -15,7 +15,9 @@ use super::prediction::PATH_SEGMENT;
 use crate::http::StreamingBody;
 use crate::input_urls::InputUrlGuards;
 use crate::model::{PictureRequest, UpstreamApi, UpstreamId};
-use crate::upstream::answer::{PredictionRef, SubmitAnswer, TaskState, failure_text, output_text, state, usage_of};
+use crate::upstream::answer::{
+    SubmitAnswer, TaskState, UpstreamPrediction, failure_text, output_text, state, usage_of,
+};
 use crate::upstream::classify::{message_in, task_failure};
 use crate::upstream::exchange::Exchange;
 use crate::upstream::inputs::Inputs;
@@ -102,10 +104,10 @@ fn error_message(task: &Value) -> Option<String> {
     if is_task { None } else { message_in(task) }
 }
 
-fn prediction(task: &Value) -> Option<PredictionRef> {
+fn prediction(task: &Value) -> Option<UpstreamPrediction> {
     let poll_url = task.get("polling_url").and_then(Value::as_str).map(str::to_owned);
     let id = task.get("id").and_then(Value::as_str).and_then(UpstreamId::new)?;
-    Some(PredictionRef { id, poll_url })
+    Some(UpstreamPrediction { id, poll_url })
 }
 
 fn outputs(task: &Value) -> Vec<Output> {
@@ -214,7 +216,7 @@ mod tests {
 
     #[test]
     fn every_answer_to_a_submit_is_classified() {
-        let prediction = || PredictionRef {
+        let prediction = || UpstreamPrediction {
             id: UpstreamId::new("task_1").unwrap(),
             poll_url: Some("https://gptproto.com/api/v3/tasks/result/task_1".to_owned()),
         };

@@ -174,11 +174,12 @@ pub(crate) struct PendingAnswer {
 impl PendingAnswer {
     fn to(request: RequestBuilder) -> Self {
         let (arrived, first_bytes) = oneshot::channel();
-        let notify = || {
-            // The test may not wait.
-            let _ = arrived.send(());
-        };
-        let task = in_background(async move { Answer::of(request.send().await?, notify).await });
+        let task = in_background(async move {
+            Answer::of(request.send().await?, || {
+                let _ = arrived.send(());
+            })
+            .await
+        });
         Self { task, first_bytes }
     }
 

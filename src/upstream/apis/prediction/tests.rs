@@ -127,7 +127,7 @@ fn every_form_of_an_accepted_submit_is_read() {
         json!({"data": {"id": ID, "status": "completed", "outputs": [], "urls": {"get": get()}}}),
     ];
     for shape in shapes {
-        let expected = PredictionRef { id: UpstreamId::new(ID).unwrap(), poll_url: Some(get()) };
+        let expected = UpstreamPrediction { id: UpstreamId::new(ID).unwrap(), poll_url: Some(get()) };
         assert_eq!(submit(&shape), SubmitAnswer::Accepted(expected), "{shape}");
     }
     let colon = json!({"data": {"id": "sora-2:task_1", "status": "created"}});
