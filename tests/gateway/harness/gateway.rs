@@ -94,6 +94,7 @@ impl Gateway {
 
     /// The number of open unlinked files in the spool; `None` on systems that do not list open files.
     #[cfg(target_os = "linux")]
+    #[expect(clippy::unnecessary_wraps, reason = "None on other systems")]
     pub(crate) fn spool_files(&self) -> Option<usize> {
         let spool = self.directory.path().join("spool");
         let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
