@@ -1,11 +1,11 @@
-//! The pieces whose cost depends on how large or how many: `cargo bench --features bench --bench pieces`.
+//! The pieces whose cost depends on a size or a number: `cargo bench --features bench --bench pieces`.
 //!
 //! - `form`: a multipart body scanned, hashed, sniffed and spooled (in memory up to `storage.spool_memory_bytes`, in an
-//!   unlinked file beyond), in chunks as they come from a socket.
+//!   unlinked file beyond), in chunks as a socket delivers them.
 //! - `fingerprint`: of a request whose pictures are hashed already.
-//! - `encode`: pictures read back from the spool and made base64, as a submit body leaves.
-//! - `scheduler`: one prediction that becomes ready, is popped and queued anew, among so many.
-//! - `learn` and `plan`: what a completion teaches of generation times, and the time of one poll by what is known.
+//! - `encode`: pictures read back from the spool and encoded as base64, as for the body of a submit.
+//! - `queue`: one purchase that becomes ready, is popped and pushed again, by the number of purchases.
+//! - `learn` and `plan`: learning generation times from one completion, and planning one poll.
 
 use std::time::Duration;
 
@@ -13,34 +13,21 @@ use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use gptproto_gateway::benching::Forms;
+use gptproto_gateway::benching::polling::{LatencyClass, LatencyModel, LatencyPriors, PollPlanner, PollQueue};
 use tokio::time::Instant;
-
-#[path = "../src/polling/latency.rs"]
-#[expect(dead_code, reason = "a part of it is measured")]
-mod latency;
-#[path = "../src/polling/planner.rs"]
-#[expect(dead_code, reason = "a part of it is measured")]
-mod planner;
-#[path = "../src/polling/queue.rs"]
-#[expect(dead_code, reason = "a part of it is measured")]
-mod queue;
-
-use latency::{LatencyClass, LatencyModel, LatencyPriors};
-use planner::PollPlanner;
-use queue::PollQueue;
 
 const KB: usize = 1000;
 const MB: usize = 1000 * KB;
 /// Bytes of pictures, and how many of them.
 const PICTURES: [(usize, usize); 4] = [(10 * KB, 1), (200 * KB, 1), (20 * MB, 1), (5 * MB, 16)];
-/// About what a socket gives at a time.
+/// About one read of a socket.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 fn main() {
     divan::main();
 }
 
-/// Something like a PNG: its head, and bytes without pattern behind it.
+/// The header of a PNG, and bytes without pattern behind it.
 fn picture(size: usize) -> Vec<u8> {
     let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x04\0\0\0\x04\0\x08\x02\0\0\0".to_vec();
     let mut state = 1_u64;
@@ -95,24 +82,24 @@ fn encode(bencher: Bencher<'_, '_>, pictures: (usize, usize)) {
 }
 
 #[divan::bench(args = [1_000, 20_000, 100_000])]
-fn scheduler(bencher: Bencher<'_, '_>, waiting: u32) {
+fn queue(bencher: Bencher<'_, '_>, waiting: u32) {
     const PAUSE: Duration = Duration::from_secs(10);
     let start = Instant::now();
-    let mut schedule = PollQueue::new(PAUSE);
+    let mut queue = PollQueue::new(PAUSE);
     for number in 0..waiting {
-        schedule.push(start + PAUSE * number / waiting, number, 0, f64::from(number % 100) / 100.0);
+        queue.push(start + PAUSE * number / waiting, number, 0, f64::from(number % 100) / 100.0);
     }
     let mut now = start;
     bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
-        now = schedule.next_due().expect("predictions wait for ever");
-        schedule.advance(now);
-        while let Some(number) = schedule.pop_ready(0, now) {
-            schedule.push(now + PAUSE, number, 0, f64::from(number % 100) / 100.0);
+        now = queue.next_due().expect("purchases are always pushed again");
+        queue.advance(now);
+        while let Some(number) = queue.pop_ready(0, now) {
+            queue.push(now + PAUSE, number, 0, f64::from(number % 100) / 100.0);
         }
     });
 }
 
-/// What is known after a hundred completions between 49 and 107 s, as of medium quality.
+/// A model after a hundred completions between 49 and 107 s, as of medium quality.
 fn learned() -> (LatencyClass, LatencyModel) {
     let class = LatencyClass::new("gpt-image-2", "image-edit", "medium", 1024 * 1024, 1);
     let mut latencies = LatencyModel::new(LatencyPriors::Measured);
@@ -138,11 +125,11 @@ fn learn(bencher: Bencher<'_, '_>) {
 fn plan(bencher: Bencher<'_, '_>) {
     let planner = PollPlanner {
         min_interval: Duration::from_secs(1),
-        longest_interval: Duration::from_secs(10),
+        max_interval: Duration::from_secs(10),
         first_poll: Duration::from_secs(5),
         poll_cost: Duration::from_millis(100),
     };
     let (class, mut latencies) = learned();
-    let (asked, now) = (Duration::from_mins(1), Duration::from_millis(60_050));
-    bencher.bench_local(|| planner.next(latencies.known(&class), black_box(asked), now, 1.0));
+    let (working_at, now) = (Duration::from_mins(1), Duration::from_millis(60_050));
+    bencher.bench_local(|| planner.next(latencies.estimate(&class), black_box(working_at), now, 1.0));
 }

@@ -1,30 +1,20 @@
-//! Polls against lateness, simulated: what the planner spends and how late it is, beside fixed and growing intervals
-//! and an oracle that knows the distribution. `cargo bench --bench polling`; ends with an error if an aim is missed.
+//! Polls against lateness, simulated: the polls the planner spends and its lateness, beside fixed and growing intervals
+//! and an oracle that knows the distribution. `cargo bench --features bench --bench polling`; fails if an aim is
+//! missed.
 //!
-//! Generation times are drawn from what was measured at the upstream (`wire/gptproto.md` §7), a heavy tail, and sudden
-//! shifts. Predictions arrive at random times and overlap, so what is learned comes as late as it would. The score is
-//! (mean polls x mean lateness) / (mean time / 2): 1 for any fixed interval, smaller is better.
+//! Generation times are drawn from what was measured at the upstream (`src/README.md`), a heavy tail, and sudden
+//! shifts. Purchases arrive at random times and overlap, so the planner learns as late as it would in production. The
+//! score is (mean polls x mean lateness) / (mean time / 2): 1 for any fixed interval, smaller is better.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use gptproto_gateway::benching::polling::{
+    LatencyClass, LatencyModel, LatencyPriors, PollPlanner, PollPrice, PollQueue, SurvivalEstimate,
+};
 use tokio::time::Instant;
-
-#[path = "../src/polling/latency.rs"]
-#[expect(dead_code, reason = "a part of it is measured")]
-mod latency;
-#[path = "../src/polling/planner.rs"]
-#[expect(dead_code, reason = "what its tests are made of")]
-mod planner;
-#[path = "../src/polling/queue.rs"]
-#[expect(dead_code, reason = "a part of it is measured")]
-mod queue;
-
-use latency::{LatencyClass, LatencyModel, LatencyPriors, SurvivalEstimate};
-use planner::PollPlanner;
-use queue::{PollPrice, PollQueue};
 
 /// The seed that the aims are held to; `POLLING_SEED` takes another.
 const SEED: u64 = 20_260_901;
@@ -36,7 +26,7 @@ fn seed() -> u64 {
 /// As in `config/default.toml`.
 const PLANNER: PollPlanner = PollPlanner {
     min_interval: Duration::from_secs(1),
-    longest_interval: Duration::from_secs(10),
+    max_interval: Duration::from_secs(10),
     first_poll: Duration::from_secs(5),
     poll_cost: Duration::from_millis(100),
 };
@@ -134,12 +124,12 @@ fn jobs(dice: &mut Dice, kinds: &[usize], number: usize, gap: f64) -> Vec<Job> {
     (0..number).map(job).collect()
 }
 
-/// Who says when to ask.
+/// Decides when to poll.
 trait Policy {
-    /// The age at which to ask next, at the age of `now`, when `asked` is that of the last poll and `polls` were made.
-    fn next(&mut self, kind: usize, asked: f64, now: f64, polls: u32) -> f64;
+    /// Returns the age at the next poll, at the age of `now`; `last` is the age at the last of `polls` polls.
+    fn next(&mut self, kind: usize, polled_at: f64, now: f64, polls: u32) -> f64;
 
-    /// Whether those of the kind that wait are to be planned anew.
+    /// Learns from a completion; returns whether the waiting jobs of the kind are to be planned again.
     fn learn(&mut self, _kind: usize, _after: f64, _by: f64) -> bool {
         false
     }
@@ -148,46 +138,46 @@ trait Policy {
 struct Fixed(f64);
 
 impl Policy for Fixed {
-    fn next(&mut self, _kind: usize, asked: f64, _now: f64, _polls: u32) -> f64 {
-        asked + self.0
+    fn next(&mut self, _kind: usize, polled_at: f64, _now: f64, _polls: u32) -> f64 {
+        polled_at + self.0
     }
 }
 
-/// What the gateway did before: a first pause of 5 s, then pauses that grow by a quarter from 2 s to 5 s.
+/// The gateway's earlier policy: a first pause of 5 s, then pauses that grow by a quarter from 2 s to 5 s.
 struct Growing {
     longest: f64,
 }
 
 impl Policy for Growing {
-    fn next(&mut self, _kind: usize, asked: f64, _now: f64, polls: u32) -> f64 {
+    fn next(&mut self, _kind: usize, polled_at: f64, _now: f64, polls: u32) -> f64 {
         match polls {
             0 => 5.0,
-            polls => asked + (2.0 * 1.25_f64.powi(i32::try_from(polls - 1).unwrap_or(i32::MAX))).min(self.longest),
+            polls => polled_at + (2.0 * 1.25_f64.powi(i32::try_from(polls - 1).unwrap_or(i32::MAX))).min(self.longest),
         }
     }
 }
 
-struct Ours {
+struct Planned {
     planner: PollPlanner,
     latencies: LatencyModel,
     classes: Vec<LatencyClass>,
 }
 
-impl Ours {
+impl Planned {
     fn new(priors: LatencyPriors, poll_cost: f64) -> Self {
         let planner = PollPlanner { poll_cost: Duration::from_secs_f64(poll_cost), ..PLANNER };
         Self { planner, latencies: LatencyModel::new(priors), classes: (0..KINDS.len()).map(class).collect() }
     }
 
-    fn known(&mut self, kind: usize) -> &SurvivalEstimate {
-        self.latencies.known(&self.classes[kind])
+    fn estimate(&mut self, kind: usize) -> &SurvivalEstimate {
+        self.latencies.estimate(&self.classes[kind])
     }
 }
 
-impl Policy for Ours {
-    fn next(&mut self, kind: usize, asked: f64, now: f64, _polls: u32) -> f64 {
-        let (asked, now) = (Duration::from_secs_f64(asked), Duration::from_secs_f64(now));
-        self.planner.next(self.latencies.known(&self.classes[kind]), asked, now, 1.0).as_secs_f64()
+impl Policy for Planned {
+    fn next(&mut self, kind: usize, polled_at: f64, now: f64, _polls: u32) -> f64 {
+        let (polled_at, now) = (Duration::from_secs_f64(polled_at), Duration::from_secs_f64(now));
+        self.planner.next(self.latencies.estimate(&self.classes[kind]), polled_at, now, 1.0).as_secs_f64()
     }
 
     fn learn(&mut self, kind: usize, after: f64, by: f64) -> bool {
@@ -198,7 +188,7 @@ impl Policy for Ours {
 
 /// The best schedule for a known distribution, by dynamic programming over the times of a fine grid.
 struct Oracle {
-    /// For each kind and each time on the grid: the time to ask next.
+    /// For each kind and each time on the grid: the time of the next poll.
     tables: Vec<Vec<usize>>,
 }
 
@@ -244,8 +234,8 @@ impl Oracle {
 
 impl Policy for Oracle {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a grid")]
-    fn next(&mut self, kind: usize, asked: f64, _now: f64, _polls: u32) -> f64 {
-        let step = ((asked / GRID_S).round() as usize).min(GRID - 1);
+    fn next(&mut self, kind: usize, polled_at: f64, _now: f64, _polls: u32) -> f64 {
+        let step = ((polled_at / GRID_S).round() as usize).min(GRID - 1);
         self.tables[kind][step] as f64 * GRID_S
     }
 }
@@ -276,56 +266,56 @@ impl Ord for At {
     }
 }
 
-/// A job under way.
+/// A job that is under way.
 #[derive(Clone, Copy, Default)]
 struct Going {
-    /// The age of the last poll.
-    asked: f64,
-    /// The age of the next poll; none before it begins and after it was found done.
+    /// The age at the last poll.
+    polled_at: f64,
+    /// The age at the next poll; `None` before the job begins and after it was found done.
     due: Option<f64>,
     polls: u32,
-    /// Which of its plans is the last; the events of earlier ones are void.
+    /// The number of its current plan; the events of earlier plans are void.
     plan: u32,
 }
 
-/// Asks for all jobs as the policy says, and plans anew where it says so; outcomes in the order of the jobs.
+/// Polls all jobs as the policy decides, and plans again where it asks for that; outcomes in the order of the jobs.
 fn run(policy: &mut dyn Policy, jobs: &[Job]) -> Vec<Outcome> {
     let mut events: BinaryHeap<Reverse<(At, usize, u32)>> =
         jobs.iter().enumerate().map(|(number, job)| Reverse((At(job.begins), number, 0))).collect();
     let mut going = vec![Going::default(); jobs.len()];
     let mut outcomes = vec![Outcome { kind: 0, polls: 0, late: 0.0, takes: 0.0 }; jobs.len()];
     // Jobs begin in their order.
-    let mut begun = 0;
+    let mut started = 0;
     while let Some(Reverse((At(time), number, plan))) = events.pop() {
         let job = jobs[number];
         if going[number].plan != plan {
             continue;
         }
-        let mut anew = vec![number];
+        let mut again = vec![number];
         if let Some(due) = going[number].due.take() {
             let this = &mut going[number];
             this.polls += 1;
             if due >= job.takes {
                 outcomes[number] =
                     Outcome { kind: job.kind, polls: this.polls, late: due - job.takes, takes: job.takes };
-                let shifted = policy.learn(job.kind, this.asked, due);
+                let shifted = policy.learn(job.kind, this.polled_at, due);
                 let waits = |&other: &usize| {
                     let planned = going[other].due.map(|due| jobs[other].begins + due);
                     jobs[other].kind == job.kind && planned.is_some_and(|planned| planned > time)
                 };
-                anew = if shifted { (0..begun).filter(waits).collect() } else { Vec::new() };
+                again = if shifted { (0..started).filter(waits).collect() } else { Vec::new() };
             } else {
-                this.asked = due;
+                this.polled_at = due;
             }
         } else {
-            begun = number + 1;
+            started = number + 1;
         }
-        for number in anew {
+        for number in again {
             let (job, this) = (jobs[number], &mut going[number]);
-            let now = (time - job.begins).max(this.asked);
-            let due = policy.next(job.kind, this.asked, now, this.polls);
+            let now = (time - job.begins).max(this.polled_at);
+            let due = policy.next(job.kind, this.polled_at, now, this.polls);
             assert!(due > now, "time goes on at {time}");
-            // Planned anew, and no sooner.
+            // A new plan that is no sooner changes nothing.
             if this.due.is_some_and(|planned| planned <= due) {
                 continue;
             }
@@ -365,7 +355,7 @@ fn title(text: &str) {
     println!("\n{text}\n  {:<34} {:>8} {:>10} {:>10} {:>8}", "", "polls", "late, s", "p95, s", "score");
 }
 
-/// The aims, and whether they were reached.
+/// The aims, and the number that were missed.
 #[derive(Default)]
 struct Aims {
     missed: u32,
@@ -389,7 +379,7 @@ const GAP_S: f64 = 5.0;
 const LEARNING: usize = 400;
 
 fn learned(jobs: &[Job], cost: f64) -> Vec<Outcome> {
-    run(&mut Ours::new(LatencyPriors::Measured, cost), jobs).split_off(LEARNING)
+    run(&mut Planned::new(LatencyPriors::Measured, cost), jobs).split_off(LEARNING)
 }
 
 fn mixture(aims: &mut Aims) {
@@ -401,34 +391,40 @@ fn mixture(aims: &mut Aims) {
     print("fixed 3 s (the vendor's SDK)", summary(&run(&mut Fixed(3.0), late)));
     print("growing by 1.25, 2 s to 5 s", summary(&run(&mut Growing { longest: 5.0 }, late)));
     print("growing by 1.25, 2 s on", summary(&run(&mut Growing { longest: f64::INFINITY }, late)));
-    print("ours, the first 40, from priors", summary(&run(&mut Ours::new(LatencyPriors::Measured, cost), &jobs)[..40]));
-    print("ours, the first 40, from nothing", summary(&run(&mut Ours::new(LatencyPriors::None, cost), &jobs)[..40]));
+    print(
+        "planner, the first 40, from priors",
+        summary(&run(&mut Planned::new(LatencyPriors::Measured, cost), &jobs)[..40]),
+    );
+    print(
+        "planner, the first 40, from nothing",
+        summary(&run(&mut Planned::new(LatencyPriors::None, cost), &jobs)[..40]),
+    );
     let outcomes = learned(&jobs, cost);
-    let ours = print("ours, learned", summary(&outcomes));
+    let learned_score = print("planner, learned", summary(&outcomes));
     let best = run(&mut Oracle::new(cost), late);
     let oracle = print("oracle", summary(&best));
     for (kind, (name, _)) in KINDS.iter().enumerate() {
         let of_kind = |outcomes: &[Outcome]| -> Vec<_> {
             outcomes.iter().copied().filter(|outcome| outcome.kind == kind).collect()
         };
-        print(&format!("{name}: ours, learned"), summary(&of_kind(&outcomes)));
+        print(&format!("{name}: planner, learned"), summary(&of_kind(&outcomes)));
         print(&format!("{name}: oracle"), summary(&of_kind(&best)));
     }
-    aims.at_most("score, learned, of the oracle's", ours.score / oracle.score, 1.2);
-    aims.at_most("score, learned", ours.score, 0.35);
+    aims.at_most("score, learned, of the oracle's", learned_score.score / oracle.score, 1.2);
+    aims.at_most("score, learned", learned_score.score, 0.35);
 
     // Bisection: lateness rises with the cost of polls.
-    let (mut dear, mut cheap) = (100.0_f64, 0.001_f64);
+    let (mut expensive, mut cheap) = (100.0_f64, 0.001_f64);
     for _ in 0..9 {
-        let middle = (dear * cheap).sqrt();
+        let middle = (expensive * cheap).sqrt();
         if summary(&learned(&jobs, middle)).late > fixed.late {
-            dear = middle;
+            expensive = middle;
         } else {
             cheap = middle;
         }
     }
     title(&format!("at the lateness of fixed {FIXED_S} s, with a poll worth {:.0} ms", cheap * 1000.0));
-    let equal = print("ours, learned", summary(&learned(&jobs, cheap)));
+    let equal = print("planner, learned", summary(&learned(&jobs, cheap)));
     print("fixed 2.5 s", fixed);
     aims.at_most("polls at equal lateness, of the fixed interval's", equal.polls / fixed.polls, 0.4);
 }
@@ -437,7 +433,7 @@ const SHIFT_AFTER: usize = 150;
 const SHIFT_RUNS: u64 = 30;
 const SHIFT_JOBS: usize = 20;
 
-/// The first jobs of a kind after all take `factor` times as long, and those that follow, over many runs.
+/// The first jobs of a kind after all of them take `factor` times as long, and the next ones, over many runs.
 fn after_shift(kind: usize, factor: f64, gap: f64) -> [Summary; 2] {
     let mut outcomes = [Vec::new(), Vec::new()];
     for round in 0..SHIFT_RUNS {
@@ -445,7 +441,7 @@ fn after_shift(kind: usize, factor: f64, gap: f64) -> [Summary; 2] {
         for job in &mut jobs[SHIFT_AFTER..] {
             job.takes *= factor;
         }
-        let all = run(&mut Ours::new(LatencyPriors::Measured, PLANNER.poll_cost.as_secs_f64()), &jobs);
+        let all = run(&mut Planned::new(LatencyPriors::Measured, PLANNER.poll_cost.as_secs_f64()), &jobs);
         for (outcomes, some) in outcomes.iter_mut().zip(all[SHIFT_AFTER..].chunks(SHIFT_JOBS)) {
             outcomes.extend_from_slice(some);
         }
@@ -453,7 +449,7 @@ fn after_shift(kind: usize, factor: f64, gap: f64) -> [Summary; 2] {
     outcomes.map(|outcomes| summary(&outcomes))
 }
 
-/// Prints what follows shifts of every kind by `factor`, one job in `gap` seconds; with the worst score.
+/// Prints the results after shifts of every kind by `factor`, one job in `gap` seconds; returns the worst score.
 fn shifts_by(factor: f64, gap: f64) -> f64 {
     let mut worst = 0.0_f64;
     for kind in [LOW, MEDIUM, HIGH] {
@@ -466,15 +462,15 @@ fn shifts_by(factor: f64, gap: f64) -> f64 {
 }
 
 fn shifts(aims: &mut Aims) {
-    title(&format!("right after a sudden shift: the first 20 predictions, one in 60 s, {SHIFT_RUNS} runs"));
+    title(&format!("right after a sudden shift: the first 20 purchases, one in 60 s, {SHIFT_RUNS} runs"));
     let (slower, faster) = (shifts_by(2.0, 60.0), shifts_by(0.5, 60.0));
     aims.at_most("score right after a shift to twice the time, the worst", slower, 1.1);
     aims.at_most("score right after a shift to half the time, the worst", faster, 1.1);
     title("the same by more, without an aim");
     shifts_by(3.0, 60.0);
     shifts_by(1.0 / 3.0, 60.0);
-    // The first poll of all that are under way is planned already when the first of them is found: the more overlap, the
-    // more are lost to what nobody could know yet.
+    // The next poll of all jobs under way is planned already when the first of them is found done: the more jobs
+    // overlap, the more are late before the shift can be known.
     title("the same, one in 140 s, without an aim");
     shifts_by(2.0, 140.0);
     shifts_by(0.5, 140.0);
@@ -483,66 +479,67 @@ fn shifts(aims: &mut Aims) {
     shifts_by(0.5, 20.0);
 }
 
-/// How ready predictions are ordered.
+/// How ready purchases are ordered.
 #[derive(Clone, Copy)]
-enum Order {
+enum ReadyOrder {
     ByChance,
     FirstCome,
 }
 
 const IN_FLIGHT: usize = 400;
-const SCARCE_JOBS: usize = 5000;
+const LIMITED_JOBS: usize = 5000;
 
 /// Keeps [`IN_FLIGHT`] jobs going with `per_second` polls; without a bound if that is infinite.
-fn scarce(order: Order, per_second: f64, scarcely: bool) -> (Summary, f64) {
+fn limited(order: ReadyOrder, per_second: f64, priced: bool) -> (Summary, f64) {
     let mut dice = Dice(seed());
-    let mut waiting = jobs(&mut dice, &ALL, SCARCE_JOBS + IN_FLIGHT, 0.2).into_iter();
-    let mut ours = Ours::new(LatencyPriors::Measured, PLANNER.poll_cost.as_secs_f64());
+    let mut waiting = jobs(&mut dice, &ALL, LIMITED_JOBS + IN_FLIGHT, 0.2).into_iter();
+    let mut planned = Planned::new(LatencyPriors::Measured, PLANNER.poll_cost.as_secs_f64());
     for job in jobs(&mut dice, &ALL, 400, GAP_S) {
-        // Nothing is planned yet.
-        let _ = ours.learn(job.kind, (job.takes - 0.5).max(0.0), job.takes + 0.5);
+        // Nothing is planned yet, so a shift changes nothing.
+        let _ = planned.learn(job.kind, (job.takes - 0.5).max(0.0), job.takes + 0.5);
     }
     let start = Instant::now();
-    let mut schedule = PollQueue::new(PLANNER.longest_interval);
-    let mut scarcity = PollPrice::new();
+    let mut queue = PollQueue::new(PLANNER.max_interval);
+    let mut price = PollPrice::default();
     let mut going: Vec<(Job, Going)> = Vec::new();
     let mut outcomes = Vec::new();
     let plan =
-        |ours: &mut Ours, schedule: &mut PollQueue<_>, scarcity: &PollPrice, number, one: &mut (Job, Going), now| {
+        |planned: &mut Planned, queue: &mut PollQueue<_>, price: &PollPrice, number, one: &mut (Job, Going), now| {
             let (job, going) = one;
-            let (asked, age) = (Duration::from_secs_f64(going.asked), Duration::from_secs_f64(now - job.begins));
-            let multiplier = if scarcely { scarcity.multiplier() } else { 1.0 };
-            let planner = ours.planner;
-            let known = ours.known(job.kind);
-            let next = planner.next(known, asked, age, multiplier);
-            // Planned anew, and no sooner.
+            let (polled_at, age) =
+                (Duration::from_secs_f64(going.polled_at), Duration::from_secs_f64(now - job.begins));
+            let multiplier = if priced { price.multiplier() } else { 1.0 };
+            let planner = planned.planner;
+            let estimate = planned.estimate(job.kind);
+            let next = planner.next(estimate, polled_at, age, multiplier);
+            // A new plan that is no sooner changes nothing.
             if going.due.is_some_and(|planned| planned <= next.as_secs_f64()) {
                 return;
             }
             let chance = match order {
-                Order::ByChance => planner.chance_done(known, asked, next),
-                Order::FirstCome => 1.0,
+                ReadyOrder::ByChance => planner.chance_done(estimate, polled_at, next),
+                ReadyOrder::FirstCome => 1.0,
             };
             going.due = Some(next.as_secs_f64());
             going.plan += 1;
-            schedule.push(start + Duration::from_secs_f64(job.begins) + next, (number, going.plan), 0, chance);
+            queue.push(start + Duration::from_secs_f64(job.begins) + next, (number, going.plan), 0, chance);
         };
     for number in 0..IN_FLIGHT {
-        let job = waiting.next().expect("there are more jobs than places");
+        let job = waiting.next().expect("there are more jobs than slots");
         going.push((job, Going::default()));
-        plan(&mut ours, &mut schedule, &scarcity, number, &mut going[number], job.begins);
+        plan(&mut planned, &mut queue, &price, number, &mut going[number], job.begins);
     }
     let step = if per_second.is_finite() { 1.0 / per_second } else { 0.01 };
     let mut now = 0.0;
     let mut polls = 0.0;
     let mut polled = 0;
-    while outcomes.len() < SCARCE_JOBS {
+    while outcomes.len() < LIMITED_JOBS {
         now += step;
         let instant = start + Duration::from_secs_f64(now);
-        schedule.advance(instant);
-        scarcity.tell(instant, schedule.ready(0), polled);
+        queue.advance(instant);
+        price.update(instant, queue.ready(0), polled);
         polled = 0;
-        while let Some((number, number_of_plan)) = schedule.pop_ready(0, instant) {
+        while let Some((number, number_of_plan)) = queue.pop_ready(0, instant) {
             let (job, this) = &mut going[number];
             if this.plan != number_of_plan {
                 continue;
@@ -555,90 +552,93 @@ fn scarce(order: Order, per_second: f64, scarcely: bool) -> (Summary, f64) {
             if age >= job.takes {
                 let kind = job.kind;
                 outcomes.push(Outcome { kind, polls: this.polls, late: age - job.takes, takes: job.takes });
-                let shifted = ours.learn(kind, this.asked, age);
+                let shifted = planned.learn(kind, this.polled_at, age);
                 let Some(fresh) = waiting.next() else { break };
-                // Plans go on being counted: those of the job before are void.
+                // The count of plans goes on, so that those of the job before are void.
                 going[number] = (Job { begins: now, ..fresh }, Going { plan: number_of_plan, ..Going::default() });
                 for (other, one) in going.iter_mut().enumerate().filter(|_| shifted) {
                     let (job, this) = one;
                     let waits = this.due.is_some_and(|due| job.begins + due > now);
                     if waits && job.kind == kind && job.begins <= now {
-                        plan(&mut ours, &mut schedule, &scarcity, other, one, now);
+                        plan(&mut planned, &mut queue, &price, other, one, now);
                     }
                 }
             } else {
-                this.asked = age;
+                this.polled_at = age;
             }
-            plan(&mut ours, &mut schedule, &scarcity, number, &mut going[number], now);
+            plan(&mut planned, &mut queue, &price, number, &mut going[number], now);
             if per_second.is_finite() {
                 break;
             }
         }
     }
-    // The first turn of all places is not the steady state.
+    // The first job of each slot is not in the steady state.
     (summary(&outcomes[IN_FLIGHT..]), polls / now)
 }
 
-fn scarcities(aims: &mut Aims) {
-    let (free, wish) = scarce(Order::ByChance, f64::INFINITY, false);
-    title(&format!("{IN_FLIGHT} in flight, polls for a third of the wish of {wish:.1} a second"));
-    print("as many polls as wished", free);
-    let third = wish / 3.0;
-    print("first come, deaf to scarcity", scarce(Order::FirstCome, third, false).0);
-    print("by chance, deaf to scarcity", scarce(Order::ByChance, third, false).0);
-    let first_come = print("first come", scarce(Order::FirstCome, third, true).0);
-    let by_chance = print("by chance", scarce(Order::ByChance, third, true).0);
+fn limited_polls(aims: &mut Aims) {
+    let (free, wanted) = limited(ReadyOrder::ByChance, f64::INFINITY, false);
+    title(&format!("{IN_FLIGHT} in flight, a third of the {wanted:.1} polls a second that are wanted"));
+    print("all polls that are wanted", free);
+    let third = wanted / 3.0;
+    print("first come, without a price", limited(ReadyOrder::FirstCome, third, false).0);
+    print("by chance, without a price", limited(ReadyOrder::ByChance, third, false).0);
+    let first_come = print("first come", limited(ReadyOrder::FirstCome, third, true).0);
+    let by_chance = print("by chance", limited(ReadyOrder::ByChance, third, true).0);
     aims.at_most("lateness by chance, of first come", by_chance.late / first_come.late, 1.0);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-fn nanoseconds(begun: std::time::Instant, steps: usize) -> f64 {
-    begun.elapsed().as_nanos() as f64 / steps as f64
+fn nanoseconds(started: std::time::Instant, steps: usize) -> f64 {
+    started.elapsed().as_nanos() as f64 / steps as f64
 }
 
 fn speed() {
     println!("\nspeed");
     let mut dice = Dice(seed());
-    let mut ours = Ours::new(LatencyPriors::Measured, 0.1);
+    let mut planned = Planned::new(LatencyPriors::Measured, 0.1);
     let training = jobs(&mut dice, &ALL, 400, GAP_S);
-    let begun = std::time::Instant::now();
-    run(&mut ours, &training);
-    println!("  learning, with its polls          {:>10.0} ns a completion", nanoseconds(begun, training.len()));
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
+    run(&mut planned, &training);
+    println!("  learning, with its polls          {:>10.0} ns a completion", nanoseconds(started, training.len()));
+    let started = std::time::Instant::now();
     let mut sum = 0.0;
     let steps = 200_000;
     for step in 0..steps {
         let kind = step % KINDS.len();
         let takes = KINDS[kind].1.shortest;
-        let asked = if step % 8 < 4 { 0.0 } else { takes * dice.fraction() };
-        sum += ours.next(kind, asked, asked, 1);
+        let polled_at = if step % 8 < 4 { 0.0 } else { takes * dice.fraction() };
+        sum += planned.next(kind, polled_at, polled_at, 1);
     }
-    let next = nanoseconds(begun, steps);
+    let next = nanoseconds(started, steps);
     println!("  next                              {next:>10.0} ns (checksum {sum:.0})");
 
     let start = Instant::now();
-    let mut schedule = PollQueue::new(PLANNER.longest_interval);
+    let mut queue = PollQueue::new(PLANNER.max_interval);
     let mut now = start;
-    for prediction in 0..100_000_usize {
-        schedule.push(now + Duration::from_secs_f64(100.0 * dice.fraction()), prediction, 0, dice.fraction());
+    for purchase in 0..100_000_usize {
+        queue.push(now + Duration::from_secs_f64(100.0 * dice.fraction()), purchase, 0, dice.fraction());
     }
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     let mut popped = 0;
     for _ in 0..steps {
         now += Duration::from_millis(1);
-        if let Some(prediction) = schedule.pop_ready(0, now) {
+        if let Some(purchase) = queue.pop_ready(0, now) {
             popped += 1;
-            schedule.push(now + Duration::from_secs_f64(100.0 * dice.fraction()), prediction, 0, dice.fraction());
+            queue.push(now + Duration::from_secs_f64(100.0 * dice.fraction()), purchase, 0, dice.fraction());
         }
     }
-    println!("  schedule step, 100,000 predictions {:>9.0} ns ({popped} popped and pushed)", nanoseconds(begun, steps));
+    println!(
+        "  queue step, 100,000 purchases      {:>9.0} ns ({popped} popped and pushed)",
+        nanoseconds(started, steps)
+    );
 }
 
 fn main() -> ExitCode {
     let mut aims = Aims::default();
     mixture(&mut aims);
     shifts(&mut aims);
-    scarcities(&mut aims);
+    limited_polls(&mut aims);
     speed();
     if aims.missed > 0 {
         println!("\n{} aims missed", aims.missed);

@@ -1,99 +1,50 @@
-//! The life of a prediction from accepted to settled, and who waits for it. It has never heard of HTTP status codes.
+//! Jobs from the request to the result, and the requests that wait for them. The engine knows nothing of HTTP.
 //!
-//! An *order* is one wish of a client; it has one or more *predictions*, the purchases that fulfil it; and any number
-//! of *tickets*, the requests that wait for it. A tracked task owns the work, never the request: dropping a ticket
-//! forgets one waiter and cancels nothing that is paid for.
+//! A *job* is what a request asks for. It has one or more *purchases*, each one paid prediction at the upstream, and
+//! any number of *waiters*, the requests that wait for it. A tracked task owns the work, never the request: dropping a
+//! waiter removes one waiter and cancels nothing that is paid for.
 //!
 //! Wanted:
-//! - The journal knows a step before it is taken: the intent before the upload, the commit before the last byte, the id
+//! - A step is in the journal before it is taken: the intent before the upload, the commit before the last byte, the id
 //!   before the first poll, the pictures before the answer.
-//! - One request more for something that is under way waits with it, as `joining.rs` decides.
-//! - An order that nobody waits for any more frees its place while nothing of it is bought.
+//! - A further request for a job that is under way joins it, as `reuse` decides.
+//! - A job without waiters gives up its slot in the queue while nothing of it is bought.
 //!
-//! Known races, and what we do:
-//! - Two equal requests arrive at once: the table is looked at again, under its lock, before an order begins; the second
-//!   joins the first.
-//! - The last waiter leaves while the reservation arrives: the lock decides. Whoever finds no waiter and nothing bought
-//!   takes the order off the list, so nobody can join what is being dropped.
-//! - An order ends between a look into the table and a look into the journal: it is in the journal before it leaves the
-//!   table, so the second look finds it.
+//! Known races, and their solutions:
+//! - Two equal requests arrive at once: the table is searched again, under its lock, before a job is listed; the second
+//!   request joins the first job.
+//! - The last waiter leaves while the reservation arrives: the lock decides. The side that finds no waiter and nothing
+//!   bought takes the job off the list, so that no request can join a job that is being dropped.
+//! - A job ends between a look-up in the table and a look-up in the journal: its end is in the journal before it leaves
+//!   the table, so the second look-up finds it.
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
-use serde::Serialize;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
-use crate::budget::Budget;
-use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, Switch, UpstreamConfig};
-use crate::lifecycle::Lifecycle;
-use crate::model::{
-    ByteSource, Catalogue, ClientId, Clock, CompletionListener, Failure, Fingerprint, IdempotencyKey, JobId, JobResult,
-    PictureRequest, Quotas, Rng, StoredPicture, Timestamp, UpstreamId, Webhook,
-};
-use crate::storage::journal::{StoredJob, StoredState};
-use crate::storage::{DiskSpace, Journal, JournalError, Results};
-use crate::telemetry::Metrics;
-use crate::upstream::Upstream;
+use crate::config::{CacheConfig, StorageConfig, UpstreamConfig};
+use crate::model::{ByteSource, ClientId, Failure, JobId, StoredPicture};
+use crate::polling::latency::StoredLatencies;
+use crate::storage::JournalError;
+use crate::storage::spool::{Spool, SpoolStatus};
 
+mod cache;
+mod core;
 mod eviction;
-mod forecast;
 mod jobs;
-mod life;
-mod lookup;
 mod metrics;
-mod poll;
+mod purchase;
 mod recovery;
 mod reuse;
-mod submit;
 mod view;
 mod waiter;
 
-pub(crate) use crate::polling::latency::StoredLatencies as LearnedLatencies;
-use crate::polling::latency::{LatencyModel, LatencyPriors};
-use crate::polling::planner::PollPlanner;
-use crate::polling::queue::PollPrice;
-use jobs::Jobs;
-use metrics::EngineMetrics;
-use reuse::ReusePolicy;
-pub(crate) use view::{CancelOutcome, JobStatus, JobView};
-use waiter::Progress;
-pub(crate) use waiter::{AnswerSource, JobEvent, JobStage, WaitError, Waiter};
-
-use crate::storage::spool::SpoolStatus;
-/// Where a request's uploads go before there is an order; the engine reads them back when it submits.
-pub(crate) use crate::storage::spool::{Spool, SpoolError, SpoolLimits, Upload};
-
-/// Results that are remembered without asking the journal.
-const RECENT_MAX: u64 = 100_000;
-
-/// Completions that come faster are learned together.
-const LEARNING_PAUSE: Duration = Duration::from_millis(50);
-
-/// How long a failure waits for the retry it is to answer: SDKs ask again within seconds.
-const UNTOLD_FOR: Duration = Duration::from_mins(2);
-
-/// What the engine is built from.
-#[derive(Debug)]
-pub(crate) struct Parts {
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) rng: Rng,
-    pub(crate) catalogue: Arc<Catalogue>,
-    pub(crate) journal: Arc<dyn Journal>,
-    pub(crate) results: Results,
-    pub(crate) room: DiskSpace,
-    pub(crate) spool: Spool,
-    pub(crate) budget: Budget,
-    pub(crate) quotas: Arc<dyn Quotas>,
-    /// Told of every order that has ended.
-    pub(crate) completion_listener: Arc<dyn CompletionListener>,
-    pub(crate) upstream: Arc<dyn Upstream>,
-    pub(crate) lifecycle: Lifecycle,
-    pub(crate) metrics: Metrics,
-    /// What earlier lives learned of generation times.
-    pub(crate) learned: Option<LearnedLatencies>,
-}
+pub(crate) use self::core::Parts;
+use self::core::{Core, Settings};
+pub(crate) use jobs::{CancelOutcome, JobRequest, JobStage, WaitMode};
+pub(crate) use metrics::Status;
+pub(crate) use view::{JobStatus, JobView};
+pub(crate) use waiter::{AnswerSource, JobEvent, WaitError, Waiter};
 
 /// Handle to the engine. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -101,125 +52,9 @@ pub(crate) struct Engine {
     core: Arc<Core>,
 }
 
-/// What all parts of the engine share.
-#[derive(Debug)]
-struct Core {
-    clock: Arc<dyn Clock>,
-    rng: Rng,
-    catalogue: Arc<Catalogue>,
-    journal: Arc<dyn Journal>,
-    results: Results,
-    spool: Spool,
-    budget: Budget,
-    quotas: Arc<dyn Quotas>,
-    completion_listener: Arc<dyn CompletionListener>,
-    upstream: Arc<dyn Upstream>,
-    lifecycle: Lifecycle,
-    metrics: EngineMetrics,
-    jobs: Jobs,
-    /// Complete results by fingerprint, in front of the journal.
-    recent: moka::sync::Cache<Fingerprint, Recent>,
-    /// Failures of which a client has seen no more than a broken connection, for its retry.
-    untold: moka::sync::Cache<Fingerprint, (JobId, Failure)>,
-    /// Where predictions are announced to the one scheduler of polls.
-    due: mpsc::UnboundedSender<poll::Due>,
-    latencies: Mutex<LatencyModel>,
-    planner: PollPlanner,
-    /// How much dearer a poll is at the moment.
-    scarcity: Mutex<PollPrice>,
-    settings: Settings,
-    room: DiskSpace,
-}
-
-/// A result that answers without asking the journal, until a moment that no setting of the clock moves.
-#[derive(Clone, Debug)]
-struct Recent {
-    delivery: Arc<JobResult>,
-    until: Instant,
-    /// Somebody has it, or is getting it.
-    delivered: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Settings {
-    cache: CacheMode,
-    cache_ttl: Duration,
-    results_ttl: Duration,
-    results_bytes_max: u64,
-    sweep_interval: Duration,
-    submit_attempts_max: u32,
-    on_unknown: OnUnknown,
-    unknown_hold: Duration,
-    deadline: Duration,
-    picture_bytes_max: u64,
-    download_timeout: Duration,
-    polls_max: usize,
-}
-
-/// A client's wish, valid and with its inputs spooled.
-#[derive(Debug)]
-pub(crate) struct JobRequest {
-    pub(crate) client: ClientId,
-    pub(crate) request: PictureRequest,
-    /// The client does not want an earlier result (`Cache-Control: no-cache`).
-    pub(crate) fresh: bool,
-    /// The result is not for later requests (`Cache-Control: no-store`).
-    pub(crate) private: bool,
-    /// An SDK says that it asks again.
-    pub(crate) is_retry: bool,
-    /// What the client calls this intention of its own.
-    pub(crate) key: Option<IdempotencyKey>,
-    /// When the client is answered at the latest.
-    pub(crate) until: Instant,
-    pub(crate) presence: Presence,
-    /// Who is to be told of its end.
-    pub(crate) webhook: Option<Webhook>,
-}
-
-/// Where a client is while its order is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Presence {
-    /// It waits, and wants nothing any more once its connection is gone.
-    Connected,
-    /// It comes back for the result: the order is wanted although nobody is connected.
-    Away,
-}
-
-/// A snapshot for the status page.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Status {
-    /// Predictions that wait for the budget.
-    pub(crate) queued: usize,
-    /// Predictions whose submit is under way.
-    pub(crate) submitting: usize,
-    /// Predictions the upstream works on.
-    pub(crate) following: usize,
-    pub(crate) waiters: usize,
-    pub(crate) jobs: u64,
-    pub(crate) pictures: u64,
-    pub(crate) spent_usd: f64,
-    pub(crate) unknown: u64,
-    pub(crate) unknown_usd: f64,
-    /// Polls that were made, and those that asking every 2.5 s would have taken besides.
-    pub(crate) polls: u64,
-    pub(crate) polls_saved: u64,
-    pub(crate) joined: u64,
-    pub(crate) joined_usd: f64,
-    pub(crate) cache_hits: u64,
-    /// Bytes of uploads that have arrived, that are taken (also for what is to arrive), and those of them in memory.
-    pub(crate) spool_bytes: u64,
-    pub(crate) spool_taken_bytes: u64,
-    pub(crate) spool_memory_bytes: u64,
-    pub(crate) spool_bytes_max: u64,
-    /// Requests that wait for room for their upload, and those that got none.
-    pub(crate) spool_waiting: usize,
-    pub(crate) spool_refused: u64,
-    pub(crate) memory_cache_bytes: u64,
-    pub(crate) storage: &'static str,
-}
-
 impl Engine {
-    /// Builds the engine, takes up what the journal says was under way, and starts its scheduler and its sweeper.
+    /// Builds the engine, resumes what the journal shows as under way, and starts the scheduler of polls and the
+    /// eviction.
     ///
     /// # Errors
     ///
@@ -230,66 +65,16 @@ impl Engine {
         cache: &CacheConfig,
         storage: &StorageConfig,
     ) -> Result<Self, JournalError> {
-        let (due, announced) = mpsc::unbounded_channel();
-        let settings = Settings {
-            cache: cache.mode,
-            cache_ttl: cache.ttl,
-            results_ttl: storage.results_ttl,
-            results_bytes_max: storage.results_bytes_max,
-            sweep_interval: storage.eviction_interval,
-            submit_attempts_max: upstream.submit_attempts_max.get(),
-            on_unknown: upstream.on_unknown,
-            unknown_hold: upstream.unknown_hold,
-            deadline: upstream.deadline,
-            picture_bytes_max: upstream.picture_bytes_max,
-            download_timeout: upstream.download_timeout,
-            polls_max: upstream.concurrent_polls_max.get(),
-        };
-        let priors = match upstream.latency_priors {
-            Switch::On => LatencyPriors::Measured,
-            Switch::Off => LatencyPriors::None,
-        };
-        let core = Arc::new(Core {
-            metrics: EngineMetrics::new(&parts.metrics),
-            jobs: Jobs::default(),
-            recent: moka::sync::Cache::builder().max_capacity(RECENT_MAX).build(),
-            untold: moka::sync::Cache::builder().max_capacity(RECENT_MAX).time_to_live(UNTOLD_FOR).build(),
-            due,
-            latencies: Mutex::new(
-                match parts.learned {
-                    Some(learned) => LatencyModel::restore(priors, learned),
-                    None => LatencyModel::new(priors),
-                }
-                .pausing(LEARNING_PAUSE),
-            ),
-            planner: PollPlanner {
-                min_interval: upstream.poll_interval_min,
-                longest_interval: upstream.poll_interval_max.max(upstream.poll_interval_min),
-                first_poll: upstream.first_poll,
-                poll_cost: upstream.poll_cost,
-            },
-            scarcity: Mutex::new(PollPrice::new()),
-            settings,
-            room: parts.room,
-            clock: parts.clock,
-            rng: parts.rng,
-            catalogue: parts.catalogue,
-            journal: parts.journal,
-            results: parts.results,
-            spool: parts.spool,
-            budget: parts.budget,
-            quotas: parts.quotas,
-            completion_listener: parts.completion_listener,
-            upstream: parts.upstream,
-            lifecycle: parts.lifecycle,
-        });
+        // `Core::scheduled_polls` says what bounds it.
+        let (sender, scheduled_polls) = mpsc::unbounded_channel();
+        let core = Arc::new(Core::new(parts, upstream, Settings::new(upstream, cache, storage), sender));
         core.recover().await?;
-        core.lifecycle.spawn_service("poll scheduler", poll::schedule(Arc::clone(&core), announced));
-        core.lifecycle.spawn_service("sweeper", eviction::run(Arc::clone(&core)));
+        core.lifecycle.spawn_service("poll scheduler", purchase::scheduler::run(Arc::clone(&core), scheduled_polls));
+        core.lifecycle.spawn_service("eviction", eviction::run(Arc::clone(&core)));
         Ok(Self { core })
     }
 
-    /// Where uploads go.
+    /// Returns the store of uploads.
     pub(crate) fn spool(&self) -> &Spool {
         &self.core.spool
     }
@@ -300,49 +85,7 @@ impl Engine {
     ///
     /// A [`Failure`] with which nothing was bought.
     pub(crate) async fn submit(&self, job: JobRequest) -> Result<Waiter, Failure> {
-        let (kept, webhook) = (job.presence == Presence::Away, job.webhook.clone());
-        let start_by = self.core.start_by(&job);
-        let mut waiter = self.place(job, start_by).await?;
-        // What a new order needs, it was listed and journalled with.
-        let is_new = matches!(waiter.origin(), AnswerSource::Bought | AnswerSource::Bypass);
-        if kept && !is_new {
-            self.core.jobs.keep(waiter.job(), start_by);
-        }
-        if let Some(webhook) = webhook.filter(|_| !is_new) {
-            self.core.subscribe(&mut waiter, webhook).await?;
-        }
-        if kept {
-            waiter.recorded().await;
-        }
-        Ok(waiter)
-    }
-
-    async fn place(&self, job: JobRequest, start_by: Instant) -> Result<Waiter, Failure> {
-        let core = &self.core;
-        let fingerprint = Fingerprint::of(&job.client, &job.request);
-        if let Some(key) = &job.key
-            && let Some(waiter) = core.find_keyed(&job.client, key, fingerprint, start_by).await?
-        {
-            return Ok(waiter);
-        }
-        if let Some((job, failure)) = core.untold.remove(&fingerprint) {
-            return Ok(core.failed_waiter(job, failure));
-        }
-        let cache_on = core.settings.cache == CacheMode::On;
-        let asker = ReusePolicy {
-            shares: cache_on && !job.fresh,
-            is_retry: job.is_retry,
-            // A key that was seen before has been answered above.
-            insists: job.fresh || job.key.is_some(),
-        };
-        if let Some(waiter) = core.join(fingerprint, asker, start_by) {
-            return Ok(waiter);
-        }
-        if let Some(waiter) = core.find_stored(fingerprint, asker).await? {
-            return Ok(waiter);
-        }
-        let origin = if asker.shares { AnswerSource::Bought } else { AnswerSource::Bypass };
-        core.begin(job, fingerprint, asker, origin, start_by)
+        self.core.submit(job).await
     }
 
     /// Opens stored pictures, in their order.
@@ -354,28 +97,25 @@ impl Engine {
         self.core.open(pictures).await
     }
 
-    /// One picture of an order, for its signed address; `None` when it is not (or no longer) there.
+    /// Opens one picture of a job, for its signed address; `None` when it does not exist, or not any more.
     pub(crate) async fn picture(&self, job: JobId, index: usize) -> Option<(StoredPicture, Arc<dyn ByteSource>)> {
-        let stored = self.core.journal.job(job).await.ok()??;
-        let picture = *delivery_of(&stored)?.pictures.get(index)?;
-        let source = self.core.results.read(&picture).await.ok()?;
-        Some((picture, source))
+        self.core.picture(job, index).await
     }
 
-    /// An order of a client by its id; `None` when the client has no such order.
+    /// Returns a job of a client by its id; `None` when the client has no such job.
     ///
     /// # Errors
     ///
-    /// [`Failure::JournalUnavailable`] when that cannot be known.
-    pub(crate) async fn look(&self, client: &ClientId, job: JobId) -> Result<Option<JobView>, Failure> {
-        self.core.look(client, job).await
+    /// [`Failure::JournalUnavailable`] when the journal cannot be read.
+    pub(crate) async fn view(&self, client: &ClientId, job: JobId) -> Result<Option<JobView>, Failure> {
+        self.core.view(client, job).await
     }
 
-    /// Ends a client's interest in an order of its own; `None` when the client has no such order.
+    /// Cancels a client's job while nothing of it is bought; `None` when the client has no such job.
     ///
     /// # Errors
     ///
-    /// [`Failure::JournalUnavailable`] when that cannot be known.
+    /// [`Failure::JournalUnavailable`] when the journal cannot be read.
     pub(crate) async fn cancel(&self, client: &ClientId, job: JobId) -> Result<Option<CancelOutcome>, Failure> {
         self.core.cancel(client, job).await
     }
@@ -385,81 +125,34 @@ impl Engine {
         self.core.storage_failed()
     }
 
-    /// Whether the disk has room for what would be bought.
+    /// Whether the disk has space for what would be bought.
     pub(crate) fn has_room(&self) -> bool {
         self.core.room.has_space()
     }
 
-    /// What was learned of generation times.
-    pub(crate) fn learned(&self) -> LearnedLatencies {
+    /// Returns the learned generation times.
+    pub(crate) fn learned(&self) -> StoredLatencies {
         self.core.latencies().stored()
     }
 
     pub(crate) fn status(&self) -> Status {
         let core = &self.core;
-        let mut status = core.jobs.count();
+        let mut status = core.jobs.status();
         core.metrics.fill(&mut status);
-        let SpoolStatus { bytes, reserved: taken, bytes_max, memory_bytes, waiting, refused } = core.spool.status();
-        (status.spool_bytes, status.spool_taken_bytes, status.spool_memory_bytes) = (bytes, taken, memory_bytes);
+        let SpoolStatus { bytes, reserved, bytes_max, memory_bytes, waiting, refused } = core.spool.status();
+        (status.spool_bytes, status.spool_reserved_bytes, status.spool_memory_bytes) = (bytes, reserved, memory_bytes);
         (status.spool_bytes_max, status.spool_waiting, status.spool_refused) = (bytes_max, waiting, refused);
         status.memory_cache_bytes = core.results.memory_bytes();
         status.storage = if core.storage_failed() { "failed" } else { "ok" };
         status
     }
 
-    /// Brings the gauges up to date before a scrape.
+    /// Updates the gauges before a scrape.
     pub(crate) fn refresh_metrics(&self) {
         self.core.metrics.set_gauges(&self.status());
     }
 }
 
-/// What an order brought, as the journal has it; `None` while it is under way or when it brought nothing.
-fn delivery_of(stored: &StoredJob) -> Option<JobResult> {
-    let mut delivery = JobResult {
-        job: stored.record.id,
-        purchases: Vec::new(),
-        pictures: Vec::new(),
-        missing: 0,
-        usage: None,
-        resolved: Timestamp::from_millis(0),
-    };
-    for purchase in &stored.purchases {
-        match &purchase.state {
-            StoredState::Resolved { upstream, pictures, usage, at } => {
-                add_to(&mut delivery, upstream.as_ref(), pictures, *usage, *at);
-            }
-            StoredState::Failed { .. } => {}
-            StoredState::Intent | StoredState::Committing { .. } | StoredState::Accepted { .. } => return None,
-        }
-    }
-    finish_delivery(delivery, stored.record.n)
-}
-
-/// Adds what one prediction brought.
-fn add_to(
-    delivery: &mut JobResult,
-    upstream: Option<&UpstreamId>,
-    pictures: &[StoredPicture],
-    usage: Option<crate::model::Usage>,
-    at: Timestamp,
-) {
-    // One prediction without figures makes the sum unknown: complete usage, or none.
-    let first = delivery.pictures.is_empty();
-    delivery.usage = match (delivery.usage, usage) {
-        (None, usage) if first => usage,
-        (Some(sum), Some(usage)) => Some(sum.plus(usage)),
-        _ => None,
-    };
-    delivery.purchases.extend(upstream.cloned());
-    delivery.pictures.extend_from_slice(pictures);
-    delivery.resolved = delivery.resolved.max(at);
-}
-
-fn finish_delivery(mut delivery: JobResult, n: u8) -> Option<JobResult> {
-    delivery.missing = n.saturating_sub(u8::try_from(delivery.pictures.len()).unwrap_or(u8::MAX));
-    (!delivery.pictures.is_empty()).then_some(delivery)
-}
-
 #[cfg(test)]
-#[path = "../tests/gateway/simulation.rs"]
+#[path = "../tests/simulation/simulation.rs"]
 mod simulation;

@@ -249,7 +249,7 @@ impl ApiError {
         let job = waiter.job();
         match error {
             WaitError::Failed(failure) => Self::Failed { failure, job: Some(job) },
-            WaitError::OutOfPatience { upstream } => Self::ResponseTimeout { job, purchases: upstream },
+            WaitError::DeadlinePassed { upstream } => Self::ResponseTimeout { job, purchases: upstream },
             WaitError::Closing { upstream } => Self::Restarting { job, purchases: upstream },
         }
     }

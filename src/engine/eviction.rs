@@ -1,82 +1,84 @@
-//! Which stored results go, and when: goods until delivered or expired, then cache under a byte budget.
+//! Which stored results are evicted, and when: unclaimed results when they expire; delivered ones are cache, and are
+//! also evicted, oldest first, when the results take more than their byte limit.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Core, Settings};
+use super::core::{Core, Settings};
 use crate::model::{Digest, JobId, Timestamp};
 use crate::storage::JournalError;
 use crate::storage::journal::{Record, StoredResult};
 
-/// How long a result that is not for later requests stays after its delivery: its address may still be in use.
+/// How long a result that must not answer later requests stays after its delivery: its address may still be in use.
 const PRIVATE_LINGER: Duration = Duration::from_hours(1);
 
 pub(super) async fn run(core: Arc<Core>) {
     loop {
-        tokio::time::sleep(core.settings.sweep_interval).await;
-        if let Err(error) = core.sweep().await {
-            tracing::warn!(%error, "the sweep did not finish");
+        tokio::time::sleep(core.settings.eviction_interval).await;
+        if let Err(error) = core.evict().await {
+            tracing::warn!(%error, "eviction of results failed; it is tried again after the interval");
         }
     }
 }
 
 impl Core {
-    async fn sweep(&self) -> Result<(), JournalError> {
-        let shelved = self.journal.stored_results().await?;
-        let doomed = doomed(&shelved, self.clock.now(), &self.settings);
-        if doomed.is_empty() {
+    async fn evict(&self) -> Result<(), JournalError> {
+        let results = self.journal.stored_results().await?;
+        let evicted = to_evict(&results, self.clock.now(), &self.settings);
+        if evicted.is_empty() {
             return Ok(());
         }
-        let mut holders: HashMap<Digest, usize> = HashMap::new();
-        for picture in shelved.iter().flat_map(|shelved| &shelved.pictures) {
-            *holders.entry(picture.digest).or_default() += 1;
+        let mut uses: HashMap<Digest, usize> = HashMap::new();
+        for picture in results.iter().flat_map(|result| &result.pictures) {
+            *uses.entry(picture.digest).or_default() += 1;
         }
         let mut removed = 0_usize;
-        for shelved in shelved.iter().filter(|shelved| doomed.contains(&shelved.job)) {
-            if self.jobs.has_waiters(shelved.job) {
+        for result in results.iter().filter(|result| evicted.contains(&result.job)) {
+            if self.jobs.has_waiters(result.job) {
                 continue;
             }
-            // The record first: a file without an order is swept at the next start, an order without its file is a loss.
-            self.journal.append(Record::Evicted { job: shelved.job }).await?;
-            for picture in &shelved.pictures {
-                let left = holders.entry(picture.digest).and_modify(|count| *count -= 1).or_default();
+            // The record first: a file without a job is removed at the next start, a job without its file is a loss.
+            self.journal.append(Record::Evicted { job: result.job }).await?;
+            for picture in &result.pictures {
+                let left = uses.entry(picture.digest).and_modify(|count| *count -= 1).or_default();
                 if *left == 0 {
                     if let Err(error) = self.results.remove(picture.digest).await {
-                        tracing::warn!(%error, "a result could not be removed");
+                        tracing::warn!(%error, "an evicted picture could not be removed; it stays until a restart");
                     }
                     removed += 1;
                 }
             }
         }
-        tracing::info!(jobs = doomed.len(), files = removed, "swept expired results");
+        tracing::info!(jobs = evicted.len(), files = removed, "evicted results");
         Ok(())
     }
 }
 
-/// The orders whose pictures go. `shelved` is oldest first.
-fn doomed(shelved: &[StoredResult], now: Timestamp, settings: &Settings) -> Vec<JobId> {
-    let expired = |shelved: &StoredResult| {
-        let keep = match (shelved.delivered, shelved.shareable) {
+/// Returns the jobs whose pictures are evicted. `results` is oldest first.
+fn to_evict(results: &[StoredResult], now: Timestamp, settings: &Settings) -> Vec<JobId> {
+    let is_expired = |result: &StoredResult| {
+        let keep = match (result.delivered, result.shareable) {
             (Some(_), false) => PRIVATE_LINGER,
             (_, true) => settings.results_ttl.max(settings.cache_ttl),
             (None, false) => settings.results_ttl,
         };
-        now.since(shelved.resolved) > keep
+        now.since(result.resolved) > keep
     };
-    let size = |shelved: &StoredResult| shelved.pictures.iter().map(|picture| picture.bytes).sum::<u64>();
-    let (gone, kept): (Vec<&StoredResult>, Vec<&StoredResult>) = shelved.iter().partition(|shelved| expired(shelved));
-    let mut doomed: Vec<JobId> = gone.iter().map(|shelved| shelved.job).collect();
-    let mut bytes: u64 = kept.iter().map(|shelved| size(shelved)).sum();
-    // Undelivered results are goods, not cache: the byte budget never takes them.
-    for shelved in kept.iter().filter(|shelved| shelved.delivered.is_some()) {
+    let size = |result: &StoredResult| result.pictures.iter().map(|picture| picture.bytes).sum::<u64>();
+    let (expired, kept): (Vec<&StoredResult>, Vec<&StoredResult>) =
+        results.iter().partition(|result| is_expired(result));
+    let mut evicted: Vec<JobId> = expired.iter().map(|result| result.job).collect();
+    let mut bytes: u64 = kept.iter().map(|result| size(result)).sum();
+    // Unclaimed results are no cache: the byte limit never evicts them.
+    for result in kept.iter().filter(|result| result.delivered.is_some()) {
         if bytes <= settings.results_bytes_max {
             break;
         }
-        bytes -= size(shelved);
-        doomed.push(shelved.job);
+        bytes -= size(result);
+        evicted.push(result.job);
     }
-    doomed
+    evicted
 }
 
 #[cfg(test)]
@@ -88,7 +90,7 @@ mod tests {
     const DAY: Duration = Duration::from_hours(24);
     const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
-    fn shelved(number: u128, delivered: bool, shareable: bool) -> StoredResult {
+    fn stored(number: u128, delivered: bool, shareable: bool) -> StoredResult {
         let picture = StoredPicture { digest: Digest::of(b"x"), bytes: 100, format: Format::Png, width: 1, height: 1 };
         StoredResult {
             job: JobId::new(START, number),
@@ -105,7 +107,7 @@ mod tests {
             cache_ttl: DAY,
             results_ttl: 2 * DAY,
             results_bytes_max,
-            sweep_interval: DAY,
+            eviction_interval: DAY,
             submit_attempts_max: 1,
             on_unknown: crate::config::OnUnknown::Hold,
             unknown_hold: DAY,
@@ -117,20 +119,20 @@ mod tests {
     }
 
     #[test]
-    fn goods_stay_until_they_expire() {
-        let shelf = [shelved(1, true, true), shelved(2, false, true), shelved(3, true, false)];
-        let at = |after: Duration| doomed(&shelf, START.plus(after), &settings(u64::MAX));
+    fn unclaimed_results_stay_until_they_expire() {
+        let all = [stored(1, true, true), stored(2, false, true), stored(3, true, false)];
+        let at = |after: Duration| to_evict(&all, START.plus(after), &settings(u64::MAX));
         assert!(at(Duration::from_mins(1)).is_empty());
-        assert_eq!(at(DAY), [shelf[2].job], "not for later requests, and delivered");
+        assert_eq!(at(DAY), [all[2].job], "not for later requests, and delivered");
         assert_eq!(at(3 * DAY).len(), 3);
     }
 
     #[test]
-    fn the_byte_budget_takes_the_oldest_delivered_ones() {
-        let shelf = [shelved(1, false, true), shelved(2, true, true), shelved(3, true, true)];
-        let doomed = |bytes| doomed(&shelf, START, &settings(bytes));
-        assert!(doomed(300).is_empty());
-        assert_eq!(doomed(200), [shelf[1].job]);
-        assert_eq!(doomed(0), [shelf[1].job, shelf[2].job], "the undelivered one is not cache");
+    fn the_byte_limit_evicts_the_oldest_delivered_results() {
+        let all = [stored(1, false, true), stored(2, true, true), stored(3, true, true)];
+        let evicted = |bytes| to_evict(&all, START, &settings(bytes));
+        assert!(evicted(300).is_empty());
+        assert_eq!(evicted(200), [all[1].job]);
+        assert_eq!(evicted(0), [all[1].job, all[2].job], "the unclaimed result is no cache");
     }
 }

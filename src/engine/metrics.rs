@@ -1,4 +1,4 @@
-//! What the engine counts.
+//! The metrics of the engine, and its part of the status page.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -8,41 +8,79 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use serde::Serialize;
 
-use super::Status;
 use crate::model::{ApiKind, Failure, Usd};
 use crate::telemetry::Metrics;
 use crate::upstream::{PollError, SubmitError};
+
+/// The engine's part of the status page.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Status {
+    /// Purchases that wait for the budget.
+    pub(crate) queued: usize,
+    /// Purchases whose submit is under way.
+    pub(crate) submitting: usize,
+    /// Purchases that the upstream works on.
+    pub(crate) polling: usize,
+    pub(crate) waiters: usize,
+    pub(crate) jobs: u64,
+    pub(crate) pictures: u64,
+    pub(crate) spent_usd: f64,
+    pub(crate) unknown: u64,
+    pub(crate) unknown_usd: f64,
+    /// Polls that were made, and polls that a fixed interval of 2.5 s would have made in addition.
+    pub(crate) polls: u64,
+    pub(crate) polls_saved: u64,
+    pub(crate) joined: u64,
+    pub(crate) joined_usd: f64,
+    pub(crate) cache_hits: u64,
+    /// Bytes of uploads that have arrived, bytes held or reserved, and bytes in memory.
+    pub(crate) spool_bytes: u64,
+    pub(crate) spool_reserved_bytes: u64,
+    pub(crate) spool_memory_bytes: u64,
+    pub(crate) spool_bytes_max: u64,
+    /// Requests that wait for space for their upload, and requests that were refused for lack of it.
+    pub(crate) spool_waiting: usize,
+    pub(crate) spool_refused: u64,
+    pub(crate) memory_cache_bytes: u64,
+    pub(crate) storage: &'static str,
+}
 
 type Money = Counter<f64, AtomicU64>;
 
 #[derive(Clone, Debug)]
 pub(super) struct EngineMetrics {
-    jobs: Counter,
+    jobs_started: Counter,
     submits: Family<SubmitLabels, Counter>,
     polls: Family<ResultLabel, Counter>,
     polls_saved: Counter,
-    pictures: Counter,
-    ended: Family<ResultLabel, Counter>,
-    purchases: Family<StateLabel, Gauge>,
+    pictures_bought: Counter,
+    purchases_failed: Family<ReasonLabel, Counter>,
+    purchases_in_progress: Family<StateLabel, Gauge>,
     waiters: Gauge,
     generation_seconds: Family<ModelLabel, Histogram>,
     spent_usd: Money,
     unknown_usd: Money,
-    unknown: Counter,
-    joined: Counter,
+    purchases_unknown: Counter,
+    requests_joined: Counter,
     joined_usd: Money,
     cache_hits: Counter,
     spool_bytes: Gauge,
-    spool_taken_bytes: Gauge,
+    spool_reserved_bytes: Gauge,
     spool_memory_bytes: Gauge,
-    spool_waiting: Gauge,
-    spool_refused: Counter,
+    spool_requests_waiting: Gauge,
+    spool_requests_refused: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,83 +94,107 @@ struct StateLabel {
     state: &'static str,
 }
 
-/// The catalogue's ids only, so the set stays finite.
+/// Only models of the catalogue, so the set stays finite.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ModelLabel {
     model: String,
 }
 
-/// From acceptance to stored pictures, in seconds: low quality takes about 23, high about 143.
+/// Seconds from the acceptance of a purchase to its stored pictures: low quality takes about 23 s, high about 143 s.
 const GENERATION_BUCKETS: [f64; 14] =
     [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0];
 
 impl EngineMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let own = Self {
-            jobs: Counter::default(),
+            jobs_started: Counter::default(),
             submits: Family::default(),
             polls: Family::default(),
             polls_saved: Counter::default(),
-            pictures: Counter::default(),
-            ended: Family::default(),
-            purchases: Family::default(),
+            pictures_bought: Counter::default(),
+            purchases_failed: Family::default(),
+            purchases_in_progress: Family::default(),
             waiters: Gauge::default(),
             generation_seconds: Family::new_with_constructor(|| Histogram::new(GENERATION_BUCKETS)),
             spent_usd: Money::default(),
             unknown_usd: Money::default(),
-            unknown: Counter::default(),
-            joined: Counter::default(),
+            purchases_unknown: Counter::default(),
+            requests_joined: Counter::default(),
             joined_usd: Money::default(),
             cache_hits: Counter::default(),
             spool_bytes: Gauge::default(),
-            spool_taken_bytes: Gauge::default(),
+            spool_reserved_bytes: Gauge::default(),
             spool_memory_bytes: Gauge::default(),
-            spool_waiting: Gauge::default(),
-            spool_refused: Counter::default(),
+            spool_requests_waiting: Gauge::default(),
+            spool_requests_refused: Counter::default(),
         };
         metrics.register("engine", |registry| {
-            registry.register("orders", "Orders that began to buy", own.jobs.clone());
-            registry.register("submits", "Submits by route and result", own.submits.clone());
-            registry.register("polls", "Polls by result", own.polls.clone());
+            registry.register("submits", "Submits to the upstream, by API kind and result", own.submits.clone());
+            registry.register("polls", "Polls of the upstream, by result", own.polls.clone());
             registry.register(
-                "polls_saved",
-                "Polls that asking every 2.5 s would have taken besides",
-                own.polls_saved.clone(),
+                "purchases_failed",
+                "Purchases that ended without a picture, by reason",
+                own.purchases_failed.clone(),
             );
-            registry.register("pictures", "Pictures bought and stored", own.pictures.clone());
-            registry.register("ended", "Predictions that ended without a picture, by reason", own.ended.clone());
-            registry.register("predictions", "Predictions under way, by state", own.purchases.clone());
             registry.register(
-                "waiters",
-                "Requests that wait for an order, and orders whose client comes back",
-                own.waiters.clone(),
+                "purchases_in_progress",
+                "Purchases that are queued, submitted or polled, by state",
+                own.purchases_in_progress.clone(),
             );
             registry.register(
                 "generation_seconds",
-                "From acceptance to stored pictures",
+                "Time from the acceptance of a purchase to its stored pictures, by model",
                 own.generation_seconds.clone(),
             );
-            registry.register("spent_usd", "Spent by the catalogue's prices, US dollars", own.spent_usd.clone());
-            registry.register("unknown", "Purchases with an unknown outcome", own.unknown.clone());
-            registry.register("unknown_usd", "What those may have cost, US dollars", own.unknown_usd.clone());
-            registry.register("joined", "Requests that joined an order instead of buying", own.joined.clone());
-            registry.register("joined_usd", "What those would have cost, US dollars", own.joined_usd.clone());
-            registry.register("cache_hits", "Requests answered by a stored result", own.cache_hits.clone());
+            for (name, help, counter) in [
+                ("jobs_started", "Jobs that began to buy", &own.jobs_started),
+                ("polls_saved", "Polls that a fixed interval of 2.5 s would have made in addition", &own.polls_saved),
+                ("pictures_bought", "Pictures bought and stored", &own.pictures_bought),
+                ("purchases_unknown", "Purchases with an unknown outcome", &own.purchases_unknown),
+                ("requests_joined", "Requests that joined a job instead of buying", &own.requests_joined),
+                ("cache_hits", "Requests answered by a stored result", &own.cache_hits),
+                (
+                    "spool_requests_refused",
+                    "Requests refused because there was no space for their upload",
+                    &own.spool_requests_refused,
+                ),
+            ] {
+                registry.register(name, help, counter.clone());
+            }
+            for (name, help, money) in [
+                ("spent_usd", "US dollars spent, by the prices of the catalogue", &own.spent_usd),
+                ("unknown_usd", "US dollars that purchases with an unknown outcome may have cost", &own.unknown_usd),
+                ("joined_usd", "US dollars not spent because requests joined a job", &own.joined_usd),
+            ] {
+                registry.register(name, help, money.clone());
+            }
             for (name, help, gauge) in [
-                ("spool_bytes", "Bytes of uploads held", &own.spool_bytes),
-                ("spool_taken_bytes", "The same with what is still to arrive", &own.spool_taken_bytes),
-                ("spool_memory_bytes", "Bytes of uploads in memory", &own.spool_memory_bytes),
-                ("spool_waiting", "Requests that wait for room for their upload", &own.spool_waiting),
+                (
+                    "waiters",
+                    "Requests that wait for a job, and jobs whose client fetches the result later",
+                    &own.waiters,
+                ),
+                ("spool_bytes", "Bytes of uploads that have arrived and are held", &own.spool_bytes),
+                (
+                    "spool_reserved_bytes",
+                    "Bytes held, or reserved for uploads that still arrive",
+                    &own.spool_reserved_bytes,
+                ),
+                ("spool_memory_bytes", "Bytes of uploads held in memory", &own.spool_memory_bytes),
+                (
+                    "spool_requests_waiting",
+                    "Requests that wait for space for their upload",
+                    &own.spool_requests_waiting,
+                ),
             ] {
                 registry.register(name, help, gauge.clone());
             }
-            registry.register("spool_refused", "Requests that got no room for their upload", own.spool_refused.clone());
         });
         own
     }
 
-    pub(super) fn began(&self) {
-        self.jobs.inc();
+    pub(super) fn started(&self) {
+        self.jobs_started.inc();
     }
 
     pub(super) fn hit(&self) {
@@ -140,7 +202,7 @@ impl EngineMetrics {
     }
 
     pub(super) fn joined(&self, Usd(usd): Usd) {
-        self.joined.inc();
+        self.requests_joined.inc();
         self.joined_usd.inc_by(usd);
     }
 
@@ -164,15 +226,15 @@ impl EngineMetrics {
         self.polls.get_or_create(&ResultLabel { result }).inc();
     }
 
-    /// A prediction took so many polls, where asking at a fixed interval would have taken `fixed`.
-    pub(super) fn planned(&self, polls: u32, fixed: f64) {
+    /// Counts a completed purchase that took `polls` polls, where a fixed interval would have made `fixed`.
+    pub(super) fn completed(&self, polls: u32, fixed: f64) {
         let saved = (fixed - f64::from(polls)).max(0.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is small and positive")]
         self.polls_saved.inc_by(saved as u64);
     }
 
     pub(super) fn resolved(&self, model: &str, pictures: usize, price: Option<Usd>, took: Duration) {
-        self.pictures.inc_by(pictures as u64);
+        self.pictures_bought.inc_by(pictures as u64);
         self.generation_seconds.get_or_create(&ModelLabel { model: model.to_owned() }).observe(took.as_secs_f64());
         if let Some(Usd(usd)) = price {
             self.spent_usd.inc_by(usd);
@@ -180,27 +242,27 @@ impl EngineMetrics {
     }
 
     pub(super) fn ended(&self, failure: &Failure, estimate: Usd) {
-        self.ended.get_or_create(&ResultLabel { result: failure.name() }).inc();
+        self.purchases_failed.get_or_create(&ReasonLabel { reason: failure.name() }).inc();
         if matches!(failure, Failure::OutcomeUnknown { .. }) {
             self.unknown(estimate);
         }
     }
 
     pub(super) fn unknown(&self, Usd(estimate_usd): Usd) {
-        self.unknown.inc();
+        self.purchases_unknown.inc();
         self.unknown_usd.inc_by(estimate_usd);
     }
 
-    /// Adds what is counted here to a snapshot.
+    /// Adds the counters to a snapshot.
     pub(super) fn fill(&self, status: &mut Status) {
-        status.jobs = self.jobs.get();
-        status.pictures = self.pictures.get();
+        status.jobs = self.jobs_started.get();
+        status.pictures = self.pictures_bought.get();
         status.spent_usd = self.spent_usd.get();
-        status.unknown = self.unknown.get();
+        status.unknown = self.purchases_unknown.get();
         status.unknown_usd = self.unknown_usd.get();
         status.polls = self.polls_made();
         status.polls_saved = self.polls_saved.get();
-        status.joined = self.joined.get();
+        status.joined = self.requests_joined.get();
         status.joined_usd = self.joined_usd.get();
         status.cache_hits = self.cache_hits.get();
     }
@@ -213,19 +275,19 @@ impl EngineMetrics {
     pub(super) fn set_gauges(&self, status: &Status) {
         let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         for (state, count) in
-            [("queued", status.queued), ("submitting", status.submitting), ("following", status.following)]
+            [("queued", status.queued), ("submitting", status.submitting), ("polling", status.polling)]
         {
-            self.purchases.get_or_create(&StateLabel { state }).set(gauge(count));
+            self.purchases_in_progress.get_or_create(&StateLabel { state }).set(gauge(count));
         }
         self.waiters.set(gauge(status.waiters));
         for (bytes, shown) in [
             (status.spool_bytes, &self.spool_bytes),
-            (status.spool_taken_bytes, &self.spool_taken_bytes),
+            (status.spool_reserved_bytes, &self.spool_reserved_bytes),
             (status.spool_memory_bytes, &self.spool_memory_bytes),
         ] {
             shown.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
-        self.spool_waiting.set(gauge(status.spool_waiting));
-        self.spool_refused.inc_by(status.spool_refused.saturating_sub(self.spool_refused.get()));
+        self.spool_requests_waiting.set(gauge(status.spool_waiting));
+        self.spool_requests_refused.inc_by(status.spool_refused.saturating_sub(self.spool_requests_refused.get()));
     }
 }

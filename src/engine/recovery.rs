@@ -1,23 +1,21 @@
-//! What the journal says was under way when the gateway stopped.
+//! What the journal shows as under way when the gateway starts.
 //!
-//! | journalled | what it means                          | what happens                         |
-//! |------------|----------------------------------------|--------------------------------------|
-//! | intent     | nothing was bought                     | ended as stopped                     |
-//! | committing | the last byte may have left            | ended as unknown, never resent       |
-//! | accepted   | bought, and the id is known            | polled on; whoever asks again joins  |
+//! | journalled | meaning                                 | what happens                         |
+//! |------------|-----------------------------------------|--------------------------------------|
+//! | intent     | nothing was bought                      | ended as stopped                     |
+//! | committing | the last byte may have left             | ended as unknown, never submitted again |
+//! | accepted   | bought, and the id is known             | polled on; a retry joins it          |
 //!
-//! Each step is journalled like any other, so a recovery that is cut short is taken up by the next one.
+//! Each step is journalled like any other, so a recovery that is cut short is finished by the next one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Core;
-use super::forecast::class_of;
-use super::jobs::{End, Followed, Slot};
-use super::life::Following;
+use super::core::Core;
+use super::jobs::{AcceptedPurchase, PurchaseEnd, PurchaseState};
+use super::purchase::forecast::class_of;
 use crate::input_urls::InputUrlGuards;
 use crate::model::{CostEstimate, Digest, Failure, PurchaseId};
 use crate::storage::JournalError;
@@ -29,8 +27,8 @@ impl Core {
         let mut resumed = Vec::new();
         let (mut dropped, mut unknown) = (0_usize, 0_usize);
         for job in self.journal.unfinished().await? {
-            let mut slots = Vec::with_capacity(job.purchases.len());
-            let parts: Vec<u8> = job.purchases.iter().map(|purchase| purchase.pictures).collect();
+            let mut purchases = Vec::with_capacity(job.purchases.len());
+            let pictures: Vec<u8> = job.purchases.iter().map(|purchase| purchase.pictures).collect();
             for purchase in job.purchases {
                 match &purchase.state {
                     StoredState::Intent => dropped += 1,
@@ -38,27 +36,30 @@ impl Core {
                     StoredState::Accepted { .. } => resumed.push(purchase.id),
                     StoredState::Resolved { .. } | StoredState::Failed { .. } => {}
                 }
-                slots.push(self.take_up(purchase, &job.record).await?);
+                purchases.push(self.resume(purchase, &job.record).await?);
             }
-            // An order without anything to follow has ended; only its last record was missing.
-            if slots.iter().any(|slot| matches!(slot, Slot::Following(_))) {
-                let followed = |slot: &&Slot| matches!(slot, Slot::Following(_));
-                let pictures: u8 =
-                    slots.iter().zip(&parts).filter(|(slot, _)| followed(slot)).map(|(_, pictures)| pictures).sum();
-                let expense = CostEstimate {
-                    purchases: slots.iter().filter(followed).count(),
-                    pictures: usize::from(pictures),
-                    usd: self.estimate(&job.record.model, pictures),
+            let polling = |state: &PurchaseState| matches!(state, PurchaseState::Polling(_));
+            // A job without anything to poll has ended; only its last record was missing.
+            if purchases.iter().any(polling) {
+                let polled = purchases.iter().zip(&pictures).filter(|&(state, _)| polling(state));
+                let (number, polled_pictures) = polled.fold((0, 0), |(number, sum), (_, one)| (number + 1, sum + one));
+                let cost = CostEstimate {
+                    purchases: number,
+                    pictures: usize::from(polled_pictures),
+                    usd: self.estimated_cost(&job.record.model, polled_pictures),
                 };
-                let quota = self.quotas.adopt(&job.record.client, expense);
-                self.jobs.adopt(Arc::new(job.record), slots, parts, quota);
+                let quota = self.quotas.adopt(&job.record.client, cost);
+                self.jobs.restore(Arc::new(job.record), purchases, pictures, quota);
             }
         }
         if !resumed.is_empty() || dropped > 0 || unknown > 0 {
-            tracing::info!(resumed = resumed.len(), dropped, unknown, "took up what was under way");
+            tracing::info!(resumed = resumed.len(), dropped, unknown, "resumed unfinished jobs");
         }
         if unknown > 0 {
-            tracing::warn!(unknown, "purchases with an unknown outcome: the upstream's usage log knows them");
+            tracing::warn!(
+                unknown,
+                "purchases with an unknown outcome; `reconcile` compares them with the upstream's usage log"
+            );
         }
         self.remove_orphans().await?;
         for purchase in resumed {
@@ -67,7 +68,7 @@ impl Core {
         Ok(())
     }
 
-    async fn take_up(&self, purchase: StoredPurchase, record: &JobRecord) -> Result<Slot, JournalError> {
+    async fn resume(&self, purchase: StoredPurchase, record: &JobRecord) -> Result<PurchaseState, JournalError> {
         let StoredPurchase { id, state, pictures, api_kind, account, .. } = purchase;
         Ok(match state {
             StoredState::Intent => self.close(id, pictures, Failure::Stopping, record).await?,
@@ -76,35 +77,24 @@ impl Core {
                 self.close(id, pictures, Failure::OutcomeUnknown { message }, record).await?
             }
             StoredState::Accepted { upstream, poll_url, since } => {
-                // A clock that jumped must not end what is still worked on: some of the deadline is always left.
+                // A clock that jumped must not end a purchase that still works: some of the deadline is always left.
                 let deadline = self.settings.deadline;
                 let age = self.clock.now().since(since).min(deadline / 6 * 5);
                 let now = Instant::now();
-                // A record of version 1 names none; there was one account then.
+                // A record of version 1 names no account; there was only one then.
                 let in_flight = self.budget.adopt(account.as_ref());
-                Slot::Following(Box::new(Followed {
-                    following: Following::new(PurchaseHandle {
-                        id: upstream,
-                        poll_url,
-                        api_kind,
-                        input_url_guards: InputUrlGuards::default(),
-                    }),
-                    account: in_flight.account().clone(),
+                let handle =
+                    PurchaseHandle { id: upstream, poll_url, api_kind, input_url_guards: InputUrlGuards::default() };
+                PurchaseState::Polling(Box::new(AcceptedPurchase {
                     accepted: now.checked_sub(age).unwrap_or(now),
-                    in_flight: Some(in_flight),
-                    class: class_of(record, pictures),
-                    working_at: Duration::ZERO,
                     resumed: true,
-                    found_done: false,
-                    troubles: 0,
-                    plan: 0,
-                    planned: None,
+                    ..AcceptedPurchase::new(handle, in_flight, class_of(record, pictures))
                 }))
             }
             StoredState::Resolved { upstream, pictures, usage, at } => {
-                Slot::Ended(End::Pictures { upstream, pictures, usage, at })
+                PurchaseState::Ended(PurchaseEnd::Pictures { upstream, pictures, usage, at })
             }
-            StoredState::Failed { failure, .. } => Slot::Ended(End::Failure(failure)),
+            StoredState::Failed { failure, .. } => PurchaseState::Ended(PurchaseEnd::Failure(failure)),
         })
     }
 
@@ -114,28 +104,30 @@ impl Core {
         pictures: u8,
         failure: Failure,
         record: &JobRecord,
-    ) -> Result<Slot, JournalError> {
+    ) -> Result<PurchaseState, JournalError> {
         let ended = Record::Failed { purchase, failure: failure.clone(), at: self.clock.now() };
         self.journal.append(ended).await?;
-        // The operator learns of it by the same figures as of any other end.
-        self.metrics.ended(&failure, self.estimate(&record.model, pictures));
-        Ok(Slot::Ended(End::Failure(failure)))
+        // It is counted like any other end.
+        self.metrics.ended(&failure, self.estimated_cost(&record.model, pictures));
+        Ok(PurchaseState::Ended(PurchaseEnd::Failure(failure)))
     }
 
-    /// Removes picture files that no order knows: a crash came between the file and its record, and the prediction,
-    /// still accepted, fetches its pictures anew.
+    /// Removes picture files that belong to no job: a crash came between the file and its record, and the purchase,
+    /// still accepted, fetches its pictures again.
     async fn remove_orphans(&self) -> Result<(), JournalError> {
         let mut known: HashSet<Digest> = HashSet::new();
-        for shelved in self.journal.stored_results().await? {
-            known.extend(shelved.pictures.iter().map(|picture| picture.digest));
+        for result in self.journal.stored_results().await? {
+            known.extend(result.pictures.iter().map(|picture| picture.digest));
         }
         for job in self.journal.unfinished().await? {
             known.extend(pictures_of(&job));
         }
         match self.results.remove_unknown(known).await {
             Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "removed pictures that no order knows"),
-            Err(error) => tracing::warn!(%error, "pictures that no order knows could not be removed"),
+            Ok(removed) => tracing::info!(removed, "removed pictures that belong to no job"),
+            Err(error) => {
+                tracing::warn!(%error, "pictures that belong to no job could not be removed; they stay until a restart");
+            }
         }
         Ok(())
     }

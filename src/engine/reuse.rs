@@ -1,66 +1,66 @@
-//! Which request waits with, or takes over, which earlier one (`design.md` §4, `promises.md` §1.3).
+//! Which request joins, or reuses the result of, which earlier one.
 //!
-//! All of it within one client: the client is part of the fingerprint.
+//! Only within one client: the client is part of the fingerprint.
 
 use std::time::Duration;
 
-/// How long after an answer was written an SDK may still say that it never got it: the official ones wait 10 minutes for
-/// one, and a little before they ask again.
+/// How long after an answer was written a retry may still mean that it was not received: the official SDKs wait 10
+/// minutes for an answer, and a little before they retry.
 const RETRY_WINDOW: Duration = Duration::from_mins(11);
 
-/// How a request looks at what was bought before.
+/// What a request accepts of what was bought before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReusePolicy {
-    /// The cache is on and the request did not say `no-cache`.
-    pub(super) shares: bool,
-    /// An SDK says that it asks again (`x-stainless-retry-count` above 0).
+    /// The cache is on and the request does not have `no-cache`.
+    pub(super) cache_allowed: bool,
+    /// The SDK reports that this is a retry (`x-stainless-retry-count` above 0).
     pub(super) is_retry: bool,
-    /// The client wants to buy whatever happened before: `no-cache`, or an idempotency key that is new.
-    pub(super) insists: bool,
+    /// The client wants to buy regardless of what happened before: `no-cache`, or an idempotency key that is new.
+    pub(super) force_new: bool,
 }
 
-/// An order with the same fingerprint that has not ended.
+/// A job with the same fingerprint that has not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LiveCandidate {
-    /// Somebody is connected and waiting for it.
+    /// A request waits for it.
     pub(super) has_waiters: bool,
 }
 
-/// An order with the same fingerprint whose pictures are on disk.
+/// A job with the same fingerprint whose pictures are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StoredCandidate {
     pub(super) age: Duration,
-    /// How long ago its answer was written to a connection that was still there. What is written is not yet read: it may
-    /// be lost on its way, or in a buffer.
+    /// How long ago its answer was written to a connection that was still open. An answer that is written is not yet
+    /// read: it may be lost on its way, or in a buffer.
     pub(super) delivered: Option<Duration>,
-    /// Somebody is being given it at this moment, or comes back for it.
+    /// A client is receiving it at this moment, or fetches it later.
     pub(super) in_delivery: bool,
-    /// Later requests may have it: no `no-store`, and no picture missing.
+    /// It may answer later requests: no `no-store`, and no picture missing.
     pub(super) shareable: bool,
 }
 
 impl ReusePolicy {
-    /// Whether the request waits with a live order instead of buying.
-    pub(super) fn joins(self, live: LiveCandidate) -> bool {
-        // Two deliberate identical calls buy two pictures; a repeated one, or one whose first caller is gone, does not.
-        self.shares || self.is_retry || !live.has_waiters
+    /// Whether the request joins a live job instead of buying.
+    pub(super) fn may_join(self, live: LiveCandidate) -> bool {
+        // Two deliberate identical calls buy two pictures; a retry, or a call after the first client has left, does
+        // not.
+        self.cache_allowed || self.is_retry || !live.has_waiters
     }
 
     /// Whether a stored result answers the request.
-    pub(super) fn takes(self, stored: StoredCandidate, cache_ttl: Duration, claim_window: Duration) -> bool {
-        let hit = self.shares && stored.shareable && stored.age <= cache_ttl;
-        // Paid for and never received: whoever asks for the same gets it, once.
+    pub(super) fn may_reuse(self, stored: StoredCandidate, cache_ttl: Duration, claim_window: Duration) -> bool {
+        let hit = self.cache_allowed && stored.shareable && stored.age <= cache_ttl;
+        // Paid for and never received: the next equal request gets it, once.
         let claim = stored.delivered.is_none() && (!stored.in_delivery || self.is_retry) && stored.age <= claim_window;
-        // Whoever asks again did not get the answer, whatever the socket said.
-        let again = self.is_retry && stored.delivered.is_some_and(|ago| ago <= RETRY_WINDOW);
-        hit || claim || again
+        // A retry means that the answer was not received, even where the socket accepted it.
+        let redelivery = self.is_retry && stored.delivered.is_some_and(|ago| ago <= RETRY_WINDOW);
+        hit || claim || redelivery
     }
 
-    /// Whether a purchase of unknown outcome, so long ago, answers the request: with the same error, buying nothing.
-    /// Many clients look at the status alone and ask again by themselves; one that insists is let through, but not its
-    /// own retry.
+    /// Whether a purchase of unknown outcome, made `unknown_for` ago, answers the request: with the same error, buying
+    /// nothing. Many clients retry by the status alone; a request that forces a new purchase passes, but not its retry.
     pub(super) fn is_held(self, unknown_for: Duration, window: Duration) -> bool {
-        (!self.insists || self.is_retry) && unknown_for <= window
+        (!self.force_new || self.is_retry) && unknown_for <= window
     }
 }
 
@@ -74,49 +74,54 @@ mod tests {
     #[test]
     fn two_deliberate_calls_buy_two_pictures_unless_the_cache_is_on() {
         let live = LiveCandidate { has_waiters: true };
-        let asker = |shares, is_retry| ReusePolicy { shares, is_retry, insists: !shares };
-        assert!(asker(true, false).joins(live));
-        assert!(asker(false, true).joins(live));
-        assert!(!asker(false, false).joins(live));
-        assert!(asker(false, false).joins(LiveCandidate { has_waiters: false }));
+        let policy = |cache_allowed, is_retry| ReusePolicy { cache_allowed, is_retry, force_new: !cache_allowed };
+        assert!(policy(true, false).may_join(live));
+        assert!(policy(false, true).may_join(live));
+        assert!(!policy(false, false).may_join(live));
+        assert!(policy(false, false).may_join(LiveCandidate { has_waiters: false }));
     }
 
     #[test]
-    fn undelivered_goods_are_claimed_and_delivered_ones_only_shared() {
-        let asker = |shares| ReusePolicy { shares, is_retry: false, insists: !shares };
+    fn unclaimed_results_are_claimed_and_delivered_ones_only_shared() {
+        let policy = |cache_allowed| ReusePolicy { cache_allowed, is_retry: false, force_new: !cache_allowed };
         let stored = |delivered: bool, shareable| StoredCandidate {
             age: MINUTE,
             delivered: delivered.then_some(MINUTE),
             in_delivery: false,
             shareable,
         };
-        let takes = |asker: ReusePolicy, stored| asker.takes(stored, DAY, DAY);
-        assert!(takes(asker(true), stored(true, true)));
-        assert!(!takes(asker(true), stored(true, false)));
-        assert!(takes(asker(true), stored(false, false)));
-        assert!(!takes(asker(false), stored(true, true)));
-        assert!(takes(asker(false), stored(false, true)));
+        let reuses = |policy: ReusePolicy, stored| policy.may_reuse(stored, DAY, DAY);
+        assert!(reuses(policy(true), stored(true, true)));
+        assert!(!reuses(policy(true), stored(true, false)));
+        assert!(reuses(policy(true), stored(false, false)));
+        assert!(!reuses(policy(false), stored(true, true)));
+        assert!(reuses(policy(false), stored(false, true)));
         let in_delivery = StoredCandidate { in_delivery: true, ..stored(false, true) };
-        assert!(!takes(asker(false), in_delivery), "a deliberate second call buys its own");
-        assert!(takes(ReusePolicy { shares: false, is_retry: true, insists: true }, in_delivery));
-        assert!(!asker(true).takes(stored(true, true), Duration::ZERO, DAY), "too old");
-        assert!(!asker(false).takes(stored(false, true), DAY, Duration::ZERO), "too old to claim");
+        assert!(!reuses(policy(false), in_delivery), "a deliberate second call buys its own");
+        assert!(reuses(ReusePolicy { cache_allowed: false, is_retry: true, force_new: true }, in_delivery));
+        assert!(!policy(true).may_reuse(stored(true, true), Duration::ZERO, DAY), "too old");
+        assert!(!policy(false).may_reuse(stored(false, true), DAY, Duration::ZERO), "too old to claim");
     }
 
     #[test]
-    fn a_retry_gets_again_what_was_written_to_its_first_connection() {
-        let takes = |is_retry, delivered| {
+    fn a_retry_gets_the_result_that_was_written_to_its_first_connection() {
+        let reuses = |is_retry, delivered| {
             let stored = StoredCandidate { age: DAY, delivered, in_delivery: false, shareable: true };
-            ReusePolicy { shares: false, is_retry, insists: true }.takes(stored, Duration::ZERO, Duration::ZERO)
+            ReusePolicy { cache_allowed: false, is_retry, force_new: true }.may_reuse(
+                stored,
+                Duration::ZERO,
+                Duration::ZERO,
+            )
         };
-        assert!(takes(true, Some(MINUTE)));
-        assert!(!takes(false, Some(MINUTE)), "a deliberate second call");
-        assert!(!takes(true, Some(DAY)), "a retry of something else");
+        assert!(reuses(true, Some(MINUTE)));
+        assert!(!reuses(false, Some(MINUTE)), "a deliberate second call");
+        assert!(!reuses(true, Some(DAY)), "a retry of something else");
     }
 
     #[test]
-    fn an_unknown_outcome_holds_everybody_but_who_insists() {
-        let held = |insists, is_retry, age| ReusePolicy { shares: true, is_retry, insists }.is_held(age, DAY);
+    fn an_unknown_outcome_holds_all_requests_but_forced_ones() {
+        let held =
+            |force_new, is_retry, age| ReusePolicy { cache_allowed: true, is_retry, force_new }.is_held(age, DAY);
         assert!(held(false, false, MINUTE));
         assert!(held(false, true, MINUTE));
         assert!(!held(true, false, MINUTE));
@@ -126,23 +131,23 @@ mod tests {
 
     /// Promise: two deliberate identical calls still make two pictures. Every combination there is.
     #[test]
-    fn nobody_joins_or_takes_by_mistake() {
+    fn no_request_joins_or_reuses_by_mistake() {
         let both = [false, true];
-        for (shares, is_retry, insists) in all(both, both, both) {
-            let asker = ReusePolicy { shares, is_retry, insists };
+        for (cache_allowed, is_retry, force_new) in all(both, both, both) {
+            let policy = ReusePolicy { cache_allowed, is_retry, force_new };
             for has_waiters in both {
-                let deliberate = !shares && !is_retry && has_waiters;
-                assert_eq!(asker.joins(LiveCandidate { has_waiters }), !deliberate, "{asker:?} {has_waiters}");
+                let deliberate = !cache_allowed && !is_retry && has_waiters;
+                assert_eq!(policy.may_join(LiveCandidate { has_waiters }), !deliberate, "{policy:?} {has_waiters}");
             }
             for (delivered, in_delivery, shareable) in all(both, both, both) {
                 let stored =
                     StoredCandidate { age: MINUTE, delivered: delivered.then_some(MINUTE), in_delivery, shareable };
-                let somebody_has_it = delivered || in_delivery;
-                if somebody_has_it && !shares && !is_retry {
-                    assert!(!asker.takes(stored, DAY, DAY), "{asker:?} {stored:?}");
+                let has_owner = delivered || in_delivery;
+                if has_owner && !cache_allowed && !is_retry {
+                    assert!(!policy.may_reuse(stored, DAY, DAY), "{policy:?} {stored:?}");
                 }
-                if !somebody_has_it {
-                    assert!(asker.takes(stored, DAY, DAY), "paid for and nobody's: {asker:?} {stored:?}");
+                if !has_owner {
+                    assert!(policy.may_reuse(stored, DAY, DAY), "paid for and unclaimed: {policy:?} {stored:?}");
                 }
             }
         }

@@ -1,37 +1,38 @@
-//! An order as its owner sees it by its id: where it stands, when it is expected to be done, what it brought; and what
-//! its owner may do about it.
+//! A job as its owner sees it by its id: its status, when it is expected to be done, its result; and its cancellation.
 //!
-//! Known race, and what we do: an order ends between the look into the table and the look into the journal. It is in
-//! the journal before it leaves the table, so the second look finds it.
+//! Known race, and its solution: a job ends between the look-up in the table and the look-up in the journal. Its end is
+//! in the journal before it leaves the table, so the second look-up finds it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::jobs::{Forgotten, LiveView, OpenPart};
-use super::waiter::{AnswerSource, JobStage, Waiter};
-use super::{Core, delivery_of};
-use crate::model::{ClientId, Failure, JobId, JobResult, Task, Timestamp, UpstreamId, Webhook};
+use super::core::Core;
+use super::jobs::outcome::{FailureScope, stored_failure, stored_result, without_pictures};
+use super::jobs::{CancelOutcome, JobStage, LiveView, OpenPurchase};
+use super::purchase::forecast::class_of;
+use super::waiter::{AnswerSource, Waiter};
+use crate::model::{ClientId, Failure, JobId, JobResult, ModelId, Task, Timestamp, UpstreamId, Webhook};
 use crate::storage::journal::{JobRecord, Record, StoredJob, StoredState};
 
-/// An order as its owner sees it.
+/// A job as its owner sees it.
 #[derive(Debug)]
 pub(crate) struct JobView {
     pub(crate) task: Task,
-    pub(crate) model: String,
+    pub(crate) model: ModelId,
     pub(crate) choices: BTreeMap<String, String>,
     pub(crate) created: Timestamp,
-    pub(crate) standing: JobStatus,
-    /// The upstream's names, as far as they are known.
+    pub(crate) status: JobStatus,
+    /// The upstream's ids of its purchases, as far as they are known.
     pub(crate) purchases: Vec<UpstreamId>,
-    /// Follows the order without keeping it wanted, and its pictures while they are being delivered.
+    /// Follows the job without keeping it needed; keeps its pictures while they are being delivered.
     pub(crate) waiter: Waiter,
 }
 
-/// Where an order stands.
+/// The status of a job.
 #[derive(Clone, Debug)]
 pub(crate) enum JobStatus {
-    /// With the time at which it is expected to be done, where anything is known of that.
+    /// `expected` is when it is expected to be done; `None` where nothing is known of that.
     UnderWay {
         stage: JobStage,
         expected: Option<Timestamp>,
@@ -41,60 +42,43 @@ pub(crate) enum JobStatus {
         failure: Failure,
         at: Timestamp,
     },
-    /// It was completed, and its pictures are no longer kept.
-    Swept,
-}
-
-/// What came of cancelling an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CancelOutcome {
-    /// Nothing of it will be bought, or ever was.
-    Dropped,
-    /// It goes on for other requests of the same client.
-    Shared,
-    /// It is, or may be, paid for: it cannot be cancelled.
-    Bought,
-    /// It has ended already.
-    Ended,
+    /// It was completed, and its pictures have been evicted.
+    Evicted,
 }
 
 impl Core {
-    pub(super) async fn look(self: &Arc<Self>, client: &ClientId, job: JobId) -> Result<Option<JobView>, Failure> {
-        if let Some(glance) = self.jobs.glance(client, job) {
-            return Ok(Some(self.look_at_live(glance)));
+    pub(super) async fn view(self: &Arc<Self>, client: &ClientId, job: JobId) -> Result<Option<JobView>, Failure> {
+        if let Some(live) = self.jobs.live_view(client, job) {
+            return Ok(Some(self.view_of_live(live)));
         }
         let Some(stored) = self.stored(client, job).await? else { return Ok(None) };
-        self.look_at_stored(&stored).map(Some)
+        self.view_of_stored(&stored).map(Some)
     }
 
     pub(super) async fn cancel(&self, client: &ClientId, job: JobId) -> Result<Option<CancelOutcome>, Failure> {
-        if let Some(forgotten) = self.jobs.forget(client, job) {
-            return Ok(Some(match forgotten {
-                Forgotten::Dropped => CancelOutcome::Dropped,
-                Forgotten::Shared => CancelOutcome::Shared,
-                Forgotten::Bought => CancelOutcome::Bought,
-            }));
+        if let Some(outcome) = self.jobs.cancel(client, job) {
+            return Ok(Some(outcome));
         }
         let Some(stored) = self.stored(client, job).await? else { return Ok(None) };
-        // Asked twice, answered twice.
-        let dropped = matches!(failure_of(&stored), Failure::Abandoned);
+        // A second cancellation gets the same answer as the first.
+        let dropped = matches!(stored_failure(&stored, FailureScope::All), Some((Failure::Abandoned, _)));
         Ok(Some(if dropped { CancelOutcome::Dropped } else { CancelOutcome::Ended }))
     }
 
-    /// Has somebody told of the end of an order that another request began.
+    /// Subscribes a webhook to the end of a job that another request started.
     ///
     /// # Errors
     ///
-    /// [`Failure::JournalUnavailable`]: nobody would be told after a restart.
+    /// [`Failure::JournalUnavailable`]: after a restart the webhook would not be notified.
     pub(super) async fn subscribe(&self, waiter: &mut Waiter, webhook: Webhook) -> Result<(), Failure> {
         waiter.recorded().await;
         let job = waiter.job();
         let record = Record::Subscribed { job, webhook, at: self.clock.now() };
         self.journal.append(record).await.map_err(|error| {
-            tracing::error!(%job, %error, "a webhook could not be journalled");
+            tracing::error!(%job, %error, "a webhook could not be journalled; the request is refused");
             Failure::JournalUnavailable
         })?;
-        // One that ends after this look is announced with its end.
+        // A job that ends after this check notifies the webhook with its end.
         if waiter.has_ended() {
             self.completion_listener.ended(job);
         }
@@ -103,50 +87,50 @@ impl Core {
 
     async fn stored(&self, client: &ClientId, job: JobId) -> Result<Option<StoredJob>, Failure> {
         let stored = self.journal.job(job).await.map_err(|error| {
-            tracing::error!(%error, "the journal cannot be read");
+            tracing::error!(%error, "the journal cannot be read; the request is refused");
             Failure::JournalUnavailable
         })?;
         Ok(stored.filter(|stored| stored.record.client == *client))
     }
 
-    fn look_at_live(self: &Arc<Self>, LiveView { record, progress, parts, abandoned }: LiveView) -> JobView {
+    fn view_of_live(self: &Arc<Self>, LiveView { record, progress, open, abandoned }: LiveView) -> JobView {
         let (stage, purchases) = {
             let progress = progress.borrow();
             (progress.stage, progress.upstream.clone())
         };
         let now = self.clock.now();
-        let standing = if abandoned {
+        let status = if abandoned {
             JobStatus::Failed { failure: Failure::Abandoned, at: now }
         } else {
-            JobStatus::UnderWay { stage, expected: self.expected(&parts).map(|left| now.plus(left)) }
+            JobStatus::UnderWay { stage, expected: self.expected(&record, &open).map(|left| now.plus(left)) }
         };
-        let waiter = self.onlooker(record.id, AnswerSource::Joined, progress);
-        look(&record, standing, purchases, waiter)
+        let waiter = self.observer(record.id, AnswerSource::Joined, progress);
+        view(&record, status, purchases, waiter)
     }
 
-    /// Until the last of them is expected to be done; `None` when nothing is known of one.
-    fn expected(&self, parts: &[OpenPart]) -> Option<Duration> {
+    /// Returns the time until the last purchase is expected to be done; `None` when nothing is known of one.
+    fn expected(&self, record: &JobRecord, open: &[OpenPurchase]) -> Option<Duration> {
         let mut latencies = self.latencies();
-        let left = |part: &OpenPart| {
-            let done_at = latencies.expected(&part.class, part.age)?;
-            Some(part.starts_in + done_at.saturating_sub(part.age))
+        let left = |open: &OpenPurchase| {
+            let done_at = latencies.expected(&class_of(record, open.pictures), open.age)?;
+            Some(open.starts_in + done_at.saturating_sub(open.age))
         };
-        parts.iter().map(left).collect::<Option<Vec<_>>>()?.into_iter().max()
+        open.iter().map(left).collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 
-    fn look_at_stored(self: &Arc<Self>, stored: &StoredJob) -> Result<JobView, Failure> {
+    fn view_of_stored(self: &Arc<Self>, stored: &StoredJob) -> Result<JobView, Failure> {
         let job = stored.record.id;
-        if let Some(delivery) = delivery_of(stored) {
-            let delivery = Arc::new(delivery);
-            let standing = if stored.evicted { JobStatus::Swept } else { JobStatus::Completed(Arc::clone(&delivery)) };
-            self.jobs.hold(job);
-            let purchases = delivery.purchases.clone();
-            let waiter = self.held_waiter(delivery, AnswerSource::Joined, stored.delivered.is_some());
-            return Ok(look(&stored.record, standing, purchases, waiter));
+        if let Some(result) = stored_result(stored) {
+            let result = Arc::new(result);
+            let status = if stored.evicted { JobStatus::Evicted } else { JobStatus::Completed(Arc::clone(&result)) };
+            self.jobs.add_waiter(job);
+            let purchases = result.purchases.clone();
+            let waiter = self.waiter_for_result(result, AnswerSource::Joined, stored.delivered.is_some());
+            return Ok(view(&stored.record, status, purchases, waiter));
         }
-        // Neither under way nor ended: its end could not be journalled, and the next start takes it up.
+        // Neither under way nor ended: its end could not be journalled, and the next start resumes it.
         let end = stored.end().ok_or(Failure::JournalUnavailable)?;
-        let failure = failure_of(stored);
+        let failure = stored_failure(stored, FailureScope::All).map_or_else(without_pictures, |(failure, _)| failure);
         let purchases = stored.purchases.iter().filter_map(|purchase| match &purchase.state {
             StoredState::Failed { upstream, .. } => upstream.clone(),
             StoredState::Intent
@@ -155,25 +139,12 @@ impl Core {
             | StoredState::Resolved { .. } => None,
         });
         let purchases = purchases.collect();
-        let waiter = self.failed_waiter(job, failure.clone());
-        Ok(look(&stored.record, JobStatus::Failed { failure, at: end.at }, purchases, waiter))
+        let waiter = self.waiter_for_failure(job, failure.clone());
+        Ok(view(&stored.record, JobStatus::Failed { failure, at: end.at }, purchases, waiter))
     }
 }
 
-/// Why an order that has ended brought nothing: what may have cost money first, whatever somebody decided about it since.
-fn failure_of(stored: &StoredJob) -> Failure {
-    let failures = stored.purchases.iter().filter_map(|purchase| match &purchase.state {
-        StoredState::Failed { failure, .. } => Some(failure),
-        StoredState::Intent
-        | StoredState::Committing { .. }
-        | StoredState::Accepted { .. }
-        | StoredState::Resolved { .. } => None,
-    });
-    let lost = || Failure::ResultLost { message: "it ended without a picture".to_owned() };
-    failures.max_by_key(|failure| failure.severity()).cloned().unwrap_or_else(lost)
-}
-
-fn look(record: &JobRecord, standing: JobStatus, purchases: Vec<UpstreamId>, waiter: Waiter) -> JobView {
+fn view(record: &JobRecord, status: JobStatus, purchases: Vec<UpstreamId>, waiter: Waiter) -> JobView {
     let JobRecord { task, model, choices, created, .. } = record.clone();
-    JobView { task, model: model.to_string(), choices, created, standing, purchases, waiter }
+    JobView { task, model, choices, created, status, purchases, waiter }
 }

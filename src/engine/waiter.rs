@@ -1,4 +1,4 @@
-//! Waiting for an order: a ticket a request, and what it learns.
+//! Waiting for a job: one waiter a request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,132 +6,107 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Core;
-use super::jobs::{KeepAlive, WaiterSlot};
+use super::core::Core;
+use super::jobs::{JobStage, KeepAlive, Progress, WaiterSlot};
 use crate::config::OnUnknown;
 use crate::model::{Failure, JobId, JobResult, PurchaseResult, UpstreamId};
 use crate::storage::journal::Record;
 
-/// Where an answer comes from.
+/// The source of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerSource {
-    /// A stored result of that age.
+    /// A stored result of this age.
     Hit(Duration),
-    /// An order that another request began.
+    /// A job that another request started.
     Joined,
     /// Bought for this request.
     Bought,
-    /// Bought for this request, which did not want anything else.
+    /// Bought for this request, which accepted nothing earlier.
     Bypass,
 }
 
-/// One request that waits for an order. Dropping it forgets the waiter.
+/// One request that waits for a job. Dropping it removes the waiter and cancels nothing that is paid for.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     core: Arc<Core>,
     job: JobId,
     origin: AnswerSource,
     progress: watch::Receiver<Progress>,
-    /// Keeps a live order wanted; none for an order that has ended, and for a ticket that only looks on.
-    interest: Option<KeepAlive>,
-    /// The order's answer reached somebody before.
+    /// Keeps a live job needed; `None` for a job that has ended, and for an observer.
+    keep_alive: Option<KeepAlive>,
+    /// The result was delivered to a client before.
     delivered_before: bool,
 }
 
-/// Where a live order stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum JobStage {
-    /// It waits for the budget.
-    #[default]
-    QueueSlot,
-    /// A submit of it is under way.
-    Submitting,
-    /// The upstream works on it.
-    Processing,
-}
-
-/// What waiters see of an order.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Progress {
-    pub(super) stage: JobStage,
-    /// The journal knows of the order.
-    pub(super) recorded: bool,
-    /// The upstream's names, as they become known.
-    pub(super) upstream: Vec<UpstreamId>,
-    /// What its predictions brought so far, in the order in which they did.
-    pub(super) parts: Vec<PurchaseResult>,
-    pub(super) outcome: Option<Result<Arc<JobResult>, Failure>>,
-}
-
-/// What there is new of an order.
+/// What is new of a job.
 #[derive(Clone, Debug)]
 pub(crate) enum JobEvent {
-    /// It stands elsewhere.
-    JobStage(JobStage),
-    /// What its next prediction brought.
+    /// Its stage has changed.
+    StageChanged(JobStage),
+    /// The result of its next purchase.
     PurchaseResult(PurchaseResult),
-    /// That was all.
+    /// There is nothing more.
     End,
 }
 
-/// Why a ticket brought no pictures.
+/// Why a waiter got no pictures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WaitError {
     Failed(Failure),
-    /// The work goes on; the same request, asked again, finds it.
-    OutOfPatience {
+    /// The response deadline has passed. The work goes on; a retry finds it.
+    DeadlinePassed {
         upstream: Vec<UpstreamId>,
     },
-    /// The gateway stops; the work goes on after the restart, and the same request finds it.
+    /// The gateway stops. The work goes on after the restart; a retry finds it.
     Closing {
         upstream: Vec<UpstreamId>,
     },
 }
 
 impl Core {
-    /// A ticket for an order, which counts as a waiter from now on.
+    /// Makes a waiter that keeps a live job needed.
     pub(super) fn waiter(
         self: &Arc<Self>,
         job: JobId,
         origin: AnswerSource,
-        WaiterSlot { progress, interest }: WaiterSlot,
+        WaiterSlot { progress, keep_alive }: WaiterSlot,
     ) -> Waiter {
-        let mut waiter = self.onlooker(job, origin, progress);
-        waiter.interest = Some(interest);
+        let mut waiter = self.observer(job, origin, progress);
+        waiter.keep_alive = Some(keep_alive);
         waiter
     }
 
-    /// A ticket that follows an order and does not keep it wanted.
-    pub(super) fn onlooker(
+    /// Makes a waiter that follows a job without keeping it needed.
+    pub(super) fn observer(
         self: &Arc<Self>,
         job: JobId,
         origin: AnswerSource,
         progress: watch::Receiver<Progress>,
     ) -> Waiter {
-        self.jobs.hold(job);
-        Waiter { core: Arc::clone(self), job, origin, progress, interest: None, delivered_before: false }
+        self.jobs.add_waiter(job);
+        Waiter { core: Arc::clone(self), job, origin, progress, keep_alive: None, delivered_before: false }
     }
 
-    /// A ticket for what an order brought. The caller has taken hold of the order.
-    pub(super) fn held_waiter(
+    /// Makes a waiter for a stored result. The caller has added the waiter to the job.
+    pub(super) fn waiter_for_result(
         self: &Arc<Self>,
-        delivery: Arc<JobResult>,
+        result: Arc<JobResult>,
         origin: AnswerSource,
         delivered_before: bool,
     ) -> Waiter {
-        let job = delivery.job;
-        let JobResult { purchases, pictures, usage, resolved, .. } = &*delivery;
-        let parts = vec![PurchaseResult { pictures: pictures.clone(), usage: *usage, resolved: *resolved }];
+        let job = result.job;
+        let JobResult { purchases, pictures, usage, resolved, .. } = &*result;
+        let results = vec![PurchaseResult { pictures: pictures.clone(), usage: *usage, resolved: *resolved }];
         let (upstream, stage) = (purchases.clone(), JobStage::Processing);
-        let progress = Progress { stage, recorded: true, upstream, parts, outcome: Some(Ok(delivery)) };
+        let progress = Progress { stage, recorded: true, upstream, results, outcome: Some(Ok(result)) };
         let progress = watch::channel(progress).1;
-        Waiter { core: Arc::clone(self), job, origin, progress, interest: None, delivered_before }
+        Waiter { core: Arc::clone(self), job, origin, progress, keep_alive: None, delivered_before }
     }
 
-    /// A ticket for an order that ended without pictures.
-    pub(super) fn failed_waiter(self: &Arc<Self>, job: JobId, failure: Failure) -> Waiter {
+    /// Makes a waiter for a job that ended without pictures.
+    pub(super) fn waiter_for_failure(self: &Arc<Self>, job: JobId, failure: Failure) -> Waiter {
         let progress = Progress { recorded: true, outcome: Some(Err(failure)), ..Progress::default() };
-        self.onlooker(job, AnswerSource::Joined, watch::channel(progress).1)
+        self.observer(job, AnswerSource::Joined, watch::channel(progress).1)
     }
 }
 
@@ -144,12 +119,12 @@ impl Waiter {
         self.origin
     }
 
-    /// The upstream's names for its predictions, as far as they are known.
+    /// Returns the upstream's ids of the job's purchases, as far as they are known.
     pub(crate) fn upstream(&self) -> Vec<UpstreamId> {
         self.progress.borrow().upstream.clone()
     }
 
-    /// Whether anything of its order is, or may be, bought.
+    /// Whether any purchase of the job is, or may be, bought.
     pub(crate) fn is_bought(&self) -> bool {
         self.core.jobs.is_bought(self.job)
     }
@@ -163,127 +138,125 @@ impl Waiter {
         self.progress(deadline, |progress| progress.outcome.clone()).await?.map_err(WaitError::Failed)
     }
 
-    /// Waits for what the next prediction brings, when `seen` of them have been seen; `None` when that was all.
+    /// Waits for the result of the next purchase after the first `seen` results; `None` when there is no other.
     ///
-    /// Pictures come before failures: an order of which something came and something failed ends well. Dropping the
-    /// future loses nothing.
+    /// Pictures come before failures: a job with pictures and a failure ends well. Dropping the future loses nothing.
     ///
     /// # Errors
     ///
     /// As [`Waiter::wait`].
-    pub(crate) async fn next_part(
+    pub(crate) async fn next_result(
         &mut self,
         seen: usize,
         deadline: Instant,
     ) -> Result<Option<PurchaseResult>, WaitError> {
-        match self.news(seen, None, deadline).await? {
-            JobEvent::PurchaseResult(part) => Ok(Some(part)),
-            JobEvent::JobStage(_) | JobEvent::End => Ok(None),
+        match self.next_event(seen, None, deadline).await? {
+            JobEvent::PurchaseResult(result) => Ok(Some(result)),
+            JobEvent::StageChanged(_) | JobEvent::End => Ok(None),
         }
     }
 
-    /// As [`Waiter::next_part`], and the order's stage when that is known to whoever asks and has changed.
+    /// As [`Waiter::next_result`], and returns the job's stage once it differs from `known`; never if that is `None`.
     ///
     /// # Errors
     ///
     /// As [`Waiter::wait`].
-    pub(crate) async fn news(
+    pub(crate) async fn next_event(
         &mut self,
         seen: usize,
         known: Option<JobStage>,
         deadline: Instant,
     ) -> Result<JobEvent, WaitError> {
-        let next = |progress: &Progress| match (progress.parts.get(seen), &progress.outcome) {
-            (Some(part), _) => Some(Ok(JobEvent::PurchaseResult(part.clone()))),
+        let next = |progress: &Progress| match (progress.results.get(seen), &progress.outcome) {
+            (Some(result), _) => Some(Ok(JobEvent::PurchaseResult(result.clone()))),
             (None, Some(Ok(_))) => Some(Ok(JobEvent::End)),
             (None, Some(Err(failure))) => Some(Err(failure.clone())),
             (None, None) => {
-                let moved = known.is_some_and(|known| known != progress.stage);
-                moved.then_some(Ok(JobEvent::JobStage(progress.stage)))
+                let changed = known.is_some_and(|known| known != progress.stage);
+                changed.then_some(Ok(JobEvent::StageChanged(progress.stage)))
             }
         };
         self.progress(deadline, next).await?.map_err(WaitError::Failed)
     }
 
-    /// Waits until there is something to `look` at.
-    async fn progress<T>(&mut self, deadline: Instant, look: impl Fn(&Progress) -> Option<T>) -> Result<T, WaitError> {
+    /// Waits until `select` finds something in the progress.
+    async fn progress<T>(
+        &mut self,
+        deadline: Instant,
+        select: impl Fn(&Progress) -> Option<T>,
+    ) -> Result<T, WaitError> {
         enum Woken<T> {
-            Seen(Option<T>),
-            OutOfPatience,
+            Selected(Option<T>),
+            DeadlinePassed,
             Closing,
         }
         let lifecycle = self.core.lifecycle.clone();
         let woken = tokio::select! {
             biased;
-            seen = self.progress.wait_for(|progress| look(progress).is_some()) => {
-                Woken::Seen(seen.ok().and_then(|progress| look(&progress)))
+            selected = self.progress.wait_for(|progress| select(progress).is_some()) => {
+                Woken::Selected(selected.ok().and_then(|progress| select(&progress)))
             }
-            () = tokio::time::sleep_until(deadline) => Woken::OutOfPatience,
+            () = tokio::time::sleep_until(deadline) => Woken::DeadlinePassed,
             () = lifecycle.closing() => Woken::Closing,
         };
         match woken {
-            Woken::Seen(Some(seen)) => Ok(seen),
-            Woken::OutOfPatience => Err(self.out_of_patience()),
+            Woken::Selected(Some(selected)) => Ok(selected),
+            Woken::DeadlinePassed => Err(self.deadline_passed()),
             // The sender is gone without an outcome only when the engine is torn down.
-            Woken::Closing | Woken::Seen(None) => Err(self.closing()),
+            Woken::Closing | Woken::Selected(None) => Err(self.closing()),
         }
     }
 
-    /// Waits for the outcome, at most until `deadline`, and not once the gateway stops: `None` when it did not come.
+    /// Waits for the outcome, at most until `deadline` or until the gateway stops; `None` when it did not come.
     pub(crate) async fn outcome(&mut self, deadline: Instant) -> Option<Result<Arc<JobResult>, Failure>> {
         self.progress(deadline, |progress| progress.outcome.clone()).await.ok()
     }
 
-    /// Waits until the journal knows of the order, so that it is found again whatever happens; or until it has ended.
+    /// Waits until the job is in the journal, so that it is found after a crash; or until it has ended.
     pub(crate) async fn recorded(&mut self) {
         // The sender is gone only when the engine is torn down.
         let _ = self.progress.wait_for(|progress| progress.recorded || progress.outcome.is_some()).await;
     }
 
-    /// Whether the outcome is there.
+    /// Whether the job has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.progress.borrow().outcome.is_some()
     }
 
-    /// StateFiles that the answer reached a connection that was still there, once `written` says so. Until then, and until
-    /// the journal knows, nobody else claims the result.
+    /// Journals that the answer was written to a connection that was still open, once `written` is true. Until then,
+    /// and until that is journalled, no other request claims the result.
     pub(crate) fn delivered(self, written: impl Future<Output = bool> + Send + 'static) {
         if self.delivered_before {
             return;
         }
         let core = Arc::clone(&self.core);
-        core.lifecycle.clone().spawn("delivered", async move {
+        core.lifecycle.clone().spawn("journal delivery", async move {
             if !written.await {
                 return;
             }
             let record = Record::Delivered { job: self.job, at: core.clock.now() };
             if let Err(error) = core.journal.append(record).await {
-                tracing::warn!(job = %self.job, %error, "a delivery could not be journalled");
+                tracing::warn!(job = %self.job, %error, "a delivery could not be journalled; it may be claimed again");
             }
             drop(self);
         });
     }
 
-    /// Notes that the client could not be told of a failure, and will ask again: the next request for the same gets it,
-    /// and buys nothing.
-    pub(crate) async fn untold(self, failure: Failure) {
-        // An order that the journal does not know was not bought.
+    /// Keeps a failure that did not reach its client, which will retry: the next equal request gets it, and buys
+    /// nothing.
+    pub(crate) async fn keep_failure_for_retry(self, failure: Failure) {
+        // A job that is not in the journal was not bought.
         if let Ok(Some(stored)) = self.core.journal.job(self.job).await {
-            self.core.untold.insert(stored.record.fingerprint, (self.job, failure));
+            self.core.pending_failures.insert(stored.record.fingerprint, (self.job, failure));
         }
     }
 
-    fn out_of_patience(&self) -> WaitError {
-        // Nothing bought means that nothing goes on once this waiter has left; others may still wait with whoever only
-        // looks on.
-        if self.is_bought() || self.interest.is_none() {
-            WaitError::OutOfPatience { upstream: self.upstream() }
+    fn deadline_passed(&self) -> WaitError {
+        // If nothing is bought, nothing goes on once this waiter has left; for an observer, other waiters may remain.
+        if self.is_bought() || self.keep_alive.is_none() {
+            WaitError::DeadlinePassed { upstream: self.upstream() }
         } else {
-            WaitError::Failed(match self.core.jobs.record(self.job) {
-                Some(record) => self.core.waited_in_vain(&record),
-                // It has just been dropped.
-                None => Failure::Abandoned,
-            })
+            WaitError::Failed(self.core.missed_start(self.job))
         }
     }
 
@@ -291,14 +264,14 @@ impl Waiter {
         let jobs = &self.core.jobs;
         let held = self.core.settings.on_unknown == OnUnknown::Hold;
         if jobs.is_submitting(self.job) && !held {
-            // Its answer may not come before the end, and then a retry would pay again. Held, a retry joins what was
-            // accepted, or is told what is unknown, and pays for neither.
+            // The upstream's answer may not come before the process ends, and then a retry would pay again. With
+            // `hold`, a retry joins the accepted purchase or gets the unknown outcome, and pays for neither.
             let message = "the gateway stopped before the answer came".to_owned();
             WaitError::Failed(Failure::OutcomeUnknown { message })
         } else if jobs.is_bought(self.job) {
             WaitError::Closing { upstream: self.upstream() }
         } else {
-            // What is only queued is not taken up after the restart.
+            // A job that is only queued is not resumed after the restart.
             WaitError::Failed(Failure::Stopping)
         }
     }
@@ -306,6 +279,6 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        self.core.jobs.release(self.job);
+        self.core.jobs.remove_waiter(self.job);
     }
 }

@@ -42,7 +42,7 @@ async fn a_prediction_is_polled_with_the_key_that_bought_it_also_after_a_restart
     upstream.hold().await;
     let edits: Vec<Edit> = (0..4).map(|number| Edit::new(&format!("number {number}"))).collect();
     let pending: Vec<_> = edits.iter().map(|edit| gateway.alice().begin(edit)).collect();
-    until("all are in flight", async || gateway.status("engine", "following").await == 4).await;
+    until("all are in flight", async || gateway.status("engine", "polling").await == 4).await;
     assert_eq!(
         (account(&gateway, 0).await["in_flight"].as_u64(), account(&gateway, 1).await["in_flight"].as_u64()),
         (Some(2), Some(2))

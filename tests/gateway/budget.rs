@@ -22,7 +22,7 @@ async fn a_full_queue_refuses_with_retry_after() {
     let gateway = Gateway::with(&upstream, &limits).await;
     upstream.hold().await;
     let first = gateway.alice().begin(&Edit::new("first"));
-    until("it is in flight", async || gateway.status("engine", "following").await == 1).await;
+    until("it is in flight", async || gateway.status("engine", "polling").await == 1).await;
     let second = gateway.alice().begin(&Edit::new("second"));
     until("it is queued", async || gateway.status("upstream", "queued_submits").await == 1).await;
 

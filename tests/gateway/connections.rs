@@ -140,7 +140,7 @@ async fn a_body_below_the_minimum_rate_gets_408() {
     );
     raw.send(head).await;
     // A byte every 10 ms: never idle, never complete.
-    until("it is cut", async || raw.has("body_too_slow").await || !raw.try_send(b"-").await).await;
+    until("it is refused", async || raw.has("body_too_slow").await || !raw.try_send(b"-").await).await;
     let answer = raw.until("body_too_slow").await;
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close\r\n"), "{answer}");
     assert_eq!(upstream.submits().await, 0);

@@ -105,14 +105,14 @@ async fn concurrent_predictions_are_limited_and_joins_do_not_count() {
     let gateway = Gateway::with(&upstream, &[("limits.predictions_at_once", "1")]).await;
     upstream.hold().await;
     let first = gateway.alice().begin(&Edit::new("first"));
-    until("it is followed", async || gateway.status("engine", "following").await == 1).await;
+    until("it is followed", async || gateway.status("engine", "polling").await == 1).await;
 
     is_rate_limited(&gateway.alice().edit(&Edit::new("second")).await);
 
     let joining = gateway.alice().begin(&Edit::new("first"));
     until("two wait", async || gateway.status("engine", "waiters").await == 2).await;
     let of_bob = gateway.bob().begin(&Edit::new("his own"));
-    until("bob's is followed", async || gateway.status("engine", "following").await == 2).await;
+    until("bob's is followed", async || gateway.status("engine", "polling").await == 2).await;
     upstream.release().await;
     first.answer().await.picture();
     assert_eq!(joining.answer().await.cache(), "joined");
@@ -181,7 +181,7 @@ async fn a_running_job_counts_once_after_a_restart() {
     let gateway = Gateway::with(&upstream, &limits).await;
     upstream.hold().await;
     let waiting = gateway.alice().begin(&Edit::new("interrupted"));
-    until("it is followed", async || gateway.status("engine", "following").await == 1).await;
+    until("it is followed", async || gateway.status("engine", "polling").await == 1).await;
 
     let gateway = gateway.restart().await;
 

@@ -61,13 +61,13 @@ async fn every_metric_is_present_and_well_formed() {
         assert!(is_metric_line(line), "{line:?}");
     }
     for series in [
-        "gptproto_gateway_engine_orders_total 2",
-        "gptproto_gateway_engine_pictures_total 1",
+        "gptproto_gateway_engine_jobs_started_total 2",
+        "gptproto_gateway_engine_pictures_bought_total 1",
         "gptproto_gateway_engine_cache_hits_total 1",
-        "gptproto_gateway_engine_unknown_total 1",
+        "gptproto_gateway_engine_purchases_unknown_total 1",
         "gptproto_gateway_engine_submits_total{api=\"prediction\",result=\"accepted\"} 1",
         "gptproto_gateway_engine_submits_total{api=\"prediction\",result=\"unknown\"} 1",
-        "gptproto_gateway_engine_ended_total{result=\"outcome_unknown\"} 1",
+        "gptproto_gateway_engine_purchases_failed_total{reason=\"outcome_unknown\"} 1",
         "gptproto_gateway_engine_waiters 0",
         "gptproto_gateway_upstream_calls_total{account=\"default\",call=\"submit\"} 2",
         "gptproto_gateway_upstream_in_flight{account=\"default\"} 0",

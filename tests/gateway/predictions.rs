@@ -40,7 +40,7 @@ async fn status(client: &Client, address: &str) -> String {
 }
 
 async fn followed(gateway: &Gateway, count: u64) {
-    until("the purchases are followed", async || gateway.status("engine", "following").await == count).await;
+    until("the purchases are followed", async || gateway.status("engine", "polling").await == count).await;
 }
 
 #[tokio::test]

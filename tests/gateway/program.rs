@@ -274,7 +274,7 @@ async fn after_a_kill_before_a_submits_response_the_outcome_is_unknown_and_nothi
 
     assert!(serving.log().contains("purchases with an unknown outcome"), "{}", serving.log());
     let metrics = serving.alice().get(&format!("{}/metrics", serving.operator())).await.text();
-    assert!(metrics.contains("gptproto_gateway_engine_unknown_total 1\n"), "{metrics}");
+    assert!(metrics.contains("gptproto_gateway_engine_purchases_unknown_total 1\n"), "{metrics}");
     serving.follows(0).await;
     assert_eq!(upstream.submits().await, 1);
     // Reported once: the next start has nothing to resume.

@@ -3,7 +3,7 @@
 use crate::harness::{Edit, Gateway, Upstream, until};
 
 async fn followed(gateway: &Gateway) {
-    until("the purchase is followed", async || gateway.status("engine", "following").await == 1).await;
+    until("the purchase is followed", async || gateway.status("engine", "polling").await == 1).await;
 }
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn a_purchase_is_completed_after_a_restart() {
     assert!(refused.header("x-gateway-prediction").starts_with("pred_"));
     assert!(refused.message().contains(refused.header("x-gateway-prediction")), "{}", refused.message());
     assert_eq!(refused.header("x-gateway-upstream-id"), prediction["id"].as_str().unwrap());
-    assert_eq!(gateway.status("engine", "following").await, 1, "taken up from the journal");
+    assert_eq!(gateway.status("engine", "polling").await, 1, "taken up from the journal");
     let again = gateway.alice().begin(&edit);
     until("it waits", async || gateway.status("engine", "waiters").await == 1).await;
     upstream.release().await;
@@ -160,7 +160,7 @@ async fn a_stop_before_a_submits_response_allows_a_retry_that_pays_nothing() {
     let refused = waiting.answer().await;
     refused.is_refused(503, "restarting");
     assert_eq!(refused.header("x-should-retry"), "true", "a retry gets the unknown outcome");
-    assert_eq!(gateway.status("engine", "following").await, 0);
+    assert_eq!(gateway.status("engine", "polling").await, 0);
     assert_eq!(gateway.status("engine", "unknown").await, 1, "the operator sees it");
     gateway.alice().edit(&edit).await.is_refused(502, "submission_outcome_unknown");
     assert_eq!(upstream.submits().await, 1, "and it is not resent");

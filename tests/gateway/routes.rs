@@ -198,7 +198,7 @@ async fn a_stop_during_a_synchronous_call_leaves_an_unknown_outcome() {
     let gateway = gateway.restart().await;
 
     waiting.answer().await.is_refused(503, "restarting");
-    assert_eq!(gateway.status("engine", "following").await, 0, "there is no id to ask for");
+    assert_eq!(gateway.status("engine", "polling").await, 0, "there is no id to ask for");
     assert_eq!(gateway.status("engine", "unknown").await, 1, "the operator sees it");
     is_unknown(&gateway.alice().edit(&edit).await);
     assert_eq!(upstream.submits().await, 1);

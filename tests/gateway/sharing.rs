@@ -11,7 +11,7 @@ const CACHE_OFF: (&str, &str) = ("cache.mode", "off");
 
 /// Waits until this number of purchases is polled.
 async fn followed(gateway: &Gateway, count: u64) {
-    until("the purchases are followed", async || gateway.status("engine", "following").await == count).await;
+    until("the purchases are followed", async || gateway.status("engine", "polling").await == count).await;
 }
 
 /// Waits until this number of requests waits.

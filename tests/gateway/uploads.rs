@@ -24,12 +24,12 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 async fn spool_is_empty(gateway: &Gateway) -> bool {
-    for name in ["spool_bytes", "spool_taken_bytes", "spool_memory_bytes", "spool_waiting"] {
+    for name in ["spool_bytes", "spool_reserved_bytes", "spool_memory_bytes", "spool_waiting"] {
         if gateway.status("engine", name).await != 0 {
             return false;
         }
     }
-    gateway.spool_files() == 0
+    gateway.spool_files().is_none_or(|count| count == 0)
 }
 
 /// The head of a request by Alice, with these additional lines.
@@ -55,7 +55,7 @@ async fn an_accepted_purchase_releases_its_upload() {
         "images": [{"image_url": data_url(&large_picture(3))}],
     });
     let json = gateway.alice().begin_json("/v1/images/edits", &body);
-    until("both are followed", async || gateway.status("engine", "following").await == 2).await;
+    until("both are followed", async || gateway.status("engine", "polling").await == 2).await;
     until("the spool is empty", async || spool_is_empty(&gateway).await).await;
     assert_eq!(gateway.status("engine", "waiters").await, 2, "and both wait");
     upstream.release().await;
@@ -86,7 +86,7 @@ async fn an_upload_waits_for_spool_space_before_its_body_is_read() {
     let mut first = Raw::to(&gateway.address()).await;
     first.send(head(&[JSON, "Content-Length: 5000000", "Expect: 100-continue"])).await;
     first.until("100 Continue").await;
-    assert!(gateway.status("engine", "spool_taken_bytes").await > 8_000_000, "the body and the pictures in it");
+    assert!(gateway.status("engine", "spool_reserved_bytes").await > 8_000_000, "the body and the pictures in it");
     assert_eq!(gateway.status("engine", "spool_bytes").await, 0);
 
     gateway.alice().edit(&Edit::new("small")).await.picture();
@@ -152,7 +152,7 @@ async fn an_interrupted_upload_leaves_nothing() {
             }
             raw.send(body).await;
             until("most has arrived", async || gateway.status("engine", "spool_bytes").await >= 900_000).await;
-            until("it is in a file", async || gateway.spool_files() == 1).await;
+            until("it is in a file", async || gateway.spool_files().is_none_or(|count| count == 1)).await;
             drop(raw);
             until("the spool is empty", async || spool_is_empty(&gateway).await).await;
         }

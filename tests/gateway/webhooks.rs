@@ -168,7 +168,7 @@ async fn a_cancelled_job_sends_a_failed_event() {
     let gateway = Gateway::with(&upstream, &changes).await;
     upstream.hold().await;
     let first = gateway.alice().begin(&Edit::new("holds the place"));
-    until("it is followed", async || gateway.status("engine", "following").await == 1).await;
+    until("it is followed", async || gateway.status("engine", "polling").await == 1).await;
     let queued = job_id(&gateway.alice().edit(&later("queued", &receiver.at("/hook"))).await);
     gateway.alice().delete(&format!("/v1/predictions/{queued}")).await;
     events(&receiver, 1).await;

@@ -235,7 +235,7 @@ def is_clean(rig, idle_descriptors):
         if now["connections"]["clients"]:
             problems.append(f"{now['connections']['clients']} connections left")
         engine = now["engine"]
-        if engine["queued"] + engine["submitting"] + engine["following"]:
+        if engine["queued"] + engine["submitting"] + engine["polling"]:
             problems.append("there is unfinished work")
         open_now = descriptors(rig.gateway.pid)
         # Connections to the simulator and from the operator may be kept.

@@ -126,12 +126,12 @@ impl Events {
                     }
                     Err(failure) => error_event(&self.response.failed(&waiter, WaitError::Failed(failure))),
                 }),
-                event = waiter.news(self.seen, sent, self.response.deadline), if self.end.is_none() => match event {
+                event = waiter.next_event(self.seen, sent, self.response.deadline), if self.end.is_none() => match event {
                     Ok(JobEvent::PurchaseResult(result)) => {
                         self.seen += 1;
                         self.prepare(result);
                     }
-                    Ok(JobEvent::JobStage(stage)) => {
+                    Ok(JobEvent::StageChanged(stage)) => {
                         if let Some(statuses) = &mut self.statuses
                             && let Some(status) = statuses.changed(stage, &self.response.engine, job).await
                         {

@@ -88,7 +88,7 @@ impl PaddedJson {
                     && !error.invites_retry()
                 {
                     // The broken connection makes the client retry, although this error says it should not.
-                    waiter.untold(failure).await;
+                    waiter.keep_failure_for_retry(failure).await;
                 }
                 Err(io::Error::other(error.to_string()))
             }

@@ -42,7 +42,7 @@ const NO_RESULT: &str = "\"result\":null";
 
 impl<'a> PredictionObject<'a> {
     pub(crate) fn of(job: JobId, view: &'a JobView, now: Timestamp) -> Self {
-        let (status, expected, completed_at, error) = match &view.standing {
+        let (status, expected, completed_at, error) = match &view.status {
             JobStatus::UnderWay { stage, expected } => (status_word(*stage), *expected, None, None),
             JobStatus::Completed(result) => ("completed", None, Some(result.resolved), None),
             JobStatus::Failed { failure, at } => {
@@ -50,7 +50,7 @@ impl<'a> PredictionObject<'a> {
                 let error = ApiError::Failed { failure: failure.clone(), job: Some(job) };
                 (if cancelled { "cancelled" } else { "failed" }, None, Some(*at), Some(error))
             }
-            JobStatus::Swept => ("completed", None, None, Some(ApiError::ResultGone)),
+            JobStatus::Evicted => ("completed", None, None, Some(ApiError::ResultGone)),
         };
         Self {
             id: job.to_string(),
@@ -60,7 +60,7 @@ impl<'a> PredictionObject<'a> {
                 Task::Edit => "edit",
                 Task::Generate => "generation",
             },
-            model: &view.model,
+            model: view.model.as_str(),
             created: view.created.seconds(),
             // An overdue job is expected now.
             expected_completion: expected.map(|expected| expected.max(now).seconds()),
@@ -83,7 +83,7 @@ impl<'a> PredictionObject<'a> {
 
 fn status_word(stage: JobStage) -> &'static str {
     match stage {
-        JobStage::QueueSlot => "queued",
+        JobStage::Queued => "queued",
         JobStage::Submitting => "submitting",
         JobStage::Processing => "processing",
     }

@@ -33,7 +33,7 @@ impl StatusEvents {
         }
         self.stage = Some(JobStage::Processing);
         let view = self.view(engine, job).await?;
-        let JobStatus::UnderWay { stage, .. } = view.standing else { return None };
+        let JobStatus::UnderWay { stage, .. } = view.status else { return None };
         self.stage = Some(stage);
         Some(self.event(job, &view))
     }
@@ -43,7 +43,7 @@ impl StatusEvents {
         self.stage = Some(stage);
         let view = self.view(engine, job).await?;
         // The end is the last event, and no stage.
-        matches!(view.standing, JobStatus::UnderWay { .. }).then(|| self.event(job, &view))
+        matches!(view.status, JobStatus::UnderWay { .. }).then(|| self.event(job, &view))
     }
 
     /// Returns the last event; `None` after it.
@@ -57,7 +57,7 @@ impl StatusEvents {
 
     /// Looks the job up. A failed look-up omits the event; pictures and errors are sent all the same.
     async fn view(&self, engine: &Engine, job: JobId) -> Option<JobView> {
-        engine.look(&self.client, job).await.ok().flatten()
+        engine.view(&self.client, job).await.ok().flatten()
     }
 
     fn event(&self, job: JobId, view: &JobView) -> StreamingBody {

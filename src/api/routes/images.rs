@@ -28,7 +28,7 @@ use crate::api::response::padded_json::PaddedJson;
 use crate::api::response::signature::ResultUrls;
 use crate::api::response::streaming::{ResponseOutcome, StreamingResponse};
 use crate::api::state::ApiState;
-use crate::engine::{JobRequest, Presence, WaitError, Waiter};
+use crate::engine::{JobRequest, WaitError, WaitMode, Waiter};
 use crate::http::gateway_headers::name_job;
 use crate::model::{ClientId, Failure, IdempotencyKey, JobResult, Task};
 use crate::server::connection::ConnectionHandle;
@@ -109,10 +109,10 @@ async fn accept(
     let shape = ResponseShape::of(&request, options);
     let deadline = response_deadline(&headers, &state.server, started, Instant::now(), mode.heartbeat());
     let urls = state.result_urls(&headers)?;
-    let (presence, until) = match mode {
-        ResponseMode::Async(_) => (Presence::Away, Instant::now() + state.server.async_start_timeout),
+    let (wait_mode, until) = match mode {
+        ResponseMode::Async(_) => (WaitMode::Away, Instant::now() + state.server.async_start_timeout),
         ResponseMode::Plain | ResponseMode::Interim(_) | ResponseMode::PaddedJson(_) | ResponseMode::Events(_) => {
-            (Presence::Connected, deadline)
+            (WaitMode::Connected, deadline)
         }
     };
     let job = JobRequest {
@@ -123,7 +123,7 @@ async fn accept(
         is_retry: retry_count(&headers) > 0,
         key: idempotency_key(&headers)?,
         until,
-        presence,
+        wait_mode,
         webhook: webhook_url
             .map(|address| state.webhooks.accept(&address).map_err(ApiError::of_webhook))
             .transpose()?,
@@ -171,7 +171,7 @@ impl AcceptedRequest {
         let preparing = state.converter.prepare_all(&result.pictures, sources, self.shape.conversion());
         let in_time = tokio::time::timeout_at(self.deadline, preparing).await;
         let pictures = in_time.map_err(|_| {
-            ApiError::of_wait(&self.waiter, WaitError::OutOfPatience { upstream: result.purchases.clone() })
+            ApiError::of_wait(&self.waiter, WaitError::DeadlinePassed { upstream: result.purchases.clone() })
         })?;
         let body = self.shape.image_object(&result, pictures, &self.urls);
         Ok(deliver(body, &result, self.waiter, self.connection))
@@ -196,7 +196,7 @@ impl AcceptedRequest {
         heartbeat: Duration,
         outcome: ResponseOutcome,
     ) -> Result<Response, ApiError> {
-        let first = tokio::time::timeout(state.server.stream_grace, self.waiter.next_part(0, self.deadline)).await;
+        let first = tokio::time::timeout(state.server.stream_grace, self.waiter.next_result(0, self.deadline)).await;
         if let Ok(Err(error)) = first {
             outcome.discard();
             return Err(ApiError::of_wait(&self.waiter, error));

@@ -138,7 +138,7 @@ async fn get(
     let RequestContext { client, started, request, connection, headers, .. } = context;
     let mut view = view(state, &client, job).await?;
     log.job = job.to_string();
-    log.model.clone_from(&view.model);
+    view.model.as_str().clone_into(&mut log.model);
     let urls = state.result_urls(&headers)?;
     let shape = ResponseShape::new(view.task, view.choices.clone(), options);
     let now = Instant::now();
@@ -165,13 +165,13 @@ async fn get(
     };
     let deadline = response_deadline(&headers, &state.server, started, now, None);
     let wait = wait.min(deadline.saturating_duration_since(now));
-    if matches!(view.standing, JobStatus::UnderWay { .. }) {
+    if matches!(view.status, JobStatus::UnderWay { .. }) {
         let _permit = state.admit(&client)?;
         let outcome = view.waiter.outcome(now + wait).await;
         view = self::view(state, &client, job).await?;
         // An outcome that could not be journalled is shown all the same.
-        if let (JobStatus::UnderWay { .. }, Some(outcome)) = (&view.standing, outcome) {
-            view.standing = match outcome {
+        if let (JobStatus::UnderWay { .. }, Some(outcome)) = (&view.status, outcome) {
+            view.status = match outcome {
                 Ok(result) => JobStatus::Completed(result),
                 Err(failure) => JobStatus::Failed { failure, at: state.clock.now() },
             };
@@ -199,9 +199,9 @@ async fn delete(client: &ClientId, state: &ApiState, job: JobId, log: &mut LogFi
 /// Looks up a job of a client that can still be shown.
 async fn view(state: &ApiState, client: &ClientId, job: JobId) -> Result<JobView, ApiError> {
     let failed = |failure| ApiError::Failed { failure, job: Some(job) };
-    let view = state.engine.look(client, job).await.map_err(failed)?.ok_or(ApiError::PredictionNotFound)?;
-    match view.standing {
-        JobStatus::Swept => Err(ApiError::ResultGone),
+    let view = state.engine.view(client, job).await.map_err(failed)?.ok_or(ApiError::PredictionNotFound)?;
+    match view.status {
+        JobStatus::Evicted => Err(ApiError::ResultGone),
         JobStatus::UnderWay { .. } | JobStatus::Completed(_) | JobStatus::Failed { .. } => Ok(view),
     }
 }
@@ -215,7 +215,7 @@ async fn show_job(
 ) -> Result<Response, ApiError> {
     let now = state.clock.now();
     let (head, tail) = PredictionObject::of(job, &view, now).around_result();
-    if let JobStatus::Completed(result) = &view.standing {
+    if let JobStatus::Completed(result) = &view.status {
         let opened = state.engine.open(&result.pictures).await;
         let failed = |failure: Failure| ApiError::of_wait(&view.waiter, WaitError::Failed(failure));
         let sources = opened.map_err(failed)?;
@@ -230,7 +230,7 @@ async fn show_job(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     name_job(headers, job, &view.purchases);
-    if let JobStatus::UnderWay { expected, .. } = view.standing {
+    if let JobStatus::UnderWay { expected, .. } = view.status {
         headers.insert(RETRY_AFTER, HeaderValue::from(retry_after(expected, now).as_secs()));
     }
     Ok(response)

@@ -92,11 +92,18 @@ impl Gateway {
         page(&self.operator(), path).await
     }
 
-    /// The number of open unlinked files in the spool.
-    pub(crate) fn spool_files(&self) -> usize {
+    /// The number of open unlinked files in the spool; `None` on systems that do not list open files.
+    #[cfg(target_os = "linux")]
+    #[expect(clippy::unnecessary_wraps, reason = "None on other systems")]
+    pub(crate) fn spool_files(&self) -> Option<usize> {
         let spool = self.directory.path().join("spool");
         let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
-        open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).filter(|to| to.starts_with(&spool)).count()
+        Some(open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).filter(|to| to.starts_with(&spool)).count())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn spool_files(&self) -> Option<usize> {
+        None
     }
 
     /// One number of the status page: `engine`, `waiters`.

@@ -157,7 +157,7 @@ impl Serving {
     pub(crate) async fn follows(&self, count: u64) {
         until("the program follows the prediction", async || {
             let status: Value = serde_json::from_str(&page(&self.operator(), "/status.json").await.1).unwrap();
-            status["engine"]["following"] == count
+            status["engine"]["polling"] == count
         })
         .await;
     }

@@ -200,7 +200,7 @@ class Rig:
         _, _, data = call(self.operator_port, "GET", "/status.json")
         status = json.loads(data)
         engine = status.get("engine", status)
-        return engine["queued"] + engine["submitting"] + engine["following"] == 0
+        return engine["queued"] + engine["submitting"] + engine["polling"] == 0
 
     def journal(self):
         return Journal(self.directory)

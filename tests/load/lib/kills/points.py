@@ -198,7 +198,7 @@ class Recovery(Part):
         # Its picture is not ready when the gateway is killed.
         self.set_life(5000)
         self.request_in_background(accepted)
-        self.wait(lambda: self.following() == 1)
+        self.wait(lambda: self.polling() == 1)
         # Bought, and the answer to the submit is delayed until long after the kill.
         rig.call_simulator("POST", "/_simulator/faults", {"on": "submit", "fault": "delay", "delay_ms": 8000})
         self.request_in_background(committing)
@@ -236,9 +236,9 @@ class Recovery(Part):
         _, _, data = call(self.rig.simulator_port, "GET", "/_simulator/predictions")
         return json.loads(data)
 
-    def following(self):
+    def polling(self):
         _, _, data = call(self.rig.operator_port, "GET", "/status.json")
-        return json.loads(data)["engine"]["following"]
+        return json.loads(data)["engine"]["polling"]
 
     def one(self, k):
         rig = self.rig

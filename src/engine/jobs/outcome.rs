@@ -1,0 +1,116 @@
+//! How a job has ended: its pictures, or the one failure that its client is shown.
+//!
+//! A job of several purchases may have several failures. All answers name the same one: the answer to the request, the
+//! answer to its retry, and `GET /v1/predictions/{id}`, before and after a restart. It is the most severe: an unknown
+//! outcome first, then a failure that may have cost money. Among equally severe failures it is that of the first slot.
+
+use crate::model::{Failure, JobId, JobResult, StoredPicture, Timestamp, UpstreamId, Usage};
+use crate::storage::journal::{StoredJob, StoredState};
+
+/// Which failures count for the failure of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum FailureScope {
+    /// All: for the answer to the job's owner.
+    All,
+    /// Those that an operator has not resolved: for the question whether a request may buy again.
+    Unresolved,
+}
+
+/// Returns the failure of a stored job, and when it happened; `None` while the job is under way, when it brought
+/// pictures, and when no failure is in the scope.
+pub(in crate::engine) fn stored_failure(stored: &StoredJob, scope: FailureScope) -> Option<(Failure, Timestamp)> {
+    let mut failures = Vec::with_capacity(stored.purchases.len());
+    for purchase in &stored.purchases {
+        match &purchase.state {
+            StoredState::Failed { failure, at, .. } => {
+                if scope == FailureScope::All || purchase.resolution.is_none() {
+                    failures.push((failure, *at));
+                }
+            }
+            StoredState::Intent
+            | StoredState::Committing { .. }
+            | StoredState::Accepted { .. }
+            | StoredState::Resolved { .. } => return None,
+        }
+    }
+    most_severe(failures).map(|(failure, at)| (failure.clone(), at))
+}
+
+/// Returns the failure of a job that has ended without pictures, from the failures of its purchases by slot.
+pub(super) fn job_failure<'a>(failures: impl IntoIterator<Item = &'a Failure>) -> Failure {
+    let failures = failures.into_iter().map(|failure| (failure, ()));
+    most_severe(failures).map_or_else(without_pictures, |(failure, ())| failure.clone())
+}
+
+/// Returns the failure of a job that has ended without pictures although no purchase of it failed: done, and empty.
+pub(in crate::engine) fn without_pictures() -> Failure {
+    Failure::ResultLost { message: "it ended without a picture".to_owned() }
+}
+
+/// Returns the most severe of some failures by slot; among equals the first.
+fn most_severe<'a, T>(failures: impl IntoIterator<Item = (&'a Failure, T)>) -> Option<(&'a Failure, T)> {
+    failures.into_iter().reduce(|worst, next| if next.0.severity() > worst.0.severity() { next } else { worst })
+}
+
+/// Returns the pictures of a stored job; `None` while it is under way or when it brought none.
+pub(in crate::engine) fn stored_result(stored: &StoredJob) -> Option<JobResult> {
+    let mut result = JobResultBuilder::new(stored.record.id, stored.record.n);
+    for purchase in &stored.purchases {
+        match &purchase.state {
+            StoredState::Resolved { upstream, pictures, usage, at } => {
+                result.add(upstream.as_ref(), pictures, *usage, *at);
+            }
+            StoredState::Failed { .. } => {}
+            StoredState::Intent | StoredState::Committing { .. } | StoredState::Accepted { .. } => return None,
+        }
+    }
+    result.finish()
+}
+
+/// Puts the result of a job together from the results of its purchases.
+pub(super) struct JobResultBuilder {
+    job: JobId,
+    /// The number of pictures that were asked for.
+    n: u8,
+    purchases: Vec<UpstreamId>,
+    pictures: Vec<StoredPicture>,
+    usage: Option<Usage>,
+    resolved: Option<Timestamp>,
+}
+
+impl JobResultBuilder {
+    pub(super) fn new(job: JobId, n: u8) -> Self {
+        Self { job, n, purchases: Vec::new(), pictures: Vec::new(), usage: None, resolved: None }
+    }
+
+    /// Adds the result of one purchase.
+    pub(super) fn add(
+        &mut self,
+        upstream: Option<&UpstreamId>,
+        pictures: &[StoredPicture],
+        usage: Option<Usage>,
+        at: Timestamp,
+    ) {
+        // One purchase without usage makes the sum unknown: the usage is complete, or none.
+        let first = self.pictures.is_empty();
+        self.usage = match (self.usage, usage) {
+            (None, usage) if first => usage,
+            (Some(sum), Some(usage)) => Some(sum.plus(usage)),
+            _ => None,
+        };
+        self.purchases.extend(upstream.cloned());
+        self.pictures.extend_from_slice(pictures);
+        self.resolved = self.resolved.max(Some(at));
+    }
+
+    /// Returns the result; `None` when there is no picture.
+    pub(super) fn finish(self) -> Option<JobResult> {
+        let Self { job, n, purchases, pictures, usage, resolved } = self;
+        let resolved = resolved.filter(|_| !pictures.is_empty())?;
+        let missing = n.saturating_sub(u8::try_from(pictures.len()).unwrap_or(u8::MAX));
+        Some(JobResult { job, purchases, pictures, missing, usage, resolved })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{ApiKind, ClientId, Fingerprint, PictureRequest, PurchaseId, Size, Task};
+use crate::storage::journal::{JobRecord, Resolution, StoredPurchase};
+
+const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+
+/// A stored job whose purchases failed, in the order of their slots.
+fn failed(failures: &[Failure]) -> StoredJob {
+    let client = ClientId("alice".into());
+    let request = PictureRequest {
+        task: Task::Generate,
+        model: "gpt-image-2".into(),
+        prompt: "a fox".to_owned(),
+        inputs: Vec::new(),
+        mask: None,
+        n: 4,
+        size: Size { width: 1024, height: 1024 },
+        choices: BTreeMap::new(),
+        api_kind: ApiKind::Prediction,
+    };
+    let record = JobRecord {
+        id: JobId::new(START, 1),
+        fingerprint: Fingerprint::of(&client, &request),
+        client,
+        task: request.task,
+        model: request.model,
+        size: request.size,
+        choices: request.choices,
+        n: request.n,
+        shareable: true,
+        idempotency_key: None,
+        respond_async: false,
+        created: START,
+    };
+    let purchases = (0..).zip(failures).map(|(slot, failure)| StoredPurchase {
+        id: PurchaseId { job: record.id, slot },
+        pictures: 1,
+        state: StoredState::Failed { upstream: None, failure: failure.clone(), at: at(slot) },
+        api_kind: ApiKind::Prediction,
+        account: None,
+        lost_answers: 0,
+        resolution: None,
+    });
+    StoredJob { purchases: purchases.collect(), record, delivered: None, evicted: false }
+}
+
+fn at(slot: u8) -> Timestamp {
+    Timestamp::from_millis(1_790_000_000_000 + i64::from(slot))
+}
+
+fn bought(message: &str) -> Failure {
+    Failure::TaskFailed { message: message.to_owned() }
+}
+
+fn unknown(message: &str) -> Failure {
+    Failure::OutcomeUnknown { message: message.to_owned() }
+}
+
+#[test]
+fn the_most_severe_failure_is_named_and_the_first_of_equals() {
+    let named = |failures: &[Failure]| stored_failure(&failed(failures), FailureScope::All);
+    assert_eq!(named(&[Failure::Stopping, bought("a"), bought("b")]), Some((bought("a"), at(1))));
+    assert_eq!(named(&[bought("a"), unknown("b"), unknown("c")]), Some((unknown("b"), at(1))));
+    assert_eq!(named(&[Failure::Stopping, Failure::Abandoned]), Some((Failure::Stopping, at(0))));
+    assert_eq!(named(&[]), None);
+}
+
+#[test]
+fn a_failure_that_an_operator_has_resolved_counts_for_the_owner_only() {
+    let mut stored = failed(&[unknown("a"), bought("b")]);
+    stored.purchases[0].resolution = Some(Resolution::Lost);
+    assert_eq!(stored_failure(&stored, FailureScope::All), Some((unknown("a"), at(0))));
+    assert_eq!(stored_failure(&stored, FailureScope::Unresolved), Some((bought("b"), at(1))));
+    stored.purchases[1].resolution = Some(Resolution::Bought);
+    assert_eq!(stored_failure(&stored, FailureScope::Unresolved), None);
+}
+
+#[test]
+fn a_job_that_is_under_way_or_brought_pictures_has_no_failure() {
+    for state in
+        [StoredState::Intent, StoredState::Resolved { upstream: None, pictures: Vec::new(), usage: None, at: START }]
+    {
+        let mut stored = failed(&[unknown("a"), bought("b")]);
+        stored.purchases[1].state = state;
+        assert_eq!(stored_failure(&stored, FailureScope::All), None);
+    }
+}
+
+proptest! {
+    /// Promise: the answer to a request, the answer to its retry and `GET /v1/predictions/{id}` name the same failure.
+    #[test]
+    fn all_answers_name_the_same_failure(kinds in proptest::collection::vec(0_u8..3, 1..5)) {
+        let failures: Vec<Failure> = kinds.iter().enumerate().map(|(slot, kind)| match kind {
+            0 => Failure::Unreachable { message: slot.to_string() },
+            1 => bought(&slot.to_string()),
+            _ => unknown(&slot.to_string()),
+        }).collect();
+        let to_the_request = job_failure(&failures);
+        let stored = failed(&failures);
+        for scope in [FailureScope::All, FailureScope::Unresolved] {
+            prop_assert_eq!(stored_failure(&stored, scope).map(|(failure, _)| failure), Some(to_the_request.clone()));
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The states of one purchase, and what follows a submit, a poll and a fetch.
+//!
+//! ```text
+//!            ┌──────────── not sent, refused: again ────────────┐
+//!            ▼                                                  │
+//!  INTENT ──────▶ uploads all but the last byte ──▶ COMMITTING ─┤
+//!    │  │                     │                         │       │
+//!    │  └─ no waiter          └─ rejected ─▶ FAILED ◀───┤       └── last byte ──▶ ACCEPTED ◀─┐ still working,
+//!    ▼                                                  │                          │  │  └───┘ trouble, pushback
+//!  FAILED (nothing bought)                 answer lost ─┴─▶ UNKNOWN (never resent) │  │
+//!                                                                                  │  └── failed, deadline ─▶ FAILED
+//!                                                                finished, fetched ▼
+//!                                                                              RESOLVED
+//! ```
+//!
+//! With the API kind `openai` the submit is everything: there is no id and no poll, and the answer to the last byte
+//! brings the pictures. The states are the same, without ACCEPTED; COMMITTING, otherwise a moment, lasts until the
+//! picture is made. A connection that breaks in COMMITTING, a stop whose grace ends in it and a crash in it are
+//! UNKNOWN.
+//!
+//! Each state has its own function, which takes only the events that are possible in it. Nothing in this file sleeps,
+//! spawns, logs or performs I/O; `purchase/` does that.
+
+use std::time::Duration;
+
+use crate::budget::Pushback;
+use crate::config::OnUnknown;
+use crate::model::Failure;
+use crate::upstream::{Finished, PollError, Polled, PurchaseHandle, SubmitError, Submitted};
+
+/// Polls that are answered "done" without pictures before the result counts as lost: the upstream may lag for a moment.
+const EMPTY_ANSWERS_MAX: u32 = 3;
+/// Polls that fail after the deadline before an upstream that does not answer is given up: after a long pause the
+/// gateway may be back before the network is.
+const LATE_TROUBLES_MAX: u32 = 30;
+/// Pause after the first submit that did not arrive; doubles with each further one.
+const RESUBMIT_PAUSE: Duration = Duration::from_millis(500);
+
+/// What to do after a submit.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::engine) enum AfterSubmit {
+    /// It has an id: journal it, then poll.
+    Poll(PurchaseHandle),
+    /// Its pictures came with the answer.
+    Collect {
+        handle: Option<PurchaseHandle>,
+        finished: Finished,
+    },
+    /// Nothing was bought: the purchase is an intent again, and is submitted again after the pause.
+    Retry {
+        pause: Duration,
+    },
+    /// Refused, and nothing was bought: the budget decides when, and with which account, it is submitted again.
+    PushedBack(Pushback),
+    /// The outcome is unknown, and the configuration prefers to pay twice over having no picture.
+    Resubmit {
+        pause: Duration,
+    },
+    End(Failure),
+}
+
+/// Decides after try number `attempt` (from 1) of at most `attempts_max`.
+pub(in crate::engine) fn after_submit(
+    result: Result<Submitted, SubmitError>,
+    attempt: u32,
+    attempts_max: u32,
+    on_unknown: OnUnknown,
+) -> AfterSubmit {
+    let pause = RESUBMIT_PAUSE * 2_u32.saturating_pow((attempt - 1).min(6));
+    match result {
+        Ok(Submitted::Accepted(handle)) => AfterSubmit::Poll(handle),
+        Ok(Submitted::Finished { handle, finished }) => AfterSubmit::Collect { handle, finished },
+        Err(SubmitError::NotSent { message }) if attempt >= attempts_max => {
+            AfterSubmit::End(Failure::Unreachable { message })
+        }
+        Err(SubmitError::NotSent { .. }) => AfterSubmit::Retry { pause },
+        Err(SubmitError::Refused { pushback, .. }) => AfterSubmit::PushedBack(pushback),
+        Err(SubmitError::Rejected(failure)) => AfterSubmit::End(failure),
+        Err(SubmitError::Unknown { .. }) if on_unknown == OnUnknown::Resubmit && attempt < attempts_max => {
+            AfterSubmit::Resubmit { pause }
+        }
+        Err(SubmitError::Unknown { message }) => AfterSubmit::End(Failure::OutcomeUnknown { message }),
+    }
+}
+
+/// What is remembered of an accepted purchase between polls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::engine) struct PollState {
+    pub(in crate::engine) handle: PurchaseHandle,
+    pub(in crate::engine) polls: u32,
+    empty_answers: u32,
+    late_troubles: u32,
+}
+
+/// What to do after a poll.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::engine) enum AfterPoll {
+    PollAgain,
+    /// 429: the budget slows polls down; this purchase is polled again.
+    PushedBack {
+        retry_after: Option<Duration>,
+    },
+    Collect(Finished),
+    End(Failure),
+}
+
+/// Why an output could not be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum FetchFailure {
+    /// The address, the transfer, or the bytes.
+    Upstream(String),
+    /// The disk.
+    Storage(String),
+}
+
+/// What to do after a round of fetching.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::engine) enum AfterFetch {
+    /// Store the pictures that came.
+    Resolve,
+    /// Poll for fresh addresses and fetch again.
+    PollAgain,
+    End(Failure),
+}
+
+impl PollState {
+    pub(in crate::engine) fn new(handle: PurchaseHandle) -> Self {
+        Self { handle, polls: 0, empty_answers: 0, late_troubles: 0 }
+    }
+
+    /// Decides after a poll. `expired`: the deadline of the purchase has passed.
+    pub(in crate::engine) fn after_poll(&mut self, result: Result<Polled, PollError>, expired: bool) -> AfterPoll {
+        self.polls += 1;
+        match result {
+            Ok(Polled::Finished(finished)) => AfterPoll::Collect(finished),
+            Ok(Polled::Failed(failure)) => AfterPoll::End(failure),
+            Ok(Polled::Empty) => {
+                self.empty_answers += 1;
+                if self.empty_answers >= EMPTY_ANSWERS_MAX {
+                    AfterPoll::End(Failure::ResultLost {
+                        message: "the upstream reports that it is done and shows no picture".to_owned(),
+                    })
+                } else {
+                    AfterPoll::PollAgain
+                }
+            }
+            Ok(Polled::Working) if expired => AfterPoll::End(Failure::DeadlineExceeded),
+            // A failed poll proves nothing about the purchase, which is paid for. Only the deadline ends it, and only
+            // after the upstream had its chance to answer.
+            Err(_) if expired && self.late_troubles >= LATE_TROUBLES_MAX => AfterPoll::End(Failure::DeadlineExceeded),
+            Err(PollError::Trouble { .. }) if expired => {
+                self.late_troubles += 1;
+                AfterPoll::PollAgain
+            }
+            Ok(Polled::Working) | Err(PollError::Trouble { .. }) => AfterPoll::PollAgain,
+            Err(PollError::Refused { retry_after }) => AfterPoll::PushedBack { retry_after },
+        }
+    }
+}
+
+/// Decides after a round of fetching, from the number of pictures that came and the trouble of the last that did not. A
+/// result that is paid for is fetched until the deadline, whether a host is down or the disk is full.
+pub(in crate::engine) fn after_fetch(stored: usize, trouble: Option<FetchFailure>, expired: bool) -> AfterFetch {
+    match trouble {
+        None => AfterFetch::Resolve,
+        Some(_) if !expired => AfterFetch::PollAgain,
+        Some(_) if stored > 0 => AfterFetch::Resolve,
+        Some(FetchFailure::Storage(message) | FetchFailure::Upstream(message)) => {
+            AfterFetch::End(Failure::ResultLost { message })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! Single failures, one at a time.
+
+use super::super::JobStatus;
+use super::*;
+use crate::model::IdempotencyKey;
+
+/// Returns a simulation whose gateway runs.
+async fn started(seed: u64) -> Simulation {
+    let mut simulation = Simulation::new(seed, AS_BUILT);
+    while simulation.gateway.is_none() {
+        simulation.start().await;
+    }
+    simulation
+}
+
+/// Lets time pass until a request is answered.
+async fn answered(simulation: &mut Simulation, prompt: usize) -> Answer {
+    for _ in 0..100 {
+        simulation.pass(Duration::from_secs(5)).await;
+        if simulation.waiting[prompt].is_none() {
+            return simulation.prompts[prompt].1.clone();
+        }
+    }
+    panic!("never answered:\n{}", simulation.world.lock().trace);
+}
+
+/// Runs a test with the first seed with which a single request is bought without a failure.
+fn with_a_sound_seed(test: impl AsyncFn(Simulation)) {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    for seed in 0..20 {
+        let sound = runtime().block_on(async {
+            let mut simulation = started(seed).await;
+            simulation.request(0, Duration::from_mins(10));
+            matches!(answered(&mut simulation, 0).await, Answer::Picture(_))
+        });
+        if sound {
+            return runtime().block_on(async { test(started(seed).await).await });
+        }
+    }
+    panic!("no seed buys without a failure");
+}
+
+#[test]
+fn a_failed_sync_stops_buying_and_open_purchases_are_resolved() {
+    with_a_sound_seed(async |mut simulation| {
+        simulation.request(0, Duration::from_mins(10));
+        // Far enough that it is bought, not so far that it is done.
+        while simulation.world.lock().bought.is_empty() {
+            simulation.pass(Duration::from_millis(50)).await;
+        }
+        simulation.pass(Duration::from_millis(2500)).await;
+        let gateway = simulation.gateway.as_ref().unwrap();
+        gateway.journal.break_disk();
+        assert!(gateway.engine.storage_failed(), "readiness shows it");
+        assert!(
+            matches!(answered(&mut simulation, 0).await, Answer::Picture(_)),
+            "a picture that was bought is delivered"
+        );
+        simulation.request(1, Duration::from_mins(10));
+        simulation.pass(Duration::from_mins(1)).await;
+        assert_eq!(simulation.world.lock().bought.len(), 1, "nothing more is bought");
+    });
+}
+
+#[test]
+fn a_crash_between_the_purchase_and_its_answer_is_an_unknown_outcome_and_held() {
+    with_a_sound_seed(async |mut simulation| {
+        simulation.request(0, Duration::from_mins(10));
+        while simulation.world.lock().bought.is_empty() {
+            simulation.pass(Duration::from_millis(1)).await;
+        }
+        simulation.crash().await;
+        while simulation.gateway.is_none() {
+            simulation.start().await;
+        }
+        simulation.request(0, Duration::from_mins(10));
+        let answer = answered(&mut simulation, 0).await;
+        assert!(matches!(answer, Answer::Failed(Failure::OutcomeUnknown { .. })), "{answer:?}");
+        assert_eq!(simulation.world.lock().bought.len(), 1, "held: the retry buys nothing");
+    });
+}
+
+#[test]
+fn a_jump_of_the_clock_changes_no_wait_and_loses_nothing() {
+    for hours in [-24 * 3650, -1, 1, 24 * 3650] {
+        with_a_sound_seed(async |mut simulation| {
+            simulation.request(0, Duration::from_mins(10));
+            while simulation.world.lock().bought.is_empty() {
+                simulation.pass(Duration::from_millis(50)).await;
+            }
+            simulation.clock.jump(hours * 3_600_000);
+            assert!(matches!(answered(&mut simulation, 0).await, Answer::Picture(_)), "{hours} h");
+            simulation.clock.jump(-hours * 3_600_000);
+            simulation.prompts[0].1 = Answer::Nothing;
+            simulation.request(0, Duration::from_mins(10));
+            assert!(matches!(answered(&mut simulation, 0).await, Answer::Picture(_)), "{hours} h and back");
+            assert_eq!(simulation.world.lock().bought.len(), 1, "{hours} h: the result was kept");
+        });
+    }
+}
+
+#[test]
+fn a_jump_of_the_clock_by_an_hour_loses_nothing_over_a_restart() {
+    // A jump beyond `results_ttl_s` would expire results: after a restart there is only wall time.
+    for hours in [-1, 1] {
+        with_a_sound_seed(async |mut simulation| {
+            simulation.request(0, Duration::from_mins(10));
+            while simulation.world.lock().bought.is_empty() {
+                simulation.pass(Duration::from_millis(50)).await;
+            }
+            simulation.pass(Duration::from_secs(3)).await;
+            simulation.crash().await;
+            simulation.clock.jump(hours * 3_600_000);
+            while simulation.gateway.is_none() {
+                simulation.start().await;
+            }
+            simulation.request(0, Duration::from_mins(10));
+            assert!(matches!(answered(&mut simulation, 0).await, Answer::Picture(_)), "{hours} h");
+            assert_eq!(simulation.world.lock().bought.len(), 1, "{hours} h: the result was kept");
+        });
+    }
+}
+
+/// Returns the failure of a job.
+async fn failure(engine: &Engine, job: JobRequest) -> (JobId, Failure) {
+    let until = job.until;
+    let mut waiter = engine.submit(job).await.unwrap();
+    match waiter.wait(until).await {
+        Err(WaitError::Failed(failure)) => (waiter.job(), failure),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Promise: the answers to a request, to its retry and to `GET /v1/predictions/{id}` name the same failure, before and
+/// after a restart.
+#[test]
+fn all_answers_to_a_job_of_several_failures_name_the_same_one() {
+    with_a_sound_seed(async |mut simulation| {
+        simulation.world.lock().fails = true;
+        let several = || {
+            let mut job = job(0, Duration::from_mins(10));
+            (job.request.n, job.key) = (3, IdempotencyKey::new("once"));
+            job
+        };
+        let client = several().client;
+        let mut expected = None;
+        for start in ["first", "second"] {
+            let engine = simulation.gateway.as_ref().unwrap().engine.clone();
+            for request in ["request", "retry"] {
+                let (job, failure) = failure(&engine, several()).await;
+                let named = expected.get_or_insert_with(|| failure.clone());
+                assert_eq!(failure, *named, "the answer to the {request} after the {start} start");
+                let view = engine.view(&client, job).await.unwrap().unwrap();
+                let JobStatus::Failed { failure, .. } = view.status else { panic!("{:?}", view.status) };
+                assert_eq!(failure, *named, "the owner's view after the {request} after the {start} start");
+            }
+            simulation.crash().await;
+            while simulation.gateway.is_none() {
+                simulation.start().await;
+            }
+        }
+        assert_eq!(simulation.world.lock().bought.len(), 3, "purchases that failed each in its own way, and no others");
+    });
+}
