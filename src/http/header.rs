@@ -2,12 +2,12 @@
 
 /// The first word of a header value in lower case, and its parameters in order, names in lower case.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct ParameterizedHeader {
+pub(crate) struct ParsedHeader {
     pub(crate) word: String,
     parameters: Vec<(String, Vec<u8>)>,
 }
 
-impl ParameterizedHeader {
+impl ParsedHeader {
     /// Parses a value. Accepts what browsers and SDKs send: quoted or bare values in any order, spaces around `=`, stray
     /// semicolons. Never fails: parts that cannot be parsed are left out.
     pub(crate) fn parse(value: &[u8]) -> Self {
@@ -128,7 +128,7 @@ mod tests {
             ("", ""),
         ];
         for (header, name) in cases {
-            let parsed = ParameterizedHeader::parse(header.as_bytes());
+            let parsed = ParsedHeader::parse(header.as_bytes());
             assert_eq!(parsed.text("name").unwrap_or_default(), name, "{header}");
         }
     }
@@ -141,7 +141,7 @@ mod tests {
                 format!("multipart/form-data; boundary={boundary}"),
                 format!("Multipart/Form-Data;BOUNDARY=\"{boundary}\"; charset=utf-8"),
             ] {
-                let parsed = ParameterizedHeader::parse(header.as_bytes());
+                let parsed = ParsedHeader::parse(header.as_bytes());
                 assert_eq!(parsed.word, "multipart/form-data");
                 assert_eq!(parsed.get("boundary"), Some(boundary.as_bytes()), "{header}");
             }
@@ -151,7 +151,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_can_be_parsed(value in prop::collection::vec(any::<u8>(), 0..200)) {
-            let parsed = ParameterizedHeader::parse(&value);
+            let parsed = ParsedHeader::parse(&value);
             let _ = parsed.text("name");
         }
     }

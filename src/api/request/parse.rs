@@ -12,7 +12,7 @@ use super::body::{json, multipart};
 use super::validate::{self, ValidRequest};
 use crate::api::error::ApiError;
 use crate::config::ServerConfig;
-use crate::http::header::ParameterizedHeader;
+use crate::http::header::ParsedHeader;
 use crate::storage::spool::Spool;
 
 /// Reads and validates a request. A `deployment`, the model named by the path, overrides the model of the body.
@@ -65,7 +65,7 @@ fn body_kind(headers: &HeaderMap, server: &ServerConfig) -> Result<BodyKind, Api
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Err(ApiError::UnsupportedMediaType { got: None });
     };
-    let content_type = ParameterizedHeader::parse(value.as_bytes());
+    let content_type = ParsedHeader::parse(value.as_bytes());
     let word = content_type.word.as_str();
     if word == "application/json" || (word.starts_with("application/") && word.ends_with("+json")) {
         return Ok(BodyKind::Json);

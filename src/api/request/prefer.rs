@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName};
 
-use crate::http::header::{ParameterizedHeader, list_members};
+use crate::http::header::{ParsedHeader, list_members};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
@@ -27,7 +27,7 @@ impl Preferences {
         for value in headers.get_all(PREFER) {
             for member in list_members(value.as_bytes()) {
                 // Parameters behind a semicolon are ignored.
-                let (word, value) = ParameterizedHeader::parse(member).assignment();
+                let (word, value) = ParsedHeader::parse(member).assignment();
                 match word.as_str() {
                     "respond-async" => respond_async = true,
                     // The first of several counts.

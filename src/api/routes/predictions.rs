@@ -33,7 +33,7 @@ use crate::api::response::streaming::StreamingResponse;
 use crate::api::state::ApiState;
 use crate::engine::{CancelOutcome, JobStatus, JobView, WaitError, Waiter};
 use crate::http::gateway_headers::{PREFERENCE_APPLIED, name_job};
-use crate::http::header::{ParameterizedHeader, list_members};
+use crate::http::header::{ParsedHeader, list_members};
 use crate::model::{ClientId, Failure, JobId, Timestamp};
 use crate::server::connection::ConnectionHandle;
 
@@ -250,7 +250,7 @@ fn applied_wait(wait: Duration) -> HeaderValue {
 /// Whether `Accept` names server-sent events; a wildcard does not.
 fn wants_events(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter().flat_map(|value| list_members(value.as_bytes()));
-    accepted.into_iter().any(|member| ParameterizedHeader::parse(member).word == "text/event-stream")
+    accepted.into_iter().any(|member| ParsedHeader::parse(member).word == "text/event-stream")
 }
 
 #[cfg(test)]

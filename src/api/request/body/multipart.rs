@@ -8,7 +8,7 @@ use multer::{Field, Multipart};
 use super::form::{FieldKind, Form, FormLimits, Scalar};
 use super::incoming::{BodyError, IncomingBody, PartHeaderBudget};
 use crate::api::error::ApiError;
-use crate::http::header::ParameterizedHeader;
+use crate::http::header::ParsedHeader;
 use crate::model::Input;
 use crate::storage::spool::{Spool, Upload};
 
@@ -16,7 +16,7 @@ use crate::storage::spool::{Spool, Upload};
 const BOUNDARY_BYTES_MAX: usize = 200;
 
 /// Returns the boundary of a `multipart/form-data` content type.
-pub(crate) fn boundary(content_type: &ParameterizedHeader) -> Option<String> {
+pub(crate) fn boundary(content_type: &ParsedHeader) -> Option<String> {
     let boundary = String::from_utf8(content_type.get("boundary")?.to_vec()).ok()?;
     (1..=BOUNDARY_BYTES_MAX).contains(&boundary.len()).then_some(boundary)
 }
@@ -113,8 +113,7 @@ enum PartContent {
 impl<'r> FormPart<'r> {
     fn new(field: Field<'r>, budget: PartHeaderBudget) -> Result<Self, ApiError> {
         // Not by multer, whose parameter names are case-sensitive and lack `name*`.
-        let disposition =
-            field.headers().get("content-disposition").map(|value| ParameterizedHeader::parse(value.as_bytes()));
+        let disposition = field.headers().get("content-disposition").map(|value| ParsedHeader::parse(value.as_bytes()));
         let name = disposition.as_ref().and_then(|disposition| disposition.text("name"));
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             return Err(ApiError::MalformedBody { problem: "a part of the form has no name".into() });
@@ -148,7 +147,7 @@ impl<'r> FormPart<'r> {
     /// Whether the part declares a type other than text.
     fn declares_bytes(&self) -> bool {
         self.field.headers().get("content-type").is_some_and(|value| {
-            let declared = ParameterizedHeader::parse(value.as_bytes()).word;
+            let declared = ParsedHeader::parse(value.as_bytes()).word;
             !declared.is_empty() && !declared.starts_with("text/") && declared != "application/json"
         })
     }
