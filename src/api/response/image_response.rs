@@ -22,7 +22,7 @@ use crate::http::gateway_headers::{MISSING, name_job};
 use crate::model::{JobResult, PictureRequest, Task, Timestamp, Usage};
 use crate::server::connection::ConnectionHandle;
 
-/// What of a request its response repeats.
+/// The part of a request that its response repeats.
 #[derive(Debug)]
 pub(crate) struct ResponseShape {
     task: Task,
