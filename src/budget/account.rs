@@ -153,8 +153,8 @@ impl Account {
         self.model_cooldowns.get(model).map_or(Ok(()), |cooldown| cooldown.check(now))
     }
 
-    /// Why a model is unavailable here, after so many refusals that submits fail instead of waiting. A submit after each
-    /// cooldown tests whether it is available again.
+    /// Why a model is unavailable here: after [`MODEL_REFUSALS`] refusals submits fail instead of waiting. A submit after
+    /// each cooldown tests whether it is available again.
     pub(super) fn unavailable(&self, model: &str, now: Instant) -> Option<&Failure> {
         let cooldown = self.model_cooldowns.get(model)?;
         (cooldown.refusals >= MODEL_REFUSALS && cooldown.is_active(now)).then_some(&cooldown.reason)

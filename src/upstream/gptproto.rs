@@ -112,9 +112,9 @@ impl GptProto {
         };
         Ok(match request.api_kind {
             ApiKind::Prediction => {
-                let capability = model.task_spec(request.task).ok_or_else(unavailable)?;
-                let (body, input_url_guards) = prediction::body(model, capability, request, pictures, &self.inputs);
-                (json(&capability.path, body), input_url_guards)
+                let spec = model.task_spec(request.task).ok_or_else(unavailable)?;
+                let (body, input_url_guards) = prediction::body(model, spec, request, pictures, &self.inputs);
+                (json(&spec.path, body), input_url_guards)
             }
             ApiKind::OpenAi => {
                 let api = model.openai.as_ref().ok_or_else(unavailable)?;
