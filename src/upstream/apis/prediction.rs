@@ -36,8 +36,8 @@ pub(in crate::upstream) fn body(
     if model.parameters.n_max.is_some() {
         body = body.text(",\"n\":").json(&pictures);
     }
-    for (name, value) in &request.choices {
-        body = body.text(",").json(name).text(":").json(value);
+    for (name, value) in request.choices.pairs() {
+        body = body.text(",").json(&name).text(":").json(&value);
     }
     // A model without a field for URLs gets its pictures inline, whatever is configured.
     let inputs = if spec.links_field.is_some() { inputs } else { &Inputs::Inline };
