@@ -24,6 +24,8 @@ RUN mkdir src \
 
 COPY config config
 COPY src src
+# Shown by the metric build_info, such as: --build-arg GATEWAY_REVISION=$(git rev-parse --short HEAD)
+ARG GATEWAY_REVISION=
 # The placeholder may be newer than the sources, and cargo compares times.
 RUN touch src/main.rs src/lib.rs \
     && cargo build --profile "$PROFILE" --locked \

@@ -16,13 +16,13 @@
 //! Azure has them.
 //!
 //! How an edit travels:
-//! 1. `middleware/request_log.rs` gives the request an id, `middleware/drain.rs` keeps its body to be drained if it is
-//!    refused, `middleware/transfer_encoding.rs` and `middleware/cors.rs` check the head.
-//! 2. `routes/images.rs` receives it with the context of `request/context.rs`: `middleware/auth.rs` has checked the key. It
-//!    counts the client's rate (`middleware/rate.rs`) and takes a permit (`state.rs`).
+//! 1. `middleware/request_log.rs` gives the request an id, `middleware/drain.rs` will read the rest of its body if the request
+//!    is refused, `middleware/transfer_encoding.rs` and `middleware/cors.rs` check the head.
+//! 2. `request/context.rs` collects the head for the handler in `routes/images.rs`; `middleware/auth.rs` checks the key. The
+//!    handler counts the client's rate (`middleware/rate.rs`) and takes a permit (`state.rs`).
 //! 3. `request/parse.rs` reads the body: `request/body/incoming.rs` bounds it, `request/body/multipart.rs` or
-//!    `request/body/json.rs` turn it into a `request/body/form.rs` with the pictures in the spool, and `request/validate.rs`
-//!    makes a request for the engine of it.
+//!    `request/body/json.rs` turn it into a form (`request/body/form.rs`) with the pictures in the spool, and
+//!    `request/validate.rs` turns the form into a request for the engine.
 //! 4. `response/mode.rs` and `request/response_deadline.rs` decide how and for how long the client waits. The engine
 //!    returns a waiter.
 //! 5. `response/image_response.rs` writes the result as one JSON object, `response/events.rs` as server-sent events,

@@ -1,4 +1,5 @@
-//! HTTP bodies of both directions: requests to the upstream and responses to clients.
+//! Pieces of HTTP that both directions share: bodies that stream pictures, header values with parameters, and the names of
+//! the gateway's own headers.
 
 pub(crate) mod gateway_headers;
 pub(crate) mod header;

@@ -83,7 +83,7 @@ async fn check_host(State(hosts): State<Arc<HostRule>>, request: Request, next: 
     let (status, problem) = match checked {
         Ok(()) => return next.run(request).await,
         Err(problem @ HostError::Foreign(_)) => {
-            (StatusCode::MISDIRECTED_REQUEST, format!("{problem}; operator.hosts allows more hosts\n"))
+            (StatusCode::MISDIRECTED_REQUEST, format!("{problem}; list it in operator.hosts to allow it\n"))
         }
         Err(problem) => (StatusCode::BAD_REQUEST, format!("{problem}\n")),
     };

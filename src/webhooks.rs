@@ -4,7 +4,7 @@
 //! - Every accepted webhook is attempted, also after a restart: the journal is the only list of pending events.
 //! - Events are sent only to origins that the operator allows, and contain only the event: no key, no cookie, and no
 //!   redirect is followed.
-//! - A slow or unreachable receiver costs one small task per event, and delays other receivers by its time-outs at most.
+//! - A slow or unreachable receiver costs one small task per event, and delays other receivers by its timeouts at most.
 //!
 //! Known races:
 //! - A job ends while a client subscribes to it: both are announced here after the journal has recorded them, so the second

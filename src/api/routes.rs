@@ -1,4 +1,4 @@
-//! The handlers, one file a resource, and the paths they answer under.
+//! The handlers, one file for each resource, and their paths.
 
 use axum::Router;
 use axum::extract::OriginalUri;

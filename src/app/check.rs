@@ -102,7 +102,7 @@ impl Report {
             }
             KeyCheck::Refused(reason) => self.bad("upstream", &format!("{base} refuses the key{of}: {reason}")),
             KeyCheck::Unclear(reason) => {
-                self.bad("upstream", &format!("{base} gave no answer about the key{of}: {reason}"));
+                self.bad("upstream", &format!("{base} did not say whether the key{of} is valid: {reason}"));
             }
         }
     }

@@ -63,7 +63,7 @@ impl BoundListeners {
     ///
     /// # Errors
     ///
-    /// When the system does not tell them.
+    /// When the system does not return them.
     pub(super) fn addresses(&self) -> std::io::Result<(SocketAddr, SocketAddr)> {
         Ok((self.client.local_addr()?, self.operator.local_addr()?))
     }

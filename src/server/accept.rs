@@ -7,7 +7,7 @@
 //!
 //! Three responses come from the HTTP library and have no body, because what the library cannot parse never becomes a request
 //! (hyper 1.12, `Http1Transaction::on_error`): 400 to what is not HTTP, 431 to too many headers or too many bytes of them, 414
-//! to a target that is too long. A head that does not arrive in time is not answered: the connection is closed. OpenAI's
+//! to a target that is too long. A head that does not arrive in time gets no response: the connection is closed. OpenAI's
 //! clients show such a status without a message and do not retry.
 
 use std::io;

@@ -14,7 +14,7 @@ pub(crate) enum HostError {
     Several,
     #[error("the Host header is not a host")]
     Malformed,
-    #[error("this listener does not answer to the host '{0}'")]
+    #[error("this listener does not accept the host '{0}'")]
     Foreign(String),
 }
 

@@ -46,7 +46,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) | Self::Tls(listener, _) => {
                 let (stream, peer) = listener.accept().await?;
-                // Answers are written in large pieces; waiting for more bytes only adds latency.
+                // Responses are written in large pieces; waiting for more bytes only adds latency.
                 let _ = stream.set_nodelay(true);
                 Ok((AcceptedStream::Tcp(stream), Peer::Network(peer)))
             }

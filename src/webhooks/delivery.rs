@@ -67,7 +67,7 @@ enum Attempt {
 }
 
 impl WebhookSender {
-    /// Builds the HTTP client: no key, no proxy, no redirects. Of an answer only the head is read.
+    /// Builds the HTTP client: no key, no proxy, no redirects. Only the head of a response is read.
     ///
     /// # Errors
     ///

@@ -365,9 +365,9 @@ async fn with_inline_inputs_no_input_url_exists() {
 async fn check_names_the_api_and_the_inputs_that_are_not_the_default() {
     let upstream = Upstream::start().await;
     let program = Program::on(&upstream);
-    assert!(!program.run(&["check"]).await.stdout.contains("route"));
+    assert!(!program.run(&["check"]).await.stdout.contains("every request uses"));
     let unified = program.clone().variable("GATEWAY_UPSTREAM__API", "unified");
-    assert!(unified.run(&["check"]).await.stdout.contains("the route unified"));
+    assert!(unified.run(&["check"]).await.stdout.contains("every request uses the API unified"));
     let linked = program.variable("GATEWAY_UPSTREAM__INPUTS", "link");
     let refused = linked.run(&["check"]).await;
     assert_eq!((refused.code, refused.stderr.lines().count()), (Some(64), 1), "{refused:?}");

@@ -67,7 +67,7 @@ impl<'a> ErrorRow<'a> {
     }
 
     /// Nothing was bought, and a retry is pointless although clients would retry by the status.
-    fn final_answer(self) -> Self {
+    fn no_retry(self) -> Self {
         Self { retry: Retry::Pointless, ..self }
     }
 
@@ -142,11 +142,9 @@ impl ApiError {
             Self::PredictionNotFound => ErrorRow::new(StatusCode::NOT_FOUND, INVALID, "prediction_not_found"),
             // SDKs retry a 409 by themselves, and would get the same error.
             Self::PredictionSubmitted { .. } => {
-                ErrorRow::new(StatusCode::CONFLICT, INVALID, "prediction_submitted").final_answer()
+                ErrorRow::new(StatusCode::CONFLICT, INVALID, "prediction_submitted").no_retry()
             }
-            Self::PredictionEnded { .. } => {
-                ErrorRow::new(StatusCode::CONFLICT, INVALID, "prediction_ended").final_answer()
-            }
+            Self::PredictionEnded { .. } => ErrorRow::new(StatusCode::CONFLICT, INVALID, "prediction_ended").no_retry(),
 
             Self::UnsupportedMediaType { .. } => ErrorRow::invalid("unsupported_content_type"),
             Self::UnsupportedEncoding { .. } => {
@@ -154,10 +152,8 @@ impl ApiError {
             }
             Self::MalformedBody { .. } => ErrorRow::invalid("malformed_body"),
             Self::BodyTooLarge { .. } => ErrorRow::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),
-            Self::BodyTimeout => ErrorRow::new(StatusCode::REQUEST_TIMEOUT, INVALID, "body_timeout").final_answer(),
-            Self::BodyTooSlow { .. } => {
-                ErrorRow::new(StatusCode::REQUEST_TIMEOUT, INVALID, "body_too_slow").final_answer()
-            }
+            Self::BodyTimeout => ErrorRow::new(StatusCode::REQUEST_TIMEOUT, INVALID, "body_timeout").no_retry(),
+            Self::BodyTooSlow { .. } => ErrorRow::new(StatusCode::REQUEST_TIMEOUT, INVALID, "body_too_slow").no_retry(),
 
             Self::MissingParameter { param } => ErrorRow::invalid("missing_required_parameter").param(param),
             Self::DuplicateParameter { param } => ErrorRow::invalid("duplicate_parameter").param(param),
@@ -207,11 +203,9 @@ fn of_failure(failure: &Failure) -> ErrorRow<'static> {
         Failure::Moderated { .. } => ErrorRow::new(StatusCode::BAD_REQUEST, USER, "moderation_blocked"),
         Failure::InvalidRequest { .. } => ErrorRow::new(StatusCode::BAD_REQUEST, USER, "upstream_refused_request"),
         // Not 401: the client's own key is valid.
-        Failure::KeyRefused { .. } => {
-            ErrorRow::new(StatusCode::BAD_GATEWAY, SERVER, "upstream_key_refused").final_answer()
-        }
+        Failure::KeyRefused { .. } => ErrorRow::new(StatusCode::BAD_GATEWAY, SERVER, "upstream_key_refused").no_retry(),
         Failure::BalanceExhausted { .. } => {
-            ErrorRow::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota").final_answer()
+            ErrorRow::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota").no_retry()
         }
         Failure::ModelUnavailable { .. } => unavailable("model_unavailable").retry().after(SHORT_PAUSE),
         Failure::TaskFailed { .. } => ErrorRow::new(StatusCode::BAD_GATEWAY, GENERATION, "image_generation_failed"),
@@ -232,14 +226,14 @@ fn of_failure(failure: &Failure) -> ErrorRow<'static> {
             // OpenAI's code for a quota that is used up: a retry soon is pointless.
             Limit::PicturesPerDay | Limit::UsdPerDay | Limit::UsdPerMonth => {
                 ErrorRow::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota")
-                    .final_answer()
+                    .no_retry()
                     .after(*retry_after)
             }
         },
         Failure::JournalUnavailable => unavailable("journal_unavailable").retry().after(SHORT_PAUSE),
         Failure::DiskFull => unavailable("disk_full").retry().after(SHORT_PAUSE),
         Failure::KeyReused => {
-            ErrorRow::new(StatusCode::UNPROCESSABLE_ENTITY, INVALID, "idempotency_key_reused").final_answer()
+            ErrorRow::new(StatusCode::UNPROCESSABLE_ENTITY, INVALID, "idempotency_key_reused").no_retry()
         }
         Failure::Stopping => unavailable("stopping").retry().after(SHORT_PAUSE),
         Failure::Abandoned => unavailable("abandoned").retry(),

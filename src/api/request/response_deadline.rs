@@ -1,4 +1,4 @@
-//! The response deadline: how long a request may take, by the gateway's settings and by the client's own time-outs.
+//! The response deadline: how long a request may take, by the gateway's settings and by the client's own timeouts.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(crate) fn response_deadline(
     let declared = |name: &str| {
         let seconds = headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok().filter(|seconds| *seconds > 0.0)?;
         let timeout = Duration::try_from_secs_f64(seconds).ok()?;
-        // The margin takes at most half of a short time-out.
+        // The margin takes at most half of a short timeout.
         Some(timeout.checked_sub(server.response_timeout_margin).unwrap_or_default().max(timeout.mul_f64(0.5)))
     };
     let total = declared("x-stainless-timeout").and_then(|timeout| started.checked_add(timeout));

@@ -1,4 +1,4 @@
-//! How a response is to look: what of a request concerns only its response, and nothing that is bought.
+//! The options of a response: the part of a request that changes nothing of what is bought.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What several unit tests of this module build on.
+//! Fixtures of the unit tests.
 
 use std::io::Cursor;
 

@@ -1,8 +1,8 @@
 //! Validates a form against its model: every value becomes explicit, and every refusal comes before anything is bought.
 //!
 //! A parameter that the model does not support is refused by name, or dropped and named where the operator says so
-//! (`server.unsupported_parameters`). Never dropped are `model`, the input pictures, and what the shape of the response
-//! depends on.
+//! (`server.unsupported_parameters`). `model`, the input pictures, and parameters that decide the
+//! shape of the response are never dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 

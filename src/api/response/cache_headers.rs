@@ -1,4 +1,4 @@
-//! Where a response comes from, and what of the request it does not honour, as headers.
+//! Headers that say where a response comes from, and which parameters of the request were dropped.
 
 use axum::http::header::AGE;
 use axum::http::{HeaderMap, HeaderValue};

@@ -7,7 +7,7 @@
 //! - Work is bounded: concurrent conversions (`server.concurrent_conversions_max`), pixels of each
 //!   (`server.convert_pixels_max`), and bytes of cached results (`server.converted_bytes_max`).
 //!
-//! Known races, and what we do:
+//! Known races:
 //! - Several requests want the same conversion: each looks into the cache again once it has a slot, so at most as many as
 //!   there are slots do the same work.
 //! - A client disconnects while its picture is converted: the work ends all the same, holds its slot until then, and its

@@ -21,7 +21,7 @@ use crate::http::gateway_headers::{MISSING, name_job};
 use crate::model::{Choices, JobResult, PictureRequest, Task, Timestamp, Usage};
 use crate::server::connection::ConnectionHandle;
 
-/// What of a request its response repeats.
+/// The part of a request that its response repeats.
 #[derive(Debug)]
 pub(crate) struct ResponseShape {
     task: Task,
@@ -129,7 +129,7 @@ pub(crate) fn deliver(
     connection: ConnectionHandle,
 ) -> Response {
     let length = body.length();
-    let mut response = Response::new(Body::new(TrackedBody { body, waiter: Some(waiter), connection }));
+    let mut response = Response::new(Body::new(DeliveryBody { body, waiter: Some(waiter), connection }));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -199,13 +199,13 @@ impl UsageObject {
 
 /// A body that notifies the engine once all of it was written to a connection that was still open.
 #[derive(Debug)]
-struct TrackedBody {
+struct DeliveryBody {
     body: StreamingBody,
     waiter: Option<Waiter>,
     connection: ConnectionHandle,
 }
 
-impl HttpBody for TrackedBody {
+impl HttpBody for DeliveryBody {
     type Data = Bytes;
     type Error = std::io::Error;
 
@@ -222,7 +222,7 @@ impl HttpBody for TrackedBody {
     }
 }
 
-impl Drop for TrackedBody {
+impl Drop for DeliveryBody {
     fn drop(&mut self) {
         // A body dropped before its end belongs to a connection that has closed.
         if self.body.is_end_stream()

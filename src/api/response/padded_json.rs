@@ -1,4 +1,4 @@
-//! The JSON response behind white space, for clients that wait in silence behind a proxy with an idle time-out.
+//! The JSON response behind white space, for clients that wait in silence behind a proxy with an idle timeout.
 //!
 //! JSON may begin with any amount of white space, and the SDKs accept it (`src/README.md`). The price: the status is sent
 //! before the outcome is known. The official SDKs would take a 200 with `{"error": …}` for a success, so a failure breaks

@@ -81,7 +81,7 @@ struct AcceptedRequest {
     mode: ResponseMode,
     urls: ResultUrls,
     connection: ConnectionHandle,
-    /// Counts against the limits of concurrent requests until the response ends.
+    /// Counts against the limits of concurrent requests: until the head of the response, or until the end of one that streams.
     permit: Permit,
 }
 
@@ -115,7 +115,7 @@ async fn accept(
             (WaitMode::Connected, deadline)
         }
     };
-    let job = JobRequest {
+    let job_request = JobRequest {
         client: client.clone(),
         request,
         fresh: has_cache_directive(&headers, "no-cache") || has_cache_directive(&headers, "no-store"),
@@ -129,7 +129,7 @@ async fn accept(
             .transpose()?,
     };
     let failed = |failure: Failure| ApiError::Failed { failure, job: None };
-    let waiter = state.engine.submit(job).await.map_err(failed)?;
+    let waiter = state.engine.submit(job_request).await.map_err(failed)?;
     log.job = waiter.job().to_string();
     log.cache = cache_word(waiter.origin());
     Ok(AcceptedRequest { client, waiter, shape, dropped, deadline, mode, urls, connection, permit })

@@ -44,7 +44,7 @@ pub(crate) struct IncomingBody {
 struct PendingRead {
     since: Instant,
     timeout: Pin<Box<Sleep>>,
-    /// The minimum rate is what ends it, before the idle time-out.
+    /// The minimum rate is what ends it, before the idle timeout.
     too_slow: bool,
 }
 
@@ -226,7 +226,7 @@ mod tests {
         });
         let incoming = IncomingBody::new(Body::from_stream(slow), &config);
         let whole = incoming.filter(|chunk| std::future::ready(chunk.is_ok()));
-        assert_eq!(whole.count().await, 6, "longer than the time-out in total, never between two chunks");
+        assert_eq!(whole.count().await, 6, "longer than the timeout in total, never between two chunks");
 
         config.body_bytes_per_second_min = NonZeroU64::new(20);
         config.body_rate_window = Duration::from_secs(1);

@@ -17,7 +17,7 @@ use crate::config::ApiPolicy;
 use crate::model::{ClientId, Fingerprint, Task};
 use crate::storage::spool::Spool;
 
-/// A request before it is spelled.
+/// A request that is not yet written as a form or as JSON.
 #[derive(Clone, Debug)]
 struct SampleRequest {
     prompt: String,

@@ -110,7 +110,7 @@ fn check_bytes(
     }
 }
 
-/// Checks what the header of a picture claims, because a decoder further on allocates memory by these figures.
+/// Checks what the header of a picture claims, because a decoder at the upstream or in the gateway allocates memory by these figures.
 fn check_header(
     param: String,
     (width, height): (u32, u32),

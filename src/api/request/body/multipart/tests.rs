@@ -158,7 +158,7 @@ async fn empty_parts_count_as_absent_except_named_files() {
     ] {
         assert!(read_parts(&[(head, b"")]).await.unwrap().mask.is_none(), "{head}");
     }
-    // A file that is there and empty is one, to be refused as such.
+    // A named file is a file although it is empty, and is refused as empty.
     let head = "Content-Disposition: form-data; name=\"image\"; filename=\"a.png\"";
     assert_eq!(read_parts(&[(head, b"")]).await.unwrap().images.len(), 1);
 }

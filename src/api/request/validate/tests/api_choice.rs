@@ -36,11 +36,11 @@ fn a_request_uses_the_first_api_that_offers_all_of_it() {
         ("gpt-image-1", &[("input_fidelity", "high"), ("background", "transparent")], true, OpenAi),
         ("gpt-image-1.5-plus", &[("quality", "high")], true, Prediction),
     ];
-    for (model, texts, mask, route) in cases {
+    for (model, texts, mask, api_kind) in cases {
         let with_model: Vec<(&str, &str)> = texts.iter().copied().chain([("model", *model)]).collect();
         let form = if *mask { masked(&with_model) } else { form(&with_model) };
         let request = edit(form).unwrap_or_else(|error| panic!("{model} {texts:?}: {error}")).request;
-        assert_eq!((request.api_kind, request.mask.is_some()), (*route, *mask), "{model} {texts:?}");
+        assert_eq!((request.api_kind, request.mask.is_some()), (*api_kind, *mask), "{model} {texts:?}");
     }
 }
 
