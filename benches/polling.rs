@@ -509,15 +509,15 @@ fn limited(order: ReadyOrder, per_second: f64, priced: bool) -> (Summary, f64) {
             let (polled_at, age) =
                 (Duration::from_secs_f64(going.polled_at), Duration::from_secs_f64(now - job.begins));
             let multiplier = if priced { price.multiplier() } else { 1.0 };
-            let planner = planned.planner;
+            let rules = planned.planner;
             let estimate = planned.estimate(job.kind);
-            let next = planner.next(estimate, polled_at, age, multiplier);
+            let next = rules.next(estimate, polled_at, age, multiplier);
             // A new plan that is no sooner changes nothing.
             if going.due.is_some_and(|planned| planned <= next.as_secs_f64()) {
                 return;
             }
             let chance = match order {
-                ReadyOrder::ByChance => planner.chance_done(estimate, polled_at, next),
+                ReadyOrder::ByChance => rules.chance_done(estimate, polled_at, next),
                 ReadyOrder::FirstCome => 1.0,
             };
             going.due = Some(next.as_secs_f64());

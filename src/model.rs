@@ -18,4 +18,4 @@ pub(crate) use money::{Usage, Usd};
 pub(crate) use outcome::{CompletionListener, Failure, JobResult, PurchaseResult, StoredPicture, Webhook};
 pub(crate) use picture::{ByteSource, Format, Picture};
 pub(crate) use quota::{CostEstimate, Limit, LimitExceeded, QuotaHold, Quotas};
-pub(crate) use request::{ApiKind, Fingerprint, Input, PictureRequest, Size, Task};
+pub(crate) use request::{ApiKind, Choices, Fingerprint, Input, PictureRequest, Size, Task};

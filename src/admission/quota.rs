@@ -24,7 +24,7 @@ use super::period;
 use crate::config::ClientLimits;
 use crate::model::{Clock, CostEstimate, Limit, LimitExceeded, QuotaHold, Timestamp, Usd};
 
-/// The assumed duration of a prediction before one has ended: an edit of low quality.
+/// The assumed duration of a purchase before one has ended: an edit of low quality.
 const DURATION_FIRST: Duration = Duration::from_secs(30);
 /// Bounds of the estimated wait for a free slot: SDKs do not wait for more than a minute by themselves.
 const WAIT_MIN: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ struct QuotaUsage {
     today: Date,
     day: PeriodUsage,
     month: PeriodUsage,
-    /// Predictions queued or in flight.
+    /// Purchases queued or in flight.
     purchases: u64,
     /// Mean time from a request to its pictures.
     mean_duration: Duration,
@@ -227,7 +227,8 @@ impl QuotaUsage {
         }
     }
 
-    /// Estimates when one of the predictions in flight ends, if they began at random times: the more there are, the sooner.
+    /// Estimates when one of the purchases in flight ends, if they began at random times: the more there are, the
+    /// sooner.
     fn estimated_wait(&self) -> Duration {
         let more = u32::try_from(self.purchases).unwrap_or(u32::MAX).saturating_add(1);
         (self.mean_duration / more).clamp(WAIT_MIN, WAIT_MAX)
@@ -254,14 +255,14 @@ pub(super) struct Hold {
     /// The periods it counts for.
     day: u64,
     month: u64,
-    /// All of its predictions make the same number of pictures.
+    /// All of its purchases make the same number of pictures.
     even: bool,
     /// What is not settled.
     rest: Mutex<Amounts>,
 }
 
 impl Hold {
-    /// Takes one prediction out of the rest. Where the predictions are uneven it is unknown which one ended: it then takes
+    /// Takes one purchase out of the rest. Where the purchases are uneven it is unknown which one ended: it then takes
     /// only what it made, and the last one takes all, so that never too little is reserved meanwhile.
     fn take(&self, made: u64) -> Amounts {
         let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);

@@ -153,8 +153,8 @@ impl Account {
         self.model_cooldowns.get(model).map_or(Ok(()), |cooldown| cooldown.check(now))
     }
 
-    /// Why a model is unavailable here, after so many refusals that submits fail instead of waiting. A submit after each
-    /// cooldown tests whether it is available again.
+    /// Why a model is unavailable here: after [`MODEL_REFUSALS`] refusals submits fail instead of waiting. A submit after
+    /// each cooldown tests whether it is available again.
     pub(super) fn unavailable(&self, model: &str, now: Instant) -> Option<&Failure> {
         let cooldown = self.model_cooldowns.get(model)?;
         (cooldown.refusals >= MODEL_REFUSALS && cooldown.is_active(now)).then_some(&cooldown.reason)
@@ -191,9 +191,16 @@ impl Account {
     }
 
     /// Records that the upstream refused a submit with 429. Returns the pause before the next submit.
-    pub(super) fn on_refused(&mut self, token: SendToken, retry_after: Option<Duration>, now: Instant) -> Duration {
-        // The key was good enough for an answer.
+    pub(super) fn on_refused(
+        &mut self,
+        token: SendToken,
+        model: &str,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) -> Duration {
+        // The key was good enough for an answer. Whether a model's cooldown is over is still to be tested.
         self.cooldown = None;
+        self.set_testing(model, false);
         let pause = self.limit.on_refused(token, self.in_flight, retry_after, now);
         match self.learning {
             Switch::On => pause,
@@ -224,8 +231,9 @@ impl Account {
     }
 
     /// Records that the upstream refused the key. Returns the account's cooldown.
-    pub(super) fn on_key_refused(&mut self, token: SendToken, reason: Failure, now: Instant) -> Duration {
+    pub(super) fn on_key_refused(&mut self, token: SendToken, model: &str, reason: Failure, now: Instant) -> Duration {
         self.limit.on_no_evidence(token, now);
+        self.set_testing(model, false);
         let cooldown = self.cooldown.get_or_insert_with(|| Cooldown::new(reason.clone(), now));
         let pause = cooldown.doubled(FIRST_COOLDOWN).min(self.cooldown_max);
         let (account, name) = (&self.id, reason.name());

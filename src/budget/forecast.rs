@@ -50,7 +50,7 @@ impl<T> State<T> {
         self.starts(submit, 0.0, now)
     }
 
-    /// The forecast for a submit that `others` precede besides the queue.
+    /// The forecast for a submit that the queue and `others` precede.
     fn starts(&self, submit: &QueuedSubmit, others: f64, now: Instant) -> Forecast {
         // With every account in cooldown, all are counted as if they were not.
         let all = self.accounts.iter().all(|account| account.cooldown.is_some());

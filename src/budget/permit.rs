@@ -210,11 +210,11 @@ impl InFlightPermit {
         let mut state = self.shared.lock();
         let account = state.account_or_first(&self.account);
         let (pause, concerns) = match pushback {
-            Pushback::Account { retry_after } => (account.on_refused(token, retry_after, now), "submit"),
+            Pushback::Account { retry_after } => (account.on_refused(token, &model, retry_after, now), "submit"),
             Pushback::Model { retry_after, reason } => {
                 (account.on_model_refused(token, &model, reason, retry_after, now), "model")
             }
-            Pushback::Key { reason } => (account.on_key_refused(token, reason, now), "key"),
+            Pushback::Key { reason } => (account.on_key_refused(token, &model, reason, now), "key"),
         };
         drop(state);
         self.shared.metrics.pushed_back(&self.account, concerns);

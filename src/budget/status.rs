@@ -153,15 +153,27 @@ impl BudgetMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let own = Self::default();
         metrics.register("upstream", |registry| {
-            registry.register("calls", "Calls that were permitted, by account and kind (submit, poll)", own.calls.clone());
+            registry.register(
+                "calls",
+                "Calls that were permitted, by account and kind (submit, poll)",
+                own.calls.clone(),
+            );
             registry.register(
                 "pushbacks",
                 "Calls that the upstream refused, by account and by what the refusal concerns (submit, poll, model, key)",
                 own.pushbacks.clone(),
             );
             registry.register("queued_submits", "Submits that wait in the queue", own.queued_submits.clone());
-            registry.register("queued_submits_by_client", "Submits that wait in the queue, by client", own.queued_submits_by_client.clone());
-            registry.register("queued_upload_bytes", "Bytes of the uploads of queued submits", own.queued_upload_bytes.clone());
+            registry.register(
+                "queued_submits_by_client",
+                "Submits that wait in the queue, by client",
+                own.queued_submits_by_client.clone(),
+            );
+            registry.register(
+                "queued_upload_bytes",
+                "Bytes of the uploads of queued submits",
+                own.queued_upload_bytes.clone(),
+            );
             registry.register("in_flight", "Predictions in flight at the upstream, by account", own.in_flight.clone());
             registry.register(
                 "in_flight_max",

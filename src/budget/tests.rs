@@ -204,6 +204,21 @@ async fn a_model_without_a_channel_delays_no_other_and_fails_after_three_refusal
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_model_is_tested_again_after_its_test_was_refused_for_another_reason() {
+    for other_reason in [TOO_MANY, refused_key()] {
+        let bench = Bench::new(&["one"], |_| {});
+        let mut queued = bench.queue("alice", "m");
+        let pause = bench.granted(&mut queued).in_flight.refused(no_channel());
+        tokio::time::advance(pause).await;
+        let mut queued = queued.again();
+        let pause = bench.granted(&mut queued).in_flight.refused(other_reason);
+        tokio::time::advance(pause).await;
+        let mut queued = queued.again();
+        bench.granted(&mut queued);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_account_with_a_refused_key_is_in_cooldown_and_the_other_does_its_work() {
     let bench = Bench::new(&["one", "two"], |_| {});
     let mut queued = bench.queue("alice", "m");

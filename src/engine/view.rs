@@ -3,7 +3,6 @@
 //! Known race, and its solution: a job ends between the look-up in the table and the look-up in the journal. Its end is
 //! in the journal before it leaves the table, so the second look-up finds it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use super::jobs::outcome::{FailureScope, stored_failure, stored_result, without_
 use super::jobs::{CancelOutcome, JobStage, LiveView, OpenPurchase};
 use super::purchase::forecast::class_of;
 use super::waiter::{AnswerSource, Waiter};
-use crate::model::{ClientId, Failure, JobId, JobResult, ModelId, Task, Timestamp, UpstreamId, Webhook};
+use crate::model::{Choices, ClientId, Failure, JobId, JobResult, ModelId, Task, Timestamp, UpstreamId, Webhook};
 use crate::storage::journal::{JobRecord, Record, StoredJob, StoredState};
 
 /// A job as its owner sees it.
@@ -20,7 +19,7 @@ use crate::storage::journal::{JobRecord, Record, StoredJob, StoredState};
 pub(crate) struct JobView {
     pub(crate) task: Task,
     pub(crate) model: ModelId,
-    pub(crate) choices: BTreeMap<String, String>,
+    pub(crate) choices: Choices,
     pub(crate) created: Timestamp,
     pub(crate) status: JobStatus,
     /// The upstream's ids of its purchases, as far as they are known.

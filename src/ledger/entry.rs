@@ -113,7 +113,7 @@ impl Entry<'_> {
             state: self.purchase.state.name(),
             payment,
             upstream_id: self.upstream().map(UpstreamId::as_str),
-            api_kind: self.purchase.api_kind.name(),
+            api: self.purchase.api_kind.name(),
             price_usd: cost.map(|cost| rounded(cost.usd)),
             price_basis: cost.map(|cost| if cost.reported { "usage" } else { "estimate" }),
             usage,
@@ -156,7 +156,7 @@ pub(super) struct PurchaseJson<'a> {
     payment: Payment,
     upstream_id: Option<&'a str>,
     /// The API of the upstream.
-    api_kind: &'static str,
+    api: &'static str,
     /// The actual or possible price; null when nothing was bought.
     price_usd: Option<f64>,
     price_basis: Option<&'static str>,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::{Catalogue, Failure, IdempotencyKey};
+use crate::model::{Catalogue, Choices, Failure, IdempotencyKey};
 use crate::storage::journal::{StoredJob, StoredState};
 
 use super::Location;
@@ -11,7 +11,7 @@ use super::table::{escape_control, table};
 
 pub(super) fn text(job: &StoredJob, entries: &[Entry<'_>], catalogue: &Catalogue, location: &Location) -> String {
     let record = &job.record;
-    let choices: Vec<String> = record.choices.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let choices: Vec<String> = record.choices.pairs().map(|(name, value)| format!("{name}={value}")).collect();
     let request = [record.task.name().to_owned(), record.model.to_string(), record.size.to_string()]
         .into_iter()
         .chain(choices)
@@ -139,7 +139,7 @@ pub(super) struct JobJson<'a> {
     model: &'a str,
     task: &'static str,
     size: String,
-    choices: &'a std::collections::BTreeMap<String, String>,
+    choices: &'a Choices,
     /// Pictures requested.
     n: u8,
     shareable: bool,

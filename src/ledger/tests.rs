@@ -1,13 +1,12 @@
 //! Every command on a small fixed journal.
 
-use std::collections::BTreeMap;
-
 use clap::Parser;
 
 use super::*;
 use crate::config::Environment;
 use crate::model::{
-    AccountId, Digest, Failure, Fingerprint, Format, IdempotencyKey, Size, StoredPicture, Task, UpstreamId, Usage,
+    AccountId, Choices, Digest, Failure, Fingerprint, Format, IdempotencyKey, Size, StoredPicture, Task, UpstreamId,
+    Usage,
 };
 use crate::storage::Journal;
 use crate::storage::journal::{JobRecord, Record, SqliteJournal};
@@ -43,7 +42,7 @@ fn job(number: u64, client: &str, model: &str, n: u8) -> JobRecord {
         task: Task::Edit,
         model: model.into(),
         size: Size { width: 1024, height: 1024 },
-        choices: BTreeMap::from([("quality".to_owned(), "low".to_owned())]),
+        choices: Choices::from([("quality", "low")]),
         n,
         shareable: number != 1,
         idempotency_key: (number == 1).then(|| IdempotencyKey::new("key-1").unwrap()),

@@ -112,9 +112,9 @@ impl GptProto {
         };
         Ok(match request.api_kind {
             ApiKind::Prediction => {
-                let capability = model.task_spec(request.task).ok_or_else(unavailable)?;
-                let (body, input_url_guards) = prediction::body(model, capability, request, pictures, &self.inputs);
-                (json(&capability.path, body), input_url_guards)
+                let spec = model.task_spec(request.task).ok_or_else(unavailable)?;
+                let (body, input_url_guards) = prediction::body(model, spec, request, pictures, &self.inputs);
+                (json(&spec.path, body), input_url_guards)
             }
             ApiKind::OpenAi => {
                 let api = model.openai.as_ref().ok_or_else(unavailable)?;
@@ -181,13 +181,11 @@ impl Upstream for GptProto {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::collections::BTreeMap;
-
     use http_body_util::BodyExt;
 
     use super::*;
     use crate::config::{Config, Environment};
-    use crate::model::{Format, Input, Size, Task};
+    use crate::model::{Choices, Format, Input, Size, Task};
 
     pub(crate) fn adapter(input_urls: Option<InputUrls>) -> GptProto {
         let environment = Environment::from([("GPTPROTO_API_KEY".to_owned(), "sk-test".to_owned())]);
@@ -218,7 +216,7 @@ pub(super) mod tests {
             mask: None,
             n: 2,
             size: Size { width: 1024, height: 1024 },
-            choices: BTreeMap::from([("quality".to_owned(), "low".to_owned())]),
+            choices: Choices::from([("quality", "low")]),
             api_kind: ApiKind::Prediction,
         }
     }

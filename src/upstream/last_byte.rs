@@ -27,7 +27,7 @@ pub(super) struct GatedBody {
     remaining: u64,
 }
 
-/// The other side of a [`GatedBody`] body.
+/// The other side of a [`GatedBody`].
 #[derive(Debug)]
 pub(super) struct LastByteGate {
     /// Resolves when all but the last byte has been handed to the connection.

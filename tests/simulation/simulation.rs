@@ -40,7 +40,7 @@ use crate::config::{Config, Environment};
 use crate::input_urls::InputUrlGuards;
 use crate::lifecycle::Lifecycle;
 use crate::model::{
-    AccountId, ApiKind, ClientId, Clock, CompletionListener, Failure, JobId, PictureRequest, Rng, Size, Task,
+    AccountId, ApiKind, Choices, ClientId, Clock, CompletionListener, Failure, JobId, PictureRequest, Rng, Size, Task,
     Timestamp, UpstreamId,
 };
 use crate::storage::journal::StoredState;
@@ -324,7 +324,7 @@ fn job(prompt: usize, timeout: Duration) -> JobRequest {
             mask: None,
             n: 1,
             size: Size { width: 1254, height: 1254 },
-            choices: BTreeMap::new(),
+            choices: Choices::default(),
             api_kind: ApiKind::Prediction,
         },
         fresh: false,

@@ -33,7 +33,7 @@ fn pictures_per_day(max: u32) -> ClientLimits {
     ClientLimits { pictures_per_day: NonZeroU32::new(max), ..ClientLimits::default() }
 }
 
-/// A job with one prediction for each picture.
+/// A job with one purchase for each picture.
 fn job(pictures: usize, usd: f64) -> CostEstimate {
     CostEstimate { purchases: pictures, pictures, usd: Usd(usd) }
 }
@@ -95,7 +95,7 @@ fn a_dropped_hold_returns_what_was_not_settled() {
 }
 
 #[test]
-fn uneven_predictions_never_reserve_too_little() {
+fn uneven_purchases_never_reserve_too_little() {
     let (quota, _) = quota_at(NOON, pictures_per_day(10));
     let hold = quota.reserve(CostEstimate { purchases: 3, pictures: 10, usd: Usd(1.0) }).unwrap();
     // 4, 4 and 2; the small one ends first, then one fails.
@@ -223,7 +223,7 @@ enum Step {
         each: usize,
         cents: u32,
     },
-    /// One prediction of the job at this index ends, at a fraction of its estimate.
+    /// One purchase of the job at this index ends, at a fraction of its estimate.
     Settle {
         job: usize,
         made: bool,

@@ -11,7 +11,7 @@ use super::body::form::{Form, Scalar};
 use super::response_options::{Conversion, ResponseFormat, ResponseOptions};
 use crate::api::error::ApiError;
 use crate::config::{ServerConfig, UnsupportedParameters};
-use crate::model::{ApiKind, Capabilities, Format, Input, Model, PictureRequest, Size, Task};
+use crate::model::{ApiKind, Capabilities, Choices, Format, Input, Model, PictureRequest, Size, Task};
 
 mod api_choice;
 mod pictures;
@@ -247,8 +247,8 @@ impl Validator<'_> {
     }
 
     /// Reads the parameters with listed values: those of this upstream API, and those that only others offer.
-    fn choices(&mut self) -> Result<BTreeMap<String, String>, ApiError> {
-        let mut choices = BTreeMap::new();
+    fn choices(&mut self) -> Result<Choices, ApiError> {
+        let mut choices = Choices::default();
         for (name, choice) in self.capabilities.choices() {
             let requested = text(&self.scalars, name)?.filter(|value| value != "auto");
             let mut value = requested.as_deref().map_or(choice.auto.as_str(), |value| modern(name, value));
@@ -271,7 +271,7 @@ impl Validator<'_> {
             // A parameter that only this upstream API offers is recorded only where it is not at its default: the
             // fingerprint of a request must not depend on its upstream API.
             if self.model.parameters.choices.contains_key(name) || value != choice.auto {
-                choices.insert(name.clone(), value.to_owned());
+                choices.set(name, value);
             }
         }
         for (name, harmless) in [("quality", &["auto"][..]), ("background", &["auto", "opaque"])] {
@@ -291,10 +291,10 @@ impl Validator<'_> {
     }
 
     /// Reads the output format, which the gateway makes itself: it is no part of the purchase.
-    fn output(&mut self, choices: &BTreeMap<String, String>) -> Result<Option<Conversion>, ApiError> {
+    fn output(&mut self, choices: &Choices) -> Result<Option<Conversion>, ApiError> {
         let requested = match choices.get("output_format") {
             // The model makes it itself, and still may return another format.
-            Some(chosen) => Some(chosen.clone()),
+            Some(chosen) => Some(chosen.to_owned()),
             None => self.text("output_format")?,
         };
         let format = match requested.as_deref() {

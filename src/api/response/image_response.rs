@@ -1,7 +1,6 @@
 //! The response with pictures, in the shape OpenAI's API returns (`src/README.md`): resolved values, never `auto`; `usage`
 //! complete or absent; never `url` and `b64_json` in one item.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -19,14 +18,14 @@ use crate::api::request::response_options::{Conversion, ResponseFormat, Response
 use crate::engine::Waiter;
 use crate::http::StreamingBody;
 use crate::http::gateway_headers::{MISSING, name_job};
-use crate::model::{JobResult, PictureRequest, Task, Timestamp, Usage};
+use crate::model::{Choices, JobResult, PictureRequest, Task, Timestamp, Usage};
 use crate::server::connection::ConnectionHandle;
 
 /// The part of a request that its response repeats.
 #[derive(Debug)]
 pub(crate) struct ResponseShape {
     task: Task,
-    choices: BTreeMap<String, String>,
+    choices: Choices,
     options: ResponseOptions,
 }
 
@@ -35,7 +34,7 @@ impl ResponseShape {
         Self::new(request.task, request.choices.clone(), options)
     }
 
-    pub(crate) fn new(task: Task, choices: BTreeMap<String, String>, options: ResponseOptions) -> Self {
+    pub(crate) fn new(task: Task, choices: Choices, options: ResponseOptions) -> Self {
         Self { task, choices, options }
     }
 
@@ -49,7 +48,7 @@ impl ResponseShape {
     }
 
     fn background(&self) -> &str {
-        self.choices.get("background").map_or("opaque", String::as_str)
+        self.choices.background().unwrap_or("opaque")
     }
 
     /// Writes the whole result as one JSON object; its body encodes the base64 as it leaves.
@@ -78,8 +77,8 @@ impl ResponseShape {
         if let Some((format, _, _)) = first {
             body = body.text(format!(",\"output_format\":\"{}\"", format.name()));
         }
-        if let Some(quality) = self.choices.get("quality") {
-            body = body.text(",\"quality\":").json(quality);
+        if let Some(quality) = self.choices.quality() {
+            body = body.text(",\"quality\":").json(&quality);
         }
         if let Some((_, width, height)) = first {
             body = body.text(format!(",\"size\":\"{width}x{height}\""));
@@ -111,7 +110,7 @@ impl ResponseShape {
             .base64(source)
             .text(format!("\",\"created_at\":{},\"size\":\"{width}x{height}\"", created.seconds()))
             .text(",\"quality\":")
-            .json(&self.choices.get("quality").map_or("auto", String::as_str))
+            .json(&self.choices.quality().unwrap_or("auto"))
             .text(",\"background\":")
             .json(&self.background())
             .text(format!(",\"output_format\":\"{}\"", format.name()));

@@ -8,7 +8,6 @@
 //! A picture that takes longer than its client ever waits is bought all the same, as long as its submit leaves in time:
 //! the purchase goes on without the client, whose retry finds it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use tokio::time::Instant;
 use crate::budget::{Forecast, QueuedSubmit};
 use crate::engine::core::Core;
 use crate::engine::jobs::JobRequest;
-use crate::model::{Failure, Input, JobId, PictureRequest, Size, Task, Usd};
+use crate::model::{Choices, Failure, Input, JobId, PictureRequest, Size, Task, Usd};
 use crate::polling::latency::LatencyClass;
 use crate::storage::journal::JobRecord;
 
@@ -29,8 +28,8 @@ pub(in crate::engine) fn class_of(record: &JobRecord, pictures: u8) -> LatencyCl
     class(&record.model, record.task, &record.choices, record.size, pictures)
 }
 
-fn class(model: &str, task: Task, choices: &BTreeMap<String, String>, size: Size, pictures: u8) -> LatencyClass {
-    let quality = choices.get("quality").map_or("", String::as_str);
+fn class(model: &str, task: Task, choices: &Choices, size: Size, pictures: u8) -> LatencyClass {
+    let quality = choices.quality().unwrap_or_default();
     LatencyClass::new(model, task.name(), quality, size.pixels(), u32::from(pictures))
 }
 

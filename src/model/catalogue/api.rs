@@ -38,9 +38,7 @@ impl UpstreamApi {
     /// Returns every parameter except prompt, pictures, size and `n`, with its value for a request.
     pub(crate) fn parameters<'a>(&'a self, request: &'a PictureRequest) -> impl Iterator<Item = (&'a str, &'a str)> {
         let choices = self.choices.iter().filter(|(_, choice)| choice.is_for(request.task));
-        let chosen = choices.map(|(name, choice)| {
-            (name.as_str(), request.choices.get(name).map_or(choice.auto.as_str(), String::as_str))
-        });
+        let chosen = choices.map(|(name, choice)| (name.as_str(), request.choices.get(name).unwrap_or(&choice.auto)));
         chosen.chain(self.fixed.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
 

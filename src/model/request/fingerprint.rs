@@ -31,7 +31,7 @@ impl Fingerprint {
         field("prompt", request.prompt.as_bytes());
         field("n", &[request.n]);
         field("size", request.size.to_string().as_bytes());
-        for (name, value) in &request.choices {
+        for (name, value) in request.choices.pairs() {
             field(name, value.as_bytes());
         }
         for input in &request.inputs {
@@ -58,10 +58,8 @@ impl fmt::Display for Fingerprint {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::model::request::{ApiKind, Input, Size, Task};
+    use crate::model::request::{ApiKind, Choices, Input, Size, Task};
 
     fn request() -> PictureRequest {
         PictureRequest {
@@ -72,7 +70,7 @@ mod tests {
             mask: None,
             n: 1,
             size: Size { width: 1024, height: 1024 },
-            choices: BTreeMap::from([("quality".to_owned(), "low".to_owned())]),
+            choices: Choices::from([("quality", "low")]),
             api_kind: ApiKind::Prediction,
         }
     }
@@ -98,7 +96,7 @@ mod tests {
         change(|r| r.prompt.push('s'));
         change(|r| r.n = 2);
         change(|r| r.size.width = 1536);
-        change(|r| r.choices.insert("quality".into(), "high".into()).map_or((), drop));
+        change(|r| r.choices.set("quality", "high"));
         change(|r| r.inputs.swap(0, 1));
         change(|r| r.mask = r.inputs.pop());
         for (index, other) in others.iter().enumerate() {

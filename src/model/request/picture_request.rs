@@ -1,8 +1,7 @@
 //! What a client asked for, with every value explicit.
 
-use std::collections::BTreeMap;
-
 use super::api_kind::ApiKind;
+use super::choices::Choices;
 use super::input::Input;
 use super::size::Size;
 use super::task::Task;
@@ -22,8 +21,8 @@ pub(crate) struct PictureRequest {
     pub(crate) n: u8,
     pub(crate) size: Size,
     /// The model's parameters by name (`quality`, `background`), each with an explicit value; and parameters that only the
-    /// upstream API has, when they are not at their default. The names and values are data of the catalogue.
-    pub(crate) choices: BTreeMap<String, String>,
+    /// upstream API has, when they are not at their default.
+    pub(crate) choices: Choices,
     /// The upstream API to buy from. Not part of the fingerprint, because it does not change the picture.
     pub(crate) api_kind: ApiKind,
 }

@@ -1,10 +1,8 @@
 //! What is written to the journal.
 
-use std::collections::BTreeMap;
-
 use crate::model::{
-    AccountId, ApiKind, ClientId, EventId, Failure, Fingerprint, IdempotencyKey, JobId, ModelId, PurchaseId, Size,
-    StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
+    AccountId, ApiKind, Choices, ClientId, EventId, Failure, Fingerprint, IdempotencyKey, JobId, ModelId, PurchaseId,
+    Size, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
 
 /// One step in the life of a job.
@@ -72,7 +70,7 @@ pub(crate) struct JobRecord {
     pub(crate) model: ModelId,
     pub(crate) size: Size,
     /// Model parameters with a closed list of values, by name.
-    pub(crate) choices: BTreeMap<String, String>,
+    pub(crate) choices: Choices,
     /// Number of pictures requested.
     pub(crate) n: u8,
     /// Whether the result may answer later requests (`Cache-Control: no-store` forbids it).

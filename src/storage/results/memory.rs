@@ -8,7 +8,7 @@ use moka::sync::Cache;
 
 use crate::model::{ByteSource, Digest, StoredPicture};
 
-/// Bytes that an entry costs besides its picture.
+/// Bytes that an entry costs in addition to its picture.
 const ENTRY_OVERHEAD_BYTES: u32 = 200;
 
 /// Pictures as base64, bounded by bytes. Cheap to clone.

@@ -146,7 +146,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 /// The location of an output.
 #[derive(Debug)]
 enum Location {
-    /// Valid base64 in the answer, which is decoded in location.
+    /// Valid base64 in the answer, which is decoded in place.
     InAnswer(Range<usize>),
     Separate(Output),
 }

@@ -26,7 +26,7 @@ pub(super) const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove
 /// the field for URLs, which rejects them.
 pub(in crate::upstream) fn body(
     model: &Model,
-    capability: &TaskSpec,
+    spec: &TaskSpec,
     request: &PictureRequest,
     pictures: u8,
     inputs: &Inputs,
@@ -36,11 +36,11 @@ pub(in crate::upstream) fn body(
     if model.parameters.n_max.is_some() {
         body = body.text(",\"n\":").json(&pictures);
     }
-    for (name, value) in &request.choices {
-        body = body.text(",").json(name).text(":").json(value);
+    for (name, value) in request.choices.pairs() {
+        body = body.text(",").json(&name).text(":").json(&value);
     }
     // A model without a field for URLs gets its pictures inline, whatever is configured.
-    let inputs = if capability.links_field.is_some() { inputs } else { &Inputs::Inline };
+    let inputs = if spec.links_field.is_some() { inputs } else { &Inputs::Inline };
     let mut input_url_guards = InputUrlGuards::default();
     let (mut urls, mut inline) = (Vec::new(), Vec::new());
     for input in &request.inputs {
@@ -49,17 +49,17 @@ pub(in crate::upstream) fn body(
             reference @ InputReference::Inline(..) => inline.push(reference),
         }
     }
-    if let Some(field) = capability.links_field.as_ref().filter(|_| !urls.is_empty()) {
+    if let Some(field) = spec.links_field.as_ref().filter(|_| !urls.is_empty()) {
         body = body.text(",").json(field).text(":").json(&urls);
     }
-    if let Some(field) = capability.inline_field.as_ref().filter(|_| !inline.is_empty()) {
+    if let Some(field) = spec.inline_field.as_ref().filter(|_| !inline.is_empty()) {
         body = body.text(",").json(field).text(":[");
         for (position, reference) in inline.into_iter().enumerate() {
             body = reference.append_to(if position == 0 { body } else { body.text(",") });
         }
         body = body.text("]");
     }
-    if let Some((field, mask)) = capability.mask_field.as_ref().zip(request.mask.as_ref()) {
+    if let Some((field, mask)) = spec.mask_field.as_ref().zip(request.mask.as_ref()) {
         body = inputs.refer(mask, &mut input_url_guards).append_to(body.text(",").json(field).text(":"));
     }
     (body.text(",\"enable_sync_mode\":false,\"response_format\":\"url\"}"), input_url_guards)

@@ -124,7 +124,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{ApiKind, Failure, Input, Task, Usage};
+    use crate::model::{ApiKind, Choices, Failure, Input, Task, Usage};
     use crate::upstream::gptproto::tests::{adapter, input_urls, json as sent, request};
 
     fn on_unified(model: &str) -> PictureRequest {
@@ -175,7 +175,7 @@ mod tests {
         let mut request = on_unified("gpt-image-2-plus");
         request.task = Task::Generate;
         request.inputs.clear();
-        request.choices.clear();
+        request.choices = Choices::default();
         let (call, _) = adapter(None).call(&request, 1).unwrap();
         insta::assert_json_snapshot!(sent(call).await, @r##"
         {

@@ -76,7 +76,7 @@ fn a_valid_request_has_all_values_explicit() {
     assert_eq!(request.model, "gpt-image-1.5");
     assert_eq!(request.prompt, "a\nb\rc");
     assert_eq!((request.n, request.size.to_string().as_str()), (1, "1536x1024"), "by the first image");
-    let choices: Vec<_> = request.choices.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let choices: Vec<_> = request.choices.pairs().map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(choices, ["background=opaque", "quality=medium"]);
     assert_eq!(checked.options.response_format, ResponseFormat::B64Json);
     assert!(checked.dropped.is_empty() && checked.ignored.is_empty());

@@ -1,9 +1,7 @@
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{ApiKind, ClientId, Fingerprint, PictureRequest, PurchaseId, Size, Task};
+use crate::model::{ApiKind, Choices, ClientId, Fingerprint, PictureRequest, PurchaseId, Size, Task};
 use crate::storage::journal::{JobRecord, Resolution, StoredPurchase};
 
 const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
@@ -19,7 +17,7 @@ fn failed(failures: &[Failure]) -> StoredJob {
         mask: None,
         n: 4,
         size: Size { width: 1024, height: 1024 },
-        choices: BTreeMap::new(),
+        choices: Choices::default(),
         api_kind: ApiKind::Prediction,
     };
     let record = JobRecord {

@@ -186,10 +186,8 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::model::{ApiKind, Digest, Failure, Fingerprint, ModelId, Size, Task};
+    use crate::model::{ApiKind, Choices, Digest, Failure, Fingerprint, ModelId, Size, Task};
     use crate::storage::Journal;
     use crate::storage::journal::{JobRecord, Record, SqliteJournal};
 
@@ -210,7 +208,7 @@ mod tests {
                 task: Task::Edit,
                 model: ModelId::from("gpt-image-2"),
                 size: Size { width: 1024, height: 1024 },
-                choices: BTreeMap::new(),
+                choices: Choices::default(),
                 n: 1,
                 shareable: true,
                 idempotency_key: None,

@@ -1,13 +1,11 @@
 //! Rows into the state that they add up to.
 
-use std::collections::BTreeMap;
-
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::rows::{from_json, parsed, unreadable};
 use crate::model::{
-    AccountId, ApiKind, ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, JobId, ModelId, PurchaseId,
-    StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
+    AccountId, ApiKind, Choices, ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, JobId, ModelId,
+    PurchaseId, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
 use crate::storage::journal::record::{JobRecord, Resolution};
 use crate::storage::journal::stored::{PendingWebhook, StoredJob, StoredPurchase, StoredState, UsedQuota};
@@ -39,7 +37,7 @@ pub(super) fn job(connection: &Connection, id: &str) -> rusqlite::Result<Option<
                 task: parsed(row, 3, Task::from_name)?,
                 model: ModelId::from(row.get::<_, String>(4)?),
                 size: parsed(row, 5, |text| text.parse().ok())?,
-                choices: from_json::<BTreeMap<String, String>>(row, 6)?,
+                choices: from_json::<Choices>(row, 6)?,
                 n: row.get(7)?,
                 shareable: row.get(8)?,
                 created: Timestamp::from_millis(row.get(9)?),

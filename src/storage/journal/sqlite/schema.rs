@@ -138,7 +138,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     let storage = |error: rusqlite::Error| JournalError::Storage(error.to_string());
     let connection = Connection::open(path).map_err(storage)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    // A statement is not prepared anew for every value that is bound to it.
+    // A statement is not prepared again for every value that is bound to it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(storage)?;
     // FULL: a commit has reached the disk when it returns, also in WAL mode. `fullfsync` makes that true on macOS, where
     // fsync alone leaves the bytes in the drive's cache; other systems ignore it.

@@ -1,13 +1,11 @@
-use std::collections::BTreeMap;
-
 use rusqlite::Connection;
 
 use super::ledger::Ledger;
 use super::schema::SCHEMA_VERSION;
 use super::*;
 use crate::model::{
-    AccountId, ApiKind, Digest, EventId, Failure, Format, ModelId, PurchaseId, Size, StoredPicture, Task, UpstreamId,
-    Usage, Webhook,
+    AccountId, ApiKind, Choices, Digest, EventId, Failure, Format, ModelId, PurchaseId, Size, StoredPicture, Task,
+    UpstreamId, Usage, Webhook,
 };
 use crate::storage::journal::memory::{Disk, MemoryJournal, SyncMode};
 use crate::storage::journal::record::{JobRecord, Resolution, WebhookEnd};
@@ -25,7 +23,7 @@ fn job_record(number: u128) -> JobRecord {
         task: Task::Edit,
         model: ModelId::from("gpt-image-2"),
         size: Size { width: 1024, height: 1024 },
-        choices: BTreeMap::from([("quality".to_owned(), "low".to_owned())]),
+        choices: Choices::from([("quality", "low")]),
         n: 2,
         shareable: true,
         idempotency_key: IdempotencyKey::new("key-1"),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{ApiKind, Failure};
+use crate::model::{ApiKind, Choices, Failure};
 use crate::upstream::gptproto::tests::{adapter, input, json, request, sent};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and the rest of a picture";
@@ -23,8 +23,8 @@ async fn an_edit_is_the_documented_form() {
     let mut request = on_openai("gpt-image-1");
     request.prompt = "say \"hi\"".to_owned();
     request.mask = Some(input(b"mask"));
-    request.choices.insert("background".to_owned(), "transparent".to_owned());
-    request.choices.insert("input_fidelity".to_owned(), "high".to_owned());
+    request.choices.set("background", "transparent");
+    request.choices.set("input_fidelity", "high");
     insta::assert_snapshot!(parts(&request, 2).await, @r##"
     --BOUNDARY
     Content-Disposition: form-data; name="model"
@@ -84,7 +84,7 @@ async fn an_edit_is_the_documented_form() {
 #[tokio::test]
 async fn a_plus_model_gets_prompt_and_size_only() {
     let mut request = on_openai("gpt-image-2-plus");
-    request.choices.clear();
+    request.choices = Choices::default();
     request.prompt = "hi".to_owned();
     request.inputs.pop();
     insta::assert_snapshot!(parts(&request, 1).await, @r##"
@@ -114,7 +114,7 @@ async fn text_to_image_is_json() {
     let mut request = on_openai("gpt-image-1");
     request.task = Task::Generate;
     request.inputs.clear();
-    request.choices.insert("moderation".to_owned(), "low".to_owned());
+    request.choices.set("moderation", "low");
     let (call, _) = adapter(None).call(&request, 3).unwrap();
     assert_eq!(call.path, "/v1/images/generations");
     insta::assert_json_snapshot!(json(call).await, @r##"

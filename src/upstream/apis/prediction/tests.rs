@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use super::*;
-use crate::model::{ApiKind, Failure, Input};
+use crate::model::{ApiKind, Choices, Failure, Input};
 use crate::upstream::gptproto::tests::{adapter, input, input_urls, json as sent, request};
 use crate::upstream::{Output, Polled};
 
@@ -33,7 +33,7 @@ async fn every_parameter_is_explicit() {
 #[tokio::test]
 async fn a_model_without_n_gets_none() {
     let mut request = request("gpt-image-2-plus");
-    request.choices.clear();
+    request.choices = Choices::default();
     let body = body_for(&request, 1).await;
     assert_eq!(body.get("n"), None);
     assert_eq!(body.get("quality"), None);

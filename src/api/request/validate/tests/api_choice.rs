@@ -155,7 +155,7 @@ fn a_value_that_is_dropped_leaves_the_default() {
     let sample = form(&[("model", "gpt-image-1.5"), ("background", "transparent")]);
     let valid = super::super::validate(sample, Task::Edit, &server, models).unwrap();
     assert_eq!(valid.dropped, ["background"]);
-    assert_eq!(valid.request.choices["background"], "opaque");
+    assert_eq!(valid.request.choices.background(), Some("opaque"));
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn generations_have_their_own_capabilities() {
         under(ApiPolicy::Auto, sample, Task::Generate)
     };
     let low = generate(&[("model", "gpt-image-2"), ("moderation", "low")]).unwrap().request;
-    assert_eq!((low.api_kind, low.choices["moderation"].as_str()), (ApiKind::OpenAi, "low"));
+    assert_eq!((low.api_kind, low.choices.get("moderation")), (ApiKind::OpenAi, Some("low")));
     let error = generate(&[("model", "gpt-image-1"), ("input_fidelity", "high")]).unwrap_err();
     assert_eq!(error.code(), "invalid_input_fidelity_model", "only edits have it: {error}");
 }
