@@ -58,7 +58,7 @@ impl Core {
         if unknown > 0 {
             tracing::warn!(
                 unknown,
-                "purchases with an unknown outcome; `reconcile` compares them with the upstream's usage log"
+                "purchases with an unknown outcome; `ledger reconcile` compares them with the upstream's usage export"
             );
         }
         self.remove_orphans().await?;
