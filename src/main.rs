@@ -1,6 +1,6 @@
 //! Command line: arguments and exit codes.
 //!
-//! 0: success. 1: failed while running, or ended by a second signal. 64: the arguments or the configuration are wrong.
+//! 0: success. 1: failed while running, a check found a fault, or ended by a second signal. 64: the arguments or the configuration are wrong.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -26,7 +26,7 @@ use gptproto_gateway::{app, ledger, operator, telemetry};
                   it without an account, use --sandbox.",
     after_help = "Configuration: config/default.toml explains every key. A file overrides its values, the environment overrides \
                   both, as GATEWAY_SERVER__LISTEN=0.0.0.0:8787 does for `listen` in [server].\n\n\
-                  Exit codes: 0 success, 1 failed while running, 64 wrong arguments or configuration."
+                  Exit codes: 0 success, 1 failed while running or a check found a fault, 64 wrong arguments or configuration."
 )]
 struct Cli {
     #[command(subcommand)]

@@ -1,7 +1,7 @@
 //! The calls to the upstream. This module alone holds the upstream keys.
 //!
 //! The upstream has three APIs ([`ApiKind`]); each has a file in `apis` for its bodies and answers. What they share is in
-//! [`exchange`] (HTTP clients, the last byte that is held back, bounds, time-outs), `classify` (what an error means for the
+//! [`exchange`] (HTTP clients, the last byte that is held back, bounds, timeouts), `classify` (what an error means for the
 //! purchase) and `answer` (states, outputs and usage).
 //!
 //! Answers of the upstream are hostile input: bounded before they are parsed, parsed tolerantly, and a URL in them never

@@ -71,7 +71,7 @@ pub(super) fn from_environment(environment: &Environment, defaults: &Table) -> R
         let unknown = || {
             Error::invalid(
                 variable,
-                "is not a key of the configuration; the form is GATEWAY_SECTION__KEY, with two underscores",
+                "no such key in the configuration; the form is GATEWAY_SECTION__KEY, with two underscores",
             )
         };
         let (section, key) = path.split_once("__").ok_or_else(unknown)?;

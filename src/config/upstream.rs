@@ -1,4 +1,4 @@
-//! `[upstream]`: GPTProto's address, the budget of its 429 limits, time-outs, and the pace of polls.
+//! `[upstream]`: GPTProto's address, the budget of its 429 limits, timeouts, and the pace of polls.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -50,7 +50,7 @@ pub(crate) struct UpstreamConfig {
     #[serde(rename = "account_cooldown_max_s", deserialize_with = "seconds")]
     pub(crate) account_cooldown_max: Duration,
 
-    // Time-outs and sizes of single calls.
+    // Timeouts and sizes of single calls.
     #[serde(rename = "connect_timeout_s", deserialize_with = "seconds")]
     pub(crate) connect_timeout: Duration,
     #[serde(rename = "upload_timeout_s", deserialize_with = "seconds")]

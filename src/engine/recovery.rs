@@ -25,13 +25,13 @@ use crate::upstream::PurchaseHandle;
 impl Core {
     pub(super) async fn recover(self: &Arc<Self>) -> Result<(), JournalError> {
         let mut resumed = Vec::new();
-        let (mut dropped, mut unknown) = (0_usize, 0_usize);
+        let (mut not_bought, mut unknown) = (0_usize, 0_usize);
         for job in self.journal.unfinished().await? {
             let mut purchases = Vec::with_capacity(job.purchases.len());
             let pictures: Vec<u8> = job.purchases.iter().map(|purchase| purchase.pictures).collect();
             for purchase in job.purchases {
                 match &purchase.state {
-                    StoredState::Intent => dropped += 1,
+                    StoredState::Intent => not_bought += 1,
                     StoredState::Committing { .. } => unknown += 1,
                     StoredState::Accepted { .. } => resumed.push(purchase.id),
                     StoredState::Resolved { .. } | StoredState::Failed { .. } => {}
@@ -52,13 +52,13 @@ impl Core {
                 self.jobs.restore(Arc::new(job.record), purchases, pictures, quota);
             }
         }
-        if !resumed.is_empty() || dropped > 0 || unknown > 0 {
-            tracing::info!(resumed = resumed.len(), dropped, unknown, "resumed unfinished jobs");
+        if !resumed.is_empty() || not_bought > 0 || unknown > 0 {
+            tracing::info!(resumed = resumed.len(), not_bought, unknown, "resumed unfinished jobs");
         }
         if unknown > 0 {
             tracing::warn!(
                 unknown,
-                "purchases with an unknown outcome; `reconcile` compares them with the upstream's usage log"
+                "purchases with an unknown outcome; `ledger reconcile` compares them with the upstream's usage export"
             );
         }
         self.remove_orphans().await?;

@@ -34,8 +34,8 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
             ("requests that wait for a job", engine.waiters.to_string()),
             ("purchases queued", of(upstream.queued_submits, upstream.queued_submits_max)),
             ("purchases being submitted", engine.submitting.to_string()),
-            ("purchases in progress at the upstream", engine.polling.to_string()),
-            ("concurrency at the upstream", of(upstream.predictions_in_flight, upstream.predictions_in_flight_max)),
+            ("purchases accepted by the upstream", engine.polling.to_string()),
+            ("purchases in flight", of(upstream.predictions_in_flight, upstream.predictions_in_flight_max)),
             (
                 "uploads in the spool",
                 format!("{} of {}", mib(engine.spool_reserved_bytes), mib(engine.spool_bytes_max)),

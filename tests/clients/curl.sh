@@ -223,7 +223,7 @@ control POST reset
 control PUT scenario "$slow"
 form
 ask_at "$SUITE_FAULTY" "$key" /v1/images/edits "${common[@]}" -F "image=@$photo" --retry 3 --max-time 2
-cell retry "curl's retry after a time-out joins the purchase" is_picture
+cell retry "curl's retry after a timeout joins the purchase" is_picture
 cell retry 'the retry buys nothing' bought 1
 
 control POST reset

@@ -16,9 +16,9 @@ Exits 1 when any of that failed, and 3 when only a latency missed its aim, which
 
 usage: tests/load/attacks.py [--quick] [--control] [--binary FILE] [NAME...]
 
-With --quick the gateway's time-outs are 4 s instead of 30 and 60, and each attack is shorter (about 90 s in all). Needs Linux,
+With --quick the gateway's timeouts are 4 s instead of 30 and 60, and each attack is shorter (about 90 s in all). Needs Linux,
 Python 3, target/release/gptproto-gateway, and of Debian: slowhttptest, nghttp2-client (h2load) and util-linux (prlimit).
-With --control the gateway's time-outs are an hour: attacks that a time-out ends must then miss their aim.
+With --control the gateway's timeouts are an hour: attacks that a timeout ends must then miss their aim.
 """
 
 import argparse

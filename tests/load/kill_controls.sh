@@ -12,6 +12,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
 
+case ${1:-} in
+  -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' tests/load/kill_controls.sh; exit 0 ;;
+esac
+
 for tool in cargo git perl python3; do
   command -v "$tool" >/dev/null || { echo "kill_controls.sh needs $tool" >&2; exit 2; }
 done

@@ -29,14 +29,14 @@ pub(super) struct Table {
     waiters: HashMap<JobId, usize>,
 }
 
-/// What came of listing a job.
+/// The result of listing a job.
 pub(in crate::engine) enum ListOutcome {
     New(WaiterSlot),
     /// A live job was joined instead.
     Joined(JobId, WaiterSlot),
 }
 
-/// What came of dropping a job without waiters.
+/// The result of dropping a job without waiters.
 enum DropOutcome {
     Abandoned,
     Bought,

@@ -218,7 +218,7 @@ class Recovery(Part):
         self.rig.call_simulator("PUT", "/_simulator/scenario", {"life": {"low_ms": [milliseconds] * 2, "medium_ms": [milliseconds] * 2}})
 
     def request_in_background(self, client, timeout=60):
-        """Sends a request from a thread of its own, which nothing waits for unless it has a short time-out."""
+        """Sends a request from a thread of its own, which nothing waits for unless it has a short timeout."""
         operation = client.new_operation()
 
         def ask():
