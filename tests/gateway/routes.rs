@@ -373,5 +373,5 @@ async fn check_names_the_api_and_the_inputs_that_are_not_the_default() {
     assert_eq!((refused.code, refused.stderr.lines().count()), (Some(64), 1), "{refused:?}");
     assert!(refused.stderr.contains("upstream.inputs") && refused.stderr.contains("server.public_url"), "{refused:?}");
     let checked = linked.variable("GATEWAY_SERVER__PUBLIC_URL", "https://gateway.example").run(&["check"]).await;
-    assert!(checked.stdout.contains("fetched from https://gateway.example"), "{checked:?}");
+    assert!(checked.stdout.contains("fetches input pictures from https://gateway.example"), "{checked:?}");
 }
