@@ -131,10 +131,10 @@ impl Budget {
         self.lock().turn_away(submit, spare, Instant::now())
     }
 
-    /// Whether another account can serve a job that `refused` accounts have refused.
-    pub(crate) fn has_another_key(&self, refused: usize) -> bool {
+    /// Whether another account can serve a job that the accounts `refused` have refused.
+    pub(crate) fn has_another_key(&self, refused: &[AccountId]) -> bool {
         let state = self.lock();
-        refused < state.accounts.len() && !state.all_in_cooldown(Instant::now())
+        state.accounts.iter().any(|account| !refused.contains(&account.id)) && !state.all_in_cooldown(Instant::now())
     }
 
     /// Takes permission for one poll with an account's key. An account that is no longer configured is replaced by the

@@ -25,8 +25,8 @@ struct Submission<'a> {
     request: &'a PictureRequest,
     /// Submits so far, without those that the upstream pushed back.
     attempts: u32,
-    /// Accounts whose key the upstream refused.
-    keys_refused: usize,
+    /// Accounts whose key the upstream refused; each once, however often it refused.
+    keys_refused: Vec<AccountId>,
 }
 
 /// One submit that was made.
@@ -61,7 +61,7 @@ impl Core {
         request: &PictureRequest,
         slot: QueueSlot,
     ) {
-        let submission = Submission { purchase, pictures, request, attempts: 0, keys_refused: 0 };
+        let submission = Submission { purchase, pictures, request, attempts: 0, keys_refused: Vec::new() };
         match self.submit_until_taken(submission, slot).await {
             Ok(Taken::Accepted { handle, in_flight }) => {
                 if self.accept(purchase, handle, pictures, in_flight).await {
@@ -176,10 +176,13 @@ impl Core {
             }
             AfterSubmit::PushedBack(pushback) => {
                 let key_refused = if let Pushback::Key { reason } = &pushback { Some(reason.clone()) } else { None };
+                let account = in_flight.account().clone();
                 in_flight.refused(pushback);
                 if let Some(reason) = key_refused {
-                    submission.keys_refused += 1;
-                    if !self.budget.has_another_key(submission.keys_refused) {
+                    if !submission.keys_refused.contains(&account) {
+                        submission.keys_refused.push(account);
+                    }
+                    if !self.budget.has_another_key(&submission.keys_refused) {
                         return Err(reason);
                     }
                 }
