@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::cooldown::Cooldown;
-use super::limit::{AdaptiveLimit, Bounds, LearnedPolls, LearnedSubmits, Permission, PollSpacing, SendToken};
+use super::limit::{AdaptiveLimit, Bounds, LearnedPolls, LearnedSubmits, PollSpacing, SendToken, Wait};
 use super::rate::Rate;
 use crate::config::{Account as AccountConfig, Switch, UpstreamConfig};
 use crate::model::{AccountId, Failure};
@@ -137,9 +137,9 @@ impl Account {
         match self.learning {
             Switch::Off => Readiness::Now,
             Switch::On => match self.limit.permission(self.in_flight, now) {
-                Permission::Now => Readiness::Now,
-                Permission::At(at) => Readiness::At(at),
-                Permission::AfterCompletion | Permission::AfterAnswer => Readiness::AfterChange,
+                Ok(()) => Readiness::Now,
+                Err(Wait::Until(at)) => Readiness::At(at),
+                Err(Wait::ForCompletion | Wait::ForAnswer) => Readiness::AfterChange,
             },
         }
     }

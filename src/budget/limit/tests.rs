@@ -4,7 +4,8 @@
 
 use proptest::prelude::*;
 
-use super::bounds::real;
+use super::bounds::{floor, real};
+use super::learned_limit::RATE_MIN;
 use super::simulation::{BOUNDS, Hidden, Minute, Rule, Scenario, simulate};
 use super::*;
 
@@ -233,7 +234,7 @@ proptest! {
             match step {
                 Step::Wait(ms) => now += Duration::from_millis(ms.into()),
                 Step::Send => {
-                    if limit.permission(in_flight, now) == Permission::Now {
+                    if limit.permission(in_flight, now) == Ok(()) {
                         tokens.push(limit.on_sent(in_flight, now));
                         in_flight += 1;
                     }
@@ -264,15 +265,15 @@ proptest! {
                 }
             }
             match limit.permission(in_flight, now) {
-                Permission::Now => {}
-                Permission::At(at) => {
+                Ok(()) => {}
+                Err(Wait::Until(at)) => {
                     prop_assert!(at > now);
                     // The slowest learned rate, or the longest pause.
                     let longest = bounds.pushback_max.max(bounds.window.div_f64(RATE_MIN) * 2);
                     prop_assert!(at <= now + longest, "{:?}", at - now);
                 }
-                Permission::AfterCompletion => prop_assert!(in_flight > 0),
-                Permission::AfterAnswer => prop_assert!(!tokens.is_empty()),
+                Err(Wait::ForCompletion) => prop_assert!(in_flight > 0),
+                Err(Wait::ForAnswer) => prop_assert!(!tokens.is_empty()),
             }
             if let Some(until) = limit.paused_until() {
                 prop_assert!(until <= now + bounds.pushback_max);
@@ -288,7 +289,7 @@ proptest! {
         let now = Instant::now();
         let mut limit = AdaptiveLimit::new(BOUNDS, None, now);
         for accepted in outcomes {
-            prop_assert_eq!(limit.permission(0, now), Permission::Now);
+            prop_assert_eq!(limit.permission(0, now), Ok(()));
             let token = limit.on_sent(0, now);
             if accepted {
                 limit.on_accepted(token, 1, now);
@@ -307,13 +308,13 @@ fn after_a_pause_one_canary_is_sent_alone() {
     let first = limit.on_sent(0, start);
     assert_eq!(limit.on_refused(first, 1, None, start), BOUNDS.pushback);
     let over = start + BOUNDS.pushback;
-    assert_eq!(limit.permission(0, start), Permission::At(over));
-    assert_eq!(limit.permission(0, over), Permission::Now);
+    assert_eq!(limit.permission(0, start), Err(Wait::Until(over)));
+    assert_eq!(limit.permission(0, over), Ok(()));
     let canary = limit.on_sent(0, over);
-    assert_eq!(limit.permission(1, over), Permission::AfterAnswer);
+    assert_eq!(limit.permission(1, over), Err(Wait::ForAnswer));
     limit.on_no_evidence(canary, over);
     let canary = limit.on_sent(0, over);
-    assert_eq!(limit.permission(1, over), Permission::AfterAnswer, "a canary that was not sent is followed by another");
+    assert_eq!(limit.permission(1, over), Err(Wait::ForAnswer), "a canary that was not sent is followed by another");
     assert_eq!(limit.on_refused(canary, 1, None, over), BOUNDS.pushback * 2);
 }
 
@@ -343,7 +344,7 @@ fn a_single_transient_refusal_changes_no_limit() {
     let canary = limit.on_sent(15, now);
     limit.on_accepted(canary, 16, now);
     assert_eq!(limit.learned(), LearnedSubmits::default());
-    assert_eq!(limit.permission(16, now), Permission::Now);
+    assert_eq!(limit.permission(16, now), Ok(()));
 }
 
 #[test]
