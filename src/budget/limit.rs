@@ -32,8 +32,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use attribution::{Attribution, Cause, Circumstances};
+use dimension::{Checkpoint, Load};
 use learned_limit::Limits;
-use load::{Checkpoint, Load};
 use probe::Probing;
 use recovery::Recovery;
 use slow_start::CongestionWindow;
@@ -41,8 +41,8 @@ use window::SubmitWindow;
 
 mod attribution;
 mod bounds;
+mod dimension;
 mod learned_limit;
-mod load;
 mod permission;
 mod poll_spacing;
 mod probe;

@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use super::load::{Dimension, Load};
+use super::dimension::{Dimension, Load};
 
 /// One in this many predictions may have ended without the gateway knowing.
 const UNSEEN_FRACTION: usize = 8;
@@ -183,5 +183,189 @@ impl Attribution {
             Dimension::Rate => self.accepted_at_counted = None,
         }
         Cause::Limit(dimension, level)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Cause::{Ambiguous, Limit, Transient};
+    use Dimension::{Concurrency, Rate};
+
+    const FIRST: Circumstances = Circumstances { repeated: false, confirmed: false, accepted: 0 };
+    const REPEATED: Circumstances = Circumstances { repeated: true, ..FIRST };
+
+    fn load(held: usize, counted: usize) -> Load {
+        Load { held, counted, unacknowledged: 0, probe: false }
+    }
+
+    /// After acceptances at these levels of both dimensions.
+    fn after(accepted: &[(usize, usize)]) -> Attribution {
+        let mut attribution = Attribution::default();
+        for &(held, counted) in accepted {
+            assert_eq!(attribution.on_accepted(&load(held, counted)), None);
+        }
+        attribution
+    }
+
+    #[test]
+    fn a_level_that_was_accepted_before_is_not_the_reason() {
+        for (accepted, refused, expected) in [
+            // Both levels are new, or neither is.
+            ((4, 20), (5, 21), Ambiguous),
+            ((4, 20), (4, 20), Ambiguous),
+            // One of them is.
+            ((4, 20), (5, 20), Limit(Concurrency, 5)),
+            ((4, 20), (4, 21), Limit(Rate, 21)),
+            // Nothing is held, or counted: it is no limit.
+            ((4, 20), (0, 21), Limit(Rate, 21)),
+            ((4, 20), (0, 0), Limit(Rate, 0)),
+            ((4, 20), (5, 0), Limit(Concurrency, 5)),
+            ((4, 20), (4, 0), Limit(Concurrency, 4)),
+            ((4, 20), (0, 20), Limit(Rate, 20)),
+        ] {
+            let mut attribution = after(&[accepted]);
+            let cause = attribution.on_unexplained(&load(refused.0, refused.1), REPEATED);
+            assert_eq!(cause, expected, "{accepted:?}, {refused:?}");
+            let ambiguity = Ambiguity { held: refused.0, counted: refused.1 };
+            assert_eq!(attribution.ambiguity(), (expected == Ambiguous).then_some(ambiguity));
+        }
+        let mut attribution = after(&[]);
+        assert_eq!(attribution.on_unexplained(&load(0, 0), REPEATED), Limit(Rate, 0), "the first submit of all");
+    }
+
+    #[test]
+    fn the_first_refusal_is_transient_and_one_of_the_canary_is_not() {
+        let mut attribution = after(&[(4, 20)]);
+        assert_eq!(attribution.on_unexplained(&load(5, 20), FIRST), Transient);
+        assert_eq!(attribution.on_unexplained(&load(5, 20), REPEATED), Limit(Concurrency, 5));
+    }
+
+    #[test]
+    fn refusals_that_accumulate_are_evidence() {
+        for (confirmed, enough, apart) in [(false, 4, 33), (true, 8, 14)] {
+            let mut attribution = after(&[(4, 20)]);
+            let mut refuse = |index: u64, apart: u64| {
+                let circumstances = Circumstances { repeated: false, confirmed, accepted: index * apart };
+                attribution.on_unexplained(&load(5, 20), circumstances)
+            };
+            for index in 1..enough {
+                assert_eq!(refuse(index, apart), Transient, "{index}");
+            }
+            assert_eq!(refuse(enough, apart), Limit(Concurrency, 5));
+            assert_eq!(refuse(enough + 1, apart), Transient, "the count starts again");
+            // Too far apart.
+            let mut attribution = after(&[(4, 20)]);
+            for index in 0..20 {
+                let circumstances = Circumstances { repeated: false, confirmed, accepted: index * (apart + 1) };
+                assert_eq!(attribution.on_unexplained(&load(5, 20), circumstances), Transient);
+            }
+            // A refusal that a limit explains clears them.
+            let mut attribution = after(&[(4, 20)]);
+            for _ in 1..enough {
+                assert_eq!(attribution.on_unexplained(&load(5, 20), Circumstances { confirmed, ..FIRST }), Transient);
+            }
+            attribution.on_explained();
+            assert_eq!(attribution.on_unexplained(&load(5, 20), Circumstances { confirmed, ..FIRST }), Transient);
+        }
+    }
+
+    /// An ambiguity at 16 held and 40 counted.
+    fn ambiguous() -> Attribution {
+        let mut attribution = after(&[]);
+        assert_eq!(attribution.on_unexplained(&load(16, 40), REPEATED), Ambiguous);
+        attribution
+    }
+
+    #[test]
+    fn an_acceptance_above_one_level_rules_it_out() {
+        for (held, counted, expected, remains) in [
+            (15, 39, None, true),
+            // Two ends may not have been seen.
+            (18, 39, None, true),
+            (19, 39, Some(Limit(Rate, 40)), false),
+            (15, 40, Some(Limit(Concurrency, 16)), false),
+            (15, 41, Some(Limit(Concurrency, 16)), false),
+            // Above both: the budget has grown.
+            (16, 40, None, false),
+            (19, 40, None, false),
+        ] {
+            let mut attribution = ambiguous();
+            assert_eq!(attribution.on_accepted(&load(held, counted)), expected, "{held}, {counted}");
+            assert_eq!(attribution.ambiguity().is_some(), remains, "{held}, {counted}");
+        }
+    }
+
+    #[test]
+    fn a_further_refusal_decides_an_ambiguity_or_narrows_it() {
+        for (accepted_at_held, held, counted, expected, ambiguity) in [
+            (None, 16, 39, Limit(Concurrency, 16), None),
+            (Some(12), 12, 40, Limit(Rate, 40), None),
+            // With fewer held, and none accepted there since.
+            (Some(11), 12, 40, Ambiguous, Some((12, 40))),
+            (None, 12, 40, Ambiguous, Some((12, 40))),
+            (None, 12, 30, Ambiguous, Some((12, 30))),
+            (None, 20, 50, Ambiguous, Some((16, 40))),
+            (None, 0, 40, Limit(Rate, 40), None),
+            (None, 12, 0, Limit(Concurrency, 12), None),
+        ] {
+            let mut attribution = ambiguous();
+            if let Some(held) = accepted_at_held {
+                assert_eq!(attribution.on_accepted(&load(held, 10)), None);
+            }
+            let case = format!("{accepted_at_held:?}, {held}, {counted}");
+            assert_eq!(attribution.on_unexplained(&load(held, counted), FIRST), expected, "{case}");
+            let ambiguity = ambiguity.map(|(held, counted)| Ambiguity { held, counted });
+            assert_eq!(attribution.ambiguity(), ambiguity, "{case}");
+        }
+    }
+
+    #[test]
+    fn an_attribution_forgets_what_was_accepted_in_its_dimension_only() {
+        let mut attribution = after(&[(9, 20)]);
+        assert_eq!(attribution.on_unexplained(&load(10, 20), REPEATED), Limit(Concurrency, 10));
+        assert_eq!(attribution.on_unexplained(&load(5, 20), REPEATED), Limit(Concurrency, 5));
+        let mut attribution = after(&[(9, 20)]);
+        assert_eq!(attribution.on_unexplained(&load(9, 21), REPEATED), Limit(Rate, 21));
+        assert_eq!(attribution.on_unexplained(&load(9, 15), REPEATED), Limit(Rate, 15));
+    }
+
+    #[test]
+    fn two_refusals_of_submits_from_before_the_pause_are_evidence_for_its_first() {
+        let mut attribution = after(&[(4, 20)]);
+        attribution.on_pause();
+        assert_eq!(attribution.on_unexplained(&load(5, 20), FIRST), Transient);
+        assert_eq!(attribution.on_concurrent_refusal(), None);
+        assert_eq!(attribution.on_concurrent_refusal(), Some(Limit(Concurrency, 5)));
+        assert_eq!(attribution.on_concurrent_refusal(), None, "once");
+        // Neither across pauses, nor where the first was attributed at once.
+        attribution.on_pause();
+        assert_eq!(attribution.on_unexplained(&load(4, 20), FIRST), Transient);
+        assert_eq!(attribution.on_concurrent_refusal(), None);
+        attribution.on_pause();
+        assert_eq!(attribution.on_concurrent_refusal(), None);
+        assert_eq!(attribution.on_concurrent_refusal(), None);
+    }
+
+    /// Two submits that were unacknowledged at a refusal are answered in either order.
+    #[test]
+    fn an_acceptance_and_a_concurrent_refusal_in_both_orders() {
+        for refused_first in [true, false] {
+            let mut attribution = after(&[(4, 20)]);
+            attribution.on_pause();
+            assert_eq!(attribution.on_unexplained(&load(5, 20), FIRST), Transient);
+            assert_eq!(attribution.on_concurrent_refusal(), None);
+            let cause = if refused_first {
+                let cause = attribution.on_concurrent_refusal();
+                assert_eq!(attribution.on_accepted(&load(5, 20)), None);
+                cause
+            } else {
+                assert_eq!(attribution.on_accepted(&load(5, 20)), None);
+                attribution.on_concurrent_refusal()
+            };
+            // Five held were accepted meanwhile, so neither level is new.
+            let expected = if refused_first { Limit(Concurrency, 5) } else { Ambiguous };
+            assert_eq!(cause, Some(expected), "refused first: {refused_first}");
+        }
     }
 }

@@ -9,30 +9,21 @@
 //!   has not seen yet admits one more. Refused again soon, the limit falls to the throughput between the two refusals (the
 //!   bucket was empty both times, so that is its rate), but not below where the increase began.
 //!
-//! Both dimensions take the same steps. Where these differ in size, the difference is a method of [`Dimension`].
+//! Both dimensions take the same steps. Where these differ in size, the size is a method of [`Dimension`].
 
 use tokio::time::Instant;
 
 use super::bounds::{Bounds, floor, real};
-use super::load::{Checkpoint, Dimension, Load};
+use super::dimension::{Checkpoint, Dimension, Load};
 
-/// The smallest learned rate, in submits per window.
-pub(super) const RATE_MIN: f64 = 0.05;
-/// The concurrency limit is raised after this many acceptances above it: a single one may have been accepted because of an
-/// end that the gateway had not seen yet.
-const ACCEPTED_ABOVE: u32 = 4;
-/// The step of the concurrency limit doubles up to this fraction of the limit.
-const STEP_FRACTION: f64 = 8.0;
 /// The gain of an increase is provisional for this many windows.
 const PROVISIONAL_WINDOWS: u32 = 2;
 /// A proven level this much above the last one is a gain.
 const GAINED: f64 = 1.1;
 /// A limit below this fraction of what it was a window ago is searched for again.
 const FALLEN: f64 = 0.75;
-/// A transient refusal is evidence against a limit that was used from this fraction on ...
+/// A transient refusal is evidence against a limit that was used from this fraction on.
 const NEARLY: f64 = 0.75;
-/// ... and costs one, or this fraction of a rate.
-const NUDGE: f64 = 0.02;
 /// How much faster than its limit a rate is used while it increases ...
 const INCREASE_SPACING: f64 = 1.25;
 /// ... if it is this large, in submits per window: below it, one more is a large step already.
@@ -57,47 +48,6 @@ pub(super) struct LearnedLimit {
     accepted_above: u32,
     /// The next increase.
     step: f64,
-}
-
-impl Dimension {
-    fn configured(self, bounds: &Bounds) -> f64 {
-        match self {
-            Self::Concurrency => real(bounds.concurrency),
-            Self::Rate => bounds.rate(),
-        }
-    }
-
-    /// Returns the limit that is nearest to `limit` from below, or the smallest one.
-    fn valid(self, limit: f64) -> f64 {
-        match self {
-            Self::Concurrency => limit.floor().max(1.0),
-            Self::Rate => limit.max(RATE_MIN),
-        }
-    }
-
-    /// Returns the acceptances above a limit that raise it.
-    fn accepted_above(self) -> u32 {
-        match self {
-            Self::Concurrency => ACCEPTED_ABOVE,
-            Self::Rate => 1,
-        }
-    }
-
-    /// Returns the largest increase of `limit`.
-    fn step_max(self, limit: f64) -> f64 {
-        match self {
-            Self::Concurrency => 1.0 + (limit / STEP_FRACTION).floor(),
-            Self::Rate => 1.0,
-        }
-    }
-
-    /// Returns what a transient refusal costs.
-    fn nudge(self, limit: f64) -> f64 {
-        match self {
-            Self::Concurrency => 1.0,
-            Self::Rate => (limit * NUDGE).max(1.0),
-        }
-    }
 }
 
 impl LearnedLimit {
@@ -334,5 +284,301 @@ impl Limits {
 
     fn both(&mut self) -> [&mut LearnedLimit; 2] {
         [&mut self.concurrency, &mut self.rate]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::budget::limit::dimension::RATE_MIN;
+
+    const BOUNDS: Bounds = Bounds {
+        submits_per_minute: 600.0,
+        concurrency: 500,
+        window: Duration::from_mins(1),
+        pushback: Duration::from_secs(5),
+        pushback_max: Duration::from_mins(2),
+    };
+    const BOTH: [Dimension; 2] = [Dimension::Concurrency, Dimension::Rate];
+
+    fn at(at: Instant, accepted: u64) -> Checkpoint {
+        Checkpoint { at, accepted }
+    }
+
+    fn limit(dimension: Dimension, learned: f64) -> LearnedLimit {
+        LearnedLimit::new(dimension, BOUNDS, Some(learned))
+    }
+
+    #[test]
+    fn what_was_learned_is_brought_within_the_bounds() {
+        use Dimension::{Concurrency, Rate};
+        for (dimension, learned, expected) in [
+            (Concurrency, 0.0, Some(1.0)),
+            (Concurrency, 499.0, Some(499.0)),
+            (Concurrency, 500.0, None),
+            (Rate, -3.0, Some(RATE_MIN)),
+            (Rate, 0.01, Some(RATE_MIN)),
+            (Rate, 2.5, Some(2.5)),
+            (Rate, 600.0, None),
+        ] {
+            assert_eq!(limit(dimension, learned).learned(), expected, "{dimension:?} {learned}");
+        }
+        let limits = Limits::new(BOUNDS, Some(usize::MAX), Some(f64::NAN));
+        assert!(!limits.is_known());
+    }
+
+    #[test]
+    fn a_level_is_above_a_limit_from_the_limit_on() {
+        for dimension in BOTH {
+            let unknown = LearnedLimit::new(dimension, BOUNDS, None);
+            assert!(!unknown.is_exceeded(usize::MAX), "where none is known, none is exceeded");
+            let known = limit(dimension, 10.0);
+            assert_eq!([9, 10, 11].map(|level| known.is_exceeded(level)), [false, true, true], "{dimension:?}");
+        }
+        // Slower than one per window: one is allowed, and spacing does the rest.
+        assert_eq!([0, 1].map(|level| limit(Dimension::Rate, 0.2).is_exceeded(level)), [false, true]);
+    }
+
+    #[test]
+    fn an_increase_takes_one_acceptance_of_a_rate_and_four_of_the_concurrency_with_doubling_steps() {
+        let mut rate = limit(Dimension::Rate, 20.0);
+        let mut concurrency = limit(Dimension::Concurrency, 20.0);
+        let mut raised = Vec::new();
+        for round in 1..=16_u32 {
+            rate.increase();
+            concurrency.increase();
+            if round % 4 == 0 {
+                raised.push(concurrency.learned().unwrap());
+            } else {
+                assert_eq!(concurrency.learned(), Some(raised.last().copied().unwrap_or(20.0)), "{round}");
+            }
+        }
+        assert_eq!(rate.learned(), Some(36.0));
+        // Steps of 1, 2, and then at most an eighth more than one.
+        assert_eq!(raised, [21.0, 23.0, 26.0, 30.0]);
+        concurrency.restart_increase();
+        for _ in 0..4 {
+            concurrency.increase();
+        }
+        assert_eq!(concurrency.learned(), Some(31.0), "after a refusal the smallest step");
+    }
+
+    #[test]
+    fn a_limit_raised_to_the_configured_one_is_forgotten() {
+        let now = Instant::now();
+        for (dimension, learned) in [(Dimension::Concurrency, 499.0), (Dimension::Rate, 599.0)] {
+            let mut raised = limit(dimension, learned);
+            raised.decrease(490, true, at(now, 0));
+            raised.set(learned);
+            for _ in 0..4 {
+                raised.increase();
+            }
+            assert_eq!(raised.learned(), None, "{dimension:?}");
+            assert!(!raised.is_unproven(true, now) && !raised.is_fallen() && !raised.prove(10));
+            raised.find(30, at(now, 0));
+            assert_eq!(raised.learned(), Some(30.0), "nothing of before is left that halves it");
+        }
+    }
+
+    #[test]
+    fn a_decrease_ends_at_the_level_but_not_below_what_is_proven_or_half() {
+        let now = Instant::now();
+        for dimension in BOTH {
+            for (level, proven, expected) in [
+                (18, 0, 18.0),
+                (20, 0, 20.0),
+                // A probe above the limit.
+                (25, 0, 20.0),
+                (12, 15, 15.0),
+                (3, 0, 10.0),
+                (0, 0, 10.0),
+            ] {
+                let mut decreased = limit(dimension, 20.0);
+                decreased.prove(proven);
+                assert!(!decreased.decrease(level, false, at(now, 0)), "there was no gain to lose");
+                assert_eq!(decreased.learned(), Some(expected), "{dimension:?}: {level}, {proven}");
+            }
+        }
+        let mut odd = limit(Dimension::Concurrency, 5.0);
+        odd.decrease(0, false, at(now, 0));
+        assert_eq!(odd.learned(), Some(2.0), "a whole number");
+    }
+
+    #[test]
+    fn a_limit_is_halved_once_in_a_window() {
+        let start = Instant::now();
+        for dimension in BOTH {
+            let mut halved = limit(dimension, 40.0);
+            halved.decrease(0, false, at(start, 0));
+            assert!(halved.is_fallen());
+            halved.decrease(0, false, at(start + BOUNDS.window / 2, 0));
+            assert_eq!(halved.learned(), Some(20.0), "{dimension:?}");
+            halved.find(1, at(start + BOUNDS.window / 2, 0));
+            assert_eq!(halved.learned(), Some(20.0), "nor by a new limit");
+            halved.decrease(0, false, at(start + BOUNDS.window, 0));
+            assert_eq!(halved.learned(), Some(10.0), "{dimension:?}");
+        }
+    }
+
+    #[test]
+    fn a_gain_is_lost_by_a_second_refusal_within_two_windows() {
+        let start = Instant::now();
+        for dimension in BOTH {
+            // After two minutes the gain stands, and the limit falls to the level only.
+            for (wait, lost) in [(Duration::from_secs(90), true), (BOUNDS.window * PROVISIONAL_WINDOWS, false)] {
+                let mut increased = limit(dimension, 30.0);
+                assert!(!increased.decrease(30, true, at(start, 100)), "the refusal that ends an increase");
+                assert!(increased.is_unproven(false, start));
+                assert_eq!(increased.is_unproven(false, start + wait), lost);
+                // Of a rate, 36 submits were accepted in a window and a half.
+                assert_eq!(increased.decrease(28, false, at(start + wait, 136)), lost, "{dimension:?}");
+                let expected = match (lost, dimension) {
+                    (true, Dimension::Rate) => 24.0,
+                    (true, Dimension::Concurrency) | (false, _) => 28.0,
+                };
+                assert_eq!(increased.learned(), Some(expected), "{dimension:?} {wait:?}");
+                assert!(!increased.is_unproven(false, start + wait), "lost once");
+            }
+            // At least one is lost, and while it increases again none.
+            let mut increased = limit(dimension, 30.0);
+            increased.decrease(30, true, at(start, 0));
+            assert!(increased.decrease(30, false, at(start, 1000)));
+            assert_eq!(increased.learned(), Some(29.0), "{dimension:?}");
+            increased.decrease(29, true, at(start, 1000));
+            assert!(!increased.decrease(29, true, at(start, 2000)));
+            assert_eq!(increased.learned(), Some(29.0), "{dimension:?}");
+        }
+    }
+
+    #[test]
+    fn a_found_limit_is_the_level_and_raises_no_known_one() {
+        let now = Instant::now();
+        for dimension in BOTH {
+            for (known, level, expected) in [
+                (None, 7, Some(7.0)),
+                (None, 600, None),
+                (Some(20.0), 12, Some(12.0)),
+                (Some(20.0), 3, Some(10.0)),
+                (Some(20.0), 30, Some(20.0)),
+            ] {
+                let mut found = LearnedLimit::new(dimension, BOUNDS, known);
+                found.prove(15);
+                found.find(level, at(now, 0));
+                assert_eq!(found.learned(), expected, "{dimension:?}: {known:?}, {level}");
+                found.decrease(1, false, at(now, 0));
+                assert!(found.learned() < Some(12.0), "nothing is proven of a limit that was just found");
+            }
+        }
+        let mut slow = LearnedLimit::new(Dimension::Rate, BOUNDS, None);
+        for expected in [0.5, 0.25, 0.25] {
+            slow.find(0, at(now, 0));
+            assert_eq!(slow.learned(), Some(expected), "slower than one per window");
+        }
+    }
+
+    #[test]
+    fn what_was_used_is_proven_up_to_the_limit() {
+        for dimension in BOTH {
+            let mut proven = limit(dimension, 20.0);
+            // The level, and whether it is more than a tenth above the last one.
+            for (level, gained) in
+                [(10, true), (10, false), (11, false), (13, true), (12, false), (30, true), (20, false)]
+            {
+                assert_eq!(proven.prove(level), gained, "{dimension:?}: {level}");
+            }
+            assert!(!proven.is_unproven(true, Instant::now()), "all of it");
+            proven.increase();
+            for _ in 0..3 {
+                proven.increase();
+            }
+            assert!(proven.is_unproven(true, Instant::now()) && !proven.is_unproven(false, Instant::now()));
+        }
+    }
+
+    #[test]
+    fn a_transient_refusal_lowers_a_nearly_used_limit_a_little() {
+        use Dimension::{Concurrency, Rate};
+        for (dimension, learned, level, proven, expected) in [
+            (Concurrency, 100.0, 75, 0, 99.0),
+            (Concurrency, 100.0, 74, 0, 100.0),
+            (Concurrency, 100.0, 90, 100, 100.0),
+            (Concurrency, 1.0, 1, 0, 1.0),
+            (Rate, 100.0, 75, 0, 98.0),
+            (Rate, 100.0, 74, 0, 100.0),
+            (Rate, 100.0, 90, 99, 99.0),
+            (Rate, 20.0, 20, 0, 19.0),
+            (Rate, 0.5, 1, 0, RATE_MIN),
+        ] {
+            let mut nudged = limit(dimension, learned);
+            nudged.prove(proven);
+            nudged.nudge(level);
+            assert_eq!(nudged.learned(), Some(expected), "{dimension:?} {learned}: {level}, {proven}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_lowers_what_was_exceeded_and_a_recent_increase_only_where_nothing_was() {
+        let start = Instant::now();
+        let now = at(start, 100);
+        let load = |held, counted| Load { held, counted, unacknowledged: 4, probe: false };
+        let explained = |lost| Decrease { explained: true, lost };
+        let not = Decrease { explained: false, lost: false };
+        // Held, counted, increasing; the result, and both limits.
+        for (held, counted, increasing, expected, limits) in [
+            (9, 39, false, not, (10.0, 40.0)),
+            (10, 39, false, explained(false), (10.0, 40.0)),
+            (12, 45, false, explained(false), (10.0, 40.0)),
+            // Neither was exceeded while the limits increased: what is not proven is lowered.
+            (8, 30, true, explained(false), (8.0, 30.0)),
+            // One was exceeded: the other is left alone.
+            (8, 40, true, explained(false), (10.0, 40.0)),
+            (10, 30, true, explained(false), (10.0, 40.0)),
+        ] {
+            let mut both = Limits::new(BOUNDS, Some(10), Some(40.0));
+            let case = format!("{held}, {counted}, {increasing}");
+            assert_eq!(both.decrease(&load(held, counted), increasing, now), expected, "{case}");
+            assert_eq!((both.concurrency.learned(), both.rate.learned()), (Some(limits.0), Some(limits.1)), "{case}");
+        }
+        // A probe is compared with the unacknowledged submits too.
+        let mut both = Limits::new(BOUNDS, Some(10), Some(40.0));
+        let probe = Load { probe: true, ..load(6, 30) };
+        assert!(both.decrease(&probe, false, now).explained);
+        assert_eq!((both.concurrency.learned(), both.rate.learned()), (Some(6.0), Some(40.0)));
+        // The gain of either is lost.
+        let mut both = Limits::new(BOUNDS, Some(10), Some(40.0));
+        both.decrease(&load(8, 30), true, now);
+        assert_eq!(both.decrease(&load(5, 20), false, now), explained(true));
+        assert_eq!(both.concurrency.learned(), Some(5.0));
+    }
+
+    #[test]
+    fn an_acceptance_raises_what_it_was_above() {
+        let load = |held, counted| Load { held, counted, unacknowledged: 2, probe: false };
+        let mut both = Limits::new(BOUNDS, Some(10), Some(40.0));
+        assert!(!both.increase(&load(9, 39)));
+        assert!(both.increase(&load(9, 40)));
+        assert_eq!((both.concurrency.learned(), both.rate.learned()), (Some(10.0), Some(41.0)));
+        for _ in 0..4 {
+            assert!(both.increase(&Load { probe: true, ..load(8, 38) }), "with the unacknowledged submits");
+        }
+        assert_eq!((both.concurrency.learned(), both.rate.learned()), (Some(11.0), Some(41.0)));
+        assert!(both.prove(&load(10, 40)));
+        both.decrease(&load(11, 41), true, at(Instant::now(), 0));
+        assert_eq!((both.concurrency.learned(), both.rate.learned()), (Some(11.0), Some(41.0)), "all is proven");
+    }
+
+    #[test]
+    fn submits_are_spaced_by_the_rate_and_closer_while_it_increases() {
+        for (rate, increasing, expected) in [
+            (None, true, None),
+            (Some(40.0), false, Some(40.0)),
+            (Some(40.0), true, Some(50.0)),
+            (Some(20.0), true, Some(25.0)),
+            (Some(19.0), true, Some(19.0)),
+        ] {
+            assert_eq!(Limits::new(BOUNDS, None, rate).spacing(increasing), expected, "{rate:?} {increasing}");
+        }
     }
 }

@@ -52,7 +52,8 @@ impl AdaptiveLimit {
 
     /// Whether the learned rate allows one more submit.
     fn check_rate(&self, unacknowledged: usize, may_probe: bool, now: Instant) -> Result<(), Wait> {
-        let Some((allowed, spacing)) = self.limits.rate.allowed().zip(self.limits.spacing(self.probing.is_increasing()))
+        let Some((allowed, spacing)) =
+            self.limits.rate.allowed().zip(self.limits.spacing(self.probing.is_increasing()))
         else {
             return Ok(());
         };

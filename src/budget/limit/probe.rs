@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::load::Checkpoint;
+use super::dimension::Checkpoint;
 
 /// Accepted submits before a limit is probed for the first time; doubled by every probe that fails.
 const SUBMITS_BEFORE_FIRST: u32 = 20;
@@ -140,5 +140,112 @@ impl Probing {
     /// Records that more than before is proven, so that the last gain was not lost.
     pub(super) fn on_gained(&mut self) {
         self.lost_increase = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_mins(1);
+
+    fn start() -> Checkpoint {
+        Checkpoint { at: Instant::now(), accepted: 7 }
+    }
+
+    fn after(start: Checkpoint, windows: u32, submits: u64) -> Checkpoint {
+        Checkpoint { at: start.at + WINDOW * windows, accepted: start.accepted + submits }
+    }
+
+    /// Whether a probe is due exactly from so many windows and submits after `since` on.
+    fn waits(probing: &Probing, since: Checkpoint, windows: u32, submits: u64) -> bool {
+        let due = |now| probing.is_due(Duration::ZERO, now);
+        let early =
+            Checkpoint { at: after(since, windows, 0).at - Duration::from_millis(1), ..after(since, 0, submits) };
+        due(after(since, windows, submits)) && !due(early) && !due(after(since, windows, submits - 1))
+    }
+
+    #[test]
+    fn every_failed_probe_doubles_the_wait_up_to_a_limit() {
+        let mut now = start();
+        let mut probing = Probing::new(WINDOW, 0, now);
+        for (failed, windows, submits) in [(0, 1, 20), (1, 2, 40), (2, 3, 80), (3, 4, 160), (3, 4, 160)] {
+            assert_eq!(probing.failed(), failed);
+            assert_eq!(probing.is_confirmed(), failed >= 2);
+            assert!(waits(&probing, now, windows, submits), "{failed}");
+            now = after(now, windows, submits);
+            assert!(!probing.on_refused(now.at), "no increase was in progress");
+            probing.on_confirmed(false, now);
+        }
+        assert_eq!(Probing::new(WINDOW, u32::MAX, now).failed(), 3, "also where more is stored");
+    }
+
+    #[test]
+    fn forty_pauses_lie_between_two_probes() {
+        let start = start();
+        let probing = Probing::new(WINDOW, 0, start);
+        let pause = Duration::from_secs(6);
+        assert!(!probing.is_due(pause, after(start, 3, 1000)));
+        assert!(probing.is_due(pause, after(start, 4, 1000)));
+    }
+
+    #[test]
+    fn one_probe_at_a_time_also_while_the_limits_increase() {
+        let start = start();
+        let mut probing = Probing::new(WINDOW, 0, start);
+        probing.on_sent();
+        assert!(!probing.is_due(Duration::ZERO, after(start, 9, 1000)));
+        probing.on_result();
+        probing.on_accepted(true, start.at);
+        assert!(probing.is_due(Duration::from_mins(9), start), "after a success at once");
+        probing.on_sent();
+        assert!(!probing.is_due(Duration::ZERO, start));
+    }
+
+    #[test]
+    fn an_increase_lasts_until_a_refusal_or_a_new_limit() {
+        let start = start();
+        let mut probing = Probing::new(WINDOW, 3, start);
+        probing.on_accepted(false, start.at);
+        assert!(!probing.is_increasing());
+        probing.on_accepted(true, start.at);
+        probing.on_accepted(false, start.at);
+        assert!(probing.is_increasing(), "an acceptance below the limits does not end it");
+        assert!(probing.on_refused(start.at) && !probing.on_refused(start.at));
+        probing.on_accepted(true, start.at);
+        probing.on_found(start);
+        assert!(!probing.is_increasing());
+    }
+
+    #[test]
+    fn a_lost_increase_doubles_once_more_until_there_is_a_gain() {
+        let now = start();
+        for (end, failed) in [("gained", 1), ("found", 1), ("fallen", 0)] {
+            let mut probing = Probing::new(WINDOW, 0, now);
+            probing.on_confirmed(true, now);
+            probing.on_confirmed(false, now);
+            assert!(waits(&probing, now, 4, 160), "two failures and a loss");
+            match end {
+                "gained" => probing.on_gained(),
+                "found" => probing.on_found(now),
+                _ => probing.on_fallen(),
+            }
+            let (windows, submits) = [(1, 20), (2, 40), (3, 80)][if end == "gained" { 2 } else { failed }];
+            assert!(waits(&probing, now, windows, submits), "{end}");
+        }
+    }
+
+    #[test]
+    fn limits_are_steady_a_window_and_a_half_after_the_last_change() {
+        let start = start();
+        let steady = start.at + WINDOW * 3 / 2;
+        let mut probing = Probing::new(WINDOW, 0, start);
+        assert!(!probing.is_steady(steady - Duration::from_millis(1)) && probing.is_steady(steady));
+        probing.on_accepted(false, steady);
+        assert!(probing.is_steady(steady), "an acceptance below the limits changes none");
+        probing.on_accepted(true, steady);
+        assert!(!probing.is_steady(steady + WINDOW * 9), "while they increase");
+        probing.on_refused(steady);
+        assert!(!probing.is_steady(steady) && probing.is_steady(steady + WINDOW * 3 / 2));
     }
 }

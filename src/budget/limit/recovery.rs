@@ -126,3 +126,94 @@ impl Recovery {
         self.paused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds {
+        submits_per_minute: 600.0,
+        concurrency: 500,
+        window: Duration::from_mins(1),
+        pushback: Duration::from_secs(5),
+        pushback_max: Duration::from_mins(1),
+    };
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn pauses_double_until_an_acceptance_and_are_capped() {
+        let now = Instant::now();
+        let mut recovery = Recovery::new(BOUNDS);
+        for (refusals, pause) in (1..).zip([5, 10, 20, 40, 60, 60]) {
+            assert_eq!(recovery.begin(None, now), seconds(pause));
+            assert_eq!(recovery.paused_until(), Some(now + seconds(pause)));
+            assert_eq!((recovery.epoch(), recovery.is_repeated()), (refusals, refusals > 1));
+            assert_eq!(recovery.first_pause(), seconds(5), "what a single refusal costs");
+        }
+        recovery.on_accepted(recovery.epoch());
+        assert_eq!(recovery.begin(Some(seconds(7)), now), seconds(7));
+        assert_eq!((recovery.first_pause(), recovery.is_repeated()), (seconds(7), false));
+        assert_eq!(recovery.begin(Some(seconds(999)), now), BOUNDS.pushback_max);
+    }
+
+    #[test]
+    fn an_acceptance_of_a_submit_from_before_the_pause_does_not_end_the_doubling() {
+        let now = Instant::now();
+        for (accepted_first, pause) in [(true, 5), (false, 10)] {
+            let mut recovery = Recovery::new(BOUNDS);
+            recovery.begin(None, now);
+            let epoch = recovery.epoch();
+            if accepted_first {
+                // The canary of this pause, and then the next refusal.
+                recovery.on_accepted(epoch);
+            } else {
+                recovery.on_accepted(epoch - 1);
+            }
+            assert_eq!(recovery.begin(None, now), seconds(pause));
+        }
+    }
+
+    #[test]
+    fn a_later_refusal_of_the_same_event_extends_the_pause_and_never_shortens_it() {
+        let now = Instant::now();
+        let later = now + seconds(2);
+        for (first, second, remaining) in [
+            (None, None, 3),
+            (None, Some(1), 3),
+            (None, Some(9), 9),
+            (None, Some(999), 60),
+            (Some(9), Some(4), 7),
+            (Some(4), Some(9), 9),
+        ] {
+            let mut recovery = Recovery::new(BOUNDS);
+            recovery.begin(first.map(seconds), now);
+            let case = format!("{first:?}, {second:?}");
+            assert_eq!(recovery.extend(second.map(seconds), later), seconds(remaining), "{case}");
+            assert_eq!(recovery.check(later), Err(Wait::Until(later + seconds(remaining))), "{case}");
+            assert_eq!((recovery.epoch(), recovery.is_repeated()), (1, false), "{case}");
+        }
+    }
+
+    #[test]
+    fn one_canary_after_a_pause_and_another_where_its_outcome_says_nothing() {
+        let now = Instant::now();
+        let mut recovery = Recovery::new(BOUNDS);
+        assert!(!recovery.is_canary_due());
+        assert_eq!(recovery.check(now), Ok(()));
+        let over = now + recovery.begin(None, now);
+        assert_eq!(recovery.check(now), Err(Wait::Until(over)));
+        for _ in 0..2 {
+            assert_eq!((recovery.check(over), recovery.is_canary_due()), (Ok(()), true));
+            recovery.on_canary_sent();
+            assert_eq!((recovery.check(over), recovery.is_canary_due()), (Err(Wait::ForAnswer), false));
+            recovery.on_canary_result();
+            recovery.on_canary_lost();
+        }
+        recovery.on_canary_sent();
+        recovery.on_canary_result();
+        assert_eq!((recovery.check(over), recovery.is_canary_due()), (Ok(()), false));
+    }
+}

@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 
 use super::bounds::{floor, real};
-use super::learned_limit::RATE_MIN;
+use super::dimension::RATE_MIN;
 use super::simulation::{BOUNDS, Hidden, Minute, Rule, Scenario, simulate};
 use super::*;
 
@@ -345,6 +345,101 @@ fn a_single_transient_refusal_changes_no_limit() {
     limit.on_accepted(canary, 16, now);
     assert_eq!(limit.learned(), LearnedSubmits::default());
     assert_eq!(limit.permission(16, now), Ok(()));
+}
+
+/// A limit with `count` accepted submits in flight, and two more that are unacknowledged.
+fn with_two_unacknowledged(count: usize, now: Instant) -> (AdaptiveLimit, [SendToken; 2]) {
+    let mut limit = AdaptiveLimit::new(BOUNDS, None, now);
+    for in_flight in 0..count {
+        let token = limit.on_sent(in_flight, now);
+        limit.on_accepted(token, in_flight + 1, now);
+    }
+    let tokens = [limit.on_sent(count, now), limit.on_sent(count + 1, now)];
+    (limit, tokens)
+}
+
+#[test]
+fn an_acceptance_and_a_refusal_that_race_begin_one_pause_in_both_orders() {
+    for accepted_first in [true, false] {
+        let now = Instant::now();
+        let (mut limit, [first, second]) = with_two_unacknowledged(5, now);
+        let pause = if accepted_first {
+            limit.on_accepted(first, 7, now);
+            limit.on_refused(second, 7, None, now)
+        } else {
+            let pause = limit.on_refused(second, 7, None, now);
+            limit.on_accepted(first, 6, now);
+            pause
+        };
+        assert_eq!(pause, BOUNDS.pushback);
+        let over = now + pause;
+        assert_eq!(limit.permission(6, now), Err(Wait::Until(over)), "accepted first: {accepted_first}");
+        let canary = limit.on_sent(6, over);
+        assert_eq!(limit.permission(7, over), Err(Wait::ForAnswer), "accepted first: {accepted_first}");
+        // An acceptance from before the pause does not make the refused canary the first refusal.
+        assert_eq!(limit.on_refused(canary, 7, None, over), BOUNDS.pushback * 2);
+    }
+}
+
+#[test]
+fn two_refusals_that_race_are_one_event_in_both_orders() {
+    for first_first in [true, false] {
+        let now = Instant::now();
+        let (mut limit, [first, second]) = with_two_unacknowledged(5, now);
+        let later = now + Duration::from_secs(1);
+        let (one, other) = if first_first { (first, second) } else { (second, first) };
+        assert_eq!(limit.on_refused(one, 7, None, now), BOUNDS.pushback);
+        assert_eq!(limit.on_refused(other, 6, None, later), BOUNDS.pushback - Duration::from_secs(1));
+        assert_eq!(limit.learned(), LearnedSubmits::default(), "one concurrent refusal is no evidence");
+        let over = now + BOUNDS.pushback;
+        assert_eq!(limit.permission(5, over), Ok(()));
+    }
+}
+
+/// A probe above a limit of five, and a submit that takes the slot of a prediction that ended meanwhile.
+#[test]
+fn a_probe_and_a_submit_below_the_limit_that_race_find_the_same_limit_in_both_orders() {
+    for (probe_accepted, expected) in [(true, 5), (false, 5)] {
+        for probe_first in [true, false] {
+            let mut now = Instant::now();
+            let learned = LearnedSubmits { concurrency: Some(5), ..LearnedSubmits::default() };
+            let mut limit = AdaptiveLimit::new(BOUNDS, Some(learned), now);
+            for _ in 0..30 {
+                now += Duration::from_secs(3);
+                let token = limit.on_sent(4, now);
+                limit.on_accepted(token, 5, now);
+            }
+            assert_eq!(limit.permission(5, now), Ok(()), "a probe is due");
+            let probe = limit.on_sent(5, now);
+            assert_eq!(limit.permission(6, now), Err(Wait::ForCompletion), "one at a time");
+            assert_eq!(limit.permission(5, now), Ok(()), "the slot below the limit is still filled");
+            let below = limit.on_sent(5, now);
+            let mut in_flight = 6;
+            let answer = |limit: &mut AdaptiveLimit, token, accepted, in_flight: &mut usize| {
+                if accepted {
+                    limit.on_accepted(token, *in_flight, now);
+                } else {
+                    limit.on_refused(token, *in_flight, None, now);
+                    *in_flight -= 1;
+                }
+            };
+            if probe_first {
+                answer(&mut limit, probe, probe_accepted, &mut in_flight);
+                answer(&mut limit, below, true, &mut in_flight);
+            } else {
+                answer(&mut limit, below, true, &mut in_flight);
+                answer(&mut limit, probe, probe_accepted, &mut in_flight);
+            }
+            let case = format!("accepted: {probe_accepted}, first: {probe_first}");
+            assert_eq!(limit.concurrency(), expected, "{case}");
+            assert_eq!(limit.paused_until().is_some(), !probe_accepted, "{case}");
+            assert_eq!(limit.learned().failed_probes, u32::from(!probe_accepted), "{case}");
+            // After a success the next probe follows at once.
+            if probe_accepted {
+                assert_eq!(limit.permission(5, now), Ok(()), "{case}");
+            }
+        }
+    }
 }
 
 #[test]
