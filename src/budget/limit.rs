@@ -12,7 +12,8 @@
 //! This is congestion control, in whose words the parts are named (RFC 5681; RFC 9002 §7). Each part has a file with its
 //! reasons:
 //! - [`Recovery`]: a refusal is a loss event. A pause follows, then one canary.
-//! - [`CongestionWindow`]: after a pause, and at the start, the number of unacknowledged submits grows by slow start.
+//! - [`SlowStart`]: the congestion window, here the number of submits that may be unacknowledged. It is small at the start
+//!   and after a pause, and doubles with every round of answers.
 //! - [`Limits`]: the number of predictions and the rate, two of a kind. A refusal above one lowers it.
 //! - [`Attribution`]: a refusal above neither finds a new limit, or is taken for a transient one.
 //! - [`Probing`]: one submit above a known limit, rarely; then the increase, as far as the upstream accepts it.
@@ -31,12 +32,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use attribution::{Attribution, Cause, Circumstances};
-use dimension::{Checkpoint, Load};
+use attribution::{Attribution, Cause, RefusalContext};
+use dimension::{Load, Progress};
 use learned_limit::Limits;
 use probe::Probing;
 use recovery::Recovery;
-use slow_start::CongestionWindow;
+use slow_start::SlowStart;
 use window::SubmitWindow;
 
 mod attribution;
@@ -93,7 +94,7 @@ enum Role {
 pub(super) struct AdaptiveLimit {
     bounds: Bounds,
     recovery: Recovery,
-    congestion_window: CongestionWindow,
+    slow_start: SlowStart,
     limits: Limits,
     attribution: Attribution,
     probing: Probing,
@@ -111,11 +112,11 @@ impl AdaptiveLimit {
             Some(rate) => SubmitWindow::resumed(bounds.window, rate, now),
             None => SubmitWindow::new(bounds.window, now),
         };
-        let start = Checkpoint { at: now, accepted: 0 };
+        let start = Progress { at: now, accepted: 0 };
         Self {
             bounds,
             recovery: Recovery::new(bounds),
-            congestion_window: CongestionWindow::new(),
+            slow_start: SlowStart::new(),
             limits,
             attribution: Attribution::default(),
             probing: Probing::new(bounds.window, learned.failed_probes, start),
@@ -126,7 +127,7 @@ impl AdaptiveLimit {
 
     /// Records that a submit is sent while `in_flight` predictions are in flight, itself not included.
     pub(super) fn on_sent(&mut self, in_flight: usize, now: Instant) -> SendToken {
-        let counted = self.window.count(now) + self.congestion_window.unacknowledged();
+        let counted = self.window.count(now) + self.slow_start.unacknowledged();
         let above = self.limits.concurrency.is_exceeded(in_flight) || self.limits.rate.is_exceeded(counted);
         let role = if self.recovery.is_canary_due() {
             self.recovery.on_canary_sent();
@@ -137,7 +138,7 @@ impl AdaptiveLimit {
         } else {
             Role::Plain
         };
-        self.congestion_window.on_sent();
+        self.slow_start.on_sent();
         self.window.sent(self.limits.spacing(self.probing.is_increasing()), now);
         SendToken { epoch: self.recovery.epoch(), role }
     }
@@ -147,7 +148,7 @@ impl AdaptiveLimit {
     pub(super) fn on_accepted(&mut self, token: SendToken, in_flight: usize, now: Instant) {
         let load = self.on_result(&token, in_flight, now);
         self.recovery.on_accepted(token.epoch);
-        self.congestion_window.on_accepted();
+        self.slow_start.on_accepted();
         self.window.accepted(now);
         self.accepted += 1;
         if let Some(cause) = self.attribution.on_accepted(&load) {
@@ -179,7 +180,7 @@ impl AdaptiveLimit {
             return self.recovery.extend(retry_after, now);
         }
         let pause = self.recovery.begin(retry_after, now);
-        self.congestion_window.on_refused();
+        self.slow_start.on_refused();
         self.attribution.on_pause();
         self.decrease(&load, now);
         pause
@@ -223,7 +224,7 @@ impl AdaptiveLimit {
             Role::Probe => self.probing.on_result(),
             Role::Canary => self.recovery.on_canary_result(),
         }
-        let unacknowledged = self.congestion_window.on_result();
+        let unacknowledged = self.slow_start.on_result();
         Load {
             held: in_flight.saturating_sub(1 + unacknowledged),
             counted: self.window.count(now),
@@ -235,21 +236,21 @@ impl AdaptiveLimit {
     /// Lowers the limit that a refusal was above, or has the refusal attributed.
     fn decrease(&mut self, load: &Load, now: Instant) {
         let increasing = self.probing.on_refused(now);
-        let checkpoint = self.checkpoint(now);
-        let decrease = self.limits.decrease(load, increasing, checkpoint);
-        if decrease.explained || increasing {
+        let progress = self.progress(now);
+        let outcome = self.limits.decrease(load, increasing, progress);
+        if outcome.explained || increasing {
             self.attribution.on_explained();
-            self.probing.on_confirmed(decrease.lost, checkpoint);
+            self.probing.on_confirmed(outcome.lost, progress);
             if self.limits.is_fallen() {
                 self.probing.on_fallen();
             }
         } else {
-            let circumstances = Circumstances {
+            let context = RefusalContext {
                 repeated: self.recovery.is_repeated(),
                 confirmed: self.limits.is_known() && self.probing.is_confirmed(),
                 accepted: self.accepted,
             };
-            let cause = self.attribution.on_unexplained(load, circumstances);
+            let cause = self.attribution.on_unexplained(load, context);
             self.attribute(cause, load, now);
         }
     }
@@ -258,7 +259,7 @@ impl AdaptiveLimit {
     fn attribute(&mut self, cause: Cause, load: &Load, now: Instant) {
         match cause {
             Cause::Limit(dimension, level) => {
-                let now = self.checkpoint(now);
+                let now = self.progress(now);
                 self.limits.find(dimension, level, now);
                 self.probing.on_found(now);
             }
@@ -267,7 +268,7 @@ impl AdaptiveLimit {
         }
     }
 
-    fn checkpoint(&self, now: Instant) -> Checkpoint {
-        Checkpoint { at: now, accepted: self.accepted }
+    fn progress(&self, now: Instant) -> Progress {
+        Progress { at: now, accepted: self.accepted }
     }
 }

@@ -61,7 +61,7 @@ pub(super) struct Attribution {
 
 /// What else is known when a refusal is attributed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Circumstances {
+pub(super) struct RefusalContext {
     /// The canary was refused.
     pub(super) repeated: bool,
     /// A limit is known that probes have confirmed.
@@ -107,10 +107,10 @@ impl Attribution {
     }
 
     /// Attributes a refusal that no known limit explains.
-    pub(super) fn on_unexplained(&mut self, load: &Load, circumstances: Circumstances) -> Cause {
+    pub(super) fn on_unexplained(&mut self, load: &Load, context: RefusalContext) -> Cause {
         if let Some(ambiguity) = self.ambiguity {
             self.narrow(ambiguity, load)
-        } else if self.is_evidence(circumstances) {
+        } else if self.is_evidence(context) {
             self.attribute(load)
         } else {
             self.transient = Some(*load);
@@ -130,7 +130,7 @@ impl Attribution {
     }
 
     /// Records an unexplained refusal. Returns whether it is evidence, or taken for a transient one.
-    fn is_evidence(&mut self, Circumstances { repeated, confirmed, accepted }: Circumstances) -> bool {
+    fn is_evidence(&mut self, RefusalContext { repeated, confirmed, accepted }: RefusalContext) -> bool {
         self.unexplained.push_back(accepted);
         self.unexplained.retain(|&at| accepted - at <= UNEXPLAINED_WITHIN);
         let enough = if confirmed { UNEXPLAINED_CONFIRMED } else { UNEXPLAINED };
@@ -192,8 +192,8 @@ mod tests {
     use Cause::{Ambiguous, Limit, Transient};
     use Dimension::{Concurrency, Rate};
 
-    const FIRST: Circumstances = Circumstances { repeated: false, confirmed: false, accepted: 0 };
-    const REPEATED: Circumstances = Circumstances { repeated: true, ..FIRST };
+    const FIRST: RefusalContext = RefusalContext { repeated: false, confirmed: false, accepted: 0 };
+    const REPEATED: RefusalContext = RefusalContext { repeated: true, ..FIRST };
 
     fn load(held: usize, counted: usize) -> Load {
         Load { held, counted, unacknowledged: 0, probe: false }
@@ -246,8 +246,8 @@ mod tests {
         for (confirmed, enough, apart) in [(false, 4, 33), (true, 8, 14)] {
             let mut attribution = after(&[(4, 20)]);
             let mut refuse = |index: u64, apart: u64| {
-                let circumstances = Circumstances { repeated: false, confirmed, accepted: index * apart };
-                attribution.on_unexplained(&load(5, 20), circumstances)
+                let context = RefusalContext { repeated: false, confirmed, accepted: index * apart };
+                attribution.on_unexplained(&load(5, 20), context)
             };
             for index in 1..enough {
                 assert_eq!(refuse(index, apart), Transient, "{index}");
@@ -257,16 +257,16 @@ mod tests {
             // Too far apart.
             let mut attribution = after(&[(4, 20)]);
             for index in 0..20 {
-                let circumstances = Circumstances { repeated: false, confirmed, accepted: index * (apart + 1) };
-                assert_eq!(attribution.on_unexplained(&load(5, 20), circumstances), Transient);
+                let context = RefusalContext { repeated: false, confirmed, accepted: index * (apart + 1) };
+                assert_eq!(attribution.on_unexplained(&load(5, 20), context), Transient);
             }
             // A refusal that a limit explains clears them.
             let mut attribution = after(&[(4, 20)]);
             for _ in 1..enough {
-                assert_eq!(attribution.on_unexplained(&load(5, 20), Circumstances { confirmed, ..FIRST }), Transient);
+                assert_eq!(attribution.on_unexplained(&load(5, 20), RefusalContext { confirmed, ..FIRST }), Transient);
             }
             attribution.on_explained();
-            assert_eq!(attribution.on_unexplained(&load(5, 20), Circumstances { confirmed, ..FIRST }), Transient);
+            assert_eq!(attribution.on_unexplained(&load(5, 20), RefusalContext { confirmed, ..FIRST }), Transient);
         }
     }
 

@@ -1,5 +1,7 @@
 //! What is limited: the two dimensions, by how much a limit changes in each, and the load that limits are compared with.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::bounds::{Bounds, real};
@@ -38,7 +40,7 @@ pub(super) struct Load {
 
 /// A time, and how many submits were accepted up to then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Checkpoint {
+pub(super) struct Progress {
     pub(super) at: Instant,
     pub(super) accepted: u64,
 }
@@ -81,6 +83,24 @@ impl Dimension {
             Self::Concurrency => 1.0,
             Self::Rate => (limit * NUDGE).max(1.0),
         }
+    }
+
+    /// Returns what the upstream sustained since a limit was last exceeded: the level, or of a rate the throughput.
+    pub(super) fn sustained(self, level: usize, exceeded: Option<Progress>, now: Progress, window: Duration) -> f64 {
+        match (self, exceeded) {
+            (Self::Concurrency, _) => real(level),
+            (Self::Rate, Some(exceeded)) => now.throughput_since(exceeded, window),
+            (Self::Rate, None) => f64::INFINITY,
+        }
+    }
+}
+
+impl Progress {
+    /// Returns the submits per window that were accepted since then.
+    fn throughput_since(self, earlier: Self, window: Duration) -> f64 {
+        let windows = self.at.saturating_duration_since(earlier.at).as_secs_f64() / window.as_secs_f64();
+        let accepted = usize::try_from(self.accepted - earlier.accepted).unwrap_or(usize::MAX);
+        real(accepted) / windows.max(f64::EPSILON)
     }
 }
 

@@ -14,7 +14,7 @@
 use tokio::time::Instant;
 
 use super::bounds::{Bounds, floor, real};
-use super::dimension::{Checkpoint, Dimension, Load};
+use super::dimension::{Dimension, Load, Progress};
 
 /// The gain of an increase is provisional for this many windows.
 const PROVISIONAL_WINDOWS: u32 = 2;
@@ -43,7 +43,7 @@ pub(super) struct LearnedLimit {
     /// The limit at the first decrease within a window.
     before_decrease: Option<(Instant, f64)>,
     /// When it was last exceeded.
-    exceeded: Option<Checkpoint>,
+    exceeded: Option<Progress>,
     /// Acceptances above the limit since it was raised or found.
     accepted_above: u32,
     /// The next increase.
@@ -115,10 +115,15 @@ impl LearnedLimit {
 
     /// Lowers the limit to `level`, at which a submit was refused. `increasing`: while it was being increased. Returns
     /// whether the gain of the increase before is lost.
-    pub(super) fn decrease(&mut self, level: usize, increasing: bool, now: Checkpoint) -> bool {
+    pub(super) fn decrease(&mut self, level: usize, increasing: bool, now: Progress) -> bool {
         let Some(limit) = self.limit else { return false };
         let lost = self.is_provisional(now.at) && !increasing;
-        let below = if lost { self.sustained(level, now).min(limit - 1.0) } else { real(level).min(limit) };
+        let below = if lost {
+            let sustained = self.dimension.sustained(level, self.exceeded, now, self.bounds.window);
+            sustained.min(limit - 1.0)
+        } else {
+            real(level).min(limit)
+        };
         let half = self.before_decrease(limit, now.at) / 2.0;
         self.provisional_until = increasing.then(|| now.at + self.bounds.window * PROVISIONAL_WINDOWS);
         self.exceeded = Some(now);
@@ -127,7 +132,7 @@ impl LearnedLimit {
     }
 
     /// Sets the limit to `level`, at which a submit was refused that no known limit explained. A refusal raises no limit.
-    pub(super) fn find(&mut self, level: usize, now: Checkpoint) {
+    pub(super) fn find(&mut self, level: usize, now: Progress) {
         let before = self.limit.unwrap_or(self.dimension.configured(&self.bounds));
         let half = self.limit.map_or(0.0, |limit| self.before_decrease(limit, now.at) / 2.0);
         // Nothing at all was counted: slower than one per window.
@@ -171,18 +176,6 @@ impl LearnedLimit {
         }
     }
 
-    /// Returns the level that was sustained since the limit was last exceeded: of a rate, the submits per window.
-    fn sustained(&self, level: usize, now: Checkpoint) -> f64 {
-        match (self.dimension, self.exceeded) {
-            (Dimension::Concurrency, _) => real(level),
-            (Dimension::Rate, None) => f64::INFINITY,
-            (Dimension::Rate, Some(Checkpoint { at, accepted })) => {
-                let windows = now.at.saturating_duration_since(at).as_secs_f64() / self.bounds.window.as_secs_f64();
-                real(usize::try_from(now.accepted - accepted).unwrap_or(usize::MAX)) / windows.max(f64::EPSILON)
-            }
-        }
-    }
-
     /// Sets the limit. With one as large as the configured one, nothing is left of what was learned.
     fn set(&mut self, limit: f64) {
         let limit = self.dimension.valid(limit);
@@ -202,9 +195,9 @@ pub(super) struct Limits {
     pub(super) rate: LearnedLimit,
 }
 
-/// The result of a refusal for the limits.
+/// What a refusal did to the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Decrease {
+pub(super) struct RefusalOutcome {
     /// A limit explains the refusal, and was lowered.
     pub(super) explained: bool,
     /// The gain of the increase before is lost.
@@ -248,18 +241,18 @@ impl Limits {
     }
 
     /// Lowers the limits that a refused submit was above, or else those whose increase is the reason.
-    pub(super) fn decrease(&mut self, load: &Load, increasing: bool, now: Checkpoint) -> Decrease {
+    pub(super) fn decrease(&mut self, load: &Load, increasing: bool, now: Progress) -> RefusalOutcome {
         let exceeded = |limit: &LearnedLimit| limit.is_exceeded(load.tested(limit.dimension));
         let any = exceeded(&self.concurrency) || exceeded(&self.rate);
-        let mut decrease = Decrease { explained: false, lost: false };
+        let mut outcome = RefusalOutcome { explained: false, lost: false };
         for limit in self.both() {
             limit.restart_increase();
             if exceeded(limit) || (!any && limit.is_unproven(increasing, now.at)) {
-                decrease.lost |= limit.decrease(load.accepted(limit.dimension), increasing, now);
-                decrease.explained = true;
+                outcome.lost |= limit.decrease(load.accepted(limit.dimension), increasing, now);
+                outcome.explained = true;
             }
         }
-        decrease
+        outcome
     }
 
     /// Lowers what is nearly used a little, after a transient refusal.
@@ -271,11 +264,15 @@ impl Limits {
 
     /// Marks as proven what an accepted submit made use of. Returns whether that is a gain.
     pub(super) fn prove(&mut self, load: &Load) -> bool {
-        self.both().into_iter().fold(false, |gained, limit| limit.prove(load.accepted(limit.dimension) + 1) || gained)
+        let mut gained = false;
+        for limit in self.both() {
+            gained |= limit.prove(load.accepted(limit.dimension) + 1);
+        }
+        gained
     }
 
     /// Sets the limit of one dimension.
-    pub(super) fn find(&mut self, dimension: Dimension, level: usize, now: Checkpoint) {
+    pub(super) fn find(&mut self, dimension: Dimension, level: usize, now: Progress) {
         match dimension {
             Dimension::Concurrency => self.concurrency.find(level, now),
             Dimension::Rate => self.rate.find(level, now),
@@ -303,8 +300,8 @@ mod tests {
     };
     const BOTH: [Dimension; 2] = [Dimension::Concurrency, Dimension::Rate];
 
-    fn at(at: Instant, accepted: u64) -> Checkpoint {
-        Checkpoint { at, accepted }
+    fn at(at: Instant, accepted: u64) -> Progress {
+        Progress { at, accepted }
     }
 
     fn limit(dimension: Dimension, learned: f64) -> LearnedLimit {
@@ -523,8 +520,8 @@ mod tests {
         let start = Instant::now();
         let now = at(start, 100);
         let load = |held, counted| Load { held, counted, unacknowledged: 4, probe: false };
-        let explained = |lost| Decrease { explained: true, lost };
-        let not = Decrease { explained: false, lost: false };
+        let explained = |lost| RefusalOutcome { explained: true, lost };
+        let not = RefusalOutcome { explained: false, lost: false };
         // Held, counted, increasing; the result, and both limits.
         for (held, counted, increasing, expected, limits) in [
             (9, 39, false, not, (10.0, 40.0)),

@@ -26,9 +26,9 @@ impl AdaptiveLimit {
         if in_flight >= self.bounds.concurrency.max(1) {
             return Err(Wait::ForCompletion);
         }
-        self.congestion_window.check()?;
+        self.slow_start.check()?;
         let may_probe =
-            !self.recovery.is_canary_due() && self.probing.is_due(self.recovery.first_pause(), self.checkpoint(now));
+            !self.recovery.is_canary_due() && self.probing.is_due(self.recovery.first_pause(), self.progress(now));
         // A probe takes no slot below the limit: the level it tests must stay full meanwhile.
         let probes = usize::from(self.probing.is_unacknowledged());
         let level = in_flight.saturating_sub(probes);
@@ -38,7 +38,7 @@ impl AdaptiveLimit {
         }
         // One submit is not a probe of both limits.
         let may_probe_rate = may_probe && !concurrency.is_exceeded(level);
-        let unacknowledged = self.congestion_window.unacknowledged();
+        let unacknowledged = self.slow_start.unacknowledged();
         self.check_rate(unacknowledged.saturating_sub(probes), may_probe_rate, now)?;
         match self.attribution.ambiguity() {
             // Below one of the two levels the other may be exceeded, which rules one of them out.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::dimension::Checkpoint;
+use super::dimension::Progress;
 
 /// Accepted submits before a limit is probed for the first time; doubled by every probe that fails.
 const SUBMITS_BEFORE_FIRST: u32 = 20;
@@ -37,14 +37,14 @@ pub(super) struct Probing {
     /// The gain of an increase was lost again.
     lost_increase: bool,
     /// When a limit was last found.
-    found: Checkpoint,
+    found: Progress,
     /// The last refusal or change of a limit.
     changed_at: Instant,
 }
 
 impl Probing {
     /// Starts with the confidence that `failed` probes in a row gave before.
-    pub(super) fn new(window: Duration, failed: u32, now: Checkpoint) -> Self {
+    pub(super) fn new(window: Duration, failed: u32, now: Progress) -> Self {
         let failed = failed.min(DOUBLINGS_MAX);
         Self {
             window,
@@ -58,7 +58,7 @@ impl Probing {
     }
 
     /// Whether the next submit may be a probe. `pause` is what the last refusal cost.
-    pub(super) fn is_due(&self, pause: Duration, now: Checkpoint) -> bool {
+    pub(super) fn is_due(&self, pause: Duration, now: Progress) -> bool {
         if self.unacknowledged {
             return false;
         }
@@ -117,14 +117,14 @@ impl Probing {
 
     /// Records that a refusal found the limits unchanged, or further up after an increase. `lost`: it took the gain of the
     /// increase before.
-    pub(super) fn on_confirmed(&mut self, lost: bool, now: Checkpoint) {
+    pub(super) fn on_confirmed(&mut self, lost: bool, now: Progress) {
         self.failed = (self.failed + 1).min(DOUBLINGS_MAX);
         self.lost_increase |= lost;
         self.found = now;
     }
 
     /// Records that a limit was found where none explained a refusal.
-    pub(super) fn on_found(&mut self, now: Checkpoint) {
+    pub(super) fn on_found(&mut self, now: Progress) {
         self.failed = self.failed.min(1);
         self.lost_increase = false;
         self.found = now;
@@ -149,19 +149,18 @@ mod tests {
 
     const WINDOW: Duration = Duration::from_mins(1);
 
-    fn start() -> Checkpoint {
-        Checkpoint { at: Instant::now(), accepted: 7 }
+    fn start() -> Progress {
+        Progress { at: Instant::now(), accepted: 7 }
     }
 
-    fn after(start: Checkpoint, windows: u32, submits: u64) -> Checkpoint {
-        Checkpoint { at: start.at + WINDOW * windows, accepted: start.accepted + submits }
+    fn after(start: Progress, windows: u32, submits: u64) -> Progress {
+        Progress { at: start.at + WINDOW * windows, accepted: start.accepted + submits }
     }
 
     /// Whether a probe is due exactly from so many windows and submits after `since` on.
-    fn waits(probing: &Probing, since: Checkpoint, windows: u32, submits: u64) -> bool {
+    fn waits(probing: &Probing, since: Progress, windows: u32, submits: u64) -> bool {
         let due = |now| probing.is_due(Duration::ZERO, now);
-        let early =
-            Checkpoint { at: after(since, windows, 0).at - Duration::from_millis(1), ..after(since, 0, submits) };
+        let early = Progress { at: after(since, windows, 0).at - Duration::from_millis(1), ..after(since, 0, submits) };
         due(after(since, windows, submits)) && !due(early) && !due(after(since, windows, submits - 1))
     }
 

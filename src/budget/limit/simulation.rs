@@ -250,7 +250,7 @@ impl Simulation {
                     return;
                 }
                 Err(Wait::ForAnswer) => {
-                    assert!(self.limit.congestion_window.unacknowledged() > 0, "no submit will be answered");
+                    assert!(self.limit.slow_start.unacknowledged() > 0, "no submit will be answered");
                     return;
                 }
             }

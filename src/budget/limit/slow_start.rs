@@ -11,16 +11,16 @@ const INITIAL: usize = 4;
 /// The window after a refusal.
 const AFTER_REFUSAL: usize = 1;
 
-/// The congestion window, and what fills it.
+/// The congestion window: how many submits may be unacknowledged, and how many are.
 #[derive(Clone, Debug)]
-pub(super) struct CongestionWindow {
+pub(super) struct SlowStart {
     unacknowledged: usize,
-    size: usize,
+    window: usize,
 }
 
-impl CongestionWindow {
+impl SlowStart {
     pub(super) fn new() -> Self {
-        Self { unacknowledged: 0, size: INITIAL }
+        Self { unacknowledged: 0, window: INITIAL }
     }
 
     /// Whether one more submit may be sent.
@@ -29,7 +29,7 @@ impl CongestionWindow {
     ///
     /// That one must be answered before.
     pub(super) fn check(&self) -> Result<(), Wait> {
-        if self.unacknowledged < self.size { Ok(()) } else { Err(Wait::ForAnswer) }
+        if self.unacknowledged < self.window { Ok(()) } else { Err(Wait::ForAnswer) }
     }
 
     pub(super) fn unacknowledged(&self) -> usize {
@@ -48,12 +48,12 @@ impl CongestionWindow {
 
     /// Grows by one for every acceptance, which doubles the window in a round of answers.
     pub(super) fn on_accepted(&mut self) {
-        self.size = self.size.saturating_add(1);
+        self.window = self.window.saturating_add(1);
     }
 
     /// Starts again from the smallest window.
     pub(super) fn on_refused(&mut self) {
-        self.size = AFTER_REFUSAL;
+        self.window = AFTER_REFUSAL;
     }
 }
 
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     /// Sends as many as the window allows.
-    fn fill(window: &mut CongestionWindow) -> usize {
+    fn fill(window: &mut SlowStart) -> usize {
         let before = window.unacknowledged();
         while window.check().is_ok() {
             window.on_sent();
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_window_doubles_with_every_round_of_acceptances_and_restarts_at_one() {
-        let mut window = CongestionWindow::new();
+        let mut window = SlowStart::new();
         for expected in [4, 8, 16] {
             assert_eq!(fill(&mut window), expected);
             for others in (0..expected).rev() {
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn submits_that_were_unacknowledged_at_a_refusal_fill_the_smaller_window() {
-        let mut window = CongestionWindow::new();
+        let mut window = SlowStart::new();
         fill(&mut window);
         window.on_result();
         window.on_refused();
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn an_outcome_that_is_no_evidence_frees_a_slot_without_growth() {
-        let mut window = CongestionWindow::new();
+        let mut window = SlowStart::new();
         fill(&mut window);
         window.on_result();
         assert_eq!(fill(&mut window), 1);
