@@ -162,7 +162,7 @@ impl LearnedLimit {
     }
 
     fn is_provisional(&self, now: Instant) -> bool {
-        self.limit.is_some() && self.provisional_until.is_some_and(|until| now < until)
+        self.provisional_until.is_some_and(|until| now < until)
     }
 
     /// Returns the limit that decreases within a window are measured against.
