@@ -270,6 +270,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn refusals_within_a_hundred_submits_are_counted_together() {
+        for (last, expected) in [(100, Limit(Concurrency, 5)), (101, Transient)] {
+            let mut attribution = after(&[(4, 20)]);
+            for _ in 0..3 {
+                assert_eq!(attribution.on_unexplained(&load(5, 20), FIRST), Transient);
+            }
+            assert_eq!(attribution.on_unexplained(&load(5, 20), RefusalContext { accepted: last, ..FIRST }), expected);
+        }
+    }
+
     /// An ambiguity at 16 held and 40 counted.
     fn ambiguous() -> Attribution {
         let mut attribution = after(&[]);

@@ -567,6 +567,31 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_restarts_the_increase_of_both() {
+        let load = |held| Load { held, counted: 0, unacknowledged: 0, probe: false };
+        let mut both = Limits::new(BOUNDS, Some(10), None);
+        let mut raised = Vec::new();
+        // The refusal says nothing about either; without it the second step would be of two.
+        for _ in 0..2 {
+            for held in 20..24 {
+                both.increase(&load(held));
+            }
+            raised.push(both.concurrency.learned());
+            both.decrease(&load(0), false, at(Instant::now(), 0));
+        }
+        assert_eq!(raised, [Some(11.0), Some(12.0)]);
+    }
+
+    #[test]
+    fn unacknowledged_submits_count_as_use_for_a_transient_refusal() {
+        for (unacknowledged, concurrency, rate) in [(4, 20.0, 40.0), (5, 19.0, 40.0), (10, 19.0, 39.0)] {
+            let mut both = Limits::new(BOUNDS, Some(20), Some(40.0));
+            both.nudge(&Load { held: 10, counted: 20, unacknowledged, probe: false });
+            assert_eq!((both.concurrency.learned(), both.rate.learned()), (Some(concurrency), Some(rate)));
+        }
+    }
+
+    #[test]
     fn submits_are_spaced_by_the_rate_and_closer_while_it_increases() {
         for (rate, increasing, expected) in [
             (None, true, None),

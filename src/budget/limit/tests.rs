@@ -414,6 +414,7 @@ fn a_probe_and_a_submit_below_the_limit_that_race_find_the_same_limit_in_both_or
             assert_eq!(limit.permission(6, now), Err(Wait::ForCompletion), "one at a time");
             assert_eq!(limit.permission(5, now), Ok(()), "the slot below the limit is still filled");
             let below = limit.on_sent(5, now);
+            assert_eq!((probe.role, below.role), (Role::Probe, Role::Plain));
             let mut in_flight = 6;
             let answer = |limit: &mut AdaptiveLimit, token, accepted, in_flight: &mut usize| {
                 if accepted {
@@ -439,6 +440,101 @@ fn a_probe_and_a_submit_below_the_limit_that_race_find_the_same_limit_in_both_or
                 assert_eq!(limit.permission(5, now), Ok(()), "{case}");
             }
         }
+    }
+}
+
+#[test]
+fn a_canary_whose_outcome_says_nothing_is_followed_by_another_alone() {
+    let now = Instant::now();
+    let (mut limit, [first, second]) = with_two_unacknowledged(5, now);
+    let over = now + limit.on_refused(first, 7, None, now);
+    // An acceptance from before the pause lets two be unacknowledged.
+    limit.on_accepted(second, 6, now);
+    let canary = limit.on_sent(6, over);
+    limit.on_no_evidence(canary, over);
+    assert_eq!(limit.permission(6, over), Ok(()));
+    let canary = limit.on_sent(6, over);
+    assert_eq!(limit.permission(7, over), Err(Wait::ForAnswer));
+    limit.on_accepted(canary, 7, over);
+    assert_eq!(limit.permission(7, over), Ok(()));
+}
+
+#[test]
+fn concurrent_refusals_of_two_pauses_are_not_counted_together() {
+    let mut now = Instant::now();
+    let (mut limit, [first, second]) = with_two_unacknowledged(10, now);
+    for token in [first, second] {
+        limit.on_accepted(token, 5, now);
+    }
+    // More held than were before, of fewer counted: with evidence, it would be the concurrency.
+    for _ in 0..2 {
+        now += BOUNDS.window * 2;
+        let tokens = [limit.on_sent(20, now), limit.on_sent(21, now)];
+        let mut in_flight = 22;
+        for token in tokens {
+            limit.on_refused(token, in_flight, None, now);
+            in_flight -= 1;
+        }
+        now += BOUNDS.pushback;
+        let canary = limit.on_sent(0, now);
+        limit.on_accepted(canary, 1, now);
+        assert_eq!(limit.learned(), LearnedSubmits::default());
+    }
+}
+
+/// A limit of five and 60 per window, whose probe is due.
+fn with_a_probe_due() -> (AdaptiveLimit, Instant) {
+    let mut now = Instant::now();
+    let learned = LearnedSubmits { concurrency: Some(5), submits_per_minute: Some(60.0), failed_probes: 0 };
+    let mut limit = AdaptiveLimit::new(BOUNDS, Some(learned), now);
+    // What is assumed of the time before the start is over.
+    now += BOUNDS.window * 2;
+    for _ in 0..30 {
+        now += Duration::from_secs(1);
+        let token = limit.on_sent(4, now);
+        limit.on_accepted(token, 5, now);
+    }
+    (limit, now + Duration::from_secs(1))
+}
+
+#[test]
+fn a_submit_is_a_probe_of_one_limit_at_a_time() {
+    let (mut limit, mut now) = with_a_probe_due();
+    assert_eq!(limit.permission(5, now), Ok(()), "above the concurrency");
+    for _ in 0..30 {
+        let token = limit.on_sent(1, now);
+        limit.on_accepted(token, 2, now);
+        now += Duration::from_millis(900);
+    }
+    assert_eq!(limit.permission(4, now), Ok(()), "above the rate");
+    assert!(matches!(limit.permission(5, now), Err(Wait::Until(_))), "above both");
+}
+
+#[test]
+fn a_canary_is_no_probe() {
+    let (mut limit, sent) = with_a_probe_due();
+    let transient = limit.on_sent(3, sent);
+    let now = sent + limit.on_refused(transient, 4, Some(Duration::from_secs(1)), sent);
+    assert_eq!(limit.permission(5, now), Err(Wait::ForCompletion));
+    assert_eq!(limit.permission(4, now), Ok(()));
+    let canary = limit.on_sent(4, now);
+    limit.on_accepted(canary, 5, now);
+    let later = now + Duration::from_secs(1);
+    assert_eq!(limit.permission(5, later), Ok(()), "the probe is still due");
+}
+
+#[test]
+fn a_limit_that_falls_far_is_probed_as_often_as_a_new_one() {
+    let now = Instant::now();
+    let learned = LearnedSubmits { concurrency: Some(40), submits_per_minute: None, failed_probes: 2 };
+    for (unacknowledged, concurrency, failed_probes) in [(10, 30, 3), (11, 29, 0), (30, 20, 0)] {
+        let mut limit = AdaptiveLimit::new(BOUNDS, Some(learned), now);
+        // They fill the limit with what is held, and the probe is one more.
+        let _others: Vec<SendToken> = (0..unacknowledged).map(|_| limit.on_sent(0, now)).collect();
+        let probe = limit.on_sent(40, now);
+        limit.on_refused(probe, 41, None, now);
+        let expected = LearnedSubmits { concurrency: Some(concurrency), submits_per_minute: None, failed_probes };
+        assert_eq!(limit.learned(), expected, "{unacknowledged}");
     }
 }
 
