@@ -539,6 +539,82 @@ fn a_limit_that_falls_far_is_probed_as_often_as_a_new_one() {
 }
 
 #[test]
+fn submits_under_a_learned_rate_are_spaced() {
+    let (mut limit, now) = with_a_probe_due();
+    let token = limit.on_sent(0, now);
+    limit.on_accepted(token, 1, now);
+    // Half of the mean gap of a second, because the credit is not spent.
+    assert_eq!(limit.permission(0, now), Err(Wait::Until(now + Duration::from_millis(500))));
+}
+
+#[test]
+fn a_refusal_soon_after_a_limit_was_forgotten_is_not_attributed() {
+    let now = Instant::now();
+    let bounds = Bounds { concurrency: 5, ..BOUNDS };
+    let learned = LearnedSubmits { concurrency: Some(4), ..LearnedSubmits::default() };
+    let mut limit = AdaptiveLimit::new(bounds, Some(learned), now);
+    for _ in 0..4 {
+        let token = limit.on_sent(4, now);
+        limit.on_accepted(token, 5, now);
+    }
+    assert_eq!(limit.learned(), LearnedSubmits::default(), "as many as configured");
+    let token = limit.on_sent(4, now);
+    limit.on_refused(token, 5, None, now);
+    assert_eq!(limit.learned(), LearnedSubmits { failed_probes: 1, ..LearnedSubmits::default() }, "the increase ended");
+}
+
+#[test]
+fn what_is_used_is_proven_a_window_and_a_half_after_the_last_change() {
+    let start = Instant::now();
+    let learned = LearnedSubmits { concurrency: Some(20), ..LearnedSubmits::default() };
+    for (seconds, concurrency) in [(89, 10), (90, 16)] {
+        let now = start + Duration::from_secs(seconds);
+        let mut limit = AdaptiveLimit::new(BOUNDS, Some(learned), start);
+        let used = limit.on_sent(15, now);
+        limit.on_accepted(used, 16, now);
+        let _others: Vec<SendToken> = (0..12).map(|_| limit.on_sent(0, now)).collect();
+        let probe = limit.on_sent(20, now);
+        limit.on_refused(probe, 21, None, now);
+        assert_eq!(limit.concurrency(), concurrency, "after {seconds} s");
+    }
+}
+
+#[test]
+fn failed_probes_of_limits_that_are_no_longer_known_confirm_none() {
+    let mut now = Instant::now();
+    let learned = LearnedSubmits { failed_probes: 3, ..LearnedSubmits::default() };
+    let mut limit = AdaptiveLimit::new(BOUNDS, Some(learned), now);
+    for _ in 0..10 {
+        let token = limit.on_sent(5, now);
+        limit.on_accepted(token, 6, now);
+    }
+    for refusals in 1..=4 {
+        now += BOUNDS.window;
+        let token = limit.on_sent(20, now);
+        now += limit.on_refused(token, 21, None, now);
+        let canary = limit.on_sent(0, now);
+        limit.on_accepted(canary, 1, now);
+        assert_eq!(limit.learned().concurrency, (refusals == 4).then_some(20));
+    }
+}
+
+#[test]
+fn while_a_refusal_is_ambiguous_one_of_the_two_levels_is_not_reached() {
+    let mut now = Instant::now();
+    let (mut limit, [first, second]) = with_two_unacknowledged(6, now);
+    limit.on_no_evidence(second, now);
+    let accepted_at = now;
+    now += limit.on_refused(first, 7, None, now);
+    let canary = limit.on_sent(6, now);
+    now += limit.on_refused(canary, 7, None, now);
+    assert_eq!(limit.learned(), LearnedSubmits::default());
+    // Six held, and six counted.
+    assert_eq!(limit.permission(5, now), Ok(()));
+    assert_eq!(limit.permission(6, now), Err(Wait::Until(accepted_at + BOUNDS.window)));
+    assert_eq!(limit.permission(6, accepted_at + BOUNDS.window), Ok(()));
+}
+
+#[test]
 fn refused_polls_widen_the_spacing_and_answers_narrow_it() {
     let mut now = Instant::now();
     let mut polls = PollSpacing::new(BOUNDS, LearnedPolls::default());
