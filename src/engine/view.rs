@@ -6,13 +6,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::core::Core;
+use tokio::sync::watch;
+
+use super::Engine;
+use super::cache::Found;
 use super::jobs::outcome::{FailureScope, stored_failure, stored_result, without_pictures};
-use super::jobs::{CancelOutcome, JobStage, LiveView, OpenPurchase};
-use super::purchase::forecast::class_of;
-use super::waiter::{AnswerSource, Waiter};
-use crate::model::{Choices, ClientId, Failure, JobId, JobResult, ModelId, Task, Timestamp, UpstreamId, Webhook};
-use crate::storage::journal::{JobRecord, Record, StoredJob, StoredState};
+use super::jobs::rules::class_of;
+use super::jobs::{CancelOutcome, JobStage, LiveView, OpenPurchase, Progress};
+use super::reuse::AnswerSource;
+use super::waiter::Waiter;
+use crate::model::{Choices, ClientId, Failure, JobId, JobResult, ModelId, Task, Timestamp, UpstreamId};
+use crate::storage::journal::{JobRecord, StoredJob, StoredState};
 
 /// A job as its owner sees it.
 #[derive(Debug)]
@@ -45,17 +49,27 @@ pub(crate) enum JobStatus {
     Evicted,
 }
 
-impl Core {
-    pub(super) async fn view(self: &Arc<Self>, client: &ClientId, job: JobId) -> Result<Option<JobView>, Failure> {
-        if let Some(live) = self.jobs.live_view(client, job) {
-            return Ok(Some(self.view_of_live(live)));
+impl Engine {
+    /// Returns a job of a client by its id; `None` when the client has no such job.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::JournalUnavailable`] when the journal cannot be read.
+    pub(crate) async fn view(&self, client: &ClientId, job: JobId) -> Result<Option<JobView>, Failure> {
+        if let Some((live, progress)) = self.driver.view(client, job) {
+            return Ok(Some(self.view_of_live(live, progress)));
         }
         let Some(stored) = self.stored(client, job).await? else { return Ok(None) };
         self.view_of_stored(&stored).map(Some)
     }
 
-    pub(super) async fn cancel(&self, client: &ClientId, job: JobId) -> Result<Option<CancelOutcome>, Failure> {
-        if let Some(outcome) = self.jobs.cancel(client, job) {
+    /// Cancels a client's job while nothing of it is bought; `None` when the client has no such job.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::JournalUnavailable`] when the journal cannot be read.
+    pub(crate) async fn cancel(&self, client: &ClientId, job: JobId) -> Result<Option<CancelOutcome>, Failure> {
+        if let Some(outcome) = self.driver.cancel(client, job) {
             return Ok(Some(outcome));
         }
         let Some(stored) = self.stored(client, job).await? else { return Ok(None) };
@@ -64,52 +78,28 @@ impl Core {
         Ok(Some(if dropped { CancelOutcome::Dropped } else { CancelOutcome::Ended }))
     }
 
-    /// Subscribes a webhook to the end of a job that another request started.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::JournalUnavailable`]: after a restart the webhook would not be notified.
-    pub(super) async fn subscribe(&self, waiter: &mut Waiter, webhook: Webhook) -> Result<(), Failure> {
-        waiter.recorded().await;
-        let job = waiter.job();
-        let record = Record::Subscribed { job, webhook, at: self.clock.now() };
-        self.journal.append(record).await.map_err(|error| {
-            tracing::error!(%job, %error, "a webhook could not be journalled; the request is refused");
-            Failure::JournalUnavailable
-        })?;
-        // A job that ends after this check notifies the webhook with its end.
-        if waiter.has_ended() {
-            self.completion_listener.ended(job);
-        }
-        Ok(())
-    }
-
     async fn stored(&self, client: &ClientId, job: JobId) -> Result<Option<StoredJob>, Failure> {
-        let stored = self.journal.job(job).await.map_err(|error| {
+        let stored = self.driver.services.journal.job(job).await.map_err(|error| {
             tracing::error!(%error, "the journal cannot be read; the request is refused");
             Failure::JournalUnavailable
         })?;
         Ok(stored.filter(|stored| stored.record.client == *client))
     }
 
-    fn view_of_live(self: &Arc<Self>, LiveView { record, progress, open, abandoned }: LiveView) -> JobView {
-        let (stage, purchases) = {
-            let progress = progress.borrow();
-            (progress.stage, progress.upstream.clone())
-        };
-        let now = self.clock.now();
+    fn view_of_live(&self, live: LiveView, progress: watch::Receiver<Progress>) -> JobView {
+        let LiveView { record, stage, upstream, open, abandoned } = live;
+        let now = self.driver.services.clock.now();
         let status = if abandoned {
             JobStatus::Failed { failure: Failure::Abandoned, at: now }
         } else {
             JobStatus::UnderWay { stage, expected: self.expected(&record, &open).map(|left| now.plus(left)) }
         };
-        let waiter = self.observer(record.id, AnswerSource::Joined, progress);
-        view(&record, status, purchases, waiter)
+        view(&record, status, upstream, Waiter::observer(&self.driver, record.id, progress))
     }
 
     /// Returns the time until the last purchase is expected to be done; `None` when nothing is known of one.
     fn expected(&self, record: &JobRecord, open: &[OpenPurchase]) -> Option<Duration> {
-        let mut latencies = self.latencies();
+        let latencies = &mut self.driver.polls().latencies;
         let left = |open: &OpenPurchase| {
             let done_at = latencies.expected(&class_of(record, open.pictures), open.age)?;
             Some(open.starts_in + done_at.saturating_sub(open.age))
@@ -117,14 +107,18 @@ impl Core {
         open.iter().map(left).collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 
-    fn view_of_stored(self: &Arc<Self>, stored: &StoredJob) -> Result<JobView, Failure> {
+    fn view_of_stored(&self, stored: &StoredJob) -> Result<JobView, Failure> {
         let job = stored.record.id;
+        let found = |outcome, delivered_before| {
+            let counted = self.driver.cache.waiters.add(job);
+            let found = Found { job, outcome, source: AnswerSource::Joined, delivered_before, counted };
+            Waiter::of_found(&self.driver, found)
+        };
         if let Some(result) = stored_result(stored) {
             let result = Arc::new(result);
             let status = if stored.evicted { JobStatus::Evicted } else { JobStatus::Completed(Arc::clone(&result)) };
-            self.jobs.add_waiter(job);
             let purchases = result.purchases.clone();
-            let waiter = self.waiter_for_result(result, AnswerSource::Joined, stored.delivered.is_some());
+            let waiter = found(Ok(result), stored.delivered.is_some());
             return Ok(view(&stored.record, status, purchases, waiter));
         }
         // Neither under way nor ended: its end could not be journalled, and the next start resumes it.
@@ -138,7 +132,7 @@ impl Core {
             | StoredState::Resolved { .. } => None,
         });
         let purchases = purchases.collect();
-        let waiter = self.waiter_for_failure(job, failure.clone());
+        let waiter = found(Err(failure.clone()), false);
         Ok(view(&stored.record, JobStatus::Failed { failure, at: end.at }, purchases, waiter))
     }
 }
