@@ -35,7 +35,9 @@ impl Jobs {
             }
             Event::Draining => {
                 self.closed.get_or_insert(Failure::Stopping);
-                for job in self.table.live.keys().copied().collect::<Vec<_>>() {
+                let mut jobs: Vec<JobId> = self.table.live.keys().copied().collect();
+                jobs.sort_unstable();
+                for job in jobs {
                     self.each(job, now, out, |one, cx| one.give_up(Failure::Stopping, cx));
                 }
             }
