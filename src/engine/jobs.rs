@@ -19,6 +19,7 @@
 //! - *A request joins a job whose time to start is over, or extends it.* The time of the latest waiter counts.
 //! - *The time to start is over while the budget grants a submit.* A submit that is too late is returned unused.
 //! - *The intent cannot be written while a submit is uploaded.* The purchase ends, and its last byte does not leave.
+//! - *The commit record becomes durable before the intent is known to be.* The last byte waits for both.
 //! - *The commit record of an earlier attempt becomes durable late.* It lets no byte of a later attempt leave.
 //! - *The gateway begins to stop while a submit is refused.* It is not queued again.
 //! - *A client cancels while the budget grants a submit.* As with the last waiter.
@@ -46,7 +47,7 @@ use event::{Effect, Now, ProgressChange, Step};
 use job::Job;
 pub(super) use job::recovered::{EndedAtStart, RecoveredJob, recover};
 pub(super) use job::{OpenPurchase, StartTimes};
-use purchase::{Purchase, PurchaseEnd, State};
+use purchase::{Intent, Purchase, PurchaseEnd, State};
 use rules::Rules;
 use table::Table;
 use timers::Timers;
@@ -139,8 +140,7 @@ impl Jobs {
         let ids = (0..).zip(&pictures).map(|(slot, &pictures)| (PurchaseId { job, slot }, pictures));
         let purchases: Vec<(PurchaseId, u8)> = ids.collect();
         let enqueue = purchases.iter().map(|&(purchase, _)| Effect::Enqueue { purchase });
-        // The upload may begin while the intent is being synced. That buys nothing: the journal keeps the order of its
-        // records, so the commit record, for which the last byte waits, is never durable without the intent.
+        // The upload may begin while the intent is being synced. That buys nothing: the last byte waits for both.
         let intent = Record::Intent { job: JobRecord::clone(&record), api_kind, purchases: purchases.clone() };
         let subscribed = webhook.map(|webhook| Record::Subscribed { job, webhook, at: record.created });
         let records = std::iter::once(intent).chain(subscribed).collect();
@@ -151,6 +151,7 @@ impl Jobs {
             kept: record.respond_async,
             record,
             api_kind,
+            intent: Intent::Appended,
             purchases: pictures.into_iter().map(|pictures| Purchase::new(State::Queued, pictures)).collect(),
             needed: 1,
             times,
@@ -184,6 +185,7 @@ impl Jobs {
             kept: record.respond_async,
             record: Arc::new(record),
             api_kind,
+            intent: Intent::Durable,
             purchases,
             needed: 0,
             times: StartTimes { start_by: now.instant, expected_start: now.instant },

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Driver, State, fetch, submit};
+use super::{Driver, Services, State, fetch, submit};
 use crate::engine::driver::forecast::missed_start;
-use crate::engine::jobs::event::{Completion, Effect, EndedPurchase, Event, Step};
+use crate::engine::jobs::event::{AppendOutcome, Completion, Effect, EndedPurchase, Event, Step};
 use crate::model::{ClientId, Failure, PurchaseId, UpstreamId, Usd};
 use crate::storage::JournalError;
 use crate::storage::journal::Record;
@@ -56,7 +56,7 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut State, effect: Effect) -> 
                 let (pictures, usd) = ended.charge;
                 quota.settle(pictures, usd);
             }
-            report(driver, &ended);
+            report(driver, *ended);
         }
         Effect::EndJob { record, outcome } => {
             driver.cache.on_ended(&record, &outcome);
@@ -81,7 +81,12 @@ fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step) {
         if let Err(error) = &result {
             log_not_journalled(step, error);
         }
-        driver.handle(Event::Journalled { step, durable: result.is_ok() });
+        let outcome = match result {
+            Ok(()) => AppendOutcome::Durable,
+            Err(_) if driver.services.journal.failed() => AppendOutcome::Failed,
+            Err(_) => AppendOutcome::Refused,
+        };
+        driver.handle(Event::Journalled { step, outcome });
     });
 }
 
@@ -125,22 +130,27 @@ fn learn(driver: &Arc<Driver>, completion: Completion) {
     });
 }
 
-/// Counts and logs the end of a purchase.
-fn report(driver: &Driver, ended: &EndedPurchase) {
+/// Counts the end of a purchase, and logs it in a task of its own, since that may block.
+fn report(driver: &Driver, ended: EndedPurchase) {
+    let Services { metrics, lifecycle, .. } = &driver.services;
+    match &ended.result {
+        Ok(pictures) => metrics.resolved(ended.record.model.as_str(), *pictures, ended.usd, ended.took),
+        Err(failure) => metrics.ended(failure, ended.usd.unwrap_or_default()),
+    }
+    lifecycle.spawn("purchase log", async move { log_end(&ended) });
+}
+
+fn log_end(ended: &EndedPurchase) {
     let EndedPurchase { purchase, record, upstream, result, took, usd, .. } = ended;
-    let metrics = &driver.services.metrics;
     let (client, model) = (&record.client, record.model.as_str());
     match result {
         Ok(pictures) => {
-            metrics.resolved(model, *pictures, *usd, *took);
             let seconds = rounded(took.as_secs_f64(), 1000.0);
             let usd = usd.map(|usd| rounded(usd.0, 1e6));
             tracing::info!(%purchase, %client, model, pictures, seconds, usd, "purchase resolved");
         }
         Err(failure) => {
-            let usd = usd.unwrap_or_default();
-            metrics.ended(failure, usd);
-            log_failure(*purchase, client, upstream.as_ref(), failure, usd);
+            log_failure(*purchase, client, upstream.as_ref(), failure, usd.unwrap_or_default());
         }
     }
 }

@@ -24,8 +24,8 @@ pub(in crate::engine) struct Now {
 /// What has happened. Each is reported once.
 #[derive(Clone, Debug)]
 pub(in crate::engine) enum Event {
-    /// The records of a step are durable, or could not be written.
-    Journalled { step: Step, durable: bool },
+    /// The records of a step were written, or could not be.
+    Journalled { step: Step, outcome: AppendOutcome },
     /// The budget permits a submit with this account.
     Granted { purchase: PurchaseId, account: AccountId },
     /// The budget will not permit a submit: the failure says why.
@@ -59,6 +59,17 @@ pub(in crate::engine) enum Step {
     Acceptance(PurchaseId),
     /// The purchase has ended.
     End(PurchaseId),
+}
+
+/// What became of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum AppendOutcome {
+    /// They are durable.
+    Durable,
+    /// They are not written; later ones may be, as when another program has locked the journal for a moment.
+    Refused,
+    /// They may not be written, and the journal accepts no others until a restart.
+    Failed,
 }
 
 /// How a submit ended.

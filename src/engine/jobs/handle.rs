@@ -1,8 +1,8 @@
 //! What follows an event.
 
 use super::Jobs;
-use super::event::{Effect, Event, Now, ProgressChange, Step};
-use super::purchase::{Context, Purchase};
+use super::event::{AppendOutcome, Effect, Event, Now, ProgressChange, Step};
+use super::purchase::{Context, Intent, Purchase};
 use crate::model::{Failure, JobId, PurchaseId};
 
 impl Jobs {
@@ -11,7 +11,7 @@ impl Jobs {
         let mut effects = Vec::new();
         let out = &mut effects;
         match event {
-            Event::Journalled { step, durable } => self.journalled(step, durable, now, out),
+            Event::Journalled { step, outcome } => self.journalled(step, outcome, now, out),
             Event::Granted { purchase, account } => self.step(purchase, now, out, |one, cx| one.granted(account, cx)),
             Event::NotGranted { purchase, failure } => {
                 self.step(purchase, now, out, |one, cx| one.give_up(failure, cx));
@@ -45,18 +45,22 @@ impl Jobs {
         effects
     }
 
-    fn journalled(&mut self, step: Step, durable: bool, now: Now, out: &mut Vec<Effect>) {
-        if !durable {
+    fn journalled(&mut self, step: Step, outcome: AppendOutcome, now: Now, out: &mut Vec<Effect>) {
+        if outcome == AppendOutcome::Failed {
             self.closed = Some(Failure::JournalUnavailable);
         }
+        let durable = outcome == AppendOutcome::Durable;
         match step {
-            Step::Intent(job) if durable => {
-                if self.table.live.contains_key(&job) {
-                    out.push(Effect::Publish { job, change: ProgressChange::Recorded });
-                }
-            }
             Step::Intent(job) => {
-                self.each(job, now, out, |one, cx| one.fail(Failure::JournalUnavailable, cx));
+                let Some(live) = self.table.live.get_mut(&job) else { return };
+                if durable {
+                    live.intent = Intent::Durable;
+                    out.push(Effect::Publish { job, change: ProgressChange::Recorded });
+                    self.each(job, now, out, Purchase::intent_journalled);
+                } else {
+                    live.intent = Intent::Refused;
+                    self.each(job, now, out, |one, cx| one.fail(Failure::JournalUnavailable, cx));
+                }
             }
             Step::Commit { purchase, submit } => {
                 self.step(purchase, now, out, |one, cx| one.commit_journalled(submit, durable, cx));
@@ -83,6 +87,7 @@ impl Jobs {
             api_kind: live.api_kind,
             start_by: live.times.start_by,
             rules: &self.rules,
+            intent: live.intent,
             closed: self.closed.as_ref(),
             now,
             timers: &mut self.timers,

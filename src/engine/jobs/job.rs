@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::event::JobStage;
-use super::purchase::{Purchase, PurchaseEnd};
+use super::purchase::{Intent, Purchase, PurchaseEnd};
 use crate::model::{ApiKind, Failure, JobResult, UpstreamId};
 use crate::storage::journal::JobRecord;
 
@@ -18,6 +18,7 @@ use outcome::{JobResultBuilder, job_failure};
 pub(super) struct Job {
     pub(super) record: Arc<JobRecord>,
     pub(super) api_kind: ApiKind,
+    pub(super) intent: Intent,
     pub(super) purchases: Vec<Purchase>,
     /// Requests that wait for it and keep it needed; an observer does not.
     pub(super) needed: usize,

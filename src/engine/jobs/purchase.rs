@@ -101,6 +101,16 @@ pub(super) struct Submit {
     pub(super) commit: Commit,
 }
 
+/// What is known of the record of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Intent {
+    /// It is on the way to the disk.
+    Appended,
+    Durable,
+    /// It is not written, so nothing else of the job is.
+    Refused,
+}
+
 /// How far the last byte of a submit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Commit {
@@ -108,9 +118,10 @@ pub(super) enum Commit {
     Pending,
     /// Its record is on the way to the disk, and may be there.
     Appended,
-    /// Its record is durable, and the last byte may leave. `assume_at`: when the submit counts as accepted, should it
-    /// have no answer.
-    Durable { assume_at: Option<Instant> },
+    /// Its record is durable, and the intent is not known to be.
+    AwaitsIntent,
+    /// The last byte may leave. `assume_at`: when the submit counts as accepted, should it have no answer.
+    Sent { assume_at: Option<Instant> },
 }
 
 /// A purchase that the upstream has taken under an id.
@@ -167,6 +178,7 @@ pub(super) struct Context<'a> {
     /// Until when a submit is of use to a waiter.
     pub(super) start_by: Instant,
     pub(super) rules: &'a Rules,
+    pub(super) intent: Intent,
     /// Why nothing may be submitted any more.
     pub(super) closed: Option<&'a Failure>,
     pub(super) now: Now,

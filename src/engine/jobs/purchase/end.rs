@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Context, PendingEnd, Purchase, PurchaseEnd, State};
+use super::{Context, Intent, PendingEnd, Purchase, PurchaseEnd, State};
 use crate::engine::jobs::event::{Effect, EndedPurchase, Fetched, ProgressChange, Step};
 use crate::model::{Failure, UpstreamId, Usd};
 use crate::storage::journal::Record;
@@ -26,11 +26,10 @@ impl Purchase {
     /// Ends once that is journalled; at once where it cannot be.
     pub(super) fn end(&mut self, end: PendingEnd, record: Option<Record>, cx: &mut Context<'_>) {
         self.state = State::Ending(end);
-        match record {
-            Some(record) if cx.closed != Some(&Failure::JournalUnavailable) => {
-                cx.append(record, Step::End(cx.purchase));
-            }
-            Some(_) | None => self.end_journalled(cx),
+        let may_record = cx.intent != Intent::Refused && cx.closed != Some(&Failure::JournalUnavailable);
+        match record.filter(|_| may_record) {
+            Some(record) => cx.append(record, Step::End(cx.purchase)),
+            None => self.end_journalled(cx),
         }
     }
 

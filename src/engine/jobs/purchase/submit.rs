@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::decisions::{AfterSubmit, after_submit};
 use super::poll::accept;
-use super::{Accepted, Attempts, Commit, Context, Immediate, Purchase, State, Submit};
+use super::{Accepted, Attempts, Commit, Context, Immediate, Intent, Purchase, State, Submit};
 use crate::budget::Pushback;
 use crate::engine::jobs::event::{Effect, Step, SubmitResult};
 use crate::engine::jobs::rules::class_of;
@@ -55,21 +55,27 @@ impl Purchase {
         }
     }
 
-    /// Lets the last byte of a submit leave once the commit record is durable. If that submit has ended, there is no byte
-    /// to let.
+    /// Lets the last byte of a submit leave once its commit record is durable, and the intent too: a journal that is
+    /// locked for a moment refuses one record and writes the next. If that submit has ended, there is no byte to let.
     pub(in crate::engine::jobs) fn commit_journalled(&mut self, submit: u32, durable: bool, cx: &mut Context<'_>) {
-        let purchase = cx.purchase;
         if let State::Submitting(Submit { commit: commit @ Commit::Appended, .. }) = &mut self.state
             && submit == self.attempts.submits
         {
-            if durable {
-                let assume_at = (cx.api_kind == ApiKind::OpenAi).then(|| cx.now.instant + ACCEPTED_AFTER);
-                if let Some(at) = assume_at {
-                    cx.timers.set(at, purchase.job);
+            *commit = match (durable, cx.intent) {
+                (true, Intent::Durable) => cx.send_last_byte(),
+                (true, Intent::Appended) => Commit::AwaitsIntent,
+                (true, Intent::Refused) | (false, _) => {
+                    cx.push(Effect::SendLastByte { purchase: cx.purchase, send: false });
+                    Commit::Pending
                 }
-                *commit = Commit::Durable { assume_at };
-            }
-            cx.push(Effect::SendLastByte { purchase, send: durable });
+            };
+        }
+    }
+
+    /// Lets the last byte leave that waits for the intent alone.
+    pub(in crate::engine::jobs) fn intent_journalled(&mut self, cx: &mut Context<'_>) {
+        if let State::Submitting(Submit { commit: commit @ Commit::AwaitsIntent, .. }) = &mut self.state {
+            *commit = cx.send_last_byte();
         }
     }
 
@@ -133,7 +139,7 @@ impl Purchase {
     /// Takes the steps whose time has come.
     pub(in crate::engine::jobs) fn time_passed(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.instant;
-        if let State::Submitting(Submit { commit: Commit::Durable { assume_at }, .. }) = &mut self.state {
+        if let State::Submitting(Submit { commit: Commit::Sent { assume_at }, .. }) = &mut self.state {
             if assume_at.take_if(|at| *at <= now).is_some() {
                 cx.push(Effect::AssumeAccepted { purchase: cx.purchase });
             }
@@ -168,6 +174,17 @@ impl Attempts {
         }
         let another = usable.iter().any(|usable| !self.refused_accounts.contains(usable));
         (!another).then(|| reason.clone())
+    }
+}
+
+impl Context<'_> {
+    fn send_last_byte(&mut self) -> Commit {
+        self.push(Effect::SendLastByte { purchase: self.purchase, send: true });
+        let assume_at = (self.api_kind == ApiKind::OpenAi).then(|| self.now.instant + ACCEPTED_AFTER);
+        if let Some(at) = assume_at {
+            self.timers.set(at, self.purchase.job);
+        }
+        Commit::Sent { assume_at }
     }
 }
 
