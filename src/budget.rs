@@ -130,10 +130,13 @@ impl Budget {
         self.lock().turn_away(submit, spare, Instant::now())
     }
 
-    /// Whether another account can serve a job that the accounts `refused` have refused.
-    pub(crate) fn has_another_key(&self, refused: &[AccountId]) -> bool {
+    /// Returns the accounts that may be used; none when the upstream refuses all of them.
+    pub(crate) fn usable_accounts(&self) -> Vec<AccountId> {
         let state = self.lock();
-        state.accounts.iter().any(|account| !refused.contains(&account.id)) && !state.all_in_cooldown(Instant::now())
+        if state.all_in_cooldown(Instant::now()) {
+            return Vec::new();
+        }
+        state.accounts.iter().map(|account| account.id.clone()).collect()
     }
 
     /// Takes permission for one poll with an account's key. An account that is no longer configured is replaced by the

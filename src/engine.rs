@@ -10,51 +10,83 @@
 //! - A further request for a job that is under way joins it, as `reuse` decides.
 //! - A job without waiters gives up its slot in the queue while nothing of it is bought.
 //!
-//! Known races, and their solutions:
-//! - Two equal requests arrive at once: the table is searched again, under its lock, before a job is listed; the second
-//!   request joins the first job.
-//! - The last waiter leaves while the reservation arrives: the lock decides. The side that finds no waiter and nothing
-//!   bought takes the job off the list, so that no request can join a job that is being dropped.
-//! - A job ends between a look-up in the table and a look-up in the journal: its end is in the journal before it leaves
-//!   the table, so the second look-up finds it.
+//! How: `jobs` decides, and does nothing else; `driver` does what it asks for, and decides nothing. `requests`
+//! finds what answers a request, from the live jobs and from the `cache` of results, or lists a new job; a request holds a
+//! [`Waiter`]. `polls` says when a purchase is polled. The known races stand at the head of `jobs` and of `cache`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
-
-use crate::config::{CacheConfig, StorageConfig, UpstreamConfig};
-use crate::model::{ByteSource, ClientId, Failure, JobId, StoredPicture};
-use crate::polling::latency::StoredLatencies;
-use crate::storage::JournalError;
+use crate::budget::Budget;
+use crate::config::{CacheConfig, StorageConfig, Switch, UpstreamConfig};
+use crate::lifecycle::Lifecycle;
+use crate::model::{ByteSource, Catalogue, Clock, CompletionListener, Failure, JobId, Quotas, Rng, StoredPicture};
+use crate::polling::latency::{LatencyModel, LatencyPriors, StoredLatencies};
+use crate::polling::planner::PollPlanner;
 use crate::storage::spool::{Spool, SpoolStatus};
+use crate::storage::{DiskSpace, Journal, JournalError, Results};
+use crate::telemetry::Metrics;
+use crate::upstream::Upstream;
 
 mod cache;
-mod core;
-mod eviction;
+mod driver;
 mod jobs;
 mod metrics;
-mod purchase;
-mod recovery;
+mod polls;
+mod requests;
 mod reuse;
-mod view;
-mod waiter;
 
-pub(crate) use self::core::Parts;
-use self::core::{Core, Settings};
-pub(crate) use jobs::{CancelOutcome, JobRequest, JobStage, WaitMode};
+use cache::eviction::{Eviction, EvictionSettings};
+use cache::{CacheSettings, ResultCache};
+use driver::{Driver, Fetcher, Services, recovery};
+use jobs::rules::Rules;
+pub(crate) use jobs::{CancelOutcome, JobStage};
+use jobs::{Counts, Jobs};
+use metrics::EngineMetrics;
 pub(crate) use metrics::Status;
-pub(crate) use view::{JobStatus, JobView};
-pub(crate) use waiter::{AnswerSource, JobEvent, WaitError, Waiter};
+use polls::PollSchedule;
+pub(crate) use requests::job_request::{JobRequest, WaitMode};
+pub(crate) use requests::view::{JobStatus, JobView};
+pub(crate) use requests::waiter::{JobEvent, WaitError, Waiter};
+pub(crate) use reuse::AnswerSource;
+
+/// The shortest time between two estimates of the generation times of one class.
+const LEARNING_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the engine is built from.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Rng,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) results: Results,
+    pub(crate) room: DiskSpace,
+    pub(crate) spool: Spool,
+    pub(crate) budget: Budget,
+    pub(crate) quotas: Arc<dyn Quotas>,
+    /// Notified of each job that has ended.
+    pub(crate) completion_listener: Arc<dyn CompletionListener>,
+    pub(crate) upstream: Arc<dyn Upstream>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) metrics: Metrics,
+    /// Generation times that earlier runs of the gateway learned.
+    pub(crate) learned: Option<StoredLatencies>,
+}
 
 /// Handle to the engine. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Engine {
-    core: Arc<Core>,
+    driver: Arc<Driver>,
+    catalogue: Arc<Catalogue>,
+    quotas: Arc<dyn Quotas>,
+    results: Results,
+    room: DiskSpace,
+    spool: Spool,
 }
 
 impl Engine {
-    /// Builds the engine, resumes what the journal shows as under way, and starts the scheduler of polls and the
-    /// eviction.
+    /// Builds the engine, resumes what the journal shows as under way, and starts its tasks.
     ///
     /// # Errors
     ///
@@ -65,27 +97,54 @@ impl Engine {
         cache: &CacheConfig,
         storage: &StorageConfig,
     ) -> Result<Self, JournalError> {
-        // `Core::scheduled_polls` says what bounds it.
-        let (sender, scheduled_polls) = mpsc::unbounded_channel();
-        let core = Arc::new(Core::new(parts, upstream, Settings::new(upstream, cache, storage), sender));
-        core.recover().await?;
-        core.lifecycle.spawn_service("poll scheduler", purchase::scheduler::run(Arc::clone(&core), scheduled_polls));
-        core.lifecycle.spawn_service("eviction", eviction::run(Arc::clone(&core)));
-        Ok(Self { core })
+        let Parts { clock, rng, catalogue, journal, results, room, spool, budget, quotas, .. } = parts;
+        let metrics = EngineMetrics::new(&parts.metrics);
+        let rules = rules(upstream, &catalogue);
+        let polls =
+            PollSchedule::new(rules.planner, latencies(upstream, parts.learned), upstream.concurrent_polls_max.get());
+        let settings = CacheSettings::new(upstream, cache, storage);
+        let result_cache = ResultCache::new(
+            Arc::clone(&clock),
+            Arc::clone(&journal),
+            results.clone(),
+            settings,
+            rules.clone(),
+            metrics.clone(),
+        );
+        let eviction = Eviction {
+            clock: Arc::clone(&clock),
+            journal: Arc::clone(&journal),
+            results: results.clone(),
+            waiters: result_cache.waiters.clone(),
+            settings: EvictionSettings::new(cache, storage),
+        };
+        let fetcher = Fetcher {
+            upstream: Arc::clone(&parts.upstream),
+            results: results.clone(),
+            picture_bytes_max: upstream.picture_bytes_max,
+            download_timeout: upstream.download_timeout,
+        };
+        let services = Services {
+            clock,
+            rng,
+            journal,
+            budget,
+            upstream: parts.upstream,
+            completion_listener: parts.completion_listener,
+            lifecycle: parts.lifecycle,
+            metrics,
+        };
+        let driver = Arc::new(Driver::new(Jobs::new(rules.clone()), polls, fetcher, result_cache, services));
+        recovery::run(&driver, &rules, &*quotas).await?;
+        recovery::remove_orphans(&driver, &results).await?;
+        driver::start(&driver);
+        driver.services.lifecycle.spawn_service("eviction", eviction.run());
+        Ok(Self { driver, catalogue, quotas, results, room, spool })
     }
 
     /// Returns the store of uploads.
     pub(crate) fn spool(&self) -> &Spool {
-        &self.core.spool
-    }
-
-    /// Answers from what is stored, joins what is under way, or begins to buy.
-    ///
-    /// # Errors
-    ///
-    /// A [`Failure`] with which nothing was bought.
-    pub(crate) async fn submit(&self, job: JobRequest) -> Result<Waiter, Failure> {
-        self.core.submit(job).await
+        &self.spool
     }
 
     /// Opens stored pictures, in their order.
@@ -94,63 +153,73 @@ impl Engine {
     ///
     /// [`Failure::ResultLost`] when a picture is gone or changed on disk.
     pub(crate) async fn open(&self, pictures: &[StoredPicture]) -> Result<Vec<Arc<dyn ByteSource>>, Failure> {
-        self.core.open(pictures).await
+        self.driver.cache.open(pictures).await
     }
 
     /// Opens one picture of a job, for its signed address; `None` when it does not exist, or not any more.
     pub(crate) async fn picture(&self, job: JobId, index: usize) -> Option<(StoredPicture, Arc<dyn ByteSource>)> {
-        self.core.picture(job, index).await
-    }
-
-    /// Returns a job of a client by its id; `None` when the client has no such job.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::JournalUnavailable`] when the journal cannot be read.
-    pub(crate) async fn view(&self, client: &ClientId, job: JobId) -> Result<Option<JobView>, Failure> {
-        self.core.view(client, job).await
-    }
-
-    /// Cancels a client's job while nothing of it is bought; `None` when the client has no such job.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::JournalUnavailable`] when the journal cannot be read.
-    pub(crate) async fn cancel(&self, client: &ClientId, job: JobId) -> Result<Option<CancelOutcome>, Failure> {
-        self.core.cancel(client, job).await
+        self.driver.cache.picture(job, index).await
     }
 
     /// Whether a write or a sync has failed, so that nothing more may be bought.
     pub(crate) fn storage_failed(&self) -> bool {
-        self.core.storage_failed()
+        self.driver.services.journal.failed() || self.results.failed()
     }
 
     /// Whether the disk has space for what would be bought.
     pub(crate) fn has_room(&self) -> bool {
-        self.core.room.has_space()
+        self.room.has_space()
     }
 
     /// Returns the learned generation times.
     pub(crate) fn learned(&self) -> StoredLatencies {
-        self.core.latencies().stored()
+        self.driver.polls().latencies.stored()
     }
 
     pub(crate) fn status(&self) -> Status {
-        let core = &self.core;
-        let mut status = core.jobs.status();
-        core.metrics.fill(&mut status);
-        let SpoolStatus { bytes, reserved, bytes_max, memory_bytes, waiting, refused } = core.spool.status();
+        let Counts { queued, submitting, polling, kept } = self.driver.read(|jobs| jobs.table.counts());
+        let waiters = self.driver.cache.waiters.total() + kept;
+        let mut status = Status { queued, submitting, polling, waiters, ..Status::default() };
+        self.driver.services.metrics.fill(&mut status);
+        let SpoolStatus { bytes, reserved, bytes_max, memory_bytes, waiting, refused } = self.spool.status();
         (status.spool_bytes, status.spool_reserved_bytes, status.spool_memory_bytes) = (bytes, reserved, memory_bytes);
         (status.spool_bytes_max, status.spool_waiting, status.spool_refused) = (bytes_max, waiting, refused);
-        status.memory_cache_bytes = core.results.memory_bytes();
-        status.storage = if core.storage_failed() { "failed" } else { "ok" };
+        status.memory_cache_bytes = self.results.memory_bytes();
+        status.storage = if self.storage_failed() { "failed" } else { "ok" };
         status
     }
 
     /// Updates the gauges before a scrape.
     pub(crate) fn refresh_metrics(&self) {
-        self.core.metrics.set_gauges(&self.status());
+        self.driver.services.metrics.set_gauges(&self.status());
     }
+}
+
+fn rules(upstream: &UpstreamConfig, catalogue: &Arc<Catalogue>) -> Rules {
+    Rules {
+        catalogue: Arc::clone(catalogue),
+        planner: PollPlanner {
+            min_interval: upstream.poll_interval_min,
+            max_interval: upstream.poll_interval_max.max(upstream.poll_interval_min),
+            first_poll: upstream.first_poll,
+            poll_cost: upstream.poll_cost,
+        },
+        submit_attempts_max: upstream.submit_attempts_max.get(),
+        on_unknown: upstream.on_unknown,
+        deadline: upstream.deadline,
+    }
+}
+
+fn latencies(upstream: &UpstreamConfig, learned: Option<StoredLatencies>) -> LatencyModel {
+    let priors = match upstream.latency_priors {
+        Switch::On => LatencyPriors::Measured,
+        Switch::Off => LatencyPriors::None,
+    };
+    let latencies = match learned {
+        Some(learned) => LatencyModel::restore(priors, learned),
+        None => LatencyModel::new(priors),
+    };
+    latencies.pausing(LEARNING_PAUSE)
 }
 
 #[cfg(test)]

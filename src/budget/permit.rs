@@ -131,7 +131,8 @@ pub(crate) struct QueueSlot {
     shared: Arc<Shared>,
     position: Position,
     submit: QueuedSubmit,
-    pub(super) granted: oneshot::Receiver<Result<Granted, Failure>>,
+    /// Until it is waited for.
+    pub(super) granted: Option<oneshot::Receiver<Result<Granted, Failure>>>,
 }
 
 impl QueueSlot {
@@ -141,29 +142,50 @@ impl QueueSlot {
         position: Position,
         submit: QueuedSubmit,
     ) -> Self {
-        let (grant, granted) = oneshot::channel();
-        state.queue.insert(position, &submit, grant);
+        let granted = Some(enter(shared, &mut state, position, &submit));
         drop(state);
-        shared.changed.notify_one();
         Self { shared: Arc::clone(shared), position, submit, granted }
     }
 
-    /// Waits for permission for one submit.
+    /// Waits for permission for one submit; after a submit that had no effect, once more in the same position. The slot
+    /// is kept for as long as this waits: dropping it ends the wait.
     ///
     /// # Errors
     ///
-    /// Why the model is unavailable, when no account can serve it; [`Failure::Stopping`] when the budget has stopped.
-    pub(crate) async fn granted(&mut self) -> Result<Granted, Failure> {
-        let answer = (&mut self.granted).await;
-        answer.unwrap_or(Err(Failure::Stopping))
+    /// Why the model is unavailable, when no account can serve it; [`Failure::Stopping`] when the budget has stopped, or
+    /// when the slot is dropped.
+    pub(crate) fn granted(&mut self) -> impl Future<Output = Result<Granted, Failure>> + use<> {
+        if self.granted.is_none() {
+            self.requeue();
+        }
+        let granted = self.granted.take();
+        async move {
+            match granted {
+                Some(granted) => granted.await.unwrap_or(Err(Failure::Stopping)),
+                None => Err(Failure::Stopping),
+            }
+        }
     }
 
-    /// Waits once more in the same position, after a submit that had no effect.
-    pub(crate) fn again(self) -> Self {
-        let (shared, position, submit) = (Arc::clone(&self.shared), self.position, self.submit.clone());
-        drop(self);
-        Self::new(&shared, shared.lock(), position, submit)
+    /// Enters the queue once more in the same position.
+    pub(super) fn requeue(&mut self) {
+        let mut state = self.shared.lock();
+        state.queue.remove(self.position, &self.submit);
+        self.granted = Some(enter(&self.shared, &mut state, self.position, &self.submit));
     }
+}
+
+/// Enters the queue.
+fn enter(
+    shared: &Shared,
+    state: &mut State<Grant>,
+    position: Position,
+    submit: &QueuedSubmit,
+) -> oneshot::Receiver<Result<Granted, Failure>> {
+    let (grant, granted) = oneshot::channel();
+    state.queue.insert(position, submit, grant);
+    shared.changed.notify_one();
+    granted
 }
 
 impl Drop for QueueSlot {

@@ -1,40 +1,150 @@
-//! What already answers a request: a live job, a result on disk, or an unknown outcome. `reuse.rs` decides, this file
-//! looks things up.
+//! What already answers a request: a result on disk, a failure that was not received, or an unknown outcome. `reuse.rs`
+//! decides, this file looks things up.
+//!
+//! Known race, and its solution: a job ends between a look-up among the live jobs and a look-up here. Its end is in the
+//! journal before it leaves the table of live jobs, so the second look-up finds it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::core::{Core, Recent};
-use super::jobs::Joined;
-use super::jobs::outcome::{FailureScope, stored_failure, stored_result};
-use super::reuse::{ReusePolicy, StoredCandidate};
-use super::waiter::{AnswerSource, Waiter};
-use crate::config::{CacheMode, OnUnknown};
-use crate::model::{ByteSource, ClientId, Failure, Fingerprint, IdempotencyKey, JobId, JobResult, StoredPicture};
+use super::jobs::job::outcome::{FailureScope, stored_failure, stored_result};
+use super::jobs::rules::Rules;
+use super::metrics::EngineMetrics;
+use super::reuse::{AnswerSource, ReusePolicy, StoredCandidate};
+use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, UpstreamConfig};
+use crate::model::{
+    ByteSource, ClientId, Clock, Failure, Fingerprint, IdempotencyKey, JobId, JobResult, StoredPicture,
+};
 use crate::storage::journal::{JobRecord, StoredJob};
+use crate::storage::{Journal, Results};
+
+pub(super) mod eviction;
+pub(super) mod waiters;
+
+use waiters::{CountedWaiter, WaiterCounts};
+
+/// Results and failures that are remembered without asking the journal.
+const REMEMBERED_MAX: u64 = 100_000;
+
+/// How long a failure waits for the retry that it answers: SDKs retry within seconds.
+const PENDING_FAILURE_TTL: Duration = Duration::from_mins(2);
 
 /// Stored jobs of one fingerprint that are considered, of those that have pictures or an unknown outcome.
 const CANDIDATES_MAX: usize = 64;
 
-impl Core {
-    /// Answers a request by its idempotency key, where the client has used the key before: with the same job, however
-    /// that has ended.
+/// The results of jobs that have ended.
+#[derive(Debug)]
+pub(super) struct ResultCache {
+    clock: Arc<dyn Clock>,
+    journal: Arc<dyn Journal>,
+    results: Results,
+    settings: CacheSettings,
+    rules: Rules,
+    metrics: EngineMetrics,
+    /// The requests that wait for, or are receiving, each result.
+    pub(super) waiters: WaiterCounts,
+    /// Complete results by fingerprint, in front of the journal.
+    recent: moka::sync::Cache<Fingerprint, Recent>,
+    /// Failures that did not reach their client, which saw a broken connection: they answer its retry.
+    pending_failures: moka::sync::Cache<Fingerprint, (JobId, Failure)>,
+}
+
+/// What decides over the reuse of results besides the request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CacheSettings {
+    mode: CacheMode,
+    ttl: Duration,
+    results_ttl: Duration,
+    on_unknown: OnUnknown,
+    unknown_hold: Duration,
+}
+
+/// A result that answers without asking the journal, until a time that no setting of the wall clock moves.
+#[derive(Clone, Debug)]
+struct Recent {
+    result: Arc<JobResult>,
+    until: Instant,
+    /// A client has received it, or is receiving it.
+    delivered: bool,
+}
+
+/// What answers a request, with the request counted as waiting for it.
+#[derive(Debug)]
+pub(super) struct StoredAnswer {
+    pub(super) job: JobId,
+    pub(super) outcome: Result<Arc<JobResult>, Failure>,
+    pub(super) source: AnswerSource,
+    /// The result was delivered to a client before.
+    pub(super) delivered_before: bool,
+    pub(super) counted: CountedWaiter,
+}
+
+impl StoredAnswer {
+    fn failure(waiters: &WaiterCounts, job: JobId, failure: Failure) -> Self {
+        let (source, counted) = (AnswerSource::Joined, waiters.add(job));
+        Self { job, outcome: Err(failure), source, delivered_before: false, counted }
+    }
+}
+
+impl CacheSettings {
+    pub(super) fn new(upstream: &UpstreamConfig, cache: &CacheConfig, storage: &StorageConfig) -> Self {
+        Self {
+            mode: cache.mode,
+            ttl: cache.ttl,
+            results_ttl: storage.results_ttl,
+            on_unknown: upstream.on_unknown,
+            unknown_hold: upstream.unknown_hold,
+        }
+    }
+}
+
+impl ResultCache {
+    pub(super) fn new(
+        clock: Arc<dyn Clock>,
+        journal: Arc<dyn Journal>,
+        results: Results,
+        settings: CacheSettings,
+        rules: Rules,
+        metrics: EngineMetrics,
+    ) -> Self {
+        let pending_failures = moka::sync::Cache::builder().max_capacity(REMEMBERED_MAX);
+        Self {
+            clock,
+            journal,
+            results,
+            settings,
+            rules,
+            metrics,
+            waiters: WaiterCounts::default(),
+            recent: moka::sync::Cache::builder().max_capacity(REMEMBERED_MAX).build(),
+            pending_failures: pending_failures.time_to_live(PENDING_FAILURE_TTL).build(),
+        }
+    }
+
+    /// Whether results answer later requests.
+    pub(super) fn is_on(&self) -> bool {
+        self.settings.mode == CacheMode::On
+    }
+
+    /// Whether an unknown outcome answers later requests.
+    pub(super) fn holds_unknown(&self) -> bool {
+        self.settings.on_unknown == OnUnknown::Hold
+    }
+
+    /// Finds the answer to a request whose idempotency key its client has used before: the same job, however that has
+    /// ended.
     ///
     /// # Errors
     ///
-    /// [`Failure::KeyReused`] when the key was used for another request.
+    /// [`Failure::KeyReused`] when the key was used for another request; [`Failure::JournalUnavailable`].
     pub(super) async fn find_by_key(
-        self: &Arc<Self>,
+        &self,
         client: &ClientId,
         key: &IdempotencyKey,
         fingerprint: Fingerprint,
-        start_by: Instant,
-    ) -> Result<Option<Waiter>, Failure> {
-        if let Some(joined) = self.jobs.join_by_key(client, key, fingerprint, start_by)? {
-            return Ok(Some(self.joined_waiter(joined)));
-        }
+    ) -> Result<Option<StoredAnswer>, Failure> {
         let stored = self.journal.by_idempotency_key(client.clone(), key.clone()).await;
         // The key of an evicted result has expired with it.
         let Some(stored) = stored.map_err(|_| Failure::JournalUnavailable)?.filter(|stored| !stored.evicted) else {
@@ -43,29 +153,36 @@ impl Core {
         if stored.record.fingerprint != fingerprint {
             return Err(Failure::KeyReused);
         }
+        let job = stored.record.id;
         if let Some(result) = stored_result(&stored)
             && self.open(&result.pictures).await.is_ok()
         {
             self.count_joined(&stored.record);
-            self.jobs.add_waiter(stored.record.id);
-            let delivered = stored.delivered.is_some();
-            return Ok(Some(self.waiter_for_result(Arc::new(result), AnswerSource::Joined, delivered)));
+            let delivered_before = stored.delivered.is_some();
+            let outcome = Ok(Arc::new(result));
+            let counted = self.waiters.add(job);
+            return Ok(Some(StoredAnswer { job, outcome, source: AnswerSource::Joined, delivered_before, counted }));
         }
-        // A failure that cost nothing may be retried under the same key; one that may have cost money is returned
-        // again.
-        Ok(stored_failure(&stored, FailureScope::Unresolved)
-            .filter(|(failure, _)| failure.may_have_been_bought())
-            .map(|(failure, _)| self.waiter_for_failure(stored.record.id, failure)))
+        // A failure that cost nothing may be retried under the same key; one that may have cost money is returned again.
+        let failure = stored_failure(&stored, FailureScope::Unresolved).map(|(failure, _)| failure);
+        Ok(failure
+            .filter(Failure::may_have_been_bought)
+            .map(|failure| StoredAnswer::failure(&self.waiters, job, failure)))
     }
 
-    /// Joins a live job, where the policy allows it.
-    pub(super) fn join(
-        self: &Arc<Self>,
-        fingerprint: Fingerprint,
-        policy: ReusePolicy,
-        start_by: Instant,
-    ) -> Option<Waiter> {
-        self.jobs.join(fingerprint, policy, start_by).map(|joined| self.joined_waiter(joined))
+    /// Takes the failure that did not reach the client of an equal request.
+    pub(super) fn take_pending_failure(&self, fingerprint: Fingerprint) -> Option<StoredAnswer> {
+        let (job, failure) = self.pending_failures.remove(&fingerprint)?;
+        Some(StoredAnswer::failure(&self.waiters, job, failure))
+    }
+
+    /// Keeps a failure that did not reach its client, which will retry: the next equal request gets it, and buys
+    /// nothing.
+    pub(super) async fn keep_failure_for_retry(&self, job: JobId, failure: Failure) {
+        // A job that is not in the journal was not bought.
+        if let Ok(Some(stored)) = self.journal.job(job).await {
+            self.pending_failures.insert(stored.record.fingerprint, (job, failure));
+        }
     }
 
     /// Finds a stored result that answers the request and is whole on disk; or an unknown outcome that holds the
@@ -74,26 +191,15 @@ impl Core {
     /// # Errors
     ///
     /// [`Failure::JournalUnavailable`]: a result that cannot be looked up may exist, and must not be bought again.
-    pub(super) async fn find_stored(
-        self: &Arc<Self>,
+    pub(super) async fn find(
+        &self,
         fingerprint: Fingerprint,
         policy: ReusePolicy,
-    ) -> Result<Option<Waiter>, Failure> {
+    ) -> Result<Option<StoredAnswer>, Failure> {
         if policy.cache_allowed
-            && let Some(recent) = self.recent.get(&fingerprint)
+            && let Some(found) = self.find_recent(fingerprint).await
         {
-            if Instant::now() < recent.until && self.open(&recent.result.pictures).await.is_ok() {
-                self.metrics.hit();
-                if !recent.delivered {
-                    // This answer is the first that may be received, which is journalled.
-                    self.recent.insert(fingerprint, Recent { delivered: true, ..recent.clone() });
-                }
-                let Recent { result, delivered, .. } = recent;
-                self.jobs.add_waiter(result.job);
-                let age = self.clock.now().since(result.resolved).min(self.settings.cache_ttl);
-                return Ok(Some(self.waiter_for_result(result, AnswerSource::Hit(age), delivered)));
-            }
-            self.recent.invalidate(&fingerprint);
+            return Ok(Some(found));
         }
         let newest = self.journal.by_fingerprint(fingerprint, CANDIDATES_MAX).await.map_err(|error| {
             tracing::error!(%error, "the journal cannot be read; the request is refused");
@@ -103,77 +209,99 @@ impl Core {
             // A result that was never delivered is more likely its own than one that may have been lost after it was
             // written.
             for stored in newest.iter().filter(|stored| stored.delivered.is_none()) {
-                if let Some(waiter) = self.reuse_stored(stored, policy).await {
-                    return Ok(Some(waiter));
+                if let Some(found) = self.reuse(stored, policy).await {
+                    return Ok(Some(found));
                 }
             }
         }
         for stored in newest {
-            if let Some(waiter) = self.reuse_stored(&stored, policy).await {
-                return Ok(Some(waiter));
+            if let Some(found) = self.reuse(&stored, policy).await {
+                return Ok(Some(found));
             }
-            if let Some(waiter) = self.held_by_unknown(&stored, policy) {
-                return Ok(Some(waiter));
+            if let Some(found) = self.held_by_unknown(&stored, policy) {
+                return Ok(Some(found));
             }
         }
         Ok(None)
     }
 
-    async fn reuse_stored(self: &Arc<Self>, stored: &StoredJob, policy: ReusePolicy) -> Option<Waiter> {
+    async fn find_recent(&self, fingerprint: Fingerprint) -> Option<StoredAnswer> {
+        let recent = self.recent.get(&fingerprint)?;
+        if recent.until <= Instant::now() || self.open(&recent.result.pictures).await.is_err() {
+            self.recent.invalidate(&fingerprint);
+            return None;
+        }
+        self.metrics.hit();
+        if !recent.delivered {
+            // This answer is the first that may be received, which is journalled.
+            self.recent.insert(fingerprint, Recent { delivered: true, ..recent.clone() });
+        }
+        let Recent { result, delivered: delivered_before, .. } = recent;
+        let age = self.clock.now().since(result.resolved).min(self.settings.ttl);
+        let (job, counted) = (result.job, self.waiters.add(result.job));
+        Some(StoredAnswer { job, outcome: Ok(result), source: AnswerSource::Hit(age), delivered_before, counted })
+    }
+
+    async fn reuse(&self, stored: &StoredJob, policy: ReusePolicy) -> Option<StoredAnswer> {
         let job = stored.record.id;
         let result = Some(stored).filter(|stored| !stored.evicted).and_then(stored_result)?;
         let candidate = StoredCandidate {
             age: self.clock.now().since(result.resolved),
             delivered: stored.delivered.map(|at| self.clock.now().since(at)),
-            in_delivery: stored.record.respond_async || self.jobs.has_waiters(job),
+            in_delivery: stored.record.respond_async || self.waiters.has(job),
             shareable: stored.record.shareable && result.missing == 0,
         };
-        if !policy.may_reuse(candidate, self.settings.cache_ttl, self.settings.results_ttl) {
+        if !policy.may_reuse(candidate, self.settings.ttl, self.settings.results_ttl) {
             return None;
         }
         if let Err(failure) = self.open(&result.pictures).await {
             tracing::error!(%job, ?failure, "a stored result cannot be read; it is not reused");
             return None;
         }
-        // An unclaimed result is claimed once: of two requests that found it unclaimed, the lock lets one through.
+        // An unclaimed result is claimed once: of two requests that found it unclaimed, one gets it.
         let shared = policy.cache_allowed && candidate.shareable;
-        if shared || policy.is_retry {
-            self.jobs.add_waiter(job);
-        } else if !self.jobs.add_first_waiter(job) {
-            return None;
-        }
+        let counted = if shared || policy.is_retry { self.waiters.add(job) } else { self.waiters.add_first(job)? };
         let result = Arc::new(result);
-        let delivered = candidate.delivered.is_some();
-        if candidate.shareable && self.settings.cache == CacheMode::On && delivered {
+        let delivered_before = candidate.delivered.is_some();
+        if candidate.shareable && self.is_on() && delivered_before {
             self.remember(stored.record.fingerprint, &result, candidate.age, true);
         }
-        let origin = if delivered && shared {
+        let source = if delivered_before && shared {
             self.metrics.hit();
             AnswerSource::Hit(candidate.age)
         } else {
             self.count_joined(&stored.record);
             AnswerSource::Joined
         };
-        Some(self.waiter_for_result(result, origin, delivered))
+        Some(StoredAnswer { job, outcome: Ok(result), source, delivered_before, counted })
     }
 
     /// Returns the same error again, for a purchase of unknown outcome.
-    fn held_by_unknown(self: &Arc<Self>, stored: &StoredJob, policy: ReusePolicy) -> Option<Waiter> {
+    fn held_by_unknown(&self, stored: &StoredJob, policy: ReusePolicy) -> Option<StoredAnswer> {
         let (failure, at) = stored_failure(stored, FailureScope::Unresolved)?;
         let unknown = matches!(failure, Failure::OutcomeUnknown { .. });
         let unknown_for = self.clock.now().since(at);
-        let holds = unknown
-            && self.settings.on_unknown == OnUnknown::Hold
-            && policy.is_held(unknown_for, self.settings.unknown_hold);
+        let holds = unknown && self.holds_unknown() && policy.is_held(unknown_for, self.settings.unknown_hold);
         holds.then(|| {
             self.count_joined(&stored.record);
-            self.waiter_for_failure(stored.record.id, failure)
+            StoredAnswer::failure(&self.waiters, stored.record.id, failure)
         })
     }
 
+    /// Remembers how a job has ended, where that may answer later requests.
+    pub(super) fn on_ended(&self, record: &JobRecord, outcome: &Result<Arc<JobResult>, Failure>) {
+        if let Ok(result) = outcome
+            && record.shareable
+            && result.missing == 0
+            && self.is_on()
+        {
+            self.remember(record.fingerprint, result, Duration::ZERO, false);
+        }
+    }
+
     /// Remembers a complete result of this age for as long as it may still answer.
-    pub(super) fn remember(&self, fingerprint: Fingerprint, result: &Arc<JobResult>, age: Duration, delivered: bool) {
-        let until = Instant::now() + self.settings.cache_ttl.saturating_sub(age);
+    fn remember(&self, fingerprint: Fingerprint, result: &Arc<JobResult>, age: Duration, delivered: bool) {
+        let until = Instant::now() + self.settings.ttl.saturating_sub(age);
         self.recent.insert(fingerprint, Recent { result: Arc::clone(result), until, delivered });
     }
 
@@ -195,13 +323,8 @@ impl Core {
         Ok(sources)
     }
 
-    fn joined_waiter(self: &Arc<Self>, Joined { record, slot }: Joined) -> Waiter {
-        self.count_joined(&record);
-        self.waiter(record.id, AnswerSource::Joined, slot)
-    }
-
     /// Counts a purchase that was avoided.
     pub(super) fn count_joined(&self, record: &JobRecord) {
-        self.metrics.joined(self.estimated_cost(&record.model, record.n));
+        self.metrics.joined(self.rules.price(record, record.n).unwrap_or_default());
     }
 }

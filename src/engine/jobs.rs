@@ -1,26 +1,213 @@
-//! The jobs that are under way, in memory: one lock, held for a few steps and never over an await.
+//! The jobs that are under way: what has happened goes in, what is to be done comes out.
 //!
-//! - [`Jobs`] and its operations: listing and joining (`table`), single purchases (`purchases`), the owner's view
-//!   (`owner`).
-//! - One live job (`live`), one purchase of it (`purchase_state`), what waiters see of it (`progress`).
-//! - Decisions without state: what follows a submit, a poll or a fetch (`transitions`), and how a job has ended
-//!   (`outcome`).
+//! No clock, no lock, no task and no I/O is in this module, so each decision about money can be tested in every order of
+//! events. The driver owns [`Jobs`] behind its lock, carries out the effects and reports what came of them.
+//!
+//! - [`Jobs`]: listing and joining, waiters, events. [`event`]: what goes in and comes out.
+//! - One live job (`job`) in the `table`, how it has ended (`job/outcome`), and what becomes of it after a restart
+//!   (`job/recovered`).
+//! - One purchase of it and its steps (`purchase`); what follows a submit, a poll or a fetch (`purchase/decisions`).
+//! - What requests and owners see of it (`view`).
+//!
+//! Known races, and their solutions; `tests.rs` has each in both orders:
+//! - *Two equal requests arrive at once.* The table is searched again before a job is listed; the second joins the first.
+//! - *The last waiter leaves while the budget grants a submit.* What comes first decides. A job that is abandoned is off
+//!   the list and returns the grant unused; a purchase that is submitted is followed to its end, and so are the others of
+//!   its job.
+//! - *The last waiter leaves while a refused submit is withdrawn.* The purchase counts as bought until the withdrawal is
+//!   durable, and the job is then looked at again.
+//! - *A request joins a job whose time to start is over, or extends it.* The time of the latest waiter counts.
+//! - *The time to start is over while the budget grants a submit.* A submit that is too late is returned unused.
+//! - *The intent cannot be written while a submit is uploaded.* The purchase ends, and its last byte does not leave.
+//! - *The commit record becomes durable before the intent is known to be.* The last byte waits for both.
+//! - *The commit record of an earlier attempt becomes durable late.* It lets no byte of a later attempt leave.
+//! - *The gateway begins to stop while a submit is refused.* It is not queued again.
+//! - *A client cancels while the budget grants a submit.* As with the last waiter.
 
-mod live;
-pub(super) mod outcome;
-mod owner;
-mod progress;
-mod purchase_state;
-mod purchases;
-mod request;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::engine::reuse::ReusePolicy;
+use crate::model::{ApiKind, ClientId, Failure, Fingerprint, IdempotencyKey, JobId, PurchaseId, Webhook};
+use crate::storage::journal::{JobRecord, Record};
+
+pub(super) mod event;
+mod handle;
+pub(super) mod job;
+mod purchase;
+pub(super) mod rules;
 mod table;
-pub(super) mod transitions;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod view;
 
-pub(super) use live::{Joined, KeepAlive, StartTimes, WaiterSlot};
-pub(crate) use owner::CancelOutcome;
-pub(super) use owner::{LiveView, OpenPurchase};
-pub(crate) use progress::JobStage;
-pub(super) use progress::Progress;
-pub(super) use purchase_state::{AcceptedPurchase, PurchaseEnd, PurchaseState};
-pub(crate) use request::{JobRequest, WaitMode};
-pub(super) use table::{Jobs, ListOutcome};
+pub(crate) use event::JobStage;
+use event::{Effect, Now, ProgressChange, Step};
+use job::Job;
+pub(super) use job::recovered::{EndedAtStart, RecoveredJob, recover};
+pub(super) use job::{OpenPurchase, StartTimes};
+use purchase::{Intent, Purchase, PurchaseEnd, State};
+use rules::Rules;
+use table::Table;
+use timers::Timers;
+pub(crate) use view::CancelOutcome;
+pub(super) use view::{Counts, LiveView, PaymentStatus};
+
+/// The jobs that are under way.
+#[derive(Debug)]
+pub(super) struct Jobs {
+    rules: Rules,
+    /// The jobs, to be looked at.
+    pub(super) table: Table,
+    timers: Timers,
+    /// Why nothing is submitted any more: the gateway stops, or a record could not be written.
+    closed: Option<Failure>,
+}
+
+/// A job to be listed.
+#[derive(Debug)]
+pub(super) struct NewJob {
+    pub(super) record: Arc<JobRecord>,
+    pub(super) api_kind: ApiKind,
+    /// The number of pictures of each purchase.
+    pub(super) pictures: Vec<u8>,
+    /// The address that is notified when it ends.
+    pub(super) webhook: Option<Webhook>,
+    pub(super) times: StartTimes,
+}
+
+/// The result of listing a job.
+#[derive(Debug)]
+pub(super) enum ListOutcome {
+    /// Its purchases are queued once these effects are carried out.
+    New(Vec<Effect>),
+    /// A live job was joined instead.
+    Joined(Arc<JobRecord>),
+}
+
+impl Jobs {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self { rules, table: Table::default(), timers: Timers::default(), closed: None }
+    }
+
+    /// Joins the live job of a client's idempotency key.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::KeyReused`] when that job is for another request.
+    pub(super) fn join_by_key(
+        &mut self,
+        client: &ClientId,
+        key: &IdempotencyKey,
+        fingerprint: Fingerprint,
+        start_by: Instant,
+    ) -> Result<Option<Arc<JobRecord>>, Failure> {
+        let job = self.table.keyed(client, key, fingerprint)?;
+        Ok(job.and_then(|job| self.join_listed(job, start_by)))
+    }
+
+    /// Joins a live job that serves the request, where the policy allows it.
+    pub(super) fn join(
+        &mut self,
+        fingerprint: Fingerprint,
+        policy: ReusePolicy,
+        start_by: Instant,
+    ) -> Option<Arc<JobRecord>> {
+        let job = self.table.joinable(fingerprint, policy)?;
+        self.join_listed(job, start_by)
+    }
+
+    /// Lists a job with one waiter, or joins a live one that serves the request.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::KeyReused`], and the reason why nothing is bought any more.
+    pub(super) fn list_or_join(&mut self, new: NewJob, policy: ReusePolicy) -> Result<ListOutcome, Failure> {
+        let NewJob { record, api_kind, pictures, webhook, times } = new;
+        let by_key = match &record.idempotency_key {
+            Some(key) => self.table.keyed(&record.client, key, record.fingerprint)?,
+            None => None,
+        };
+        let live = by_key.or_else(|| self.table.joinable(record.fingerprint, policy));
+        if let Some(joined) = live.and_then(|job| self.join_listed(job, times.start_by)) {
+            return Ok(ListOutcome::Joined(joined));
+        }
+        if let Some(failure) = &self.closed {
+            return Err(failure.clone());
+        }
+        let job = record.id;
+        let ids = (0..).zip(&pictures).map(|(slot, &pictures)| (PurchaseId { job, slot }, pictures));
+        let purchases: Vec<(PurchaseId, u8)> = ids.collect();
+        let enqueue = purchases.iter().map(|&(purchase, _)| Effect::Enqueue { purchase });
+        // The upload may begin while the intent is being synced. That buys nothing: the last byte waits for both.
+        let intent = Record::Intent { job: JobRecord::clone(&record), api_kind, purchases: purchases.clone() };
+        let subscribed = webhook.map(|webhook| Record::Subscribed { job, webhook, at: record.created });
+        let records = std::iter::once(intent).chain(subscribed).collect();
+        let mut effects = vec![Effect::Append { records, step: Step::Intent(job) }];
+        effects.extend(enqueue);
+        self.timers.set(times.start_by, job);
+        self.table.list(Job {
+            kept: record.respond_async,
+            record,
+            api_kind,
+            intent: Intent::Appended,
+            purchases: pictures.into_iter().map(|pictures| Purchase::new(State::Queued, pictures)).collect(),
+            needed: 1,
+            times,
+            abandoned: false,
+            stage: JobStage::default(),
+        });
+        Ok(ListOutcome::New(effects))
+    }
+
+    /// Lists a job that was under way before the gateway started, if any of its purchases is polled on. One without has
+    /// ended; only its last record was missing.
+    pub(super) fn restore(&mut self, recovered: RecoveredJob, now: Now) -> Vec<Effect> {
+        let RecoveredJob { record, api_kind, purchases } = recovered;
+        let job = record.id;
+        // While the gateway was down they may have ended.
+        let polls = (0..).zip(&purchases).filter_map(|(slot, Purchase { state, .. })| {
+            let poll = state.polled()?.next_poll(true);
+            Some(Effect::PlanPoll { purchase: PurchaseId { job, slot }, poll })
+        });
+        let polls: Vec<Effect> = polls.collect();
+        if polls.is_empty() {
+            return polls;
+        }
+        let published = purchases.iter().flat_map(|Purchase { state, .. }| {
+            let upstream = state.upstream().cloned().map(ProgressChange::Upstream);
+            let result = state.end().and_then(PurchaseEnd::result).map(ProgressChange::Result);
+            upstream.into_iter().chain(result)
+        });
+        let changes: Vec<ProgressChange> = std::iter::once(ProgressChange::Recorded).chain(published).collect();
+        let mut job_of = Job {
+            kept: record.respond_async,
+            record: Arc::new(record),
+            api_kind,
+            intent: Intent::Durable,
+            purchases,
+            needed: 0,
+            times: StartTimes { start_by: now.instant, expected_start: now.instant },
+            abandoned: false,
+            stage: JobStage::default(),
+        };
+        let stage = job_of.new_stage().map(ProgressChange::Stage);
+        self.table.list(job_of);
+        let publish = changes.into_iter().chain(stage).map(|change| Effect::Publish { job, change });
+        publish.chain(polls).collect()
+    }
+
+    /// Returns when [`Event::TimePassed`] is due, at the earliest.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    fn join_listed(&mut self, job: JobId, start_by: Instant) -> Option<Arc<JobRecord>> {
+        let live = self.table.live.get_mut(&job)?;
+        if let Some(later) = live.join(start_by) {
+            self.timers.set(later, job);
+        }
+        Some(Arc::clone(&live.record))
+    }
+}

@@ -8,6 +8,19 @@ use std::time::Duration;
 /// minutes for an answer, and a little before they retry.
 const RETRY_WINDOW: Duration = Duration::from_mins(11);
 
+/// The source of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnswerSource {
+    /// A stored result of this age.
+    Hit(Duration),
+    /// A job that another request started.
+    Joined,
+    /// Bought for this request.
+    Bought,
+    /// Bought for this request, which accepted nothing earlier.
+    Bypass,
+}
+
 /// What a request accepts of what was bought before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReusePolicy {

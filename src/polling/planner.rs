@@ -42,6 +42,10 @@ const PLAUSIBLE: f64 = 0.05;
 /// Below this probability of working this long, the estimate has been refuted.
 const REFUTED: f64 = 1e-5;
 
+/// Growth of the pause from one failed poll to the next, and the share of it that is left to chance.
+const BACKOFF: f64 = 1.5;
+const BACKOFF_SPREAD: f64 = 0.1;
+
 /// How polls are spent.
 #[derive(Clone, Copy, Debug)]
 pub struct PollPlanner {
@@ -56,6 +60,15 @@ pub struct PollPlanner {
 }
 
 impl PollPlanner {
+    /// Returns the pause after `troubles` failures in a row, at least one. `spread` is from 0 to 1, at random: purchases
+    /// that failed together are then not polled together.
+    #[must_use]
+    pub fn backoff(&self, troubles: u32, spread: f64) -> Duration {
+        let growth = BACKOFF.powi(i32::try_from(troubles.saturating_sub(1)).unwrap_or(i32::MAX));
+        let grown = self.min_interval.as_secs_f64() * growth * (1.0 + BACKOFF_SPREAD * spread);
+        Duration::try_from_secs_f64(grown).unwrap_or(self.max_interval).min(self.max_interval)
+    }
+
     /// Returns the age at the next poll, later than `age_now`. `working_at` is the age at which a poll last found the
     /// purchase working, zero before (it works when it is accepted). `price` is at least 1 and multiplies the cost of a
     /// poll.

@@ -5,24 +5,55 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::core::{Core, Settings};
-use crate::model::{Digest, JobId, Timestamp};
-use crate::storage::JournalError;
+use super::waiters::WaiterCounts;
+use crate::config::{CacheConfig, StorageConfig};
+use crate::model::{Clock, Digest, JobId, Timestamp};
 use crate::storage::journal::{Record, StoredResult};
+use crate::storage::{Journal, JournalError, Results};
 
 /// How long a result that must not answer later requests stays after its delivery: its address may still be in use.
 const PRIVATE_LINGER: Duration = Duration::from_hours(1);
 
-pub(super) async fn run(core: Arc<Core>) {
-    loop {
-        tokio::time::sleep(core.settings.eviction_interval).await;
-        if let Err(error) = core.evict().await {
-            tracing::warn!(%error, "eviction of results failed; it is tried again after the interval");
+/// Evicts stored results.
+#[derive(Debug)]
+pub(in crate::engine) struct Eviction {
+    pub(in crate::engine) clock: Arc<dyn Clock>,
+    pub(in crate::engine) journal: Arc<dyn Journal>,
+    pub(in crate::engine) results: Results,
+    pub(in crate::engine) waiters: WaiterCounts,
+    pub(in crate::engine) settings: EvictionSettings,
+}
+
+/// What decides over eviction.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct EvictionSettings {
+    cache_ttl: Duration,
+    results_ttl: Duration,
+    results_bytes_max: u64,
+    interval: Duration,
+}
+
+impl EvictionSettings {
+    pub(in crate::engine) fn new(cache: &CacheConfig, storage: &StorageConfig) -> Self {
+        Self {
+            cache_ttl: cache.ttl,
+            results_ttl: storage.results_ttl,
+            results_bytes_max: storage.results_bytes_max,
+            interval: storage.eviction_interval,
         }
     }
 }
 
-impl Core {
+impl Eviction {
+    pub(in crate::engine) async fn run(self) {
+        loop {
+            tokio::time::sleep(self.settings.interval).await;
+            if let Err(error) = self.evict().await {
+                tracing::warn!(%error, "eviction of results failed; it is tried again after the interval");
+            }
+        }
+    }
+
     async fn evict(&self) -> Result<(), JournalError> {
         let results = self.journal.stored_results().await?;
         let evicted = to_evict(&results, self.clock.now(), &self.settings);
@@ -35,7 +66,7 @@ impl Core {
         }
         let mut removed = 0_usize;
         for result in results.iter().filter(|result| evicted.contains(&result.job)) {
-            if self.jobs.has_waiters(result.job) {
+            if self.waiters.has(result.job) {
                 continue;
             }
             // The record first: a file without a job is removed at the next start, a job without its file is a loss.
@@ -56,7 +87,7 @@ impl Core {
 }
 
 /// Returns the jobs whose pictures are evicted. `results` is oldest first.
-fn to_evict(results: &[StoredResult], now: Timestamp, settings: &Settings) -> Vec<JobId> {
+fn to_evict(results: &[StoredResult], now: Timestamp, settings: &EvictionSettings) -> Vec<JobId> {
     let is_expired = |result: &StoredResult| {
         let keep = match (result.delivered, result.shareable) {
             (Some(_), false) => PRIVATE_LINGER,
@@ -84,7 +115,6 @@ fn to_evict(results: &[StoredResult], now: Timestamp, settings: &Settings) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::CacheMode;
     use crate::model::{Format, StoredPicture};
 
     const DAY: Duration = Duration::from_hours(24);
@@ -101,21 +131,8 @@ mod tests {
         }
     }
 
-    fn settings(results_bytes_max: u64) -> Settings {
-        Settings {
-            cache: CacheMode::On,
-            cache_ttl: DAY,
-            results_ttl: 2 * DAY,
-            results_bytes_max,
-            eviction_interval: DAY,
-            submit_attempts_max: 1,
-            on_unknown: crate::config::OnUnknown::Hold,
-            unknown_hold: DAY,
-            deadline: DAY,
-            picture_bytes_max: 1,
-            download_timeout: DAY,
-            polls_max: 1,
-        }
+    fn settings(results_bytes_max: u64) -> EvictionSettings {
+        EvictionSettings { cache_ttl: DAY, results_ttl: 2 * DAY, results_bytes_max, interval: DAY }
     }
 
     #[test]

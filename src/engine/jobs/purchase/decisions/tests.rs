@@ -54,7 +54,7 @@ fn resubmit_after_an_unknown_outcome_happens_only_when_configured() {
 fn a_full_disk_loses_nothing_before_the_deadline() {
     let full = || Some(FetchFailure::Storage("no space left".to_owned()));
     for _ in 0..100 {
-        assert_eq!(after_fetch(0, full(), false), AfterFetch::PollAgain);
+        assert_eq!(after_fetch(0, full(), false), AfterFetch::FetchAgain);
     }
     assert!(matches!(after_fetch(0, full(), true), AfterFetch::End(Failure::ResultLost { .. })));
 }
@@ -63,7 +63,7 @@ fn a_full_disk_loses_nothing_before_the_deadline() {
 fn pictures_that_could_be_fetched_are_delivered_at_the_deadline() {
     let gone = || Some(FetchFailure::Upstream("gone".to_owned()));
     for _ in 0..100 {
-        assert_eq!(after_fetch(1, gone(), false), AfterFetch::PollAgain);
+        assert_eq!(after_fetch(1, gone(), false), AfterFetch::FetchAgain);
     }
     assert_eq!(after_fetch(1, gone(), true), AfterFetch::Resolve);
 }

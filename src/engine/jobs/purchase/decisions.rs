@@ -1,30 +1,10 @@
-//! The states of one purchase, and what follows a submit, a poll and a fetch.
-//!
-//! ```text
-//!            ┌──────────── not sent, refused: again ────────────┐
-//!            ▼                                                  │
-//!  INTENT ──────▶ uploads all but the last byte ──▶ COMMITTING ─┤
-//!    │  │                     │                         │       │
-//!    │  └─ no waiter          └─ rejected ─▶ FAILED ◀───┤       └── last byte ──▶ ACCEPTED ◀─┐ still working,
-//!    ▼                                                  │                          │  │  └───┘ trouble, pushback
-//!  FAILED (nothing bought)                 answer lost ─┴─▶ UNKNOWN (never resent) │  │
-//!                                                                                  │  └── failed, deadline ─▶ FAILED
-//!                                                                finished, fetched ▼
-//!                                                                              RESOLVED
-//! ```
-//!
-//! With the API kind `openai` the submit is everything: there is no id and no poll, and the answer to the last byte
-//! brings the pictures. The states are the same, without ACCEPTED; COMMITTING, otherwise a moment, lasts until the
-//! picture is made. A connection that breaks in COMMITTING, a stop whose grace ends in it and a crash in it are
-//! UNKNOWN.
-//!
-//! Each state has its own function, which takes only the events that are possible in it. Nothing in this file sleeps,
-//! spawns, logs or performs I/O; `purchase/` does that.
+//! What follows a submit, a poll and a round of fetching: decisions without state, besides the counts of failed polls.
 
 use std::time::Duration;
 
 use crate::budget::Pushback;
 use crate::config::OnUnknown;
+use crate::engine::jobs::event::FetchFailure;
 use crate::model::Failure;
 use crate::upstream::{Finished, PollError, Polled, PurchaseHandle, SubmitError, Submitted};
 
@@ -38,7 +18,7 @@ const RESUBMIT_PAUSE: Duration = Duration::from_millis(500);
 
 /// What to do after a submit.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::engine) enum AfterSubmit {
+pub(super) enum AfterSubmit {
     /// It has an id: journal it, then poll.
     Poll(PurchaseHandle),
     /// Its pictures came with the answer.
@@ -60,7 +40,7 @@ pub(in crate::engine) enum AfterSubmit {
 }
 
 /// Decides after try number `attempt` (from 1) of at most `attempts_max`.
-pub(in crate::engine) fn after_submit(
+pub(super) fn after_submit(
     result: Result<Submitted, SubmitError>,
     attempt: u32,
     attempts_max: u32,
@@ -85,51 +65,38 @@ pub(in crate::engine) fn after_submit(
 
 /// What is remembered of an accepted purchase between polls.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::engine) struct PollState {
-    pub(in crate::engine) handle: PurchaseHandle,
-    pub(in crate::engine) polls: u32,
+pub(in crate::engine::jobs) struct PollState {
+    pub(in crate::engine::jobs) handle: PurchaseHandle,
+    pub(super) polls: u32,
     empty_answers: u32,
     late_troubles: u32,
 }
 
 /// What to do after a poll.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::engine) enum AfterPoll {
+pub(super) enum AfterPoll {
     PollAgain,
-    /// 429: the budget slows polls down; this purchase is polled again.
-    PushedBack {
-        retry_after: Option<Duration>,
-    },
     Collect(Finished),
     End(Failure),
 }
 
-/// Why an output could not be stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum FetchFailure {
-    /// The address, the transfer, or the bytes.
-    Upstream(String),
-    /// The disk.
-    Storage(String),
-}
-
 /// What to do after a round of fetching.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::engine) enum AfterFetch {
+pub(super) enum AfterFetch {
     /// Store the pictures that came.
     Resolve,
-    /// Poll for fresh addresses and fetch again.
-    PollAgain,
+    /// Fetch again, with fresh addresses where there is an id to poll for them.
+    FetchAgain,
     End(Failure),
 }
 
 impl PollState {
-    pub(in crate::engine) fn new(handle: PurchaseHandle) -> Self {
+    pub(super) fn new(handle: PurchaseHandle) -> Self {
         Self { handle, polls: 0, empty_answers: 0, late_troubles: 0 }
     }
 
     /// Decides after a poll. `expired`: the deadline of the purchase has passed.
-    pub(in crate::engine) fn after_poll(&mut self, result: Result<Polled, PollError>, expired: bool) -> AfterPoll {
+    pub(super) fn after_poll(&mut self, result: Result<Polled, PollError>, expired: bool) -> AfterPoll {
         self.polls += 1;
         match result {
             Ok(Polled::Finished(finished)) => AfterPoll::Collect(finished),
@@ -152,18 +119,17 @@ impl PollState {
                 self.late_troubles += 1;
                 AfterPoll::PollAgain
             }
-            Ok(Polled::Working) | Err(PollError::Trouble { .. }) => AfterPoll::PollAgain,
-            Err(PollError::Refused { retry_after }) => AfterPoll::PushedBack { retry_after },
+            Ok(Polled::Working) | Err(PollError::Trouble { .. } | PollError::Refused { .. }) => AfterPoll::PollAgain,
         }
     }
 }
 
 /// Decides after a round of fetching, from the number of pictures that came and the trouble of the last that did not. A
 /// result that is paid for is fetched until the deadline, whether a host is down or the disk is full.
-pub(in crate::engine) fn after_fetch(stored: usize, trouble: Option<FetchFailure>, expired: bool) -> AfterFetch {
+pub(super) fn after_fetch(stored: usize, trouble: Option<FetchFailure>, expired: bool) -> AfterFetch {
     match trouble {
         None => AfterFetch::Resolve,
-        Some(_) if !expired => AfterFetch::PollAgain,
+        Some(_) if !expired => AfterFetch::FetchAgain,
         Some(_) if stored > 0 => AfterFetch::Resolve,
         Some(FetchFailure::Storage(message) | FetchFailure::Upstream(message)) => {
             AfterFetch::End(Failure::ResultLost { message })

@@ -1,34 +1,23 @@
 //! Waiting for a job: one waiter a request.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::core::Core;
-use super::jobs::{JobStage, KeepAlive, Progress, WaiterSlot};
-use crate::config::OnUnknown;
-use crate::model::{Failure, JobId, JobResult, PurchaseResult, UpstreamId};
-use crate::storage::journal::Record;
-
-/// The source of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AnswerSource {
-    /// A stored result of this age.
-    Hit(Duration),
-    /// A job that another request started.
-    Joined,
-    /// Bought for this request.
-    Bought,
-    /// Bought for this request, which accepted nothing earlier.
-    Bypass,
-}
+use crate::engine::cache::StoredAnswer;
+use crate::engine::cache::waiters::CountedWaiter;
+use crate::engine::driver::forecast::missed_start;
+use crate::engine::driver::{Driver, Joined, KeepAlive, Progress};
+use crate::engine::jobs::{JobStage, PaymentStatus};
+use crate::engine::reuse::AnswerSource;
+use crate::model::{Failure, JobId, JobResult, PurchaseResult, UpstreamId, Usd, Webhook};
+use crate::storage::journal::{JobRecord, Record};
 
 /// One request that waits for a job. Dropping it removes the waiter and cancels nothing that is paid for.
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    core: Arc<Core>,
+    driver: Arc<Driver>,
     job: JobId,
     origin: AnswerSource,
     progress: watch::Receiver<Progress>,
@@ -36,6 +25,7 @@ pub(crate) struct Waiter {
     keep_alive: Option<KeepAlive>,
     /// The result was delivered to a client before.
     delivered_before: bool,
+    _counted: CountedWaiter,
 }
 
 /// What is new of a job.
@@ -63,54 +53,38 @@ pub(crate) enum WaitError {
     },
 }
 
-impl Core {
+impl Waiter {
     /// Makes a waiter that keeps a live job needed.
-    pub(super) fn waiter(
-        self: &Arc<Self>,
-        job: JobId,
-        origin: AnswerSource,
-        WaiterSlot { progress, keep_alive }: WaiterSlot,
-    ) -> Waiter {
-        let mut waiter = self.observer(job, origin, progress);
-        waiter.keep_alive = Some(keep_alive);
+    pub(in crate::engine) fn of_live(driver: &Arc<Driver>, joined: Joined, origin: AnswerSource) -> Self {
+        let Joined { record, progress, keep_alive, .. } = joined;
+        let mut waiter = Self::observer(driver, record.id, progress);
+        (waiter.origin, waiter.keep_alive) = (origin, Some(keep_alive));
         waiter
     }
 
     /// Makes a waiter that follows a job without keeping it needed.
-    pub(super) fn observer(
-        self: &Arc<Self>,
-        job: JobId,
-        origin: AnswerSource,
-        progress: watch::Receiver<Progress>,
-    ) -> Waiter {
-        self.jobs.add_waiter(job);
-        Waiter { core: Arc::clone(self), job, origin, progress, keep_alive: None, delivered_before: false }
+    pub(in crate::engine) fn observer(driver: &Arc<Driver>, job: JobId, progress: watch::Receiver<Progress>) -> Self {
+        let counted = driver.cache.waiters.add(job);
+        let (driver, origin) = (Arc::clone(driver), AnswerSource::Joined);
+        Self { driver, job, origin, progress, keep_alive: None, delivered_before: false, _counted: counted }
     }
 
-    /// Makes a waiter for a stored result. The caller has added the waiter to the job.
-    pub(super) fn waiter_for_result(
-        self: &Arc<Self>,
-        result: Arc<JobResult>,
-        origin: AnswerSource,
-        delivered_before: bool,
-    ) -> Waiter {
-        let job = result.job;
-        let JobResult { purchases, pictures, usage, resolved, .. } = &*result;
-        let results = vec![PurchaseResult { pictures: pictures.clone(), usage: *usage, resolved: *resolved }];
-        let (upstream, stage) = (purchases.clone(), JobStage::Processing);
-        let progress = Progress { stage, recorded: true, upstream, results, outcome: Some(Ok(result)) };
+    /// Makes a waiter for a job that has ended.
+    pub(in crate::engine) fn of_stored(driver: &Arc<Driver>, stored: StoredAnswer) -> Self {
+        let StoredAnswer { job, outcome, source, delivered_before, counted } = stored;
+        let mut progress = Progress { recorded: true, ..Progress::default() };
+        if let Ok(result) = &outcome {
+            let JobResult { purchases, pictures, usage, resolved, .. } = &**result;
+            progress.stage = JobStage::Processing;
+            progress.upstream.clone_from(purchases);
+            progress.results = vec![PurchaseResult { pictures: pictures.clone(), usage: *usage, resolved: *resolved }];
+        }
+        progress.outcome = Some(outcome);
         let progress = watch::channel(progress).1;
-        Waiter { core: Arc::clone(self), job, origin, progress, keep_alive: None, delivered_before }
+        let driver = Arc::clone(driver);
+        Self { driver, job, origin: source, progress, keep_alive: None, delivered_before, _counted: counted }
     }
 
-    /// Makes a waiter for a job that ended without pictures.
-    pub(super) fn waiter_for_failure(self: &Arc<Self>, job: JobId, failure: Failure) -> Waiter {
-        let progress = Progress { recorded: true, outcome: Some(Err(failure)), ..Progress::default() };
-        self.observer(job, AnswerSource::Joined, watch::channel(progress).1)
-    }
-}
-
-impl Waiter {
     pub(crate) fn job(&self) -> JobId {
         self.job
     }
@@ -126,7 +100,7 @@ impl Waiter {
 
     /// Whether any purchase of the job is, or may be, bought.
     pub(crate) fn is_bought(&self) -> bool {
-        self.core.jobs.is_bought(self.job)
+        self.driver.read(|jobs| jobs.table.payment(self.job)) != PaymentStatus::NotBought
     }
 
     /// Waits for the outcome, at most until `deadline`.
@@ -190,7 +164,7 @@ impl Waiter {
             DeadlinePassed,
             Closing,
         }
-        let lifecycle = self.core.lifecycle.clone();
+        let lifecycle = self.driver.services.lifecycle.clone();
         let woken = tokio::select! {
             biased;
             selected = self.progress.wait_for(|progress| select(progress).is_some()) => {
@@ -201,9 +175,9 @@ impl Waiter {
         };
         match woken {
             Woken::Selected(Some(selected)) => Ok(selected),
-            Woken::DeadlinePassed => Err(self.deadline_passed()),
+            Woken::DeadlinePassed => Err(deadline_passed(self)),
             // The sender is gone without an outcome only when the engine is torn down.
-            Woken::Closing | Woken::Selected(None) => Err(self.closing()),
+            Woken::Closing | Woken::Selected(None) => Err(closing(self)),
         }
     }
 
@@ -218,24 +192,20 @@ impl Waiter {
         let _ = self.progress.wait_for(|progress| progress.recorded || progress.outcome.is_some()).await;
     }
 
-    /// Whether the job has ended.
-    pub(super) fn has_ended(&self) -> bool {
-        self.progress.borrow().outcome.is_some()
-    }
-
     /// Journals that the answer was written to a connection that was still open, once `written` is true. Until then,
     /// and until that is journalled, no other request claims the result.
     pub(crate) fn delivered(self, written: impl Future<Output = bool> + Send + 'static) {
         if self.delivered_before {
             return;
         }
-        let core = Arc::clone(&self.core);
-        core.lifecycle.clone().spawn("journal delivery", async move {
+        let driver = Arc::clone(&self.driver);
+        driver.services.lifecycle.spawn("journal delivery", async move {
             if !written.await {
                 return;
             }
-            let record = Record::Delivered { job: self.job, at: core.clock.now() };
-            if let Err(error) = core.journal.append(record).await {
+            let services = &self.driver.services;
+            let record = Record::Delivered { job: self.job, at: services.clock.now() };
+            if let Err(error) = services.journal.append(record).await {
                 tracing::warn!(job = %self.job, %error, "a delivery could not be journalled; it may be claimed again");
             }
             drop(self);
@@ -245,40 +215,55 @@ impl Waiter {
     /// Keeps a failure that did not reach its client, which will retry: the next equal request gets it, and buys
     /// nothing.
     pub(crate) async fn keep_failure_for_retry(self, failure: Failure) {
-        // A job that is not in the journal was not bought.
-        if let Ok(Some(stored)) = self.core.journal.job(self.job).await {
-            self.core.pending_failures.insert(stored.record.fingerprint, (self.job, failure));
-        }
-    }
-
-    fn deadline_passed(&self) -> WaitError {
-        // If nothing is bought, nothing goes on once this waiter has left; for an observer, other waiters may remain.
-        if self.is_bought() || self.keep_alive.is_none() {
-            WaitError::DeadlinePassed { upstream: self.upstream() }
-        } else {
-            WaitError::Failed(self.core.missed_start(self.job))
-        }
-    }
-
-    fn closing(&self) -> WaitError {
-        let jobs = &self.core.jobs;
-        let held = self.core.settings.on_unknown == OnUnknown::Hold;
-        if jobs.is_submitting(self.job) && !held {
-            // The upstream's answer may not come before the process ends, and then a retry would pay again. With
-            // `hold`, a retry joins the accepted purchase or gets the unknown outcome, and pays for neither.
-            let message = "the gateway stopped before the answer came".to_owned();
-            WaitError::Failed(Failure::OutcomeUnknown { message })
-        } else if jobs.is_bought(self.job) {
-            WaitError::Closing { upstream: self.upstream() }
-        } else {
-            // A job that is only queued is not resumed after the restart.
-            WaitError::Failed(Failure::Stopping)
-        }
+        self.driver.cache.keep_failure_for_retry(self.job, failure).await;
     }
 }
 
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        self.core.jobs.remove_waiter(self.job);
+/// Subscribes a webhook to the end of a job that another request started.
+///
+/// # Errors
+///
+/// [`Failure::JournalUnavailable`]: after a restart the webhook would not be notified.
+pub(super) async fn subscribe(waiter: &mut Waiter, webhook: Webhook) -> Result<(), Failure> {
+    waiter.recorded().await;
+    let (job, services) = (waiter.job, &waiter.driver.services);
+    let record = Record::Subscribed { job, webhook, at: services.clock.now() };
+    services.journal.append(record).await.map_err(|error| {
+        tracing::error!(%job, %error, "a webhook could not be journalled; the request is refused");
+        Failure::JournalUnavailable
+    })?;
+    // A job that ends after this check notifies the webhook with its end.
+    if waiter.progress.borrow().outcome.is_some() {
+        services.completion_listener.ended(job);
+    }
+    Ok(())
+}
+
+/// Returns what a waiter is told at its deadline.
+fn deadline_passed(waiter: &Waiter) -> WaitError {
+    // If nothing is bought, nothing goes on once this waiter has left; for an observer, other waiters may remain.
+    if waiter.is_bought() || waiter.keep_alive.is_none() {
+        WaitError::DeadlinePassed { upstream: waiter.upstream() }
+    } else {
+        let expected = waiter.driver.read(|jobs| jobs.expected_cost(waiter.job));
+        // Without a record it has just been dropped.
+        let missed = |(record, usd): (Arc<JobRecord>, Usd)| missed_start(&waiter.driver.services.budget, &record, usd);
+        WaitError::Failed(expected.map_or(Failure::Abandoned, missed))
+    }
+}
+
+/// Returns what a waiter is told when the gateway stops.
+fn closing(waiter: &Waiter) -> WaitError {
+    match waiter.driver.read(|jobs| jobs.table.payment(waiter.job)) {
+        // The upstream's answer may not come before the process ends, and then a retry would pay again. Where an
+        // unknown outcome is held, a retry joins the accepted purchase or gets the unknown outcome, and pays for
+        // neither.
+        PaymentStatus::Submitting if !waiter.driver.cache.holds_unknown() => {
+            let message = "the gateway stopped before the answer came".to_owned();
+            WaitError::Failed(Failure::OutcomeUnknown { message })
+        }
+        PaymentStatus::Submitting | PaymentStatus::Bought => WaitError::Closing { upstream: waiter.upstream() },
+        // A job that is only queued is not resumed after the restart.
+        PaymentStatus::NotBought => WaitError::Failed(Failure::Stopping),
     }
 }

@@ -1,0 +1,97 @@
+//! Pictures of a finished purchase: downloaded, checked, stored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+
+use super::Driver;
+use crate::engine::jobs::event::{Event, FetchFailure, Fetched};
+use crate::model::{PurchaseId, StoredPicture};
+use crate::storage::Results;
+use crate::storage::results::ResultsError;
+use crate::upstream::{FetchError, Finished, Output, Upstream};
+
+/// Outputs of one purchase that are fetched; more than any model makes.
+const OUTPUTS_MAX: usize = 16;
+
+/// Fetches and stores outputs.
+#[derive(Debug)]
+pub(in crate::engine) struct Fetcher {
+    pub(in crate::engine) upstream: Arc<dyn Upstream>,
+    pub(in crate::engine) results: Results,
+    pub(in crate::engine) picture_bytes_max: u64,
+    pub(in crate::engine) download_timeout: Duration,
+}
+
+/// Fetches in a task of its own, because a slow download must not delay polls. The drain waits for pictures that a
+/// restart could not fetch again.
+pub(super) fn start(driver: &Arc<Driver>, purchase: PurchaseId, finished: Finished, pause: Duration, resumable: bool) {
+    let lifecycle = &driver.services.lifecycle;
+    let driver = Arc::clone(driver);
+    let fetch = async move {
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        let Finished { outputs, usage } = finished;
+        let (pictures, trouble) = driver.fetcher.fetch_all(outputs).await;
+        let durable = !driver.fetcher.results.failed();
+        if !durable {
+            tracing::warn!(%purchase, "a result may not have reached the disk; it is delivered all the same");
+        }
+        let fetched = Fetched { pictures, trouble, usage, durable };
+        driver.handle(Event::Fetched { purchase, fetched });
+    };
+    if resumable {
+        lifecycle.spawn_service("fetch", fetch);
+    } else {
+        lifecycle.spawn("fetch", fetch);
+    }
+}
+
+impl Fetcher {
+    /// Fetches, checks and stores outputs. Returns the stored pictures in the order of the outputs, and the trouble of
+    /// the last output that failed.
+    async fn fetch_all(&self, outputs: Vec<Output>) -> (Vec<StoredPicture>, Option<FetchFailure>) {
+        let fetched = join_all(outputs.into_iter().take(OUTPUTS_MAX).map(|output| self.fetch(output))).await;
+        let mut stored = Vec::new();
+        let mut trouble = None;
+        for result in fetched {
+            match result {
+                Ok(picture) => stored.push(picture),
+                Err(problem) => {
+                    tracing::warn!(?problem, "an output could not be stored; it is fetched again until the deadline");
+                    trouble = Some(problem);
+                }
+            }
+        }
+        (stored, trouble)
+    }
+
+    async fn fetch(&self, output: Output) -> Result<StoredPicture, FetchFailure> {
+        let timeout = self.download_timeout;
+        let late = |_| Err(FetchFailure::Upstream("the download took too long".to_owned()));
+        tokio::time::timeout(timeout, self.fetch_once(output)).await.unwrap_or_else(late)
+    }
+
+    async fn fetch_once(&self, output: Output) -> Result<StoredPicture, FetchFailure> {
+        let upstream = |error: FetchError| FetchFailure::Upstream(error.to_string());
+        let mut bytes = self.upstream.fetch(output).await.map_err(upstream)?;
+        let bytes_max = self.picture_bytes_max;
+        let mut writer = self.results.write(bytes_max);
+        while let Some(chunk) = bytes.next().await {
+            writer.push(chunk.map_err(upstream)?).await?;
+        }
+        Ok(writer.finish().await?)
+    }
+}
+
+impl From<ResultsError> for FetchFailure {
+    fn from(error: ResultsError) -> Self {
+        match error {
+            ResultsError::InvalidPicture(_) | ResultsError::TooLarge { .. } => Self::Upstream(error.to_string()),
+            ResultsError::Io(_) => Self::Storage(error.to_string()),
+        }
+    }
+}

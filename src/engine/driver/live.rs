@@ -1,0 +1,212 @@
+//! What the driver holds for each live job: the connection to its waiters, its part of the quota, its places in the
+//! queue and in flight. Each is released when it is dropped.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use super::{Driver, State};
+use crate::budget::{InFlightPermit, QueueSlot, Reservation, Submit};
+use crate::engine::jobs::event::{Event, ProgressChange};
+use crate::engine::jobs::{JobStage, Jobs, ListOutcome, LiveView, NewJob, RecoveredJob};
+use crate::engine::reuse::ReusePolicy;
+use crate::model::{
+    ClientId, Failure, JobId, JobResult, PictureRequest, PurchaseId, PurchaseResult, QuotaHold, UpstreamId,
+};
+use crate::storage::journal::JobRecord;
+
+/// What the driver holds for the live jobs.
+#[derive(Debug, Default)]
+pub(super) struct LiveJobs {
+    jobs: HashMap<JobId, LiveJob>,
+}
+
+#[derive(Debug)]
+struct LiveJob {
+    progress: watch::Sender<Progress>,
+    /// The part of its client's quota that is reserved for it.
+    quota: Box<dyn QuotaHold>,
+    purchases: Vec<LivePurchase>,
+}
+
+/// What the driver holds for a purchase.
+#[derive(Debug, Default)]
+pub(super) struct LivePurchase {
+    /// Until it is submitted no more.
+    pub(super) submission: Option<Submission>,
+    /// From the grant until the upstream is done with it.
+    pub(super) in_flight: Option<InFlightPermit>,
+    /// Lets the last byte of its submit leave, or breaks the submit off.
+    pub(super) last_byte: Option<oneshot::Sender<bool>>,
+}
+
+/// What a purchase is submitted with.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub(super) request: Arc<PictureRequest>,
+    pub(super) slot: QueueSlot,
+    /// From the grant until the submit.
+    pub(super) reservation: Option<Reservation<Submit>>,
+}
+
+/// A new job, with its places in the queue.
+pub(in crate::engine) struct QueuedJob {
+    pub(in crate::engine) job: NewJob,
+    pub(in crate::engine) request: PictureRequest,
+    pub(in crate::engine) slots: Vec<QueueSlot>,
+    pub(in crate::engine) quota: Box<dyn QuotaHold>,
+}
+
+/// What waiters see of a job.
+#[derive(Clone, Debug, Default)]
+pub(in crate::engine) struct Progress {
+    pub(in crate::engine) stage: JobStage,
+    /// The job is in the journal.
+    pub(in crate::engine) recorded: bool,
+    /// The upstream's ids of its purchases, as they become known.
+    pub(in crate::engine) upstream: Vec<UpstreamId>,
+    /// The results of its purchases, in the order in which they arrived.
+    pub(in crate::engine) results: Vec<PurchaseResult>,
+    pub(in crate::engine) outcome: Option<Result<Arc<JobResult>, Failure>>,
+}
+
+/// A live job that a request waits for.
+#[derive(Debug)]
+pub(in crate::engine) struct Joined {
+    pub(in crate::engine) record: Arc<JobRecord>,
+    /// It was listed for this request.
+    pub(in crate::engine) is_new: bool,
+    pub(in crate::engine) progress: watch::Receiver<Progress>,
+    pub(in crate::engine) keep_alive: KeepAlive,
+}
+
+/// Keeps a job needed for as long as this exists.
+#[derive(Debug)]
+pub(in crate::engine) struct KeepAlive {
+    driver: Arc<Driver>,
+    job: JobId,
+}
+
+impl LiveJobs {
+    pub(super) fn purchase(&mut self, purchase: PurchaseId) -> Option<&mut LivePurchase> {
+        self.jobs.get_mut(&purchase.job)?.purchases.get_mut(usize::from(purchase.slot))
+    }
+
+    pub(super) fn quota(&self, job: JobId) -> Option<&dyn QuotaHold> {
+        self.jobs.get(&job).map(|live| &*live.quota)
+    }
+
+    /// Shows waiters what is new.
+    pub(super) fn publish(&self, job: JobId, change: ProgressChange) {
+        let Some(live) = self.jobs.get(&job) else { return };
+        live.progress.send_modify(|progress| match change {
+            ProgressChange::Stage(stage) => progress.stage = stage,
+            ProgressChange::Recorded => progress.recorded = true,
+            ProgressChange::Upstream(upstream) => progress.upstream.push(upstream),
+            ProgressChange::Result(result) => progress.results.push(result),
+        });
+    }
+
+    /// Answers the waiters of a job that has ended, and releases what is held for it.
+    pub(super) fn end(&mut self, job: JobId, outcome: Result<Arc<JobResult>, Failure>) {
+        if let Some(live) = self.jobs.remove(&job) {
+            live.progress.send_modify(|progress| progress.outcome = Some(outcome));
+        }
+    }
+
+    fn insert(&mut self, job: JobId, quota: Box<dyn QuotaHold>, purchases: Vec<LivePurchase>) {
+        self.jobs.insert(job, LiveJob { progress: watch::Sender::default(), quota, purchases });
+    }
+}
+
+impl Drop for KeepAlive {
+    fn drop(&mut self) {
+        self.driver.handle(Event::WaiterLeft { job: self.job });
+    }
+}
+
+/// What requests and owners ask of the live jobs.
+impl Driver {
+    /// Joins a live job, if `find` finds one.
+    ///
+    /// # Errors
+    ///
+    /// Those of `find`.
+    pub(in crate::engine) fn join(
+        self: &Arc<Self>,
+        find: impl FnOnce(&mut Jobs) -> Result<Option<Arc<JobRecord>>, Failure>,
+    ) -> Result<Option<Joined>, Failure> {
+        let mut state = self.lock();
+        let found = find(&mut state.jobs)?;
+        self.carry_out(&mut state, Vec::new());
+        Ok(found.and_then(|record| self.joined(&state, record, false)))
+    }
+
+    /// Lists a job, whose purchases then wait for the budget; or joins a live one that serves the request.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::KeyReused`], and the reason why nothing is bought any more.
+    pub(in crate::engine) fn list_or_join(
+        self: &Arc<Self>,
+        queued: QueuedJob,
+        policy: ReusePolicy,
+    ) -> Result<Joined, Failure> {
+        let QueuedJob { job, request, slots, quota } = queued;
+        let record = Arc::clone(&job.record);
+        let request = Arc::new(request);
+        let mut state = self.lock();
+        let (record, is_new, effects) = match state.jobs.list_or_join(job, policy)? {
+            ListOutcome::Joined(other) => (other, false, Vec::new()),
+            ListOutcome::New(effects) => {
+                let purchases = slots.into_iter().map(|slot| LivePurchase {
+                    submission: Some(Submission { request: Arc::clone(&request), slot, reservation: None }),
+                    ..LivePurchase::default()
+                });
+                state.live.insert(record.id, quota, purchases.collect());
+                (record, true, effects)
+            }
+        };
+        self.carry_out(&mut state, effects);
+        // A listed job has its resources.
+        self.joined(&state, record, is_new).ok_or(Failure::Stopping)
+    }
+
+    /// Lists a job that was under way before the gateway started, with the places in flight of its purchases.
+    pub(super) fn restore(
+        self: &Arc<Self>,
+        recovered: RecoveredJob,
+        adopted: Vec<(PurchaseId, InFlightPermit)>,
+        quota: Box<dyn QuotaHold>,
+    ) {
+        let mut purchases: Vec<LivePurchase> = Vec::new();
+        purchases.resize_with(recovered.purchases(), LivePurchase::default);
+        for (purchase, permit) in adopted {
+            purchases[usize::from(purchase.slot)].in_flight = Some(permit);
+        }
+        let mut state = self.lock();
+        state.live.insert(recovered.record.id, quota, purchases);
+        let effects = state.jobs.restore(recovered, self.now());
+        self.carry_out(&mut state, effects);
+    }
+
+    /// Returns a view of a live job of a client, and its progress; `None` when there is no such job.
+    pub(in crate::engine) fn view(
+        &self,
+        client: &ClientId,
+        job: JobId,
+    ) -> Option<(LiveView, watch::Receiver<Progress>)> {
+        let state = self.lock();
+        let view = state.jobs.table.view(client, job, Instant::now().into_std())?;
+        let progress = state.live.jobs.get(&job)?.progress.subscribe();
+        Some((view, progress))
+    }
+
+    fn joined(self: &Arc<Self>, state: &State, record: Arc<JobRecord>, is_new: bool) -> Option<Joined> {
+        let progress = state.live.jobs.get(&record.id)?.progress.subscribe();
+        let keep_alive = KeepAlive { driver: Arc::clone(self), job: record.id };
+        Some(Joined { record, is_new, progress, keep_alive })
+    }
+}

@@ -1,0 +1,105 @@
+//! The calls that buy: waiting for the budget, and the submit.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+
+use super::Driver;
+use crate::budget::{Granted, Pushback, QueueSlot, Reservation, Submit};
+use crate::engine::jobs::event::{Event, SubmitResult};
+use crate::model::{Failure, PictureRequest, PurchaseId};
+use crate::upstream::{Commit, SubmitError, Submitted};
+
+/// Waits for the budget in a task of its own, until the slot is dropped at the latest.
+pub(super) fn wait_for_grant(driver: &Arc<Driver>, purchase: PurchaseId, slot: &mut QueueSlot) {
+    let granted = slot.granted();
+    let lifecycle = &driver.services.lifecycle;
+    let driver = Arc::clone(driver);
+    lifecycle.spawn("queue", async move { on_granted(&driver, purchase, granted.await) });
+}
+
+fn on_granted(driver: &Arc<Driver>, purchase: PurchaseId, granted: Result<Granted, Failure>) {
+    let mut state = driver.lock();
+    match granted {
+        Ok(Granted { reservation, in_flight }) => {
+            // A purchase that has ended meanwhile returns the permission by dropping it.
+            let Some(live) = state.live.purchase(purchase) else { return };
+            let Some(submission) = &mut live.submission else { return };
+            let account = in_flight.account().clone();
+            (submission.reservation, live.in_flight) = (Some(reservation), Some(in_flight));
+            driver.process(&mut state, Event::Granted { purchase, account });
+        }
+        Err(failure) => driver.process(&mut state, Event::NotGranted { purchase, failure }),
+    }
+}
+
+/// Submits in a task that the drain waits for.
+pub(super) fn start(
+    driver: &Arc<Driver>,
+    purchase: PurchaseId,
+    pictures: u8,
+    attempt: u32,
+    reservation: Reservation<Submit>,
+    request: Arc<PictureRequest>,
+) {
+    let lifecycle = &driver.services.lifecycle;
+    let driver = Arc::clone(driver);
+    lifecycle.spawn("submit", async move {
+        let services = &driver.services;
+        let account = reservation.account().clone();
+        let commit = commit(&driver, purchase);
+        let result = services.upstream.submit(reservation, &request, pictures, commit).await;
+        services.metrics.submitted(request.api_kind, result.as_ref().err());
+        if let Err(error) = &result {
+            tracing::warn!(%purchase, %account, attempt, ?error, "the upstream did not accept a submit");
+        }
+        on_submitted(&driver, purchase, result);
+    });
+}
+
+/// Reports the outcome to the budget, whose permit it concerns, and then to the jobs.
+fn on_submitted(driver: &Arc<Driver>, purchase: PurchaseId, result: Result<Submitted, SubmitError>) {
+    let permit = driver.lock().live.purchase(purchase).and_then(|live| live.in_flight.take());
+    let mut usable_accounts = Vec::new();
+    let mut in_flight = None;
+    if let Some(mut permit) = permit {
+        match &result {
+            Ok(_) => {
+                permit.accepted();
+                in_flight = Some(permit);
+            }
+            Err(SubmitError::Refused { pushback, .. }) => {
+                permit.refused(pushback.clone());
+                if let Pushback::Key { .. } = pushback {
+                    usable_accounts = driver.services.budget.usable_accounts();
+                }
+            }
+            // No evidence for the budget.
+            Err(SubmitError::NotSent { .. } | SubmitError::Rejected(_) | SubmitError::Unknown { .. }) => drop(permit),
+        }
+    }
+    let mut state = driver.lock();
+    if let Some(live) = state.live.purchase(purchase) {
+        live.in_flight = in_flight;
+    }
+    driver.process(&mut state, Event::Submitted { purchase, result: SubmitResult { result, usable_accounts } });
+}
+
+/// Returns what runs between the last byte but one and the last: the jobs decide whether the last one leaves.
+fn commit(driver: &Arc<Driver>, purchase: PurchaseId) -> Commit {
+    let driver = Arc::clone(driver);
+    Box::new(move || {
+        async move {
+            let (last_byte, may_leave) = oneshot::channel();
+            {
+                let mut state = driver.lock();
+                let Some(live) = state.live.purchase(purchase) else { return false };
+                live.last_byte = Some(last_byte);
+                driver.process(&mut state, Event::Uploaded { purchase });
+            }
+            may_leave.await.unwrap_or(false)
+        }
+        .boxed()
+    })
+}

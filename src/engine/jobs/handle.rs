@@ -1,0 +1,125 @@
+//! What follows an event.
+
+use super::Jobs;
+use super::event::{AppendOutcome, Effect, Event, Now, ProgressChange, Step};
+use super::purchase::{Context, Intent, Purchase};
+use crate::model::{Failure, JobId, PurchaseId};
+
+impl Jobs {
+    /// Takes note of what has happened; returns what is to be done.
+    pub(in crate::engine) fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let out = &mut effects;
+        match event {
+            Event::Journalled { step, outcome } => self.journalled(step, outcome, now, out),
+            Event::Granted { purchase, account } => self.step(purchase, now, out, |one, cx| one.granted(account, cx)),
+            Event::NotGranted { purchase, failure } => {
+                self.step(purchase, now, out, |one, cx| one.give_up(failure, cx));
+            }
+            Event::Uploaded { purchase } => self.step(purchase, now, out, Purchase::uploaded),
+            Event::Submitted { purchase, result } => self.step(purchase, now, out, |one, cx| one.submitted(result, cx)),
+            Event::Polled { purchase, age, result } => {
+                self.step(purchase, now, out, |one, cx| one.polled(age, result, cx));
+            }
+            Event::Fetched { purchase, fetched } => self.step(purchase, now, out, |one, cx| one.fetched(fetched, cx)),
+            Event::WaiterLeft { job } => {
+                if let Some(live) = self.table.live.get_mut(&job) {
+                    live.needed = live.needed.saturating_sub(1);
+                }
+                self.settle(job, now, out);
+            }
+            Event::TimePassed => {
+                while let Some(job) = self.timers.pop_due(now.instant) {
+                    self.each(job, now, out, Purchase::time_passed);
+                }
+            }
+            Event::Draining => {
+                self.closed.get_or_insert(Failure::Stopping);
+                let mut jobs: Vec<JobId> = self.table.live.keys().copied().collect();
+                jobs.sort_unstable();
+                for job in jobs {
+                    self.each(job, now, out, |one, cx| one.give_up(Failure::Stopping, cx));
+                }
+            }
+        }
+        effects
+    }
+
+    fn journalled(&mut self, step: Step, outcome: AppendOutcome, now: Now, out: &mut Vec<Effect>) {
+        if outcome == AppendOutcome::Failed {
+            self.closed = Some(Failure::JournalUnavailable);
+        }
+        let durable = outcome == AppendOutcome::Durable;
+        match step {
+            Step::Intent(job) => {
+                let Some(live) = self.table.live.get_mut(&job) else { return };
+                if durable {
+                    live.intent = Intent::Durable;
+                    out.push(Effect::Publish { job, change: ProgressChange::Recorded });
+                    self.each(job, now, out, Purchase::intent_journalled);
+                } else {
+                    live.intent = Intent::Refused;
+                    self.each(job, now, out, |one, cx| one.fail(Failure::JournalUnavailable, cx));
+                }
+            }
+            Step::Commit { purchase, submit } => {
+                self.step(purchase, now, out, |one, cx| one.commit_journalled(submit, durable, cx));
+            }
+            Step::Withdrawal(purchase) => self.step(purchase, now, out, Purchase::withdrawal_journalled),
+            Step::Acceptance(purchase) => self.step(purchase, now, out, Purchase::acceptance_journalled),
+            Step::End(purchase) => self.step(purchase, now, out, Purchase::end_journalled),
+        }
+    }
+
+    /// Takes a step of one purchase.
+    fn step(
+        &mut self,
+        purchase: PurchaseId,
+        now: Now,
+        out: &mut Vec<Effect>,
+        step: impl FnOnce(&mut Purchase, &mut Context<'_>),
+    ) {
+        let Some(live) = self.table.live.get_mut(&purchase.job) else { return };
+        let Some(one) = live.purchases.get_mut(usize::from(purchase.slot)) else { return };
+        let mut cx = Context {
+            purchase,
+            record: &live.record,
+            api_kind: live.api_kind,
+            start_by: live.times.start_by,
+            rules: &self.rules,
+            intent: live.intent,
+            closed: self.closed.as_ref(),
+            now,
+            timers: &mut self.timers,
+            effects: out,
+        };
+        step(one, &mut cx);
+        self.settle(purchase.job, now, out);
+    }
+
+    /// Takes the same step of each purchase of a job.
+    fn each(&mut self, job: JobId, now: Now, out: &mut Vec<Effect>, step: impl Fn(&mut Purchase, &mut Context<'_>)) {
+        let purchases = self.table.live.get(&job).map_or(0, |live| live.purchases.len());
+        for slot in (0..).take(purchases) {
+            self.step(PurchaseId { job, slot }, now, out, &step);
+        }
+    }
+
+    /// Ends a job whose purchases have ended, drops one that is not needed and not bought, and shows the stage of any
+    /// other.
+    pub(super) fn settle(&mut self, job: JobId, now: Now, out: &mut Vec<Effect>) {
+        let Some(live) = self.table.live.get_mut(&job) else { return };
+        if live.has_ended() {
+            let Some(live) = self.table.live.remove(&job) else { return };
+            self.table.unlist(&live.record);
+            out.push(Effect::EndJob { outcome: live.outcome(), record: live.record });
+        } else if !live.abandoned && !live.has_waiters() && !live.is_bought() {
+            live.abandoned = true;
+            let record = live.record.clone();
+            self.table.unlist(&record);
+            self.each(job, now, out, |one, cx| one.fail(Failure::Abandoned, cx));
+        } else if let Some(stage) = live.new_stage() {
+            out.push(Effect::Publish { job, change: ProgressChange::Stage(stage) });
+        }
+    }
+}

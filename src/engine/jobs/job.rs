@@ -1,0 +1,143 @@
+//! One job that is under way.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::event::JobStage;
+use super::purchase::{Intent, Purchase, PurchaseEnd};
+use crate::model::{ApiKind, Failure, JobResult, UpstreamId};
+use crate::storage::journal::JobRecord;
+
+pub(in crate::engine) mod outcome;
+pub(super) mod recovered;
+
+use outcome::{JobResultBuilder, job_failure};
+
+/// A job that is under way.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) record: Arc<JobRecord>,
+    pub(super) api_kind: ApiKind,
+    pub(super) intent: Intent,
+    pub(super) purchases: Vec<Purchase>,
+    /// Requests that wait for it and keep it needed; an observer does not.
+    pub(super) needed: usize,
+    /// Its client fetches the result later: needed until it ends, or until its client cancels it.
+    pub(super) kept: bool,
+    /// When its first submit is expected to leave, and until when one is of use to a waiter.
+    pub(super) times: StartTimes,
+    /// No waiter was left and nothing was bought: it is being dropped, and cannot be joined any more.
+    pub(super) abandoned: bool,
+    /// The stage that waiters were shown.
+    pub(super) stage: JobStage,
+}
+
+/// When the first submit of a job is expected to leave, and until when one is of use to a waiter.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct StartTimes {
+    pub(in crate::engine) start_by: Instant,
+    pub(in crate::engine) expected_start: Instant,
+}
+
+/// A purchase that has not ended, with what its expected end is computed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) struct OpenPurchase {
+    /// The number of pictures it makes.
+    pub(in crate::engine) pictures: u8,
+    /// Time until the upstream is expected to accept it.
+    pub(in crate::engine) starts_in: Duration,
+    /// Time since the upstream accepted it; zero before.
+    pub(in crate::engine) age: Duration,
+}
+
+impl Job {
+    /// Adds a waiter to whom a submit is of use until `start_by`. Returns that time if it is later than for all others.
+    pub(super) fn join(&mut self, start_by: Instant) -> Option<Instant> {
+        self.needed += 1;
+        self.extend(start_by)
+    }
+
+    /// Keeps it needed without a waiter. Returns as [`Job::join`].
+    pub(super) fn keep(&mut self, start_by: Instant) -> Option<Instant> {
+        self.kept = true;
+        self.extend(start_by)
+    }
+
+    fn extend(&mut self, start_by: Instant) -> Option<Instant> {
+        let later = start_by > self.times.start_by;
+        self.times.start_by = self.times.start_by.max(start_by);
+        later.then_some(start_by)
+    }
+
+    pub(super) fn has_waiters(&self) -> bool {
+        self.needed > 0 || self.kept
+    }
+
+    pub(super) fn is_submitting(&self) -> bool {
+        self.purchases.iter().any(|purchase| purchase.state.is_submitting())
+    }
+
+    /// Whether any purchase is, or may be, bought.
+    pub(super) fn is_bought(&self) -> bool {
+        self.purchases.iter().any(|purchase| purchase.state.is_bought())
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.purchases.iter().all(|purchase| purchase.state.has_ended())
+    }
+
+    /// Returns the stage if it differs from what waiters were shown.
+    pub(super) fn new_stage(&mut self) -> Option<JobStage> {
+        let stage = self.current_stage()?;
+        (std::mem::replace(&mut self.stage, stage) != stage).then_some(stage)
+    }
+
+    /// `None` when all that is left is to journal how it ended.
+    fn current_stage(&self) -> Option<JobStage> {
+        let processing = |Purchase { state, .. }: &Purchase| {
+            state.polled().is_some() || matches!(state.end(), Some(PurchaseEnd::Pictures { .. }))
+        };
+        if self.purchases.iter().any(processing) {
+            Some(JobStage::Processing)
+        } else if self.is_submitting() {
+            Some(JobStage::Submitting)
+        } else {
+            self.purchases.iter().any(|purchase| purchase.state.is_waiting()).then_some(JobStage::Queued)
+        }
+    }
+
+    /// Returns the result or the failure of the job, once all its purchases have ended.
+    pub(super) fn outcome(&self) -> Result<Arc<JobResult>, Failure> {
+        let mut result = JobResultBuilder::new(self.record.id, self.record.n);
+        let mut failures = Vec::new();
+        for purchase in &self.purchases {
+            match purchase.state.end() {
+                Some(PurchaseEnd::Pictures { upstream, pictures, usage, at }) => {
+                    result.add(upstream.as_ref(), pictures, *usage, *at);
+                }
+                Some(PurchaseEnd::Failure(failure)) => failures.push(failure),
+                None => {}
+            }
+        }
+        result.finish().map(Arc::new).ok_or_else(|| job_failure(failures))
+    }
+
+    /// Returns the upstream's ids of its purchases, as far as they are journalled.
+    pub(super) fn upstream(&self) -> Vec<UpstreamId> {
+        self.purchases.iter().filter_map(|purchase| purchase.state.upstream()).cloned().collect()
+    }
+
+    /// Returns the purchases that have not ended.
+    pub(super) fn open(&self, now: Instant) -> Vec<OpenPurchase> {
+        let open = |purchase: &Purchase| {
+            let (mut starts_in, mut age) = (Duration::ZERO, Duration::ZERO);
+            if purchase.state.is_waiting() {
+                starts_in = self.times.expected_start.saturating_duration_since(now);
+            } else if let Some(accepted) = purchase.state.polled() {
+                age = now.saturating_duration_since(accepted.at);
+            }
+            OpenPurchase { pictures: purchase.pictures, starts_in, age }
+        };
+        self.purchases.iter().filter(|purchase| !purchase.state.has_ended()).map(open).collect()
+    }
+}

@@ -1,0 +1,291 @@
+//! One purchase of a live job: its states, and the steps from one to the next.
+//!
+//! ```text
+//!              ┌────────────── not sent, refused: again ───────────────┐
+//!              ▼                                                       │
+//!  Queued ─ granted ─▶ Submitting ─ uploaded ─▶ COMMITTING ─ durable ─▶ last byte
+//!    │ ▲                   │ │                                         │
+//!    │ └ Pausing ◀─ Withdrawing (WITHDRAWN) ◀── refused ───────────────┤
+//!    │                     │                                           │ accepted
+//!    │ no waiter, late,    │ rejected, answer lost                     ▼
+//!    │ stopping            │ (UNKNOWN: never sent again)          Accepting (ACCEPTED)
+//!    ▼                     ▼                                           │
+//!  Ending (FAILED) ◀───────┴──── failed, deadline ──── Polling ◀───────┤
+//!    │                                                    │ finished   │ pictures, no id
+//!    ▼                                                    ▼            ▼
+//!  Ended ◀──────────────── Ending (RESOLVED) ◀──────── fetched ◀── Collecting
+//! ```
+//!
+//! Words in capitals are records of the journal. A step that a record guards is taken when the record is durable.
+//!
+//! With the API kind `openai` the submit is everything: there is no id and no poll, and the answer to the last byte
+//! brings the pictures. COMMITTING, otherwise a moment, lasts until the picture is made. A connection that breaks in it,
+//! a stop whose grace ends in it and a crash in it are UNKNOWN.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::event::{Effect, NextPoll, Now};
+use super::rules::Rules;
+use super::timers::Timers;
+use crate::model::{
+    AccountId, ApiKind, Failure, PurchaseId, PurchaseResult, StoredPicture, Timestamp, UpstreamId, Usage,
+};
+use crate::polling::latency::LatencyClass;
+use crate::storage::journal::JobRecord;
+use crate::upstream::{Finished, PurchaseHandle};
+
+mod decisions;
+mod end;
+mod poll;
+mod submit;
+
+use decisions::PollState;
+
+/// One purchase of a live job.
+#[derive(Debug)]
+pub(super) struct Purchase {
+    pub(super) state: State,
+    /// The number of pictures it is to make.
+    pub(super) pictures: u8,
+    attempts: Attempts,
+}
+
+/// The submits of a purchase so far.
+#[derive(Debug, Default)]
+struct Attempts {
+    /// Their number. A commit record names the submit that it belongs to.
+    submits: u32,
+    /// Their number, without those that the upstream pushed back.
+    counted: u32,
+    /// Accounts whose key the upstream refused; each once, however often it refused.
+    refused_accounts: Vec<AccountId>,
+}
+
+/// The state of a purchase.
+#[derive(Debug)]
+pub(super) enum State {
+    /// It waits for the budget.
+    Queued,
+    /// Its turn did not come in time, and the budget is asked why.
+    Late,
+    /// It waits before it is queued again.
+    Pausing {
+        until: Instant,
+    },
+    /// A submit is under way.
+    Submitting(Submit),
+    /// A submit had no effect, which is being journalled.
+    Withdrawing {
+        pause: Duration,
+    },
+    /// The upstream has taken it, which is being journalled; with its pictures where these came at once.
+    Accepting {
+        accepted: Box<Accepted>,
+        finished: Option<Finished>,
+    },
+    /// The upstream works on it, or its pictures are being fetched.
+    Polling(Box<Accepted>),
+    /// Its pictures came with the answer to its submit, without an id.
+    Collecting(Box<Immediate>),
+    /// Its end is being journalled.
+    Ending(PendingEnd),
+    Ended(PurchaseEnd),
+}
+
+/// A submit that is under way.
+#[derive(Debug)]
+pub(super) struct Submit {
+    pub(super) account: AccountId,
+    pub(super) since: Instant,
+    pub(super) commit: Commit,
+}
+
+/// What is known of the record of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Intent {
+    /// It is on the way to the disk.
+    Appended,
+    Durable,
+    /// It is not written, so nothing else of the job is.
+    Refused,
+}
+
+/// How far the last byte of a submit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Commit {
+    /// Nothing is written of it.
+    Pending,
+    /// Its record is on the way to the disk, and may be there.
+    Appended,
+    /// Its record is durable, and the intent is not known to be.
+    AwaitsIntent,
+    /// The last byte may leave. `assume_at`: when the submit counts as accepted, should it have no answer.
+    Sent { assume_at: Option<Instant> },
+}
+
+/// A purchase that the upstream has taken under an id.
+#[derive(Clone, Debug)]
+pub(super) struct Accepted {
+    pub(super) poll: PollState,
+    /// The account that bought it.
+    pub(super) account: AccountId,
+    /// When the upstream accepted it.
+    pub(super) at: Instant,
+    /// The class of purchases that take about as long.
+    pub(super) class: LatencyClass,
+    /// The age at which a poll last found it working; `None` before.
+    pub(super) working_at: Option<Duration>,
+    /// It was accepted before the gateway started.
+    pub(super) resumed: bool,
+    /// A poll has found it done.
+    pub(super) found_done: bool,
+    /// Polls and fetches in a row that failed.
+    pub(super) troubles: u32,
+}
+
+/// Pictures that came with the answer to a submit.
+#[derive(Debug)]
+pub(super) struct Immediate {
+    finished: Finished,
+    /// When it was submitted.
+    sent: Instant,
+    answered: Instant,
+    rounds: u32,
+}
+
+/// A purchase whose end is being journalled.
+#[derive(Debug)]
+pub(super) struct PendingEnd {
+    pub(super) end: PurchaseEnd,
+    upstream: Option<UpstreamId>,
+    /// When it was accepted, or submitted where that brought the pictures.
+    since: Instant,
+}
+
+/// How a purchase ended.
+#[derive(Clone, Debug)]
+pub(in crate::engine) enum PurchaseEnd {
+    Pictures { upstream: Option<UpstreamId>, pictures: Vec<StoredPicture>, usage: Option<Usage>, at: Timestamp },
+    Failure(Failure),
+}
+
+/// What a step of a purchase may look at, and where it puts its effects.
+pub(super) struct Context<'a> {
+    pub(super) purchase: PurchaseId,
+    pub(super) record: &'a Arc<JobRecord>,
+    pub(super) api_kind: ApiKind,
+    /// Until when a submit is of use to a waiter.
+    pub(super) start_by: Instant,
+    pub(super) rules: &'a Rules,
+    pub(super) intent: Intent,
+    /// Why nothing may be submitted any more.
+    pub(super) closed: Option<&'a Failure>,
+    pub(super) now: Now,
+    pub(super) timers: &'a mut Timers,
+    pub(super) effects: &'a mut Vec<Effect>,
+}
+
+impl Purchase {
+    pub(super) fn new(state: State, pictures: u8) -> Self {
+        Self { state, pictures, attempts: Attempts::default() }
+    }
+}
+
+impl Accepted {
+    pub(super) fn new(handle: PurchaseHandle, account: AccountId, class: LatencyClass, at: Instant) -> Self {
+        Self {
+            poll: PollState::new(handle),
+            account,
+            at,
+            class,
+            working_at: None,
+            resumed: false,
+            found_done: false,
+            troubles: 0,
+        }
+    }
+
+    /// Returns what the time of the next poll is computed from.
+    pub(super) fn next_poll(&self, soon: bool) -> NextPoll {
+        NextPoll {
+            handle: self.poll.handle.clone(),
+            account: self.account.clone(),
+            class: self.class.clone(),
+            accepted: self.at,
+            working_at: self.working_at.unwrap_or_default(),
+            troubles: self.troubles,
+            soon,
+        }
+    }
+}
+
+impl State {
+    /// Whether the purchase is, or may be, bought.
+    pub(super) fn is_bought(&self) -> bool {
+        match self {
+            Self::Queued | Self::Late | Self::Pausing { .. } => false,
+            Self::Submitting(_)
+            | Self::Withdrawing { .. }
+            | Self::Accepting { .. }
+            | Self::Polling(_)
+            | Self::Collecting(_) => true,
+            Self::Ending(PendingEnd { end, .. }) | Self::Ended(end) => end.is_bought(),
+        }
+    }
+
+    /// Whether the answer to a submit is still to come, or to be journalled.
+    pub(super) fn is_submitting(&self) -> bool {
+        matches!(self, Self::Submitting(_) | Self::Withdrawing { .. } | Self::Accepting { .. } | Self::Collecting(_))
+    }
+
+    /// Whether it waits for its turn, so that nothing is lost by ending it.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self, Self::Queued | Self::Late | Self::Pausing { .. })
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self, Self::Ended(_))
+    }
+
+    /// Returns the purchase that is polled, or whose pictures are fetched.
+    pub(super) fn polled(&self) -> Option<&Accepted> {
+        if let Self::Polling(accepted) = self { Some(accepted) } else { None }
+    }
+
+    /// Returns the end that is journalled, or being journalled.
+    pub(super) fn end(&self) -> Option<&PurchaseEnd> {
+        if let Self::Ending(PendingEnd { end, .. }) | Self::Ended(end) = self { Some(end) } else { None }
+    }
+
+    /// Returns the upstream's id, once it is journalled.
+    pub(super) fn upstream(&self) -> Option<&UpstreamId> {
+        if let Self::Polling(accepted) = self {
+            Some(&accepted.poll.handle.id)
+        } else if let Self::Ending(PendingEnd { upstream, .. }) | Self::Ended(PurchaseEnd::Pictures { upstream, .. }) =
+            self
+        {
+            upstream.as_ref()
+        } else {
+            None
+        }
+    }
+}
+
+impl PurchaseEnd {
+    pub(super) fn is_bought(&self) -> bool {
+        match self {
+            Self::Pictures { .. } => true,
+            Self::Failure(failure) => failure.may_have_been_bought(),
+        }
+    }
+
+    pub(super) fn result(&self) -> Option<PurchaseResult> {
+        match self {
+            Self::Pictures { pictures, usage, at, .. } => {
+                Some(PurchaseResult { pictures: pictures.clone(), usage: *usage, resolved: *at })
+            }
+            Self::Failure(_) => None,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! From the acceptance of the upstream to the pictures.
+
+use std::time::Duration;
+
+use super::decisions::{AfterFetch, AfterPoll, after_fetch};
+use super::end::with_pictures;
+use super::{Accepted, Context, Purchase, State};
+use crate::engine::jobs::event::{Completion, Effect, Fetched, ProgressChange, Step};
+use crate::storage::journal::Record;
+use crate::upstream::{Finished, PollError, Polled};
+
+impl Purchase {
+    /// Polls, or fetches what came at once. It is bought whether or not the record is durable: when the journal cannot be
+    /// written, polling it from memory is all that is left.
+    pub(in crate::engine::jobs) fn acceptance_journalled(&mut self, cx: &mut Context<'_>) {
+        let purchase = cx.purchase;
+        let State::Accepting { accepted, finished } = &mut self.state else { return };
+        let (accepted, finished) = (accepted.clone(), finished.take());
+        let change = ProgressChange::Upstream(accepted.poll.handle.id.clone());
+        cx.push(Effect::Publish { job: purchase.job, change });
+        match finished {
+            Some(finished) => cx.fetch(finished, Duration::ZERO, true),
+            None => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
+        }
+        self.state = State::Polling(accepted);
+    }
+
+    /// Decides what follows a poll that started at the age `age`.
+    pub(in crate::engine::jobs) fn polled(
+        &mut self,
+        age: Duration,
+        result: Result<Polled, PollError>,
+        cx: &mut Context<'_>,
+    ) {
+        let State::Polling(accepted) = &mut self.state else { return };
+        let purchase = cx.purchase;
+        match &result {
+            Ok(Polled::Working) => (accepted.working_at, accepted.troubles) = (Some(age), 0),
+            Ok(Polled::Finished(_)) => {
+                cx.push(Effect::ReleaseInFlight { purchase });
+                if let Some(completion) = completion(accepted, cx) {
+                    cx.push(Effect::Learn(completion));
+                }
+                accepted.found_done = true;
+            }
+            // After a refusal the budget slows down all polls of the account.
+            Ok(Polled::Failed(_)) | Err(PollError::Refused { .. }) => {}
+            Ok(Polled::Empty) | Err(PollError::Trouble { .. }) => {
+                accepted.troubles = accepted.troubles.saturating_add(1);
+            }
+        }
+        let expired = cx.is_expired(accepted.at);
+        match accepted.poll.after_poll(result, expired) {
+            AfterPoll::PollAgain => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
+            AfterPoll::Collect(finished) => cx.fetch(finished, Duration::ZERO, true),
+            AfterPoll::End(failure) => self.fail(failure, cx),
+        }
+    }
+
+    /// Decides what follows a round of fetching.
+    pub(in crate::engine::jobs) fn fetched(&mut self, fetched: Fetched, cx: &mut Context<'_>) {
+        let purchase = cx.purchase;
+        let (stored, failed) = (fetched.pictures.len(), fetched.trouble.is_some());
+        if let State::Polling(accepted) = &mut self.state {
+            if failed {
+                accepted.troubles = accepted.troubles.saturating_add(1);
+            }
+            let (upstream, since) = (accepted.poll.handle.id.clone(), accepted.at);
+            match after_fetch(stored, fetched.trouble.clone(), cx.is_expired(since)) {
+                AfterFetch::Resolve => {
+                    let (end, record) = with_pictures(Some(upstream), fetched, since, cx);
+                    self.end(end, record, cx);
+                }
+                AfterFetch::FetchAgain => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
+                AfterFetch::End(failure) => self.fail(failure, cx),
+            }
+        } else if let State::Collecting(immediate) = &mut self.state {
+            immediate.rounds = immediate.rounds.saturating_add(1);
+            let since = immediate.sent;
+            match after_fetch(stored, fetched.trouble.clone(), cx.is_expired(immediate.answered)) {
+                AfterFetch::Resolve => {
+                    let (end, record) = with_pictures(None, fetched, since, cx);
+                    self.end(end, record, cx);
+                }
+                // There is nothing to poll for fresh addresses.
+                AfterFetch::FetchAgain => {
+                    let pause = cx.rules.planner.backoff(immediate.rounds, cx.now.spread);
+                    cx.fetch(immediate.finished.clone(), pause, false);
+                }
+                AfterFetch::End(failure) => self.fail(failure, cx),
+            }
+        }
+    }
+}
+
+/// Journals that the upstream has taken a purchase. Returns its state.
+pub(super) fn accept(accepted: Accepted, finished: Option<Finished>, cx: &mut Context<'_>) -> State {
+    let purchase = cx.purchase;
+    let handle = &accepted.poll.handle;
+    let (upstream, poll_url) = (handle.id.clone(), handle.poll_url.clone());
+    cx.push(Effect::EndSubmits { purchase });
+    cx.append(Record::Accepted { purchase, upstream, poll_url, at: cx.now.timestamp }, Step::Acceptance(purchase));
+    State::Accepting { accepted: Box::new(accepted), finished }
+}
+
+/// Returns `None` for a purchase that was found done before, and for one that ended at an unknown time while the gateway
+/// was down.
+fn completion(accepted: &Accepted, cx: &Context<'_>) -> Option<Completion> {
+    let observed = !accepted.resumed || accepted.working_at.is_some();
+    (observed && !accepted.found_done).then(|| Completion {
+        class: accepted.class.clone(),
+        working_at: accepted.working_at.unwrap_or_default(),
+        took: cx.now.instant.saturating_duration_since(accepted.at),
+        polls: accepted.poll.polls + 1,
+    })
+}

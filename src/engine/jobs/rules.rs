@@ -1,0 +1,47 @@
+//! What the operator has configured, as far as it decides over jobs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::OnUnknown;
+use crate::model::{Catalogue, Choices, Size, Task, Usage, Usd};
+use crate::polling::latency::LatencyClass;
+use crate::polling::planner::PollPlanner;
+use crate::storage::journal::JobRecord;
+
+/// What decides over jobs besides events.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct Rules {
+    pub(in crate::engine) catalogue: Arc<Catalogue>,
+    pub(in crate::engine) planner: PollPlanner,
+    /// Submits of a purchase that may fail before it ends as unreachable.
+    pub(in crate::engine) submit_attempts_max: u32,
+    /// What follows an unknown outcome.
+    pub(in crate::engine) on_unknown: OnUnknown,
+    /// Time from its acceptance after which a purchase is given up.
+    pub(in crate::engine) deadline: Duration,
+}
+
+impl Rules {
+    /// Returns what pictures of a job's model cost by the catalogue, before the upstream has reported tokens; `None` for
+    /// a model that is not in it.
+    pub(in crate::engine) fn price(&self, record: &JobRecord, pictures: u8) -> Option<Usd> {
+        self.price_of(record, usize::from(pictures), None)
+    }
+
+    /// Returns what pictures of a job's model cost, by the tokens where they are known.
+    pub(super) fn price_of(&self, record: &JobRecord, pictures: usize, usage: Option<&Usage>) -> Option<Usd> {
+        self.catalogue.find(&record.model).map(|model| model.price.of(pictures, usage))
+    }
+}
+
+/// Returns the class of generation times of a purchase of `pictures` pictures.
+pub(in crate::engine) fn class_of(record: &JobRecord, pictures: u8) -> LatencyClass {
+    class(&record.model, record.task, &record.choices, record.size, pictures)
+}
+
+/// Returns the class of generation times of a purchase.
+pub(in crate::engine) fn class(model: &str, task: Task, choices: &Choices, size: Size, pictures: u8) -> LatencyClass {
+    let quality = choices.quality().unwrap_or_default();
+    LatencyClass::new(model, task.name(), quality, size.pixels(), u32::from(pictures))
+}
