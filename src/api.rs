@@ -112,8 +112,8 @@ pub(crate) fn router(services: ApiServices) -> Router {
     } = services;
     let middleware = Middleware::new(&server, sandbox, &lifecycle, &metrics);
     let (signer, outcomes) = (Signer::new(signing_key), ResponseOutcomes::new(&metrics));
-    let converter = PictureConverter::new(&server, &metrics);
-    let form_limits = [Task::Edit, Task::Generate].map(|task| FormLimits::new(task, &server, &catalogue));
+    let converter = PictureConverter::new(&server.conversions, &metrics);
+    let form_limits = [Task::Edit, Task::Generate].map(|task| FormLimits::new(task, &server.bodies, &catalogue));
     let server = Arc::new(server);
     let state = ApiState {
         engine,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
-use toml::{Table, Value};
+use toml::Table;
 use url::Url;
 
 use crate::model::Catalogue;
@@ -31,7 +31,10 @@ pub use clients::{NewKey, mint_key};
 pub(crate) use log::{LogConfig, LogFormat};
 pub(crate) use operator::OperatorConfig;
 pub use secret::Secret;
-pub(crate) use server::{ImageCheck, InterimResponses, PageOrigin, ServerConfig, UnsupportedParameters};
+pub(crate) use server::{
+    AddressConfig, BodyConfig, ConversionConfig, HeartbeatConfig, ImageCheck, InterimResponses, PageOrigin,
+    RequestConfig, ResponseConfig, ServerConfig, UnsupportedParameters,
+};
 pub(crate) use storage::{CacheConfig, CacheMode, StorageConfig};
 pub(crate) use upstream::{Account, ApiPolicy, InputTransport, OnUnknown, Switch, UpstreamConfig};
 use webhooks::WebhooksSection;
@@ -72,7 +75,8 @@ pub struct Config {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sections {
-    server: ServerConfig,
+    /// Read in parts, by [`ServerConfig::read`].
+    server: Table,
     operator: OperatorConfig,
     storage: StorageConfig,
     cache: CacheConfig,
@@ -151,16 +155,18 @@ impl Config {
             sources.push("the environment".to_owned());
         }
         // A value of the wrong type or out of range names its key, and the sources that it may be in.
-        let sections = Value::Table(table).try_into().map_err(|error| Error::invalid(sources.join(" or "), error))?;
-        Self::check(sections, environment)
+        let invalid = |error: toml::de::Error| Error::invalid(sources.join(" or "), error);
+        let sections: Sections = table.try_into().map_err(invalid)?;
+        let server = ServerConfig::read(&sections.server).map_err(invalid)?;
+        Self::check(server, sections, environment)
     }
 
-    fn check(sections: Sections, environment: &Environment) -> Result<Self, Error> {
-        let Sections { server, operator, storage, cache, upstream, webhooks, models, log, limits: defaults, clients } =
+    fn check(server: ServerConfig, sections: Sections, environment: &Environment) -> Result<Self, Error> {
+        let Sections { operator, storage, cache, upstream, webhooks, models, log, limits: defaults, clients, .. } =
             sections;
         server.check()?;
         upstream.check()?;
-        upstream.inputs.check(&server)?;
+        upstream.inputs.check(&server.addresses)?;
         log.check()?;
         let webhooks = webhooks.check(environment)?;
         let catalogue = catalogue(models.file.as_deref())?;
@@ -306,8 +312,8 @@ mod tests {
     #[test]
     fn the_defaults_and_the_example_load() {
         let config = Config::load(None, &Environment::new()).unwrap();
-        assert_eq!(config.server.listen.to_string(), "127.0.0.1:8787");
-        assert_eq!(config.server.response_timeout, Duration::from_secs(590));
+        assert_eq!(config.server.addresses.listen.to_string(), "127.0.0.1:8787");
+        assert_eq!(config.server.responses.timeout, Duration::from_secs(590));
         assert!(matches!(config.require_keys(), Err(Error::NoApiKey)));
         load(include_str!("../config/example.toml"), &[]).unwrap();
     }

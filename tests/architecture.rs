@@ -115,7 +115,6 @@ const LARGER_FOR_NOW: &[(&str, &str, &str)] = &[
     ("src/engine", "EngineMetrics", "to be split"),
     ("src/api", "ApiState", "to be split"),
     ("src/config", "Config", "to be split"),
-    ("src/config", "ServerConfig", "to be split"),
     ("src/ledger", "Reconciliation", "to be split"),
     ("src/simulator", "Prediction", "to be split"),
     ("src/simulator", "World", "to be split"),

@@ -80,7 +80,7 @@ impl ApiState {
     /// As [`ApiState::base_url`].
     pub(super) fn result_urls(&self, headers: &HeaderMap) -> Result<ResultUrls, ApiError> {
         let (signer, base) = (self.signer.clone(), self.base_url(headers)?);
-        Ok(ResultUrls { signer, base, now: self.clock.now(), ttl: self.server.result_url_ttl })
+        Ok(ResultUrls { signer, base, now: self.clock.now(), ttl: self.server.addresses.result_url_ttl })
     }
 
     /// Returns the address clients reach the gateway by: `server.public_url`, or else the `Host` of this request.
@@ -89,12 +89,12 @@ impl ApiState {
     ///
     /// [`ApiError::Internal`] when `Host` makes no address.
     fn base_url(&self, headers: &HeaderMap) -> Result<Url, ApiError> {
-        if let Some(url) = &self.server.public_url {
+        if let Some(url) = &self.server.addresses.public_url {
             return Ok(url.clone());
         }
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        let host = host.map_or_else(|| self.server.listen.to_string(), str::to_owned);
-        format!("{}://{host}", self.server.scheme())
+        let host = host.map_or_else(|| self.server.addresses.listen.to_string(), str::to_owned);
+        format!("{}://{host}", self.server.tls.scheme())
             .parse()
             .map_err(|_| ApiError::internal("the Host header makes no address"))
     }
