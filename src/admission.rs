@@ -256,8 +256,12 @@ mod tests {
         let keys = "alice:0123456789abcdef,bob:fedcba9876543210";
         let environment = Environment::from([("GATEWAY_CLIENT_KEYS".to_owned(), keys.to_owned())]);
         let config = Config::load(None, &environment).unwrap();
-        let admission =
-            Admission::new(&config.clients, &config.server.responses, Arc::new(SystemClock), &Metrics::default());
+        let admission = Admission::new(
+            &config.clients.entries,
+            &config.server.responses,
+            Arc::new(SystemClock),
+            &Metrics::default(),
+        );
         let name = |key: &str| admission.client(key).map(|client| client.to_string());
         assert_eq!(name("0123456789abcdef").as_deref(), Some("alice"));
         assert_eq!(name("fedcba9876543210").as_deref(), Some("bob"));
@@ -286,8 +290,12 @@ mod tests {
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let config = Config::load(None, &Environment::from(variables)).unwrap();
-        let admission =
-            Admission::new(&config.clients, &config.server.responses, Arc::new(SystemClock), &Metrics::default());
+        let admission = Admission::new(
+            &config.clients.entries,
+            &config.server.responses,
+            Arc::new(SystemClock),
+            &Metrics::default(),
+        );
         let (alice, bob) = (ClientId("alice".into()), ClientId("bob".into()));
         let permits = [admission.admit(&alice).unwrap(), admission.admit(&alice).unwrap()];
         let Err(Rejection::LimitExceeded(exceeded)) = admission.admit(&alice) else { panic!("a third") };

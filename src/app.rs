@@ -90,7 +90,7 @@ impl Gateway {
 
         // 3. Upstream: what may be sent, and how.
         let weights: HashMap<ClientId, f64> =
-            clients.iter().map(|client| (ClientId(client.name.as_str().into()), client.weight)).collect();
+            clients.entries.iter().map(|client| (ClientId(client.name.as_str().into()), client.weight)).collect();
         let learned_limits = state_files.read(BUDGET_STATE).unwrap_or_default();
         let budget = Budget::new(&upstream, &accounts, weights, learned_limits, &metrics);
         let input_urls = match upstream.inputs {
@@ -103,7 +103,7 @@ impl Gateway {
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
 
         // 4. Clients: what they may ask for, and how they are notified.
-        let admission = Admission::new(&clients, &server.responses, Arc::clone(&clock) as Arc<_>, &metrics);
+        let admission = Admission::new(&clients.entries, &server.responses, Arc::clone(&clock) as Arc<_>, &metrics);
         admission.count_past_purchases(journal.as_ref(), &catalogue).await?;
         let rng = Rng::from_entropy();
         let parts = webhooks::Parts {

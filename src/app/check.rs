@@ -21,7 +21,7 @@ pub async fn check(config: &Config) -> (String, bool) {
         &format!(
             "{} models, clients: {}",
             config.catalogue.models.iter().filter(|model| model.is_available(config.upstream.api.api_kinds())).count(),
-            config.clients.len()
+            config.clients.entries.len()
         ),
     );
     if let Some(transport) = unusual_transport(config) {

@@ -97,7 +97,7 @@ async fn accept(
     rate::count(&state.admission, &client)?;
     let permit = state.admit(&client)?;
     let spool = state.engine.spool();
-    let (limits, models) = (state.form_limits(task), state.available_models(&client));
+    let (limits, models) = (state.request_rules.form_limits(task), state.available_models(&client));
     let parsing = parse(limits, &headers, deployment, body, spool, &state.server, models);
     // Boxed: this future has many kilobytes, and would be moved with every future around it.
     let valid = Box::pin(parsing).await?;
