@@ -113,8 +113,6 @@ const LARGER_FOR_NOW: &[(&str, &str, &str)] = &[
     ("src/engine", "Waiter", "to be split"),
     ("src/engine", "ResultCache", "to be split"),
     ("src/engine", "EngineMetrics", "to be split"),
-    ("src/simulator", "Prediction", "to be split"),
-    ("src/simulator", "World", "to be split"),
 ];
 
 /// Entries of the glossary.
