@@ -107,12 +107,6 @@ const LARGER_FOR_NOW: &[(&str, &str, &str)] = &[
     ("src/budget", "Account", "to be split"),
     ("src/budget", "FairQueue", "to be split"),
     ("src/engine", "Purchase", "to be split"),
-    ("src/engine", "Driver", "to be split"),
-    ("src/engine", "Engine", "to be split"),
-    ("src/engine", "Jobs", "to be split"),
-    ("src/engine", "Waiter", "to be split"),
-    ("src/engine", "ResultCache", "to be split"),
-    ("src/engine", "EngineMetrics", "to be split"),
 ];
 
 /// Entries of the glossary.
