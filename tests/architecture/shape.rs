@@ -166,7 +166,7 @@ mod planted {
     #[test]
     fn an_object_too_large_is_found_and_a_value_is_not() {
         let methods = |name: &str, count: usize| {
-            let methods: String = (0..count).map(|n| format!("fn f{n}(&self) {{}} ")).collect();
+            let methods = (0..count).map(|n| format!("fn f{n}(&self) {{}} ")).collect::<Vec<_>>().concat();
             format!("impl {name} {{ {methods} }}\n")
         };
         let fields = "struct Wide { a: u8, b: u8, c: u8 }\nstruct Row { a: u8, b: u8, c: u8 }\nstruct Busy(u8);\n";

@@ -110,7 +110,7 @@ impl PictureConverter {
             );
             registry.register("conversions_pending", "Conversions that run or wait for a slot", own.pending.clone());
         });
-        let slots = Arc::new(Semaphore::new(conversions.concurrent_max.get()));
+        let slots = Arc::new(Semaphore::new(conversions.slots.get()));
         Self { cache, slots, pixels_max: conversions.pixels_max, metrics: Arc::new(own) }
     }
 

@@ -20,7 +20,7 @@ pub(crate) struct ConversionConfig {
     #[serde(rename = "convert_pixels_max")]
     pub(crate) pixels_max: u64,
     #[serde(rename = "concurrent_conversions_max")]
-    pub(crate) concurrent_max: NonZeroUsize,
+    pub(crate) slots: NonZeroUsize,
     #[serde(rename = "converted_bytes_max")]
     pub(crate) cache_bytes_max: u64,
 }
