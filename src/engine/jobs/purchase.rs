@@ -46,8 +46,10 @@ pub(super) struct Purchase {
     pub(super) state: State,
     /// The number of pictures it is to make.
     pub(super) pictures: u8,
-    /// Submits so far, without those that the upstream pushed back.
+    /// Submits so far; the last one has this number.
     attempts: u32,
+    /// Submits that the upstream pushed back: these are not counted against the most that may fail.
+    pushbacks: u32,
     /// Accounts whose key the upstream refused; each once, however often it refused.
     refused_accounts: Vec<AccountId>,
 }
@@ -171,7 +173,7 @@ impl Purchase {
     }
 
     pub(super) fn in_state(state: State, pictures: u8) -> Self {
-        Self { state, pictures, attempts: 0, refused_accounts: Vec::new() }
+        Self { state, pictures, attempts: 0, pushbacks: 0, refused_accounts: Vec::new() }
     }
 }
 

@@ -78,7 +78,8 @@ impl Purchase {
         let (account, since, committed) = (account.clone(), *since, *commit != Commit::Pending);
         let purchase = cx.purchase;
         let SubmitResult { result, usable_accounts } = submitted;
-        match after_submit(result, self.attempts, cx.rules.submit_attempts_max, cx.rules.on_unknown) {
+        let counted = self.attempts - self.pushbacks;
+        match after_submit(result, counted, cx.rules.submit_attempts_max, cx.rules.on_unknown) {
             AfterSubmit::Poll(handle) => {
                 let class = class_of(cx.record, self.pictures);
                 self.accept(Accepted::new(handle, account, class, cx.now.instant), None, cx);
@@ -105,8 +106,8 @@ impl Purchase {
                 if let Some(failure) = self.key_refused(&pushback, account, &usable_accounts) {
                     return self.fail(failure, cx);
                 }
-                // The budget decides when the next submit leaves, and with which account. A pushback is no attempt.
-                self.attempts -= 1;
+                // The budget decides when the next submit leaves, and with which account.
+                self.pushbacks += 1;
                 // A refusal after the budget has counted the submit as accepted changes nothing in the budget, so it
                 // delays no later submit: this pause does.
                 let waited = cx.now.instant.saturating_duration_since(since);

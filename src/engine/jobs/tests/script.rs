@@ -453,8 +453,14 @@ impl Script {
 
     /// Submits all but the last byte. Returns the number of the attempt.
     pub(super) fn upload(&mut self, slot: u8) -> u32 {
-        let granted = self.granted(slot);
+        let attempt = self.begin(slot);
         self.uploaded(slot);
+        attempt
+    }
+
+    /// Begins a submit. Returns the number of the attempt.
+    pub(super) fn begin(&mut self, slot: u8) -> u32 {
+        let granted = self.granted(slot);
         let (_, attempt) = granted.split_once('#').unwrap();
         attempt.split(' ').next().unwrap().parse().unwrap()
     }

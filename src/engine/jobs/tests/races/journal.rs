@@ -1,7 +1,7 @@
 //! Records that become durable, or do not, while something else happens.
 
 use crate::config::OnUnknown;
-use crate::engine::jobs::tests::script::{Request, Script, rules};
+use crate::engine::jobs::tests::script::{Request, Script, rules, seconds};
 
 const UNRECORDED: &str =
     "end submits 0; release 0; ended 0 journal_unavailable in 0s $0.5 free; job ended journal_unavailable";
@@ -126,4 +126,34 @@ fn a_lost_answer_counts_as_bought_until_it_is_journalled() {
     let mut jobs = start();
     assert_eq!(jobs.withdrawal(0, true), "stage queued");
     assert_eq!(jobs.waiter_left(), "end submits 0; release 0; journal failed 0 abandoned");
+}
+
+/// *The commit record of an earlier attempt becomes durable late.*
+#[test]
+fn a_late_commit_record_lets_no_byte_of_another_attempt_leave() {
+    // The second attempt is uploaded before, or after, the record of the first is reported. The first was not sent, or
+    // was pushed back, which counts as no attempt.
+    for first in [Script::not_sent, Script::refused] {
+        let start = || {
+            let mut jobs = Script::of(1);
+            let earlier = jobs.upload(0);
+            assert_eq!(first(&mut jobs, 0), "journal withdrawn 0");
+            jobs.withdrawal(0, true);
+            jobs.wait(seconds(1));
+            jobs.time_passed();
+            (jobs, earlier)
+        };
+
+        let (mut jobs, earlier) = start();
+        let later = jobs.begin(0);
+        assert_eq!(jobs.commit(0, earlier, true), "");
+        jobs.uploaded(0);
+        assert_eq!(jobs.commit(0, later, true), "send 0");
+
+        let (mut jobs, earlier) = start();
+        let later = jobs.upload(0);
+        assert_eq!(jobs.commit(0, earlier, true), "");
+        assert_eq!(jobs.commit(0, later, true), "send 0");
+        assert_eq!(jobs.commit(0, later, true), "", "once");
+    }
 }
