@@ -48,6 +48,8 @@
 //! - *The commit record becomes durable while the submit is answered.* The record may be on disk, so the refused submit is
 //!   withdrawn; nothing is sent for a submit that has ended.
 //! - *The commit record of an earlier attempt becomes durable late.* It lets no byte of a later attempt leave.
+//! - *A record cannot be written while the budget grants a submit of another job.* A submit that is granted later is
+//!   returned unused; one that was granted before breaks off at its own commit record.
 //!
 //! The gateway begins to stop:
 //! - *while a request arrives.* It may join; no new job is listed.

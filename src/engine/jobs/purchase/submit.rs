@@ -16,10 +16,13 @@ use crate::storage::journal::Record;
 pub(in crate::engine::jobs) const ACCEPTED_AFTER: Duration = Duration::from_secs(5);
 
 impl Purchase {
-    /// Submits, if its job still needs it and it is not too late.
+    /// Submits, if its job still needs it, it is not too late, and a commit record can be written.
     pub(in crate::engine::jobs) fn granted(&mut self, account: AccountId, cx: &mut Context<'_>) {
         if !matches!(self.state, State::Queued) {
             return cx.push(Effect::ReleaseInFlight { purchase: cx.purchase });
+        }
+        if let Some(failure) = cx.closed.cloned() {
+            return self.fail(failure, cx);
         }
         if cx.is_late() {
             cx.push(Effect::ReleaseInFlight { purchase: cx.purchase });

@@ -157,3 +157,31 @@ fn a_late_commit_record_lets_no_byte_of_another_attempt_leave() {
         assert_eq!(jobs.commit(0, later, true), "", "once");
     }
 }
+
+/// *A record cannot be written while the budget grants a submit of another job.*
+#[test]
+fn once_a_record_could_not_be_written_nothing_is_submitted() {
+    let start = || {
+        let mut jobs = Script::of(1);
+        jobs.resolve(0);
+        let first = jobs.job;
+        assert_eq!(jobs.list(Request { prompt: "another", ..Request::default() }), "journal intent 0x1; enqueue 0");
+        (jobs, first)
+    };
+
+    let (mut jobs, first) = start();
+    let second = std::mem::replace(&mut jobs.job, first);
+    assert_eq!(jobs.end(0, false), "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8; job ended x1");
+    jobs.job = second;
+    assert_eq!(jobs.granted(0), "end submits 0; release 0; journal failed 0 journal_unavailable");
+    assert_eq!(jobs.list(Request { prompt: "a third", ..Request::default() }), "refused journal_unavailable");
+    assert_eq!(jobs.end(0, false), "ended 0 journal_unavailable in 0s $0.5 free; job ended journal_unavailable");
+
+    let (mut jobs, first) = start();
+    assert_eq!(jobs.granted(0), "submit 0 #1 x1; stage submitting");
+    let second = std::mem::replace(&mut jobs.job, first);
+    assert_eq!(jobs.end(0, false), "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8; job ended x1");
+    jobs.job = second;
+    assert_eq!(jobs.uploaded(0), "journal committing 0 a #1");
+    assert_eq!(jobs.commit(0, 1, false), "break off 0");
+}
