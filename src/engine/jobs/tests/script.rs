@@ -7,7 +7,7 @@ use crate::budget::Pushback;
 use crate::config::OnUnknown;
 use crate::engine::jobs::event::{Event, FetchFailure, Fetched, Now, Step, SubmitResult};
 use crate::engine::jobs::rules::Rules;
-use crate::engine::jobs::{CancelOutcome, Jobs, Listed, NewJob, StartTimes};
+use crate::engine::jobs::{CancelOutcome, EndedAtStart, Jobs, Listed, NewJob, StartTimes, recover};
 use crate::engine::reuse::ReusePolicy;
 use crate::input_urls::InputUrlGuards;
 use crate::model::{
@@ -15,7 +15,7 @@ use crate::model::{
     JobId, PictureRequest, PurchaseId, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
 use crate::polling::planner::PollPlanner;
-use crate::storage::journal::JobRecord;
+use crate::storage::journal::{JobRecord, StoredJob, StoredPurchase, StoredState};
 use crate::upstream::{Finished, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted};
 
 /// One picture costs $0.5, a token in $1, and a token out $2.
@@ -219,6 +219,13 @@ impl Script {
         script
     }
 
+    /// A job of one purchase at the API kind `openai`, whose last byte has left.
+    pub(super) fn openai() -> Self {
+        let mut script = Self::of_request(Request { api_kind: ApiKind::OpenAi, ..Request::default() });
+        script.submit(0);
+        script
+    }
+
     /// A job of one purchase that the upstream works on, with one waiter.
     pub(super) fn polling() -> Self {
         let mut script = Self::of(1);
@@ -288,6 +295,45 @@ impl Script {
 
     pub(super) fn waiter_left(&mut self) -> String {
         self.event(Event::WaiterLeft { job: self.job })
+    }
+}
+
+/// A start of the gateway.
+impl Script {
+    /// Recovers a job from the states of its purchases, of one picture each. Returns the effects, the purchases that end
+    /// with the start, and those that were adopted with the account that the journal names.
+    pub(super) fn recover(
+        &mut self,
+        request: &Request,
+        states: Vec<StoredState>,
+        bought_by: Option<&str>,
+    ) -> (String, Vec<EndedAtStart>, Vec<String>) {
+        let id = JobId::new(START, self.listed.len() as u128);
+        let purchases = (0..).zip(states).map(|(slot, state)| StoredPurchase {
+            id: PurchaseId { job: id, slot },
+            pictures: 1,
+            state,
+            api_kind: request.api_kind,
+            account: bought_by.map(account),
+            lost_answers: 0,
+            resolution: None,
+        });
+        let purchases = purchases.collect();
+        let stored = StoredJob { record: request.record(id), purchases, delivered: None, evicted: false };
+        let mut adopted = Vec::new();
+        let adopt = |purchase: PurchaseId, name: Option<&AccountId>| {
+            let name = name.map_or_else(|| text("any"), ToString::to_string);
+            adopted.push(format!("{} {name}", purchase.slot));
+            account(&name)
+        };
+        let rules = self.jobs.rules.clone();
+        let (recovered, ended) = recover(stored, &rules, self.now(), adopt);
+        assert_eq!(recovered.purchases(), usize::from(request.record(id).n));
+        assert_eq!(recovered.polled().count(), adopted.len());
+        let effects = self.jobs.restore(recovered, self.now());
+        self.listed.push(id);
+        self.job = id;
+        (self.text(&effects), ended, adopted)
     }
 }
 
@@ -373,6 +419,12 @@ impl Script {
         self.submitted(slot, Ok(Submitted::Accepted(handle(slot))), &[])
     }
 
+    /// The pictures come with the answer.
+    pub(super) fn finished_at_once(&mut self, slot: u8, with_id: bool) -> String {
+        let handle = with_id.then(|| handle(slot));
+        self.submitted(slot, Ok(Submitted::Finished { handle, finished: finished(1) }), &[])
+    }
+
     /// The connection breaks before the last byte.
     pub(super) fn not_sent(&mut self, slot: u8) -> String {
         self.submitted(slot, Err(SubmitError::NotSent { message: text("no route") }), &[])
@@ -416,6 +468,10 @@ impl Script {
 
     pub(super) fn done(&mut self, slot: u8) -> String {
         self.polled(slot, seconds(0), Ok(Polled::Finished(finished(1))))
+    }
+
+    pub(super) fn poll_failed(&mut self, slot: u8) -> String {
+        self.polled(slot, seconds(0), Err(PollError::Trouble { message: text("HTML") }))
     }
 
     pub(super) fn polled(&mut self, slot: u8, age: Duration, result: Result<Polled, PollError>) -> String {
