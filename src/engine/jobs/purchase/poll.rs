@@ -10,8 +10,9 @@ use crate::upstream::{Finished, PollError, Polled};
 
 impl Purchase {
     /// Journals that the upstream has taken it.
-    pub(super) fn accept(&mut self, accepted: Accepted, finished: Option<Finished>, cx: &mut Context<'_>) {
+    pub(super) fn accept(&mut self, mut accepted: Accepted, finished: Option<Finished>, cx: &mut Context<'_>) {
         let purchase = cx.purchase;
+        accepted.found_done = finished.is_some();
         let handle = &accepted.poll.handle;
         let (upstream, poll_url) = (handle.id.clone(), handle.poll_url.clone());
         cx.push(Effect::EndSubmits { purchase });

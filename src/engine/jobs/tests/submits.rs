@@ -112,3 +112,15 @@ fn pictures_that_come_at_once_without_an_id_are_fetched_until_they_are_here() {
     assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1; stage processing");
     assert_eq!(jobs.end(0, true), "result x1; ended 0 x1 in 50s $8 charge x1 $8; job ended x1");
 }
+
+#[test]
+fn pictures_that_came_at_once_are_polled_for_fresh_addresses_and_teach_nothing() {
+    let mut jobs = Script::of(1);
+    jobs.submit(0);
+    jobs.finished_at_once(0, true);
+    jobs.acceptance(0, true);
+    jobs.wait(seconds(3));
+    assert_eq!(jobs.fetch_failed(0, 0), "poll 0 up0 a age 3s troubles 1");
+    jobs.wait(seconds(3));
+    assert_eq!(jobs.done(0), "release 0; fetch 0 x1", "it was found done before");
+}
