@@ -51,6 +51,7 @@ impl Purchase {
         let since = match &self.state {
             State::Ending(_) | State::Ended(_) => return false,
             State::Polling(accepted) => accepted.accepted,
+            State::Collecting(immediate) => immediate.sent,
             _ => cx.now.instant,
         };
         let upstream = self.state.upstream().cloned();

@@ -124,3 +124,19 @@ fn pictures_that_came_at_once_are_polled_for_fresh_addresses_and_teach_nothing()
     jobs.wait(seconds(3));
     assert_eq!(jobs.done(0), "release 0; fetch 0 x1", "it was found done before");
 }
+
+#[test]
+fn pictures_without_an_id_that_cannot_be_fetched_are_lost_at_the_deadline() {
+    let mut jobs = Script::openai();
+    jobs.wait(seconds(40));
+    jobs.finished_at_once(0, false);
+    jobs.wait(seconds(599));
+    assert_eq!(jobs.fetch_failed(0, 0), "fetch 0 x1 in 2s only once", "counted from the answer");
+    jobs.wait(seconds(1));
+    assert_eq!(jobs.fetch_failed(0, 0), "end submits 0; release 0; journal failed 0 result_lost");
+    assert_eq!(
+        jobs.end(0, true),
+        "ended 0 result_lost in 640s $0.5 charge x1 $0.5; job ended result_lost",
+        "from its submit"
+    );
+}
