@@ -4,9 +4,10 @@
 //! events. The driver owns [`Jobs`] behind its lock, carries out the effects and reports what came of them.
 //!
 //! - [`Jobs`]: listing and joining, waiters, events. [`event`]: what goes in and comes out.
-//! - One live job (`job`) in the `table`; one purchase of it and its steps (`purchase`).
-//! - Decisions without state: what follows a submit, a poll or a fetch (`decisions`), how a job has ended (`outcome`),
-//!   what becomes of it after a restart (`recovered`).
+//! - One live job (`job`) in the `table`, how it has ended (`job/outcome`), and what becomes of it after a restart
+//!   (`job/recovered`).
+//! - One purchase of it and its steps (`purchase`); what follows a submit, a poll or a fetch (`purchase/decisions`).
+//! - What requests and owners see of it (`view`).
 //!
 //! Known races, and their solutions; `tests/races` has each in both orders.
 //!
@@ -64,14 +65,10 @@ use crate::engine::reuse::ReusePolicy;
 use crate::model::{ApiKind, ClientId, Failure, Fingerprint, IdempotencyKey, JobId, PurchaseId, Webhook};
 use crate::storage::journal::{JobRecord, Record};
 
-mod decisions;
 pub(super) mod event;
 mod handle;
-mod job;
-pub(super) mod outcome;
-mod progress;
+pub(super) mod job;
 mod purchase;
-mod recovered;
 pub(super) mod rules;
 mod table;
 #[cfg(test)]
@@ -79,24 +76,24 @@ mod tests;
 mod timers;
 mod view;
 
-use event::{Effect, News, Now, Step};
+pub(crate) use event::JobStage;
+use event::{Effect, Now, ProgressChange, Step};
 use job::Job;
+pub(super) use job::recovered::{EndedAtStart, RecoveredJob, recover};
 pub(super) use job::{OpenPurchase, StartTimes};
-pub(crate) use progress::JobStage;
-pub(super) use progress::Progress;
-use purchase::{Purchase, State};
-pub(super) use recovered::{EndedAtStart, RecoveredJob, recover};
+use purchase::{Purchase, PurchaseEnd, State};
 use rules::Rules;
 use table::Table;
 use timers::Timers;
 pub(crate) use view::CancelOutcome;
-pub(super) use view::{Counts, LiveView, Standing};
+pub(super) use view::{Counts, LiveView, PaymentStatus};
 
 /// The jobs that are under way.
 #[derive(Debug)]
 pub(super) struct Jobs {
     rules: Rules,
-    table: Table,
+    /// The jobs, to be looked at.
+    pub(super) table: Table,
     timers: Timers,
     /// Why nothing is submitted any more: the gateway stops, or a record could not be written.
     closed: Option<Failure>,
@@ -116,7 +113,7 @@ pub(super) struct NewJob {
 
 /// The result of listing a job.
 #[derive(Debug)]
-pub(super) enum Listed {
+pub(super) enum ListOutcome {
     /// Its purchases are queued once these effects are carried out.
     New(Vec<Effect>),
     /// A live job was joined instead.
@@ -160,7 +157,7 @@ impl Jobs {
     /// # Errors
     ///
     /// [`Failure::KeyReused`], and the reason why nothing is bought any more.
-    pub(super) fn list_or_join(&mut self, new: NewJob, policy: ReusePolicy) -> Result<Listed, Failure> {
+    pub(super) fn list_or_join(&mut self, new: NewJob, policy: ReusePolicy) -> Result<ListOutcome, Failure> {
         let NewJob { record, api_kind, pictures, webhook, times } = new;
         let by_key = match &record.idempotency_key {
             Some(key) => self.table.keyed(&record.client, key, record.fingerprint)?,
@@ -168,7 +165,7 @@ impl Jobs {
         };
         let live = by_key.or_else(|| self.table.joinable(record.fingerprint, policy));
         if let Some(joined) = live.and_then(|job| self.join_listed(job, times.start_by)) {
-            return Ok(Listed::Joined(joined));
+            return Ok(ListOutcome::Joined(joined));
         }
         if let Some(failure) = &self.closed {
             return Err(failure.clone());
@@ -189,13 +186,13 @@ impl Jobs {
             kept: record.respond_async,
             record,
             api_kind,
-            purchases: pictures.into_iter().map(Purchase::new).collect(),
+            purchases: pictures.into_iter().map(|pictures| Purchase::new(State::Queued, pictures)).collect(),
             needed: 1,
             times,
             abandoned: false,
             stage: JobStage::default(),
         });
-        Ok(Listed::New(effects))
+        Ok(ListOutcome::New(effects))
     }
 
     /// Lists a job that was under way before the gateway started, if any of its purchases is polled on. One without has
@@ -203,23 +200,21 @@ impl Jobs {
     pub(super) fn restore(&mut self, recovered: RecoveredJob, now: Now) -> Vec<Effect> {
         let RecoveredJob { record, api_kind, purchases } = recovered;
         let job = record.id;
-        let polls = (0..).zip(&purchases).filter_map(|(slot, purchase)| match &purchase.state {
-            // While the gateway was down it may have ended.
-            State::Polling(accepted) => {
-                Some(Effect::PlanPoll { purchase: PurchaseId { job, slot }, poll: accepted.next_poll(true) })
-            }
-            _ => None,
+        // While the gateway was down they may have ended.
+        let polls = (0..).zip(&purchases).filter_map(|(slot, Purchase { state, .. })| {
+            let poll = state.polled()?.next_poll(true);
+            Some(Effect::PlanPoll { purchase: PurchaseId { job, slot }, poll })
         });
         let polls: Vec<Effect> = polls.collect();
         if polls.is_empty() {
             return polls;
         }
         let published = purchases.iter().flat_map(|Purchase { state, .. }| {
-            let upstream = state.upstream().cloned().map(News::Upstream);
-            let result = state.end().and_then(|end| end.result()).map(News::Result);
+            let upstream = state.upstream().cloned().map(ProgressChange::Upstream);
+            let result = state.end().and_then(PurchaseEnd::result).map(ProgressChange::Result);
             upstream.into_iter().chain(result)
         });
-        let news: Vec<News> = std::iter::once(News::Recorded).chain(published).collect();
+        let changes: Vec<ProgressChange> = std::iter::once(ProgressChange::Recorded).chain(published).collect();
         let mut job_of = Job {
             kept: record.respond_async,
             record: Arc::new(record),
@@ -230,9 +225,9 @@ impl Jobs {
             abandoned: false,
             stage: JobStage::default(),
         };
-        let stage = job_of.new_stage().map(News::Stage);
+        let stage = job_of.new_stage().map(ProgressChange::Stage);
         self.table.list(job_of);
-        let publish = news.into_iter().chain(stage).map(|news| Effect::Publish { job, news });
+        let publish = changes.into_iter().chain(stage).map(|change| Effect::Publish { job, change });
         publish.chain(polls).collect()
     }
 

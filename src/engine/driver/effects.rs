@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Driver, State, fetch, submit};
-use crate::engine::forecast::missed_start;
+use crate::engine::driver::forecast::missed_start;
 use crate::engine::jobs::event::{Completion, Effect, EndedPurchase, Event, Step};
-use crate::model::{ClientId, Failure, PurchaseId, Usd};
+use crate::model::{ClientId, Failure, PurchaseId, UpstreamId, Usd};
 use crate::storage::JournalError;
 use crate::storage::journal::Record;
 
@@ -49,7 +49,7 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut State, effect: Effect) -> 
         Effect::Fetch { purchase, finished, pause, resumable } => {
             fetch::start(driver, purchase, finished, pause, resumable);
         }
-        Effect::Publish { job, news } => live.publish(job, news),
+        Effect::Publish { job, change } => live.publish(job, change),
         Effect::CountLostAnswer { usd } => driver.services.metrics.unknown(usd),
         Effect::EndPurchase(ended) => {
             if let Some(quota) = live.quota(ended.purchase.job) {
@@ -140,14 +140,21 @@ fn report(driver: &Driver, ended: &EndedPurchase) {
         Err(failure) => {
             let usd = usd.unwrap_or_default();
             metrics.ended(failure, usd);
-            log_failure(*purchase, client, upstream.as_ref().map(ToString::to_string), failure, usd);
+            log_failure(*purchase, client, upstream.as_ref(), failure, usd);
         }
     }
 }
 
-fn log_failure(purchase: PurchaseId, client: &ClientId, upstream: Option<String>, failure: &Failure, Usd(usd): Usd) {
+fn log_failure(
+    purchase: PurchaseId,
+    client: &ClientId,
+    upstream: Option<&UpstreamId>,
+    failure: &Failure,
+    Usd(usd): Usd,
+) {
     let name = failure.name();
     if failure.may_have_been_bought() {
+        let upstream = upstream.map(ToString::to_string);
         tracing::warn!(%purchase, upstream, %client, failure = name, usd, "purchase ended without a picture");
     } else {
         tracing::info!(%purchase, %client, failure = name, "purchase ended without a picture");

@@ -88,14 +88,14 @@ fn commit(driver: &Arc<Driver>, purchase: PurchaseId) -> Commit {
     let driver = Arc::clone(driver);
     Box::new(move || {
         async move {
-            let (send, sent) = oneshot::channel();
+            let (last_byte, may_leave) = oneshot::channel();
             {
                 let mut state = driver.lock();
                 let Some(live) = state.live.purchase(purchase) else { return false };
-                live.last_byte = Some(send);
+                live.last_byte = Some(last_byte);
                 driver.process(&mut state, Event::Uploaded { purchase });
             }
-            sent.await.unwrap_or(false)
+            may_leave.await.unwrap_or(false)
         }
         .boxed()
     })

@@ -3,15 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::budget::Pushback;
 use crate::model::{
     AccountId, Failure, JobId, JobResult, PurchaseId, PurchaseResult, StoredPicture, Timestamp, UpstreamId, Usage, Usd,
 };
 use crate::polling::latency::LatencyClass;
 use crate::storage::journal::{JobRecord, Record};
 use crate::upstream::{Finished, PollError, Polled, PurchaseHandle, SubmitError, Submitted};
-
-use super::progress::JobStage;
 
 /// The circumstances of an event: the time on both clocks, and one random number.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +51,8 @@ pub(in crate::engine) enum Event {
 pub(in crate::engine) enum Step {
     /// The job, and the webhook that is notified of its end.
     Intent(JobId),
-    /// The last byte of this attempt may leave.
-    Commit { purchase: PurchaseId, attempt: u32 },
+    /// The last byte of this submit may leave.
+    Commit { purchase: PurchaseId, submit: u32 },
     /// A submit had no effect, or its outcome is not waited for.
     Withdrawal(PurchaseId),
     /// The upstream has taken the purchase under an id.
@@ -119,7 +116,7 @@ pub(in crate::engine) enum Effect {
     /// Fetch and store the outputs after a pause; [`Event::Fetched`] answers. `resumable`: a restart would fetch them again.
     Fetch { purchase: PurchaseId, finished: Finished, pause: Duration, resumable: bool },
     /// Show waiters what is new.
-    Publish { job: JobId, news: News },
+    Publish { job: JobId, change: ProgressChange },
     /// Count a lost answer whose purchase is submitted again, and what it may have cost.
     CountLostAnswer { usd: Usd },
     /// Account for a purchase that has ended.
@@ -128,9 +125,21 @@ pub(in crate::engine) enum Effect {
     EndJob { record: Arc<JobRecord>, outcome: Result<Arc<JobResult>, Failure> },
 }
 
+/// The stage of a live job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum JobStage {
+    /// It waits for the budget.
+    #[default]
+    Queued,
+    /// A submit of it is under way.
+    Submitting,
+    /// The upstream works on it.
+    Processing,
+}
+
 /// What is new of a job.
 #[derive(Clone, Debug)]
-pub(in crate::engine) enum News {
+pub(in crate::engine) enum ProgressChange {
     Stage(JobStage),
     /// The job is in the journal.
     Recorded,
@@ -179,12 +188,4 @@ pub(in crate::engine) struct EndedPurchase {
     pub(in crate::engine) usd: Option<Usd>,
     /// What is charged to the client's quota: pictures and money.
     pub(in crate::engine) charge: (usize, Usd),
-}
-
-/// Returns whether a pushback concerns the key, with the reason.
-pub(super) fn refused_key(pushback: &Pushback) -> Option<&Failure> {
-    match pushback {
-        Pushback::Key { reason } => Some(reason),
-        Pushback::Account { .. } | Pushback::Model { .. } => None,
-    }
 }

@@ -1,7 +1,7 @@
 //! What follows an event.
 
 use super::Jobs;
-use super::event::{Effect, Event, News, Now, Step};
+use super::event::{Effect, Event, Now, ProgressChange, Step};
 use super::purchase::{Context, Purchase};
 use crate::model::{Failure, JobId, PurchaseId};
 
@@ -14,7 +14,7 @@ impl Jobs {
             Event::Journalled { step, durable } => self.journalled(step, durable, now, out),
             Event::Granted { purchase, account } => self.step(purchase, now, out, |one, cx| one.granted(account, cx)),
             Event::NotGranted { purchase, failure } => {
-                self.step(purchase, now, out, |one, cx| one.not_granted(failure, cx));
+                self.step(purchase, now, out, |one, cx| one.give_up(failure, cx));
             }
             Event::Uploaded { purchase } => self.step(purchase, now, out, Purchase::uploaded),
             Event::Submitted { purchase, result } => self.step(purchase, now, out, |one, cx| one.submitted(result, cx)),
@@ -35,8 +35,10 @@ impl Jobs {
             }
             Event::Draining => {
                 self.closed.get_or_insert(Failure::Stopping);
-                for job in self.table.live.keys().copied().collect::<Vec<_>>() {
-                    self.each(job, now, out, Purchase::drain);
+                let mut jobs: Vec<JobId> = self.table.live.keys().copied().collect();
+                jobs.sort_unstable();
+                for job in jobs {
+                    self.each(job, now, out, |one, cx| one.give_up(Failure::Stopping, cx));
                 }
             }
         }
@@ -50,14 +52,14 @@ impl Jobs {
         match step {
             Step::Intent(job) if durable => {
                 if self.table.live.contains_key(&job) {
-                    out.push(Effect::Publish { job, news: News::Recorded });
+                    out.push(Effect::Publish { job, change: ProgressChange::Recorded });
                 }
             }
             Step::Intent(job) => {
-                self.each(job, now, out, |one, cx| one.fail_unrecorded(Failure::JournalUnavailable, cx));
+                self.each(job, now, out, |one, cx| one.fail(Failure::JournalUnavailable, cx));
             }
-            Step::Commit { purchase, attempt } => {
-                self.step(purchase, now, out, |one, cx| one.commit_journalled(attempt, durable, cx));
+            Step::Commit { purchase, submit } => {
+                self.step(purchase, now, out, |one, cx| one.commit_journalled(submit, durable, cx));
             }
             Step::Withdrawal(purchase) => self.step(purchase, now, out, Purchase::withdrawal_journalled),
             Step::Acceptance(purchase) => self.step(purchase, now, out, Purchase::acceptance_journalled),
@@ -112,7 +114,7 @@ impl Jobs {
             self.table.unlist(&record);
             self.each(job, now, out, |one, cx| one.fail(Failure::Abandoned, cx));
         } else if let Some(stage) = live.new_stage() {
-            out.push(Effect::Publish { job, news: News::Stage(stage) });
+            out.push(Effect::Publish { job, change: ProgressChange::Stage(stage) });
         }
     }
 }

@@ -25,7 +25,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::decisions::PollState;
 use super::event::{Effect, NextPoll, Now};
 use super::rules::Rules;
 use super::timers::Timers;
@@ -36,9 +35,12 @@ use crate::polling::latency::LatencyClass;
 use crate::storage::journal::JobRecord;
 use crate::upstream::{Finished, PurchaseHandle};
 
+mod decisions;
 mod end;
 mod poll;
 mod submit;
+
+use decisions::PollState;
 
 /// One purchase of a live job.
 #[derive(Debug)]
@@ -46,10 +48,16 @@ pub(super) struct Purchase {
     pub(super) state: State,
     /// The number of pictures it is to make.
     pub(super) pictures: u8,
-    /// Submits so far; the last one has this number.
-    attempts: u32,
-    /// Submits that the upstream pushed back: these are not counted against the most that may fail.
-    pushbacks: u32,
+    attempts: Attempts,
+}
+
+/// The submits of a purchase so far.
+#[derive(Debug, Default)]
+struct Attempts {
+    /// Their number. A commit record names the submit that it belongs to.
+    submits: u32,
+    /// Their number, without those that the upstream pushed back.
+    counted: u32,
     /// Accounts whose key the upstream refused; each once, however often it refused.
     refused_accounts: Vec<AccountId>,
 }
@@ -81,7 +89,7 @@ pub(super) enum State {
     /// Its pictures came with the answer to its submit, without an id.
     Collecting(Box<Immediate>),
     /// Its end is being journalled.
-    Ending(Ending),
+    Ending(PendingEnd),
     Ended(PurchaseEnd),
 }
 
@@ -112,7 +120,7 @@ pub(super) struct Accepted {
     /// The account that bought it.
     pub(super) account: AccountId,
     /// When the upstream accepted it.
-    pub(super) accepted: Instant,
+    pub(super) at: Instant,
     /// The class of purchases that take about as long.
     pub(super) class: LatencyClass,
     /// The age at which a poll last found it working; `None` before.
@@ -137,7 +145,7 @@ pub(super) struct Immediate {
 
 /// A purchase whose end is being journalled.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(super) struct PendingEnd {
     pub(super) end: PurchaseEnd,
     upstream: Option<UpstreamId>,
     /// When it was accepted, or submitted where that brought the pictures.
@@ -167,22 +175,17 @@ pub(super) struct Context<'a> {
 }
 
 impl Purchase {
-    /// Makes a purchase that waits for the budget.
-    pub(super) fn new(pictures: u8) -> Self {
-        Self::in_state(State::Queued, pictures)
-    }
-
-    pub(super) fn in_state(state: State, pictures: u8) -> Self {
-        Self { state, pictures, attempts: 0, pushbacks: 0, refused_accounts: Vec::new() }
+    pub(super) fn new(state: State, pictures: u8) -> Self {
+        Self { state, pictures, attempts: Attempts::default() }
     }
 }
 
 impl Accepted {
-    pub(super) fn new(handle: PurchaseHandle, account: AccountId, class: LatencyClass, accepted: Instant) -> Self {
+    pub(super) fn new(handle: PurchaseHandle, account: AccountId, class: LatencyClass, at: Instant) -> Self {
         Self {
             poll: PollState::new(handle),
             account,
-            accepted,
+            at,
             class,
             working_at: None,
             resumed: false,
@@ -197,7 +200,7 @@ impl Accepted {
             handle: self.poll.handle.clone(),
             account: self.account.clone(),
             class: self.class.clone(),
-            accepted: self.accepted,
+            accepted: self.at,
             working_at: self.working_at.unwrap_or_default(),
             troubles: self.troubles,
             soon,
@@ -215,17 +218,13 @@ impl State {
             | Self::Accepting { .. }
             | Self::Polling(_)
             | Self::Collecting(_) => true,
-            Self::Ending(Ending { end, .. }) | Self::Ended(end) => end.is_bought(),
+            Self::Ending(PendingEnd { end, .. }) | Self::Ended(end) => end.is_bought(),
         }
     }
 
     /// Whether the answer to a submit is still to come, or to be journalled.
     pub(super) fn is_submitting(&self) -> bool {
-        match self {
-            Self::Submitting(_) | Self::Withdrawing { .. } | Self::Accepting { .. } | Self::Collecting(_) => true,
-            Self::Queued | Self::Late | Self::Pausing { .. } => false,
-            Self::Polling(_) | Self::Ending(_) | Self::Ended(_) => false,
-        }
+        matches!(self, Self::Submitting(_) | Self::Withdrawing { .. } | Self::Accepting { .. } | Self::Collecting(_))
     }
 
     /// Whether it waits for its turn, so that nothing is lost by ending it.
@@ -237,21 +236,26 @@ impl State {
         matches!(self, Self::Ended(_))
     }
 
+    /// Returns the purchase that is polled, or whose pictures are fetched.
+    pub(super) fn polled(&self) -> Option<&Accepted> {
+        if let Self::Polling(accepted) = self { Some(accepted) } else { None }
+    }
+
     /// Returns the end that is journalled, or being journalled.
     pub(super) fn end(&self) -> Option<&PurchaseEnd> {
-        match self {
-            Self::Ending(Ending { end, .. }) | Self::Ended(end) => Some(end),
-            _ => None,
-        }
+        if let Self::Ending(PendingEnd { end, .. }) | Self::Ended(end) = self { Some(end) } else { None }
     }
 
     /// Returns the upstream's id, once it is journalled.
     pub(super) fn upstream(&self) -> Option<&UpstreamId> {
-        match self {
-            Self::Polling(accepted) => Some(&accepted.poll.handle.id),
-            Self::Ending(Ending { upstream, .. }) => upstream.as_ref(),
-            Self::Ended(PurchaseEnd::Pictures { upstream, .. }) => upstream.as_ref(),
-            _ => None,
+        if let Self::Polling(accepted) = self {
+            Some(&accepted.poll.handle.id)
+        } else if let Self::Ending(PendingEnd { upstream, .. }) | Self::Ended(PurchaseEnd::Pictures { upstream, .. }) =
+            self
+        {
+            upstream.as_ref()
+        } else {
+            None
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The jobs as scripts: each line is an event, and what the jobs ask for in answer.
 
 mod ends;
-mod fetches;
 mod listing;
 mod polls;
 mod races;

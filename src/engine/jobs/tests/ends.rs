@@ -8,7 +8,7 @@ use crate::upstream::Polled;
 #[test]
 fn the_price_is_that_of_the_tokens_or_else_of_the_pictures() {
     let end = |usage| {
-        let mut jobs = Script::of_request(Request { purchases: vec![2], ..Request::default() });
+        let mut jobs = Script::of_request(&Request { purchases: vec![2], ..Request::default() });
         jobs.poll_on(0);
         jobs.done(0);
         let pictures = super::script::pictures(2);
@@ -23,7 +23,7 @@ fn the_price_is_that_of_the_tokens_or_else_of_the_pictures() {
 #[test]
 fn a_failure_is_charged_if_it_may_have_been_bought() {
     let end = |failure: Failure| {
-        let mut jobs = Script::of_request(Request { purchases: vec![3], ..Request::default() });
+        let mut jobs = Script::of_request(&Request { purchases: vec![3], ..Request::default() });
         jobs.poll_on(0);
         let name = failure.name();
         jobs.polled(0, super::script::seconds(0), Ok(Polled::Failed(failure)));
@@ -37,13 +37,13 @@ fn a_failure_is_charged_if_it_may_have_been_bought() {
 #[test]
 fn a_model_that_is_not_in_the_catalogue_has_no_price() {
     let unknown = || Request { model: "sculptor", ..Request::default() };
-    let mut jobs = Script::of_request(unknown());
+    let mut jobs = Script::of_request(&unknown());
     jobs.submit(0);
     jobs.lost(0);
     assert_eq!(jobs.end(0, true), "ended 0 outcome_unknown in 0s $? charge x1 $0; job ended outcome_unknown");
 
     let rules = crate::engine::jobs::rules::Rules { on_unknown: crate::config::OnUnknown::Resubmit, ..rules() };
-    let mut jobs = Script::of_rules(rules, unknown());
+    let mut jobs = Script::of_rules(rules, &unknown());
     jobs.submit(0);
     assert_eq!(jobs.lost(0), "lost answer $0; journal resubmitted 0");
 }
@@ -71,7 +71,7 @@ fn stages_are_shown_when_they_change() {
     jobs.submit(0);
     assert_eq!(jobs.accepted(0), "end submits 0; journal accepted 0 up0");
     assert_eq!(jobs.acceptance(0, true), "upstream up0; poll 0 up0 a age 0s; stage processing");
-    assert_eq!(jobs.granted(1), "submit 1 #2 x1", "the furthest purchase decides");
+    assert_eq!(jobs.granted(1), "submit 1 #1 x1", "the furthest purchase decides");
     // Pictures that are being journalled, or are, count as processing; a failure does not.
     jobs.done(0);
     assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1");

@@ -123,7 +123,7 @@ fn a_recovered_job_is_kept_if_its_client_fetches_it_later() {
     for (kept, expected) in [(true, 1), (false, 0)] {
         let mut jobs = Script::new(rules());
         jobs.recover(&Request { kept, ..of(1) }, vec![accepted(START)], None);
-        assert_eq!(jobs.jobs.counts().kept, expected);
-        assert_eq!(jobs.jobs.counts().polling, 1);
+        assert_eq!(jobs.jobs.table.counts().kept, expected);
+        assert_eq!(jobs.jobs.table.counts().polling, 1);
     }
 }

@@ -85,5 +85,5 @@ fn each_purchase_of_a_job_asks_for_itself() {
     assert_eq!(jobs.key_refused(1, &["a"]), "enqueue 1; stage queued");
     jobs.granted_by(1, "a");
     assert_eq!(jobs.key_refused(1, &["b"]), "end submits 1; release 1; journal failed 1 key_refused; stage queued");
-    assert_eq!(jobs.granted_by(0, "b"), "submit 0 #2 x1; stage submitting");
+    assert_eq!(jobs.granted_by(0, "b"), "submit 0 #1 x1; stage submitting");
 }

@@ -7,7 +7,7 @@ use crate::budget::Pushback;
 use crate::config::OnUnknown;
 use crate::engine::jobs::event::{Event, FetchFailure, Fetched, Now, Step, SubmitResult};
 use crate::engine::jobs::rules::Rules;
-use crate::engine::jobs::{CancelOutcome, EndedAtStart, Jobs, Listed, NewJob, StartTimes, recover};
+use crate::engine::jobs::{CancelOutcome, EndedAtStart, Jobs, ListOutcome, NewJob, StartTimes, recover};
 use crate::engine::reuse::ReusePolicy;
 use crate::input_urls::InputUrlGuards;
 use crate::model::{
@@ -37,8 +37,8 @@ size = { auto = ["1024x1024"], values = ["1024x1024"] }
 
 pub(super) const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
-/// Time until a submit is of no use to a request.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// Time for which a submit is of use to a request.
+pub(super) const STARTS_WITHIN: Duration = Duration::from_mins(1);
 
 /// The deadline of an accepted purchase.
 pub(super) const DEADLINE: Duration = Duration::from_mins(10);
@@ -206,14 +206,14 @@ impl Script {
 
     /// A job with one waiter, of this number of purchases with one picture each.
     pub(super) fn of(purchases: usize) -> Self {
-        Self::of_request(Request { purchases: vec![1; purchases], ..Request::default() })
+        Self::of_request(&Request { purchases: vec![1; purchases], ..Request::default() })
     }
 
-    pub(super) fn of_request(request: Request) -> Self {
+    pub(super) fn of_request(request: &Request) -> Self {
         Self::of_rules(rules(), request)
     }
 
-    pub(super) fn of_rules(rules: Rules, request: Request) -> Self {
+    pub(super) fn of_rules(rules: Rules, request: &Request) -> Self {
         let mut script = Self::new(rules);
         script.list(request);
         script
@@ -221,7 +221,7 @@ impl Script {
 
     /// A job of one purchase at the API kind `openai`, whose last byte has left.
     pub(super) fn openai() -> Self {
-        let mut script = Self::of_request(Request { api_kind: ApiKind::OpenAi, ..Request::default() });
+        let mut script = Self::of_request(&Request { api_kind: ApiKind::OpenAi, ..Request::default() });
         script.submit(0);
         script
     }
@@ -236,7 +236,7 @@ impl Script {
 
 /// What requests do.
 impl Script {
-    pub(super) fn list(&mut self, request: Request) -> String {
+    pub(super) fn list(&mut self, request: &Request) -> String {
         let id = JobId::new(START, self.listed.len() as u128);
         let webhook = Webhook { id: EventId::new(START, 1), url: "https://alice.test/".parse().unwrap() };
         let new = NewJob {
@@ -244,15 +244,18 @@ impl Script {
             api_kind: request.api_kind,
             pictures: request.purchases.clone(),
             webhook: request.webhook.then_some(webhook),
-            times: StartTimes { start_by: self.instant() + PATIENCE, expected_start: self.instant() + PATIENCE / 3 },
+            times: StartTimes {
+                start_by: self.instant() + STARTS_WITHIN,
+                expected_start: self.instant() + STARTS_WITHIN / 3,
+            },
         };
         match self.jobs.list_or_join(new, request.policy) {
-            Ok(Listed::New(effects)) => {
+            Ok(ListOutcome::New(effects)) => {
                 self.listed.push(id);
                 self.job = id;
                 self.text(&effects)
             }
-            Ok(Listed::Joined(record)) => format!("joined {}", self.number(record.id)),
+            Ok(ListOutcome::Joined(record)) => format!("joined {}", self.number(record.id)),
             Err(failure) => format!("refused {}", failure.name()),
         }
     }
@@ -263,14 +266,14 @@ impl Script {
     }
 
     pub(super) fn join_as(&mut self, request: &Request) -> String {
-        let joined = self.jobs.join(request.fingerprint(), request.policy, self.instant() + PATIENCE);
+        let joined = self.jobs.join(request.fingerprint(), request.policy, self.instant() + STARTS_WITHIN);
         joined.map_or_else(|| text("none"), |record| format!("joined {}", self.number(record.id)))
     }
 
     /// A request with an idempotency key arrives.
     pub(super) fn join_by_key(&mut self, request: &Request) -> String {
         let key = request.key().unwrap();
-        let start_by = self.instant() + PATIENCE;
+        let start_by = self.instant() + STARTS_WITHIN;
         match self.jobs.join_by_key(&request.client(), &key, request.fingerprint(), start_by) {
             Ok(joined) => joined.map_or_else(|| text("none"), |record| format!("joined {}", self.number(record.id))),
             Err(failure) => format!("refused {}", failure.name()),
@@ -290,7 +293,7 @@ impl Script {
     }
 
     pub(super) fn keep(&mut self) {
-        self.jobs.keep(self.job, self.instant() + PATIENCE);
+        self.jobs.keep(self.job, self.instant() + STARTS_WITHIN);
     }
 
     pub(super) fn waiter_left(&mut self) -> String {
@@ -388,8 +391,8 @@ impl Script {
         self.journalled(Step::Intent(self.job), durable)
     }
 
-    pub(super) fn commit(&mut self, slot: u8, attempt: u32, durable: bool) -> String {
-        self.journalled(Step::Commit { purchase: self.purchase(slot), attempt }, durable)
+    pub(super) fn commit(&mut self, slot: u8, submit: u32, durable: bool) -> String {
+        self.journalled(Step::Commit { purchase: self.purchase(slot), submit }, durable)
     }
 
     pub(super) fn withdrawal(&mut self, slot: u8, durable: bool) -> String {
@@ -503,22 +506,21 @@ impl Script {
 impl Script {
     /// Submits, and sends the last byte.
     pub(super) fn submit(&mut self, slot: u8) {
-        let attempt = self.upload(slot);
-        self.commit(slot, attempt, true);
+        let number = self.upload(slot);
+        assert_eq!(self.commit(slot, number, true), format!("send {slot}"));
     }
 
-    /// Submits all but the last byte. Returns the number of the attempt.
+    /// Submits all but the last byte. Returns the number of the submit.
     pub(super) fn upload(&mut self, slot: u8) -> u32 {
-        let attempt = self.begin(slot);
-        self.uploaded(slot);
-        attempt
+        self.granted(slot);
+        self.commit_number(slot)
     }
 
-    /// Begins a submit. Returns the number of the attempt.
-    pub(super) fn begin(&mut self, slot: u8) -> u32 {
-        let granted = self.granted(slot);
-        let (_, attempt) = granted.split_once('#').unwrap();
-        attempt.split(' ').next().unwrap().parse().unwrap()
+    /// Uploads all but the last byte. Returns the number of the submit.
+    pub(super) fn commit_number(&mut self, slot: u8) -> u32 {
+        let uploaded = self.uploaded(slot);
+        let (_, number) = uploaded.split_once('#').expect("a commit record");
+        number.parse().expect("the number of a submit")
     }
 
     /// Goes on until the upstream works on the purchase.

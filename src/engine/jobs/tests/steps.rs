@@ -42,7 +42,10 @@ const STATES: [(&str, Way); 12] = [
     }),
 ];
 
-const EVENTS: [(&str, fn(&mut Script) -> String); 11] = [
+/// Reports an event about the first purchase. Returns the effects.
+type Report = fn(&mut Script) -> String;
+
+const EVENTS: [(&str, Report); 11] = [
     ("granted", |jobs| jobs.granted(0)),
     ("not granted", |jobs| jobs.not_granted(0)),
     ("uploaded", |jobs| jobs.uploaded(0)),
@@ -63,7 +66,7 @@ const EXPECTED: [&str; 12] = [
 //   granted not  upload commit answer withdr accept poll fetch end drain
     "x       x    b      .      r      .      .      .    .     .   x", // queued
     "r       x    b      .      r      .      .      .    .     .   x", // late
-    "r       .    b      .      r      .      .      .    .     .   x", // pausing
+    "r       x    b      .      r      .      .      .    .     .   x", // pausing
     "r       .    x      .      x      .      .      .    .     .   .", // uploading
     "r       .    b      x      x      .      .      .    .     .   .", // committing
     "r       .    b      .      x      .      .      .    .     .   .", // submitted

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::script::Script;
-use crate::engine::jobs::JobStage;
-use crate::engine::jobs::event::{Completion, Effect, EndedPurchase, News, NextPoll, Step};
+use crate::engine::jobs::event::{Completion, Effect, EndedPurchase, JobStage, NextPoll, ProgressChange, Step};
 use crate::model::{ApiKind, JobId, PurchaseId, Usd};
 use crate::storage::journal::Record;
 use crate::upstream::Finished;
@@ -33,12 +32,9 @@ impl Script {
         match effect {
             Effect::Append { records, step } => {
                 let texts: Vec<String> = records.iter().map(|record| self.record(record)).collect();
-                self.check(&records[0], *step);
-                let attempt = match step {
-                    Step::Commit { attempt, .. } => format!(" #{attempt}"),
-                    _ => String::new(),
-                };
-                format!("journal {}{attempt}", texts.join(" and "))
+                check(&records[0], *step);
+                let number = if let Step::Commit { submit, .. } = step { format!(" #{submit}") } else { String::new() };
+                format!("journal {}{number}", texts.join(" and "))
             }
             Effect::Enqueue { purchase } => format!("enqueue {}", name(purchase)),
             Effect::ExplainDelay { purchase } => format!("explain {}", name(purchase)),
@@ -60,14 +56,14 @@ impl Script {
                 let how = if *resumable { "" } else { " only once" };
                 format!("fetch {} x{}{pause}{how}", name(purchase), outputs.len())
             }
-            Effect::Publish { job, news } => {
-                let news = match news {
-                    News::Stage(stage) => format!("stage {}", stage_name(*stage)),
-                    News::Recorded => "recorded".to_owned(),
-                    News::Upstream(upstream) => format!("upstream {upstream}"),
-                    News::Result(result) => format!("result x{}", result.pictures.len()),
+            Effect::Publish { job, change } => {
+                let change = match change {
+                    ProgressChange::Stage(stage) => format!("stage {}", stage_name(*stage)),
+                    ProgressChange::Recorded => "recorded".to_owned(),
+                    ProgressChange::Upstream(upstream) => format!("upstream {upstream}"),
+                    ProgressChange::Result(result) => format!("result x{}", result.pictures.len()),
                 };
-                if *job == self.job { news } else { format!("{}: {news}", self.number(*job)) }
+                if *job == self.job { change } else { format!("{}: {change}", self.number(*job)) }
             }
             Effect::CountLostAnswer { usd } => format!("lost answer {}", money(*usd)),
             Effect::EndPurchase(ended) => self.ended(ended),
@@ -122,21 +118,11 @@ impl Script {
                 format!("failed {} {}", self.name(*purchase), failure.name())
             }
             Record::Subscribed { webhook, .. } => format!("webhook {}", webhook.url),
-            other => unreachable!("not a record of a live job: {other:?}"),
+            Record::Delivered { .. }
+            | Record::Evicted { .. }
+            | Record::WebhookTried { .. }
+            | Record::WebhookEnded { .. } => unreachable!("not a record of a live job: {record:?}"),
         }
-    }
-
-    /// The step is the one that its record guards.
-    fn check(&self, record: &Record, step: Step) {
-        let fits = match (record, step) {
-            (Record::Intent { job, .. }, Step::Intent(listed)) => job.id == listed,
-            (Record::Committing { purchase, .. }, Step::Commit { purchase: of, .. })
-            | (Record::Withdrawn { purchase } | Record::Resubmitted { purchase }, Step::Withdrawal(of))
-            | (Record::Accepted { purchase, .. }, Step::Acceptance(of))
-            | (Record::Resolved { purchase, .. } | Record::Failed { purchase, .. }, Step::End(of)) => *purchase == of,
-            _ => false,
-        };
-        assert!(fits, "{record:?} does not guard {step:?}");
     }
 
     fn poll(&self, poll: &NextPoll) -> String {
@@ -144,10 +130,10 @@ impl Script {
         let mut text =
             format!(" {} {account} age {}", handle.id, s(self.instant().saturating_duration_since(*accepted)));
         if !working_at.is_zero() {
-            text += &format!(" working at {}", s(*working_at));
+            text = format!("{text} working at {}", s(*working_at));
         }
         if *troubles > 0 {
-            text += &format!(" troubles {troubles}");
+            text = format!("{text} troubles {troubles}");
         }
         if *soon {
             text += " soon";
@@ -170,6 +156,19 @@ impl Script {
         };
         format!("ended {}{upstream} {result} in {} {usd} {charged}", self.name(*purchase), s(*took))
     }
+}
+
+/// Asserts that the step is the one that its record guards.
+fn check(record: &Record, step: Step) {
+    let fits = match (record, step) {
+        (Record::Intent { job, .. }, Step::Intent(listed)) => job.id == listed,
+        (Record::Committing { purchase, .. }, Step::Commit { purchase: of, .. })
+        | (Record::Withdrawn { purchase } | Record::Resubmitted { purchase }, Step::Withdrawal(of))
+        | (Record::Accepted { purchase, .. }, Step::Acceptance(of))
+        | (Record::Resolved { purchase, .. } | Record::Failed { purchase, .. }, Step::End(of)) => *purchase == of,
+        _ => false,
+    };
+    assert!(fits, "{record:?} does not guard {step:?}");
 }
 
 fn s(time: Duration) -> String {

@@ -9,16 +9,16 @@ fn of_two_equal_requests_the_second_joins_the_first() {
     let mut jobs = Script::new(rules());
     assert_eq!(jobs.join(), "none");
     assert_eq!(jobs.join(), "none");
-    assert_eq!(jobs.list(Request::default()), "journal intent 0x1; enqueue 0");
-    assert_eq!(jobs.list(Request::default()), "joined 0");
+    assert_eq!(jobs.list(&Request::default()), "journal intent 0x1; enqueue 0");
+    assert_eq!(jobs.list(&Request::default()), "joined 0");
     assert_eq!(jobs.waiter_left(), "");
     assert_eq!(jobs.granted(0), "submit 0 #1 x1; stage submitting");
 
     // A request that deliberately buys again does, whether it comes first or second.
     for [one, two] in [[BUY, BUY], [Request::default().policy, BUY]] {
         let mut jobs = Script::new(rules());
-        assert_eq!(jobs.list(Request { policy: one, ..Request::default() }), "journal intent 0x1; enqueue 0");
-        assert_eq!(jobs.list(Request { policy: two, ..Request::default() }), "journal intent 0x1; enqueue 0");
+        assert_eq!(jobs.list(&Request { policy: one, ..Request::default() }), "journal intent 0x1; enqueue 0");
+        assert_eq!(jobs.list(&Request { policy: two, ..Request::default() }), "journal intent 0x1; enqueue 0");
     }
 }
 
@@ -33,7 +33,7 @@ fn a_job_is_joined_until_its_last_waiter_has_left() {
     let mut jobs = Script::of(1);
     assert_eq!(jobs.waiter_left(), "end submits 0; release 0; journal failed 0 abandoned");
     assert_eq!(jobs.join(), "none");
-    assert_eq!(jobs.list(Request::default()), "journal intent 0x1; enqueue 0");
+    assert_eq!(jobs.list(&Request::default()), "journal intent 0x1; enqueue 0");
 }
 
 /// *A request with the key of an abandoned job arrives before that job has ended.*
@@ -41,7 +41,7 @@ fn a_job_is_joined_until_its_last_waiter_has_left() {
 fn the_key_of_an_abandoned_job_is_free() {
     let keyed = Request { key: Some("k"), ..Request::default() };
     let start = || {
-        let mut jobs = Script::of_request(keyed.clone());
+        let mut jobs = Script::of_request(&keyed);
         assert_eq!(jobs.join_by_key(&keyed), "joined 0");
         assert_eq!(jobs.waiter_left(), "");
         assert_eq!(jobs.waiter_left(), "end submits 0; release 0; journal failed 0 abandoned");
@@ -51,7 +51,7 @@ fn the_key_of_an_abandoned_job_is_free() {
 
     let mut jobs = start();
     let abandoned = jobs.job;
-    assert_eq!(jobs.list(keyed.clone()), "journal intent 0x1; enqueue 0");
+    assert_eq!(jobs.list(&keyed), "journal intent 0x1; enqueue 0");
     let listed = std::mem::replace(&mut jobs.job, abandoned);
     assert_eq!(jobs.end(0, true), "ended 0 abandoned in 0s $0.5 free; job ended abandoned");
     jobs.job = listed;
@@ -60,7 +60,7 @@ fn the_key_of_an_abandoned_job_is_free() {
 
     let mut jobs = start();
     assert_eq!(jobs.end(0, true), "ended 0 abandoned in 0s $0.5 free; job ended abandoned");
-    assert_eq!(jobs.list(keyed.clone()), "journal intent 0x1; enqueue 0");
+    assert_eq!(jobs.list(&keyed), "journal intent 0x1; enqueue 0");
     assert_eq!(jobs.join_by_key(&keyed), "joined 1");
 }
 
@@ -183,7 +183,7 @@ fn a_job_that_is_kept_in_time_goes_on() {
 /// *A client cancels while the budget grants a submit, or the upstream answers one.* A grant.
 #[test]
 fn a_cancellation_before_the_grant_costs_nothing() {
-    let start = || Script::of_request(Request { kept: true, purchases: vec![1, 1], ..Request::default() });
+    let start = || Script::of_request(&Request { kept: true, purchases: vec![1, 1], ..Request::default() });
     let dropped = "end submits 0; release 0; journal failed 0 abandoned; \
                    end submits 1; release 1; journal failed 1 abandoned";
 
@@ -204,7 +204,7 @@ fn a_cancellation_before_the_grant_costs_nothing() {
 #[test]
 fn a_submit_that_is_answered_decides_over_a_cancellation() {
     let start = || {
-        let mut jobs = Script::of_request(Request { kept: true, ..Request::default() });
+        let mut jobs = Script::of_request(&Request { kept: true, ..Request::default() });
         jobs.waiter_left();
         jobs.submit(0);
         jobs
@@ -235,7 +235,7 @@ fn a_submit_that_is_answered_decides_over_a_cancellation() {
 #[test]
 fn a_job_with_a_waiter_is_not_cancelled() {
     let start = || {
-        let mut jobs = Script::of_request(Request { kept: true, ..Request::default() });
+        let mut jobs = Script::of_request(&Request { kept: true, ..Request::default() });
         jobs.waiter_left();
         jobs
     };

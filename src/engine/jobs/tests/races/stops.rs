@@ -11,12 +11,12 @@ fn a_gateway_that_stops_lists_no_job_and_lets_requests_join() {
 
     let mut jobs = Script::polling();
     assert_eq!(jobs.draining(), "");
-    assert_eq!(jobs.list(other()), "refused stopping");
-    assert_eq!(jobs.list(Request::default()), "joined 0");
+    assert_eq!(jobs.list(&other()), "refused stopping");
+    assert_eq!(jobs.list(&Request::default()), "joined 0");
     assert_eq!(jobs.join(), "joined 0");
 
     let mut jobs = Script::polling();
-    assert_eq!(jobs.list(other()), "journal intent 0x1; enqueue 0");
+    assert_eq!(jobs.list(&other()), "journal intent 0x1; enqueue 0");
     assert_eq!(jobs.draining(), STOPPED);
 }
 

@@ -1,6 +1,6 @@
 //! Times that pass while something happens.
 
-use crate::engine::jobs::tests::script::{DEADLINE, PATIENCE, Request, Script, seconds};
+use crate::engine::jobs::tests::script::{DEADLINE, Request, STARTS_WITHIN, Script, seconds};
 use crate::model::ApiKind;
 
 /// *A request joins or keeps a job whose time to start is over, or extends it.* Joins.
@@ -18,14 +18,14 @@ fn the_time_of_the_latest_waiter_counts() {
 
     // The time is over and was not looked at yet.
     let mut jobs = Script::of(1);
-    jobs.wait(PATIENCE);
+    jobs.wait(STARTS_WITHIN);
     assert_eq!(jobs.join(), "joined 0");
     assert_eq!(jobs.time_passed(), "");
     assert_eq!(jobs.granted(0), "submit 0 #1 x1; stage submitting");
 
     // The budget was asked why: its answer ends the job for all waiters, and nothing was bought.
     let mut jobs = Script::of(1);
-    jobs.wait(PATIENCE);
+    jobs.wait(STARTS_WITHIN);
     assert_eq!(jobs.time_passed(), "explain 0");
     assert_eq!(jobs.join(), "joined 0");
     assert_eq!(jobs.not_granted(0), "end submits 0; release 0; journal failed 0 overloaded");
@@ -43,7 +43,7 @@ fn the_time_of_a_request_that_keeps_the_job_counts_too() {
     assert_eq!(jobs.timeout(), Some(seconds(30)));
 
     let mut jobs = Script::of(1);
-    jobs.wait(PATIENCE);
+    jobs.wait(STARTS_WITHIN);
     assert_eq!(jobs.time_passed(), "explain 0");
     jobs.keep();
     assert_eq!(jobs.not_granted(0), "end submits 0; release 0; journal failed 0 overloaded");
@@ -53,19 +53,19 @@ fn the_time_of_a_request_that_keeps_the_job_counts_too() {
 #[test]
 fn a_submit_that_is_too_late_is_returned_unused() {
     let mut jobs = Script::of(1);
-    jobs.wait(PATIENCE);
+    jobs.wait(STARTS_WITHIN);
     assert_eq!(jobs.time_passed(), "explain 0");
     assert_eq!(jobs.granted(0), "release 0");
     assert_eq!(jobs.not_granted(0), "end submits 0; release 0; journal failed 0 overloaded");
 
     let mut jobs = Script::of(1);
-    jobs.wait(PATIENCE);
+    jobs.wait(STARTS_WITHIN);
     assert_eq!(jobs.granted(0), "release 0; explain 0");
     assert_eq!(jobs.time_passed(), "", "it is asked once");
     assert_eq!(jobs.not_granted(0), "end submits 0; release 0; journal failed 0 overloaded");
 
     let mut jobs = Script::of(1);
-    jobs.wait(PATIENCE - seconds(1));
+    jobs.wait(seconds(59));
     assert_eq!(jobs.granted(0), "submit 0 #1 x1; stage submitting");
     jobs.wait(seconds(1));
     assert_eq!(jobs.time_passed(), "", "what is submitted in time is followed to its end");
@@ -82,14 +82,14 @@ fn a_withdrawn_submit_is_not_queued_again_too_late() {
     };
 
     let mut jobs = start();
-    jobs.wait(PATIENCE);
+    jobs.wait(STARTS_WITHIN);
     assert_eq!(jobs.time_passed(), "");
     assert_eq!(jobs.withdrawal(0, true), "explain 0; stage queued");
     assert_eq!(jobs.not_granted(0), "end submits 0; release 0; journal failed 0 overloaded");
 
     let mut jobs = start();
     assert_eq!(jobs.withdrawal(0, true), "enqueue 0; stage queued");
-    jobs.wait(PATIENCE);
+    jobs.wait(STARTS_WITHIN);
     assert_eq!(jobs.time_passed(), "explain 0");
 }
 
@@ -118,7 +118,7 @@ fn a_pausing_job_without_waiters_is_not_queued_again() {
 #[test]
 fn a_late_refusal_pauses_the_purchase_whether_or_not_it_counted_as_accepted() {
     let start = || {
-        let mut jobs = Script::of_request(Request { api_kind: ApiKind::OpenAi, ..Request::default() });
+        let mut jobs = Script::of_request(&Request { api_kind: ApiKind::OpenAi, ..Request::default() });
         jobs.submit(0);
         assert_eq!(jobs.timeout(), Some(seconds(5)));
         jobs
@@ -149,12 +149,12 @@ fn a_late_refusal_pauses_the_purchase_whether_or_not_it_counted_as_accepted() {
 #[test]
 fn a_purchase_that_works_ends_at_its_deadline() {
     let mut jobs = Script::polling();
-    jobs.wait(DEADLINE - seconds(1));
-    assert_eq!(jobs.working(0, DEADLINE - seconds(1)), "poll 0 up0 a age 599s working at 599s");
+    jobs.wait(seconds(599));
+    assert_eq!(jobs.working(0, seconds(599)), "poll 0 up0 a age 599s working at 599s");
 
     let mut jobs = Script::polling();
     jobs.wait(DEADLINE);
-    assert_eq!(jobs.working(0, DEADLINE - seconds(1)), "end submits 0; release 0; journal failed 0 deadline_exceeded");
+    assert_eq!(jobs.working(0, seconds(599)), "end submits 0; release 0; journal failed 0 deadline_exceeded");
     assert_eq!(
         jobs.end(0, true),
         "ended 0 up0 deadline_exceeded in 600s $0.5 charge x1 $0.5; job ended deadline_exceeded"
@@ -175,7 +175,7 @@ fn pictures_are_fetched_until_the_deadline_and_delivered_as_far_as_they_came() {
     };
 
     let mut jobs = start();
-    jobs.wait(DEADLINE - seconds(1));
+    jobs.wait(seconds(599));
     assert_eq!(jobs.fetch_failed(0, 1), "poll 0 up0 a age 599s troubles 1");
 
     let mut jobs = start();
