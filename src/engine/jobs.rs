@@ -9,20 +9,55 @@
 //! - One purchase of it and its steps (`purchase`); what follows a submit, a poll or a fetch (`purchase/decisions`).
 //! - What requests and owners see of it (`view`).
 //!
-//! Known races, and their solutions; `tests.rs` has each in both orders:
+//! Known races, and their solutions; `tests/races` has each in both orders.
+//!
+//! Requests:
 //! - *Two equal requests arrive at once.* The table is searched again before a job is listed; the second joins the first.
+//! - *A request joins, or keeps the job, while its last waiter leaves.* A job that is abandoned is off the list, and the
+//!   request buys for itself.
+//! - *A request with the key of an abandoned job arrives before that job has ended.* The key belongs to the new job; the
+//!   end of the old one does not remove it.
 //! - *The last waiter leaves while the budget grants a submit.* What comes first decides. A job that is abandoned is off
 //!   the list and returns the grant unused; a purchase that is submitted is followed to its end, and so are the others of
 //!   its job.
+//! - *The last waiter leaves while the budget does not grant a submit, or while the intent or an end is journalled.* The
+//!   job ends once, with what came first.
 //! - *The last waiter leaves while a refused submit is withdrawn.* The purchase counts as bought until the withdrawal is
 //!   durable, and the job is then looked at again.
-//! - *A request joins a job whose time to start is over, or extends it.* The time of the latest waiter counts.
+//! - *A client cancels while the budget grants a submit, or the upstream answers one.* As with the last waiter.
+//! - *A client cancels while another of its requests joins.* A job with a waiter goes on; one that is cancelled is off the
+//!   list.
+//! - *A request joins while the end of a job is journalled.* It gets the outcome of the job.
+//! - *A purchase of a job ends while another is granted, or ends.* They do not depend on each other; the job ends with the
+//!   last.
+//!
+//! Times:
+//! - *A request joins or keeps a job whose time to start is over, or extends it.* The time of the latest waiter counts.
 //! - *The time to start is over while the budget grants a submit.* A submit that is too late is returned unused.
-//! - *The intent cannot be written while a submit is uploaded.* The purchase ends, and its last byte does not leave.
+//! - *The time to start is over while a refused submit is withdrawn.* It is not queued again.
+//! - *A pause ends while the last waiter leaves.* The purchase is dropped, from its pause or from the queue.
+//! - *A slow submit is refused when it begins to count as accepted.* The purchase pauses whichever came first.
+//! - *The deadline passes while a purchase is polled or its pictures are fetched.* The next answer decides, and pictures
+//!   that came are delivered.
+//! - *Two accounts refuse their keys.* The purchase ends with the second refusal, in either order.
+//!
+//! The journal:
+//! - *The intent cannot be written while a submit is uploaded or answered.* The purchase ends, and its last byte does not
+//!   leave.
+//! - *The commit record cannot be written while the submit is answered.* The purchase ends, and its last byte does not
+//!   leave.
+//! - *The commit record becomes durable while the submit is answered.* The record may be on disk, so the refused submit is
+//!   withdrawn; nothing is sent for a submit that has ended.
 //! - *The commit record becomes durable before the intent is known to be.* The last byte waits for both.
 //! - *The commit record of an earlier attempt becomes durable late.* It lets no byte of a later attempt leave.
-//! - *The gateway begins to stop while a submit is refused.* It is not queued again.
-//! - *A client cancels while the budget grants a submit.* As with the last waiter.
+//! - *A record cannot be written while the budget grants a submit of another job.* A submit that is granted later is
+//!   returned unused; one that was granted before breaks off at its own commit record.
+//!
+//! The gateway begins to stop:
+//! - *while a request arrives.* It may join; no new job is listed.
+//! - *while the budget grants a submit.* What is submitted is followed to its end.
+//! - *while a submit is refused or withdrawn, or a purchase pauses.* It is not queued again.
+//! - *while the last waiter leaves, or the budget explains a delay.* The job ends once, with what came first.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -138,7 +138,7 @@ pub(super) struct Accepted {
     pub(super) working_at: Option<Duration>,
     /// It was accepted before the gateway started.
     pub(super) resumed: bool,
-    /// A poll has found it done.
+    /// A poll has found it done, or the answer to its submit said that it is.
     pub(super) found_done: bool,
     /// Polls and fetches in a row that failed.
     pub(super) troubles: u32,

@@ -17,7 +17,11 @@ impl Purchase {
         let purchase = cx.purchase;
         cx.push(Effect::EndSubmits { purchase });
         cx.push(Effect::ReleaseInFlight { purchase });
-        let since = self.state.polled().map_or(cx.now.instant, |accepted| accepted.at);
+        let since = if let State::Collecting(immediate) = &self.state {
+            immediate.sent
+        } else {
+            self.state.polled().map_or(cx.now.instant, |accepted| accepted.at)
+        };
         let upstream = self.state.upstream().cloned();
         let record = Record::Failed { purchase, failure: failure.clone(), at: cx.now.timestamp };
         self.end(PendingEnd { end: PurchaseEnd::Failure(failure), upstream, since }, Some(record), cx);

@@ -94,8 +94,9 @@ impl Purchase {
 }
 
 /// Journals that the upstream has taken a purchase. Returns its state.
-pub(super) fn accept(accepted: Accepted, finished: Option<Finished>, cx: &mut Context<'_>) -> State {
+pub(super) fn accept(mut accepted: Accepted, finished: Option<Finished>, cx: &mut Context<'_>) -> State {
     let purchase = cx.purchase;
+    accepted.found_done = finished.is_some();
     let handle = &accepted.poll.handle;
     let (upstream, poll_url) = (handle.id.clone(), handle.poll_url.clone());
     cx.push(Effect::EndSubmits { purchase });

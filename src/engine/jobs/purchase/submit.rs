@@ -17,9 +17,12 @@ use crate::storage::journal::Record;
 const ACCEPTED_AFTER: Duration = Duration::from_secs(5);
 
 impl Purchase {
-    /// Submits, if it is still wanted and not too late.
+    /// Submits, if it is still wanted, not too late, and a commit record can be written.
     pub(in crate::engine::jobs) fn granted(&mut self, account: AccountId, cx: &mut Context<'_>) {
         let wanted = matches!(self.state, State::Queued);
+        if wanted && let Some(failure) = cx.closed {
+            return self.fail(failure.clone(), cx);
+        }
         if !wanted || cx.is_late() {
             cx.push(Effect::ReleaseInFlight { purchase: cx.purchase });
         }
