@@ -35,7 +35,10 @@ impl Jobs {
             }
             Event::Draining => {
                 self.closed.get_or_insert(Failure::Stopping);
-                for job in self.table.live.keys().copied().collect::<Vec<_>>() {
+                let mut jobs: Vec<JobId> = self.table.live.keys().copied().collect();
+                // Oldest first: the order of a hash map differs from run to run.
+                jobs.sort_unstable();
+                for job in jobs {
                     self.each(job, now, out, Purchase::drain);
                 }
             }
