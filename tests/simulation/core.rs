@@ -34,6 +34,8 @@ mod driver;
 mod journal;
 #[path = "core/random.rs"]
 mod random;
+#[path = "core/reproductions.rs"]
+mod reproductions;
 #[path = "core/setting.rs"]
 mod setting;
 #[path = "core/tasks.rs"]

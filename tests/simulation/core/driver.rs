@@ -248,6 +248,11 @@ impl World {
                     let [job, slot] = self.about(*purchase);
                     self.histories[job].purchases[slot].resubmits += 1;
                 }
+                Record::Failed { failure, .. } if failure.may_have_been_bought() => {
+                    if let Some(live) = self.purchase(purchase) {
+                        live.bought = true;
+                    }
+                }
                 Record::Subscribed { job, .. } => self.subscribe(*job, None),
                 _ => {}
             }

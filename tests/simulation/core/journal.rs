@@ -65,10 +65,7 @@ impl Journal {
 
     /// Makes the next records durable.
     pub(super) fn sync(&mut self, records: usize, mut notify: impl FnMut(Report)) {
-        for record in self.pending.drain(..records) {
-            self.durable += 1;
-            apply(&mut self.stored, &record);
-        }
+        self.write(records);
         while self.waiting.front().is_some_and(|&(position, _)| position <= self.durable) {
             notify(self.waiting.pop_front().expect("there is a first").1);
         }
@@ -76,7 +73,7 @@ impl Journal {
 
     /// Fails for good. The first records of those that are pending may have reached the disk; nothing says so.
     pub(super) fn fail(&mut self, survivors: usize, mut notify: impl FnMut(Report)) {
-        self.sync(survivors, |_| {});
+        self.write(survivors);
         self.lose();
         self.failed = true;
         self.waiting.drain(..).for_each(|(_, report)| notify(report));
@@ -87,6 +84,13 @@ impl Journal {
         self.lose();
         self.waiting.clear();
         self.failed = false;
+    }
+
+    fn write(&mut self, records: usize) {
+        for record in self.pending.drain(..records) {
+            self.durable += 1;
+            apply(&mut self.stored, &record);
+        }
     }
 
     fn lose(&mut self) {

@@ -39,9 +39,11 @@ impl Purchase {
         }
     }
 
-    /// Ends without pictures and without a record: its intent could not be journalled.
+    /// Ends without pictures and without a record: its intent could not be journalled. A purchase that the upstream has
+    /// taken all the same, before its last byte, is followed from memory.
     pub(in crate::engine::jobs) fn fail_unrecorded(&mut self, failure: Failure, cx: &mut Context<'_>) {
-        if self.begin_to_fail(failure, cx) {
+        let is_taken = matches!(self.state, State::Accepting { .. } | State::Polling(_) | State::Collecting(_));
+        if !is_taken && self.begin_to_fail(failure, cx) {
             self.end_journalled(cx);
         }
     }
