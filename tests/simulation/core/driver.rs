@@ -124,7 +124,7 @@ impl LivePurchase {
     }
 
     fn may_be_bought(&self) -> bool {
-        self.submitting || self.withdrawing || self.bought
+        self.bought || (!self.has_ended && (self.submitting || self.withdrawing))
     }
 }
 

@@ -140,6 +140,8 @@ impl World {
         }
         let is_durable = submit.commit <= self.journal.durable;
         self.check(is_durable, || format!("the last byte of {purchase} leaves without a durable commit record"));
+        let has_ended = self.purchase(purchase).is_none_or(|live| live.has_ended);
+        self.check(!has_ended, || format!("the last byte of {purchase} leaves after its end"));
         let dropped = self.histories[job].dropped;
         self.check(!dropped, || format!("the last byte of {purchase} leaves, and no client needs it"));
         let kind = self.prompts[self.histories[job].prompt].kind;
