@@ -248,9 +248,9 @@ fn a_late_commit_record_lets_no_byte_of_another_attempt_leave() {
     }
 }
 
-/// *A record cannot be written while the budget grants a submit of another job.*
+/// *The journal fails while the budget grants a submit of another job.*
 #[test]
-fn once_a_record_could_not_be_written_nothing_is_submitted() {
+fn once_the_journal_has_failed_nothing_is_submitted() {
     let start = || {
         let mut jobs = Script::of(1);
         jobs.resolve(0);
