@@ -407,6 +407,11 @@ impl Script {
         self.journalled(Step::End(self.purchase(slot)), durable)
     }
 
+    /// Only this record is not written.
+    pub(super) fn refused_record(&mut self, step: Step) -> String {
+        self.event(Event::Journalled { step, outcome: AppendOutcome::Refused })
+    }
+
     fn journalled(&mut self, step: Step, durable: bool) -> String {
         let outcome = if durable { AppendOutcome::Durable } else { AppendOutcome::Failed };
         self.event(Event::Journalled { step, outcome })
@@ -511,8 +516,9 @@ impl Script {
         assert_eq!(self.commit(slot, number, true), format!("send {slot}"));
     }
 
-    /// Submits all but the last byte. Returns the number of the submit.
+    /// Submits all but the last byte, with the intent durable. Returns the number of the submit.
     pub(super) fn upload(&mut self, slot: u8) -> u32 {
+        self.intent(true);
         self.granted(slot);
         self.commit_number(slot)
     }

@@ -1,6 +1,7 @@
 //! Records that become durable, or do not, while something else happens.
 
 use crate::config::OnUnknown;
+use crate::engine::jobs::event::Step;
 use crate::engine::jobs::tests::script::{Request, Script, rules, seconds};
 
 const UNRECORDED: &str =
@@ -64,13 +65,51 @@ fn without_a_commit_the_last_byte_does_not_leave() {
 
     let mut jobs = start();
     assert_eq!(jobs.commit(0, 1, false), "break off 0");
-    assert_eq!(jobs.not_sent(0), "journal withdrawn 0");
-    assert_eq!(jobs.withdrawal(0, false), UNRECORDED);
+    assert_eq!(jobs.not_sent(0), UNRECORDED);
 
     let mut jobs = start();
     assert_eq!(jobs.not_sent(0), "journal withdrawn 0");
     assert_eq!(jobs.commit(0, 1, false), "", "the submit that asked for it has ended");
     assert_eq!(jobs.withdrawal(0, false), UNRECORDED);
+}
+
+/// *The commit record becomes durable before the intent is known to be.*
+#[test]
+fn the_last_byte_waits_for_the_commit_record_and_the_intent() {
+    let start = || {
+        let mut jobs = Script::of(1);
+        jobs.granted(0);
+        jobs.uploaded(0);
+        jobs
+    };
+    let mut jobs = start();
+    assert_eq!(jobs.intent(true), "recorded");
+    assert_eq!(jobs.commit(0, 1, true), "send 0");
+
+    let mut jobs = start();
+    assert_eq!(jobs.commit(0, 1, true), "");
+    assert_eq!(jobs.intent(true), "recorded; send 0");
+
+    // A journal that is locked for a moment refuses the intent and writes the commit record.
+    let mut jobs = start();
+    assert_eq!(jobs.commit(0, 1, true), "");
+    assert_eq!(jobs.refused_record(Step::Intent(jobs.purchase(0).job)), UNRECORDED);
+}
+
+/// No race: a record that is refused alone closes nothing.
+#[test]
+fn after_a_record_that_was_refused_others_are_written() {
+    let mut jobs = Script::of(1);
+    assert_eq!(jobs.refused_record(Step::Intent(jobs.purchase(0).job)), UNRECORDED);
+    assert_eq!(jobs.list(&Request::default()), "journal intent 0x1; enqueue 0");
+
+    let mut jobs = Script::of(1);
+    let submit = jobs.upload(0);
+    assert_eq!(jobs.refused_record(Step::Commit { purchase: jobs.purchase(0), submit }), "break off 0");
+    assert_eq!(jobs.not_sent(0), "stage queued", "the journal knows of no submit, so none is withdrawn");
+    jobs.wait(seconds(1));
+    assert_eq!(jobs.time_passed(), "enqueue 0");
+    assert_eq!(jobs.draining(), "end submits 0; release 0; journal failed 0 stopping");
 }
 
 /// *The commit record becomes durable while the submit is answered.*

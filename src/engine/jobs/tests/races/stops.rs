@@ -29,6 +29,7 @@ fn a_submit_that_is_granted_in_time_is_followed_to_its_end() {
     assert_eq!(jobs.end(0, true), "ended 0 stopping in 0s $0.5 free; job ended stopping");
 
     let mut jobs = Script::of(1);
+    jobs.intent(true);
     assert_eq!(jobs.granted(0), "submit 0 #1 x1; stage submitting");
     assert_eq!(jobs.draining(), "");
     assert_eq!(jobs.uploaded(0), "journal committing 0 a #1");
