@@ -223,5 +223,8 @@ fn latencies(upstream: &UpstreamConfig, learned: Option<StoredLatencies>) -> Lat
 }
 
 #[cfg(test)]
+#[path = "../tests/simulation/core.rs"]
+mod core_simulation;
+#[cfg(test)]
 #[path = "../tests/simulation/simulation.rs"]
 mod simulation;

@@ -36,6 +36,7 @@ impl Jobs {
             Event::Draining => {
                 self.closed.get_or_insert(Failure::Stopping);
                 let mut jobs: Vec<JobId> = self.table.live.keys().copied().collect();
+                // Oldest first: the order of a hash map differs from run to run.
                 jobs.sort_unstable();
                 for job in jobs {
                     self.each(job, now, out, |one, cx| one.give_up(Failure::Stopping, cx));
@@ -59,7 +60,12 @@ impl Jobs {
                     self.each(job, now, out, Purchase::intent_journalled);
                 } else {
                     live.intent = Intent::Refused;
-                    self.each(job, now, out, |one, cx| one.fail(Failure::JournalUnavailable, cx));
+                    // What the upstream has taken all the same, before its last byte, is followed from memory.
+                    self.each(job, now, out, |one, cx| {
+                        if !one.state.is_taken() {
+                            one.fail(Failure::JournalUnavailable, cx);
+                        }
+                    });
                 }
             }
             Step::Commit { purchase, submit } => {

@@ -244,6 +244,11 @@ impl State {
         matches!(self, Self::Queued | Self::Late | Self::Pausing { .. })
     }
 
+    /// Whether the upstream has taken it.
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(self, Self::Accepting { .. } | Self::Polling(_) | Self::Collecting(_))
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         matches!(self, Self::Ended(_))
     }

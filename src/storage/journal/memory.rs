@@ -13,7 +13,8 @@ use super::record::Record;
 use super::stored::{PendingWebhook, StoredJob, StoredResult, UsedQuota};
 use super::traits::{Journal, JournalError};
 use crate::model::{ClientId, Fingerprint, IdempotencyKey, JobId, Timestamp};
-use replay::{has_ended, jobs, pending, used_quota};
+pub(crate) use replay::{apply, has_ended};
+use replay::{jobs, pending, used_quota};
 
 mod replay;
 

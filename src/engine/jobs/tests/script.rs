@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::budget::Pushback;
 use crate::config::OnUnknown;
-use crate::engine::jobs::event::{Event, FetchFailure, Fetched, Now, Step, SubmitResult};
+use crate::engine::jobs::event::{AppendOutcome, Event, FetchFailure, Fetched, Now, Step, SubmitResult};
 use crate::engine::jobs::rules::Rules;
 use crate::engine::jobs::{CancelOutcome, EndedAtStart, Jobs, ListOutcome, NewJob, StartTimes, recover};
 use crate::engine::reuse::ReusePolicy;
@@ -408,7 +408,8 @@ impl Script {
     }
 
     fn journalled(&mut self, step: Step, durable: bool) -> String {
-        self.event(Event::Journalled { step, durable })
+        let outcome = if durable { AppendOutcome::Durable } else { AppendOutcome::Failed };
+        self.event(Event::Journalled { step, outcome })
     }
 }
 

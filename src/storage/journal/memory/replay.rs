@@ -54,7 +54,7 @@ pub(super) fn pending(records: &[Record]) -> Vec<PendingWebhook> {
     pending
 }
 
-pub(super) fn has_ended(state: &StoredState) -> bool {
+pub(crate) fn has_ended(state: &StoredState) -> bool {
     matches!(state, StoredState::Resolved { .. } | StoredState::Failed { .. })
 }
 
@@ -67,7 +67,8 @@ pub(super) fn jobs(records: &[Record]) -> Vec<StoredJob> {
     jobs.into_values().collect()
 }
 
-fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record) {
+/// Applies one record to the jobs that earlier records add up to.
+pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record) {
     let mut set = |id: &PurchaseId, change: &dyn Fn(&mut StoredPurchase)| {
         let purchase = jobs.get_mut(&id.job).and_then(|job| job.purchases.get_mut(usize::from(id.slot)));
         // Without syncs an intent can be lost while a later record of its purchase survives: that record is ignored.

@@ -1,0 +1,165 @@
+//! Random lives of the jobs, which are pure, in virtual time and without a runtime: one thread, one seed for each life.
+//!
+//! A world carries out the effects of the jobs as the driver does: a journal whose records become durable in order and
+//! late, or never; a budget that grants in any order; an upstream that loses requests and answers; clients that join,
+//! retry, cancel and leave; power cuts at any moment, and starts on what is durable. At each step one thing is chosen at
+//! random of all that may happen, so the lives differ in the order of events above all.
+//!
+//! A life fails when, among others,
+//! - a last byte leaves without a durable commit record, or for a job that no client needed any more;
+//! - a purchase is bought again without a record that says so, or a careful client's prompt although something earlier
+//!   answers it;
+//! - a step is taken, or shown, before its record is durable;
+//! - a purchase is unknown to the journal, or a waiter is told something else than what the journal says;
+//! - something is left when all has come to rest: a job, a permit, a place in the queue, a request without an answer.
+//!
+//! `driver` carries out effects and `tasks` what follows from them, `clients` is the outside, `checks` what must hold.
+//! Polls are planned at random times here: `polls` has tests of its own. The driver and the API are not part of it; the
+//! real driver runs in `simulation.rs`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+#[path = "core/arbitrary.rs"]
+mod arbitrary;
+#[path = "core/budget.rs"]
+mod budget;
+#[path = "core/checks.rs"]
+mod checks;
+#[path = "core/clients.rs"]
+mod clients;
+#[path = "core/driver.rs"]
+mod driver;
+#[path = "core/journal.rs"]
+mod journal;
+#[path = "core/random.rs"]
+mod random;
+#[path = "core/reproductions.rs"]
+mod reproductions;
+#[path = "core/setting.rs"]
+mod setting;
+#[path = "core/tasks.rs"]
+mod tasks;
+#[path = "core/upstream.rs"]
+mod upstream;
+#[path = "core/world.rs"]
+mod world;
+
+use world::{Counts, World};
+
+/// Lives of each test run. More: `SIMULATION_LIVES=100000`, with optimisation (`tests/README.md`).
+const LIVES: u64 = 1000;
+
+/// What the driver does wrong on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variant {
+    AsBuilt,
+    /// The last byte leaves as soon as the upload has ended.
+    LastByteBeforeCommit,
+    /// The last byte leaves although the jobs say that it must not.
+    LastByteAlways,
+    /// Records are reported as durable as soon as they are appended.
+    DurableTooEarly,
+    /// The record that a submit had no effect is not appended.
+    WithdrawalNotAppended,
+}
+
+/// How a life went.
+#[derive(Debug)]
+struct Report {
+    counts: Counts,
+    hash: u64,
+    violation: Option<String>,
+    text: String,
+}
+
+/// Lives one life.
+fn live(seed: u64, variant: Variant, with_text: bool) -> Report {
+    let mut world = World::new(seed, variant, with_text);
+    let panicked = catch_unwind(AssertUnwindSafe(|| world.live())).is_err();
+    if panicked {
+        world.violate("a panic".to_owned());
+    }
+    let World { counts, trace, violation, .. } = world;
+    Report { counts, hash: trace.hash, violation, text: trace.text.unwrap_or_default() }
+}
+
+fn assert_sound(seed: u64) -> Report {
+    let report = live(seed, Variant::AsBuilt, false);
+    if let Some(violation) = report.violation {
+        panic!("seed {seed}: {violation}\n{}", live(seed, Variant::AsBuilt, true).text);
+    }
+    report
+}
+
+fn lives() -> u64 {
+    std::env::var("SIMULATION_LIVES").ok().and_then(|text| text.parse().ok()).unwrap_or(LIVES)
+}
+
+#[test]
+fn no_life_breaks_a_promise() {
+    let (mut sum, begun) = (Counts::default(), Instant::now());
+    for seed in 0..lives() {
+        let counts = assert_sound(seed).counts;
+        sum.events += counts.events;
+        sum.purchases += counts.purchases;
+        sum.crashes += counts.crashes;
+        sum.resubmits += counts.resubmits;
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let Counts { events, purchases, crashes, resubmits, .. } = sum;
+    let rate = f64::from(u32::try_from(events).unwrap()) / seconds;
+    println!(
+        "{} lives, {events} events, {rate:.0} events/s, {purchases} purchases ({resubmits} resubmitted), {crashes} crashes",
+        lives()
+    );
+    // A world in which nothing happens would prove nothing.
+    let enough = usize::try_from(lives()).unwrap();
+    assert!(events > 50 * enough && purchases > enough && crashes > enough);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..200 {
+        assert_eq!(live(seed, Variant::AsBuilt, false).hash, live(seed, Variant::AsBuilt, false).hash, "seed {seed}");
+    }
+    for seed in 0..10 {
+        let texts = [(); 2].map(|()| live(seed, Variant::AsBuilt, true).text);
+        assert!(texts[0] == texts[1] && !texts[0].is_empty(), "seed {seed}:\n{}\n{}", texts[0], texts[1]);
+    }
+}
+
+/// Returns what is violated, of some lives with a driver that is broken on purpose.
+fn violations(variant: Variant) -> Vec<String> {
+    (0..400).filter_map(|seed| live(seed, variant, false).violation).collect()
+}
+
+/// Asserts that a broken driver is found out, and by what it breaks.
+fn assert_found(variant: Variant, message: &str) {
+    let violations = violations(variant);
+    assert!(
+        violations.iter().any(|violation| violation.contains(message)),
+        "{} found: {violations:#?}",
+        violations.len()
+    );
+}
+
+#[test]
+fn control_a_last_byte_before_the_commit_record_is_found() {
+    assert_found(Variant::LastByteBeforeCommit, "without a durable commit record");
+}
+
+#[test]
+fn control_a_last_byte_that_was_refused_is_found() {
+    assert_found(Variant::LastByteAlways, "without a durable commit record");
+}
+
+#[test]
+fn control_a_journal_that_reports_too_early_is_found() {
+    assert_found(Variant::DurableTooEarly, "without a durable commit record");
+}
+
+#[test]
+fn control_a_withdrawal_that_is_not_journalled_is_found() {
+    assert_found(Variant::WithdrawalNotAppended, "a restart would not find it unbought");
+}

@@ -1,0 +1,210 @@
+//! What must hold, besides what the driver checks before each step.
+
+use std::sync::Arc;
+
+use super::driver::{FollowUp, LiveJob};
+use super::upstream::id_of;
+use super::world::World;
+use crate::config::OnUnknown;
+use crate::engine::jobs::Counts;
+use crate::engine::jobs::event::{EndedPurchase, ProgressChange};
+use crate::engine::jobs::job::outcome::{FailureScope, stored_failure, stored_result};
+use crate::engine::reuse::ReusePolicy;
+use crate::model::{Failure, JobId, JobResult};
+use crate::storage::journal::memory::has_ended;
+use crate::storage::journal::{StoredPurchase, StoredState};
+
+impl World {
+    /// A job without waiters is dropped while nothing of it is bought.
+    pub(super) fn check_needed(&mut self, job: JobId) {
+        let Some(live) = self.job(job) else { return };
+        if live.dropped || live.is_needed() || live.may_be_bought() {
+            return;
+        }
+        live.dropped = true;
+        let (number, client) = (live.number, live.record.client.clone());
+        self.histories[number].dropped = true;
+        self.note("dropped", [number, 0], format_args!(""));
+        let view = self.jobs.table.view(&client, job, self.instant());
+        self.check(view.is_none_or(|view| view.abandoned), || format!("{job} has no waiter, and may still be bought"));
+    }
+
+    /// A careful client's request lists a new job only if nothing earlier answers it; but a first request that its own
+    /// retry has overtaken buys again where the cache is off, since it looks like a deliberate second one.
+    pub(super) fn check_new(&mut self, prompt: usize, policy: ReusePolicy, looked_at: usize) {
+        if !self.prompts[prompt].is_careful || !(policy.cache_allowed || policy.is_retry) {
+            return;
+        }
+        for number in 0..looked_at {
+            let (of, job, dropped) = {
+                let history = &self.histories[number];
+                (history.prompt, history.id, history.dropped)
+            };
+            if of != prompt || dropped {
+                continue;
+            }
+            let is_live = self.live.iter().any(|live| live.record.id == job);
+            let stored = self.journal.stored.get(&job);
+            let has_pictures = stored.is_some_and(|stored| stored_result(stored).is_some());
+            let holds = self.rules.on_unknown == OnUnknown::Hold;
+            let failure = stored.and_then(|stored| stored_failure(stored, FailureScope::Unresolved));
+            let is_unknown = matches!(failure, Some((Failure::OutcomeUnknown { .. }, _)));
+            self.check(!is_live, || format!("prompt {prompt} is bought again while {job} is under way"));
+            self.check(!has_pictures, || format!("prompt {prompt} is bought again although {job} has pictures"));
+            self.check(!(holds && is_unknown), || format!("prompt {prompt} is bought again after an unknown outcome"));
+        }
+    }
+
+    /// Nothing is shown before it is in the journal.
+    pub(super) fn publish(&mut self, job: JobId, news: &ProgressChange) {
+        self.note("publish", [self.number(job), 0], format_args!("{news:?}"));
+        let failed = self.journal.failed;
+        let stored = self.journal.stored.get(&job);
+        let holds = match news {
+            ProgressChange::Stage(_) => true,
+            ProgressChange::Recorded => stored.is_some(),
+            ProgressChange::Upstream(id) => {
+                failed || stored.is_some_and(|stored| stored.purchases.iter().any(|one| knows(one, id)))
+            }
+            ProgressChange::Result(result) => {
+                failed
+                    || stored.is_some_and(|stored| {
+                        stored.purchases.iter().any(|one| {
+                matches!(&one.state, StoredState::Resolved { pictures, .. } if *pictures == result.pictures)
+            })
+                    })
+            }
+        };
+        let Some(live) = self.job(job) else {
+            return self.violate(format!("{news:?} of {job}, which is not live"));
+        };
+        live.recorded |= matches!(news, ProgressChange::Recorded);
+        let holds = holds || live.unsafe_pictures;
+        self.check(holds, || format!("{news:?} of {job} is shown before it is in the journal"));
+        if matches!(news, ProgressChange::Recorded) {
+            self.wake_recorded(job);
+        }
+    }
+
+    /// A purchase ends once, holds nothing, and is in the journal.
+    pub(super) fn end_purchase(&mut self, ended: &EndedPurchase) {
+        let purchase = ended.purchase;
+        let [job, slot] = self.about(purchase);
+        self.note("end purchase", [job, slot], format_args!("{:?}", ended.result));
+        let is_queued = self.budget.queue.contains(&purchase);
+        let is_stored = self.journal.state(purchase).is_some_and(has_ended);
+        let unlogged = self.journal.failed || self.job(purchase.job).is_some_and(|live| live.unsafe_pictures);
+        let Some(live) = self.purchase(purchase) else {
+            return self.violate(format!("{purchase} ends, and is not live"));
+        };
+        let holds_nothing = live.permit.is_none() && live.submission.is_none() && live.follow_up == FollowUp::Nothing;
+        let is_first = !std::mem::replace(&mut live.has_ended, true);
+        live.bought |= ended.result.as_ref().err().is_some_and(Failure::may_have_been_bought);
+        self.check(is_first, || format!("{purchase} ends twice"));
+        self.check(holds_nothing && !is_queued, || format!("{purchase} has ended, and holds what others wait for"));
+        self.check(is_stored || unlogged, || format!("{purchase} ends before its end is in the journal"));
+        let history = self.histories[job].purchases[slot];
+        let denied = ended.result.as_ref().is_err_and(|failure| !failure.may_have_been_bought());
+        let is_lost = denied && history.bought > 0 && history.resubmits == 0;
+        self.check(!is_lost, || format!("{purchase} was bought, and ends with {:?}", ended.result));
+    }
+
+    /// Waiters are told what the journal says.
+    pub(super) fn check_outcome(&mut self, live: &LiveJob, outcome: &Result<Arc<JobResult>, Failure>) {
+        let job = live.record.id;
+        let all_ended = live.purchases.iter().all(|one| one.has_ended);
+        self.check(all_ended, || format!("{job} ends before its purchases"));
+        if self.journal.failed || live.unsafe_pictures {
+            return;
+        }
+        let stored = self.journal.stored.get(&job);
+        let agrees = stored.is_some_and(|stored| match outcome {
+            Ok(result) => stored_result(stored).as_ref() == Some(&**result),
+            Err(failure) => {
+                stored_result(stored).is_none()
+                    && stored_failure(stored, FailureScope::All).is_none_or(|(stored, _)| stored == *failure)
+            }
+        });
+        self.check(agrees, || format!("waiters of {job} are told {outcome:?}, and the journal says otherwise"));
+        let told = outcome.as_ref().map(|result| result.pictures.len()).map_err(Failure::name);
+        self.histories[live.number].told = Some(told);
+    }
+
+    /// A gateway at rest has ended every job and holds nothing.
+    pub(super) fn check_rest(&mut self) {
+        let counts = self.jobs.table.counts();
+        self.check(counts == Counts::default(), || format!("at rest there is {counts:?}"));
+        let left = self.live.len();
+        self.check(left == 0, || format!("at rest {left} jobs have not ended"));
+        let (granted, released) = (self.budget.granted, self.budget.released);
+        let in_flight: usize = self.budget.accounts.iter().map(|account| account.in_flight).sum();
+        self.check(granted == released && in_flight == 0, || format!("{granted} permits, {released} came back"));
+        let queued = self.budget.queue.len();
+        self.check(queued == 0, || format!("at rest {queued} purchases wait for the budget"));
+        let waiting = self.waiting_clients();
+        self.check(waiting == 0, || format!("at rest {waiting} requests have no answer"));
+    }
+
+    /// At the end the journal knows everything, and each careful client has its answer.
+    pub(super) fn check_end(&mut self) {
+        for (number, prompt) in self.prompts.iter().enumerate() {
+            if prompt.is_careful && prompt.requests > 0 && !prompt.is_answered {
+                return self.violate(format!("prompt {number} never has an answer"));
+            }
+        }
+        for number in 0..self.upstream.bought.len() {
+            let bought = &self.upstream.bought[number];
+            if bought.early {
+                continue;
+            }
+            let job = self.histories[bought.job].id;
+            let stored = self.journal.stored.get(&job).and_then(|stored| stored.purchases.get(bought.slot));
+            let is_known = stored.is_some_and(|stored| {
+                let id = id_of(number);
+                (bought.has_id && knows(stored, &id)) || stored.lost_answers > 0 || may_be_bought(stored)
+            });
+            if !is_known {
+                let state = stored.map(|stored| &stored.state);
+                return self.violate(format!("{job}.{} was bought, and is {state:?} in the journal", bought.slot));
+            }
+        }
+        for stored in self.journal.stored.values() {
+            let ended = stored.purchases.iter().all(|one| has_ended(&one.state));
+            let number = self.number(stored.record.id);
+            let told = self.histories[number].told;
+            let pictures = stored_result(stored).map(|result| result.pictures.len());
+            let failure = stored_failure(stored, FailureScope::All).map(|(failure, _)| failure.name());
+            let agrees = match told {
+                None => true,
+                Some(Ok(told)) => pictures == Some(told),
+                Some(Err(told)) => pictures.is_none() && failure.is_none_or(|failure| failure == told),
+            };
+            if !ended || !agrees {
+                return self.violate(format!("{} ended as {told:?}, and is {stored:?}", stored.record.id));
+            }
+        }
+        if let Some(broken) = self.subscriptions.iter().find(|subscription| subscription.is_broken()) {
+            self.violate(format!("a webhook was never notified: {broken:?}"));
+        }
+        let (counted, resubmits) = (self.counts.lost_answers, self.counts.resubmits);
+        self.check(counted == resubmits, || format!("{resubmits} resubmits, {counted} counted"));
+    }
+}
+
+/// Whether the journal knows a purchase under its id.
+fn knows(stored: &StoredPurchase, id: &crate::model::UpstreamId) -> bool {
+    match &stored.state {
+        StoredState::Accepted { upstream, .. } => upstream == id,
+        StoredState::Resolved { upstream, .. } | StoredState::Failed { upstream, .. } => upstream.as_ref() == Some(id),
+        StoredState::Intent | StoredState::Committing { .. } => false,
+    }
+}
+
+/// Whether the journal shows a purchase without an id as bought: by its pictures, or by a failure that says so.
+fn may_be_bought(stored: &StoredPurchase) -> bool {
+    match &stored.state {
+        StoredState::Resolved { upstream, .. } => upstream.is_none(),
+        StoredState::Failed { failure, upstream, .. } => upstream.is_none() && failure.may_have_been_bought(),
+        StoredState::Intent | StoredState::Committing { .. } | StoredState::Accepted { .. } => false,
+    }
+}

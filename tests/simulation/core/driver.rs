@@ -1,0 +1,437 @@
+//! The driver: carries out the effects as the real one does, except that it has no tasks of its own. What would run in a
+//! task waits in a list until it is chosen.
+
+use std::sync::Arc;
+
+use super::Variant;
+use super::budget::Permit;
+use super::journal::Report;
+use super::world::World;
+use crate::engine::jobs::event::{Effect, Event, Fetched, NextPoll, Step};
+use crate::model::{Failure, JobId, JobResult, PurchaseId, UpstreamId};
+use crate::storage::journal::{JobRecord, Record, StoredState};
+use crate::upstream::{Finished, SubmitError, Submitted};
+
+/// What may happen next, where the real driver has a task that runs or waits.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// The journal has got to a position.
+    Journalled {
+        report: Report,
+        durable: bool,
+    },
+    /// The budget has granted a submit.
+    Granted {
+        purchase: PurchaseId,
+        permit: Permit,
+    },
+    NotGranted {
+        purchase: PurchaseId,
+        failure: Failure,
+    },
+    /// The upload of a submit ends.
+    Upload(Submit),
+    /// The jobs have answered whether the last byte may leave.
+    Release {
+        submit: Submit,
+        send: bool,
+    },
+    /// The upstream answers a submit.
+    Answer {
+        submit: Submit,
+        result: Result<Submitted, SubmitError>,
+    },
+    StartPoll {
+        purchase: PurchaseId,
+        poll: NextPoll,
+    },
+    /// The upstream answers a poll.
+    Poll {
+        purchase: PurchaseId,
+        age: std::time::Duration,
+        id: UpstreamId,
+    },
+    Fetch {
+        purchase: PurchaseId,
+        finished: Finished,
+    },
+    /// A client takes its next step.
+    Client(usize),
+}
+
+/// A submit under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Submit {
+    pub(super) purchase: PurchaseId,
+    pub(super) account: usize,
+    /// The position of its commit record in the journal.
+    pub(super) commit: u64,
+}
+
+/// What the driver holds for a live job.
+#[derive(Debug)]
+pub(super) struct LiveJob {
+    pub(super) record: Arc<JobRecord>,
+    /// Its number in the order of the jobs.
+    pub(super) number: usize,
+    pub(super) purchases: Vec<LivePurchase>,
+    /// Requests that keep it needed.
+    pub(super) needed: usize,
+    pub(super) kept: bool,
+    pub(super) recorded: bool,
+    /// Nothing of it may be bought any more.
+    pub(super) dropped: bool,
+    /// A picture of it may not have reached the disk.
+    pub(super) unsafe_pictures: bool,
+}
+
+/// What the driver holds for a purchase.
+#[derive(Debug, Default)]
+pub(super) struct LivePurchase {
+    pub(super) submission: Option<Submission>,
+    pub(super) permit: Option<Permit>,
+    /// The submit that waits for its last byte.
+    pub(super) gated: Option<Submit>,
+    /// A submit is under way.
+    pub(super) submitting: bool,
+    /// A submit that had no effect is being journalled.
+    pub(super) withdrawing: bool,
+    /// It is bought for certain, or may be and has ended.
+    pub(super) bought: bool,
+    pub(super) follow_up: FollowUp,
+    pub(super) has_ended: bool,
+}
+
+/// What a purchase is submitted with: the account of its reservation, from the grant until the submit.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Submission {
+    reservation: Option<usize>,
+}
+
+/// What is under way for an accepted purchase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum FollowUp {
+    #[default]
+    Nothing,
+    Poll,
+    Fetch,
+}
+
+impl LivePurchase {
+    pub(super) fn queued() -> Self {
+        Self { submission: Some(Submission::default()), ..Self::default() }
+    }
+
+    fn may_be_bought(&self) -> bool {
+        self.bought || (!self.has_ended && (self.submitting || self.withdrawing))
+    }
+}
+
+impl LiveJob {
+    pub(super) fn may_be_bought(&self) -> bool {
+        self.purchases.iter().any(LivePurchase::may_be_bought)
+    }
+
+    pub(super) fn is_needed(&self) -> bool {
+        self.needed > 0 || self.kept
+    }
+}
+
+impl World {
+    pub(super) fn job(&mut self, job: JobId) -> Option<&mut LiveJob> {
+        self.live.iter_mut().find(|live| live.record.id == job)
+    }
+
+    pub(super) fn purchase(&mut self, purchase: PurchaseId) -> Option<&mut LivePurchase> {
+        self.job(purchase.job)?.purchases.get_mut(usize::from(purchase.slot))
+    }
+
+    /// Reports what has happened to a job, and carries out what follows.
+    pub(super) fn handle(&mut self, job: JobId, event: Event) {
+        self.counts.events += 1;
+        let is_live = self.live.iter().any(|live| live.record.id == job);
+        let now = self.now();
+        let effects = self.jobs.handle(event, now);
+        self.check(is_live || effects.is_empty(), || format!("effects for a job that has ended: {effects:?}"));
+        self.carry_out(effects);
+        self.check_needed(job);
+    }
+
+    /// Reports what concerns all jobs.
+    pub(super) fn handle_all(&mut self, event: Event) {
+        self.counts.events += 1;
+        let now = self.now();
+        let effects = self.jobs.handle(event, now);
+        self.carry_out(effects);
+    }
+
+    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
+        let mut follow = Vec::new();
+        for effect in effects {
+            follow.extend(self.carry_out_one(effect));
+        }
+        // The real driver queues effects that follow at the end too.
+        if !follow.is_empty() {
+            self.carry_out(follow);
+        }
+    }
+
+    /// Carries out one effect. Returns the effects of the event that answers it at once.
+    fn carry_out_one(&mut self, effect: Effect) -> Vec<Effect> {
+        match effect {
+            Effect::Append { records, step } => self.append(records, step),
+            Effect::Enqueue { purchase } => self.enqueue(purchase),
+            Effect::ExplainDelay { purchase } => {
+                self.note("explain delay", self.about(purchase), format_args!(""));
+                if self.jobs.expected_cost(purchase.job).is_some() {
+                    let failure = Failure::Overloaded { retry_after: std::time::Duration::from_secs(1) };
+                    self.counts.events += 1;
+                    let now = self.now();
+                    return self.jobs.handle(Event::NotGranted { purchase, failure }, now);
+                }
+            }
+            Effect::Submit { purchase, attempt, .. } => self.submit(purchase, attempt),
+            Effect::SendLastByte { purchase, send } => {
+                self.note("send last byte", self.about(purchase), format_args!("{send}"));
+                if let Some(submit) = self.purchase(purchase).and_then(|live| live.gated.take()) {
+                    self.ready.push(Task::Release { submit, send });
+                }
+            }
+            Effect::AssumeAccepted { purchase } => {
+                self.note("assume accepted", self.about(purchase), format_args!(""));
+                let permit = self.purchase(purchase).and_then(|live| live.permit.as_mut());
+                if let Some(permit) = permit {
+                    permit.acknowledged = true;
+                }
+            }
+            Effect::EndSubmits { purchase } => {
+                self.note("end submits", self.about(purchase), format_args!(""));
+                self.end_submits(purchase);
+            }
+            Effect::ReleaseInFlight { purchase } => {
+                self.note("release", self.about(purchase), format_args!(""));
+                if let Some(permit) = self.purchase(purchase).and_then(|live| live.permit.take()) {
+                    self.budget.release(&permit);
+                }
+            }
+            Effect::PlanPoll { purchase, poll } => self.plan_poll(purchase, poll),
+            Effect::Learn(completion) => {
+                let is_possible = completion.took >= completion.working_at && completion.polls > 0;
+                self.check(is_possible, || format!("it learns what is impossible: {completion:?}"));
+            }
+            Effect::Fetch { purchase, finished, pause, resumable } => {
+                self.note("fetch", self.about(purchase), format_args!("after {pause:?}, resumable: {resumable}"));
+                let can_resume = matches!(self.journal.state(purchase), Some(StoredState::Accepted { .. }));
+                let holds = !resumable || can_resume || self.journal.failed;
+                self.check(holds, || format!("{purchase} counts on a restart, and its id is not in the journal"));
+                self.follow_up(purchase, FollowUp::Fetch);
+                self.after(pause, Task::Fetch { purchase, finished });
+            }
+            Effect::Publish { job, change } => self.publish(job, &change),
+            Effect::CountLostAnswer { .. } => self.counts.lost_answers += 1,
+            Effect::EndPurchase(ended) => self.end_purchase(&ended),
+            Effect::EndJob { record, outcome } => self.end_job(&record, outcome),
+        }
+        Vec::new()
+    }
+
+    fn append(&mut self, records: Vec<Record>, step: Step) {
+        let purchase = purchase_of(step);
+        self.note("append", self.about(purchase), format_args!("{step:?}"));
+        let mut position = 0;
+        let is_dropped = self.variant == Variant::WithdrawalNotAppended && matches!(step, Step::Withdrawal(_));
+        for record in records.into_iter().filter(|_| !is_dropped) {
+            match &record {
+                Record::Resubmitted { purchase } => {
+                    self.counts.resubmits += 1;
+                    let [job, slot] = self.about(*purchase);
+                    self.histories[job].purchases[slot].resubmits += 1;
+                }
+                Record::Failed { failure, .. } if failure.may_have_been_bought() => {
+                    if let Some(live) = self.purchase(purchase) {
+                        live.bought = true;
+                    }
+                }
+                Record::Subscribed { job, .. } => self.subscribe(*job, None),
+                _ => {}
+            }
+            position = self.journal.append(record);
+        }
+        let live = self.purchase(purchase);
+        match step {
+            Step::Commit { .. } => {
+                if let Some(gated) = live.and_then(|live| live.gated.as_mut()) {
+                    gated.commit = position;
+                }
+            }
+            Step::Withdrawal(_) => {
+                if let Some(live) = live {
+                    live.withdrawing = true;
+                }
+            }
+            Step::Intent(_) | Step::Acceptance(_) | Step::End(_) => {}
+        }
+        let report = Report::Step(step);
+        if is_dropped || self.variant == Variant::DurableTooEarly {
+            self.ready.push(Task::Journalled { report, durable: true });
+        } else if let Some(report) = self.journal.notify(report) {
+            self.ready.push(Task::Journalled { report, durable: !self.journal.failed });
+        }
+    }
+
+    fn enqueue(&mut self, purchase: PurchaseId) {
+        self.note("enqueue", self.about(purchase), format_args!(""));
+        let state = self.journal.state(purchase);
+        let is_intent = matches!(state, None | Some(StoredState::Intent));
+        let has_slot = self.purchase(purchase).is_some_and(|live| live.submission.is_some());
+        let is_queued = self.budget.queue.contains(&purchase);
+        self.check(is_intent, || format!("{purchase} is queued, and a restart would not find it unbought"));
+        self.check(has_slot && !is_queued, || format!("{purchase} is queued without a slot, or twice"));
+        self.budget.queue.push(purchase);
+    }
+
+    fn submit(&mut self, purchase: PurchaseId, attempt: u32) {
+        self.note("submit", self.about(purchase), format_args!("attempt {attempt}"));
+        let attempts_max = self.rules.submit_attempts_max;
+        let Some(live) = self.job(purchase.job) else {
+            return self.violate(format!("{purchase} is submitted, and is not live"));
+        };
+        let is_wanted = live.is_needed() || live.may_be_bought();
+        let one = &mut live.purchases[usize::from(purchase.slot)];
+        let reservation = one.submission.as_mut().and_then(|submission| submission.reservation.take());
+        let is_first = !std::mem::replace(&mut one.submitting, true);
+        let Some(account) = reservation else {
+            return self.violate(format!("{purchase} is submitted without a reservation"));
+        };
+        self.check(is_wanted, || format!("{purchase} is submitted for no client"));
+        self.check(is_first, || format!("{purchase} is submitted while it is being submitted"));
+        self.check(attempt <= attempts_max, || format!("{purchase} has attempt {attempt} of {attempts_max}"));
+        self.ready.push(Task::Upload(Submit { purchase, account, commit: u64::MAX }));
+    }
+
+    pub(super) fn end_submits(&mut self, purchase: PurchaseId) {
+        let Some(live) = self.purchase(purchase) else { return };
+        live.submission = None;
+        // The slot ends the wait for the budget.
+        if self.budget.leave(purchase) {
+            self.ready.push(Task::NotGranted { purchase, failure: Failure::Stopping });
+        }
+    }
+
+    fn plan_poll(&mut self, purchase: PurchaseId, poll: NextPoll) {
+        self.note("plan poll", self.about(purchase), format_args!("troubles {}", poll.troubles));
+        let is_accepted = matches!(self.journal.state(purchase), Some(StoredState::Accepted { .. }));
+        let holds = is_accepted || self.journal.failed;
+        self.check(holds, || format!("{purchase} is polled, and its id is not in the journal"));
+        let account = self.upstream.find(&poll.handle.id).map(|(_, bought)| bought.account);
+        let is_same = account.is_some_and(|account| {
+            let bought_with = &self.budget.accounts[account].id;
+            // An answer before the commit leaves no account in the journal.
+            *bought_with == poll.account || self.upstream.find(&poll.handle.id).is_some_and(|(_, bought)| bought.early)
+        });
+        self.check(is_same, || format!("{purchase} is polled with the account {}", poll.account));
+        self.follow_up(purchase, FollowUp::Poll);
+        let pause = if poll.soon { std::time::Duration::ZERO } else { self.random.time(5000) };
+        let pause = match poll.troubles {
+            0 => pause,
+            troubles => pause + self.rules.planner.backoff(troubles, 0.5),
+        };
+        self.after(pause, Task::StartPoll { purchase, poll });
+    }
+
+    /// Notes what is under way for an accepted purchase: one thing at a time.
+    fn follow_up(&mut self, purchase: PurchaseId, follow_up: FollowUp) {
+        let before = self.purchase(purchase).map(|live| std::mem::replace(&mut live.follow_up, follow_up));
+        let is_alone = before == Some(FollowUp::Nothing);
+        self.check(is_alone, || format!("{purchase}: {follow_up:?} while there is {before:?}"));
+    }
+
+    fn end_job(&mut self, record: &JobRecord, outcome: Result<Arc<JobResult>, Failure>) {
+        let job = record.id;
+        let details = outcome.as_ref().map(|result| result.pictures.len()).map_err(Failure::name);
+        self.note("end job", [self.number(job), 0], format_args!("{details:?}"));
+        let Some(place) = self.live.iter().position(|live| live.record.id == job) else {
+            return self.violate(format!("{job} ends twice"));
+        };
+        let live = self.live.swap_remove(place);
+        self.check_outcome(&live, &outcome);
+        for one in live.purchases {
+            // Dropping what is held for the job ends the waits for it.
+            if let Some(submit) = one.gated {
+                self.ready.push(Task::Release { submit, send: false });
+            }
+        }
+        for index in 0..self.clients.len() {
+            if self.clients[index].job == Some(job) {
+                self.wake_with(index, outcome.clone());
+            }
+        }
+        self.notify_webhooks(job);
+    }
+
+    /// Reports the end of a submit to the budget, whose permit it concerns, and then to the jobs.
+    pub(super) fn on_submitted(&mut self, submit: Submit, result: Result<Submitted, SubmitError>) {
+        let purchase = submit.purchase;
+        self.note("submitted", self.about(purchase), format_args!("{result:?}"));
+        let mut usable_accounts = Vec::new();
+        if let Some(live) = self.purchase(purchase) {
+            live.submitting = false;
+            live.bought |= result.is_ok();
+            let permit = live.permit.take();
+            match (&result, permit) {
+                (_, None) => {}
+                (Ok(_), Some(permit)) => {
+                    let permit = Some(Permit { acknowledged: true, ..permit });
+                    if let Some(live) = self.purchase(purchase) {
+                        live.permit = permit;
+                    }
+                }
+                (Err(error), Some(permit)) => {
+                    self.budget.release(&permit);
+                    if matches!(error, SubmitError::Refused { .. }) && !self.random.one_in(3) {
+                        usable_accounts = self.budget.accounts.iter().map(|account| account.id.clone()).collect();
+                    }
+                }
+            }
+        }
+        let result = crate::engine::jobs::event::SubmitResult { result, usable_accounts };
+        self.handle(purchase.job, Event::Submitted { purchase, result });
+    }
+
+    /// Takes the permission of the budget to the jobs.
+    pub(super) fn on_granted(&mut self, purchase: PurchaseId, permit: Permit) {
+        let account = permit.account;
+        self.note("granted", self.about(purchase), format_args!("account {account}"));
+        let live = self.purchase(purchase);
+        let Some(live) = live.filter(|live| live.submission.is_some()) else {
+            return self.budget.release(&permit);
+        };
+        live.submission = Some(Submission { reservation: Some(account) });
+        if let Some(before) = live.permit.replace(permit) {
+            self.budget.release(&before);
+            self.violate(format!("{purchase} has two permits"));
+        }
+        let account = self.budget.accounts[account].id.clone();
+        self.handle(purchase.job, Event::Granted { purchase, account });
+    }
+
+    pub(super) fn on_fetched(&mut self, purchase: PurchaseId, fetched: Fetched) {
+        self.note("fetched", self.about(purchase), format_args!("{fetched:?}"));
+        if let Some(live) = self.job(purchase.job) {
+            live.unsafe_pictures |= !fetched.durable;
+            live.purchases[usize::from(purchase.slot)].follow_up = FollowUp::Nothing;
+        }
+        self.handle(purchase.job, Event::Fetched { purchase, fetched });
+    }
+}
+
+/// Returns the purchase of a step; the first one of a job for its intent.
+pub(super) fn purchase_of(step: Step) -> PurchaseId {
+    match step {
+        Step::Intent(job) => PurchaseId { job, slot: 0 },
+        Step::Commit { purchase, .. }
+        | Step::Withdrawal(purchase)
+        | Step::Acceptance(purchase)
+        | Step::End(purchase) => purchase,
+    }
+}

@@ -1,0 +1,258 @@
+//! What happens when a task is chosen: the journal, the budget, the upstream and the clients report.
+
+use super::Variant;
+use super::driver::{FollowUp, LiveJob, LivePurchase, Submit, Task, purchase_of};
+use super::journal::Report;
+use super::upstream::{SubmitFate, answer, handle_of, refusal};
+use super::world::World;
+use crate::engine::jobs::event::{AppendOutcome, Event, FetchFailure, Fetched, Step};
+use crate::engine::jobs::{EndedAtStart, recover};
+use crate::model::{ApiKind, Digest, Failure, Format, PurchaseId, StoredPicture};
+use crate::storage::journal::{Record, StoredJob, StoredState};
+use crate::upstream::{Finished, SubmitError, Submitted};
+
+impl World {
+    pub(super) fn run(&mut self, task: Task) {
+        match task {
+            Task::Journalled { report: Report::Client(client), .. } | Task::Client(client) => self.run_client(client),
+            Task::Journalled { report: Report::Step(step), durable } => self.journalled(step, durable),
+            Task::Granted { purchase, permit } => self.on_granted(purchase, permit),
+            Task::NotGranted { purchase, failure } => {
+                self.note("not granted", self.about(purchase), format_args!("{failure:?}"));
+                self.handle(purchase.job, Event::NotGranted { purchase, failure });
+            }
+            Task::Upload(submit) => self.upload(submit),
+            Task::Release { submit, send } => {
+                if send || self.variant == Variant::LastByteAlways {
+                    self.send_last_byte(submit);
+                } else {
+                    let message = "not journalled".to_owned();
+                    self.on_submitted(submit, Err(SubmitError::NotSent { message }));
+                }
+            }
+            Task::Answer { submit, result } => self.on_submitted(submit, result),
+            Task::StartPoll { purchase, poll } => {
+                self.note("poll", self.about(purchase), format_args!("{}", poll.handle.id));
+                let age = self.instant().saturating_duration_since(poll.accepted);
+                self.ready.push(Task::Poll { purchase, age, id: poll.handle.id });
+            }
+            Task::Poll { purchase, age, id } => {
+                let Some((number, _)) = self.upstream.find(&id) else {
+                    return self.violate(format!("{purchase} is polled as {id}"));
+                };
+                let result = self.upstream.poll(number, &mut self.random);
+                self.note("polled", self.about(purchase), format_args!("{result:?}"));
+                if let Some(live) = self.purchase(purchase) {
+                    live.follow_up = FollowUp::Nothing;
+                }
+                self.handle(purchase.job, Event::Polled { purchase, age, result });
+            }
+            Task::Fetch { purchase, finished } => self.fetch(purchase, finished),
+        }
+    }
+
+    fn journalled(&mut self, step: Step, durable: bool) {
+        let purchase = purchase_of(step);
+        self.note("journalled", self.about(purchase), format_args!("{step:?} {durable}"));
+        if let (Step::Withdrawal(_), Some(live)) = (step, self.purchase(purchase)) {
+            live.withdrawing = false;
+        }
+        self.handle(
+            purchase.job,
+            Event::Journalled { step, outcome: if durable { AppendOutcome::Durable } else { AppendOutcome::Failed } },
+        );
+    }
+
+    /// Grants, or refuses, a submit to one of those that wait.
+    pub(super) fn grant(&mut self) {
+        let (purchase, permit) = self.budget.grant(&mut self.random);
+        self.note("grant", self.about(purchase), format_args!(""));
+        let task = if !self.upstream.calm && self.random.one_in(24) {
+            self.budget.release(&permit);
+            let message = "no channel".to_owned();
+            Task::NotGranted { purchase, failure: Failure::ModelUnavailable { message } }
+        } else {
+            Task::Granted { purchase, permit }
+        };
+        self.ready.push(task);
+    }
+
+    pub(super) fn time_out(&mut self) {
+        self.note("time-out", [0, 0], format_args!(""));
+        self.handle_all(Event::TimePassed);
+        let next = self.jobs.next_timeout();
+        self.check(next.is_none_or(|next| next > self.instant()), || "a time-out stays due".to_owned());
+        for index in 0..self.live.len() {
+            if let Some(job) = self.live.get(index).map(|live| live.record.id) {
+                self.check_needed(job);
+            }
+        }
+    }
+
+    /// Ends an upload: all but the last byte was sent, or the upstream answered before, or the connection broke.
+    fn upload(&mut self, submit: Submit) {
+        let purchase = submit.purchase;
+        let trouble = if self.upstream.calm { 99 } else { self.random.below(100) };
+        match trouble {
+            0..8 => {
+                let message = "no route".to_owned();
+                return self.on_submitted(submit, Err(SubmitError::NotSent { message }));
+            }
+            8..12 => {
+                let refused = Err(refusal(&mut self.random));
+                return self.on_submitted(submit, refused);
+            }
+            12 => {
+                let result = self.buy_early(submit);
+                return self.on_submitted(submit, result);
+            }
+            _ => {}
+        }
+        let Some(live) = self.purchase(purchase) else {
+            let message = "not journalled".to_owned();
+            return self.on_submitted(submit, Err(SubmitError::NotSent { message }));
+        };
+        // The submit that waited before has no one to wait for any more.
+        let before = live.gated.replace(submit);
+        self.ready.extend(before.map(|submit| Task::Release { submit, send: false }));
+        self.note("uploaded", self.about(purchase), format_args!(""));
+        self.handle(purchase.job, Event::Uploaded { purchase });
+        if self.variant == Variant::LastByteBeforeCommit
+            && let Some(submit) = self.purchase(purchase).and_then(|live| live.gated.take())
+        {
+            self.send_last_byte(submit);
+        }
+    }
+
+    /// Accepts before the last byte, as no upstream should.
+    fn buy_early(&mut self, submit: Submit) -> Result<Submitted, SubmitError> {
+        let [job, slot] = self.about(submit.purchase);
+        let number = self.upstream.buy((job, slot, submit.account), true, &mut self.random);
+        self.upstream.bought[number].early = true;
+        Ok(Submitted::Accepted(handle_of(number, ApiKind::Prediction)))
+    }
+
+    /// Sends the last byte: from now on a crash of the gateway takes nothing back.
+    fn send_last_byte(&mut self, submit: Submit) {
+        let purchase = submit.purchase;
+        let [job, slot] = self.about(purchase);
+        if !self.upstream.calm && self.random.one_in(30) {
+            // The exchange has ended while the journal was written.
+            let message = "the connection broke".to_owned();
+            return self.on_submitted(submit, Err(SubmitError::NotSent { message }));
+        }
+        let is_durable = submit.commit <= self.journal.durable;
+        self.check(is_durable, || format!("the last byte of {purchase} leaves without a durable commit record"));
+        let has_ended = self.purchase(purchase).is_none_or(|live| live.has_ended);
+        self.check(!has_ended, || format!("the last byte of {purchase} leaves after its end"));
+        let dropped = self.histories[job].dropped;
+        self.check(!dropped, || format!("the last byte of {purchase} leaves, and no client needs it"));
+        let kind = self.prompts[self.histories[job].prompt].kind;
+        let fate = self.upstream.fate(kind, &mut self.random);
+        self.note("last byte", [job, slot], format_args!("{fate:?}"));
+        let mut number = None;
+        if fate.is_bought() {
+            self.counts.purchases += 1;
+            let has_id = fate != SubmitFate::Finished { has_id: false };
+            number = Some(self.upstream.buy((job, slot, submit.account), has_id, &mut self.random));
+            let history = &mut self.histories[job].purchases[slot];
+            history.bought += 1;
+            let is_once = history.bought <= 1 + history.resubmits;
+            self.check(is_once, || format!("{purchase} is bought twice"));
+        }
+        let result = answer(fate, number, kind, &mut self.random);
+        let seconds = if kind == ApiKind::OpenAi { 12 } else { 1 };
+        let pause = self.random.time(seconds * 1000);
+        self.after(pause, Task::Answer { submit, result });
+    }
+
+    fn fetch(&mut self, purchase: PurchaseId, finished: Finished) {
+        let trouble = if self.upstream.calm { None } else { Some(self.random.below(8)) };
+        let missing = usize::from(trouble.is_some_and(|trouble| trouble < 2));
+        let pictures = finished.outputs.len() - missing.min(finished.outputs.len());
+        let trouble = match trouble {
+            Some(0) => Some(FetchFailure::Upstream("404".to_owned())),
+            Some(1) => Some(FetchFailure::Storage("the disk is full".to_owned())),
+            _ => None,
+        };
+        let fetched = Fetched {
+            pictures: vec![picture(); pictures],
+            trouble,
+            usage: finished.usage,
+            durable: !self.results_failed,
+        };
+        self.on_fetched(purchase, fetched);
+    }
+
+    /// Starts a gateway on what the disk holds, unless the power is cut again before it runs.
+    pub(super) fn start(&mut self) {
+        self.running = true;
+        self.note("start", [0, 0], format_args!(""));
+        for stored in self.journal.unfinished() {
+            if !self.resume(stored) {
+                return self.cut_power();
+            }
+        }
+        for subscription in &mut self.subscriptions {
+            let id = self.histories[subscription.job].id;
+            subscription.notified |= self.journal.stored.get(&id).is_some_and(|stored| stored.end().is_some());
+        }
+    }
+
+    /// Resumes a job. Returns whether the power stayed on.
+    fn resume(&mut self, stored: StoredJob) -> bool {
+        let now = self.now();
+        let number = self.number(stored.record.id);
+        let before: Vec<StoredState> = stored.purchases.iter().map(|one| one.state.clone()).collect();
+        let mut purchases: Vec<LivePurchase> = Vec::new();
+        purchases.resize_with(stored.purchases.len(), LivePurchase::default);
+        let budget = &mut self.budget;
+        let adopt = |purchase: PurchaseId, account: Option<&_>| {
+            let permit = budget.adopt(account);
+            let account = budget.accounts[permit.account].id.clone();
+            let one = &mut purchases[usize::from(purchase.slot)];
+            (one.permit, one.bought) = (Some(permit), true);
+            account
+        };
+        let (recovered, ended) = recover(stored, &self.rules, now, adopt);
+        for EndedAtStart { purchase, failure, .. } in ended {
+            let is_unknown = matches!(failure, Failure::OutcomeUnknown { .. });
+            let may_have_left = matches!(before[usize::from(purchase.slot)], StoredState::Committing { .. });
+            self.check(is_unknown == may_have_left, || format!("{purchase} ends at the start with {failure:?}"));
+            self.note("ended at start", self.about(purchase), format_args!("{failure:?}"));
+            self.journal.append(Record::Failed { purchase, failure, at: self.timestamp() });
+            if !self.upstream.calm && self.random.one_in(12) {
+                return false;
+            }
+            self.sync_all();
+        }
+        let record = std::sync::Arc::new(recovered.record.clone());
+        let is_polled = |one: &LivePurchase| one.permit.is_some();
+        if !purchases.iter().any(is_polled) {
+            return true;
+        }
+        for one in &mut purchases {
+            one.has_ended = !is_polled(one);
+        }
+        self.live.push(LiveJob {
+            kept: record.respond_async,
+            record,
+            number,
+            purchases,
+            needed: 0,
+            recorded: true,
+            dropped: false,
+            unsafe_pictures: false,
+        });
+        self.counts.events += 1;
+        let now = self.now();
+        let effects = self.jobs.restore(recovered, now);
+        self.carry_out(effects);
+        true
+    }
+}
+
+fn picture() -> StoredPicture {
+    static DIGEST: std::sync::LazyLock<Digest> = std::sync::LazyLock::new(|| Digest::of(b"picture"));
+    StoredPicture { digest: *DIGEST, bytes: 7, format: Format::Png, width: 1, height: 1 }
+}
