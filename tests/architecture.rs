@@ -101,14 +101,6 @@ const OBJECT: shape::ObjectLimits = shape::ObjectLimits { methods: 15, fields: 1
 /// Larger objects: the start of the path, the name, and the reason.
 const LARGER: &[(&str, &str, &str)] = &[];
 
-/// Larger objects that are about to be split. The list goes when they are.
-const LARGER_FOR_NOW: &[(&str, &str, &str)] = &[
-    ("src/budget", "AdaptiveLimit", "to be split"),
-    ("src/budget", "Account", "to be split"),
-    ("src/budget", "FairQueue", "to be split"),
-    ("src/engine", "Purchase", "to be split"),
-];
-
 /// Entries of the glossary.
 const GLOSSARY: usize = 40;
 
@@ -170,7 +162,7 @@ fn files_are_not_longer_than_one_subject() {
 
 #[test]
 fn objects_are_small() {
-    holds(&shape::check_objects(Tree::here(), OBJECT, &[LARGER, LARGER_FOR_NOW].concat()));
+    holds(&shape::check_objects(Tree::here(), OBJECT, LARGER));
 }
 
 #[test]

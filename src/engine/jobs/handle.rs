@@ -14,7 +14,7 @@ impl Jobs {
             Event::Journalled { step, outcome } => self.journalled(step, outcome, now, out),
             Event::Granted { purchase, account } => self.step(purchase, now, out, |one, cx| one.granted(account, cx)),
             Event::NotGranted { purchase, failure } => {
-                self.step(purchase, now, out, |one, cx| one.give_up(failure, cx));
+                self.step(purchase, now, out, |one, cx| give_up(one, failure, cx));
             }
             Event::Uploaded { purchase } => self.step(purchase, now, out, Purchase::uploaded),
             Event::Submitted { purchase, result } => self.step(purchase, now, out, |one, cx| one.submitted(result, cx)),
@@ -39,7 +39,7 @@ impl Jobs {
                 // Oldest first: the order of a hash map differs from run to run.
                 jobs.sort_unstable();
                 for job in jobs {
-                    self.each(job, now, out, |one, cx| one.give_up(Failure::Stopping, cx));
+                    self.each(job, now, out, |one, cx| give_up(one, Failure::Stopping, cx));
                 }
             }
         }
@@ -127,5 +127,12 @@ impl Jobs {
         } else if let Some(stage) = live.new_stage() {
             out.push(Effect::Publish { job, change: ProgressChange::Stage(stage) });
         }
+    }
+}
+
+/// Ends a purchase that still waits for its turn: the budget does not permit a submit, or the gateway stops.
+fn give_up(purchase: &mut Purchase, failure: Failure, cx: &mut Context<'_>) {
+    if purchase.state.is_waiting() {
+        purchase.fail(failure, cx);
     }
 }

@@ -39,13 +39,6 @@ impl Purchase {
         }
     }
 
-    /// Ends it if it still waits for its turn: the budget does not permit a submit, or the gateway stops.
-    pub(in crate::engine::jobs) fn give_up(&mut self, failure: Failure, cx: &mut Context<'_>) {
-        if self.state.is_waiting() {
-            self.fail(failure, cx);
-        }
-    }
-
     /// Journals that the last byte is about to leave.
     pub(in crate::engine::jobs) fn uploaded(&mut self, cx: &mut Context<'_>) {
         let (purchase, submit) = (cx.purchase, self.attempts.submits);

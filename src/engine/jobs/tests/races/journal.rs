@@ -118,6 +118,22 @@ fn the_last_byte_waits_for_the_intent_and_the_commit() {
     assert_eq!(jobs.intent(Durable), "recorded");
 }
 
+/// No race: a record that is refused alone closes nothing.
+#[test]
+fn after_a_record_that_was_refused_others_are_written() {
+    let mut jobs = Script::unrecorded(1);
+    assert_eq!(jobs.intent(Refused), UNRECORDED);
+    assert_eq!(jobs.list(&Request::default()), "journal intent 0x1; enqueue 0");
+
+    let mut jobs = Script::of(1);
+    jobs.upload(0);
+    assert_eq!(jobs.commit(0, 1, Refused), "break off 0");
+    assert_eq!(jobs.not_sent(0), "stage queued");
+    jobs.wait(seconds(1));
+    assert_eq!(jobs.time_passed(), "enqueue 0");
+    assert_eq!(jobs.draining(), "end submits 0; release 0; journal failed 0 stopping");
+}
+
 /// A slow submit counts as accepted five seconds after the last byte, whichever record let that leave.
 #[test]
 fn a_slow_submit_counts_from_its_last_byte() {
