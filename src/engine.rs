@@ -35,6 +35,7 @@ mod metrics;
 mod polls;
 mod requests;
 mod reuse;
+mod start_time;
 
 use cache::eviction::{Eviction, EvictionSettings};
 use cache::{CacheSettings, ResultCache};
@@ -100,8 +101,8 @@ impl Engine {
         let Parts { clock, rng, catalogue, journal, results, room, spool, budget, quotas, .. } = parts;
         let metrics = EngineMetrics::new(&parts.metrics);
         let rules = rules(upstream, &catalogue);
-        let polls =
-            PollSchedule::new(rules.planner, latencies(upstream, parts.learned), upstream.concurrent_polls_max.get());
+        let schedule = PollSchedule::new(rules.planner, upstream.concurrent_polls_max.get());
+        let latencies = latencies(upstream, parts.learned);
         let settings = CacheSettings::new(upstream, cache, storage);
         let result_cache = ResultCache::new(
             Arc::clone(&clock),
@@ -134,10 +135,11 @@ impl Engine {
             lifecycle: parts.lifecycle,
             metrics,
         };
-        let driver = Arc::new(Driver::new(Jobs::new(rules.clone()), polls, fetcher, result_cache, services));
+        let (driver, messages) = Driver::new(Jobs::new(rules.clone()), latencies, fetcher, result_cache, services);
+        let driver = Arc::new(driver);
         recovery::run(&driver, &rules, &*quotas).await?;
         recovery::remove_orphans(&driver, &results).await?;
-        driver::start(&driver);
+        driver::start(&driver, schedule, messages);
         driver.services.lifecycle.spawn_service("eviction", eviction.run());
         Ok(Self { driver, catalogue, quotas, results, room, spool })
     }
@@ -173,7 +175,7 @@ impl Engine {
 
     /// Returns the learned generation times.
     pub(crate) fn learned(&self) -> StoredLatencies {
-        self.driver.polls().latencies.stored()
+        self.driver.latencies().stored()
     }
 
     pub(crate) fn status(&self) -> Status {

@@ -1,17 +1,18 @@
-//! Carries out what the jobs ask for, and reports to them what came of it. It decides nothing.
+//! Carries out what the jobs ask for, and reports the results to them. It decides nothing.
 //!
-//! The jobs are behind one lock, which is held for an event and for starting its effects, and never over an await. So
-//! the effects of all events start in the order of the events: the records of a job are appended in the order of its
-//! steps. What takes time runs in tasks, each of which ends with an event. A task that something paid for depends on is
-//! one that the drain waits for, and it has started what follows before it ends.
+//! The jobs are behind one lock, which is held for an event and for starting its effects, and never over an await, an
+//! estimate, a log line or the removal of a file. So the effects of all events start in the order of the events: the
+//! records of a job are appended in the order of its steps. What takes time runs in tasks, each of which ends with an
+//! event. The drain waits for tasks whose work a restart could not repeat: records, submits, pictures without an id. Each
+//! of them starts what follows before it ends.
 //!
 //! - `effects`: starts the effects of an event. `live`: what the driver holds for each live job.
 //! - `submit`, `polling`, `fetch`: the calls to the upstream.
+//! - `recovery`: resumes jobs at the start.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::cache::ResultCache;
@@ -22,20 +23,22 @@ use super::polls::PollSchedule;
 use crate::budget::Budget;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Clock, CompletionListener, Rng};
+use crate::polling::latency::LatencyModel;
 use crate::storage::Journal;
 use crate::upstream::Upstream;
 
 mod effects;
 mod fetch;
-pub(super) mod forecast;
 mod live;
 mod polling;
 pub(super) mod recovery;
+mod report;
 mod submit;
 
 pub(super) use fetch::Fetcher;
-use live::LiveJobs;
 pub(super) use live::{Joined, KeepAlive, Progress, QueuedJob};
+use live::{LiveJobs, LockedState};
+use polling::PollMessage;
 
 /// Owns the live jobs, and runs what they ask for.
 #[derive(Debug)]
@@ -43,9 +46,11 @@ pub(super) struct Driver {
     state: Mutex<State>,
     /// The next time-out of the jobs may have moved.
     timeout_moved: Notify,
-    polls: Mutex<PollSchedule>,
-    /// A poll was planned, or one has ended.
-    polls_changed: Notify,
+    /// How long the upstream takes, as learned.
+    latencies: Mutex<LatencyModel>,
+    /// To the scheduler of polls. Not bounded by itself: a purchase in flight has at most a few messages on their way,
+    /// and the scheduler takes all of them before it sleeps.
+    polls: mpsc::UnboundedSender<PollMessage>,
     fetcher: Fetcher,
     pub(super) cache: ResultCache,
     pub(super) services: Services,
@@ -75,22 +80,25 @@ struct State {
 }
 
 impl Driver {
+    /// Makes a driver, and the end of its channel for the scheduler of polls.
     pub(super) fn new(
         jobs: Jobs,
-        polls: PollSchedule,
+        latencies: LatencyModel,
         fetcher: Fetcher,
         cache: ResultCache,
         services: Services,
-    ) -> Self {
-        Self {
+    ) -> (Self, mpsc::UnboundedReceiver<PollMessage>) {
+        let (polls, messages) = mpsc::unbounded_channel();
+        let driver = Self {
             state: Mutex::new(State { jobs, live: LiveJobs::default(), armed: None }),
             timeout_moved: Notify::new(),
-            polls: Mutex::new(polls),
-            polls_changed: Notify::new(),
+            latencies: Mutex::new(latencies),
+            polls,
             fetcher,
             cache,
             services,
-        }
+        };
+        (driver, messages)
     }
 
     /// Reports what has happened.
@@ -99,18 +107,15 @@ impl Driver {
     }
 
     /// Passes an event to the jobs and starts the effects.
-    fn process(self: &Arc<Self>, state: &mut State, event: Event) {
+    fn process(self: &Arc<Self>, state: &mut LockedState<'_>, event: Event) {
         let effects = state.jobs.handle(event, self.now());
         self.carry_out(state, effects);
     }
 
-    /// Starts effects, and those of the events that answer them at once.
-    fn carry_out(self: &Arc<Self>, state: &mut State, effects: Vec<Effect>) {
-        let mut effects = VecDeque::from(effects);
-        while let Some(effect) = effects.pop_front() {
-            if let Some(answer) = effects::start(self, state, effect) {
-                effects.extend(state.jobs.handle(answer, self.now()));
-            }
+    /// Starts effects, and wakes the task that waits for the next time-out if that has become earlier.
+    fn carry_out(self: &Arc<Self>, state: &mut LockedState<'_>, effects: Vec<Effect>) {
+        for effect in effects {
+            effects::start(self, state, effect);
         }
         let next = state.jobs.next_timeout();
         if next.is_some_and(|next| state.armed.is_none_or(|armed| next < armed)) {
@@ -139,19 +144,24 @@ impl Driver {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> LockedState<'_> {
+        LockedState::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn polls(&self) -> MutexGuard<'_, PollSchedule> {
-        self.polls.lock().unwrap_or_else(PoisonError::into_inner)
+    fn send_to_scheduler(&self, message: PollMessage) {
+        // The scheduler is gone only when the process ends; after the restart the journal shows the purchase.
+        let _ = self.polls.send(message);
+    }
+
+    pub(super) fn latencies(&self) -> MutexGuard<'_, LatencyModel> {
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Starts the tasks that run as long as the process does.
-pub(super) fn start(driver: &Arc<Driver>) {
+pub(super) fn start(driver: &Arc<Driver>, schedule: PollSchedule, messages: mpsc::UnboundedReceiver<PollMessage>) {
     let lifecycle = &driver.services.lifecycle;
-    lifecycle.spawn_service("poll scheduler", polling::run(Arc::clone(driver)));
+    lifecycle.spawn_service("poll scheduler", polling::run(Arc::clone(driver), schedule, messages));
     lifecycle.spawn_service("job time-outs", run_timeouts(Arc::clone(driver)));
     // A task that the drain waits for, so the drain does not end before the jobs know of it.
     let driver = Arc::clone(driver);

@@ -1,13 +1,13 @@
 //! When accepted purchases are polled: by the time that the planner finds best, then by what the poll rate of their
 //! account allows, the likeliest first; with a bound on the polls under way.
 //!
-//! Pure: times and random numbers are passed in, and permission is asked of a function.
+//! Pure: times, random numbers and what is known of generation times are passed in, and permission is asked of a function.
 
 use std::collections::HashMap;
 
 use tokio::time::Instant;
 
-use super::jobs::event::{Completion, NextPoll};
+use super::jobs::event::NextPoll;
 use crate::model::{AccountId, PurchaseId};
 use crate::polling::latency::{LatencyClass, LatencyModel};
 use crate::polling::planner::PollPlanner;
@@ -18,8 +18,6 @@ use crate::polling::queue::PollQueue;
 #[derive(Debug)]
 pub(super) struct PollSchedule {
     planner: PollPlanner,
-    /// How long the upstream takes, as learned.
-    pub(super) latencies: LatencyModel,
     /// How much more expensive polls are at the moment.
     price: PollPrice,
     planned: HashMap<PurchaseId, PlannedPoll>,
@@ -51,10 +49,9 @@ pub(super) struct StartedPolls<Permission> {
 
 impl PollSchedule {
     /// Makes a schedule of at most `polls_max` polls under way.
-    pub(super) fn new(planner: PollPlanner, latencies: LatencyModel, polls_max: usize) -> Self {
+    pub(super) fn new(planner: PollPlanner, polls_max: usize) -> Self {
         Self {
             planner,
-            latencies,
             price: PollPrice::default(),
             planned: HashMap::new(),
             queue: PollQueue::new(planner.max_interval),
@@ -64,18 +61,25 @@ impl PollSchedule {
         }
     }
 
-    /// Plans the next poll of a purchase, in place of any other.
-    pub(super) fn plan(&mut self, purchase: PurchaseId, poll: NextPoll, now: Instant, spread: f64) {
-        let (at, chance) = if poll.soon { (now, 1.0) } else { self.best(&poll, now, spread) };
+    /// Plans the next poll of a purchase, in place of any other. `spread` is from 0 to 1, at random.
+    pub(super) fn plan(
+        &mut self,
+        purchase: PurchaseId,
+        poll: NextPoll,
+        latencies: &mut LatencyModel,
+        now: Instant,
+        spread: f64,
+    ) {
+        let (at, chance) = if poll.soon { (now, 1.0) } else { self.best(&poll, latencies, now, spread) };
         self.push(purchase, poll, at, chance);
     }
 
     /// Plans the next poll of a purchase again, if that makes it earlier. A poll that has become too early costs little,
     /// and no purchase may be postponed again and again.
-    pub(super) fn replan(&mut self, purchase: PurchaseId, now: Instant) {
+    pub(super) fn replan(&mut self, purchase: PurchaseId, latencies: &mut LatencyModel, now: Instant) {
         let Some(PlannedPoll { at, poll, .. }) = self.planned.get(&purchase) else { return };
         let (before, poll) = (*at, poll.clone());
-        let (at, chance) = self.best(&poll, now, 0.0);
+        let (at, chance) = self.best(&poll, latencies, now, 0.0);
         if at < before {
             self.push(purchase, poll, at, chance);
         }
@@ -91,11 +95,6 @@ impl PollSchedule {
         let mut replannable: Vec<PurchaseId> = replannable.map(|(&purchase, _)| purchase).collect();
         replannable.sort_unstable();
         replannable
-    }
-
-    /// Learns from a completion. Returns whether the plans for its class are out of date.
-    pub(super) fn observe(&mut self, completion: &Completion) -> bool {
-        self.latencies.observe(&completion.class, completion.working_at, completion.took)
     }
 
     /// Takes out the polls that may start now. `permit` asks for permission for one poll with an account; it fails with
@@ -147,10 +146,10 @@ impl PollSchedule {
     }
 
     /// Returns the best time of the next poll of a purchase, and how likely it is done then.
-    fn best(&mut self, poll: &NextPoll, now: Instant, spread: f64) -> (Instant, f64) {
+    fn best(&self, poll: &NextPoll, latencies: &mut LatencyModel, now: Instant, spread: f64) -> (Instant, f64) {
         let accepted = Instant::from_std(poll.accepted);
         let age = now.saturating_duration_since(accepted);
-        let estimate = self.latencies.estimate(&poll.class);
+        let estimate = latencies.estimate(&poll.class);
         let planned = self.planner.next(estimate, poll.working_at, age, self.price.multiplier());
         // After each failure in a row the pause is longer, whatever has failed.
         let next = match poll.troubles {
@@ -204,6 +203,7 @@ mod tests {
     /// A schedule that knows nothing of generation times, and a clock.
     struct Polls {
         schedule: PollSchedule,
+        latencies: LatencyModel,
         start: Instant,
         now: Instant,
         /// Times that permission was asked for.
@@ -212,9 +212,10 @@ mod tests {
 
     impl Polls {
         fn new(polls_max: usize) -> Self {
-            let schedule = PollSchedule::new(PLANNER, LatencyModel::new(LatencyPriors::None), polls_max);
+            let schedule = PollSchedule::new(PLANNER, polls_max);
+            let latencies = LatencyModel::new(LatencyPriors::None);
             let start = Instant::now() + Duration::from_hours(1);
-            Self { schedule, start, now: start, asked: 0 }
+            Self { schedule, latencies, start, now: start, asked: 0 }
         }
 
         fn aged(mut self, age: f64) -> Self {
@@ -245,7 +246,7 @@ mod tests {
         }
 
         fn plan(&mut self, slot: u8, poll: NextPoll) {
-            self.schedule.plan(purchase(slot), poll, self.now, 0.0);
+            self.schedule.plan(purchase(slot), poll, &mut self.latencies, self.now, 0.0);
         }
 
         fn plan_soon(&mut self, slot: u8, account: &str) {
@@ -277,13 +278,7 @@ mod tests {
         /// Observes completions of the class at this age.
         fn observe(&mut self, age: f64) {
             for _ in 0..30 {
-                let completion = Completion {
-                    class: class("low"),
-                    working_at: seconds(age - 0.1),
-                    took: seconds(age + 0.1),
-                    polls: 1,
-                };
-                let _ = self.schedule.observe(&completion);
+                let _ = self.latencies.observe(&class("low"), seconds(age - 0.1), seconds(age + 0.1));
             }
         }
     }
@@ -389,18 +384,18 @@ mod tests {
     #[test]
     fn a_plan_is_replaced_by_an_earlier_one_only() {
         let mut polls = Polls::new(10);
-        polls.schedule.replan(purchase(0), polls.now);
+        polls.schedule.replan(purchase(0), &mut polls.latencies, polls.now);
         assert_eq!(polls.started(9), (vec![], None), "there is no such purchase");
 
         polls.plan(0, polls.poll("a"));
         polls.observe(60.0);
-        polls.schedule.replan(purchase(0), polls.now);
+        polls.schedule.replan(purchase(0), &mut polls.latencies, polls.now);
         assert_eq!(polls.started(9), (vec![], Some(5.0)), "not later");
 
         let mut polls = Polls::new(10);
         polls.plan(0, polls.poll("a"));
         polls.observe(3.0);
-        polls.schedule.replan(purchase(0), polls.now);
+        polls.schedule.replan(purchase(0), &mut polls.latencies, polls.now);
         assert!((2.9..4.0).contains(&polls.at(0)), "{}", polls.at(0));
         polls.wait_until(4.0);
         assert_eq!(polls.started(9), (vec![0], Some(5.0)));
@@ -414,8 +409,7 @@ mod tests {
         polls.observe(60.0);
         polls.plan(0, polls.poll("a"));
         assert!((55.0..62.0).contains(&polls.at(0)), "{}", polls.at(0));
-        let sudden = Completion { class: class("low"), working_at: seconds(9.0), took: seconds(10.0), polls: 1 };
-        let shifted = (0..20).any(|_| polls.schedule.observe(&sudden));
+        let shifted = (0..20).any(|_| polls.latencies.observe(&class("low"), seconds(9.0), seconds(10.0)));
         assert!(shifted, "the plans are out of date");
     }
 
@@ -424,7 +418,7 @@ mod tests {
         let mut polls = Polls::new(10).aged(20.0);
         let after = |polls: &mut Polls, troubles, spread| {
             let poll = NextPoll { working_at: seconds(20.0), troubles, ..polls.poll("a") };
-            polls.schedule.plan(purchase(0), poll, polls.now, spread);
+            polls.schedule.plan(purchase(0), poll, &mut polls.latencies, polls.now, spread);
             polls.at(0)
         };
         let planned = after(&mut polls, 0, 0.0);

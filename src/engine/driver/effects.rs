@@ -1,71 +1,102 @@
-//! Starts the effects of an event. Called under the lock of the jobs, so nothing here waits.
+//! Starts the effects of an event. Called under the lock of the jobs, so nothing here blocks or takes long.
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
-use super::{Driver, Services, State, fetch, submit};
-use crate::engine::driver::forecast::missed_start;
-use crate::engine::jobs::event::{AppendOutcome, Completion, Effect, EndedPurchase, Event, Step};
-use crate::model::{ClientId, Failure, PurchaseId, UpstreamId, Usd};
+use super::live::{Afterwards, LockedState, Submission};
+use super::polling::PollMessage;
+use super::report::count_end;
+use super::{Driver, fetch, submit};
+use crate::engine::jobs::event::{AppendOutcome, Completion, Effect, Event, Step};
+use crate::engine::start_time::missed_start;
+use crate::model::PurchaseId;
 use crate::storage::JournalError;
 use crate::storage::journal::Record;
 
 /// The fixed interval of other clients (`src/README.md`), which the number of saved polls is relative to.
 const FIXED_INTERVAL_S: f64 = 2.5;
 
-/// Starts one effect. Returns the event that answers it, where the answer is known at once.
-pub(super) fn start(driver: &Arc<Driver>, state: &mut State, effect: Effect) -> Option<Event> {
-    let live = &mut state.live;
+/// Starts one effect.
+pub(super) fn start(driver: &Arc<Driver>, state: &mut LockedState<'_>, effect: Effect) {
     match effect {
         Effect::Append { records, step } => append(driver, records, step),
         Effect::Enqueue { purchase } => {
-            if let Some(submission) = live.purchase(purchase).and_then(|live| live.submission.as_mut()) {
+            if let Some(submission) = submission(state, purchase) {
                 submit::wait_for_grant(driver, purchase, &mut submission.slot);
             }
         }
-        Effect::ExplainDelay { purchase } => {
-            let (record, usd) = state.jobs.expected_cost(purchase.job)?;
-            let failure = missed_start(&driver.services.budget, &record, usd);
-            return Some(Event::NotGranted { purchase, failure });
-        }
+        Effect::ExplainDelay { purchase } => explain_delay(driver, state, purchase),
         Effect::Submit { purchase, pictures, attempt } => {
-            let submission = live.purchase(purchase)?.submission.as_mut()?;
-            let reservation = submission.reservation.take()?;
-            submit::start(driver, purchase, pictures, attempt, reservation, Arc::clone(&submission.request));
+            if let Some(submission) = submission(state, purchase)
+                && let Some(reservation) = submission.reservation.take()
+            {
+                submit::start(driver, purchase, pictures, attempt, reservation, Arc::clone(&submission.request));
+            }
         }
         Effect::SendLastByte { purchase, send } => {
-            // Without a receiver where the submit has ended meanwhile.
-            let _ = live.purchase(purchase)?.last_byte.take()?.send(send);
+            if let Some(last_byte) = state.live.purchase(purchase).and_then(|live| live.last_byte.take()) {
+                // Without a receiver where the submit has ended meanwhile.
+                let _ = last_byte.send(send);
+            }
         }
-        Effect::AssumeAccepted { purchase } => live.purchase(purchase)?.in_flight.as_mut()?.accepted(),
-        Effect::EndSubmits { purchase } => live.purchase(purchase)?.submission = None,
-        Effect::ReleaseInFlight { purchase } => live.purchase(purchase)?.in_flight = None,
+        Effect::AssumeAccepted { purchase } => {
+            if let Some(permit) = state.live.purchase(purchase).and_then(|live| live.in_flight.as_mut()) {
+                permit.accepted();
+            }
+        }
+        Effect::EndSubmits { purchase } => {
+            if let Some(live) = state.live.purchase(purchase) {
+                // A submit that still waits for its last byte breaks off.
+                live.last_byte = None;
+                let submission = live.submission.take();
+                state.afterwards(submission.map(Afterwards::Release));
+            }
+        }
+        Effect::ReleaseInFlight { purchase } => {
+            if let Some(live) = state.live.purchase(purchase) {
+                live.in_flight = None;
+            }
+        }
         Effect::PlanPoll { purchase, poll } => {
-            driver.polls().plan(purchase, poll, Instant::now(), driver.services.rng.fraction());
-            driver.polls_changed.notify_one();
+            let spread = driver.services.rng.fraction();
+            driver.send_to_scheduler(PollMessage::Plan { purchase, poll, spread });
         }
         Effect::Learn(completion) => learn(driver, completion),
         Effect::Fetch { purchase, finished, pause, resumable } => {
             fetch::start(driver, purchase, finished, pause, resumable);
         }
-        Effect::Publish { job, change } => live.publish(job, change),
+        Effect::Publish { job, change } => state.live.publish(job, change),
         Effect::CountLostAnswer { usd } => driver.services.metrics.unknown(usd),
         Effect::EndPurchase(ended) => {
-            if let Some(quota) = live.quota(ended.purchase.job) {
+            if let Some(quota) = state.live.quota(ended.purchase.job) {
                 let (pictures, usd) = ended.charge;
                 quota.settle(pictures, usd);
             }
-            report(driver, *ended);
+            count_end(&driver.services.metrics, &ended);
+            state.afterwards([Afterwards::Log(ended)]);
         }
         Effect::EndJob { record, outcome } => {
             driver.cache.on_ended(&record, &outcome);
-            live.end(record.id, outcome);
+            let live = state.live.end(record.id, outcome);
+            state.afterwards(live.map(Afterwards::ReleaseJob));
             // After the outcome is published: a subscription from now on sees it.
             driver.services.completion_listener.ended(record.id);
         }
     }
-    None
+}
+
+fn submission<'a>(state: &'a mut LockedState<'_>, purchase: PurchaseId) -> Option<&'a mut Submission> {
+    state.live.purchase(purchase)?.submission.as_mut()
+}
+
+/// Asks the budget in a task of its own: many purchases may be late at once, and each answer looks at the whole queue.
+fn explain_delay(driver: &Arc<Driver>, state: &LockedState<'_>, purchase: PurchaseId) {
+    let Some((record, usd)) = state.jobs.expected_cost(purchase.job) else { return };
+    let lifecycle = &driver.services.lifecycle;
+    let driver = Arc::clone(driver);
+    lifecycle.spawn("late start", async move {
+        let failure = missed_start(&driver.services.budget, &record, usd);
+        driver.handle(Event::NotGranted { purchase, failure });
+    });
 }
 
 /// Appends records; reports once they are durable, or are not.
@@ -96,82 +127,30 @@ fn log_not_journalled(step: Step, error: &JournalError) {
             tracing::error!(%job, %error, "the intent could not be journalled; nothing is bought");
         }
         Step::Commit { purchase, .. } => {
-            tracing::error!(%purchase, %error, "a purchase could not be journalled; it is not made");
+            tracing::error!(%purchase, %error, "the commit record was not written; the last byte is not sent");
         }
         Step::Withdrawal(purchase) => {
-            tracing::error!(%purchase, %error, "a withdrawal could not be journalled; the purchase ends");
+            tracing::error!(%purchase, %error, "a withdrawal was not written; a restart would report an unknown outcome");
         }
         Step::Acceptance(purchase) => {
-            tracing::error!(%purchase, %error, "an acceptance was not journalled; polled until a restart");
+            tracing::error!(%purchase, %error, "an acceptance was not written; polled from memory until a restart");
         }
         Step::End(purchase) => {
-            tracing::error!(%purchase, %error, "an end could not be journalled; the client is answered all the same");
+            tracing::error!(%purchase, %error, "the end of a purchase was not written; the next start repeats it");
         }
     }
 }
 
-/// Learns how long the upstream takes, and plans the polls of a class again that has shifted. In a task of its own,
-/// since it may concern many purchases.
+/// Learns how long the upstream takes, in a task of its own: an estimate takes a while.
 fn learn(driver: &Arc<Driver>, completion: Completion) {
     driver.services.metrics.completed(completion.polls, completion.took.as_secs_f64() / FIXED_INTERVAL_S);
     let lifecycle = &driver.services.lifecycle;
     let driver = Arc::clone(driver);
-    lifecycle.spawn_service("replan", async move {
-        if !driver.polls().observe(&completion) {
-            return;
+    lifecycle.spawn_service("learn", async move {
+        let Completion { class, working_at, took, .. } = completion;
+        let shifted = driver.latencies().observe(&class, working_at, took);
+        if shifted {
+            driver.send_to_scheduler(PollMessage::Replan(class));
         }
-        let purchases = driver.polls().replannable(&completion.class, Instant::now());
-        for purchase in purchases {
-            driver.polls().replan(purchase, Instant::now());
-            // There may be very many.
-            tokio::task::consume_budget().await;
-        }
-        driver.polls_changed.notify_one();
     });
-}
-
-/// Counts the end of a purchase, and logs it in a task of its own, since that may block.
-fn report(driver: &Driver, ended: EndedPurchase) {
-    let Services { metrics, lifecycle, .. } = &driver.services;
-    match &ended.result {
-        Ok(pictures) => metrics.resolved(ended.record.model.as_str(), *pictures, ended.usd, ended.took),
-        Err(failure) => metrics.ended(failure, ended.usd.unwrap_or_default()),
-    }
-    lifecycle.spawn("purchase log", async move { log_end(&ended) });
-}
-
-fn log_end(ended: &EndedPurchase) {
-    let EndedPurchase { purchase, record, upstream, result, took, usd, .. } = ended;
-    let (client, model) = (&record.client, record.model.as_str());
-    match result {
-        Ok(pictures) => {
-            let seconds = rounded(took.as_secs_f64(), 1000.0);
-            let usd = usd.map(|usd| rounded(usd.0, 1e6));
-            tracing::info!(%purchase, %client, model, pictures, seconds, usd, "purchase resolved");
-        }
-        Err(failure) => {
-            log_failure(*purchase, client, upstream.as_ref(), failure, usd.unwrap_or_default());
-        }
-    }
-}
-
-fn log_failure(
-    purchase: PurchaseId,
-    client: &ClientId,
-    upstream: Option<&UpstreamId>,
-    failure: &Failure,
-    Usd(usd): Usd,
-) {
-    let name = failure.name();
-    if failure.may_have_been_bought() {
-        let upstream = upstream.map(ToString::to_string);
-        tracing::warn!(%purchase, upstream, %client, failure = name, usd, "purchase ended without a picture");
-    } else {
-        tracing::info!(%purchase, %client, failure = name, "purchase ended without a picture");
-    }
-}
-
-/// A figure for people, rounded to `parts` of one.
-fn rounded(value: f64, parts: f64) -> f64 {
-    (value * parts).round() / parts
 }

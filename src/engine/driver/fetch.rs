@@ -38,7 +38,7 @@ pub(super) fn start(driver: &Arc<Driver>, purchase: PurchaseId, finished: Finish
         let (pictures, trouble) = driver.fetcher.fetch_all(outputs).await;
         let durable = !driver.fetcher.results.failed();
         if !durable {
-            tracing::warn!(%purchase, "a result may not have reached the disk; it is delivered all the same");
+            tracing::warn!(%purchase, "a result may not have reached the disk; a restart fetches it again");
         }
         let fetched = Fetched { pictures, trouble, usage, durable };
         driver.handle(Event::Fetched { purchase, fetched });

@@ -2,20 +2,40 @@
 //! queue and in flight. Each is released when it is dropped.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, MutexGuard};
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use super::report::log_end;
 use super::{Driver, State};
 use crate::budget::{InFlightPermit, QueueSlot, Reservation, Submit};
-use crate::engine::jobs::event::{Event, ProgressChange};
+use crate::engine::jobs::event::{EndedPurchase, Event, ProgressChange};
 use crate::engine::jobs::{JobStage, Jobs, ListOutcome, LiveView, NewJob, RecoveredJob};
 use crate::engine::reuse::ReusePolicy;
+use crate::input_urls::InputUrlGuards;
 use crate::model::{
     ClientId, Failure, JobId, JobResult, PictureRequest, PurchaseId, PurchaseResult, QuotaHold, UpstreamId,
 };
 use crate::storage::journal::JobRecord;
+
+/// The state under its lock. What it lets go of is dropped and logged after the lock is released, since that may block.
+pub(super) struct LockedState<'a> {
+    /// `None` once the lock is released.
+    state: Option<MutexGuard<'a, State>>,
+    afterwards: Vec<Afterwards>,
+}
+
+/// What is done after the lock is released.
+pub(super) enum Afterwards {
+    /// The inputs of a submit are released.
+    Release(Submission),
+    /// What was held for a job is released.
+    ReleaseJob(LiveJob),
+    /// The end of a purchase is logged.
+    Log(Box<EndedPurchase>),
+}
 
 /// What the driver holds for the live jobs.
 #[derive(Debug, Default)]
@@ -23,8 +43,9 @@ pub(super) struct LiveJobs {
     jobs: HashMap<JobId, LiveJob>,
 }
 
+/// What the driver holds for a live job.
 #[derive(Debug)]
-struct LiveJob {
+pub(super) struct LiveJob {
     progress: watch::Sender<Progress>,
     /// The part of its client's quota that is reserved for it.
     quota: Box<dyn QuotaHold>,
@@ -36,6 +57,8 @@ struct LiveJob {
 pub(super) struct LivePurchase {
     /// Until it is submitted no more.
     pub(super) submission: Option<Submission>,
+    /// Keep its input pictures published until its job has ended, where they were sent as URLs.
+    pub(super) input_urls: InputUrlGuards,
     /// From the grant until the upstream is done with it.
     pub(super) in_flight: Option<InFlightPermit>,
     /// Lets the last byte of its submit leave, or breaks the submit off.
@@ -89,6 +112,43 @@ pub(in crate::engine) struct KeepAlive {
     job: JobId,
 }
 
+impl<'a> LockedState<'a> {
+    pub(super) fn new(state: MutexGuard<'a, State>) -> Self {
+        Self { state: Some(state), afterwards: Vec::new() }
+    }
+
+    pub(super) fn afterwards(&mut self, what: impl IntoIterator<Item = Afterwards>) {
+        self.afterwards.extend(what);
+    }
+}
+
+impl Deref for LockedState<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        self.state.as_ref().expect("the lock is held until this is dropped")
+    }
+}
+
+impl DerefMut for LockedState<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        self.state.as_mut().expect("the lock is held until this is dropped")
+    }
+}
+
+impl Drop for LockedState<'_> {
+    fn drop(&mut self) {
+        self.state = None;
+        for what in self.afterwards.drain(..) {
+            match what {
+                Afterwards::Release(submission) => drop(submission),
+                Afterwards::ReleaseJob(live) => drop(live),
+                Afterwards::Log(ended) => log_end(&ended),
+            }
+        }
+    }
+}
+
 impl LiveJobs {
     pub(super) fn purchase(&mut self, purchase: PurchaseId) -> Option<&mut LivePurchase> {
         self.jobs.get_mut(&purchase.job)?.purchases.get_mut(usize::from(purchase.slot))
@@ -109,11 +169,11 @@ impl LiveJobs {
         });
     }
 
-    /// Answers the waiters of a job that has ended, and releases what is held for it.
-    pub(super) fn end(&mut self, job: JobId, outcome: Result<Arc<JobResult>, Failure>) {
-        if let Some(live) = self.jobs.remove(&job) {
-            live.progress.send_modify(|progress| progress.outcome = Some(outcome));
-        }
+    /// Answers the waiters of a job that has ended. Returns what was held for it.
+    pub(super) fn end(&mut self, job: JobId, outcome: Result<Arc<JobResult>, Failure>) -> Option<LiveJob> {
+        let live = self.jobs.remove(&job)?;
+        live.progress.send_modify(|progress| progress.outcome = Some(outcome));
+        Some(live)
     }
 
     fn insert(&mut self, job: JobId, quota: Box<dyn QuotaHold>, purchases: Vec<LivePurchase>) {

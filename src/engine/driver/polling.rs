@@ -2,20 +2,48 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Driver, sleep_until};
 use crate::budget::{Poll, Reservation};
 use crate::engine::jobs::event::{Event, NextPoll};
-use crate::engine::polls::StartedPolls;
+use crate::engine::polls::{PollSchedule, StartedPolls};
 use crate::model::PurchaseId;
+use crate::polling::latency::LatencyClass;
 use crate::upstream::PollError;
 
+/// What the scheduler of polls is told.
+#[derive(Debug)]
+pub(in crate::engine) enum PollMessage {
+    /// A purchase is to be polled at the best time.
+    Plan { purchase: PurchaseId, poll: NextPoll, spread: f64 },
+    /// The estimate of a class has shifted, so plans that were made before are out of date.
+    Replan(LatencyClass),
+    /// A poll has ended.
+    Ended,
+}
+
+/// Tells the scheduler that a poll has ended, however it did.
+struct PollEnded {
+    driver: Arc<Driver>,
+}
+
+impl Drop for PollEnded {
+    fn drop(&mut self) {
+        self.driver.send_to_scheduler(PollMessage::Ended);
+    }
+}
+
 /// Starts polls, until the process ends.
-pub(super) async fn run(driver: Arc<Driver>) {
+pub(super) async fn run(
+    driver: Arc<Driver>,
+    mut schedule: PollSchedule,
+    mut messages: mpsc::UnboundedReceiver<PollMessage>,
+) {
     let services = &driver.services;
     loop {
-        let started = driver.polls().start(Instant::now(), |account| services.budget.reserve_poll(account));
+        let started = schedule.start(Instant::now(), |account| services.budget.reserve_poll(account));
         let StartedPolls { polls, next } = started;
         for (purchase, poll, reservation) in polls {
             let polled = poll_once(Arc::clone(&driver), purchase, poll, reservation);
@@ -23,14 +51,38 @@ pub(super) async fn run(driver: Arc<Driver>) {
         }
         tokio::select! {
             biased;
-            () = driver.polls_changed.notified() => {}
+            message = messages.recv() => {
+                // `None` only when the driver is gone.
+                let Some(message) = message else { return };
+                take(&driver, &mut schedule, message).await;
+                while let Ok(message) = messages.try_recv() {
+                    take(&driver, &mut schedule, message).await;
+                }
+            }
             () = sleep_until(next) => {}
         }
     }
 }
 
+async fn take(driver: &Driver, schedule: &mut PollSchedule, message: PollMessage) {
+    match message {
+        PollMessage::Plan { purchase, poll, spread } => {
+            schedule.plan(purchase, poll, &mut driver.latencies(), Instant::now(), spread);
+        }
+        PollMessage::Replan(class) => {
+            for purchase in schedule.replannable(&class, Instant::now()) {
+                schedule.replan(purchase, &mut driver.latencies(), Instant::now());
+                // There may be very many.
+                tokio::task::consume_budget().await;
+            }
+        }
+        PollMessage::Ended => schedule.end_poll(),
+    }
+}
+
 async fn poll_once(driver: Arc<Driver>, purchase: PurchaseId, poll: NextPoll, reservation: Reservation<Poll>) {
     let NextPoll { handle, account, accepted, .. } = poll;
+    let ended = PollEnded { driver: Arc::clone(&driver) };
     let (services, age) = (&driver.services, Instant::from_std(accepted).elapsed());
     let result = services.upstream.poll(reservation, &handle).await;
     services.metrics.polled(result.as_ref().err());
@@ -44,7 +96,6 @@ async fn poll_once(driver: Arc<Driver>, purchase: PurchaseId, poll: NextPoll, re
     if let Err(error) = &result {
         tracing::debug!(%purchase, %account, ?error, "a poll failed; the purchase is polled again");
     }
-    driver.polls().end_poll();
+    drop(ended);
     driver.handle(Event::Polled { purchase, age, result });
-    driver.polls_changed.notify_one();
 }

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::Driver;
 use crate::budget::{Granted, Pushback, QueueSlot, Reservation, Submit};
 use crate::engine::jobs::event::{Event, SubmitResult};
+use crate::input_urls::InputUrlGuards;
 use crate::model::{Failure, PictureRequest, PurchaseId};
 use crate::upstream::{Commit, SubmitError, Submitted};
 
@@ -63,10 +64,14 @@ fn on_submitted(driver: &Arc<Driver>, purchase: PurchaseId, result: Result<Submi
     let permit = driver.lock().live.purchase(purchase).and_then(|live| live.in_flight.take());
     let mut usable_accounts = Vec::new();
     let mut in_flight = None;
+    let mut input_urls = InputUrlGuards::default();
     if let Some(mut permit) = permit {
         match &result {
-            Ok(_) => {
+            Ok(submitted) => {
                 permit.accepted();
+                if let Submitted::Accepted(handle) | Submitted::Finished { handle: Some(handle), .. } = submitted {
+                    input_urls = handle.input_url_guards.clone();
+                }
                 in_flight = Some(permit);
             }
             Err(SubmitError::Refused { pushback, .. }) => {
@@ -81,7 +86,7 @@ fn on_submitted(driver: &Arc<Driver>, purchase: PurchaseId, result: Result<Submi
     }
     let mut state = driver.lock();
     if let Some(live) = state.live.purchase(purchase) {
-        live.in_flight = in_flight;
+        (live.in_flight, live.input_urls) = (in_flight, input_urls);
     }
     driver.process(&mut state, Event::Submitted { purchase, result: SubmitResult { result, usable_accounts } });
 }

@@ -8,11 +8,11 @@ use super::job_request::{JobRequest, WaitMode};
 use super::waiter::{Waiter, subscribe};
 use crate::budget::QueueFull;
 use crate::engine::Engine;
-use crate::engine::driver::forecast::{check_starts_in_time, queued_submits};
 use crate::engine::driver::{Driver, Joined, QueuedJob};
 use crate::engine::jobs::rules::class;
 use crate::engine::jobs::{NewJob, StartTimes};
 use crate::engine::reuse::{AnswerSource, ReusePolicy};
+use crate::engine::start_time::{check_starts_in_time, queued_submits};
 use crate::model::{Catalogue, CostEstimate, Failure, Fingerprint, JobId, LimitExceeded, PictureRequest, Usd};
 use crate::polling::latency::LatencyModel;
 use crate::storage::journal::JobRecord;
@@ -28,7 +28,7 @@ impl Engine {
     /// A [`Failure`] with which nothing was bought.
     pub(crate) async fn submit(&self, job: JobRequest) -> Result<Waiter, Failure> {
         let (kept, webhook) = (job.wait_mode == WaitMode::Away, job.webhook.clone());
-        let start_by = start_by(&job, &self.catalogue, &mut self.driver.polls().latencies, Instant::now());
+        let start_by = start_by(&job, &self.catalogue, &mut self.driver.latencies(), Instant::now());
         let mut waiter = self.find_or_start(job, start_by).await?;
         // A new job is listed as kept, and journalled with its webhook.
         let is_new = matches!(waiter.origin(), AnswerSource::Bought | AnswerSource::Bypass);

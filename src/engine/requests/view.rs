@@ -106,7 +106,7 @@ fn view_of_live(driver: &Arc<Driver>, live: LiveView, progress: watch::Receiver<
 
 /// Returns the time until the last purchase is expected to be done; `None` when nothing is known of one.
 fn expected(driver: &Driver, record: &JobRecord, open: &[OpenPurchase]) -> Option<Duration> {
-    let latencies = &mut driver.polls().latencies;
+    let mut latencies = driver.latencies();
     let left = |open: &OpenPurchase| {
         let done_at = latencies.expected(&class_of(record, open.pictures), open.age)?;
         Some(open.starts_in + done_at.saturating_sub(open.age))

@@ -161,15 +161,15 @@ type Answers = Vec<Answer<()>>;
 /// One result for each record, in the order of the records.
 type Results = Vec<Result<(), JournalError>>;
 
-/// Writes all records in one transaction. A record that violates a constraint of the tables fails alone.
+/// Writes all records in one transaction. A record that the tables do not accept fails alone.
 fn commit_group(
     connection: &mut Connection,
     writes: Vec<(Box<Record>, Answer<()>)>,
 ) -> Result<(Answers, Results), (Answers, rusqlite::Error)> {
     let (records, answers): (Vec<_>, Answers) = writes.into_iter().unzip();
     let written = match write_all(connection, &records) {
-        // A bug. The transaction was rolled back; it is repeated with a savepoint for each record.
-        Err(error) if violates_constraint(&error) => write_each(connection, &records),
+        // The transaction was rolled back; it is repeated with a savepoint for each record.
+        Err(error) if concerns_one_record(&error) => write_each(connection, &records),
         result => result,
     };
     match written {
@@ -197,7 +197,7 @@ fn write_each(connection: &mut Connection, records: &[Box<Record>]) -> rusqlite:
                 savepoint.commit()?;
                 Ok(())
             }
-            Err(error) if violates_constraint(&error) => Err(JournalError::Storage(error.to_string())),
+            Err(error) if concerns_one_record(&error) => Err(JournalError::Storage(error.to_string())),
             Err(error) => return Err(error),
         };
         results.push(result);
@@ -211,6 +211,9 @@ fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
-fn violates_constraint(error: &rusqlite::Error) -> bool {
+/// Whether a record violates a constraint, or is for something that the journal does not know: a record before it was
+/// refused while another program had locked the journal.
+fn concerns_one_record(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
+        || matches!(error, rusqlite::Error::QueryReturnedNoRows)
 }

@@ -136,7 +136,7 @@ fn subscribe(to: &Connection, job: JobId, webhook: &Webhook, at: Timestamp) -> r
     Ok(())
 }
 
-/// Updates exactly one row and fails otherwise: a record for something the journal does not know is a bug.
+/// Updates exactly one row and fails otherwise: the journal does not know what the record is for.
 fn change(to: &Connection, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<()> {
     match to.prepare_cached(sql)?.execute(values)? {
         1 => Ok(()),

@@ -1,0 +1,39 @@
+//! Counts and logs the ends of purchases.
+
+use crate::engine::jobs::event::EndedPurchase;
+use crate::engine::metrics::EngineMetrics;
+use crate::model::Usd;
+
+/// Counts the end of a purchase.
+pub(super) fn count_end(metrics: &EngineMetrics, ended: &EndedPurchase) {
+    match &ended.result {
+        Ok(pictures) => metrics.resolved(ended.record.model.as_str(), *pictures, ended.usd, ended.took),
+        Err(failure) => metrics.ended(failure, ended.usd.unwrap_or_default()),
+    }
+}
+
+/// Logs the end of a purchase.
+pub(super) fn log_end(ended: &EndedPurchase) {
+    let EndedPurchase { purchase, record, upstream, result, took, usd, .. } = ended;
+    let (client, model) = (&record.client, record.model.as_str());
+    let usd = usd.map(|Usd(usd)| rounded(usd, 1e6));
+    match result {
+        Ok(pictures) => {
+            let seconds = rounded(took.as_secs_f64(), 1000.0);
+            tracing::info!(%purchase, %client, model, pictures, seconds, usd, "purchase resolved");
+        }
+        Err(failure) if failure.may_have_been_bought() => {
+            let (upstream, failure) = (upstream.as_ref().map(ToString::to_string), failure.name());
+            tracing::warn!(%purchase, upstream, %client, failure, usd, "purchase ended without a picture");
+        }
+        Err(failure) => {
+            let failure = failure.name();
+            tracing::info!(%purchase, %client, failure, "purchase ended without a picture");
+        }
+    }
+}
+
+/// A figure for people, rounded to `parts` of one.
+fn rounded(value: f64, parts: f64) -> f64 {
+    (value * parts).round() / parts
+}
