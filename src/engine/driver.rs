@@ -37,7 +37,7 @@ mod submit;
 
 pub(super) use fetch::Fetcher;
 pub(super) use live::{Joined, KeepAlive, Progress, QueuedJob};
-use live::{LiveJobs, LockedState};
+use live::{LiveJobs, StateGuard};
 use polling::PollMessage;
 
 /// Owns the live jobs, and runs what they ask for.
@@ -107,13 +107,13 @@ impl Driver {
     }
 
     /// Passes an event to the jobs and starts the effects.
-    fn process(self: &Arc<Self>, state: &mut LockedState<'_>, event: Event) {
+    fn process(self: &Arc<Self>, state: &mut StateGuard<'_>, event: Event) {
         let effects = state.jobs.handle(event, self.now());
         self.carry_out(state, effects);
     }
 
     /// Starts effects, and wakes the task that waits for the next time-out if that has become earlier.
-    fn carry_out(self: &Arc<Self>, state: &mut LockedState<'_>, effects: Vec<Effect>) {
+    fn carry_out(self: &Arc<Self>, state: &mut StateGuard<'_>, effects: Vec<Effect>) {
         for effect in effects {
             effects::start(self, state, effect);
         }
@@ -144,8 +144,8 @@ impl Driver {
         }
     }
 
-    fn lock(&self) -> LockedState<'_> {
-        LockedState::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    fn lock(&self) -> StateGuard<'_> {
+        StateGuard::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn send_to_scheduler(&self, message: PollMessage) {

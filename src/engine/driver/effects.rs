@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::live::{Afterwards, LockedState, Submission};
+use super::live::{Deferred, StateGuard, Submission};
 use super::polling::PollMessage;
 use super::report::count_end;
 use super::{Driver, fetch, submit};
@@ -16,7 +16,7 @@ use crate::storage::journal::Record;
 const FIXED_INTERVAL_S: f64 = 2.5;
 
 /// Starts one effect.
-pub(super) fn start(driver: &Arc<Driver>, state: &mut LockedState<'_>, effect: Effect) {
+pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Effect) {
     match effect {
         Effect::Append { records, step } => append(driver, records, step),
         Effect::Enqueue { purchase } => {
@@ -48,7 +48,7 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut LockedState<'_>, effect: E
                 // A submit that still waits for its last byte breaks off.
                 live.last_byte = None;
                 let submission = live.submission.take();
-                state.afterwards(submission.map(Afterwards::Release));
+                state.defer(submission.map(Deferred::Release));
             }
         }
         Effect::ReleaseInFlight { purchase } => {
@@ -72,24 +72,24 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut LockedState<'_>, effect: E
                 quota.settle(pictures, usd);
             }
             count_end(&driver.services.metrics, &ended);
-            state.afterwards([Afterwards::Log(ended)]);
+            state.defer([Deferred::Log(ended)]);
         }
         Effect::EndJob { record, outcome } => {
             driver.cache.on_ended(&record, &outcome);
             let live = state.live.end(record.id, outcome);
-            state.afterwards(live.map(Afterwards::ReleaseJob));
+            state.defer(live.map(Deferred::ReleaseJob));
             // After the outcome is published: a subscription from now on sees it.
             driver.services.completion_listener.ended(record.id);
         }
     }
 }
 
-fn submission<'a>(state: &'a mut LockedState<'_>, purchase: PurchaseId) -> Option<&'a mut Submission> {
+fn submission<'a>(state: &'a mut StateGuard<'_>, purchase: PurchaseId) -> Option<&'a mut Submission> {
     state.live.purchase(purchase)?.submission.as_mut()
 }
 
 /// Asks the budget in a task of its own: many purchases may be late at once, and each answer looks at the whole queue.
-fn explain_delay(driver: &Arc<Driver>, state: &LockedState<'_>, purchase: PurchaseId) {
+fn explain_delay(driver: &Arc<Driver>, state: &StateGuard<'_>, purchase: PurchaseId) {
     let Some((record, usd)) = state.jobs.expected_cost(purchase.job) else { return };
     let lifecycle = &driver.services.lifecycle;
     let driver = Arc::clone(driver);

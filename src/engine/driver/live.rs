@@ -21,14 +21,14 @@ use crate::model::{
 use crate::storage::journal::JobRecord;
 
 /// The state under its lock. What it lets go of is dropped and logged after the lock is released, since that may block.
-pub(super) struct LockedState<'a> {
+pub(super) struct StateGuard<'a> {
     /// `None` once the lock is released.
     state: Option<MutexGuard<'a, State>>,
-    afterwards: Vec<Afterwards>,
+    deferred: Vec<Deferred>,
 }
 
 /// What is done after the lock is released.
-pub(super) enum Afterwards {
+pub(super) enum Deferred {
     /// The inputs of a submit are released.
     Release(Submission),
     /// What was held for a job is released.
@@ -112,17 +112,17 @@ pub(in crate::engine) struct KeepAlive {
     job: JobId,
 }
 
-impl<'a> LockedState<'a> {
+impl<'a> StateGuard<'a> {
     pub(super) fn new(state: MutexGuard<'a, State>) -> Self {
-        Self { state: Some(state), afterwards: Vec::new() }
+        Self { state: Some(state), deferred: Vec::new() }
     }
 
-    pub(super) fn afterwards(&mut self, what: impl IntoIterator<Item = Afterwards>) {
-        self.afterwards.extend(what);
+    pub(super) fn defer(&mut self, what: impl IntoIterator<Item = Deferred>) {
+        self.deferred.extend(what);
     }
 }
 
-impl Deref for LockedState<'_> {
+impl Deref for StateGuard<'_> {
     type Target = State;
 
     fn deref(&self) -> &State {
@@ -130,20 +130,20 @@ impl Deref for LockedState<'_> {
     }
 }
 
-impl DerefMut for LockedState<'_> {
+impl DerefMut for StateGuard<'_> {
     fn deref_mut(&mut self) -> &mut State {
         self.state.as_mut().expect("the lock is held until this is dropped")
     }
 }
 
-impl Drop for LockedState<'_> {
+impl Drop for StateGuard<'_> {
     fn drop(&mut self) {
         self.state = None;
-        for what in self.afterwards.drain(..) {
+        for what in self.deferred.drain(..) {
             match what {
-                Afterwards::Release(submission) => drop(submission),
-                Afterwards::ReleaseJob(live) => drop(live),
-                Afterwards::Log(ended) => log_end(&ended),
+                Deferred::Release(submission) => drop(submission),
+                Deferred::ReleaseJob(live) => drop(live),
+                Deferred::Log(ended) => log_end(&ended),
             }
         }
     }
