@@ -169,27 +169,27 @@ impl World {
     pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
         let mut follow = Vec::new();
         for effect in effects {
-            follow.extend(self.carry_out_one(effect));
+            if let Some(answer) = self.carry_out_one(effect) {
+                self.counts.events += 1;
+                let now = self.now();
+                follow.extend(self.jobs.handle(answer, now));
+            }
         }
-        // The real driver queues effects that follow at the end too.
         if !follow.is_empty() {
             self.carry_out(follow);
         }
     }
 
-    /// Carries out one effect. Returns the effects of the event that answers it at once.
-    fn carry_out_one(&mut self, effect: Effect) -> Vec<Effect> {
+    /// Carries out one effect. Returns the event that answers it, where the answer is known at once.
+    fn carry_out_one(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Append { records, step } => self.append(records, step),
             Effect::Enqueue { purchase } => self.enqueue(purchase),
             Effect::ExplainDelay { purchase } => {
                 self.note("explain delay", self.about(purchase), format_args!(""));
-                if self.jobs.expected_cost(purchase.job).is_some() {
-                    let failure = Failure::Overloaded { retry_after: std::time::Duration::from_secs(1) };
-                    self.counts.events += 1;
-                    let now = self.now();
-                    return self.jobs.handle(Event::NotGranted { purchase, failure }, now);
-                }
+                self.jobs.expected_cost(purchase.job)?;
+                let failure = Failure::Overloaded { retry_after: std::time::Duration::from_secs(1) };
+                return Some(Event::NotGranted { purchase, failure });
             }
             Effect::Submit { purchase, attempt, .. } => self.submit(purchase, attempt),
             Effect::SendLastByte { purchase, send } => {
@@ -233,7 +233,7 @@ impl World {
             Effect::EndPurchase(ended) => self.end_purchase(&ended),
             Effect::EndJob { record, outcome } => self.end_job(&record, outcome),
         }
-        Vec::new()
+        None
     }
 
     fn append(&mut self, records: Vec<Record>, step: Step) {
