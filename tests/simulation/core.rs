@@ -118,6 +118,51 @@ fn no_life_breaks_a_promise() {
     assert!(events > 50 * enough && purchases > enough && crashes > enough);
 }
 
+/// What must happen in a few lives: where one of these is missing, the rest proves less than it seems to.
+const HAPPENS: &[&str] = &[
+    "assume accepted",
+    "attempt 3",
+    "Bought",
+    "Dropped",
+    "Shared",
+    "draining",
+    "dropped",
+    "ended at start",
+    "Err(Abandoned)",
+    "Err(DeadlineExceeded)",
+    "Err(JournalUnavailable)",
+    "Err(KeyRefused",
+    "Err(Moderated",
+    "Err(OutcomeUnknown",
+    "Err(Overloaded",
+    "Err(ResultLost",
+    "Err(Stopping)",
+    "Err(TaskFailed",
+    "Err(Unreachable",
+    "explain delay",
+    "has_id: false",
+    "Acceptance(_) false",
+    "Commit(_) false",
+    "End(_) false",
+    "Intent(_) false",
+    "Withdrawal(_) false",
+    "Withdrawal(_) true",
+    "KeyReused",
+    "LookingByKey",
+    "not granted",
+    "Subscribing",
+    "send last byte",
+    "the disk fails",
+    "troubles 2",
+];
+
+#[test]
+fn lives_are_eventful() {
+    let texts: String = (0..400).map(|seed| live(seed, Variant::AsBuilt, true).text).collect();
+    let missing: Vec<_> = HAPPENS.iter().filter(|happens| !texts.contains(**happens)).collect();
+    assert!(missing.is_empty(), "never happened: {missing:?}");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..200 {

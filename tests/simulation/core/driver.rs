@@ -238,7 +238,7 @@ impl World {
 
     fn append(&mut self, records: Vec<Record>, step: Step) {
         let purchase = purchase_of(step);
-        self.note("append", self.about(purchase), format_args!("{step:?}"));
+        self.note("append", self.about(purchase), format_args!("{}", name_of(step)));
         let mut position = 0;
         let is_dropped = self.variant == Variant::WithdrawalNotAppended && matches!(step, Step::Withdrawal(_));
         for record in records.into_iter().filter(|_| !is_dropped) {
@@ -435,5 +435,15 @@ pub(super) fn purchase_of(step: Step) -> PurchaseId {
         | Step::Withdrawal(purchase)
         | Step::Acceptance(purchase)
         | Step::End(purchase) => purchase,
+    }
+}
+
+pub(super) fn name_of(step: Step) -> &'static str {
+    match step {
+        Step::Intent(_) => "Intent",
+        Step::Commit { .. } => "Commit",
+        Step::Withdrawal(_) => "Withdrawal",
+        Step::Acceptance(_) => "Acceptance",
+        Step::End(_) => "End",
     }
 }

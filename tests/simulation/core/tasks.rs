@@ -1,7 +1,7 @@
 //! What happens when a task is chosen: the journal, the budget, the upstream and the clients report.
 
 use super::Variant;
-use super::driver::{FollowUp, LiveJob, LivePurchase, Submit, Task, purchase_of};
+use super::driver::{FollowUp, LiveJob, LivePurchase, Submit, Task, name_of, purchase_of};
 use super::journal::Report;
 use super::upstream::{SubmitFate, answer, handle_of, refusal};
 use super::world::World;
@@ -53,7 +53,7 @@ impl World {
 
     fn journalled(&mut self, step: Step, durable: bool) {
         let purchase = purchase_of(step);
-        self.note("journalled", self.about(purchase), format_args!("{step:?} {durable}"));
+        self.note("journalled", self.about(purchase), format_args!("{}(_) {durable}", name_of(step)));
         if let (Step::Withdrawal(_), Some(live)) = (step, self.purchase(purchase)) {
             live.withdrawing = false;
         }
