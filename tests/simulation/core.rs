@@ -158,7 +158,10 @@ const HAPPENS: &[&str] = &[
 
 #[test]
 fn lives_are_eventful() {
-    let texts: String = (0..400).map(|seed| live(seed, Variant::AsBuilt, true).text).collect();
+    let reports: Vec<Report> = (0..400).map(|seed| live(seed, Variant::AsBuilt, true)).collect();
+    let violations: Vec<&String> = reports.iter().filter_map(|report| report.violation.as_ref()).collect();
+    assert!(violations.is_empty(), "{violations:#?}");
+    let texts: String = reports.into_iter().map(|report| report.text).collect();
     let missing: Vec<_> = HAPPENS.iter().filter(|happens| !texts.contains(**happens)).collect();
     assert!(missing.is_empty(), "never happened: {missing:?}");
 }

@@ -92,15 +92,19 @@ impl World {
         let [job, slot] = self.about(purchase);
         self.note("end purchase", [job, slot], format_args!("{:?}", ended.result));
         let is_queued = self.budget.queue.contains(&purchase);
+        let (now, deadline) = (self.instant(), self.rules.deadline);
         let is_stored = self.journal.state(purchase).is_some_and(has_ended);
         let unlogged = self.journal.failed || self.job(purchase.job).is_some_and(|live| live.unsafe_pictures);
         let Some(live) = self.purchase(purchase) else {
             return self.violate(format!("{purchase} ends, and is not live"));
         };
+        let is_given_up = live.lacks_pictures && ended.result.is_ok();
+        let is_early = is_given_up && live.taken.is_some_and(|taken| now - taken < deadline);
         let holds_nothing = live.permit.is_none() && live.submission.is_none() && live.follow_up == FollowUp::Nothing;
         let is_first = !std::mem::replace(&mut live.has_ended, true);
         live.bought |= ended.result.as_ref().err().is_some_and(Failure::may_have_been_bought);
         self.check(is_first, || format!("{purchase} ends twice"));
+        self.check(!is_early, || format!("{purchase} ends without a picture that could still be fetched"));
         self.check(holds_nothing && !is_queued, || format!("{purchase} has ended, and holds what others wait for"));
         self.check(is_stored || unlogged, || format!("{purchase} ends before its end is in the journal"));
         let history = self.histories[job].purchases[slot];
@@ -143,6 +147,12 @@ impl World {
         self.check(queued == 0, || format!("at rest {queued} purchases wait for the budget"));
         let waiting = self.waiting_clients();
         self.check(waiting == 0, || format!("at rest {waiting} requests have no answer"));
+        if self.trace.text.is_some() {
+            // Too slow for each life: the rules have all models.
+            let jobs = format!("{:?}", self.jobs);
+            let is_empty = ["live: {}", "by_fingerprint: {}", "by_key: {}", "due: {}"].map(|map| jobs.contains(map));
+            self.check(is_empty == [true; 4], || format!("at rest something is listed: {is_empty:?}"));
+        }
     }
 
     /// At the end the journal knows everything, and each careful client has its answer.

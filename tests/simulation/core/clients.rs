@@ -351,6 +351,7 @@ impl World {
             purchases: (0..purchases).map(|_| LivePurchase::queued()).collect(),
             needed: 0,
             kept: away,
+            start_by,
             recorded: false,
             dropped: false,
             unsafe_pictures: false,
@@ -370,6 +371,7 @@ impl World {
         };
         live.needed += 1;
         live.kept |= keeps;
+        live.start_by = live.start_by.max(start_by);
         let (recorded, dropped) = (live.recorded, live.dropped);
         self.check(!dropped, || format!("a client joins {job}, which nobody needed"));
         if keeps {
@@ -528,14 +530,16 @@ impl World {
 
     fn keep(&mut self) {
         let Some(job) = self.any_live() else { return };
+        let now = self.instant();
         let live = self.job(job).expect("it is live");
         if live.dropped || live.needed == 0 {
             // Only a request that waits for a job keeps it.
             return;
         }
         live.kept = true;
+        let start_by = now + Duration::from_secs(60);
+        live.start_by = live.start_by.max(start_by);
         self.note("keep", [self.number(job), 0], format_args!(""));
-        let start_by = self.instant() + Duration::from_secs(60);
         self.counts.events += 1;
         self.jobs.keep(job, start_by);
     }
@@ -544,6 +548,8 @@ impl World {
         if self.running && !std::mem::replace(&mut self.draining, true) {
             self.note("draining", [0, 0], format_args!(""));
             self.handle_all(Event::Draining);
+            let queued = self.budget.queue.len();
+            self.check(queued == 0, || format!("{queued} purchases wait for the budget of a gateway that stops"));
         }
     }
 

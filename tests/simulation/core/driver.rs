@@ -2,6 +2,7 @@
 //! task waits in a list until it is chosen.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::Variant;
 use super::budget::Permit;
@@ -31,6 +32,8 @@ pub(super) enum Task {
     },
     /// The upload of a submit ends.
     Upload(Submit),
+    /// The connection of a submit breaks that waits for its last byte.
+    Break(Submit),
     /// The jobs have answered whether the last byte may leave.
     Release {
         submit: Submit,
@@ -48,7 +51,7 @@ pub(super) enum Task {
     /// The upstream answers a poll.
     Poll {
         purchase: PurchaseId,
-        age: std::time::Duration,
+        age: Duration,
         id: UpstreamId,
     },
     Fetch {
@@ -79,6 +82,8 @@ pub(super) struct LiveJob {
     /// Requests that keep it needed.
     pub(super) needed: usize,
     pub(super) kept: bool,
+    /// Until when a submit is of use to one of its waiters.
+    pub(super) start_by: Instant,
     pub(super) recorded: bool,
     /// Nothing of it may be bought any more.
     pub(super) dropped: bool,
@@ -93,6 +98,8 @@ pub(super) struct LivePurchase {
     pub(super) permit: Option<Permit>,
     /// The submit that waits for its last byte.
     pub(super) gated: Option<Submit>,
+    /// When its last byte was allowed to leave.
+    pub(super) sent: Option<Instant>,
     /// A submit is under way.
     pub(super) submitting: bool,
     /// A submit that had no effect is being journalled.
@@ -100,6 +107,10 @@ pub(super) struct LivePurchase {
     /// It is bought for certain, or may be and has ended.
     pub(super) bought: bool,
     pub(super) follow_up: FollowUp,
+    /// When the upstream took it, if this gateway was there.
+    pub(super) taken: Option<Instant>,
+    /// The last round of fetching brought fewer pictures than there are.
+    pub(super) lacks_pictures: bool,
     pub(super) has_ended: bool,
 }
 
@@ -187,14 +198,21 @@ impl World {
             Effect::Enqueue { purchase } => self.enqueue(purchase),
             Effect::ExplainDelay { purchase } => {
                 self.note("explain delay", self.about(purchase), format_args!(""));
+                let now = self.instant();
+                let is_early = self.job(purchase.job).is_some_and(|live| live.start_by > now);
+                self.check(!is_early, || format!("{purchase} is late, and a submit is still of use to a waiter"));
                 self.jobs.expected_cost(purchase.job)?;
-                let failure = Failure::Overloaded { retry_after: std::time::Duration::from_secs(1) };
+                let failure = Failure::Overloaded { retry_after: Duration::from_secs(1) };
                 return Some(Event::NotGranted { purchase, failure });
             }
             Effect::Submit { purchase, attempt, .. } => self.submit(purchase, attempt),
             Effect::SendLastByte { purchase, send } => {
                 self.note("send last byte", self.about(purchase), format_args!("{send}"));
-                if let Some(submit) = self.purchase(purchase).and_then(|live| live.gated.take()) {
+                let now = self.instant();
+                if let Some(live) = self.purchase(purchase)
+                    && let Some(submit) = live.gated.take()
+                {
+                    live.sent = send.then_some(now);
                     self.ready.push(Task::Release { submit, send });
                 }
             }
@@ -294,11 +312,11 @@ impl World {
 
     fn submit(&mut self, purchase: PurchaseId, attempt: u32) {
         self.note("submit", self.about(purchase), format_args!("attempt {attempt}"));
-        let attempts_max = self.rules.submit_attempts_max;
+        let (attempts_max, now) = (self.rules.submit_attempts_max, self.instant());
         let Some(live) = self.job(purchase.job) else {
             return self.violate(format!("{purchase} is submitted, and is not live"));
         };
-        let is_wanted = live.is_needed() || live.may_be_bought();
+        let (is_wanted, is_late) = (live.is_needed() || live.may_be_bought(), live.start_by <= now);
         let one = &mut live.purchases[usize::from(purchase.slot)];
         let reservation = one.submission.as_mut().and_then(|submission| submission.reservation.take());
         let is_first = !std::mem::replace(&mut one.submitting, true);
@@ -306,6 +324,7 @@ impl World {
             return self.violate(format!("{purchase} is submitted without a reservation"));
         };
         self.check(is_wanted, || format!("{purchase} is submitted for no client"));
+        self.check(!is_late, || format!("{purchase} is submitted too late"));
         self.check(is_first, || format!("{purchase} is submitted while it is being submitted"));
         self.check(attempt <= attempts_max, || format!("{purchase} has attempt {attempt} of {attempts_max}"));
         self.ready.push(Task::Upload(Submit { purchase, attempt, account, commit: u64::MAX }));
@@ -333,7 +352,7 @@ impl World {
         });
         self.check(is_same, || format!("{purchase} is polled with the account {}", poll.account));
         self.follow_up(purchase, FollowUp::Poll);
-        let pause = if poll.soon { std::time::Duration::ZERO } else { self.random.time(5000) };
+        let pause = if poll.soon { Duration::ZERO } else { self.random.time(5000) };
         let pause = match poll.troubles {
             0 => pause,
             troubles => pause + self.rules.planner.backoff(troubles, 0.5),
@@ -376,9 +395,12 @@ impl World {
         let purchase = submit.purchase;
         self.note("submitted", self.about(purchase), format_args!("{result:?}"));
         let mut usable_accounts = Vec::new();
+        let now = self.instant();
         if let Some(live) = self.purchase(purchase) {
             live.submitting = false;
+            live.taken = result.is_ok().then_some(now);
             live.bought |= result.is_ok();
+            live.sent = None;
             let permit = live.permit.take();
             match (&result, permit) {
                 (_, None) => {}
@@ -421,7 +443,8 @@ impl World {
         self.note("fetched", self.about(purchase), format_args!("{fetched:?}"));
         if let Some(live) = self.job(purchase.job) {
             live.unsafe_pictures |= !fetched.durable;
-            live.purchases[usize::from(purchase.slot)].follow_up = FollowUp::Nothing;
+            let one = &mut live.purchases[usize::from(purchase.slot)];
+            (one.follow_up, one.lacks_pictures) = (FollowUp::Nothing, fetched.trouble.is_some());
         }
         self.handle(purchase.job, Event::Fetched { purchase, fetched });
     }

@@ -1,5 +1,7 @@
 //! What happens when a task is chosen: the journal, the budget, the upstream and the clients report.
 
+use std::time::Duration;
+
 use super::Variant;
 use super::driver::{FollowUp, LiveJob, LivePurchase, Submit, Task, name_of, purchase_of};
 use super::journal::Report;
@@ -10,6 +12,9 @@ use crate::engine::jobs::{EndedAtStart, recover};
 use crate::model::{ApiKind, Digest, Failure, Format, PurchaseId, StoredPicture};
 use crate::storage::journal::{Record, StoredJob, StoredState};
 use crate::upstream::{Finished, SubmitError, Submitted};
+
+/// The time after which a submit without an answer counts as accepted.
+const ACCEPTED_AFTER: Duration = Duration::from_secs(5);
 
 impl World {
     pub(super) fn run(&mut self, task: Task) {
@@ -30,7 +35,11 @@ impl World {
                     self.on_submitted(submit, Err(SubmitError::NotSent { message }));
                 }
             }
-            Task::Answer { submit, result } => self.on_submitted(submit, result),
+            Task::Break(submit) => self.break_off(submit),
+            Task::Answer { submit, result } => {
+                self.check_assumed(submit.purchase);
+                self.on_submitted(submit, result);
+            }
             Task::StartPoll { purchase, poll } => {
                 self.note("poll", self.about(purchase), format_args!("{}", poll.handle.id));
                 let age = self.instant().saturating_duration_since(poll.accepted);
@@ -58,6 +67,32 @@ impl World {
             live.withdrawing = false;
         }
         self.handle(purchase.job, Event::Journalled { step, durable });
+        if let (Step::Intent(job), false) = (step, durable) {
+            let is_queued = self.budget.has_queued(job);
+            self.check(!is_queued, || format!("{job} is not in the journal, and waits for the budget"));
+        }
+    }
+
+    /// Breaks a submit off that waits for its last byte, unless that may leave.
+    fn break_off(&mut self, submit: Submit) {
+        let gated = self.purchase(submit.purchase).map(|live| &mut live.gated);
+        let gated = gated.and_then(|gated| gated.take_if(|gated| gated.attempt == submit.attempt));
+        if let Some(submit) = gated {
+            let message = "the connection broke".to_owned();
+            self.on_submitted(submit, Err(SubmitError::NotSent { message }));
+        }
+    }
+
+    /// A submit without an answer for long counts as accepted.
+    fn check_assumed(&mut self, purchase: PurchaseId) {
+        let (now, next) = (self.instant(), self.jobs.next_timeout());
+        let kind = self.prompts[self.histories[self.number(purchase.job)].prompt].kind;
+        let Some(live) = self.purchase(purchase) else { return };
+        let is_long = live.sent.is_some_and(|sent| now - sent >= ACCEPTED_AFTER);
+        let is_assumed = live.permit.as_ref().is_none_or(|permit| permit.acknowledged);
+        let is_due = next.is_some_and(|next| next <= now);
+        let holds = kind != ApiKind::OpenAi || !is_long || is_assumed || is_due;
+        self.check(holds, || format!("the submit of {purchase} delays others for as long as its answer takes"));
     }
 
     /// Grants, or refuses, a submit to one of those that wait.
@@ -114,6 +149,11 @@ impl World {
         self.ready.extend(before.map(|submit| Task::Release { submit, send: false }));
         self.note("uploaded", self.about(purchase), format_args!(""));
         self.handle(purchase.job, Event::Uploaded { purchase });
+        let waits_in_vain = self.purchase(purchase).is_some_and(|live| live.has_ended && live.gated.is_some());
+        self.check(!waits_in_vain, || format!("{purchase} has ended, and its submit waits for its last byte"));
+        if !self.upstream.calm && self.random.one_in(12) {
+            self.ready.push(Task::Break(submit));
+        }
         if self.variant == Variant::LastByteBeforeCommit
             && let Some(submit) = self.purchase(purchase).and_then(|live| live.gated.take())
         {
@@ -233,6 +273,7 @@ impl World {
         }
         self.live.push(LiveJob {
             kept: record.respond_async,
+            start_by: self.instant(),
             record,
             number,
             purchases,

@@ -215,6 +215,11 @@ impl World {
 
     /// Lets the time pass until something may happen. Returns whether anything may.
     fn skip(&mut self) -> bool {
+        let now = self.instant();
+        let late = self.live.iter().find(|live| live.start_by <= now && self.budget.has_queued(live.record.id));
+        if let Some(late) = late.map(|late| late.record.id) {
+            self.violate(format!("{late} waits for the budget when it is too late"));
+        }
         let timeout = self.jobs.next_timeout().map(|at| at - self.start);
         let sleeping = Some(self.wake_at).filter(|_| !self.sleeping.is_empty());
         let Some(at) = timeout.into_iter().chain(sleeping).min() else {
