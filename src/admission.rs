@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::{ClientConfig, ServerConfig, digest_of_key};
+use crate::config::{ClientConfig, ResponseConfig, digest_of_key};
 use crate::model::{Catalogue, ClientId, Clock, CostEstimate, Digest, Limit, LimitExceeded, QuotaHold, Quotas, Usd};
 use crate::storage::{Journal, JournalError};
 use crate::telemetry::Metrics;
@@ -71,11 +71,11 @@ pub(crate) enum Rejection {
 impl Admission {
     pub(crate) fn new(
         clients: &[ClientConfig],
-        server: &ServerConfig,
+        responses: &ResponseConfig,
         clock: Arc<dyn Clock>,
         metrics: &Metrics,
     ) -> Self {
-        let waiters = server.waiters_max.min(Semaphore::MAX_PERMITS);
+        let waiters = responses.waiters_max.min(Semaphore::MAX_PERMITS);
         let state_of = |client: &ClientConfig| {
             let state = ClientState {
                 weight: client.weight,
@@ -256,7 +256,12 @@ mod tests {
         let keys = "alice:0123456789abcdef,bob:fedcba9876543210";
         let environment = Environment::from([("GATEWAY_CLIENT_KEYS".to_owned(), keys.to_owned())]);
         let config = Config::load(None, &environment).unwrap();
-        let admission = Admission::new(&config.clients, &config.server, Arc::new(SystemClock), &Metrics::default());
+        let admission = Admission::new(
+            &config.clients.entries,
+            &config.server.responses,
+            Arc::new(SystemClock),
+            &Metrics::default(),
+        );
         let name = |key: &str| admission.client(key).map(|client| client.to_string());
         assert_eq!(name("0123456789abcdef").as_deref(), Some("alice"));
         assert_eq!(name("fedcba9876543210").as_deref(), Some("bob"));
@@ -268,8 +273,8 @@ mod tests {
     #[test]
     fn waiters_are_bounded_and_their_permits_returned() {
         let mut config = Config::load(None, &Environment::new()).unwrap();
-        config.server.waiters_max = 1;
-        let admission = Admission::new(&[], &config.server, Arc::new(SystemClock), &Metrics::default());
+        config.server.responses.waiters_max = 1;
+        let admission = Admission::new(&[], &config.server.responses, Arc::new(SystemClock), &Metrics::default());
         let client = ClientId("unlimited".into());
         let permit = admission.admit(&client).unwrap();
         assert!(matches!(admission.admit(&client), Err(Rejection::TooManyWaiters { .. })));
@@ -285,7 +290,12 @@ mod tests {
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let config = Config::load(None, &Environment::from(variables)).unwrap();
-        let admission = Admission::new(&config.clients, &config.server, Arc::new(SystemClock), &Metrics::default());
+        let admission = Admission::new(
+            &config.clients.entries,
+            &config.server.responses,
+            Arc::new(SystemClock),
+            &Metrics::default(),
+        );
         let (alice, bob) = (ClientId("alice".into()), ClientId("bob".into()));
         let permits = [admission.admit(&alice).unwrap(), admission.admit(&alice).unwrap()];
         let Err(Rejection::LimitExceeded(exceeded)) = admission.admit(&alice) else { panic!("a third") };

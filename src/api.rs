@@ -40,7 +40,7 @@ use crate::config::{ApiPolicy, ServerConfig};
 use crate::engine::Engine;
 use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
-use crate::model::{Catalogue, Clock, Task};
+use crate::model::{Catalogue, Clock};
 use crate::server::accept::Refusals;
 use crate::telemetry::Metrics;
 use crate::webhooks::Webhooks;
@@ -59,11 +59,10 @@ pub(crate) use request::parse::fuzz;
 
 use error::ApiError;
 use middleware::Middleware;
-use request::body::form::FormLimits;
 use response::converter::PictureConverter;
-use response::signature::Signer;
+use response::signature::{ResultUrlBuilder, Signer};
 use response::streaming::ResponseOutcomes;
-use state::ApiState;
+use state::{ApiState, RequestRules};
 
 /// What the client API is built from.
 #[derive(Debug)]
@@ -111,23 +110,22 @@ pub(crate) fn router(services: ApiServices) -> Router {
         metrics,
     } = services;
     let middleware = Middleware::new(&server, sandbox, &lifecycle, &metrics);
-    let (signer, outcomes) = (Signer::new(signing_key), ResponseOutcomes::new(&metrics));
-    let converter = PictureConverter::new(&server, &metrics);
-    let form_limits = [Task::Edit, Task::Generate].map(|task| FormLimits::new(task, &server, &catalogue));
+    let result_urls = ResultUrlBuilder::new(Signer::new(signing_key), &server);
+    let outcomes = ResponseOutcomes::new(&metrics);
+    let converter = PictureConverter::new(&server.conversions, &metrics);
+    let request_rules = RequestRules::new(catalogue, api_policy, &server.bodies);
     let server = Arc::new(server);
     let state = ApiState {
         engine,
         admission,
         webhooks,
-        catalogue,
         clock,
         server,
-        api_policy,
+        request_rules,
         input_urls,
-        signer,
+        result_urls,
         converter,
         outcomes,
-        form_limits,
     };
     middleware.wrap(routes::router(state))
 }

@@ -90,18 +90,20 @@ impl Gateway {
 
         // 3. Upstream: what may be sent, and how.
         let weights: HashMap<ClientId, f64> =
-            clients.iter().map(|client| (ClientId(client.name.as_str().into()), client.weight)).collect();
+            clients.entries.iter().map(|client| (ClientId(client.name.as_str().into()), client.weight)).collect();
         let learned_limits = state_files.read(BUDGET_STATE).unwrap_or_default();
         let budget = Budget::new(&upstream, &accounts, weights, learned_limits, &metrics);
         let input_urls = match upstream.inputs {
-            InputTransport::Link => server.public_url.clone().map(|base| InputUrls::new(base, upstream.input_url_ttl)),
+            InputTransport::Link => {
+                server.addresses.public_url.clone().map(|base| InputUrls::new(base, upstream.input_url_ttl))
+            }
             InputTransport::Inline => None,
         };
         let gptproto = GptProto::new(&upstream, &accounts, Arc::clone(&catalogue), input_urls.clone())
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
 
         // 4. Clients: what they may ask for, and how they are notified.
-        let admission = Admission::new(&clients, &server, Arc::clone(&clock) as Arc<_>, &metrics);
+        let admission = Admission::new(&clients.entries, &server.responses, Arc::clone(&clock) as Arc<_>, &metrics);
         admission.count_past_purchases(journal.as_ref(), &catalogue).await?;
         let rng = Rng::from_entropy();
         let parts = webhooks::Parts {
@@ -140,7 +142,7 @@ impl Gateway {
 
         // 6. Listeners. All files that stay open are open by now, so the remaining descriptors can be divided.
         let hosts = HostRule::new(operator.listen, &operator.hosts, None);
-        let grace = Grace { delay: server.shutdown_delay, finish: server.shutdown_grace };
+        let grace = Grace { delay: server.shutdown.delay, finish: server.shutdown.grace };
         let listeners = Listeners::new(&server, listeners::divide_descriptors(descriptors)?, &metrics);
         let serving = bound.with_limits(&listeners, &server, &lifecycle);
         let modules = Modules {
@@ -204,7 +206,7 @@ impl Gateway {
 ///
 /// As [`Gateway::start`].
 pub async fn run(config: Config) -> anyhow::Result<bool> {
-    let scheme = config.server.scheme();
+    let scheme = config.server.tls.scheme();
     let gateway = Gateway::start(config, false).await?;
     banner::gateway(scheme, gateway.client_address(), gateway.operator_address());
     run_until_stopped(gateway).await
@@ -219,7 +221,7 @@ pub async fn run_sandbox(config: Config) -> anyhow::Result<bool> {
     let simulator = RunningSimulator::for_sandbox().await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
-    let scheme = config.server.scheme();
+    let scheme = config.server.tls.scheme();
     let gateway = Gateway::start(config, true).await?;
     banner::sandbox(scheme, gateway.client_address(), gateway.operator_address(), simulator.address, &sample);
     let stopped_well = run_until_stopped(gateway).await?;

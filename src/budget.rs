@@ -32,7 +32,6 @@ mod forecast;
 mod limit;
 mod permit;
 mod queue;
-mod rate;
 mod state;
 mod status;
 
@@ -157,13 +156,13 @@ impl Budget {
 
     /// Records that a poll was answered normally.
     pub(crate) fn poll_answered(&self, account: &AccountId) {
-        self.lock().account_or_first(account).on_poll_answered();
+        self.lock().account_or_first(account).poll_spacing.on_answered();
     }
 
     /// Records that the upstream answered a poll with 429. Returns the pause before the account's next poll.
     pub(crate) fn poll_refused(&self, account: &AccountId, retry_after: Option<Duration>) -> Duration {
         self.shared.metrics.pushed_back(account, "poll");
-        self.lock().account_or_first(account).on_poll_refused(retry_after, Instant::now())
+        self.lock().account_or_first(account).poll_spacing.on_refused(retry_after, Instant::now())
     }
 
     /// Takes a slot for a prediction that was in flight before the gateway started. It exists, so it counts, also above

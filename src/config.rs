@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
-use toml::{Table, Value};
+use toml::Table;
 use url::Url;
 
 use crate::model::Catalogue;
@@ -25,13 +25,16 @@ mod storage;
 mod upstream;
 mod webhooks;
 
-pub(crate) use clients::{ClientConfig, ClientLimits, digest_of_key};
+pub(crate) use clients::{ClientConfig, ClientLimits, ClientsConfig, digest_of_key};
 use clients::{ClientSection, LimitsSection};
 pub use clients::{NewKey, mint_key};
 pub(crate) use log::{LogConfig, LogFormat};
 pub(crate) use operator::OperatorConfig;
 pub use secret::Secret;
-pub(crate) use server::{ImageCheck, InterimResponses, PageOrigin, ServerConfig, UnsupportedParameters};
+pub(crate) use server::{
+    AddressConfig, BodyConfig, ConversionConfig, HeartbeatConfig, ImageCheck, InterimResponses, PageOrigin,
+    RequestConfig, ResponseConfig, ServerConfig, UnsupportedParameters,
+};
 pub(crate) use storage::{CacheConfig, CacheMode, StorageConfig};
 pub(crate) use upstream::{Account, ApiPolicy, InputTransport, OnUnknown, Switch, UpstreamConfig};
 use webhooks::WebhooksSection;
@@ -43,9 +46,8 @@ const MODELS: &str = include_str!("../config/models.toml");
 /// The client key of `serve --sandbox`. It is public, so any other configuration refuses it.
 pub(crate) const SANDBOX_KEY: &str = "sk-sandbox";
 
-/// The placeholders of `config/sidecar.env.example`. `serve` refuses them.
+/// The placeholder of `config/sidecar.env.example`. `serve` refuses it.
 const EXAMPLE_API_KEY: &str = "put-your-gptproto-key-here";
-const EXAMPLE_CLIENT_KEY: &str = "put-a-key-of-your-own-here";
 
 /// The variables of the environment.
 pub type Environment = BTreeMap<String, String>;
@@ -60,9 +62,7 @@ pub struct Config {
     pub(crate) upstream: UpstreamConfig,
     pub(crate) webhooks: WebhooksConfig,
     pub(crate) log: LogConfig,
-    /// The limits of a client that names none.
-    pub(crate) limits: ClientLimits,
-    pub(crate) clients: Vec<ClientConfig>,
+    pub(crate) clients: ClientsConfig,
     pub(crate) catalogue: Catalogue,
     /// The upstream accounts. May be empty; [`Config::require_keys`] refuses that.
     pub(crate) accounts: Vec<Account>,
@@ -72,7 +72,8 @@ pub struct Config {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sections {
-    server: ServerConfig,
+    /// Read in parts, by [`ServerConfig::read`].
+    server: Table,
     operator: OperatorConfig,
     storage: StorageConfig,
     cache: CacheConfig,
@@ -151,26 +152,23 @@ impl Config {
             sources.push("the environment".to_owned());
         }
         // A value of the wrong type or out of range names its key, and the sources that it may be in.
-        let sections = Value::Table(table).try_into().map_err(|error| Error::invalid(sources.join(" or "), error))?;
-        Self::check(sections, environment)
+        let invalid = |error: toml::de::Error| Error::invalid(sources.join(" or "), error);
+        let sections: Sections = table.try_into().map_err(invalid)?;
+        let server = ServerConfig::read(&sections.server).map_err(invalid)?;
+        Self::check(server, sections, environment)
     }
 
-    fn check(sections: Sections, environment: &Environment) -> Result<Self, Error> {
-        let Sections { server, operator, storage, cache, upstream, webhooks, models, log, limits: defaults, clients } =
-            sections;
+    fn check(server: ServerConfig, sections: Sections, environment: &Environment) -> Result<Self, Error> {
+        let Sections { operator, storage, cache, upstream, webhooks, models, log, limits, clients, .. } = sections;
         server.check()?;
         upstream.check()?;
-        upstream.inputs.check(&server)?;
+        upstream.inputs.check(&server.addresses)?;
         log.check()?;
         let webhooks = webhooks.check(environment)?;
         let catalogue = catalogue(models.file.as_deref())?;
-        let limits = defaults.check("limits")?;
-        let clients = clients.into_iter().map(|client| client.check(defaults, &catalogue));
-        let mut clients = clients.collect::<Result<Vec<_>, _>>()?;
-        clients.extend(clients::from_environment(environment, limits)?);
-        clients::check(&clients)?;
+        let clients = ClientsConfig::load(limits, clients, environment, &catalogue)?;
         let accounts = upstream::load_accounts(&upstream, environment)?;
-        Ok(Self { server, operator, storage, cache, upstream, webhooks, log, limits, clients, catalogue, accounts })
+        Ok(Self { server, operator, storage, cache, upstream, webhooks, log, clients, catalogue, accounts })
     }
 
     /// Fails when a key is missing without which `serve` is of no use.
@@ -186,16 +184,7 @@ impl Config {
         if self.accounts.iter().any(|account| account.key.expose() == EXAMPLE_API_KEY) {
             return Err(Error::invalid("GPTPROTO_API_KEY", "is the placeholder of the example; set your own key"));
         }
-        let example = digest_of_key(EXAMPLE_CLIENT_KEY);
-        if let Some(client) = self.clients.iter().find(|client| client.key_digest == example) {
-            let problem =
-                format!("the key of {} is the placeholder of the example; set a key of your own", client.name);
-            return Err(Error::invalid("GATEWAY_CLIENT_KEYS", problem));
-        }
-        if self.clients.is_empty() {
-            return Err(Error::NoClientKeys);
-        }
-        Ok(())
+        self.clients.require_key()
     }
 
     /// Returns the configuration of `serve --sandbox`, with the simulator at `upstream`.
@@ -213,8 +202,7 @@ impl Config {
         self.upstream.first_poll = Duration::from_secs(1);
         // The simulator forgets its predictions when it stops, so those of an earlier run never end.
         self.upstream.deadline = Duration::from_mins(2);
-        self.clients.retain(|client| client.name != "sandbox");
-        self.clients.push(ClientConfig::with_key("sandbox", SANDBOX_KEY, self.limits));
+        self.clients.add_sandbox();
         self
     }
 
@@ -306,8 +294,8 @@ mod tests {
     #[test]
     fn the_defaults_and_the_example_load() {
         let config = Config::load(None, &Environment::new()).unwrap();
-        assert_eq!(config.server.listen.to_string(), "127.0.0.1:8787");
-        assert_eq!(config.server.response_timeout, Duration::from_secs(590));
+        assert_eq!(config.server.addresses.listen.to_string(), "127.0.0.1:8787");
+        assert_eq!(config.server.responses.timeout, Duration::from_secs(590));
         assert!(matches!(config.require_keys(), Err(Error::NoApiKey)));
         load(include_str!("../config/example.toml"), &[]).unwrap();
     }

@@ -10,11 +10,12 @@
 //! - A further request for a job that is under way joins it, as `reuse` decides.
 //! - A job without waiters gives up its slot in the queue while nothing of it is bought.
 //!
-//! How: `jobs` decides, and does nothing else; `driver` does what it asks for, and decides nothing. `start` finds what
-//! answers a request, from the live jobs and from the `cache` of results, or lists a new job. `polls` says when a purchase
-//! is polled. `waiter` is what a request holds. The known races stand at the head of `jobs` and of `cache`.
+//! How: `jobs` decides, and does nothing else; `driver` does what it asks for, and decides nothing. `requests`
+//! finds what answers a request, from the live jobs and from the `cache` of results, or lists a new job; a request holds a
+//! [`Waiter`]. `polls` says when a purchase is polled. The known races stand at the head of `jobs` and of `cache`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::budget::Budget;
 use crate::config::{CacheConfig, StorageConfig, Switch, UpstreamConfig};
@@ -29,35 +30,28 @@ use crate::upstream::Upstream;
 
 mod cache;
 mod driver;
-mod eviction;
-mod forecast;
 mod jobs;
 mod metrics;
 mod polls;
-mod recovery;
-mod request;
+mod requests;
 mod reuse;
-mod start;
-mod view;
-mod waiter;
-mod waiters;
 
+use cache::eviction::{Eviction, EvictionSettings};
 use cache::{CacheSettings, ResultCache};
-use driver::{Driver, Fetcher, Services};
-use eviction::{Eviction, EvictionSettings};
+use driver::{Driver, Fetcher, Services, recovery};
 use jobs::rules::Rules;
 pub(crate) use jobs::{CancelOutcome, JobStage};
 use jobs::{Counts, Jobs};
 use metrics::EngineMetrics;
 pub(crate) use metrics::Status;
 use polls::PollSchedule;
-pub(crate) use request::{JobRequest, WaitMode};
+pub(crate) use requests::job_request::{JobRequest, WaitMode};
+pub(crate) use requests::view::{JobStatus, JobView};
+pub(crate) use requests::waiter::{JobEvent, WaitError, Waiter};
 pub(crate) use reuse::AnswerSource;
-pub(crate) use view::{JobStatus, JobView};
-pub(crate) use waiter::{JobEvent, WaitError, Waiter};
 
 /// The shortest time between two estimates of the generation times of one class.
-const LEARNING_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+const LEARNING_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the engine is built from.
 #[derive(Debug)]
@@ -143,7 +137,7 @@ impl Engine {
         let driver = Arc::new(Driver::new(Jobs::new(rules.clone()), polls, fetcher, result_cache, services));
         recovery::run(&driver, &rules, &*quotas).await?;
         recovery::remove_orphans(&driver, &results).await?;
-        driver.start();
+        driver::start(&driver);
         driver.services.lifecycle.spawn_service("eviction", eviction.run());
         Ok(Self { driver, catalogue, quotas, results, room, spool })
     }
@@ -183,7 +177,7 @@ impl Engine {
     }
 
     pub(crate) fn status(&self) -> Status {
-        let Counts { queued, submitting, polling, kept } = self.driver.counts();
+        let Counts { queued, submitting, polling, kept } = self.driver.read(|jobs| jobs.table.counts());
         let waiters = self.driver.cache.waiters.total() + kept;
         let mut status = Status { queued, submitting, polling, waiters, ..Status::default() };
         self.driver.services.metrics.fill(&mut status);

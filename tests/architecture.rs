@@ -95,6 +95,12 @@ const LENGTH: usize = 450;
 /// One longer file each, by the start of its path.
 const LONGER: &[(&str, &str)] = &[("src/api/error", "the closed table of errors: one list, read from top to bottom")];
 
+/// Methods of a type, in all its `impl` blocks but those of traits and for tests; and fields of a struct with methods.
+const OBJECT: shape::ObjectLimits = shape::ObjectLimits { methods: 15, fields: 10, value_below: 5 };
+
+/// Larger objects: the start of the path, the name, and the reason.
+const LARGER: &[(&str, &str, &str)] = &[];
+
 /// Entries of the glossary.
 const GLOSSARY: usize = 40;
 
@@ -152,6 +158,11 @@ fn folders_are_not_wider_than_a_screen() {
 #[test]
 fn files_are_not_longer_than_one_subject() {
     holds(&shape::check_lengths(Tree::here(), LENGTH, LONGER));
+}
+
+#[test]
+fn objects_are_small() {
+    holds(&shape::check_objects(Tree::here(), OBJECT, LARGER));
 }
 
 #[test]
@@ -236,28 +247,25 @@ fn report(repository: &Repository, tree: &Tree<'_>) -> String {
     row("lines of src/README.md", lines("src/README.md").to_string(), Vec::new());
     let glossary = repository.texts.get("src/README.md").map_or(0, |text| words::glossary(text).len());
     row("entries of the glossary", glossary.to_string(), Vec::new());
+    let figures =
+        |o: &shape::Object| format!("{:>3} methods, {:>2} fields: {} ({})", o.methods, o.fields, o.name, o.path);
+    let five = |objects: &[shape::Object]| objects.iter().take(5).map(figures).collect();
     let mut objects = shape::objects(tree);
-    let five = |objects: &[shape::Object]| {
-        objects
-            .iter()
-            .take(5)
-            .map(|o| format!("{:>3} methods, {:>2} fields: {} ({})", o.methods, o.fields, o.name, o.path))
-            .collect()
-    };
     objects.sort_by_key(|object| std::cmp::Reverse(object.methods));
     row(
         "methods of the largest object",
         objects.first().map_or(0, |object| object.methods).to_string(),
         five(&objects),
     );
-    // Fewer methods are read as those of a value, such as a section of the configuration.
-    objects.retain(|object| object.methods >= 5);
+    objects.retain(|object| object.methods >= OBJECT.value_below);
     objects.sort_by_key(|object| std::cmp::Reverse(object.fields));
     row(
         "fields of the largest struct with five methods or more",
         objects.first().map_or(0, |object| object.fields).to_string(),
         five(&objects),
     );
+    let large = shape::large_objects(tree, OBJECT);
+    row("objects of more than 15 methods or 10 fields", large.len().to_string(), large.iter().map(figures).collect());
     let long = shape::long_files(tree, LENGTH);
     let files = long.iter().map(|(lines, path)| format!("{lines:>4} {path}")).collect();
     row("production files over 450 lines", long.len().to_string(), files);

@@ -34,8 +34,8 @@ pub(super) struct Middleware {
 impl Middleware {
     pub(super) fn new(server: &ServerConfig, sandbox: bool, lifecycle: &Lifecycle, metrics: &Metrics) -> Self {
         Self {
-            origins: OriginPolicy::new(server),
-            drain: BodyDrain::new(server, lifecycle),
+            origins: OriginPolicy::new(&server.addresses),
+            drain: BodyDrain::new(&server.bodies, lifecycle),
             request_log: RequestLog::new(sandbox, metrics),
         }
     }

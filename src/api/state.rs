@@ -4,18 +4,16 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use axum::http::HeaderMap;
-use axum::http::header::HOST;
-use url::Url;
 
 use super::error::ApiError;
 use super::middleware::rate;
 use super::request::available_models::AvailableModels;
 use super::request::body::form::FormLimits;
 use super::response::converter::PictureConverter;
-use super::response::signature::{ResultUrls, Signer};
+use super::response::signature::{ResultUrlBuilder, ResultUrls};
 use super::response::streaming::ResponseOutcomes;
 use crate::admission::{Admission, Permit, Rejection};
-use crate::config::{ApiPolicy, ServerConfig};
+use crate::config::{ApiPolicy, BodyConfig, ServerConfig};
 use crate::engine::Engine;
 use crate::input_urls::InputUrls;
 use crate::model::{Catalogue, ClientId, Clock, Task};
@@ -27,16 +25,37 @@ pub(super) struct ApiState {
     pub(super) engine: Engine,
     pub(super) admission: Admission,
     pub(super) webhooks: Webhooks,
-    pub(super) catalogue: Arc<Catalogue>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) server: Arc<ServerConfig>,
-    pub(super) api_policy: ApiPolicy,
+    pub(super) request_rules: RequestRules,
     pub(super) input_urls: Option<InputUrls>,
-    pub(super) signer: Signer,
+    pub(super) result_urls: ResultUrlBuilder,
     pub(super) converter: PictureConverter,
     pub(super) outcomes: ResponseOutcomes,
-    /// Limits of a body, for edits and for generations.
-    pub(super) form_limits: [FormLimits; 2],
+}
+
+/// The models on offer, and how large the body of a request for them may be.
+#[derive(Clone, Debug)]
+pub(super) struct RequestRules {
+    catalogue: Arc<Catalogue>,
+    api_policy: ApiPolicy,
+    edit_limits: FormLimits,
+    generation_limits: FormLimits,
+}
+
+impl RequestRules {
+    pub(super) fn new(catalogue: Arc<Catalogue>, api_policy: ApiPolicy, bodies: &BodyConfig) -> Self {
+        let limits = |task| FormLimits::new(task, bodies, &catalogue);
+        Self { edit_limits: limits(Task::Edit), generation_limits: limits(Task::Generate), catalogue, api_policy }
+    }
+
+    /// Returns the limits of a body for this task.
+    pub(super) fn form_limits(&self, task: Task) -> &FormLimits {
+        match task {
+            Task::Edit => &self.edit_limits,
+            Task::Generate => &self.generation_limits,
+        }
+    }
 }
 
 impl FromRef<ApiState> for Admission {
@@ -46,19 +65,10 @@ impl FromRef<ApiState> for Admission {
 }
 
 impl ApiState {
-    /// Returns the limits of a body for this task.
-    pub(super) fn form_limits(&self, task: Task) -> &FormLimits {
-        let [edits, generations] = &self.form_limits;
-        match task {
-            Task::Edit => edits,
-            Task::Generate => generations,
-        }
-    }
-
     /// Returns the models that a client may use.
     pub(super) fn available_models(&self, client: &ClientId) -> AvailableModels<'_> {
-        let (allowed, api_kinds) = (self.admission.models(client), self.api_policy.api_kinds());
-        AvailableModels { catalogue: &self.catalogue, allowed, api_kinds }
+        let RequestRules { catalogue, api_policy, .. } = &self.request_rules;
+        AvailableModels { catalogue, allowed: self.admission.models(client), api_kinds: api_policy.api_kinds() }
     }
 
     /// Takes a permit to read and answer one more request.
@@ -73,29 +83,12 @@ impl ApiState {
         })
     }
 
-    /// Returns a maker of result addresses that this client can reach.
-    ///
-    /// # Errors
-    ///
-    /// As [`ApiState::base_url`].
-    pub(super) fn result_urls(&self, headers: &HeaderMap) -> Result<ResultUrls, ApiError> {
-        let (signer, base) = (self.signer.clone(), self.base_url(headers)?);
-        Ok(ResultUrls { signer, base, now: self.clock.now(), ttl: self.server.result_url_ttl })
-    }
-
-    /// Returns the address clients reach the gateway by: `server.public_url`, or else the `Host` of this request.
+    /// Returns a maker of result addresses that the client of this request can reach.
     ///
     /// # Errors
     ///
     /// [`ApiError::Internal`] when `Host` makes no address.
-    fn base_url(&self, headers: &HeaderMap) -> Result<Url, ApiError> {
-        if let Some(url) = &self.server.public_url {
-            return Ok(url.clone());
-        }
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        let host = host.map_or_else(|| self.server.listen.to_string(), str::to_owned);
-        format!("{}://{host}", self.server.scheme())
-            .parse()
-            .map_err(|_| ApiError::internal("the Host header makes no address"))
+    pub(super) fn result_urls(&self, headers: &HeaderMap) -> Result<ResultUrls, ApiError> {
+        self.result_urls.for_client(headers, self.clock.now())
     }
 }

@@ -21,7 +21,7 @@ pub async fn check(config: &Config) -> (String, bool) {
         &format!(
             "{} models, clients: {}",
             config.catalogue.models.iter().filter(|model| model.is_available(config.upstream.api.api_kinds())).count(),
-            config.clients.len()
+            config.clients.entries.len()
         ),
     );
     if let Some(transport) = unusual_transport(config) {
@@ -33,18 +33,18 @@ pub async fn check(config: &Config) -> (String, bool) {
         Err(error @ DataDirectoryError::InUse(_)) => report.warn("storage", &error.to_string()),
         Err(error) => report.bad("storage", &error.to_string()),
     }
-    if let Some(files) = config.server.tls() {
+    if let Some(files) = config.server.tls.files() {
         match listeners::load_tls(files).await {
             Ok(_) => report.ok("TLS", &format!("{} and its key match", files.0.display())),
             Err(error) => report.bad("TLS", &format!("{error:#}")),
         }
     }
     match listeners::divide_descriptors(listeners::descriptor_demand(config, false)) {
-        Ok(shares) if shares.connections < config.server.connections_max.get() => report.warn(
+        Ok(shares) if shares.connections < config.server.connections.connections_max.get() => report.warn(
             "open files",
             &format!(
                 "only {} of {} connections (server.connections_max) fit into the limit of {} open files (ulimit -n)",
-                shares.connections, config.server.connections_max, shares.limit
+                shares.connections, config.server.connections.connections_max, shares.limit
             ),
         ),
         Ok(shares) => report.ok("open files", &format!("up to {} files and connections may be open", shares.limit)),
@@ -70,7 +70,7 @@ pub async fn check(config: &Config) -> (String, bool) {
 fn unusual_transport(config: &Config) -> Option<String> {
     let api = config.upstream.api;
     let api = (api != ApiPolicy::Auto).then(|| format!("every request uses the API {}", api.name()));
-    let inputs = match (config.upstream.inputs, &config.server.public_url) {
+    let inputs = match (config.upstream.inputs, &config.server.addresses.public_url) {
         (InputTransport::Link, Some(base)) => Some(format!("the upstream fetches input pictures from {base}")),
         (InputTransport::Link | InputTransport::Inline, _) => None,
     };

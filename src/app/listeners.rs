@@ -46,14 +46,14 @@ impl BoundListeners {
     /// Names the key of an address that is taken or a file that cannot be read.
     pub(super) async fn bind(config: &Config) -> anyhow::Result<Self> {
         let Config { server, operator, .. } = config;
-        let tls = match server.tls() {
+        let tls = match server.tls.files() {
             Some(files) => Some(load_tls(files).await?),
             None => None,
         };
-        let client = bind(server.listen, "server.listen").await?;
+        let client = bind(server.addresses.listen, "server.listen").await?;
         let operator = bind(operator.listen, "operator.listen").await?;
-        let unix = server.unix_socket().map(|path| {
-            UnixSocket::bind(path, server.unix_socket_mode.0)
+        let unix = server.addresses.unix_socket.as_deref().map(|path| {
+            UnixSocket::bind(path, server.addresses.unix_socket_mode.0)
                 .with_context(|| format!("cannot listen on {} (server.unix_socket)", path.display()))
         });
         Ok(Self { client, operator, unix: unix.transpose()?, tls })
@@ -70,7 +70,7 @@ impl BoundListeners {
 
     /// Adds everything but the routers that are served.
     pub(super) fn with_limits(self, listeners: &Listeners, server: &ServerConfig, lifecycle: &Lifecycle) -> Serving {
-        let (limits, reload_interval) = (limits(server), server.tls_reload_interval);
+        let (limits, reload_interval) = (limits(server), server.tls.reload_interval);
         Serving { bound: self, listeners: listeners.clone(), limits, reload_interval, lifecycle: lifecycle.clone() }
     }
 }
@@ -152,7 +152,7 @@ pub(super) fn descriptor_demand(config: &Config, sandbox: bool) -> DescriptorDem
     let concurrent = concurrent_predictions.get().saturating_mul(accounts.len().max(1));
     let outgoing = concurrent.saturating_add(concurrent_polls_max.get()).saturating_add(*concurrent_max);
     DescriptorDemand {
-        connections: server.connections_max.get(),
+        connections: server.connections.connections_max.get(),
         operator: OPERATOR_CONNECTIONS_MAX,
         // In the sandbox the simulator holds the other end of each connection.
         upstream: if sandbox { outgoing.saturating_mul(2) } else { outgoing },
@@ -186,11 +186,11 @@ pub(super) fn divide_descriptors(demand: DescriptorDemand) -> Result<DescriptorS
 
 impl Listeners {
     pub(super) fn new(server: &ServerConfig, shares: DescriptorShares, registry: &Metrics) -> Self {
-        let per_address = server.connections_per_address_max;
+        let per_address = server.connections.per_address_max;
         let metrics = ConnectionMetrics::default();
         registry.register("connections", |registry| metrics.register(registry));
         Self {
-            client: ConnectionLimiter::new(shares.connections, per_address, server.proxy_networks.clone()),
+            client: ConnectionLimiter::new(shares.connections, per_address, server.connections.proxy_networks.clone()),
             operator: ConnectionLimiter::new(shares.operator, None, Vec::new()),
             metrics,
             shares,
@@ -217,22 +217,23 @@ impl Listeners {
 
 /// Returns the limits of every connection.
 fn limits(server: &ServerConfig) -> ConnectionLimits {
+    let ServerConfig { connections, http2, tls, .. } = server;
     ConnectionLimits {
-        header_timeout: server.header_timeout,
-        keep_alive_timeout: server.keep_alive_timeout,
-        write_timeout: server.write_timeout,
-        handshake_timeout: server.tls_handshake_timeout,
-        http1: Http1Limits { headers_max: server.headers_max, buffer_bytes: server.header_bytes_max },
+        header_timeout: connections.header_timeout,
+        keep_alive_timeout: connections.keep_alive_timeout,
+        write_timeout: connections.write_timeout,
+        handshake_timeout: tls.handshake_timeout,
+        http1: Http1Limits { headers_max: connections.headers_max, buffer_bytes: connections.header_bytes_max },
         http2: Http2Limits {
-            streams_max: server.http2_streams_max,
-            header_bytes_max: server.http2_header_bytes_max,
-            pending_resets_max: server.http2_pending_resets_max,
-            error_resets_max: server.http2_error_resets_max,
-            stream_window_bytes: server.http2_stream_window_bytes,
-            connection_window_bytes: server.http2_connection_window_bytes,
-            send_buffer_bytes: server.http2_send_buffer_bytes,
-            ping_interval: server.http2_ping_interval,
-            ping_timeout: server.http2_ping_timeout,
+            streams_max: http2.streams_max,
+            header_bytes_max: http2.header_bytes_max,
+            pending_resets_max: http2.pending_resets_max,
+            error_resets_max: http2.error_resets_max,
+            stream_window_bytes: http2.stream_window_bytes,
+            connection_window_bytes: http2.connection_window_bytes,
+            send_buffer_bytes: http2.send_buffer_bytes,
+            ping_interval: http2.ping_interval,
+            ping_timeout: http2.ping_timeout,
         },
     }
 }

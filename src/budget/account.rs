@@ -5,7 +5,6 @@
 //! rates have a call left. Polls need only their own spacing and the rate of all calls together, of which submits never use
 //! the share of the polls.
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +12,17 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::cooldown::Cooldown;
-use super::limit::{AdaptiveLimit, Bounds, LearnedPolls, LearnedSubmits, Permission, PollSpacing, SendToken};
-use super::rate::Rate;
+use super::cooldown::Cooldowns;
+use super::limit::{Bounds, LearnedPolls, LearnedSubmits, PollSpacing, SendToken, Wait};
 use crate::config::{Account as AccountConfig, Switch, UpstreamConfig};
 use crate::model::{AccountId, Failure};
+use in_flight::InFlight;
+use rate::CallRates;
+use submit_limit::SubmitLimit;
 
-/// The cooldown of an account after its key was refused for the first time; it doubles with every further refusal.
-const FIRST_COOLDOWN: Duration = Duration::from_secs(5);
-/// After this many refusals in a row, submits of a model fail instead of waiting for its cooldown.
-const MODEL_REFUSALS: u32 = 3;
-/// Weight of the newest prediction in the mean time in flight.
-const IN_FLIGHT_WEIGHT: f64 = 0.1;
+mod in_flight;
+mod rate;
+mod submit_limit;
 
 /// What is known of an account that survives a restart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -41,31 +39,11 @@ pub(super) struct Account {
     /// Predictions in flight, as configured.
     pub(super) concurrency_max: usize,
     pub(super) submits_per_minute_max: NonZeroU32,
-    submits: Rate,
-    /// Submits and polls together.
-    requests: Rate,
-    learning: Switch,
-    limit: AdaptiveLimit,
-    poll_spacing: PollSpacing,
-    /// The pause after a 429, where learning is off.
-    paused_until: Option<Instant>,
-    pub(super) in_flight: usize,
-    model_cooldowns: HashMap<Arc<str>, Cooldown>,
-    pub(super) cooldown: Option<Cooldown>,
-    cooldown_max: Duration,
-    pushback: Duration,
-    pushback_max: Duration,
-    in_flight_mean_s: Option<f64>,
-}
-
-/// Whether a submit may be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Readiness {
-    Now,
-    /// Not before this time.
-    At(Instant),
-    /// After a prediction has ended, or an unacknowledged submit was answered.
-    AfterChange,
+    rates: CallRates,
+    pub(super) submit_limit: SubmitLimit,
+    pub(super) poll_spacing: PollSpacing,
+    pub(super) in_flight: InFlight,
+    pub(super) cooldowns: Cooldowns,
 }
 
 impl Account {
@@ -95,69 +73,35 @@ impl Account {
             id: config.id.clone(),
             concurrency_max,
             submits_per_minute_max,
-            submits: Rate::new(submits_per_minute_max, upstream.burst),
-            requests: Rate::new(requests, upstream.burst),
-            learning: upstream.learning,
-            limit: AdaptiveLimit::new(bounds, Some(learned.submits), now),
+            rates: CallRates::new(submits_per_minute_max, requests, upstream.burst),
+            submit_limit: SubmitLimit::new(bounds, upstream.learning, learned.submits, now),
             poll_spacing: PollSpacing::new(bounds, learned.polls),
-            paused_until: None,
-            in_flight: 0,
-            model_cooldowns: HashMap::new(),
-            cooldown: None,
-            cooldown_max: upstream.account_cooldown_max,
-            pushback: upstream.pushback,
-            pushback_max: upstream.pushback_max,
-            in_flight_mean_s: learned.in_flight_mean_s.filter(|mean| mean.is_finite() && *mean > 0.0),
+            in_flight: InFlight::new(learned.in_flight_mean_s),
+            cooldowns: Cooldowns::new(upstream.account_cooldown_max, upstream.pushback, upstream.pushback_max),
         }
     }
 
     pub(super) fn learned(&self) -> LearnedAccount {
         LearnedAccount {
-            submits: self.limit.learned(),
+            submits: self.submit_limit.learned(),
             polls: self.poll_spacing.learned(),
-            in_flight_mean_s: self.in_flight_mean_s,
+            in_flight_mean_s: self.in_flight.mean_s(),
         }
     }
 
     /// Whether a submit of some model may be sent, without regard to the configured rates.
-    pub(super) fn readiness(&self, now: Instant, despite_cooldown: bool) -> Readiness {
-        if let Some(cooldown) = self.cooldown.as_ref().filter(|_| !despite_cooldown) {
-            match cooldown.check(now) {
-                Ok(()) => {}
-                Err(Some(at)) => return Readiness::At(at),
-                Err(None) => return Readiness::AfterChange,
-            }
-        }
-        if self.in_flight >= self.concurrency_max {
-            return Readiness::AfterChange;
-        }
-        if let Some(until) = self.paused_until.filter(|&until| until > now) {
-            return Readiness::At(until);
-        }
-        match self.learning {
-            Switch::Off => Readiness::Now,
-            Switch::On => match self.limit.permission(self.in_flight, now) {
-                Permission::Now => Readiness::Now,
-                Permission::At(at) => Readiness::At(at),
-                Permission::AfterCompletion | Permission::AfterAnswer => Readiness::AfterChange,
-            },
-        }
-    }
-
-    /// Whether a submit of this model may be sent.
     ///
     /// # Errors
     ///
-    /// The time when it may, where that is known.
-    pub(super) fn check_model(&self, model: &str, now: Instant) -> Result<(), Option<Instant>> {
-        self.model_cooldowns.get(model).map_or(Ok(()), |cooldown| cooldown.check(now))
-    }
-
-    /// Why a model is unavailable here: after [`MODEL_REFUSALS`] refusals submits fail instead of waiting. A submit after
-    /// each cooldown tests whether it is available again.
-    pub(super) fn unavailable(&self, model: &str, now: Instant) -> Option<&Failure> {
-        let cooldown = self.model_cooldowns.get(model)?;
-        (cooldown.refusals >= MODEL_REFUSALS && cooldown.is_active(now)).then_some(&cooldown.reason)
+    /// The time when it may; `None`: after a prediction has ended, or an unacknowledged submit was answered.
+    pub(super) fn check(&self, now: Instant, despite_cooldown: bool) -> Result<(), Option<Instant>> {
+        if let Some(cooldown) = self.cooldowns.account().filter(|_| !despite_cooldown) {
+            cooldown.check(now)?;
+        }
+        self.submit_limit.check(self.in_flight.count(), now).map_err(|wait| match wait {
+            Wait::Until(at) => Some(at),
+            Wait::ForCompletion | Wait::ForAnswer => None,
+        })
     }
 
     /// Takes a call of both configured rates for a submit.
@@ -166,26 +110,35 @@ impl Account {
     ///
     /// The time when both have one.
     pub(super) fn take_submit(&mut self, now: Instant) -> Result<(), Instant> {
-        // Both or neither: a call that was taken cannot be returned.
-        self.submits.ready(now)?;
-        self.requests.ready(now)?;
-        self.submits.take()?;
-        self.requests.take()
+        self.rates.take_submit(now)
+    }
+
+    /// Takes a call for a poll.
+    ///
+    /// # Errors
+    ///
+    /// The time when there is one.
+    pub(super) fn take_poll(&mut self, now: Instant) -> Result<(), Instant> {
+        if let Some(at) = self.poll_spacing.next(now) {
+            return Err(at);
+        }
+        self.rates.take_poll()?;
+        self.poll_spacing.on_sent(now);
+        Ok(())
     }
 
     /// Records that a submit is sent.
     pub(super) fn on_sent(&mut self, model: &str, now: Instant) -> SendToken {
-        let token = self.limit.on_sent(self.in_flight, now);
-        self.in_flight += 1;
-        self.set_testing(model, true);
+        let token = self.submit_limit.on_sent(self.in_flight.count(), now);
+        self.in_flight.on_started();
+        self.cooldowns.on_sent(model);
         token
     }
 
     /// Records that the upstream accepted a submit.
     pub(super) fn on_accepted(&mut self, token: SendToken, model: &str, now: Instant) {
-        self.limit.on_accepted(token, self.in_flight, now);
-        self.model_cooldowns.remove(model);
-        if self.cooldown.take().is_some() {
+        self.submit_limit.on_accepted(token, self.in_flight.count(), now);
+        if self.cooldowns.on_accepted(model) {
             tracing::info!(account = %self.id, "account accepted a submit; its cooldown is over");
         }
     }
@@ -198,18 +151,8 @@ impl Account {
         retry_after: Option<Duration>,
         now: Instant,
     ) -> Duration {
-        // The key was good enough for an answer. Whether a model's cooldown is over is still to be tested.
-        self.cooldown = None;
-        self.set_testing(model, false);
-        let pause = self.limit.on_refused(token, self.in_flight, retry_after, now);
-        match self.learning {
-            Switch::On => pause,
-            Switch::Off => {
-                let pause = retry_after.unwrap_or(self.pushback).min(self.pushback_max);
-                self.paused_until = self.paused_until.max(Some(now + pause));
-                pause
-            }
-        }
+        self.cooldowns.on_refused(model);
+        self.submit_limit.on_refused(token, self.in_flight.count(), retry_after, now)
     }
 
     /// Records that the upstream has no channel for a model. Returns the model's cooldown.
@@ -221,110 +164,23 @@ impl Account {
         retry_after: Option<Duration>,
         now: Instant,
     ) -> Duration {
-        self.limit.on_no_evidence(token, now);
-        self.cooldown = None;
-        let new = || Cooldown::new(reason.clone(), now);
-        let cooldown = self.model_cooldowns.entry(Arc::clone(model)).or_insert_with(new);
-        let pause = retry_after.unwrap_or(cooldown.doubled(self.pushback)).min(self.pushback_max);
-        cooldown.extend(reason, pause, now);
-        pause
+        self.submit_limit.on_no_evidence(token, now);
+        self.cooldowns.on_model_refused(model, reason, retry_after, now)
     }
 
     /// Records that the upstream refused the key. Returns the account's cooldown.
     pub(super) fn on_key_refused(&mut self, token: SendToken, model: &str, reason: Failure, now: Instant) -> Duration {
-        self.limit.on_no_evidence(token, now);
-        self.set_testing(model, false);
-        let cooldown = self.cooldown.get_or_insert_with(|| Cooldown::new(reason.clone(), now));
-        let pause = cooldown.doubled(FIRST_COOLDOWN).min(self.cooldown_max);
-        let (account, name) = (&self.id, reason.name());
+        self.submit_limit.on_no_evidence(token, now);
+        let name = reason.name();
+        let pause = self.cooldowns.on_key_refused(model, reason, now);
+        let account = &self.id;
         tracing::warn!(%account, reason = name, pause_s = pause.as_secs(), "key refused; the account is not used for a while");
-        cooldown.until = now;
-        cooldown.extend(reason, pause, now);
         pause
     }
 
     /// Records that a submit ended in a way that says nothing about the limits.
     pub(super) fn on_no_evidence(&mut self, token: SendToken, model: &str, now: Instant) {
-        self.limit.on_no_evidence(token, now);
-        // Whether a cooldown is over is still to be tested.
-        self.set_testing(model, false);
-    }
-
-    /// Sets whether a submit of `model` tests the cooldowns that exist.
-    fn set_testing(&mut self, model: &str, testing: bool) {
-        for cooldown in self.cooldown.iter_mut().chain(self.model_cooldowns.get_mut(model)) {
-            cooldown.testing = testing;
-        }
-    }
-
-    /// Records that a prediction is no longer in flight, and for how long it was, where that is known.
-    pub(super) fn on_ended(&mut self, in_flight: Option<Duration>) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        if let Some(newest) = in_flight.map(|time| time.as_secs_f64()) {
-            let mean = self.in_flight_mean_s.map_or(newest, |mean| mean + IN_FLIGHT_WEIGHT * (newest - mean));
-            self.in_flight_mean_s = Some(mean);
-        }
-    }
-
-    /// Takes a call for a poll.
-    ///
-    /// # Errors
-    ///
-    /// The time when there is one.
-    pub(super) fn take_poll(&mut self, now: Instant) -> Result<(), Instant> {
-        if let Some(at) = self.poll_spacing.next(now) {
-            return Err(at);
-        }
-        self.requests.take()?;
-        self.poll_spacing.on_sent(now);
-        Ok(())
-    }
-
-    pub(super) fn on_poll_answered(&mut self) {
-        self.poll_spacing.on_answered();
-    }
-
-    /// Records that the upstream refused a poll with 429. Returns the pause before the next poll.
-    pub(super) fn on_poll_refused(&mut self, retry_after: Option<Duration>, now: Instant) -> Duration {
-        self.poll_spacing.on_refused(retry_after, now)
-    }
-
-    /// Predictions that may be in flight, as far as is known.
-    pub(super) fn concurrency(&self) -> usize {
-        match self.learning {
-            Switch::On => self.limit.concurrency().min(self.concurrency_max),
-            Switch::Off => self.concurrency_max,
-        }
-    }
-
-    /// Submits per minute, as far as is known.
-    pub(super) fn submits_per_minute(&self) -> f64 {
-        let configured = f64::from(self.submits_per_minute_max.get());
-        match self.learning {
-            Switch::On => self.limit.submits_per_minute().min(configured),
-            Switch::Off => configured,
-        }
-    }
-
-    /// Mean time that a prediction is in flight, in seconds.
-    pub(super) fn in_flight_mean_s(&self) -> Option<f64> {
-        self.in_flight_mean_s
-    }
-
-    /// The time until which no submit is sent, after a 429.
-    pub(super) fn paused_until(&self, now: Instant) -> Option<Instant> {
-        let learned = self.limit.paused_until().filter(|_| self.learning == Switch::On);
-        learned.max(self.paused_until).filter(|&until| until > now)
-    }
-
-    /// The time until which no poll is sent, after a 429.
-    pub(super) fn polls_paused_until(&self, now: Instant) -> Option<Instant> {
-        self.poll_spacing.next(now).filter(|&until| until > now)
-    }
-
-    /// The models in cooldown, and until when.
-    pub(super) fn model_cooldowns(&self, now: Instant) -> impl Iterator<Item = (&Arc<str>, Instant)> {
-        let cooldowns = self.model_cooldowns.iter().map(|(model, cooldown)| (model, cooldown.until));
-        cooldowns.filter(move |&(_, until)| until > now)
+        self.submit_limit.on_no_evidence(token, now);
+        self.cooldowns.on_no_evidence(model);
     }
 }

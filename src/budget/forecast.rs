@@ -53,20 +53,25 @@ impl<T> State<T> {
     /// The forecast for a submit that the queue and `others` precede.
     fn starts(&self, submit: &QueuedSubmit, others: f64, now: Instant) -> Forecast {
         // With every account in cooldown, all are counted as if they were not.
-        let all = self.accounts.iter().all(|account| account.cooldown.is_some());
+        let all = self.accounts.iter().all(|account| account.cooldowns.account().is_some());
         let (mut per_second, mut ends_per_second, mut free) = (0.0, 0.0, 0.0);
         let mut pause: Option<Duration> = None;
-        for account in self.accounts.iter().filter(|account| all || account.cooldown.is_none()) {
-            let slots = account.concurrency();
-            per_second += account.submits_per_minute() / 60.0;
-            free += count(slots.saturating_sub(account.in_flight));
+        for account in self.accounts.iter().filter(|account| all || account.cooldowns.account().is_none()) {
+            let slots = account.submit_limit.concurrency();
+            per_second += account.submit_limit.submits_per_minute() / 60.0;
+            free += count(slots.saturating_sub(account.in_flight.count()));
             // Before the first prediction has ended its duration is unknown, and no client is refused for a guess.
-            ends_per_second += account.in_flight_mean_s().map_or(f64::INFINITY, |mean_s| count(slots) / mean_s);
-            let until = account.paused_until(now).map_or(Duration::ZERO, |until| until - now);
+            ends_per_second += account.in_flight.mean_s().map_or(f64::INFINITY, |mean_s| count(slots) / mean_s);
+            let until = account.submit_limit.paused_until(now).map_or(Duration::ZERO, |until| until - now);
             pause = Some(pause.map_or(until, |pause| pause.min(until)));
         }
         let model_until = |account: &Account| {
-            account.check_model(&submit.model, now).err().flatten().map_or(Duration::ZERO, |until| until - now)
+            account
+                .cooldowns
+                .check_model(&submit.model, now)
+                .err()
+                .flatten()
+                .map_or(Duration::ZERO, |until| until - now)
         };
         let model_pause = self.accounts.iter().map(model_until).min().unwrap_or_default();
         let pause = pause.unwrap_or_default().max(model_pause);

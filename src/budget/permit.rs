@@ -119,7 +119,7 @@ impl Shared {
             Some(account) => state.account_or_first(account),
             None => &mut state.accounts[0],
         };
-        account.in_flight += 1;
+        account.in_flight.on_started();
         let account = account.id.clone();
         InFlightPermit { shared: Arc::clone(self), account, since: None, submit: None }
     }
@@ -254,7 +254,7 @@ impl Drop for InFlightPermit {
             account.on_no_evidence(token, &model, now);
             self.since = None;
         }
-        account.on_ended(self.since.map(|since| now - since));
+        account.in_flight.on_ended(self.since.map(|since| now - since));
         drop(state);
         self.shared.changed.notify_one();
     }

@@ -47,11 +47,17 @@ pub(super) struct FairQueue<T> {
     /// The current client has received the credit of this turn.
     credited: bool,
     most_expensive: f64,
+    totals: Totals,
+    last_position: Position,
+}
+
+/// What all lanes together have.
+#[derive(Debug, Default)]
+struct Totals {
     len: usize,
     bytes: u64,
     /// The number of entries of each model, to know which cooldowns matter.
     models: BTreeMap<Arc<str>, usize>,
-    last_position: Position,
 }
 
 #[derive(Debug)]
@@ -83,29 +89,27 @@ impl<T> FairQueue<T> {
             turns: VecDeque::new(),
             credited: false,
             most_expensive: PRICE_MIN,
-            len: 0,
-            bytes: 0,
-            models: BTreeMap::new(),
+            totals: Totals::default(),
             last_position: 0,
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.totals.len
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.totals.len == 0
     }
 
     /// Returns the bytes of all entries' uploads.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        self.totals.bytes
     }
 
     /// Returns the models that have entries.
     pub(super) fn models(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.models.keys()
+        self.totals.models.keys()
     }
 
     /// Returns the number of entries of each client that has any.
@@ -123,9 +127,7 @@ impl<T> FairQueue<T> {
     pub(super) fn insert(&mut self, position: Position, submit: &QueuedSubmit, item: T) {
         let usd = submit.usd.0.max(PRICE_MIN);
         self.most_expensive = self.most_expensive.max(usd);
-        self.len += 1;
-        self.bytes += submit.bytes;
-        *self.models.entry(Arc::clone(&submit.model)).or_default() += 1;
+        self.totals.add(&submit.model, submit.bytes);
         let weight = self.weights.get(&submit.client).copied().unwrap_or(WEIGHT);
         let lane = self.lanes.entry(submit.client.clone()).or_insert_with(|| {
             self.turns.push_back(submit.client.clone());
@@ -152,7 +154,7 @@ impl<T> FairQueue<T> {
 
     /// Whether there is an entry of a model that may be sent.
     pub(super) fn has(&self, may_send: impl Fn(&str) -> bool) -> bool {
-        self.models.keys().any(|model| may_send(model))
+        self.models().any(|model| may_send(model))
     }
 
     /// Takes the next entry among those whose model may be sent.
@@ -168,23 +170,22 @@ impl<T> FairQueue<T> {
             }
             let client = self.turns.front()?.clone();
             let lane = self.lanes.get_mut(&client)?;
-            match lane.head(&may_send) {
-                Some((model, usd)) => {
-                    if !self.credited {
-                        self.credited = true;
-                        lane.credit += self.most_expensive * lane.weight / self.heaviest;
-                    }
-                    // Rounding must not cost a turn.
-                    if lane.credit + PRICE_MIN / 2.0 >= usd {
-                        lane.credit -= usd;
-                        let entry = lane.models.get_mut(&model)?.pop_front()?;
-                        self.removed(&client, &model, entry.usd, entry.bytes);
-                        return Some((entry.item, model));
-                    }
-                    self.pass_turn();
+            if let Some((model, usd)) = lane.head(&may_send) {
+                if !self.credited {
+                    self.credited = true;
+                    lane.credit += self.most_expensive * lane.weight / self.heaviest;
                 }
-                None => self.pass_turn(),
+                // Rounding must not cost a turn.
+                if lane.credit + PRICE_MIN / 2.0 >= usd {
+                    lane.credit -= usd;
+                    let entry = lane.models.get_mut(&model)?.pop_front()?;
+                    self.removed(&client, &model, entry.usd, entry.bytes);
+                    return Some((entry.item, model));
+                }
             }
+            // The turn passes to the next lane.
+            self.credited = false;
+            self.turns.rotate_left(1);
             passed += 1;
         }
     }
@@ -237,21 +238,9 @@ impl<T> FairQueue<T> {
         (own_len + others((own + usd) / weight), others(usd / weight))
     }
 
-    fn pass_turn(&mut self) {
-        self.credited = false;
-        self.turns.rotate_left(1);
-    }
-
     /// Updates the counts after an entry was removed.
     fn removed(&mut self, client: &ClientId, model: &Arc<str>, usd: f64, bytes: u64) {
-        self.len -= 1;
-        self.bytes -= bytes;
-        if let Some(entries) = self.models.get_mut(model) {
-            *entries -= 1;
-            if *entries == 0 {
-                self.models.remove(model);
-            }
-        }
+        self.totals.remove(model, bytes);
         let Some(lane) = self.lanes.get_mut(client) else { return };
         lane.len -= 1;
         lane.usd = (lane.usd - usd).max(PRICE_MIN);
@@ -264,6 +253,25 @@ impl<T> FairQueue<T> {
                 self.credited = false;
             }
             self.turns.retain(|listed| listed != client);
+        }
+    }
+}
+
+impl Totals {
+    fn add(&mut self, model: &Arc<str>, bytes: u64) {
+        self.len += 1;
+        self.bytes += bytes;
+        *self.models.entry(Arc::clone(model)).or_default() += 1;
+    }
+
+    fn remove(&mut self, model: &Arc<str>, bytes: u64) {
+        self.len -= 1;
+        self.bytes -= bytes;
+        if let Some(entries) = self.models.get_mut(model) {
+            *entries -= 1;
+            if *entries == 0 {
+                self.models.remove(model);
+            }
         }
     }
 }

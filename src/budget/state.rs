@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::account::{Account, Readiness};
+use super::account::Account;
 use super::limit::SendToken;
 use super::queue::FairQueue;
 use crate::model::{AccountId, ClientId, Failure};
@@ -60,24 +60,20 @@ impl<T> State<T> {
         let mut least_loaded_first: Vec<usize> = (0..self.accounts.len()).collect();
         least_loaded_first.sort_by_key(|&index| {
             let account = &self.accounts[index];
-            account.in_flight * 1_000_000 / account.concurrency().max(1)
+            account.in_flight.count() * 1_000_000 / account.submit_limit.concurrency().max(1)
         });
         for index in least_loaded_first {
             let account = &self.accounts[index];
-            match account.readiness(now, despite_cooldown) {
-                Readiness::AfterChange => continue,
-                Readiness::At(at) => {
-                    later(at);
-                    continue;
-                }
-                Readiness::Now => {}
+            if let Err(at) = account.check(now, despite_cooldown) {
+                at.into_iter().for_each(&mut later);
+                continue;
             }
             for model in self.queue.models() {
-                if let Err(Some(at)) = account.check_model(model, now) {
+                if let Err(Some(at)) = account.cooldowns.check_model(model, now) {
                     later(at);
                 }
             }
-            if !self.queue.has(|model| account.check_model(model, now).is_ok()) {
+            if !self.queue.has(|model| account.cooldowns.check_model(model, now).is_ok()) {
                 continue;
             }
             let account = &mut self.accounts[index];
@@ -85,7 +81,7 @@ impl<T> State<T> {
                 later(at);
                 continue;
             }
-            if let Some((item, model)) = self.queue.next(|model| account.check_model(model, now).is_ok()) {
+            if let Some((item, model)) = self.queue.next(|model| account.cooldowns.check_model(model, now).is_ok()) {
                 let token = account.on_sent(&model, now);
                 return Step::Granted { account: account.id.clone(), item, model, token };
             }
@@ -96,14 +92,15 @@ impl<T> State<T> {
     /// Whether every account is in cooldown. Then each is used all the same: there is no other, and the operator may just
     /// have corrected the cause.
     pub(super) fn all_in_cooldown(&self, now: Instant) -> bool {
-        let in_cooldown = |account: &Account| account.cooldown.as_ref().is_some_and(|cooldown| cooldown.is_active(now));
+        let in_cooldown =
+            |account: &Account| account.cooldowns.account().is_some_and(|cooldown| cooldown.is_active(now));
         self.accounts.iter().all(in_cooldown)
     }
 
     /// Why no account can serve a model, when each has refused it often enough.
     fn unavailable_everywhere(&self, model: &str, now: Instant) -> Option<Failure> {
         let reasons: Option<Vec<&Failure>> =
-            self.accounts.iter().map(|account| account.unavailable(model, now)).collect();
+            self.accounts.iter().map(|account| account.cooldowns.unavailable(model, now)).collect();
         reasons?.first().map(|&reason| reason.clone())
     }
 

@@ -87,21 +87,21 @@ impl AccountStatus {
         let seconds = |until: Instant| until.saturating_duration_since(now).as_secs_f64();
         let pause = |what, until| PauseStatus { what, model: None, seconds: seconds(until) };
         let mut pauses = Vec::new();
-        pauses.extend(account.paused_until(now).map(|until| pause("submits", until)));
-        pauses.extend(account.polls_paused_until(now).map(|until| pause("polls", until)));
-        pauses.extend(account.cooldown.as_ref().map(|cooldown| pause(cooldown.reason.name(), cooldown.until)));
-        pauses.extend(account.model_cooldowns(now).map(|(model, until)| PauseStatus {
+        pauses.extend(account.submit_limit.paused_until(now).map(|until| pause("submits", until)));
+        pauses.extend(account.poll_spacing.next(now).map(|until| pause("polls", until)));
+        pauses.extend(account.cooldowns.account().map(|cooldown| pause(cooldown.reason.name(), cooldown.until)));
+        pauses.extend(account.cooldowns.models(now).map(|(model, until)| PauseStatus {
             what: "model",
             model: Some(model.to_string()),
             seconds: seconds(until),
         }));
         Self {
             name: account.id.to_string(),
-            in_flight: account.in_flight,
+            in_flight: account.in_flight.count(),
             in_flight_max: account.concurrency_max,
-            in_flight_learned: account.concurrency(),
+            in_flight_learned: account.submit_limit.concurrency(),
             submits_per_minute_max: account.submits_per_minute_max.get(),
-            submits_per_minute_learned: account.submits_per_minute(),
+            submits_per_minute_learned: account.submit_limit.submits_per_minute(),
             pauses,
         }
     }

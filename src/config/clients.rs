@@ -19,6 +19,12 @@ pub(super) use limits::LimitsSection;
 /// The shortest accepted client key, in characters: 128 bits are 32 as hex, 22 as base64.
 const KEY_CHARS_MIN: usize = 16;
 
+/// The placeholder of `config/sidecar.env.example`. `serve` refuses it.
+const EXAMPLE_KEY: &str = "put-a-key-of-your-own-here";
+
+/// The name of the client of `serve --sandbox`.
+const SANDBOX: &str = "sandbox";
+
 /// The weight of a client that names none.
 const WEIGHT_DEFAULT: f64 = 1.0;
 const WEIGHT_MIN: f64 = 0.001;
@@ -96,9 +102,55 @@ fn ids(section: &str, names: &[String], catalogue: &Catalogue) -> Result<BTreeSe
     names.iter().map(id).collect()
 }
 
+/// `[limits]`, `[[clients]]` and the clients of the environment, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientsConfig {
+    /// The limits of a client that names none.
+    pub(super) limits: ClientLimits,
+    pub(crate) entries: Vec<ClientConfig>,
+}
+
+impl ClientsConfig {
+    /// Checks both sections and adds the clients of the environment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`], naming the section or the variable, and the client.
+    pub(super) fn load(
+        defaults: LimitsSection,
+        sections: Vec<ClientSection>,
+        environment: &Environment,
+        catalogue: &Catalogue,
+    ) -> Result<Self, Error> {
+        let limits = defaults.check("limits")?;
+        let entries = sections.into_iter().map(|client| client.check(defaults, catalogue));
+        let mut entries = entries.collect::<Result<Vec<_>, _>>()?;
+        entries.extend(from_environment(environment, limits)?);
+        check(&entries)?;
+        Ok(Self { limits, entries })
+    }
+
+    /// Fails when no client has a key, or one has the public key of the example.
+    pub(super) fn require_key(&self) -> Result<(), Error> {
+        let example = digest_of_key(EXAMPLE_KEY);
+        if let Some(client) = self.entries.iter().find(|client| client.key_digest == example) {
+            let problem =
+                format!("the key of {} is the placeholder of the example; set a key of your own", client.name);
+            return Err(Error::invalid("GATEWAY_CLIENT_KEYS", problem));
+        }
+        if self.entries.is_empty() { Err(Error::NoClientKeys) } else { Ok(()) }
+    }
+
+    /// Adds the client of `serve --sandbox`, in place of another one of its name.
+    pub(super) fn add_sandbox(&mut self) {
+        self.entries.retain(|client| client.name != SANDBOX);
+        self.entries.push(ClientConfig::with_key(SANDBOX, SANDBOX_KEY, self.limits));
+    }
+}
+
 impl ClientConfig {
     /// A client with default weight that may use every model.
-    pub(super) fn with_key(name: &str, key: &str, limits: ClientLimits) -> Self {
+    fn with_key(name: &str, key: &str, limits: ClientLimits) -> Self {
         Self { name: name.to_owned(), key_digest: digest_of_key(key), weight: WEIGHT_DEFAULT, limits, models: None }
     }
 }
@@ -108,7 +160,7 @@ impl ClientConfig {
 /// # Errors
 ///
 /// [`Error::Invalid`], naming the variable and the client, never the key.
-pub(super) fn from_environment(environment: &Environment, limits: ClientLimits) -> Result<Vec<ClientConfig>, Error> {
+fn from_environment(environment: &Environment, limits: ClientLimits) -> Result<Vec<ClientConfig>, Error> {
     const VARIABLE: &str = "GATEWAY_CLIENT_KEYS";
     let Some(secret) = secret::from_environment(environment, VARIABLE, None)? else {
         return Ok(Vec::new());
@@ -138,7 +190,7 @@ pub(super) fn from_environment(environment: &Environment, limits: ClientLimits) 
 }
 
 /// Fails when a name is not valid or is used twice.
-pub(super) fn check(clients: &[ClientConfig]) -> Result<(), Error> {
+fn check(clients: &[ClientConfig]) -> Result<(), Error> {
     let mut names = BTreeSet::new();
     for client in clients {
         check_name(&client.name, "clients")?;

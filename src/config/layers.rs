@@ -125,7 +125,7 @@ mod tests {
         let config = load("[cache]\nttl_s = 5\nmode = \"off\"", &variables).unwrap();
         assert_eq!(config.cache.ttl, Duration::from_secs(7));
         assert_eq!(config.cache.mode, CacheMode::Off);
-        assert_eq!(config.server.listen.to_string(), "0.0.0.0:80");
+        assert_eq!(config.server.addresses.listen.to_string(), "0.0.0.0:80");
     }
 
     #[test]
@@ -133,11 +133,11 @@ mod tests {
         let variables = [("GATEWAY_SERVER__HOSTS", " a.test ,*.b.test,"), ("GATEWAY_SERVER__CORS_ORIGINS", "null")];
         let config = load("[operator]\nhosts = [\"c.test\"]\n", &variables).unwrap();
         let hosts = |hosts: &[HostName]| hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(hosts(&config.server.hosts), ["a.test", "*.b.test"]);
+        assert_eq!(hosts(&config.server.addresses.hosts), ["a.test", "*.b.test"]);
         assert_eq!(hosts(&config.operator.hosts), ["c.test"]);
-        assert_eq!(config.server.cors_origins, [PageOrigin::Exactly("null".to_owned())]);
+        assert_eq!(config.server.addresses.cors_origins, [PageOrigin::Exactly("null".to_owned())]);
         let none = load("", &[("GATEWAY_SERVER__HOSTS", "")]).unwrap();
-        assert!(none.server.hosts.is_empty());
+        assert!(none.server.addresses.hosts.is_empty());
     }
 
     #[test]

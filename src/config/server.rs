@@ -1,166 +1,96 @@
 //! `[server]`: the client listener, what a request may contain, and how long each step may take.
 //!
-//! The struct has the keys of the file; what belongs together is checked together, in the files of this folder.
+//! The section of the file is flat. Here the keys that are used together have a type of their own, with its checks, in a
+//! file of this folder.
 
-use std::net::SocketAddr;
-use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde::Deserialize;
-use url::Url;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
 
-use super::{Error, millis, optional_count, optional_path, optional_seconds, optional_url, seconds};
-use crate::model::HostName;
+use super::Error;
 
-mod http;
+mod addresses;
+mod bodies;
+mod connections;
+mod http2;
 mod page_origin;
+mod requests;
+mod responses;
+mod shutdown;
 mod tls;
 mod unix_socket;
 
+pub(crate) use addresses::AddressConfig;
+pub(crate) use bodies::BodyConfig;
+use connections::ConnectionConfig;
+use http2::Http2Config;
 pub(crate) use page_origin::PageOrigin;
-use unix_socket::FileMode;
+pub(crate) use requests::{ConversionConfig, ImageCheck, RequestConfig, UnsupportedParameters};
+pub(crate) use responses::{HeartbeatConfig, InterimResponses, ResponseConfig};
+use shutdown::ShutdownConfig;
+use tls::TlsConfig;
 
 /// `[server]`. `config/default.toml` explains every key.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug)]
 pub(crate) struct ServerConfig {
-    pub(crate) listen: SocketAddr,
-    pub(crate) hosts: Vec<HostName>,
-    pub(crate) cors_origins: Vec<PageOrigin>,
-    #[serde(deserialize_with = "optional_url")]
-    pub(crate) public_url: Option<Url>,
-    #[serde(deserialize_with = "optional_path")]
-    unix_socket: Option<PathBuf>,
-    pub(crate) unix_socket_mode: FileMode,
-
-    // How long a response may take, and how a waiting client is kept informed.
-    #[serde(rename = "response_timeout_s", deserialize_with = "seconds")]
-    pub(crate) response_timeout: Duration,
-    #[serde(rename = "response_timeout_margin_ms", deserialize_with = "millis")]
-    pub(crate) response_timeout_margin: Duration,
-    #[serde(rename = "async_start_timeout_s", deserialize_with = "seconds")]
-    pub(crate) async_start_timeout: Duration,
-    #[serde(rename = "streamed_response_timeout_s", deserialize_with = "seconds")]
-    pub(crate) streamed_response_timeout: Duration,
-    #[serde(rename = "stream_heartbeat_ms", deserialize_with = "millis")]
-    pub(crate) stream_heartbeat: Duration,
-    #[serde(rename = "stream_grace_ms", deserialize_with = "millis")]
-    pub(crate) stream_grace: Duration,
-    /// `None`: a late response begins with its status.
-    #[serde(rename = "json_heartbeat_s", deserialize_with = "optional_seconds")]
-    pub(crate) json_heartbeat: Option<Duration>,
-    pub(crate) interim_responses: InterimResponses,
-    #[serde(rename = "interim_interval_s", deserialize_with = "seconds")]
-    pub(crate) interim_interval: Duration,
-    /// Prefixes of words in a `User-Agent`.
-    pub(crate) interim_clients: Vec<String>,
-    #[serde(rename = "result_url_ttl_s", deserialize_with = "seconds")]
-    pub(crate) result_url_ttl: Duration,
-    pub(crate) waiters_max: usize,
-
-    // What a request may ask for and contain.
-    pub(crate) unsupported_parameters: UnsupportedParameters,
-    pub(crate) convert_pixels_max: u64,
-    pub(crate) concurrent_conversions_max: NonZeroUsize,
-    pub(crate) converted_bytes_max: u64,
-    pub(crate) image_check: ImageCheck,
-    pub(crate) picture_pixels_max: u64,
-    pub(crate) picture_side_max: u32,
-    pub(crate) picture_frames_max: u32,
-    pub(crate) body_bytes_max: u64,
-    pub(crate) text_bytes_max: usize,
-    pub(crate) form_parts_max: usize,
-    pub(crate) json_depth_max: u32,
-    pub(crate) json_values_max: u32,
-    #[serde(rename = "body_idle_timeout_s", deserialize_with = "seconds")]
-    pub(crate) body_idle_timeout: Duration,
-    /// `None`: no minimum rate.
-    #[serde(deserialize_with = "optional_count")]
-    pub(crate) body_bytes_per_second_min: Option<NonZeroU64>,
-    #[serde(rename = "body_rate_window_s", deserialize_with = "seconds")]
-    pub(crate) body_rate_window: Duration,
-    pub(crate) drain_bytes_max: u64,
-    #[serde(rename = "drain_timeout_s", deserialize_with = "seconds")]
-    pub(crate) drain_timeout: Duration,
-
-    // Connections.
-    pub(crate) connections_max: NonZeroUsize,
-    /// `None`: no limit for one address.
-    #[serde(deserialize_with = "optional_count")]
-    pub(crate) connections_per_address_max: Option<NonZeroUsize>,
-    pub(crate) proxy_networks: Vec<IpNet>,
-    #[serde(rename = "header_timeout_s", deserialize_with = "seconds")]
-    pub(crate) header_timeout: Duration,
-    #[serde(rename = "keep_alive_timeout_s", deserialize_with = "seconds")]
-    pub(crate) keep_alive_timeout: Duration,
-    #[serde(rename = "write_timeout_s", deserialize_with = "seconds")]
-    pub(crate) write_timeout: Duration,
-    pub(crate) headers_max: usize,
-    pub(crate) header_bytes_max: usize,
-    pub(crate) http2_streams_max: u32,
-    pub(crate) http2_header_bytes_max: u32,
-    pub(crate) http2_pending_resets_max: usize,
-    pub(crate) http2_error_resets_max: usize,
-    pub(crate) http2_stream_window_bytes: u32,
-    pub(crate) http2_connection_window_bytes: u32,
-    pub(crate) http2_send_buffer_bytes: usize,
-    #[serde(rename = "http2_ping_interval_s", deserialize_with = "seconds")]
-    pub(crate) http2_ping_interval: Duration,
-    #[serde(rename = "http2_ping_timeout_s", deserialize_with = "seconds")]
-    pub(crate) http2_ping_timeout: Duration,
-    #[serde(deserialize_with = "optional_path")]
-    tls_certificate_file: Option<PathBuf>,
-    #[serde(deserialize_with = "optional_path")]
-    tls_key_file: Option<PathBuf>,
-    #[serde(rename = "tls_handshake_timeout_s", deserialize_with = "seconds")]
-    pub(crate) tls_handshake_timeout: Duration,
-    #[serde(rename = "tls_reload_interval_s", deserialize_with = "seconds")]
-    pub(crate) tls_reload_interval: Duration,
-
-    // Shutdown.
-    #[serde(rename = "shutdown_delay_s", deserialize_with = "seconds")]
-    pub(crate) shutdown_delay: Duration,
-    #[serde(rename = "shutdown_grace_s", deserialize_with = "seconds")]
-    pub(crate) shutdown_grace: Duration,
-}
-
-/// What happens to a parameter that the model does not support.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum UnsupportedParameters {
-    Refuse,
-    Drop,
-}
-
-/// Which clients receive `102 Processing`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum InterimResponses {
-    Off,
-    KnownClients,
-}
-
-/// Whether input pictures must be of a known type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ImageCheck {
-    Strict,
-    Off,
+    pub(crate) addresses: AddressConfig,
+    pub(crate) responses: ResponseConfig,
+    pub(crate) heartbeats: HeartbeatConfig,
+    pub(crate) requests: RequestConfig,
+    pub(crate) conversions: ConversionConfig,
+    pub(crate) bodies: BodyConfig,
+    pub(crate) connections: ConnectionConfig,
+    pub(crate) http2: Http2Config,
+    pub(crate) tls: TlsConfig,
+    pub(crate) shutdown: ShutdownConfig,
 }
 
 impl ServerConfig {
+    /// Reads the section. Keys that no part has are ignored here: `layers::check_known` refuses those that
+    /// `config/default.toml` does not have, and a test holds that file to the parts.
+    ///
+    /// # Errors
+    ///
+    /// A text that names the key, when its value is missing, of the wrong type or out of range.
+    pub(super) fn read(section: &Table) -> Result<Self, toml::de::Error> {
+        Ok(Self {
+            addresses: part(section)?,
+            responses: part(section)?,
+            heartbeats: part(section)?,
+            requests: part(section)?,
+            conversions: part(section)?,
+            bodies: part(section)?,
+            connections: part(section)?,
+            http2: part(section)?,
+            tls: part(section)?,
+            shutdown: part(section)?,
+        })
+    }
+
     /// Checks values that depend on each other or have a range.
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`], naming the key and the allowed range.
     pub(super) fn check(&self) -> Result<(), Error> {
-        self.check_tls()?;
-        self.check_unix_socket()?;
-        self.check_http()
+        self.tls.check()?;
+        self.addresses.check()?;
+        self.connections.check()?;
+        self.http2.check()?;
+        self.bodies.check()
     }
+}
+
+/// Reads the keys of one part. `#[serde(flatten)]` would read all parts at once, but its errors do not name the key.
+fn part<T: DeserializeOwned>(section: &Table) -> Result<T, toml::de::Error> {
+    #[derive(Deserialize)]
+    struct Section<T> {
+        server: T,
+    }
+    let table = Table::from_iter([("server".to_owned(), Value::Table(section.clone()))]);
+    table.try_into().map(|Section { server }| server)
 }
 
 /// An error about a key of this section.
@@ -168,10 +98,33 @@ fn invalid(key: &str, problem: impl std::fmt::Display) -> Error {
     Error::invalid(format!("server.{key}"), problem)
 }
 
+fn at_least_a_second(key: &str, value: Duration) -> Result<(), Error> {
+    if value < Duration::from_secs(1) { Err(invalid(key, "must be at least 1")) } else { Ok(()) }
+}
+
+fn at_least_one(key: &str, value: usize) -> Result<(), Error> {
+    if value == 0 { Err(invalid(key, "must be at least 1")) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::num::{NonZeroU64, NonZeroUsize};
+
     use super::super::tests::{load, refusal};
     use super::*;
+
+    #[test]
+    fn every_key_of_the_defaults_belongs_to_a_part() {
+        let defaults: Table = super::super::DEFAULTS.parse().unwrap();
+        let Value::Table(section) = &defaults["server"] else { panic!("[server] is a section") };
+        ServerConfig::read(section).unwrap();
+        for key in section.keys() {
+            let mut without = section.clone();
+            without.remove(key);
+            let error = ServerConfig::read(&without).map(drop).unwrap_err().to_string();
+            assert!(error.contains(&format!("missing field `{key}`")), "{key}: {error}");
+        }
+    }
 
     #[test]
     fn mistakes_name_the_key() {
@@ -198,6 +151,22 @@ mod tests {
     }
 
     #[test]
+    fn values_out_of_range_name_the_key_and_the_range() {
+        for (line, expected) in [
+            ("header_timeout_s = 0", "server.header_timeout_s: must be at least 1"),
+            ("body_rate_window_s = 0", "server.body_rate_window_s: must be at least 1"),
+            ("header_bytes_max = 100", "server.header_bytes_max: must be at least 8192"),
+            (
+                "http2_stream_window_bytes = 3000000000",
+                "server.http2_stream_window_bytes: must be from 1 to 2147483647",
+            ),
+            ("headers_max = 0", "server.headers_max: must be at least 1"),
+        ] {
+            assert_eq!(refusal(&format!("[server]\n{line}"), &[]), expected);
+        }
+    }
+
+    #[test]
     fn zero_switches_a_limit_off() {
         let server = load(
             "[server]\njson_heartbeat_s = 20\nbody_bytes_per_second_min = 0\nconnections_per_address_max = 0",
@@ -205,18 +174,19 @@ mod tests {
         )
         .unwrap()
         .server;
-        assert_eq!(server.json_heartbeat, Some(Duration::from_secs(20)));
-        assert_eq!((server.body_bytes_per_second_min, server.connections_per_address_max), (None, None));
+        assert_eq!(server.heartbeats.json_heartbeat, Some(Duration::from_secs(20)));
+        assert_eq!((server.bodies.bytes_per_second_min, server.connections.per_address_max), (None, None));
         let server = load("", &[]).unwrap().server;
-        assert_eq!(server.json_heartbeat, None);
-        assert_eq!(server.body_bytes_per_second_min.map(NonZeroU64::get), Some(1024));
-        assert_eq!(server.connections_per_address_max.map(NonZeroUsize::get), Some(1000));
+        assert_eq!(server.heartbeats.json_heartbeat, None);
+        assert_eq!(server.bodies.bytes_per_second_min.map(NonZeroU64::get), Some(1024));
+        assert_eq!(server.connections.per_address_max.map(NonZeroUsize::get), Some(1000));
     }
 
     #[test]
     fn proxy_networks_may_be_empty() {
-        let networks =
-            |text: &str| load("", &[("GATEWAY_SERVER__PROXY_NETWORKS", text)]).unwrap().server.proxy_networks;
+        let networks = |text: &str| {
+            load("", &[("GATEWAY_SERVER__PROXY_NETWORKS", text)]).unwrap().server.connections.proxy_networks
+        };
         assert!(networks("").is_empty());
         assert_eq!(networks("192.0.2.0/24, 2001:db8::/32").len(), 2);
     }

@@ -9,17 +9,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::jobs::outcome::{FailureScope, stored_failure, stored_result};
+use super::jobs::job::outcome::{FailureScope, stored_failure, stored_result};
 use super::jobs::rules::Rules;
 use super::metrics::EngineMetrics;
 use super::reuse::{AnswerSource, ReusePolicy, StoredCandidate};
-use super::waiters::{CountedWaiter, WaiterCounts};
 use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, UpstreamConfig};
 use crate::model::{
     ByteSource, ClientId, Clock, Failure, Fingerprint, IdempotencyKey, JobId, JobResult, StoredPicture,
 };
 use crate::storage::journal::{JobRecord, StoredJob};
 use crate::storage::{Journal, Results};
+
+pub(super) mod eviction;
+pub(super) mod waiters;
+
+use waiters::{CountedWaiter, WaiterCounts};
 
 /// Results and failures that are remembered without asking the journal.
 const REMEMBERED_MAX: u64 = 100_000;
@@ -68,13 +72,20 @@ struct Recent {
 
 /// What answers a request, with the request counted as waiting for it.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct StoredAnswer {
     pub(super) job: JobId,
     pub(super) outcome: Result<Arc<JobResult>, Failure>,
     pub(super) source: AnswerSource,
     /// The result was delivered to a client before.
     pub(super) delivered_before: bool,
     pub(super) counted: CountedWaiter,
+}
+
+impl StoredAnswer {
+    fn failure(waiters: &WaiterCounts, job: JobId, failure: Failure) -> Self {
+        let (source, counted) = (AnswerSource::Joined, waiters.add(job));
+        Self { job, outcome: Err(failure), source, delivered_before: false, counted }
+    }
 }
 
 impl CacheSettings {
@@ -133,7 +144,7 @@ impl ResultCache {
         client: &ClientId,
         key: &IdempotencyKey,
         fingerprint: Fingerprint,
-    ) -> Result<Option<Found>, Failure> {
+    ) -> Result<Option<StoredAnswer>, Failure> {
         let stored = self.journal.by_idempotency_key(client.clone(), key.clone()).await;
         // The key of an evicted result has expired with it.
         let Some(stored) = stored.map_err(|_| Failure::JournalUnavailable)?.filter(|stored| !stored.evicted) else {
@@ -150,17 +161,19 @@ impl ResultCache {
             let delivered_before = stored.delivered.is_some();
             let outcome = Ok(Arc::new(result));
             let counted = self.waiters.add(job);
-            return Ok(Some(Found { job, outcome, source: AnswerSource::Joined, delivered_before, counted }));
+            return Ok(Some(StoredAnswer { job, outcome, source: AnswerSource::Joined, delivered_before, counted }));
         }
         // A failure that cost nothing may be retried under the same key; one that may have cost money is returned again.
         let failure = stored_failure(&stored, FailureScope::Unresolved).map(|(failure, _)| failure);
-        Ok(failure.filter(Failure::may_have_been_bought).map(|failure| self.found_failure(job, failure)))
+        Ok(failure
+            .filter(Failure::may_have_been_bought)
+            .map(|failure| StoredAnswer::failure(&self.waiters, job, failure)))
     }
 
     /// Takes the failure that did not reach the client of an equal request.
-    pub(super) fn take_pending_failure(&self, fingerprint: Fingerprint) -> Option<Found> {
+    pub(super) fn take_pending_failure(&self, fingerprint: Fingerprint) -> Option<StoredAnswer> {
         let (job, failure) = self.pending_failures.remove(&fingerprint)?;
-        Some(self.found_failure(job, failure))
+        Some(StoredAnswer::failure(&self.waiters, job, failure))
     }
 
     /// Keeps a failure that did not reach its client, which will retry: the next equal request gets it, and buys
@@ -178,7 +191,11 @@ impl ResultCache {
     /// # Errors
     ///
     /// [`Failure::JournalUnavailable`]: a result that cannot be looked up may exist, and must not be bought again.
-    pub(super) async fn find(&self, fingerprint: Fingerprint, policy: ReusePolicy) -> Result<Option<Found>, Failure> {
+    pub(super) async fn find(
+        &self,
+        fingerprint: Fingerprint,
+        policy: ReusePolicy,
+    ) -> Result<Option<StoredAnswer>, Failure> {
         if policy.cache_allowed
             && let Some(found) = self.find_recent(fingerprint).await
         {
@@ -208,7 +225,7 @@ impl ResultCache {
         Ok(None)
     }
 
-    async fn find_recent(&self, fingerprint: Fingerprint) -> Option<Found> {
+    async fn find_recent(&self, fingerprint: Fingerprint) -> Option<StoredAnswer> {
         let recent = self.recent.get(&fingerprint)?;
         if recent.until <= Instant::now() || self.open(&recent.result.pictures).await.is_err() {
             self.recent.invalidate(&fingerprint);
@@ -222,10 +239,10 @@ impl ResultCache {
         let Recent { result, delivered: delivered_before, .. } = recent;
         let age = self.clock.now().since(result.resolved).min(self.settings.ttl);
         let (job, counted) = (result.job, self.waiters.add(result.job));
-        Some(Found { job, outcome: Ok(result), source: AnswerSource::Hit(age), delivered_before, counted })
+        Some(StoredAnswer { job, outcome: Ok(result), source: AnswerSource::Hit(age), delivered_before, counted })
     }
 
-    async fn reuse(&self, stored: &StoredJob, policy: ReusePolicy) -> Option<Found> {
+    async fn reuse(&self, stored: &StoredJob, policy: ReusePolicy) -> Option<StoredAnswer> {
         let job = stored.record.id;
         let result = Some(stored).filter(|stored| !stored.evicted).and_then(stored_result)?;
         let candidate = StoredCandidate {
@@ -256,24 +273,19 @@ impl ResultCache {
             self.count_joined(&stored.record);
             AnswerSource::Joined
         };
-        Some(Found { job, outcome: Ok(result), source, delivered_before, counted })
+        Some(StoredAnswer { job, outcome: Ok(result), source, delivered_before, counted })
     }
 
     /// Returns the same error again, for a purchase of unknown outcome.
-    fn held_by_unknown(&self, stored: &StoredJob, policy: ReusePolicy) -> Option<Found> {
+    fn held_by_unknown(&self, stored: &StoredJob, policy: ReusePolicy) -> Option<StoredAnswer> {
         let (failure, at) = stored_failure(stored, FailureScope::Unresolved)?;
         let unknown = matches!(failure, Failure::OutcomeUnknown { .. });
         let unknown_for = self.clock.now().since(at);
         let holds = unknown && self.holds_unknown() && policy.is_held(unknown_for, self.settings.unknown_hold);
         holds.then(|| {
             self.count_joined(&stored.record);
-            self.found_failure(stored.record.id, failure)
+            StoredAnswer::failure(&self.waiters, stored.record.id, failure)
         })
-    }
-
-    fn found_failure(&self, job: JobId, failure: Failure) -> Found {
-        let (source, counted) = (AnswerSource::Joined, self.waiters.add(job));
-        Found { job, outcome: Err(failure), source, delivered_before: false, counted }
     }
 
     /// Remembers how a job has ended, where that may answer later requests.

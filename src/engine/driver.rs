@@ -15,26 +15,27 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::cache::ResultCache;
-use super::forecast::missed_start;
 use super::jobs::Jobs;
 use super::jobs::event::{Effect, Event, Now};
 use super::metrics::EngineMetrics;
 use super::polls::PollSchedule;
 use crate::budget::Budget;
 use crate::lifecycle::Lifecycle;
-use crate::model::{Clock, CompletionListener, Failure, JobId, Rng};
+use crate::model::{Clock, CompletionListener, Rng};
 use crate::storage::Journal;
 use crate::upstream::Upstream;
 
 mod effects;
 mod fetch;
+pub(super) mod forecast;
 mod live;
 mod polling;
+pub(super) mod recovery;
 mod submit;
 
 pub(super) use fetch::Fetcher;
 use live::LiveJobs;
-pub(super) use live::{AdoptedPurchase, Joined, KeepAlive, ListOutcome, QueuedJob};
+pub(super) use live::{Joined, KeepAlive, Progress, QueuedJob};
 
 /// Owns the live jobs, and runs what they ask for.
 #[derive(Debug)]
@@ -92,19 +93,6 @@ impl Driver {
         }
     }
 
-    /// Starts the tasks that run as long as the process does.
-    pub(super) fn start(self: &Arc<Self>) {
-        let lifecycle = &self.services.lifecycle;
-        lifecycle.spawn_service("poll scheduler", polling::run(Arc::clone(self)));
-        lifecycle.spawn_service("job time-outs", run_timeouts(Arc::clone(self)));
-        // A task that the drain waits for, so the drain does not end before the jobs know of it.
-        let driver = Arc::clone(self);
-        lifecycle.spawn("drain", async move {
-            driver.services.lifecycle.draining().await;
-            driver.handle(Event::Draining);
-        });
-    }
-
     /// Reports what has happened.
     fn handle(self: &Arc<Self>, event: Event) {
         self.process(&mut self.lock(), event);
@@ -124,23 +112,23 @@ impl Driver {
                 effects.extend(state.jobs.handle(answer, self.now()));
             }
         }
-        self.arm(state);
-    }
-
-    /// Wakes the task that waits for the next time-out, if that has become earlier.
-    fn arm(&self, state: &State) {
         let next = state.jobs.next_timeout();
         if next.is_some_and(|next| state.armed.is_none_or(|armed| next < armed)) {
             self.timeout_moved.notify_one();
         }
     }
 
-    /// Returns the failure of a queued job that did not start in time for its waiters.
-    pub(super) fn missed_start(&self, job: JobId) -> Failure {
-        let expected = self.lock().jobs.expected_cost(job);
-        // Without a record it has just been dropped.
-        let Some((record, usd)) = expected else { return Failure::Abandoned };
-        missed_start(&self.services.budget, &record, usd)
+    /// Asks the jobs.
+    pub(super) fn read<T>(&self, ask: impl FnOnce(&Jobs) -> T) -> T {
+        ask(&self.lock().jobs)
+    }
+
+    /// Changes the jobs, and starts the effects.
+    pub(super) fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut Jobs, Now) -> (T, Vec<Effect>)) -> T {
+        let mut state = self.lock();
+        let (changed, effects) = change(&mut state.jobs, self.now());
+        self.carry_out(&mut state, effects);
+        changed
     }
 
     pub(super) fn now(&self) -> Now {
@@ -158,6 +146,19 @@ impl Driver {
     pub(super) fn polls(&self) -> MutexGuard<'_, PollSchedule> {
         self.polls.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Starts the tasks that run as long as the process does.
+pub(super) fn start(driver: &Arc<Driver>) {
+    let lifecycle = &driver.services.lifecycle;
+    lifecycle.spawn_service("poll scheduler", polling::run(Arc::clone(driver)));
+    lifecycle.spawn_service("job time-outs", run_timeouts(Arc::clone(driver)));
+    // A task that the drain waits for, so the drain does not end before the jobs know of it.
+    let driver = Arc::clone(driver);
+    lifecycle.spawn("drain", async move {
+        driver.services.lifecycle.draining().await;
+        driver.handle(Event::Draining);
+    });
 }
 
 async fn run_timeouts(driver: Arc<Driver>) {

@@ -4,23 +4,60 @@
 //! events. The driver owns [`Jobs`] behind its lock, carries out the effects and reports what came of them.
 //!
 //! - [`Jobs`]: listing and joining, waiters, events. [`event`]: what goes in and comes out.
-//! - One live job (`job`) in the `table`; one purchase of it and its steps (`purchase`).
-//! - Decisions without state: what follows a submit, a poll or a fetch (`decisions`), how a job has ended (`outcome`),
-//!   what becomes of it after a restart (`recovered`).
+//! - One live job (`job`) in the `table`, how it has ended (`job/outcome`), and what becomes of it after a restart
+//!   (`job/recovered`).
+//! - One purchase of it and its steps (`purchase`); what follows a submit, a poll or a fetch (`purchase/decisions`).
+//! - What requests and owners see of it (`view`).
 //!
-//! Known races, and their solutions; `tests.rs` has each in both orders:
+//! Known races, and their solutions; `tests/races` has each in both orders.
+//!
+//! Requests:
 //! - *Two equal requests arrive at once.* The table is searched again before a job is listed; the second joins the first.
+//! - *A request joins, or keeps the job, while its last waiter leaves.* A job that is abandoned is off the list, and the
+//!   request buys for itself.
+//! - *A request with the key of an abandoned job arrives before that job has ended.* The key belongs to the new job; the
+//!   end of the old one does not remove it.
 //! - *The last waiter leaves while the budget grants a submit.* What comes first decides. A job that is abandoned is off
 //!   the list and returns the grant unused; a purchase that is submitted is followed to its end, and so are the others of
 //!   its job.
+//! - *The last waiter leaves while the budget does not grant a submit, or while the intent or an end is journalled.* The
+//!   job ends once, with what came first.
 //! - *The last waiter leaves while a refused submit is withdrawn.* The purchase counts as bought until the withdrawal is
 //!   durable, and the job is then looked at again.
-//! - *A request joins a job whose time to start is over, or extends it.* The time of the latest waiter counts.
+//! - *A client cancels while the budget grants a submit, or the upstream answers one.* As with the last waiter.
+//! - *A client cancels while another of its requests joins.* A job with a waiter goes on; one that is cancelled is off the
+//!   list.
+//! - *A request joins while the end of a job is journalled.* It gets the outcome of the job.
+//! - *A purchase of a job ends while another is granted, or ends.* They do not depend on each other; the job ends with the
+//!   last.
+//!
+//! Times:
+//! - *A request joins or keeps a job whose time to start is over, or extends it.* The time of the latest waiter counts.
 //! - *The time to start is over while the budget grants a submit.* A submit that is too late is returned unused.
-//! - *The intent cannot be written while a submit is uploaded.* The purchase ends, and its last byte does not leave.
+//! - *The time to start is over while a refused submit is withdrawn.* It is not queued again.
+//! - *A pause ends while the last waiter leaves.* The purchase is dropped, from its pause or from the queue.
+//! - *A slow submit is refused when it begins to count as accepted.* The purchase pauses whichever came first.
+//! - *The deadline passes while a purchase is polled or its pictures are fetched.* The next answer decides, and pictures
+//!   that came are delivered.
+//! - *Two accounts refuse their keys.* The purchase ends with the second refusal, in either order.
+//!
+//! The journal:
+//! - *The intent cannot be written while a submit is uploaded or answered.* The purchase ends, and its last byte does not
+//!   leave.
+//! - *The commit record cannot be written while the submit is answered.* The purchase ends, and its last byte does not
+//!   leave.
+//! - *The commit record becomes durable while the submit is answered.* The record may be on disk, so the refused submit is
+//!   withdrawn; nothing is sent for a submit that has ended.
+//! - *The commit record becomes durable before the intent is known to be.* The last byte waits for both.
 //! - *The commit record of an earlier attempt becomes durable late.* It lets no byte of a later attempt leave.
-//! - *The gateway begins to stop while a submit is refused.* It is not queued again.
-//! - *A client cancels while the budget grants a submit.* As with the last waiter.
+//! - *A record cannot be written while the budget grants a submit of another job.* A submit that is granted later is
+//!   returned unused; one that was granted before breaks off at its own commit record.
+//!
+//! The gateway begins to stop:
+//! - *while a request arrives.* It may join; no new job is listed.
+//! - *while the budget grants a submit.* What is submitted is followed to its end.
+//! - *while a submit is refused or withdrawn, or a purchase pauses.* It is not queued again.
+//! - *while the last waiter leaves, or the budget explains a delay.* The job ends once, with what came first.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,14 +66,10 @@ use crate::engine::reuse::ReusePolicy;
 use crate::model::{ApiKind, ClientId, Failure, Fingerprint, IdempotencyKey, JobId, PurchaseId, Webhook};
 use crate::storage::journal::{JobRecord, Record};
 
-mod decisions;
 pub(super) mod event;
 mod handle;
-mod job;
-pub(super) mod outcome;
-mod progress;
+pub(super) mod job;
 mod purchase;
-mod recovered;
 pub(super) mod rules;
 mod table;
 #[cfg(test)]
@@ -44,24 +77,24 @@ mod tests;
 mod timers;
 mod view;
 
-use event::{Effect, News, Now, Step};
+pub(crate) use event::JobStage;
+use event::{Effect, Now, ProgressChange, Step};
 use job::Job;
+pub(super) use job::recovered::{EndedAtStart, RecoveredJob, recover};
 pub(super) use job::{OpenPurchase, StartTimes};
-pub(crate) use progress::JobStage;
-pub(super) use progress::Progress;
-use purchase::{Purchase, State};
-pub(super) use recovered::{EndedAtStart, RecoveredJob, recover};
+use purchase::{Intent, Purchase, PurchaseEnd, State};
 use rules::Rules;
 use table::Table;
 use timers::Timers;
 pub(crate) use view::CancelOutcome;
-pub(super) use view::{Counts, LiveView, Standing};
+pub(super) use view::{Counts, LiveView, PaymentStatus};
 
 /// The jobs that are under way.
 #[derive(Debug)]
 pub(super) struct Jobs {
     rules: Rules,
-    table: Table,
+    /// The jobs, to be looked at.
+    pub(super) table: Table,
     timers: Timers,
     /// Why nothing is submitted any more: the gateway stops, or a record could not be written.
     closed: Option<Failure>,
@@ -81,7 +114,7 @@ pub(super) struct NewJob {
 
 /// The result of listing a job.
 #[derive(Debug)]
-pub(super) enum Listed {
+pub(super) enum ListOutcome {
     /// Its purchases are queued once these effects are carried out.
     New(Vec<Effect>),
     /// A live job was joined instead.
@@ -125,7 +158,7 @@ impl Jobs {
     /// # Errors
     ///
     /// [`Failure::KeyReused`], and the reason why nothing is bought any more.
-    pub(super) fn list_or_join(&mut self, new: NewJob, policy: ReusePolicy) -> Result<Listed, Failure> {
+    pub(super) fn list_or_join(&mut self, new: NewJob, policy: ReusePolicy) -> Result<ListOutcome, Failure> {
         let NewJob { record, api_kind, pictures, webhook, times } = new;
         let by_key = match &record.idempotency_key {
             Some(key) => self.table.keyed(&record.client, key, record.fingerprint)?,
@@ -133,7 +166,7 @@ impl Jobs {
         };
         let live = by_key.or_else(|| self.table.joinable(record.fingerprint, policy));
         if let Some(joined) = live.and_then(|job| self.join_listed(job, times.start_by)) {
-            return Ok(Listed::Joined(joined));
+            return Ok(ListOutcome::Joined(joined));
         }
         if let Some(failure) = &self.closed {
             return Err(failure.clone());
@@ -142,8 +175,7 @@ impl Jobs {
         let ids = (0..).zip(&pictures).map(|(slot, &pictures)| (PurchaseId { job, slot }, pictures));
         let purchases: Vec<(PurchaseId, u8)> = ids.collect();
         let enqueue = purchases.iter().map(|&(purchase, _)| Effect::Enqueue { purchase });
-        // The upload may begin while the intent is being synced. That buys nothing: the journal keeps the order of its
-        // records, so the commit record, for which the last byte waits, is never durable without the intent.
+        // The upload may begin while the intent is being synced. That buys nothing: the last byte waits for both.
         let intent = Record::Intent { job: JobRecord::clone(&record), api_kind, purchases: purchases.clone() };
         let subscribed = webhook.map(|webhook| Record::Subscribed { job, webhook, at: record.created });
         let records = std::iter::once(intent).chain(subscribed).collect();
@@ -154,13 +186,14 @@ impl Jobs {
             kept: record.respond_async,
             record,
             api_kind,
-            purchases: pictures.into_iter().map(Purchase::new).collect(),
+            intent: Intent::Appended,
+            purchases: pictures.into_iter().map(|pictures| Purchase::new(State::Queued, pictures)).collect(),
             needed: 1,
             times,
             abandoned: false,
             stage: JobStage::default(),
         });
-        Ok(Listed::New(effects))
+        Ok(ListOutcome::New(effects))
     }
 
     /// Lists a job that was under way before the gateway started, if any of its purchases is polled on. One without has
@@ -168,36 +201,35 @@ impl Jobs {
     pub(super) fn restore(&mut self, recovered: RecoveredJob, now: Now) -> Vec<Effect> {
         let RecoveredJob { record, api_kind, purchases } = recovered;
         let job = record.id;
-        let polls = (0..).zip(&purchases).filter_map(|(slot, purchase)| match &purchase.state {
-            // While the gateway was down it may have ended.
-            State::Polling(accepted) => {
-                Some(Effect::PlanPoll { purchase: PurchaseId { job, slot }, poll: accepted.next_poll(true) })
-            }
-            _ => None,
+        // While the gateway was down they may have ended.
+        let polls = (0..).zip(&purchases).filter_map(|(slot, Purchase { state, .. })| {
+            let poll = state.polled()?.next_poll(true);
+            Some(Effect::PlanPoll { purchase: PurchaseId { job, slot }, poll })
         });
         let polls: Vec<Effect> = polls.collect();
         if polls.is_empty() {
             return polls;
         }
         let published = purchases.iter().flat_map(|Purchase { state, .. }| {
-            let upstream = state.upstream().cloned().map(News::Upstream);
-            let result = state.end().and_then(|end| end.result()).map(News::Result);
+            let upstream = state.upstream().cloned().map(ProgressChange::Upstream);
+            let result = state.end().and_then(PurchaseEnd::result).map(ProgressChange::Result);
             upstream.into_iter().chain(result)
         });
-        let news: Vec<News> = std::iter::once(News::Recorded).chain(published).collect();
+        let changes: Vec<ProgressChange> = std::iter::once(ProgressChange::Recorded).chain(published).collect();
         let mut job_of = Job {
             kept: record.respond_async,
             record: Arc::new(record),
             api_kind,
+            intent: Intent::Durable,
             purchases,
             needed: 0,
             times: StartTimes { start_by: now.instant, expected_start: now.instant },
             abandoned: false,
             stage: JobStage::default(),
         };
-        let stage = job_of.new_stage().map(News::Stage);
+        let stage = job_of.new_stage().map(ProgressChange::Stage);
         self.table.list(job_of);
-        let publish = news.into_iter().chain(stage).map(|news| Effect::Publish { job, news });
+        let publish = changes.into_iter().chain(stage).map(|change| Effect::Publish { job, change });
         publish.chain(polls).collect()
     }
 

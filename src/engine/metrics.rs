@@ -49,28 +49,49 @@ pub(crate) struct Status {
 
 type Money = Counter<f64, AtomicU64>;
 
+/// The metrics of the engine.
 #[derive(Clone, Debug)]
 pub(super) struct EngineMetrics {
-    jobs_started: Counter,
+    calls: CallMetrics,
+    purchases: PurchaseMetrics,
+    requests: RequestMetrics,
+    spool: SpoolMetrics,
+}
+
+#[derive(Clone, Debug, Default)]
+struct CallMetrics {
     submits: Family<SubmitLabels, Counter>,
     polls: Family<ResultLabel, Counter>,
     polls_saved: Counter,
+}
+
+#[derive(Clone, Debug)]
+struct PurchaseMetrics {
     pictures_bought: Counter,
-    purchases_failed: Family<ReasonLabel, Counter>,
-    purchases_in_progress: Family<StateLabel, Gauge>,
-    waiters: Gauge,
+    failed: Family<ReasonLabel, Counter>,
+    in_progress: Family<StateLabel, Gauge>,
     generation_seconds: Family<ModelLabel, Histogram>,
     spent_usd: Money,
     unknown_usd: Money,
-    purchases_unknown: Counter,
-    requests_joined: Counter,
+    unknown: Counter,
+}
+
+#[derive(Clone, Debug, Default)]
+struct RequestMetrics {
+    jobs_started: Counter,
+    joined: Counter,
     joined_usd: Money,
     cache_hits: Counter,
-    spool_bytes: Gauge,
-    spool_reserved_bytes: Gauge,
-    spool_memory_bytes: Gauge,
-    spool_requests_waiting: Gauge,
-    spool_requests_refused: Counter,
+    waiters: Gauge,
+}
+
+#[derive(Clone, Debug, Default)]
+struct SpoolMetrics {
+    bytes: Gauge,
+    reserved_bytes: Gauge,
+    memory_bytes: Gauge,
+    requests_waiting: Gauge,
+    requests_refused: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -106,65 +127,62 @@ const GENERATION_BUCKETS: [f64; 14] =
 
 impl EngineMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let own = Self {
-            jobs_started: Counter::default(),
-            submits: Family::default(),
-            polls: Family::default(),
-            polls_saved: Counter::default(),
+        let purchases = PurchaseMetrics {
             pictures_bought: Counter::default(),
-            purchases_failed: Family::default(),
-            purchases_in_progress: Family::default(),
-            waiters: Gauge::default(),
+            failed: Family::default(),
+            in_progress: Family::default(),
             generation_seconds: Family::new_with_constructor(|| Histogram::new(GENERATION_BUCKETS)),
             spent_usd: Money::default(),
             unknown_usd: Money::default(),
-            purchases_unknown: Counter::default(),
-            requests_joined: Counter::default(),
-            joined_usd: Money::default(),
-            cache_hits: Counter::default(),
-            spool_bytes: Gauge::default(),
-            spool_reserved_bytes: Gauge::default(),
-            spool_memory_bytes: Gauge::default(),
-            spool_requests_waiting: Gauge::default(),
-            spool_requests_refused: Counter::default(),
+            unknown: Counter::default(),
         };
+        let (calls, requests, spool) = (CallMetrics::default(), RequestMetrics::default(), SpoolMetrics::default());
+        let own = Self { calls, purchases, requests, spool };
         metrics.register("engine", |registry| {
-            registry.register("submits", "Submits to the upstream, by API kind and result", own.submits.clone());
-            registry.register("polls", "Polls of the upstream, by result", own.polls.clone());
+            registry.register("submits", "Submits to the upstream, by API kind and result", own.calls.submits.clone());
+            registry.register("polls", "Polls of the upstream, by result", own.calls.polls.clone());
             registry.register(
                 "purchases_failed",
                 "Purchases that ended without a picture, by reason",
-                own.purchases_failed.clone(),
+                own.purchases.failed.clone(),
             );
             registry.register(
                 "purchases_in_progress",
                 "Purchases that are queued, submitted or polled, by state",
-                own.purchases_in_progress.clone(),
+                own.purchases.in_progress.clone(),
             );
             registry.register(
                 "generation_seconds",
                 "Time from the acceptance of a purchase to its stored pictures, by model",
-                own.generation_seconds.clone(),
+                own.purchases.generation_seconds.clone(),
             );
             for (name, help, counter) in [
-                ("jobs_started", "Jobs that began to buy", &own.jobs_started),
-                ("polls_saved", "Polls that a fixed interval of 2.5 s would have made in addition", &own.polls_saved),
-                ("pictures_bought", "Pictures bought and stored", &own.pictures_bought),
-                ("purchases_unknown", "Purchases with an unknown outcome", &own.purchases_unknown),
-                ("requests_joined", "Requests that joined a job instead of buying", &own.requests_joined),
-                ("cache_hits", "Requests answered by a stored result", &own.cache_hits),
+                ("jobs_started", "Jobs that began to buy", &own.requests.jobs_started),
+                (
+                    "polls_saved",
+                    "Polls that a fixed interval of 2.5 s would have made in addition",
+                    &own.calls.polls_saved,
+                ),
+                ("pictures_bought", "Pictures bought and stored", &own.purchases.pictures_bought),
+                ("purchases_unknown", "Purchases with an unknown outcome", &own.purchases.unknown),
+                ("requests_joined", "Requests that joined a job instead of buying", &own.requests.joined),
+                ("cache_hits", "Requests answered by a stored result", &own.requests.cache_hits),
                 (
                     "spool_requests_refused",
                     "Requests refused because there was no space for their upload",
-                    &own.spool_requests_refused,
+                    &own.spool.requests_refused,
                 ),
             ] {
                 registry.register(name, help, counter.clone());
             }
             for (name, help, money) in [
-                ("spent_usd", "US dollars spent, by the prices of the catalogue", &own.spent_usd),
-                ("unknown_usd", "US dollars that purchases with an unknown outcome may have cost", &own.unknown_usd),
-                ("joined_usd", "US dollars not spent because requests joined a job", &own.joined_usd),
+                ("spent_usd", "US dollars spent, by the prices of the catalogue", &own.purchases.spent_usd),
+                (
+                    "unknown_usd",
+                    "US dollars that purchases with an unknown outcome may have cost",
+                    &own.purchases.unknown_usd,
+                ),
+                ("joined_usd", "US dollars not spent because requests joined a job", &own.requests.joined_usd),
             ] {
                 registry.register(name, help, money.clone());
             }
@@ -172,19 +190,19 @@ impl EngineMetrics {
                 (
                     "waiters",
                     "Requests that wait for a job, and jobs whose client fetches the result later",
-                    &own.waiters,
+                    &own.requests.waiters,
                 ),
-                ("spool_bytes", "Bytes of uploads that have arrived and are held", &own.spool_bytes),
+                ("spool_bytes", "Bytes of uploads that have arrived and are held", &own.spool.bytes),
                 (
                     "spool_reserved_bytes",
                     "Bytes held, or reserved for uploads that still arrive",
-                    &own.spool_reserved_bytes,
+                    &own.spool.reserved_bytes,
                 ),
-                ("spool_memory_bytes", "Bytes of uploads held in memory", &own.spool_memory_bytes),
+                ("spool_memory_bytes", "Bytes of uploads held in memory", &own.spool.memory_bytes),
                 (
                     "spool_requests_waiting",
                     "Requests that wait for space for their upload",
-                    &own.spool_requests_waiting,
+                    &own.spool.requests_waiting,
                 ),
             ] {
                 registry.register(name, help, gauge.clone());
@@ -194,16 +212,16 @@ impl EngineMetrics {
     }
 
     pub(super) fn started(&self) {
-        self.jobs_started.inc();
+        self.requests.jobs_started.inc();
     }
 
     pub(super) fn hit(&self) {
-        self.cache_hits.inc();
+        self.requests.cache_hits.inc();
     }
 
     pub(super) fn joined(&self, Usd(usd): Usd) {
-        self.requests_joined.inc();
-        self.joined_usd.inc_by(usd);
+        self.requests.joined.inc();
+        self.requests.joined_usd.inc_by(usd);
     }
 
     pub(super) fn submitted(&self, api_kind: ApiKind, error: Option<&SubmitError>) {
@@ -214,7 +232,7 @@ impl EngineMetrics {
             Some(SubmitError::Rejected(_)) => "rejected",
             Some(SubmitError::Unknown { .. }) => "unknown",
         };
-        self.submits.get_or_create(&SubmitLabels { api: api_kind.name(), result }).inc();
+        self.calls.submits.get_or_create(&SubmitLabels { api: api_kind.name(), result }).inc();
     }
 
     pub(super) fn polled(&self, error: Option<&PollError>) {
@@ -223,52 +241,55 @@ impl EngineMetrics {
             Some(PollError::Refused { .. }) => "refused_429",
             Some(PollError::Trouble { .. }) => "trouble",
         };
-        self.polls.get_or_create(&ResultLabel { result }).inc();
+        self.calls.polls.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// Counts a completed purchase that took `polls` polls, where a fixed interval would have made `fixed`.
     pub(super) fn completed(&self, polls: u32, fixed: f64) {
         let saved = (fixed - f64::from(polls)).max(0.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is small and positive")]
-        self.polls_saved.inc_by(saved as u64);
+        self.calls.polls_saved.inc_by(saved as u64);
     }
 
     pub(super) fn resolved(&self, model: &str, pictures: usize, price: Option<Usd>, took: Duration) {
-        self.pictures_bought.inc_by(pictures as u64);
-        self.generation_seconds.get_or_create(&ModelLabel { model: model.to_owned() }).observe(took.as_secs_f64());
+        self.purchases.pictures_bought.inc_by(pictures as u64);
+        self.purchases
+            .generation_seconds
+            .get_or_create(&ModelLabel { model: model.to_owned() })
+            .observe(took.as_secs_f64());
         if let Some(Usd(usd)) = price {
-            self.spent_usd.inc_by(usd);
+            self.purchases.spent_usd.inc_by(usd);
         }
     }
 
     pub(super) fn ended(&self, failure: &Failure, estimate: Usd) {
-        self.purchases_failed.get_or_create(&ReasonLabel { reason: failure.name() }).inc();
+        self.purchases.failed.get_or_create(&ReasonLabel { reason: failure.name() }).inc();
         if matches!(failure, Failure::OutcomeUnknown { .. }) {
             self.unknown(estimate);
         }
     }
 
     pub(super) fn unknown(&self, Usd(estimate_usd): Usd) {
-        self.purchases_unknown.inc();
-        self.unknown_usd.inc_by(estimate_usd);
+        self.purchases.unknown.inc();
+        self.purchases.unknown_usd.inc_by(estimate_usd);
     }
 
     /// Adds the counters to a snapshot.
     pub(super) fn fill(&self, status: &mut Status) {
-        status.jobs = self.jobs_started.get();
-        status.pictures = self.pictures_bought.get();
-        status.spent_usd = self.spent_usd.get();
-        status.unknown = self.purchases_unknown.get();
-        status.unknown_usd = self.unknown_usd.get();
+        status.jobs = self.requests.jobs_started.get();
+        status.pictures = self.purchases.pictures_bought.get();
+        status.spent_usd = self.purchases.spent_usd.get();
+        status.unknown = self.purchases.unknown.get();
+        status.unknown_usd = self.purchases.unknown_usd.get();
         status.polls = self.polls_made();
-        status.polls_saved = self.polls_saved.get();
-        status.joined = self.requests_joined.get();
-        status.joined_usd = self.joined_usd.get();
-        status.cache_hits = self.cache_hits.get();
+        status.polls_saved = self.calls.polls_saved.get();
+        status.joined = self.requests.joined.get();
+        status.joined_usd = self.requests.joined_usd.get();
+        status.cache_hits = self.requests.cache_hits.get();
     }
 
     fn polls_made(&self) -> u64 {
-        let made = |result| self.polls.get_or_create(&ResultLabel { result }).get();
+        let made = |result| self.calls.polls.get_or_create(&ResultLabel { result }).get();
         ["answered", "refused_429", "trouble"].into_iter().map(made).sum()
     }
 
@@ -277,17 +298,17 @@ impl EngineMetrics {
         for (state, count) in
             [("queued", status.queued), ("submitting", status.submitting), ("polling", status.polling)]
         {
-            self.purchases_in_progress.get_or_create(&StateLabel { state }).set(gauge(count));
+            self.purchases.in_progress.get_or_create(&StateLabel { state }).set(gauge(count));
         }
-        self.waiters.set(gauge(status.waiters));
+        self.requests.waiters.set(gauge(status.waiters));
         for (bytes, shown) in [
-            (status.spool_bytes, &self.spool_bytes),
-            (status.spool_reserved_bytes, &self.spool_reserved_bytes),
-            (status.spool_memory_bytes, &self.spool_memory_bytes),
+            (status.spool_bytes, &self.spool.bytes),
+            (status.spool_reserved_bytes, &self.spool.reserved_bytes),
+            (status.spool_memory_bytes, &self.spool.memory_bytes),
         ] {
             shown.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
-        self.spool_requests_waiting.set(gauge(status.spool_waiting));
-        self.spool_requests_refused.inc_by(status.spool_refused.saturating_sub(self.spool_requests_refused.get()));
+        self.spool.requests_waiting.set(gauge(status.spool_waiting));
+        self.spool.requests_refused.inc_by(status.spool_refused.saturating_sub(self.spool.requests_refused.get()));
     }
 }

@@ -171,3 +171,302 @@ impl PollSchedule {
         self.queue.push(at, (purchase, self.plans), account, chance);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::input_urls::InputUrlGuards;
+    use crate::model::{ApiKind, JobId, Timestamp, UpstreamId};
+    use crate::polling::latency::LatencyPriors;
+    use crate::upstream::PurchaseHandle;
+
+    const PLANNER: PollPlanner = PollPlanner {
+        min_interval: Duration::from_secs(1),
+        max_interval: Duration::from_secs(10),
+        first_poll: Duration::from_secs(5),
+        poll_cost: Duration::from_millis(100),
+    };
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    fn class(quality: &str) -> LatencyClass {
+        LatencyClass::new("painter", "image-edit", quality, 1024 * 1024, 1)
+    }
+
+    fn purchase(slot: u8) -> PurchaseId {
+        PurchaseId { job: JobId::new(Timestamp::from_millis(1_790_000_000_000), 1), slot }
+    }
+
+    /// A schedule that knows nothing of generation times, and a clock.
+    struct Polls {
+        schedule: PollSchedule,
+        start: Instant,
+        now: Instant,
+        /// Times that permission was asked for.
+        asked: usize,
+    }
+
+    impl Polls {
+        fn new(polls_max: usize) -> Self {
+            let schedule = PollSchedule::new(PLANNER, LatencyModel::new(LatencyPriors::None), polls_max);
+            let start = Instant::now() + Duration::from_hours(1);
+            Self { schedule, start, now: start, asked: 0 }
+        }
+
+        fn aged(mut self, age: f64) -> Self {
+            self.wait_until(age);
+            self
+        }
+
+        fn wait_until(&mut self, age: f64) {
+            self.now = self.start + seconds(age);
+        }
+
+        /// The poll of a purchase that was accepted at the start.
+        fn poll(&self, account: &str) -> NextPoll {
+            NextPoll {
+                handle: PurchaseHandle {
+                    id: UpstreamId::new("up").unwrap(),
+                    poll_url: None,
+                    api_kind: ApiKind::Prediction,
+                    input_url_guards: InputUrlGuards::default(),
+                },
+                account: AccountId(account.into()),
+                class: class("low"),
+                accepted: self.start.into_std(),
+                working_at: Duration::ZERO,
+                troubles: 0,
+                soon: false,
+            }
+        }
+
+        fn plan(&mut self, slot: u8, poll: NextPoll) {
+            self.schedule.plan(purchase(slot), poll, self.now, 0.0);
+        }
+
+        fn plan_soon(&mut self, slot: u8, account: &str) {
+            let poll = NextPoll { soon: true, ..self.poll(account) };
+            self.plan(slot, poll);
+        }
+
+        /// Starts the polls that are due, with this number of permissions at hand. Returns their slots, and the time of the next
+        /// look in seconds from the start.
+        fn started(&mut self, mut permissions: usize) -> (Vec<u8>, Option<f64>) {
+            let (now, asked) = (self.now, &mut self.asked);
+            let started = self.schedule.start(now, |_| {
+                *asked += 1;
+                if permissions == 0 {
+                    return Err(now + seconds(0.25));
+                }
+                permissions -= 1;
+                Ok(())
+            });
+            let slots = started.polls.iter().map(|(purchase, ..)| purchase.slot).collect();
+            (slots, started.next.map(|next| next.duration_since(self.start).as_secs_f64()))
+        }
+
+        /// Returns when a purchase is polled next, in seconds from the start.
+        fn at(&self, slot: u8) -> f64 {
+            self.schedule.planned[&purchase(slot)].at.duration_since(self.start).as_secs_f64()
+        }
+
+        /// Observes completions of the class at this age.
+        fn observe(&mut self, age: f64) {
+            for _ in 0..30 {
+                let completion = Completion {
+                    class: class("low"),
+                    working_at: seconds(age - 0.1),
+                    took: seconds(age + 0.1),
+                    polls: 1,
+                };
+                let _ = self.schedule.observe(&completion);
+            }
+        }
+    }
+
+    #[test]
+    fn a_purchase_is_polled_once_at_its_time_or_soon() {
+        let mut polls = Polls::new(10);
+        polls.plan(0, polls.poll("a"));
+        assert_eq!(polls.started(9), (vec![], Some(5.0)));
+        polls.plan_soon(1, "a");
+        assert_eq!(polls.started(9), (vec![1], Some(5.0)));
+        polls.wait_until(5.0);
+        assert_eq!(polls.started(9), (vec![0], None));
+        assert_eq!(polls.started(9), (vec![], None));
+        assert_eq!(polls.asked, 2);
+    }
+
+    #[test]
+    fn a_poll_is_returned_as_it_was_planned() {
+        let mut polls = Polls::new(1);
+        let poll = NextPoll { soon: true, working_at: seconds(3.0), ..polls.poll("b") };
+        polls.plan(0, poll.clone());
+        let mut accounts = Vec::new();
+        let started = polls.schedule.start(polls.now, |account| {
+            accounts.push(account.to_string());
+            Ok("permission")
+        });
+        assert_eq!(started.polls, [(purchase(0), poll, "permission")]);
+        assert_eq!(accounts, ["b"]);
+    }
+
+    #[test]
+    fn a_void_plan_uses_up_no_permission() {
+        let mut polls = Polls::new(10);
+        polls.plan_soon(0, "a");
+        polls.plan(0, polls.poll("a"));
+        assert_eq!(polls.started(9), (vec![], Some(5.0)), "the last plan counts");
+        assert_eq!(polls.asked, 0);
+        polls.wait_until(5.0);
+        assert_eq!(polls.started(9), (vec![0], None));
+        assert_eq!(polls.asked, 1);
+    }
+
+    #[test]
+    fn a_plan_that_becomes_void_while_it_waits_for_permission_gives_it_to_the_next() {
+        let mut polls = Polls::new(10);
+        polls.plan_soon(0, "a");
+        polls.plan_soon(1, "a");
+        assert_eq!(polls.started(0), (vec![], Some(0.25)), "both are ready");
+        polls.plan(0, polls.poll("a"));
+        assert_eq!(polls.started(1).0, [1]);
+        polls.wait_until(5.0);
+        assert_eq!(polls.started(9).0, [0], "once");
+    }
+
+    #[test]
+    fn no_more_polls_are_under_way_than_the_bound_allows() {
+        let mut polls = Polls::new(2);
+        for slot in 0..4 {
+            polls.plan_soon(slot, if slot % 2 == 0 { "a" } else { "b" });
+        }
+        assert_eq!(polls.started(9), (vec![0, 2], None));
+        assert_eq!(polls.asked, 2, "permission is not asked for a poll that cannot start");
+        assert_eq!(polls.started(9), (vec![], None));
+        polls.schedule.end_poll();
+        assert_eq!(polls.started(9), (vec![1], None));
+        polls.schedule.end_poll();
+        polls.schedule.end_poll();
+        assert_eq!(polls.started(9), (vec![3], None));
+    }
+
+    #[test]
+    fn an_account_without_permission_does_not_hold_up_the_others() {
+        let mut polls = Polls::new(10);
+        for (slot, account) in [(0, "a"), (1, "b"), (2, "c"), (3, "a")] {
+            polls.plan_soon(slot, account);
+        }
+        polls.plan(4, polls.poll("a"));
+        let now = polls.now;
+        let started = polls.schedule.start(now, |account| match &*account.0 {
+            "a" => Err(now + seconds(3.0)),
+            "b" => Ok(()),
+            _ => Err(now + seconds(2.0)),
+        });
+        assert_eq!(started.polls.len(), 1);
+        assert_eq!(started.polls[0].0, purchase(1));
+        assert_eq!(started.next, Some(now + seconds(2.0)), "the earliest permission");
+        let started = polls.schedule.start(now, |_| Err::<(), _>(now + seconds(60.0)));
+        assert_eq!(started.next, Some(now + seconds(5.0)), "the next plan is due before");
+    }
+
+    #[test]
+    fn of_the_ready_purchases_the_likeliest_is_polled_first() {
+        let mut polls = Polls::new(10).aged(70.0);
+        // Both were last found working; 1 has had the longer time since to be done.
+        polls.plan(0, NextPoll { working_at: seconds(69.0), ..polls.poll("a") });
+        polls.plan(1, NextPoll { working_at: seconds(20.0), ..polls.poll("a") });
+        polls.plan(2, NextPoll { working_at: seconds(60.0), ..polls.poll("a") });
+        polls.wait_until(80.0);
+        assert_eq!(polls.started(9).0, [1, 2, 0]);
+    }
+
+    #[test]
+    fn a_plan_is_replaced_by_an_earlier_one_only() {
+        let mut polls = Polls::new(10);
+        polls.schedule.replan(purchase(0), polls.now);
+        assert_eq!(polls.started(9), (vec![], None), "there is no such purchase");
+
+        polls.plan(0, polls.poll("a"));
+        polls.observe(60.0);
+        polls.schedule.replan(purchase(0), polls.now);
+        assert_eq!(polls.started(9), (vec![], Some(5.0)), "not later");
+
+        let mut polls = Polls::new(10);
+        polls.plan(0, polls.poll("a"));
+        polls.observe(3.0);
+        polls.schedule.replan(purchase(0), polls.now);
+        assert!((2.9..4.0).contains(&polls.at(0)), "{}", polls.at(0));
+        polls.wait_until(4.0);
+        assert_eq!(polls.started(9), (vec![0], Some(5.0)));
+        polls.wait_until(5.0);
+        assert_eq!(polls.started(9), (vec![], None), "once");
+    }
+
+    #[test]
+    fn what_is_learned_changes_the_plans_of_its_class() {
+        let mut polls = Polls::new(10);
+        polls.observe(60.0);
+        polls.plan(0, polls.poll("a"));
+        assert!((55.0..62.0).contains(&polls.at(0)), "{}", polls.at(0));
+        let sudden = Completion { class: class("low"), working_at: seconds(9.0), took: seconds(10.0), polls: 1 };
+        let shifted = (0..20).any(|_| polls.schedule.observe(&sudden));
+        assert!(shifted, "the plans are out of date");
+    }
+
+    #[test]
+    fn a_purchase_after_troubles_keeps_its_pause() {
+        let mut polls = Polls::new(10).aged(20.0);
+        let after = |polls: &mut Polls, troubles, spread| {
+            let poll = NextPoll { working_at: seconds(20.0), troubles, ..polls.poll("a") };
+            polls.schedule.plan(purchase(0), poll, polls.now, spread);
+            polls.at(0)
+        };
+        let planned = after(&mut polls, 0, 0.0);
+        assert!((planned - (20.0 + 20.0 / 7.0)).abs() < 1e-6, "{planned}");
+        assert!((after(&mut polls, 1, 0.0) - planned).abs() < 1e-6, "a pause is never shorter than the plan");
+        let sixth = after(&mut polls, 6, 0.0);
+        assert!((sixth - (20.0 + 1.5_f64.powi(5))).abs() < 1e-6, "{sixth}");
+        let spread = after(&mut polls, 6, 1.0);
+        assert!((spread - (20.0 + 1.1 * 1.5_f64.powi(5))).abs() < 1e-6, "{spread}");
+    }
+
+    #[test]
+    fn the_plans_of_a_class_that_lie_ahead_may_be_replaced() {
+        let mut polls = Polls::new(10);
+        for slot in [3, 0, 2] {
+            polls.plan(slot, polls.poll("a"));
+        }
+        polls.plan(1, NextPoll { class: class("high"), ..polls.poll("a") });
+        polls.plan(4, NextPoll { troubles: 1, ..polls.poll("a") });
+        polls.plan_soon(5, "a");
+        let replannable = polls.schedule.replannable(&class("low"), polls.now);
+        assert_eq!(replannable, [purchase(0), purchase(2), purchase(3)]);
+        assert_eq!(polls.schedule.replannable(&class("high"), polls.now), [purchase(1)]);
+        assert_eq!(polls.schedule.replannable(&class("low"), polls.now + seconds(5.0)), [], "they are due");
+    }
+
+    #[test]
+    fn while_ready_purchases_wait_polls_are_planned_later() {
+        let next = |backlog: u8, permissions: usize| {
+            let mut polls = Polls::new(200);
+            polls.observe(60.0);
+            for slot in 0..backlog {
+                polls.plan_soon(slot, "a");
+            }
+            for second in 1..30 {
+                polls.wait_until(f64::from(second));
+                polls.started(permissions);
+            }
+            polls.plan(200, NextPoll { working_at: seconds(59.0), ..polls.poll("b") });
+            polls.at(200)
+        };
+        assert!(next(100, 0) > next(100, 100) + 0.1, "{} {}", next(100, 0), next(100, 100));
+        assert!((next(100, 100) - next(0, 0)).abs() < 1e-6);
+    }
+}

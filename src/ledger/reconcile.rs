@@ -23,8 +23,8 @@ mod matching;
 mod sums;
 mod text;
 
-use export::{Export, UnreadableLine};
-use matching::{ExportLine, MatchedBy, Purchase, pair};
+use export::Export;
+use matching::{MatchedBy, Purchase, pair};
 use sums::Sum;
 
 pub(super) use export::read as read_export;
@@ -92,9 +92,9 @@ enum ItemKind {
 /// The result of the comparison. Items and lines are referred to by index.
 #[derive(Debug)]
 pub(super) struct Reconciliation {
-    period: Period,
-    slack: Duration,
-    lines: Vec<ExportLine>,
+    settings: Settings,
+    /// With the lines that could be purchases of this gateway.
+    export: Export,
     items: Vec<LedgerItem>,
     /// Item, line.
     matched: Vec<(usize, usize, MatchedBy)>,
@@ -102,13 +102,19 @@ pub(super) struct Reconciliation {
     ledger_only: Vec<usize>,
     /// Items of unknown outcome, and decisions that a line contradicts.
     unknown: Vec<(usize, Verdict)>,
+    remainder: Remainder,
+}
+
+/// What is not compared, and only counted.
+#[derive(Debug)]
+struct Remainder {
     /// Purchases of unknown outcome far outside of the period.
     unknown_outside: usize,
-    refunds: Sum,
-    free_lines: usize,
+    /// Lines of models that this gateway does not serve.
     other_models: Sum,
-    unreadable: Vec<UnreadableLine>,
-    zone_assumed: bool,
+    /// Unmatched lines that cost nothing.
+    free_lines: usize,
+    refunds: Sum,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,20 +160,19 @@ pub(super) fn compare(
     let purchases: Vec<Purchase> = items.iter().map(|item| item.purchase.clone()).collect();
     let pairs = pair(&purchases, &comparable, settings.slack);
     let mut result = Reconciliation {
-        period: settings.period,
-        slack: settings.slack,
-        lines: comparable,
+        settings,
+        export: Export { lines: comparable, unreadable, zone_assumed },
         items,
         matched: Vec::new(),
         export_only: Vec::new(),
         ledger_only: Vec::new(),
         unknown: Vec::new(),
-        unknown_outside,
-        refunds: Sum::default(),
-        free_lines: 0,
-        other_models: Sum::of(other_models),
-        unreadable,
-        zone_assumed,
+        remainder: Remainder {
+            unknown_outside,
+            other_models: Sum::of(other_models),
+            free_lines: 0,
+            refunds: Sum::default(),
+        },
     };
     let line_of: BTreeMap<usize, usize> = pairs.iter().map(|pair| (pair.purchase, pair.line)).collect();
     let taken: BTreeSet<usize> = line_of.values().copied().collect();
@@ -248,25 +253,25 @@ impl Reconciliation {
 
     fn judge_lines(&mut self, taken: &BTreeSet<usize>) {
         let mut refunds = Vec::new();
-        for (index, line) in self.lines.iter().enumerate() {
-            let covered = line.time.is_none_or(|time| self.period.contains(time, time));
+        for (index, line) in self.export.lines.iter().enumerate() {
+            let covered = line.time.is_none_or(|time| self.settings.period.contains(time, time));
             if taken.contains(&index) || !covered {
                 continue;
             }
             match line.usd {
                 Some(usd) if usd < 0.0 => refunds.push(usd),
-                Some(0.0) => self.free_lines += 1,
+                Some(0.0) => self.remainder.free_lines += 1,
                 Some(_) | None => self.export_only.push(index),
             }
         }
-        self.refunds = Sum::of(refunds);
+        self.remainder.refunds = Sum::of(refunds);
     }
 
     /// Returns whether ledger and export agree in the period, without a line or a purchase left to examine.
     pub(super) fn is_consistent(&self) -> bool {
         self.export_only.is_empty()
             && self.ledger_only.is_empty()
-            && self.unreadable.is_empty()
+            && self.export.unreadable.is_empty()
             && self.unknown.is_empty()
     }
 }

@@ -13,14 +13,15 @@ use super::rules::inputs::Input;
 use super::scenario::Outcome;
 use super::world::clock::Now;
 use super::world::handle::Simulator;
-use super::world::prediction::{Phase, Prediction};
+use super::world::prediction::Prediction;
+use super::world::schedule::Phase;
 use super::world::state::World;
 
 /// `GET /_simulator/counters`
 pub(crate) async fn counters(State(simulator): State<Simulator>) -> Json<Value> {
     simulator.with(|world, now| {
         let mut states = json!({"created": 0, "processing": 0, "completed": 0, "failed": 0});
-        for prediction in &world.predictions {
+        for prediction in world.predictions.iter() {
             let count = &mut states[state(prediction, now)];
             *count = json!(count.as_u64().unwrap_or(0) + 1);
         }
@@ -100,21 +101,21 @@ fn shown(prediction: &Prediction, now: Now) -> Value {
         "api": request.api,
         "model": request.model.name,
         "capability": request.capability.name(),
-        "key": prediction.key,
+        "key": prediction.sender.key,
         "parameters": request.parameters,
         "inputs": request.inputs.iter().map(input).collect::<Vec<_>>(),
         "mask": request.mask.as_ref().map(input),
-        "headers": *prediction.headers,
-        "query": prediction.query,
-        "created": prediction.created.wall.to_string(),
+        "headers": *prediction.sender.headers,
+        "query": prediction.sender.query,
+        "created": prediction.schedule.created.wall.to_string(),
         "state": state(prediction, now),
         "outcome": prediction.outcome,
-        "link_error": prediction.link_error,
-        "ends_in_ms": u64::try_from(prediction.ends.saturating_duration_since(now.at).as_millis()).unwrap_or(u64::MAX),
-        "polls": prediction.polls,
-        "downloads": prediction.downloads,
-        "cost_usd": prediction.cost_usd,
-        "charged": prediction.charged,
+        "link_error": prediction.links.error,
+        "ends_in_ms": u64::try_from(prediction.schedule.ends.saturating_duration_since(now.at).as_millis()).unwrap_or(u64::MAX),
+        "polls": prediction.polls.count,
+        "downloads": prediction.pictures.iter().map(|picture| picture.downloads).collect::<Vec<_>>(),
+        "cost_usd": prediction.cost.usd,
+        "charged": prediction.cost.charged,
     })
 }
 

@@ -10,4 +10,6 @@ pub(super) mod counters;
 pub(super) mod handle;
 pub(super) mod links;
 pub(super) mod prediction;
+pub(super) mod predictions;
+pub(super) mod schedule;
 pub(super) mod state;

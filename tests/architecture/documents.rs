@@ -77,9 +77,11 @@ pub(crate) fn dead_citations(repository: &Repository, exempt: &[(&str, &str)]) -
     let mut broken = Vec::new();
     for (path, text) in &repository.texts {
         let markdown = ending(path) == "md";
+        let for_users = markdown && !path.starts_with("src/");
         for (line, comment) in comments(path, text) {
-            for word in cited(comment, markdown) {
-                if !is_there(repository, path, word) && !exempt.iter().any(|(name, _)| *name == word) {
+            for word in cited(comment, for_users) {
+                let by_name = markdown && has_file_named(repository, word);
+                if !by_name && !is_there(repository, path, word) && !exempt.iter().any(|(name, _)| *name == word) {
                     broken.push(format!(
                         "{path}:{line}: `{word}` is no file of this repository. Cite one that is, or state the fact."
                     ));
@@ -129,9 +131,9 @@ fn behind<'a>(line: &'a str, sign: &str) -> Option<&'a str> {
         .map(|(at, _)| &line[at + sign.len()..])
 }
 
-/// Words that look like paths of the repository. Markdown names files of users, too: there only words that start as
-/// paths of this repository do.
-fn cited(text: &str, markdown: bool) -> Vec<&str> {
+/// Words that look like paths of the repository. Documents for users name files of theirs, too: there only words that
+/// start as paths of this repository do.
+fn cited(text: &str, for_users: bool) -> Vec<&str> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-');
     let mut found = Vec::new();
     let mut at = 0;
@@ -152,11 +154,17 @@ fn cited(text: &str, markdown: bool) -> Vec<&str> {
         let (stem, ending) = word.rsplit_once('.').unwrap_or((word, ""));
         let is_file = ENDINGS.contains(&ending) && !stem.is_empty() && !stem.ends_with(['/', '.']) && word != "docs.rs";
         let rooted = word.split_once('/').is_some_and(|(root, _)| ROOTS.contains(&root));
-        if rooted || is_file && !markdown {
+        if rooted || is_file && !for_users {
             found.push(word);
         }
     }
     found
+}
+
+/// Whether a file of this name is in the repository: documents of the source name files by their last part, once the path
+/// was given.
+fn has_file_named(repository: &Repository, word: &str) -> bool {
+    !word.contains('/') && repository.texts.keys().any(|path| path.rsplit('/').next() == Some(word))
 }
 
 /// Looks for a cited path from the root, from the folders above the citing file, in the folder of its module, and in the
@@ -226,6 +234,7 @@ mod planted {
             ("config/default.toml", "key = \"gone.md # no\" # gone.py\n"),
             ("tests/k.py", "\"\"\"Runs lost.sh,\nfor k.py.\n\"\"\"\nx = \"nothing.sh\"\n"),
             ("README.md", "Write `mine.toml`; see `src/lost.rs` and [map](src/a.rs).\n"),
+            ("src/README.md", "`a/b/y.rs`, then `y.rs`; `a/b/z.rs`, then `z.rs`\n"),
         ];
         let repository = Repository::of(&files);
         let broken = dead_citations(&repository, &[("nowhere.rs", "an example")]);
@@ -233,6 +242,8 @@ mod planted {
         let expected = [
             "README.md:1: `src/lost.rs`",
             "config/default.toml:1: `gone.py`",
+            "src/README.md:1: `a/b/z.rs`",
+            "src/README.md:1: `z.rs`",
             "src/a.rs:1: `gone/facts.md`",
             "src/a.rs:2: `wire/old.md`",
             "src/a.rs:3: `tests/none`",

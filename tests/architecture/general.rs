@@ -27,8 +27,8 @@ find finding finish finished first fixture flag flight float flush flushed for f
 frame framing free from front full function fuzz fuzzing
 gap gate gated gateway gauge generated generation generator get global gpt gptproto grace grant granted group grouped
 guard
-handle handler handshake hash header healthy heap held help hidden hint histogram history hit host hosts hour http
-http1 http2 hub hyper
+handle handler handshake hash header healthy heap heartbeat held help hidden hint histogram history hit host hosts hour
+http http1 http2 hub hyper
 id identical identity idle ids ignored image immediate import in incoming index info inline injected inner input inspection
 instance intake integer interim internal interval into invalid io ip iso issue item iterator
 join joined json

@@ -83,6 +83,47 @@ pub(crate) fn objects(tree: &Tree<'_>) -> Vec<Object> {
     found.into_values().filter(|object| object.methods > 0).collect()
 }
 
+/// How large an object may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ObjectLimits {
+    pub(crate) methods: usize,
+    pub(crate) fields: usize,
+    /// A struct with fewer methods is a value, such as a row of a table, and may have any number of fields.
+    pub(crate) value_below: usize,
+}
+
+impl ObjectLimits {
+    fn holds(self, object: &Object) -> bool {
+        object.methods <= self.methods && (object.methods < self.value_below || object.fields <= self.fields)
+    }
+}
+
+/// Objects beyond the limits, those with the most methods first.
+pub(crate) fn large_objects(tree: &Tree<'_>, limits: ObjectLimits) -> Vec<Object> {
+    let mut found: Vec<_> = objects(tree).into_iter().filter(|object| !limits.holds(object)).collect();
+    found.sort_by(|a, b| (b.methods, b.fields, &a.path, &a.name).cmp(&(a.methods, a.fields, &b.path, &b.name)));
+    found
+}
+
+/// Objects beyond the limits. An exemption names one by the start of its path and its name, and gives the reason; it is
+/// reported when no such object is beyond the limits.
+pub(crate) fn check_objects(tree: &Tree<'_>, limits: ObjectLimits, exempt: &[(&str, &str, &str)]) -> Vec<String> {
+    let found = large_objects(tree, limits);
+    let covers =
+        |&(path, name, _): &(&str, &str, &str), object: &Object| object.path.starts_with(path) && object.name == name;
+    let broken = found.iter().filter(|object| !exempt.iter().any(|rule| covers(rule, object))).map(|object| {
+        let Object { name, path, methods, fields } = object;
+        format!(
+            "{path}: {name} has {methods} methods and {fields} fields, at most {} and {}. Give what is used together a type of its own.",
+            limits.methods, limits.fields
+        )
+    });
+    let stale = exempt.iter().filter(|rule| !found.iter().any(|object| covers(rule, object))).map(|(path, name, _)| {
+        format!("{name} in {path} is exempt, and no such object is too large: remove the exemption.")
+    });
+    broken.chain(stale).collect()
+}
+
 #[cfg(test)]
 mod planted {
     use super::*;
@@ -120,5 +161,29 @@ mod planted {
         let found = objects(&Tree::new(&repository));
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].name.as_str(), found[0].methods, found[0].fields), ("Core", 2, 2));
+    }
+
+    #[test]
+    fn an_object_too_large_is_found_and_a_value_is_not() {
+        let methods = |name: &str, count: usize| {
+            let methods = (0..count).map(|n| format!("fn f{n}(&self) {{}} ")).collect::<Vec<_>>().concat();
+            format!("impl {name} {{ {methods} }}\n")
+        };
+        let fields = "struct Wide { a: u8, b: u8, c: u8 }\nstruct Row { a: u8, b: u8, c: u8 }\nstruct Busy(u8);\n";
+        let text = [fields, &methods("Wide", 2), &methods("Row", 1), &methods("Busy", 3), &methods("Busy", 1)].concat();
+        let repository = Repository::of(&[("src/a/b.rs", text.as_str())]);
+        let tree = Tree::new(&repository);
+        let limits = ObjectLimits { methods: 3, fields: 2, value_below: 2 };
+        let broken = check_objects(&tree, limits, &[]);
+        assert_eq!(broken.len(), 2, "{broken:?}");
+        assert!(broken[0].starts_with("src/a/b.rs: Busy has 4 methods and 0 fields, at most 3 and 2."), "{broken:?}");
+        assert!(broken[1].starts_with("src/a/b.rs: Wide has 2 methods and 3 fields"), "{broken:?}");
+        assert!(check_objects(&tree, ObjectLimits { methods: 4, fields: 3, value_below: 2 }, &[]).is_empty());
+
+        let exempt = [("src/a", "Busy", "planted"), ("src/a", "Wide", "planted")];
+        assert!(check_objects(&tree, limits, &exempt).is_empty());
+        let other_folder = check_objects(&tree, limits, &[exempt[0], ("src/c", "Wide", "planted")]);
+        assert_eq!(other_folder.len(), 2, "{other_folder:?}");
+        assert!(other_folder[0].contains(": Wide has") && other_folder[1].starts_with("Wide in src/c is exempt"));
     }
 }

@@ -141,12 +141,17 @@ const HAPPENS: &[&str] = &[
     "Err(Unreachable",
     "explain delay",
     "has_id: false",
-    "Acceptance(_) false",
-    "Commit(_) false",
-    "End(_) false",
-    "Intent(_) false",
-    "Withdrawal(_) false",
-    "Withdrawal(_) true",
+    "Acceptance(_) Failed",
+    "Acceptance(_) Refused",
+    "Commit(_) Failed",
+    "Commit(_) Refused",
+    "End(_) Failed",
+    "End(_) Refused",
+    "Intent(_) Failed",
+    "Intent(_) Refused",
+    "Withdrawal(_) Failed",
+    "Withdrawal(_) Refused",
+    "Withdrawal(_) Durable",
     "KeyReused",
     "LookingByKey",
     "not granted",
@@ -158,7 +163,7 @@ const HAPPENS: &[&str] = &[
 
 #[test]
 fn lives_are_eventful() {
-    let reports: Vec<Report> = (0..400).map(|seed| live(seed, Variant::AsBuilt, true)).collect();
+    let reports: Vec<Report> = (0..800).map(|seed| live(seed, Variant::AsBuilt, true)).collect();
     let violations: Vec<&String> = reports.iter().filter_map(|report| report.violation.as_ref()).collect();
     assert!(violations.is_empty(), "{violations:#?}");
     let texts: String = reports.into_iter().map(|report| report.text).collect();

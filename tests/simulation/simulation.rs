@@ -393,7 +393,7 @@ impl Simulation {
             room: DiskSpace::new(path, 0),
             spool: Spool::for_test(path.to_owned(), 1 << 20, 1 << 20),
             budget: budget.clone(),
-            quotas: Arc::new(Admission::new(&[], &config.server, Arc::new(self.clock.clone()), &metrics)),
+            quotas: Arc::new(Admission::new(&[], &config.server.responses, Arc::new(self.clock.clone()), &metrics)),
             completion_listener: Arc::new(NoListener),
             upstream: Arc::new(connection.clone()),
             lifecycle: lifecycle.clone(),

@@ -31,7 +31,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::transfer_encoding;
 use crate::api::error::ApiError;
-use crate::config::{PageOrigin, ServerConfig};
+use crate::config::{AddressConfig, PageOrigin};
 use crate::http::gateway_headers;
 use crate::model::HostRule;
 use crate::server::hosts::{self, HostError};
@@ -76,15 +76,15 @@ pub(super) struct OriginPolicy {
 }
 
 impl OriginPolicy {
-    pub(super) fn new(server: &ServerConfig) -> Self {
-        let public = server.public_url.as_ref();
-        let hosts = HostRule::new(server.listen, &server.hosts, public.and_then(|url| url.host_str()));
+    pub(super) fn new(addresses: &AddressConfig) -> Self {
+        let public = addresses.public_url.as_ref();
+        let hosts = HostRule::new(addresses.listen, &addresses.hosts, public.and_then(|url| url.host_str()));
         let any_address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let unix_hosts = HostRule::new(any_address, &server.hosts, public.and_then(|url| url.host_str()));
+        let unix_hosts = HostRule::new(any_address, &addresses.hosts, public.and_then(|url| url.host_str()));
         Self {
             hosts: Arc::new(hosts),
             unix_hosts: Arc::new(unix_hosts),
-            origins: server.cors_origins.clone().into(),
+            origins: addresses.cors_origins.clone().into(),
             own_origin: public.map(|url| url.origin().ascii_serialization().into()),
         }
     }

@@ -20,7 +20,7 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use crate::api::middleware::min_rate::MinRateCheck;
-use crate::config::ServerConfig;
+use crate::config::BodyConfig;
 use crate::lifecycle::Lifecycle;
 
 /// The longest time for which the rest of a refused body may arrive below the minimum rate.
@@ -44,12 +44,12 @@ struct DrainLimits {
 }
 
 impl BodyDrain {
-    pub(super) fn new(server: &ServerConfig, lifecycle: &Lifecycle) -> Self {
+    pub(super) fn new(bodies: &BodyConfig, lifecycle: &Lifecycle) -> Self {
         let limits = DrainLimits {
-            bytes_max: server.drain_bytes_max,
-            timeout: server.drain_timeout,
-            idle_timeout: server.body_idle_timeout,
-            min_rate: MinRateCheck::new(server).with_window_max(SLOW_MAX),
+            bytes_max: bodies.drain_bytes_max,
+            timeout: bodies.drain_timeout,
+            idle_timeout: bodies.idle_timeout,
+            min_rate: MinRateCheck::new(bodies).with_window_max(SLOW_MAX),
         };
         Self { limits, lifecycle: lifecycle.clone() }
     }

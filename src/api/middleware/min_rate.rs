@@ -8,7 +8,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::config::ServerConfig;
+use crate::config::BodyConfig;
 
 /// The time credit of one body.
 #[derive(Clone, Copy, Debug)]
@@ -20,9 +20,9 @@ pub(crate) struct MinRateCheck {
 }
 
 impl MinRateCheck {
-    pub(crate) fn new(server: &ServerConfig) -> Self {
-        let window = server.body_rate_window;
-        Self { bytes_per_second_min: server.body_bytes_per_second_min, credit: window, window }
+    pub(crate) fn new(bodies: &BodyConfig) -> Self {
+        let window = bodies.rate_window;
+        Self { bytes_per_second_min: bodies.bytes_per_second_min, credit: window, window }
     }
 
     /// Returns the same check with a window of at most `window_max`.
@@ -57,9 +57,9 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn check(bytes_per_second_min: u64) -> MinRateCheck {
-        let mut config = server();
-        config.body_bytes_per_second_min = NonZeroU64::new(bytes_per_second_min);
-        config.body_rate_window = 10 * SECOND;
+        let mut config = server().bodies;
+        config.bytes_per_second_min = NonZeroU64::new(bytes_per_second_min);
+        config.rate_window = 10 * SECOND;
         MinRateCheck::new(&config)
     }
 

@@ -11,7 +11,7 @@ use super::body::incoming::IncomingBody;
 use super::body::{json, multipart};
 use super::validate::{self, ValidRequest};
 use crate::api::error::ApiError;
-use crate::config::ServerConfig;
+use crate::config::{BodyConfig, ServerConfig};
 use crate::http::header::ParsedHeader;
 use crate::storage::spool::Spool;
 
@@ -31,17 +31,17 @@ pub(crate) async fn parse(
     server: &ServerConfig,
     models: AvailableModels<'_>,
 ) -> Result<ValidRequest, ApiError> {
-    let kind = body_kind(headers, server)?;
+    let kind = body_kind(headers, &server.bodies)?;
     let announced = body.size_hint().exact();
-    let incoming = IncomingBody::new(body, server);
+    let incoming = IncomingBody::new(body, &server.bodies);
     let mut form = match kind {
         BodyKind::Multipart { boundary } => multipart::read(incoming, boundary, limits, spool, announced).await?,
-        BodyKind::Json => json::read(incoming, limits, spool, announced, server).await?,
+        BodyKind::Json => json::read(incoming, limits, spool, announced, &server.bodies).await?,
     };
     if let Some(model) = deployment {
         form.scalars.insert("model".to_owned(), Scalar::Text(model));
     }
-    validate::validate(form, limits.task, server, models)
+    validate::validate(form, limits.task, &server.requests, models)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ enum BodyKind {
 }
 
 /// Returns the kind of a body, and refuses it where the headers alone are enough to do so.
-fn body_kind(headers: &HeaderMap, server: &ServerConfig) -> Result<BodyKind, ApiError> {
+fn body_kind(headers: &HeaderMap, bodies: &BodyConfig) -> Result<BodyKind, ApiError> {
     let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     if let Some(got) = text(CONTENT_ENCODING)
         && !matches!(got.trim().to_lowercase().as_str(), "" | "identity")
@@ -59,8 +59,8 @@ fn body_kind(headers: &HeaderMap, server: &ServerConfig) -> Result<BodyKind, Api
         return Err(ApiError::UnsupportedEncoding { got });
     }
     let announced = text(CONTENT_LENGTH).and_then(|length| length.trim().parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > server.body_bytes_max) {
-        return Err(ApiError::BodyTooLarge { bytes_max: server.body_bytes_max });
+    if announced.is_some_and(|bytes| bytes > bodies.bytes_max) {
+        return Err(ApiError::BodyTooLarge { bytes_max: bodies.bytes_max });
     }
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Err(ApiError::UnsupportedMediaType { got: None });
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_content_type_decides_the_kind_of_a_body() {
-        let kind = |content_type: &str| body_kind(&headers(&[(CONTENT_TYPE, content_type)]), &server());
+        let kind = |content_type: &str| body_kind(&headers(&[(CONTENT_TYPE, content_type)]), &server().bodies);
         for json in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"] {
             assert_eq!(kind(json).unwrap(), BodyKind::Json, "{json}");
         }
@@ -119,18 +119,18 @@ mod tests {
         ] {
             assert_eq!(kind(wrong).unwrap_err().code(), "unsupported_content_type", "{wrong}");
         }
-        let none = body_kind(&HeaderMap::new(), &server()).unwrap_err();
+        let none = body_kind(&HeaderMap::new(), &server().bodies).unwrap_err();
         assert_eq!(none.code(), "unsupported_content_type");
     }
 
     #[test]
     fn headers_can_refuse_a_body_unread() {
         let json = (CONTENT_TYPE, "application/json");
-        let refused = |more| body_kind(&headers(&[json.clone(), more]), &server()).unwrap_err().code();
+        let refused = |more| body_kind(&headers(&[json.clone(), more]), &server().bodies).unwrap_err().code();
         assert_eq!(refused((CONTENT_ENCODING, "gzip")), "unsupported_content_encoding");
         assert_eq!(refused((CONTENT_LENGTH, "1200000001")), "body_too_large");
         for fine in [(CONTENT_ENCODING, "identity"), (CONTENT_LENGTH, "1200000000")] {
-            assert!(body_kind(&headers(&[json.clone(), fine]), &server()).is_ok());
+            assert!(body_kind(&headers(&[json.clone(), fine]), &server().bodies).is_ok());
         }
     }
 

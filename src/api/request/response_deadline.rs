@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::config::ServerConfig;
+use crate::config::ResponseConfig;
 
 /// Returns the latest time at which a request is answered.
 ///
@@ -14,7 +14,7 @@ use crate::config::ServerConfig;
 /// it is ignored where a `heartbeat` brings one sooner.
 pub(crate) fn response_deadline(
     headers: &HeaderMap,
-    server: &ServerConfig,
+    responses: &ResponseConfig,
     started: Instant,
     body_ended: Instant,
     heartbeat: Option<Duration>,
@@ -23,13 +23,13 @@ pub(crate) fn response_deadline(
         let seconds = headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok().filter(|seconds| *seconds > 0.0)?;
         let timeout = Duration::try_from_secs_f64(seconds).ok()?;
         // The margin takes at most half of a short timeout.
-        Some(timeout.checked_sub(server.response_timeout_margin).unwrap_or_default().max(timeout.mul_f64(0.5)))
+        Some(timeout.checked_sub(responses.timeout_margin).unwrap_or_default().max(timeout.mul_f64(0.5)))
     };
     let total = declared("x-stainless-timeout").and_then(|timeout| started.checked_add(timeout));
     let read = declared("x-stainless-read-timeout")
         .filter(|&timeout| heartbeat.is_none_or(|heartbeat| heartbeat >= timeout))
         .and_then(|timeout| body_ended.checked_add(timeout));
-    let own = body_ended + if heartbeat.is_some() { server.streamed_response_timeout } else { server.response_timeout };
+    let own = body_ended + if heartbeat.is_some() { responses.streamed_timeout } else { responses.timeout };
     [total, read].into_iter().flatten().fold(own, Instant::min)
 }
 
@@ -40,13 +40,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_shortest_timeout_counts() {
-        let server = Config::load(None, &Environment::new()).unwrap().server;
+        let responses = Config::load(None, &Environment::new()).unwrap().server.responses;
         let started = Instant::now();
         let body_ended = started + Duration::from_secs(10);
         let wait_with_heartbeat = |name: &'static str, value: &str, heartbeat: Option<u64>| {
             let headers = HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
             let heartbeat = heartbeat.map(Duration::from_secs);
-            (response_deadline(&headers, &server, started, body_ended, heartbeat) - started).as_secs_f64()
+            (response_deadline(&headers, &responses, started, body_ended, heartbeat) - started).as_secs_f64()
         };
         let wait = |name: &'static str, value: &str| wait_with_heartbeat(name, value, None);
         assert!((wait("x-other", "5") - 600.0).abs() < 0.001);

@@ -17,7 +17,7 @@ pub(crate) fn catalogue() -> Catalogue {
 }
 
 pub(crate) fn limits(task: Task) -> FormLimits {
-    FormLimits::new(task, &server(), &catalogue())
+    FormLimits::new(task, &server().bodies, &catalogue())
 }
 
 pub(crate) fn spool() -> (tempfile::TempDir, Spool) {

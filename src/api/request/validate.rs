@@ -10,7 +10,7 @@ use super::available_models::AvailableModels;
 use super::body::form::{Form, Scalar};
 use super::response_options::{Conversion, ResponseFormat, ResponseOptions};
 use crate::api::error::ApiError;
-use crate::config::{ServerConfig, UnsupportedParameters};
+use crate::config::{RequestConfig, UnsupportedParameters};
 use crate::model::{ApiKind, Capabilities, Choices, Format, Input, Model, PictureRequest, Size, Task};
 
 mod api_choice;
@@ -46,7 +46,7 @@ const SAFETY_IDENTIFIER_CHARS_MAX: usize = 128;
 pub(crate) fn validate(
     form: Form,
     task: Task,
-    server: &ServerConfig,
+    requests: &RequestConfig,
     models: AvailableModels<'_>,
 ) -> Result<ValidRequest, ApiError> {
     let Form { scalars, images, mask, misplaced, unknown } = form;
@@ -60,7 +60,7 @@ pub(crate) fn validate(
         api_kind,
         capabilities,
         need_auto,
-        policy: server.unsupported_parameters,
+        policy: requests.unsupported_parameters,
         dropped: Vec::new(),
         ignored: unknown.into_iter().collect(),
     };
@@ -76,11 +76,11 @@ pub(crate) fn validate(
         validator.unsupported(name, "is not supported here")?;
     }
     if task == Task::Edit {
-        pictures::check_images(&images, model, api_kind, capabilities, server)?;
+        pictures::check_images(&images, model, api_kind, capabilities, requests)?;
     }
     let mask = match mask {
         Some(mask) if capabilities.mask => {
-            pictures::check_mask(&mask, images.first(), model, server)?;
+            pictures::check_mask(&mask, images.first(), model, requests)?;
             Some(mask)
         }
         Some(_) => {

@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 
 use super::conversion::{ConversionError, Converted, convert};
 use crate::api::request::response_options::Conversion;
-use crate::config::ServerConfig;
+use crate::config::ConversionConfig;
 use crate::model::picture::read_full;
 use crate::model::{ByteSource, Digest, Format, StoredPicture};
 use crate::telemetry::Metrics;
@@ -88,9 +88,9 @@ impl Drop for Pending<'_> {
 }
 
 impl PictureConverter {
-    pub(crate) fn new(server: &ServerConfig, metrics: &Metrics) -> Self {
+    pub(crate) fn new(conversions: &ConversionConfig, metrics: &Metrics) -> Self {
         let cache = Cache::builder()
-            .max_capacity(server.converted_bytes_max)
+            .max_capacity(conversions.cache_bytes_max)
             .weigher(|_, converted: &Converted| {
                 u32::try_from(converted.bytes.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
             })
@@ -110,8 +110,8 @@ impl PictureConverter {
             );
             registry.register("conversions_pending", "Conversions that run or wait for a slot", own.pending.clone());
         });
-        let slots = Arc::new(Semaphore::new(server.concurrent_conversions_max.get()));
-        Self { cache, slots, pixels_max: server.convert_pixels_max, metrics: Arc::new(own) }
+        let slots = Arc::new(Semaphore::new(conversions.slots.get()));
+        Self { cache, slots, pixels_max: conversions.pixels_max, metrics: Arc::new(own) }
     }
 
     /// Prepares the opened pictures of a result, in their order.
@@ -206,10 +206,10 @@ mod tests {
     use crate::api::request::test_support::{png, server};
 
     fn new(pixels_max: u64, bytes_max: u64) -> PictureConverter {
-        let mut server = server();
-        server.convert_pixels_max = pixels_max;
-        server.converted_bytes_max = bytes_max;
-        PictureConverter::new(&server, &Metrics::default())
+        let mut conversions = server().conversions;
+        conversions.pixels_max = pixels_max;
+        conversions.cache_bytes_max = bytes_max;
+        PictureConverter::new(&conversions, &Metrics::default())
     }
 
     fn stored(bytes: Vec<u8>) -> (StoredPicture, Arc<dyn ByteSource>) {

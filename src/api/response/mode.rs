@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, Version};
 
 use crate::api::request::prefer::Preferences;
 use crate::api::request::response_options::ResponseOptions;
-use crate::config::{InterimResponses, ServerConfig};
+use crate::config::{HeartbeatConfig, InterimResponses};
 
 /// How a request waits, with the interval of its heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,18 +30,23 @@ pub(crate) enum ResponseMode {
 
 impl ResponseMode {
     /// Chooses the mode of a request.
-    pub(crate) fn of(options: &ResponseOptions, headers: &HeaderMap, version: Version, server: &ServerConfig) -> Self {
+    pub(crate) fn of(
+        options: &ResponseOptions,
+        headers: &HeaderMap,
+        version: Version,
+        heartbeats: &HeartbeatConfig,
+    ) -> Self {
         if options.stream {
-            Self::Events(server.stream_heartbeat)
+            Self::Events(heartbeats.stream_heartbeat)
         } else if let Preferences { respond_async: true, wait } = Preferences::of(headers) {
             Self::Async(wait.unwrap_or_default())
-        } else if server.interim_responses == InterimResponses::KnownClients
+        } else if heartbeats.interim_responses == InterimResponses::KnownClients
             && version == Version::HTTP_11
-            && is_listed(headers, &server.interim_clients)
+            && is_listed(headers, &heartbeats.interim_clients)
         {
-            Self::Interim(server.interim_interval)
+            Self::Interim(heartbeats.interim_interval)
         } else {
-            server.json_heartbeat.map_or(Self::Plain, Self::PaddedJson)
+            heartbeats.json_heartbeat.map_or(Self::Plain, Self::PaddedJson)
         }
     }
 
@@ -67,7 +72,7 @@ mod tests {
 
     #[test]
     fn only_known_clients_are_sent_interim_responses() {
-        let mut server = server();
+        let mut heartbeats = server().heartbeats;
         let plain = ResponseOptions {
             response_format: ResponseFormat::B64Json,
             conversion: None,
@@ -75,12 +80,12 @@ mod tests {
             user: None,
             safety_identifier: None,
         };
-        let mode = |server: &ServerConfig, agent: &str, version| {
+        let mode = |heartbeats: &HeartbeatConfig, agent: &str, version| {
             let headers = HeaderMap::from_iter([(USER_AGENT, agent.parse().unwrap())]);
-            ResponseMode::of(&plain, &headers, version, server)
+            ResponseMode::of(&plain, &headers, version, heartbeats)
         };
-        assert_eq!(mode(&server, "OpenAI/Python 3.51.0", Version::HTTP_11), ResponseMode::Plain, "off by default");
-        server.interim_responses = InterimResponses::KnownClients;
+        assert_eq!(mode(&heartbeats, "OpenAI/Python 3.51.0", Version::HTTP_11), ResponseMode::Plain, "off by default");
+        heartbeats.interim_responses = InterimResponses::KnownClients;
         for known in [
             "OpenAI/Python 3.51.0",
             "AsyncOpenAI/Python 3.51.0",
@@ -89,16 +94,16 @@ mod tests {
             "Python/3.11 aiohttp/3.14.0",
             "litellm/1.106.2",
         ] {
-            let interim = ResponseMode::Interim(server.interim_interval);
-            assert_eq!(mode(&server, known, Version::HTTP_11), interim, "{known}");
-            assert_eq!(mode(&server, known, Version::HTTP_10), ResponseMode::Plain, "{known}");
-            assert_eq!(mode(&server, known, Version::HTTP_2), ResponseMode::Plain, "{known}");
+            let interim = ResponseMode::Interim(heartbeats.interim_interval);
+            assert_eq!(mode(&heartbeats, known, Version::HTTP_11), interim, "{known}");
+            assert_eq!(mode(&heartbeats, known, Version::HTTP_10), ResponseMode::Plain, "{known}");
+            assert_eq!(mode(&heartbeats, known, Version::HTTP_2), ResponseMode::Plain, "{known}");
         }
         for unknown in ["python-requests/2.32", "Python-urllib/3.11", "", "curl/7.88.1", "mail/1 xOpenAI/1"] {
-            assert_eq!(mode(&server, unknown, Version::HTTP_11), ResponseMode::Plain, "{unknown}");
+            assert_eq!(mode(&heartbeats, unknown, Version::HTTP_11), ResponseMode::Plain, "{unknown}");
         }
         let heartbeat = Duration::from_secs(20);
-        server.json_heartbeat = Some(heartbeat);
-        assert_eq!(mode(&server, "curl/7.88.1", Version::HTTP_11), ResponseMode::PaddedJson(heartbeat));
+        heartbeats.json_heartbeat = Some(heartbeat);
+        assert_eq!(mode(&heartbeats, "curl/7.88.1", Version::HTTP_11), ResponseMode::PaddedJson(heartbeat));
     }
 }

@@ -1,12 +1,16 @@
 //! Addresses of results: signed, expiring, and invalid once altered.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::http::HeaderMap;
+use axum::http::header::HOST;
 use url::Url;
 
 use crate::api::error::ApiError;
 use crate::api::request::response_options::Conversion;
+use crate::config::{AddressConfig, ServerConfig};
 use crate::model::{Digest, JobId, Timestamp};
 
 /// Signs and checks the addresses of `response_format: url`.
@@ -78,6 +82,53 @@ impl Signer {
             format!(" {} {}", format.name(), compression.unwrap_or(100))
         });
         blake3::keyed_hash(&self.key, format!("result {job} {index} {expires}{conversion}").as_bytes()).into()
+    }
+}
+
+/// Knows where clients reach the gateway, and so where its results are.
+#[derive(Clone, Debug)]
+pub(crate) struct ResultUrlBuilder {
+    signer: Signer,
+    /// `server.public_url`.
+    public_url: Option<Url>,
+    /// Where neither `public_url` nor a `Host` header names the gateway.
+    listen: SocketAddr,
+    scheme: &'static str,
+    ttl: Duration,
+}
+
+impl ResultUrlBuilder {
+    pub(crate) fn new(signer: Signer, server: &ServerConfig) -> Self {
+        let AddressConfig { public_url, listen, result_url_ttl, .. } = &server.addresses;
+        Self {
+            signer,
+            public_url: public_url.clone(),
+            listen: *listen,
+            scheme: server.tls.scheme(),
+            ttl: *result_url_ttl,
+        }
+    }
+
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.signer
+    }
+
+    /// Returns a maker of result addresses that the client of this request can reach.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::Internal`] when `Host` makes no address.
+    pub(crate) fn for_client(&self, headers: &HeaderMap, now: Timestamp) -> Result<ResultUrls, ApiError> {
+        let base = self.public_url.clone().map_or_else(|| self.requested(headers), Ok)?;
+        Ok(ResultUrls { signer: self.signer.clone(), base, now, ttl: self.ttl })
+    }
+
+    /// The address of the gateway by the `Host` header of a request.
+    fn requested(&self, headers: &HeaderMap) -> Result<Url, ApiError> {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = host.map_or_else(|| self.listen.to_string(), str::to_owned);
+        let url = format!("{}://{host}", self.scheme);
+        url.parse().map_err(|_| ApiError::internal("the Host header makes no address"))
     }
 }
 

@@ -97,7 +97,7 @@ async fn accept(
     rate::count(&state.admission, &client)?;
     let permit = state.admit(&client)?;
     let spool = state.engine.spool();
-    let (limits, models) = (state.form_limits(task), state.available_models(&client));
+    let (limits, models) = (state.request_rules.form_limits(task), state.available_models(&client));
     let parsing = parse(limits, &headers, deployment, body, spool, &state.server, models);
     // Boxed: this future has many kilobytes, and would be moved with every future around it.
     let valid = Box::pin(parsing).await?;
@@ -105,12 +105,12 @@ async fn accept(
     log.model = request.model.to_string();
     log.ignored = ignored;
 
-    let mode = ResponseMode::of(&options, &headers, version, &state.server);
+    let mode = ResponseMode::of(&options, &headers, version, &state.server.heartbeats);
     let shape = ResponseShape::of(&request, options);
-    let deadline = response_deadline(&headers, &state.server, started, Instant::now(), mode.heartbeat());
+    let deadline = response_deadline(&headers, &state.server.responses, started, Instant::now(), mode.heartbeat());
     let urls = state.result_urls(&headers)?;
     let (wait_mode, until) = match mode {
-        ResponseMode::Async(_) => (WaitMode::Away, Instant::now() + state.server.async_start_timeout),
+        ResponseMode::Async(_) => (WaitMode::Away, Instant::now() + state.server.responses.async_start_timeout),
         ResponseMode::Plain | ResponseMode::Interim(_) | ResponseMode::PaddedJson(_) | ResponseMode::Events(_) => {
             (WaitMode::Connected, deadline)
         }
@@ -196,7 +196,8 @@ impl AcceptedRequest {
         heartbeat: Duration,
         outcome: ResponseOutcome,
     ) -> Result<Response, ApiError> {
-        let first = tokio::time::timeout(state.server.stream_grace, self.waiter.next_result(0, self.deadline)).await;
+        let first =
+            tokio::time::timeout(state.server.heartbeats.stream_grace, self.waiter.next_result(0, self.deadline)).await;
         if let Ok(Err(error)) = first {
             outcome.discard();
             return Err(ApiError::of_wait(&self.waiter, error));

@@ -144,8 +144,8 @@ async fn get(
     let now = Instant::now();
     if wants_events(&headers) {
         let permit = state.admit(&client)?;
-        let heartbeat = state.server.stream_heartbeat;
-        let deadline = response_deadline(&headers, &state.server, started, now, Some(heartbeat));
+        let heartbeat = state.server.heartbeats.stream_heartbeat;
+        let deadline = response_deadline(&headers, &state.server.responses, started, now, Some(heartbeat));
         let streaming = StreamingResponse {
             engine: state.engine.clone(),
             converter: state.converter.clone(),
@@ -163,7 +163,7 @@ async fn get(
     let Some(wait) = Preferences::of(&headers).wait else {
         return show_job(state, job, view, response).await;
     };
-    let deadline = response_deadline(&headers, &state.server, started, now, None);
+    let deadline = response_deadline(&headers, &state.server.responses, started, now, None);
     let wait = wait.min(deadline.saturating_duration_since(now));
     if matches!(view.status, JobStatus::UnderWay { .. }) {
         let _permit = state.admit(&client)?;

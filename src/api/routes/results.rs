@@ -34,7 +34,7 @@ pub(crate) async fn show(
     let Query(SignedQuery { format, compression, expires, signature }) =
         query.map_err(|_| ApiError::ResultAddressInvalid)?;
     let conversion = format.map(|format| Conversion::new(format, compression));
-    state.signer.check(job, index, conversion, expires, &signature, state.clock.now())?;
+    state.result_urls.signer().check(job, index, conversion, expires, &signature, state.clock.now())?;
     let (stored, source) = state.engine.picture(job, index).await.ok_or(ApiError::ResultGone)?;
     let picture = state.converter.prepare(&stored, source, conversion).await;
     let response = Response::builder()

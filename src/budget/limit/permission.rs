@@ -2,79 +2,67 @@
 
 use tokio::time::Instant;
 
-use super::bounds::floor;
-use super::window::Availability;
-use super::{AdaptiveLimit, Canary};
+use super::AdaptiveLimit;
 
-/// How much faster than its limit a rate is used while it increases.
-const INCREASE_SPACING: f64 = 1.25;
-/// The smallest rate, in submits per window, for which that holds: below it, one more is a large step already.
-const INCREASE_SPACING_FROM: f64 = 20.0;
-
-/// Whether one more submit may be sent. In every case, ask again when a prediction ends or a submit is answered.
+/// What one more submit waits for. In every case, ask again when a prediction ends or a submit is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::budget) enum Permission {
-    Now,
-    /// Not before this time.
-    At(Instant),
-    /// After a prediction has ended: too many are in flight.
-    AfterCompletion,
-    /// After an unacknowledged submit was answered.
-    AfterAnswer,
+pub(in crate::budget) enum Wait {
+    /// This time.
+    Until(Instant),
+    /// The end of a prediction: too many are in flight.
+    ForCompletion,
+    /// The answer to an unacknowledged submit.
+    ForAnswer,
 }
 
 impl AdaptiveLimit {
     /// Whether one more submit may be sent while `in_flight` predictions are in flight, unacknowledged ones included.
-    pub(in crate::budget) fn permission(&self, in_flight: usize, now: Instant) -> Permission {
-        if let Some(until) = self.paused_until.filter(|&until| until > now) {
-            return Permission::At(until);
-        }
-        if self.canary == Canary::Unacknowledged {
-            return Permission::AfterAnswer;
-        }
+    ///
+    /// # Errors
+    ///
+    /// What it waits for.
+    pub(in crate::budget) fn permission(&self, in_flight: usize, now: Instant) -> Result<(), Wait> {
+        self.recovery.check(now)?;
         if in_flight >= self.bounds.concurrency.max(1) {
-            return Permission::AfterCompletion;
+            return Err(Wait::ForCompletion);
         }
-        if self.unacknowledged >= self.unacknowledged_max {
-            return Permission::AfterAnswer;
-        }
-        let probing = self.may_probe(now);
+        self.slow_start.check()?;
+        let may_probe =
+            !self.recovery.is_canary_due() && self.probing.is_due(self.recovery.first_pause(), self.progress(now));
         // A probe takes no slot below the limit: the level it tests must stay full meanwhile.
-        let probes = usize::from(self.probe_unacknowledged);
-        let unacknowledged = self.unacknowledged.saturating_sub(probes);
-        let above_concurrency = match self.concurrency {
-            Some(concurrency)
-                if in_flight > concurrency.limit + probes || (in_flight >= concurrency.limit + probes && !probing) =>
-            {
-                return Permission::AfterCompletion;
-            }
-            Some(concurrency) => in_flight == concurrency.limit + probes,
-            None => false,
-        };
-        if let Some(rate) = self.rate {
-            let allowed = floor(rate.limit) + usize::from(probing && !above_concurrency);
-            let spaced = self.window.by_spacing(self.spacing_rate(rate.limit));
-            match self.window.by_count(allowed, unacknowledged, now) {
-                Availability::AfterAnswer => return Permission::AfterAnswer,
-                Availability::At(at) if at.max(spaced) > now => return Permission::At(at.max(spaced)),
-                Availability::At(_) => {}
-            }
+        let probes = usize::from(self.probing.is_unacknowledged());
+        let level = in_flight.saturating_sub(probes);
+        let concurrency = &self.limits.concurrency;
+        if concurrency.is_exceeded(level.saturating_sub(usize::from(may_probe))) {
+            return Err(Wait::ForCompletion);
         }
-        if let Some(ambiguity) = self.ambiguity
-            && in_flight >= ambiguity.held
-        {
-            match self.window.by_count(ambiguity.counted, self.unacknowledged, now) {
-                Availability::AfterAnswer => return Permission::AfterAnswer,
-                Availability::At(at) if at > now => return Permission::At(at),
-                Availability::At(_) => {}
+        // One submit is not a probe of both limits.
+        let may_probe_rate = may_probe && !concurrency.is_exceeded(level);
+        let unacknowledged = self.slow_start.unacknowledged();
+        self.check_rate(unacknowledged.saturating_sub(probes), may_probe_rate, now)?;
+        match self.attribution.ambiguity() {
+            // Below one of the two levels the other may be exceeded, which rules one of them out.
+            Some(ambiguity) if in_flight >= ambiguity.held => {
+                let at = self.window.by_count(ambiguity.counted, unacknowledged, now).ok_or(Wait::ForAnswer)?;
+                until(at, now)
             }
+            _ => Ok(()),
         }
-        Permission::Now
     }
 
-    /// The rate that submits are spaced by: while the limit increases, faster than the limit, because the count in a
-    /// window would otherwise never exceed it.
-    pub(super) fn spacing_rate(&self, limit: f64) -> f64 {
-        if self.increasing && limit >= INCREASE_SPACING_FROM { limit * INCREASE_SPACING } else { limit }
+    /// Whether the learned rate allows one more submit.
+    fn check_rate(&self, unacknowledged: usize, may_probe: bool, now: Instant) -> Result<(), Wait> {
+        let Some((allowed, spacing)) =
+            self.limits.rate.allowed().zip(self.limits.spacing(self.probing.is_increasing()))
+        else {
+            return Ok(());
+        };
+        let allowed = allowed + usize::from(may_probe);
+        let at = self.window.by_count(allowed, unacknowledged, now).ok_or(Wait::ForAnswer)?;
+        until(at.max(self.window.by_spacing(spacing)), now)
     }
+}
+
+fn until(at: Instant, now: Instant) -> Result<(), Wait> {
+    if at > now { Err(Wait::Until(at)) } else { Ok(()) }
 }

@@ -1,135 +1,219 @@
-//! What follows a refusal: the pause, the canary, and the decrease of a limit that was exceeded.
+//! What follows a refusal: a pause, and then one canary.
+//!
+//! - **After a refusal: a pause, then one submit, the canary**, and nothing else until its outcome is known. A canary that
+//!   was not sent, or whose outcome says nothing, is followed by another.
+//! - **One loss event, one pause** (the recovery period of RFC 9002 §7.3.2): refusals of submits that were unacknowledged
+//!   when the pause began belong to the same event. They can extend the pause, and begin none.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::bounds::{floor, real};
-use super::{AdaptiveLimit, Canary, Load, RATE_MIN, SendToken, probe};
+use super::bounds::Bounds;
+use super::permission::Wait;
 
-/// The gain of an increase is provisional for this many windows.
-const PROVISIONAL_WINDOWS: u32 = 2;
-/// An increase whose gain is lost again met a token bucket or a fixed window. Such increases double the wait before the
-/// next probe this often more.
-const LOST_DOUBLINGS: u32 = 1;
-/// A limit below this fraction of what it was a window ago is searched for again.
-const FALLEN: f64 = 0.75;
-/// A refusal is not transient if this many submits are refused that were unacknowledged at that moment.
-const CONCURRENT_REFUSALS: u32 = 2;
+/// The state of the first submit after a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Canary {
+    None,
+    Due,
+    Unacknowledged,
+}
 
-impl AdaptiveLimit {
-    /// Records that the upstream refused the submit with a 429 that concerns the account. `in_flight` includes it.
-    /// Returns the pause until the canary.
-    #[expect(clippy::needless_pass_by_value, reason = "an outcome is reported once")]
-    pub(in crate::budget) fn on_refused(
-        &mut self,
-        token: SendToken,
-        in_flight: usize,
-        retry_after: Option<Duration>,
-        now: Instant,
-    ) -> Duration {
-        let load = self.on_result(&token, in_flight, now);
-        let retry_after = retry_after.map(|pause| pause.min(self.bounds.pushback_max));
-        if token.epoch < self.epoch {
-            // Sent before the pause: the same event. A longer pause is new, and that the refusal was not transient.
-            self.concurrent_refusals += 1;
-            if self.concurrent_refusals >= CONCURRENT_REFUSALS
-                && let Some(first) = self.transient.take()
-            {
-                self.attribute(first, now);
-            }
-            if let Some(pause) = retry_after {
-                self.paused_until = self.paused_until.max(Some(now + pause));
-            }
-            return self.paused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+/// The pause of an account, and what leads out of it.
+#[derive(Clone, Debug)]
+pub(super) struct Recovery {
+    bounds: Bounds,
+    /// The number of pauses so far.
+    epoch: u64,
+    paused_until: Option<Instant>,
+    /// The first pause after an acceptance.
+    first_pause: Duration,
+    consecutive_refusals: u32,
+    canary: Canary,
+}
+
+impl Recovery {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            epoch: 0,
+            paused_until: None,
+            first_pause: Duration::ZERO,
+            consecutive_refusals: 0,
+            canary: Canary::None,
         }
+    }
+
+    /// Whether one more submit may be sent.
+    ///
+    /// # Errors
+    ///
+    /// That the pause is not over, or that the canary is unacknowledged.
+    pub(super) fn check(&self, now: Instant) -> Result<(), Wait> {
+        match self.paused_until {
+            Some(until) if until > now => Err(Wait::Until(until)),
+            _ if self.canary == Canary::Unacknowledged => Err(Wait::ForAnswer),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    /// Returns what a single refusal cost the last time.
+    pub(super) fn first_pause(&self) -> Duration {
+        self.first_pause
+    }
+
+    /// Returns the number of pauses so far.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether the next submit is the canary.
+    pub(super) fn is_canary_due(&self) -> bool {
+        self.canary == Canary::Due
+    }
+
+    /// Whether the canary was refused, too.
+    pub(super) fn is_repeated(&self) -> bool {
+        self.consecutive_refusals > 1
+    }
+
+    pub(super) fn on_canary_sent(&mut self) {
+        self.canary = Canary::Unacknowledged;
+    }
+
+    pub(super) fn on_canary_result(&mut self) {
+        self.canary = Canary::None;
+    }
+
+    /// Records that the canary's outcome says nothing: another one is sent.
+    pub(super) fn on_canary_lost(&mut self) {
+        self.canary = Canary::Due;
+    }
+
+    /// Records that a submit of `epoch` was accepted. One from before the pause says nothing about its end.
+    pub(super) fn on_accepted(&mut self, epoch: u64) {
+        if epoch == self.epoch {
+            self.consecutive_refusals = 0;
+        }
+    }
+
+    /// Begins a pause. Returns its length.
+    pub(super) fn begin(&mut self, retry_after: Option<Duration>, now: Instant) -> Duration {
         self.consecutive_refusals = self.consecutive_refusals.saturating_add(1);
-        let pause = retry_after.unwrap_or_else(|| self.bounds.pause(self.consecutive_refusals));
-        self.epoch += 1;
-        self.transient = None;
-        self.concurrent_refusals = 0;
-        self.unacknowledged_max = 1;
-        self.paused_until = Some(now + pause);
+        let pause = match retry_after {
+            Some(pause) => pause.min(self.bounds.pushback_max),
+            None => self.bounds.pause(self.consecutive_refusals),
+        };
         if self.consecutive_refusals == 1 {
             self.first_pause = pause;
         }
+        self.epoch += 1;
+        self.paused_until = Some(now + pause);
         self.canary = Canary::Due;
-        self.decrease(load, now);
         pause
     }
 
-    /// Lowers the limit that the refusal was above, or passes the refusal on to be attributed.
-    fn decrease(&mut self, load: Load, now: Instant) {
-        let Load { held, counted, held_level, counted_level } = load;
-        let increased = std::mem::take(&mut self.increasing);
-        self.accepted_above = 0;
-        self.step = 1;
-        self.changed_at = now;
-        let throughput = self.throughput(now);
-        let provisional_until = increased.then(|| now + self.bounds.window * PROVISIONAL_WINDOWS);
-        let over_concurrency = self.concurrency.is_some_and(|concurrency| held_level >= concurrency.limit);
-        let over_rate = self.rate.is_some_and(|rate| counted_level >= floor(rate.limit));
-        // Where no level was exceeded, a recent increase is the reason.
-        let (any_concurrency, any_rate) = (over_concurrency || !over_rate, over_rate || !over_concurrency);
-        let mut explained = false;
-        if let Some(concurrency) = self.concurrency.as_mut().filter(|_| any_concurrency)
-            && (over_concurrency
-                || concurrency.is_provisional(now)
-                || (increased && concurrency.limit > concurrency.proven))
-        {
-            let lost = concurrency.is_provisional(now) && !increased;
-            self.lost_increases =
-                if lost { (self.lost_increases + 1).min(LOST_DOUBLINGS) } else { self.lost_increases };
-            let below = if lost { held.min(concurrency.limit - 1) } else { held.min(concurrency.limit) };
-            let floor = concurrency.before_decrease(self.bounds.window, now) / 2;
-            concurrency.limit = below.max(concurrency.proven).max(floor).max(1);
-            concurrency.provisional_until = provisional_until;
-            explained = true;
+    /// Extends the pause where a refusal of the same event names a longer one. Returns what remains of it.
+    pub(super) fn extend(&mut self, retry_after: Option<Duration>, now: Instant) -> Duration {
+        if let Some(pause) = retry_after {
+            self.paused_until = self.paused_until.max(Some(now + pause.min(self.bounds.pushback_max)));
         }
-        if let Some(rate) = self.rate.as_mut().filter(|_| any_rate)
-            && (over_rate || rate.is_provisional(now) || (increased && rate.limit > rate.proven))
-        {
-            let lost = rate.is_provisional(now) && !increased;
-            self.lost_increases =
-                if lost { (self.lost_increases + 1).min(LOST_DOUBLINGS) } else { self.lost_increases };
-            let below = if lost { throughput.min(rate.limit - 1.0) } else { real(counted).min(rate.limit) };
-            let floor = rate.before_decrease(self.bounds.window, now) / 2.0;
-            rate.limit = below.max(rate.proven).max(floor).max(RATE_MIN);
-            rate.provisional_until = provisional_until;
-            self.rate_exceeded = Some((now, self.accepted));
-            explained = true;
+        self.paused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds {
+        submits_per_minute: 600.0,
+        concurrency: 500,
+        window: Duration::from_mins(1),
+        pushback: Duration::from_secs(5),
+        pushback_max: Duration::from_mins(1),
+    };
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn pauses_double_until_an_acceptance_and_are_capped() {
+        let now = Instant::now();
+        let mut recovery = Recovery::new(BOUNDS);
+        for (refusals, pause) in (1..).zip([5, 10, 20, 40, 60, 60]) {
+            assert_eq!(recovery.begin(None, now), seconds(pause));
+            assert_eq!(recovery.paused_until(), Some(now + seconds(pause)));
+            assert_eq!((recovery.epoch(), recovery.is_repeated()), (refusals, refusals > 1));
+            assert_eq!(recovery.first_pause(), seconds(5), "what a single refusal costs");
         }
-        if explained || increased {
-            self.found_again(now);
-            self.search_after_a_fall();
-        } else {
-            self.attribute_unexplained(load, now);
+        recovery.on_accepted(recovery.epoch());
+        assert_eq!(recovery.begin(Some(seconds(7)), now), seconds(7));
+        assert_eq!((recovery.first_pause(), recovery.is_repeated()), (seconds(7), false));
+        assert_eq!(recovery.begin(Some(seconds(999)), now), BOUNDS.pushback_max);
+    }
+
+    #[test]
+    fn an_acceptance_of_a_submit_from_before_the_pause_does_not_end_the_doubling() {
+        let now = Instant::now();
+        for (accepted_first, pause) in [(true, 5), (false, 10)] {
+            let mut recovery = Recovery::new(BOUNDS);
+            recovery.begin(None, now);
+            let epoch = recovery.epoch();
+            if accepted_first {
+                // The canary of this pause, and then the next refusal.
+                recovery.on_accepted(epoch);
+            } else {
+                recovery.on_accepted(epoch - 1);
+            }
+            assert_eq!(recovery.begin(None, now), seconds(pause));
         }
     }
 
-    /// Submits per window since the rate was last exceeded.
-    fn throughput(&self, now: Instant) -> f64 {
-        let Some((at, accepted)) = self.rate_exceeded else { return f64::INFINITY };
-        let windows = now.saturating_duration_since(at).as_secs_f64() / self.bounds.window.as_secs_f64();
-        real(usize::try_from(self.accepted - accepted).unwrap_or(usize::MAX)) / windows.max(f64::EPSILON)
-    }
-
-    /// A probe found the limit unchanged, or an increase found it further up.
-    fn found_again(&mut self, now: Instant) {
-        self.failed_probes = (self.failed_probes + 1).min(probe::DOUBLINGS_MAX);
-        self.found = (now, self.accepted);
-        self.unexplained_refusals.clear();
-    }
-
-    /// Probes a limit that fell far as often as a new one.
-    fn search_after_a_fall(&mut self) {
-        let concurrency = self.concurrency.and_then(|concurrency| {
-            concurrency.before_decrease.map(|(_, before)| real(concurrency.limit) < real(before) * FALLEN)
-        });
-        let rate = self.rate.and_then(|rate| rate.before_decrease.map(|(_, before)| rate.limit < before * FALLEN));
-        if concurrency == Some(true) || rate == Some(true) {
-            self.failed_probes = 0;
-            self.lost_increases = 0;
+    #[test]
+    fn a_later_refusal_of_the_same_event_extends_the_pause_and_never_shortens_it() {
+        let now = Instant::now();
+        let later = now + seconds(2);
+        for (first, second, remaining) in [
+            (None, None, 3),
+            (None, Some(1), 3),
+            (None, Some(9), 9),
+            (None, Some(999), 60),
+            (Some(9), Some(4), 7),
+            (Some(4), Some(9), 9),
+        ] {
+            let mut recovery = Recovery::new(BOUNDS);
+            recovery.begin(first.map(seconds), now);
+            let case = format!("{first:?}, {second:?}");
+            assert_eq!(recovery.extend(second.map(seconds), later), seconds(remaining), "{case}");
+            assert_eq!(recovery.check(later), Err(Wait::Until(later + seconds(remaining))), "{case}");
+            assert_eq!((recovery.epoch(), recovery.is_repeated()), (1, false), "{case}");
         }
+    }
+
+    #[test]
+    fn one_canary_after_a_pause_and_another_where_its_outcome_says_nothing() {
+        let now = Instant::now();
+        let mut recovery = Recovery::new(BOUNDS);
+        assert!(!recovery.is_canary_due());
+        assert_eq!(recovery.check(now), Ok(()));
+        let over = now + recovery.begin(None, now);
+        assert_eq!(recovery.check(now), Err(Wait::Until(over)));
+        for _ in 0..2 {
+            assert_eq!((recovery.check(over), recovery.is_canary_due()), (Ok(()), true));
+            recovery.on_canary_sent();
+            assert_eq!((recovery.check(over), recovery.is_canary_due()), (Err(Wait::ForAnswer), false));
+            recovery.on_canary_result();
+            recovery.on_canary_lost();
+        }
+        recovery.on_canary_sent();
+        recovery.on_canary_result();
+        assert_eq!((recovery.check(over), recovery.is_canary_due()), (Ok(()), false));
     }
 }

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
-use super::bounds::real;
+use super::bounds::{floor, real};
 use super::*;
 
 /// How a hidden rate per minute is enforced.
@@ -231,7 +231,7 @@ impl Simulation {
     fn send(&mut self) {
         loop {
             match self.limit.permission(self.in_flight, self.now) {
-                Permission::Now => {
+                Ok(()) => {
                     if let Some(at) = self.due.checked_sub(Duration::from_secs(10)).filter(|&at| at > self.now) {
                         return self.wake(at);
                     }
@@ -241,16 +241,16 @@ impl Simulation {
                     let upload = self.between(UPLOAD);
                     self.at(self.now + upload, Event::Arrives(token));
                 }
-                Permission::At(at) => {
+                Err(Wait::Until(at)) => {
                     assert!(at > self.now, "a time that has passed is now");
                     return self.wake(at);
                 }
-                Permission::AfterCompletion => {
+                Err(Wait::ForCompletion) => {
                     assert!(self.in_flight > 0, "no prediction will end");
                     return;
                 }
-                Permission::AfterAnswer => {
-                    assert!(self.limit.unacknowledged > 0, "no submit will be answered");
+                Err(Wait::ForAnswer) => {
+                    assert!(self.limit.slow_start.unacknowledged() > 0, "no submit will be answered");
                     return;
                 }
             }

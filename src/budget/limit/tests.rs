@@ -4,7 +4,8 @@
 
 use proptest::prelude::*;
 
-use super::bounds::real;
+use super::bounds::{floor, real};
+use super::dimension::RATE_MIN;
 use super::simulation::{BOUNDS, Hidden, Minute, Rule, Scenario, simulate};
 use super::*;
 
@@ -233,7 +234,7 @@ proptest! {
             match step {
                 Step::Wait(ms) => now += Duration::from_millis(ms.into()),
                 Step::Send => {
-                    if limit.permission(in_flight, now) == Permission::Now {
+                    if limit.permission(in_flight, now) == Ok(()) {
                         tokens.push(limit.on_sent(in_flight, now));
                         in_flight += 1;
                     }
@@ -264,15 +265,15 @@ proptest! {
                 }
             }
             match limit.permission(in_flight, now) {
-                Permission::Now => {}
-                Permission::At(at) => {
+                Ok(()) => {}
+                Err(Wait::Until(at)) => {
                     prop_assert!(at > now);
                     // The slowest learned rate, or the longest pause.
                     let longest = bounds.pushback_max.max(bounds.window.div_f64(RATE_MIN) * 2);
                     prop_assert!(at <= now + longest, "{:?}", at - now);
                 }
-                Permission::AfterCompletion => prop_assert!(in_flight > 0),
-                Permission::AfterAnswer => prop_assert!(!tokens.is_empty()),
+                Err(Wait::ForCompletion) => prop_assert!(in_flight > 0),
+                Err(Wait::ForAnswer) => prop_assert!(!tokens.is_empty()),
             }
             if let Some(until) = limit.paused_until() {
                 prop_assert!(until <= now + bounds.pushback_max);
@@ -288,7 +289,7 @@ proptest! {
         let now = Instant::now();
         let mut limit = AdaptiveLimit::new(BOUNDS, None, now);
         for accepted in outcomes {
-            prop_assert_eq!(limit.permission(0, now), Permission::Now);
+            prop_assert_eq!(limit.permission(0, now), Ok(()));
             let token = limit.on_sent(0, now);
             if accepted {
                 limit.on_accepted(token, 1, now);
@@ -307,13 +308,13 @@ fn after_a_pause_one_canary_is_sent_alone() {
     let first = limit.on_sent(0, start);
     assert_eq!(limit.on_refused(first, 1, None, start), BOUNDS.pushback);
     let over = start + BOUNDS.pushback;
-    assert_eq!(limit.permission(0, start), Permission::At(over));
-    assert_eq!(limit.permission(0, over), Permission::Now);
+    assert_eq!(limit.permission(0, start), Err(Wait::Until(over)));
+    assert_eq!(limit.permission(0, over), Ok(()));
     let canary = limit.on_sent(0, over);
-    assert_eq!(limit.permission(1, over), Permission::AfterAnswer);
+    assert_eq!(limit.permission(1, over), Err(Wait::ForAnswer));
     limit.on_no_evidence(canary, over);
     let canary = limit.on_sent(0, over);
-    assert_eq!(limit.permission(1, over), Permission::AfterAnswer, "a canary that was not sent is followed by another");
+    assert_eq!(limit.permission(1, over), Err(Wait::ForAnswer), "a canary that was not sent is followed by another");
     assert_eq!(limit.on_refused(canary, 1, None, over), BOUNDS.pushback * 2);
 }
 
@@ -343,7 +344,274 @@ fn a_single_transient_refusal_changes_no_limit() {
     let canary = limit.on_sent(15, now);
     limit.on_accepted(canary, 16, now);
     assert_eq!(limit.learned(), LearnedSubmits::default());
-    assert_eq!(limit.permission(16, now), Permission::Now);
+    assert_eq!(limit.permission(16, now), Ok(()));
+}
+
+/// A limit with `count` accepted submits in flight, and two more that are unacknowledged.
+fn with_two_unacknowledged(count: usize, now: Instant) -> (AdaptiveLimit, [SendToken; 2]) {
+    let mut limit = AdaptiveLimit::new(BOUNDS, None, now);
+    for in_flight in 0..count {
+        let token = limit.on_sent(in_flight, now);
+        limit.on_accepted(token, in_flight + 1, now);
+    }
+    let tokens = [limit.on_sent(count, now), limit.on_sent(count + 1, now)];
+    (limit, tokens)
+}
+
+#[test]
+fn an_acceptance_and_a_refusal_that_race_begin_one_pause_in_both_orders() {
+    for accepted_first in [true, false] {
+        let now = Instant::now();
+        let (mut limit, [first, second]) = with_two_unacknowledged(5, now);
+        let pause = if accepted_first {
+            limit.on_accepted(first, 7, now);
+            limit.on_refused(second, 7, None, now)
+        } else {
+            let pause = limit.on_refused(second, 7, None, now);
+            limit.on_accepted(first, 6, now);
+            pause
+        };
+        assert_eq!(pause, BOUNDS.pushback);
+        let over = now + pause;
+        assert_eq!(limit.permission(6, now), Err(Wait::Until(over)), "accepted first: {accepted_first}");
+        let canary = limit.on_sent(6, over);
+        assert_eq!(limit.permission(7, over), Err(Wait::ForAnswer), "accepted first: {accepted_first}");
+        // An acceptance from before the pause does not make the refused canary the first refusal.
+        assert_eq!(limit.on_refused(canary, 7, None, over), BOUNDS.pushback * 2);
+    }
+}
+
+#[test]
+fn two_refusals_that_race_are_one_event_in_both_orders() {
+    for first_first in [true, false] {
+        let now = Instant::now();
+        let (mut limit, [first, second]) = with_two_unacknowledged(5, now);
+        let later = now + Duration::from_secs(1);
+        let (one, other) = if first_first { (first, second) } else { (second, first) };
+        assert_eq!(limit.on_refused(one, 7, None, now), BOUNDS.pushback);
+        assert_eq!(limit.on_refused(other, 6, None, later), Duration::from_secs(4));
+        assert_eq!(limit.learned(), LearnedSubmits::default(), "one concurrent refusal is no evidence");
+        let over = now + BOUNDS.pushback;
+        assert_eq!(limit.permission(5, over), Ok(()));
+    }
+}
+
+/// A probe above a limit of five, and a submit that takes the slot of a prediction that ended meanwhile.
+#[test]
+fn a_probe_and_a_submit_below_the_limit_that_race_find_the_same_limit_in_both_orders() {
+    for (probe_accepted, expected) in [(true, 5), (false, 5)] {
+        for probe_first in [true, false] {
+            let mut now = Instant::now();
+            let learned = LearnedSubmits { concurrency: Some(5), ..LearnedSubmits::default() };
+            let mut limit = AdaptiveLimit::new(BOUNDS, Some(learned), now);
+            for _ in 0..30 {
+                now += Duration::from_secs(3);
+                let token = limit.on_sent(4, now);
+                limit.on_accepted(token, 5, now);
+            }
+            assert_eq!(limit.permission(5, now), Ok(()), "a probe is due");
+            let probe = limit.on_sent(5, now);
+            assert_eq!(limit.permission(6, now), Err(Wait::ForCompletion), "one at a time");
+            assert_eq!(limit.permission(5, now), Ok(()), "the slot below the limit is still filled");
+            let below = limit.on_sent(5, now);
+            assert_eq!((probe.role, below.role), (Role::Probe, Role::Plain));
+            let mut in_flight = 6;
+            let answer = |limit: &mut AdaptiveLimit, token, accepted, in_flight: &mut usize| {
+                if accepted {
+                    limit.on_accepted(token, *in_flight, now);
+                } else {
+                    limit.on_refused(token, *in_flight, None, now);
+                    *in_flight -= 1;
+                }
+            };
+            if probe_first {
+                answer(&mut limit, probe, probe_accepted, &mut in_flight);
+                answer(&mut limit, below, true, &mut in_flight);
+            } else {
+                answer(&mut limit, below, true, &mut in_flight);
+                answer(&mut limit, probe, probe_accepted, &mut in_flight);
+            }
+            let case = format!("accepted: {probe_accepted}, first: {probe_first}");
+            assert_eq!(limit.concurrency(), expected, "{case}");
+            assert_eq!(limit.paused_until().is_some(), !probe_accepted, "{case}");
+            assert_eq!(limit.learned().failed_probes, u32::from(!probe_accepted), "{case}");
+            // After a success the next probe follows at once.
+            if probe_accepted {
+                assert_eq!(limit.permission(5, now), Ok(()), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_canary_whose_outcome_says_nothing_is_followed_by_another_alone() {
+    let now = Instant::now();
+    let (mut limit, [first, second]) = with_two_unacknowledged(5, now);
+    let over = now + limit.on_refused(first, 7, None, now);
+    // An acceptance from before the pause lets two be unacknowledged.
+    limit.on_accepted(second, 6, now);
+    let canary = limit.on_sent(6, over);
+    limit.on_no_evidence(canary, over);
+    assert_eq!(limit.permission(6, over), Ok(()));
+    let canary = limit.on_sent(6, over);
+    assert_eq!(limit.permission(7, over), Err(Wait::ForAnswer));
+    limit.on_accepted(canary, 7, over);
+    assert_eq!(limit.permission(7, over), Ok(()));
+}
+
+#[test]
+fn concurrent_refusals_of_two_pauses_are_not_counted_together() {
+    let mut now = Instant::now();
+    let (mut limit, [first, second]) = with_two_unacknowledged(10, now);
+    for token in [first, second] {
+        limit.on_accepted(token, 5, now);
+    }
+    // More held than were before, of fewer counted: with evidence, it would be the concurrency.
+    for _ in 0..2 {
+        now += BOUNDS.window * 2;
+        let tokens = [limit.on_sent(20, now), limit.on_sent(21, now)];
+        let mut in_flight = 22;
+        for token in tokens {
+            limit.on_refused(token, in_flight, None, now);
+            in_flight -= 1;
+        }
+        now += BOUNDS.pushback;
+        let canary = limit.on_sent(0, now);
+        limit.on_accepted(canary, 1, now);
+        assert_eq!(limit.learned(), LearnedSubmits::default());
+    }
+}
+
+/// A limit of five and 60 per window, whose probe is due.
+fn with_a_probe_due() -> (AdaptiveLimit, Instant) {
+    let mut now = Instant::now();
+    let learned = LearnedSubmits { concurrency: Some(5), submits_per_minute: Some(60.0), failed_probes: 0 };
+    let mut limit = AdaptiveLimit::new(BOUNDS, Some(learned), now);
+    // What is assumed of the time before the start is over.
+    now += BOUNDS.window * 2;
+    for _ in 0..30 {
+        now += Duration::from_secs(1);
+        let token = limit.on_sent(4, now);
+        limit.on_accepted(token, 5, now);
+    }
+    (limit, now + Duration::from_secs(1))
+}
+
+#[test]
+fn a_submit_is_a_probe_of_one_limit_at_a_time() {
+    let (mut limit, mut now) = with_a_probe_due();
+    assert_eq!(limit.permission(5, now), Ok(()), "above the concurrency");
+    for _ in 0..30 {
+        let token = limit.on_sent(1, now);
+        limit.on_accepted(token, 2, now);
+        now += Duration::from_millis(900);
+    }
+    assert_eq!(limit.permission(4, now), Ok(()), "above the rate");
+    assert!(matches!(limit.permission(5, now), Err(Wait::Until(_))), "above both");
+}
+
+#[test]
+fn a_canary_is_no_probe() {
+    let (mut limit, sent) = with_a_probe_due();
+    let transient = limit.on_sent(3, sent);
+    let now = sent + limit.on_refused(transient, 4, Some(Duration::from_secs(1)), sent);
+    assert_eq!(limit.permission(5, now), Err(Wait::ForCompletion));
+    assert_eq!(limit.permission(4, now), Ok(()));
+    let canary = limit.on_sent(4, now);
+    limit.on_accepted(canary, 5, now);
+    let later = now + Duration::from_secs(1);
+    assert_eq!(limit.permission(5, later), Ok(()), "the probe is still due");
+}
+
+#[test]
+fn a_limit_that_falls_far_is_probed_as_often_as_a_new_one() {
+    let now = Instant::now();
+    let learned = LearnedSubmits { concurrency: Some(40), submits_per_minute: None, failed_probes: 2 };
+    for (unacknowledged, concurrency, failed_probes) in [(10, 30, 3), (11, 29, 0), (30, 20, 0)] {
+        let mut limit = AdaptiveLimit::new(BOUNDS, Some(learned), now);
+        // They fill the limit with what is held, and the probe is one more.
+        let _others: Vec<SendToken> = (0..unacknowledged).map(|_| limit.on_sent(0, now)).collect();
+        let probe = limit.on_sent(40, now);
+        limit.on_refused(probe, 41, None, now);
+        let expected = LearnedSubmits { concurrency: Some(concurrency), submits_per_minute: None, failed_probes };
+        assert_eq!(limit.learned(), expected, "{unacknowledged}");
+    }
+}
+
+#[test]
+fn submits_under_a_learned_rate_are_spaced() {
+    let (mut limit, now) = with_a_probe_due();
+    let token = limit.on_sent(0, now);
+    limit.on_accepted(token, 1, now);
+    // Half of the mean gap of a second, because the credit is not spent.
+    assert_eq!(limit.permission(0, now), Err(Wait::Until(now + Duration::from_millis(500))));
+}
+
+#[test]
+fn a_refusal_soon_after_a_limit_was_forgotten_is_not_attributed() {
+    let now = Instant::now();
+    let bounds = Bounds { concurrency: 5, ..BOUNDS };
+    let learned = LearnedSubmits { concurrency: Some(4), ..LearnedSubmits::default() };
+    let mut limit = AdaptiveLimit::new(bounds, Some(learned), now);
+    for _ in 0..4 {
+        let token = limit.on_sent(4, now);
+        limit.on_accepted(token, 5, now);
+    }
+    assert_eq!(limit.learned(), LearnedSubmits::default(), "as many as configured");
+    let token = limit.on_sent(4, now);
+    limit.on_refused(token, 5, None, now);
+    assert_eq!(limit.learned(), LearnedSubmits { failed_probes: 1, ..LearnedSubmits::default() }, "the increase ended");
+}
+
+#[test]
+fn what_is_used_is_proven_a_window_and_a_half_after_the_last_change() {
+    let start = Instant::now();
+    let learned = LearnedSubmits { concurrency: Some(20), ..LearnedSubmits::default() };
+    for (seconds, concurrency) in [(89, 10), (90, 16)] {
+        let now = start + Duration::from_secs(seconds);
+        let mut limit = AdaptiveLimit::new(BOUNDS, Some(learned), start);
+        let used = limit.on_sent(15, now);
+        limit.on_accepted(used, 16, now);
+        let _others: Vec<SendToken> = (0..12).map(|_| limit.on_sent(0, now)).collect();
+        let probe = limit.on_sent(20, now);
+        limit.on_refused(probe, 21, None, now);
+        assert_eq!(limit.concurrency(), concurrency, "after {seconds} s");
+    }
+}
+
+#[test]
+fn failed_probes_of_limits_that_are_no_longer_known_confirm_none() {
+    let mut now = Instant::now();
+    let learned = LearnedSubmits { failed_probes: 3, ..LearnedSubmits::default() };
+    let mut limit = AdaptiveLimit::new(BOUNDS, Some(learned), now);
+    for _ in 0..10 {
+        let token = limit.on_sent(5, now);
+        limit.on_accepted(token, 6, now);
+    }
+    for refusals in 1..=4 {
+        now += BOUNDS.window;
+        let token = limit.on_sent(20, now);
+        now += limit.on_refused(token, 21, None, now);
+        let canary = limit.on_sent(0, now);
+        limit.on_accepted(canary, 1, now);
+        assert_eq!(limit.learned().concurrency, (refusals == 4).then_some(20));
+    }
+}
+
+#[test]
+fn while_a_refusal_is_ambiguous_one_of_the_two_levels_is_not_reached() {
+    let mut now = Instant::now();
+    let (mut limit, [first, second]) = with_two_unacknowledged(6, now);
+    limit.on_no_evidence(second, now);
+    let accepted_at = now;
+    now += limit.on_refused(first, 7, None, now);
+    let canary = limit.on_sent(6, now);
+    now += limit.on_refused(canary, 7, None, now);
+    assert_eq!(limit.learned(), LearnedSubmits::default());
+    // Six held, and six counted.
+    assert_eq!(limit.permission(5, now), Ok(()));
+    assert_eq!(limit.permission(6, now), Err(Wait::Until(accepted_at + BOUNDS.window)));
+    assert_eq!(limit.permission(6, accepted_at + BOUNDS.window), Ok(()));
 }
 
 #[test]

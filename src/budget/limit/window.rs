@@ -27,15 +27,6 @@ pub(super) struct SubmitWindow {
     due: Instant,
 }
 
-/// When a submit fits under a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Availability {
-    /// From this time on, which may be past.
-    At(Instant),
-    /// Unacknowledged submits may fill the window: after one of them was answered.
-    AfterAnswer,
-}
-
 impl SubmitWindow {
     pub(super) fn new(window: Duration, now: Instant) -> Self {
         Self { window, accepted: VecDeque::new(), last_sent: None, due: now }
@@ -76,20 +67,18 @@ impl SubmitWindow {
         };
     }
 
-    /// The earliest time by count: fewer than `limit` accepted within a window or unacknowledged.
-    pub(super) fn by_count(&self, limit: usize, unacknowledged: usize, now: Instant) -> Availability {
+    /// Returns the earliest time by count: fewer than `limit` accepted within a window or unacknowledged. `None`: after one
+    /// of the unacknowledged submits was answered, which may fill the window.
+    pub(super) fn by_count(&self, limit: usize, unacknowledged: usize, now: Instant) -> Option<Instant> {
         let expired = self.expired(now);
         let used = self.accepted.len() - expired + unacknowledged;
         if used < limit {
-            return Availability::At(now);
+            return Some(now);
         }
-        match self.accepted.get(expired + used - limit) {
-            Some(&at) => Availability::At(at + self.window),
-            None => Availability::AfterAnswer,
-        }
+        self.accepted.get(expired + used - limit).map(|&at| at + self.window)
     }
 
-    /// The earliest time by spacing at `limit` per window.
+    /// Returns the earliest time by spacing at `limit` per window.
     pub(super) fn by_spacing(&self, limit: f64) -> Instant {
         let credit = self.window.mul_f64(CREDIT);
         let smooth = self.due.checked_sub(credit).unwrap_or(self.due);

@@ -15,7 +15,7 @@ fn a_client_has_the_default_limits_unless_it_names_its_own() {
     let own = alice("pictures_per_day = 0\nusd_per_day = 2.5\nusd_per_month = 40\nweight = 3");
     let variables = [("GATEWAY_CLIENT_KEYS", "bob:0123456789abcdef"), ("GATEWAY_LIMITS__USD_PER_MONTH", "99")];
     let config = load(&format!("{defaults}{own}"), &variables).unwrap();
-    let [alice, bob] = &config.clients[..] else { panic!("two clients") };
+    let [alice, bob] = &config.clients.entries[..] else { panic!("two clients") };
     let of_bob = ClientLimits {
         requests_per_minute: NonZeroU32::new(60),
         requests_at_once: None,
@@ -30,15 +30,15 @@ fn a_client_has_the_default_limits_unless_it_names_its_own() {
     assert_eq!(alice.limits, of_alice);
     assert_eq!((alice.weight, bob.weight), (3.0, 1.0));
     assert_eq!((&alice.models, &bob.models), (&None, &None));
-    let sandbox = config.sandboxed("127.0.0.1:1".parse().unwrap(), "key").clients.pop().unwrap();
+    let sandbox = config.sandboxed("127.0.0.1:1".parse().unwrap(), "key").clients.entries.pop().unwrap();
     assert_eq!(sandbox.limits, of_bob);
-    assert_eq!(load("", &[]).unwrap().limits, ClientLimits::default());
+    assert_eq!(load("", &[]).unwrap().clients.limits, ClientLimits::default());
 }
 
 #[test]
 fn models_of_a_client_may_be_named_by_an_alias() {
     let config = load(&alice("models = [\"openai/gpt-image-2\", \"gpt-image-1\", \"gpt-image-2\"]"), &[]).unwrap();
-    let models: Vec<&str> = config.clients[0].models.iter().flatten().map(String::as_str).collect();
+    let models: Vec<&str> = config.clients.entries[0].models.iter().flatten().map(String::as_str).collect();
     assert_eq!(models, ["gpt-image-1", "gpt-image-2"]);
 }
 

@@ -1,38 +1,47 @@
 //! Where the certificate and its key are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Error, ServerConfig, invalid};
+use serde::Deserialize;
 
-impl ServerConfig {
+use super::{Error, at_least_a_second, invalid};
+use crate::config::{optional_path, seconds};
+
+/// TLS of the client listener.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct TlsConfig {
+    #[serde(rename = "tls_certificate_file", deserialize_with = "optional_path")]
+    certificate_file: Option<PathBuf>,
+    #[serde(rename = "tls_key_file", deserialize_with = "optional_path")]
+    key_file: Option<PathBuf>,
+    #[serde(rename = "tls_handshake_timeout_s", deserialize_with = "seconds")]
+    pub(crate) handshake_timeout: Duration,
+    #[serde(rename = "tls_reload_interval_s", deserialize_with = "seconds")]
+    pub(crate) reload_interval: Duration,
+}
+
+impl TlsConfig {
     /// The files of the certificate and its key; `None` when the listener speaks plain HTTP.
-    pub(crate) fn tls(&self) -> Option<(&Path, &Path)> {
-        self.tls_certificate_file.as_deref().zip(self.tls_key_file.as_deref())
+    pub(crate) fn files(&self) -> Option<(&Path, &Path)> {
+        self.certificate_file.as_deref().zip(self.key_file.as_deref())
     }
 
     /// The scheme of this gateway's addresses where no header or `public_url` names another.
     pub(crate) fn scheme(&self) -> &'static str {
-        if self.tls().is_some() { "https" } else { "http" }
+        if self.files().is_some() { "https" } else { "http" }
     }
 
-    pub(super) fn check_tls(&self) -> Result<(), Error> {
-        match (&self.tls_certificate_file, &self.tls_key_file) {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match (&self.certificate_file, &self.key_file) {
             (Some(_), None) => return Err(invalid("tls_key_file", "must be set too, as tls_certificate_file is set")),
             (None, Some(_)) => {
                 return Err(invalid("tls_certificate_file", "must be set too, as tls_key_file is set"));
             }
             (Some(_), Some(_)) | (None, None) => {}
         }
-        for (key, value) in [
-            ("tls_handshake_timeout_s", self.tls_handshake_timeout),
-            ("tls_reload_interval_s", self.tls_reload_interval),
-        ] {
-            if value < Duration::from_secs(1) {
-                return Err(invalid(key, "must be at least 1"));
-            }
-        }
-        Ok(())
+        at_least_a_second("tls_handshake_timeout_s", self.handshake_timeout)?;
+        at_least_a_second("tls_reload_interval_s", self.reload_interval)
     }
 }
 
@@ -46,7 +55,7 @@ mod tests {
             (("GATEWAY_SERVER__TLS_CERTIFICATE_FILE", "a.pem"), ("GATEWAY_SERVER__TLS_KEY_FILE", "b.pem"));
         assert!(refusal("", &[key]).starts_with("server.tls_certificate_file: "));
         assert!(refusal("", &[certificate]).starts_with("server.tls_key_file: "));
-        assert_eq!(load("", &[certificate, key]).unwrap().server.scheme(), "https");
-        assert_eq!(load("", &[]).unwrap().server.scheme(), "http");
+        assert_eq!(load("", &[certificate, key]).unwrap().server.tls.scheme(), "https");
+        assert_eq!(load("", &[]).unwrap().server.tls.scheme(), "http");
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Error, ServerConfig, invalid};
+use super::{Error, invalid};
 
 /// The longest path of a socket on Linux, without its terminating zero.
 const SOCKET_PATH_MAX: usize = 107;
@@ -32,18 +32,16 @@ impl TryFrom<String> for FileMode {
     }
 }
 
-impl ServerConfig {
-    /// The path of the socket, when one is configured.
-    pub(crate) fn unix_socket(&self) -> Option<&Path> {
-        self.unix_socket.as_deref()
+/// Checks the length of the socket's path.
+///
+/// # Errors
+///
+/// [`Error::Invalid`], naming the key and the longest path.
+pub(super) fn check_path(path: &Path) -> Result<(), Error> {
+    if path.as_os_str().len() > SOCKET_PATH_MAX {
+        return Err(invalid("unix_socket", format!("must be a path of at most {SOCKET_PATH_MAX} bytes")));
     }
-
-    pub(super) fn check_unix_socket(&self) -> Result<(), Error> {
-        if self.unix_socket().is_some_and(|path| path.as_os_str().len() > SOCKET_PATH_MAX) {
-            return Err(invalid("unix_socket", format!("must be a path of at most {SOCKET_PATH_MAX} bytes")));
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::config::{Error, ServerConfig};
+use crate::config::{AddressConfig, Error};
 use crate::model::ApiKind;
 
 /// `upstream.api`: which API of the upstream a request uses.
@@ -50,9 +50,9 @@ pub(crate) enum InputTransport {
 
 impl InputTransport {
     /// Fails when the upstream could not fetch the pictures.
-    pub(in crate::config) fn check(self, server: &ServerConfig) -> Result<(), Error> {
+    pub(in crate::config) fn check(self, addresses: &AddressConfig) -> Result<(), Error> {
         match self {
-            Self::Link if server.public_url.is_none() => Err(Error::invalid(
+            Self::Link if addresses.public_url.is_none() => Err(Error::invalid(
                 "upstream.inputs",
                 "\"link\" needs server.public_url, the address at which the upstream can reach this gateway",
             )),

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Driver, State, fetch, submit};
-use crate::engine::forecast::missed_start;
-use crate::engine::jobs::event::{Completion, Effect, EndedPurchase, Event, Step};
-use crate::model::{ClientId, Failure, PurchaseId, Usd};
+use super::{Driver, Services, State, fetch, submit};
+use crate::engine::driver::forecast::missed_start;
+use crate::engine::jobs::event::{AppendOutcome, Completion, Effect, EndedPurchase, Event, Step};
+use crate::model::{ClientId, Failure, PurchaseId, UpstreamId, Usd};
 use crate::storage::JournalError;
 use crate::storage::journal::Record;
 
@@ -49,14 +49,14 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut State, effect: Effect) -> 
         Effect::Fetch { purchase, finished, pause, resumable } => {
             fetch::start(driver, purchase, finished, pause, resumable);
         }
-        Effect::Publish { job, news } => live.publish(job, news),
+        Effect::Publish { job, change } => live.publish(job, change),
         Effect::CountLostAnswer { usd } => driver.services.metrics.unknown(usd),
         Effect::EndPurchase(ended) => {
             if let Some(quota) = live.quota(ended.purchase.job) {
                 let (pictures, usd) = ended.charge;
                 quota.settle(pictures, usd);
             }
-            report(driver, &ended);
+            report(driver, *ended);
         }
         Effect::EndJob { record, outcome } => {
             driver.cache.on_ended(&record, &outcome);
@@ -81,7 +81,12 @@ fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step) {
         if let Err(error) = &result {
             log_not_journalled(step, error);
         }
-        driver.handle(Event::Journalled { step, durable: result.is_ok() });
+        let outcome = match result {
+            Ok(()) => AppendOutcome::Durable,
+            Err(_) if driver.services.journal.failed() => AppendOutcome::Failed,
+            Err(_) => AppendOutcome::Refused,
+        };
+        driver.handle(Event::Journalled { step, outcome });
     });
 }
 
@@ -125,29 +130,41 @@ fn learn(driver: &Arc<Driver>, completion: Completion) {
     });
 }
 
-/// Counts and logs the end of a purchase.
-fn report(driver: &Driver, ended: &EndedPurchase) {
+/// Counts the end of a purchase, and logs it in a task of its own, since that may block.
+fn report(driver: &Driver, ended: EndedPurchase) {
+    let Services { metrics, lifecycle, .. } = &driver.services;
+    match &ended.result {
+        Ok(pictures) => metrics.resolved(ended.record.model.as_str(), *pictures, ended.usd, ended.took),
+        Err(failure) => metrics.ended(failure, ended.usd.unwrap_or_default()),
+    }
+    lifecycle.spawn("purchase log", async move { log_end(&ended) });
+}
+
+fn log_end(ended: &EndedPurchase) {
     let EndedPurchase { purchase, record, upstream, result, took, usd, .. } = ended;
-    let metrics = &driver.services.metrics;
     let (client, model) = (&record.client, record.model.as_str());
     match result {
         Ok(pictures) => {
-            metrics.resolved(model, *pictures, *usd, *took);
             let seconds = rounded(took.as_secs_f64(), 1000.0);
             let usd = usd.map(|usd| rounded(usd.0, 1e6));
             tracing::info!(%purchase, %client, model, pictures, seconds, usd, "purchase resolved");
         }
         Err(failure) => {
-            let usd = usd.unwrap_or_default();
-            metrics.ended(failure, usd);
-            log_failure(*purchase, client, upstream.as_ref().map(ToString::to_string), failure, usd);
+            log_failure(*purchase, client, upstream.as_ref(), failure, usd.unwrap_or_default());
         }
     }
 }
 
-fn log_failure(purchase: PurchaseId, client: &ClientId, upstream: Option<String>, failure: &Failure, Usd(usd): Usd) {
+fn log_failure(
+    purchase: PurchaseId,
+    client: &ClientId,
+    upstream: Option<&UpstreamId>,
+    failure: &Failure,
+    Usd(usd): Usd,
+) {
     let name = failure.name();
     if failure.may_have_been_bought() {
+        let upstream = upstream.map(ToString::to_string);
         tracing::warn!(%purchase, upstream, %client, failure = name, usd, "purchase ended without a picture");
     } else {
         tracing::info!(%purchase, %client, failure = name, "purchase ended without a picture");

@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::{Driver, State};
 use crate::budget::{InFlightPermit, QueueSlot, Reservation, Submit};
-use crate::engine::jobs::event::{Event, News};
-use crate::engine::jobs::{CancelOutcome, Counts, Listed, LiveView, NewJob, Progress, RecoveredJob, Standing};
+use crate::engine::jobs::event::{Event, ProgressChange};
+use crate::engine::jobs::{JobStage, Jobs, ListOutcome, LiveView, NewJob, RecoveredJob};
 use crate::engine::reuse::ReusePolicy;
 use crate::model::{
-    ClientId, Failure, Fingerprint, IdempotencyKey, JobId, JobResult, PictureRequest, PurchaseId, QuotaHold,
+    ClientId, Failure, JobId, JobResult, PictureRequest, PurchaseId, PurchaseResult, QuotaHold, UpstreamId,
 };
 use crate::storage::journal::JobRecord;
 
@@ -59,13 +59,25 @@ pub(in crate::engine) struct QueuedJob {
     pub(in crate::engine) quota: Box<dyn QuotaHold>,
 }
 
-/// A purchase that was under way before the start, with its place in flight.
-pub(in crate::engine) type AdoptedPurchase = (PurchaseId, InFlightPermit);
+/// What waiters see of a job.
+#[derive(Clone, Debug, Default)]
+pub(in crate::engine) struct Progress {
+    pub(in crate::engine) stage: JobStage,
+    /// The job is in the journal.
+    pub(in crate::engine) recorded: bool,
+    /// The upstream's ids of its purchases, as they become known.
+    pub(in crate::engine) upstream: Vec<UpstreamId>,
+    /// The results of its purchases, in the order in which they arrived.
+    pub(in crate::engine) results: Vec<PurchaseResult>,
+    pub(in crate::engine) outcome: Option<Result<Arc<JobResult>, Failure>>,
+}
 
 /// A live job that a request waits for.
 #[derive(Debug)]
 pub(in crate::engine) struct Joined {
     pub(in crate::engine) record: Arc<JobRecord>,
+    /// It was listed for this request.
+    pub(in crate::engine) is_new: bool,
     pub(in crate::engine) progress: watch::Receiver<Progress>,
     pub(in crate::engine) keep_alive: KeepAlive,
 }
@@ -75,14 +87,6 @@ pub(in crate::engine) struct Joined {
 pub(in crate::engine) struct KeepAlive {
     driver: Arc<Driver>,
     job: JobId,
-}
-
-/// The result of listing a job.
-#[derive(Debug)]
-pub(in crate::engine) enum ListOutcome {
-    New(Joined),
-    /// A live job was joined instead.
-    Joined(Joined),
 }
 
 impl LiveJobs {
@@ -95,13 +99,13 @@ impl LiveJobs {
     }
 
     /// Shows waiters what is new.
-    pub(super) fn publish(&self, job: JobId, news: News) {
+    pub(super) fn publish(&self, job: JobId, change: ProgressChange) {
         let Some(live) = self.jobs.get(&job) else { return };
-        live.progress.send_modify(|progress| match news {
-            News::Stage(stage) => progress.stage = stage,
-            News::Recorded => progress.recorded = true,
-            News::Upstream(upstream) => progress.upstream.push(upstream),
-            News::Result(result) => progress.results.push(result),
+        live.progress.send_modify(|progress| match change {
+            ProgressChange::Stage(stage) => progress.stage = stage,
+            ProgressChange::Recorded => progress.recorded = true,
+            ProgressChange::Upstream(upstream) => progress.upstream.push(upstream),
+            ProgressChange::Result(result) => progress.results.push(result),
         });
     }
 
@@ -125,33 +129,19 @@ impl Drop for KeepAlive {
 
 /// What requests and owners ask of the live jobs.
 impl Driver {
-    /// Joins the live job of a client's idempotency key.
+    /// Joins a live job, if `find` finds one.
     ///
     /// # Errors
     ///
-    /// [`Failure::KeyReused`] when that job is for another request.
-    pub(in crate::engine) fn join_by_key(
-        self: &Arc<Self>,
-        client: &ClientId,
-        key: &IdempotencyKey,
-        fingerprint: Fingerprint,
-        start_by: Instant,
-    ) -> Result<Option<Joined>, Failure> {
-        let mut state = self.lock();
-        let joined = state.jobs.join_by_key(client, key, fingerprint, start_by.into_std())?;
-        Ok(joined.and_then(|record| self.joined(&state, record)))
-    }
-
-    /// Joins a live job that serves the request, where the policy allows it.
+    /// Those of `find`.
     pub(in crate::engine) fn join(
         self: &Arc<Self>,
-        fingerprint: Fingerprint,
-        policy: ReusePolicy,
-        start_by: Instant,
-    ) -> Option<Joined> {
+        find: impl FnOnce(&mut Jobs) -> Result<Option<Arc<JobRecord>>, Failure>,
+    ) -> Result<Option<Joined>, Failure> {
         let mut state = self.lock();
-        let record = state.jobs.join(fingerprint, policy, start_by.into_std())?;
-        self.joined(&state, record)
+        let found = find(&mut state.jobs)?;
+        self.carry_out(&mut state, Vec::new());
+        Ok(found.and_then(|record| self.joined(&state, record, false)))
     }
 
     /// Lists a job, whose purchases then wait for the budget; or joins a live one that serves the request.
@@ -163,58 +153,43 @@ impl Driver {
         self: &Arc<Self>,
         queued: QueuedJob,
         policy: ReusePolicy,
-    ) -> Result<ListOutcome, Failure> {
+    ) -> Result<Joined, Failure> {
         let QueuedJob { job, request, slots, quota } = queued;
         let record = Arc::clone(&job.record);
         let request = Arc::new(request);
         let mut state = self.lock();
-        let effects = match state.jobs.list_or_join(job, policy)? {
-            Listed::New(effects) => effects,
-            Listed::Joined(other) => {
-                return Ok(ListOutcome::Joined(self.joined(&state, other).ok_or(Failure::Stopping)?));
+        let (record, is_new, effects) = match state.jobs.list_or_join(job, policy)? {
+            ListOutcome::Joined(other) => (other, false, Vec::new()),
+            ListOutcome::New(effects) => {
+                let purchases = slots.into_iter().map(|slot| LivePurchase {
+                    submission: Some(Submission { request: Arc::clone(&request), slot, reservation: None }),
+                    ..LivePurchase::default()
+                });
+                state.live.insert(record.id, quota, purchases.collect());
+                (record, true, effects)
             }
         };
-        let purchases = slots.into_iter().map(|slot| LivePurchase {
-            submission: Some(Submission { request: Arc::clone(&request), slot, reservation: None }),
-            ..LivePurchase::default()
-        });
-        state.live.insert(record.id, quota, purchases.collect());
         self.carry_out(&mut state, effects);
-        Ok(ListOutcome::New(self.joined(&state, record).ok_or(Failure::Stopping)?))
+        // A listed job has its resources.
+        self.joined(&state, record, is_new).ok_or(Failure::Stopping)
     }
 
-    /// Lists a job that was under way before the gateway started.
-    pub(in crate::engine) fn restore(
+    /// Lists a job that was under way before the gateway started, with the places in flight of its purchases.
+    pub(super) fn restore(
         self: &Arc<Self>,
         recovered: RecoveredJob,
-        adopted: Vec<AdoptedPurchase>,
+        adopted: Vec<(PurchaseId, InFlightPermit)>,
         quota: Box<dyn QuotaHold>,
     ) {
-        let job = recovered.record.id;
         let mut purchases: Vec<LivePurchase> = Vec::new();
         purchases.resize_with(recovered.purchases(), LivePurchase::default);
         for (purchase, permit) in adopted {
             purchases[usize::from(purchase.slot)].in_flight = Some(permit);
         }
         let mut state = self.lock();
-        state.live.insert(job, quota, purchases);
+        state.live.insert(recovered.record.id, quota, purchases);
         let effects = state.jobs.restore(recovered, self.now());
         self.carry_out(&mut state, effects);
-    }
-
-    /// Keeps a live job needed although no client is connected.
-    pub(in crate::engine) fn keep(&self, job: JobId, start_by: Instant) {
-        let mut state = self.lock();
-        state.jobs.keep(job, start_by.into_std());
-        self.arm(&state);
-    }
-
-    /// Cancels a live job of a client; `None` when there is no such job.
-    pub(in crate::engine) fn cancel(self: &Arc<Self>, client: &ClientId, job: JobId) -> Option<CancelOutcome> {
-        let mut state = self.lock();
-        let (outcome, effects) = state.jobs.cancel(client, job, self.now())?;
-        self.carry_out(&mut state, effects);
-        Some(outcome)
     }
 
     /// Returns a view of a live job of a client, and its progress; `None` when there is no such job.
@@ -224,24 +199,14 @@ impl Driver {
         job: JobId,
     ) -> Option<(LiveView, watch::Receiver<Progress>)> {
         let state = self.lock();
-        let view = state.jobs.view(client, job, Instant::now().into_std())?;
+        let view = state.jobs.table.view(client, job, Instant::now().into_std())?;
         let progress = state.live.jobs.get(&job)?.progress.subscribe();
         Some((view, progress))
     }
 
-    /// Returns how far the purchase of a job is.
-    pub(in crate::engine) fn standing(&self, job: JobId) -> Standing {
-        self.lock().jobs.standing(job)
-    }
-
-    pub(in crate::engine) fn counts(&self) -> Counts {
-        self.lock().jobs.counts()
-    }
-
-    fn joined(self: &Arc<Self>, state: &State, record: Arc<JobRecord>) -> Option<Joined> {
-        self.arm(state);
+    fn joined(self: &Arc<Self>, state: &State, record: Arc<JobRecord>, is_new: bool) -> Option<Joined> {
         let progress = state.live.jobs.get(&record.id)?.progress.subscribe();
         let keep_alive = KeepAlive { driver: Arc::clone(self), job: record.id };
-        Some(Joined { record, progress, keep_alive })
+        Some(Joined { record, is_new, progress, keep_alive })
     }
 }

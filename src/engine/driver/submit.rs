@@ -60,15 +60,14 @@ pub(super) fn start(
 
 /// Reports the outcome to the budget, whose permit it concerns, and then to the jobs.
 fn on_submitted(driver: &Arc<Driver>, purchase: PurchaseId, result: Result<Submitted, SubmitError>) {
-    let mut state = driver.lock();
+    let permit = driver.lock().live.purchase(purchase).and_then(|live| live.in_flight.take());
     let mut usable_accounts = Vec::new();
-    if let Some(live) = state.live.purchase(purchase)
-        && let Some(mut permit) = live.in_flight.take()
-    {
+    let mut in_flight = None;
+    if let Some(mut permit) = permit {
         match &result {
             Ok(_) => {
                 permit.accepted();
-                live.in_flight = Some(permit);
+                in_flight = Some(permit);
             }
             Err(SubmitError::Refused { pushback, .. }) => {
                 permit.refused(pushback.clone());
@@ -80,6 +79,10 @@ fn on_submitted(driver: &Arc<Driver>, purchase: PurchaseId, result: Result<Submi
             Err(SubmitError::NotSent { .. } | SubmitError::Rejected(_) | SubmitError::Unknown { .. }) => drop(permit),
         }
     }
+    let mut state = driver.lock();
+    if let Some(live) = state.live.purchase(purchase) {
+        live.in_flight = in_flight;
+    }
     driver.process(&mut state, Event::Submitted { purchase, result: SubmitResult { result, usable_accounts } });
 }
 
@@ -88,14 +91,14 @@ fn commit(driver: &Arc<Driver>, purchase: PurchaseId) -> Commit {
     let driver = Arc::clone(driver);
     Box::new(move || {
         async move {
-            let (send, sent) = oneshot::channel();
+            let (last_byte, may_leave) = oneshot::channel();
             {
                 let mut state = driver.lock();
                 let Some(live) = state.live.purchase(purchase) else { return false };
-                live.last_byte = Some(send);
+                live.last_byte = Some(last_byte);
                 driver.process(&mut state, Event::Uploaded { purchase });
             }
-            sent.await.unwrap_or(false)
+            may_leave.await.unwrap_or(false)
         }
         .boxed()
     })

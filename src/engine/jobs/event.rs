@@ -3,15 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::budget::Pushback;
 use crate::model::{
     AccountId, Failure, JobId, JobResult, PurchaseId, PurchaseResult, StoredPicture, Timestamp, UpstreamId, Usage, Usd,
 };
 use crate::polling::latency::LatencyClass;
 use crate::storage::journal::{JobRecord, Record};
 use crate::upstream::{Finished, PollError, Polled, PurchaseHandle, SubmitError, Submitted};
-
-use super::progress::JobStage;
 
 /// The circumstances of an event: the time on both clocks, and one random number.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +24,8 @@ pub(in crate::engine) struct Now {
 /// What has happened. Each is reported once.
 #[derive(Clone, Debug)]
 pub(in crate::engine) enum Event {
-    /// The records of a step are durable, or could not be written.
-    Journalled { step: Step, durable: bool },
+    /// The records of a step were written, or could not be.
+    Journalled { step: Step, outcome: AppendOutcome },
     /// The budget permits a submit with this account.
     Granted { purchase: PurchaseId, account: AccountId },
     /// The budget will not permit a submit: the failure says why.
@@ -54,14 +51,25 @@ pub(in crate::engine) enum Event {
 pub(in crate::engine) enum Step {
     /// The job, and the webhook that is notified of its end.
     Intent(JobId),
-    /// The last byte of this attempt may leave.
-    Commit { purchase: PurchaseId, attempt: u32 },
+    /// The last byte of this submit may leave.
+    Commit { purchase: PurchaseId, submit: u32 },
     /// A submit had no effect, or its outcome is not waited for.
     Withdrawal(PurchaseId),
     /// The upstream has taken the purchase under an id.
     Acceptance(PurchaseId),
     /// The purchase has ended.
     End(PurchaseId),
+}
+
+/// What became of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum AppendOutcome {
+    /// They are durable.
+    Durable,
+    /// They are not written; later ones may be, as when another program has locked the journal for a moment.
+    Refused,
+    /// They may not be written, and the journal accepts no others until a restart.
+    Failed,
 }
 
 /// How a submit ended.
@@ -119,7 +127,7 @@ pub(in crate::engine) enum Effect {
     /// Fetch and store the outputs after a pause; [`Event::Fetched`] answers. `resumable`: a restart would fetch them again.
     Fetch { purchase: PurchaseId, finished: Finished, pause: Duration, resumable: bool },
     /// Show waiters what is new.
-    Publish { job: JobId, news: News },
+    Publish { job: JobId, change: ProgressChange },
     /// Count a lost answer whose purchase is submitted again, and what it may have cost.
     CountLostAnswer { usd: Usd },
     /// Account for a purchase that has ended.
@@ -128,9 +136,21 @@ pub(in crate::engine) enum Effect {
     EndJob { record: Arc<JobRecord>, outcome: Result<Arc<JobResult>, Failure> },
 }
 
+/// The stage of a live job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum JobStage {
+    /// It waits for the budget.
+    #[default]
+    Queued,
+    /// A submit of it is under way.
+    Submitting,
+    /// The upstream works on it.
+    Processing,
+}
+
 /// What is new of a job.
 #[derive(Clone, Debug)]
-pub(in crate::engine) enum News {
+pub(in crate::engine) enum ProgressChange {
     Stage(JobStage),
     /// The job is in the journal.
     Recorded,
@@ -179,12 +199,4 @@ pub(in crate::engine) struct EndedPurchase {
     pub(in crate::engine) usd: Option<Usd>,
     /// What is charged to the client's quota: pictures and money.
     pub(in crate::engine) charge: (usize, Usd),
-}
-
-/// Returns whether a pushback concerns the key, with the reason.
-pub(super) fn refused_key(pushback: &Pushback) -> Option<&Failure> {
-    match pushback {
-        Pushback::Key { reason } => Some(reason),
-        Pushback::Account { .. } | Pushback::Model { .. } => None,
-    }
 }

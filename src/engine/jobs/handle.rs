@@ -1,8 +1,8 @@
 //! What follows an event.
 
 use super::Jobs;
-use super::event::{Effect, Event, News, Now, Step};
-use super::purchase::{Context, Purchase};
+use super::event::{AppendOutcome, Effect, Event, Now, ProgressChange, Step};
+use super::purchase::{Context, Intent, Purchase};
 use crate::model::{Failure, JobId, PurchaseId};
 
 impl Jobs {
@@ -11,10 +11,10 @@ impl Jobs {
         let mut effects = Vec::new();
         let out = &mut effects;
         match event {
-            Event::Journalled { step, durable } => self.journalled(step, durable, now, out),
+            Event::Journalled { step, outcome } => self.journalled(step, outcome, now, out),
             Event::Granted { purchase, account } => self.step(purchase, now, out, |one, cx| one.granted(account, cx)),
             Event::NotGranted { purchase, failure } => {
-                self.step(purchase, now, out, |one, cx| one.not_granted(failure, cx));
+                self.step(purchase, now, out, |one, cx| give_up(one, failure, cx));
             }
             Event::Uploaded { purchase } => self.step(purchase, now, out, Purchase::uploaded),
             Event::Submitted { purchase, result } => self.step(purchase, now, out, |one, cx| one.submitted(result, cx)),
@@ -39,28 +39,37 @@ impl Jobs {
                 // Oldest first: the order of a hash map differs from run to run.
                 jobs.sort_unstable();
                 for job in jobs {
-                    self.each(job, now, out, Purchase::drain);
+                    self.each(job, now, out, |one, cx| give_up(one, Failure::Stopping, cx));
                 }
             }
         }
         effects
     }
 
-    fn journalled(&mut self, step: Step, durable: bool, now: Now, out: &mut Vec<Effect>) {
-        if !durable {
+    fn journalled(&mut self, step: Step, outcome: AppendOutcome, now: Now, out: &mut Vec<Effect>) {
+        if outcome == AppendOutcome::Failed {
             self.closed = Some(Failure::JournalUnavailable);
         }
+        let durable = outcome == AppendOutcome::Durable;
         match step {
-            Step::Intent(job) if durable => {
-                if self.table.live.contains_key(&job) {
-                    out.push(Effect::Publish { job, news: News::Recorded });
+            Step::Intent(job) => {
+                let Some(live) = self.table.live.get_mut(&job) else { return };
+                if durable {
+                    live.intent = Intent::Durable;
+                    out.push(Effect::Publish { job, change: ProgressChange::Recorded });
+                    self.each(job, now, out, Purchase::intent_journalled);
+                } else {
+                    live.intent = Intent::Refused;
+                    // What the upstream has taken all the same, before its last byte, is followed from memory.
+                    self.each(job, now, out, |one, cx| {
+                        if !one.state.is_taken() {
+                            one.fail(Failure::JournalUnavailable, cx);
+                        }
+                    });
                 }
             }
-            Step::Intent(job) => {
-                self.each(job, now, out, |one, cx| one.fail_unrecorded(Failure::JournalUnavailable, cx));
-            }
-            Step::Commit { purchase, attempt } => {
-                self.step(purchase, now, out, |one, cx| one.commit_journalled(attempt, durable, cx));
+            Step::Commit { purchase, submit } => {
+                self.step(purchase, now, out, |one, cx| one.commit_journalled(submit, durable, cx));
             }
             Step::Withdrawal(purchase) => self.step(purchase, now, out, Purchase::withdrawal_journalled),
             Step::Acceptance(purchase) => self.step(purchase, now, out, Purchase::acceptance_journalled),
@@ -84,6 +93,7 @@ impl Jobs {
             api_kind: live.api_kind,
             start_by: live.times.start_by,
             rules: &self.rules,
+            intent: live.intent,
             closed: self.closed.as_ref(),
             now,
             timers: &mut self.timers,
@@ -115,7 +125,14 @@ impl Jobs {
             self.table.unlist(&record);
             self.each(job, now, out, |one, cx| one.fail(Failure::Abandoned, cx));
         } else if let Some(stage) = live.new_stage() {
-            out.push(Effect::Publish { job, news: News::Stage(stage) });
+            out.push(Effect::Publish { job, change: ProgressChange::Stage(stage) });
         }
+    }
+}
+
+/// Ends a purchase that still waits for its turn: the budget does not permit a submit, or the gateway stops.
+fn give_up(purchase: &mut Purchase, failure: Failure, cx: &mut Context<'_>) {
+    if purchase.state.is_waiting() {
+        purchase.fail(failure, cx);
     }
 }

@@ -3,17 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::outcome::{JobResultBuilder, job_failure};
-use super::progress::JobStage;
-use super::purchase::{Purchase, PurchaseEnd, State};
+use super::event::JobStage;
+use super::purchase::{Intent, Purchase, PurchaseEnd};
 use crate::model::{ApiKind, Failure, JobResult, UpstreamId};
 use crate::storage::journal::JobRecord;
+
+pub(in crate::engine) mod outcome;
+pub(super) mod recovered;
+
+use outcome::{JobResultBuilder, job_failure};
 
 /// A job that is under way.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) record: Arc<JobRecord>,
     pub(super) api_kind: ApiKind,
+    pub(super) intent: Intent,
     pub(super) purchases: Vec<Purchase>,
     /// Requests that wait for it and keep it needed; an observer does not.
     pub(super) needed: usize,
@@ -89,9 +94,8 @@ impl Job {
 
     /// `None` when all that is left is to journal how it ended.
     fn current_stage(&self) -> Option<JobStage> {
-        let processing = |purchase: &Purchase| match &purchase.state {
-            State::Polling(_) => true,
-            state => matches!(state.end(), Some(PurchaseEnd::Pictures { .. })),
+        let processing = |Purchase { state, .. }: &Purchase| {
+            state.polled().is_some() || matches!(state.end(), Some(PurchaseEnd::Pictures { .. }))
         };
         if self.purchases.iter().any(processing) {
             Some(JobStage::Processing)
@@ -126,17 +130,14 @@ impl Job {
     /// Returns the purchases that have not ended.
     pub(super) fn open(&self, now: Instant) -> Vec<OpenPurchase> {
         let open = |purchase: &Purchase| {
-            let since = |start: Instant| now.saturating_duration_since(start);
-            let (starts_in, age) = match &purchase.state {
-                state if state.is_waiting() => {
-                    (self.times.expected_start.saturating_duration_since(now), Duration::ZERO)
-                }
-                State::Polling(accepted) => (Duration::ZERO, since(accepted.accepted)),
-                State::Ended(_) => return None,
-                _ => (Duration::ZERO, Duration::ZERO),
-            };
-            Some(OpenPurchase { pictures: purchase.pictures, starts_in, age })
+            let (mut starts_in, mut age) = (Duration::ZERO, Duration::ZERO);
+            if purchase.state.is_waiting() {
+                starts_in = self.times.expected_start.saturating_duration_since(now);
+            } else if let Some(accepted) = purchase.state.polled() {
+                age = now.saturating_duration_since(accepted.at);
+            }
+            OpenPurchase { pictures: purchase.pictures, starts_in, age }
         };
-        self.purchases.iter().filter_map(open).collect()
+        self.purchases.iter().filter(|purchase| !purchase.state.has_ended()).map(open).collect()
     }
 }

@@ -25,7 +25,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::decisions::PollState;
 use super::event::{Effect, NextPoll, Now};
 use super::rules::Rules;
 use super::timers::Timers;
@@ -36,9 +35,12 @@ use crate::polling::latency::LatencyClass;
 use crate::storage::journal::JobRecord;
 use crate::upstream::{Finished, PurchaseHandle};
 
+mod decisions;
 mod end;
 mod poll;
 mod submit;
+
+use decisions::PollState;
 
 /// One purchase of a live job.
 #[derive(Debug)]
@@ -46,8 +48,16 @@ pub(super) struct Purchase {
     pub(super) state: State,
     /// The number of pictures it is to make.
     pub(super) pictures: u8,
-    /// Submits so far, without those that the upstream pushed back.
-    attempts: u32,
+    attempts: Attempts,
+}
+
+/// The submits of a purchase so far.
+#[derive(Debug, Default)]
+struct Attempts {
+    /// Their number. A commit record names the submit that it belongs to.
+    submits: u32,
+    /// Their number, without those that the upstream pushed back.
+    counted: u32,
     /// Accounts whose key the upstream refused; each once, however often it refused.
     refused_accounts: Vec<AccountId>,
 }
@@ -79,7 +89,7 @@ pub(super) enum State {
     /// Its pictures came with the answer to its submit, without an id.
     Collecting(Box<Immediate>),
     /// Its end is being journalled.
-    Ending(Ending),
+    Ending(PendingEnd),
     Ended(PurchaseEnd),
 }
 
@@ -91,6 +101,16 @@ pub(super) struct Submit {
     pub(super) commit: Commit,
 }
 
+/// What is known of the record of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Intent {
+    /// It is on the way to the disk.
+    Appended,
+    Durable,
+    /// It is not written, so nothing else of the job is.
+    Refused,
+}
+
 /// How far the last byte of a submit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Commit {
@@ -98,9 +118,10 @@ pub(super) enum Commit {
     Pending,
     /// Its record is on the way to the disk, and may be there.
     Appended,
-    /// Its record is durable, and the last byte may leave. `assume_at`: when the submit counts as accepted, should it
-    /// have no answer.
-    Durable { assume_at: Option<Instant> },
+    /// Its record is durable, and the intent is not known to be.
+    AwaitsIntent,
+    /// The last byte may leave. `assume_at`: when the submit counts as accepted, should it have no answer.
+    Sent { assume_at: Option<Instant> },
 }
 
 /// A purchase that the upstream has taken under an id.
@@ -110,14 +131,14 @@ pub(super) struct Accepted {
     /// The account that bought it.
     pub(super) account: AccountId,
     /// When the upstream accepted it.
-    pub(super) accepted: Instant,
+    pub(super) at: Instant,
     /// The class of purchases that take about as long.
     pub(super) class: LatencyClass,
     /// The age at which a poll last found it working; `None` before.
     pub(super) working_at: Option<Duration>,
     /// It was accepted before the gateway started.
     pub(super) resumed: bool,
-    /// A poll has found it done.
+    /// A poll has found it done, or the answer to its submit said that it is.
     pub(super) found_done: bool,
     /// Polls and fetches in a row that failed.
     pub(super) troubles: u32,
@@ -135,7 +156,7 @@ pub(super) struct Immediate {
 
 /// A purchase whose end is being journalled.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(super) struct PendingEnd {
     pub(super) end: PurchaseEnd,
     upstream: Option<UpstreamId>,
     /// When it was accepted, or submitted where that brought the pictures.
@@ -157,6 +178,7 @@ pub(super) struct Context<'a> {
     /// Until when a submit is of use to a waiter.
     pub(super) start_by: Instant,
     pub(super) rules: &'a Rules,
+    pub(super) intent: Intent,
     /// Why nothing may be submitted any more.
     pub(super) closed: Option<&'a Failure>,
     pub(super) now: Now,
@@ -165,22 +187,17 @@ pub(super) struct Context<'a> {
 }
 
 impl Purchase {
-    /// Makes a purchase that waits for the budget.
-    pub(super) fn new(pictures: u8) -> Self {
-        Self::in_state(State::Queued, pictures)
-    }
-
-    pub(super) fn in_state(state: State, pictures: u8) -> Self {
-        Self { state, pictures, attempts: 0, refused_accounts: Vec::new() }
+    pub(super) fn new(state: State, pictures: u8) -> Self {
+        Self { state, pictures, attempts: Attempts::default() }
     }
 }
 
 impl Accepted {
-    pub(super) fn new(handle: PurchaseHandle, account: AccountId, class: LatencyClass, accepted: Instant) -> Self {
+    pub(super) fn new(handle: PurchaseHandle, account: AccountId, class: LatencyClass, at: Instant) -> Self {
         Self {
             poll: PollState::new(handle),
             account,
-            accepted,
+            at,
             class,
             working_at: None,
             resumed: false,
@@ -195,7 +212,7 @@ impl Accepted {
             handle: self.poll.handle.clone(),
             account: self.account.clone(),
             class: self.class.clone(),
-            accepted: self.accepted,
+            accepted: self.at,
             working_at: self.working_at.unwrap_or_default(),
             troubles: self.troubles,
             soon,
@@ -213,17 +230,13 @@ impl State {
             | Self::Accepting { .. }
             | Self::Polling(_)
             | Self::Collecting(_) => true,
-            Self::Ending(Ending { end, .. }) | Self::Ended(end) => end.is_bought(),
+            Self::Ending(PendingEnd { end, .. }) | Self::Ended(end) => end.is_bought(),
         }
     }
 
     /// Whether the answer to a submit is still to come, or to be journalled.
     pub(super) fn is_submitting(&self) -> bool {
-        match self {
-            Self::Submitting(_) | Self::Withdrawing { .. } | Self::Accepting { .. } | Self::Collecting(_) => true,
-            Self::Queued | Self::Late | Self::Pausing { .. } => false,
-            Self::Polling(_) | Self::Ending(_) | Self::Ended(_) => false,
-        }
+        matches!(self, Self::Submitting(_) | Self::Withdrawing { .. } | Self::Accepting { .. } | Self::Collecting(_))
     }
 
     /// Whether it waits for its turn, so that nothing is lost by ending it.
@@ -231,25 +244,35 @@ impl State {
         matches!(self, Self::Queued | Self::Late | Self::Pausing { .. })
     }
 
+    /// Whether the upstream has taken it.
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(self, Self::Accepting { .. } | Self::Polling(_) | Self::Collecting(_))
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         matches!(self, Self::Ended(_))
     }
 
+    /// Returns the purchase that is polled, or whose pictures are fetched.
+    pub(super) fn polled(&self) -> Option<&Accepted> {
+        if let Self::Polling(accepted) = self { Some(accepted) } else { None }
+    }
+
     /// Returns the end that is journalled, or being journalled.
     pub(super) fn end(&self) -> Option<&PurchaseEnd> {
-        match self {
-            Self::Ending(Ending { end, .. }) | Self::Ended(end) => Some(end),
-            _ => None,
-        }
+        if let Self::Ending(PendingEnd { end, .. }) | Self::Ended(end) = self { Some(end) } else { None }
     }
 
     /// Returns the upstream's id, once it is journalled.
     pub(super) fn upstream(&self) -> Option<&UpstreamId> {
-        match self {
-            Self::Polling(accepted) => Some(&accepted.poll.handle.id),
-            Self::Ending(Ending { upstream, .. }) => upstream.as_ref(),
-            Self::Ended(PurchaseEnd::Pictures { upstream, .. }) => upstream.as_ref(),
-            _ => None,
+        if let Self::Polling(accepted) = self {
+            Some(&accepted.poll.handle.id)
+        } else if let Self::Ending(PendingEnd { upstream, .. }) | Self::Ended(PurchaseEnd::Pictures { upstream, .. }) =
+            self
+        {
+            upstream.as_ref()
+        } else {
+            None
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::storage::journal::JobRecord;
 
 /// The live jobs and their indexes. A job that cannot be joined any more is in `live` alone.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(in crate::engine) struct Table {
     pub(super) live: HashMap<JobId, Job>,
     by_fingerprint: HashMap<Fingerprint, Vec<JobId>>,
     by_key: HashMap<(ClientId, IdempotencyKey), JobId>,

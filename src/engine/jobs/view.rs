@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Jobs;
-use super::event::{Effect, Now};
+use super::event::{Effect, JobStage, Now};
 use super::job::OpenPurchase;
-use super::progress::JobStage;
-use super::purchase::State;
+use super::purchase::Purchase;
+use super::table::Table;
 use crate::model::{ClientId, JobId, UpstreamId, Usd};
 use crate::storage::journal::JobRecord;
 
@@ -24,11 +24,11 @@ pub(in crate::engine) struct LiveView {
     pub(in crate::engine) abandoned: bool,
 }
 
-/// How far the purchase of a job is.
+/// Whether a job is paid for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum Standing {
+pub(in crate::engine) enum PaymentStatus {
     /// Nothing is bought.
-    Unbought,
+    NotBought,
     /// The answer to a submit is still to come.
     Submitting,
     /// Something is, or may be, bought; or the job has ended.
@@ -57,10 +57,10 @@ pub(crate) enum CancelOutcome {
     Ended,
 }
 
-impl Jobs {
+impl Table {
     /// Returns a view of a live job of a client; `None` when there is no such job.
     pub(in crate::engine) fn view(&self, client: &ClientId, job: JobId, now: Instant) -> Option<LiveView> {
-        let live = self.table.live.get(&job).filter(|live| live.record.client == *client)?;
+        let live = self.live.get(&job).filter(|live| live.record.client == *client)?;
         Some(LiveView {
             record: Arc::clone(&live.record),
             stage: live.stage,
@@ -70,19 +70,35 @@ impl Jobs {
         })
     }
 
+    /// Returns whether a job is paid for.
+    pub(in crate::engine) fn payment(&self, job: JobId) -> PaymentStatus {
+        match self.live.get(&job) {
+            Some(live) if live.is_submitting() => PaymentStatus::Submitting,
+            Some(live) if !live.is_bought() => PaymentStatus::NotBought,
+            Some(_) | None => PaymentStatus::Bought,
+        }
+    }
+
+    /// Counts purchases by state.
+    pub(in crate::engine) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for live in self.live.values() {
+            counts.kept += usize::from(live.kept);
+            for Purchase { state, .. } in &live.purchases {
+                counts.queued += usize::from(state.is_waiting());
+                counts.submitting += usize::from(state.is_submitting());
+                counts.polling += usize::from(state.polled().is_some());
+            }
+        }
+        counts
+    }
+}
+
+impl Jobs {
     /// Returns the record of a live job, and what the job is expected to cost.
     pub(in crate::engine) fn expected_cost(&self, job: JobId) -> Option<(Arc<JobRecord>, Usd)> {
         let record = &self.table.live.get(&job)?.record;
         Some((Arc::clone(record), self.rules.price(record, record.n).unwrap_or_default()))
-    }
-
-    /// Returns how far the purchase of a job is.
-    pub(in crate::engine) fn standing(&self, job: JobId) -> Standing {
-        match self.table.live.get(&job) {
-            Some(live) if live.is_submitting() => Standing::Submitting,
-            Some(live) if !live.is_bought() => Standing::Unbought,
-            Some(_) | None => Standing::Bought,
-        }
     }
 
     /// Keeps a live job needed although no client is connected. A job that has ended needs no keeping.
@@ -112,22 +128,5 @@ impl Jobs {
         let mut effects = Vec::new();
         self.settle(job, now, &mut effects);
         Some((CancelOutcome::Dropped, effects))
-    }
-
-    /// Counts purchases by state.
-    pub(in crate::engine) fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for live in self.table.live.values() {
-            counts.kept += usize::from(live.kept);
-            for purchase in &live.purchases {
-                match &purchase.state {
-                    state if state.is_waiting() => counts.queued += 1,
-                    state if state.is_submitting() => counts.submitting += 1,
-                    State::Polling(_) => counts.polling += 1,
-                    _ => {}
-                }
-            }
-        }
-        counts
     }
 }

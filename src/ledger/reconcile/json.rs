@@ -78,22 +78,23 @@ impl Reconciliation {
         let sums = self.sums();
         ReconciliationJson {
             consistent: self.is_consistent(),
-            since: time_text(self.period.since),
-            until: time_text(self.period.until),
+            since: time_text(self.settings.period.since),
+            until: time_text(self.settings.period.until),
             matched: self.matched.iter().map(|&(item, line, by)| self.pair_json(item, line, by)).collect(),
             export_only: self.export_only.iter().map(|&index| self.line_json(index)).collect(),
             ledger_only: self.ledger_only.iter().map(|&index| self.item_json(index)).collect(),
             unknown: self.unknown.iter().map(|&(item, verdict)| self.unknown_json(item, verdict, location)).collect(),
-            unknown_outside: self.unknown_outside,
+            unknown_outside: self.remainder.unknown_outside,
             unreadable: self
+                .export
                 .unreadable
                 .iter()
                 .map(|line| UnreadableJson { line: line.number, problem: &line.problem })
                 .collect(),
-            other_models: self.other_models,
-            refunds: self.refunds,
-            free_lines: self.free_lines,
-            export_usd: rounded(sums.export() + self.refunds.usd),
+            other_models: self.remainder.other_models,
+            refunds: self.remainder.refunds,
+            free_lines: self.remainder.free_lines,
+            export_usd: rounded(sums.export() + self.remainder.refunds.usd),
             ledger_usd: rounded(sums.ledger()),
         }
     }
@@ -101,8 +102,8 @@ impl Reconciliation {
     fn pair_json(&self, item: usize, line: usize, by: MatchedBy) -> PairJson<'_> {
         PairJson {
             purchase: self.item_json(item),
-            line: self.lines[line].number,
-            export_usd: self.lines[line].usd,
+            line: self.export.lines[line].number,
+            export_usd: self.export.lines[line].usd,
             matched_by: match by {
                 MatchedBy::Id => "id",
                 MatchedBy::Time => "time",
@@ -111,7 +112,7 @@ impl Reconciliation {
     }
 
     fn line_json(&self, index: usize) -> LineJson<'_> {
-        let line = &self.lines[index];
+        let line = &self.export.lines[index];
         LineJson {
             line: line.number,
             time: time_text(line.time),
@@ -142,7 +143,7 @@ impl Reconciliation {
         UnknownJson {
             purchase: self.item_json(index),
             verdict: name,
-            line: line.map(|line| self.lines[line].number),
+            line: line.map(|line| self.export.lines[line].number),
             command: self.command(index, verdict, location),
         }
     }

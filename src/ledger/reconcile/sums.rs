@@ -43,7 +43,7 @@ impl Sums {
 impl Reconciliation {
     pub(super) fn sums(&self) -> Sums {
         let of_lines = |indices: &mut dyn Iterator<Item = usize>| {
-            Sum::of(indices.map(|index| self.lines[index].usd.unwrap_or(0.0)))
+            Sum::of(indices.map(|index| self.export.lines[index].usd.unwrap_or(0.0)))
         };
         let of_items = |indices: &mut dyn Iterator<Item = usize>| Sum::of(indices.map(|index| self.items[index].usd));
         let mut probably_bought = self.unknown.iter().filter_map(|&(_, verdict)| match verdict {

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::export::Export;
 use super::matching::{ExportLine, MatchedBy};
-use super::{LedgerItem, Reconciliation, Verdict};
+use super::{LedgerItem, Reconciliation, Remainder, Verdict};
 use crate::ledger::Location;
 use crate::ledger::entry::{clock, dollars, time_text};
 use crate::ledger::table::{escape_control, table};
@@ -13,8 +14,8 @@ impl Reconciliation {
     pub(in crate::ledger) fn text(&self, location: &Location) -> String {
         let sums = self.sums();
         let mut text = String::new();
-        let since = time_text(self.period.since).unwrap_or_else(|| "the beginning".to_owned());
-        let until = time_text(self.period.until).unwrap_or_else(|| "now".to_owned());
+        let since = time_text(self.settings.period.since).unwrap_or_else(|| "the beginning".to_owned());
+        let until = time_text(self.settings.period.until).unwrap_or_else(|| "now".to_owned());
         let _ = writeln!(text, "compared from {since} to {until}\n");
         let by_id = self.matched.iter().filter(|(_, _, by)| *by == MatchedBy::Id).count();
         let by_time = self.matched.len() - by_id;
@@ -26,7 +27,7 @@ impl Reconciliation {
                 "\nonly in the export: {count} ({usd})\nbought without a purchase in the ledger: lost by the gateway, or \
                  bought by another program with the same key"
             );
-            let rows: Vec<_> = self.export_only.iter().map(|&index| line_row(&self.lines[index])).collect();
+            let rows: Vec<_> = self.export_only.iter().map(|&index| line_row(&self.export.lines[index])).collect();
             text.push_str(&table(&rows, &[]));
         }
         if !self.ledger_only.is_empty() {
@@ -41,11 +42,11 @@ impl Reconciliation {
             text,
             "\nexport: {} (matched {}, probably bought {}, only in the export {}, refunded {})\n\
              ledger: {} (matched {}, only in the ledger {})",
-            dollars(sums.export() + self.refunds.usd),
+            dollars(sums.export() + self.remainder.refunds.usd),
             dollars(sums.matched_export.usd),
             dollars(sums.probably_bought.usd),
             dollars(sums.export_only.usd),
-            dollars(self.refunds.usd),
+            dollars(self.remainder.refunds.usd),
             dollars(sums.ledger()),
             dollars(sums.matched_ledger.usd),
             dollars(sums.ledger_only.usd),
@@ -65,7 +66,7 @@ impl Reconciliation {
             let verdict_text = match verdict {
                 Verdict::ProbablyBought { line } => format!("probably bought: matches {}", self.line_name(line)),
                 Verdict::ProbablyNot => {
-                    format!("probably never bought: no unmatched line within {} s", self.slack.as_secs())
+                    format!("probably never bought: no unmatched line within {} s", self.settings.slack.as_secs())
                 }
                 Verdict::NotCovered => {
                     "no verdict: outside of the export's period; if the export covers more, use --since and --until"
@@ -88,27 +89,28 @@ impl Reconciliation {
     }
 
     fn write_rest(&self, text: &mut String) {
-        if !self.unreadable.is_empty() {
-            let _ = writeln!(text, "\nlines that cannot be read: {}", self.unreadable.len());
-            for line in &self.unreadable {
+        let Export { unreadable, zone_assumed, .. } = &self.export;
+        let Remainder { unknown_outside, other_models, free_lines, refunds } = &self.remainder;
+        if !unreadable.is_empty() {
+            let _ = writeln!(text, "\nlines that cannot be read: {}", unreadable.len());
+            for line in unreadable {
                 let _ = writeln!(text, "  line {}  {}", line.number, escape_control(&line.problem));
             }
         }
-        if self.unknown_outside > 0 {
-            let count = self.unknown_outside;
-            let _ = writeln!(text, "\nunknown outcome at other times: {count} (ledger list --state unknown)");
+        if *unknown_outside > 0 {
+            let _ = writeln!(text, "\nunknown outcome at other times: {unknown_outside} (ledger list --state unknown)");
         }
-        if self.other_models.count > 0 {
-            let (count, usd) = (self.other_models.count, dollars(self.other_models.usd));
+        if other_models.count > 0 {
+            let (count, usd) = (other_models.count, dollars(other_models.usd));
             let _ = writeln!(text, "\nlines of models that this gateway does not serve: {count} ({usd})");
         }
-        if self.free_lines > 0 {
-            let _ = writeln!(text, "\nunmatched lines that cost nothing: {}", self.free_lines);
+        if *free_lines > 0 {
+            let _ = writeln!(text, "\nunmatched lines that cost nothing: {free_lines}");
         }
-        if self.refunds.count > 0 {
-            let _ = writeln!(text, "\nrefunds: {} ({})", self.refunds.count, dollars(self.refunds.usd));
+        if refunds.count > 0 {
+            let _ = writeln!(text, "\nrefunds: {} ({})", refunds.count, dollars(refunds.usd));
         }
-        if self.zone_assumed && self.matched.is_empty() && !self.is_consistent() {
+        if *zone_assumed && self.matched.is_empty() && !self.is_consistent() {
             let _ = writeln!(
                 text,
                 "\nnothing matches, and times of the export name no zone: if they are local times, add --zone +08:00"
@@ -127,7 +129,7 @@ impl Reconciliation {
     }
 
     fn line_name(&self, line: usize) -> String {
-        let line = &self.lines[line];
+        let line = &self.export.lines[line];
         match line.usd {
             None => format!("line {}", line.number),
             Some(usd) => format!("line {} ({})", line.number, dollars(usd)),

@@ -6,7 +6,8 @@ use crate::simulator::rules::errors::GUIDELINES;
 use crate::simulator::scenario::{Outcome, Scenario, SubmitAnswer};
 use crate::simulator::world::cost::Usage;
 use crate::simulator::world::handle::Simulator;
-use crate::simulator::world::prediction::{Phase, Prediction};
+use crate::simulator::world::prediction::Prediction;
+use crate::simulator::world::schedule::Phase;
 
 /// The text of a prediction that failed because a link could not be fetched.
 pub(super) const UNREACHABLE: &str = "Unable to download the image, please check the image url";

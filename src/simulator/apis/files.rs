@@ -44,12 +44,12 @@ async fn serve(simulator: &Simulator, scenario: &Scenario, id: &str, name: &str,
         uri.query().and_then(|query| query.strip_prefix("hop=")).and_then(|hop| hop.parse().ok()).unwrap_or(0);
     let found = simulator.with(|world, now| {
         let index = index?;
-        let prediction = world.by_id(id).filter(|prediction| prediction.has_completed(now.at))?;
-        let downloads = prediction.downloads.get_mut(index)?;
+        let prediction = world.predictions.by_id(id).filter(|prediction| prediction.has_completed(now.at))?;
+        let downloads = &mut prediction.pictures.get_mut(index)?.downloads;
         let before = *downloads;
         // A redirect is not a download.
         *downloads += u32::from(hop >= rules.redirects);
-        let age = now.at.saturating_duration_since(prediction.ends);
+        let age = now.at.saturating_duration_since(prediction.schedule.ends);
         Some((prediction.number, index, before, age, prediction.request.format(scenario)))
     });
     let Some((number, index, before, age, format)) = found else {

@@ -68,7 +68,7 @@ impl SubmitApi for OpenAiApi {
         };
         let outputs = outputs(simulator, &ended, origin, form, output_count(scenario, &ended)).await.into_iter();
         let data: Vec<_> = outputs.map(|picture| json!({ "b64_json": picture })).collect();
-        let created = ended.created.wall.as_second();
+        let created = ended.schedule.created.wall.as_second();
         if is_plus {
             return axum::Json(json!({"created": created, "data": data})).into_response();
         }
@@ -93,8 +93,8 @@ impl SubmitApi for OpenAiApi {
             "size": format!("{}x{}", request.size.0, request.size.1),
         });
         if scenario.result.usage != UsagePlace::Absent {
-            body["usage"] = usage(ended.usage);
-            body["usage"]["output_tokens_details"] = json!({"text_tokens": 0, "image_tokens": ended.usage.output});
+            body["usage"] = usage(ended.cost.usage);
+            body["usage"]["output_tokens_details"] = json!({"text_tokens": 0, "image_tokens": ended.cost.usage.output});
         }
         axum::Json(body).into_response()
     }

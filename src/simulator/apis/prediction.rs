@@ -138,7 +138,7 @@ fn created(scenario: &Scenario, prediction: &Prediction, origin: &str) -> Value 
         "urls": {"get": get},
         "hasNsfwContents": [],
         "status": scenario.submit.status,
-        "createdAt": prediction.created.wall.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        "createdAt": prediction.schedule.created.wall.strftime("%Y-%m-%d %H:%M:%S").to_string(),
         "executionTime": 0,
         "timings": {"inference": 0},
     });

@@ -16,7 +16,7 @@ use crate::simulator::rules::values::{Api, LimitKind};
 use crate::simulator::scenario::{FaultTarget, PolicyAnswer, Scenario, SubmitAnswer};
 use crate::simulator::world::handle::Simulator;
 use crate::simulator::world::links;
-use crate::simulator::world::prediction::{Prediction, Submission};
+use crate::simulator::world::prediction::{Prediction, Sender, Submission};
 
 /// Sixteen inputs of 50 MB in base64, a mask and the prompt.
 const BODY_BYTES_MAX: usize = 1_200_000_000;
@@ -119,7 +119,8 @@ async fn read<A: SubmitApi>(scenario: &Arc<Scenario>, api: A, call: Call, key: S
         (true, PolicyAnswer::Submit400) => Err(Refusal::guidelines()),
         (true, PolicyAnswer::Submit503) => Err(Refusal::new(503, GUIDELINES)),
         (_, PolicyAnswer::Task) | (false, _) => {
-            Ok(Submission { key, request, headers: without_key(&headers), query, violates_policy })
+            let sender = Sender { key, headers: Arc::new(without_key(&headers)), query };
+            Ok(Submission { sender, request, violates_policy })
         }
     }
 }

@@ -21,7 +21,8 @@ use crate::simulator::rules::values::Api;
 use crate::simulator::scenario::{Outcome, Scenario, UnifiedUsage};
 use crate::simulator::world::clock::Now;
 use crate::simulator::world::handle::Simulator;
-use crate::simulator::world::prediction::{Phase, Prediction};
+use crate::simulator::world::prediction::Prediction;
+use crate::simulator::world::schedule::Phase;
 
 mod read;
 
@@ -70,26 +71,27 @@ async fn task(simulator: &Simulator, scenario: &Scenario, prediction: &Predictio
         "polling_url": format!("{origin}/api/v3/tasks/result/{}", prediction.id),
         "model": format!("{}{}", read::VENDOR, prediction.request.model.name),
         "native_status": answers::status(scenario, prediction, phase),
-        "created_at": prediction.created.wall.to_string(),
+        "created_at": prediction.schedule.created.wall.to_string(),
     });
     if phase != Phase::Ended {
         return task;
     }
-    let ran = prediction.ends.saturating_duration_since(prediction.created.at);
-    let ended = prediction.created.wall.saturating_add(jiff::SignedDuration::try_from(ran).unwrap_or_default());
-    task["completed_at"] = json!(ended.unwrap_or(prediction.created.wall).to_string());
-    task["timings"] = json!({"inference": prediction.latency_ms});
+    let ran = prediction.schedule.ends.saturating_duration_since(prediction.schedule.created.at);
+    let ended =
+        prediction.schedule.created.wall.saturating_add(jiff::SignedDuration::try_from(ran).unwrap_or_default());
+    task["completed_at"] = json!(ended.unwrap_or(prediction.schedule.created.wall).to_string());
+    task["timings"] = json!({"inference": prediction.schedule.latency_ms});
     if let Some(text) = answers::failure(prediction.outcome) {
         task["error"] = json!(text);
         return task;
     }
     let empty = scenario.result.empty_polls;
     let count =
-        if empty > 0 && prediction.completed_polls <= empty { 0 } else { answers::output_count(scenario, prediction) };
+        if empty > 0 && prediction.polls.completed <= empty { 0 } else { answers::output_count(scenario, prediction) };
     let urls = answers::outputs(simulator, prediction, origin, OutputForm::Url, count).await;
     task["unsigned_urls"] = json!(urls);
     if scenario.unified.usage == UnifiedUsage::Reported {
-        task["usage"] = answers::usage(prediction.usage);
+        task["usage"] = answers::usage(prediction.cost.usage);
     }
     task
 }

@@ -17,7 +17,7 @@ impl Usage {
     /// Estimates plausible numbers: a low square of 1024 has 196 output tokens as documented, a medium one 805 as
     /// observed.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "token counts are small and positive")]
-    pub(crate) fn of(request: &PictureRequest) -> Self {
+    fn of(request: &PictureRequest) -> Self {
         let square = match request.quality {
             Quality::Low => 196.0,
             Quality::Medium => 805.0,
@@ -33,7 +33,7 @@ impl Usage {
 
     /// Returns the price in USD.
     #[expect(clippy::cast_precision_loss, reason = "token counts are small")]
-    pub(crate) fn cost_usd(self, request: &PictureRequest, scenario: &Scenario) -> f64 {
+    fn cost_usd(self, request: &PictureRequest, scenario: &Scenario) -> f64 {
         match request.model.price {
             Some(price) => {
                 let input = (self.text + self.image) as f64 * price.input;
@@ -41,6 +41,26 @@ impl Usage {
             }
             None => scenario.balance.plus_picture_usd * f64::from(request.n),
         }
+    }
+}
+
+/// The cost of one prediction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    pub(crate) usage: Usage,
+    pub(crate) usd: f64,
+    pub(crate) charged: bool,
+}
+
+impl Cost {
+    pub(super) fn of(request: &PictureRequest, scenario: &Scenario) -> Self {
+        let usage = Usage::of(request);
+        Self { usage, usd: usage.cost_usd(request, scenario), charged: false }
+    }
+
+    /// Marks the cost as charged. Returns the amount in USD, which is 0 the second time.
+    pub(super) fn charge(&mut self) -> f64 {
+        if std::mem::replace(&mut self.charged, true) { 0.0 } else { self.usd }
     }
 }
 

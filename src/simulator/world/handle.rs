@@ -118,13 +118,13 @@ impl Simulator {
     /// Waits until a prediction has ended and returns its final state; none if it has not ended by `deadline`.
     pub(crate) async fn wait_for_end(&self, prediction: &Prediction, deadline: Option<Instant>) -> Option<Prediction> {
         let waiting = async {
-            if let Some(links) = &prediction.links {
+            if let Some(links) = &prediction.links.fetched {
                 links.wait().await;
             }
             // The links may have moved the end. After a reset, the prediction ends as it was accepted.
-            let found = self.with(|world, _| world.by_id(&prediction.id).cloned());
+            let found = self.with(|world, _| world.predictions.by_id(&prediction.id).cloned());
             let ended = found.unwrap_or_else(|| prediction.clone());
-            tokio::time::sleep_until(ended.ends).await;
+            tokio::time::sleep_until(ended.schedule.ends).await;
             ended
         };
         match deadline {
@@ -136,8 +136,9 @@ impl Simulator {
     /// Returns a picture, drawn on first use.
     pub(crate) async fn picture(&self, number: usize, index: usize) -> Option<Bytes> {
         let (request, cell, scenario) = self.with(|world, _| {
-            let (request, cell) = world.picture(number, index)?;
-            Some((request, cell, Arc::clone(&world.scenario)))
+            let scenario = Arc::clone(&world.scenario);
+            let (request, cell) = world.predictions.picture(number, index, scenario.pictures.kept)?;
+            Some((request, cell, scenario))
         })?;
         let drawing = Drawing {
             format: request.format(&scenario),
@@ -158,7 +159,7 @@ impl Simulator {
         let line = json!({
             "id": prediction.id,
             "api": request.api,
-            "at": prediction.created.wall.to_string(),
+            "at": prediction.schedule.created.wall.to_string(),
             "model": request.model.name,
             "capability": request.capability.name(),
             "prompt_blake3": blake3::hash(request.prompt.as_bytes()).to_hex().as_str(),

@@ -38,7 +38,7 @@ pub(crate) fn client() -> reqwest::Result<Client> {
 
 /// Starts to fetch the links of a prediction in the background, if it has any.
 pub(crate) fn start(simulator: &Simulator, prediction: &Prediction) {
-    if prediction.links.is_none() {
+    if prediction.links.fetched.is_none() {
         return;
     }
     let (simulator, id) = (simulator.clone(), prediction.id.clone());

@@ -1,8 +1,7 @@
-//! A prediction: its timetable, its outcome and its cost, all fixed when it is accepted.
+//! A prediction: its times, its outcome and its cost, all fixed when it is accepted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use rand::RngExt;
@@ -11,24 +10,27 @@ use tokio::sync::{OnceCell, SetOnce};
 use tokio::time::Instant;
 
 use super::clock::Now;
-use super::cost::{Usage, megapixels};
+use super::cost::Cost;
+use super::schedule::{Phase, Schedule};
 use crate::simulator::rules::inputs::Input;
 use crate::simulator::rules::request::PictureRequest;
-use crate::simulator::rules::values::{Api, Quality};
-use crate::simulator::scenario::{Outcome, Scenario, SizeCounts, SubmitAnswer};
+use crate::simulator::scenario::{Outcome, Scenario, SubmitAnswer};
 
-/// Longer than any test, for a prediction that never ends.
-const NEVER: Duration = Duration::from_hours(10 * 365 * 24);
-
-/// A validated submit with its HTTP context.
+/// A validated submit.
 #[derive(Debug)]
 pub(crate) struct Submission {
-    pub(crate) key: String,
+    pub(crate) sender: Sender,
     pub(crate) request: PictureRequest,
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) query: Option<String>,
     /// Whether the prediction fails by content policy.
     pub(crate) violates_policy: bool,
+}
+
+/// The key and the HTTP context of a submit.
+#[derive(Clone, Debug)]
+pub(crate) struct Sender {
+    pub(crate) key: String,
+    pub(crate) headers: Arc<BTreeMap<String, String>>,
+    pub(crate) query: Option<String>,
 }
 
 /// The inputs of a request, with pictures in place of the links that were fetched.
@@ -38,48 +40,46 @@ pub(crate) struct FetchedInputs {
     pub(crate) mask: Option<Input>,
 }
 
-/// The phase of a prediction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Created,
-    Processing,
-    Ended,
-}
-
 /// An accepted prediction.
 #[derive(Clone, Debug)]
 pub(crate) struct Prediction {
     pub(crate) id: String,
     /// Index in the order of acceptance, from 0.
     pub(crate) number: usize,
-    pub(crate) key: String,
+    pub(crate) sender: Sender,
     pub(crate) request: Arc<PictureRequest>,
-    pub(crate) headers: Arc<BTreeMap<String, String>>,
-    pub(crate) query: Option<String>,
-    pub(crate) created: Now,
-    /// When the prediction begins to run.
-    pub(crate) starts: Instant,
-    pub(crate) ends: Instant,
-    /// The reported latency, before `speed`.
-    pub(crate) latency_ms: u64,
-    /// Time between `starts` and processing.
-    created_for: Duration,
+    pub(crate) schedule: Schedule,
     pub(crate) outcome: Outcome,
-    /// Set when the links are fetched, before which the prediction does not run; none without links to fetch.
-    pub(crate) links: Option<Arc<SetOnce<()>>>,
+    pub(crate) links: Links,
+    pub(crate) cost: Cost,
+    pub(crate) polls: Polls,
+    pub(crate) pictures: Vec<Picture>,
+}
+
+/// The fetching of the links of a request, before which the prediction does not run.
+#[derive(Clone, Debug)]
+pub(crate) struct Links {
+    /// Set when the links are fetched; none without links to fetch.
+    pub(crate) fetched: Option<Arc<SetOnce<()>>>,
     /// Why a link could not be fetched.
-    pub(crate) link_error: Option<String>,
-    pub(crate) usage: Usage,
-    pub(crate) cost_usd: f64,
-    pub(crate) charged: bool,
-    pub(crate) polls: u64,
-    pub(crate) last_poll: Option<Instant>,
-    /// Number of completed answers.
-    pub(crate) completed_polls: u32,
-    /// Number of downloads of each picture.
-    pub(crate) downloads: Vec<u32>,
-    /// Drawn pictures, each empty until its first use.
-    pub(crate) pictures: Vec<Arc<OnceCell<Bytes>>>,
+    pub(crate) error: Option<String>,
+}
+
+/// The answered polls of a prediction.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Polls {
+    pub(crate) count: u64,
+    pub(crate) last: Option<Instant>,
+    /// Those that were answered with the completed prediction.
+    pub(crate) completed: u32,
+}
+
+/// A picture of a prediction.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Picture {
+    pub(crate) downloads: u32,
+    /// The drawn picture, empty until its first use.
+    pub(crate) bytes: Arc<OnceCell<Bytes>>,
 }
 
 impl Prediction {
@@ -92,64 +92,35 @@ impl Prediction {
         random: &mut StdRng,
         now: Now,
     ) -> Self {
-        let request = submission.request;
-        let usage = Usage::of(&request);
-        let outcome = if submission.violates_policy {
-            Outcome::FailedPolicy
-        } else {
-            draw_outcome(&request.prompt, scenario, random)
-        };
-        let latency_ms = draw_latency_ms(&request, scenario, random);
-        let latency = Duration::from_millis(latency_ms).div_f64(scenario.speed);
-        let created_for =
-            latency * u32::try_from(scenario.life.created_percent.min(100)).expect("it is at most 100") / 100;
-        let ends = match (outcome, request.api, scenario.submit.answer) {
-            (Outcome::Stuck, _, _) => now.at + NEVER,
-            (_, Api::Prediction, SubmitAnswer::ImmediateUrl | SubmitAnswer::ImmediateB64 | SubmitAnswer::Completed) => {
-                now.at
-            }
-            _ => starts + latency,
-        };
+        let Submission { sender, request, violates_policy } = submission;
+        let outcome =
+            if violates_policy { Outcome::FailedPolicy } else { draw_outcome(&request.prompt, scenario, random) };
+        let schedule = Schedule::draw(&request, outcome, starts, scenario, random, now);
         let hex = format!("{:032x}", rand::random::<u128>());
         let id = if scenario.submit.answer == SubmitAnswer::ColonId {
             format!("{}:task_{hex}", request.model.name)
         } else {
             hex
         };
-        let pictures = request.n as usize;
         Self {
             id,
             number,
-            key: submission.key,
-            headers: Arc::new(submission.headers),
-            query: submission.query,
-            created: now,
-            starts,
-            ends,
-            latency_ms,
-            created_for,
+            sender,
+            schedule,
             outcome,
-            links: request.has_links_to_fetch(scenario).then(Arc::default),
-            link_error: None,
-            usage,
-            cost_usd: usage.cost_usd(&request, scenario),
-            charged: false,
-            polls: 0,
-            last_poll: None,
-            completed_polls: 0,
-            downloads: vec![0; pictures],
-            pictures: (0..pictures).map(|_| Arc::default()).collect(),
+            links: Links { fetched: request.has_links_to_fetch(scenario).then(Arc::default), error: None },
+            cost: Cost::of(&request, scenario),
+            polls: Polls::default(),
+            pictures: (0..request.n).map(|_| Picture::default()).collect(),
             request: Arc::new(request),
         }
     }
 
     pub(crate) fn phase(&self, now: Instant) -> Phase {
-        match () {
-            () if self.links.as_ref().is_some_and(|links| !links.initialized()) => Phase::Created,
-            () if now >= self.ends => Phase::Ended,
-            () if now >= self.starts + self.created_for => Phase::Processing,
-            () => Phase::Created,
+        if self.links.fetched.as_ref().is_some_and(|links| !links.initialized()) {
+            return Phase::Created;
         }
+        self.schedule.phase(now)
     }
 
     pub(crate) fn has_completed(&self, now: Instant) -> bool {
@@ -164,6 +135,13 @@ impl Prediction {
         blake3::hash(text.as_bytes())
     }
 
+    /// Counts a poll that is answered with the state at `now`.
+    pub(crate) fn count_poll(&mut self, now: Instant) {
+        let completed = u32::from(self.has_completed(now));
+        let Polls { count, completed: before, .. } = self.polls;
+        self.polls = Polls { count: count + 1, last: Some(now), completed: before.saturating_add(completed) };
+    }
+
     /// Starts the prediction now, with fetched inputs, or fails it. Returns the number of input bytes gained.
     pub(crate) fn finish_links(
         &mut self,
@@ -171,28 +149,24 @@ impl Prediction {
         scenario: &Scenario,
         now: Instant,
     ) -> usize {
-        let runs_for = self.ends.saturating_duration_since(self.starts);
-        self.starts = self.starts.max(now);
         let mut gained = 0;
         match fetched {
             Ok(FetchedInputs { inputs, mask }) => {
                 let request = PictureRequest { inputs, mask, ..PictureRequest::clone(&self.request) };
-                self.ends = self.starts + runs_for;
-                if !self.charged {
-                    self.usage = Usage::of(&request);
-                    self.cost_usd = self.usage.cost_usd(&request, scenario);
+                self.schedule.start_at_least_at(now);
+                if !self.cost.charged {
+                    self.cost = Cost::of(&request, scenario);
                 }
                 gained = request.input_bytes() - self.request.input_bytes();
                 self.request = Arc::new(request);
             }
             Err(error) => {
                 self.outcome = Outcome::FailedLink;
-                self.link_error = Some(error);
-                self.ends = now;
-                self.starts = now;
+                self.links.error = Some(error);
+                self.schedule.end_unstarted(now);
             }
         }
-        if let Some(links) = &self.links {
+        if let Some(links) = &self.links.fetched {
             // A second set cannot happen: each prediction has one fetching task.
             let _ = links.set(());
         }
@@ -206,25 +180,4 @@ fn draw_outcome(prompt: &str, scenario: &Scenario, random: &mut StdRng) -> Outco
         return *outcome;
     }
     if random.random::<f64>() < life.outcome_share { life.outcome } else { Outcome::Completed }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "latencies are small and positive, and need no precision"
-)]
-fn draw_latency_ms(request: &PictureRequest, scenario: &Scenario, random: &mut StdRng) -> u64 {
-    let life = &scenario.life;
-    let [from, to] = match request.quality {
-        Quality::Low => life.low_ms,
-        Quality::Medium => life.medium_ms,
-        Quality::High => life.high_ms,
-    };
-    let drawn = random.random_range(from..=to) as f64;
-    let factor = match life.size_counts {
-        SizeCounts::Yes => megapixels(request.size).sqrt().clamp(0.5, 3.0),
-        SizeCounts::No => 1.0,
-    };
-    (drawn * factor) as u64
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::random::Random;
 use super::setting::Setting;
 use super::upstream::{Upstream, handle_of, refusal};
-use crate::engine::jobs::event::{Event, Fetched, Now, Step, SubmitResult};
-use crate::engine::jobs::{Jobs, Listed, NewJob, StartTimes};
+use crate::engine::jobs::event::{AppendOutcome, Event, Fetched, Now, Step, SubmitResult};
+use crate::engine::jobs::{Jobs, ListOutcome, NewJob, StartTimes};
 use crate::engine::reuse::ReusePolicy;
 use crate::model::{ApiKind, Failure, JobId, PurchaseId, Timestamp};
 use crate::storage::journal::JobRecord;
@@ -17,11 +17,11 @@ use crate::upstream::{Finished, PollError, Polled, SubmitError, Submitted};
 pub(super) fn event(purchase: PurchaseId, random: &mut Random) -> Event {
     let finished = || Finished { outputs: Vec::new(), usage: None };
     match random.below(16) {
-        0 => Event::Journalled { step: Step::Intent(purchase.job), durable: true },
-        1 => Event::Journalled { step: Step::Commit { purchase, attempt: 1 }, durable: true },
-        2 => Event::Journalled { step: Step::Withdrawal(purchase), durable: true },
-        3 => Event::Journalled { step: Step::Acceptance(purchase), durable: true },
-        4 => Event::Journalled { step: Step::End(purchase), durable: true },
+        0 => Event::Journalled { step: Step::Intent(purchase.job), outcome: AppendOutcome::Durable },
+        1 => Event::Journalled { step: Step::Commit { purchase, submit: 1 }, outcome: AppendOutcome::Durable },
+        2 => Event::Journalled { step: Step::Withdrawal(purchase), outcome: AppendOutcome::Durable },
+        3 => Event::Journalled { step: Step::Acceptance(purchase), outcome: AppendOutcome::Durable },
+        4 => Event::Journalled { step: Step::End(purchase), outcome: AppendOutcome::Durable },
         5 => Event::Granted { purchase, account: Setting::shared().accounts[0].clone() },
         6 => Event::NotGranted { purchase, failure: Failure::Stopping },
         7 => Event::Uploaded { purchase },
@@ -64,7 +64,7 @@ fn confuse(seed: u64) {
     let times = StartTimes { start_by: instant + random.time(60_000), expected_start: instant };
     let new = NewJob { record, api_kind: kind, pictures: vec![1, 1], webhook: None, times };
     let policy = ReusePolicy { cache_allowed: true, is_retry: false, force_new: false };
-    assert!(matches!(jobs.list_or_join(new, policy), Ok(Listed::New(_))));
+    assert!(matches!(jobs.list_or_join(new, policy), Ok(ListOutcome::New(_))));
     for _ in 0..60 {
         instant += random.time(2000);
         let now = Now { instant, timestamp: Timestamp::from_millis(2), spread: random.fraction() };
@@ -72,7 +72,7 @@ fn confuse(seed: u64) {
         let event = match random.below(30) {
             0 => Event::TimePassed,
             1 => Event::Draining,
-            2 => Event::Journalled { step: Step::Intent(job), durable: false },
+            2 => Event::Journalled { step: Step::Intent(job), outcome: AppendOutcome::Failed },
             // Most of them in an order that leads somewhere.
             _ => event(purchase, &mut random),
         };

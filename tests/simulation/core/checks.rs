@@ -7,8 +7,8 @@ use super::upstream::id_of;
 use super::world::World;
 use crate::config::OnUnknown;
 use crate::engine::jobs::Counts;
-use crate::engine::jobs::event::{EndedPurchase, News};
-use crate::engine::jobs::outcome::{FailureScope, stored_failure, stored_result};
+use crate::engine::jobs::event::{EndedPurchase, ProgressChange};
+use crate::engine::jobs::job::outcome::{FailureScope, stored_failure, stored_result};
 use crate::engine::reuse::ReusePolicy;
 use crate::model::{Failure, JobId, JobResult};
 use crate::storage::journal::memory::has_ended;
@@ -25,7 +25,7 @@ impl World {
         let (number, client) = (live.number, live.record.client.clone());
         self.histories[number].dropped = true;
         self.note("dropped", [number, 0], format_args!(""));
-        let view = self.jobs.view(&client, job, self.instant());
+        let view = self.jobs.table.view(&client, job, self.instant());
         self.check(view.is_none_or(|view| view.abandoned), || format!("{job} has no waiter, and may still be bought"));
     }
 
@@ -56,18 +56,18 @@ impl World {
     }
 
     /// Nothing is shown before it is in the journal.
-    pub(super) fn publish(&mut self, job: JobId, news: &News) {
+    pub(super) fn publish(&mut self, job: JobId, news: &ProgressChange) {
         self.note("publish", [self.number(job), 0], format_args!("{news:?}"));
-        let failed = self.journal.failed;
+        let unlogged = self.is_unlogged(job);
         let stored = self.journal.stored.get(&job);
         let holds = match news {
-            News::Stage(_) => true,
-            News::Recorded => stored.is_some(),
-            News::Upstream(id) => {
-                failed || stored.is_some_and(|stored| stored.purchases.iter().any(|one| knows(one, id)))
+            ProgressChange::Stage(_) => true,
+            ProgressChange::Recorded => stored.is_some(),
+            ProgressChange::Upstream(id) => {
+                unlogged || stored.is_some_and(|stored| stored.purchases.iter().any(|one| knows(one, id)))
             }
-            News::Result(result) => {
-                failed
+            ProgressChange::Result(result) => {
+                unlogged
                     || stored.is_some_and(|stored| {
                         stored.purchases.iter().any(|one| {
                 matches!(&one.state, StoredState::Resolved { pictures, .. } if *pictures == result.pictures)
@@ -78,10 +78,9 @@ impl World {
         let Some(live) = self.job(job) else {
             return self.violate(format!("{news:?} of {job}, which is not live"));
         };
-        live.recorded |= matches!(news, News::Recorded);
-        let holds = holds || live.unsafe_pictures;
+        live.recorded |= matches!(news, ProgressChange::Recorded);
         self.check(holds, || format!("{news:?} of {job} is shown before it is in the journal"));
-        if matches!(news, News::Recorded) {
+        if matches!(news, ProgressChange::Recorded) {
             self.wake_recorded(job);
         }
     }
@@ -94,7 +93,7 @@ impl World {
         let is_queued = self.budget.queue.contains(&purchase);
         let (now, deadline) = (self.instant(), self.rules.deadline);
         let is_stored = self.journal.state(purchase).is_some_and(has_ended);
-        let unlogged = self.journal.failed || self.job(purchase.job).is_some_and(|live| live.unsafe_pictures);
+        let unlogged = self.is_unlogged(purchase.job);
         let Some(live) = self.purchase(purchase) else {
             return self.violate(format!("{purchase} ends, and is not live"));
         };
@@ -118,7 +117,7 @@ impl World {
         let job = live.record.id;
         let all_ended = live.purchases.iter().all(|one| one.has_ended);
         self.check(all_ended, || format!("{job} ends before its purchases"));
-        if self.journal.failed || live.unsafe_pictures {
+        if live.unlogged || self.journal.failed {
             return;
         }
         let stored = self.journal.stored.get(&job);
@@ -136,7 +135,7 @@ impl World {
 
     /// A gateway at rest has ended every job and holds nothing.
     pub(super) fn check_rest(&mut self) {
-        let counts = self.jobs.counts();
+        let counts = self.jobs.table.counts();
         self.check(counts == Counts::default(), || format!("at rest there is {counts:?}"));
         let left = self.live.len();
         self.check(left == 0, || format!("at rest {left} jobs have not ended"));

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::driver::{LiveJob, LivePurchase, Task};
-use super::journal::Report;
+use super::journal::{Journal, Report};
 use super::setting::Setting;
 use super::world::{History, PurchaseHistory, World};
 use crate::config::OnUnknown;
 use crate::engine::jobs::event::Event;
-use crate::engine::jobs::outcome::{FailureScope, stored_failure, stored_result};
-use crate::engine::jobs::{CancelOutcome, Listed, NewJob, StartTimes};
+use crate::engine::jobs::job::outcome::{FailureScope, stored_failure, stored_result};
+use crate::engine::jobs::{CancelOutcome, ListOutcome, NewJob, StartTimes};
 use crate::engine::reuse::{ReusePolicy, StoredCandidate};
 use crate::model::{ApiKind, EventId, Failure, Fingerprint, JobId, JobResult, PurchaseId, Webhook};
 use crate::storage::journal::{JobRecord, Record, StoredJob};
@@ -85,8 +85,8 @@ pub(super) struct Subscription {
 
 impl Subscription {
     /// Returns whether it is on the disk after a power cut.
-    pub(super) fn survives(&mut self, durable: u64) -> bool {
-        let survives = self.position <= durable;
+    pub(super) fn survives(&mut self, journal: &Journal) -> bool {
+        let survives = journal.is_durable(self.position);
         self.position = 0;
         survives
     }
@@ -239,7 +239,7 @@ impl World {
     }
 
     fn notify_client(&mut self, index: usize) {
-        if self.journal.notify(Report::Client(index)).is_some() {
+        if self.journal.notify(Report::Client(index), 0).is_some() {
             self.ready.push(Task::Client(index));
         }
     }
@@ -332,8 +332,8 @@ impl World {
         };
         self.counts.events += 1;
         let effects = match self.jobs.list_or_join(new, policy) {
-            Ok(Listed::New(effects)) => effects,
-            Ok(Listed::Joined(record)) => return self.attach(index, record.id, true),
+            Ok(ListOutcome::New(effects)) => effects,
+            Ok(ListOutcome::Joined(record)) => return self.attach(index, record.id, true),
             Err(failure) => return self.refuse(index, &failure),
         };
         self.note("list", [number, purchases], format_args!("prompt {prompt} {kind:?}"));
@@ -354,7 +354,7 @@ impl World {
             start_by,
             recorded: false,
             dropped: false,
-            unsafe_pictures: false,
+            unlogged: false,
         });
         // Attached first, since an effect may end the job at once.
         self.attach(index, job, false);
@@ -412,9 +412,9 @@ impl World {
                 self.ready.push(Task::Client(index));
             }
         }
-        let (number, durable) = (self.number(job), self.journal.durable);
+        let (number, journal) = (self.number(job), &self.journal);
         for subscription in self.subscriptions.iter_mut().filter(|subscription| subscription.job == number) {
-            subscription.acknowledged |= subscription.position <= durable;
+            subscription.acknowledged |= journal.is_durable(subscription.position);
         }
     }
 
@@ -428,7 +428,7 @@ impl World {
 
     fn subscribed(&mut self, index: usize, subscription: usize) {
         let one = &mut self.subscriptions[subscription];
-        if one.position > self.journal.durable {
+        if !self.journal.is_durable(one.position) {
             return self.refuse(index, &Failure::JournalUnavailable);
         }
         one.acknowledged = true;
@@ -444,9 +444,9 @@ impl World {
     /// Notifies the webhooks of a job that are in the journal, if its end is.
     pub(super) fn notify_webhooks(&mut self, job: JobId) {
         let has_ended = self.journal.stored.get(&job).is_some_and(|stored| stored.end().is_some());
-        let (number, durable) = (self.number(job), self.journal.durable);
+        let (number, journal) = (self.number(job), &self.journal);
         for subscription in self.subscriptions.iter_mut().filter(|subscription| subscription.job == number) {
-            subscription.notified |= has_ended && subscription.position <= durable;
+            subscription.notified |= has_ended && journal.is_durable(subscription.position);
         }
     }
 
@@ -560,7 +560,7 @@ impl World {
         let survivors = self.random.below(self.journal.pending() + 1);
         self.note("the disk fails", [survivors, 0], format_args!(""));
         let ready = &mut self.ready;
-        self.journal.fail(survivors, |report| ready.push(Task::Journalled { report, durable: false }));
+        self.journal.fail(survivors, |report, outcome| ready.push(Task::Journalled { report, outcome }));
     }
 
     /// Reports what concerns no live purchase: the jobs must ignore it.

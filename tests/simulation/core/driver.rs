@@ -8,7 +8,7 @@ use super::Variant;
 use super::budget::Permit;
 use super::journal::Report;
 use super::world::World;
-use crate::engine::jobs::event::{Effect, Event, Fetched, NextPoll, Step};
+use crate::engine::jobs::event::{AppendOutcome, Effect, Event, Fetched, NextPoll, Step, SubmitResult};
 use crate::model::{Failure, JobId, JobResult, PurchaseId, UpstreamId};
 use crate::storage::journal::{JobRecord, Record, StoredState};
 use crate::upstream::{Finished, SubmitError, Submitted};
@@ -19,7 +19,7 @@ pub(super) enum Task {
     /// The journal has got to a position.
     Journalled {
         report: Report,
-        durable: bool,
+        outcome: AppendOutcome,
     },
     /// The budget has granted a submit.
     Granted {
@@ -66,7 +66,8 @@ pub(super) enum Task {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Submit {
     pub(super) purchase: PurchaseId,
-    pub(super) attempt: u32,
+    /// Its number among all submits.
+    pub(super) number: usize,
     pub(super) account: usize,
     /// The position of its commit record in the journal.
     pub(super) commit: u64,
@@ -87,8 +88,8 @@ pub(super) struct LiveJob {
     pub(super) recorded: bool,
     /// Nothing of it may be bought any more.
     pub(super) dropped: bool,
-    /// A picture of it may not have reached the disk.
-    pub(super) unsafe_pictures: bool,
+    /// Not all of it is in the journal: a record was not written, or a picture may not have reached the disk.
+    pub(super) unlogged: bool,
 }
 
 /// What the driver holds for a purchase.
@@ -156,6 +157,11 @@ impl World {
 
     pub(super) fn purchase(&mut self, purchase: PurchaseId) -> Option<&mut LivePurchase> {
         self.job(purchase.job)?.purchases.get_mut(usize::from(purchase.slot))
+    }
+
+    /// Whether a job goes on although not all of it can be in the journal.
+    pub(super) fn is_unlogged(&self, job: JobId) -> bool {
+        self.journal.failed || self.live.iter().any(|live| live.record.id == job && live.unlogged)
     }
 
     /// Reports what has happened to a job, and carries out what follows.
@@ -241,12 +247,12 @@ impl World {
             Effect::Fetch { purchase, finished, pause, resumable } => {
                 self.note("fetch", self.about(purchase), format_args!("after {pause:?}, resumable: {resumable}"));
                 let can_resume = matches!(self.journal.state(purchase), Some(StoredState::Accepted { .. }));
-                let holds = !resumable || can_resume || self.journal.failed;
+                let holds = !resumable || can_resume || self.is_unlogged(purchase.job);
                 self.check(holds, || format!("{purchase} counts on a restart, and its id is not in the journal"));
                 self.follow_up(purchase, FollowUp::Fetch);
                 self.after(pause, Task::Fetch { purchase, finished });
             }
-            Effect::Publish { job, news } => self.publish(job, &news),
+            Effect::Publish { job, change } => self.publish(job, &change),
             Effect::CountLostAnswer { .. } => self.counts.lost_answers += 1,
             Effect::EndPurchase(ended) => self.end_purchase(&ended),
             Effect::EndJob { record, outcome } => self.end_job(&record, outcome),
@@ -257,7 +263,7 @@ impl World {
     fn append(&mut self, records: Vec<Record>, step: Step) {
         let purchase = purchase_of(step);
         self.note("append", self.about(purchase), format_args!("{}", name_of(step)));
-        let mut position = 0;
+        let (mut position, count) = (0, records.len());
         let is_dropped = self.variant == Variant::WithdrawalNotAppended && matches!(step, Step::Withdrawal(_));
         for record in records.into_iter().filter(|_| !is_dropped) {
             match &record {
@@ -278,9 +284,8 @@ impl World {
         }
         let live = self.purchase(purchase);
         match step {
-            Step::Commit { attempt, .. } => {
-                let gated = live.and_then(|live| live.gated.as_mut());
-                if let Some(gated) = gated.filter(|gated| gated.attempt == attempt) {
+            Step::Commit { .. } => {
+                if let Some(gated) = live.and_then(|live| live.gated.as_mut()) {
                     gated.commit = position;
                 }
             }
@@ -292,17 +297,18 @@ impl World {
             Step::Intent(_) | Step::Acceptance(_) | Step::End(_) => {}
         }
         let report = Report::Step(step);
-        if is_dropped || self.variant == Variant::DurableTooEarly {
-            self.ready.push(Task::Journalled { report, durable: true });
-        } else if let Some(report) = self.journal.notify(report) {
-            self.ready.push(Task::Journalled { report, durable: !self.journal.failed });
-        }
+        let outcome = if is_dropped || self.variant == Variant::DurableTooEarly {
+            Some(AppendOutcome::Durable)
+        } else {
+            self.journal.notify(report, count)
+        };
+        self.ready.extend(outcome.map(|outcome| Task::Journalled { report, outcome }));
     }
 
     fn enqueue(&mut self, purchase: PurchaseId) {
         self.note("enqueue", self.about(purchase), format_args!(""));
         let state = self.journal.state(purchase);
-        let is_intent = matches!(state, None | Some(StoredState::Intent));
+        let is_intent = matches!(state, None | Some(StoredState::Intent)) || self.is_unlogged(purchase.job);
         let has_slot = self.purchase(purchase).is_some_and(|live| live.submission.is_some());
         let is_queued = self.budget.queue.contains(&purchase);
         self.check(is_intent, || format!("{purchase} is queued, and a restart would not find it unbought"));
@@ -327,7 +333,9 @@ impl World {
         self.check(!is_late, || format!("{purchase} is submitted too late"));
         self.check(is_first, || format!("{purchase} is submitted while it is being submitted"));
         self.check(attempt <= attempts_max, || format!("{purchase} has attempt {attempt} of {attempts_max}"));
-        self.ready.push(Task::Upload(Submit { purchase, attempt, account, commit: u64::MAX }));
+        self.counts.submits += 1;
+        let number = self.counts.submits;
+        self.ready.push(Task::Upload(Submit { purchase, number, account, commit: u64::MAX }));
     }
 
     pub(super) fn end_submits(&mut self, purchase: PurchaseId) {
@@ -342,7 +350,7 @@ impl World {
     fn plan_poll(&mut self, purchase: PurchaseId, poll: NextPoll) {
         self.note("plan poll", self.about(purchase), format_args!("troubles {}", poll.troubles));
         let is_accepted = matches!(self.journal.state(purchase), Some(StoredState::Accepted { .. }));
-        let holds = is_accepted || self.journal.failed;
+        let holds = is_accepted || self.is_unlogged(purchase.job);
         self.check(holds, || format!("{purchase} is polled, and its id is not in the journal"));
         let account = self.upstream.find(&poll.handle.id).map(|(_, bought)| bought.account);
         let is_same = account.is_some_and(|account| {
@@ -418,7 +426,7 @@ impl World {
                 }
             }
         }
-        let result = crate::engine::jobs::event::SubmitResult { result, usable_accounts };
+        let result = SubmitResult { result, usable_accounts };
         self.handle(purchase.job, Event::Submitted { purchase, result });
     }
 
@@ -442,7 +450,7 @@ impl World {
     pub(super) fn on_fetched(&mut self, purchase: PurchaseId, fetched: Fetched) {
         self.note("fetched", self.about(purchase), format_args!("{fetched:?}"));
         if let Some(live) = self.job(purchase.job) {
-            live.unsafe_pictures |= !fetched.durable;
+            live.unlogged |= !fetched.durable;
             let one = &mut live.purchases[usize::from(purchase.slot)];
             (one.follow_up, one.lacks_pictures) = (FollowUp::Nothing, fetched.trouble.is_some());
         }

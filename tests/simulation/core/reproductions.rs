@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::random::Random;
 use super::setting::Setting;
 use super::upstream::handle_of;
-use crate::engine::jobs::event::{Effect, Event, Now, Step, SubmitResult};
-use crate::engine::jobs::{Jobs, Listed, NewJob, StartTimes};
+use crate::engine::jobs::event::{AppendOutcome, Effect, Event, Now, Step, SubmitResult};
+use crate::engine::jobs::{Jobs, ListOutcome, NewJob, StartTimes};
 use crate::engine::reuse::ReusePolicy;
 use crate::model::{ApiKind, Failure, JobId, PurchaseId, Timestamp};
 use crate::storage::journal::JobRecord;
@@ -37,7 +37,7 @@ fn list(jobs: &mut Jobs, job: JobId) -> PurchaseId {
         webhook: None,
         times: StartTimes { start_by, expected_start: now().instant },
     };
-    assert!(matches!(jobs.list_or_join(new, POLICY), Ok(Listed::New(_))));
+    assert!(matches!(jobs.list_or_join(new, POLICY), Ok(ListOutcome::New(_))));
     PurchaseId { job, slot: 0 }
 }
 
@@ -64,10 +64,11 @@ fn a_purchase_that_was_accepted_early_outlives_a_failed_intent() {
     jobs.handle(Event::Granted { purchase, account }, now());
     let result = Ok(Submitted::Accepted(handle_of(0, ApiKind::Prediction)));
     jobs.handle(Event::Submitted { purchase, result: SubmitResult { result, usable_accounts: Vec::new() } }, now());
-    let accepted = Event::Journalled { step: Step::Acceptance(purchase), durable: false };
+    let accepted = Event::Journalled { step: Step::Acceptance(purchase), outcome: AppendOutcome::Failed };
     let effects = jobs.handle(accepted, now());
     assert!(effects.iter().any(|effect| matches!(effect, Effect::PlanPoll { .. })), "{effects:?}");
-    let effects = jobs.handle(Event::Journalled { step: Step::Intent(purchase.job), durable: false }, now());
+    let effects =
+        jobs.handle(Event::Journalled { step: Step::Intent(purchase.job), outcome: AppendOutcome::Failed }, now());
     assert!(effects.is_empty(), "it is polled on: {effects:?}");
     let other = NewJob {
         record: Arc::new(JobRecord { id: job_id(2), ..Setting::shared().record.clone() }),

@@ -7,7 +7,7 @@ use super::driver::{FollowUp, LiveJob, LivePurchase, Submit, Task, name_of, purc
 use super::journal::Report;
 use super::upstream::{SubmitFate, answer, handle_of, refusal};
 use super::world::World;
-use crate::engine::jobs::event::{Event, FetchFailure, Fetched, Step};
+use crate::engine::jobs::event::{AppendOutcome, Event, FetchFailure, Fetched, Step};
 use crate::engine::jobs::{EndedAtStart, recover};
 use crate::model::{ApiKind, Digest, Failure, Format, PurchaseId, StoredPicture};
 use crate::storage::journal::{Record, StoredJob, StoredState};
@@ -20,7 +20,7 @@ impl World {
     pub(super) fn run(&mut self, task: Task) {
         match task {
             Task::Journalled { report: Report::Client(client), .. } | Task::Client(client) => self.run_client(client),
-            Task::Journalled { report: Report::Step(step), durable } => self.journalled(step, durable),
+            Task::Journalled { report: Report::Step(step), outcome } => self.journalled(step, outcome),
             Task::Granted { purchase, permit } => self.on_granted(purchase, permit),
             Task::NotGranted { purchase, failure } => {
                 self.note("not granted", self.about(purchase), format_args!("{failure:?}"));
@@ -60,14 +60,24 @@ impl World {
         }
     }
 
-    fn journalled(&mut self, step: Step, durable: bool) {
+    fn journalled(&mut self, step: Step, outcome: AppendOutcome) {
         let purchase = purchase_of(step);
-        self.note("journalled", self.about(purchase), format_args!("{}(_) {durable}", name_of(step)));
+        let outcome = match outcome {
+            // The driver asks the journal when the report reaches it.
+            AppendOutcome::Refused if self.journal.failed => AppendOutcome::Failed,
+            outcome => outcome,
+        };
+        self.note("journalled", self.about(purchase), format_args!("{}(_) {outcome:?}", name_of(step)));
+        let written = outcome == AppendOutcome::Durable;
+        self.unlogged |= !written;
+        if let Some(live) = self.job(purchase.job) {
+            live.unlogged |= !written;
+        }
         if let (Step::Withdrawal(_), Some(live)) = (step, self.purchase(purchase)) {
             live.withdrawing = false;
         }
-        self.handle(purchase.job, Event::Journalled { step, durable });
-        if let (Step::Intent(job), false) = (step, durable) {
+        self.handle(purchase.job, Event::Journalled { step, outcome });
+        if let (Step::Intent(job), false) = (step, written) {
             let is_queued = self.budget.has_queued(job);
             self.check(!is_queued, || format!("{job} is not in the journal, and waits for the budget"));
         }
@@ -76,10 +86,12 @@ impl World {
     /// Breaks a submit off that waits for its last byte, unless that may leave.
     fn break_off(&mut self, submit: Submit) {
         let gated = self.purchase(submit.purchase).map(|live| &mut live.gated);
-        let gated = gated.and_then(|gated| gated.take_if(|gated| gated.attempt == submit.attempt));
+        let gated = gated.and_then(|gated| gated.take_if(|gated| gated.number == submit.number));
         if let Some(submit) = gated {
             let message = "the connection broke".to_owned();
-            self.on_submitted(submit, Err(SubmitError::NotSent { message }));
+            let is_refused = self.random.one_in(2);
+            let error = if is_refused { refusal(&mut self.random) } else { SubmitError::NotSent { message } };
+            self.on_submitted(submit, Err(error));
         }
     }
 
@@ -178,7 +190,7 @@ impl World {
             let message = "the connection broke".to_owned();
             return self.on_submitted(submit, Err(SubmitError::NotSent { message }));
         }
-        let is_durable = submit.commit <= self.journal.durable;
+        let is_durable = self.journal.is_durable(submit.commit);
         self.check(is_durable, || format!("the last byte of {purchase} leaves without a durable commit record"));
         let has_ended = self.purchase(purchase).is_none_or(|live| live.has_ended);
         self.check(!has_ended, || format!("the last byte of {purchase} leaves after its end"));
@@ -280,7 +292,7 @@ impl World {
             needed: 0,
             recorded: true,
             dropped: false,
-            unsafe_pictures: false,
+            unlogged: false,
         });
         self.counts.events += 1;
         let now = self.now();

@@ -3,15 +3,15 @@ use crate::api::request::test_support::server;
 
 const LISTED: &str = "https://app.example.com";
 
-fn policy(change: impl FnOnce(&mut ServerConfig)) -> OriginPolicy {
-    let mut server = server();
-    change(&mut server);
-    OriginPolicy::new(&server)
+fn policy(change: impl FnOnce(&mut AddressConfig)) -> OriginPolicy {
+    let mut addresses = server().addresses;
+    change(&mut addresses);
+    OriginPolicy::new(&addresses)
 }
 
 fn listing(origins: &[&str]) -> OriginPolicy {
-    policy(|server| {
-        server.cors_origins =
+    policy(|addresses| {
+        addresses.cors_origins =
             origins.iter().map(|origin| PageOrigin::try_from((*origin).to_owned()).unwrap()).collect();
     })
 }
@@ -103,9 +103,9 @@ fn foreign_pages_are_refused_everywhere() {
         assert_eq!(accepted, [""; 0]);
     }
     // With open host and origin rules most are accepted: above they are refused by these rules and by nothing else.
-    let everywhere = policy(|server| {
-        server.listen = "0.0.0.0:8787".parse().unwrap();
-        server.cors_origins = vec![PageOrigin::Any];
+    let everywhere = policy(|addresses| {
+        addresses.listen = "0.0.0.0:8787".parse().unwrap();
+        addresses.cors_origins = vec![PageOrigin::Any];
     });
     let accepted =
         ATTACKS.iter().filter(|(_, (request, headers))| check(&everywhere, request, headers) == "ok").count();
@@ -164,7 +164,7 @@ fn signed_addresses_are_open_to_any_page() {
 
 #[test]
 fn behind_a_proxy_the_origin_of_the_public_url_is_the_own_one() {
-    let policy = policy(|server| server.public_url = Some("https://images.example.com/base".parse().unwrap()));
+    let policy = policy(|addresses| addresses.public_url = Some("https://images.example.com/base".parse().unwrap()));
     assert_eq!(check(&policy, EDIT, &[HERE, ("origin", "https://images.example.com")]), "ok");
     assert_eq!(check(&policy, EDIT, &[("host", "images.example.com")]), "ok");
     assert_eq!(check(&policy, EDIT, &[("host", "images.example.com"), ("origin", "https://images.example.com")]), "ok");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::api::error::ApiError;
-use crate::config::ServerConfig;
+use crate::config::BodyConfig;
 use crate::model::{Catalogue, Input, Task};
 
 /// A request before it is checked against a model.
@@ -96,14 +96,14 @@ pub(crate) struct FormLimits {
 }
 
 impl FormLimits {
-    pub(crate) fn new(task: Task, server: &ServerConfig, catalogue: &Catalogue) -> Self {
+    pub(crate) fn new(task: Task, bodies: &BodyConfig, catalogue: &Catalogue) -> Self {
         let parameters = || catalogue.models.iter().map(|model| &model.parameters);
         let choices = catalogue.models.iter().flat_map(|model| model.choice_names().cloned());
         Self {
             task,
             names: Arc::new(SCALARS.into_iter().map(str::to_owned).chain(choices).collect()),
-            parts_max: server.form_parts_max,
-            text_bytes_max: server.text_bytes_max,
+            parts_max: bodies.form_parts_max,
+            text_bytes_max: bodies.text_bytes_max,
             image_bytes_max: parameters().map(|parameters| parameters.image_bytes_max).max().unwrap_or(0),
             images_max: parameters().map(|parameters| parameters.images_max).max().unwrap_or(0),
         }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::api::error::ApiError;
 use crate::api::middleware::min_rate::MinRateCheck;
-use crate::config::ServerConfig;
+use crate::config::BodyConfig;
 
 /// Longest head of a form part, in bytes; exceeded by at most one chunk.
 const HEAD_BYTES_MAX: u64 = 16 * 1024;
@@ -89,13 +89,13 @@ impl PartHeaderBudget {
 }
 
 impl IncomingBody {
-    pub(crate) fn new(body: Body, server: &ServerConfig) -> Self {
+    pub(crate) fn new(body: Body, bodies: &BodyConfig) -> Self {
         Self {
             body: body.into_data_stream(),
             bytes: 0,
-            bytes_max: server.body_bytes_max,
-            idle_timeout: server.body_idle_timeout,
-            min_rate: MinRateCheck::new(server),
+            bytes_max: bodies.bytes_max,
+            idle_timeout: bodies.idle_timeout,
+            min_rate: MinRateCheck::new(bodies),
             pending: None,
             yield_due: false,
             ended: false,
@@ -180,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn polling_yields_after_every_chunk() {
-        let mut incoming = IncomingBody::new(endless(b"x"), &server());
+        let mut incoming = IncomingBody::new(endless(b"x"), &server().bodies);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         for _ in 0..10 {
             assert!(incoming.poll_next_unpin(&mut cx).is_ready());
@@ -190,8 +190,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_ends_at_its_size_limit() {
-        let mut config = server();
-        config.body_bytes_max = 10;
+        let mut config = server().bodies;
+        config.bytes_max = 10;
         let mut incoming = IncomingBody::new(endless(b"four"), &config);
         assert!(incoming.next().await.unwrap().is_ok());
         assert!(incoming.next().await.unwrap().is_ok());
@@ -202,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_that_are_not_consumed_are_bounded() {
-        let mut incoming = IncomingBody::new(endless(&[0; 1024]), &server());
+        let mut incoming = IncomingBody::new(endless(&[0; 1024]), &server().bodies);
         let budget = incoming.part_header_budget();
         for _ in 0..100 {
             budget.renew();
@@ -217,9 +217,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_an_idle_or_a_slow_body_fails() {
-        let mut config = server();
-        config.body_bytes_per_second_min = None;
-        config.body_idle_timeout = Duration::from_millis(200);
+        let mut config = server().bodies;
+        config.bytes_per_second_min = None;
+        config.idle_timeout = Duration::from_millis(200);
         let slow = stream::unfold(0, |count| async move {
             tokio::time::sleep(Duration::from_millis(50)).await;
             (count < 6).then_some((Ok::<_, Infallible>("x"), count + 1))
@@ -228,8 +228,8 @@ mod tests {
         let whole = incoming.filter(|chunk| std::future::ready(chunk.is_ok()));
         assert_eq!(whole.count().await, 6, "longer than the timeout in total, never between two chunks");
 
-        config.body_bytes_per_second_min = NonZeroU64::new(20);
-        config.body_rate_window = Duration::from_secs(1);
+        config.bytes_per_second_min = NonZeroU64::new(20);
+        config.rate_window = Duration::from_secs(1);
         let slow = Body::from_stream(stream::unfold((), |()| async {
             sleep(Duration::from_millis(100)).await;
             Some((Ok::<_, Infallible>("x"), ()))
@@ -238,7 +238,7 @@ mod tests {
         let error = IncomingBody::new(slow, &config).filter_map(async |chunk| chunk.err());
         let error = std::pin::pin!(error).next().await.unwrap();
         assert!(matches!(error, BodyError::TooSlow { bytes_per_second: 20 }), "{error}");
-        let (window, duration) = (config.body_rate_window, started.elapsed());
+        let (window, duration) = (config.rate_window, started.elapsed());
         assert!(duration > window && duration < window * 9 / 4, "half the rate uses up the window in twice its length");
 
         let idle = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());

@@ -16,7 +16,7 @@ use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings,
 use super::form::{FieldKind, Form, FormLimits, Scalar};
 use super::incoming::IncomingBody;
 use crate::api::error::ApiError;
-use crate::config::ServerConfig;
+use crate::config::BodyConfig;
 use crate::model::ByteSource;
 use crate::storage::spool::{Spool, SpoolError, Upload};
 
@@ -41,7 +41,7 @@ pub(crate) async fn read(
     limits: &FormLimits,
     spool: &Spool,
     announced: Option<u64>,
-    server: &ServerConfig,
+    bodies: &BodyConfig,
 ) -> Result<Form, ApiError> {
     let budget = incoming.part_header_budget();
     let too_large = |error| match error {
@@ -52,8 +52,8 @@ pub(crate) async fn read(
     };
     let mut upload = spool.upload(announced.map(with_pictures)).await.map_err(too_large)?;
     let mut body = upload.split(announced.unwrap_or(0));
-    let mut structure = JsonLimits::new(server.json_depth_max, server.json_values_max);
-    let mut writer = body.text(server.body_bytes_max);
+    let mut structure = JsonLimits::new(bodies.json_depth_max, bodies.json_values_max);
+    let mut writer = body.text(bodies.bytes_max);
     while let Some(chunk) = incoming.next().await {
         budget.renew();
         let chunk = chunk?;
@@ -62,7 +62,7 @@ pub(crate) async fn read(
     }
     let text = writer.finish().await.map_err(too_large)?;
     drop(body);
-    let depth_max = server.json_depth_max;
+    let depth_max = bodies.json_depth_max;
     if text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES) {
         return parse(text, limits, depth_max, upload);
     }

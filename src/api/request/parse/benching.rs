@@ -39,7 +39,7 @@ impl Default for Forms {
     fn default() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let config = Config::load(None, &Environment::new()).expect("the default configuration");
-        let limits = FormLimits::new(Task::Edit, &config.server, &config.catalogue);
+        let limits = FormLimits::new(Task::Edit, &config.server.bodies, &config.catalogue);
         let spool = Spool::new(std::env::temp_dir(), SpoolLimits::from(&config.storage));
         Self { runtime, config, limits, spool, client: ClientId("pieces".into()) }
     }

@@ -31,7 +31,7 @@ fn gateway() -> &'static Gateway {
         let config = Config::load(None, &Environment::new()).expect("the default configuration");
         // Small, so that files are used too.
         let spool = Spool::for_test(std::env::temp_dir(), 1024, 1 << 24);
-        let limits = FormLimits::new(Task::Edit, &config.server, &config.catalogue);
+        let limits = FormLimits::new(Task::Edit, &config.server.bodies, &config.catalogue);
         Gateway { runtime, config, limits, spool }
     })
 }

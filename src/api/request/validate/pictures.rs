@@ -2,7 +2,7 @@
 
 use crate::api::error::ApiError;
 use crate::api::request::body::form::image_name;
-use crate::config::{ImageCheck, ServerConfig};
+use crate::config::{ImageCheck, RequestConfig};
 use crate::model::picture::read_full;
 use crate::model::{ApiKind, ByteSource, Capabilities, Format, Input, Model, Picture};
 
@@ -12,7 +12,7 @@ pub(super) fn check_images(
     model: &Model,
     api_kind: ApiKind,
     capabilities: Capabilities<'_>,
-    server: &ServerConfig,
+    requests: &RequestConfig,
 ) -> Result<(), ApiError> {
     let parameters = &model.parameters;
     if images.is_empty() {
@@ -46,7 +46,7 @@ pub(super) fn check_images(
     }
     for (index, image) in images.iter().enumerate() {
         if let Input::Bytes { picture, source } = image {
-            check_bytes(&image_name(index), picture, &**source, parameters.image_bytes_max, server)?;
+            check_bytes(&image_name(index), picture, &**source, parameters.image_bytes_max, requests)?;
         }
     }
     Ok(())
@@ -57,13 +57,13 @@ pub(super) fn check_mask(
     mask: &Input,
     first: Option<&Input>,
     model: &Model,
-    server: &ServerConfig,
+    requests: &RequestConfig,
 ) -> Result<(), ApiError> {
     let Input::Bytes { picture, source } = mask else {
         return Ok(());
     };
-    check_bytes("mask", picture, &**source, model.parameters.mask_bytes_max, server)?;
-    if server.image_check == ImageCheck::Strict && picture.format != Some(Format::Png) {
+    check_bytes("mask", picture, &**source, model.parameters.mask_bytes_max, requests)?;
+    if requests.image_check == ImageCheck::Strict && picture.format != Some(Format::Png) {
         return Err(unacceptable("mask", "the mask must be a PNG whose transparent pixels mark what to edit"));
     }
     if let (Some((width, height)), Some(first)) = (picture.dimensions, first.and_then(dimensions))
@@ -89,7 +89,7 @@ fn check_bytes(
     picture: &Picture,
     source: &dyn ByteSource,
     bytes_max: u64,
-    server: &ServerConfig,
+    requests: &RequestConfig,
 ) -> Result<(), ApiError> {
     let param = || param.to_owned();
     if picture.bytes == 0 {
@@ -98,14 +98,14 @@ fn check_bytes(
     if picture.bytes > bytes_max {
         return Err(ApiError::ImageTooLarge { param: param(), bytes_max });
     }
-    match (server.image_check, picture.format, picture.dimensions.zip(picture.frames)) {
+    match (requests.image_check, picture.format, picture.dimensions.zip(picture.frames)) {
         (ImageCheck::Strict, None, _) => {
             Err(ApiError::UnsupportedFileType { param: param(), media_type: media_type(source) })
         }
         (ImageCheck::Strict, Some(_), None) => Err(ApiError::UndecodableImage { param: param() }),
         (ImageCheck::Off, _, None) => Ok(()),
         (ImageCheck::Off | ImageCheck::Strict, _, Some((dimensions, frames))) => {
-            check_header(param(), dimensions, frames, server)
+            check_header(param(), dimensions, frames, requests)
         }
     }
 }
@@ -115,17 +115,17 @@ fn check_header(
     param: String,
     (width, height): (u32, u32),
     frames: u32,
-    server: &ServerConfig,
+    requests: &RequestConfig,
 ) -> Result<(), ApiError> {
     let (pixels, side) = (u64::from(width) * u64::from(height), u64::from(width.max(height)));
     let shown = || format!("it is {width}x{height} pixels");
-    let (got, max, unit, key) = if side > u64::from(server.picture_side_max) {
-        (shown(), u64::from(server.picture_side_max), "pixels on a side", "picture_side_max")
-    } else if pixels > server.picture_pixels_max {
-        (shown(), server.picture_pixels_max, "pixels", "picture_pixels_max")
-    } else if frames > server.picture_frames_max {
+    let (got, max, unit, key) = if side > u64::from(requests.picture_side_max) {
+        (shown(), u64::from(requests.picture_side_max), "pixels on a side", "picture_side_max")
+    } else if pixels > requests.picture_pixels_max {
+        (shown(), requests.picture_pixels_max, "pixels", "picture_pixels_max")
+    } else if frames > requests.picture_frames_max {
         let got = format!("it has {frames} frames or more");
-        (got, u64::from(server.picture_frames_max), "frames", "picture_frames_max")
+        (got, u64::from(requests.picture_frames_max), "frames", "picture_frames_max")
     } else {
         return Ok(());
     };

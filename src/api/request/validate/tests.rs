@@ -31,11 +31,11 @@ fn form(texts: &[(&str, &str)]) -> Form {
 }
 
 /// Validates for a client that may use every model.
-fn check(form: Form, task: Task, server: &ServerConfig, catalogue: &Catalogue) -> Result<ValidRequest, ApiError> {
+fn check(form: Form, task: Task, requests: &RequestConfig, catalogue: &Catalogue) -> Result<ValidRequest, ApiError> {
     super::validate(
         form,
         task,
-        server,
+        requests,
         AvailableModels { catalogue, allowed: None, api_kinds: ApiPolicy::Auto.api_kinds() },
     )
 }
@@ -45,7 +45,7 @@ fn a_model_that_a_client_may_not_use_is_refused_also_as_the_default() {
     let (catalogue, allowed) = (catalogue(), ["gpt-image-2".to_owned(), "gpt-image-1-mini".to_owned()].into());
     let models =
         AvailableModels { catalogue: &catalogue, allowed: Some(&allowed), api_kinds: ApiPolicy::Auto.api_kinds() };
-    let check = |form| super::validate(form, Task::Edit, &server(), models);
+    let check = |form| super::validate(form, Task::Edit, &server().requests, models);
     assert_eq!(check(form(&[("model", "openai/gpt-image-2")])).unwrap().request.model, "gpt-image-2");
     let named = check(form(&[("model", "openai/gpt-image-1"), ("n", "99")])).unwrap_err();
     assert_eq!(
@@ -60,13 +60,13 @@ fn a_model_that_a_client_may_not_use_is_refused_also_as_the_default() {
 }
 
 fn edit(form: Form) -> Result<ValidRequest, ApiError> {
-    check(form, Task::Edit, &server(), &catalogue())
+    check(form, Task::Edit, &server().requests, &catalogue())
 }
 
 fn dropping(form: Form) -> Result<ValidRequest, ApiError> {
-    let mut server = server();
-    server.unsupported_parameters = UnsupportedParameters::Drop;
-    check(form, Task::Edit, &server, &catalogue())
+    let mut requests = server().requests;
+    requests.unsupported_parameters = UnsupportedParameters::Drop;
+    check(form, Task::Edit, &requests, &catalogue())
 }
 
 #[test]
@@ -289,14 +289,14 @@ fn images_are_checked() {
 
 #[test]
 fn any_bytes_are_accepted_when_the_check_is_off() {
-    let mut server = server();
-    server.image_check = ImageCheck::Off;
+    let mut requests = server().requests;
+    requests.image_check = ImageCheck::Off;
     let mut sample = form(&[]);
     sample.images = vec![bytes(b"something new".to_vec())];
-    assert!(check(sample, Task::Edit, &server, &catalogue()).is_ok());
+    assert!(check(sample, Task::Edit, &requests, &catalogue()).is_ok());
     let mut sample = form(&[]);
     sample.images = vec![bytes(Vec::new())];
-    let error = check(sample, Task::Edit, &server, &catalogue()).unwrap_err();
+    let error = check(sample, Task::Edit, &requests, &catalogue()).unwrap_err();
     assert_eq!(error.code(), "invalid_image_file", "an empty file is no picture");
 }
 
@@ -305,9 +305,9 @@ fn an_image_may_be_too_large_for_its_model_alone() {
     let mut catalogue = catalogue();
     catalogue.models[0].parameters.image_bytes_max = 10;
     let sample = |model| form(&[("model", model)]);
-    let error = check(sample("gpt-image-1"), Task::Edit, &server(), &catalogue).unwrap_err();
+    let error = check(sample("gpt-image-1"), Task::Edit, &server().requests, &catalogue).unwrap_err();
     assert_eq!(error.code(), "image_too_large");
-    assert!(check(sample("gpt-image-2"), Task::Edit, &server(), &catalogue).is_ok());
+    assert!(check(sample("gpt-image-2"), Task::Edit, &server().requests, &catalogue).is_ok());
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn addresses_are_refused_where_the_model_accepts_none() {
     capability.links_field = None;
     let mut sample = form(&[("model", "gpt-image-1")]);
     sample.images = vec![link()];
-    let error = check(sample, Task::Edit, &server(), &catalogue).unwrap_err();
+    let error = check(sample, Task::Edit, &server().requests, &catalogue).unwrap_err();
     assert_eq!(error.code(), "unsupported_parameter");
     assert!(error.to_string().contains("http(s) addresses"), "{error}");
 }
@@ -352,7 +352,7 @@ fn masks_must_fit_their_image() {
 
 #[test]
 fn a_generation_needs_no_image_and_accepts_none() {
-    let generate = |form| check(form, Task::Generate, &server(), &catalogue());
+    let generate = |form| check(form, Task::Generate, &server().requests, &catalogue());
     let mut sample = form(&[]);
     sample.images.clear();
     let request = generate(sample).unwrap().request;

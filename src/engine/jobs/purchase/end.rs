@@ -2,70 +2,45 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Context, Ending, Purchase, PurchaseEnd, State};
-use crate::engine::jobs::event::{Effect, EndedPurchase, Fetched, News, Step};
+use super::{Context, Intent, PendingEnd, Purchase, PurchaseEnd, State};
+use crate::engine::jobs::event::{Effect, EndedPurchase, Fetched, ProgressChange, Step};
 use crate::model::{Failure, UpstreamId, Usd};
 use crate::storage::journal::Record;
 use crate::upstream::Finished;
 
 impl Purchase {
-    /// Ends with pictures that are stored.
-    pub(super) fn resolve(
-        &mut self,
-        upstream: Option<UpstreamId>,
-        fetched: Fetched,
-        since: Instant,
-        cx: &mut Context<'_>,
-    ) {
-        let Fetched { pictures, usage, durable, .. } = fetched;
-        let at = cx.now.timestamp;
-        let record = Record::Resolved { purchase: cx.purchase, pictures: pictures.clone(), usage, at };
-        let end = PurchaseEnd::Pictures { upstream: upstream.clone(), pictures, usage, at };
-        self.state = State::Ending(Ending { end, upstream, since });
-        if durable {
-            cx.append(record, Step::End(cx.purchase));
-        } else {
-            // Left as accepted: a restart fetches the pictures again, should these not have survived.
-            self.end_journalled(cx);
-        }
-    }
-
     /// Ends without pictures; does nothing if it is ending already.
     pub(in crate::engine::jobs) fn fail(&mut self, failure: Failure, cx: &mut Context<'_>) {
-        let purchase = cx.purchase;
-        let record = Record::Failed { purchase, failure: failure.clone(), at: cx.now.timestamp };
-        if self.begin_to_fail(failure, cx) {
-            cx.append(record, Step::End(purchase));
+        if self.state.end().is_some() {
+            return;
         }
-    }
-
-    /// Ends without pictures and without a record: its intent could not be journalled. A purchase that the upstream has
-    /// taken all the same, before its last byte, is followed from memory.
-    pub(in crate::engine::jobs) fn fail_unrecorded(&mut self, failure: Failure, cx: &mut Context<'_>) {
-        let is_taken = matches!(self.state, State::Accepting { .. } | State::Polling(_) | State::Collecting(_));
-        if !is_taken && self.begin_to_fail(failure, cx) {
-            self.end_journalled(cx);
-        }
-    }
-
-    fn begin_to_fail(&mut self, failure: Failure, cx: &mut Context<'_>) -> bool {
         let purchase = cx.purchase;
-        let since = match &self.state {
-            State::Ending(_) | State::Ended(_) => return false,
-            State::Polling(accepted) => accepted.accepted,
-            _ => cx.now.instant,
-        };
-        let upstream = self.state.upstream().cloned();
         cx.push(Effect::EndSubmits { purchase });
         cx.push(Effect::ReleaseInFlight { purchase });
-        self.state = State::Ending(Ending { end: PurchaseEnd::Failure(failure), upstream, since });
-        true
+        let since = if let State::Collecting(immediate) = &self.state {
+            immediate.sent
+        } else {
+            self.state.polled().map_or(cx.now.instant, |accepted| accepted.at)
+        };
+        let upstream = self.state.upstream().cloned();
+        let record = Record::Failed { purchase, failure: failure.clone(), at: cx.now.timestamp };
+        self.end(PendingEnd { end: PurchaseEnd::Failure(failure), upstream, since }, Some(record), cx);
+    }
+
+    /// Ends once that is journalled; at once where it cannot be.
+    pub(super) fn end(&mut self, end: PendingEnd, record: Option<Record>, cx: &mut Context<'_>) {
+        self.state = State::Ending(end);
+        let may_record = cx.intent != Intent::Refused && cx.closed != Some(&Failure::JournalUnavailable);
+        match record.filter(|_| may_record) {
+            Some(record) => cx.append(record, Step::End(cx.purchase)),
+            None => self.end_journalled(cx),
+        }
     }
 
     /// Accounts for the end and shows it. An end that could not be journalled is shown all the same: the pictures are
     /// delivered, and the next start repeats a failure.
     pub(in crate::engine::jobs) fn end_journalled(&mut self, cx: &mut Context<'_>) {
-        let State::Ending(Ending { end, upstream, since }) = &mut self.state else { return };
+        let State::Ending(PendingEnd { end, upstream, since }) = &mut self.state else { return };
         let (end, upstream, since) = (end.clone(), upstream.take(), *since);
         let (result, usd, charge) = match &end {
             PurchaseEnd::Pictures { pictures, usage, .. } => {
@@ -85,7 +60,7 @@ impl Purchase {
         };
         let job = cx.purchase.job;
         if let Some(result) = end.result() {
-            cx.push(Effect::Publish { job, news: News::Result(result) });
+            cx.push(Effect::Publish { job, change: ProgressChange::Result(result) });
         }
         cx.push(Effect::EndPurchase(Box::new(EndedPurchase {
             purchase: cx.purchase,
@@ -98,6 +73,21 @@ impl Purchase {
         })));
         self.state = State::Ended(end);
     }
+}
+
+/// Returns the end with pictures that are stored, and its record. Without a record it is left as accepted: a restart
+/// fetches the pictures again, should these not have survived.
+pub(super) fn with_pictures(
+    upstream: Option<UpstreamId>,
+    fetched: Fetched,
+    since: Instant,
+    cx: &Context<'_>,
+) -> (PendingEnd, Option<Record>) {
+    let Fetched { pictures, usage, durable, .. } = fetched;
+    let at = cx.now.timestamp;
+    let record = Record::Resolved { purchase: cx.purchase, pictures: pictures.clone(), usage, at };
+    let end = PurchaseEnd::Pictures { upstream: upstream.clone(), pictures, usage, at };
+    (PendingEnd { end, upstream, since }, durable.then_some(record))
 }
 
 impl Context<'_> {

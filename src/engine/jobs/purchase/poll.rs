@@ -2,30 +2,22 @@
 
 use std::time::Duration;
 
+use super::decisions::{AfterFetch, AfterPoll, after_fetch};
+use super::end::with_pictures;
 use super::{Accepted, Context, Purchase, State};
-use crate::engine::jobs::decisions::{AfterFetch, AfterPoll, after_fetch};
-use crate::engine::jobs::event::{Completion, Effect, Fetched, News, Step};
+use crate::engine::jobs::event::{Completion, Effect, Fetched, ProgressChange, Step};
 use crate::storage::journal::Record;
 use crate::upstream::{Finished, PollError, Polled};
 
 impl Purchase {
-    /// Journals that the upstream has taken it.
-    pub(super) fn accept(&mut self, accepted: Accepted, finished: Option<Finished>, cx: &mut Context<'_>) {
-        let purchase = cx.purchase;
-        let handle = &accepted.poll.handle;
-        let (upstream, poll_url) = (handle.id.clone(), handle.poll_url.clone());
-        cx.push(Effect::EndSubmits { purchase });
-        cx.append(Record::Accepted { purchase, upstream, poll_url, at: cx.now.timestamp }, Step::Acceptance(purchase));
-        self.state = State::Accepting { accepted: Box::new(accepted), finished };
-    }
-
     /// Polls, or fetches what came at once. It is bought whether or not the record is durable: when the journal cannot be
     /// written, polling it from memory is all that is left.
     pub(in crate::engine::jobs) fn acceptance_journalled(&mut self, cx: &mut Context<'_>) {
         let purchase = cx.purchase;
         let State::Accepting { accepted, finished } = &mut self.state else { return };
         let (accepted, finished) = (accepted.clone(), finished.take());
-        cx.push(Effect::Publish { job: purchase.job, news: News::Upstream(accepted.poll.handle.id.clone()) });
+        let change = ProgressChange::Upstream(accepted.poll.handle.id.clone());
+        cx.push(Effect::Publish { job: purchase.job, change });
         match finished {
             Some(finished) => cx.fetch(finished, Duration::ZERO, true),
             None => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
@@ -57,7 +49,7 @@ impl Purchase {
                 accepted.troubles = accepted.troubles.saturating_add(1);
             }
         }
-        let expired = cx.is_expired(accepted.accepted);
+        let expired = cx.is_expired(accepted.at);
         match accepted.poll.after_poll(result, expired) {
             AfterPoll::PollAgain => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
             AfterPoll::Collect(finished) => cx.fetch(finished, Duration::ZERO, true),
@@ -69,34 +61,47 @@ impl Purchase {
     pub(in crate::engine::jobs) fn fetched(&mut self, fetched: Fetched, cx: &mut Context<'_>) {
         let purchase = cx.purchase;
         let (stored, failed) = (fetched.pictures.len(), fetched.trouble.is_some());
-        match &mut self.state {
-            State::Polling(accepted) => {
-                if failed {
-                    accepted.troubles = accepted.troubles.saturating_add(1);
-                }
-                let (upstream, since) = (accepted.poll.handle.id.clone(), accepted.accepted);
-                match after_fetch(stored, fetched.trouble.clone(), cx.is_expired(since)) {
-                    AfterFetch::Resolve => self.resolve(Some(upstream), fetched, since, cx),
-                    AfterFetch::FetchAgain => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
-                    AfterFetch::End(failure) => self.fail(failure, cx),
-                }
+        if let State::Polling(accepted) = &mut self.state {
+            if failed {
+                accepted.troubles = accepted.troubles.saturating_add(1);
             }
-            State::Collecting(immediate) => {
-                immediate.rounds = immediate.rounds.saturating_add(1);
-                let since = immediate.sent;
-                match after_fetch(stored, fetched.trouble.clone(), cx.is_expired(immediate.answered)) {
-                    AfterFetch::Resolve => self.resolve(None, fetched, since, cx),
-                    // There is nothing to poll for fresh addresses.
-                    AfterFetch::FetchAgain => {
-                        let pause = cx.rules.planner.backoff(immediate.rounds, cx.now.spread);
-                        cx.fetch(immediate.finished.clone(), pause, false);
-                    }
-                    AfterFetch::End(failure) => self.fail(failure, cx),
+            let (upstream, since) = (accepted.poll.handle.id.clone(), accepted.at);
+            match after_fetch(stored, fetched.trouble.clone(), cx.is_expired(since)) {
+                AfterFetch::Resolve => {
+                    let (end, record) = with_pictures(Some(upstream), fetched, since, cx);
+                    self.end(end, record, cx);
                 }
+                AfterFetch::FetchAgain => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
+                AfterFetch::End(failure) => self.fail(failure, cx),
             }
-            _ => {}
+        } else if let State::Collecting(immediate) = &mut self.state {
+            immediate.rounds = immediate.rounds.saturating_add(1);
+            let since = immediate.sent;
+            match after_fetch(stored, fetched.trouble.clone(), cx.is_expired(immediate.answered)) {
+                AfterFetch::Resolve => {
+                    let (end, record) = with_pictures(None, fetched, since, cx);
+                    self.end(end, record, cx);
+                }
+                // There is nothing to poll for fresh addresses.
+                AfterFetch::FetchAgain => {
+                    let pause = cx.rules.planner.backoff(immediate.rounds, cx.now.spread);
+                    cx.fetch(immediate.finished.clone(), pause, false);
+                }
+                AfterFetch::End(failure) => self.fail(failure, cx),
+            }
         }
     }
+}
+
+/// Journals that the upstream has taken a purchase. Returns its state.
+pub(super) fn accept(mut accepted: Accepted, finished: Option<Finished>, cx: &mut Context<'_>) -> State {
+    let purchase = cx.purchase;
+    accepted.found_done = finished.is_some();
+    let handle = &accepted.poll.handle;
+    let (upstream, poll_url) = (handle.id.clone(), handle.poll_url.clone());
+    cx.push(Effect::EndSubmits { purchase });
+    cx.append(Record::Accepted { purchase, upstream, poll_url, at: cx.now.timestamp }, Step::Acceptance(purchase));
+    State::Accepting { accepted: Box::new(accepted), finished }
 }
 
 /// Returns `None` for a purchase that was found done before, and for one that ended at an unknown time while the gateway
@@ -106,7 +111,7 @@ fn completion(accepted: &Accepted, cx: &Context<'_>) -> Option<Completion> {
     (observed && !accepted.found_done).then(|| Completion {
         class: accepted.class.clone(),
         working_at: accepted.working_at.unwrap_or_default(),
-        took: cx.now.instant.saturating_duration_since(accepted.accepted),
+        took: cx.now.instant.saturating_duration_since(accepted.at),
         polls: accepted.poll.polls + 1,
     })
 }

@@ -9,7 +9,8 @@ use crate::simulator::scenario::{
 };
 use crate::simulator::world::clock::Now;
 use crate::simulator::world::handle::Simulator;
-use crate::simulator::world::prediction::{Phase, Prediction};
+use crate::simulator::world::prediction::Prediction;
+use crate::simulator::world::schedule::Phase;
 
 /// Returns the URL at which a prediction is polled.
 pub(super) fn polling_url(origin: &str, prediction: &Prediction) -> String {
@@ -47,13 +48,13 @@ pub(super) async fn envelope(
         (None, _, NoError::Absent) => {}
     }
     if phase == Phase::Ended {
-        data["executionTime"] = json!(prediction.latency_ms);
-        data["timings"]["inference"] = json!(prediction.latency_ms);
+        data["executionTime"] = json!(prediction.schedule.latency_ms);
+        data["timings"]["inference"] = json!(prediction.schedule.latency_ms);
     }
     let completed = prediction.has_completed(now);
     let mut pictures = 0;
     if completed {
-        if prediction.completed_polls > rules.empty_polls || rules.empty_polls == 0 {
+        if prediction.polls.completed > rules.empty_polls || rules.empty_polls == 0 {
             let outputs = configured_outputs(simulator, scenario, prediction, origin).await;
             pictures = outputs.len();
             insert_outputs(&mut data, rules.outputs_place, outputs);
@@ -75,7 +76,7 @@ pub(super) async fn envelope(
 }
 
 fn created_at(prediction: &Prediction, form: Timestamps) -> String {
-    let wall = prediction.created.wall;
+    let wall = prediction.schedule.created.wall;
     match form {
         Timestamps::Zoneless => wall.strftime("%Y-%m-%d %H:%M:%S").to_string(),
         // The number of fraction digits varies, as in recorded answers.
@@ -131,7 +132,7 @@ fn insert_outputs(data: &mut Value, place: OutputsPlace, outputs: Vec<Value>) {
 }
 
 fn insert_usage(data: &mut Value, place: UsagePlace, prediction: &Prediction) {
-    let value = usage(prediction.usage);
+    let value = usage(prediction.cost.usage);
     match place {
         UsagePlace::Data => data["usage"] = value,
         UsagePlace::ExtraParams => data["extra_params"] = json!({ "usage": value }),

@@ -1,21 +1,25 @@
 //! Rules that depend on time, with times that are passed in.
 
+use axum::body::Bytes;
 use serde_json::json;
 
 use super::*;
 use crate::simulator::apis::prediction::read::read;
 use crate::simulator::rules::models::Model;
 use crate::simulator::rules::values::Capability;
-use crate::simulator::scenario::Fault;
+use crate::simulator::scenario::{Fault, OverConcurrent};
+use crate::simulator::world::prediction::Sender;
+
+fn sender(key: &str) -> Sender {
+    Sender { key: key.to_owned(), headers: Arc::default(), query: None }
+}
 
 fn submission(prompt: &str, quality: &str) -> Submission {
     let body = Bytes::from(json!({"prompt": prompt, "quality": quality}).to_string());
     let model = Model::named("gpt-image-2").unwrap();
     Submission {
-        key: "sk-test".to_owned(),
+        sender: sender("sk-test"),
         request: read(model, Capability::TextToImage, &body, &Scenario::default()).unwrap(),
-        headers: std::collections::BTreeMap::new(),
-        query: None,
         violates_policy: false,
     }
 }
@@ -68,9 +72,9 @@ fn predictions_beyond_the_concurrency_limit_are_refused_or_queued() {
     world.set_scenario(scenario);
     let second = world.accept(submission("b", "low"), now).unwrap();
     let third = world.accept(submission("c", "low"), now).unwrap();
-    assert_eq!(second.ends, first.ends + Duration::from_secs(1));
-    assert_eq!(third.ends, first.ends + Duration::from_secs(2));
-    assert_eq!(third.phase(first.ends), Phase::Created);
+    assert_eq!(second.schedule.ends, first.schedule.ends + Duration::from_secs(1));
+    assert_eq!(third.schedule.ends, first.schedule.ends + Duration::from_secs(2));
+    assert_eq!(third.phase(first.schedule.ends), Phase::Created);
 }
 
 #[test]
@@ -92,7 +96,7 @@ fn a_key_can_have_its_own_limits() {
     let mut world = World::new(Arc::new(scenario), Now::read());
     let now = Now::read();
     let refused = |world: &mut World, key: &str| {
-        let submission = Submission { key: key.to_owned(), ..submission("a", "low") };
+        let submission = Submission { sender: sender(key), ..submission("a", "low") };
         world.accept(submission, now).err().and_then(|refusal| refusal.limit)
     };
     assert_eq!([0; 3].map(|_| refused(&mut world, "sk-test")), [None, None, Some(LimitKind::Concurrent)]);
@@ -173,16 +177,16 @@ fn a_prediction_starts_when_its_links_are_fetched() {
     let one = world.accept(with_link("a"), now).unwrap();
     let other = world.accept(with_link("b"), now).unwrap();
     world.settle(after(60_000).at);
-    assert_eq!(world.by_id(&one.id).unwrap().phase(after(60_000).at), Phase::Created);
+    assert_eq!(world.predictions.by_id(&one.id).unwrap().phase(after(60_000).at), Phase::Created);
     assert!(world.counters.charged_usd == 0.0);
 
     let fetched = FetchedInputs { inputs: one.request.inputs.clone(), mask: None };
     world.finish_links(&one.id, Ok(fetched), after(60_000));
     world.finish_links(&other.id, Err("404".to_owned()), after(60_000));
     world.finish_links("unknown", Err("404".to_owned()), after(60_000));
-    assert_eq!(world.by_id(&one.id).unwrap().phase(after(60_900).at), Phase::Processing);
-    assert!(world.by_id(&one.id).unwrap().has_completed(after(61_000).at));
-    let other = world.by_id(&other.id).unwrap();
+    assert_eq!(world.predictions.by_id(&one.id).unwrap().phase(after(60_900).at), Phase::Processing);
+    assert!(world.predictions.by_id(&one.id).unwrap().has_completed(after(61_000).at));
+    let other = world.predictions.by_id(&other.id).unwrap();
     assert_eq!((other.phase(after(60_000).at), other.outcome), (Phase::Ended, Outcome::FailedLink));
-    assert_eq!(other.link_error.as_deref(), Some("404"));
+    assert_eq!(other.links.error.as_deref(), Some("404"));
 }

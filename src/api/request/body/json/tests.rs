@@ -9,9 +9,9 @@ use crate::model::{Input, Task};
 
 async fn read_bytes(body: impl Into<Body>, task: Task) -> Result<Form, ApiError> {
     let (_directory, spool) = spool();
-    let server = server();
-    let incoming = IncomingBody::new(body.into(), &server);
-    read(incoming, &limits(task), &spool, None, &server).await
+    let bodies = server().bodies;
+    let incoming = IncomingBody::new(body.into(), &bodies);
+    read(incoming, &limits(task), &spool, None, &bodies).await
 }
 
 async fn read_json(body: Value) -> Result<Form, ApiError> {
@@ -195,10 +195,10 @@ async fn pictures_are_spooled_and_the_body_is_released() {
     let picture: Vec<u8> = (0..700_000_u32).map(|i| i.to_le_bytes()[i as usize % 3]).collect();
     let text = base64_simd::STANDARD.encode_to_string(&picture);
     let (_directory, spool) = spool();
-    let server = server();
+    let bodies = server().bodies;
     let body = Body::from(json!({"images": [{"image_url": format!("data:image/png;base64,{text}")}]}).to_string());
-    let incoming = IncomingBody::new(body, &server);
-    let form = read(incoming, &limits(Task::Edit), &spool, None, &server).await.unwrap();
+    let incoming = IncomingBody::new(body, &bodies);
+    let form = read(incoming, &limits(Task::Edit), &spool, None, &bodies).await.unwrap();
     assert_eq!(images(&form), [picture.as_slice()]);
     assert_eq!(spool.status().bytes, 700_000, "the body itself is released");
 }

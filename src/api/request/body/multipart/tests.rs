@@ -30,7 +30,7 @@ fn form_of(parts: &[Raw<'_>], end: &str) -> Vec<u8> {
 
 async fn read_body(body: Body, task: Task) -> Result<Form, ApiError> {
     let (_directory, spool) = spool();
-    let incoming = IncomingBody::new(body, &server());
+    let incoming = IncomingBody::new(body, &server().bodies);
     read(incoming, "B".to_owned(), &limits(task), &spool, None).await
 }
 
@@ -195,7 +195,7 @@ async fn parts_images_texts_and_bytes_are_limited() {
     let (_directory, spool) = spool();
     let mut narrow = limits(Task::Edit);
     narrow.image_bytes_max = 5;
-    let incoming = IncomingBody::new(Body::from(form_of(&[image], "--B--")), &server());
+    let incoming = IncomingBody::new(Body::from(form_of(&[image], "--B--")), &server().bodies);
     let error = read(incoming, "B".to_owned(), &narrow, &spool, None).await.unwrap_err();
     assert_eq!(error.code(), "image_too_large");
     assert_eq!(spool.status().bytes, 0);
@@ -243,7 +243,7 @@ async fn a_body_that_is_always_ready_is_not_buffered() {
     let mut narrow = limits(Task::Edit);
     narrow.image_bytes_max = 10_000;
     let (body, read_bytes) = endless("--B\r\nContent-Disposition: form-data; name=image; filename=a\r\n\r\n");
-    let error = read(IncomingBody::new(body, &server()), "B".to_owned(), &narrow, &spool, None).await;
+    let error = read(IncomingBody::new(body, &server().bodies), "B".to_owned(), &narrow, &spool, None).await;
     assert_eq!(error.unwrap_err().code(), "image_too_large");
     assert!(read_bytes.load(Ordering::Relaxed) < 20_000, "{read_bytes:?}");
     // Before the first part, and in the head of one.
@@ -259,8 +259,8 @@ async fn an_idle_body_fails() {
     let start = Bytes::from_static(b"--B\r\nContent-Disposition: form-data; name=prompt\r\n\r\nhal");
     let body = stream::iter([Ok::<_, Infallible>(start)]);
     let body = Body::from_stream(futures_util::StreamExt::chain(body, stream::pending()));
-    let mut config = server();
-    config.body_idle_timeout = std::time::Duration::from_millis(50);
+    let mut config = server().bodies;
+    config.idle_timeout = std::time::Duration::from_millis(50);
     let (_directory, spool) = spool();
     let incoming = IncomingBody::new(body, &config);
     let error = read(incoming, "B".to_owned(), &limits(Task::Edit), &spool, None).await;

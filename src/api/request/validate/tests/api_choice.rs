@@ -8,7 +8,7 @@ fn under(policy: ApiPolicy, form: Form, task: Task) -> Result<ValidRequest, ApiE
     super::super::validate(
         form,
         task,
-        &server(),
+        &server().requests,
         AvailableModels { catalogue: &catalogue, allowed: None, api_kinds: policy.api_kinds() },
     )
 }
@@ -148,12 +148,12 @@ fn parameters_that_need_inline_pictures_are_refused_with_addresses() {
 
 #[test]
 fn a_value_that_is_dropped_leaves_the_default() {
-    let mut server = server();
-    server.unsupported_parameters = UnsupportedParameters::Drop;
+    let mut requests = server().requests;
+    requests.unsupported_parameters = UnsupportedParameters::Drop;
     let catalogue = catalogue();
     let models = AvailableModels { catalogue: &catalogue, allowed: None, api_kinds: ApiPolicy::OpenAi.api_kinds() };
     let sample = form(&[("model", "gpt-image-1.5"), ("background", "transparent")]);
-    let valid = super::super::validate(sample, Task::Edit, &server, models).unwrap();
+    let valid = super::super::validate(sample, Task::Edit, &requests, models).unwrap();
     assert_eq!(valid.dropped, ["background"]);
     assert_eq!(valid.request.choices.background(), Some("opaque"));
 }

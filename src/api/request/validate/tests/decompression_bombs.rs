@@ -162,7 +162,7 @@ fn each_is_refused_or_accepted_by_rule_and_none_is_decoded() {
         let read = counting.read.into_inner();
         assert!(read <= 2 * HEAD_BYTES, "{name}: {read} bytes were read");
         let form = Form { images: vec![bytes(content)], ..form(&[]) };
-        let checked = check(form, Task::Edit, &server(), &catalogue());
+        let checked = check(form, Task::Edit, &server().requests, &catalogue());
         let got = checked.as_ref().map_or_else(ApiError::code, |_| "");
         assert_eq!(got, code, "{name}");
         if let Err(error) = checked {
@@ -181,9 +181,9 @@ fn masks_and_pictures_of_any_type_have_the_same_limits() {
         ..form(&[("model", "gpt-image-1.5")])
     };
     let huge = || png_of(65_535, 65_535, &[]);
-    let error = check(form(png(30, 20), Some(huge())), Task::Edit, &server(), &catalogue()).unwrap_err();
+    let error = check(form(png(30, 20), Some(huge())), Task::Edit, &server().requests, &catalogue()).unwrap_err();
     assert_eq!((error.code(), error.to_string().contains("'mask'")), (TOO_LARGE, true), "{error}");
-    let mut unchecked = server();
+    let mut unchecked = server().requests;
     unchecked.image_check = ImageCheck::Off;
     let error = check(form(huge(), None), Task::Edit, &unchecked, &catalogue()).unwrap_err();
     assert_eq!(error.code(), TOO_LARGE);

@@ -16,17 +16,17 @@ const PRIVATE_LINGER: Duration = Duration::from_hours(1);
 
 /// Evicts stored results.
 #[derive(Debug)]
-pub(super) struct Eviction {
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) journal: Arc<dyn Journal>,
-    pub(super) results: Results,
-    pub(super) waiters: WaiterCounts,
-    pub(super) settings: EvictionSettings,
+pub(in crate::engine) struct Eviction {
+    pub(in crate::engine) clock: Arc<dyn Clock>,
+    pub(in crate::engine) journal: Arc<dyn Journal>,
+    pub(in crate::engine) results: Results,
+    pub(in crate::engine) waiters: WaiterCounts,
+    pub(in crate::engine) settings: EvictionSettings,
 }
 
 /// What decides over eviction.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct EvictionSettings {
+pub(in crate::engine) struct EvictionSettings {
     cache_ttl: Duration,
     results_ttl: Duration,
     results_bytes_max: u64,
@@ -34,7 +34,7 @@ pub(super) struct EvictionSettings {
 }
 
 impl EvictionSettings {
-    pub(super) fn new(cache: &CacheConfig, storage: &StorageConfig) -> Self {
+    pub(in crate::engine) fn new(cache: &CacheConfig, storage: &StorageConfig) -> Self {
         Self {
             cache_ttl: cache.ttl,
             results_ttl: storage.results_ttl,
@@ -45,7 +45,7 @@ impl EvictionSettings {
 }
 
 impl Eviction {
-    pub(super) async fn run(self) {
+    pub(in crate::engine) async fn run(self) {
         loop {
             tokio::time::sleep(self.settings.interval).await;
             if let Err(error) = self.evict().await {

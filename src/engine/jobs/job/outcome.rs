@@ -37,7 +37,7 @@ pub(in crate::engine) fn stored_failure(stored: &StoredJob, scope: FailureScope)
 }
 
 /// Returns the failure of a job that has ended without pictures, from the failures of its purchases by slot.
-pub(super) fn job_failure<'a>(failures: impl IntoIterator<Item = &'a Failure>) -> Failure {
+pub(in crate::engine::jobs) fn job_failure<'a>(failures: impl IntoIterator<Item = &'a Failure>) -> Failure {
     let failures = failures.into_iter().map(|failure| (failure, ()));
     most_severe(failures).map_or_else(without_pictures, |(failure, ())| failure.clone())
 }
@@ -68,7 +68,7 @@ pub(in crate::engine) fn stored_result(stored: &StoredJob) -> Option<JobResult> 
 }
 
 /// Puts the result of a job together from the results of its purchases.
-pub(super) struct JobResultBuilder {
+pub(in crate::engine::jobs) struct JobResultBuilder {
     job: JobId,
     /// The number of pictures that were asked for.
     n: u8,
@@ -79,12 +79,12 @@ pub(super) struct JobResultBuilder {
 }
 
 impl JobResultBuilder {
-    pub(super) fn new(job: JobId, n: u8) -> Self {
+    pub(in crate::engine::jobs) fn new(job: JobId, n: u8) -> Self {
         Self { job, n, purchases: Vec::new(), pictures: Vec::new(), usage: None, resolved: None }
     }
 
     /// Adds the result of one purchase.
-    pub(super) fn add(
+    pub(in crate::engine::jobs) fn add(
         &mut self,
         upstream: Option<&UpstreamId>,
         pictures: &[StoredPicture],
@@ -104,7 +104,7 @@ impl JobResultBuilder {
     }
 
     /// Returns the result; `None` when there is no picture.
-    pub(super) fn finish(self) -> Option<JobResult> {
+    pub(in crate::engine::jobs) fn finish(self) -> Option<JobResult> {
         let Self { job, n, purchases, pictures, usage, resolved } = self;
         let resolved = resolved.filter(|_| !pictures.is_empty())?;
         let missing = n.saturating_sub(u8::try_from(pictures.len()).unwrap_or(u8::MAX));

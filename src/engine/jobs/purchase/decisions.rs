@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::event::FetchFailure;
 use crate::budget::Pushback;
 use crate::config::OnUnknown;
+use crate::engine::jobs::event::FetchFailure;
 use crate::model::Failure;
 use crate::upstream::{Finished, PollError, Polled, PurchaseHandle, SubmitError, Submitted};
 
@@ -65,8 +65,8 @@ pub(super) fn after_submit(
 
 /// What is remembered of an accepted purchase between polls.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PollState {
-    pub(super) handle: PurchaseHandle,
+pub(in crate::engine::jobs) struct PollState {
+    pub(in crate::engine::jobs) handle: PurchaseHandle,
     pub(super) polls: u32,
     empty_answers: u32,
     late_troubles: u32,

@@ -1,23 +1,28 @@
-//! Resumes what the journal shows as under way when the gateway starts. `jobs/recovered.rs` decides.
+//! Resumes what the journal shows as under way when the gateway starts. `jobs/job/recovered.rs` decides.
 //!
 //! Each step is journalled like any other, so a recovery that is cut short is finished by the next one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::driver::{AdoptedPurchase, Driver};
-use super::jobs::rules::Rules;
-use super::jobs::{EndedAtStart, RecoveredJob, recover};
-use crate::model::{CostEstimate, Digest, Failure, Quotas};
+use super::Driver;
+use crate::budget::InFlightPermit;
+use crate::engine::jobs::rules::Rules;
+use crate::engine::jobs::{EndedAtStart, RecoveredJob, recover};
+use crate::model::{CostEstimate, Digest, PurchaseId, Quotas};
 use crate::storage::journal::{Record, StoredJob, StoredState};
 use crate::storage::{JournalError, Results};
 
 /// Resumes the unfinished jobs.
-pub(super) async fn run(driver: &Arc<Driver>, rules: &Rules, quotas: &dyn Quotas) -> Result<(), JournalError> {
+pub(in crate::engine) async fn run(
+    driver: &Arc<Driver>,
+    rules: &Rules,
+    quotas: &dyn Quotas,
+) -> Result<(), JournalError> {
     let services = &driver.services;
     let (mut resumed, mut not_bought, mut unknown) = (0_usize, 0_usize, 0_usize);
     for stored in services.journal.unfinished().await? {
-        let mut adopted: Vec<AdoptedPurchase> = Vec::new();
+        let mut adopted: Vec<(PurchaseId, InFlightPermit)> = Vec::new();
         let adopt = |purchase, account: Option<&_>| {
             // A record of schema version 1 names no account; there was only one then.
             let permit = services.budget.adopt(account);
@@ -27,9 +32,10 @@ pub(super) async fn run(driver: &Arc<Driver>, rules: &Rules, quotas: &dyn Quotas
         };
         let (job, ended) = recover(stored, rules, driver.now(), adopt);
         for EndedAtStart { purchase, pictures, failure } in ended {
-            match &failure {
-                Failure::OutcomeUnknown { .. } => unknown += 1,
-                _ => not_bought += 1,
+            if failure.may_have_been_bought() {
+                unknown += 1;
+            } else {
+                not_bought += 1;
             }
             let record = Record::Failed { purchase, failure: failure.clone(), at: services.clock.now() };
             services.journal.append(record).await?;
@@ -52,7 +58,13 @@ pub(super) async fn run(driver: &Arc<Driver>, rules: &Rules, quotas: &dyn Quotas
 }
 
 /// Lists a job of which purchases are polled on. One without has ended; only its last record was missing.
-fn resume(driver: &Arc<Driver>, rules: &Rules, quotas: &dyn Quotas, job: RecoveredJob, adopted: Vec<AdoptedPurchase>) {
+fn resume(
+    driver: &Arc<Driver>,
+    rules: &Rules,
+    quotas: &dyn Quotas,
+    job: RecoveredJob,
+    adopted: Vec<(PurchaseId, InFlightPermit)>,
+) {
     if adopted.is_empty() {
         return;
     }
@@ -68,7 +80,7 @@ fn resume(driver: &Arc<Driver>, rules: &Rules, quotas: &dyn Quotas, job: Recover
 
 /// Removes picture files that belong to no job: a crash came between the file and its record, and the purchase, still
 /// accepted, fetches its pictures again.
-pub(super) async fn remove_orphans(driver: &Driver, results: &Results) -> Result<(), JournalError> {
+pub(in crate::engine) async fn remove_orphans(driver: &Driver, results: &Results) -> Result<(), JournalError> {
     let journal = &driver.services.journal;
     let mut known: HashSet<Digest> = HashSet::new();
     for result in journal.stored_results().await? {

@@ -6,9 +6,9 @@
 //! | committing | the last byte may have left   | ends as unknown, and is never submitted again |
 //! | accepted   | bought, and the id is known   | is polled on; a retry joins it              |
 
-use super::event::Now;
-use super::purchase::{Accepted, Purchase, PurchaseEnd, State};
-use super::rules::{Rules, class_of};
+use crate::engine::jobs::event::Now;
+use crate::engine::jobs::purchase::{Accepted, Purchase, PurchaseEnd, State};
+use crate::engine::jobs::rules::{Rules, class_of};
 use crate::input_urls::InputUrlGuards;
 use crate::model::{AccountId, ApiKind, Failure, PurchaseId};
 use crate::storage::journal::{JobRecord, StoredJob, StoredPurchase, StoredState};
@@ -18,8 +18,8 @@ use crate::upstream::PurchaseHandle;
 #[derive(Debug)]
 pub(in crate::engine) struct RecoveredJob {
     pub(in crate::engine) record: JobRecord,
-    pub(super) api_kind: ApiKind,
-    pub(super) purchases: Vec<Purchase>,
+    pub(in crate::engine::jobs) api_kind: ApiKind,
+    pub(in crate::engine::jobs) purchases: Vec<Purchase>,
 }
 
 /// A purchase that ends with the start; its end is to be journalled before the job is listed.
@@ -69,7 +69,7 @@ pub(in crate::engine) fn recover(
             }
             StoredState::Failed { failure, .. } => State::Ended(PurchaseEnd::Failure(failure)),
         };
-        purchases.push(Purchase::in_state(state, pictures));
+        purchases.push(Purchase::new(state, pictures));
     }
     (RecoveredJob { record: stored.record, api_kind: kind, purchases }, ended)
 }
@@ -82,9 +82,6 @@ impl RecoveredJob {
 
     /// Returns the number of pictures of each purchase that is polled on.
     pub(in crate::engine) fn polled(&self) -> impl Iterator<Item = u8> {
-        self.purchases.iter().filter_map(|purchase| match purchase.state {
-            State::Polling(_) => Some(purchase.pictures),
-            _ => None,
-        })
+        self.purchases.iter().filter(|purchase| purchase.state.polled().is_some()).map(|purchase| purchase.pictures)
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::cache::Found;
-use super::driver::{Driver, Joined, KeepAlive};
-use super::jobs::{JobStage, Progress, Standing};
-use super::reuse::AnswerSource;
-use super::waiters::CountedWaiter;
-use crate::model::{Failure, JobId, JobResult, PurchaseResult, UpstreamId, Webhook};
-use crate::storage::journal::Record;
+use crate::engine::cache::StoredAnswer;
+use crate::engine::cache::waiters::CountedWaiter;
+use crate::engine::driver::forecast::missed_start;
+use crate::engine::driver::{Driver, Joined, KeepAlive, Progress};
+use crate::engine::jobs::{JobStage, PaymentStatus};
+use crate::engine::reuse::AnswerSource;
+use crate::model::{Failure, JobId, JobResult, PurchaseResult, UpstreamId, Usd, Webhook};
+use crate::storage::journal::{JobRecord, Record};
 
 /// One request that waits for a job. Dropping it removes the waiter and cancels nothing that is paid for.
 #[derive(Debug)]
@@ -54,23 +55,23 @@ pub(crate) enum WaitError {
 
 impl Waiter {
     /// Makes a waiter that keeps a live job needed.
-    pub(super) fn of_live(driver: &Arc<Driver>, joined: Joined, origin: AnswerSource) -> Self {
-        let Joined { record, progress, keep_alive } = joined;
+    pub(in crate::engine) fn of_live(driver: &Arc<Driver>, joined: Joined, origin: AnswerSource) -> Self {
+        let Joined { record, progress, keep_alive, .. } = joined;
         let mut waiter = Self::observer(driver, record.id, progress);
         (waiter.origin, waiter.keep_alive) = (origin, Some(keep_alive));
         waiter
     }
 
     /// Makes a waiter that follows a job without keeping it needed.
-    pub(super) fn observer(driver: &Arc<Driver>, job: JobId, progress: watch::Receiver<Progress>) -> Self {
+    pub(in crate::engine) fn observer(driver: &Arc<Driver>, job: JobId, progress: watch::Receiver<Progress>) -> Self {
         let counted = driver.cache.waiters.add(job);
         let (driver, origin) = (Arc::clone(driver), AnswerSource::Joined);
         Self { driver, job, origin, progress, keep_alive: None, delivered_before: false, _counted: counted }
     }
 
     /// Makes a waiter for a job that has ended.
-    pub(super) fn of_found(driver: &Arc<Driver>, found: Found) -> Self {
-        let Found { job, outcome, source, delivered_before, counted } = found;
+    pub(in crate::engine) fn of_stored(driver: &Arc<Driver>, stored: StoredAnswer) -> Self {
+        let StoredAnswer { job, outcome, source, delivered_before, counted } = stored;
         let mut progress = Progress { recorded: true, ..Progress::default() };
         if let Ok(result) = &outcome {
             let JobResult { purchases, pictures, usage, resolved, .. } = &**result;
@@ -99,7 +100,7 @@ impl Waiter {
 
     /// Whether any purchase of the job is, or may be, bought.
     pub(crate) fn is_bought(&self) -> bool {
-        self.driver.standing(self.job) != Standing::Unbought
+        self.driver.read(|jobs| jobs.table.payment(self.job)) != PaymentStatus::NotBought
     }
 
     /// Waits for the outcome, at most until `deadline`.
@@ -174,9 +175,9 @@ impl Waiter {
         };
         match woken {
             Woken::Selected(Some(selected)) => Ok(selected),
-            Woken::DeadlinePassed => Err(self.deadline_passed()),
+            Woken::DeadlinePassed => Err(deadline_passed(self)),
             // The sender is gone without an outcome only when the engine is torn down.
-            Woken::Closing | Woken::Selected(None) => Err(self.closing()),
+            Woken::Closing | Woken::Selected(None) => Err(closing(self)),
         }
     }
 
@@ -189,26 +190,6 @@ impl Waiter {
     pub(crate) async fn recorded(&mut self) {
         // The sender is gone only when the engine is torn down.
         let _ = self.progress.wait_for(|progress| progress.recorded || progress.outcome.is_some()).await;
-    }
-
-    /// Subscribes a webhook to the end of a job that another request started.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::JournalUnavailable`]: after a restart the webhook would not be notified.
-    pub(super) async fn subscribe(&mut self, webhook: Webhook) -> Result<(), Failure> {
-        self.recorded().await;
-        let (job, services) = (self.job, &self.driver.services);
-        let record = Record::Subscribed { job, webhook, at: services.clock.now() };
-        services.journal.append(record).await.map_err(|error| {
-            tracing::error!(%job, %error, "a webhook could not be journalled; the request is refused");
-            Failure::JournalUnavailable
-        })?;
-        // A job that ends after this check notifies the webhook with its end.
-        if self.progress.borrow().outcome.is_some() {
-            services.completion_listener.ended(job);
-        }
-        Ok(())
     }
 
     /// Journals that the answer was written to a connection that was still open, once `written` is true. Until then,
@@ -236,28 +217,53 @@ impl Waiter {
     pub(crate) async fn keep_failure_for_retry(self, failure: Failure) {
         self.driver.cache.keep_failure_for_retry(self.job, failure).await;
     }
+}
 
-    fn deadline_passed(&self) -> WaitError {
-        // If nothing is bought, nothing goes on once this waiter has left; for an observer, other waiters may remain.
-        if self.is_bought() || self.keep_alive.is_none() {
-            WaitError::DeadlinePassed { upstream: self.upstream() }
-        } else {
-            WaitError::Failed(self.driver.missed_start(self.job))
-        }
+/// Subscribes a webhook to the end of a job that another request started.
+///
+/// # Errors
+///
+/// [`Failure::JournalUnavailable`]: after a restart the webhook would not be notified.
+pub(super) async fn subscribe(waiter: &mut Waiter, webhook: Webhook) -> Result<(), Failure> {
+    waiter.recorded().await;
+    let (job, services) = (waiter.job, &waiter.driver.services);
+    let record = Record::Subscribed { job, webhook, at: services.clock.now() };
+    services.journal.append(record).await.map_err(|error| {
+        tracing::error!(%job, %error, "a webhook could not be journalled; the request is refused");
+        Failure::JournalUnavailable
+    })?;
+    // A job that ends after this check notifies the webhook with its end.
+    if waiter.progress.borrow().outcome.is_some() {
+        services.completion_listener.ended(job);
     }
+    Ok(())
+}
 
-    fn closing(&self) -> WaitError {
-        match self.driver.standing(self.job) {
-            // The upstream's answer may not come before the process ends, and then a retry would pay again. Where an
-            // unknown outcome is held, a retry joins the accepted purchase or gets the unknown outcome, and pays for
-            // neither.
-            Standing::Submitting if !self.driver.cache.holds_unknown() => {
-                let message = "the gateway stopped before the answer came".to_owned();
-                WaitError::Failed(Failure::OutcomeUnknown { message })
-            }
-            Standing::Submitting | Standing::Bought => WaitError::Closing { upstream: self.upstream() },
-            // A job that is only queued is not resumed after the restart.
-            Standing::Unbought => WaitError::Failed(Failure::Stopping),
+/// Returns what a waiter is told at its deadline.
+fn deadline_passed(waiter: &Waiter) -> WaitError {
+    // If nothing is bought, nothing goes on once this waiter has left; for an observer, other waiters may remain.
+    if waiter.is_bought() || waiter.keep_alive.is_none() {
+        WaitError::DeadlinePassed { upstream: waiter.upstream() }
+    } else {
+        let expected = waiter.driver.read(|jobs| jobs.expected_cost(waiter.job));
+        // Without a record it has just been dropped.
+        let missed = |(record, usd): (Arc<JobRecord>, Usd)| missed_start(&waiter.driver.services.budget, &record, usd);
+        WaitError::Failed(expected.map_or(Failure::Abandoned, missed))
+    }
+}
+
+/// Returns what a waiter is told when the gateway stops.
+fn closing(waiter: &Waiter) -> WaitError {
+    match waiter.driver.read(|jobs| jobs.table.payment(waiter.job)) {
+        // The upstream's answer may not come before the process ends, and then a retry would pay again. Where an
+        // unknown outcome is held, a retry joins the accepted purchase or gets the unknown outcome, and pays for
+        // neither.
+        PaymentStatus::Submitting if !waiter.driver.cache.holds_unknown() => {
+            let message = "the gateway stopped before the answer came".to_owned();
+            WaitError::Failed(Failure::OutcomeUnknown { message })
         }
+        PaymentStatus::Submitting | PaymentStatus::Bought => WaitError::Closing { upstream: waiter.upstream() },
+        // A job that is only queued is not resumed after the restart.
+        PaymentStatus::NotBought => WaitError::Failed(Failure::Stopping),
     }
 }

@@ -1,4 +1,4 @@
-//! A configured rate: governor's GCRA on the runtime's clock.
+//! The configured rates of an account: governor's GCRA on the runtime's clock.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// A rate that allows a burst of calls at once, and then evenly spaced ones.
 #[derive(Debug)]
-pub(super) struct Rate {
+struct Rate {
     limiter: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, StateInformationMiddleware>,
     /// The time before which no call is allowed.
     free_at: Option<Instant>,
@@ -31,7 +31,7 @@ impl Clock for RuntimeClock {
 
 impl Rate {
     /// Allows `per_minute` calls, of which those of a time of `burst` may come at once: at least one.
-    pub(super) fn new(per_minute: NonZeroU32, burst: Duration) -> Self {
+    fn new(per_minute: NonZeroU32, burst: Duration) -> Self {
         let at_once = u128::from(per_minute.get()) * burst.as_millis() / 60_000;
         let at_once = NonZeroU32::new(u32::try_from(at_once).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_minute(per_minute).allow_burst(at_once);
@@ -44,7 +44,7 @@ impl Rate {
     /// # Errors
     ///
     /// The time when it would.
-    pub(super) fn ready(&self, now: Instant) -> Result<(), Instant> {
+    fn ready(&self, now: Instant) -> Result<(), Instant> {
         self.free_at.filter(|&at| at > now).map_or(Ok(()), Err)
     }
 
@@ -53,7 +53,7 @@ impl Rate {
     /// # Errors
     ///
     /// The time when there is one.
-    pub(super) fn take(&mut self) -> Result<(), Instant> {
+    fn take(&mut self) -> Result<(), Instant> {
         self.ready(Instant::now())?;
         let taken = self.try_take();
         match taken {
@@ -71,6 +71,42 @@ impl Rate {
         // One nanosecond later than governor says: a call at exactly that time is only sometimes allowed.
         let until = |at| Instant::from_std(at) + Duration::from_nanos(1);
         taken.map(|left| left.remaining_burst_capacity()).map_err(|not_until| until(not_until.earliest_possible()))
+    }
+}
+
+/// The two configured rates of an account.
+#[derive(Debug)]
+pub(super) struct CallRates {
+    submits: Rate,
+    /// Submits and polls together.
+    requests: Rate,
+}
+
+impl CallRates {
+    pub(super) fn new(submits_per_minute: NonZeroU32, requests_per_minute: NonZeroU32, burst: Duration) -> Self {
+        Self { submits: Rate::new(submits_per_minute, burst), requests: Rate::new(requests_per_minute, burst) }
+    }
+
+    /// Takes a call of both rates.
+    ///
+    /// # Errors
+    ///
+    /// The time when both have one.
+    pub(super) fn take_submit(&mut self, now: Instant) -> Result<(), Instant> {
+        // Both or neither: a call that was taken cannot be returned.
+        self.submits.ready(now)?;
+        self.requests.ready(now)?;
+        self.submits.take()?;
+        self.requests.take()
+    }
+
+    /// Takes a call of the rate of all calls.
+    ///
+    /// # Errors
+    ///
+    /// The time when there is one.
+    pub(super) fn take_poll(&mut self) -> Result<(), Instant> {
+        self.requests.take()
     }
 }
 

@@ -9,25 +9,25 @@ use crate::model::JobId;
 
 /// The number of requests by job. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct WaiterCounts {
+pub(in crate::engine) struct WaiterCounts {
     counts: Arc<Mutex<HashMap<JobId, usize>>>,
 }
 
 /// One request that is counted until this is dropped.
 #[derive(Debug)]
-pub(super) struct CountedWaiter {
+pub(in crate::engine) struct CountedWaiter {
     counts: WaiterCounts,
     job: JobId,
 }
 
 impl WaiterCounts {
-    pub(super) fn add(&self, job: JobId) -> CountedWaiter {
+    pub(in crate::engine) fn add(&self, job: JobId) -> CountedWaiter {
         *self.lock().entry(job).or_default() += 1;
         CountedWaiter { counts: self.clone(), job }
     }
 
     /// Counts a request only if it is the first of its job: of two that claim the same result, one gets it.
-    pub(super) fn add_first(&self, job: JobId) -> Option<CountedWaiter> {
+    pub(in crate::engine) fn add_first(&self, job: JobId) -> Option<CountedWaiter> {
         let mut counts = self.lock();
         let count = counts.entry(job).or_default();
         (*count == 0).then(|| {
@@ -36,11 +36,11 @@ impl WaiterCounts {
         })
     }
 
-    pub(super) fn has(&self, job: JobId) -> bool {
+    pub(in crate::engine) fn has(&self, job: JobId) -> bool {
         self.lock().contains_key(&job)
     }
 
-    pub(super) fn total(&self) -> usize {
+    pub(in crate::engine) fn total(&self) -> usize {
         self.lock().values().sum()
     }
 

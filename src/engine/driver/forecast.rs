@@ -11,30 +11,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::jobs::rules::class;
-use super::request::JobRequest;
 use crate::budget::{Budget, Forecast, QueuedSubmit};
-use crate::model::{Catalogue, Failure, Input, PictureRequest, Usd};
-use crate::polling::latency::LatencyModel;
+use crate::model::{Failure, Input, PictureRequest, Usd};
 use crate::storage::journal::JobRecord;
-
-/// Share of the purchases of a class that are done within the time that one is assumed to take.
-const MOSTLY_DONE: f64 = 0.9;
-
-/// Returns until when a submit of this job is of use to its client.
-pub(super) fn start_by(job: &JobRequest, catalogue: &Catalogue, latencies: &mut LatencyModel, now: Instant) -> Instant {
-    let PictureRequest { model, task, choices, size, n, api_kind, .. } = &job.request;
-    // Its purchases run side by side; the first makes as many pictures as any.
-    let purchases = catalogue.find(model).map(|model| model.split(*api_kind, *task, *n)).unwrap_or_default();
-    let class = class(model, *task, choices, *size, purchases.first().copied().unwrap_or(*n));
-    let remaining = job.until.saturating_duration_since(now);
-    match latencies.done_by(&class, MOSTLY_DONE).filter(|&takes| takes <= remaining) {
-        Some(takes) => job.until.checked_sub(takes).unwrap_or(job.until),
-        None => job.until,
-    }
-}
 
 /// Returns the time until a submit is expected to start; fails when it has less time to `spare`.
 ///
@@ -42,7 +21,7 @@ pub(super) fn start_by(job: &JobRequest, catalogue: &Catalogue, latencies: &mut 
 ///
 /// [`Failure::Overloaded`], [`Failure::Outpaced`] or [`Failure::Throttled`], with the time after which the same request
 /// would be accepted if no other arrived.
-pub(super) fn check_starts_in_time(
+pub(in crate::engine) fn check_starts_in_time(
     budget: &Budget,
     submit: &QueuedSubmit,
     spare: Duration,
@@ -56,7 +35,7 @@ pub(super) fn check_starts_in_time(
 }
 
 /// Returns the failure of a queued job that did not start in time for its waiters.
-pub(super) fn missed_start(budget: &Budget, record: &JobRecord, usd: Usd) -> Failure {
+pub(in crate::engine) fn missed_start(budget: &Budget, record: &JobRecord, usd: Usd) -> Failure {
     let submit = QueuedSubmit { client: record.client.clone(), model: record.model.as_str().into(), usd, bytes: 0 };
     let forecast = budget.forecast(&submit);
     too_late(forecast, Duration::ZERO, budget.turn_away(&submit, Duration::ZERO))
@@ -74,7 +53,11 @@ fn too_late(forecast: Forecast, spare: Duration, retry_after: Duration) -> Failu
 }
 
 /// Returns the queue's view of each purchase of a job. The uploads of a job are held once, so the first counts them.
-pub(super) fn queued_submits(record: &JobRecord, request: &PictureRequest, prices: &[Usd]) -> Vec<QueuedSubmit> {
+pub(in crate::engine) fn queued_submits(
+    record: &JobRecord,
+    request: &PictureRequest,
+    prices: &[Usd],
+) -> Vec<QueuedSubmit> {
     let model: Arc<str> = record.model.as_str().into();
     let mut bytes: u64 = request.inputs.iter().chain(&request.mask).map(bytes_of).sum();
     let submit = |&usd: &Usd| QueuedSubmit {

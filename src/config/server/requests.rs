@@ -1,0 +1,42 @@
+//! What a request may ask for, and which pictures it may contain.
+
+use std::num::NonZeroUsize;
+
+use serde::Deserialize;
+
+/// Parameters and input pictures.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct RequestConfig {
+    pub(crate) unsupported_parameters: UnsupportedParameters,
+    pub(crate) image_check: ImageCheck,
+    pub(crate) picture_pixels_max: u64,
+    pub(crate) picture_side_max: u32,
+    pub(crate) picture_frames_max: u32,
+}
+
+/// Conversion of results to the format that a request asks for.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ConversionConfig {
+    #[serde(rename = "convert_pixels_max")]
+    pub(crate) pixels_max: u64,
+    #[serde(rename = "concurrent_conversions_max")]
+    pub(crate) slots: NonZeroUsize,
+    #[serde(rename = "converted_bytes_max")]
+    pub(crate) cache_bytes_max: u64,
+}
+
+/// What happens to a parameter that the model does not support.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UnsupportedParameters {
+    Refuse,
+    Drop,
+}
+
+/// Whether input pictures must be of a known type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ImageCheck {
+    Strict,
+    Off,
+}

@@ -1,0 +1,157 @@
+//! From a request to a waiter: what is stored or under way answers it, or a new job is listed.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::job_request::{JobRequest, WaitMode};
+use super::waiter::{Waiter, subscribe};
+use crate::budget::QueueFull;
+use crate::engine::Engine;
+use crate::engine::driver::forecast::{check_starts_in_time, queued_submits};
+use crate::engine::driver::{Driver, Joined, QueuedJob};
+use crate::engine::jobs::rules::class;
+use crate::engine::jobs::{NewJob, StartTimes};
+use crate::engine::reuse::{AnswerSource, ReusePolicy};
+use crate::model::{Catalogue, CostEstimate, Failure, Fingerprint, JobId, LimitExceeded, PictureRequest, Usd};
+use crate::polling::latency::LatencyModel;
+use crate::storage::journal::JobRecord;
+
+/// Share of the purchases of a class that are done within the time that one is assumed to take.
+const MOSTLY_DONE: f64 = 0.9;
+
+impl Engine {
+    /// Answers from what is stored, joins what is under way, or begins to buy.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] with which nothing was bought.
+    pub(crate) async fn submit(&self, job: JobRequest) -> Result<Waiter, Failure> {
+        let (kept, webhook) = (job.wait_mode == WaitMode::Away, job.webhook.clone());
+        let start_by = start_by(&job, &self.catalogue, &mut self.driver.polls().latencies, Instant::now());
+        let mut waiter = self.find_or_start(job, start_by).await?;
+        // A new job is listed as kept, and journalled with its webhook.
+        let is_new = matches!(waiter.origin(), AnswerSource::Bought | AnswerSource::Bypass);
+        if kept && !is_new {
+            self.driver.change(|jobs, _| (jobs.keep(waiter.job(), start_by.into_std()), Vec::new()));
+        }
+        if let Some(webhook) = webhook.filter(|_| !is_new) {
+            subscribe(&mut waiter, webhook).await?;
+        }
+        if kept {
+            waiter.recorded().await;
+        }
+        Ok(waiter)
+    }
+
+    async fn find_or_start(&self, job: JobRequest, start_by: Instant) -> Result<Waiter, Failure> {
+        let Self { driver, .. } = self;
+        let cache = &driver.cache;
+        let fingerprint = Fingerprint::of(&job.client, &job.request);
+        if let Some(key) = &job.key {
+            let keyed = driver.join(|jobs| jobs.join_by_key(&job.client, key, fingerprint, start_by.into_std()));
+            if let Some(joined) = keyed? {
+                return Ok(join(driver, joined));
+            }
+            if let Some(stored) = cache.find_by_key(&job.client, key, fingerprint).await? {
+                return Ok(Waiter::of_stored(driver, stored));
+            }
+        }
+        if let Some(stored) = cache.take_pending_failure(fingerprint) {
+            return Ok(Waiter::of_stored(driver, stored));
+        }
+        let policy = ReusePolicy {
+            cache_allowed: cache.is_on() && !job.fresh,
+            is_retry: job.is_retry,
+            // A key that was used before has been answered above.
+            force_new: job.fresh || job.key.is_some(),
+        };
+        if let Some(joined) = driver.join(|jobs| Ok(jobs.join(fingerprint, policy, start_by.into_std())))? {
+            return Ok(join(driver, joined));
+        }
+        if let Some(stored) = cache.find(fingerprint, policy).await? {
+            return Ok(Waiter::of_stored(driver, stored));
+        }
+        check_may_buy(self)?;
+        let joined = driver.list_or_join(queue(self, job, fingerprint, start_by)?, policy)?;
+        if !joined.is_new {
+            return Ok(join(driver, joined));
+        }
+        driver.services.metrics.started();
+        let origin = if policy.cache_allowed { AnswerSource::Bought } else { AnswerSource::Bypass };
+        Ok(Waiter::of_live(driver, joined, origin))
+    }
+}
+
+/// Returns until when a submit of this job is of use to its client.
+fn start_by(job: &JobRequest, catalogue: &Catalogue, latencies: &mut LatencyModel, now: Instant) -> Instant {
+    let PictureRequest { model, task, choices, size, n, api_kind, .. } = &job.request;
+    // Its purchases run side by side; the first makes as many pictures as any.
+    let purchases = catalogue.find(model).map(|model| model.split(*api_kind, *task, *n)).unwrap_or_default();
+    let class = class(model, *task, choices, *size, purchases.first().copied().unwrap_or(*n));
+    let remaining = job.until.saturating_duration_since(now);
+    match latencies.done_by(&class, MOSTLY_DONE).filter(|&takes| takes <= remaining) {
+        Some(takes) => job.until.checked_sub(takes).unwrap_or(job.until),
+        None => job.until,
+    }
+}
+
+fn check_may_buy(engine: &Engine) -> Result<(), Failure> {
+    if engine.driver.services.lifecycle.is_draining() {
+        Err(Failure::Stopping)
+    } else if engine.storage_failed() {
+        Err(Failure::JournalUnavailable)
+    } else if !engine.has_room() {
+        Err(Failure::DiskFull)
+    } else {
+        Ok(())
+    }
+}
+
+/// Prices a job, checks that it starts in time, reserves its client's quota and queues its purchases.
+fn queue(engine: &Engine, job: JobRequest, fingerprint: Fingerprint, start_by: Instant) -> Result<QueuedJob, Failure> {
+    let services = &engine.driver.services;
+    let created = services.clock.now();
+    let JobRequest { client, request, private, key, wait_mode, webhook, .. } = job;
+    let record = Arc::new(JobRecord {
+        id: JobId::new(created, services.rng.bits()),
+        client,
+        fingerprint,
+        task: request.task,
+        model: request.model.clone(),
+        size: request.size,
+        choices: request.choices.clone(),
+        n: request.n,
+        shareable: !private,
+        idempotency_key: key,
+        respond_async: wait_mode == WaitMode::Away,
+        created,
+    });
+    let Some(model) = engine.catalogue.find(&request.model) else {
+        return Err(Failure::InvalidRequest { message: format!("there is no model {}", request.model) });
+    };
+    let pictures = model.split(request.api_kind, request.task, request.n);
+    let prices: Vec<Usd> = pictures.iter().map(|&pictures| model.price.of(usize::from(pictures), None)).collect();
+    let submits = queued_submits(&record, &request, &prices);
+    let now = Instant::now();
+    let mut expected_start = now;
+    if let Some(first) = submits.first() {
+        let spare = start_by.saturating_duration_since(now);
+        expected_start += check_starts_in_time(&services.budget, first, spare)?;
+    }
+    let all_pictures = usize::from(request.n);
+    let usd = model.price.of(all_pictures, None);
+    let cost = CostEstimate { purchases: pictures.len(), pictures: all_pictures, usd };
+    let quota = engine.quotas.reserve(&record.client, cost);
+    let quota = quota.map_err(|LimitExceeded { limit, retry_after }| Failure::LimitExceeded { limit, retry_after })?;
+    let slots = submits.into_iter().map(|submit| services.budget.queue(submit)).collect::<Result<_, _>>();
+    let slots = slots.map_err(|QueueFull { retry_after }| Failure::QueueFull { retry_after })?;
+    let times = StartTimes { start_by: start_by.into_std(), expected_start: expected_start.into_std() };
+    let job = NewJob { record, api_kind: request.api_kind, pictures, webhook, times };
+    Ok(QueuedJob { job, request, slots, quota })
+}
+
+fn join(driver: &Arc<Driver>, joined: Joined) -> Waiter {
+    driver.cache.count_joined(&joined.record);
+    Waiter::of_live(driver, joined, AnswerSource::Joined)
+}

@@ -1,0 +1,148 @@
+//! A job as its owner sees it by its id: its status, when it is expected to be done, its result; and its cancellation.
+//!
+//! Known race, and its solution: a job ends between the look-up in the table and the look-up in the journal. Its end is
+//! in the journal before it leaves the table, so the second look-up finds it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::waiter::Waiter;
+use crate::engine::Engine;
+use crate::engine::cache::StoredAnswer;
+use crate::engine::driver::{Driver, Progress};
+use crate::engine::jobs::job::outcome::{FailureScope, stored_failure, stored_result, without_pictures};
+use crate::engine::jobs::rules::class_of;
+use crate::engine::jobs::{CancelOutcome, JobStage, LiveView, OpenPurchase};
+use crate::engine::reuse::AnswerSource;
+use crate::model::{Choices, ClientId, Failure, JobId, JobResult, ModelId, Task, Timestamp, UpstreamId};
+use crate::storage::journal::{JobRecord, StoredJob, StoredState};
+
+/// A job as its owner sees it.
+#[derive(Debug)]
+pub(crate) struct JobView {
+    pub(crate) task: Task,
+    pub(crate) model: ModelId,
+    pub(crate) choices: Choices,
+    pub(crate) created: Timestamp,
+    pub(crate) status: JobStatus,
+    /// The upstream's ids of its purchases, as far as they are known.
+    pub(crate) purchases: Vec<UpstreamId>,
+    /// Follows the job without keeping it needed; keeps its pictures while they are being delivered.
+    pub(crate) waiter: Waiter,
+}
+
+/// The status of a job.
+#[derive(Clone, Debug)]
+pub(crate) enum JobStatus {
+    /// `expected` is when it is expected to be done; `None` where nothing is known of that.
+    UnderWay {
+        stage: JobStage,
+        expected: Option<Timestamp>,
+    },
+    Completed(Arc<JobResult>),
+    Failed {
+        failure: Failure,
+        at: Timestamp,
+    },
+    /// It was completed, and its pictures have been evicted.
+    Evicted,
+}
+
+impl Engine {
+    /// Returns a job of a client by its id; `None` when the client has no such job.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::JournalUnavailable`] when the journal cannot be read.
+    pub(crate) async fn view(&self, client: &ClientId, job: JobId) -> Result<Option<JobView>, Failure> {
+        if let Some((live, progress)) = self.driver.view(client, job) {
+            return Ok(Some(view_of_live(&self.driver, live, progress)));
+        }
+        let Some(stored) = stored(&self.driver, client, job).await? else { return Ok(None) };
+        view_of_stored(&self.driver, &stored).map(Some)
+    }
+
+    /// Cancels a client's job while nothing of it is bought; `None` when the client has no such job.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::JournalUnavailable`] when the journal cannot be read.
+    pub(crate) async fn cancel(&self, client: &ClientId, job: JobId) -> Result<Option<CancelOutcome>, Failure> {
+        let cancelled = self.driver.change(|jobs, now| match jobs.cancel(client, job, now) {
+            Some((outcome, effects)) => (Some(outcome), effects),
+            None => (None, Vec::new()),
+        });
+        if let Some(outcome) = cancelled {
+            return Ok(Some(outcome));
+        }
+        let Some(stored) = stored(&self.driver, client, job).await? else { return Ok(None) };
+        // A second cancellation gets the same answer as the first.
+        let dropped = matches!(stored_failure(&stored, FailureScope::All), Some((Failure::Abandoned, _)));
+        Ok(Some(if dropped { CancelOutcome::Dropped } else { CancelOutcome::Ended }))
+    }
+}
+
+async fn stored(driver: &Driver, client: &ClientId, job: JobId) -> Result<Option<StoredJob>, Failure> {
+    let stored = driver.services.journal.job(job).await.map_err(|error| {
+        tracing::error!(%error, "the journal cannot be read; the request is refused");
+        Failure::JournalUnavailable
+    })?;
+    Ok(stored.filter(|stored| stored.record.client == *client))
+}
+
+fn view_of_live(driver: &Arc<Driver>, live: LiveView, progress: watch::Receiver<Progress>) -> JobView {
+    let LiveView { record, stage, upstream, open, abandoned } = live;
+    let now = driver.services.clock.now();
+    let status = if abandoned {
+        JobStatus::Failed { failure: Failure::Abandoned, at: now }
+    } else {
+        JobStatus::UnderWay { stage, expected: expected(driver, &record, &open).map(|left| now.plus(left)) }
+    };
+    view(&record, status, upstream, Waiter::observer(driver, record.id, progress))
+}
+
+/// Returns the time until the last purchase is expected to be done; `None` when nothing is known of one.
+fn expected(driver: &Driver, record: &JobRecord, open: &[OpenPurchase]) -> Option<Duration> {
+    let latencies = &mut driver.polls().latencies;
+    let left = |open: &OpenPurchase| {
+        let done_at = latencies.expected(&class_of(record, open.pictures), open.age)?;
+        Some(open.starts_in + done_at.saturating_sub(open.age))
+    };
+    open.iter().map(left).collect::<Option<Vec<_>>>()?.into_iter().max()
+}
+
+fn view_of_stored(driver: &Arc<Driver>, stored: &StoredJob) -> Result<JobView, Failure> {
+    let job = stored.record.id;
+    let waiter = |outcome, delivered_before| {
+        let counted = driver.cache.waiters.add(job);
+        let source = AnswerSource::Joined;
+        Waiter::of_stored(driver, StoredAnswer { job, outcome, source, delivered_before, counted })
+    };
+    if let Some(result) = stored_result(stored) {
+        let result = Arc::new(result);
+        let status = if stored.evicted { JobStatus::Evicted } else { JobStatus::Completed(Arc::clone(&result)) };
+        let purchases = result.purchases.clone();
+        let waiter = waiter(Ok(result), stored.delivered.is_some());
+        return Ok(view(&stored.record, status, purchases, waiter));
+    }
+    // Neither under way nor ended: its end could not be journalled, and the next start resumes it.
+    let end = stored.end().ok_or(Failure::JournalUnavailable)?;
+    let failure = stored_failure(stored, FailureScope::All).map_or_else(without_pictures, |(failure, _)| failure);
+    let purchases = stored.purchases.iter().filter_map(|purchase| match &purchase.state {
+        StoredState::Failed { upstream, .. } => upstream.clone(),
+        StoredState::Intent
+        | StoredState::Committing { .. }
+        | StoredState::Accepted { .. }
+        | StoredState::Resolved { .. } => None,
+    });
+    let purchases = purchases.collect();
+    let waiter = waiter(Err(failure.clone()), false);
+    Ok(view(&stored.record, JobStatus::Failed { failure, at: end.at }, purchases, waiter))
+}
+
+fn view(record: &JobRecord, status: JobStatus, purchases: Vec<UpstreamId>, waiter: Waiter) -> JobView {
+    let JobRecord { task, model, choices, created, .. } = record.clone();
+    JobView { task, model, choices, created, status, purchases, waiter }
+}
