@@ -43,15 +43,15 @@
 //!
 //! The journal:
 //! - *The intent cannot be written while a submit is uploaded or answered.* The purchase ends, and its last byte does not
-//!   leave.
+//!   leave. One that the upstream has accepted all the same is followed to its end, without records.
 //! - *The commit record cannot be written while the submit is answered.* The purchase ends, and its last byte does not
 //!   leave.
 //! - *The commit record becomes durable while the submit is answered.* The record may be on disk, so the refused submit is
 //!   withdrawn; nothing is sent for a submit that has ended.
 //! - *The commit record becomes durable before the intent is known to be.* The last byte waits for both.
 //! - *The commit record of an earlier attempt becomes durable late.* It lets no byte of a later attempt leave.
-//! - *A record cannot be written while the budget grants a submit of another job.* A submit that is granted later is
-//!   returned unused; one that was granted before breaks off at its own commit record.
+//! - *The journal fails while the budget grants a submit of another job.* A submit that is granted later is returned
+//!   unused; one that was granted before breaks off at its own commit record. A record that is refused once stops nothing.
 //!
 //! The gateway begins to stop:
 //! - *while a request arrives.* It may join; no new job is listed.

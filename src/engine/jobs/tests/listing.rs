@@ -1,6 +1,7 @@
 //! Which request lists a job, and which joins one.
 
 use super::script::{BUY, Request, SHARE, Script, rules, seconds};
+use crate::engine::jobs::event::AppendOutcome::{Durable, Failed};
 use crate::engine::reuse::ReusePolicy;
 use crate::model::ApiKind;
 
@@ -41,7 +42,7 @@ fn a_key_names_one_job_of_its_client() {
 fn a_key_is_free_once_its_job_has_ended() {
     let mut jobs = Script::of_request(&keyed());
     jobs.resolve(0);
-    jobs.end(0, true);
+    jobs.end(0, Durable);
     assert_eq!(jobs.join_by_key(&keyed()), "none");
     assert_eq!(jobs.list(&keyed()), "journal intent 0x1; enqueue 0");
 }
@@ -67,7 +68,7 @@ fn the_newest_job_that_may_be_joined_is_joined() {
     // A job that has ended is joined no more; the others still are.
     jobs.job = jobs.listed[2];
     jobs.not_granted(0);
-    jobs.end(0, true);
+    jobs.end(0, Durable);
     assert_eq!(jobs.join(), "joined 1");
 }
 
@@ -98,11 +99,11 @@ fn once_closed_nothing_is_listed_for_the_last_reason() {
     let mut jobs = Script::polling();
     jobs.draining();
     assert_eq!(jobs.list(&other()), "refused stopping");
-    jobs.intent(false);
+    jobs.intent(Failed);
     assert_eq!(jobs.list(&other()), "refused journal_unavailable");
 
     let mut jobs = Script::polling();
-    jobs.acceptance(0, false);
+    jobs.acceptance(0, Failed);
     jobs.draining();
     assert_eq!(jobs.list(&other()), "refused journal_unavailable", "the journal's failure is the graver one");
 }

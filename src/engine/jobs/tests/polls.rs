@@ -1,6 +1,7 @@
 //! Polls of a purchase that the upstream has accepted, and the rounds of fetching its pictures.
 
 use super::script::{DEADLINE, Script, seconds};
+use crate::engine::jobs::event::AppendOutcome::Durable;
 use crate::engine::jobs::event::FetchFailure;
 use crate::model::Failure;
 use crate::upstream::{PollError, Polled};
@@ -30,7 +31,7 @@ fn a_purchase_that_fails_at_the_upstream_may_have_been_paid() {
         jobs.polled(0, seconds(30), Ok(Polled::Failed(failed))),
         "end submits 0; release 0; journal failed 0 task_failed"
     );
-    assert_eq!(jobs.end(0, true), "ended 0 up0 task_failed in 30s $0.5 charge x1 $0.5; job ended task_failed");
+    assert_eq!(jobs.end(0, Durable), "ended 0 up0 task_failed in 30s $0.5 charge x1 $0.5; job ended task_failed");
 }
 
 #[test]
@@ -87,7 +88,7 @@ fn pictures_that_cannot_be_fetched_are_polled_for_again_after_growing_pauses() {
 fn a_round_without_trouble_lengthens_no_pause() {
     let mut jobs = fetching();
     assert_eq!(jobs.fetched(0, 0), "journal resolved 0 x0");
-    assert_eq!(jobs.end(0, true), "result x0; ended 0 up0 x0 in 30s $8 charge x0 $8; job ended result_lost");
+    assert_eq!(jobs.end(0, Durable), "result x0; ended 0 up0 x0 in 30s $8 charge x0 $8; job ended result_lost");
 }
 
 #[test]
@@ -105,5 +106,5 @@ fn what_could_be_fetched_of_several_pictures_is_delivered_at_the_deadline() {
     let mut jobs = fetching();
     jobs.wait(DEADLINE);
     assert_eq!(jobs.fetch_failed(0, 2), "journal resolved 0 x2");
-    assert_eq!(jobs.end(0, true), "result x2; ended 0 up0 x2 in 630s $8 charge x2 $8; job ended x2");
+    assert_eq!(jobs.end(0, Durable), "result x2; ended 0 up0 x2 in 630s $8 charge x2 $8; job ended x2");
 }

@@ -2,6 +2,7 @@
 
 use super::script::{DEADLINE, Request, START, Script, pictures, rules, seconds, usage};
 use crate::engine::jobs::EndedAtStart;
+use crate::engine::jobs::event::AppendOutcome::Durable;
 use crate::model::{Failure, Timestamp, UpstreamId};
 use crate::storage::journal::StoredState;
 
@@ -53,7 +54,7 @@ fn an_accepted_purchase_is_polled_soon_by_the_account_that_bought_it() {
     assert_eq!(jobs.join(), "joined 0");
     assert_eq!(jobs.done(0), "release 0; fetch 0 x1", "it ended at an unknown time while the gateway was down");
     assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1");
-    assert_eq!(jobs.end(0, true), "result x1; ended 0 up0 x1 in 40s $8 charge x1 $8; job ended x1");
+    assert_eq!(jobs.end(0, Durable), "result x1; ended 0 up0 x1 in 40s $8 charge x1 $8; job ended x1");
 
     let mut jobs = Script::new(rules());
     let (effects, _, adopted) = jobs.recover(&of(1), vec![accepted(START)], None);
@@ -94,7 +95,7 @@ fn the_purchases_of_a_job_are_recovered_by_their_states() {
     assert_eq!(adopted, ["0 any"]);
     jobs.done(0);
     jobs.fetched(0, 1);
-    assert_eq!(jobs.end(0, true), "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8; job ended x2 missing 3");
+    assert_eq!(jobs.end(0, Durable), "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8; job ended x2 missing 3");
 }
 
 #[test]

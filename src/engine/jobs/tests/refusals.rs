@@ -2,6 +2,7 @@
 
 use super::script::{Script, moderated, seconds};
 use crate::budget::Pushback;
+use crate::engine::jobs::event::AppendOutcome::Durable;
 
 #[test]
 fn a_refused_submit_is_queued_again_at_once() {
@@ -10,7 +11,7 @@ fn a_refused_submit_is_queued_again_at_once() {
     assert_eq!(jobs.refused(0), "enqueue 0; stage queued", "before its commit record");
     jobs.submit(0);
     assert_eq!(jobs.refused(0), "journal withdrawn 0");
-    assert_eq!(jobs.withdrawal(0, true), "enqueue 0; stage queued");
+    assert_eq!(jobs.withdrawal(0, Durable), "enqueue 0; stage queued");
     let pushback = Pushback::Model { retry_after: Some(seconds(9)), reason: moderated() };
     jobs.granted(0);
     assert_eq!(jobs.pushed_back(0, pushback, &[]), "enqueue 0; stage queued");
@@ -41,7 +42,7 @@ fn only_a_late_refusal_of_a_slow_submit_pauses() {
     let mut jobs = Script::openai();
     jobs.wait(seconds(5));
     jobs.refused(0);
-    assert_eq!(jobs.withdrawal(0, true), "stage queued");
+    assert_eq!(jobs.withdrawal(0, Durable), "stage queued");
     assert_eq!(jobs.time_passed(), "", "the time at which it would have counted as accepted");
     assert_eq!(jobs.timeout(), Some(seconds(5)));
     jobs.wait(seconds(5));
@@ -51,7 +52,7 @@ fn only_a_late_refusal_of_a_slow_submit_pauses() {
     jobs.submit(0);
     jobs.wait(seconds(5));
     jobs.refused(0);
-    assert_eq!(jobs.withdrawal(0, true), "enqueue 0; stage queued");
+    assert_eq!(jobs.withdrawal(0, Durable), "enqueue 0; stage queued");
 }
 
 #[test]
@@ -64,7 +65,7 @@ fn a_purchase_whose_key_is_refused_goes_to_another_account() {
     assert_eq!(jobs.key_refused(0, &["a", "b"]), "enqueue 0; stage queued");
     jobs.granted_by(0, "b");
     assert_eq!(jobs.key_refused(0, &["a", "b"]), "end submits 0; release 0; journal failed 0 key_refused");
-    assert_eq!(jobs.end(0, true), "ended 0 key_refused in 0s $0.5 free; job ended key_refused");
+    assert_eq!(jobs.end(0, Durable), "ended 0 key_refused in 0s $0.5 free; job ended key_refused");
 }
 
 #[test]

@@ -215,7 +215,14 @@ impl Script {
 
     pub(super) fn of_rules(rules: Rules, request: &Request) -> Self {
         let mut script = Self::new(rules);
-        script.list(request);
+        script.list_recorded(request);
+        script
+    }
+
+    /// A job whose intent is on the way to the disk.
+    pub(super) fn unrecorded(purchases: usize) -> Self {
+        let mut script = Self::new(rules());
+        script.list(&Request { purchases: vec![1; purchases], ..Request::default() });
         script
     }
 
@@ -258,6 +265,12 @@ impl Script {
             Ok(ListOutcome::Joined(record)) => format!("joined {}", self.number(record.id)),
             Err(failure) => format!("refused {}", failure.name()),
         }
+    }
+
+    /// Lists a job, and its intent becomes durable.
+    pub(super) fn list_recorded(&mut self, request: &Request) {
+        self.list(request);
+        self.intent(AppendOutcome::Durable);
     }
 
     /// An equal request arrives.
@@ -387,33 +400,27 @@ impl Script {
 
 /// The journal.
 impl Script {
-    pub(super) fn intent(&mut self, durable: bool) -> String {
-        self.journalled(Step::Intent(self.job), durable)
+    pub(super) fn intent(&mut self, outcome: AppendOutcome) -> String {
+        self.journalled(Step::Intent(self.job), outcome)
     }
 
-    pub(super) fn commit(&mut self, slot: u8, submit: u32, durable: bool) -> String {
-        self.journalled(Step::Commit { purchase: self.purchase(slot), submit }, durable)
+    pub(super) fn commit(&mut self, slot: u8, submit: u32, outcome: AppendOutcome) -> String {
+        self.journalled(Step::Commit { purchase: self.purchase(slot), submit }, outcome)
     }
 
-    pub(super) fn withdrawal(&mut self, slot: u8, durable: bool) -> String {
-        self.journalled(Step::Withdrawal(self.purchase(slot)), durable)
+    pub(super) fn withdrawal(&mut self, slot: u8, outcome: AppendOutcome) -> String {
+        self.journalled(Step::Withdrawal(self.purchase(slot)), outcome)
     }
 
-    pub(super) fn acceptance(&mut self, slot: u8, durable: bool) -> String {
-        self.journalled(Step::Acceptance(self.purchase(slot)), durable)
+    pub(super) fn acceptance(&mut self, slot: u8, outcome: AppendOutcome) -> String {
+        self.journalled(Step::Acceptance(self.purchase(slot)), outcome)
     }
 
-    pub(super) fn end(&mut self, slot: u8, durable: bool) -> String {
-        self.journalled(Step::End(self.purchase(slot)), durable)
+    pub(super) fn end(&mut self, slot: u8, outcome: AppendOutcome) -> String {
+        self.journalled(Step::End(self.purchase(slot)), outcome)
     }
 
-    /// Only this record is not written.
-    pub(super) fn refused_record(&mut self, step: Step) -> String {
-        self.event(Event::Journalled { step, outcome: AppendOutcome::Refused })
-    }
-
-    fn journalled(&mut self, step: Step, durable: bool) -> String {
-        let outcome = if durable { AppendOutcome::Durable } else { AppendOutcome::Failed };
+    fn journalled(&mut self, step: Step, outcome: AppendOutcome) -> String {
         self.event(Event::Journalled { step, outcome })
     }
 }
@@ -513,12 +520,11 @@ impl Script {
     /// Submits, and sends the last byte.
     pub(super) fn submit(&mut self, slot: u8) {
         let number = self.upload(slot);
-        assert_eq!(self.commit(slot, number, true), format!("send {slot}"));
+        assert_eq!(self.commit(slot, number, AppendOutcome::Durable), format!("send {slot}"));
     }
 
-    /// Submits all but the last byte, with the intent durable. Returns the number of the submit.
+    /// Submits all but the last byte. Returns the number of the submit.
     pub(super) fn upload(&mut self, slot: u8) -> u32 {
-        self.intent(true);
         self.granted(slot);
         self.commit_number(slot)
     }
@@ -534,7 +540,7 @@ impl Script {
     pub(super) fn poll_on(&mut self, slot: u8) {
         self.submit(slot);
         self.accepted(slot);
-        self.acceptance(slot, true);
+        self.acceptance(slot, AppendOutcome::Durable);
     }
 
     /// Goes on until the pictures are being journalled.

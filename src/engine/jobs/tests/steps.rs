@@ -1,6 +1,7 @@
 //! Which event means something in which state of a purchase.
 
 use super::script::{Script, pictures, seconds};
+use crate::engine::jobs::event::AppendOutcome::{Durable, Failed};
 
 /// A way to a state of the first purchase. Another purchase of the job is polled meanwhile.
 type Way = fn(&mut Script);
@@ -38,7 +39,7 @@ const STATES: [(&str, Way); 12] = [
     ("ending", |jobs| jobs.resolve(0)),
     ("ended", |jobs| {
         jobs.resolve(0);
-        jobs.end(0, true);
+        jobs.end(0, Durable);
     }),
 ];
 
@@ -49,13 +50,13 @@ const EVENTS: [(&str, Report); 11] = [
     ("granted", |jobs| jobs.granted(0)),
     ("not granted", |jobs| jobs.not_granted(0)),
     ("uploaded", |jobs| jobs.uploaded(0)),
-    ("commit", |jobs| jobs.commit(0, 1, true)),
+    ("commit", |jobs| jobs.commit(0, 1, Durable)),
     ("submitted", |jobs| jobs.accepted(0)),
-    ("withdrawal", |jobs| jobs.withdrawal(0, true)),
-    ("acceptance", |jobs| jobs.acceptance(0, true)),
+    ("withdrawal", |jobs| jobs.withdrawal(0, Durable)),
+    ("acceptance", |jobs| jobs.acceptance(0, Durable)),
     ("polled", |jobs| jobs.working(0, seconds(1))),
     ("fetched", |jobs| jobs.fetched(0, 1)),
-    ("end", |jobs| jobs.end(0, true)),
+    ("end", |jobs| jobs.end(0, Durable)),
     ("draining", Script::draining),
 ];
 
@@ -109,10 +110,10 @@ fn an_event_of_an_unknown_job_or_purchase_is_ignored() {
         let mut jobs = Script::polling();
         jobs.done(0);
         jobs.fetched(0, 1);
-        jobs.end(0, true);
+        jobs.end(0, Durable);
         assert_eq!(report(&mut jobs), "", "{event}");
-        assert_eq!(jobs.intent(true), "", "nothing is published of a job that has ended");
-        assert_eq!(jobs.intent(false), "");
+        assert_eq!(jobs.intent(Durable), "", "nothing is published of a job that has ended");
+        assert_eq!(jobs.intent(Failed), "");
         assert_eq!(jobs.waiter_left(), "");
     }
     let mut jobs = Script::of(1);
@@ -122,17 +123,17 @@ fn an_event_of_an_unknown_job_or_purchase_is_ignored() {
 
 #[test]
 fn a_purchase_goes_from_the_queue_to_its_end() {
-    let mut jobs = Script::of(1);
-    assert_eq!(jobs.intent(true), "recorded");
+    let mut jobs = Script::unrecorded(1);
+    assert_eq!(jobs.intent(Durable), "recorded");
     jobs.wait(seconds(1));
     assert_eq!(jobs.granted_by(0, "b"), "submit 0 #1 x1; stage submitting");
     jobs.wait(seconds(1));
     assert_eq!(jobs.uploaded(0), "journal committing 0 b #1");
-    assert_eq!(jobs.commit(0, 1, true), "send 0");
+    assert_eq!(jobs.commit(0, 1, Durable), "send 0");
     jobs.wait(seconds(1));
     assert_eq!(jobs.accepted(0), "end submits 0; journal accepted 0 up0");
     jobs.wait(seconds(1));
-    assert_eq!(jobs.acceptance(0, true), "upstream up0; poll 0 up0 b age 1s; stage processing");
+    assert_eq!(jobs.acceptance(0, Durable), "upstream up0; poll 0 up0 b age 1s; stage processing");
     jobs.wait(seconds(29));
     assert_eq!(jobs.working(0, seconds(29)), "poll 0 up0 b age 30s working at 29s");
     jobs.wait(seconds(10));
@@ -140,7 +141,7 @@ fn a_purchase_goes_from_the_queue_to_its_end() {
     jobs.wait(seconds(2));
     assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1");
     jobs.wait(seconds(1));
-    assert_eq!(jobs.end(0, true), "result x1; ended 0 up0 x1 in 43s $8 charge x1 $8; job ended x1");
+    assert_eq!(jobs.end(0, Durable), "result x1; ended 0 up0 x1 in 43s $8 charge x1 $8; job ended x1");
 }
 
 #[test]

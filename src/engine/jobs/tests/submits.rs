@@ -2,6 +2,7 @@
 
 use super::script::{Request, Script, rules, seconds};
 use crate::config::OnUnknown;
+use crate::engine::jobs::event::AppendOutcome::Durable;
 use crate::engine::jobs::rules::Rules;
 
 fn resubmitting() -> Rules {
@@ -19,14 +20,14 @@ fn a_submit_that_was_not_sent_is_repeated_after_growing_pauses() {
     assert_eq!(jobs.granted(0), "submit 0 #2 x1; stage submitting");
     assert_eq!(jobs.uploaded(0), "journal committing 0 a #2");
     assert_eq!(jobs.not_sent(0), "journal withdrawn 0");
-    assert_eq!(jobs.withdrawal(0, true), "stage queued");
+    assert_eq!(jobs.withdrawal(0, Durable), "stage queued");
     jobs.wait(seconds(999) / 1000);
     assert_eq!(jobs.time_passed(), "");
     jobs.wait(seconds(1) / 1000);
     assert_eq!(jobs.time_passed(), "enqueue 0");
     assert_eq!(jobs.granted(0), "submit 0 #3 x1; stage submitting");
     assert_eq!(jobs.not_sent(0), "end submits 0; release 0; journal failed 0 unreachable");
-    assert_eq!(jobs.end(0, true), "ended 0 unreachable in 0s $0.5 free; job ended unreachable");
+    assert_eq!(jobs.end(0, Durable), "ended 0 unreachable in 0s $0.5 free; job ended unreachable");
 }
 
 #[test]
@@ -45,7 +46,7 @@ fn a_submit_that_is_rejected_ends_the_purchase_for_nothing() {
     let mut jobs = Script::of(1);
     jobs.submit(0);
     assert_eq!(jobs.rejected(0), "end submits 0; release 0; journal failed 0 moderated");
-    assert_eq!(jobs.end(0, true), "ended 0 moderated in 0s $0.5 free; job ended moderated");
+    assert_eq!(jobs.end(0, Durable), "ended 0 moderated in 0s $0.5 free; job ended moderated");
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn a_lost_answer_ends_the_purchase_and_counts_as_paid() {
     jobs.submit(0);
     assert_eq!(jobs.lost(0), "end submits 0; release 0; journal failed 0 outcome_unknown");
     assert_eq!(jobs.waiter_left(), "");
-    assert_eq!(jobs.end(0, true), "ended 0 outcome_unknown in 0s $0.5 charge x1 $0.5; job ended outcome_unknown");
+    assert_eq!(jobs.end(0, Durable), "ended 0 outcome_unknown in 0s $0.5 charge x1 $0.5; job ended outcome_unknown");
 }
 
 #[test]
@@ -63,7 +64,7 @@ fn a_lost_answer_is_repeated_and_counted_where_the_operator_prefers_that() {
     for pause in [500, 1000] {
         jobs.submit(0);
         assert_eq!(jobs.lost(0), "lost answer $0.5; journal resubmitted 0");
-        assert_eq!(jobs.withdrawal(0, true), "stage queued");
+        assert_eq!(jobs.withdrawal(0, Durable), "stage queued");
         jobs.wait(seconds(pause) / 1000);
         assert_eq!(jobs.time_passed(), "enqueue 0");
     }
@@ -94,10 +95,10 @@ fn pictures_that_come_at_once_with_an_id_are_fetched_after_the_id_is_journalled(
     let mut jobs = Script::of(1);
     jobs.submit(0);
     assert_eq!(jobs.finished_at_once(0, true), "release 0; end submits 0; journal accepted 0 up0");
-    assert_eq!(jobs.acceptance(0, true), "upstream up0; fetch 0 x1; stage processing");
+    assert_eq!(jobs.acceptance(0, Durable), "upstream up0; fetch 0 x1; stage processing");
     jobs.wait(seconds(3));
     assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1");
-    assert_eq!(jobs.end(0, true), "result x1; ended 0 up0 x1 in 3s $8 charge x1 $8; job ended x1");
+    assert_eq!(jobs.end(0, Durable), "result x1; ended 0 up0 x1 in 3s $8 charge x1 $8; job ended x1");
 }
 
 #[test]
@@ -110,7 +111,7 @@ fn pictures_that_come_at_once_without_an_id_are_fetched_until_they_are_here() {
     }
     jobs.wait(seconds(10));
     assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1; stage processing");
-    assert_eq!(jobs.end(0, true), "result x1; ended 0 x1 in 50s $8 charge x1 $8; job ended x1");
+    assert_eq!(jobs.end(0, Durable), "result x1; ended 0 x1 in 50s $8 charge x1 $8; job ended x1");
 }
 
 #[test]
@@ -118,7 +119,7 @@ fn pictures_that_came_at_once_are_polled_for_fresh_addresses_and_teach_nothing()
     let mut jobs = Script::of(1);
     jobs.submit(0);
     jobs.finished_at_once(0, true);
-    jobs.acceptance(0, true);
+    jobs.acceptance(0, Durable);
     jobs.wait(seconds(3));
     assert_eq!(jobs.fetch_failed(0, 0), "poll 0 up0 a age 3s troubles 1");
     jobs.wait(seconds(3));
@@ -135,7 +136,7 @@ fn pictures_without_an_id_that_cannot_be_fetched_are_lost_at_the_deadline() {
     jobs.wait(seconds(1));
     assert_eq!(jobs.fetch_failed(0, 0), "end submits 0; release 0; journal failed 0 result_lost");
     assert_eq!(
-        jobs.end(0, true),
+        jobs.end(0, Durable),
         "ended 0 result_lost in 640s $0.5 charge x1 $0.5; job ended result_lost",
         "from its submit"
     );

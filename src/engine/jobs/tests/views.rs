@@ -1,6 +1,7 @@
 //! What is seen of a job, and what its owner may do.
 
 use super::script::{Request, Script, rules, seconds};
+use crate::engine::jobs::event::AppendOutcome::Durable;
 use crate::engine::jobs::{CancelOutcome, Counts, JobStage, OpenPurchase, PaymentStatus};
 use crate::model::{ClientId, JobId, UpstreamId, Usd};
 
@@ -28,7 +29,7 @@ fn a_view_shows_the_purchases_that_are_under_way() {
     let ids: Vec<&str> = view.upstream.iter().map(UpstreamId::as_str).collect();
     assert_eq!(ids, ["up2", "up3"]);
 
-    jobs.end(3, true);
+    jobs.end(3, Durable);
     let view = jobs.jobs.table.view(&alice(), jobs.job, jobs.instant()).unwrap();
     assert_eq!(view.open, [open(8, 0), open(0, 0), open(0, 7)]);
     let ids: Vec<&str> = view.upstream.iter().map(UpstreamId::as_str).collect();
@@ -64,7 +65,7 @@ fn a_cancellation_says_what_it_did() {
     let mut jobs = kept();
     jobs.waiter_left();
     assert_eq!(jobs.cancel().0, Some(CancelOutcome::Dropped));
-    jobs.end(0, true);
+    jobs.end(0, Durable);
     assert_eq!(jobs.cancel(), (None, String::new()), "it is in the journal alone");
 
     let mut jobs = kept();
@@ -88,7 +89,7 @@ fn a_job_whose_purchases_failed_for_nothing_can_be_cancelled() {
     jobs.submit(0);
     jobs.lost(0);
     assert_eq!(jobs.cancel(), (Some(CancelOutcome::Bought), String::new()), "it may have been paid for");
-    jobs.end(0, true);
+    jobs.end(0, Durable);
     assert_eq!(jobs.cancel(), (Some(CancelOutcome::Bought), String::new()));
 }
 
@@ -103,16 +104,16 @@ fn a_job_is_paid_for_as_far_as_its_furthest_purchase_is() {
     jobs.submit(0);
     jobs.refused(0);
     assert_eq!(jobs.jobs.table.payment(jobs.job), PaymentStatus::Submitting, "the withdrawal is being journalled");
-    jobs.withdrawal(0, true);
+    jobs.withdrawal(0, Durable);
     jobs.submit(0);
     jobs.accepted(0);
     assert_eq!(jobs.jobs.table.payment(jobs.job), PaymentStatus::Submitting, "the acceptance is being journalled");
-    jobs.acceptance(0, true);
+    jobs.acceptance(0, Durable);
     assert_eq!(jobs.jobs.table.payment(jobs.job), PaymentStatus::Bought);
     jobs.done(0);
     jobs.fetched(0, 1);
     assert_eq!(jobs.jobs.table.payment(jobs.job), PaymentStatus::Bought);
-    jobs.end(0, true);
+    jobs.end(0, Durable);
     assert_eq!(jobs.jobs.table.payment(jobs.job), PaymentStatus::Bought, "it has ended");
 
     let mut jobs = Script::openai();
@@ -129,14 +130,14 @@ fn purchases_are_counted_by_state_and_kept_jobs_apart() {
     let mut jobs = Script::new(rules());
     assert_eq!(jobs.jobs.table.counts(), Counts::default());
     let request = |prompt, kept| Request { prompt, kept, purchases: vec![1; 6], ..Request::default() };
-    jobs.list(&request("one", true));
+    jobs.list_recorded(&request("one", true));
     jobs.granted(0);
     jobs.submit(1);
     jobs.accepted(1);
     jobs.poll_on(2);
     jobs.resolve(3);
     jobs.resolve(4);
-    jobs.end(4, true);
+    jobs.end(4, Durable);
     assert_eq!(jobs.jobs.table.counts(), Counts { queued: 1, submitting: 2, polling: 1, kept: 1 });
     jobs.list(&request("another", false));
     assert_eq!(jobs.jobs.table.counts(), Counts { queued: 7, submitting: 2, polling: 1, kept: 1 });
@@ -165,7 +166,7 @@ fn a_live_job_has_an_expected_cost() {
 fn keeping_a_job_that_has_ended_does_nothing() {
     let mut jobs = Script::of(1);
     jobs.waiter_left();
-    jobs.end(0, true);
+    jobs.end(0, Durable);
     jobs.time_passed();
     jobs.keep();
     assert_eq!(jobs.jobs.table.counts(), Counts::default());

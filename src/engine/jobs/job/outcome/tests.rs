@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{ApiKind, Choices, ClientId, Fingerprint, PictureRequest, PurchaseId, Size, Task};
+use crate::model::{ApiKind, Choices, ClientId, Digest, Fingerprint, Format, PictureRequest, PurchaseId, Size, Task};
 use crate::storage::journal::{JobRecord, Resolution, StoredPurchase};
 
 const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
@@ -85,6 +85,63 @@ fn a_job_that_is_under_way_or_brought_pictures_has_no_failure() {
         let mut stored = failed(&[unknown("a"), bought("b")]);
         stored.purchases[1].state = state;
         assert_eq!(stored_failure(&stored, FailureScope::All), None);
+    }
+}
+
+/// A stored job of four pictures, whose purchases brought this number of pictures each, with this usage.
+fn resolved(purchases: &[(u8, Option<Usage>)]) -> StoredJob {
+    let mut stored = failed(&vec![Failure::Stopping; purchases.len()]);
+    for (slot, (purchase, (pictures, usage))) in (0..).zip(stored.purchases.iter_mut().zip(purchases)) {
+        purchase.state = StoredState::Resolved {
+            upstream: UpstreamId::new(&format!("up{slot}")),
+            pictures: (0..*pictures).map(|picture| picture_of(slot, picture)).collect(),
+            usage: *usage,
+            at: at(3 - slot),
+        };
+    }
+    stored
+}
+
+fn picture_of(slot: u8, picture: u8) -> StoredPicture {
+    StoredPicture { digest: Digest::of(&[slot, picture]), bytes: 1, format: Format::Png, width: 1, height: 1 }
+}
+
+fn tokens(input_tokens: u64) -> Usage {
+    Usage { input_tokens, output_tokens: 10 * input_tokens, input_image_tokens: None }
+}
+
+#[test]
+fn a_result_has_the_pictures_of_all_purchases_by_slot() {
+    let mut stored = resolved(&[(2, Some(tokens(1))), (0, None), (1, None)]);
+    stored.purchases[1].state = StoredState::Failed { upstream: None, failure: unknown("b"), at: at(9) };
+    let result = stored_result(&stored).unwrap();
+    assert_eq!(result.job, stored.record.id);
+    assert_eq!(result.pictures, [picture_of(0, 0), picture_of(0, 1), picture_of(2, 0)]);
+    assert_eq!(result.purchases, [UpstreamId::new("up0").unwrap(), UpstreamId::new("up2").unwrap()]);
+    assert_eq!(result.missing, 1, "of four");
+    assert_eq!(result.resolved, at(3), "when the last picture was stored");
+}
+
+#[test]
+fn the_usage_of_a_result_is_complete_or_none() {
+    let usage = |purchases: &[(u8, Option<Usage>)]| stored_result(&resolved(purchases)).unwrap().usage;
+    let (one, two) = (Some(tokens(1)), Some(tokens(2)));
+    assert_eq!(usage(&[(1, one)]), one);
+    assert_eq!(usage(&[(1, one), (1, two), (1, two)]), Some(tokens(5)));
+    assert_eq!(usage(&[(1, None), (1, two)]), None);
+    assert_eq!(usage(&[(1, one), (1, None)]), None);
+    assert_eq!(usage(&[(1, one), (1, None), (1, two)]), None);
+}
+
+#[test]
+fn a_job_without_pictures_or_under_way_has_no_result() {
+    assert_eq!(stored_result(&resolved(&[])), None);
+    assert_eq!(stored_result(&resolved(&[(0, Some(tokens(1)))])), None);
+    assert_eq!(stored_result(&failed(&[unknown("a")])), None);
+    for state in [StoredState::Intent, StoredState::Committing { since: START }] {
+        let mut stored = resolved(&[(1, None), (1, None)]);
+        stored.purchases[1].state = state;
+        assert_eq!(stored_result(&stored), None);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Requests that come and go while the jobs go on.
 
 use crate::engine::jobs::CancelOutcome;
+use crate::engine::jobs::event::AppendOutcome::{Durable, Failed, Refused};
 use crate::engine::jobs::tests::script::{BUY, Request, Script, rules};
 
 /// *Two equal requests arrive at once.*
@@ -53,13 +54,13 @@ fn the_key_of_an_abandoned_job_is_free() {
     let abandoned = jobs.job;
     assert_eq!(jobs.list(&keyed), "journal intent 0x1; enqueue 0");
     let listed = std::mem::replace(&mut jobs.job, abandoned);
-    assert_eq!(jobs.end(0, true), "ended 0 abandoned in 0s $0.5 free; job ended abandoned");
+    assert_eq!(jobs.end(0, Durable), "ended 0 abandoned in 0s $0.5 free; job ended abandoned");
     jobs.job = listed;
     assert_eq!(jobs.join_by_key(&keyed), "joined 1");
     assert_eq!(jobs.join(), "joined 1");
 
     let mut jobs = start();
-    assert_eq!(jobs.end(0, true), "ended 0 abandoned in 0s $0.5 free; job ended abandoned");
+    assert_eq!(jobs.end(0, Durable), "ended 0 abandoned in 0s $0.5 free; job ended abandoned");
     assert_eq!(jobs.list(&keyed), "journal intent 0x1; enqueue 0");
     assert_eq!(jobs.join_by_key(&keyed), "joined 1");
 }
@@ -73,8 +74,8 @@ fn a_waiter_that_leaves_before_the_grant_costs_nothing() {
         "end submits 0; release 0; journal failed 0 abandoned; end submits 1; release 1; journal failed 1 abandoned"
     );
     assert_eq!(jobs.granted(0), "release 0");
-    assert_eq!(jobs.end(0, true), "ended 0 abandoned in 0s $0.5 free");
-    assert_eq!(jobs.end(1, true), "ended 1 abandoned in 0s $0.5 free; job ended abandoned");
+    assert_eq!(jobs.end(0, Durable), "ended 0 abandoned in 0s $0.5 free");
+    assert_eq!(jobs.end(1, Durable), "ended 1 abandoned in 0s $0.5 free; job ended abandoned");
 
     // What is submitted is followed to its end, and so are the others of its job.
     let mut jobs = Script::of(2);
@@ -89,12 +90,12 @@ fn a_job_that_is_not_granted_ends_with_what_came_first() {
     let mut jobs = Script::of(1);
     assert_eq!(jobs.waiter_left(), "end submits 0; release 0; journal failed 0 abandoned");
     assert_eq!(jobs.not_granted(0), "");
-    assert_eq!(jobs.end(0, true), "ended 0 abandoned in 0s $0.5 free; job ended abandoned");
+    assert_eq!(jobs.end(0, Durable), "ended 0 abandoned in 0s $0.5 free; job ended abandoned");
 
     let mut jobs = Script::of(1);
     assert_eq!(jobs.not_granted(0), "end submits 0; release 0; journal failed 0 overloaded");
     assert_eq!(jobs.waiter_left(), "");
-    assert_eq!(jobs.end(0, true), "ended 0 overloaded in 0s $0.5 free; job ended overloaded");
+    assert_eq!(jobs.end(0, Durable), "ended 0 overloaded in 0s $0.5 free; job ended overloaded");
 }
 
 /// *The last waiter leaves while a refused submit is withdrawn.*
@@ -110,37 +111,38 @@ fn a_job_without_waiters_is_dropped_once_its_withdrawal_is_durable() {
     let mut jobs = start();
     assert_eq!(jobs.waiter_left(), "");
     assert_eq!(
-        jobs.withdrawal(0, true),
+        jobs.withdrawal(0, Durable),
         "enqueue 0; end submits 0; release 0; journal failed 0 abandoned",
         "the record of the end follows that of the withdrawal"
     );
 
     let mut jobs = start();
-    assert_eq!(jobs.withdrawal(0, true), "enqueue 0; stage queued");
+    assert_eq!(jobs.withdrawal(0, Durable), "enqueue 0; stage queued");
     assert_eq!(jobs.waiter_left(), "end submits 0; release 0; journal failed 0 abandoned");
 }
 
 /// *The last waiter leaves while … the intent or an end is journalled.* The intent.
 #[test]
 fn an_abandoned_job_ends_once_whatever_becomes_of_its_intent() {
-    for durable in [true, false] {
-        let recorded = if durable { "recorded" } else { "" };
-        let mut jobs = Script::of(1);
+    for (outcome, recorded) in [(Durable, "recorded"), (Refused, ""), (Failed, "")] {
+        let mut jobs = Script::unrecorded(1);
         assert_eq!(jobs.waiter_left(), "end submits 0; release 0; journal failed 0 abandoned");
-        assert_eq!(jobs.intent(durable), recorded);
-        assert_eq!(jobs.end(0, durable), "ended 0 abandoned in 0s $0.5 free; job ended abandoned");
+        assert_eq!(jobs.intent(outcome), recorded);
+        assert_eq!(jobs.end(0, outcome), "ended 0 abandoned in 0s $0.5 free; job ended abandoned");
     }
 
-    let mut jobs = Script::of(1);
-    assert_eq!(jobs.intent(true), "recorded");
+    let mut jobs = Script::unrecorded(1);
+    assert_eq!(jobs.intent(Durable), "recorded");
     assert_eq!(jobs.waiter_left(), "end submits 0; release 0; journal failed 0 abandoned");
 
-    let mut jobs = Script::of(1);
-    assert_eq!(
-        jobs.intent(false),
-        "end submits 0; release 0; ended 0 journal_unavailable in 0s $0.5 free; job ended journal_unavailable"
-    );
-    assert_eq!(jobs.waiter_left(), "");
+    for outcome in [Refused, Failed] {
+        let mut jobs = Script::unrecorded(1);
+        assert_eq!(
+            jobs.intent(outcome),
+            "end submits 0; release 0; ended 0 journal_unavailable in 0s $0.5 free; job ended journal_unavailable"
+        );
+        assert_eq!(jobs.waiter_left(), "");
+    }
 }
 
 /// *The last waiter leaves while … the intent or an end is journalled.* An end.
@@ -149,11 +151,11 @@ fn a_result_that_is_being_journalled_is_kept_without_waiters() {
     let mut jobs = Script::of(1);
     jobs.resolve(0);
     assert_eq!(jobs.waiter_left(), "");
-    assert_eq!(jobs.end(0, true), "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8; job ended x1");
+    assert_eq!(jobs.end(0, Durable), "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8; job ended x1");
 
     let mut jobs = Script::of(1);
     jobs.resolve(0);
-    assert_eq!(jobs.end(0, true), "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8; job ended x1");
+    assert_eq!(jobs.end(0, Durable), "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8; job ended x1");
     assert_eq!(jobs.waiter_left(), "");
 
     // A failure that cost nothing: the answer of the others is dropped with the job.
@@ -161,8 +163,8 @@ fn a_result_that_is_being_journalled_is_kept_without_waiters() {
     jobs.granted(0);
     assert_eq!(jobs.rejected(0), "end submits 0; release 0; journal failed 0 moderated; stage queued");
     assert_eq!(jobs.waiter_left(), "end submits 1; release 1; journal failed 1 abandoned");
-    assert_eq!(jobs.end(0, true), "ended 0 moderated in 0s $0.5 free");
-    assert_eq!(jobs.end(1, true), "ended 1 abandoned in 0s $0.5 free; job ended moderated");
+    assert_eq!(jobs.end(0, Durable), "ended 0 moderated in 0s $0.5 free");
+    assert_eq!(jobs.end(1, Durable), "ended 1 abandoned in 0s $0.5 free; job ended moderated");
 }
 
 /// *A request joins, or keeps the job, while its last waiter leaves.* Keeps.
@@ -177,7 +179,7 @@ fn a_job_that_is_kept_in_time_goes_on() {
     assert_eq!(jobs.waiter_left(), "end submits 0; release 0; journal failed 0 abandoned");
     jobs.keep();
     assert_eq!(jobs.join(), "none");
-    assert_eq!(jobs.end(0, true), "ended 0 abandoned in 0s $0.5 free; job ended abandoned");
+    assert_eq!(jobs.end(0, Durable), "ended 0 abandoned in 0s $0.5 free; job ended abandoned");
 }
 
 /// *A client cancels while the budget grants a submit, or the upstream answers one.* A grant.
@@ -214,19 +216,19 @@ fn a_submit_that_is_answered_decides_over_a_cancellation() {
     let mut jobs = start();
     assert_eq!(jobs.cancel(), (Some(CancelOutcome::Bought), String::new()));
     assert_eq!(jobs.accepted(0), "end submits 0; journal accepted 0 up0");
-    assert_eq!(jobs.acceptance(0, true), "upstream up0; poll 0 up0 a age 0s; stage processing");
+    assert_eq!(jobs.acceptance(0, Durable), "upstream up0; poll 0 up0 a age 0s; stage processing");
 
     let mut jobs = start();
     assert_eq!(jobs.accepted(0), "end submits 0; journal accepted 0 up0");
     assert_eq!(jobs.cancel(), (Some(CancelOutcome::Bought), String::new()));
-    assert_eq!(jobs.acceptance(0, true), "upstream up0; poll 0 up0 a age 0s; stage processing");
+    assert_eq!(jobs.acceptance(0, Durable), "upstream up0; poll 0 up0 a age 0s; stage processing");
 
     // Refused: the purchase counts as bought until the withdrawal is durable. The refused cancellation changes nothing.
     let mut jobs = start();
     assert_eq!(jobs.cancel(), (Some(CancelOutcome::Bought), String::new()));
     assert_eq!(jobs.refused(0), "journal withdrawn 0");
     assert_eq!(jobs.cancel(), (Some(CancelOutcome::Bought), String::new()));
-    assert_eq!(jobs.withdrawal(0, true), "enqueue 0; stage queued");
+    assert_eq!(jobs.withdrawal(0, Durable), "enqueue 0; stage queued");
     let dropped = "end submits 0; release 0; journal failed 0 abandoned";
     assert_eq!(jobs.cancel(), (Some(CancelOutcome::Dropped), dropped.to_owned()));
 }
@@ -257,11 +259,11 @@ fn a_job_is_joined_until_it_has_ended() {
     let mut jobs = Script::of(1);
     jobs.resolve(0);
     assert_eq!(jobs.join(), "joined 0");
-    assert_eq!(jobs.end(0, true), "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8; job ended x1");
+    assert_eq!(jobs.end(0, Durable), "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8; job ended x1");
 
     let mut jobs = Script::of(1);
     jobs.resolve(0);
-    assert_eq!(jobs.end(0, true), "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8; job ended x1");
+    assert_eq!(jobs.end(0, Durable), "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8; job ended x1");
     assert_eq!(jobs.join(), "none");
 }
 
@@ -276,13 +278,13 @@ fn a_purchase_that_fails_does_not_end_the_others() {
 
     let mut jobs = start();
     assert_eq!(jobs.rejected(0), "end submits 0; release 0; journal failed 0 moderated; stage queued");
-    assert_eq!(jobs.end(0, true), "ended 0 moderated in 0s $0.5 free");
+    assert_eq!(jobs.end(0, Durable), "ended 0 moderated in 0s $0.5 free");
     assert_eq!(jobs.granted(1), "submit 1 #1 x1; stage submitting");
 
     let mut jobs = start();
     assert_eq!(jobs.granted(1), "submit 1 #1 x1");
     assert_eq!(jobs.rejected(0), "end submits 0; release 0; journal failed 0 moderated");
-    assert_eq!(jobs.end(0, true), "ended 0 moderated in 0s $0.5 free");
+    assert_eq!(jobs.end(0, Durable), "ended 0 moderated in 0s $0.5 free");
     assert_eq!(jobs.uploaded(1), "journal committing 1 a #1");
 }
 
@@ -298,7 +300,7 @@ fn a_job_ends_with_the_last_of_its_purchases() {
             0 => "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8",
             _ => "ended 1 outcome_unknown in 0s $0.5 charge x1 $0.5",
         };
-        assert_eq!(jobs.end(first, true), end(first));
-        assert_eq!(jobs.end(second, true), format!("{}; job ended x1 missing 1", end(second)));
+        assert_eq!(jobs.end(first, Durable), end(first));
+        assert_eq!(jobs.end(second, Durable), format!("{}; job ended x1 missing 1", end(second)));
     }
 }

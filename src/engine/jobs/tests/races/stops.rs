@@ -1,5 +1,6 @@
 //! The gateway begins to stop while something happens.
 
+use crate::engine::jobs::event::AppendOutcome::Durable;
 use crate::engine::jobs::tests::script::{Request, Script, seconds};
 
 const STOPPED: &str = "end submits 0; release 0; journal failed 0 stopping";
@@ -26,16 +27,15 @@ fn a_submit_that_is_granted_in_time_is_followed_to_its_end() {
     let mut jobs = Script::of(1);
     assert_eq!(jobs.draining(), STOPPED);
     assert_eq!(jobs.granted(0), "release 0");
-    assert_eq!(jobs.end(0, true), "ended 0 stopping in 0s $0.5 free; job ended stopping");
+    assert_eq!(jobs.end(0, Durable), "ended 0 stopping in 0s $0.5 free; job ended stopping");
 
     let mut jobs = Script::of(1);
-    jobs.intent(true);
     assert_eq!(jobs.granted(0), "submit 0 #1 x1; stage submitting");
     assert_eq!(jobs.draining(), "");
     assert_eq!(jobs.uploaded(0), "journal committing 0 a #1");
-    assert_eq!(jobs.commit(0, 1, true), "send 0");
+    assert_eq!(jobs.commit(0, 1, Durable), "send 0");
     assert_eq!(jobs.accepted(0), "end submits 0; journal accepted 0 up0");
-    assert_eq!(jobs.acceptance(0, true), "upstream up0; poll 0 up0 a age 0s; stage processing");
+    assert_eq!(jobs.acceptance(0, Durable), "upstream up0; poll 0 up0 a age 0s; stage processing");
 }
 
 /// *The gateway begins to stop while a submit is refused or withdrawn, or a purchase pauses.* Refused.
@@ -65,10 +65,10 @@ fn a_withdrawn_submit_is_not_queued_again() {
 
     let mut jobs = start();
     assert_eq!(jobs.draining(), "");
-    assert_eq!(jobs.withdrawal(0, true), STOPPED);
+    assert_eq!(jobs.withdrawal(0, Durable), STOPPED);
 
     let mut jobs = start();
-    assert_eq!(jobs.withdrawal(0, true), "enqueue 0; stage queued");
+    assert_eq!(jobs.withdrawal(0, Durable), "enqueue 0; stage queued");
     assert_eq!(jobs.draining(), STOPPED);
 }
 
@@ -117,10 +117,10 @@ fn a_queued_job_ends_once() {
     let mut jobs = Script::of(1);
     assert_eq!(jobs.draining(), STOPPED);
     assert_eq!(jobs.waiter_left(), "");
-    assert_eq!(jobs.end(0, true), "ended 0 stopping in 0s $0.5 free; job ended stopping");
+    assert_eq!(jobs.end(0, Durable), "ended 0 stopping in 0s $0.5 free; job ended stopping");
 
     let mut jobs = Script::of(1);
     assert_eq!(jobs.waiter_left(), "end submits 0; release 0; journal failed 0 abandoned");
     assert_eq!(jobs.draining(), "");
-    assert_eq!(jobs.end(0, true), "ended 0 abandoned in 0s $0.5 free; job ended abandoned");
+    assert_eq!(jobs.end(0, Durable), "ended 0 abandoned in 0s $0.5 free; job ended abandoned");
 }

@@ -1,5 +1,6 @@
 //! Times that pass while something happens.
 
+use crate::engine::jobs::event::AppendOutcome::Durable;
 use crate::engine::jobs::tests::script::{DEADLINE, Request, STARTS_WITHIN, Script, seconds};
 use crate::model::ApiKind;
 
@@ -29,7 +30,7 @@ fn the_time_of_the_latest_waiter_counts() {
     assert_eq!(jobs.time_passed(), "explain 0");
     assert_eq!(jobs.join(), "joined 0");
     assert_eq!(jobs.not_granted(0), "end submits 0; release 0; journal failed 0 overloaded");
-    assert_eq!(jobs.end(0, true), "ended 0 overloaded in 0s $0.5 free; job ended overloaded");
+    assert_eq!(jobs.end(0, Durable), "ended 0 overloaded in 0s $0.5 free; job ended overloaded");
 }
 
 /// *A request joins or keeps a job whose time to start is over, or extends it.* Keeps.
@@ -84,11 +85,11 @@ fn a_withdrawn_submit_is_not_queued_again_too_late() {
     let mut jobs = start();
     jobs.wait(STARTS_WITHIN);
     assert_eq!(jobs.time_passed(), "");
-    assert_eq!(jobs.withdrawal(0, true), "explain 0; stage queued");
+    assert_eq!(jobs.withdrawal(0, Durable), "explain 0; stage queued");
     assert_eq!(jobs.not_granted(0), "end submits 0; release 0; journal failed 0 overloaded");
 
     let mut jobs = start();
-    assert_eq!(jobs.withdrawal(0, true), "enqueue 0; stage queued");
+    assert_eq!(jobs.withdrawal(0, Durable), "enqueue 0; stage queued");
     jobs.wait(STARTS_WITHIN);
     assert_eq!(jobs.time_passed(), "explain 0");
 }
@@ -129,7 +130,7 @@ fn a_late_refusal_pauses_the_purchase_whether_or_not_it_counted_as_accepted() {
     assert_eq!(jobs.time_passed(), "assume accepted 0");
     assert_eq!(jobs.time_passed(), "", "once");
     assert_eq!(jobs.refused(0), "journal withdrawn 0");
-    assert_eq!(jobs.withdrawal(0, true), "stage queued", "it pauses");
+    assert_eq!(jobs.withdrawal(0, Durable), "stage queued", "it pauses");
     jobs.wait(seconds(5));
     assert_eq!(jobs.time_passed(), "enqueue 0");
 
@@ -137,12 +138,12 @@ fn a_late_refusal_pauses_the_purchase_whether_or_not_it_counted_as_accepted() {
     jobs.wait(seconds(5));
     assert_eq!(jobs.refused(0), "journal withdrawn 0");
     assert_eq!(jobs.time_passed(), "");
-    assert_eq!(jobs.withdrawal(0, true), "stage queued", "it pauses");
+    assert_eq!(jobs.withdrawal(0, Durable), "stage queued", "it pauses");
 
     let mut jobs = start();
     jobs.wait(seconds(4));
     assert_eq!(jobs.refused(0), "journal withdrawn 0");
-    assert_eq!(jobs.withdrawal(0, true), "enqueue 0; stage queued", "a refusal at once delays nothing");
+    assert_eq!(jobs.withdrawal(0, Durable), "enqueue 0; stage queued", "a refusal at once delays nothing");
 }
 
 /// *The deadline passes while a purchase is polled or its pictures are fetched.* Polled.
@@ -156,7 +157,7 @@ fn a_purchase_that_works_ends_at_its_deadline() {
     jobs.wait(DEADLINE);
     assert_eq!(jobs.working(0, seconds(599)), "end submits 0; release 0; journal failed 0 deadline_exceeded");
     assert_eq!(
-        jobs.end(0, true),
+        jobs.end(0, Durable),
         "ended 0 up0 deadline_exceeded in 600s $0.5 charge x1 $0.5; job ended deadline_exceeded"
     );
 
@@ -204,6 +205,6 @@ fn a_purchase_ends_once_all_accounts_have_refused_their_keys() {
             "end submits 0; release 0; journal failed 0 key_refused",
             "{first} is usable again, but has refused"
         );
-        assert_eq!(jobs.end(0, true), "ended 0 key_refused in 0s $0.5 free; job ended key_refused");
+        assert_eq!(jobs.end(0, Durable), "ended 0 key_refused in 0s $0.5 free; job ended key_refused");
     }
 }
