@@ -19,7 +19,7 @@
 //!   end of the old one does not remove it.
 //! - *The last waiter leaves while the budget grants a submit.* What comes first decides. A job that is abandoned is off
 //!   the list and returns the grant unused; a purchase that is submitted is followed to its end, and so are the others of
-//!   its job.
+//!   its job for as long as it is, or may be, bought.
 //! - *The last waiter leaves while the budget does not grant a submit, or while the intent or an end is journalled.* The
 //!   job ends once, with what came first.
 //! - *The last waiter leaves while a refused submit is withdrawn.* The purchase counts as bought until the withdrawal is

@@ -84,7 +84,7 @@ fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step) {
         let outcome = match result {
             Ok(()) => AppendOutcome::Durable,
             Err(_) if driver.services.journal.failed() => AppendOutcome::Failed,
-            Err(_) => AppendOutcome::Refused,
+            Err(_) => AppendOutcome::NotWritten,
         };
         driver.handle(Event::Journalled { step, outcome });
     });

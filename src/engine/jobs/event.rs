@@ -67,8 +67,8 @@ pub(in crate::engine) enum AppendOutcome {
     /// They are durable.
     Durable,
     /// They are not written; later ones may be, as when another program has locked the journal for a moment.
-    Refused,
-    /// They may not be written, and the journal accepts no others until a restart.
+    NotWritten,
+    /// It is not known whether they are written; the journal accepts no others until a restart.
     Failed,
 }
 

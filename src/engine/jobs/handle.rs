@@ -59,7 +59,7 @@ impl Jobs {
                     out.push(Effect::Publish { job, change: ProgressChange::Recorded });
                     self.each(job, now, out, Purchase::intent_journalled);
                 } else {
-                    live.intent = Intent::Refused;
+                    live.intent = Intent::NotWritten;
                     // What the upstream has taken all the same, before its last byte, is followed from memory.
                     self.each(job, now, out, |one, cx| {
                         if !one.state.is_taken() {
@@ -71,9 +71,9 @@ impl Jobs {
             Step::Commit { purchase, submit } => {
                 self.step(purchase, now, out, |one, cx| one.commit_journalled(submit, durable, cx));
             }
-            Step::Withdrawal(purchase) => self.step(purchase, now, out, Purchase::withdrawal_journalled),
-            Step::Acceptance(purchase) => self.step(purchase, now, out, Purchase::acceptance_journalled),
-            Step::End(purchase) => self.step(purchase, now, out, Purchase::end_journalled),
+            Step::Withdrawal(purchase) | Step::Acceptance(purchase) | Step::End(purchase) => {
+                self.step(purchase, now, out, |one, cx| one.journalled(step, outcome, cx));
+            }
         }
     }
 
@@ -119,7 +119,7 @@ impl Jobs {
             let Some(live) = self.table.live.remove(&job) else { return };
             self.table.unlist(&live.record);
             out.push(Effect::EndJob { outcome: live.outcome(), record: live.record });
-        } else if !live.abandoned && !live.has_waiters() && !live.is_bought() {
+        } else if !live.abandoned && live.is_dispensable() {
             live.abandoned = true;
             let record = live.record.clone();
             self.table.unlist(&record);

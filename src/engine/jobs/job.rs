@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::event::JobStage;
 use super::purchase::{Intent, Purchase, PurchaseEnd};
-use crate::model::{ApiKind, Failure, JobResult, UpstreamId};
+use crate::model::{ApiKind, Failure, JobResult};
 use crate::storage::journal::JobRecord;
 
 pub(in crate::engine) mod outcome;
@@ -82,6 +82,12 @@ impl Job {
         self.purchases.iter().any(|purchase| purchase.state.is_bought())
     }
 
+    /// Whether no request needs it, nothing of it is bought, and something of it still could be.
+    pub(super) fn is_dispensable(&self) -> bool {
+        let waits = self.purchases.iter().any(|purchase| purchase.state.is_waiting());
+        waits && !self.has_waiters() && !self.is_bought()
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.purchases.iter().all(|purchase| purchase.state.has_ended())
     }
@@ -122,12 +128,7 @@ impl Job {
         result.finish().map(Arc::new).ok_or_else(|| job_failure(failures))
     }
 
-    /// Returns the upstream's ids of its purchases, as far as they are journalled.
-    pub(super) fn upstream(&self) -> Vec<UpstreamId> {
-        self.purchases.iter().filter_map(|purchase| purchase.state.upstream()).cloned().collect()
-    }
-
-    /// Returns the purchases that have not ended.
+    /// Returns the purchases that have not ended, and are not about to.
     pub(super) fn open(&self, now: Instant) -> Vec<OpenPurchase> {
         let open = |purchase: &Purchase| {
             let (mut starts_in, mut age) = (Duration::ZERO, Duration::ZERO);
@@ -138,6 +139,6 @@ impl Job {
             }
             OpenPurchase { pictures: purchase.pictures, starts_in, age }
         };
-        self.purchases.iter().filter(|purchase| !purchase.state.has_ended()).map(open).collect()
+        self.purchases.iter().filter(|purchase| purchase.state.end().is_none()).map(open).collect()
     }
 }

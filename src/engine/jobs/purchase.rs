@@ -1,40 +1,47 @@
 //! One purchase of a live job: its states, and the steps from one to the next.
 //!
 //! ```text
-//!              ┌────────────── not sent, refused: again ───────────────┐
-//!              ▼                                                       │
-//!  Queued ─ granted ─▶ Submitting ─ uploaded ─▶ COMMITTING ─ durable ─▶ last byte
-//!    │ ▲                   │ │                                         │
-//!    │ └ Pausing ◀─ Withdrawing (WITHDRAWN) ◀── refused ───────────────┤
-//!    │                     │                                           │ accepted
-//!    │ no waiter, late,    │ rejected, answer lost                     ▼
-//!    │ stopping            │ (UNKNOWN: never sent again)          Accepting (ACCEPTED)
-//!    ▼                     ▼                                           │
-//!  Ending (FAILED) ◀───────┴──── failed, deadline ──── Polling ◀───────┤
-//!    │                                                    │ finished   │ pictures, no id
-//!    ▼                                                    ▼            ▼
-//!  Ended ◀──────────────── Ending (RESOLVED) ◀──────── fetched ◀── Collecting
+//!               ┌─────────── not sent, refused ────────────┐
+//!               ▼                                          │
+//!   Pausing ─▶ Queued ─ granted ─▶ Submitting ─ uploaded ─ COMMITTING ─ last byte
+//!      ▲        │ ▲ no waiter, late,    │                                   │
+//!      │        │ │ stopping            │ rejected, answer lost             │
+//!      └────────┼─┴─ Withdrawing ◀──────┼───────── refused ─────────────────┤
+//!               │   (WITHDRAWN or       │                                   │ accepted
+//!               │    RESUBMITTED)       │                                   ▼
+//!               ▼                       ▼                           Accepting (ACCEPTED)
+//!   Ended ◀─ Ending (FAILED) ◀──────────┴── failed, deadline ── Polling ◀───┤
+//!     ▲                                                           │ done    │ pictures, no id
+//!     │                                                           ▼         ▼
+//!     └───── Ending (RESOLVED) ◀───────────────────────────── fetched ◀── Collecting
 //! ```
 //!
 //! Words in capitals are records of the journal. A step that a record guards is taken when the record is durable.
 //!
-//! With the API kind `openai` the submit is everything: there is no id and no poll, and the answer to the last byte
-//! brings the pictures. COMMITTING, otherwise a moment, lasts until the picture is made. A connection that breaks in it,
-//! a stop whose grace ends in it and a crash in it are UNKNOWN.
+//! - Until COMMITTING is appended, a submit that was not sent or was refused is queued again, after a pause if one is due.
+//!   After that, WITHDRAWN is journalled first.
+//! - A lost answer ends the purchase as an unknown outcome, which is a FAILED. With `on_unknown = "resubmit"` it is
+//!   journalled as RESUBMITTED, and submitted again.
+//! - An upstream may accept before the last byte: ACCEPTED then follows without COMMITTING.
+//! - With the API kind `openai` the submit is everything: there is no id and no poll, and the answer to the last byte
+//!   brings the pictures. COMMITTING, otherwise a moment, lasts until the picture is made. A connection that breaks in it,
+//!   a stop whose grace ends in it and a crash in it have an unknown outcome.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::event::{Effect, NextPoll, Now};
+use super::event::{Effect, NextPoll, Now, Step};
 use super::rules::Rules;
 use super::timers::Timers;
 use crate::model::{
     AccountId, ApiKind, Failure, PurchaseId, PurchaseResult, StoredPicture, Timestamp, UpstreamId, Usage,
 };
 use crate::polling::latency::LatencyClass;
-use crate::storage::journal::JobRecord;
+use crate::storage::journal::{JobRecord, Record};
 use crate::upstream::{Finished, PurchaseHandle};
 
+mod append;
+mod commit;
 mod decisions;
 mod end;
 mod poll;
@@ -49,6 +56,17 @@ pub(super) struct Purchase {
     /// The number of pictures it is to make.
     pub(super) pictures: u8,
     attempts: Attempts,
+    /// The record that its state waits for.
+    append: Append,
+}
+
+/// How far the record is that a purchase waits for.
+#[derive(Debug, Default)]
+struct Append {
+    /// How often it was not written.
+    failures: u32,
+    /// When it is appended again; `None` while it is on its way.
+    again_at: Option<Instant>,
 }
 
 /// The submits of a purchase so far.
@@ -75,9 +93,10 @@ pub(super) enum State {
     },
     /// A submit is under way.
     Submitting(Submit),
-    /// A submit had no effect, which is being journalled.
+    /// It is submitted again after the pause, once that is journalled: a submit had no effect, or its answer is `lost`.
     Withdrawing {
         pause: Duration,
+        lost: bool,
     },
     /// The upstream has taken it, which is being journalled; with its pictures where these came at once.
     Accepting {
@@ -98,7 +117,7 @@ pub(super) enum State {
 pub(super) struct Submit {
     pub(super) account: AccountId,
     pub(super) since: Instant,
-    pub(super) commit: Commit,
+    pub(super) last_byte: LastByte,
 }
 
 /// What is known of the record of a job.
@@ -108,20 +127,20 @@ pub(super) enum Intent {
     Appended,
     Durable,
     /// It is not written, so nothing else of the job is.
-    Refused,
+    NotWritten,
 }
 
-/// How far the last byte of a submit is.
+/// Where the last byte of a submit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Commit {
-    /// Nothing is written of it.
-    Pending,
-    /// Its record is on the way to the disk, and may be there.
-    Appended,
-    /// Its record is durable, and the intent is not known to be.
+pub(super) enum LastByte {
+    /// Held back, and the journal knows nothing of the submit.
+    Held,
+    /// Held back until the commit record is durable.
+    AwaitsCommit,
+    /// Held back, because the intent is not known to be durable.
     AwaitsIntent,
-    /// The last byte may leave. `assume_at`: when the submit counts as accepted, should it have no answer.
-    Sent { assume_at: Option<Instant> },
+    /// Released. `assume_at`: when the submit counts as accepted, should it have no answer.
+    Released { assume_at: Option<Instant> },
 }
 
 /// A purchase that the upstream has taken under an id.
@@ -155,12 +174,14 @@ pub(super) struct Immediate {
 }
 
 /// A purchase whose end is being journalled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PendingEnd {
     pub(super) end: PurchaseEnd,
     upstream: Option<UpstreamId>,
     /// When it was accepted, or submitted where that brought the pictures.
     since: Instant,
+    /// Pictures that may not be on disk are not journalled: a restart fetches them again.
+    recordable: bool,
 }
 
 /// How a purchase ended.
@@ -186,9 +207,33 @@ pub(super) struct Context<'a> {
     pub(super) effects: &'a mut Vec<Effect>,
 }
 
+impl Context<'_> {
+    pub(super) fn push(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    fn append(&mut self, record: Record, step: Step) {
+        self.effects.push(Effect::Append { records: vec![record], step });
+    }
+
+    fn fetch(&mut self, finished: Finished, pause: Duration, resumable: bool) {
+        self.effects.push(Effect::Fetch { purchase: self.purchase, finished, pause, resumable });
+    }
+
+    /// Whether a submit would be of no use any more.
+    fn is_late(&self) -> bool {
+        self.start_by <= self.now.instant
+    }
+
+    /// Whether the deadline of a purchase has passed that was accepted at this time.
+    fn is_expired(&self, accepted: Instant) -> bool {
+        self.now.instant.saturating_duration_since(accepted) >= self.rules.deadline
+    }
+}
+
 impl Purchase {
     pub(super) fn new(state: State, pictures: u8) -> Self {
-        Self { state, pictures, attempts: Attempts::default() }
+        Self { state, pictures, attempts: Attempts::default(), append: Append::default() }
     }
 }
 
@@ -236,7 +281,14 @@ impl State {
 
     /// Whether the answer to a submit is still to come, or to be journalled.
     pub(super) fn is_submitting(&self) -> bool {
-        matches!(self, Self::Submitting(_) | Self::Withdrawing { .. } | Self::Accepting { .. } | Self::Collecting(_))
+        match self {
+            Self::Submitting(_) | Self::Withdrawing { .. } | Self::Accepting { .. } | Self::Collecting(_) => true,
+            // Until this end is durable, the journal shows a submit without an answer.
+            Self::Ending(PendingEnd { end, upstream: None, .. }) => end.is_bought(),
+            Self::Queued | Self::Late | Self::Pausing { .. } | Self::Polling(_) | Self::Ending(_) | Self::Ended(_) => {
+                false
+            }
+        }
     }
 
     /// Whether it waits for its turn, so that nothing is lost by ending it.

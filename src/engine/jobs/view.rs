@@ -8,7 +8,7 @@ use super::event::{Effect, JobStage, Now};
 use super::job::OpenPurchase;
 use super::purchase::Purchase;
 use super::table::Table;
-use crate::model::{ClientId, JobId, UpstreamId, Usd};
+use crate::model::{ClientId, JobId, Usd};
 use crate::storage::journal::JobRecord;
 
 /// A view of a live job.
@@ -16,8 +16,6 @@ use crate::storage::journal::JobRecord;
 pub(in crate::engine) struct LiveView {
     pub(in crate::engine) record: Arc<JobRecord>,
     pub(in crate::engine) stage: JobStage,
-    /// The upstream's ids of its purchases, as far as they are known.
-    pub(in crate::engine) upstream: Vec<UpstreamId>,
     /// Its purchases that have not ended.
     pub(in crate::engine) open: Vec<OpenPurchase>,
     /// It is being dropped, and nothing of it will be bought.
@@ -64,7 +62,6 @@ impl Table {
         Some(LiveView {
             record: Arc::clone(&live.record),
             stage: live.stage,
-            upstream: live.upstream(),
             open: live.open(now),
             abandoned: live.abandoned,
         })

@@ -93,7 +93,8 @@ async fn stored(driver: &Driver, client: &ClientId, job: JobId) -> Result<Option
 }
 
 fn view_of_live(driver: &Arc<Driver>, live: LiveView, progress: watch::Receiver<Progress>) -> JobView {
-    let LiveView { record, stage, upstream, open, abandoned } = live;
+    let LiveView { record, stage, open, abandoned } = live;
+    let upstream = progress.borrow().upstream.clone();
     let now = driver.services.clock.now();
     let status = if abandoned {
         JobStatus::Failed { failure: Failure::Abandoned, at: now }

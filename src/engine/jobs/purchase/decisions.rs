@@ -19,13 +19,13 @@ const RESUBMIT_PAUSE: Duration = Duration::from_millis(500);
 /// What to do after a submit.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum AfterSubmit {
-    /// It has an id: journal it, then poll.
-    Poll(PurchaseHandle),
-    /// Its pictures came with the answer.
-    Collect {
-        handle: Option<PurchaseHandle>,
-        finished: Finished,
+    /// It has an id: journal that, then poll, or fetch the pictures that came with the answer.
+    Accept {
+        handle: PurchaseHandle,
+        finished: Option<Finished>,
     },
+    /// Its pictures came with the answer, without an id.
+    Fetch(Finished),
     /// Nothing was bought: the purchase is an intent again, and is submitted again after the pause.
     Retry {
         pause: Duration,
@@ -48,8 +48,11 @@ pub(super) fn after_submit(
 ) -> AfterSubmit {
     let pause = RESUBMIT_PAUSE * 2_u32.saturating_pow((attempt - 1).min(6));
     match result {
-        Ok(Submitted::Accepted(handle)) => AfterSubmit::Poll(handle),
-        Ok(Submitted::Finished { handle, finished }) => AfterSubmit::Collect { handle, finished },
+        Ok(Submitted::Accepted(handle)) => AfterSubmit::Accept { handle, finished: None },
+        Ok(Submitted::Finished { handle: Some(handle), finished }) => {
+            AfterSubmit::Accept { handle, finished: Some(finished) }
+        }
+        Ok(Submitted::Finished { handle: None, finished }) => AfterSubmit::Fetch(finished),
         Err(SubmitError::NotSent { message }) if attempt >= attempts_max => {
             AfterSubmit::End(Failure::Unreachable { message })
         }
@@ -76,7 +79,7 @@ pub(in crate::engine::jobs) struct PollState {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum AfterPoll {
     PollAgain,
-    Collect(Finished),
+    Fetch(Finished),
     End(Failure),
 }
 
@@ -99,7 +102,7 @@ impl PollState {
     pub(super) fn after_poll(&mut self, result: Result<Polled, PollError>, expired: bool) -> AfterPoll {
         self.polls += 1;
         match result {
-            Ok(Polled::Finished(finished)) => AfterPoll::Collect(finished),
+            Ok(Polled::Finished(finished)) => AfterPoll::Fetch(finished),
             Ok(Polled::Failed(failure)) => AfterPoll::End(failure),
             Ok(Polled::Empty) => {
                 self.empty_answers += 1;

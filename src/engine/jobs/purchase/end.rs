@@ -1,12 +1,10 @@
-//! The end of a purchase: journalled first, then shown.
+//! The end of a purchase.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{Context, Intent, PendingEnd, Purchase, PurchaseEnd, State};
-use crate::engine::jobs::event::{Effect, EndedPurchase, Fetched, ProgressChange, Step};
+use super::{Context, PendingEnd, Purchase, PurchaseEnd, State};
+use crate::engine::jobs::event::{Effect, EndedPurchase, Fetched, ProgressChange};
 use crate::model::{Failure, UpstreamId, Usd};
-use crate::storage::journal::Record;
-use crate::upstream::Finished;
 
 impl Purchase {
     /// Ends without pictures; does nothing if it is ending already.
@@ -15,33 +13,20 @@ impl Purchase {
             return;
         }
         let purchase = cx.purchase;
-        cx.push(Effect::EndSubmits { purchase });
-        cx.push(Effect::ReleaseInFlight { purchase });
         let since = if let State::Collecting(immediate) = &self.state {
             immediate.sent
         } else {
             self.state.polled().map_or(cx.now.instant, |accepted| accepted.at)
         };
         let upstream = self.state.upstream().cloned();
-        let record = Record::Failed { purchase, failure: failure.clone(), at: cx.now.timestamp };
-        self.end(PendingEnd { end: PurchaseEnd::Failure(failure), upstream, since }, Some(record), cx);
+        let end = PendingEnd { end: PurchaseEnd::Failure(failure), upstream, since, recordable: true };
+        cx.push(Effect::EndSubmits { purchase });
+        cx.push(Effect::ReleaseInFlight { purchase });
+        self.enter_recorded(State::Ending(end), cx);
     }
 
-    /// Ends once that is journalled; at once where it cannot be.
-    pub(super) fn end(&mut self, end: PendingEnd, record: Option<Record>, cx: &mut Context<'_>) {
-        self.state = State::Ending(end);
-        let may_record = cx.intent != Intent::Refused && cx.closed != Some(&Failure::JournalUnavailable);
-        match record.filter(|_| may_record) {
-            Some(record) => cx.append(record, Step::End(cx.purchase)),
-            None => self.end_journalled(cx),
-        }
-    }
-
-    /// Accounts for the end and shows it. An end that could not be journalled is shown all the same: the pictures are
-    /// delivered, and the next start repeats a failure.
-    pub(in crate::engine::jobs) fn end_journalled(&mut self, cx: &mut Context<'_>) {
-        let State::Ending(PendingEnd { end, upstream, since }) = &mut self.state else { return };
-        let (end, upstream, since) = (end.clone(), upstream.take(), *since);
+    /// Accounts for the end and shows it.
+    pub(super) fn show_end(&mut self, PendingEnd { end, upstream, since, .. }: PendingEnd, cx: &mut Context<'_>) {
         let (result, usd, charge) = match &end {
             PurchaseEnd::Pictures { pictures, usage, .. } => {
                 let usd = cx.rules.price_of(cx.record, pictures.len(), usage.as_ref());
@@ -75,41 +60,9 @@ impl Purchase {
     }
 }
 
-/// Returns the end with pictures that are stored, and its record. Without a record it is left as accepted: a restart
-/// fetches the pictures again, should these not have survived.
-pub(super) fn with_pictures(
-    upstream: Option<UpstreamId>,
-    fetched: Fetched,
-    since: Instant,
-    cx: &Context<'_>,
-) -> (PendingEnd, Option<Record>) {
+/// Returns the state of a purchase whose pictures are stored.
+pub(super) fn with_pictures(upstream: Option<UpstreamId>, fetched: Fetched, since: Instant, cx: &Context<'_>) -> State {
     let Fetched { pictures, usage, durable, .. } = fetched;
-    let at = cx.now.timestamp;
-    let record = Record::Resolved { purchase: cx.purchase, pictures: pictures.clone(), usage, at };
-    let end = PurchaseEnd::Pictures { upstream: upstream.clone(), pictures, usage, at };
-    (PendingEnd { end, upstream, since }, durable.then_some(record))
-}
-
-impl Context<'_> {
-    pub(in crate::engine::jobs) fn push(&mut self, effect: Effect) {
-        self.effects.push(effect);
-    }
-
-    pub(super) fn append(&mut self, record: Record, step: Step) {
-        self.effects.push(Effect::Append { records: vec![record], step });
-    }
-
-    pub(super) fn fetch(&mut self, finished: Finished, pause: Duration, resumable: bool) {
-        self.effects.push(Effect::Fetch { purchase: self.purchase, finished, pause, resumable });
-    }
-
-    /// Whether a submit would be of no use any more.
-    pub(super) fn is_late(&self) -> bool {
-        self.start_by <= self.now.instant
-    }
-
-    /// Whether the deadline of a purchase has passed that was accepted at this time.
-    pub(super) fn is_expired(&self, accepted: Instant) -> bool {
-        self.now.instant.saturating_duration_since(accepted) >= self.rules.deadline
-    }
+    let end = PurchaseEnd::Pictures { upstream: upstream.clone(), pictures, usage, at: cx.now.timestamp };
+    State::Ending(PendingEnd { end, upstream, since, recordable: durable })
 }

@@ -5,26 +5,10 @@ use std::time::Duration;
 use super::decisions::{AfterFetch, AfterPoll, after_fetch};
 use super::end::with_pictures;
 use super::{Accepted, Context, Purchase, State};
-use crate::engine::jobs::event::{Completion, Effect, Fetched, ProgressChange, Step};
-use crate::storage::journal::Record;
-use crate::upstream::{Finished, PollError, Polled};
+use crate::engine::jobs::event::{Completion, Effect, Fetched};
+use crate::upstream::{PollError, Polled};
 
 impl Purchase {
-    /// Polls, or fetches what came at once. It is bought whether or not the record is durable: when the journal cannot be
-    /// written, polling it from memory is all that is left.
-    pub(in crate::engine::jobs) fn acceptance_journalled(&mut self, cx: &mut Context<'_>) {
-        let purchase = cx.purchase;
-        let State::Accepting { accepted, finished } = &mut self.state else { return };
-        let (accepted, finished) = (accepted.clone(), finished.take());
-        let change = ProgressChange::Upstream(accepted.poll.handle.id.clone());
-        cx.push(Effect::Publish { job: purchase.job, change });
-        match finished {
-            Some(finished) => cx.fetch(finished, Duration::ZERO, true),
-            None => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
-        }
-        self.state = State::Polling(accepted);
-    }
-
     /// Decides what follows a poll that started at the age `age`.
     pub(in crate::engine::jobs) fn polled(
         &mut self,
@@ -52,7 +36,7 @@ impl Purchase {
         let expired = cx.is_expired(accepted.at);
         match accepted.poll.after_poll(result, expired) {
             AfterPoll::PollAgain => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
-            AfterPoll::Collect(finished) => cx.fetch(finished, Duration::ZERO, true),
+            AfterPoll::Fetch(finished) => cx.fetch(finished, Duration::ZERO, true),
             AfterPoll::End(failure) => self.fail(failure, cx),
         }
     }
@@ -68,8 +52,7 @@ impl Purchase {
             let (upstream, since) = (accepted.poll.handle.id.clone(), accepted.at);
             match after_fetch(stored, fetched.trouble.clone(), cx.is_expired(since)) {
                 AfterFetch::Resolve => {
-                    let (end, record) = with_pictures(Some(upstream), fetched, since, cx);
-                    self.end(end, record, cx);
+                    self.enter_recorded(with_pictures(Some(upstream), fetched, since, cx), cx);
                 }
                 AfterFetch::FetchAgain => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
                 AfterFetch::End(failure) => self.fail(failure, cx),
@@ -78,10 +61,7 @@ impl Purchase {
             immediate.rounds = immediate.rounds.saturating_add(1);
             let since = immediate.sent;
             match after_fetch(stored, fetched.trouble.clone(), cx.is_expired(immediate.answered)) {
-                AfterFetch::Resolve => {
-                    let (end, record) = with_pictures(None, fetched, since, cx);
-                    self.end(end, record, cx);
-                }
+                AfterFetch::Resolve => self.enter_recorded(with_pictures(None, fetched, since, cx), cx),
                 // There is nothing to poll for fresh addresses.
                 AfterFetch::FetchAgain => {
                     let pause = cx.rules.planner.backoff(immediate.rounds, cx.now.spread);
@@ -91,17 +71,6 @@ impl Purchase {
             }
         }
     }
-}
-
-/// Journals that the upstream has taken a purchase. Returns its state.
-pub(super) fn accept(mut accepted: Accepted, finished: Option<Finished>, cx: &mut Context<'_>) -> State {
-    let purchase = cx.purchase;
-    accepted.found_done = finished.is_some();
-    let handle = &accepted.poll.handle;
-    let (upstream, poll_url) = (handle.id.clone(), handle.poll_url.clone());
-    cx.push(Effect::EndSubmits { purchase });
-    cx.append(Record::Accepted { purchase, upstream, poll_url, at: cx.now.timestamp }, Step::Acceptance(purchase));
-    State::Accepting { accepted: Box::new(accepted), finished }
 }
 
 /// Returns `None` for a purchase that was found done before, and for one that ended at an unknown time while the gateway

@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
+use super::append::append_again;
 use super::decisions::{AfterSubmit, after_submit};
-use super::poll::accept;
-use super::{Accepted, Attempts, Commit, Context, Immediate, Intent, Purchase, State, Submit};
+use super::{Accepted, Attempts, Context, Immediate, LastByte, Purchase, State, Submit};
 use crate::budget::Pushback;
-use crate::engine::jobs::event::{Effect, Step, SubmitResult};
+use crate::engine::jobs::event::{Effect, SubmitResult};
 use crate::engine::jobs::rules::class_of;
 use crate::model::{AccountId, ApiKind, Failure};
-use crate::storage::journal::Record;
 
 /// A submit that has no answer this long after its last byte was not refused: a refusal comes at once. With the API kind
 /// `openai` the answer comes only when the picture is made, and a submit that waits for the outcome of this one (after
 /// a pause, above all) must not wait for a picture.
-const ACCEPTED_AFTER: Duration = Duration::from_secs(5);
+pub(super) const ACCEPTED_AFTER: Duration = Duration::from_secs(5);
 
 impl Purchase {
     /// Submits, if it is still wanted, not too late, and a commit record can be written.
@@ -34,125 +33,99 @@ impl Purchase {
                 self.attempts.counted += 1;
                 let attempt = self.attempts.counted;
                 cx.push(Effect::Submit { purchase: cx.purchase, pictures: self.pictures, attempt });
-                State::Submitting(Submit { account, since: cx.now.instant, commit: Commit::Pending })
+                State::Submitting(Submit { account, since: cx.now.instant, last_byte: LastByte::Held })
             };
-        }
-    }
-
-    /// Journals that the last byte is about to leave.
-    pub(in crate::engine::jobs) fn uploaded(&mut self, cx: &mut Context<'_>) {
-        let (purchase, submit) = (cx.purchase, self.attempts.submits);
-        if let State::Submitting(Submit { account, commit: commit @ Commit::Pending, .. }) = &mut self.state {
-            *commit = Commit::Appended;
-            let record = Record::Committing { purchase, account: account.clone(), at: cx.now.timestamp };
-            cx.append(record, Step::Commit { purchase, submit });
-        } else {
-            cx.push(Effect::SendLastByte { purchase, send: false });
-        }
-    }
-
-    /// Lets the last byte of a submit leave once its commit record is durable, and the intent too: a journal that is
-    /// locked for a moment refuses one record and writes the next. If that submit has ended, there is no byte to let.
-    pub(in crate::engine::jobs) fn commit_journalled(&mut self, submit: u32, durable: bool, cx: &mut Context<'_>) {
-        if let State::Submitting(Submit { commit: commit @ Commit::Appended, .. }) = &mut self.state
-            && submit == self.attempts.submits
-        {
-            *commit = match (durable, cx.intent) {
-                (true, Intent::Durable) => cx.send_last_byte(),
-                (true, Intent::Appended) => Commit::AwaitsIntent,
-                (true, Intent::Refused) | (false, _) => {
-                    cx.push(Effect::SendLastByte { purchase: cx.purchase, send: false });
-                    Commit::Pending
-                }
-            };
-        }
-    }
-
-    /// Lets the last byte leave that waits for the intent alone.
-    pub(in crate::engine::jobs) fn intent_journalled(&mut self, cx: &mut Context<'_>) {
-        if let State::Submitting(Submit { commit: commit @ Commit::AwaitsIntent, .. }) = &mut self.state {
-            *commit = cx.send_last_byte();
         }
     }
 
     /// Decides what follows the answer to a submit, or its failure.
     pub(in crate::engine::jobs) fn submitted(&mut self, submitted: SubmitResult, cx: &mut Context<'_>) {
-        let State::Submitting(Submit { account, since, commit }) = &self.state else {
+        let State::Submitting(Submit { account, since, last_byte }) = &self.state else {
             return cx.push(Effect::ReleaseInFlight { purchase: cx.purchase });
         };
-        let (account, since, committed) = (account.clone(), *since, *commit != Commit::Pending);
+        let (account, since, committed) = (account.clone(), *since, *last_byte != LastByte::Held);
         let purchase = cx.purchase;
         let SubmitResult { result, usable_accounts } = submitted;
-        let again = |record, pause| Again { record, committed, pause };
-        let next = match after_submit(result, self.attempts.counted, cx.rules.submit_attempts_max, cx.rules.on_unknown)
-        {
-            AfterSubmit::Poll(handle) => {
-                let class = class_of(cx.record, self.pictures);
-                Ok(accept(Accepted::new(handle, account, class, cx.now.instant), None, cx))
-            }
-            AfterSubmit::Collect { handle: Some(handle), finished } => {
-                cx.push(Effect::ReleaseInFlight { purchase });
-                let class = class_of(cx.record, self.pictures);
-                Ok(accept(Accepted::new(handle, account, class, cx.now.instant), Some(finished), cx))
-            }
-            AfterSubmit::Collect { handle: None, finished } => {
-                cx.push(Effect::ReleaseInFlight { purchase });
-                cx.push(Effect::EndSubmits { purchase });
-                cx.fetch(finished.clone(), Duration::ZERO, false);
-                let immediate = Immediate { finished, sent: since, answered: cx.now.instant, rounds: 0 };
-                Ok(State::Collecting(Box::new(immediate)))
-            }
-            AfterSubmit::Retry { pause } => withdraw(again(Record::Withdrawn { purchase }, pause), cx),
-            AfterSubmit::Resubmit { pause } => {
-                let usd = cx.rules.price(cx.record, self.pictures).unwrap_or_default();
-                cx.push(Effect::CountLostAnswer { usd });
-                withdraw(again(Record::Resubmitted { purchase }, pause), cx)
-            }
-            AfterSubmit::PushedBack(pushback) => {
-                if let Some(failure) = self.attempts.refuse(&pushback, account, &usable_accounts) {
-                    Err(failure)
-                } else {
+        let (pause, lost) =
+            match after_submit(result, self.attempts.counted, cx.rules.submit_attempts_max, cx.rules.on_unknown) {
+                AfterSubmit::Accept { handle, finished } => {
+                    if finished.is_some() {
+                        cx.push(Effect::ReleaseInFlight { purchase });
+                    }
+                    let class = class_of(cx.record, self.pictures);
+                    let mut accepted = Box::new(Accepted::new(handle, account, class, cx.now.instant));
+                    accepted.found_done = finished.is_some();
+                    // The record first: until it is durable, a crash makes an unknown outcome of the purchase.
+                    self.enter_recorded(State::Accepting { accepted, finished }, cx);
+                    return cx.push(Effect::EndSubmits { purchase });
+                }
+                AfterSubmit::Fetch(finished) => {
+                    cx.push(Effect::ReleaseInFlight { purchase });
+                    cx.push(Effect::EndSubmits { purchase });
+                    cx.fetch(finished.clone(), Duration::ZERO, false);
+                    let immediate = Immediate { finished, sent: since, answered: cx.now.instant, rounds: 0 };
+                    self.state = State::Collecting(Box::new(immediate));
+                    return;
+                }
+                AfterSubmit::Retry { pause } => (pause, false),
+                AfterSubmit::Resubmit { pause } => {
+                    let usd = cx.rules.price(cx.record, self.pictures).unwrap_or_default();
+                    cx.push(Effect::CountLostAnswer { usd });
+                    (pause, true)
+                }
+                AfterSubmit::PushedBack(pushback) => {
+                    if let Some(failure) = self.attempts.refuse(&pushback, account, &usable_accounts) {
+                        return self.fail(failure, cx);
+                    }
                     // A refusal after the budget has counted the submit as accepted changes nothing in the budget, so it
                     // delays no later submit: this pause does.
                     let waited = cx.now.instant.saturating_duration_since(since);
                     let late = cx.api_kind == ApiKind::OpenAi && waited >= ACCEPTED_AFTER;
-                    let pause = if late { ACCEPTED_AFTER } else { Duration::ZERO };
-                    withdraw(again(Record::Withdrawn { purchase }, pause), cx)
+                    (if late { ACCEPTED_AFTER } else { Duration::ZERO }, false)
                 }
-            }
-            AfterSubmit::End(failure) => Err(failure),
-        };
-        self.enter(next, cx);
-    }
-
-    /// Queues it again after a submit that had no effect, once that is durable; or ends it if nothing can be journalled.
-    pub(in crate::engine::jobs) fn withdrawal_journalled(&mut self, cx: &mut Context<'_>) {
-        if let State::Withdrawing { pause } = self.state {
-            self.enter(requeue(pause, cx), cx);
+                AfterSubmit::End(failure) => return self.fail(failure, cx),
+            };
+        if committed {
+            self.enter_recorded(State::Withdrawing { pause, lost }, cx);
+        } else {
+            self.requeue(pause, cx);
         }
     }
 
     /// Takes the steps whose time has come.
     pub(in crate::engine::jobs) fn time_passed(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.instant;
-        if let State::Submitting(Submit { commit: Commit::Sent { assume_at }, .. }) = &mut self.state {
+        if self.append.again_at.take_if(|at| *at <= now).is_some() {
+            append_again(&self.state, cx);
+        }
+        if let State::Submitting(Submit { last_byte: LastByte::Released { assume_at }, .. }) = &mut self.state {
             if assume_at.take_if(|at| *at <= now).is_some() {
                 cx.push(Effect::AssumeAccepted { purchase: cx.purchase });
             }
         } else if let State::Pausing { until } = self.state
             && until <= now
         {
-            self.enter(requeue(Duration::ZERO, cx), cx);
+            self.requeue(Duration::ZERO, cx);
         } else if matches!(self.state, State::Queued) && cx.is_late() {
             self.state = explain_delay(cx);
         }
     }
 
-    fn enter(&mut self, next: Result<State, Failure>, cx: &mut Context<'_>) {
-        match next {
-            Ok(state) => self.state = state,
-            Err(failure) => self.fail(failure, cx),
+    /// Submits it again after a pause, or ends it if nothing can be journalled or submitted any more.
+    pub(super) fn requeue(&mut self, pause: Duration, cx: &mut Context<'_>) {
+        if let Some(failure) = cx.closed {
+            return self.fail(failure.clone(), cx);
         }
+        self.state = if !pause.is_zero() {
+            let until = cx.now.instant + pause;
+            cx.timers.set(until, cx.purchase.job);
+            State::Pausing { until }
+        } else if cx.is_late() {
+            explain_delay(cx)
+        } else {
+            cx.push(Effect::Enqueue { purchase: cx.purchase });
+            State::Queued
+        };
     }
 }
 
@@ -171,52 +144,6 @@ impl Attempts {
         let another = usable.iter().any(|usable| !self.refused_accounts.contains(usable));
         (!another).then(|| reason.clone())
     }
-}
-
-impl Context<'_> {
-    fn send_last_byte(&mut self) -> Commit {
-        self.push(Effect::SendLastByte { purchase: self.purchase, send: true });
-        let assume_at = (self.api_kind == ApiKind::OpenAi).then(|| self.now.instant + ACCEPTED_AFTER);
-        if let Some(at) = assume_at {
-            self.timers.set(at, self.purchase.job);
-        }
-        Commit::Sent { assume_at }
-    }
-}
-
-/// A purchase that is submitted again.
-struct Again {
-    /// Says so to the journal, if that knows of the submit.
-    record: Record,
-    committed: bool,
-    pause: Duration,
-}
-
-/// Returns the state after a submit that had no effect.
-fn withdraw(Again { record, committed, pause }: Again, cx: &mut Context<'_>) -> Result<State, Failure> {
-    if committed {
-        cx.append(record, Step::Withdrawal(cx.purchase));
-        Ok(State::Withdrawing { pause })
-    } else {
-        requeue(pause, cx)
-    }
-}
-
-/// Returns the state of a purchase that is submitted again after a pause, or why it is not.
-fn requeue(pause: Duration, cx: &mut Context<'_>) -> Result<State, Failure> {
-    if let Some(failure) = cx.closed {
-        return Err(failure.clone());
-    }
-    if !pause.is_zero() {
-        let until = cx.now.instant + pause;
-        cx.timers.set(until, cx.purchase.job);
-        return Ok(State::Pausing { until });
-    }
-    if cx.is_late() {
-        return Ok(explain_delay(cx));
-    }
-    cx.push(Effect::Enqueue { purchase: cx.purchase });
-    Ok(State::Queued)
 }
 
 fn explain_delay(cx: &mut Context<'_>) -> State {

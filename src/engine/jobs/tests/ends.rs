@@ -70,7 +70,7 @@ fn stages_are_shown_when_they_change() {
     assert_eq!(jobs.refused(1), "enqueue 1");
     assert_eq!(jobs.refused(0), "enqueue 0; stage queued");
     jobs.submit(0);
-    assert_eq!(jobs.accepted(0), "end submits 0; journal accepted 0 up0");
+    assert_eq!(jobs.accepted(0), "journal accepted 0 up0; end submits 0");
     assert_eq!(jobs.acceptance(0, Durable), "upstream up0; poll 0 up0 a age 0s; stage processing");
     assert_eq!(jobs.granted(1), "submit 1 #1 x1", "the furthest purchase decides");
     // Pictures that are being journalled, or are, count as processing; a failure does not.

@@ -131,7 +131,7 @@ fn a_purchase_goes_from_the_queue_to_its_end() {
     assert_eq!(jobs.uploaded(0), "journal committing 0 b #1");
     assert_eq!(jobs.commit(0, 1, Durable), "send 0");
     jobs.wait(seconds(1));
-    assert_eq!(jobs.accepted(0), "end submits 0; journal accepted 0 up0");
+    assert_eq!(jobs.accepted(0), "journal accepted 0 up0; end submits 0");
     jobs.wait(seconds(1));
     assert_eq!(jobs.acceptance(0, Durable), "upstream up0; poll 0 up0 b age 1s; stage processing");
     jobs.wait(seconds(29));

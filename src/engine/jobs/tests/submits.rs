@@ -94,7 +94,7 @@ fn a_slow_submit_counts_as_accepted_after_five_seconds() {
 fn pictures_that_come_at_once_with_an_id_are_fetched_after_the_id_is_journalled() {
     let mut jobs = Script::of(1);
     jobs.submit(0);
-    assert_eq!(jobs.finished_at_once(0, true), "release 0; end submits 0; journal accepted 0 up0");
+    assert_eq!(jobs.finished_at_once(0, true), "release 0; journal accepted 0 up0; end submits 0");
     assert_eq!(jobs.acceptance(0, Durable), "upstream up0; fetch 0 x1; stage processing");
     jobs.wait(seconds(3));
     assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1");

@@ -1,7 +1,8 @@
 //! Records that become durable, or do not, while something else happens.
 
 use crate::config::OnUnknown;
-use crate::engine::jobs::event::AppendOutcome::{Durable, Failed, Refused};
+use crate::engine::jobs::event::AppendOutcome::{Durable, Failed, NotWritten};
+use crate::engine::jobs::rules::Rules;
 use crate::engine::jobs::tests::script::{Request, Script, rules, seconds};
 use crate::model::ApiKind;
 
@@ -11,7 +12,7 @@ const UNRECORDED: &str =
 /// *The intent cannot be written while a submit is uploaded or answered.* Uploaded.
 #[test]
 fn without_an_intent_no_last_byte_leaves() {
-    for outcome in [Refused, Failed] {
+    for outcome in [NotWritten, Failed] {
         let mut jobs = Script::unrecorded(1);
         jobs.granted(0);
         assert_eq!(jobs.intent(outcome), UNRECORDED);
@@ -33,7 +34,7 @@ fn without_an_intent_no_last_byte_leaves() {
 /// *The intent cannot be written while a submit is uploaded or answered.* Answered.
 #[test]
 fn without_an_intent_a_refused_submit_is_not_queued_again() {
-    for outcome in [Refused, Failed] {
+    for outcome in [NotWritten, Failed] {
         // Not sent.
         let mut jobs = Script::unrecorded(1);
         jobs.granted(0);
@@ -79,19 +80,19 @@ fn what_the_upstream_has_taken_is_followed_without_an_intent() {
 
     let mut jobs = Script::unrecorded(1);
     jobs.upload(0);
-    assert_eq!(jobs.accepted(0), "end submits 0; journal accepted 0 up0");
-    assert_eq!(jobs.intent(Refused), "");
+    assert_eq!(jobs.accepted(0), "journal accepted 0 up0; end submits 0");
+    assert_eq!(jobs.intent(NotWritten), "");
     goes_on(&mut jobs);
 
     let mut jobs = Script::unrecorded(1);
     jobs.upload(0);
-    assert_eq!(jobs.intent(Refused), UNRECORDED);
+    assert_eq!(jobs.intent(NotWritten), UNRECORDED);
     assert_eq!(jobs.accepted(0), "", "its submit was broken off without its last byte");
 
     let mut jobs = Script::unrecorded(1);
     jobs.upload(0);
     jobs.finished_at_once(0, false);
-    assert_eq!(jobs.intent(Refused), "");
+    assert_eq!(jobs.intent(NotWritten), "");
     assert_eq!(jobs.fetched(0, 1), "result x1; ended 0 x1 in 0s $8 charge x1 $8; job ended x1");
 }
 
@@ -122,12 +123,12 @@ fn the_last_byte_waits_for_the_intent_and_the_commit() {
 #[test]
 fn after_a_record_that_was_refused_others_are_written() {
     let mut jobs = Script::unrecorded(1);
-    assert_eq!(jobs.intent(Refused), UNRECORDED);
+    assert_eq!(jobs.intent(NotWritten), UNRECORDED);
     assert_eq!(jobs.list(&Request::default()), "journal intent 0x1; enqueue 0");
 
     let mut jobs = Script::of(1);
     jobs.upload(0);
-    assert_eq!(jobs.commit(0, 1, Refused), "break off 0");
+    assert_eq!(jobs.commit(0, 1, NotWritten), "break off 0");
     assert_eq!(jobs.not_sent(0), "stage queued");
     jobs.wait(seconds(1));
     assert_eq!(jobs.time_passed(), "enqueue 0");
@@ -169,13 +170,60 @@ fn without_a_commit_the_last_byte_does_not_leave() {
 
     // A journal that refuses one record and writes the next: the purchase is submitted again.
     let mut jobs = start();
-    assert_eq!(jobs.commit(0, 1, Refused), "break off 0");
+    assert_eq!(jobs.commit(0, 1, NotWritten), "break off 0");
     assert_eq!(jobs.not_sent(0), "stage queued", "nothing is in the journal that could be withdrawn");
 
     let mut jobs = start();
     assert_eq!(jobs.not_sent(0), "journal withdrawn 0");
-    assert_eq!(jobs.commit(0, 1, Refused), "");
-    assert_eq!(jobs.withdrawal(0, Refused), "stage queued");
+    assert_eq!(jobs.commit(0, 1, NotWritten), "");
+    assert_eq!(jobs.withdrawal(0, NotWritten), "", "it is appended again");
+}
+
+/// No race: a record that is not written is appended again five times, a second after each. A purchase that is bought
+/// then goes on without it.
+#[test]
+fn a_record_that_is_not_written_is_appended_again() {
+    let again = |jobs: &mut Script, journalled: &dyn Fn(&mut Script) -> String, record: &str| {
+        for _ in 0..5 {
+            assert_eq!(journalled(jobs), "");
+            jobs.wait(seconds(1));
+            assert_eq!(jobs.time_passed(), record);
+        }
+    };
+    let start = |on_unknown| {
+        let mut jobs = Script::of_rules(Rules { on_unknown, ..rules() }, &Request::default());
+        jobs.submit(0);
+        jobs
+    };
+
+    let mut jobs = start(OnUnknown::Hold);
+    jobs.refused(0);
+    again(&mut jobs, &|jobs| jobs.withdrawal(0, NotWritten), "journal withdrawn 0");
+    assert_eq!(jobs.withdrawal(0, NotWritten), "enqueue 0; stage queued");
+
+    let mut jobs = start(OnUnknown::Hold);
+    jobs.accepted(0);
+    again(&mut jobs, &|jobs| jobs.acceptance(0, NotWritten), "journal accepted 0 up0");
+    assert_eq!(jobs.acceptance(0, NotWritten), "upstream up0; poll 0 up0 a age 5s; stage processing");
+
+    let mut jobs = start(OnUnknown::Hold);
+    jobs.lost(0);
+    again(&mut jobs, &|jobs| jobs.end(0, NotWritten), "journal failed 0 outcome_unknown");
+    assert_eq!(jobs.end(0, NotWritten), "ended 0 outcome_unknown in 5s $0.5 charge x1 $0.5; job ended outcome_unknown");
+
+    // It would be bought again, and nothing would say so.
+    let mut jobs = start(OnUnknown::Resubmit);
+    jobs.lost(0);
+    again(&mut jobs, &|jobs| jobs.withdrawal(0, NotWritten), "journal resubmitted 0");
+    assert_eq!(jobs.withdrawal(0, NotWritten), "end submits 0; release 0; journal failed 0 outcome_unknown");
+
+    // One that is written at last is enough.
+    let mut jobs = start(OnUnknown::Hold);
+    jobs.lost(0);
+    assert_eq!(jobs.end(0, NotWritten), "");
+    jobs.wait(seconds(1));
+    assert_eq!(jobs.time_passed(), "journal failed 0 outcome_unknown");
+    assert_eq!(jobs.end(0, Durable), "ended 0 outcome_unknown in 1s $0.5 charge x1 $0.5; job ended outcome_unknown");
 }
 
 /// *The commit record becomes durable while the submit is answered.*
@@ -203,7 +251,7 @@ fn what_is_bought_is_followed_and_shown_without_its_records() {
     let ended = "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8; job ended x1";
     let mut jobs = Script::of(1);
     jobs.submit(0);
-    assert_eq!(jobs.accepted(0), "end submits 0; journal accepted 0 up0");
+    assert_eq!(jobs.accepted(0), "journal accepted 0 up0; end submits 0");
     assert_eq!(jobs.acceptance(0, Failed), "upstream up0; poll 0 up0 a age 0s; stage processing");
     jobs.done(0);
     assert_eq!(jobs.fetched(0, 1), ended);
@@ -285,7 +333,7 @@ fn once_the_journal_has_failed_nothing_is_submitted() {
     // A record that is refused once closes nothing.
     let (mut jobs, first) = start();
     let second = std::mem::replace(&mut jobs.job, first);
-    assert_eq!(jobs.end(0, Refused), "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8; job ended x1");
+    assert_eq!(jobs.end(0, NotWritten), "");
     jobs.job = second;
     assert_eq!(jobs.granted(0), "submit 0 #1 x1; stage submitting");
 

@@ -1,7 +1,7 @@
 //! Requests that come and go while the jobs go on.
 
 use crate::engine::jobs::CancelOutcome;
-use crate::engine::jobs::event::AppendOutcome::{Durable, Failed, Refused};
+use crate::engine::jobs::event::AppendOutcome::{Durable, Failed, NotWritten};
 use crate::engine::jobs::tests::script::{BUY, Request, Script, rules};
 
 /// *Two equal requests arrive at once.*
@@ -124,7 +124,7 @@ fn a_job_without_waiters_is_dropped_once_its_withdrawal_is_durable() {
 /// *The last waiter leaves while … the intent or an end is journalled.* The intent.
 #[test]
 fn an_abandoned_job_ends_once_whatever_becomes_of_its_intent() {
-    for (outcome, recorded) in [(Durable, "recorded"), (Refused, ""), (Failed, "")] {
+    for (outcome, recorded) in [(Durable, "recorded"), (NotWritten, ""), (Failed, "")] {
         let mut jobs = Script::unrecorded(1);
         assert_eq!(jobs.waiter_left(), "end submits 0; release 0; journal failed 0 abandoned");
         assert_eq!(jobs.intent(outcome), recorded);
@@ -135,7 +135,7 @@ fn an_abandoned_job_ends_once_whatever_becomes_of_its_intent() {
     assert_eq!(jobs.intent(Durable), "recorded");
     assert_eq!(jobs.waiter_left(), "end submits 0; release 0; journal failed 0 abandoned");
 
-    for outcome in [Refused, Failed] {
+    for outcome in [NotWritten, Failed] {
         let mut jobs = Script::unrecorded(1);
         assert_eq!(
             jobs.intent(outcome),
@@ -215,15 +215,15 @@ fn a_submit_that_is_answered_decides_over_a_cancellation() {
     // Accepted: it goes on, whatever comes first.
     let mut jobs = start();
     assert_eq!(jobs.cancel(), (Some(CancelOutcome::Bought), String::new()));
-    assert_eq!(jobs.accepted(0), "end submits 0; journal accepted 0 up0");
+    assert_eq!(jobs.accepted(0), "journal accepted 0 up0; end submits 0");
     assert_eq!(jobs.acceptance(0, Durable), "upstream up0; poll 0 up0 a age 0s; stage processing");
 
     let mut jobs = start();
-    assert_eq!(jobs.accepted(0), "end submits 0; journal accepted 0 up0");
+    assert_eq!(jobs.accepted(0), "journal accepted 0 up0; end submits 0");
     assert_eq!(jobs.cancel(), (Some(CancelOutcome::Bought), String::new()));
     assert_eq!(jobs.acceptance(0, Durable), "upstream up0; poll 0 up0 a age 0s; stage processing");
 
-    // Refused: the purchase counts as bought until the withdrawal is durable. The refused cancellation changes nothing.
+    // NotWritten: the purchase counts as bought until the withdrawal is durable. The refused cancellation changes nothing.
     let mut jobs = start();
     assert_eq!(jobs.cancel(), (Some(CancelOutcome::Bought), String::new()));
     assert_eq!(jobs.refused(0), "journal withdrawn 0");

@@ -34,7 +34,7 @@ fn a_submit_that_is_granted_in_time_is_followed_to_its_end() {
     assert_eq!(jobs.draining(), "");
     assert_eq!(jobs.uploaded(0), "journal committing 0 a #1");
     assert_eq!(jobs.commit(0, 1, Durable), "send 0");
-    assert_eq!(jobs.accepted(0), "end submits 0; journal accepted 0 up0");
+    assert_eq!(jobs.accepted(0), "journal accepted 0 up0; end submits 0");
     assert_eq!(jobs.acceptance(0, Durable), "upstream up0; poll 0 up0 a age 0s; stage processing");
 }
 

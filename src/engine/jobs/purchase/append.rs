@@ -1,0 +1,103 @@
+//! The records that the states of a purchase wait for, and what follows once they are durable.
+
+use std::time::Duration;
+
+use super::{Append, Context, Intent, PendingEnd, Purchase, PurchaseEnd, State};
+use crate::engine::jobs::event::{AppendOutcome, Effect, ProgressChange, Step};
+use crate::model::Failure;
+use crate::storage::journal::Record;
+
+/// How often a record that was not written is appended again, and the pause before that. Without the record, a restart
+/// or an equal request would not know what was paid for.
+const FAILURES_MAX: u32 = 5;
+const APPEND_PAUSE: Duration = Duration::from_secs(1);
+
+impl Purchase {
+    /// Enters a state that waits for a record, and appends the record; goes on at once where it would not be written.
+    pub(super) fn enter_recorded(&mut self, state: State, cx: &mut Context<'_>) {
+        self.state = state;
+        self.append = Append::default();
+        match record(&self.state, cx).filter(|_| may_record(cx)) {
+            Some((record, step)) => cx.append(record, step),
+            None => self.go_on(false, cx),
+        }
+    }
+
+    /// Goes on once the record of the present state is durable. A record that was not written is appended again.
+    pub(in crate::engine::jobs) fn journalled(&mut self, step: Step, outcome: AppendOutcome, cx: &mut Context<'_>) {
+        if record(&self.state, cx).is_none_or(|(_, awaited)| awaited != step) {
+            return;
+        }
+        if outcome == AppendOutcome::NotWritten && may_record(cx) && self.append.failures < FAILURES_MAX {
+            self.append.failures += 1;
+            let at = cx.now.instant + APPEND_PAUSE;
+            self.append.again_at = Some(at);
+            cx.timers.set(at, cx.purchase.job);
+        } else {
+            self.go_on(outcome == AppendOutcome::Durable, cx);
+        }
+    }
+
+    /// Takes the step that the present state waits for. A purchase that is bought goes on although its record is not
+    /// `durable`: polling it from memory, or showing how it ended, is all that is left.
+    fn go_on(&mut self, durable: bool, cx: &mut Context<'_>) {
+        if let State::Withdrawing { pause, lost } = self.state {
+            if lost && !durable {
+                // It would be bought again, and nothing would say so.
+                let message =
+                    "the answer was lost, and the journal cannot record that it is submitted again".to_owned();
+                self.fail(Failure::OutcomeUnknown { message }, cx);
+            } else {
+                self.requeue(pause, cx);
+            }
+        } else if let State::Accepting { accepted, finished } = &mut self.state {
+            let (accepted, finished) = (accepted.clone(), finished.take());
+            let purchase = cx.purchase;
+            let change = ProgressChange::Upstream(accepted.poll.handle.id.clone());
+            cx.push(Effect::Publish { job: purchase.job, change });
+            match finished {
+                Some(finished) => cx.fetch(finished, Duration::ZERO, true),
+                None => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
+            }
+            self.state = State::Polling(accepted);
+        } else if let State::Ending(end) = &self.state {
+            let end = end.clone();
+            self.show_end(end, cx);
+        }
+    }
+}
+
+/// Appends the record of a state again.
+pub(super) fn append_again(state: &State, cx: &mut Context<'_>) {
+    if let Some((record, step)) = record(state, cx) {
+        cx.append(record, step);
+    }
+}
+
+/// Returns the record that a state waits for.
+fn record(state: &State, cx: &Context<'_>) -> Option<(Record, Step)> {
+    let (purchase, now) = (cx.purchase, cx.now.timestamp);
+    if let State::Withdrawing { lost, .. } = state {
+        let record = if *lost { Record::Resubmitted { purchase } } else { Record::Withdrawn { purchase } };
+        Some((record, Step::Withdrawal(purchase)))
+    } else if let State::Accepting { accepted, .. } = state {
+        let handle = &accepted.poll.handle;
+        let (upstream, poll_url) = (handle.id.clone(), handle.poll_url.clone());
+        Some((Record::Accepted { purchase, upstream, poll_url, at: now }, Step::Acceptance(purchase)))
+    } else if let State::Ending(PendingEnd { end, recordable: true, .. }) = state {
+        let record = match end {
+            PurchaseEnd::Pictures { pictures, usage, at, .. } => {
+                Record::Resolved { purchase, pictures: pictures.clone(), usage: *usage, at: *at }
+            }
+            PurchaseEnd::Failure(failure) => Record::Failed { purchase, failure: failure.clone(), at: now },
+        };
+        Some((record, Step::End(purchase)))
+    } else {
+        None
+    }
+}
+
+/// Whether a record of the job would be written.
+fn may_record(cx: &Context<'_>) -> bool {
+    cx.intent != Intent::NotWritten && cx.closed != Some(&Failure::JournalUnavailable)
+}
