@@ -105,6 +105,10 @@ pub(super) struct LivePurchase {
     pub(super) submitting: bool,
     /// A submit that had no effect is being journalled.
     pub(super) withdrawing: bool,
+    /// It is being journalled that a submit is repeated whose answer was lost.
+    pub(super) resubmitting: bool,
+    /// Its end is being journalled.
+    ending: bool,
     /// It is bought for certain, or may be and has ended.
     pub(super) bought: bool,
     pub(super) follow_up: FollowUp,
@@ -147,6 +151,11 @@ impl LiveJob {
 
     pub(super) fn is_needed(&self) -> bool {
         self.needed > 0 || self.kept
+    }
+
+    /// Whether something of it waits for its turn.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.purchases.iter().any(|one| !one.ending && !one.has_ended && !one.may_be_bought())
     }
 }
 
@@ -268,15 +277,16 @@ impl World {
         for record in records.into_iter().filter(|_| !is_dropped) {
             match &record {
                 Record::Resubmitted { purchase } => {
-                    self.counts.resubmits += 1;
-                    let [job, slot] = self.about(*purchase);
-                    self.histories[job].purchases[slot].resubmits += 1;
+                    if let Some(live) = self.purchase(*purchase) {
+                        live.resubmitting = true;
+                    }
                 }
                 Record::Failed { failure, .. } if failure.may_have_been_bought() => {
                     if let Some(live) = self.purchase(purchase) {
                         live.bought = true;
                     }
                 }
+                Record::Failed { failure: Failure::Abandoned, .. } => self.drop_job(purchase.job),
                 Record::Subscribed { job, .. } => self.subscribe(*job, None),
                 _ => {}
             }
@@ -294,7 +304,12 @@ impl World {
                     live.withdrawing = true;
                 }
             }
-            Step::Intent(_) | Step::Acceptance(_) | Step::End(_) => {}
+            Step::End(_) => {
+                if let Some(live) = live {
+                    (live.withdrawing, live.ending) = (false, true);
+                }
+            }
+            Step::Intent(_) | Step::Acceptance(_) => {}
         }
         let report = Report::Step(step);
         let outcome = if is_dropped || self.variant == Variant::DurableTooEarly {

@@ -113,7 +113,7 @@ impl Journal {
         {
             self.waiting.pop_front();
             let is_refused = self.refused.iter().any(|&position| after < position && position <= last);
-            notify(report, if is_refused { AppendOutcome::Refused } else { AppendOutcome::Durable });
+            notify(report, if is_refused { AppendOutcome::NotWritten } else { AppendOutcome::Durable });
         }
     }
 

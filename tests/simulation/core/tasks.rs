@@ -64,20 +64,33 @@ impl World {
         let purchase = purchase_of(step);
         let outcome = match outcome {
             // The driver asks the journal when the report reaches it.
-            AppendOutcome::Refused if self.journal.failed => AppendOutcome::Failed,
+            AppendOutcome::NotWritten if self.journal.failed => AppendOutcome::Failed,
             outcome => outcome,
         };
         self.note("journalled", self.about(purchase), format_args!("{}(_) {outcome:?}", name_of(step)));
-        let written = outcome == AppendOutcome::Durable;
-        self.unlogged |= !written;
+        let is_durable = outcome == AppendOutcome::Durable;
+        // All other records that are not written are appended again, or are not needed.
+        let is_lost = outcome == AppendOutcome::Failed || (!is_durable && matches!(step, Step::Intent(_)));
+        self.unlogged |= is_lost;
         if let Some(live) = self.job(purchase.job) {
-            live.unlogged |= !written;
+            live.unlogged |= is_lost;
         }
+        let mut is_repeated = false;
         if let (Step::Withdrawal(_), Some(live)) = (step, self.purchase(purchase)) {
-            live.withdrawing = false;
+            live.withdrawing &= outcome == AppendOutcome::NotWritten;
+            is_repeated = live.resubmitting && is_durable;
+            live.resubmitting &= outcome == AppendOutcome::NotWritten;
         }
+        if is_repeated {
+            self.counts.resubmits += 1;
+            let [job, slot] = self.about(purchase);
+            self.histories[job].purchases[slot].resubmits += 1;
+        }
+        let before = self.counts.lost_answers;
         self.handle(purchase.job, Event::Journalled { step, outcome });
-        if let (Step::Intent(job), false) = (step, written) {
+        let counted = self.counts.lost_answers - before;
+        self.check(counted == usize::from(is_repeated), || format!("{purchase} has {counted} lost answers"));
+        if let (Step::Intent(job), false) = (step, is_durable) {
             let is_queued = self.budget.has_queued(job);
             self.check(!is_queued, || format!("{job} is not in the journal, and waits for the budget"));
         }
