@@ -118,6 +118,59 @@ fn no_life_breaks_a_promise() {
     assert!(events > 50 * enough && purchases > enough && crashes > enough);
 }
 
+/// What must happen in a few lives: where one of these is missing, the rest proves less than it seems to.
+const HAPPENS: &[&str] = &[
+    "assume accepted",
+    "attempt 3",
+    "Bought",
+    "Dropped",
+    "Shared",
+    "draining",
+    "dropped",
+    "ended at start",
+    "Err(Abandoned)",
+    "Err(DeadlineExceeded)",
+    "Err(JournalUnavailable)",
+    "Err(KeyRefused",
+    "Err(Moderated",
+    "Err(OutcomeUnknown",
+    "Err(Overloaded",
+    "Err(ResultLost",
+    "Err(Stopping)",
+    "Err(TaskFailed",
+    "Err(Unreachable",
+    "explain delay",
+    "has_id: false",
+    "Acceptance(_) Failed",
+    "Acceptance(_) NotWritten",
+    "Commit(_) Failed",
+    "Commit(_) NotWritten",
+    "End(_) Failed",
+    "End(_) NotWritten",
+    "Intent(_) Failed",
+    "Intent(_) NotWritten",
+    "Withdrawal(_) Failed",
+    "Withdrawal(_) NotWritten",
+    "Withdrawal(_) Durable",
+    "KeyReused",
+    "LookingByKey",
+    "not granted",
+    "Subscribing",
+    "send last byte",
+    "the disk fails",
+    "troubles 2",
+];
+
+#[test]
+fn lives_are_eventful() {
+    let reports: Vec<Report> = (0..800).map(|seed| live(seed, Variant::AsBuilt, true)).collect();
+    let violations: Vec<&String> = reports.iter().filter_map(|report| report.violation.as_ref()).collect();
+    assert!(violations.is_empty(), "{violations:#?}");
+    let texts: String = reports.into_iter().map(|report| report.text).collect();
+    let missing: Vec<_> = HAPPENS.iter().filter(|happens| !texts.contains(**happens)).collect();
+    assert!(missing.is_empty(), "never happened: {missing:?}");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..200 {

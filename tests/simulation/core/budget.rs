@@ -1,7 +1,7 @@
 //! The accounts, which grant submits in any order.
 
 use super::random::Random;
-use crate::model::{AccountId, PurchaseId};
+use crate::model::{AccountId, JobId, PurchaseId};
 
 /// The accounts, and the purchases that wait for them.
 #[derive(Debug)]
@@ -58,6 +58,10 @@ impl Budget {
     pub(super) fn leave(&mut self, purchase: PurchaseId) -> bool {
         let place = self.queue.iter().position(|&queued| queued == purchase);
         place.map(|place| self.queue.swap_remove(place)).is_some()
+    }
+
+    pub(super) fn has_queued(&self, job: JobId) -> bool {
+        self.queue.iter().any(|queued| queued.job == job)
     }
 
     pub(super) fn release(&mut self, permit: &Permit) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::driver::{LiveJob, LivePurchase, Task};
-use super::journal::Report;
+use super::journal::{Journal, Report};
 use super::setting::Setting;
 use super::world::{History, PurchaseHistory, World};
 use crate::config::OnUnknown;
@@ -85,8 +85,8 @@ pub(super) struct Subscription {
 
 impl Subscription {
     /// Returns whether it is on the disk after a power cut.
-    pub(super) fn survives(&mut self, durable: u64) -> bool {
-        let survives = self.position <= durable;
+    pub(super) fn survives(&mut self, journal: &Journal) -> bool {
+        let survives = journal.is_durable(self.position);
         self.position = 0;
         survives
     }
@@ -239,7 +239,7 @@ impl World {
     }
 
     fn notify_client(&mut self, index: usize) {
-        if self.journal.notify(Report::Client(index)).is_some() {
+        if self.journal.notify(Report::Client(index), 0).is_some() {
             self.ready.push(Task::Client(index));
         }
     }
@@ -351,9 +351,10 @@ impl World {
             purchases: (0..purchases).map(|_| LivePurchase::queued()).collect(),
             needed: 0,
             kept: away,
+            start_by,
             recorded: false,
             dropped: false,
-            unsafe_pictures: false,
+            unlogged: false,
         });
         // Attached first, since an effect may end the job at once.
         self.attach(index, job, false);
@@ -370,6 +371,7 @@ impl World {
         };
         live.needed += 1;
         live.kept |= keeps;
+        live.start_by = live.start_by.max(start_by);
         let (recorded, dropped) = (live.recorded, live.dropped);
         self.check(!dropped, || format!("a client joins {job}, which nobody needed"));
         if keeps {
@@ -410,9 +412,9 @@ impl World {
                 self.ready.push(Task::Client(index));
             }
         }
-        let (number, durable) = (self.number(job), self.journal.durable);
+        let (number, journal) = (self.number(job), &self.journal);
         for subscription in self.subscriptions.iter_mut().filter(|subscription| subscription.job == number) {
-            subscription.acknowledged |= subscription.position <= durable;
+            subscription.acknowledged |= journal.is_durable(subscription.position);
         }
     }
 
@@ -426,7 +428,7 @@ impl World {
 
     fn subscribed(&mut self, index: usize, subscription: usize) {
         let one = &mut self.subscriptions[subscription];
-        if one.position > self.journal.durable {
+        if !self.journal.is_durable(one.position) {
             return self.refuse(index, &Failure::JournalUnavailable);
         }
         one.acknowledged = true;
@@ -442,9 +444,9 @@ impl World {
     /// Notifies the webhooks of a job that are in the journal, if its end is.
     pub(super) fn notify_webhooks(&mut self, job: JobId) {
         let has_ended = self.journal.stored.get(&job).is_some_and(|stored| stored.end().is_some());
-        let (number, durable) = (self.number(job), self.journal.durable);
+        let (number, journal) = (self.number(job), &self.journal);
         for subscription in self.subscriptions.iter_mut().filter(|subscription| subscription.job == number) {
-            subscription.notified |= has_ended && subscription.position <= durable;
+            subscription.notified |= has_ended && journal.is_durable(subscription.position);
         }
     }
 
@@ -528,14 +530,16 @@ impl World {
 
     fn keep(&mut self) {
         let Some(job) = self.any_live() else { return };
+        let now = self.instant();
         let live = self.job(job).expect("it is live");
         if live.dropped || live.needed == 0 {
             // Only a request that waits for a job keeps it.
             return;
         }
         live.kept = true;
+        let start_by = now + Duration::from_secs(60);
+        live.start_by = live.start_by.max(start_by);
         self.note("keep", [self.number(job), 0], format_args!(""));
-        let start_by = self.instant() + Duration::from_secs(60);
         self.counts.events += 1;
         self.jobs.keep(job, start_by);
     }
@@ -544,6 +548,8 @@ impl World {
         if self.running && !std::mem::replace(&mut self.draining, true) {
             self.note("draining", [0, 0], format_args!(""));
             self.handle_all(Event::Draining);
+            let queued = self.budget.queue.len();
+            self.check(queued == 0, || format!("{queued} purchases wait for the budget of a gateway that stops"));
         }
     }
 
@@ -554,7 +560,7 @@ impl World {
         let survivors = self.random.below(self.journal.pending() + 1);
         self.note("the disk fails", [survivors, 0], format_args!(""));
         let ready = &mut self.ready;
-        self.journal.fail(survivors, |report| ready.push(Task::Journalled { report, durable: false }));
+        self.journal.fail(survivors, |report, outcome| ready.push(Task::Journalled { report, outcome }));
     }
 
     /// Reports what concerns no live purchase: the jobs must ignore it.

@@ -2,12 +2,13 @@
 //! task waits in a list until it is chosen.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::Variant;
 use super::budget::Permit;
 use super::journal::Report;
 use super::world::World;
-use crate::engine::jobs::event::{Effect, Event, Fetched, NextPoll, Step};
+use crate::engine::jobs::event::{AppendOutcome, Effect, Event, Fetched, NextPoll, Step, SubmitResult};
 use crate::model::{Failure, JobId, JobResult, PurchaseId, UpstreamId};
 use crate::storage::journal::{JobRecord, Record, StoredState};
 use crate::upstream::{Finished, SubmitError, Submitted};
@@ -18,7 +19,7 @@ pub(super) enum Task {
     /// The journal has got to a position.
     Journalled {
         report: Report,
-        durable: bool,
+        outcome: AppendOutcome,
     },
     /// The budget has granted a submit.
     Granted {
@@ -31,6 +32,8 @@ pub(super) enum Task {
     },
     /// The upload of a submit ends.
     Upload(Submit),
+    /// The connection of a submit breaks that waits for its last byte.
+    Break(Submit),
     /// The jobs have answered whether the last byte may leave.
     Release {
         submit: Submit,
@@ -48,7 +51,7 @@ pub(super) enum Task {
     /// The upstream answers a poll.
     Poll {
         purchase: PurchaseId,
-        age: std::time::Duration,
+        age: Duration,
         id: UpstreamId,
     },
     Fetch {
@@ -63,6 +66,8 @@ pub(super) enum Task {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Submit {
     pub(super) purchase: PurchaseId,
+    /// Its number among all submits.
+    pub(super) number: usize,
     pub(super) account: usize,
     /// The position of its commit record in the journal.
     pub(super) commit: u64,
@@ -78,11 +83,13 @@ pub(super) struct LiveJob {
     /// Requests that keep it needed.
     pub(super) needed: usize,
     pub(super) kept: bool,
+    /// Until when a submit is of use to one of its waiters.
+    pub(super) start_by: Instant,
     pub(super) recorded: bool,
     /// Nothing of it may be bought any more.
     pub(super) dropped: bool,
-    /// A picture of it may not have reached the disk.
-    pub(super) unsafe_pictures: bool,
+    /// Not all of it is in the journal: a record was not written, or a picture may not have reached the disk.
+    pub(super) unlogged: bool,
 }
 
 /// What the driver holds for a purchase.
@@ -92,13 +99,23 @@ pub(super) struct LivePurchase {
     pub(super) permit: Option<Permit>,
     /// The submit that waits for its last byte.
     pub(super) gated: Option<Submit>,
+    /// When its last byte was allowed to leave.
+    pub(super) sent: Option<Instant>,
     /// A submit is under way.
     pub(super) submitting: bool,
     /// A submit that had no effect is being journalled.
     pub(super) withdrawing: bool,
+    /// It is being journalled that a submit is repeated whose answer was lost.
+    pub(super) resubmitting: bool,
+    /// Its end is being journalled.
+    ending: bool,
     /// It is bought for certain, or may be and has ended.
     pub(super) bought: bool,
     pub(super) follow_up: FollowUp,
+    /// When the upstream took it, if this gateway was there.
+    pub(super) taken: Option<Instant>,
+    /// The last round of fetching brought fewer pictures than there are.
+    pub(super) lacks_pictures: bool,
     pub(super) has_ended: bool,
 }
 
@@ -135,6 +152,11 @@ impl LiveJob {
     pub(super) fn is_needed(&self) -> bool {
         self.needed > 0 || self.kept
     }
+
+    /// Whether something of it waits for its turn.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.purchases.iter().any(|one| !one.ending && !one.has_ended && !one.may_be_bought())
+    }
 }
 
 impl World {
@@ -144,6 +166,11 @@ impl World {
 
     pub(super) fn purchase(&mut self, purchase: PurchaseId) -> Option<&mut LivePurchase> {
         self.job(purchase.job)?.purchases.get_mut(usize::from(purchase.slot))
+    }
+
+    /// Whether a job goes on although not all of it can be in the journal.
+    pub(super) fn is_unlogged(&self, job: JobId) -> bool {
+        self.journal.failed || self.live.iter().any(|live| live.record.id == job && live.unlogged)
     }
 
     /// Reports what has happened to a job, and carries out what follows.
@@ -168,32 +195,39 @@ impl World {
     pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
         let mut follow = Vec::new();
         for effect in effects {
-            follow.extend(self.carry_out_one(effect));
+            if let Some(answer) = self.carry_out_one(effect) {
+                self.counts.events += 1;
+                let now = self.now();
+                follow.extend(self.jobs.handle(answer, now));
+            }
         }
-        // The real driver queues effects that follow at the end too.
         if !follow.is_empty() {
             self.carry_out(follow);
         }
     }
 
-    /// Carries out one effect. Returns the effects of the event that answers it at once.
-    fn carry_out_one(&mut self, effect: Effect) -> Vec<Effect> {
+    /// Carries out one effect. Returns the event that answers it, where the answer is known at once.
+    fn carry_out_one(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Append { records, step } => self.append(records, step),
             Effect::Enqueue { purchase } => self.enqueue(purchase),
             Effect::ExplainDelay { purchase } => {
                 self.note("explain delay", self.about(purchase), format_args!(""));
-                if self.jobs.expected_cost(purchase.job).is_some() {
-                    let failure = Failure::Overloaded { retry_after: std::time::Duration::from_secs(1) };
-                    self.counts.events += 1;
-                    let now = self.now();
-                    return self.jobs.handle(Event::NotGranted { purchase, failure }, now);
-                }
+                let now = self.instant();
+                let is_early = self.job(purchase.job).is_some_and(|live| live.start_by > now);
+                self.check(!is_early, || format!("{purchase} is late, and a submit is still of use to a waiter"));
+                self.jobs.expected_cost(purchase.job)?;
+                let failure = Failure::Overloaded { retry_after: Duration::from_secs(1) };
+                return Some(Event::NotGranted { purchase, failure });
             }
             Effect::Submit { purchase, attempt, .. } => self.submit(purchase, attempt),
             Effect::SendLastByte { purchase, send } => {
                 self.note("send last byte", self.about(purchase), format_args!("{send}"));
-                if let Some(submit) = self.purchase(purchase).and_then(|live| live.gated.take()) {
+                let now = self.instant();
+                if let Some(live) = self.purchase(purchase)
+                    && let Some(submit) = live.gated.take()
+                {
+                    live.sent = send.then_some(now);
                     self.ready.push(Task::Release { submit, send });
                 }
             }
@@ -222,7 +256,7 @@ impl World {
             Effect::Fetch { purchase, finished, pause, resumable } => {
                 self.note("fetch", self.about(purchase), format_args!("after {pause:?}, resumable: {resumable}"));
                 let can_resume = matches!(self.journal.state(purchase), Some(StoredState::Accepted { .. }));
-                let holds = !resumable || can_resume || self.journal.failed;
+                let holds = !resumable || can_resume || self.is_unlogged(purchase.job);
                 self.check(holds, || format!("{purchase} counts on a restart, and its id is not in the journal"));
                 self.follow_up(purchase, FollowUp::Fetch);
                 self.after(pause, Task::Fetch { purchase, finished });
@@ -232,26 +266,27 @@ impl World {
             Effect::EndPurchase(ended) => self.end_purchase(&ended),
             Effect::EndJob { record, outcome } => self.end_job(&record, outcome),
         }
-        Vec::new()
+        None
     }
 
     fn append(&mut self, records: Vec<Record>, step: Step) {
         let purchase = purchase_of(step);
-        self.note("append", self.about(purchase), format_args!("{step:?}"));
-        let mut position = 0;
+        self.note("append", self.about(purchase), format_args!("{}", name_of(step)));
+        let (mut position, count) = (0, records.len());
         let is_dropped = self.variant == Variant::WithdrawalNotAppended && matches!(step, Step::Withdrawal(_));
         for record in records.into_iter().filter(|_| !is_dropped) {
             match &record {
                 Record::Resubmitted { purchase } => {
-                    self.counts.resubmits += 1;
-                    let [job, slot] = self.about(*purchase);
-                    self.histories[job].purchases[slot].resubmits += 1;
+                    if let Some(live) = self.purchase(*purchase) {
+                        live.resubmitting = true;
+                    }
                 }
                 Record::Failed { failure, .. } if failure.may_have_been_bought() => {
                     if let Some(live) = self.purchase(purchase) {
                         live.bought = true;
                     }
                 }
+                Record::Failed { failure: Failure::Abandoned, .. } => self.drop_job(purchase.job),
                 Record::Subscribed { job, .. } => self.subscribe(*job, None),
                 _ => {}
             }
@@ -269,20 +304,26 @@ impl World {
                     live.withdrawing = true;
                 }
             }
-            Step::Intent(_) | Step::Acceptance(_) | Step::End(_) => {}
+            Step::End(_) => {
+                if let Some(live) = live {
+                    (live.withdrawing, live.ending) = (false, true);
+                }
+            }
+            Step::Intent(_) | Step::Acceptance(_) => {}
         }
         let report = Report::Step(step);
-        if is_dropped || self.variant == Variant::DurableTooEarly {
-            self.ready.push(Task::Journalled { report, durable: true });
-        } else if let Some(report) = self.journal.notify(report) {
-            self.ready.push(Task::Journalled { report, durable: !self.journal.failed });
-        }
+        let outcome = if is_dropped || self.variant == Variant::DurableTooEarly {
+            Some(AppendOutcome::Durable)
+        } else {
+            self.journal.notify(report, count)
+        };
+        self.ready.extend(outcome.map(|outcome| Task::Journalled { report, outcome }));
     }
 
     fn enqueue(&mut self, purchase: PurchaseId) {
         self.note("enqueue", self.about(purchase), format_args!(""));
         let state = self.journal.state(purchase);
-        let is_intent = matches!(state, None | Some(StoredState::Intent));
+        let is_intent = matches!(state, None | Some(StoredState::Intent)) || self.is_unlogged(purchase.job);
         let has_slot = self.purchase(purchase).is_some_and(|live| live.submission.is_some());
         let is_queued = self.budget.queue.contains(&purchase);
         self.check(is_intent, || format!("{purchase} is queued, and a restart would not find it unbought"));
@@ -292,11 +333,11 @@ impl World {
 
     fn submit(&mut self, purchase: PurchaseId, attempt: u32) {
         self.note("submit", self.about(purchase), format_args!("attempt {attempt}"));
-        let attempts_max = self.rules.submit_attempts_max;
+        let (attempts_max, now) = (self.rules.submit_attempts_max, self.instant());
         let Some(live) = self.job(purchase.job) else {
             return self.violate(format!("{purchase} is submitted, and is not live"));
         };
-        let is_wanted = live.is_needed() || live.may_be_bought();
+        let (is_wanted, is_late) = (live.is_needed() || live.may_be_bought(), live.start_by <= now);
         let one = &mut live.purchases[usize::from(purchase.slot)];
         let reservation = one.submission.as_mut().and_then(|submission| submission.reservation.take());
         let is_first = !std::mem::replace(&mut one.submitting, true);
@@ -304,9 +345,12 @@ impl World {
             return self.violate(format!("{purchase} is submitted without a reservation"));
         };
         self.check(is_wanted, || format!("{purchase} is submitted for no client"));
+        self.check(!is_late, || format!("{purchase} is submitted too late"));
         self.check(is_first, || format!("{purchase} is submitted while it is being submitted"));
         self.check(attempt <= attempts_max, || format!("{purchase} has attempt {attempt} of {attempts_max}"));
-        self.ready.push(Task::Upload(Submit { purchase, account, commit: u64::MAX }));
+        self.counts.submits += 1;
+        let number = self.counts.submits;
+        self.ready.push(Task::Upload(Submit { purchase, number, account, commit: u64::MAX }));
     }
 
     pub(super) fn end_submits(&mut self, purchase: PurchaseId) {
@@ -321,7 +365,7 @@ impl World {
     fn plan_poll(&mut self, purchase: PurchaseId, poll: NextPoll) {
         self.note("plan poll", self.about(purchase), format_args!("troubles {}", poll.troubles));
         let is_accepted = matches!(self.journal.state(purchase), Some(StoredState::Accepted { .. }));
-        let holds = is_accepted || self.journal.failed;
+        let holds = is_accepted || self.is_unlogged(purchase.job);
         self.check(holds, || format!("{purchase} is polled, and its id is not in the journal"));
         let account = self.upstream.find(&poll.handle.id).map(|(_, bought)| bought.account);
         let is_same = account.is_some_and(|account| {
@@ -331,7 +375,7 @@ impl World {
         });
         self.check(is_same, || format!("{purchase} is polled with the account {}", poll.account));
         self.follow_up(purchase, FollowUp::Poll);
-        let pause = if poll.soon { std::time::Duration::ZERO } else { self.random.time(5000) };
+        let pause = if poll.soon { Duration::ZERO } else { self.random.time(5000) };
         let pause = match poll.troubles {
             0 => pause,
             troubles => pause + self.rules.planner.backoff(troubles, 0.5),
@@ -374,9 +418,12 @@ impl World {
         let purchase = submit.purchase;
         self.note("submitted", self.about(purchase), format_args!("{result:?}"));
         let mut usable_accounts = Vec::new();
+        let now = self.instant();
         if let Some(live) = self.purchase(purchase) {
             live.submitting = false;
+            live.taken = result.is_ok().then_some(now);
             live.bought |= result.is_ok();
+            live.sent = None;
             let permit = live.permit.take();
             match (&result, permit) {
                 (_, None) => {}
@@ -394,7 +441,7 @@ impl World {
                 }
             }
         }
-        let result = crate::engine::jobs::event::SubmitResult { result, usable_accounts };
+        let result = SubmitResult { result, usable_accounts };
         self.handle(purchase.job, Event::Submitted { purchase, result });
     }
 
@@ -418,8 +465,9 @@ impl World {
     pub(super) fn on_fetched(&mut self, purchase: PurchaseId, fetched: Fetched) {
         self.note("fetched", self.about(purchase), format_args!("{fetched:?}"));
         if let Some(live) = self.job(purchase.job) {
-            live.unsafe_pictures |= !fetched.durable;
-            live.purchases[usize::from(purchase.slot)].follow_up = FollowUp::Nothing;
+            live.unlogged |= !fetched.durable;
+            let one = &mut live.purchases[usize::from(purchase.slot)];
+            (one.follow_up, one.lacks_pictures) = (FollowUp::Nothing, fetched.trouble.is_some());
         }
         self.handle(purchase.job, Event::Fetched { purchase, fetched });
     }
@@ -433,5 +481,15 @@ pub(super) fn purchase_of(step: Step) -> PurchaseId {
         | Step::Withdrawal(purchase)
         | Step::Acceptance(purchase)
         | Step::End(purchase) => purchase,
+    }
+}
+
+pub(super) fn name_of(step: Step) -> &'static str {
+    match step {
+        Step::Intent(_) => "Intent",
+        Step::Commit { .. } => "Commit",
+        Step::Withdrawal(_) => "Withdrawal",
+        Step::Acceptance(_) => "Acceptance",
+        Step::End(_) => "End",
     }
 }

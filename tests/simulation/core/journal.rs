@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::engine::jobs::event::Step;
+use crate::engine::jobs::event::{AppendOutcome, Step};
 use crate::model::{JobId, PurchaseId};
 use crate::storage::journal::memory::{apply, has_ended};
 use crate::storage::journal::{Record, StoredJob, StoredState};
@@ -12,14 +12,16 @@ use crate::storage::journal::{Record, StoredJob, StoredState};
 pub(super) struct Journal {
     /// The jobs that the durable records add up to.
     pub(super) stored: BTreeMap<JobId, StoredJob>,
-    /// The number of records that were appended; those of a gateway that lost them do not count.
+    /// The position of the last record that was appended.
     pub(super) appended: u64,
-    /// The number of records that are durable.
-    pub(super) durable: u64,
-    /// Records that are not durable yet.
+    /// The position of the last record that is durable or refused.
+    written: u64,
+    /// The positions of refused records.
+    refused: Vec<u64>,
+    /// Records that are not written yet.
     pending: VecDeque<Record>,
     /// What is notified when the journal has got to a position, in the order of the positions.
-    waiting: VecDeque<(u64, Report)>,
+    waiting: VecDeque<Waiting>,
     /// The disk has failed: nothing more becomes durable.
     pub(super) failed: bool,
 }
@@ -33,6 +35,14 @@ pub(super) enum Report {
     Client(usize),
 }
 
+/// A report that waits for the records of some positions.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    after: u64,
+    last: u64,
+    report: Report,
+}
+
 impl Journal {
     /// Appends a record; returns its position, which is never reached when the disk has failed.
     pub(super) fn append(&mut self, record: Record) -> u64 {
@@ -44,39 +54,50 @@ impl Journal {
         self.appended
     }
 
-    /// Notifies once all that was appended so far is durable. Returns the report if that is so already, or never will.
-    pub(super) fn notify(&mut self, report: Report) -> Option<Report> {
-        if self.failed || self.pending.is_empty() {
-            return Some(report);
+    /// Notifies once the last `records` that were appended, and all before them, are written. Returns the outcome if it
+    /// is known already.
+    pub(super) fn notify(&mut self, report: Report, records: usize) -> Option<AppendOutcome> {
+        if self.failed {
+            return Some(AppendOutcome::Failed);
         }
-        self.waiting.push_back((self.appended, report));
+        if self.pending.is_empty() {
+            return Some(AppendOutcome::Durable);
+        }
+        let after = self.appended - u64::try_from(records).unwrap();
+        self.waiting.push_back(Waiting { after, last: self.appended, report });
         None
     }
 
-    /// Whether a record can become durable.
-    pub(super) fn can_sync(&self) -> bool {
-        !self.pending.is_empty()
-    }
-
-    /// Returns the number of records that are not durable.
+    /// Returns the number of records that are not written.
     pub(super) fn pending(&self) -> usize {
         self.pending.len()
     }
 
+    pub(super) fn is_durable(&self, position: u64) -> bool {
+        position <= self.written && !self.refused.contains(&position)
+    }
+
     /// Makes the next records durable.
-    pub(super) fn sync(&mut self, records: usize, mut notify: impl FnMut(Report)) {
+    pub(super) fn sync(&mut self, records: usize, notify: impl FnMut(Report, AppendOutcome)) {
         self.write(records);
-        while self.waiting.front().is_some_and(|&(position, _)| position <= self.durable) {
-            notify(self.waiting.pop_front().expect("there is a first").1);
+        self.notify_written(notify);
+    }
+
+    /// Refuses the next records, as when another program has locked the journal for a moment.
+    pub(super) fn refuse(&mut self, records: usize, notify: impl FnMut(Report, AppendOutcome)) {
+        for _ in self.pending.drain(..records) {
+            self.written += 1;
+            self.refused.push(self.written);
         }
+        self.notify_written(notify);
     }
 
     /// Fails for good. The first records of those that are pending may have reached the disk; nothing says so.
-    pub(super) fn fail(&mut self, survivors: usize, mut notify: impl FnMut(Report)) {
+    pub(super) fn fail(&mut self, survivors: usize, mut notify: impl FnMut(Report, AppendOutcome)) {
         self.write(survivors);
         self.lose();
         self.failed = true;
-        self.waiting.drain(..).for_each(|(_, report)| notify(report));
+        self.waiting.drain(..).for_each(|waiting| notify(waiting.report, AppendOutcome::Failed));
     }
 
     /// Cuts the power: what is not durable is lost. The next gateway has a disk that works.
@@ -86,16 +107,31 @@ impl Journal {
         self.failed = false;
     }
 
+    fn notify_written(&mut self, mut notify: impl FnMut(Report, AppendOutcome)) {
+        while let Some(&Waiting { after, last, report }) = self.waiting.front()
+            && last <= self.written
+        {
+            self.waiting.pop_front();
+            let is_refused = self.refused.iter().any(|&position| after < position && position <= last);
+            notify(report, if is_refused { AppendOutcome::NotWritten } else { AppendOutcome::Durable });
+        }
+    }
+
     fn write(&mut self, records: usize) {
         for record in self.pending.drain(..records) {
-            self.durable += 1;
-            apply(&mut self.stored, &record);
+            self.written += 1;
+            // Like the tables, whose constraints refuse what has no job.
+            if job_of(&record).is_none_or(|job| self.stored.contains_key(&job)) {
+                apply(&mut self.stored, &record);
+            } else {
+                self.refused.push(self.written);
+            }
         }
     }
 
     fn lose(&mut self) {
         self.pending.clear();
-        self.appended = self.durable;
+        self.appended = self.written;
     }
 
     /// Returns the durable state of a purchase.
@@ -108,5 +144,19 @@ impl Journal {
     pub(super) fn unfinished(&self) -> Vec<StoredJob> {
         let unfinished = |stored: &&StoredJob| stored.purchases.iter().any(|purchase| !has_ended(&purchase.state));
         self.stored.values().filter(unfinished).cloned().collect()
+    }
+}
+
+/// Returns the job that a record needs.
+fn job_of(record: &Record) -> Option<JobId> {
+    match record {
+        Record::Committing { purchase, .. }
+        | Record::Withdrawn { purchase }
+        | Record::Resubmitted { purchase }
+        | Record::Accepted { purchase, .. }
+        | Record::Resolved { purchase, .. }
+        | Record::Failed { purchase, .. } => Some(purchase.job),
+        Record::Delivered { job, .. } | Record::Evicted { job } | Record::Subscribed { job, .. } => Some(*job),
+        Record::Intent { .. } | Record::WebhookTried { .. } | Record::WebhookEnded { .. } => None,
     }
 }

@@ -58,11 +58,12 @@ impl Trace {
 
     /// Adds a line. `about` are the numbers of what it concerns.
     pub(super) fn note(&mut self, elapsed: Duration, what: &str, about: [usize; 2], details: Arguments<'_>) {
-        for byte in what.bytes() {
-            self.mix(u64::from(byte));
-        }
-        self.mix(u64::try_from(elapsed.as_millis()).unwrap());
-        self.mix(u64::try_from(about[0] * 256 + about[1]).unwrap());
+        // The first letters tell almost all kinds apart; and the numbers are small.
+        let kind = what.as_bytes().first_chunk::<4>().map_or(0, |&letters| u32::from_le_bytes(letters));
+        let numbers =
+            u64::try_from(elapsed.as_millis()).unwrap() << 16 | u64::try_from(about[0] << 8 | about[1]).unwrap();
+        self.mix(u64::from(kind));
+        self.mix(numbers);
         if let Some(text) = &mut self.text {
             let _ = writeln!(text, "{:>7} {what} {}.{} {details}", elapsed.as_millis(), about[0], about[1]);
         }

@@ -6,12 +6,14 @@ use std::time::Duration;
 use super::random::Random;
 use super::setting::Setting;
 use super::upstream::handle_of;
+use crate::config::OnUnknown;
 use crate::engine::jobs::event::{AppendOutcome, Effect, Event, Now, Step, SubmitResult};
+use crate::engine::jobs::rules::Rules;
 use crate::engine::jobs::{Jobs, ListOutcome, NewJob, StartTimes};
 use crate::engine::reuse::ReusePolicy;
 use crate::model::{ApiKind, Failure, JobId, PurchaseId, Timestamp};
 use crate::storage::journal::JobRecord;
-use crate::upstream::Submitted;
+use crate::upstream::{SubmitError, Submitted};
 
 const POLICY: ReusePolicy = ReusePolicy { cache_allowed: false, is_retry: false, force_new: false };
 
@@ -79,4 +81,30 @@ fn a_purchase_that_was_accepted_early_outlives_a_failed_intent() {
     };
     let refused = jobs.list_or_join(other, POLICY);
     assert!(matches!(refused, Err(Failure::JournalUnavailable)), "nothing more is bought: {refused:?}");
+}
+
+/// An answer is lost, and the operator prefers to pay twice. The purchase ends as an unknown outcome, which is counted as
+/// such: the lost answer is not counted too.
+#[test]
+fn a_lost_answer_that_cannot_be_journalled_is_counted_once() {
+    let rules = Setting::shared().rules(&mut Random::seeded(0));
+    let mut jobs = Jobs::new(Rules { on_unknown: OnUnknown::Resubmit, submit_attempts_max: 3, ..rules });
+    let purchase = list(&mut jobs, job_id(1));
+    let account = Setting::shared().accounts[0].clone();
+    let durable = |step| Event::Journalled { step, outcome: AppendOutcome::Durable };
+    jobs.handle(durable(Step::Intent(purchase.job)), now());
+    jobs.handle(Event::Granted { purchase, account }, now());
+    jobs.handle(Event::Uploaded { purchase }, now());
+    jobs.handle(durable(Step::Commit { purchase, submit: 1 }), now());
+    let result = Err(SubmitError::Unknown { message: String::new() });
+    let submitted = Event::Submitted { purchase, result: SubmitResult { result, usable_accounts: Vec::new() } };
+    let mut effects = jobs.handle(submitted, now());
+    let failed = Event::Journalled { step: Step::Withdrawal(purchase), outcome: AppendOutcome::Failed };
+    effects.extend(jobs.handle(failed, now()));
+    let ended = effects.iter().find_map(|effect| match effect {
+        Effect::EndJob { outcome, .. } => Some(outcome),
+        _ => None,
+    });
+    assert!(matches!(ended, Some(Err(Failure::OutcomeUnknown { .. }))), "{effects:?}");
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::CountLostAnswer { .. })), "{effects:?}");
 }

@@ -1,7 +1,9 @@
 //! What happens when a task is chosen: the journal, the budget, the upstream and the clients report.
 
+use std::time::Duration;
+
 use super::Variant;
-use super::driver::{FollowUp, LiveJob, LivePurchase, Submit, Task, purchase_of};
+use super::driver::{FollowUp, LiveJob, LivePurchase, Submit, Task, name_of, purchase_of};
 use super::journal::Report;
 use super::upstream::{SubmitFate, answer, handle_of, refusal};
 use super::world::World;
@@ -11,11 +13,14 @@ use crate::model::{ApiKind, Digest, Failure, Format, PurchaseId, StoredPicture};
 use crate::storage::journal::{Record, StoredJob, StoredState};
 use crate::upstream::{Finished, SubmitError, Submitted};
 
+/// The time after which a submit without an answer counts as accepted.
+const ACCEPTED_AFTER: Duration = Duration::from_secs(5);
+
 impl World {
     pub(super) fn run(&mut self, task: Task) {
         match task {
             Task::Journalled { report: Report::Client(client), .. } | Task::Client(client) => self.run_client(client),
-            Task::Journalled { report: Report::Step(step), durable } => self.journalled(step, durable),
+            Task::Journalled { report: Report::Step(step), outcome } => self.journalled(step, outcome),
             Task::Granted { purchase, permit } => self.on_granted(purchase, permit),
             Task::NotGranted { purchase, failure } => {
                 self.note("not granted", self.about(purchase), format_args!("{failure:?}"));
@@ -30,7 +35,11 @@ impl World {
                     self.on_submitted(submit, Err(SubmitError::NotSent { message }));
                 }
             }
-            Task::Answer { submit, result } => self.on_submitted(submit, result),
+            Task::Break(submit) => self.break_off(submit),
+            Task::Answer { submit, result } => {
+                self.check_assumed(submit.purchase);
+                self.on_submitted(submit, result);
+            }
             Task::StartPoll { purchase, poll } => {
                 self.note("poll", self.about(purchase), format_args!("{}", poll.handle.id));
                 let age = self.instant().saturating_duration_since(poll.accepted);
@@ -51,16 +60,64 @@ impl World {
         }
     }
 
-    fn journalled(&mut self, step: Step, durable: bool) {
+    fn journalled(&mut self, step: Step, outcome: AppendOutcome) {
         let purchase = purchase_of(step);
-        self.note("journalled", self.about(purchase), format_args!("{step:?} {durable}"));
-        if let (Step::Withdrawal(_), Some(live)) = (step, self.purchase(purchase)) {
-            live.withdrawing = false;
+        let outcome = match outcome {
+            // The driver asks the journal when the report reaches it.
+            AppendOutcome::NotWritten if self.journal.failed => AppendOutcome::Failed,
+            outcome => outcome,
+        };
+        self.note("journalled", self.about(purchase), format_args!("{}(_) {outcome:?}", name_of(step)));
+        let is_durable = outcome == AppendOutcome::Durable;
+        // All other records that are not written are appended again, or are not needed.
+        let is_lost = outcome == AppendOutcome::Failed || (!is_durable && matches!(step, Step::Intent(_)));
+        self.unlogged |= is_lost;
+        if let Some(live) = self.job(purchase.job) {
+            live.unlogged |= is_lost;
         }
-        self.handle(
-            purchase.job,
-            Event::Journalled { step, outcome: if durable { AppendOutcome::Durable } else { AppendOutcome::Failed } },
-        );
+        let mut is_repeated = false;
+        if let (Step::Withdrawal(_), Some(live)) = (step, self.purchase(purchase)) {
+            live.withdrawing &= outcome == AppendOutcome::NotWritten;
+            is_repeated = live.resubmitting && is_durable;
+            live.resubmitting &= outcome == AppendOutcome::NotWritten;
+        }
+        if is_repeated {
+            self.counts.resubmits += 1;
+            let [job, slot] = self.about(purchase);
+            self.histories[job].purchases[slot].resubmits += 1;
+        }
+        let before = self.counts.lost_answers;
+        self.handle(purchase.job, Event::Journalled { step, outcome });
+        let counted = self.counts.lost_answers - before;
+        self.check(counted == usize::from(is_repeated), || format!("{purchase} has {counted} lost answers"));
+        if let (Step::Intent(job), false) = (step, is_durable) {
+            let is_queued = self.budget.has_queued(job);
+            self.check(!is_queued, || format!("{job} is not in the journal, and waits for the budget"));
+        }
+    }
+
+    /// Breaks a submit off that waits for its last byte, unless that may leave.
+    fn break_off(&mut self, submit: Submit) {
+        let gated = self.purchase(submit.purchase).map(|live| &mut live.gated);
+        let gated = gated.and_then(|gated| gated.take_if(|gated| gated.number == submit.number));
+        if let Some(submit) = gated {
+            let message = "the connection broke".to_owned();
+            let is_refused = self.random.one_in(2);
+            let error = if is_refused { refusal(&mut self.random) } else { SubmitError::NotSent { message } };
+            self.on_submitted(submit, Err(error));
+        }
+    }
+
+    /// A submit without an answer for long counts as accepted.
+    fn check_assumed(&mut self, purchase: PurchaseId) {
+        let (now, next) = (self.instant(), self.jobs.next_timeout());
+        let kind = self.prompts[self.histories[self.number(purchase.job)].prompt].kind;
+        let Some(live) = self.purchase(purchase) else { return };
+        let is_long = live.sent.is_some_and(|sent| now - sent >= ACCEPTED_AFTER);
+        let is_assumed = live.permit.as_ref().is_none_or(|permit| permit.acknowledged);
+        let is_due = next.is_some_and(|next| next <= now);
+        let holds = kind != ApiKind::OpenAi || !is_long || is_assumed || is_due;
+        self.check(holds, || format!("the submit of {purchase} delays others for as long as its answer takes"));
     }
 
     /// Grants, or refuses, a submit to one of those that wait.
@@ -117,6 +174,11 @@ impl World {
         self.ready.extend(before.map(|submit| Task::Release { submit, send: false }));
         self.note("uploaded", self.about(purchase), format_args!(""));
         self.handle(purchase.job, Event::Uploaded { purchase });
+        let waits_in_vain = self.purchase(purchase).is_some_and(|live| live.has_ended && live.gated.is_some());
+        self.check(!waits_in_vain, || format!("{purchase} has ended, and its submit waits for its last byte"));
+        if !self.upstream.calm && self.random.one_in(12) {
+            self.ready.push(Task::Break(submit));
+        }
         if self.variant == Variant::LastByteBeforeCommit
             && let Some(submit) = self.purchase(purchase).and_then(|live| live.gated.take())
         {
@@ -141,7 +203,7 @@ impl World {
             let message = "the connection broke".to_owned();
             return self.on_submitted(submit, Err(SubmitError::NotSent { message }));
         }
-        let is_durable = submit.commit <= self.journal.durable;
+        let is_durable = self.journal.is_durable(submit.commit);
         self.check(is_durable, || format!("the last byte of {purchase} leaves without a durable commit record"));
         let has_ended = self.purchase(purchase).is_none_or(|live| live.has_ended);
         self.check(!has_ended, || format!("the last byte of {purchase} leaves after its end"));
@@ -236,13 +298,14 @@ impl World {
         }
         self.live.push(LiveJob {
             kept: record.respond_async,
+            start_by: self.instant(),
             record,
             number,
             purchases,
             needed: 0,
             recorded: true,
             dropped: false,
-            unsafe_pictures: false,
+            unlogged: false,
         });
         self.counts.events += 1;
         let now = self.now();

@@ -47,6 +47,8 @@ pub(super) struct World {
     // The gateway.
     pub(super) running: bool,
     pub(super) draining: bool,
+    /// A record of a job was not written, so only a restart makes the journal complete.
+    pub(super) unlogged: bool,
     /// The disk of the pictures has failed.
     pub(super) results_failed: bool,
     pub(super) jobs: Jobs,
@@ -65,6 +67,7 @@ pub(super) struct World {
 pub(super) struct Counts {
     /// Calls of the core.
     pub(super) events: usize,
+    pub(super) submits: usize,
     pub(super) purchases: usize,
     pub(super) crashes: usize,
     pub(super) resubmits: usize,
@@ -111,6 +114,7 @@ impl World {
             subscriptions: Vec::new(),
             running: false,
             draining: false,
+            unlogged: false,
             results_failed: false,
             jobs: Jobs::new(rules.clone()),
             rules,
@@ -144,7 +148,7 @@ impl World {
             if self.violation.is_some() {
                 return;
             }
-            if self.draining || self.journal.failed || self.results_failed {
+            if self.draining || self.journal.failed || self.results_failed || self.unlogged {
                 self.stop();
             } else if !self.retry_unanswered() {
                 break;
@@ -193,7 +197,7 @@ impl World {
             return true;
         }
         let is_due = self.jobs.next_timeout().is_some_and(|at| at <= self.instant());
-        let syncs = 2 * usize::from(self.journal.can_sync());
+        let syncs = 2 * usize::from(self.journal.pending() > 0);
         let grants = usize::from(self.budget.can_grant());
         let choices = self.ready.len() + syncs + grants + usize::from(is_due);
         if choices == 0 {
@@ -202,7 +206,13 @@ impl World {
         let choice = self.random.below(choices);
         if choice < self.ready.len() {
             let task = self.ready.swap_remove(choice);
-            self.run(task);
+            if self.operations > 0 && self.random.one_in(16) {
+                // It is slow for once.
+                let pause = self.random.time(4000);
+                self.after(pause, task);
+            } else {
+                self.run(task);
+            }
         } else if choice < self.ready.len() + syncs {
             self.sync();
         } else if choice < self.ready.len() + syncs + grants {
@@ -215,6 +225,11 @@ impl World {
 
     /// Lets the time pass until something may happen. Returns whether anything may.
     fn skip(&mut self) -> bool {
+        let now = self.instant();
+        let late = self.live.iter().find(|live| live.start_by <= now && self.budget.has_queued(live.record.id));
+        if let Some(late) = late.map(|late| late.record.id) {
+            self.violate(format!("{late} waits for the budget when it is too late"));
+        }
         let timeout = self.jobs.next_timeout().map(|at| at - self.start);
         let sleeping = Some(self.wake_at).filter(|_| !self.sleeping.is_empty());
         let Some(at) = timeout.into_iter().chain(sleeping).min() else {
@@ -257,17 +272,21 @@ impl World {
         self.sleeping.push((at, task));
     }
 
+    /// Writes some records, all in one commit: either they are durable, or they are refused.
     fn sync(&mut self) {
         let records = 1 + self.random.below(self.journal.pending());
-        self.note("sync", [records, 0], format_args!(""));
+        let is_refused = !self.upstream.calm && self.random.one_in(60);
+        self.note("sync", [records, 0], format_args!("refused: {is_refused}"));
         let ready = &mut self.ready;
-        self.journal.sync(records, |report| ready.push(Task::Journalled { report, durable: true }));
+        let notify = |report, outcome| ready.push(Task::Journalled { report, outcome });
+        if is_refused { self.journal.refuse(records, notify) } else { self.journal.sync(records, notify) }
     }
 
     /// Makes all records durable.
     pub(super) fn sync_all(&mut self) {
         let ready = &mut self.ready;
-        self.journal.sync(self.journal.pending(), |report| ready.push(Task::Journalled { report, durable: true }));
+        let notify = |report, outcome| ready.push(Task::Journalled { report, outcome });
+        self.journal.sync(self.journal.pending(), notify);
     }
 
     /// Cuts the power: the gateway ends at once, and all its connections.
@@ -277,12 +296,11 @@ impl World {
         }
         self.counts.crashes += 1;
         self.note("power cut", [0, 0], format_args!("{} records lost", self.journal.pending()));
-        let durable = self.journal.durable;
-        self.subscriptions.retain_mut(|subscription| subscription.survives(durable));
+        let journal = &self.journal;
+        self.subscriptions.retain_mut(|subscription| subscription.survives(journal));
         self.journal.cut_power();
         self.running = false;
-        self.draining = false;
-        self.results_failed = false;
+        (self.draining, self.unlogged, self.results_failed) = (false, false, false);
         self.jobs = Jobs::new(self.rules.clone());
         self.live.clear();
         self.clients.clear();

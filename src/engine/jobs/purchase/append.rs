@@ -48,6 +48,10 @@ impl Purchase {
                     "the answer was lost, and the journal cannot record that it is submitted again".to_owned();
                 self.fail(Failure::OutcomeUnknown { message }, cx);
             } else {
+                if lost {
+                    let usd = cx.rules.price(cx.record, self.pictures).unwrap_or_default();
+                    cx.push(Effect::CountLostAnswer { usd });
+                }
                 self.requeue(pause, cx);
             }
         } else if let State::Accepting { accepted, finished } = &mut self.state {

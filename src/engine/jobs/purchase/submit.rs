@@ -68,11 +68,7 @@ impl Purchase {
                     return;
                 }
                 AfterSubmit::Retry { pause } => (pause, false),
-                AfterSubmit::Resubmit { pause } => {
-                    let usd = cx.rules.price(cx.record, self.pictures).unwrap_or_default();
-                    cx.push(Effect::CountLostAnswer { usd });
-                    (pause, true)
-                }
+                AfterSubmit::Resubmit { pause } => (pause, true),
                 AfterSubmit::PushedBack(pushback) => {
                     if let Some(failure) = self.attempts.refuse(&pushback, account, &usable_accounts) {
                         return self.fail(failure, cx);

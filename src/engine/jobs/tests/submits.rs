@@ -63,8 +63,8 @@ fn a_lost_answer_is_repeated_and_counted_where_the_operator_prefers_that() {
     let mut jobs = Script::of_rules(resubmitting(), &Request::default());
     for pause in [500, 1000] {
         jobs.submit(0);
-        assert_eq!(jobs.lost(0), "lost answer $0.5; journal resubmitted 0");
-        assert_eq!(jobs.withdrawal(0, Durable), "stage queued");
+        assert_eq!(jobs.lost(0), "journal resubmitted 0");
+        assert_eq!(jobs.withdrawal(0, Durable), "lost answer $0.5; stage queued");
         jobs.wait(seconds(pause) / 1000);
         assert_eq!(jobs.time_passed(), "enqueue 0");
     }

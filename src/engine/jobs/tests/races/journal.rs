@@ -269,16 +269,16 @@ fn a_lost_answer_counts_as_bought_until_it_is_journalled() {
         rules.on_unknown = OnUnknown::Resubmit;
         let mut jobs = Script::of_rules(rules, &Request::default());
         jobs.submit(0);
-        assert_eq!(jobs.lost(0), "lost answer $0.5; journal resubmitted 0");
+        assert_eq!(jobs.lost(0), "journal resubmitted 0");
         jobs
     };
 
     let mut jobs = start();
     assert_eq!(jobs.waiter_left(), "");
-    assert_eq!(jobs.withdrawal(0, Durable), "end submits 0; release 0; journal failed 0 abandoned");
+    assert_eq!(jobs.withdrawal(0, Durable), "lost answer $0.5; end submits 0; release 0; journal failed 0 abandoned");
 
     let mut jobs = start();
-    assert_eq!(jobs.withdrawal(0, Durable), "stage queued");
+    assert_eq!(jobs.withdrawal(0, Durable), "lost answer $0.5; stage queued");
     assert_eq!(jobs.waiter_left(), "end submits 0; release 0; journal failed 0 abandoned");
 }
 
