@@ -12,7 +12,7 @@
 //!
 //! How: `jobs` decides, and does nothing else; `driver` does what it asks for, and decides nothing. `requests`
 //! finds what answers a request, from the live jobs and from the `cache` of results, or lists a new job; a request holds a
-//! [`Waiter`]. `polls` says when a purchase is polled. The known races stand at the head of `jobs` and of `cache`.
+//! [`Waiter`]. `polls` says when a purchase is polled. Known races are listed in `jobs`, `cache` and `requests/view`.
 
 use std::sync::Arc;
 use std::time::Duration;

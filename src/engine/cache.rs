@@ -2,7 +2,8 @@
 //! decides, this file looks things up.
 //!
 //! Known race, and its solution: a job ends between a look-up among the live jobs and a look-up here. Its end is in the
-//! journal before it leaves the table of live jobs, so the second look-up finds it.
+//! journal before it leaves the table of live jobs, so the second look-up finds it; an end that could not be written is
+//! in neither.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +52,7 @@ pub(super) struct ResultCache {
     pending_failures: moka::sync::Cache<Fingerprint, (JobId, Failure)>,
 }
 
-/// What decides over the reuse of results besides the request.
+/// Settings of the cache.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CacheSettings {
     mode: CacheMode,

@@ -1,13 +1,16 @@
-//! The jobs that are under way: what has happened goes in, what is to be done comes out.
+//! The jobs that are under way: events in, effects out.
 //!
 //! No clock, no lock, no task and no I/O is in this module, so each decision about money can be tested in every order of
-//! events. The driver owns [`Jobs`] behind its lock, carries out the effects and reports what came of them.
+//! events. The driver owns [`Jobs`] behind its lock, carries out the effects and reports their results.
 //!
-//! - [`Jobs`]: listing and joining, waiters, events. [`event`]: what goes in and comes out.
-//! - One live job (`job`) in the `table`, how it has ended (`job/outcome`), and what becomes of it after a restart
-//!   (`job/recovered`).
-//! - One purchase of it and its steps (`purchase`); what follows a submit, a poll or a fetch (`purchase/decisions`).
-//! - What requests and owners see of it (`view`).
+//! Where each decision is made:
+//! - which request joins which job: `engine/reuse.rs`, looked up in `table`;
+//! - when the last byte of a submit may leave: `purchase/commit`; the byte is held in `upstream/last_byte.rs`;
+//! - when a submit without an answer counts as accepted: `purchase/submit`;
+//! - what waits for which record, and what follows when it is not written: `purchase/append`;
+//! - what follows a submit, a poll or a fetch: `purchase/decisions`; when it is polled: `engine/polls.rs`;
+//! - when a job is abandoned, and when it ends: `handle`;
+//! - which failure it ends with: `job/outcome`; what it is after a restart: `job/recovered`.
 //!
 //! Known races, and their solutions; `tests/races` has each in both orders.
 //!
@@ -44,12 +47,12 @@
 //! The journal:
 //! - *The intent cannot be written while a submit is uploaded or answered.* The purchase ends, and its last byte does not
 //!   leave. One that the upstream has accepted all the same is followed to its end, without records.
-//! - *The commit record cannot be written while the submit is answered.* The purchase ends, and its last byte does not
-//!   leave.
+//! - *The commit record cannot be written while the submit is answered.* The last byte does not leave. The purchase ends
+//!   if the journal has failed; otherwise it is submitted again.
 //! - *The commit record becomes durable while the submit is answered.* The record may be on disk, so the refused submit is
 //!   withdrawn; nothing is sent for a submit that has ended.
 //! - *The commit record becomes durable before the intent is known to be.* The last byte waits for both.
-//! - *The commit record of an earlier attempt becomes durable late.* It lets no byte of a later attempt leave.
+//! - *The commit record of an earlier submit becomes durable late.* It lets no byte of a later submit leave.
 //! - *The journal fails while the budget grants a submit of another job.* A submit that is granted later is returned
 //!   unused; one that was granted before breaks off at its own commit record. A record that is refused once stops nothing.
 //!
@@ -93,10 +96,10 @@ pub(super) use view::{Counts, LiveView, PaymentStatus};
 #[derive(Debug)]
 pub(super) struct Jobs {
     rules: Rules,
-    /// The jobs, to be looked at.
+    /// The live jobs; the driver only reads them.
     pub(super) table: Table,
     timers: Timers,
-    /// Why nothing is submitted any more: the gateway stops, or a record could not be written.
+    /// Why nothing is submitted any more: the gateway stops, or the journal has failed.
     closed: Option<Failure>,
 }
 
@@ -196,12 +199,11 @@ impl Jobs {
         Ok(ListOutcome::New(effects))
     }
 
-    /// Lists a job that was under way before the gateway started, if any of its purchases is polled on. One without has
-    /// ended; only its last record was missing.
+    /// Lists a job of which a purchase is still polled. The purchases of any other job have ended, or end at the start.
     pub(super) fn restore(&mut self, recovered: RecoveredJob, now: Now) -> Vec<Effect> {
         let RecoveredJob { record, api_kind, purchases } = recovered;
         let job = record.id;
-        // While the gateway was down they may have ended.
+        // They may have ended while the gateway was down.
         let polls = (0..).zip(&purchases).filter_map(|(slot, Purchase { state, .. })| {
             let poll = state.polled()?.next_poll(true);
             Some(Effect::PlanPoll { purchase: PurchaseId { job, slot }, poll })

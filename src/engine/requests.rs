@@ -1,4 +1,4 @@
-//! What requests want of the engine: to be answered (`start`), to wait (`waiter`), to look at a job (`view`).
+//! The engine's interface: `start` answers a request, `waiter` waits for its job, `view` shows and cancels one.
 
 pub(super) mod job_request;
 mod start;

@@ -35,7 +35,7 @@ pub(super) struct ReusePolicy {
 /// A job with the same fingerprint that has not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LiveCandidate {
-    /// A request waits for it.
+    /// A request waits for it, or its client fetches it later.
     pub(super) has_waiters: bool,
 }
 

@@ -24,7 +24,7 @@ pub(in crate::engine) struct Eviction {
     pub(in crate::engine) settings: EvictionSettings,
 }
 
-/// What decides over eviction.
+/// Settings of eviction.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct EvictionSettings {
     cache_ttl: Duration,

@@ -1,5 +1,5 @@
-//! What the driver holds for each live job: the connection to its waiters, its part of the quota, its places in the
-//! queue and in flight. Each is released when it is dropped.
+//! What the driver holds for each live job: the channel to its waiters, its part of the quota, its slots in the queue
+//! and in flight. Each is released when it is dropped.
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
@@ -74,7 +74,7 @@ pub(super) struct Submission {
     pub(super) reservation: Option<Reservation<Submit>>,
 }
 
-/// A new job, with its places in the queue.
+/// A new job, with its slots in the queue.
 pub(in crate::engine) struct QueuedJob {
     pub(in crate::engine) job: NewJob,
     pub(in crate::engine) request: PictureRequest,
@@ -158,7 +158,7 @@ impl LiveJobs {
         self.jobs.get(&job).map(|live| &*live.quota)
     }
 
-    /// Shows waiters what is new.
+    /// Shows the waiters a change.
     pub(super) fn publish(&self, job: JobId, change: ProgressChange) {
         let Some(live) = self.jobs.get(&job) else { return };
         live.progress.send_modify(|progress| match change {
@@ -187,7 +187,7 @@ impl Drop for KeepAlive {
     }
 }
 
-/// What requests and owners ask of the live jobs.
+/// What requests and clients ask of the live jobs.
 impl Driver {
     /// Joins a live job, if `find` finds one.
     ///
@@ -234,7 +234,7 @@ impl Driver {
         self.joined(&state, record, is_new).ok_or(Failure::Stopping)
     }
 
-    /// Lists a job that was under way before the gateway started, with the places in flight of its purchases.
+    /// Lists a job that was under way before the gateway started, with the slots in flight of its purchases.
     pub(super) fn restore(
         self: &Arc<Self>,
         recovered: RecoveredJob,

@@ -57,7 +57,7 @@ pub(in crate::engine) async fn run(
     Ok(())
 }
 
-/// Lists a job of which purchases are polled on. One without has ended; only its last record was missing.
+/// Lists a job again, if a purchase of it is still polled.
 fn resume(
     driver: &Arc<Driver>,
     rules: &Rules,

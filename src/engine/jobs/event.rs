@@ -1,4 +1,4 @@
-//! What the core is told, and what it asks for.
+//! Events that the jobs handle, and effects that they return.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ pub(in crate::engine) enum Step {
     End(PurchaseId),
 }
 
-/// What became of records.
+/// Whether records were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum AppendOutcome {
     /// They are durable.
@@ -80,12 +80,12 @@ pub(in crate::engine) struct SubmitResult {
     pub(in crate::engine) usable_accounts: Vec<AccountId>,
 }
 
-/// What came of a round of fetching.
+/// The result of a round of fetching.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Fetched {
     /// The pictures that are stored, in the order of the outputs.
     pub(in crate::engine) pictures: Vec<StoredPicture>,
-    /// The trouble of the last output that is not.
+    /// Why the last output that failed is not stored.
     pub(in crate::engine) trouble: Option<FetchFailure>,
     pub(in crate::engine) usage: Option<Usage>,
     /// The pictures are certainly on disk.
@@ -104,7 +104,7 @@ pub(in crate::engine) enum FetchFailure {
 /// What is to be done. The effects of one event are carried out in their order.
 #[derive(Clone, Debug)]
 pub(in crate::engine) enum Effect {
-    /// Append records, in this order; [`Event::Journalled`] answers once they are durable.
+    /// Append records, in this order; [`Event::Journalled`] reports whether they are durable.
     Append { records: Vec<Record>, step: Step },
     /// Wait for the budget; [`Event::Granted`] or [`Event::NotGranted`] answers.
     Enqueue { purchase: PurchaseId },
@@ -118,7 +118,7 @@ pub(in crate::engine) enum Effect {
     AssumeAccepted { purchase: PurchaseId },
     /// The purchase is submitted no more: leave the queue, and release its inputs.
     EndSubmits { purchase: PurchaseId },
-    /// The upstream is done with the purchase, or never took it: release its place among those in flight.
+    /// The upstream is done with the purchase, or never took it: release its slot in flight.
     ReleaseInFlight { purchase: PurchaseId },
     /// Poll at the best time; [`Event::Polled`] answers.
     PlanPoll { purchase: PurchaseId, poll: NextPoll },
@@ -126,7 +126,7 @@ pub(in crate::engine) enum Effect {
     Learn(Completion),
     /// Fetch and store the outputs after a pause; [`Event::Fetched`] answers. `resumable`: a restart would fetch them again.
     Fetch { purchase: PurchaseId, finished: Finished, pause: Duration, resumable: bool },
-    /// Show waiters what is new.
+    /// Show the waiters a change.
     Publish { job: JobId, change: ProgressChange },
     /// Count a lost answer whose purchase is submitted again, and what it may have cost.
     CountLostAnswer { usd: Usd },
@@ -148,7 +148,7 @@ pub(crate) enum JobStage {
     Processing,
 }
 
-/// What is new of a job.
+/// A change that waiters of a job are shown.
 #[derive(Clone, Debug)]
 pub(in crate::engine) enum ProgressChange {
     Stage(JobStage),

@@ -1,4 +1,4 @@
-//! What follows an event.
+//! Handles an event: passes it to its purchase, then ends or abandons the job (`settle`).
 
 use super::Jobs;
 use super::event::{AppendOutcome, Effect, Event, Now, ProgressChange, Step};

@@ -1,4 +1,4 @@
-//! What the operator has configured, as far as it decides over jobs.
+//! The operator's settings that the jobs depend on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::polling::latency::LatencyClass;
 use crate::polling::planner::PollPlanner;
 use crate::storage::journal::JobRecord;
 
-/// What decides over jobs besides events.
+/// The operator's settings that the jobs depend on, and the prices.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Rules {
     pub(in crate::engine) catalogue: Arc<Catalogue>,

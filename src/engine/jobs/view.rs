@@ -1,4 +1,4 @@
-//! What is seen of live jobs, and what their owner may do to them without waiting.
+//! What is seen of live jobs, and what their client may do to them without waiting.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,7 +1,8 @@
-//! A job as its owner sees it by its id: its status, when it is expected to be done, its result; and its cancellation.
+//! A job as its client sees it by its id: its status, when it is expected to be done, its result; and its cancellation.
 //!
 //! Known race, and its solution: a job ends between the look-up in the table and the look-up in the journal. Its end is
-//! in the journal before it leaves the table, so the second look-up finds it.
+//! in the journal before it leaves the table, so the second look-up finds it. An end that could not be written is in
+//! neither, and a view then answers `JournalUnavailable`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::engine::reuse::AnswerSource;
 use crate::model::{Choices, ClientId, Failure, JobId, JobResult, ModelId, Task, Timestamp, UpstreamId};
 use crate::storage::journal::{JobRecord, StoredJob, StoredState};
 
-/// A job as its owner sees it.
+/// A job as its client sees it.
 #[derive(Debug)]
 pub(crate) struct JobView {
     pub(crate) task: Task,

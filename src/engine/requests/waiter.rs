@@ -28,7 +28,7 @@ pub(crate) struct Waiter {
     _counted: CountedWaiter,
 }
 
-/// What is new of a job.
+/// The next thing that a waiter receives.
 #[derive(Clone, Debug)]
 pub(crate) enum JobEvent {
     /// Its stage has changed.
@@ -239,7 +239,7 @@ pub(super) async fn subscribe(waiter: &mut Waiter, webhook: Webhook) -> Result<(
     Ok(())
 }
 
-/// Returns what a waiter is told at its deadline.
+/// Returns the error of a waiter at its deadline.
 fn deadline_passed(waiter: &Waiter) -> WaitError {
     // If nothing is bought, nothing goes on once this waiter has left; for an observer, other waiters may remain.
     if waiter.is_bought() || waiter.keep_alive.is_none() {
@@ -252,7 +252,7 @@ fn deadline_passed(waiter: &Waiter) -> WaitError {
     }
 }
 
-/// Returns what a waiter is told when the gateway stops.
+/// Returns the error of a waiter when the gateway stops.
 fn closing(waiter: &Waiter) -> WaitError {
     match waiter.driver.read(|jobs| jobs.table.payment(waiter.job)) {
         // The upstream's answer may not come before the process ends, and then a retry would pay again. Where an

@@ -10,7 +10,7 @@ use crate::storage::journal::{StoredJob, StoredState};
 /// Which failures count for the failure of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum FailureScope {
-    /// All: for the answer to the job's owner.
+    /// All: for the answer to the job's client.
     All,
     /// Those that an operator has not resolved: for the question whether a request may buy again.
     Unresolved,

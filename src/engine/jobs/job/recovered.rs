@@ -1,4 +1,4 @@
-//! What becomes of a job that was under way when the gateway stopped.
+//! Recovers a job that was under way when the gateway stopped.
 //!
 //! | journalled | meaning                       | what follows                                |
 //! |------------|-------------------------------|---------------------------------------------|
@@ -30,7 +30,7 @@ pub(in crate::engine) struct EndedAtStart {
     pub(in crate::engine) failure: Failure,
 }
 
-/// Recovers a job. `adopt` takes a place in flight for each accepted purchase, with the account that bought it where the
+/// Recovers a job. `adopt` takes a slot in flight for each accepted purchase, with the account that bought it where the
 /// journal names one, and returns the account that polls it.
 pub(in crate::engine) fn recover(
     stored: StoredJob,

@@ -282,7 +282,7 @@ fn a_lost_answer_counts_as_bought_until_it_is_journalled() {
     assert_eq!(jobs.waiter_left(), "end submits 0; release 0; journal failed 0 abandoned");
 }
 
-/// *The commit record of an earlier attempt becomes durable late.*
+/// *The commit record of an earlier submit becomes durable late.*
 #[test]
 fn a_late_commit_record_lets_no_byte_of_another_attempt_leave() {
     // The second attempt is uploaded before, or after, the record of the first is reported. The first was not sent, or
