@@ -48,7 +48,7 @@ mod world;
 use world::{Counts, World};
 
 /// Lives of each test run. More: `SIMULATION_LIVES=100000`, with optimisation (`tests/README.md`).
-const LIVES: u64 = 1000;
+const LIVES: u64 = 5000;
 
 /// What the driver does wrong on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

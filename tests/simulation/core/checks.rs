@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::driver::{FollowUp, LiveJob};
 use super::upstream::id_of;
-use super::world::World;
+use super::world::{History, World};
 use crate::config::OnUnknown;
 use crate::engine::jobs::Counts;
 use crate::engine::jobs::event::{EndedPurchase, ProgressChange};
@@ -42,17 +42,17 @@ impl World {
         if !self.prompts[prompt].is_careful || !(policy.cache_allowed || policy.is_retry) {
             return;
         }
-        for number in 0..looked_at {
-            let (of, job, dropped) = {
-                let history = &self.histories[number];
-                (history.prompt, history.id, history.dropped)
-            };
+        for number in 0..self.histories.len() {
+            let History { id: job, prompt: of, dropped, ended, .. } = self.histories[number];
             if of != prompt || dropped {
                 continue;
             }
             let is_live = self.live.iter().any(|live| live.record.id == job);
-            let stored = self.journal.stored.get(&job);
-            let has_pictures = stored.is_some_and(|stored| stored_result(stored).is_some());
+            // The request cannot have seen what ended after it looked.
+            let stored = self.journal.stored.get(&job).filter(|_| ended <= looked_at);
+            // A result with missing pictures answers retries only.
+            let result = stored.and_then(stored_result);
+            let has_pictures = result.is_some_and(|result| policy.is_retry || result.missing == 0);
             let holds = self.rules.on_unknown == OnUnknown::Hold;
             let failure = stored.and_then(|stored| stored_failure(stored, FailureScope::Unresolved));
             let is_unknown = matches!(failure, Some((Failure::OutcomeUnknown { .. }, _)));

@@ -47,7 +47,7 @@ pub(super) struct Client {
     start_by: Instant,
     pub(super) job: Option<JobId>,
     keeps_needed: bool,
-    /// The number of jobs there were when it looked for stored answers.
+    /// The number of events when it looked for stored answers.
     looked_at: usize,
     outcome: Option<Outcome>,
 }
@@ -188,7 +188,7 @@ impl World {
                 }
             }
             Phase::Looking => {
-                self.clients[index].looked_at = self.histories.len();
+                self.clients[index].looked_at = self.counts.events;
                 if let Some((job, outcome)) = self.find(index) {
                     return self.found(index, job, outcome);
                 }
@@ -342,6 +342,7 @@ impl World {
             id: job,
             prompt,
             dropped: false,
+            ended: 0,
             purchases: [PurchaseHistory::default(); 3],
             told: None,
         });

@@ -46,7 +46,8 @@ pub(super) enum Task {
     },
     StartPoll {
         purchase: PurchaseId,
-        poll: NextPoll,
+        accepted: Instant,
+        id: UpstreamId,
     },
     /// The upstream answers a poll.
     Poll {
@@ -380,7 +381,8 @@ impl World {
             0 => pause,
             troubles => pause + self.rules.planner.backoff(troubles, 0.5),
         };
-        self.after(pause, Task::StartPoll { purchase, poll });
+        let NextPoll { handle, accepted, .. } = poll;
+        self.after(pause, Task::StartPoll { purchase, accepted, id: handle.id });
     }
 
     /// Notes what is under way for an accepted purchase: one thing at a time.
@@ -398,6 +400,7 @@ impl World {
             return self.violate(format!("{job} ends twice"));
         };
         let live = self.live.swap_remove(place);
+        self.histories[live.number].ended = self.counts.events;
         self.check_outcome(&live, &outcome);
         for one in live.purchases {
             // Dropping what is held for the job ends the waits for it.

@@ -40,10 +40,10 @@ impl World {
                 self.check_assumed(submit.purchase);
                 self.on_submitted(submit, result);
             }
-            Task::StartPoll { purchase, poll } => {
-                self.note("poll", self.about(purchase), format_args!("{}", poll.handle.id));
-                let age = self.instant().saturating_duration_since(poll.accepted);
-                self.ready.push(Task::Poll { purchase, age, id: poll.handle.id });
+            Task::StartPoll { purchase, accepted, id } => {
+                self.note("poll", self.about(purchase), format_args!("{id}"));
+                let age = self.instant().saturating_duration_since(accepted);
+                self.ready.push(Task::Poll { purchase, age, id });
             }
             Task::Poll { purchase, age, id } => {
                 let Some((number, _)) = self.upstream.find(&id) else {

@@ -81,6 +81,8 @@ pub(super) struct History {
     pub(super) prompt: usize,
     /// No waiter was left while nothing was bought, so that nothing may be bought any more.
     pub(super) dropped: bool,
+    /// The number of events at its end.
+    pub(super) ended: usize,
     pub(super) purchases: [PurchaseHistory; 3],
     /// What waiters were told: the number of pictures, or the failure; if the journal must agree for ever.
     pub(super) told: Option<Result<usize, &'static str>>,
