@@ -43,11 +43,10 @@ replace() {
 sabotage() {
   case $1 in
     no-committing)
-      replace src/engine 'match core.journal.append(record).await {' \
-        'match { drop(record); Ok::<(), std::io::Error>(()) } {' ;;
+      replace src/engine 'cx.append(record, Step::Commit { purchase, submit });' \
+        '{ drop(record); cx.push(Effect::Append { records: Vec::new(), step: Step::Commit { purchase, submit } }); }' ;;
     forget-unknown)
-      replace src/engine 'Failure::OutcomeUnknown { message }, record)' \
-        '{ drop(message); Failure::Abandoned }, record)' ;;
+      replace src/engine 'end(Failure::OutcomeUnknown { message })' 'end({ drop(message); Failure::Abandoned })' ;;
     *) echo "there is no control $1" >&2; exit 2 ;;
   esac
 }
