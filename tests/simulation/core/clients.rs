@@ -105,11 +105,9 @@ impl World {
                 let patience = self.random.time(40_000);
                 self.request(prompt, patience);
             }
-            7 | 8 => {
-                if !self.clients.is_empty() {
-                    let client = self.random.below(self.clients.len());
-                    self.leave(client, "hangs up");
-                }
+            7 | 8 if !self.clients.is_empty() => {
+                let client = self.random.below(self.clients.len());
+                self.leave(client, "hangs up");
             }
             9 => self.cancel(),
             10 => self.keep(),
@@ -273,8 +271,8 @@ impl World {
         let fingerprint = self.prompts[prompt].fingerprint;
         let newest = || self.journal.stored.values().rev().filter(|stored| stored.record.fingerprint == fingerprint);
         if policy.is_retry && !policy.cache_allowed {
-            let undelivered = newest().filter(|stored| stored.delivered.is_none());
-            if let Some(found) = undelivered.filter_map(|stored| self.reuse(stored, policy)).next() {
+            let mut undelivered = newest().filter(|stored| stored.delivered.is_none());
+            if let Some(found) = undelivered.find_map(|stored| self.reuse(stored, policy)) {
                 return Some(found);
             }
         }
@@ -301,7 +299,7 @@ impl World {
         let (failure, at) = stored_failure(stored, FailureScope::Unresolved)?;
         let is_unknown = matches!(failure, Failure::OutcomeUnknown { .. });
         let holds = self.rules.on_unknown == OnUnknown::Hold && policy.is_held(self.timestamp().since(at), TTL);
-        (is_unknown && holds).then(|| (stored.record.id, Err(failure)))
+        (is_unknown && holds).then_some((stored.record.id, Err(failure)))
     }
 
     /// Lists a new job, or joins one that was listed meanwhile.
@@ -538,7 +536,7 @@ impl World {
             return;
         }
         live.kept = true;
-        let start_by = now + Duration::from_secs(60);
+        let start_by = now + Duration::from_mins(1);
         live.start_by = live.start_by.max(start_by);
         self.note("keep", [self.number(job), 0], format_args!(""));
         self.counts.events += 1;

@@ -76,6 +76,7 @@ pub(super) struct Submit {
 
 /// What the driver holds for a live job.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that the jobs do not depend on")]
 pub(super) struct LiveJob {
     pub(super) record: Arc<JobRecord>,
     /// Its number in the order of the jobs.
@@ -95,6 +96,7 @@ pub(super) struct LiveJob {
 
 /// What the driver holds for a purchase.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that the jobs do not depend on")]
 pub(super) struct LivePurchase {
     pub(super) submission: Option<Submission>,
     pub(super) permit: Option<Permit>,
@@ -265,7 +267,7 @@ impl World {
             Effect::Publish { job, change } => self.publish(job, &change),
             Effect::CountLostAnswer { .. } => self.counts.lost_answers += 1,
             Effect::EndPurchase(ended) => self.end_purchase(&ended),
-            Effect::EndJob { record, outcome } => self.end_job(&record, outcome),
+            Effect::EndJob { record, outcome } => self.end_job(&record, &outcome),
         }
         None
     }
@@ -289,7 +291,16 @@ impl World {
                 }
                 Record::Failed { failure: Failure::Abandoned, .. } => self.drop_job(purchase.job),
                 Record::Subscribed { job, .. } => self.subscribe(*job, None),
-                _ => {}
+                Record::Intent { .. }
+                | Record::Committing { .. }
+                | Record::Withdrawn { .. }
+                | Record::Accepted { .. }
+                | Record::Resolved { .. }
+                | Record::Failed { .. }
+                | Record::Delivered { .. }
+                | Record::Evicted { .. }
+                | Record::WebhookTried { .. }
+                | Record::WebhookEnded { .. } => {}
             }
             position = self.journal.append(record);
         }
@@ -392,7 +403,7 @@ impl World {
         self.check(is_alone, || format!("{purchase}: {follow_up:?} while there is {before:?}"));
     }
 
-    fn end_job(&mut self, record: &JobRecord, outcome: Result<Arc<JobResult>, Failure>) {
+    fn end_job(&mut self, record: &JobRecord, outcome: &Result<Arc<JobResult>, Failure>) {
         let job = record.id;
         let details = outcome.as_ref().map(|result| result.pictures.len()).map_err(Failure::name);
         self.note("end job", [self.number(job), 0], format_args!("{details:?}"));
@@ -401,7 +412,7 @@ impl World {
         };
         let live = self.live.swap_remove(place);
         self.histories[live.number].ended = self.counts.events;
-        self.check_outcome(&live, &outcome);
+        self.check_outcome(&live, outcome);
         for one in live.purchases {
             // Dropping what is held for the job ends the waits for it.
             if let Some(submit) = one.gated {

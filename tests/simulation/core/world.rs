@@ -24,6 +24,7 @@ pub(super) const WALL: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
 /// A gateway, its disk, its upstream and its clients.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that others do not depend on")]
 pub(super) struct World {
     pub(super) variant: Variant,
     pub(super) random: Random,
