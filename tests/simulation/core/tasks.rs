@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::Variant;
-use super::driver::{FollowUp, LiveJob, LivePurchase, Submit, Task, name_of, purchase_of};
+use super::driver::{name_of, purchase_of};
 use super::journal::Report;
+use super::live::{FollowUp, LiveJob, LivePurchase, Submit, Task};
 use super::upstream::{SubmitFate, answer, handle_of, refusal};
 use super::world::World;
 use crate::engine::jobs::event::{AppendOutcome, Event, FetchFailure, Fetched, Step};
@@ -167,7 +168,7 @@ impl World {
             let message = "not journalled".to_owned();
             return self.on_submitted(submit, Err(SubmitError::NotSent { message }));
         };
-        // The submit that waited before has no one to wait for any more.
+        // A submit that still waited is broken off.
         let before = live.gated.replace(submit);
         self.ready.extend(before.map(|submit| Task::Release { submit, send: false }));
         self.note("uploaded", self.about(purchase), format_args!(""));
