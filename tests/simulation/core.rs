@@ -10,10 +10,11 @@
 //! - a purchase is bought again without a record that says so, or a careful client's prompt although something earlier
 //!   answers it;
 //! - a step is taken, or shown, before its record is durable;
-//! - a purchase is unknown to the journal, or a waiter is told something else than what the journal says;
+//! - a purchase is unknown to the journal, or a waiter gets another outcome than the one in the journal;
 //! - something is left when all has come to rest: a job, a permit, a place in the queue, a request without an answer.
 //!
-//! `driver` carries out effects and `tasks` what follows from them, `clients` is the outside, `checks` what must hold.
+//! `driver` carries out effects and `tasks` what follows from them; `clients` and `outside` are what acts on a gateway,
+//! `checks` is what must hold.
 //! Polls are planned at random times here: `polls` has tests of its own. The driver and the API are not part of it; the
 //! real driver runs in `simulation.rs`.
 
@@ -32,6 +33,10 @@ mod clients;
 mod driver;
 #[path = "core/journal.rs"]
 mod journal;
+#[path = "core/live.rs"]
+mod live;
+#[path = "core/outside.rs"]
+mod outside;
 #[path = "core/random.rs"]
 mod random;
 #[path = "core/reproductions.rs"]
@@ -73,8 +78,8 @@ struct Report {
     text: String,
 }
 
-/// Lives one life.
-fn live(seed: u64, variant: Variant, with_text: bool) -> Report {
+/// Runs one life.
+fn run(seed: u64, variant: Variant, with_text: bool) -> Report {
     let mut world = World::new(seed, variant, with_text);
     let panicked = catch_unwind(AssertUnwindSafe(|| world.live())).is_err();
     if panicked {
@@ -85,9 +90,9 @@ fn live(seed: u64, variant: Variant, with_text: bool) -> Report {
 }
 
 fn assert_sound(seed: u64) -> Report {
-    let report = live(seed, Variant::AsBuilt, false);
+    let report = run(seed, Variant::AsBuilt, false);
     if let Some(violation) = report.violation {
-        panic!("seed {seed}: {violation}\n{}", live(seed, Variant::AsBuilt, true).text);
+        panic!("seed {seed}: {violation}\n{}", run(seed, Variant::AsBuilt, true).text);
     }
     report
 }
@@ -163,7 +168,7 @@ const HAPPENS: &[&str] = &[
 
 #[test]
 fn lives_are_eventful() {
-    let reports: Vec<Report> = (0..800).map(|seed| live(seed, Variant::AsBuilt, true)).collect();
+    let reports: Vec<Report> = (0..800).map(|seed| run(seed, Variant::AsBuilt, true)).collect();
     let violations: Vec<&String> = reports.iter().filter_map(|report| report.violation.as_ref()).collect();
     assert!(violations.is_empty(), "{violations:#?}");
     let texts: String = reports.into_iter().map(|report| report.text).collect();
@@ -174,17 +179,17 @@ fn lives_are_eventful() {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..200 {
-        assert_eq!(live(seed, Variant::AsBuilt, false).hash, live(seed, Variant::AsBuilt, false).hash, "seed {seed}");
+        assert_eq!(run(seed, Variant::AsBuilt, false).hash, run(seed, Variant::AsBuilt, false).hash, "seed {seed}");
     }
     for seed in 0..10 {
-        let texts = [(); 2].map(|()| live(seed, Variant::AsBuilt, true).text);
+        let texts = [(); 2].map(|()| run(seed, Variant::AsBuilt, true).text);
         assert!(texts[0] == texts[1] && !texts[0].is_empty(), "seed {seed}:\n{}\n{}", texts[0], texts[1]);
     }
 }
 
 /// Returns what is violated, of some lives with a driver that is broken on purpose.
 fn violations(variant: Variant) -> Vec<String> {
-    (0..400).filter_map(|seed| live(seed, variant, false).violation).collect()
+    (0..400).filter_map(|seed| run(seed, variant, false).violation).collect()
 }
 
 /// Asserts that a broken driver is found out, and by what it breaks.

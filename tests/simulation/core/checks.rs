@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::driver::{FollowUp, LiveJob};
+use super::live::{FollowUp, LiveJob};
 use super::upstream::id_of;
 use super::world::{History, World};
 use crate::config::OnUnknown;
@@ -122,7 +122,7 @@ impl World {
         self.check(!is_lost, || format!("{purchase} was bought, and ends with {:?}", ended.result));
     }
 
-    /// Waiters are told what the journal says.
+    /// Waiters get the outcome that is in the journal.
     pub(super) fn check_outcome(&mut self, live: &LiveJob, outcome: &Result<Arc<JobResult>, Failure>) {
         let job = live.record.id;
         let all_ended = live.purchases.iter().all(|one| one.has_ended);
@@ -138,9 +138,9 @@ impl World {
                     && stored_failure(stored, FailureScope::All).is_none_or(|(stored, _)| stored == *failure)
             }
         });
-        self.check(agrees, || format!("waiters of {job} are told {outcome:?}, and the journal says otherwise"));
-        let told = outcome.as_ref().map(|result| result.pictures.len()).map_err(Failure::name);
-        self.histories[live.number].told = Some(told);
+        self.check(agrees, || format!("waiters of {job} get {outcome:?}, and the journal has another outcome"));
+        let shown = outcome.as_ref().map(|result| result.pictures.len()).map_err(Failure::name);
+        self.histories[live.number].outcome = Some(shown);
     }
 
     /// A gateway at rest has ended every job and holds nothing.
@@ -190,16 +190,16 @@ impl World {
         for stored in self.journal.stored.values() {
             let ended = stored.purchases.iter().all(|one| has_ended(&one.state));
             let number = self.number(stored.record.id);
-            let told = self.histories[number].told;
+            let shown = self.histories[number].outcome;
             let pictures = stored_result(stored).map(|result| result.pictures.len());
             let failure = stored_failure(stored, FailureScope::All).map(|(failure, _)| failure.name());
-            let agrees = match told {
+            let agrees = match shown {
                 None => true,
-                Some(Ok(told)) => pictures == Some(told),
-                Some(Err(told)) => pictures.is_none() && failure.is_none_or(|failure| failure == told),
+                Some(Ok(shown)) => pictures == Some(shown),
+                Some(Err(shown)) => pictures.is_none() && failure.is_none_or(|failure| failure == shown),
             };
             if !ended || !agrees {
-                return self.violate(format!("{} ended as {told:?}, and is {stored:?}", stored.record.id));
+                return self.violate(format!("{} ended as {shown:?}, and is {stored:?}", stored.record.id));
             }
         }
         if let Some(broken) = self.subscriptions.iter().find(|subscription| subscription.is_broken()) {

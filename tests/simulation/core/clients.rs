@@ -1,18 +1,18 @@
-//! The clients: requests, which look for an answer as the engine does, retries, and what else the outside does.
+//! The clients: their requests, which look for an answer as the engine does, and their webhooks.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::driver::{LiveJob, LivePurchase, Task};
 use super::journal::{Journal, Report};
+use super::live::{LiveJob, LivePurchase, Task};
 use super::setting::Setting;
 use super::world::{History, PurchaseHistory, World};
 use crate::config::OnUnknown;
 use crate::engine::jobs::event::Event;
 use crate::engine::jobs::job::outcome::{FailureScope, stored_failure, stored_result};
-use crate::engine::jobs::{CancelOutcome, ListOutcome, NewJob, StartTimes};
+use crate::engine::jobs::{ListOutcome, NewJob, StartTimes};
 use crate::engine::reuse::{ReusePolicy, StoredCandidate};
-use crate::model::{ApiKind, EventId, Failure, Fingerprint, JobId, JobResult, PurchaseId, Webhook};
+use crate::model::{ApiKind, EventId, Failure, Fingerprint, JobId, JobResult, Webhook};
 use crate::storage::journal::{JobRecord, Record, StoredJob};
 
 /// How long results and unknown outcomes answer later requests; no life is as long.
@@ -78,7 +78,7 @@ pub(super) struct Subscription {
     /// The number of its job.
     pub(super) job: usize,
     position: u64,
-    /// Its client was told that it is subscribed.
+    /// Its client knows that it is subscribed.
     acknowledged: bool,
     pub(super) notified: bool,
 }
@@ -97,38 +97,8 @@ impl Subscription {
 }
 
 impl World {
-    /// Does what clients and the outside do, at random.
-    pub(super) fn operate(&mut self) {
-        match self.random.below(18) {
-            0..=6 => {
-                let prompt = self.random.below(self.prompts.len());
-                let patience = self.random.time(40_000);
-                self.request(prompt, patience);
-            }
-            7 | 8 => {
-                if !self.clients.is_empty() {
-                    let client = self.random.below(self.clients.len());
-                    self.leave(client, "hangs up");
-                }
-            }
-            9 => self.cancel(),
-            10 => self.keep(),
-            11 if self.random.one_in(2) => self.cut_power(),
-            12 if self.random.one_in(3) => self.drain(),
-            13 if self.random.one_in(4) => self.fail_disk(),
-            14 if self.random.one_in(6) => self.results_failed = true,
-            15 => {
-                let time = self.random.time(120_000);
-                self.pass(time);
-            }
-            16 => self.send_foreign_event(),
-            17 if self.draining => self.stop(),
-            _ => {}
-        }
-    }
-
     /// Sends a request; with `patience`, the time in which a submit is of use to it.
-    fn request(&mut self, prompt: usize, patience: Duration) {
+    pub(super) fn request(&mut self, prompt: usize, patience: Duration) {
         let asked = &mut self.prompts[prompt];
         if !self.running || (asked.is_careful && asked.is_answered) {
             return;
@@ -273,8 +243,8 @@ impl World {
         let fingerprint = self.prompts[prompt].fingerprint;
         let newest = || self.journal.stored.values().rev().filter(|stored| stored.record.fingerprint == fingerprint);
         if policy.is_retry && !policy.cache_allowed {
-            let undelivered = newest().filter(|stored| stored.delivered.is_none());
-            if let Some(found) = undelivered.filter_map(|stored| self.reuse(stored, policy)).next() {
+            let mut undelivered = newest().filter(|stored| stored.delivered.is_none());
+            if let Some(found) = undelivered.find_map(|stored| self.reuse(stored, policy)) {
                 return Some(found);
             }
         }
@@ -301,7 +271,7 @@ impl World {
         let (failure, at) = stored_failure(stored, FailureScope::Unresolved)?;
         let is_unknown = matches!(failure, Failure::OutcomeUnknown { .. });
         let holds = self.rules.on_unknown == OnUnknown::Hold && policy.is_held(self.timestamp().since(at), TTL);
-        (is_unknown && holds).then(|| (stored.record.id, Err(failure)))
+        (is_unknown && holds).then_some((stored.record.id, Err(failure)))
     }
 
     /// Lists a new job, or joins one that was listed meanwhile.
@@ -344,7 +314,7 @@ impl World {
             dropped: false,
             ended: 0,
             purchases: [PurchaseHistory::default(); 3],
-            told: None,
+            outcome: None,
         });
         self.live.push(LiveJob {
             record,
@@ -374,7 +344,7 @@ impl World {
         live.kept |= keeps;
         live.start_by = live.start_by.max(start_by);
         let (recorded, dropped) = (live.recorded, live.dropped);
-        self.check(!dropped, || format!("a client joins {job}, which nobody needed"));
+        self.check(!dropped, || format!("a client joins {job}, which is dropped"));
         if keeps {
             self.counts.events += 1;
             self.jobs.keep(job, start_by);
@@ -479,7 +449,7 @@ impl World {
     }
 
     /// Ends a request.
-    fn leave(&mut self, index: usize, why: &str) {
+    pub(super) fn leave(&mut self, index: usize, why: &str) {
         let client = &mut self.clients[index];
         if std::mem::replace(&mut client.phase, Phase::Gone) == Phase::Gone {
             return;
@@ -498,80 +468,6 @@ impl World {
     /// Returns the number of requests that have no answer.
     pub(super) fn waiting_clients(&self) -> usize {
         self.clients.iter().filter(|client| client.phase != Phase::Gone).count()
-    }
-
-    /// Returns a live job at random.
-    fn any_live(&mut self) -> Option<JobId> {
-        let choice = self.random.below(self.live.len().max(1));
-        self.live.get(choice).map(|live| live.record.id)
-    }
-
-    fn cancel(&mut self) {
-        let Some(job) = self.any_live() else { return };
-        self.counts.events += 1;
-        let now = self.now();
-        let cancelled = self.jobs.cancel(&Setting::shared().record.client, job, now);
-        let Some((outcome, effects)) = cancelled else {
-            return self.violate(format!("{job} is live, and cannot be cancelled"));
-        };
-        self.note("cancel", [self.number(job), 0], format_args!("{outcome:?}"));
-        let live = self.job(job).expect("it is live");
-        let (is_bought, needed) = (live.may_be_bought(), live.needed);
-        live.kept &= outcome == CancelOutcome::Bought;
-        let expected = match outcome {
-            CancelOutcome::Bought => true,
-            CancelOutcome::Shared => !is_bought && needed > 0,
-            CancelOutcome::Dropped => !is_bought && needed == 0,
-            CancelOutcome::Ended => false,
-        };
-        self.check(expected, || format!("{job} is cancelled as {outcome:?} (bought: {is_bought}, needed: {needed})"));
-        self.carry_out(effects);
-        self.check_needed(job);
-    }
-
-    fn keep(&mut self) {
-        let Some(job) = self.any_live() else { return };
-        let now = self.instant();
-        let live = self.job(job).expect("it is live");
-        if live.dropped || live.needed == 0 {
-            // Only a request that waits for a job keeps it.
-            return;
-        }
-        live.kept = true;
-        let start_by = now + Duration::from_secs(60);
-        live.start_by = live.start_by.max(start_by);
-        self.note("keep", [self.number(job), 0], format_args!(""));
-        self.counts.events += 1;
-        self.jobs.keep(job, start_by);
-    }
-
-    fn drain(&mut self) {
-        if self.running && !std::mem::replace(&mut self.draining, true) {
-            self.note("draining", [0, 0], format_args!(""));
-            self.handle_all(Event::Draining);
-            let queued = self.budget.queue.len();
-            self.check(queued == 0, || format!("{queued} purchases wait for the budget of a gateway that stops"));
-        }
-    }
-
-    fn fail_disk(&mut self) {
-        if !self.running || self.journal.failed {
-            return;
-        }
-        let survivors = self.random.below(self.journal.pending() + 1);
-        self.note("the disk fails", [survivors, 0], format_args!(""));
-        let ready = &mut self.ready;
-        self.journal.fail(survivors, |report, outcome| ready.push(Task::Journalled { report, outcome }));
-    }
-
-    /// Reports what concerns no live purchase: the jobs must ignore it.
-    fn send_foreign_event(&mut self) {
-        let ended = self.histories.iter().rev().map(|history| history.id);
-        let ended = ended.filter(|id| self.live.iter().all(|live| live.record.id != *id)).nth(self.random.below(3));
-        let job = ended.unwrap_or(Setting::shared().record.id);
-        let slot = u8::try_from(self.random.below(3)).unwrap();
-        let event = super::arbitrary::event(PurchaseId { job, slot }, &mut self.random);
-        self.handle(job, event);
     }
 }
 

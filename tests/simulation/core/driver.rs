@@ -2,163 +2,17 @@
 //! task waits in a list until it is chosen.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Variant;
 use super::budget::Permit;
 use super::journal::Report;
+use super::live::{FollowUp, LiveJob, LivePurchase, Submission, Submit, Task};
 use super::world::World;
 use crate::engine::jobs::event::{AppendOutcome, Effect, Event, Fetched, NextPoll, Step, SubmitResult};
-use crate::model::{Failure, JobId, JobResult, PurchaseId, UpstreamId};
+use crate::model::{Failure, JobId, JobResult, PurchaseId};
 use crate::storage::journal::{JobRecord, Record, StoredState};
-use crate::upstream::{Finished, SubmitError, Submitted};
-
-/// What may happen next, where the real driver has a task that runs or waits.
-#[derive(Debug)]
-pub(super) enum Task {
-    /// The journal has got to a position.
-    Journalled {
-        report: Report,
-        outcome: AppendOutcome,
-    },
-    /// The budget has granted a submit.
-    Granted {
-        purchase: PurchaseId,
-        permit: Permit,
-    },
-    NotGranted {
-        purchase: PurchaseId,
-        failure: Failure,
-    },
-    /// The upload of a submit ends.
-    Upload(Submit),
-    /// The connection of a submit breaks that waits for its last byte.
-    Break(Submit),
-    /// The jobs have answered whether the last byte may leave.
-    Release {
-        submit: Submit,
-        send: bool,
-    },
-    /// The upstream answers a submit.
-    Answer {
-        submit: Submit,
-        result: Result<Submitted, SubmitError>,
-    },
-    StartPoll {
-        purchase: PurchaseId,
-        accepted: Instant,
-        id: UpstreamId,
-    },
-    /// The upstream answers a poll.
-    Poll {
-        purchase: PurchaseId,
-        age: Duration,
-        id: UpstreamId,
-    },
-    Fetch {
-        purchase: PurchaseId,
-        finished: Finished,
-    },
-    /// A client takes its next step.
-    Client(usize),
-}
-
-/// A submit under way.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Submit {
-    pub(super) purchase: PurchaseId,
-    /// Its number among all submits.
-    pub(super) number: usize,
-    pub(super) account: usize,
-    /// The position of its commit record in the journal.
-    pub(super) commit: u64,
-}
-
-/// What the driver holds for a live job.
-#[derive(Debug)]
-pub(super) struct LiveJob {
-    pub(super) record: Arc<JobRecord>,
-    /// Its number in the order of the jobs.
-    pub(super) number: usize,
-    pub(super) purchases: Vec<LivePurchase>,
-    /// Requests that keep it needed.
-    pub(super) needed: usize,
-    pub(super) kept: bool,
-    /// Until when a submit is of use to one of its waiters.
-    pub(super) start_by: Instant,
-    pub(super) recorded: bool,
-    /// Nothing of it may be bought any more.
-    pub(super) dropped: bool,
-    /// Not all of it is in the journal: a record was not written, or a picture may not have reached the disk.
-    pub(super) unlogged: bool,
-}
-
-/// What the driver holds for a purchase.
-#[derive(Debug, Default)]
-pub(super) struct LivePurchase {
-    pub(super) submission: Option<Submission>,
-    pub(super) permit: Option<Permit>,
-    /// The submit that waits for its last byte.
-    pub(super) gated: Option<Submit>,
-    /// When its last byte was allowed to leave.
-    pub(super) sent: Option<Instant>,
-    /// A submit is under way.
-    pub(super) submitting: bool,
-    /// A submit that had no effect is being journalled.
-    pub(super) withdrawing: bool,
-    /// It is being journalled that a submit is repeated whose answer was lost.
-    pub(super) resubmitting: bool,
-    /// Its end is being journalled.
-    ending: bool,
-    /// It is bought for certain, or may be and has ended.
-    pub(super) bought: bool,
-    pub(super) follow_up: FollowUp,
-    /// When the upstream took it, if this gateway was there.
-    pub(super) taken: Option<Instant>,
-    /// The last round of fetching brought fewer pictures than there are.
-    pub(super) lacks_pictures: bool,
-    pub(super) has_ended: bool,
-}
-
-/// What a purchase is submitted with: the account of its reservation, from the grant until the submit.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Submission {
-    reservation: Option<usize>,
-}
-
-/// What is under way for an accepted purchase.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum FollowUp {
-    #[default]
-    Nothing,
-    Poll,
-    Fetch,
-}
-
-impl LivePurchase {
-    pub(super) fn queued() -> Self {
-        Self { submission: Some(Submission::default()), ..Self::default() }
-    }
-
-    fn may_be_bought(&self) -> bool {
-        self.bought || (!self.has_ended && (self.submitting || self.withdrawing))
-    }
-}
-
-impl LiveJob {
-    pub(super) fn may_be_bought(&self) -> bool {
-        self.purchases.iter().any(LivePurchase::may_be_bought)
-    }
-
-    pub(super) fn is_needed(&self) -> bool {
-        self.needed > 0 || self.kept
-    }
-
-    /// Whether something of it waits for its turn.
-    pub(super) fn has_waiting(&self) -> bool {
-        self.purchases.iter().any(|one| !one.ending && !one.has_ended && !one.may_be_bought())
-    }
-}
+use crate::upstream::{SubmitError, Submitted};
 
 impl World {
     pub(super) fn job(&mut self, job: JobId) -> Option<&mut LiveJob> {
@@ -265,7 +119,7 @@ impl World {
             Effect::Publish { job, change } => self.publish(job, &change),
             Effect::CountLostAnswer { .. } => self.counts.lost_answers += 1,
             Effect::EndPurchase(ended) => self.end_purchase(&ended),
-            Effect::EndJob { record, outcome } => self.end_job(&record, outcome),
+            Effect::EndJob { record, outcome } => self.end_job(&record, &outcome),
         }
         None
     }
@@ -289,7 +143,16 @@ impl World {
                 }
                 Record::Failed { failure: Failure::Abandoned, .. } => self.drop_job(purchase.job),
                 Record::Subscribed { job, .. } => self.subscribe(*job, None),
-                _ => {}
+                Record::Intent { .. }
+                | Record::Committing { .. }
+                | Record::Withdrawn { .. }
+                | Record::Accepted { .. }
+                | Record::Resolved { .. }
+                | Record::Failed { .. }
+                | Record::Delivered { .. }
+                | Record::Evicted { .. }
+                | Record::WebhookTried { .. }
+                | Record::WebhookEnded { .. } => {}
             }
             position = self.journal.append(record);
         }
@@ -392,7 +255,7 @@ impl World {
         self.check(is_alone, || format!("{purchase}: {follow_up:?} while there is {before:?}"));
     }
 
-    fn end_job(&mut self, record: &JobRecord, outcome: Result<Arc<JobResult>, Failure>) {
+    fn end_job(&mut self, record: &JobRecord, outcome: &Result<Arc<JobResult>, Failure>) {
         let job = record.id;
         let details = outcome.as_ref().map(|result| result.pictures.len()).map_err(Failure::name);
         self.note("end job", [self.number(job), 0], format_args!("{details:?}"));
@@ -401,7 +264,7 @@ impl World {
         };
         let live = self.live.swap_remove(place);
         self.histories[live.number].ended = self.counts.events;
-        self.check_outcome(&live, &outcome);
+        self.check_outcome(&live, outcome);
         for one in live.purchases {
             // Dropping what is held for the job ends the waits for it.
             if let Some(submit) = one.gated {

@@ -3,7 +3,7 @@
 use std::fmt::{Arguments, Write as _};
 use std::time::Duration;
 
-/// A generator of random numbers that is fast without optimisation too: SplitMix64 (Steele, Lea and Flood, "Fast
+/// A generator of random numbers that is fast without optimisation too: `SplitMix64` (Steele, Lea and Flood, "Fast
 /// splittable pseudorandom number generators", OOPSLA 2014).
 #[derive(Debug)]
 pub(super) struct Random {

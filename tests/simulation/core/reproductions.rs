@@ -50,10 +50,9 @@ fn jobs_drain_in_the_order_of_their_ids() {
         list(&mut jobs, job_id(number));
     }
     let effects = jobs.handle(Event::Draining, now());
-    let ended = effects.iter().filter_map(|effect| match effect {
-        Effect::EndSubmits { purchase } => Some(purchase.job),
-        _ => None,
-    });
+    let ended = effects
+        .iter()
+        .filter_map(|effect| if let Effect::EndSubmits { purchase } = effect { Some(purchase.job) } else { None });
     assert!(ended.eq((0..20).map(job_id)));
 }
 
@@ -101,10 +100,11 @@ fn a_lost_answer_that_cannot_be_journalled_is_counted_once() {
     let mut effects = jobs.handle(submitted, now());
     let failed = Event::Journalled { step: Step::Withdrawal(purchase), outcome: AppendOutcome::Failed };
     effects.extend(jobs.handle(failed, now()));
-    let ended = effects.iter().find_map(|effect| match effect {
-        Effect::EndJob { outcome, .. } => Some(outcome),
-        _ => None,
-    });
+    let ended = effects.iter().find_map(
+        |effect| {
+            if let Effect::EndJob { outcome, .. } = effect { Some(outcome) } else { None }
+        },
+    );
     assert!(matches!(ended, Some(Err(Failure::OutcomeUnknown { .. }))), "{effects:?}");
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::CountLostAnswer { .. })), "{effects:?}");
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::Variant;
-use super::driver::{FollowUp, LiveJob, LivePurchase, Submit, Task, name_of, purchase_of};
+use super::driver::{name_of, purchase_of};
 use super::journal::Report;
+use super::live::{FollowUp, LiveJob, LivePurchase, Submit, Task};
 use super::upstream::{SubmitFate, answer, handle_of, refusal};
 use super::world::World;
 use crate::engine::jobs::event::{AppendOutcome, Event, FetchFailure, Fetched, Step};
@@ -56,17 +57,15 @@ impl World {
                 }
                 self.handle(purchase.job, Event::Polled { purchase, age, result });
             }
-            Task::Fetch { purchase, finished } => self.fetch(purchase, finished),
+            Task::Fetch { purchase, finished } => self.fetch(purchase, &finished),
         }
     }
 
     fn journalled(&mut self, step: Step, outcome: AppendOutcome) {
         let purchase = purchase_of(step);
-        let outcome = match outcome {
-            // The driver asks the journal when the report reaches it.
-            AppendOutcome::NotWritten if self.journal.failed => AppendOutcome::Failed,
-            outcome => outcome,
-        };
+        // The driver asks the journal when the report reaches it.
+        let not_written = outcome == AppendOutcome::NotWritten;
+        let outcome = if not_written && self.journal.failed { AppendOutcome::Failed } else { outcome };
         self.note("journalled", self.about(purchase), format_args!("{}(_) {outcome:?}", name_of(step)));
         let is_durable = outcome == AppendOutcome::Durable;
         // All other records that are not written are appended again, or are not needed.
@@ -160,8 +159,8 @@ impl World {
                 return self.on_submitted(submit, refused);
             }
             12 => {
-                let result = self.buy_early(submit);
-                return self.on_submitted(submit, result);
+                let submitted = self.buy_early(submit);
+                return self.on_submitted(submit, Ok(submitted));
             }
             _ => {}
         }
@@ -169,7 +168,7 @@ impl World {
             let message = "not journalled".to_owned();
             return self.on_submitted(submit, Err(SubmitError::NotSent { message }));
         };
-        // The submit that waited before has no one to wait for any more.
+        // A submit that still waited is broken off.
         let before = live.gated.replace(submit);
         self.ready.extend(before.map(|submit| Task::Release { submit, send: false }));
         self.note("uploaded", self.about(purchase), format_args!(""));
@@ -187,11 +186,11 @@ impl World {
     }
 
     /// Accepts before the last byte, as no upstream should.
-    fn buy_early(&mut self, submit: Submit) -> Result<Submitted, SubmitError> {
+    fn buy_early(&mut self, submit: Submit) -> Submitted {
         let [job, slot] = self.about(submit.purchase);
         let number = self.upstream.buy((job, slot, submit.account), true, &mut self.random);
         self.upstream.bought[number].early = true;
-        Ok(Submitted::Accepted(handle_of(number, ApiKind::Prediction)))
+        Submitted::Accepted(handle_of(number, ApiKind::Prediction))
     }
 
     /// Sends the last byte: from now on a crash of the gateway takes nothing back.
@@ -228,7 +227,7 @@ impl World {
         self.after(pause, Task::Answer { submit, result });
     }
 
-    fn fetch(&mut self, purchase: PurchaseId, finished: Finished) {
+    fn fetch(&mut self, purchase: PurchaseId, finished: &Finished) {
         let trouble = if self.upstream.calm { None } else { Some(self.random.below(8)) };
         let missing = usize::from(trouble.is_some_and(|trouble| trouble < 2));
         let pictures = finished.outputs.len() - missing.min(finished.outputs.len());

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::Variant;
 use super::budget::Budget;
 use super::clients::{Client, Prompt, Subscription};
-use super::driver::{LiveJob, Task};
 use super::journal::Journal;
+use super::live::{LiveJob, Task};
 use super::random::{Random, Trace};
 use super::setting::Setting;
 use super::upstream::Upstream;
@@ -24,6 +24,7 @@ pub(super) const WALL: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
 /// A gateway, its disk, its upstream and its clients.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that others do not depend on")]
 pub(super) struct World {
     pub(super) variant: Variant,
     pub(super) random: Random,
@@ -84,8 +85,8 @@ pub(super) struct History {
     /// The number of events at its end.
     pub(super) ended: usize,
     pub(super) purchases: [PurchaseHistory; 3],
-    /// What waiters were told: the number of pictures, or the failure; if the journal must agree for ever.
-    pub(super) told: Option<Result<usize, &'static str>>,
+    /// The outcome that waiters got: the number of pictures, or the failure. `None` where the journal may have another.
+    pub(super) outcome: Option<Result<usize, &'static str>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
