@@ -142,12 +142,17 @@ impl World {
                     }
                 }
                 Record::Failed { failure: Failure::Abandoned, .. } => self.drop_job(purchase.job),
+                Record::Resolved { .. } => {
+                    let is_unsafe = self.purchase(purchase).is_some_and(|live| live.unsafe_pictures);
+                    self.check(!is_unsafe, || {
+                        format!("{purchase} is journalled with pictures that may not be on disk")
+                    });
+                }
                 Record::Subscribed { job, .. } => self.subscribe(*job, None),
                 Record::Intent { .. }
                 | Record::Committing { .. }
                 | Record::Withdrawn { .. }
                 | Record::Accepted { .. }
-                | Record::Resolved { .. }
                 | Record::Failed { .. }
                 | Record::Delivered { .. }
                 | Record::Evicted { .. }
@@ -334,6 +339,7 @@ impl World {
             live.unlogged |= !fetched.durable;
             let one = &mut live.purchases[usize::from(purchase.slot)];
             (one.follow_up, one.lacks_pictures) = (FollowUp::Nothing, fetched.trouble.is_some());
+            one.unsafe_pictures = !fetched.durable;
         }
         self.handle(purchase.job, Event::Fetched { purchase, fetched });
     }

@@ -116,6 +116,8 @@ pub(super) struct LivePurchase {
     pub(super) taken: Option<Instant>,
     /// The last round of fetching brought fewer pictures than there are.
     pub(super) lacks_pictures: bool,
+    /// The pictures of the last round may not be on disk.
+    pub(super) unsafe_pictures: bool,
     pub(super) has_ended: bool,
 }
 
