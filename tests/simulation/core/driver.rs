@@ -161,7 +161,10 @@ impl World {
             }
             position = self.journal.append(record);
         }
-        let live = self.purchase(purchase);
+        let mut live = self.purchase(purchase);
+        if let Some(live) = live.as_mut().filter(|live| live.append.0 != Some(step)) {
+            live.append = (Some(step), 0);
+        }
         match step {
             Step::Commit { .. } => {
                 if let Some(gated) = live.and_then(|live| live.gated.as_mut()) {

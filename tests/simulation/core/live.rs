@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::budget::Permit;
 use super::journal::Report;
-use crate::engine::jobs::event::AppendOutcome;
+use crate::engine::jobs::event::{AppendOutcome, Step};
 use crate::model::{Failure, PurchaseId, UpstreamId};
 use crate::storage::journal::JobRecord;
 use crate::upstream::{Finished, SubmitError, Submitted};
@@ -119,6 +119,8 @@ pub(super) struct LivePurchase {
     /// The pictures of the last round may not be on disk.
     pub(super) unsafe_pictures: bool,
     pub(super) has_ended: bool,
+    /// The record that it waits for, and how often that was not written.
+    pub(super) append: (Option<Step>, usize),
 }
 
 /// What a purchase is submitted with: the account of its reservation, from the grant until the submit.

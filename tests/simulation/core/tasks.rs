@@ -14,6 +14,9 @@ use crate::model::{ApiKind, Digest, Failure, Format, PurchaseId, StoredPicture};
 use crate::storage::journal::{Record, StoredJob, StoredState};
 use crate::upstream::{Finished, SubmitError, Submitted};
 
+/// How often a record is appended again that was not written.
+const APPENDED_AGAIN_MAX: usize = 5;
+
 /// The time after which a submit without an answer counts as accepted.
 const ACCEPTED_AFTER: Duration = Duration::from_secs(5);
 
@@ -68,8 +71,15 @@ impl World {
         let outcome = if not_written && self.journal.failed { AppendOutcome::Failed } else { outcome };
         self.note("journalled", self.about(purchase), format_args!("{}(_) {outcome:?}", name_of(step)));
         let is_durable = outcome == AppendOutcome::Durable;
+        let mut failures = 0;
+        if let Some(live) = self.purchase(purchase).filter(|live| not_written && live.append.0 == Some(step)) {
+            live.append.1 += 1;
+            failures = live.append.1;
+        }
         // All other records that are not written are appended again, or are not needed.
-        let is_lost = outcome == AppendOutcome::Failed || (!is_durable && matches!(step, Step::Intent(_)));
+        let is_given_up = failures > APPENDED_AGAIN_MAX;
+        let is_intent = matches!(step, Step::Intent(_));
+        let is_lost = outcome == AppendOutcome::Failed || is_given_up || (!is_durable && is_intent);
         self.unlogged |= is_lost;
         if let Some(live) = self.job(purchase.job) {
             live.unlogged |= is_lost;
