@@ -52,7 +52,7 @@ mod world;
 
 use world::{Counts, World};
 
-/// Lives of each test run. More: `SIMULATION_LIVES=100000`, with optimisation (`tests/README.md`).
+/// Lives of each test run. More: `SIMULATION_LIVES=100000`; `tests/README.md` has the command with optimisation.
 const LIVES: u64 = 5000;
 
 /// What the driver does wrong on purpose.

@@ -296,7 +296,8 @@ impl World {
         if let Some(live) = self.purchase(purchase) {
             live.submitting = false;
             live.taken = result.is_ok().then_some(now);
-            live.bought |= result.is_ok();
+            // What an upstream accepts before the last byte costs nothing, so a purchase that has ended stays unbought.
+            live.bought |= result.is_ok() && !live.has_ended;
             live.sent = None;
             let permit = live.permit.take();
             match (&result, permit) {
