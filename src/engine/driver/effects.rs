@@ -130,13 +130,13 @@ fn log_not_journalled(step: Step, error: &JournalError) {
             tracing::error!(%purchase, %error, "the commit record was not written; the last byte is not sent");
         }
         Step::Withdrawal(purchase) => {
-            tracing::error!(%purchase, %error, "a withdrawal was not written; a restart would report an unknown outcome");
+            tracing::error!(%purchase, %error, "a withdrawal was not written; appended again unless the journal has failed");
         }
         Step::Acceptance(purchase) => {
-            tracing::error!(%purchase, %error, "an acceptance was not written; polled from memory until a restart");
+            tracing::error!(%purchase, %error, "an acceptance was not written; appended again, or polled from memory if the journal has failed");
         }
         Step::End(purchase) => {
-            tracing::error!(%purchase, %error, "the end of a purchase was not written; the next start repeats it");
+            tracing::error!(%purchase, %error, "an end was not written; appended again, or shown without its record if the journal has failed");
         }
     }
 }
