@@ -157,7 +157,7 @@ mod tests {
         Progress { at: start.at + WINDOW * windows, accepted: start.accepted + submits }
     }
 
-    /// Whether a probe is due exactly from so many windows and submits after `since` on.
+    /// Whether a probe is due exactly from `windows` and `submits` after `since` on.
     fn waits(probing: &Probing, since: Progress, windows: u32, submits: u64) -> bool {
         let due = |now| probing.is_due(Duration::ZERO, now);
         let early = Progress { at: after(since, windows, 0).at - Duration::from_millis(1), ..after(since, 0, submits) };

@@ -13,7 +13,7 @@ use crate::model::PurchaseId;
 use crate::polling::latency::LatencyClass;
 use crate::upstream::PollError;
 
-/// What the scheduler of polls is told.
+/// A message to the scheduler of polls.
 #[derive(Debug)]
 pub(in crate::engine) enum PollMessage {
     /// A purchase is to be polled at the best time.
@@ -24,7 +24,7 @@ pub(in crate::engine) enum PollMessage {
     Ended,
 }
 
-/// Tells the scheduler that a poll has ended, however it did.
+/// Reports to the scheduler that a poll has ended, also after a panic.
 struct PollEnded {
     driver: Arc<Driver>,
 }

@@ -233,6 +233,14 @@ impl Script {
         script
     }
 
+    /// A job of one purchase with one waiter, whose submit was refused and is being withdrawn.
+    pub(super) fn withdrawing() -> Self {
+        let mut script = Self::of(1);
+        script.submit(0);
+        assert_eq!(script.refused(0), "journal withdrawn 0");
+        script
+    }
+
     /// A job of one purchase that the upstream works on, with one waiter.
     pub(super) fn polling() -> Self {
         let mut script = Self::of(1);

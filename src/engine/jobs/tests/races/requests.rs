@@ -101,14 +101,7 @@ fn a_job_that_is_not_granted_ends_with_what_came_first() {
 /// *The last waiter leaves while a refused submit is withdrawn.*
 #[test]
 fn a_job_without_waiters_is_dropped_once_its_withdrawal_is_durable() {
-    let start = || {
-        let mut jobs = Script::of(1);
-        jobs.submit(0);
-        assert_eq!(jobs.refused(0), "journal withdrawn 0");
-        jobs
-    };
-
-    let mut jobs = start();
+    let mut jobs = Script::withdrawing();
     assert_eq!(jobs.waiter_left(), "");
     assert_eq!(
         jobs.withdrawal(0, Durable),
@@ -116,7 +109,7 @@ fn a_job_without_waiters_is_dropped_once_its_withdrawal_is_durable() {
         "the record of the end follows that of the withdrawal"
     );
 
-    let mut jobs = start();
+    let mut jobs = Script::withdrawing();
     assert_eq!(jobs.withdrawal(0, Durable), "enqueue 0; stage queued");
     assert_eq!(jobs.waiter_left(), "end submits 0; release 0; journal failed 0 abandoned");
 }

@@ -56,18 +56,11 @@ fn a_refused_submit_is_not_queued_again() {
 /// *The gateway begins to stop while a submit is refused or withdrawn, or a purchase pauses.* Withdrawn.
 #[test]
 fn a_withdrawn_submit_is_not_queued_again() {
-    let start = || {
-        let mut jobs = Script::of(1);
-        jobs.submit(0);
-        assert_eq!(jobs.refused(0), "journal withdrawn 0");
-        jobs
-    };
-
-    let mut jobs = start();
+    let mut jobs = Script::withdrawing();
     assert_eq!(jobs.draining(), "");
     assert_eq!(jobs.withdrawal(0, Durable), STOPPED);
 
-    let mut jobs = start();
+    let mut jobs = Script::withdrawing();
     assert_eq!(jobs.withdrawal(0, Durable), "enqueue 0; stage queued");
     assert_eq!(jobs.draining(), STOPPED);
 }

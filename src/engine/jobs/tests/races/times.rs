@@ -75,20 +75,13 @@ fn a_submit_that_is_too_late_is_returned_unused() {
 /// *The time to start is over while a refused submit is withdrawn.*
 #[test]
 fn a_withdrawn_submit_is_not_queued_again_too_late() {
-    let start = || {
-        let mut jobs = Script::of(1);
-        jobs.submit(0);
-        assert_eq!(jobs.refused(0), "journal withdrawn 0");
-        jobs
-    };
-
-    let mut jobs = start();
+    let mut jobs = Script::withdrawing();
     jobs.wait(STARTS_WITHIN);
     assert_eq!(jobs.time_passed(), "");
     assert_eq!(jobs.withdrawal(0, Durable), "explain 0; stage queued");
     assert_eq!(jobs.not_granted(0), "end submits 0; release 0; journal failed 0 overloaded");
 
-    let mut jobs = start();
+    let mut jobs = Script::withdrawing();
     assert_eq!(jobs.withdrawal(0, Durable), "enqueue 0; stage queued");
     jobs.wait(STARTS_WITHIN);
     assert_eq!(jobs.time_passed(), "explain 0");
