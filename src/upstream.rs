@@ -23,6 +23,7 @@ mod apis;
 mod classify;
 mod client;
 mod exchange;
+pub(crate) mod formats;
 #[cfg(fuzzing)]
 pub(crate) mod fuzz;
 mod gptproto;
@@ -30,6 +31,7 @@ mod inputs;
 mod last_byte;
 mod retry_after;
 
+use formats::{FormatRefusal, SubmitFormat};
 pub(crate) use gptproto::GptProto;
 
 /// The upstream, as the engine uses it.
@@ -41,6 +43,7 @@ pub(crate) trait Upstream: Send + Sync + fmt::Debug {
         reservation: Reservation<Submit>,
         request: &'a PictureRequest,
         pictures: u8,
+        format: &'a SubmitFormat,
         commit: Commit,
     ) -> BoxFuture<'a, Result<Submitted, SubmitError>>;
 
@@ -128,6 +131,8 @@ pub(crate) enum SubmitError {
     Refused { pushback: Pushback, message: String },
     /// Final; nothing was bought.
     Rejected(Failure),
+    /// The format of the submit is refused; nothing was bought, and another format may be accepted.
+    FormatRefused { refusal: FormatRefusal, failure: Failure },
     /// Maybe bought: never send it again.
     Unknown { message: String },
 }

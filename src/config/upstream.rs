@@ -15,7 +15,7 @@ mod api;
 
 pub(crate) use accounts::Account;
 pub(super) use accounts::{DEFAULT_ACCOUNT, load as load_accounts};
-pub(crate) use api::{ApiPolicy, InputTransport};
+pub(crate) use api::{ApiPolicy, FirstContact, InputTransport};
 
 /// `[upstream]`. `config/default.toml` explains every key.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +28,9 @@ pub(crate) struct UpstreamConfig {
     accounts: Vec<AccountSection>,
     pub(crate) api: ApiPolicy,
     pub(crate) inputs: InputTransport,
+    pub(crate) first_contact: FirstContact,
+    #[serde(rename = "edge_timeout_s", deserialize_with = "seconds")]
+    pub(crate) edge_timeout: Duration,
     #[serde(rename = "input_url_ttl_s", deserialize_with = "seconds")]
     pub(crate) input_url_ttl: Duration,
 

@@ -230,6 +230,7 @@ impl EngineMetrics {
             Some(SubmitError::NotSent { .. }) => "not_sent",
             Some(SubmitError::Refused { .. }) => "refused_429",
             Some(SubmitError::Rejected(_)) => "rejected",
+            Some(SubmitError::FormatRefused { .. }) => "format_refused",
             Some(SubmitError::Unknown { .. }) => "unknown",
         };
         self.calls.submits.get_or_create(&SubmitLabels { api: api_kind.name(), result }).inc();

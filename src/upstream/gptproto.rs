@@ -12,6 +12,7 @@ use futures_util::stream::BoxStream;
 use super::answer::{SubmitAnswer, UpstreamPrediction};
 use super::apis::{openai, prediction, unified};
 use super::exchange::{Accepted, Call, Exchange};
+use super::formats::SubmitFormat;
 use super::inputs::Inputs;
 use super::{
     Commit, FetchError, KeyCheck, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream,
@@ -67,6 +68,7 @@ impl GptProto {
         account: &AccountId,
         request: &PictureRequest,
         pictures: u8,
+        _format: &SubmitFormat,
         commit: Commit,
     ) -> Result<Submitted, SubmitError> {
         let (call, input_url_guards) = self.call(request, pictures)?;
@@ -154,9 +156,10 @@ impl Upstream for GptProto {
         reservation: Reservation<Submit>,
         request: &'a PictureRequest,
         pictures: u8,
+        format: &'a SubmitFormat,
         commit: Commit,
     ) -> BoxFuture<'a, Result<Submitted, SubmitError>> {
-        async move { self.submit_once(reservation.account(), request, pictures, commit).await }.boxed()
+        async move { self.submit_once(reservation.account(), request, pictures, format, commit).await }.boxed()
     }
 
     fn poll<'a>(
@@ -217,6 +220,7 @@ pub(super) mod tests {
             n: 2,
             size: Size { width: 1024, height: 1024 },
             choices: Choices::from([("quality", "low")]),
+            explicit: std::collections::BTreeSet::new(),
             api_kind: ApiKind::Prediction,
         }
     }

@@ -47,6 +47,7 @@ use crate::storage::journal::StoredState;
 use crate::storage::journal::memory::{Disk, MemoryJournal, SyncMode};
 use crate::storage::{DiskSpace, Results, spool::Spool};
 use crate::telemetry::Metrics;
+use crate::upstream::formats::SubmitFormat;
 use crate::upstream::{
     Commit, FetchError, Finished, KeyCheck, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream,
 };
@@ -261,6 +262,7 @@ impl Upstream for Connection {
         _reservation: Reservation<Submit>,
         request: &'a PictureRequest,
         _pictures: u8,
+        _format: &'a SubmitFormat,
         commit: Commit,
     ) -> BoxFuture<'a, Result<Submitted, SubmitError>> {
         self.submit_once(request.prompt.clone(), commit).boxed()
@@ -325,6 +327,7 @@ fn job(prompt: usize, timeout: Duration) -> JobRequest {
             n: 1,
             size: Size { width: 1254, height: 1254 },
             choices: Choices::default(),
+            explicit: std::collections::BTreeSet::new(),
             api_kind: ApiKind::Prediction,
         },
         fresh: false,

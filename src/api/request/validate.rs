@@ -54,6 +54,8 @@ pub(crate) fn validate(
     let features = RequestedFeatures::of(model, &scalars, &images, mask.as_ref());
     let chosen = api_choice::choose(model, task, models.api_kinds, &features).ok_or_else(|| lacks_task(model, task))?;
     let ChosenApi { api_kind, capabilities, need_files, need_auto } = chosen;
+    let is_explicit = |value: &Scalar| !matches!(value, Scalar::Text(text) if text == "auto");
+    let explicit = scalars.iter().filter(|(_, value)| is_explicit(value)).map(|(name, _)| name.clone()).collect();
     let mut validator = Validator {
         scalars,
         model,
@@ -101,6 +103,7 @@ pub(crate) fn validate(
             n,
             size,
             choices,
+            explicit,
             api_kind,
         },
         options,

@@ -38,6 +38,16 @@ impl ApiPolicy {
     }
 }
 
+/// `upstream.first_contact`: what follows when the upstream refuses the format of a submit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FirstContact {
+    /// The next format that the request can be written in is tried, and what is learned is remembered.
+    Adapt,
+    /// The documented format is the only one.
+    Strict,
+}
+
 /// `upstream.inputs`: how input pictures are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

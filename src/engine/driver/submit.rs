@@ -9,7 +9,8 @@ use super::Driver;
 use crate::budget::{Granted, Pushback, QueueSlot, Reservation, Submit};
 use crate::engine::jobs::event::{Event, SubmitResult};
 use crate::input_urls::InputUrlGuards;
-use crate::model::{Failure, PictureRequest, PurchaseId};
+use crate::model::{ApiKind, Failure, PictureRequest, PurchaseId};
+use crate::upstream::formats::{InputMethod, RequestFormat, SubmitFormat};
 use crate::upstream::{Commit, SubmitError, Submitted};
 
 /// Waits for the budget in a task of its own, until the slot is dropped at the latest.
@@ -50,7 +51,14 @@ pub(super) fn start(
         let services = &driver.services;
         let account = reservation.account().clone();
         let commit = commit(&driver, purchase);
-        let result = services.upstream.submit(reservation, &request, pictures, commit).await;
+        let method = match request.api_kind {
+            ApiKind::Prediction => InputMethod::Base64Images,
+            ApiKind::OpenAi => InputMethod::Multipart,
+            ApiKind::Unified => InputMethod::Unified,
+        };
+        let format = RequestFormat::documented(method);
+        let format = SubmitFormat { format, accepted_before: true, may_change_auth: false };
+        let result = services.upstream.submit(reservation, &request, pictures, &format, commit).await;
         services.metrics.submitted(request.api_kind, result.as_ref().err());
         if let Err(error) = &result {
             tracing::warn!(%purchase, %account, attempt, ?error, "the upstream did not accept a submit");
@@ -81,7 +89,12 @@ fn on_submitted(driver: &Arc<Driver>, purchase: PurchaseId, result: Result<Submi
                 }
             }
             // No evidence for the budget.
-            Err(SubmitError::NotSent { .. } | SubmitError::Rejected(_) | SubmitError::Unknown { .. }) => drop(permit),
+            Err(
+                SubmitError::NotSent { .. }
+                | SubmitError::Rejected(_)
+                | SubmitError::FormatRefused { .. }
+                | SubmitError::Unknown { .. },
+            ) => drop(permit),
         }
     }
     let mut state = driver.lock();

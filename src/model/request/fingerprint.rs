@@ -71,6 +71,7 @@ mod tests {
             n: 1,
             size: Size { width: 1024, height: 1024 },
             choices: Choices::from([("quality", "low")]),
+            explicit: std::collections::BTreeSet::new(),
             api_kind: ApiKind::Prediction,
         }
     }

@@ -1,5 +1,7 @@
 //! What a client asked for, with every value explicit.
 
+use std::collections::BTreeSet;
+
 use super::api_kind::ApiKind;
 use super::choices::Choices;
 use super::input::Input;
@@ -23,6 +25,9 @@ pub(crate) struct PictureRequest {
     /// The model's parameters by name (`quality`, `background`), each with an explicit value; and parameters that only the
     /// upstream API has, when they are not at their default.
     pub(crate) choices: Choices,
+    /// The names of the parameters that the client gave a value, and not `auto`: never altered, and never left out. Not part
+    /// of the fingerprint.
+    pub(crate) explicit: BTreeSet<String>,
     /// The upstream API to buy from. Not part of the fingerprint, because it does not change the picture.
     pub(crate) api_kind: ApiKind,
 }

@@ -58,7 +58,7 @@ pub(super) fn after_submit(
         }
         Err(SubmitError::NotSent { .. }) => AfterSubmit::Retry { pause },
         Err(SubmitError::Refused { pushback, .. }) => AfterSubmit::PushedBack(pushback),
-        Err(SubmitError::Rejected(failure)) => AfterSubmit::End(failure),
+        Err(SubmitError::Rejected(failure) | SubmitError::FormatRefused { failure, .. }) => AfterSubmit::End(failure),
         Err(SubmitError::Unknown { .. }) if on_unknown == OnUnknown::Resubmit && attempt < attempts_max => {
             AfterSubmit::Resubmit { pause }
         }

@@ -103,6 +103,7 @@ impl Request {
             n: self.purchases.iter().sum(),
             size: Size { width: 1024, height: 1024 },
             choices: Choices::default(),
+            explicit: std::collections::BTreeSet::new(),
             api_kind: self.api_kind,
         };
         Fingerprint::of(&self.client(), &request)

@@ -18,6 +18,7 @@ fn failed(failures: &[Failure]) -> StoredJob {
         n: 4,
         size: Size { width: 1024, height: 1024 },
         choices: Choices::default(),
+        explicit: std::collections::BTreeSet::new(),
         api_kind: ApiKind::Prediction,
     };
     let record = JobRecord {
