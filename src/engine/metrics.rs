@@ -61,6 +61,7 @@ pub(super) struct EngineMetrics {
 #[derive(Clone, Debug, Default)]
 struct CallMetrics {
     submits: Family<SubmitLabels, Counter>,
+    edge_refusals: Family<CodeLabel, Counter>,
     polls: Family<ResultLabel, Counter>,
     polls_saved: Counter,
 }
@@ -97,6 +98,12 @@ struct SpoolMetrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
+}
+
+/// The edge's own error numbers are few; "none" where the page shows none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabel {
+    code: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -140,6 +147,11 @@ impl EngineMetrics {
         let own = Self { calls, purchases, requests, spool };
         metrics.register("engine", |registry| {
             registry.register("submits", "Submits to the upstream, by API kind and result", own.calls.submits.clone());
+            registry.register(
+                "edge_refusals",
+                "Submits that the network edge in front of the upstream refused, by its error number",
+                own.calls.edge_refusals.clone(),
+            );
             registry.register("polls", "Polls of the upstream, by result", own.calls.polls.clone());
             registry.register(
                 "purchases_failed",
@@ -234,13 +246,17 @@ impl EngineMetrics {
             Some(SubmitError::Unknown { .. }) => "unknown",
         };
         self.calls.submits.get_or_create(&SubmitLabels { api: api_kind.name(), result }).inc();
+        if let Some(SubmitError::Rejected(Failure::EdgeRefused { code, .. })) = error {
+            let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+            self.calls.edge_refusals.get_or_create(&CodeLabel { code }).inc();
+        }
     }
 
     pub(super) fn polled(&self, error: Option<&PollError>) {
         let result = match error {
             None => "answered",
             Some(PollError::Refused { .. }) => "refused_429",
-            Some(PollError::Trouble { .. }) => "trouble",
+            Some(PollError::Trouble { .. } | PollError::OtherPrediction { .. } | PollError::Moderated { .. }) => "trouble",
         };
         self.calls.polls.get_or_create(&ResultLabel { result }).inc();
     }

@@ -20,8 +20,8 @@ use serde_json::Value;
 use super::prediction::submit_answer;
 use crate::http::StreamingBody;
 use crate::model::{Input, PictureRequest, Task, UpstreamApi, Usage};
+use crate::upstream::answer::error_text::message_in;
 use crate::upstream::answer::{SubmitAnswer, base64, output_text, usage_of};
-use crate::upstream::classify::message_in;
 use crate::upstream::inputs::media_type;
 use crate::upstream::{Finished, Output};
 
@@ -154,13 +154,8 @@ enum Location {
 /// Reads the answer to a submit, and decodes its pictures in place: there may be hundreds of megabytes of them.
 pub(in crate::upstream) fn answer(mut body: BytesMut) -> SubmitAnswer {
     let Some((locations, usage)) = locations(&body) else {
-        // Not the documented form.
-        return match submit_answer(&body) {
-            // An id would be from another API.
-            SubmitAnswer::Accepted(_) => SubmitAnswer::Unusable,
-            SubmitAnswer::Finished { finished, .. } => SubmitAnswer::Finished { prediction: None, finished },
-            other @ (SubmitAnswer::Failed(_) | SubmitAnswer::Error { .. } | SubmitAnswer::Unusable) => other,
-        };
+        // Not the documented form. An id in it is one of the prediction API.
+        return submit_answer(&body);
     };
     let decoded: Vec<Location> = locations
         .into_iter()

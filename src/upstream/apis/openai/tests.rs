@@ -183,13 +183,14 @@ fn an_answer_without_a_picture_is_unusable() {
         serde_json::json!({"created": 1, "data": []}),
         serde_json::json!({"data": [{"b64_json": ""}]}),
         serde_json::json!({"data": [{"b64_json": "data:image/png;base64,"}]}),
-        serde_json::json!({"id": "abc", "status": "processing"}),
         serde_json::json!([]),
     ] {
         assert_eq!(read(&unusable), SubmitAnswer::Unusable, "{unusable}");
     }
     assert_eq!(answer(BytesMut::from(&b"<html>524</html>"[..])), SubmitAnswer::Unusable);
     assert_eq!(answer(BytesMut::from(&b"{\"data\":[{\"b64_json\":\"iVBOR"[..])), SubmitAnswer::Unusable);
+    let accepted = serde_json::json!({"id": "abc", "status": "processing"});
+    assert!(matches!(read(&accepted), SubmitAnswer::Accepted(prediction) if prediction.id.as_str() == "abc"));
     let failed = serde_json::json!({"data": {"status": "failed", "error": "boom"}});
     assert!(matches!(read(&failed), SubmitAnswer::Failed(Failure::TaskFailed { .. })));
 }
