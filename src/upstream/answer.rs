@@ -80,6 +80,12 @@ pub(super) fn state(data: &Value) -> TaskState {
     }
 }
 
+/// Whether a failed status is one that only tasks have.
+pub(super) fn is_final_word(task: &Value) -> bool {
+    let word = ["status", "state"].iter().find_map(|name| task.get(*name)?.as_str()).unwrap_or_default();
+    matches!(word.trim().to_lowercase().as_str(), "failed" | "cancelled" | "canceled" | "expired")
+}
+
 /// Returns the reason why a task failed, from the task or its envelope.
 pub(super) fn failure_text(envelope: &Value, data: &Value) -> String {
     let error = data.get("error");

@@ -69,6 +69,10 @@ mod tests {
                 }
             }
         }
+        for (read, status) in READERS.into_iter().flat_map(|read| [200, 400, 500].map(|status| (read, status))) {
+            let failed = json!({"status": "failed", "error": {"message": "boom"}});
+            assert!(matches!(by(read, status, &failed), Ok(Polled::Failed(_))), "{status}");
+        }
         for status in [200, 400, 500] {
             assert!(matches!(polled(status, &json!({"status": "failed", "data": null})), Ok(Polled::Failed(_))), "{status}");
             let done = json!({"code": 400, "data": {"status": "done", "outputs": ["https://x.example/1.png"]}});
@@ -90,8 +94,7 @@ mod tests {
             ] {
                 for read in READERS {
                     let got = by(read, status, &error);
-                    let is_unified_task = got == Ok(Polled::Failed(Failure::TaskFailed { message: "busy".to_owned() }));
-                    assert!(!is_unified_task && matches!(got, Err(PollError::Trouble { .. })), "{status} {error} {got:?}");
+                    assert!(matches!(got, Err(PollError::Trouble { .. })), "{status} {error} {got:?}");
                 }
             }
         }

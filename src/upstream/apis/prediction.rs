@@ -12,7 +12,7 @@ use crate::input_urls::InputUrlGuards;
 use crate::model::{Model, PictureRequest, TaskSpec, UpstreamId, Usage};
 use crate::upstream::answer::error_text::{ErrorText, bounded, task_failure};
 use crate::upstream::answer::{
-    Naming, PollAnswer, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, ids, is_same_id, json, output_text,
+    Naming, PollAnswer, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, ids, is_final_word, is_same_id, json, output_text,
     state, usage_of,
 };
 use crate::upstream::exchange::Exchange;
@@ -162,12 +162,6 @@ fn is_refusal(polled: &Polled, envelope: &Value, data: &Value, error: Option<&Er
         Polled::Failed(_) => !in_data && !is_final_word(envelope),
         Polled::Working | Polled::Empty => error.is_some_and(|error| error.is_explicit),
     }
-}
-
-/// Whether a failed status is one that only tasks have.
-fn is_final_word(task: &Value) -> bool {
-    let word = ["status", "state"].iter().find_map(|name| task.get(*name)?.as_str()).unwrap_or_default();
-    matches!(word.trim().to_lowercase().as_str(), "failed" | "cancelled" | "canceled" | "expired")
 }
 
 /// Returns the id in a URL of the form `…/predictions/{id}/result`.

@@ -16,7 +16,7 @@ use crate::input_urls::InputUrlGuards;
 use crate::model::{PictureRequest, UpstreamApi, UpstreamId};
 use crate::upstream::answer::error_text::{ErrorText, bounded, task_failure};
 use crate::upstream::answer::{
-    Naming, PollAnswer, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, ids, is_same_id, json, output_text,
+    Naming, PollAnswer, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, ids, is_final_word, is_same_id, json, output_text,
     state, usage_of,
 };
 use crate::upstream::exchange::Exchange;
@@ -95,8 +95,9 @@ pub(in crate::upstream) fn poll_answer(body: &[u8], asked: &UpstreamId) -> PollA
     };
     match (polled, ErrorText::in_body(&body)) {
         (Some(polled), _) if !named.is_empty() => PollAnswer::Task(polled),
-        // A task has an id, by the specification.
+        // A task has an id, by the specification; many services have `"status": "error"` in every error.
         (Some(polled @ Polled::Finished(_)), _) | (Some(polled), None) => PollAnswer::Unnamed(polled),
+        (Some(polled @ Polled::Failed(_)), Some(_)) if is_final_word(task) => PollAnswer::Unnamed(polled),
         (_, Some(error)) => PollAnswer::Error(error),
         (None, None) => PollAnswer::Unusable,
     }
