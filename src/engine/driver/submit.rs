@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 use super::Driver;
 use crate::budget::{Granted, Pushback, QueueSlot, Reservation, Submit};
 use crate::engine::jobs::event::{Event, SubmitResult};
+use crate::engine::jobs::rules::documented_format;
 use crate::input_urls::InputUrlGuards;
-use crate::model::{ApiKind, Failure, PictureRequest, PurchaseId};
-use crate::upstream::formats::{InputMethod, RequestFormat, SubmitFormat};
+use crate::model::{Failure, PictureRequest, PurchaseId};
+use crate::upstream::formats::SubmitFormat;
 use crate::upstream::{Commit, SubmitError, Submitted};
 
 /// Waits for the budget in a task of its own, until the slot is dropped at the latest.
@@ -51,12 +52,7 @@ pub(super) fn start(
         let services = &driver.services;
         let account = reservation.account().clone();
         let commit = commit(&driver, purchase);
-        let method = match request.api_kind {
-            ApiKind::Prediction => InputMethod::Base64Images,
-            ApiKind::OpenAi => InputMethod::Multipart,
-            ApiKind::Unified => InputMethod::Unified,
-        };
-        let format = RequestFormat::documented(method);
+        let format = documented_format(request.api_kind);
         let format = SubmitFormat { format, accepted_before: true, may_change_auth: false };
         let result = services.upstream.submit(reservation, &request, pictures, &format, commit).await;
         services.metrics.submitted(request.api_kind, result.as_ref().err());

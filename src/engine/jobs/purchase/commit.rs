@@ -3,6 +3,7 @@
 use super::submit::ACCEPTED_AFTER;
 use super::{Context, Intent, LastByte, Purchase, State, Submit};
 use crate::engine::jobs::event::{Effect, Step};
+use crate::engine::jobs::rules::documented_format;
 use crate::model::ApiKind;
 use crate::storage::journal::Record;
 
@@ -12,7 +13,13 @@ impl Purchase {
         let (purchase, submit) = (cx.purchase, self.attempts.submits);
         if let State::Submitting(Submit { account, last_byte: last_byte @ LastByte::Held, .. }) = &mut self.state {
             *last_byte = LastByte::AwaitsCommit;
-            let record = Record::Committing { purchase, account: account.clone(), at: cx.now.timestamp };
+            let record = Record::Committing {
+                purchase,
+                account: account.clone(),
+                api_kind: cx.api_kind,
+                format: documented_format(cx.api_kind).describe(),
+                at: cx.now.timestamp,
+            };
             cx.append(record, Step::Commit { purchase, submit });
         } else {
             cx.push(Effect::SendLastByte { purchase, send: false });
