@@ -123,6 +123,7 @@ fn queue(engine: &Engine, job: JobRequest, fingerprint: Fingerprint, start_by: I
         size: request.size,
         choices: request.choices.clone(),
         n: request.n,
+        inputs: u8::try_from(request.inputs.len()).unwrap_or(u8::MAX),
         shareable: !private,
         idempotency_key: key,
         respond_async: wait_mode == WaitMode::Away,

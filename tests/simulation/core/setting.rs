@@ -47,6 +47,7 @@ impl Setting {
             size: Size { width: 1024, height: 1024 },
             choices: Choices::default(),
             n: 1,
+            inputs: 0,
             shareable: true,
             idempotency_key: None,
             respond_async: false,

@@ -12,7 +12,14 @@ impl Purchase {
         let (purchase, submit) = (cx.purchase, self.attempts.submits);
         if let State::Submitting(Submit { sent, last_byte: last_byte @ LastByte::Held, .. }) = &mut self.state {
             *last_byte = LastByte::AwaitsCommit;
-            let record = Record::Committing { purchase, account: sent.subject.account.clone(), at: cx.now.timestamp };
+            let SentFormat { subject, format } = &*sent;
+            let record = Record::Committing {
+                purchase,
+                account: subject.account.clone(),
+                api_kind: format.method.api_kind(),
+                format: format.describe(),
+                at: cx.now.timestamp,
+            };
             cx.append(record, Step::Commit { purchase, submit });
         } else {
             cx.push(Effect::SendLastByte { purchase, send: false });

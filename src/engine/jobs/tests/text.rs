@@ -104,7 +104,7 @@ impl Script {
                 };
                 format!("intent{api_kind} {}", slots.join(" "))
             }
-            Record::Committing { purchase, account, at: time } => {
+            Record::Committing { purchase, account, at: time, .. } => {
                 at(*time);
                 format!("committing {} {account}", self.name(*purchase))
             }
