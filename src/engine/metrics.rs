@@ -63,6 +63,7 @@ pub(super) struct EngineMetrics {
 #[derive(Clone, Debug, Default)]
 struct CallMetrics {
     submits: Family<SubmitLabels, Counter>,
+    upstream_id_conflicts: Counter,
     polls: Family<ResultLabel, Counter>,
     polls_saved: Counter,
 }
@@ -196,6 +197,11 @@ impl EngineMetrics {
                     "Polls that a fixed interval of 2.5 s would have made in addition",
                     &own.calls.polls_saved,
                 ),
+                (
+                    "upstream_id_conflicts",
+                    "Submits that were accepted under the id of another purchase",
+                    &own.calls.upstream_id_conflicts,
+                ),
                 ("pictures_bought", "Pictures bought and stored", &own.purchases.pictures_bought),
                 ("purchases_unknown", "Purchases with an unknown outcome", &own.purchases.unknown),
                 ("requests_joined", "Requests that joined a job instead of buying", &own.requests.joined),
@@ -278,6 +284,11 @@ impl EngineMetrics {
             let labels = FormatStateLabels { model, request_format, state };
             self.formats.states.get_or_create(&labels).set(i64::from(state == change.state));
         }
+    }
+
+    /// Counts a submit that was accepted under the id of another purchase.
+    pub(super) fn upstream_id_conflict(&self) {
+        self.calls.upstream_id_conflicts.inc();
     }
 
     pub(super) fn polled(&self, error: Option<&PollError>) {
