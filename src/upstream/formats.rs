@@ -20,7 +20,7 @@ mod stored;
 mod table;
 
 pub(crate) use options::{FormatOptions, FormatRules};
-pub(crate) use stored::StoredFormats;
+pub(crate) use stored::{FormatBasis, StoredFormats};
 pub(crate) use table::{FormatChange, FormatChoice, FormatTable, FormatTries, FormatVerdict};
 
 /// How a submit is written.
