@@ -9,7 +9,7 @@ use super::Driver;
 use crate::budget::{Granted, Pushback, QueueSlot, Reservation, Submit};
 use crate::engine::jobs::event::{Event, SubmitResult};
 use crate::input_urls::InputUrlGuards;
-use crate::model::{ApiKind, Failure, PictureRequest, PurchaseId};
+use crate::model::{ApiKind, Failure, Input, PictureRequest, PurchaseId};
 use crate::upstream::formats::{InputMethod, RequestFormat, SubmitFormat};
 use crate::upstream::{Commit, SubmitError, Submitted};
 
@@ -51,7 +51,10 @@ pub(super) fn start(
         let services = &driver.services;
         let account = reservation.account().clone();
         let commit = commit(&driver, purchase);
+        let has_links = request.inputs.iter().any(|input| matches!(input, Input::Link(_)));
         let method = match request.api_kind {
+            ApiKind::Prediction if request.inputs.is_empty() => InputMethod::None,
+            ApiKind::Prediction if has_links => InputMethod::Links,
             ApiKind::Prediction => InputMethod::Base64Images,
             ApiKind::OpenAi => InputMethod::Multipart,
             ApiKind::Unified => InputMethod::Unified,
