@@ -62,7 +62,7 @@ impl GptProto {
         })
     }
 
-    async fn submit_once(
+    pub(super) async fn submit_once(
         &self,
         account: &AccountId,
         request: &PictureRequest,
@@ -78,7 +78,9 @@ impl GptProto {
             ApiKind::Unified => unified::answer,
         };
         let handle = |UpstreamPrediction { id, poll_url }| PurchaseHandle { id, poll_url, api_kind, input_url_guards };
-        match self.exchange.submit(account, call, commit, read).await? {
+        let accepted = self.exchange.submit(account, call, commit, read).await?;
+        self.exchange.accepted_with(account, format.auth);
+        match accepted {
             Accepted::Prediction(prediction) => Ok(Submitted::Accepted(handle(prediction))),
             Accepted::Finished { prediction, finished } => {
                 Ok(Submitted::Finished { handle: prediction.map(handle), finished })
@@ -108,6 +110,7 @@ impl GptProto {
         let input_urls = self.input_urls.as_ref();
         let json = |path: &str, body| Call {
             path: path.to_owned(),
+            auth: format.auth,
             content_type: "application/json".to_owned(),
             body,
             timeout: self.submit_timeout,
@@ -126,7 +129,7 @@ impl GptProto {
                     openai::form(&model.id, api, request, pictures, format).map_err(unwritable)?;
                 let (timeout, answer_bytes_max) = (self.sync_timeout, self.sync_answer_bytes_max);
                 (
-                    Call { path: path.to_owned(), content_type, body, timeout, answer_bytes_max },
+                    Call { path: path.to_owned(), auth: format.auth, content_type, body, timeout, answer_bytes_max },
                     InputUrlGuards::default(),
                 )
             }
