@@ -25,7 +25,6 @@ mod exchange;
 pub(crate) mod formats;
 mod gptproto;
 mod inputs;
-mod last_byte;
 
 #[cfg(fuzzing)]
 pub(crate) use answer::fuzz;

@@ -105,7 +105,8 @@ impl Cooldowns {
     /// the model, submits fail instead of waiting. A submit after each cooldown tests whether the model is available again.
     pub(super) fn unavailable(&self, model: &str, now: Instant) -> Option<&Failure> {
         let cooldown = self.models.get(model)?;
-        ((cooldown.permanent || cooldown.refusals >= MODEL_REFUSALS) && cooldown.is_active(now)).then_some(&cooldown.reason)
+        ((cooldown.permanent || cooldown.refusals >= MODEL_REFUSALS) && cooldown.is_active(now))
+            .then_some(&cooldown.reason)
     }
 
     /// Records that a submit of `model` is sent, which tests the cooldowns that exist.

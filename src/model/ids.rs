@@ -258,7 +258,9 @@ mod tests {
         assert!(UpstreamId::new("sora:task_1").is_some());
         assert!(UpstreamId::new("").is_none());
         assert!(UpstreamId::new("0b6c2f1e-7d1f-4d0a-9a53-3a7d2c1b0f4e").is_some());
-        for unusable in ["a b", ".", "..", "...", "/", "a/b", "../x", "a\\b", "a?b", "a#b", "%2e%2e", "a\nb", "a\0", "é"] {
+        for unusable in
+            ["a b", ".", "..", "...", "/", "a/b", "../x", "a\\b", "a?b", "a#b", "%2e%2e", "a\nb", "a\0", "é"]
+        {
             assert!(UpstreamId::new(unusable).is_none(), "{unusable:?}");
         }
         assert!(UpstreamId::new(&"a".repeat(257)).is_none());

@@ -102,8 +102,7 @@ pub(super) fn failure_text(envelope: &Value, data: &Value) -> String {
 }
 
 /// The names of the field that has the id of a prediction, the documented one first.
-const ID_FIELDS: [&str; 7] =
-    ["id", "result_id", "task_id", "taskId", "prediction_id", "predictionId", "resultId"];
+const ID_FIELDS: [&str; 7] = ["id", "result_id", "task_id", "taskId", "prediction_id", "predictionId", "resultId"];
 
 /// Returns the ids in an object: texts, also empty ones, and numbers.
 pub(super) fn ids(object: &Value) -> impl Iterator<Item = String> {
@@ -187,9 +186,9 @@ pub(super) fn output_text(text: &str) -> Option<Output> {
 
 /// Whether a text is an address, in letters of any size.
 fn has_scheme(text: &str) -> bool {
-    ["http://", "https://"].iter().any(|scheme| {
-        text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    })
+    ["http://", "https://"]
+        .iter()
+        .any(|scheme| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
 }
 
 /// Decodes base64 tolerantly: standard or URL-safe, padded or not, with white space.

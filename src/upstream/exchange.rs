@@ -15,12 +15,14 @@ use super::answer::error_text::message_of;
 use super::answer::submit::{Accepted, AnswerBody, AnswerHead, Sent, meaning, unknown_if};
 use super::answer::{PollAnswer, SubmitAnswer, poll, with_secure_addresses};
 use super::client::{Clients, may_fetch};
-use super::formats::SubmitFormat;
-use super::last_byte::{GatedBody, LastByteGate};
+use super::formats::{AuthStyle, SubmitFormat};
 use super::{Commit, FetchError, Finished, KeyCheck, Output, PollError, Polled, SubmitError};
 use crate::config::{Account, UpstreamConfig};
 use crate::http::StreamingBody;
 use crate::model::{AccountId, Timestamp};
+use last_byte::{GatedBody, LastByteGate};
+
+mod last_byte;
 
 /// Redirects a download may follow, each of them checked.
 const REDIRECTS_MAX: usize = 3;
@@ -40,6 +42,7 @@ pub(super) struct Exchange {
 pub(super) struct Call {
     /// On the configured origin.
     pub(super) path: String,
+    pub(super) auth: AuthStyle,
     pub(super) content_type: String,
     pub(super) body: StreamingBody,
     /// From the last byte of the body to the head of the answer, and again to its end.
@@ -83,14 +86,13 @@ impl Exchange {
         commit: Commit,
         reader: SubmitReader<'_>,
     ) -> Result<Accepted, SubmitError> {
-        let Call { path, content_type, body, timeout, answer_bytes_max } = call;
+        let Call { path, auth, content_type, body, timeout, answer_bytes_max } = call;
         let (body, gate) = GatedBody::new(body);
         let released = gate.released();
         let exchange = self
             .clients
             .of(account)
-            .submit
-            .post(self.at(&path))
+            .post(self.at(&path), auth)
             .header(CONTENT_TYPE, content_type)
             .body(reqwest::Body::wrap(body))
             .send();
@@ -154,6 +156,11 @@ impl Exchange {
         }
     }
 
+    /// Notes the auth style of an accepted submit, for polls and key checks.
+    pub(super) fn accepted_with(&self, account: &AccountId, auth: AuthStyle) {
+        self.clients.of(account).prefer(auth);
+    }
+
     /// Polls a prediction, and reads the answer with `read`.
     pub(super) async fn poll(
         &self,
@@ -162,8 +169,7 @@ impl Exchange {
         read: impl FnOnce(&[u8]) -> PollAnswer,
     ) -> Result<Polled, PollError> {
         let trouble = |message: String| PollError::Trouble { message };
-        let response =
-            self.clients.of(account).poll.get(url).send().await.map_err(|error| trouble(describe(&error)))?;
+        let response = self.clients.of(account).get(url).await.map_err(|error| trouble(describe(&error)))?;
         let head = AnswerHead::of(response.status(), response.headers());
         let answer = match bounded_body(response, self.answer_bytes_max).await {
             Ok(body) => read(&body),
@@ -219,7 +225,7 @@ impl Exchange {
 
     /// Requests the list of models with an account's key.
     pub(super) async fn check_key(&self, account: &AccountId) -> KeyCheck {
-        match self.clients.of(account).poll.get(self.at("/v1/models")).send().await {
+        match self.clients.of(account).get(self.at("/v1/models")).await {
             Err(error) => KeyCheck::Unclear(describe(&error)),
             Ok(response) => match response.status() {
                 status if status.is_success() => KeyCheck::Good { upstream_time: date(response.headers()) },
@@ -285,3 +291,6 @@ fn describe(error: &reqwest::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,13 +40,15 @@ impl ErrorText {
     /// Reads the error of a parsed body; `None` where there is neither a text nor an error code.
     pub(in crate::upstream) fn in_body(body: &Value) -> Option<Self> {
         let code = code_in(body);
-        let is_explicit = code.is_some() || ["/error", "/data/error"].iter().any(|at| body.pointer(at).is_some_and(is_some));
+        let is_explicit =
+            code.is_some() || ["/error", "/data/error"].iter().any(|at| body.pointer(at).is_some_and(is_some));
         let mut texts = texts_in(body);
         let message = texts.next();
         if message.is_none() && !is_explicit {
             return None;
         }
-        let words: String = message.into_iter().chain(texts).chain(names_in(body)).map(|text| bounded(text) + "\n").collect();
+        let words: String =
+            message.into_iter().chain(texts).chain(names_in(body)).map(|text| bounded(text) + "\n").collect();
         let param = ["/error/param", "/param"].iter().find_map(|at| body.pointer(at)?.as_str());
         Some(Self {
             message: message.map_or_else(|| "an error without a message".to_owned(), bounded),
@@ -153,7 +155,8 @@ impl ErrorText {
         // Tokens are also what prompts are counted in.
         let counted = self.has(&["max_tokens", "input tokens", "output tokens", "prompt tokens", "tokens per"]);
         let token = self.has(&["token"]) && !counted;
-        let account = self.has(&["account", "user", "账户", "用户"]) && self.has(&["banned", "suspended", "disabled", "封禁"]);
+        let account =
+            self.has(&["account", "user", "账户", "用户"]) && self.has(&["banned", "suspended", "disabled", "封禁"]);
         token || account || self.has(WORDS)
     }
 
@@ -197,7 +200,8 @@ impl ErrorText {
         ];
         let is_refused = self.has(REFUSED);
         let about_picture = self.has(&["image", "picture", "input_references", "图片", "图像"]);
-        let path = ["invalid url (", "unknown url", "unknown request url", "no route", "route not found", "cannot post"];
+        let path =
+            ["invalid url (", "unknown url", "unknown request url", "no route", "route not found", "cannot post"];
         if self.has(&path) {
             return Some(Named::Path);
         }
@@ -211,7 +215,8 @@ impl ErrorText {
         }
         let picture_field = ["image", "images", "base64_images", "mask", "input_references"];
         let refused_field = is_refused && picture_field.iter().any(|field| self.names(field));
-        let unreadable = self.has(&["base64", "data uri", "data url"]) || self.has(&["parse url", "url parse", "parse the url"]);
+        let unreadable =
+            self.has(&["base64", "data uri", "data url"]) || self.has(&["parse url", "url parse", "parse the url"]);
         let wrong_picture = about_picture && self.has(WRONG) && !of_file;
         (refused_field || unreadable || wrong_picture).then_some(Named::Inputs)
     }
@@ -222,7 +227,8 @@ impl ErrorText {
         let is_quote = |c: char| matches!(c, '\'' | '"' | '`' | '‘' | '’' | '“' | '”');
         self.param.as_deref() == Some(field)
             || self.words.match_indices(field).any(|(at, found)| {
-                let (before, after) = (self.words[..at].chars().next_back(), self.words[at + found.len()..].chars().next());
+                let (before, after) =
+                    (self.words[..at].chars().next_back(), self.words[at + found.len()..].chars().next());
                 let is_word = !before.is_some_and(of_name) && !after.is_some_and(of_name);
                 is_word && (field.len() > 1 || (before.is_some_and(is_quote) && after.is_some_and(is_quote)))
             })

@@ -15,8 +15,7 @@ use crate::upstream::apis::{openai, prediction, unified};
 pub fn answer(data: &[u8]) {
     let asked = UpstreamId::new("task_1").expect("it is plain");
     let polled = prediction::poll_answer(data, &asked);
-    let finished =
-        matches!(polled, PollAnswer::Task(Polled::Finished(_)) | PollAnswer::Unnamed(Polled::Finished(_)));
+    let finished = matches!(polled, PollAnswer::Task(Polled::Finished(_)) | PollAnswer::Unnamed(Polled::Finished(_)));
     let submitted = prediction::submit_answer(data);
     assert!(
         !(finished && matches!(submitted, SubmitAnswer::Unusable | SubmitAnswer::Error(_))),

@@ -65,7 +65,10 @@ mod tests {
                 for (word, key) in [("failed", "status"), ("cancelled", "state"), ("FAILED", "state")] {
                     let failed = json!({"code": 500, "data": {"id": "task_1", key: word, "error": "boom"}});
                     let end = by(read, status, &failed);
-                    assert!(matches!(&end, Ok(Polled::Failed(Failure::TaskFailed { message })) if message == "boom"), "{end:?}");
+                    assert!(
+                        matches!(&end, Ok(Polled::Failed(Failure::TaskFailed { message })) if message == "boom"),
+                        "{end:?}"
+                    );
                 }
             }
         }
@@ -74,7 +77,10 @@ mod tests {
             assert!(matches!(by(read, status, &failed), Ok(Polled::Failed(_))), "{status}");
         }
         for status in [200, 400, 500] {
-            assert!(matches!(polled(status, &json!({"status": "failed", "data": null})), Ok(Polled::Failed(_))), "{status}");
+            assert!(
+                matches!(polled(status, &json!({"status": "failed", "data": null})), Ok(Polled::Failed(_))),
+                "{status}"
+            );
             let done = json!({"code": 400, "data": {"status": "done", "outputs": ["https://x.example/1.png"]}});
             assert!(matches!(polled(status, &done), Ok(Polled::Finished(_))), "{status}");
         }
@@ -135,9 +141,14 @@ mod tests {
     #[test]
     fn a_429_asks_for_a_pause_unless_it_brings_an_end() {
         let refused = || Err(PollError::Refused { retry_after: Some(Duration::from_secs(3)) });
-        for body in [json!({"error": {"message": "Too many requests"}}), json!({"data": {"id": "task_1", "status": "running"}})] {
+        for body in
+            [json!({"error": {"message": "Too many requests"}}), json!({"data": {"id": "task_1", "status": "running"}})]
+        {
             assert_eq!(polled(429, &body), refused(), "{body}");
         }
-        assert_eq!(meaning(StatusCode::TOO_MANY_REQUESTS, Some(Duration::from_secs(3)), PollAnswer::Unusable), refused());
+        assert_eq!(
+            meaning(StatusCode::TOO_MANY_REQUESTS, Some(Duration::from_secs(3)), PollAnswer::Unusable),
+            refused()
+        );
     }
 }

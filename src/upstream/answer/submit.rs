@@ -82,7 +82,11 @@ impl AnswerHead {
 }
 
 /// Decides what an answer to a submit means.
-pub(in crate::upstream) fn meaning(head: AnswerHead, body: AnswerBody, sent: Sent<'_>) -> Result<Accepted, SubmitError> {
+pub(in crate::upstream) fn meaning(
+    head: AnswerHead,
+    body: AnswerBody,
+    sent: Sent<'_>,
+) -> Result<Accepted, SubmitError> {
     let status = head.status;
     let without_meaning = |what: &str| sent.unknown(format!("HTTP {status} with {what}"));
     let (answer, edge) = match body {
@@ -147,7 +151,8 @@ pub(in crate::upstream) fn unknown_if(released: bool, message: String) -> Submit
 
 /// Returns the status of a refusal. Some relays answer everything with 400, and have the status in the body.
 fn effective(status: StatusCode, text: &ErrorText) -> StatusCode {
-    let in_body = text.code.filter(|code| status == StatusCode::BAD_REQUEST && matches!(code.as_u16(), 401..=403 | 429));
+    let in_body =
+        text.code.filter(|code| status == StatusCode::BAD_REQUEST && matches!(code.as_u16(), 401..=403 | 429));
     in_body.unwrap_or(status)
 }
 
@@ -159,12 +164,9 @@ fn refusal(status: StatusCode, text: ErrorText, retry_after: Option<Duration>, s
         return SubmitError::Rejected(Failure::Moderated { message: message(), bought: false });
     }
     let no_channel = || Failure::ModelUnavailable { message: message() };
-    let account_pushback =
-        || SubmitError::Refused { pushback: Pushback::Account { retry_after }, message: message() };
-    let model_pushback = || SubmitError::Refused {
-        pushback: Pushback::Model { retry_after, reason: no_channel() },
-        message: message(),
-    };
+    let account_pushback = || SubmitError::Refused { pushback: Pushback::Account { retry_after }, message: message() };
+    let model_pushback =
+        || SubmitError::Refused { pushback: Pushback::Model { retry_after, reason: no_channel() }, message: message() };
     match status.as_u16() {
         429 if text.is_channel() || text.is_load() => model_pushback(),
         429 => account_pushback(),

@@ -5,7 +5,9 @@ use super::*;
 #[test]
 fn ids_are_the_same_with_and_without_their_model() {
     let id = |text: &str| UpstreamId::new(text).unwrap();
-    for (asked, answered) in [("task_1", "task_1"), ("sora-2:task_1", "task_1"), ("task_1", "sora-2:task_1"), ("17", "17")] {
+    for (asked, answered) in
+        [("task_1", "task_1"), ("sora-2:task_1", "task_1"), ("task_1", "sora-2:task_1"), ("17", "17")]
+    {
         assert!(is_same_id(&id(asked), answered), "{asked} {answered}");
     }
     for (asked, answered) in [("task_1", "task_11"), ("task_1", "ask_1"), ("a_task_1", "task_1"), ("task_1", "")] {

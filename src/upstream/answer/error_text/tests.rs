@@ -50,7 +50,11 @@ fn words_count_in_one_sense_only() {
                 "内容违规",
                 "包含敏感词",
             ],
-            &["Unknown parameter: 'moderation'", "Invalid value for moderation: the field is unsupported", "参数大小写敏感"],
+            &[
+                "Unknown parameter: 'moderation'",
+                "Invalid value for moderation: the field is unsupported",
+                "参数大小写敏感",
+            ],
         ),
         (
             ErrorText::is_key,
@@ -88,7 +92,8 @@ fn the_message_and_the_code_are_found_in_every_shape() {
         let read = ErrorText::in_body(&body).unwrap();
         assert_eq!((read.message.as_str(), read.code.map(|code| code.as_u16())), (message, code), "{body}");
     }
-    for nothing in [json!({}), json!({"code": 200}), json!({"code": 0, "error": null}), json!({"error": {}}), json!([])] {
+    for nothing in [json!({}), json!({"code": 200}), json!({"code": 0, "error": null}), json!({"error": {}}), json!([])]
+    {
         assert_eq!(ErrorText::in_body(&nothing), None, "{nothing}");
     }
     assert!(!ErrorText::in_body(&json!({"message": "success"})).unwrap().is_explicit);

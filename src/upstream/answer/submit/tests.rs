@@ -133,7 +133,8 @@ fn every_status_with_every_body() {
         let row: Vec<&str> = row.split_whitespace().collect();
         assert_eq!(row.len(), bodies().len(), "{status}");
         for ((name, body), expected) in bodies().iter().zip(row) {
-            let means = |format: &SubmitFormat, released| word(&means(head(*status), body.as_deref(), format, released));
+            let means =
+                |format: &SubmitFormat, released| word(&means(head(*status), body.as_deref(), format, released));
             assert_eq!(means(&format(false, false), true), expected, "{status} {name}");
             // Before the last byte nothing is unknown, and a refusal is one all the more.
             let unsent = if expected == "unk" { "unsent" } else { expected };
@@ -222,7 +223,8 @@ fn errors_under_a_success_are_read_by_their_code() {
     assert_eq!(under_200(json!({"code": 404, "message": "not here"})), "path");
     assert_eq!(under_200(json!({"error": "it is not as it should be"})), "unclear");
     assert_eq!(under_200(json!({"data": {"status": "failed", "error": "boom"}})), "failed", "a task without an id");
-    for silent in [json!({}), json!([]), json!({"message": "success", "code": 200}), json!({"data": {}, "error": null})] {
+    for silent in [json!({}), json!([]), json!({"message": "success", "code": 200}), json!({"data": {}, "error": null})]
+    {
         assert_eq!(under_200(silent.clone()), "unk", "{silent}");
     }
     // Some relays answer everything with 400.
@@ -247,9 +249,17 @@ fn every_documented_refusal_is_classified() {
         (429, r#"{"error":{"message":"no channel found for model","type":"429"}}"#, "model"),
         (400, r#"{"error":{"message":"no channel found for model","type":"400"}}"#, "gone"),
         (500, r#"{"error":{"message":"Internal server error","type":"500"}}"#, "unk"),
-        (403, r#"{"error":{"message":"No permission","type":"permission_error","code":"insufficient_permissions"}}"#, "perm"),
+        (
+            403,
+            r#"{"error":{"message":"No permission","type":"permission_error","code":"insufficient_permissions"}}"#,
+            "perm",
+        ),
         (422, r#"{"detail":[{"loc":["body","images"],"msg":"field required: images"}]}"#, "inputs"),
-        (400, r#"{"error":{"message":"It cannot be used.","param":"quality","code":"unsupported_parameter"}}"#, "field"),
+        (
+            400,
+            r#"{"error":{"message":"It cannot be used.","param":"quality","code":"unsupported_parameter"}}"#,
+            "field",
+        ),
     ] {
         assert_eq!(word(&first(status, body)), expected, "{status} {body}");
     }
@@ -318,12 +328,19 @@ fn the_readers_of_all_apis_agree_about_ids_errors_and_pages() {
     let readers: [fn(BytesMut) -> SubmitAnswer; 3] = [prediction::answer, openai::answer, unified::answer];
     for read in readers {
         let read = |body: &str| read(BytesMut::from(body.as_bytes()));
-        for body in [r#"{"id":"task_1","error":{"message":"no"}}"#, r#"{"data":{"id":"task_1","status":"failed"},"code":500}"#] {
-            assert!(matches!(read(body), SubmitAnswer::Accepted(prediction) if prediction.id.as_str() == "task_1"), "{body}");
+        for body in
+            [r#"{"id":"task_1","error":{"message":"no"}}"#, r#"{"data":{"id":"task_1","status":"failed"},"code":500}"#]
+        {
+            assert!(
+                matches!(read(body), SubmitAnswer::Accepted(prediction) if prediction.id.as_str() == "task_1"),
+                "{body}"
+            );
         }
         assert_eq!(read(r#"{"data":{"id":".."}}"#), SubmitAnswer::UnusableId);
         let error = read(r#"{"error":{"message":"no such model","code":400}}"#);
-        assert!(matches!(error, SubmitAnswer::Error(text) if text.message == "no such model" && text.code == Some(StatusCode::BAD_REQUEST)));
+        assert!(
+            matches!(error, SubmitAnswer::Error(text) if text.message == "no such model" && text.code == Some(StatusCode::BAD_REQUEST))
+        );
         for nothing in ["", "<html>", "{}", "[]", "null", r#"{"data":{"id":"4ec"#] {
             assert_eq!(read(nothing), SubmitAnswer::Unusable, "{nothing}");
         }
