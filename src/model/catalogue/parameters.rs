@@ -81,7 +81,8 @@ pub(super) fn check_auto(size: &SizeRule, choices: &BTreeMap<String, Choice>) ->
     if let Some(size) = size.auto.iter().find(|&&auto| size.check(auto).is_err()) {
         return Err(format!("size.auto: {size} violates the model's size rule"));
     }
-    if let Some(size) = size.other.iter().flat_map(|(size, other)| [size, other]).find(|&&one| size.check(one).is_err()) {
+    if let Some(size) = size.other.iter().flat_map(|(size, other)| [size, other]).find(|&&one| size.check(one).is_err())
+    {
         return Err(format!("size.other: {size} violates the model's size rule"));
     }
     Ok(())

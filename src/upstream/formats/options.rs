@@ -263,7 +263,11 @@ impl<'a> Offer<'a> {
             let of = |capabilities: Capabilities<'a>| capabilities.choice(name);
             let value = request.choices.get(name);
             !request.explicit.contains(*name)
-                && api_kinds.iter().filter_map(at).filter_map(of).all(|choice| value.is_none_or(|value| value == choice.auto))
+                && api_kinds
+                    .iter()
+                    .filter_map(at)
+                    .filter_map(of)
+                    .all(|choice| value.is_none_or(|value| value == choice.auto))
         };
         let mut optional: BTreeSet<String> = names.filter(is_default).cloned().collect();
         // One picture is made without it too, whether or not the client asked for one.
