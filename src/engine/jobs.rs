@@ -214,7 +214,7 @@ impl Jobs {
         }
         let published = purchases.iter().flat_map(|Purchase { state, .. }| {
             let upstream = state.upstream().cloned().map(ProgressChange::Upstream);
-            let result = state.end().and_then(PurchaseEnd::result).map(ProgressChange::Result);
+            let result = state.end().and_then(|end| end.result(record.inputs)).map(ProgressChange::Result);
             upstream.into_iter().chain(result)
         });
         let changes: Vec<ProgressChange> = std::iter::once(ProgressChange::Recorded).chain(published).collect();

@@ -61,6 +61,7 @@ pub(super) struct EngineMetrics {
 #[derive(Clone, Debug, Default)]
 struct CallMetrics {
     submits: Family<SubmitLabels, Counter>,
+    upstream_id_conflicts: Counter,
     polls: Family<ResultLabel, Counter>,
     polls_saved: Counter,
 }
@@ -69,6 +70,7 @@ struct CallMetrics {
 struct PurchaseMetrics {
     pictures_bought: Counter,
     failed: Family<ReasonLabel, Counter>,
+    inputs_unseen: Family<ModelLabel, Counter>,
     in_progress: Family<StateLabel, Gauge>,
     generation_seconds: Family<ModelLabel, Histogram>,
     spent_usd: Money,
@@ -130,6 +132,7 @@ impl EngineMetrics {
         let purchases = PurchaseMetrics {
             pictures_bought: Counter::default(),
             failed: Family::default(),
+            inputs_unseen: Family::default(),
             in_progress: Family::default(),
             generation_seconds: Family::new_with_constructor(|| Histogram::new(GENERATION_BUCKETS)),
             spent_usd: Money::default(),
@@ -147,6 +150,11 @@ impl EngineMetrics {
                 own.purchases.failed.clone(),
             );
             registry.register(
+                "inputs_unseen",
+                "Purchases with pictures that were made without looking at the input pictures, by model",
+                own.purchases.inputs_unseen.clone(),
+            );
+            registry.register(
                 "purchases_in_progress",
                 "Purchases that are queued, submitted or polled, by state",
                 own.purchases.in_progress.clone(),
@@ -162,6 +170,11 @@ impl EngineMetrics {
                     "polls_saved",
                     "Polls that a fixed interval of 2.5 s would have made in addition",
                     &own.calls.polls_saved,
+                ),
+                (
+                    "upstream_id_conflicts",
+                    "Submits that were accepted under the id of another purchase",
+                    &own.calls.upstream_id_conflicts,
                 ),
                 ("pictures_bought", "Pictures bought and stored", &own.purchases.pictures_bought),
                 ("purchases_unknown", "Purchases with an unknown outcome", &own.purchases.unknown),
@@ -236,6 +249,11 @@ impl EngineMetrics {
         self.calls.submits.get_or_create(&SubmitLabels { api: api_kind.name(), result }).inc();
     }
 
+    /// Counts a submit that was accepted under the id of another purchase.
+    pub(super) fn upstream_id_conflict(&self) {
+        self.calls.upstream_id_conflicts.inc();
+    }
+
     pub(super) fn polled(&self, error: Option<&PollError>) {
         let result = match error {
             None => "answered",
@@ -261,6 +279,10 @@ impl EngineMetrics {
         if let Some(Usd(usd)) = price {
             self.purchases.spent_usd.inc_by(usd);
         }
+    }
+
+    pub(super) fn inputs_unseen(&self, model: &str) {
+        self.purchases.inputs_unseen.get_or_create(&ModelLabel { model: model.to_owned() }).inc();
     }
 
     pub(super) fn ended(&self, failure: &Failure, estimate: Usd) {

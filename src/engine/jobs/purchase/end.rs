@@ -44,7 +44,7 @@ impl Purchase {
             }
         };
         let job = cx.purchase.job;
-        if let Some(result) = end.result() {
+        if let Some(result) = end.result(cx.record.inputs) {
             cx.push(Effect::Publish { job, change: ProgressChange::Result(result) });
         }
         cx.push(Effect::EndPurchase(Box::new(EndedPurchase {
@@ -52,6 +52,7 @@ impl Purchase {
             record: cx.record.clone(),
             upstream,
             result,
+            inputs_unseen: end.missed_inputs(cx.record.inputs),
             took: cx.now.instant.saturating_duration_since(since),
             usd,
             charge,

@@ -142,7 +142,7 @@ impl Script {
     }
 
     fn ended(&self, ended: &EndedPurchase) -> String {
-        let EndedPurchase { purchase, record, upstream, result, took, usd, charge: (pictures, charged) } = ended;
+        let EndedPurchase { purchase, record, upstream, result, took, usd, charge: (pictures, charged), .. } = ended;
         assert_eq!(record.id, purchase.job);
         let upstream = upstream.as_ref().map_or_else(String::new, |upstream| format!(" {upstream}"));
         let result = match result {
