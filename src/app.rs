@@ -32,7 +32,7 @@ mod listeners;
 mod simulator;
 mod sources;
 
-use learned::{BUDGET_STATE, LATENCY_STATE, Learned};
+use learned::{BUDGET_STATE, FORMAT_STATE, FormatFile, LATENCY_STATE, Learned};
 use listeners::{BoundListeners, Listeners};
 use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
@@ -132,6 +132,10 @@ impl Gateway {
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
             learned: state_files.read(LATENCY_STATE),
+            formats: (
+                state_files.read(FORMAT_STATE).unwrap_or_default(),
+                Arc::new(FormatFile(state_files.clone())) as Arc<_>,
+            ),
         };
         let engine = Engine::start(parts, &upstream, &cache, &storage).await?;
         let learned = Learned { files: state_files, budget: budget.clone(), engine: engine.clone() };

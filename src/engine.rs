@@ -27,6 +27,7 @@ use crate::storage::spool::{Spool, SpoolStatus};
 use crate::storage::{DiskSpace, Journal, JournalError, Results};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
+use crate::upstream::formats::{FormatRules, FormatStore, FormatTable, StoredFormats};
 
 mod cache;
 mod driver;
@@ -73,6 +74,8 @@ pub(crate) struct Parts {
     pub(crate) metrics: Metrics,
     /// Generation times that earlier runs of the gateway learned.
     pub(crate) learned: Option<StoredLatencies>,
+    /// The request formats that earlier runs found to be accepted, and where later ones find them.
+    pub(crate) formats: (StoredFormats, Arc<dyn FormatStore>),
 }
 
 /// Handle to the engine. Cheap to clone.
@@ -135,7 +138,9 @@ impl Engine {
             lifecycle: parts.lifecycle,
             metrics,
         };
-        let (driver, messages) = Driver::new(Jobs::new(rules.clone()), latencies, fetcher, result_cache, services);
+        let (stored, format_store) = parts.formats;
+        let jobs = Jobs::new(rules.clone(), FormatTable::new(upstream.first_contact, stored));
+        let (driver, messages) = Driver::new(jobs, latencies, fetcher, format_store, result_cache, services);
         let driver = Arc::new(driver);
         recovery::run(&driver, &rules, &*quotas).await?;
         recovery::remove_orphans(&driver, &results).await?;
@@ -209,6 +214,7 @@ fn rules(upstream: &UpstreamConfig, catalogue: &Arc<Catalogue>) -> Rules {
         submit_attempts_max: upstream.submit_attempts_max.get(),
         on_unknown: upstream.on_unknown,
         deadline: upstream.deadline,
+        formats: FormatRules { edge_timeout: upstream.edge_timeout, publishes: false },
     }
 }
 

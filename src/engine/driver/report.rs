@@ -3,6 +3,7 @@
 use crate::engine::jobs::event::EndedPurchase;
 use crate::engine::metrics::EngineMetrics;
 use crate::model::Usd;
+use crate::upstream::formats::{FormatChange, FormatSubject};
 
 /// Counts the end of a purchase.
 pub(super) fn count_end(metrics: &EngineMetrics, ended: &EndedPurchase) {
@@ -47,6 +48,19 @@ pub(super) fn log_end(ended: &EndedPurchase) {
         Err(failure) => {
             let failure = failure.name();
             tracing::info!(%purchase, %client, failure, "purchase ended without a picture");
+        }
+    }
+}
+
+/// Logs a change of what is known of request formats: the first proof for information, anything else as a warning.
+pub(super) fn log_format(change: &FormatChange) {
+    let FormatChange { subject, format, state, reason } = change;
+    let FormatSubject { account, model, task, .. } = subject;
+    let (model, task, format) = (model.as_str(), task.name(), format.describe());
+    match *state {
+        "proven" => tracing::info!(%account, model, task, format, "the upstream accepts a request format"),
+        state => {
+            tracing::warn!(%account, model, task, format, state, reason, "a request format is not used first any more")
         }
     }
 }

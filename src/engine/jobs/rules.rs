@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::OnUnknown;
-use crate::model::{ApiKind, Catalogue, Choices, Size, Task, Usage, Usd};
+use crate::model::{Catalogue, Choices, Size, Task, Usage, Usd};
 use crate::polling::latency::LatencyClass;
 use crate::polling::planner::PollPlanner;
 use crate::storage::journal::JobRecord;
-use crate::upstream::formats::{InputMethod, RequestFormat};
+use crate::upstream::formats::FormatRules;
 
 /// The operator's settings that the jobs depend on, and the prices.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(in crate::engine) struct Rules {
     pub(in crate::engine) on_unknown: OnUnknown,
     /// Time from its acceptance after which a purchase is given up.
     pub(in crate::engine) deadline: Duration,
+    /// Which request formats may be used.
+    pub(in crate::engine) formats: FormatRules,
 }
 
 impl Rules {
@@ -45,13 +47,4 @@ pub(in crate::engine) fn class_of(record: &JobRecord, pictures: u8) -> LatencyCl
 pub(in crate::engine) fn class(model: &str, task: Task, choices: &Choices, size: Size, pictures: u8) -> LatencyClass {
     let quality = choices.quality().unwrap_or_default();
     LatencyClass::new(model, task.name(), quality, size.pixels(), u32::from(pictures))
-}
-
-/// Returns the documented request format of an API.
-pub(in crate::engine) fn documented_format(api_kind: ApiKind) -> RequestFormat {
-    RequestFormat::documented(match api_kind {
-        ApiKind::Prediction => InputMethod::Base64Images,
-        ApiKind::OpenAi => InputMethod::Multipart,
-        ApiKind::Unified => InputMethod::Unified,
-    })
 }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::job::Job;
+use super::purchase::{SentFormat, State, Submit};
 use crate::engine::reuse::{LiveCandidate, ReusePolicy};
-use crate::model::{ClientId, Failure, Fingerprint, IdempotencyKey, JobId};
+use crate::model::{ClientId, Failure, Fingerprint, IdempotencyKey, JobId, PurchaseId};
 use crate::storage::journal::JobRecord;
 
 /// The live jobs and their indexes. A job that cannot be joined any more is in `live` alone.
@@ -39,6 +40,12 @@ impl Table {
                 self.by_key.remove(&key);
             }
         }
+    }
+
+    /// Returns the format of the submit of a purchase that is under way.
+    pub(super) fn sent(&self, purchase: PurchaseId) -> Option<&SentFormat> {
+        let one = self.live.get(&purchase.job)?.purchases.get(usize::from(purchase.slot))?;
+        if let State::Submitting(Submit { sent, .. }) = &one.state { Some(sent) } else { None }
     }
 
     /// Returns the live job of a client's key.

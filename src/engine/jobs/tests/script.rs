@@ -16,6 +16,7 @@ use crate::model::{
 };
 use crate::polling::planner::PollPlanner;
 use crate::storage::journal::{JobRecord, StoredJob, StoredPurchase, StoredState};
+use crate::upstream::formats::{FormatOptions, FormatRules, FormatTable};
 use crate::upstream::{Finished, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted};
 
 /// One picture costs $0.5, a token in $1, and a token out $2.
@@ -148,6 +149,7 @@ pub(super) fn rules() -> Rules {
         submit_attempts_max: 3,
         on_unknown: OnUnknown::Hold,
         deadline: DEADLINE,
+        formats: FormatRules::for_test(),
     }
 }
 
@@ -203,7 +205,8 @@ impl Script {
     pub(super) fn new(rules: Rules) -> Self {
         // Ahead of the clock, so that times before the start exist.
         let start = Instant::now() + DEADLINE * 2;
-        Self { jobs: Jobs::new(rules), job: JobId::new(START, 0), listed: Vec::new(), start, passed: Duration::ZERO }
+        let jobs = Jobs::new(rules, FormatTable::strict());
+        Self { jobs, job: JobId::new(START, 0), listed: Vec::new(), start, passed: Duration::ZERO }
     }
 
     /// A job with one waiter, of this number of purchases with one picture each.
@@ -259,6 +262,7 @@ impl Script {
         let new = NewJob {
             record: Arc::new(request.record(id)),
             api_kind: request.api_kind,
+            formats: FormatOptions::only(request.model, request.api_kind),
             pictures: request.purchases.clone(),
             webhook: request.webhook.then_some(webhook),
             times: StartTimes {
