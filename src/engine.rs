@@ -27,7 +27,7 @@ use crate::storage::spool::{Spool, SpoolStatus};
 use crate::storage::{DiskSpace, Journal, JournalError, Results};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
-use crate::upstream::formats::{FormatRules, FormatStore, FormatTable, StoredFormats};
+use crate::upstream::formats::{FormatBasis, FormatRules, FormatStore, FormatTable, StoredFormats};
 
 mod cache;
 mod driver;
@@ -76,6 +76,8 @@ pub(crate) struct Parts {
     pub(crate) learned: Option<StoredLatencies>,
     /// The request formats that earlier runs found to be accepted, and where later ones find them.
     pub(crate) formats: (StoredFormats, Arc<dyn FormatStore>),
+    /// Input pictures can be published at a public address.
+    pub(crate) publishes_inputs: bool,
 }
 
 /// Handle to the engine. Cheap to clone.
@@ -103,7 +105,7 @@ impl Engine {
     ) -> Result<Self, JournalError> {
         let Parts { clock, rng, catalogue, journal, results, room, spool, budget, quotas, .. } = parts;
         let metrics = EngineMetrics::new(&parts.metrics);
-        let rules = rules(upstream, &catalogue);
+        let rules = rules(upstream, &catalogue, parts.publishes_inputs);
         let schedule = PollSchedule::new(rules.planner, upstream.concurrent_polls_max.get());
         let latencies = latencies(upstream, parts.learned);
         let settings = CacheSettings::new(upstream, cache, storage);
@@ -139,7 +141,8 @@ impl Engine {
             metrics,
         };
         let (stored, format_store) = parts.formats;
-        let jobs = Jobs::new(rules.clone(), FormatTable::new(upstream.first_contact, stored));
+        let basis = FormatBasis::of(&catalogue, &upstream.base_url);
+        let jobs = Jobs::new(rules.clone(), FormatTable::new(upstream.first_contact, basis, stored));
         let (driver, messages) = Driver::new(jobs, latencies, fetcher, format_store, result_cache, services);
         let driver = Arc::new(driver);
         recovery::run(&driver, &rules, &*quotas).await?;
@@ -202,7 +205,7 @@ impl Engine {
     }
 }
 
-fn rules(upstream: &UpstreamConfig, catalogue: &Arc<Catalogue>) -> Rules {
+fn rules(upstream: &UpstreamConfig, catalogue: &Arc<Catalogue>, publishes_inputs: bool) -> Rules {
     Rules {
         catalogue: Arc::clone(catalogue),
         planner: PollPlanner {
@@ -214,7 +217,7 @@ fn rules(upstream: &UpstreamConfig, catalogue: &Arc<Catalogue>) -> Rules {
         submit_attempts_max: upstream.submit_attempts_max.get(),
         on_unknown: upstream.on_unknown,
         deadline: upstream.deadline,
-        formats: FormatRules { edge_timeout: upstream.edge_timeout, publishes: false },
+        formats: FormatRules::new(upstream, publishes_inputs),
     }
 }
 

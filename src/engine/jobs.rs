@@ -206,6 +206,7 @@ impl Jobs {
             formats: Some(formats),
             intent: Intent::Appended,
             purchases: pictures.into_iter().map(|pictures| Purchase::new(State::Queued, pictures)).collect(),
+            upstream: Vec::new(),
             needed: 1,
             times,
             abandoned: false,
@@ -233,12 +234,20 @@ impl Jobs {
             upstream.into_iter().chain(result)
         });
         let changes: Vec<ProgressChange> = std::iter::once(ProgressChange::Recorded).chain(published).collect();
+        let polled = (0..).zip(&purchases).filter_map(|(slot, Purchase { state, .. })| {
+            let accepted = state.polled()?;
+            Some((PurchaseId { job, slot }, accepted.poll.handle.id.clone()))
+        });
+        // The journal has no id twice.
+        let upstream = polled.filter(|(purchase, id)| self.table.add_upstream(id, *purchase).is_ok()).map(|(_, id)| id);
+        let upstream = upstream.collect();
         let mut job_of = Job {
             kept: record.respond_async,
             record: Arc::new(record),
             formats: None,
             intent: Intent::Durable,
             purchases,
+            upstream,
             needed: 0,
             times: StartTimes { start_by: now.instant, expected_start: now.instant },
             abandoned: false,

@@ -22,7 +22,7 @@ mod table;
 mod test_support;
 
 pub(crate) use options::{FormatOptions, FormatRules};
-pub(crate) use stored::{FormatStore, StoredFormats};
+pub(crate) use stored::{FormatBasis, FormatStore, StoredFormats};
 pub(crate) use table::{FormatChange, FormatChoice, FormatTable, FormatTries, FormatVerdict};
 
 /// How a submit is written.

@@ -417,6 +417,7 @@ impl Simulation {
             metrics,
             learned: None,
             formats: (StoredFormats::default(), Arc::new(NoStore)),
+            publishes_inputs: false,
         };
         let starting = Engine::start(parts, &upstream, &cache, &storage);
         // Sometimes the power is cut again while the gateway resumes unfinished jobs.

@@ -67,6 +67,10 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Ef
             fetch::start(driver, purchase, finished, pause, resumable);
         }
         Effect::Publish { job, change } => state.live.publish(job, change),
+        Effect::ReportIdConflict { purchase, upstream, other } => {
+            driver.services.metrics.upstream_id_conflict();
+            state.defer([Deferred::LogIdConflict { purchase, upstream, other }]);
+        }
         Effect::FormatsChanged(changes) => {
             driver.formats.save(state.jobs.formats.stored());
             for change in changes {

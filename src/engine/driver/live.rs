@@ -8,7 +8,7 @@ use std::sync::{Arc, MutexGuard};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::report::{log_end, log_format};
+use super::report::{log_end, log_format, log_id_conflict};
 use super::{Driver, State};
 use crate::budget::{InFlightPermit, QueueSlot, Reservation, Submit};
 use crate::engine::jobs::event::{EndedPurchase, Event, ProgressChange};
@@ -36,6 +36,8 @@ pub(super) enum Deferred {
     ReleaseJob(LiveJob),
     /// The end of a purchase is logged.
     Log(Box<EndedPurchase>),
+    /// That the upstream gave a purchase the id of another one is logged.
+    LogIdConflict { purchase: PurchaseId, upstream: UpstreamId, other: PurchaseId },
     /// A change of what is known of request formats is logged.
     LogFormat(FormatChange),
 }
@@ -147,6 +149,7 @@ impl Drop for StateGuard<'_> {
                 Deferred::Release(submission) => drop(submission),
                 Deferred::ReleaseJob(live) => drop(live),
                 Deferred::Log(ended) => log_end(&ended),
+                Deferred::LogIdConflict { purchase, upstream, other } => log_id_conflict(purchase, &upstream, other),
                 Deferred::LogFormat(change) => log_format(&change),
             }
         }

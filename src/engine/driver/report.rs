@@ -2,7 +2,7 @@
 
 use crate::engine::jobs::event::EndedPurchase;
 use crate::engine::metrics::EngineMetrics;
-use crate::model::Usd;
+use crate::model::{PurchaseId, UpstreamId, Usd};
 use crate::upstream::formats::{FormatChange, FormatSubject};
 
 /// Counts the end of a purchase.
@@ -50,6 +50,16 @@ pub(super) fn log_end(ended: &EndedPurchase) {
             tracing::info!(%purchase, %client, failure, "purchase ended without a picture");
         }
     }
+}
+
+/// Logs that the upstream gave a purchase the id of another one.
+pub(super) fn log_id_conflict(purchase: PurchaseId, upstream: &UpstreamId, other: PurchaseId) {
+    tracing::error!(
+        %purchase,
+        %upstream,
+        %other,
+        "the upstream accepted a purchase under the id of another one; its outcome is taken for unknown"
+    );
 }
 
 /// Logs a change of what is known of request formats: the first proof for information, anything else as a warning.

@@ -129,6 +129,8 @@ pub(in crate::engine) enum Effect {
     Fetch { purchase: PurchaseId, finished: Finished, pause: Duration, resumable: bool },
     /// Show the waiters a change.
     Publish { job: JobId, change: ProgressChange },
+    /// The upstream gave a purchase the id of another one, which an operator has to know.
+    ReportIdConflict { purchase: PurchaseId, upstream: UpstreamId, other: PurchaseId },
     /// What is known of request formats has changed: log and count the changes, and store what is known.
     FormatsChanged(Vec<FormatChange>),
     /// Count a lost answer whose purchase is submitted again, and what it may have cost.

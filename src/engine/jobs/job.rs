@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::event::JobStage;
 use super::purchase::{Intent, Purchase, PurchaseEnd};
-use crate::model::{Failure, JobResult};
+use crate::model::{Failure, JobResult, UpstreamId};
 use crate::storage::journal::JobRecord;
 use crate::upstream::formats::FormatOptions;
 
@@ -22,6 +22,8 @@ pub(super) struct Job {
     pub(super) formats: Option<Arc<FormatOptions>>,
     pub(super) intent: Intent,
     pub(super) purchases: Vec<Purchase>,
+    /// The upstream's ids of its purchases.
+    pub(super) upstream: Vec<UpstreamId>,
     /// Requests that wait for it and keep it needed; an observer does not.
     pub(super) needed: usize,
     /// Its client fetches the result later: needed until it ends, or until its client cancels it.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{FormatOptions, FormatRefusal, FormatSubject, RequestFormat, StoredFormats, SubmitFormat};
+use super::{FormatBasis, FormatOptions, FormatRefusal, FormatSubject, RequestFormat, StoredFormats, SubmitFormat};
 use crate::config::FirstContact;
 use crate::model::{Failure, PurchaseId, Timestamp};
 
@@ -57,7 +57,8 @@ impl FormatChange {
 }
 
 impl FormatTable {
-    pub(crate) fn new(mode: FirstContact, _stored: StoredFormats) -> Self {
+    /// Makes a table of what was stored, where that was gained with the same version, catalogue and upstream.
+    pub(crate) fn new(mode: FirstContact, _basis: FormatBasis, _stored: StoredFormats) -> Self {
         Self { _mode: mode, changes: Vec::new() }
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{FormatOptions, FormatRules, FormatTable, InputKind, InputMethod, StoredFormats};
-use crate::config::FirstContact;
+use super::{FormatBasis, FormatOptions, FormatRules, FormatTable, InputKind, InputMethod, StoredFormats};
+use crate::config::{ApiPolicy, FirstContact};
 use crate::model::{ApiKind, ModelId, Task};
 
 impl FormatOptions {
@@ -19,6 +19,7 @@ impl FormatOptions {
             methods: methods.iter().map(|&method| (method, false)).collect(),
             optional: BTreeSet::new(),
             other_size: None,
+            lacks_public_url: false,
         })
     }
 
@@ -35,13 +36,19 @@ impl FormatOptions {
 
 impl FormatRules {
     pub(crate) fn for_test() -> Self {
-        Self { edge_timeout: Duration::from_secs(100), publishes: false }
+        Self {
+            mode: FirstContact::Strict,
+            api: ApiPolicy::Auto,
+            inputs: Vec::new(),
+            edge_timeout: Duration::from_secs(100),
+            publishes: false,
+        }
     }
 }
 
 impl FormatTable {
     /// Knows nothing, and tries nothing out.
     pub(crate) fn strict() -> Self {
-        Self::new(FirstContact::Strict, StoredFormats::default())
+        Self::new(FirstContact::Strict, FormatBasis::default(), StoredFormats::default())
     }
 }

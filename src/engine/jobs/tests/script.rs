@@ -486,6 +486,10 @@ impl Script {
         self.submitted(slot, Err(SubmitError::Refused { pushback, message: text("refused") }), usable)
     }
 
+    pub(super) fn answered(&mut self, slot: u8, result: Result<Submitted, SubmitError>) -> String {
+        self.submitted(slot, result, &[])
+    }
+
     fn submitted(&mut self, slot: u8, result: Result<Submitted, SubmitError>, usable: &[&str]) -> String {
         let usable_accounts = usable.iter().map(|name| account(name)).collect();
         let result = SubmitResult { result, usable_accounts };

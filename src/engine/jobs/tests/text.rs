@@ -68,6 +68,9 @@ impl Script {
                 };
                 if *job == self.job { change } else { format!("{}: {change}", self.number(*job)) }
             }
+            Effect::ReportIdConflict { purchase, upstream, other } => {
+                format!("conflict {} {upstream} {}", name(purchase), name(other))
+            }
             Effect::FormatsChanged(changes) => {
                 let text = |change: &FormatChange| format!("{} {}", change.format.describe(), change.state);
                 format!("formats {}", changes.iter().map(text).collect::<Vec<_>>().join(", "))
