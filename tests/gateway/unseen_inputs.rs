@@ -10,10 +10,11 @@ const SEEN: &str = "\"image_tokens\":194";
 const UNSEEN: &str = "\"image_tokens\":0";
 const WARNING: &str = "x-gateway-warning";
 
-/// A gateway whose upstream reports no tokens of input pictures.
+/// A gateway whose upstream reports no tokens of input pictures, however they are sent.
 async fn blind(upstream: &Upstream, changes: &[(&str, &str)]) -> Gateway {
     let between = Relay::replacing(upstream, SEEN, UNSEEN).await;
-    Gateway::at(&between.origin, changes).await
+    let strict = ("upstream.first_contact", "strict");
+    Gateway::at(&between.origin, &[&[strict], changes].concat()).await
 }
 
 #[tokio::test]
@@ -39,21 +40,34 @@ async fn a_picture_made_without_its_inputs_answers_retries_and_no_other_request(
     assert_eq!(upstream.purchases().await, 2);
 
     let (_, metrics) = gateway.page("/metrics").await;
-    let series = r#"gateway_engine_inputs_unseen_total{model="gpt-image-2"} 2"#;
+    let series = r#"gptproto_gateway_engine_inputs_unseen_total{model="gpt-image-1.5"} 2"#;
     assert!(metrics.lines().any(|line| line == series), "{metrics}");
+}
+
+#[tokio::test]
+async fn pictures_that_the_upstream_ignores_are_noticed() {
+    let upstream = Upstream::with(json!({"inputs": {"base64_images": "ignore"}})).await;
+    let gateway = Gateway::on(&upstream).await;
+    let edit = Edit::new("made from the text alone");
+    let first = gateway.alice().edit(&edit).await;
+    first.picture();
+    assert_eq!((first.cache(), first.header(WARNING)), ("miss", "inputs-unseen"));
+    assert_eq!(gateway.alice().edit(&edit).await.cache(), "miss");
+    assert_eq!(upstream.purchases().await, 2);
 }
 
 #[tokio::test]
 async fn the_warning_survives_a_restart_and_an_idempotency_key_replays_it() {
     let upstream = Upstream::start().await;
     let gateway = blind(&upstream, &[]).await;
-    let edit = Edit::new("under a key").header("idempotency-key", "once");
+    let keyed = |key| Edit::new("under a key").header("idempotency-key", key);
+    let edit = keyed("once");
     let first = gateway.alice().edit(&edit).await;
     let gateway = gateway.restart().await;
     let again = gateway.alice().edit(&edit).await;
     assert_eq!((again.cache(), again.header(WARNING)), ("joined", "inputs-unseen"));
     assert_eq!(again.picture(), first.picture());
-    assert_eq!(gateway.alice().edit(&edit.header("idempotency-key", "twice")).await.cache(), "miss");
+    assert_eq!(gateway.alice().edit(&keyed("twice")).await.cache(), "miss");
     assert_eq!(upstream.purchases().await, 2);
 }
 
@@ -127,7 +141,7 @@ async fn without_usage_or_inputs_there_is_no_conclusion() {
     assert_eq!(gateway.alice().edit(&edit).await.cache(), "hit");
 
     let gateway = blind(&upstream, &[]).await;
-    let body = json!({"model": "gpt-image-2", "prompt": "from text", "size": "256x256", "quality": "low"});
+    let body = json!({"prompt": "from text"});
     let generated = gateway.alice().generate(body.clone()).await;
     assert_eq!((generated.status, generated.header(WARNING)), (200, ""));
     assert_eq!(generated.json()["usage"]["input_tokens_details"]["image_tokens"], 0);
