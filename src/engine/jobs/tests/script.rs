@@ -71,6 +71,8 @@ pub(super) struct Request {
     pub(super) prompt: &'static str,
     /// The number of pictures of each purchase.
     pub(super) purchases: Vec<u8>,
+    /// The number of input pictures.
+    pub(super) inputs: u8,
     pub(super) api_kind: ApiKind,
     pub(super) model: &'static str,
     pub(super) key: Option<&'static str>,
@@ -85,6 +87,7 @@ impl Default for Request {
             client: "alice",
             prompt: "a fox",
             purchases: vec![1],
+            inputs: 0,
             api_kind: ApiKind::Prediction,
             model: "painter",
             key: None,
@@ -130,7 +133,7 @@ impl Request {
             size: Size { width: 1024, height: 1024 },
             choices: Choices::default(),
             n: self.purchases.iter().sum(),
-            inputs: 0,
+            inputs: self.inputs,
             shareable: true,
             idempotency_key: self.key(),
             respond_async: self.kept,
