@@ -104,11 +104,11 @@ pub(super) fn failure_text(envelope: &Value, data: &Value) -> String {
 /// The names of the field that has the id of a prediction, the documented one first.
 const ID_FIELDS: [&str; 7] = ["id", "result_id", "task_id", "taskId", "prediction_id", "predictionId", "resultId"];
 
-/// Returns the ids in an object: texts, also empty ones, and numbers.
+/// Returns the ids in an object: texts and numbers. An empty text, also for a zero, is a field that has none.
 pub(super) fn ids(object: &Value) -> impl Iterator<Item = String> {
     ID_FIELDS.iter().filter_map(|field| match object.get(*field)? {
         Value::String(text) => Some(text.trim().to_owned()),
-        Value::Number(number) => Some(number.to_string()),
+        Value::Number(number) => Some(number.to_string()).filter(|number| number != "0").or(Some(String::new())),
         _ => None,
     })
 }
@@ -136,10 +136,15 @@ impl Naming {
     }
 }
 
-/// Finds an id in any object of a body. Its depth is bounded where it was parsed.
+/// Finds an id in any object of a body, or a place for results, which has no id that could be used. The depth of the body
+/// is bounded where it is parsed.
 fn anywhere(value: &Value) -> Option<String> {
+    let has_results = |urls: &Value| urls.get("get").or_else(|| urls.get(0)?.get("get")).is_some_and(Value::is_string);
     match value {
-        Value::Object(fields) => ids(value).next().or_else(|| fields.values().find_map(anywhere)),
+        Value::Object(fields) => ids(value)
+            .next()
+            .or_else(|| fields.get("urls").filter(|urls| has_results(urls)).map(|_| String::new()))
+            .or_else(|| fields.values().find_map(anywhere)),
         Value::Array(items) => items.iter().find_map(anywhere),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }

@@ -2,12 +2,16 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::marker::PhantomData;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 /// Values in one answer: a documented one has fewer than a hundred.
 const VALUES_MAX: usize = 20_000;
+/// Values in one part of an answer, and items in a list of pictures.
+const SMALL_VALUES_MAX: usize = 1000;
 /// Objects and arrays within each other.
 const DEPTH_MAX: usize = 32;
 
@@ -18,6 +22,45 @@ pub(in crate::upstream) fn parse(body: &[u8]) -> Option<Value> {
     let value = Bounded { left: &left, depth: DEPTH_MAX }.deserialize(&mut deserializer).ok()?;
     deserializer.end().ok()?;
     Some(value)
+}
+
+/// A value within smaller bounds, as part of a larger body.
+#[derive(Debug)]
+pub(in crate::upstream) struct SmallValue(pub(in crate::upstream) Value);
+
+impl<'de> Deserialize<'de> for SmallValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let left = Cell::new(SMALL_VALUES_MAX);
+        Bounded { left: &left, depth: DEPTH_MAX }.deserialize(deserializer).map(Self)
+    }
+}
+
+/// Deserializes a list of [`SMALL_VALUES_MAX`] items at most.
+pub(in crate::upstream) fn bounded_list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Items<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(item) = items.next_element()? {
+                if list.len() == SMALL_VALUES_MAX {
+                    return Err(A::Error::custom("too many items"));
+                }
+                list.push(item);
+            }
+            Ok(list)
+        }
+    }
+    deserializer.deserialize_seq(Items(PhantomData))
 }
 
 /// Builds a value, as long as there are values left.

@@ -112,7 +112,7 @@ pub(in crate::upstream) fn meaning(
         return Err(refused_by_edge(page));
     }
     Err(match answer {
-        SubmitAnswer::Failed(failure) => SubmitError::Rejected(failure),
+        SubmitAnswer::Failed(failure) if sent.released => SubmitError::Rejected(failure),
         SubmitAnswer::Error(text) if status.is_client_error() || status.is_server_error() => {
             refusal(effective(status, &text), text, head.retry_after, sent)
         }
@@ -245,9 +245,10 @@ fn refused_by_edge(EdgePage { code }: EdgePage) -> SubmitError {
 
 fn too_large() -> SubmitError {
     SubmitError::Rejected(Failure::InvalidRequest {
-        message: "HTTP 413, the pictures are too large for one call to the upstream. Send smaller pictures or their \
-                  addresses; with server.public_url set, the gateway sends addresses itself"
-            .to_owned(),
+        message:
+            "HTTP 413, the pictures are too large for one call; send smaller ones or their addresses, or have the \
+                  operator set server.public_url, so that the gateway sends addresses"
+                .to_owned(),
     })
 }
 

@@ -19,6 +19,7 @@ fn ids_are_the_same_with_and_without_their_model() {
 fn ids_are_texts_and_numbers() {
     let object = json!({"id": null, "task_id": 17, "taskId": " a ", "prediction_id": ["b"], "result_id": ""});
     assert_eq!(ids(&object).collect::<Vec<_>>(), ["", "17", "a"]);
+    assert_eq!(ids(&json!({"id": 0})).collect::<Vec<_>>(), [""], "a field that has none");
 }
 
 #[test]

@@ -22,6 +22,7 @@ use super::prediction::submit_answer;
 use crate::http::StreamingBody;
 use crate::model::{Input, PictureRequest, Task, UpstreamApi, Usage};
 use crate::upstream::answer::error_text::message_in;
+use crate::upstream::answer::json::{SmallValue, bounded_list};
 use crate::upstream::answer::{SubmitAnswer, base64, output_text, usage_of};
 use crate::upstream::formats::{InputMethod, RequestFormat};
 use crate::upstream::inputs::media_type;
@@ -135,12 +136,12 @@ fn multipart(
 /// The answer, with strings that borrow from it.
 #[derive(Debug, Deserialize)]
 struct Answer<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "bounded_list")]
     data: Vec<Item<'a>>,
     #[serde(default)]
-    usage: Option<Value>,
+    usage: Option<SmallValue>,
     #[serde(default)]
-    error: Option<Value>,
+    error: Option<SmallValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -213,11 +214,11 @@ pub(in crate::upstream) fn answer(mut body: BytesMut) -> SubmitAnswer {
 /// Finds the outputs and the usage of an answer in the documented form; `None` for any other answer, and for an error.
 fn locations(body: &[u8]) -> Option<(Vec<Location>, Option<Usage>)> {
     let Answer { data, usage, error } = serde_json::from_slice(body).ok()?;
-    if error.as_ref().and_then(error_message).is_some() {
+    if error.as_ref().and_then(|SmallValue(error)| error_message(error)).is_some() {
         return None;
     }
     let locations: Vec<Location> = data.iter().filter_map(|item| location(body, item)).collect();
-    (!locations.is_empty()).then(|| (locations, usage.as_ref().and_then(usage_of)))
+    (!locations.is_empty()).then(|| (locations, usage.as_ref().and_then(|SmallValue(usage)| usage_of(usage))))
 }
 
 fn error_message(error: &Value) -> Option<String> {

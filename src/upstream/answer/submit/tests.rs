@@ -189,8 +189,12 @@ fn an_id_that_is_no_plain_path_segment_is_an_unknown_outcome() {
             }
         }
     }
-    let elsewhere = json!({"urls": {"get": "https://evil.example/whatever"}});
-    assert_eq!(word(&first(200, &elsewhere.to_string())), "unk", "bought, and not to be found");
+    let urls = json!({"get": "https://evil.example/whatever"});
+    for elsewhere in
+        [json!({"urls": urls}), json!({"error": "no", "job": {"urls": [urls]}}), json!({"error": "no", "id": 0})]
+    {
+        assert_eq!(word(&first(400, &elsewhere.to_string())), "unk", "bought, and not to be found: {elsewhere}");
+    }
 }
 
 #[test]
@@ -223,6 +227,9 @@ fn errors_under_a_success_are_read_by_their_code() {
     assert_eq!(under_200(json!({"code": 404, "message": "not here"})), "path");
     assert_eq!(under_200(json!({"error": "it is not as it should be"})), "unclear");
     assert_eq!(under_200(json!({"data": {"status": "failed", "error": "boom"}})), "failed", "a task without an id");
+    let failed = json!({"data": {"status": "failed", "error": "boom"}}).to_string();
+    let early = means(head(200), Some(&failed), &format(false, false), false);
+    assert_eq!(word(&early), "unsent", "nothing can have failed before the last byte");
     for silent in [json!({}), json!([]), json!({"message": "success", "code": 200}), json!({"data": {}, "error": null})]
     {
         assert_eq!(under_200(silent.clone()), "unk", "{silent}");

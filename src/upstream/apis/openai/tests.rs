@@ -173,6 +173,15 @@ fn pictures_are_decoded_in_place() {
 }
 
 #[test]
+fn an_answer_of_very_many_values_is_unusable() {
+    let items = |count: usize| serde_json::json!({"data": vec![serde_json::json!({"b64_json": STANDARD.encode_to_string(PNG)}); count]});
+    assert_eq!(finished(read(&items(1000))).outputs.len(), 1000);
+    assert_eq!(read(&items(30_000)), SubmitAnswer::Unusable);
+    let usage = serde_json::json!({"data": [{"url": "https://x.example/1.png"}], "usage": vec![0; 30_000]});
+    assert_eq!(read(&usage), SubmitAnswer::Unusable);
+}
+
+#[test]
 fn an_answer_without_a_picture_is_unusable() {
     for unusable in [
         serde_json::json!({}),
