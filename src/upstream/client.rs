@@ -12,6 +12,11 @@
 //! - `guard`: from where a picture may be downloaded.
 //! - `result_hosts`: whether results can be downloaded here, before they are bought.
 
+#[cfg(test)]
+use std::sync::Arc;
+
+#[cfg(test)]
+use reqwest::dns::Resolve;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, ClientBuilder, Proxy, redirect, retry};
 
@@ -71,6 +76,13 @@ impl Clients {
     pub(super) fn of(&self, account: &AccountId) -> &Keyed {
         let named = self.keyed.iter().find(|(id, _)| id == account);
         &named.unwrap_or(&self.keyed[0]).1
+    }
+
+    /// Replaces the resolver of result hosts.
+    #[cfg(test)]
+    pub(super) fn resolving_with(self, config: &UpstreamConfig, resolver: Arc<dyn Resolve>) -> Self {
+        let result_hosts = ResultHosts::with_resolver(config, DownloadGuard::new(config), resolver);
+        Self { result_hosts, ..self }
     }
 
     /// Returns the clients of all accounts.

@@ -289,3 +289,87 @@ async fn bounded_body(mut response: Response, bytes_max: usize) -> Result<BytesM
     }
     Ok(body)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+    use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+    use super::*;
+    use crate::config::{Config, Environment};
+
+    /// Resolves every name to a fake address, as a local proxy does.
+    struct FakeAddresses;
+
+    impl Resolve for FakeAddresses {
+        fn resolve(&self, _name: Name) -> Resolving {
+            let found = std::iter::once(SocketAddr::from(([198, 18, 0, 7], 0)));
+            Box::pin(async move { Ok(Box::new(found) as Addrs) })
+        }
+    }
+
+    fn exchange(variables: &[(&str, &str)]) -> Exchange {
+        let key = [("GPTPROTO_API_KEY", "sk-test")];
+        let variables = key.iter().chain(variables).map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Config::load(None, &variables.collect::<Environment>()).unwrap();
+        let exchange = Exchange::new(&config.upstream, &config.accounts).unwrap();
+        let clients = exchange.clients.resolving_with(&config.upstream, Arc::new(FakeAddresses));
+        Exchange { clients, ..exchange }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_bought_where_results_could_not_be_downloaded() {
+        let call = Call {
+            path: "/api/v3/openai/gpt-image-2/image-edit".to_owned(),
+            content_type: "application/json".to_owned(),
+            body: StreamingBody::default().text("{}"),
+            timeout: Duration::from_secs(1),
+            answer_bytes_max: 1000,
+        };
+        let commit: Commit = Box::new(|| async { panic!("the submit was sent") }.boxed());
+        let account = AccountId("default".into());
+        let refused = exchange(&[]).submit(&account, call, commit, |_| SubmitAnswer::Unusable).await.unwrap_err();
+        let SubmitError::Rejected(failure @ Failure::Unreachable { .. }) = &refused else { panic!("{refused:?}") };
+        assert!(!failure.may_have_been_bought());
+        for part in ["oss.gptproto.com resolves to 198.18.0.7", "a fake-IP address", "upstream.download_allow"] {
+            assert!(format!("{failure:?}").contains(part), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn every_path_is_below_the_prefix_and_no_slash_is_doubled() {
+        for (base, prefix) in [
+            ("https://gptproto.com", ""),
+            ("https://gptproto.com/", ""),
+            ("https://relay.example/api/gptproto", "/api/gptproto"),
+            ("https://relay.example/api/gptproto/", "/api/gptproto"),
+        ] {
+            let exchange = exchange(&[("GATEWAY_UPSTREAM__BASE_URL", base)]);
+            let origin = base.split('/').take(3).collect::<Vec<_>>().join("/");
+            let at = |path: &str| exchange.at(path).to_string();
+            assert_eq!(at("/v1/models"), format!("{origin}{prefix}/v1/models"));
+            let result = "/api/v3/predictions/a%2Fb/result";
+            assert_eq!(at(result), format!("{origin}{prefix}{result}"));
+
+            let trusted = |given: &str| exchange.trusted(Some(given), "/api/v3/predictions/").is_some();
+            assert!(trusted(&at(result)), "{base}");
+            for given in [
+                format!("{origin}{prefix}/api/v3/predictions"),
+                format!("{origin}{prefix}/v1/models"),
+                format!("{origin}{prefix}/api/v3/predictions/../../v1/models"),
+                format!("{origin}/other/api/v3/predictions/x/result"),
+                format!("https://collector.example{prefix}/api/v3/predictions/x/result"),
+                format!("http{}{prefix}/api/v3/predictions/x/result", &origin[5..]),
+                at(result).replace("://", "://user@"),
+                result.to_owned(),
+            ] {
+                assert!(!trusted(&given), "{given}");
+            }
+            // Without the prefix it is not the service.
+            assert_eq!(trusted(&format!("{origin}{result}")), prefix.is_empty());
+        }
+    }
+}
