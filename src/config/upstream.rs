@@ -17,7 +17,8 @@ mod network;
 pub(crate) use accounts::Account;
 pub(super) use accounts::{DEFAULT_ACCOUNT, load as load_accounts};
 pub(crate) use api::{ApiPolicy, FirstContact, InputTransport};
-pub(crate) use network::{AllowedDownloads, ProxyConfig};
+pub(crate) use network::AllowedDownloads;
+use network::ProxyConfig;
 
 /// `[upstream]`. `config/default.toml` explains every key.
 #[derive(Clone, Debug, Deserialize)]

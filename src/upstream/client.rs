@@ -141,5 +141,8 @@ pub(super) fn describe(error: &reqwest::Error) -> String {
         }
         cause = error.source();
     }
+    if text.contains("tunnel error") {
+        return text.replacen("cannot connect", "cannot connect through upstream.proxy", 1);
+    }
     text
 }

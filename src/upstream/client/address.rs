@@ -20,7 +20,7 @@ pub(in crate::upstream) enum AddressClass {
 }
 
 impl AddressClass {
-    /// Classifies an address. One behind NAT64 (64:ff9b::/96) has the class of the IPv4 address in it.
+    /// Classifies an address. One behind `NAT64` (`64:ff9b::/96`) has the class of the IPv4 address in it.
     pub(in crate::upstream) fn of(ip: IpAddr) -> Self {
         match ip {
             IpAddr::V4(ip) => Self::of_v4(ip),
@@ -63,10 +63,8 @@ impl AddressClass {
         }
         if let Some(v4) = ip.to_ipv4_mapped() {
             // No resolver returns such an address for a public host.
-            return match Self::of_v4(v4) {
-                Self::Public => Self::Reserved,
-                class => class,
-            };
+            let class = Self::of_v4(v4);
+            return if class == Self::Public { Self::Reserved } else { class };
         }
         match ip.segments() {
             [0, 0, 0, 0, 0, 0, 0, 1] => Self::Loopback,
@@ -84,7 +82,7 @@ impl AddressClass {
     }
 }
 
-/// Returns the IPv4 address that an IPv6 address stands for behind NAT64, by the well-known prefix.
+/// Returns the IPv4 address that an IPv6 address stands for behind `NAT64`, by the well-known prefix.
 pub(super) fn behind_nat64(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     match ip.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low))),

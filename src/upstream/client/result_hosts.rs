@@ -30,9 +30,16 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 pub(in crate::upstream) struct ResultHosts {
     hosts: &'static [&'static str],
     resolver: GuardedResolver,
-    /// Until when it holds, and why results cannot be downloaded. Shared by the clones; locked during a lookup, so that
-    /// concurrent submits wait for one.
-    known: Arc<Mutex<Option<(Instant, Result<(), String>)>>>,
+    /// Shared by the clones; locked during a lookup, so that concurrent submits wait for one.
+    known: Arc<Mutex<Option<Known>>>,
+}
+
+/// The last answer.
+#[derive(Clone, Debug)]
+struct Known {
+    until: Instant,
+    /// Why results cannot be downloaded.
+    answer: Result<(), String>,
 }
 
 impl ResultHosts {
@@ -41,11 +48,7 @@ impl ResultHosts {
         Self::with_resolver(config, guard, Arc::new(SystemResolver))
     }
 
-    pub(in crate::upstream) fn with_resolver(
-        config: &UpstreamConfig,
-        guard: DownloadGuard,
-        resolver: Arc<dyn Resolve>,
-    ) -> Self {
+    pub(super) fn with_resolver(config: &UpstreamConfig, guard: DownloadGuard, resolver: Arc<dyn Resolve>) -> Self {
         let is_service = match config.base_url.host() {
             Some(Host::Domain(name)) => {
                 name.strip_suffix(SERVICE).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -66,7 +69,7 @@ impl ResultHosts {
             return Ok(());
         }
         let mut known = self.known.lock().await;
-        if let Some((until, answer)) = &*known
+        if let Some(Known { until, answer }) = &*known
             && Instant::now() < *until
         {
             return answer.clone();
@@ -81,7 +84,7 @@ impl ResultHosts {
                 "results could not be downloaded here; submits are refused for five minutes, and nothing is bought"
             );
         }
-        *known = Some((Instant::now() + lifetime, answer.clone()));
+        *known = Some(Known { until: Instant::now() + lifetime, answer: answer.clone() });
         answer
     }
 
