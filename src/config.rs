@@ -37,7 +37,7 @@ pub(crate) use server::{
 };
 pub(crate) use storage::{CacheConfig, CacheMode, StorageConfig};
 pub(crate) use upstream::{
-    Account, AllowedDownloads, ApiPolicy, FirstContact, InputTransport, OnUnknown, Switch, UpstreamConfig,
+    Account, AllowedDownloads, ApiPolicy, FirstContact, InputOrder, InputTransport, OnUnknown, Switch, UpstreamConfig,
 };
 use webhooks::WebhooksSection;
 pub(crate) use webhooks::{AllowedTargets, SigningSecret, WebhooksConfig};
@@ -165,7 +165,8 @@ impl Config {
         server.check()?;
         upstream.check()?;
         upstream.read_environment(environment)?;
-        upstream.inputs.check(&server.addresses)?;
+        let publishes = upstream.inputs.published_below(&server.addresses, upstream.is_loopback()).is_some();
+        upstream.inputs.check(upstream.api, publishes)?;
         log.check()?;
         let webhooks = webhooks.check(environment)?;
         let catalogue = catalogue(models.file.as_deref())?;

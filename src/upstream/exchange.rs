@@ -14,6 +14,7 @@ use url::Url;
 use super::answer::{SubmitAnswer, UpstreamPrediction};
 use super::classify::{error_with, message_of, submit_error, unknown_if};
 use super::client::{Clients, describe};
+use super::formats::AuthStyle;
 use super::last_byte::{GatedBody, LastByteGate, Released};
 use super::retry_after::retry_after;
 use super::{Commit, FetchError, Finished, KeyCheck, Output, PollError, SubmitError};
@@ -37,6 +38,7 @@ pub(super) struct Exchange {
 pub(super) struct Call {
     /// On the configured origin.
     pub(super) path: String,
+    pub(super) auth: AuthStyle,
     pub(super) content_type: String,
     pub(super) body: StreamingBody,
     /// From the last byte of the body to the head of the answer, and again to its end.
@@ -89,14 +91,13 @@ impl Exchange {
             let message = format!("results could not be downloaded: {problem}");
             SubmitError::Rejected(Failure::Unreachable { message })
         })?;
-        let Call { path, content_type, body, timeout, answer_bytes_max } = call;
+        let Call { path, auth, content_type, body, timeout, answer_bytes_max } = call;
         let (body, gate) = GatedBody::new(body);
         let released = gate.released();
         let exchange = self
             .clients
             .of(account)
-            .submit
-            .post(self.at(&path))
+            .post(self.at(&path), auth)
             .header(CONTENT_TYPE, content_type)
             .body(reqwest::Body::wrap(body))
             .send();
@@ -157,11 +158,15 @@ impl Exchange {
         }
     }
 
+    /// Notes the auth style of an accepted submit, for polls and key checks.
+    pub(super) fn accepted_with(&self, account: &AccountId, auth: AuthStyle) {
+        self.clients.of(account).prefer(auth);
+    }
+
     /// Polls a prediction. Returns the body of a success.
     pub(super) async fn poll(&self, account: &AccountId, url: Url) -> Result<Bytes, PollError> {
         let trouble = |message: String| PollError::Trouble { message };
-        let response =
-            self.clients.of(account).poll.get(url).send().await.map_err(|error| trouble(describe(&error)))?;
+        let response = self.clients.of(account).get(url).await.map_err(|error| trouble(describe(&error)))?;
         let (status, pause) = (response.status(), retry_after(response.headers()));
         if status == StatusCode::TOO_MANY_REQUESTS {
             return Err(PollError::Refused { retry_after: pause });
@@ -190,8 +195,9 @@ impl Exchange {
         // Redirects come later and lead away from `url`; they are followed without a key.
         if wants_key(response.status()) && self.is_below_base(response.url(), "") {
             for account in self.clients.all() {
-                let request = account.poll.get(response.url().clone()).timeout(self.download_timeout);
-                response = request.send().await.map_err(|error| FetchError::Trouble(describe(&error)))?;
+                let url = response.url().clone();
+                let keyed = account.download(url, self.download_timeout).await;
+                response = keyed.map_err(|error| FetchError::Trouble(describe(&error)))?;
                 if !wants_key(response.status()) {
                     break;
                 }
@@ -203,7 +209,7 @@ impl Exchange {
 
     /// Requests the list of models with an account's key.
     pub(super) async fn check_key(&self, account: &AccountId) -> KeyCheck {
-        match self.clients.of(account).poll.get(self.at("/v1/models")).send().await {
+        match self.clients.of(account).get(self.at("/v1/models")).await {
             Err(error) => KeyCheck::Unclear(describe(&error)),
             Ok(response) => match response.status() {
                 status if status.is_success() => KeyCheck::Good { upstream_time: date(response.headers()) },
@@ -291,85 +297,4 @@ async fn bounded_body(mut response: Response, bytes_max: usize) -> Result<BytesM
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-    use std::sync::Arc;
-
-    use futures_util::FutureExt;
-    use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-
-    use super::*;
-    use crate::config::{Config, Environment};
-
-    /// Resolves every name to a fake address, as a local proxy does.
-    struct FakeAddresses;
-
-    impl Resolve for FakeAddresses {
-        fn resolve(&self, _name: Name) -> Resolving {
-            let found = std::iter::once(SocketAddr::from(([198, 18, 0, 7], 0)));
-            Box::pin(async move { Ok(Box::new(found) as Addrs) })
-        }
-    }
-
-    fn exchange(variables: &[(&str, &str)]) -> Exchange {
-        let key = [("GPTPROTO_API_KEY", "sk-test")];
-        let variables = key.iter().chain(variables).map(|&(name, value)| (name.to_owned(), value.to_owned()));
-        let config = Config::load(None, &variables.collect::<Environment>()).unwrap();
-        let exchange = Exchange::new(&config.upstream, &config.accounts).unwrap();
-        let clients = exchange.clients.resolving_with(&config.upstream, Arc::new(FakeAddresses));
-        Exchange { clients, ..exchange }
-    }
-
-    #[tokio::test]
-    async fn nothing_is_bought_where_results_could_not_be_downloaded() {
-        let call = Call {
-            path: "/api/v3/openai/gpt-image-2/image-edit".to_owned(),
-            content_type: "application/json".to_owned(),
-            body: StreamingBody::default().text("{}"),
-            timeout: Duration::from_secs(1),
-            answer_bytes_max: 1000,
-        };
-        let commit: Commit = Box::new(|| async { panic!("the submit was sent") }.boxed());
-        let account = AccountId("default".into());
-        let refused = exchange(&[]).submit(&account, call, commit, |_| SubmitAnswer::Unusable).await.unwrap_err();
-        let SubmitError::Rejected(failure @ Failure::Unreachable { .. }) = &refused else { panic!("{refused:?}") };
-        assert!(!failure.may_have_been_bought());
-        for part in ["oss.gptproto.com resolves to 198.18.0.7", "a fake-IP address", "upstream.download_allow"] {
-            assert!(format!("{failure:?}").contains(part), "{failure:?}");
-        }
-    }
-
-    #[test]
-    fn every_path_is_below_the_prefix_and_no_slash_is_doubled() {
-        for (base, prefix) in [
-            ("https://gptproto.com", ""),
-            ("https://gptproto.com/", ""),
-            ("https://relay.example/api/gptproto", "/api/gptproto"),
-            ("https://relay.example/api/gptproto/", "/api/gptproto"),
-        ] {
-            let exchange = exchange(&[("GATEWAY_UPSTREAM__BASE_URL", base)]);
-            let origin = base.split('/').take(3).collect::<Vec<_>>().join("/");
-            let at = |path: &str| exchange.at(path).to_string();
-            assert_eq!(at("/v1/models"), format!("{origin}{prefix}/v1/models"));
-            let result = "/api/v3/predictions/a%2Fb/result";
-            assert_eq!(at(result), format!("{origin}{prefix}{result}"));
-
-            let trusted = |given: &str| exchange.trusted(Some(given), "/api/v3/predictions/").is_some();
-            assert!(trusted(&at(result)), "{base}");
-            for given in [
-                format!("{origin}{prefix}/api/v3/predictions"),
-                format!("{origin}{prefix}/v1/models"),
-                format!("{origin}{prefix}/api/v3/predictions/../../v1/models"),
-                format!("{origin}/other/api/v3/predictions/x/result"),
-                format!("https://collector.example{prefix}/api/v3/predictions/x/result"),
-                format!("http{}{prefix}/api/v3/predictions/x/result", &origin[5..]),
-                at(result).replace("://", "://user@"),
-                result.to_owned(),
-            ] {
-                assert!(!trusted(&given), "{given}");
-            }
-            // Without the prefix it is not the service.
-            assert_eq!(trusted(&format!("{origin}{result}")), prefix.is_empty());
-        }
-    }
-}
+mod tests;

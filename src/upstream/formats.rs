@@ -18,9 +18,11 @@ use crate::model::{AccountId, ApiKind, ModelId, Size, Task};
 mod options;
 mod stored;
 mod table;
+#[cfg(test)]
+mod test_support;
 
 pub(crate) use options::{FormatOptions, FormatRules};
-pub(crate) use stored::StoredFormats;
+pub(crate) use stored::{FormatBasis, FormatStore, StoredFormats};
 pub(crate) use table::{FormatChange, FormatChoice, FormatTable, FormatTries, FormatVerdict};
 
 /// How a submit is written.

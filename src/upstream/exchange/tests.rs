@@ -1,0 +1,204 @@
+//! Exchanges with a stand-in for the upstream, on this machine.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::config::{Config, Environment};
+use crate::upstream::Submitted;
+use crate::upstream::formats::{InputMethod, RequestFormat, SubmitFormat};
+use crate::upstream::gptproto::GptProto;
+use crate::upstream::gptproto::tests::request;
+
+/// The heads of the requests that a stand-in has received.
+type Heads = Arc<Mutex<Vec<String>>>;
+
+/// Starts a stand-in that answers each request with the bytes that `answer` returns for its head, and then closes the
+/// connection. Returns an adapter for it.
+async fn stand_in(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (GptProto, AccountId, Heads) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let environment = Environment::from([
+        ("GPTPROTO_API_KEY".to_owned(), "sk-test".to_owned()),
+        ("GATEWAY_UPSTREAM__BASE_URL".to_owned(), format!("http://{}", listener.local_addr().unwrap())),
+    ]);
+    let config = Config::load(None, &environment).unwrap();
+    let heads = Heads::default();
+    let seen = Arc::clone(&heads);
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let head = receive(&mut connection).await;
+            seen.lock().unwrap().push(head.clone());
+            // Fails when the gateway has hung up.
+            let _ = connection.write_all(&answer(&head)).await;
+        }
+    });
+    let catalogue = Arc::new(config.catalogue);
+    let adapter = GptProto::new(&config.upstream, &config.accounts, catalogue, None).unwrap();
+    (adapter, config.accounts[0].id.clone(), heads)
+}
+
+/// Receives a request; returns its head in lower case.
+async fn receive(connection: &mut TcpStream) -> String {
+    let mut received = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&received).to_lowercase();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                return head.to_owned();
+            }
+        }
+        if connection.read_buf(&mut received).await.unwrap() == 0 {
+            return text;
+        }
+    }
+}
+
+fn answer(status: &str, media_type: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\ncontent-type: {media_type}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+/// Answers requests whose key is in one of these forms, and refuses the key of others.
+fn accepting(forms: &'static [&'static str]) -> impl Fn(&str) -> Vec<u8> {
+    move |head| {
+        let key = head.lines().find_map(|line| line.strip_prefix("authorization: ")).unwrap_or_default();
+        if forms.contains(&key) {
+            answer("200 OK", "application/json", "{\"data\":{\"id\":\"abc\",\"status\":\"created\"}}")
+        } else {
+            answer("401 Unauthorized", "application/json", "{\"error\":{\"message\":\"Invalid signature\"}}")
+        }
+    }
+}
+
+/// Takes the forms of the key in the requests since the last call.
+fn keys(heads: &Heads) -> Vec<String> {
+    let heads: Vec<String> = std::mem::take(&mut *heads.lock().unwrap());
+    heads
+        .iter()
+        .map(|head| head.lines().find_map(|line| line.strip_prefix("authorization: ")).unwrap().to_owned())
+        .collect()
+}
+
+async fn submit(
+    adapter: &GptProto,
+    account: &AccountId,
+    method: InputMethod,
+    auth: AuthStyle,
+) -> Result<Submitted, SubmitError> {
+    let format = RequestFormat { auth, ..RequestFormat::documented(method) };
+    let format = SubmitFormat { format, accepted_before: true, may_change_auth: false };
+    let commit: Commit = Box::new(|| Box::pin(async { true }));
+    adapter.submit_once(account, &request("gpt-image-2"), 1, &format, commit).await
+}
+
+const BEARER: &str = "bearer sk-test";
+const RAW: &str = "sk-test";
+
+#[tokio::test]
+async fn polls_and_key_checks_find_the_auth_style_that_works() {
+    let (adapter, account, heads) = stand_in(accepting(&[RAW])).await;
+    let GptProto { exchange, .. } = &adapter;
+    assert!(matches!(exchange.check_key(&account).await, KeyCheck::Good { .. }));
+    assert_eq!(keys(&heads), [BEARER, RAW]);
+    exchange.poll(&account, exchange.at("/poll")).await.unwrap();
+    assert_eq!(keys(&heads), [RAW], "the style is remembered");
+
+    let (adapter, account, heads) = stand_in(accepting(&[BEARER])).await;
+    assert!(matches!(adapter.exchange.check_key(&account).await, KeyCheck::Good { .. }));
+    assert_eq!(keys(&heads), [BEARER]);
+
+    let (adapter, account, heads) = stand_in(accepting(&[])).await;
+    let GptProto { exchange, .. } = &adapter;
+    assert_eq!(exchange.check_key(&account).await, KeyCheck::Refused("Invalid signature".to_owned()));
+    exchange.poll(&account, exchange.at("/poll")).await.unwrap_err();
+    assert_eq!(keys(&heads), [BEARER, RAW, BEARER, RAW], "each style once, and nothing is learned");
+}
+
+#[tokio::test]
+async fn a_submit_has_the_auth_style_of_its_format_and_polls_follow_it() {
+    let (adapter, account, heads) = stand_in(accepting(&[RAW])).await;
+    submit(&adapter, &account, InputMethod::Base64Images, AuthStyle::Bearer).await.unwrap_err();
+    assert_eq!(keys(&heads), [BEARER], "a refused submit is not repeated here");
+    submit(&adapter, &account, InputMethod::Base64Images, AuthStyle::Raw).await.unwrap();
+    assert_eq!(keys(&heads), [RAW]);
+    adapter.exchange.poll(&account, adapter.exchange.at("/poll")).await.unwrap();
+    assert_eq!(keys(&heads), [RAW]);
+}
+
+/// Resolves every name to a fake address, as a local proxy does.
+struct FakeAddresses;
+
+impl Resolve for FakeAddresses {
+    fn resolve(&self, _name: Name) -> Resolving {
+        let found = std::iter::once(SocketAddr::from(([198, 18, 0, 7], 0)));
+        Box::pin(async move { Ok(Box::new(found) as Addrs) })
+    }
+}
+
+fn exchange(variables: &[(&str, &str)]) -> Exchange {
+    let key = [("GPTPROTO_API_KEY", "sk-test")];
+    let variables = key.iter().chain(variables).map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    let config = Config::load(None, &variables.collect::<Environment>()).unwrap();
+    let exchange = Exchange::new(&config.upstream, &config.accounts).unwrap();
+    let clients = exchange.clients.resolving_with(&config.upstream, Arc::new(FakeAddresses));
+    Exchange { clients, ..exchange }
+}
+
+#[tokio::test]
+async fn nothing_is_bought_where_results_could_not_be_downloaded() {
+    let call = Call {
+        path: "/api/v3/openai/gpt-image-2/image-edit".to_owned(),
+        auth: AuthStyle::Bearer,
+        content_type: "application/json".to_owned(),
+        body: StreamingBody::default().text("{}"),
+        timeout: Duration::from_secs(1),
+        answer_bytes_max: 1000,
+    };
+    let commit: Commit = Box::new(|| Box::pin(async { panic!("the submit was sent") }));
+    let account = AccountId("default".into());
+    let refused = exchange(&[]).submit(&account, call, commit, |_| SubmitAnswer::Unusable).await.unwrap_err();
+    let SubmitError::Rejected(failure @ Failure::Unreachable { .. }) = &refused else { panic!("{refused:?}") };
+    assert!(!failure.may_have_been_bought());
+    for part in ["oss.gptproto.com resolves to 198.18.0.7", "a fake-IP address", "upstream.download_allow"] {
+        assert!(format!("{failure:?}").contains(part), "{failure:?}");
+    }
+}
+
+#[test]
+fn every_path_is_below_the_prefix_and_no_slash_is_doubled() {
+    for (base, prefix) in [
+        ("https://gptproto.com", ""),
+        ("https://gptproto.com/", ""),
+        ("https://relay.example/api/gptproto", "/api/gptproto"),
+        ("https://relay.example/api/gptproto/", "/api/gptproto"),
+    ] {
+        let exchange = exchange(&[("GATEWAY_UPSTREAM__BASE_URL", base)]);
+        let origin = base.split('/').take(3).collect::<Vec<_>>().join("/");
+        let at = |path: &str| exchange.at(path).to_string();
+        assert_eq!(at("/v1/models"), format!("{origin}{prefix}/v1/models"));
+        let result = "/api/v3/predictions/a%2Fb/result";
+        assert_eq!(at(result), format!("{origin}{prefix}{result}"));
+
+        let trusted = |given: &str| exchange.trusted(Some(given), "/api/v3/predictions/").is_some();
+        assert!(trusted(&at(result)), "{base}");
+        for given in [
+            format!("{origin}{prefix}/api/v3/predictions"),
+            format!("{origin}{prefix}/v1/models"),
+            format!("{origin}{prefix}/api/v3/predictions/../../v1/models"),
+            format!("{origin}/other/api/v3/predictions/x/result"),
+            format!("https://collector.example{prefix}/api/v3/predictions/x/result"),
+            format!("http{}{prefix}/api/v3/predictions/x/result", &origin[5..]),
+            at(result).replace("://", "://user@"),
+            result.to_owned(),
+        ] {
+            assert!(!trusted(&given), "{given}");
+        }
+        // Without the prefix it is not the service.
+        assert_eq!(trusted(&format!("{origin}{result}")), prefix.is_empty());
+    }
+}
