@@ -163,8 +163,7 @@ impl Config {
     fn check(server: ServerConfig, sections: Sections, environment: &Environment) -> Result<Self, Error> {
         let Sections { operator, storage, cache, mut upstream, webhooks, models, log, limits, clients, .. } = sections;
         server.check()?;
-        upstream.check()?;
-        upstream.read_environment(environment)?;
+        upstream.check(environment)?;
         let publishes = upstream.inputs.published_below(&server.addresses, upstream.is_loopback()).is_some();
         upstream.inputs.check(upstream.api, publishes)?;
         log.check()?;

@@ -33,7 +33,7 @@ pub(crate) struct UpstreamConfig {
     proxy_address: Option<Url>,
     #[serde(deserialize_with = "optional_path")]
     proxy_credentials_file: Option<PathBuf>,
-    /// Read by [`UpstreamConfig::read_environment`]; used where [`UpstreamConfig::proxy`] returns it.
+    /// Read by [`UpstreamConfig::check`]; used where [`UpstreamConfig::proxy`] returns it.
     #[serde(skip)]
     proxy: Option<ProxyConfig>,
     #[serde(skip)]
@@ -133,12 +133,15 @@ impl UpstreamConfig {
         }
     }
 
-    /// Checks values that have a range.
+    /// Checks values that have a range, and reads what the environment says about proxies.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`], naming the key and the allowed range.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    /// [`Error`], naming the key and the allowed range, or the variable.
+    pub(super) fn check(&mut self, environment: &Environment) -> Result<(), Error> {
+        let file = self.proxy_credentials_file.as_deref();
+        self.proxy = network::read_proxy(self.proxy_address.as_ref(), file, environment)?;
+        self.unused_proxy_variable = network::unused_proxy_variable(environment);
         network::check_base_url(&self.base_url, self.is_loopback())
             .map_err(|problem| Error::invalid("upstream.base_url", problem))?;
         if !(1..=90).contains(&self.poll_share_percent) {
@@ -147,18 +150,6 @@ impl UpstreamConfig {
         if self.rate_window.is_zero() {
             return Err(Error::invalid("upstream.rate_window_ms", "must be at least 1"));
         }
-        Ok(())
-    }
-
-    /// Reads the credentials of the proxy, and what the environment says about proxies.
-    ///
-    /// # Errors
-    ///
-    /// [`Error`], naming the key or the variable.
-    pub(super) fn read_environment(&mut self, environment: &Environment) -> Result<(), Error> {
-        let file = self.proxy_credentials_file.as_deref();
-        self.proxy = network::read_proxy(self.proxy_address.as_ref(), file, environment)?;
-        self.unused_proxy_variable = network::unused_proxy_variable(environment);
         Ok(())
     }
 }

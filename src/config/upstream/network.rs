@@ -138,7 +138,7 @@ pub(super) fn read_proxy(
 }
 
 fn check_proxy(url: &Url) -> Result<(), String> {
-    // A text such as proxy.example:3128 is a URL with the scheme proxy.example.
+    // A text such as proxy.example.com:3128 is a URL with the scheme proxy.example.com.
     if url.scheme() != "http" || url.host().is_none() {
         return Err("must have the form http://host:port; other kinds of proxies are not supported".to_owned());
     }
@@ -195,10 +195,10 @@ mod tests {
 
     #[test]
     fn the_credentials_of_the_proxy_are_a_secret() {
-        let proxy = "[upstream]\nproxy = \"http://proxy.example:3128\"";
+        let proxy = "[upstream]\nproxy = \"http://proxy.example.com:3128\"";
         let config = load(proxy, &[("GATEWAY_PROXY_CREDENTIALS", "gateway:pass:word")]).unwrap();
         let proxy = config.upstream.proxy().unwrap();
-        assert_eq!(proxy.address.as_str(), "http://proxy.example:3128/");
+        assert_eq!(proxy.address.as_str(), "http://proxy.example.com:3128/");
         let credentials = proxy.credentials.as_ref().unwrap();
         assert_eq!((credentials.user.as_str(), credentials.password.expose()), ("gateway", "pass:word"));
         assert!(!format!("{config:?}").contains("pass:word"));
@@ -218,12 +218,16 @@ mod tests {
     fn mistakes_in_the_proxy_name_the_key_and_show_no_password() {
         let variable = [("GATEWAY_PROXY_CREDENTIALS", "gateway-hunter2")];
         for (proxy, variables, named) in [
-            ("http://me:hunter2@proxy.example:1", &[][..], "upstream.proxy: must not contain a password"),
-            ("socks5://proxy.example:1080", &[], "upstream.proxy: must have the form http://host:port"),
-            ("https://proxy.example", &[], "upstream.proxy: must have the form http://host:port"),
-            ("proxy.example:3128", &[], "upstream.proxy: must have the form http://host:port"),
-            ("http://proxy.example/path", &[], "upstream.proxy: must have the form http://host:port, without a path"),
-            ("http://proxy.example", &variable[..], "GATEWAY_PROXY_CREDENTIALS: must have the form user:password"),
+            ("http://me:hunter2@proxy.example.com:1", &[][..], "upstream.proxy: must not contain a password"),
+            ("socks5://proxy.example.com:1080", &[], "upstream.proxy: must have the form http://host:port"),
+            ("https://proxy.example.com", &[], "upstream.proxy: must have the form http://host:port"),
+            ("proxy.example.com:3128", &[], "upstream.proxy: must have the form http://host:port"),
+            (
+                "http://proxy.example.com/path",
+                &[],
+                "upstream.proxy: must have the form http://host:port, without a path",
+            ),
+            ("http://proxy.example.com", &variable[..], "GATEWAY_PROXY_CREDENTIALS: must have the form user:password"),
             ("", &variable[..], "GATEWAY_PROXY_CREDENTIALS: has no use without upstream.proxy"),
         ] {
             let error = refusal(&format!("[upstream]\nproxy = {proxy:?}"), variables);
@@ -235,7 +239,7 @@ mod tests {
     #[test]
     fn an_http_upstream_is_reached_without_the_proxy() {
         let config = |base: &str| {
-            let text = format!("[upstream]\nbase_url = {base:?}\nproxy = \"http://proxy.example:3128\"");
+            let text = format!("[upstream]\nbase_url = {base:?}\nproxy = \"http://proxy.example.com:3128\"");
             load(&text, &[]).unwrap().upstream
         };
         assert!(config("http://127.0.0.1:8790").proxy().is_none());
@@ -244,14 +248,15 @@ mod tests {
 
     #[test]
     fn a_proxy_of_the_environment_is_reported_while_it_is_unused() {
-        let unused = |toml: &str, name| load(toml, &[(name, "http://user:hunter2@proxy.example:1")]).unwrap().upstream;
+        let unused =
+            |toml: &str, name| load(toml, &[(name, "http://user:hunter2@proxy.example.com:1")]).unwrap().upstream;
         for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
             let upstream = unused("", name);
             assert_eq!((upstream.unused_proxy_variable(), upstream.proxy().is_some()), (Some(name), false));
             assert!(!format!("{upstream:?}").contains("hunter2"));
         }
         assert_eq!(unused("", "NO_PROXY").unused_proxy_variable(), None);
-        let used = unused("[upstream]\nproxy = \"http://proxy.example:3128\"", "HTTPS_PROXY");
+        let used = unused("[upstream]\nproxy = \"http://proxy.example.com:3128\"", "HTTPS_PROXY");
         assert_eq!(used.unused_proxy_variable(), None);
         let simulated = unused("[upstream]\nbase_url = \"http://127.0.0.1:1\"", "HTTPS_PROXY");
         assert_eq!(simulated.unused_proxy_variable(), None);

@@ -6,7 +6,7 @@ use reqwest::header::LOCATION;
 use reqwest::{Client, Response};
 use url::Url;
 
-use super::guard::{DownloadGuard, GuardedResolver, SystemResolver};
+use super::guard::{DownloadGuard, DownloadResolver, SystemResolver};
 use super::{BuildError, bounded, describe};
 use crate::config::UpstreamConfig;
 use crate::upstream::FetchError;
@@ -28,7 +28,7 @@ impl Downloads {
             // The proxy resolves the hosts; here only its own name is resolved.
             client
         } else {
-            client.dns_resolver(Arc::new(GuardedResolver::new(guard.clone(), Arc::new(SystemResolver))))
+            client.dns_resolver(Arc::new(DownloadResolver::new(guard.clone(), Arc::new(SystemResolver))))
         };
         Ok(Self { client: client.build()?, guard })
     }

@@ -152,12 +152,12 @@ impl Resolve for SystemResolver {
 /// Resolves names to addresses that may be fetched from, when the connection is made, so that a name cannot resolve
 /// differently after the check.
 #[derive(Clone)]
-pub(super) struct GuardedResolver {
+pub(super) struct DownloadResolver {
     guard: DownloadGuard,
     resolver: Arc<dyn Resolve>,
 }
 
-impl GuardedResolver {
+impl DownloadResolver {
     pub(super) fn new(guard: DownloadGuard, resolver: Arc<dyn Resolve>) -> Self {
         Self { guard, resolver }
     }
@@ -174,7 +174,7 @@ impl GuardedResolver {
     }
 }
 
-impl Resolve for GuardedResolver {
+impl Resolve for DownloadResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let Self { guard, resolver } = self.clone();
         Box::pin(async move {

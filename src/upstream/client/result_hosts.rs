@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Host;
 
-use super::guard::{DownloadGuard, GuardedResolver, SystemResolver};
+use super::guard::{DownloadGuard, DownloadResolver, SystemResolver};
 use crate::config::UpstreamConfig;
 
 /// The service's own domain, and the hosts of results in its documentation.
@@ -29,7 +29,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(in crate::upstream) struct ResultHosts {
     hosts: &'static [&'static str],
-    resolver: GuardedResolver,
+    resolver: DownloadResolver,
     /// Shared by the clones; locked during a lookup, so that concurrent submits wait for one.
     known: Arc<Mutex<Option<Known>>>,
 }
@@ -56,7 +56,7 @@ impl ResultHosts {
             Some(Host::Ipv4(_) | Host::Ipv6(_)) | None => false,
         };
         let hosts = if is_service && config.proxy().is_none() { RESULT_HOSTS } else { &[] };
-        Self { hosts, resolver: GuardedResolver::new(guard, resolver), known: Arc::default() }
+        Self { hosts, resolver: DownloadResolver::new(guard, resolver), known: Arc::default() }
     }
 
     /// Returns whether results can be downloaded, as far as it is known: a host that cannot be resolved proves nothing.

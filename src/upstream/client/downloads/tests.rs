@@ -29,9 +29,7 @@ impl Server {
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let seen = Seen::default();
         let router = Router::new().fallback(answer).with_state(Arc::clone(&seen));
-        let lifecycle = crate::lifecycle::Lifecycle::default();
-        let serving = crate::server::accept::serve(listener, router, lifecycle.clone(), lifecycle.stop_token());
-        tokio::runtime::Handle::current().spawn(serving);
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { origin, seen }
     }
 

@@ -345,7 +345,7 @@ proptest! {
 #[tokio::test]
 async fn names_of_private_addresses_resolve_to_nothing() {
     let resolve = async |name: &str, guard: DownloadGuard| {
-        GuardedResolver::new(guard, Arc::new(SystemResolver))
+        DownloadResolver::new(guard, Arc::new(SystemResolver))
             .resolve(name.parse().unwrap())
             .await
             .map(Iterator::count)

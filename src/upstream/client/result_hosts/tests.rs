@@ -94,7 +94,7 @@ async fn nothing_is_looked_up_where_the_hosts_are_not_known() {
         &[("GATEWAY_UPSTREAM__BASE_URL", "https://relay.example/api/gptproto")][..],
         &[("GATEWAY_UPSTREAM__BASE_URL", "https://notgptproto.com")],
         &[("GATEWAY_UPSTREAM__BASE_URL", "http://127.0.0.1:8790")],
-        &[("GATEWAY_UPSTREAM__PROXY", "http://proxy.example:3128")],
+        &[("GATEWAY_UPSTREAM__PROXY", "http://proxy.example.com:3128")],
     ] {
         assert_eq!(hosts(&resolver, variables).check().await, Ok(()), "{variables:?}");
     }
