@@ -58,7 +58,7 @@ impl SubmitApi for OpenAiApi {
         let Some(ended) = simulator.wait_for_end(prediction, deadline).await else {
             return page(524);
         };
-        if let Some(text) = failure(ended.outcome) {
+        if let Some(text) = failure(ended.outcome, scenario) {
             return failed(ended.outcome, text).response(Api::OpenAi, scenario);
         }
         let is_plus = ended.request.model.is_plus();
@@ -93,7 +93,7 @@ impl SubmitApi for OpenAiApi {
             "size": format!("{}x{}", request.size.0, request.size.1),
         });
         if scenario.result.usage != UsagePlace::Absent {
-            body["usage"] = usage(ended.cost.usage);
+            body["usage"] = usage(ended.cost.usage, scenario);
             body["usage"]["output_tokens_details"] = json!({"text_tokens": 0, "image_tokens": ended.cost.usage.output});
         }
         axum::Json(body).into_response()

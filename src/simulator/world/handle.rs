@@ -126,7 +126,7 @@ impl Simulator {
                 links.wait().await;
             }
             // The links may have moved the end. After a reset, the prediction ends as it was accepted.
-            let found = self.with(|world, _| world.predictions.by_id(&prediction.id).cloned());
+            let found = self.with(|world, _| world.predictions.current(prediction).cloned());
             let ended = found.unwrap_or_else(|| prediction.clone());
             tokio::time::sleep_until(ended.schedule.ends).await;
             ended

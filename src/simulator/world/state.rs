@@ -14,7 +14,7 @@ use super::prediction::{FetchedInputs, Prediction, Submission};
 use super::predictions::Predictions;
 use super::schedule::Phase;
 use crate::simulator::faults::{InjectedFault, ScheduledFault, next_fault};
-use crate::simulator::rules::errors::Refusal;
+use crate::simulator::rules::errors::{NO_BALANCE, Refusal};
 use crate::simulator::rules::limits::RateLimiter;
 use crate::simulator::rules::values::{Api, LimitKind};
 use crate::simulator::scenario::{Charge, ChargeFailed, FaultTarget, Outcome, Scaled, Scenario};
@@ -96,15 +96,16 @@ impl World {
         let key = &submission.sender.key;
         if self.balance_usd <= 0.0 || rules.balance.empty_keys.contains(key) {
             self.counters.key(key).calls_403 += 1;
-            return Err(Refusal::new(403, "Insufficient balance"));
+            return Err(Refusal::new(rules.balance.empty_status, NO_BALANCE));
         }
         let limits = rules.limits.of(key);
         self.limiters.entry(key.clone()).or_default().check_submit(&limits, self.epoch, now.at)?;
         let starts = self.predictions.start_time(key, &limits, now.at)?;
         self.limiters.entry(key.clone()).or_default().count_submit(&limits, now.at);
 
+        let id = self.predictions.new_id(&submission.request, &rules);
         let number = self.predictions.next_number();
-        let prediction = Prediction::new(submission, number, starts, &rules, &mut self.random, now);
+        let prediction = Prediction::new(submission, (number, id), starts, &rules, &mut self.random, now);
         self.insert(prediction);
         if rules.balance.charge == Charge::Submit {
             self.charge(number);
@@ -176,8 +177,8 @@ impl World {
     }
 
     /// Starts a prediction whose links are fetched, or fails it. Does nothing after a reset.
-    pub(crate) fn finish_links(&mut self, id: &str, fetched: Result<FetchedInputs, String>, now: Now) {
-        self.predictions.finish_links(id, fetched, &self.scenario, now.at);
+    pub(crate) fn finish_links(&mut self, of: &Prediction, fetched: Result<FetchedInputs, String>, now: Now) {
+        self.predictions.finish_links(of, fetched, &self.scenario, now.at);
     }
 }
 
