@@ -184,6 +184,7 @@ impl Scenario {
             ("result.unknown_id_status", self.result.unknown_id_status),
             ("files.expired_status", self.files.expired_status),
             ("extras.models_status", self.extras.models_status),
+            ("extras.cli_status", self.extras.cli_status),
             ("extras.user_me_status", self.extras.user_me_status),
         ] {
             if !(200..=599).contains(&status) {
