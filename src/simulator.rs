@@ -25,6 +25,7 @@
 //! | `GET`, `PUT /_simulator/scenario` | the scenario; a PUT replaces the keys it names, for all later calls |
 //! | `GET`, `POST /_simulator/faults` | one-shot faults, `{"on", "fault", "times", "skip", "delay_ms"}` or an array |
 //! | `GET /_simulator/predictions` | all accepted predictions, with their `api`, the `method` of their pictures, and digests in place of pictures |
+//! | `GET /_simulator/refusals` | the last refused submits: path, status, form of the key, names of fields, prompt |
 //! | `POST /_simulator/reset` | returns to the initial state and scenario |
 //!
 //! A running prediction keeps its end when the scenario changes. Keys, balances and limits follow the scenario at the
@@ -112,6 +113,7 @@ fn router(simulator: Simulator) -> Router {
         .route("/_simulator/scenario", get(control::scenario).put(control::set_scenario))
         .route("/_simulator/faults", get(control::faults).post(control::add_faults))
         .route("/_simulator/predictions", get(control::predictions))
+        .route("/_simulator/refusals", get(control::refusals))
         .route("/_simulator/reset", post(control::reset))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)

@@ -14,12 +14,13 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::answers::{OutputForm, failure, output_count, outputs, usage};
-use super::submit::{SubmitApi, blocking, check_json, is_media_type, submit};
+use super::submit::{SubmitApi, blocking, check_json, is_media_type, sent_json, submit};
 use crate::simulator::rules::errors::{Refusal, page};
 use crate::simulator::rules::request::PictureRequest;
 use crate::simulator::rules::values::{Api, Background, Capability, Quality};
 use crate::simulator::scenario::{DataPrefix, Format, Outcome, Scenario, UsagePlace};
 use crate::simulator::world::clock::Now;
+use crate::simulator::world::counters::SentBody;
 use crate::simulator::world::handle::Simulator;
 use crate::simulator::world::prediction::Prediction;
 
@@ -41,6 +42,13 @@ struct OpenAiApi(Capability);
 
 impl SubmitApi for OpenAiApi {
     const API: Api = Api::OpenAi;
+
+    async fn sent(content_type: &str, body: Bytes) -> SentBody {
+        match read::MultipartForm::parse(content_type, body.clone()).await {
+            Ok(form) => form.sent(),
+            Err(_) => sent_json(&body),
+        }
+    }
 
     async fn read(self, content_type: &str, body: Bytes, scenario: &Arc<Scenario>) -> Result<PictureRequest, Refusal> {
         let scenario = Arc::clone(scenario);

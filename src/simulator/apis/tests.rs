@@ -244,6 +244,30 @@ async fn a_key_is_accepted_in_the_forms_of_the_scenario() {
 }
 
 #[tokio::test]
+async fn refused_submits_are_shown_as_they_were_sent() {
+    let upstream = Upstream::start(json!({"inputs": {"base64_images": "refuse_422"}})).await;
+    assert_eq!(upstream.submit_request(&edit()).send().await.unwrap().status(), 422);
+    let form = reqwest::multipart::Form::new().text("prompt", "blend").text("size", "7x7");
+    let form = form.part("image", reqwest::multipart::Part::bytes(png(8, 8)));
+    let sent = upstream.client.post(format!("{}/v1/images/edits", upstream.origin));
+    assert_eq!(sent.header("authorization", KEY).multipart(form).send().await.unwrap().status(), 400);
+    assert_eq!(
+        upstream.control("refusals").await,
+        json!([
+            {
+                "path": "/api/v3/openai/gpt-image-2/image-edit", "status": 422, "key_form": "bearer",
+                "fields": ["base64_images", "prompt", "quality"], "prompt": "make it blue",
+            },
+            {
+                "path": "/v1/images/edits", "status": 400, "key_form": "raw", "fields": ["prompt", "size", "image"],
+                "prompt": "blend",
+            },
+        ])
+    );
+    upstream.stop().await;
+}
+
+#[tokio::test]
 async fn the_edge_refuses_submits_polls_and_the_list_of_models() {
     let upstream = Upstream::start(json!({})).await;
     let created = upstream.submit(&edit()).await;

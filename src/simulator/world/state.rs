@@ -1,6 +1,6 @@
 //! The state of the simulated service and the rules by which it changes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 use super::clock::Now;
-use super::counters::Counters;
+use super::counters::{Counters, RefusedSubmit};
 use super::prediction::{FetchedInputs, Prediction, Submission};
 use super::predictions::Predictions;
 use super::schedule::Phase;
@@ -18,6 +18,9 @@ use crate::simulator::rules::errors::{NO_BALANCE, Refusal};
 use crate::simulator::rules::limits::RateLimiter;
 use crate::simulator::rules::values::{Api, LimitKind};
 use crate::simulator::scenario::{Charge, ChargeFailed, FaultTarget, Outcome, Scaled, Scenario};
+
+/// Number of refused submits that are kept.
+const REFUSALS_KEPT: usize = 10_000;
 
 /// The state of the simulated service.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub(crate) struct World {
     pub(crate) balance_usd: f64,
     pub(crate) predictions: Predictions,
     pub(crate) faults: Vec<ScheduledFault>,
+    /// The last refused submits, oldest first.
+    pub(crate) refusals: VecDeque<RefusedSubmit>,
     /// Start of the first fixed window.
     epoch: Instant,
     limiters: HashMap<String, RateLimiter>,
@@ -42,6 +47,7 @@ impl World {
             balance_usd: scenario.balance.usd,
             predictions: Predictions::default(),
             faults: Vec::new(),
+            refusals: VecDeque::new(),
             epoch: now.at,
             limiters: HashMap::new(),
             random: StdRng::seed_from_u64(scenario.seed),
@@ -120,6 +126,16 @@ impl World {
         let is_first = self.predictions.insert(prediction);
         self.counters.submits_repeated += u64::from(!is_first);
         self.counters.unfinished_peak = self.counters.unfinished_peak.max(self.predictions.unfinished().len());
+    }
+
+    /// Counts a refused submit and keeps it.
+    pub(crate) fn refuse(&mut self, submit: RefusedSubmit) {
+        self.counters.submits_rejected += 1;
+        self.counters.paths.refused(&submit.path);
+        self.refusals.push_back(submit);
+        if self.refusals.len() > REFUSALS_KEPT {
+            self.refusals.pop_front();
+        }
     }
 
     /// Counts a submit or a poll of a key, or refuses it.

@@ -14,6 +14,7 @@ use crate::simulator::rules::models::Model;
 use crate::simulator::rules::request::{JPEG_QUALITY, PictureRequest};
 use crate::simulator::rules::values::{Api, Capability, Mode, ResponseFormat};
 use crate::simulator::scenario::{DataUris, Format, Scenario, Streaming};
+use crate::simulator::world::counters::SentBody;
 
 /// The model of a request without `model`, from the vendor's table.
 const DEFAULT_MODEL: &str = "gpt-image-1";
@@ -55,6 +56,15 @@ impl MultipartForm {
             }
         }
         Ok(form)
+    }
+
+    /// Returns what the form holds.
+    pub(crate) fn sent(&self) -> SentBody {
+        let prompt = Fields(&self.fields).text("prompt").ok().flatten().map(str::to_owned);
+        let mut fields: Vec<_> = self.fields.iter().map(|(name, _)| name.clone()).collect();
+        fields.extend((!self.images.is_empty()).then(|| "image".to_owned()));
+        fields.extend(self.mask.is_some().then(|| "mask".to_owned()));
+        SentBody { fields, prompt }
     }
 
     fn with_digests(&self) -> Value {
