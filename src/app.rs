@@ -17,7 +17,7 @@ use crate::input_urls::InputUrls;
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::{ClientId, HostRule, Rng, SystemClock};
 use crate::operator;
-use crate::simulator::Options;
+use crate::simulator::{Options, Profile};
 use crate::storage::journal::SqliteJournal;
 use crate::storage::spool::{Spool, SpoolLimits};
 use crate::storage::{DataDirectory, DiskSpace, Results, StateFiles};
@@ -32,7 +32,7 @@ mod listeners;
 mod simulator;
 mod sources;
 
-use learned::{BUDGET_STATE, LATENCY_STATE, Learned};
+use learned::{BUDGET_STATE, FORMAT_STATE, FormatFile, LATENCY_STATE, Learned};
 use listeners::{BoundListeners, Listeners};
 use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
@@ -128,6 +128,11 @@ impl Gateway {
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
             learned: state_files.read(LATENCY_STATE),
+            publishes_inputs: input_urls.is_some(),
+            formats: (
+                state_files.read(FORMAT_STATE).unwrap_or_default(),
+                Arc::new(FormatFile(state_files.clone())) as Arc<_>,
+            ),
         };
         let engine = Engine::start(parts, &upstream, &cache, &storage).await?;
         let learned = Learned { files: state_files, budget: budget.clone(), engine: engine.clone() };
@@ -208,13 +213,13 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
     run_until_stopped(gateway).await
 }
 
-/// Runs the gateway against a simulator of its own until a signal stops it. Returns whether it stopped in order.
+/// Runs the gateway against a simulator of its own, with the behaviour of a profile, until a signal stops it. Returns whether it stopped in order.
 ///
 /// # Errors
 ///
 /// As [`Gateway::start`].
-pub async fn run_sandbox(config: Config) -> anyhow::Result<bool> {
-    let simulator = RunningSimulator::for_sandbox().await?;
+pub async fn run_sandbox(config: Config, profile: Profile) -> anyhow::Result<bool> {
+    let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
     let scheme = config.server.tls.scheme();

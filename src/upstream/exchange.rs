@@ -14,6 +14,7 @@ use url::Url;
 use super::answer::{SubmitAnswer, UpstreamPrediction};
 use super::classify::{error_with, message_of, submit_error, unknown_if};
 use super::client::{Clients, may_fetch};
+use super::formats::AuthStyle;
 use super::last_byte::{GatedBody, LastByteGate, Released};
 use super::retry_after::retry_after;
 use super::{Commit, FetchError, Finished, KeyCheck, Output, PollError, SubmitError};
@@ -39,6 +40,7 @@ pub(super) struct Exchange {
 pub(super) struct Call {
     /// On the configured origin.
     pub(super) path: String,
+    pub(super) auth: AuthStyle,
     pub(super) content_type: String,
     pub(super) body: StreamingBody,
     /// From the last byte of the body to the head of the answer, and again to its end.
@@ -85,14 +87,13 @@ impl Exchange {
         commit: Commit,
         read: fn(BytesMut) -> SubmitAnswer,
     ) -> Result<Accepted, SubmitError> {
-        let Call { path, content_type, body, timeout, answer_bytes_max } = call;
+        let Call { path, auth, content_type, body, timeout, answer_bytes_max } = call;
         let (body, gate) = GatedBody::new(body);
         let released = gate.released();
         let exchange = self
             .clients
             .of(account)
-            .submit
-            .post(self.at(&path))
+            .post(self.at(&path), auth)
             .header(CONTENT_TYPE, content_type)
             .body(reqwest::Body::wrap(body))
             .send();
@@ -153,11 +154,15 @@ impl Exchange {
         }
     }
 
+    /// Notes the auth style of an accepted submit, for polls and key checks.
+    pub(super) fn accepted_with(&self, account: &AccountId, auth: AuthStyle) {
+        self.clients.of(account).prefer(auth);
+    }
+
     /// Polls a prediction. Returns the body of a success.
     pub(super) async fn poll(&self, account: &AccountId, url: Url) -> Result<Bytes, PollError> {
         let trouble = |message: String| PollError::Trouble { message };
-        let response =
-            self.clients.of(account).poll.get(url).send().await.map_err(|error| trouble(describe(&error)))?;
+        let response = self.clients.of(account).get(url).await.map_err(|error| trouble(describe(&error)))?;
         let (status, pause) = (response.status(), retry_after(response.headers()));
         if status == StatusCode::TOO_MANY_REQUESTS {
             return Err(PollError::Refused { retry_after: pause });
@@ -206,7 +211,7 @@ impl Exchange {
 
     /// Requests the list of models with an account's key.
     pub(super) async fn check_key(&self, account: &AccountId) -> KeyCheck {
-        match self.clients.of(account).poll.get(self.at("/v1/models")).send().await {
+        match self.clients.of(account).get(self.at("/v1/models")).await {
             Err(error) => KeyCheck::Unclear(describe(&error)),
             Ok(response) => match response.status() {
                 status if status.is_success() => KeyCheck::Good { upstream_time: date(response.headers()) },
@@ -292,3 +297,6 @@ fn describe(error: &reqwest::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,9 +18,11 @@ use crate::model::{AccountId, ApiKind, ModelId, Size, Task};
 mod options;
 mod stored;
 mod table;
+#[cfg(test)]
+mod test_support;
 
 pub(crate) use options::{FormatOptions, FormatRules};
-pub(crate) use stored::{FormatBasis, StoredFormats};
+pub(crate) use stored::{FormatBasis, FormatStore, StoredFormats};
 pub(crate) use table::{FormatChange, FormatChoice, FormatRow, FormatTable, FormatTries, FormatVerdict};
 
 /// How a submit is written.

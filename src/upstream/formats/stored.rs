@@ -118,3 +118,13 @@ impl StoredFormats {
 pub(super) fn clipped(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS_MAX).collect()
 }
+
+/// Where what is known is stored.
+pub(crate) trait FormatStore: Send + Sync + std::fmt::Debug {
+    /// Replaces what is stored. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written; what was stored before is then unchanged.
+    fn save(&self, formats: &StoredFormats) -> std::io::Result<()>;
+}

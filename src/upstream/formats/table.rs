@@ -85,6 +85,11 @@ enum EndOfTries {
     Early,
 }
 
+impl FormatChange {
+    /// All states.
+    pub(crate) const STATES: [&str; 4] = ["unknown", "proven", "refused", "suspect"];
+}
+
 impl FormatTable {
     /// Makes a table of what was stored, where that was gained with the same version, catalogue and upstream.
     pub(crate) fn new(mode: FirstContact, basis: FormatBasis, stored: StoredFormats) -> Self {
@@ -274,6 +279,12 @@ impl FormatTable {
         if let Some(state) = self.knowledge.subject(subject).suspect(method, why, at) {
             self.changed(subject, format.clone(), state, why);
         }
+    }
+
+    /// Notes that the submit of a purchase was not refused in the time in which refusals come, so that other purchases need
+    /// not wait for its answer.
+    pub(crate) fn presumed(&mut self, purchase: PurchaseId) {
+        self.probes.presume(purchase);
     }
 
     /// Notes that a submit of a purchase says nothing about its format, or that its answer is not awaited any more.

@@ -30,6 +30,14 @@ pub(super) struct Probes {
 struct Probe {
     purchase: PurchaseId,
     since: Instant,
+    /// It was not refused in the time in which refusals come.
+    presumed: bool,
+}
+
+impl Probe {
+    fn new(purchase: PurchaseId, since: Instant) -> Self {
+        Self { purchase, since, presumed: false }
+    }
 }
 
 /// What a purchase must be the only one to try.
@@ -61,15 +69,14 @@ impl Probes {
         purchase: PurchaseId,
         now: Instant,
     ) -> Turn {
-        let is_free = |probe: Option<&Probe>| {
-            probe.is_none_or(|probe| {
-                probe.purchase == purchase || now.saturating_duration_since(probe.since) >= PROBE_MAX
-            })
-        };
+        let blocks =
+            |probe: &&Probe| probe.purchase != purchase && now.saturating_duration_since(probe.since) < PROBE_MAX;
+        let is_free = |probe: Option<&Probe>| probe.filter(blocks).is_none();
+        let is_presumed = |probe: Option<&Probe>| probe.filter(blocks).is_none_or(|probe| probe.presumed);
         let free = (!unknown.format || is_free(self.subjects.get(subject)))
             && (!unknown.auth || is_free(self.accounts.get(&subject.account)));
         if free {
-            let probe = Probe { purchase, since: now };
+            let probe = Probe::new(purchase, now);
             if unknown.format {
                 self.subjects.insert(subject.clone(), probe);
             }
@@ -77,6 +84,11 @@ impl Probes {
                 self.accounts.insert(subject.account.clone(), probe);
             }
             return Turn::Probe;
+        }
+        if (!unknown.format || is_presumed(self.subjects.get(subject)))
+            && (!unknown.auth || is_presumed(self.accounts.get(&subject.account)))
+        {
+            return Turn::PassThrough;
         }
         let until = *self.waiting.entry(purchase).or_insert(now) + WAIT;
         if now < until { Turn::Wait { until } } else { Turn::PassThrough }
@@ -87,6 +99,12 @@ impl Probes {
         self.waiting.remove(&purchase);
         // Of purchases that were dropped without a word.
         self.waiting.retain(|_, since| now.saturating_duration_since(*since) < PROBE_MAX);
+    }
+
+    /// Notes that the probe of a purchase is presumed to be accepted, so that others need not wait for its answer.
+    pub(super) fn presume(&mut self, purchase: PurchaseId) {
+        let probes = self.subjects.values_mut().chain(self.accounts.values_mut());
+        probes.filter(|probe| probe.purchase == purchase).for_each(|probe| probe.presumed = true);
     }
 
     /// Ends the roles of a purchase, except those for a subject that it is about to try.
@@ -111,7 +129,7 @@ impl Probes {
         if self.asking.get(subject).is_some_and(is_recent) {
             return self.is_asking(subject, purchase);
         }
-        self.asking.insert(subject.clone(), Probe { purchase, since: now });
+        self.asking.insert(subject.clone(), Probe::new(purchase, now));
         true
     }
 
