@@ -154,6 +154,14 @@ pub(crate) enum PollError {
     },
 }
 
+impl Polled {
+    /// Returns the reason of a failed task that blames the way in which its input pictures were sent.
+    pub(crate) fn blamed_inputs(&self) -> Option<&str> {
+        let Self::Failed(Failure::TaskFailed { message }) = self else { return None };
+        answer::error_text::blames_inputs(message).then_some(message)
+    }
+}
+
 /// Why an output could not be fetched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FetchError {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::model::{Failure, ModelId, Usd};
 use crate::telemetry::Metrics;
-use crate::upstream::formats::{FormatChange, InputMethod};
+use crate::upstream::formats::{FormatChange, FormatRow, InputMethod};
 use crate::upstream::{PollError, SubmitError};
 
 /// The engine's part of the status page.
@@ -46,6 +46,8 @@ pub(crate) struct Status {
     pub(crate) spool_refused: u64,
     pub(crate) memory_cache_bytes: u64,
     pub(crate) storage: &'static str,
+    /// The request formats that the upstream is known to accept, or not.
+    pub(crate) formats: Vec<FormatRow>,
 }
 
 type Money = Counter<f64, AtomicU64>;

@@ -542,7 +542,7 @@ fn what_another_account_refused_says_nothing_of_this_one() {
     assert_eq!(script.sends(1), "multipart", "the first account is free for others");
     script.table.accepted(&other, &submit.format, &script.tries[0], purchase(0), at);
     let rows = script.table.rows();
-    let states: Vec<_> = rows.iter().map(|row| (row.account.0.as_ref(), row.state)).collect();
+    let states: Vec<_> = rows.iter().map(|row| (row.account.as_str(), row.state)).collect();
     assert_eq!(states, [("main", "refused"), ("second", "proven")]);
 }
 
