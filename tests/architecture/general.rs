@@ -18,7 +18,7 @@ daily data database date dead deadline debug decimal decision declared decode de
 deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect
 difference digest dimension direct directory disabled disk dispatch display distinct distribution document domain done
 download drain draw drawing drained drift drop dropped dropping dry due duration
-each edit effect element empty enabled encode encoded encoder encoding end ended endpoint enforced engine entry enum
+each edge edit effect element empty enabled encode encoded encoder encoding end ended endpoint enforced engine entry enum
 envelope environment equal error escape estimate estimator etag evaluation event evicted evictor example exceeded
 excess exchange exclusive executor exempt exhausted existing exit expected expired expiry export extended extension
 external extra extractor
@@ -30,7 +30,7 @@ guard
 handle handler handshake hash header healthy heap heartbeat held help hidden hint histogram history hit host hosts hour
 http http1 http2 hub hyper
 id identical identity idle ids ignored image immediate import in incoming index info inline injected inner input inspection
-instance intake integer interim internal interval into invalid io ip iso issue item iterator
+instance intake integer interface interim internal interval into invalid io ip iso issue item iterator
 join joined json
 keep key keyed kind knowledge known
 label language last late latency latest launch layer layout learned learner learning left legacy length letter level
