@@ -26,7 +26,7 @@ mod tests;
 mod tries;
 
 use knowledge::{Knowledge, Method, MethodState};
-use probes::{Fallbacks, Probes, Turn, Unknown};
+use probes::{Fallbacks, ProbePermission, Probes, Unknown};
 pub(crate) use rows::FormatRow;
 use selection::{candidates, remembered};
 pub(crate) use tries::FormatTries;
@@ -137,19 +137,19 @@ impl FormatTable {
         let proven = left.iter().copied().find(is_proven).filter(|_| auth.proven);
         let lapsed = self.knowledge.parameters(subject).any_lapsed(options, at);
         let unknown = Unknown { format: is_unknown || lapsed, auth: !auth.proven };
-        let turn = self.probes.turn(subject, unknown, purchase, now);
-        match (turn, proven) {
+        let permission = self.probes.permission(subject, unknown, purchase, now);
+        match (permission, proven) {
             // Something that works is there meanwhile.
-            (Turn::Wait { .. } | Turn::PassThrough, Some(proven)) => method = proven,
-            (Turn::Probe | Turn::PassThrough, _) => {}
-            (Turn::Wait { .. }, None) if !is_unknown && auth.proven => {}
-            (Turn::Wait { until }, None) => return FormatChoice::Wait { until },
+            (ProbePermission::Wait { .. } | ProbePermission::PassThrough, Some(proven)) => method = proven,
+            (ProbePermission::Probe | ProbePermission::PassThrough, _) => {}
+            (ProbePermission::Wait { .. }, None) if !is_unknown && auth.proven => {}
+            (ProbePermission::Wait { until }, None) => return FormatChoice::Wait { until },
         }
         self.probes.submits(purchase, now);
         if tries.last().is_some() {
             self.fallbacks.count(subject, tries, purchase, now);
         }
-        let asks_again = (lapsed && turn == Turn::Probe).then_some(purchase);
+        let asks_again = (lapsed && permission == ProbePermission::Probe).then_some(purchase);
         let applied = self.knowledge.parameters(subject).apply(options, asks_again, at);
         let style = if tries.has_auth(&subject.account, auth.style) { auth.style.other() } else { auth.style };
         let format = RequestFormat {
@@ -396,6 +396,8 @@ fn text_of(failure: &Failure) -> String {
         | Failure::KeyRefused { message }
         | Failure::BalanceExhausted { message }
         | Failure::ModelUnavailable { message }
+        | Failure::ModelNotPermitted { message, .. }
+        | Failure::EdgeRefused { message, .. }
         | Failure::TaskFailed { message }
         | Failure::ResultLost { message }
         | Failure::OutcomeUnknown { message }

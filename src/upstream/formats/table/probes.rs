@@ -53,7 +53,7 @@ pub(super) struct Unknown {
 
 /// Whether a purchase may try what is unknown.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Turn {
+pub(super) enum ProbePermission {
     Probe,
     Wait {
         until: Instant,
@@ -64,13 +64,13 @@ pub(super) enum Turn {
 
 impl Probes {
     /// Returns whether a purchase may try what is unknown; if so, it is the only one until [`Self::release`].
-    pub(super) fn turn(
+    pub(super) fn permission(
         &mut self,
         subject: &FormatSubject,
         unknown: Unknown,
         purchase: PurchaseId,
         now: Instant,
-    ) -> Turn {
+    ) -> ProbePermission {
         let blocks =
             |probe: &&Probe| probe.purchase != purchase && now.saturating_duration_since(probe.since) < PROBE_MAX;
         let is_free = |probe: Option<&Probe>| probe.is_none_or(|probe| !blocks(&probe));
@@ -85,15 +85,15 @@ impl Probes {
             if unknown.auth {
                 self.accounts.insert(subject.account.clone(), probe);
             }
-            return Turn::Probe;
+            return ProbePermission::Probe;
         }
         if (!unknown.format || is_presumed(self.subjects.get(subject)))
             && (!unknown.auth || is_presumed(self.accounts.get(&subject.account)))
         {
-            return Turn::PassThrough;
+            return ProbePermission::PassThrough;
         }
         let until = *self.waiting.entry(purchase).or_insert(now) + WAIT;
-        if now < until { Turn::Wait { until } } else { Turn::PassThrough }
+        if now < until { ProbePermission::Wait { until } } else { ProbePermission::PassThrough }
     }
 
     /// Notes that a purchase waits no more.
