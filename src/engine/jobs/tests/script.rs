@@ -60,6 +60,8 @@ pub(super) struct Script {
     start: Instant,
     /// Time since the start.
     passed: Duration,
+    /// Changes of what is known of formats are among the effects.
+    pub(super) shows_formats: bool,
 }
 
 /// What a client asks for.
@@ -209,7 +211,14 @@ impl Script {
         // Ahead of the clock, so that times before the start exist.
         let start = Instant::now() + DEADLINE * 2;
         let jobs = Jobs::new(rules, FormatTable::strict());
-        Self { jobs, job: JobId::new(START, 0), listed: Vec::new(), start, passed: Duration::ZERO }
+        Self {
+            jobs,
+            job: JobId::new(START, 0),
+            listed: Vec::new(),
+            start,
+            passed: Duration::ZERO,
+            shows_formats: false,
+        }
     }
 
     /// A job with one waiter, of this number of purchases with one picture each.

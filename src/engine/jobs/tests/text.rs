@@ -11,7 +11,9 @@ use crate::upstream::formats::FormatChange;
 
 impl Script {
     pub(super) fn text(&self, effects: &[Effect]) -> String {
-        effects.iter().map(|effect| self.effect(effect)).collect::<Vec<_>>().join("; ")
+        // What is known of formats has tests of its own.
+        let shown = |effect: &&Effect| self.shows_formats || !matches!(effect, Effect::FormatsChanged(_));
+        effects.iter().filter(shown).map(|effect| self.effect(effect)).collect::<Vec<_>>().join("; ")
     }
 
     /// Returns the number of a job, in the order of listing.
