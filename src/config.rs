@@ -37,7 +37,7 @@ pub(crate) use server::{
 };
 pub(crate) use storage::{CacheConfig, CacheMode, StorageConfig};
 pub(crate) use upstream::{
-    Account, AllowedDownloads, ApiPolicy, FirstContact, InputOrder, InputTransport, OnUnknown, Switch, UpstreamConfig,
+    Account, AllowedDownloads, ApiPolicy, FirstContact, InputTransport, OnUnknown, Switch, UpstreamConfig,
 };
 use webhooks::WebhooksSection;
 pub(crate) use webhooks::{AllowedTargets, SigningSecret, WebhooksConfig};

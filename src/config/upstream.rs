@@ -16,7 +16,7 @@ mod network;
 
 pub(crate) use accounts::Account;
 pub(super) use accounts::{DEFAULT_ACCOUNT, load as load_accounts};
-pub(crate) use api::{ApiPolicy, FirstContact, InputOrder, InputTransport};
+pub(crate) use api::{ApiPolicy, FirstContact, InputPreferences, InputTransport};
 pub(crate) use network::AllowedDownloads;
 use network::ProxyConfig;
 
@@ -40,7 +40,7 @@ pub(crate) struct UpstreamConfig {
     unused_proxy_variable: Option<&'static str>,
     pub(crate) download_allow: AllowedDownloads,
     pub(crate) api: ApiPolicy,
-    pub(crate) inputs: InputOrder,
+    pub(crate) inputs: InputPreferences,
     pub(crate) first_contact: FirstContact,
     #[serde(rename = "edge_timeout_s", deserialize_with = "seconds")]
     pub(crate) edge_timeout: Duration,

@@ -11,16 +11,18 @@ use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
-use super::answer::{SubmitAnswer, UpstreamPrediction};
-use super::classify::{error_with, message_of, submit_error, unknown_if};
+use super::answer::error_text::message_of;
+use super::answer::submit::{Accepted, AnswerBody, AnswerHead, Sent, meaning, unknown_if};
+use super::answer::{PollAnswer, SubmitAnswer, poll, with_secure_addresses};
 use super::client::{Clients, describe};
-use super::formats::AuthStyle;
-use super::last_byte::{GatedBody, LastByteGate, Released};
-use super::retry_after::retry_after;
-use super::{Commit, FetchError, Finished, KeyCheck, Output, PollError, SubmitError};
+use super::formats::{AuthStyle, SubmitFormat};
+use super::{Commit, FetchError, Finished, KeyCheck, Output, PollError, Polled, SubmitError};
 use crate::config::{Account, UpstreamConfig};
 use crate::http::StreamingBody;
 use crate::model::{AccountId, Failure, Timestamp};
+use last_byte::{GatedBody, LastByteGate};
+
+mod last_byte;
 
 /// GPTProto at one origin, with the key of each account.
 #[derive(Clone, Debug)]
@@ -28,6 +30,7 @@ pub(super) struct Exchange {
     clients: Clients,
     /// Its path ends with `/`; all paths of the service are below it.
     base: Url,
+    loopback: bool,
     download_timeout: Duration,
     upload_timeout: Duration,
     answer_bytes_max: usize,
@@ -46,15 +49,13 @@ pub(super) struct Call {
     pub(super) answer_bytes_max: usize,
 }
 
-/// The result of a submit that was accepted.
+/// How the answer to a submit is read, and what its meaning depends on.
 #[derive(Debug)]
-pub(super) enum Accepted {
-    Prediction(UpstreamPrediction),
-    /// Finished at once.
-    Finished {
-        prediction: Option<UpstreamPrediction>,
-        finished: Finished,
-    },
+pub(super) struct SubmitReader<'a> {
+    pub(super) read: fn(BytesMut) -> SubmitAnswer,
+    pub(super) format: &'a SubmitFormat,
+    /// The parameters that are sent.
+    pub(super) fields: Vec<String>,
 }
 
 impl Exchange {
@@ -72,20 +73,20 @@ impl Exchange {
         Ok(Self {
             clients: Clients::new(config, accounts)?,
             base,
+            loopback: config.is_loopback(),
             download_timeout: config.download_timeout,
             upload_timeout: config.upload_timeout,
             answer_bytes_max: config.answer_bytes_max,
         })
     }
 
-    /// Sends a submit, and reads its answer with `read` on a blocking thread: the answer may contain many megabytes of
-    /// pictures.
+    /// Sends a submit, and reads its answer on a blocking thread: the answer may contain many megabytes of pictures.
     pub(super) async fn submit(
         &self,
         account: &AccountId,
         call: Call,
         commit: Commit,
-        read: fn(BytesMut) -> SubmitAnswer,
+        reader: SubmitReader<'_>,
     ) -> Result<Accepted, SubmitError> {
         self.clients.result_hosts.check().await.map_err(|problem| {
             let message = format!("results could not be downloaded: {problem}");
@@ -102,21 +103,24 @@ impl Exchange {
             .body(reqwest::Body::wrap(body))
             .send();
         let response = self.send_gated(exchange, gate, commit, timeout).await?;
-        let (status, pause) = (response.status(), retry_after(response.headers()));
-        let body = answer_to_submit(response, &released, timeout, answer_bytes_max).await?;
-        if !status.is_success() {
-            return Err(submit_error(status, &body, pause, released.get()));
-        }
-        let answer = tokio::task::spawn_blocking(move || read(body)).await;
-        match answer.unwrap_or(SubmitAnswer::Unusable) {
-            SubmitAnswer::Error { status, message } => Err(error_with(status, Some(message), pause, released.get())),
-            SubmitAnswer::Failed(failure) => Err(SubmitError::Rejected(failure)),
-            SubmitAnswer::Unusable => {
-                Err(unknown_if(released.get(), "the answer has neither a prediction nor a picture".to_owned()))
+        let head = AnswerHead::of(response.status(), response.headers());
+        let SubmitReader { read, format, fields } = reader;
+        let body = match tokio::time::timeout(timeout, bounded_body(response, answer_bytes_max)).await {
+            Err(_) => AnswerBody::Broken("the answer stopped arriving".to_owned()),
+            Ok(Err(problem)) => AnswerBody::Broken(problem),
+            Ok(Ok(body)) => {
+                let read = move || AnswerBody::Whole { edge: head.edge_page(&body), answer: read(body) };
+                let read = tokio::task::spawn_blocking(read).await;
+                read.unwrap_or_else(|_| AnswerBody::Broken("the answer could not be read".to_owned()))
             }
-            SubmitAnswer::Accepted(prediction) => Ok(Accepted::Prediction(prediction)),
-            SubmitAnswer::Finished { prediction, finished } => Ok(Accepted::Finished { prediction, finished }),
-        }
+        };
+        let sent = Sent { released: released.get(), format, fields: &fields };
+        Ok(match meaning(head, body, sent)? {
+            Accepted::Finished { prediction, finished } => {
+                Accepted::Finished { prediction, finished: self.with_addresses(finished) }
+            }
+            accepted @ Accepted::Prediction(_) => accepted,
+        })
     }
 
     /// Runs the exchange with the commit before its last byte: upload, journal, last byte, answer.
@@ -163,19 +167,31 @@ impl Exchange {
         self.clients.of(account).prefer(auth);
     }
 
-    /// Polls a prediction. Returns the body of a success.
-    pub(super) async fn poll(&self, account: &AccountId, url: Url) -> Result<Bytes, PollError> {
+    /// Polls a prediction, and reads the answer with `read`.
+    pub(super) async fn poll(
+        &self,
+        account: &AccountId,
+        url: Url,
+        read: impl FnOnce(&[u8]) -> PollAnswer,
+    ) -> Result<Polled, PollError> {
         let trouble = |message: String| PollError::Trouble { message };
         let response = self.clients.of(account).get(url).await.map_err(|error| trouble(describe(&error)))?;
-        let (status, pause) = (response.status(), retry_after(response.headers()));
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            return Err(PollError::Refused { retry_after: pause });
-        }
-        let body = bounded_body(response, self.answer_bytes_max).await.map_err(trouble)?.freeze();
-        if !status.is_success() {
-            return Err(trouble(message_of(&body).unwrap_or_else(|| format!("HTTP {status}"))));
-        }
-        Ok(body)
+        let head = AnswerHead::of(response.status(), response.headers());
+        let answer = match bounded_body(response, self.answer_bytes_max).await {
+            Ok(body) => read(&body),
+            // The pause that a 429 asks for counts also without its text.
+            Err(_) if head.status == StatusCode::TOO_MANY_REQUESTS => PollAnswer::Unusable,
+            Err(problem) => return Err(trouble(problem)),
+        };
+        Ok(match poll::meaning(head.status, head.retry_after, answer)? {
+            Polled::Finished(finished) => Polled::Finished(self.with_addresses(finished)),
+            polled => polled,
+        })
+    }
+
+    /// Makes the addresses of outputs secure, except for an upstream on this machine.
+    fn with_addresses(&self, finished: Finished) -> Finished {
+        if self.loopback && self.base.scheme() == "http" { finished } else { with_secure_addresses(finished) }
     }
 
     /// Opens one output, without a key. Only an output of the service itself that is refused without one is requested
@@ -256,26 +272,6 @@ impl Exchange {
 /// Returns whether an output may be there for those who have a key.
 fn wants_key(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-}
-
-async fn answer_to_submit(
-    response: Response,
-    released: &Released,
-    timeout: Duration,
-    bytes_max: usize,
-) -> Result<BytesMut, SubmitError> {
-    let (status, pause) = (response.status(), retry_after(response.headers()));
-    tokio::time::timeout(timeout, bounded_body(response, bytes_max))
-        .await
-        .unwrap_or_else(|_| Err("the answer stopped arriving".to_owned()))
-        .map_err(|problem| {
-            // A refusal is valid without its text; a success without its id is not.
-            if status.is_client_error() {
-                submit_error(status, b"", pause, released.get())
-            } else {
-                unknown_if(released.get(), problem)
-            }
-        })
 }
 
 /// Returns the answer's `Date`.

@@ -164,9 +164,9 @@ impl Purchase {
         if self.append.again_at.take_if(|at| *at <= now).is_some() {
             append_again(&self.state, cx);
         }
-        if let State::Submitting(Submit { sent, last_byte: LastByte::Released { assume_at }, .. }) = &mut self.state {
+        if let State::Submitting(Submit { last_byte: LastByte::Released { assume_at }, .. }) = &mut self.state {
             if assume_at.take_if(|at| *at <= now).is_some() {
-                cx.formats.presumed(&sent.subject, cx.purchase);
+                cx.formats.presumed(cx.purchase);
                 cx.push(Effect::AssumeAccepted { purchase: cx.purchase });
             }
         } else if let State::Pausing { until } = self.state
@@ -202,11 +202,11 @@ impl Purchase {
 
 impl Attempts {
     /// Notes that the upstream refused a submit, which is then no attempt: the budget decides when the next one leaves,
-    /// and with which account. Returns the failure to end with when the key was refused and no other account is left.
+    /// and with which account. Returns the failure to end with when the key, or the model, was refused and no other account is left.
     fn refuse(&mut self, pushback: &Pushback, account: AccountId, usable: &[AccountId]) -> Option<Failure> {
         self.counted -= 1;
         let reason = match pushback {
-            Pushback::Key { reason } => reason,
+            Pushback::Key { reason } | Pushback::Permission { reason } => reason,
             Pushback::Account { .. } | Pushback::Model { .. } => return None,
         };
         if !self.refused_accounts.contains(&account) {
