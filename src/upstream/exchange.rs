@@ -13,10 +13,10 @@ use url::Url;
 
 use super::answer::error_text::message_of;
 use super::answer::submit::{Accepted, AnswerBody, AnswerHead, Sent, meaning, unknown_if};
-use super::answer::{PollAnswer, SubmitAnswer, poll, with_secure_addresses};
+use super::answer::{PollAnswer, SubmitAnswer, poll};
 use super::client::{Clients, describe};
 use super::formats::{AuthStyle, SubmitFormat};
-use super::{Commit, FetchError, Finished, KeyCheck, Output, PollError, Polled, SubmitError};
+use super::{Commit, FetchError, KeyCheck, Output, PollError, Polled, SubmitError};
 use crate::config::{Account, UpstreamConfig};
 use crate::http::StreamingBody;
 use crate::model::{AccountId, Failure, Timestamp};
@@ -30,7 +30,6 @@ pub(super) struct Exchange {
     clients: Clients,
     /// Its path ends with `/`; all paths of the service are below it.
     base: Url,
-    loopback: bool,
     download_timeout: Duration,
     upload_timeout: Duration,
     answer_bytes_max: usize,
@@ -73,7 +72,6 @@ impl Exchange {
         Ok(Self {
             clients: Clients::new(config, accounts)?,
             base,
-            loopback: config.is_loopback(),
             download_timeout: config.download_timeout,
             upload_timeout: config.upload_timeout,
             answer_bytes_max: config.answer_bytes_max,
@@ -115,12 +113,7 @@ impl Exchange {
             }
         };
         let sent = Sent { released: released.get(), format, fields: &fields };
-        Ok(match meaning(head, body, sent)? {
-            Accepted::Finished { prediction, finished } => {
-                Accepted::Finished { prediction, finished: self.with_addresses(finished) }
-            }
-            accepted @ Accepted::Prediction(_) => accepted,
-        })
+        meaning(head, body, sent)
     }
 
     /// Runs the exchange with the commit before its last byte: upload, journal, last byte, answer.
@@ -183,15 +176,7 @@ impl Exchange {
             Err(_) if head.status == StatusCode::TOO_MANY_REQUESTS => PollAnswer::Unusable,
             Err(problem) => return Err(trouble(problem)),
         };
-        Ok(match poll::meaning(head.status, head.retry_after, answer)? {
-            Polled::Finished(finished) => Polled::Finished(self.with_addresses(finished)),
-            polled => polled,
-        })
-    }
-
-    /// Makes the addresses of outputs secure, except for an upstream on this machine.
-    fn with_addresses(&self, finished: Finished) -> Finished {
-        if self.loopback && self.base.scheme() == "http" { finished } else { with_secure_addresses(finished) }
+        poll::meaning(head.status, head.retry_after, answer)
     }
 
     /// Opens one output, without a key. Only an output of the service itself that is refused without one is requested

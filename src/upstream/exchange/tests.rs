@@ -170,21 +170,6 @@ async fn an_id_of_the_openai_format_api_is_followed_at_the_prediction_api() {
 }
 
 #[tokio::test]
-async fn addresses_stay_insecure_for_an_upstream_on_this_machine_only() {
-    let done = r#"{"data":{"id":"abc","status":"done","outputs":["http://x.example/1.png"]}}"#;
-    let (mut adapter, account, _) = stand_in(move |_| answer("200 OK", "application/json", done)).await;
-    for (loopback, expected) in [(true, "http://x.example/1.png"), (false, "https://x.example/1.png")] {
-        adapter.exchange.loopback = loopback;
-        let polled = adapter.exchange.poll(&account, adapter.exchange.at("/poll"), read).await;
-        let Ok(Polled::Finished(finished)) = polled else { panic!("{polled:?}") };
-        assert_eq!(finished.outputs, [Output::Url(expected.to_owned())]);
-        let submitted = submit(&adapter, &account, InputMethod::Base64Images, AuthStyle::Bearer).await;
-        let Ok(Submitted::Finished { finished, .. }) = submitted else { panic!("{submitted:?}") };
-        assert_eq!(finished.outputs, [Output::Url(expected.to_owned())]);
-    }
-}
-
-#[tokio::test]
 async fn a_poll_that_fails_at_http_level_still_says_how_the_task_ended() {
     let failed = r#"{"code":400,"data":{"id":"abc","status":"failed","error":"boom"}}"#;
     let (adapter, account, _) = stand_in(move |_| answer("400 Bad Request", "application/json", failed)).await;
@@ -213,12 +198,20 @@ fn exchange(variables: &[(&str, &str)]) -> Exchange {
 
 #[tokio::test]
 async fn nothing_is_bought_where_results_could_not_be_downloaded() {
-    let (mut adapter, account, _) = stand_in(|_| Vec::new()).await;
-    adapter.exchange = exchange(&[]);
+    let call = Call {
+        path: "/api/v3/openai/gpt-image-2/image-edit".to_owned(),
+        auth: AuthStyle::Bearer,
+        content_type: "application/json".to_owned(),
+        body: StreamingBody::default().text("{}"),
+        timeout: Duration::from_secs(1),
+        answer_bytes_max: 1000,
+    };
     let commit: Commit = Box::new(|| Box::pin(async { panic!("the submit was sent") }));
+    let account = AccountId("default".into());
     let format = RequestFormat::documented(InputMethod::Base64Images);
     let format = SubmitFormat { format, accepted_before: true, may_change_auth: false };
-    let refused = adapter.submit_once(&account, &request("gpt-image-2"), 1, &format, commit).await.unwrap_err();
+    let reader = SubmitReader { read: |_| SubmitAnswer::Unusable, format: &format, fields: Vec::new() };
+    let refused = exchange(&[]).submit(&account, call, commit, reader).await.unwrap_err();
     let SubmitError::Rejected(failure @ Failure::Unreachable { .. }) = &refused else { panic!("{refused:?}") };
     assert!(!failure.may_have_been_bought());
     for part in ["oss.gptproto.com resolves to 198.18.0.7", "a fake-IP address", "upstream.download_allow"] {
