@@ -63,6 +63,7 @@ pub(super) struct EngineMetrics {
 #[derive(Clone, Debug, Default)]
 struct CallMetrics {
     submits: Family<SubmitLabels, Counter>,
+    edge_refusals: Family<CodeLabel, Counter>,
     upstream_id_conflicts: Counter,
     polls: Family<ResultLabel, Counter>,
     polls_saved: Counter,
@@ -72,6 +73,7 @@ struct CallMetrics {
 struct PurchaseMetrics {
     pictures_bought: Counter,
     failed: Family<ReasonLabel, Counter>,
+    inputs_unseen: Family<ModelLabel, Counter>,
     in_progress: Family<StateLabel, Gauge>,
     generation_seconds: Family<ModelLabel, Histogram>,
     spent_usd: Money,
@@ -123,6 +125,12 @@ struct ResultLabel {
     result: &'static str,
 }
 
+/// The edge's own error numbers are few; "none" where the page shows none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabel {
+    code: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
@@ -154,6 +162,7 @@ impl EngineMetrics {
         let purchases = PurchaseMetrics {
             pictures_bought: Counter::default(),
             failed: Family::default(),
+            inputs_unseen: Family::default(),
             in_progress: Family::default(),
             generation_seconds: Family::new_with_constructor(|| Histogram::new(GENERATION_BUCKETS)),
             spent_usd: Money::default(),
@@ -164,6 +173,11 @@ impl EngineMetrics {
         let own = Self { calls, purchases, requests, spool, formats: FormatMetrics::default() };
         metrics.register("engine", |registry| {
             registry.register("submits", "Submits to the upstream, by API kind and result", own.calls.submits.clone());
+            registry.register(
+                "edge_refusals",
+                "Submits that the network edge in front of the upstream refused, by its error number",
+                own.calls.edge_refusals.clone(),
+            );
             registry.register(
                 "contact_attempts",
                 "Submits by model, the way in which their input pictures were sent, and result",
@@ -179,6 +193,11 @@ impl EngineMetrics {
                 "purchases_failed",
                 "Purchases that ended without a picture, by reason",
                 own.purchases.failed.clone(),
+            );
+            registry.register(
+                "inputs_unseen",
+                "Purchases with pictures that were made without looking at the input pictures, by model",
+                own.purchases.inputs_unseen.clone(),
             );
             registry.register(
                 "purchases_in_progress",
@@ -275,6 +294,10 @@ impl EngineMetrics {
         self.calls.submits.get_or_create(&SubmitLabels { api: method.api_kind().name(), result }).inc();
         let (model, request_format) = (model.as_str().to_owned(), method.name());
         self.formats.attempts.get_or_create(&FormatAttemptLabels { model, request_format, result }).inc();
+        if let Some(SubmitError::Rejected(Failure::EdgeRefused { code, .. })) = error {
+            let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+            self.calls.edge_refusals.get_or_create(&CodeLabel { code }).inc();
+        }
     }
 
     /// Shows what is known of a request format now.
@@ -295,7 +318,9 @@ impl EngineMetrics {
         let result = match error {
             None => "answered",
             Some(PollError::Refused { .. }) => "refused_429",
-            Some(PollError::Trouble { .. }) => "trouble",
+            Some(PollError::Trouble { .. } | PollError::OtherPrediction { .. } | PollError::Moderated { .. }) => {
+                "trouble"
+            }
         };
         self.calls.polls.get_or_create(&ResultLabel { result }).inc();
     }
@@ -316,6 +341,10 @@ impl EngineMetrics {
         if let Some(Usd(usd)) = price {
             self.purchases.spent_usd.inc_by(usd);
         }
+    }
+
+    pub(super) fn inputs_unseen(&self, model: &str) {
+        self.purchases.inputs_unseen.get_or_create(&ModelLabel { model: model.to_owned() }).inc();
     }
 
     pub(super) fn ended(&self, failure: &Failure, estimate: Usd) {

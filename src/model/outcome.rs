@@ -32,8 +32,17 @@ pub(crate) struct JobResult {
     /// Pictures that were requested and not made, because their purchase failed or returned fewer.
     pub(crate) missing: u8,
     pub(crate) usage: Option<Usage>,
+    /// At least one of its purchases was made without looking at the input pictures ([`Usage::missed_inputs`]).
+    pub(crate) inputs_unseen: bool,
     /// When the last picture was stored.
     pub(crate) resolved: Timestamp,
+}
+
+impl JobResult {
+    /// Whether it is what was asked for, and so may answer other requests than the one that bought it.
+    pub(crate) fn is_as_requested(&self) -> bool {
+        self.missing == 0 && !self.inputs_unseen
+    }
 }
 
 /// The result of one purchase of a job.
@@ -42,6 +51,8 @@ pub(crate) struct PurchaseResult {
     pub(crate) pictures: Vec<StoredPicture>,
     /// For all of its pictures together.
     pub(crate) usage: Option<Usage>,
+    /// They were made without looking at the input pictures.
+    pub(crate) inputs_unseen: bool,
     /// When they were stored.
     pub(crate) resolved: Timestamp,
 }
@@ -60,6 +71,10 @@ pub(crate) enum Failure {
     BalanceExhausted { message: String },
     /// The upstream cannot serve this model at the moment.
     ModelUnavailable { message: String },
+    /// The account may not use this model; others may.
+    ModelNotPermitted { message: String },
+    /// The network edge in front of the upstream refused the call, with this error number; nothing was bought.
+    EdgeRefused { message: String, code: Option<u16> },
     /// The task failed at the upstream, after it was accepted.
     TaskFailed { message: String },
     /// The upstream reported success, and its pictures cannot be had: none, incomplete, or gone.
@@ -102,6 +117,8 @@ impl Failure {
             Self::KeyRefused { .. } => "key_refused",
             Self::BalanceExhausted { .. } => "balance_exhausted",
             Self::ModelUnavailable { .. } => "model_unavailable",
+            Self::ModelNotPermitted { .. } => "model_not_permitted",
+            Self::EdgeRefused { .. } => "edge_refused",
             Self::TaskFailed { .. } => "task_failed",
             Self::ResultLost { .. } => "result_lost",
             Self::OutcomeUnknown { .. } => "outcome_unknown",
@@ -132,6 +149,8 @@ impl Failure {
             | Self::KeyRefused { .. }
             | Self::BalanceExhausted { .. }
             | Self::ModelUnavailable { .. }
+            | Self::ModelNotPermitted { .. }
+            | Self::EdgeRefused { .. }
             | Self::Unreachable { .. }
             | Self::Throttled { .. }
             | Self::QueueFull { .. }
