@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 use serde::Serialize;
 
 use crate::model::{Failure, ModelId, Usd};
@@ -157,6 +158,18 @@ struct ModelLabel {
 const GENERATION_BUCKETS: [f64; 14] =
     [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0];
 
+impl CallMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("submits", "Submits to the upstream, by API kind and result", self.submits.clone());
+        registry.register(
+            "edge_refusals",
+            "Submits that the network edge in front of the upstream refused, by its error number",
+            self.edge_refusals.clone(),
+        );
+        registry.register("polls", "Polls of the upstream, by result", self.polls.clone());
+    }
+}
+
 impl EngineMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let purchases = PurchaseMetrics {
@@ -172,12 +185,7 @@ impl EngineMetrics {
         let (calls, requests, spool) = (CallMetrics::default(), RequestMetrics::default(), SpoolMetrics::default());
         let own = Self { calls, purchases, requests, spool, formats: FormatMetrics::default() };
         metrics.register("engine", |registry| {
-            registry.register("submits", "Submits to the upstream, by API kind and result", own.calls.submits.clone());
-            registry.register(
-                "edge_refusals",
-                "Submits that the network edge in front of the upstream refused, by its error number",
-                own.calls.edge_refusals.clone(),
-            );
+            own.calls.register(registry);
             registry.register(
                 "contact_attempts",
                 "Submits by model, the way in which their input pictures were sent, and result",
@@ -188,7 +196,6 @@ impl EngineMetrics {
                 "1 for what is known last of a way to send input pictures: proven, refused, suspect or unknown",
                 own.formats.states.clone(),
             );
-            registry.register("polls", "Polls of the upstream, by result", own.calls.polls.clone());
             registry.register(
                 "purchases_failed",
                 "Purchases that ended without a picture, by reason",

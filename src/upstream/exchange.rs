@@ -179,7 +179,7 @@ impl Exchange {
         };
         Ok(match poll::meaning(head.status, head.retry_after, answer)? {
             Polled::Finished(finished) => Polled::Finished(self.with_addresses(finished)),
-            polled => polled,
+            polled @ (Polled::Working | Polled::Empty | Polled::Failed(_)) => polled,
         })
     }
 
