@@ -11,8 +11,6 @@ use error_text::{ErrorText, bounded, message_in};
 
 mod edge_page;
 pub(super) mod error_text;
-#[cfg(fuzzing)]
-pub(crate) mod fuzz;
 pub(super) mod json;
 pub(super) mod poll;
 mod retry_after;

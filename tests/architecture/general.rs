@@ -18,7 +18,7 @@ daily data database date dead deadline debug decimal decision declared decode de
 deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect
 difference digest dimension direct directory disabled disk dispatch display distinct distribution document domain done
 download drain draw drawing drained drift drop dropped dropping dry due duration
-each edit effect element empty enabled encode encoded encoder encoding end ended endpoint enforced engine entry enum
+each edge edit effect element empty enabled encode encoded encoder encoding end ended endpoint enforced engine entry enum
 envelope environment equal error escape estimate estimator etag evaluation event evicted evictor example exceeded
 excess exchange exclusive executor exempt exhausted existing exit expected expired expiry export extended extension
 external extra extractor
