@@ -27,7 +27,7 @@ mod gptproto;
 mod inputs;
 
 #[cfg(fuzzing)]
-pub(crate) use answer::fuzz;
+pub(crate) use apis::fuzz;
 use formats::{FormatRefusal, SubmitFormat};
 pub(crate) use gptproto::GptProto;
 
