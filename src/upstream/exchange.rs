@@ -12,6 +12,7 @@ use reqwest::{Response, StatusCode};
 use url::Url;
 
 use super::answer::{SubmitAnswer, UpstreamPrediction};
+use super::apis::openai::stream::EventCollector;
 use super::classify::{error_with, message_of, submit_error, unknown_if};
 use super::client::{Clients, may_fetch};
 use super::formats::AuthStyle;
@@ -46,6 +47,8 @@ pub(super) struct Call {
     /// From the last byte of the body to the head of the answer, and again to its end.
     pub(super) timeout: Duration,
     pub(super) answer_bytes_max: usize,
+    /// The number of pictures, where the answer is a stream of events.
+    pub(super) streamed: Option<u8>,
 }
 
 /// The result of a submit that was accepted.
@@ -87,7 +90,7 @@ impl Exchange {
         commit: Commit,
         read: fn(BytesMut) -> SubmitAnswer,
     ) -> Result<Accepted, SubmitError> {
-        let Call { path, auth, content_type, body, timeout, answer_bytes_max } = call;
+        let Call { path, auth, content_type, body, timeout, answer_bytes_max, streamed } = call;
         let (body, gate) = GatedBody::new(body);
         let released = gate.released();
         let exchange = self
@@ -99,7 +102,10 @@ impl Exchange {
             .send();
         let response = self.send_gated(exchange, gate, commit, timeout).await?;
         let (status, pause) = (response.status(), retry_after(response.headers()));
-        let body = answer_to_submit(response, &released, timeout, answer_bytes_max).await?;
+        let (body, cut) = match streamed.filter(|_| status.is_success()) {
+            Some(pictures) => streamed_answer(response, pictures, timeout, answer_bytes_max).await,
+            None => (answer_to_submit(response, &released, timeout, answer_bytes_max).await?, None),
+        };
         if !status.is_success() {
             return Err(submit_error(status, &body, pause, released.get()));
         }
@@ -108,7 +114,8 @@ impl Exchange {
             SubmitAnswer::Error { status, message } => Err(error_with(status, Some(message), pause, released.get())),
             SubmitAnswer::Failed(failure) => Err(SubmitError::Rejected(failure)),
             SubmitAnswer::Unusable => {
-                Err(unknown_if(released.get(), "the answer has neither a prediction nor a picture".to_owned()))
+                let without = || "the answer has neither a prediction nor a picture".to_owned();
+                Err(unknown_if(released.get(), cut.unwrap_or_else(without)))
             }
             SubmitAnswer::Accepted(prediction) => Ok(Accepted::Prediction(prediction)),
             SubmitAnswer::Finished { prediction, finished } => Ok(Accepted::Finished { prediction, finished }),
@@ -260,6 +267,28 @@ async fn answer_to_submit(
                 unknown_if(released.get(), problem)
             }
         })
+}
+
+/// Collects a streamed answer until all pictures are complete. Returns what has arrived, and why the rest has not.
+async fn streamed_answer(
+    mut response: Response,
+    pictures: u8,
+    timeout: Duration,
+    bytes_max: usize,
+) -> (BytesMut, Option<String>) {
+    let mut events = EventCollector::new(bytes_max);
+    let collect = async {
+        while events.completed() < usize::from(pictures) {
+            match response.chunk().await.map_err(|error| describe(&error))? {
+                Some(chunk) => events.push(&chunk)?,
+                None => break,
+            }
+        }
+        Ok(())
+    };
+    let collected = tokio::time::timeout(timeout, collect).await;
+    let collected = collected.unwrap_or_else(|_| Err("the answer stopped arriving".to_owned()));
+    (events.into_body(), collected.err())
 }
 
 /// Returns the answer's `Date`.

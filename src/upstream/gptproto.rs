@@ -12,7 +12,7 @@ use futures_util::stream::BoxStream;
 use super::answer::{SubmitAnswer, UpstreamPrediction};
 use super::apis::{openai, prediction, unified};
 use super::exchange::{Accepted, Call, Exchange};
-use super::formats::{RequestFormat, SubmitFormat};
+use super::formats::{InputMethod, RequestFormat, SubmitFormat};
 use super::{
     Commit, FetchError, KeyCheck, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream,
 };
@@ -74,6 +74,7 @@ impl GptProto {
         let (call, input_url_guards) = self.call(request, pictures, format)?;
         let read: fn(BytesMut) -> SubmitAnswer = match api_kind {
             ApiKind::Prediction => prediction::answer,
+            ApiKind::OpenAi if format.method == InputMethod::MultipartStream => openai::stream::answer,
             ApiKind::OpenAi => openai::answer,
             ApiKind::Unified => unified::answer,
         };
@@ -115,6 +116,7 @@ impl GptProto {
             body,
             timeout: self.submit_timeout,
             answer_bytes_max: self.answer_bytes_max,
+            streamed: None,
         };
         Ok(match api_kind {
             ApiKind::Prediction => {
@@ -127,11 +129,16 @@ impl GptProto {
                 let api = model.openai.as_ref().ok_or_else(unavailable)?;
                 let openai::Form { path, content_type, body } =
                     openai::form(&model.id, api, request, pictures, format).map_err(unwritable)?;
-                let (timeout, answer_bytes_max) = (self.sync_timeout, self.sync_answer_bytes_max);
-                (
-                    Call { path: path.to_owned(), auth: format.auth, content_type, body, timeout, answer_bytes_max },
-                    InputUrlGuards::default(),
-                )
+                let call = Call {
+                    path: path.to_owned(),
+                    auth: format.auth,
+                    content_type,
+                    body,
+                    timeout: self.sync_timeout,
+                    answer_bytes_max: self.sync_answer_bytes_max,
+                    streamed: (format.method == InputMethod::MultipartStream).then_some(pictures),
+                };
+                (call, InputUrlGuards::default())
             }
             ApiKind::Unified => {
                 let api = model.unified.as_ref().ok_or_else(unavailable)?;
@@ -196,7 +203,6 @@ pub(super) mod tests {
     use super::*;
     use crate::config::{Config, Environment};
     use crate::model::{Choices, Format, Input, Size, Task};
-    use crate::upstream::formats::InputMethod;
 
     pub(crate) fn adapter(input_urls: Option<InputUrls>) -> GptProto {
         let environment = Environment::from([("GPTPROTO_API_KEY".to_owned(), "sk-test".to_owned())]);
