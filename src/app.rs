@@ -11,13 +11,13 @@ use anyhow::Context;
 use crate::admission::Admission;
 use crate::api;
 use crate::budget::Budget;
-use crate::config::{Config, InputTransport};
+use crate::config::Config;
 use crate::engine::{self, Engine};
 use crate::input_urls::InputUrls;
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::{ClientId, HostRule, Rng, SystemClock};
 use crate::operator;
-use crate::simulator::Options;
+use crate::simulator::{Options, Profile};
 use crate::storage::journal::SqliteJournal;
 use crate::storage::spool::{Spool, SpoolLimits};
 use crate::storage::{DataDirectory, DiskSpace, Results, StateFiles};
@@ -32,7 +32,7 @@ mod listeners;
 mod simulator;
 mod sources;
 
-use learned::{BUDGET_STATE, LATENCY_STATE, Learned};
+use learned::{BUDGET_STATE, FORMAT_STATE, FormatFile, LATENCY_STATE, Learned};
 use listeners::{BoundListeners, Listeners};
 use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
@@ -93,12 +93,8 @@ impl Gateway {
             clients.entries.iter().map(|client| (ClientId(client.name.as_str().into()), client.weight)).collect();
         let learned_limits = state_files.read(BUDGET_STATE).unwrap_or_default();
         let budget = Budget::new(&upstream, &accounts, weights, learned_limits, &metrics);
-        let input_urls = match upstream.inputs {
-            InputTransport::Link => {
-                server.addresses.public_url.clone().map(|base| InputUrls::new(base, upstream.input_url_ttl))
-            }
-            InputTransport::Inline => None,
-        };
+        let published_below = upstream.inputs.published_below(&server.addresses, upstream.is_loopback());
+        let input_urls = published_below.map(|base| InputUrls::new(base.clone(), upstream.input_url_ttl));
         let gptproto = GptProto::new(&upstream, &accounts, Arc::clone(&catalogue), input_urls.clone())
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
 
@@ -132,6 +128,11 @@ impl Gateway {
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
             learned: state_files.read(LATENCY_STATE),
+            publishes_inputs: input_urls.is_some(),
+            formats: (
+                state_files.read(FORMAT_STATE).unwrap_or_default(),
+                Arc::new(FormatFile(state_files.clone())) as Arc<_>,
+            ),
         };
         let engine = Engine::start(parts, &upstream, &cache, &storage).await?;
         let learned = Learned { files: state_files, budget: budget.clone(), engine: engine.clone() };
@@ -212,13 +213,13 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
     run_until_stopped(gateway).await
 }
 
-/// Runs the gateway against a simulator of its own until a signal stops it. Returns whether it stopped in order.
+/// Runs the gateway against a simulator of its own, with the behaviour of a profile, until a signal stops it. Returns whether it stopped in order.
 ///
 /// # Errors
 ///
 /// As [`Gateway::start`].
-pub async fn run_sandbox(config: Config) -> anyhow::Result<bool> {
-    let simulator = RunningSimulator::for_sandbox().await?;
+pub async fn run_sandbox(config: Config, profile: Profile) -> anyhow::Result<bool> {
+    let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
     let scheme = config.server.tls.scheme();

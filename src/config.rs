@@ -162,7 +162,8 @@ impl Config {
         let Sections { operator, storage, cache, upstream, webhooks, models, log, limits, clients, .. } = sections;
         server.check()?;
         upstream.check()?;
-        upstream.inputs.check(&server.addresses)?;
+        let publishes = upstream.inputs.published_below(&server.addresses, upstream.is_loopback()).is_some();
+        upstream.inputs.check(upstream.api, publishes)?;
         log.check()?;
         let webhooks = webhooks.check(environment)?;
         let catalogue = catalogue(models.file.as_deref())?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::listeners;
-use crate::config::{ApiPolicy, Config, InputTransport};
+use crate::config::{ApiPolicy, Config};
 use crate::model::{AccountId, Clock, SystemClock};
 use crate::storage::{DataDirectory, DataDirectoryError};
 use crate::upstream::{GptProto, KeyCheck, Upstream};
@@ -70,10 +70,8 @@ pub async fn check(config: &Config) -> (String, bool) {
 fn unusual_transport(config: &Config) -> Option<String> {
     let api = config.upstream.api;
     let api = (api != ApiPolicy::Auto).then(|| format!("every request uses the API {}", api.name()));
-    let inputs = match (config.upstream.inputs, &config.server.addresses.public_url) {
-        (InputTransport::Link, Some(base)) => Some(format!("the upstream fetches input pictures from {base}")),
-        (InputTransport::Link | InputTransport::Inline, _) => None,
-    };
+    let base = config.upstream.inputs.published_below(&config.server.addresses, config.upstream.is_loopback());
+    let inputs = base.map(|base| format!("the upstream may fetch input pictures from {base}"));
     let settings: Vec<String> = api.into_iter().chain(inputs).collect();
     (!settings.is_empty()).then(|| settings.join("; "))
 }
