@@ -190,8 +190,23 @@ impl Exchange {
             Output::Bytes(bytes) => return Ok(futures_util::stream::once(async { Ok(bytes) }).boxed()),
             Output::Url(url) => url,
         };
+        let url = self.base.join(&url).map_err(|_| FetchError::Forbidden("it cannot be read".to_owned()))?;
+        self.download(url).await
+    }
+
+    /// Opens a picture that a client gave as an address. A client must not reach more by it than by itself: it is fetched
+    /// without a key, and from public addresses only.
+    pub(super) async fn open_link(
+        &self,
+        address: &str,
+    ) -> Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError> {
+        let url = Url::parse(address).map_err(|_| FetchError::Forbidden("it cannot be read".to_owned()))?;
+        self.download(url).await
+    }
+
+    /// Opens a URL without a key, and follows its redirects.
+    async fn download(&self, mut url: Url) -> Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError> {
         let forbidden = |problem: &str| FetchError::Forbidden(problem.to_owned());
-        let mut url = self.base.join(&url).map_err(|_| forbidden("it cannot be read"))?;
         for _ in 0..=REDIRECTS_MAX {
             may_fetch(&url, self.loopback).map_err(forbidden)?;
             let response = self

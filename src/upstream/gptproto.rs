@@ -191,6 +191,13 @@ impl Upstream for GptProto {
         self.exchange.open(output).boxed()
     }
 
+    fn fetch_link<'a>(
+        &'a self,
+        address: &'a str,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>> {
+        self.exchange.open_link(address).boxed()
+    }
+
     fn check_key<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, KeyCheck> {
         self.exchange.check_key(account).boxed()
     }
