@@ -89,6 +89,11 @@ impl Gateway {
         let state_files = StateFiles::new(directory.below("learned")?);
 
         // 3. Upstream: what may be sent, and how.
+        if let Some(variable) = upstream.unused_proxy_variable() {
+            tracing::warn!(
+                "{variable} is set and not used: calls to the upstream go out directly; set upstream.proxy to use a proxy"
+            );
+        }
         let weights: HashMap<ClientId, f64> =
             clients.entries.iter().map(|client| (ClientId(client.name.as_str().into()), client.weight)).collect();
         let learned_limits = state_files.read(BUDGET_STATE).unwrap_or_default();

@@ -7,31 +7,31 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
-use super::answer::{SubmitAnswer, UpstreamPrediction};
+use super::answer::error_text::message_of;
+use super::answer::submit::{Accepted, AnswerBody, AnswerHead, Sent, meaning, unknown_if};
+use super::answer::{PollAnswer, SubmitAnswer, poll};
 use super::apis::openai::stream::EventCollector;
-use super::classify::{error_with, message_of, submit_error, unknown_if};
-use super::client::{Clients, may_fetch};
-use super::formats::AuthStyle;
-use super::last_byte::{GatedBody, LastByteGate, Released};
-use super::retry_after::retry_after;
-use super::{Commit, FetchError, Finished, KeyCheck, Output, PollError, SubmitError};
+use super::client::{Clients, describe};
+use super::formats::{AuthStyle, SubmitFormat};
+use super::{Commit, FetchError, KeyCheck, Output, PollError, Polled, SubmitError};
 use crate::config::{Account, UpstreamConfig};
 use crate::http::StreamingBody;
-use crate::model::{AccountId, Timestamp};
+use crate::model::{AccountId, Failure, Timestamp};
+use last_byte::{GatedBody, LastByteGate};
 
-/// Redirects a download may follow, each of them checked.
-const REDIRECTS_MAX: usize = 3;
+mod last_byte;
 
 /// GPTProto at one origin, with the key of each account.
 #[derive(Clone, Debug)]
 pub(super) struct Exchange {
     clients: Clients,
+    /// Its path ends with `/`; all paths of the service are below it.
     base: Url,
-    loopback: bool,
+    download_timeout: Duration,
     upload_timeout: Duration,
     answer_bytes_max: usize,
 }
@@ -51,15 +51,13 @@ pub(super) struct Call {
     pub(super) streamed: Option<u8>,
 }
 
-/// The result of a submit that was accepted.
+/// How the answer to a submit is read, and what its meaning depends on.
 #[derive(Debug)]
-pub(super) enum Accepted {
-    Prediction(UpstreamPrediction),
-    /// Finished at once.
-    Finished {
-        prediction: Option<UpstreamPrediction>,
-        finished: Finished,
-    },
+pub(super) struct SubmitReader<'a> {
+    pub(super) read: fn(BytesMut) -> SubmitAnswer,
+    pub(super) format: &'a SubmitFormat,
+    /// The parameters that are sent.
+    pub(super) fields: Vec<String>,
 }
 
 impl Exchange {
@@ -72,24 +70,29 @@ impl Exchange {
         config: &UpstreamConfig,
         accounts: &[Account],
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let mut base = config.base_url.clone();
+        base.set_path(&format!("{}/", config.base_url.path().trim_end_matches('/')));
         Ok(Self {
             clients: Clients::new(config, accounts)?,
-            base: config.base_url.clone(),
-            loopback: config.is_loopback(),
+            base,
+            download_timeout: config.download_timeout,
             upload_timeout: config.upload_timeout,
             answer_bytes_max: config.answer_bytes_max,
         })
     }
 
-    /// Sends a submit, and reads its answer with `read` on a blocking thread: the answer may contain many megabytes of
-    /// pictures.
+    /// Sends a submit, and reads its answer on a blocking thread: the answer may contain many megabytes of pictures.
     pub(super) async fn submit(
         &self,
         account: &AccountId,
         call: Call,
         commit: Commit,
-        read: fn(BytesMut) -> SubmitAnswer,
+        reader: SubmitReader<'_>,
     ) -> Result<Accepted, SubmitError> {
+        self.clients.result_hosts.check().await.map_err(|problem| {
+            let message = format!("results could not be downloaded: {problem}");
+            SubmitError::Rejected(Failure::Unreachable { message })
+        })?;
         let Call { path, auth, content_type, body, timeout, answer_bytes_max, streamed } = call;
         let (body, gate) = GatedBody::new(body);
         let released = gate.released();
@@ -101,25 +104,23 @@ impl Exchange {
             .body(reqwest::Body::wrap(body))
             .send();
         let response = self.send_gated(exchange, gate, commit, timeout).await?;
-        let (status, pause) = (response.status(), retry_after(response.headers()));
-        let (body, cut) = match streamed.filter(|_| status.is_success()) {
-            Some(pictures) => streamed_answer(response, pictures, timeout, answer_bytes_max).await,
-            None => (answer_to_submit(response, &released, timeout, answer_bytes_max).await?, None),
+        let head = AnswerHead::of(response.status(), response.headers());
+        let SubmitReader { read, format, fields } = reader;
+        let (body, broken) = match streamed.filter(|_| head.status.is_success()) {
+            Some(pictures) => streamed_body(response, pictures, timeout, answer_bytes_max).await,
+            None => whole_body(response, timeout, answer_bytes_max).await,
         };
-        if !status.is_success() {
-            return Err(submit_error(status, &body, pause, released.get()));
-        }
-        let answer = tokio::task::spawn_blocking(move || read(body)).await;
-        match answer.unwrap_or(SubmitAnswer::Unusable) {
-            SubmitAnswer::Error { status, message } => Err(error_with(status, Some(message), pause, released.get())),
-            SubmitAnswer::Failed(failure) => Err(SubmitError::Rejected(failure)),
-            SubmitAnswer::Unusable => {
-                let without = || "the answer has neither a prediction nor a picture".to_owned();
-                Err(unknown_if(released.get(), cut.unwrap_or_else(without)))
+        let read = move || {
+            let edge = head.edge_page(&body);
+            match (read(body), broken) {
+                (SubmitAnswer::Unusable, Some(problem)) => AnswerBody::Broken(problem),
+                (answer, _) => AnswerBody::Whole { answer, edge },
             }
-            SubmitAnswer::Accepted(prediction) => Ok(Accepted::Prediction(prediction)),
-            SubmitAnswer::Finished { prediction, finished } => Ok(Accepted::Finished { prediction, finished }),
-        }
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        let body = read.unwrap_or_else(|_| AnswerBody::Broken("the answer could not be read".to_owned()));
+        let sent = Sent { released: released.get(), format, fields: &fields };
+        meaning(head, body, sent)
     }
 
     /// Runs the exchange with the commit before its last byte: upload, journal, last byte, answer.
@@ -166,22 +167,27 @@ impl Exchange {
         self.clients.of(account).prefer(auth);
     }
 
-    /// Polls a prediction. Returns the body of a success.
-    pub(super) async fn poll(&self, account: &AccountId, url: Url) -> Result<Bytes, PollError> {
+    /// Polls a prediction, and reads the answer with `read`.
+    pub(super) async fn poll(
+        &self,
+        account: &AccountId,
+        url: Url,
+        read: impl FnOnce(&[u8]) -> PollAnswer,
+    ) -> Result<Polled, PollError> {
         let trouble = |message: String| PollError::Trouble { message };
         let response = self.clients.of(account).get(url).await.map_err(|error| trouble(describe(&error)))?;
-        let (status, pause) = (response.status(), retry_after(response.headers()));
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            return Err(PollError::Refused { retry_after: pause });
-        }
-        let body = bounded_body(response, self.answer_bytes_max).await.map_err(trouble)?.freeze();
-        if !status.is_success() {
-            return Err(trouble(message_of(&body).unwrap_or_else(|| format!("HTTP {status}"))));
-        }
-        Ok(body)
+        let head = AnswerHead::of(response.status(), response.headers());
+        let answer = match bounded_body(response, self.answer_bytes_max).await {
+            Ok(body) => read(&body),
+            // The pause that a 429 asks for counts also without its text.
+            Err(_) if head.status == StatusCode::TOO_MANY_REQUESTS => PollAnswer::Unusable,
+            Err(problem) => return Err(trouble(problem)),
+        };
+        poll::meaning(head.status, head.retry_after, answer)
     }
 
-    /// Opens one output, without a key.
+    /// Opens one output, without a key. Only an output of the service itself that is refused without one is requested
+    /// with the accounts' keys in turn: an output does not say which account it belongs to.
     pub(super) async fn open(
         &self,
         output: Output,
@@ -190,8 +196,23 @@ impl Exchange {
             Output::Bytes(bytes) => return Ok(futures_util::stream::once(async { Ok(bytes) }).boxed()),
             Output::Url(url) => url,
         };
-        let url = self.base.join(&url).map_err(|_| FetchError::Forbidden("it cannot be read".to_owned()))?;
-        self.download(url).await
+        let unreadable = |_| FetchError::Forbidden("it cannot be read".to_owned());
+        let url = self.output_url(&url).map_err(unreadable)?;
+        let downloads = &self.clients.downloads;
+        let mut response = downloads.get(url.clone()).await?;
+        // Redirects come later and lead away from `url`; they are followed without a key.
+        if wants_key(response.status()) && self.is_below_base(response.url(), "") {
+            for account in self.clients.all() {
+                let url = response.url().clone();
+                let keyed = account.download(url, self.download_timeout).await;
+                response = keyed.map_err(|error| FetchError::Trouble(describe(&error)))?;
+                if !wants_key(response.status()) {
+                    break;
+                }
+            }
+        }
+        let response = downloads.follow(response).await?;
+        Ok(response.bytes_stream().map_err(|error| FetchError::Trouble(describe(&error))).boxed())
     }
 
     /// Opens a picture that a client gave as an address. A client must not reach more by it than by itself: it is fetched
@@ -200,35 +221,12 @@ impl Exchange {
         &self,
         address: &str,
     ) -> Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError> {
-        let url = Url::parse(address).map_err(|_| FetchError::Forbidden("it cannot be read".to_owned()))?;
-        self.download(url).await
-    }
-
-    /// Opens a URL without a key, and follows its redirects.
-    async fn download(&self, mut url: Url) -> Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError> {
         let forbidden = |problem: &str| FetchError::Forbidden(problem.to_owned());
-        for _ in 0..=REDIRECTS_MAX {
-            may_fetch(&url, self.loopback).map_err(forbidden)?;
-            let response = self
-                .clients
-                .download
-                .get(url.clone())
-                .send()
-                .await
-                .map_err(|error| FetchError::Trouble(describe(&error)))?;
-            let status = response.status();
-            if status.is_success() {
-                let stream = response.bytes_stream().map_err(|error| FetchError::Trouble(describe(&error)));
-                return Ok(stream.boxed());
-            }
-            let next = response.headers().get(LOCATION).filter(|_| status.is_redirection());
-            let Some(next) = next else {
-                return Err(FetchError::Trouble(format!("HTTP {status}")));
-            };
-            let next = next.to_str().map_err(|_| forbidden("a redirect cannot be read"))?;
-            url = url.join(next).map_err(|_| forbidden("a redirect cannot be read"))?;
-        }
-        Err(FetchError::Trouble(format!("more than {REDIRECTS_MAX} redirects")))
+        let url = Url::parse(address).map_err(|_| forbidden("it cannot be read"))?;
+        let links = self.clients.links.as_ref();
+        let links = links.ok_or_else(|| forbidden("upstream.proxy is set, so where it leads cannot be checked"))?;
+        let response = links.follow(links.get(url).await?).await?;
+        Ok(response.bytes_stream().map_err(|error| FetchError::Trouble(describe(&error))).boxed())
     }
 
     /// Requests the list of models with an account's key.
@@ -246,46 +244,53 @@ impl Exchange {
         }
     }
 
-    /// Returns the URL of a path on the configured origin.
+    /// Returns the URL of a path of the service.
     pub(super) fn at(&self, path: &str) -> Url {
         let mut url = self.base.clone();
-        url.set_path(path);
+        url.set_path(&format!("{}{}", self.base.path(), path.trim_start_matches('/')));
         url
     }
 
     /// Returns a URL from the upstream where the key may be sent to it: on the configured origin and below `path`.
     pub(super) fn trusted(&self, given: Option<&str>, path: &str) -> Option<Url> {
-        given.and_then(|given| Url::parse(given).ok()).filter(|given| {
-            given.origin() == self.base.origin()
-                && given.path().starts_with(path)
-                && given.username().is_empty()
-                && given.password().is_none()
-        })
+        given.and_then(|given| Url::parse(given).ok()).filter(|given| self.is_below_base(given, path))
+    }
+
+    /// Returns the URL of an output. A path is one of the service, and so below the configured address.
+    fn output_url(&self, given: &str) -> Result<Url, url::ParseError> {
+        let is_path = given.starts_with('/') && !given.starts_with("//") && !given.starts_with("/\\");
+        if is_path && !given.starts_with(self.base.path()) {
+            return self.base.join(&format!("{}{}", self.base.path(), &given[1..]));
+        }
+        self.base.join(given)
+    }
+
+    /// Returns whether a URL is one of the service with a path that begins with `path`.
+    fn is_below_base(&self, url: &Url, path: &str) -> bool {
+        let below = url.path().strip_prefix(self.base.path());
+        url.origin() == self.base.origin()
+            && below.is_some_and(|below| below.starts_with(path.trim_start_matches('/')))
+            && url.username().is_empty()
+            && url.password().is_none()
     }
 }
 
-async fn answer_to_submit(
-    response: Response,
-    released: &Released,
-    timeout: Duration,
-    bytes_max: usize,
-) -> Result<BytesMut, SubmitError> {
-    let (status, pause) = (response.status(), retry_after(response.headers()));
-    tokio::time::timeout(timeout, bounded_body(response, bytes_max))
-        .await
-        .unwrap_or_else(|_| Err("the answer stopped arriving".to_owned()))
-        .map_err(|problem| {
-            // A refusal is valid without its text; a success without its id is not.
-            if status.is_client_error() {
-                submit_error(status, b"", pause, released.get())
-            } else {
-                unknown_if(released.get(), problem)
-            }
-        })
+/// Returns whether an output may be there for those who have a key.
+fn wants_key(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
-/// Collects a streamed answer until all pictures are complete. Returns what has arrived, and why the rest has not.
-async fn streamed_answer(
+/// Receives an answer. Returns nothing of one that breaks off, and why.
+async fn whole_body(response: Response, timeout: Duration, bytes_max: usize) -> (BytesMut, Option<String>) {
+    match tokio::time::timeout(timeout, bounded_body(response, bytes_max)).await {
+        Ok(Ok(body)) => (body, None),
+        Ok(Err(problem)) => (BytesMut::new(), Some(problem)),
+        Err(_) => (BytesMut::new(), Some("the answer stopped arriving".to_owned())),
+    }
+}
+
+/// Receives a streamed answer until all pictures are complete. Returns what has arrived, and why the rest has not.
+async fn streamed_body(
     mut response: Response,
     pictures: u8,
     timeout: Duration,
@@ -322,24 +327,6 @@ async fn bounded_body(mut response: Response, bytes_max: usize) -> Result<BytesM
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-/// Describes the error and its causes, without the URL, which may contain a signature.
-fn describe(error: &reqwest::Error) -> String {
-    let mut text = match () {
-        () if error.is_timeout() => "timed out".to_owned(),
-        () if error.is_connect() => "cannot connect".to_owned(),
-        () => "the connection broke".to_owned(),
-    };
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

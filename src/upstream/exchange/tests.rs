@@ -1,15 +1,19 @@
 //! Exchanges with a stand-in for the upstream, on this machine.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::config::{Config, Environment};
+use crate::model::{ApiKind, Failure, UpstreamId};
 use crate::upstream::Submitted;
-use crate::upstream::formats::{InputMethod, RequestFormat, SubmitFormat};
+use crate::upstream::apis::prediction;
+use crate::upstream::formats::{FormatRefusal, InputMethod, RequestFormat, SubmitFormat};
 use crate::upstream::gptproto::GptProto;
 use crate::upstream::gptproto::tests::request;
 
@@ -96,6 +100,11 @@ async fn submit(
     adapter.submit_once(account, &request("gpt-image-2"), 1, &format, commit).await
 }
 
+/// Reads an answer to a poll for the prediction of the stand-in.
+fn read(body: &[u8]) -> PollAnswer {
+    prediction::poll_answer(body, &UpstreamId::new("abc").unwrap())
+}
+
 const BEARER: &str = "bearer sk-test";
 const RAW: &str = "sk-test";
 
@@ -105,7 +114,7 @@ async fn polls_and_key_checks_find_the_auth_style_that_works() {
     let GptProto { exchange, .. } = &adapter;
     assert!(matches!(exchange.check_key(&account).await, KeyCheck::Good { .. }));
     assert_eq!(keys(&heads), [BEARER, RAW]);
-    exchange.poll(&account, exchange.at("/poll")).await.unwrap();
+    exchange.poll(&account, exchange.at("/poll"), read).await.unwrap();
     assert_eq!(keys(&heads), [RAW], "the style is remembered");
 
     let (adapter, account, heads) = stand_in(true, accepting(&[BEARER])).await;
@@ -115,7 +124,7 @@ async fn polls_and_key_checks_find_the_auth_style_that_works() {
     let (adapter, account, heads) = stand_in(true, accepting(&[])).await;
     let GptProto { exchange, .. } = &adapter;
     assert_eq!(exchange.check_key(&account).await, KeyCheck::Refused("Invalid signature".to_owned()));
-    exchange.poll(&account, exchange.at("/poll")).await.unwrap_err();
+    exchange.poll(&account, exchange.at("/poll"), read).await.unwrap_err();
     assert_eq!(keys(&heads), [BEARER, RAW, BEARER, RAW], "each style once, and nothing is learned");
 }
 
@@ -126,7 +135,7 @@ async fn a_submit_has_the_auth_style_of_its_format_and_polls_follow_it() {
     assert_eq!(keys(&heads), [BEARER], "a refused submit is not repeated here");
     submit(&adapter, &account, InputMethod::Base64Images, AuthStyle::Raw).await.unwrap();
     assert_eq!(keys(&heads), [RAW]);
-    adapter.exchange.poll(&account, adapter.exchange.at("/poll")).await.unwrap();
+    adapter.exchange.poll(&account, adapter.exchange.at("/poll"), read).await.unwrap();
     assert_eq!(keys(&heads), [RAW]);
 }
 
@@ -188,5 +197,122 @@ async fn a_streamed_call_may_be_answered_with_plain_json_or_refused() {
     ] {
         let result = stream(answer, true).await;
         assert!(matches!(result, Err(SubmitError::Refused { .. })), "{result:?}");
+    }
+}
+
+const BROKEN: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-length: 100\r\n\r\n<html>";
+
+/// Submits in the documented format to a stand-in that answers with these bytes.
+async fn submit_to(answer: Vec<u8>, method: InputMethod) -> Result<Submitted, SubmitError> {
+    let (adapter, account, _) = stand_in(true, move |_| answer.clone()).await;
+    submit(&adapter, &account, method, AuthStyle::Bearer).await
+}
+
+#[tokio::test]
+async fn the_meaning_of_an_answer_is_that_of_its_head_and_its_whole_body() {
+    let page = "HTTP/1.1 403 Forbidden\r\ncf-mitigated: challenge\r\ncontent-length: 6\r\n\r\n<html>";
+    let edge = submit_to(page.into(), InputMethod::Base64Images).await;
+    assert!(matches!(edge, Err(SubmitError::Rejected(Failure::EdgeRefused { code: None, .. }))), "{edge:?}");
+    let id = answer("500 Internal Server Error", "application/json", r#"{"code":500,"data":{"id":"abc"}}"#);
+    let accepted = submit_to(id, InputMethod::Base64Images).await;
+    assert!(matches!(accepted, Ok(Submitted::Accepted(_))), "{accepted:?}");
+    let broken = submit_to(BROKEN.to_vec(), InputMethod::Base64Images).await;
+    assert!(matches!(broken, Err(SubmitError::Unknown { .. })), "{broken:?}");
+    let named = answer("400 Bad Request", "application/json", r#"{"error":"Unknown parameter: 'quality'"}"#);
+    let refused = submit_to(named, InputMethod::Base64Images).await;
+    let Err(SubmitError::FormatRefused { refusal, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(refusal, FormatRefusal::Field("quality".to_owned()));
+}
+
+#[tokio::test]
+async fn an_id_of_the_openai_format_api_is_followed_at_the_prediction_api() {
+    let id = answer("504 Gateway Timeout", "application/json", r#"{"error":"late","data":{"id":"abc"}}"#);
+    let accepted = submit_to(id, InputMethod::Multipart).await;
+    let Ok(Submitted::Accepted(handle)) = accepted else { panic!("{accepted:?}") };
+    assert_eq!((handle.id.as_str(), handle.api_kind), ("abc", ApiKind::Prediction));
+}
+
+#[tokio::test]
+async fn a_poll_that_fails_at_http_level_still_says_how_the_task_ended() {
+    let failed = r#"{"code":400,"data":{"id":"abc","status":"failed","error":"boom"}}"#;
+    let (adapter, account, _) = stand_in(true, move |_| answer("400 Bad Request", "application/json", failed)).await;
+    let polled = adapter.exchange.poll(&account, adapter.exchange.at("/poll"), read).await;
+    assert_eq!(polled, Ok(Polled::Failed(Failure::TaskFailed { message: "boom".to_owned() })));
+}
+
+/// Resolves every name to a fake address, as a local proxy does.
+struct FakeAddresses;
+
+impl Resolve for FakeAddresses {
+    fn resolve(&self, _name: Name) -> Resolving {
+        let found = std::iter::once(SocketAddr::from(([198, 18, 0, 7], 0)));
+        Box::pin(async move { Ok(Box::new(found) as Addrs) })
+    }
+}
+
+fn exchange(variables: &[(&str, &str)]) -> Exchange {
+    let key = [("GPTPROTO_API_KEY", "sk-test")];
+    let variables = key.iter().chain(variables).map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    let config = Config::load(None, &variables.collect::<Environment>()).unwrap();
+    let exchange = Exchange::new(&config.upstream, &config.accounts).unwrap();
+    let clients = exchange.clients.resolving_with(&config.upstream, Arc::new(FakeAddresses));
+    Exchange { clients, ..exchange }
+}
+
+#[tokio::test]
+async fn nothing_is_bought_where_results_could_not_be_downloaded() {
+    let call = Call {
+        path: "/api/v3/openai/gpt-image-2/image-edit".to_owned(),
+        auth: AuthStyle::Bearer,
+        content_type: "application/json".to_owned(),
+        body: StreamingBody::default().text("{}"),
+        timeout: Duration::from_secs(1),
+        answer_bytes_max: 1000,
+        streamed: None,
+    };
+    let commit: Commit = Box::new(|| Box::pin(async { panic!("the submit was sent") }));
+    let account = AccountId("default".into());
+    let format = RequestFormat::documented(InputMethod::Base64Images);
+    let format = SubmitFormat { format, accepted_before: true, may_change_auth: false };
+    let reader = SubmitReader { read: |_| SubmitAnswer::Unusable, format: &format, fields: Vec::new() };
+    let refused = exchange(&[]).submit(&account, call, commit, reader).await.unwrap_err();
+    let SubmitError::Rejected(failure @ Failure::Unreachable { .. }) = &refused else { panic!("{refused:?}") };
+    assert!(!failure.may_have_been_bought());
+    for part in ["oss.gptproto.com resolves to 198.18.0.7", "a fake-IP address", "upstream.download_allow"] {
+        assert!(format!("{failure:?}").contains(part), "{failure:?}");
+    }
+}
+
+#[test]
+fn every_path_is_below_the_prefix_and_no_slash_is_doubled() {
+    for (base, prefix) in [
+        ("https://gptproto.com", ""),
+        ("https://gptproto.com/", ""),
+        ("https://relay.example/api/gptproto", "/api/gptproto"),
+        ("https://relay.example/api/gptproto/", "/api/gptproto"),
+    ] {
+        let exchange = exchange(&[("GATEWAY_UPSTREAM__BASE_URL", base)]);
+        let origin = base.split('/').take(3).collect::<Vec<_>>().join("/");
+        let at = |path: &str| exchange.at(path).to_string();
+        assert_eq!(at("/v1/models"), format!("{origin}{prefix}/v1/models"));
+        let result = "/api/v3/predictions/a%2Fb/result";
+        assert_eq!(at(result), format!("{origin}{prefix}{result}"));
+
+        let trusted = |given: &str| exchange.trusted(Some(given), "/api/v3/predictions/").is_some();
+        assert!(trusted(&at(result)), "{base}");
+        for given in [
+            format!("{origin}{prefix}/api/v3/predictions"),
+            format!("{origin}{prefix}/v1/models"),
+            format!("{origin}{prefix}/api/v3/predictions/../../v1/models"),
+            format!("{origin}/other/api/v3/predictions/x/result"),
+            format!("https://collector.example{prefix}/api/v3/predictions/x/result"),
+            format!("http{}{prefix}/api/v3/predictions/x/result", &origin[5..]),
+            at(result).replace("://", "://user@"),
+            result.to_owned(),
+        ] {
+            assert!(!trusted(&given), "{given}");
+        }
+        // Without the prefix it is not the service.
+        assert_eq!(trusted(&format!("{origin}{result}")), prefix.is_empty());
     }
 }

@@ -11,16 +11,19 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Item, Location, PARTIAL_IMAGES, Text, error_message, location, outputs};
+use super::{Item, Location, PARTIAL_IMAGES, Text, location, outputs, submit_answer};
 use crate::model::Usage;
 use crate::upstream::Finished;
+use crate::upstream::answer::error_text::task_failure;
+use crate::upstream::answer::json::{self, SmallValue, bounded_list};
 use crate::upstream::answer::{SubmitAnswer, usage_of};
-use crate::upstream::classify::{message_in, task_failure};
 
 /// Bytes at the start of an event's data by which an event without a name is recognized.
 const HEAD_BYTES: usize = 512;
 const PARTIAL: &str = "partial_image";
 const COMPLETED: &str = "completed";
+/// Pictures of one answer that are read; more than any model makes.
+const PICTURES_MAX: usize = 64;
 
 /// Collects a streamed answer without the data of its partial pictures. Any other body is collected as it is.
 #[derive(Debug)]
@@ -166,15 +169,15 @@ struct Event {
 struct EventData<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Option<Text<'a>>,
-    #[serde(borrow, flatten)]
-    item: Item<'a>,
-    /// In an event that is a plain answer.
     #[serde(borrow, default)]
+    b64_json: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    url: Option<Text<'a>>,
+    /// In an event that is a plain answer.
+    #[serde(borrow, default, deserialize_with = "bounded_list")]
     data: Vec<Item<'a>>,
     #[serde(default)]
-    usage: Option<Value>,
-    #[serde(default)]
-    error: Option<Value>,
+    usage: Option<SmallValue>,
 }
 
 /// What the events of a stream say.
@@ -184,7 +187,8 @@ struct Outcome {
     usage: Option<Usage>,
     /// A partial picture was made.
     started: bool,
-    error: Option<(StatusCode, String)>,
+    /// The first event without a picture that says something, for instance an error.
+    other: Option<SubmitAnswer>,
 }
 
 /// Reads the answer to a streamed submit, and decodes its pictures in place.
@@ -194,15 +198,15 @@ pub(in crate::upstream) fn answer(body: BytesMut) -> SubmitAnswer {
     if !is_stream {
         return super::answer(body);
     }
-    let Outcome { pictures, usage, started, error } = read(&body);
-    match error {
+    let Outcome { pictures, usage, started, other } = read(&body);
+    match other {
         _ if !pictures.is_empty() => {
             let finished = Finished { outputs: outputs(body, pictures), usage };
             SubmitAnswer::Finished { prediction: None, finished }
         }
         // Pictures were being made, so the task has failed; it may be billed.
-        Some((_, message)) if started => SubmitAnswer::Failed(task_failure(message)),
-        Some((status, message)) => SubmitAnswer::Error { status, message },
+        Some(SubmitAnswer::Error(text)) if started => SubmitAnswer::Failed(task_failure(text.message)),
+        Some(other) => other,
         None => SubmitAnswer::Unusable,
     }
 }
@@ -245,43 +249,48 @@ impl Outcome {
 
     fn add_data(&mut self, name: &str, data: &[u8], locate: impl Fn(&Item<'_>) -> Option<Location>) {
         // Among others `[DONE]`, and an event that was cut.
-        let Ok(event) = serde_json::from_slice::<EventData<'_>>(data) else { return };
-        let kind = event.kind.as_ref().map_or(name, |Text(kind)| kind);
+        let Ok(EventData { kind, b64_json, url, data: items, usage }) = serde_json::from_slice(data) else { return };
+        let kind = kind.as_ref().map_or(name, |Text(kind)| kind);
         if kind.ends_with(PARTIAL) {
             self.started = true;
-        } else if kind == "error" || event.error.as_ref().and_then(error_message).is_some() {
-            let whole: Value = serde_json::from_slice(data).unwrap_or_default();
-            let message = message_in(&whole).unwrap_or_else(|| "an error without a message".to_owned());
-            self.error.get_or_insert((status_of(whole.get("error").unwrap_or(&whole)), message));
-        } else {
-            self.pictures.extend(std::iter::once(&event.item).chain(&event.data).filter_map(locate));
-            // Whether it is of one picture or of all is not documented, so the largest counts.
-            let usage = event.usage.as_ref().and_then(usage_of);
-            self.usage = [self.usage.take(), usage].into_iter().flatten().max_by_key(|usage| usage.output_tokens);
+            return;
         }
+        let own = Item { b64_json, url };
+        let located: Vec<Location> = std::iter::once(&own).chain(&items).filter_map(locate).collect();
+        if located.is_empty() {
+            self.other = self.other.take().or_else(|| without_picture(data));
+            return;
+        }
+        self.pictures.extend(located);
+        self.pictures.truncate(PICTURES_MAX);
+        // Whether it is of one picture or of all is not documented, so the largest counts.
+        let usage = usage.as_ref().and_then(|SmallValue(usage)| usage_of(usage));
+        self.usage = [self.usage.take(), usage].into_iter().flatten().max_by_key(|usage| usage.output_tokens);
     }
+}
+
+/// Reads an event without a picture as a plain answer; `None` where it says nothing.
+fn without_picture(data: &[u8]) -> Option<SubmitAnswer> {
+    Some(match submit_answer(data) {
+        SubmitAnswer::Unusable => return None,
+        // The call was accepted as a stream, and nothing says that the service had not begun.
+        SubmitAnswer::Error(mut text) if text.code.is_none() && is_server_error(data) => {
+            text.code = Some(StatusCode::INTERNAL_SERVER_ERROR);
+            SubmitAnswer::Error(text)
+        }
+        other => other,
+    })
+}
+
+fn is_server_error(data: &[u8]) -> bool {
+    let data = json::parse(data).unwrap_or_default();
+    data.pointer("/error/type").and_then(Value::as_str).is_some_and(|kind| kind.contains("server_error"))
 }
 
 /// Decodes an item that does not borrow from the answer.
 fn separate(item: &Item<'_>) -> Option<Location> {
     let owned = |text: &Option<Text<'_>>| text.as_ref().map(|Text(text)| Text(text.clone().into_owned().into()));
     location(b"", &Item { b64_json: owned(&item.b64_json), url: owned(&item.url) })
-}
-
-/// Returns the status that an error event stands for, by its code or type; that of an unclear error where it has none.
-fn status_of(error: &Value) -> StatusCode {
-    let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
-    let status = |field: &&str| StatusCode::from_u16(u16::try_from(number(error.get(*field)?)?).ok()?).ok();
-    let named = || match error.get("type")?.as_str()? {
-        "invalid_request_error" | "image_generation_user_error" => Some(StatusCode::BAD_REQUEST),
-        _ => None,
-    };
-    let errors = ["code", "status", "type"].iter().filter_map(status);
-    errors
-        .filter(|status| status.is_client_error() || status.is_server_error())
-        .next()
-        .or_else(named)
-        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 #[cfg(test)]
