@@ -134,6 +134,7 @@ impl Gateway {
             metrics: metrics.clone(),
             learned: state_files.read(LATENCY_STATE),
             publishes_inputs: input_urls.is_some(),
+            picture_limits: server.requests.picture_limits(),
             formats: (
                 state_files.read(FORMAT_STATE).unwrap_or_default(),
                 Arc::new(FormatFile(state_files.clone())) as Arc<_>,

@@ -31,9 +31,11 @@ pub use clients::{NewKey, mint_key};
 pub(crate) use log::{LogConfig, LogFormat};
 pub(crate) use operator::OperatorConfig;
 pub use secret::Secret;
+#[cfg(test)]
+pub(crate) use server::ImageCheck;
 pub(crate) use server::{
-    AddressConfig, BodyConfig, ConversionConfig, HeartbeatConfig, ImageCheck, InterimResponses, PageOrigin,
-    RequestConfig, ResponseConfig, ServerConfig, UnsupportedParameters,
+    AddressConfig, BodyConfig, ConversionConfig, HeartbeatConfig, InterimResponses, PageOrigin, RequestConfig,
+    ResponseConfig, ServerConfig, UnsupportedParameters,
 };
 pub(crate) use storage::{CacheConfig, CacheMode, StorageConfig};
 pub(crate) use upstream::{

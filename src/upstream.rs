@@ -55,6 +55,12 @@ pub(crate) trait Upstream: Send + Sync + fmt::Debug {
     fn fetch(&self, output: Output)
     -> BoxFuture<'_, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>>;
 
+    /// Opens a picture that a client gave as an address, without the key, whatever answers.
+    fn fetch_link<'a>(
+        &'a self,
+        address: &'a str,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>>;
+
     /// Requests the list of models, which is free, to check an account's key.
     fn check_key<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, KeyCheck>;
 }

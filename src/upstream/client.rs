@@ -5,6 +5,7 @@
 //! | submit   | yes | the configured origin, a new connection each | none                 |
 //! | poll     | yes | the configured origin                        | none                 |
 //! | download | no  | public addresses over https                  | three, each checked  |
+//! | links    | no  | the same, for the addresses of clients       | three, each checked  |
 //!
 //! All of them go through `upstream.proxy` where it is set. None retries, reads proxies from the environment, keeps cookies
 //! or decompresses.
@@ -46,6 +47,9 @@ pub(super) struct Clients {
     /// Never empty.
     keyed: Vec<(AccountId, Keyed)>,
     pub(super) downloads: Downloads,
+    /// For pictures that clients gave as addresses; `None` behind a proxy, which resolves the names in them, so that they
+    /// could lead to the network of the operator.
+    pub(super) links: Option<Downloads>,
     pub(super) result_hosts: ResultHosts,
 }
 
@@ -76,7 +80,11 @@ impl Clients {
         let keyed = keyed.collect::<Result<_, BuildError>>()?;
         let guard = DownloadGuard::new(config);
         let downloads = Downloads::new(config, guard.clone())?;
-        Ok(Self { keyed, downloads, result_hosts: ResultHosts::new(config, guard) })
+        let links = match config.proxy() {
+            Some(_) => None,
+            None => Some(Downloads::new(config, DownloadGuard::for_links(config))?),
+        };
+        Ok(Self { keyed, downloads, links, result_hosts: ResultHosts::new(config, guard) })
     }
 
     /// Returns the clients with an account's key. Reservations name only accounts that exist.

@@ -13,7 +13,7 @@ use super::answer::submit::Accepted;
 use super::answer::{SubmitAnswer, UpstreamPrediction};
 use super::apis::{openai, prediction, unified};
 use super::exchange::{Call, Exchange, SubmitReader};
-use super::formats::{RequestFormat, SubmitFormat};
+use super::formats::{InputMethod, RequestFormat, SubmitFormat};
 use super::{
     Commit, FetchError, KeyCheck, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream,
 };
@@ -76,6 +76,7 @@ impl GptProto {
         let (call, input_url_guards) = self.call(request, pictures, format)?;
         let read: fn(BytesMut) -> SubmitAnswer = match api_kind {
             ApiKind::Prediction => prediction::answer,
+            ApiKind::OpenAi if format.method == InputMethod::MultipartStream => openai::stream::answer,
             ApiKind::OpenAi => openai::answer,
             ApiKind::Unified => unified::answer,
         };
@@ -136,6 +137,7 @@ impl GptProto {
             body,
             timeout: self.submit_timeout,
             answer_bytes_max: self.answer_bytes_max,
+            streamed: None,
         };
         Ok(match api_kind {
             ApiKind::Prediction => {
@@ -148,11 +150,16 @@ impl GptProto {
                 let api = model.openai.as_ref().ok_or_else(unavailable)?;
                 let openai::Form { path, content_type, body } =
                     openai::form(&model.id, api, request, pictures, format).map_err(unwritable)?;
-                let (timeout, answer_bytes_max) = (self.sync_timeout, self.sync_answer_bytes_max);
-                (
-                    Call { path: path.to_owned(), auth: format.auth, content_type, body, timeout, answer_bytes_max },
-                    InputUrlGuards::default(),
-                )
+                let call = Call {
+                    path: path.to_owned(),
+                    auth: format.auth,
+                    content_type,
+                    body,
+                    timeout: self.sync_timeout,
+                    answer_bytes_max: self.sync_answer_bytes_max,
+                    streamed: (format.method == InputMethod::MultipartStream).then_some(pictures),
+                };
+                (call, InputUrlGuards::default())
             }
             ApiKind::Unified => {
                 let api = model.unified.as_ref().ok_or_else(unavailable)?;
@@ -213,6 +220,13 @@ impl Upstream for GptProto {
         self.exchange.open(output).boxed()
     }
 
+    fn fetch_link<'a>(
+        &'a self,
+        address: &'a str,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>> {
+        self.exchange.open_link(address).boxed()
+    }
+
     fn check_key<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, KeyCheck> {
         self.exchange.check_key(account).boxed()
     }
@@ -225,7 +239,6 @@ pub(super) mod tests {
     use super::*;
     use crate::config::{Config, Environment};
     use crate::model::{Choices, Format, Input, Size, Task};
-    use crate::upstream::formats::InputMethod;
 
     pub(crate) fn adapter(input_urls: Option<InputUrls>) -> GptProto {
         let environment = Environment::from([("GPTPROTO_API_KEY".to_owned(), "sk-test".to_owned())]);

@@ -298,6 +298,13 @@ impl Upstream for Connection {
         async move { Ok(futures_util::stream::once(async { Ok(bytes) }).boxed()) }.boxed()
     }
 
+    fn fetch_link<'a>(
+        &'a self,
+        _address: &'a str,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>> {
+        unreachable!("clients of this world send no addresses")
+    }
+
     fn check_key<'a>(&'a self, _account: &'a AccountId) -> BoxFuture<'a, KeyCheck> {
         async { KeyCheck::Good { upstream_time: None } }.boxed()
     }
@@ -418,6 +425,7 @@ impl Simulation {
             learned: None,
             formats: (StoredFormats::default(), Arc::new(NoStore)),
             publishes_inputs: false,
+            picture_limits: config.server.requests.picture_limits(),
         };
         let starting = Engine::start(parts, &upstream, &cache, &storage);
         // Sometimes the power is cut again while the gateway resumes unfinished jobs.
