@@ -14,6 +14,7 @@ mod azure;
 mod browsers;
 mod budget;
 mod connections;
+mod contact;
 mod edits;
 mod examples;
 mod keys;
