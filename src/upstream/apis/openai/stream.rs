@@ -248,8 +248,12 @@ impl Outcome {
     }
 
     fn add_data(&mut self, name: &str, data: &[u8], locate: impl Fn(&Item<'_>) -> Option<Location>) {
-        // Among others `[DONE]`, and an event that was cut.
-        let Ok(EventData { kind, b64_json, url, data: items, usage }) = serde_json::from_slice(data) else { return };
+        let Ok(EventData { kind, b64_json, url, data: items, usage }) = serde_json::from_slice(data) else {
+            // Of another form, or no JSON: `[DONE]`, and an event that was cut.
+            self.started |= name.ends_with(PARTIAL);
+            self.other = self.other.take().or_else(|| without_picture(data));
+            return;
+        };
         let kind = kind.as_ref().map_or(name, |Text(kind)| kind);
         if kind.ends_with(PARTIAL) {
             self.started = true;
