@@ -98,7 +98,7 @@ impl Gateway {
             clients.entries.iter().map(|client| (ClientId(client.name.as_str().into()), client.weight)).collect();
         let learned_limits = state_files.read(BUDGET_STATE).unwrap_or_default();
         let budget = Budget::new(&upstream, &accounts, weights, learned_limits, &metrics);
-        let published_below = upstream.inputs.published_below(&server.addresses, upstream.is_loopback());
+        let published_below = upstream.inputs.published_below(&server.addresses, upstream.api, upstream.is_loopback());
         let input_urls = published_below.map(|base| InputUrls::new(base.clone(), upstream.input_url_ttl));
         let gptproto = GptProto::new(&upstream, &accounts, Arc::clone(&catalogue), input_urls.clone())
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;

@@ -166,7 +166,8 @@ impl Config {
         let Sections { operator, storage, cache, mut upstream, webhooks, models, log, limits, clients, .. } = sections;
         server.check()?;
         upstream.check(environment)?;
-        let publishes = upstream.inputs.published_below(&server.addresses, upstream.is_loopback()).is_some();
+        let publishes =
+            upstream.inputs.published_below(&server.addresses, upstream.api, upstream.is_loopback()).is_some();
         upstream.inputs.check(upstream.api, publishes)?;
         log.check()?;
         let webhooks = webhooks.check(environment)?;

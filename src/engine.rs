@@ -198,7 +198,8 @@ impl Engine {
     pub(crate) fn status(&self) -> Status {
         let Counts { queued, submitting, polling, kept } = self.driver.read(|jobs| jobs.table.counts());
         let waiters = self.driver.cache.waiters.total() + kept;
-        let mut status = Status { queued, submitting, polling, waiters, ..Status::default() };
+        let formats = self.driver.read(|jobs| jobs.formats.rows());
+        let mut status = Status { queued, submitting, polling, waiters, formats, ..Status::default() };
         self.driver.services.metrics.fill(&mut status);
         let SpoolStatus { bytes, reserved, bytes_max, memory_bytes, waiting, refused } = self.spool.status();
         (status.spool_bytes, status.spool_reserved_bytes, status.spool_memory_bytes) = (bytes, reserved, memory_bytes);

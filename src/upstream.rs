@@ -27,7 +27,7 @@ mod gptproto;
 mod inputs;
 
 #[cfg(fuzzing)]
-pub(crate) use answer::fuzz;
+pub(crate) use apis::fuzz;
 use formats::{FormatRefusal, SubmitFormat};
 pub(crate) use gptproto::GptProto;
 
@@ -158,6 +158,14 @@ pub(crate) enum PollError {
     Moderated {
         message: String,
     },
+}
+
+impl Polled {
+    /// Returns the reason of a failed task that blames the way in which its input pictures were sent.
+    pub(crate) fn blamed_inputs(&self) -> Option<&str> {
+        let Self::Failed(Failure::TaskFailed { message }) = self else { return None };
+        answer::error_text::blames_inputs(message).then_some(message)
+    }
 }
 
 /// Why an output could not be fetched.

@@ -11,8 +11,6 @@ use error_text::{ErrorText, bounded, message_in};
 
 mod edge_page;
 pub(super) mod error_text;
-#[cfg(fuzzing)]
-pub(crate) mod fuzz;
 pub(super) mod json;
 pub(super) mod poll;
 mod retry_after;
@@ -109,20 +107,20 @@ pub(super) fn ids(object: &Value) -> impl Iterator<Item = String> {
     ID_FIELDS.iter().filter_map(|field| match object.get(*field)? {
         Value::String(text) => Some(text.trim().to_owned()),
         Value::Number(number) => Some(number.to_string()).filter(|number| number != "0").or(Some(String::new())),
-        _ => None,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     })
 }
 
 /// What an answer to a submit calls its prediction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Naming {
+pub(super) enum PredictionName {
     Named(UpstreamId),
     /// By something that is no plain path segment.
     Unusable,
     None,
 }
 
-impl Naming {
+impl PredictionName {
     /// Reads the name of a prediction from the documented places, given first, or else from anywhere in the body.
     pub(super) fn of(places: &[&Value], poll_url: Option<&str>, id_in_url: Option<UpstreamId>, body: &Value) -> Self {
         let found: Vec<String> = places.iter().flat_map(|place| ids(place)).collect();

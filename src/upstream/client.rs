@@ -147,9 +147,10 @@ impl Keyed {
 
     async fn send(&self, request: impl Fn() -> RequestBuilder) -> reqwest::Result<Response> {
         let send = |style| request().header(AUTHORIZATION, self.authorization(style)).send();
-        let (style, other) = match self.prefers_raw.load(Ordering::Relaxed) {
-            true => (AuthStyle::Raw, AuthStyle::Bearer),
-            false => (AuthStyle::Bearer, AuthStyle::Raw),
+        let (style, other) = if self.prefers_raw.load(Ordering::Relaxed) {
+            (AuthStyle::Raw, AuthStyle::Bearer)
+        } else {
+            (AuthStyle::Bearer, AuthStyle::Raw)
         };
         let refused = match send(style).await? {
             response if response.status() == StatusCode::UNAUTHORIZED => response,
