@@ -12,9 +12,9 @@ use reqwest::{Response, StatusCode};
 use url::Url;
 
 use super::answer::error_text::message_of;
+use super::answer::events::EventCollector;
 use super::answer::submit::{Accepted, AnswerBody, AnswerHead, Sent, meaning, unknown_if};
 use super::answer::{PollAnswer, SubmitAnswer, poll};
-use super::apis::openai::stream::EventCollector;
 use super::client::{Clients, describe};
 use super::formats::{AuthStyle, SubmitFormat};
 use super::{Commit, FetchError, KeyCheck, Output, PollError, Polled, SubmitError};
