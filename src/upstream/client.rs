@@ -34,6 +34,8 @@ pub(super) struct Clients {
 pub(super) struct Keyed {
     pub(super) submit: Client,
     pub(super) poll: Client,
+    /// The key as the value of `Authorization` by itself.
+    pub(super) raw_key: HeaderValue,
 }
 
 impl Clients {
@@ -71,6 +73,8 @@ impl Keyed {
     fn new(config: &UpstreamConfig, key: &Secret) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose()))?;
         authorization.set_sensitive(true);
+        let mut raw_key = HeaderValue::from_str(key.expose())?;
+        raw_key.set_sensitive(true);
         let keyed = HeaderMap::from_iter([(AUTHORIZATION, authorization)]);
         let submit = bounded(config)
             .default_headers(keyed.clone())
@@ -79,7 +83,7 @@ impl Keyed {
             .http1_only()
             .build()?;
         let poll = bounded(config).default_headers(keyed).timeout(config.poll_timeout).build()?;
-        Ok(Self { submit, poll })
+        Ok(Self { submit, poll, raw_key })
     }
 }
 

@@ -16,10 +16,17 @@ use super::classify::{error_with, message_of, submit_error, unknown_if};
 use super::client::{Clients, may_fetch};
 use super::last_byte::{GatedBody, LastByteGate, Released};
 use super::retry_after::retry_after;
-use super::{Commit, FetchError, Finished, KeyCheck, Output, PollError, SubmitError};
+use super::{Commit, FetchError, Finished, Output, PollError, SubmitError};
 use crate::config::{Account, UpstreamConfig};
 use crate::http::StreamingBody;
 use crate::model::{AccountId, Timestamp};
+
+mod observe;
+mod query;
+
+pub(super) use observe::Observer;
+pub(crate) use observe::{ExchangeKind, ExchangeObserver, Observation};
+pub(crate) use query::{EdgePage, QueryAnswer};
 
 /// Redirects a download may follow, each of them checked.
 const REDIRECTS_MAX: usize = 3;
@@ -32,6 +39,7 @@ pub(super) struct Exchange {
     loopback: bool,
     upload_timeout: Duration,
     answer_bytes_max: usize,
+    pub(super) observer: Observer,
 }
 
 /// A submit.
@@ -73,6 +81,7 @@ impl Exchange {
             loopback: config.is_loopback(),
             upload_timeout: config.upload_timeout,
             answer_bytes_max: config.answer_bytes_max,
+            observer: Observer::default(),
         })
     }
 
@@ -86,6 +95,7 @@ impl Exchange {
         read: fn(BytesMut) -> SubmitAnswer,
     ) -> Result<Accepted, SubmitError> {
         let Call { path, content_type, body, timeout, answer_bytes_max } = call;
+        let mut seen = self.observer.begin(ExchangeKind::Submit, &self.at(&path));
         let (body, gate) = GatedBody::new(body);
         let released = gate.released();
         let exchange = self
@@ -97,8 +107,10 @@ impl Exchange {
             .body(reqwest::Body::wrap(body))
             .send();
         let response = self.send_gated(exchange, gate, commit, timeout).await?;
+        seen.answered(&response);
         let (status, pause) = (response.status(), retry_after(response.headers()));
         let body = answer_to_submit(response, &released, timeout, answer_bytes_max).await?;
+        seen.read(&body);
         if !status.is_success() {
             return Err(submit_error(status, &body, pause, released.get()));
         }
@@ -156,13 +168,16 @@ impl Exchange {
     /// Polls a prediction. Returns the body of a success.
     pub(super) async fn poll(&self, account: &AccountId, url: Url) -> Result<Bytes, PollError> {
         let trouble = |message: String| PollError::Trouble { message };
+        let mut seen = self.observer.begin(ExchangeKind::Poll, &url);
         let response =
             self.clients.of(account).poll.get(url).send().await.map_err(|error| trouble(describe(&error)))?;
+        seen.answered(&response);
         let (status, pause) = (response.status(), retry_after(response.headers()));
         if status == StatusCode::TOO_MANY_REQUESTS {
             return Err(PollError::Refused { retry_after: pause });
         }
         let body = bounded_body(response, self.answer_bytes_max).await.map_err(trouble)?.freeze();
+        seen.read(&body);
         if !status.is_success() {
             return Err(trouble(message_of(&body).unwrap_or_else(|| format!("HTTP {status}"))));
         }
@@ -182,6 +197,7 @@ impl Exchange {
         let mut url = self.base.join(&url).map_err(|_| forbidden("it cannot be read"))?;
         for _ in 0..=REDIRECTS_MAX {
             may_fetch(&url, self.loopback).map_err(forbidden)?;
+            let mut seen = self.observer.begin(ExchangeKind::Download, &url);
             let response = self
                 .clients
                 .download
@@ -189,6 +205,7 @@ impl Exchange {
                 .send()
                 .await
                 .map_err(|error| FetchError::Trouble(describe(&error)))?;
+            seen.answered(&response);
             let status = response.status();
             if status.is_success() {
                 let stream = response.bytes_stream().map_err(|error| FetchError::Trouble(describe(&error)));
@@ -202,21 +219,6 @@ impl Exchange {
             url = url.join(next).map_err(|_| forbidden("a redirect cannot be read"))?;
         }
         Err(FetchError::Trouble(format!("more than {REDIRECTS_MAX} redirects")))
-    }
-
-    /// Requests the list of models with an account's key.
-    pub(super) async fn check_key(&self, account: &AccountId) -> KeyCheck {
-        match self.clients.of(account).poll.get(self.at("/v1/models")).send().await {
-            Err(error) => KeyCheck::Unclear(describe(&error)),
-            Ok(response) => match response.status() {
-                status if status.is_success() => KeyCheck::Good { upstream_time: date(response.headers()) },
-                status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                    let body = bounded_body(response, self.answer_bytes_max).await.unwrap_or_default();
-                    KeyCheck::Refused(message_of(&body).unwrap_or_else(|| format!("HTTP {status}")))
-                }
-                status => KeyCheck::Unclear(format!("HTTP {status}")),
-            },
-        }
     }
 
     /// Returns the URL of a path on the configured origin.

@@ -11,12 +11,10 @@ use futures_util::stream::BoxStream;
 
 use super::answer::{SubmitAnswer, UpstreamPrediction};
 use super::apis::{openai, prediction, unified};
-use super::exchange::{Accepted, Call, Exchange};
-use super::formats::SubmitFormat;
+use super::exchange::{Accepted, Call, Exchange, ExchangeObserver, Observer, QueryAnswer};
+use super::formats::{AuthStyle, SubmitFormat};
 use super::inputs::Inputs;
-use super::{
-    Commit, FetchError, KeyCheck, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream,
-};
+use super::{Commit, FetchError, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream};
 use crate::budget::{Poll, Reservation, Submit};
 use crate::config::{Account, UpstreamConfig};
 use crate::input_urls::{InputUrlGuards, InputUrls};
@@ -61,6 +59,28 @@ impl GptProto {
             inputs: input_urls.map_or(Inputs::Inline, Inputs::Link),
             catalogue,
         })
+    }
+
+    /// Reports every exchange to `observer`.
+    pub(crate) fn observed_by(mut self, observer: Arc<dyn ExchangeObserver>) -> Self {
+        self.exchange.observer = Observer::new(observer);
+        self
+    }
+
+    /// Sends a call that is no part of a purchase, with an account's key written in one style; with a body it is a POST
+    /// of JSON.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no answer.
+    pub(crate) async fn query(
+        &self,
+        account: &AccountId,
+        auth: AuthStyle,
+        path: &str,
+        body: Option<&'static str>,
+    ) -> Result<QueryAnswer, String> {
+        self.exchange.query(account, auth, path, body).await
     }
 
     async fn submit_once(
@@ -175,10 +195,6 @@ impl Upstream for GptProto {
         output: Output,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>> {
         self.exchange.open(output).boxed()
-    }
-
-    fn check_key<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, KeyCheck> {
-        self.exchange.check_key(account).boxed()
     }
 }
 
