@@ -26,7 +26,7 @@ use listeners::{BoundListeners, Listeners};
 use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
 
-pub use check::{CheckArguments, CheckError, check};
+pub use check::{CheckArguments, CheckError, Report, check};
 pub use simulator::SIMULATOR_KEY;
 
 /// The exit code after a second signal: the process did not stop in order.

@@ -15,8 +15,9 @@ mod resolve;
 mod service;
 
 pub use args::CheckArguments;
-pub use report::Report;
 use report::{Row, Section, Verdict};
+
+pub use report::Report;
 
 /// Why `check` did nothing.
 #[derive(Debug, thiserror::Error)]

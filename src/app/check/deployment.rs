@@ -42,7 +42,7 @@ fn open_files(config: &Config) -> Row {
     let wanted = config.server.connections.connections_max.get();
     match listeners::divide_descriptors(listeners::descriptor_demand(config, false)) {
         Ok(shares) if shares.connections < wanted => Row::new(
-            Verdict::Warning,
+            Verdict::Note,
             "open files",
             format!("only {} of {wanted} connections fit into the limit of {}", shares.connections, shares.limit),
             "raise the limit (ulimit -n), or lower server.connections_max",

@@ -16,6 +16,9 @@ use crate::upstream::{ExchangeKind, GptProto, Output, QueryAnswer, Upstream};
 /// Pause before the picture is downloaded again; shorter for an upstream on this machine.
 const PAUSE: Duration = Duration::from_mins(1);
 const LOOPBACK_PAUSE: Duration = Duration::from_millis(200);
+/// How a question that comes too soon is repeated: polls faster than one in 1 to 3 s were refused.
+const REPEAT_PAUSE: Duration = Duration::from_secs(3);
+const REPEATS_MAX: usize = 3;
 /// How an accepted request without content is followed.
 const FOLLOW_PAUSE: Duration = Duration::from_secs(5);
 const FOLLOW_TIMES: usize = 60;
@@ -25,6 +28,8 @@ pub(super) struct After<'a> {
     pub(super) config: &'a Config,
     pub(super) gptproto: &'a GptProto,
     pub(super) facts: &'a Facts,
+    /// The model's answer to a request without content has been seen.
+    pub(super) refusal_known: bool,
 }
 
 impl After<'_> {
@@ -54,7 +59,15 @@ impl After<'_> {
         let mut polls = self.facts.watched.exchanges.iter();
         let last = polls.rfind(|seen| seen.kind == ExchangeKind::Poll && seen.is_success())?;
         let (status, outputs) = (shape::status(&last.body), shape::outputs(&last.body));
-        Some(match self.query(&last.path, None).await.map(|answer| (answer.status, answer.json_outline())) {
+        let mut answer = self.query(&last.path, None).await;
+        for _ in 0..REPEATS_MAX {
+            if !answer.as_ref().is_ok_and(|answer| answer.status == 429) {
+                break;
+            }
+            tokio::time::sleep(REPEAT_PAUSE).await;
+            answer = self.query(&last.path, None).await;
+        }
+        Some(match answer.map(|answer| (answer.status, answer.json_outline())) {
             Ok((200, body)) if shape::status(&body) == status && shape::outputs(&body) == outputs => {
                 Row::good("second poll", "the same answer again")
             }
@@ -99,7 +112,7 @@ impl After<'_> {
 
     /// Sends a submit without content, which the service must refuse.
     async fn empty_request(&self, model: &ModelId) -> Option<Row> {
-        if !self.config.upstream.api.api_kinds().contains(&ApiKind::Prediction) {
+        if self.refusal_known || !self.config.upstream.api.api_kinds().contains(&ApiKind::Prediction) {
             return None;
         }
         let path = &self.config.catalogue.find(model)?.task_spec(Task::Edit)?.path;

@@ -23,6 +23,7 @@ pub(super) struct PlannedPurchase {
     pub(super) method: Option<InputMethod>,
     /// At most.
     pub(super) estimate: Usd,
+    pub(super) first_of_model: bool,
 }
 
 /// All purchases that are planned, and what is left out.
@@ -64,12 +65,11 @@ impl Plan {
     }
 
     fn add(&mut self, model: &Model, masked: bool, methods: &[Option<InputMethod>]) {
-        self.purchases.extend(methods.iter().map(|&method| PlannedPurchase {
-            model: model.id.clone(),
-            masked,
-            method,
-            estimate: model.price.of(1, None),
-        }));
+        for &method in methods {
+            let first_of_model = !self.purchases.iter().any(|purchase| purchase.model == model.id);
+            let (model, estimate) = (model.id.clone(), model.price.of(1, None));
+            self.purchases.push(PlannedPurchase { model, masked, method, estimate, first_of_model });
+        }
     }
 
     /// Returns what all purchases cost together, at most.

@@ -107,7 +107,8 @@ impl Purchase<'_> {
             Ok(facts) => {
                 waiter.delivered(async { true });
                 rows::rows(&facts).into_iter().for_each(|row| section.add(row));
-                let after = after::After { config: self.config, gptproto: self.gptproto, facts: &facts };
+                let (config, gptproto, refusal_known) = (self.config, self.gptproto, !self.planned.first_of_model);
+                let after = after::After { config, gptproto, facts: &facts, refusal_known };
                 after.check(&self.planned.model, section).await;
             }
             Err(problem) => section.add(Row::new(
