@@ -8,10 +8,10 @@ use crate::upstream::GptProto;
 
 mod args;
 mod deployment;
+mod dns;
 mod fields;
 mod live;
 mod report;
-mod resolve;
 mod service;
 
 pub use args::CheckArguments;

@@ -21,11 +21,11 @@ use crate::config::{Account, UpstreamConfig};
 use crate::http::StreamingBody;
 use crate::model::{AccountId, Timestamp};
 
-mod observe;
+mod observer;
 mod query;
 
-pub(super) use observe::Observer;
-pub(crate) use observe::{ExchangeKind, ExchangeObserver, Observation};
+pub(super) use observer::Observer;
+pub(crate) use observer::{ExchangeKind, ExchangeObserver, Observation};
 pub(crate) use query::{EdgePage, QueryAnswer};
 
 /// Redirects a download may follow, each of them checked.

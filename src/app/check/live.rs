@@ -5,12 +5,12 @@ use crate::config::Config;
 use crate::lifecycle::StopSignals;
 
 mod after;
+mod observed;
 mod picture;
 mod plan;
 mod purchase;
 mod rows;
 mod shape;
-mod watch;
 
 pub(in crate::app::check) use plan::Plan;
 

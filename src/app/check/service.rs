@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::dns;
 use super::fields;
 use super::report::{Row, Section, Verdict};
-use super::resolve;
 use crate::config::{Account, Config};
 use crate::model::{Clock, SystemClock, Timestamp};
 use crate::upstream::formats::AuthStyle;
@@ -32,7 +32,7 @@ pub(super) async fn check(config: &Config, upstream: &GptProto, section: &mut Se
             unknown_prediction(upstream, account, answers.auth, section).await;
         }
     }
-    resolve::check(config, section).await;
+    dns::check(config, section).await;
 }
 
 /// What the questions about one key have shown.

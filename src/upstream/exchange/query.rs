@@ -5,7 +5,7 @@ use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 
-use super::observe::outline;
+use super::observer::outline;
 use super::{Exchange, bounded_body, date, describe};
 use crate::model::{AccountId, Timestamp};
 use crate::upstream::classify::message_of;

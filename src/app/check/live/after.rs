@@ -47,7 +47,7 @@ impl After<'_> {
     }
 
     async fn query(&self, path: &str, body: Option<&'static str>) -> Result<QueryAnswer, String> {
-        let submit = self.facts.watched.submits.last();
+        let submit = self.facts.observed.submits.last();
         let account =
             submit.map_or(&self.config.accounts.first().ok_or("there is no account")?.id, |submit| &submit.account);
         let auth = submit.map_or(AuthStyle::Bearer, |submit| submit.format.auth);
@@ -56,7 +56,7 @@ impl After<'_> {
 
     /// Asks for the result once more.
     async fn second_poll(&self) -> Option<Row> {
-        let mut polls = self.facts.watched.exchanges.iter();
+        let mut polls = self.facts.observed.exchanges.iter();
         let last = polls.rfind(|seen| seen.kind == ExchangeKind::Poll && seen.is_success())?;
         let (status, outputs) = (shape::status(&last.body), shape::outputs(&last.body));
         let mut answer = self.query(&last.path, None).await;
@@ -83,7 +83,7 @@ impl After<'_> {
 
     /// Downloads the picture once more, after a pause.
     async fn second_download(&self) -> Option<Row> {
-        let output = self.facts.watched.outputs.first()?;
+        let output = self.facts.observed.outputs.first()?;
         let Output::Url(_) = output else { return None };
         let pause = if self.config.upstream.is_loopback() { LOOPBACK_PAUSE } else { PAUSE };
         if pause >= PAUSE {

@@ -23,14 +23,14 @@ const PIXELS_MAX: u64 = 64 << 20;
 
 /// What a result shows of the picture that was sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Halves {
+pub(super) struct Measurement {
     pub(super) left: [u8; 3],
     pub(super) right: [u8; 3],
     /// By how much the pixels outside of the mask differ from what was sent, on average of 255.
     pub(super) outside_change: f64,
 }
 
-impl Halves {
+impl Measurement {
     /// Whether the result was made from the picture.
     pub(super) fn input_was_seen(&self) -> bool {
         dominates(self.left, 0) && dominates(self.right, 2)
@@ -80,7 +80,7 @@ fn encoded(picture: &DynamicImage) -> Bytes {
 /// # Errors
 ///
 /// Why the result cannot be decoded.
-pub(super) fn measure(result: &[u8]) -> Result<Halves, String> {
+pub(super) fn measure(result: &[u8]) -> Result<Measurement, String> {
     let mut reader = ImageReader::new(Cursor::new(result)).with_guessed_format().map_err(|error| error.to_string())?;
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(PIXELS_MAX * 8);
@@ -97,7 +97,7 @@ pub(super) fn measure(result: &[u8]) -> Result<Halves, String> {
             outside += 1.0;
         }
     }
-    Ok(Halves { left: left.colour(), right: right.colour(), outside_change: change / f64::max(outside, 1.0) })
+    Ok(Measurement { left: left.colour(), right: right.colour(), outside_change: change / f64::max(outside, 1.0) })
 }
 
 /// The mean of colours.
@@ -124,7 +124,7 @@ impl Mean {
 mod tests {
     use super::*;
 
-    fn changed(change: impl Fn(u32, u32, [u8; 3]) -> [u8; 3]) -> Halves {
+    fn changed(change: impl Fn(u32, u32, [u8; 3]) -> [u8; 3]) -> Measurement {
         let sent = image::load_from_memory(&input(0)).unwrap().into_rgb8();
         let result = RgbImage::from_fn(EDGE, EDGE, |x, y| Rgb(change(x, y, sent.get_pixel(x, y).0)));
         measure(&encoded(&DynamicImage::ImageRgb8(result))).unwrap()

@@ -16,7 +16,7 @@ use crate::upstream::formats::InputMethod;
 
 /// One purchase that is planned.
 #[derive(Clone, Debug)]
-pub(super) struct PlannedPurchase {
+pub(super) struct PurchasePlan {
     pub(super) model: ModelId,
     pub(super) masked: bool,
     /// The only input method that is used; `None`: as the gateway chooses.
@@ -29,7 +29,7 @@ pub(super) struct PlannedPurchase {
 /// All purchases that are planned, and what is left out.
 #[derive(Debug)]
 pub(in crate::app::check) struct Plan {
-    pub(super) purchases: Vec<PlannedPurchase>,
+    pub(super) purchases: Vec<PurchasePlan>,
     pub(super) notes: Vec<String>,
 }
 
@@ -68,7 +68,7 @@ impl Plan {
         for &method in methods {
             let first_of_model = !self.purchases.iter().any(|purchase| purchase.model == model.id);
             let (model, estimate) = (model.id.clone(), model.price.of(1, None));
-            self.purchases.push(PlannedPurchase { model, masked, method, estimate, first_of_model });
+            self.purchases.push(PurchasePlan { model, masked, method, estimate, first_of_model });
         }
     }
 
@@ -117,7 +117,7 @@ impl Plan {
     }
 }
 
-impl PlannedPurchase {
+impl PurchasePlan {
     /// Returns the title of its rows.
     pub(super) fn title(&self) -> String {
         let mask = if self.masked { ", edit with a mask" } else { "" };

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::plan::PlannedPurchase;
-use super::watch::{Watch, WatchedUpstream, failure_text};
+use super::observed::{ObservedUpstream, UpstreamObserver, failure_text};
+use super::plan::PurchasePlan;
 use super::{after, picture, rows};
 use crate::app::backend::Backend;
 use crate::app::check::report::{Row, Section, Verdict};
@@ -31,7 +31,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// When the storage or the upstream's client cannot be used; nothing was bought.
 pub(super) async fn make(
     config: &Config,
-    planned: &PlannedPurchase,
+    planned: &PurchasePlan,
     number: u8,
     signals: &mut StopSignals,
 ) -> anyhow::Result<Section> {
@@ -41,17 +41,17 @@ pub(super) async fn make(
         section.add(Row::new(Verdict::Fault, "purchase", "the catalogue has no edit for this", "try another model"));
         return Ok(section);
     };
-    let watch = Arc::new(Watch::default());
+    let observer = Arc::new(UpstreamObserver::default());
     let lifecycle = Lifecycle::default();
     let mut service = None;
     let upstream = |gptproto: GptProto| {
-        let watched = Arc::new(WatchedUpstream::new(&gptproto, &watch));
+        let observed = Arc::new(ObservedUpstream::new(&gptproto, &observer));
         service = Some(gptproto);
-        watched as Arc<_>
+        observed as Arc<_>
     };
     let backend = Backend::start(&config, false, &lifecycle, &Metrics::default(), upstream).await?;
     if let Some(gptproto) = &service {
-        let purchase = Purchase { config: &config, planned, backend: &backend, gptproto, watch: &watch };
+        let purchase = Purchase { config: &config, planned, backend: &backend, gptproto, observer: &observer };
         purchase.run(request, &mut section, signals).await;
     }
     lifecycle.drain(Grace { delay: Duration::ZERO, finish: config.server.shutdown.grace }).await;
@@ -62,10 +62,10 @@ pub(super) async fn make(
 /// A purchase with what it needs.
 struct Purchase<'a> {
     config: &'a Config,
-    planned: &'a PlannedPurchase,
+    planned: &'a PurchasePlan,
     backend: &'a Backend,
     gptproto: &'a GptProto,
-    watch: &'a Watch,
+    observer: &'a UpstreamObserver,
 }
 
 impl Purchase<'_> {
@@ -134,7 +134,7 @@ impl Purchase<'_> {
         let price = self.backend.catalogue.find(&self.planned.model).map(|model| model.price);
         let tokens = price.filter(|price| price.output_usd_per_million_tokens.is_some()).zip(result.usage);
         Ok(rows::Facts {
-            watched: self.watch.seen(),
+            observed: self.observer.seen(),
             preferred: self.planned.preferred(self.config),
             masked: self.planned.masked,
             size,

@@ -1,8 +1,8 @@
 //! What a purchase showed, row by row. Pure: from facts to verdicts.
 
-use super::picture::Halves;
+use super::observed::{Observed, ObservedSubmit};
+use super::picture::Measurement;
 use super::shape;
-use super::watch::{Watched, WatchedSubmit};
 use crate::app::check::report::{Row, Verdict};
 use crate::model::{Failure, Size, StoredPicture, Usage, Usd};
 use crate::upstream::formats::{AuthStyle, InputMethod};
@@ -11,14 +11,14 @@ use crate::upstream::{ExchangeKind, Observation, Output};
 /// What is known of a purchase that has ended with a picture.
 #[derive(Debug)]
 pub(super) struct Facts {
-    pub(super) watched: Watched,
+    pub(super) observed: Observed,
     /// The method that the configuration prefers.
     pub(super) preferred: InputMethod,
     pub(super) masked: bool,
     pub(super) size: Size,
     pub(super) picture: StoredPicture,
     /// Why the picture cannot be decoded, otherwise.
-    pub(super) halves: Result<Halves, String>,
+    pub(super) halves: Result<Measurement, String>,
     pub(super) usage: Option<Usage>,
     /// By the reported tokens.
     pub(super) usd: Option<Usd>,
@@ -27,15 +27,15 @@ pub(super) struct Facts {
 
 /// Returns the rows of a purchase that has ended with a picture.
 pub(super) fn rows(facts: &Facts) -> Vec<Row> {
-    let watched = &facts.watched;
+    let observed = &facts.observed;
     let mut rows = Vec::new();
     // Without a submit, the purchase of an earlier check was followed.
-    if let Some(accepted) = watched.submits.iter().rfind(|submit| submit.refusal.is_none()) {
+    if let Some(accepted) = observed.submits.iter().rfind(|submit| submit.refusal.is_none()) {
         rows.push(auth(accepted));
-        rows.push(input_method(accepted, watched, facts.preferred));
+        rows.push(input_method(accepted, observed, facts.preferred));
     }
-    rows.extend(submit_answer(&watched.exchanges));
-    rows.extend(polls(&watched.exchanges));
+    rows.extend(submit_answer(&observed.exchanges));
+    rows.extend(polls(&observed.exchanges));
     rows.extend(input_seen(facts));
     rows.push(output(facts));
     rows.push(size(facts));
@@ -71,13 +71,13 @@ fn refusal_advice(failure: &Failure) -> &'static str {
 }
 
 /// Lists the submits that were refused, with their texts.
-pub(super) fn refusals(watched: &Watched) -> Vec<String> {
+pub(super) fn refusals(observed: &Observed) -> Vec<String> {
     let refused =
-        |submit: &WatchedSubmit| submit.refusal.as_ref().map(|text| format!("{} ({text})", submit.format.describe()));
-    watched.submits.iter().filter_map(refused).collect()
+        |submit: &ObservedSubmit| submit.refusal.as_ref().map(|text| format!("{} ({text})", submit.format.describe()));
+    observed.submits.iter().filter_map(refused).collect()
 }
 
-fn auth(accepted: &WatchedSubmit) -> Row {
+fn auth(accepted: &ObservedSubmit) -> Row {
     match accepted.format.auth {
         AuthStyle::Bearer => Row::good("key", "sent as \"Bearer\", accepted"),
         AuthStyle::Raw => Row::new(
@@ -89,9 +89,9 @@ fn auth(accepted: &WatchedSubmit) -> Row {
     }
 }
 
-fn input_method(accepted: &WatchedSubmit, watched: &Watched, preferred: InputMethod) -> Row {
+fn input_method(accepted: &ObservedSubmit, observed: &Observed, preferred: InputMethod) -> Row {
     let used = accepted.format.describe();
-    let refused = refusals(watched);
+    let refused = refusals(observed);
     if refused.is_empty() && accepted.format.method == preferred {
         return Row::good("input method", used);
     }
@@ -180,7 +180,7 @@ fn output(facts: &Facts) -> Row {
     let StoredPicture { format, bytes, .. } = facts.picture;
     let format = format.media_type();
     let downloads: Vec<&Observation> =
-        facts.watched.exchanges.iter().filter(|seen| seen.kind == ExchangeKind::Download).collect();
+        facts.observed.exchanges.iter().filter(|seen| seen.kind == ExchangeKind::Download).collect();
     let Some(last) = downloads.last() else {
         return Row::good("output", format!("base64 in the answer, {format}, {bytes} bytes"));
     };
@@ -189,7 +189,7 @@ fn output(facts: &Facts) -> Row {
     let refused = downloads.iter().filter(|seen| matches!(seen.status, Some(401 | 403))).count();
     let key = if refused > 0 && last.is_success() { ", the key is needed" } else { "" };
     let declared = last.content_type.as_deref().unwrap_or("no media type");
-    let kind = match facts.watched.outputs.first() {
+    let kind = match facts.observed.outputs.first() {
         Some(Output::Url(address)) if address.starts_with("http://") => "http address",
         _ => "address",
     };
@@ -202,7 +202,7 @@ fn output(facts: &Facts) -> Row {
 
 fn size(facts: &Facts) -> Row {
     let StoredPicture { width, height, .. } = facts.picture;
-    let sent = facts.watched.submits.last().and_then(|submit| submit.format.size).unwrap_or(facts.size);
+    let sent = facts.observed.submits.last().and_then(|submit| submit.format.size).unwrap_or(facts.size);
     if (width, height) == (sent.width, sent.height) {
         Row::good("size", format!("{width}x{height}, as asked"))
     } else {

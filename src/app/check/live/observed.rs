@@ -17,14 +17,14 @@ use crate::upstream::{
 
 /// Collects what happens at the upstream.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
-    seen: Mutex<Watched>,
+pub(super) struct UpstreamObserver {
+    seen: Mutex<Observed>,
 }
 
 /// What happened so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Watched {
-    pub(super) submits: Vec<WatchedSubmit>,
+pub(super) struct Observed {
+    pub(super) submits: Vec<ObservedSubmit>,
     /// In the order in which they ended.
     pub(super) exchanges: Vec<Observation>,
     /// The outputs of the last purchase that finished.
@@ -33,20 +33,20 @@ pub(super) struct Watched {
 
 /// One submit.
 #[derive(Clone, Debug)]
-pub(super) struct WatchedSubmit {
+pub(super) struct ObservedSubmit {
     pub(super) account: AccountId,
     pub(super) format: RequestFormat,
     /// Why it was not accepted.
     pub(super) refusal: Option<String>,
 }
 
-impl Watch {
+impl UpstreamObserver {
     /// Returns what happened so far.
-    pub(super) fn seen(&self) -> Watched {
+    pub(super) fn seen(&self) -> Observed {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Watched> {
+    fn lock(&self) -> MutexGuard<'_, Observed> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -55,27 +55,27 @@ impl Watch {
     }
 }
 
-impl ExchangeObserver for Watch {
+impl ExchangeObserver for UpstreamObserver {
     fn observed(&self, observation: Observation) {
         self.lock().exchanges.push(observation);
     }
 }
 
-/// GPTProto, watched.
+/// GPTProto, observed.
 #[derive(Debug)]
-pub(super) struct WatchedUpstream {
+pub(super) struct ObservedUpstream {
     gptproto: GptProto,
-    watch: Arc<Watch>,
+    observer: Arc<UpstreamObserver>,
 }
 
-impl WatchedUpstream {
-    pub(super) fn new(gptproto: &GptProto, watch: &Arc<Watch>) -> Self {
-        let gptproto = gptproto.clone().observed_by(Arc::clone(watch) as Arc<_>);
-        Self { gptproto, watch: Arc::clone(watch) }
+impl ObservedUpstream {
+    pub(super) fn new(gptproto: &GptProto, observer: &Arc<UpstreamObserver>) -> Self {
+        let gptproto = gptproto.clone().observed_by(Arc::clone(observer) as Arc<_>);
+        Self { gptproto, observer: Arc::clone(observer) }
     }
 }
 
-impl Upstream for WatchedUpstream {
+impl Upstream for ObservedUpstream {
     fn submit<'a>(
         &'a self,
         reservation: Reservation<Submit>,
@@ -88,10 +88,10 @@ impl Upstream for WatchedUpstream {
             let account = reservation.account().clone();
             let result = self.gptproto.submit(reservation, request, pictures, format, commit).await;
             if let Ok(Submitted::Finished { finished, .. }) = &result {
-                self.watch.finished(finished);
+                self.observer.finished(finished);
             }
             let refusal = result.as_ref().err().map(describe);
-            self.watch.lock().submits.push(WatchedSubmit { account, format: format.format.clone(), refusal });
+            self.observer.lock().submits.push(ObservedSubmit { account, format: format.format.clone(), refusal });
             result
         }
         .boxed()
@@ -105,7 +105,7 @@ impl Upstream for WatchedUpstream {
         async move {
             let result = self.gptproto.poll(reservation, handle).await;
             if let Ok(Polled::Finished(finished)) = &result {
-                self.watch.finished(finished);
+                self.observer.finished(finished);
             }
             result
         }

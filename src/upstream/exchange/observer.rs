@@ -58,8 +58,8 @@ impl Observer {
     }
 
     /// Begins an observation, which is reported when it is dropped.
-    pub(super) fn begin(&self, kind: ExchangeKind, url: &Url) -> Observing<'_> {
-        Observing(self.0.as_deref().map(|observer| {
+    pub(super) fn begin(&self, kind: ExchangeKind, url: &Url) -> PendingObservation<'_> {
+        PendingObservation(self.0.as_deref().map(|observer| {
             let observation = Observation {
                 kind,
                 host: url.host_str().unwrap_or_default().to_owned(),
@@ -76,9 +76,9 @@ impl Observer {
 }
 
 /// An exchange that is under way.
-pub(super) struct Observing<'a>(Option<(&'a dyn ExchangeObserver, Observation)>);
+pub(super) struct PendingObservation<'a>(Option<(&'a dyn ExchangeObserver, Observation)>);
 
-impl Observing<'_> {
+impl PendingObservation<'_> {
     /// Notes the head of the answer.
     pub(super) fn answered(&mut self, response: &Response) {
         let Some((_, observation)) = &mut self.0 else { return };
@@ -94,7 +94,7 @@ impl Observing<'_> {
     }
 }
 
-impl Drop for Observing<'_> {
+impl Drop for PendingObservation<'_> {
     fn drop(&mut self) {
         if let Some((observer, mut observation)) = self.0.take() {
             observation.elapsed = observation.started.elapsed();
