@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::{HostRule, SystemClock};
 use crate::operator;
-use crate::simulator::Options;
+use crate::simulator::{Options, Profile};
 use crate::telemetry::Metrics;
 
 mod backend;
@@ -135,13 +135,14 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
     run_until_stopped(gateway).await
 }
 
-/// Runs the gateway against a simulator of its own until a signal stops it. Returns whether it stopped in order.
+/// Runs the gateway against a simulator of its own, with the behaviour of a profile, until a signal stops it. Returns
+/// whether it stopped in order.
 ///
 /// # Errors
 ///
 /// As [`Gateway::start`].
-pub async fn run_sandbox(config: Config) -> anyhow::Result<bool> {
-    let simulator = RunningSimulator::for_sandbox().await?;
+pub async fn run_sandbox(config: Config, profile: Profile) -> anyhow::Result<bool> {
+    let simulator = RunningSimulator::for_sandbox(profile).await?;
     let config = config.sandboxed(simulator.address, SIMULATOR_KEY);
     let sample = config.storage.directory.join(SAMPLE);
     let scheme = config.server.tls.scheme();

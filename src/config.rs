@@ -36,7 +36,9 @@ pub(crate) use server::{
     RequestConfig, ResponseConfig, ServerConfig, UnsupportedParameters,
 };
 pub(crate) use storage::{CacheConfig, CacheMode, StorageConfig};
-pub(crate) use upstream::{Account, ApiPolicy, FirstContact, InputTransport, OnUnknown, Switch, UpstreamConfig};
+pub(crate) use upstream::{
+    Account, ApiPolicy, FirstContact, InputOrder, InputTransport, OnUnknown, Switch, UpstreamConfig,
+};
 use webhooks::WebhooksSection;
 pub(crate) use webhooks::{AllowedTargets, SigningSecret, WebhooksConfig};
 
@@ -162,7 +164,8 @@ impl Config {
         let Sections { operator, storage, cache, upstream, webhooks, models, log, limits, clients, .. } = sections;
         server.check()?;
         upstream.check()?;
-        upstream.inputs.check(&server.addresses)?;
+        let publishes = upstream.inputs.published_below(&server.addresses, upstream.is_loopback()).is_some();
+        upstream.inputs.check(upstream.api, publishes)?;
         log.check()?;
         let webhooks = webhooks.check(environment)?;
         let catalogue = catalogue(models.file.as_deref())?;

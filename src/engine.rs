@@ -27,6 +27,7 @@ use crate::storage::spool::{Spool, SpoolStatus};
 use crate::storage::{DiskSpace, Journal, JournalError, Results};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
+use crate::upstream::formats::{FormatBasis, FormatRules, FormatStore, FormatTable, StoredFormats};
 
 mod cache;
 mod driver;
@@ -73,6 +74,10 @@ pub(crate) struct Parts {
     pub(crate) metrics: Metrics,
     /// Generation times that earlier runs of the gateway learned.
     pub(crate) learned: Option<StoredLatencies>,
+    /// The request formats that earlier runs found to be accepted, and where later ones find them.
+    pub(crate) formats: (StoredFormats, Arc<dyn FormatStore>),
+    /// Input pictures can be published at a public address.
+    pub(crate) publishes_inputs: bool,
 }
 
 /// Handle to the engine. Cheap to clone.
@@ -100,7 +105,7 @@ impl Engine {
     ) -> Result<Self, JournalError> {
         let Parts { clock, rng, catalogue, journal, results, room, spool, budget, quotas, .. } = parts;
         let metrics = EngineMetrics::new(&parts.metrics);
-        let rules = rules(upstream, &catalogue);
+        let rules = rules(upstream, &catalogue, parts.publishes_inputs);
         let schedule = PollSchedule::new(rules.planner, upstream.concurrent_polls_max.get());
         let latencies = latencies(upstream, parts.learned);
         let settings = CacheSettings::new(upstream, cache, storage);
@@ -135,7 +140,10 @@ impl Engine {
             lifecycle: parts.lifecycle,
             metrics,
         };
-        let (driver, messages) = Driver::new(Jobs::new(rules.clone()), latencies, fetcher, result_cache, services);
+        let (stored, format_store) = parts.formats;
+        let basis = FormatBasis::of(&catalogue, &upstream.base_url);
+        let jobs = Jobs::new(rules.clone(), FormatTable::new(upstream.first_contact, basis, stored));
+        let (driver, messages) = Driver::new(jobs, latencies, fetcher, format_store, result_cache, services);
         let driver = Arc::new(driver);
         recovery::run(&driver, &rules, &*quotas).await?;
         recovery::remove_orphans(&driver, &results).await?;
@@ -197,7 +205,7 @@ impl Engine {
     }
 }
 
-fn rules(upstream: &UpstreamConfig, catalogue: &Arc<Catalogue>) -> Rules {
+fn rules(upstream: &UpstreamConfig, catalogue: &Arc<Catalogue>, publishes_inputs: bool) -> Rules {
     Rules {
         catalogue: Arc::clone(catalogue),
         planner: PollPlanner {
@@ -209,6 +217,7 @@ fn rules(upstream: &UpstreamConfig, catalogue: &Arc<Catalogue>) -> Rules {
         submit_attempts_max: upstream.submit_attempts_max.get(),
         on_unknown: upstream.on_unknown,
         deadline: upstream.deadline,
+        formats: FormatRules::new(upstream, publishes_inputs),
     }
 }
 

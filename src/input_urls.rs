@@ -1,4 +1,4 @@
-//! Input pictures published for the upstream under a URL (`upstream.inputs = "link"`): `upstream` publishes them, `api`
+//! Input pictures published for the upstream under a URL (`"links"` in `upstream.inputs`): `upstream` publishes them, `api`
 //! serves them.
 //!
 //! Wanted properties:

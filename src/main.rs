@@ -14,7 +14,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use gptproto_gateway::config::{Config, Environment, mint_key};
 use gptproto_gateway::lifecycle::process;
-use gptproto_gateway::simulator::{Options, Scenario};
+use gptproto_gateway::simulator::{Options, Profile, Scenario};
 use gptproto_gateway::{app, ledger, operator, telemetry};
 
 /// An OpenAI-compatible image gateway for GPTProto.
@@ -81,6 +81,9 @@ struct Serve {
     /// Serve with a built-in simulator instead of GPTProto: no account, no cost; the client key is sk-sandbox
     #[arg(long)]
     sandbox: bool,
+    /// How the sandbox's simulator differs from GPTProto's documents
+    #[arg(long, value_enum, value_name = "NAME", requires = "sandbox")]
+    profile: Option<Profile>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -115,6 +118,9 @@ struct Simulate {
     /// Scenario file; config/simulator.toml explains every key
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
+    /// How the simulator differs from GPTProto's documents
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with = "scenario")]
+    profile: Option<Profile>,
     /// Speed relative to the real service, such as 20; overrides the scenario's
     #[arg(long, value_name = "FACTOR")]
     speed: Option<f64>,
@@ -168,13 +174,14 @@ fn in_one_line(error: &clap::Error) -> String {
 
 fn serve(arguments: &Serve) -> ExitCode {
     let sandbox = arguments.sandbox;
+    let profile = arguments.profile.unwrap_or(Profile::Documented);
     with_config(&arguments.file, |config| {
         if !sandbox && let Err(error) = config.require_keys() {
             return fail(&error, ExitCode::from(EXIT_USAGE));
         }
         telemetry::start_logging(&config);
         process::harden();
-        run(async move { if sandbox { app::run_sandbox(config).await } else { app::run(config).await } })
+        run(async move { if sandbox { app::run_sandbox(config, profile).await } else { app::run(config).await } })
     })
 }
 
@@ -198,8 +205,11 @@ fn check(check: &Check) -> ExitCode {
 }
 
 fn simulate(arguments: Simulate) -> ExitCode {
-    let Simulate { listen, keys, scenario: file, speed, log } = arguments;
-    let mut scenario = Scenario::default();
+    let Simulate { listen, keys, scenario: file, profile, speed, log } = arguments;
+    let mut scenario = match profile.unwrap_or(Profile::Documented).scenario(Scenario::default().speed) {
+        Ok(scenario) => scenario,
+        Err(error) => return fail(&error, ExitCode::FAILURE),
+    };
     if let Some(path) = file {
         let read = std::fs::read_to_string(&path)
             .map_err(|error| error.to_string())

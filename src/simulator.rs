@@ -21,10 +21,10 @@
 //!
 //! | route | meaning |
 //! |---|---|
-//! | `GET /_simulator/counters` | submits, polls, downloads, links, charges, predictions by state, and `keys` |
+//! | `GET /_simulator/counters` | submits (accepted and refused by path too), polls, downloads, links, charges, predictions by state, and `keys` |
 //! | `GET`, `PUT /_simulator/scenario` | the scenario; a PUT replaces the keys it names, for all later calls |
 //! | `GET`, `POST /_simulator/faults` | one-shot faults, `{"on", "fault", "times", "skip", "delay_ms"}` or an array |
-//! | `GET /_simulator/predictions` | all accepted predictions, with their `api`, and digests in place of pictures |
+//! | `GET /_simulator/predictions` | all accepted predictions, with their `api`, the `method` of their pictures, and digests in place of pictures |
 //! | `POST /_simulator/reset` | returns to the initial state and scenario |
 //!
 //! A running prediction keeps its end when the scenario changes. Keys, balances and limits follow the scenario at the
@@ -58,7 +58,7 @@ mod scenario;
 mod world;
 
 pub use self::images::sample_picture;
-pub use self::scenario::Scenario;
+pub use self::scenario::{Profile, Scenario};
 
 /// Options of a simulator.
 #[derive(Clone, Debug)]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::learned::{BUDGET_STATE, LATENCY_STATE, Learned};
+use super::learned::{BUDGET_STATE, FORMAT_STATE, FormatFile, LATENCY_STATE, Learned};
 use super::simulator;
 use crate::admission::Admission;
 use crate::budget::Budget;
-use crate::config::{Config, InputTransport};
+use crate::config::Config;
 use crate::engine::{self, Engine};
 use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
@@ -81,13 +81,10 @@ impl Backend {
             .collect();
         let learned_limits = state_files.read(BUDGET_STATE).unwrap_or_default();
         let budget = Budget::new(&config.upstream, &config.accounts, weights, learned_limits, metrics);
-        let input_urls = match config.upstream.inputs {
-            InputTransport::Link => {
-                let base = config.server.addresses.public_url.clone();
-                base.map(|base| InputUrls::new(base, config.upstream.input_url_ttl))
-            }
-            InputTransport::Inline => None,
-        };
+        let (inputs, addresses) = (&config.upstream.inputs, &config.server.addresses);
+        let input_urls = inputs
+            .published_below(addresses, config.upstream.is_loopback())
+            .map(|base| InputUrls::new(base.clone(), config.upstream.input_url_ttl));
         let gptproto = GptProto::new(&config.upstream, &config.accounts, Arc::clone(&catalogue), input_urls.clone())
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
 
@@ -122,6 +119,11 @@ impl Backend {
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
             learned: state_files.read(LATENCY_STATE),
+            publishes_inputs: input_urls.is_some(),
+            formats: (
+                state_files.read(FORMAT_STATE).unwrap_or_default(),
+                Arc::new(FormatFile(state_files.clone())) as Arc<_>,
+            ),
         };
         let engine = Engine::start(parts, &config.upstream, cache, &config.storage).await?;
         let learned = Learned { files: state_files, budget: budget.clone(), engine: engine.clone() };

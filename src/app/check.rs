@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::learned::FORMAT_STATE;
 use crate::config::Config;
 use crate::storage::{DataDirectory, DataDirectoryError, StateFiles};
 use crate::upstream::GptProto;
@@ -86,7 +87,7 @@ fn forget(config: &Config) -> Result<Row, CheckError> {
     let forgotten = DataDirectory::open(&config.storage.directory)
         .and_then(|directory| directory.below("learned"))
         .map_err(|error| error.to_string())
-        .and_then(|folder| StateFiles::new(folder).remove(FORMATS_STATE).map_err(|error| error.to_string()));
+        .and_then(|folder| StateFiles::new(folder).remove(FORMAT_STATE).map_err(|error| error.to_string()));
     Ok(match forgotten {
         Ok(true) => Row::good("formats", "what was known about request formats is forgotten"),
         Ok(false) => Row::good("formats", "nothing was known about request formats"),
@@ -95,6 +96,3 @@ fn forget(config: &Config) -> Result<Row, CheckError> {
         }
     })
 }
-
-/// The name of the state file with what is known about request formats.
-const FORMATS_STATE: &str = "contact";

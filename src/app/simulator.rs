@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use super::listeners::bind;
 use crate::lifecycle::{Grace, Lifecycle};
-use crate::simulator::{self, Options, Scenario};
+use crate::simulator::{self, Options, Profile};
 
 /// The upstream key of the simulator.
 pub const SIMULATOR_KEY: &str = "sk-simulator";
@@ -31,8 +31,8 @@ impl RunningSimulator {
     /// # Errors
     ///
     /// When no port is free.
-    pub(super) async fn for_sandbox() -> anyhow::Result<Self> {
-        let scenario = Scenario { speed: SANDBOX_SPEED, ..Scenario::default() };
+    pub(super) async fn for_sandbox(profile: Profile) -> anyhow::Result<Self> {
+        let scenario = profile.scenario(SANDBOX_SPEED)?;
         let options = Options { keys: vec![SIMULATOR_KEY.to_owned()], scenario, log: None };
         Self::start((Ipv4Addr::LOCALHOST, 0).into(), "the simulator", options).await
     }

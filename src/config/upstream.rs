@@ -15,7 +15,7 @@ mod api;
 
 pub(crate) use accounts::Account;
 pub(super) use accounts::{DEFAULT_ACCOUNT, load as load_accounts};
-pub(crate) use api::{ApiPolicy, FirstContact, InputTransport};
+pub(crate) use api::{ApiPolicy, FirstContact, InputOrder, InputTransport};
 
 /// `[upstream]`. `config/default.toml` explains every key.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,7 +27,7 @@ pub(crate) struct UpstreamConfig {
     #[serde(default)]
     accounts: Vec<AccountSection>,
     pub(crate) api: ApiPolicy,
-    pub(crate) inputs: InputTransport,
+    pub(crate) inputs: InputOrder,
     pub(crate) first_contact: FirstContact,
     #[serde(rename = "edge_timeout_s", deserialize_with = "seconds")]
     pub(crate) edge_timeout: Duration,
@@ -172,7 +172,13 @@ mod tests {
             ("base_url = \"ftp://gptproto.com\"", "upstream.base_url: has the scheme ftp"),
             ("base_url = \"https://gptproto.com/v1\"", "upstream.base_url: must be an origin"),
             ("base_url = \"https://me@gptproto.com\"", "upstream.base_url: must not contain"),
-            ("inputs = \"link\"", "upstream.inputs: \"link\" needs server.public_url"),
+            ("inputs = [\"links\"]", "upstream.inputs: lists no method that can be used"),
+            ("inputs = []", "server.public_url"),
+            ("inputs = [\"multipart\", \"multipart\"]", "upstream.inputs: lists the same method twice"),
+            ("inputs = [\"multipart\"]\napi = \"prediction\"", "upstream.inputs: lists no method"),
+            ("inputs = [\"base64_images\"]\napi = \"openai\"", "allows \"multipart\" only"),
+            ("inputs = [\"multipart\"]\napi = \"unified\"", "upstream.inputs: lists no method"),
+            ("inputs = [\"inline\"]", "inputs"),
         ] {
             let error = refusal(&format!("[upstream]\n{line}"), &[]);
             assert!(error.contains(named), "{error:?} does not name {named}");

@@ -42,7 +42,7 @@ pub(super) struct ResultCache {
     journal: Arc<dyn Journal>,
     results: Results,
     settings: CacheSettings,
-    rules: Rules,
+    pub(super) rules: Rules,
     metrics: EngineMetrics,
     /// The requests that wait for, or are receiving, each result.
     pub(super) waiters: WaiterCounts,

@@ -7,7 +7,7 @@
 //! of them starts what follows before it ends.
 //!
 //! - `effects`: starts the effects of an event. `live`: what the driver holds for each live job.
-//! - `submit`, `polling`, `fetch`: the calls to the upstream.
+//! - `submit`, `polling`, `fetch`: the calls to the upstream. `formats`: stores what is known of request formats.
 //! - `recovery`: resumes jobs at the start.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,9 +26,11 @@ use crate::model::{Clock, CompletionListener, Rng};
 use crate::polling::latency::LatencyModel;
 use crate::storage::Journal;
 use crate::upstream::Upstream;
+use crate::upstream::formats::FormatStore;
 
 mod effects;
 mod fetch;
+mod formats;
 mod live;
 mod polling;
 pub(super) mod recovery;
@@ -36,6 +38,7 @@ mod report;
 mod submit;
 
 pub(super) use fetch::Fetcher;
+use formats::FormatSaver;
 pub(super) use live::{Joined, KeepAlive, Progress, QueuedJob};
 use live::{LiveJobs, StateGuard};
 use polling::PollMessage;
@@ -52,6 +55,7 @@ pub(super) struct Driver {
     /// and the scheduler takes all of them before it sleeps.
     polls: mpsc::UnboundedSender<PollMessage>,
     fetcher: Fetcher,
+    formats: FormatSaver,
     pub(super) cache: ResultCache,
     pub(super) services: Services,
 }
@@ -85,6 +89,7 @@ impl Driver {
         jobs: Jobs,
         latencies: LatencyModel,
         fetcher: Fetcher,
+        formats: Arc<dyn FormatStore>,
         cache: ResultCache,
         services: Services,
     ) -> (Self, mpsc::UnboundedReceiver<PollMessage>) {
@@ -95,6 +100,7 @@ impl Driver {
             latencies: Mutex::new(latencies),
             polls,
             fetcher,
+            formats: FormatSaver::new(formats),
             cache,
             services,
         };
@@ -163,6 +169,8 @@ pub(super) fn start(driver: &Arc<Driver>, schedule: PollSchedule, messages: mpsc
     let lifecycle = &driver.services.lifecycle;
     lifecycle.spawn_service("poll scheduler", polling::run(Arc::clone(driver), schedule, messages));
     lifecycle.spawn_service("job time-outs", run_timeouts(Arc::clone(driver)));
+    let saving = Arc::clone(driver);
+    lifecycle.spawn_service("request formats", async move { saving.formats.run().await });
     // A task that the drain waits for, so the drain does not end before the jobs know of it.
     let driver = Arc::clone(driver);
     lifecycle.spawn("drain", async move {

@@ -62,12 +62,14 @@
 //! - *while a submit is refused or withdrawn, or a purchase pauses.* It is not queued again.
 //! - *while the last waiter leaves, or the budget explains a delay.* The job ends once, with what came first.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::reuse::ReusePolicy;
 use crate::model::{ApiKind, ClientId, Failure, Fingerprint, IdempotencyKey, JobId, PurchaseId, Webhook};
 use crate::storage::journal::{JobRecord, Record};
+use crate::upstream::formats::{FormatOptions, FormatTable};
 
 pub(super) mod event;
 mod handle;
@@ -99,6 +101,10 @@ pub(super) struct Jobs {
     /// The live jobs; the driver only reads them.
     pub(super) table: Table,
     timers: Timers,
+    /// The request formats that the upstream is known to accept.
+    pub(super) formats: FormatTable,
+    /// The purchases that wait until another one has tried out a format.
+    awaiting_format: BTreeSet<PurchaseId>,
     /// Why nothing is submitted any more: the gateway stops, or the journal has failed.
     closed: Option<Failure>,
 }
@@ -108,6 +114,8 @@ pub(super) struct Jobs {
 pub(super) struct NewJob {
     pub(super) record: Arc<JobRecord>,
     pub(super) api_kind: ApiKind,
+    /// The formats that its submits can be written in.
+    pub(super) formats: Arc<FormatOptions>,
     /// The number of pictures of each purchase.
     pub(super) pictures: Vec<u8>,
     /// The address that is notified when it ends.
@@ -125,8 +133,15 @@ pub(super) enum ListOutcome {
 }
 
 impl Jobs {
-    pub(super) fn new(rules: Rules) -> Self {
-        Self { rules, table: Table::default(), timers: Timers::default(), closed: None }
+    pub(super) fn new(rules: Rules, formats: FormatTable) -> Self {
+        Self {
+            rules,
+            table: Table::default(),
+            timers: Timers::default(),
+            formats,
+            awaiting_format: BTreeSet::new(),
+            closed: None,
+        }
     }
 
     /// Joins the live job of a client's idempotency key.
@@ -162,7 +177,7 @@ impl Jobs {
     ///
     /// [`Failure::KeyReused`], and the reason why nothing is bought any more.
     pub(super) fn list_or_join(&mut self, new: NewJob, policy: ReusePolicy) -> Result<ListOutcome, Failure> {
-        let NewJob { record, api_kind, pictures, webhook, times } = new;
+        let NewJob { record, api_kind, formats, pictures, webhook, times } = new;
         let by_key = match &record.idempotency_key {
             Some(key) => self.table.keyed(&record.client, key, record.fingerprint)?,
             None => None,
@@ -188,9 +203,10 @@ impl Jobs {
         self.table.list(Job {
             kept: record.respond_async,
             record,
-            api_kind,
+            formats: Some(formats),
             intent: Intent::Appended,
             purchases: pictures.into_iter().map(|pictures| Purchase::new(State::Queued, pictures)).collect(),
+            upstream: Vec::new(),
             needed: 1,
             times,
             abandoned: false,
@@ -201,7 +217,7 @@ impl Jobs {
 
     /// Lists a job of which a purchase is still polled. The purchases of any other job have ended, or end at the start.
     pub(super) fn restore(&mut self, recovered: RecoveredJob, now: Now) -> Vec<Effect> {
-        let RecoveredJob { record, api_kind, purchases } = recovered;
+        let RecoveredJob { record, purchases } = recovered;
         let job = record.id;
         // They may have ended while the gateway was down.
         let polls = (0..).zip(&purchases).filter_map(|(slot, Purchase { state, .. })| {
@@ -218,12 +234,20 @@ impl Jobs {
             upstream.into_iter().chain(result)
         });
         let changes: Vec<ProgressChange> = std::iter::once(ProgressChange::Recorded).chain(published).collect();
+        let polled = (0..).zip(&purchases).filter_map(|(slot, Purchase { state, .. })| {
+            let accepted = state.polled()?;
+            Some((PurchaseId { job, slot }, accepted.poll.handle.id.clone()))
+        });
+        // The journal has no id twice.
+        let upstream = polled.filter(|(purchase, id)| self.table.add_upstream(id, *purchase).is_ok()).map(|(_, id)| id);
+        let upstream = upstream.collect();
         let mut job_of = Job {
             kept: record.respond_async,
             record: Arc::new(record),
-            api_kind,
+            formats: None,
             intent: Intent::Durable,
             purchases,
+            upstream,
             needed: 0,
             times: StartTimes { start_by: now.instant, expected_start: now.instant },
             abandoned: false,

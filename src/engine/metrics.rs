@@ -10,8 +10,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use serde::Serialize;
 
-use crate::model::{ApiKind, Failure, Usd};
+use crate::model::{Failure, ModelId, Usd};
 use crate::telemetry::Metrics;
+use crate::upstream::formats::{FormatChange, InputMethod};
 use crate::upstream::{PollError, SubmitError};
 
 /// The engine's part of the status page.
@@ -56,11 +57,13 @@ pub(super) struct EngineMetrics {
     purchases: PurchaseMetrics,
     requests: RequestMetrics,
     spool: SpoolMetrics,
+    formats: FormatMetrics,
 }
 
 #[derive(Clone, Debug, Default)]
 struct CallMetrics {
     submits: Family<SubmitLabels, Counter>,
+    upstream_id_conflicts: Counter,
     polls: Family<ResultLabel, Counter>,
     polls_saved: Counter,
 }
@@ -92,6 +95,27 @@ struct SpoolMetrics {
     memory_bytes: Gauge,
     requests_waiting: Gauge,
     requests_refused: Counter,
+}
+
+/// What is known of request formats.
+#[derive(Clone, Debug, Default)]
+struct FormatMetrics {
+    attempts: Family<FormatAttemptLabels, Counter>,
+    states: Family<FormatStateLabels, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FormatAttemptLabels {
+    model: String,
+    request_format: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FormatStateLabels {
+    model: String,
+    request_format: &'static str,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -137,9 +161,19 @@ impl EngineMetrics {
             unknown: Counter::default(),
         };
         let (calls, requests, spool) = (CallMetrics::default(), RequestMetrics::default(), SpoolMetrics::default());
-        let own = Self { calls, purchases, requests, spool };
+        let own = Self { calls, purchases, requests, spool, formats: FormatMetrics::default() };
         metrics.register("engine", |registry| {
             registry.register("submits", "Submits to the upstream, by API kind and result", own.calls.submits.clone());
+            registry.register(
+                "contact_attempts",
+                "Submits by model, the way in which their input pictures were sent, and result",
+                own.formats.attempts.clone(),
+            );
+            registry.register(
+                "contact_state",
+                "1 for what is known last of a way to send input pictures: proven, refused, suspect or unknown",
+                own.formats.states.clone(),
+            );
             registry.register("polls", "Polls of the upstream, by result", own.calls.polls.clone());
             registry.register(
                 "purchases_failed",
@@ -162,6 +196,11 @@ impl EngineMetrics {
                     "polls_saved",
                     "Polls that a fixed interval of 2.5 s would have made in addition",
                     &own.calls.polls_saved,
+                ),
+                (
+                    "upstream_id_conflicts",
+                    "Submits that were accepted under the id of another purchase",
+                    &own.calls.upstream_id_conflicts,
                 ),
                 ("pictures_bought", "Pictures bought and stored", &own.purchases.pictures_bought),
                 ("purchases_unknown", "Purchases with an unknown outcome", &own.purchases.unknown),
@@ -224,7 +263,7 @@ impl EngineMetrics {
         self.requests.joined_usd.inc_by(usd);
     }
 
-    pub(super) fn submitted(&self, api_kind: ApiKind, error: Option<&SubmitError>) {
+    pub(super) fn submitted(&self, model: &ModelId, method: InputMethod, error: Option<&SubmitError>) {
         let result = match error {
             None => "accepted",
             Some(SubmitError::NotSent { .. }) => "not_sent",
@@ -233,7 +272,23 @@ impl EngineMetrics {
             Some(SubmitError::FormatRefused { .. }) => "format_refused",
             Some(SubmitError::Unknown { .. }) => "unknown",
         };
-        self.calls.submits.get_or_create(&SubmitLabels { api: api_kind.name(), result }).inc();
+        self.calls.submits.get_or_create(&SubmitLabels { api: method.api_kind().name(), result }).inc();
+        let (model, request_format) = (model.as_str().to_owned(), method.name());
+        self.formats.attempts.get_or_create(&FormatAttemptLabels { model, request_format, result }).inc();
+    }
+
+    /// Shows what is known of a request format now.
+    pub(super) fn format_changed(&self, change: &FormatChange) {
+        for state in FormatChange::STATES {
+            let (model, request_format) = (change.subject.model.as_str().to_owned(), change.format.method.name());
+            let labels = FormatStateLabels { model, request_format, state };
+            self.formats.states.get_or_create(&labels).set(i64::from(state == change.state));
+        }
+    }
+
+    /// Counts a submit that was accepted under the id of another purchase.
+    pub(super) fn upstream_id_conflict(&self) {
+        self.calls.upstream_id_conflicts.inc();
     }
 
     pub(super) fn polled(&self, error: Option<&PollError>) {

@@ -65,11 +65,7 @@ impl Entry<'_> {
     }
 
     pub(super) fn upstream(&self) -> Option<&UpstreamId> {
-        match &self.purchase.state {
-            StoredState::Intent | StoredState::Committing { .. } => None,
-            StoredState::Accepted { upstream, .. } => Some(upstream),
-            StoredState::Resolved { upstream, .. } | StoredState::Failed { upstream, .. } => upstream.as_ref(),
-        }
+        self.purchase.state.upstream()
     }
 
     pub(super) fn failure(&self) -> Option<&Failure> {
@@ -114,6 +110,7 @@ impl Entry<'_> {
             payment,
             upstream_id: self.upstream().map(UpstreamId::as_str),
             api: self.purchase.api_kind.name(),
+            format: self.purchase.format.as_deref(),
             price_usd: cost.map(|cost| rounded(cost.usd)),
             price_basis: cost.map(|cost| if cost.reported { "usage" } else { "estimate" }),
             usage,
@@ -157,6 +154,8 @@ pub(super) struct PurchaseJson<'a> {
     upstream_id: Option<&'a str>,
     /// The API of the upstream.
     api: &'static str,
+    /// The request format of the last committed submit.
+    format: Option<&'a str>,
     /// The actual or possible price; null when nothing was bought.
     price_usd: Option<f64>,
     price_basis: Option<&'static str>,

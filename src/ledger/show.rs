@@ -21,6 +21,7 @@ pub(super) fn text(job: &StoredJob, entries: &[Entry<'_>], catalogue: &Catalogue
     facts.add("created", record.created);
     facts.add("client", &record.client);
     facts.add("request", request.collect::<Vec<_>>().join(", "));
+    facts.maybe("input pictures", (record.inputs > 0).then_some(record.inputs));
     facts.add("fingerprint", record.fingerprint);
     facts.maybe("idempotency key", record.idempotency_key.as_ref().map(IdempotencyKey::as_str));
     facts.maybe("shared", (!record.shareable).then_some("no (Cache-Control: no-store)"));
@@ -43,6 +44,7 @@ fn purchase(entry: &Entry<'_>, catalogue: &Catalogue, location: &Location) -> St
     facts.maybe("upstream id", entry.upstream());
     facts.maybe("account", stored.account.as_ref());
     facts.add("api", stored.api_kind.name());
+    facts.maybe("request format", stored.format.as_deref().map(escape_control));
     facts.maybe("committed", entry.times.committed);
     facts.maybe("accepted", entry.times.accepted);
     facts.maybe("ended", entry.times.ended);
@@ -142,6 +144,8 @@ pub(super) struct JobJson<'a> {
     choices: &'a Choices,
     /// Pictures requested.
     n: u8,
+    /// Input pictures, without the mask.
+    inputs: u8,
     shareable: bool,
     fingerprint: String,
     idempotency_key: Option<&'a str>,
@@ -161,6 +165,7 @@ pub(super) fn json<'a>(job: &'a StoredJob, entries: &'a [Entry<'a>], catalogue: 
         size: record.size.to_string(),
         choices: &record.choices,
         n: record.n,
+        inputs: record.inputs,
         shareable: record.shareable,
         fingerprint: record.fingerprint.to_string(),
         idempotency_key: record.idempotency_key.as_ref().map(IdempotencyKey::as_str),

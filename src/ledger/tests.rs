@@ -44,6 +44,7 @@ fn job(number: u64, client: &str, model: &str, n: u8) -> JobRecord {
         size: Size { width: 1024, height: 1024 },
         choices: Choices::from([("quality", "low")]),
         n,
+        inputs: 1,
         shareable: number != 1,
         idempotency_key: (number == 1).then(|| IdempotencyKey::new("key-1").unwrap()),
         respond_async: false,
@@ -62,7 +63,13 @@ impl Fixture {
         let picture =
             StoredPicture { digest: Digest::of(b"picture"), bytes: 7, format: Format::Png, width: 1024, height: 1024 };
         let usage = Some(Usage { input_tokens: 368, output_tokens: 805, input_image_tokens: None });
-        let committing = |purchase, at| Record::Committing { purchase, account: AccountId("default".into()), at };
+        let committing = |purchase, at| Record::Committing {
+            purchase,
+            account: AccountId("default".into()),
+            api_kind: crate::model::ApiKind::Prediction,
+            format: "base64_images".to_owned(),
+            at,
+        };
         let accepted = |purchase, name: &str, at| Record::Accepted {
             purchase,
             upstream: UpstreamId::new(name).unwrap(),

@@ -103,6 +103,7 @@ fn shown(prediction: &Prediction, now: Now) -> Value {
         "capability": request.capability.name(),
         "key": prediction.sender.key,
         "parameters": request.parameters,
+        "method": if request.methods.is_empty() { "none".to_owned() } else { request.methods.join("+") },
         "inputs": request.inputs.iter().map(input).collect::<Vec<_>>(),
         "mask": request.mask.as_ref().map(input),
         "headers": *prediction.sender.headers,

@@ -1,5 +1,6 @@
-//! What a request must look like to be accepted: fields, input pictures, models, limits, and the errors of a refusal.
+//! What a request must look like to be accepted: fields, input pictures, models, limits, and how it is refused.
 
+pub(super) mod edge;
 pub(super) mod errors;
 pub(super) mod fields;
 pub(super) mod inputs;

@@ -2,6 +2,8 @@
 //!
 //! The defaults follow the documentation. `config/simulator.toml` shows every key with its default.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 #[macro_use]
@@ -9,19 +11,29 @@ mod choices;
 
 mod answers;
 mod apis;
+mod edge;
 mod faults;
 mod limits;
 mod outcomes;
 mod pictures;
+mod profiles;
 mod requests;
 
 pub(crate) use self::answers::*;
 pub(crate) use self::apis::*;
+pub(crate) use self::edge::*;
 pub(crate) use self::faults::*;
 pub(crate) use self::limits::*;
 pub(crate) use self::outcomes::*;
 pub(crate) use self::pictures::*;
+pub use self::profiles::Profile;
 pub(crate) use self::requests::*;
+
+/// The sections that a model may override, by [`Models::by_name`].
+const BY_MODEL: &[&str] = &[
+    "errors", "models", "inputs", "policy", "submit", "life", "result", "pictures", "files", "sync", "openai",
+    "unified",
+];
 
 /// Reasons for which a scenario is invalid.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +64,10 @@ pub struct Scenario {
     pub speed: f64,
     /// The shape of refusals.
     pub errors: Errors,
-    /// Revoked keys.
+    /// Which keys are refused.
     pub auth: Auth,
+    /// The edge in front of the service.
+    pub edge: Edge,
     /// Available models, and how strictly a request is validated.
     pub models: Models,
     /// Input pictures.
@@ -93,6 +107,7 @@ impl Default for Scenario {
             speed: 1.0,
             errors: Errors::default(),
             auth: Auth::default(),
+            edge: Edge::default(),
             models: Models::default(),
             inputs: Inputs::default(),
             policy: Policy::default(),
@@ -134,7 +149,19 @@ impl Scenario {
         serde_json::from_value::<Self>(merged)?.validated()
     }
 
+    /// Returns this scenario with the differences of a model.
+    pub(crate) fn for_model(self: &Arc<Self>, model: &str) -> Arc<Self> {
+        let Some(changes) = self.models.by_name.get(model) else {
+            return Arc::clone(self);
+        };
+        // The differences were checked with the scenario.
+        with_differences(self, changes).map_or_else(|_| Arc::clone(self), Arc::new)
+    }
+
     fn validated(self) -> Result<Self, Error> {
+        for changes in self.models.by_name.values() {
+            with_differences(&self, changes)?;
+        }
         if !(self.speed.is_finite() && self.speed > 0.0) {
             return Err(Error::Value { key: "speed", rule: "a positive number" });
         }
@@ -172,6 +199,22 @@ impl Scenario {
             }
         }
         Ok(self)
+    }
+}
+
+/// Returns a scenario with the differences of one model, and without those of the others. Null differs in nothing.
+fn with_differences(scenario: &Scenario, changes: &serde_json::Value) -> Result<Scenario, Error> {
+    let mut own = scenario.clone();
+    own.models.by_name.clear();
+    match changes {
+        serde_json::Value::Null => Ok(own),
+        serde_json::Value::Object(sections) if sections.keys().all(|key| BY_MODEL.contains(&key.as_str())) => {
+            own.merged(changes.clone())
+        }
+        _ => Err(Error::Value {
+            key: "models.by_name",
+            rule: "tables of sections that concern a request for a picture, such as `inputs`",
+        }),
     }
 }
 
@@ -226,5 +269,21 @@ mod tests {
         assert_eq!(merged.limits.concurrent, 3);
         assert_eq!(merged.limits.poll_interval_min_ms, 900);
         assert!(Scenario::default().merged(serde_json::json!({"spede": 1})).is_err());
+    }
+
+    #[test]
+    fn a_model_overrides_sections_of_the_scenario() {
+        let text = "[inputs]\nlinks = 'refuse'\n[models.by_name.'gpt-image-2'.inputs]\nbase64_images = 'refuse_422'";
+        let scenario = Arc::new(Scenario::from_toml(text).unwrap());
+        let own = scenario.for_model("gpt-image-2");
+        assert_eq!((own.inputs.base64_images, own.inputs.links), (InlinePictures::Refuse422, Links::Refuse));
+        assert_eq!(own.for_model("gpt-image-2"), own);
+        assert_eq!(scenario.for_model("gpt-image-1"), scenario);
+        let restored = scenario.merged(serde_json::json!({"models": {"by_name": {"gpt-image-2": null}}})).unwrap();
+        assert_eq!(Arc::new(restored).for_model("gpt-image-2").inputs.base64_images, InlinePictures::Accept);
+        for wrong in ["inputs.base64 = 'refuse'", "inputs.links = 'never'", "auth.accepts = 'both'", "inputs = 1"] {
+            let text = format!("[models.by_name.'gpt-image-2']\n{wrong}");
+            assert!(Scenario::from_toml(&text).is_err(), "{wrong}");
+        }
     }
 }

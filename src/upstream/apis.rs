@@ -1,5 +1,9 @@
 //! The three APIs of the upstream: for each, the body of a submit and the reading of its answers.
 
 pub(super) mod openai;
+mod parameters;
 pub(super) mod prediction;
 pub(super) mod unified;
+
+#[cfg(test)]
+mod tests;

@@ -10,12 +10,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Client, ClientBuilder, redirect, retry};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, redirect, retry};
 use url::{Host, Url};
 
+use super::formats::AuthStyle;
 use crate::config::{Account, Secret, UpstreamConfig};
 use crate::model::AccountId;
 
@@ -32,10 +34,12 @@ pub(super) struct Clients {
 /// The clients that send one account's key.
 #[derive(Clone, Debug)]
 pub(super) struct Keyed {
-    pub(super) submit: Client,
-    pub(super) poll: Client,
-    /// The key as the value of `Authorization` by itself.
-    pub(super) raw_key: HeaderValue,
+    submit: Client,
+    poll: Client,
+    bearer: HeaderValue,
+    raw: HeaderValue,
+    /// The key is sent raw where no submit says otherwise.
+    prefers_raw: Arc<AtomicBool>,
 }
 
 impl Clients {
@@ -71,19 +75,66 @@ impl Clients {
 
 impl Keyed {
     fn new(config: &UpstreamConfig, key: &Secret) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose()))?;
-        authorization.set_sensitive(true);
-        let mut raw_key = HeaderValue::from_str(key.expose())?;
-        raw_key.set_sensitive(true);
-        let keyed = HeaderMap::from_iter([(AUTHORIZATION, authorization)]);
         let submit = bounded(config)
-            .default_headers(keyed.clone())
             // A stale pooled connection would be noticed only after the last byte was sent.
             .pool_max_idle_per_host(0)
             .http1_only()
             .build()?;
-        let poll = bounded(config).default_headers(keyed).timeout(config.poll_timeout).build()?;
-        Ok(Self { submit, poll, raw_key })
+        let poll = bounded(config).timeout(config.poll_timeout).build()?;
+        let (mut bearer, mut raw) =
+            (HeaderValue::from_str(&format!("Bearer {}", key.expose()))?, HeaderValue::from_str(key.expose())?);
+        bearer.set_sensitive(true);
+        raw.set_sensitive(true);
+        Ok(Self { submit, poll, bearer, raw, prefers_raw: Arc::default() })
+    }
+
+    /// Begins a submit.
+    pub(super) fn post(&self, url: Url, style: AuthStyle) -> RequestBuilder {
+        self.submit.post(url).header(AUTHORIZATION, self.authorization(style))
+    }
+
+    /// Begins a call that is no submit.
+    pub(super) fn request(&self, method: Method, url: Url, style: AuthStyle) -> RequestBuilder {
+        self.poll.request(method, url).header(AUTHORIZATION, self.authorization(style))
+    }
+
+    /// Sends a request for a URL in the style that works as far as is known, and once more in the other if the key is
+    /// refused.
+    ///
+    /// # Errors
+    ///
+    /// That of the first request.
+    pub(super) async fn get(&self, url: Url) -> reqwest::Result<Response> {
+        let send = |style| self.poll.get(url.clone()).header(AUTHORIZATION, self.authorization(style)).send();
+        let (style, other) = match self.prefers_raw.load(Ordering::Relaxed) {
+            true => (AuthStyle::Raw, AuthStyle::Bearer),
+            false => (AuthStyle::Bearer, AuthStyle::Raw),
+        };
+        let refused = match send(style).await? {
+            response if response.status() == StatusCode::UNAUTHORIZED => response,
+            response => return Ok(response),
+        };
+        match send(other).await {
+            Ok(response) if response.status() != StatusCode::UNAUTHORIZED => {
+                if response.status().is_success() {
+                    self.prefer(other);
+                }
+                Ok(response)
+            }
+            Ok(_) | Err(_) => Ok(refused),
+        }
+    }
+
+    /// Notes a style that the upstream has accepted.
+    pub(super) fn prefer(&self, style: AuthStyle) {
+        self.prefers_raw.store(style == AuthStyle::Raw, Ordering::Relaxed);
+    }
+
+    fn authorization(&self, style: AuthStyle) -> HeaderValue {
+        match style {
+            AuthStyle::Bearer => self.bearer.clone(),
+            AuthStyle::Raw => self.raw.clone(),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use url::Url;
 use super::answer::{SubmitAnswer, UpstreamPrediction};
 use super::classify::{error_with, message_of, submit_error, unknown_if};
 use super::client::{Clients, may_fetch};
+use super::formats::AuthStyle;
 use super::last_byte::{GatedBody, LastByteGate, Released};
 use super::retry_after::retry_after;
 use super::{Commit, FetchError, Finished, Output, PollError, SubmitError};
@@ -47,6 +48,7 @@ pub(super) struct Exchange {
 pub(super) struct Call {
     /// On the configured origin.
     pub(super) path: String,
+    pub(super) auth: AuthStyle,
     pub(super) content_type: String,
     pub(super) body: StreamingBody,
     /// From the last byte of the body to the head of the answer, and again to its end.
@@ -94,15 +96,14 @@ impl Exchange {
         commit: Commit,
         read: fn(BytesMut) -> SubmitAnswer,
     ) -> Result<Accepted, SubmitError> {
-        let Call { path, content_type, body, timeout, answer_bytes_max } = call;
+        let Call { path, auth, content_type, body, timeout, answer_bytes_max } = call;
         let mut seen = self.observer.begin(ExchangeKind::Submit, &self.at(&path));
         let (body, gate) = GatedBody::new(body);
         let released = gate.released();
         let exchange = self
             .clients
             .of(account)
-            .submit
-            .post(self.at(&path))
+            .post(self.at(&path), auth)
             .header(CONTENT_TYPE, content_type)
             .body(reqwest::Body::wrap(body))
             .send();
@@ -165,12 +166,16 @@ impl Exchange {
         }
     }
 
+    /// Notes the auth style of an accepted submit, for polls and key checks.
+    pub(super) fn accepted_with(&self, account: &AccountId, auth: AuthStyle) {
+        self.clients.of(account).prefer(auth);
+    }
+
     /// Polls a prediction. Returns the body of a success.
     pub(super) async fn poll(&self, account: &AccountId, url: Url) -> Result<Bytes, PollError> {
         let trouble = |message: String| PollError::Trouble { message };
         let mut seen = self.observer.begin(ExchangeKind::Poll, &url);
-        let response =
-            self.clients.of(account).poll.get(url).send().await.map_err(|error| trouble(describe(&error)))?;
+        let response = self.clients.of(account).get(url).await.map_err(|error| trouble(describe(&error)))?;
         seen.answered(&response);
         let (status, pause) = (response.status(), retry_after(response.headers()));
         if status == StatusCode::TOO_MANY_REQUESTS {
@@ -294,3 +299,6 @@ fn describe(error: &reqwest::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

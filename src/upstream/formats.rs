@@ -13,14 +13,17 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::InputTransport;
 use crate::model::{AccountId, ApiKind, ModelId, Size, Task};
 
 mod options;
 mod stored;
 mod table;
+#[cfg(test)]
+mod test_support;
 
 pub(crate) use options::{FormatOptions, FormatRules};
-pub(crate) use stored::StoredFormats;
+pub(crate) use stored::{FormatBasis, FormatStore, StoredFormats};
 pub(crate) use table::{FormatChange, FormatChoice, FormatTable, FormatTries, FormatVerdict};
 
 /// How a submit is written.
@@ -171,6 +174,17 @@ impl InputMethod {
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+
+    /// Returns the setting in `upstream.inputs` that allows the method; `None` for those that no setting is about.
+    pub(crate) fn transport(self) -> Option<InputTransport> {
+        match self {
+            Self::Base64Images => Some(InputTransport::Base64Images),
+            Self::Links | Self::OtherLinks => Some(InputTransport::Links),
+            Self::DataUris => Some(InputTransport::DataUris),
+            Self::Multipart | Self::MultipartStream => Some(InputTransport::Multipart),
+            Self::None | Self::Unified => None,
+        }
     }
 
     /// Returns the API that a submit of this method is sent to.

@@ -12,8 +12,7 @@ use futures_util::stream::BoxStream;
 use super::answer::{SubmitAnswer, UpstreamPrediction};
 use super::apis::{openai, prediction, unified};
 use super::exchange::{Accepted, Call, Exchange, ExchangeObserver, Observer, QueryAnswer};
-use super::formats::{AuthStyle, SubmitFormat};
-use super::inputs::Inputs;
+use super::formats::{AuthStyle, RequestFormat, SubmitFormat};
 use super::{Commit, FetchError, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream};
 use crate::budget::{Poll, Reservation, Submit};
 use crate::config::{Account, UpstreamConfig};
@@ -28,7 +27,7 @@ pub(crate) struct GptProto {
     sync_timeout: Duration,
     answer_bytes_max: usize,
     sync_answer_bytes_max: usize,
-    inputs: Inputs,
+    input_urls: Option<InputUrls>,
     catalogue: Arc<Catalogue>,
 }
 
@@ -39,7 +38,7 @@ impl fmt::Debug for GptProto {
 }
 
 impl GptProto {
-    /// Builds the adapter for `config.base_url`. With `input_urls`, input pictures are sent as URLs.
+    /// Builds the adapter for `config.base_url`. With `input_urls`, input pictures can be sent as URLs.
     ///
     /// # Errors
     ///
@@ -56,7 +55,7 @@ impl GptProto {
             sync_timeout: config.sync_timeout,
             answer_bytes_max: config.answer_bytes_max,
             sync_answer_bytes_max: config.sync_answer_bytes_max,
-            inputs: input_urls.map_or(Inputs::Inline, Inputs::Link),
+            input_urls,
             catalogue,
         })
     }
@@ -83,27 +82,25 @@ impl GptProto {
         self.exchange.query(account, auth, path, body).await
     }
 
-    async fn submit_once(
+    pub(super) async fn submit_once(
         &self,
         account: &AccountId,
         request: &PictureRequest,
         pictures: u8,
-        _format: &SubmitFormat,
+        SubmitFormat { format, .. }: &SubmitFormat,
         commit: Commit,
     ) -> Result<Submitted, SubmitError> {
-        let (call, input_url_guards) = self.call(request, pictures)?;
-        let read: fn(BytesMut) -> SubmitAnswer = match request.api_kind {
+        let api_kind = format.method.api_kind();
+        let (call, input_url_guards) = self.call(request, pictures, format)?;
+        let read: fn(BytesMut) -> SubmitAnswer = match api_kind {
             ApiKind::Prediction => prediction::answer,
             ApiKind::OpenAi => openai::answer,
             ApiKind::Unified => unified::answer,
         };
-        let handle = |UpstreamPrediction { id, poll_url }| PurchaseHandle {
-            id,
-            poll_url,
-            api_kind: request.api_kind,
-            input_url_guards,
-        };
-        match self.exchange.submit(account, call, commit, read).await? {
+        let handle = |UpstreamPrediction { id, poll_url }| PurchaseHandle { id, poll_url, api_kind, input_url_guards };
+        let accepted = self.exchange.submit(account, call, commit, read).await?;
+        self.exchange.accepted_with(account, format.auth);
+        match accepted {
             Accepted::Prediction(prediction) => Ok(Submitted::Accepted(handle(prediction))),
             Accepted::Finished { prediction, finished } => {
                 Ok(Submitted::Finished { handle: prediction.map(handle), finished })
@@ -111,46 +108,56 @@ impl GptProto {
         }
     }
 
-    /// Builds the call for a request, and publishes its input pictures where they are sent as URLs.
-    pub(super) fn call(&self, request: &PictureRequest, pictures: u8) -> Result<(Call, InputUrlGuards), SubmitError> {
-        let unavailable = || {
-            SubmitError::Rejected(Failure::InvalidRequest {
-                message: format!(
-                    "the model {} has no {} through the API {}",
-                    request.model,
-                    request.task.name(),
-                    request.api_kind.name()
-                ),
-            })
-        };
-        let model = self.catalogue.find(&request.model).ok_or_else(unavailable)?;
-        model.capabilities(request.api_kind, request.task).ok_or_else(unavailable)?;
+    /// Builds the call for a request in a format, and publishes its input pictures where the format has them as URLs.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError::Rejected`] when the request cannot be written in this format.
+    pub(super) fn call(
+        &self,
+        request: &PictureRequest,
+        pictures: u8,
+        format: &RequestFormat,
+    ) -> Result<(Call, InputUrlGuards), SubmitError> {
+        let PictureRequest { model, task, .. } = request;
+        let rejected = |message: String| SubmitError::Rejected(Failure::InvalidRequest { message });
+        let api_kind = format.method.api_kind();
+        let unavailable =
+            || rejected(format!("the model {model} has no {} through the API {}", task.name(), api_kind.name()));
+        let unwritable = |problem| rejected(format!("the request cannot be sent as {}: {problem}", format.describe()));
+        let model = self.catalogue.find(model).ok_or_else(unavailable)?;
+        model.capabilities(api_kind, *task).ok_or_else(unavailable)?;
+        let input_urls = self.input_urls.as_ref();
         let json = |path: &str, body| Call {
             path: path.to_owned(),
+            auth: format.auth,
             content_type: "application/json".to_owned(),
             body,
             timeout: self.submit_timeout,
             answer_bytes_max: self.answer_bytes_max,
         };
-        Ok(match request.api_kind {
+        Ok(match api_kind {
             ApiKind::Prediction => {
-                let spec = model.task_spec(request.task).ok_or_else(unavailable)?;
-                let (body, input_url_guards) = prediction::body(model, spec, request, pictures, &self.inputs);
-                (json(&spec.path, body), input_url_guards)
+                let spec = model.task_spec(*task).ok_or_else(unavailable)?;
+                let (body, guards) =
+                    prediction::body(model, spec, request, pictures, format, input_urls).map_err(unwritable)?;
+                (json(&spec.path, body), guards)
             }
             ApiKind::OpenAi => {
                 let api = model.openai.as_ref().ok_or_else(unavailable)?;
-                let openai::Form { path, content_type, body } = openai::form(&model.id, api, request, pictures);
+                let openai::Form { path, content_type, body } =
+                    openai::form(&model.id, api, request, pictures, format).map_err(unwritable)?;
                 let (timeout, answer_bytes_max) = (self.sync_timeout, self.sync_answer_bytes_max);
                 (
-                    Call { path: path.to_owned(), content_type, body, timeout, answer_bytes_max },
+                    Call { path: path.to_owned(), auth: format.auth, content_type, body, timeout, answer_bytes_max },
                     InputUrlGuards::default(),
                 )
             }
             ApiKind::Unified => {
                 let api = model.unified.as_ref().ok_or_else(unavailable)?;
-                let (body, input_url_guards) = unified::body(&model.id, api, request, pictures, &self.inputs);
-                (json(unified::SUBMIT_PATH, body), input_url_guards)
+                let (body, guards) =
+                    unified::body(&model.id, api, request, pictures, format, input_urls).map_err(unwritable)?;
+                (json(unified::SUBMIT_PATH, body), guards)
             }
         })
     }
@@ -205,6 +212,7 @@ pub(super) mod tests {
     use super::*;
     use crate::config::{Config, Environment};
     use crate::model::{Choices, Format, Input, Size, Task};
+    use crate::upstream::formats::InputMethod;
 
     pub(crate) fn adapter(input_urls: Option<InputUrls>) -> GptProto {
         let environment = Environment::from([("GPTPROTO_API_KEY".to_owned(), "sk-test".to_owned())]);
@@ -254,19 +262,30 @@ pub(super) mod tests {
         serde_json::from_slice(&sent(call).await).unwrap()
     }
 
+    /// Returns the call for a request in the documented format of an input method.
+    pub(crate) fn call(
+        input_urls: Option<InputUrls>,
+        request: &PictureRequest,
+        pictures: u8,
+        method: InputMethod,
+    ) -> (Call, InputUrlGuards) {
+        adapter(input_urls).call(request, pictures, &RequestFormat::documented(method)).unwrap()
+    }
+
     #[test]
     fn each_api_has_its_own_time_out() {
-        let adapter = adapter(None);
-        for (api_kind, seconds) in [(ApiKind::Prediction, 120), (ApiKind::OpenAi, 600), (ApiKind::Unified, 120)] {
-            let (call, _) = adapter.call(&PictureRequest { api_kind, ..request("gpt-image-2") }, 1).unwrap();
-            assert_eq!(call.timeout.as_secs(), seconds, "{api_kind:?}");
+        for (method, seconds) in
+            [(InputMethod::Base64Images, 120), (InputMethod::Multipart, 600), (InputMethod::Unified, 120)]
+        {
+            let (call, _) = call(None, &request("gpt-image-2"), 1, method);
+            assert_eq!(call.timeout.as_secs(), seconds, "{method:?}");
         }
     }
 
     #[test]
     fn an_api_that_a_model_lacks_is_rejected_before_a_call() {
-        let request = PictureRequest { api_kind: ApiKind::OpenAi, ..request("gpt-image-2.5-flare") };
-        let refused = adapter(None).call(&request, 1).unwrap_err();
+        let format = RequestFormat::documented(InputMethod::Multipart);
+        let refused = adapter(None).call(&request("gpt-image-2.5-flare"), 1, &format).unwrap_err();
         assert!(matches!(refused, SubmitError::Rejected(Failure::InvalidRequest { .. })), "{refused:?}");
     }
 }

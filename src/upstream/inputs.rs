@@ -1,17 +1,10 @@
-//! Input pictures in bodies that take URLs and data URIs, in the form that is configured.
+//! Input pictures in bodies that take addresses or data URIs.
 
 use std::sync::Arc;
 
 use crate::http::StreamingBody;
 use crate::input_urls::{InputUrlGuards, InputUrls};
 use crate::model::{ByteSource, Input, Picture};
-
-/// How input pictures are sent (`upstream.inputs`).
-#[derive(Clone, Debug)]
-pub(super) enum Inputs {
-    Inline,
-    Link(InputUrls),
-}
 
 /// An input picture in a body.
 #[derive(Clone, Debug)]
@@ -20,23 +13,36 @@ pub(super) enum InputReference {
     Inline(Picture, Arc<dyn ByteSource>),
 }
 
-impl Inputs {
-    /// Returns an input picture in the configured form. The guard of a published one is added to `input_url_guards`.
-    pub(super) fn refer(&self, input: &Input, input_url_guards: &mut InputUrlGuards) -> InputReference {
-        match (input, self) {
-            (Input::Link(url), Self::Inline | Self::Link(_)) => InputReference::Url(url.clone()),
-            (Input::Bytes { picture, source }, Self::Inline) => InputReference::Inline(*picture, Arc::clone(source)),
-            (Input::Bytes { picture, source }, Self::Link(input_urls)) => {
-                let input_url_guard = input_urls.publish(*picture, Arc::clone(source));
-                let url = input_url_guard.url().to_owned();
-                input_url_guards.push(input_url_guard);
-                InputReference::Url(url)
+impl InputReference {
+    /// Returns a picture as a data URI; `None` for one that its client gave as an address.
+    pub(super) fn inline(input: &Input) -> Option<Self> {
+        match input {
+            Input::Bytes { picture, source } => Some(Self::Inline(*picture, Arc::clone(source))),
+            Input::Link(_) => None,
+        }
+    }
+
+    /// Returns a picture as an address: its client's own, or one that is published; `None` for bytes that cannot be
+    /// published. The guard of a published one is added to `guards`.
+    pub(super) fn url(input: &Input, input_urls: Option<&InputUrls>, guards: &mut InputUrlGuards) -> Option<Self> {
+        let has_url = matches!(input, Input::Link(_)) || input_urls.is_some();
+        has_url.then(|| Self::either(input, input_urls, guards))
+    }
+
+    /// Returns a picture as an address where it has one or can be published, else as a data URI.
+    pub(super) fn either(input: &Input, input_urls: Option<&InputUrls>, guards: &mut InputUrlGuards) -> Self {
+        match (input, input_urls) {
+            (Input::Link(url), _) => Self::Url(url.clone()),
+            (Input::Bytes { picture, source }, None) => Self::Inline(*picture, Arc::clone(source)),
+            (Input::Bytes { picture, source }, Some(input_urls)) => {
+                let guard = input_urls.publish(*picture, Arc::clone(source));
+                let url = guard.url().to_owned();
+                guards.push(guard);
+                Self::Url(url)
             }
         }
     }
-}
 
-impl InputReference {
     /// Appends a JSON string: the URL, or a data URI whose base64 is encoded while it is sent.
     pub(super) fn append_to(self, body: StreamingBody) -> StreamingBody {
         match self {

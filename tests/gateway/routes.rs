@@ -265,7 +265,7 @@ fn address() -> String {
 async fn with_input_urls(upstream: &Upstream, changes: &[(&str, &str)]) -> (Gateway, String) {
     let listen = address();
     let public_url = format!("http://{listen}");
-    let own = [("server.listen", listen.as_str()), ("server.public_url", &public_url), ("upstream.inputs", "link")];
+    let own = [("server.listen", listen.as_str()), ("server.public_url", &public_url), ("upstream.inputs", "links")];
     let changes: Vec<(&str, &str)> = own.into_iter().chain(changes.iter().copied()).collect();
     (Gateway::with(upstream, &changes).await, public_url)
 }
@@ -333,7 +333,7 @@ async fn the_log_of_an_input_url_does_not_contain_its_path() {
         .variable("GATEWAY_LOG__FILTER", "info")
         .variable("GATEWAY_SERVER__LISTEN", &listen)
         .variable("GATEWAY_SERVER__PUBLIC_URL", &format!("http://{listen}"))
-        .variable("GATEWAY_UPSTREAM__INPUTS", "link");
+        .variable("GATEWAY_UPSTREAM__INPUTS", "links");
     let serving = program.serve(&[]).await;
     serving.alice().edit(&Edit::new("logged")).await.picture();
     let address = upstream.prediction().await["parameters"]["image"][0].as_str().unwrap().to_owned();
@@ -368,10 +368,10 @@ async fn check_names_the_api_and_the_inputs_that_are_not_the_default() {
     assert!(!program.run(&["check"]).await.stdout.contains("every request uses"));
     let unified = program.clone().variable("GATEWAY_UPSTREAM__API", "unified");
     assert!(unified.run(&["check"]).await.stdout.contains("every request uses the API unified"));
-    let linked = program.variable("GATEWAY_UPSTREAM__INPUTS", "link");
+    let linked = program.variable("GATEWAY_UPSTREAM__INPUTS", "links");
     let refused = linked.run(&["check"]).await;
     assert_eq!((refused.code, refused.stderr.lines().count()), (Some(64), 1), "{refused:?}");
     assert!(refused.stderr.contains("upstream.inputs") && refused.stderr.contains("server.public_url"), "{refused:?}");
     let checked = linked.variable("GATEWAY_SERVER__PUBLIC_URL", "https://gateway.example").run(&["check"]).await;
-    assert!(checked.stdout.contains("fetches input pictures from https://gateway.example"), "{checked:?}");
+    assert!(checked.stdout.contains("may fetch input pictures from https://gateway.example"), "{checked:?}");
 }

@@ -47,7 +47,7 @@ use crate::storage::journal::StoredState;
 use crate::storage::journal::memory::{Disk, MemoryJournal, SyncMode};
 use crate::storage::{DiskSpace, Results, spool::Spool};
 use crate::telemetry::Metrics;
-use crate::upstream::formats::SubmitFormat;
+use crate::upstream::formats::{FormatStore, StoredFormats, SubmitFormat};
 use crate::upstream::{
     Commit, FetchError, Finished, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream,
 };
@@ -121,6 +121,16 @@ struct NoListener;
 
 impl CompletionListener for NoListener {
     fn ended(&self, _job: JobId) {}
+}
+
+/// Stores nothing.
+#[derive(Debug)]
+struct NoStore;
+
+impl FormatStore for NoStore {
+    fn save(&self, _formats: &StoredFormats) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What the network and the upstream do with a submit.
@@ -398,6 +408,8 @@ impl Simulation {
             lifecycle: lifecycle.clone(),
             metrics,
             learned: None,
+            formats: (StoredFormats::default(), Arc::new(NoStore)),
+            publishes_inputs: false,
         };
         let starting = Engine::start(parts, &upstream, &cache, &storage);
         // Sometimes the power is cut again while the gateway resumes unfinished jobs.

@@ -1,4 +1,4 @@
-//! `GET /v1/inputs/{token}`: an input picture that is published for the upstream (`upstream.inputs = "link"`).
+//! `GET /v1/inputs/{token}`: an input picture that is published for the upstream (`"links"` in `upstream.inputs`).
 
 use axum::body::Body;
 use axum::extract::{Path, State};

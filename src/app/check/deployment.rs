@@ -2,7 +2,7 @@
 
 use super::report::{Row, Section, Verdict};
 use crate::app::listeners;
-use crate::config::{ApiPolicy, Config, InputTransport};
+use crate::config::{ApiPolicy, Config};
 use crate::storage::{DataDirectory, DataDirectoryError};
 
 /// Adds a row for each part of the deployment.
@@ -56,10 +56,8 @@ fn open_files(config: &Config) -> Row {
 fn unusual_transport(config: &Config) -> Option<String> {
     let api = config.upstream.api;
     let api = (api != ApiPolicy::Auto).then(|| format!("every request uses the API {}", api.name()));
-    let inputs = match (config.upstream.inputs, &config.server.addresses.public_url) {
-        (InputTransport::Link, Some(base)) => Some(format!("the upstream fetches input pictures from {base}")),
-        (InputTransport::Link | InputTransport::Inline, _) => None,
-    };
+    let base = config.upstream.inputs.published_below(&config.server.addresses, config.upstream.is_loopback());
+    let inputs = base.map(|base| format!("the upstream may fetch input pictures from {base}"));
     let settings: Vec<String> = api.into_iter().chain(inputs).collect();
     (!settings.is_empty()).then(|| settings.join("; "))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::live::{Deferred, StateGuard, Submission};
 use super::polling::PollMessage;
 use super::report::count_end;
+use super::submit::Attempt;
 use super::{Driver, fetch, submit};
 use crate::engine::jobs::event::{AppendOutcome, Completion, Effect, Event, Step};
 use crate::engine::start_time::missed_start;
@@ -25,11 +26,12 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Ef
             }
         }
         Effect::ExplainDelay { purchase } => explain_delay(driver, state, purchase),
-        Effect::Submit { purchase, pictures, attempt } => {
+        Effect::Submit { purchase, pictures, attempt, format } => {
             if let Some(submission) = submission(state, purchase)
                 && let Some(reservation) = submission.reservation.take()
             {
-                submit::start(driver, purchase, pictures, attempt, reservation, Arc::clone(&submission.request));
+                let request = Arc::clone(&submission.request);
+                submit::start(driver, purchase, pictures, Attempt { number: attempt, format }, reservation, request);
             }
         }
         Effect::SendLastByte { purchase, send } => {
@@ -65,6 +67,17 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Ef
             fetch::start(driver, purchase, finished, pause, resumable);
         }
         Effect::Publish { job, change } => state.live.publish(job, change),
+        Effect::ReportIdConflict { purchase, upstream, other } => {
+            driver.services.metrics.upstream_id_conflict();
+            state.defer([Deferred::LogIdConflict { purchase, upstream, other }]);
+        }
+        Effect::FormatsChanged(changes) => {
+            driver.formats.save(state.jobs.formats.stored());
+            for change in changes {
+                driver.services.metrics.format_changed(&change);
+                state.defer([Deferred::LogFormat(change)]);
+            }
+        }
         Effect::CountLostAnswer { usd } => driver.services.metrics.unknown(usd),
         Effect::EndPurchase(ended) => {
             if let Some(quota) = state.live.quota(ended.purchase.job) {
@@ -101,6 +114,7 @@ fn explain_delay(driver: &Arc<Driver>, state: &StateGuard<'_>, purchase: Purchas
 
 /// Appends records; reports once they are durable, or are not.
 fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step) {
+    let formats_settled = driver.formats.settled();
     let appended: Vec<_> = records.into_iter().map(|record| driver.services.journal.append(record)).collect();
     let lifecycle = &driver.services.lifecycle;
     let driver = Arc::clone(driver);
@@ -109,6 +123,7 @@ fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step) {
         for appended in appended {
             result = result.and(appended.await);
         }
+        formats_settled.await;
         if let Err(error) = &result {
             log_not_journalled(step, error);
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, MutexGuard};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::report::log_end;
+use super::report::{log_end, log_format, log_id_conflict};
 use super::{Driver, State};
 use crate::budget::{InFlightPermit, QueueSlot, Reservation, Submit};
 use crate::engine::jobs::event::{EndedPurchase, Event, ProgressChange};
@@ -19,6 +19,7 @@ use crate::model::{
     ClientId, Failure, JobId, JobResult, PictureRequest, PurchaseId, PurchaseResult, QuotaHold, UpstreamId,
 };
 use crate::storage::journal::JobRecord;
+use crate::upstream::formats::FormatChange;
 
 /// The state under its lock. What it lets go of is dropped and logged after the lock is released, since that may block.
 pub(super) struct StateGuard<'a> {
@@ -35,6 +36,10 @@ pub(super) enum Deferred {
     ReleaseJob(LiveJob),
     /// The end of a purchase is logged.
     Log(Box<EndedPurchase>),
+    /// That the upstream gave a purchase the id of another one is logged.
+    LogIdConflict { purchase: PurchaseId, upstream: UpstreamId, other: PurchaseId },
+    /// A change of what is known of request formats is logged.
+    LogFormat(FormatChange),
 }
 
 /// What the driver holds for the live jobs.
@@ -144,6 +149,8 @@ impl Drop for StateGuard<'_> {
                 Deferred::Release(submission) => drop(submission),
                 Deferred::ReleaseJob(live) => drop(live),
                 Deferred::Log(ended) => log_end(&ended),
+                Deferred::LogIdConflict { purchase, upstream, other } => log_id_conflict(purchase, &upstream, other),
+                Deferred::LogFormat(change) => log_format(&change),
             }
         }
     }

@@ -2,7 +2,8 @@
 
 use crate::engine::jobs::event::EndedPurchase;
 use crate::engine::metrics::EngineMetrics;
-use crate::model::Usd;
+use crate::model::{PurchaseId, UpstreamId, Usd};
+use crate::upstream::formats::{FormatChange, FormatSubject};
 
 /// Counts the end of a purchase.
 pub(super) fn count_end(metrics: &EngineMetrics, ended: &EndedPurchase) {
@@ -29,6 +30,29 @@ pub(super) fn log_end(ended: &EndedPurchase) {
         Err(failure) => {
             let failure = failure.name();
             tracing::info!(%purchase, %client, failure, "purchase ended without a picture");
+        }
+    }
+}
+
+/// Logs that the upstream gave a purchase the id of another one.
+pub(super) fn log_id_conflict(purchase: PurchaseId, upstream: &UpstreamId, other: PurchaseId) {
+    tracing::error!(
+        %purchase,
+        %upstream,
+        %other,
+        "the upstream accepted a purchase under the id of another one; its outcome is taken for unknown"
+    );
+}
+
+/// Logs a change of what is known of request formats: the first proof for information, anything else as a warning.
+pub(super) fn log_format(change: &FormatChange) {
+    let FormatChange { subject, format, state, reason } = change;
+    let FormatSubject { account, model, task, .. } = subject;
+    let (model, task, format) = (model.as_str(), task.name(), format.describe());
+    match *state {
+        "proven" => tracing::info!(%account, model, task, format, "the upstream accepts a request format"),
+        state => {
+            tracing::warn!(%account, model, task, format, state, reason, "a request format is not used first any more")
         }
     }
 }

@@ -9,8 +9,8 @@ use super::Driver;
 use crate::budget::{Granted, Pushback, QueueSlot, Reservation, Submit};
 use crate::engine::jobs::event::{Event, SubmitResult};
 use crate::input_urls::InputUrlGuards;
-use crate::model::{ApiKind, Failure, PictureRequest, PurchaseId};
-use crate::upstream::formats::{InputMethod, RequestFormat, SubmitFormat};
+use crate::model::{Failure, PictureRequest, PurchaseId};
+use crate::upstream::formats::SubmitFormat;
 use crate::upstream::{Commit, SubmitError, Submitted};
 
 /// Waits for the budget in a task of its own, until the slot is dropped at the latest.
@@ -36,12 +36,20 @@ fn on_granted(driver: &Arc<Driver>, purchase: PurchaseId, granted: Result<Grante
     }
 }
 
+/// A submit of a purchase.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    /// For the log: its number, without those that the upstream pushed back.
+    pub(super) number: u32,
+    pub(super) format: Box<SubmitFormat>,
+}
+
 /// Submits in a task that the drain waits for.
 pub(super) fn start(
     driver: &Arc<Driver>,
     purchase: PurchaseId,
     pictures: u8,
-    attempt: u32,
+    attempt: Attempt,
     reservation: Reservation<Submit>,
     request: Arc<PictureRequest>,
 ) {
@@ -49,19 +57,14 @@ pub(super) fn start(
     let driver = Arc::clone(driver);
     lifecycle.spawn("submit", async move {
         let services = &driver.services;
+        let Attempt { number: attempt, format } = attempt;
         let account = reservation.account().clone();
         let commit = commit(&driver, purchase);
-        let method = match request.api_kind {
-            ApiKind::Prediction => InputMethod::Base64Images,
-            ApiKind::OpenAi => InputMethod::Multipart,
-            ApiKind::Unified => InputMethod::Unified,
-        };
-        let format = RequestFormat::documented(method);
-        let format = SubmitFormat { format, accepted_before: true, may_change_auth: false };
         let result = services.upstream.submit(reservation, &request, pictures, &format, commit).await;
-        services.metrics.submitted(request.api_kind, result.as_ref().err());
+        services.metrics.submitted(&request.model, format.format.method, result.as_ref().err());
         if let Err(error) = &result {
-            tracing::warn!(%purchase, %account, attempt, ?error, "the upstream did not accept a submit");
+            let format = format.format.describe();
+            tracing::warn!(%purchase, %account, attempt, format, ?error, "the upstream did not accept a submit");
         }
         on_submitted(&driver, purchase, result);
     });

@@ -8,6 +8,7 @@ use crate::model::{
 };
 use crate::polling::latency::LatencyClass;
 use crate::storage::journal::{JobRecord, Record};
+use crate::upstream::formats::{FormatChange, SubmitFormat};
 use crate::upstream::{Finished, PollError, Polled, PurchaseHandle, SubmitError, Submitted};
 
 /// The circumstances of an event: the time on both clocks, and one random number.
@@ -111,7 +112,7 @@ pub(in crate::engine) enum Effect {
     /// Ask the budget why a purchase has not had its turn in time; [`Event::NotGranted`] answers.
     ExplainDelay { purchase: PurchaseId },
     /// Submit, with all but the last byte; [`Event::Uploaded`] and [`Event::Submitted`] answer.
-    Submit { purchase: PurchaseId, pictures: u8, attempt: u32 },
+    Submit { purchase: PurchaseId, pictures: u8, attempt: u32, format: Box<SubmitFormat> },
     /// Send the last byte of a submit, or break the submit off.
     SendLastByte { purchase: PurchaseId, send: bool },
     /// The submit has no answer yet and was not refused: the budget counts it as accepted.
@@ -128,6 +129,10 @@ pub(in crate::engine) enum Effect {
     Fetch { purchase: PurchaseId, finished: Finished, pause: Duration, resumable: bool },
     /// Show the waiters a change.
     Publish { job: JobId, change: ProgressChange },
+    /// The upstream gave a purchase the id of another one, which an operator has to know.
+    ReportIdConflict { purchase: PurchaseId, upstream: UpstreamId, other: PurchaseId },
+    /// What is known of request formats has changed: log and count the changes, and store what is known.
+    FormatsChanged(Vec<FormatChange>),
     /// Count a lost answer whose purchase is submitted again, and what it may have cost.
     CountLostAnswer { usd: Usd },
     /// Account for a purchase that has ended.

@@ -1,9 +1,11 @@
 //! Handles an event: passes it to its purchase, then ends or abandons the job (`settle`).
 
 use super::Jobs;
-use super::event::{AppendOutcome, Effect, Event, Now, ProgressChange, Step};
-use super::purchase::{Context, Intent, Purchase};
+use super::event::{AppendOutcome, Effect, Event, Now, ProgressChange, Step, SubmitResult};
+use super::purchase::{Context, Intent, JobContext, Purchase, State};
 use crate::model::{Failure, JobId, PurchaseId};
+use crate::upstream::formats::FormatSubject;
+use crate::upstream::{SubmitError, Submitted};
 
 impl Jobs {
     /// Takes note of what has happened; returns what is to be done.
@@ -17,7 +19,7 @@ impl Jobs {
                 self.step(purchase, now, out, |one, cx| give_up(one, failure, cx));
             }
             Event::Uploaded { purchase } => self.step(purchase, now, out, Purchase::uploaded),
-            Event::Submitted { purchase, result } => self.step(purchase, now, out, |one, cx| one.submitted(result, cx)),
+            Event::Submitted { purchase, result } => self.submitted(purchase, result, now, out),
             Event::Polled { purchase, age, result } => {
                 self.step(purchase, now, out, |one, cx| one.polled(age, result, cx));
             }
@@ -43,7 +45,51 @@ impl Jobs {
                 }
             }
         }
+        let changes = self.formats.take_changes();
+        if !changes.is_empty() {
+            effects.push(Effect::FormatsChanged(changes));
+        }
         effects
+    }
+
+    /// Passes the answer to a submit on, and then asks again for those that wait for what it says of a format.
+    fn submitted(&mut self, purchase: PurchaseId, result: SubmitResult, now: Now, out: &mut Vec<Effect>) {
+        let sent = self.table.sent(purchase).map(|sent| sent.subject.clone());
+        let result = if sent.is_some() { self.with_own_id(purchase, result, out) } else { result };
+        // After a refusal for another reason, the budget decides when the next submit leaves.
+        let usable = !matches!(result.result, Err(SubmitError::Refused { .. } | SubmitError::NotSent { .. }));
+        self.step(purchase, now, out, |one, cx| one.submitted(result, cx));
+        let Some(subject) = sent else { return };
+        self.ask_for_formats(&subject, usable, now, out);
+    }
+
+    /// Takes the answer to a submit for an unknown outcome if its id is that of another live purchase.
+    fn with_own_id(&mut self, purchase: PurchaseId, answer: SubmitResult, out: &mut Vec<Effect>) -> SubmitResult {
+        let (Ok(Submitted::Accepted(handle)) | Ok(Submitted::Finished { handle: Some(handle), .. })) = &answer.result
+        else {
+            return answer;
+        };
+        let upstream = handle.id.clone();
+        match self.table.add_upstream(&upstream, purchase) {
+            Err(other) => {
+                out.push(Effect::ReportIdConflict { purchase, upstream, other });
+                let message = "the upstream answered with the id of another purchase".to_owned();
+                SubmitResult { result: Err(SubmitError::Unknown { message }), ..answer }
+            }
+            Ok(()) => {
+                if let Some(live) = self.table.live.get_mut(&purchase.job) {
+                    live.upstream.push(upstream);
+                }
+                answer
+            }
+        }
+    }
+
+    /// Asks again for the format of the purchases of a model that wait for one.
+    fn ask_for_formats(&mut self, answered: &FormatSubject, usable: bool, now: Now, out: &mut Vec<Effect>) {
+        for purchase in self.awaiting_format.clone() {
+            self.step(purchase, now, out, |one, cx| one.format_answered(answered, usable, cx));
+        }
     }
 
     fn journalled(&mut self, step: Step, outcome: AppendOutcome, now: Now, out: &mut Vec<Effect>) {
@@ -87,19 +133,28 @@ impl Jobs {
     ) {
         let Some(live) = self.table.live.get_mut(&purchase.job) else { return };
         let Some(one) = live.purchases.get_mut(usize::from(purchase.slot)) else { return };
+        let job = JobContext {
+            record: &live.record,
+            formats: live.formats.as_ref(),
+            start_by: live.times.start_by,
+            intent: live.intent,
+        };
         let mut cx = Context {
             purchase,
-            record: &live.record,
-            api_kind: live.api_kind,
-            start_by: live.times.start_by,
+            job,
             rules: &self.rules,
-            intent: live.intent,
             closed: self.closed.as_ref(),
             now,
             timers: &mut self.timers,
+            formats: &mut self.formats,
             effects: out,
         };
         step(one, &mut cx);
+        if matches!(one.state, State::AwaitingFormat { .. }) {
+            self.awaiting_format.insert(purchase);
+        } else if !self.awaiting_format.is_empty() {
+            self.awaiting_format.remove(&purchase);
+        }
         self.settle(purchase.job, now, out);
     }
 
@@ -116,8 +171,7 @@ impl Jobs {
     pub(super) fn settle(&mut self, job: JobId, now: Now, out: &mut Vec<Effect>) {
         let Some(live) = self.table.live.get_mut(&job) else { return };
         if live.has_ended() {
-            let Some(live) = self.table.live.remove(&job) else { return };
-            self.table.unlist(&live.record);
+            let Some(live) = self.table.remove(job) else { return };
             out.push(Effect::EndJob { outcome: live.outcome(), record: live.record });
         } else if !live.abandoned && live.is_dispensable() {
             live.abandoned = true;

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::event::JobStage;
 use super::purchase::{Intent, Purchase, PurchaseEnd};
-use crate::model::{ApiKind, Failure, JobResult};
+use crate::model::{Failure, JobResult, UpstreamId};
 use crate::storage::journal::JobRecord;
+use crate::upstream::formats::FormatOptions;
 
 pub(in crate::engine) mod outcome;
 pub(super) mod recovered;
@@ -17,9 +18,12 @@ use outcome::{JobResultBuilder, job_failure};
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) record: Arc<JobRecord>,
-    pub(super) api_kind: ApiKind,
+    /// The formats that its submits can be written in; `None` for a job from before the start.
+    pub(super) formats: Option<Arc<FormatOptions>>,
     pub(super) intent: Intent,
     pub(super) purchases: Vec<Purchase>,
+    /// The upstream's ids of its purchases.
+    pub(super) upstream: Vec<UpstreamId>,
     /// Requests that wait for it and keep it needed; an observer does not.
     pub(super) needed: usize,
     /// Its client fetches the result later: needed until it ends, or until its client cancels it.

@@ -33,11 +33,10 @@ use std::time::{Duration, Instant};
 use super::event::{Effect, NextPoll, Now, Step};
 use super::rules::Rules;
 use super::timers::Timers;
-use crate::model::{
-    AccountId, ApiKind, Failure, PurchaseId, PurchaseResult, StoredPicture, Timestamp, UpstreamId, Usage,
-};
+use crate::model::{AccountId, Failure, PurchaseId, PurchaseResult, StoredPicture, Timestamp, UpstreamId, Usage};
 use crate::polling::latency::LatencyClass;
 use crate::storage::journal::{JobRecord, Record};
+use crate::upstream::formats::{FormatOptions, FormatSubject, FormatTable, FormatTries, RequestFormat};
 use crate::upstream::{Finished, PurchaseHandle};
 
 mod append;
@@ -78,6 +77,10 @@ struct Attempts {
     counted: u32,
     /// Accounts whose key the upstream refused; each once, however often it refused.
     refused_accounts: Vec<AccountId>,
+    /// The formats that the upstream refused.
+    formats: FormatTries,
+    /// It was submitted again in another format.
+    format_changed: bool,
 }
 
 /// The state of a purchase.
@@ -89,6 +92,11 @@ pub(super) enum State {
     Late,
     /// It waits before it is queued again.
     Pausing {
+        until: Instant,
+    },
+    /// The budget has granted a submit with this account, and another purchase is trying out the format.
+    AwaitingFormat {
+        account: AccountId,
         until: Instant,
     },
     /// A submit is under way.
@@ -115,9 +123,16 @@ pub(super) enum State {
 /// A submit that is under way.
 #[derive(Debug)]
 pub(super) struct Submit {
-    pub(super) account: AccountId,
+    pub(super) sent: SentFormat,
     pub(super) since: Instant,
     pub(super) last_byte: LastByte,
+}
+
+/// The format that a submit was written in, and what its answer says something about.
+#[derive(Clone, Debug)]
+pub(super) struct SentFormat {
+    pub(super) subject: FormatSubject,
+    pub(super) format: RequestFormat,
 }
 
 /// What is known of the record of a job.
@@ -161,14 +176,17 @@ pub(super) struct Accepted {
     pub(super) found_done: bool,
     /// Polls and fetches in a row that failed.
     pub(super) troubles: u32,
+    /// How it was submitted; `None` for a purchase from before the start.
+    pub(super) sent: Option<SentFormat>,
 }
 
 /// Pictures that came with the answer to a submit.
 #[derive(Debug)]
 pub(super) struct Immediate {
     finished: Finished,
+    sent: SentFormat,
     /// When it was submitted.
-    sent: Instant,
+    since: Instant,
     answered: Instant,
     rounds: u32,
 }
@@ -194,17 +212,26 @@ pub(in crate::engine) enum PurchaseEnd {
 /// What a step of a purchase may look at, and where it puts its effects.
 pub(super) struct Context<'a> {
     pub(super) purchase: PurchaseId,
-    pub(super) record: &'a Arc<JobRecord>,
-    pub(super) api_kind: ApiKind,
-    /// Until when a submit is of use to a waiter.
-    pub(super) start_by: Instant,
+    pub(super) job: JobContext<'a>,
     pub(super) rules: &'a Rules,
-    pub(super) intent: Intent,
     /// Why nothing may be submitted any more.
     pub(super) closed: Option<&'a Failure>,
     pub(super) now: Now,
     pub(super) timers: &'a mut Timers,
+    /// The request formats that the upstream is known to accept.
+    pub(super) formats: &'a mut FormatTable,
     pub(super) effects: &'a mut Vec<Effect>,
+}
+
+/// What a step of a purchase may look at of its job.
+#[derive(Clone, Copy)]
+pub(super) struct JobContext<'a> {
+    pub(super) record: &'a Arc<JobRecord>,
+    /// The formats that a submit can be written in; `None` for a job from before the start, which is not submitted again.
+    pub(super) formats: Option<&'a Arc<FormatOptions>>,
+    /// Until when a submit is of use to a waiter.
+    pub(super) start_by: Instant,
+    pub(super) intent: Intent,
 }
 
 impl Context<'_> {
@@ -222,7 +249,7 @@ impl Context<'_> {
 
     /// Whether a submit would be of no use any more.
     fn is_late(&self) -> bool {
-        self.start_by <= self.now.instant
+        self.job.start_by <= self.now.instant
     }
 
     /// Whether the deadline of a purchase has passed that was accepted at this time.
@@ -248,6 +275,7 @@ impl Accepted {
             resumed: false,
             found_done: false,
             troubles: 0,
+            sent: None,
         }
     }
 
@@ -269,7 +297,7 @@ impl State {
     /// Whether the purchase is, or may be, bought.
     pub(super) fn is_bought(&self) -> bool {
         match self {
-            Self::Queued | Self::Late | Self::Pausing { .. } => false,
+            Self::Queued | Self::Late | Self::Pausing { .. } | Self::AwaitingFormat { .. } => false,
             Self::Submitting(_)
             | Self::Withdrawing { .. }
             | Self::Accepting { .. }
@@ -285,15 +313,19 @@ impl State {
             Self::Submitting(_) | Self::Withdrawing { .. } | Self::Accepting { .. } | Self::Collecting(_) => true,
             // Until this end is durable, the journal shows a submit without an answer.
             Self::Ending(PendingEnd { end, upstream: None, .. }) => end.is_bought(),
-            Self::Queued | Self::Late | Self::Pausing { .. } | Self::Polling(_) | Self::Ending(_) | Self::Ended(_) => {
-                false
-            }
+            Self::Queued
+            | Self::Late
+            | Self::Pausing { .. }
+            | Self::AwaitingFormat { .. }
+            | Self::Polling(_)
+            | Self::Ending(_)
+            | Self::Ended(_) => false,
         }
     }
 
     /// Whether it waits for its turn, so that nothing is lost by ending it.
     pub(super) fn is_waiting(&self) -> bool {
-        matches!(self, Self::Queued | Self::Late | Self::Pausing { .. })
+        matches!(self, Self::Queued | Self::Late | Self::Pausing { .. } | Self::AwaitingFormat { .. })
     }
 
     /// Whether the upstream has taken it.

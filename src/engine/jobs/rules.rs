@@ -8,6 +8,7 @@ use crate::model::{Catalogue, Choices, Size, Task, Usage, Usd};
 use crate::polling::latency::LatencyClass;
 use crate::polling::planner::PollPlanner;
 use crate::storage::journal::JobRecord;
+use crate::upstream::formats::FormatRules;
 
 /// The operator's settings that the jobs depend on, and the prices.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub(in crate::engine) struct Rules {
     pub(in crate::engine) on_unknown: OnUnknown,
     /// Time from its acceptance after which a purchase is given up.
     pub(in crate::engine) deadline: Duration,
+    /// Which request formats may be used.
+    pub(in crate::engine) formats: FormatRules,
 }
 
 impl Rules {

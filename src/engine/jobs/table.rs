@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::job::Job;
+use super::purchase::{SentFormat, State, Submit};
 use crate::engine::reuse::{LiveCandidate, ReusePolicy};
-use crate::model::{ClientId, Failure, Fingerprint, IdempotencyKey, JobId};
+use crate::model::{ClientId, Failure, Fingerprint, IdempotencyKey, JobId, PurchaseId, UpstreamId};
 use crate::storage::journal::JobRecord;
 
 /// The live jobs and their indexes. A job that cannot be joined any more is in `live` alone.
@@ -13,6 +14,8 @@ pub(in crate::engine) struct Table {
     pub(super) live: HashMap<JobId, Job>,
     by_fingerprint: HashMap<Fingerprint, Vec<JobId>>,
     by_key: HashMap<(ClientId, IdempotencyKey), JobId>,
+    /// The purchases that the upstream has taken under an id.
+    by_upstream: HashMap<UpstreamId, PurchaseId>,
 }
 
 impl Table {
@@ -39,6 +42,37 @@ impl Table {
                 self.by_key.remove(&key);
             }
         }
+    }
+
+    /// Notes the id under which the upstream has taken a purchase.
+    ///
+    /// # Errors
+    ///
+    /// The other live purchase that it gave the same id to. Following it would show one client the pictures of another.
+    pub(super) fn add_upstream(&mut self, upstream: &UpstreamId, purchase: PurchaseId) -> Result<(), PurchaseId> {
+        match self.by_upstream.get(upstream) {
+            Some(&other) if other != purchase => Err(other),
+            _ => {
+                self.by_upstream.insert(upstream.clone(), purchase);
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes a job that has ended.
+    pub(super) fn remove(&mut self, job: JobId) -> Option<Job> {
+        let removed = self.live.remove(&job)?;
+        self.unlist(&removed.record);
+        for upstream in &removed.upstream {
+            self.by_upstream.remove(upstream);
+        }
+        Some(removed)
+    }
+
+    /// Returns the format of the submit of a purchase that is under way.
+    pub(super) fn sent(&self, purchase: PurchaseId) -> Option<&SentFormat> {
+        let one = self.live.get(&purchase.job)?.purchases.get(usize::from(purchase.slot))?;
+        if let State::Submitting(Submit { sent, .. }) = &one.state { Some(sent) } else { None }
     }
 
     /// Returns the live job of a client's key.

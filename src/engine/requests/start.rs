@@ -13,9 +13,10 @@ use crate::engine::jobs::rules::class;
 use crate::engine::jobs::{NewJob, StartTimes};
 use crate::engine::reuse::{AnswerSource, ReusePolicy};
 use crate::engine::start_time::{check_starts_in_time, queued_submits};
-use crate::model::{Catalogue, CostEstimate, Failure, Fingerprint, JobId, LimitExceeded, PictureRequest, Usd};
+use crate::model::{Catalogue, CostEstimate, Failure, Fingerprint, JobId, LimitExceeded, Model, PictureRequest, Usd};
 use crate::polling::latency::LatencyModel;
 use crate::storage::journal::JobRecord;
+use crate::upstream::formats::FormatOptions;
 
 /// Share of the purchases of a class that are done within the time that one is assumed to take.
 const MOSTLY_DONE: f64 = 0.9;
@@ -122,6 +123,7 @@ fn queue(engine: &Engine, job: JobRequest, fingerprint: Fingerprint, start_by: I
         size: request.size,
         choices: request.choices.clone(),
         n: request.n,
+        inputs: u8::try_from(request.inputs.len()).unwrap_or(u8::MAX),
         shareable: !private,
         idempotency_key: key,
         respond_async: wait_mode == WaitMode::Away,
@@ -147,8 +149,17 @@ fn queue(engine: &Engine, job: JobRequest, fingerprint: Fingerprint, start_by: I
     let slots = submits.into_iter().map(|submit| services.budget.queue(submit)).collect::<Result<_, _>>();
     let slots = slots.map_err(|QueueFull { retry_after }| Failure::QueueFull { retry_after })?;
     let times = StartTimes { start_by: start_by.into_std(), expected_start: expected_start.into_std() };
-    let job = NewJob { record, api_kind: request.api_kind, pictures, webhook, times };
+    let formats = Arc::new(formats(engine, model, &request, pictures.first().copied().unwrap_or(1)));
+    let job = NewJob { record, api_kind: request.api_kind, formats, pictures, webhook, times };
     Ok(QueuedJob { job, request, slots, quota })
+}
+
+/// Lists the formats that the submits of a request can be written in.
+fn formats(engine: &Engine, model: &Model, request: &PictureRequest, pictures: u8) -> FormatOptions {
+    let PictureRequest { task, choices, size, .. } = request;
+    let class = class(&request.model, *task, choices, *size, pictures);
+    let expected = engine.driver.latencies().done_by(&class, MOSTLY_DONE);
+    FormatOptions::of(model, request, pictures, &engine.driver.cache.rules.formats, expected)
 }
 
 fn join(driver: &Arc<Driver>, joined: Joined) -> Waiter {

@@ -29,6 +29,9 @@ pub(crate) struct UpstreamApi {
     /// Parameters with a closed list of values, by name.
     #[serde(default)]
     pub(crate) choices: BTreeMap<String, Choice>,
+    /// Whether the answer can be streamed while the picture is made; the OpenAI-format endpoints only.
+    #[serde(default)]
+    pub(crate) stream: bool,
     /// Parameters that are sent with a fixed value; the gateway itself converts the result to what the client asked for.
     #[serde(default)]
     pub(crate) fixed: BTreeMap<String, String>,

@@ -126,6 +126,14 @@ impl Model {
 
     fn check(&self) -> Result<(), String> {
         check_auto(&self.parameters.size, &self.parameters.choices)?;
+        if self.unified.as_ref().is_some_and(|api| api.stream) {
+            return Err("unified: the unified API has no stream".to_owned());
+        }
+        for (name, spec) in [("edit", &self.edit), ("generate", &self.generate)] {
+            if spec.as_ref().is_some_and(|spec| spec.data_uris_refused && spec.links_field.is_none()) {
+                return Err(format!("{name}: data_uris_refused is about links_field, which is absent"));
+            }
+        }
         for (name, api) in [("openai", &self.openai), ("unified", &self.unified)] {
             let Some(api) = api else { continue };
             let size = api.size.as_ref().unwrap_or(&self.parameters.size);

@@ -23,6 +23,9 @@ pub(crate) struct TaskSpec {
     /// Field for a mask, when the vendor documents one.
     #[serde(default)]
     pub(crate) mask_field: Option<String>,
+    /// The field for addresses is known to refuse data URIs.
+    #[serde(default)]
+    pub(crate) data_uris_refused: bool,
 }
 
 /// The parameters that a model accepts, with their values.
@@ -77,6 +80,10 @@ pub(super) fn check_auto(size: &SizeRule, choices: &BTreeMap<String, Choice>) ->
     }
     if let Some(size) = size.auto.iter().find(|&&auto| size.check(auto).is_err()) {
         return Err(format!("size.auto: {size} violates the model's size rule"));
+    }
+    if let Some(size) = size.other.iter().flat_map(|(size, other)| [size, other]).find(|&&one| size.check(one).is_err())
+    {
+        return Err(format!("size.other: {size} violates the model's size rule"));
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Which sizes a model makes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer};
 
 use crate::model::request::Size;
@@ -17,6 +19,9 @@ pub(crate) struct SizeRule {
     /// Rules for any other size, when the model accepts one.
     #[serde(default)]
     pub(crate) custom: Option<CustomSize>,
+    /// Sizes of one table of the vendor's, with those that another table has in their place.
+    #[serde(default, deserialize_with = "size_pairs")]
+    pub(crate) other: BTreeMap<Size, Size>,
 }
 
 /// The rules for a size that is not listed.
@@ -108,10 +113,16 @@ pub(crate) fn quoted_list(values: impl IntoIterator<Item = String>) -> String {
 }
 
 fn sizes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Size>, D::Error> {
-    Vec::<String>::deserialize(deserializer)?
-        .into_iter()
-        .map(|text| text.parse().map_err(|_| serde::de::Error::custom(format!("{text:?} is not WIDTHxHEIGHT"))))
-        .collect()
+    Vec::<String>::deserialize(deserializer)?.into_iter().map(size).collect()
+}
+
+fn size_pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Size, Size>, D::Error> {
+    let pairs = BTreeMap::<String, String>::deserialize(deserializer)?;
+    pairs.into_iter().map(|(one, other)| Ok((size(one)?, size(other)?))).collect()
+}
+
+fn size<E: serde::de::Error>(text: String) -> Result<Size, E> {
+    text.parse().map_err(|_| E::custom(format!("{text:?} is not WIDTHxHEIGHT")))
 }
 
 #[cfg(test)]
@@ -132,6 +143,7 @@ mod tests {
             auto: vec![size("1024x1024"), size("1536x1024"), size("1024x1536")],
             values: vec![size("1024x1024")],
             custom: Some(RULE),
+            other: BTreeMap::new(),
         }
     }
 

@@ -1,21 +1,37 @@
 //! What an account can see: `GET /v1/models`, `GET /api/home-model-catalog` and `GET /api/v3/user/me`.
 
+use std::sync::Arc;
+
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::simulator::rules::edge;
 use crate::simulator::rules::errors::{Refusal, page, status};
 use crate::simulator::rules::models::MODELS;
 use crate::simulator::rules::values::Api;
+use crate::simulator::scenario::Scenario;
 use crate::simulator::world::handle::Simulator;
 
-/// `GET /v1/models`
-pub(crate) async fn models(State(simulator): State<Simulator>, headers: HeaderMap) -> Response {
+/// Returns the scenario of a call that the edge and the key let through.
+fn admit(simulator: &Simulator, headers: &HeaderMap, uri: &Uri) -> Result<Arc<Scenario>, Box<Response>> {
     let scenario = simulator.scenario();
-    if let Err(refusal) = simulator.authenticate(&headers) {
-        return refusal.response(Api::Prediction, &scenario);
+    if let Some(page) = edge::refused(&scenario, uri.path(), 0) {
+        return Err(Box::new(page));
     }
+    match simulator.authenticate(headers) {
+        Ok(_) => Ok(scenario),
+        Err(refusal) => Err(Box::new(refusal.response(Api::Prediction, &scenario))),
+    }
+}
+
+/// `GET /v1/models`
+pub(crate) async fn models(State(simulator): State<Simulator>, headers: HeaderMap, uri: Uri) -> Response {
+    let scenario = match admit(&simulator, &headers, &uri) {
+        Ok(scenario) => scenario,
+        Err(refused) => return *refused,
+    };
     if scenario.extras.models_status != 200 {
         return Refusal::new(scenario.extras.models_status, "Not available").response(Api::Prediction, &scenario);
     }
@@ -50,11 +66,11 @@ pub(crate) async fn catalog() -> Response {
 }
 
 /// `GET /api/v3/user/me`
-pub(crate) async fn user(State(simulator): State<Simulator>, headers: HeaderMap) -> Response {
-    let scenario = simulator.scenario();
-    if let Err(refusal) = simulator.authenticate(&headers) {
-        return refusal.response(Api::Prediction, &scenario);
-    }
+pub(crate) async fn user(State(simulator): State<Simulator>, headers: HeaderMap, uri: Uri) -> Response {
+    let scenario = match admit(&simulator, &headers, &uri) {
+        Ok(scenario) => scenario,
+        Err(refused) => return *refused,
+    };
     match scenario.extras.user_me_status {
         404 => page(404),
         code @ 200..=299 => {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::simulator::rules::errors::GUIDELINES;
+use crate::simulator::rules::inputs::WRONG_URL;
 use crate::simulator::scenario::{Outcome, Scenario, SubmitAnswer};
 use crate::simulator::world::cost::Usage;
 use crate::simulator::world::handle::Simulator;
@@ -36,6 +37,7 @@ pub(super) fn status(scenario: &Scenario, prediction: &Prediction, phase: Phase)
             Outcome::FailedPolicy
             | Outcome::FailedProvider
             | Outcome::FailedLink
+            | Outcome::FailedImageUrl
             | Outcome::FailedEmpty
             | Outcome::Stuck,
         ) => &words.failed,
@@ -55,6 +57,7 @@ pub(super) fn failure(outcome: Outcome) -> Option<&'static str> {
             Some("The upstream provider returned an error, please try again later")
         }
         Outcome::FailedLink => Some(UNREACHABLE),
+        Outcome::FailedImageUrl => Some(WRONG_URL),
         Outcome::FailedEmpty => Some(""),
         Outcome::Cancelled => Some("The task was cancelled"),
         Outcome::Timeout => Some("The task timed out"),
@@ -95,7 +98,7 @@ pub(super) async fn output(
     index: usize,
     form: OutputForm,
 ) -> Value {
-    let scenario = simulator.scenario();
+    let scenario = simulator.scenario().for_model(prediction.request.model.name);
     let format = prediction.request.format(&scenario);
     let path = format!("/files/{}/{index}.{}", prediction.id, format.extension());
     let origin = match scenario.files.origin.as_str() {

@@ -1,5 +1,6 @@
 //! `GET /files/{id}/{index}.png`: downloads a picture, without a key.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -12,6 +13,7 @@ use crate::simulator::rules::errors::{page, status};
 use crate::simulator::rules::values::Api;
 use crate::simulator::scenario::{ContentType, Cut, FaultTarget, Format, Scenario};
 use crate::simulator::world::handle::Simulator;
+use crate::simulator::world::prediction::Prediction;
 
 const PIECE_BYTES: usize = 16 * 1024;
 
@@ -23,7 +25,7 @@ pub(crate) async fn download(
 ) -> Response {
     let (injected, scenario) = simulator.with(|world, _| {
         world.counters.downloads += 1;
-        (world.next_fault(FaultTarget::Download), std::sync::Arc::clone(&world.scenario))
+        (world.next_fault(FaultTarget::Download), Arc::clone(&world.scenario))
     });
     let response = if let Some(answer) = injected.before_effect(Api::Prediction, &scenario) {
         answer
@@ -37,11 +39,22 @@ pub(crate) async fn download(
     response
 }
 
-async fn serve(simulator: &Simulator, scenario: &Scenario, id: &str, name: &str, uri: &axum::http::Uri) -> Response {
-    let rules = &scenario.files;
+async fn serve(
+    simulator: &Simulator,
+    scenario: &Arc<Scenario>,
+    id: &str,
+    name: &str,
+    uri: &axum::http::Uri,
+) -> Response {
     let index: Option<usize> = name.split_once('.').and_then(|(index, _)| index.parse().ok());
     let hop: u32 =
         uri.query().and_then(|query| query.strip_prefix("hop=")).and_then(|hop| hop.parse().ok()).unwrap_or(0);
+    let model = |prediction: &mut Prediction| prediction.request.model.name;
+    let scenario = &match simulator.with(|world, _| world.predictions.by_id(id).map(model)) {
+        Some(model) => scenario.for_model(model),
+        None => Arc::clone(scenario),
+    };
+    let rules = &scenario.files;
     let found = simulator.with(|world, now| {
         let index = index?;
         let prediction = world.predictions.by_id(id).filter(|prediction| prediction.has_completed(now.at))?;

@@ -104,7 +104,7 @@ impl SubmitApi for OpenAiApi {
 fn failed(outcome: Outcome, text: &str) -> Refusal {
     match outcome {
         Outcome::FailedPolicy => Refusal::guidelines(),
-        Outcome::FailedLink => Refusal::invalid(text),
+        Outcome::FailedLink | Outcome::FailedImageUrl => Refusal::invalid(text),
         Outcome::Completed
         | Outcome::FailedProvider
         | Outcome::FailedEmpty

@@ -6,6 +6,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
+use crate::simulator::rules::edge;
 use crate::simulator::rules::errors::Refusal;
 use crate::simulator::rules::values::{Api, LimitKind};
 use crate::simulator::scenario::{FaultTarget, Scenario};
@@ -23,7 +24,10 @@ pub(super) trait PollApi {
 /// Handles a poll of a prediction that was bought through the same API.
 pub(super) async fn poll<A: PollApi>(simulator: &Simulator, id: &str, request: Request) -> Response {
     let key = simulator.authenticate(request.headers());
-    let (injected, scenario) = simulator.with(|world, _| {
+    if let Some(page) = edge::refused(&simulator.scenario(), request.uri().path(), 0) {
+        return page;
+    }
+    let (injected, mut scenario) = simulator.with(|world, _| {
         world.counters.polls += 1;
         let injected = world.next_fault(FaultTarget::Poll);
         if injected.fault.is_429() {
@@ -46,6 +50,7 @@ pub(super) async fn poll<A: PollApi>(simulator: &Simulator, id: &str, request: R
     let response = match polled {
         Ok(prediction) => {
             let origin = simulator.origin(request.headers(), request.uri());
+            scenario = scenario.for_model(prediction.request.model.name);
             axum::Json(A::body(simulator, &scenario, &prediction, &origin).await).into_response()
         }
         Err(refusal) => refusal.response(A::API, &scenario),

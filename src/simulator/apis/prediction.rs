@@ -59,6 +59,10 @@ impl PollApi for PredictionApi {
 impl SubmitApi for PredictionApi {
     const API: Api = Api::Prediction;
 
+    fn model(&self) -> Option<&str> {
+        Some(&self.model)
+    }
+
     async fn read(self, content_type: &str, body: Bytes, scenario: &Arc<Scenario>) -> Result<PictureRequest, Refusal> {
         let model = Model::available(&self.model, &scenario.models)?;
         check_json(content_type)?;

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::simulator::rules::edge;
 use crate::simulator::rules::errors::{GUIDELINES, Refusal};
 use crate::simulator::rules::request::PictureRequest;
 use crate::simulator::rules::values::{Api, LimitKind};
@@ -25,6 +26,11 @@ const BODY_BYTES_MAX: usize = 1_200_000_000;
 pub(super) trait SubmitApi: Sized {
     const API: Api;
 
+    /// Returns the model, where the path names it.
+    fn model(&self) -> Option<&str> {
+        None
+    }
+
     /// Validates a body.
     async fn read(self, content_type: &str, body: Bytes, scenario: &Arc<Scenario>) -> Result<PictureRequest, Refusal>;
 
@@ -34,16 +40,24 @@ pub(super) trait SubmitApi: Sized {
 
 /// Handles a submit.
 pub(super) async fn submit<A: SubmitApi>(simulator: &Simulator, api: A, request: Request) -> Response {
-    let (injected, scenario) = simulator.with(|world, _| {
+    let (injected, mut scenario) = simulator.with(|world, _| {
         world.counters.submits += 1;
         (world.next_fault(FaultTarget::Submit), Arc::clone(&world.scenario))
     });
+    if let Some(model) = api.model() {
+        scenario = scenario.for_model(model);
+    }
     // The edge reads the whole body before it looks at anything else.
     let (head, body) = request.into_parts();
+    let path = head.uri.path();
     let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else {
-        simulator.with(|world, _| world.counters.submits_rejected += 1);
+        simulator.with(|world, _| world.counters.submit_rejected(path));
         return Refusal::new(413, "Request body too large").response(A::API, &scenario);
     };
+    if let Some(page) = edge::refused(&scenario, path, body.len()) {
+        simulator.with(|world, _| world.counters.submit_rejected(path));
+        return page;
+    }
     if let Some(answer) = injected.before_effect(A::API, &scenario) {
         let key = simulator.authenticate(&head.headers).ok();
         simulator.with(|world, _| {
@@ -57,7 +71,9 @@ pub(super) async fn submit<A: SubmitApi>(simulator: &Simulator, api: A, request:
     let origin = simulator.origin(&head.headers, &head.uri);
     let call = Call { headers: head.headers, query: head.uri.query().map(str::to_owned), body };
     let accepted = accept(simulator, &scenario, api, call).await;
-    if accepted.is_ok() {
+    if let Ok(prediction) = &accepted {
+        simulator.with(|world, _| world.counters.path(path).accepted += 1);
+        scenario = scenario.for_model(prediction.request.model.name);
         tokio::time::sleep(Duration::from_millis(scenario.submit.delay_ms)).await;
     }
     let response = match accepted {
@@ -65,7 +81,7 @@ pub(super) async fn submit<A: SubmitApi>(simulator: &Simulator, api: A, request:
         Ok(_) if injected.fault.discards_answer() => StatusCode::OK.into_response(),
         Ok(prediction) => A::answer(simulator, &scenario, &prediction, &origin).await,
         Err(refused) => {
-            simulator.with(|world, _| world.counters.submits_rejected += 1);
+            simulator.with(|world, _| world.counters.submit_rejected(path));
             refused
         }
     };
@@ -114,6 +130,7 @@ async fn read<A: SubmitApi>(scenario: &Arc<Scenario>, api: A, call: Call, key: S
     let Call { headers, query, body } = call;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let request = api.read(content_type, body, scenario).await?;
+    let scenario = &scenario.for_model(request.model.name);
     let violates_policy = violates_policy(&request.prompt, scenario);
     match (violates_policy, scenario.policy.answer) {
         (true, PolicyAnswer::Submit400) => Err(Refusal::guidelines()),

@@ -214,3 +214,46 @@ async fn downloads_fail_as_configured() {
     assert_eq!(fetch().await.status(), 403);
     upstream.stop().await;
 }
+
+#[tokio::test]
+async fn a_key_is_accepted_in_the_forms_of_the_scenario() {
+    let upstream = Upstream::start(json!({"auth": {"accepts": "raw_only"}})).await;
+    let url = format!("{}/api/v3/openai/gpt-image-2/image-edit", upstream.origin);
+    let send = |form: String| upstream.client.post(&url).header("authorization", form).json(&edit()).send();
+    let refused = send(format!("Bearer {KEY}")).await.unwrap();
+    assert_eq!(refused.status(), 401);
+    assert!(refused.text().await.unwrap().contains("Invalid signature"));
+    assert_eq!(send(KEY.to_owned()).await.unwrap().status(), 200);
+    upstream.scenario(json!({"auth": {"accepts": "bearer_only"}})).await;
+    assert_eq!(send(KEY.to_owned()).await.unwrap().status(), 401);
+    assert_eq!(send(format!("Bearer {KEY}")).await.unwrap().status(), 200);
+    upstream.stop().await;
+}
+
+#[tokio::test]
+async fn the_edge_refuses_submits_polls_and_the_list_of_models() {
+    let upstream = Upstream::start(json!({})).await;
+    let created = upstream.submit(&edit()).await;
+    let models = format!("{}/v1/models", upstream.origin);
+    upstream.scenario(json!({"edge": {"page": "page_403_1010"}})).await;
+    for response in [
+        upstream.submit_request(&edit()).send().await.unwrap(),
+        upstream.poll(get_url(&created)).await,
+        upstream.poll(&models).await,
+    ] {
+        assert_eq!(response.status(), 403);
+        assert_eq!(response.headers()["server"], "cloudflare");
+        assert!(response.text().await.unwrap().contains("1010"));
+    }
+    upstream.scenario(json!({"edge": {"page": "page_413", "body_bytes_max": 10_000_000}})).await;
+    assert_eq!(upstream.poll(&models).await.status(), 200);
+    upstream.submit(&edit()).await;
+    upstream.scenario(json!({"edge": {"body_bytes_max": 100, "paths": ["/v1/images/"]}})).await;
+    upstream.submit(&edit()).await;
+    upstream.scenario(json!({"edge": {"paths": []}})).await;
+    assert_eq!(upstream.submit_request(&edit()).send().await.unwrap().status(), 413);
+    let counters = upstream.control("counters").await;
+    assert_eq!(counters["paths"], json!({"/api/v3/openai/gpt-image-2/image-edit": {"accepted": 3, "refused": 2}}));
+    assert_eq!(counters["submits_rejected"], 2);
+    upstream.stop().await;
+}

@@ -109,6 +109,7 @@ fn status(phase: Phase, outcome: Outcome) -> &'static str {
             Outcome::FailedPolicy
             | Outcome::FailedProvider
             | Outcome::FailedLink
+            | Outcome::FailedImageUrl
             | Outcome::FailedEmpty
             | Outcome::Timeout
             | Outcome::Stuck,

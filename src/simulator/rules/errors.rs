@@ -42,6 +42,16 @@ impl Refusal {
         Self { code: 503, ..Self::invalid(GUIDELINES) }
     }
 
+    /// Returns this refusal under another HTTP status; the body keeps its own.
+    pub(crate) fn sent_as(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
+    /// Returns the refusal of a parameter that the vendor's table does not name.
+    pub(crate) fn unknown_parameter(name: &str) -> Self {
+        Self::invalid(format!("Unknown parameter: '{name}'."))
+    }
+
     pub(crate) fn missing_key() -> Self {
         Self { flat: true, ..Self::new(401, "Token cannot be empty") }
     }

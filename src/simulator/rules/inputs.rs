@@ -6,6 +6,7 @@ use url::{Host, Url};
 
 use super::errors::Refusal;
 use super::json::decode_data_uri;
+use crate::simulator::scenario::{DataUris, Inputs, Links};
 
 /// Inputs of one request.
 const INPUTS_MAX: usize = 16;
@@ -14,6 +15,9 @@ pub(crate) const INPUT_BYTES_MAX: usize = 50 * 1024 * 1024;
 const MASK_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+/// The text about a link that is not accepted.
+pub(crate) const WRONG_URL: &str = "wrong image url";
 
 /// One input picture.
 #[derive(Clone, Debug)]
@@ -62,15 +66,11 @@ impl Input {
         is_loopback.then_some(url)
     }
 
-    /// Parses a link.
-    pub(crate) fn link(text: &str) -> Result<Self, Refusal> {
-        if is_url(text) { Ok(Self::Url(text.to_owned())) } else { Err(Refusal::invalid("wrong image url")) }
-    }
-
-    /// Parses a link or a data URI.
-    pub(crate) fn link_or_data_uri(text: &str) -> Result<Self, Refusal> {
-        if !text.starts_with("data:") {
-            return Self::link(text);
+    /// Parses a link, or a data URI where the field accepts them.
+    pub(crate) fn link(text: &str, data_uris: DataUris, rules: &Inputs) -> Result<Self, Refusal> {
+        if !text.starts_with("data:") || data_uris == DataUris::Refuse {
+            let accepted = is_url(text) && rules.links != Links::Refuse;
+            return if accepted { Ok(Self::Url(text.to_owned())) } else { Err(Refusal::invalid(WRONG_URL)) };
         }
         let bytes = decode_data_uri(text)
             .ok_or_else(|| Refusal::invalid("wrong image url: a data URI must be data:image/png;base64,..."))?;

@@ -2,7 +2,7 @@
 
 use super::errors::Refusal;
 use super::values::Background;
-use crate::simulator::scenario::{Format, Models};
+use crate::simulator::scenario::{Format, Models, PlusTable};
 
 /// One model, as its documentation page describes it.
 #[derive(Debug)]
@@ -50,6 +50,18 @@ const fn price(input: f64, output: f64) -> Price {
 const SHARED_SIZES: &[&str] =
     &["1024x1024", "1536x1024", "1024x1536", "2048x2048", "2048x1152", "3840x2160", "2160x3840"];
 const PLUS_SIZES: &[&str] = &["1254x1254", "1536x1024", "1024x1536", "1672x941", "941x1672"];
+
+/// gpt-image-1.5-plus by the table of 2026, which differs from its own page.
+const STRICT_PLUS: Model = Model {
+    name: "gpt-image-1.5-plus",
+    image_field: ImageField::ImageOrImages,
+    sizes: PLUS_SIZES,
+    custom_sizes: Support::No,
+    default_size: "1254x1254",
+    n_and_quality: Support::No,
+    mask_and_background: Support::No,
+    price: None,
+};
 
 /// All models.
 pub(crate) const MODELS: &[Model] = &[
@@ -170,8 +182,11 @@ impl Model {
     ///
     /// When there is no such model, or the account has no channel for it.
     pub(crate) fn available(name: &str, rules: &Models) -> Result<&'static Self, Refusal> {
-        let model =
+        let mut model =
             Self::named(name).ok_or_else(|| Refusal::invalid(format!("Invalid model: {name} does not exist")))?;
+        if rules.plus_table == PlusTable::Strict && model.name == STRICT_PLUS.name {
+            model = &STRICT_PLUS;
+        }
         if rules.no_channel.iter().any(|name| name == model.name) {
             return Err(Refusal::no_channel(rules.no_channel_status, model.name));
         }
@@ -181,6 +196,14 @@ impl Model {
     /// Returns whether this is a -plus model, which has a price per picture.
     pub(crate) fn is_plus(&self) -> bool {
         self.name.ends_with("-plus")
+    }
+
+    /// Returns the refusal of a parameter that the model does not support.
+    pub(crate) fn unsupported(&self, name: &str, rules: &Models) -> Refusal {
+        if rules.plus_table == PlusTable::Strict && self.is_plus() {
+            return Refusal::unknown_parameter(name);
+        }
+        Refusal::invalid(format!("{name} is not supported by {}", self.name))
     }
 
     /// Returns whether this is the only model with transparent backgrounds and `input_fidelity`.

@@ -3,7 +3,7 @@
 use super::inputs::Input;
 use super::models::Model;
 use super::values::{Api, Background, Capability, Mode, Quality, ResponseFormat};
-use crate::simulator::scenario::{FetchLinks, Format, Scenario};
+use crate::simulator::scenario::{FetchLinks, Format, Links, Scenario};
 
 /// Default quality of the JPEG encoder.
 pub(crate) const JPEG_QUALITY: u8 = 85;
@@ -16,6 +16,8 @@ pub(crate) struct PictureRequest {
     pub(crate) capability: Capability,
     pub(crate) prompt: String,
     pub(crate) inputs: Vec<Input>,
+    /// The fields that the inputs came in, or `multipart`; also those that were ignored.
+    pub(crate) methods: Vec<&'static str>,
     pub(crate) mask: Option<Input>,
     pub(crate) n: u32,
     /// Width and height in pixels.
@@ -42,9 +44,11 @@ impl PictureRequest {
 
     /// Returns whether links have to be fetched before the prediction can run.
     pub(crate) fn has_links_to_fetch(&self, scenario: &Scenario) -> bool {
-        match scenario.inputs.fetch_links {
-            FetchLinks::Loopback => self.inputs.iter().chain(&self.mask).any(|input| input.loopback_url().is_some()),
-            FetchLinks::Never => false,
+        match (scenario.inputs.fetch_links, scenario.inputs.links) {
+            (FetchLinks::Never, _) | (_, Links::FailTask) => false,
+            (FetchLinks::Loopback, Links::Accept | Links::Refuse) => {
+                self.inputs.iter().chain(&self.mask).any(|input| input.loopback_url().is_some())
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::requests::DataUris;
+
 /// `[openai]`: `POST /v1/images/...`, answered when the pictures are done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -13,13 +15,19 @@ pub struct OpenAi {
 }
 
 /// `[unified]`: `POST /api/v3/images`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Unified {
     /// Data URIs in `input_references`.
     pub data_uris: DataUris,
     /// Usage.
     pub usage: UnifiedUsage,
+}
+
+impl Default for Unified {
+    fn default() -> Self {
+        Self { data_uris: DataUris::Accept, usage: UnifiedUsage::Reported }
+    }
 }
 
 /// `[extras]`: the small routes.
@@ -48,17 +56,6 @@ choices! {
         Always,
         /// None.
         Never,
-    }
-}
-
-choices! {
-    /// Whether the unified API accepts data URIs in `input_references`.
-    DataUris {
-        /// They are accepted.
-        #[default]
-        Accept,
-        /// They are refused with 400.
-        Refuse,
     }
 }
 

@@ -93,6 +93,8 @@ choices! {
         FailedProvider,
         /// `failed`, with the text about an input that cannot be fetched.
         FailedLink,
+        /// `failed`, with `wrong image url`.
+        FailedImageUrl,
         /// `failed`, with an empty error.
         FailedEmpty,
         /// `cancelled`.

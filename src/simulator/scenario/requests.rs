@@ -1,6 +1,9 @@
 //! Which requests are accepted, and how a refusal looks.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// `[errors]`: how refusals look.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,6 +19,8 @@ pub struct Errors {
 pub struct Auth {
     /// Revoked keys: 403 `Invalid Token`.
     pub revoked: Vec<String>,
+    /// How a key may be sent; 401 `Invalid signature` otherwise.
+    pub accepts: KeyForm,
 }
 
 /// `[models]`: which models are available, and how strictly a request is validated.
@@ -32,6 +37,10 @@ pub struct Models {
     pub plus_extras: Unknown,
     /// `mask` on a model without masks.
     pub foreign_mask: Unknown,
+    /// Which table of parameters the -plus models follow.
+    pub plus_table: PlusTable,
+    /// Differences of single models: sections of the scenario, with the keys that differ.
+    pub by_name: BTreeMap<String, Value>,
 }
 
 impl Default for Models {
@@ -42,16 +51,41 @@ impl Default for Models {
             unknown_fields: Unknown::Ignore,
             plus_extras: Unknown::Reject,
             foreign_mask: Unknown::Ignore,
+            plus_table: PlusTable::Documented,
+            by_name: BTreeMap::new(),
         }
     }
 }
 
 /// `[inputs]`: input pictures.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Inputs {
     /// Which links are fetched before the prediction runs. The prediction fails if a link cannot be fetched.
     pub fetch_links: FetchLinks,
+    /// Pictures in `base64_images`.
+    pub base64_images: InlinePictures,
+    /// The text of the refusal of `base64_images`.
+    pub base64_refusal: String,
+    /// The name of the field for links.
+    pub links_field: LinksField,
+    /// Links, whatever the field.
+    pub links: Links,
+    /// Data URIs in the field for links.
+    pub data_uris: DataUris,
+}
+
+impl Default for Inputs {
+    fn default() -> Self {
+        Self {
+            fetch_links: FetchLinks::Loopback,
+            base64_images: InlinePictures::Accept,
+            base64_refusal: "images is required".to_owned(),
+            links_field: LinksField::Documented,
+            links: Links::Accept,
+            data_uris: DataUris::Refuse,
+        }
+    }
 }
 
 /// `[policy]`: content policy.
@@ -95,6 +129,86 @@ choices! {
         Ignore,
         /// The request is refused with 400.
         Reject,
+    }
+}
+
+choices! {
+    /// How a key may be sent.
+    KeyForm {
+        /// Raw or as `Bearer`.
+        #[default]
+        Both,
+        /// As `Bearer`.
+        BearerOnly,
+        /// Raw.
+        RawOnly,
+    }
+}
+
+choices! {
+    /// Which table of parameters the -plus models follow.
+    PlusTable {
+        /// That of each model's own page.
+        #[default]
+        Documented,
+        /// That of 2026: neither `n`, `quality`, `background` nor `mask`, and five sizes without 1024x1024.
+        Strict,
+    }
+}
+
+choices! {
+    /// What happens to pictures in `base64_images`.
+    InlinePictures {
+        /// They are read.
+        #[default]
+        Accept,
+        /// The request is refused with 400.
+        Refuse,
+        /// The request is refused with 422.
+        #[serde(rename = "refuse_422")]
+        Refuse422,
+        /// The request is refused with an error object under HTTP 200.
+        #[serde(rename = "refuse_200")]
+        Refuse200,
+        /// They are ignored: the picture is made from the text alone.
+        Ignore,
+    }
+}
+
+choices! {
+    /// The name of the field for links.
+    LinksField {
+        /// That of the model's page.
+        #[default]
+        Documented,
+        /// `images`; `image` is unknown.
+        ImagesOnly,
+        /// `image`; `images` is unknown.
+        ImageOnly,
+    }
+}
+
+choices! {
+    /// What happens to links.
+    Links {
+        /// They are accepted, and fetched as `fetch_links` says.
+        #[default]
+        Accept,
+        /// The request is refused with 400 `wrong image url`.
+        Refuse,
+        /// The submit is accepted and the prediction fails with `wrong image url`.
+        FailTask,
+    }
+}
+
+choices! {
+    /// Whether data URIs are accepted in a field for links.
+    DataUris {
+        /// They are accepted.
+        Accept,
+        /// They are refused with 400.
+        #[default]
+        Refuse,
     }
 }
 

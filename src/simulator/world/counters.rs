@@ -30,12 +30,22 @@ pub(crate) struct Counters {
     pub(crate) charged_usd: f64,
     /// Accepted submits by API; an API without submits is absent.
     pub(crate) accepted_by_api: BTreeMap<Api, u64>,
+    /// Submits by path; a path without submits is absent.
+    pub(crate) paths: BTreeMap<String, PathCounters>,
     /// Links that were fetched.
     pub(crate) links_fetched: u64,
     /// Links that could not be fetched.
     pub(crate) links_failed: u64,
     /// Counters of each valid key that was used.
     pub(crate) keys: BTreeMap<String, KeyCounters>,
+}
+
+/// The submits to one path.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct PathCounters {
+    pub(crate) accepted: u64,
+    /// By the service or by the edge.
+    pub(crate) refused: u64,
 }
 
 /// The counters of one key.
@@ -59,6 +69,16 @@ pub(crate) struct KeyCounters {
 impl Counters {
     pub(crate) fn key(&mut self, key: &str) -> &mut KeyCounters {
         self.keys.entry(key.to_owned()).or_default()
+    }
+
+    pub(crate) fn path(&mut self, path: &str) -> &mut PathCounters {
+        self.paths.entry(path.to_owned()).or_default()
+    }
+
+    /// Counts a submit that was refused.
+    pub(crate) fn submit_rejected(&mut self, path: &str) {
+        self.submits_rejected += 1;
+        self.path(path).refused += 1;
     }
 
     /// Counts a submit that was refused with 429; `key` is none if the key was invalid.

@@ -18,7 +18,7 @@ use crate::lifecycle::Lifecycle;
 use crate::simulator::images::draw::{Drawing, draw};
 use crate::simulator::rules::errors::Refusal;
 use crate::simulator::rules::inputs::Input;
-use crate::simulator::scenario::Scenario;
+use crate::simulator::scenario::{KeyForm, Scenario};
 
 /// A running simulator. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -85,18 +85,22 @@ impl Simulator {
     pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Result<String, Refusal> {
         let sent = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or("?"));
         let sent = sent.unwrap_or_default().trim();
-        let key = match sent.split_at_checked("bearer".len()) {
+        let (form, key) = match sent.split_at_checked("bearer".len()) {
             Some((scheme, rest))
                 if scheme.eq_ignore_ascii_case("bearer") && (rest.is_empty() || rest.starts_with(' ')) =>
             {
-                rest.trim()
+                (KeyForm::BearerOnly, rest.trim())
             }
-            _ => sent,
+            _ => (KeyForm::RawOnly, sent),
         };
         if key.is_empty() {
             return Err(Refusal::missing_key());
         }
-        if self.scenario().auth.revoked.iter().any(|revoked| revoked == key) {
+        let rules = &self.scenario().auth;
+        if rules.accepts != KeyForm::Both && rules.accepts != form {
+            return Err(Refusal::new(401, "Invalid signature"));
+        }
+        if rules.revoked.iter().any(|revoked| revoked == key) {
             self.with(|world, _| world.counters.key(key).calls_403 += 1);
             return Err(Refusal::new(403, "Invalid Token"));
         }
@@ -136,8 +140,8 @@ impl Simulator {
     /// Returns a picture, drawn on first use.
     pub(crate) async fn picture(&self, number: usize, index: usize) -> Option<Bytes> {
         let (request, cell, scenario) = self.with(|world, _| {
-            let scenario = Arc::clone(&world.scenario);
-            let (request, cell) = world.predictions.picture(number, index, scenario.pictures.kept)?;
+            let (request, cell) = world.predictions.picture(number, index, world.scenario.pictures.kept)?;
+            let scenario = world.scenario.for_model(request.model.name);
             Some((request, cell, scenario))
         })?;
         let drawing = Drawing {

@@ -14,7 +14,7 @@ use super::cost::Cost;
 use super::schedule::{Phase, Schedule};
 use crate::simulator::rules::inputs::Input;
 use crate::simulator::rules::request::PictureRequest;
-use crate::simulator::scenario::{Outcome, Scenario, SubmitAnswer};
+use crate::simulator::scenario::{Links as LinkRule, Outcome, Scenario, SubmitAnswer};
 
 /// A validated submit.
 #[derive(Debug)]
@@ -93,8 +93,13 @@ impl Prediction {
         now: Now,
     ) -> Self {
         let Submission { sender, request, violates_policy } = submission;
-        let outcome =
-            if violates_policy { Outcome::FailedPolicy } else { draw_outcome(&request.prompt, scenario, random) };
+        let outcome = match () {
+            () if violates_policy => Outcome::FailedPolicy,
+            () if scenario.inputs.links == LinkRule::FailTask && request.inputs.iter().any(is_link) => {
+                Outcome::FailedImageUrl
+            }
+            () => draw_outcome(&request.prompt, scenario, random),
+        };
         let schedule = Schedule::draw(&request, outcome, starts, scenario, random, now);
         let hex = format!("{:032x}", rand::random::<u128>());
         let id = if scenario.submit.answer == SubmitAnswer::ColonId {
@@ -172,6 +177,10 @@ impl Prediction {
         }
         gained
     }
+}
+
+fn is_link(input: &Input) -> bool {
+    matches!(input, Input::Url(_))
 }
 
 fn draw_outcome(prompt: &str, scenario: &Scenario, random: &mut StdRng) -> Outcome {

@@ -92,7 +92,7 @@ impl World {
 
     /// Accepts a submission, which commits the account to pay for it.
     pub(crate) fn accept(&mut self, submission: Submission, now: Now) -> Result<Prediction, Refusal> {
-        let rules = Arc::clone(&self.scenario);
+        let rules = self.scenario.for_model(submission.request.model.name);
         let key = &submission.sender.key;
         if self.balance_usd <= 0.0 || rules.balance.empty_keys.contains(key) {
             self.counters.key(key).calls_403 += 1;

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use super::record::Record;
 use super::stored::{PendingWebhook, StoredJob, StoredResult, UsedQuota};
 use super::traits::{Journal, JournalError};
-use crate::model::{ClientId, Fingerprint, IdempotencyKey, JobId, Timestamp};
+use crate::model::{ClientId, Fingerprint, IdempotencyKey, JobId, PurchaseId, Timestamp, UpstreamId};
 pub(crate) use replay::{apply, has_ended};
 use replay::{jobs, pending, used_quota};
 
@@ -196,6 +196,16 @@ impl Journal for MemoryJournal {
         let journal = self.clone();
         Box::pin(async move {
             let found = journal.seen().into_iter().find(|job| job.record.id == id);
+            journal.answer(found).await
+        })
+    }
+
+    fn purchase_of_upstream_id(&self, id: UpstreamId) -> BoxFuture<'static, Result<Option<PurchaseId>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move {
+            let jobs = journal.seen();
+            let mut purchases = jobs.iter().flat_map(|job| &job.purchases);
+            let found = purchases.find(|purchase| purchase.state.upstream() == Some(&id)).map(|purchase| purchase.id);
             journal.answer(found).await
         })
     }

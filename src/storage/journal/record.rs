@@ -10,8 +10,9 @@ use crate::model::{
 pub(crate) enum Record {
     /// A request has created the job. Written before anything is sent upstream, with the upstream API to be used.
     Intent { job: JobRecord, api_kind: ApiKind, purchases: Vec<(PurchaseId, u8)> },
-    /// All but the last byte of the submit has been sent. Written before the last byte is.
-    Committing { purchase: PurchaseId, account: AccountId, at: Timestamp },
+    /// All but the last byte of the submit has been sent. Written before the last byte is. The last one of a purchase says
+    /// where, and in which request format, it was bought.
+    Committing { purchase: PurchaseId, account: AccountId, api_kind: ApiKind, format: String, at: Timestamp },
     /// The submit certainly had no effect; the purchase is an intent again.
     Withdrawn { purchase: PurchaseId },
     /// The outcome of the submit is unknown, and the operator prefers to pay twice over getting no picture: the purchase
@@ -73,6 +74,8 @@ pub(crate) struct JobRecord {
     pub(crate) choices: Choices,
     /// Number of pictures requested.
     pub(crate) n: u8,
+    /// Number of input pictures, without the mask.
+    pub(crate) inputs: u8,
     /// Whether the result may answer later requests (`Cache-Control: no-store` forbids it).
     pub(crate) shareable: bool,
     pub(crate) idempotency_key: Option<IdempotencyKey>,

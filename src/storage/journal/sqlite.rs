@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use futures_util::future::BoxFuture;
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use super::record::Record;
 use super::stored::{PendingWebhook, StoredJob, StoredResult, UsedQuota};
 use super::traits::{Journal, JournalError};
-use crate::model::{ClientId, Fingerprint, IdempotencyKey, JobId, Timestamp};
+use crate::model::{ClientId, Fingerprint, IdempotencyKey, JobId, PurchaseId, Timestamp, UpstreamId};
 use queries::{job, jobs, pending_webhooks, quota_used_since};
+use rows::parsed;
 use thread::JournalThread;
 
 pub(crate) mod ledger;
@@ -84,6 +85,15 @@ impl Journal for SqliteJournal {
 
     fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<StoredJob>, JournalError>> {
         self.thread.read(move |connection| job(connection, &id.to_string()))
+    }
+
+    fn purchase_of_upstream_id(&self, id: UpstreamId) -> BoxFuture<'static, Result<Option<PurchaseId>, JournalError>> {
+        self.thread.read(move |connection| {
+            connection
+                .prepare_cached("SELECT id FROM purchases WHERE upstream_id = ?1")?
+                .query_row([id.as_str()], |row| parsed(row, 0, |text| text.parse().ok()))
+                .optional()
+        })
     }
 
     fn stored_results(&self) -> BoxFuture<'static, Result<Vec<StoredResult>, JournalError>> {

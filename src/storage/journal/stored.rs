@@ -23,8 +23,11 @@ pub(crate) struct StoredPurchase {
     /// Number of pictures that were requested of it.
     pub(crate) pictures: u8,
     pub(crate) state: StoredState,
-    /// The upstream API that it is bought at.
+    /// The upstream API that it is bought at: that of its last committed submit, and before one the preferred API.
     pub(crate) api_kind: ApiKind,
+    /// The request format of the last committed submit, as `RequestFormat::describe` gives it; `None` before one, and in
+    /// records of schema versions below 6.
+    pub(crate) format: Option<String>,
     /// The account that bought it; `None` before the first submit, and in records of schema version 1.
     pub(crate) account: Option<AccountId>,
     /// Submits of unknown outcome that were repeated because the operator chose so.
@@ -53,6 +56,15 @@ impl StoredState {
             Self::Resolved { .. } => "resolved",
             Self::Failed { failure: Failure::OutcomeUnknown { .. }, .. } => "unknown",
             Self::Failed { .. } => "failed",
+        }
+    }
+
+    /// Returns the upstream's id of the purchase.
+    pub(crate) fn upstream(&self) -> Option<&UpstreamId> {
+        match self {
+            Self::Intent | Self::Committing { .. } => None,
+            Self::Accepted { upstream, .. } => Some(upstream),
+            Self::Resolved { upstream, .. } | Self::Failed { upstream, .. } => upstream.as_ref(),
         }
     }
 }

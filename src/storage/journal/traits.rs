@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 
 use super::record::Record;
 use super::stored::{PendingWebhook, StoredJob, StoredResult, UsedQuota};
-use crate::model::{ClientId, Fingerprint, IdempotencyKey, JobId, Timestamp};
+use crate::model::{ClientId, Fingerprint, IdempotencyKey, JobId, PurchaseId, Timestamp, UpstreamId};
 
 /// An append-only store of records. Object-safe, so that the engine does not depend on an adapter.
 pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
@@ -34,6 +34,9 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
 
     /// Returns one job.
     fn job(&self, id: JobId) -> BoxFuture<'static, Result<Option<StoredJob>, JournalError>>;
+
+    /// Returns the purchase that was accepted under an upstream id.
+    fn purchase_of_upstream_id(&self, id: UpstreamId) -> BoxFuture<'static, Result<Option<PurchaseId>, JournalError>>;
 
     /// Returns the pictures of ended jobs that have not been evicted, oldest first.
     fn stored_results(&self) -> BoxFuture<'static, Result<Vec<StoredResult>, JournalError>>;

@@ -8,61 +8,89 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use url::Url;
 
+use super::parameters::parameters;
 use crate::http::StreamingBody;
-use crate::input_urls::InputUrlGuards;
+use crate::input_urls::{InputUrlGuards, InputUrls};
 use crate::model::{Model, PictureRequest, TaskSpec, UpstreamId, Usage};
 use crate::upstream::answer::{
     SubmitAnswer, TaskState, UpstreamPrediction, failure_text, output_text, state, usage_of,
 };
 use crate::upstream::classify::{message_in, task_failure};
 use crate::upstream::exchange::Exchange;
-use crate::upstream::inputs::{InputReference, Inputs};
+use crate::upstream::formats::{InputMethod, RequestFormat};
+use crate::upstream::inputs::InputReference;
 use crate::upstream::{Finished, Output, Polled, PurchaseHandle};
 
 /// The characters of an id that are not escaped in a path.
 pub(super) const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Builds the body of a submit, as the model's page documents it, with every parameter explicit. Data URIs never go into
-/// the field for URLs, which rejects them.
+/// Builds the body of a submit in its format, with every parameter explicit that the format does not leave out. Pictures
+/// that are addresses in this format are published below `input_urls`.
+///
+/// # Errors
+///
+/// Why the request cannot be written in this format, as the end of a sentence.
 pub(in crate::upstream) fn body(
     model: &Model,
     spec: &TaskSpec,
     request: &PictureRequest,
     pictures: u8,
-    inputs: &Inputs,
-) -> (StreamingBody, InputUrlGuards) {
+    format: &RequestFormat,
+    input_urls: Option<&InputUrls>,
+) -> Result<(StreamingBody, InputUrlGuards), &'static str> {
+    let choices = request.choices.pairs().map(|(name, value)| (name, Value::from(value)));
+    let fixed = [("enable_sync_mode", Value::from(false)), ("response_format", Value::from("url"))];
+    let has_n = model.parameters.n_max.is_some();
     let mut body = StreamingBody::default().text("{\"prompt\":").json(&request.prompt);
-    body = body.text(",\"size\":").json(&request.size.to_string());
-    if model.parameters.n_max.is_some() {
-        body = body.text(",\"n\":").json(&pictures);
-    }
-    for (name, value) in request.choices.pairs() {
+    for (name, value) in parameters(request, pictures, has_n, format, choices.chain(fixed))? {
         body = body.text(",").json(&name).text(":").json(&value);
     }
-    // A model without a field for URLs gets its pictures inline, whatever is configured.
-    let inputs = if spec.links_field.is_some() { inputs } else { &Inputs::Inline };
-    let mut input_url_guards = InputUrlGuards::default();
-    let (mut urls, mut inline) = (Vec::new(), Vec::new());
-    for input in &request.inputs {
-        match inputs.refer(input, &mut input_url_guards) {
-            InputReference::Url(url) => urls.push(url),
-            reference @ InputReference::Inline(..) => inline.push(reference),
-        }
+    let mut guards = InputUrlGuards::default();
+    let field = pictures_field(spec, format.method)?;
+    if field.is_some() == request.inputs.is_empty() {
+        return Err("it has another number of pictures");
     }
-    if let Some(field) = spec.links_field.as_ref().filter(|_| !urls.is_empty()) {
-        body = body.text(",").json(field).text(":").json(&urls);
+    for (position, input) in request.inputs.iter().enumerate() {
+        let reference = match format.method {
+            InputMethod::Links | InputMethod::OtherLinks => InputReference::url(input, input_urls, &mut guards),
+            _ => InputReference::inline(input),
+        };
+        let reference = reference.ok_or("it takes the pictures in another way")?;
+        body = match field.filter(|_| position == 0) {
+            Some(field) => body.text(",").json(&field).text(":["),
+            None => body.text(","),
+        };
+        body = reference.append_to(body);
     }
-    if let Some(field) = spec.inline_field.as_ref().filter(|_| !inline.is_empty()) {
-        body = body.text(",").json(field).text(":[");
-        for (position, reference) in inline.into_iter().enumerate() {
-            body = reference.append_to(if position == 0 { body } else { body.text(",") });
-        }
+    if field.is_some() {
         body = body.text("]");
     }
-    if let Some((field, mask)) = spec.mask_field.as_ref().zip(request.mask.as_ref()) {
-        body = inputs.refer(mask, &mut input_url_guards).append_to(body.text(",").json(field).text(":"));
+    if let Some(mask) = &request.mask {
+        let field = spec.mask_field.as_ref().ok_or("the prediction API has no mask for the model")?;
+        let reference = match format.method {
+            InputMethod::Links | InputMethod::OtherLinks => Some(InputReference::either(mask, input_urls, &mut guards)),
+            _ => InputReference::inline(mask),
+        };
+        let reference = reference.ok_or("it cannot have the mask as an address")?;
+        body = reference.append_to(body.text(",").json(field).text(":"));
     }
-    (body.text(",\"enable_sync_mode\":false,\"response_format\":\"url\"}"), input_url_guards)
+    Ok((body.text("}"), guards))
+}
+
+/// Returns the field for pictures in a format of this API; `None` for a format without pictures.
+fn pictures_field(spec: &TaskSpec, method: InputMethod) -> Result<Option<&str>, &'static str> {
+    let (links, inline) = (spec.links_field.as_deref(), spec.inline_field.as_deref());
+    match method {
+        InputMethod::None => Ok(None),
+        InputMethod::Base64Images => inline.map(Some).ok_or("the model has no field for data URIs"),
+        InputMethod::Links | InputMethod::DataUris => links.map(Some).ok_or("the model has no field for addresses"),
+        InputMethod::OtherLinks => match links {
+            Some("image") => Ok(Some("images")),
+            Some("images") => Ok(Some("image")),
+            _ => Err("the model has no other field for addresses"),
+        },
+        InputMethod::Multipart | InputMethod::MultipartStream | InputMethod::Unified => Err("it is of another API"),
+    }
 }
 
 /// Reads the answer to a submit.

@@ -13,38 +13,48 @@ use url::Url;
 use super::openai;
 use super::prediction::PATH_SEGMENT;
 use crate::http::StreamingBody;
-use crate::input_urls::InputUrlGuards;
+use crate::input_urls::{InputUrlGuards, InputUrls};
 use crate::model::{PictureRequest, UpstreamApi, UpstreamId};
 use crate::upstream::answer::{
     SubmitAnswer, TaskState, UpstreamPrediction, failure_text, output_text, state, usage_of,
 };
 use crate::upstream::classify::{message_in, task_failure};
 use crate::upstream::exchange::Exchange;
-use crate::upstream::inputs::Inputs;
+use crate::upstream::formats::RequestFormat;
+use crate::upstream::inputs::InputReference;
 use crate::upstream::{Finished, Output, Polled, PurchaseHandle};
 
 pub(in crate::upstream) const SUBMIT_PATH: &str = "/api/v3/images";
 const RESULT_PATH: &str = "/api/v3/tasks/result/";
 
-/// Builds the body of a submit, as specified, with every parameter explicit.
+/// Builds the body of a submit in its format, with every parameter explicit that the format does not leave out. Pictures are
+/// published below `input_urls` where it is given, and data URIs otherwise.
+///
+/// # Errors
+///
+/// Why the request cannot be written in this format, as the end of a sentence.
 pub(in crate::upstream) fn body(
     model: &str,
     api: &UpstreamApi,
     request: &PictureRequest,
     pictures: u8,
-    inputs: &Inputs,
-) -> (StreamingBody, InputUrlGuards) {
-    let mut body = openai::parameters(model, api, request, pictures);
-    let mut input_url_guards = InputUrlGuards::default();
+    format: &RequestFormat,
+    input_urls: Option<&InputUrls>,
+) -> Result<(StreamingBody, InputUrlGuards), &'static str> {
+    if request.mask.is_some() {
+        return Err("the unified API has no masks");
+    }
+    let mut body = openai::json_object(model, api, request, pictures, format)?;
+    let mut guards = InputUrlGuards::default();
     for (position, input) in request.inputs.iter().enumerate() {
         let prefix = if position == 0 { ",\"input_references\":[" } else { "," };
         body = body.text(format!("{prefix}{{\"type\":\"image_url\",\"image_url\":{{\"url\":"));
-        body = inputs.refer(input, &mut input_url_guards).append_to(body).text("}}");
+        body = InputReference::either(input, input_urls, &mut guards).append_to(body).text("}}");
     }
     if !request.inputs.is_empty() {
         body = body.text("]");
     }
-    (body.text("}"), input_url_guards)
+    Ok((body.text("}"), guards))
 }
 
 /// Reads the answer to a submit, which is a task like the answers to polls.
@@ -125,17 +135,14 @@ mod tests {
 
     use super::*;
     use crate::model::{ApiKind, Choices, Failure, Input, Task, Usage};
-    use crate::upstream::gptproto::tests::{adapter, input_urls, json as sent, request};
-
-    fn on_unified(model: &str) -> PictureRequest {
-        PictureRequest { api_kind: ApiKind::Unified, ..request(model) }
-    }
+    use crate::upstream::formats::InputMethod;
+    use crate::upstream::gptproto::tests::{adapter, call, input_urls, json as sent, request};
 
     #[tokio::test]
     async fn an_edit_references_its_pictures_in_order() {
-        let mut request = on_unified("gpt-image-2");
+        let mut request = request("gpt-image-2");
         request.inputs.push(Input::Link("https://x.example/3.png".to_owned()));
-        let (call, _) = adapter(None).call(&request, 2).unwrap();
+        let (call, _) = call(None, &request, 2, InputMethod::Unified);
         assert_eq!(call.path, "/api/v3/images");
         insta::assert_json_snapshot!(sent(call).await, @r##"
         {
@@ -172,11 +179,11 @@ mod tests {
 
     #[tokio::test]
     async fn text_to_image_has_no_references() {
-        let mut request = on_unified("gpt-image-2-plus");
+        let mut request = request("gpt-image-2-plus");
         request.task = Task::Generate;
         request.inputs.clear();
         request.choices = Choices::default();
-        let (call, _) = adapter(None).call(&request, 1).unwrap();
+        let (call, _) = call(None, &request, 1, InputMethod::Unified);
         insta::assert_json_snapshot!(sent(call).await, @r##"
         {
           "model": "openai/gpt-image-2-plus",
@@ -190,7 +197,7 @@ mod tests {
     #[tokio::test]
     async fn published_pictures_are_referenced_by_url() {
         let input_urls = input_urls();
-        let (call, _guards) = adapter(Some(input_urls.clone())).call(&on_unified("gpt-image-1"), 1).unwrap();
+        let (call, _guards) = call(Some(input_urls.clone()), &request("gpt-image-1"), 1, InputMethod::Unified);
         let body = sent(call).await;
         let published = |position: usize| {
             let url = body["input_references"][position]["image_url"]["url"].as_str().unwrap();

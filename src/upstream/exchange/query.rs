@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use reqwest::Method;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 
 use super::observer::outline;
@@ -86,12 +86,8 @@ impl Exchange {
         path: &str,
         body: Option<&'static str>,
     ) -> Result<QueryAnswer, String> {
-        let client = self.clients.of(account);
         let method = if body.is_some() { Method::POST } else { Method::GET };
-        let mut call = client.poll.request(method, self.at(path));
-        if auth == AuthStyle::Raw {
-            call = call.header(AUTHORIZATION, client.raw_key.clone());
-        }
+        let mut call = self.clients.of(account).request(method, self.at(path), auth);
         if let Some(body) = body {
             call = call.header(CONTENT_TYPE, "application/json").body(body);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{FormatOptions, FormatRefusal, FormatSubject, RequestFormat, StoredFormats, SubmitFormat};
+use super::{FormatBasis, FormatOptions, FormatRefusal, FormatSubject, RequestFormat, StoredFormats, SubmitFormat};
 use crate::config::FirstContact;
 use crate::model::{Failure, PurchaseId, Timestamp};
 
@@ -51,8 +51,14 @@ pub(crate) struct FormatChange {
     pub(crate) reason: String,
 }
 
+impl FormatChange {
+    /// All states.
+    pub(crate) const STATES: [&str; 4] = ["unknown", "proven", "refused", "suspect"];
+}
+
 impl FormatTable {
-    pub(crate) fn new(mode: FirstContact, _stored: StoredFormats) -> Self {
+    /// Makes a table of what was stored, where that was gained with the same version, catalogue and upstream.
+    pub(crate) fn new(mode: FirstContact, _basis: FormatBasis, _stored: StoredFormats) -> Self {
         Self { _mode: mode, changes: Vec::new() }
     }
 
@@ -101,6 +107,10 @@ impl FormatTable {
 
     /// Notes that pictures were not looked at, or a task failed for the way in which they were sent.
     pub(crate) fn suspect(&mut self, _subject: &FormatSubject, _format: &RequestFormat, _why: &str, _at: Timestamp) {}
+
+    /// Notes that the submit of a purchase that tries out a format was not refused in the time in which refusals come, so
+    /// that other purchases need not wait for its answer.
+    pub(crate) fn presumed(&mut self, _subject: &FormatSubject, _purchase: PurchaseId) {}
 
     /// Notes that a submit of a purchase says nothing about its format, or that its answer is not awaited any more.
     pub(crate) fn no_verdict(&mut self, _purchase: PurchaseId) {}

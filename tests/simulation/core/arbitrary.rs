@@ -11,6 +11,7 @@ use crate::engine::jobs::{Jobs, ListOutcome, NewJob, StartTimes};
 use crate::engine::reuse::ReusePolicy;
 use crate::model::{ApiKind, Failure, JobId, PurchaseId, Timestamp};
 use crate::storage::journal::JobRecord;
+use crate::upstream::formats::{FormatOptions, FormatTable};
 use crate::upstream::{Finished, PollError, Polled, SubmitError, Submitted};
 
 /// Returns an event about a purchase, whether or not it can happen.
@@ -56,13 +57,14 @@ pub(super) fn event(purchase: PurchaseId, random: &mut Random) -> Event {
 /// Tells jobs what cannot happen to them, or not in this order.
 fn confuse(seed: u64) {
     let (setting, mut random) = (Setting::shared(), Random::seeded(seed));
-    let mut jobs = Jobs::new(setting.rules(&mut random));
+    let mut jobs = Jobs::new(setting.rules(&mut random), FormatTable::strict());
     let job = JobId::new(Timestamp::from_millis(1), 1);
     let mut instant = setting.start;
     let record = Arc::new(JobRecord { id: job, ..setting.record.clone() });
     let kind = if random.one_in(2) { ApiKind::OpenAi } else { ApiKind::Prediction };
     let times = StartTimes { start_by: instant + random.time(60_000), expected_start: instant };
-    let new = NewJob { record, api_kind: kind, pictures: vec![1, 1], webhook: None, times };
+    let formats = FormatOptions::only(record.model.as_str(), kind);
+    let new = NewJob { record, api_kind: kind, formats, pictures: vec![1, 1], webhook: None, times };
     let policy = ReusePolicy { cache_allowed: true, is_retry: false, force_new: false };
     assert!(matches!(jobs.list_or_join(new, policy), Ok(ListOutcome::New(_))));
     for _ in 0..60 {

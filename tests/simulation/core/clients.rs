@@ -14,6 +14,7 @@ use crate::engine::jobs::{ListOutcome, NewJob, StartTimes};
 use crate::engine::reuse::{ReusePolicy, StoredCandidate};
 use crate::model::{ApiKind, EventId, Failure, Fingerprint, JobId, JobResult, Webhook};
 use crate::storage::journal::{JobRecord, Record, StoredJob};
+use crate::upstream::formats::FormatOptions;
 
 /// How long results and unknown outcomes answer later requests; no life is as long.
 const TTL: Duration = Duration::from_hours(24);
@@ -296,6 +297,7 @@ impl World {
         let new = NewJob {
             record: Arc::clone(&record),
             api_kind: kind,
+            formats: FormatOptions::only(record.model.as_str(), kind),
             pictures: asked.pictures.clone(),
             webhook: webhook.then(|| setting.webhook(index)),
             times: StartTimes { start_by, expected_start: self.instant() },

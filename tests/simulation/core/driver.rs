@@ -117,6 +117,7 @@ impl World {
                 self.after(pause, Task::Fetch { purchase, finished });
             }
             Effect::Publish { job, change } => self.publish(job, &change),
+            Effect::FormatsChanged(_) | Effect::ReportIdConflict { .. } => {}
             Effect::CountLostAnswer { .. } => self.counts.lost_answers += 1,
             Effect::EndPurchase(ended) => self.end_purchase(&ended),
             Effect::EndJob { record, outcome } => self.end_job(&record, &outcome),

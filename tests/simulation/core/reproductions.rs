@@ -13,6 +13,7 @@ use crate::engine::jobs::{Jobs, ListOutcome, NewJob, StartTimes};
 use crate::engine::reuse::ReusePolicy;
 use crate::model::{ApiKind, Failure, JobId, PurchaseId, Timestamp};
 use crate::storage::journal::JobRecord;
+use crate::upstream::formats::{FormatOptions, FormatTable};
 use crate::upstream::{SubmitError, Submitted};
 
 const POLICY: ReusePolicy = ReusePolicy { cache_allowed: false, is_retry: false, force_new: false };
@@ -22,7 +23,7 @@ fn now() -> Now {
 }
 
 fn jobs() -> Jobs {
-    Jobs::new(Setting::shared().rules(&mut Random::seeded(0)))
+    Jobs::new(Setting::shared().rules(&mut Random::seeded(0)), FormatTable::strict())
 }
 
 fn job_id(number: u128) -> JobId {
@@ -35,6 +36,7 @@ fn list(jobs: &mut Jobs, job: JobId) -> PurchaseId {
     let new = NewJob {
         record: Arc::new(JobRecord { id: job, ..Setting::shared().record.clone() }),
         api_kind: ApiKind::Prediction,
+        formats: FormatOptions::only(Setting::shared().record.model.as_str(), ApiKind::Prediction),
         pictures: vec![1],
         webhook: None,
         times: StartTimes { start_by, expected_start: now().instant },
@@ -74,6 +76,7 @@ fn a_purchase_that_was_accepted_early_outlives_a_failed_intent() {
     let other = NewJob {
         record: Arc::new(JobRecord { id: job_id(2), ..Setting::shared().record.clone() }),
         api_kind: ApiKind::Prediction,
+        formats: FormatOptions::only(Setting::shared().record.model.as_str(), ApiKind::Prediction),
         pictures: vec![1],
         webhook: None,
         times: StartTimes { start_by: now().instant, expected_start: now().instant },
@@ -87,7 +90,8 @@ fn a_purchase_that_was_accepted_early_outlives_a_failed_intent() {
 #[test]
 fn a_lost_answer_that_cannot_be_journalled_is_counted_once() {
     let rules = Setting::shared().rules(&mut Random::seeded(0));
-    let mut jobs = Jobs::new(Rules { on_unknown: OnUnknown::Resubmit, submit_attempts_max: 3, ..rules });
+    let rules = Rules { on_unknown: OnUnknown::Resubmit, submit_attempts_max: 3, ..rules };
+    let mut jobs = Jobs::new(rules, FormatTable::strict());
     let purchase = list(&mut jobs, job_id(1));
     let account = Setting::shared().accounts[0].clone();
     let durable = |step| Event::Journalled { step, outcome: AppendOutcome::Durable };

@@ -12,6 +12,7 @@ use crate::model::{
 };
 use crate::polling::planner::PollPlanner;
 use crate::storage::journal::JobRecord;
+use crate::upstream::formats::FormatRules;
 
 /// Values that are made once.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ impl Setting {
             size: Size { width: 1024, height: 1024 },
             choices: Choices::default(),
             n: 1,
+            inputs: 0,
             shareable: true,
             idempotency_key: None,
             respond_async: false,
@@ -75,6 +77,7 @@ impl Setting {
             submit_attempts_max: u32::try_from(1 + random.below(4)).unwrap(),
             on_unknown: if random.one_in(4) { OnUnknown::Resubmit } else { OnUnknown::Hold },
             deadline: Duration::from_secs(30) + random.time(300_000),
+            formats: FormatRules::for_test(),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::engine::jobs::Jobs;
 use crate::engine::jobs::event::Now;
 use crate::engine::jobs::rules::Rules;
 use crate::model::{JobId, PurchaseId, Timestamp};
+use crate::upstream::formats::FormatTable;
 
 /// What clients and the outside do in one life.
 const OPERATIONS: usize = 40;
@@ -119,7 +120,7 @@ impl World {
             draining: false,
             unlogged: false,
             results_failed: false,
-            jobs: Jobs::new(rules.clone()),
+            jobs: Jobs::new(rules.clone(), FormatTable::strict()),
             rules,
             live: Vec::new(),
             budget,
@@ -304,7 +305,7 @@ impl World {
         self.journal.cut_power();
         self.running = false;
         (self.draining, self.unlogged, self.results_failed) = (false, false, false);
-        self.jobs = Jobs::new(self.rules.clone());
+        self.jobs = Jobs::new(self.rules.clone(), FormatTable::strict());
         self.live.clear();
         self.clients.clear();
         self.ready.clear();

@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use super::picture::{self, PROMPT};
 use crate::app::check::CheckArguments;
-use crate::config::{ApiPolicy, CacheMode, Config, InputTransport};
+use crate::config::{CacheMode, Config, InputOrder, InputTransport};
 use crate::model::picture::header;
 use crate::model::{ApiKind, Choices, Digest, Input, Model, ModelId, Picture, PictureRequest, Size, Task, Usd};
-use crate::upstream::formats::InputMethod;
+use crate::upstream::formats::{FormatOptions, FormatRules, InputMethod};
 
 /// One purchase that is planned.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ impl Plan {
                 }
             }
         }
-        if config.upstream.inputs == InputTransport::Link {
+        if config.upstream.inputs.iter().any(|transport| transport == InputTransport::Links) {
             plan.notes.push("links: not checked, they need the gateway itself at server.public_url".to_owned());
         }
         Ok(plan)
@@ -127,30 +127,15 @@ impl PurchasePlan {
         }
     }
 
-    /// Returns the method that the configuration prefers for it.
-    pub(super) fn preferred(&self, config: &Config) -> InputMethod {
-        let model = config.catalogue.find(&self.model);
-        let api_kind = model.and_then(|model| api_kind(config, model, self.masked));
-        self.method.unwrap_or(match api_kind.unwrap_or(ApiKind::Prediction) {
-            ApiKind::Prediction => InputMethod::Base64Images,
-            ApiKind::OpenAi => InputMethod::Multipart,
-            ApiKind::Unified => InputMethod::Unified,
-        })
-    }
-
-    /// Returns the configuration with which it is made: the operator's, without an answer from the cache, and with its
-    /// input method alone where it has one.
+    /// Returns the configuration with which it is made: the operator's, without an answer from the cache and without
+    /// published pictures, and with its input method alone where it has one.
     pub(super) fn configuration(&self, config: &Config) -> Config {
         let mut config = config.clone();
         config.cache.mode = CacheMode::Off;
-        config.upstream.inputs = InputTransport::Inline;
-        if let Some(method) = self.method {
-            config.upstream.api = match method.api_kind() {
-                ApiKind::Prediction => ApiPolicy::Prediction,
-                ApiKind::OpenAi => ApiPolicy::OpenAi,
-                ApiKind::Unified => ApiPolicy::Unified,
-            };
-        }
+        config.upstream.inputs = match self.method.map(InputMethod::transport) {
+            Some(Some(transport)) => InputOrder::only(transport),
+            Some(None) | None => config.upstream.inputs.without(InputTransport::Links),
+        };
         config
     }
 
@@ -201,11 +186,21 @@ fn api_kind(config: &Config, model: &Model, masked: bool) -> Option<ApiKind> {
 
 /// Returns every input method that an edit of a file can use, except links.
 fn methods(config: &Config, model: &Model) -> Vec<Option<InputMethod>> {
-    let methods = [InputMethod::Base64Images, InputMethod::Multipart, InputMethod::Unified];
-    let allowed = config.upstream.api.api_kinds();
-    let offers = |method: &InputMethod| {
-        let api_kind = method.api_kind();
-        allowed.contains(&api_kind) && model.capabilities(api_kind, Task::Edit).is_some_and(|has| has.inline)
+    let plan = PurchasePlan {
+        model: model.id.clone(),
+        masked: false,
+        method: None,
+        estimate: Usd::default(),
+        first_of_model: true,
     };
-    methods.into_iter().filter(offers).map(Some).collect()
+    let config = plan.configuration(config);
+    let request = plan.request(&config, 0);
+    let options = request.map(|request| formats(&config, model, &request));
+    let methods = options.into_iter().flat_map(|options| options.methods);
+    methods.map(|(method, _)| Some(method)).collect()
+}
+
+/// Returns the formats that a request can be written in with a configuration.
+pub(super) fn formats(config: &Config, model: &Model, request: &PictureRequest) -> FormatOptions {
+    FormatOptions::of(model, request, 1, &FormatRules::new(&config.upstream, false), None)
 }

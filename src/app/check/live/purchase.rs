@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::observed::{ObservedUpstream, UpstreamObserver, failure_text};
-use super::plan::PurchasePlan;
+use super::plan::{PurchasePlan, formats};
 use super::{after, picture, rows};
 use crate::app::backend::Backend;
 use crate::app::check::report::{Row, Section, Verdict};
@@ -15,9 +15,10 @@ use crate::config::Config;
 use crate::engine::{AnswerSource, JobEvent, JobRequest, JobStage, WaitError, WaitMode, Waiter};
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
 use crate::model::picture::read_full;
-use crate::model::{ClientId, JobResult, PictureRequest, StoredPicture};
+use crate::model::{ClientId, JobResult, PictureRequest, Size, StoredPicture};
 use crate::telemetry::Metrics;
 use crate::upstream::GptProto;
+use crate::upstream::formats::InputMethod;
 
 /// The client in the journal and the ledger.
 const CLIENT: &str = "check";
@@ -70,6 +71,9 @@ struct Purchase<'a> {
 
 impl Purchase<'_> {
     async fn run(&self, request: PictureRequest, section: &mut Section, signals: &mut StopSignals) {
+        let catalogue = &self.config.catalogue;
+        let Some(model) = catalogue.find(&self.planned.model) else { return };
+        let preferred = formats(self.config, model, &request).first().method;
         let started = Instant::now();
         let deadline = started + self.config.upstream.deadline;
         let size = request.size;
@@ -103,7 +107,7 @@ impl Purchase<'_> {
             }
         };
         section.add(bought(source, &ids, started.elapsed()));
-        match self.verify(&result, size).await {
+        match self.verify(&result, size, preferred).await {
             Ok(facts) => {
                 waiter.delivered(async { true });
                 rows::rows(&facts).into_iter().for_each(|row| section.add(row));
@@ -121,7 +125,7 @@ impl Purchase<'_> {
     }
 
     /// Reads the picture and collects what is known.
-    async fn verify(&self, result: &JobResult, size: crate::model::Size) -> Result<rows::Facts, String> {
+    async fn verify(&self, result: &JobResult, size: Size, preferred: InputMethod) -> Result<rows::Facts, String> {
         let picture: StoredPicture = *result.pictures.first().ok_or("the result has no picture")?;
         let opened = self.backend.engine.open(&result.pictures).await.map_err(|failure| failure_text(&failure))?;
         let source = opened.into_iter().next().ok_or("the result has no picture")?;
@@ -135,7 +139,7 @@ impl Purchase<'_> {
         let tokens = price.filter(|price| price.output_usd_per_million_tokens.is_some()).zip(result.usage);
         Ok(rows::Facts {
             observed: self.observer.seen(),
-            preferred: self.planned.preferred(self.config),
+            preferred,
             masked: self.planned.masked,
             size,
             picture,

@@ -10,7 +10,7 @@ use crate::engine::jobs::event::Now;
 use crate::engine::jobs::purchase::{Accepted, Purchase, PurchaseEnd, State};
 use crate::engine::jobs::rules::{Rules, class_of};
 use crate::input_urls::InputUrlGuards;
-use crate::model::{AccountId, ApiKind, Failure, PurchaseId};
+use crate::model::{AccountId, Failure, PurchaseId};
 use crate::storage::journal::{JobRecord, StoredJob, StoredPurchase, StoredState};
 use crate::upstream::PurchaseHandle;
 
@@ -18,7 +18,6 @@ use crate::upstream::PurchaseHandle;
 #[derive(Debug)]
 pub(in crate::engine) struct RecoveredJob {
     pub(in crate::engine) record: JobRecord,
-    pub(in crate::engine::jobs) api_kind: ApiKind,
     pub(in crate::engine::jobs) purchases: Vec<Purchase>,
 }
 
@@ -40,9 +39,7 @@ pub(in crate::engine) fn recover(
 ) -> (RecoveredJob, Vec<EndedAtStart>) {
     let mut ended = Vec::new();
     let mut purchases = Vec::with_capacity(stored.purchases.len());
-    let mut kind = ApiKind::Prediction;
     for StoredPurchase { id, state, pictures, api_kind, account, .. } in stored.purchases {
-        kind = api_kind;
         let mut end = |failure: Failure| {
             ended.push(EndedAtStart { purchase: id, pictures, failure: failure.clone() });
             State::Ended(PurchaseEnd::Failure(failure))
@@ -71,7 +68,7 @@ pub(in crate::engine) fn recover(
         };
         purchases.push(Purchase::new(state, pictures));
     }
-    (RecoveredJob { record: stored.record, api_kind: kind, purchases }, ended)
+    (RecoveredJob { record: stored.record, purchases }, ended)
 }
 
 impl RecoveredJob {

@@ -49,7 +49,7 @@ impl Purchase {
                 self.fail(Failure::OutcomeUnknown { message }, cx);
             } else {
                 if lost {
-                    let usd = cx.rules.price(cx.record, self.pictures).unwrap_or_default();
+                    let usd = cx.rules.price(cx.job.record, self.pictures).unwrap_or_default();
                     cx.push(Effect::CountLostAnswer { usd });
                 }
                 self.requeue(pause, cx);
@@ -103,5 +103,5 @@ fn record(state: &State, cx: &Context<'_>) -> Option<(Record, Step)> {
 
 /// Whether a record of the job would be written.
 fn may_record(cx: &Context<'_>) -> bool {
-    cx.intent != Intent::NotWritten && cx.closed != Some(&Failure::JournalUnavailable)
+    cx.job.intent != Intent::NotWritten && cx.closed != Some(&Failure::JournalUnavailable)
 }

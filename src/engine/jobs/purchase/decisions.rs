@@ -6,6 +6,7 @@ use crate::budget::Pushback;
 use crate::config::OnUnknown;
 use crate::engine::jobs::event::FetchFailure;
 use crate::model::Failure;
+use crate::upstream::formats::FormatRefusal;
 use crate::upstream::{Finished, PollError, Polled, PurchaseHandle, SubmitError, Submitted};
 
 /// Polls that are answered "done" without pictures before the result counts as lost: the upstream may lag for a moment.
@@ -32,6 +33,11 @@ pub(super) enum AfterSubmit {
     },
     /// Refused, and nothing was bought: the budget decides when, and with which account, it is submitted again.
     PushedBack(Pushback),
+    /// The format was refused, and nothing was bought.
+    ChangeFormat {
+        refusal: FormatRefusal,
+        failure: Failure,
+    },
     /// The outcome is unknown, and the configuration prefers to pay twice over having no picture.
     Resubmit {
         pause: Duration,
@@ -58,7 +64,8 @@ pub(super) fn after_submit(
         }
         Err(SubmitError::NotSent { .. }) => AfterSubmit::Retry { pause },
         Err(SubmitError::Refused { pushback, .. }) => AfterSubmit::PushedBack(pushback),
-        Err(SubmitError::Rejected(failure) | SubmitError::FormatRefused { failure, .. }) => AfterSubmit::End(failure),
+        Err(SubmitError::Rejected(failure)) => AfterSubmit::End(failure),
+        Err(SubmitError::FormatRefused { refusal, failure }) => AfterSubmit::ChangeFormat { refusal, failure },
         Err(SubmitError::Unknown { .. }) if on_unknown == OnUnknown::Resubmit && attempt < attempts_max => {
             AfterSubmit::Resubmit { pause }
         }

@@ -13,8 +13,9 @@ impl Purchase {
             return;
         }
         let purchase = cx.purchase;
+        cx.formats.no_verdict(purchase);
         let since = if let State::Collecting(immediate) = &self.state {
-            immediate.sent
+            immediate.since
         } else {
             self.state.polled().map_or(cx.now.instant, |accepted| accepted.at)
         };
@@ -29,11 +30,11 @@ impl Purchase {
     pub(super) fn show_end(&mut self, PendingEnd { end, upstream, since, .. }: PendingEnd, cx: &mut Context<'_>) {
         let (result, usd, charge) = match &end {
             PurchaseEnd::Pictures { pictures, usage, .. } => {
-                let usd = cx.rules.price_of(cx.record, pictures.len(), usage.as_ref());
+                let usd = cx.rules.price_of(cx.job.record, pictures.len(), usage.as_ref());
                 (Ok(pictures.len()), usd, (pictures.len(), usd.unwrap_or_default()))
             }
             PurchaseEnd::Failure(failure) => {
-                let usd = cx.rules.price(cx.record, self.pictures);
+                let usd = cx.rules.price(cx.job.record, self.pictures);
                 // A purchase that may have been paid for counts as paid.
                 let charge = if failure.may_have_been_bought() {
                     (usize::from(self.pictures), usd.unwrap_or_default())
@@ -49,7 +50,7 @@ impl Purchase {
         }
         cx.push(Effect::EndPurchase(Box::new(EndedPurchase {
             purchase: cx.purchase,
-            record: cx.record.clone(),
+            record: cx.job.record.clone(),
             upstream,
             result,
             took: cx.now.instant.saturating_duration_since(since),

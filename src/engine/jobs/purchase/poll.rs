@@ -59,7 +59,7 @@ impl Purchase {
             }
         } else if let State::Collecting(immediate) = &mut self.state {
             immediate.rounds = immediate.rounds.saturating_add(1);
-            let since = immediate.sent;
+            let since = immediate.since;
             match after_fetch(stored, fetched.trouble.clone(), cx.is_expired(immediate.answered)) {
                 AfterFetch::Resolve => self.enter_recorded(with_pictures(None, fetched, since, cx), cx),
                 // There is nothing to poll for fresh addresses.

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use super::append::append_again;
 use super::decisions::{AfterSubmit, after_submit};
-use super::{Accepted, Attempts, Context, Immediate, LastByte, Purchase, State, Submit};
+use super::{Accepted, Attempts, Context, Immediate, LastByte, Purchase, SentFormat, State, Submit};
 use crate::budget::Pushback;
+use crate::config::OnUnknown;
 use crate::engine::jobs::event::{Effect, SubmitResult};
 use crate::engine::jobs::rules::class_of;
 use crate::model::{AccountId, ApiKind, Failure};
+use crate::upstream::formats::{FormatChoice, FormatSubject, FormatVerdict};
 
 /// A submit that has no answer this long after its last byte was not refused: a refusal comes at once. With the API kind
 /// `openai` the answer comes only when the picture is made, and a submit that waits for the outcome of this one (after
@@ -18,69 +20,137 @@ pub(super) const ACCEPTED_AFTER: Duration = Duration::from_secs(5);
 impl Purchase {
     /// Submits, if it is still wanted, not too late, and a commit record can be written.
     pub(in crate::engine::jobs) fn granted(&mut self, account: AccountId, cx: &mut Context<'_>) {
-        let wanted = matches!(self.state, State::Queued);
-        if wanted && let Some(failure) = cx.closed {
-            return self.fail(failure.clone(), cx);
-        }
-        if !wanted || cx.is_late() {
+        if matches!(self.state, State::Queued) {
+            self.use_grant(account, cx);
+        } else {
             cx.push(Effect::ReleaseInFlight { purchase: cx.purchase });
         }
-        if wanted {
-            self.state = if cx.is_late() {
-                explain_delay(cx)
-            } else {
+    }
+
+    /// Submits in the format that is known to be accepted, or next to be tried; keeps the grant while another purchase
+    /// tries that out.
+    fn use_grant(&mut self, account: AccountId, cx: &mut Context<'_>) {
+        let purchase = cx.purchase;
+        if let Some(failure) = cx.closed {
+            return self.fail(failure.clone(), cx);
+        }
+        let Some(formats) = cx.job.formats.filter(|_| !cx.is_late()) else {
+            cx.push(Effect::ReleaseInFlight { purchase });
+            self.state = explain_delay(cx);
+            return;
+        };
+        let subject = formats.subject(&account);
+        let now = cx.now;
+        match cx.formats.choose(&subject, formats, &self.attempts.formats, purchase, now.instant, now.timestamp) {
+            FormatChoice::Submit(format) => {
                 self.attempts.submits += 1;
                 self.attempts.counted += 1;
+                let sent = SentFormat { subject, format: format.format.clone() };
                 let attempt = self.attempts.counted;
-                cx.push(Effect::Submit { purchase: cx.purchase, pictures: self.pictures, attempt });
-                State::Submitting(Submit { account, since: cx.now.instant, last_byte: LastByte::Held })
-            };
+                cx.push(Effect::Submit { purchase, pictures: self.pictures, attempt, format: Box::new(format) });
+                self.state = State::Submitting(Submit { sent, since: now.instant, last_byte: LastByte::Held });
+            }
+            FormatChoice::Wait { until } => {
+                cx.timers.set(until, purchase.job);
+                self.state = State::AwaitingFormat { account, until };
+            }
+            FormatChoice::Exhausted(failure) => self.fail(failure, cx),
+        }
+    }
+
+    /// Asks again for a format, once another purchase is answered through the account. `usable`: the grant is still of
+    /// use; otherwise it is returned, and the budget is asked again.
+    pub(in crate::engine::jobs) fn format_answered(
+        &mut self,
+        answered: &FormatSubject,
+        usable: bool,
+        cx: &mut Context<'_>,
+    ) {
+        let State::AwaitingFormat { account, .. } = &self.state else { return };
+        // While nothing is known of an account, the answer for another model says something too.
+        if *account != answered.account {
+            return;
+        }
+        if usable {
+            self.use_grant(account.clone(), cx);
+        } else {
+            cx.push(Effect::ReleaseInFlight { purchase: cx.purchase });
+            self.requeue(Duration::ZERO, cx);
         }
     }
 
     /// Decides what follows the answer to a submit, or its failure.
     pub(in crate::engine::jobs) fn submitted(&mut self, submitted: SubmitResult, cx: &mut Context<'_>) {
-        let State::Submitting(Submit { account, since, last_byte }) = &self.state else {
+        let State::Submitting(Submit { sent, since, last_byte }) = &self.state else {
             return cx.push(Effect::ReleaseInFlight { purchase: cx.purchase });
         };
-        let (account, since, committed) = (account.clone(), *since, *last_byte != LastByte::Held);
+        let (sent, since, committed) = (sent.clone(), *since, *last_byte != LastByte::Held);
         let purchase = cx.purchase;
         let SubmitResult { result, usable_accounts } = submitted;
-        let (pause, lost) =
-            match after_submit(result, self.attempts.counted, cx.rules.submit_attempts_max, cx.rules.on_unknown) {
-                AfterSubmit::Accept { handle, finished } => {
-                    if finished.is_some() {
-                        cx.push(Effect::ReleaseInFlight { purchase });
-                    }
-                    let class = class_of(cx.record, self.pictures);
-                    let mut accepted = Box::new(Accepted::new(handle, account, class, cx.now.instant));
-                    accepted.found_done = finished.is_some();
-                    // The record first: until it is durable, a crash makes an unknown outcome of the purchase.
-                    self.enter_recorded(State::Accepting { accepted, finished }, cx);
-                    return cx.push(Effect::EndSubmits { purchase });
-                }
-                AfterSubmit::Fetch(finished) => {
+        // A purchase that has changed its format is not bought again for an unknown outcome too.
+        let on_unknown = if self.attempts.format_changed { OnUnknown::Hold } else { cx.rules.on_unknown };
+        let after = after_submit(result, self.attempts.counted, cx.rules.submit_attempts_max, on_unknown);
+        if let AfterSubmit::Accept { .. } | AfterSubmit::Fetch(_) = after {
+            let tries = &self.attempts.formats;
+            cx.formats.accepted(&sent.subject, &sent.format, tries, purchase, cx.now.timestamp);
+        } else if !matches!(after, AfterSubmit::ChangeFormat { .. }) {
+            cx.formats.no_verdict(purchase);
+        }
+        let (pause, lost) = match after {
+            AfterSubmit::Accept { handle, finished } => {
+                if finished.is_some() {
                     cx.push(Effect::ReleaseInFlight { purchase });
-                    cx.push(Effect::EndSubmits { purchase });
-                    cx.fetch(finished.clone(), Duration::ZERO, false);
-                    let immediate = Immediate { finished, sent: since, answered: cx.now.instant, rounds: 0 };
-                    self.state = State::Collecting(Box::new(immediate));
-                    return;
                 }
-                AfterSubmit::Retry { pause } => (pause, false),
-                AfterSubmit::Resubmit { pause } => (pause, true),
-                AfterSubmit::PushedBack(pushback) => {
-                    if let Some(failure) = self.attempts.refuse(&pushback, account, &usable_accounts) {
-                        return self.fail(failure, cx);
+                let class = class_of(cx.job.record, self.pictures);
+                let account = sent.subject.account.clone();
+                let mut accepted = Box::new(Accepted::new(handle, account, class, cx.now.instant));
+                (accepted.found_done, accepted.sent) = (finished.is_some(), Some(sent));
+                // The record first: until it is durable, a crash makes an unknown outcome of the purchase.
+                self.enter_recorded(State::Accepting { accepted, finished }, cx);
+                return cx.push(Effect::EndSubmits { purchase });
+            }
+            AfterSubmit::Fetch(finished) => {
+                cx.push(Effect::ReleaseInFlight { purchase });
+                cx.push(Effect::EndSubmits { purchase });
+                cx.fetch(finished.clone(), Duration::ZERO, false);
+                let immediate = Immediate { finished, sent, since, answered: cx.now.instant, rounds: 0 };
+                self.state = State::Collecting(Box::new(immediate));
+                return;
+            }
+            AfterSubmit::Retry { pause } => (pause, false),
+            AfterSubmit::Resubmit { pause } => (pause, true),
+            AfterSubmit::PushedBack(pushback) => {
+                let api_kind = sent.format.method.api_kind();
+                if let Some(failure) = self.attempts.refuse(&pushback, sent.subject.account, &usable_accounts) {
+                    return self.fail(failure, cx);
+                }
+                // A refusal after the budget has counted the submit as accepted changes nothing in the budget, so it
+                // delays no later submit: this pause does.
+                let waited = cx.now.instant.saturating_duration_since(since);
+                let late = api_kind == ApiKind::OpenAi && waited >= ACCEPTED_AFTER;
+                (if late { ACCEPTED_AFTER } else { Duration::ZERO }, false)
+            }
+            AfterSubmit::ChangeFormat { refusal, failure } => {
+                let SentFormat { subject, format } = &sent;
+                let (tries, at) = (&mut self.attempts.formats, cx.now.timestamp);
+                let verdict = match cx.job.formats {
+                    Some(options) => {
+                        cx.formats.refused(subject, options, format, refusal, failure, tries, purchase, at)
                     }
-                    // A refusal after the budget has counted the submit as accepted changes nothing in the budget, so it
-                    // delays no later submit: this pause does.
-                    let waited = cx.now.instant.saturating_duration_since(since);
-                    let late = cx.api_kind == ApiKind::OpenAi && waited >= ACCEPTED_AFTER;
-                    (if late { ACCEPTED_AFTER } else { Duration::ZERO }, false)
+                    None => FormatVerdict::End(failure),
+                };
+                match verdict {
+                    // A refusal of the format is no attempt, as a 429 is none.
+                    FormatVerdict::TryAnother => {
+                        self.attempts.counted -= 1;
+                        self.attempts.format_changed = true;
+                    }
+                    FormatVerdict::End(failure) => return self.fail(failure, cx),
                 }
-                AfterSubmit::End(failure) => return self.fail(failure, cx),
-            };
+                (Duration::ZERO, false)
+            }
+            AfterSubmit::End(failure) => return self.fail(failure, cx),
+        };
         if committed {
             self.enter_recorded(State::Withdrawing { pause, lost }, cx);
         } else {
@@ -94,14 +164,19 @@ impl Purchase {
         if self.append.again_at.take_if(|at| *at <= now).is_some() {
             append_again(&self.state, cx);
         }
-        if let State::Submitting(Submit { last_byte: LastByte::Released { assume_at }, .. }) = &mut self.state {
+        if let State::Submitting(Submit { sent, last_byte: LastByte::Released { assume_at }, .. }) = &mut self.state {
             if assume_at.take_if(|at| *at <= now).is_some() {
+                cx.formats.presumed(&sent.subject, cx.purchase);
                 cx.push(Effect::AssumeAccepted { purchase: cx.purchase });
             }
         } else if let State::Pausing { until } = self.state
             && until <= now
         {
             self.requeue(Duration::ZERO, cx);
+        } else if let State::AwaitingFormat { account, until } = &self.state
+            && (*until <= now || cx.is_late())
+        {
+            self.use_grant(account.clone(), cx);
         } else if matches!(self.state, State::Queued) && cx.is_late() {
             self.state = explain_delay(cx);
         }

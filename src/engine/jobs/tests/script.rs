@@ -16,6 +16,7 @@ use crate::model::{
 };
 use crate::polling::planner::PollPlanner;
 use crate::storage::journal::{JobRecord, StoredJob, StoredPurchase, StoredState};
+use crate::upstream::formats::{FormatOptions, FormatRules, FormatTable};
 use crate::upstream::{Finished, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted};
 
 /// One picture costs $0.5, a token in $1, and a token out $2.
@@ -127,6 +128,7 @@ impl Request {
             size: Size { width: 1024, height: 1024 },
             choices: Choices::default(),
             n: self.purchases.iter().sum(),
+            inputs: 0,
             shareable: true,
             idempotency_key: self.key(),
             respond_async: self.kept,
@@ -147,6 +149,7 @@ pub(super) fn rules() -> Rules {
         submit_attempts_max: 3,
         on_unknown: OnUnknown::Hold,
         deadline: DEADLINE,
+        formats: FormatRules::for_test(),
     }
 }
 
@@ -202,7 +205,8 @@ impl Script {
     pub(super) fn new(rules: Rules) -> Self {
         // Ahead of the clock, so that times before the start exist.
         let start = Instant::now() + DEADLINE * 2;
-        Self { jobs: Jobs::new(rules), job: JobId::new(START, 0), listed: Vec::new(), start, passed: Duration::ZERO }
+        let jobs = Jobs::new(rules, FormatTable::strict());
+        Self { jobs, job: JobId::new(START, 0), listed: Vec::new(), start, passed: Duration::ZERO }
     }
 
     /// A job with one waiter, of this number of purchases with one picture each.
@@ -258,6 +262,7 @@ impl Script {
         let new = NewJob {
             record: Arc::new(request.record(id)),
             api_kind: request.api_kind,
+            formats: FormatOptions::only(request.model, request.api_kind),
             pictures: request.purchases.clone(),
             webhook: request.webhook.then_some(webhook),
             times: StartTimes {
@@ -339,6 +344,7 @@ impl Script {
             pictures: 1,
             state,
             api_kind: request.api_kind,
+            format: None,
             account: bought_by.map(account),
             lost_answers: 0,
             resolution: None,
@@ -475,6 +481,10 @@ impl Script {
 
     pub(super) fn pushed_back(&mut self, slot: u8, pushback: Pushback, usable: &[&str]) -> String {
         self.submitted(slot, Err(SubmitError::Refused { pushback, message: text("refused") }), usable)
+    }
+
+    pub(super) fn answered(&mut self, slot: u8, result: Result<Submitted, SubmitError>) -> String {
+        self.submitted(slot, result, &[])
     }
 
     fn submitted(&mut self, slot: u8, result: Result<Submitted, SubmitError>, usable: &[&str]) -> String {

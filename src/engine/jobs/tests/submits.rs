@@ -1,9 +1,10 @@
 //! Submits that fail, or bring the pictures at once.
 
-use super::script::{Request, Script, rules, seconds};
+use super::script::{Request, Script, handle, rules, seconds};
 use crate::config::OnUnknown;
 use crate::engine::jobs::event::AppendOutcome::Durable;
 use crate::engine::jobs::rules::Rules;
+use crate::upstream::Submitted;
 
 fn resubmitting() -> Rules {
     Rules { on_unknown: OnUnknown::Resubmit, ..rules() }
@@ -140,4 +141,25 @@ fn pictures_without_an_id_that_cannot_be_fetched_are_lost_at_the_deadline() {
         "ended 0 result_lost in 640s $0.5 charge x1 $0.5; job ended result_lost",
         "from its submit"
     );
+}
+
+#[test]
+fn a_second_purchase_under_the_same_id_has_an_unknown_outcome() {
+    let mut jobs = Script::of(2);
+    jobs.poll_on(0);
+    jobs.submit(1);
+    let answer = Ok(Submitted::Accepted(handle(0)));
+    assert_eq!(
+        jobs.answered(1, answer),
+        "conflict 1 up0 0; end submits 1; release 1; journal failed 1 outcome_unknown"
+    );
+    // The first is followed as if nothing had happened, and its id is free again once its job has ended.
+    assert_eq!(jobs.working(0, seconds(1)), "poll 0 up0 a age 0s working at 1s");
+    jobs.end(1, Durable);
+    jobs.done(0);
+    jobs.fetched(0, 1);
+    jobs.end(0, Durable);
+    jobs.list_recorded(&Request::default());
+    jobs.submit(0);
+    assert_eq!(jobs.accepted(0), "journal accepted 0 up0; end submits 0");
 }

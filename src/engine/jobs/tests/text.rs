@@ -7,6 +7,7 @@ use crate::engine::jobs::event::{Completion, Effect, EndedPurchase, JobStage, Ne
 use crate::model::{ApiKind, JobId, PurchaseId, Usd};
 use crate::storage::journal::Record;
 use crate::upstream::Finished;
+use crate::upstream::formats::FormatChange;
 
 impl Script {
     pub(super) fn text(&self, effects: &[Effect]) -> String {
@@ -38,7 +39,7 @@ impl Script {
             }
             Effect::Enqueue { purchase } => format!("enqueue {}", name(purchase)),
             Effect::ExplainDelay { purchase } => format!("explain {}", name(purchase)),
-            Effect::Submit { purchase, pictures, attempt } => {
+            Effect::Submit { purchase, pictures, attempt, .. } => {
                 format!("submit {} #{attempt} x{pictures}", name(purchase))
             }
             Effect::SendLastByte { purchase, send: true } => format!("send {}", name(purchase)),
@@ -64,6 +65,13 @@ impl Script {
                     ProgressChange::Result(result) => format!("result x{}", result.pictures.len()),
                 };
                 if *job == self.job { change } else { format!("{}: {change}", self.number(*job)) }
+            }
+            Effect::ReportIdConflict { purchase, upstream, other } => {
+                format!("conflict {} {upstream} {}", name(purchase), name(other))
+            }
+            Effect::FormatsChanged(changes) => {
+                let text = |change: &FormatChange| format!("{} {}", change.format.describe(), change.state);
+                format!("formats {}", changes.iter().map(text).collect::<Vec<_>>().join(", "))
             }
             Effect::CountLostAnswer { usd } => format!("lost answer {}", money(*usd)),
             Effect::EndPurchase(ended) => self.ended(ended),
@@ -99,7 +107,7 @@ impl Script {
                 };
                 format!("intent{api_kind} {}", slots.join(" "))
             }
-            Record::Committing { purchase, account, at: time } => {
+            Record::Committing { purchase, account, at: time, .. } => {
                 at(*time);
                 format!("committing {} {account}", self.name(*purchase))
             }

@@ -1,5 +1,7 @@
 //! Validates the body of a submit: JSON, or a multipart form for edits.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use futures_util::{future, stream};
 use serde_json::Value;
@@ -11,7 +13,7 @@ use crate::simulator::rules::json::{JsonValue, digest_of_bytes};
 use crate::simulator::rules::models::Model;
 use crate::simulator::rules::request::{JPEG_QUALITY, PictureRequest};
 use crate::simulator::rules::values::{Api, Capability, Mode, ResponseFormat};
-use crate::simulator::scenario::{Format, Scenario};
+use crate::simulator::scenario::{DataUris, Format, Scenario};
 
 /// The model of a request without `model`, from the vendor's table.
 const DEFAULT_MODEL: &str = "gpt-image-1";
@@ -81,7 +83,7 @@ fn typed(name: &str, text: String) -> JsonValue<'static> {
 }
 
 /// Validates an edit that was sent as a form.
-pub(crate) fn read_form(form: MultipartForm, scenario: &Scenario) -> Result<PictureRequest, Refusal> {
+pub(crate) fn read_form(form: MultipartForm, scenario: &Arc<Scenario>) -> Result<PictureRequest, Refusal> {
     let parameters = form.with_digests();
     let MultipartForm { fields, images, mask } = form;
     let body = Body::new(Capability::ImageEdit, Fields(&fields), scenario)?;
@@ -91,16 +93,20 @@ pub(crate) fn read_form(form: MultipartForm, scenario: &Scenario) -> Result<Pict
     let inputs = images.iter().map(|bytes| Picture::parse(bytes.to_vec()).map(Input::Picture));
     let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
     let mask = mask.map(|bytes| Picture::parse(bytes.to_vec()).map(Input::Picture)).transpose()?;
-    body.request(inputs, mask, parameters)
+    body.request(Inputs { pictures: inputs, method: Some("multipart"), mask }, parameters)
 }
 
 /// Validates a generation, or an edit that was sent as JSON.
-pub(crate) fn read_json(capability: Capability, body: &Bytes, scenario: &Scenario) -> Result<PictureRequest, Refusal> {
+pub(crate) fn read_json(
+    capability: Capability,
+    body: &Bytes,
+    scenario: &Arc<Scenario>,
+) -> Result<PictureRequest, Refusal> {
     let json = JsonValue::parse(body)?;
     let fields = Fields::of(&json)?;
     let body = Body::new(capability, fields, scenario)?;
     body.check_names(&[], Some("images"))?;
-    let (mut inputs, mut mask) = (Vec::new(), None);
+    let mut inputs = Inputs::default();
     if capability == Capability::ImageEdit {
         let images = match fields.get("images") {
             None => &[],
@@ -108,18 +114,28 @@ pub(crate) fn read_json(capability: Capability, body: &Bytes, scenario: &Scenari
             Some(_) => return Err(Refusal::invalid("Invalid type for images: an array of objects is expected")),
         };
         check_count(images.len(), "images")?;
-        inputs = images.iter().map(image_url).collect::<Result<_, _>>()?;
-        mask = fields.get("mask").map(image_url).transpose()?;
+        let read = |object| image_url(object, &body.scenario);
+        inputs.pictures = images.iter().map(read).collect::<Result<_, _>>()?;
+        inputs.method = Some("images");
+        inputs.mask = fields.get("mask").map(read).transpose()?;
     }
-    body.request(inputs, mask, json.with_digests())
+    body.request(inputs, json.with_digests())
+}
+
+/// The pictures of a request, and how they were sent.
+#[derive(Debug, Default)]
+struct Inputs {
+    pictures: Vec<Input>,
+    method: Option<&'static str>,
+    mask: Option<Input>,
 }
 
 /// Returns the picture of `{"image_url": "..."}`.
-fn image_url(object: &JsonValue<'_>) -> Result<Input, Refusal> {
+fn image_url(object: &JsonValue<'_>, scenario: &Scenario) -> Result<Input, Refusal> {
     let wrong = || Refusal::invalid("Invalid value for images: objects with an image_url are expected");
     let JsonValue::Object(fields) = object else { return Err(wrong()) };
     let text = Fields(fields).text("image_url")?.ok_or_else(wrong)?;
-    Input::link_or_data_uri(text)
+    Input::link(text, DataUris::Accept, &scenario.inputs)
 }
 
 /// A body and the rules for it.
@@ -127,19 +143,23 @@ struct Body<'a> {
     model: &'static Model,
     capability: Capability,
     fields: Fields<'a>,
+    /// With the differences of the model.
+    scenario: Arc<Scenario>,
 }
 
 impl<'a> Body<'a> {
-    fn new(capability: Capability, fields: Fields<'a>, scenario: &Scenario) -> Result<Self, Refusal> {
-        let model = Model::available(fields.text("model")?.unwrap_or(DEFAULT_MODEL), &scenario.models)?;
-        Ok(Self { model, capability, fields })
+    fn new(capability: Capability, fields: Fields<'a>, scenario: &Arc<Scenario>) -> Result<Self, Refusal> {
+        let name = fields.text("model")?.unwrap_or(DEFAULT_MODEL);
+        let scenario = scenario.for_model(name);
+        let model = Model::available(name, &scenario.models)?;
+        Ok(Self { model, capability, fields, scenario })
     }
 
     /// Fails on a field that the vendor's table does not name. `pictures` is the field that holds the inputs, if any.
     fn check_names(&self, others: &[&str], pictures: Option<&str>) -> Result<(), Refusal> {
         let mut names = self.fields.0.iter().map(|(name, _)| name.as_str()).chain(others.iter().copied());
         match names.find(|&name| !self.supports(name, pictures)) {
-            Some(name) => Err(Refusal::invalid(format!("Unknown parameter: '{name}'."))),
+            Some(name) => Err(Refusal::unknown_parameter(name)),
             None => Ok(()),
         }
     }
@@ -158,7 +178,8 @@ impl<'a> Body<'a> {
         }
     }
 
-    fn request(&self, inputs: Vec<Input>, mask: Option<Input>, parameters: Value) -> Result<PictureRequest, Refusal> {
+    fn request(&self, inputs: Inputs, parameters: Value) -> Result<PictureRequest, Refusal> {
+        let Inputs { pictures: inputs, method, mask } = inputs;
         let fields = self.fields;
         if fields.flag("stream")? {
             return Err(Refusal::invalid("Invalid value for stream: streaming is not supported here"));
@@ -188,6 +209,7 @@ impl<'a> Body<'a> {
             capability: self.capability,
             prompt: fields.prompt()?,
             inputs,
+            methods: method.into_iter().collect(),
             mask,
             n: fields.n()?,
             size: self.size(&size_text)?,

@@ -9,7 +9,7 @@ use crate::simulator::rules::json::{JsonValue, decode_data_uri};
 use crate::simulator::rules::models::{ImageField, Model, Support};
 use crate::simulator::rules::request::{JPEG_QUALITY, PictureRequest};
 use crate::simulator::rules::values::{Api, Background, Capability, Mode, Quality, ResponseFormat};
-use crate::simulator::scenario::{Scenario, Unknown};
+use crate::simulator::scenario::{InlinePictures, LinksField, PlusTable, Scenario, Unknown};
 
 /// Validates a body.
 ///
@@ -24,13 +24,13 @@ pub(crate) fn read(
 ) -> Result<PictureRequest, Refusal> {
     let json = JsonValue::parse(body)?;
     let fields = Fields::of(&json)?;
-    let body = Body { model, capability, fields };
-    body.check_names(scenario)?;
+    let body = Body { model, capability, fields, scenario };
+    body.check_names()?;
 
     let prompt = fields.prompt()?;
-    let inputs = match capability {
+    let (inputs, methods) = match capability {
         Capability::ImageEdit => body.inputs()?,
-        Capability::TextToImage => Vec::new(),
+        Capability::TextToImage => (Vec::new(), Vec::new()),
     };
     let mask = match (capability, model.mask_and_background) {
         (Capability::ImageEdit, Support::Yes) => body.mask(&inputs)?,
@@ -56,6 +56,7 @@ pub(crate) fn read(
         capability,
         prompt,
         inputs,
+        methods,
         mask,
         n,
         size: model.size(&size_text)?,
@@ -75,6 +76,7 @@ struct Body<'a> {
     model: &'static Model,
     capability: Capability,
     fields: Fields<'a>,
+    scenario: &'a Scenario,
 }
 
 impl<'a> Body<'a> {
@@ -105,8 +107,16 @@ impl<'a> Body<'a> {
         let edit = self.capability == Capability::ImageEdit;
         match name {
             "prompt" | "size" | "enable_sync_mode" | "response_format" | "model" => true,
-            "images" | "base64_images" => edit,
-            "image" => edit && self.model.image_field == ImageField::ImageOrImages,
+            "base64_images" => edit,
+            "images" => edit && self.scenario.inputs.links_field != LinksField::ImageOnly,
+            "image" => {
+                let is_documented = self.model.image_field == ImageField::ImageOrImages;
+                edit && match self.scenario.inputs.links_field {
+                    LinksField::Documented => is_documented,
+                    LinksField::ImagesOnly => false,
+                    LinksField::ImageOnly => true,
+                }
+            }
             "mask" => edit && self.model.mask_and_background == Support::Yes,
             "background" => self.model.mask_and_background == Support::Yes,
             "n" | "quality" => self.model.n_and_quality == Support::Yes,
@@ -115,32 +125,58 @@ impl<'a> Body<'a> {
     }
 
     /// Fails on an unsupported field that the scenario refuses.
-    fn check_names(&self, scenario: &Scenario) -> Result<(), Refusal> {
-        let rules = &scenario.models;
+    fn check_names(&self) -> Result<(), Refusal> {
+        let rules = &self.scenario.models;
+        let is_strict = rules.plus_table == PlusTable::Strict && self.model.is_plus();
         for (name, _) in self.fields.0 {
             let policy = match name.as_str() {
                 name if self.supports(name) => Unknown::Ignore,
+                "n" | "quality" | "background" | "mask" if is_strict => Unknown::Reject,
                 "n" | "quality" => rules.plus_extras,
                 "mask" if rules.foreign_mask == Unknown::Reject => Unknown::Reject,
                 _ => rules.unknown_fields,
             };
-            if policy == Unknown::Reject {
-                return Err(Refusal::invalid(format!("{name} is not supported by {}", self.model.name)));
+            match (policy, name.as_str()) {
+                (Unknown::Ignore, _) => {}
+                (Unknown::Reject, "image" | "images") => return Err(Refusal::unknown_parameter(name)),
+                (Unknown::Reject, _) => return Err(self.model.unsupported(name, rules)),
             }
         }
         Ok(())
     }
 
-    fn inputs(&self) -> Result<Vec<Input>, Refusal> {
-        let mut urls = self.list("images")?;
-        if self.model.image_field == ImageField::ImageOrImages {
-            urls.extend(self.list("image")?);
+    /// Returns the inputs, and the fields that they came in.
+    fn inputs(&self) -> Result<(Vec<Input>, Vec<&'static str>), Refusal> {
+        let rules = &self.scenario.inputs;
+        let (mut urls, mut methods) = (Vec::new(), Vec::new());
+        for name in ["images", "image"].into_iter().filter(|name| self.supports(name)) {
+            let found = self.list(name)?;
+            methods.extend((!found.is_empty()).then_some(name));
+            urls.extend(found);
         }
-        let pictures = self.list("base64_images")?;
-        check_count(urls.len() + pictures.len(), "images or base64_images")?;
-        let urls = urls.into_iter().map(Input::link);
+        let mut pictures = self.list("base64_images")?;
+        if !pictures.is_empty() {
+            methods.push("base64_images");
+            let refusal = Refusal::invalid(rules.base64_refusal.as_str());
+            match rules.base64_images {
+                InlinePictures::Accept | InlinePictures::Ignore => {}
+                InlinePictures::Refuse => return Err(refusal),
+                InlinePictures::Refuse422 => return Err(refusal.sent_as(422)),
+                InlinePictures::Refuse200 => return Err(refusal.sent_as(200)),
+            }
+        }
+        let required = match rules.links_field {
+            LinksField::Documented => "images or base64_images",
+            LinksField::ImagesOnly => "images",
+            LinksField::ImageOnly => "image",
+        };
+        check_count(urls.len() + pictures.len(), required)?;
+        if rules.base64_images == InlinePictures::Ignore {
+            pictures.clear();
+        }
+        let urls = urls.into_iter().map(|text| Input::link(text, rules.data_uris, rules));
         let pictures = pictures.into_iter().map(|text| picture(text).map(Input::Picture));
-        urls.chain(pictures).collect()
+        Ok((urls.chain(pictures).collect::<Result<_, _>>()?, methods))
     }
 
     fn mask(&self, inputs: &[Input]) -> Result<Option<Input>, Refusal> {
@@ -168,6 +204,7 @@ mod tests {
 
     use super::*;
     use crate::simulator::images::draw::tests::{data_uri, png};
+    use crate::simulator::scenario::{DataUris, Links};
 
     fn read_default(model: &str, body: &Value) -> Result<PictureRequest, Refusal> {
         read_in(&Scenario::default(), model, body)
@@ -245,6 +282,86 @@ mod tests {
         assert!(read_in(&scenario, "gpt-image-2", &body("mask")).is_err());
         scenario.models.unknown_fields = Unknown::Reject;
         assert!(read_in(&scenario, "gpt-image-2", &body("moderation")).is_err());
+    }
+
+    #[test]
+    fn pictures_in_base64_images_are_refused_or_ignored_as_the_scenario_says() {
+        let inline = json!({"prompt": "p", "base64_images": [data_uri(&png(8, 8))]});
+        let mut scenario = Scenario::default();
+        for (rule, status) in
+            [(InlinePictures::Refuse, 400), (InlinePictures::Refuse422, 422), (InlinePictures::Refuse200, 200)]
+        {
+            scenario.inputs.base64_images = rule;
+            let refusal = read_in(&scenario, "gpt-image-2", &inline).unwrap_err();
+            assert_eq!((refusal.status, refusal.message.as_str()), (status, "images is required"));
+        }
+        scenario.inputs.base64_refusal = "Bad Request".to_owned();
+        assert_eq!(read_in(&scenario, "gpt-image-2", &inline).unwrap_err().message, "Bad Request");
+        let links = json!({"prompt": "p", "images": ["https://x/y.png"], "base64_images": []});
+        assert_eq!(read_in(&scenario, "gpt-image-2", &links).unwrap().methods, ["images"]);
+        scenario.inputs.base64_images = InlinePictures::Ignore;
+        let ignored = read_in(&scenario, "gpt-image-2", &inline).unwrap();
+        assert!(ignored.inputs.is_empty() && ignored.methods == ["base64_images"]);
+    }
+
+    #[test]
+    fn the_scenario_decides_about_the_field_for_links_and_what_it_holds() {
+        let mut scenario = Scenario::default();
+        let body = |name: &str, value: &str| json!({"prompt": "p", name: [value]});
+        let link = "https://x/y.png";
+        for (rule, model, right, wrong) in [
+            (LinksField::ImagesOnly, "gpt-image-1.5", "images", "image"),
+            (LinksField::ImageOnly, "gpt-image-2", "image", "images"),
+        ] {
+            scenario.inputs.links_field = rule;
+            scenario.models.unknown_fields = Unknown::Ignore;
+            assert_eq!(read_in(&scenario, model, &body(right, link)).unwrap().methods, [right]);
+            assert_eq!(message(read_in(&scenario, model, &body(wrong, link))), format!("{right} is required"));
+            scenario.models.unknown_fields = Unknown::Reject;
+            assert_eq!(
+                message(read_in(&scenario, model, &body(wrong, link))),
+                format!("Unknown parameter: '{wrong}'.")
+            );
+        }
+        let mut scenario = Scenario::default();
+        scenario.inputs.data_uris = DataUris::Accept;
+        let uri = data_uri(&png(8, 8));
+        let read_uri = read_in(&scenario, "gpt-image-2", &body("images", &uri)).unwrap();
+        assert!(matches!(read_uri.inputs[0], Input::Picture(_)) && read_uri.methods == ["images"]);
+        scenario.inputs.links = Links::Refuse;
+        assert_eq!(message(read_in(&scenario, "gpt-image-2", &body("images", link))), "wrong image url");
+        assert!(read_in(&scenario, "gpt-image-2", &body("images", &uri)).is_ok());
+    }
+
+    #[test]
+    fn the_strict_table_of_plus_models_names_what_it_refuses() {
+        let mut scenario = Scenario::default();
+        let model = |scenario: &Scenario| Model::available("gpt-image-1.5-plus", &scenario.models).unwrap();
+        let read_with = |scenario: &Scenario, key: &str, value: Value| {
+            let mut body = json!({"prompt": "p", "images": ["https://x/y.png"]});
+            body[key] = value;
+            let body = Bytes::from(serde_json::to_vec(&body).unwrap());
+            read(model(scenario), Capability::ImageEdit, &body, scenario)
+        };
+        let fields = [("n", json!(1)), ("quality", json!("low")), ("background", json!("auto"))];
+        for (key, value) in &fields {
+            assert!(read_with(&scenario, key, value.clone()).is_ok(), "{key}");
+        }
+        scenario.models.plus_table = PlusTable::Strict;
+        for (key, value) in fields {
+            assert_eq!(message(read_with(&scenario, key, value)), format!("Unknown parameter: '{key}'."));
+        }
+        let size = message(read_with(&scenario, "size", json!("1024x1024")));
+        assert!(size.starts_with("Invalid value for size: '1024x1024'"), "{size}");
+        for size in ["1254x1254", "1536x1024", "1024x1536", "1672x941", "941x1672"] {
+            assert!(read_with(&scenario, "size", json!(size)).is_ok(), "{size}");
+        }
+        assert_eq!(read_with(&scenario, "prompt", json!("p")).unwrap().size, (1254, 1254));
+        // Other models keep their tables.
+        assert_eq!(
+            read_in(&scenario, "gpt-image-2", &json!({"prompt": "p", "images": ["https://x/y"], "n": 2})).unwrap().n,
+            2
+        );
     }
 
     #[test]

@@ -77,6 +77,36 @@ async fn faults_on_polls_do_not_change_the_prediction() {
 }
 
 #[tokio::test]
+async fn ways_of_sending_pictures_are_refused_ignored_or_fail_by_model() {
+    let refuse = json!({"inputs": {"base64_images": "refuse_200", "base64_refusal": "wrong image url"}});
+    let upstream = Upstream::start(json!({"models": {"by_name": {"gpt-image-2": refuse}}})).await;
+    let refused = upstream.submit(&edit()).await;
+    assert_eq!(refused, json!({"error": {"message": "wrong image url", "type": "400"}}));
+    let other = upstream.client.post(format!("{}/api/v3/openai/gpt-image-1/image-edit", upstream.origin));
+    assert_eq!(other.bearer_auth(KEY).json(&edit()).send().await.unwrap().status(), 200);
+
+    let changes = json!({"models": {"by_name": {"gpt-image-2": null}}, "inputs": {"base64_images": "ignore"}});
+    upstream.scenario(changes).await;
+    let done = upstream.wait(get_url(&upstream.submit(&edit()).await)).await;
+    assert_eq!(done["data"]["usage"]["input_tokens_details"]["image_tokens"], 0);
+    let file = upstream.client.get(done["data"]["outputs"][0].as_str().unwrap()).send().await.unwrap();
+    assert_eq!(read_texts(&file.bytes().await.unwrap())["inputs"], "");
+
+    upstream.scenario(json!({"inputs": {"links": "fail_task"}})).await;
+    let links = json!({"prompt": "p", "quality": "low", "images": [format!("{}/x.png", upstream.origin)]});
+    let failed = upstream.wait(get_url(&upstream.submit(&links).await)).await;
+    assert_eq!((&failed["data"]["status"], &failed["data"]["error"]), (&json!("failed"), &json!("wrong image url")));
+
+    let predictions = upstream.control("predictions").await;
+    let methods: Vec<_> = predictions.as_array().unwrap().iter().map(|shown| shown["method"].clone()).collect();
+    assert_eq!(methods, ["base64_images", "base64_images", "images"]);
+    let counters = upstream.control("counters").await;
+    assert_eq!(counters["paths"]["/api/v3/openai/gpt-image-2/image-edit"], json!({"accepted": 2, "refused": 1}));
+    assert_eq!(counters["links_failed"], 0);
+    upstream.stop().await;
+}
+
+#[tokio::test]
 async fn every_form_of_answer_can_be_configured() {
     let upstream = Upstream::start(json!({})).await;
     for (answer, pointer) in [

@@ -1,5 +1,7 @@
 //! Validates the body of a submit.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 
 use crate::simulator::rules::errors::Refusal;
@@ -9,7 +11,7 @@ use crate::simulator::rules::json::JsonValue;
 use crate::simulator::rules::models::{Model, Support};
 use crate::simulator::rules::request::{JPEG_QUALITY, PictureRequest};
 use crate::simulator::rules::values::{Api, Capability, Mode, Quality, ResponseFormat};
-use crate::simulator::scenario::{DataUris, Format, Scenario, Unknown};
+use crate::simulator::scenario::{Format, Scenario, Unknown};
 
 /// The prefix of model names.
 pub(super) const VENDOR: &str = "openai/";
@@ -26,14 +28,15 @@ const RATIOS: &[&str] = &[
 /// # Errors
 ///
 /// When the body breaks a rule of the model.
-pub(crate) fn read(body: &Bytes, scenario: &Scenario) -> Result<PictureRequest, Refusal> {
+pub(crate) fn read(body: &Bytes, scenario: &Arc<Scenario>) -> Result<PictureRequest, Refusal> {
     let json = JsonValue::parse(body)?;
     let fields = Fields::of(&json)?;
     let name = fields.text("model")?.ok_or_else(|| Refusal::invalid("model is required"))?;
     let model =
         name.strip_prefix(VENDOR).ok_or_else(|| Refusal::invalid(format!("Invalid model: {name} does not exist")))?;
+    let scenario = scenario.for_model(model);
     let model = Model::available(model, &scenario.models)?;
-    let inputs = references(fields, scenario)?;
+    let inputs = references(fields, &scenario)?;
     let (n, quality) = match model.n_and_quality {
         Support::Yes => (fields.n()?, fields.quality()?),
         Support::No => (1, Quality::Medium),
@@ -42,7 +45,7 @@ pub(crate) fn read(body: &Bytes, scenario: &Scenario) -> Result<PictureRequest, 
         && scenario.models.plus_extras == Unknown::Reject
         && let Some(name) = ["n", "quality"].into_iter().find(|name| fields.get(name).is_some())
     {
-        return Err(Refusal::invalid(format!("{name} is not supported by {}", model.name)));
+        return Err(model.unsupported(name, &scenario.models));
     }
     let format = match fields.choice("output_format", &["png", "jpeg", "webp", "svg"])? {
         Some("png") => Some(Format::Png),
@@ -61,6 +64,7 @@ pub(crate) fn read(body: &Bytes, scenario: &Scenario) -> Result<PictureRequest, 
         model,
         capability: if inputs.is_empty() { Capability::TextToImage } else { Capability::ImageEdit },
         prompt: fields.prompt()?,
+        methods: if inputs.is_empty() { Vec::new() } else { vec!["input_references"] },
         inputs,
         mask: None,
         n,
@@ -94,10 +98,7 @@ fn references(fields: Fields<'_>, scenario: &Scenario) -> Result<Vec<Input>, Ref
         }
         let Some(JsonValue::Object(image)) = reference.get("image_url") else { return Err(wrong()) };
         let url = Fields(image).text("url")?.ok_or_else(wrong)?;
-        match scenario.unified.data_uris {
-            DataUris::Accept => Input::link_or_data_uri(url),
-            DataUris::Refuse => Input::link(url),
-        }
+        Input::link(url, scenario.unified.data_uris, &scenario.inputs)
     };
     references.iter().map(read).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{JobId, PurchaseId, UpstreamId};
+use crate::model::{JobId, PurchaseId};
 use crate::storage::journal::record::{JobRecord, Record};
 use crate::storage::journal::stored::{PendingWebhook, StoredJob, StoredPurchase, StoredState, UsedQuota};
 
@@ -85,6 +85,7 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record) {
                     pictures,
                     state: StoredState::Intent,
                     api_kind: *api_kind,
+                    format: None,
                     account: None,
                     lost_answers: 0,
                     resolution: None,
@@ -93,9 +94,11 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record) {
             let stored = StoredJob { record: job.clone(), purchases, delivered: None, evicted: false };
             jobs.insert(job.id, stored);
         }
-        Record::Committing { purchase, account, at } => set(purchase, &|stored| {
+        Record::Committing { purchase, account, api_kind, format, at } => set(purchase, &|stored| {
             stored.state = StoredState::Committing { since: *at };
             stored.account = Some(account.clone());
+            stored.api_kind = *api_kind;
+            stored.format = Some(format.clone());
         }),
         Record::Withdrawn { purchase } => set(purchase, &|stored| stored.state = StoredState::Intent),
         Record::Resubmitted { purchase } => set(purchase, &|stored| {
@@ -106,12 +109,12 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record) {
             stored.state = StoredState::Accepted { upstream: upstream.clone(), poll_url: poll_url.clone(), since: *at };
         }),
         Record::Resolved { purchase, pictures, usage, at } => set(purchase, &|stored| {
-            let upstream = upstream_of(&stored.state);
+            let upstream = stored.state.upstream().cloned();
             stored.state = StoredState::Resolved { upstream, pictures: pictures.clone(), usage: *usage, at: *at };
         }),
         Record::Failed { purchase, failure, at } => set(purchase, &|stored| {
-            stored.state =
-                StoredState::Failed { upstream: upstream_of(&stored.state), failure: failure.clone(), at: *at };
+            let upstream = stored.state.upstream().cloned();
+            stored.state = StoredState::Failed { upstream, failure: failure.clone(), at: *at };
         }),
         Record::Delivered { job, at } => {
             if let Some(stored) = jobs.get_mut(job) {
@@ -125,13 +128,5 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record) {
         }
         // Not part of a job's state.
         Record::Subscribed { .. } | Record::WebhookTried { .. } | Record::WebhookEnded { .. } => {}
-    }
-}
-
-fn upstream_of(state: &StoredState) -> Option<UpstreamId> {
-    match state {
-        StoredState::Accepted { upstream, .. } => Some(upstream.clone()),
-        StoredState::Resolved { upstream, .. } | StoredState::Failed { upstream, .. } => upstream.clone(),
-        StoredState::Intent | StoredState::Committing { .. } => None,
     }
 }

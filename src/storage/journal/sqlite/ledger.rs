@@ -210,6 +210,7 @@ mod tests {
                 size: Size { width: 1024, height: 1024 },
                 choices: Choices::default(),
                 n: 1,
+                inputs: 1,
                 shareable: true,
                 idempotency_key: None,
                 respond_async: false,

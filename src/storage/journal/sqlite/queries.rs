@@ -26,7 +26,7 @@ pub(super) fn job(connection: &Connection, id: &str) -> rusqlite::Result<Option<
     let header = connection
         .prepare_cached(
             "SELECT id, client, fingerprint, task, model, size, choices, n, shareable, created_ms, delivered_ms,
-                    evicted, idempotency_key, respond_async
+                    evicted, idempotency_key, respond_async, inputs
              FROM jobs WHERE id = ?1",
         )?
         .query_row([id], |row| {
@@ -43,6 +43,7 @@ pub(super) fn job(connection: &Connection, id: &str) -> rusqlite::Result<Option<
                 created: Timestamp::from_millis(row.get(9)?),
                 idempotency_key: row.get::<_, Option<String>>(12)?.as_deref().and_then(IdempotencyKey::new),
                 respond_async: row.get(13)?,
+                inputs: row.get(14)?,
             };
             Ok((record, row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis), row.get(11)?))
         })
@@ -52,7 +53,7 @@ pub(super) fn job(connection: &Connection, id: &str) -> rusqlite::Result<Option<
     };
     let mut statement = connection.prepare_cached(
         "SELECT id, pictures, state, upstream_id, poll_url, committed_ms, accepted_ms, ended_ms, failure, usage,
-                lost_answers, resolution, account, api
+                lost_answers, resolution, account, api, format
          FROM purchases WHERE job_id = ?1 ORDER BY slot",
     )?;
     let purchases =
@@ -88,7 +89,16 @@ fn purchase(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<StoredPu
     let resolution = row.get::<_, Option<String>>(11)?.as_deref().and_then(Resolution::from_name);
     let account = row.get::<_, Option<String>>(12)?.map(|name| AccountId(name.into()));
     let api_kind = parsed(row, 13, ApiKind::from_name)?;
-    Ok(StoredPurchase { id, pictures: row.get(1)?, state, api_kind, account, lost_answers: row.get(10)?, resolution })
+    Ok(StoredPurchase {
+        id,
+        pictures: row.get(1)?,
+        state,
+        api_kind,
+        format: row.get(14)?,
+        account,
+        lost_answers: row.get(10)?,
+        resolution,
+    })
 }
 
 fn pictures(connection: &Connection, purchase: PurchaseId) -> rusqlite::Result<Vec<StoredPicture>> {

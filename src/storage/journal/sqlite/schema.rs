@@ -8,7 +8,7 @@ use rusqlite::config::DbConfig;
 use crate::storage::journal::traits::JournalError;
 
 /// Version of the tables below, in `PRAGMA user_version`.
-pub(super) const SCHEMA_VERSION: i64 = 5;
+pub(super) const SCHEMA_VERSION: i64 = 6;
 /// Prepared statements that are cached: more than the adapter has.
 const STATEMENTS_MAX: usize = 64;
 
@@ -27,7 +27,8 @@ CREATE TABLE jobs (
     created_ms   INTEGER NOT NULL,
     delivered_ms INTEGER,
     evicted      INTEGER NOT NULL DEFAULT 0, -- its pictures are no longer on disk
-    respond_async INTEGER NOT NULL DEFAULT 0 -- the client fetches the result later
+    respond_async INTEGER NOT NULL DEFAULT 0, -- the client fetches the result later
+    inputs       INTEGER NOT NULL DEFAULT 0 -- number of input pictures, without the mask
 ) STRICT;
 
 CREATE TABLE purchases (
@@ -47,7 +48,9 @@ CREATE TABLE purchases (
     resolution   TEXT CHECK (resolution IN ('lost', 'bought', 'resubmit')), -- the operator's decision about an unknown outcome
     resolved_ms  INTEGER,           -- when the operator decided
     account      TEXT,              -- the account that bought it
-    api          TEXT NOT NULL DEFAULT 'prediction' -- the upstream API that it was bought at
+    api          TEXT NOT NULL DEFAULT 'prediction', -- the upstream API that it was bought at
+    format       TEXT,              -- the request format of the last committed submit
+    repeated_upstream_id TEXT       -- an id that an older purchase has; from versions without the unique index only
 ) STRICT;
 
 CREATE TABLE pictures (
@@ -81,6 +84,10 @@ CREATE INDEX purchases_by_job ON purchases (job_id, slot);
 CREATE INDEX purchases_unfinished ON purchases (state) WHERE state IN ('intent', 'committing', 'accepted');
 CREATE UNIQUE INDEX webhooks_pending ON webhooks (job_id, url) WHERE ended_ms IS NULL;
 ";
+
+/// An id belongs to one purchase: what is polled under it is delivered to that purchase's client.
+const UPSTREAM_IDS: &str =
+    "CREATE UNIQUE INDEX purchases_by_upstream_id ON purchases (upstream_id) WHERE upstream_id IS NOT NULL;";
 
 /// From version 1 to 2.
 const ACCOUNTS: &str = "ALTER TABLE predictions ADD COLUMN account TEXT;";
@@ -125,9 +132,25 @@ UPDATE purchases SET job_id = 'pred_' || substr(job_id, 5) WHERE substr(job_id, 
 UPDATE pictures SET purchase_id = 'pred_' || substr(purchase_id, 5) WHERE substr(purchase_id, 1, 4) = 'ord_';
 UPDATE webhooks SET job_id = 'pred_' || substr(job_id, 5) WHERE substr(job_id, 1, 4) = 'ord_';
 ";
+/// From version 5 to 6. Where several purchases have the same upstream id, the one that was accepted first keeps it. The
+/// others have it in a column of its own, which takes no part in look-ups; those that were still polled end as unknown
+/// outcomes, because the pictures under that id are not known to be theirs.
+const REQUEST_FORMATS: &str = "
+ALTER TABLE jobs ADD COLUMN inputs INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE purchases ADD COLUMN format TEXT;
+ALTER TABLE purchases ADD COLUMN repeated_upstream_id TEXT;
+UPDATE purchases SET repeated_upstream_id = upstream_id, upstream_id = NULL
+WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY upstream_id ORDER BY accepted_ms, id) AS place
+                             FROM purchases WHERE upstream_id IS NOT NULL)
+             WHERE place > 1);
+UPDATE purchases SET state = 'unknown', ended_ms = accepted_ms, failure = json_object('kind', 'outcome_unknown',
+    'message', 'the upstream accepted it under the id ' || repeated_upstream_id || ', which is that of another purchase')
+WHERE repeated_upstream_id IS NOT NULL AND state = 'accepted';
+";
 
 /// The step from each version to the next, from version 1 on.
-const STEPS: [&[&str]; 4] = [&[ACCOUNTS], &[UPSTREAM_APIS], &[WEBHOOKS], &[JOBS_AND_PURCHASES, INDEXES]];
+const STEPS: [&[&str]; 5] =
+    [&[ACCOUNTS], &[UPSTREAM_APIS], &[WEBHOOKS], &[JOBS_AND_PURCHASES, INDEXES], &[REQUEST_FORMATS, UPSTREAM_IDS]];
 
 /// Opens or creates the database in `path`, checks it, and brings it to [`SCHEMA_VERSION`] in one transaction.
 ///
@@ -154,7 +177,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     }
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0)).map_err(storage)?;
     let steps = match (version, usize::try_from(version - 1)) {
-        (0, _) => vec![SCHEMA, INDEXES],
+        (0, _) => vec![SCHEMA, INDEXES, UPSTREAM_IDS],
         (SCHEMA_VERSION, _) => return Ok(connection),
         (1..SCHEMA_VERSION, Ok(done)) => STEPS[done..].concat(),
         (unknown, _) => {

@@ -25,6 +25,7 @@ fn job_record(number: u128) -> JobRecord {
         size: Size { width: 1024, height: 1024 },
         choices: Choices::from([("quality", "low")]),
         n: 2,
+        inputs: 3,
         shareable: true,
         idempotency_key: IdempotencyKey::new("key-1"),
         respond_async: false,
@@ -34,6 +35,11 @@ fn job_record(number: u128) -> JobRecord {
 
 fn picture() -> StoredPicture {
     StoredPicture { digest: Digest::of(b"picture"), bytes: 7, format: Format::Png, width: 1024, height: 1024 }
+}
+
+fn committing(purchase: PurchaseId) -> Record {
+    let (account, format) = (AccountId("default".into()), "multipart".to_owned());
+    Record::Committing { purchase, account, api_kind: ApiKind::OpenAi, format, at: NOW }
 }
 
 #[tokio::test]
@@ -51,18 +57,12 @@ async fn records_add_up_and_survive_a_reopening() {
         journal.append(intent.clone()).await.unwrap();
         assert!(journal.append(intent).await.is_err(), "the same job twice");
         assert!(!journal.failed(), "a violated constraint is not a failed disk");
-        journal
-            .append(Record::Committing { purchase: one, account: AccountId("default".into()), at: NOW })
-            .await
-            .unwrap();
+        journal.append(committing(one)).await.unwrap();
         journal
             .append(Record::Accepted { purchase: one, upstream: upstream.clone(), poll_url: None, at: NOW })
             .await
             .unwrap();
-        journal
-            .append(Record::Committing { purchase: two, account: AccountId("default".into()), at: NOW })
-            .await
-            .unwrap();
+        journal.append(committing(two)).await.unwrap();
     }
     let journal = SqliteJournal::open(&path).unwrap();
     let unfinished = journal.unfinished().await.unwrap();
@@ -73,7 +73,10 @@ async fn records_add_up_and_survive_a_reopening() {
         StoredState::Accepted { upstream: upstream.clone(), poll_url: None, since: NOW }
     );
     assert_eq!(unfinished[0].purchases[1].state, StoredState::Committing { since: NOW });
-    assert_eq!(unfinished[0].purchases[0].api_kind, ApiKind::Unified);
+    let bought_at = |purchase: &StoredPurchase| (purchase.api_kind, purchase.format.clone());
+    assert_eq!(bought_at(&unfinished[0].purchases[0]), (ApiKind::OpenAi, Some("multipart".to_owned())));
+    assert_eq!(journal.purchase_of_upstream_id(upstream.clone()).await.unwrap(), Some(one));
+    assert_eq!(journal.purchase_of_upstream_id(UpstreamId::new("abcd").unwrap()).await.unwrap(), None);
 
     let usage = Some(Usage { input_tokens: 1, output_tokens: 2, input_image_tokens: None });
     let resolved = Record::Resolved { purchase: one, pictures: vec![picture()], usage, at: NOW };
@@ -101,6 +104,82 @@ async fn records_add_up_and_survive_a_reopening() {
     );
 }
 
+#[tokio::test]
+async fn the_journal_has_no_upstream_id_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = SqliteJournal::open(&directory.path().join("journal.sqlite")).unwrap();
+    let job = job_record(1);
+    let purchases @ [one, two] = [0, 1].map(|slot| PurchaseId { job: job.id, slot });
+    let purchases_of_one = purchases.map(|id| (id, 1)).into();
+    journal.append(Record::Intent { job, api_kind: ApiKind::OpenAi, purchases: purchases_of_one }).await.unwrap();
+    let accepted = |purchase, name: &str| {
+        let upstream = UpstreamId::new(name).unwrap();
+        journal.append(Record::Accepted { purchase, upstream, poll_url: None, at: NOW })
+    };
+    for purchase in purchases {
+        journal.append(committing(purchase)).await.unwrap();
+    }
+    accepted(one, "abc").await.unwrap();
+    assert!(accepted(two, "abc").await.is_err());
+    assert!(!journal.failed());
+    let of = |name| journal.purchase_of_upstream_id(UpstreamId::new(name).unwrap());
+    assert_eq!(of("abc").await.unwrap(), Some(one));
+    let stored = journal.job(one.job).await.unwrap().unwrap();
+    assert_eq!(stored.purchases[1].state, StoredState::Committing { since: NOW });
+    // An id of its own is accepted, and ids are kept after the end.
+    accepted(two, "def").await.unwrap();
+    let failure = Failure::TaskFailed { message: "no".to_owned() };
+    journal.append(Record::Failed { purchase: two, failure, at: NOW }).await.unwrap();
+    assert_eq!(of("def").await.unwrap(), Some(two));
+}
+
+#[tokio::test]
+async fn the_journal_in_memory_finds_upstream_ids_and_formats_as_sqlite_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let sqlite = SqliteJournal::open(&directory.path().join("journal.sqlite")).unwrap();
+    let memory = MemoryJournal::on(&Disk::default(), std::time::Duration::ZERO, SyncMode::Full);
+    let job = job_record(1);
+    let purchase = PurchaseId { job: job.id, slot: 0 };
+    let upstream = UpstreamId::new("abc").unwrap();
+    let raw = |api_kind, format: &str| Record::Committing {
+        purchase,
+        account: AccountId("default".into()),
+        api_kind,
+        format: format.to_owned(),
+        at: NOW,
+    };
+    let records = [
+        Record::Intent { job, api_kind: ApiKind::Unified, purchases: vec![(purchase, 1)] },
+        raw(ApiKind::OpenAi, "multipart"),
+        Record::Withdrawn { purchase },
+        raw(ApiKind::Prediction, "links, raw key"),
+        Record::Accepted { purchase, upstream: upstream.clone(), poll_url: None, at: NOW },
+        Record::Resolved { purchase, pictures: vec![picture()], usage: None, at: NOW },
+    ];
+    let mut formats = Vec::new();
+    for record in records {
+        for journal in [&sqlite as &dyn Journal, &memory] {
+            journal.append(record.clone()).await.unwrap();
+        }
+        let stored = sqlite.job(purchase.job).await.unwrap();
+        assert_eq!(stored, memory.job(purchase.job).await.unwrap());
+        let known = sqlite.purchase_of_upstream_id(upstream.clone()).await.unwrap();
+        assert_eq!(known, memory.purchase_of_upstream_id(upstream.clone()).await.unwrap());
+        let format = stored.unwrap().purchases.remove(0);
+        formats.push((format.api_kind, format.format, known.is_some()));
+    }
+    let (first, last) = (Some("multipart".to_owned()), Some("links, raw key".to_owned()));
+    let expected = [
+        (ApiKind::Unified, None, false),
+        (ApiKind::OpenAi, first.clone(), false),
+        (ApiKind::OpenAi, first, false),
+        (ApiKind::Prediction, last.clone(), false),
+        (ApiKind::Prediction, last.clone(), true),
+        (ApiKind::Prediction, last, true),
+    ];
+    assert_eq!(formats, expected);
+}
+
 /// Returns the record that follows the intent of a purchase, if one does.
 type NextRecord = Box<dyn Fn(PurchaseId) -> Option<Record>>;
 
@@ -115,7 +194,7 @@ async fn every_state(journal: &dyn Journal) -> Vec<PurchaseId> {
     let following: Vec<NextRecord> = vec![
         failed(Failure::TaskFailed { message: message() }), // 0: too early
         Box::new(|_| None),                                 // 1: an intent
-        Box::new(|purchase| Some(Record::Committing { purchase, account: AccountId("default".into()), at: NOW })), // 2
+        Box::new(|purchase| Some(committing(purchase))),    // 2
         Box::new(move |purchase| {
             Some(Record::Accepted { purchase, upstream: upstream(), poll_url: None, at: NOW }) // 3
         }),
@@ -225,12 +304,7 @@ async fn a_closed_journal_is_one_file_and_refuses_records() {
     journal.close().await;
     journal.close().await;
     assert!(!directory.path().join("journal.sqlite-wal").exists());
-    assert!(
-        other_handle
-            .append(Record::Committing { purchase, account: AccountId("default".into()), at: NOW })
-            .await
-            .is_err()
-    );
+    assert!(other_handle.append(committing(purchase)).await.is_err());
     let reopened = SqliteJournal::open(&path).unwrap();
     assert_eq!(reopened.unfinished().await.unwrap()[0].purchases[0].state, StoredState::Intent);
 }

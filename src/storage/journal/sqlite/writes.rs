@@ -16,8 +16,8 @@ pub(super) fn write(to: &Connection, record: &Record) -> rusqlite::Result<()> {
         Record::Intent { job, api_kind, purchases } => {
             to.prepare_cached(
                 "INSERT INTO jobs (id, client, fingerprint, task, model, size, choices, n, shareable, created_ms,
-                                     idempotency_key, respond_async)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                                     idempotency_key, respond_async, inputs)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?
             .execute(params![
                 job.id.to_string(),
@@ -32,6 +32,7 @@ pub(super) fn write(to: &Connection, record: &Record) -> rusqlite::Result<()> {
                 job.created.millis(),
                 job.idempotency_key.as_ref().map(IdempotencyKey::as_str),
                 job.respond_async,
+                job.inputs,
             ])?;
             for (purchase, pictures) in purchases {
                 to.prepare_cached(
@@ -48,10 +49,11 @@ pub(super) fn write(to: &Connection, record: &Record) -> rusqlite::Result<()> {
             }
             Ok(())
         }
-        Record::Committing { purchase, account, at } => change(
+        Record::Committing { purchase, account, api_kind, format, at } => change(
             to,
-            "UPDATE purchases SET state = 'committing', account = ?2, committed_ms = ?3 WHERE id = ?1",
-            params![purchase.to_string(), &*account.0, at.millis()],
+            "UPDATE purchases SET state = 'committing', account = ?2, api = ?3, format = ?4, committed_ms = ?5
+             WHERE id = ?1",
+            params![purchase.to_string(), &*account.0, api_kind.name(), format, at.millis()],
         ),
         Record::Withdrawn { purchase } => change(
             to,

@@ -1,16 +1,12 @@
 use super::*;
-use crate::model::{ApiKind, Choices, Failure};
-use crate::upstream::gptproto::tests::{adapter, input, json, request, sent};
+use crate::model::{Choices, Failure};
+use crate::upstream::gptproto::tests::{call, input, json, request, sent};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and the rest of a picture";
 
-fn on_openai(model: &str) -> PictureRequest {
-    PictureRequest { api_kind: ApiKind::OpenAi, ..request(model) }
-}
-
 /// Returns the parts of a form. Checks that the form ends with the boundary.
 async fn parts(request: &PictureRequest, pictures: u8) -> String {
-    let (call, _) = adapter(None).call(request, pictures).unwrap();
+    let (call, _) = call(None, request, pictures, InputMethod::Multipart);
     assert_eq!(call.path, "/v1/images/edits");
     let boundary = call.content_type.strip_prefix("multipart/form-data; boundary=").unwrap().to_owned();
     let body = String::from_utf8(sent(call).await.to_vec()).unwrap();
@@ -20,7 +16,7 @@ async fn parts(request: &PictureRequest, pictures: u8) -> String {
 
 #[tokio::test]
 async fn an_edit_is_the_documented_form() {
-    let mut request = on_openai("gpt-image-1");
+    let mut request = request("gpt-image-1");
     request.prompt = "say \"hi\"".to_owned();
     request.mask = Some(input(b"mask"));
     request.choices.set("background", "transparent");
@@ -83,7 +79,7 @@ async fn an_edit_is_the_documented_form() {
 
 #[tokio::test]
 async fn a_plus_model_gets_prompt_and_size_only() {
-    let mut request = on_openai("gpt-image-2-plus");
+    let mut request = request("gpt-image-2-plus");
     request.choices = Choices::default();
     request.prompt = "hi".to_owned();
     request.inputs.pop();
@@ -111,11 +107,11 @@ async fn a_plus_model_gets_prompt_and_size_only() {
 
 #[tokio::test]
 async fn text_to_image_is_json() {
-    let mut request = on_openai("gpt-image-1");
+    let mut request = request("gpt-image-1");
     request.task = Task::Generate;
     request.inputs.clear();
     request.choices.set("moderation", "low");
-    let (call, _) = adapter(None).call(&request, 3).unwrap();
+    let (call, _) = call(None, &request, 3, InputMethod::Multipart);
     assert_eq!(call.path, "/v1/images/generations");
     insta::assert_json_snapshot!(json(call).await, @r##"
     {

@@ -5,16 +5,16 @@ use serde_json::json;
 
 use super::*;
 use crate::model::{ApiKind, Choices, Failure, Input};
-use crate::upstream::gptproto::tests::{adapter, input, input_urls, json as sent, request};
+use crate::upstream::gptproto::tests::{adapter, call, input, input_urls, json as sent, request};
 use crate::upstream::{Output, Polled};
 
-async fn body_for(request: &PictureRequest, pictures: u8) -> serde_json::Value {
-    sent(adapter(None).call(request, pictures).unwrap().0).await
+async fn body_for(request: &PictureRequest, pictures: u8, method: InputMethod) -> serde_json::Value {
+    sent(call(None, request, pictures, method).0).await
 }
 
 #[tokio::test]
 async fn every_parameter_is_explicit() {
-    insta::assert_json_snapshot!(body_for(&request("gpt-image-2"), 2).await, @r#"
+    insta::assert_json_snapshot!(body_for(&request("gpt-image-2"), 2, InputMethod::Base64Images).await, @r#"
     {
       "base64_images": [
         "data:image/png;base64,b25l",
@@ -34,7 +34,7 @@ async fn every_parameter_is_explicit() {
 async fn a_model_without_n_gets_none() {
     let mut request = request("gpt-image-2-plus");
     request.choices = Choices::default();
-    let body = body_for(&request, 1).await;
+    let body = body_for(&request, 1, InputMethod::Base64Images).await;
     assert_eq!(body.get("n"), None);
     assert_eq!(body.get("quality"), None);
 }
@@ -44,7 +44,7 @@ async fn links_and_masks_are_sent_in_the_documented_fields() {
     let mut request = request("gpt-image-1.5-plus");
     request.inputs = vec![Input::Link("https://x.example/1.png".to_owned())];
     request.mask = Some(input(b"mask"));
-    let body = body_for(&request, 1).await;
+    let body = body_for(&request, 1, InputMethod::Links).await;
     assert_eq!(body["image"], serde_json::json!(["https://x.example/1.png"]));
     assert_eq!(body["mask"], "data:image/png;base64,bWFzaw==");
     assert_eq!(body.get("base64_images"), None);
@@ -55,7 +55,7 @@ async fn published_pictures_are_sent_as_urls_in_their_order() {
     let input_urls = input_urls();
     let mut request = request("gpt-image-1.5");
     request.mask = Some(input(b"mask"));
-    let (call, input_url_guards) = adapter(Some(input_urls.clone())).call(&request, 1).unwrap();
+    let (call, input_url_guards) = call(Some(input_urls.clone()), &request, 1, InputMethod::Links);
     let body = sent(call).await;
     let published = |url: &serde_json::Value| {
         let token = url.as_str().unwrap().strip_prefix("https://gateway.example/v1/inputs/").unwrap();

@@ -69,6 +69,35 @@ CREATE TABLE webhooks (
 CREATE UNIQUE INDEX webhooks_untold ON webhooks (order_id, url) WHERE ended_ms IS NULL;
 ";
 
+/// What took version 4 to version 5, as its gateway did.
+const FORWARD: &str = "
+PRAGMA defer_foreign_keys = ON;
+DROP INDEX orders_by_fingerprint;
+DROP INDEX orders_by_key;
+DROP INDEX orders_by_time;
+DROP INDEX predictions_by_order;
+DROP INDEX predictions_unsettled;
+DROP INDEX webhooks_untold;
+ALTER TABLE orders RENAME TO jobs;
+ALTER TABLE jobs RENAME COLUMN forgotten TO evicted;
+ALTER TABLE jobs RENAME COLUMN kept TO respond_async;
+ALTER TABLE predictions RENAME TO purchases;
+ALTER TABLE purchases RENAME COLUMN order_id TO job_id;
+ALTER TABLE purchases RENAME COLUMN route TO api;
+ALTER TABLE pictures RENAME COLUMN prediction_id TO purchase_id;
+ALTER TABLE webhooks RENAME COLUMN order_id TO job_id;
+UPDATE jobs SET id = replace(id, 'ord_', 'pred_');
+UPDATE purchases SET id = replace(id, 'ord_', 'pred_'), job_id = replace(job_id, 'ord_', 'pred_');
+UPDATE pictures SET purchase_id = replace(purchase_id, 'ord_', 'pred_');
+UPDATE webhooks SET job_id = replace(job_id, 'ord_', 'pred_');
+CREATE INDEX jobs_by_fingerprint ON jobs (fingerprint, created_ms);
+CREATE INDEX jobs_by_key ON jobs (client, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX jobs_by_time ON jobs (created_ms);
+CREATE INDEX purchases_by_job ON purchases (job_id, slot);
+CREATE INDEX purchases_unfinished ON purchases (state) WHERE state IN ('intent', 'committing', 'accepted');
+CREATE UNIQUE INDEX webhooks_pending ON webhooks (job_id, url) WHERE ended_ms IS NULL;
+";
+
 /// What takes version 4 back to version 3, version 3 to 2, and 2 to 1.
 const BACK: [&str; 3] = [
     "DROP TABLE webhooks; ALTER TABLE orders DROP COLUMN kept;",
@@ -106,12 +135,16 @@ INSERT INTO webhooks VALUES
 "#;
 
 /// Leaves a database of `version` in `path`.
-fn create(path: &Path, version: usize) {
+fn create(path: &Path, version: usize) -> Connection {
     let rows = ROWS.replace("$print", &Digest::of(b"request").to_string());
-    let back = BACK[..4 - version].concat();
+    let steps = match version {
+        1..=4 => BACK[..4 - version].concat(),
+        _ => format!("BEGIN; {FORWARD} COMMIT;"),
+    };
     let connection = Connection::open(path).unwrap();
-    let script = format!("{VERSION_4} {rows} {back} PRAGMA user_version = {version};");
+    let script = format!("{VERSION_4} {rows} {steps} PRAGMA user_version = {version};");
     connection.execute_batch(&format!("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; {script}")).unwrap();
+    connection
 }
 
 fn id(number: u8) -> JobId {
@@ -126,11 +159,11 @@ fn at(millis: i64) -> Timestamp {
 async fn every_row_of_version_four_is_read_back_under_new_names() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal.sqlite");
-    create(&path, 4);
+    drop(create(&path, 4));
     let journal = SqliteJournal::open(&path).unwrap();
 
     let first = journal.job(id(1)).await.unwrap().unwrap();
-    let record = JobRecord { id: id(1), respond_async: true, ..job_record(1) };
+    let record = JobRecord { id: id(1), respond_async: true, inputs: 0, ..job_record(1) };
     assert_eq!((&first.record, first.delivered, first.evicted), (&record, Some(at(700)), false));
     let picture =
         StoredPicture { digest: Digest::of(b"request"), bytes: 7, format: Format::Png, width: 1024, height: 768 };
@@ -139,6 +172,7 @@ async fn every_row_of_version_four_is_read_back_under_new_names() {
         pictures: 1,
         state,
         api_kind: ApiKind::OpenAi,
+        format: None,
         account: Some(AccountId("default".into())),
         lost_answers: u32::from(slot == 0),
         resolution: (slot == 1).then_some(Resolution::Bought),
@@ -219,7 +253,7 @@ async fn databases_of_all_older_versions_are_migrated() {
     let directory = tempfile::tempdir().unwrap();
     for version in 1..usize::try_from(SCHEMA_VERSION).unwrap() {
         let path = directory.path().join(format!("version-{version}.sqlite"));
-        create(&path, version);
+        drop(create(&path, version));
         let journal = SqliteJournal::open(&path).unwrap();
         let purchase = journal.unfinished().await.unwrap().remove(0).purchases.remove(2);
         let api_kind = if version < 3 { ApiKind::Prediction } else { ApiKind::OpenAi };
@@ -230,4 +264,47 @@ async fn databases_of_all_older_versions_are_migrated() {
         journal.close().await;
         assert_eq!(objects(&path), objects_of_a_new_database(), "version {version}");
     }
+}
+
+#[tokio::test]
+async fn of_purchases_with_one_upstream_id_the_first_accepted_keeps_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.sqlite");
+    let connection = create(&path, 5);
+    // Of "abc" there are three: the resolved one of the fixture, accepted at 2; one that was resolved; one that is polled.
+    connection
+        .execute_batch(
+            "INSERT INTO purchases (id, job_id, slot, pictures, state, upstream_id, poll_url, committed_ms, accepted_ms,
+                                    ended_ms, api) VALUES
+                 ('pred_00000000000000000000000001.2', 'pred_00000000000000000000000001', 2, 1, 'resolved', 'abc', NULL,
+                  2, 3, 1790000000500, 'openai'),
+                 ('pred_00000000000000000000000002.1', 'pred_00000000000000000000000002', 1, 1, 'accepted', 'abc',
+                  'https://up.test/abc', 1, 1790000002700, NULL, 'openai');",
+        )
+        .unwrap();
+    drop(connection);
+
+    let journal = SqliteJournal::open(&path).unwrap();
+    let of = |name| journal.purchase_of_upstream_id(UpstreamId::new(name).unwrap());
+    assert_eq!(of("abc").await.unwrap(), Some(PurchaseId { job: id(1), slot: 0 }));
+    assert_eq!(of("def").await.unwrap(), Some(PurchaseId { job: id(3), slot: 2 }), "unique before");
+    let first = journal.job(id(1)).await.unwrap().unwrap();
+    let upstream: Vec<_> = first.purchases.iter().map(|purchase| purchase.state.upstream().cloned()).collect();
+    assert_eq!(upstream, [UpstreamId::new("abc"), None, None]);
+    assert!(matches!(first.purchases[2].state, StoredState::Resolved { at: time, .. } if time == at(500)));
+
+    // The one that was polled would have delivered the pictures of the first to another client.
+    let second = journal.job(id(2)).await.unwrap().unwrap();
+    let message = "the upstream accepted it under the id abc, which is that of another purchase".to_owned();
+    let failure = Failure::OutcomeUnknown { message };
+    assert_eq!(second.purchases[1].state, StoredState::Failed { upstream: None, failure, at: at(2700) });
+    let unfinished = journal.unfinished().await.unwrap();
+    assert_eq!(unfinished.iter().map(|job| job.record.id).collect::<Vec<_>>(), [id(3)]);
+    journal.close().await;
+
+    assert_eq!(objects(&path), objects_of_a_new_database());
+    let kept =
+        "SELECT group_concat(id || ' ' || repeated_upstream_id) FROM purchases WHERE repeated_upstream_id IS NOT NULL";
+    let kept: String = Connection::open(&path).unwrap().query_row(kept, (), |row| row.get(0)).unwrap();
+    assert_eq!(kept, "pred_00000000000000000000000001.2 abc,pred_00000000000000000000000002.1 abc");
 }
