@@ -116,7 +116,7 @@ impl Mean {
     }
 
     fn colour(&self) -> [u8; 3] {
-        self.sums.map(|sum| u8::try_from(sum / self.count.max(1)).unwrap_or(u8::MAX))
+        self.sums.map(|sum| u8::try_from((sum + self.count / 2) / self.count.max(1)).unwrap_or(u8::MAX))
     }
 }
 

@@ -231,3 +231,6 @@ fn price(facts: &Facts) -> Row {
         Some(usd) => Row::good("usage and price", format!("{tokens}, ${:.4} by the catalogue's prices", usd.0)),
     }
 }
+
+#[cfg(test)]
+mod tests;
