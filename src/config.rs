@@ -36,9 +36,7 @@ pub(crate) use server::{
     RequestConfig, ResponseConfig, ServerConfig, UnsupportedParameters,
 };
 pub(crate) use storage::{CacheConfig, CacheMode, StorageConfig};
-pub(crate) use upstream::{
-    Account, ApiPolicy, FirstContact, InputOrder, InputTransport, OnUnknown, Switch, UpstreamConfig,
-};
+pub(crate) use upstream::{Account, ApiPolicy, FirstContact, InputTransport, OnUnknown, Switch, UpstreamConfig};
 use webhooks::WebhooksSection;
 pub(crate) use webhooks::{AllowedTargets, SigningSecret, WebhooksConfig};
 

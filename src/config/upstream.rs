@@ -15,7 +15,7 @@ mod api;
 
 pub(crate) use accounts::Account;
 pub(super) use accounts::{DEFAULT_ACCOUNT, load as load_accounts};
-pub(crate) use api::{ApiPolicy, FirstContact, InputOrder, InputTransport};
+pub(crate) use api::{ApiPolicy, FirstContact, InputPreferences, InputTransport};
 
 /// `[upstream]`. `config/default.toml` explains every key.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,7 +27,7 @@ pub(crate) struct UpstreamConfig {
     #[serde(default)]
     accounts: Vec<AccountSection>,
     pub(crate) api: ApiPolicy,
-    pub(crate) inputs: InputOrder,
+    pub(crate) inputs: InputPreferences,
     pub(crate) first_contact: FirstContact,
     #[serde(rename = "edge_timeout_s", deserialize_with = "seconds")]
     pub(crate) edge_timeout: Duration,

@@ -24,7 +24,7 @@ mod test_support;
 
 pub(crate) use options::{FormatOptions, FormatRules};
 pub(crate) use stored::{FormatBasis, FormatStore, StoredFormats};
-pub(crate) use table::{FormatChange, FormatChoice, FormatTable, FormatTries, FormatVerdict};
+pub(crate) use table::{FormatChange, FormatChoice, FormatRow, FormatTable, FormatTries, FormatVerdict};
 
 /// How a submit is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +143,30 @@ impl RequestFormat {
             text.push_str(&format!(", size {size}"));
         }
         text
+    }
+}
+
+impl AuthStyle {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Bearer => Self::Raw,
+            Self::Raw => Self::Bearer,
+        }
+    }
+}
+
+impl InputKind {
+    /// Returns the name in the state file and on the status page.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Files => "files",
+            Self::Links => "links",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::None, Self::Files, Self::Links].into_iter().find(|kind| kind.name() == name)
     }
 }
 

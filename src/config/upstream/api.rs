@@ -54,7 +54,7 @@ pub(crate) enum FirstContact {
 /// `upstream.inputs`: how input pictures are sent, in order of preference.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct InputOrder(Vec<InputTransport>);
+pub(crate) struct InputPreferences(Vec<InputTransport>);
 
 /// A way to send input pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -70,7 +70,7 @@ pub(crate) enum InputTransport {
     DataUris,
 }
 
-impl InputOrder {
+impl InputPreferences {
     pub(crate) fn iter(&self) -> impl Iterator<Item = InputTransport> {
         self.0.iter().copied()
     }

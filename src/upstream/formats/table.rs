@@ -1,22 +1,46 @@
 //! What is known about formats, and which one the next submit takes.
+//!
+//! - `knowledge`: what is known. A method is unknown, proven, refused or suspect; a refusal counts for little until the
+//!   purchase is accepted another way, because its pictures may have been at fault.
+//! - `probes`: one purchase at a time tries what is unknown, and how often refused purchases may go on.
+//! - `tries`: what one purchase has tried.
+//! - `selection`: which methods come into question, the best first.
+//! - `persistence`: to and from the state file.
 
 use std::time::Instant;
 
-use super::{FormatBasis, FormatOptions, FormatRefusal, FormatSubject, RequestFormat, StoredFormats, SubmitFormat};
+use super::{
+    AuthStyle, FormatBasis, FormatOptions, FormatRefusal, FormatSubject, InputKind, RequestFormat, StoredFormats,
+    SubmitFormat,
+};
 use crate::config::FirstContact;
-use crate::model::{Failure, PurchaseId, Timestamp};
+use crate::model::{AccountId, Failure, ModelId, PurchaseId, Task, Timestamp};
+
+mod knowledge;
+mod persistence;
+mod probes;
+mod rows;
+mod selection;
+#[cfg(test)]
+mod tests;
+mod tries;
+
+use knowledge::{Knowledge, Method, MethodState};
+use probes::{Fallbacks, Probes, Turn, Unknown};
+pub(crate) use rows::FormatRow;
+use selection::{candidates, remembered};
+pub(crate) use tries::FormatTries;
+use tries::{SUBMITS_MAX, Try, meaning};
 
 /// The known formats of all accounts and models.
 #[derive(Debug)]
 pub(crate) struct FormatTable {
-    _mode: FirstContact,
+    mode: FirstContact,
+    basis: FormatBasis,
+    knowledge: Knowledge,
+    probes: Probes,
+    fallbacks: Fallbacks,
     changes: Vec<FormatChange>,
-}
-
-/// What a purchase has tried.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct FormatTries {
-    refused: Vec<(RequestFormat, FormatRefusal, Failure)>,
 }
 
 /// Which format the next submit of a purchase takes.
@@ -47,8 +71,17 @@ pub(crate) struct FormatChange {
     pub(crate) format: RequestFormat,
     /// `proven`, `refused`, `suspect` or `unknown`.
     pub(crate) state: &'static str,
-    /// The refusal's text, or why it is suspect; empty for a proven one.
+    /// The refusal's text, or why it is suspect or unknown; empty for a proven one.
     pub(crate) reason: String,
+}
+
+/// How the refusals of a purchase end, by what is remembered of them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum EndOfTries {
+    /// Everything was refused, so the request itself may be at fault: nothing is remembered.
+    AllRefused,
+    /// Something is left that was not tried: what was refused by name is tried last by the next purchase.
+    Limit,
 }
 
 impl FormatChange {
@@ -58,70 +91,311 @@ impl FormatChange {
 
 impl FormatTable {
     /// Makes a table of what was stored, where that was gained with the same version, catalogue and upstream.
-    pub(crate) fn new(mode: FirstContact, _basis: FormatBasis, _stored: StoredFormats) -> Self {
-        Self { _mode: mode, changes: Vec::new() }
+    pub(crate) fn new(mode: FirstContact, basis: FormatBasis, stored: StoredFormats) -> Self {
+        let knowledge = persistence::knowledge(stored.if_gained_with(&basis));
+        let (probes, fallbacks) = (Probes::default(), Fallbacks::default());
+        Self { mode, basis, knowledge, probes, fallbacks, changes: Vec::new() }
     }
 
     /// Returns the format of the next submit of a purchase through an account. A format of which nothing is known is tried
     /// by one purchase at a time; the others wait for its answer.
     pub(crate) fn choose(
         &mut self,
-        _subject: &FormatSubject,
+        subject: &FormatSubject,
         options: &FormatOptions,
-        _tries: &FormatTries,
-        _purchase: PurchaseId,
-        _now: Instant,
-        _at: Timestamp,
+        tries: &FormatTries,
+        purchase: PurchaseId,
+        now: Instant,
+        at: Timestamp,
     ) -> FormatChoice {
-        let format = options.first();
-        FormatChoice::Submit(SubmitFormat { format, accepted_before: true, may_change_auth: false })
+        if self.mode == FirstContact::Strict {
+            let accepted_before = self.knowledge.has_accepted(subject);
+            let format = options.first();
+            return FormatChoice::Submit(SubmitFormat { format, accepted_before, may_change_auth: false });
+        }
+        for method in self.knowledge.subject(subject).lapse(at) {
+            self.changed(subject, documented(method), "unknown", "what was known is too old");
+        }
+        self.fallbacks.forget_old(now);
+        self.probes.release(purchase, Some(subject));
+        if !self.may_fall_back(subject, tries, purchase) {
+            return self.exhausted(subject, options, tries, purchase, EndOfTries::Limit);
+        }
+        let asks = self.probes.is_asking(subject, purchase);
+        let mut left = candidates(&self.knowledge, subject, options, tries, asks);
+        if left.is_empty() && tries.len() == 0 && self.probes.ask_again(subject, purchase, now) {
+            left = candidates(&self.knowledge, subject, options, tries, true);
+        }
+        let Some(&(mut method)) = left.first() else {
+            return self.exhausted(subject, options, tries, purchase, EndOfTries::AllRefused);
+        };
+        let auth = self.knowledge.auth(&subject.account);
+        let is_proven =
+            |&method: &Method| matches!(self.knowledge.method(subject, method), Some(MethodState::Proven { .. }));
+        let is_unknown = matches!(self.knowledge.method(subject, method), Some(MethodState::Refused(_)) | None);
+        let proven = left.iter().copied().find(is_proven).filter(|_| auth.proven);
+        let lapsed = self.knowledge.parameters(subject).any_lapsed(options, at);
+        let unknown = Unknown { format: is_unknown || lapsed, auth: !auth.proven };
+        let turn = self.probes.turn(subject, unknown, purchase, now);
+        match (turn, proven) {
+            // Something that works is there meanwhile.
+            (Turn::Wait { .. } | Turn::PassThrough, Some(proven)) => method = proven,
+            (Turn::Probe | Turn::PassThrough, _) => {}
+            (Turn::Wait { .. }, None) if !is_unknown && auth.proven => {}
+            (Turn::Wait { until }, None) => return FormatChoice::Wait { until },
+        }
+        self.probes.submits(purchase, now);
+        if tries.len() > 0 {
+            self.fallbacks.count(subject, purchase, tries.len(), now);
+        }
+        let asks_again = (lapsed && turn == Turn::Probe).then_some(purchase);
+        let applied = self.knowledge.parameters(subject).apply(options, asks_again, at);
+        let style = if tries.has_auth(&subject.account, auth.style) { auth.style.other() } else { auth.style };
+        let format = RequestFormat {
+            method: method.0,
+            fetch_links: method.1,
+            auth: style,
+            omitted: applied.omitted,
+            size: options.other_size.filter(|_| applied.size),
+        };
+        FormatChoice::Submit(SubmitFormat {
+            format,
+            accepted_before: self.knowledge.has_accepted(subject),
+            may_change_auth: !auth.proven && !tries.has_auth(&subject.account, style.other()),
+        })
     }
 
     /// Notes that a submit was accepted in a format, which confirms the refusals of its purchase before.
     pub(crate) fn accepted(
         &mut self,
-        _subject: &FormatSubject,
-        _format: &RequestFormat,
-        _tries: &FormatTries,
-        _purchase: PurchaseId,
-        _at: Timestamp,
+        subject: &FormatSubject,
+        format: &RequestFormat,
+        tries: &FormatTries,
+        purchase: PurchaseId,
+        at: Timestamp,
     ) {
+        let method = (format.method, format.fetch_links);
+        let auth = self.knowledge.accounts.entry(subject.account.clone()).or_default();
+        let had = std::mem::replace(auth, knowledge::AuthState { style: format.auth, proven: true });
+        let mut is_news = had != *auth;
+        is_news |= self.knowledge.subject(subject).accept(method, at);
+        is_news |= self.knowledge.parameters(subject).accept(format, purchase);
+        for one in tries.iter().filter(|one| one.is_of_method()) {
+            let refused = (one.format.method, one.format.fetch_links);
+            if one.account != subject.account || refused != method {
+                let subject = FormatSubject { account: one.account.clone(), ..subject.clone() };
+                is_news |= self.knowledge.subject(&subject).confirm(refused, &text_of(&one.failure), purchase, at);
+            }
+        }
+        if is_news {
+            self.changed(subject, format.clone(), "proven", "");
+        }
+        self.fallbacks.clear(subject);
+        self.probes.release(purchase, None);
     }
 
     /// Notes that a format was refused, with nothing bought, and decides what follows.
     #[expect(clippy::too_many_arguments, reason = "the circumstances of one refusal")]
     pub(crate) fn refused(
         &mut self,
-        _subject: &FormatSubject,
-        _options: &FormatOptions,
+        subject: &FormatSubject,
+        options: &FormatOptions,
         format: &RequestFormat,
         refusal: FormatRefusal,
         failure: Failure,
         tries: &mut FormatTries,
-        _purchase: PurchaseId,
-        _at: Timestamp,
+        purchase: PurchaseId,
+        at: Timestamp,
     ) -> FormatVerdict {
-        tries.refused.push((format.clone(), refusal, failure.clone()));
+        let refusal = meaning(refusal);
+        let account = subject.account.clone();
+        tries.push(Try { account, format: format.clone(), refusal: refusal.clone(), failure: failure.clone() });
+        if self.mode == FirstContact::Strict {
+            return FormatVerdict::End(failure);
+        }
+        let (method, text) = ((format.method, format.fetch_links), text_of(&failure));
+        let auth = self.knowledge.auth(&subject.account);
+        if !auth.proven && matches!(refusal, FormatRefusal::Inputs | FormatRefusal::Field(_) | FormatRefusal::Size) {
+            // The key was read before that.
+            let tentative = knowledge::AuthState { style: format.auth, proven: false };
+            self.knowledge.accounts.insert(subject.account.clone(), tentative);
+        }
+        // What is left to try; or nothing, because the request is at fault.
+        let same_method = match &refusal {
+            FormatRefusal::Auth => !auth.proven && !tries.has_auth(&subject.account, format.auth.other()),
+            FormatRefusal::Field(name) => {
+                let may_omit = options.optional.contains(name) && !format.omitted.contains(name);
+                if may_omit {
+                    self.knowledge.parameters(subject).omit(name, &text, purchase, at);
+                }
+                may_omit
+            }
+            FormatRefusal::Size => {
+                let has_other = options.other_size.is_some() && format.size.is_none();
+                if has_other {
+                    self.knowledge.parameters(subject).replace_size(&text, purchase, at);
+                }
+                has_other
+            }
+            FormatRefusal::Inputs | FormatRefusal::Path | FormatRefusal::Unclear => false,
+        };
+        let other_method = match &refusal {
+            FormatRefusal::Auth | FormatRefusal::Field(_) | FormatRefusal::Size => false,
+            FormatRefusal::Inputs | FormatRefusal::Path => !self.knowledge.subject(subject).refuse_proven(method),
+            FormatRefusal::Unclear => !self.knowledge.has_accepted(subject) && tries.unclear() < 2,
+        };
+        if other_method && self.knowledge.subject(subject).refuse(method, &text, purchase, at) {
+            self.changed(subject, format.clone(), "refused", &text);
+        } else if same_method {
+            self.changed(subject, format.clone(), "refused", &text);
+        }
+        let asks = self.probes.is_asking(subject, purchase);
+        let goes_on =
+            same_method || other_method && !candidates(&self.knowledge, subject, options, tries, asks).is_empty();
+        let in_limits = tries.len() < SUBMITS_MAX && self.may_fall_back(subject, tries, purchase);
+        if goes_on && in_limits {
+            return FormatVerdict::TryAnother;
+        }
+        let end = if goes_on { EndOfTries::Limit } else { EndOfTries::AllRefused };
+        let failure = match refusal {
+            // The client can do something about these itself.
+            FormatRefusal::Field(_) | FormatRefusal::Size => failure,
+            _ if !other_method && refusal != FormatRefusal::Auth && refusal != FormatRefusal::Unclear => failure,
+            _ => explained(tries, options).unwrap_or(failure),
+        };
+        self.end(subject, tries, purchase, end);
         FormatVerdict::End(failure)
     }
 
     /// Notes that pictures were not looked at, or a task failed for the way in which they were sent.
-    pub(crate) fn suspect(&mut self, _subject: &FormatSubject, _format: &RequestFormat, _why: &str, _at: Timestamp) {}
+    pub(crate) fn suspect(&mut self, subject: &FormatSubject, format: &RequestFormat, why: &str, at: Timestamp) {
+        if subject.inputs == InputKind::None {
+            return;
+        }
+        let method = (format.method, format.fetch_links);
+        if let Some(state) = self.knowledge.subject(subject).suspect(method, why, at) {
+            self.changed(subject, format.clone(), state, why);
+        }
+    }
 
-    /// Notes that the submit of a purchase that tries out a format was not refused in the time in which refusals come, so
-    /// that other purchases need not wait for its answer.
-    pub(crate) fn presumed(&mut self, _subject: &FormatSubject, _purchase: PurchaseId) {}
+    /// Notes that the submit of a purchase was not refused in the time in which refusals come, so that other purchases need
+    /// not wait for its answer.
+    pub(crate) fn presumed(&mut self, purchase: PurchaseId) {
+        self.probes.presume(purchase);
+    }
 
     /// Notes that a submit of a purchase says nothing about its format, or that its answer is not awaited any more.
-    pub(crate) fn no_verdict(&mut self, _purchase: PurchaseId) {}
+    pub(crate) fn no_verdict(&mut self, purchase: PurchaseId) {
+        self.probes.release(purchase, None);
+    }
+
+    /// Returns how the key of an account is sent.
+    pub(crate) fn auth(&self, account: &AccountId) -> AuthStyle {
+        self.knowledge.auth(account).style
+    }
+
+    /// Returns whether a parameter is left out for a model, through any account, because it is refused.
+    pub(crate) fn omits(&self, model: &ModelId, task: Task, name: &str) -> bool {
+        self.mode == FirstContact::Adapt
+            && self.knowledge.parameters.iter().any(|((_, of, for_task), parameters)| {
+                of == model && *for_task == task && parameters.omitted.contains_key(name)
+            })
+    }
 
     /// Takes what has changed since the last call.
     pub(crate) fn take_changes(&mut self) -> Vec<FormatChange> {
         std::mem::take(&mut self.changes)
     }
 
+    /// Forgets everything.
+    pub(crate) fn forget(&mut self) {
+        self.knowledge = Knowledge::default();
+    }
+
+    /// Returns what is known, for the status page.
+    pub(crate) fn rows(&self) -> Vec<FormatRow> {
+        rows::of(&self.knowledge)
+    }
+
     /// Returns what is to survive a restart.
     pub(crate) fn stored(&self) -> StoredFormats {
-        StoredFormats::default()
+        persistence::stored(&self.knowledge, self.basis.clone())
+    }
+
+    /// Returns whether a purchase may be submitted in another format. Where its method is known to work, a parameter that
+    /// is left out is no fallback.
+    fn may_fall_back(&self, subject: &FormatSubject, tries: &FormatTries, purchase: PurchaseId) -> bool {
+        let Some(last) = tries.last() else { return true };
+        let is_small = matches!(last.refusal, FormatRefusal::Field(_) | FormatRefusal::Size);
+        (is_small && self.knowledge.has_accepted(subject)) || self.fallbacks.may_follow(subject, purchase, tries.len())
+    }
+
+    fn exhausted(
+        &mut self,
+        subject: &FormatSubject,
+        options: &FormatOptions,
+        tries: &FormatTries,
+        purchase: PurchaseId,
+        end: EndOfTries,
+    ) -> FormatChoice {
+        let failure = explained(tries, options)
+            .unwrap_or_else(|| with_hint(remembered(&self.knowledge, subject, options), options));
+        self.end(subject, tries, purchase, end);
+        FormatChoice::Exhausted(failure)
+    }
+
+    /// Ends the tries of a purchase that was not accepted.
+    fn end(&mut self, subject: &FormatSubject, tries: &FormatTries, purchase: PurchaseId, end: EndOfTries) {
+        let all_refused = end == EndOfTries::AllRefused;
+        for (subject, method) in self.knowledge.forget_refusals(subject, tries, purchase, all_refused) {
+            self.changed(&subject, documented(method), "unknown", "the request was not accepted another way either");
+        }
+        self.probes.release(purchase, None);
+    }
+
+    fn changed(&mut self, subject: &FormatSubject, format: RequestFormat, state: &'static str, reason: &str) {
+        let reason = super::stored::clipped(reason);
+        self.changes.push(FormatChange { subject: subject.clone(), format, state, reason });
+    }
+}
+
+fn documented((method, fetch_links): Method) -> RequestFormat {
+    RequestFormat { fetch_links, ..RequestFormat::documented(method) }
+}
+
+/// Returns the first refusal of a purchase, with what the operator can do.
+fn explained(tries: &FormatTries, options: &FormatOptions) -> Option<Failure> {
+    let first = tries.iter().next()?;
+    Some(if first.is_of_method() { with_hint(first.failure.clone(), options) } else { first.failure.clone() })
+}
+
+/// Adds what the operator can do to a refusal.
+fn with_hint(failure: Failure, options: &FormatOptions) -> Failure {
+    match failure {
+        Failure::InvalidRequest { message } if options.lacks_public_url => {
+            let message = message.trim_end().trim_end_matches('.');
+            Failure::InvalidRequest {
+                message: format!(
+                    "{message}. The operator of the gateway can set server.public_url, so that pictures are sent as links."
+                ),
+            }
+        }
+        other => other,
+    }
+}
+
+/// Returns the upstream's words in a failure.
+fn text_of(failure: &Failure) -> String {
+    match failure {
+        Failure::Moderated { message, .. }
+        | Failure::InvalidRequest { message }
+        | Failure::KeyRefused { message }
+        | Failure::BalanceExhausted { message }
+        | Failure::ModelUnavailable { message }
+        | Failure::TaskFailed { message }
+        | Failure::ResultLost { message }
+        | Failure::OutcomeUnknown { message }
+        | Failure::Unreachable { message } => message.clone(),
+        other => other.name().to_owned(),
     }
 }

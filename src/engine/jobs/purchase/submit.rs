@@ -164,9 +164,9 @@ impl Purchase {
         if self.append.again_at.take_if(|at| *at <= now).is_some() {
             append_again(&self.state, cx);
         }
-        if let State::Submitting(Submit { sent, last_byte: LastByte::Released { assume_at }, .. }) = &mut self.state {
+        if let State::Submitting(Submit { last_byte: LastByte::Released { assume_at }, .. }) = &mut self.state {
             if assume_at.take_if(|at| *at <= now).is_some() {
-                cx.formats.presumed(&sent.subject, cx.purchase);
+                cx.formats.presumed(cx.purchase);
                 cx.push(Effect::AssumeAccepted { purchase: cx.purchase });
             }
         } else if let State::Pausing { until } = self.state
