@@ -1,5 +1,6 @@
 //! `check`, free and with `--live`: its rows, its exit codes, and what it buys.
 
+use gptproto_gateway::simulator::Profile;
 use serde_json::{Value, json};
 
 use crate::harness::{Program, Run, UPSTREAM_KEY, Upstream, until};
@@ -159,4 +160,69 @@ async fn what_is_known_about_formats_can_be_forgotten() {
     std::fs::write(&known, "{}").unwrap();
     shows(&program.run(&["check", "--forget"]).await, 0, &["what was known about request formats is forgotten"]);
     assert!(!known.exists());
+}
+
+/// A fast simulator that differs from the documents.
+async fn differing(profile: Profile) -> Upstream {
+    let scenario = profile.scenario(400.0).unwrap().merged(json!({"limits": {"poll_interval_min_ms": 0}})).unwrap();
+    Upstream::with(json!(scenario)).await
+}
+
+#[tokio::test]
+async fn a_refused_input_method_is_followed_by_the_next_and_remembered() {
+    let upstream = differing(Profile::NoInline).await;
+    let program = Program::on(&upstream);
+    let run = program.run(&LIVE).await;
+    shows(
+        &run,
+        2,
+        &["warn  input method     multipart; refused before, unbilled: base64_images", "ok    input seen       yes"],
+    );
+    assert_eq!((upstream.submits().await, upstream.purchases().await), (3, 1), "the third is the empty request");
+    // The next check knows it, and a check that forgets asks again.
+    let known = ["warn  input method     multipart; base64_images is known to be refused"];
+    shows(&program.run(&LIVE).await, 2, &known);
+    assert_eq!(upstream.purchases().await, 2);
+    let forgetting = program.run(&[&LIVE[..], &["--forget"]].concat()).await;
+    shows(&forgetting, 2, &["is forgotten", "multipart; refused before, unbilled: base64_images"]);
+    // Each method by itself: one that works is enough.
+    let each = program.run(&[&LIVE[..], &["--all-input-methods"]].concat()).await;
+    shows(&each, 2, &["warn  purchase", "nothing was bought", "ok    input method     multipart"]);
+}
+
+#[tokio::test]
+async fn an_input_that_is_ignored_is_a_fault() {
+    let upstream = differing(Profile::InlineIgnored).await;
+    let run = Program::on(&upstream).run(&LIVE).await;
+    shows(&run, 1, &["FAIL  input seen       no, the picture was made from the text alone", "upstream.inputs"]);
+    assert_eq!(upstream.purchases().await, 1);
+}
+
+#[tokio::test]
+async fn a_key_that_is_accepted_only_by_itself_is_a_warning() {
+    let upstream = differing(Profile::RawKey).await;
+    let program = Program::on(&upstream);
+    shows(&program.run(&["check"]).await, 2, &["warn  upstream", "without \"Bearer\""]);
+    shows(&program.run(&LIVE).await, 2, &["warn  key", "ok    input seen       yes", "ok    second poll"]);
+    assert_eq!(upstream.purchases().await, 1);
+}
+
+#[tokio::test]
+async fn a_page_of_the_edge_is_not_called_a_bad_key() {
+    let upstream = differing(Profile::Edge403).await;
+    let program = Program::on(&upstream);
+    for arguments in [&["check"][..], &LIVE] {
+        let run = program.run(arguments).await;
+        shows(&run, 1, &["FAIL  upstream", "Cloudflare refuses this machine's address (error 1010", "exit address"]);
+        assert!(!run.stdout.contains("refuses the key"), "{}", run.stdout);
+    }
+    assert_eq!(upstream.submits().await, 0, "nothing is bought where nothing can be served");
+}
+
+#[tokio::test]
+async fn a_stricter_table_of_parameters_is_met_without_paying_twice() {
+    let upstream = differing(Profile::StrictPlus).await;
+    let plus = ["check", "--live", "--yes", "--model", "gpt-image-1.5-plus"];
+    shows(&Program::on(&upstream).run(&plus).await, 2, &["warn  input method", "ok    input seen       yes"]);
+    assert_eq!(upstream.purchases().await, 1);
 }
