@@ -75,12 +75,12 @@ impl InputPreferences {
         self.0.iter().copied()
     }
 
-    /// Returns an order of one.
-    pub(crate) fn only(transport: InputTransport) -> Self {
-        Self(vec![transport])
+    /// Returns one method by itself, where it is listed.
+    pub(crate) fn only(&self, transport: InputTransport) -> Self {
+        Self(self.iter().filter(|&listed| listed == transport).collect())
     }
 
-    /// Returns the order without one method.
+    /// Returns the other methods.
     pub(crate) fn without(&self, transport: InputTransport) -> Self {
         Self(self.iter().filter(|&listed| listed != transport).collect())
     }

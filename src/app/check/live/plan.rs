@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::picture::{self, PROMPT};
 use crate::app::check::CheckArguments;
-use crate::config::{CacheMode, Config, InputOrder, InputTransport};
+use crate::config::{CacheMode, Config, InputTransport};
 use crate::model::picture::header;
 use crate::model::{ApiKind, Choices, Digest, Input, Model, ModelId, Picture, PictureRequest, Size, Task, Usd};
 use crate::upstream::formats::{FormatOptions, FormatRules, InputMethod};
@@ -133,7 +133,7 @@ impl PurchasePlan {
         let mut config = config.clone();
         config.cache.mode = CacheMode::Off;
         config.upstream.inputs = match self.method.map(InputMethod::transport) {
-            Some(Some(transport)) => InputOrder::only(transport),
+            Some(Some(transport)) => config.upstream.inputs.only(transport),
             Some(None) | None => config.upstream.inputs.without(InputTransport::Links),
         };
         config
