@@ -250,7 +250,8 @@ impl ResultCache {
             age: self.clock.now().since(result.resolved),
             delivered: stored.delivered.map(|at| self.clock.now().since(at)),
             in_delivery: stored.record.respond_async || self.waiters.has(job),
-            shareable: stored.record.shareable && result.missing == 0,
+            shareable: stored.record.shareable && result.is_as_requested(),
+            inputs_unseen: result.inputs_unseen,
         };
         if !policy.may_reuse(candidate, self.settings.ttl, self.settings.results_ttl) {
             return None;
@@ -293,7 +294,7 @@ impl ResultCache {
     pub(super) fn on_ended(&self, record: &JobRecord, outcome: &Result<Arc<JobResult>, Failure>) {
         if let Ok(result) = outcome
             && record.shareable
-            && result.missing == 0
+            && result.is_as_requested()
             && self.is_on()
         {
             self.remember(record.fingerprint, result, Duration::ZERO, false);

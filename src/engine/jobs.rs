@@ -87,7 +87,7 @@ use event::{Effect, Now, ProgressChange, Step};
 use job::Job;
 pub(super) use job::recovered::{EndedAtStart, RecoveredJob, recover};
 pub(super) use job::{OpenPurchase, StartTimes};
-use purchase::{Intent, Purchase, PurchaseEnd, State};
+use purchase::{Intent, Purchase, State};
 use rules::Rules;
 use table::Table;
 use timers::Timers;
@@ -230,7 +230,7 @@ impl Jobs {
         }
         let published = purchases.iter().flat_map(|Purchase { state, .. }| {
             let upstream = state.upstream().cloned().map(ProgressChange::Upstream);
-            let result = state.end().and_then(PurchaseEnd::result).map(ProgressChange::Result);
+            let result = state.end().and_then(|end| end.result(record.inputs)).map(ProgressChange::Result);
             upstream.into_iter().chain(result)
         });
         let changes: Vec<ProgressChange> = std::iter::once(ProgressChange::Recorded).chain(published).collect();

@@ -72,6 +72,7 @@ struct CallMetrics {
 struct PurchaseMetrics {
     pictures_bought: Counter,
     failed: Family<ReasonLabel, Counter>,
+    inputs_unseen: Family<ModelLabel, Counter>,
     in_progress: Family<StateLabel, Gauge>,
     generation_seconds: Family<ModelLabel, Histogram>,
     spent_usd: Money,
@@ -154,6 +155,7 @@ impl EngineMetrics {
         let purchases = PurchaseMetrics {
             pictures_bought: Counter::default(),
             failed: Family::default(),
+            inputs_unseen: Family::default(),
             in_progress: Family::default(),
             generation_seconds: Family::new_with_constructor(|| Histogram::new(GENERATION_BUCKETS)),
             spent_usd: Money::default(),
@@ -179,6 +181,11 @@ impl EngineMetrics {
                 "purchases_failed",
                 "Purchases that ended without a picture, by reason",
                 own.purchases.failed.clone(),
+            );
+            registry.register(
+                "inputs_unseen",
+                "Purchases with pictures that were made without looking at the input pictures, by model",
+                own.purchases.inputs_unseen.clone(),
             );
             registry.register(
                 "purchases_in_progress",
@@ -316,6 +323,10 @@ impl EngineMetrics {
         if let Some(Usd(usd)) = price {
             self.purchases.spent_usd.inc_by(usd);
         }
+    }
+
+    pub(super) fn inputs_unseen(&self, model: &str) {
+        self.purchases.inputs_unseen.get_or_create(&ModelLabel { model: model.to_owned() }).inc();
     }
 
     pub(super) fn ended(&self, failure: &Failure, estimate: Usd) {

@@ -48,8 +48,10 @@ pub(super) struct StoredCandidate {
     pub(super) delivered: Option<Duration>,
     /// A client is receiving it at this moment, or fetches it later.
     pub(super) in_delivery: bool,
-    /// It may answer later requests: no `no-store`, and no picture missing.
+    /// It may answer later requests: no `no-store`, no picture missing, and its input pictures were looked at.
     pub(super) shareable: bool,
+    /// Its input pictures were not looked at.
+    pub(super) inputs_unseen: bool,
 }
 
 impl ReusePolicy {
@@ -62,9 +64,12 @@ impl ReusePolicy {
 
     /// Whether a stored result answers the request.
     pub(super) fn may_reuse(self, stored: StoredCandidate, cache_ttl: Duration, claim_window: Duration) -> bool {
-        let hit = self.cache_allowed && stored.shareable && stored.age <= cache_ttl;
-        // Paid for and never received: the next equal request gets it, once.
-        let claim = stored.delivered.is_none() && (!stored.in_delivery || self.is_retry) && stored.age <= claim_window;
+        let hit = self.cache_allowed && stored.shareable && !stored.inputs_unseen && stored.age <= cache_ttl;
+        // Paid for and never received: the next equal request gets it, once. One that forces a new purchase is not given
+        // pictures that were made without its own.
+        let unwanted = stored.inputs_unseen && self.force_new && !self.is_retry;
+        let claimable = stored.delivered.is_none() && (!stored.in_delivery || self.is_retry);
+        let claim = claimable && !unwanted && stored.age <= claim_window;
         // A retry means that the answer was not received, even where the socket accepted it.
         let redelivery = self.is_retry && stored.delivered.is_some_and(|ago| ago <= RETRY_WINDOW);
         hit || claim || redelivery
@@ -102,6 +107,7 @@ mod tests {
             delivered: delivered.then_some(MINUTE),
             in_delivery: false,
             shareable,
+            inputs_unseen: false,
         };
         let reuses = |policy: ReusePolicy, stored| policy.may_reuse(stored, DAY, DAY);
         assert!(reuses(policy(true), stored(true, true)));
@@ -119,7 +125,8 @@ mod tests {
     #[test]
     fn a_retry_gets_the_result_that_was_written_to_its_first_connection() {
         let reuses = |is_retry, delivered| {
-            let stored = StoredCandidate { age: DAY, delivered, in_delivery: false, shareable: true };
+            let stored =
+                StoredCandidate { age: DAY, delivered, in_delivery: false, shareable: true, inputs_unseen: false };
             ReusePolicy { cache_allowed: false, is_retry, force_new: true }.may_reuse(
                 stored,
                 Duration::ZERO,
@@ -152,15 +159,28 @@ mod tests {
                 let deliberate = !cache_allowed && !is_retry && has_waiters;
                 assert_eq!(policy.may_join(LiveCandidate { has_waiters }), !deliberate, "{policy:?} {has_waiters}");
             }
-            for (delivered, in_delivery, shareable) in all(both, both, both) {
+            let candidates = all(both, both, both).flat_map(|stored| both.map(|inputs_unseen| (stored, inputs_unseen)));
+            for ((delivered, in_delivery, shareable), inputs_unseen) in candidates {
+                let delivered_ago = delivered.then_some(MINUTE);
                 let stored =
-                    StoredCandidate { age: MINUTE, delivered: delivered.then_some(MINUTE), in_delivery, shareable };
+                    StoredCandidate { age: MINUTE, delivered: delivered_ago, in_delivery, shareable, inputs_unseen };
+                let reuses = policy.may_reuse(stored, DAY, DAY);
                 let has_owner = delivered || in_delivery;
                 if has_owner && !cache_allowed && !is_retry {
-                    assert!(!policy.may_reuse(stored, DAY, DAY), "{policy:?} {stored:?}");
+                    assert!(!reuses, "{policy:?} {stored:?}");
                 }
-                if !has_owner {
-                    assert!(policy.may_reuse(stored, DAY, DAY), "paid for and unclaimed: {policy:?} {stored:?}");
+                if is_retry {
+                    assert!(reuses, "its own answer: {policy:?} {stored:?}");
+                }
+                if !has_owner && !inputs_unseen {
+                    assert!(reuses, "paid for and unclaimed: {policy:?} {stored:?}");
+                }
+                if inputs_unseen && !is_retry {
+                    let claims = !has_owner && !force_new;
+                    assert_eq!(
+                        reuses, claims,
+                        "only what was not delivered, and never as a hit: {policy:?} {stored:?}"
+                    );
                 }
             }
         }

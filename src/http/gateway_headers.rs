@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::model::{JobId, UpstreamId};
+use crate::model::{JobId, JobResult, UpstreamId};
 
 /// `hit`, `miss`, `joined` or `bypass`.
 pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
@@ -10,6 +10,10 @@ pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
 pub(crate) const DROPPED: HeaderName = HeaderName::from_static("x-gateway-dropped");
 /// The number of pictures that are missing because one of several purchases failed.
 pub(crate) const MISSING: HeaderName = HeaderName::from_static("x-gateway-missing");
+/// What is doubtful about the pictures: [`INPUTS_UNSEEN`].
+pub(crate) const WARNING: HeaderName = HeaderName::from_static("x-gateway-warning");
+/// The warning that the pictures were made without looking at the input pictures.
+pub(crate) const INPUTS_UNSEEN: &str = "inputs-unseen";
 /// The id of the job.
 pub(crate) const PREDICTION: HeaderName = HeaderName::from_static("x-gateway-prediction");
 /// The upstream's ids of the job's purchases, separated by commas.
@@ -29,5 +33,15 @@ pub(crate) fn name_job(headers: &mut HeaderMap, job: JobId, purchases: &[Upstrea
         && !ids.is_empty()
     {
         headers.insert(UPSTREAM_ID, ids);
+    }
+}
+
+/// Says what is missing from a result, and what is doubtful about it.
+pub(crate) fn qualify_result(headers: &mut HeaderMap, result: &JobResult) {
+    if result.missing > 0 {
+        headers.insert(MISSING, HeaderValue::from(u16::from(result.missing)));
+    }
+    if result.inputs_unseen {
+        headers.insert(WARNING, HeaderValue::from_static(INPUTS_UNSEEN));
     }
 }

@@ -42,6 +42,11 @@ fn tokens(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
+/// The fewest input tokens that one picture is documented to cost: OpenAI's guide "Images and vision" states 65, and 129 for
+/// each tile of 512 pixels, of which there is at least one. It states them for gpt-image-1 at low input fidelity; high
+/// fidelity costs more, and for the later models it states nothing. A recorded edit with one picture agrees.
+const PICTURE_TOKENS_MIN: u64 = 65 + 129;
+
 /// The tokens that the upstream reports.
 #[expect(clippy::struct_field_names, reason = "the field names of OpenAI")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +58,19 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
+    /// Whether a purchase with this number of input pictures was made without looking at any: it has no tokens of
+    /// pictures, or fewer tokens in all than one picture costs.
+    pub(crate) fn missed_inputs(&self, inputs: u8) -> bool {
+        // Even a prompt alone has tokens: where there are none, they are not reported.
+        if inputs == 0 || self.input_tokens == 0 {
+            return false;
+        }
+        match self.input_image_tokens {
+            Some(tokens) => tokens == 0,
+            None => self.input_tokens < PICTURE_TOKENS_MIN,
+        }
+    }
+
     /// Adds the usage of another purchase.
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
@@ -69,6 +87,26 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inputs_were_missed_where_no_tokens_can_be_theirs() {
+        let missed = |input_tokens, input_image_tokens, inputs| {
+            Usage { input_tokens, output_tokens: 805, input_image_tokens }.missed_inputs(inputs)
+        };
+        assert!(missed(45, Some(0), 1));
+        assert!(missed(2000, Some(0), 16), "a long prompt");
+        assert!(!missed(239, Some(194), 1), "recorded");
+        assert!(!missed(3, Some(1), 1), "whatever a picture costs");
+        assert!(missed(8, None, 1));
+        assert!(missed(193, None, 16));
+        assert!(!missed(194, None, 1));
+        assert!(!missed(368, None, 16), "recorded, with a number of pictures that is not known");
+        assert!(!missed(0, None, 1), "tokens that are not reported");
+        assert!(!missed(0, Some(0), 1));
+        for tokens in [0, 8, 368] {
+            assert!(!missed(tokens, None, 0) && !missed(tokens, Some(0), 0), "a generation");
+        }
+    }
 
     #[test]
     fn reported_tokens_replace_the_estimate() {

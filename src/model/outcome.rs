@@ -32,8 +32,17 @@ pub(crate) struct JobResult {
     /// Pictures that were requested and not made, because their purchase failed or returned fewer.
     pub(crate) missing: u8,
     pub(crate) usage: Option<Usage>,
+    /// At least one of its purchases was made without looking at the input pictures ([`Usage::missed_inputs`]).
+    pub(crate) inputs_unseen: bool,
     /// When the last picture was stored.
     pub(crate) resolved: Timestamp,
+}
+
+impl JobResult {
+    /// Whether it is what was asked for, and so may answer other requests than the one that bought it.
+    pub(crate) fn is_as_requested(&self) -> bool {
+        self.missing == 0 && !self.inputs_unseen
+    }
 }
 
 /// The result of one purchase of a job.
@@ -42,6 +51,8 @@ pub(crate) struct PurchaseResult {
     pub(crate) pictures: Vec<StoredPicture>,
     /// For all of its pictures together.
     pub(crate) usage: Option<Usage>,
+    /// They were made without looking at the input pictures.
+    pub(crate) inputs_unseen: bool,
     /// When they were stored.
     pub(crate) resolved: Timestamp,
 }

@@ -31,6 +31,7 @@ mod sharing;
 mod streaming;
 mod tls;
 mod trouble;
+mod unseen_inputs;
 mod uploads;
 mod variants;
 mod webhooks;

@@ -3,6 +3,7 @@
 use super::super::JobStatus;
 use super::*;
 use crate::model::IdempotencyKey;
+use crate::storage::journal::StoredJob;
 
 /// Returns a simulation whose gateway runs.
 async fn started(seed: u64) -> Simulation {
@@ -119,6 +120,45 @@ fn a_jump_of_the_clock_by_an_hour_loses_nothing_over_a_restart() {
             assert_eq!(simulation.world.lock().bought.len(), 1, "{hours} h: the result was kept");
         });
     }
+}
+
+/// The pictures under an id are those of the purchase that had it first, whose client may be another one.
+#[test]
+fn an_id_that_the_journal_has_already_is_an_unknown_outcome() {
+    with_a_sound_seed(async |mut simulation| {
+        simulation.world.lock().repeats_ids = true;
+        simulation.request(0, Duration::from_mins(10));
+        assert!(matches!(answered(&mut simulation, 0).await, Answer::Picture(_)), "the first has an id of its own");
+        let mut last = Answer::Nothing;
+        for prompt in 1..PROMPTS {
+            let bought = simulation.world.lock().bought.len();
+            simulation.request(prompt, Duration::from_mins(10));
+            last = answered(&mut simulation, prompt).await;
+            // Other failures of the network are by chance.
+            if simulation.world.lock().bought.len() > bought {
+                assert!(matches!(&last, Answer::Failed(Failure::OutcomeUnknown { .. })), "{last:?}");
+            }
+        }
+        let message = "the image service gave it the id of another purchase".to_owned();
+        assert!(simulation.world.lock().bought.len() > 1, "{last:?}");
+        let ids: Vec<_> = simulation.disk.jobs().iter().flat_map(upstream_ids).collect();
+        assert_eq!(ids.len(), 1, "the ledger has the id once");
+        let repeated = |failure: &&Failure| **failure == Failure::OutcomeUnknown { message: message.clone() };
+        let failures: Vec<Failure> = simulation.disk.jobs().iter().flat_map(failures_of).collect();
+        assert!(failures.iter().any(|failure| repeated(&failure)), "{failures:?}");
+    });
+}
+
+fn upstream_ids(job: &StoredJob) -> Vec<UpstreamId> {
+    job.purchases.iter().filter_map(|purchase| purchase.state.upstream().cloned()).collect()
+}
+
+fn failures_of(job: &StoredJob) -> Vec<Failure> {
+    let failure = |state: &StoredState| match state {
+        StoredState::Failed { failure, .. } => Some(failure.clone()),
+        _ => None,
+    };
+    job.purchases.iter().filter_map(|purchase| failure(&purchase.state)).collect()
 }
 
 /// Returns the failure of a job.

@@ -112,6 +112,8 @@ struct WorldState {
     done_at: BTreeMap<String, Instant>,
     /// Purchases fail at the upstream instead of bringing pictures.
     fails: bool,
+    /// Every purchase is made under the id of the first.
+    repeats_ids: bool,
     trace: String,
 }
 
@@ -153,6 +155,7 @@ impl World {
             bought: Vec::new(),
             done_at: BTreeMap::new(),
             fails: false,
+            repeats_ids: false,
             trace: String::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), clock, variant }
@@ -169,7 +172,8 @@ impl World {
 
     fn buy(&self, prompt: &str) -> UpstreamId {
         let mut state = self.lock();
-        let id = UpstreamId::new(&format!("p{}", state.bought.len())).unwrap();
+        let number = if state.repeats_ids { 0 } else { state.bought.len() };
+        let id = UpstreamId::new(&format!("p{number}")).unwrap();
         let takes = Duration::from_millis(state.rng.random_range(500..30_000));
         state.done_at.insert(id.as_str().to_owned(), Instant::now() + takes);
         state.bought.push((prompt.to_owned(), id.clone()));

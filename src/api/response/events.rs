@@ -3,7 +3,8 @@
 //! One `completed` event for each picture, as soon as its purchase has ended; comments in between, which every client skips
 //! and which keep the connection alive; a failure as an `error` event, which the official SDKs raise. There are no partial
 //! pictures, because the upstream makes none. A picture is sent piece by piece from where it is stored. Comments go on while
-//! a picture is converted.
+//! a picture is converted. A picture that was made without looking at the input pictures follows a comment that says so: the
+//! headers have been sent.
 //!
 //! A client that follows a prediction by its address also gets its status, at first, at every change and at the end:
 //! `prediction.status` events with the prediction object, whose result is always null there.
@@ -24,6 +25,7 @@ use crate::api::error::ApiError;
 use crate::api::error::response::ErrorEnvelope;
 use crate::engine::{JobEvent, WaitError, Waiter};
 use crate::http::StreamingBody;
+use crate::http::gateway_headers::{INPUTS_UNSEEN, WARNING};
 use crate::model::{JobId, PurchaseResult, StoredPicture, Timestamp, Usage};
 
 /// Keeps nginx from buffering the response.
@@ -49,6 +51,7 @@ pub(crate) struct Events {
 #[derive(Debug)]
 struct EventData {
     usage: Option<Usage>,
+    inputs_unseen: bool,
     created: Timestamp,
 }
 
@@ -119,10 +122,10 @@ impl Events {
             tokio::select! {
                 biased;
                 Some(prepared) = self.pending.next() => return Some(match prepared {
-                    Ok((picture, EventData { usage, created })) => {
+                    Ok((picture, EventData { usage, inputs_unseen, created })) => {
                         self.comment_at = Instant::now() + self.response.heartbeat;
                         self.response.waiter = Some(waiter);
-                        self.response.shape.completed_event(picture, usage, created)
+                        warning(inputs_unseen).then(self.response.shape.completed_event(picture, usage, created))
                     }
                     Err(failure) => error_event(&self.response.failed(&waiter, WaitError::Failed(failure))),
                 }),
@@ -169,7 +172,7 @@ impl Events {
 
 /// Splits the tokens of a purchase among its pictures: each event has its own counts, the upstream reports one for all.
 fn split_usage(
-    PurchaseResult { pictures, usage, resolved }: PurchaseResult,
+    PurchaseResult { pictures, usage, inputs_unseen, resolved }: PurchaseResult,
 ) -> impl Iterator<Item = (StoredPicture, EventData)> {
     let count = u64::try_from(pictures.len()).unwrap_or(u64::MAX);
     (0..).zip(pictures).map(move |(position, picture)| {
@@ -180,12 +183,18 @@ fn split_usage(
             output_tokens: share(usage.output_tokens),
             input_image_tokens: usage.input_image_tokens.map(share),
         });
-        (picture, EventData { usage, created: resolved })
+        (picture, EventData { usage, inputs_unseen, created: resolved })
     })
 }
 
 fn comment(waiter: &Waiter) -> StreamingBody {
     StreamingBody::default().text(if waiter.is_bought() { ": processing\n\n" } else { ": queued\n\n" })
+}
+
+/// Returns the comment before a picture that was made without looking at the input pictures; otherwise nothing.
+fn warning(inputs_unseen: bool) -> StreamingBody {
+    let body = StreamingBody::default();
+    if inputs_unseen { body.text(format!(": {WARNING}: {INPUTS_UNSEEN}\n\n")) } else { body }
 }
 
 /// Writes an error as the event that the official SDKs raise.
@@ -211,13 +220,14 @@ mod tests {
         let picture = StoredPicture { digest, bytes: 1, format: Format::Png, width: 1, height: 1 };
         let usage = Usage { input_tokens: 239, output_tokens: 1056, input_image_tokens: Some(194) };
         let resolved = Timestamp::from_millis(7);
-        let result = PurchaseResult { pictures: vec![picture; 5], usage: Some(usage), resolved };
+        let result = PurchaseResult { pictures: vec![picture; 5], usage: Some(usage), inputs_unseen: false, resolved };
         let shares: Vec<Usage> = split_usage(result).map(|(_, data)| data.usage.unwrap()).collect();
         assert_eq!(shares.iter().map(|share| share.input_tokens).sum::<u64>(), 239);
         assert_eq!(shares.iter().map(|share| share.output_tokens).sum::<u64>(), 1056);
         assert_eq!(shares.iter().filter_map(|share| share.input_image_tokens).sum::<u64>(), 194);
         assert!(shares.iter().all(|share| (47..=48).contains(&share.input_tokens)));
-        let unknown = split_usage(PurchaseResult { pictures: vec![picture], usage: None, resolved });
+        let unknown =
+            split_usage(PurchaseResult { pictures: vec![picture], usage: None, inputs_unseen: false, resolved });
         assert!(unknown.into_iter().all(|(_, data)| data.usage.is_none()));
     }
 

@@ -17,7 +17,7 @@ use super::signature::ResultUrls;
 use crate::api::request::response_options::{Conversion, ResponseFormat, ResponseOptions};
 use crate::engine::Waiter;
 use crate::http::StreamingBody;
-use crate::http::gateway_headers::{MISSING, name_job};
+use crate::http::gateway_headers::{name_job, qualify_result};
 use crate::model::{Choices, JobResult, PictureRequest, Task, Timestamp, Usage};
 use crate::server::connection::ConnectionHandle;
 
@@ -134,9 +134,7 @@ pub(crate) fn deliver(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     name_job(headers, result.job, &result.purchases);
-    if result.missing > 0 {
-        headers.insert(MISSING, HeaderValue::from(u16::from(result.missing)));
-    }
+    qualify_result(headers, result);
     response
 }
 

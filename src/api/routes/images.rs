@@ -29,7 +29,7 @@ use crate::api::response::signature::ResultUrls;
 use crate::api::response::streaming::{ResponseOutcome, StreamingResponse};
 use crate::api::state::ApiState;
 use crate::engine::{JobRequest, WaitError, WaitMode, Waiter};
-use crate::http::gateway_headers::name_job;
+use crate::http::gateway_headers::{name_job, qualify_result};
 use crate::model::{ClientId, Failure, IdempotencyKey, JobResult, Task};
 use crate::server::connection::ConnectionHandle;
 
@@ -203,8 +203,12 @@ impl AcceptedRequest {
             return Err(ApiError::of_wait(&self.waiter, error));
         }
         let (job, purchases) = (self.waiter.job(), self.waiter.upstream());
+        let ended = self.waiter.outcome(Instant::now()).await;
         let mut response = Events::new(self.into_streaming(state, heartbeat, outcome)).into_response();
         name_job(response.headers_mut(), job, &purchases);
+        if let Some(Ok(result)) = ended {
+            qualify_result(response.headers_mut(), &result);
+        }
         Ok(response)
     }
 

@@ -32,7 +32,7 @@ use crate::api::response::status_events::StatusEvents;
 use crate::api::response::streaming::StreamingResponse;
 use crate::api::state::ApiState;
 use crate::engine::{CancelOutcome, JobStatus, JobView, WaitError, Waiter};
-use crate::http::gateway_headers::{PREFERENCE_APPLIED, name_job};
+use crate::http::gateway_headers::{PREFERENCE_APPLIED, name_job, qualify_result};
 use crate::http::header::{ParsedHeader, list_members};
 use crate::model::{ClientId, Failure, JobId, Timestamp};
 use crate::server::connection::ConnectionHandle;
@@ -157,7 +157,12 @@ async fn get(
             _permit: permit,
             outcome: state.outcomes.track("prediction_events", request, job, started),
         };
-        return Ok(Events::of_prediction(streaming, StatusEvents::new(client, state.clock.clone())).into_response());
+        let statuses = StatusEvents::new(client, state.clock.clone());
+        let mut response = Events::of_prediction(streaming, statuses).into_response();
+        if let JobStatus::Completed(result) = &view.status {
+            qualify_result(response.headers_mut(), result);
+        }
+        return Ok(response);
     }
     let response = PredictionResponse { shape, urls, connection };
     let Some(wait) = Preferences::of(&headers).wait else {

@@ -8,7 +8,13 @@ use crate::upstream::formats::{FormatChange, FormatSubject};
 /// Counts the end of a purchase.
 pub(super) fn count_end(metrics: &EngineMetrics, ended: &EndedPurchase) {
     match &ended.result {
-        Ok(pictures) => metrics.resolved(ended.record.model.as_str(), *pictures, ended.usd, ended.took),
+        Ok(pictures) => {
+            let model = ended.record.model.as_str();
+            metrics.resolved(model, *pictures, ended.usd, ended.took);
+            if ended.inputs_unseen {
+                metrics.inputs_unseen(model);
+            }
+        }
         Err(failure) => metrics.ended(failure, ended.usd.unwrap_or_default()),
     }
 }
@@ -22,6 +28,18 @@ pub(super) fn log_end(ended: &EndedPurchase) {
         Ok(pictures) => {
             let seconds = rounded(took.as_secs_f64(), 1000.0);
             tracing::info!(%purchase, %client, model, pictures, seconds, usd, "purchase resolved");
+            if ended.inputs_unseen {
+                let upstream = upstream.as_ref().map(ToString::to_string);
+                tracing::warn!(
+                    %purchase,
+                    upstream,
+                    %client,
+                    model,
+                    inputs = record.inputs,
+                    "by its tokens, the upstream did not look at the input pictures; the result is delivered with a warning \
+                     and answers no other request"
+                );
+            }
         }
         Err(failure) if failure.may_have_been_bought() => {
             let (upstream, failure) = (upstream.as_ref().map(ToString::to_string), failure.name());

@@ -61,6 +61,7 @@ pub(super) fn start(
         let account = reservation.account().clone();
         let commit = commit(&driver, purchase);
         let result = services.upstream.submit(reservation, &request, pictures, &format, commit).await;
+        let result = refuse_repeated_id(&driver, purchase, result).await;
         services.metrics.submitted(&request.model, format.format.method, result.as_ref().err());
         if let Err(error) = &result {
             let format = format.format.describe();
@@ -68,6 +69,37 @@ pub(super) fn start(
         }
         on_submitted(&driver, purchase, result);
     });
+}
+
+/// Takes a submit for an unknown outcome if its id is that of another purchase in the journal: what is polled under the id
+/// may be the pictures of another client.
+async fn refuse_repeated_id(
+    driver: &Driver,
+    purchase: PurchaseId,
+    result: Result<Submitted, SubmitError>,
+) -> Result<Submitted, SubmitError> {
+    let Ok(Submitted::Accepted(handle) | Submitted::Finished { handle: Some(handle), .. }) = &result else {
+        return result;
+    };
+    let (services, id) = (&driver.services, handle.id.clone());
+    match services.journal.purchase_of_upstream_id(id.clone()).await {
+        Ok(Some(other)) if other != purchase => {
+            services.metrics.upstream_id_conflict();
+            tracing::error!(
+                %purchase,
+                upstream = %id,
+                %other,
+                "the upstream accepted a purchase under the id of another one; its outcome is taken for unknown"
+            );
+            let message = "the image service gave it the id of another purchase".to_owned();
+            Err(SubmitError::Unknown { message })
+        }
+        Ok(_) => result,
+        Err(error) => {
+            tracing::error!(%purchase, %error, "the journal cannot be searched for an upstream id; the purchase is followed");
+            result
+        }
+    }
 }
 
 /// Reports the outcome to the budget, whose permit it concerns, and then to the jobs.

@@ -198,6 +198,8 @@ pub(in crate::engine) struct EndedPurchase {
     pub(in crate::engine) upstream: Option<UpstreamId>,
     /// The number of pictures, or the failure.
     pub(in crate::engine) result: Result<usize, Failure>,
+    /// Its pictures were made without looking at the input pictures.
+    pub(in crate::engine) inputs_unseen: bool,
     /// Time from its acceptance, or from its submit where that brought the pictures.
     pub(in crate::engine) took: Duration,
     /// What it cost; for a failure, what it may have cost. `None`: the catalogue has no price.

@@ -118,7 +118,7 @@ impl Job {
 
     /// Returns the result or the failure of the job, once all its purchases have ended.
     pub(super) fn outcome(&self) -> Result<Arc<JobResult>, Failure> {
-        let mut result = JobResultBuilder::new(self.record.id, self.record.n);
+        let mut result = JobResultBuilder::of(&self.record);
         let mut failures = Vec::new();
         for purchase in &self.purchases {
             match purchase.state.end() {

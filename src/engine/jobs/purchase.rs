@@ -369,10 +369,17 @@ impl PurchaseEnd {
         }
     }
 
-    pub(super) fn result(&self) -> Option<PurchaseResult> {
+    /// Whether it has pictures that were made without looking at any of its input pictures, of this number.
+    pub(super) fn missed_inputs(&self, inputs: u8) -> bool {
+        matches!(self, Self::Pictures { usage: Some(usage), .. } if usage.missed_inputs(inputs))
+    }
+
+    /// Returns its pictures; `inputs` is the number of its input pictures.
+    pub(super) fn result(&self, inputs: u8) -> Option<PurchaseResult> {
         match self {
             Self::Pictures { pictures, usage, at, .. } => {
-                Some(PurchaseResult { pictures: pictures.clone(), usage: *usage, resolved: *at })
+                let inputs_unseen = self.missed_inputs(inputs);
+                Some(PurchaseResult { pictures: pictures.clone(), usage: *usage, inputs_unseen, resolved: *at })
             }
             Self::Failure(_) => None,
         }

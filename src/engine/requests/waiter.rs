@@ -74,10 +74,15 @@ impl Waiter {
         let StoredAnswer { job, outcome, source, delivered_before, counted } = stored;
         let mut progress = Progress { recorded: true, ..Progress::default() };
         if let Ok(result) = &outcome {
-            let JobResult { purchases, pictures, usage, resolved, .. } = &**result;
+            let JobResult { purchases, pictures, usage, inputs_unseen, resolved, .. } = &**result;
             progress.stage = JobStage::Processing;
             progress.upstream.clone_from(purchases);
-            progress.results = vec![PurchaseResult { pictures: pictures.clone(), usage: *usage, resolved: *resolved }];
+            progress.results = vec![PurchaseResult {
+                pictures: pictures.clone(),
+                usage: *usage,
+                inputs_unseen: *inputs_unseen,
+                resolved: *resolved,
+            }];
         }
         progress.outcome = Some(outcome);
         let progress = watch::channel(progress).1;

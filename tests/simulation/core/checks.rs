@@ -52,7 +52,7 @@ impl World {
             let stored = self.journal.stored.get(&job).filter(|_| ended <= looked_at);
             // A result with missing pictures answers retries only.
             let result = stored.and_then(stored_result);
-            let has_pictures = result.is_some_and(|result| policy.is_retry || result.missing == 0);
+            let has_pictures = result.is_some_and(|result| policy.is_retry || result.is_as_requested());
             let holds = self.rules.on_unknown == OnUnknown::Hold;
             let failure = stored.and_then(|stored| stored_failure(stored, FailureScope::Unresolved));
             let is_unknown = matches!(failure, Some((Failure::OutcomeUnknown { .. }, _)));

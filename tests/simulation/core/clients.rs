@@ -260,7 +260,8 @@ impl World {
             age: self.timestamp().since(result.resolved),
             delivered: stored.delivered.map(|at| self.timestamp().since(at)),
             in_delivery: stored.record.respond_async || has_waiters,
-            shareable: stored.record.shareable && result.missing == 0,
+            shareable: stored.record.shareable && result.is_as_requested(),
+            inputs_unseen: result.inputs_unseen,
         };
         let is_shared = policy.cache_allowed && candidate.shareable;
         let is_claimed = has_waiters && !is_shared && !policy.is_retry;

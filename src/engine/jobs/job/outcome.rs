@@ -5,7 +5,7 @@
 //! outcome first, then a failure that may have cost money. Among equally severe failures it is that of the first slot.
 
 use crate::model::{Failure, JobId, JobResult, StoredPicture, Timestamp, UpstreamId, Usage};
-use crate::storage::journal::{StoredJob, StoredState};
+use crate::storage::journal::{JobRecord, StoredJob, StoredState};
 
 /// Which failures count for the failure of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ fn most_severe<'a, T>(failures: impl IntoIterator<Item = (&'a Failure, T)>) -> O
 
 /// Returns the pictures of a stored job; `None` while it is under way or when it brought none.
 pub(in crate::engine) fn stored_result(stored: &StoredJob) -> Option<JobResult> {
-    let mut result = JobResultBuilder::new(stored.record.id, stored.record.n);
+    let mut result = JobResultBuilder::of(&stored.record);
     for purchase in &stored.purchases {
         match &purchase.state {
             StoredState::Resolved { upstream, pictures, usage, at } => {
@@ -72,15 +72,28 @@ pub(in crate::engine::jobs) struct JobResultBuilder {
     job: JobId,
     /// The number of pictures that were asked for.
     n: u8,
+    /// The number of input pictures.
+    inputs: u8,
     purchases: Vec<UpstreamId>,
     pictures: Vec<StoredPicture>,
     usage: Option<Usage>,
+    inputs_unseen: bool,
     resolved: Option<Timestamp>,
 }
 
 impl JobResultBuilder {
-    pub(in crate::engine::jobs) fn new(job: JobId, n: u8) -> Self {
-        Self { job, n, purchases: Vec::new(), pictures: Vec::new(), usage: None, resolved: None }
+    pub(in crate::engine::jobs) fn of(record: &JobRecord) -> Self {
+        let JobRecord { id, n, inputs, .. } = *record;
+        Self {
+            job: id,
+            n,
+            inputs,
+            purchases: Vec::new(),
+            pictures: Vec::new(),
+            usage: None,
+            inputs_unseen: false,
+            resolved: None,
+        }
     }
 
     /// Adds the result of one purchase.
@@ -98,6 +111,7 @@ impl JobResultBuilder {
             (Some(sum), Some(usage)) => Some(sum.plus(usage)),
             _ => None,
         };
+        self.inputs_unseen |= !pictures.is_empty() && usage.is_some_and(|usage| usage.missed_inputs(self.inputs));
         self.purchases.extend(upstream.cloned());
         self.pictures.extend_from_slice(pictures);
         self.resolved = self.resolved.max(Some(at));
@@ -105,10 +119,10 @@ impl JobResultBuilder {
 
     /// Returns the result; `None` when there is no picture.
     pub(in crate::engine::jobs) fn finish(self) -> Option<JobResult> {
-        let Self { job, n, purchases, pictures, usage, resolved } = self;
+        let Self { job, n, purchases, pictures, usage, inputs_unseen, resolved, .. } = self;
         let resolved = resolved.filter(|_| !pictures.is_empty())?;
         let missing = n.saturating_sub(u8::try_from(pictures.len()).unwrap_or(u8::MAX));
-        Some(JobResult { job, purchases, pictures, missing, usage, resolved })
+        Some(JobResult { job, purchases, pictures, missing, usage, inputs_unseen, resolved })
     }
 }
 

@@ -45,7 +45,7 @@ impl Purchase {
             }
         };
         let job = cx.purchase.job;
-        if let Some(result) = end.result() {
+        if let Some(result) = end.result(cx.job.record.inputs) {
             cx.push(Effect::Publish { job, change: ProgressChange::Result(result) });
         }
         cx.push(Effect::EndPurchase(Box::new(EndedPurchase {
@@ -53,6 +53,7 @@ impl Purchase {
             record: cx.job.record.clone(),
             upstream,
             result,
+            inputs_unseen: end.missed_inputs(cx.job.record.inputs),
             took: cx.now.instant.saturating_duration_since(since),
             usd,
             charge,

@@ -3,7 +3,7 @@
 use super::script::{Request, Script, rules, usage};
 use crate::engine::jobs::event::AppendOutcome::Durable;
 use crate::engine::jobs::event::{Event, Fetched};
-use crate::model::Failure;
+use crate::model::{Failure, Usage};
 use crate::upstream::Polled;
 
 #[test]
@@ -19,6 +19,24 @@ fn the_price_is_that_of_the_tokens_or_else_of_the_pictures() {
     };
     assert_eq!(end(Some(usage())), "result x2; ended 0 up0 x2 in 0s $8 charge x2 $8; job ended x2");
     assert_eq!(end(None), "result x2; ended 0 up0 x2 in 0s $1 charge x2 $1; job ended x2");
+}
+
+#[test]
+fn pictures_made_without_looking_at_the_inputs_are_marked() {
+    let end = |inputs, usage| {
+        let mut jobs = Script::of_request(&Request { inputs, ..Request::default() });
+        jobs.poll_on(0);
+        jobs.done(0);
+        let fetched = Fetched { pictures: super::script::pictures(1), trouble: None, usage, durable: true };
+        jobs.event(Event::Fetched { purchase: jobs.purchase(0), fetched });
+        jobs.end(0, Durable)
+    };
+    let unseen = "result x1 unseen; ended 0 up0 x1 unseen in 0s $8 charge x1 $8; job ended x1 unseen";
+    assert_eq!(end(1, Some(usage())), unseen);
+    assert_eq!(end(0, Some(usage())), unseen.replace(" unseen", ""), "a generation");
+    let seen = Usage { input_image_tokens: Some(1), ..usage() };
+    assert_eq!(end(1, Some(seen)), unseen.replace(" unseen", ""));
+    assert!(!end(1, None).contains("unseen"), "no usage, no conclusion");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Jobs that were under way before the gateway started.
 
-use super::script::{DEADLINE, Request, START, Script, pictures, rules, seconds, usage};
-use crate::engine::jobs::EndedAtStart;
+use super::script::{DEADLINE, Request, START, Script, account, pictures, rules, seconds, usage};
 use crate::engine::jobs::event::AppendOutcome::Durable;
-use crate::model::{Failure, Timestamp, UpstreamId};
-use crate::storage::journal::StoredState;
+use crate::engine::jobs::{EndedAtStart, recover};
+use crate::model::{ApiKind, Failure, JobId, PurchaseId, Timestamp, UpstreamId};
+use crate::storage::journal::{StoredJob, StoredPurchase, StoredState};
 
 fn accepted(since: Timestamp) -> StoredState {
     StoredState::Accepted { upstream: UpstreamId::new("up0").unwrap(), poll_url: None, since }
@@ -60,6 +60,27 @@ fn an_accepted_purchase_is_polled_soon_by_the_account_that_bought_it() {
     let (effects, _, adopted) = jobs.recover(&of(1), vec![accepted(START)], None);
     assert_eq!(effects, "recorded; upstream up0; stage processing; poll 0 up0 any age 0s soon");
     assert_eq!(adopted, ["0 any"]);
+}
+
+#[test]
+fn each_purchase_is_polled_where_it_was_bought() {
+    let request = of(2);
+    let record = request.record(JobId::new(START, 1));
+    let kinds = [ApiKind::Unified, ApiKind::Prediction];
+    let purchases = (0..).zip(kinds).map(|(slot, api_kind)| StoredPurchase {
+        id: PurchaseId { job: record.id, slot },
+        pictures: 1,
+        state: accepted(START),
+        api_kind,
+        format: None,
+        account: None,
+        lost_answers: 0,
+        resolution: None,
+    });
+    let stored = StoredJob { purchases: purchases.collect(), record, delivered: None, evicted: false };
+    let (recovered, _) = recover(stored, &rules(), Script::new(rules()).now(), |_, _| account("a"));
+    let polled = recovered.purchases.iter().filter_map(|purchase| purchase.state.polled());
+    assert_eq!(polled.map(|accepted| accepted.next_poll(true).handle.api_kind).collect::<Vec<_>>(), kinds);
 }
 
 #[test]

@@ -60,6 +60,8 @@ pub(super) struct Script {
     start: Instant,
     /// Time since the start.
     passed: Duration,
+    /// Changes of what is known of formats are among the effects.
+    pub(super) shows_formats: bool,
 }
 
 /// What a client asks for.
@@ -69,6 +71,8 @@ pub(super) struct Request {
     pub(super) prompt: &'static str,
     /// The number of pictures of each purchase.
     pub(super) purchases: Vec<u8>,
+    /// The number of input pictures.
+    pub(super) inputs: u8,
     pub(super) api_kind: ApiKind,
     pub(super) model: &'static str,
     pub(super) key: Option<&'static str>,
@@ -83,6 +87,7 @@ impl Default for Request {
             client: "alice",
             prompt: "a fox",
             purchases: vec![1],
+            inputs: 0,
             api_kind: ApiKind::Prediction,
             model: "painter",
             key: None,
@@ -128,7 +133,7 @@ impl Request {
             size: Size { width: 1024, height: 1024 },
             choices: Choices::default(),
             n: self.purchases.iter().sum(),
-            inputs: 0,
+            inputs: self.inputs,
             shareable: true,
             idempotency_key: self.key(),
             respond_async: self.kept,
@@ -206,7 +211,14 @@ impl Script {
         // Ahead of the clock, so that times before the start exist.
         let start = Instant::now() + DEADLINE * 2;
         let jobs = Jobs::new(rules, FormatTable::strict());
-        Self { jobs, job: JobId::new(START, 0), listed: Vec::new(), start, passed: Duration::ZERO }
+        Self {
+            jobs,
+            job: JobId::new(START, 0),
+            listed: Vec::new(),
+            start,
+            passed: Duration::ZERO,
+            shows_formats: false,
+        }
     }
 
     /// A job with one waiter, of this number of purchases with one picture each.

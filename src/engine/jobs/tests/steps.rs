@@ -150,7 +150,7 @@ fn the_pictures_of_a_result_are_those_that_were_fetched() {
     jobs.done(0);
     jobs.fetched(0, 2);
     let view = jobs.jobs.table.live.get(&jobs.job).unwrap();
-    let result = view.purchases[0].state.end().unwrap().result().unwrap();
+    let result = view.purchases[0].state.end().unwrap().result(0).unwrap();
     assert_eq!(result.pictures, pictures(2));
     assert_eq!(result.resolved, jobs.now().timestamp);
 }

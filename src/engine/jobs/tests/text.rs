@@ -11,7 +11,9 @@ use crate::upstream::formats::FormatChange;
 
 impl Script {
     pub(super) fn text(&self, effects: &[Effect]) -> String {
-        effects.iter().map(|effect| self.effect(effect)).collect::<Vec<_>>().join("; ")
+        // What is known of formats has tests of its own.
+        let shown = |effect: &&Effect| self.shows_formats || !matches!(effect, Effect::FormatsChanged(_));
+        effects.iter().filter(shown).map(|effect| self.effect(effect)).collect::<Vec<_>>().join("; ")
     }
 
     /// Returns the number of a job, in the order of listing.
@@ -62,7 +64,9 @@ impl Script {
                     ProgressChange::Stage(stage) => format!("stage {}", stage_name(*stage)),
                     ProgressChange::Recorded => "recorded".to_owned(),
                     ProgressChange::Upstream(upstream) => format!("upstream {upstream}"),
-                    ProgressChange::Result(result) => format!("result x{}", result.pictures.len()),
+                    ProgressChange::Result(result) => {
+                        format!("result x{}{}", result.pictures.len(), unseen(result.inputs_unseen))
+                    }
                 };
                 if *job == self.job { change } else { format!("{}: {change}", self.number(*job)) }
             }
@@ -81,7 +85,7 @@ impl Script {
                     Ok(result) => {
                         let missing =
                             if result.missing > 0 { format!(" missing {}", result.missing) } else { String::new() };
-                        format!("job ended{job} x{}{missing}", result.pictures.len())
+                        format!("job ended{job} x{}{missing}{}", result.pictures.len(), unseen(result.inputs_unseen))
                     }
                     Err(failure) => format!("job ended{job} {}", failure.name()),
                 }
@@ -150,11 +154,12 @@ impl Script {
     }
 
     fn ended(&self, ended: &EndedPurchase) -> String {
-        let EndedPurchase { purchase, record, upstream, result, took, usd, charge: (pictures, charged) } = ended;
+        let EndedPurchase { purchase, record, upstream, result, inputs_unseen, took, usd, charge: (pictures, charged) } =
+            ended;
         assert_eq!(record.id, purchase.job);
         let upstream = upstream.as_ref().map_or_else(String::new, |upstream| format!(" {upstream}"));
         let result = match result {
-            Ok(pictures) => format!("x{pictures}"),
+            Ok(pictures) => format!("x{pictures}{}", unseen(*inputs_unseen)),
             Err(failure) => failure.name().to_owned(),
         };
         let usd = usd.map_or_else(|| "$?".to_owned(), money);
@@ -177,6 +182,10 @@ fn check(record: &Record, step: Step) {
         _ => false,
     };
     assert!(fits, "{record:?} does not guard {step:?}");
+}
+
+fn unseen(inputs_unseen: bool) -> &'static str {
+    if inputs_unseen { " unseen" } else { "" }
 }
 
 fn s(time: Duration) -> String {

@@ -144,7 +144,7 @@ WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY upstream
                              FROM purchases WHERE upstream_id IS NOT NULL)
              WHERE place > 1);
 UPDATE purchases SET state = 'unknown', ended_ms = accepted_ms, failure = json_object('kind', 'outcome_unknown',
-    'message', 'the upstream accepted it under the id ' || repeated_upstream_id || ', which is that of another purchase')
+    'message', 'the image service gave it the id of another purchase')
 WHERE repeated_upstream_id IS NOT NULL AND state = 'accepted';
 ";
 

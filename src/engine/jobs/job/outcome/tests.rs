@@ -137,6 +137,27 @@ fn the_usage_of_a_result_is_complete_or_none() {
 }
 
 #[test]
+fn one_purchase_that_missed_the_inputs_marks_the_result() {
+    let unseen = |inputs, purchases: &[(u8, Option<Usage>)]| {
+        let mut stored = resolved(purchases);
+        stored.record.inputs = inputs;
+        stored_result(&stored).unwrap().inputs_unseen
+    };
+    let (seen, missed) = (Some(tokens(300)), Some(tokens(8)));
+    assert!(!unseen(1, &[(1, seen), (1, seen)]));
+    assert!(unseen(1, &[(1, seen), (1, missed)]));
+    assert!(unseen(16, &[(1, missed), (1, None)]), "although the usage of the result is not known");
+    assert!(unseen(1, &[(1, missed), (1, missed), (1, missed)]), "each for itself, not their sum");
+    assert!(!unseen(1, &[(1, seen), (1, seen), (0, missed)]), "it brought no picture");
+    assert!(!unseen(1, &[(1, None)]), "no usage, no conclusion");
+    assert!(!unseen(0, &[(1, missed)]), "a generation");
+    let mut stored = resolved(&[(4, missed)]);
+    assert!(stored_result(&stored).unwrap().is_as_requested());
+    stored.record.inputs = 1;
+    assert!(!stored_result(&stored).unwrap().is_as_requested());
+}
+
+#[test]
 fn a_job_without_pictures_or_under_way_has_no_result() {
     assert_eq!(stored_result(&resolved(&[])), None);
     assert_eq!(stored_result(&resolved(&[(0, Some(tokens(1)))])), None);

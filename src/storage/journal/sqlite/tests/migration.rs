@@ -295,7 +295,7 @@ async fn of_purchases_with_one_upstream_id_the_first_accepted_keeps_it() {
 
     // The one that was polled would have delivered the pictures of the first to another client.
     let second = journal.job(id(2)).await.unwrap().unwrap();
-    let message = "the upstream accepted it under the id abc, which is that of another purchase".to_owned();
+    let message = "the image service gave it the id of another purchase".to_owned();
     let failure = Failure::OutcomeUnknown { message };
     assert_eq!(second.purchases[1].state, StoredState::Failed { upstream: None, failure, at: at(2700) });
     let unfinished = journal.unfinished().await.unwrap();
