@@ -1,8 +1,8 @@
 //! The calls to the upstream. This module alone holds the upstream keys.
 //!
 //! The upstream has three APIs ([`ApiKind`]); each has a file in `apis` for its bodies and answers. What they share is in
-//! [`exchange`] (HTTP clients, the last byte that is held back, bounds, timeouts), `classify` (what an error means for the
-//! purchase) and `answer` (states, outputs and usage).
+//! [`exchange`] (HTTP clients, the last byte that is held back, bounds, timeouts) and [`answer`] (ids, states, outputs, usage
+//! and errors; what an answer means for the purchase is in its files `submit` and `poll`).
 //!
 //! Answers of the upstream are hostile input: bounded before they are parsed, parsed tolerantly, and a URL in them never
 //! receives the key unless it is on the configured origin.
@@ -20,18 +20,15 @@ use crate::model::{ApiKind, Failure, PictureRequest, UpstreamId, Usage};
 
 mod answer;
 mod apis;
-mod classify;
 mod client;
 mod exchange;
 pub(crate) mod formats;
-#[cfg(fuzzing)]
-pub(crate) mod fuzz;
 mod gptproto;
 mod inputs;
-mod last_byte;
-mod retry_after;
 
-pub(crate) use exchange::{EdgePage, ExchangeKind, ExchangeObserver, Observation, QueryAnswer};
+#[cfg(fuzzing)]
+pub(crate) use answer::fuzz;
+pub(crate) use exchange::{EdgeRefusal, ExchangeKind, ExchangeObserver, Observation, QueryAnswer};
 use formats::{FormatRefusal, SubmitFormat};
 pub(crate) use gptproto::GptProto;
 
@@ -135,7 +132,7 @@ pub(crate) enum SubmitError {
     Unknown { message: String },
 }
 
-/// Why a poll failed. None of these ends a prediction.
+/// Why a poll failed. None of these ends a prediction, but for the same moderation several times running.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum PollError {
     Refused {
@@ -143,6 +140,14 @@ pub(crate) enum PollError {
     },
     /// The answer is unusable, or there is none.
     Trouble {
+        message: String,
+    },
+    /// The answer is about another prediction, of this id.
+    OtherPrediction {
+        id: String,
+    },
+    /// A refusal, without the status of a task, that speaks of content policy.
+    Moderated {
         message: String,
     },
 }

@@ -168,6 +168,21 @@ impl Account {
         self.cooldowns.on_model_refused(model, reason, retry_after, now)
     }
 
+    /// Records that the account may not use a model. Returns the model's cooldown.
+    pub(super) fn on_permission_refused(
+        &mut self,
+        token: SendToken,
+        model: &Arc<str>,
+        reason: Failure,
+        now: Instant,
+    ) -> Duration {
+        self.submit_limit.on_no_evidence(token, now);
+        let pause = self.cooldowns.on_permission_refused(model, reason, now);
+        let account = &self.id;
+        tracing::warn!(%account, %model, pause_s = pause.as_secs(), "the account may not use this model; others are used");
+        pause
+    }
+
     /// Records that the upstream refused the key. Returns the account's cooldown.
     pub(super) fn on_key_refused(&mut self, token: SendToken, model: &str, reason: Failure, now: Instant) -> Duration {
         self.submit_limit.on_no_evidence(token, now);

@@ -10,6 +10,8 @@ use crate::model::Failure;
 
 /// The cooldown of an account after its key was refused for the first time; it doubles with every further refusal.
 const FIRST_COOLDOWN: Duration = Duration::from_secs(5);
+/// The cooldown of a model that an account may not use, after the first such refusal; it doubles with every further one.
+const FIRST_PERMISSION_COOLDOWN: Duration = Duration::from_mins(1);
 /// After this many refusals in a row, submits of a model fail instead of waiting for its cooldown.
 const MODEL_REFUSALS: u32 = 3;
 
@@ -19,6 +21,8 @@ pub(super) struct Cooldown {
     pub(super) reason: Failure,
     pub(super) until: Instant,
     refusals: u32,
+    /// The refusal is no matter of a moment, so that submits fail instead of waiting.
+    permanent: bool,
     /// A submit is unacknowledged that tests whether the cooldown is over.
     testing: bool,
 }
@@ -26,7 +30,7 @@ pub(super) struct Cooldown {
 impl Cooldown {
     /// A cooldown that has not begun.
     fn new(reason: Failure, now: Instant) -> Self {
-        Self { reason, until: now, refusals: 0, testing: false }
+        Self { reason, until: now, refusals: 0, permanent: false, testing: false }
     }
 
     /// Records one more refusal, and extends the cooldown to `pause` from now at least.
@@ -97,11 +101,12 @@ impl Cooldowns {
         self.models.get(model).map_or(Ok(()), |cooldown| cooldown.check(now))
     }
 
-    /// Returns why a model is unavailable here: after [`MODEL_REFUSALS`] refusals submits fail instead of waiting. A submit
-    /// after each cooldown tests whether the model is available again.
+    /// Returns why a model is unavailable here: after [`MODEL_REFUSALS`] refusals, and at once where the account may not use
+    /// the model, submits fail instead of waiting. A submit after each cooldown tests whether the model is available again.
     pub(super) fn unavailable(&self, model: &str, now: Instant) -> Option<&Failure> {
         let cooldown = self.models.get(model)?;
-        (cooldown.refusals >= MODEL_REFUSALS && cooldown.is_active(now)).then_some(&cooldown.reason)
+        ((cooldown.permanent || cooldown.refusals >= MODEL_REFUSALS) && cooldown.is_active(now))
+            .then_some(&cooldown.reason)
     }
 
     /// Records that a submit of `model` is sent, which tests the cooldowns that exist.
@@ -136,6 +141,18 @@ impl Cooldowns {
         let cooldown = self.models.entry(Arc::clone(model)).or_insert_with(new);
         let pause = retry_after.unwrap_or(cooldown.doubled(self.model_first)).min(self.model_max);
         cooldown.extend(reason, pause, now);
+        cooldown.permanent = false;
+        pause
+    }
+
+    /// Records that the account may not use a model, for which the key was good enough. Returns the model's cooldown, after
+    /// which it is asked again.
+    pub(super) fn on_permission_refused(&mut self, model: &Arc<str>, reason: Failure, now: Instant) -> Duration {
+        self.account = None;
+        let cooldown = self.models.entry(Arc::clone(model)).or_insert_with(|| Cooldown::new(reason.clone(), now));
+        let pause = cooldown.doubled(FIRST_PERMISSION_COOLDOWN).min(self.account_max);
+        cooldown.extend(reason, pause, now);
+        cooldown.permanent = true;
         pause
     }
 

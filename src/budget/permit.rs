@@ -55,6 +55,8 @@ pub(crate) enum Pushback {
     Account { retry_after: Option<Duration> },
     /// 429: no channel for this model.
     Model { retry_after: Option<Duration>, reason: Failure },
+    /// The account may not use this model.
+    Permission { reason: Failure },
     /// The key, or the balance behind it.
     Key { reason: Failure },
 }
@@ -235,6 +237,9 @@ impl InFlightPermit {
             Pushback::Account { retry_after } => (account.on_refused(token, &model, retry_after, now), "submit"),
             Pushback::Model { retry_after, reason } => {
                 (account.on_model_refused(token, &model, reason, retry_after, now), "model")
+            }
+            Pushback::Permission { reason } => {
+                (account.on_permission_refused(token, &model, reason, now), "permission")
             }
             Pushback::Key { reason } => (account.on_key_refused(token, &model, reason, now), "key"),
         };

@@ -101,7 +101,10 @@ impl<T> State<T> {
     fn unavailable_everywhere(&self, model: &str, now: Instant) -> Option<Failure> {
         let reasons: Option<Vec<&Failure>> =
             self.accounts.iter().map(|account| account.cooldowns.unavailable(model, now)).collect();
-        reasons?.first().map(|&reason| reason.clone())
+        let reasons = reasons?;
+        // A lack that may soon end is the better reason: the client may try again.
+        let may_end = reasons.iter().find(|reason| matches!(reason, Failure::ModelUnavailable { .. }));
+        may_end.or(reasons.first()).map(|&reason| reason.clone())
     }
 
     /// The account of this id; the first one where it is no longer configured.

@@ -89,6 +89,10 @@ fn no_channel() -> Pushback {
     Pushback::Model { retry_after: None, reason }
 }
 
+fn not_permitted() -> Pushback {
+    Pushback::Permission { reason: Failure::ModelNotPermitted { message: "no permission for this model".to_owned() } }
+}
+
 const TOO_MANY: Pushback = Pushback::Account { retry_after: None };
 
 #[tokio::test(start_paused = true)]
@@ -201,6 +205,59 @@ async fn a_model_without_a_channel_delays_no_other_and_fails_after_three_refusal
     let mut granted = bench.granted(&mut gone);
     granted.in_flight.accepted();
     bench.granted(&mut bench.queue("alice", "gone"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_one_account_may_not_use_goes_to_the_other() {
+    let bench = Bench::new(&["one", "two"], |_| {});
+    let mut queued = bench.queue("alice", "m");
+    let refused = bench.granted(&mut queued);
+    let first = refused.reservation.account().clone();
+    assert_eq!(refused.in_flight.refused(not_permitted()), Duration::from_mins(1));
+    assert_eq!(bench.budget.usable_accounts().len(), 2, "the account is good for other models");
+    queued.requeue();
+    let mut granted = bench.granted(&mut queued);
+    let second = granted.reservation.account().clone();
+    assert_ne!(second, first);
+    granted.in_flight.accepted();
+    // The second one is in use, so any other model goes to the first, and this one does not.
+    assert_eq!(*bench.granted(&mut bench.queue("alice", "other")).reservation.account(), first);
+    assert_eq!(*bench.granted(&mut bench.queue("alice", "m")).reservation.account(), second);
+    // After its cooldown the pair is asked again, by one submit.
+    tokio::time::advance(Duration::from_mins(1)).await;
+    let again = bench.granted(&mut bench.queue("alice", "m"));
+    assert_eq!(*again.reservation.account(), first);
+    assert_eq!(again.in_flight.refused(not_permitted()), Duration::from_mins(2), "it doubles");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_no_account_may_use_fails_at_once_until_the_cooldown_is_over() {
+    let bench = Bench::new(&["one"], |_| {});
+    let mut queued = bench.queue("alice", "m");
+    let pause = bench.granted(&mut queued).in_flight.refused(not_permitted());
+    queued.requeue();
+    assert!(matches!(bench.answer(&mut queued), Some(Err(Failure::ModelNotPermitted { .. }))));
+    bench.granted(&mut bench.queue("alice", "other"));
+    tokio::time::advance(pause).await;
+    let mut granted = bench.granted(&mut bench.queue("alice", "m"));
+    granted.in_flight.accepted();
+    bench.granted(&mut bench.queue("alice", "m"));
+
+    // Where another account may have the model soon, that is the reason.
+    let bench = Bench::new(&["one", "two"], |_| {});
+    let mut queued = bench.queue("alice", "m");
+    let one = bench.granted(&mut queued);
+    queued.requeue();
+    let two = bench.granted(&mut queued);
+    one.in_flight.refused(not_permitted());
+    let mut pause = two.in_flight.refused(no_channel());
+    for _ in 0..2 {
+        tokio::time::advance(pause).await;
+        queued.requeue();
+        pause = bench.granted(&mut queued).in_flight.refused(no_channel());
+    }
+    queued.requeue();
+    assert!(matches!(bench.answer(&mut queued), Some(Err(Failure::ModelUnavailable { .. }))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,6 +63,7 @@ pub(super) struct EngineMetrics {
 #[derive(Clone, Debug, Default)]
 struct CallMetrics {
     submits: Family<SubmitLabels, Counter>,
+    edge_refusals: Family<CodeLabel, Counter>,
     upstream_id_conflicts: Counter,
     polls: Family<ResultLabel, Counter>,
     polls_saved: Counter,
@@ -124,6 +125,12 @@ struct ResultLabel {
     result: &'static str,
 }
 
+/// The edge's own error numbers are few; "none" where the page shows none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabel {
+    code: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
@@ -166,6 +173,11 @@ impl EngineMetrics {
         let own = Self { calls, purchases, requests, spool, formats: FormatMetrics::default() };
         metrics.register("engine", |registry| {
             registry.register("submits", "Submits to the upstream, by API kind and result", own.calls.submits.clone());
+            registry.register(
+                "edge_refusals",
+                "Submits that the network edge in front of the upstream refused, by its error number",
+                own.calls.edge_refusals.clone(),
+            );
             registry.register(
                 "contact_attempts",
                 "Submits by model, the way in which their input pictures were sent, and result",
@@ -282,6 +294,10 @@ impl EngineMetrics {
         self.calls.submits.get_or_create(&SubmitLabels { api: method.api_kind().name(), result }).inc();
         let (model, request_format) = (model.as_str().to_owned(), method.name());
         self.formats.attempts.get_or_create(&FormatAttemptLabels { model, request_format, result }).inc();
+        if let Some(SubmitError::Rejected(Failure::EdgeRefused { code, .. })) = error {
+            let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+            self.calls.edge_refusals.get_or_create(&CodeLabel { code }).inc();
+        }
     }
 
     /// Shows what is known of a request format now.
@@ -302,7 +318,9 @@ impl EngineMetrics {
         let result = match error {
             None => "answered",
             Some(PollError::Refused { .. }) => "refused_429",
-            Some(PollError::Trouble { .. }) => "trouble",
+            Some(PollError::Trouble { .. } | PollError::OtherPrediction { .. } | PollError::Moderated { .. }) => {
+                "trouble"
+            }
         };
         self.calls.polls.get_or_create(&ResultLabel { result }).inc();
     }

@@ -95,6 +95,8 @@ fn message(failure: &Failure) -> Option<&str> {
         | Failure::KeyRefused { message }
         | Failure::BalanceExhausted { message }
         | Failure::ModelUnavailable { message }
+        | Failure::ModelNotPermitted { message }
+        | Failure::EdgeRefused { message, .. }
         | Failure::TaskFailed { message }
         | Failure::ResultLost { message }
         | Failure::OutcomeUnknown { message }

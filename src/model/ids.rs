@@ -181,9 +181,11 @@ impl UpstreamId {
     /// Longest id that is accepted, in bytes.
     pub(crate) const BYTES_MAX: usize = 256;
 
-    /// Accepts visible ASCII of limited length; the upstream's answers are untrusted input.
+    /// Accepts a plain segment of a path: visible ASCII of limited length, without the characters that separate or escape
+    /// segments, and not only of dots. The upstream's answers are untrusted input, and the key is sent to this path.
     pub(crate) fn new(text: &str) -> Option<Self> {
-        let is_valid = !text.is_empty() && text.len() <= Self::BYTES_MAX && text.bytes().all(|b| b.is_ascii_graphic());
+        let is_plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b'\\' | b'?' | b'#' | b'%');
+        let is_valid = text.len() <= Self::BYTES_MAX && text.bytes().all(is_plain) && text.bytes().any(|b| b != b'.');
         is_valid.then(|| Self(text.to_owned()))
     }
 
@@ -255,7 +257,12 @@ mod tests {
     fn upstream_ids_are_bounded_text() {
         assert!(UpstreamId::new("sora:task_1").is_some());
         assert!(UpstreamId::new("").is_none());
-        assert!(UpstreamId::new("a b").is_none());
+        assert!(UpstreamId::new("0b6c2f1e-7d1f-4d0a-9a53-3a7d2c1b0f4e").is_some());
+        for unusable in
+            ["a b", ".", "..", "...", "/", "a/b", "../x", "a\\b", "a?b", "a#b", "%2e%2e", "a\nb", "a\0", "é"]
+        {
+            assert!(UpstreamId::new(unusable).is_none(), "{unusable:?}");
+        }
         assert!(UpstreamId::new(&"a".repeat(257)).is_none());
     }
 }

@@ -71,6 +71,10 @@ pub(crate) enum Failure {
     BalanceExhausted { message: String },
     /// The upstream cannot serve this model at the moment.
     ModelUnavailable { message: String },
+    /// The account may not use this model; others may.
+    ModelNotPermitted { message: String },
+    /// The network edge in front of the upstream refused the call, with this error number; nothing was bought.
+    EdgeRefused { message: String, code: Option<u16> },
     /// The task failed at the upstream, after it was accepted.
     TaskFailed { message: String },
     /// The upstream reported success, and its pictures cannot be had: none, incomplete, or gone.
@@ -113,6 +117,8 @@ impl Failure {
             Self::KeyRefused { .. } => "key_refused",
             Self::BalanceExhausted { .. } => "balance_exhausted",
             Self::ModelUnavailable { .. } => "model_unavailable",
+            Self::ModelNotPermitted { .. } => "model_not_permitted",
+            Self::EdgeRefused { .. } => "edge_refused",
             Self::TaskFailed { .. } => "task_failed",
             Self::ResultLost { .. } => "result_lost",
             Self::OutcomeUnknown { .. } => "outcome_unknown",
@@ -143,6 +149,8 @@ impl Failure {
             | Self::KeyRefused { .. }
             | Self::BalanceExhausted { .. }
             | Self::ModelUnavailable { .. }
+            | Self::ModelNotPermitted { .. }
+            | Self::EdgeRefused { .. }
             | Self::Unreachable { .. }
             | Self::Throttled { .. }
             | Self::QueueFull { .. }

@@ -1,14 +1,22 @@
-//! What the answers of all APIs have in common: the result of a submit, the state of a task, outputs and usage. Read
-//! tolerantly, see "Upstream facts" in `src/README.md`.
+//! What the answers of all APIs have in common: the result of a submit, the state of a task, ids, outputs and usage. Read
+//! tolerantly, see "Upstream facts" in `src/README.md`; what follows from them is in `submit` and `poll`.
 
 use base64_simd::{STANDARD, STANDARD_NO_PAD};
 use bytes::Bytes;
-use reqwest::StatusCode;
 use serde_json::Value;
 
-use super::classify::{bounded, message_in};
-use super::{Finished, Output};
+use super::{Finished, Output, Polled};
 use crate::model::{Failure, UpstreamId, Usage};
+use error_text::{ErrorText, bounded, message_in};
+
+pub(super) mod edge_page;
+pub(super) mod error_text;
+#[cfg(fuzzing)]
+pub(crate) mod fuzz;
+pub(super) mod json;
+pub(super) mod poll;
+mod retry_after;
+pub(super) mod submit;
 
 /// The name of a prediction in an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +26,7 @@ pub(super) struct UpstreamPrediction {
     pub(super) poll_url: Option<String>,
 }
 
-/// The result of a submit, as its answer says.
+/// What the body of an answer to a submit says, whatever its status. Anything that may be a purchase comes before an error.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum SubmitAnswer {
     Accepted(UpstreamPrediction),
@@ -27,14 +35,26 @@ pub(super) enum SubmitAnswer {
         prediction: Option<UpstreamPrediction>,
         finished: Finished,
     },
-    /// The answer reports a failed task.
+    /// It names a prediction by something that is no plain path segment, so that it cannot be asked for.
+    UnusableId,
+    /// It reports a failed task, without an id.
     Failed(Failure),
-    /// An error in an answer with HTTP 200.
-    Error {
-        status: StatusCode,
-        message: String,
-    },
-    /// The answer has neither an id nor a picture.
+    /// It reports an error, and nothing else.
+    Error(ErrorText),
+    /// It has none of these: a page, an empty body, or JSON without a meaning.
+    Unusable,
+}
+
+/// What the body of an answer to a poll says, whatever its status.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum PollAnswer {
+    /// It is about the prediction that was asked for.
+    Task(Polled),
+    /// It has a status or an output, and does not say of which prediction.
+    Unnamed(Polled),
+    /// It is about another prediction, of this id.
+    Other(String),
+    Error(ErrorText),
     Unusable,
 }
 
@@ -49,7 +69,7 @@ pub(super) enum TaskState {
 
 /// Reads the status of a task.
 pub(super) fn state(data: &Value) -> TaskState {
-    let Some(status) = data.get("status").and_then(Value::as_str) else {
+    let Some(status) = ["status", "state"].iter().find_map(|name| data.get(*name)?.as_str()) else {
         return TaskState::Missing;
     };
     match status.trim().to_lowercase().as_str() {
@@ -60,16 +80,97 @@ pub(super) fn state(data: &Value) -> TaskState {
     }
 }
 
+/// Whether a failed status is one that only tasks have.
+pub(super) fn is_final_word(task: &Value) -> bool {
+    let word = ["status", "state"].iter().find_map(|name| task.get(*name)?.as_str()).unwrap_or_default();
+    matches!(word.trim().to_lowercase().as_str(), "failed" | "cancelled" | "canceled" | "expired")
+}
+
 /// Returns the reason why a task failed, from the task or its envelope.
 pub(super) fn failure_text(envelope: &Value, data: &Value) -> String {
     let error = data.get("error");
+    let fields = ["fail_reason", "error_message", "reason"];
     error
         .and_then(|error| error.get("message").unwrap_or(error).as_str())
+        .into_iter()
+        .chain(fields.iter().filter_map(|name| data.get(*name)?.as_str()))
         .map(str::trim)
-        .filter(|text| !text.is_empty())
+        .find(|text| !text.is_empty())
         .map(bounded)
         .or_else(|| message_in(envelope).filter(|text| !text.eq_ignore_ascii_case("success")))
         .unwrap_or_else(|| "the upstream reported a failure without a reason".to_owned())
+}
+
+/// The names of the field that has the id of a prediction, the documented one first.
+const ID_FIELDS: [&str; 7] = ["id", "result_id", "task_id", "taskId", "prediction_id", "predictionId", "resultId"];
+
+/// Returns the ids in an object: texts and numbers. An empty text, also for a zero, is a field that has none.
+pub(super) fn ids(object: &Value) -> impl Iterator<Item = String> {
+    ID_FIELDS.iter().filter_map(|field| match object.get(*field)? {
+        Value::String(text) => Some(text.trim().to_owned()),
+        Value::Number(number) => Some(number.to_string()).filter(|number| number != "0").or(Some(String::new())),
+        _ => None,
+    })
+}
+
+/// What an answer to a submit calls its prediction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Naming {
+    Named(UpstreamId),
+    /// By something that is no plain path segment.
+    Unusable,
+    None,
+}
+
+impl Naming {
+    /// Reads the name of a prediction from the documented places, given first, or else from anywhere in the body.
+    pub(super) fn of(places: &[&Value], poll_url: Option<&str>, id_in_url: Option<UpstreamId>, body: &Value) -> Self {
+        let found: Vec<String> = places.iter().flat_map(|place| ids(place)).collect();
+        if let Some(id) = found.iter().find_map(|id| UpstreamId::new(id)).or(id_in_url) {
+            return Self::Named(id);
+        }
+        if !found.is_empty() || poll_url.is_some() {
+            return Self::Unusable;
+        }
+        anywhere(body).map_or(Self::None, |id| UpstreamId::new(&id).map_or(Self::Unusable, Self::Named))
+    }
+}
+
+/// Finds an id in any object of a body, or a place for results, which has no id that could be used. The depth of the body
+/// is bounded where it is parsed.
+fn anywhere(value: &Value) -> Option<String> {
+    let has_results = |urls: &Value| urls.get("get").or_else(|| urls.get(0)?.get("get")).is_some_and(Value::is_string);
+    match value {
+        Value::Object(fields) => ids(value)
+            .next()
+            .or_else(|| fields.get("urls").filter(|urls| has_results(urls)).map(|_| String::new()))
+            .or_else(|| fields.values().find_map(anywhere)),
+        Value::Array(items) => items.iter().find_map(anywhere),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
+/// Whether two ids name one prediction: some answers leave out the model of `model:task_x`.
+pub(super) fn is_same_id(asked: &UpstreamId, answered: &str) -> bool {
+    let asked = asked.as_str();
+    let ends = |whole: &str, part: &str| whole.strip_suffix(part).is_some_and(|model| model.ends_with(':'));
+    !answered.is_empty() && (asked == answered || ends(asked, answered) || ends(answered, asked))
+}
+
+/// Makes the addresses of outputs secure, which some answers give as `http://`.
+pub(super) fn with_secure_addresses(finished: Finished) -> Finished {
+    let secure = |output| match output {
+        Output::Url(url) => Output::Url(secure_address(&url).unwrap_or(url)),
+        bytes @ Output::Bytes(_) => bytes,
+    };
+    Finished { outputs: finished.outputs.into_iter().map(secure).collect(), ..finished }
+}
+
+/// Returns the https address of an http address; `None` for any other.
+fn secure_address(address: &str) -> Option<String> {
+    let mut url = url::Url::parse(address).ok().filter(|url| url.scheme() == "http")?;
+    url.set_scheme("https").ok()?;
+    Some(url.into())
 }
 
 /// Reads an output that is a string: a URL, a data URI, or base64.
@@ -77,7 +178,7 @@ pub(super) fn output_text(text: &str) -> Option<Output> {
     let text = text.trim();
     if text.is_empty() {
         None
-    } else if text.starts_with("http://") || text.starts_with("https://") {
+    } else if has_scheme(text) {
         Some(Output::Url(text.to_owned()))
     } else if let Some(rest) = text.strip_prefix("data:") {
         base64(rest.split_once(',')?.1).map(Output::Bytes)
@@ -86,6 +187,13 @@ pub(super) fn output_text(text: &str) -> Option<Output> {
         let url = || (text.starts_with('/') && text.len() < 2048).then(|| Output::Url(text.to_owned()));
         base64(text).filter(|bytes| crate::model::Format::sniff(bytes).is_some()).map(Output::Bytes).or_else(url)
     }
+}
+
+/// Whether a text is an address, in letters of any size.
+fn has_scheme(text: &str) -> bool {
+    ["http://", "https://"]
+        .iter()
+        .any(|scheme| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
 }
 
 /// Decodes base64 tolerantly: standard or URL-safe, padded or not, with white space.
@@ -118,3 +226,6 @@ pub(super) fn usage_of(found: &Value) -> Option<Usage> {
         input_image_tokens: found.pointer("/input_tokens_details/image_tokens").and_then(Value::as_u64),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,23 +11,23 @@ use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
-use super::answer::{SubmitAnswer, UpstreamPrediction};
-use super::classify::{error_with, message_of, submit_error, unknown_if};
+use super::answer::submit::{Accepted, AnswerBody, AnswerHead, Sent, meaning, unknown_if};
+use super::answer::{PollAnswer, SubmitAnswer, poll, with_secure_addresses};
 use super::client::{Clients, may_fetch};
-use super::formats::AuthStyle;
-use super::last_byte::{GatedBody, LastByteGate, Released};
-use super::retry_after::retry_after;
-use super::{Commit, FetchError, Finished, Output, PollError, SubmitError};
+use super::formats::{AuthStyle, SubmitFormat};
+use super::{Commit, FetchError, Finished, Output, PollError, Polled, SubmitError};
 use crate::config::{Account, UpstreamConfig};
 use crate::http::StreamingBody;
 use crate::model::{AccountId, Timestamp};
+use last_byte::{GatedBody, LastByteGate};
 
+mod last_byte;
 mod observer;
 mod query;
 
 pub(super) use observer::Observer;
 pub(crate) use observer::{ExchangeKind, ExchangeObserver, Observation};
-pub(crate) use query::{EdgePage, QueryAnswer};
+pub(crate) use query::{EdgeRefusal, QueryAnswer};
 
 /// Redirects a download may follow, each of them checked.
 const REDIRECTS_MAX: usize = 3;
@@ -56,15 +56,13 @@ pub(super) struct Call {
     pub(super) answer_bytes_max: usize,
 }
 
-/// The result of a submit that was accepted.
+/// How the answer to a submit is read, and what its meaning depends on.
 #[derive(Debug)]
-pub(super) enum Accepted {
-    Prediction(UpstreamPrediction),
-    /// Finished at once.
-    Finished {
-        prediction: Option<UpstreamPrediction>,
-        finished: Finished,
-    },
+pub(super) struct SubmitReader<'a> {
+    pub(super) read: fn(BytesMut) -> SubmitAnswer,
+    pub(super) format: &'a SubmitFormat,
+    /// The parameters that are sent.
+    pub(super) fields: Vec<String>,
 }
 
 impl Exchange {
@@ -87,14 +85,13 @@ impl Exchange {
         })
     }
 
-    /// Sends a submit, and reads its answer with `read` on a blocking thread: the answer may contain many megabytes of
-    /// pictures.
+    /// Sends a submit, and reads its answer on a blocking thread: the answer may contain many megabytes of pictures.
     pub(super) async fn submit(
         &self,
         account: &AccountId,
         call: Call,
         commit: Commit,
-        read: fn(BytesMut) -> SubmitAnswer,
+        reader: SubmitReader<'_>,
     ) -> Result<Accepted, SubmitError> {
         let Call { path, auth, content_type, body, timeout, answer_bytes_max } = call;
         let mut seen = self.observer.begin(ExchangeKind::Submit, &self.at(&path));
@@ -109,22 +106,25 @@ impl Exchange {
             .send();
         let response = self.send_gated(exchange, gate, commit, timeout).await?;
         seen.answered(&response);
-        let (status, pause) = (response.status(), retry_after(response.headers()));
-        let body = answer_to_submit(response, &released, timeout, answer_bytes_max).await?;
-        seen.read(&body);
-        if !status.is_success() {
-            return Err(submit_error(status, &body, pause, released.get()));
-        }
-        let answer = tokio::task::spawn_blocking(move || read(body)).await;
-        match answer.unwrap_or(SubmitAnswer::Unusable) {
-            SubmitAnswer::Error { status, message } => Err(error_with(status, Some(message), pause, released.get())),
-            SubmitAnswer::Failed(failure) => Err(SubmitError::Rejected(failure)),
-            SubmitAnswer::Unusable => {
-                Err(unknown_if(released.get(), "the answer has neither a prediction nor a picture".to_owned()))
+        let head = AnswerHead::of(response.status(), response.headers());
+        let SubmitReader { read, format, fields } = reader;
+        let body = match tokio::time::timeout(timeout, bounded_body(response, answer_bytes_max)).await {
+            Err(_) => AnswerBody::Broken("the answer stopped arriving".to_owned()),
+            Ok(Err(problem)) => AnswerBody::Broken(problem),
+            Ok(Ok(body)) => {
+                seen.read(&body);
+                let read = move || AnswerBody::Whole { edge: head.edge_page(&body), answer: read(body) };
+                let read = tokio::task::spawn_blocking(read).await;
+                read.unwrap_or_else(|_| AnswerBody::Broken("the answer could not be read".to_owned()))
             }
-            SubmitAnswer::Accepted(prediction) => Ok(Accepted::Prediction(prediction)),
-            SubmitAnswer::Finished { prediction, finished } => Ok(Accepted::Finished { prediction, finished }),
-        }
+        };
+        let sent = Sent { released: released.get(), format, fields: &fields };
+        Ok(match meaning(head, body, sent)? {
+            Accepted::Finished { prediction, finished } => {
+                Accepted::Finished { prediction, finished: self.with_addresses(finished) }
+            }
+            accepted @ Accepted::Prediction(_) => accepted,
+        })
     }
 
     /// Runs the exchange with the commit before its last byte: upload, journal, last byte, answer.
@@ -171,22 +171,36 @@ impl Exchange {
         self.clients.of(account).prefer(auth);
     }
 
-    /// Polls a prediction. Returns the body of a success.
-    pub(super) async fn poll(&self, account: &AccountId, url: Url) -> Result<Bytes, PollError> {
+    /// Polls a prediction, and reads the answer with `read`.
+    pub(super) async fn poll(
+        &self,
+        account: &AccountId,
+        url: Url,
+        read: impl FnOnce(&[u8]) -> PollAnswer,
+    ) -> Result<Polled, PollError> {
         let trouble = |message: String| PollError::Trouble { message };
         let mut seen = self.observer.begin(ExchangeKind::Poll, &url);
         let response = self.clients.of(account).get(url).await.map_err(|error| trouble(describe(&error)))?;
         seen.answered(&response);
-        let (status, pause) = (response.status(), retry_after(response.headers()));
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            return Err(PollError::Refused { retry_after: pause });
-        }
-        let body = bounded_body(response, self.answer_bytes_max).await.map_err(trouble)?.freeze();
-        seen.read(&body);
-        if !status.is_success() {
-            return Err(trouble(message_of(&body).unwrap_or_else(|| format!("HTTP {status}"))));
-        }
-        Ok(body)
+        let head = AnswerHead::of(response.status(), response.headers());
+        let answer = match bounded_body(response, self.answer_bytes_max).await {
+            Ok(body) => {
+                seen.read(&body);
+                read(&body)
+            }
+            // The pause that a 429 asks for counts also without its text.
+            Err(_) if head.status == StatusCode::TOO_MANY_REQUESTS => PollAnswer::Unusable,
+            Err(problem) => return Err(trouble(problem)),
+        };
+        Ok(match poll::meaning(head.status, head.retry_after, answer)? {
+            Polled::Finished(finished) => Polled::Finished(self.with_addresses(finished)),
+            polled => polled,
+        })
+    }
+
+    /// Makes the addresses of outputs secure, except for an upstream on this machine.
+    fn with_addresses(&self, finished: Finished) -> Finished {
+        if self.loopback && self.base.scheme() == "http" { finished } else { with_secure_addresses(finished) }
     }
 
     /// Opens one output, without a key.
@@ -242,26 +256,6 @@ impl Exchange {
                 && given.password().is_none()
         })
     }
-}
-
-async fn answer_to_submit(
-    response: Response,
-    released: &Released,
-    timeout: Duration,
-    bytes_max: usize,
-) -> Result<BytesMut, SubmitError> {
-    let (status, pause) = (response.status(), retry_after(response.headers()));
-    tokio::time::timeout(timeout, bounded_body(response, bytes_max))
-        .await
-        .unwrap_or_else(|_| Err("the answer stopped arriving".to_owned()))
-        .map_err(|problem| {
-            // A refusal is valid without its text; a success without its id is not.
-            if status.is_client_error() {
-                submit_error(status, b"", pause, released.get())
-            } else {
-                unknown_if(released.get(), problem)
-            }
-        })
 }
 
 /// Returns the answer's `Date`.

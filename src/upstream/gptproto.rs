@@ -9,9 +9,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
+use super::answer::submit::Accepted;
 use super::answer::{SubmitAnswer, UpstreamPrediction};
 use super::apis::{openai, prediction, unified};
-use super::exchange::{Accepted, Call, Exchange, ExchangeObserver, Observer, QueryAnswer};
+use super::exchange::{Call, Exchange, ExchangeObserver, Observer, QueryAnswer, SubmitReader};
 use super::formats::{AuthStyle, RequestFormat, SubmitFormat};
 use super::{Commit, FetchError, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream};
 use crate::budget::{Poll, Reservation, Submit};
@@ -87,9 +88,10 @@ impl GptProto {
         account: &AccountId,
         request: &PictureRequest,
         pictures: u8,
-        SubmitFormat { format, .. }: &SubmitFormat,
+        submit_format: &SubmitFormat,
         commit: Commit,
     ) -> Result<Submitted, SubmitError> {
+        let format = &submit_format.format;
         let api_kind = format.method.api_kind();
         let (call, input_url_guards) = self.call(request, pictures, format)?;
         let read: fn(BytesMut) -> SubmitAnswer = match api_kind {
@@ -97,15 +99,34 @@ impl GptProto {
             ApiKind::OpenAi => openai::answer,
             ApiKind::Unified => unified::answer,
         };
-        let handle = |UpstreamPrediction { id, poll_url }| PurchaseHandle { id, poll_url, api_kind, input_url_guards };
-        let accepted = self.exchange.submit(account, call, commit, read).await?;
+        let fields = self.fields(request, format);
+        let reader = SubmitReader { read, format: submit_format, fields };
+        let accepted = self.exchange.submit(account, call, commit, reader).await?;
         self.exchange.accepted_with(account, format.auth);
+        // The OpenAI-format API has no predictions of its own: an id in its answer is one of the prediction API.
+        let api_kind = if api_kind == ApiKind::OpenAi { ApiKind::Prediction } else { api_kind };
+        let handle = |UpstreamPrediction { id, poll_url }| PurchaseHandle { id, poll_url, api_kind, input_url_guards };
         match accepted {
             Accepted::Prediction(prediction) => Ok(Submitted::Accepted(handle(prediction))),
             Accepted::Finished { prediction, finished } => {
                 Ok(Submitted::Finished { handle: prediction.map(handle), finished })
             }
         }
+    }
+
+    /// Returns the names of the parameters of a submit that a refusal may name. The model and the prompt are in every one.
+    fn fields(&self, request: &PictureRequest, format: &RequestFormat) -> Vec<String> {
+        let model = self.catalogue.find(&request.model);
+        let api = model.and_then(|model| match format.method.api_kind() {
+            ApiKind::Prediction => None,
+            ApiKind::OpenAi => model.openai.as_ref(),
+            ApiKind::Unified => model.unified.as_ref(),
+        });
+        let own: &[&str] = if api.is_some() { &["n"] } else { &["n", "enable_sync_mode", "response_format"] };
+        let of_api = api.into_iter().flat_map(|api| api.parameters(request)).map(|(name, _)| name);
+        let chosen = request.choices.pairs().map(|(name, _)| name).filter(|_| api.is_none());
+        let names = own.iter().copied().chain(of_api).chain(chosen);
+        names.filter(|name| !format.omitted.contains(*name)).map(str::to_owned).collect()
     }
 
     /// Builds the call for a request in a format, and publishes its input pictures where the format has them as URLs.
@@ -163,17 +184,25 @@ impl GptProto {
     }
 
     async fn poll_once(&self, account: &AccountId, handle: &PurchaseHandle) -> Result<Polled, PollError> {
+        let exchange = &self.exchange;
         let polled = match handle.api_kind {
-            ApiKind::Prediction => prediction::poll_answer(
-                &self.exchange.poll(account, prediction::result_url(&self.exchange, handle)).await?,
-            ),
             ApiKind::Unified => {
-                unified::poll_answer(&self.exchange.poll(account, unified::result_url(&self.exchange, handle)).await?)
+                let url = unified::result_url(exchange, handle);
+                exchange.poll(account, url, |body| unified::poll_answer(body, &handle.id)).await
             }
-            // Its answers name no prediction to poll.
-            ApiKind::OpenAi => None,
+            // The OpenAI-format API has no predictions of its own.
+            ApiKind::Prediction | ApiKind::OpenAi => {
+                let url = prediction::result_url(exchange, handle);
+                exchange.poll(account, url, |body| prediction::poll_answer(body, &handle.id)).await
+            }
         };
-        polled.ok_or_else(|| PollError::Trouble { message: "the answer is not from the service".to_owned() })
+        if let Err(PollError::OtherPrediction { id }) = &polled {
+            tracing::error!(
+                %account, asked = %handle.id, answered = %id,
+                "a poll was answered with another prediction, which is not delivered; polling again"
+            );
+        }
+        polled
     }
 }
 

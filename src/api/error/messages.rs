@@ -96,6 +96,17 @@ pub(super) fn of_failure(failure: &Failure, job: Option<JobId>) -> String {
         Failure::ModelUnavailable { message } => {
             format!("The image service does not offer this model at the moment. Nothing was bought{}", quoted(message))
         }
+        Failure::ModelNotPermitted { message } => format!(
+            "The image service does not offer this model to the gateway's account. Nothing was bought; use another model{}",
+            quoted(message)
+        ),
+        Failure::EdgeRefused { code, .. } => {
+            let number = code.map(|code| format!(" (error {code})")).unwrap_or_default();
+            format!(
+                "The network edge in front of the image service refused the gateway's call{number}. Nothing was bought; the \
+                 gateway's operator has to change its exit address or its proxy."
+            )
+        }
         Failure::TaskFailed { message } => {
             format!("The image generation failed. It may have cost money{job}{}", quoted(message))
         }

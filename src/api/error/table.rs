@@ -208,6 +208,12 @@ fn of_failure(failure: &Failure) -> ErrorRow<'static> {
             ErrorRow::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota").no_retry()
         }
         Failure::ModelUnavailable { .. } => unavailable("model_unavailable").retry().after(SHORT_PAUSE),
+        Failure::ModelNotPermitted { .. } => {
+            ErrorRow::new(StatusCode::NOT_FOUND, INVALID, "model_not_found").param("model")
+        }
+        Failure::EdgeRefused { .. } => {
+            ErrorRow::new(StatusCode::BAD_GATEWAY, SERVER, "upstream_edge_refused").no_retry()
+        }
         Failure::TaskFailed { .. } => ErrorRow::new(StatusCode::BAD_GATEWAY, GENERATION, "image_generation_failed"),
         Failure::ResultLost { .. } => ErrorRow::new(StatusCode::BAD_GATEWAY, GENERATION, "result_lost"),
         Failure::OutcomeUnknown { .. } => ErrorRow::new(StatusCode::BAD_GATEWAY, SERVER, "submission_outcome_unknown"),

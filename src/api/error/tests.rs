@@ -21,6 +21,8 @@ fn failures() -> Vec<Failure> {
         Failure::KeyRefused { message: message() },
         Failure::BalanceExhausted { message: message() },
         Failure::ModelUnavailable { message: message() },
+        Failure::ModelNotPermitted { message: message() },
+        Failure::EdgeRefused { message: message(), code: Some(1010) },
         Failure::TaskFailed { message: message() },
         Failure::ResultLost { message: message() },
         Failure::OutcomeUnknown { message: message() },

@@ -3,6 +3,7 @@
 use clap::Args;
 
 /// What is checked.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Args, Clone, Debug)]
 pub struct CheckArguments {
     /// Buy one small picture a model, about a cent, and prove the whole chain with it

@@ -44,7 +44,7 @@ pub(super) async fn check(
             }
         }
     }
-    for difference in differences.iter() {
+    for difference in &differences {
         section.add(Row::new(
             Verdict::Warning,
             "fields",
@@ -80,7 +80,7 @@ fn described(description: &Value, spec: &TaskSpec) -> Option<BTreeSet<String>> {
             let name = |item: &Value| item.get("name").unwrap_or(item).as_str().map(str::to_owned);
             items.iter().filter_map(name).collect()
         }
-        _ => return None,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return None,
     };
     (!names.is_empty()).then_some(names)
 }

@@ -8,7 +8,7 @@ use super::report::{Row, Section, Verdict};
 use crate::config::{Account, Config};
 use crate::model::{Clock, SystemClock, Timestamp};
 use crate::upstream::formats::AuthStyle;
-use crate::upstream::{EdgePage, GptProto, QueryAnswer};
+use crate::upstream::{EdgeRefusal, GptProto, QueryAnswer};
 
 /// A larger difference of the clocks is reported, in seconds.
 const SKEW_MAX_S: u64 = 60;
@@ -60,7 +60,7 @@ async fn key(config: &Config, upstream: &GptProto, account: &Account, section: &
             return answers;
         }
     };
-    if let Some(page) = answer.edge_page() {
+    if let Some(page) = answer.edge_refusal() {
         answers.reached = false;
         section.add(fault(format!("Cloudflare refuses this machine's address{}", describe(&page)), EXIT_ADVICE));
         return answers;
@@ -99,7 +99,7 @@ async fn key(config: &Config, upstream: &GptProto, account: &Account, section: &
     answers
 }
 
-fn describe(page: &EdgePage) -> String {
+fn describe(page: &EdgeRefusal) -> String {
     let code = page.code.map(|code| format!(" (error {code}")).unwrap_or_else(|| " (".to_owned());
     match (&page.ray, page.code) {
         (Some(ray), Some(_)) => format!("{code}, ray {ray})"),
@@ -136,9 +136,10 @@ fn listed_models(config: &Config, answer: &QueryAnswer, section: &mut Section) {
     let ours = config.catalogue.models.iter().filter(|model| model.is_available(api_kinds));
     let known = |name: &str| names.iter().any(|listed| *listed == name || listed.ends_with(&format!("/{name}")));
     let missing: Vec<&str> = ours.map(|model| model.id.as_str()).filter(|name| !known(name)).collect();
-    section.add(match missing.is_empty() {
-        true => Row::good("models", "the upstream lists every model of the catalogue"),
-        false => Row::note("models", format!("not in the upstream's list: {}", missing.join(", "))),
+    section.add(if missing.is_empty() {
+        Row::good("models", "the upstream lists every model of the catalogue")
+    } else {
+        Row::note("models", format!("not in the upstream's list: {}", missing.join(", ")))
     });
 }
 
@@ -165,7 +166,7 @@ mod tests {
 
     #[test]
     fn an_edge_page_is_described_by_what_is_known_of_it() {
-        let page = |code, ray: Option<&str>| describe(&EdgePage { code, ray: ray.map(str::to_owned) });
+        let page = |code, ray: Option<&str>| describe(&EdgeRefusal { code, ray: ray.map(str::to_owned) });
         assert_eq!(page(Some(1010), Some("8f")), " (error 1010, ray 8f)");
         assert_eq!(page(Some(1010), None), " (error 1010)");
         assert_eq!(page(None, Some("8f")), " (ray 8f)");

@@ -91,7 +91,7 @@ async fn poll_once(driver: Arc<Driver>, purchase: PurchaseId, poll: NextPoll, re
         Err(PollError::Refused { retry_after }) => {
             services.budget.poll_refused(&account, *retry_after);
         }
-        Err(PollError::Trouble { .. }) => {}
+        Err(PollError::Trouble { .. } | PollError::OtherPrediction { .. } | PollError::Moderated { .. }) => {}
     }
     if let Err(error) = &result {
         tracing::debug!(%purchase, %account, ?error, "a poll failed; the purchase is polled again");

@@ -119,7 +119,7 @@ fn on_submitted(driver: &Arc<Driver>, purchase: PurchaseId, result: Result<Submi
             }
             Err(SubmitError::Refused { pushback, .. }) => {
                 permit.refused(pushback.clone());
-                if let Pushback::Key { .. } = pushback {
+                if let Pushback::Key { .. } | Pushback::Permission { .. } = pushback {
                     usable_accounts = driver.services.budget.usable_accounts();
                 }
             }

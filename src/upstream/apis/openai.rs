@@ -21,8 +21,9 @@ use super::parameters::parameters;
 use super::prediction::submit_answer;
 use crate::http::StreamingBody;
 use crate::model::{Input, PictureRequest, Task, UpstreamApi, Usage};
+use crate::upstream::answer::error_text::message_in;
+use crate::upstream::answer::json::{SmallValue, bounded_list};
 use crate::upstream::answer::{SubmitAnswer, base64, output_text, usage_of};
-use crate::upstream::classify::message_in;
 use crate::upstream::formats::{InputMethod, RequestFormat};
 use crate::upstream::inputs::media_type;
 use crate::upstream::{Finished, Output};
@@ -135,12 +136,12 @@ fn multipart(
 /// The answer, with strings that borrow from it.
 #[derive(Debug, Deserialize)]
 struct Answer<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "bounded_list")]
     data: Vec<Item<'a>>,
     #[serde(default)]
-    usage: Option<Value>,
+    usage: Option<SmallValue>,
     #[serde(default)]
-    error: Option<Value>,
+    error: Option<SmallValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -188,13 +189,8 @@ enum Location {
 /// Reads the answer to a submit, and decodes its pictures in place: there may be hundreds of megabytes of them.
 pub(in crate::upstream) fn answer(mut body: BytesMut) -> SubmitAnswer {
     let Some((locations, usage)) = locations(&body) else {
-        // Not the documented form.
-        return match submit_answer(&body) {
-            // An id would be from another API.
-            SubmitAnswer::Accepted(_) => SubmitAnswer::Unusable,
-            SubmitAnswer::Finished { finished, .. } => SubmitAnswer::Finished { prediction: None, finished },
-            other @ (SubmitAnswer::Failed(_) | SubmitAnswer::Error { .. } | SubmitAnswer::Unusable) => other,
-        };
+        // Not the documented form. An id in it is one of the prediction API.
+        return submit_answer(&body);
     };
     let decoded: Vec<Location> = locations
         .into_iter()
@@ -218,11 +214,11 @@ pub(in crate::upstream) fn answer(mut body: BytesMut) -> SubmitAnswer {
 /// Finds the outputs and the usage of an answer in the documented form; `None` for any other answer, and for an error.
 fn locations(body: &[u8]) -> Option<(Vec<Location>, Option<Usage>)> {
     let Answer { data, usage, error } = serde_json::from_slice(body).ok()?;
-    if error.as_ref().and_then(error_message).is_some() {
+    if error.as_ref().and_then(|SmallValue(error)| error_message(error)).is_some() {
         return None;
     }
     let locations: Vec<Location> = data.iter().filter_map(|item| location(body, item)).collect();
-    (!locations.is_empty()).then(|| (locations, usage.as_ref().and_then(usage_of)))
+    (!locations.is_empty()).then(|| (locations, usage.as_ref().and_then(|SmallValue(usage)| usage_of(usage))))
 }
 
 fn error_message(error: &Value) -> Option<String> {

@@ -4,7 +4,6 @@
 
 use bytes::BytesMut;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::StatusCode;
 use serde_json::Value;
 use url::Url;
 
@@ -12,10 +11,11 @@ use super::parameters::parameters;
 use crate::http::StreamingBody;
 use crate::input_urls::{InputUrlGuards, InputUrls};
 use crate::model::{Model, PictureRequest, TaskSpec, UpstreamId, Usage};
+use crate::upstream::answer::error_text::{ErrorText, bounded, task_failure};
 use crate::upstream::answer::{
-    SubmitAnswer, TaskState, UpstreamPrediction, failure_text, output_text, state, usage_of,
+    Naming, PollAnswer, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, ids, is_final_word, is_same_id,
+    json, output_text, state, usage_of,
 };
-use crate::upstream::classify::{message_in, task_failure};
 use crate::upstream::exchange::Exchange;
 use crate::upstream::formats::{InputMethod, RequestFormat};
 use crate::upstream::inputs::InputReference;
@@ -110,48 +110,86 @@ pub(in crate::upstream) fn result_url(exchange: &Exchange, handle: &PurchaseHand
 
 /// Reads the answer to a submit.
 pub(in crate::upstream) fn submit_answer(body: &[u8]) -> SubmitAnswer {
-    let Ok(envelope) = serde_json::from_slice::<Value>(body) else {
+    let Some(envelope) = json::parse(body) else {
         return SubmitAnswer::Unusable;
     };
     let data = first_of(envelope.get("data").unwrap_or(&envelope));
-    if let Some(status) = error_status(&envelope) {
-        let message = message_in(&envelope).unwrap_or_else(|| "an error without a message".to_owned());
-        return SubmitAnswer::Error { status, message };
-    }
-    let prediction = prediction(data).or_else(|| prediction(&envelope));
-    match state(data) {
-        TaskState::Failed => SubmitAnswer::Failed(task_failure(failure_text(&envelope, data))),
-        TaskState::Done | TaskState::Missing => match (outputs(&envelope), prediction) {
-            (outputs, prediction) if !outputs.is_empty() => {
-                SubmitAnswer::Finished { prediction, finished: Finished { outputs, usage: usage(&envelope) } }
+    let outputs = outputs(&envelope);
+    let poll_url = [data, &envelope].into_iter().find_map(poll_url);
+    let naming = if outputs.is_empty() { &envelope } else { &Value::Null };
+    let naming = Naming::of(&[data, &envelope], poll_url.as_deref(), poll_url.as_deref().and_then(id_in), naming);
+    match naming {
+        Naming::Named(id) => {
+            let prediction = UpstreamPrediction { id, poll_url };
+            // A task that failed is asked for once more, as one that fails later is.
+            if outputs.is_empty() || state(data) == TaskState::Working || state(data) == TaskState::Failed {
+                SubmitAnswer::Accepted(prediction)
+            } else {
+                let finished = Finished { outputs, usage: usage(&envelope) };
+                SubmitAnswer::Finished { prediction: Some(prediction), finished }
             }
-            (_, Some(prediction)) => SubmitAnswer::Accepted(prediction),
-            (_, None) => SubmitAnswer::Unusable,
-        },
-        TaskState::Working => prediction.map_or(SubmitAnswer::Unusable, SubmitAnswer::Accepted),
+        }
+        Naming::Unusable if outputs.is_empty() => SubmitAnswer::UnusableId,
+        Naming::Unusable | Naming::None if !outputs.is_empty() => {
+            SubmitAnswer::Finished { prediction: None, finished: Finished { outputs, usage: usage(&envelope) } }
+        }
+        // The word "error" beside an error is the shape of a refusal, and that of no task.
+        Naming::Unusable | Naming::None if envelope.get("data").is_some() && state(data) == TaskState::Failed => {
+            SubmitAnswer::Failed(task_failure(failure_text(&envelope, data)))
+        }
+        Naming::Unusable | Naming::None => {
+            ErrorText::in_body(&envelope).map_or(SubmitAnswer::Unusable, SubmitAnswer::Error)
+        }
     }
 }
 
-/// Reads the answer to a poll; `None` when it is not from the service.
-pub(in crate::upstream) fn poll_answer(body: &[u8]) -> Option<Polled> {
-    let envelope: Value = serde_json::from_slice(body).ok()?;
-    if error_status(&envelope).is_some() {
-        return None;
-    }
+/// Reads the answer to a poll for the prediction `asked`.
+pub(in crate::upstream) fn poll_answer(body: &[u8], asked: &UpstreamId) -> PollAnswer {
+    let Some(envelope) = json::parse(body) else {
+        return PollAnswer::Unusable;
+    };
     let data = first_of(envelope.get("data").unwrap_or(&envelope));
-    Some(match state(data) {
-        TaskState::Failed => Polled::Failed(task_failure(failure_text(&envelope, data))),
-        TaskState::Done => match outputs(&envelope) {
-            outputs if outputs.is_empty() => Polled::Empty,
-            outputs => Polled::Finished(Finished { outputs, usage: usage(&envelope) }),
-        },
-        TaskState::Working => Polled::Working,
+    let named: Vec<String> = ids(data).chain(ids(&envelope)).filter(|id| !id.is_empty()).collect();
+    if let Some(other) = named.first().filter(|_| !named.iter().any(|id| is_same_id(asked, id))) {
+        return PollAnswer::Other(bounded(other));
+    }
+    let is_named = !named.is_empty();
+    let error = ErrorText::in_body(&envelope);
+    let polled = polled(&envelope, data);
+    let polled = polled.filter(|polled| is_named || !is_refusal(polled, &envelope, data, error.as_ref()));
+    match (polled, error) {
+        (Some(polled), _) if is_named => PollAnswer::Task(polled),
+        (Some(polled), _) => PollAnswer::Unnamed(polled),
+        (None, Some(error)) => PollAnswer::Error(error),
+        (None, None) => PollAnswer::Unusable,
+    }
+}
+
+/// Reads the status and the outputs of a task.
+fn polled(envelope: &Value, data: &Value) -> Option<Polled> {
+    let task = if data.is_object() { data } else { envelope };
+    let finished = || {
+        let outputs = outputs(envelope);
+        (!outputs.is_empty()).then(|| Polled::Finished(Finished { outputs, usage: usage(envelope) }))
+    };
+    match state(task) {
+        TaskState::Failed => Some(Polled::Failed(task_failure(failure_text(envelope, data)))),
+        TaskState::Done => finished().or(data.is_object().then_some(Polled::Empty)),
+        TaskState::Working => Some(Polled::Working),
         // Without a status, pictures are a result; without pictures the answer is unusable.
-        TaskState::Missing => match outputs(&envelope) {
-            outputs if outputs.is_empty() => return None,
-            outputs => Polled::Finished(Finished { outputs, usage: usage(&envelope) }),
-        },
-    })
+        TaskState::Missing => finished(),
+    }
+}
+
+/// Whether an answer that names no prediction is a refusal of the poll: many services have `"status": "error"` in every
+/// error. Only a word that means nothing else, or pictures, make a task of it.
+fn is_refusal(polled: &Polled, envelope: &Value, data: &Value, error: Option<&ErrorText>) -> bool {
+    let in_data = envelope.get("data").is_some_and(|_| data.is_object());
+    match polled {
+        Polled::Finished(_) => false,
+        Polled::Failed(_) => !in_data && !is_final_word(envelope),
+        Polled::Working | Polled::Empty => error.is_some_and(|error| error.is_explicit),
+    }
 }
 
 /// Returns the id in a URL of the form `…/predictions/{id}/result`.
@@ -162,33 +200,33 @@ pub(in crate::upstream) fn id_in(url: &str) -> Option<UpstreamId> {
     UpstreamId::new(&id)
 }
 
-/// Returns the envelope's `code` where it is not a success.
-fn error_status(envelope: &Value) -> Option<StatusCode> {
-    let code = envelope.get("code")?;
-    let code = code.as_u64().or_else(|| code.as_str()?.parse().ok())?;
-    let status = || u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok());
-    (!(200..300).contains(&code) && code != 0).then(|| status().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
-}
-
 fn first_of(data: &Value) -> &Value {
     data.as_array().map_or(data, |items| items.first().unwrap_or(&Value::Null))
 }
 
-fn prediction(data: &Value) -> Option<UpstreamPrediction> {
-    let urls = data.get("urls");
-    let poll_url = urls.and_then(|urls| first_of(urls).get("get")).and_then(Value::as_str).map(str::to_owned);
-    let id = ["id", "result_id", "task_id", "prediction_id"]
-        .iter()
-        .filter_map(|field| data.get(*field)?.as_str())
-        .find_map(UpstreamId::new);
-    let id = id.or_else(|| poll_url.as_deref().and_then(id_in))?;
-    Some(UpstreamPrediction { id, poll_url })
+/// Returns the URL of the result that an object gives, if it gives one.
+fn poll_url(data: &Value) -> Option<String> {
+    let url = data.get("urls").and_then(|urls| first_of(urls).get("get")?.as_str()).map(str::trim)?;
+    (!url.is_empty()).then(|| url.to_owned())
 }
 
 /// Reads the outputs from the first place that has any. These are all places where they have been seen, the documented
 /// ones first.
 fn outputs(envelope: &Value) -> Vec<Output> {
-    let places = ["/data/outputs", "/data/output", "/data/images", "/data/image_url", "/data/url", "/outputs", "/data"];
+    let places = [
+        "/data/outputs",
+        "/data/output",
+        "/data/images",
+        "/data/result",
+        "/data/result/outputs",
+        "/data/result/images",
+        "/data/image_url",
+        "/data/url",
+        "/data/uri",
+        "/outputs",
+        "/result",
+        "/data",
+    ];
     places
         .iter()
         .filter_map(|place| envelope.pointer(place))
@@ -203,7 +241,7 @@ fn outputs(envelope: &Value) -> Vec<Output> {
 fn output(value: &Value) -> Option<Output> {
     match value {
         Value::String(text) => output_text(text),
-        Value::Object(fields) => ["b64_json", "url", "image_url", "image"].iter().find_map(|name| {
+        Value::Object(fields) => ["b64_json", "b64Json", "url", "uri", "image_url", "image"].iter().find_map(|name| {
             let field = fields.get(*name)?;
             // `image_url` may hold an object with an `url` of its own.
             field.as_str().or_else(|| field.get("url")?.as_str()).and_then(output_text)

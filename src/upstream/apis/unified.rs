@@ -6,7 +6,6 @@
 
 use bytes::BytesMut;
 use percent_encoding::utf8_percent_encode;
-use reqwest::StatusCode;
 use serde_json::Value;
 use url::Url;
 
@@ -15,10 +14,11 @@ use super::prediction::PATH_SEGMENT;
 use crate::http::StreamingBody;
 use crate::input_urls::{InputUrlGuards, InputUrls};
 use crate::model::{PictureRequest, UpstreamApi, UpstreamId};
+use crate::upstream::answer::error_text::{ErrorText, bounded, task_failure};
 use crate::upstream::answer::{
-    SubmitAnswer, TaskState, UpstreamPrediction, failure_text, output_text, state, usage_of,
+    Naming, PollAnswer, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, ids, is_final_word, is_same_id,
+    json, output_text, state, usage_of,
 };
-use crate::upstream::classify::{message_in, task_failure};
 use crate::upstream::exchange::Exchange;
 use crate::upstream::formats::RequestFormat;
 use crate::upstream::inputs::InputReference;
@@ -60,33 +60,58 @@ pub(in crate::upstream) fn body(
 /// Reads the answer to a submit, which is a task like the answers to polls.
 #[expect(clippy::needless_pass_by_value, reason = "one of several readers, another of which decodes in place")]
 pub(in crate::upstream) fn answer(body: BytesMut) -> SubmitAnswer {
-    let Some(task) = task(&body) else {
+    let Some(body) = json::parse(&body) else {
         return SubmitAnswer::Unusable;
     };
-    if let Some(message) = error_message(&task) {
-        return SubmitAnswer::Error { status: StatusCode::INTERNAL_SERVER_ERROR, message };
-    }
-    let prediction = prediction(&task);
-    match (state(&task), outputs(&task)) {
-        (TaskState::Failed, _) => SubmitAnswer::Failed(task_failure(failure_text(&task, &task))),
-        (TaskState::Done, outputs) if !outputs.is_empty() => {
-            SubmitAnswer::Finished { prediction, finished: finished(&task, outputs) }
+    let task = task(&body);
+    let outputs = outputs(task);
+    let poll_url = task.get("polling_url").and_then(Value::as_str).filter(|url| !url.trim().is_empty());
+    let elsewhere = if outputs.is_empty() { &body } else { &Value::Null };
+    let id_in_url = poll_url.and_then(id_in);
+    let is_done = matches!(state(task), TaskState::Done | TaskState::Missing);
+    match Naming::of(&[task, &body], poll_url, id_in_url, elsewhere) {
+        Naming::Named(id) => {
+            let prediction = UpstreamPrediction { id, poll_url: poll_url.map(str::to_owned) };
+            if is_done && !outputs.is_empty() {
+                SubmitAnswer::Finished { prediction: Some(prediction), finished: finished(task, outputs) }
+            } else {
+                SubmitAnswer::Accepted(prediction)
+            }
         }
-        (TaskState::Done | TaskState::Working | TaskState::Missing, _) => {
-            prediction.map_or(SubmitAnswer::Unusable, SubmitAnswer::Accepted)
+        Naming::Unusable if outputs.is_empty() => SubmitAnswer::UnusableId,
+        Naming::Unusable | Naming::None if !outputs.is_empty() => {
+            SubmitAnswer::Finished { prediction: None, finished: finished(task, outputs) }
+        }
+        Naming::Unusable | Naming::None => {
+            ErrorText::in_body(&body).map_or(SubmitAnswer::Unusable, SubmitAnswer::Error)
         }
     }
 }
 
-/// Reads the answer to a poll; `None` when it is not from the service.
-pub(in crate::upstream) fn poll_answer(body: &[u8]) -> Option<Polled> {
-    let task = task(body)?;
-    match (state(&task), outputs(&task)) {
-        (TaskState::Failed, _) => Some(Polled::Failed(task_failure(failure_text(&task, &task)))),
+/// Reads the answer to a poll for the task `asked`.
+pub(in crate::upstream) fn poll_answer(body: &[u8], asked: &UpstreamId) -> PollAnswer {
+    let Some(body) = json::parse(body) else {
+        return PollAnswer::Unusable;
+    };
+    let task = task(&body);
+    let named: Vec<String> = ids(task).filter(|id| !id.is_empty()).collect();
+    if let Some(other) = named.first().filter(|_| !named.iter().any(|id| is_same_id(asked, id))) {
+        return PollAnswer::Other(bounded(other));
+    }
+    let polled = match (state(task), outputs(task)) {
+        (TaskState::Failed, _) => Some(Polled::Failed(task_failure(failure_text(&body, task)))),
         (TaskState::Done, outputs) if outputs.is_empty() => Some(Polled::Empty),
-        (TaskState::Done, outputs) => Some(Polled::Finished(finished(&task, outputs))),
+        (TaskState::Done, outputs) => Some(Polled::Finished(finished(task, outputs))),
         (TaskState::Working, _) => Some(Polled::Working),
         (TaskState::Missing, _) => None,
+    };
+    match (polled, ErrorText::in_body(&body)) {
+        (Some(polled), _) if !named.is_empty() => PollAnswer::Task(polled),
+        // A task has an id, by the specification; many services have `"status": "error"` in every error.
+        (Some(polled @ Polled::Finished(_)), _) | (Some(polled), None) => PollAnswer::Unnamed(polled),
+        (Some(polled @ Polled::Failed(_)), Some(_)) if is_final_word(task) => PollAnswer::Unnamed(polled),
+        (_, Some(error)) => PollAnswer::Error(error),
+        (None, None) => PollAnswer::Unusable,
     }
 }
 
@@ -100,24 +125,14 @@ pub(in crate::upstream) fn result_url(exchange: &Exchange, handle: &PurchaseHand
 }
 
 /// Returns the task in an answer, which may be in an envelope as in the prediction API.
-fn task(body: &[u8]) -> Option<Value> {
-    let mut answer: Value = serde_json::from_slice(body).ok()?;
-    Some(match answer.get_mut("data") {
-        Some(data @ Value::Object(_)) => data.take(),
-        _ => answer,
-    })
+fn task(answer: &Value) -> &Value {
+    answer.get("data").filter(|data| data.is_object()).unwrap_or(answer)
 }
 
-/// Returns the message of an error that arrived with a success status in place of a task.
-fn error_message(task: &Value) -> Option<String> {
-    let is_task = task.get("id").is_some() || task.get("status").is_some();
-    if is_task { None } else { message_in(task) }
-}
-
-fn prediction(task: &Value) -> Option<UpstreamPrediction> {
-    let poll_url = task.get("polling_url").and_then(Value::as_str).map(str::to_owned);
-    let id = task.get("id").and_then(Value::as_str).and_then(UpstreamId::new)?;
-    Some(UpstreamPrediction { id, poll_url })
+/// Returns the id in a URL of the form `…/tasks/result/{id}`.
+fn id_in(url: &str) -> Option<UpstreamId> {
+    let id = url.split("/tasks/result/").nth(1)?.split(['/', '?', '#']).next()?;
+    UpstreamId::new(&percent_encoding::percent_decode_str(id).decode_utf8().ok()?)
 }
 
 fn outputs(task: &Value) -> Vec<Output> {
@@ -218,7 +233,10 @@ mod tests {
     }
 
     fn poll(value: &Value) -> Option<Polled> {
-        poll_answer(value.to_string().as_bytes())
+        match poll_answer(value.to_string().as_bytes(), &UpstreamId::new("task_1").unwrap()) {
+            PollAnswer::Task(polled) | PollAnswer::Unnamed(polled) => Some(polled),
+            PollAnswer::Other(_) | PollAnswer::Error(_) | PollAnswer::Unusable => None,
+        }
     }
 
     #[test]
@@ -241,16 +259,16 @@ mod tests {
             "{done:?}"
         );
         for status in ["failed", "cancelled", "expired"] {
-            assert!(matches!(read(&task(status, &[])), SubmitAnswer::Failed(Failure::TaskFailed { .. })), "{status}");
+            assert_eq!(read(&task(status, &[])), SubmitAnswer::Accepted(prediction()), "{status}: it is asked for");
         }
         let refused = json!({"error": {"message": "no such model", "code": 400}});
-        assert_eq!(
-            read(&refused),
-            SubmitAnswer::Error { status: StatusCode::INTERNAL_SERVER_ERROR, message: "no such model".to_owned() }
-        );
-        for unusable in [json!({}), json!({"status": "pending"}), json!([]), json!({"id": "", "status": "pending"})] {
+        assert!(matches!(read(&refused), SubmitAnswer::Error(text) if text.message == "no such model"));
+        for unusable in [json!({}), json!({"status": "pending"}), json!([])] {
             assert_eq!(read(&unusable), SubmitAnswer::Unusable, "{unusable}");
         }
+        assert_eq!(read(&json!({"id": "", "status": "pending"})), SubmitAnswer::UnusableId);
+        let only_url = json!({"status": "pending", "polling_url": "/api/v3/tasks/result/task_1"});
+        assert!(matches!(read(&only_url), SubmitAnswer::Accepted(prediction) if prediction.id.as_str() == "task_1"));
         assert_eq!(answer(BytesMut::from(&b"<html>"[..])), SubmitAnswer::Unusable);
     }
 
@@ -272,7 +290,7 @@ mod tests {
         for trouble in [json!({"error": {"message": "no", "code": 401}}), json!({}), json!(null)] {
             assert_eq!(poll(&trouble), None, "{trouble}");
         }
-        assert_eq!(poll_answer(b"<html>502</html>"), None);
+        assert_eq!(poll_answer(b"<html>502</html>", &UpstreamId::new("task_1").unwrap()), PollAnswer::Unusable);
     }
 
     #[test]
@@ -280,7 +298,7 @@ mod tests {
         let exchange = adapter(None).exchange;
         let url = |poll_url: &str| {
             let handle = PurchaseHandle {
-                id: UpstreamId::new("a/../b").unwrap(),
+                id: UpstreamId::new("a..&b").unwrap(),
                 poll_url: Some(poll_url.to_owned()),
                 api_kind: ApiKind::Unified,
                 input_url_guards: InputUrlGuards::default(),
@@ -296,7 +314,7 @@ mod tests {
             "https://gptproto.com@evil.example/api/v3/tasks/result/xyz",
             "/api/v3/tasks/result/xyz",
         ] {
-            assert_eq!(url(foreign), "https://gptproto.com/api/v3/tasks/result/a%2F..%2Fb", "{foreign}");
+            assert_eq!(url(foreign), "https://gptproto.com/api/v3/tasks/result/a..%26b", "{foreign}");
         }
     }
 }

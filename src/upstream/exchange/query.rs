@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::observer::outline;
 use super::{Exchange, bounded_body, date, describe};
 use crate::model::{AccountId, Timestamp};
-use crate::upstream::classify::message_of;
+use crate::upstream::answer::edge_page::EdgePage;
+use crate::upstream::answer::error_text::message_of;
 use crate::upstream::formats::AuthStyle;
 
 /// The answer to a query.
@@ -22,9 +23,9 @@ pub(crate) struct QueryAnswer {
     body: Bytes,
 }
 
-/// A page that the edge in front of the service made itself.
+/// A refusal by the edge in front of the service, which the service has not seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct EdgePage {
+pub(crate) struct EdgeRefusal {
     /// The edge's error code, such as 1010.
     pub(crate) code: Option<u16>,
     /// The edge's id of the exchange, which its support asks for.
@@ -53,24 +54,13 @@ impl QueryAnswer {
 
     /// Returns whether the edge answered in place of the service. That the service is behind an edge (`server:
     /// cloudflare`) proves nothing.
-    pub(crate) fn edge_page(&self) -> Option<EdgePage> {
-        if self.is_success() || self.json().is_some() {
+    pub(crate) fn edge_refusal(&self) -> Option<EdgeRefusal> {
+        if self.is_success() {
             return None;
         }
-        let text = String::from_utf8_lossy(&self.body).to_lowercase();
-        let code = edge_code(&text);
-        let refuses = code.is_some() || text.contains("cloudflare to restrict access");
-        (self.mitigated || refuses).then(|| EdgePage { code, ray: self.ray.clone() })
+        let page = EdgePage::of(&self.body, self.mitigated)?;
+        Some(EdgeRefusal { code: page.code, ray: self.ray.clone() })
     }
-}
-
-/// Returns the code of an error page that the edge makes when it refuses an exit: 1006 to 1020.
-fn edge_code(text: &str) -> Option<u16> {
-    if !text.contains("cloudflare") {
-        return None;
-    }
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|digits| digits.len() == 4);
-    numbers.find_map(|digits| digits.parse().ok().filter(|code| (1006..=1020).contains(code)))
 }
 
 impl Exchange {
@@ -125,16 +115,16 @@ mod tests {
     #[test]
     fn only_a_page_of_the_edge_is_one() {
         let refused = "<title>Access denied | gptproto.com used Cloudflare to restrict access</title> Error 1010";
-        let page = |code| Some(EdgePage { code, ray: Some("ray".to_owned()) });
-        assert_eq!(answer(403, false, refused).edge_page(), page(Some(1010)));
-        assert_eq!(answer(403, true, "<html>Just a moment</html>").edge_page(), page(None));
+        let page = |code| Some(EdgeRefusal { code, ray: Some("ray".to_owned()) });
+        assert_eq!(answer(403, false, refused).edge_refusal(), page(Some(1010)));
+        assert_eq!(answer(403, true, "<html>Just a moment</html>").edge_refusal(), page(None));
         for (status, body) in [
             (403, r#"{"error":{"message":"cloudflare says 1010"}}"#),
             (403, "<html>forbidden 1010</html>"),
             (502, "<html>cloudflare 502 bad gateway</html>"),
             (200, refused),
         ] {
-            assert_eq!(answer(status, false, body).edge_page(), None, "{status} {body}");
+            assert_eq!(answer(status, false, body).edge_refusal(), None, "{status} {body}");
         }
     }
 }

@@ -7,8 +7,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::config::{Config, Environment};
+use crate::model::{ApiKind, Failure, UpstreamId};
 use crate::upstream::Submitted;
-use crate::upstream::formats::{InputMethod, RequestFormat, SubmitFormat};
+use crate::upstream::apis::prediction;
+use crate::upstream::formats::{FormatRefusal, InputMethod, RequestFormat, SubmitFormat};
 use crate::upstream::gptproto::GptProto;
 use crate::upstream::gptproto::tests::request;
 
@@ -94,6 +96,11 @@ async fn submit(
     adapter.submit_once(account, &request("gpt-image-2"), 1, &format, commit).await
 }
 
+/// Reads an answer to a poll for the prediction of the stand-in.
+fn read(body: &[u8]) -> PollAnswer {
+    prediction::poll_answer(body, &UpstreamId::new("abc").unwrap())
+}
+
 const BEARER: &str = "bearer sk-test";
 const RAW: &str = "sk-test";
 
@@ -101,13 +108,13 @@ const RAW: &str = "sk-test";
 async fn polls_find_the_auth_style_that_works_and_queries_have_the_one_they_name() {
     let (adapter, account, heads) = stand_in(accepting(&[RAW])).await;
     let GptProto { exchange, .. } = &adapter;
-    exchange.poll(&account, exchange.at("/poll")).await.unwrap();
+    exchange.poll(&account, exchange.at("/poll"), read).await.unwrap();
     assert_eq!(keys(&heads), [BEARER, RAW]);
-    exchange.poll(&account, exchange.at("/poll")).await.unwrap();
+    exchange.poll(&account, exchange.at("/poll"), read).await.unwrap();
     assert_eq!(keys(&heads), [RAW], "the style is remembered");
 
     let (adapter, account, heads) = stand_in(accepting(&[BEARER])).await;
-    adapter.exchange.poll(&account, adapter.exchange.at("/poll")).await.unwrap();
+    adapter.exchange.poll(&account, adapter.exchange.at("/poll"), read).await.unwrap();
     assert_eq!(keys(&heads), [BEARER]);
     for (style, status) in [(AuthStyle::Bearer, 200), (AuthStyle::Raw, 401)] {
         assert_eq!(adapter.query(&account, style, "/v1/models", None).await.unwrap().status, status);
@@ -117,7 +124,7 @@ async fn polls_find_the_auth_style_that_works_and_queries_have_the_one_they_name
     let (adapter, account, heads) = stand_in(accepting(&[])).await;
     let GptProto { exchange, .. } = &adapter;
     for _ in 0..2 {
-        exchange.poll(&account, exchange.at("/poll")).await.unwrap_err();
+        exchange.poll(&account, exchange.at("/poll"), read).await.unwrap_err();
         assert_eq!(keys(&heads), [BEARER, RAW], "each style once, and nothing is learned");
     }
 }
@@ -129,6 +136,61 @@ async fn a_submit_has_the_auth_style_of_its_format_and_polls_follow_it() {
     assert_eq!(keys(&heads), [BEARER], "a refused submit is not repeated here");
     submit(&adapter, &account, InputMethod::Base64Images, AuthStyle::Raw).await.unwrap();
     assert_eq!(keys(&heads), [RAW]);
-    adapter.exchange.poll(&account, adapter.exchange.at("/poll")).await.unwrap();
+    adapter.exchange.poll(&account, adapter.exchange.at("/poll"), read).await.unwrap();
     assert_eq!(keys(&heads), [RAW]);
+}
+
+const BROKEN: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-length: 100\r\n\r\n<html>";
+
+/// Submits in the documented format to a stand-in that answers with these bytes.
+async fn submit_to(answer: Vec<u8>, method: InputMethod) -> Result<Submitted, SubmitError> {
+    let (adapter, account, _) = stand_in(move |_| answer.clone()).await;
+    submit(&adapter, &account, method, AuthStyle::Bearer).await
+}
+
+#[tokio::test]
+async fn the_meaning_of_an_answer_is_that_of_its_head_and_its_whole_body() {
+    let page = "HTTP/1.1 403 Forbidden\r\ncf-mitigated: challenge\r\ncontent-length: 6\r\n\r\n<html>";
+    let edge = submit_to(page.into(), InputMethod::Base64Images).await;
+    assert!(matches!(edge, Err(SubmitError::Rejected(Failure::EdgeRefused { code: None, .. }))), "{edge:?}");
+    let id = answer("500 Internal Server Error", "application/json", r#"{"code":500,"data":{"id":"abc"}}"#);
+    let accepted = submit_to(id, InputMethod::Base64Images).await;
+    assert!(matches!(accepted, Ok(Submitted::Accepted(_))), "{accepted:?}");
+    let broken = submit_to(BROKEN.to_vec(), InputMethod::Base64Images).await;
+    assert!(matches!(broken, Err(SubmitError::Unknown { .. })), "{broken:?}");
+    let named = answer("400 Bad Request", "application/json", r#"{"error":"Unknown parameter: 'quality'"}"#);
+    let refused = submit_to(named, InputMethod::Base64Images).await;
+    let Err(SubmitError::FormatRefused { refusal, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(refusal, FormatRefusal::Field("quality".to_owned()));
+}
+
+#[tokio::test]
+async fn an_id_of_the_openai_format_api_is_followed_at_the_prediction_api() {
+    let id = answer("504 Gateway Timeout", "application/json", r#"{"error":"late","data":{"id":"abc"}}"#);
+    let accepted = submit_to(id, InputMethod::Multipart).await;
+    let Ok(Submitted::Accepted(handle)) = accepted else { panic!("{accepted:?}") };
+    assert_eq!((handle.id.as_str(), handle.api_kind), ("abc", ApiKind::Prediction));
+}
+
+#[tokio::test]
+async fn addresses_stay_insecure_for_an_upstream_on_this_machine_only() {
+    let done = r#"{"data":{"id":"abc","status":"done","outputs":["http://x.example/1.png"]}}"#;
+    let (mut adapter, account, _) = stand_in(move |_| answer("200 OK", "application/json", done)).await;
+    for (loopback, expected) in [(true, "http://x.example/1.png"), (false, "https://x.example/1.png")] {
+        adapter.exchange.loopback = loopback;
+        let polled = adapter.exchange.poll(&account, adapter.exchange.at("/poll"), read).await;
+        let Ok(Polled::Finished(finished)) = polled else { panic!("{polled:?}") };
+        assert_eq!(finished.outputs, [Output::Url(expected.to_owned())]);
+        let submitted = submit(&adapter, &account, InputMethod::Base64Images, AuthStyle::Bearer).await;
+        let Ok(Submitted::Finished { finished, .. }) = submitted else { panic!("{submitted:?}") };
+        assert_eq!(finished.outputs, [Output::Url(expected.to_owned())]);
+    }
+}
+
+#[tokio::test]
+async fn a_poll_that_fails_at_http_level_still_says_how_the_task_ended() {
+    let failed = r#"{"code":400,"data":{"id":"abc","status":"failed","error":"boom"}}"#;
+    let (adapter, account, _) = stand_in(move |_| answer("400 Bad Request", "application/json", failed)).await;
+    let polled = adapter.exchange.poll(&account, adapter.exchange.at("/poll"), read).await;
+    assert_eq!(polled, Ok(Polled::Failed(Failure::TaskFailed { message: "boom".to_owned() })));
 }

@@ -125,7 +125,7 @@ impl After<'_> {
             return Some(self.follow(&id).await);
         }
         let message = answer.message().unwrap_or_else(|| "without a readable text".to_owned());
-        Some(match (answer.status, answer.edge_page()) {
+        Some(match (answer.status, answer.edge_refusal()) {
             (_, Some(_)) => Row::note("empty request", format!("refused by the edge, HTTP {}", answer.status)),
             (status, None) => Row::good("empty request", format!("refused with HTTP {status}: {message}")),
         })
@@ -138,7 +138,7 @@ impl After<'_> {
             let path = format!("/api/v3/predictions/{id}/result");
             if let Ok(answer) = self.query(&path, None).await {
                 let body = answer.json_outline();
-                word = shape::status(&body).unwrap_or("absent").to_owned();
+                shape::status(&body).unwrap_or("absent").clone_into(&mut word);
                 if !shape::outputs(&body).is_empty() || matches!(word.as_str(), "failed" | "completed" | "succeeded") {
                     break;
                 }

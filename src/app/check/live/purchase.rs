@@ -46,9 +46,9 @@ pub(super) async fn make(
     let lifecycle = Lifecycle::default();
     let mut service = None;
     let upstream = |gptproto: GptProto| {
-        let observed = Arc::new(ObservedUpstream::new(&gptproto, &observer));
+        let recording = Arc::new(ObservedUpstream::new(&gptproto, &observer));
         service = Some(gptproto);
-        observed as Arc<_>
+        recording as Arc<_>
     };
     let backend = Backend::start(&config, false, &lifecycle, &Metrics::default(), upstream).await?;
     if let Some(gptproto) = &service {
@@ -94,12 +94,12 @@ impl Purchase<'_> {
             Err(failure) => return section.add(rows::failed(&failure, &failure_text(&failure), "not listed")),
         };
         let source = waiter.origin();
-        let waited = tokio::select! {
-            waited = wait(&mut waiter, deadline) => waited,
+        let ended = tokio::select! {
+            result = wait(&mut waiter, deadline) => result,
             () = signals.received(1) => Err(WaitError::Closing { upstream: waiter.upstream() }),
         };
         let ids = ids(&waiter);
-        let result = match waited {
+        let result = match ended {
             Ok(result) => result,
             Err(error) => {
                 let bought = waiter.is_bought();
@@ -110,7 +110,9 @@ impl Purchase<'_> {
         match self.verify(&result, size, preferred).await {
             Ok(facts) => {
                 waiter.delivered(async { true });
-                rows::rows(&facts).into_iter().for_each(|row| section.add(row));
+                for row in rows::rows(&facts) {
+                    section.add(row);
+                }
                 let (config, gptproto, refusal_known) = (self.config, self.gptproto, !self.planned.first_of_model);
                 let after = after::After { config, gptproto, facts: &facts, refusal_known };
                 after.check(&self.planned.model, section).await;
@@ -175,9 +177,10 @@ async fn wait(waiter: &mut Waiter, deadline: Instant) -> Result<Arc<JobResult>, 
 /// Names a job at the gateway and at the upstream.
 fn ids(waiter: &Waiter) -> String {
     let upstream: Vec<String> = waiter.upstream().iter().map(|id| id.as_str().to_owned()).collect();
-    match upstream.is_empty() {
-        true => waiter.job().to_string(),
-        false => format!("{} (upstream: {})", waiter.job(), upstream.join(", ")),
+    if upstream.is_empty() {
+        waiter.job().to_string()
+    } else {
+        format!("{} (upstream: {})", waiter.job(), upstream.join(", "))
     }
 }
 

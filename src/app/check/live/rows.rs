@@ -63,10 +63,27 @@ fn refusal_advice(failure: &Failure) -> &'static str {
     match failure {
         Failure::KeyRefused { .. } => "set a valid key of the account (GPTPROTO_API_KEY)",
         Failure::BalanceExhausted { .. } => "top up the account",
+        Failure::EdgeRefused { .. } => {
+            "nothing is wrong with the key: use another exit address (network, proxy or server region)"
+        }
+        Failure::ModelNotPermitted { .. } => "try another model (--model), or have the account permitted for this one",
         Failure::ModelUnavailable { .. } => "try another model (--model), or later",
         Failure::Unreachable { .. } => "see that this machine may connect to upstream.base_url",
         Failure::InvalidRequest { .. } => "try --all-input-methods, or another model (--model)",
-        _ => "repeat the check later",
+        Failure::DiskFull | Failure::JournalUnavailable => "free space in storage.directory, then repeat the check",
+        Failure::Moderated { .. }
+        | Failure::TaskFailed { .. }
+        | Failure::ResultLost { .. }
+        | Failure::OutcomeUnknown { .. }
+        | Failure::DeadlineExceeded
+        | Failure::Throttled { .. }
+        | Failure::QueueFull { .. }
+        | Failure::Overloaded { .. }
+        | Failure::Outpaced { .. }
+        | Failure::LimitExceeded { .. }
+        | Failure::KeyReused
+        | Failure::Stopping
+        | Failure::Abandoned => "repeat the check later",
     }
 }
 
@@ -95,9 +112,10 @@ fn input_method(accepted: &ObservedSubmit, observed: &Observed, preferred: Input
     if refused.is_empty() && accepted.format.method == preferred {
         return Row::good("input method", used);
     }
-    let before = match refused.is_empty() {
-        true => format!("; {} is known to be refused", preferred.name()),
-        false => format!("; refused before, unbilled: {}", refused.join(", ")),
+    let before = if refused.is_empty() {
+        format!("; {} is known to be refused", preferred.name())
+    } else {
+        format!("; refused before, unbilled: {}", refused.join(", "))
     };
     Row::new(Verdict::Warning, "input method", used + &before, "nothing: the gateway remembers it")
 }
@@ -163,14 +181,11 @@ fn input_seen(facts: &Facts) -> Vec<Row> {
     }];
     if *masked {
         let change = format!("{:.0} of 255 on average", halves.outside_change);
-        rows.push(match halves.mask_was_kept() {
-            true => Row::good("mask kept", format!("outside of the mask the picture changed by {change}")),
-            false => Row::new(
-                Verdict::Warning,
-                "mask kept",
-                format!("no: outside of the mask the picture changed by {change}"),
-                "do not rely on masks with this model",
-            ),
+        rows.push(if halves.mask_was_kept() {
+            Row::good("mask kept", format!("outside of the mask the picture changed by {change}"))
+        } else {
+            let seen = format!("no: outside of the mask the picture changed by {change}");
+            Row::new(Verdict::Warning, "mask kept", seen, "do not rely on masks with this model")
         });
     }
     rows

@@ -11,6 +11,8 @@ use crate::upstream::{Finished, PollError, Polled, PurchaseHandle, SubmitError, 
 
 /// Polls that are answered "done" without pictures before the result counts as lost: the upstream may lag for a moment.
 const EMPTY_ANSWERS_MAX: u32 = 3;
+/// Polls running that are refused with the same text about content policy before that counts as the end of the task.
+const MODERATIONS_MAX: u32 = 3;
 /// Polls that fail after the deadline before an upstream that does not answer is given up: after a long pause the
 /// gateway may be back before the network is.
 const LATE_TROUBLES_MAX: u32 = 30;
@@ -80,6 +82,8 @@ pub(in crate::engine::jobs) struct PollState {
     pub(super) polls: u32,
     empty_answers: u32,
     late_troubles: u32,
+    /// The text of the last poll that was refused for content policy, and how often running it was the same.
+    moderated: Option<(String, u32)>,
 }
 
 /// What to do after a poll.
@@ -102,12 +106,15 @@ pub(super) enum AfterFetch {
 
 impl PollState {
     pub(super) fn new(handle: PurchaseHandle) -> Self {
-        Self { handle, polls: 0, empty_answers: 0, late_troubles: 0 }
+        Self { handle, polls: 0, empty_answers: 0, late_troubles: 0, moderated: None }
     }
 
     /// Decides after a poll. `expired`: the deadline of the purchase has passed.
     pub(super) fn after_poll(&mut self, result: Result<Polled, PollError>, expired: bool) -> AfterPoll {
         self.polls += 1;
+        if let Some(failure) = self.moderation(&result) {
+            return AfterPoll::End(failure);
+        }
         match result {
             Ok(Polled::Finished(finished)) => AfterPoll::Fetch(finished),
             Ok(Polled::Failed(failure)) => AfterPoll::End(failure),
@@ -125,12 +132,29 @@ impl PollState {
             // A failed poll proves nothing about the purchase, which is paid for. Only the deadline ends it, and only
             // after the upstream had its chance to answer.
             Err(_) if expired && self.late_troubles >= LATE_TROUBLES_MAX => AfterPoll::End(Failure::DeadlineExceeded),
-            Err(PollError::Trouble { .. }) if expired => {
-                self.late_troubles += 1;
+            Err(PollError::Refused { .. }) | Ok(Polled::Working) => AfterPoll::PollAgain,
+            Err(PollError::Trouble { .. } | PollError::OtherPrediction { .. } | PollError::Moderated { .. }) => {
+                self.late_troubles += u32::from(expired);
                 AfterPoll::PollAgain
             }
-            Ok(Polled::Working) | Err(PollError::Trouble { .. } | PollError::Refused { .. }) => AfterPoll::PollAgain,
         }
+    }
+
+    /// Counts polls that are refused for content policy, which is how some relays answer for a task that failed. Returns
+    /// the failure to end with: it may have been bought.
+    fn moderation(&mut self, result: &Result<Polled, PollError>) -> Option<Failure> {
+        let message = match result {
+            Err(PollError::Moderated { message }) => message,
+            // It says nothing about the task.
+            Err(PollError::Refused { .. }) => return None,
+            Ok(_) | Err(PollError::Trouble { .. } | PollError::OtherPrediction { .. }) => {
+                self.moderated = None;
+                return None;
+            }
+        };
+        let before = self.moderated.take().filter(|(text, _)| text == message).map_or(0, |(_, times)| times);
+        self.moderated = Some((message.clone(), before + 1));
+        (before + 1 >= MODERATIONS_MAX).then(|| Failure::Moderated { message: message.clone(), bought: true })
     }
 }
 

@@ -29,7 +29,8 @@ impl Purchase {
             }
             // After a refusal the budget slows down all polls of the account.
             Ok(Polled::Failed(_)) | Err(PollError::Refused { .. }) => {}
-            Ok(Polled::Empty) | Err(PollError::Trouble { .. }) => {
+            Ok(Polled::Empty)
+            | Err(PollError::Trouble { .. } | PollError::OtherPrediction { .. } | PollError::Moderated { .. }) => {
                 accepted.troubles = accepted.troubles.saturating_add(1);
             }
         }

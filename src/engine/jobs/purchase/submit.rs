@@ -202,11 +202,11 @@ impl Purchase {
 
 impl Attempts {
     /// Notes that the upstream refused a submit, which is then no attempt: the budget decides when the next one leaves,
-    /// and with which account. Returns the failure to end with when the key was refused and no other account is left.
+    /// and with which account. Returns the failure to end with when the key, or the model, was refused and no other account is left.
     fn refuse(&mut self, pushback: &Pushback, account: AccountId, usable: &[AccountId]) -> Option<Failure> {
         self.counted -= 1;
         let reason = match pushback {
-            Pushback::Key { reason } => reason,
+            Pushback::Key { reason } | Pushback::Permission { reason } => reason,
             Pushback::Account { .. } | Pushback::Model { .. } => return None,
         };
         if !self.refused_accounts.contains(&account) {

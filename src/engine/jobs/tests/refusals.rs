@@ -3,6 +3,7 @@
 use super::script::{Script, moderated, seconds};
 use crate::budget::Pushback;
 use crate::engine::jobs::event::AppendOutcome::Durable;
+use crate::model::Failure;
 
 #[test]
 fn a_refused_submit_is_queued_again_at_once() {
@@ -66,6 +67,22 @@ fn a_purchase_whose_key_is_refused_goes_to_another_account() {
     jobs.granted_by(0, "b");
     assert_eq!(jobs.key_refused(0, &["a", "b"]), "end submits 0; release 0; journal failed 0 key_refused");
     assert_eq!(jobs.end(0, Durable), "ended 0 key_refused in 0s $0.5 free; job ended key_refused");
+}
+
+#[test]
+fn a_purchase_whose_model_an_account_may_not_use_goes_to_another_account() {
+    let refused = |jobs: &mut Script, usable: &[&str]| {
+        let reason = Failure::ModelNotPermitted { message: "no permission for this model".to_owned() };
+        jobs.pushed_back(0, Pushback::Permission { reason }, usable)
+    };
+    let mut jobs = Script::of(1);
+    jobs.granted_by(0, "a");
+    assert_eq!(refused(&mut jobs, &["a", "b"]), "enqueue 0; stage queued");
+    jobs.granted_by(0, "b");
+    assert_eq!(refused(&mut jobs, &["a", "b"]), "end submits 0; release 0; journal failed 0 model_not_permitted");
+    let mut jobs = Script::of(1);
+    jobs.granted_by(0, "a");
+    assert_eq!(refused(&mut jobs, &["a"]), "end submits 0; release 0; journal failed 0 model_not_permitted");
 }
 
 #[test]

@@ -173,19 +173,29 @@ fn pictures_are_decoded_in_place() {
 }
 
 #[test]
+fn an_answer_of_very_many_values_is_unusable() {
+    let items = |count: usize| serde_json::json!({"data": vec![serde_json::json!({"b64_json": STANDARD.encode_to_string(PNG)}); count]});
+    assert_eq!(finished(read(&items(1000))).outputs.len(), 1000);
+    assert_eq!(read(&items(30_000)), SubmitAnswer::Unusable);
+    let usage = serde_json::json!({"data": [{"url": "https://x.example/1.png"}], "usage": vec![0; 30_000]});
+    assert_eq!(read(&usage), SubmitAnswer::Unusable);
+}
+
+#[test]
 fn an_answer_without_a_picture_is_unusable() {
     for unusable in [
         serde_json::json!({}),
         serde_json::json!({"created": 1, "data": []}),
         serde_json::json!({"data": [{"b64_json": ""}]}),
         serde_json::json!({"data": [{"b64_json": "data:image/png;base64,"}]}),
-        serde_json::json!({"id": "abc", "status": "processing"}),
         serde_json::json!([]),
     ] {
         assert_eq!(read(&unusable), SubmitAnswer::Unusable, "{unusable}");
     }
     assert_eq!(answer(BytesMut::from(&b"<html>524</html>"[..])), SubmitAnswer::Unusable);
     assert_eq!(answer(BytesMut::from(&b"{\"data\":[{\"b64_json\":\"iVBOR"[..])), SubmitAnswer::Unusable);
+    let accepted = serde_json::json!({"id": "abc", "status": "processing"});
+    assert!(matches!(read(&accepted), SubmitAnswer::Accepted(prediction) if prediction.id.as_str() == "abc"));
     let failed = serde_json::json!({"data": {"status": "failed", "error": "boom"}});
     assert!(matches!(read(&failed), SubmitAnswer::Failed(Failure::TaskFailed { .. })));
 }

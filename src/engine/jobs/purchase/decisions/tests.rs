@@ -42,6 +42,45 @@ fn an_empty_result_counts_as_lost_only_after_three_polls() {
     assert!(matches!(end, AfterPoll::End(Failure::ResultLost { .. })));
 }
 
+fn moderated(message: &str) -> Result<Polled, PollError> {
+    Err(PollError::Moderated { message: message.to_owned() })
+}
+
+#[test]
+fn the_same_policy_text_in_three_polls_running_is_the_end_and_counts_as_bought() {
+    let mut polling = polling();
+    for _ in 0..2 {
+        assert_eq!(polling.after_poll(moderated("违规"), false), AfterPoll::PollAgain);
+        // A 429 says nothing about the task.
+        let refused = Err(PollError::Refused { retry_after: None });
+        assert_eq!(polling.after_poll(refused, false), AfterPoll::PollAgain);
+    }
+    let end = Failure::Moderated { message: "违规".to_owned(), bought: true };
+    assert_eq!(polling.after_poll(moderated("违规"), false), AfterPoll::End(end));
+}
+
+#[test]
+fn another_text_or_another_answer_begins_the_count_of_policy_texts_again() {
+    let others = || {
+        [
+            moderated("b"),
+            Ok(Polled::Working),
+            Err(PollError::Trouble { message: "a".to_owned() }),
+            Err(PollError::OtherPrediction { id: "a".to_owned() }),
+        ]
+    };
+    for position in 0..others().len() {
+        let mut polling = polling();
+        for _ in 0..5 {
+            for _ in 0..2 {
+                assert_eq!(polling.after_poll(moderated("a"), false), AfterPoll::PollAgain);
+            }
+            let other = others().into_iter().nth(position).unwrap();
+            assert_eq!(polling.after_poll(other, false), AfterPoll::PollAgain);
+        }
+    }
+}
+
 #[test]
 fn resubmit_after_an_unknown_outcome_happens_only_when_configured() {
     let lost = || Err(SubmitError::Unknown { message: "cut".to_owned() });
@@ -71,12 +110,13 @@ fn pictures_that_could_be_fetched_are_delivered_at_the_deadline() {
 proptest! {
     /// Promise: polling errors never end a purchase.
     #[test]
-    fn no_failed_poll_ends_a_purchase_before_its_deadline(troubles in proptest::collection::vec(0_u8..3, 0..200)) {
+    fn no_failed_poll_ends_a_purchase_before_its_deadline(troubles in proptest::collection::vec(0_u8..4, 0..200)) {
         let mut polling = polling();
         for trouble in troubles {
             let result = match trouble {
                 0 => Err(PollError::Trouble { message: "HTML".to_owned() }),
                 1 => Err(PollError::Refused { retry_after: None }),
+                2 => Err(PollError::OtherPrediction { id: "other".to_owned() }),
                 _ => Ok(Polled::Working),
             };
             prop_assert!(!matches!(polling.after_poll(result, false), AfterPoll::End(_)));
