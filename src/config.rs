@@ -36,7 +36,9 @@ pub(crate) use server::{
     RequestConfig, ResponseConfig, ServerConfig, UnsupportedParameters,
 };
 pub(crate) use storage::{CacheConfig, CacheMode, StorageConfig};
-pub(crate) use upstream::{Account, ApiPolicy, FirstContact, InputTransport, OnUnknown, Switch, UpstreamConfig};
+pub(crate) use upstream::{
+    Account, AllowedDownloads, ApiPolicy, FirstContact, InputTransport, OnUnknown, Switch, UpstreamConfig,
+};
 use webhooks::WebhooksSection;
 pub(crate) use webhooks::{AllowedTargets, SigningSecret, WebhooksConfig};
 
@@ -159,9 +161,9 @@ impl Config {
     }
 
     fn check(server: ServerConfig, sections: Sections, environment: &Environment) -> Result<Self, Error> {
-        let Sections { operator, storage, cache, upstream, webhooks, models, log, limits, clients, .. } = sections;
+        let Sections { operator, storage, cache, mut upstream, webhooks, models, log, limits, clients, .. } = sections;
         server.check()?;
-        upstream.check()?;
+        upstream.check(environment)?;
         let publishes = upstream.inputs.published_below(&server.addresses, upstream.is_loopback()).is_some();
         upstream.inputs.check(upstream.api, publishes)?;
         log.check()?;

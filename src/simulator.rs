@@ -13,8 +13,8 @@
 //! | `openai` | `POST /v1/images/generations`, `POST /v1/images/edits`: answered when the pictures are done |
 //! | `unified` | `POST /api/v3/images`, `GET /api/v3/tasks/result/{id}` |
 //!
-//! Besides them: `GET /files/{id}/{index}.png` (no key), `GET /v1/models`, `GET /api/home-model-catalog` (no key),
-//! `GET /api/v3/user/me`. Every other route, including cancel, webhooks and lists, is a 404 page, so that the gateway
+//! Besides them: `GET /files/{id}/{index}.png` (no key), `GET /v1/models`, `GET /v1/cli/models` and
+//! `GET /v1/cli/models/{provider}/{model}`, `GET /api/home-model-catalog` (no key), `GET /api/v3/user/me`. Every other route, including cancel, webhooks and lists, is a 404 page, so that the gateway
 //! cannot depend on it by accident.
 //!
 //! Control routes for tests and demonstrations, without a key:
@@ -25,6 +25,7 @@
 //! | `GET`, `PUT /_simulator/scenario` | the scenario; a PUT replaces the keys it names, for all later calls |
 //! | `GET`, `POST /_simulator/faults` | one-shot faults, `{"on", "fault", "times", "skip", "delay_ms"}` or an array |
 //! | `GET /_simulator/predictions` | all accepted predictions, with their `api`, the `method` of their pictures, and digests in place of pictures |
+//! | `GET /_simulator/refusals` | the last refused submits: path, status, form of the key, names of fields, prompt |
 //! | `POST /_simulator/reset` | returns to the initial state and scenario |
 //!
 //! A running prediction keeps its end when the scenario changes. Keys, balances and limits follow the scenario at the
@@ -43,7 +44,8 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::apis::{account, files, openai, prediction, unified};
+use self::apis::extras::{account, files, interfaces};
+use self::apis::{openai, prediction, unified};
 use self::rules::errors;
 use self::world::handle::Simulator;
 use self::world::links;
@@ -103,12 +105,15 @@ fn router(simulator: Simulator) -> Router {
         .route("/api/v3/tasks/result/{id}", get(unified::result))
         .route("/files/{id}/{name}", get(files::download))
         .route("/v1/models", get(account::models))
+        .route("/v1/cli/models", get(interfaces::list))
+        .route("/v1/cli/models/{provider}/{model}", get(interfaces::describe))
         .route("/api/home-model-catalog", get(account::catalog))
         .route("/api/v3/user/me", get(account::user))
         .route("/_simulator/counters", get(control::counters))
         .route("/_simulator/scenario", get(control::scenario).put(control::set_scenario))
         .route("/_simulator/faults", get(control::faults).post(control::add_faults))
         .route("/_simulator/predictions", get(control::predictions))
+        .route("/_simulator/refusals", get(control::refusals))
         .route("/_simulator/reset", post(control::reset))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)

@@ -28,6 +28,7 @@ mod inputs;
 
 #[cfg(fuzzing)]
 pub(crate) use answer::fuzz;
+pub(crate) use client::describe_address;
 pub(crate) use exchange::{EdgeRefusal, ExchangeKind, ExchangeObserver, Observation, QueryAnswer};
 use formats::{FormatRefusal, SubmitFormat};
 pub(crate) use gptproto::GptProto;

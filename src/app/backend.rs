@@ -73,6 +73,11 @@ impl Backend {
         let state_files = StateFiles::new(directory.below("learned")?);
 
         // 2. Upstream: what may be sent, and how.
+        if let Some(variable) = config.upstream.unused_proxy_variable() {
+            tracing::warn!(
+                "{variable} is set and not used: calls to the upstream go out directly; set upstream.proxy to use a proxy"
+            );
+        }
         let weights: HashMap<ClientId, f64> = config
             .clients
             .entries

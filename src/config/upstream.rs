@@ -7,15 +7,18 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
-use super::{Error, millis, optional_path, seconds};
+use super::{Environment, Error, millis, optional_path, optional_url, seconds};
 use accounts::AccountSection;
 
 mod accounts;
 mod api;
+mod network;
 
 pub(crate) use accounts::Account;
 pub(super) use accounts::{DEFAULT_ACCOUNT, load as load_accounts};
 pub(crate) use api::{ApiPolicy, FirstContact, InputPreferences, InputTransport};
+pub(crate) use network::AllowedDownloads;
+use network::ProxyConfig;
 
 /// `[upstream]`. `config/default.toml` explains every key.
 #[derive(Clone, Debug, Deserialize)]
@@ -26,6 +29,16 @@ pub(crate) struct UpstreamConfig {
     api_key_file: Option<PathBuf>,
     #[serde(default)]
     accounts: Vec<AccountSection>,
+    #[serde(rename = "proxy", deserialize_with = "optional_url")]
+    proxy_address: Option<Url>,
+    #[serde(deserialize_with = "optional_path")]
+    proxy_credentials_file: Option<PathBuf>,
+    /// Read by [`UpstreamConfig::check`]; used where [`UpstreamConfig::proxy`] returns it.
+    #[serde(skip)]
+    proxy: Option<ProxyConfig>,
+    #[serde(skip)]
+    unused_proxy_variable: Option<&'static str>,
+    pub(crate) download_allow: AllowedDownloads,
     pub(crate) api: ApiPolicy,
     pub(crate) inputs: InputPreferences,
     pub(crate) first_contact: FirstContact,
@@ -120,39 +133,22 @@ impl UpstreamConfig {
         }
     }
 
-    /// Checks values that have a range.
+    /// Checks values that have a range, and reads what the environment says about proxies.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`], naming the key and the allowed range.
-    pub(super) fn check(&self) -> Result<(), Error> {
-        self.check_base_url().map_err(|problem| Error::invalid("upstream.base_url", problem))?;
+    /// [`Error`], naming the key and the allowed range, or the variable.
+    pub(super) fn check(&mut self, environment: &Environment) -> Result<(), Error> {
+        let file = self.proxy_credentials_file.as_deref();
+        self.proxy = network::read_proxy(self.proxy_address.as_ref(), file, environment)?;
+        self.unused_proxy_variable = network::unused_proxy_variable(environment);
+        network::check_base_url(&self.base_url, self.is_loopback())
+            .map_err(|problem| Error::invalid("upstream.base_url", problem))?;
         if !(1..=90).contains(&self.poll_share_percent) {
             return Err(Error::invalid("upstream.poll_share_percent", "must be from 1 to 90"));
         }
         if self.rate_window.is_zero() {
             return Err(Error::invalid("upstream.rate_window_ms", "must be at least 1"));
-        }
-        Ok(())
-    }
-
-    fn check_base_url(&self) -> Result<(), String> {
-        let url = &self.base_url;
-        match url.scheme() {
-            "https" => {}
-            "http" if self.is_loopback() => {}
-            "http" => {
-                return Err(
-                    "must be https, as http would send the key unencrypted; http is for loopback only".to_owned()
-                );
-            }
-            other => return Err(format!("has the scheme {other}; use https")),
-        }
-        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return Err("must be an origin such as https://gptproto.com, without a path".to_owned());
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("must not contain a user name or a password".to_owned());
         }
         Ok(())
     }
@@ -170,7 +166,6 @@ mod tests {
             ("rate_window_ms = 0", "upstream.rate_window_ms: must be at least 1"),
             ("base_url = \"http://gptproto.com\"", "upstream.base_url: must be https"),
             ("base_url = \"ftp://gptproto.com\"", "upstream.base_url: has the scheme ftp"),
-            ("base_url = \"https://gptproto.com/v1\"", "upstream.base_url: must be an origin"),
             ("base_url = \"https://me@gptproto.com\"", "upstream.base_url: must not contain"),
             ("inputs = [\"links\"]", "upstream.inputs: lists no method that can be used"),
             ("inputs = []", "server.public_url"),

@@ -46,6 +46,18 @@ impl FromStr for HostName {
     }
 }
 
+impl HostName {
+    /// Returns whether a host, given without its port, is this one or below it.
+    pub(crate) fn covers(&self, host: &str) -> bool {
+        let host = normalized(host);
+        match self {
+            Self::Any => true,
+            Self::Exactly(name) => *name == host,
+            Self::Below(rest) => host.len() > rest.len() && host.ends_with(rest.as_str()),
+        }
+    }
+}
+
 impl TryFrom<String> for HostName {
     type Error = InvalidHost;
 
@@ -92,12 +104,7 @@ impl HostRule {
             return true;
         }
         let is_safe = || host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok();
-        (self.loopback && is_safe())
-            || self.names.iter().any(|name| match name {
-                HostName::Any => true,
-                HostName::Exactly(name) => *name == host,
-                HostName::Below(rest) => host.len() > rest.len() && host.ends_with(rest.as_str()),
-            })
+        (self.loopback && is_safe()) || self.names.iter().any(|name| name.covers(&host))
     }
 }
 

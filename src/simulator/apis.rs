@@ -1,8 +1,7 @@
 //! The HTTP routes of the simulated service: three APIs for the same predictions, and the routes around them.
 
-pub(super) mod account;
 mod answers;
-pub(super) mod files;
+pub(super) mod extras;
 pub(super) mod openai;
 mod poll;
 pub(super) mod prediction;

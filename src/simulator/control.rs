@@ -94,6 +94,11 @@ pub(crate) async fn predictions(State(simulator): State<Simulator>) -> Json<Valu
     simulator.with(|world, now| Json(world.predictions.iter().map(|prediction| shown(prediction, now)).collect()))
 }
 
+/// `GET /_simulator/refusals`
+pub(crate) async fn refusals(State(simulator): State<Simulator>) -> Json<Value> {
+    simulator.with(|world, _| Json(json!(world.refusals)))
+}
+
 fn shown(prediction: &Prediction, now: Now) -> Value {
     let request = &prediction.request;
     json!({

@@ -180,9 +180,11 @@ impl Scenario {
         }
         for (key, status) in [
             ("models.no_channel_status", self.models.no_channel_status),
+            ("balance.empty_status", self.balance.empty_status),
             ("result.unknown_id_status", self.result.unknown_id_status),
             ("files.expired_status", self.files.expired_status),
             ("extras.models_status", self.extras.models_status),
+            ("extras.cli_status", self.extras.cli_status),
             ("extras.user_me_status", self.extras.user_me_status),
         ] {
             if !(200..=599).contains(&status) {

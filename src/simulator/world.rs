@@ -8,6 +8,7 @@ pub(super) mod clock;
 pub(super) mod cost;
 pub(super) mod counters;
 pub(super) mod handle;
+mod ids;
 pub(super) mod links;
 pub(super) mod prediction;
 pub(super) mod predictions;

@@ -157,22 +157,6 @@ pub(super) fn is_same_id(asked: &UpstreamId, answered: &str) -> bool {
     !answered.is_empty() && (asked == answered || ends(asked, answered) || ends(answered, asked))
 }
 
-/// Makes the addresses of outputs secure, which some answers give as `http://`.
-pub(super) fn with_secure_addresses(finished: Finished) -> Finished {
-    let secure = |output| match output {
-        Output::Url(url) => Output::Url(secure_address(&url).unwrap_or(url)),
-        bytes @ Output::Bytes(_) => bytes,
-    };
-    Finished { outputs: finished.outputs.into_iter().map(secure).collect(), ..finished }
-}
-
-/// Returns the https address of an http address; `None` for any other.
-fn secure_address(address: &str) -> Option<String> {
-    let mut url = url::Url::parse(address).ok().filter(|url| url.scheme() == "http")?;
-    url.set_scheme("https").ok()?;
-    Some(url.into())
-}
-
 /// Reads an output that is a string: a URL, a data URI, or base64.
 pub(super) fn output_text(text: &str) -> Option<Output> {
     let text = text.trim();

@@ -6,29 +6,54 @@
 //! | poll     | yes | the configured origin                        | none                 |
 //! | download | no  | public addresses over https                  | three, each checked  |
 //!
-//! None of them retries, reads proxies from the environment, keeps cookies or decompresses.
+//! All of them go through `upstream.proxy` where it is set. None retries, reads proxies from the environment, keeps cookies
+//! or decompresses.
+//!
+//! - `guard`: from where a picture may be downloaded.
+//! - `result_hosts`: whether results can be downloaded here, before they are bought.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+#[cfg(test)]
+use reqwest::dns::Resolve;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, redirect, retry};
-use url::{Host, Url};
+use reqwest::{Client, ClientBuilder, Method, Proxy, RequestBuilder, Response, StatusCode, redirect, retry};
+use url::Url;
 
 use super::formats::AuthStyle;
 use crate::config::{Account, Secret, UpstreamConfig};
 use crate::model::AccountId;
 
+mod address;
+mod downloads;
+mod guard;
+mod result_hosts;
+
+use address::AddressClass;
+use downloads::Downloads;
+use guard::DownloadGuard;
+use result_hosts::ResultHosts;
+
 /// Our own name: some edges reject the default names of libraries.
 const USER_AGENT: &str = concat!("gptproto-gateway/", env!("CARGO_PKG_VERSION"));
+
+/// Returns what an address is used for, as the end of a sentence: "a private address".
+pub(crate) fn describe_address(ip: IpAddr) -> &'static str {
+    AddressClass::of(ip).describe()
+}
+
+/// Why the clients cannot be built.
+type BuildError = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone, Debug)]
 pub(super) struct Clients {
     /// Never empty.
     keyed: Vec<(AccountId, Keyed)>,
-    pub(super) download: Client,
+    pub(super) downloads: Downloads,
+    pub(super) result_hosts: ResultHosts,
 }
 
 /// The clients that send one account's key.
@@ -48,22 +73,17 @@ impl Clients {
     /// # Errors
     ///
     /// When the TLS roots of the system cannot be read, a key cannot be a header value, or there is no account.
-    pub(super) fn new(
-        config: &UpstreamConfig,
-        accounts: &[Account],
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub(super) fn new(config: &UpstreamConfig, accounts: &[Account]) -> Result<Self, BuildError> {
         // Fails harmlessly where it is installed already: a test process builds many gateways.
         let _ = rustls::crypto::ring::default_provider().install_default();
         if accounts.is_empty() {
             return Err("there is no upstream key".into());
         }
         let keyed = accounts.iter().map(|account| Ok((account.id.clone(), Keyed::new(config, &account.key)?)));
-        let keyed = keyed.collect::<Result<_, Box<dyn std::error::Error + Send + Sync>>>()?;
-        let download = bounded(config)
-            .read_timeout(config.download_idle_timeout)
-            .dns_resolver(Arc::new(PublicOnly { loopback: config.is_loopback() }))
-            .build()?;
-        Ok(Self { keyed, download })
+        let keyed = keyed.collect::<Result<_, BuildError>>()?;
+        let guard = DownloadGuard::new(config);
+        let downloads = Downloads::new(config, guard.clone())?;
+        Ok(Self { keyed, downloads, result_hosts: ResultHosts::new(config, guard) })
     }
 
     /// Returns the clients with an account's key. Reservations name only accounts that exist.
@@ -71,16 +91,28 @@ impl Clients {
         let named = self.keyed.iter().find(|(id, _)| id == account);
         &named.unwrap_or(&self.keyed[0]).1
     }
+
+    /// Replaces the resolver of result hosts.
+    #[cfg(test)]
+    pub(super) fn resolving_with(self, config: &UpstreamConfig, resolver: Arc<dyn Resolve>) -> Self {
+        let result_hosts = ResultHosts::with_resolver(config, DownloadGuard::new(config), resolver);
+        Self { result_hosts, ..self }
+    }
+
+    /// Returns the clients of all accounts.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Keyed> {
+        self.keyed.iter().map(|(_, keyed)| keyed)
+    }
 }
 
 impl Keyed {
-    fn new(config: &UpstreamConfig, key: &Secret) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let submit = bounded(config)
+    fn new(config: &UpstreamConfig, key: &Secret) -> Result<Self, BuildError> {
+        let submit = bounded(config)?
             // A stale pooled connection would be noticed only after the last byte was sent.
             .pool_max_idle_per_host(0)
             .http1_only()
             .build()?;
-        let poll = bounded(config).timeout(config.poll_timeout).build()?;
+        let poll = bounded(config)?.timeout(config.poll_timeout).build()?;
         let (mut bearer, mut raw) =
             (HeaderValue::from_str(&format!("Bearer {}", key.expose()))?, HeaderValue::from_str(key.expose())?);
         bearer.set_sensitive(true);
@@ -105,7 +137,20 @@ impl Keyed {
     ///
     /// That of the first request.
     pub(super) async fn get(&self, url: Url) -> reqwest::Result<Response> {
-        let send = |style| self.poll.get(url.clone()).header(AUTHORIZATION, self.authorization(style)).send();
+        self.send(|| self.poll.get(url.clone())).await
+    }
+
+    /// Does the same for a download, which may take longer.
+    ///
+    /// # Errors
+    ///
+    /// That of the first request.
+    pub(super) async fn download(&self, url: Url, timeout: Duration) -> reqwest::Result<Response> {
+        self.send(|| self.poll.get(url.clone()).timeout(timeout)).await
+    }
+
+    async fn send(&self, request: impl Fn() -> RequestBuilder) -> reqwest::Result<Response> {
+        let send = |style| request().header(AUTHORIZATION, self.authorization(style)).send();
         let (style, other) = match self.prefers_raw.load(Ordering::Relaxed) {
             true => (AuthStyle::Raw, AuthStyle::Bearer),
             false => (AuthStyle::Bearer, AuthStyle::Raw),
@@ -138,97 +183,42 @@ impl Keyed {
     }
 }
 
-fn bounded(config: &UpstreamConfig) -> ClientBuilder {
-    Client::builder()
+fn bounded(config: &UpstreamConfig) -> Result<ClientBuilder, BuildError> {
+    let client = Client::builder()
         .user_agent(USER_AGENT)
         .connect_timeout(config.connect_timeout)
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .no_proxy()
-        .tcp_nodelay(true)
+        .tcp_nodelay(true);
+    let Some(proxy) = config.proxy() else {
+        return Ok(client);
+    };
+    // For https only, so that the proxy opens a tunnel and never reads a request.
+    let tunnel = Proxy::https(proxy.address.clone())?;
+    Ok(client.proxy(match &proxy.credentials {
+        Some(credentials) => tunnel.basic_auth(&credentials.user, credentials.password.expose()),
+        None => tunnel,
+    }))
 }
 
-/// Whether a URL may be fetched without the key. `loopback`: the upstream itself is on this machine.
-///
-/// # Errors
-///
-/// Why not, as the end of a sentence.
-pub(super) fn may_fetch(url: &Url, loopback: bool) -> Result<(), &'static str> {
-    match url.scheme() {
-        "https" => {}
-        "http" if loopback => {}
-        _ => return Err("it is not https"),
+/// Describes the error and its causes, without the URL, which may contain a signature.
+pub(super) fn describe(error: &reqwest::Error) -> String {
+    let mut text = match () {
+        () if error.is_timeout() => "timed out".to_owned(),
+        () if error.is_connect() => "cannot connect".to_owned(),
+        () => "the connection broke".to_owned(),
+    };
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
     }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("it carries a user name");
+    if text.contains("tunnel error") {
+        return text.replacen("cannot connect", "cannot connect through upstream.proxy", 1);
     }
-    // Literal addresses never reach the resolver, so they are checked here.
-    let allowed = |ip: IpAddr| is_public(ip) || (loopback && ip.is_loopback());
-    match url.host() {
-        Some(Host::Ipv4(ip)) if !allowed(ip.into()) => Err("it is a private address"),
-        Some(Host::Ipv6(ip)) if !allowed(ip.into()) => Err("it is a private address"),
-        None => Err("it names no host"),
-        Some(_) => Ok(()),
-    }
+    text
 }
-
-/// Resolves names to public addresses only, when the connection is made, so that a name cannot resolve differently after
-/// the check.
-#[derive(Clone, Copy, Debug)]
-struct PublicOnly {
-    loopback: bool,
-}
-
-impl Resolve for PublicOnly {
-    fn resolve(&self, name: Name) -> Resolving {
-        let loopback = self.loopback;
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> =
-                found.filter(|address| is_public(address.ip()) || (loopback && address.ip().is_loopback())).collect();
-            if allowed.is_empty() {
-                return Err(format!("{} has no public address", name.as_str()).into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
-        })
-    }
-}
-
-/// Whether an address is public, by IANA's special-purpose registries; addresses that embed IPv4 are not.
-fn is_public(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => is_public_v4(ip),
-        IpAddr::V6(ip) => is_public_v6(ip),
-    }
-}
-
-fn is_public_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, c, _] = ip.octets();
-    let special = a == 0
-        || a == 10
-        || a == 127
-        || (a == 100 && (64..128).contains(&b))
-        || (a == 169 && b == 254)
-        || (a == 172 && (16..32).contains(&b))
-        || (a == 192 && b == 168)
-        || (a == 192 && b == 0 && (c == 0 || c == 2))
-        || (a == 192 && b == 88 && c == 99)
-        || (a == 198 && (b == 18 || b == 19))
-        || (a == 198 && b == 51 && c == 100)
-        || (a == 203 && b == 0 && c == 113)
-        || a >= 224;
-    !special
-}
-
-fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let segments = ip.segments();
-    // Only global unicast, without documentation, Teredo, 6to4 and other wrappers of IPv4.
-    let global_unicast = segments[0] & 0xe000 == 0x2000;
-    let special = (segments[0] == 0x2001 && (segments[1] < 0x0200 || segments[1] == 0x0db8))
-        || segments[0] == 0x2002
-        || (segments[0] & 0xfff0 == 0x3ff0);
-    global_unicast && !special
-}
-
-#[cfg(test)]
-mod tests;

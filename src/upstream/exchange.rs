@@ -7,18 +7,18 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
 use super::answer::submit::{Accepted, AnswerBody, AnswerHead, Sent, meaning, unknown_if};
-use super::answer::{PollAnswer, SubmitAnswer, poll, with_secure_addresses};
-use super::client::{Clients, may_fetch};
+use super::answer::{PollAnswer, SubmitAnswer, poll};
+use super::client::{Clients, describe};
 use super::formats::{AuthStyle, SubmitFormat};
-use super::{Commit, FetchError, Finished, Output, PollError, Polled, SubmitError};
+use super::{Commit, FetchError, Output, PollError, Polled, SubmitError};
 use crate::config::{Account, UpstreamConfig};
 use crate::http::StreamingBody;
-use crate::model::{AccountId, Timestamp};
+use crate::model::{AccountId, Failure, Timestamp};
 use last_byte::{GatedBody, LastByteGate};
 
 mod last_byte;
@@ -29,15 +29,13 @@ pub(super) use observer::Observer;
 pub(crate) use observer::{ExchangeKind, ExchangeObserver, Observation};
 pub(crate) use query::{EdgeRefusal, QueryAnswer};
 
-/// Redirects a download may follow, each of them checked.
-const REDIRECTS_MAX: usize = 3;
-
 /// GPTProto at one origin, with the key of each account.
 #[derive(Clone, Debug)]
 pub(super) struct Exchange {
     clients: Clients,
+    /// Its path ends with `/`; all paths of the service are below it.
     base: Url,
-    loopback: bool,
+    download_timeout: Duration,
     upload_timeout: Duration,
     answer_bytes_max: usize,
     pub(super) observer: Observer,
@@ -75,10 +73,12 @@ impl Exchange {
         config: &UpstreamConfig,
         accounts: &[Account],
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let mut base = config.base_url.clone();
+        base.set_path(&format!("{}/", config.base_url.path().trim_end_matches('/')));
         Ok(Self {
             clients: Clients::new(config, accounts)?,
-            base: config.base_url.clone(),
-            loopback: config.is_loopback(),
+            base,
+            download_timeout: config.download_timeout,
             upload_timeout: config.upload_timeout,
             answer_bytes_max: config.answer_bytes_max,
             observer: Observer::default(),
@@ -93,6 +93,10 @@ impl Exchange {
         commit: Commit,
         reader: SubmitReader<'_>,
     ) -> Result<Accepted, SubmitError> {
+        self.clients.result_hosts.check().await.map_err(|problem| {
+            let message = format!("results could not be downloaded: {problem}");
+            SubmitError::Rejected(Failure::Unreachable { message })
+        })?;
         let Call { path, auth, content_type, body, timeout, answer_bytes_max } = call;
         let mut seen = self.observer.begin(ExchangeKind::Submit, &self.at(&path));
         let (body, gate) = GatedBody::new(body);
@@ -119,12 +123,7 @@ impl Exchange {
             }
         };
         let sent = Sent { released: released.get(), format, fields: &fields };
-        Ok(match meaning(head, body, sent)? {
-            Accepted::Finished { prediction, finished } => {
-                Accepted::Finished { prediction, finished: self.with_addresses(finished) }
-            }
-            accepted @ Accepted::Prediction(_) => accepted,
-        })
+        meaning(head, body, sent)
     }
 
     /// Runs the exchange with the commit before its last byte: upload, journal, last byte, answer.
@@ -192,18 +191,11 @@ impl Exchange {
             Err(_) if head.status == StatusCode::TOO_MANY_REQUESTS => PollAnswer::Unusable,
             Err(problem) => return Err(trouble(problem)),
         };
-        Ok(match poll::meaning(head.status, head.retry_after, answer)? {
-            Polled::Finished(finished) => Polled::Finished(self.with_addresses(finished)),
-            polled => polled,
-        })
+        poll::meaning(head.status, head.retry_after, answer)
     }
 
-    /// Makes the addresses of outputs secure, except for an upstream on this machine.
-    fn with_addresses(&self, finished: Finished) -> Finished {
-        if self.loopback && self.base.scheme() == "http" { finished } else { with_secure_addresses(finished) }
-    }
-
-    /// Opens one output, without a key.
+    /// Opens one output, without a key. Only an output of the service itself that is refused without one is requested
+    /// with the accounts' keys in turn: an output does not say which account it belongs to.
     pub(super) async fn open(
         &self,
         output: Output,
@@ -212,50 +204,68 @@ impl Exchange {
             Output::Bytes(bytes) => return Ok(futures_util::stream::once(async { Ok(bytes) }).boxed()),
             Output::Url(url) => url,
         };
-        let forbidden = |problem: &str| FetchError::Forbidden(problem.to_owned());
-        let mut url = self.base.join(&url).map_err(|_| forbidden("it cannot be read"))?;
-        for _ in 0..=REDIRECTS_MAX {
-            may_fetch(&url, self.loopback).map_err(forbidden)?;
-            let mut seen = self.observer.begin(ExchangeKind::Download, &url);
-            let response = self
-                .clients
-                .download
-                .get(url.clone())
-                .send()
-                .await
-                .map_err(|error| FetchError::Trouble(describe(&error)))?;
-            seen.answered(&response);
-            let status = response.status();
-            if status.is_success() {
-                let stream = response.bytes_stream().map_err(|error| FetchError::Trouble(describe(&error)));
-                return Ok(stream.boxed());
+        let unreadable = |_| FetchError::Forbidden("it cannot be read".to_owned());
+        let url = self.output_url(&url).map_err(unreadable)?;
+        let downloads = &self.clients.downloads;
+        let mut seen = self.observer.begin(ExchangeKind::Download, &url);
+        let mut response = downloads.get(url.clone()).await?;
+        seen.answered(&response);
+        // Redirects come later and lead away from `url`; they are followed without a key.
+        if wants_key(response.status()) && self.is_below_base(response.url(), "") {
+            for account in self.clients.all() {
+                let url = response.url().clone();
+                let keyed = account.download(url, self.download_timeout).await;
+                seen = self.observer.begin(ExchangeKind::Download, response.url());
+                response = keyed.map_err(|error| FetchError::Trouble(describe(&error)))?;
+                seen.answered(&response);
+                if !wants_key(response.status()) {
+                    break;
+                }
             }
-            let next = response.headers().get(LOCATION).filter(|_| status.is_redirection());
-            let Some(next) = next else {
-                return Err(FetchError::Trouble(format!("HTTP {status}")));
-            };
-            let next = next.to_str().map_err(|_| forbidden("a redirect cannot be read"))?;
-            url = url.join(next).map_err(|_| forbidden("a redirect cannot be read"))?;
         }
-        Err(FetchError::Trouble(format!("more than {REDIRECTS_MAX} redirects")))
+        let first = response.url().clone();
+        let response = downloads.follow(response).await?;
+        if *response.url() != first {
+            seen = self.observer.begin(ExchangeKind::Download, response.url());
+            seen.answered(&response);
+        }
+        Ok(response.bytes_stream().map_err(|error| FetchError::Trouble(describe(&error))).boxed())
     }
 
-    /// Returns the URL of a path on the configured origin.
+    /// Returns the URL of a path of the service.
     pub(super) fn at(&self, path: &str) -> Url {
         let mut url = self.base.clone();
-        url.set_path(path);
+        url.set_path(&format!("{}{}", self.base.path(), path.trim_start_matches('/')));
         url
     }
 
     /// Returns a URL from the upstream where the key may be sent to it: on the configured origin and below `path`.
     pub(super) fn trusted(&self, given: Option<&str>, path: &str) -> Option<Url> {
-        given.and_then(|given| Url::parse(given).ok()).filter(|given| {
-            given.origin() == self.base.origin()
-                && given.path().starts_with(path)
-                && given.username().is_empty()
-                && given.password().is_none()
-        })
+        given.and_then(|given| Url::parse(given).ok()).filter(|given| self.is_below_base(given, path))
     }
+
+    /// Returns the URL of an output. A path is one of the service, and so below the configured address.
+    fn output_url(&self, given: &str) -> Result<Url, url::ParseError> {
+        let is_path = given.starts_with('/') && !given.starts_with("//") && !given.starts_with("/\\");
+        if is_path && !given.starts_with(self.base.path()) {
+            return self.base.join(&format!("{}{}", self.base.path(), &given[1..]));
+        }
+        self.base.join(given)
+    }
+
+    /// Returns whether a URL is one of the service with a path that begins with `path`.
+    fn is_below_base(&self, url: &Url, path: &str) -> bool {
+        let below = url.path().strip_prefix(self.base.path());
+        url.origin() == self.base.origin()
+            && below.is_some_and(|below| below.starts_with(path.trim_start_matches('/')))
+            && url.username().is_empty()
+            && url.password().is_none()
+    }
+}
+
+/// Returns whether an output may be there for those who have a key.
+fn wants_key(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
 /// Returns the answer's `Date`.
@@ -274,24 +284,6 @@ async fn bounded_body(mut response: Response, bytes_max: usize) -> Result<BytesM
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-/// Describes the error and its causes, without the URL, which may contain a signature.
-fn describe(error: &reqwest::Error) -> String {
-    let mut text = match () {
-        () if error.is_timeout() => "timed out".to_owned(),
-        () if error.is_connect() => "cannot connect".to_owned(),
-        () => "the connection broke".to_owned(),
-    };
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -97,7 +97,8 @@ pub(crate) enum InputKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SubmitFormat {
     pub(crate) format: RequestFormat,
-    /// A submit of this subject was accepted before, so a path that is not found is no proof of a refusal.
+    /// A submit of this account, model and task was accepted before at the same API, so a path that is not found is no
+    /// proof of a refusal.
     pub(crate) accepted_before: bool,
     /// The key may be tried raw: no submit of this account was accepted with the present style.
     pub(crate) may_change_auth: bool,

@@ -83,6 +83,11 @@ impl GptProto {
         self.exchange.query(account, auth, path, body).await
     }
 
+    /// Returns the hosts of results that the service names, and whether pictures may be downloaded from them.
+    pub(crate) async fn check_result_hosts(&self) -> (&'static [&'static str], Result<(), String>) {
+        self.exchange.check_result_hosts().await
+    }
+
     pub(super) async fn submit_once(
         &self,
         account: &AccountId,

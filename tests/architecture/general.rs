@@ -6,7 +6,7 @@ a abandoned abandonment accept accepted accepting accessor acknowledged acquire 
 address after age agent ai alive all allocation allowance allowed already ambiguity ambiguous amount an and annotation
 answer any api app append arg argument array as asset async at attempted attribution audit auth authentication
 authorization availability available average
-back backend background backoff balance banner base base64 batch bearer before begin benching binary bind blob block blocking
+back backend background backoff balance banner base base64 basis batch bearer before begin benching binary bind blob block blocking
 body bomb bool bound boundary browser bucket buffer build builder bulk by bypass byte bytes
 cache cached call callback cancel cancellation cancelled candidate carried case cause certificate chain change changed
 channel chart check checked checker choice chosen chunk chunked clamp class classification classifier classify cleaner
@@ -30,9 +30,9 @@ guard
 handle handler handshake hash header healthy heap heartbeat held help hidden hint histogram history hit host hosts hour
 http http1 http2 hub hyper
 id identical identity idle ids ignored image immediate import in incoming index info inline injected inner input inspection
-instance intake integer interim internal interval into invalid io ip iso issue item iterator
+instance intake integer interface interim internal interval into invalid io ip iso issue item iterator
 join joined json
-keep key keyed kind known
+keep key keyed kind knowledge known
 label language last late latency latest launch layer layout learned learner learning left legacy length letter level
 lib library lifecycle lifetime limit limited limiter line linear link list listen listener live load local location
 lock log logged logging lookup loop lossy
@@ -44,7 +44,7 @@ object observation observed observer of off offset ok on once one only open open
 ordering origin other out outcome outgoing output outstanding over override overview owned owner
 pad padded padding page paged pagination paid pair panic parallel parameter parameterised params parse parsed parser
 parsing part partial parts password past patch path pattern pause payment peak peer pending per percent percentile period
-permanent permission persist persisted phase pick picture pipe pixel placeholder plain plan planner planning png point
+permanent permission persist persisted persistence phase pick picture pipe pixel placeholder plain plan planner planning png point
 policy polled poller polling pool port position post predicate predicted prefer preference prefix prepared presign
 pressure preview previous price priced pricing primary printer prior priority private probe probing problem process
 processing producer production profile program progress project property proto protocol provider proxy pruned public

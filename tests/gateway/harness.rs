@@ -14,6 +14,7 @@ mod program;
 mod raw;
 mod receiver;
 mod relay;
+mod tunnel;
 mod upstream;
 
 pub(crate) use client::{Answer, Client, Edit};
@@ -23,6 +24,7 @@ pub(crate) use program::{Program, Run};
 pub(crate) use raw::Raw;
 pub(crate) use receiver::{Receiver, WEBHOOK_SECRET};
 pub(crate) use relay::Relay;
+pub(crate) use tunnel::{Tunnel, serve_tls};
 pub(crate) use upstream::Upstream;
 
 // All secrets contain the mark that `tests/canary/scan.py` searches.
@@ -31,6 +33,8 @@ pub(crate) use upstream::Upstream;
 pub(crate) const UPSTREAM_KEY: &str = "sk-upstream-vQ7kZp3XvQ7kZp3XvQ7kZp3X-one";
 /// The key of a second account.
 pub(crate) const OTHER_UPSTREAM_KEY: &str = "sk-upstream-vQ7kZp3XvQ7kZp3XvQ7kZp3X-other";
+/// The password of the proxy, which only the proxy may receive.
+pub(crate) const PROXY_PASSWORD: &str = "proxy-vQ7kZp3XvQ7kZp3XvQ7kZp3X-password";
 pub(crate) const ALICE: &str = "sk-gw-alice-vQ7kZp3XvQ7kZp3XvQ7kZp3X";
 pub(crate) const BOB: &str = "sk-gw-bob-vQ7kZp3XvQ7kZp3XvQ7kZp3X";
 

@@ -20,6 +20,7 @@ mod examples;
 mod keys;
 mod limits;
 mod money;
+mod network;
 mod operator;
 mod outputs;
 mod predictions;

@@ -32,7 +32,7 @@ pub(super) async fn check(config: &Config, upstream: &GptProto, section: &mut Se
             unknown_prediction(upstream, account, answers.auth, section).await;
         }
     }
-    dns::check(config, section).await;
+    dns::check(config, upstream, section).await;
 }
 
 /// What the questions about one key have shown.

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::simulator::rules::errors::GUIDELINES;
+use crate::simulator::rules::errors::{GUIDELINES, GUIDELINES_RELAY};
 use crate::simulator::rules::inputs::WRONG_URL;
-use crate::simulator::scenario::{Outcome, Scenario, SubmitAnswer};
+use crate::simulator::scenario::{ErrorTexts, IdForm, Outcome, PollUrl, Scenario, SubmitAnswer, UsageDetails};
 use crate::simulator::world::cost::Usage;
 use crate::simulator::world::handle::Simulator;
 use crate::simulator::world::prediction::Prediction;
@@ -22,7 +22,9 @@ pub(super) enum OutputForm {
     DataUri,
     ObjectUrl,
     ObjectImageUrl,
+    ObjectUri,
     ObjectB64,
+    ObjectB64Camel,
 }
 
 /// Returns the status word of the prediction API.
@@ -49,10 +51,13 @@ pub(super) fn status(scenario: &Scenario, prediction: &Prediction, phase: Phase)
 }
 
 /// Returns the error text of an outcome; none for a completed prediction.
-pub(super) fn failure(outcome: Outcome) -> Option<&'static str> {
+pub(super) fn failure(outcome: Outcome, scenario: &Scenario) -> Option<&'static str> {
     match outcome {
         Outcome::Completed => None,
-        Outcome::FailedPolicy => Some(GUIDELINES),
+        Outcome::FailedPolicy => Some(match scenario.errors.texts {
+            ErrorTexts::Vendor => GUIDELINES,
+            ErrorTexts::Relay => GUIDELINES_RELAY,
+        }),
         Outcome::FailedProvider | Outcome::Stuck => {
             Some("The upstream provider returned an error, please try again later")
         }
@@ -62,6 +67,33 @@ pub(super) fn failure(outcome: Outcome) -> Option<&'static str> {
         Outcome::Cancelled => Some("The task was cancelled"),
         Outcome::Timeout => Some("The task timed out"),
         Outcome::Expired => Some("The task has expired"),
+    }
+}
+
+/// Inserts the id of a prediction, in the form and under the key of the scenario.
+pub(super) fn insert_id(object: &mut Value, scenario: &Scenario, prediction: &Prediction) {
+    object[id_key(scenario)] = id(scenario, prediction);
+}
+
+/// Returns the id as it is shown.
+pub(super) fn id(scenario: &Scenario, prediction: &Prediction) -> Value {
+    match (scenario.submit.ids, prediction.id.parse::<u64>()) {
+        (IdForm::Numeric, Ok(number)) => json!(number),
+        _ => json!(prediction.id),
+    }
+}
+
+/// Returns the key of an id.
+pub(super) fn id_key(scenario: &Scenario) -> &'static str {
+    if scenario.submit.ids == IdForm::TaskId { "taskId" } else { "id" }
+}
+
+/// Returns the polling URL of a path in the form of the scenario.
+pub(super) fn poll_url(scenario: &Scenario, origin: &str, path: &str) -> Option<String> {
+    match scenario.submit.poll_url {
+        PollUrl::Absolute => Some(format!("{origin}{path}")),
+        PollUrl::Relative => Some(path.to_owned()),
+        PollUrl::Absent => None,
     }
 }
 
@@ -111,6 +143,8 @@ pub(super) async fn output(
         OutputForm::RelativeUrl => json!(path),
         OutputForm::ObjectUrl => json!({"url": url}),
         OutputForm::ObjectImageUrl => json!({"image_url": url}),
+        OutputForm::ObjectUri => json!({"uri": url}),
+        OutputForm::ObjectB64Camel => json!({"b64Json": base64(simulator, prediction, index).await}),
         OutputForm::Base64 => json!(base64(simulator, prediction, index).await),
         OutputForm::ObjectB64 => json!({"b64_json": base64(simulator, prediction, index).await}),
         OutputForm::DataUri => {
@@ -126,12 +160,17 @@ async fn base64(simulator: &Simulator, prediction: &Prediction, index: usize) ->
 }
 
 /// Returns usage in the form that all APIs share.
-pub(super) fn usage(usage: Usage) -> Value {
-    let input = usage.text + usage.image;
-    json!({
+pub(super) fn usage(usage: Usage, scenario: &Scenario) -> Value {
+    let details = scenario.result.usage_details;
+    let image = if details == UsageDetails::NoPictures { 0 } else { usage.image };
+    let input = usage.text + image;
+    let mut shown = json!({
         "input_tokens": input,
-        "input_tokens_details": {"text_tokens": usage.text, "image_tokens": usage.image},
         "output_tokens": usage.output,
         "total_tokens": input + usage.output,
-    })
+    });
+    if details != UsageDetails::Absent {
+        shown["input_tokens_details"] = json!({"text_tokens": usage.text, "image_tokens": image});
+    }
+    shown
 }

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use axum::extract::Request;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::answers::failure;
 use crate::simulator::rules::edge;
 use crate::simulator::rules::errors::Refusal;
 use crate::simulator::rules::values::{Api, LimitKind};
-use crate::simulator::scenario::{FaultTarget, Scenario};
+use crate::simulator::scenario::{FailureAnswer, FaultTarget, Scenario};
+use crate::simulator::world::clock::Now;
 use crate::simulator::world::handle::Simulator;
 use crate::simulator::world::prediction::Prediction;
+use crate::simulator::world::schedule::Phase;
 
 /// The part of a poll that is specific to an API.
 pub(super) trait PollApi {
@@ -19,6 +23,29 @@ pub(super) trait PollApi {
 
     /// Returns the body that describes a prediction.
     async fn body(simulator: &Simulator, scenario: &Scenario, prediction: &Prediction, origin: &str) -> Value;
+}
+
+/// Returns the answer to a poll of a failed prediction, whose documented body is `body`.
+fn failed(mut body: Value, text: &str, api: Api, scenario: &Scenario) -> Response {
+    let mut with_code = || {
+        if body.get("code").is_some() {
+            body["code"] = json!(400);
+            body["message"] = json!(text);
+        }
+        body.take()
+    };
+    match (scenario.result.failure_answer, api) {
+        (FailureAnswer::Status400, _) => (StatusCode::BAD_REQUEST, axum::Json(with_code())).into_response(),
+        (FailureAnswer::Status400Bare, _) => Refusal::invalid(text).response(api, scenario),
+        (FailureAnswer::Code400, Api::Prediction) => axum::Json(with_code()).into_response(),
+        (FailureAnswer::Code400Bare, Api::Prediction) => {
+            axum::Json(json!({"code": 400, "message": text, "data": null})).into_response()
+        }
+        // The other APIs have no envelope.
+        (FailureAnswer::Documented | FailureAnswer::Code400 | FailureAnswer::Code400Bare, _) => {
+            axum::Json(body).into_response()
+        }
+    }
 }
 
 /// Handles a poll of a prediction that was bought through the same API.
@@ -51,7 +78,13 @@ pub(super) async fn poll<A: PollApi>(simulator: &Simulator, id: &str, request: R
         Ok(prediction) => {
             let origin = simulator.origin(request.headers(), request.uri());
             scenario = scenario.for_model(prediction.request.model.name);
-            axum::Json(A::body(simulator, &scenario, &prediction, &origin).await).into_response()
+            // Asked before the body is written, so that both are of a prediction that has ended.
+            let has_ended = prediction.phase(Now::read().at) == Phase::Ended;
+            let body = A::body(simulator, &scenario, &prediction, &origin).await;
+            match failure(prediction.outcome, &scenario).filter(|_| has_ended) {
+                Some(text) => failed(body, text, A::API, &scenario),
+                None => axum::Json(body).into_response(),
+            }
         }
         Err(refusal) => refusal.response(A::API, &scenario),
     };

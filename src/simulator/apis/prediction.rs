@@ -9,11 +9,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use self::envelope::{envelope, polling_url};
+use self::envelope::{envelope, urls};
 use super::answers::{self, OutputForm, polling_origin};
 use super::poll::{PollApi, poll};
 use super::submit::{SubmitApi, blocking, check_json, submit};
-use crate::simulator::rules::errors::{Refusal, page};
+use crate::simulator::rules::errors::{Refusal, page, status};
 use crate::simulator::rules::models::Model;
 use crate::simulator::rules::request::PictureRequest;
 use crate::simulator::rules::values::{Api, Capability, Mode};
@@ -100,6 +100,9 @@ impl SubmitApi for PredictionApi {
             | SubmitAnswer::ColonId
             | SubmitAnswer::ForeignHost
             | SubmitAnswer::Code500 => created(scenario, prediction, origin),
+            SubmitAnswer::Code429WithId => return error_with_id(200, 429, scenario, prediction),
+            SubmitAnswer::Status400WithId => return error_with_id(400, 400, scenario, prediction),
+            SubmitAnswer::Status500WithId => return error_with_id(500, 500, scenario, prediction),
         };
         axum::Json(body).into_response()
     }
@@ -120,7 +123,7 @@ async fn answer_at_end(
         return page(524);
     }
     let mut body = created(scenario, prediction, origin);
-    body["data"]["status"] = json!("processing");
+    body["data"][scenario.result.status_key.name()] = json!("processing");
     body["data"]["code"] = json!(5004);
     let text = format!("Sync mode timed out after {} seconds, please query the result", scenario.sync.give_up_s);
     body["data"]["error"] = json!(text);
@@ -132,29 +135,42 @@ fn immediate(key: &str, outputs: &[Value]) -> Value {
     json!({"data": data, "message": "success", "code": 200})
 }
 
+/// Returns an error beside the id of a prediction, which exists all the same.
+fn error_with_id(http: u16, code: u16, scenario: &Scenario, prediction: &Prediction) -> Response {
+    let message = match code {
+        429 => "Too many requests, please try again later",
+        400 => "Bad Request",
+        _ => "Internal server error",
+    };
+    let mut body = json!({"code": code, "message": message, "data": {}});
+    answers::insert_id(&mut body["data"], scenario, prediction);
+    (status(http), axum::Json(body)).into_response()
+}
+
 /// Returns the envelope of a prediction that was just accepted.
 fn created(scenario: &Scenario, prediction: &Prediction, origin: &str) -> Value {
-    let get = polling_url(polling_origin(scenario, origin), prediction);
     let mut data = json!({
-        "id": prediction.id,
         "model": prediction.request.model.name,
         "outputs": [],
-        "urls": {"get": get},
         "hasNsfwContents": [],
-        "status": scenario.submit.status,
         "createdAt": prediction.schedule.created.wall.strftime("%Y-%m-%d %H:%M:%S").to_string(),
         "executionTime": 0,
         "timings": {"inference": 0},
     });
+    answers::insert_id(&mut data, scenario, prediction);
+    data[scenario.result.status_key.name()] = json!(scenario.submit.status);
+    if let Some(urls) = urls(scenario, polling_origin(scenario, origin), prediction) {
+        data["urls"] = urls;
+    }
     let mut body = json!({"message": "success", "code": 200});
     match scenario.submit.answer {
-        SubmitAnswer::UrlsArray => data["urls"] = json!([{"get": get}]),
+        SubmitAnswer::UrlsArray => data["urls"] = json!([data["urls"]]),
         SubmitAnswer::DataArray => data = json!([data]),
-        SubmitAnswer::IdInUrl => remove(&mut data, "id"),
+        SubmitAnswer::IdInUrl => remove(&mut data, answers::id_key(scenario)),
         SubmitAnswer::TopLevelId => {
-            remove(&mut data, "id");
+            remove(&mut data, answers::id_key(scenario));
             remove(&mut data, "urls");
-            body["task_id"] = json!(prediction.id);
+            body["task_id"] = answers::id(scenario, prediction);
         }
         SubmitAnswer::Documented
         | SubmitAnswer::ColonId
@@ -162,6 +178,9 @@ fn created(scenario: &Scenario, prediction: &Prediction, origin: &str) -> Value 
         | SubmitAnswer::ImmediateUrl
         | SubmitAnswer::ImmediateB64
         | SubmitAnswer::Completed
+        | SubmitAnswer::Code429WithId
+        | SubmitAnswer::Status400WithId
+        | SubmitAnswer::Status500WithId
         | SubmitAnswer::Code500 => {}
     }
     body["data"] = data;

@@ -12,9 +12,12 @@ use serde_json::json;
 
 use crate::simulator::rules::edge;
 use crate::simulator::rules::errors::{GUIDELINES, Refusal};
+use crate::simulator::rules::fields::Fields;
+use crate::simulator::rules::json::JsonValue;
 use crate::simulator::rules::request::PictureRequest;
 use crate::simulator::rules::values::{Api, LimitKind};
 use crate::simulator::scenario::{FaultTarget, PolicyAnswer, Scenario, SubmitAnswer};
+use crate::simulator::world::counters::{RefusedSubmit, SentBody};
 use crate::simulator::world::handle::Simulator;
 use crate::simulator::world::links;
 use crate::simulator::world::prediction::{Prediction, Sender, Submission};
@@ -29,6 +32,11 @@ pub(super) trait SubmitApi: Sized {
     /// Returns the model, where the path names it.
     fn model(&self) -> Option<&str> {
         None
+    }
+
+    /// Returns what a refused body holds.
+    async fn sent(_content_type: &str, body: Bytes) -> SentBody {
+        sent_json(&body)
     }
 
     /// Validates a body.
@@ -51,11 +59,12 @@ pub(super) async fn submit<A: SubmitApi>(simulator: &Simulator, api: A, request:
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else {
-        simulator.with(|world, _| world.counters.submit_rejected(path));
-        return Refusal::new(413, "Request body too large").response(A::API, &scenario);
+        let response = Refusal::new(413, "Request body too large").response(A::API, &scenario);
+        keep_refusal::<A>(simulator, path, &head.headers, Bytes::new(), response.status()).await;
+        return response;
     };
     if let Some(page) = edge::refused(&scenario, path, body.len()) {
-        simulator.with(|world, _| world.counters.submit_rejected(path));
+        keep_refusal::<A>(simulator, path, &head.headers, body, page.status()).await;
         return page;
     }
     if let Some(answer) = injected.before_effect(A::API, &scenario) {
@@ -69,10 +78,11 @@ pub(super) async fn submit<A: SubmitApi>(simulator: &Simulator, api: A, request:
         return answer;
     }
     let origin = simulator.origin(&head.headers, &head.uri);
-    let call = Call { headers: head.headers, query: head.uri.query().map(str::to_owned), body };
+    let query = head.uri.query().map(str::to_owned);
+    let call = Call { headers: head.headers.clone(), query, body: body.clone() };
     let accepted = accept(simulator, &scenario, api, call).await;
     if let Ok(prediction) = &accepted {
-        simulator.with(|world, _| world.counters.path(path).accepted += 1);
+        simulator.with(|world, _| world.counters.paths.accepted(path));
         scenario = scenario.for_model(prediction.request.model.name);
         tokio::time::sleep(Duration::from_millis(scenario.submit.delay_ms)).await;
     }
@@ -81,11 +91,29 @@ pub(super) async fn submit<A: SubmitApi>(simulator: &Simulator, api: A, request:
         Ok(_) if injected.fault.discards_answer() => StatusCode::OK.into_response(),
         Ok(prediction) => A::answer(simulator, &scenario, &prediction, &origin).await,
         Err(refused) => {
-            simulator.with(|world, _| world.counters.submit_rejected(path));
+            keep_refusal::<A>(simulator, path, &head.headers, body, refused.status()).await;
             refused
         }
     };
     injected.after_effect(response, A::API, &scenario).await
+}
+
+/// Counts a refused submit and keeps what it held.
+async fn keep_refusal<A: SubmitApi>(
+    simulator: &Simulator,
+    path: &str,
+    headers: &HeaderMap,
+    body: Bytes,
+    status: StatusCode,
+) {
+    let (path, status) = (path.to_owned(), status.as_u16());
+    let key_form = without_key(headers).remove(header::AUTHORIZATION.as_str());
+    let body = A::sent(content_type(headers), body).await;
+    simulator.with(|world, _| world.refuse(RefusedSubmit { path, status, key_form, body }));
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// A received call.
@@ -128,8 +156,7 @@ async fn accept<A: SubmitApi>(
 
 async fn read<A: SubmitApi>(scenario: &Arc<Scenario>, api: A, call: Call, key: String) -> Result<Submission, Refusal> {
     let Call { headers, query, body } = call;
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let request = api.read(content_type, body, scenario).await?;
+    let request = api.read(content_type(&headers), body, scenario).await?;
     let scenario = &scenario.for_model(request.model.name);
     let violates_policy = violates_policy(&request.prompt, scenario);
     match (violates_policy, scenario.policy.answer) {
@@ -147,6 +174,15 @@ pub(super) async fn blocking(
     read: impl FnOnce() -> Result<PictureRequest, Refusal> + Send + 'static,
 ) -> Result<PictureRequest, Refusal> {
     tokio::task::spawn_blocking(read).await.map_err(|_| Refusal::new(500, "Internal server error"))?
+}
+
+/// Returns what a JSON body holds.
+pub(super) fn sent_json(body: &Bytes) -> SentBody {
+    let Ok(JsonValue::Object(fields)) = JsonValue::parse(body) else {
+        return SentBody::default();
+    };
+    let prompt = Fields(&fields).text("prompt").ok().flatten().map(str::to_owned);
+    SentBody { fields: fields.into_iter().map(|(name, _)| name).collect(), prompt }
 }
 
 /// Returns whether a `Content-Type` has this media type.

@@ -149,6 +149,19 @@ async fn keys_balances_and_channels_can_be_withdrawn_and_restored_while_running(
             "Insufficient balance",
         ),
         (json!({"models": {"no_channel": ["gpt-image-2"]}}), json!({"models": {"no_channel": []}}), 429, "no channel"),
+        (json!({"models": {"overloaded": ["gpt-image-2"]}}), json!({"models": {"overloaded": []}}), 429, "  tid:"),
+        (
+            json!({"models": {"no_permission": ["gpt-image-2"]}}),
+            json!({"models": {"no_permission": []}}),
+            403,
+            "no permission for this resource",
+        ),
+        (
+            json!({"balance": {"empty_keys": [KEY], "empty_status": 402}}),
+            json!({"balance": {"empty_keys": []}}),
+            402,
+            "Insufficient balance",
+        ),
     ];
     for (withdraw, restore, status, text) in changes {
         upstream.scenario(withdraw).await;
@@ -159,8 +172,8 @@ async fn keys_balances_and_channels_can_be_withdrawn_and_restored_while_running(
         upstream.submit(&edit()).await;
     }
     let used = upstream.control("counters").await["keys"][KEY].take();
-    assert_eq!((&used["submits_accepted"], &used["calls_403"]), (&json!(3), &json!(2)));
-    assert_eq!(used["submits_429"], json!({"channel": 1}));
+    assert_eq!((&used["submits_accepted"], &used["calls_403"]), (&json!(6), &json!(3)));
+    assert_eq!(used["submits_429"], json!({"channel": 1, "overload": 1}));
     upstream.stop().await;
 }
 
@@ -231,6 +244,30 @@ async fn a_key_is_accepted_in_the_forms_of_the_scenario() {
 }
 
 #[tokio::test]
+async fn refused_submits_are_shown_as_they_were_sent() {
+    let upstream = Upstream::start(json!({"inputs": {"base64_images": "refuse_422"}})).await;
+    assert_eq!(upstream.submit_request(&edit()).send().await.unwrap().status(), 422);
+    let form = reqwest::multipart::Form::new().text("prompt", "blend").text("size", "7x7");
+    let form = form.part("image", reqwest::multipart::Part::bytes(png(8, 8)));
+    let sent = upstream.client.post(format!("{}/v1/images/edits", upstream.origin));
+    assert_eq!(sent.header("authorization", KEY).multipart(form).send().await.unwrap().status(), 400);
+    assert_eq!(
+        upstream.control("refusals").await,
+        json!([
+            {
+                "path": "/api/v3/openai/gpt-image-2/image-edit", "status": 422, "key_form": "bearer",
+                "fields": ["base64_images", "prompt", "quality"], "prompt": "make it blue",
+            },
+            {
+                "path": "/v1/images/edits", "status": 400, "key_form": "raw", "fields": ["prompt", "size", "image"],
+                "prompt": "blend",
+            },
+        ])
+    );
+    upstream.stop().await;
+}
+
+#[tokio::test]
 async fn the_edge_refuses_submits_polls_and_the_list_of_models() {
     let upstream = Upstream::start(json!({})).await;
     let created = upstream.submit(&edit()).await;
@@ -255,5 +292,16 @@ async fn the_edge_refuses_submits_polls_and_the_list_of_models() {
     let counters = upstream.control("counters").await;
     assert_eq!(counters["paths"], json!({"/api/v3/openai/gpt-image-2/image-edit": {"accepted": 3, "refused": 2}}));
     assert_eq!(counters["submits_rejected"], 2);
+    upstream.stop().await;
+}
+
+#[tokio::test]
+async fn a_download_needs_the_key_where_the_scenario_says_so() {
+    let upstream = Upstream::start(json!({"files": {"needs_key": "yes"}})).await;
+    let created = upstream.submit(&edit()).await;
+    let done = upstream.wait(get_url(&created)).await;
+    let file = done["data"]["outputs"][0].as_str().unwrap();
+    assert_eq!(upstream.client.get(file).send().await.unwrap().status(), 401);
+    assert_eq!(upstream.poll(file).await.status(), 200);
     upstream.stop().await;
 }

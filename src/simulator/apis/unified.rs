@@ -66,13 +66,16 @@ impl SubmitApi for UnifiedApi {
 async fn task(simulator: &Simulator, scenario: &Scenario, prediction: &Prediction, origin: &str) -> Value {
     let phase = prediction.phase(Now::read().at);
     let mut task = json!({
-        "id": prediction.id,
-        "status": status(phase, prediction.outcome),
-        "polling_url": format!("{origin}/api/v3/tasks/result/{}", prediction.id),
         "model": format!("{}{}", read::VENDOR, prediction.request.model.name),
         "native_status": answers::status(scenario, prediction, phase),
         "created_at": prediction.schedule.created.wall.to_string(),
     });
+    answers::insert_id(&mut task, scenario, prediction);
+    task[scenario.result.status_key.name()] = json!(status(phase, prediction.outcome));
+    let path = format!("/api/v3/tasks/result/{}", prediction.id);
+    if let Some(url) = answers::poll_url(scenario, origin, &path) {
+        task["polling_url"] = json!(url);
+    }
     if phase != Phase::Ended {
         return task;
     }
@@ -81,7 +84,7 @@ async fn task(simulator: &Simulator, scenario: &Scenario, prediction: &Predictio
         prediction.schedule.created.wall.saturating_add(jiff::SignedDuration::try_from(ran).unwrap_or_default());
     task["completed_at"] = json!(ended.unwrap_or(prediction.schedule.created.wall).to_string());
     task["timings"] = json!({"inference": prediction.schedule.latency_ms});
-    if let Some(text) = answers::failure(prediction.outcome) {
+    if let Some(text) = answers::failure(prediction.outcome, scenario) {
         task["error"] = json!(text);
         return task;
     }
@@ -91,7 +94,7 @@ async fn task(simulator: &Simulator, scenario: &Scenario, prediction: &Predictio
     let urls = answers::outputs(simulator, prediction, origin, OutputForm::Url, count).await;
     task["unsigned_urls"] = json!(urls);
     if scenario.unified.usage == UnifiedUsage::Reported {
-        task["usage"] = answers::usage(prediction.cost.usage);
+        task["usage"] = answers::usage(prediction.cost.usage, scenario);
     }
     task
 }

@@ -7,10 +7,16 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::values::{Api, LimitKind};
-use crate::simulator::scenario::{ErrorShape, LimitShape, RetryAfter, Scenario};
+use crate::simulator::scenario::{ErrorShape, ErrorTexts, LimitShape, RetryAfter, Scenario};
 
+/// The text of a submit without balance.
+pub(crate) const NO_BALANCE: &str = "Insufficient balance";
+/// The beginning of the text about a model without a channel, before its name.
+const NO_CHANNEL: &str = "no channel found for model ";
 /// The text of a refusal by content policy.
 pub(crate) const GUIDELINES: &str = "Input may not meet the guidelines. Please adjust and try again.";
+/// The same by a relay.
+pub(crate) const GUIDELINES_RELAY: &str = "提示词内容违规，请修改后重试";
 
 /// A refused request.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +64,14 @@ impl Refusal {
 
     /// Returns the refusal of a model without a channel for the account.
     pub(crate) fn no_channel(status: u16, model: &str) -> Self {
-        Self { limit: Some(LimitKind::Channel), ..Self::new(status, format!("no channel found for model {model}")) }
+        Self { limit: Some(LimitKind::Channel), ..Self::new(status, format!("{NO_CHANNEL}{model}")) }
+    }
+
+    /// Returns the refusal of an overloaded model, with the trace id that such texts end in.
+    pub(crate) fn overloaded() -> Self {
+        let (trace, millis) = (rand::random::<u128>(), jiff::Timestamp::now().as_millisecond());
+        let text = format!("The model is overloaded. Please try again later.  tid:{trace:032x}_{millis}");
+        Self { limit: Some(LimitKind::Overload), ..Self::new(429, text) }
     }
 
     /// Returns a 429 after which the request may be repeated.
@@ -76,7 +89,10 @@ impl Refusal {
             (_, _, ErrorShape::Documented) if self.flat => ErrorShape::C,
             (_, _, shape) => shape,
         };
-        let mut response = self.in_shape(shape);
+        let mut response = match scenario.errors.texts {
+            ErrorTexts::Vendor => self.in_shape(shape),
+            ErrorTexts::Relay => self.translated().in_shape(shape),
+        };
         if let Some(after) = self.retry_after
             && let Some(value) = retry_after(scenario.limits.retry_after, after)
         {
@@ -85,13 +101,26 @@ impl Refusal {
         response
     }
 
+    /// Returns this refusal with the text of a relay.
+    fn translated(&self) -> Self {
+        let message = match self.message.as_str() {
+            NO_BALANCE => "用户余额不足，请充值后重试".to_owned(),
+            GUIDELINES => GUIDELINES_RELAY.to_owned(),
+            text => match text.strip_prefix(NO_CHANNEL) {
+                Some(model) => format!("当前分组下模型 {model} 无可用渠道"),
+                None => return self.clone(),
+            },
+        };
+        Self { message, code: self.status, ..self.clone() }
+    }
+
     fn in_shape(&self, shape: ErrorShape) -> Response {
         let (code, message) = (self.code, &self.message);
         let body = match shape {
             ErrorShape::Documented | ErrorShape::A => json!({"error": {"message": message, "type": code.to_string()}}),
             ErrorShape::B => {
                 let (kind, code) = match self.message.as_str() {
-                    GUIDELINES => ("invalid_request_error", "content_policy_violation"),
+                    GUIDELINES | GUIDELINES_RELAY => ("invalid_request_error", "content_policy_violation"),
                     _ => type_and_code(code),
                 };
                 json!({"error": {"message": message, "type": kind, "code": code}})
@@ -176,6 +205,33 @@ mod tests {
         for (shape, expected) in shapes {
             assert_eq!(body(refusal.in_shape(shape)).await, expected);
         }
+    }
+
+    #[tokio::test]
+    async fn a_relay_has_texts_of_its_own() {
+        let mut scenario = Scenario::default();
+        scenario.errors.texts = ErrorTexts::Relay;
+        for (refusal, status, text) in [
+            (Refusal::new(403, NO_BALANCE), 403, "余额不足"),
+            (Refusal::no_channel(503, "gpt-image-2"), 503, "模型 gpt-image-2 无可用渠道"),
+            (Refusal::guidelines(), 400, "违规"),
+            (Refusal::new(401, "Invalid signature"), 401, "Invalid signature"),
+        ] {
+            let response = refusal.response(Api::Prediction, &scenario);
+            assert_eq!(response.status(), status);
+            let body = body(response).await;
+            assert!(body["error"]["message"].as_str().unwrap().contains(text), "{body}");
+            assert_eq!(body["error"]["type"], status.to_string());
+        }
+    }
+
+    #[test]
+    fn an_overloaded_model_is_named_with_a_trace_id() {
+        let refusal = Refusal::overloaded();
+        let (text, id) = refusal.message.split_once("  tid:").unwrap();
+        assert_eq!((refusal.status, text), (429, "The model is overloaded. Please try again later."));
+        let (hex, millis) = id.split_once('_').unwrap();
+        assert!(hex.len() == 32 && millis.parse::<u64>().is_ok());
     }
 
     #[test]

@@ -176,19 +176,31 @@ impl Model {
         MODELS.iter().find(|model| model.name == name)
     }
 
-    /// Returns a model by name.
+    /// Returns a model by name, with the rules of the scenario's table.
+    pub(crate) fn in_table(name: &str, rules: &Models) -> Option<&'static Self> {
+        match rules.plus_table {
+            PlusTable::Strict if name == STRICT_PLUS.name => Some(&STRICT_PLUS),
+            PlusTable::Strict | PlusTable::Documented => Self::named(name),
+        }
+    }
+
+    /// Returns a model by name, if it can be used.
     ///
     /// # Errors
     ///
-    /// When there is no such model, or the account has no channel for it.
+    /// When there is no such model, the account has no channel or no permission for it, or it is overloaded.
     pub(crate) fn available(name: &str, rules: &Models) -> Result<&'static Self, Refusal> {
-        let mut model =
-            Self::named(name).ok_or_else(|| Refusal::invalid(format!("Invalid model: {name} does not exist")))?;
-        if rules.plus_table == PlusTable::Strict && model.name == STRICT_PLUS.name {
-            model = &STRICT_PLUS;
-        }
-        if rules.no_channel.iter().any(|name| name == model.name) {
+        let model = Self::in_table(name, rules)
+            .ok_or_else(|| Refusal::invalid(format!("Invalid model: {name} does not exist")))?;
+        let is_in = |names: &[String]| names.iter().any(|name| name == model.name);
+        if is_in(&rules.no_channel) {
             return Err(Refusal::no_channel(rules.no_channel_status, model.name));
+        }
+        if is_in(&rules.overloaded) {
+            return Err(Refusal::overloaded());
+        }
+        if is_in(&rules.no_permission) {
+            return Err(Refusal::new(403, "no permission for this resource"));
         }
         Ok(model)
     }

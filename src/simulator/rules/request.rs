@@ -32,6 +32,8 @@ pub(crate) struct PictureRequest {
     pub(crate) jpeg_quality: u8,
     pub(crate) mode: Mode,
     pub(crate) response_format: ResponseFormat,
+    /// Number of partial pictures of an answer that is streamed; none for an answer in one piece.
+    pub(crate) stream: Option<u8>,
     /// The body as it was sent, with digests in place of pictures.
     pub(crate) parameters: serde_json::Value,
 }

@@ -81,6 +81,8 @@ pub(crate) enum LimitKind {
     Interval,
     /// The model has no channel.
     Channel,
+    /// The model is overloaded.
+    Overload,
     /// An injected fault.
     Fault,
 }

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 pub struct Submit {
     /// The form of the answer.
     pub answer: SubmitAnswer,
+    /// The form of ids.
+    pub ids: IdForm,
+    /// The form of the address for polls.
+    pub poll_url: PollUrl,
     /// The first status word.
     pub status: String,
     /// Pause between creating the prediction and answering, in milliseconds, not scaled by `speed`.
@@ -16,7 +20,13 @@ pub struct Submit {
 
 impl Default for Submit {
     fn default() -> Self {
-        Self { answer: SubmitAnswer::Documented, status: "created".to_owned(), delay_ms: 0 }
+        Self {
+            answer: SubmitAnswer::Documented,
+            ids: IdForm::Hex,
+            poll_url: PollUrl::Absolute,
+            status: "created".to_owned(),
+            delay_ms: 0,
+        }
     }
 }
 
@@ -52,10 +62,16 @@ pub struct Results {
     pub empty_polls: u32,
     /// Where usage is reported.
     pub usage: UsagePlace,
+    /// How usage reports the input pictures.
+    pub usage_details: UsageDetails,
+    /// The key of the status word.
+    pub status_key: StatusKey,
     /// The error value without an error.
     pub no_error: NoError,
     /// The error value of a failure.
     pub failure_error: FailureError,
+    /// The answer that reports a failure.
+    pub failure_answer: FailureAnswer,
     /// The NSFW value.
     pub nsfw: Nsfw,
     /// The form of times.
@@ -74,8 +90,11 @@ impl Default for Results {
             missing_outputs: 0,
             empty_polls: 0,
             usage: UsagePlace::Data,
+            usage_details: UsageDetails::Full,
+            status_key: StatusKey::Status,
             no_error: NoError::Empty,
             failure_error: FailureError::String,
+            failure_answer: FailureAnswer::Documented,
             nsfw: Nsfw::Empty,
             timestamps: Timestamps::Rfc3339,
             keys: KeyStyle::Snake,
@@ -110,6 +129,47 @@ choices! {
         Code500,
         /// `urls.get` on another host.
         ForeignHost,
+        /// HTTP 200 with `code: 429` beside the id of the prediction, which was created.
+        #[serde(rename = "code429_with_id")]
+        Code429WithId,
+        /// HTTP 400, likewise.
+        #[serde(rename = "status400_with_id")]
+        Status400WithId,
+        /// HTTP 500, likewise.
+        #[serde(rename = "status500_with_id")]
+        Status500WithId,
+    }
+}
+
+choices! {
+    /// The form of ids.
+    IdForm {
+        /// 32 hexadecimal digits.
+        #[default]
+        Hex,
+        /// A UUID with hyphens.
+        Uuid,
+        /// A JSON number.
+        Numeric,
+        /// As `hex`, under the key `taskId`.
+        TaskId,
+        /// `..`, which is no plain path segment.
+        Dots,
+        /// As `hex`; every second prediction has the id of the one before.
+        Repeat,
+    }
+}
+
+choices! {
+    /// The form of the address for polls.
+    PollUrl {
+        /// With scheme and host.
+        #[default]
+        Absolute,
+        /// A path.
+        Relative,
+        /// No such key.
+        Absent,
     }
 }
 
@@ -146,8 +206,12 @@ choices! {
         ObjectUrl,
         /// `{"image_url"}`
         ObjectImageUrl,
+        /// `{"uri"}`
+        ObjectUri,
         /// `{"b64_json"}`
         ObjectB64,
+        /// `{"b64Json"}`
+        ObjectB64Camel,
         /// URL, base64, data URI and object in turn.
         Mixed,
     }
@@ -161,6 +225,8 @@ choices! {
         Outputs,
         /// `output`, an array.
         Output,
+        /// `result`, an array.
+        Result,
         /// `images`, an array of objects.
         Images,
         /// `image_url`, one string.
@@ -180,6 +246,30 @@ choices! {
         ExtraParams,
         /// Not reported.
         Absent,
+    }
+}
+
+choices! {
+    /// How usage reports the input pictures.
+    UsageDetails {
+        /// `input_tokens_details` with text and picture tokens.
+        #[default]
+        Full,
+        /// No `input_tokens_details`.
+        Absent,
+        /// The pictures are not counted: no picture tokens in details and sums.
+        NoPictures,
+    }
+}
+
+choices! {
+    /// The key of the status word.
+    StatusKey {
+        /// `status`
+        #[default]
+        Status,
+        /// `state`
+        State,
     }
 }
 
@@ -208,6 +298,33 @@ choices! {
         Object,
         /// The envelope's `message`.
         Message,
+        /// `data.fail_reason`
+        FailReason,
+        /// `data.error_message`
+        ErrorMessage,
+        /// `data.reason`
+        Reason,
+    }
+}
+
+choices! {
+    /// The answer that reports a failure to a poll.
+    FailureAnswer {
+        /// HTTP 200, and a code of success in the envelope.
+        #[default]
+        Documented,
+        /// HTTP 400, the envelope with `code: 400`.
+        #[serde(rename = "status_400")]
+        Status400,
+        /// HTTP 400, an error with the text alone.
+        #[serde(rename = "status_400_bare")]
+        Status400Bare,
+        /// HTTP 200, the envelope with `code: 400`.
+        #[serde(rename = "code_400")]
+        Code400,
+        /// HTTP 200, `code: 400` with the text alone.
+        #[serde(rename = "code_400_bare")]
+        Code400Bare,
     }
 }
 
@@ -245,5 +362,15 @@ choices! {
         Snake,
         /// `hasNsfwContents`, `createdAt`
         Camel,
+    }
+}
+
+impl StatusKey {
+    /// Returns the key.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::State => "state",
+        }
     }
 }

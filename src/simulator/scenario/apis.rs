@@ -10,8 +10,10 @@ use super::requests::DataUris;
 pub struct OpenAi {
     /// Which pictures are data URIs.
     pub data_prefix: DataPrefix,
-    /// Seconds after which the edge cuts an unanswered call, divided by `speed`; 0 for never.
+    /// Seconds without a byte after which the edge cuts a call, divided by `speed`; 0 for never.
     pub edge_cut_s: u64,
+    /// Streamed answers.
+    pub stream: Streaming,
 }
 
 /// `[unified]`: `POST /api/v3/images`.
@@ -36,13 +38,15 @@ impl Default for Unified {
 pub struct Extras {
     /// Status of `GET /v1/models` for a valid key.
     pub models_status: u16,
+    /// Status of `GET /v1/cli/models` and of the description of a model, for a valid key.
+    pub cli_status: u16,
     /// Status of `GET /api/v3/user/me` for a valid key.
     pub user_me_status: u16,
 }
 
 impl Default for Extras {
     fn default() -> Self {
-        Self { models_status: 200, user_me_status: 404 }
+        Self { models_status: 200, cli_status: 200, user_me_status: 404 }
     }
 }
 
@@ -56,6 +60,19 @@ choices! {
         Always,
         /// None.
         Never,
+    }
+}
+
+choices! {
+    /// What the OpenAI API does with `stream`.
+    Streaming {
+        /// The answer is a stream of events.
+        #[default]
+        Serve,
+        /// The answer is JSON all the same.
+        Ignore,
+        /// The request is refused with 400.
+        Refuse,
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Balance {
     pub usd: f64,
     /// Keys whose balance is empty, regardless of the account's.
     pub empty_keys: Vec<String>,
+    /// The status of a submit without balance.
+    pub empty_status: u16,
     /// When a prediction is charged.
     pub charge: Charge,
     /// Whether failed predictions are charged.
@@ -74,6 +76,7 @@ impl Default for Balance {
         Self {
             usd: 100_000.0,
             empty_keys: Vec::new(),
+            empty_status: 403,
             charge: Charge::Completion,
             charge_failed: ChargeFailed::No,
             plus_picture_usd: 0.03,

@@ -26,6 +26,8 @@ impl Default for Pictures {
 pub struct Files {
     /// Origin of the URLs, such as `http://127.0.0.1:9000`; empty for the origin of the request.
     pub origin: String,
+    /// Whether a download needs a key.
+    pub needs_key: NeedsKey,
     /// Seconds after completion in which a URL works, not scaled by `speed`; 0 for no limit.
     pub expires_after_s: u64,
     /// The status after that.
@@ -50,6 +52,7 @@ impl Default for Files {
     fn default() -> Self {
         Self {
             origin: String::new(),
+            needs_key: NeedsKey::No,
             expires_after_s: 0,
             expired_status: 403,
             fail_first: 0,
@@ -93,6 +96,17 @@ impl Format {
             Self::Jpeg => "jpg",
             Self::Webp => "webp",
         }
+    }
+}
+
+choices! {
+    /// Whether a download needs a key.
+    NeedsKey {
+        /// It needs none.
+        #[default]
+        No,
+        /// Without a valid key: 401.
+        Yes,
     }
 }
 

@@ -23,6 +23,14 @@ pub enum Profile {
     /// The edge bans this client: a 403 page with error 1010 on every call
     #[value(name = "edge-403")]
     Edge403,
+    /// The model gpt-image-2 is overloaded: 429
+    Overloaded,
+    /// The key has no permission for the model gpt-image-2: 403
+    NoPermission,
+    /// Ids are UUIDs
+    UuidIds,
+    /// A relay: other names of fields, error texts in Chinese, and another status for a model without a channel
+    Relay,
     /// The edge cuts a call that is silent for 100 seconds; at the speed of the service
     SlowEdge,
 }

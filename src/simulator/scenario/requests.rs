@@ -11,6 +11,8 @@ use serde_json::Value;
 pub struct Errors {
     /// The shape of every refusal except 429.
     pub shape: ErrorShape,
+    /// The texts about balance, channels and content policy.
+    pub texts: ErrorTexts,
 }
 
 /// `[auth]`: which keys are refused.
@@ -31,6 +33,10 @@ pub struct Models {
     pub no_channel: Vec<String>,
     /// The status of a request for such a model.
     pub no_channel_status: u16,
+    /// Overloaded models: 429.
+    pub overloaded: Vec<String>,
+    /// Models for which the keys have no permission: 403.
+    pub no_permission: Vec<String>,
     /// Fields that the model does not support.
     pub unknown_fields: Unknown,
     /// `n` and `quality` on gpt-image-2-plus.
@@ -48,6 +54,8 @@ impl Default for Models {
         Self {
             no_channel: Vec::new(),
             no_channel_status: 429,
+            overloaded: Vec::new(),
+            no_permission: Vec::new(),
             unknown_fields: Unknown::Ignore,
             plus_extras: Unknown::Reject,
             foreign_mask: Unknown::Ignore,
@@ -118,6 +126,17 @@ choices! {
         C,
         /// `{"error":{"code":401,"message"}}`
         D,
+    }
+}
+
+choices! {
+    /// The texts about balance, channels and content policy.
+    ErrorTexts {
+        /// Those of the vendor.
+        #[default]
+        Vendor,
+        /// Those of relays, in Chinese.
+        Relay,
     }
 }
 

@@ -5,6 +5,9 @@ use crate::simulator::rules::request::PictureRequest;
 use crate::simulator::rules::values::Quality;
 use crate::simulator::scenario::Scenario;
 
+/// Output tokens of one partial picture, from the vendor's table.
+const PARTIAL_TOKENS: u64 = 100;
+
 /// Usage in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Usage {
@@ -23,7 +26,8 @@ impl Usage {
             Quality::Medium => 805.0,
             Quality::High => 3_220.0,
         };
-        let each = (square * megapixels(request.size)).ceil() as u64;
+        let partial = u64::from(request.stream.unwrap_or(0)) * PARTIAL_TOKENS;
+        let each = (square * megapixels(request.size)).ceil() as u64 + partial;
         Self {
             text: request.prompt.chars().count() as u64 / 4 + 1,
             image: request.inputs.iter().map(image_tokens).sum(),

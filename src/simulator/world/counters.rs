@@ -31,7 +31,7 @@ pub(crate) struct Counters {
     /// Accepted submits by API; an API without submits is absent.
     pub(crate) accepted_by_api: BTreeMap<Api, u64>,
     /// Submits by path; a path without submits is absent.
-    pub(crate) paths: BTreeMap<String, PathCounters>,
+    pub(crate) paths: SubmitsByPath,
     /// Links that were fetched.
     pub(crate) links_fetched: u64,
     /// Links that could not be fetched.
@@ -40,12 +40,47 @@ pub(crate) struct Counters {
     pub(crate) keys: BTreeMap<String, KeyCounters>,
 }
 
+/// The submits to each path.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(transparent)]
+pub(crate) struct SubmitsByPath(BTreeMap<String, PathCounters>);
+
 /// The submits to one path.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct PathCounters {
-    pub(crate) accepted: u64,
+struct PathCounters {
+    accepted: u64,
     /// By the service or by the edge.
-    pub(crate) refused: u64,
+    refused: u64,
+}
+
+impl SubmitsByPath {
+    pub(crate) fn accepted(&mut self, path: &str) {
+        self.0.entry(path.to_owned()).or_default().accepted += 1;
+    }
+
+    pub(crate) fn refused(&mut self, path: &str) {
+        self.0.entry(path.to_owned()).or_default().refused += 1;
+    }
+}
+
+/// A refused submit, as it was sent.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RefusedSubmit {
+    pub(crate) path: String,
+    /// The status of the answer.
+    pub(crate) status: u16,
+    /// `bearer` or `raw`; none without a key.
+    pub(crate) key_form: Option<String>,
+    #[serde(flatten)]
+    pub(crate) body: SentBody,
+}
+
+/// What a body holds, as far as it can be read.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct SentBody {
+    /// The names of the fields.
+    pub(crate) fields: Vec<String>,
+    pub(crate) prompt: Option<String>,
 }
 
 /// The counters of one key.
@@ -69,16 +104,6 @@ pub(crate) struct KeyCounters {
 impl Counters {
     pub(crate) fn key(&mut self, key: &str) -> &mut KeyCounters {
         self.keys.entry(key.to_owned()).or_default()
-    }
-
-    pub(crate) fn path(&mut self, path: &str) -> &mut PathCounters {
-        self.paths.entry(path.to_owned()).or_default()
-    }
-
-    /// Counts a submit that was refused.
-    pub(crate) fn submit_rejected(&mut self, path: &str) {
-        self.submits_rejected += 1;
-        self.path(path).refused += 1;
     }
 
     /// Counts a submit that was refused with 429; `key` is none if the key was invalid.

@@ -20,6 +20,9 @@ use crate::simulator::rules::errors::Refusal;
 use crate::simulator::rules::inputs::Input;
 use crate::simulator::scenario::{KeyForm, Scenario};
 
+/// Index of the first partial picture, which differs from those of all pictures.
+const PARTIAL_INDEX: u32 = 1000;
+
 /// A running simulator. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Simulator(Arc<Shared>);
@@ -119,15 +122,20 @@ impl Simulator {
         }
     }
 
+    /// Waits until the links of a prediction are fetched, which may move its end, and returns its state then. After a reset
+    /// that is the state in which it was accepted.
+    pub(crate) async fn wait_for_links(&self, prediction: &Prediction) -> Prediction {
+        if let Some(links) = &prediction.links.fetched {
+            links.wait().await;
+        }
+        let found = self.with(|world, _| world.predictions.current(prediction).cloned());
+        found.unwrap_or_else(|| prediction.clone())
+    }
+
     /// Waits until a prediction has ended and returns its final state; none if it has not ended by `deadline`.
     pub(crate) async fn wait_for_end(&self, prediction: &Prediction, deadline: Option<Instant>) -> Option<Prediction> {
         let waiting = async {
-            if let Some(links) = &prediction.links.fetched {
-                links.wait().await;
-            }
-            // The links may have moved the end. After a reset, the prediction ends as it was accepted.
-            let found = self.with(|world, _| world.predictions.by_id(&prediction.id).cloned());
-            let ended = found.unwrap_or_else(|| prediction.clone());
+            let ended = self.wait_for_links(prediction).await;
             tokio::time::sleep_until(ended.schedule.ends).await;
             ended
         };
@@ -152,6 +160,15 @@ impl Simulator {
         };
         let drawn = cell.get_or_try_init(|| tokio::task::spawn_blocking(move || draw(&drawing)));
         drawn.await.ok().cloned()
+    }
+
+    /// Draws a picture as it looks before it is done; not kept in memory.
+    pub(crate) async fn partial_picture(&self, prediction: &Prediction, index: u8) -> Option<Bytes> {
+        let request = Arc::clone(&prediction.request);
+        let scenario = self.scenario().for_model(request.model.name);
+        let index = PARTIAL_INDEX + u32::from(index);
+        let drawing = Drawing { format: request.format(&scenario), request, index, padding_bytes: 0 };
+        tokio::task::spawn_blocking(move || draw(&drawing)).await.ok()
     }
 
     /// Writes an accepted prediction to the log and waits until the log is on disk.

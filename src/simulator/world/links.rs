@@ -41,14 +41,13 @@ pub(crate) fn start(simulator: &Simulator, prediction: &Prediction) {
     if prediction.links.fetched.is_none() {
         return;
     }
-    let (simulator, id) = (simulator.clone(), prediction.id.clone());
-    let request = std::sync::Arc::clone(&prediction.request);
+    let (simulator, prediction) = (simulator.clone(), prediction.clone());
     simulator.lifecycle().spawn("links", async move {
-        let fetched = fetch_all(&simulator, &request).await;
+        let fetched = fetch_all(&simulator, &prediction.request).await;
         if let Err(error) = &fetched {
-            tracing::debug!(id, error, "link not fetched; the prediction fails");
+            tracing::debug!(id = prediction.id, error, "link not fetched; the prediction fails");
         }
-        simulator.with(|world, now| world.finish_links(&id, fetched, now));
+        simulator.with(|world, now| world.finish_links(&prediction, fetched, now));
     });
 }
 

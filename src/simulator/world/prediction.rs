@@ -14,7 +14,7 @@ use super::cost::Cost;
 use super::schedule::{Phase, Schedule};
 use crate::simulator::rules::inputs::Input;
 use crate::simulator::rules::request::PictureRequest;
-use crate::simulator::scenario::{Links as LinkRule, Outcome, Scenario, SubmitAnswer};
+use crate::simulator::scenario::{Links as LinkRule, Outcome, Scenario};
 
 /// A validated submit.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Prediction {
     /// Creates a prediction that runs from `starts`, with outcome and latency drawn from `random`.
     pub(crate) fn new(
         submission: Submission,
-        number: usize,
+        (number, id): (usize, String),
         starts: Instant,
         scenario: &Scenario,
         random: &mut StdRng,
@@ -101,12 +101,6 @@ impl Prediction {
             () => draw_outcome(&request.prompt, scenario, random),
         };
         let schedule = Schedule::draw(&request, outcome, starts, scenario, random, now);
-        let hex = format!("{:032x}", rand::random::<u128>());
-        let id = if scenario.submit.answer == SubmitAnswer::ColonId {
-            format!("{}:task_{hex}", request.model.name)
-        } else {
-            hex
-        };
         Self {
             id,
             number,

@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use super::ids::new_id;
 use super::prediction::{FetchedInputs, Prediction};
 use super::schedule::Phase;
 use crate::simulator::rules::errors::Refusal;
@@ -36,6 +37,18 @@ impl Predictions {
     /// Returns the number of the next prediction.
     pub(super) fn next_number(&self) -> usize {
         self.all.len()
+    }
+
+    /// Returns the id of the next prediction.
+    pub(super) fn new_id(&self, request: &PictureRequest, scenario: &Scenario) -> String {
+        // With repeated ids, predictions come in pairs.
+        let last = self.all.last().filter(|last| last.number % 2 == 0);
+        new_id(request, last.map(|last| last.id.as_str()), scenario)
+    }
+
+    /// Returns the present state of a prediction; none after a reset.
+    pub(crate) fn current(&mut self, of: &Prediction) -> Option<&mut Prediction> {
+        self.all.get_mut(of.number).filter(|prediction| prediction.id == of.id)
     }
 
     /// Adds a prediction. Returns whether it is the first one with these parameters.
@@ -105,15 +118,15 @@ impl Predictions {
         }
     }
 
-    /// Starts a prediction whose links are fetched, or fails it. Does nothing when there is none of this id.
+    /// Starts a prediction whose links are fetched, or fails it. Does nothing after a reset.
     pub(super) fn finish_links(
         &mut self,
-        id: &str,
+        of: &Prediction,
         fetched: Result<FetchedInputs, String>,
         scenario: &Scenario,
         now: Instant,
     ) {
-        let Some(prediction) = self.by_id(id) else {
+        let Some(prediction) = self.current(of) else {
             return;
         };
         let number = prediction.number;

@@ -1,6 +1,6 @@
 //! The state of the simulated service and the rules by which it changes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +9,18 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 use super::clock::Now;
-use super::counters::Counters;
+use super::counters::{Counters, RefusedSubmit};
 use super::prediction::{FetchedInputs, Prediction, Submission};
 use super::predictions::Predictions;
 use super::schedule::Phase;
 use crate::simulator::faults::{InjectedFault, ScheduledFault, next_fault};
-use crate::simulator::rules::errors::Refusal;
+use crate::simulator::rules::errors::{NO_BALANCE, Refusal};
 use crate::simulator::rules::limits::RateLimiter;
 use crate::simulator::rules::values::{Api, LimitKind};
 use crate::simulator::scenario::{Charge, ChargeFailed, FaultTarget, Outcome, Scaled, Scenario};
+
+/// Number of refused submits that are kept.
+const REFUSALS_KEPT: usize = 10_000;
 
 /// The state of the simulated service.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub(crate) struct World {
     pub(crate) balance_usd: f64,
     pub(crate) predictions: Predictions,
     pub(crate) faults: Vec<ScheduledFault>,
+    /// The last refused submits, oldest first.
+    pub(crate) refusals: VecDeque<RefusedSubmit>,
     /// Start of the first fixed window.
     epoch: Instant,
     limiters: HashMap<String, RateLimiter>,
@@ -42,6 +47,7 @@ impl World {
             balance_usd: scenario.balance.usd,
             predictions: Predictions::default(),
             faults: Vec::new(),
+            refusals: VecDeque::new(),
             epoch: now.at,
             limiters: HashMap::new(),
             random: StdRng::seed_from_u64(scenario.seed),
@@ -96,15 +102,16 @@ impl World {
         let key = &submission.sender.key;
         if self.balance_usd <= 0.0 || rules.balance.empty_keys.contains(key) {
             self.counters.key(key).calls_403 += 1;
-            return Err(Refusal::new(403, "Insufficient balance"));
+            return Err(Refusal::new(rules.balance.empty_status, NO_BALANCE));
         }
         let limits = rules.limits.of(key);
         self.limiters.entry(key.clone()).or_default().check_submit(&limits, self.epoch, now.at)?;
         let starts = self.predictions.start_time(key, &limits, now.at)?;
         self.limiters.entry(key.clone()).or_default().count_submit(&limits, now.at);
 
+        let id = self.predictions.new_id(&submission.request, &rules);
         let number = self.predictions.next_number();
-        let prediction = Prediction::new(submission, number, starts, &rules, &mut self.random, now);
+        let prediction = Prediction::new(submission, (number, id), starts, &rules, &mut self.random, now);
         self.insert(prediction);
         if rules.balance.charge == Charge::Submit {
             self.charge(number);
@@ -119,6 +126,16 @@ impl World {
         let is_first = self.predictions.insert(prediction);
         self.counters.submits_repeated += u64::from(!is_first);
         self.counters.unfinished_peak = self.counters.unfinished_peak.max(self.predictions.unfinished().len());
+    }
+
+    /// Counts a refused submit and keeps it.
+    pub(crate) fn refuse(&mut self, submit: RefusedSubmit) {
+        self.counters.submits_rejected += 1;
+        self.counters.paths.refused(&submit.path);
+        self.refusals.push_back(submit);
+        if self.refusals.len() > REFUSALS_KEPT {
+            self.refusals.pop_front();
+        }
     }
 
     /// Counts a submit or a poll of a key, or refuses it.
@@ -176,8 +193,8 @@ impl World {
     }
 
     /// Starts a prediction whose links are fetched, or fails it. Does nothing after a reset.
-    pub(crate) fn finish_links(&mut self, id: &str, fetched: Result<FetchedInputs, String>, now: Now) {
-        self.predictions.finish_links(id, fetched, &self.scenario, now.at);
+    pub(crate) fn finish_links(&mut self, of: &Prediction, fetched: Result<FetchedInputs, String>, now: Now) {
+        self.predictions.finish_links(of, fetched, &self.scenario, now.at);
     }
 }
 

@@ -64,6 +64,12 @@ impl QueryAnswer {
 }
 
 impl Exchange {
+    /// Returns the hosts of results that the service names, and whether pictures may be downloaded from them.
+    pub(in crate::upstream) async fn check_result_hosts(&self) -> (&'static [&'static str], Result<(), String>) {
+        let hosts = &self.clients.result_hosts;
+        (hosts.names(), hosts.check().await)
+    }
+
     /// Sends a call with an account's key written in one style; with a body it is a POST of JSON.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! Exchanges with a stand-in for the upstream, on this machine.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -173,24 +175,85 @@ async fn an_id_of_the_openai_format_api_is_followed_at_the_prediction_api() {
 }
 
 #[tokio::test]
-async fn addresses_stay_insecure_for_an_upstream_on_this_machine_only() {
-    let done = r#"{"data":{"id":"abc","status":"done","outputs":["http://x.example/1.png"]}}"#;
-    let (mut adapter, account, _) = stand_in(move |_| answer("200 OK", "application/json", done)).await;
-    for (loopback, expected) in [(true, "http://x.example/1.png"), (false, "https://x.example/1.png")] {
-        adapter.exchange.loopback = loopback;
-        let polled = adapter.exchange.poll(&account, adapter.exchange.at("/poll"), read).await;
-        let Ok(Polled::Finished(finished)) = polled else { panic!("{polled:?}") };
-        assert_eq!(finished.outputs, [Output::Url(expected.to_owned())]);
-        let submitted = submit(&adapter, &account, InputMethod::Base64Images, AuthStyle::Bearer).await;
-        let Ok(Submitted::Finished { finished, .. }) = submitted else { panic!("{submitted:?}") };
-        assert_eq!(finished.outputs, [Output::Url(expected.to_owned())]);
-    }
-}
-
-#[tokio::test]
 async fn a_poll_that_fails_at_http_level_still_says_how_the_task_ended() {
     let failed = r#"{"code":400,"data":{"id":"abc","status":"failed","error":"boom"}}"#;
     let (adapter, account, _) = stand_in(move |_| answer("400 Bad Request", "application/json", failed)).await;
     let polled = adapter.exchange.poll(&account, adapter.exchange.at("/poll"), read).await;
     assert_eq!(polled, Ok(Polled::Failed(Failure::TaskFailed { message: "boom".to_owned() })));
+}
+
+/// Resolves every name to a fake address, as a local proxy does.
+struct FakeAddresses;
+
+impl Resolve for FakeAddresses {
+    fn resolve(&self, _name: Name) -> Resolving {
+        let found = std::iter::once(SocketAddr::from(([198, 18, 0, 7], 0)));
+        Box::pin(async move { Ok(Box::new(found) as Addrs) })
+    }
+}
+
+fn exchange(variables: &[(&str, &str)]) -> Exchange {
+    let key = [("GPTPROTO_API_KEY", "sk-test")];
+    let variables = key.iter().chain(variables).map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    let config = Config::load(None, &variables.collect::<Environment>()).unwrap();
+    let exchange = Exchange::new(&config.upstream, &config.accounts).unwrap();
+    let clients = exchange.clients.resolving_with(&config.upstream, Arc::new(FakeAddresses));
+    Exchange { clients, ..exchange }
+}
+
+#[tokio::test]
+async fn nothing_is_bought_where_results_could_not_be_downloaded() {
+    let call = Call {
+        path: "/api/v3/openai/gpt-image-2/image-edit".to_owned(),
+        auth: AuthStyle::Bearer,
+        content_type: "application/json".to_owned(),
+        body: StreamingBody::default().text("{}"),
+        timeout: Duration::from_secs(1),
+        answer_bytes_max: 1000,
+    };
+    let commit: Commit = Box::new(|| Box::pin(async { panic!("the submit was sent") }));
+    let account = AccountId("default".into());
+    let format = RequestFormat::documented(InputMethod::Base64Images);
+    let format = SubmitFormat { format, accepted_before: true, may_change_auth: false };
+    let reader = SubmitReader { read: |_| SubmitAnswer::Unusable, format: &format, fields: Vec::new() };
+    let refused = exchange(&[]).submit(&account, call, commit, reader).await.unwrap_err();
+    let SubmitError::Rejected(failure @ Failure::Unreachable { .. }) = &refused else { panic!("{refused:?}") };
+    assert!(!failure.may_have_been_bought());
+    for part in ["oss.gptproto.com resolves to 198.18.0.7", "a fake-IP address", "upstream.download_allow"] {
+        assert!(format!("{failure:?}").contains(part), "{failure:?}");
+    }
+}
+
+#[test]
+fn every_path_is_below_the_prefix_and_no_slash_is_doubled() {
+    for (base, prefix) in [
+        ("https://gptproto.com", ""),
+        ("https://gptproto.com/", ""),
+        ("https://relay.example/api/gptproto", "/api/gptproto"),
+        ("https://relay.example/api/gptproto/", "/api/gptproto"),
+    ] {
+        let exchange = exchange(&[("GATEWAY_UPSTREAM__BASE_URL", base)]);
+        let origin = base.split('/').take(3).collect::<Vec<_>>().join("/");
+        let at = |path: &str| exchange.at(path).to_string();
+        assert_eq!(at("/v1/models"), format!("{origin}{prefix}/v1/models"));
+        let result = "/api/v3/predictions/a%2Fb/result";
+        assert_eq!(at(result), format!("{origin}{prefix}{result}"));
+
+        let trusted = |given: &str| exchange.trusted(Some(given), "/api/v3/predictions/").is_some();
+        assert!(trusted(&at(result)), "{base}");
+        for given in [
+            format!("{origin}{prefix}/api/v3/predictions"),
+            format!("{origin}{prefix}/v1/models"),
+            format!("{origin}{prefix}/api/v3/predictions/../../v1/models"),
+            format!("{origin}/other/api/v3/predictions/x/result"),
+            format!("https://collector.example{prefix}/api/v3/predictions/x/result"),
+            format!("http{}{prefix}/api/v3/predictions/x/result", &origin[5..]),
+            at(result).replace("://", "://user@"),
+            result.to_owned(),
+        ] {
+            assert!(!trusted(&given), "{given}");
+        }
+        // Without the prefix it is not the service.
+        assert_eq!(trusted(&format!("{origin}{result}")), prefix.is_empty());
+    }
 }

@@ -69,7 +69,8 @@ pub(super) struct StoredSubject {
     pub(super) task: String,
     pub(super) inputs: String,
     pub(super) masked: bool,
-    pub(super) accepted: bool,
+    /// Methods in which a submit was ever accepted.
+    pub(super) accepted: Vec<String>,
     pub(super) methods: Vec<StoredMethod>,
 }
 

@@ -78,10 +78,11 @@ pub(crate) struct FormatChange {
 /// How the refusals of a purchase end, by what is remembered of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum EndOfTries {
-    /// Everything was refused, so the request itself may be at fault: nothing is remembered.
+    /// Everything was refused, so the pictures may be at fault: nothing is remembered.
     AllRefused,
-    /// Something is left that was not tried: what was refused by name is tried last by the next purchase.
-    Limit,
+    /// A parameter of the client's was refused, or something is left that was not tried: methods that were refused are
+    /// tried last by the next purchase.
+    Early,
 }
 
 impl FormatChange {
@@ -109,8 +110,8 @@ impl FormatTable {
         at: Timestamp,
     ) -> FormatChoice {
         if self.mode == FirstContact::Strict {
-            let accepted_before = self.knowledge.has_accepted(subject);
             let format = options.first();
+            let accepted_before = self.knowledge.is_served(subject, format.method);
             return FormatChoice::Submit(SubmitFormat { format, accepted_before, may_change_auth: false });
         }
         for method in self.knowledge.subject(subject).lapse(at) {
@@ -119,7 +120,7 @@ impl FormatTable {
         self.fallbacks.forget_old(now);
         self.probes.release(purchase, Some(subject));
         if !self.may_fall_back(subject, tries, purchase) {
-            return self.exhausted(subject, options, tries, purchase, EndOfTries::Limit);
+            return self.exhausted(subject, options, tries, purchase, EndOfTries::Early);
         }
         let asks = self.probes.is_asking(subject, purchase);
         let mut left = candidates(&self.knowledge, subject, options, tries, asks);
@@ -160,7 +161,7 @@ impl FormatTable {
         };
         FormatChoice::Submit(SubmitFormat {
             format,
-            accepted_before: self.knowledge.has_accepted(subject),
+            accepted_before: self.knowledge.is_served(subject, method.0),
             may_change_auth: !auth.proven && !tries.has_auth(&subject.account, style.other()),
         })
     }
@@ -242,7 +243,10 @@ impl FormatTable {
         let other_method = match &refusal {
             FormatRefusal::Auth | FormatRefusal::Field(_) | FormatRefusal::Size => false,
             FormatRefusal::Inputs | FormatRefusal::Path => !self.knowledge.subject(subject).refuse_proven(method),
-            FormatRefusal::Unclear => !self.knowledge.has_accepted(subject) && tries.unclear() < 2,
+            FormatRefusal::Unclear => {
+                let state = self.knowledge.method(subject, method);
+                !matches!(state, Some(MethodState::Proven { .. } | MethodState::Suspect { .. })) && tries.unclear() < 2
+            }
         };
         if other_method && self.knowledge.subject(subject).refuse(method, &text, purchase, at) {
             self.changed(subject, format.clone(), "refused", &text);
@@ -256,13 +260,12 @@ impl FormatTable {
         if goes_on && in_limits {
             return FormatVerdict::TryAnother;
         }
-        let end = if goes_on { EndOfTries::Limit } else { EndOfTries::AllRefused };
-        let failure = match refusal {
-            // The client can do something about these itself.
-            FormatRefusal::Field(_) | FormatRefusal::Size => failure,
-            _ if !other_method && refusal != FormatRefusal::Auth && refusal != FormatRefusal::Unclear => failure,
-            _ => explained(tries, options).unwrap_or(failure),
-        };
+        let is_parameter = matches!(refusal, FormatRefusal::Field(_) | FormatRefusal::Size);
+        let end = if goes_on || is_parameter { EndOfTries::Early } else { EndOfTries::AllRefused };
+        let is_clients_picture = !other_method && matches!(refusal, FormatRefusal::Inputs | FormatRefusal::Path);
+        // The client can do something about these itself.
+        let failure =
+            if is_parameter || is_clients_picture { failure } else { explained(tries, options).unwrap_or(failure) };
         self.end(subject, tries, purchase, end);
         FormatVerdict::End(failure)
     }
@@ -346,9 +349,15 @@ impl FormatTable {
 
     /// Ends the tries of a purchase that was not accepted.
     fn end(&mut self, subject: &FormatSubject, tries: &FormatTries, purchase: PurchaseId, end: EndOfTries) {
-        let all_refused = end == EndOfTries::AllRefused;
-        for (subject, method) in self.knowledge.forget_refusals(subject, tries, purchase, all_refused) {
-            self.changed(&subject, documented(method), "unknown", "the request was not accepted another way either");
+        if end == EndOfTries::AllRefused {
+            for (subject, method) in self.knowledge.forget_refusals(subject, tries, purchase) {
+                self.changed(
+                    &subject,
+                    documented(method),
+                    "unknown",
+                    "the request was not accepted another way either",
+                );
+            }
         }
         self.probes.release(purchase, None);
     }

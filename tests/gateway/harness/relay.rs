@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{OriginalUri, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use gptproto_gateway::lifecycle::Lifecycle;
@@ -30,19 +30,30 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) async fn to(upstream: &Upstream) -> Self {
-        Self::start(upstream, None).await
+        Self::start(upstream, "", None).await
+    }
+
+    /// Forwards what is below a path, and nothing else.
+    pub(crate) async fn below(upstream: &Upstream, prefix: &str) -> Self {
+        Self::start(upstream, prefix, None).await
+    }
+
+    /// Forwards what is below a path, and makes paths of the simulator's addresses in every response.
+    pub(crate) async fn below_with_paths(upstream: &Upstream, prefix: &str) -> Self {
+        Self::start(upstream, prefix, Some((upstream.origin.clone(), String::new()))).await
     }
 
     /// Replaces a text in every response.
     pub(crate) async fn replacing(upstream: &Upstream, from: &str, by: &str) -> Self {
-        Self::start(upstream, Some((from.to_owned(), by.to_owned()))).await
+        Self::start(upstream, "", Some((from.to_owned(), by.to_owned()))).await
     }
 
-    async fn start(upstream: &Upstream, replaced: Option<(String, String)>) -> Self {
+    async fn start(upstream: &Upstream, prefix: &str, replaced: Option<(String, String)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let relay = Self { origin, seen: Arc::default(), http: http(), to: upstream.origin.clone(), replaced };
-        let router = Router::new().fallback(pass_on).with_state(relay.clone());
+        let service = Router::new().fallback(pass_on).with_state(relay.clone());
+        let router = if prefix.is_empty() { service } else { Router::new().nest(prefix, service) };
         let lifecycle = Lifecycle::default();
         let serving =
             gptproto_gateway::server::accept::serve(listener, router, lifecycle.clone(), lifecycle.stop_token());
@@ -55,9 +66,9 @@ impl Relay {
     }
 }
 
-async fn pass_on(State(relay): State<Relay>, request: Request) -> Response {
+async fn pass_on(State(relay): State<Relay>, OriginalUri(uri): OriginalUri, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let path = head.uri.path().to_owned();
+    let path = uri.path().to_owned();
     relay.seen.lock().unwrap_or_else(PoisonError::into_inner).push(Seen { path, headers: head.headers.clone() });
     let body = to_bytes(body, usize::MAX).await.unwrap();
     let mut headers = head.headers;

@@ -59,13 +59,16 @@ impl After<'_> {
         let mut polls = self.facts.observed.exchanges.iter();
         let last = polls.rfind(|seen| seen.kind == ExchangeKind::Poll && seen.is_success())?;
         let (status, outputs) = (shape::status(&last.body), shape::outputs(&last.body));
-        let mut answer = self.query(&last.path, None).await;
+        // Below the address of the service, as all paths are.
+        let base = self.config.upstream.base_url.path().trim_end_matches('/');
+        let path = last.path.strip_prefix(base)?;
+        let mut answer = self.query(path, None).await;
         for _ in 0..REPEATS_MAX {
             if !answer.as_ref().is_ok_and(|answer| answer.status == 429) {
                 break;
             }
             tokio::time::sleep(REPEAT_PAUSE).await;
-            answer = self.query(&last.path, None).await;
+            answer = self.query(path, None).await;
         }
         Some(match answer.map(|answer| (answer.status, answer.json_outline())) {
             Ok((200, body)) if shape::status(&body) == status && shape::outputs(&body) == outputs => {

@@ -199,8 +199,8 @@ fn output(facts: &Facts) -> Row {
     let Some(last) = downloads.last() else {
         return Row::good("output", format!("base64 in the answer, {format}, {bytes} bytes"));
     };
-    let redirects =
-        downloads.iter().filter(|seen| seen.status.is_some_and(|status| (300..400).contains(&status))).count();
+    let is_redirect = |seen: &Observation| seen.status.is_some_and(|status| (300..400).contains(&status));
+    let redirected = if downloads.iter().any(|seen| is_redirect(seen)) { ", redirected" } else { "" };
     let refused = downloads.iter().filter(|seen| matches!(seen.status, Some(401 | 403))).count();
     let key = if refused > 0 && last.is_success() { ", the key is needed" } else { "" };
     let declared = last.content_type.as_deref().unwrap_or("no media type");
@@ -209,10 +209,7 @@ fn output(facts: &Facts) -> Row {
         _ => "address",
     };
     let host = &last.host;
-    Row::good(
-        "output",
-        format!("{kind} on {host}, {redirects} redirects{key}, declared {declared}, is {format}, {bytes} bytes"),
-    )
+    Row::good("output", format!("{kind} on {host}{redirected}{key}, declared {declared}, is {format}, {bytes} bytes"))
 }
 
 fn size(facts: &Facts) -> Row {

@@ -13,7 +13,8 @@ use crate::simulator::rules::json::{JsonValue, digest_of_bytes};
 use crate::simulator::rules::models::Model;
 use crate::simulator::rules::request::{JPEG_QUALITY, PictureRequest};
 use crate::simulator::rules::values::{Api, Capability, Mode, ResponseFormat};
-use crate::simulator::scenario::{DataUris, Format, Scenario};
+use crate::simulator::scenario::{DataUris, Format, Scenario, Streaming};
+use crate::simulator::world::counters::SentBody;
 
 /// The model of a request without `model`, from the vendor's table.
 const DEFAULT_MODEL: &str = "gpt-image-1";
@@ -55,6 +56,15 @@ impl MultipartForm {
             }
         }
         Ok(form)
+    }
+
+    /// Returns what the form holds.
+    pub(crate) fn sent(&self) -> SentBody {
+        let prompt = Fields(&self.fields).text("prompt").ok().flatten().map(str::to_owned);
+        let mut fields: Vec<_> = self.fields.iter().map(|(name, _)| name.clone()).collect();
+        fields.extend((!self.images.is_empty()).then(|| "image".to_owned()));
+        fields.extend(self.mask.is_some().then(|| "mask".to_owned()));
+        SentBody { fields, prompt }
     }
 
     fn with_digests(&self) -> Value {
@@ -130,6 +140,29 @@ struct Inputs {
     mask: Option<Input>,
 }
 
+/// Returns the names of the parameters that a model accepts; of an edit, those of a form.
+pub(crate) fn names(model: &'static Model, capability: Capability, scenario: &Scenario) -> Vec<&'static str> {
+    const NAMES: [&str; 15] = [
+        "model",
+        "prompt",
+        "image",
+        "mask",
+        "n",
+        "size",
+        "quality",
+        "background",
+        "moderation",
+        "input_fidelity",
+        "output_format",
+        "output_compression",
+        "stream",
+        "partial_images",
+        "user",
+    ];
+    let body = Body { model, capability, fields: Fields(&[]), scenario: Arc::new(scenario.clone()) };
+    NAMES.into_iter().filter(|name| body.supports(name, Some("image"))).collect()
+}
+
 /// Returns the picture of `{"image_url": "..."}`.
 fn image_url(object: &JsonValue<'_>, scenario: &Scenario) -> Result<Input, Refusal> {
     let wrong = || Refusal::invalid("Invalid value for images: objects with an image_url are expected");
@@ -181,12 +214,16 @@ impl<'a> Body<'a> {
     fn request(&self, inputs: Inputs, parameters: Value) -> Result<PictureRequest, Refusal> {
         let Inputs { pictures: inputs, method, mask } = inputs;
         let fields = self.fields;
-        if fields.flag("stream")? {
-            return Err(Refusal::invalid("Invalid value for stream: streaming is not supported here"));
-        }
+        let partial = fields.integer("partial_images", 0..=3_u8)?.unwrap_or(0);
+        let stream = match (fields.flag("stream")?, self.scenario.openai.stream) {
+            (true, Streaming::Serve) => Some(partial),
+            (true, Streaming::Refuse) => {
+                return Err(Refusal::invalid("Invalid value for stream: streaming is not supported here"));
+            }
+            (true, Streaming::Ignore) | (false, _) => None,
+        };
         fields.choice("moderation", &["low", "auto"])?;
         fields.choice("input_fidelity", &["low", "high"])?;
-        fields.integer("partial_images", 0..=3_u8)?;
         fields.text("user")?;
         let format = match fields.choice("output_format", &["auto", "png", "jpeg", "webp"])? {
             Some("png") => Some(Format::Png),
@@ -220,6 +257,7 @@ impl<'a> Body<'a> {
             jpeg_quality,
             mode: Mode::Async,
             response_format: ResponseFormat::B64Json,
+            stream,
             parameters,
         })
     }

@@ -156,7 +156,7 @@ async fn parameters_outside_the_vendors_table_are_refused() {
         ("mask", json!({}), "Unknown parameter: 'mask'."),
         ("images", json!([]), "Unknown parameter: 'images'."),
         ("input_fidelity", json!("high"), "Unknown parameter: 'input_fidelity'."),
-        ("stream", json!(true), "Invalid value for stream: streaming is not supported here"),
+        ("partial_images", json!(4), "Invalid value for partial_images: an integer from 0 to 3 is expected"),
         ("n", json!("2"), "Invalid value for n: an integer from 1 to 10 is expected"),
         ("output_format", json!("gif"), "Invalid value for output_format: 'gif' is not one of auto, png, jpeg, webp"),
         (
@@ -251,6 +251,79 @@ async fn the_edge_cuts_a_call_while_the_prediction_continues() {
     assert_eq!(upstream.generate(&low("p")).await.status(), 524);
     let counters = upstream.control("counters").await;
     assert_eq!((&counters["submits_accepted"], &counters["predictions"]["completed"]), (&json!(1), &json!(0)));
+    upstream.stop().await;
+}
+
+/// Returns the events of a stream; fails when the connection breaks first.
+async fn events(response: reqwest::Response) -> reqwest::Result<Vec<Value>> {
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["content-type"]),
+        (200, &"text/event-stream".parse().unwrap())
+    );
+    let text = response.text().await?;
+    let frames = text.split_terminator("\n\n").map(|frame| frame.split_once('\n').unwrap());
+    let events = frames.map(|(name, data)| {
+        let event: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(name.strip_prefix("event: ").unwrap(), event["type"]);
+        event
+    });
+    Ok(events.collect())
+}
+
+#[tokio::test]
+async fn a_stream_has_partial_pictures_and_then_the_picture() {
+    let upstream = Upstream::start(json!({})).await;
+    let streamed = form(&[
+        ("prompt", "blend"),
+        ("model", "gpt-image-2"),
+        ("quality", "low"),
+        ("stream", "true"),
+        ("partial_images", "2"),
+    ]);
+    let all = events(upstream.edit(streamed.part("image", part(png(16, 16)))).await).await.unwrap();
+    let kinds: Vec<_> = all.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["image_edit.partial_image", "image_edit.partial_image", "image_edit.completed"]);
+    assert_eq!((&all[1]["partial_image_index"], &all[2]["size"]), (&json!(1), &json!("1024x1024")));
+    assert_eq!(all[2]["usage"]["output_tokens"], 196 + 200);
+    assert!(all[0]["b64_json"] != all[2]["b64_json"] && all[0].get("usage").is_none());
+    let picture = base64_simd::STANDARD.decode_to_vec(all[2]["b64_json"].as_str().unwrap()).unwrap();
+    assert_eq!(read_texts(&picture)["inputs"], blake3::hash(&png(16, 16)).to_hex().as_str());
+    assert_eq!(upstream.control("predictions").await[0]["method"], "multipart");
+
+    let mut body = low("p");
+    body["stream"] = json!(true);
+    let all = events(upstream.generate(&body).await).await.unwrap();
+    assert_eq!((all.len(), &all[0]["type"]), (1, &json!("image_generation.completed")));
+    upstream.scenario(json!({"life": {"outcome": "failed_policy"}})).await;
+    let all = events(upstream.generate(&body).await).await.unwrap();
+    assert!(all[0]["error"]["message"].as_str().unwrap().contains("guidelines"));
+    upstream.scenario(json!({"life": {"outcome": "completed"}, "openai": {"stream": "ignore"}})).await;
+    drawn(upstream.generate(&body).await).await;
+    upstream.scenario(json!({"openai": {"stream": "refuse"}})).await;
+    assert_eq!(upstream.generate(&body).await.status(), 400);
+    let refused =
+        refused(upstream.generate(&json!({"prompt": "p", "model": "gpt-image-2-plus", "stream": true})).await);
+    assert_eq!(refused.await.3, "Unknown parameter: 'stream'.");
+    upstream.stop().await;
+}
+
+#[tokio::test]
+async fn the_edge_cuts_a_silent_stream_and_not_one_with_partial_pictures() {
+    // A second is 10 ms. The edge waits for 200 s, and a picture takes 240 s.
+    let life = json!({"low_ms": [240_000, 240_000], "size_counts": "no"});
+    let upstream = Upstream::start(json!({"speed": 100, "life": life, "openai": {"edge_cut_s": 200}})).await;
+    let mut body = low("p");
+    body["size"] = json!("256x256");
+    let plain = body.clone();
+    body["stream"] = json!(true);
+    let silent = async { events(upstream.generate(&body).await).await };
+    let (plain, silent) = tokio::join!(upstream.generate(&plain), silent);
+    assert_eq!(plain.status(), 524);
+    assert!(silent.is_err());
+    body["partial_images"] = json!(3);
+    let all = events(upstream.generate(&body).await).await.unwrap();
+    assert_eq!((all.len(), &all[3]["type"]), (4, &json!("image_generation.completed")));
+    assert_eq!(upstream.control("counters").await["submits_accepted"], 3);
     upstream.stop().await;
 }
 

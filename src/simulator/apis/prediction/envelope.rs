@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::simulator::apis::answers::{OutputForm, failure, output, output_count, outputs, status, usage};
+use crate::simulator::apis::answers::{
+    OutputForm, failure, insert_id, output, output_count, outputs, poll_url, status, usage,
+};
 use crate::simulator::rules::values::ResponseFormat;
 use crate::simulator::scenario::{
     FailureError, KeyStyle, NoError, Nsfw, Outputs, OutputsPlace, Scenario, Timestamps, UsagePlace,
@@ -12,9 +14,10 @@ use crate::simulator::world::handle::Simulator;
 use crate::simulator::world::prediction::Prediction;
 use crate::simulator::world::schedule::Phase;
 
-/// Returns the URL at which a prediction is polled.
-pub(super) fn polling_url(origin: &str, prediction: &Prediction) -> String {
-    format!("{origin}/api/v3/predictions/{}/result", prediction.id)
+/// Returns `urls` of a prediction; none where the scenario leaves them out.
+pub(super) fn urls(scenario: &Scenario, origin: &str, prediction: &Prediction) -> Option<Value> {
+    let path = format!("/api/v3/predictions/{}/result", prediction.id);
+    poll_url(scenario, origin, &path).map(|get| json!({ "get": get }))
 }
 
 /// Returns the envelope of a prediction in its current state.
@@ -28,19 +31,24 @@ pub(super) async fn envelope(
     let now = Now::read().at;
     let phase = prediction.phase(now);
     let mut data = json!({
-        "id": prediction.id,
         "model": prediction.request.model.name,
         "outputs": [],
-        "urls": {"get": polling_url(origin, prediction)},
-        "status": status(scenario, prediction, phase),
         "executionTime": 0,
         "timings": {"inference": 0},
     });
+    insert_id(&mut data, scenario, prediction);
+    data[rules.status_key.name()] = json!(status(scenario, prediction, phase));
+    if let Some(urls) = urls(scenario, origin, prediction) {
+        data["urls"] = urls;
+    }
     let mut message = "success".to_owned();
-    let failure = (phase == Phase::Ended).then(|| failure(prediction.outcome)).flatten();
+    let failure = (phase == Phase::Ended).then(|| failure(prediction.outcome, scenario)).flatten();
     match (failure, rules.failure_error, rules.no_error) {
         (Some(text), FailureError::String, _) => data["error"] = json!(text),
         (Some(text), FailureError::Object, _) => data["error"] = json!({"message": text, "code": "task_failed"}),
+        (Some(text), FailureError::FailReason, _) => data["fail_reason"] = json!(text),
+        (Some(text), FailureError::ErrorMessage, _) => data["error_message"] = json!(text),
+        (Some(text), FailureError::Reason, _) => data["reason"] = json!(text),
         (Some(text), FailureError::Message, _) => text.clone_into(&mut message),
         (None, _, NoError::Empty) => data["error"] = json!(""),
         (None, _, NoError::Null) => data["error"] = Value::Null,
@@ -59,7 +67,7 @@ pub(super) async fn envelope(
             pictures = outputs.len();
             insert_outputs(&mut data, rules.outputs_place, outputs);
         }
-        insert_usage(&mut data, rules.usage, prediction);
+        insert_usage(&mut data, scenario, prediction);
     }
     let (nsfw_key, created_key) = match rules.keys {
         KeyStyle::Snake => ("has_nsfw_contents", "created_at"),
@@ -102,7 +110,9 @@ async fn configured_outputs(
         Outputs::DataUri => OutputForm::DataUri,
         Outputs::ObjectUrl => OutputForm::ObjectUrl,
         Outputs::ObjectImageUrl => OutputForm::ObjectImageUrl,
+        Outputs::ObjectUri => OutputForm::ObjectUri,
         Outputs::ObjectB64 => OutputForm::ObjectB64,
+        Outputs::ObjectB64Camel => OutputForm::ObjectB64Camel,
         Outputs::Mixed => {
             const FORMS: [OutputForm; 4] =
                 [OutputForm::Url, OutputForm::Base64, OutputForm::DataUri, OutputForm::ObjectUrl];
@@ -121,6 +131,7 @@ fn insert_outputs(data: &mut Value, place: OutputsPlace, outputs: Vec<Value>) {
     match place {
         OutputsPlace::Outputs => data["outputs"] = json!(outputs),
         OutputsPlace::Output => data["output"] = json!(outputs),
+        OutputsPlace::Result => data["result"] = json!(outputs),
         OutputsPlace::Images => {
             let objects =
                 outputs.into_iter().map(|output| if output.is_object() { output } else { json!({ "url": output }) });
@@ -131,9 +142,9 @@ fn insert_outputs(data: &mut Value, place: OutputsPlace, outputs: Vec<Value>) {
     }
 }
 
-fn insert_usage(data: &mut Value, place: UsagePlace, prediction: &Prediction) {
-    let value = usage(prediction.cost.usage);
-    match place {
+fn insert_usage(data: &mut Value, scenario: &Scenario, prediction: &Prediction) {
+    let value = usage(prediction.cost.usage, scenario);
+    match scenario.result.usage {
         UsagePlace::Data => data["usage"] = value,
         UsagePlace::ExtraParams => data["extra_params"] = json!({ "usage": value }),
         UsagePlace::Absent => {}

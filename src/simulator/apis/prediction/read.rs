@@ -67,8 +67,29 @@ pub(crate) fn read(
         jpeg_quality: JPEG_QUALITY,
         mode,
         response_format,
+        stream: None,
         parameters: json.with_digests(),
     })
+}
+
+/// Returns the names of the parameters that a model accepts.
+pub(crate) fn names(model: &'static Model, capability: Capability, scenario: &Scenario) -> Vec<&'static str> {
+    const NAMES: [&str; 11] = [
+        "prompt",
+        "images",
+        "image",
+        "base64_images",
+        "mask",
+        "n",
+        "size",
+        "quality",
+        "background",
+        "enable_sync_mode",
+        "response_format",
+    ];
+    let body = Body { model, capability, fields: Fields(&[]), scenario };
+    let is_read = |name: &str| name != "base64_images" || scenario.inputs.base64_images == InlinePictures::Accept;
+    NAMES.into_iter().filter(|&name| body.supports(name) && is_read(name)).collect()
 }
 
 /// A body and the rules for it.

@@ -142,6 +142,122 @@ async fn every_form_of_answer_can_be_configured() {
 }
 
 #[tokio::test]
+async fn ids_have_the_form_of_the_scenario() {
+    let upstream = Upstream::start(json!({"submit": {"ids": "uuid"}})).await;
+    let created = upstream.submit(&edit()).await;
+    let uuid = created["data"]["id"].as_str().unwrap();
+    let lengths: Vec<_> = uuid.split('-').map(str::len).collect();
+    assert_eq!(lengths, [8, 4, 4, 4, 12]);
+    assert_eq!(upstream.wait(get_url(&created)).await["data"]["id"], uuid);
+
+    upstream.scenario(json!({"submit": {"ids": "numeric", "poll_url": "absent"}})).await;
+    let created = upstream.submit(&edit()).await;
+    assert_eq!(created["data"].get("urls"), None);
+    let id = created["data"]["id"].as_u64().unwrap();
+    let done = upstream.wait(&format!("{}/api/v3/predictions/{id}/result", upstream.origin)).await;
+    assert_eq!(done["data"]["id"], id);
+
+    upstream.scenario(json!({"submit": {"ids": "task_id", "poll_url": "relative"}})).await;
+    let created = upstream.submit(&edit()).await;
+    let id = created["data"]["taskId"].as_str().unwrap();
+    assert_eq!(created["data"].get("id"), None);
+    assert_eq!(get_url(&created), format!("/api/v3/predictions/{id}/result"));
+
+    upstream.scenario(json!({"submit": {"ids": "dots", "poll_url": "absolute"}})).await;
+    assert_eq!(upstream.submit(&edit()).await["data"]["id"], "..");
+
+    upstream.scenario(json!({"submit": {"ids": "repeat"}})).await;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(upstream.submit(&edit()).await["data"]["id"].take());
+    }
+    assert!(ids[0] == ids[1] && ids[1] != ids[2] && ids[2] == ids[3]);
+    assert_eq!(upstream.control("counters").await["submits_accepted"], 8);
+    upstream.stop().await;
+}
+
+#[tokio::test]
+async fn an_error_beside_an_id_is_an_accepted_prediction() {
+    let upstream = Upstream::start(json!({})).await;
+    for (answer, status, code) in
+        [("code429_with_id", 200, 429), ("status400_with_id", 400, 400), ("status500_with_id", 500, 500)]
+    {
+        upstream.scenario(json!({"submit": {"answer": answer}})).await;
+        let response = upstream.submit_request(&edit()).send().await.unwrap();
+        assert_eq!(response.status(), status);
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(body["code"], code);
+        let id = body["data"]["id"].as_str().unwrap();
+        let done = upstream.wait(&format!("{}/api/v3/predictions/{id}/result", upstream.origin)).await;
+        assert_eq!(done["data"]["status"], "completed", "{answer}");
+    }
+    let counters = upstream.control("counters").await;
+    assert_eq!((&counters["submits_accepted"], &counters["submits_rejected"]), (&json!(3), &json!(0)));
+    upstream.stop().await;
+}
+
+#[tokio::test]
+async fn a_failure_is_reported_as_configured() {
+    let upstream = Upstream::start(json!({"life": {"outcome": "failed_policy"}})).await;
+    let created = upstream.submit(&edit()).await;
+    let url = get_url(&created);
+    upstream.wait(url).await;
+    let text = "Input may not meet the guidelines. Please adjust and try again.";
+    for (answer, status, at, word) in [
+        ("documented", 200, "/data/error", json!("failed")),
+        ("status_400", 400, "/message", json!("failed")),
+        ("status_400_bare", 400, "/error/message", Value::Null),
+        ("code_400", 200, "/message", json!("failed")),
+        ("code_400_bare", 200, "/message", Value::Null),
+    ] {
+        upstream.scenario(json!({"result": {"failure_answer": answer}})).await;
+        let response = upstream.poll(url).await;
+        assert_eq!(response.status(), status, "{answer}");
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(body.pointer(at), Some(&json!(text)), "{answer}");
+        assert_eq!(body["data"]["status"], word, "{answer}");
+        let is_error = answer == "documented" || body["code"] == 400 || body.get("error").is_some();
+        assert!(is_error, "{body}");
+    }
+    upstream.scenario(json!({"result": {"failure_answer": "documented", "status_key": "state"}})).await;
+    for key in ["fail_reason", "error_message", "reason"] {
+        upstream.scenario(json!({"result": {"failure_error": key}})).await;
+        let body: Value = upstream.poll(url).await.json().await.unwrap();
+        assert_eq!((&body["data"][key], &body["data"]["state"]), (&json!(text), &json!("failed")));
+        assert!(body["data"].get("status").is_none() && body["data"].get("error").is_none());
+    }
+    upstream.scenario(json!({"errors": {"texts": "relay"}})).await;
+    let body: Value = upstream.poll(url).await.json().await.unwrap();
+    assert!(body["data"]["reason"].as_str().unwrap().contains("违规"));
+    upstream.stop().await;
+}
+
+#[tokio::test]
+async fn usage_and_places_of_pictures_are_as_configured() {
+    let upstream = Upstream::start(json!({})).await;
+    let created = upstream.submit(&edit()).await;
+    let url = get_url(&created);
+    let full = upstream.wait(url).await["data"]["usage"].take();
+    assert!(full["input_tokens_details"]["image_tokens"].as_u64().unwrap() > 0);
+    for (details, shown) in [("absent", None), ("no_pictures", Some(0))] {
+        upstream.scenario(json!({"result": {"usage_details": details}})).await;
+        let usage = upstream.wait(url).await["data"]["usage"].take();
+        assert_eq!(usage.pointer("/input_tokens_details/image_tokens").and_then(Value::as_u64), shown);
+        assert_eq!(usage["input_tokens"] == full["input_tokens"], details == "absent");
+    }
+    for (outputs, place, pointer) in [
+        ("object_uri", "outputs", "/data/outputs/0/uri"),
+        ("object_b64_camel", "images", "/data/images/0/b64Json"),
+        ("url", "result", "/data/result/0"),
+    ] {
+        upstream.scenario(json!({"result": {"outputs": outputs, "outputs_place": place}})).await;
+        let body = upstream.wait(url).await;
+        assert!(body.pointer(pointer).is_some_and(Value::is_string), "{outputs}: {body}");
+    }
+    upstream.stop().await;
+}
+
+#[tokio::test]
 async fn failures_policy_and_sync_mode_answer_as_recorded() {
     let upstream = Upstream::start(json!({})).await;
     let mut refused = edit();

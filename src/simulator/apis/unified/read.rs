@@ -76,6 +76,7 @@ pub(crate) fn read(body: &Bytes, scenario: &Arc<Scenario>) -> Result<PictureRequ
         jpeg_quality: JPEG_QUALITY,
         mode: Mode::Async,
         response_format: ResponseFormat::Url,
+        stream: None,
         parameters: json.with_digests(),
     })
 }

@@ -181,9 +181,9 @@ fn a_prediction_starts_when_its_links_are_fetched() {
     assert!(world.counters.charged_usd == 0.0);
 
     let fetched = FetchedInputs { inputs: one.request.inputs.clone(), mask: None };
-    world.finish_links(&one.id, Ok(fetched), after(60_000));
-    world.finish_links(&other.id, Err("404".to_owned()), after(60_000));
-    world.finish_links("unknown", Err("404".to_owned()), after(60_000));
+    world.finish_links(&one, Ok(fetched), after(60_000));
+    world.finish_links(&other, Err("404".to_owned()), after(60_000));
+    world.finish_links(&Prediction { id: "unknown".to_owned(), ..one.clone() }, Err("404".to_owned()), after(60_000));
     assert_eq!(world.predictions.by_id(&one.id).unwrap().phase(after(60_900).at), Phase::Processing);
     assert!(world.predictions.by_id(&one.id).unwrap().has_completed(after(61_000).at));
     let other = world.predictions.by_id(&other.id).unwrap();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::stored::clipped;
-use super::super::{AuthStyle, FormatOptions, FormatRefusal, FormatSubject, InputMethod, RequestFormat};
+use super::super::{AuthStyle, FormatOptions, FormatSubject, InputMethod, RequestFormat};
 use super::tries::FormatTries;
 use crate::model::{AccountId, ModelId, PurchaseId, Task, Timestamp};
 
@@ -31,7 +31,17 @@ impl Knowledge {
 
     /// Returns whether a submit of a subject was accepted.
     pub(super) fn has_accepted(&self, subject: &FormatSubject) -> bool {
-        self.subjects.get(subject).is_some_and(|state| state.accepted)
+        self.subjects.get(subject).is_some_and(|state| !state.accepted.is_empty())
+    }
+
+    /// Returns whether a submit of the same account, model and task was accepted through the API of a method, so that its
+    /// path is served.
+    pub(super) fn is_served(&self, subject: &FormatSubject, method: InputMethod) -> bool {
+        let is_of = |other: &FormatSubject| {
+            (&other.account, &other.model, other.task) == (&subject.account, &subject.model, subject.task)
+        };
+        let has = |state: &SubjectState| state.accepted.iter().any(|other| other.api_kind() == method.api_kind());
+        self.subjects.iter().any(|(other, state)| is_of(other) && has(state))
     }
 
     pub(super) fn method(&self, subject: &FormatSubject, method: Method) -> Option<&MethodState> {
@@ -47,27 +57,22 @@ impl Knowledge {
         self.parameters.entry(key).or_default()
     }
 
-    /// Forgets what a purchase was refused and nothing has confirmed. `definite`: also where the refusal named its cause.
-    /// Returns the methods that are unknown again.
+    /// Forgets what a purchase was refused and nothing has confirmed. Returns the methods that are unknown again.
     pub(super) fn forget_refusals(
         &mut self,
         subject: &FormatSubject,
         tries: &FormatTries,
         by: PurchaseId,
-        definite: bool,
     ) -> Vec<(FormatSubject, Method)> {
         let mut forgotten = Vec::new();
         let accounts: BTreeSet<&AccountId> = tries.iter().map(|one| &one.account).collect();
         for account in accounts {
             let subject = FormatSubject { account: account.clone(), ..subject.clone() };
             let own = tries.iter().filter(|one| one.account == *account && one.is_of_method());
-            let own = own.filter(|one| definite || one.refusal == FormatRefusal::Unclear);
             let methods = own.map(|one| (one.format.method, one.format.fetch_links)).collect();
             let unknown = self.subject(&subject).forget_refusals(by, &methods);
             forgotten.extend(unknown.into_iter().map(|method| (subject.clone(), method)));
-            if definite {
-                self.parameters(&subject).forget_refusals(by);
-            }
+            self.parameters(&subject).forget_refusals(by);
         }
         forgotten
     }
@@ -84,8 +89,8 @@ pub(super) struct AuthState {
 /// What is known about one kind of request.
 #[derive(Debug, Default)]
 pub(super) struct SubjectState {
-    /// A submit was accepted.
-    pub(super) accepted: bool,
+    /// The methods in which a submit was ever accepted.
+    pub(super) accepted: BTreeSet<InputMethod>,
     /// A method that is absent is unknown.
     pub(super) methods: BTreeMap<Method, MethodState>,
 }
@@ -165,7 +170,7 @@ impl SubjectState {
 
     /// Notes an acceptance. Returns whether the method was not proven before.
     pub(super) fn accept(&mut self, method: Method, at: Timestamp) -> bool {
-        self.accepted = true;
+        self.accepted.insert(method.0);
         match self.methods.get_mut(&method) {
             Some(MethodState::Proven { refusals, .. }) => {
                 *refusals = 0;

@@ -42,7 +42,7 @@ fn stored_subject(subject: &FormatSubject, known: &SubjectState) -> StoredSubjec
         task: subject.task.name().to_owned(),
         inputs: subject.inputs.name().to_owned(),
         masked: subject.masked,
-        accepted: known.accepted,
+        accepted: known.accepted.iter().map(|method| method.name().to_owned()).collect(),
         methods: known.methods.iter().map(|(&method, state)| stored_method(method, state)).collect(),
     }
 }
@@ -76,7 +76,8 @@ pub(super) fn knowledge(stored: StoredFormats) -> Knowledge {
     for stored in stored.subjects.into_iter().take(ENTRIES_MAX) {
         let Some(subject) = subject(&stored) else { continue };
         let methods = stored.methods.iter().take(ENTRIES_MAX).filter_map(method).collect();
-        knowledge.subjects.insert(subject, SubjectState { accepted: stored.accepted, methods });
+        let accepted = stored.accepted.iter().filter_map(|name| InputMethod::from_name(name)).collect();
+        knowledge.subjects.insert(subject, SubjectState { accepted, methods });
     }
     for stored in stored.parameters.into_iter().take(ENTRIES_MAX) {
         let Some(task) = Task::from_name(&stored.task) else { continue };

@@ -15,7 +15,7 @@ use crate::simulator::scenario::Scenario;
 use crate::simulator::world::handle::Simulator;
 
 /// Returns the scenario of a call that the edge and the key let through.
-fn admit(simulator: &Simulator, headers: &HeaderMap, uri: &Uri) -> Result<Arc<Scenario>, Box<Response>> {
+pub(super) fn admit(simulator: &Simulator, headers: &HeaderMap, uri: &Uri) -> Result<Arc<Scenario>, Box<Response>> {
     let scenario = simulator.scenario();
     if let Some(page) = edge::refused(&scenario, uri.path(), 0) {
         return Err(Box::new(page));

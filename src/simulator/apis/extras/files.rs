@@ -1,17 +1,18 @@
-//! `GET /files/{id}/{index}.png`: downloads a picture, without a key.
+//! `GET /files/{id}/{index}.png`: downloads a picture, without a key unless the scenario demands one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::simulator::faults::{cut_at, in_pieces};
 use crate::simulator::rules::errors::{page, status};
 use crate::simulator::rules::values::Api;
-use crate::simulator::scenario::{ContentType, Cut, FaultTarget, Format, Scenario};
+use crate::simulator::scenario::{ContentType, Cut, FaultTarget, Format, NeedsKey, Scenario};
 use crate::simulator::world::handle::Simulator;
 use crate::simulator::world::prediction::Prediction;
 
@@ -30,7 +31,7 @@ pub(crate) async fn download(
     let response = if let Some(answer) = injected.before_effect(Api::Prediction, &scenario) {
         answer
     } else {
-        let response = serve(&simulator, &scenario, &id, &name, request.uri()).await;
+        let response = serve(&simulator, &scenario, &id, &name, &request.into_parts().0).await;
         injected.after_effect(response, Api::Prediction, &scenario).await
     };
     if !response.status().is_success() && !response.status().is_redirection() {
@@ -39,13 +40,8 @@ pub(crate) async fn download(
     response
 }
 
-async fn serve(
-    simulator: &Simulator,
-    scenario: &Arc<Scenario>,
-    id: &str,
-    name: &str,
-    uri: &axum::http::Uri,
-) -> Response {
+async fn serve(simulator: &Simulator, scenario: &Arc<Scenario>, id: &str, name: &str, head: &Parts) -> Response {
+    let uri = &head.uri;
     let index: Option<usize> = name.split_once('.').and_then(|(index, _)| index.parse().ok());
     let hop: u32 =
         uri.query().and_then(|query| query.strip_prefix("hop=")).and_then(|hop| hop.parse().ok()).unwrap_or(0);
@@ -55,6 +51,11 @@ async fn serve(
         None => Arc::clone(scenario),
     };
     let rules = &scenario.files;
+    if rules.needs_key == NeedsKey::Yes
+        && let Err(refusal) = simulator.authenticate(&head.headers)
+    {
+        return refusal.response(Api::Prediction, scenario);
+    }
     let found = simulator.with(|world, now| {
         let index = index?;
         let prediction = world.predictions.by_id(id).filter(|prediction| prediction.has_completed(now.at))?;
