@@ -126,6 +126,11 @@ impl RequestFormat {
         Self { method, fetch_links: false, auth: AuthStyle::default(), omitted: BTreeSet::new(), size: None }
     }
 
+    /// Returns whether it is the documented format of an input method, however the key is sent.
+    pub(crate) fn is_documented(&self, method: InputMethod) -> bool {
+        *self == Self { auth: self.auth, ..Self::documented(method) }
+    }
+
     /// Returns a description for logs, the ledger and the status page: the input method, and how the format differs from
     /// the documented one.
     pub(crate) fn describe(&self) -> String {

@@ -102,8 +102,13 @@ impl Purchase<'_> {
         let result = match ended {
             Ok(result) => result,
             Err(error) => {
-                let bought = waiter.is_bought();
-                return section.add(without_result(&error, bought, &ids));
+                section.add(without_result(&error, waiter.is_bought(), &ids));
+                let refused = rows::refusals(&self.observer.seen());
+                if !refused.is_empty() {
+                    let advice = "repeat the check: it goes on from what these refusals have shown";
+                    section.add(Row::new(Verdict::Note, "formats tried", refused.join(", "), advice));
+                }
+                return;
             }
         };
         section.add(bought(source, &ids, started.elapsed()));

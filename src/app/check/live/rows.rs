@@ -109,10 +109,12 @@ fn auth(accepted: &ObservedSubmit) -> Row {
 fn input_method(accepted: &ObservedSubmit, observed: &Observed, preferred: InputMethod) -> Row {
     let used = accepted.format.describe();
     let refused = refusals(observed);
-    if refused.is_empty() && accepted.format.method == preferred {
+    if refused.is_empty() && accepted.format.is_documented(preferred) {
         return Row::good("input method", used);
     }
-    let before = if refused.is_empty() {
+    let before = if refused.is_empty() && accepted.format.method == preferred {
+        "; known from earlier refusals".to_owned()
+    } else if refused.is_empty() {
         format!("; {} is known to be refused", preferred.name())
     } else {
         format!("; refused before, unbilled: {}", refused.join(", "))
