@@ -31,9 +31,11 @@ pub use clients::{NewKey, mint_key};
 pub(crate) use log::{LogConfig, LogFormat};
 pub(crate) use operator::OperatorConfig;
 pub use secret::Secret;
+#[cfg(test)]
+pub(crate) use server::ImageCheck;
 pub(crate) use server::{
-    AddressConfig, BodyConfig, ConversionConfig, HeartbeatConfig, ImageCheck, InterimResponses, PageOrigin,
-    RequestConfig, ResponseConfig, ServerConfig, UnsupportedParameters,
+    AddressConfig, BodyConfig, ConversionConfig, HeartbeatConfig, InterimResponses, PageOrigin, RequestConfig,
+    ResponseConfig, ServerConfig, UnsupportedParameters,
 };
 pub(crate) use storage::{CacheConfig, CacheMode, StorageConfig};
 pub(crate) use upstream::{
@@ -164,7 +166,8 @@ impl Config {
         let Sections { operator, storage, cache, mut upstream, webhooks, models, log, limits, clients, .. } = sections;
         server.check()?;
         upstream.check(environment)?;
-        let publishes = upstream.inputs.published_below(&server.addresses, upstream.is_loopback()).is_some();
+        let publishes =
+            upstream.inputs.published_below(&server.addresses, upstream.api, upstream.is_loopback()).is_some();
         upstream.inputs.check(upstream.api, publishes)?;
         log.check()?;
         let webhooks = webhooks.check(environment)?;

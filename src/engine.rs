@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::budget::Budget;
 use crate::config::{CacheConfig, StorageConfig, Switch, UpstreamConfig};
 use crate::lifecycle::Lifecycle;
+use crate::model::picture::PictureLimits;
 use crate::model::{ByteSource, Catalogue, Clock, CompletionListener, Failure, JobId, Quotas, Rng, StoredPicture};
 use crate::polling::latency::{LatencyModel, LatencyPriors, StoredLatencies};
 use crate::polling::planner::PollPlanner;
@@ -40,7 +41,7 @@ mod start_time;
 
 use cache::eviction::{Eviction, EvictionSettings};
 use cache::{CacheSettings, ResultCache};
-use driver::{Driver, Fetcher, Services, recovery};
+use driver::{Driver, Fetcher, LinkFetcher, Services, recovery};
 use jobs::rules::Rules;
 pub(crate) use jobs::{CancelOutcome, JobStage};
 use jobs::{Counts, Jobs};
@@ -78,6 +79,7 @@ pub(crate) struct Parts {
     pub(crate) formats: (StoredFormats, Arc<dyn FormatStore>),
     /// Input pictures can be published at a public address.
     pub(crate) publishes_inputs: bool,
+    pub(crate) picture_limits: PictureLimits,
 }
 
 /// Handle to the engine. Cheap to clone.
@@ -130,6 +132,13 @@ impl Engine {
             picture_bytes_max: upstream.picture_bytes_max,
             download_timeout: upstream.download_timeout,
         };
+        let links = LinkFetcher {
+            upstream: Arc::clone(&parts.upstream),
+            catalogue: Arc::clone(&catalogue),
+            spool: spool.clone(),
+            limits: parts.picture_limits,
+            timeout: upstream.download_timeout,
+        };
         let services = Services {
             clock,
             rng,
@@ -143,7 +152,7 @@ impl Engine {
         let (stored, format_store) = parts.formats;
         let basis = FormatBasis::of(&catalogue, &upstream.base_url);
         let jobs = Jobs::new(rules.clone(), FormatTable::new(upstream.first_contact, basis, stored));
-        let (driver, messages) = Driver::new(jobs, latencies, fetcher, format_store, result_cache, services);
+        let (driver, messages) = Driver::new(jobs, latencies, fetcher, links, format_store, result_cache, services);
         let driver = Arc::new(driver);
         recovery::run(&driver, &rules, &*quotas).await?;
         recovery::remove_orphans(&driver, &results).await?;
@@ -189,7 +198,8 @@ impl Engine {
     pub(crate) fn status(&self) -> Status {
         let Counts { queued, submitting, polling, kept } = self.driver.read(|jobs| jobs.table.counts());
         let waiters = self.driver.cache.waiters.total() + kept;
-        let mut status = Status { queued, submitting, polling, waiters, ..Status::default() };
+        let formats = self.driver.read(|jobs| jobs.formats.rows());
+        let mut status = Status { queued, submitting, polling, waiters, formats, ..Status::default() };
         self.driver.services.metrics.fill(&mut status);
         let SpoolStatus { bytes, reserved, bytes_max, memory_bytes, waiting, refused } = self.spool.status();
         (status.spool_bytes, status.spool_reserved_bytes, status.spool_memory_bytes) = (bytes, reserved, memory_bytes);

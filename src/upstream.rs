@@ -27,7 +27,7 @@ mod gptproto;
 mod inputs;
 
 #[cfg(fuzzing)]
-pub(crate) use answer::fuzz;
+pub(crate) use apis::fuzz;
 pub(crate) use client::describe_address;
 pub(crate) use exchange::{EdgeRefusal, ExchangeKind, ExchangeObserver, Observation, QueryAnswer};
 use formats::{FormatRefusal, SubmitFormat};
@@ -56,6 +56,12 @@ pub(crate) trait Upstream: Send + Sync + fmt::Debug {
     /// Opens one output, without the key.
     fn fetch(&self, output: Output)
     -> BoxFuture<'_, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>>;
+
+    /// Opens a picture that a client gave as an address, without the key, whatever answers.
+    fn fetch_link<'a>(
+        &'a self,
+        address: &'a str,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>>;
 }
 
 /// Called when all but the last byte of a submit was sent; returns whether the last byte may be sent.
@@ -151,6 +157,14 @@ pub(crate) enum PollError {
     Moderated {
         message: String,
     },
+}
+
+impl Polled {
+    /// Returns the reason of a failed task that blames the way in which its input pictures were sent.
+    pub(crate) fn blamed_inputs(&self) -> Option<&str> {
+        let Self::Failed(Failure::TaskFailed { message }) = self else { return None };
+        answer::error_text::blames_inputs(message).then_some(message)
+    }
 }
 
 /// Why an output could not be fetched.

@@ -88,7 +88,7 @@ impl Backend {
         let budget = Budget::new(&config.upstream, &config.accounts, weights, learned_limits, metrics);
         let (inputs, addresses) = (&config.upstream.inputs, &config.server.addresses);
         let input_urls = inputs
-            .published_below(addresses, config.upstream.is_loopback())
+            .published_below(addresses, config.upstream.api, config.upstream.is_loopback())
             .map(|base| InputUrls::new(base.clone(), config.upstream.input_url_ttl));
         let gptproto = GptProto::new(&config.upstream, &config.accounts, Arc::clone(&catalogue), input_urls.clone())
             .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
@@ -125,6 +125,7 @@ impl Backend {
             metrics: metrics.clone(),
             learned: state_files.read(LATENCY_STATE),
             publishes_inputs: input_urls.is_some(),
+            picture_limits: config.server.requests.picture_limits(),
             formats: (
                 state_files.read(FORMAT_STATE).unwrap_or_default(),
                 Arc::new(FormatFile(state_files.clone())) as Arc<_>,

@@ -27,7 +27,9 @@ pub(crate) use bodies::BodyConfig;
 use connections::ConnectionConfig;
 use http2::Http2Config;
 pub(crate) use page_origin::PageOrigin;
-pub(crate) use requests::{ConversionConfig, ImageCheck, RequestConfig, UnsupportedParameters};
+#[cfg(test)]
+pub(crate) use requests::ImageCheck;
+pub(crate) use requests::{ConversionConfig, RequestConfig, UnsupportedParameters};
 pub(crate) use responses::{HeartbeatConfig, InterimResponses, ResponseConfig};
 use shutdown::ShutdownConfig;
 use tls::TlsConfig;

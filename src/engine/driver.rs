@@ -7,7 +7,8 @@
 //! of them starts what follows before it ends.
 //!
 //! - `effects`: starts the effects of an event. `live`: what the driver holds for each live job.
-//! - `submit`, `polling`, `fetch`: the calls to the upstream. `formats`: stores what is known of request formats.
+//! - `submit`, `polling`, `fetch`: the calls to the upstream. `links`: the pictures that a submit has as bytes and its client
+//!   gave as addresses. `formats`: stores what is known of request formats.
 //! - `recovery`: resumes jobs at the start.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,7 @@ use crate::upstream::formats::FormatStore;
 mod effects;
 mod fetch;
 mod formats;
+mod links;
 mod live;
 mod polling;
 pub(super) mod recovery;
@@ -39,6 +41,7 @@ mod submit;
 
 pub(super) use fetch::Fetcher;
 use formats::FormatSaver;
+pub(super) use links::LinkFetcher;
 pub(super) use live::{Joined, KeepAlive, Progress, QueuedJob};
 use live::{LiveJobs, StateGuard};
 use polling::PollMessage;
@@ -55,6 +58,7 @@ pub(super) struct Driver {
     /// and the scheduler takes all of them before it sleeps.
     polls: mpsc::UnboundedSender<PollMessage>,
     fetcher: Fetcher,
+    links: LinkFetcher,
     formats: FormatSaver,
     pub(super) cache: ResultCache,
     pub(super) services: Services,
@@ -89,6 +93,7 @@ impl Driver {
         jobs: Jobs,
         latencies: LatencyModel,
         fetcher: Fetcher,
+        links: LinkFetcher,
         formats: Arc<dyn FormatStore>,
         cache: ResultCache,
         services: Services,
@@ -100,6 +105,7 @@ impl Driver {
             latencies: Mutex::new(latencies),
             polls,
             fetcher,
+            links,
             formats: FormatSaver::new(formats),
             cache,
             services,

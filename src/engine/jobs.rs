@@ -5,7 +5,7 @@
 //!
 //! Where each decision is made:
 //! - which request joins which job: `engine/reuse.rs`, looked up in `table`;
-//! - when the last byte of a submit may leave: `purchase/commit`; the byte is held in `upstream/last_byte.rs`;
+//! - when the last byte of a submit may leave: `purchase/commit`; the byte is held in `upstream/exchange/last_byte.rs`;
 //! - when a submit without an answer counts as accepted: `purchase/submit`;
 //! - what waits for which record, and what follows when it is not written: `purchase/append`;
 //! - what follows a submit, a poll or a fetch: `purchase/decisions`; when it is polled: `engine/polls.rs`;

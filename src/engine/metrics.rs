@@ -8,11 +8,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 use serde::Serialize;
 
 use crate::model::{Failure, ModelId, Usd};
 use crate::telemetry::Metrics;
-use crate::upstream::formats::{FormatChange, InputMethod};
+use crate::upstream::formats::{FormatChange, FormatRow, InputMethod};
 use crate::upstream::{PollError, SubmitError};
 
 /// The engine's part of the status page.
@@ -46,6 +47,8 @@ pub(crate) struct Status {
     pub(crate) spool_refused: u64,
     pub(crate) memory_cache_bytes: u64,
     pub(crate) storage: &'static str,
+    /// The request formats that the upstream is known to accept, or not.
+    pub(crate) formats: Vec<FormatRow>,
 }
 
 type Money = Counter<f64, AtomicU64>;
@@ -172,43 +175,7 @@ impl EngineMetrics {
         let (calls, requests, spool) = (CallMetrics::default(), RequestMetrics::default(), SpoolMetrics::default());
         let own = Self { calls, purchases, requests, spool, formats: FormatMetrics::default() };
         metrics.register("engine", |registry| {
-            registry.register("submits", "Submits to the upstream, by API kind and result", own.calls.submits.clone());
-            registry.register(
-                "edge_refusals",
-                "Submits that the network edge in front of the upstream refused, by its error number",
-                own.calls.edge_refusals.clone(),
-            );
-            registry.register(
-                "contact_attempts",
-                "Submits by model, the way in which their input pictures were sent, and result",
-                own.formats.attempts.clone(),
-            );
-            registry.register(
-                "contact_state",
-                "1 for what is known last of a way to send input pictures: proven, refused, suspect or unknown",
-                own.formats.states.clone(),
-            );
-            registry.register("polls", "Polls of the upstream, by result", own.calls.polls.clone());
-            registry.register(
-                "purchases_failed",
-                "Purchases that ended without a picture, by reason",
-                own.purchases.failed.clone(),
-            );
-            registry.register(
-                "inputs_unseen",
-                "Purchases with pictures that were made without looking at the input pictures, by model",
-                own.purchases.inputs_unseen.clone(),
-            );
-            registry.register(
-                "purchases_in_progress",
-                "Purchases that are queued, submitted or polled, by state",
-                own.purchases.in_progress.clone(),
-            );
-            registry.register(
-                "generation_seconds",
-                "Time from the acceptance of a purchase to its stored pictures, by model",
-                own.purchases.generation_seconds.clone(),
-            );
+            register_families(registry, &own);
             for (name, help, counter) in [
                 ("jobs_started", "Jobs that began to buy", &own.requests.jobs_started),
                 (
@@ -332,19 +299,24 @@ impl EngineMetrics {
         self.calls.polls_saved.inc_by(saved as u64);
     }
 
-    pub(super) fn resolved(&self, model: &str, pictures: usize, price: Option<Usd>, took: Duration) {
+    /// Counts the pictures of a purchase, and whether they were made without looking at its input pictures.
+    pub(super) fn resolved(
+        &self,
+        model: &str,
+        pictures: usize,
+        price: Option<Usd>,
+        took: Duration,
+        inputs_unseen: bool,
+    ) {
         self.purchases.pictures_bought.inc_by(pictures as u64);
-        self.purchases
-            .generation_seconds
-            .get_or_create(&ModelLabel { model: model.to_owned() })
-            .observe(took.as_secs_f64());
+        let model = ModelLabel { model: model.to_owned() };
+        self.purchases.generation_seconds.get_or_create(&model).observe(took.as_secs_f64());
+        if inputs_unseen {
+            self.purchases.inputs_unseen.get_or_create(&model).inc();
+        }
         if let Some(Usd(usd)) = price {
             self.purchases.spent_usd.inc_by(usd);
         }
-    }
-
-    pub(super) fn inputs_unseen(&self, model: &str) {
-        self.purchases.inputs_unseen.get_or_create(&ModelLabel { model: model.to_owned() }).inc();
     }
 
     pub(super) fn ended(&self, failure: &Failure, estimate: Usd) {
@@ -396,4 +368,45 @@ impl EngineMetrics {
         self.spool.requests_waiting.set(gauge(status.spool_waiting));
         self.spool.requests_refused.inc_by(status.spool_refused.saturating_sub(self.spool.requests_refused.get()));
     }
+}
+
+/// Registers the metrics that have labels.
+fn register_families(registry: &mut Registry, own: &EngineMetrics) {
+    registry.register("submits", "Submits to the upstream, by API kind and result", own.calls.submits.clone());
+    registry.register(
+        "edge_refusals",
+        "Submits that the network edge in front of the upstream refused, by its error number",
+        own.calls.edge_refusals.clone(),
+    );
+    registry.register(
+        "contact_attempts",
+        "Submits by model, the way in which their input pictures were sent, and result",
+        own.formats.attempts.clone(),
+    );
+    registry.register(
+        "contact_state",
+        "1 for what is known last of a way to send input pictures: proven, refused, suspect or unknown",
+        own.formats.states.clone(),
+    );
+    registry.register("polls", "Polls of the upstream, by result", own.calls.polls.clone());
+    registry.register(
+        "purchases_failed",
+        "Purchases that ended without a picture, by reason",
+        own.purchases.failed.clone(),
+    );
+    registry.register(
+        "inputs_unseen",
+        "Purchases with pictures that were made without looking at the input pictures, by model",
+        own.purchases.inputs_unseen.clone(),
+    );
+    registry.register(
+        "purchases_in_progress",
+        "Purchases that are queued, submitted or polled, by state",
+        own.purchases.in_progress.clone(),
+    );
+    registry.register(
+        "generation_seconds",
+        "Time from the acceptance of a purchase to its stored pictures, by model",
+        own.purchases.generation_seconds.clone(),
+    );
 }

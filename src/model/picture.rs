@@ -6,6 +6,7 @@ mod check;
 mod format;
 mod frames;
 mod header;
+mod limits;
 mod source;
 
 pub(crate) use check::{InvalidPicture, check_complete};
@@ -13,4 +14,5 @@ pub(crate) use format::Format;
 #[cfg(test)]
 pub(crate) use header::HEAD_BYTES;
 pub(crate) use header::{Header, Picture, header};
+pub(crate) use limits::{PictureLimits, PictureProblem};
 pub(crate) use source::{ByteSource, fill, read_full};

@@ -1,9 +1,11 @@
 //! The status page: one table for each subject, refreshed by the browser. It contains numbers, texts of ours, and names from
-//! the configuration and the catalogue, which consist of letters, digits and - _ . @ / alone: there is nothing to escape.
+//! the configuration and the catalogue, which consist of letters, digits and - _ . @ / alone. Texts of the upstream are
+//! escaped.
 
 use std::fmt::Write;
 
 use super::Snapshot;
+use crate::engine;
 
 const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=3>\
 <title>gptproto-gateway</title><style>body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:46rem;\
@@ -73,6 +75,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
         }
         page.push_str("</table>");
     }
+    formats(&mut page, engine);
     table(
         &mut page,
         "Since start",
@@ -100,6 +103,47 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
     }
     page.push_str("<p><a href=metrics>metrics</a> · <a href=status.json>status.json</a></p></html>\n");
     page
+}
+
+/// Shows how the upstream is sent input pictures, and what it has refused.
+fn formats(page: &mut String, engine: &engine::Status) {
+    if engine.formats.is_empty() {
+        return;
+    }
+    page.push_str("<h2>Request formats</h2><table>");
+    for row in &engine.formats {
+        let mask = if row.masked { " with a mask" } else { "" };
+        let class = if row.state == "proven" { "" } else { " class=bad" };
+        let reason = if row.reason.is_empty() { String::new() } else { format!(": {}", escaped(&row.reason)) };
+        let _ = write!(
+            page,
+            "<tr><td>{}: {} {}, {}{mask}<td><span{class}>{} {}</span> since {}{reason}",
+            row.account,
+            row.model,
+            row.task,
+            row.inputs.name(),
+            escaped(&row.method),
+            row.state,
+            row.since
+        );
+    }
+    page.push_str("</table>");
+}
+
+/// Escapes a text for HTML.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
 }
 
 fn table(page: &mut String, title: &str, rows: &[(&str, String)]) {

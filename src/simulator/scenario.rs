@@ -208,16 +208,17 @@ impl Scenario {
 fn with_differences(scenario: &Scenario, changes: &serde_json::Value) -> Result<Scenario, Error> {
     let mut own = scenario.clone();
     own.models.by_name.clear();
-    match changes {
-        serde_json::Value::Null => Ok(own),
-        serde_json::Value::Object(sections) if sections.keys().all(|key| BY_MODEL.contains(&key.as_str())) => {
-            own.merged(changes.clone())
-        }
-        _ => Err(Error::Value {
-            key: "models.by_name",
-            rule: "tables of sections that concern a request for a picture, such as `inputs`",
-        }),
+    if changes.is_null() {
+        return Ok(own);
     }
+    let sections = changes.as_object().map(|sections| sections.keys().map(String::as_str).collect::<Vec<_>>());
+    if sections.is_some_and(|sections| sections.iter().all(|section| BY_MODEL.contains(section))) {
+        return own.merged(changes.clone());
+    }
+    Err(Error::Value {
+        key: "models.by_name",
+        rule: "tables of sections that concern a request for a picture, such as `inputs`",
+    })
 }
 
 /// Merges objects key by key and replaces every other value whole.

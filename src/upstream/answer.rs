@@ -11,8 +11,6 @@ use error_text::{ErrorText, bounded, message_in};
 
 pub(super) mod edge_page;
 pub(super) mod error_text;
-#[cfg(fuzzing)]
-pub(crate) mod fuzz;
 pub(super) mod json;
 pub(super) mod poll;
 mod retry_after;
@@ -109,7 +107,7 @@ pub(super) fn ids(object: &Value) -> impl Iterator<Item = String> {
     ID_FIELDS.iter().filter_map(|field| match object.get(*field)? {
         Value::String(text) => Some(text.trim().to_owned()),
         Value::Number(number) => Some(number.to_string()).filter(|number| number != "0").or(Some(String::new())),
-        _ => None,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     })
 }
 

@@ -5,6 +5,7 @@
 //! | submit   | yes | the configured origin, a new connection each | none                 |
 //! | poll     | yes | the configured origin                        | none                 |
 //! | download | no  | public addresses over https                  | three, each checked  |
+//! | links    | no  | the same, for the addresses of clients       | three, each checked  |
 //!
 //! All of them go through `upstream.proxy` where it is set. None retries, reads proxies from the environment, keeps cookies
 //! or decompresses.
@@ -53,6 +54,9 @@ pub(super) struct Clients {
     /// Never empty.
     keyed: Vec<(AccountId, Keyed)>,
     pub(super) downloads: Downloads,
+    /// For pictures that clients gave as addresses; `None` behind a proxy, which resolves the names in them, so that they
+    /// could lead to the network of the operator.
+    pub(super) links: Option<Downloads>,
     pub(super) result_hosts: ResultHosts,
 }
 
@@ -83,7 +87,11 @@ impl Clients {
         let keyed = keyed.collect::<Result<_, BuildError>>()?;
         let guard = DownloadGuard::new(config);
         let downloads = Downloads::new(config, guard.clone())?;
-        Ok(Self { keyed, downloads, result_hosts: ResultHosts::new(config, guard) })
+        let links = match config.proxy() {
+            Some(_) => None,
+            None => Some(Downloads::new(config, DownloadGuard::for_links(config))?),
+        };
+        Ok(Self { keyed, downloads, links, result_hosts: ResultHosts::new(config, guard) })
     }
 
     /// Returns the clients with an account's key. Reservations name only accounts that exist.
@@ -151,9 +159,10 @@ impl Keyed {
 
     async fn send(&self, request: impl Fn() -> RequestBuilder) -> reqwest::Result<Response> {
         let send = |style| request().header(AUTHORIZATION, self.authorization(style)).send();
-        let (style, other) = match self.prefers_raw.load(Ordering::Relaxed) {
-            true => (AuthStyle::Raw, AuthStyle::Bearer),
-            false => (AuthStyle::Bearer, AuthStyle::Raw),
+        let (style, other) = if self.prefers_raw.load(Ordering::Relaxed) {
+            (AuthStyle::Raw, AuthStyle::Bearer)
+        } else {
+            (AuthStyle::Bearer, AuthStyle::Raw)
         };
         let refused = match send(style).await? {
             response if response.status() == StatusCode::UNAUTHORIZED => response,

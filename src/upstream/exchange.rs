@@ -13,6 +13,7 @@ use url::Url;
 
 use super::answer::submit::{Accepted, AnswerBody, AnswerHead, Sent, meaning, unknown_if};
 use super::answer::{PollAnswer, SubmitAnswer, poll};
+use super::apis::openai::stream::EventCollector;
 use super::client::{Clients, describe};
 use super::formats::{AuthStyle, SubmitFormat};
 use super::{Commit, FetchError, Output, PollError, Polled, SubmitError};
@@ -52,6 +53,8 @@ pub(super) struct Call {
     /// From the last byte of the body to the head of the answer, and again to its end.
     pub(super) timeout: Duration,
     pub(super) answer_bytes_max: usize,
+    /// The number of pictures, where the answer is a stream of events.
+    pub(super) streamed: Option<u8>,
 }
 
 /// How the answer to a submit is read, and what its meaning depends on.
@@ -97,7 +100,7 @@ impl Exchange {
             let message = format!("results could not be downloaded: {problem}");
             SubmitError::Rejected(Failure::Unreachable { message })
         })?;
-        let Call { path, auth, content_type, body, timeout, answer_bytes_max } = call;
+        let Call { path, auth, content_type, body, timeout, answer_bytes_max, streamed } = call;
         let mut seen = self.observer.begin(ExchangeKind::Submit, &self.at(&path));
         let (body, gate) = GatedBody::new(body);
         let released = gate.released();
@@ -112,16 +115,20 @@ impl Exchange {
         seen.answered(&response);
         let head = AnswerHead::of(response.status(), response.headers());
         let SubmitReader { read, format, fields } = reader;
-        let body = match tokio::time::timeout(timeout, bounded_body(response, answer_bytes_max)).await {
-            Err(_) => AnswerBody::Broken("the answer stopped arriving".to_owned()),
-            Ok(Err(problem)) => AnswerBody::Broken(problem),
-            Ok(Ok(body)) => {
-                seen.read(&body);
-                let read = move || AnswerBody::Whole { edge: head.edge_page(&body), answer: read(body) };
-                let read = tokio::task::spawn_blocking(read).await;
-                read.unwrap_or_else(|_| AnswerBody::Broken("the answer could not be read".to_owned()))
+        let (body, broken) = match streamed.filter(|_| head.status.is_success()) {
+            Some(pictures) => streamed_body(response, pictures, timeout, answer_bytes_max).await,
+            None => whole_body(response, timeout, answer_bytes_max).await,
+        };
+        seen.read(&body);
+        let read = move || {
+            let edge = head.edge_page(&body);
+            match (read(body), broken) {
+                (SubmitAnswer::Unusable, Some(problem)) => AnswerBody::Broken(problem),
+                (answer, _) => AnswerBody::Whole { answer, edge },
             }
         };
+        let read = tokio::task::spawn_blocking(read).await;
+        let body = read.unwrap_or_else(|_| AnswerBody::Broken("the answer could not be read".to_owned()));
         let sent = Sent { released: released.get(), format, fields: &fields };
         meaning(head, body, sent)
     }
@@ -232,6 +239,20 @@ impl Exchange {
         Ok(response.bytes_stream().map_err(|error| FetchError::Trouble(describe(&error))).boxed())
     }
 
+    /// Opens a picture that a client gave as an address. A client must not reach more by it than by itself: it is fetched
+    /// without a key, and from public addresses only.
+    pub(super) async fn open_link(
+        &self,
+        address: &str,
+    ) -> Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError> {
+        let forbidden = |problem: &str| FetchError::Forbidden(problem.to_owned());
+        let url = Url::parse(address).map_err(|_| forbidden("it cannot be read"))?;
+        let links = self.clients.links.as_ref();
+        let links = links.ok_or_else(|| forbidden("upstream.proxy is set, so where it leads cannot be checked"))?;
+        let response = links.follow(links.get(url).await?).await?;
+        Ok(response.bytes_stream().map_err(|error| FetchError::Trouble(describe(&error))).boxed())
+    }
+
     /// Returns the URL of a path of the service.
     pub(super) fn at(&self, path: &str) -> Url {
         let mut url = self.base.clone();
@@ -266,6 +287,37 @@ impl Exchange {
 /// Returns whether an output may be there for those who have a key.
 fn wants_key(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+/// Receives an answer. Returns nothing of one that breaks off, and why.
+async fn whole_body(response: Response, timeout: Duration, bytes_max: usize) -> (BytesMut, Option<String>) {
+    match tokio::time::timeout(timeout, bounded_body(response, bytes_max)).await {
+        Ok(Ok(body)) => (body, None),
+        Ok(Err(problem)) => (BytesMut::new(), Some(problem)),
+        Err(_) => (BytesMut::new(), Some("the answer stopped arriving".to_owned())),
+    }
+}
+
+/// Receives a streamed answer until all pictures are complete. Returns what has arrived, and why the rest has not.
+async fn streamed_body(
+    mut response: Response,
+    pictures: u8,
+    timeout: Duration,
+    bytes_max: usize,
+) -> (BytesMut, Option<String>) {
+    let mut events = EventCollector::new(bytes_max);
+    let collect = async {
+        while events.completed() < usize::from(pictures) {
+            match response.chunk().await.map_err(|error| describe(&error))? {
+                Some(chunk) => events.push(&chunk)?,
+                None => break,
+            }
+        }
+        Ok(())
+    };
+    let collected = tokio::time::timeout(timeout, collect).await;
+    let collected = collected.unwrap_or_else(|_| Err("the answer stopped arriving".to_owned()));
+    (events.into_body(), collected.err())
 }
 
 /// Returns the answer's `Date`.

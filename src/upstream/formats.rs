@@ -146,7 +146,8 @@ impl RequestFormat {
             text.push_str(field);
         }
         if let Some(size) = self.size {
-            text.push_str(&format!(", size {size}"));
+            text.push_str(", size ");
+            text.push_str(&size.to_string());
         }
         text
     }

@@ -13,7 +13,7 @@ use super::answer::submit::Accepted;
 use super::answer::{SubmitAnswer, UpstreamPrediction};
 use super::apis::{openai, prediction, unified};
 use super::exchange::{Call, Exchange, ExchangeObserver, Observer, QueryAnswer, SubmitReader};
-use super::formats::{AuthStyle, RequestFormat, SubmitFormat};
+use super::formats::{AuthStyle, InputMethod, RequestFormat, SubmitFormat};
 use super::{Commit, FetchError, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream};
 use crate::budget::{Poll, Reservation, Submit};
 use crate::config::{Account, UpstreamConfig};
@@ -101,6 +101,7 @@ impl GptProto {
         let (call, input_url_guards) = self.call(request, pictures, format)?;
         let read: fn(BytesMut) -> SubmitAnswer = match api_kind {
             ApiKind::Prediction => prediction::answer,
+            ApiKind::OpenAi if format.method == InputMethod::MultipartStream => openai::stream::answer,
             ApiKind::OpenAi => openai::answer,
             ApiKind::Unified => unified::answer,
         };
@@ -161,6 +162,7 @@ impl GptProto {
             body,
             timeout: self.submit_timeout,
             answer_bytes_max: self.answer_bytes_max,
+            streamed: None,
         };
         Ok(match api_kind {
             ApiKind::Prediction => {
@@ -173,11 +175,16 @@ impl GptProto {
                 let api = model.openai.as_ref().ok_or_else(unavailable)?;
                 let openai::Form { path, content_type, body } =
                     openai::form(&model.id, api, request, pictures, format).map_err(unwritable)?;
-                let (timeout, answer_bytes_max) = (self.sync_timeout, self.sync_answer_bytes_max);
-                (
-                    Call { path: path.to_owned(), auth: format.auth, content_type, body, timeout, answer_bytes_max },
-                    InputUrlGuards::default(),
-                )
+                let call = Call {
+                    path: path.to_owned(),
+                    auth: format.auth,
+                    content_type,
+                    body,
+                    timeout: self.sync_timeout,
+                    answer_bytes_max: self.sync_answer_bytes_max,
+                    streamed: (format.method == InputMethod::MultipartStream).then_some(pictures),
+                };
+                (call, InputUrlGuards::default())
             }
             ApiKind::Unified => {
                 let api = model.unified.as_ref().ok_or_else(unavailable)?;
@@ -237,6 +244,13 @@ impl Upstream for GptProto {
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>> {
         self.exchange.open(output).boxed()
     }
+
+    fn fetch_link<'a>(
+        &'a self,
+        address: &'a str,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>> {
+        self.exchange.open_link(address).boxed()
+    }
 }
 
 #[cfg(test)]
@@ -246,7 +260,6 @@ pub(super) mod tests {
     use super::*;
     use crate::config::{Config, Environment};
     use crate::model::{Choices, Format, Input, Size, Task};
-    use crate::upstream::formats::InputMethod;
 
     pub(crate) fn adapter(input_urls: Option<InputUrls>) -> GptProto {
         let environment = Environment::from([("GPTPROTO_API_KEY".to_owned(), "sk-test".to_owned())]);

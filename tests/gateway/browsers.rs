@@ -112,7 +112,13 @@ async fn a_listed_page_receives_cors_headers() {
     }
     let exposed = made.header("access-control-expose-headers");
     // A listed page can read every header of the gateway.
-    let ours = ["x-", "openai-", "retry-after", "age"].into_iter().flat_map(|prefix| headers_of(&made, prefix));
+    upstream.set(json!({"inputs": {"base64_images": "ignore"}})).await;
+    let unseen = Edit::new("not looked at").header("origin", PAGE).header("sec-fetch-site", "cross-site");
+    let unseen = gateway.alice().edit(&unseen).await;
+    assert_eq!(unseen.header("x-gateway-warning"), "inputs-unseen");
+    let prefixes = ["x-", "openai-", "retry-after", "age"];
+    let ours =
+        prefixes.into_iter().flat_map(|prefix| [headers_of(&made, prefix), headers_of(&unseen, prefix)].concat());
     for name in ours.filter(|name| name != "x-content-type-options") {
         assert!(exposed.split(',').any(|known| known.trim() == name), "{name} is not in {exposed}");
     }

@@ -1,14 +1,17 @@
 //! Purchases whose tokens show that the upstream did not look at the input pictures: delivered with a warning, to the
 //! request that bought them, its retries, its idempotency key and its address.
 
+use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Edit, Gateway, Relay, Upstream, until};
+use crate::harness::{Answer, Edit, Gateway, Relay, Upstream, until};
 
 /// The tokens of the picture that edits here send.
 const SEEN: &str = "\"image_tokens\":194";
 const UNSEEN: &str = "\"image_tokens\":0";
 const WARNING: &str = "x-gateway-warning";
+/// The warning in a stream, before its picture.
+const COMMENT: &str = ": x-gateway-warning: inputs-unseen\n\nevent: image_edit.completed\n";
 
 /// A gateway whose upstream reports no tokens of input pictures, however they are sent.
 async fn blind(upstream: &Upstream, changes: &[(&str, &str)]) -> Gateway {
@@ -33,10 +36,14 @@ async fn a_picture_made_without_its_inputs_answers_retries_and_no_other_request(
     let retry = gateway.alice().edit(&edit.clone().header("x-stainless-retry-count", "1")).await;
     assert_eq!((retry.cache(), retry.header(WARNING)), ("joined", "inputs-unseen"));
     assert_eq!(retry.picture(), second.picture());
-    let shown =
-        gateway.alice().prediction(&format!("/v1/predictions/{}", first.header("x-gateway-prediction")), "").await;
+    let address = format!("/v1/predictions/{}", first.header("x-gateway-prediction"));
+    let shown = gateway.alice().prediction(&address, "").await;
     assert_eq!((shown.status, shown.header(WARNING)), (200, "inputs-unseen"));
     assert_eq!(shown.json()["result"], first.json());
+    let followed = gateway.alice().request(Method::GET, &address).header("accept", "text/event-stream");
+    let followed = Answer::to(followed).await;
+    assert_eq!((followed.status, followed.header(WARNING)), (200, "inputs-unseen"));
+    assert!(followed.text().contains(COMMENT), "{}", followed.text());
     assert_eq!(upstream.purchases().await, 2);
 
     let (_, metrics) = gateway.page("/metrics").await;
@@ -110,13 +117,12 @@ async fn a_stream_warns_before_the_picture() {
     live.first_bytes().await;
     upstream.release().await;
     let live = live.answer().await;
-    let warning = ": x-gateway-warning: inputs-unseen\n\nevent: image_edit.completed\n";
-    assert!(live.text().contains(warning), "{}", live.text());
+    assert!(live.text().contains(COMMENT), "{}", live.text());
     assert_eq!(live.header(WARNING), "", "the head was sent before");
 
     let replayed = gateway.alice().edit(&edit.header("x-stainless-retry-count", "1")).await;
     assert_eq!((replayed.cache(), replayed.header(WARNING)), ("joined", "inputs-unseen"));
-    assert!(replayed.text().contains(warning), "{}", replayed.text());
+    assert!(replayed.text().contains(COMMENT), "{}", replayed.text());
     assert_eq!(upstream.purchases().await, 1);
 }
 

@@ -154,9 +154,8 @@ fn upstream_ids(job: &StoredJob) -> Vec<UpstreamId> {
 }
 
 fn failures_of(job: &StoredJob) -> Vec<Failure> {
-    let failure = |state: &StoredState| match state {
-        StoredState::Failed { failure, .. } => Some(failure.clone()),
-        _ => None,
+    let failure = |state: &StoredState| {
+        if let StoredState::Failed { failure, .. } = state { Some(failure.clone()) } else { None }
     };
     job.purchases.iter().filter_map(|purchase| failure(&purchase.state)).collect()
 }

@@ -297,6 +297,13 @@ impl Upstream for Connection {
         let Output::Bytes(bytes) = output else { unreachable!("this world answers with bytes") };
         async move { Ok(futures_util::stream::once(async { Ok(bytes) }).boxed()) }.boxed()
     }
+
+    fn fetch_link<'a>(
+        &'a self,
+        _address: &'a str,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>> {
+        unreachable!("clients of this world send no addresses")
+    }
 }
 
 /// A picture whose width names the purchase it belongs to.
@@ -414,6 +421,7 @@ impl Simulation {
             learned: None,
             formats: (StoredFormats::default(), Arc::new(NoStore)),
             publishes_inputs: false,
+            picture_limits: config.server.requests.picture_limits(),
         };
         let starting = Engine::start(parts, &upstream, &cache, &storage);
         // Sometimes the power is cut again while the gateway resumes unfinished jobs.

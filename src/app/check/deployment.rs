@@ -56,7 +56,8 @@ fn open_files(config: &Config) -> Row {
 fn unusual_transport(config: &Config) -> Option<String> {
     let api = config.upstream.api;
     let api = (api != ApiPolicy::Auto).then(|| format!("every request uses the API {}", api.name()));
-    let base = config.upstream.inputs.published_below(&config.server.addresses, config.upstream.is_loopback());
+    let upstream = &config.upstream;
+    let base = upstream.inputs.published_below(&config.server.addresses, upstream.api, upstream.is_loopback());
     let inputs = base.map(|base| format!("the upstream may fetch input pictures from {base}"));
     let settings: Vec<String> = api.into_iter().chain(inputs).collect();
     (!settings.is_empty()).then(|| settings.join("; "))

@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 
 use serde::Deserialize;
 
+use crate::model::picture::PictureLimits;
+
 /// Parameters and input pictures.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct RequestConfig {
@@ -12,6 +14,18 @@ pub(crate) struct RequestConfig {
     pub(crate) picture_pixels_max: u64,
     pub(crate) picture_side_max: u32,
     pub(crate) picture_frames_max: u32,
+}
+
+impl RequestConfig {
+    /// Returns the limits of input pictures.
+    pub(crate) fn picture_limits(&self) -> PictureLimits {
+        PictureLimits {
+            known_only: self.image_check == ImageCheck::Strict,
+            pixels_max: self.picture_pixels_max,
+            side_max: self.picture_side_max,
+            frames_max: self.picture_frames_max,
+        }
+    }
 }
 
 /// Conversion of results to the format that a request asks for.

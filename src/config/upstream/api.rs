@@ -85,16 +85,21 @@ impl InputPreferences {
         Self(self.iter().filter(|&listed| listed != transport).collect())
     }
 
-    /// Returns whether addresses come before data URIs.
-    pub(crate) fn prefers_links(&self) -> bool {
-        self.iter().find(|&transport| transport != InputTransport::Multipart) == Some(InputTransport::Links)
-    }
-
-    /// Returns the address below which input pictures are published: `server.public_url`, where the order has links and
-    /// the upstream may be able to reach it.
-    pub(crate) fn published_below<'a>(&self, addresses: &'a AddressConfig, upstream_is_local: bool) -> Option<&'a Url> {
+    /// Returns the address below which input pictures are published: `server.public_url`, where the list has links and the
+    /// upstream may be able to reach it. The unified API takes either form, so it is used there only if links come first.
+    pub(crate) fn published_below<'a>(
+        &self,
+        addresses: &'a AddressConfig,
+        api: ApiPolicy,
+        upstream_is_local: bool,
+    ) -> Option<&'a Url> {
         let base = addresses.public_url.as_ref()?;
-        (self.0.contains(&InputTransport::Links) && (upstream_is_local || is_reachable(base))).then_some(base)
+        let of_unified = self.iter().find(|&transport| transport != InputTransport::Multipart);
+        let is_used = match api {
+            ApiPolicy::Unified => of_unified == Some(InputTransport::Links),
+            ApiPolicy::Auto | ApiPolicy::Prediction | ApiPolicy::OpenAi => self.0.contains(&InputTransport::Links),
+        };
+        (is_used && (upstream_is_local || is_reachable(base))).then_some(base)
     }
 
     /// Fails when a method is listed twice, or none can be used with this `upstream.api`.
@@ -142,4 +147,58 @@ fn is_reachable(address: &Url) -> bool {
 
 fn is_private(ip: Ipv4Addr) -> bool {
     ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::load;
+
+    #[test]
+    fn pictures_are_published_where_the_upstream_may_reach_them() {
+        let published = |public_url: &str, upstream: &str| {
+            let text = format!("[server]\npublic_url = \"{public_url}\"\n[upstream]\n{upstream}");
+            let config = load(&text, &[]).unwrap();
+            let is_local = config.upstream.is_loopback();
+            config
+                .upstream
+                .inputs
+                .published_below(&config.server.addresses, config.upstream.api, is_local)
+                .map(ToString::to_string)
+        };
+        for public in ["https://images.example.com/base", "https://203.0.113.7:8443", "http://[2001:db8::1]"] {
+            assert!(published(public, "").is_some_and(|base| base.starts_with(public)), "{public}");
+            assert_eq!(published(public, "inputs = [\"base64_images\"]"), None, "{public}");
+        }
+        for own in [
+            "http://localhost:8787",
+            "http://app.localhost",
+            "http://127.0.0.1:8787",
+            "http://10.1.2.3",
+            "http://192.168.0.1",
+            "http://169.254.1.1",
+            "http://0.0.0.0:8787",
+            "http://[::1]:8787",
+            "http://[fd00::1]",
+            "http://[fe80::1]",
+            "http://[::ffff:10.0.0.1]",
+        ] {
+            assert_eq!(published(own, ""), None, "{own}");
+            // A simulator on this machine reaches it.
+            assert!(published(own, "base_url = \"http://127.0.0.1:1\"").is_some(), "{own}");
+        }
+        assert_eq!(published("", ""), None);
+    }
+
+    #[test]
+    fn the_unified_api_gets_links_only_where_they_come_first() {
+        let publishes = |api: &str, list: &str| {
+            let keys = format!("api = \"{api}\"\ninputs = {list}");
+            let text = format!("[server]\npublic_url = \"https://a.example\"\n[upstream]\n{keys}");
+            let config = load(&text, &[]).unwrap();
+            config.upstream.inputs.published_below(&config.server.addresses, config.upstream.api, false).is_some()
+        };
+        assert!(publishes("unified", "[\"multipart\", \"links\", \"base64_images\"]"));
+        assert!(!publishes("unified", "[\"multipart\", \"base64_images\", \"links\"]"));
+        assert!(publishes("auto", "[\"base64_images\", \"links\"]"));
+    }
 }

@@ -10,10 +10,7 @@ pub(super) fn count_end(metrics: &EngineMetrics, ended: &EndedPurchase) {
     match &ended.result {
         Ok(pictures) => {
             let model = ended.record.model.as_str();
-            metrics.resolved(model, *pictures, ended.usd, ended.took);
-            if ended.inputs_unseen {
-                metrics.inputs_unseen(model);
-            }
+            metrics.resolved(model, *pictures, ended.usd, ended.took, ended.inputs_unseen);
         }
         Err(failure) => metrics.ended(failure, ended.usd.unwrap_or_default()),
     }

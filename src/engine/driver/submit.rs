@@ -60,7 +60,17 @@ pub(super) fn start(
         let Attempt { number: attempt, format } = attempt;
         let account = reservation.account().clone();
         let commit = commit(&driver, purchase);
-        let result = services.upstream.submit(reservation, &request, pictures, &format, commit).await;
+        let submitted = async {
+            let with_pictures;
+            let request = if format.format.fetch_links {
+                with_pictures = driver.links.fetch(&request).await?;
+                &with_pictures
+            } else {
+                &*request
+            };
+            services.upstream.submit(reservation, request, pictures, &format, commit).await
+        };
+        let result = submitted.await;
         let result = refuse_repeated_id(&driver, purchase, result).await;
         services.metrics.submitted(&request.model, format.format.method, result.as_ref().err());
         if let Err(error) = &result {

@@ -132,7 +132,7 @@ fn queue(engine: &Engine, job: JobRequest, fingerprint: Fingerprint, start_by: I
     let Some(model) = engine.catalogue.find(&request.model) else {
         return Err(Failure::InvalidRequest { message: format!("there is no model {}", request.model) });
     };
-    let pictures = model.split(request.api_kind, request.task, request.n);
+    let pictures = split(engine, model, &request);
     let prices: Vec<Usd> = pictures.iter().map(|&pictures| model.price.of(usize::from(pictures), None)).collect();
     let submits = queued_submits(&record, &request, &prices);
     let now = Instant::now();
@@ -152,6 +152,14 @@ fn queue(engine: &Engine, job: JobRequest, fingerprint: Fingerprint, start_by: I
     let formats = Arc::new(formats(engine, model, &request, pictures.first().copied().unwrap_or(1)));
     let job = NewJob { record, api_kind: request.api_kind, formats, pictures, webhook, times };
     Ok(QueuedJob { job, request, slots, quota })
+}
+
+/// Returns the number of pictures of each purchase: one each for a model that is known to refuse `n`.
+fn split(engine: &Engine, model: &Model, request: &PictureRequest) -> Vec<u8> {
+    if engine.driver.read(|jobs| jobs.formats.omits(&request.model, request.task, "n")) {
+        return vec![1; usize::from(request.n)];
+    }
+    model.split(request.api_kind, request.task, request.n)
 }
 
 /// Lists the formats that the submits of a request can be written in.

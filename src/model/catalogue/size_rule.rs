@@ -113,15 +113,15 @@ pub(crate) fn quoted_list(values: impl IntoIterator<Item = String>) -> String {
 }
 
 fn sizes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Size>, D::Error> {
-    Vec::<String>::deserialize(deserializer)?.into_iter().map(size).collect()
+    Vec::<String>::deserialize(deserializer)?.iter().map(|text| size(text)).collect()
 }
 
 fn size_pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Size, Size>, D::Error> {
     let pairs = BTreeMap::<String, String>::deserialize(deserializer)?;
-    pairs.into_iter().map(|(one, other)| Ok((size(one)?, size(other)?))).collect()
+    pairs.iter().map(|(one, other)| Ok((size(one)?, size(other)?))).collect()
 }
 
-fn size<E: serde::de::Error>(text: String) -> Result<Size, E> {
+fn size<E: serde::de::Error>(text: &str) -> Result<Size, E> {
     text.parse().map_err(|_| E::custom(format!("{text:?} is not WIDTHxHEIGHT")))
 }
 

@@ -13,10 +13,10 @@ pub(crate) fn refused(scenario: &Scenario, path: &str, body_bytes: usize) -> Opt
     let is_small = rules.page == EdgePage::Page413 && body_bytes <= rules.body_bytes_max;
     let code = rules.page.status().filter(|_| is_covered && !is_small)?;
     let ray = format!("{:016x}-FRA", rand::random::<u64>());
-    let (content_type, body) = match rules.page {
-        EdgePage::Text403Banned => ("text/plain; charset=UTF-8", "error code: 1010".to_owned()),
-        EdgePage::Page403Banned => ("text/html; charset=UTF-8", banned(&ray)),
-        page => ("text/html; charset=UTF-8", plain(page, code)),
+    let (content_type, body) = match title(rules.page) {
+        Some(title) => ("text/html; charset=UTF-8", plain(title)),
+        None if rules.page == EdgePage::Text403Banned => ("text/plain; charset=UTF-8", "error code: 1010".to_owned()),
+        None => ("text/html; charset=UTF-8", banned(&ray)),
     };
     let mut response = (status(code), [(header::CONTENT_TYPE, content_type)], body).into_response();
     let headers = response.headers_mut();
@@ -40,21 +40,23 @@ fn banned(ray: &str) -> String {
     )
 }
 
-fn plain(page: EdgePage, code: u16) -> String {
-    let title = match page {
-        EdgePage::Page403Challenge => "Just a moment...",
-        EdgePage::Page413 => "413 Request Entity Too Large",
-        EdgePage::Page404 => "404 Not Found",
-        EdgePage::Page405 => "405 Not Allowed",
-        EdgePage::Page408 => "408 Request Time-out",
-        EdgePage::Page403 => "403 Forbidden",
-        EdgePage::Page409 | EdgePage::Page425 | EdgePage::Page499 => return plain_titled(&format!("{code} Error")),
-        EdgePage::None | EdgePage::Page403Banned | EdgePage::Text403Banned => "",
-    };
-    plain_titled(title)
+/// Returns the title of a page without a code of its own.
+fn title(page: EdgePage) -> Option<&'static str> {
+    match page {
+        EdgePage::None | EdgePage::Page403Banned | EdgePage::Text403Banned => None,
+        EdgePage::Page403Challenge => Some("Just a moment..."),
+        EdgePage::Page403 => Some("403 Forbidden"),
+        EdgePage::Page404 => Some("404 Not Found"),
+        EdgePage::Page405 => Some("405 Not Allowed"),
+        EdgePage::Page408 => Some("408 Request Time-out"),
+        EdgePage::Page409 => Some("409 Conflict"),
+        EdgePage::Page413 => Some("413 Request Entity Too Large"),
+        EdgePage::Page425 => Some("425 Too Early"),
+        EdgePage::Page499 => Some("499 Client Closed Request"),
+    }
 }
 
-fn plain_titled(title: &str) -> String {
+fn plain(title: &str) -> String {
     format!(
         "<html>\n<head><title>{title}</title></head>\n<body>\n<center><h1>{title}</h1></center>\n\
          <hr><center>cloudflare</center>\n</body>\n</html>\n"

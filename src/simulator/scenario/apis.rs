@@ -35,6 +35,7 @@ impl Default for Unified {
 /// `[extras]`: the small routes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "they are the keys of the scenario")]
 pub struct Extras {
     /// Status of `GET /v1/models` for a valid key.
     pub models_status: u16,

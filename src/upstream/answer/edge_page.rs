@@ -74,19 +74,26 @@ fn error_number(text: &str) -> Option<u16> {
 mod tests {
     use super::*;
 
-    fn code(page: &str) -> Option<Option<u16>> {
-        EdgePage::of(page.as_bytes(), false).map(|page| page.code)
+    fn read(page: &str) -> Option<EdgePage> {
+        EdgePage::of(page.as_bytes(), false)
+    }
+
+    fn of_code(code: u16) -> Option<EdgePage> {
+        Some(EdgePage { code: Some(code) })
     }
 
     #[test]
     fn pages_of_the_edge_are_recognized() {
         let recorded = "<html><head><title>Access denied | gptproto.com used Cloudflare to restrict access</title></head>\
                         <body><span>Error</span> <span class=\"code\">1010</span> Ray ID: 8f</body></html>";
-        assert_eq!(code(recorded), Some(Some(1010)));
-        assert_eq!(code("error code: 1020"), Some(Some(1020)));
-        assert_eq!(code("<h1>Error&nbsp;1015</h1> You are being rate limited. Cloudflare"), Some(Some(1015)));
-        assert_eq!(code("<title>Access denied | x used Cloudflare to restrict access</title>"), Some(None));
-        assert_eq!(code(r#"{"title":"x","status":403,"error_code":1010,"cloudflare_error":true}"#), Some(Some(1010)));
+        assert_eq!(read(recorded), of_code(1010));
+        assert_eq!(read("error code: 1020"), of_code(1020));
+        assert_eq!(read("<h1>Error&nbsp;1015</h1> You are being rate limited. Cloudflare"), of_code(1015));
+        assert_eq!(
+            read("<title>Access denied | x used Cloudflare to restrict access</title>"),
+            Some(EdgePage { code: None })
+        );
+        assert_eq!(read(r#"{"title":"x","status":403,"error_code":1010,"cloudflare_error":true}"#), of_code(1010));
     }
 
     #[test]
@@ -101,7 +108,7 @@ mod tests {
             "Database failure. ERROR 1010 (HY000): Error dropping database. Please tell the administrator.",
             r#"{"error":{"message":"the provider answered: error code: 1015, cloudflare"}}"#,
         ] {
-            assert_eq!(code(page), None, "{page}");
+            assert_eq!(read(page), None, "{page}");
         }
         assert_eq!(EdgePage::of(b"", true), Some(EdgePage { code: None }), "by its header");
     }

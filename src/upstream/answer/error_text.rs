@@ -239,6 +239,12 @@ impl ErrorText {
     }
 }
 
+/// Returns whether the reason of a failed task is the way in which its input pictures were sent.
+pub(in crate::upstream) fn blames_inputs(reason: &str) -> bool {
+    let error = ErrorText::in_body(&serde_json::json!({ "message": reason }));
+    error.is_some_and(|error| error.named(std::iter::empty()) == Some(Named::Inputs))
+}
+
 /// Classifies a task that failed after it was accepted. Whether failed tasks are billed is not documented.
 pub(in crate::upstream) fn task_failure(message: String) -> Failure {
     if is_policy(&message.to_lowercase()) {

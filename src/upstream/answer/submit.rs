@@ -99,27 +99,32 @@ pub(in crate::upstream) fn meaning(
             });
         }
     };
-    match answer {
+    let (failure, text) = match answer {
         SubmitAnswer::Accepted(prediction) => return Ok(Accepted::Prediction(prediction)),
         SubmitAnswer::Finished { prediction, finished } => return Ok(Accepted::Finished { prediction, finished }),
         SubmitAnswer::UnusableId => return Err(without_meaning("an id that cannot be asked for")),
-        SubmitAnswer::Failed(_) | SubmitAnswer::Error(_) | SubmitAnswer::Unusable => {}
-    }
+        SubmitAnswer::Failed(failure) => (Some(failure), None),
+        SubmitAnswer::Error(text) => (None, Some(text)),
+        SubmitAnswer::Unusable => (None, None),
+    };
     if status == StatusCode::PAYLOAD_TOO_LARGE {
         return Err(too_large());
     }
     if let Some(page) = edge {
         return Err(refused_by_edge(page));
     }
-    Err(match answer {
-        SubmitAnswer::Failed(failure) if sent.released => SubmitError::Rejected(failure),
-        SubmitAnswer::Error(text) if status.is_client_error() || status.is_server_error() => {
-            refusal(effective(status, &text), text, head.retry_after, sent)
+    // Before the last byte no task can have failed.
+    if let Some(failure) = failure.filter(|_| sent.released) {
+        return Err(SubmitError::Rejected(failure));
+    }
+    Err(match text {
+        Some(text) if status.is_client_error() || status.is_server_error() => {
+            refusal(effective(status, &text), &text, head.retry_after, sent)
         }
-        SubmitAnswer::Error(text) if status.is_success() && text.is_explicit => {
-            refusal(text.code.unwrap_or(StatusCode::BAD_REQUEST), text, head.retry_after, sent)
+        Some(text) if status.is_success() && text.is_explicit => {
+            refusal(text.code.unwrap_or(StatusCode::BAD_REQUEST), &text, head.retry_after, sent)
         }
-        _ => match status {
+        Some(_) | None => match status {
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED if !sent.format.accepted_before => {
                 let message = format!("HTTP {status}: the path of this submit is not served");
                 format_refused(FormatRefusal::Path, message)
@@ -157,7 +162,7 @@ fn effective(status: StatusCode, text: &ErrorText) -> StatusCode {
 }
 
 /// Decides what a readable refusal means.
-fn refusal(status: StatusCode, text: ErrorText, retry_after: Option<Duration>, sent: Sent<'_>) -> SubmitError {
+fn refusal(status: StatusCode, text: &ErrorText, retry_after: Option<Duration>, sent: Sent<'_>) -> SubmitError {
     let message = || text.message.clone();
     let by_text = status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE;
     if by_text && text.is_policy() {
@@ -171,7 +176,7 @@ fn refusal(status: StatusCode, text: ErrorText, retry_after: Option<Duration>, s
         429 if text.is_channel() || text.is_load() => model_pushback(),
         429 => account_pushback(),
         503 if text.is_channel() => model_pushback(),
-        501 => match not_implemented(&text, sent) {
+        501 => match not_implemented(text, sent) {
             Some(refusal) => format_refused(refusal, message()),
             None => sent.unknown(message()),
         },
@@ -192,7 +197,7 @@ fn refusal(status: StatusCode, text: ErrorText, retry_after: Option<Duration>, s
                 account_refused(failure)
             }
         }
-        _ => match of_request(status, &text, sent) {
+        _ => match of_request(status, text, sent) {
             Some(refusal) => format_refused(refusal, message()),
             None => SubmitError::Rejected(Failure::InvalidRequest { message: message() }),
         },

@@ -36,6 +36,8 @@ pub(in crate::upstream) struct Form {
     pub(in crate::upstream) body: StreamingBody,
 }
 
+pub(in crate::upstream) mod stream;
+
 /// Partial pictures of a streamed answer: the bytes keep an edge from cutting the connection while the picture is made. Each
 /// costs 100 output tokens. Nothing documents when they are sent; two divide the time into three, so the longest
 /// recorded generation, 147 s, has no pause of 100 s.
@@ -187,11 +189,16 @@ enum Location {
 }
 
 /// Reads the answer to a submit, and decodes its pictures in place: there may be hundreds of megabytes of them.
-pub(in crate::upstream) fn answer(mut body: BytesMut) -> SubmitAnswer {
+pub(in crate::upstream) fn answer(body: BytesMut) -> SubmitAnswer {
     let Some((locations, usage)) = locations(&body) else {
         // Not the documented form. An id in it is one of the prediction API.
         return submit_answer(&body);
     };
+    SubmitAnswer::Finished { prediction: None, finished: Finished { outputs: outputs(body, locations), usage } }
+}
+
+/// Decodes the pictures of an answer in place.
+fn outputs(mut body: BytesMut, locations: Vec<Location>) -> Vec<Output> {
     let decoded: Vec<Location> = locations
         .into_iter()
         .filter_map(|location| match location {
@@ -208,7 +215,7 @@ pub(in crate::upstream) fn answer(mut body: BytesMut) -> SubmitAnswer {
         Location::InAnswer(range) => Output::Bytes(body.slice(range)),
         Location::Separate(output) => output,
     });
-    SubmitAnswer::Finished { prediction: None, finished: Finished { outputs: outputs.collect(), usage } }
+    outputs.collect()
 }
 
 /// Finds the outputs and the usage of an answer in the documented form; `None` for any other answer, and for an error.

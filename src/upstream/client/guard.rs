@@ -16,8 +16,9 @@ pub(super) struct DownloadGuard {
     loopback: bool,
     /// The upstream itself is reached over http.
     http: bool,
-    /// Where the key is sent anyway, so that downloads may go there, whatever its address.
-    own: Url,
+    /// Where the key is sent anyway, so that downloads may go there, whatever its address; `None` for addresses that
+    /// clients give.
+    own: Option<Url>,
     allowed: AllowedDownloads,
 }
 
@@ -26,9 +27,15 @@ impl DownloadGuard {
         Self {
             loopback: config.is_loopback(),
             http: config.base_url.scheme() == "http",
-            own: config.base_url.clone(),
+            own: Some(config.base_url.clone()),
             allowed: config.download_allow.clone(),
         }
+    }
+
+    /// The rules for addresses that clients give. What the operator allows for results is not allowed to clients, except
+    /// the fake addresses of a local proxy, which stand for public ones.
+    pub(super) fn for_links(config: &UpstreamConfig) -> Self {
+        Self { own: None, ..Self::new(config) }
     }
 
     /// Checks a URL, of which the host may be an address. Returns it with https in place of http, unless the upstream
@@ -99,21 +106,26 @@ impl DownloadGuard {
             // It hands out credentials, and no picture comes from there.
             AddressClass::Metadata => false,
             AddressClass::Loopback if self.loopback => true,
+            AddressClass::FakeIp if self.own.is_none() => name.is_some() && in_network(),
+            _ if self.own.is_none() => false,
             AddressClass::Loopback
             | AddressClass::Private
             | AddressClass::LinkLocal
             | AddressClass::CarrierNat
             | AddressClass::FakeIp
             | AddressClass::Reserved => {
-                in_network()
-                    || name.is_some_and(|name| self.own.host_str() == Some(name) || self.allowed.has_host(name))
+                in_network() || name.is_some_and(|name| self.is_own_host(name) || self.allowed.has_host(name))
             }
         };
         (!allowed).then_some(class)
     }
 
     fn is_own(&self, origin: &Origin) -> bool {
-        *origin == self.own.origin()
+        self.own.as_ref().is_some_and(|own| *origin == own.origin())
+    }
+
+    fn is_own_host(&self, name: &str) -> bool {
+        self.own.as_ref().and_then(Url::host_str) == Some(name)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Exchanges with a stand-in for the upstream, on this machine.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -20,8 +21,8 @@ use crate::upstream::gptproto::tests::request;
 type Heads = Arc<Mutex<Vec<String>>>;
 
 /// Starts a stand-in that answers each request with the bytes that `answer` returns for its head, and then closes the
-/// connection. Returns an adapter for it.
-async fn stand_in(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (GptProto, AccountId, Heads) {
+/// connection, or leaves it open until the gateway closes it. Returns an adapter for it.
+async fn stand_in(closes: bool, answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (GptProto, AccountId, Heads) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let environment = Environment::from([
         ("GPTPROTO_API_KEY".to_owned(), "sk-test".to_owned()),
@@ -36,6 +37,7 @@ async fn stand_in(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (GptProt
             seen.lock().unwrap().push(head.clone());
             // Fails when the gateway has hung up.
             let _ = connection.write_all(&answer(&head)).await;
+            while !closes && connection.read_u8().await.is_ok() {}
         }
     });
     let catalogue = Arc::new(config.catalogue);
@@ -108,14 +110,14 @@ const RAW: &str = "sk-test";
 
 #[tokio::test]
 async fn polls_find_the_auth_style_that_works_and_queries_have_the_one_they_name() {
-    let (adapter, account, heads) = stand_in(accepting(&[RAW])).await;
+    let (adapter, account, heads) = stand_in(true, accepting(&[RAW])).await;
     let GptProto { exchange, .. } = &adapter;
     exchange.poll(&account, exchange.at("/poll"), read).await.unwrap();
     assert_eq!(keys(&heads), [BEARER, RAW]);
     exchange.poll(&account, exchange.at("/poll"), read).await.unwrap();
     assert_eq!(keys(&heads), [RAW], "the style is remembered");
 
-    let (adapter, account, heads) = stand_in(accepting(&[BEARER])).await;
+    let (adapter, account, heads) = stand_in(true, accepting(&[BEARER])).await;
     adapter.exchange.poll(&account, adapter.exchange.at("/poll"), read).await.unwrap();
     assert_eq!(keys(&heads), [BEARER]);
     for (style, status) in [(AuthStyle::Bearer, 200), (AuthStyle::Raw, 401)] {
@@ -123,7 +125,7 @@ async fn polls_find_the_auth_style_that_works_and_queries_have_the_one_they_name
     }
     assert_eq!(keys(&heads), [BEARER, RAW]);
 
-    let (adapter, account, heads) = stand_in(accepting(&[])).await;
+    let (adapter, account, heads) = stand_in(true, accepting(&[])).await;
     let GptProto { exchange, .. } = &adapter;
     for _ in 0..2 {
         exchange.poll(&account, exchange.at("/poll"), read).await.unwrap_err();
@@ -133,7 +135,7 @@ async fn polls_find_the_auth_style_that_works_and_queries_have_the_one_they_name
 
 #[tokio::test]
 async fn a_submit_has_the_auth_style_of_its_format_and_polls_follow_it() {
-    let (adapter, account, heads) = stand_in(accepting(&[RAW])).await;
+    let (adapter, account, heads) = stand_in(true, accepting(&[RAW])).await;
     submit(&adapter, &account, InputMethod::Base64Images, AuthStyle::Bearer).await.unwrap_err();
     assert_eq!(keys(&heads), [BEARER], "a refused submit is not repeated here");
     submit(&adapter, &account, InputMethod::Base64Images, AuthStyle::Raw).await.unwrap();
@@ -142,11 +144,72 @@ async fn a_submit_has_the_auth_style_of_its_format_and_polls_follow_it() {
     assert_eq!(keys(&heads), [RAW]);
 }
 
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and the rest of a picture";
+
+/// Returns a streamed answer with one partial picture, and the length that a connection must carry for the whole picture.
+fn streamed() -> (Vec<u8>, usize) {
+    let picture = base64_simd::STANDARD.encode_to_string(PNG);
+    let event = |name: &str| format!("event: {name}\ndata: {{\"type\":\"{name}\",\"b64_json\":\"{picture}\"}}\n\n");
+    let body = event("image_edit.partial_image") + &event("image_edit.completed");
+    let answer = answer("200 OK", "text/event-stream", &body);
+    let needed = answer.len() - "\n\n".len();
+    (answer, needed)
+}
+
+async fn stream(answer: Vec<u8>, closes: bool) -> Result<Submitted, SubmitError> {
+    let (adapter, account, _) = stand_in(closes, move |_| answer.clone()).await;
+    submit(&adapter, &account, InputMethod::MultipartStream, AuthStyle::Bearer).await
+}
+
+fn is_picture(result: &Result<Submitted, SubmitError>) -> bool {
+    let picture = Output::Bytes(Bytes::from_static(PNG));
+    matches!(result, Ok(Submitted::Finished { handle: None, finished }) if finished.outputs == [picture])
+}
+
+#[tokio::test]
+async fn a_streamed_answer_that_is_cut_at_any_byte_is_unknown_or_has_the_whole_picture() {
+    let (answer, needed) = streamed();
+    let (length, next) = (answer.len(), AtomicUsize::new(0));
+    let (adapter, account, _) = stand_in(true, move |_| answer[..next.fetch_add(1, Ordering::Relaxed)].to_vec()).await;
+    for cut in 0..=length {
+        let result = submit(&adapter, &account, InputMethod::MultipartStream, AuthStyle::Bearer).await;
+        if cut < needed {
+            assert!(matches!(result, Err(SubmitError::Unknown { .. })), "cut at {cut}: {result:?}");
+        } else {
+            assert!(is_picture(&result), "cut at {cut}: {result:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_streamed_answer_is_not_awaited_beyond_its_last_picture() {
+    let (answer, _) = streamed();
+    let unfinished = String::from_utf8(answer).unwrap().replace("content-length: ", "content-length: 1");
+    let result = tokio::time::timeout(Duration::from_secs(20), stream(unfinished.into_bytes(), false)).await;
+    assert!(is_picture(&result.unwrap()));
+}
+
+#[tokio::test]
+async fn a_streamed_call_may_be_answered_with_plain_json_or_refused() {
+    let picture = base64_simd::STANDARD.encode_to_string(PNG);
+    let plain = format!("{{\"created\":1,\"data\":[{{\"b64_json\":\"{picture}\"}}]}}");
+    let result = stream(answer("200 OK", "application/json", &plain), true).await;
+    assert!(is_picture(&result), "{result:?}");
+    let refusal = "event: error\ndata: {\"type\":\"error\",\"error\":{\"code\":429,\"message\":\"slow\"}}\n\n";
+    for answer in [
+        answer("200 OK", "text/event-stream", refusal),
+        answer("429 Too Many Requests", "application/json", "{\"error\":{\"message\":\"slow\"}}"),
+    ] {
+        let result = stream(answer, true).await;
+        assert!(matches!(result, Err(SubmitError::Refused { .. })), "{result:?}");
+    }
+}
+
 const BROKEN: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-length: 100\r\n\r\n<html>";
 
 /// Submits in the documented format to a stand-in that answers with these bytes.
 async fn submit_to(answer: Vec<u8>, method: InputMethod) -> Result<Submitted, SubmitError> {
-    let (adapter, account, _) = stand_in(move |_| answer.clone()).await;
+    let (adapter, account, _) = stand_in(true, move |_| answer.clone()).await;
     submit(&adapter, &account, method, AuthStyle::Bearer).await
 }
 
@@ -177,7 +240,7 @@ async fn an_id_of_the_openai_format_api_is_followed_at_the_prediction_api() {
 #[tokio::test]
 async fn a_poll_that_fails_at_http_level_still_says_how_the_task_ended() {
     let failed = r#"{"code":400,"data":{"id":"abc","status":"failed","error":"boom"}}"#;
-    let (adapter, account, _) = stand_in(move |_| answer("400 Bad Request", "application/json", failed)).await;
+    let (adapter, account, _) = stand_in(true, move |_| answer("400 Bad Request", "application/json", failed)).await;
     let polled = adapter.exchange.poll(&account, adapter.exchange.at("/poll"), read).await;
     assert_eq!(polled, Ok(Polled::Failed(Failure::TaskFailed { message: "boom".to_owned() })));
 }
@@ -210,6 +273,7 @@ async fn nothing_is_bought_where_results_could_not_be_downloaded() {
         body: StreamingBody::default().text("{}"),
         timeout: Duration::from_secs(1),
         answer_bytes_max: 1000,
+        streamed: None,
     };
     let commit: Commit = Box::new(|| Box::pin(async { panic!("the submit was sent") }));
     let account = AccountId("default".into());

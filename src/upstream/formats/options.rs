@@ -194,13 +194,11 @@ impl<'a> Offer<'a> {
 
     /// Returns whether a picture is expected to be made before an edge cuts the call.
     fn is_quick(self) -> bool {
-        match self.expected {
-            Some(expected) => expected < self.rules.edge_timeout,
-            None => {
-                let is_quick = |quality| QUICK_QUALITIES.contains(&quality);
-                self.request.size.pixels() <= QUICK_PIXELS_MAX && self.request.choices.quality().is_some_and(is_quick)
-            }
+        if let Some(expected) = self.expected {
+            return expected < self.rules.edge_timeout;
         }
+        let is_quick = |quality| QUICK_QUALITIES.contains(&quality);
+        self.request.size.pixels() <= QUICK_PIXELS_MAX && self.request.choices.quality().is_some_and(is_quick)
     }
 
     /// Returns whether addresses can be sent to the prediction API.

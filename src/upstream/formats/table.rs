@@ -26,7 +26,7 @@ mod tests;
 mod tries;
 
 use knowledge::{Knowledge, Method, MethodState};
-use probes::{Fallbacks, Probes, Turn, Unknown};
+use probes::{Fallbacks, ProbePermission, Probes, Unknown};
 pub(crate) use rows::FormatRow;
 use selection::{candidates, remembered};
 pub(crate) use tries::FormatTries;
@@ -40,7 +40,7 @@ pub(crate) struct FormatTable {
     knowledge: Knowledge,
     probes: Probes,
     fallbacks: Fallbacks,
-    changes: Vec<FormatChange>,
+    changes: Changes,
 }
 
 /// Which format the next submit of a purchase takes.
@@ -95,7 +95,7 @@ impl FormatTable {
     pub(crate) fn new(mode: FirstContact, basis: FormatBasis, stored: StoredFormats) -> Self {
         let knowledge = persistence::knowledge(stored.if_gained_with(&basis));
         let (probes, fallbacks) = (Probes::default(), Fallbacks::default());
-        Self { mode, basis, knowledge, probes, fallbacks, changes: Vec::new() }
+        Self { mode, basis, knowledge, probes, fallbacks, changes: Changes::default() }
     }
 
     /// Returns the format of the next submit of a purchase through an account. A format of which nothing is known is tried
@@ -115,16 +115,16 @@ impl FormatTable {
             return FormatChoice::Submit(SubmitFormat { format, accepted_before, may_change_auth: false });
         }
         for method in self.knowledge.subject(subject).lapse(at) {
-            self.changed(subject, documented(method), "unknown", "what was known is too old");
+            self.changes.push(subject, documented(method), "unknown", "what was known is too old");
         }
         self.fallbacks.forget_old(now);
         self.probes.release(purchase, Some(subject));
-        if !self.may_fall_back(subject, tries, purchase) {
+        if !self.fallbacks.may_follow(&self.knowledge, subject, tries, purchase) {
             return self.exhausted(subject, options, tries, purchase, EndOfTries::Early);
         }
         let asks = self.probes.is_asking(subject, purchase);
         let mut left = candidates(&self.knowledge, subject, options, tries, asks);
-        if left.is_empty() && tries.len() == 0 && self.probes.ask_again(subject, purchase, now) {
+        if left.is_empty() && tries.last().is_none() && self.probes.ask_again(subject, purchase, now) {
             left = candidates(&self.knowledge, subject, options, tries, true);
         }
         let Some(&(mut method)) = left.first() else {
@@ -137,19 +137,19 @@ impl FormatTable {
         let proven = left.iter().copied().find(is_proven).filter(|_| auth.proven);
         let lapsed = self.knowledge.parameters(subject).any_lapsed(options, at);
         let unknown = Unknown { format: is_unknown || lapsed, auth: !auth.proven };
-        let turn = self.probes.turn(subject, unknown, purchase, now);
-        match (turn, proven) {
+        let permission = self.probes.permission(subject, unknown, purchase, now);
+        match (permission, proven) {
             // Something that works is there meanwhile.
-            (Turn::Wait { .. } | Turn::PassThrough, Some(proven)) => method = proven,
-            (Turn::Probe | Turn::PassThrough, _) => {}
-            (Turn::Wait { .. }, None) if !is_unknown && auth.proven => {}
-            (Turn::Wait { until }, None) => return FormatChoice::Wait { until },
+            (ProbePermission::Wait { .. } | ProbePermission::PassThrough, Some(proven)) => method = proven,
+            (ProbePermission::Probe | ProbePermission::PassThrough, _) => {}
+            (ProbePermission::Wait { .. }, None) if !is_unknown && auth.proven => {}
+            (ProbePermission::Wait { until }, None) => return FormatChoice::Wait { until },
         }
         self.probes.submits(purchase, now);
-        if tries.len() > 0 {
-            self.fallbacks.count(subject, purchase, tries.len(), now);
+        if tries.last().is_some() {
+            self.fallbacks.count(subject, tries, purchase, now);
         }
-        let asks_again = (lapsed && turn == Turn::Probe).then_some(purchase);
+        let asks_again = (lapsed && permission == ProbePermission::Probe).then_some(purchase);
         let applied = self.knowledge.parameters(subject).apply(options, asks_again, at);
         let style = if tries.has_auth(&subject.account, auth.style) { auth.style.other() } else { auth.style };
         let format = RequestFormat {
@@ -189,7 +189,7 @@ impl FormatTable {
             }
         }
         if is_news {
-            self.changed(subject, format.clone(), "proven", "");
+            self.changes.push(subject, format.clone(), "proven", "");
         }
         self.fallbacks.clear(subject);
         self.probes.release(purchase, None);
@@ -248,15 +248,15 @@ impl FormatTable {
                 !matches!(state, Some(MethodState::Proven { .. } | MethodState::Suspect { .. })) && tries.unclear() < 2
             }
         };
-        if other_method && self.knowledge.subject(subject).refuse(method, &text, purchase, at) {
-            self.changed(subject, format.clone(), "refused", &text);
-        } else if same_method {
-            self.changed(subject, format.clone(), "refused", &text);
+        let is_news = other_method && self.knowledge.subject(subject).refuse(method, &text, purchase, at);
+        if is_news || same_method {
+            self.changes.push(subject, format.clone(), "refused", &text);
         }
         let asks = self.probes.is_asking(subject, purchase);
         let goes_on =
             same_method || other_method && !candidates(&self.knowledge, subject, options, tries, asks).is_empty();
-        let in_limits = tries.len() < SUBMITS_MAX && self.may_fall_back(subject, tries, purchase);
+        let in_limits =
+            tries.len() < SUBMITS_MAX && self.fallbacks.may_follow(&self.knowledge, subject, tries, purchase);
         if goes_on && in_limits {
             return FormatVerdict::TryAnother;
         }
@@ -277,7 +277,7 @@ impl FormatTable {
         }
         let method = (format.method, format.fetch_links);
         if let Some(state) = self.knowledge.subject(subject).suspect(method, why, at) {
-            self.changed(subject, format.clone(), state, why);
+            self.changes.push(subject, format.clone(), state, why);
         }
     }
 
@@ -307,7 +307,7 @@ impl FormatTable {
 
     /// Takes what has changed since the last call.
     pub(crate) fn take_changes(&mut self) -> Vec<FormatChange> {
-        std::mem::take(&mut self.changes)
+        std::mem::take(&mut self.changes.0)
     }
 
     /// Forgets everything.
@@ -325,14 +325,7 @@ impl FormatTable {
         persistence::stored(&self.knowledge, self.basis.clone())
     }
 
-    /// Returns whether a purchase may be submitted in another format. Where its method is known to work, a parameter that
-    /// is left out is no fallback.
-    fn may_fall_back(&self, subject: &FormatSubject, tries: &FormatTries, purchase: PurchaseId) -> bool {
-        let Some(last) = tries.last() else { return true };
-        let is_small = matches!(last.refusal, FormatRefusal::Field(_) | FormatRefusal::Size);
-        (is_small && self.knowledge.has_accepted(subject)) || self.fallbacks.may_follow(subject, purchase, tries.len())
-    }
-
+    /// Ends a purchase for which no format is left.
     fn exhausted(
         &mut self,
         subject: &FormatSubject,
@@ -351,7 +344,7 @@ impl FormatTable {
     fn end(&mut self, subject: &FormatSubject, tries: &FormatTries, purchase: PurchaseId, end: EndOfTries) {
         if end == EndOfTries::AllRefused {
             for (subject, method) in self.knowledge.forget_refusals(subject, tries, purchase) {
-                self.changed(
+                self.changes.push(
                     &subject,
                     documented(method),
                     "unknown",
@@ -361,10 +354,16 @@ impl FormatTable {
         }
         self.probes.release(purchase, None);
     }
+}
 
-    fn changed(&mut self, subject: &FormatSubject, format: RequestFormat, state: &'static str, reason: &str) {
-        let reason = super::stored::clipped(reason);
-        self.changes.push(FormatChange { subject: subject.clone(), format, state, reason });
+/// What has changed since it was last taken.
+#[derive(Debug, Default)]
+struct Changes(Vec<FormatChange>);
+
+impl Changes {
+    fn push(&mut self, subject: &FormatSubject, format: RequestFormat, state: &'static str, reason: &str) {
+        let (subject, reason) = (subject.clone(), super::stored::clipped(reason));
+        self.0.push(FormatChange { subject, format, state, reason });
     }
 }
 
@@ -380,17 +379,13 @@ fn explained(tries: &FormatTries, options: &FormatOptions) -> Option<Failure> {
 
 /// Adds what the operator can do to a refusal.
 fn with_hint(failure: Failure, options: &FormatOptions) -> Failure {
-    match failure {
-        Failure::InvalidRequest { message } if options.lacks_public_url => {
-            let message = message.trim_end().trim_end_matches('.');
-            Failure::InvalidRequest {
-                message: format!(
-                    "{message}. The operator of the gateway can set server.public_url, so that pictures are sent as links."
-                ),
-            }
-        }
-        other => other,
+    let Failure::InvalidRequest { message } = &failure else { return failure };
+    if !options.lacks_public_url {
+        return failure;
     }
+    let message = message.trim_end().trim_end_matches('.');
+    let hint = "The operator of the gateway can set server.public_url, so that pictures are sent as links.";
+    Failure::InvalidRequest { message: format!("{message}. {hint}") }
 }
 
 /// Returns the upstream's words in a failure.
@@ -401,10 +396,22 @@ fn text_of(failure: &Failure) -> String {
         | Failure::KeyRefused { message }
         | Failure::BalanceExhausted { message }
         | Failure::ModelUnavailable { message }
+        | Failure::ModelNotPermitted { message, .. }
+        | Failure::EdgeRefused { message, .. }
         | Failure::TaskFailed { message }
         | Failure::ResultLost { message }
         | Failure::OutcomeUnknown { message }
         | Failure::Unreachable { message } => message.clone(),
-        other => other.name().to_owned(),
+        Failure::DeadlineExceeded
+        | Failure::Throttled { .. }
+        | Failure::QueueFull { .. }
+        | Failure::Overloaded { .. }
+        | Failure::Outpaced { .. }
+        | Failure::LimitExceeded { .. }
+        | Failure::JournalUnavailable
+        | Failure::DiskFull
+        | Failure::KeyReused
+        | Failure::Stopping
+        | Failure::Abandoned => failure.name().to_owned(),
     }
 }

@@ -27,7 +27,8 @@ impl Tunnel {
     /// Opens tunnels to `target` for those who send `authorization` in `Proxy-Authorization`.
     pub(crate) async fn to(target: &str, authorization: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        // A name, which has to be resolved although it is private.
+        let address = format!("http://localhost:{}", listener.local_addr().unwrap().port());
         let tunnel = Self { address, seen: Arc::default() };
         let (serving, target, authorization) = (tunnel.clone(), target.to_owned(), authorization.to_owned());
         in_background(async move {

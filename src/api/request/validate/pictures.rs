@@ -2,9 +2,9 @@
 
 use crate::api::error::ApiError;
 use crate::api::request::body::form::image_name;
-use crate::config::{ImageCheck, RequestConfig};
-use crate::model::picture::read_full;
-use crate::model::{ApiKind, ByteSource, Capabilities, Format, Input, Model, Picture};
+use crate::config::RequestConfig;
+use crate::model::picture::{PictureProblem, read_full};
+use crate::model::{ApiKind, ByteSource, Capabilities, Input, Model};
 
 /// Checks the images of an edit: their number, how they were sent, and each of them.
 pub(super) fn check_images(
@@ -46,7 +46,8 @@ pub(super) fn check_images(
     }
     for (index, image) in images.iter().enumerate() {
         if let Input::Bytes { picture, source } = image {
-            check_bytes(&image_name(index), picture, &**source, parameters.image_bytes_max, requests)?;
+            let checked = requests.picture_limits().check(picture, parameters.image_bytes_max);
+            checked.map_err(|problem| error(&image_name(index), problem, &**source))?;
         }
     }
     Ok(())
@@ -62,18 +63,9 @@ pub(super) fn check_mask(
     let Input::Bytes { picture, source } = mask else {
         return Ok(());
     };
-    check_bytes("mask", picture, &**source, model.parameters.mask_bytes_max, requests)?;
-    if requests.image_check == ImageCheck::Strict && picture.format != Some(Format::Png) {
-        return Err(unacceptable("mask", "the mask must be a PNG whose transparent pixels mark what to edit"));
-    }
-    if let (Some((width, height)), Some(first)) = (picture.dimensions, first.and_then(dimensions))
-        && (width, height) != first
-    {
-        let problem =
-            format!("the mask is {width}x{height} and the image {}x{}; they must have the same size", first.0, first.1);
-        return Err(ApiError::Unacceptable { param: "mask", problem: problem.into() });
-    }
-    Ok(())
+    let image = first.and_then(dimensions);
+    let checked = requests.picture_limits().check_mask(picture, image, model.parameters.mask_bytes_max);
+    checked.map_err(|problem| error("mask", problem, &**source))
 }
 
 /// Returns width and height in pixels, where they are known.
@@ -84,52 +76,23 @@ pub(super) fn dimensions(input: &Input) -> Option<(u32, u32)> {
     }
 }
 
-fn check_bytes(
-    param: &str,
-    picture: &Picture,
-    source: &dyn ByteSource,
-    bytes_max: u64,
-    requests: &RequestConfig,
-) -> Result<(), ApiError> {
-    let param = || param.to_owned();
-    if picture.bytes == 0 {
-        return Err(ApiError::EmptyImage { param: param() });
-    }
-    if picture.bytes > bytes_max {
-        return Err(ApiError::ImageTooLarge { param: param(), bytes_max });
-    }
-    match (requests.image_check, picture.format, picture.dimensions.zip(picture.frames)) {
-        (ImageCheck::Strict, None, _) => {
-            Err(ApiError::UnsupportedFileType { param: param(), media_type: media_type(source) })
+/// Returns the error for a picture that may not be sent on.
+fn error(param: &str, problem: PictureProblem, source: &dyn ByteSource) -> ApiError {
+    let name = || param.to_owned();
+    match problem {
+        PictureProblem::Empty => ApiError::EmptyImage { param: name() },
+        PictureProblem::TooLarge { bytes_max } => ApiError::ImageTooLarge { param: name(), bytes_max },
+        PictureProblem::UnknownFormat => {
+            ApiError::UnsupportedFileType { param: name(), media_type: media_type(source) }
         }
-        (ImageCheck::Strict, Some(_), None) => Err(ApiError::UndecodableImage { param: param() }),
-        (ImageCheck::Off, _, None) => Ok(()),
-        (ImageCheck::Off | ImageCheck::Strict, _, Some((dimensions, frames))) => {
-            check_header(param(), dimensions, frames, requests)
+        PictureProblem::Unreadable => ApiError::UndecodableImage { param: name() },
+        PictureProblem::BeyondLimit { got, max, unit, key } => {
+            ApiError::ImageBeyondLimit { param: name(), got, max, unit, key }
+        }
+        PictureProblem::MaskFormat | PictureProblem::MaskSize { .. } => {
+            ApiError::Unacceptable { param: "mask", problem: problem.to_string().into() }
         }
     }
-}
-
-/// Checks what the header of a picture claims, because a decoder at the upstream or in the gateway allocates memory by these figures.
-fn check_header(
-    param: String,
-    (width, height): (u32, u32),
-    frames: u32,
-    requests: &RequestConfig,
-) -> Result<(), ApiError> {
-    let (pixels, side) = (u64::from(width) * u64::from(height), u64::from(width.max(height)));
-    let shown = || format!("it is {width}x{height} pixels");
-    let (got, max, unit, key) = if side > u64::from(requests.picture_side_max) {
-        (shown(), u64::from(requests.picture_side_max), "pixels on a side", "picture_side_max")
-    } else if pixels > requests.picture_pixels_max {
-        (shown(), requests.picture_pixels_max, "pixels", "picture_pixels_max")
-    } else if frames > requests.picture_frames_max {
-        let got = format!("it has {frames} frames or more");
-        (got, u64::from(requests.picture_frames_max), "frames", "picture_frames_max")
-    } else {
-        return Ok(());
-    };
-    Err(ApiError::ImageBeyondLimit { param, got, max, unit, key })
 }
 
 /// Guesses the media type of refused bytes, for the error message.

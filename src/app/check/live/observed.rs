@@ -118,6 +118,13 @@ impl Upstream for ObservedUpstream {
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>> {
         self.gptproto.fetch(output)
     }
+
+    fn fetch_link<'a>(
+        &'a self,
+        address: &'a str,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>> {
+        self.gptproto.fetch_link(address)
+    }
 }
 
 /// Describes why a submit was not accepted.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Context, PendingEnd, Purchase, PurchaseEnd, State};
+use super::{Context, PendingEnd, Purchase, PurchaseEnd, SentFormat, State};
 use crate::engine::jobs::event::{Effect, EndedPurchase, Fetched, ProgressChange};
 use crate::model::{Failure, UpstreamId, Usd};
 
@@ -24,6 +24,24 @@ impl Purchase {
         cx.push(Effect::EndSubmits { purchase });
         cx.push(Effect::ReleaseInFlight { purchase });
         self.enter_recorded(State::Ending(end), cx);
+    }
+
+    /// Ends with pictures that are stored. Pictures that the upstream made without looking at the inputs say something
+    /// about the format that these were sent in.
+    pub(super) fn resolve(
+        &mut self,
+        upstream: Option<UpstreamId>,
+        fetched: Fetched,
+        since: Instant,
+        sent: Option<SentFormat>,
+        cx: &mut Context<'_>,
+    ) {
+        let Fetched { pictures, usage, durable, .. } = fetched;
+        let end = PurchaseEnd::Pictures { upstream: upstream.clone(), pictures, usage, at: cx.now.timestamp };
+        if let Some(SentFormat { subject, format }) = sent.filter(|_| end.missed_inputs(cx.job.record.inputs)) {
+            cx.formats.suspect(&subject, &format, "the input pictures were not looked at", cx.now.timestamp);
+        }
+        self.enter_recorded(State::Ending(PendingEnd { end, upstream, since, recordable: durable }), cx);
     }
 
     /// Accounts for the end and shows it.
@@ -60,11 +78,4 @@ impl Purchase {
         })));
         self.state = State::Ended(end);
     }
-}
-
-/// Returns the state of a purchase whose pictures are stored.
-pub(super) fn with_pictures(upstream: Option<UpstreamId>, fetched: Fetched, since: Instant, cx: &Context<'_>) -> State {
-    let Fetched { pictures, usage, durable, .. } = fetched;
-    let end = PurchaseEnd::Pictures { upstream: upstream.clone(), pictures, usage, at: cx.now.timestamp };
-    State::Ending(PendingEnd { end, upstream, since, recordable: durable })
 }

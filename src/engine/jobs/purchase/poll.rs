@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::decisions::{AfterFetch, AfterPoll, after_fetch};
-use super::end::with_pictures;
 use super::{Accepted, Context, Purchase, State};
 use crate::engine::jobs::event::{Completion, Effect, Fetched};
+use crate::upstream::formats::InputKind;
 use crate::upstream::{PollError, Polled};
 
 impl Purchase {
@@ -34,6 +34,13 @@ impl Purchase {
                 accepted.troubles = accepted.troubles.saturating_add(1);
             }
         }
+        if let (Ok(polled), Some(sent)) = (&result, &accepted.sent)
+            && let Some(reason) = polled.blamed_inputs()
+            // A client's own address may lead nowhere.
+            && sent.subject.inputs == InputKind::Files
+        {
+            cx.formats.suspect(&sent.subject, &sent.format, reason, cx.now.timestamp);
+        }
         let expired = cx.is_expired(accepted.at);
         match accepted.poll.after_poll(result, expired) {
             AfterPoll::PollAgain => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
@@ -50,10 +57,10 @@ impl Purchase {
             if failed {
                 accepted.troubles = accepted.troubles.saturating_add(1);
             }
-            let (upstream, since) = (accepted.poll.handle.id.clone(), accepted.at);
+            let (upstream, since, sent) = (accepted.poll.handle.id.clone(), accepted.at, accepted.sent.clone());
             match after_fetch(stored, fetched.trouble.clone(), cx.is_expired(since)) {
                 AfterFetch::Resolve => {
-                    self.enter_recorded(with_pictures(Some(upstream), fetched, since, cx), cx);
+                    self.resolve(Some(upstream), fetched, since, sent, cx);
                 }
                 AfterFetch::FetchAgain => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
                 AfterFetch::End(failure) => self.fail(failure, cx),
@@ -62,7 +69,10 @@ impl Purchase {
             immediate.rounds = immediate.rounds.saturating_add(1);
             let since = immediate.since;
             match after_fetch(stored, fetched.trouble.clone(), cx.is_expired(immediate.answered)) {
-                AfterFetch::Resolve => self.enter_recorded(with_pictures(None, fetched, since, cx), cx),
+                AfterFetch::Resolve => {
+                    let sent = immediate.sent.clone();
+                    self.resolve(None, fetched, since, Some(sent), cx);
+                }
                 // There is nothing to poll for fresh addresses.
                 AfterFetch::FetchAgain => {
                     let pause = cx.rules.planner.backoff(immediate.rounds, cx.now.spread);

@@ -43,7 +43,10 @@ pub(crate) async fn models(State(simulator): State<Simulator>, headers: HeaderMa
 }
 
 /// `GET /api/home-model-catalog`, which needs no key.
-pub(crate) async fn catalog() -> Response {
+pub(crate) async fn catalog(State(simulator): State<Simulator>, uri: Uri) -> Response {
+    if let Some(page) = edge::refused(&simulator.scenario(), uri.path(), 0) {
+        return page;
+    }
     let items: Vec<_> = MODELS
         .iter()
         .flat_map(|model| ["text-to-image", "image-edit"].map(|capability| (model, capability)))

@@ -274,6 +274,8 @@ async fn failures_policy_and_sync_mode_answer_as_recorded() {
     let mut sync = edit();
     sync["enable_sync_mode"] = json!(true);
     assert_eq!(upstream.submit(&sync).await["data"]["status"], "completed");
+    // Much longer than the limits, on a slow machine too.
+    upstream.scenario(json!({"life": {"low_ms": [9_000_000, 9_000_000]}})).await;
     upstream.scenario(json!({"sync": {"mode": "give_up", "give_up_s": 1}})).await;
     assert_eq!(upstream.submit(&sync).await["data"]["code"], 5004);
     upstream.scenario(json!({"sync": {"mode": "edge_cut", "edge_cut_s": 1}})).await;

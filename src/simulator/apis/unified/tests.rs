@@ -188,3 +188,34 @@ async fn faults_on_polls_do_not_change_the_task_and_failures_name_their_reason()
     assert_eq!((&task["status"], &task["error"]), (&json!("failed"), &json!(UNREACHABLE)));
     upstream.stop().await;
 }
+
+#[tokio::test]
+async fn polling_urls_ids_and_failures_are_as_configured() {
+    let refuse = json!({"unified": {"data_uris": "refuse"}});
+    let upstream = Upstream::start(json!({"models": {"by_name": {"gpt-image-2": refuse}}})).await;
+    let mut with_picture = low("p");
+    with_picture["input_references"] = json!([reference(&data_uri(&png(8, 8)))]);
+    assert_eq!(upstream.create(&with_picture).await.status(), 400);
+    with_picture["model"] = json!("openai/gpt-image-1");
+    assert_eq!(upstream.create(&with_picture).await.status(), 202);
+    assert_eq!(upstream.control("predictions").await[0]["method"], "input_references");
+
+    let changes = json!({
+        "submit": {"poll_url": "relative", "ids": "uuid"}, "life": {"outcome": "failed_provider"},
+        "result": {"failure_answer": "status_400"},
+    });
+    upstream.scenario(changes).await;
+    let created: Value = upstream.create(&low("p")).await.json().await.unwrap();
+    let path = created["polling_url"].as_str().unwrap();
+    assert_eq!(path, format!("/api/v3/tasks/result/{}", created["id"].as_str().unwrap()));
+    let failed = loop {
+        let polled = upstream.poll(&format!("{}{path}", upstream.origin)).await;
+        if polled.status() != 200 {
+            break polled;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(failed.status(), 400);
+    assert_eq!(failed.json::<Value>().await.unwrap()["status"], "failed");
+    upstream.stop().await;
+}

@@ -75,7 +75,9 @@ fn word(meaning: &Result<Accepted, SubmitError>) -> &'static str {
             Pushback::Permission { reason: Failure::ModelNotPermitted { .. } } => "perm",
             Pushback::Key { reason: Failure::KeyRefused { .. } } => "key",
             Pushback::Key { reason: Failure::BalanceExhausted { .. } } => "bal",
-            other => panic!("{other:?}"),
+            Pushback::Model { reason, .. } | Pushback::Permission { reason } | Pushback::Key { reason } => {
+                panic!("{reason:?}")
+            }
         },
         Err(SubmitError::FormatRefused { refusal, .. }) => match refusal {
             FormatRefusal::Auth => "auth",
@@ -86,16 +88,19 @@ fn word(meaning: &Result<Accepted, SubmitError>) -> &'static str {
             FormatRefusal::Path => "path",
             FormatRefusal::Unclear => "unclear",
         },
-        Err(SubmitError::Rejected(failure)) => match failure {
-            Failure::Moderated { bought: false, .. } => "mod",
-            Failure::ModelUnavailable { .. } => "gone",
-            Failure::InvalidRequest { message } if message.contains("server.public_url") => "large",
-            Failure::InvalidRequest { .. } => "req",
-            Failure::EdgeRefused { .. } => "edge",
-            Failure::Unreachable { .. } => "far",
-            Failure::TaskFailed { .. } => "failed",
-            other => panic!("{other:?}"),
-        },
+        Err(SubmitError::Rejected(Failure::InvalidRequest { message })) if message.contains("public_url") => "large",
+        Err(SubmitError::Rejected(failure)) => {
+            assert!(!matches!(failure, Failure::Moderated { bought: true, .. }));
+            let words = [
+                ("moderated", "mod"),
+                ("model_unavailable", "gone"),
+                ("invalid_request", "req"),
+                ("edge_refused", "edge"),
+                ("unreachable", "far"),
+                ("task_failed", "failed"),
+            ];
+            words.into_iter().find(|(name, _)| *name == failure.name()).expect("a failure of a submit").1
+        }
     }
 }
 

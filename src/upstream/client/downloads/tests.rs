@@ -29,7 +29,7 @@ impl Server {
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let seen = Seen::default();
         let router = Router::new().fallback(answer).with_state(Arc::clone(&seen));
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        tokio::runtime::Handle::current().spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { origin, seen }
     }
 

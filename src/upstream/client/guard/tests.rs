@@ -369,3 +369,23 @@ async fn names_of_private_addresses_resolve_to_nothing() {
     assert!(resolve("localhost", local()).await.unwrap() > 0);
     assert!(resolve("10.0.0.1", local()).await.is_err(), "loopback does not open the private network");
 }
+
+#[test]
+fn clients_are_not_allowed_what_the_operator_allows_for_results() {
+    let results = guard("https://relay.internal", "10.0.0.0/8,198.18.0.0/15,*.internal");
+    let links = DownloadGuard { own: None, ..results.clone() };
+    let reached = |guard: &DownloadGuard, name: &str, ip: &str| {
+        guard.check_addresses(name, std::iter::once(ip.parse().unwrap())).is_ok()
+    };
+    for (name, ip) in [("relay.internal", "10.0.0.1"), ("pictures.internal", "192.168.0.1"), ("x.example", "10.0.0.1")]
+    {
+        assert!(reached(&results, name, ip) && !reached(&links, name, ip), "{name} {ip}");
+    }
+    assert!(reached(&links, "x.example", "198.18.0.7"), "stands for a public address");
+    assert!(reached(&links, "x.example", "8.8.8.8"));
+    assert!(!reached(&links, "x.example", "169.254.169.254"));
+    for literal in ["https://10.0.0.1/1.png", "https://198.18.0.7/1.png"] {
+        let url = || literal.parse().unwrap();
+        assert!(results.check_url(url()).is_ok() && links.check_url(url()).is_err(), "{literal}");
+    }
+}

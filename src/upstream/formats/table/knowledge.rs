@@ -246,7 +246,12 @@ impl SubjectState {
 
 impl Parameters {
     /// Returns what a format leaves out of a request. `asks_again`: the purchase sends what was refused too long ago.
-    pub(super) fn apply(&mut self, options: &FormatOptions, asks_again: Option<PurchaseId>, now: Timestamp) -> Applied {
+    pub(super) fn apply(
+        &mut self,
+        options: &FormatOptions,
+        asks_again: Option<PurchaseId>,
+        now: Timestamp,
+    ) -> ParameterChanges {
         let is_sent = |refused: &mut Refused| {
             let is_sent = asks_again.is_some() && refused.has_lapsed(now);
             if is_sent {
@@ -257,7 +262,7 @@ impl Parameters {
         let omitted = self.omitted.iter_mut().filter(|(name, _)| options.optional.contains(*name));
         let omitted = omitted.filter_map(|(name, refused)| (!is_sent(refused)).then(|| name.clone())).collect();
         let size = self.size.as_mut().filter(|_| options.other_size.is_some());
-        Applied { omitted, size: size.is_some_and(|refused| !is_sent(refused)) }
+        ParameterChanges { omitted, size: size.is_some_and(|refused| !is_sent(refused)) }
     }
 
     /// Returns whether a refusal is too old that concerns a request.
@@ -304,7 +309,7 @@ impl Parameters {
 
 /// What a format leaves out, and whether it has the other size.
 #[derive(Debug, Default)]
-pub(super) struct Applied {
+pub(super) struct ParameterChanges {
     pub(super) omitted: BTreeSet<String>,
     pub(super) size: bool,
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::super::FormatSubject;
+use super::super::{FormatRefusal, FormatSubject};
+use super::knowledge::Knowledge;
+use super::tries::FormatTries;
 use crate::model::{AccountId, ModelId, PurchaseId};
 
 /// The longest time that a purchase waits for another one that tries out a format.
@@ -51,7 +53,7 @@ pub(super) struct Unknown {
 
 /// Whether a purchase may try what is unknown.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Turn {
+pub(super) enum ProbePermission {
     Probe,
     Wait {
         until: Instant,
@@ -62,16 +64,16 @@ pub(super) enum Turn {
 
 impl Probes {
     /// Returns whether a purchase may try what is unknown; if so, it is the only one until [`Self::release`].
-    pub(super) fn turn(
+    pub(super) fn permission(
         &mut self,
         subject: &FormatSubject,
         unknown: Unknown,
         purchase: PurchaseId,
         now: Instant,
-    ) -> Turn {
+    ) -> ProbePermission {
         let blocks =
             |probe: &&Probe| probe.purchase != purchase && now.saturating_duration_since(probe.since) < PROBE_MAX;
-        let is_free = |probe: Option<&Probe>| probe.filter(blocks).is_none();
+        let is_free = |probe: Option<&Probe>| probe.is_none_or(|probe| !blocks(&probe));
         let is_presumed = |probe: Option<&Probe>| probe.filter(blocks).is_none_or(|probe| probe.presumed);
         let free = (!unknown.format || is_free(self.subjects.get(subject)))
             && (!unknown.auth || is_free(self.accounts.get(&subject.account)));
@@ -83,15 +85,15 @@ impl Probes {
             if unknown.auth {
                 self.accounts.insert(subject.account.clone(), probe);
             }
-            return Turn::Probe;
+            return ProbePermission::Probe;
         }
         if (!unknown.format || is_presumed(self.subjects.get(subject)))
             && (!unknown.auth || is_presumed(self.accounts.get(&subject.account)))
         {
-            return Turn::PassThrough;
+            return ProbePermission::PassThrough;
         }
         let until = *self.waiting.entry(purchase).or_insert(now) + WAIT;
-        if now < until { Turn::Wait { until } } else { Turn::PassThrough }
+        if now < until { ProbePermission::Wait { until } } else { ProbePermission::PassThrough }
     }
 
     /// Notes that a purchase waits no more.
@@ -154,18 +156,28 @@ struct Fallback {
 }
 
 impl Fallbacks {
-    /// Returns whether a purchase with this number of refusals may be submitted again.
-    pub(super) fn may_follow(&self, subject: &FormatSubject, purchase: PurchaseId, refusals: usize) -> bool {
-        let submits = self.submits.get(&key(subject));
-        submits
-            .is_none_or(|submits| submits.len() < FALLBACKS_MAX || submits.iter().any(|one| one.is(purchase, refusals)))
+    /// Returns whether a purchase may be submitted in another format after its last refusal. Where its method is known to
+    /// work, a parameter that is left out is no fallback.
+    pub(super) fn may_follow(
+        &self,
+        knowledge: &Knowledge,
+        subject: &FormatSubject,
+        tries: &FormatTries,
+        purchase: PurchaseId,
+    ) -> bool {
+        let Some(last) = tries.last() else { return true };
+        let is_small = matches!(last.refusal, FormatRefusal::Field(_) | FormatRefusal::Size);
+        let Some(submits) = self.submits.get(&key(subject)) else { return true };
+        (is_small && knowledge.has_accepted(subject))
+            || submits.len() < FALLBACKS_MAX
+            || submits.iter().any(|one| one.is(purchase, tries.len()))
     }
 
-    /// Counts a submit once, although the budget may push it back.
-    pub(super) fn count(&mut self, subject: &FormatSubject, purchase: PurchaseId, refusals: usize, now: Instant) {
+    /// Counts a submit after a refusal once, although the budget may push it back.
+    pub(super) fn count(&mut self, subject: &FormatSubject, tries: &FormatTries, purchase: PurchaseId, now: Instant) {
         let submits = self.submits.entry(key(subject)).or_default();
-        if !submits.iter().any(|one| one.is(purchase, refusals)) {
-            submits.push_back(Fallback { purchase, refusals, at: now });
+        if !submits.iter().any(|one| one.is(purchase, tries.len())) {
+            submits.push_back(Fallback { purchase, refusals: tries.len(), at: now });
         }
     }
 

@@ -1,23 +1,25 @@
 //! What is known, for the status page.
 
+use serde::Serialize;
+
 use super::super::{FormatSubject, InputKind, RequestFormat};
 use super::knowledge::{Knowledge, MethodState};
-use crate::model::{AccountId, ModelId, Task, Timestamp};
 
 /// What is known about one method for one kind of request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct FormatRow {
-    pub(crate) account: AccountId,
-    pub(crate) model: ModelId,
-    pub(crate) task: Task,
+    pub(crate) account: String,
+    pub(crate) model: String,
+    pub(crate) task: &'static str,
     pub(crate) inputs: InputKind,
     pub(crate) masked: bool,
     /// The format as [`RequestFormat::describe`] has it.
     pub(crate) method: String,
     /// `proven`, `refused` or `suspect`.
     pub(crate) state: &'static str,
-    pub(crate) since: Timestamp,
-    /// The refusal's text, or why it is suspect.
+    /// A time, as in RFC 3339.
+    pub(crate) since: String,
+    /// The refusal's text, which is the upstream's, or why it is suspect.
     pub(crate) reason: String,
 }
 
@@ -39,14 +41,14 @@ pub(super) fn of(knowledge: &Knowledge) -> Vec<FormatRow> {
                 MethodState::Suspect { at, why } => ("suspect", *at, why.clone()),
             };
             rows.push(FormatRow {
-                account: account.clone(),
-                model: model.clone(),
-                task: *task,
+                account: account.to_string(),
+                model: model.as_str().to_owned(),
+                task: task.name(),
                 inputs: *inputs,
                 masked: *masked,
                 method: format.describe(),
                 state,
-                since,
+                since: since.to_string(),
                 reason,
             });
         }

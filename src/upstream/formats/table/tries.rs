@@ -72,9 +72,10 @@ impl FormatTries {
 
 /// Returns what a refusal is about: a parameter that belongs to the method is no parameter of the request.
 pub(super) fn meaning(refusal: FormatRefusal) -> FormatRefusal {
-    match refusal {
-        FormatRefusal::Field(name) if OF_THE_METHOD.contains(&name.as_str()) => FormatRefusal::Inputs,
-        FormatRefusal::Field(name) if name == "size" => FormatRefusal::Size,
-        other => other,
+    let FormatRefusal::Field(name) = &refusal else { return refusal };
+    match name.as_str() {
+        "size" => FormatRefusal::Size,
+        name if OF_THE_METHOD.contains(&name) => FormatRefusal::Inputs,
+        _ => refusal,
     }
 }

@@ -14,7 +14,7 @@ use super::*;
 
 const METHODS: [Method; 4] = [A, (InputMethod::Links, false), C, D];
 const FIELDS: [&str; 3] = ["background", "n", "quality"];
-const LIVES: u64 = 3000;
+const LIVES: u64 = 1000;
 
 /// What uses the table in a wrong way on purpose.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,8 +40,8 @@ struct Upstream {
     refused_methods: BTreeMap<Method, FormatRefusal>,
     refused_fields: Vec<&'static str>,
     refuses_size: bool,
-    bearer: bool,
-    raw: bool,
+    /// The styles in which it reads keys.
+    keys: Vec<AuthStyle>,
     parameters_first: bool,
 }
 
@@ -107,20 +107,22 @@ impl Upstream {
             }
         }
         let refused_fields = FIELDS.into_iter().filter(|_| random.random_bool(0.25)).collect();
-        let bearer = random.random_bool(0.7);
+        let keys: &[AuthStyle] = match random.random_range(0..3) {
+            0 => &[AuthStyle::Bearer],
+            1 => &[AuthStyle::Raw],
+            _ => &[AuthStyle::Bearer, AuthStyle::Raw],
+        };
         Self {
             refused_methods,
             refused_fields,
             refuses_size: random.random_bool(0.25),
-            bearer,
-            raw: !bearer || random.random_bool(0.5),
+            keys: keys.to_vec(),
             parameters_first: random.random_bool(0.5),
         }
     }
 
     fn refusal(&self, format: &RequestFormat) -> Option<FormatRefusal> {
-        let knows_key = if format.auth == AuthStyle::Bearer { self.bearer } else { self.raw };
-        if !knows_key {
+        if !self.keys.contains(&format.auth) {
             return Some(FormatRefusal::Auth);
         }
         let method = self.refused_methods.get(&(format.method, format.fetch_links)).cloned();

@@ -2,10 +2,11 @@
 
 use bytes::BytesMut;
 
-use super::error_text::message_of;
-use super::{PollAnswer, Polled, SubmitAnswer};
+use super::{openai, prediction, unified};
 use crate::model::UpstreamId;
-use crate::upstream::apis::{openai, prediction, unified};
+use crate::upstream::Polled;
+use crate::upstream::answer::error_text::message_of;
+use crate::upstream::answer::{PollAnswer, SubmitAnswer};
 
 /// Reads an answer to a submit, a poll, or an error.
 ///

@@ -1,0 +1,168 @@
+use std::collections::HashMap;
+use std::io::Cursor;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::*;
+use crate::budget::{Poll, Reservation, Submit};
+use crate::config::{Config, Environment};
+use crate::model::{ApiKind, Choices, Format, Size, Task};
+use crate::upstream::formats::SubmitFormat;
+use crate::upstream::{Commit, Output, PollError, Polled, PurchaseHandle, Submitted};
+
+/// Pictures on the internet, by their addresses. An address that is missing never answers.
+#[derive(Clone, Debug, Default)]
+struct Internet(HashMap<&'static str, Result<Vec<Bytes>, FetchError>>);
+
+impl Upstream for Internet {
+    fn submit<'a>(
+        &'a self,
+        _reservation: Reservation<Submit>,
+        _request: &'a PictureRequest,
+        _pictures: u8,
+        _format: &'a SubmitFormat,
+        _commit: Commit,
+    ) -> BoxFuture<'a, Result<Submitted, SubmitError>> {
+        unreachable!("nothing is bought here")
+    }
+
+    fn poll<'a>(
+        &'a self,
+        _reservation: Reservation<Poll>,
+        _handle: &'a PurchaseHandle,
+    ) -> BoxFuture<'a, Result<Polled, PollError>> {
+        unreachable!("nothing is bought here")
+    }
+
+    fn fetch(&self, _output: Output) -> BoxFuture<'_, Result<Download, FetchError>> {
+        unreachable!("an address of a client is no output")
+    }
+
+    fn fetch_link<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Result<Download, FetchError>> {
+        let Some(answer) = self.0.get(address).cloned() else { return std::future::pending().boxed() };
+        async { answer.map(|chunks| futures_util::stream::iter(chunks.into_iter().map(Ok)).boxed()) }.boxed()
+    }
+}
+
+const ONE: &str = "https://one.example/1.png?signature=secret";
+const TWO: &str = "https://two.example/2.png";
+const MASK: &str = "https://mask.example/mask.png";
+
+fn png(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image::RgbaImage::new(width, height).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+/// Returns an answer in chunks of this size.
+fn chunks(bytes: &[u8], size: usize) -> Result<Vec<Bytes>, FetchError> {
+    Ok(bytes.chunks(size).map(Bytes::copy_from_slice).collect())
+}
+
+fn request(addresses: &[&str], mask: Option<&str>) -> PictureRequest {
+    let link = |address: &&str| Input::Link((*address).to_owned());
+    PictureRequest {
+        task: Task::Edit,
+        model: "gpt-image-1.5".into(),
+        prompt: "make it blue".to_owned(),
+        inputs: addresses.iter().map(link).collect(),
+        mask: mask.as_ref().map(link),
+        n: 1,
+        size: Size { width: 1024, height: 1024 },
+        choices: Choices::default(),
+        explicit: std::collections::BTreeSet::new(),
+        api_kind: ApiKind::Prediction,
+    }
+}
+
+/// Fetches with a spool of this size.
+async fn fetch(internet: &Internet, request: &PictureRequest, spool_bytes: u64) -> Result<PictureRequest, SubmitError> {
+    let directory = tempfile::tempdir().unwrap();
+    let environment = Environment::from([("GPTPROTO_API_KEY".to_owned(), "sk-test".to_owned())]);
+    let config = Config::load(None, &environment).unwrap();
+    let mut catalogue = config.catalogue;
+    for model in &mut catalogue.models {
+        model.parameters.image_bytes_max = 10_000;
+    }
+    let fetcher = LinkFetcher {
+        upstream: Arc::new(internet.clone()),
+        catalogue: Arc::new(catalogue),
+        spool: Spool::for_test(directory.path().to_owned(), 1000, spool_bytes),
+        limits: config.server.requests.picture_limits(),
+        timeout: Duration::from_secs(30),
+    };
+    fetcher.fetch(request).await
+}
+
+/// Returns why a request is rejected.
+async fn rejection(internet: &Internet, request: &PictureRequest) -> String {
+    match fetch(internet, request, 1 << 20).await {
+        Err(SubmitError::Rejected(Failure::InvalidRequest { message })) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn bytes(input: &Input) -> Vec<u8> {
+    let Input::Bytes { picture, source } = input else { panic!("{input:?}") };
+    assert_eq!(picture.format, Some(Format::Png));
+    crate::model::picture::read_full(&**source, 0, usize::try_from(picture.bytes).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn pictures_and_mask_take_the_places_of_their_addresses() {
+    let (one, two, mask) = (png(40, 30), png(300, 300), png(40, 30));
+    assert!(two.len() > 1000, "goes to the file: {} bytes", two.len());
+    let internet =
+        Internet(HashMap::from([(ONE, chunks(&one, 7)), (TWO, chunks(&two, 600)), (MASK, chunks(&mask, 1000))]));
+    let asked = request(&[ONE, TWO], Some(MASK));
+    let fetched = fetch(&internet, &asked, 1 << 20).await.unwrap();
+    assert_eq!(fetched.inputs.iter().map(bytes).collect::<Vec<_>>(), [one, two]);
+    assert_eq!(bytes(fetched.mask.as_ref().unwrap()), mask);
+    assert_eq!((&fetched.prompt, fetched.size, fetched.n), (&asked.prompt, asked.size, asked.n));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_picture_that_cannot_be_fetched_is_named_with_its_host_alone() {
+    let good = chunks(&png(40, 30), 100);
+    let not_found = Err(FetchError::Trouble("HTTP 404 Not Found".to_owned()));
+    let private = Err(FetchError::Forbidden("10.0.0.7 is a private address".to_owned()));
+    let broken = Err(FetchError::Trouble("cannot connect: 10.0.0.7 refused".to_owned()));
+    let cut = png(40, 30);
+    let cases = [
+        (Some(not_found), "HTTP 404 Not Found"),
+        (Some(private), "may not fetch"),
+        (Some(broken), "no usable answer"),
+        (Some(chunks(b"<html>", 6)), "no PNG, JPEG or WebP"),
+        (Some(Ok(Vec::new())), "empty"),
+        (Some(chunks(&cut[..cut.len() - 1], 100)), "ends before its end marker"),
+        (Some(chunks(&vec![0; 10_001], 1000)), "larger than 10000 bytes"),
+        (Some(chunks(&png(32_769, 1), 1000)), "pixels on a side"),
+        (None, "in time"),
+    ];
+    for (answer, reason) in cases {
+        let mut internet = Internet(HashMap::from([(TWO, good.clone())]));
+        internet.0.extend(answer.map(|answer| (ONE, answer)));
+        let message = rejection(&internet, &request(&[TWO, ONE], None)).await;
+        assert!(message.starts_with("image 2 could not be fetched from one.example: "), "{message}");
+        assert!(message.contains(reason), "{message}");
+        assert!(!message.contains("secret") && !message.contains("10.0.0.7"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_mask_is_checked_as_an_uploaded_one() {
+    let internet = |mask: &[u8]| Internet(HashMap::from([(ONE, chunks(&png(40, 30), 100)), (MASK, chunks(mask, 100))]));
+    let masked = request(&[ONE], Some(MASK));
+    let message = rejection(&internet(&png(30, 40)), &masked).await;
+    assert!(message.contains("30x40") && message.contains("40x30"), "{message}");
+    let message = rejection(&internet(b"\xff\xd8\xff"), &masked).await;
+    assert!(message.starts_with("the mask could not be fetched from mask.example"), "{message}");
+}
+
+#[tokio::test]
+async fn a_lack_of_space_is_no_fault_of_the_client() {
+    let internet = Internet(HashMap::from([(ONE, chunks(&png(300, 300), 100))]));
+    let refused = fetch(&internet, &request(&[ONE], None), 500).await;
+    assert!(matches!(refused, Err(SubmitError::NotSent { .. })), "{refused:?}");
+}

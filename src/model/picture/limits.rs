@@ -1,0 +1,97 @@
+//! Whether an input picture may be sent on, by its header.
+
+use super::format::Format;
+use super::header::Picture;
+
+/// The limits of input pictures, beside those of their model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PictureLimits {
+    /// A picture of an unknown format is refused, not passed on unseen.
+    pub(crate) known_only: bool,
+    pub(crate) pixels_max: u64,
+    pub(crate) side_max: u32,
+    pub(crate) frames_max: u32,
+}
+
+/// Why an input picture may not be sent on; each ends a sentence about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PictureProblem {
+    #[error("it is empty")]
+    Empty,
+    #[error("it is larger than {bytes_max} bytes")]
+    TooLarge { bytes_max: u64 },
+    #[error("it is no PNG, JPEG or WebP picture")]
+    UnknownFormat,
+    #[error("its header cannot be read")]
+    Unreadable,
+    /// `key`: of the configuration, in `[server]`.
+    #[error("{got}, and {max} {unit} are allowed")]
+    BeyondLimit { got: String, max: u64, unit: &'static str, key: &'static str },
+    #[error("the mask must be a PNG whose transparent pixels mark what to edit")]
+    MaskFormat,
+    #[error(
+        "the mask is {}x{} and the image {}x{}; they must have the same size", .mask.0, .mask.1, .image.0, .image.1
+    )]
+    MaskSize { mask: (u32, u32), image: (u32, u32) },
+}
+
+impl PictureLimits {
+    /// Checks a picture of at most `bytes_max` bytes by its header; nothing is decoded.
+    ///
+    /// # Errors
+    ///
+    /// The first problem.
+    pub(crate) fn check(&self, picture: &Picture, bytes_max: u64) -> Result<(), PictureProblem> {
+        if picture.bytes == 0 {
+            return Err(PictureProblem::Empty);
+        }
+        if picture.bytes > bytes_max {
+            return Err(PictureProblem::TooLarge { bytes_max });
+        }
+        match (picture.format, picture.dimensions.zip(picture.frames)) {
+            (None, _) if self.known_only => Err(PictureProblem::UnknownFormat),
+            (Some(_), None) if self.known_only => Err(PictureProblem::Unreadable),
+            (_, None) => Ok(()),
+            (_, Some((dimensions, frames))) => self.check_header(dimensions, frames),
+        }
+    }
+
+    /// Checks a mask: as a picture, and that it is a PNG of the size of the first image, where that is known.
+    ///
+    /// # Errors
+    ///
+    /// The first problem.
+    pub(crate) fn check_mask(
+        &self,
+        mask: &Picture,
+        image: Option<(u32, u32)>,
+        bytes_max: u64,
+    ) -> Result<(), PictureProblem> {
+        self.check(mask, bytes_max)?;
+        if self.known_only && mask.format != Some(Format::Png) {
+            return Err(PictureProblem::MaskFormat);
+        }
+        match (mask.dimensions, image) {
+            (Some(mask), Some(image)) if mask != image => Err(PictureProblem::MaskSize { mask, image }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks what the header of a picture claims, because a decoder at the upstream or in the gateway allocates memory by
+    /// these figures.
+    fn check_header(&self, (width, height): (u32, u32), frames: u32) -> Result<(), PictureProblem> {
+        let (pixels, side) = (u64::from(width) * u64::from(height), u64::from(width.max(height)));
+        let shown = || format!("it is {width}x{height} pixels");
+        let (got, max, unit, key) = if side > u64::from(self.side_max) {
+            (shown(), u64::from(self.side_max), "pixels on a side", "picture_side_max")
+        } else if pixels > self.pixels_max {
+            (shown(), self.pixels_max, "pixels", "picture_pixels_max")
+        } else if frames > self.frames_max {
+            let got = format!("it has {frames} frames or more");
+            (got, u64::from(self.frames_max), "frames", "picture_frames_max")
+        } else {
+            return Ok(());
+        };
+        Err(PictureProblem::BeyondLimit { got, max, unit, key })
+    }
+}

@@ -1,0 +1,297 @@
+//! The streamed answer of the OpenAI-format endpoints: server-sent events (`image_edit.partial_image`,
+//! `image_edit.completed`, the same of `image_generation`, `error`), or plain JSON from a service that does not stream.
+//!
+//! Partial pictures are dropped as they pass. A picture counts only if its event is complete, so a connection that is cut
+//! afterwards loses nothing, and one that is cut before has an unknown outcome.
+
+use std::ops::Range;
+
+use bytes::BytesMut;
+use reqwest::StatusCode;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Item, Location, PARTIAL_IMAGES, Text, location, outputs, submit_answer};
+use crate::model::Usage;
+use crate::upstream::Finished;
+use crate::upstream::answer::error_text::task_failure;
+use crate::upstream::answer::json::{self, SmallValue, bounded_list};
+use crate::upstream::answer::{SubmitAnswer, usage_of};
+
+/// Bytes at the start of an event's data by which an event without a name is recognized.
+const HEAD_BYTES: usize = 512;
+const PARTIAL: &str = "partial_image";
+const COMPLETED: &str = "completed";
+/// Pictures of one answer that are read; more than any model makes.
+const PICTURES_MAX: usize = 64;
+
+/// Collects a streamed answer without the data of its partial pictures. Any other body is collected as it is.
+#[derive(Debug)]
+pub(in crate::upstream) struct EventCollector {
+    held: BytesMut,
+    bytes_max: usize,
+    /// Bytes that have arrived, held or dropped.
+    arrived: usize,
+    /// Start of the last line in `held`.
+    line: usize,
+    /// The rest of the line is dropped.
+    dropping: bool,
+    event: EventKind,
+    completed: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EventKind {
+    Unnamed,
+    Partial,
+    Completed,
+    Other,
+}
+
+impl EventKind {
+    fn of_name(name: &str) -> Self {
+        match name {
+            _ if name.ends_with(PARTIAL) => Self::Partial,
+            _ if name.ends_with(COMPLETED) => Self::Completed,
+            _ => Self::Other,
+        }
+    }
+
+    /// Recognizes an event by the start of its data.
+    fn of_data(head: &[u8]) -> Self {
+        let contains = |name: &str| head.windows(name.len() + 2).any(|part| part == format!(".{name}\"").as_bytes());
+        match () {
+            () if contains(PARTIAL) => Self::Partial,
+            () if contains(COMPLETED) => Self::Completed,
+            () => Self::Unnamed,
+        }
+    }
+}
+
+impl EventCollector {
+    /// `bytes_max`: the limit of what is held, and of each of the partial pictures.
+    pub(in crate::upstream) fn new(bytes_max: usize) -> Self {
+        let (held, event) = (BytesMut::new(), EventKind::Unnamed);
+        Self { held, bytes_max, arrived: 0, line: 0, dropping: false, event, completed: 0 }
+    }
+
+    /// Takes the next bytes of the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the answer is larger than the limit.
+    pub(in crate::upstream) fn push(&mut self, mut chunk: &[u8]) -> Result<(), String> {
+        let Self { bytes_max, .. } = *self;
+        let too_large = || format!("the answer is larger than {bytes_max} bytes");
+        self.arrived += chunk.len();
+        if self.arrived > bytes_max.saturating_mul(1 + usize::from(PARTIAL_IMAGES)) {
+            return Err(too_large());
+        }
+        while !chunk.is_empty() {
+            let end = chunk.iter().position(|&byte| byte == b'\n').map(|end| end + 1);
+            let (piece, rest) = chunk.split_at(end.unwrap_or(chunk.len()));
+            chunk = rest;
+            if self.dropping {
+                self.dropping = end.is_none();
+                continue;
+            }
+            if self.held.len() + piece.len() > bytes_max {
+                return Err(too_large());
+            }
+            self.held.extend_from_slice(piece);
+            self.drop_partial_picture(end.is_some());
+            if end.is_some() && !self.dropping {
+                self.end_line();
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the number of complete pictures.
+    pub(in crate::upstream) fn completed(&self) -> usize {
+        self.completed
+    }
+
+    /// Returns what is held.
+    pub(in crate::upstream) fn into_body(self) -> BytesMut {
+        self.held
+    }
+
+    /// Drops the line if it has a partial picture. An event without a name gets one, which says that there was a picture.
+    fn drop_partial_picture(&mut self, ended: bool) {
+        let line = &self.held[self.line..];
+        if !line.starts_with(b"data:") {
+            return;
+        }
+        if self.event == EventKind::Unnamed && (ended || line.len() >= HEAD_BYTES) {
+            self.event = EventKind::of_data(&line[..line.len().min(HEAD_BYTES)]);
+            if self.event == EventKind::Partial {
+                self.held.truncate(self.line);
+                self.held.extend_from_slice(format!("event: {PARTIAL}\n").as_bytes());
+                self.line = self.held.len();
+                self.dropping = !ended;
+                return;
+            }
+        }
+        if self.event == EventKind::Partial {
+            self.held.truncate(self.line);
+            self.dropping = !ended;
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = self.held[self.line..].trim_ascii_end();
+        if line.is_empty() && self.line < self.held.len() {
+            self.completed += usize::from(self.event == EventKind::Completed);
+            self.event = EventKind::Unnamed;
+        } else if let Some(name) = field(line, "event") {
+            self.event = EventKind::of_name(&String::from_utf8_lossy(name));
+        }
+        self.line = self.held.len();
+    }
+}
+
+/// Returns the value of a line of an event, if it is the line of this field.
+fn field<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let value = line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
+    Some(value.strip_prefix(b" ").unwrap_or(value))
+}
+
+/// The name of an event and the lines of its data.
+#[derive(Debug, Default)]
+struct Event {
+    name: Range<usize>,
+    data: Vec<Range<usize>>,
+}
+
+/// The data of an event, with strings that borrow from it.
+#[derive(Debug, Deserialize)]
+struct EventData<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    b64_json: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    url: Option<Text<'a>>,
+    /// In an event that is a plain answer.
+    #[serde(borrow, default, deserialize_with = "bounded_list")]
+    data: Vec<Item<'a>>,
+    #[serde(default)]
+    usage: Option<SmallValue>,
+}
+
+/// What the events of a stream say.
+#[derive(Debug, Default)]
+struct Outcome {
+    pictures: Vec<Location>,
+    usage: Option<Usage>,
+    /// A partial picture was made.
+    started: bool,
+    /// The first event without a picture that says something, for instance an error.
+    other: Option<SubmitAnswer>,
+}
+
+/// Reads the answer to a streamed submit, and decodes its pictures in place.
+pub(in crate::upstream) fn answer(body: BytesMut) -> SubmitAnswer {
+    let is_stream =
+        ["event", "data", "id", "retry", ""].iter().any(|name| field(body.trim_ascii_start(), name).is_some());
+    if !is_stream {
+        return super::answer(body);
+    }
+    let Outcome { pictures, usage, started, other } = read(&body);
+    match other {
+        _ if !pictures.is_empty() => {
+            let finished = Finished { outputs: outputs(body, pictures), usage };
+            SubmitAnswer::Finished { prediction: None, finished }
+        }
+        // Pictures were being made, so the task has failed; it may be billed.
+        Some(SubmitAnswer::Error(text)) if started => SubmitAnswer::Failed(task_failure(text.message)),
+        Some(other) => other,
+        None => SubmitAnswer::Unusable,
+    }
+}
+
+/// Reads the events one after the other. The last one counts also without the empty line that ends it.
+fn read(body: &[u8]) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut event = Event::default();
+    let mut start = 0;
+    for line in body.split_inclusive(|&byte| byte == b'\n') {
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        // A value ends where its line does.
+        let range = |value: &[u8]| start + text.len() - value.len()..start + text.len();
+        if text.is_empty() {
+            outcome.add(body, &std::mem::take(&mut event));
+        } else if let Some(name) = field(text, "event") {
+            event.name = range(name);
+        } else if let Some(data) = field(text, "data") {
+            event.data.push(range(data));
+        }
+        start += line.len();
+    }
+    outcome.add(body, &event);
+    outcome
+}
+
+impl Outcome {
+    fn add(&mut self, body: &[u8], Event { name, data }: &Event) {
+        let name = String::from_utf8_lossy(&body[name.clone()]);
+        match &data[..] {
+            [] => self.started |= name.ends_with(PARTIAL),
+            [line] => self.add_data(&name, &body[line.clone()], |item| location(body, item)),
+            lines => {
+                let joined = lines.iter().map(|line| &body[line.clone()]).collect::<Vec<_>>().join(&b'\n');
+                self.add_data(&name, &joined, separate);
+            }
+        }
+    }
+
+    fn add_data(&mut self, name: &str, data: &[u8], locate: impl Fn(&Item<'_>) -> Option<Location>) {
+        // Among others `[DONE]`, and an event that was cut.
+        let Ok(EventData { kind, b64_json, url, data: items, usage }) = serde_json::from_slice(data) else { return };
+        let kind = kind.as_ref().map_or(name, |Text(kind)| kind);
+        if kind.ends_with(PARTIAL) {
+            self.started = true;
+            return;
+        }
+        let own = Item { b64_json, url };
+        let located: Vec<Location> = std::iter::once(&own).chain(&items).filter_map(locate).collect();
+        if located.is_empty() {
+            self.other = self.other.take().or_else(|| without_picture(data));
+            return;
+        }
+        self.pictures.extend(located);
+        self.pictures.truncate(PICTURES_MAX);
+        // Whether it is of one picture or of all is not documented, so the largest counts.
+        let usage = usage.as_ref().and_then(|SmallValue(usage)| usage_of(usage));
+        self.usage = [self.usage.take(), usage].into_iter().flatten().max_by_key(|usage| usage.output_tokens);
+    }
+}
+
+/// Reads an event without a picture as a plain answer; `None` where it says nothing.
+fn without_picture(data: &[u8]) -> Option<SubmitAnswer> {
+    Some(match submit_answer(data) {
+        SubmitAnswer::Unusable => return None,
+        // The call was accepted as a stream, and nothing says that the service had not begun.
+        SubmitAnswer::Error(mut text) if text.code.is_none() && is_server_error(data) => {
+            text.code = Some(StatusCode::INTERNAL_SERVER_ERROR);
+            SubmitAnswer::Error(text)
+        }
+        other => other,
+    })
+}
+
+fn is_server_error(data: &[u8]) -> bool {
+    let data = json::parse(data).unwrap_or_default();
+    data.pointer("/error/type").and_then(Value::as_str).is_some_and(|kind| kind.contains("server_error"))
+}
+
+/// Decodes an item that does not borrow from the answer.
+fn separate(item: &Item<'_>) -> Option<Location> {
+    let owned = |text: &Option<Text<'_>>| text.as_ref().map(|Text(text)| Text(text.clone().into_owned().into()));
+    location(b"", &Item { b64_json: owned(&item.b64_json), url: owned(&item.url) })
+}
+
+#[cfg(test)]
+mod tests;
