@@ -113,14 +113,14 @@ pub(super) fn ids(object: &Value) -> impl Iterator<Item = String> {
 
 /// What an answer to a submit calls its prediction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Naming {
+pub(super) enum PredictionName {
     Named(UpstreamId),
     /// By something that is no plain path segment.
     Unusable,
     None,
 }
 
-impl Naming {
+impl PredictionName {
     /// Reads the name of a prediction from the documented places, given first, or else from anywhere in the body.
     pub(super) fn of(places: &[&Value], poll_url: Option<&str>, id_in_url: Option<UpstreamId>, body: &Value) -> Self {
         let found: Vec<String> = places.iter().flat_map(|place| ids(place)).collect();

@@ -104,6 +104,16 @@ pub(crate) struct SubmitFormat {
     pub(crate) may_change_auth: bool,
 }
 
+/// Why a format that was accepted is in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suspicion<'a> {
+    /// The pictures were made without looking at the inputs. Some channels may not count them, so the format stays in use
+    /// where there is no other.
+    InputsUnseen,
+    /// The task failed for the way in which its input pictures were sent, as this text says. It may have been billed.
+    TaskFailed(&'a str),
+}
+
 /// What the upstream refuses about the format of a submit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FormatRefusal {
@@ -158,6 +168,15 @@ impl AuthStyle {
         match self {
             Self::Bearer => Self::Raw,
             Self::Raw => Self::Bearer,
+        }
+    }
+}
+
+impl<'a> Suspicion<'a> {
+    fn text(self) -> &'a str {
+        match self {
+            Self::InputsUnseen => "the input pictures were not looked at",
+            Self::TaskFailed(reason) => reason,
         }
     }
 }

@@ -27,7 +27,7 @@ find finding finish finished first fixture flag flight float flush flushed for f
 frame framing free from front full function fuzz fuzzing
 gap gate gated gateway gauge generated generation generator get global gpt gptproto grace grant granted group grouped
 guard
-handle handler handshake hash header healthy heap heartbeat held help hidden hint histogram history hit host hosts hour
+handle handler handshake hash head header healthy heap heartbeat held help hidden hint histogram history hit host hosts hour
 http http1 http2 hub hyper
 id identical identity idle ids ignored image immediate import in incoming index info inline injected inner input inspection
 instance intake integer interface interim internal interval into invalid io ip iso issue item iterator

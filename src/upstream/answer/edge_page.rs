@@ -78,22 +78,25 @@ mod tests {
         EdgePage::of(page.as_bytes(), false)
     }
 
-    fn of_code(code: u16) -> Option<EdgePage> {
-        Some(EdgePage { code: Some(code) })
+    fn of_code(code: u16) -> EdgePage {
+        EdgePage { code: Some(code) }
     }
 
     #[test]
     fn pages_of_the_edge_are_recognized() {
         let recorded = "<html><head><title>Access denied | gptproto.com used Cloudflare to restrict access</title></head>\
                         <body><span>Error</span> <span class=\"code\">1010</span> Ray ID: 8f</body></html>";
-        assert_eq!(read(recorded), of_code(1010));
-        assert_eq!(read("error code: 1020"), of_code(1020));
-        assert_eq!(read("<h1>Error&nbsp;1015</h1> You are being rate limited. Cloudflare"), of_code(1015));
+        assert_eq!(read(recorded), Some(of_code(1010)));
+        assert_eq!(read("error code: 1020"), Some(of_code(1020)));
+        assert_eq!(read("<h1>Error&nbsp;1015</h1> You are being rate limited. Cloudflare"), Some(of_code(1015)));
         assert_eq!(
             read("<title>Access denied | x used Cloudflare to restrict access</title>"),
             Some(EdgePage { code: None })
         );
-        assert_eq!(read(r#"{"title":"x","status":403,"error_code":1010,"cloudflare_error":true}"#), of_code(1010));
+        assert_eq!(
+            read(r#"{"title":"x","status":403,"error_code":1010,"cloudflare_error":true}"#),
+            Some(of_code(1010))
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | 4xx page that the edge certainly made itself | refused by the edge |
 //! | 413, any body | too large: refused, and tried in no other format |
 //! | 404, 405, page or empty | the path is not served, while no submit of this kind was accepted before; else unknown |
+//! | 429, page or empty | refused: whatever sent it counts calls, and let this one through to nothing behind it |
 //! | other 4xx, page or empty | unknown |
 //! | 5xx with a readable body of the service | 503 by its text: policy refused, channel model pushback; 501 by what it names; else unknown |
 //! | 5xx page or empty, a broken exchange | unknown |
@@ -129,6 +130,10 @@ pub(in crate::upstream) fn meaning(
                 let message = format!("HTTP {status}: the path of this submit is not served");
                 format_refused(FormatRefusal::Path, message)
             }
+            StatusCode::TOO_MANY_REQUESTS => {
+                let (retry_after, message) = (head.retry_after, format!("HTTP {status} without a reason"));
+                SubmitError::Refused { pushback: Pushback::Account { retry_after }, message }
+            }
             StatusCode::MOVED_PERMANENTLY
             | StatusCode::FOUND
             | StatusCode::TEMPORARY_REDIRECT
@@ -214,7 +219,7 @@ fn of_request(status: StatusCode, text: &ErrorText, sent: Sent<'_>) -> Option<Fo
         (404 | 405, None) => Some(FormatRefusal::Path),
         // The media type of the body is the way in which the pictures are sent.
         (415, None) => Some(FormatRefusal::Inputs),
-        (400 | 422, None) => (!sent.format.accepted_before).then_some(FormatRefusal::Unclear),
+        (400 | 422, None) => Some(FormatRefusal::Unclear),
         _ => None,
     }
 }

@@ -13,8 +13,8 @@ use crate::input_urls::{InputUrlGuards, InputUrls};
 use crate::model::{Model, PictureRequest, TaskSpec, UpstreamId, Usage};
 use crate::upstream::answer::error_text::{ErrorText, bounded, task_failure};
 use crate::upstream::answer::{
-    Naming, PollAnswer, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, ids, is_final_word, is_same_id,
-    json, output_text, state, usage_of,
+    PollAnswer, PredictionName, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, ids, is_final_word,
+    is_same_id, json, output_text, state, usage_of,
 };
 use crate::upstream::exchange::Exchange;
 use crate::upstream::formats::{InputMethod, RequestFormat};
@@ -117,9 +117,10 @@ pub(in crate::upstream) fn submit_answer(body: &[u8]) -> SubmitAnswer {
     let outputs = outputs(&envelope);
     let poll_url = [data, &envelope].into_iter().find_map(poll_url);
     let naming = if outputs.is_empty() { &envelope } else { &Value::Null };
-    let naming = Naming::of(&[data, &envelope], poll_url.as_deref(), poll_url.as_deref().and_then(id_in), naming);
+    let naming =
+        PredictionName::of(&[data, &envelope], poll_url.as_deref(), poll_url.as_deref().and_then(id_in), naming);
     match naming {
-        Naming::Named(id) => {
+        PredictionName::Named(id) => {
             let prediction = UpstreamPrediction { id, poll_url };
             // A task that failed is asked for once more, as one that fails later is.
             if outputs.is_empty() || state(data) == TaskState::Working || state(data) == TaskState::Failed {
@@ -129,15 +130,17 @@ pub(in crate::upstream) fn submit_answer(body: &[u8]) -> SubmitAnswer {
                 SubmitAnswer::Finished { prediction: Some(prediction), finished }
             }
         }
-        Naming::Unusable if outputs.is_empty() => SubmitAnswer::UnusableId,
-        Naming::Unusable | Naming::None if !outputs.is_empty() => {
+        PredictionName::Unusable if outputs.is_empty() => SubmitAnswer::UnusableId,
+        PredictionName::Unusable | PredictionName::None if !outputs.is_empty() => {
             SubmitAnswer::Finished { prediction: None, finished: Finished { outputs, usage: usage(&envelope) } }
         }
         // The word "error" beside an error is the shape of a refusal, and that of no task.
-        Naming::Unusable | Naming::None if envelope.get("data").is_some() && state(data) == TaskState::Failed => {
+        PredictionName::Unusable | PredictionName::None
+            if envelope.get("data").is_some() && state(data) == TaskState::Failed =>
+        {
             SubmitAnswer::Failed(task_failure(failure_text(&envelope, data)))
         }
-        Naming::Unusable | Naming::None => {
+        PredictionName::Unusable | PredictionName::None => {
             ErrorText::in_body(&envelope).map_or(SubmitAnswer::Unusable, SubmitAnswer::Error)
         }
     }

@@ -16,8 +16,8 @@ use crate::input_urls::{InputUrlGuards, InputUrls};
 use crate::model::{PictureRequest, UpstreamApi, UpstreamId};
 use crate::upstream::answer::error_text::{ErrorText, bounded, task_failure};
 use crate::upstream::answer::{
-    Naming, PollAnswer, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, ids, is_final_word, is_same_id,
-    json, output_text, state, usage_of,
+    PollAnswer, PredictionName, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, ids, is_final_word,
+    is_same_id, json, output_text, state, usage_of,
 };
 use crate::upstream::exchange::Exchange;
 use crate::upstream::formats::RequestFormat;
@@ -69,8 +69,8 @@ pub(in crate::upstream) fn answer(body: BytesMut) -> SubmitAnswer {
     let elsewhere = if outputs.is_empty() { &body } else { &Value::Null };
     let id_in_url = poll_url.and_then(id_in);
     let is_done = matches!(state(task), TaskState::Done | TaskState::Missing);
-    match Naming::of(&[task, &body], poll_url, id_in_url, elsewhere) {
-        Naming::Named(id) => {
+    match PredictionName::of(&[task, &body], poll_url, id_in_url, elsewhere) {
+        PredictionName::Named(id) => {
             let prediction = UpstreamPrediction { id, poll_url: poll_url.map(str::to_owned) };
             if is_done && !outputs.is_empty() {
                 SubmitAnswer::Finished { prediction: Some(prediction), finished: finished(task, outputs) }
@@ -78,11 +78,11 @@ pub(in crate::upstream) fn answer(body: BytesMut) -> SubmitAnswer {
                 SubmitAnswer::Accepted(prediction)
             }
         }
-        Naming::Unusable if outputs.is_empty() => SubmitAnswer::UnusableId,
-        Naming::Unusable | Naming::None if !outputs.is_empty() => {
+        PredictionName::Unusable if outputs.is_empty() => SubmitAnswer::UnusableId,
+        PredictionName::Unusable | PredictionName::None if !outputs.is_empty() => {
             SubmitAnswer::Finished { prediction: None, finished: finished(task, outputs) }
         }
-        Naming::Unusable | Naming::None => {
+        PredictionName::Unusable | PredictionName::None => {
             ErrorText::in_body(&body).map_or(SubmitAnswer::Unusable, SubmitAnswer::Error)
         }
     }

@@ -10,11 +10,11 @@
 use std::time::Instant;
 
 use super::{
-    AuthStyle, FormatBasis, FormatOptions, FormatRefusal, FormatSubject, InputKind, RequestFormat, StoredFormats,
-    SubmitFormat,
+    FormatBasis, FormatOptions, FormatRefusal, FormatSubject, InputKind, RequestFormat, StoredFormats, SubmitFormat,
+    Suspicion,
 };
 use crate::config::FirstContact;
-use crate::model::{AccountId, Failure, ModelId, PurchaseId, Task, Timestamp};
+use crate::model::{Failure, ModelId, PurchaseId, Task, Timestamp};
 
 mod knowledge;
 mod persistence;
@@ -271,13 +271,19 @@ impl FormatTable {
     }
 
     /// Notes that pictures were not looked at, or a task failed for the way in which they were sent.
-    pub(crate) fn suspect(&mut self, subject: &FormatSubject, format: &RequestFormat, why: &str, at: Timestamp) {
+    pub(crate) fn suspect(
+        &mut self,
+        subject: &FormatSubject,
+        format: &RequestFormat,
+        suspicion: Suspicion<'_>,
+        at: Timestamp,
+    ) {
         if subject.inputs == InputKind::None {
             return;
         }
         let method = (format.method, format.fetch_links);
-        if let Some(state) = self.knowledge.subject(subject).suspect(method, why, at) {
-            self.changes.push(subject, format.clone(), state, why);
+        if let Some(state) = self.knowledge.subject(subject).suspect(method, suspicion, at) {
+            self.changes.push(subject, format.clone(), state, suspicion.text());
         }
     }
 
@@ -292,11 +298,6 @@ impl FormatTable {
         self.probes.release(purchase, None);
     }
 
-    /// Returns how the key of an account is sent.
-    pub(crate) fn auth(&self, account: &AccountId) -> AuthStyle {
-        self.knowledge.auth(account).style
-    }
-
     /// Returns whether a parameter is left out for a model, through any account, because it is refused.
     pub(crate) fn omits(&self, model: &ModelId, task: Task, name: &str) -> bool {
         self.mode == FirstContact::Adapt
@@ -308,11 +309,6 @@ impl FormatTable {
     /// Takes what has changed since the last call.
     pub(crate) fn take_changes(&mut self) -> Vec<FormatChange> {
         std::mem::take(&mut self.changes.0)
-    }
-
-    /// Forgets everything.
-    pub(crate) fn forget(&mut self) {
-        self.knowledge = Knowledge::default();
     }
 
     /// Returns what is known, for the status page.

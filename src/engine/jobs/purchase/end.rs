@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{Context, PendingEnd, Purchase, PurchaseEnd, SentFormat, State};
 use crate::engine::jobs::event::{Effect, EndedPurchase, Fetched, ProgressChange};
 use crate::model::{Failure, UpstreamId, Usd};
+use crate::upstream::formats::Suspicion;
 
 impl Purchase {
     /// Ends without pictures; does nothing if it is ending already.
@@ -39,7 +40,7 @@ impl Purchase {
         let Fetched { pictures, usage, durable, .. } = fetched;
         let end = PurchaseEnd::Pictures { upstream: upstream.clone(), pictures, usage, at: cx.now.timestamp };
         if let Some(SentFormat { subject, format }) = sent.filter(|_| end.missed_inputs(cx.job.record.inputs)) {
-            cx.formats.suspect(&subject, &format, "the input pictures were not looked at", cx.now.timestamp);
+            cx.formats.suspect(&subject, &format, Suspicion::InputsUnseen, cx.now.timestamp);
         }
         self.enter_recorded(State::Ending(PendingEnd { end, upstream, since, recordable: durable }), cx);
     }

@@ -51,7 +51,7 @@ const TABLE: &[(u16, &str)] = &[
     (415, "ok mod bal gone req req req inputs field size path inputs unk edge unk unk"),
     (422, "ok mod bal gone req req req inputs field size path unclear unk edge unk unk"),
     (425, "ok mod bal gone req req req req req req req req unk edge unk unk"),
-    (429, "ok mod acct model model acct acct acct acct acct acct acct unk edge unk unk"),
+    (429, "ok mod acct model model acct acct acct acct acct acct acct acct edge acct unk"),
     (499, "ok mod bal gone req req req req req req req req unk edge unk unk"),
     (500, "ok unk unk unk unk unk unk unk unk unk unk unk unk unk unk unk"),
     (501, "ok unk unk unk unk unk unk inputs field size path unk unk unk unk unk"),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::JobId;
-use crate::upstream::formats::{InputMethod, RequestFormat};
+use crate::model::{AccountId, JobId};
+use crate::upstream::formats::{AuthStyle, InputMethod, RequestFormat};
 
 mod lives;
 
@@ -358,7 +358,7 @@ fn the_raw_key_is_tried_once_and_only_before_anything_was_accepted() {
     assert_eq!(second.format.describe(), "base64_images, raw key");
     assert!(!second.may_change_auth);
     script.accept(0);
-    assert_eq!(script.table.auth(&subject().account), AuthStyle::Raw);
+    assert_eq!(script.table.knowledge.auth(&subject().account).style, AuthStyle::Raw);
     script.restart("one");
     let FormatChoice::Submit(later) = script.choose(1) else { panic!("it is submitted") };
     assert_eq!((later.format.auth, later.accepted_before, later.may_change_auth), (AuthStyle::Raw, true, false));
@@ -370,7 +370,7 @@ fn the_raw_key_is_tried_once_and_only_before_anything_was_accepted() {
     script.sends(0);
     let raw_too = Failure::KeyRefused { message: "raw too".to_owned() };
     assert_eq!(script.refuse_with(0, FormatRefusal::Auth, raw_too), FormatVerdict::End(refused));
-    assert_eq!(script.table.auth(&subject().account), AuthStyle::Bearer);
+    assert_eq!(script.table.knowledge.auth(&subject().account).style, AuthStyle::Bearer);
 }
 
 #[test]
@@ -500,18 +500,20 @@ fn where_everything_is_known_to_be_refused_one_purchase_an_hour_asks_again() {
 }
 
 #[test]
-fn a_suspect_method_is_the_last_choice_and_refused_the_second_time() {
+fn a_suspect_method_is_the_last_choice_and_refused_after_a_second_failed_task() {
     let mut script = Script::new(&[A, C]);
     script.buys(0);
     let format = RequestFormat::documented(InputMethod::Base64Images);
     script.table.take_changes();
-    script.table.suspect(&subject(), &format, "no picture tokens", script.at());
+    script.table.suspect(&subject(), &format, Suspicion::InputsUnseen, script.at());
     assert_eq!(script.table.take_changes()[0].state, "suspect");
     assert_eq!(script.sends(1), "multipart");
     assert_eq!(script.refuse(1, FormatRefusal::Inputs), FormatVerdict::TryAnother);
     assert_eq!(script.buys(1), "base64_images");
     assert_eq!(script.states()[0], ("base64_images".to_owned(), "suspect"), "an acceptance proves nothing of that");
-    script.table.suspect(&subject(), &format, "no picture tokens", script.at());
+    script.table.suspect(&subject(), &format, Suspicion::InputsUnseen, script.at());
+    assert_eq!(script.states()[0].1, "suspect", "some channels do not count pictures, and it delivers");
+    script.table.suspect(&subject(), &format, Suspicion::TaskFailed("wrong image url"), script.at());
     assert_eq!(script.states()[0].1, "refused");
     assert_eq!(script.states()[1], ("multipart".to_owned(), "refused"));
     script.elapsed = Duration::from_hours(7 * 24);
@@ -583,13 +585,4 @@ fn texts_of_the_upstream_are_bounded_and_printable() {
         assert!(text.starts_with("bad[2Jxxx") && text.chars().count() == 200, "{text}");
     }
     assert!(serde_json::to_string(&script.table.stored()).unwrap().len() < 1000);
-}
-
-#[test]
-fn forgotten_is_unknown() {
-    let mut script = Script::new(&[A, C]);
-    script.learn();
-    script.table.forget();
-    assert_eq!((script.states(), script.table.stored().subjects.len()), (vec![], 0));
-    assert_eq!(script.sends(1), "base64_images");
 }
