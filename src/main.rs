@@ -1,6 +1,7 @@
 //! Command line: arguments and exit codes.
 //!
-//! 0: success. 1: failed while running, a check found a fault, or ended by a second signal. 64: the arguments or the configuration are wrong.
+//! 0: success. 1: failed while running, a check found a fault, or ended by a second signal. 2, 3: warnings of a check, and a purchase of it
+//! without a picture. 64: the arguments or the configuration are wrong, or a purchase is not confirmed.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -39,8 +40,11 @@ struct Cli {
 enum Command {
     /// Run the gateway
     Serve(Serve),
-    /// Check a deployment without spending: configuration, folders, upstream key, clock
-    Check(ConfigFile),
+    /// Check a deployment without spending: configuration, folders, upstream key, models, clock; with --live, buy once
+    ///
+    /// Exit codes: 0 everything works, 1 it cannot serve, 2 it serves with a fallback or a warning, 3 a purchase has an
+    /// unknown outcome or no picture, 64 wrong arguments or not confirmed.
+    Check(Check),
     /// Create client keys
     #[command(subcommand)]
     Keys(Keys),
@@ -60,6 +64,14 @@ const CONFIG_HELP: &str = "Configuration file; its keys override the defaults [e
 struct ConfigFile {
     #[arg(long, value_name = "FILE", help = CONFIG_HELP)]
     config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct Check {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    arguments: app::CheckArguments,
 }
 
 #[derive(Args, Debug)]
@@ -127,14 +139,7 @@ fn main() -> ExitCode {
     };
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(arguments) => serve(&arguments),
-        Command::Check(file) => with_config(&file, |config| {
-            process::harden();
-            run(async move {
-                let (lines, could_run) = app::check(&config).await;
-                print!("{lines}");
-                Ok(could_run)
-            })
-        }),
+        Command::Check(arguments) => check(&arguments),
         Command::Keys(Keys::New { name }) => new_key(&name),
         Command::Ledger(arguments) => ledger_command(arguments),
         Command::Simulate(arguments) => simulate(arguments),
@@ -177,6 +182,25 @@ fn serve(arguments: &Serve) -> ExitCode {
         telemetry::start_logging(&config);
         process::harden();
         run(async move { if sandbox { app::run_sandbox(config, profile).await } else { app::run(config).await } })
+    })
+}
+
+fn check(check: &Check) -> ExitCode {
+    let arguments = &check.arguments;
+    with_config(&check.file, |config| {
+        process::harden();
+        block_on(async move {
+            match app::check(&config, arguments).await {
+                Ok(report) => {
+                    let text = if arguments.json { format!("{:#}\n", report.json()) } else { report.text() };
+                    // The reader may close the pipe early, as `head` does.
+                    let _ = std::io::stdout().write_all(text.as_bytes());
+                    ExitCode::from(report.exit_code())
+                }
+                Err(error @ app::CheckError::Usage(_)) => fail(&error, ExitCode::from(EXIT_USAGE)),
+                Err(error @ app::CheckError::Failed(_)) => fail(&error, ExitCode::FAILURE),
+            }
+        })
     })
 }
 
@@ -249,14 +273,19 @@ fn with_config(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> Exit
 }
 
 fn run(work: impl Future<Output = anyhow::Result<bool>>) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error, ExitCode::FAILURE),
-    };
-    match runtime.block_on(work) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => fail(&format!("{error:#}"), ExitCode::FAILURE),
+    block_on(async {
+        match work.await {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => fail(&format!("{error:#}"), ExitCode::FAILURE),
+        }
+    })
+}
+
+fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => fail(&error, ExitCode::FAILURE),
     }
 }
 

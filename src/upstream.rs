@@ -16,7 +16,7 @@ use futures_util::stream::BoxStream;
 
 use crate::budget::{Poll, Pushback, Reservation, Submit};
 use crate::input_urls::InputUrlGuards;
-use crate::model::{AccountId, ApiKind, Failure, PictureRequest, Timestamp, UpstreamId, Usage};
+use crate::model::{ApiKind, Failure, PictureRequest, UpstreamId, Usage};
 
 mod answer;
 mod apis;
@@ -28,6 +28,8 @@ mod inputs;
 
 #[cfg(fuzzing)]
 pub(crate) use apis::fuzz;
+pub(crate) use client::describe_address;
+pub(crate) use exchange::{EdgeRefusal, ExchangeKind, ExchangeObserver, Observation, QueryAnswer};
 use formats::{FormatRefusal, SubmitFormat};
 pub(crate) use gptproto::GptProto;
 
@@ -60,9 +62,6 @@ pub(crate) trait Upstream: Send + Sync + fmt::Debug {
         &'a self,
         address: &'a str,
     ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>>;
-
-    /// Requests the list of models, which is free, to check an account's key.
-    fn check_key<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, KeyCheck>;
 }
 
 /// Called when all but the last byte of a submit was sent; returns whether the last byte may be sent.
@@ -176,16 +175,4 @@ pub(crate) enum FetchError {
     Forbidden(String),
     #[error("the result could not be fetched: {0}")]
     Trouble(String),
-}
-
-/// The result of a key check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum KeyCheck {
-    /// With the time of the upstream's clock, where the answer has one.
-    Good {
-        upstream_time: Option<Timestamp>,
-    },
-    Refused(String),
-    /// The upstream could not be reached, so the key may be good or not.
-    Unclear(String),
 }

@@ -46,6 +46,19 @@ impl StateFiles {
         Ok(())
     }
 
+    /// Removes the state under a name; returns whether there was one. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be removed.
+    pub(crate) fn remove(&self, name: &str) -> io::Result<bool> {
+        match fs::remove_file(self.path(name)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name).with_extension("json")
     }
@@ -72,6 +85,8 @@ mod tests {
         assert_eq!(files.read::<Vec<u32>>("estimates"), None);
         files.write("estimates", &vec![1_u32, 2]).unwrap();
         assert_eq!(files.read::<Vec<u32>>("estimates"), Some(vec![1, 2]));
+        assert!(files.remove("estimates").unwrap() && !files.remove("estimates").unwrap());
+        assert_eq!(files.read::<Vec<u32>>("estimates"), None);
         fs::write(directory.path().join("estimates.json"), "{").unwrap();
         assert_eq!(files.read::<Vec<u32>>("estimates"), None);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");

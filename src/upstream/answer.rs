@@ -9,7 +9,7 @@ use super::{Finished, Output, Polled};
 use crate::model::{Failure, UpstreamId, Usage};
 use error_text::{ErrorText, bounded, message_in};
 
-mod edge_page;
+pub(super) mod edge_page;
 pub(super) mod error_text;
 pub(super) mod events;
 pub(super) mod json;

@@ -13,6 +13,7 @@
 //! - `guard`: from where a picture may be downloaded.
 //! - `result_hosts`: whether results can be downloaded here, before they are bought.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use std::time::Duration;
 #[cfg(test)]
 use reqwest::dns::Resolve;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Client, ClientBuilder, Proxy, RequestBuilder, Response, StatusCode, redirect, retry};
+use reqwest::{Client, ClientBuilder, Method, Proxy, RequestBuilder, Response, StatusCode, redirect, retry};
 use url::Url;
 
 use super::formats::AuthStyle;
@@ -32,12 +33,18 @@ mod downloads;
 mod guard;
 mod result_hosts;
 
+use address::AddressClass;
 use downloads::Downloads;
 use guard::DownloadGuard;
 use result_hosts::ResultHosts;
 
 /// Our own name: some edges reject the default names of libraries.
 const USER_AGENT: &str = concat!("gptproto-gateway/", env!("CARGO_PKG_VERSION"));
+
+/// Returns what an address is used for, as the end of a sentence: "a private address".
+pub(crate) fn describe_address(ip: IpAddr) -> &'static str {
+    AddressClass::of(ip).describe()
+}
 
 /// Why the clients cannot be built.
 type BuildError = Box<dyn std::error::Error + Send + Sync>;
@@ -124,6 +131,11 @@ impl Keyed {
     /// Begins a submit.
     pub(super) fn post(&self, url: Url, style: AuthStyle) -> RequestBuilder {
         self.submit.post(url).header(AUTHORIZATION, self.authorization(style))
+    }
+
+    /// Begins a call that is no submit.
+    pub(super) fn request(&self, method: Method, url: Url, style: AuthStyle) -> RequestBuilder {
+        self.poll.request(method, url).header(AUTHORIZATION, self.authorization(style))
     }
 
     /// Sends a request for a URL in the style that works as far as is known, and once more in the other if the key is

@@ -11,19 +11,24 @@ use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
-use super::answer::error_text::message_of;
 use super::answer::events::EventCollector;
 use super::answer::submit::{Accepted, AnswerBody, AnswerHead, Sent, meaning, unknown_if};
 use super::answer::{PollAnswer, SubmitAnswer, poll};
 use super::client::{Clients, describe};
 use super::formats::{AuthStyle, SubmitFormat};
-use super::{Commit, FetchError, KeyCheck, Output, PollError, Polled, SubmitError};
+use super::{Commit, FetchError, Output, PollError, Polled, SubmitError};
 use crate::config::{Account, UpstreamConfig};
 use crate::http::StreamingBody;
 use crate::model::{AccountId, Failure, Timestamp};
 use last_byte::{GatedBody, LastByteGate};
 
 mod last_byte;
+mod observer;
+mod query;
+
+pub(super) use observer::Observer;
+pub(crate) use observer::{ExchangeKind, ExchangeObserver, Observation};
+pub(crate) use query::{EdgeRefusal, QueryAnswer};
 
 /// GPTProto at one origin, with the key of each account.
 #[derive(Clone, Debug)]
@@ -34,6 +39,7 @@ pub(super) struct Exchange {
     download_timeout: Duration,
     upload_timeout: Duration,
     answer_bytes_max: usize,
+    pub(super) observer: Observer,
 }
 
 /// A submit.
@@ -78,6 +84,7 @@ impl Exchange {
             download_timeout: config.download_timeout,
             upload_timeout: config.upload_timeout,
             answer_bytes_max: config.answer_bytes_max,
+            observer: Observer::default(),
         })
     }
 
@@ -94,6 +101,7 @@ impl Exchange {
             SubmitError::Rejected(Failure::Unreachable { message })
         })?;
         let Call { path, auth, content_type, body, timeout, answer_bytes_max, streamed } = call;
+        let mut seen = self.observer.begin(ExchangeKind::Submit, &self.at(&path));
         let (body, gate) = GatedBody::new(body);
         let released = gate.released();
         let exchange = self
@@ -104,12 +112,14 @@ impl Exchange {
             .body(reqwest::Body::wrap(body))
             .send();
         let response = self.send_gated(exchange, gate, commit, timeout).await?;
+        seen.answered(&response);
         let head = AnswerHead::of(response.status(), response.headers());
         let SubmitReader { read, format, fields } = reader;
         let (body, broken) = match streamed.filter(|_| head.status.is_success()) {
             Some(pictures) => streamed_body(response, pictures, timeout, answer_bytes_max).await,
             None => whole_body(response, timeout, answer_bytes_max).await,
         };
+        seen.read(&body);
         let read = move || {
             let edge = head.edge_page(&body);
             match (read(body), broken) {
@@ -175,10 +185,15 @@ impl Exchange {
         read: impl FnOnce(&[u8]) -> PollAnswer,
     ) -> Result<Polled, PollError> {
         let trouble = |message: String| PollError::Trouble { message };
+        let mut seen = self.observer.begin(ExchangeKind::Poll, &url);
         let response = self.clients.of(account).get(url).await.map_err(|error| trouble(describe(&error)))?;
+        seen.answered(&response);
         let head = AnswerHead::of(response.status(), response.headers());
         let answer = match bounded_body(response, self.answer_bytes_max).await {
-            Ok(body) => read(&body),
+            Ok(body) => {
+                seen.read(&body);
+                read(&body)
+            }
             // The pause that a 429 asks for counts also without its text.
             Err(_) if head.status == StatusCode::TOO_MANY_REQUESTS => PollAnswer::Unusable,
             Err(problem) => return Err(trouble(problem)),
@@ -199,19 +214,28 @@ impl Exchange {
         let unreadable = |_| FetchError::Forbidden("it cannot be read".to_owned());
         let url = self.output_url(&url).map_err(unreadable)?;
         let downloads = &self.clients.downloads;
+        let mut seen = self.observer.begin(ExchangeKind::Download, &url);
         let mut response = downloads.get(url.clone()).await?;
+        seen.answered(&response);
         // Redirects come later and lead away from `url`; they are followed without a key.
         if wants_key(response.status()) && self.is_below_base(response.url(), "") {
             for account in self.clients.all() {
                 let url = response.url().clone();
                 let keyed = account.download(url, self.download_timeout).await;
+                seen = self.observer.begin(ExchangeKind::Download, response.url());
                 response = keyed.map_err(|error| FetchError::Trouble(describe(&error)))?;
+                seen.answered(&response);
                 if !wants_key(response.status()) {
                     break;
                 }
             }
         }
+        let first = response.url().clone();
         let response = downloads.follow(response).await?;
+        if *response.url() != first {
+            seen = self.observer.begin(ExchangeKind::Download, response.url());
+            seen.answered(&response);
+        }
         Ok(response.bytes_stream().map_err(|error| FetchError::Trouble(describe(&error))).boxed())
     }
 
@@ -227,21 +251,6 @@ impl Exchange {
         let links = links.ok_or_else(|| forbidden("upstream.proxy is set, so where it leads cannot be checked"))?;
         let response = links.follow(links.get(url).await?).await?;
         Ok(response.bytes_stream().map_err(|error| FetchError::Trouble(describe(&error))).boxed())
-    }
-
-    /// Requests the list of models with an account's key.
-    pub(super) async fn check_key(&self, account: &AccountId) -> KeyCheck {
-        match self.clients.of(account).get(self.at("/v1/models")).await {
-            Err(error) => KeyCheck::Unclear(describe(&error)),
-            Ok(response) => match response.status() {
-                status if status.is_success() => KeyCheck::Good { upstream_time: date(response.headers()) },
-                status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                    let body = bounded_body(response, self.answer_bytes_max).await.unwrap_or_default();
-                    KeyCheck::Refused(message_of(&body).unwrap_or_else(|| format!("HTTP {status}")))
-                }
-                status => KeyCheck::Unclear(format!("HTTP {status}")),
-            },
-        }
     }
 
     /// Returns the URL of a path of the service.

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::InputTransport;
 use crate::model::{AccountId, ApiKind, ModelId, Size, Task};
 
 mod options;
@@ -135,6 +136,11 @@ impl RequestFormat {
         Self { method, fetch_links: false, auth: AuthStyle::default(), omitted: BTreeSet::new(), size: None }
     }
 
+    /// Returns whether it is the documented format of an input method, however the key is sent.
+    pub(crate) fn is_documented(&self, method: InputMethod) -> bool {
+        *self == Self { auth: self.auth, ..Self::documented(method) }
+    }
+
     /// Returns a description for logs, the ledger and the status page: the input method, and how the format differs from
     /// the documented one.
     pub(crate) fn describe(&self) -> String {
@@ -218,6 +224,17 @@ impl InputMethod {
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+
+    /// Returns the setting in `upstream.inputs` that allows the method; `None` for those that no setting is about.
+    pub(crate) fn transport(self) -> Option<InputTransport> {
+        match self {
+            Self::Base64Images => Some(InputTransport::Base64Images),
+            Self::Links | Self::OtherLinks => Some(InputTransport::Links),
+            Self::DataUris => Some(InputTransport::DataUris),
+            Self::Multipart | Self::MultipartStream => Some(InputTransport::Multipart),
+            Self::None | Self::Unified => None,
+        }
     }
 
     /// Returns the API that a submit of this method is sent to.

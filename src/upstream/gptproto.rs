@@ -12,11 +12,9 @@ use futures_util::stream::BoxStream;
 use super::answer::submit::Accepted;
 use super::answer::{SubmitAnswer, UpstreamPrediction};
 use super::apis::{openai, prediction, unified};
-use super::exchange::{Call, Exchange, SubmitReader};
-use super::formats::{InputMethod, RequestFormat, SubmitFormat};
-use super::{
-    Commit, FetchError, KeyCheck, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream,
-};
+use super::exchange::{Call, Exchange, ExchangeObserver, Observer, QueryAnswer, SubmitReader};
+use super::formats::{AuthStyle, InputMethod, RequestFormat, SubmitFormat};
+use super::{Commit, FetchError, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream};
 use crate::budget::{Poll, Reservation, Submit};
 use crate::config::{Account, UpstreamConfig};
 use crate::input_urls::{InputUrlGuards, InputUrls};
@@ -61,6 +59,33 @@ impl GptProto {
             input_urls,
             catalogue,
         })
+    }
+
+    /// Reports every exchange to `observer`.
+    pub(crate) fn observed_by(mut self, observer: Arc<dyn ExchangeObserver>) -> Self {
+        self.exchange.observer = Observer::new(observer);
+        self
+    }
+
+    /// Sends a call that is no part of a purchase, with an account's key written in one style; with a body it is a POST
+    /// of JSON.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no answer.
+    pub(crate) async fn query(
+        &self,
+        account: &AccountId,
+        auth: AuthStyle,
+        path: &str,
+        body: Option<&'static str>,
+    ) -> Result<QueryAnswer, String> {
+        self.exchange.query(account, auth, path, body).await
+    }
+
+    /// Returns the hosts of results that the service names, and whether pictures may be downloaded from them.
+    pub(crate) async fn check_result_hosts(&self) -> (&'static [&'static str], Result<(), String>) {
+        self.exchange.check_result_hosts().await
     }
 
     pub(super) async fn submit_once(
@@ -225,10 +250,6 @@ impl Upstream for GptProto {
         address: &'a str,
     ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>> {
         self.exchange.open_link(address).boxed()
-    }
-
-    fn check_key<'a>(&'a self, account: &'a AccountId) -> BoxFuture<'a, KeyCheck> {
-        self.exchange.check_key(account).boxed()
     }
 }
 

@@ -6,7 +6,7 @@ a abandoned abandonment accept accepted accepting accessor acknowledged acquire 
 address after age agent ai alive all allocation allowance allowed already ambiguity ambiguous amount an and annotation
 answer any api app append arg argument array as asset async at attempted attribution audit auth authentication
 authorization availability available average
-back background backoff balance banner base base64 basis batch bearer before begin benching binary bind blob block blocking
+back backend background backoff balance banner base base64 basis batch bearer before begin benching binary bind blob block blocking
 body bomb bool bound boundary browser bucket buffer build builder bulk by bypass byte bytes
 cache cached call callback cancel cancellation cancelled candidate carried case cause certificate chain change changed
 channel chart check checked checker choice chosen chunk chunked clamp class classification classifier classify cleaner
@@ -16,13 +16,13 @@ consumer contact content context control conversion convert converted converter 
 count counted counter coverage create created credential cross csv current cursor custom cut cycle
 daily data database date dead deadline debug decimal decision declared decode decoded decoder default deferred delay
 deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect
-difference digest dimension direct directory disabled disk dispatch display distinct distribution document domain done
+difference digest dimension direct directory disabled disk dispatch display dns distinct distribution document domain done
 download drain draw drawing drained drift drop dropped dropping dry due duration
 each edge edit effect element empty enabled encode encoded encoder encoding end ended endpoint enforced engine entry enum
 envelope environment equal error escape estimate estimator etag evaluation event evicted evictor example exceeded
 excess exchange exclusive executor exempt exhausted existing exit expected expired expiry export extended extension
 external extra extractor
-factor failed failure fair fallback family fast fault feature feed fetch fetched fetcher few field file filter final
+factor facts failed failure fair fallback family fast fault feature feed fetch fetched fetcher few field file filter final
 find finding finish finished first fixture flag flight float flush flushed for forecast form format forwarded fraction
 frame framing free from front full function fuzz fuzzing
 gap gate gated gateway gauge generated generation generator get global gpt gptproto grace grant granted group grouped
@@ -40,7 +40,7 @@ main maintenance manager manual map mapping margin mark mask match matched match
 measurement media median member memory merge message meta metadata meter method metric middleware migration millis
 mime min minimum minted minute missing mod mode model module money monitor monotonic monthly multipart multiple mutex
 name named names negotiation nested network new next no node nonce none normal not now null number numeric
-object observation observed of off offset ok on once one only open openai openapi operation operations option optional
+object observation observed observer of off offset ok on once one only open openai openapi operation operations option optional
 ordering origin other out outcome outgoing output outstanding over override overview owned owner
 pad padded padding page paged pagination paid pair panic parallel parameter parameterised params parse parsed parser
 parsing part partial parts password past patch path pattern pause payment peak peer pending per percent percentile period

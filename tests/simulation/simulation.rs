@@ -40,8 +40,8 @@ use crate::config::{Config, Environment};
 use crate::input_urls::InputUrlGuards;
 use crate::lifecycle::Lifecycle;
 use crate::model::{
-    AccountId, ApiKind, Choices, ClientId, Clock, CompletionListener, Failure, JobId, PictureRequest, Rng, Size, Task,
-    Timestamp, UpstreamId,
+    ApiKind, Choices, ClientId, Clock, CompletionListener, Failure, JobId, PictureRequest, Rng, Size, Task, Timestamp,
+    UpstreamId,
 };
 use crate::storage::journal::StoredState;
 use crate::storage::journal::memory::{Disk, MemoryJournal, SyncMode};
@@ -49,7 +49,7 @@ use crate::storage::{DiskSpace, Results, spool::Spool};
 use crate::telemetry::Metrics;
 use crate::upstream::formats::{FormatStore, StoredFormats, SubmitFormat};
 use crate::upstream::{
-    Commit, FetchError, Finished, KeyCheck, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream,
+    Commit, FetchError, Finished, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream,
 };
 
 #[path = "directed.rs"]
@@ -303,10 +303,6 @@ impl Upstream for Connection {
         _address: &'a str,
     ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError>> {
         unreachable!("clients of this world send no addresses")
-    }
-
-    fn check_key<'a>(&'a self, _account: &'a AccountId) -> BoxFuture<'a, KeyCheck> {
-        async { KeyCheck::Good { upstream_time: None } }.boxed()
     }
 }
 

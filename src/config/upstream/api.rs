@@ -75,6 +75,16 @@ impl InputPreferences {
         self.0.iter().copied()
     }
 
+    /// Returns one method by itself, where it is listed.
+    pub(crate) fn only(&self, transport: InputTransport) -> Self {
+        Self(self.iter().filter(|&listed| listed == transport).collect())
+    }
+
+    /// Returns the other methods.
+    pub(crate) fn without(&self, transport: InputTransport) -> Self {
+        Self(self.iter().filter(|&listed| listed != transport).collect())
+    }
+
     /// Returns the address below which input pictures are published: `server.public_url`, where the list has links and the
     /// upstream may be able to reach it. The unified API takes either form, so it is used there only if links come first.
     pub(crate) fn published_below<'a>(

@@ -59,6 +59,11 @@ impl ResultHosts {
         Self { hosts, resolver: DownloadResolver::new(guard, resolver), known: Arc::default() }
     }
 
+    /// Returns the hosts that are asked for.
+    pub(in crate::upstream) fn names(&self) -> &'static [&'static str] {
+        self.hosts
+    }
+
     /// Returns whether results can be downloaded, as far as it is known: a host that cannot be resolved proves nothing.
     ///
     /// # Errors

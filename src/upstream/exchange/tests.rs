@@ -109,23 +109,28 @@ const BEARER: &str = "bearer sk-test";
 const RAW: &str = "sk-test";
 
 #[tokio::test]
-async fn polls_and_key_checks_find_the_auth_style_that_works() {
+async fn polls_find_the_auth_style_that_works_and_queries_have_the_one_they_name() {
     let (adapter, account, heads) = stand_in(true, accepting(&[RAW])).await;
     let GptProto { exchange, .. } = &adapter;
-    assert!(matches!(exchange.check_key(&account).await, KeyCheck::Good { .. }));
+    exchange.poll(&account, exchange.at("/poll"), read).await.unwrap();
     assert_eq!(keys(&heads), [BEARER, RAW]);
     exchange.poll(&account, exchange.at("/poll"), read).await.unwrap();
     assert_eq!(keys(&heads), [RAW], "the style is remembered");
 
     let (adapter, account, heads) = stand_in(true, accepting(&[BEARER])).await;
-    assert!(matches!(adapter.exchange.check_key(&account).await, KeyCheck::Good { .. }));
+    adapter.exchange.poll(&account, adapter.exchange.at("/poll"), read).await.unwrap();
     assert_eq!(keys(&heads), [BEARER]);
+    for (style, status) in [(AuthStyle::Bearer, 200), (AuthStyle::Raw, 401)] {
+        assert_eq!(adapter.query(&account, style, "/v1/models", None).await.unwrap().status, status);
+    }
+    assert_eq!(keys(&heads), [BEARER, RAW]);
 
     let (adapter, account, heads) = stand_in(true, accepting(&[])).await;
     let GptProto { exchange, .. } = &adapter;
-    assert_eq!(exchange.check_key(&account).await, KeyCheck::Refused("Invalid signature".to_owned()));
-    exchange.poll(&account, exchange.at("/poll"), read).await.unwrap_err();
-    assert_eq!(keys(&heads), [BEARER, RAW, BEARER, RAW], "each style once, and nothing is learned");
+    for _ in 0..2 {
+        exchange.poll(&account, exchange.at("/poll"), read).await.unwrap_err();
+        assert_eq!(keys(&heads), [BEARER, RAW], "each style once, and nothing is learned");
+    }
 }
 
 #[tokio::test]

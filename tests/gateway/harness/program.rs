@@ -88,6 +88,11 @@ impl Program {
         self.start(arguments, "operator").await
     }
 
+    /// Starts the program, and does not wait for it.
+    pub(crate) async fn begin(&self, arguments: &[&str]) -> Serving {
+        self.start(arguments, "").await
+    }
+
     /// Starts the program as a simulator.
     pub(crate) async fn serve_simulator(&self) -> Serving {
         self.start(&["simulate", "--listen", "127.0.0.1:0"], "control").await

@@ -7,9 +7,9 @@ use futures_util::future::BoxFuture;
 use super::*;
 use crate::budget::{Poll, Reservation, Submit};
 use crate::config::{Config, Environment};
-use crate::model::{AccountId, ApiKind, Choices, Format, Size, Task};
+use crate::model::{ApiKind, Choices, Format, Size, Task};
 use crate::upstream::formats::SubmitFormat;
-use crate::upstream::{Commit, KeyCheck, Output, PollError, Polled, PurchaseHandle, Submitted};
+use crate::upstream::{Commit, Output, PollError, Polled, PurchaseHandle, Submitted};
 
 /// Pictures on the internet, by their addresses. An address that is missing never answers.
 #[derive(Clone, Debug, Default)]
@@ -42,10 +42,6 @@ impl Upstream for Internet {
     fn fetch_link<'a>(&'a self, address: &'a str) -> BoxFuture<'a, Result<Download, FetchError>> {
         let Some(answer) = self.0.get(address).cloned() else { return std::future::pending().boxed() };
         async { answer.map(|chunks| futures_util::stream::iter(chunks.into_iter().map(Ok)).boxed()) }.boxed()
-    }
-
-    fn check_key<'a>(&'a self, _account: &'a AccountId) -> BoxFuture<'a, KeyCheck> {
-        unreachable!("no key is checked here")
     }
 }
 

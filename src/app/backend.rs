@@ -1,0 +1,152 @@
+//! All of a gateway but its listeners: storage, the upstream, clients and the engine, built once, top to bottom.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::learned::{BUDGET_STATE, FORMAT_STATE, FormatFile, LATENCY_STATE, Learned};
+use super::simulator;
+use crate::admission::Admission;
+use crate::budget::Budget;
+use crate::config::Config;
+use crate::engine::{self, Engine};
+use crate::input_urls::InputUrls;
+use crate::lifecycle::Lifecycle;
+use crate::model::{Catalogue, ClientId, Rng, SystemClock};
+use crate::storage::journal::SqliteJournal;
+use crate::storage::spool::{Spool, SpoolLimits};
+use crate::storage::{DataDirectory, DiskSpace, Results, StateFiles};
+use crate::telemetry::Metrics;
+use crate::upstream::{GptProto, Upstream};
+use crate::webhooks::{self, Webhooks};
+
+/// The modules below the listeners. They run until `lifecycle` has drained.
+#[derive(Debug)]
+pub(super) struct Backend {
+    pub(super) engine: Engine,
+    pub(super) admission: Admission,
+    pub(super) webhooks: Webhooks,
+    pub(super) budget: Budget,
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) input_urls: Option<InputUrls>,
+    pub(super) signing_key: [u8; 32],
+    pub(super) storage: OpenStorage,
+}
+
+/// What is open on disk until the process ends.
+#[derive(Debug)]
+pub(super) struct OpenStorage {
+    journal: Arc<SqliteJournal>,
+    learned: Learned,
+    /// Locked while any module can write into it.
+    _directory: DataDirectory,
+}
+
+impl Backend {
+    /// Opens the storage, and starts the modules. `upstream` completes the upstream's client.
+    ///
+    /// # Errors
+    ///
+    /// When the directory is in use, or the journal is damaged.
+    pub(super) async fn start(
+        config: &Config,
+        sandbox: bool,
+        lifecycle: &Lifecycle,
+        metrics: &Metrics,
+        upstream: impl FnOnce(GptProto) -> Arc<dyn Upstream>,
+    ) -> anyhow::Result<Self> {
+        let clock = Arc::new(SystemClock);
+        let catalogue = Arc::new(config.catalogue.clone());
+
+        // 1. Storage.
+        let directory = DataDirectory::open(&config.storage.directory)?;
+        let signing_key = directory.signing_key(rand::random())?;
+        if sandbox {
+            simulator::write_sample(directory.path())?;
+        }
+        let journal = Arc::new(SqliteJournal::open(&directory.path().join("journal.sqlite"))?);
+        let cache = &config.cache;
+        let results =
+            Results::open(&directory.below("results")?, cache.memory_bytes_max, cache.memory_picture_bytes_max)?;
+        let spool = Spool::new(directory.below("spool")?, SpoolLimits::from(&config.storage));
+        let state_files = StateFiles::new(directory.below("learned")?);
+
+        // 2. Upstream: what may be sent, and how.
+        if let Some(variable) = config.upstream.unused_proxy_variable() {
+            tracing::warn!(
+                "{variable} is set and not used: calls to the upstream go out directly; set upstream.proxy to use a proxy"
+            );
+        }
+        let weights: HashMap<ClientId, f64> = config
+            .clients
+            .entries
+            .iter()
+            .map(|client| (ClientId(client.name.as_str().into()), client.weight))
+            .collect();
+        let learned_limits = state_files.read(BUDGET_STATE).unwrap_or_default();
+        let budget = Budget::new(&config.upstream, &config.accounts, weights, learned_limits, metrics);
+        let (inputs, addresses) = (&config.upstream.inputs, &config.server.addresses);
+        let input_urls = inputs
+            .published_below(addresses, config.upstream.api, config.upstream.is_loopback())
+            .map(|base| InputUrls::new(base.clone(), config.upstream.input_url_ttl));
+        let gptproto = GptProto::new(&config.upstream, &config.accounts, Arc::clone(&catalogue), input_urls.clone())
+            .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
+
+        // 3. Clients: what they may ask for, and how they are notified.
+        let admission =
+            Admission::new(&config.clients.entries, &config.server.responses, Arc::clone(&clock) as Arc<_>, metrics);
+        admission.count_past_purchases(journal.as_ref(), &catalogue).await?;
+        let rng = Rng::from_entropy();
+        let parts = webhooks::Parts {
+            journal: Arc::clone(&journal) as Arc<_>,
+            clock: Arc::clone(&clock) as Arc<_>,
+            rng: rng.clone(),
+            lifecycle: lifecycle.clone(),
+            metrics: metrics.clone(),
+        };
+        let (webhooks, announced) =
+            Webhooks::new(&config.webhooks, parts).context("cannot build the client that sends webhooks")?;
+
+        // 4. Engine. It resumes the jobs that the journal lists as unfinished.
+        let parts = engine::Parts {
+            clock: Arc::clone(&clock) as Arc<_>,
+            rng,
+            catalogue: Arc::clone(&catalogue),
+            journal: Arc::clone(&journal) as Arc<_>,
+            results,
+            room: DiskSpace::new(directory.path(), config.storage.free_bytes_min),
+            spool,
+            budget: budget.clone(),
+            quotas: Arc::new(admission.clone()),
+            completion_listener: Arc::new(webhooks.clone()),
+            upstream: upstream(gptproto),
+            lifecycle: lifecycle.clone(),
+            metrics: metrics.clone(),
+            learned: state_files.read(LATENCY_STATE),
+            publishes_inputs: input_urls.is_some(),
+            picture_limits: config.server.requests.picture_limits(),
+            formats: (
+                state_files.read(FORMAT_STATE).unwrap_or_default(),
+                Arc::new(FormatFile(state_files.clone())) as Arc<_>,
+            ),
+        };
+        let engine = Engine::start(parts, &config.upstream, cache, &config.storage).await?;
+        let learned = Learned { files: state_files, budget: budget.clone(), engine: engine.clone() };
+        lifecycle.spawn_service("budget", budget.clone().run());
+        // After the engine: jobs that ended while the gateway was down are in the journal by now.
+        lifecycle.spawn_service("webhooks", webhooks.clone().run(announced));
+        lifecycle.spawn_service("learned", learned.clone().save_regularly());
+        let storage = OpenStorage { journal, learned, _directory: directory };
+        Ok(Self { engine, admission, webhooks, budget, catalogue, input_urls, signing_key, storage })
+    }
+}
+
+impl OpenStorage {
+    /// Closes the journal and saves what was learned, after everything else has stopped.
+    pub(super) async fn close(self) {
+        // The journal is closed before the process ends, so that it is one file which needs no recovery.
+        self.journal.close().await;
+        self.learned.save();
+    }
+}

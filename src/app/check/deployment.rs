@@ -1,0 +1,64 @@
+//! Checks of the deployment itself: configuration, folders, certificate, open files, keys.
+
+use super::report::{Row, Section, Verdict};
+use crate::app::listeners;
+use crate::config::{ApiPolicy, Config};
+use crate::storage::{DataDirectory, DataDirectoryError};
+
+/// Adds a row for each part of the deployment.
+pub(super) async fn check(config: &Config, section: &mut Section) {
+    let api_kinds = config.upstream.api.api_kinds();
+    let models = config.catalogue.models.iter().filter(|model| model.is_available(api_kinds)).count();
+    let clients = config.clients.entries.len();
+    section.add(Row::good("configuration", format!("{models} models, clients: {clients}")));
+    if let Some(transport) = unusual_transport(config) {
+        section.add(Row::good("upstream API", transport));
+    }
+    section.add(storage(config));
+    if let Some(files) = config.server.tls.files() {
+        section.add(match listeners::load_tls(files).await {
+            Ok(_) => Row::good("TLS", format!("{} and its key match", files.0.display())),
+            Err(error) => Row::new(Verdict::Fault, "TLS", format!("{error:#}"), "correct the files"),
+        });
+    }
+    section.add(open_files(config));
+    if let Err(error) = config.require_keys() {
+        section.add(Row::new(Verdict::Fault, "keys", error.to_string(), ""));
+    }
+}
+
+fn storage(config: &Config) -> Row {
+    match DataDirectory::open(&config.storage.directory) {
+        Ok(directory) => Row::good("storage", format!("{} is writable", directory.path().display())),
+        // A gateway that runs is not a mistake of the deployment.
+        Err(error @ DataDirectoryError::InUse(_)) => Row::note("storage", error.to_string()),
+        Err(error) => {
+            Row::new(Verdict::Fault, "storage", error.to_string(), "set storage.directory to a folder it can write to")
+        }
+    }
+}
+
+fn open_files(config: &Config) -> Row {
+    let wanted = config.server.connections.connections_max.get();
+    match listeners::divide_descriptors(listeners::descriptor_demand(config, false)) {
+        Ok(shares) if shares.connections < wanted => Row::new(
+            Verdict::Note,
+            "open files",
+            format!("only {} of {wanted} connections fit into the limit of {}", shares.connections, shares.limit),
+            "raise the limit (ulimit -n), or lower server.connections_max",
+        ),
+        Ok(shares) => Row::good("open files", format!("up to {} files and connections may be open", shares.limit)),
+        Err(error) => Row::new(Verdict::Fault, "open files", error.to_string(), "raise the limit (ulimit -n)"),
+    }
+}
+
+/// Returns how requests and their input pictures reach the upstream, where that is not the default.
+fn unusual_transport(config: &Config) -> Option<String> {
+    let api = config.upstream.api;
+    let api = (api != ApiPolicy::Auto).then(|| format!("every request uses the API {}", api.name()));
+    let upstream = &config.upstream;
+    let base = upstream.inputs.published_below(&config.server.addresses, upstream.api, upstream.is_loopback());
+    let inputs = base.map(|base| format!("the upstream may fetch input pictures from {base}"));
+    let settings: Vec<String> = api.into_iter().chain(inputs).collect();
+    (!settings.is_empty()).then(|| settings.join("; "))
+}
