@@ -40,7 +40,7 @@ mod report;
 mod submit;
 
 pub(super) use fetch::Fetcher;
-use formats::FormatSaver;
+use formats::FormatWriter;
 pub(super) use links::LinkFetcher;
 pub(super) use live::{Joined, KeepAlive, Progress, QueuedJob};
 use live::{LiveJobs, StateGuard};
@@ -59,7 +59,7 @@ pub(super) struct Driver {
     polls: mpsc::UnboundedSender<PollMessage>,
     fetcher: Fetcher,
     links: LinkFetcher,
-    formats: FormatSaver,
+    formats: FormatWriter,
     pub(super) cache: ResultCache,
     pub(super) services: Services,
 }
@@ -106,7 +106,7 @@ impl Driver {
             polls,
             fetcher,
             links,
-            formats: FormatSaver::new(formats),
+            formats: FormatWriter::new(formats),
             cache,
             services,
         };

@@ -157,7 +157,7 @@ impl Jobs {
         start_by: Instant,
     ) -> Result<Option<Arc<JobRecord>>, Failure> {
         let job = self.table.keyed(client, key, fingerprint)?;
-        Ok(job.and_then(|job| self.join_listed(job, start_by)))
+        Ok(job.and_then(|job| join_listed(self, job, start_by)))
     }
 
     /// Joins a live job that serves the request, where the policy allows it.
@@ -168,7 +168,7 @@ impl Jobs {
         start_by: Instant,
     ) -> Option<Arc<JobRecord>> {
         let job = self.table.joinable(fingerprint, policy)?;
-        self.join_listed(job, start_by)
+        join_listed(self, job, start_by)
     }
 
     /// Lists a job with one waiter, or joins a live one that serves the request.
@@ -183,7 +183,7 @@ impl Jobs {
             None => None,
         };
         let live = by_key.or_else(|| self.table.joinable(record.fingerprint, policy));
-        if let Some(joined) = live.and_then(|job| self.join_listed(job, times.start_by)) {
+        if let Some(joined) = live.and_then(|job| join_listed(self, job, times.start_by)) {
             return Ok(ListOutcome::Joined(joined));
         }
         if let Some(failure) = &self.closed {
@@ -263,12 +263,13 @@ impl Jobs {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.timers.next()
     }
+}
 
-    fn join_listed(&mut self, job: JobId, start_by: Instant) -> Option<Arc<JobRecord>> {
-        let live = self.table.live.get_mut(&job)?;
-        if let Some(later) = live.join(start_by) {
-            self.timers.set(later, job);
-        }
-        Some(Arc::clone(&live.record))
+/// Adds a waiter to a listed job.
+fn join_listed(jobs: &mut Jobs, job: JobId, start_by: Instant) -> Option<Arc<JobRecord>> {
+    let live = jobs.table.live.get_mut(&job)?;
+    if let Some(later) = live.join(start_by) {
+        jobs.timers.set(later, job);
     }
+    Some(Arc::clone(&live.record))
 }

@@ -106,7 +106,7 @@ pub(crate) struct SubmitFormat {
 
 /// Why a format that was accepted is in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Suspicion<'a> {
+pub(crate) enum FormatProblem<'a> {
     /// The pictures were made without looking at the inputs. Some channels may not count them, so the format stays in use
     /// where there is no other.
     InputsUnseen,
@@ -172,7 +172,7 @@ impl AuthStyle {
     }
 }
 
-impl<'a> Suspicion<'a> {
+impl<'a> FormatProblem<'a> {
     fn text(self) -> &'a str {
         match self {
             Self::InputsUnseen => "the input pictures were not looked at",

@@ -11,7 +11,7 @@ use crate::upstream::formats::{FormatStore, StoredFormats};
 
 /// Stores what is known of request formats.
 #[derive(Debug)]
-pub(super) struct FormatSaver {
+pub(super) struct FormatWriter {
     /// What is known, with the number of the change.
     latest: watch::Sender<(u64, StoredFormats)>,
     /// The number of the change that is stored.
@@ -19,7 +19,7 @@ pub(super) struct FormatSaver {
     store: Arc<dyn FormatStore>,
 }
 
-impl FormatSaver {
+impl FormatWriter {
     pub(super) fn new(store: Arc<dyn FormatStore>) -> Self {
         Self { latest: watch::Sender::default(), saved: watch::Sender::default(), store }
     }

@@ -3,8 +3,8 @@
 use super::Jobs;
 use super::event::{AppendOutcome, Effect, Event, Now, ProgressChange, Step, SubmitResult};
 use super::purchase::{Context, Intent, JobContext, Purchase, State};
+use super::table::Table;
 use crate::model::{Failure, JobId, PurchaseId};
-use crate::upstream::formats::FormatSubject;
 use crate::upstream::{SubmitError, Submitted};
 
 impl Jobs {
@@ -55,40 +55,13 @@ impl Jobs {
     /// Passes the answer to a submit on, and then asks again for those that wait for what it says of a format.
     fn submitted(&mut self, purchase: PurchaseId, result: SubmitResult, now: Now, out: &mut Vec<Effect>) {
         let sent = self.table.sent(purchase).map(|sent| sent.subject.clone());
-        let result = if sent.is_some() { self.with_own_id(purchase, result, out) } else { result };
+        let result = if sent.is_some() { with_own_id(&mut self.table, purchase, result, out) } else { result };
         // After a refusal for another reason, the budget decides when the next submit leaves.
         let usable = !matches!(result.result, Err(SubmitError::Refused { .. } | SubmitError::NotSent { .. }));
         self.step(purchase, now, out, |one, cx| one.submitted(result, cx));
-        let Some(subject) = sent else { return };
-        self.ask_for_formats(&subject, usable, now, out);
-    }
-
-    /// Takes the answer to a submit for an unknown outcome if its id is that of another live purchase.
-    fn with_own_id(&mut self, purchase: PurchaseId, answer: SubmitResult, out: &mut Vec<Effect>) -> SubmitResult {
-        let (Ok(Submitted::Accepted(handle)) | Ok(Submitted::Finished { handle: Some(handle), .. })) = &answer.result
-        else {
-            return answer;
-        };
-        let upstream = handle.id.clone();
-        match self.table.add_upstream(&upstream, purchase) {
-            Err(other) => {
-                out.push(Effect::ReportIdConflict { purchase, upstream, other });
-                let message = "the upstream answered with the id of another purchase".to_owned();
-                SubmitResult { result: Err(SubmitError::Unknown { message }), ..answer }
-            }
-            Ok(()) => {
-                if let Some(live) = self.table.live.get_mut(&purchase.job) {
-                    live.upstream.push(upstream);
-                }
-                answer
-            }
-        }
-    }
-
-    /// Asks again for the format of the purchases of a model that wait for one.
-    fn ask_for_formats(&mut self, answered: &FormatSubject, usable: bool, now: Now, out: &mut Vec<Effect>) {
+        let Some(answered) = sent else { return };
         for purchase in self.awaiting_format.clone() {
-            self.step(purchase, now, out, |one, cx| one.format_answered(answered, usable, cx));
+            self.step(purchase, now, out, |one, cx| one.format_answered(&answered, usable, cx));
         }
     }
 
@@ -180,6 +153,28 @@ impl Jobs {
             self.each(job, now, out, |one, cx| one.fail(Failure::Abandoned, cx));
         } else if let Some(stage) = live.new_stage() {
             out.push(Effect::Publish { job, change: ProgressChange::Stage(stage) });
+        }
+    }
+}
+
+/// Takes the answer to a submit for an unknown outcome if its id is that of another live purchase.
+fn with_own_id(table: &mut Table, purchase: PurchaseId, answer: SubmitResult, out: &mut Vec<Effect>) -> SubmitResult {
+    let (Ok(Submitted::Accepted(handle)) | Ok(Submitted::Finished { handle: Some(handle), .. })) = &answer.result
+    else {
+        return answer;
+    };
+    let upstream = handle.id.clone();
+    match table.add_upstream(&upstream, purchase) {
+        Err(other) => {
+            out.push(Effect::ReportIdConflict { purchase, upstream, other });
+            let message = "the upstream answered with the id of another purchase".to_owned();
+            SubmitResult { result: Err(SubmitError::Unknown { message }), ..answer }
+        }
+        Ok(()) => {
+            if let Some(live) = table.live.get_mut(&purchase.job) {
+                live.upstream.push(upstream);
+            }
+            answer
         }
     }
 }

@@ -10,8 +10,8 @@
 use std::time::Instant;
 
 use super::{
-    FormatBasis, FormatOptions, FormatRefusal, FormatSubject, InputKind, RequestFormat, StoredFormats, SubmitFormat,
-    Suspicion,
+    FormatBasis, FormatOptions, FormatProblem, FormatRefusal, FormatSubject, InputKind, RequestFormat, StoredFormats,
+    SubmitFormat,
 };
 use crate::config::FirstContact;
 use crate::model::{Failure, ModelId, PurchaseId, Task, Timestamp};
@@ -275,15 +275,15 @@ impl FormatTable {
         &mut self,
         subject: &FormatSubject,
         format: &RequestFormat,
-        suspicion: Suspicion<'_>,
+        problem: FormatProblem<'_>,
         at: Timestamp,
     ) {
         if subject.inputs == InputKind::None {
             return;
         }
         let method = (format.method, format.fetch_links);
-        if let Some(state) = self.knowledge.subject(subject).suspect(method, suspicion, at) {
-            self.changes.push(subject, format.clone(), state, suspicion.text());
+        if let Some(state) = self.knowledge.subject(subject).suspect(method, problem, at) {
+            self.changes.push(subject, format.clone(), state, problem.text());
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::end::show_end;
 use super::{Append, Context, Intent, PendingEnd, Purchase, PurchaseEnd, State};
 use crate::engine::jobs::event::{AppendOutcome, Effect, ProgressChange, Step};
 use crate::model::Failure;
@@ -19,7 +20,7 @@ impl Purchase {
         self.append = Append::default();
         match record(&self.state, cx).filter(|_| may_record(cx)) {
             Some((record, step)) => cx.append(record, step),
-            None => self.go_on(false, cx),
+            None => go_on(self, false, cx),
         }
     }
 
@@ -34,40 +35,39 @@ impl Purchase {
             self.append.again_at = Some(at);
             cx.timers.set(at, cx.purchase.job);
         } else {
-            self.go_on(outcome == AppendOutcome::Durable, cx);
+            go_on(self, outcome == AppendOutcome::Durable, cx);
         }
     }
+}
 
-    /// Takes the step that the present state waits for. A purchase that is bought goes on although its record is not
-    /// `durable`: polling it from memory, or showing how it ended, is all that is left.
-    fn go_on(&mut self, durable: bool, cx: &mut Context<'_>) {
-        if let State::Withdrawing { pause, lost } = self.state {
-            if lost && !durable {
-                // It would be bought again, and nothing would say so.
-                let message =
-                    "the answer was lost, and the journal cannot record that it is submitted again".to_owned();
-                self.fail(Failure::OutcomeUnknown { message }, cx);
-            } else {
-                if lost {
-                    let usd = cx.rules.price(cx.job.record, self.pictures).unwrap_or_default();
-                    cx.push(Effect::CountLostAnswer { usd });
-                }
-                self.requeue(pause, cx);
+/// Takes the step that the present state waits for. A purchase that is bought goes on although its record is not
+/// `durable`: polling it from memory, or showing how it ended, is all that is left.
+fn go_on(one: &mut Purchase, durable: bool, cx: &mut Context<'_>) {
+    if let State::Withdrawing { pause, lost } = one.state {
+        if lost && !durable {
+            // It would be bought again, and nothing would say so.
+            let message = "the answer was lost, and the journal cannot record that it is submitted again".to_owned();
+            one.fail(Failure::OutcomeUnknown { message }, cx);
+        } else {
+            if lost {
+                let usd = cx.rules.price(cx.job.record, one.pictures).unwrap_or_default();
+                cx.push(Effect::CountLostAnswer { usd });
             }
-        } else if let State::Accepting { accepted, finished } = &mut self.state {
-            let (accepted, finished) = (accepted.clone(), finished.take());
-            let purchase = cx.purchase;
-            let change = ProgressChange::Upstream(accepted.poll.handle.id.clone());
-            cx.push(Effect::Publish { job: purchase.job, change });
-            match finished {
-                Some(finished) => cx.fetch(finished, Duration::ZERO, true),
-                None => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
-            }
-            self.state = State::Polling(accepted);
-        } else if let State::Ending(end) = &self.state {
-            let end = end.clone();
-            self.show_end(end, cx);
+            one.requeue(pause, cx);
         }
+    } else if let State::Accepting { accepted, finished } = &mut one.state {
+        let (accepted, finished) = (accepted.clone(), finished.take());
+        let purchase = cx.purchase;
+        let change = ProgressChange::Upstream(accepted.poll.handle.id.clone());
+        cx.push(Effect::Publish { job: purchase.job, change });
+        match finished {
+            Some(finished) => cx.fetch(finished, Duration::ZERO, true),
+            None => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
+        }
+        one.state = State::Polling(accepted);
+    } else if let State::Ending(end) = &one.state {
+        let end = end.clone();
+        show_end(one, end, cx);
     }
 }
 

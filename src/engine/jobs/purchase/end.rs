@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Context, PendingEnd, Purchase, PurchaseEnd, SentFormat, State};
 use crate::engine::jobs::event::{Effect, EndedPurchase, Fetched, ProgressChange};
 use crate::model::{Failure, UpstreamId, Usd};
-use crate::upstream::formats::Suspicion;
+use crate::upstream::formats::FormatProblem;
 
 impl Purchase {
     /// Ends without pictures; does nothing if it is ending already.
@@ -40,43 +40,43 @@ impl Purchase {
         let Fetched { pictures, usage, durable, .. } = fetched;
         let end = PurchaseEnd::Pictures { upstream: upstream.clone(), pictures, usage, at: cx.now.timestamp };
         if let Some(SentFormat { subject, format }) = sent.filter(|_| end.missed_inputs(cx.job.record.inputs)) {
-            cx.formats.suspect(&subject, &format, Suspicion::InputsUnseen, cx.now.timestamp);
+            cx.formats.suspect(&subject, &format, FormatProblem::InputsUnseen, cx.now.timestamp);
         }
         self.enter_recorded(State::Ending(PendingEnd { end, upstream, since, recordable: durable }), cx);
     }
+}
 
-    /// Accounts for the end and shows it.
-    pub(super) fn show_end(&mut self, PendingEnd { end, upstream, since, .. }: PendingEnd, cx: &mut Context<'_>) {
-        let (result, usd, charge) = match &end {
-            PurchaseEnd::Pictures { pictures, usage, .. } => {
-                let usd = cx.rules.price_of(cx.job.record, pictures.len(), usage.as_ref());
-                (Ok(pictures.len()), usd, (pictures.len(), usd.unwrap_or_default()))
-            }
-            PurchaseEnd::Failure(failure) => {
-                let usd = cx.rules.price(cx.job.record, self.pictures);
-                // A purchase that may have been paid for counts as paid.
-                let charge = if failure.may_have_been_bought() {
-                    (usize::from(self.pictures), usd.unwrap_or_default())
-                } else {
-                    (0, Usd::default())
-                };
-                (Err(failure.clone()), usd, charge)
-            }
-        };
-        let job = cx.purchase.job;
-        if let Some(result) = end.result(cx.job.record.inputs) {
-            cx.push(Effect::Publish { job, change: ProgressChange::Result(result) });
+/// Accounts for the end and shows it.
+pub(super) fn show_end(one: &mut Purchase, PendingEnd { end, upstream, since, .. }: PendingEnd, cx: &mut Context<'_>) {
+    let (result, usd, charge) = match &end {
+        PurchaseEnd::Pictures { pictures, usage, .. } => {
+            let usd = cx.rules.price_of(cx.job.record, pictures.len(), usage.as_ref());
+            (Ok(pictures.len()), usd, (pictures.len(), usd.unwrap_or_default()))
         }
-        cx.push(Effect::EndPurchase(Box::new(EndedPurchase {
-            purchase: cx.purchase,
-            record: cx.job.record.clone(),
-            upstream,
-            result,
-            inputs_unseen: end.missed_inputs(cx.job.record.inputs),
-            took: cx.now.instant.saturating_duration_since(since),
-            usd,
-            charge,
-        })));
-        self.state = State::Ended(end);
+        PurchaseEnd::Failure(failure) => {
+            let usd = cx.rules.price(cx.job.record, one.pictures);
+            // A purchase that may have been paid for counts as paid.
+            let charge = if failure.may_have_been_bought() {
+                (usize::from(one.pictures), usd.unwrap_or_default())
+            } else {
+                (0, Usd::default())
+            };
+            (Err(failure.clone()), usd, charge)
+        }
+    };
+    let job = cx.purchase.job;
+    if let Some(result) = end.result(cx.job.record.inputs) {
+        cx.push(Effect::Publish { job, change: ProgressChange::Result(result) });
     }
+    cx.push(Effect::EndPurchase(Box::new(EndedPurchase {
+        purchase: cx.purchase,
+        record: cx.job.record.clone(),
+        upstream,
+        result,
+        inputs_unseen: end.missed_inputs(cx.job.record.inputs),
+        took: cx.now.instant.saturating_duration_since(since),
+        usd,
+        charge,
+    })));
+    one.state = State::Ended(end);
 }

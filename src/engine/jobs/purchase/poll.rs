@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::decisions::{AfterFetch, AfterPoll, after_fetch};
 use super::{Accepted, Context, Purchase, State};
 use crate::engine::jobs::event::{Completion, Effect, Fetched};
-use crate::upstream::formats::{InputKind, Suspicion};
+use crate::upstream::formats::{FormatProblem, InputKind};
 use crate::upstream::{PollError, Polled};
 
 impl Purchase {
@@ -39,7 +39,7 @@ impl Purchase {
             // A client's own address may lead nowhere.
             && sent.subject.inputs == InputKind::Files
         {
-            cx.formats.suspect(&sent.subject, &sent.format, Suspicion::TaskFailed(reason), cx.now.timestamp);
+            cx.formats.suspect(&sent.subject, &sent.format, FormatProblem::TaskFailed(reason), cx.now.timestamp);
         }
         let expired = cx.is_expired(accepted.at);
         match accepted.poll.after_poll(result, expired) {

@@ -21,40 +21,9 @@ impl Purchase {
     /// Submits, if it is still wanted, not too late, and a commit record can be written.
     pub(in crate::engine::jobs) fn granted(&mut self, account: AccountId, cx: &mut Context<'_>) {
         if matches!(self.state, State::Queued) {
-            self.use_grant(account, cx);
+            use_grant(self, account, cx);
         } else {
             cx.push(Effect::ReleaseInFlight { purchase: cx.purchase });
-        }
-    }
-
-    /// Submits in the format that is known to be accepted, or next to be tried; keeps the grant while another purchase
-    /// tries that out.
-    fn use_grant(&mut self, account: AccountId, cx: &mut Context<'_>) {
-        let purchase = cx.purchase;
-        if let Some(failure) = cx.closed {
-            return self.fail(failure.clone(), cx);
-        }
-        let Some(formats) = cx.job.formats.filter(|_| !cx.is_late()) else {
-            cx.push(Effect::ReleaseInFlight { purchase });
-            self.state = explain_delay(cx);
-            return;
-        };
-        let subject = formats.subject(&account);
-        let now = cx.now;
-        match cx.formats.choose(&subject, formats, &self.attempts.formats, purchase, now.instant, now.timestamp) {
-            FormatChoice::Submit(format) => {
-                self.attempts.submits += 1;
-                self.attempts.counted += 1;
-                let sent = SentFormat { subject, format: format.format.clone() };
-                let attempt = self.attempts.counted;
-                cx.push(Effect::Submit { purchase, pictures: self.pictures, attempt, format: Box::new(format) });
-                self.state = State::Submitting(Submit { sent, since: now.instant, last_byte: LastByte::Held });
-            }
-            FormatChoice::Wait { until } => {
-                cx.timers.set(until, purchase.job);
-                self.state = State::AwaitingFormat { account, until };
-            }
-            FormatChoice::Exhausted(failure) => self.fail(failure, cx),
         }
     }
 
@@ -72,7 +41,7 @@ impl Purchase {
             return;
         }
         if usable {
-            self.use_grant(account.clone(), cx);
+            use_grant(self, account.clone(), cx);
         } else {
             cx.push(Effect::ReleaseInFlight { purchase: cx.purchase });
             self.requeue(Duration::ZERO, cx);
@@ -176,7 +145,7 @@ impl Purchase {
         } else if let State::AwaitingFormat { account, until } = &self.state
             && (*until <= now || cx.is_late())
         {
-            self.use_grant(account.clone(), cx);
+            use_grant(self, account.clone(), cx);
         } else if matches!(self.state, State::Queued) && cx.is_late() {
             self.state = explain_delay(cx);
         }
@@ -197,6 +166,37 @@ impl Purchase {
             cx.push(Effect::Enqueue { purchase: cx.purchase });
             State::Queued
         };
+    }
+}
+
+/// Submits in the format that is known to be accepted, or next to be tried; keeps the grant while another purchase
+/// tries that out.
+fn use_grant(one: &mut Purchase, account: AccountId, cx: &mut Context<'_>) {
+    let purchase = cx.purchase;
+    if let Some(failure) = cx.closed {
+        return one.fail(failure.clone(), cx);
+    }
+    let Some(formats) = cx.job.formats.filter(|_| !cx.is_late()) else {
+        cx.push(Effect::ReleaseInFlight { purchase });
+        one.state = explain_delay(cx);
+        return;
+    };
+    let subject = formats.subject(&account);
+    let now = cx.now;
+    match cx.formats.choose(&subject, formats, &one.attempts.formats, purchase, now.instant, now.timestamp) {
+        FormatChoice::Submit(format) => {
+            one.attempts.submits += 1;
+            one.attempts.counted += 1;
+            let sent = SentFormat { subject, format: format.format.clone() };
+            let attempt = one.attempts.counted;
+            cx.push(Effect::Submit { purchase, pictures: one.pictures, attempt, format: Box::new(format) });
+            one.state = State::Submitting(Submit { sent, since: now.instant, last_byte: LastByte::Held });
+        }
+        FormatChoice::Wait { until } => {
+            cx.timers.set(until, purchase.job);
+            one.state = State::AwaitingFormat { account, until };
+        }
+        FormatChoice::Exhausted(failure) => one.fail(failure, cx),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::stored::clipped;
-use super::super::{AuthStyle, FormatOptions, FormatSubject, InputMethod, RequestFormat, Suspicion};
+use super::super::{AuthStyle, FormatOptions, FormatProblem, FormatSubject, InputMethod, RequestFormat};
 use super::tries::FormatTries;
 use crate::model::{AccountId, ModelId, PurchaseId, Task, Timestamp};
 
@@ -229,11 +229,16 @@ impl SubjectState {
     }
 
     /// Notes a suspicion; a second task that failed refuses the method. Returns the new state where it has changed.
-    pub(super) fn suspect(&mut self, method: Method, suspicion: Suspicion<'_>, at: Timestamp) -> Option<&'static str> {
-        let why = clipped(suspicion.text());
+    pub(super) fn suspect(
+        &mut self,
+        method: Method,
+        problem: FormatProblem<'_>,
+        at: Timestamp,
+    ) -> Option<&'static str> {
+        let why = clipped(problem.text());
         let (state, name) = match self.methods.get(&method) {
             Some(MethodState::Refused(_)) => return None,
-            Some(MethodState::Suspect { .. }) if suspicion == Suspicion::InputsUnseen => return None,
+            Some(MethodState::Suspect { .. }) if problem == FormatProblem::InputsUnseen => return None,
             Some(MethodState::Suspect { .. }) => {
                 let refused = Refused { at, text: why, count: 1, confirmed: true, by: None };
                 (MethodState::Refused(refused), "refused")

@@ -505,15 +505,15 @@ fn a_suspect_method_is_the_last_choice_and_refused_after_a_second_failed_task() 
     script.buys(0);
     let format = RequestFormat::documented(InputMethod::Base64Images);
     script.table.take_changes();
-    script.table.suspect(&subject(), &format, Suspicion::InputsUnseen, script.at());
+    script.table.suspect(&subject(), &format, FormatProblem::InputsUnseen, script.at());
     assert_eq!(script.table.take_changes()[0].state, "suspect");
     assert_eq!(script.sends(1), "multipart");
     assert_eq!(script.refuse(1, FormatRefusal::Inputs), FormatVerdict::TryAnother);
     assert_eq!(script.buys(1), "base64_images");
     assert_eq!(script.states()[0], ("base64_images".to_owned(), "suspect"), "an acceptance proves nothing of that");
-    script.table.suspect(&subject(), &format, Suspicion::InputsUnseen, script.at());
+    script.table.suspect(&subject(), &format, FormatProblem::InputsUnseen, script.at());
     assert_eq!(script.states()[0].1, "suspect", "some channels do not count pictures, and it delivers");
-    script.table.suspect(&subject(), &format, Suspicion::TaskFailed("wrong image url"), script.at());
+    script.table.suspect(&subject(), &format, FormatProblem::TaskFailed("wrong image url"), script.at());
     assert_eq!(script.states()[0].1, "refused");
     assert_eq!(script.states()[1], ("multipart".to_owned(), "refused"));
     script.elapsed = Duration::from_hours(7 * 24);
