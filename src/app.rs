@@ -65,8 +65,7 @@ impl Gateway {
     ///
     /// When the directory is in use, the journal is damaged, or an address is taken.
     pub async fn start(config: Config, sandbox: bool) -> anyhow::Result<Self> {
-        let lifecycle = Lifecycle::default();
-        let metrics = Metrics::default();
+        let (lifecycle, metrics) = (Lifecycle::default(), Metrics::default());
         let clock = Arc::new(SystemClock);
         let descriptors = listeners::descriptor_demand(&config, sandbox);
 
