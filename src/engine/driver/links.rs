@@ -47,10 +47,10 @@ enum LinkError {
 
 impl From<SpoolError> for LinkError {
     fn from(error: SpoolError) -> Self {
-        match error {
-            SpoolError::PartTooLarge { bytes_max } => Self::Picture(PictureProblem::TooLarge { bytes_max }),
-            error => Self::Spool(error),
+        if let SpoolError::PartTooLarge { bytes_max } = error {
+            return Self::Picture(PictureProblem::TooLarge { bytes_max });
         }
+        Self::Spool(error)
     }
 }
 

@@ -46,15 +46,14 @@ pub(in crate::upstream) fn body(
         body = body.text(",").json(&name).text(":").json(&value);
     }
     let mut guards = InputUrlGuards::default();
+    let has_urls = matches!(format.method, InputMethod::Links | InputMethod::OtherLinks);
     let field = pictures_field(spec, format.method)?;
     if field.is_some() == request.inputs.is_empty() {
         return Err("it has another number of pictures");
     }
     for (position, input) in request.inputs.iter().enumerate() {
-        let reference = match format.method {
-            InputMethod::Links | InputMethod::OtherLinks => InputReference::url(input, input_urls, &mut guards),
-            _ => InputReference::inline(input),
-        };
+        let reference =
+            if has_urls { InputReference::url(input, input_urls, &mut guards) } else { InputReference::inline(input) };
         let reference = reference.ok_or("it takes the pictures in another way")?;
         body = match field.filter(|_| position == 0) {
             Some(field) => body.text(",").json(&field).text(":["),
@@ -67,9 +66,10 @@ pub(in crate::upstream) fn body(
     }
     if let Some(mask) = &request.mask {
         let field = spec.mask_field.as_ref().ok_or("the prediction API has no mask for the model")?;
-        let reference = match format.method {
-            InputMethod::Links | InputMethod::OtherLinks => Some(InputReference::either(mask, input_urls, &mut guards)),
-            _ => InputReference::inline(mask),
+        let reference = if has_urls {
+            Some(InputReference::either(mask, input_urls, &mut guards))
+        } else {
+            InputReference::inline(mask)
         };
         let reference = reference.ok_or("it cannot have the mask as an address")?;
         body = reference.append_to(body.text(",").json(field).text(":"));

@@ -11,9 +11,11 @@ use crate::model::{ApiKind, Choices, Format, Size, Task};
 use crate::upstream::formats::SubmitFormat;
 use crate::upstream::{Commit, Output, PollError, Polled, PurchaseHandle, Submitted};
 
+type Answer = Result<Vec<Bytes>, FetchError>;
+
 /// Pictures on the internet, by their addresses. An address that is missing never answers.
 #[derive(Clone, Debug, Default)]
-struct Internet(HashMap<&'static str, Result<Vec<Bytes>, FetchError>>);
+struct Internet(HashMap<&'static str, Answer>);
 
 impl Upstream for Internet {
     fn submit<'a>(
@@ -56,7 +58,8 @@ fn png(width: u32, height: u32) -> Vec<u8> {
 }
 
 /// Returns an answer in chunks of this size.
-fn chunks(bytes: &[u8], size: usize) -> Result<Vec<Bytes>, FetchError> {
+#[expect(clippy::unnecessary_wraps, reason = "other answers are errors")]
+fn chunks(bytes: &[u8], size: usize) -> Answer {
     Ok(bytes.chunks(size).map(Bytes::copy_from_slice).collect())
 }
 

@@ -140,15 +140,15 @@ impl Outcome {
 
 /// Reads an event without a picture as a plain answer; `None` where it says nothing.
 fn without_picture(data: &[u8]) -> Option<SubmitAnswer> {
-    Some(match submit_answer(data) {
-        SubmitAnswer::Unusable => return None,
+    let mut answer = submit_answer(data);
+    if let SubmitAnswer::Error(text) = &mut answer
+        && text.code.is_none()
+        && is_server_error(data)
+    {
         // The call was accepted as a stream, and nothing says that the service had not begun.
-        SubmitAnswer::Error(mut text) if text.code.is_none() && is_server_error(data) => {
-            text.code = Some(StatusCode::INTERNAL_SERVER_ERROR);
-            SubmitAnswer::Error(text)
-        }
-        other => other,
-    })
+        text.code = Some(StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    (answer != SubmitAnswer::Unusable).then_some(answer)
 }
 
 fn is_server_error(data: &[u8]) -> bool {

@@ -136,9 +136,10 @@ fn data_may_take_several_lines_and_have_no_name() {
 fn an_error_before_any_picture_is_refused_and_after_one_has_failed() {
     let error = |error: &Value| event("error", &json!({"type": "error", "error": error}));
     let invalid = error(&json!({"type": "invalid_request_error", "message": "Unknown parameter: 'quality'."}));
-    let read = |stream: &str| match read_all(stream) {
-        SubmitAnswer::Error(text) => (text.code.map(|code| code.as_u16()), text.message),
-        other => panic!("{other:?}"),
+    let read = |stream: &str| {
+        let answer = read_all(stream);
+        let SubmitAnswer::Error(text) = answer else { panic!("{answer:?}") };
+        (text.code.map(|code| code.as_u16()), text.message)
     };
     assert_eq!(read(&invalid), (None, "Unknown parameter: 'quality'.".to_owned()));
     let coded = error(&json!({"code": 429, "message": "slow"}));
