@@ -11,6 +11,7 @@ use error_text::{ErrorText, bounded, message_in};
 
 pub(super) mod edge_page;
 pub(super) mod error_text;
+pub(super) mod events;
 pub(super) mod json;
 pub(super) mod poll;
 mod retry_after;

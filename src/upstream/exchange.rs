@@ -11,9 +11,9 @@ use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
+use super::answer::events::EventCollector;
 use super::answer::submit::{Accepted, AnswerBody, AnswerHead, Sent, meaning, unknown_if};
 use super::answer::{PollAnswer, SubmitAnswer, poll};
-use super::apis::openai::stream::EventCollector;
 use super::client::{Clients, describe};
 use super::formats::{AuthStyle, SubmitFormat};
 use super::{Commit, FetchError, Output, PollError, Polled, SubmitError};

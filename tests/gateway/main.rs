@@ -15,6 +15,7 @@ mod browsers;
 mod budget;
 mod check;
 mod connections;
+mod contact;
 mod edits;
 mod examples;
 mod keys;

@@ -22,6 +22,7 @@ use super::prediction::submit_answer;
 use crate::http::StreamingBody;
 use crate::model::{Input, PictureRequest, Task, UpstreamApi, Usage};
 use crate::upstream::answer::error_text::message_in;
+use crate::upstream::answer::events::PARTIAL_IMAGES;
 use crate::upstream::answer::json::{SmallValue, bounded_list};
 use crate::upstream::answer::{SubmitAnswer, base64, output_text, usage_of};
 use crate::upstream::formats::{InputMethod, RequestFormat};
@@ -37,11 +38,6 @@ pub(in crate::upstream) struct Form {
 }
 
 pub(in crate::upstream) mod stream;
-
-/// Partial pictures of a streamed answer: the bytes keep an edge from cutting the connection while the picture is made. Each
-/// costs 100 output tokens. Nothing documents when they are sent; two divide the time into three, so the longest
-/// recorded generation, 147 s, has no pause of 100 s.
-const PARTIAL_IMAGES: u8 = 2;
 
 /// Builds a submit in its format, with every parameter explicit that the format does not leave out.
 ///

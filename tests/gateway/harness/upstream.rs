@@ -75,6 +75,11 @@ impl Upstream {
         self.get("predictions").await.as_array().unwrap().clone()
     }
 
+    /// The submits that were refused, oldest first.
+    pub(crate) async fn refusals(&self) -> Vec<Value> {
+        self.get("refusals").await.as_array().unwrap().clone()
+    }
+
     /// The only accepted prediction.
     pub(crate) async fn prediction(&self) -> Value {
         let mut all = self.predictions().await;

@@ -4,6 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::model::Failure;
 use crate::upstream::Output;
+use crate::upstream::answer::events::{EventCollector, HEAD_BYTES};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and the rest of a picture";
 const BYTES_MAX: usize = 1 << 20;
@@ -74,9 +75,9 @@ fn partial_pictures_are_dropped_as_they_pass() {
             let mut events = EventCollector::new(BYTES_MAX);
             for chunk in partial.as_bytes().chunks(size) {
                 events.push(chunk).unwrap();
-                assert!(events.held.len() < HEAD_BYTES + 100, "{} bytes held", events.held.len());
+                assert!(events.bytes_held() < HEAD_BYTES + 100, "{} bytes held", events.bytes_held());
             }
-            assert_eq!((events.held.len() < 100, events.completed()), (true, 0));
+            assert_eq!((events.bytes_held() < 100, events.completed()), (true, 0));
             events.push(completed(PNG).as_bytes()).unwrap();
             assert_eq!(pictures(answer(events.into_body())), [picture()]);
         }
