@@ -39,7 +39,9 @@ pub(super) async fn check(config: &Config, plan: &Plan, report: &mut Report) -> 
         }
     }
     forgive_refused_methods(&mut sections);
-    sections.into_iter().for_each(|(_, section)| report.add(section));
+    for (_, section) in sections {
+        report.add(section);
+    }
     Ok(())
 }
 

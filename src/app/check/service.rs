@@ -100,7 +100,7 @@ async fn key(config: &Config, upstream: &GptProto, account: &Account, section: &
 }
 
 fn describe(page: &EdgeRefusal) -> String {
-    let code = page.code.map(|code| format!(" (error {code}")).unwrap_or_else(|| " (".to_owned());
+    let code = page.code.map_or_else(|| " (".to_owned(), |code| format!(" (error {code}"));
     match (&page.ray, page.code) {
         (Some(ray), Some(_)) => format!("{code}, ray {ray})"),
         (Some(ray), None) => format!("{code}ray {ray})"),
@@ -145,8 +145,7 @@ fn listed_models(config: &Config, answer: &QueryAnswer, section: &mut Section) {
 
 /// Notes how the service answers for a prediction that it does not have.
 async fn unknown_prediction(upstream: &GptProto, account: &Account, auth: AuthStyle, section: &mut Section) {
-    let random: [u8; 16] = rand::random();
-    let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = format!("{:032x}", rand::random::<u128>());
     let path = format!("/api/v3/predictions/{id}/result");
     section.add(match upstream.query(&account.id, auth, &path, None).await {
         Ok(answer) => {

@@ -15,7 +15,7 @@ pub(super) fn id(body: &Value) -> Option<String> {
     let text = |value: &Value| match value {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
-        _ => None,
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     };
     let names = ["id", "task_id", "taskId"];
     [task(body), body].into_iter().find_map(|part| names.iter().find_map(|name| part.get(name).and_then(text)))
@@ -32,7 +32,7 @@ pub(super) fn outputs(body: &Value) -> Vec<String> {
     let outputs = ["outputs", "result", "images"].iter().find_map(|name| part.get(name)?.as_array());
     let text = |output: &Value| match output {
         Value::String(text) => text.split('?').next().unwrap_or_default().to_owned(),
-        other => other.to_string(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => output.to_string(),
     };
     outputs.into_iter().flatten().map(text).collect()
 }
