@@ -267,6 +267,8 @@ impl FormatTable {
         let in_limits =
             tries.len() < SUBMITS_MAX && self.fallbacks.may_follow(&self.knowledge, subject, tries, purchase);
         if goes_on && in_limits {
+            // It waits for its next turn; one that has its turn may go on in its place.
+            self.probes.release(purchase, None);
             return FormatVerdict::TryAnother;
         }
         let is_parameter = matches!(refusal, FormatRefusal::Field(_) | FormatRefusal::Size);
