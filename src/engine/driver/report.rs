@@ -137,7 +137,7 @@ pub(super) fn log_format(change: &FormatChange) {
     let (model, task, format) = (model.as_str(), task.name(), format.describe());
     macro_rules! warn {
         ($text:literal) => {
-            tracing::warn!(%account, model, task, format, reason, $text)
+            tracing::warn!(%account, model, task, format, state, reason, $text)
         };
     }
     match *state {

@@ -240,6 +240,15 @@ impl FormatTable {
             }
             FormatRefusal::Inputs | FormatRefusal::Path | FormatRefusal::Unclear => false,
         };
+        if same_method && tries.parameters() >= 2 {
+            // The model has another table, of which these are two differences. There may be more than may be tried.
+            for name in options.of_table() {
+                self.knowledge.parameters(subject).omit(name, &text, purchase, at);
+            }
+            if options.other_size.is_some() {
+                self.knowledge.parameters(subject).replace_size(&text, purchase, at);
+            }
+        }
         let other_method = match &refusal {
             FormatRefusal::Auth | FormatRefusal::Field(_) | FormatRefusal::Size => false,
             FormatRefusal::Inputs | FormatRefusal::Path => !self.knowledge.subject(subject).refuse_proven(method),
@@ -258,6 +267,8 @@ impl FormatTable {
         let in_limits =
             tries.len() < SUBMITS_MAX && self.fallbacks.may_follow(&self.knowledge, subject, tries, purchase);
         if goes_on && in_limits {
+            // It waits for its next turn; one that has its turn may go on in its place.
+            self.probes.release(purchase, None);
             return FormatVerdict::TryAnother;
         }
         let is_parameter = matches!(refusal, FormatRefusal::Field(_) | FormatRefusal::Size);
