@@ -22,16 +22,20 @@ foreign ids          ids in the journal that the simulator never gave for that o
 unsettled            predictions that are under way in the journal of a gateway that is idle and stopped.
 damaged              copies of the journal that fail SQLite's integrity check.
 missing results      pictures in the journal whose file is missing or has another length.
+
+formats.py adds what must not be found of submits that the upstream refused.
 """
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+from lib.kills.formats import REFUSED
 from lib.project import ROOT
 from lib.rig import UNKNOWN
 
 MUST_BE_ZERO = ("double submits", "double buys", "lost", "unreported unknowns", "wrong pictures", "retryable unknowns",
-                "repeats that bought", "unanswered", "other answers", "foreign ids", "unsettled", "damaged", "missing results")
+                "repeats that bought", "unanswered", "other answers", "foreign ids", "unsettled", "damaged", "missing results",
+                "accepted twice", "refused too often", "known refusals")
 
 
 def holds_unknown():
@@ -52,9 +56,10 @@ class Verdict:
         return any(self.counts[kind] for kind in MUST_BE_ZERO)
 
 
-def judge(operations, pictures, journal, accepted, results, holds):
+def judge(operations, pictures, journal, accepted, results, holds, negotiated_ms=0):
     """Compares the three logs. `pictures`: how many an operation asks for; `results`: the folder of their files; `holds`:
-    whether a repeat after an unknown outcome buys nothing."""
+    whether a repeat after an unknown outcome buys nothing; `negotiated_ms`: the time until which an operation may end because
+    each format that could be tried was refused."""
     verdict = Verdict()
     rows_of = rows_by_operation(operations, journal, verdict)
     bought_by = defaultdict(list)
@@ -62,7 +67,7 @@ def judge(operations, pictures, journal, accepted, results, holds):
         bought_by[purchase["prompt"]].append(purchase)
     verdict.counts.update({"operations": len(operations), "purchases": len(accepted)})
     for operation in operations:
-        judge_operation(operation, pictures, rows_of[operation.prompt], bought_by.pop(operation.prompt, []), holds, verdict)
+        judge_operation(operation, pictures, rows_of[operation.prompt], bought_by.pop(operation.prompt, []), holds, verdict, negotiated_ms)
     for prompt, purchases in bought_by.items():
         verdict.complain("foreign ids", f"no client asked for {prompt!r}", len(purchases))
     if journal.verdict != "ok":
@@ -89,7 +94,7 @@ def rows_by_operation(operations, journal, verdict):
     return rows_of
 
 
-def judge_operation(operation, pictures, rows, purchases, holds, verdict):
+def judge_operation(operation, pictures, rows, purchases, holds, verdict, negotiated_ms):
     """`rows`: the predictions of its jobs, oldest first."""
     ids = {purchase["id"] for purchase in purchases}
     journalled = {row["upstream_id"]: row for row in rows if row["upstream_id"]}
@@ -125,7 +130,7 @@ def judge_operation(operation, pictures, rows, purchases, holds, verdict):
         accounted = (row is None and (unknown or reported)) or (row and row["state"] in ("unknown", "failed"))
         if purchase["id"] not in delivered and not accounted:
             verdict.complain("unreported unknowns", f"{purchase['id']} of {story}")
-    judge_answers(operation, pictures, rows, purchases, holds, story, verdict)
+    judge_answers(operation, pictures, rows, purchases, holds, story, verdict, negotiated_ms)
 
 
 def is_unknown(row):
@@ -151,7 +156,7 @@ def bought_again(rows, purchases, nameless, holds):
     return max(again, 0), min(excused, max(again, 0))
 
 
-def judge_answers(operation, pictures, rows, purchases, holds, story, verdict):
+def judge_answers(operation, pictures, rows, purchases, holds, story, verdict, negotiated_ms):
     blake3 = {purchase["id"]: purchase["prompt_blake3"] for purchase in purchases}
     for answer in operation.answers + operation.repeats:
         if answer.status == 200:
@@ -176,6 +181,8 @@ def judge_answers(operation, pictures, rows, purchases, holds, story, verdict):
         verdict.counts["answers with some missing"] += operation.final.missing > 0
     elif operation.final.code == UNKNOWN:
         verdict.counts["ended in an unknown"] += 1
+    elif operation.final.code == REFUSED and operation.began_ms < negotiated_ms and not purchases:
+        verdict.counts["refused in each format"] += 1
     else:
         verdict.complain("other answers", f"{operation.final.status} {operation.final.code} {operation.final.problem} of {story}")
 
