@@ -75,6 +75,8 @@ pub(crate) enum Failure {
     ModelNotPermitted { message: String },
     /// The network edge in front of the upstream refused the call, with this error number; nothing was bought.
     EdgeRefused { message: String, code: Option<u16> },
+    /// A picture that the client gave as an address could not be fetched; nothing was bought.
+    LinkNotFetched { message: String },
     /// The task failed at the upstream, after it was accepted.
     TaskFailed { message: String },
     /// The upstream reported success, and its pictures cannot be had: none, incomplete, or gone.
@@ -119,6 +121,7 @@ impl Failure {
             Self::ModelUnavailable { .. } => "model_unavailable",
             Self::ModelNotPermitted { .. } => "model_not_permitted",
             Self::EdgeRefused { .. } => "edge_refused",
+            Self::LinkNotFetched { .. } => "link_not_fetched",
             Self::TaskFailed { .. } => "task_failed",
             Self::ResultLost { .. } => "result_lost",
             Self::OutcomeUnknown { .. } => "outcome_unknown",
@@ -151,6 +154,7 @@ impl Failure {
             | Self::ModelUnavailable { .. }
             | Self::ModelNotPermitted { .. }
             | Self::EdgeRefused { .. }
+            | Self::LinkNotFetched { .. }
             | Self::Unreachable { .. }
             | Self::Throttled { .. }
             | Self::QueueFull { .. }

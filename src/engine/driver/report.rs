@@ -64,11 +64,10 @@ pub(super) fn log_format(change: &FormatChange) {
     let FormatChange { subject, format, state, reason } = change;
     let FormatSubject { account, model, task, .. } = subject;
     let (model, task, format) = (model.as_str(), task.name(), format.describe());
-    match *state {
-        "proven" => tracing::info!(%account, model, task, format, "the upstream accepts a request format"),
-        state => {
-            tracing::warn!(%account, model, task, format, state, reason, "a request format is not used first any more")
-        }
+    if *state == "proven" {
+        tracing::info!(%account, model, task, format, "the upstream accepts a request format");
+    } else {
+        tracing::warn!(%account, model, task, format, state, reason, "a request format is not used first any more");
     }
 }
 

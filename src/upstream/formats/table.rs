@@ -240,6 +240,15 @@ impl FormatTable {
             }
             FormatRefusal::Inputs | FormatRefusal::Path | FormatRefusal::Unclear => false,
         };
+        if same_method && tries.parameters() >= 2 {
+            // The model has another table, of which these are two differences. There may be more than may be tried.
+            for name in options.of_table() {
+                self.knowledge.parameters(subject).omit(name, &text, purchase, at);
+            }
+            if options.other_size.is_some() {
+                self.knowledge.parameters(subject).replace_size(&text, purchase, at);
+            }
+        }
         let other_method = match &refusal {
             FormatRefusal::Auth | FormatRefusal::Field(_) | FormatRefusal::Size => false,
             FormatRefusal::Inputs | FormatRefusal::Path => !self.knowledge.subject(subject).refuse_proven(method),
@@ -394,6 +403,7 @@ fn text_of(failure: &Failure) -> String {
         | Failure::ModelUnavailable { message }
         | Failure::ModelNotPermitted { message, .. }
         | Failure::EdgeRefused { message, .. }
+        | Failure::LinkNotFetched { message }
         | Failure::TaskFailed { message }
         | Failure::ResultLost { message }
         | Failure::OutcomeUnknown { message }

@@ -72,6 +72,7 @@ fn refusal_advice(failure: &Failure) -> &'static str {
         Failure::InvalidRequest { .. } => "try --all-input-methods, or another model (--model)",
         Failure::DiskFull | Failure::JournalUnavailable => "free space in storage.directory, then repeat the check",
         Failure::Moderated { .. }
+        | Failure::LinkNotFetched { .. }
         | Failure::TaskFailed { .. }
         | Failure::ResultLost { .. }
         | Failure::OutcomeUnknown { .. }
