@@ -1,23 +1,34 @@
-"""Compares the submits that the simulator refused with the request formats that the gateway has learned.
+"""Compares the submits that the simulator refused with what the gateway must have learned of request formats.
 
-A *format* is a refused submit as the simulator saw it: path, form of the key, and names of the fields. It is *known to be
-refused* once an operation that was refused in it has been answered with its picture by the same process of the gateway:
-that answer waits until the knowledge is stored. From the end of that process on, no submit may be refused in that format,
-in any later process. A process that was killed earlier may have lost what it learned, so its refusals say nothing.
+A *format* is a refused submit as the simulator saw it: its path, the form of the key, and the names of its fields; or the
+form of the key alone, where that was refused (401, 403). A format is *known to be refused*
+
+- once an operation was refused in it and then accepted by the same process of the gateway: what is learned is stored before
+  the next submit of a purchase is committed;
+- a form of the key: once an operation was accepted, and answered with its picture, by one process at any time later: an
+  end is only reported once the knowledge is stored.
+
+From the end of that process on, no process may be refused a submit in that format. A process that was killed earlier may
+have lost what it learned, so that its refusals alone prove nothing.
 
 Must be 0:
 
-accepted twice       acceptances of an operation beyond the pictures that it asks for.
-refused too often    refusals of an operation beyond three for each picture.
+accepted twice       acceptances of an operation beyond the pictures that it asks for, unless it was bought again by a
+                     repeat after an unknown outcome.
+refused too often    refusals of an operation beyond three for each prediction that the journal has for it: a client that
+                     repeats its request after a kill begins another one.
 known refusals       submits that were refused in a format that was known to be refused.
 """
 
+import json
 import time
 from collections import Counter
 
 from lib.project import give_up
+from lib.rig import call
 
 REFUSALS_MAX = 3
+KEY_REFUSED = (401, 403)
 # The profiles in which the documented format of an edit is refused: a run that learns nothing has tested nothing.
 REFUSING = ("no-inline", "raw-key", "strict-plus")
 # The answer to a request that was refused in each format that could be tried.
@@ -32,39 +43,57 @@ class FormatLog:
         # Of each format that is known to be refused: the number of refusals before that.
         self.known = {}
         self.processes = 1
-        self.first = self.begun = len(rig.refusals())
+        self.first = len(rig.refusals())
+        self.begin()
+
+    def begin(self):
+        """Notes where a process of the gateway begins."""
+        self.refused, self.accepted = len(self.rig.refusals()), self.count_accepted()
+
+    def process_ended(self, operations):
+        self.note(operations)
+        self.begin()
+        self.processes += 1
 
     def note(self, operations):
-        """Notes what became known since the last process began. No submit may be under way."""
+        """Notes what became known since the process began. No submit may be under way but those of a killed process."""
         if self.learned(operations):
             # An answer that was sent may not have been read, and a submit that was sent may not have been refused.
             time.sleep(0.1)
             for learned in self.learned(operations):
                 self.known[learned] = len(self.rig.refusals())
 
-    def process_ended(self, operations):
-        self.note(operations)
-        self.begun = len(self.rig.refusals())
-        self.processes += 1
-
     def learned(self, operations):
-        recent = [refusal for refusal in self.rig.refusals()[self.begun:] if format_of(refusal) not in self.known]
-        if not recent:
+        refusals = self.rig.refusals()
+        recent = [refusal for refusal in refusals[self.refused:] if format_of(refusal) not in self.known]
+        keys = {format_of(refusal) for refusal in refusals[self.first:] if refusal["status"] in KEY_REFUSED} - set(self.known)
+        if not recent and not keys:
             return set()
-        answered = {operation.prompt for operation in operations if any(answer.status == 200 for answer in operation.answers)}
-        return {format_of(refusal) for refusal in recent if refusal["prompt"] in answered}
+        accepted = {purchase["prompt"] for purchase in self.rig.accepted()[self.accepted:]}
+        formats = {format_of(refusal) for refusal in recent
+                   if refusal["prompt"] in accepted and refusal["status"] not in KEY_REFUSED}
+        is_proven = any(answer.status == 200 for operation in operations if operation.prompt in accepted for answer in operation.answers)
+        return formats | keys if is_proven else formats
+
+    def count_accepted(self):
+        _, _, data = call(self.rig.simulator_port, "GET", "/_simulator/counters")
+        return json.loads(data)["submits_accepted"]
 
     def judge(self, operations, accepted, pictures, verdict):
+        """Judges after `verdict.judge`."""
         refusals = self.rig.refusals()
         refused = Counter(refusal["prompt"] for refusal in refusals[self.first:])
         bought = Counter(purchase["prompt"] for purchase in accepted)
+        again = verdict.counts["bought again after an unknown"]
         for operation in operations:
-            accepted_again = bought[operation.prompt] - pictures
-            if accepted_again > 0:
-                verdict.complain("accepted twice", f"{operation.prompt!r}: {bought[operation.prompt]}", accepted_again)
-            refused_again = refused[operation.prompt] - REFUSALS_MAX * pictures
-            if refused_again > 0:
-                verdict.complain("refused too often", f"{operation.prompt!r}: {refused[operation.prompt]}", refused_again)
+            prompt = operation.prompt
+            if bought[prompt] > pictures:
+                verdict.complain("accepted twice", f"{prompt!r}: {bought[prompt]}", bought[prompt] - pictures)
+            most = REFUSALS_MAX * verdict.journalled[prompt]
+            if refused[prompt] > most:
+                verdict.complain("refused too often", f"{prompt!r}: {refused[prompt]} of at most {most}", refused[prompt] - most)
+        if again:
+            verdict.counts["accepted twice"] = max(verdict.counts["accepted twice"] - again, 0)
         for number, refusal in enumerate(refusals):
             if number >= self.known.get(format_of(refusal), len(refusals)):
                 verdict.complain("known refusals", f"submit {number} of {refusal}")
@@ -74,12 +103,14 @@ class FormatLog:
 
 
 def format_of(refusal):
+    if refusal["status"] in KEY_REFUSED:
+        return refusal["key_form"]
     return refusal["path"], refusal["key_form"], tuple(sorted(refusal["fields"]))
 
 
 def print_formats(counts, processes):
     print(f"submits refused {counts['refused submits']}, of one operation at most {counts['most refusals']}; formats known to be refused "
-          f"{counts['known formats']}; operations refused in each format that was tried, before the first picture "
+          f"{counts['known formats']}; operations that ended because each format was refused, all before the first picture, "
           f"{counts['refused in each format']}; processes {processes}")
 
 
