@@ -197,12 +197,12 @@ class Rig:
         self.call_simulator("PUT", "/_simulator/scenario", PROFILES[name])
 
     def refusals(self):
-        """Returns all refused submits, oldest first."""
+        """Returns the refused submits, oldest first, without those that had not arrived whole."""
         _, _, data = call(self.simulator_port, "GET", "/_simulator/refusals")
         refusals = json.loads(data)
         if len(refusals) >= REFUSALS_KEPT:
             give_up("the simulator refused more submits than it keeps: there is nothing to compare with")
-        return refusals
+        return [refusal for refusal in refusals if refusal["prompt"] is not None]
 
     def accepted(self):
         """Returns all purchases from the simulator's memory, checked against its log on disk."""

@@ -1,15 +1,16 @@
 """Compares the submits that the simulator refused with what the gateway must have learned of request formats.
 
 A *format* is a refused submit as the simulator saw it: its path, the form of the key, and the names of its fields; or the
-form of the key alone, where that was refused (401, 403). A format is *known to be refused*
+form of the key alone, where that was refused (401, 403). All operations ask for the same, so the gateway prefers the same
+format for each. A format that was refused is *known to be refused*
 
-- once an operation was refused in it and then accepted by the same process of the gateway: what is learned is stored before
-  the next submit of a purchase is committed;
-- a form of the key: once an operation was accepted, and answered with its picture, by one process at any time later: an
-  end is only reported once the knowledge is stored.
+- at the end of a process of the gateway by which an operation was accepted: it was accepted in another format, so the refusal
+  was known, and what is known is stored before a submit is committed;
+- a form of the key: at the end of a process by which an operation was accepted and answered with its picture. The acceptance
+  proves another form, and is stored before the end of the purchase is reported.
 
-From the end of that process on, no process may be refused a submit in that format. A process that was killed earlier may
-have lost what it learned, so that its refusals alone prove nothing.
+From then on no process may be refused a submit in that format. Refusals by processes that were killed earlier say nothing,
+because what they had learned may be lost. Submits that were cut off by a kill are not compared.
 
 Must be 0:
 
@@ -48,7 +49,7 @@ class FormatLog:
 
     def begin(self):
         """Notes where a process of the gateway begins."""
-        self.refused, self.accepted = len(self.rig.refusals()), self.count_accepted()
+        self.accepted = self.count_accepted()
 
     def process_ended(self, operations):
         self.note(operations)
@@ -64,16 +65,14 @@ class FormatLog:
                 self.known[learned] = len(self.rig.refusals())
 
     def learned(self, operations):
-        refusals = self.rig.refusals()
-        recent = [refusal for refusal in refusals[self.refused:] if format_of(refusal) not in self.known]
-        keys = {format_of(refusal) for refusal in refusals[self.first:] if refusal["status"] in KEY_REFUSED} - set(self.known)
-        if not recent and not keys:
+        refusals = [refusal for refusal in self.rig.refusals()[self.first:] if format_of(refusal) not in self.known]
+        keys = {format_of(refusal) for refusal in refusals if refusal["status"] in KEY_REFUSED}
+        formats = {format_of(refusal) for refusal in refusals} - keys
+        accepted = {purchase["prompt"] for purchase in self.rig.accepted()[self.accepted:]} if refusals else set()
+        if not accepted:
             return set()
-        accepted = {purchase["prompt"] for purchase in self.rig.accepted()[self.accepted:]}
-        formats = {format_of(refusal) for refusal in recent
-                   if refusal["prompt"] in accepted and refusal["status"] not in KEY_REFUSED}
-        is_proven = any(answer.status == 200 for operation in operations if operation.prompt in accepted for answer in operation.answers)
-        return formats | keys if is_proven else formats
+        is_answered = any(answer.status == 200 for operation in operations if operation.prompt in accepted for answer in operation.answers)
+        return formats | keys if is_answered else formats
 
     def count_accepted(self):
         _, _, data = call(self.rig.simulator_port, "GET", "/_simulator/counters")
