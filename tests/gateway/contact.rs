@@ -284,5 +284,5 @@ async fn a_long_picture_is_streamed_past_the_edge() {
     let high = high.field("quality", "high");
     gateway.alice().edit(&high).await.picture();
     assert_eq!(methods(&upstream).await, ["multipart"]);
-    assert_eq!(parameters(&upstream).await["stream"], json!("true"));
+    assert_eq!(parameters(&upstream).await["stream"], json!(true));
 }
