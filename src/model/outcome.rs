@@ -140,6 +140,35 @@ impl Failure {
         }
     }
 
+    /// Returns what the upstream or the gateway said about it, where there is a text.
+    pub(crate) fn message(&self) -> Option<&str> {
+        match self {
+            Self::Moderated { message, .. }
+            | Self::InvalidRequest { message }
+            | Self::KeyRefused { message }
+            | Self::BalanceExhausted { message }
+            | Self::ModelUnavailable { message }
+            | Self::ModelNotPermitted { message }
+            | Self::EdgeRefused { message, .. }
+            | Self::LinkNotFetched { message }
+            | Self::TaskFailed { message }
+            | Self::ResultLost { message }
+            | Self::OutcomeUnknown { message }
+            | Self::Unreachable { message } => Some(message),
+            Self::DeadlineExceeded
+            | Self::Throttled { .. }
+            | Self::QueueFull { .. }
+            | Self::Overloaded { .. }
+            | Self::Outpaced { .. }
+            | Self::LimitExceeded { .. }
+            | Self::JournalUnavailable
+            | Self::DiskFull
+            | Self::KeyReused
+            | Self::Stopping
+            | Self::Abandoned => None,
+        }
+    }
+
     /// Returns whether a repeated request could pay a second time.
     pub(crate) fn may_have_been_bought(&self) -> bool {
         match self {

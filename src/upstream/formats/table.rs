@@ -185,7 +185,7 @@ impl FormatTable {
             let refused = (one.format.method, one.format.fetch_links);
             if one.account != subject.account || refused != method {
                 let subject = FormatSubject { account: one.account.clone(), ..subject.clone() };
-                is_news |= self.knowledge.subject(&subject).confirm(refused, &text_of(&one.failure), purchase, at);
+                is_news |= self.knowledge.subject(&subject).confirm(refused, text_of(&one.failure), purchase, at);
             }
         }
         if is_news {
@@ -227,14 +227,14 @@ impl FormatTable {
             FormatRefusal::Field(name) => {
                 let may_omit = options.optional.contains(name) && !format.omitted.contains(name);
                 if may_omit {
-                    self.knowledge.parameters(subject).omit(name, &text, purchase, at);
+                    self.knowledge.parameters(subject).omit(name, text, purchase, at);
                 }
                 may_omit
             }
             FormatRefusal::Size => {
                 let has_other = options.other_size.is_some() && format.size.is_none();
                 if has_other {
-                    self.knowledge.parameters(subject).replace_size(&text, purchase, at);
+                    self.knowledge.parameters(subject).replace_size(text, purchase, at);
                 }
                 has_other
             }
@@ -243,10 +243,10 @@ impl FormatTable {
         if same_method && tries.parameters() >= 2 {
             // The model has another table, of which these are two differences. There may be more than may be tried.
             for name in options.of_table() {
-                self.knowledge.parameters(subject).omit(name, &text, purchase, at);
+                self.knowledge.parameters(subject).omit(name, text, purchase, at);
             }
             if options.other_size.is_some() {
-                self.knowledge.parameters(subject).replace_size(&text, purchase, at);
+                self.knowledge.parameters(subject).replace_size(text, purchase, at);
             }
         }
         let other_method = match &refusal {
@@ -257,9 +257,9 @@ impl FormatTable {
                 !matches!(state, Some(MethodState::Proven { .. } | MethodState::Suspect { .. })) && tries.unclear() < 2
             }
         };
-        let is_news = other_method && self.knowledge.subject(subject).refuse(method, &text, purchase, at);
+        let is_news = other_method && self.knowledge.subject(subject).refuse(method, text, purchase, at);
         if is_news || same_method {
-            self.changes.push(subject, format.clone(), "refused", &text);
+            self.changes.push(subject, format.clone(), "refused", text);
         }
         let asks = self.probes.is_asking(subject, purchase);
         let goes_on =
@@ -395,31 +395,7 @@ fn with_hint(failure: Failure, options: &FormatOptions) -> Failure {
     Failure::InvalidRequest { message: format!("{message}. {hint}") }
 }
 
-/// Returns the upstream's words in a failure.
-fn text_of(failure: &Failure) -> String {
-    match failure {
-        Failure::Moderated { message, .. }
-        | Failure::InvalidRequest { message }
-        | Failure::KeyRefused { message }
-        | Failure::BalanceExhausted { message }
-        | Failure::ModelUnavailable { message }
-        | Failure::ModelNotPermitted { message, .. }
-        | Failure::EdgeRefused { message, .. }
-        | Failure::LinkNotFetched { message }
-        | Failure::TaskFailed { message }
-        | Failure::ResultLost { message }
-        | Failure::OutcomeUnknown { message }
-        | Failure::Unreachable { message } => message.clone(),
-        Failure::DeadlineExceeded
-        | Failure::Throttled { .. }
-        | Failure::QueueFull { .. }
-        | Failure::Overloaded { .. }
-        | Failure::Outpaced { .. }
-        | Failure::LimitExceeded { .. }
-        | Failure::JournalUnavailable
-        | Failure::DiskFull
-        | Failure::KeyReused
-        | Failure::Stopping
-        | Failure::Abandoned => failure.name().to_owned(),
-    }
+/// Returns the upstream's words in a failure, or the failure's name.
+fn text_of(failure: &Failure) -> &str {
+    failure.message().unwrap_or_else(|| failure.name())
 }
