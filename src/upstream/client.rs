@@ -1,4 +1,4 @@
-//! The HTTP clients: two for each account, one for downloads.
+//! The HTTP clients: two for each account, and two for downloads.
 //!
 //! | client   | key | connects to                                  | redirects            |
 //! |----------|-----|----------------------------------------------|----------------------|
@@ -38,7 +38,7 @@ use downloads::Downloads;
 use guard::DownloadGuard;
 use result_hosts::ResultHosts;
 
-/// Our own name: some edges reject the default names of libraries.
+/// The gateway's own name: some edges reject the default names of libraries.
 const USER_AGENT: &str = concat!("gptproto-gateway/", env!("CARGO_PKG_VERSION"));
 
 /// Returns what an address is used for, as the end of a sentence: "a private address".
@@ -159,11 +159,8 @@ impl Keyed {
 
     async fn send(&self, request: impl Fn() -> RequestBuilder) -> reqwest::Result<Response> {
         let send = |style| request().header(AUTHORIZATION, self.authorization(style)).send();
-        let (style, other) = if self.prefers_raw.load(Ordering::Relaxed) {
-            (AuthStyle::Raw, AuthStyle::Bearer)
-        } else {
-            (AuthStyle::Bearer, AuthStyle::Raw)
-        };
+        let style = if self.prefers_raw.load(Ordering::Relaxed) { AuthStyle::Raw } else { AuthStyle::Bearer };
+        let other = style.other();
         let refused = match send(style).await? {
             response if response.status() == StatusCode::UNAUTHORIZED => response,
             response => return Ok(response),

@@ -22,7 +22,7 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 
 use super::edge_page::EdgePage;
-use super::error_text::{ErrorText, Named};
+use super::error_text::ErrorText;
 use super::retry_after::retry_after;
 use super::{SubmitAnswer, UpstreamPrediction};
 use crate::budget::Pushback;
@@ -229,12 +229,7 @@ fn not_implemented(text: &ErrorText, sent: Sent<'_>) -> Option<FormatRefusal> {
 }
 
 fn named(text: &ErrorText, sent: Sent<'_>) -> Option<FormatRefusal> {
-    Some(match text.named(sent.fields.iter().map(String::as_str))? {
-        Named::Inputs => FormatRefusal::Inputs,
-        Named::Field(field) => FormatRefusal::Field(field),
-        Named::Size => FormatRefusal::Size,
-        Named::Path => FormatRefusal::Path,
-    })
+    text.named(sent.fields.iter().map(String::as_str))
 }
 
 fn format_refused(refusal: FormatRefusal, message: String) -> SubmitError {
