@@ -31,6 +31,8 @@ mod checks;
 mod clients;
 #[path = "core/driver.rs"]
 mod driver;
+#[path = "core/formats.rs"]
+mod formats;
 #[path = "core/journal.rs"]
 mod journal;
 #[path = "core/live.rs"]
@@ -67,6 +69,12 @@ enum Variant {
     DurableTooEarly,
     /// The record that a submit had no effect is not appended.
     WithdrawalNotAppended,
+    /// What is known of formats is lost with the power.
+    FormatsNotStored,
+    /// Steps are reported before what is known of formats is stored.
+    FormatsStoredLate,
+    /// A grant that was kept while another purchase tried out a format is not returned.
+    KeptGrantNotReturned,
 }
 
 /// How a life went.
@@ -110,17 +118,21 @@ fn no_life_breaks_a_promise() {
         sum.purchases += counts.purchases;
         sum.crashes += counts.crashes;
         sum.resubmits += counts.resubmits;
+        sum.refused_formats += counts.refused_formats;
+        sum.kept_grants += counts.kept_grants;
     }
     let seconds = begun.elapsed().as_secs_f64();
-    let Counts { events, purchases, crashes, resubmits, .. } = sum;
+    let Counts { events, purchases, crashes, resubmits, refused_formats, kept_grants, .. } = sum;
     let rate = f64::from(u32::try_from(events).unwrap()) / seconds;
     println!(
-        "{} lives, {events} events, {rate:.0} events/s, {purchases} purchases ({resubmits} resubmitted), {crashes} crashes",
+        "{} lives, {events} events, {rate:.0} events/s, {purchases} purchases ({resubmits} resubmitted), {crashes} crashes, \
+         {refused_formats} formats refused, {kept_grants} grants kept",
         lives()
     );
     // A world in which nothing happens would prove nothing.
     let enough = usize::try_from(lives()).unwrap();
     assert!(events > 50 * enough && purchases > enough && crashes > enough);
+    assert!(refused_formats > enough && kept_grants > enough);
 }
 
 /// What must happen in a few lives: where one of these is missing, the rest proves less than it seems to.
@@ -157,7 +169,18 @@ const HAPPENS: &[&str] = &[
     "Withdrawal(_) Failed",
     "Withdrawal(_) NotWritten",
     "Withdrawal(_) Durable",
+    "FormatRefused { refusal: Auth",
+    "FormatRefused { refusal: Field",
+    "FormatRefused { refusal: Inputs",
+    "FormatRefused { refusal: Path",
+    "FormatRefused { refusal: Unclear",
+    "Err(InvalidRequest",
     "KeyReused",
+    "asks again",
+    "keeps its grant",
+    "formats stored",
+    "raw key",
+    "without background",
     "LookingByKey",
     "not granted",
     "Subscribing",
@@ -220,4 +243,19 @@ fn control_a_journal_that_reports_too_early_is_found() {
 #[test]
 fn control_a_withdrawal_that_is_not_journalled_is_found() {
     assert_found(Variant::WithdrawalNotAppended, "a restart would not find it unbought");
+}
+
+#[test]
+fn control_known_formats_that_are_lost_with_the_power_are_found() {
+    assert_found(Variant::FormatsNotStored, "known to be refused");
+}
+
+#[test]
+fn control_a_step_before_known_formats_are_stored_is_found() {
+    assert_found(Variant::FormatsStoredLate, "known to be refused");
+}
+
+#[test]
+fn control_a_kept_grant_that_is_not_returned_is_found() {
+    assert_found(Variant::KeptGrantNotReturned, "two permits");
 }

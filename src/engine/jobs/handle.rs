@@ -45,9 +45,15 @@ impl Jobs {
                 }
             }
         }
+        while self.formats.take_news() {
+            for purchase in self.awaiting_format.clone() {
+                self.step(purchase, now, out, Purchase::choose_format_again);
+            }
+        }
         let changes = self.formats.take_changes();
         if !changes.is_empty() {
-            effects.push(Effect::FormatsChanged(changes));
+            // Before the records that follow from them, which are reported once the changes are stored.
+            effects.insert(0, Effect::FormatsChanged(changes));
         }
         effects
     }

@@ -48,6 +48,13 @@ impl Purchase {
         }
     }
 
+    /// Asks again for a format: what it waited for has been answered, or need not be waited for.
+    pub(in crate::engine::jobs) fn choose_format_again(&mut self, cx: &mut Context<'_>) {
+        if let State::AwaitingFormat { account, .. } = &self.state {
+            use_grant(self, account.clone(), cx);
+        }
+    }
+
     /// Decides what follows the answer to a submit, or its failure.
     pub(in crate::engine::jobs) fn submitted(&mut self, submitted: SubmitResult, cx: &mut Context<'_>) {
         let State::Submitting(Submit { sent, since, last_byte }) = &self.state else {
