@@ -17,13 +17,8 @@ use crate::upstream::formats::{
 };
 
 /// The methods that prompts are written in. They need not fit one request: the table does not look at it.
-const METHODS: [InputMethod; 5] = [
-    InputMethod::None,
-    InputMethod::Multipart,
-    InputMethod::OtherLinks,
-    InputMethod::Unified,
-    InputMethod::DataUris,
-];
+const METHODS: [InputMethod; 5] =
+    [InputMethod::None, InputMethod::Multipart, InputMethod::OtherLinks, InputMethod::Unified, InputMethod::DataUris];
 const FIELDS: [&str; 2] = ["background", "moderation"];
 /// Submits of a purchase that may be refused for their format.
 const REFUSED_MAX: usize = 3;
@@ -46,6 +41,8 @@ pub(super) struct Formats {
 
     // The state file.
     stored: StoredFormats,
+    /// Everything else comes first.
+    slow: bool,
     /// Changes on their way to it.
     pending: VecDeque<StoredFormats>,
     /// The number of the last change, and of the last one that is stored.
@@ -136,6 +133,7 @@ impl Formats {
             fields: FIELDS.into_iter().filter(|_| random.one_in(6)).collect(),
             raw_keys: random.one_in(6),
             stored: StoredFormats::default(),
+            slow: random.one_in(3),
             pending: VecDeque::new(),
             changes: 0,
             saved: 0,
@@ -197,8 +195,9 @@ impl Formats {
         self.changes
     }
 
-    pub(super) fn pending(&self) -> usize {
-        self.pending.len()
+    /// Returns whether a change may be stored now. `idle`: nothing else is to be done.
+    pub(super) fn can_be_stored(&self, idle: bool) -> bool {
+        !self.pending.is_empty() && (idle || !self.slow)
     }
 
     /// Holds a report back that comes before a change is stored. Returns one that need not wait.
@@ -322,19 +321,22 @@ impl World {
         }
     }
 
-    /// What was learned from an answer is stored before the step that follows from it.
-    pub(super) fn note_firm(&mut self, step: Step, outcome: AppendOutcome) {
-        if let (Step::Acceptance(purchase) | Step::End(purchase), AppendOutcome::Durable) = (step, outcome) {
-            let formats = &mut self.formats;
-            let facts = formats.confirmed.iter().filter(|(_, by)| **by == purchase).map(|(fact, _)| *fact);
-            formats.firm.extend(facts);
-        }
+    /// What was learned from an answer is stored before the step that follows from it. Returns whether there is anything.
+    pub(super) fn note_firm(&mut self, step: Step, outcome: AppendOutcome) -> bool {
+        let (Step::Acceptance(purchase) | Step::End(purchase), AppendOutcome::Durable) = (step, outcome) else {
+            return false;
+        };
+        let Formats { confirmed, firm, .. } = &mut self.formats;
+        let facts = confirmed.iter().filter(|(_, by)| **by == purchase);
+        facts.filter(|(fact, _)| firm.insert(**fact)).count() > 0
     }
 
     /// A purchase that is refused for its format is not bought twice for a lost answer.
     pub(super) fn check_resubmit(&mut self, purchase: PurchaseId) {
         let has_tried = self.formats.tries.get(&purchase).is_some_and(|tries| !tries.is_empty());
-        self.check(!has_tried, || format!("{purchase} has changed its format, and is submitted again for a lost answer"));
+        self.check(!has_tried, || {
+            format!("{purchase} has changed its format, and is submitted again for a lost answer")
+        });
     }
 
     /// Notes since when a purchase keeps its grant.

@@ -101,7 +101,7 @@ impl World {
             let [job, slot] = self.about(purchase);
             self.histories[job].purchases[slot].resubmits += 1;
         }
-        self.note_firm(step, outcome);
+        let has_learned = self.note_firm(step, outcome);
         let before = self.counts.lost_answers;
         self.handle(purchase.job, Event::Journalled { step, outcome });
         let counted = self.counts.lost_answers - before;
@@ -109,6 +109,9 @@ impl World {
         if let (Step::Intent(job), false) = (step, is_durable) {
             let is_queued = self.budget.has_queued(job);
             self.check(!is_queued, || format!("{job} is not in the journal, and waits for the budget"));
+        }
+        if has_learned && self.random.one_in(6) {
+            self.cut_power();
         }
     }
 

@@ -151,10 +151,6 @@ impl World {
     fn finish(&mut self) {
         self.upstream.calm = true;
         for round in 0..60 {
-            if round > 2 {
-                // Submits in other formats are limited by the hour.
-                self.pass(Duration::from_mins(30));
-            }
             if !self.running {
                 self.start();
             }
@@ -164,10 +160,17 @@ impl World {
             }
             if self.draining || self.journal.failed || self.results_failed || self.unlogged {
                 self.stop();
-            } else if !self.retry_unanswered() {
+                continue;
+            }
+            if round > 2 {
+                // Submits in other formats are limited by the hour.
+                self.pass(Duration::from_mins(30));
+            }
+            if !self.retry_unanswered() {
                 break;
             }
         }
+        self.check_answered();
         if self.random.one_in(2) {
             self.cut_power();
             while !self.running {
@@ -175,7 +178,21 @@ impl World {
             }
             self.rest();
         }
+        if self.random.one_in(2) {
+            self.ask_once_more();
+        }
         self.check_end();
+    }
+
+    /// Other clients ask for the same, when the formats that are accepted are known as far as they can be.
+    fn ask_once_more(&mut self) {
+        for prompt in 0..self.prompts.len() {
+            self.prompts[prompt].is_careful = false;
+            for _ in 0..2 {
+                self.request(prompt, Duration::from_mins(10));
+            }
+        }
+        self.rest();
     }
 
     /// Takes steps until nothing is left to happen.
@@ -212,7 +229,7 @@ impl World {
         }
         let is_due = self.jobs.next_timeout().is_some_and(|at| at <= self.instant());
         let syncs = 2 * usize::from(self.journal.pending() > 0);
-        let stores = usize::from(self.formats.pending() > 0);
+        let stores = usize::from(self.formats.can_be_stored(self.ready.is_empty()));
         let grants = usize::from(self.budget.can_grant());
         let choices = self.ready.len() + syncs + stores + grants + usize::from(is_due);
         if choices == 0 {

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::stored::clipped;
-use super::super::{
-    AuthStyle, FormatOptions, FormatProblem, FormatRefusal, FormatSubject, InputMethod, RequestFormat,
-};
+use super::super::{AuthStyle, FormatOptions, FormatProblem, FormatRefusal, FormatSubject, InputMethod, RequestFormat};
 use super::tries::FormatTries;
 use crate::model::{AccountId, ModelId, PurchaseId, Task, Timestamp};
 
