@@ -97,6 +97,7 @@ fn message(failure: &Failure) -> Option<&str> {
         | Failure::ModelUnavailable { message }
         | Failure::ModelNotPermitted { message }
         | Failure::EdgeRefused { message, .. }
+        | Failure::LinkNotFetched { message }
         | Failure::TaskFailed { message }
         | Failure::ResultLost { message }
         | Failure::OutcomeUnknown { message }

@@ -75,6 +75,8 @@ pub(crate) enum Failure {
     ModelNotPermitted { message: String },
     /// The network edge in front of the upstream refused the call, with this error number; nothing was bought.
     EdgeRefused { message: String, code: Option<u16> },
+    /// A picture that the client gave as an address could not be fetched; nothing was bought.
+    LinkNotFetched { message: String },
     /// The task failed at the upstream, after it was accepted.
     TaskFailed { message: String },
     /// The upstream reported success, and its pictures cannot be had: none, incomplete, or gone.
@@ -119,6 +121,7 @@ impl Failure {
             Self::ModelUnavailable { .. } => "model_unavailable",
             Self::ModelNotPermitted { .. } => "model_not_permitted",
             Self::EdgeRefused { .. } => "edge_refused",
+            Self::LinkNotFetched { .. } => "link_not_fetched",
             Self::TaskFailed { .. } => "task_failed",
             Self::ResultLost { .. } => "result_lost",
             Self::OutcomeUnknown { .. } => "outcome_unknown",
@@ -137,6 +140,35 @@ impl Failure {
         }
     }
 
+    /// Returns the words of the upstream, or of what went wrong; the name where there are none.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Moderated { message, .. }
+            | Self::InvalidRequest { message }
+            | Self::KeyRefused { message }
+            | Self::BalanceExhausted { message }
+            | Self::ModelUnavailable { message }
+            | Self::ModelNotPermitted { message }
+            | Self::EdgeRefused { message, .. }
+            | Self::LinkNotFetched { message }
+            | Self::TaskFailed { message }
+            | Self::ResultLost { message }
+            | Self::OutcomeUnknown { message }
+            | Self::Unreachable { message } => message,
+            Self::DeadlineExceeded
+            | Self::Throttled { .. }
+            | Self::QueueFull { .. }
+            | Self::Overloaded { .. }
+            | Self::Outpaced { .. }
+            | Self::LimitExceeded { .. }
+            | Self::JournalUnavailable
+            | Self::DiskFull
+            | Self::KeyReused
+            | Self::Stopping
+            | Self::Abandoned => self.name(),
+        }
+    }
+
     /// Returns whether a repeated request could pay a second time.
     pub(crate) fn may_have_been_bought(&self) -> bool {
         match self {
@@ -151,6 +183,7 @@ impl Failure {
             | Self::ModelUnavailable { .. }
             | Self::ModelNotPermitted { .. }
             | Self::EdgeRefused { .. }
+            | Self::LinkNotFetched { .. }
             | Self::Unreachable { .. }
             | Self::Throttled { .. }
             | Self::QueueFull { .. }

@@ -110,7 +110,7 @@ impl GptProto {
         let accepted = self.exchange.submit(account, call, commit, reader).await?;
         self.exchange.accepted_with(account, format.auth);
         // The OpenAI-format API has no predictions of its own: an id in its answer is one of the prediction API.
-        let api_kind = if api_kind == ApiKind::OpenAi { ApiKind::Prediction } else { api_kind };
+        let api_kind = api_kind.polled_at();
         let handle = |UpstreamPrediction { id, poll_url }| PurchaseHandle { id, poll_url, api_kind, input_url_guards };
         match accepted {
             Accepted::Prediction(prediction) => Ok(Submitted::Accepted(handle(prediction))),

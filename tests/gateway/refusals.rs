@@ -66,14 +66,14 @@ async fn a_refused_upstream_key_is_a_server_error() {
         let (upstream, answer) = under(scenario, "locked out").await;
         answer.is_refused(502, "upstream_key_refused");
         assert_eq!(answer.header("x-should-retry"), "false");
-        assert_eq!(upstream.submits().await, 1);
+        assert_eq!(upstream.submits().await, 2, "as Bearer, and raw");
     }
 }
 
 #[tokio::test]
 async fn a_model_without_a_channel_is_unavailable() {
-    // A 429 may pass; the others are final at once.
-    for (status, submits) in [(429, 3), (400, 1), (503, 1)] {
+    // A 429 and a 503 may pass; a 400 is final at once.
+    for (status, submits) in [(429, 3), (400, 1), (503, 3)] {
         let scenario = json!({"models": {"no_channel": ["gpt-image-1.5"], "no_channel_status": status}});
         let (upstream, answer) = under(scenario, "nobody draws").await;
         answer.is_refused(503, "model_unavailable");

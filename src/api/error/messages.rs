@@ -107,6 +107,9 @@ pub(super) fn of_failure(failure: &Failure, job: Option<JobId>) -> String {
                  gateway's operator has to change its exit address or its proxy."
             )
         }
+        Failure::LinkNotFetched { message } => {
+            format!("An input picture could not be fetched from its address. Nothing was bought{}", cause(message))
+        }
         Failure::TaskFailed { message } => {
             format!("The image generation failed. It may have cost money{job}{}", quoted(message))
         }

@@ -214,6 +214,7 @@ fn of_failure(failure: &Failure) -> ErrorRow<'static> {
         Failure::EdgeRefused { .. } => {
             ErrorRow::new(StatusCode::BAD_GATEWAY, SERVER, "upstream_edge_refused").no_retry()
         }
+        Failure::LinkNotFetched { .. } => ErrorRow::new(StatusCode::BAD_REQUEST, USER, "image_not_fetched"),
         Failure::TaskFailed { .. } => ErrorRow::new(StatusCode::BAD_GATEWAY, GENERATION, "image_generation_failed"),
         Failure::ResultLost { .. } => ErrorRow::new(StatusCode::BAD_GATEWAY, GENERATION, "result_lost"),
         Failure::OutcomeUnknown { .. } => ErrorRow::new(StatusCode::BAD_GATEWAY, SERVER, "submission_outcome_unknown"),

@@ -23,6 +23,7 @@ fn failures() -> Vec<Failure> {
         Failure::ModelUnavailable { message: message() },
         Failure::ModelNotPermitted { message: message() },
         Failure::EdgeRefused { message: message(), code: Some(1010) },
+        Failure::LinkNotFetched { message: message() },
         Failure::TaskFailed { message: message() },
         Failure::ResultLost { message: message() },
         Failure::OutcomeUnknown { message: message() },

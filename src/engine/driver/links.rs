@@ -158,7 +158,7 @@ fn problem(name: &str, address: &str, error: LinkError) -> SubmitError {
 }
 
 fn rejected(message: String) -> SubmitError {
-    SubmitError::Rejected(Failure::InvalidRequest { message })
+    SubmitError::Rejected(Failure::LinkNotFetched { message })
 }
 
 #[cfg(test)]

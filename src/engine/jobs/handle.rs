@@ -34,6 +34,10 @@ impl Jobs {
                 while let Some(job) = self.timers.pop_due(now.instant) {
                     self.each(job, now, out, Purchase::time_passed);
                 }
+                // Their time to wait, or to start, may be over.
+                for purchase in self.awaiting_format.clone() {
+                    self.step(purchase, now, out, |one, cx| one.ask_for_format(None, true, cx));
+                }
             }
             Event::Draining => {
                 self.closed.get_or_insert(Failure::Stopping);
@@ -45,9 +49,10 @@ impl Jobs {
                 }
             }
         }
+        // A submit that others waited for has ended, or counts as accepted by now.
         while self.formats.take_news() {
             for purchase in self.awaiting_format.clone() {
-                self.step(purchase, now, out, Purchase::choose_format_again);
+                self.step(purchase, now, out, |one, cx| one.ask_for_format(None, true, cx));
             }
         }
         let changes = self.formats.take_changes();
@@ -60,14 +65,14 @@ impl Jobs {
 
     /// Passes the answer to a submit on, and then asks again for those that wait for what it says of a format.
     fn submitted(&mut self, purchase: PurchaseId, result: SubmitResult, now: Now, out: &mut Vec<Effect>) {
-        let sent = self.table.sent(purchase).map(|sent| sent.subject.clone());
+        let sent = self.table.sent(purchase).map(|sent| sent.subject.account.clone());
         let result = if sent.is_some() { with_own_id(&mut self.table, purchase, result, out) } else { result };
         // After a refusal for another reason, the budget decides when the next submit leaves.
         let usable = !matches!(result.result, Err(SubmitError::Refused { .. } | SubmitError::NotSent { .. }));
         self.step(purchase, now, out, |one, cx| one.submitted(result, cx));
         let Some(answered) = sent else { return };
         for purchase in self.awaiting_format.clone() {
-            self.step(purchase, now, out, |one, cx| one.format_answered(&answered, usable, cx));
+            self.step(purchase, now, out, |one, cx| one.ask_for_format(Some(&answered), usable, cx));
         }
     }
 
@@ -165,24 +170,19 @@ impl Jobs {
 
 /// Takes the answer to a submit for an unknown outcome if its id is that of another live purchase.
 fn with_own_id(table: &mut Table, purchase: PurchaseId, answer: SubmitResult, out: &mut Vec<Effect>) -> SubmitResult {
-    let (Ok(Submitted::Accepted(handle)) | Ok(Submitted::Finished { handle: Some(handle), .. })) = &answer.result
-    else {
+    let Ok(Submitted::Accepted(handle) | Submitted::Finished { handle: Some(handle), .. }) = &answer.result else {
         return answer;
     };
     let upstream = handle.id.clone();
-    match table.add_upstream(&upstream, purchase) {
-        Err(other) => {
-            out.push(Effect::ReportIdConflict { purchase, upstream, other });
-            let message = "the upstream answered with the id of another purchase".to_owned();
-            SubmitResult { result: Err(SubmitError::Unknown { message }), ..answer }
-        }
-        Ok(()) => {
-            if let Some(live) = table.live.get_mut(&purchase.job) {
-                live.upstream.push(upstream);
-            }
-            answer
-        }
+    if let Err(other) = table.add_upstream(&upstream, purchase) {
+        out.push(Effect::ReportIdConflict { purchase, upstream, other });
+        let message = "the upstream answered with the id of another purchase".to_owned();
+        return SubmitResult { result: Err(SubmitError::Unknown { message }), ..answer };
     }
+    if let Some(live) = table.live.get_mut(&purchase.job) {
+        live.upstream.push(upstream);
+    }
+    answer
 }
 
 /// Ends a purchase that still waits for its turn: the budget does not permit a submit, or the gateway stops.

@@ -97,7 +97,6 @@ pub(super) enum State {
     /// The budget has granted a submit with this account, and another purchase is trying out the format.
     AwaitingFormat {
         account: AccountId,
-        until: Instant,
     },
     /// A submit is under way.
     Submitting(Submit),

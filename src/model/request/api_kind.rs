@@ -21,6 +21,15 @@ impl ApiKind {
         }
     }
 
+    /// Returns the API at which a purchase with an id is polled: the OpenAI-format endpoints answer no polls, and an id
+    /// from there is one of the prediction API.
+    pub(crate) fn polled_at(self) -> Self {
+        match self {
+            Self::Prediction | Self::OpenAi => Self::Prediction,
+            Self::Unified => Self::Unified,
+        }
+    }
+
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         [Self::Prediction, Self::OpenAi, Self::Unified].into_iter().find(|api_kind| api_kind.name() == name)
     }

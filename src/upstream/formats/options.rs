@@ -108,6 +108,12 @@ impl FormatOptions {
         FormatSubject { account: account.clone(), model: model.clone(), task: *task, inputs: *inputs, masked: *masked }
     }
 
+    /// Returns the parameters of the model's table that may be left out.
+    pub(super) fn of_table(&self) -> impl Iterator<Item = &str> {
+        let of_gateway = |name: &str| PREDICTION_DEFAULTS.contains(&name) || name == "output_format";
+        self.optional.iter().map(String::as_str).filter(move |name| !of_gateway(name))
+    }
+
     /// Returns the preferred format.
     pub(crate) fn first(&self) -> RequestFormat {
         let (method, fetch_links) = self.methods[0];

@@ -186,7 +186,7 @@ impl FormatTable {
             let refused = (one.format.method, one.format.fetch_links);
             if one.account != subject.account || refused != method {
                 let subject = FormatSubject { account: one.account.clone(), ..subject.clone() };
-                is_news |= self.knowledge.subject(&subject).confirm(refused, &text_of(&one.failure), purchase, at);
+                is_news |= self.knowledge.subject(&subject).confirm(refused, one.failure.text(), purchase, at);
             }
         }
         if is_news {
@@ -215,7 +215,7 @@ impl FormatTable {
         if self.mode == FirstContact::Strict {
             return FormatVerdict::End(failure);
         }
-        let (method, text) = ((format.method, format.fetch_links), text_of(&failure));
+        let (method, text) = ((format.method, format.fetch_links), failure.text().to_owned());
         let auth = self.knowledge.auth(&subject.account);
         let other_auth = !auth.proven && !tries.has_auth(&subject.account, format.auth.other());
         if !auth.proven {
@@ -240,6 +240,15 @@ impl FormatTable {
             }
             FormatRefusal::Inputs | FormatRefusal::Path | FormatRefusal::Unclear => false,
         };
+        if same_method && tries.parameters() >= 2 {
+            // The model has another table, of which these are two differences. There may be more than may be tried.
+            for name in options.of_table() {
+                self.knowledge.parameters(subject).omit(name, &text, purchase, at);
+            }
+            if options.other_size.is_some() {
+                self.knowledge.parameters(subject).replace_size(&text, purchase, at);
+            }
+        }
         let other_method = match &refusal {
             FormatRefusal::Auth | FormatRefusal::Field(_) | FormatRefusal::Size => false,
             FormatRefusal::Inputs | FormatRefusal::Path => !self.knowledge.subject(subject).refuse_proven(method),
@@ -258,7 +267,7 @@ impl FormatTable {
         let in_limits =
             tries.len() < SUBMITS_MAX && self.fallbacks.may_follow(&self.knowledge, subject, tries, purchase);
         if goes_on && in_limits {
-            // Until its next submit, which the budget may grant late, another purchase may try what is left.
+            // It waits for its next turn; one that has its turn may go on in its place.
             self.probes.release(purchase, None);
             return FormatVerdict::TryAnother;
         }
@@ -389,32 +398,4 @@ fn with_hint(failure: Failure, options: &FormatOptions) -> Failure {
     let message = message.trim_end().trim_end_matches('.');
     let hint = "The operator of the gateway can set server.public_url, so that pictures are sent as links.";
     Failure::InvalidRequest { message: format!("{message}. {hint}") }
-}
-
-/// Returns the upstream's words in a failure.
-fn text_of(failure: &Failure) -> String {
-    match failure {
-        Failure::Moderated { message, .. }
-        | Failure::InvalidRequest { message }
-        | Failure::KeyRefused { message }
-        | Failure::BalanceExhausted { message }
-        | Failure::ModelUnavailable { message }
-        | Failure::ModelNotPermitted { message, .. }
-        | Failure::EdgeRefused { message, .. }
-        | Failure::TaskFailed { message }
-        | Failure::ResultLost { message }
-        | Failure::OutcomeUnknown { message }
-        | Failure::Unreachable { message } => message.clone(),
-        Failure::DeadlineExceeded
-        | Failure::Throttled { .. }
-        | Failure::QueueFull { .. }
-        | Failure::Overloaded { .. }
-        | Failure::Outpaced { .. }
-        | Failure::LimitExceeded { .. }
-        | Failure::JournalUnavailable
-        | Failure::DiskFull
-        | Failure::KeyReused
-        | Failure::Stopping
-        | Failure::Abandoned => failure.name().to_owned(),
-    }
 }

@@ -72,6 +72,7 @@ fn refusal_advice(failure: &Failure) -> &'static str {
         Failure::InvalidRequest { .. } => "try --all-input-methods, or another model (--model)",
         Failure::DiskFull | Failure::JournalUnavailable => "free space in storage.directory, then repeat the check",
         Failure::Moderated { .. }
+        | Failure::LinkNotFetched { .. }
         | Failure::TaskFailed { .. }
         | Failure::ResultLost { .. }
         | Failure::OutcomeUnknown { .. }
@@ -178,7 +179,11 @@ fn input_seen(facts: &Facts) -> Vec<Row> {
             Verdict::Fault,
             "input seen",
             format!("no, the picture was made from the text alone: {colours}"),
-            "try --all-input-methods, and put a method that is seen first in upstream.inputs",
+            if tokens == Some(0) {
+                "repeat the check: the gateway has noticed, and uses this method after all others"
+            } else {
+                "try --all-input-methods, and put a method that is seen first in upstream.inputs"
+            },
         ),
     }];
     if *masked {

@@ -56,6 +56,7 @@ pub(in crate::engine) fn recover(
                 let age = now.timestamp.since(since).min(rules.deadline / 6 * 5);
                 let accepted = now.instant.checked_sub(age).unwrap_or(now.instant);
                 let input_url_guards = InputUrlGuards::default();
+                let api_kind = api_kind.polled_at();
                 let handle = PurchaseHandle { id: upstream, poll_url, api_kind, input_url_guards };
                 let class = class_of(&stored.record, pictures);
                 let accepted = Accepted { resumed: true, ..Accepted::new(handle, account, class, accepted) };

@@ -10,7 +10,7 @@ use crate::config::OnUnknown;
 use crate::engine::jobs::event::{Effect, SubmitResult};
 use crate::engine::jobs::rules::class_of;
 use crate::model::{AccountId, ApiKind, Failure};
-use crate::upstream::formats::{FormatChoice, FormatSubject, FormatVerdict};
+use crate::upstream::formats::{FormatChoice, FormatVerdict};
 
 /// A submit that has no answer this long after its last byte was not refused: a refusal comes at once. With the API kind
 /// `openai` the answer comes only when the picture is made, and a submit that waits for the outcome of this one (after
@@ -27,17 +27,17 @@ impl Purchase {
         }
     }
 
-    /// Asks again for a format, once another purchase is answered through the account. `usable`: the grant is still of
-    /// use; otherwise it is returned, and the budget is asked again.
-    pub(in crate::engine::jobs) fn format_answered(
+    /// Asks again for a format: once another purchase is answered through the account, or for `None` when what it waited
+    /// for has ended, and after a time. `usable`: the grant is still of use; otherwise it is returned, and the budget is
+    /// asked again.
+    pub(in crate::engine::jobs) fn ask_for_format(
         &mut self,
-        answered: &FormatSubject,
+        answered: Option<&AccountId>,
         usable: bool,
         cx: &mut Context<'_>,
     ) {
         let State::AwaitingFormat { account, .. } = &self.state else { return };
-        // While nothing is known of an account, the answer for another model says something too.
-        if *account != answered.account {
+        if answered.is_some_and(|answered| answered != account) {
             return;
         }
         if usable {
@@ -45,13 +45,6 @@ impl Purchase {
         } else {
             cx.push(Effect::ReleaseInFlight { purchase: cx.purchase });
             self.requeue(Duration::ZERO, cx);
-        }
-    }
-
-    /// Asks again for a format: what it waited for has been answered, or need not be waited for.
-    pub(in crate::engine::jobs) fn choose_format_again(&mut self, cx: &mut Context<'_>) {
-        if let State::AwaitingFormat { account, .. } = &self.state {
-            use_grant(self, account.clone(), cx);
         }
     }
 
@@ -149,10 +142,6 @@ impl Purchase {
             && until <= now
         {
             self.requeue(Duration::ZERO, cx);
-        } else if let State::AwaitingFormat { account, until } = &self.state
-            && (*until <= now || cx.is_late())
-        {
-            use_grant(self, account.clone(), cx);
         } else if matches!(self.state, State::Queued) && cx.is_late() {
             self.state = explain_delay(cx);
         }
@@ -201,7 +190,7 @@ fn use_grant(one: &mut Purchase, account: AccountId, cx: &mut Context<'_>) {
         }
         FormatChoice::Wait { until } => {
             cx.timers.set(until, purchase.job);
-            one.state = State::AwaitingFormat { account, until };
+            one.state = State::AwaitingFormat { account };
         }
         FormatChoice::Exhausted(failure) => one.fail(failure, cx),
     }

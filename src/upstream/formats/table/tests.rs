@@ -89,7 +89,7 @@ impl Script {
         match self.choose(number) {
             FormatChoice::Submit(submit) => submit.format.describe(),
             FormatChoice::Wait { .. } => "waits".to_owned(),
-            FormatChoice::Exhausted(failure) => format!("exhausted: {}", text_of(&failure)),
+            FormatChoice::Exhausted(failure) => format!("exhausted: {}", failure.text()),
         }
     }
 
@@ -140,7 +140,7 @@ impl Script {
 }
 
 fn ends_with(verdict: &FormatVerdict, text: &str) -> bool {
-    matches!(verdict, FormatVerdict::End(failure) if text_of(failure).ends_with(text))
+    matches!(verdict, FormatVerdict::End(failure) if failure.text().ends_with(text))
 }
 
 #[test]

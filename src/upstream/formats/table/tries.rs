@@ -64,6 +64,12 @@ impl FormatTries {
         self.refused.iter().any(is)
     }
 
+    /// Returns how many refusals were about parameters.
+    pub(super) fn parameters(&self) -> usize {
+        let is = |one: &&Try| matches!(one.refusal, FormatRefusal::Field(_) | FormatRefusal::Size);
+        self.refused.iter().filter(is).count()
+    }
+
     /// Returns how many refusals did not say what they are about.
     pub(super) fn unclear(&self) -> usize {
         self.refused.iter().filter(|one| one.refusal == FormatRefusal::Unclear).count()
