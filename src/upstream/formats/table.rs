@@ -151,7 +151,8 @@ impl FormatTable {
         }
         let asks_again = (lapsed && permission == ProbePermission::Probe).then_some(purchase);
         let applied = self.knowledge.parameters(subject).apply(options, asks_again, at);
-        let style = if tries.has_auth(&subject.account, auth.style) { auth.style.other() } else { auth.style };
+        let is_refused = !auth.proven && tries.has_auth(&subject.account, auth.style);
+        let style = if is_refused { auth.style.other() } else { auth.style };
         let format = RequestFormat {
             method: method.0,
             fetch_links: method.1,
@@ -216,14 +217,13 @@ impl FormatTable {
         }
         let (method, text) = ((format.method, format.fetch_links), failure.text());
         let auth = self.knowledge.auth(&subject.account);
-        if !auth.proven && matches!(refusal, FormatRefusal::Inputs | FormatRefusal::Field(_) | FormatRefusal::Size) {
-            // The key was read before that.
-            let tentative = knowledge::AuthState { style: format.auth, proven: false };
-            self.knowledge.accounts.insert(subject.account.clone(), tentative);
+        let other_auth = !auth.proven && !tries.has_auth(&subject.account, format.auth.other());
+        if !auth.proven {
+            self.knowledge.guess_auth(&subject.account, format.auth, &refusal, other_auth);
         }
         // What is left to try; or nothing, because the request is at fault.
         let same_method = match &refusal {
-            FormatRefusal::Auth => !auth.proven && !tries.has_auth(&subject.account, format.auth.other()),
+            FormatRefusal::Auth => other_auth,
             FormatRefusal::Field(name) => {
                 let may_omit = options.optional.contains(name) && !format.omitted.contains(name);
                 if may_omit {
@@ -302,6 +302,11 @@ impl FormatTable {
     /// not wait for its answer.
     pub(crate) fn presumed(&mut self, purchase: PurchaseId) {
         self.probes.presume(purchase);
+    }
+
+    /// Takes whether purchases that wait may go on: what they wait for has been answered, or is not awaited any more.
+    pub(crate) fn take_news(&mut self) -> bool {
+        self.probes.take_news()
     }
 
     /// Notes that a submit of a purchase says nothing about its format, or that its answer is not awaited any more.

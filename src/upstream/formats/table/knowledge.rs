@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::stored::clipped;
-use super::super::{AuthStyle, FormatOptions, FormatProblem, FormatSubject, InputMethod, RequestFormat};
+use super::super::{AuthStyle, FormatOptions, FormatProblem, FormatRefusal, FormatSubject, InputMethod, RequestFormat};
 use super::tries::FormatTries;
 use crate::model::{AccountId, ModelId, PurchaseId, Task, Timestamp};
 
@@ -27,6 +27,19 @@ pub(super) struct Knowledge {
 impl Knowledge {
     pub(super) fn auth(&self, account: &AccountId) -> AuthState {
         self.accounts.get(account).copied().unwrap_or_default()
+    }
+
+    /// Notes what a refusal suggests of how the key of an account is sent, of which nothing is known for certain.
+    /// `other`: the other style is left to try.
+    pub(super) fn guess_auth(&mut self, account: &AccountId, sent: AuthStyle, refusal: &FormatRefusal, other: bool) {
+        let style = match refusal {
+            FormatRefusal::Auth if other => sent.other(),
+            FormatRefusal::Auth => AuthStyle::default(),
+            // The key was read before that.
+            FormatRefusal::Inputs | FormatRefusal::Field(_) | FormatRefusal::Size => sent,
+            FormatRefusal::Path | FormatRefusal::Unclear => return,
+        };
+        self.accounts.insert(account.clone(), AuthState { style, proven: false });
     }
 
     /// Returns whether a submit of a subject was accepted.
