@@ -102,7 +102,8 @@ async fn refuse_repeated_id(
                 "the upstream accepted a purchase under the id of another one; its outcome is taken for unknown"
             );
             let message = "the image service gave it the id of another purchase".to_owned();
-            Err(SubmitError::Unknown { message })
+            // It was accepted, so it is not bought again, whatever is to be done about a lost answer.
+            Err(SubmitError::Rejected(Failure::OutcomeUnknown { message }))
         }
         Ok(_) => result,
         Err(error) => {
