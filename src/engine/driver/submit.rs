@@ -97,7 +97,8 @@ async fn refuse_repeated_id(
             services.metrics.upstream_id_conflict();
             log_id_conflict(purchase, &id, other);
             let message = "the image service gave it the id of another purchase".to_owned();
-            Err(SubmitError::Unknown { message })
+            // It was accepted, so it is not bought again, whatever is to be done about a lost answer.
+            Err(SubmitError::Rejected(Failure::OutcomeUnknown { message }))
         }
         Ok(_) => result,
         Err(error) => {

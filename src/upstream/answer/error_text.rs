@@ -24,7 +24,7 @@ pub(in crate::upstream) struct ErrorText {
     param: Option<String>,
     /// It is called an error, so it is one whatever the status of the answer.
     pub(in crate::upstream) is_explicit: bool,
-    /// All of its texts, in small letters.
+    /// All of its texts, in small letters, without the addresses in them.
     words: String,
 }
 
@@ -39,8 +39,8 @@ impl ErrorText {
         if message.is_none() && !is_explicit {
             return None;
         }
-        let words: String =
-            message.into_iter().chain(texts).chain(names_in(body)).map(|text| bounded(text) + "\n").collect();
+        let texts = message.into_iter().chain(texts).map(bounded).map(|text| without_addresses(&text));
+        let words: String = texts.chain(names_in(body).map(bounded)).map(|text| text + "\n").collect();
         let param = ["/error/param", "/param"].iter().find_map(|at| body.pointer(at)?.as_str());
         Some(Self {
             message: message.map_or_else(|| "an error without a message".to_owned(), bounded),
@@ -266,6 +266,19 @@ pub(in crate::upstream) fn bounded_to(chars_max: usize, text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(chars_max).collect()
 }
 
+/// Removes addresses from a text: many services quote the one of a picture, and its words are those of a client. Of a data
+/// URI, that it is one remains.
+fn without_addresses(text: &str) -> String {
+    let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '‘' | '’' | '“' | '”');
+    let words = text.split_inclusive(is_end).map(|word| {
+        let lower = word.to_ascii_lowercase();
+        let starts = [("http://", " "), ("https://", " "), ("data:", "data uri ")];
+        let found = starts.iter().filter_map(|&(start, name)| Some((lower.find(start)?, name))).min();
+        found.map_or_else(|| word.to_owned(), |(at, name)| format!("{} {name}", &word[..at]))
+    });
+    words.collect()
+}
+
 /// Returns the texts of an error, the most telling one first.
 fn texts_in(value: &Value) -> impl Iterator<Item = &str> {
     const PLACES: &[&str] = &[
@@ -332,6 +345,7 @@ fn is_policy(words: &str) -> bool {
         "content policy",
         "content_policy",
         "policy violation",
+        "usage policies",
         "sensitive content",
         "moderation_blocked",
         "content moderation",

@@ -298,6 +298,13 @@ impl FormatTable {
         }
     }
 
+    /// Notes that a purchase was delivered; `seen`: by its tokens its pictures were looked at.
+    pub(crate) fn delivered(&mut self, subject: &FormatSubject, format: &RequestFormat, seen: bool, at: Timestamp) {
+        if self.knowledge.subject(subject).deliver((format.method, format.fetch_links), seen, at) {
+            self.changes.push(subject, format.clone(), "proven", "");
+        }
+    }
+
     /// Notes that the submit of a purchase was not refused in the time in which refusals come, so that other purchases need
     /// not wait for its answer.
     pub(crate) fn presumed(&mut self, purchase: PurchaseId) {

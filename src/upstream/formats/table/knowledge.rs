@@ -272,6 +272,17 @@ impl SubjectState {
         self.methods.insert(method, state);
         Some(name)
     }
+
+    /// Notes that a purchase was delivered. That ends the suspicion by a task that failed, whose own pictures were at
+    /// fault, and where its pictures were `seen` any other. Returns whether the method was suspect.
+    pub(super) fn deliver(&mut self, method: Method, seen: bool, at: Timestamp) -> bool {
+        let Some(MethodState::Suspect { why, .. }) = self.methods.get(&method) else { return false };
+        if !seen && *why == FormatProblem::InputsUnseen.text() {
+            return false;
+        }
+        self.methods.insert(method, MethodState::Proven { at, refusals: 0 });
+        true
+    }
 }
 
 impl Parameters {
