@@ -147,7 +147,7 @@ pub async fn run_sandbox(config: Config, profile: Profile) -> anyhow::Result<boo
     let sample = config.storage.directory.join(SAMPLE);
     let scheme = config.server.tls.scheme();
     let gateway = Gateway::start(config, true).await?;
-    banner::sandbox(scheme, gateway.client_address(), gateway.operator_address(), simulator.address, &sample);
+    banner::sandbox(scheme, gateway.client_address(), gateway.operator_address(), simulator.address, profile, &sample);
     let stopped_well = run_until_stopped(gateway).await?;
     simulator.stop(Duration::ZERO).await;
     Ok(stopped_well)

@@ -27,7 +27,7 @@ use gptproto_gateway::{app, ledger, operator, telemetry};
                   it without an account, use --sandbox.",
     after_help = "Configuration: config/default.toml explains every key. A file overrides its values, the environment overrides \
                   both, as GATEWAY_SERVER__LISTEN=0.0.0.0:8787 does for `listen` in [server].\n\n\
-                  Exit codes: 0 success, 1 failed while running or a check found a fault, 64 wrong arguments or configuration."
+                  Exit codes: 0 success, 1 failed while running, 64 wrong arguments or configuration; `check` has more, see check --help."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -40,7 +40,7 @@ struct Cli {
 enum Command {
     /// Run the gateway
     Serve(Serve),
-    /// Check a deployment without spending: configuration, folders, upstream key, models, clock; with --live, buy once
+    /// Check a deployment and the service without spending; with --live, buy one small picture
     ///
     /// Exit codes: 0 everything works, 1 it cannot serve, 2 it serves with a fallback or a warning, 3 a purchase has an
     /// unknown outcome or no picture, 64 wrong arguments or not confirmed.
@@ -81,7 +81,7 @@ struct Serve {
     /// Serve with a built-in simulator instead of GPTProto: no account, no cost; the client key is sk-sandbox
     #[arg(long)]
     sandbox: bool,
-    /// How the sandbox's simulator differs from GPTProto's documents
+    /// How the sandbox's simulator differs from GPTProto's documents; needs --sandbox
     #[arg(long, value_enum, value_name = "NAME", requires = "sandbox")]
     profile: Option<Profile>,
 }

@@ -140,6 +140,35 @@ impl Failure {
         }
     }
 
+    /// Returns the words of the upstream, or of what went wrong; the name where there are none.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Moderated { message, .. }
+            | Self::InvalidRequest { message }
+            | Self::KeyRefused { message }
+            | Self::BalanceExhausted { message }
+            | Self::ModelUnavailable { message }
+            | Self::ModelNotPermitted { message }
+            | Self::EdgeRefused { message, .. }
+            | Self::LinkNotFetched { message }
+            | Self::TaskFailed { message }
+            | Self::ResultLost { message }
+            | Self::OutcomeUnknown { message }
+            | Self::Unreachable { message } => message,
+            Self::DeadlineExceeded
+            | Self::Throttled { .. }
+            | Self::QueueFull { .. }
+            | Self::Overloaded { .. }
+            | Self::Outpaced { .. }
+            | Self::LimitExceeded { .. }
+            | Self::JournalUnavailable
+            | Self::DiskFull
+            | Self::KeyReused
+            | Self::Stopping
+            | Self::Abandoned => self.name(),
+        }
+    }
+
     /// Returns whether a repeated request could pay a second time.
     pub(crate) fn may_have_been_bought(&self) -> bool {
         match self {

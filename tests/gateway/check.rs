@@ -236,3 +236,21 @@ async fn a_stricter_table_of_parameters_is_met_without_paying_twice() {
     shows(&program.run(&plus).await, 2, &known);
     assert_eq!(upstream.purchases().await, 2);
 }
+
+#[tokio::test]
+async fn what_all_models_lack_is_one_row() {
+    let upstream = differing(Profile::NoInline).await;
+    let run = Program::on(&upstream).run(&["check"]).await;
+    let names = ["the upstream does not name base64_images: gpt-image-1 image-edit,", ", gpt-image-2 image-edit,"];
+    shows(&run, 2, &names);
+    assert_eq!(run.stdout.matches("warn  fields").count(), 1, "{}", run.stdout);
+}
+
+#[tokio::test]
+async fn a_live_check_needs_no_client_key_and_says_that_serving_does() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream).without("GATEWAY_CLIENT_KEYS");
+    shows(&program.run(&["check"]).await, 1, &["FAIL  keys"]);
+    shows(&program.run(&LIVE).await, 2, &["warn  keys", "ok    purchase"]);
+    assert_eq!(upstream.purchases().await, 1);
+}

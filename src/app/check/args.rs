@@ -6,7 +6,7 @@ use clap::Args;
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Args, Clone, Debug)]
 pub struct CheckArguments {
-    /// Buy one small picture a model, about a cent, and prove the whole chain with it
+    /// Buy one small edit, for a cent or a few, and prove the whole chain with it; shows the price and asks first
     #[arg(long)]
     pub live: bool,
     /// Model to buy from; may be given several times [default: the catalogue's default model]
@@ -27,7 +27,7 @@ pub struct CheckArguments {
     /// Print the rows as JSON
     #[arg(long)]
     pub json: bool,
-    /// First forget what is known about the formats that the upstream accepts
+    /// First forget what was learned of the formats that the upstream accepts
     #[arg(long)]
     pub forget: bool,
 }

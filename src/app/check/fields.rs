@@ -1,6 +1,6 @@
 //! Compares the parameters that the gateway sends with those that the service says its models have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -25,7 +25,8 @@ pub(super) async fn check(
         return;
     }
     let mut compared = 0_usize;
-    let mut differences = Vec::new();
+    // By what is missing, so that one difference of all models is one row.
+    let mut differences: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut silent = Vec::new();
     for model in &config.catalogue.models {
         let path = format!("/v1/cli/models/openai/{}", model.id);
@@ -38,17 +39,19 @@ pub(super) async fn check(
             match description.as_ref().and_then(|description| described(description, spec)) {
                 Some(names) => {
                     compared += 1;
-                    differences.extend(difference(model, task, spec, &names));
+                    if let Some(missing) = missing(model, task, spec, &names) {
+                        differences.entry(missing).or_default().push(format!("{} {}", model.id, task.name()));
+                    }
                 }
                 None => silent.push(format!("{} {}", model.id, task.name())),
             }
         }
     }
-    for difference in &differences {
+    for (missing, of) in &differences {
         section.add(Row::new(
             Verdict::Warning,
             "fields",
-            difference.clone(),
+            format!("the upstream does not name {missing}: {}", of.join(", ")),
             "check --live shows whether it matters; config/models.toml names the fields (models.file)",
         ));
     }
@@ -85,8 +88,8 @@ fn described(description: &Value, spec: &TaskSpec) -> Option<BTreeSet<String>> {
     (!names.is_empty()).then_some(names)
 }
 
-/// Describes which fields of a task the service does not name.
-fn difference(model: &Model, task: Task, spec: &TaskSpec, names: &BTreeSet<String>) -> Option<String> {
+/// Returns the fields of a task that the service does not name.
+fn missing(model: &Model, task: Task, spec: &TaskSpec, names: &BTreeSet<String>) -> Option<String> {
     let capabilities = model.capabilities(ApiKind::Prediction, task)?;
     let mut sent: Vec<&str> = vec!["prompt", "size"];
     sent.extend(capabilities.n_max.map(|_| "n"));
@@ -94,10 +97,7 @@ fn difference(model: &Model, task: Task, spec: &TaskSpec, names: &BTreeSet<Strin
     sent.extend([&spec.links_field, &spec.inline_field, &spec.mask_field].into_iter().flatten().map(String::as_str));
     let missing: Vec<&str> =
         sent.into_iter().filter(|name| !ANSWER_CONTROLS.contains(name) && !names.contains(*name)).collect();
-    (!missing.is_empty()).then(|| {
-        let task = task.name();
-        format!("{} {task}: the upstream does not name {}", model.id, missing.join(", "))
-    })
+    (!missing.is_empty()).then(|| missing.join(", "))
 }
 
 #[cfg(test)]

@@ -148,6 +148,9 @@ async fn unknown_prediction(upstream: &GptProto, account: &Account, auth: AuthSt
     let id = format!("{:032x}", rand::random::<u128>());
     let path = format!("/api/v3/predictions/{id}/result");
     section.add(match upstream.query(&account.id, auth, &path, None).await {
+        Ok(answer) if matches!(answer.status, 401 | 403) => {
+            Row::note("unknown id", format!("not shown: the query is refused with HTTP {}", answer.status))
+        }
         Ok(answer) => {
             let text = answer.message().unwrap_or_else(|| "no readable text".to_owned());
             Row::good(

@@ -1,8 +1,10 @@
 //! Counts and logs the ends of purchases.
 
+use crate::budget::Pushback;
 use crate::engine::jobs::event::EndedPurchase;
 use crate::engine::metrics::EngineMetrics;
-use crate::model::{PurchaseId, UpstreamId, Usd};
+use crate::model::{AccountId, PurchaseId, UpstreamId, Usd};
+use crate::upstream::SubmitError;
 use crate::upstream::formats::{FormatChange, FormatSubject};
 
 /// Counts the end of a purchase.
@@ -49,6 +51,75 @@ pub(super) fn log_end(ended: &EndedPurchase) {
     }
 }
 
+/// Logs why a submit was not accepted, and what follows.
+pub(super) fn log_refused_submit(
+    purchase: PurchaseId,
+    account: &AccountId,
+    attempt: u32,
+    format: &str,
+    error: &SubmitError,
+) {
+    macro_rules! log {
+        ($level:ident, $reason:expr, $text:literal) => {
+            tracing::$level!(%purchase, %account, attempt, format, reason = $reason, $text)
+        };
+    }
+    match error {
+        SubmitError::NotSent { message } => {
+            log!(
+                warn,
+                message,
+                "a submit did not reach the upstream; nothing was bought, and it is repeated if attempts are left"
+            );
+        }
+        SubmitError::Refused { pushback: Pushback::Account { .. }, message } => {
+            log!(
+                warn,
+                message,
+                "the upstream wants fewer submits of the account; nothing was bought, and the purchase waits"
+            );
+        }
+        SubmitError::Refused { pushback: Pushback::Model { .. }, message } => {
+            log!(warn, message, "the upstream cannot serve the model now; nothing was bought, and the purchase waits");
+        }
+        SubmitError::Refused { pushback: Pushback::Permission { reason }, .. } => {
+            log!(
+                warn,
+                reason.text(),
+                "the upstream refuses the model to the account; nothing was bought, and another account is tried if there is one"
+            );
+        }
+        SubmitError::Refused { pushback: Pushback::Key { reason }, .. } => {
+            log!(
+                warn,
+                reason.text(),
+                "the upstream refuses the key or its balance; nothing was bought, and another account is tried if there is one"
+            );
+        }
+        SubmitError::Rejected(failure) if failure.may_have_been_bought() => {
+            log!(
+                warn,
+                failure.text(),
+                "the upstream answered a submit with a failed task; it may have been billed, and is not repeated"
+            );
+        }
+        SubmitError::Rejected(failure) => {
+            log!(warn, failure.text(), "a submit was refused; nothing was bought, and the purchase ends");
+        }
+        // What is learned from it is a warning of its own.
+        SubmitError::FormatRefused { failure, .. } => {
+            log!(
+                info,
+                failure.text(),
+                "the upstream refused the way in which a submit was written; nothing was bought"
+            );
+        }
+        SubmitError::Unknown { message } => {
+            log!(warn, message, "a submit has no usable answer; it may have been bought");
+        }
+    }
+}
+
 /// Logs that the upstream gave a purchase the id of another one.
 pub(super) fn log_id_conflict(purchase: PurchaseId, upstream: &UpstreamId, other: PurchaseId) {
     tracing::error!(
@@ -64,10 +135,16 @@ pub(super) fn log_format(change: &FormatChange) {
     let FormatChange { subject, format, state, reason } = change;
     let FormatSubject { account, model, task, .. } = subject;
     let (model, task, format) = (model.as_str(), task.name(), format.describe());
-    if *state == "proven" {
-        tracing::info!(%account, model, task, format, "the upstream accepts a request format");
-    } else {
-        tracing::warn!(%account, model, task, format, state, reason, "a request format is not used first any more");
+    macro_rules! warn {
+        ($text:literal) => {
+            tracing::warn!(%account, model, task, format, state, reason, $text)
+        };
+    }
+    match *state {
+        "proven" => tracing::info!(%account, model, task, format, "the upstream accepts a request format"),
+        "refused" => warn!("the upstream refuses a request format; another one is used"),
+        "suspect" => warn!("a request format is in doubt, although it is accepted; it is used after all others"),
+        _ => warn!("nothing is known of a request format any more; it is tried again"),
     }
 }
 

@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::Driver;
+use super::report::log_refused_submit;
 use crate::budget::{Granted, Pushback, QueueSlot, Reservation, Submit};
 use crate::engine::jobs::event::{Event, SubmitResult};
 use crate::input_urls::InputUrlGuards;
@@ -74,8 +75,7 @@ pub(super) fn start(
         let result = refuse_repeated_id(&driver, purchase, result).await;
         services.metrics.submitted(&request.model, format.format.method, result.as_ref().err());
         if let Err(error) = &result {
-            let format = format.format.describe();
-            tracing::warn!(%purchase, %account, attempt, format, ?error, "the upstream did not accept a submit");
+            log_refused_submit(purchase, &account, attempt, &format.format.describe(), error);
         }
         on_submitted(&driver, purchase, result);
     });

@@ -36,6 +36,12 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// Returns the name of the command line.
+    #[must_use]
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
     /// Returns the scenario. Its speed is that of the profile, or else `speed`.
     ///
     /// # Errors
@@ -43,8 +49,7 @@ impl Profile {
     /// When the table of the profile is not a valid scenario.
     pub fn scenario(self, speed: f64) -> Result<Scenario, Error> {
         let mut profiles: toml::Table = PROFILES.parse()?;
-        let name = self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        let changes = profiles.remove(&name).ok_or(Error::Value { key: "profile", rule: "one with a table" })?;
+        let changes = profiles.remove(&self.name()).ok_or(Error::Value { key: "profile", rule: "one with a table" })?;
         Scenario { speed, ..Scenario::default() }.merged(serde_json::to_value(changes)?)
     }
 }

@@ -185,7 +185,7 @@ impl FormatTable {
             let refused = (one.format.method, one.format.fetch_links);
             if one.account != subject.account || refused != method {
                 let subject = FormatSubject { account: one.account.clone(), ..subject.clone() };
-                is_news |= self.knowledge.subject(&subject).confirm(refused, &text_of(&one.failure), purchase, at);
+                is_news |= self.knowledge.subject(&subject).confirm(refused, one.failure.text(), purchase, at);
             }
         }
         if is_news {
@@ -214,7 +214,7 @@ impl FormatTable {
         if self.mode == FirstContact::Strict {
             return FormatVerdict::End(failure);
         }
-        let (method, text) = ((format.method, format.fetch_links), text_of(&failure));
+        let (method, text) = ((format.method, format.fetch_links), failure.text().to_owned());
         let auth = self.knowledge.auth(&subject.account);
         if !auth.proven && matches!(refusal, FormatRefusal::Inputs | FormatRefusal::Field(_) | FormatRefusal::Size) {
             // The key was read before that.
@@ -267,6 +267,8 @@ impl FormatTable {
         let in_limits =
             tries.len() < SUBMITS_MAX && self.fallbacks.may_follow(&self.knowledge, subject, tries, purchase);
         if goes_on && in_limits {
+            // It waits for its next turn; one that has its turn may go on in its place.
+            self.probes.release(purchase, None);
             return FormatVerdict::TryAnother;
         }
         let is_parameter = matches!(refusal, FormatRefusal::Field(_) | FormatRefusal::Size);
@@ -391,33 +393,4 @@ fn with_hint(failure: Failure, options: &FormatOptions) -> Failure {
     let message = message.trim_end().trim_end_matches('.');
     let hint = "The operator of the gateway can set server.public_url, so that pictures are sent as links.";
     Failure::InvalidRequest { message: format!("{message}. {hint}") }
-}
-
-/// Returns the upstream's words in a failure.
-fn text_of(failure: &Failure) -> String {
-    match failure {
-        Failure::Moderated { message, .. }
-        | Failure::InvalidRequest { message }
-        | Failure::KeyRefused { message }
-        | Failure::BalanceExhausted { message }
-        | Failure::ModelUnavailable { message }
-        | Failure::ModelNotPermitted { message, .. }
-        | Failure::EdgeRefused { message, .. }
-        | Failure::LinkNotFetched { message }
-        | Failure::TaskFailed { message }
-        | Failure::ResultLost { message }
-        | Failure::OutcomeUnknown { message }
-        | Failure::Unreachable { message } => message.clone(),
-        Failure::DeadlineExceeded
-        | Failure::Throttled { .. }
-        | Failure::QueueFull { .. }
-        | Failure::Overloaded { .. }
-        | Failure::Outpaced { .. }
-        | Failure::LimitExceeded { .. }
-        | Failure::JournalUnavailable
-        | Failure::DiskFull
-        | Failure::KeyReused
-        | Failure::Stopping
-        | Failure::Abandoned => failure.name().to_owned(),
-    }
 }
