@@ -21,12 +21,10 @@ refused too often    refusals of an operation beyond three for each prediction t
 known refusals       submits that were refused in a format that was known to be refused.
 """
 
-import json
 import time
 from collections import Counter
 
 from lib.project import give_up
-from lib.rig import call
 
 REFUSALS_MAX = 3
 KEY_REFUSED = (401, 403)
@@ -51,7 +49,7 @@ class FormatLog:
 
     def begin(self):
         """Notes where a process of the gateway begins."""
-        self.accepted = self.count_accepted()
+        self.accepted = len(self.rig.accepted_prompts())
 
     def process_ended(self, operations):
         self.check()
@@ -85,15 +83,11 @@ class FormatLog:
         refusals = [refusal for refusal in self.rig.refusals()[self.since:] if format_of(refusal) not in self.known]
         keys = {format_of(refusal) for refusal in refusals if refusal["status"] in KEY_REFUSED}
         formats = {format_of(refusal) for refusal in refusals} - keys
-        accepted = {purchase["prompt"] for purchase in self.rig.accepted()[self.accepted:]} if refusals else set()
+        accepted = set(self.rig.accepted_prompts()[self.accepted:]) if refusals else set()
         if not accepted:
             return set()
         is_answered = any(answer.status == 200 for operation in operations if operation.prompt in accepted for answer in operation.answers)
         return formats | keys if is_answered else formats
-
-    def count_accepted(self):
-        _, _, data = call(self.rig.simulator_port, "GET", "/_simulator/counters")
-        return json.loads(data)["submits_accepted"]
 
     def judge(self, operations, accepted, pictures, verdict):
         """Judges after `verdict.judge`."""
