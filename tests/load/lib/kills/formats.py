@@ -61,7 +61,10 @@ class FormatLog:
         """Makes the gateway forget, as an update of its version does: between two processes."""
         (self.rig.directory / "learned" / "contact.json").unlink(missing_ok=True)
         self.known.clear()
+        # Submits of the killed process may still be answered.
+        time.sleep(0.1)
         self.since = len(self.rig.refusals())
+        self.begin()
 
     def check(self):
         refusals = self.rig.refusals()
