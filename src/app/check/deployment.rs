@@ -1,12 +1,12 @@
 //! Checks of the deployment itself: configuration, folders, certificate, open files, keys.
 
-use super::report::{Row, Section, Verdict};
+use super::report::{Row, STORAGE_ADVICE, Section, Verdict};
 use crate::app::listeners;
-use crate::config::{ApiPolicy, Config};
+use crate::config::{self, ApiPolicy, Config};
 use crate::storage::{DataDirectory, DataDirectoryError};
 
 /// Adds a row for each part of the deployment.
-pub(super) async fn check(config: &Config, section: &mut Section) {
+pub(super) async fn check(config: &Config, live: bool, section: &mut Section) {
     let api_kinds = config.upstream.api.api_kinds();
     let models = config.catalogue.models.iter().filter(|model| model.is_available(api_kinds)).count();
     let clients = config.clients.entries.len();
@@ -23,7 +23,12 @@ pub(super) async fn check(config: &Config, section: &mut Section) {
     }
     section.add(open_files(config));
     if let Err(error) = config.require_keys() {
-        section.add(Row::new(Verdict::Fault, "keys", error.to_string(), ""));
+        // A purchase of the check is for no client.
+        let verdict = match error {
+            config::Error::NoClientKeys if live => Verdict::Warning,
+            _ => Verdict::Fault,
+        };
+        section.add(Row::new(verdict, "keys", error.to_string(), ""));
     }
 }
 
@@ -32,9 +37,7 @@ fn storage(config: &Config) -> Row {
         Ok(directory) => Row::good("storage", format!("{} is writable", directory.path().display())),
         // A gateway that runs is not a mistake of the deployment.
         Err(error @ DataDirectoryError::InUse(_)) => Row::note("storage", error.to_string()),
-        Err(error) => {
-            Row::new(Verdict::Fault, "storage", error.to_string(), "set storage.directory to a folder it can write to")
-        }
+        Err(error) => Row::new(Verdict::Fault, "storage", error.to_string(), STORAGE_ADVICE),
     }
 }
 

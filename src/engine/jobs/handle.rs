@@ -177,7 +177,8 @@ fn with_own_id(table: &mut Table, purchase: PurchaseId, answer: SubmitResult, ou
     if let Err(other) = table.add_upstream(&upstream, purchase) {
         out.push(Effect::ReportIdConflict { purchase, upstream, other });
         let message = "the upstream answered with the id of another purchase".to_owned();
-        return SubmitResult { result: Err(SubmitError::Unknown { message }), ..answer };
+        // It was accepted, so it is not bought again, whatever is to be done about a lost answer.
+        return SubmitResult { result: Err(SubmitError::Rejected(Failure::OutcomeUnknown { message })), ..answer };
     }
     if let Some(live) = table.live.get_mut(&purchase.job) {
         live.upstream.push(upstream);

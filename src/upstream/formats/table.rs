@@ -215,7 +215,7 @@ impl FormatTable {
         if self.mode == FirstContact::Strict {
             return FormatVerdict::End(failure);
         }
-        let (method, text) = ((format.method, format.fetch_links), failure.text().to_owned());
+        let (method, text) = ((format.method, format.fetch_links), failure.text());
         let auth = self.knowledge.auth(&subject.account);
         let other_auth = !auth.proven && !tries.has_auth(&subject.account, format.auth.other());
         if !auth.proven {
@@ -227,14 +227,14 @@ impl FormatTable {
             FormatRefusal::Field(name) => {
                 let may_omit = options.optional.contains(name) && !format.omitted.contains(name);
                 if may_omit {
-                    self.knowledge.parameters(subject).omit(name, &text, purchase, at);
+                    self.knowledge.parameters(subject).omit(name, text, purchase, at);
                 }
                 may_omit
             }
             FormatRefusal::Size => {
                 let has_other = options.other_size.is_some() && format.size.is_none();
                 if has_other {
-                    self.knowledge.parameters(subject).replace_size(&text, purchase, at);
+                    self.knowledge.parameters(subject).replace_size(text, purchase, at);
                 }
                 has_other
             }
@@ -243,10 +243,10 @@ impl FormatTable {
         if same_method && tries.parameters() >= 2 {
             // The model has another table, of which these are two differences. There may be more than may be tried.
             for name in options.of_table() {
-                self.knowledge.parameters(subject).omit(name, &text, purchase, at);
+                self.knowledge.parameters(subject).omit(name, text, purchase, at);
             }
             if options.other_size.is_some() {
-                self.knowledge.parameters(subject).replace_size(&text, purchase, at);
+                self.knowledge.parameters(subject).replace_size(text, purchase, at);
             }
         }
         let other_method = match &refusal {
@@ -257,9 +257,9 @@ impl FormatTable {
                 !matches!(state, Some(MethodState::Proven { .. } | MethodState::Suspect { .. })) && tries.unclear() < 2
             }
         };
-        let is_news = other_method && self.knowledge.subject(subject).refuse(method, &text, purchase, at);
+        let is_news = other_method && self.knowledge.subject(subject).refuse(method, text, purchase, at);
         if is_news || same_method {
-            self.changes.push(subject, format.clone(), "refused", &text);
+            self.changes.push(subject, format.clone(), "refused", text);
         }
         let asks = self.probes.is_asking(subject, purchase);
         let goes_on =
@@ -295,6 +295,13 @@ impl FormatTable {
         let method = (format.method, format.fetch_links);
         if let Some(state) = self.knowledge.subject(subject).suspect(method, problem, at) {
             self.changes.push(subject, format.clone(), state, problem.text());
+        }
+    }
+
+    /// Notes that a purchase was delivered; `seen`: by its tokens its pictures were looked at.
+    pub(crate) fn delivered(&mut self, subject: &FormatSubject, format: &RequestFormat, seen: bool, at: Timestamp) {
+        if self.knowledge.subject(subject).deliver((format.method, format.fetch_links), seen, at) {
+            self.changes.push(subject, format.clone(), "proven", "");
         }
     }
 

@@ -3,7 +3,7 @@
 use super::observed::{Observed, ObservedSubmit};
 use super::picture::Measurement;
 use super::shape;
-use crate::app::check::report::{Row, Verdict};
+use crate::app::check::report::{EXIT_ADVICE, KEY_ADVICE, Row, Verdict};
 use crate::model::{Failure, Size, StoredPicture, Usage, Usd};
 use crate::upstream::formats::{AuthStyle, InputMethod};
 use crate::upstream::{ExchangeKind, Observation, Output};
@@ -61,11 +61,9 @@ pub(super) fn failed(failure: &Failure, text: &str, ids: &str) -> Row {
 
 fn refusal_advice(failure: &Failure) -> &'static str {
     match failure {
-        Failure::KeyRefused { .. } => "set a valid key of the account (GPTPROTO_API_KEY)",
+        Failure::KeyRefused { .. } => KEY_ADVICE,
         Failure::BalanceExhausted { .. } => "top up the account",
-        Failure::EdgeRefused { .. } => {
-            "nothing is wrong with the key: use another exit address (network, proxy or server region)"
-        }
+        Failure::EdgeRefused { .. } => EXIT_ADVICE,
         Failure::ModelNotPermitted { .. } => "try another model (--model), or have the account permitted for this one",
         Failure::ModelUnavailable { .. } => "try another model (--model), or later",
         Failure::Unreachable { .. } => "see that this machine may connect to upstream.base_url",
@@ -182,7 +180,7 @@ fn input_seen(facts: &Facts) -> Vec<Row> {
             if tokens == Some(0) {
                 "repeat the check: the gateway has noticed, and uses this method after all others"
             } else {
-                "try --all-input-methods, and put a method that is seen first in upstream.inputs"
+                "repeat the check: the next purchase is sent another way (or choose one: --all-input-methods, upstream.inputs)"
             },
         ),
     }];

@@ -124,6 +124,17 @@ pub(super) enum MethodState {
     },
 }
 
+impl MethodState {
+    /// Returns the name in the state file and on the status page.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Proven { .. } => "proven",
+            Self::Refused(_) => "refused",
+            Self::Suspect { .. } => "suspect",
+        }
+    }
+}
+
 /// A refusal that is remembered.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Refused {
@@ -249,17 +260,28 @@ impl SubjectState {
         at: Timestamp,
     ) -> Option<&'static str> {
         let why = clipped(problem.text());
-        let (state, name) = match self.methods.get(&method) {
+        let state = match self.methods.get(&method) {
             Some(MethodState::Refused(_)) => return None,
             Some(MethodState::Suspect { .. }) if problem == FormatProblem::InputsUnseen => return None,
             Some(MethodState::Suspect { .. }) => {
-                let refused = Refused { at, text: why, count: 1, confirmed: true, by: None };
-                (MethodState::Refused(refused), "refused")
+                MethodState::Refused(Refused { at, text: why, count: 1, confirmed: true, by: None })
             }
-            Some(MethodState::Proven { .. }) | None => (MethodState::Suspect { at, why }, "suspect"),
+            Some(MethodState::Proven { .. }) | None => MethodState::Suspect { at, why },
         };
+        let name = state.name();
         self.methods.insert(method, state);
         Some(name)
+    }
+
+    /// Notes that a purchase was delivered. That ends the suspicion by a task that failed, whose own pictures were at
+    /// fault, and where its pictures were `seen` any other. Returns whether the method was suspect.
+    pub(super) fn deliver(&mut self, method: Method, seen: bool, at: Timestamp) -> bool {
+        let Some(MethodState::Suspect { why, .. }) = self.methods.get(&method) else { return false };
+        if !seen && *why == FormatProblem::InputsUnseen.text() {
+            return false;
+        }
+        self.methods.insert(method, MethodState::Proven { at, refusals: 0 });
+        true
     }
 }
 

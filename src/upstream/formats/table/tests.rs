@@ -545,6 +545,24 @@ fn a_suspect_method_is_the_last_choice_and_refused_after_a_second_failed_task() 
 }
 
 #[test]
+fn failed_tasks_of_single_pictures_refuse_no_method_that_delivers() {
+    let mut script = Script::new(&[A, C]);
+    script.buys(0);
+    let format = RequestFormat::documented(InputMethod::Base64Images);
+    for _ in 0..5 {
+        script.table.suspect(&subject(), &format, FormatProblem::TaskFailed("invalid image"), script.at());
+        assert_eq!(script.states()[0], ("base64_images".to_owned(), "suspect"));
+        script.table.delivered(&subject(), &format, false, script.at());
+        assert_eq!(script.states()[0], ("base64_images".to_owned(), "proven"));
+    }
+    script.table.suspect(&subject(), &format, FormatProblem::InputsUnseen, script.at());
+    script.table.delivered(&subject(), &format, false, script.at());
+    assert_eq!(script.states()[0].1, "suspect", "a result without a count says nothing of that");
+    script.table.delivered(&subject(), &format, true, script.at());
+    assert_eq!(script.states()[0].1, "proven");
+}
+
+#[test]
 fn strictly_no_other_format_is_tried() {
     let mut script = Script::with(FirstContact::Strict, &[A]);
     let FormatChoice::Submit(first) = script.choose(0) else { panic!("it is submitted") };
