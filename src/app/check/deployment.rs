@@ -24,10 +24,8 @@ pub(super) async fn check(config: &Config, live: bool, section: &mut Section) {
     section.add(open_files(config));
     if let Err(error) = config.require_keys() {
         // A purchase of the check is for no client.
-        let verdict = match error {
-            config::Error::NoClientKeys if live => Verdict::Warning,
-            _ => Verdict::Fault,
-        };
+        let none_needed = live && matches!(error, config::Error::NoClientKeys);
+        let verdict = if none_needed { Verdict::Warning } else { Verdict::Fault };
         section.add(Row::new(verdict, "keys", error.to_string(), ""));
     }
 }

@@ -184,7 +184,7 @@ impl Formats {
         let method = self.methods.get(&format.method).map(|&refusal| match refusal {
             // Where the path was served before, a page without it is no proof.
             MethodRefusal::Path if *accepted_before => MethodRefusal::Inputs,
-            refusal => refusal,
+            MethodRefusal::Inputs | MethodRefusal::Path | MethodRefusal::Unclear => refusal,
         });
         let field = self.fields.iter().find(|field| !format.omitted.contains(**field));
         method.map(SentRefusal::Method).or(field.map(|field| SentRefusal::Field(field)))

@@ -240,8 +240,8 @@ impl World {
             && !matches!(fate, SubmitFate::RequestLost | SubmitFate::AnswerLost)
         {
             self.note("last byte", [job, slot], format_args!("format refused: {refusal:?}"));
-            let slow = if self.random.one_in(8) { 8 } else { 1 };
-            let pause = self.random.time(slow * 1000);
+            let seconds = if self.random.one_in(8) { 8 } else { 1 };
+            let pause = self.random.time(seconds * 1000);
             return self.after(pause, Task::Answer { submit, result: Err(refusal.error()) });
         }
         let fate = if submit.refusal.is_some() { SubmitFate::RequestLost } else { fate };
