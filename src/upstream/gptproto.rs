@@ -131,7 +131,9 @@ impl GptProto {
         let own: &[&str] = if api.is_some() { &["n"] } else { &["n", "enable_sync_mode", "response_format"] };
         let of_api = api.into_iter().flat_map(|api| api.parameters(request)).map(|(name, _)| name);
         let chosen = request.choices.pairs().map(|(name, _)| name).filter(|_| api.is_none());
-        let names = own.iter().copied().chain(of_api).chain(chosen);
+        let streamed: &[&str] =
+            if format.method == InputMethod::MultipartStream { &["stream", "partial_images"] } else { &[] };
+        let names = own.iter().chain(streamed).copied().chain(of_api).chain(chosen);
         names.filter(|name| !format.omitted.contains(*name)).map(str::to_owned).collect()
     }
 

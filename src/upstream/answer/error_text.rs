@@ -263,7 +263,22 @@ pub(in crate::upstream) fn bounded(text: &str) -> String {
 
 /// Does the same with another bound, in characters.
 pub(in crate::upstream) fn bounded_to(chars_max: usize, text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(chars_max).collect()
+    without_keys(text).chars().map(|c| if c.is_control() { ' ' } else { c }).take(chars_max).collect()
+}
+
+/// Removes keys from a text: a service may quote the one that it refuses.
+fn without_keys(text: &str) -> String {
+    const PREFIX: &str = "sk-";
+    const KEY_CHARS_MIN: usize = 8;
+    let (mut kept, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, after)) = rest.split_once(PREFIX) {
+        let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')).unwrap_or(after.len());
+        kept.push_str(before);
+        kept.push_str(PREFIX);
+        kept.push_str(if end >= KEY_CHARS_MIN { "…" } else { &after[..end] });
+        rest = &after[end..];
+    }
+    kept + rest
 }
 
 /// Removes addresses from a text: many services quote the one of a picture, and its words are those of a client. Of a data

@@ -191,6 +191,10 @@ fn refusal(status: StatusCode, text: &ErrorText, retry_after: Option<Duration>, 
         _ if text.is_channel() => SubmitError::Rejected(no_channel()),
         _ if text.is_balance() => account_refused(Failure::BalanceExhausted { message: message() }),
         403 if text.is_rate() => account_pushback(),
+        // Without a reason it may be about this request alone, where the account was given the model before.
+        403 if !text.is_model_permission() && !text.is_key() && sent.format.accepted_before => {
+            SubmitError::Rejected(Failure::InvalidRequest { message: message() })
+        }
         403 if text.is_model_permission() || !text.is_key() => {
             let reason = Failure::ModelNotPermitted { message: message() };
             SubmitError::Refused { pushback: Pushback::Permission { reason }, message: message() }

@@ -10,7 +10,7 @@ use crate::config::OnUnknown;
 use crate::engine::jobs::event::{Effect, SubmitResult};
 use crate::engine::jobs::rules::class_of;
 use crate::model::{AccountId, ApiKind, Failure};
-use crate::upstream::formats::{FormatChoice, FormatVerdict};
+use crate::upstream::formats::{FormatChoice, FormatRefusal, FormatVerdict};
 
 /// A submit that has no answer this long after its last byte was not refused: a refusal comes at once. With the API kind
 /// `openai` the answer comes only when the picture is made, and a submit that waits for the outcome of this one (after
@@ -54,6 +54,8 @@ impl Purchase {
             return cx.push(Effect::ReleaseInFlight { purchase: cx.purchase });
         };
         let (sent, since, committed) = (sent.clone(), *since, *last_byte != LastByte::Held);
+        let late =
+            *last_byte == LastByte::Released { assume_at: None } && sent.format.method.api_kind() == ApiKind::OpenAi;
         let purchase = cx.purchase;
         let SubmitResult { result, usable_accounts } = submitted;
         // A purchase that has changed its format is not bought again for an unknown outcome too.
@@ -96,8 +98,12 @@ impl Purchase {
                 // A refusal after the budget has counted the submit as accepted changes nothing in the budget, so it
                 // delays no later submit: this pause does.
                 let waited = cx.now.instant.saturating_duration_since(since);
-                let late = api_kind == ApiKind::OpenAi && waited >= ACCEPTED_AFTER;
-                (if late { ACCEPTED_AFTER } else { Duration::ZERO }, false)
+                let counted = api_kind == ApiKind::OpenAi && waited >= ACCEPTED_AFTER;
+                (if counted { ACCEPTED_AFTER } else { Duration::ZERO }, false)
+            }
+            // A refusal for the format comes at once. One without a reason that comes so late is no such refusal.
+            AfterSubmit::ChangeFormat { refusal: FormatRefusal::Unclear, failure } if late => {
+                return self.fail(failure, cx);
             }
             AfterSubmit::ChangeFormat { refusal, failure } => {
                 let SentFormat { subject, format } = &sent;
