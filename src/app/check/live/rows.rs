@@ -180,7 +180,7 @@ fn input_seen(facts: &Facts) -> Vec<Row> {
             "input seen",
             format!("no, the picture was made from the text alone: {colours}"),
             if tokens == Some(0) {
-                "repeat the check: the gateway has noticed, and uses this method after all others"
+                "repeat the check: from now on the gateway uses this method last; upstream.inputs sets the order"
             } else {
                 "try --all-input-methods, and put a method that is seen first in upstream.inputs"
             },
