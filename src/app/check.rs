@@ -42,7 +42,7 @@ pub async fn check(config: &Config, arguments: &CheckArguments) -> Result<Report
     if arguments.forget {
         section.add(forget(config)?);
     }
-    deployment::check(config, &mut section).await;
+    deployment::check(config, arguments.live, &mut section).await;
     if !config.accounts.is_empty() {
         match GptProto::new(&config.upstream, &config.accounts, Arc::new(config.catalogue.clone()), None) {
             Err(error) => section.add(Row::new(

@@ -2,7 +2,7 @@
 //! be read counts as absent.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -40,8 +40,10 @@ impl StateFiles {
     ///
     /// When the file cannot be written; the old file is then unchanged.
     pub(crate) fn write<T: Serialize>(&self, name: &str, state: &T) -> io::Result<()> {
+        // As a whole: the serializer would make a system call for each token.
+        let json = serde_json::to_vec(state)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
-        serde_json::to_writer(&mut file, state)?;
+        file.write_all(&json)?;
         file.persist(self.path(name))?;
         Ok(())
     }

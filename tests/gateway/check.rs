@@ -245,3 +245,12 @@ async fn what_all_models_lack_is_one_row() {
     shows(&run, 2, &names);
     assert_eq!(run.stdout.matches("warn  fields").count(), 1, "{}", run.stdout);
 }
+
+#[tokio::test]
+async fn a_live_check_needs_no_client_key_and_says_that_serving_does() {
+    let upstream = Upstream::start().await;
+    let program = Program::on(&upstream).without("GATEWAY_CLIENT_KEYS");
+    shows(&program.run(&["check"]).await, 1, &["FAIL  keys"]);
+    shows(&program.run(&LIVE).await, 2, &["warn  keys", "ok    purchase"]);
+    assert_eq!(upstream.purchases().await, 1);
+}

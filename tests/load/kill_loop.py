@@ -15,13 +15,17 @@ Three logs are then compared: the clients' answers, the gateway's journal, and t
                                       undelivered purchase, killed at each k of its start
                                       (--from, --to, --every select a part of the range; Linux 5.3 or newer)
 
+With --profile NAME the simulator differs from the documents (config/profiles.toml), so that submits are refused for their
+format, and what the gateway learns of formats has to outlast the kills (lib/kills/formats.py). --syscalls then leaves the
+recovery out, which submits nothing.
+
 A kill loses nothing that was written, synced or not, because the page cache survives the process. So this script cannot
 tell synchronous=FULL from OFF; the simulation of `cargo test` drops unsynced data. tests/load/kill_controls.sh breaks a copy
 of the gateway on purpose and demands that this script finds it. Exit codes: 0 nothing found, 1 found, 2 not carried out.
 
 usage: tests/load/kill_loop.py [--kills 25] [--signal kill|term] [--cache on|off] [--pictures 1]
-                                [--seed N] [--binary FILE] [--keep]
-       tests/load/kill_loop.py --syscalls [--from K] [--to K] [--every N]
+                                [--profile NAME] [--seed N] [--binary FILE] [--keep]
+       tests/load/kill_loop.py --syscalls [--profile NAME] [--from K] [--to K] [--every N]
 """
 
 import argparse
@@ -33,9 +37,10 @@ from collections import Counter
 
 from lib.clients import ClientThreads
 from lib.kills import points
+from lib.kills.formats import FormatLog, print_formats, require_knowledge
 from lib.kills.verdict import holds_unknown, judge, print_verdict
 from lib.project import ROOT, any_binary, require
-from lib.rig import Journal, Rig
+from lib.rig import PROFILES, Journal, Rig
 
 WORKERS = 4
 # Fast, and with pauses that lengthen the short phases of a purchase: a download comes in pieces.
@@ -71,6 +76,7 @@ def parse():
     parser.add_argument("--cache", choices=("on", "off"), default="on")
     parser.add_argument("--binary", type=lambda text: ROOT.joinpath(text).resolve(), default=any_binary())
     parser.add_argument("--keep", action="store_true", help="keep the folder with the journal and the logs")
+    parser.add_argument("--profile", choices=PROFILES, default="documented", help="how the simulator differs from the documents")
     parser.add_argument("--syscalls", action="store_true")
     parser.add_argument("--from", type=int, default=1, dest="first")
     parser.add_argument("--to", type=int, default=None, dest="last")
@@ -85,14 +91,16 @@ def parse():
 def kill_at_random(arguments):
     rng = random.Random(arguments.seed)
     began = time.monotonic()
-    print(f"seed {arguments.seed}, {arguments.kills} kills by SIG{arguments.signal.upper()}, cache {arguments.cache}, unknown purchases are "
+    print(f"seed {arguments.seed}, {arguments.kills} kills by SIG{arguments.signal.upper()}, cache {arguments.cache}, profile {arguments.profile}, unknown purchases are "
           f"{'held' if holds_unknown() else 'not held'}, {arguments.binary}", flush=True)
     # Fewer places than clients, so that intents wait.
     rig = Rig(arguments.binary, WORKERS, SCENARIO, {
-        "GATEWAY_CACHE__MODE": arguments.cache, "GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": str(WORKERS - 1)}, arguments.pictures)
+        "GATEWAY_CACHE__MODE": arguments.cache, "GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": str(WORKERS - 1)}, arguments.pictures,
+        profile=arguments.profile)
     failed = True
     try:
         rig.start()
+        formats = FormatLog(rig)
         clients = ClientThreads(rig, arguments.seed, repeat_share=0.2 if arguments.cache == "on" else 0.0)
         states_at_kill, strategies, codes, kills, recoveries, damaged = Counter(), Counter(), Counter(), 0, 0, []
         while kills < arguments.kills:
@@ -103,6 +111,7 @@ def kill_at_random(arguments):
             else:
                 codes[stop(rng, rig)] += 1
             kills += 1
+            formats.process_ended(clients.operations())
             record_states(rig, clients, states_at_kill, damaged)
             rig.launch()
             while kills < arguments.kills and rng.random() < 0.25:
@@ -110,6 +119,7 @@ def kill_at_random(arguments):
                 rig.kill()
                 kills += 1
                 recoveries += 1
+                formats.process_ended(clients.operations())
                 note_damage(rig.journal(), damaged)
                 rig.launch()
             rig.wait_until_ready()
@@ -122,7 +132,10 @@ def kill_at_random(arguments):
         while not rig.idle() and time.monotonic() < until:
             time.sleep(0.05)
         code = rig.stop()
-        verdict = judge(operations, rig.pictures, rig.journal(), rig.accepted(), rig.directory / "results", holds_unknown())
+        formats.note(operations)
+        accepted = rig.accepted()
+        verdict = judge(operations, rig.pictures, rig.journal(), accepted, rig.directory / "results", holds_unknown(), first_picture_ms(operations))
+        formats.judge(operations, accepted, rig.pictures, verdict)
         for problem in damaged:
             verdict.complain("damaged", problem)
         print(f"kills {kills}, of them {recoveries} during a recovery; {time.monotonic() - began:.0f} s; broken connections "
@@ -132,6 +145,7 @@ def kill_at_random(arguments):
               + ", ".join(f"{state} {states_at_kill[state]}" for state in STATES))
         if codes:
             print("stops by exit code: " + ", ".join(f"{code} {count}" for code, count in sorted(codes.items())))
+        print_formats(verdict.counts, formats.processes)
         print_verdict(verdict, kills, "kills")
         failed = verdict.failed()
         codes[code] += 1
@@ -139,11 +153,18 @@ def kill_at_random(arguments):
         if set(codes) - {0, -signal.SIGKILL}:
             print(f"! MUST BE 0: exit codes of stopped gateways: {dict(codes)}")
             failed = True
+        if not failed:
+            require_knowledge(arguments.profile, verdict.counts)
     finally:
         rig.close(arguments.keep or failed)
         if arguments.keep or failed:
             print(f"kept: {rig.folder}")
     return 1 if failed else 0
+
+
+def first_picture_ms(operations):
+    """Returns when a client was first answered with a picture, or 0."""
+    return min((answer.at_ms for operation in operations for answer in operation.answers if answer.status == 200), default=0)
 
 
 def stop(rng, rig):

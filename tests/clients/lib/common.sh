@@ -2,6 +2,8 @@
 # Sourced by the scripts of tests/clients: installs the packages, starts gateways and simulators on free ports
 # of the loopback, and stops them again.
 #
+# PROFILE=NAME makes all simulators differ from the documents, as config/profiles.toml says.
+#
 # The environment of the suites (no name begins with GATEWAY_, which would be a configuration key of the gateway):
 #   SUITE_PICTURES         folder of pictures to send
 #   SUITE_CLIENT           the row of the table that the results belong to; SUITE_RESULTS is the file for the results
@@ -25,6 +27,7 @@
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 top=$(cd "$here/../.." && pwd)
 binary=${BINARY:-${CARGO_TARGET_DIR:-$top/target}/release/gptproto-gateway}
+profile=${PROFILE:-documented}
 scratch=''
 # Every key of a rig contains this mark for tests/canary/scan.py. The folder keeps what was written, if it is set.
 mark=vQ7kZp3X
@@ -84,6 +87,7 @@ prepare() {
   export SUITE_PICTURES=$scratch/pictures
   mkdir "$SUITE_PICTURES"
   python3 "$here/lib/pictures.py" "$SUITE_PICTURES"
+  python3 "$here/lib/scenario.py" "$here/lib/scenario.toml" "$profile" >"$scratch/scenario.toml"
 }
 
 # install_venv FOLDER NAME: the packages of python/requirements/NAME.txt, into the folder.
@@ -174,7 +178,7 @@ serve() {
 start_sandbox() {
   local client operator recorded
   read -r client operator recorded <<<"$(free_ports 3)"
-  serve sandbox "$client" "$operator" --sandbox
+  serve sandbox "$client" "$operator" --sandbox --profile "$profile"
   record sandbox "$recorded" "$client"
   export SUITE_GATEWAY=http://127.0.0.1:$recorded SUITE_SANDBOX_KEY=sk-sandbox
 }
@@ -188,7 +192,7 @@ start_rig() {
   read -r -a ports <<<"$(free_ports 15)"
   simulator=http://127.0.0.1:${ports[0]}
   start "$name-simulator" "$binary" simulate --listen "127.0.0.1:${ports[0]}" --key "$upstream_key" \
-    --scenario "$here/lib/scenario.toml"
+    --scenario "$scratch/scenario.toml"
   wait_for "$name-simulator" "$simulator/_simulator/counters"
 
   local common=(

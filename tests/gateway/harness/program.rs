@@ -42,6 +42,11 @@ impl Program {
         program
     }
 
+    pub(crate) fn without(mut self, variable: &str) -> Self {
+        self.environment.remove(variable);
+        self
+    }
+
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.to_owned());
         self

@@ -158,6 +158,9 @@ class ClientThreads:
         until = time.monotonic() + timeout_s
         for thread in self.threads:
             thread.join(max(0.0, until - time.monotonic()))
+        return self.operations()
+
+    def operations(self):
         return [operation for client in self.clients for operation in client.operations]
 
     def answered(self):

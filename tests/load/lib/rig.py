@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 
 from lib.project import ROOT, give_up
@@ -30,6 +31,12 @@ OUTPUT = os.environ.get("GATEWAY_TEST_OUTPUT")
 # Fields of an edit of one picture, and of one of several, each picture a prediction of its own.
 ONE = {"model": "gpt-image-1.5", "quality": "low", "size": "256x256"}
 SEVERAL = {"model": "gpt-image-2-plus", "size": "1254x1254"}
+# Fields of an edit whose parameters the strict table of the -plus models refuses, and which the client did not ask for.
+FIELDS_OF = {"strict-plus": {"model": "gpt-image-1.5-plus"}}
+# The ways in which the simulator may differ from the documents, by name.
+PROFILES = tomllib.loads((ROOT / "config" / "profiles.toml").read_text())
+# The number of refused submits that the simulator keeps.
+REFUSALS_KEPT = 10_000
 UNKNOWN = "submission_outcome_unknown"
 
 
@@ -72,9 +79,9 @@ def call(port, method, path, body=None, headers=None, timeout=60):
 class Rig:
     """A simulator and a gateway's directory, ports and environment, in a folder of their own."""
 
-    def __init__(self, binary, workers, scenario, overrides=None, pictures=1, upstream_keys=(UPSTREAM_KEY,)):
+    def __init__(self, binary, workers, scenario, overrides=None, pictures=1, upstream_keys=(UPSTREAM_KEY,), profile="documented"):
         self.binary = binary
-        self.fields = ONE if pictures == 1 else SEVERAL | {"n": str(pictures)}
+        self.fields = FIELDS_OF.get(profile, ONE) if pictures == 1 else SEVERAL | {"n": str(pictures)}
         self.pictures = pictures
         if OUTPUT:
             Path(OUTPUT).mkdir(parents=True, exist_ok=True)
@@ -119,6 +126,7 @@ class Rig:
         arguments += [word for key in upstream_keys for word in ("--key", key)]
         self.simulator = subprocess.Popen(arguments, env=bare, stdout=self.simulator_output, stderr=self.simulator_output)
         self.wait_for(self.simulator, self.simulator_port, "/_simulator/counters")
+        self.set_profile(profile)
 
     def wait_for(self, process, port, path):
         deadline = time.monotonic() + 60
@@ -183,6 +191,18 @@ class Rig:
     def call_simulator(self, method, path, value):
         status, _, data = call(self.simulator_port, method, path, json.dumps(value), {"Content-Type": "application/json"})
         assert status == 200, data
+
+    def set_profile(self, name):
+        """Makes the simulator differ from the documents as `simulate --profile NAME` does, and keeps the rest of its scenario."""
+        self.call_simulator("PUT", "/_simulator/scenario", PROFILES[name])
+
+    def refusals(self):
+        """Returns the refused submits, oldest first, without those that had not arrived whole."""
+        _, _, data = call(self.simulator_port, "GET", "/_simulator/refusals")
+        refusals = json.loads(data)
+        if len(refusals) >= REFUSALS_KEPT:
+            give_up("the simulator refused more submits than it keeps: there is nothing to compare with")
+        return [refusal for refusal in refusals if refusal["prompt"] is not None]
 
     def accepted(self):
         """Returns all purchases from the simulator's memory, checked against its log on disk."""

@@ -182,7 +182,7 @@ fn input_seen(facts: &Facts) -> Vec<Row> {
             if tokens == Some(0) {
                 "repeat the check: from now on the gateway uses this method last; upstream.inputs sets the order"
             } else {
-                "try --all-input-methods, and put a method that is seen first in upstream.inputs"
+                "repeat the check: the next purchase is sent another way (or choose one: --all-input-methods, upstream.inputs)"
             },
         ),
     }];

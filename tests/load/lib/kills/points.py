@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from lib.clients import Client, Operation
+from lib.kills.formats import FormatLog, print_formats, require_knowledge
 from lib.kills.verdict import Verdict, holds_unknown, judge, print_verdict
 from lib.project import give_up
 from lib.rig import Journal, Rig, call
@@ -40,15 +41,18 @@ KILLED = -9 & 0xFF
 def run(arguments):
     if not sys.platform.startswith("linux"):
         give_up("--syscalls traces processes, which works on Linux only")
-    print(f"seed {arguments.seed}, unknown purchases are {'held' if holds_unknown() else 'not held'}", flush=True)
+    print(f"seed {arguments.seed}, profile {arguments.profile}, unknown purchases are {'held' if holds_unknown() else 'not held'}", flush=True)
     failed = False
     for name, part in (("edit", Edit), ("recovery", Recovery)):
         if arguments.part not in (name, "both"):
             continue
-        rig = Rig(arguments.binary, 4, SCENARIO, SETTINGS, arguments.pictures)
+        if part is Recovery and arguments.profile != "documented":
+            print("recovery: left out, because it submits nothing")
+            continue
+        rig = Rig(arguments.binary, 4, SCENARIO, SETTINGS, arguments.pictures, profile=arguments.profile)
         part_failed = True
         try:
-            part_failed = enumerate_points(part(rig, arguments.seed, holds_unknown()), arguments, name)
+            part_failed = enumerate_points(part(rig, arguments.seed, holds_unknown(), arguments.profile), arguments, name)
         finally:
             rig.close(arguments.keep or part_failed)
             if arguments.keep or part_failed:
@@ -77,7 +81,9 @@ def enumerate_points(part, arguments, name):
                 print(f"  k={k} {' '.join(part.calls()[-1][1:])}: {'; '.join(verdict.complaints)}", flush=True)
         else:
             missed += 1
+        most = max(total.counts["most refusals"], verdict.counts["most refusals"])
         total.counts.update(verdict.counts)
+        total.counts["most refusals"] = most
         total.complaints.extend(f"k={k} {complaint}" for complaint in verdict.complaints)
         if made % 20 == 0 and killed:
             print(f"  {made} kills, k={k}, {time.monotonic() - began:.0f} s", flush=True)
@@ -88,7 +94,10 @@ def enumerate_points(part, arguments, name):
           + ", ".join(f"{state} {count}" for state, count in sorted(states_at_kill.items())))
     if part.repeats:
         print("each kill hit the same purchases, which are counted each time")
+    print_formats(total.counts, 2 * (made + missed))
     print_verdict(total, made, "kills")
+    if name == "edit" and not total.failed():
+        require_knowledge(arguments.profile, total.counts)
     return total.failed()
 
 
@@ -98,8 +107,8 @@ class Part:
     # Whether each run begins with the same purchases.
     repeats = False
 
-    def __init__(self, rig, seed, holds):
-        self.rig, self.holds = rig, holds
+    def __init__(self, rig, seed, holds, profile):
+        self.rig, self.holds, self.profile = rig, holds, profile
         self.random = random.Random(seed)
         self.seed = seed
         self.calls_file = rig.folder / "calls"
@@ -134,10 +143,11 @@ class Part:
     def settled(self):
         return call(self.rig.operator_port, "GET", "/readyz", timeout=5)[0] == 200 and self.rig.idle()
 
-    def judge(self, operations):
+    def judge(self, operations, formats):
         prompts = {operation.prompt for operation in operations}
         accepted = [purchase for purchase in self.rig.accepted() if purchase["prompt"] in prompts]
         verdict = judge(operations, self.rig.pictures, self.rig.journal(), accepted, self.rig.directory / "results", self.holds)
+        formats.judge(operations, accepted, self.rig.pictures, verdict)
         if not verdict.failed():
             shutil.rmtree(self.rig.directory)
         return verdict
@@ -150,6 +160,7 @@ class Edit(Part):
         rig = self.rig
         rig.use_directory(rig.folder / f"edit-{k}")
         client = Client(rig, 0, f"{self.seed}/{k}")
+        formats = FormatLog(rig)
         self.launch_traced(k, armed=False)
         rig.wait_until_ready()
         rig.gateway.send_signal(signal.SIGUSR1)  # count from here
@@ -163,6 +174,7 @@ class Edit(Part):
             killed = self.wait(lambda: time.monotonic() > grace)
         killed = killed or self.stop()
         states = state_of(rig.journal())
+        formats.process_ended(client.operations)
         rig.start()
         asking.join()
         [operation] = client.operations
@@ -170,8 +182,13 @@ class Edit(Part):
         if operation.final and (self.holds or operation.final.status == 200):
             client.repeat(operation)
         self.wait(self.settled)
+        if self.profile != "documented":
+            # Whether it is submitted in a format that the first operation was refused in.
+            formats.note(client.operations)
+            client.run(time.monotonic() + RESPONSE_TIMEOUT_S)
+            self.wait(self.settled)
         rig.stop()
-        return killed, states, self.judge([operation])
+        return killed, states, self.judge(client.operations, formats)
 
 
 class Recovery(Part):
@@ -179,8 +196,8 @@ class Recovery(Part):
 
     repeats = True
 
-    def __init__(self, rig, seed, holds):
-        super().__init__(rig, seed, holds)
+    def __init__(self, rig, seed, holds, profile):
+        super().__init__(rig, seed, holds, profile)
         self.template = rig.folder / "template"
         self.clients = [Client(rig, number, seed) for number in range(4)]
         self.make_template()
@@ -244,6 +261,7 @@ class Recovery(Part):
         rig = self.rig
         rig.use_directory(rig.folder / f"recovery-{k}")
         shutil.copytree(self.template, rig.directory)
+        formats = FormatLog(rig)
         self.launch_traced(k, armed=True)
         # Rarely, because each request to the gateway adds system calls.
         killed = self.wait(self.settled, pause_s=0.1)
@@ -252,6 +270,7 @@ class Recovery(Part):
             killed = self.wait(lambda: time.monotonic() > grace)
         killed = killed or self.stop()
         states = state_of(rig.journal())
+        formats.process_ended(())
         rig.start()
         operations = []
         for client, asks in zip(self.clients, (True, True, self.holds, False)):
@@ -262,7 +281,7 @@ class Recovery(Part):
             operations.append(operation)
         self.wait(self.settled)
         rig.stop()
-        return killed, states, self.judge(operations)
+        return killed, states, self.judge(operations, formats)
 
 
 def state_of(journal: Journal):
