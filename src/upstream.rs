@@ -131,7 +131,7 @@ pub(crate) enum SubmitError {
     NotSent { message: String },
     /// Nothing was bought: retry after a pause, or with another key.
     Refused { pushback: Pushback, message: String },
-    /// Final; nothing was bought.
+    /// Final; nothing was bought, unless the failure says so.
     Rejected(Failure),
     /// The format of the submit is refused; nothing was bought, and another format may be accepted.
     FormatRefused { refusal: FormatRefusal, failure: Failure },

@@ -16,7 +16,7 @@ mod report;
 mod service;
 
 pub use args::CheckArguments;
-use report::{Row, Section, Verdict};
+use report::{Row, STORAGE_ADVICE, Section, Verdict};
 
 pub use report::Report;
 
@@ -91,8 +91,6 @@ fn forget(config: &Config) -> Result<Row, CheckError> {
     Ok(match forgotten {
         Ok(true) => Row::good("formats", "what was known about request formats is forgotten"),
         Ok(false) => Row::good("formats", "nothing was known about request formats"),
-        Err(problem) => {
-            Row::new(Verdict::Fault, "formats", problem, "set storage.directory to a folder it can write to")
-        }
+        Err(problem) => Row::new(Verdict::Fault, "formats", problem, STORAGE_ADVICE),
     })
 }

@@ -44,6 +44,18 @@
 //!   that came are delivered.
 //! - *Two accounts refuse their keys.* The purchase ends with the second refusal, in either order.
 //!
+//! Formats; one purchase tries a format out, and another keeps its grant and waits:
+//! - *A format that one purchase waits for is accepted.* The one that waits is submitted in it, with the grant it kept.
+//! - *A format that one purchase waits for is refused.* The one that waits tries what is left. The one that was refused has
+//!   returned its grant and is queued again, so it would be waited for in vain where all grants are kept.
+//! - *A purchase that tries a format out is pushed back.* Kept grants are returned; the budget decides who is next.
+//! - *A purchase that tries a format out ends without an answer.* The one that waits tries instead.
+//! - *A format that one purchase waits for is presumed to be accepted.* Those that wait are submitted in it.
+//! - *The last waiter leaves, or the gateway begins to stop, while a purchase waits for a format.* It ends, and returns its
+//!   grant.
+//! - *The time to start is over while a purchase waits for a format.* As while the budget grants a submit.
+//! - *The time to wait for a format is over when the answer comes.* It is submitted once.
+//!
 //! The journal:
 //! - *The intent cannot be written while a submit is uploaded or answered.* The purchase ends, and its last byte does not
 //!   leave. One that the upstream has accepted all the same is followed to its end, without records.

@@ -254,9 +254,9 @@ impl EngineMetrics {
             None => "accepted",
             Some(SubmitError::NotSent { .. }) => "not_sent",
             Some(SubmitError::Refused { .. }) => "refused_429",
+            Some(SubmitError::Unknown { .. } | SubmitError::Rejected(Failure::OutcomeUnknown { .. })) => "unknown",
             Some(SubmitError::Rejected(_)) => "rejected",
             Some(SubmitError::FormatRefused { .. }) => "format_refused",
-            Some(SubmitError::Unknown { .. }) => "unknown",
         };
         self.calls.submits.get_or_create(&SubmitLabels { api: method.api_kind().name(), result }).inc();
         let (model, request_format) = (model.as_str().to_owned(), method.name());

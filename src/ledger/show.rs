@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::{Catalogue, Choices, Failure, IdempotencyKey};
+use crate::model::{Catalogue, Choices, IdempotencyKey};
 use crate::storage::journal::{StoredJob, StoredState};
 
 use super::Location;
@@ -50,7 +50,7 @@ fn purchase(entry: &Entry<'_>, catalogue: &Catalogue, location: &Location) -> St
     facts.maybe("ended", entry.times.ended);
     if let Some(failure) = entry.failure() {
         facts.add("failure", failure.name());
-        facts.maybe("", message(failure).map(escape_control));
+        facts.maybe("", failure.message().map(escape_control));
     }
     if let StoredState::Accepted { poll_url, .. } = &stored.state {
         facts.maybe("poll url", poll_url.as_deref().map(escape_control));
@@ -85,34 +85,6 @@ fn price(payment: Payment, cost: Option<Cost>) -> Option<String> {
         Payment::NotBought => Some("nothing".to_owned()),
         Payment::Bought => Some(format!("{} {basis}", dollars(cost.usd))),
         Payment::Possible | Payment::Unknown => Some(format!("possibly {} {basis}", dollars(cost.usd))),
-    }
-}
-
-fn message(failure: &Failure) -> Option<&str> {
-    match failure {
-        Failure::Moderated { message, .. }
-        | Failure::InvalidRequest { message }
-        | Failure::KeyRefused { message }
-        | Failure::BalanceExhausted { message }
-        | Failure::ModelUnavailable { message }
-        | Failure::ModelNotPermitted { message }
-        | Failure::EdgeRefused { message, .. }
-        | Failure::LinkNotFetched { message }
-        | Failure::TaskFailed { message }
-        | Failure::ResultLost { message }
-        | Failure::OutcomeUnknown { message }
-        | Failure::Unreachable { message } => Some(message),
-        Failure::DeadlineExceeded
-        | Failure::Throttled { .. }
-        | Failure::QueueFull { .. }
-        | Failure::Overloaded { .. }
-        | Failure::Outpaced { .. }
-        | Failure::LimitExceeded { .. }
-        | Failure::JournalUnavailable
-        | Failure::DiskFull
-        | Failure::KeyReused
-        | Failure::Stopping
-        | Failure::Abandoned => None,
     }
 }
 

@@ -140,8 +140,13 @@ impl Failure {
         }
     }
 
-    /// Returns the words of the upstream, or of what went wrong; the name where there are none.
+    /// Returns what the upstream or the gateway said about it, or the name where there is no text.
     pub(crate) fn text(&self) -> &str {
+        self.message().unwrap_or_else(|| self.name())
+    }
+
+    /// Returns what the upstream or the gateway said about it, where there is a text.
+    pub(crate) fn message(&self) -> Option<&str> {
         match self {
             Self::Moderated { message, .. }
             | Self::InvalidRequest { message }
@@ -154,7 +159,7 @@ impl Failure {
             | Self::TaskFailed { message }
             | Self::ResultLost { message }
             | Self::OutcomeUnknown { message }
-            | Self::Unreachable { message } => message,
+            | Self::Unreachable { message } => Some(message),
             Self::DeadlineExceeded
             | Self::Throttled { .. }
             | Self::QueueFull { .. }
@@ -165,7 +170,7 @@ impl Failure {
             | Self::DiskFull
             | Self::KeyReused
             | Self::Stopping
-            | Self::Abandoned => self.name(),
+            | Self::Abandoned => None,
         }
     }
 

@@ -68,10 +68,10 @@ pub(super) enum TaskState {
 
 /// Reads the status of a task.
 pub(super) fn state(data: &Value) -> TaskState {
-    let Some(status) = ["status", "state"].iter().find_map(|name| data.get(*name)?.as_str()) else {
+    let Some(status) = status_word(data) else {
         return TaskState::Missing;
     };
-    match status.trim().to_lowercase().as_str() {
+    match status.as_str() {
         "completed" | "succeeded" | "succeed" | "success" | "complete" | "done" | "finished" => TaskState::Done,
         "failed" | "error" | "failure" | "cancelled" | "canceled" | "timeout" | "expired" => TaskState::Failed,
         // Known words for waiting and working, and unknown words: the deadline decides.
@@ -79,10 +79,16 @@ pub(super) fn state(data: &Value) -> TaskState {
     }
 }
 
-/// Whether a failed status is one that only tasks have.
+/// Returns whether a failed status is one that only tasks have.
 pub(super) fn is_final_word(task: &Value) -> bool {
-    let word = ["status", "state"].iter().find_map(|name| task.get(*name)?.as_str()).unwrap_or_default();
-    matches!(word.trim().to_lowercase().as_str(), "failed" | "cancelled" | "canceled" | "expired")
+    let word = status_word(task).unwrap_or_default();
+    matches!(word.as_str(), "failed" | "cancelled" | "canceled" | "expired")
+}
+
+/// Returns the status of a task in small letters.
+fn status_word(task: &Value) -> Option<String> {
+    let word = ["status", "state"].iter().find_map(|name| task.get(*name)?.as_str())?;
+    Some(word.trim().to_lowercase())
 }
 
 /// Returns the reason why a task failed, from the task or its envelope.
@@ -110,6 +116,12 @@ pub(super) fn ids(object: &Value) -> impl Iterator<Item = String> {
         Value::Number(number) => Some(number.to_string()).filter(|number| number != "0").or(Some(String::new())),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     })
+}
+
+/// Returns the id in a URL: the path segment after `marker`.
+pub(super) fn id_after(marker: &str, url: &str) -> Option<UpstreamId> {
+    let id = url.split(marker).nth(1)?.split(['/', '?', '#']).next()?;
+    UpstreamId::new(&percent_encoding::percent_decode_str(id).decode_utf8().ok()?)
 }
 
 /// What an answer to a submit calls its prediction.

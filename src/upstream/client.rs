@@ -1,4 +1,4 @@
-//! The HTTP clients: two for each account, one for downloads.
+//! The HTTP clients: two for each account, and two for downloads.
 //!
 //! | client   | key | connects to                                  | redirects            |
 //! |----------|-----|----------------------------------------------|----------------------|
@@ -38,7 +38,7 @@ use downloads::Downloads;
 use guard::DownloadGuard;
 use result_hosts::ResultHosts;
 
-/// Our own name: some edges reject the default names of libraries.
+/// The gateway's own name: some edges reject the default names of libraries.
 const USER_AGENT: &str = concat!("gptproto-gateway/", env!("CARGO_PKG_VERSION"));
 
 /// Returns what an address is used for, as the end of a sentence: "a private address".
@@ -145,7 +145,7 @@ impl Keyed {
     ///
     /// That of the first request.
     pub(super) async fn get(&self, url: Url) -> reqwest::Result<Response> {
-        self.send(|| self.poll.get(url.clone())).await
+        self.send(|| self.poll.get(url.clone()), refuses_key).await
     }
 
     /// Does the same for a download, which may take longer.
@@ -154,22 +154,23 @@ impl Keyed {
     ///
     /// That of the first request.
     pub(super) async fn download(&self, url: Url, timeout: Duration) -> reqwest::Result<Response> {
-        self.send(|| self.poll.get(url.clone()).timeout(timeout)).await
+        self.send(|| self.poll.get(url.clone()).timeout(timeout), |status| status == StatusCode::UNAUTHORIZED).await
     }
 
-    async fn send(&self, request: impl Fn() -> RequestBuilder) -> reqwest::Result<Response> {
+    async fn send(
+        &self,
+        request: impl Fn() -> RequestBuilder,
+        refuses: impl Fn(StatusCode) -> bool,
+    ) -> reqwest::Result<Response> {
         let send = |style| request().header(AUTHORIZATION, self.authorization(style)).send();
-        let (style, other) = if self.prefers_raw.load(Ordering::Relaxed) {
-            (AuthStyle::Raw, AuthStyle::Bearer)
-        } else {
-            (AuthStyle::Bearer, AuthStyle::Raw)
-        };
+        let style = if self.prefers_raw.load(Ordering::Relaxed) { AuthStyle::Raw } else { AuthStyle::Bearer };
+        let other = style.other();
         let refused = match send(style).await? {
-            response if response.status() == StatusCode::UNAUTHORIZED => response,
+            response if refuses(response.status()) => response,
             response => return Ok(response),
         };
         match send(other).await {
-            Ok(response) if response.status() != StatusCode::UNAUTHORIZED => {
+            Ok(response) if !refuses(response.status()) => {
                 if response.status().is_success() {
                     self.prefer(other);
                 }
@@ -190,6 +191,12 @@ impl Keyed {
             AuthStyle::Raw => self.raw.clone(),
         }
     }
+}
+
+/// Returns whether the key may be refused in the way it was sent. The service has both for it: 401 "Invalid signature" and
+/// 403 "Invalid Token".
+fn refuses_key(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
 fn bounded(config: &UpstreamConfig) -> Result<ClientBuilder, BuildError> {

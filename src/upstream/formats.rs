@@ -164,6 +164,7 @@ impl RequestFormat {
 }
 
 impl AuthStyle {
+    /// Returns the other style.
     pub(crate) fn other(self) -> Self {
         match self {
             Self::Bearer => Self::Raw,
@@ -173,6 +174,7 @@ impl AuthStyle {
 }
 
 impl<'a> FormatProblem<'a> {
+    /// Returns why, for the log and the status page.
     fn text(self) -> &'a str {
         match self {
             Self::InputsUnseen => "the input pictures were not looked at",

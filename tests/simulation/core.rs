@@ -1,20 +1,24 @@
 //! Random lives of the jobs, which are pure, in virtual time and without a runtime: one thread, one seed for each life.
 //!
 //! A world carries out the effects of the jobs as the driver does: a journal whose records become durable in order and
-//! late, or never; a budget that grants in any order; an upstream that loses requests and answers; clients that join,
-//! retry, cancel and leave; power cuts at any moment, and starts on what is durable. At each step one thing is chosen at
-//! random of all that may happen, so the lives differ in the order of events above all.
+//! late, or never; a budget that grants in any order; an upstream that loses requests and answers, and accepts some
+//! request formats alone; clients that join, retry, cancel and leave; power cuts at any moment, and starts on what is
+//! durable. At each step one thing is chosen at random of all that may happen, so the lives differ in the order of events
+//! above all.
 //!
 //! A life fails when, among others,
 //! - a last byte leaves without a durable commit record, or for a job that no client needed any more;
 //! - a purchase is bought again without a record that says so, or a careful client's prompt although something earlier
 //!   answers it;
 //! - a step is taken, or shown, before its record is durable;
+//! - a purchase is refused for its format more than three times, or is submitted in a format that is known to be refused
+//!   although it has another one, also after a power cut;
+//! - a grant is kept while no submit is under way that it could wait for;
 //! - a purchase is unknown to the journal, or a waiter gets another outcome than the one in the journal;
 //! - something is left when all has come to rest: a job, a permit, a place in the queue, a request without an answer.
 //!
-//! `driver` carries out effects and `tasks` what follows from them; `clients` and `outside` are what acts on a gateway,
-//! `checks` is what must hold.
+//! `formats` is what the upstream accepts, the state file, and what must hold of both. `driver` carries out effects and
+//! `tasks` what follows from them; `clients` and `outside` are what acts on a gateway, `checks` is what else must hold.
 //! Polls are planned at random times here: `polls` has tests of its own. The driver and the API are not part of it; the
 //! real driver runs in `simulation.rs`.
 
@@ -31,6 +35,8 @@ mod checks;
 mod clients;
 #[path = "core/driver.rs"]
 mod driver;
+#[path = "core/formats.rs"]
+mod formats;
 #[path = "core/journal.rs"]
 mod journal;
 #[path = "core/live.rs"]
@@ -67,6 +73,12 @@ enum Variant {
     DurableTooEarly,
     /// The record that a submit had no effect is not appended.
     WithdrawalNotAppended,
+    /// What is known of formats is lost with the power.
+    FormatsNotStored,
+    /// Steps are reported before what is known of formats is stored.
+    FormatsStoredLate,
+    /// A grant that was kept while another purchase tried out a format is not returned.
+    KeptGrantNotReturned,
 }
 
 /// How a life went.
@@ -110,17 +122,21 @@ fn no_life_breaks_a_promise() {
         sum.purchases += counts.purchases;
         sum.crashes += counts.crashes;
         sum.resubmits += counts.resubmits;
+        sum.refused_formats += counts.refused_formats;
+        sum.kept_grants += counts.kept_grants;
     }
     let seconds = begun.elapsed().as_secs_f64();
-    let Counts { events, purchases, crashes, resubmits, .. } = sum;
+    let Counts { events, purchases, crashes, resubmits, refused_formats, kept_grants, .. } = sum;
     let rate = f64::from(u32::try_from(events).unwrap()) / seconds;
     println!(
-        "{} lives, {events} events, {rate:.0} events/s, {purchases} purchases ({resubmits} resubmitted), {crashes} crashes",
+        "{} lives, {events} events, {rate:.0} events/s, {purchases} purchases ({resubmits} resubmitted), {crashes} crashes, \
+         {refused_formats} formats refused, {kept_grants} grants kept",
         lives()
     );
     // A world in which nothing happens would prove nothing.
     let enough = usize::try_from(lives()).unwrap();
     assert!(events > 50 * enough && purchases > enough && crashes > enough);
+    assert!(refused_formats > enough && kept_grants > enough);
 }
 
 /// What must happen in a few lives: where one of these is missing, the rest proves less than it seems to.
@@ -157,7 +173,18 @@ const HAPPENS: &[&str] = &[
     "Withdrawal(_) Failed",
     "Withdrawal(_) NotWritten",
     "Withdrawal(_) Durable",
+    "FormatRefused { refusal: Auth",
+    "FormatRefused { refusal: Field",
+    "FormatRefused { refusal: Inputs",
+    "FormatRefused { refusal: Path",
+    "FormatRefused { refusal: Unclear",
+    "Err(InvalidRequest",
     "KeyReused",
+    "asks again",
+    "keeps its grant",
+    "formats stored",
+    "raw key",
+    "without background",
     "LookingByKey",
     "not granted",
     "Subscribing",
@@ -189,7 +216,7 @@ fn the_same_seed_gives_the_same_trace() {
 
 /// Returns what is violated, of some lives with a driver that is broken on purpose.
 fn violations(variant: Variant) -> Vec<String> {
-    (0..400).filter_map(|seed| run(seed, variant, false).violation).collect()
+    (0..600).filter_map(|seed| run(seed, variant, false).violation).collect()
 }
 
 /// Asserts that a broken driver is found out, and by what it breaks.
@@ -220,4 +247,19 @@ fn control_a_journal_that_reports_too_early_is_found() {
 #[test]
 fn control_a_withdrawal_that_is_not_journalled_is_found() {
     assert_found(Variant::WithdrawalNotAppended, "a restart would not find it unbought");
+}
+
+#[test]
+fn control_known_formats_that_are_lost_with_the_power_are_found() {
+    assert_found(Variant::FormatsNotStored, "known to be refused");
+}
+
+#[test]
+fn control_a_step_before_known_formats_are_stored_is_found() {
+    assert_found(Variant::FormatsStoredLate, "known to be refused");
+}
+
+#[test]
+fn control_a_kept_grant_that_is_not_returned_is_found() {
+    assert_found(Variant::KeptGrantNotReturned, "is kept, and no submit is under way");
 }

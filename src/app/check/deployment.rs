@@ -1,6 +1,6 @@
 //! Checks of the deployment itself: configuration, folders, certificate, open files, keys.
 
-use super::report::{Row, Section, Verdict};
+use super::report::{Row, STORAGE_ADVICE, Section, Verdict};
 use crate::app::listeners;
 use crate::config::{self, ApiPolicy, Config};
 use crate::storage::{DataDirectory, DataDirectoryError};
@@ -37,9 +37,7 @@ fn storage(config: &Config) -> Row {
         Ok(directory) => Row::good("storage", format!("{} is writable", directory.path().display())),
         // A gateway that runs is not a mistake of the deployment.
         Err(error @ DataDirectoryError::InUse(_)) => Row::note("storage", error.to_string()),
-        Err(error) => {
-            Row::new(Verdict::Fault, "storage", error.to_string(), "set storage.directory to a folder it can write to")
-        }
+        Err(error) => Row::new(Verdict::Fault, "storage", error.to_string(), STORAGE_ADVICE),
     }
 }
 

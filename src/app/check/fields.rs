@@ -10,9 +10,6 @@ use crate::model::{ApiKind, Model, Task, TaskSpec};
 use crate::upstream::GptProto;
 use crate::upstream::formats::AuthStyle;
 
-/// Parameters that the prediction API controls its answer with; their absence from a description means nothing.
-const ANSWER_CONTROLS: [&str; 2] = ["enable_sync_mode", "response_format"];
-
 /// Adds a row for the models, with the names that differ.
 pub(super) async fn check(
     config: &Config,
@@ -88,15 +85,14 @@ fn described(description: &Value, spec: &TaskSpec) -> Option<BTreeSet<String>> {
     (!names.is_empty()).then_some(names)
 }
 
-/// Returns the fields of a task that the service does not name.
+/// Returns the fields of a task that the service does not name. Those that control the form of the answer are not compared.
 fn missing(model: &Model, task: Task, spec: &TaskSpec, names: &BTreeSet<String>) -> Option<String> {
     let capabilities = model.capabilities(ApiKind::Prediction, task)?;
     let mut sent: Vec<&str> = vec!["prompt", "size"];
     sent.extend(capabilities.n_max.map(|_| "n"));
     sent.extend(capabilities.choices().map(|(name, _)| name.as_str()));
     sent.extend([&spec.links_field, &spec.inline_field, &spec.mask_field].into_iter().flatten().map(String::as_str));
-    let missing: Vec<&str> =
-        sent.into_iter().filter(|name| !ANSWER_CONTROLS.contains(name) && !names.contains(*name)).collect();
+    let missing: Vec<&str> = sent.into_iter().filter(|name| !names.contains(*name)).collect();
     (!missing.is_empty()).then(|| missing.join(", "))
 }
 

@@ -4,6 +4,14 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+/// What to do when the edge in front of the service refuses this machine.
+pub(super) const EXIT_ADVICE: &str =
+    "nothing is wrong with the key: use another exit address (network, proxy or server region)";
+/// What to do when the service refuses a key.
+pub(super) const KEY_ADVICE: &str = "set a valid key of the account (GPTPROTO_API_KEY)";
+/// What to do when the data directory cannot be used.
+pub(super) const STORAGE_ADVICE: &str = "set storage.directory to a folder it can write to";
+
 /// The judgement about one row, from the best to the worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {

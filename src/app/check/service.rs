@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::dns;
 use super::fields;
-use super::report::{Row, Section, Verdict};
+use super::report::{EXIT_ADVICE, KEY_ADVICE, Row, Section, Verdict};
 use crate::config::{Account, Config};
 use crate::model::{Clock, SystemClock, Timestamp};
 use crate::upstream::formats::AuthStyle;
@@ -13,7 +13,6 @@ use crate::upstream::{EdgeRefusal, GptProto, QueryAnswer};
 /// A larger difference of the clocks is reported, in seconds.
 const SKEW_MAX_S: u64 = 60;
 const MODELS: &str = "/v1/models";
-const EXIT_ADVICE: &str = "nothing is wrong with the key: use another exit address (network, proxy or server region)";
 
 /// Adds a row for each answer of the service.
 pub(super) async fn check(config: &Config, upstream: &GptProto, section: &mut Section) {
@@ -83,10 +82,7 @@ async fn key(config: &Config, upstream: &GptProto, account: &Account, section: &
                 (answers.auth, answers.accepted) = (AuthStyle::Raw, Some(raw));
             } else {
                 let reason = answer.message().unwrap_or_else(|| format!("HTTP {}", answer.status));
-                section.add(fault(
-                    format!("{base} refuses the key{of}: {reason}"),
-                    "set a valid key of the account (GPTPROTO_API_KEY)",
-                ));
+                section.add(fault(format!("{base} refuses the key{of}: {reason}"), KEY_ADVICE));
             }
         }
         status => section.add(Row::new(

@@ -41,8 +41,13 @@ impl FormatWriter {
     /// Stores each change, and of several that come together the last. Runs forever.
     pub(super) async fn run(&self) {
         let mut latest = self.latest.subscribe();
+        // A change that came before this waits too.
+        latest.mark_changed();
         while latest.changed().await.is_ok() {
             let (number, formats) = latest.borrow_and_update().clone();
+            if number == 0 {
+                continue;
+            }
             let store = Arc::clone(&self.store);
             let stored = tokio::task::spawn_blocking(move || store.save(&formats)).await;
             if let Ok(Err(error)) = stored {
@@ -50,5 +55,43 @@ impl FormatWriter {
             }
             self.saved.send_replace(number);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Counted(Mutex<u32>);
+
+    impl FormatStore for Counted {
+        fn save(&self, _: &StoredFormats) -> std::io::Result<()> {
+            *self.0.lock().unwrap() += 1;
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_before_the_writer_runs_is_stored_and_nothing_else() {
+        let store = Arc::new(Counted::default());
+        let writer = FormatWriter::new(Arc::clone(&store) as Arc<_>);
+        let settled = async |writer: &FormatWriter| {
+            tokio::select! {
+                () = writer.run() => {}
+                settled = tokio::time::timeout(Duration::from_secs(5), async {
+                    tokio::task::yield_now().await;
+                    writer.settled().await;
+                }) => settled.expect("steps wait for what is never stored"),
+            }
+        };
+        settled(&writer).await;
+        assert_eq!(*store.0.lock().unwrap(), 0, "nothing has changed");
+        writer.save(StoredFormats::default());
+        settled(&writer).await;
+        assert_eq!(*store.0.lock().unwrap(), 1);
     }
 }

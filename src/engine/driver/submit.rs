@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::Driver;
-use super::report::log_refused_submit;
+use super::report::{log_id_conflict, log_refused_submit};
 use crate::budget::{Granted, Pushback, QueueSlot, Reservation, Submit};
 use crate::engine::jobs::event::{Event, SubmitResult};
 use crate::input_urls::InputUrlGuards;
@@ -95,14 +95,10 @@ async fn refuse_repeated_id(
     match services.journal.purchase_of_upstream_id(id.clone()).await {
         Ok(Some(other)) if other != purchase => {
             services.metrics.upstream_id_conflict();
-            tracing::error!(
-                %purchase,
-                upstream = %id,
-                %other,
-                "the upstream accepted a purchase under the id of another one; its outcome is taken for unknown"
-            );
+            log_id_conflict(purchase, &id, other);
             let message = "the image service gave it the id of another purchase".to_owned();
-            Err(SubmitError::Unknown { message })
+            // It was accepted, so it is not bought again, whatever is to be done about a lost answer.
+            Err(SubmitError::Rejected(Failure::OutcomeUnknown { message }))
         }
         Ok(_) => result,
         Err(error) => {

@@ -34,7 +34,7 @@ impl Jobs {
                 while let Some(job) = self.timers.pop_due(now.instant) {
                     self.each(job, now, out, Purchase::time_passed);
                 }
-                // A submit that counts as accepted by now was waited for.
+                // Their time to wait, or to start, may be over.
                 for purchase in self.awaiting_format.clone() {
                     self.step(purchase, now, out, |one, cx| one.ask_for_format(None, true, cx));
                 }
@@ -49,9 +49,16 @@ impl Jobs {
                 }
             }
         }
+        // A submit that others waited for has ended, or counts as accepted by now.
+        while self.formats.take_news() {
+            for purchase in self.awaiting_format.clone() {
+                self.step(purchase, now, out, |one, cx| one.ask_for_format(None, true, cx));
+            }
+        }
         let changes = self.formats.take_changes();
         if !changes.is_empty() {
-            effects.push(Effect::FormatsChanged(changes));
+            // Before the records that follow from them, which are reported once the changes are stored.
+            effects.insert(0, Effect::FormatsChanged(changes));
         }
         effects
     }
@@ -170,7 +177,8 @@ fn with_own_id(table: &mut Table, purchase: PurchaseId, answer: SubmitResult, ou
     if let Err(other) = table.add_upstream(&upstream, purchase) {
         out.push(Effect::ReportIdConflict { purchase, upstream, other });
         let message = "the upstream answered with the id of another purchase".to_owned();
-        return SubmitResult { result: Err(SubmitError::Unknown { message }), ..answer };
+        // It was accepted, so it is not bought again, whatever is to be done about a lost answer.
+        return SubmitResult { result: Err(SubmitError::Rejected(Failure::OutcomeUnknown { message })), ..answer };
     }
     if let Some(live) = table.live.get_mut(&purchase.job) {
         live.upstream.push(upstream);

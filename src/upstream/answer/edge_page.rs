@@ -24,17 +24,16 @@ pub(in crate::upstream) struct EdgePage {
 impl EdgePage {
     /// Recognizes a page of the edge. `mitigated`: the answer has the header `cf-mitigated`.
     pub(in crate::upstream) fn of(body: &[u8], mitigated: bool) -> Option<Self> {
-        let text = String::from_utf8_lossy(&body[..body.len().min(PAGE_BYTES_MAX)]).to_lowercase();
-        let text = if let Some(body) = json::parse(body) {
+        if let Some(body) = json::parse(body) {
             // A text of the service may quote the edge of another service; only the edge itself calls the error its own.
             if body.get("cloudflare_error") != Some(&Value::Bool(true)) {
                 return mitigated.then_some(Self { code: None });
             }
             let code = body.get("error_code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
             return Some(Self { code: code.filter(|code| ERRORS.contains(code)) });
-        } else {
-            without_tags(&text)
-        };
+        }
+        let page = String::from_utf8_lossy(&body[..body.len().min(PAGE_BYTES_MAX)]).to_lowercase();
+        let text = without_tags(&page);
         let code = error_number(&text);
         let names_edge = text.contains("cloudflare") || text.contains("ray id") || text.trim().len() < 24;
         let restricts = text.contains("used cloudflare to restrict access");

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::json;
 use crate::model::Failure;
+use crate::upstream::formats::FormatRefusal;
 
 /// The longest text of the upstream that is kept, in characters. What of it a client sees is for `api` to decide.
 const TEXT_CHARS_MAX: usize = 1000;
@@ -23,17 +24,8 @@ pub(in crate::upstream) struct ErrorText {
     param: Option<String>,
     /// It is called an error, so it is one whatever the status of the answer.
     pub(in crate::upstream) is_explicit: bool,
-    /// All of its texts, in small letters.
+    /// All of its texts, in small letters, without the addresses in them.
     words: String,
-}
-
-/// The part of a request that an error names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::upstream) enum Named {
-    Inputs,
-    Field(String),
-    Size,
-    Path,
 }
 
 impl ErrorText {
@@ -47,8 +39,8 @@ impl ErrorText {
         if message.is_none() && !is_explicit {
             return None;
         }
-        let words: String =
-            message.into_iter().chain(texts).chain(names_in(body)).map(|text| bounded(text) + "\n").collect();
+        let texts = message.into_iter().chain(texts).map(bounded).map(|text| without_addresses(&text));
+        let words: String = texts.chain(names_in(body).map(bounded)).map(|text| text + "\n").collect();
         let param = ["/error/param", "/param"].iter().find_map(|at| body.pointer(at)?.as_str());
         Some(Self {
             message: message.map_or_else(|| "an error without a message".to_owned(), bounded),
@@ -166,8 +158,8 @@ impl ErrorText {
             && self.has(&["permission", "access", "not allowed", "not enabled", "无权", "無權", "权限", "權限"])
     }
 
-    /// Returns the part of the request that it names; a parameter only if it is in `sent`.
-    pub(in crate::upstream) fn named<'a>(&self, sent: impl Iterator<Item = &'a str>) -> Option<Named> {
+    /// Returns what of the request it names; a parameter only if it is in `sent`.
+    pub(in crate::upstream) fn named<'a>(&self, sent: impl Iterator<Item = &'a str>) -> Option<FormatRefusal> {
         const REFUSED: &[&str] = &[
             "unknown",
             "unexpected",
@@ -203,22 +195,22 @@ impl ErrorText {
         let path =
             ["invalid url (", "unknown url", "unknown request url", "no route", "route not found", "cannot post"];
         if self.has(&path) {
-            return Some(Named::Path);
+            return Some(FormatRefusal::Path);
         }
         let size = self.names("size") && (is_refused || self.has(&["invalid", "must be", "one of"]));
         let of_file = self.has(&["file size", "bytes", " mb", "megabyte"]);
         if size && !of_file {
-            return Some(Named::Size);
+            return Some(FormatRefusal::Size);
         }
         if is_refused && let Some(field) = sent.into_iter().find(|field| self.names(field)) {
-            return Some(Named::Field(field.to_owned()));
+            return Some(FormatRefusal::Field(field.to_owned()));
         }
         let picture_field = ["image", "images", "base64_images", "mask", "input_references"];
         let refused_field = is_refused && picture_field.iter().any(|field| self.names(field));
         let unreadable =
             self.has(&["base64", "data uri", "data url"]) || self.has(&["parse url", "url parse", "parse the url"]);
         let wrong_picture = about_picture && self.has(WRONG) && !of_file;
-        (refused_field || unreadable || wrong_picture).then_some(Named::Inputs)
+        (refused_field || unreadable || wrong_picture).then_some(FormatRefusal::Inputs)
     }
 
     /// Whether it names a parameter, as a word of its own. The name of one letter must be quoted.
@@ -242,7 +234,7 @@ impl ErrorText {
 /// Returns whether the reason of a failed task is the way in which its input pictures were sent.
 pub(in crate::upstream) fn blames_inputs(reason: &str) -> bool {
     let error = ErrorText::in_body(&serde_json::json!({ "message": reason }));
-    error.is_some_and(|error| error.named(std::iter::empty()) == Some(Named::Inputs))
+    error.is_some_and(|error| error.named(std::iter::empty()) == Some(FormatRefusal::Inputs))
 }
 
 /// Classifies a task that failed after it was accepted. Whether failed tasks are billed is not documented.
@@ -266,7 +258,25 @@ pub(in crate::upstream) fn message_in(value: &Value) -> Option<String> {
 
 /// Bounds a text of the upstream, and replaces its control characters, which would break lines of the log.
 pub(in crate::upstream) fn bounded(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_CHARS_MAX).collect()
+    bounded_to(TEXT_CHARS_MAX, text)
+}
+
+/// Does the same with another bound, in characters.
+pub(in crate::upstream) fn bounded_to(chars_max: usize, text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(chars_max).collect()
+}
+
+/// Removes addresses from a text: many services quote the one of a picture, and its words are those of a client. Of a data
+/// URI, that it is one remains.
+fn without_addresses(text: &str) -> String {
+    let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '‘' | '’' | '“' | '”');
+    let words = text.split_inclusive(is_end).map(|word| {
+        let lower = word.to_ascii_lowercase();
+        let starts = [("http://", " "), ("https://", " "), ("data:", "data uri ")];
+        let found = starts.iter().filter_map(|&(start, name)| Some((lower.find(start)?, name))).min();
+        found.map_or_else(|| word.to_owned(), |(at, name)| format!("{} {name}", &word[..at]))
+    });
+    words.collect()
 }
 
 /// Returns the texts of an error, the most telling one first.
@@ -335,6 +345,7 @@ fn is_policy(words: &str) -> bool {
         "content policy",
         "content_policy",
         "policy violation",
+        "usage policies",
         "sensitive content",
         "moderation_blocked",
         "content moderation",

@@ -11,6 +11,7 @@
 //! | 404, 405, page or empty | the path is not served, while no submit of this kind was accepted before; else unknown |
 //! | 429, page or empty | refused: whatever sent it counts calls, and let this one through to nothing behind it |
 //! | other 4xx, page or empty | unknown |
+//! | 400, 422 with a code of 5xx in the body, which names no part of the request | unknown; with 503, the code of refused content, refused |
 //! | 5xx with a readable body of the service | 503 by its text: policy refused, channel model pushback; 501 by what it names; else unknown |
 //! | 5xx page or empty, a broken exchange | unknown |
 //!
@@ -22,7 +23,7 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 
 use super::edge_page::EdgePage;
-use super::error_text::{ErrorText, Named};
+use super::error_text::ErrorText;
 use super::retry_after::retry_after;
 use super::{SubmitAnswer, UpstreamPrediction};
 use crate::budget::Pushback;
@@ -203,6 +204,15 @@ fn refusal(status: StatusCode, text: &ErrorText, retry_after: Option<Duration>, 
             }
         }
         _ => match of_request(status, text, sent) {
+            // The code contradicts the status, and nothing else says that the request was not begun.
+            Some(FormatRefusal::Unclear) if text.code.is_some_and(|code| code.is_server_error()) => {
+                if text.code == Some(StatusCode::SERVICE_UNAVAILABLE) {
+                    // Documented for content that is refused.
+                    SubmitError::Rejected(Failure::InvalidRequest { message: message() })
+                } else {
+                    sent.unknown(message())
+                }
+            }
             Some(refusal) => format_refused(refusal, message()),
             None => SubmitError::Rejected(Failure::InvalidRequest { message: message() }),
         },
@@ -229,12 +239,7 @@ fn not_implemented(text: &ErrorText, sent: Sent<'_>) -> Option<FormatRefusal> {
 }
 
 fn named(text: &ErrorText, sent: Sent<'_>) -> Option<FormatRefusal> {
-    Some(match text.named(sent.fields.iter().map(String::as_str))? {
-        Named::Inputs => FormatRefusal::Inputs,
-        Named::Field(field) => FormatRefusal::Field(field),
-        Named::Size => FormatRefusal::Size,
-        Named::Path => FormatRefusal::Path,
-    })
+    text.named(sent.fields.iter().map(String::as_str))
 }
 
 fn format_refused(refusal: FormatRefusal, message: String) -> SubmitError {

@@ -13,8 +13,8 @@ use crate::input_urls::{InputUrlGuards, InputUrls};
 use crate::model::{Model, PictureRequest, TaskSpec, UpstreamId, Usage};
 use crate::upstream::answer::error_text::{ErrorText, bounded, task_failure};
 use crate::upstream::answer::{
-    PollAnswer, PredictionName, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, ids, is_final_word,
-    is_same_id, json, output_text, state, usage_of,
+    PollAnswer, PredictionName, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, id_after, ids,
+    is_final_word, is_same_id, json, output_text, state, usage_of,
 };
 use crate::upstream::exchange::Exchange;
 use crate::upstream::formats::{InputMethod, RequestFormat};
@@ -197,10 +197,7 @@ fn is_refusal(polled: &Polled, envelope: &Value, data: &Value, error: Option<&Er
 
 /// Returns the id in a URL of the form `…/predictions/{id}/result`.
 pub(in crate::upstream) fn id_in(url: &str) -> Option<UpstreamId> {
-    let rest = url.split("/predictions/").nth(1)?;
-    let id = rest.split(['/', '?', '#']).next()?;
-    let id = percent_encoding::percent_decode_str(id).decode_utf8().ok()?;
-    UpstreamId::new(&id)
+    id_after("/predictions/", url)
 }
 
 fn first_of(data: &Value) -> &Value {

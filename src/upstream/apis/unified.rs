@@ -16,8 +16,8 @@ use crate::input_urls::{InputUrlGuards, InputUrls};
 use crate::model::{PictureRequest, UpstreamApi, UpstreamId};
 use crate::upstream::answer::error_text::{ErrorText, bounded, task_failure};
 use crate::upstream::answer::{
-    PollAnswer, PredictionName, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, ids, is_final_word,
-    is_same_id, json, output_text, state, usage_of,
+    PollAnswer, PredictionName, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, id_after, ids,
+    is_final_word, is_same_id, json, output_text, state, usage_of,
 };
 use crate::upstream::exchange::Exchange;
 use crate::upstream::formats::RequestFormat;
@@ -131,8 +131,7 @@ fn task(answer: &Value) -> &Value {
 
 /// Returns the id in a URL of the form `…/tasks/result/{id}`.
 fn id_in(url: &str) -> Option<UpstreamId> {
-    let id = url.split("/tasks/result/").nth(1)?.split(['/', '?', '#']).next()?;
-    UpstreamId::new(&percent_encoding::percent_decode_str(id).decode_utf8().ok()?)
+    id_after("/tasks/result/", url)
 }
 
 fn outputs(task: &Value) -> Vec<Output> {

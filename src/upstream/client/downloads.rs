@@ -1,4 +1,4 @@
-//! Downloads of results, without a key.
+//! Downloads of results, and of pictures that clients gave as addresses, without a key.
 
 use std::sync::Arc;
 

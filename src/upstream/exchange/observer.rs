@@ -10,6 +10,8 @@ use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
 use url::Url;
 
+use crate::upstream::answer::error_text::bounded_to;
+
 /// The longest text of an answer that is shown, in characters. Pictures as base64 are longer.
 const TEXT_CHARS_MAX: usize = 300;
 
@@ -124,7 +126,7 @@ fn cut(value: &mut Value) {
 }
 
 fn clipped(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_CHARS_MAX).collect()
+    bounded_to(TEXT_CHARS_MAX, text)
 }
 
 #[cfg(test)]

@@ -118,6 +118,18 @@ async fn polls_find_the_auth_style_that_works_and_queries_have_the_one_they_name
     exchange.poll(&account, exchange.at("/poll"), read).await.unwrap();
     assert_eq!(keys(&heads), [RAW], "the style is remembered");
 
+    let forbidding = |head: &str| {
+        let accepted = accepting(&[RAW])(head);
+        if accepted.starts_with(b"HTTP/1.1 200") {
+            return accepted;
+        }
+        answer("403 Forbidden", "application/json", "{\"error\":{\"message\":\"Invalid Token\"}}")
+    };
+    let (adapter, account, heads) = stand_in(true, forbidding).await;
+    let exchange = &adapter.exchange;
+    exchange.poll(&account, exchange.at("/poll"), read).await.expect("the pictures of a raw key after a restart");
+    assert_eq!(keys(&heads), [BEARER, RAW]);
+
     let (adapter, account, heads) = stand_in(true, accepting(&[BEARER])).await;
     adapter.exchange.poll(&account, adapter.exchange.at("/poll"), read).await.unwrap();
     assert_eq!(keys(&heads), [BEARER]);

@@ -151,7 +151,8 @@ impl FormatTable {
         }
         let asks_again = (lapsed && permission == ProbePermission::Probe).then_some(purchase);
         let applied = self.knowledge.parameters(subject).apply(options, asks_again, at);
-        let style = if tries.has_auth(&subject.account, auth.style) { auth.style.other() } else { auth.style };
+        let is_refused = !auth.proven && tries.has_auth(&subject.account, auth.style);
+        let style = if is_refused { auth.style.other() } else { auth.style };
         let format = RequestFormat {
             method: method.0,
             fetch_links: method.1,
@@ -214,27 +215,26 @@ impl FormatTable {
         if self.mode == FirstContact::Strict {
             return FormatVerdict::End(failure);
         }
-        let (method, text) = ((format.method, format.fetch_links), failure.text().to_owned());
+        let (method, text) = ((format.method, format.fetch_links), failure.text());
         let auth = self.knowledge.auth(&subject.account);
-        if !auth.proven && matches!(refusal, FormatRefusal::Inputs | FormatRefusal::Field(_) | FormatRefusal::Size) {
-            // The key was read before that.
-            let tentative = knowledge::AuthState { style: format.auth, proven: false };
-            self.knowledge.accounts.insert(subject.account.clone(), tentative);
+        let other_auth = !auth.proven && !tries.has_auth(&subject.account, format.auth.other());
+        if !auth.proven {
+            self.knowledge.guess_auth(&subject.account, format.auth, &refusal, other_auth);
         }
         // What is left to try; or nothing, because the request is at fault.
         let same_method = match &refusal {
-            FormatRefusal::Auth => !auth.proven && !tries.has_auth(&subject.account, format.auth.other()),
+            FormatRefusal::Auth => other_auth,
             FormatRefusal::Field(name) => {
                 let may_omit = options.optional.contains(name) && !format.omitted.contains(name);
                 if may_omit {
-                    self.knowledge.parameters(subject).omit(name, &text, purchase, at);
+                    self.knowledge.parameters(subject).omit(name, text, purchase, at);
                 }
                 may_omit
             }
             FormatRefusal::Size => {
                 let has_other = options.other_size.is_some() && format.size.is_none();
                 if has_other {
-                    self.knowledge.parameters(subject).replace_size(&text, purchase, at);
+                    self.knowledge.parameters(subject).replace_size(text, purchase, at);
                 }
                 has_other
             }
@@ -243,10 +243,10 @@ impl FormatTable {
         if same_method && tries.parameters() >= 2 {
             // The model has another table, of which these are two differences. There may be more than may be tried.
             for name in options.of_table() {
-                self.knowledge.parameters(subject).omit(name, &text, purchase, at);
+                self.knowledge.parameters(subject).omit(name, text, purchase, at);
             }
             if options.other_size.is_some() {
-                self.knowledge.parameters(subject).replace_size(&text, purchase, at);
+                self.knowledge.parameters(subject).replace_size(text, purchase, at);
             }
         }
         let other_method = match &refusal {
@@ -257,9 +257,9 @@ impl FormatTable {
                 !matches!(state, Some(MethodState::Proven { .. } | MethodState::Suspect { .. })) && tries.unclear() < 2
             }
         };
-        let is_news = other_method && self.knowledge.subject(subject).refuse(method, &text, purchase, at);
+        let is_news = other_method && self.knowledge.subject(subject).refuse(method, text, purchase, at);
         if is_news || same_method {
-            self.changes.push(subject, format.clone(), "refused", &text);
+            self.changes.push(subject, format.clone(), "refused", text);
         }
         let asks = self.probes.is_asking(subject, purchase);
         let goes_on =
@@ -298,10 +298,22 @@ impl FormatTable {
         }
     }
 
+    /// Notes that a purchase was delivered; `seen`: by its tokens its pictures were looked at.
+    pub(crate) fn delivered(&mut self, subject: &FormatSubject, format: &RequestFormat, seen: bool, at: Timestamp) {
+        if self.knowledge.subject(subject).deliver((format.method, format.fetch_links), seen, at) {
+            self.changes.push(subject, format.clone(), "proven", "");
+        }
+    }
+
     /// Notes that the submit of a purchase was not refused in the time in which refusals come, so that other purchases need
     /// not wait for its answer.
     pub(crate) fn presumed(&mut self, purchase: PurchaseId) {
         self.probes.presume(purchase);
+    }
+
+    /// Takes whether purchases that wait may go on: what they wait for has been answered, or is not awaited any more.
+    pub(crate) fn take_news(&mut self) -> bool {
+        self.probes.take_news()
     }
 
     /// Notes that a submit of a purchase says nothing about its format, or that its answer is not awaited any more.

@@ -51,4 +51,9 @@ impl FormatTable {
     pub(crate) fn strict() -> Self {
         Self::new(FirstContact::Strict, FormatBasis::default(), StoredFormats::default())
     }
+
+    /// Knows nothing, and tries formats out.
+    pub(crate) fn adapting() -> Self {
+        Self::new(FirstContact::Adapt, FormatBasis::default(), StoredFormats::default())
+    }
 }

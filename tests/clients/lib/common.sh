@@ -2,9 +2,11 @@
 # Sourced by the scripts of tests/clients: installs the packages, starts gateways and simulators on free ports
 # of the loopback, and stops them again.
 #
-# PROFILE=NAME makes all simulators differ from the documents, as config/profiles.toml says.
+# PROFILE=NAME makes all simulators differ from the documents, as config/profiles.toml says. Each gateway learns of it before
+# the suites begin, and the tests in differences.json are left out, which gives the reasons.
 #
 # The environment of the suites (no name begins with GATEWAY_, which would be a configuration key of the gateway):
+#   SUITE_PROFILE          how the simulators differ
 #   SUITE_PICTURES         folder of pictures to send
 #   SUITE_CLIENT           the row of the table that the results belong to; SUITE_RESULTS is the file for the results
 #   SUITE_GATEWAY          a gateway in sandbox mode, which all suites share
@@ -84,7 +86,7 @@ prepare() {
   trap 'exit 130' INT
   trap 'exit 143' TERM
   scratch=$(mktemp -d)
-  export SUITE_PICTURES=$scratch/pictures
+  export SUITE_PICTURES=$scratch/pictures SUITE_PROFILE=$profile
   mkdir "$SUITE_PICTURES"
   python3 "$here/lib/pictures.py" "$SUITE_PICTURES"
   python3 "$here/lib/scenario.py" "$here/lib/scenario.toml" "$profile" >"$scratch/scenario.toml"
@@ -212,6 +214,11 @@ start_rig() {
     GATEWAY_SERVER__INTERIM_RESPONSES=known_clients GATEWAY_SERVER__INTERIM_INTERVAL_S=1
   serve "$name-whitespace" "${ports[10]}" "${ports[11]}" -- "${common[@]}" GATEWAY_SERVER__JSON_HEARTBEAT_S=1
   record "$name" "${ports[7]}" "${ports[1]}"
+  local port
+  if [ "$profile" != documented ]; then
+    for port in 1 3 5 12 8 10; do first_contact "http://127.0.0.1:${ports[port]}" "$key"; done
+    curl -fsS -m 10 -X POST "$simulator/_simulator/reset"
+  fi
   # shellcheck disable=SC2034 # run.sh and curl.sh read it.
   rig=(
     SUITE_SIMULATOR="$simulator" SUITE_KEY="$key" SUITE_STRANGER_KEY="$stranger"
@@ -221,6 +228,13 @@ start_rig() {
     SUITE_IMPATIENT="http://127.0.0.1:${ports[5]}" SUITE_LENIENT="http://127.0.0.1:${ports[12]}"
     SUITE_INTERIM="http://127.0.0.1:${ports[8]}" SUITE_WHITESPACE="http://127.0.0.1:${ports[10]}"
   )
+}
+
+# first_contact GATEWAY KEY: an edit, so that the gateway learns which request formats are refused: a test counts its own
+# submits alone. The answer does not matter.
+first_contact() {
+  curl -sS -m 30 -o /dev/null -H "Authorization: Bearer $2" -F model=gpt-image-1.5 -F size=256x256 -F quality=low \
+    -F 'prompt=first contact' -F "image=@$SUITE_PICTURES/photo.png" "$1/v1/images/edits"
 }
 
 # record NAME PORT TO: passes connections from the port to the gateway, and records the answers in NAME.answers.

@@ -36,9 +36,15 @@ const sdk = process.env.SUITE_OPENAI ?? 'openai';
 export const { default: OpenAI, toFile } = await load(sdk);
 export const MAJOR = Number.parseInt(versionOf(sdk), 10);
 
+// Reasons, by the test that they are about: what differs with this profile of the simulator.
+const differences = JSON.parse(fs.readFileSync(path.join(here, '..', 'lib', 'differences.json')));
+const leftOut = new Map(
+  Object.entries(differences[setting('SUITE_PROFILE')] ?? {}).flatMap(([reason, names]) => names.map((name) => [name, reason])),
+);
+
 /** A test that fills a cell of the table that run.sh prints: that column of the client's row. */
 export function cell(column, title, run, { client = setting('SUITE_CLIENT'), version = versionOf(sdk) } = {}) {
-  test(title, async () => {
+  test(title, { skip: leftOut.get(title) ?? false }, async () => {
     let verdict = 'failed';
     try {
       await run();

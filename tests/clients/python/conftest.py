@@ -71,6 +71,17 @@ def picture_of(item, size=None, kind="PNG"):
     return picture
 
 
+# Reasons, by the test that they are about: what differs with this profile of the simulator.
+DIFFERENCES = json.loads((pathlib.Path(__file__).parent.parent / "lib" / "differences.json").read_text())
+LEFT_OUT = {name: reason for reason, names in DIFFERENCES.get(setting("SUITE_PROFILE"), {}).items() for name in names}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.name in LEFT_OUT:
+            item.add_marker(pytest.mark.skip(reason=LEFT_OUT[item.name]))
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "cell(column): the cell of the table that the test fills")
 

@@ -204,6 +204,11 @@ class Rig:
             give_up("the simulator refused more submits than it keeps: there is nothing to compare with")
         return [refusal for refusal in refusals if refusal["prompt"] is not None]
 
+    def accepted_prompts(self):
+        """Returns the prompts of all purchases so far, oldest first, also of one that is not yet in the simulator's log."""
+        _, _, data = call(self.simulator_port, "GET", "/_simulator/predictions")
+        return [one["parameters"]["prompt"] for one in json.loads(data)]
+
     def accepted(self):
         """Returns all purchases from the simulator's memory, checked against its log on disk."""
         _, _, data = call(self.simulator_port, "GET", "/_simulator/predictions")

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::formats::{Formats, MethodRefusal, SentRefusal, api_kind_of};
 use super::random::Random;
 use super::setting::Setting;
 use super::upstream::{Upstream, handle_of, refusal};
@@ -11,7 +12,6 @@ use crate::engine::jobs::{Jobs, ListOutcome, NewJob, StartTimes};
 use crate::engine::reuse::ReusePolicy;
 use crate::model::{ApiKind, Failure, JobId, PurchaseId, Timestamp};
 use crate::storage::journal::JobRecord;
-use crate::upstream::formats::{FormatOptions, FormatTable};
 use crate::upstream::{Finished, PollError, Polled, SubmitError, Submitted};
 
 /// Returns an event about a purchase, whether or not it can happen.
@@ -27,12 +27,13 @@ pub(super) fn event(purchase: PurchaseId, random: &mut Random) -> Event {
         6 => Event::NotGranted { purchase, failure: Failure::Stopping },
         7 => Event::Uploaded { purchase },
         8 | 9 => {
-            let result = match random.below(6) {
+            let result = match random.below(7) {
                 0 => Ok(Submitted::Accepted(handle_of(0, ApiKind::Prediction))),
                 1 => Ok(Submitted::Finished { handle: None, finished: finished() }),
                 2 => Ok(Submitted::Finished { handle: Some(handle_of(0, ApiKind::Unified)), finished: finished() }),
                 3 => Err(SubmitError::NotSent { message: String::new() }),
                 4 => Err(SubmitError::Unknown { message: String::new() }),
+                5 => Err(SentRefusal::Method(MethodRefusal::Unclear).error()),
                 _ => Err(refusal(random)),
             };
             Event::Submitted { purchase, result: SubmitResult { result, usable_accounts: Vec::new() } }
@@ -57,13 +58,13 @@ pub(super) fn event(purchase: PurchaseId, random: &mut Random) -> Event {
 /// Tells jobs what cannot happen to them, or not in this order.
 fn confuse(seed: u64) {
     let (setting, mut random) = (Setting::shared(), Random::seeded(seed));
-    let mut jobs = Jobs::new(setting.rules(&mut random), FormatTable::strict());
+    let mut jobs = Jobs::new(setting.rules(&mut random), Formats::new(&mut random).table());
     let job = JobId::new(Timestamp::from_millis(1), 1);
     let mut instant = setting.start;
     let record = Arc::new(JobRecord { id: job, ..setting.record.clone() });
-    let kind = if random.one_in(2) { ApiKind::OpenAi } else { ApiKind::Prediction };
     let times = StartTimes { start_by: instant + random.time(60_000), expected_start: instant };
-    let formats = FormatOptions::only(record.model.as_str(), kind);
+    let formats = Formats::options(&record.model, &mut random);
+    let kind = api_kind_of(&formats);
     let new = NewJob { record, api_kind: kind, formats, pictures: vec![1, 1], webhook: None, times };
     let policy = ReusePolicy { cache_allowed: true, is_retry: false, force_new: false };
     assert!(matches!(jobs.list_or_join(new, policy), Ok(ListOutcome::New(_))));

@@ -164,13 +164,17 @@ impl World {
         }
     }
 
-    /// At the end the journal knows everything, and each careful client has its answer.
-    pub(super) fn check_end(&mut self) {
+    /// Each careful client has its answer.
+    pub(super) fn check_answered(&mut self) {
         for (number, prompt) in self.prompts.iter().enumerate() {
             if prompt.is_careful && prompt.requests > 0 && !prompt.is_answered {
                 return self.violate(format!("prompt {number} never has an answer"));
             }
         }
+    }
+
+    /// At the end the journal knows everything.
+    pub(super) fn check_end(&mut self) {
         for number in 0..self.upstream.bought.len() {
             let bought = &self.upstream.bought[number];
             if bought.early {

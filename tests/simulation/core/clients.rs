@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::formats::api_kind_of;
 use super::journal::{Journal, Report};
 use super::live::{LiveJob, LivePurchase, Task};
 use super::setting::Setting;
@@ -12,7 +13,7 @@ use crate::engine::jobs::event::Event;
 use crate::engine::jobs::job::outcome::{FailureScope, stored_failure, stored_result};
 use crate::engine::jobs::{ListOutcome, NewJob, StartTimes};
 use crate::engine::reuse::{ReusePolicy, StoredCandidate};
-use crate::model::{ApiKind, EventId, Failure, Fingerprint, JobId, JobResult, Webhook};
+use crate::model::{EventId, Failure, Fingerprint, JobId, JobResult, Webhook};
 use crate::storage::journal::{JobRecord, Record, StoredJob};
 use crate::upstream::formats::FormatOptions;
 
@@ -25,7 +26,8 @@ type Outcome = Result<Arc<JobResult>, Failure>;
 #[derive(Debug)]
 pub(super) struct Prompt {
     pub(super) fingerprint: Fingerprint,
-    pub(super) kind: ApiKind,
+    /// The formats that it can be written in.
+    pub(super) formats: Arc<FormatOptions>,
     /// The number of pictures of each purchase.
     pub(super) pictures: Vec<u8>,
     /// One client wants it once: all its requests but the first are retries.
@@ -294,11 +296,12 @@ impl World {
             ..setting.record.clone()
         });
         let job = record.id;
-        let (purchases, kind) = (asked.pictures.len(), asked.kind);
+        let (purchases, formats) = (asked.pictures.len(), Arc::clone(&asked.formats));
+        let kind = api_kind_of(&formats);
         let new = NewJob {
             record: Arc::clone(&record),
             api_kind: kind,
-            formats: FormatOptions::only(record.model.as_str(), kind),
+            formats,
             pictures: asked.pictures.clone(),
             webhook: webhook.then(|| setting.webhook(index)),
             times: StartTimes { start_by, expected_start: self.instant() },
@@ -440,7 +443,10 @@ impl World {
                 self.look(index, Phase::Delivering);
             }
             Err(failure) => {
-                self.prompts[prompt].is_answered |= failure.may_have_been_bought();
+                let asked = &mut self.prompts[prompt];
+                // Where no format is accepted, a refusal is the answer.
+                let is_answer = failure.may_have_been_bought() || !self.formats.accepts(&asked.formats);
+                asked.is_answered |= is_answer;
                 self.leave(index, "has its failure");
             }
         }

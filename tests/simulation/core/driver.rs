@@ -12,6 +12,7 @@ use super::world::World;
 use crate::engine::jobs::event::{AppendOutcome, Effect, Event, Fetched, NextPoll, Step, SubmitResult};
 use crate::model::{Failure, JobId, JobResult, PurchaseId};
 use crate::storage::journal::{JobRecord, Record, StoredState};
+use crate::upstream::formats::SubmitFormat;
 use crate::upstream::{SubmitError, Submitted};
 
 impl World {
@@ -37,6 +38,7 @@ impl World {
         self.check(is_live || effects.is_empty(), || format!("effects for a job that has ended: {effects:?}"));
         self.carry_out(effects);
         self.check_needed(job);
+        self.check_kept();
     }
 
     /// Reports what concerns all jobs.
@@ -45,6 +47,7 @@ impl World {
         let now = self.now();
         let effects = self.jobs.handle(event, now);
         self.carry_out(effects);
+        self.check_kept();
     }
 
     pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
@@ -75,7 +78,7 @@ impl World {
                 let failure = Failure::Overloaded { retry_after: Duration::from_secs(1) };
                 return Some(Event::NotGranted { purchase, failure });
             }
-            Effect::Submit { purchase, attempt, .. } => self.submit(purchase, attempt),
+            Effect::Submit { purchase, attempt, format, .. } => self.submit(purchase, attempt, &format),
             Effect::SendLastByte { purchase, send } => {
                 self.note("send last byte", self.about(purchase), format_args!("{send}"));
                 let now = self.instant();
@@ -99,6 +102,10 @@ impl World {
             }
             Effect::ReleaseInFlight { purchase } => {
                 self.note("release", self.about(purchase), format_args!(""));
+                let is_kept = self.purchase(purchase).is_some_and(|live| live.kept_since.take().is_some());
+                if is_kept && self.variant == Variant::KeptGrantNotReturned {
+                    return None;
+                }
                 if let Some(permit) = self.purchase(purchase).and_then(|live| live.permit.take()) {
                     self.budget.release(&permit);
                 }
@@ -117,7 +124,8 @@ impl World {
                 self.after(pause, Task::Fetch { purchase, finished });
             }
             Effect::Publish { job, change } => self.publish(job, &change),
-            Effect::FormatsChanged(_) | Effect::ReportIdConflict { .. } => {}
+            Effect::FormatsChanged(_) => self.formats_changed(),
+            Effect::ReportIdConflict { .. } => {}
             Effect::CountLostAnswer { .. } => self.counts.lost_answers += 1,
             Effect::EndPurchase(ended) => self.end_purchase(&ended),
             Effect::EndJob { record, outcome } => self.end_job(&record, &outcome),
@@ -129,10 +137,12 @@ impl World {
         let purchase = purchase_of(step);
         self.note("append", self.about(purchase), format_args!("{}", name_of(step)));
         let (mut position, count) = (0, records.len());
+        let formats = self.formats.changes();
         let is_dropped = self.variant == Variant::WithdrawalNotAppended && matches!(step, Step::Withdrawal(_));
         for record in records.into_iter().filter(|_| !is_dropped) {
             match &record {
                 Record::Resubmitted { purchase } => {
+                    self.check_resubmit(*purchase);
                     if let Some(live) = self.purchase(*purchase) {
                         live.resubmitting = true;
                     }
@@ -184,7 +194,7 @@ impl World {
             }
             Step::Intent(_) | Step::Acceptance(_) => {}
         }
-        let report = Report::Step(step);
+        let report = Report::Step { step, formats };
         let outcome = if is_dropped || self.variant == Variant::DurableTooEarly {
             Some(AppendOutcome::Durable)
         } else {
@@ -204,8 +214,9 @@ impl World {
         self.budget.queue.push(purchase);
     }
 
-    fn submit(&mut self, purchase: PurchaseId, attempt: u32) {
-        self.note("submit", self.about(purchase), format_args!("attempt {attempt}"));
+    fn submit(&mut self, purchase: PurchaseId, attempt: u32, format: &SubmitFormat) {
+        let text = format.format.describe();
+        self.note("submit", self.about(purchase), format_args!("attempt {attempt}: {text}"));
         let (attempts_max, now) = (self.rules.submit_attempts_max, self.instant());
         let Some(live) = self.job(purchase.job) else {
             return self.violate(format!("{purchase} is submitted, and is not live"));
@@ -214,6 +225,7 @@ impl World {
         let one = &mut live.purchases[usize::from(purchase.slot)];
         let reservation = one.submission.as_mut().and_then(|submission| submission.reservation.take());
         let is_first = !std::mem::replace(&mut one.submitting, true);
+        (one.submits_with, one.kept_since) = (reservation, None);
         let Some(account) = reservation else {
             return self.violate(format!("{purchase} is submitted without a reservation"));
         };
@@ -221,9 +233,10 @@ impl World {
         self.check(!is_late, || format!("{purchase} is submitted too late"));
         self.check(is_first, || format!("{purchase} is submitted while it is being submitted"));
         self.check(attempt <= attempts_max, || format!("{purchase} has attempt {attempt} of {attempts_max}"));
+        self.check_format(purchase, account, format);
         self.counts.submits += 1;
-        let number = self.counts.submits;
-        self.ready.push(Task::Upload(Submit { purchase, number, account, commit: u64::MAX }));
+        let (number, method, refusal) = (self.counts.submits, format.format.method, self.formats.refusal(format));
+        self.ready.push(Task::Upload(Submit { purchase, number, account, method, refusal, commit: u64::MAX }));
     }
 
     pub(super) fn end_submits(&mut self, purchase: PurchaseId) {
@@ -294,6 +307,9 @@ impl World {
         self.note("submitted", self.about(purchase), format_args!("{result:?}"));
         let mut usable_accounts = Vec::new();
         let now = self.instant();
+        if self.purchase(purchase).is_some_and(|live| !live.ending && !live.has_ended) {
+            self.format_answered(submit, result.as_ref().err());
+        }
         if let Some(live) = self.purchase(purchase) {
             live.submitting = false;
             live.taken = result.is_ok().then_some(now);
@@ -336,6 +352,7 @@ impl World {
         }
         let account = self.budget.accounts[account].id.clone();
         self.handle(purchase.job, Event::Granted { purchase, account });
+        self.note_kept(purchase);
     }
 
     pub(super) fn on_fetched(&mut self, purchase: PurchaseId, fetched: Fetched) {

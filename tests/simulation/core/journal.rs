@@ -30,7 +30,11 @@ pub(super) struct Journal {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Report {
     /// The jobs.
-    Step(Step),
+    Step {
+        step: Step,
+        /// The number of the change of formats that must be stored before.
+        formats: u64,
+    },
     /// A client that looks something up, or appends a record of its own.
     Client(usize),
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::budget::Permit;
+use super::formats::SentRefusal;
 use super::journal::Report;
 use crate::engine::jobs::event::{AppendOutcome, Step};
-use crate::model::{Failure, PurchaseId, UpstreamId};
+use crate::model::{ApiKind, Failure, PurchaseId, UpstreamId};
 use crate::storage::journal::JobRecord;
+use crate::upstream::formats::InputMethod;
 use crate::upstream::{Finished, SubmitError, Submitted};
 
 /// What may happen next, where the real driver has a task that runs or waits.
@@ -67,6 +69,9 @@ pub(super) struct Submit {
     /// Its number among all submits.
     pub(super) number: usize,
     pub(super) account: usize,
+    pub(super) method: InputMethod,
+    /// Why its format is not accepted.
+    pub(super) refusal: Option<SentRefusal>,
     /// The position of its commit record in the journal.
     pub(super) commit: u64,
 }
@@ -101,6 +106,10 @@ pub(super) struct LivePurchase {
     pub(super) gated: Option<Submit>,
     /// When its last byte was allowed to leave.
     pub(super) sent: Option<Instant>,
+    /// Since when it keeps a grant while another purchase tries out a format.
+    pub(super) kept_since: Option<Instant>,
+    /// The account of its last submit.
+    pub(super) submits_with: Option<usize>,
     /// A submit is under way.
     pub(super) submitting: bool,
     /// A submit that had no effect is being journalled.
@@ -136,6 +145,12 @@ pub(super) enum FollowUp {
     Nothing,
     Poll,
     Fetch,
+}
+
+impl Submit {
+    pub(super) fn kind(self) -> ApiKind {
+        self.method.api_kind()
+    }
 }
 
 impl LivePurchase {

@@ -4,11 +4,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use super::clients::Prompt;
+use super::formats::Formats;
 use super::random::Random;
 use crate::config::{Config, Environment, OnUnknown};
 use crate::engine::jobs::rules::Rules;
 use crate::model::{
-    AccountId, ApiKind, Catalogue, Choices, ClientId, Digest, Fingerprint, IdempotencyKey, JobId, Size, Task, Timestamp,
+    AccountId, Catalogue, Choices, ClientId, Digest, Fingerprint, IdempotencyKey, JobId, Size, Task, Timestamp,
 };
 use crate::polling::planner::PollPlanner;
 use crate::storage::journal::JobRecord;
@@ -85,14 +86,10 @@ impl Setting {
     pub(super) fn prompts(&self, random: &mut Random) -> Vec<Prompt> {
         let fingerprints = &self.fingerprints[..=random.below(self.fingerprints.len())];
         let prompt = |&fingerprint: &Fingerprint| {
-            let kind = match random.below(4) {
-                0 => ApiKind::OpenAi,
-                1 => ApiKind::Unified,
-                _ => ApiKind::Prediction,
-            };
+            let formats = Formats::options(&self.record.model, random);
             let purchases = 1 + random.below(3);
             let pictures = (0..purchases).map(|_| if random.one_in(4) { 2 } else { 1 }).collect();
-            Prompt { fingerprint, kind, pictures, is_careful: !random.one_in(3), requests: 0, is_answered: false }
+            Prompt { fingerprint, formats, pictures, is_careful: !random.one_in(3), requests: 0, is_answered: false }
         };
         fingerprints.iter().map(prompt).collect()
     }

@@ -24,7 +24,13 @@ impl World {
     pub(super) fn run(&mut self, task: Task) {
         match task {
             Task::Journalled { report: Report::Client(client), .. } | Task::Client(client) => self.run_client(client),
-            Task::Journalled { report: Report::Step(step), outcome } => self.journalled(step, outcome),
+            Task::Journalled { report: Report::Step { step, formats }, outcome } => {
+                let task = Task::Journalled { report: Report::Step { step, formats }, outcome };
+                let waits = self.variant != Variant::FormatsStoredLate;
+                if !waits || self.formats.hold(formats, task).is_some() {
+                    self.journalled(step, outcome);
+                }
+            }
             Task::Granted { purchase, permit } => self.on_granted(purchase, permit),
             Task::NotGranted { purchase, failure } => {
                 self.note("not granted", self.about(purchase), format_args!("{failure:?}"));
@@ -41,7 +47,7 @@ impl World {
             }
             Task::Break(submit) => self.break_off(submit),
             Task::Answer { submit, result } => {
-                self.check_assumed(submit.purchase);
+                self.check_assumed(submit);
                 self.on_submitted(submit, result);
             }
             Task::StartPoll { purchase, accepted, id } => {
@@ -95,6 +101,7 @@ impl World {
             let [job, slot] = self.about(purchase);
             self.histories[job].purchases[slot].resubmits += 1;
         }
+        let has_learned = self.note_firm(step, outcome);
         let before = self.counts.lost_answers;
         self.handle(purchase.job, Event::Journalled { step, outcome });
         let counted = self.counts.lost_answers - before;
@@ -102,6 +109,9 @@ impl World {
         if let (Step::Intent(job), false) = (step, is_durable) {
             let is_queued = self.budget.has_queued(job);
             self.check(!is_queued, || format!("{job} is not in the journal, and waits for the budget"));
+        }
+        if has_learned && self.random.one_in(6) {
+            self.cut_power();
         }
     }
 
@@ -118,14 +128,14 @@ impl World {
     }
 
     /// A submit without an answer for long counts as accepted.
-    fn check_assumed(&mut self, purchase: PurchaseId) {
+    fn check_assumed(&mut self, submit: Submit) {
+        let Submit { purchase, .. } = submit;
         let (now, next) = (self.instant(), self.jobs.next_timeout());
-        let kind = self.prompts[self.histories[self.number(purchase.job)].prompt].kind;
         let Some(live) = self.purchase(purchase) else { return };
         let is_long = live.sent.is_some_and(|sent| now - sent >= ACCEPTED_AFTER);
         let is_assumed = live.permit.as_ref().is_none_or(|permit| permit.acknowledged);
         let is_due = next.is_some_and(|next| next <= now);
-        let holds = kind != ApiKind::OpenAi || !is_long || is_assumed || is_due;
+        let holds = submit.kind() != ApiKind::OpenAi || !is_long || is_assumed || is_due;
         self.check(holds, || format!("the submit of {purchase} delays others for as long as its answer takes"));
     }
 
@@ -148,6 +158,7 @@ impl World {
         self.handle_all(Event::TimePassed);
         let next = self.jobs.next_timeout();
         self.check(next.is_none_or(|next| next > self.instant()), || "a time-out stays due".to_owned());
+        self.check_waits();
         for index in 0..self.live.len() {
             if let Some(job) = self.live.get(index).map(|live| live.record.id) {
                 self.check_needed(job);
@@ -168,9 +179,14 @@ impl World {
                 let refused = Err(refusal(&mut self.random));
                 return self.on_submitted(submit, refused);
             }
-            12 => {
+            12 if submit.refusal.is_none() => {
                 let submitted = self.buy_early(submit);
                 return self.on_submitted(submit, Ok(submitted));
+            }
+            13..20 => {
+                if let Some(refusal) = submit.refusal {
+                    return self.on_submitted(submit, Err(refusal.error()));
+                }
             }
             _ => {}
         }
@@ -218,8 +234,17 @@ impl World {
         self.check(!has_ended, || format!("the last byte of {purchase} leaves after its end"));
         let dropped = self.histories[job].dropped;
         self.check(!dropped, || format!("the last byte of {purchase} leaves, and no client needs it"));
-        let kind = self.prompts[self.histories[job].prompt].kind;
+        let kind = submit.kind();
         let fate = self.upstream.fate(kind, &mut self.random);
+        if let Some(refusal) = submit.refusal
+            && !matches!(fate, SubmitFate::RequestLost | SubmitFate::AnswerLost)
+        {
+            self.note("last byte", [job, slot], format_args!("format refused: {refusal:?}"));
+            let slow = if self.random.one_in(8) { 8 } else { 1 };
+            let pause = self.random.time(slow * 1000);
+            return self.after(pause, Task::Answer { submit, result: Err(refusal.error()) });
+        }
+        let fate = if submit.refusal.is_some() { SubmitFate::RequestLost } else { fate };
         self.note("last byte", [job, slot], format_args!("{fate:?}"));
         let mut number = None;
         if fate.is_bought() {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::Variant;
 use super::budget::Budget;
 use super::clients::{Client, Prompt, Subscription};
+use super::formats::Formats;
 use super::journal::Journal;
 use super::live::{LiveJob, Task};
 use super::random::{Random, Trace};
@@ -14,7 +15,6 @@ use crate::engine::jobs::Jobs;
 use crate::engine::jobs::event::Now;
 use crate::engine::jobs::rules::Rules;
 use crate::model::{JobId, PurchaseId, Timestamp};
-use crate::upstream::formats::FormatTable;
 
 /// What clients and the outside do in one life.
 const OPERATIONS: usize = 40;
@@ -42,6 +42,7 @@ pub(super) struct World {
     pub(super) cache_on: bool,
     pub(super) journal: Journal,
     pub(super) upstream: Upstream,
+    pub(super) formats: Formats,
     pub(super) prompts: Vec<Prompt>,
     pub(super) histories: Vec<History>,
     pub(super) subscriptions: Vec<Subscription>,
@@ -74,6 +75,9 @@ pub(super) struct Counts {
     pub(super) crashes: usize,
     pub(super) resubmits: usize,
     pub(super) lost_answers: usize,
+    pub(super) refused_formats: usize,
+    /// Grants that were kept for a while.
+    pub(super) kept_grants: usize,
 }
 
 /// What the world knows of a job, whatever the gateway knows.
@@ -101,6 +105,7 @@ impl World {
         let mut random = Random::seeded(seed);
         let setting = Setting::shared();
         let rules = setting.rules(&mut random);
+        let formats = Formats::new(&mut random);
         let budget = Budget::new(&setting.accounts, &mut random);
         Self {
             variant,
@@ -120,7 +125,8 @@ impl World {
             draining: false,
             unlogged: false,
             results_failed: false,
-            jobs: Jobs::new(rules.clone(), FormatTable::strict()),
+            jobs: Jobs::new(rules.clone(), formats.table()),
+            formats,
             rules,
             live: Vec::new(),
             budget,
@@ -144,7 +150,7 @@ impl World {
     /// Lets everything end: each careful client retries until it has its answer.
     fn finish(&mut self) {
         self.upstream.calm = true;
-        for _ in 0..60 {
+        for round in 0..60 {
             if !self.running {
                 self.start();
             }
@@ -154,10 +160,17 @@ impl World {
             }
             if self.draining || self.journal.failed || self.results_failed || self.unlogged {
                 self.stop();
-            } else if !self.retry_unanswered() {
+                continue;
+            }
+            if round > 2 {
+                // Submits in other formats are limited by the hour.
+                self.pass(Duration::from_mins(30));
+            }
+            if !self.retry_unanswered() {
                 break;
             }
         }
+        self.check_answered();
         if self.random.one_in(2) {
             self.cut_power();
             while !self.running {
@@ -165,7 +178,21 @@ impl World {
             }
             self.rest();
         }
+        if self.random.one_in(2) {
+            self.ask_once_more();
+        }
         self.check_end();
+    }
+
+    /// Other clients ask for the same, when the formats that are accepted are known as far as they can be.
+    fn ask_once_more(&mut self) {
+        for prompt in 0..self.prompts.len() {
+            self.prompts[prompt].is_careful = false;
+            for _ in 0..2 {
+                self.request(prompt, Duration::from_mins(10));
+            }
+        }
+        self.rest();
     }
 
     /// Takes steps until nothing is left to happen.
@@ -202,8 +229,9 @@ impl World {
         }
         let is_due = self.jobs.next_timeout().is_some_and(|at| at <= self.instant());
         let syncs = 2 * usize::from(self.journal.pending() > 0);
+        let stores = usize::from(self.formats.can_be_stored(self.ready.is_empty()));
         let grants = usize::from(self.budget.can_grant());
-        let choices = self.ready.len() + syncs + grants + usize::from(is_due);
+        let choices = self.ready.len() + syncs + stores + grants + usize::from(is_due);
         if choices == 0 {
             return self.skip();
         }
@@ -219,7 +247,9 @@ impl World {
             }
         } else if choice < self.ready.len() + syncs {
             self.sync();
-        } else if choice < self.ready.len() + syncs + grants {
+        } else if choice < self.ready.len() + syncs + stores {
+            self.store_formats();
+        } else if choice < self.ready.len() + syncs + stores + grants {
             self.grant();
         } else {
             self.time_out();
@@ -305,7 +335,8 @@ impl World {
         self.journal.cut_power();
         self.running = false;
         (self.draining, self.unlogged, self.results_failed) = (false, false, false);
-        self.jobs = Jobs::new(self.rules.clone(), FormatTable::strict());
+        self.formats.cut_power(self.variant);
+        self.jobs = Jobs::new(self.rules.clone(), self.formats.table());
         self.live.clear();
         self.clients.clear();
         self.ready.clear();

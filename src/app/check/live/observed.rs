@@ -139,7 +139,6 @@ fn describe(error: &SubmitError) -> String {
 
 /// Returns the upstream's text in a failure, or the failure's name.
 pub(super) fn failure_text(failure: &Failure) -> String {
-    let message =
-        serde_json::to_value(failure).ok().and_then(|fields| Some(fields.get("message")?.as_str()?.to_owned()));
-    message.filter(|text| !text.is_empty()).unwrap_or_else(|| failure.name().replace('_', " "))
+    let message = failure.message().filter(|text| !text.is_empty());
+    message.map_or_else(|| failure.name().replace('_', " "), str::to_owned)
 }

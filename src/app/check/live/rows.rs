@@ -3,7 +3,7 @@
 use super::observed::{Observed, ObservedSubmit};
 use super::picture::Measurement;
 use super::shape;
-use crate::app::check::report::{Row, Verdict};
+use crate::app::check::report::{EXIT_ADVICE, KEY_ADVICE, Row, Verdict};
 use crate::model::{Failure, Size, StoredPicture, Usage, Usd};
 use crate::upstream::formats::{AuthStyle, InputMethod};
 use crate::upstream::{ExchangeKind, Observation, Output};
@@ -61,11 +61,9 @@ pub(super) fn failed(failure: &Failure, text: &str, ids: &str) -> Row {
 
 fn refusal_advice(failure: &Failure) -> &'static str {
     match failure {
-        Failure::KeyRefused { .. } => "set a valid key of the account (GPTPROTO_API_KEY)",
+        Failure::KeyRefused { .. } => KEY_ADVICE,
         Failure::BalanceExhausted { .. } => "top up the account",
-        Failure::EdgeRefused { .. } => {
-            "nothing is wrong with the key: use another exit address (network, proxy or server region)"
-        }
+        Failure::EdgeRefused { .. } => EXIT_ADVICE,
         Failure::ModelNotPermitted { .. } => "try another model (--model), or have the account permitted for this one",
         Failure::ModelUnavailable { .. } => "try another model (--model), or later",
         Failure::Unreachable { .. } => "see that this machine may connect to upstream.base_url",

@@ -38,9 +38,15 @@ impl Purchase {
         cx: &mut Context<'_>,
     ) {
         let Fetched { pictures, usage, durable, .. } = fetched;
+        let counted = usage.is_some_and(|usage| usage.input_tokens > 0);
         let end = PurchaseEnd::Pictures { upstream: upstream.clone(), pictures, usage, at: cx.now.timestamp };
-        if let Some(SentFormat { subject, format }) = sent.filter(|_| end.missed_inputs(cx.job.record.inputs)) {
-            cx.formats.suspect(&subject, &format, FormatProblem::InputsUnseen, cx.now.timestamp);
+        if let Some(SentFormat { subject, format }) = sent {
+            let at = cx.now.timestamp;
+            if end.missed_inputs(cx.job.record.inputs) {
+                cx.formats.suspect(&subject, &format, FormatProblem::InputsUnseen, at);
+            } else {
+                cx.formats.delivered(&subject, &format, counted, at);
+            }
         }
         self.enter_recorded(State::Ending(PendingEnd { end, upstream, since, recordable: durable }), cx);
     }

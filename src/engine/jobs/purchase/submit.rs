@@ -27,8 +27,9 @@ impl Purchase {
         }
     }
 
-    /// Asks again for a format: once another purchase is answered through the account, or after a time for `None`.
-    /// `usable`: the grant is still of use; otherwise it is returned, and the budget is asked again.
+    /// Asks again for a format: once another purchase is answered through the account, or for `None` when what it waited
+    /// for has ended, and after a time. `usable`: the grant is still of use; otherwise it is returned, and the budget is
+    /// asked again.
     pub(in crate::engine::jobs) fn ask_for_format(
         &mut self,
         answered: Option<&AccountId>,

@@ -1,5 +1,6 @@
 //! The races in the header of `jobs.rs`: each in both orders.
 
+mod formats;
 mod journal;
 mod requests;
 mod stops;

@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::polling::planner::PollPlanner;
 use crate::storage::journal::{JobRecord, StoredJob, StoredPurchase, StoredState};
-use crate::upstream::formats::{FormatOptions, FormatRules, FormatTable};
+use crate::upstream::formats::{FormatOptions, FormatRefusal, FormatRules, FormatTable, InputMethod};
 use crate::upstream::{Finished, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted};
 
 /// One picture costs $0.5, a token in $1, and a token out $2.
@@ -60,7 +60,7 @@ pub(super) struct Script {
     start: Instant,
     /// Time since the start.
     passed: Duration,
-    /// Changes of what is known of formats are among the effects.
+    /// Formats, and changes of what is known of them, are among the effects.
     pub(super) shows_formats: bool,
 }
 
@@ -74,6 +74,8 @@ pub(super) struct Request {
     /// The number of input pictures.
     pub(super) inputs: u8,
     pub(super) api_kind: ApiKind,
+    /// The input methods that it can be sent with; where there is none, that of the API.
+    pub(super) methods: &'static [InputMethod],
     pub(super) model: &'static str,
     pub(super) key: Option<&'static str>,
     pub(super) kept: bool,
@@ -89,6 +91,7 @@ impl Default for Request {
             purchases: vec![1],
             inputs: 0,
             api_kind: ApiKind::Prediction,
+            methods: &[],
             model: "painter",
             key: None,
             kept: false,
@@ -274,7 +277,10 @@ impl Script {
         let new = NewJob {
             record: Arc::new(request.record(id)),
             api_kind: request.api_kind,
-            formats: FormatOptions::only(request.model, request.api_kind),
+            formats: match request.methods {
+                [] => FormatOptions::only(request.model, request.api_kind),
+                methods => FormatOptions::for_test(request.model, methods),
+            },
             pictures: request.purchases.clone(),
             webhook: request.webhook.then_some(webhook),
             times: StartTimes {
@@ -486,6 +492,12 @@ impl Script {
         self.pushed_back(slot, Pushback::Account { retry_after: None }, &[])
     }
 
+    /// The input method is refused.
+    pub(super) fn format_refused(&mut self, slot: u8) -> String {
+        let failure = Failure::InvalidRequest { message: text("wrong image url") };
+        self.submitted(slot, Err(SubmitError::FormatRefused { refusal: FormatRefusal::Inputs, failure }), &[])
+    }
+
     /// The account's key is refused, and these accounts may still be used.
     pub(super) fn key_refused(&mut self, slot: u8, usable: &[&str]) -> String {
         self.pushed_back(slot, Pushback::Key { reason: Failure::KeyRefused { message: text("401") } }, usable)
@@ -579,6 +591,14 @@ impl Script {
         self.poll_on(slot);
         self.done(slot);
         self.fetched(slot, 1);
+    }
+
+    /// Takes steps of the first job.
+    pub(super) fn first<T>(&mut self, steps: impl FnOnce(&mut Self) -> T) -> T {
+        let present = std::mem::replace(&mut self.job, self.listed[0]);
+        let done = steps(self);
+        self.job = present;
+        done
     }
 
     pub(super) fn purchase(&self, slot: u8) -> PurchaseId {

@@ -1,12 +1,13 @@
 //! Which event means something in which state of a purchase.
 
-use super::script::{Script, pictures, seconds};
+use super::script::{Request, Script, pictures, seconds};
 use crate::engine::jobs::event::AppendOutcome::{Durable, Failed};
+use crate::upstream::formats::FormatTable;
 
 /// A way to a state of the first purchase. Another purchase of the job is polled meanwhile.
 type Way = fn(&mut Script);
 
-const STATES: [(&str, Way); 12] = [
+const STATES: [(&str, Way); 13] = [
     ("queued", |_| {}),
     ("late", |jobs| {
         jobs.wait(seconds(60));
@@ -15,6 +16,14 @@ const STATES: [(&str, Way); 12] = [
     ("pausing", |jobs| {
         jobs.granted(0);
         jobs.not_sent(0);
+    }),
+    ("awaiting format", |jobs| {
+        jobs.jobs.formats = FormatTable::adapting();
+        // Another job tries the format out.
+        jobs.list_recorded(&Request { prompt: "a hare", ..Request::default() });
+        jobs.granted(0);
+        jobs.job = jobs.listed[0];
+        assert_eq!(jobs.granted(0), "");
     }),
     ("uploading", |jobs| {
         jobs.granted(0);
@@ -63,11 +72,12 @@ const EVENTS: [(&str, Report); 11] = [
 /// `x`: something follows. `r`, `b`: an event that comes too late or is foreign; the grant is returned unused, or the
 /// submit is broken off. `.`: nothing.
 #[rustfmt::skip]
-const EXPECTED: [&str; 12] = [
+const EXPECTED: [&str; 13] = [
 //   granted not  upload commit answer withdr accept poll fetch end drain
     "x       x    b      .      r      .      .      .    .     .   x", // queued
     "r       x    b      .      r      .      .      .    .     .   x", // late
     "r       x    b      .      r      .      .      .    .     .   x", // pausing
+    "r       x    b      .      r      .      .      .    .     .   x", // awaiting format
     "r       .    x      .      x      .      .      .    .     .   .", // uploading
     "r       .    b      x      x      .      .      .    .     .   .", // committing
     "r       .    b      .      x      .      .      .    .     .   .", // submitted

@@ -41,8 +41,9 @@ impl Script {
             }
             Effect::Enqueue { purchase } => format!("enqueue {}", name(purchase)),
             Effect::ExplainDelay { purchase } => format!("explain {}", name(purchase)),
-            Effect::Submit { purchase, pictures, attempt, .. } => {
-                format!("submit {} #{attempt} x{pictures}", name(purchase))
+            Effect::Submit { purchase, pictures, attempt, format } => {
+                let how = if self.shows_formats { format!(" as {}", format.format.describe()) } else { String::new() };
+                format!("submit {} #{attempt} x{pictures}{how}", name(purchase))
             }
             Effect::SendLastByte { purchase, send: true } => format!("send {}", name(purchase)),
             Effect::SendLastByte { purchase, send: false } => format!("break off {}", name(purchase)),

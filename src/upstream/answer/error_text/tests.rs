@@ -47,6 +47,7 @@ fn words_count_in_one_sense_only() {
                 "Input may not meet the guidelines.",
                 "Your request was rejected by our safety system",
                 "blocked by moderation",
+                "Your prompt violates our usage policies.",
                 "内容违规",
                 "包含敏感词",
             ],
@@ -112,4 +113,35 @@ fn texts_are_bounded_and_free_of_control_characters() {
     let body = json!({"error": {"message": format!("a\r\nb{}", "x".repeat(2000))}}).to_string();
     let text = message_of(body.as_bytes()).unwrap();
     assert!(text.starts_with("a  b") && text.chars().count() == TEXT_CHARS_MAX);
+}
+
+#[test]
+fn the_words_of_an_address_are_no_words_of_the_service() {
+    type Is = fn(&ErrorText) -> bool;
+    let others: [Is; 6] = [
+        ErrorText::is_balance,
+        ErrorText::is_channel,
+        ErrorText::is_key,
+        ErrorText::is_load,
+        ErrorText::is_policy,
+        ErrorText::is_rate,
+    ];
+    for address in [
+        "https://x.example/credits/balance/token/overloaded/rate_limit.png?content_policy=无可用渠道余额违规",
+        "HTTP://x.example/quota",
+        "data:image/png;base64,creditstokenquota",
+    ] {
+        for message in [
+            format!("wrong image url: {address}"),
+            format!("wrong image url '{address}'."),
+            format!("wrong image url({address})"),
+        ] {
+            let text = text(&message);
+            assert!(!others.iter().any(|is| is(&text)), "{message}");
+            assert_eq!(text.named(std::iter::empty()), Some(Named::Inputs), "{message}");
+            assert_eq!(text.message, message, "it is shown as it came");
+        }
+    }
+    assert!(text("https://x.example/a.png cannot be used: Insufficient balance").is_balance());
+    assert_eq!(text("cannot read data:image/png;base64,AAAA").named(std::iter::empty()), Some(Named::Inputs));
 }

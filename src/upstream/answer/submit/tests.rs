@@ -240,8 +240,14 @@ fn errors_under_a_success_are_read_by_their_code() {
         assert_eq!(under_200(silent.clone()), "unk", "{silent}");
     }
     // Some relays answer everything with 400.
-    let code_in_body = json!({"error": {"message": "slow down", "type": "429"}});
-    assert_eq!(word(&first(400, &code_in_body.to_string())), "acct");
+    let under_400 = |body: serde_json::Value| word(&first(400, &body.to_string()));
+    assert_eq!(under_400(json!({"error": {"message": "slow down", "type": "429"}})), "acct");
+    for code in [500, 502, 504, 524] {
+        assert_eq!(under_400(json!({"error": {"message": "upstream timeout", "code": code}})), "unk", "{code}");
+    }
+    assert_eq!(under_400(json!({"code": 1001, "message": "no luck"})), "unk", "a code that is no status");
+    assert_eq!(under_400(json!({"error": {"message": "Not this one", "type": "503"}})), "req");
+    assert_eq!(under_400(json!({"error": {"message": "wrong image url", "type": "503"}})), "inputs");
 }
 
 #[test]

@@ -143,7 +143,8 @@ fn without_picture(data: &[u8]) -> Option<SubmitAnswer> {
     let mut answer = submit_answer(data);
     if let SubmitAnswer::Error(text) = &mut answer
         && text.code.is_none()
-        && is_server_error(data)
+        && !text.is_policy()
+        && !is_of_request(data)
     {
         // The call was accepted as a stream, and nothing says that the service had not begun.
         text.code = Some(StatusCode::INTERNAL_SERVER_ERROR);
@@ -151,9 +152,11 @@ fn without_picture(data: &[u8]) -> Option<SubmitAnswer> {
     (answer != SubmitAnswer::Unusable).then_some(answer)
 }
 
-fn is_server_error(data: &[u8]) -> bool {
+/// Whether an error is called one of the request.
+fn is_of_request(data: &[u8]) -> bool {
     let data = json::parse(data).unwrap_or_default();
-    data.pointer("/error/type").and_then(Value::as_str).is_some_and(|kind| kind.contains("server_error"))
+    let kind = data.pointer("/error/type").and_then(Value::as_str).unwrap_or_default();
+    ["invalid_request", "user_error"].iter().any(|name| kind.contains(name))
 }
 
 /// Decodes an item that does not borrow from the answer.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::stored::clipped;
-use super::super::{AuthStyle, FormatOptions, FormatProblem, FormatSubject, InputMethod, RequestFormat};
+use super::super::{AuthStyle, FormatOptions, FormatProblem, FormatRefusal, FormatSubject, InputMethod, RequestFormat};
 use super::tries::FormatTries;
 use crate::model::{AccountId, ModelId, PurchaseId, Task, Timestamp};
 
@@ -27,6 +27,19 @@ pub(super) struct Knowledge {
 impl Knowledge {
     pub(super) fn auth(&self, account: &AccountId) -> AuthState {
         self.accounts.get(account).copied().unwrap_or_default()
+    }
+
+    /// Notes what a refusal suggests of how the key of an account is sent, of which nothing is known for certain.
+    /// `other`: the other style is left to try.
+    pub(super) fn guess_auth(&mut self, account: &AccountId, sent: AuthStyle, refusal: &FormatRefusal, other: bool) {
+        let style = match refusal {
+            FormatRefusal::Auth if other => sent.other(),
+            FormatRefusal::Auth => AuthStyle::default(),
+            // The key was read before that.
+            FormatRefusal::Inputs | FormatRefusal::Field(_) | FormatRefusal::Size => sent,
+            FormatRefusal::Path | FormatRefusal::Unclear => return,
+        };
+        self.accounts.insert(account.clone(), AuthState { style, proven: false });
     }
 
     /// Returns whether a submit of a subject was accepted.
@@ -109,6 +122,17 @@ pub(super) enum MethodState {
         at: Timestamp,
         why: String,
     },
+}
+
+impl MethodState {
+    /// Returns the name in the state file and on the status page.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Proven { .. } => "proven",
+            Self::Refused(_) => "refused",
+            Self::Suspect { .. } => "suspect",
+        }
+    }
 }
 
 /// A refusal that is remembered.
@@ -236,17 +260,28 @@ impl SubjectState {
         at: Timestamp,
     ) -> Option<&'static str> {
         let why = clipped(problem.text());
-        let (state, name) = match self.methods.get(&method) {
+        let state = match self.methods.get(&method) {
             Some(MethodState::Refused(_)) => return None,
             Some(MethodState::Suspect { .. }) if problem == FormatProblem::InputsUnseen => return None,
             Some(MethodState::Suspect { .. }) => {
-                let refused = Refused { at, text: why, count: 1, confirmed: true, by: None };
-                (MethodState::Refused(refused), "refused")
+                MethodState::Refused(Refused { at, text: why, count: 1, confirmed: true, by: None })
             }
-            Some(MethodState::Proven { .. }) | None => (MethodState::Suspect { at, why }, "suspect"),
+            Some(MethodState::Proven { .. }) | None => MethodState::Suspect { at, why },
         };
+        let name = state.name();
         self.methods.insert(method, state);
         Some(name)
+    }
+
+    /// Notes that a purchase was delivered. That ends the suspicion by a task that failed, whose own pictures were at
+    /// fault, and where its pictures were `seen` any other. Returns whether the method was suspect.
+    pub(super) fn deliver(&mut self, method: Method, seen: bool, at: Timestamp) -> bool {
+        let Some(MethodState::Suspect { why, .. }) = self.methods.get(&method) else { return false };
+        if !seen && *why == FormatProblem::InputsUnseen.text() {
+            return false;
+        }
+        self.methods.insert(method, MethodState::Proven { at, refusals: 0 });
+        true
     }
 }
 

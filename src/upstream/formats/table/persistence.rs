@@ -48,17 +48,15 @@ fn stored_subject(subject: &FormatSubject, known: &SubjectState) -> StoredSubjec
 }
 
 fn stored_method((method, fetch_links): Method, state: &MethodState) -> StoredMethod {
-    let (name, at, text, count, confirmed) = match state {
-        MethodState::Proven { at, refusals } => ("proven", at, "", u32::from(*refusals), false),
-        MethodState::Refused(refused) => {
-            ("refused", &refused.at, refused.text.as_str(), refused.count, refused.confirmed)
-        }
-        MethodState::Suspect { at, why } => ("suspect", at, why.as_str(), 1, false),
+    let (at, text, count, confirmed) = match state {
+        MethodState::Proven { at, refusals } => (at, "", u32::from(*refusals), false),
+        MethodState::Refused(refused) => (&refused.at, refused.text.as_str(), refused.count, refused.confirmed),
+        MethodState::Suspect { at, why } => (at, why.as_str(), 1, false),
     };
     StoredMethod {
         method: method.name().to_owned(),
         fetch_links,
-        state: name.to_owned(),
+        state: state.name().to_owned(),
         at: at.millis(),
         text: text.to_owned(),
         count,

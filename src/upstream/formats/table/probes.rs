@@ -26,6 +26,8 @@ pub(super) struct Probes {
     waiting: BTreeMap<PurchaseId, Instant>,
     /// The last purchases that were let through although everything is known to be refused.
     asking: BTreeMap<FormatSubject, Probe>,
+    /// Those that wait need not wait for what has ended, or was presumed, since this was last taken.
+    has_news: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,15 +108,25 @@ impl Probes {
     /// Notes that the probe of a purchase is presumed to be accepted, so that others need not wait for its answer.
     pub(super) fn presume(&mut self, purchase: PurchaseId) {
         let probes = self.subjects.values_mut().chain(self.accounts.values_mut());
-        probes.filter(|probe| probe.purchase == purchase).for_each(|probe| probe.presumed = true);
+        for probe in probes.filter(|probe| probe.purchase == purchase) {
+            probe.presumed = true;
+            self.has_news = true;
+        }
+    }
+
+    /// Takes whether a probe has ended or was presumed to be accepted since the last call.
+    pub(super) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
     }
 
     /// Ends the roles of a purchase, except those for a subject that it is about to try.
     pub(super) fn release(&mut self, purchase: PurchaseId, except: Option<&FormatSubject>) {
+        let before = self.subjects.len() + self.accounts.len();
         self.subjects.retain(|subject, probe| probe.purchase != purchase || Some(subject) == except);
         self.accounts.retain(|account, probe| {
             probe.purchase != purchase || except.is_some_and(|subject| subject.account == *account)
         });
+        self.has_news |= self.subjects.len() + self.accounts.len() < before;
         if except.is_none() {
             self.waiting.remove(&purchase);
         }

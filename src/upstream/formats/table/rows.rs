@@ -31,14 +31,14 @@ pub(super) fn of(knowledge: &Knowledge) -> Vec<FormatRow> {
         let parameters = knowledge.parameters.get(&(account.clone(), model.clone(), *task));
         for (&(method, fetch_links), state) in &known.methods {
             let mut format = RequestFormat { fetch_links, ..RequestFormat::documented(method) };
-            let (state, since, reason) = match state {
+            let (since, reason) = match state {
                 MethodState::Proven { at, .. } => {
                     format.auth = knowledge.auth(account).style;
                     format.omitted = parameters.iter().flat_map(|known| known.omitted.keys().cloned()).collect();
-                    ("proven", *at, String::new())
+                    (*at, String::new())
                 }
-                MethodState::Refused(refused) => ("refused", refused.at, refused.text.clone()),
-                MethodState::Suspect { at, why } => ("suspect", *at, why.clone()),
+                MethodState::Refused(refused) => (refused.at, refused.text.clone()),
+                MethodState::Suspect { at, why } => (*at, why.clone()),
             };
             rows.push(FormatRow {
                 account: account.to_string(),
@@ -47,7 +47,7 @@ pub(super) fn of(knowledge: &Knowledge) -> Vec<FormatRow> {
                 inputs: *inputs,
                 masked: *masked,
                 method: format.describe(),
-                state,
+                state: state.name(),
                 since: since.to_string(),
                 reason,
             });

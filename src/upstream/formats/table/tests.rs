@@ -163,11 +163,34 @@ fn one_purchase_at_a_time_tries_what_is_unknown() {
     assert_eq!(script.choose(1), FormatChoice::Wait { until }, "the wait does not begin again");
     assert_eq!(script.sends(0), "base64_images", "asked again after a pushback, it is still the one");
     assert_eq!(script.refuse(0, FormatRefusal::Inputs), FormatVerdict::TryAnother);
-    assert_eq!(script.sends(1), "multipart", "the first one may have to wait for its turn, and others not for that");
+    assert!(script.table.take_news());
+    assert_eq!(script.sends(1), "multipart", "the next one tries what is left");
     assert_eq!(script.sends(0), "waits");
+    assert!(!script.table.take_news());
     script.accept(1);
+    assert!(script.table.take_news());
     assert_eq!(script.buys(0), "multipart");
+    assert_eq!(script.states(), [("base64_images".to_owned(), "refused"), ("multipart".to_owned(), "proven")]);
     assert_eq!(script.table.probes.waits(), 0);
+}
+
+#[test]
+fn the_next_one_does_not_send_the_key_as_it_was_refused() {
+    let mut script = Script::new(&[A, C]);
+    assert_eq!(script.sends(0), "base64_images");
+    assert_eq!(script.sends(1), "waits");
+    assert_eq!(script.refuse(0, FormatRefusal::Auth), FormatVerdict::TryAnother);
+    assert_eq!(script.buys(1), "base64_images, raw key");
+    assert_eq!(script.buys(0), "base64_images, raw key");
+
+    // The first refusal was no matter of the style.
+    let mut script = Script::new(&[A, C]);
+    script.sends(0);
+    script.refuse(0, FormatRefusal::Auth);
+    assert_eq!(script.sends(1), "base64_images, raw key");
+    assert_eq!(script.refuse(1, FormatRefusal::Auth), FormatVerdict::TryAnother);
+    assert_eq!(script.buys(1), "base64_images");
+    assert_eq!(script.buys(0), "base64_images", "that it was refused this way counts for less than a success");
 }
 
 #[test]
@@ -519,6 +542,24 @@ fn a_suspect_method_is_the_last_choice_and_refused_after_a_second_failed_task() 
     assert_eq!(script.states()[1], ("multipart".to_owned(), "refused"));
     script.elapsed = Duration::from_hours(7 * 24);
     assert_eq!(script.buys(2), "base64_images");
+}
+
+#[test]
+fn failed_tasks_of_single_pictures_refuse_no_method_that_delivers() {
+    let mut script = Script::new(&[A, C]);
+    script.buys(0);
+    let format = RequestFormat::documented(InputMethod::Base64Images);
+    for _ in 0..5 {
+        script.table.suspect(&subject(), &format, FormatProblem::TaskFailed("invalid image"), script.at());
+        assert_eq!(script.states()[0], ("base64_images".to_owned(), "suspect"));
+        script.table.delivered(&subject(), &format, false, script.at());
+        assert_eq!(script.states()[0], ("base64_images".to_owned(), "proven"));
+    }
+    script.table.suspect(&subject(), &format, FormatProblem::InputsUnseen, script.at());
+    script.table.delivered(&subject(), &format, false, script.at());
+    assert_eq!(script.states()[0].1, "suspect", "a result without a count says nothing of that");
+    script.table.delivered(&subject(), &format, true, script.at());
+    assert_eq!(script.states()[0].1, "proven");
 }
 
 #[test]

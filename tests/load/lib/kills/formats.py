@@ -21,12 +21,10 @@ refused too often    refusals of an operation beyond three for each prediction t
 known refusals       submits that were refused in a format that was known to be refused.
 """
 
-import json
 import time
 from collections import Counter
 
 from lib.project import give_up
-from lib.rig import call
 
 REFUSALS_MAX = 3
 KEY_REFUSED = (401, 403)
@@ -43,18 +41,37 @@ class FormatLog:
         self.rig = rig
         # Of each format that is known to be refused: the number of refusals before that.
         self.known = {}
-        self.processes = 1
-        self.first = len(rig.refusals())
+        self.processes, self.learnings = 1, 0
+        # Refusals that are judged, that may become known, and that were refused although they were known.
+        self.first = self.since = self.checked = len(rig.refusals())
+        self.complaints = []
         self.begin()
 
     def begin(self):
         """Notes where a process of the gateway begins."""
-        self.accepted = self.count_accepted()
+        self.accepted = len(self.rig.accepted_prompts())
 
     def process_ended(self, operations):
+        self.check()
         self.note(operations)
         self.begin()
         self.processes += 1
+
+    def forget(self):
+        """Makes the gateway forget, as an update of its version does: between two processes."""
+        (self.rig.directory / "learned" / "contact.json").unlink(missing_ok=True)
+        self.known.clear()
+        # Submits of the killed process may still be answered.
+        time.sleep(0.1)
+        self.since = len(self.rig.refusals())
+        self.begin()
+
+    def check(self):
+        refusals = self.rig.refusals()
+        for number, refusal in enumerate(refusals[self.checked:], self.checked):
+            if number >= self.known.get(format_of(refusal), len(refusals)):
+                self.complaints.append(f"submit {number} of {refusal}")
+        self.checked = len(refusals)
 
     def note(self, operations):
         """Notes what became known since the process began. No submit may be under way but those of a killed process."""
@@ -63,20 +80,17 @@ class FormatLog:
             time.sleep(0.1)
             for learned in self.learned(operations):
                 self.known[learned] = len(self.rig.refusals())
+                self.learnings += 1
 
     def learned(self, operations):
-        refusals = [refusal for refusal in self.rig.refusals()[self.first:] if format_of(refusal) not in self.known]
+        refusals = [refusal for refusal in self.rig.refusals()[self.since:] if format_of(refusal) not in self.known]
         keys = {format_of(refusal) for refusal in refusals if refusal["status"] in KEY_REFUSED}
         formats = {format_of(refusal) for refusal in refusals} - keys
-        accepted = {purchase["prompt"] for purchase in self.rig.accepted()[self.accepted:]} if refusals else set()
+        accepted = set(self.rig.accepted_prompts()[self.accepted:]) if refusals else set()
         if not accepted:
             return set()
         is_answered = any(answer.status == 200 for operation in operations if operation.prompt in accepted for answer in operation.answers)
         return formats | keys if is_answered else formats
-
-    def count_accepted(self):
-        _, _, data = call(self.rig.simulator_port, "GET", "/_simulator/counters")
-        return json.loads(data)["submits_accepted"]
 
     def judge(self, operations, accepted, pictures, verdict):
         """Judges after `verdict.judge`."""
@@ -93,11 +107,11 @@ class FormatLog:
                 verdict.complain("refused too often", f"{prompt!r}: {refused[prompt]} of at most {most}", refused[prompt] - most)
         if again:
             verdict.counts["accepted twice"] = max(verdict.counts["accepted twice"] - again, 0)
-        for number, refusal in enumerate(refusals):
-            if number >= self.known.get(format_of(refusal), len(refusals)):
-                verdict.complain("known refusals", f"submit {number} of {refusal}")
+        self.check()
+        for complaint in self.complaints:
+            verdict.complain("known refusals", complaint)
         verdict.counts["refused submits"] += sum(refused.values())
-        verdict.counts["known formats"] += len(self.known)
+        verdict.counts["known formats"] += self.learnings
         verdict.counts["most refusals"] = max([verdict.counts["most refusals"], *refused.values()])
 
 
@@ -108,8 +122,8 @@ def format_of(refusal):
 
 
 def print_formats(counts, processes):
-    print(f"submits refused {counts['refused submits']}, of one operation at most {counts['most refusals']}; formats known to be refused "
-          f"{counts['known formats']}; operations that ended because each format was refused, all before the first picture, "
+    print(f"submits refused {counts['refused submits']}, of one operation at most {counts['most refusals']}; formats learned "
+          f"{counts['known formats']} times; operations that ended because each format was refused "
           f"{counts['refused in each format']}; processes {processes}")
 
 

@@ -219,7 +219,7 @@ class Recovery(Part):
         # Bought, and the answer to the submit is delayed until long after the kill.
         rig.call_simulator("POST", "/_simulator/faults", {"on": "submit", "fault": "delay", "delay_ms": 8000})
         self.request_in_background(committing)
-        self.wait(lambda: len(rig.accepted()) == 3)
+        self.wait(lambda: len(rig.accepted_prompts()) == 3)
         # All places are taken.
         self.request_in_background(queued)
         time.sleep(0.3)

@@ -60,10 +60,10 @@ class Verdict:
         return any(self.counts[kind] for kind in MUST_BE_ZERO)
 
 
-def judge(operations, pictures, journal, accepted, results, holds, negotiated_ms=0):
+def judge(operations, pictures, journal, accepted, results, holds, may_refuse=False):
     """Compares the three logs. `pictures`: how many an operation asks for; `results`: the folder of their files; `holds`:
-    whether a repeat after an unknown outcome buys nothing; `negotiated_ms`: the time until which an operation may end because
-    each format that could be tried was refused."""
+    whether a repeat after an unknown outcome buys nothing; `may_refuse`: an operation may end, unbought, because each format that
+    could be tried was refused."""
     verdict = Verdict()
     rows_of = rows_by_operation(operations, journal, verdict)
     bought_by = defaultdict(list)
@@ -71,7 +71,7 @@ def judge(operations, pictures, journal, accepted, results, holds, negotiated_ms
         bought_by[purchase["prompt"]].append(purchase)
     verdict.counts.update({"operations": len(operations), "purchases": len(accepted)})
     for operation in operations:
-        judge_operation(operation, pictures, rows_of[operation.prompt], bought_by.pop(operation.prompt, []), holds, verdict, negotiated_ms)
+        judge_operation(operation, pictures, rows_of[operation.prompt], bought_by.pop(operation.prompt, []), holds, verdict, may_refuse)
     for prompt, purchases in bought_by.items():
         verdict.complain("foreign ids", f"no client asked for {prompt!r}", len(purchases))
     if journal.verdict != "ok":
@@ -98,7 +98,7 @@ def rows_by_operation(operations, journal, verdict):
     return rows_of
 
 
-def judge_operation(operation, pictures, rows, purchases, holds, verdict, negotiated_ms):
+def judge_operation(operation, pictures, rows, purchases, holds, verdict, may_refuse):
     """`rows`: the predictions of its jobs, oldest first."""
     ids = {purchase["id"] for purchase in purchases}
     journalled = {row["upstream_id"]: row for row in rows if row["upstream_id"]}
@@ -142,7 +142,7 @@ def judge_operation(operation, pictures, rows, purchases, holds, verdict, negoti
         accounted = (row is None and (unknown or reported)) or (row and row["state"] in ("unknown", "failed"))
         if purchase["id"] not in delivered and not accounted:
             verdict.complain("unreported unknowns", f"{purchase['id']} of {story}")
-    judge_answers(operation, pictures, rows, purchases, holds, story, verdict, negotiated_ms)
+    judge_answers(operation, pictures, rows, purchases, holds, story, verdict, may_refuse)
 
 
 def is_unknown(row):
@@ -173,7 +173,7 @@ def bought_again(rows, purchases, nameless, holds):
     return max(again, 0), min(excused, max(again, 0))
 
 
-def judge_answers(operation, pictures, rows, purchases, holds, story, verdict, negotiated_ms):
+def judge_answers(operation, pictures, rows, purchases, holds, story, verdict, may_refuse):
     blake3 = {purchase["id"]: purchase["prompt_blake3"] for purchase in purchases}
     anonymous = any(map(is_anonymous, rows))
     for answer in operation.answers + operation.repeats:
@@ -203,7 +203,7 @@ def judge_answers(operation, pictures, rows, purchases, holds, story, verdict, n
         verdict.counts["answers with some missing"] += operation.final.missing > 0
     elif operation.final.code == UNKNOWN:
         verdict.counts["ended in an unknown"] += 1
-    elif operation.final.code == REFUSED and operation.began_ms < negotiated_ms and not purchases:
+    elif operation.final.code == REFUSED and may_refuse and not purchases:
         verdict.counts["refused in each format"] += 1
     else:
         verdict.complain("other answers", f"{operation.final.status} {operation.final.code} {operation.final.problem} of {story}")

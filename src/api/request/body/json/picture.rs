@@ -189,7 +189,9 @@ fn link(address: Vec<u8>, param_name: &'static str) -> Result<Input, ReadError> 
     }
     let address = String::from_utf8(address).unwrap_or_default();
     let address = address.trim();
-    let valid = Url::parse(address).is_ok_and(|url| url.has_host());
+    // The service may quote it in an error, of which it must then be one word.
+    let is_word = !address.contains(|c: char| c.is_whitespace() || c.is_control());
+    let valid = is_word && Url::parse(address).is_ok_and(|url| url.has_host());
     if !valid {
         return Err(unacceptable(param_name, "the address of the picture is not a valid URL"));
     }

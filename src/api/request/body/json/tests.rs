@@ -95,6 +95,8 @@ async fn values_that_are_no_picture_are_refused_by_name() {
         (json!({"image": "data:image/png,rawbytes"}), "invalid_value"),
         (json!({"image": "ftp://example.com/a.png"}), "invalid_value"),
         (json!({"image": "https://"}), "invalid_value"),
+        (json!({"image": "https://example.com/a b.png"}), "invalid_value"),
+        (json!({"images": ["https://example.com/a\tb.png"]}), "invalid_value"),
         (json!({"image": "not base64!"}), "invalid_value"),
         (json!({"image": "b25"}), ""),
         (json!({"image": "b"}), "invalid_value"),

@@ -148,6 +148,11 @@ fn an_error_before_any_picture_is_refused_and_after_one_has_failed() {
     assert_eq!(read(&typed), (Some(401), "Invalid signature".to_owned()));
     let unclear = error(&json!({"type": "image_generation_server_error", "message": "boom"}));
     assert_eq!(read(&unclear), (Some(500), "boom".to_owned()), "its outcome is unknown");
+    for unclear in [json!({"message": "do request failed", "type": "upstream_error"}), json!({"message": "boom"})] {
+        assert_eq!(read(&error(&unclear)).0, Some(500), "{unclear}: its outcome is unknown too");
+    }
+    let refused = error(&json!({"code": "moderation_blocked", "message": "rejected by the safety system"}));
+    assert_eq!(read(&refused), (None, "rejected by the safety system".to_owned()));
     let unnamed = format!("data: {}\n\n", json!({"error": {"message": "boom", "code": 400}}));
     assert_eq!(read(&unnamed), (Some(400), "boom".to_owned()));
 

@@ -2,8 +2,8 @@
 //! purchases, and restarts at any time. One seed for each life; `FORMAT_LIVES=100000` runs more of them.
 //!
 //! A life fails when a purchase is refused more than three times, or is refused for a format although the same was known
-//! from a success before; when a parameter of the client's is altered; when a purchase waits on after its time; when two
-//! purchases try something unknown at once; and when an upstream that accepts some format is never understood.
+//! from a success before; when a parameter of the client's is altered; when a purchase waits on after its time, or for
+//! nothing; when two purchases try something unknown at once; and when an upstream that accepts some format is never understood.
 
 use std::collections::BTreeMap;
 
@@ -243,6 +243,10 @@ impl World {
                     return Err(format!("purchase {} waits on after its time", purchase.number));
                 }
                 purchase.until = Some(until);
+                let is_under_way = |other: &Purchase| other.account == purchase.account && other.sent.is_some();
+                if !self.purchases.iter().any(is_under_way) {
+                    return Err(format!("purchase {} waits for nothing", purchase.number));
+                }
                 return Ok(false);
             }
         };
@@ -390,7 +394,7 @@ fn what_is_broken_on_purpose_is_found() {
     for (variant, message) in [
         (Variant::NoTries, "was refused 4 times"),
         (Variant::NothingStored, "refused after a success"),
-        (Variant::NoAcceptance, "refused after a success"),
+        (Variant::NoAcceptance, "waits for nothing"),
         (Variant::AllOptional, "a parameter of the client's was altered"),
         (Variant::NoWait, "probe at once"),
         (Variant::NewNames, "waits on after its time"),
