@@ -138,10 +138,10 @@ fn the_words_of_an_address_are_no_words_of_the_service() {
         ] {
             let text = text(&message);
             assert!(!others.iter().any(|is| is(&text)), "{message}");
-            assert_eq!(text.named(std::iter::empty()), Some(Named::Inputs), "{message}");
+            assert_eq!(text.named(std::iter::empty()), Some(FormatRefusal::Inputs), "{message}");
             assert_eq!(text.message, message, "it is shown as it came");
         }
     }
     assert!(text("https://x.example/a.png cannot be used: Insufficient balance").is_balance());
-    assert_eq!(text("cannot read data:image/png;base64,AAAA").named(std::iter::empty()), Some(Named::Inputs));
+    assert_eq!(text("cannot read data:image/png;base64,AAAA").named(std::iter::empty()), Some(FormatRefusal::Inputs));
 }
