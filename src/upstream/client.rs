@@ -165,7 +165,7 @@ impl Keyed {
         let send = |style| request().header(AUTHORIZATION, self.authorization(style)).send();
         let style = if self.prefers_raw.load(Ordering::Relaxed) { AuthStyle::Raw } else { AuthStyle::Bearer };
         let other = style.other();
-        let refused = match send(style).await? {
+        let first = match send(style).await? {
             response if refuses(response.status()) => response,
             response => return Ok(response),
         };
@@ -176,7 +176,7 @@ impl Keyed {
                 }
                 Ok(response)
             }
-            Ok(_) | Err(_) => Ok(refused),
+            Ok(_) | Err(_) => Ok(first),
         }
     }
 

@@ -177,10 +177,11 @@ fn input_seen(facts: &Facts) -> Vec<Row> {
             Verdict::Fault,
             "input seen",
             format!("no, the picture was made from the text alone: {colours}"),
-            if tokens == Some(0) {
-                "repeat the check: the gateway has noticed, and uses this method after all others"
-            } else {
+            // The gateway goes by the usage, and not by colours.
+            if usage.is_some_and(|usage| usage.missed_inputs(1)) {
                 "repeat the check: the next purchase is sent another way (or choose one: --all-input-methods, upstream.inputs)"
+            } else {
+                "try --all-input-methods, and put a method that is seen first in upstream.inputs"
             },
         ),
     }];
