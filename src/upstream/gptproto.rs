@@ -276,7 +276,7 @@ pub(super) mod tests {
     pub(crate) fn input(bytes: &'static [u8]) -> Input {
         match Input::for_test(bytes) {
             Input::Bytes { mut picture, source } => {
-                picture.format = Some(Format::Png);
+                picture.structure.format = Some(Format::Png);
                 Input::Bytes { picture, source }
             }
             link @ Input::Link(_) => link,
