@@ -77,7 +77,8 @@ impl<'s> Window<'s> {
         if let Held::Read(buffer) = &mut self.held
             && !is_held
         {
-            buffer.resize(WINDOW_BYTES, 0);
+            let rest = usize::try_from(self.size.saturating_sub(at)).unwrap_or(WINDOW_BYTES);
+            buffer.resize(rest.min(WINDOW_BYTES), 0);
             let filled = fill(self.source, at, buffer)?;
             buffer.truncate(filled);
             self.start = at;
