@@ -17,6 +17,8 @@ mod window;
 pub(crate) use format::Format;
 pub(crate) use limits::{InvalidPicture, PictureLimits, PictureProblem, check_complete};
 pub(crate) use source::{ByteSource, fill, read_full};
+#[cfg(fuzzing)]
+pub(crate) use structure::fuzz;
 pub(crate) use structure::{Picture, Structure};
 #[cfg(test)]
 pub(crate) use window::WINDOW_BYTES;
