@@ -79,6 +79,7 @@ pub(crate) struct UpstreamConfig {
     #[serde(rename = "poll_timeout_s", deserialize_with = "seconds")]
     pub(crate) poll_timeout: Duration,
     pub(crate) answer_bytes_max: usize,
+    pub(crate) answer_memory_bytes_max: usize,
     #[serde(rename = "download_idle_timeout_s", deserialize_with = "seconds")]
     pub(crate) download_idle_timeout: Duration,
     #[serde(rename = "download_timeout_s", deserialize_with = "seconds")]
@@ -103,6 +104,9 @@ pub(crate) struct UpstreamConfig {
     #[serde(rename = "deadline_s", deserialize_with = "seconds")]
     pub(crate) deadline: Duration,
 }
+
+/// Values of `answer_memory_bytes_max`.
+const ANSWER_MEMORY: std::ops::RangeInclusive<usize> = 4 << 20..=1 << 40;
 
 /// Whether a feature is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -147,6 +151,12 @@ impl UpstreamConfig {
         if !(1..=90).contains(&self.poll_share_percent) {
             return Err(Error::invalid("upstream.poll_share_percent", "must be from 1 to 90"));
         }
+        if !ANSWER_MEMORY.contains(&self.answer_memory_bytes_max) {
+            return Err(Error::invalid(
+                "upstream.answer_memory_bytes_max",
+                "must be from 4194304 (4 MB) to 1099511627776 (1 TB)",
+            ));
+        }
         if self.rate_window.is_zero() {
             return Err(Error::invalid("upstream.rate_window_ms", "must be at least 1"));
         }
@@ -163,6 +173,8 @@ mod tests {
         for (line, named) in [
             ("submits_per_minute = 0", "upstream.submits_per_minute"),
             ("poll_share_percent = 100", "upstream.poll_share_percent: must be from 1 to 90"),
+            ("answer_memory_bytes_max = 4194303", "upstream.answer_memory_bytes_max: must be from 4194304"),
+            ("answer_memory_bytes_max = 1099511627777", "upstream.answer_memory_bytes_max: must be from 4194304"),
             ("rate_window_ms = 0", "upstream.rate_window_ms: must be at least 1"),
             ("base_url = \"http://gptproto.com\"", "upstream.base_url: must be https"),
             ("base_url = \"ftp://gptproto.com\"", "upstream.base_url: has the scheme ftp"),
