@@ -28,7 +28,7 @@ mod webhooks;
 pub(crate) use clients::{ClientConfig, ClientLimits, ClientsConfig, digest_of_key};
 use clients::{ClientSection, LimitsSection};
 pub use clients::{NewKey, mint_key};
-pub(crate) use log::{LogConfig, LogFormat};
+pub(crate) use log::{LogConfig, LogFormat, LoggedRequests};
 pub use secret::Secret;
 #[cfg(test)]
 pub(crate) use server::ImageCheck;
