@@ -344,6 +344,34 @@ mod tests {
     }
 
     #[test]
+    fn figures_of_the_catalogue_have_ranges() {
+        let model = |price: &str, parameters: &str, size: &str| {
+            let text = format!(
+                "default_model = \"m\"\n[[models]]\nid = \"m\"\ncreated = 1\nprice = {{ estimate_usd_per_picture = {price} }}\n\
+                 [models.parameters]\nprompt_chars_max = 9\nimages_max = 1\nimage_bytes_max = 9\nmask_bytes_max = 9\n{parameters}\n\
+                 [models.parameters.size]\nauto = [\"{size}\"]\nvalues = [\"{size}\"]\n"
+            );
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            load(&format!("[models]\nfile = {:?}", file.path()), &[]).map(drop).map_err(|error| error.to_string())
+        };
+        model("0.1", "", "64x64").unwrap();
+        for (price, parameters, size, named) in [
+            ("nan", "", "64x64", "model m: price.estimate_usd_per_picture must be a number from 0 to 1000000, not NaN"),
+            ("-1.0", "", "64x64", "model m: price.estimate_usd_per_picture must be a number from 0"),
+            ("1e308", "", "64x64", "model m: price.estimate_usd_per_picture must be a number from 0"),
+            ("0.1", "n_max = 0", "64x64", "must be a whole number above 0"),
+            ("0.1", "n_max = 256", "64x64", "must be a whole number above 0"),
+            ("0.1", "", "0x64", "0x64"),
+            ("0.1", "", "64x4294967295", "64x4294967295 must have edges from 1 to 1000000"),
+            ("9223372036854775808", "", "64x64", "line 5"),
+        ] {
+            let error = model(price, parameters, size).unwrap_err();
+            assert!(error.contains(named), "{error:?} does not name {named}");
+        }
+    }
+
+    #[test]
     fn an_error_names_its_source() {
         let environment = Environment::from([("GATEWAY_SERVER__LISTEN".to_owned(), "here".to_owned())]);
         let error = Config::load(None, &environment).unwrap_err().to_string();

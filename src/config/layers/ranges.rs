@@ -101,7 +101,7 @@ const RANGES: &[(&str, ValueRange)] = &[
     ("limits.usd_per_month", Fraction(0.0, 1e9)),
     ("clients.weight", Fraction(0.001, 1000.0)),
     ("upstream.edge_timeout_s", Whole(0, DAY)),
-    ("upstream.input_url_ttl_s", Whole(1, MONTH)),
+    ("upstream.input_url_ttl_s", Whole(0, MONTH)),
     ("upstream.submits_per_minute", Whole(1, 10_000_000)),
     ("upstream.requests_per_minute", Whole(1, 10_000_000)),
     ("upstream.poll_share_percent", Whole(1, 90)),
