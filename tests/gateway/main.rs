@@ -27,6 +27,7 @@ mod operator;
 mod outputs;
 mod predictions;
 mod program;
+mod ranges;
 mod refusals;
 mod restarts;
 mod routes;
