@@ -5,19 +5,21 @@
 //!
 //! - `answer`: a row; status, body, shape and what is demanded.
 //! - `submits`, `polls`, `downloads`: the named rows, a line each.
+//! - `other_apis`: the OpenAI-format and the unified API, and jobs of several purchases.
 //! - `grid`: a row for each pair of a status class with a kind of body and with a shape, in each phase.
 //! - `upstream`: the sockets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
 
 mod answer;
 mod downloads;
 mod grid;
 mod images;
 mod oracle;
+mod other_apis;
 mod polls;
 mod submits;
 mod upstream;
@@ -31,8 +33,11 @@ const EXPECTED_LATER: &[&str] = &[];
 /// Named rows at least.
 const ROWS_MIN: usize = 120;
 
+/// Gateways at the same time.
+const GROUPS_AT_ONCE: usize = 6;
+
 fn named() -> Vec<Row> {
-    [submits::rows(), polls::rows(), downloads::rows()].concat()
+    [submits::rows(), polls::rows(), downloads::rows(), other_apis::rows()].concat()
 }
 
 #[test]
@@ -71,20 +76,15 @@ async fn every_class_of_status_with_every_body_and_shape() {
 /// Runs rows in as few gateways as they allow, prints a table, and fails where a row found a fault.
 async fn judge(rows: Vec<Row>) {
     let (alone, shared): (Vec<Row>, Vec<Row>) = chosen(rows).into_iter().partition(|row| row.alone);
-    let (late, patient): (Vec<Row>, Vec<Row>) = shared.into_iter().partition(Row::ends_late);
-    let in_turn = async {
-        let mut cases = Vec::new();
-        for row in alone {
-            let patient = !row.ends_late();
-            cases.extend(Group { rows: vec![row], patient, at_once: 1 }.run().await);
-        }
-        cases
-    };
-    let group = |rows: Vec<Row>, patient: bool| async move {
-        if rows.is_empty() { Vec::new() } else { Group { rows, patient, at_once: 32 }.run().await }
-    };
-    let (alone, shared) = tokio::join!(in_turn, join_all([group(late, false), group(patient, true)]));
-    let mut cases: Vec<Case> = alone.into_iter().chain(shared.into_iter().flatten()).collect();
+    let mut groups: BTreeMap<(&str, bool), Vec<Row>> = BTreeMap::new();
+    for row in shared {
+        groups.entry((row.api, !row.ends_late())).or_default().push(row);
+    }
+    let shared = groups.into_iter().map(|((_, patient), rows)| Group { rows, patient, at_once: 32 });
+    let alone = alone.into_iter().map(|row| Group { patient: !row.ends_late(), rows: vec![row], at_once: 1 });
+    let groups = futures_util::stream::iter(shared.chain(alone)).map(Group::run);
+    let cases: Vec<Vec<Case>> = groups.buffer_unordered(GROUPS_AT_ONCE).collect().await;
+    let mut cases: Vec<Case> = cases.into_iter().flatten().collect();
     cases.sort_by(|one, other| one.row.name.cmp(&other.row.name));
 
     let mut wrong = Vec::new();
@@ -98,7 +98,13 @@ async fn judge(rows: Vec<Row>) {
             (false, false) => "WRONG",
         };
         let answer = format!("{}, {:?}, {:?}", row.status, row.kind(), row.shape);
-        let _ = writeln!(table, "{:<44} {:<9} {answer:<60} {:<10} {verdict}", row.name, format!("{:?}", row.phase), format!("{outcome:?}"));
+        let _ = writeln!(
+            table,
+            "{:<44} {:<9} {answer:<60} {:<10} {verdict}",
+            row.name,
+            format!("{:?}", row.phase),
+            format!("{outcome:?}")
+        );
         if faults.is_empty() == is_later {
             wrong.push(format!("{}: {verdict}\n    {}", row.name, faults.join("\n    ")));
         }

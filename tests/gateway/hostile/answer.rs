@@ -70,6 +70,10 @@ pub(super) enum Shape {
     SilentHead,
     SilentBody,
     Trickled,
+    /// A byte each 100 ms.
+    Dripped,
+    /// Its body is repeated until the gateway closes.
+    Endless,
     Reset,
     ResetBeforeHead,
     ClosedBeforeHead,
@@ -85,6 +89,8 @@ pub(super) enum Shape {
     EarlyReset,
     /// After this number of `100 Continue`.
     Continued(usize),
+    /// `100 Continue` until the gateway closes.
+    ContinuedAlways,
     /// After `103 Early Hints`.
     Hinted,
     /// With this content encoding, which it does not have.
@@ -94,8 +100,10 @@ pub(super) enum Shape {
 /// What the client must get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Outcome {
-    /// The picture of this purchase.
+    /// The picture of this purchase, or all of them.
     Delivered,
+    /// Some of the pictures, and a report about the others.
+    Partial,
     /// An error that says that nothing was bought.
     Refused,
     Unknown,
@@ -123,7 +131,8 @@ pub(super) struct Places {
 
 impl Places {
     pub(super) fn fill(&self, text: &str) -> String {
-        let base64 = if text.contains("{b64}") { base64_simd::STANDARD.encode_to_string(&self.picture) } else { String::new() };
+        let base64 =
+            if text.contains("{b64}") { base64_simd::STANDARD.encode_to_string(&self.picture) } else { String::new() };
         [
             ("{id}", self.id.as_str()),
             ("{url}", &self.url),
@@ -144,6 +153,8 @@ impl Places {
 pub(super) enum Step {
     Write(Vec<u8>),
     Pause(Duration),
+    /// Writes this again and again, until the gateway closes.
+    Repeat(Vec<u8>, Duration),
     /// Writes nothing more, and waits until the gateway closes.
     Silence,
     Reset,
@@ -177,8 +188,12 @@ pub(super) struct Row {
     pub(super) alone: bool,
     /// The gateway has bought nothing before.
     pub(super) fresh: bool,
-    /// It is asked for with this upload in place of a text.
+    /// It is asked for with an upload of this number of bytes, unless that is 0.
     pub(super) upload: usize,
+    /// Pictures, each of which is a purchase.
+    pub(super) count: u8,
+    /// The API that the gateway is configured for.
+    pub(super) api: &'static str,
 }
 
 /// An answer that is written as often as it is asked for.
@@ -203,6 +218,8 @@ pub(super) fn row(name: &str, phase: Phase, status: &'static str, body: Body, sh
         alone: wanted.contains(&Outcome::Refused),
         fresh: false,
         upload: 0,
+        count: 1,
+        api: "auto",
     }
 }
 
@@ -248,10 +265,19 @@ impl Row {
         Self { upload: bytes, ..self }
     }
 
+    pub(super) fn count(self, count: u8) -> Self {
+        Self { count, ..self }
+    }
+
+    pub(super) fn api(self, api: &'static str) -> Self {
+        Self { api, ..self }
+    }
+
     /// Whether the gateway has to give up, so that its deadline should be short.
     pub(super) fn ends_late(&self) -> bool {
         // After an interim answer the gateway waits for another.
-        let is_silent = matches!(self.shape, Shape::SilentHead | Shape::SilentBody) || self.class() == Class::Interim;
+        let silent = [Shape::SilentHead, Shape::SilentBody, Shape::Dripped, Shape::ContinuedAlways];
+        let is_silent = silent.contains(&self.shape) || self.class() == Class::Interim;
         self.times == ALWAYS && (self.phase != Phase::Submit || is_silent)
             || self.wanted.iter().any(|outcome| matches!(outcome, Outcome::Lost | Outcome::TimedOut))
     }
@@ -335,6 +361,17 @@ impl Row {
                 let piece = whole.len().div_ceil(40);
                 let pieces = whole.chunks(piece).map(<[u8]>::to_vec);
                 pieces.flat_map(|piece| [Step::Write(piece), Step::Pause(Duration::from_millis(5))]).collect()
+            }
+            Shape::Dripped => {
+                let drops = whole().into_iter().map(|byte| vec![byte]);
+                drops.flat_map(|drop| [Step::Write(drop), Step::Pause(Duration::from_millis(100))]).collect()
+            }
+            Shape::Endless => {
+                let text = [body, vec![b' '; 65536]].concat();
+                vec![Step::Write(head(CHUNKED)), Step::Repeat(chunks(&text, false), Duration::ZERO)]
+            }
+            Shape::ContinuedAlways => {
+                vec![Step::Repeat(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(), Duration::from_millis(1))]
             }
             Shape::Reset => {
                 // The gateway has read the part before the connection breaks.

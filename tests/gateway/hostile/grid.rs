@@ -54,8 +54,10 @@ pub(super) fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     for phase in PHASES {
         for (number, (class, status)) in STATUSES.into_iter().enumerate() {
-            let of_kinds = KINDS.into_iter().enumerate().map(|(at, kind)| (kind, SHAPES[(at + 7 * number) % SHAPES.len()]));
-            let of_shapes = SHAPES.into_iter().enumerate().map(|(at, shape)| (KINDS[(at + number) % KINDS.len()], shape));
+            let of_kinds =
+                KINDS.into_iter().enumerate().map(|(at, kind)| (kind, SHAPES[(at + 7 * number) % SHAPES.len()]));
+            let of_shapes =
+                SHAPES.into_iter().enumerate().map(|(at, shape)| (KINDS[(at + number) % KINDS.len()], shape));
             for (at, (kind, shape)) in of_kinds.chain(of_shapes).enumerate() {
                 let name = format!("grid-{phase:?}-{class:?}-{at}").to_lowercase();
                 rows.push(row(&name, phase, status, body(phase, kind), shape, wanted(phase)));

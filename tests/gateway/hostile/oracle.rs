@@ -94,7 +94,12 @@ impl Group {
         drop(serving);
 
         let where_key = [("the log", &log), ("the ledger", &ledger.stdout)];
-        general.extend(where_key.iter().filter(|(_, text)| text.contains(UPSTREAM_KEY)).map(|(what, _)| format!("(e) the key is in {what}")));
+        general.extend(
+            where_key
+                .iter()
+                .filter(|(_, text)| text.contains(UPSTREAM_KEY))
+                .map(|(what, _)| format!("(e) the key is in {what}")),
+        );
         general.extend(upstream.leaks().into_iter().map(|place| format!("(e) the key came to {place}")));
         general.extend(log.lines().filter(|line| line.contains("panicked")).map(|line| format!("(f) {line}")));
         if let Some(case) = cases.first_mut() {
@@ -105,16 +110,21 @@ impl Group {
 
     /// The program with a client for each row.
     fn program(&self, upstream: &HostileUpstream) -> Program {
-        let (deadline, submit_timeout) = if self.patient { ("60", "20") } else { ("2", "1") };
+        let (deadline, submit_timeout) = if self.patient { ("30", "20") } else { ("2", "1") };
+        let api = self.rows.first().map_or("auto", |row| row.api);
         let changes = [
             ("log.filter", "debug"),
-            ("server.response_timeout_s", "50"),
+            ("upstream.api", api),
+            ("upstream.sync_timeout_s", submit_timeout),
+            ("server.response_timeout_s", "40"),
             ("upstream.deadline_s", deadline),
             ("upstream.submit_timeout_s", submit_timeout),
             ("upstream.poll_timeout_s", "1"),
             ("upstream.download_idle_timeout_s", "1"),
             ("upstream.download_timeout_s", "3"),
             ("upstream.picture_bytes_max", "1000000"),
+            ("upstream.answer_bytes_max", "20000000"),
+            ("upstream.pushback_max_s", "2"),
             ("upstream.submit_attempts_max", "2"),
             ("upstream.submits_per_minute", "1000000"),
             ("upstream.requests_per_minute", "2000000"),
@@ -135,9 +145,15 @@ struct Honest {
 }
 
 impl Honest {
+    /// Buys a picture. Afterwards with another model, because the gateway may rightly pause the one of the rows.
     async fn fault(&self, when: &str) -> Option<String> {
-        let body = json!({"model": "gpt-image-1.5", "quality": "low", "size": "256x256", "prompt": format!("{PROMPT}{HONEST}"), "user": when});
-        let answer = Answer::to(self.client.request(Method::POST, "/v1/images/generations").header("cache-control", "no-cache").json(&body)).await;
+        let model = if when == "before" { "gpt-image-1.5" } else { "gpt-image-1" };
+        let body =
+            json!({"model": model, "quality": "low", "size": "1024x1024", "prompt": format!("{PROMPT}{HONEST}")});
+        let answer = Answer::to(
+            self.client.request(Method::POST, "/v1/images/generations").header("cache-control", "no-cache").json(&body),
+        )
+        .await;
         (answer.status != 200).then(|| format!("(f) an honest request {when} got {} {}", answer.status, answer.text()))
     }
 }
@@ -147,17 +163,17 @@ impl Case {
     async fn ask(row: Row, client: &Client, upstream: &HostileUpstream) -> Self {
         let client = client.with_key(&key_of(&row.name));
         let answer = ask(&client, &row, None).await;
-        let outcome = outcome(&answer);
+        let outcome = outcome(&answer, row.count);
         let mut case = Self { row, outcome, answer, repeated: None, faults: Vec::new() };
         case.judge_answer(upstream);
         let name = case.row.name.clone();
         let accepted = upstream.record(&name).accepted;
-        if accepted > u32::from(case.row.bought) {
+        if accepted > u32::from(case.row.count) {
             case.faults.push(format!("(a) the upstream accepted {accepted} submits"));
         }
         upstream.heal(&name);
         match outcome {
-            Outcome::Delivered | Outcome::Unknown => {
+            _ if case.is_held() => {
                 for header in [None, Some(("x-stainless-retry-count", "1"))] {
                     let repeated = ask(&client, &case.row, header).await;
                     case.judge_same(&repeated, "a repetition");
@@ -170,16 +186,29 @@ impl Case {
             Outcome::Refused => {
                 let repeated = ask(&client, &case.row, None).await;
                 let code = code(&case.answer);
-                let got = self::outcome(&repeated);
+                let got = self::outcome(&repeated, case.row.count);
                 if got != Outcome::Delivered && (got != Outcome::Refused || CURABLE.contains(&code.as_str())) {
-                    case.faults.push(format!("(d) after the refusal {code} a repetition got {} {}", repeated.status, repeated.text()));
+                    case.faults.push(format!(
+                        "(d) after the refusal {code} a repetition got {} {}",
+                        repeated.status,
+                        repeated.text()
+                    ));
                 }
                 case.repeated = Some(got);
             }
             // The client is asked not to repeat it, and what a repetition does depends on the failure.
-            Outcome::Lost | Outcome::TimedOut | Outcome::Failed | Outcome::Other => {}
+            _ => {}
         }
         case
+    }
+
+    /// Whether the same request gets the same answer, and buys nothing.
+    fn is_held(&self) -> bool {
+        match self.outcome {
+            Outcome::Delivered | Outcome::Unknown => true,
+            Outcome::Partial => self.answer.text().contains("submission_outcome_unknown"),
+            Outcome::Refused | Outcome::Lost | Outcome::TimedOut | Outcome::Failed | Outcome::Other => false,
+        }
     }
 
     /// Compares an answer with what the upstream did.
@@ -192,20 +221,29 @@ impl Case {
             faults.push("(e) the key is in the answer".to_owned());
         }
         let record = upstream.record(&row.name);
-        let (may_pay, retry) = (answer.text().contains("may have cost money"), answer.header("x-should-retry").to_owned());
+        let (may_pay, retry) =
+            (answer.text().contains("may have cost money"), answer.header("x-should-retry").to_owned());
         match outcome {
-            Outcome::Delivered => {
+            Outcome::Delivered | Outcome::Partial => {
                 let own = record.ids.iter().map(|id| upstream.picture(&row.name, id));
-                let is_own = |got: &Vec<u8>| own.clone().any(|own| *got == own || row.trailing && got.starts_with(&own));
+                let is_own =
+                    |got: &Vec<u8>| own.clone().any(|own| *got == own || row.trailing && got.starts_with(&own));
                 let pictures = answer.pictures();
-                if pictures.len() != 1 {
-                    faults.push(format!("(b) {} pictures for n=1", pictures.len()));
+                let missing = answer.header("x-gateway-missing").parse().unwrap_or(0);
+                if pictures.len() + missing != usize::from(row.count) {
+                    faults.push(format!("(b) {} pictures and {missing} missing for n={}", pictures.len(), row.count));
+                }
+                if *outcome == Outcome::Partial && !(may_pay && answer.text().contains("\"code\"")) {
+                    faults
+                        .push(format!("(c) the client does not read what became of the others: {:?}", answer.headers));
                 }
                 if !pictures.iter().all(is_own) {
                     faults.push("(b) the picture is not the one of this purchase".to_owned());
                 }
             }
-            Outcome::Refused if record.accepted > 0 => faults.push("(c) it was bought, and the client reads that nothing was".to_owned()),
+            Outcome::Refused if record.accepted > 0 => {
+                faults.push("(c) it was bought, and the client reads that nothing was".to_owned())
+            }
             Outcome::Unknown | Outcome::Lost | Outcome::TimedOut | Outcome::Failed if !may_pay || retry != "false" => {
                 faults.push(format!("(c) the client is not warned: x-should-retry {retry}, {}", answer.text()));
             }
@@ -216,8 +254,9 @@ impl Case {
 
     /// Compares a later answer to the same request with the first.
     fn judge_same(&mut self, later: &Answer, what: &str) {
-        let got = outcome(later);
-        let is_same = got == self.outcome && (got != Outcome::Delivered || later.pictures() == self.answer.pictures());
+        let got = outcome(later, self.row.count);
+        let has_pictures = matches!(got, Outcome::Delivered | Outcome::Partial);
+        let is_same = got == self.outcome && (!has_pictures || later.pictures() == self.answer.pictures());
         if !is_same {
             self.faults.push(format!("(a) (g) {what} got {got:?}: {} {}", later.status, shortened(later)));
         }
@@ -227,14 +266,23 @@ impl Case {
     fn compare(&mut self, entries: &[Value], upstream: &HostileUpstream) {
         let payments: Vec<&str> = entries.iter().map(|entry| entry["payment"].as_str().unwrap_or_default()).collect();
         let costly: Vec<&str> = payments.iter().copied().filter(|payment| *payment != "not_bought").collect();
-        let wanted: &[&str] = match self.outcome {
-            Outcome::Delivered => &["bought"],
-            Outcome::Unknown => &["unknown"],
-            Outcome::Lost | Outcome::TimedOut | Outcome::Failed => &["possible"],
-            Outcome::Refused if self.repeated == Some(Outcome::Delivered) => &["bought"],
-            Outcome::Refused | Outcome::Other => &[],
+        let wanted = match self.outcome {
+            Outcome::Delivered => "bought",
+            Outcome::Unknown => "unknown",
+            Outcome::Lost | Outcome::TimedOut | Outcome::Failed => "possible",
+            Outcome::Refused if self.repeated == Some(Outcome::Delivered) => "bought",
+            Outcome::Partial | Outcome::Refused | Outcome::Other => "",
         };
-        if costly != wanted {
+        let count = usize::from(self.row.count);
+        let is_right = match self.outcome {
+            Outcome::Partial => {
+                let bought = costly.iter().filter(|payment| **payment == "bought").count();
+                costly.len() == count && bought == self.answer.pictures().len()
+            }
+            _ if wanted.is_empty() => costly.is_empty(),
+            _ => costly == vec![wanted; count],
+        };
+        if !is_right {
             self.faults.push(format!("(c) the ledger has {payments:?} after {:?}", self.outcome));
         }
         let accepted = upstream.record(&self.row.name).accepted as usize;
@@ -248,10 +296,10 @@ impl Case {
         let own = client.with_key(&key_of(&self.row.name));
         let accepted = upstream.record(&self.row.name).accepted;
         let path = format!("/v1/predictions/{job}");
-        if matches!(self.outcome, Outcome::Delivered | Outcome::Unknown) {
+        if self.is_held() {
             let later = ask(&own, &self.row, None).await;
             self.judge_same(&later, "a repetition after a restart");
-        } else {
+        } else if self.outcome != Outcome::Partial {
             let object = own.get(&path).await;
             let error = object.text();
             if !error.contains(&format!("\"code\":\"{}\"", code(&self.answer))) {
@@ -277,7 +325,12 @@ async fn ask(client: &Client, row: &Row, header: Option<(&str, &str)>) -> Answer
         let edit = header.iter().fold(edit, |edit, (name, value)| edit.header(name, value));
         return client.edit(&edit).await;
     }
-    let body = json!({"model": "gpt-image-1.5", "quality": "low", "size": "256x256", "prompt": prompt});
+    let body = if row.count > 1 {
+        // One picture a purchase.
+        json!({"model": "gpt-image-2-plus", "size": "1254x1254", "n": row.count, "prompt": prompt})
+    } else {
+        json!({"model": "gpt-image-1.5", "quality": "low", "size": "256x256", "prompt": prompt})
+    };
     let request = client.request(Method::POST, "/v1/images/generations").json(&body);
     Answer::to(header.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
 }
@@ -287,8 +340,9 @@ fn code(answer: &Answer) -> String {
     body["error"]["code"].as_str().unwrap_or_default().to_owned()
 }
 
-fn outcome(answer: &Answer) -> Outcome {
+fn outcome(answer: &Answer, count: u8) -> Outcome {
     match (answer.status, code(answer).as_str()) {
+        (200, _) if answer.pictures().len() < usize::from(count) => Outcome::Partial,
         (200, _) => Outcome::Delivered,
         (502, "submission_outcome_unknown") => Outcome::Unknown,
         (502, "result_lost") => Outcome::Lost,

@@ -3,10 +3,10 @@
 use super::answer::Body::{Binary, Empty, Html, Json, Made, Service};
 use super::answer::Outcome::{Delivered, Failed, Refused, TimedOut, Unknown};
 use super::answer::Shape::{
-    BareNewlines, Chunked, ChunkedCut, ChunkedInvalid, ChunkedWithLength, ClosedBeforeHead, Continued, Cut, Early,
-    EarlyReset, Encoded, HeadCut, Headers, Hinted, Http10, InvalidHeader, LengthHuge, LengthLong, LengthNegative,
-    LengthShort, LengthTwo, LongHeader, Reset, ResetBeforeHead, SilentBody, SilentHead, Trickled, UntilClose, Whole,
-    WithAnother,
+    BareNewlines, Chunked, ChunkedCut, ChunkedInvalid, ChunkedWithLength, ClosedBeforeHead, Continued, ContinuedAlways,
+    Cut, Dripped, Early, EarlyReset, Encoded, Endless, HeadCut, Headers, Hinted, Http10, InvalidHeader, LengthHuge,
+    LengthLong, LengthNegative, LengthShort, LengthTwo, LongHeader, Reset, ResetBeforeHead, SilentBody, SilentHead,
+    Trickled, UntilClose, Whole, WithAnother,
 };
 use super::answer::{Body, Kind, Outcome, Phase, Places, Row, Shape, row};
 
@@ -14,8 +14,11 @@ use super::answer::{Body, Kind, Outcome, Phase, Places, Row, Shape, row};
 pub(super) const ACCEPTED: Body = Service(
     r#"{"code":200,"message":"success","data":{"id":"{id}","status":"created","outputs":[],"urls":{"get":"{origin}/api/v3/predictions/{id}/result"}}}"#,
 );
-const PAGE: Body = Html("<!DOCTYPE html><html><head><title>Oops</title></head><body><h1>Something went wrong</h1></body></html>");
-const EDGE_PAGE: Body = Html("<html><head><title>Access denied</title></head><body>error code: 1010. The owner of this website used Cloudflare to restrict access.</body></html>");
+const PAGE: Body =
+    Html("<!DOCTYPE html><html><head><title>Oops</title></head><body><h1>Something went wrong</h1></body></html>");
+const EDGE_PAGE: Body = Html(
+    "<html><head><title>Access denied</title></head><body>error code: 1010. The owner of this website used Cloudflare to restrict access.</body></html>",
+);
 
 fn submit(name: &str, status: &'static str, body: Body, shape: Shape, wanted: &[Outcome]) -> Row {
     row(&format!("submit-{name}"), Phase::Submit, status, body, shape, wanted)
@@ -44,6 +47,8 @@ pub(super) fn rows() -> Vec<Row> {
         submit("silent-head", "200 OK", ACCEPTED, SilentHead, &[Unknown]),
         submit("silent-body", "200 OK", ACCEPTED, SilentBody, &[Unknown]),
         submit("trickled", "200 OK", ACCEPTED, Trickled, &[Delivered]),
+        submit("dripped", "200 OK", ACCEPTED, Dripped, &[Unknown]),
+        submit("endless", "200 OK", ACCEPTED, Endless, &[Unknown]),
         submit("reset", "200 OK", ACCEPTED, Reset, &[Unknown]),
         submit("reset-before-head", "200 OK", ACCEPTED, ResetBeforeHead, &[Unknown]),
         submit("closed-before-head", "200 OK", ACCEPTED, ClosedBeforeHead, &[Unknown]),
@@ -63,6 +68,7 @@ pub(super) fn rows() -> Vec<Row> {
         submit("early-and-reset", "502 Bad Gateway", PAGE, EarlyReset, &[Refused, Unknown]).free().upload(400_000),
         submit("early-before-the-last-byte", "500 Internal Server Error", PAGE, Early, &[Refused, Unknown]).free(),
         submit("continued-1000-times", "200 OK", ACCEPTED, Continued(1000), &[Delivered, Unknown]),
+        submit("continued-always", "200 OK", ACCEPTED, ContinuedAlways, &[Unknown]),
         submit("hinted", "200 OK", ACCEPTED, Hinted, &[Delivered]),
         // Status lines.
         submit("status-100-alone", "100 Continue", Empty, UntilClose, &[Unknown]),
@@ -75,10 +81,11 @@ pub(super) fn rows() -> Vec<Row> {
         submit("status-201", "201 Created", ACCEPTED, Whole, &[Delivered]),
         submit("status-204", "204 No Content", Empty, Whole, &[Unknown]),
         submit("status-206", "206 Partial Content", ACCEPTED, Whole, &[Delivered, Unknown]),
-        submit("status-301", "301 Moved Permanently", Empty, Whole, &[Refused]).free().head("location: {elsewhere}/api/v3/openai/x\r\n"),
+        submit("status-301", "301 Moved Permanently", Empty, Whole, &[Refused]).free().fresh().head("location: {elsewhere}/api/v3/openai/x\r\n"),
+        submit("status-302-after-a-purchase", "302 Found", PAGE, Whole, &[Unknown]).head("location: {elsewhere}/tasks/{id}\r\n"),
         submit("status-303", "303 See Other", Empty, Whole, &[Unknown]).head("location: {elsewhere}/files/{id}.png\r\n"),
-        submit("status-307", "307 Temporary Redirect", Empty, Whole, &[Refused]).free().head("location: {elsewhere}/api/v3/openai/x\r\n"),
-        submit("status-308-metadata", "308 Permanent Redirect", Empty, Whole, &[Refused]).free().head("location: http://169.254.169.254/latest/meta-data/\r\n"),
+        submit("status-307", "307 Temporary Redirect", Empty, Whole, &[Refused]).free().fresh().head("location: {elsewhere}/api/v3/openai/x\r\n"),
+        submit("status-308-metadata", "308 Permanent Redirect", Empty, Whole, &[Unknown]).head("location: http://169.254.169.254/latest/meta-data/\r\n"),
         submit("status-304", "304 Not Modified", Empty, Whole, &[Unknown]),
         // An id beside a code that is no success.
         submit("id-beside-429", "200 OK", Service(r#"{"code":429,"message":"too many requests","data":{"id":"{id}"}}"#), Whole, &[Delivered]),
@@ -116,6 +123,13 @@ pub(super) fn rows() -> Vec<Row> {
         submit("id-null", "200 OK", Service(r#"{"code":200,"message":"success","data":{"id":null,"status":"created"}}"#), Whole, &[Unknown]),
         submit("id-an-object", "200 OK", Service(r#"{"data":{"id":{"id":"{id}"}}}"#), Whole, &[Delivered, Unknown]),
         submit("id-a-number", "200 OK", Service(r#"{"data":{"id":{id}}}"#), Whole, &[Delivered]).id("1700{number}"),
+        submit("id-a-long-number", "200 OK", Service(r#"{"data":{"id":123456789012345678901234567890}}"#), Whole, &[Unknown]),
+        submit("id-a-fraction", "200 OK", Service(r#"{"data":{"id":1.5}}"#), Whole, &[Unknown]),
+        submit("id-the-key", "200 OK", Service(r#"{"data":{"id":"{key}"}}"#), Whole, &[Unknown]),
+        submit("poll-address-with-the-key", "200 OK", Service(r#"{"data":{"id":"{id}","urls":{"get":"{origin}/api/v3/predictions/{id}/result?key={key}"}}}"#), Whole, &[Delivered]),
+        submit("id-twin-a", "200 OK", Service(r#"{"data":{"id":"{id}"}}"#), Whole, &[Delivered, Unknown]).id("twin"),
+        submit("id-twin-b", "200 OK", Service(r#"{"data":{"id":"{id}"}}"#), Whole, &[Delivered, Unknown]).id("twin"),
+        submit("lone-surrogate", "200 OK", Service(r#"{"data":{"id":"{id}","note":"\ud800"}}"#), Whole, &[Delivered, Unknown]),
         submit("id-1e999", "200 OK", Service(r#"{"data":{"id":1e999}}"#), Whole, &[Unknown]),
         submit("id-with-colon", "200 OK", ACCEPTED, Whole, &[Delivered]).id("sora-2:task_{client}"),
         submit("id-with-odd-characters", "200 OK", Service(r#"{"data":{"id":"{id}"}}"#), Whole, &[Delivered]).id("a&b=c;d,e+{client}~!$()"),
@@ -138,6 +152,25 @@ pub(super) fn rows() -> Vec<Row> {
         submit("200-success-without-anything", "200 OK", Service(r#"{"code":200,"message":"success","data":{}}"#), Whole, &[Unknown]),
         submit("200-other-json", "200 OK", Json(r#"{"hello":"world"}"#), Whole, &[Unknown]),
         submit("200-code-500", "200 OK", Service(r#"{"code":500,"message":"internal error","data":null}"#), Whole, &[Unknown]),
+        submit("200-code-0", "200 OK", Service(r#"{"code":0,"msg":"ok","data":null}"#), Whole, &[Unknown]),
+        submit("200-code-1", "200 OK", Json(r#"{"code":1,"message":"accepted"}"#), Whole, &[Unknown]),
+        submit("200-code-201", "200 OK", Json(r#"{"code":201,"message":"created"}"#), Whole, &[Unknown]),
+        submit("200-code-in-words", "200 OK", Json(r#"{"code":"SUCCESS","message":"queued"}"#), Whole, &[Unknown]),
+        submit("200-code-20000", "200 OK", Json(r#"{"code":20000,"message":"queued"}"#), Whole, &[Unknown]),
+        submit("200-error-null", "200 OK", Json(r#"{"error":null,"message":"queued"}"#), Whole, &[Unknown]),
+        submit("200-error-false", "200 OK", Json(r#"{"error":false,"message":"queued"}"#), Whole, &[Unknown]),
+        submit("200-error-zero", "200 OK", Json(r#"{"error":0,"message":"queued"}"#), Whole, &[Unknown]),
+        submit("200-error-empty", "200 OK", Json(r#"{"error":"","message":"queued"}"#), Whole, &[Unknown]),
+        submit("200-error-empty-object", "200 OK", Json(r#"{"error":{},"message":"queued"}"#), Whole, &[Unknown]),
+        submit("200-error-empty-list", "200 OK", Json(r#"{"error":[],"message":"queued"}"#), Whole, &[Unknown]),
+        submit("200-error-code-zero", "200 OK", Json(r#"{"error":{"code":0,"message":""},"message":"ok"}"#), Whole, &[Unknown]),
+        submit("200-message-alone", "200 OK", Json(r#"{"message":"your picture is on its way"}"#), Whole, &[Unknown]),
+        submit("200-working-without-an-id", "200 OK", Service(r#"{"code":200,"data":{"status":"processing"}}"#), Whole, &[Unknown]),
+        submit("400-success-inside", "400 Bad Request", Service(r#"{"code":200,"message":"success","data":{}}"#), Whole, &[Unknown]),
+        submit("400-working-without-an-id", "400 Bad Request", Service(r#"{"code":200,"message":"ok","data":{"status":"processing"}}"#), Whole, &[Unknown]),
+        submit("429-working-without-an-id", "429 Too Many Requests", Service(r#"{"message":"slow down","data":{"status":"processing"}}"#), Whole, &[Unknown]),
+        submit("409-other-json", "409 Conflict", Json(r#"{"hello":"world"}"#), Whole, &[Unknown]),
+        submit("429-twice", "429 Too Many Requests", Empty, Whole, &[Delivered]).free().times(2).head("retry-after: 99999999999\r\n").alone(),
         submit("bom", "200 OK", Made(Kind::Service, with_bom), Whole, &[Delivered, Unknown]),
         submit("nul-behind", "200 OK", Made(Kind::Service, with_nul), Whole, &[Delivered, Unknown]),
         submit("wrong-charset", "200 OK", ACCEPTED, Whole, &[Delivered]).head("content-type: text/html; charset=utf-16\r\n"),

@@ -67,7 +67,9 @@ impl Request {
     /// Returns the client that asks, by its prompt.
     fn client(&self) -> Option<String> {
         let start = self.body.windows(PROMPT.len()).position(|window| window == PROMPT.as_bytes())? + PROMPT.len();
-        let name = self.body[start..].iter().take_while(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || **byte == b'-');
+        let name = self.body[start..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || **byte == b'-');
         let name: Vec<u8> = name.copied().collect();
         // The name is whole once something follows.
         (start + name.len() < self.body.len()).then(|| String::from_utf8_lossy(&name).into_owned())
@@ -83,7 +85,8 @@ struct Reply {
 
 impl HostileUpstream {
     pub(super) async fn start(rows: &[Row]) -> Self {
-        let [own, other] = [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
+        let [own, other] =
+            [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
         let at = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
         let upstream = Self {
             origin: at(&own),
@@ -135,6 +138,11 @@ impl HostileUpstream {
                 match step {
                     Step::Write(bytes) => stream.write_all(&bytes).await?,
                     Step::Pause(pause) => tokio::time::sleep(pause).await,
+                    // Until the connection fails.
+                    Step::Repeat(bytes, pause) => loop {
+                        stream.write_all(&bytes).await?;
+                        tokio::time::sleep(pause).await;
+                    },
                     Step::Silence => {
                         let mut rest = [0; 1024];
                         while stream.read(&mut rest).await? > 0 {}
@@ -168,14 +176,20 @@ impl HostileUpstream {
         buffer.drain(..end);
         let mut words = head.split(' ').map(str::to_owned);
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let length =
+            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
         let length: usize = length.unwrap_or(0);
         let mut request = Request { method, path, head, body: Vec::new(), whole: false };
         loop {
             let count = buffer.len().min(length - request.body.len());
             request.body.extend(buffer.drain(..count));
             request.whole = request.body.len() == length;
-            let is_early = || request.client().and_then(|client| self.rows.get(&client)).is_some_and(|row| row.is_early() && !self.record(&row.name).healed);
+            let is_early = || {
+                request
+                    .client()
+                    .and_then(|client| self.rows.get(&client))
+                    .is_some_and(|row| row.is_early() && !self.record(&row.name).healed)
+            };
             if request.whole || is_early() {
                 return Ok(Some(request));
             }
@@ -189,8 +203,10 @@ impl HostileUpstream {
         let path = percent_encoding::percent_decode_str(&request.path).decode_utf8_lossy().into_owned();
         let path = path.split('?').next().unwrap_or_default();
         let polled = path.strip_prefix("/api/v3/predictions/").and_then(|rest| rest.strip_suffix("/result"));
+        let polled = polled.or(path.strip_prefix("/api/v3/tasks/result/"));
         let file = path.strip_prefix("/files/").and_then(|rest| rest.strip_suffix(".png"));
-        let is_submit = request.method == "POST" && path.starts_with("/api/v3/openai/");
+        let submits = ["/api/v3/openai/", "/v1/images/", "/api/v3/images"];
+        let is_submit = request.method == "POST" && submits.iter().any(|start| path.starts_with(start));
         let owner = polled.or(file).and_then(|id| Some((id.to_owned(), self.lock().ids.get(id)?.0.clone())));
         if request.has_key() {
             let is_known = owner.as_ref().is_some_and(|(_, client)| polled.is_some() || self.asks_for_a_key(client));
@@ -204,7 +220,9 @@ impl HostileUpstream {
         match owner {
             Some((id, client)) if polled.is_some() => self.answer_about(Phase::Poll, &client, &id),
             Some((id, client)) => self.answer_about(Phase::Download, &client, &id),
-            None => honest("404 Not Found", "application/json", br#"{"error":{"message":"no such task","type":"404"}}"#),
+            None => {
+                honest("404 Not Found", "application/json", br#"{"error":{"message":"no such task","type":"404"}}"#)
+            }
         }
     }
 
@@ -215,7 +233,11 @@ impl HostileUpstream {
 
     fn answer_submit(&self, request: &Request) -> Reply {
         let Some(client) = request.client() else {
-            return honest("400 Bad Request", "application/json", br#"{"error":{"message":"prompt is required","type":"400"}}"#);
+            return honest(
+                "400 Bad Request",
+                "application/json",
+                br#"{"error":{"message":"prompt is required","type":"400"}}"#,
+            );
         };
         let hostile = self.next_hostile(Phase::Submit, &client);
         let id = {
@@ -237,7 +259,13 @@ impl HostileUpstream {
         match hostile {
             Some(row) => Reply { steps: row.steps(&self.places(&client, &id)), closes: row.is_early() },
             None => {
-                let text = r#"{"code":200,"message":"success","data":{"id":"{id}","status":"created","outputs":[],"urls":{"get":"{origin}/api/v3/predictions/{id}/result"}}}"#;
+                let text = match request.path.as_str() {
+                    "/api/v3/images" => r#"{"id":"{id}","status":"pending","polling_url":"/api/v3/tasks/result/{id}"}"#,
+                    path if path.starts_with("/v1/") => r#"{"created":1,"data":[{"b64_json":"{b64}"}]}"#,
+                    _ => {
+                        r#"{"code":200,"message":"success","data":{"id":"{id}","status":"created","outputs":[],"urls":{"get":"{origin}/api/v3/predictions/{id}/result"}}}"#
+                    }
+                };
                 honest("200 OK", "application/json", self.places(&client, &id).fill(text).as_bytes())
             }
         }
@@ -251,7 +279,8 @@ impl HostileUpstream {
         if phase == Phase::Download {
             return honest("200 OK", "image/png", &places.picture);
         }
-        let text = r#"{"code":200,"message":"success","data":{"id":"{id}","status":"completed","outputs":["{url}"]}}"#;
+        // With the outputs where either API has them.
+        let text = r#"{"code":200,"message":"success","data":{"id":"{id}","status":"completed","outputs":["{url}"],"unsigned_urls":["{url}"]}}"#;
         honest("200 OK", "application/json", places.fill(text).as_bytes())
     }
 
