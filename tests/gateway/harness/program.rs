@@ -37,8 +37,13 @@ impl Program {
 
     /// Configured to serve with `upstream`.
     pub(crate) fn on(upstream: &Upstream) -> Self {
+        Self::at(&upstream.origin, &[("log.filter", "trace")])
+    }
+
+    /// Configured to serve with the upstream at `origin`, with some keys changed.
+    pub(crate) fn at(origin: &str, changes: &[(&str, &str)]) -> Self {
         let mut program = Self::bare();
-        program.environment = environment(&upstream.origin, &program.directory, &[("log.filter", "trace")]);
+        program.environment = environment(origin, &program.directory, changes);
         program
     }
 
