@@ -20,6 +20,8 @@ pub(super) enum Place {
 pub(super) enum Damage {
     /// One byte of it is inverted.
     Flip(Place),
+    /// The first byte of each page of a database is inverted, but of the first page.
+    FlipPages,
     /// Its second half is cut off.
     CutToHalf,
     /// It has no bytes, or no entries.
@@ -45,6 +47,9 @@ pub(super) enum Damage {
     /// A folder has entries that the gateway did not make.
     Foreign,
 }
+
+/// The size of a page in a database of SQLite, unless it is set.
+const PAGE_BYTES: usize = 4096;
 
 /// Bytes that are no file of any kind.
 const NOISE: &[u8] = b"\x00\xffnot what was written here\n";
@@ -84,6 +89,7 @@ pub(super) fn apply(damage: Damage, folder: &Path, name: &str, older: &Path, cra
             }
         }
         Damage::Flip(_)
+        | Damage::FlipPages
         | Damage::CutToHalf
         | Damage::Empty
         | Damage::CutByOne
@@ -107,6 +113,7 @@ fn change(damage: Damage, bytes: &mut Vec<u8>) {
             };
             bytes[at] ^= 0xff;
         }
+        Damage::FlipPages => bytes.iter_mut().step_by(PAGE_BYTES).skip(1).for_each(|byte| *byte ^= 0xff),
         Damage::CutToHalf => bytes.truncate(length / 2),
         Damage::CutByOne => bytes.truncate(length - 1),
         Damage::Append => bytes.extend_from_slice(NOISE),
@@ -122,17 +129,16 @@ fn change(damage: Damage, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Changes one letter in every occurrence of a text, or in one of them, counted from 0.
-pub(super) fn alter_text(path: &Path, text: &str, which: Option<usize>) {
+/// Changes the last letter in every occurrence of a text.
+pub(super) fn alter_text(path: &Path, text: &str) {
     let mut bytes = fs::read(path).unwrap();
     let found: Vec<usize> =
         bytes.windows(text.len()).enumerate().filter(|(_, part)| *part == text.as_bytes()).map(|(at, _)| at).collect();
     assert!(!found.is_empty(), "{text} is not in {}", path.display());
-    for (number, at) in found.into_iter().enumerate() {
-        if which.is_none_or(|which| which == number) {
-            // Another hexadecimal digit, and another letter.
-            bytes[at + text.len() - 1] ^= 1;
-        }
+    for at in found {
+        let last = &mut bytes[at + text.len() - 1];
+        // A hexadecimal digit in any case.
+        *last = if *last == b'0' { b'1' } else { b'0' };
     }
     fs::write(path, bytes).unwrap();
 }

@@ -1,6 +1,6 @@
 //! The jobs that the folder is prepared with.
 
-use crate::harness::{ALICE, BOB, Edit, picture};
+use crate::harness::{ALICE, BOB, Edit, plain_picture};
 
 /// A job as it was asked for, and what was bought for it.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub(super) enum Kind {
 
 fn job(name: &'static str, key: &'static str, kind: Kind) -> Job {
     // Equal prompts and inputs make equal pictures at the simulator.
-    let edit = Edit::bare(name).picture("image", picture(1));
+    let edit = Edit::bare(name).picture("image", plain_picture());
     let nothing = (Vec::new(), Vec::new(), String::new(), String::new());
     let (upstream_ids, pictures, id, url) = nothing;
     Job { name, key, edit, early: false, kind, upstream_ids, pictures, id, url }
@@ -55,6 +55,11 @@ impl Job {
         self
     }
 
+    fn model(mut self, model: &str) -> Self {
+        self.edit = self.edit.field("model", model);
+        self
+    }
+
     /// Two pictures, each a purchase of its own.
     fn several(mut self) -> Self {
         self.edit = self.edit.field("model", "gpt-image-2-plus").field("size", "1254x1254").field("n", "2");
@@ -67,6 +72,11 @@ impl Job {
         self
     }
 
+    /// Whether it has an idempotency key.
+    pub(super) fn is_keyed(&self) -> bool {
+        self.name.contains("keyed")
+    }
+
     /// Whether its repetition fetches what was paid for, and so says that it is a retry.
     pub(super) fn is_private(&self) -> bool {
         self.name == "private"
@@ -75,10 +85,12 @@ impl Job {
 
 /// The name of the job with a large picture.
 pub(super) const LARGE: &str = "large";
-/// Bytes that the simulator adds to it.
-pub(super) const LARGE_PADDING: usize = 1_500_000;
+/// The model that makes it, and no other one.
+pub(super) const LARGE_MODEL: &str = "gpt-image-1";
+/// Bytes that the simulator adds to its pictures.
+pub(super) const LARGE_PADDING: usize = 300_000;
 /// The largest picture that the gateways keep in memory.
-pub(super) const MEMORY_PICTURE_BYTES_MAX: &str = "1000000";
+pub(super) const MEMORY_PICTURE_BYTES_MAX: &str = "200000";
 
 /// All jobs, in the order in which they are made; the early ones first.
 pub(super) fn all() -> Vec<Job> {
@@ -87,7 +99,7 @@ pub(super) fn all() -> Vec<Job> {
         // The same picture as above, for another client.
         job("equal", BOB, Kind::Delivered).early().prompt("delivered"),
         job("keyed", ALICE, Kind::Delivered).early().header("idempotency-key", "key-of-keyed"),
-        job(LARGE, ALICE, Kind::Delivered).early(),
+        job(LARGE, ALICE, Kind::Delivered).early().model(LARGE_MODEL),
         job("several", ALICE, Kind::Delivered).early().several(),
         job("unclaimed", ALICE, Kind::Unclaimed).early(),
         job("other client", BOB, Kind::Delivered),

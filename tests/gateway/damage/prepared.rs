@@ -6,8 +6,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::files::copy;
-use super::jobs::{self, Job, Kind, LARGE, LARGE_PADDING, MEMORY_PICTURE_BYTES_MAX};
-use crate::harness::{Client, Edit, Program, Serving, Upstream, until};
+use super::jobs::{self, Job, Kind, LARGE, LARGE_MODEL, LARGE_PADDING, MEMORY_PICTURE_BYTES_MAX};
+use crate::harness::{Client, Edit, Program, Serving, Upstream, http, until};
 
 /// Copies of a data folder, and the upstream that knows what was bought.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub(super) struct Prepared {
     /// An upstream that knows none of the purchases.
     pub(super) forgetful: Upstream,
     pub(super) jobs: Vec<Job>,
+    pub(super) http: reqwest::Client,
     copies: TempDir,
 }
 
@@ -43,12 +44,12 @@ impl Prepared {
 
     /// Makes the jobs, and copies the folder at four times.
     pub(super) async fn make() -> Self {
-        // Pictures are drawn once, so that the one with padding stays the same.
-        let scenario = json!({"pictures": {"kept": 1_000_000}, "submit": {"poll_url": "absent"}});
+        let padded = json!({"pictures": {"padding_bytes": LARGE_PADDING}});
+        let scenario = json!({"models": {"by_name": {LARGE_MODEL: padded}}, "pictures": {"kept": 10_000}, "submit": {"poll_url": "absent"}});
         let upstream = Upstream::with(scenario.clone()).await;
         let forgetful = Upstream::with(scenario).await;
         let copies = tempfile::tempdir().unwrap();
-        let mut prepared = Self { upstream, forgetful, jobs: Vec::new(), copies };
+        let mut prepared = Self { upstream, forgetful, jobs: Vec::new(), http: http(), copies };
         let program = program(&prepared.upstream, &prepared.upstream.origin);
         let (early, late): (Vec<Job>, Vec<Job>) = jobs::all().into_iter().partition(|job| job.early);
 
@@ -93,13 +94,9 @@ impl Prepared {
         let before = self.upstream.predictions().await.len();
         match job.kind {
             Kind::Delivered => {
-                if job.name == LARGE {
-                    self.upstream.set(json!({"pictures": {"padding_bytes": LARGE_PADDING}})).await;
-                }
                 let answer = client.edit(&job.edit).await;
                 assert_eq!((answer.status, answer.cache() == "hit"), (200, false), "{}", answer.text());
                 job.id = answer.header("x-gateway-prediction").to_owned();
-                self.upstream.set(json!({"pictures": {"padding_bytes": 0}})).await;
                 job.url = signed_url(&client, &job.edit).await;
             }
             Kind::Later => {
@@ -168,6 +165,8 @@ pub(super) fn program(upstream: &Upstream, origin: &str) -> Program {
         ("GATEWAY_UPSTREAM__BASE_URL", origin),
         ("GATEWAY_STORAGE__DIRECTORY", &folder),
         ("GATEWAY_CACHE__MEMORY_PICTURE_BYTES_MAX", MEMORY_PICTURE_BYTES_MAX),
+        // A row that waits is wrong, and need not wait for long.
+        ("GATEWAY_SERVER__RESPONSE_TIMEOUT_S", "15"),
         ("GATEWAY_LOG__FILTER", "info"),
         ("GATEWAY_LOG__FORMAT", "json"),
     ];

@@ -1,6 +1,7 @@
 //! One row: a copy of the folder is damaged, a gateway starts on it, and each prepared job is asked for again.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 use super::files::{Damage, alter_text, apply, copy, digests, remove};
 use super::jobs::{Job, Kind};
 use super::prepared::{Prepared, Snapshot, data, program};
-use crate::harness::{ALICE, Answer, BOB, Program, Relay, Run, Serving, digest};
+use crate::harness::{ALICE, Answer, BOB, Client, Program, Relay, Run, Serving, digest};
 
 /// The folders that can have pictures.
 const PICTURE_FOLDERS: [&str; 2] = ["results", "orphans"];
@@ -57,6 +58,7 @@ pub(super) enum Change {
 pub(super) enum JournalValue {
     PictureDigest,
     UpstreamId,
+    Fingerprint,
     /// The key of `late keyed`.
     IdempotencyKey,
 }
@@ -77,14 +79,14 @@ pub(super) enum UpstreamMemory {
 }
 
 /// What the gateway has to do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Verdict {
     /// It starts, and logs these texts as warnings or errors.
-    Serves(Vec<&'static str>),
+    Serves(&'static [&'static str]),
     /// It ends with exit code 1, and these texts.
-    Refuses(Vec<&'static str>),
+    Refuses(&'static [&'static str]),
     /// It ends by itself with a failure, and refuses the next start with these texts.
-    Stops(Vec<&'static str>),
+    Stops(&'static [&'static str]),
     /// It serves, and a second gateway on the same folder is refused.
     RefusesSecond,
     /// SQLite cannot see the damage for certain: the gateway starts or refuses.
@@ -134,10 +136,16 @@ pub(super) async fn run(row: &Row, prepared: &Prepared) -> (String, Faults) {
     if row.when == When::Down {
         running.damage();
     }
-    let pictures = running.pictures();
+    let (pictures, log) = (running.pictures(), running.log());
     match running.program.try_serve(row.arguments).await {
         Ok(serving) => running.serves(serving).await,
-        Err(run) => running.refuses(&run),
+        Err(run) => {
+            running.refuses(&run);
+            let journal = std::fs::metadata(data(&running.program).join("journal.sqlite"));
+            if journal.map_or(true, |journal| journal.len() == 0) && running.log() != log {
+                running.fault("the refused start changed the write-ahead log of a missing journal");
+            }
+        }
     }
     running.keeps(&pictures, "the start");
     running.put_back();
@@ -166,8 +174,7 @@ impl Running<'_> {
 
     fn damage(&self) {
         let folder = data(&self.program);
-        let (older, crash) =
-            (self.prepared.folder(Snapshot::Older), self.prepared.folder(Snapshot::EarlierCrash));
+        let (older, crash) = (self.prepared.folder(Snapshot::Older), self.prepared.folder(Snapshot::EarlierCrash));
         for &(target, change) in &self.row.damages {
             for path in self.paths(target) {
                 match change {
@@ -177,9 +184,10 @@ impl Running<'_> {
                         let text = match value {
                             JournalValue::PictureDigest => digest(&late.pictures[0]),
                             JournalValue::UpstreamId => late.upstream_ids[0].clone(),
+                            JournalValue::Fingerprint => fingerprint(&folder.join(&path), &late.id),
                             JournalValue::IdempotencyKey => "key-of-late".to_owned(),
                         };
-                        alter_text(&folder.join(path), &text, None);
+                        alter_text(&folder.join(path), &text);
                     }
                 }
             }
@@ -204,6 +212,11 @@ impl Running<'_> {
         }
     }
 
+    /// The write-ahead log, whose loss would be a second damage.
+    fn log(&self) -> Option<Vec<u8>> {
+        std::fs::read(data(&self.program).join("journal.sqlite-wal")).ok()
+    }
+
     fn refuses(&mut self, run: &Run) {
         self.done.push("refuses".to_owned());
         if run.stderr.contains("panicked") {
@@ -212,7 +225,7 @@ impl Running<'_> {
         if run.code != Some(1) {
             self.fault(format!("exit code {:?}: {}", run.code, run.stderr));
         }
-        match &self.row.verdict {
+        match self.row.verdict {
             Verdict::Refuses(texts) => {
                 let missing: Vec<&&str> = texts.iter().filter(|text| !run.stderr.contains(**text)).collect();
                 if !missing.is_empty() {
@@ -230,7 +243,7 @@ impl Running<'_> {
         if self.row.when == When::Running {
             self.damage();
         }
-        match &self.row.verdict {
+        match self.row.verdict {
             Verdict::Stops(texts) => return self.stops(serving, texts).await,
             Verdict::Refuses(_) => self.fault(format!("it starts: {}", serving.log())),
             Verdict::RefusesSecond => self.second_is_refused().await,
@@ -254,6 +267,11 @@ impl Running<'_> {
             self.fault(format!("it ended: {}", serving.log()));
         }
         self.ends(serving).await;
+    }
+
+    /// A client of the gateway. Building an HTTP client takes longer than a request.
+    fn client(&self, serving: &Serving, key: &str) -> Client {
+        Client::sharing(&self.prepared.http, serving.address(), key)
     }
 
     /// Stops it in order.
@@ -313,7 +331,7 @@ impl Running<'_> {
         let before = self.submits();
         for job in &self.prepared.jobs {
             if !job.url.is_empty() {
-                let client = serving.client("");
+                let client = self.client(serving, "");
                 let seen = client.request(Method::GET, &job.url).send().await;
                 match read(seen).await {
                     Some((200, bytes)) if !job.pictures.contains(&bytes) => {
@@ -328,7 +346,7 @@ impl Running<'_> {
                 continue;
             }
             let path = format!("/v1/predictions/{}", job.id);
-            let seen = read(serving.client(job.key).request(Method::GET, &path).send().await).await;
+            let seen = read(self.client(serving, job.key).request(Method::GET, &path).send().await).await;
             match seen {
                 Some((200, bytes)) => {
                     let object: Value = serde_json::from_slice(&bytes).unwrap_or_default();
@@ -342,7 +360,7 @@ impl Running<'_> {
                 _ => {}
             }
             let other = if job.key == ALICE { BOB } else { ALICE };
-            let seen = read(serving.client(other).request(Method::GET, &path).send().await).await;
+            let seen = read(self.client(serving, other).request(Method::GET, &path).send().await).await;
             if seen.is_some_and(|(status, _)| status == 200) {
                 self.fault(format!("{}: another client sees it", job.name));
             }
@@ -355,7 +373,7 @@ impl Running<'_> {
     /// Asks for a job again.
     async fn repeat(&mut self, serving: &Serving, job: &Job, wanted: Repeat) {
         let (before, polls_before) = (self.submits(), self.polls(job));
-        let client = serving.client(job.key);
+        let client = self.client(serving, job.key);
         let mut edit = job.edit.clone();
         if job.is_private() {
             edit = edit.header("x-stainless-retry-count", "1");
@@ -394,9 +412,22 @@ impl Running<'_> {
         if !is_wanted {
             self.fault(format!("{}: {outcome}, bought {bought}, fetched {fetched}; wanted {wanted:?}", job.name));
         }
+        if wanted == Repeat::Lost && !job.is_keyed() {
+            self.buys_when_asked(&client, job).await;
+        }
         if wanted != Repeat::Usual {
             let cost = if bought > 0 { "bought" } else { "not bought" };
             self.done.push(format!("{}: {outcome}, {cost}", job.name));
+        }
+    }
+
+    /// Buys a lost picture again, because the client asks for that.
+    async fn buys_when_asked(&mut self, client: &Client, job: &Job) {
+        let before = self.submits();
+        let answer = client.edit(&job.edit.clone().header("cache-control", "no-cache")).await;
+        let bought = self.submits() - before;
+        if answer.status != 200 || answer.pictures() != job.pictures || bought != job.upstream_ids.len() {
+            self.fault(format!("{}: no-cache brings {}, bought {bought}", job.name, answer.status));
         }
     }
 
@@ -414,15 +445,18 @@ impl Running<'_> {
     /// Puts back what was damaged.
     fn put_back(&mut self) {
         let (folder, snapshot) = (data(&self.program), self.prepared.folder(self.row.snapshot));
-        let mut paths: BTreeSet<String> =
-            self.row.damages.iter().flat_map(|&(target, _)| self.paths(target)).collect();
+        let mut paths: BTreeSet<String> = self.row.damages.iter().flat_map(|&(target, _)| self.paths(target)).collect();
         if paths.iter().any(|path| path.starts_with("journal")) {
             paths.extend(["journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"].map(str::to_owned));
         }
         for path in paths {
-            remove(&folder.join(&path));
-            if snapshot.join(&path).exists() {
-                copy(&snapshot.join(&path), &folder.join(&path));
+            let (now, was) = (folder.join(&path), snapshot.join(&path));
+            // What has been added to a folder meanwhile stays.
+            if !now.is_dir() || was.is_file() {
+                remove(&now);
+            }
+            if was.exists() {
+                copy(&was, &now);
             }
         }
     }
@@ -468,4 +502,10 @@ async fn read(answer: reqwest::Result<reqwest::Response>) -> Option<(u16, Vec<u8
 fn pictures_in(result: &Value) -> Vec<Vec<u8>> {
     let texts = result["data"].as_array().into_iter().flatten().filter_map(|item| item["b64_json"].as_str());
     texts.filter_map(|text| base64_simd::STANDARD.decode_to_vec(text).ok()).collect()
+}
+
+/// The fingerprint of a job in a journal that has no write-ahead log.
+fn fingerprint(journal: &Path, job: &str) -> String {
+    let connection = rusqlite::Connection::open(journal).unwrap();
+    connection.query_row("SELECT fingerprint FROM jobs WHERE id = ?1", [job], |row| row.get(0)).unwrap()
 }

@@ -158,9 +158,13 @@ impl Serving {
         line.split_whitespace().next().unwrap().to_owned()
     }
 
+    /// `host:port` of the client listener.
+    pub(crate) fn address(&self) -> String {
+        self.banner_value("OpenAI API").replace("http://", "").replace("/v1", "")
+    }
+
     pub(crate) fn client(&self, key: &str) -> Client {
-        let address = self.banner_value("OpenAI API").replace("http://", "").replace("/v1", "");
-        Client::new(address, key)
+        Client::new(self.address(), key)
     }
 
     pub(crate) fn alice(&self) -> Client {
