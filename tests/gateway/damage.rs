@@ -73,7 +73,6 @@ const EXPECTED_LATER: &[&str] = &[
     "while it runs: a large picture flipped",
     "while it runs: results empty",
     "while it runs: a second gateway, lock missing",
-    "while it runs: a second gateway, index of the log missing",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

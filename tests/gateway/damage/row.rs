@@ -20,6 +20,13 @@ const ATTEMPTS_MAX: usize = 3;
 /// The longest time until a gateway ends by itself.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The longest time from the start to a warning about what was found.
+const WARNING_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause between two looks.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The folder of pictures that the journal does not know, as warnings name it.
+pub(super) const KEPT: &str = "orphans/";
+
 /// A damage and the verdict that it demands.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
@@ -249,9 +256,10 @@ impl Running<'_> {
             Verdict::RefusesSecond => self.second_is_refused().await,
             Verdict::Serves(texts) => {
                 for text in texts {
-                    if !warns(&serving.log(), text) {
-                        self.fault(format!("it logs no warning with {text:?}: {}", serving.log()));
-                    }
+                    self.is_logged(&serving, text).await;
+                }
+                if texts.contains(&KEPT) {
+                    self.counts_orphans(&serving).await;
                 }
             }
             Verdict::Either => {}
@@ -267,6 +275,26 @@ impl Running<'_> {
             self.fault(format!("it ended: {}", serving.log()));
         }
         self.ends(serving).await;
+    }
+
+    /// A warning has the text, soon after the start.
+    async fn is_logged(&mut self, serving: &Serving, text: &str) {
+        let deadline = Instant::now() + WARNING_TIMEOUT;
+        while !warns(&serving.log(), text) {
+            if Instant::now() > deadline {
+                return self.fault(format!("it logs no warning with {text:?}: {}", serving.log()));
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// The metrics say that pictures are kept which the journal does not know.
+    async fn counts_orphans(&mut self, serving: &Serving) {
+        let metrics = self.client(serving, "").get(&format!("{}/metrics", serving.operator())).await.text();
+        let count = metrics.lines().find_map(|line| line.strip_prefix("gptproto_gateway_engine_orphans "));
+        if count.is_none_or(|count| count == "0") {
+            self.fault(format!("the metrics count {count:?} orphans"));
+        }
     }
 
     /// A client of the gateway. Building an HTTP client takes longer than a request.
@@ -295,7 +323,7 @@ impl Running<'_> {
                     self.fault("it does not end".to_owned());
                     return;
                 }
-                None => tokio::time::sleep(Duration::from_millis(50)).await,
+                None => tokio::time::sleep(POLL_INTERVAL).await,
             }
         };
         let log = serving.log();

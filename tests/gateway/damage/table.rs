@@ -3,7 +3,7 @@
 use super::files::{Damage, Place};
 use super::jobs::{self, Kind};
 use super::prepared::Snapshot::{self, Killed, Stopped};
-use super::row::{Change, JournalValue, Repeat, Row, Target, UpstreamMemory, Verdict, When};
+use super::row::{Change, JournalValue, KEPT, Repeat, Row, Target, UpstreamMemory, Verdict, When};
 
 const JOURNAL: Target = Target::Path("journal.sqlite");
 const WAL: Target = Target::Path("journal.sqlite-wal");
@@ -17,8 +17,6 @@ const ORPHANS: Target = Target::Path("orphans");
 
 /// How to go on without the journal.
 const ACCEPT: &str = "--accept-new-journal";
-/// Where pictures are kept that the journal does not know.
-const KEPT: &str = "orphans";
 
 /// All rows.
 pub(super) fn rows() -> Vec<Row> {
@@ -182,13 +180,13 @@ fn small_files() -> Vec<Row> {
     let folder =
         |what: Target, of: &str, name: &str, damage| serves(&format!("{of}: {name}"), Stopped, &[(what, damage)]);
     vec![
-        learned("head flipped", Damage::Flip(Place::Head)).says(&["state file"]),
-        learned("second half missing", Damage::CutToHalf).says(&["state file"]),
-        learned("empty", Damage::Empty).says(&["state file"]),
+        learned("head flipped", Damage::Flip(Place::Head)).says(&["cannot be read"]),
+        learned("second half missing", Damage::CutToHalf).says(&["cannot be read"]),
+        learned("empty", Damage::Empty).says(&["cannot be read"]),
         learned("missing", Damage::Remove),
-        learned("noise", Damage::Noise).says(&["state file"]),
-        learned("a folder", Damage::Folder).says(&["state file"]),
-        learned("unreadable", Damage::Unreadable).says(&["state file"]),
+        learned("noise", Damage::Noise).says(&["cannot be read"]),
+        learned("a folder", Damage::Folder).says(&["cannot be read"]),
+        learned("unreadable", Damage::Unreadable).says(&["cannot be read"]),
         folder(LEARNED, "learned", "missing", Damage::Remove),
         folder(LEARNED, "learned", "a file", Damage::File).refuses(&["learned"]),
         folder(LEARNED, "learned", "entries of others", Damage::Foreign),
