@@ -19,6 +19,7 @@ mod contact;
 mod damage;
 mod edits;
 mod examples;
+mod incomplete;
 mod keys;
 mod limits;
 mod money;
