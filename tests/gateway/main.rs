@@ -16,6 +16,7 @@ mod budget;
 mod check;
 mod connections;
 mod contact;
+mod damage;
 mod edits;
 mod examples;
 mod hostile;
