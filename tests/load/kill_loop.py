@@ -174,7 +174,7 @@ def settle(stage, run, formats):
                         rig.profile == "strict-plus")
     journal = rig.journal()
     verdict = judge(operations, mix.pictures, journal, accepted, rig.directory / "results", holds_unknown(), evidence)
-    judge_webhooks(journal, {client.name for client in clients.clients if isinstance(client, Notified)}, stage.helper, verdict)
+    judge_webhooks(journal, [client for client in clients.clients if isinstance(client, Notified)], stage.helper, verdict)
     if formats:
         formats.judge(operations, accepted, mix.pictures, verdict)
     for problem in run.damaged:

@@ -12,10 +12,6 @@ from dataclasses import dataclass, field
 from lib.pictures import png, png_texts
 from lib.rig import UNKNOWN, call
 
-# How many of its newest operations a client repeats.
-REPEATED_MAX = 20
-
-
 @dataclass
 class Answer:
     status: int
@@ -43,8 +39,9 @@ class Operation:
     pictures: int = None
     # The idempotency key of all its attempts.
     key: str = None
-    # The address of its job, where the client was given one.
+    # The address of its job, where the client was given one, and the ids of all jobs that it was given.
     address: str = None
+    jobs: set = field(default_factory=set)
     answers: list = field(default_factory=list)
     # Attempts that ended without an answer.
     broken: int = 0
@@ -57,6 +54,9 @@ class Operation:
 
 class Client:
     """Carries out one operation after the other."""
+
+    # How many of its newest operations a client repeats.
+    repeated_max = 20
 
     def __init__(self, rig, number, seed):
         self.rig = rig
@@ -135,8 +135,10 @@ class Client:
         time.sleep(self.random.uniform(0.005, 0.04))
 
     def to_repeat(self):
-        """Returns an operation whose answer must not change any more, or None."""
-        ended = [one for one in self.operations[-REPEATED_MAX:] if one.final and (one.final.status == 200 or one.final.code == UNKNOWN)]
+        """Returns an operation whose answer must not change any more, or None. A repeat may buy pictures that are missing and were
+        not bought."""
+        ended = [one for one in self.operations[-self.repeated_max:] if one.final
+                 and (one.final.code == UNKNOWN or one.final.status == 200 and (not one.final.missing or one.final.reports_unknown))]
         return self.random.choice(ended) if ended else None
 
     def repeat(self, operation):

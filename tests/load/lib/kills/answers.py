@@ -80,17 +80,22 @@ def shown(answer):
             f"digests {[one[:8] for one in answer.digests]} ids {answer.predictions} at {answer.at_ms}")
 
 
-def judge_webhooks(journal, workers, helper, verdict):
-    """`workers`: the clients whose requests all have a webhook."""
+def judge_webhooks(journal, clients, helper, verdict):
+    """`clients`: those whose requests all have a webhook. It is promised with the answer that names the job, and before anything
+    is bought."""
+    workers = {client.name for client in clients}
+    named = {job for client in clients for operation in client.operations for job in operation.jobs}
     rows_of = defaultdict(list)
     for row in journal.rows:
         rows_of[row["id"]].append(row)
-    jobs = [job for job, rows in rows_of.items() if rows[0]["client"] in workers]
+    jobs = {job for job, rows in rows_of.items() if rows[0]["client"] in workers}
     verdict.counts["jobs with a webhook"] += len(jobs)
     verdict.counts["events"] += sum(map(len, helper.events.values()))
-    for job in jobs:
-        if job not in helper.events:
-            verdict.complain("webhooks missed", f"{job} {[row['state'] for row in rows_of[job]]}")
+    for job in jobs - set(helper.events):
+        if job in named or any(row["state"] in ("resolved", "unknown") or row["upstream_id"] for row in rows_of[job]):
+            verdict.complain("webhooks missed", f"{job} {[row['state'] for row in rows_of[job]]}, named to its client: {job in named}")
+    for job in named - jobs:
+        verdict.complain("foreign ids", f"{job} was named to a client and is not in the journal")
     for job, events in helper.events.items():
         completed = any(row["state"] == "resolved" for row in rows_of[job])
         wanted = f"image.prediction.{'completed' if completed else 'failed'}"

@@ -105,6 +105,7 @@ class Asynchronous(Plain):
             if status != 202:
                 return parse_answer(status, headers, data)
             operation.address = headers["Location"]
+            operation.jobs.add(headers["x-gateway-prediction"])
         answer = self.follow(operation)
         if answer.code in RETRIED:
             # It was not bought, and stays as it is: the next attempt asks for another job.

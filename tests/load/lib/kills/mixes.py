@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from lib.clients import ClientThreads
 from lib.kills import helper as helpers
 from lib.kills.kinds import FAILING, Asynchronous, Held, Keyed, Linked, Notified, Plain, Streaming
-from lib.project import give_up
-from lib.rig import UPSTREAM_KEY, Rig
+from lib.project import ROOT, give_up
+from lib.rig import ONE, UPSTREAM_KEY, Rig
 
 # Fast, and with pauses that lengthen the short phases of a purchase: a download comes in pieces.
 SCENARIO = f"""
@@ -52,6 +52,8 @@ class Mix:
 
 class LargeAsking(Plain):
     leaves_after_s = (0.05, 1.5)
+    # Older results may have been deleted.
+    repeated_max = 2
 
 
 class Waiting(Plain):
@@ -73,7 +75,8 @@ class Impatient(Plain):
 
 MIXES = {mix.name: mix for mix in (
     Mix("plain", (Plain,) * 4),
-    Mix("several", (Plain, Plain, Streaming, Asynchronous), pictures=3, lost_answers=0.04),
+    Mix("several", (Plain, Plain, Streaming, Asynchronous), pictures=3, lost_answers=0.04,
+        settings={"GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": "8"}),
     Mix("keys", (Keyed,) * 4, cache="off"),
     Mix("streams", (Streaming,) * 4),
     Mix("webhooks", (Notified,) * 4),
@@ -118,6 +121,13 @@ class Stage:
         self.rig.helper = self.helper.url
         if "GATEWAY_UPSTREAM__INPUTS" in settings:
             self.rig.environment["GATEWAY_SERVER__PUBLIC_URL"] = f"http://127.0.0.1:{self.rig.port}"
+        if mix.pictures > 1:
+            # A catalogue in which every model makes one picture a purchase; those that do are slow to draw.
+            lines = (ROOT / "config" / "models.toml").read_text().splitlines(keepends=True)
+            catalogue = self.rig.folder / "models.toml"
+            catalogue.write_text("".join(line for line in lines if not line.startswith("n_max = ")))
+            self.rig.environment["GATEWAY_MODELS__FILE"] = str(catalogue)
+            self.rig.fields = ONE | {"n": str(mix.pictures)}
         self.rig.call_simulator("PUT", "/_simulator/scenario", mix.scenario)
         self.seed = seed
         self.clients = None
