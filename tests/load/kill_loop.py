@@ -52,7 +52,7 @@ import time
 
 from lib.kills import mixes, points
 from lib.kills.answers import judge_webhooks
-from lib.kills.disturbances import Run
+from lib.kills.disturbances import Run, faketime
 from lib.kills.formats import FormatLog, print_formats, require_knowledge
 from lib.kills.kinds import Notified
 from lib.kills.moments import STATES, Landings
@@ -101,6 +101,8 @@ def parse():
 def kill_at_random(arguments):
     began = time.monotonic()
     chosen = mixes.named(arguments.mix)
+    if any(mix.disturbance == "clock" for mix in chosen):
+        faketime()
     print(f"seed {arguments.seed}, {arguments.kills} kills by SIG{arguments.signal.upper()}, mix {arguments.mix}, profile {arguments.profile}, "
           f"unknown purchases are {'held' if holds_unknown() else 'not held'}, {arguments.binary}", flush=True)
     landings, total, processes = Landings(), Verdict(), 0

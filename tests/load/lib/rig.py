@@ -35,6 +35,8 @@ SEVERAL = {"model": "gpt-image-2-plus", "size": "1254x1254"}
 FIELDS_OF = {"strict-plus": {"model": "gpt-image-1.5-plus"}}
 # The ways in which the simulator may differ from the documents, by name.
 PROFILES = tomllib.loads((ROOT / "config" / "profiles.toml").read_text())
+# Of each answer that is kept for the scan.
+KEPT_BYTES = 1_000_000
 # The number of refused submits that the simulator keeps.
 REFUSALS_KEPT = 10_000
 UNKNOWN = "submission_outcome_unknown"
@@ -68,10 +70,10 @@ def call(port, method, path, body=None, headers=None, timeout=60, pause_s=0):
         answer = connection.getresponse()
         time.sleep(pause_s)
         status, named, data = answer.status, answer.headers, answer.read()
-        # Not the simulator's answers, which contain the upstream key.
-        if OUTPUT and not path.startswith("/_simulator/"):
+        # Not the simulator's answers, which contain the upstream key or large pictures, and not all of a large picture.
+        if OUTPUT and not path.startswith(("/_simulator/", "/files/")):
             with open(Path(OUTPUT) / f"answers-{os.getpid()}", "ab") as kept:
-                kept.write(bytes(named) + data + b"\n")
+                kept.write(bytes(named) + data[:KEPT_BYTES] + b"\n")
         return status, named, data
     finally:
         connection.close()

@@ -27,18 +27,29 @@ JUMPED_S = (1.2, 2.4)
 FAKETIME = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1", "/usr/lib64/faketime/libfaketime.so.1")
 
 
+def state_of(thread):
+    """Returns the letter of a thread's state, X when it has ended."""
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
+def faketime():
+    """Returns the path of libfaketime, or gives up."""
+    found = [path for pattern in FAKETIME for path in Path("/").glob(pattern.lstrip("/"))]
+    return str(found[0]) if found else give_up("libfaketime is missing: apt-get install faketime")
+
+
 class Clock:
     """The wall clock of the gateways that a rig launches; their monotonic clock is the machine's."""
 
     def __init__(self, rig):
-        found = [path for pattern in FAKETIME for path in Path("/").glob(pattern.lstrip("/"))]
-        if not found:
-            give_up("libfaketime is missing: apt-get install faketime")
         self.file = rig.folder / "clock"
         self.began_ms = time.time_ns() // 1_000_000
         # Records under another clock than the machine's.
         self.seen = 0
-        rig.environment |= {"LD_PRELOAD": str(found[0]), "FAKETIME_TIMESTAMP_FILE": str(self.file), "FAKETIME_NO_CACHE": "1",
+        rig.environment |= {"LD_PRELOAD": faketime(), "FAKETIME_TIMESTAMP_FILE": str(self.file), "FAKETIME_NO_CACHE": "1",
                             "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
         rig.real_ms = self.real_ms
         self.set(0)
@@ -81,7 +92,7 @@ class Run:
         journal = self.rig.journal()
         if journal.verdict != "ok":
             self.damaged.append(journal.verdict)
-        self.landings.note(self.mix.name, journal, self.stage.clients)
+        self.landings.note(self.mix.name, journal, self.stage.clients, self.rig.directory / "results")
         if self.formats:
             self.formats.process_ended(self.stage.clients.operations())
 
@@ -118,10 +129,18 @@ class Run:
         self.rig.environment["GATEWAY_SERVER__SHUTDOWN_GRACE_S"] = self.rng.choice(["0", "1", "5"])
         return code
 
+    def halt(self):
+        """Pauses the gateway, and waits until none of its threads runs any more."""
+        self.rig.gateway.send_signal(signal.SIGSTOP)
+        threads = Path(f"/proc/{self.rig.gateway.pid}/task")
+        until = time.monotonic() + 5
+        while time.monotonic() < until and any(state_of(thread) not in "TZX" for thread in threads.glob("*")):
+            time.sleep(0.001)
+
     def pause(self, _target=None):
         """Pauses the gateway; one time in four it is killed meanwhile, and one time in four just afterwards."""
         rng = self.rng
-        self.rig.gateway.send_signal(signal.SIGSTOP)
+        self.halt()
         self.note()
         time.sleep(math.exp(rng.uniform(*map(math.log, PAUSES_S))))
         how = rng.random()
@@ -144,7 +163,7 @@ class Run:
     def shift(self, seconds, target):
         if self.rng.random() < 0.5:
             # No moment in between: the clock of a gateway is read from the file at each call.
-            self.rig.gateway.send_signal(signal.SIGSTOP)
+            self.halt()
             self.note()
             self.clock.set(seconds)
             self.rig.gateway.send_signal(signal.SIGCONT)

@@ -1,5 +1,6 @@
 """The mixes of the kill loop: who asks for what, of a gateway with which settings, and what happens to it meanwhile."""
 
+import shutil
 from dataclasses import dataclass, field
 
 from lib.clients import ClientThreads
@@ -40,12 +41,11 @@ class Mix:
     disturbance: str = "kill"
     # The share of submits whose answer is lost.
     lost_answers: float = 0.01
-    # The share of the disturbances before which one account is refused.
+    # The names of the accounts, as many as keys; and the share of the disturbances before which one of them is refused.
+    accounts: tuple = ()
     refusals: float = 0.0
     # How much longer than with small pictures everything takes.
     slowness: float = 1.0
-    # The names of accounts, by key.
-    accounts: tuple = ()
     # Delivered results may be deleted, the oldest first.
     evicts: bool = False
 
@@ -161,6 +161,9 @@ class Stage:
 
     def close(self, keep):
         self.helper.close()
+        if "pictures" in self.mix.scenario and not keep:
+            # Large pictures are not kept for the scan.
+            shutil.rmtree(self.rig.directory / "results", ignore_errors=True)
         self.rig.close(keep)
 
 

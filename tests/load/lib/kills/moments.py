@@ -16,6 +16,8 @@ SHORT = ("not journalled", "committing", "resolved", "delivered", "unknown", "fa
 # The share of the kills that are aimed.
 AIMED_SHARE = 0.6
 AIMED_S, EVENT_S = 1.5, 3.0
+# The files of pictures that are being stored.
+TEMPORARY = "*.tmp"
 # The newest purchases. An operation has few, so that those of all open ones are among them.
 NEWEST = ("SELECT client, created_ms, delivered_ms, state FROM jobs JOIN purchases ON job_id = jobs.id"
           " ORDER BY jobs.rowid DESC, slot DESC LIMIT 40")
@@ -27,6 +29,8 @@ class Landings:
     def __init__(self):
         self.counts, self.kills, self.recoveries, self.seconds = Counter(), Counter(), Counter(), Counter()
         self.moments = Counter()
+        # Pictures that were being stored.
+        self.half_stored = 0
 
     def of_state(self, state):
         return sum(count for (_, one), count in self.counts.items() if one == state)
@@ -38,8 +42,9 @@ class Landings:
         """Returns a state at random, the more probably the fewer landings it has."""
         return rng.choices(STATES, [1 / (1 + self.of_state(state)) for state in STATES])[0]
 
-    def note(self, mix, journal, clients):
-        """Counts what the journal knew of each open operation when the gateway was killed."""
+    def note(self, mix, journal, clients, results):
+        """Counts what the journal knew of each open operation when the gateway was killed. `results`: the folder of the pictures."""
+        self.half_stored += sum(1 for _ in results.glob(TEMPORARY))
         for operation in filter(None, [client.current for client in clients.clients]):
             row = journal.newest_of(operation.worker, operation.began_ms)
             self.counts[mix, state_of(row)] += 1
@@ -56,7 +61,7 @@ class Landings:
                      *(sum(self.counts[one, state] for one in of) for state in STATES), sum(map(self.of_mix, of)),
                      round(sum(self.seconds[one] for one in of))]
             print(f"  {mix or 'all':<{width}}  " + "  ".join(f"{cell:>{len(head)}}" for cell, head in zip(cells, heads)))
-        print("moments: " + ", ".join(f"{name} {count}" for name, count in sorted(self.moments.items())))
+        print(f"pictures that were half stored: {self.half_stored}; moments: " + ", ".join(f"{name} {count}" for name, count in sorted(self.moments.items())))
 
 
 def state_of(row):
