@@ -217,13 +217,18 @@ class Rig:
         return [one["parameters"]["prompt"] for one in json.loads(data)]
 
     def accepted(self):
-        """Returns all purchases from the simulator's memory, checked against its log on disk."""
-        _, _, data = call(self.simulator_port, "GET", "/_simulator/predictions")
-        remembered = json.loads(data)
-        logged = {line["id"]: line for line in map(json.loads, self.simulator_log.read_text().splitlines())} \
-            if self.simulator_log.exists() else {}
-        if set(logged) != {one["id"] for one in remembered}:
-            give_up("the simulator's log and its memory differ: there is nothing to compare with")
+        """Returns all purchases from the simulator's memory, checked against its log on disk, which is written a little later."""
+        until = time.monotonic() + 5
+        while True:
+            _, _, data = call(self.simulator_port, "GET", "/_simulator/predictions")
+            remembered = json.loads(data)
+            lines = self.simulator_log.read_text().splitlines(keepends=True) if self.simulator_log.exists() else []
+            logged = {line["id"]: line for line in map(json.loads, (line for line in lines if line.endswith("\n")))}
+            if set(logged) == {one["id"] for one in remembered}:
+                break
+            if time.monotonic() > until:
+                give_up("the simulator's log and its memory differ: there is nothing to compare with")
+            time.sleep(0.02)
         return [{"id": one["id"], "prompt": one["parameters"]["prompt"], "at": logged[one["id"]]["at"],
                  "prompt_blake3": logged[one["id"]]["prompt_blake3"],
                  "inputs": [picture["digest"] for picture in one["inputs"]], "key": one["key"], "state": one["state"]} for one in remembered]
