@@ -6,6 +6,8 @@
 # forget-formats   what is learned of request formats is not stored: each process is refused the same format again. Found with
 #                  an upstream that refuses one (--profile no-inline).
 # forget-keys      an idempotency key is not looked up in the journal: after a restart it buys again (--mix keys)
+# wall-clock       the age of results and keys follows the wall clock: where that jumps ahead, what was paid for is deleted and keys
+#                  buy again (--mix clock; needs libfaketime)
 # forget-webhooks  a start does not read the events that are pending: what ended before a crash is not reported (--mix webhooks)
 #
 # The working tree is not touched: the copy is in a temporary folder, its build in target/controls. There is no control for
@@ -56,6 +58,9 @@ sabotage() {
     forget-keys)
       replace src/engine 'stored.map_err(|_| Failure::JournalUnavailable)?.filter(|stored| !stored.evicted)' \
         'stored.map_err(|_| Failure::JournalUnavailable)?.filter(|_| false)' ;;
+    wall-clock)
+      replace src/storage/journal/sqlite/running_clock.rs 'Arc::new(move || began.elapsed())' \
+        '{ let _ = began; Arc::new(|| std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()) }' ;;
     forget-webhooks)
       replace src/webhooks.rs 'let mut ask_for = Some(None);' 'let mut ask_for: Option<Option<JobId>> = None;' ;;
     *) echo "there is no control $1" >&2; exit 2 ;;
@@ -74,12 +79,13 @@ profile_of() {
 mix_of() {
   case $1 in
     forget-keys) echo keys ;;
+    wall-clock) echo clock ;;
     forget-webhooks) echo webhooks ;;
     *) echo plain ;;
   esac
 }
 
-[ $# -gt 0 ] || set -- no-committing forget-unknown forget-formats forget-keys forget-webhooks
+[ $# -gt 0 ] || set -- no-committing forget-unknown forget-formats forget-keys forget-webhooks wall-clock
 missed=0
 for control in "$@"; do
   # The same folder for all, so that only what differs is built.
