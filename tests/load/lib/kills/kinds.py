@@ -241,7 +241,8 @@ def parse_events(headers, data, pictures) -> Answer:
         answer.problem = f"unreadable events: {error}"
         return answer
     answer.missing = pictures - len(answer.pictures)
-    if failed and not (answer.pictures and failed.get("code") == UNKNOWN):
+    # After some pictures, an error says why the others are missing.
+    if failed and not answer.pictures:
         return end_with(answer, failed)
     if not answer.pictures:
         answer.problem = "the stream ended without a picture and without an error"
