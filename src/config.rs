@@ -193,6 +193,13 @@ impl Config {
         self.clients.require_key()
     }
 
+    /// Allows a start with stored pictures and without the journal that knows them.
+    #[must_use]
+    pub fn accepting_new_journal(mut self) -> Self {
+        self.storage.accept_new_journal = true;
+        self
+    }
+
     /// Returns the configuration of `serve --sandbox`, with the simulator at `upstream`.
     ///
     /// # Panics

@@ -84,6 +84,10 @@ struct Serve {
     /// How the sandbox's simulator differs from GPTProto's documents; needs --sandbox
     #[arg(long, value_enum, value_name = "NAME", requires = "sandbox")]
     profile: Option<Profile>,
+    /// Start although pictures are stored and their journal is missing, empty or new; they are kept in orphans/ for
+    /// storage.results_ttl_s. For one start only
+    #[arg(long)]
+    accept_new_journal: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -181,6 +185,7 @@ fn serve(arguments: &Serve) -> ExitCode {
         }
         telemetry::start_logging(&config);
         process::harden();
+        let config = if arguments.accept_new_journal { config.accepting_new_journal() } else { config };
         run(async move { if sandbox { app::run_sandbox(config, profile).await } else { app::run(config).await } })
     })
 }

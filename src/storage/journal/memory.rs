@@ -4,15 +4,16 @@
 //! real journal does; with [`SyncMode::Off`] `append` answers at once, as `synchronous=OFF` would, and a power cut can
 //! lose acknowledged records.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
 use super::record::Record;
-use super::stored::{PendingWebhook, StoredJob, StoredResult, UsedQuota};
+use super::stored::{PendingWebhook, StoredJob, StoredResult, StoredState, UsedQuota};
 use super::traits::{Journal, JournalError};
-use crate::model::{ClientId, Fingerprint, IdempotencyKey, JobId, PurchaseId, Timestamp, UpstreamId};
+use crate::model::{ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, Timestamp, UpstreamId};
 pub(crate) use replay::{apply, has_ended};
 use replay::{jobs, pending, used_quota};
 
@@ -217,6 +218,28 @@ impl Journal for MemoryJournal {
             jobs.retain(|job| !job.evicted && job.purchases.iter().all(|purchase| has_ended(&purchase.state)));
             journal.answer(jobs.into_iter().filter_map(StoredJob::into_result).collect()).await
         })
+    }
+
+    fn known_pictures(&self, digests: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move {
+            let jobs = journal.seen();
+            let purchases = jobs.iter().filter(|job| !job.evicted).flat_map(|job| &job.purchases);
+            let known: HashSet<Digest> = purchases
+                .filter_map(|purchase| match &purchase.state {
+                    StoredState::Resolved { pictures, .. } => Some(pictures),
+                    _ => None,
+                })
+                .flatten()
+                .map(|picture| picture.digest)
+                .collect();
+            journal.answer(digests.into_iter().filter(|digest| known.contains(digest)).collect()).await
+        })
+    }
+
+    fn has_jobs(&self) -> BoxFuture<'static, Result<bool, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move { journal.answer(!journal.seen().is_empty()).await })
     }
 
     fn quota_used_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<UsedQuota>, JournalError>> {

@@ -1,5 +1,6 @@
 //! The journal in an embedded SQLite database: WAL, `synchronous=FULL`, one connection on one thread.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use futures_util::future::BoxFuture;
@@ -8,8 +9,8 @@ use rusqlite::{OptionalExtension, params};
 use super::record::Record;
 use super::stored::{PendingWebhook, StoredJob, StoredResult, UsedQuota};
 use super::traits::{Journal, JournalError};
-use crate::model::{ClientId, Fingerprint, IdempotencyKey, JobId, PurchaseId, Timestamp, UpstreamId};
-use queries::{job, jobs, pending_webhooks, quota_used_since};
+use crate::model::{ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, Timestamp, UpstreamId};
+use queries::{job, jobs, known_pictures, pending_webhooks, quota_used_since};
 use rows::parsed;
 use thread::JournalThread;
 
@@ -106,6 +107,14 @@ impl Journal for SqliteJournal {
                        ORDER BY created_ms, id";
             Ok(jobs(connection, sql, ())?.into_iter().filter_map(StoredJob::into_result).collect())
         })
+    }
+
+    fn known_pictures(&self, digests: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>> {
+        self.thread.read(move |connection| known_pictures(connection, &digests))
+    }
+
+    fn has_jobs(&self) -> BoxFuture<'static, Result<bool, JournalError>> {
+        self.thread.read(|connection| connection.query_row("SELECT EXISTS (SELECT 1 FROM jobs)", (), |row| row.get(0)))
     }
 
     fn quota_used_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<UsedQuota>, JournalError>> {

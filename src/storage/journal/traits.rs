@@ -1,10 +1,12 @@
 //! What every journal offers: records are appended, and read back as the state that they add up to.
 
+use std::collections::HashSet;
+
 use futures_util::future::BoxFuture;
 
 use super::record::Record;
 use super::stored::{PendingWebhook, StoredJob, StoredResult, UsedQuota};
-use crate::model::{ClientId, Fingerprint, IdempotencyKey, JobId, PurchaseId, Timestamp, UpstreamId};
+use crate::model::{ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, Timestamp, UpstreamId};
 
 /// An append-only store of records. Object-safe, so that the engine does not depend on an adapter.
 pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
@@ -40,6 +42,12 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
 
     /// Returns the pictures of ended jobs that have not been evicted, oldest first.
     fn stored_results(&self) -> BoxFuture<'static, Result<Vec<StoredResult>, JournalError>>;
+
+    /// Returns those of the digests that are of pictures of jobs that have not been evicted, ended or not.
+    fn known_pictures(&self, digests: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>>;
+
+    /// Returns whether there is any job.
+    fn has_jobs(&self) -> BoxFuture<'static, Result<bool, JournalError>>;
 
     /// Returns what jobs created at `since` or later have bought, or may have bought, in no particular order.
     ///

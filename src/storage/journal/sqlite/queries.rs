@@ -1,5 +1,7 @@
 //! Rows into the state that they add up to.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::rows::{from_json, parsed, unreadable};
@@ -115,6 +117,18 @@ fn pictures(connection: &Connection, purchase: PurchaseId) -> rusqlite::Result<V
                 height: row.get(4)?,
             })
         })?
+        .collect()
+}
+
+/// Returns those of the digests that a job has which is not evicted, as `Journal::known_pictures`.
+pub(super) fn known_pictures(connection: &Connection, digests: &[Digest]) -> rusqlite::Result<HashSet<Digest>> {
+    let digests = serde_json::json!(digests.iter().map(Digest::to_string).collect::<Vec<_>>()).to_string();
+    connection
+        .prepare_cached(
+            "SELECT DISTINCT digest FROM pictures JOIN purchases ON purchases.id = purchase_id JOIN jobs ON jobs.id = job_id
+             WHERE digest IN (SELECT value FROM json_each(?1)) AND NOT evicted",
+        )?
+        .query_map([digests], |row| parsed(row, 0, Digest::from_hex))?
         .collect()
 }
 
