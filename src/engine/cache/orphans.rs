@@ -100,7 +100,7 @@ impl OrphanRetention {
         let mut returned = 0;
         for page in orphans.chunks(PAGE) {
             let digests = page.iter().map(|orphan| orphan.digest).collect();
-            let known = self.journal.known_pictures(digests).await?;
+            let known = self.journal.stored_digests(digests).await?;
             returned += self.orphans.bring_back(known.into_iter().collect()).await?;
         }
         if returned > 0 {
@@ -115,7 +115,7 @@ impl OrphanRetention {
                 break;
             }
             listing = Some(rest);
-            let known = self.journal.known_pictures(page.clone()).await?;
+            let known = self.journal.stored_digests(page.clone()).await?;
             let unknown: Vec<Digest> = page.into_iter().filter(|digest| !known.contains(digest)).collect();
             set_aside += self.orphans.set_aside(unknown, clock.now()).await?;
         }

@@ -220,7 +220,7 @@ impl Journal for MemoryJournal {
         })
     }
 
-    fn known_pictures(&self, digests: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>> {
+    fn stored_digests(&self, digests: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>> {
         let journal = self.clone();
         Box::pin(async move {
             let jobs = journal.seen();

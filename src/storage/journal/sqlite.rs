@@ -10,7 +10,7 @@ use super::record::Record;
 use super::stored::{PendingWebhook, StoredJob, StoredResult, UsedQuota};
 use super::traits::{Journal, JournalError};
 use crate::model::{ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, Timestamp, UpstreamId};
-use queries::{job, jobs, known_pictures, pending_webhooks, quota_used_since};
+use queries::{job, jobs, stored_digests, pending_webhooks, quota_used_since};
 use rows::parsed;
 use thread::JournalThread;
 
@@ -109,8 +109,8 @@ impl Journal for SqliteJournal {
         })
     }
 
-    fn known_pictures(&self, digests: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>> {
-        self.thread.read(move |connection| known_pictures(connection, &digests))
+    fn stored_digests(&self, digests: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>> {
+        self.thread.read(move |connection| stored_digests(connection, &digests))
     }
 
     fn has_jobs(&self) -> BoxFuture<'static, Result<bool, JournalError>> {

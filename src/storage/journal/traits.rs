@@ -44,7 +44,7 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     fn stored_results(&self) -> BoxFuture<'static, Result<Vec<StoredResult>, JournalError>>;
 
     /// Returns those of the digests that are of pictures of jobs that have not been evicted, ended or not.
-    fn known_pictures(&self, digests: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>>;
+    fn stored_digests(&self, digests: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>>;
 
     /// Returns whether there is any job.
     fn has_jobs(&self) -> BoxFuture<'static, Result<bool, JournalError>>;

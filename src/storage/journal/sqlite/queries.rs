@@ -120,8 +120,8 @@ fn pictures(connection: &Connection, purchase: PurchaseId) -> rusqlite::Result<V
         .collect()
 }
 
-/// Returns those of the digests that a job has which is not evicted, as `Journal::known_pictures`.
-pub(super) fn known_pictures(connection: &Connection, digests: &[Digest]) -> rusqlite::Result<HashSet<Digest>> {
+/// Returns those of the digests that a job has which is not evicted, as `Journal::stored_digests`.
+pub(super) fn stored_digests(connection: &Connection, digests: &[Digest]) -> rusqlite::Result<HashSet<Digest>> {
     let digests = serde_json::json!(digests.iter().map(Digest::to_string).collect::<Vec<_>>()).to_string();
     connection
         .prepare_cached(
