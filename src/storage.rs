@@ -13,8 +13,8 @@ mod state;
 pub(crate) use directory::{DataDirectory, DataDirectoryError};
 pub(crate) use disk_space::DiskSpace;
 pub(crate) use journal::{Journal, JournalError};
-pub(crate) use open::{Storage, StorageLock, open, open_state};
-pub(crate) use results::Results;
+pub(crate) use open::{Storage, StorageLock, open, open_state, stored_pictures};
+pub(crate) use results::{PictureStore, Results};
 #[cfg(test)]
 pub(crate) use state::MemoryState;
 pub(crate) use state::{LearnedState, SigningKey};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::directory::{DataDirectory, DataDirectoryError};
 use super::disk_space::DiskSpace;
-use super::journal::{Journal, JournalError, SqliteJournal};
-use super::results::{PictureDirectory, Results};
+use super::journal::{self, Journal, JournalError};
+use super::results::{PictureDirectory, PictureStore, Results};
 use super::spool::{Spool, SpoolLimits};
 use super::state::{LearnedState, SigningKey, StateDirectory, StateStore};
 use crate::config::{CacheConfig, StorageConfig};
@@ -30,7 +30,7 @@ pub(crate) struct Storage {
 /// Keeps the storage from other gateways while it is open.
 #[derive(Debug)]
 pub(crate) struct StorageLock {
-    journal: SqliteJournal,
+    journal: Arc<dyn Journal>,
     _directory: DataDirectory,
 }
 
@@ -91,7 +91,7 @@ pub(crate) async fn open(
         // Before anything creates it.
         refuse_new_journal(count().await?, problem)?;
     }
-    let journal = SqliteJournal::open(&file)?;
+    let journal = journal::open(&file)?;
     if !journal.has_jobs().await? {
         refuse_new_journal(count().await?, format!("{JOURNAL} knows of no job"))?;
     }
@@ -101,7 +101,7 @@ pub(crate) async fn open(
     let spool = Spool::new(directory.below("spool")?, SpoolLimits::from(storage));
     let room = DiskSpace::new(&path, storage.free_bytes_min);
     Ok(Storage {
-        journal: Arc::new(journal.clone()),
+        journal: Arc::clone(&journal),
         results,
         spool,
         state: LearnedState::new(Arc::new(state)),
@@ -109,6 +109,11 @@ pub(crate) async fn open(
         signing_key,
         lock: StorageLock { journal, _directory: directory },
     })
+}
+
+/// Returns the stored pictures of a data directory for reading alone, beside a gateway that may be running.
+pub(crate) fn stored_pictures(directory: &Path) -> Box<dyn PictureStore> {
+    Box::new(PictureDirectory::beside(directory.join("results"), directory.join("orphans")))
 }
 
 /// Opens the learned state alone, and holds the storage meanwhile.

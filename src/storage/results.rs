@@ -16,7 +16,9 @@ mod tests;
 mod traits;
 mod writer;
 
+pub(crate) use checked::{PictureDamage, examine};
 pub(crate) use directory::PictureDirectory;
 pub(crate) use orphans::OrphanStore;
 pub(crate) use store::Results;
+pub(crate) use traits::PictureStore;
 pub(crate) use writer::ResultsError;

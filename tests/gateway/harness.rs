@@ -20,7 +20,7 @@ mod upstream;
 pub(crate) use client::{Answer, Client, Edit};
 pub(crate) use gateway::Gateway;
 pub(crate) use pictures::{data_url, digest, mask, picture, size_of};
-pub(crate) use program::{Program, Run};
+pub(crate) use program::{Program, Run, Serving};
 pub(crate) use raw::Raw;
 pub(crate) use receiver::{Receiver, WEBHOOK_SECRET};
 pub(crate) use relay::Relay;

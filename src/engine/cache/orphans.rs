@@ -13,12 +13,14 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::config::StorageConfig;
-use crate::model::Digest;
+use crate::model::{Digest, RunningTime};
 use crate::storage::results::OrphanStore;
 use crate::storage::{Journal, JournalError, LearnedState};
 
 /// Pictures that are looked up in the journal at once.
 const PAGE: usize = 500;
+/// How much of its running time a journal may lose in a crash, which stores it about once a minute.
+const LOST_AT_A_CRASH: Duration = Duration::from_mins(2);
 /// Name of the stored state.
 const STATE: &str = "orphans";
 
@@ -35,21 +37,22 @@ pub(in crate::engine) struct OrphanRetention {
 /// What a restart remembers.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 struct Stored {
-    /// The time for which gateways have run on this storage.
+    /// The time for which gateways have run on this storage, and the one that the journal counts.
     running_ms: u64,
+    journal_ms: u64,
 }
 
 /// The time for which gateways have run on this storage. It is counted beside the journal, because the journal may be
 /// replaced, and not taken from the wall clock, which may jump.
 #[derive(Clone, Copy, Debug)]
 struct RunningClock {
-    before: Duration,
+    before: RunningTime,
     started: Instant,
 }
 
 impl RunningClock {
-    fn now(&self) -> Duration {
-        self.before + self.started.elapsed()
+    fn now(&self) -> RunningTime {
+        self.before.plus(self.started.elapsed())
     }
 }
 
@@ -75,8 +78,9 @@ impl OrphanRetention {
     pub(in crate::engine) async fn run(self) {
         let state = self.state.clone();
         let stored = tokio::task::spawn_blocking(move || state.read::<Stored>(STATE)).await;
-        let before = Duration::from_millis(stored.ok().flatten().unwrap_or_default().running_ms);
-        let clock = RunningClock { before, started: Instant::now() };
+        let Stored { running_ms, journal_ms } = stored.ok().flatten().unwrap_or_default();
+        let clock = RunningClock { before: RunningTime::from_millis(running_ms), started: Instant::now() };
+        self.compare_time(RunningTime::from_millis(journal_ms));
         if let Err(error) = self.compare(&clock).await {
             tracing::warn!(%error, "stored pictures could not be compared with the journal; they stay where they are until a restart");
         }
@@ -87,6 +91,17 @@ impl OrphanRetention {
             if let Err(error) = self.delete_expired(&clock).await {
                 tracing::warn!(%error, "orphans could not be deleted; it is tried again after storage.eviction_interval_s");
             }
+        }
+    }
+
+    /// Warns when the journal is older than the storage beside it.
+    fn compare_time(&self, seen: RunningTime) {
+        let lost = seen.since(self.journal.running_time());
+        if lost > LOST_AT_A_CRASH {
+            tracing::warn!(
+                lost_s = lost.as_secs(),
+                "the journal is older than the stored pictures: what was bought in this time is not in it, and the same requests buy again"
+            );
         }
     }
 
@@ -134,7 +149,7 @@ impl OrphanRetention {
     async fn delete_expired(&self, clock: &RunningClock) -> Result<(), OrphanError> {
         let now = clock.now();
         let mut orphans = self.orphans.all().await?;
-        orphans.retain(|orphan| now.saturating_sub(orphan.since) > self.ttl);
+        orphans.retain(|orphan| now.since(orphan.since) > self.ttl);
         if orphans.is_empty() {
             return Ok(());
         }
@@ -147,9 +162,9 @@ impl OrphanRetention {
     }
 
     async fn save(&self, clock: &RunningClock) {
-        let running_ms = u64::try_from(clock.now().as_millis()).unwrap_or(u64::MAX);
+        let stored = Stored { running_ms: clock.now().millis(), journal_ms: self.journal.running_time().millis() };
         let state = self.state.clone();
-        let saved = tokio::task::spawn_blocking(move || state.write(STATE, &Stored { running_ms })).await;
+        let saved = tokio::task::spawn_blocking(move || state.write(STATE, &stored)).await;
         if let Err(error) = saved.map_err(io::Error::other).and_then(|saved| saved) {
             tracing::warn!(%error, "the age of orphans could not be saved; a restart keeps them for longer");
         }

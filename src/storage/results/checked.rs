@@ -6,9 +6,9 @@ use std::sync::Arc;
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
-use super::traits::{OpenPicture, Version};
+use super::traits::{OpenPicture, PictureStore, Version};
 use crate::model::picture::fill;
-use crate::model::{ByteSource, Digest};
+use crate::model::{ByteSource, Digest, StoredPicture};
 use crate::storage::descriptors::blocking;
 
 /// Pictures that are remembered; some 100 bytes each.
@@ -85,4 +85,36 @@ pub(super) fn digest_of(source: &dyn ByteSource) -> io::Result<Digest> {
 /// The error for a picture whose bytes are not those of its digest.
 pub(super) fn other_bytes() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a stored picture has other bytes")
+}
+
+/// What is wrong with a stored picture.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PictureDamage {
+    #[error("there is no file")]
+    Missing,
+    #[error("{found} bytes instead of {recorded}")]
+    Length { found: u64, recorded: u64 },
+    #[error("other bytes")]
+    OtherBytes,
+    #[error("it cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// Returns what is wrong with a stored picture; `None` when it is as recorded. The whole file is read. Blocks.
+pub(crate) fn examine(store: &dyn PictureStore, picture: &StoredPicture) -> Option<PictureDamage> {
+    let unreadable = |error: io::Error| Some(PictureDamage::Unreadable(error.to_string()));
+    let opened = match store.open(&picture.digest) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(PictureDamage::Missing),
+        Err(error) => return unreadable(error),
+    };
+    let found = opened.source.size();
+    if found != picture.bytes {
+        return Some(PictureDamage::Length { found, recorded: picture.bytes });
+    }
+    match digest_of(&*opened.source) {
+        Ok(digest) if digest == picture.digest => None,
+        Ok(_) => Some(PictureDamage::OtherBytes),
+        Err(error) => unreadable(error),
+    }
 }

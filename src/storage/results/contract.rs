@@ -2,16 +2,15 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use super::directory::PictureDirectory;
 use super::memory::{MemoryPictures, PictureDisk};
 use super::traits::PictureStore;
-use crate::model::Digest;
 use crate::model::picture::read_full;
+use crate::model::{Digest, RunningTime};
 
-const SOON: Duration = Duration::from_secs(10);
-const LATER: Duration = Duration::from_millis(86_400_123);
+const SOON: RunningTime = RunningTime::from_millis(10_000);
+const LATER: RunningTime = RunningTime::from_millis(86_400_123);
 
 /// Runs a test on every adapter.
 fn on_each(test: impl Fn(&dyn PictureStore)) {
@@ -50,7 +49,7 @@ fn pictures(store: &dyn PictureStore) -> Vec<Digest> {
     found
 }
 
-fn orphans(store: &dyn PictureStore) -> Vec<(Digest, u64, Duration)> {
+fn orphans(store: &dyn PictureStore) -> Vec<(Digest, u64, RunningTime)> {
     store.orphans().unwrap().map(Result::unwrap).map(|orphan| (orphan.digest, orphan.bytes, orphan.since)).collect()
 }
 

@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use super::directory_sync::DirectorySync;
 use super::traits::{Listing, OpenPicture, Orphan, PictureStore, Version};
-use crate::model::{ByteSource, Digest};
+use crate::model::{ByteSource, Digest, RunningTime};
 
 const TEMPORARY_EXTENSION: &str = "tmp";
 
@@ -21,7 +21,8 @@ const TEMPORARY_EXTENSION: &str = "tmp";
 pub(crate) struct PictureDirectory {
     pictures: PathBuf,
     orphans: PathBuf,
-    sync: DirectorySync,
+    /// `None` when the folder was opened for reading alone.
+    sync: Option<DirectorySync>,
     /// A sync has failed: stored pictures may not survive a power cut.
     failed: AtomicBool,
 }
@@ -41,7 +42,12 @@ impl PictureDirectory {
             }
         }
         let sync = DirectorySync::open(pictures)?;
-        Ok(Self { pictures: pictures.to_owned(), orphans: orphans.to_owned(), sync, failed: AtomicBool::new(false) })
+        Ok(Self { sync: Some(sync), ..Self::beside(pictures.to_owned(), orphans.to_owned()) })
+    }
+
+    /// Returns the two folders for reading alone, beside a gateway that may have them open. One that is missing is empty.
+    pub(crate) fn beside(pictures: PathBuf, orphans: PathBuf) -> Self {
+        Self { pictures, orphans, sync: None, failed: AtomicBool::new(false) }
     }
 
     /// A file name is a digest: nothing that a client or the upstream sends reaches the file system.
@@ -60,10 +66,11 @@ impl PictureStore for PictureDirectory {
     }
 
     fn keep(&self, file: NamedTempFile, digest: Digest) -> io::Result<()> {
+        let Some(sync) = &self.sync else { return Err(io::ErrorKind::ReadOnlyFilesystem.into()) };
         let synced = file.as_file().sync_all();
         file.persist(self.picture(&digest))?;
         // The rename must survive too: without this sync the file could be gone after a power cut.
-        if let Err(error) = synced.and_then(|()| self.sync.sync()) {
+        if let Err(error) = synced.and_then(|()| sync.sync()) {
             // A second sync would report success whether or not the bytes reached the disk.
             self.failed.store(true, Ordering::Relaxed);
             tracing::error!(%error, "a picture could not be synced; nothing is bought until a restart");
@@ -86,14 +93,13 @@ impl PictureStore for PictureDirectory {
     }
 
     fn list(&self) -> io::Result<Listing<Digest>> {
-        let entries = fs::read_dir(&self.pictures)?;
-        Ok(Box::new(entries.filter_map(|entry| match entry {
+        Ok(Box::new(entries(&self.pictures)?.filter_map(|entry| match entry {
             Ok(entry) => entry.file_name().to_str().and_then(Digest::from_hex).map(Ok),
             Err(error) => Some(Err(error)),
         })))
     }
 
-    fn set_aside(&self, digest: &Digest, at: Duration) -> io::Result<Option<u64>> {
+    fn set_aside(&self, digest: &Digest, at: RunningTime) -> io::Result<Option<u64>> {
         let from = self.picture(digest);
         let bytes = match fs::metadata(&from) {
             Ok(metadata) => metadata.len(),
@@ -118,13 +124,12 @@ impl PictureStore for PictureDirectory {
     }
 
     fn orphans(&self) -> io::Result<Listing<Orphan>> {
-        let entries = fs::read_dir(&self.orphans)?;
-        Ok(Box::new(entries.filter_map(|entry| orphan(entry).transpose())))
+        Ok(Box::new(entries(&self.orphans)?.filter_map(|entry| orphan(entry).transpose())))
     }
 
-    fn date_orphan(&self, digest: &Digest, at: Duration) -> io::Result<()> {
+    fn date_orphan(&self, digest: &Digest, at: RunningTime) -> io::Result<()> {
         // The modification time of the file has the time, as a distance from 1970.
-        File::open(self.orphan(digest))?.set_modified(SystemTime::UNIX_EPOCH + at)
+        File::open(self.orphan(digest))?.set_modified(SystemTime::UNIX_EPOCH + Duration::from_millis(at.millis()))
     }
 
     fn remove_orphan(&self, digest: &Digest) -> io::Result<()> {
@@ -133,6 +138,15 @@ impl PictureStore for PictureDirectory {
 
     fn failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
+    }
+}
+
+/// Returns the entries of a folder; none when it is missing.
+fn entries(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>> + Send + use<>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => Ok(Some(entries).into_iter().flatten()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None.into_iter().flatten()),
+        Err(error) => Err(error),
     }
 }
 
@@ -146,6 +160,7 @@ fn orphan(entry: io::Result<fs::DirEntry>) -> io::Result<Option<Orphan>> {
         Err(error) => return Err(error),
     };
     let since = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = RunningTime::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
     Ok(Some(Orphan { digest, bytes: metadata.len(), since }))
 }
 

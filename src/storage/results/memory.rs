@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::io::{self, Read, Seek};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tempfile::NamedTempFile;
 
 use super::traits::{Listing, OpenPicture, Orphan, PictureStore, Version};
-use crate::model::Digest;
+use crate::model::{Digest, RunningTime};
 
 /// The pictures on a disk. Outlives the gateways that write to it.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +20,7 @@ pub(crate) struct PictureDisk {
 #[derive(Debug, Default)]
 struct Contents {
     pictures: HashMap<Digest, Stored>,
-    orphans: HashMap<Digest, (Bytes, Duration)>,
+    orphans: HashMap<Digest, (Bytes, RunningTime)>,
     writes: u64,
 }
 
@@ -137,7 +136,7 @@ impl PictureStore for MemoryPictures {
         Ok(Box::new(digests.into_iter().map(Ok)))
     }
 
-    fn set_aside(&self, digest: &Digest, at: Duration) -> io::Result<Option<u64>> {
+    fn set_aside(&self, digest: &Digest, at: RunningTime) -> io::Result<Option<u64>> {
         let mut contents = self.disk.lock();
         let Some(stored) = contents.pictures.remove(digest) else { return Ok(None) };
         let bytes = stored.bytes.len() as u64;
@@ -169,7 +168,7 @@ impl PictureStore for MemoryPictures {
         Ok(Box::new(orphans.into_iter().map(Ok)))
     }
 
-    fn date_orphan(&self, digest: &Digest, at: Duration) -> io::Result<()> {
+    fn date_orphan(&self, digest: &Digest, at: RunningTime) -> io::Result<()> {
         let mut contents = self.disk.lock();
         contents.orphans.get_mut(digest).ok_or_else(not_found)?.1 = at;
         Ok(())

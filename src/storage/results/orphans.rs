@@ -2,11 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::shared::SharedPictures;
 use super::traits::{Listing, Orphan};
-use crate::model::Digest;
+use crate::model::{Digest, RunningTime};
 use crate::storage::descriptors::blocking;
 
 /// The orphans of a store of pictures. Cheap to clone.
@@ -47,7 +46,7 @@ impl OrphanStore {
     /// # Errors
     ///
     /// When the store refuses; the pictures that it refuses are where they were.
-    pub(crate) async fn set_aside(&self, digests: Vec<Digest>, at: Duration) -> io::Result<usize> {
+    pub(crate) async fn set_aside(&self, digests: Vec<Digest>, at: RunningTime) -> io::Result<usize> {
         self.blocking(move |pictures| {
             let mut moved = 0;
             for digest in &digests {
@@ -98,7 +97,7 @@ impl OrphanStore {
     /// # Errors
     ///
     /// When the store refuses.
-    pub(crate) async fn date(&self, digests: Vec<Digest>, at: Duration) -> io::Result<()> {
+    pub(crate) async fn date(&self, digests: Vec<Digest>, at: RunningTime) -> io::Result<()> {
         self.blocking(move |pictures| digests.iter().try_for_each(|digest| pictures.store.date_orphan(digest, at)))
             .await
     }

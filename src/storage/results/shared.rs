@@ -4,12 +4,11 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
 use super::traits::{Orphan, PictureStore};
-use crate::model::Digest;
+use crate::model::{Digest, RunningTime};
 
 /// The store behind everything that reads and writes pictures.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ impl SharedPictures {
     }
 
     /// Makes a picture an orphan, unless it was written since the start. Returns whether that happened.
-    pub(super) fn set_aside(&self, digest: &Digest, at: Duration) -> io::Result<bool> {
+    pub(super) fn set_aside(&self, digest: &Digest, at: RunningTime) -> io::Result<bool> {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if written.as_ref().is_none_or(|written| written.contains(digest)) {
             return Ok(false);

@@ -32,6 +32,19 @@ impl Results {
         }
     }
 
+    /// Opens the pictures of a folder, with their orphans in a folder beside it.
+    #[cfg(test)]
+    pub(crate) fn open(
+        folder: &std::path::Path,
+        memory_bytes_max: u64,
+        memory_picture_bytes_max: u64,
+    ) -> io::Result<Self> {
+        let orphans = folder.with_extension("orphans");
+        std::fs::create_dir_all(&orphans)?;
+        let store = super::directory::PictureDirectory::open(folder, &orphans)?;
+        Ok(Self::new(Box::new(store), memory_bytes_max, memory_picture_bytes_max))
+    }
+
     /// Returns whether a sync has failed since the start. Pictures are still stored and read, but may not survive, so no
     /// record may say that they are stored.
     pub(crate) fn failed(&self) -> bool {
@@ -54,7 +67,7 @@ impl Results {
             return Ok(Arc::new(cached));
         }
         if !self.memory.accepts(picture.bytes) {
-            let opened = self.open(picture).await?;
+            let opened = self.open_file(picture).await?;
             self.checker.check(picture.digest, &opened).await?;
             return Ok(opened.source);
         }
@@ -71,7 +84,7 @@ impl Results {
         .await
     }
 
-    async fn open(&self, picture: &StoredPicture) -> io::Result<OpenPicture> {
+    async fn open_file(&self, picture: &StoredPicture) -> io::Result<OpenPicture> {
         let (pictures, picture) = (Arc::clone(&self.pictures), *picture);
         blocking(move || open(&pictures, &picture)).await
     }

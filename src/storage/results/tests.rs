@@ -7,20 +7,12 @@ use bytes::Bytes;
 
 use super::*;
 use crate::model::picture::{InvalidPicture, read_full};
-use crate::model::{Format, StoredPicture};
+use crate::model::{Format, RunningTime, StoredPicture};
 
 fn png() -> Bytes {
     let mut bytes = io::Cursor::new(Vec::new());
     image::RgbImage::new(30, 20).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     bytes.into_inner().into()
-}
-
-/// Opens a store with its pictures in `path`.
-fn on(path: &Path, memory_bytes_max: u64, memory_picture_bytes_max: u64) -> io::Result<Results> {
-    let orphans = path.with_extension("orphans");
-    fs::create_dir_all(&orphans)?;
-    let store = PictureDirectory::open(path, &orphans)?;
-    Ok(Results::new(Box::new(store), memory_bytes_max, memory_picture_bytes_max))
 }
 
 async fn store(results: &Results, bytes: Bytes) -> Result<StoredPicture, ResultsError> {
@@ -34,11 +26,11 @@ async fn store(results: &Results, bytes: Bytes) -> Result<StoredPicture, Results
 #[tokio::test]
 async fn a_complete_picture_is_stored_and_read_back() {
     let directory = tempfile::tempdir().unwrap();
-    let results = on(directory.path(), 1 << 20, 1 << 20).unwrap();
+    let results = Results::open(directory.path(), 1 << 20, 1 << 20).unwrap();
     let picture = store(&results, png()).await.unwrap();
     assert_eq!((picture.format, picture.width, picture.height), (Format::Png, 30, 20));
     for in_memory in [1 << 20, 0] {
-        let results = on(directory.path(), 1 << 20, in_memory).unwrap();
+        let results = Results::open(directory.path(), 1 << 20, in_memory).unwrap();
         let source = results.read(&picture).await.unwrap();
         assert_eq!(read_full(&*source, 0, 1 << 20).unwrap(), png());
         let text = STANDARD.encode_to_string(png());
@@ -58,7 +50,7 @@ async fn a_complete_picture_is_stored_and_read_back() {
 #[tokio::test]
 async fn an_incomplete_picture_leaves_no_file() {
     let directory = tempfile::tempdir().unwrap();
-    let results = on(directory.path(), 1 << 20, 1 << 20).unwrap();
+    let results = Results::open(directory.path(), 1 << 20, 1 << 20).unwrap();
     let cut = png().slice(..png().len() - 1);
     assert!(matches!(store(&results, cut).await, Err(ResultsError::InvalidPicture(InvalidPicture::CutShort))));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
@@ -75,7 +67,7 @@ fn flip(path: &Path) {
 async fn a_damaged_file_is_not_read_whatever_its_size() {
     for in_memory in [1 << 20, 0] {
         let directory = tempfile::tempdir().unwrap();
-        let results = on(directory.path(), 1 << 20, in_memory).unwrap();
+        let results = Results::open(directory.path(), 1 << 20, in_memory).unwrap();
         let picture = store(&results, png()).await.unwrap();
         let path = directory.path().join(picture.digest.to_string());
         let damages: [(&str, fn(&Path)); 4] = [
@@ -87,10 +79,10 @@ async fn a_damaged_file_is_not_read_whatever_its_size() {
         for (damage, make) in damages {
             fs::write(&path, png()).unwrap();
             // Reopened, because the first store has the picture in memory.
-            let results = on(directory.path(), 1 << 20, in_memory).unwrap();
+            let results = Results::open(directory.path(), 1 << 20, in_memory).unwrap();
             assert!(results.read(&picture).await.is_ok(), "{damage}");
             make(&path);
-            let results = on(directory.path(), 1 << 20, in_memory).unwrap();
+            let results = Results::open(directory.path(), 1 << 20, in_memory).unwrap();
             assert!(results.read(&picture).await.is_err(), "{damage}, memory for {in_memory} bytes");
         }
     }
@@ -99,7 +91,7 @@ async fn a_damaged_file_is_not_read_whatever_its_size() {
 #[tokio::test]
 async fn a_file_that_was_right_is_hashed_once_until_it_is_changed() {
     let directory = tempfile::tempdir().unwrap();
-    let results = on(directory.path(), 0, 0).unwrap();
+    let results = Results::open(directory.path(), 0, 0).unwrap();
     let picture = store(&results, png()).await.unwrap();
     for _ in 0..3 {
         results.read(&picture).await.unwrap();
@@ -119,7 +111,7 @@ async fn a_file_that_was_right_is_hashed_once_until_it_is_changed() {
 #[tokio::test]
 async fn a_file_that_is_changed_while_it_is_sent_ends_the_reading() {
     let directory = tempfile::tempdir().unwrap();
-    let results = on(directory.path(), 0, 0).unwrap();
+    let results = Results::open(directory.path(), 0, 0).unwrap();
     let picture = store(&results, png()).await.unwrap();
     let path = directory.path().join(picture.digest.to_string());
     for change in [flip as fn(&Path), |path| fs::write(path, &png()[..20]).unwrap()] {
@@ -139,10 +131,10 @@ async fn a_file_that_is_changed_while_it_is_sent_ends_the_reading() {
 #[tokio::test]
 async fn an_orphan_is_read_as_a_picture_again() {
     let directory = tempfile::tempdir().unwrap();
-    let picture = store(&on(directory.path(), 0, 0).unwrap(), png()).await.unwrap();
+    let picture = store(&Results::open(directory.path(), 0, 0).unwrap(), png()).await.unwrap();
     for in_memory in [1 << 20, 0] {
-        let results = on(directory.path(), 1 << 20, in_memory).unwrap();
-        assert_eq!(results.orphans().set_aside(vec![picture.digest], std::time::Duration::ZERO).await.unwrap(), 1);
+        let results = Results::open(directory.path(), 1 << 20, in_memory).unwrap();
+        assert_eq!(results.orphans().set_aside(vec![picture.digest], RunningTime::default()).await.unwrap(), 1);
         assert_eq!(results.orphans().count(), (1, picture.bytes));
         assert_eq!(read_full(&*results.read(&picture).await.unwrap(), 0, 1 << 20).unwrap(), png());
         assert!(results.orphans().all().await.unwrap().is_empty());
@@ -153,16 +145,16 @@ async fn an_orphan_is_read_as_a_picture_again() {
 #[tokio::test]
 async fn what_was_written_since_the_start_is_not_set_aside() {
     let directory = tempfile::tempdir().unwrap();
-    let results = on(directory.path(), 0, 0).unwrap();
+    let results = Results::open(directory.path(), 0, 0).unwrap();
     let picture = store(&results, png()).await.unwrap();
     let set_aside = async |results: &Results| {
-        results.orphans().set_aside(vec![picture.digest], std::time::Duration::ZERO).await.unwrap()
+        results.orphans().set_aside(vec![picture.digest], RunningTime::default()).await.unwrap()
     };
     assert_eq!(set_aside(&results).await, 0);
-    let restarted = on(directory.path(), 0, 0).unwrap();
+    let restarted = Results::open(directory.path(), 0, 0).unwrap();
     restarted.orphans().end_setting_aside();
     assert_eq!(set_aside(&restarted).await, 0, "nor when the comparison has ended");
-    assert_eq!(set_aside(&on(directory.path(), 0, 0).unwrap()).await, 1);
+    assert_eq!(set_aside(&Results::open(directory.path(), 0, 0).unwrap()).await, 1);
 }
 
 /// Prints what the check costs: `cargo test --release --lib cost_of_the_digest -- --ignored --nocapture`.
@@ -170,7 +162,7 @@ async fn what_was_written_since_the_start_is_not_set_aside() {
 #[ignore = "a measurement"]
 async fn cost_of_the_digest() {
     let directory = tempfile::tempdir().unwrap();
-    let results = on(directory.path(), 0, 0).unwrap();
+    let results = Results::open(directory.path(), 0, 0).unwrap();
     let bytes = vec![7; 100 << 20];
     let digest = crate::model::Digest::of(&bytes);
     fs::write(directory.path().join(digest.to_string()), &bytes).unwrap();
@@ -192,14 +184,14 @@ async fn cost_of_the_digest() {
 async fn temporary_files_are_removed_at_the_start() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("half.tmp"), b"half").unwrap();
-    on(directory.path(), 1, 1).unwrap();
+    Results::open(directory.path(), 1, 1).unwrap();
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]
 async fn large_and_small_pictures_are_stored_alike() {
     let directory = tempfile::tempdir().unwrap();
-    let results = on(directory.path(), 0, 0).unwrap();
+    let results = Results::open(directory.path(), 0, 0).unwrap();
     let mut bytes = io::Cursor::new(Vec::new());
     let noise = image::RgbImage::from_fn(500, 500, |x, y| {
         let [one, two, three, _] = (x * 7919 + y * 104_729).wrapping_mul(2_654_435_761).to_le_bytes();
@@ -223,7 +215,7 @@ async fn large_and_small_pictures_are_stored_alike() {
 #[tokio::test]
 async fn a_picture_above_the_limit_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let results = on(directory.path(), 0, 0).unwrap();
+    let results = Results::open(directory.path(), 0, 0).unwrap();
     let mut writer = results.write(10);
     assert!(matches!(writer.push(png()).await, Err(ResultsError::TooLarge { bytes_max: 10 })));
 }

@@ -4,11 +4,10 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
-use crate::model::{ByteSource, Digest};
+use crate::model::{ByteSource, Digest, RunningTime};
 
 /// A store of pictures. Object-safe, so that what reads and writes pictures does not depend on an adapter. Every method but
 /// `failed` blocks.
@@ -55,7 +54,7 @@ pub(crate) trait PictureStore: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// When the store refuses; the picture is then where it was.
-    fn set_aside(&self, digest: &Digest, at: Duration) -> io::Result<Option<u64>>;
+    fn set_aside(&self, digest: &Digest, at: RunningTime) -> io::Result<Option<u64>>;
 
     /// Makes an orphan a picture again. Returns whether that happened: not when there is no such orphan, nor when a picture
     /// is there under its digest.
@@ -77,7 +76,7 @@ pub(crate) trait PictureStore: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// When the store refuses.
-    fn date_orphan(&self, digest: &Digest, at: Duration) -> io::Result<()>;
+    fn date_orphan(&self, digest: &Digest, at: RunningTime) -> io::Result<()>;
 
     /// Removes an orphan if it exists.
     ///
@@ -115,6 +114,6 @@ pub(crate) struct Version {
 pub(crate) struct Orphan {
     pub(crate) digest: Digest,
     pub(crate) bytes: u64,
-    /// When it became one, on the clock of the caller that set it aside.
-    pub(crate) since: Duration,
+    /// When it became one.
+    pub(crate) since: RunningTime,
 }

@@ -260,7 +260,7 @@ impl World {
         let has_waiters = self.clients.iter().any(|client| client.job == Some(job) && client.phase != Phase::Gone);
         let candidate = StoredCandidate {
             age: self.timestamp().since(result.resolved),
-            delivered: stored.delivered.map(|at| self.timestamp().since(at)),
+            delivered: stored.delivered.map(|delivered| self.timestamp().since(delivered.at)),
             in_delivery: stored.record.respond_async || has_waiters,
             shareable: stored.record.shareable && result.is_as_requested(),
             inputs_unseen: result.inputs_unseen,
