@@ -8,10 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::jobs::job::outcome::{FailureScope, stored_failure, stored_result};
+use super::jobs::job::outcome::{FailureScope, stored_failure, stored_result, unresolved_unknown};
 use super::jobs::rules::Rules;
 use super::metrics::EngineMetrics;
-use super::reuse::{AnswerSource, ReusePolicy, StoredCandidate};
+use super::reuse::{AnswerSource, ReusePolicy, ReuseWindows, StoredCandidate};
 use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, UpstreamConfig};
 use crate::model::{
     ByteSource, ClientId, Failure, Fingerprint, IdempotencyKey, JobId, JobResult, RunningTime, StoredPicture,
@@ -98,6 +98,10 @@ impl CacheSettings {
             on_unknown: upstream.on_unknown,
             unknown_hold: upstream.unknown_hold,
         }
+    }
+
+    fn windows(&self) -> ReuseWindows {
+        ReuseWindows { cache_ttl: self.ttl, claim: self.results_ttl, unknown_hold: self.unknown_hold }
     }
 }
 
@@ -252,8 +256,9 @@ impl ResultCache {
             in_delivery: stored.record.respond_async || self.waiters.has(job),
             shareable: stored.record.shareable && result.is_as_requested(),
             inputs_unseen: result.inputs_unseen,
+            unknown_for: unknown(stored, &self.settings, now).map(|(_, unknown_for)| unknown_for),
         };
-        if !policy.may_reuse(candidate, self.settings.ttl, self.settings.results_ttl) {
+        if !policy.may_reuse(candidate, self.settings.windows()) {
             return None;
         }
         if let Err(failure) = self.open(&result.pictures).await {
@@ -262,7 +267,8 @@ impl ResultCache {
         }
         // An unclaimed result is claimed once: of two requests that found it unclaimed, one gets it.
         let shared = policy.cache_allowed && candidate.shareable;
-        let counted = if shared || policy.is_retry { self.waiters.add(job) } else { self.waiters.add_first(job)? };
+        let repeats = shared || policy.is_retry || candidate.unknown_for.is_some();
+        let counted = if repeats { self.waiters.add(job) } else { self.waiters.add_first(job)? };
         let result = Arc::new(result);
         let delivered_before = candidate.delivered.is_some();
         if candidate.shareable && self.is_on() && delivered_before {
@@ -278,14 +284,11 @@ impl ResultCache {
         Some(StoredAnswer { job, outcome: Ok(result), source, delivered_before, counted })
     }
 
-    /// Returns the same error again, for a purchase of unknown outcome.
+    /// Returns the same error again, for a purchase of unknown outcome. A job that brought pictures too answers with them
+    /// while they are stored.
     fn held_by_unknown(&self, stored: &StoredJob, policy: ReusePolicy) -> Option<StoredAnswer> {
-        let (failure, _) = stored_failure(stored, FailureScope::Unresolved)?;
-        let unknown = matches!(failure, Failure::OutcomeUnknown { .. });
-        let now = self.journal.running_time();
-        let unknown_for = now.since(stored.ended().unwrap_or(now));
-        let holds = unknown && self.holds_unknown() && policy.is_held(unknown_for, self.settings.unknown_hold);
-        holds.then(|| {
+        let (failure, unknown_for) = unknown(stored, &self.settings, self.journal.running_time())?;
+        policy.is_held(unknown_for, self.settings.unknown_hold).then(|| {
             self.count_joined(&stored.record);
             StoredAnswer::failure(&self.waiters, stored.record.id, failure)
         })
@@ -329,4 +332,10 @@ impl ResultCache {
     pub(super) fn count_joined(&self, record: &JobRecord) {
         self.metrics.joined(self.rules.price(record, record.n).unwrap_or_default());
     }
+}
+
+/// Returns the unresolved unknown outcome of a stored job and its age, where such outcomes hold requests.
+fn unknown(stored: &StoredJob, settings: &CacheSettings, now: RunningTime) -> Option<(Failure, Duration)> {
+    let (failure, ended) = unresolved_unknown(stored).filter(|_| settings.on_unknown == OnUnknown::Hold)?;
+    Some((failure.clone(), now.since(ended.unwrap_or(now))))
 }
