@@ -13,7 +13,7 @@ mod state;
 pub(crate) use directory::{DataDirectory, DataDirectoryError};
 pub(crate) use disk_space::DiskSpace;
 pub(crate) use journal::{Journal, JournalError};
-pub(crate) use open::{Storage, StorageLock, open, open_state, stored_pictures};
+pub(crate) use open::{Storage, StorageLock, check_journal, open, open_state, stored_pictures};
 pub(crate) use results::{PictureStore, Results};
 #[cfg(test)]
 pub(crate) use state::MemoryState;

@@ -75,25 +75,22 @@ pub(crate) async fn open(
         let path = path.to_owned();
         |error| StorageError::Io { path, error }
     };
-    let refuse_new_journal = |pictures: usize, problem: String| {
-        let refused = pictures > 0 && !storage.accept_new_journal;
-        let directory = path.clone();
-        if refused { Err(StorageError::NewJournal { directory, pictures, problem }) } else { Ok(()) }
+    let refuse_new_journal = |problem: &str| {
+        if storage.accept_new_journal { Ok(()) } else { refuse_without_journal(&path, problem) }
     };
 
     let (pictures, orphans) = (directory.below("results")?, directory.below("orphans")?);
     let store = PictureDirectory::open(&pictures, &orphans).map_err(unusable(&pictures))?;
     let results = Results::new(Box::new(store), cache.memory_bytes_max, cache.memory_picture_bytes_max);
-    let count = || async { results.count().await.map_err(unusable(&pictures)) };
 
     let file = path.join(JOURNAL);
     if let Some(problem) = missing(&file) {
         // Before anything creates it.
-        refuse_new_journal(count().await?, problem)?;
+        refuse_new_journal(problem)?;
     }
     let journal = journal::open(&file)?;
     if !journal.has_jobs().await? {
-        refuse_new_journal(count().await?, format!("{JOURNAL} knows of no job"))?;
+        refuse_new_journal("journal.sqlite knows of no job")?;
     }
 
     let state = StateDirectory::new(directory.below("learned")?, path.join("signing.key"));
@@ -127,11 +124,33 @@ pub(crate) fn open_state(storage: &StorageConfig) -> Result<(LearnedState, DataD
     Ok((LearnedState::new(Arc::new(state)), directory))
 }
 
+/// Fails when pictures are stored and the file of their journal is missing or empty. Changes nothing.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub(crate) fn check_journal(storage: &StorageConfig) -> Result<(), StorageError> {
+    let directory = &storage.directory;
+    missing(&directory.join(JOURNAL)).map_or(Ok(()), |problem| refuse_without_journal(directory, problem))
+}
+
+/// Fails when pictures are stored. Blocks.
+fn refuse_without_journal(directory: &Path, problem: &str) -> Result<(), StorageError> {
+    let pictures = stored_pictures(directory)
+        .list()
+        .and_then(|mut listing| listing.try_fold(0, |count, picture| picture.map(|_| count + 1)))
+        .map_err(|error| StorageError::Io { path: directory.to_owned(), error })?;
+    if pictures == 0 {
+        return Ok(());
+    }
+    Err(StorageError::NewJournal { directory: directory.to_owned(), pictures, problem: problem.to_owned() })
+}
+
 /// Returns what is wrong with the file of a journal that must not be new.
-fn missing(journal: &Path) -> Option<String> {
+fn missing(journal: &Path) -> Option<&'static str> {
     match std::fs::metadata(journal) {
-        Ok(metadata) if metadata.len() == 0 => Some(format!("{JOURNAL} is empty")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(format!("{JOURNAL} is missing")),
+        Ok(metadata) if metadata.len() == 0 => Some("journal.sqlite is empty"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some("journal.sqlite is missing"),
         // What else is wrong with it is found when it is opened.
         Ok(_) | Err(_) => None,
     }

@@ -116,6 +116,8 @@ async fn a_start_without_the_journal_is_refused_and_can_be_accepted_once() {
             assert!(refused.stderr.contains(word), "{word} in {}", refused.stderr);
         }
         assert_eq!(results(&program), stored);
+        let check = program.run(&["check"]).await;
+        assert!(check.stdout.contains("journal.sqlite is missing"), "{check:?}");
     }
     let gateway = program.serve(&["serve", "--accept-new-journal"]).await;
     until("they are set aside", async || orphans(&program).len() == 2).await;

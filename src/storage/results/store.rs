@@ -100,16 +100,6 @@ impl Results {
         blocking(move || pictures.store.remove(&digest)).await
     }
 
-    /// Counts the pictures.
-    ///
-    /// # Errors
-    ///
-    /// When the store cannot be read.
-    pub(crate) async fn count(&self) -> io::Result<usize> {
-        let pictures = Arc::clone(&self.pictures);
-        blocking(move || pictures.store.list()?.try_fold(0, |count, picture| picture.map(|_| count + 1))).await
-    }
-
     /// Returns the orphans, and what makes pictures orphans.
     pub(crate) fn orphans(&self) -> OrphanStore {
         OrphanStore::new(Arc::clone(&self.pictures))

@@ -63,3 +63,65 @@ pub(super) fn problems(connection: &Connection) -> rusqlite::Result<Vec<RecordPr
     }
     Ok(problems)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_contradiction_is_found_and_a_consistent_journal_has_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let (connection, _) = super::super::schema::open(&directory.path().join("journal.sqlite")).unwrap();
+        let job = "INSERT INTO jobs (id, client, fingerprint, task, model, size, choices, n, shareable, created_ms)
+                   VALUES ('job', 'alice', 'f', 'edit', 'm', '1x1', '{}', 1, 1, 1);";
+        let purchase = |values: &str| {
+            format!(
+                "INSERT INTO purchases (id, job_id, slot, pictures, state, upstream_id, committed_ms, accepted_ms, ended_ms, failure)
+                 VALUES ('purchase', 'job', 0, 1, {values});"
+            )
+        };
+        let picture = "INSERT INTO pictures (purchase_id, position, digest, bytes, format, width, height)
+                       VALUES ('purchase', 0, 'd', 1, 'png', 1, 1);";
+        let consistent = purchase("'resolved', 'abc', 1, 2, 3, NULL") + picture;
+        for (rows, expected) in [
+            (consistent.clone(), None),
+            (String::new(), Some("it has no purchase")),
+            (purchase("'resolved', 'abc', 1, 2, 3, NULL"), Some("it is resolved and has no picture")),
+            (purchase("'accepted', 'abc', 1, 2, NULL, NULL") + picture, Some("it has pictures and is not resolved")),
+            (purchase("'accepted', NULL, 1, 2, NULL, NULL"), Some("it is accepted and has no upstream id")),
+            (purchase("'accepted', 'abc', 1, NULL, NULL, NULL"), Some("it is accepted and has no time")),
+            (purchase("'committing', NULL, NULL, NULL, NULL, NULL"), Some("it is being committed and has no time")),
+            (purchase("'failed', NULL, 1, NULL, NULL, '{}'"), Some("it has ended and has no time")),
+            (purchase("'unknown', NULL, 1, NULL, 2, NULL"), Some("it has failed and has no reason")),
+            (
+                format!("PRAGMA foreign_keys = OFF; {consistent} {}", picture.replace("'purchase'", "'other'")),
+                Some("a row of pictures belongs to none of purchases"),
+            ),
+        ] {
+            connection.execute_batch(&format!("BEGIN; {job} COMMIT; {rows}")).unwrap();
+            let found = problems(&connection).unwrap();
+            let found: Vec<&str> = found.iter().map(|problem| problem.problem.as_str()).collect();
+            assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{rows}");
+            connection
+                .execute_batch(
+                    "PRAGMA foreign_keys = ON; DELETE FROM pictures; DELETE FROM purchases; DELETE FROM jobs;",
+                )
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn damage_of_the_database_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.sqlite");
+        drop(super::super::schema::open(&path).unwrap());
+        let connection = Connection::open(&path).unwrap();
+        let corrupt = "PRAGMA writable_schema = ON;
+                       UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'jobs')
+                       WHERE name = 'webhooks';";
+        connection.execute_batch(corrupt).unwrap();
+        let connection = Connection::open(&path).unwrap();
+        let found = problems(&connection).unwrap();
+        assert!(found.iter().any(|problem| problem.id.is_none()), "{found:?}");
+    }
+}
