@@ -1,5 +1,7 @@
 //! What `ledger verify` found, as a table and as JSON.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use super::{Finding, FindingKind, Verification};
@@ -41,12 +43,12 @@ impl FindingKind {
 impl Verification {
     /// Returns a table of what does not fit, and what that means.
     pub(in crate::ledger) fn text(&self, location: &Location) -> String {
-        let size = self.bytes as f64 / 1e6;
         let mut text = format!(
-            "{}: {} jobs with {} stored pictures, {size:.1} MB\n",
+            "{}: {} jobs with {} stored pictures, {} bytes\n",
             location.directory.display(),
             self.jobs,
-            self.pictures
+            self.pictures,
+            self.bytes
         );
         if self.fits() {
             text.push_str("everything fits\n");
@@ -61,7 +63,7 @@ impl Verification {
         for finding in &self.findings {
             if !kinds.iter().any(|kind| kind.meaning() == finding.kind.meaning()) {
                 kinds.push(finding.kind);
-                text.push_str(&format!("{}: {}\n", finding.kind.name(), finding.kind.meaning()));
+                let _ = writeln!(text, "{}: {}", finding.kind.name(), finding.kind.meaning());
             }
         }
         text

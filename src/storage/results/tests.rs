@@ -157,7 +157,7 @@ async fn what_was_written_since_the_start_is_not_set_aside() {
     assert_eq!(set_aside(&Results::open(directory.path(), 0, 0).unwrap()).await, 1);
 }
 
-/// Prints what the check costs: `cargo test --release --lib cost_of_the_digest -- --ignored --nocapture`.
+/// Prints what the check costs: `cargo test --lib cost_of_the_digest -- --ignored --nocapture`.
 #[tokio::test]
 #[ignore = "a measurement"]
 async fn cost_of_the_digest() {
@@ -172,11 +172,8 @@ async fn cost_of_the_digest() {
         let started = std::time::Instant::now();
         results.read(&picture).await.unwrap();
         let taken = started.elapsed();
-        println!(
-            "{what} read of 100 MiB: {:.1} ms, {:.0} MB/s",
-            taken.as_secs_f64() * 1e3,
-            size as f64 / 1e6 / taken.as_secs_f64()
-        );
+        let (millis, rate) = (taken.as_secs_f64() * 1e3, 104.86 / taken.as_secs_f64());
+        println!("{what} read of 100 MiB: {millis:.1} ms, {rate:.0} MB/s");
     }
 }
 
