@@ -193,13 +193,30 @@ impl Config {
     /// [`Error::NoApiKey`] or [`Error::NoClientKeys`], which say how to get one; [`Error::Invalid`] for the public keys of
     /// the examples.
     pub fn require_keys(&self) -> Result<(), Error> {
+        self.require_api_key()?;
+        self.clients.require_key()
+    }
+
+    /// Fails when the upstream key is missing, or is the placeholder of the examples.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], naming the variable.
+    pub fn require_api_key(&self) -> Result<(), Error> {
         if self.accounts.is_empty() {
             return Err(Error::NoApiKey);
         }
         if self.accounts.iter().any(|account| account.key.expose() == EXAMPLE_API_KEY) {
             return Err(Error::invalid("GPTPROTO_API_KEY", "is the placeholder of the example; set your own key"));
         }
-        self.clients.require_key()
+        Ok(())
+    }
+
+    /// Allows a start with stored pictures and without the journal that knows them.
+    #[must_use]
+    pub fn accepting_new_journal(mut self) -> Self {
+        self.storage.accept_new_journal = true;
+        self
     }
 
     /// Returns the configuration of `serve --sandbox`, with the simulator at `upstream`.

@@ -20,6 +20,7 @@ use crate::storage::journal::{JobRecord, StoredJob};
 use crate::storage::{Journal, Results};
 
 pub(super) mod eviction;
+pub(super) mod orphans;
 pub(super) mod waiters;
 
 use waiters::{CountedWaiter, WaiterCounts};

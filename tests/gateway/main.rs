@@ -34,6 +34,7 @@ mod refusals;
 mod restarts;
 mod routes;
 mod sharing;
+mod storage;
 mod streaming;
 mod tls;
 mod trouble;
