@@ -70,6 +70,7 @@ struct CallMetrics {
     upstream_id_conflicts: Counter,
     polls: Family<ResultLabel, Counter>,
     polls_saved: Counter,
+    unasked_outputs: Counter,
 }
 
 #[derive(Clone, Debug)]
@@ -188,6 +189,11 @@ impl EngineMetrics {
                     "Submits that were accepted under the id of another purchase",
                     &own.calls.upstream_id_conflicts,
                 ),
+                (
+                    "unasked_outputs",
+                    "Outputs beyond the number that was asked of a purchase, which are not fetched",
+                    &own.calls.unasked_outputs,
+                ),
                 ("pictures_bought", "Pictures bought and stored", &own.purchases.pictures_bought),
                 ("purchases_unknown", "Purchases with an unknown outcome", &own.purchases.unknown),
                 ("requests_joined", "Requests that joined a job instead of buying", &own.requests.joined),
@@ -281,6 +287,10 @@ impl EngineMetrics {
         self.calls.upstream_id_conflicts.inc();
     }
 
+    pub(super) fn unasked_outputs(&self, outputs: usize) {
+        self.calls.unasked_outputs.inc_by(outputs as u64);
+    }
+
     pub(super) fn polled(&self, error: Option<&PollError>) {
         let result = match error {
             None => "answered",
@@ -319,9 +329,10 @@ impl EngineMetrics {
         }
     }
 
-    pub(super) fn ended(&self, failure: &Failure, estimate: Usd) {
+    /// Counts a failure; `estimate`: what an unknown outcome may have cost, unless that is counted already.
+    pub(super) fn ended(&self, failure: &Failure, estimate: Option<Usd>) {
         self.purchases.failed.get_or_create(&ReasonLabel { reason: failure.name() }).inc();
-        if matches!(failure, Failure::OutcomeUnknown { .. }) {
+        if let (Failure::OutcomeUnknown { .. }, Some(estimate)) = (failure, estimate) {
             self.unknown(estimate);
         }
     }

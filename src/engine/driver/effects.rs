@@ -71,6 +71,10 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Ef
             driver.services.metrics.upstream_id_conflict();
             state.defer([Deferred::LogIdConflict { purchase, upstream, other }]);
         }
+        Effect::ReportSurplus { purchase, asked, surplus } => {
+            driver.services.metrics.unasked_outputs(surplus);
+            state.defer([Deferred::LogSurplus { purchase, asked, surplus }]);
+        }
         Effect::FormatsChanged(changes) => {
             driver.formats.save(state.jobs.formats.stored());
             for change in changes {

@@ -8,7 +8,7 @@ use std::sync::{Arc, MutexGuard};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::report::{log_end, log_format, log_id_conflict};
+use super::report::{log_end, log_format, log_id_conflict, log_surplus};
 use super::{Driver, State};
 use crate::budget::{InFlightPermit, QueueSlot, Reservation, Submit};
 use crate::engine::jobs::event::{EndedPurchase, Event, ProgressChange};
@@ -38,6 +38,8 @@ pub(super) enum Deferred {
     Log(Box<EndedPurchase>),
     /// That the upstream gave a purchase the id of another one is logged.
     LogIdConflict { purchase: PurchaseId, upstream: UpstreamId, other: PurchaseId },
+    /// That the upstream made more outputs than were asked of a purchase is logged.
+    LogSurplus { purchase: PurchaseId, asked: u8, surplus: usize },
     /// A change of what is known of request formats is logged.
     LogFormat(FormatChange),
 }
@@ -150,6 +152,7 @@ impl Drop for StateGuard<'_> {
                 Deferred::ReleaseJob(live) => drop(live),
                 Deferred::Log(ended) => log_end(&ended),
                 Deferred::LogIdConflict { purchase, upstream, other } => log_id_conflict(purchase, &upstream, other),
+                Deferred::LogSurplus { purchase, asked, surplus } => log_surplus(purchase, asked, surplus),
                 Deferred::LogFormat(change) => log_format(&change),
             }
         }

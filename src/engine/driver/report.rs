@@ -14,7 +14,7 @@ pub(super) fn count_end(metrics: &EngineMetrics, ended: &EndedPurchase) {
             let model = ended.record.model.as_str();
             metrics.resolved(model, *pictures, ended.usd, ended.took, ended.inputs_unseen);
         }
-        Err(failure) => metrics.ended(failure, ended.usd.unwrap_or_default()),
+        Err(failure) => metrics.ended(failure, (!ended.counted).then(|| ended.usd.unwrap_or_default())),
     }
 }
 
@@ -127,6 +127,16 @@ pub(super) fn log_id_conflict(purchase: PurchaseId, upstream: &UpstreamId, other
         %upstream,
         %other,
         "the upstream accepted a purchase under the id of another one; its outcome is taken for unknown"
+    );
+}
+
+/// Logs that the upstream made more outputs than were asked of a purchase.
+pub(super) fn log_surplus(purchase: PurchaseId, asked: u8, surplus: usize) {
+    tracing::warn!(
+        %purchase,
+        asked,
+        surplus,
+        "the upstream made more outputs than were asked for; only those that were asked for are fetched"
     );
 }
 

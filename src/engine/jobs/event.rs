@@ -131,6 +131,8 @@ pub(in crate::engine) enum Effect {
     Publish { job: JobId, change: ProgressChange },
     /// The upstream gave a purchase the id of another one, which an operator has to know.
     ReportIdConflict { purchase: PurchaseId, upstream: UpstreamId, other: PurchaseId },
+    /// The upstream made more outputs than were asked of a purchase, and they are not fetched: log and count them.
+    ReportSurplus { purchase: PurchaseId, asked: u8, surplus: usize },
     /// What is known of request formats has changed: log and count the changes, and store what is known.
     FormatsChanged(Vec<FormatChange>),
     /// Count a lost answer whose purchase is submitted again, and what it may have cost.
@@ -204,6 +206,8 @@ pub(in crate::engine) struct EndedPurchase {
     pub(in crate::engine) took: Duration,
     /// What it cost; for a failure, what it may have cost. `None`: the catalogue has no price.
     pub(in crate::engine) usd: Option<Usd>,
+    /// Its outcome is unknown by an earlier submit alone, whose lost answer is counted already.
+    pub(in crate::engine) counted: bool,
     /// What is charged to the client's quota: pictures and money.
     pub(in crate::engine) charge: (usize, Usd),
 }

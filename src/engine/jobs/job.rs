@@ -83,7 +83,7 @@ impl Job {
 
     /// Whether any purchase is, or may be, bought.
     pub(super) fn is_bought(&self) -> bool {
-        self.purchases.iter().any(|purchase| purchase.state.is_bought())
+        self.purchases.iter().any(Purchase::is_bought)
     }
 
     /// Whether no request needs it, nothing of it is bought, and something of it still could be.

@@ -81,6 +81,8 @@ struct Attempts {
     formats: FormatTries,
     /// It was submitted again in another format.
     format_changed: bool,
+    /// It was submitted again although the answer to a submit was lost, which may have been paid for.
+    answer_lost: bool,
 }
 
 /// The state of a purchase.
@@ -199,6 +201,8 @@ pub(super) struct PendingEnd {
     since: Instant,
     /// Pictures that may not be on disk are not journalled: a restart fetches them again.
     recordable: bool,
+    /// The outcome is unknown by an earlier submit alone, whose lost answer is counted already.
+    counted: bool,
 }
 
 /// How a purchase ended.
@@ -246,6 +250,15 @@ impl Context<'_> {
         self.effects.push(Effect::Fetch { purchase: self.purchase, finished, pause, resumable });
     }
 
+    /// Keeps the outputs that were asked for, the first ones. What is beyond them is reported if it is `new`.
+    fn keep_asked(&mut self, finished: &mut Finished, asked: u8, new: bool) {
+        let surplus = finished.outputs.len().saturating_sub(usize::from(asked));
+        finished.outputs.truncate(usize::from(asked));
+        if surplus > 0 && new {
+            self.push(Effect::ReportSurplus { purchase: self.purchase, asked, surplus });
+        }
+    }
+
     /// Whether a submit would be of no use any more.
     fn is_late(&self) -> bool {
         self.job.start_by <= self.now.instant
@@ -260,6 +273,11 @@ impl Context<'_> {
 impl Purchase {
     pub(super) fn new(state: State, pictures: u8) -> Self {
         Self { state, pictures, attempts: Attempts::default(), append: Append::default() }
+    }
+
+    /// Whether it is, or may be, bought.
+    pub(super) fn is_bought(&self) -> bool {
+        self.state.is_bought() || self.attempts.answer_lost
     }
 }
 

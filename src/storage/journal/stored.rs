@@ -40,10 +40,26 @@ pub(crate) struct StoredPurchase {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum StoredState {
     Intent,
-    Committing { since: Timestamp },
-    Accepted { upstream: UpstreamId, poll_url: Option<String>, since: Timestamp },
-    Resolved { upstream: Option<UpstreamId>, pictures: Vec<StoredPicture>, usage: Option<Usage>, at: Timestamp },
-    Failed { upstream: Option<UpstreamId>, failure: Failure, at: Timestamp },
+    Committing {
+        since: Timestamp,
+    },
+    Accepted {
+        upstream: UpstreamId,
+        poll_url: Option<String>,
+        since: Timestamp,
+    },
+    Resolved {
+        upstream: Option<UpstreamId>,
+        poll_url: Option<String>,
+        pictures: Vec<StoredPicture>,
+        usage: Option<Usage>,
+        at: Timestamp,
+    },
+    Failed {
+        upstream: Option<UpstreamId>,
+        failure: Failure,
+        at: Timestamp,
+    },
 }
 
 impl StoredState {
@@ -56,6 +72,14 @@ impl StoredState {
             Self::Resolved { .. } => "resolved",
             Self::Failed { failure: Failure::OutcomeUnknown { .. }, .. } => "unknown",
             Self::Failed { .. } => "failed",
+        }
+    }
+
+    /// Returns the address of the purchase at the upstream, where the upstream gave one.
+    pub(crate) fn poll_url(&self) -> Option<&str> {
+        match self {
+            Self::Accepted { poll_url, .. } | Self::Resolved { poll_url, .. } => poll_url.as_deref(),
+            Self::Intent | Self::Committing { .. } | Self::Failed { .. } => None,
         }
     }
 

@@ -118,7 +118,7 @@ impl World {
         self.check(is_stored || unlogged, || format!("{purchase} ends before its end is in the journal"));
         let history = self.histories[job].purchases[slot];
         let denied = ended.result.as_ref().is_err_and(|failure| !failure.may_have_been_bought());
-        let is_lost = denied && history.bought > 0 && history.resubmits == 0;
+        let is_lost = denied && (history.bought > 0 || history.resubmits > 0);
         self.check(!is_lost, || format!("{purchase} was bought, and ends with {:?}", ended.result));
     }
 

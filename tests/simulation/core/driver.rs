@@ -125,7 +125,7 @@ impl World {
             }
             Effect::Publish { job, change } => self.publish(job, &change),
             Effect::FormatsChanged(_) => self.formats_changed(),
-            Effect::ReportIdConflict { .. } => {}
+            Effect::ReportIdConflict { .. } | Effect::ReportSurplus { .. } => {}
             Effect::CountLostAnswer { .. } => self.counts.lost_answers += 1,
             Effect::EndPurchase(ended) => self.end_purchase(&ended),
             Effect::EndJob { record, outcome } => self.end_job(&record, &outcome),
@@ -165,6 +165,7 @@ impl World {
                 | Record::Withdrawn { .. }
                 | Record::Accepted { .. }
                 | Record::Failed { .. }
+                | Record::Restored { .. }
                 | Record::Delivered { .. }
                 | Record::Evicted { .. }
                 | Record::WebhookTried { .. }

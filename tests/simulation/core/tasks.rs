@@ -11,7 +11,7 @@ use super::world::World;
 use crate::engine::jobs::event::{AppendOutcome, Event, FetchFailure, Fetched, Step};
 use crate::engine::jobs::{EndedAtStart, recover};
 use crate::model::{ApiKind, Digest, Failure, Format, PurchaseId, StoredPicture};
-use crate::storage::journal::{Record, StoredJob, StoredState};
+use crate::storage::journal::{Record, StoredJob, StoredPurchase, StoredState};
 use crate::upstream::{Finished, SubmitError, Submitted};
 
 /// How often a record is appended again that was not written.
@@ -100,6 +100,9 @@ impl World {
             self.counts.resubmits += 1;
             let [job, slot] = self.about(purchase);
             self.histories[job].purchases[slot].resubmits += 1;
+            if let Some(live) = self.purchase(purchase) {
+                live.bought = true;
+            }
         }
         let has_learned = self.note_firm(step, outcome);
         let before = self.counts.lost_answers;
@@ -299,7 +302,11 @@ impl World {
     fn resume(&mut self, stored: StoredJob) -> bool {
         let now = self.now();
         let number = self.number(stored.record.id);
-        let before: Vec<StoredState> = stored.purchases.iter().map(|one| one.state.clone()).collect();
+        let may_be_bought = |one: &StoredPurchase| {
+            matches!(one.state, StoredState::Committing { .. })
+                || (one.state == StoredState::Intent && one.lost_answers > 0)
+        };
+        let before: Vec<bool> = stored.purchases.iter().map(may_be_bought).collect();
         let mut purchases: Vec<LivePurchase> = Vec::new();
         purchases.resize_with(stored.purchases.len(), LivePurchase::default);
         let budget = &mut self.budget;
@@ -313,7 +320,7 @@ impl World {
         let (recovered, ended) = recover(stored, &self.rules, now, adopt);
         for EndedAtStart { purchase, failure, .. } in ended {
             let is_unknown = matches!(failure, Failure::OutcomeUnknown { .. });
-            let may_have_left = matches!(before[usize::from(purchase.slot)], StoredState::Committing { .. });
+            let may_have_left = before[usize::from(purchase.slot)];
             self.check(is_unknown == may_have_left, || format!("{purchase} ends at the start with {failure:?}"));
             self.note("ended at start", self.about(purchase), format_args!("{failure:?}"));
             self.journal.append(Record::Failed { purchase, failure, at: self.timestamp() });

@@ -52,6 +52,7 @@ fn go_on(one: &mut Purchase, durable: bool, cx: &mut Context<'_>) {
             if lost {
                 let usd = cx.rules.price(cx.job.record, one.pictures).unwrap_or_default();
                 cx.push(Effect::CountLostAnswer { usd });
+                one.attempts.answer_lost = true;
             }
             one.requeue(pause, cx);
         }

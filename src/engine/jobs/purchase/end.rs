@@ -21,7 +21,10 @@ impl Purchase {
             self.state.polled().map_or(cx.now.instant, |accepted| accepted.at)
         };
         let upstream = self.state.upstream().cloned();
-        let end = PendingEnd { end: PurchaseEnd::Failure(failure), upstream, since, recordable: true };
+        // Nothing was bought by the last submit, and may have been by an earlier one.
+        let counted = self.attempts.answer_lost && !failure.may_have_been_bought();
+        let failure = if counted { lost_earlier(&failure) } else { failure };
+        let end = PendingEnd { end: PurchaseEnd::Failure(failure), upstream, since, recordable: true, counted };
         cx.push(Effect::EndSubmits { purchase });
         cx.push(Effect::ReleaseInFlight { purchase });
         self.enter_recorded(State::Ending(end), cx);
@@ -48,12 +51,23 @@ impl Purchase {
                 cx.formats.delivered(&subject, &format, counted, at);
             }
         }
-        self.enter_recorded(State::Ending(PendingEnd { end, upstream, since, recordable: durable }), cx);
+        let end = PendingEnd { end, upstream, since, recordable: durable, counted: false };
+        self.enter_recorded(State::Ending(end), cx);
     }
 }
 
+/// Returns the unknown outcome of a purchase whose earlier submit has no answer, and whose last one ended with this failure.
+fn lost_earlier(last: &Failure) -> Failure {
+    let message = format!("an earlier submit has no answer, and the last one failed: {}", last.text());
+    Failure::OutcomeUnknown { message }
+}
+
 /// Accounts for the end and shows it.
-pub(super) fn show_end(one: &mut Purchase, PendingEnd { end, upstream, since, .. }: PendingEnd, cx: &mut Context<'_>) {
+pub(super) fn show_end(
+    one: &mut Purchase,
+    PendingEnd { end, upstream, since, counted, .. }: PendingEnd,
+    cx: &mut Context<'_>,
+) {
     let (result, usd, charge) = match &end {
         PurchaseEnd::Pictures { pictures, usage, .. } => {
             let usd = cx.rules.price_of(cx.job.record, pictures.len(), usage.as_ref());
@@ -82,6 +96,7 @@ pub(super) fn show_end(one: &mut Purchase, PendingEnd { end, upstream, since, ..
         inputs_unseen: end.missed_inputs(cx.job.record.inputs),
         took: cx.now.instant.saturating_duration_since(since),
         usd,
+        counted,
         charge,
     })));
     one.state = State::Ended(end);

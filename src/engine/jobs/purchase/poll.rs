@@ -13,11 +13,14 @@ impl Purchase {
     pub(in crate::engine::jobs) fn polled(
         &mut self,
         age: Duration,
-        result: Result<Polled, PollError>,
+        mut result: Result<Polled, PollError>,
         cx: &mut Context<'_>,
     ) {
         let State::Polling(accepted) = &mut self.state else { return };
         let purchase = cx.purchase;
+        if let Ok(Polled::Finished(finished)) = &mut result {
+            cx.keep_asked(finished, self.pictures, !accepted.found_done);
+        }
         match &result {
             Ok(Polled::Working) => (accepted.working_at, accepted.troubles) = (Some(age), 0),
             Ok(Polled::Finished(_)) => {
@@ -29,8 +32,12 @@ impl Purchase {
             }
             // After a refusal the budget slows down all polls of the account.
             Ok(Polled::Failed(_)) | Err(PollError::Refused { .. }) => {}
-            Ok(Polled::Empty)
-            | Err(PollError::Trouble { .. } | PollError::OtherPrediction { .. } | PollError::Moderated { .. }) => {
+            Ok(Polled::Empty) => {
+                // It is done, and its pictures may be late for a long time.
+                cx.push(Effect::ReleaseInFlight { purchase });
+                accepted.troubles = accepted.troubles.saturating_add(1);
+            }
+            Err(PollError::Trouble { .. } | PollError::OtherPrediction { .. } | PollError::Moderated { .. }) => {
                 accepted.troubles = accepted.troubles.saturating_add(1);
             }
         }

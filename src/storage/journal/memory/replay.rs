@@ -12,6 +12,7 @@ pub(super) fn used_quota(job: &StoredJob) -> impl Iterator<Item = UsedQuota> {
         let requested = usize::from(purchase.pictures);
         let (pictures, usage) = match &purchase.state {
             StoredState::Committing { .. } => (requested, None),
+            StoredState::Intent if purchase.lost_answers > 0 => (requested, None),
             StoredState::Resolved { pictures, usage, .. } => (pictures.len(), *usage),
             StoredState::Failed { failure, .. } if failure.may_have_been_bought() => (requested, None),
             StoredState::Intent | StoredState::Accepted { .. } | StoredState::Failed { .. } => return None,
@@ -46,6 +47,7 @@ pub(super) fn pending(records: &[Record]) -> Vec<PendingWebhook> {
             | Record::Resubmitted { .. }
             | Record::Accepted { .. }
             | Record::Resolved { .. }
+            | Record::Restored { .. }
             | Record::Failed { .. }
             | Record::Delivered { .. }
             | Record::Evicted { .. } => {}
@@ -110,7 +112,14 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record) {
         }),
         Record::Resolved { purchase, pictures, usage, at } => set(purchase, &|stored| {
             let upstream = stored.state.upstream().cloned();
-            stored.state = StoredState::Resolved { upstream, pictures: pictures.clone(), usage: *usage, at: *at };
+            let poll_url = stored.state.poll_url().map(str::to_owned);
+            let pictures = pictures.clone();
+            stored.state = StoredState::Resolved { upstream, poll_url, pictures, usage: *usage, at: *at };
+        }),
+        Record::Restored { purchase, pictures } => set(purchase, &|stored| {
+            if let StoredState::Resolved { pictures: before, .. } = &mut stored.state {
+                before.clone_from(pictures);
+            }
         }),
         Record::Failed { purchase, failure, at } => set(purchase, &|stored| {
             let upstream = stored.state.upstream().cloned();

@@ -86,7 +86,7 @@ async fn records_add_up_and_survive_a_reopening() {
     let found = journal.by_fingerprint(job.fingerprint, 5).await.unwrap().remove(0);
     assert_eq!(
         found.purchases[0].state,
-        StoredState::Resolved { upstream: Some(upstream), pictures: vec![picture()], usage, at: NOW }
+        StoredState::Resolved { upstream: Some(upstream), poll_url: None, pictures: vec![picture()], usage, at: NOW }
     );
     assert_eq!(found.purchases[1].state, StoredState::Failed { upstream: None, failure, at: NOW });
     assert_eq!(journal.stored_results().await.unwrap().len(), 1);
@@ -102,6 +102,39 @@ async fn records_add_up_and_survive_a_reopening() {
         None,
         "another client's key"
     );
+}
+
+#[tokio::test]
+async fn restored_pictures_take_the_place_of_those_before_and_change_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let sqlite = SqliteJournal::open(&directory.path().join("journal.sqlite")).unwrap();
+    let memory = MemoryJournal::on(&Disk::default(), std::time::Duration::ZERO, SyncMode::Full);
+    let other = |text: &[u8]| StoredPicture { digest: Digest::of(text), bytes: 9, ..picture() };
+    for journal in [&sqlite as &dyn Journal, &memory] {
+        let job = job_record(1);
+        let [one, two] = [0, 1].map(|slot| PurchaseId { job: job.id, slot });
+        let purchases = vec![(one, 2), (two, 1)];
+        journal.append(Record::Intent { job: job.clone(), api_kind: ApiKind::Unified, purchases }).await.unwrap();
+        journal.append(committing(one)).await.unwrap();
+        let (upstream, poll_url) = (UpstreamId::new("abc").unwrap(), Some("/tasks/abc".to_owned()));
+        journal.append(Record::Accepted { purchase: one, upstream, poll_url, at: NOW }).await.unwrap();
+        let usage = Some(Usage { input_tokens: 1, output_tokens: 2, input_image_tokens: None });
+        let pictures = vec![picture(), other(b"two")];
+        journal.append(Record::Resolved { purchase: one, pictures, usage, at: NOW }).await.unwrap();
+        journal.append(Record::Delivered { job: job.id, at: NOW }).await.unwrap();
+        let before = journal.job(job.id).await.unwrap().unwrap();
+
+        let restored = vec![other(b"three"), other(b"two")];
+        journal.append(Record::Restored { purchase: one, pictures: restored.clone() }).await.unwrap();
+        let mut expected = before;
+        let StoredState::Resolved { pictures, poll_url, .. } = &mut expected.purchases[0].state else { panic!() };
+        assert_eq!(poll_url.as_deref(), Some("/tasks/abc"), "the address is kept after the end");
+        *pictures = restored;
+        assert_eq!(journal.job(job.id).await.unwrap(), Some(expected));
+    }
+    let unresolved = PurchaseId { job: job_record(1).id, slot: 1 };
+    assert!(sqlite.append(Record::Restored { purchase: unresolved, pictures: vec![picture()] }).await.is_err());
+    assert!(!sqlite.failed());
 }
 
 #[tokio::test]

@@ -72,6 +72,7 @@ pub(super) fn write(to: &Connection, record: &Record) -> rusqlite::Result<()> {
             params![purchase.to_string(), upstream.as_str(), poll_url, at.millis()],
         ),
         Record::Resolved { purchase, pictures, usage, at } => resolve(to, *purchase, pictures, *usage, *at),
+        Record::Restored { purchase, pictures } => restore(to, *purchase, pictures),
         Record::Failed { purchase, failure, at } => {
             let state = if matches!(failure, Failure::OutcomeUnknown { .. }) { "unknown" } else { "failed" };
             change(
@@ -107,6 +108,23 @@ fn resolve(
     usage: Option<Usage>,
     at: Timestamp,
 ) -> rusqlite::Result<()> {
+    insert_pictures(to, purchase, pictures)?;
+    change(
+        to,
+        "UPDATE purchases SET state = 'resolved', usage = ?2, ended_ms = ?3 WHERE id = ?1",
+        params![purchase.to_string(), usage.as_ref().map(json), at.millis()],
+    )
+}
+
+/// Replaces the pictures of a resolved purchase, and changes nothing else of it.
+fn restore(to: &Connection, purchase: PurchaseId, pictures: &[StoredPicture]) -> rusqlite::Result<()> {
+    let id = purchase.to_string();
+    to.prepare_cached("SELECT 1 FROM purchases WHERE id = ?1 AND state = 'resolved'")?.query_row([&id], |_| Ok(()))?;
+    to.prepare_cached("DELETE FROM pictures WHERE purchase_id = ?1")?.execute([&id])?;
+    insert_pictures(to, purchase, pictures)
+}
+
+fn insert_pictures(to: &Connection, purchase: PurchaseId, pictures: &[StoredPicture]) -> rusqlite::Result<()> {
     let id = purchase.to_string();
     for (position, picture) in pictures.iter().enumerate() {
         to.prepare_cached(
@@ -123,11 +141,7 @@ fn resolve(
             picture.height
         ])?;
     }
-    change(
-        to,
-        "UPDATE purchases SET state = 'resolved', usage = ?2, ended_ms = ?3 WHERE id = ?1",
-        params![id, usage.as_ref().map(json), at.millis()],
-    )
+    Ok(())
 }
 
 fn subscribe(to: &Connection, job: JobId, webhook: &Webhook, at: Timestamp) -> rusqlite::Result<()> {
