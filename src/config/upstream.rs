@@ -83,6 +83,8 @@ pub(crate) struct UpstreamConfig {
     pub(crate) download_idle_timeout: Duration,
     #[serde(rename = "download_timeout_s", deserialize_with = "seconds")]
     pub(crate) download_timeout: Duration,
+    #[serde(rename = "refetch_timeout_s", deserialize_with = "seconds")]
+    pub(crate) refetch_timeout: Duration,
     pub(crate) picture_bytes_max: u64,
     pub(crate) submit_attempts_max: NonZeroU32,
     pub(crate) on_unknown: OnUnknown,
@@ -147,6 +149,9 @@ impl UpstreamConfig {
         if !(1..=90).contains(&self.poll_share_percent) {
             return Err(Error::invalid("upstream.poll_share_percent", "must be from 1 to 90"));
         }
+        if !(1..=3600).contains(&self.refetch_timeout.as_secs()) {
+            return Err(Error::invalid("upstream.refetch_timeout_s", "must be from 1 to 3600"));
+        }
         if self.rate_window.is_zero() {
             return Err(Error::invalid("upstream.rate_window_ms", "must be at least 1"));
         }
@@ -163,6 +168,7 @@ mod tests {
         for (line, named) in [
             ("submits_per_minute = 0", "upstream.submits_per_minute"),
             ("poll_share_percent = 100", "upstream.poll_share_percent: must be from 1 to 90"),
+            ("refetch_timeout_s = 0", "upstream.refetch_timeout_s: must be from 1 to 3600"),
             ("rate_window_ms = 0", "upstream.rate_window_ms: must be at least 1"),
             ("base_url = \"http://gptproto.com\"", "upstream.base_url: must be https"),
             ("base_url = \"ftp://gptproto.com\"", "upstream.base_url: has the scheme ftp"),

@@ -26,6 +26,7 @@ mod operator;
 mod outputs;
 mod predictions;
 mod program;
+mod refetch;
 mod refusals;
 mod restarts;
 mod routes;

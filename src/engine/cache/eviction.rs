@@ -66,7 +66,7 @@ impl Eviction {
         }
         let mut removed = 0_usize;
         for result in results.iter().filter(|result| evicted.contains(&result.job)) {
-            if self.waiters.has(result.job) {
+            if self.waiters.is_in_use(result.job) {
                 continue;
             }
             // The record first: a file without a job is removed at the next start, a job without its file is a loss.

@@ -139,8 +139,22 @@ pub(in crate::engine) enum Effect {
     CountLostAnswer { usd: Usd },
     /// Account for a purchase that has ended.
     EndPurchase(Box<EndedPurchase>),
+    /// The stored pictures of a purchase were fetched again, or could not be: log and count that.
+    EndRefetch { purchase: PurchaseId, upstream: Option<UpstreamId>, result: RefetchResult },
     /// Answer the waiters of a job that has ended, and store its outcome for later requests.
-    EndJob { record: Arc<JobRecord>, outcome: Result<Arc<JobResult>, Failure> },
+    /// `refetched`: it has ended before, and its stored pictures were fetched again.
+    EndJob { record: Arc<JobRecord>, outcome: Result<Arc<JobResult>, Failure>, refetched: bool },
+}
+
+/// The result of fetching the stored pictures of a purchase again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum RefetchResult {
+    /// They have the bytes that were stored.
+    Restored,
+    /// They have other bytes.
+    Replaced,
+    /// They cannot be had.
+    Lost,
 }
 
 /// The stage of a live job.

@@ -75,14 +75,6 @@ impl StoredState {
         }
     }
 
-    /// Returns the address of the purchase at the upstream, where the upstream gave one.
-    pub(crate) fn poll_url(&self) -> Option<&str> {
-        match self {
-            Self::Accepted { poll_url, .. } | Self::Resolved { poll_url, .. } => poll_url.as_deref(),
-            Self::Intent | Self::Committing { .. } | Self::Failed { .. } => None,
-        }
-    }
-
     /// Returns the upstream's id of the purchase.
     pub(crate) fn upstream(&self) -> Option<&UpstreamId> {
         match self {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Variant;
+use super::damage::other_picture;
 use super::driver::{name_of, purchase_of};
 use super::journal::Report;
 use super::live::{FollowUp, LiveJob, LivePurchase, Submit, Task};
@@ -274,12 +275,14 @@ impl World {
             Some(1) => Some(FetchFailure::Storage("the disk is full".to_owned())),
             _ => None,
         };
-        let fetched = Fetched {
-            pictures: vec![picture(); pictures],
-            trouble,
-            usage: finished.usage,
-            durable: !self.results_failed,
-        };
+        let mut pictures = vec![picture(); pictures];
+        if self.live.iter().any(|live| live.record.id == purchase.job && live.refetched) && self.random.one_in(3) {
+            pictures.iter_mut().for_each(|one| *one = other_picture(one));
+        }
+        if !self.results_failed {
+            self.damage.repair(purchase, &pictures);
+        }
+        let fetched = Fetched { pictures, trouble, usage: finished.usage, durable: !self.results_failed };
         self.on_fetched(purchase, fetched);
     }
 
@@ -347,6 +350,7 @@ impl World {
             recorded: true,
             dropped: false,
             unlogged: false,
+            refetched: false,
         });
         self.counts.events += 1;
         let now = self.now();

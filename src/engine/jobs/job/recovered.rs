@@ -6,6 +6,7 @@
 //! | committing | the last byte may have left   | ends as unknown, and is never submitted again |
 //! | accepted   | bought, and the id is known   | is polled on; a retry joins it              |
 
+use super::Listing;
 use crate::engine::jobs::event::Now;
 use crate::engine::jobs::purchase::{Accepted, Purchase, PurchaseEnd, State};
 use crate::engine::jobs::rules::{Rules, class_of};
@@ -19,6 +20,7 @@ use crate::upstream::PurchaseHandle;
 pub(in crate::engine) struct RecoveredJob {
     pub(in crate::engine) record: JobRecord,
     pub(in crate::engine::jobs) purchases: Vec<Purchase>,
+    pub(in crate::engine::jobs) listing: Listing,
 }
 
 /// A purchase that ends with the start; its end is to be journalled before the job is listed.
@@ -73,7 +75,7 @@ pub(in crate::engine) fn recover(
         };
         purchases.push(Purchase::new(state, pictures));
     }
-    (RecoveredJob { record: stored.record, purchases }, ended)
+    (RecoveredJob { record: stored.record, purchases, listing: Listing::Joinable }, ended)
 }
 
 impl RecoveredJob {

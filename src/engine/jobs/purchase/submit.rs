@@ -148,6 +148,11 @@ impl Purchase {
                 cx.formats.presumed(cx.purchase);
                 cx.push(Effect::AssumeAccepted { purchase: cx.purchase });
             }
+        } else if let State::Polling(accepted) = &self.state {
+            if accepted.refetch.as_ref().is_some_and(|refetch| refetch.until <= now) {
+                let message = "the image service did not return it in time".to_owned();
+                self.fail(Failure::ResultLost { message }, cx);
+            }
         } else if let State::Pausing { until } = self.state
             && until <= now
         {

@@ -83,8 +83,13 @@ impl Script {
             }
             Effect::CountLostAnswer { usd } => format!("lost answer {}", money(*usd)),
             Effect::EndPurchase(ended) => self.ended(ended),
-            Effect::EndJob { record, outcome } => {
+            Effect::EndRefetch { purchase, upstream, result } => {
+                assert!(upstream.is_some());
+                format!("refetched {} {result:?}", name(purchase)).to_lowercase()
+            }
+            Effect::EndJob { record, outcome, refetched } => {
                 let job = if record.id == self.job { String::new() } else { format!(" {}", self.number(record.id)) };
+                let job = if *refetched { format!("{job} refetched") } else { job };
                 match outcome {
                     Ok(result) => {
                         let missing =

@@ -112,7 +112,10 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record) {
         }),
         Record::Resolved { purchase, pictures, usage, at } => set(purchase, &|stored| {
             let upstream = stored.state.upstream().cloned();
-            let poll_url = stored.state.poll_url().map(str::to_owned);
+            let poll_url = match &stored.state {
+                StoredState::Accepted { poll_url, .. } => poll_url.clone(),
+                _ => None,
+            };
             let pictures = pictures.clone();
             stored.state = StoredState::Resolved { upstream, poll_url, pictures, usage: *usage, at: *at };
         }),
