@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::jobs::job::outcome::{FailureScope, stored_failure, stored_result};
+use super::jobs::job::outcome::{FailureScope, stored_failure, stored_result, unresolved_unknown};
 use super::jobs::rules::Rules;
 use super::metrics::EngineMetrics;
-use super::reuse::{AnswerSource, ReusePolicy, StoredCandidate};
+use super::reuse::{AnswerSource, ReusePolicy, ReuseWindows, StoredCandidate};
 use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, UpstreamConfig};
 use crate::model::{
-    ByteSource, ClientId, Clock, Failure, Fingerprint, IdempotencyKey, JobId, JobResult, StoredPicture,
+    ByteSource, ClientId, Clock, Failure, Fingerprint, IdempotencyKey, JobId, JobResult, StoredPicture, Timestamp,
 };
 use crate::storage::journal::{JobRecord, StoredJob};
 use crate::storage::{Journal, Results};
@@ -109,6 +109,10 @@ impl CacheSettings {
             on_unknown: upstream.on_unknown,
             unknown_hold: upstream.unknown_hold,
         }
+    }
+
+    fn windows(&self) -> ReuseWindows {
+        ReuseWindows { cache_ttl: self.ttl, claim: self.results_ttl, unknown_hold: self.unknown_hold }
     }
 }
 
@@ -266,8 +270,9 @@ impl ResultCache {
             in_delivery: stored.record.respond_async || self.waiters.has(job),
             shareable: stored.record.shareable && result.is_as_requested(),
             inputs_unseen: result.inputs_unseen,
+            unknown_for: unknown(stored, &self.settings, self.clock.now()).map(|(_, unknown_for)| unknown_for),
         };
-        if !policy.may_reuse(candidate, self.settings.ttl, self.settings.results_ttl) {
+        if !policy.may_reuse(candidate, self.settings.windows()) {
             return None;
         }
         let purchases = self.damaged.find(stored).await;
@@ -277,7 +282,8 @@ impl ResultCache {
         }
         // An unclaimed result is claimed once: of two requests that found it unclaimed, one gets it.
         let shared = policy.cache_allowed && candidate.shareable;
-        let counted = if shared || policy.is_retry { self.waiters.add(job) } else { self.waiters.add_first(job)? };
+        let repeats = shared || policy.is_retry || candidate.unknown_for.is_some();
+        let counted = if repeats { self.waiters.add(job) } else { self.waiters.add_first(job)? };
         if !purchases.is_empty() {
             self.count_joined(&stored.record);
             let stored = stored.clone();
@@ -298,13 +304,11 @@ impl ResultCache {
         Some(Stored::Answer(StoredAnswer { job, outcome: Ok(result), source, delivered_before, counted }))
     }
 
-    /// Returns the same error again, for a purchase of unknown outcome.
+    /// Returns the same error again, for a purchase of unknown outcome. A job that brought pictures too answers with them
+    /// while they are stored.
     fn held_by_unknown(&self, stored: &StoredJob, policy: ReusePolicy) -> Option<StoredAnswer> {
-        let (failure, at) = stored_failure(stored, FailureScope::Unresolved)?;
-        let unknown = matches!(failure, Failure::OutcomeUnknown { .. });
-        let unknown_for = self.clock.now().since(at);
-        let holds = unknown && self.holds_unknown() && policy.is_held(unknown_for, self.settings.unknown_hold);
-        holds.then(|| {
+        let (failure, unknown_for) = unknown(stored, &self.settings, self.clock.now())?;
+        policy.is_held(unknown_for, self.settings.unknown_hold).then(|| {
             self.count_joined(&stored.record);
             StoredAnswer::failure(&self.waiters, stored.record.id, failure)
         })
@@ -360,4 +364,10 @@ impl ResultCache {
     pub(super) fn count_joined(&self, record: &JobRecord) {
         self.metrics.joined(self.rules.price(record, record.n).unwrap_or_default());
     }
+}
+
+/// Returns the unresolved unknown outcome of a stored job and its age, where such outcomes hold requests.
+fn unknown(stored: &StoredJob, settings: &CacheSettings, now: Timestamp) -> Option<(Failure, Duration)> {
+    let (failure, at) = unresolved_unknown(stored).filter(|_| settings.on_unknown == OnUnknown::Hold)?;
+    Some((failure, now.since(at)))
 }
