@@ -46,8 +46,8 @@ fn restored(stored: &[StoredPicture], fetched: &[StoredPicture], complete: bool)
 /// Returns the failure of a job whose stored pictures are damaged and cannot be had again.
 pub(in crate::engine::jobs) fn not_restored(cause: &str) -> Failure {
     let message = format!(
-        "a stored picture is damaged and could not be fetched again ({cause}); the same request tries that again later, \
-         and 'Cache-Control: no-cache' or a new Idempotency-Key buys new pictures"
+        "a stored picture is damaged and could not be fetched again; the same request tries that again later, and \
+         'Cache-Control: no-cache' or a new Idempotency-Key buys new pictures ({cause})"
     );
     Failure::ResultLost { message }
 }
