@@ -11,7 +11,7 @@ mod quota;
 mod request;
 
 pub(crate) use catalogue::{Capabilities, Catalogue, Model, TaskSpec, UpstreamApi};
-pub(crate) use environment::{Clock, Rng, SystemClock, Timestamp};
+pub(crate) use environment::{Clock, Rng, RunningTime, SystemClock, Timestamp};
 pub(crate) use host::{HostName, HostRule};
 pub(crate) use ids::{AccountId, ClientId, Digest, EventId, IdempotencyKey, JobId, ModelId, PurchaseId, UpstreamId};
 pub(crate) use money::{Usage, Usd};

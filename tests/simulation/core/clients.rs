@@ -261,7 +261,7 @@ impl World {
         let has_waiters = self.clients.iter().any(|client| client.job == Some(job) && client.phase != Phase::Gone);
         let candidate = StoredCandidate {
             age: self.timestamp().since(result.resolved),
-            delivered: stored.delivered.map(|at| self.timestamp().since(at)),
+            delivered: stored.delivered.map(|delivered| self.timestamp().since(delivered.at)),
             in_delivery: stored.record.respond_async || has_waiters,
             shareable: stored.record.shareable && result.is_as_requested(),
             inputs_unseen: result.inputs_unseen,
@@ -279,9 +279,10 @@ impl World {
         policy.is_held(unknown_for, TTL).then_some((stored.record.id, Err(failure)))
     }
 
+    /// No life is as long as an unknown outcome is held.
     fn unknown(&self, stored: &StoredJob) -> Option<(Failure, Duration)> {
-        let (failure, at) = unresolved_unknown(stored).filter(|_| self.rules.on_unknown == OnUnknown::Hold)?;
-        Some((failure, self.timestamp().since(at)))
+        let (failure, _) = unresolved_unknown(stored).filter(|_| self.rules.on_unknown == OnUnknown::Hold)?;
+        Some((failure.clone(), Duration::ZERO))
     }
 
     /// Lists a new job, or joins one that was listed meanwhile.

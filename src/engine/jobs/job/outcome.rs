@@ -4,7 +4,7 @@
 //! answer to its retry, and `GET /v1/predictions/{id}`, before and after a restart. It is the most severe: an unknown
 //! outcome first, then a failure that may have cost money. Among equally severe failures it is that of the first slot.
 
-use crate::model::{Failure, JobId, JobResult, MissingPictures, StoredPicture, Timestamp, UpstreamId, Usage};
+use crate::model::{Failure, JobId, JobResult, MissingPictures, RunningTime, StoredPicture, Timestamp, UpstreamId, Usage};
 use crate::storage::journal::{JobRecord, StoredJob, StoredState};
 
 /// Which failures count for the failure of a job.
@@ -52,21 +52,23 @@ fn most_severe<'a, T>(failures: impl IntoIterator<Item = (&'a Failure, T)>) -> O
     failures.into_iter().reduce(|worst, next| if next.0.severity() > worst.0.severity() { next } else { worst })
 }
 
-/// Returns the unknown outcome of a stored job that has ended, whether or not it brought pictures: the most recent one
-/// that an operator has not resolved, and when it happened.
-pub(in crate::engine) fn unresolved_unknown(stored: &StoredJob) -> Option<(Failure, Timestamp)> {
+/// Returns the unknown outcome of a stored job that has ended, whether or not it brought pictures: the last one that an
+/// operator has not resolved, and when it ended by the journal's running time.
+pub(in crate::engine) fn unresolved_unknown(stored: &StoredJob) -> Option<(&Failure, Option<RunningTime>)> {
     stored.end()?;
-    let unknown = stored.purchases.iter().filter_map(|purchase| match &purchase.state {
-        StoredState::Failed { failure: failure @ Failure::OutcomeUnknown { .. }, at, .. } => {
-            purchase.resolution.is_none().then_some((failure, *at))
+    let unknown = stored.purchases.iter().filter(|purchase| purchase.resolution.is_none()).filter_map(|purchase| {
+        match &purchase.state {
+            StoredState::Failed { failure: failure @ Failure::OutcomeUnknown { .. }, .. } => {
+                Some((failure, purchase.ended))
+            }
+            StoredState::Intent
+            | StoredState::Committing { .. }
+            | StoredState::Accepted { .. }
+            | StoredState::Resolved { .. }
+            | StoredState::Failed { .. } => None,
         }
-        StoredState::Intent
-        | StoredState::Committing { .. }
-        | StoredState::Accepted { .. }
-        | StoredState::Resolved { .. }
-        | StoredState::Failed { .. } => None,
     });
-    unknown.max_by_key(|(_, at)| *at).map(|(failure, at)| (failure.clone(), at))
+    unknown.max_by_key(|(_, ended)| *ended)
 }
 
 /// Returns the pictures of a stored job; `None` while it is under way or when it brought none.

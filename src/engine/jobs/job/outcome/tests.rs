@@ -45,6 +45,8 @@ fn failed(failures: &[Failure]) -> StoredJob {
         account: None,
         lost_answers: 0,
         resolution: None,
+        accepted: None,
+        ended: None,
     });
     StoredJob { purchases: purchases.collect(), record, delivered: None, evicted: false }
 }
