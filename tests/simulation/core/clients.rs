@@ -167,8 +167,9 @@ impl World {
                 }
                 self.clients[index].phase = Phase::Listing;
                 if self.random.one_in(3) {
-                    // Another request comes between.
-                    self.ready.push(Task::Client(index));
+                    // Another request comes between, and may have had its whole job meanwhile.
+                    let pause = if self.random.one_in(4) { self.random.time(20_000) } else { Duration::ZERO };
+                    self.after(pause, Task::Client(index));
                 } else {
                     self.list(index);
                 }
@@ -481,7 +482,8 @@ impl World {
         self.note("leaves", [prompt, index], format_args!("{why}"));
         if let Some(job) = job {
             if let Some(live) = self.job(job) {
-                live.needed -= 1;
+                // It may have waited for the same job before that was fetched again.
+                live.needed = if live.refetched { live.needed.saturating_sub(1) } else { live.needed - 1 };
             }
             self.handle(job, Event::WaiterLeft { job });
         }

@@ -143,6 +143,8 @@ fn a_submit_that_was_to_be_repeated_after_a_lost_answer_has_an_unknown_outcome()
         account: None,
         lost_answers: 1,
         resolution: None,
+        accepted: None,
+        ended: None,
     }];
     let stored = StoredJob { purchases, record, delivered: None, evicted: false };
     let (_, ended) = recover(stored, &rules(), Script::new(rules()).now(), |_, _| account("a"));

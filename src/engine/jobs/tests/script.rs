@@ -412,6 +412,8 @@ impl Script {
             account: Some(account("b")),
             lost_answers: 0,
             resolution: None,
+            accepted: None,
+            ended: None,
         });
         let purchases = purchases.collect();
         let stored = StoredJob { record: request.record(id), purchases, delivered: None, evicted: false };
