@@ -68,8 +68,8 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
 
     /// Returns what jobs created at `since` or later have bought, or may have bought, in no particular order.
     ///
-    /// For the start, before anything is recovered: a purchase that was being committed will be recovered as unknown, so
-    /// it is included; an accepted purchase is not, because it is still under way.
+    /// For the start, before anything is recovered: a purchase that was being committed, or is submitted again after a
+    /// lost answer, will be recovered as unknown, so it is included; an accepted purchase is not, because it is still under way.
     fn quota_used_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<UsedQuota>, JournalError>>;
 
     /// Returns the undelivered webhooks of ended jobs, oldest first: of one job, or of all jobs for `None`.
