@@ -56,6 +56,10 @@ pub(crate) enum ApiError {
     // The head.
     #[error("Invalid Transfer-Encoding header. Only 'chunked' is accepted.")]
     BadTransferEncoding,
+    #[error(
+        "Duplicate header: '{name}'. Your request has more than one, whereas only one is allowed; nothing was bought."
+    )]
+    DuplicateHeader { name: &'static str },
     #[error("Invalid request: {problem}.")]
     BadHost { problem: HostError },
     #[error(

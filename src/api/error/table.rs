@@ -119,6 +119,7 @@ impl ApiError {
 
             Self::BadTransferEncoding => ErrorRow::invalid("invalid_transfer_encoding"),
 
+            Self::DuplicateHeader { name } => ErrorRow::invalid("duplicate_header").param(name),
             Self::BadHost { .. } => ErrorRow::invalid("invalid_host"),
             Self::ForeignHost { .. } => ErrorRow::new(StatusCode::MISDIRECTED_REQUEST, INVALID, "host_not_allowed"),
             Self::ForeignOrigin { .. } => ErrorRow::new(StatusCode::FORBIDDEN, INVALID, "origin_not_allowed"),
