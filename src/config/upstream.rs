@@ -80,6 +80,7 @@ pub(crate) struct UpstreamConfig {
     #[serde(rename = "poll_timeout_s", deserialize_with = "seconds")]
     pub(crate) poll_timeout: Duration,
     pub(crate) answer_bytes_max: usize,
+    pub(crate) answer_memory_bytes_max: usize,
     #[serde(rename = "download_idle_timeout_s", deserialize_with = "seconds")]
     pub(crate) download_idle_timeout: Duration,
     #[serde(rename = "download_timeout_s", deserialize_with = "seconds")]

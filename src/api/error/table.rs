@@ -173,7 +173,7 @@ impl ApiError {
             }
 
             Self::UnsupportedFileType { param, .. } => ErrorRow::invalid("unsupported_file_mimetype").param(param),
-            Self::EmptyImage { param } | Self::UndecodableImage { param } => {
+            Self::EmptyImage { param } | Self::DamagedImage { param, .. } => {
                 ErrorRow::new(StatusCode::BAD_REQUEST, USER, "invalid_image_file").param(param)
             }
             Self::ImageTooLarge { param, .. } | Self::ImageBeyondLimit { param, .. } => {

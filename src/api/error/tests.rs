@@ -118,7 +118,10 @@ fn about_pictures_space_and_time() -> Vec<ApiError> {
     vec![
         ApiError::UnsupportedFileType { param: text("image"), media_type: "image/gif" },
         ApiError::EmptyImage { param: text("image[1]") },
-        ApiError::UndecodableImage { param: text("image") },
+        ApiError::DamagedImage {
+            param: text("image"),
+            problem: text("the checksum of PNG chunk IDAT at byte 8213 is wrong"),
+        },
         ApiError::ImageTooLarge { param: text("image"), bytes_max: 52_428_800 },
         ApiError::ImageBeyondLimit {
             param: text("image[2]"),
@@ -189,7 +192,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::UnsupportedInputFidelity { .. }
         | ApiError::UnsupportedFileType { .. }
         | ApiError::EmptyImage { .. }
-        | ApiError::UndecodableImage { .. }
+        | ApiError::DamagedImage { .. }
         | ApiError::ImageTooLarge { .. }
         | ApiError::ImageBeyondLimit { .. }
         | ApiError::FileIdUnsupported { .. }

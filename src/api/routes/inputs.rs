@@ -16,7 +16,7 @@ pub(crate) async fn show(State(state): State<ApiState>, Path(token): Path<String
     let published = state.input_urls.as_ref().and_then(|input_urls| input_urls.find(&token));
     let PublishedInput { picture, source, .. } = published.ok_or(ApiError::InputNotPublished)?;
     let mut response = Response::builder()
-        .header(CONTENT_TYPE, picture.format.map_or("application/octet-stream", |format| format.media_type()))
+        .header(CONTENT_TYPE, picture.structure.format.map_or("application/octet-stream", |format| format.media_type()))
         .header(CONTENT_LENGTH, picture.bytes)
         .header(CACHE_CONTROL, NO_STORE)
         .body(Body::new(StreamingBody::default().bare(source)))

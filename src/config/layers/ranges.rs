@@ -120,6 +120,7 @@ const RANGES: &[(&str, ValueRange)] = &[
     ("upstream.sync_answer_bytes_max", Whole(1_024, MEMORY)),
     ("upstream.poll_timeout_s", Whole(1, HOUR)),
     ("upstream.answer_bytes_max", Whole(1_024, MEMORY)),
+    ("upstream.answer_memory_bytes_max", Whole(4 << 20, MEMORY)),
     ("upstream.download_idle_timeout_s", Whole(1, HOUR)),
     ("upstream.download_timeout_s", Whole(1, DAY)),
     ("upstream.picture_bytes_max", Whole(1_024, MEMORY)),
