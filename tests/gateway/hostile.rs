@@ -49,11 +49,6 @@ const EXPECTED_LATER: &[&str] = &[
     "poll-40-outputs-and-more-of-another",
     "poll-hollow-30-times",
     "poll-hollow-three-times",
-    "several-one-failed",
-    "several-one-id-of-another",
-    "several-one-page",
-    "several-one-reset",
-    "several-two-closed",
     "unified-poll-40-outputs",
     "unified-poll-hollow",
 ];

@@ -19,6 +19,7 @@ mod contact;
 mod edits;
 mod examples;
 mod hostile;
+mod incomplete;
 mod keys;
 mod limits;
 mod money;
