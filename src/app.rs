@@ -65,7 +65,7 @@ impl Gateway {
         let Backend { engine, admission, webhooks, budget, catalogue, input_urls, signing_key, storage } = backend;
 
         // 3. Listeners. All files that stay open are open by now, so the remaining descriptors can be divided.
-        let Config { server, operator, upstream, .. } = config;
+        let Config { server, operator, upstream, log, .. } = config;
         let hosts = HostRule::new(operator.listen, &operator.hosts, None);
         let grace = Grace { delay: server.shutdown.delay, finish: server.shutdown.grace };
         let listeners = Listeners::new(&server, listeners::divide_descriptors(descriptors)?, &metrics);
@@ -90,6 +90,7 @@ impl Gateway {
             input_urls,
             signing_key,
             sandbox,
+            logged_requests: log.requests,
             lifecycle: lifecycle.clone(),
             metrics,
         });

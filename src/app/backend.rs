@@ -90,7 +90,8 @@ impl Backend {
             .published_below(addresses, config.upstream.api, config.upstream.is_loopback())
             .map(|base| InputUrls::new(base.clone(), config.upstream.input_url_ttl));
         let gptproto = GptProto::new(&config.upstream, &config.accounts, Arc::clone(&catalogue), input_urls.clone())
-            .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
+            .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?
+            .measured_by(metrics);
 
         // 3. Clients: what they may ask for, and how they are notified.
         let admission =

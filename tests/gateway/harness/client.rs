@@ -87,6 +87,11 @@ impl Client {
         Self { http: http(), address, key: key.to_owned() }
     }
 
+    /// A client that shares an HTTP client with others.
+    pub(crate) fn sharing(http: &reqwest::Client, address: String, key: &str) -> Self {
+        Self { http: http.clone(), address, key: key.to_owned() }
+    }
+
     /// The same client with another HTTP client.
     pub(crate) fn with_http(mut self, http: reqwest::Client) -> Self {
         self.http = http;
