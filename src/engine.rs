@@ -24,6 +24,7 @@ use crate::model::picture::PictureLimits;
 use crate::model::{ByteSource, Catalogue, Clock, CompletionListener, Failure, JobId, Quotas, Rng, StoredPicture};
 use crate::polling::latency::{LatencyModel, LatencyPriors, StoredLatencies};
 use crate::polling::planner::PollPlanner;
+use crate::storage::journal::Standing;
 use crate::storage::spool::{Spool, SpoolStatus};
 use crate::storage::{DiskSpace, Journal, JournalError, Results};
 use crate::telemetry::Metrics;
@@ -111,16 +112,9 @@ impl Engine {
         let schedule = PollSchedule::new(rules.planner, upstream.concurrent_polls_max.get());
         let latencies = latencies(upstream, parts.learned);
         let settings = CacheSettings::new(upstream, cache, storage);
-        let result_cache = ResultCache::new(
-            Arc::clone(&clock),
-            Arc::clone(&journal),
-            results.clone(),
-            settings,
-            rules.clone(),
-            metrics.clone(),
-        );
+        let result_cache =
+            ResultCache::new(Arc::clone(&journal), results.clone(), settings, rules.clone(), metrics.clone());
         let eviction = Eviction {
-            clock: Arc::clone(&clock),
             journal: Arc::clone(&journal),
             results: results.clone(),
             waiters: result_cache.waiters.clone(),
@@ -180,9 +174,9 @@ impl Engine {
         self.driver.cache.picture(job, index).await
     }
 
-    /// Whether a write or a sync has failed, so that nothing more may be bought.
-    pub(crate) fn storage_failed(&self) -> bool {
-        self.driver.services.journal.failed() || self.results.failed()
+    /// Whether what is bought can be recorded and stored; nothing is bought while it cannot.
+    pub(crate) fn storage_standing(&self) -> Standing {
+        if self.results.failed() { Standing::Failed } else { self.driver.services.journal.standing() }
     }
 
     /// Whether the disk has space for what would be bought.
@@ -205,7 +199,11 @@ impl Engine {
         (status.spool_bytes, status.spool_reserved_bytes, status.spool_memory_bytes) = (bytes, reserved, memory_bytes);
         (status.spool_bytes_max, status.spool_waiting, status.spool_refused) = (bytes_max, waiting, refused);
         status.memory_cache_bytes = self.results.memory_bytes();
-        status.storage = if self.storage_failed() { "failed" } else { "ok" };
+        status.storage = match self.storage_standing() {
+            Standing::Fine => "ok",
+            Standing::Away => "away",
+            Standing::Failed => "failed",
+        };
         status
     }
 

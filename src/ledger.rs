@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::model::{Catalogue, ClientId, Clock, JobId, PurchaseId, SystemClock, Timestamp};
-use crate::storage::journal::{JobFilter, Ledger, LedgerError, PurchaseTimes, Resolution, StoredJob};
+use crate::storage::journal::{JobFilter, Ledger, LedgerError, PurchaseTimes, Resolution, StoredJob, open_ledger};
 
 mod args;
 mod entry;
@@ -67,7 +67,7 @@ pub fn run(config: &Config, file: Option<&Path>, sandbox: bool, command: &Comman
     let directory = if sandbox { storage.sandbox() } else { storage.directory.clone() };
     let journal = directory.join("journal.sqlite");
     let directory = std::path::absolute(&directory).unwrap_or(directory);
-    let ledger = match Ledger::open(&journal) {
+    let ledger = match open_ledger(&journal) {
         Ok(ledger) => ledger,
         Err(LedgerError::Missing(_)) => {
             let in_sandbox = !sandbox && storage.sandbox().join("journal.sqlite").exists();
@@ -105,7 +105,7 @@ fn quoted(text: &str) -> String {
 
 /// Executes commands on an open ledger.
 struct Runner<'a> {
-    ledger: Ledger,
+    ledger: Box<dyn Ledger>,
     catalogue: &'a Catalogue,
     location: Location,
     now: Timestamp,

@@ -11,11 +11,13 @@ mod quota;
 mod request;
 
 pub(crate) use catalogue::{Capabilities, Catalogue, Model, TaskSpec, UpstreamApi};
-pub(crate) use environment::{Clock, Rng, SystemClock, Timestamp};
+pub(crate) use environment::{Clock, Rng, RunningTime, SystemClock, Timestamp};
 pub(crate) use host::{HostName, HostRule};
 pub(crate) use ids::{AccountId, ClientId, Digest, EventId, IdempotencyKey, JobId, ModelId, PurchaseId, UpstreamId};
 pub(crate) use money::{Usage, Usd};
-pub(crate) use outcome::{CompletionListener, Failure, JobResult, PurchaseResult, StoredPicture, Webhook};
+pub(crate) use outcome::{
+    CompletionListener, Failure, JobResult, MissingPictures, PurchaseResult, StoredPicture, Webhook,
+};
 pub(crate) use picture::{ByteSource, Format, Picture};
 pub(crate) use quota::{CostEstimate, Limit, LimitExceeded, QuotaHold, Quotas};
 pub(crate) use request::{ApiKind, Choices, Fingerprint, Input, PictureRequest, Size, Task};

@@ -14,9 +14,8 @@ use crate::engine::{self, Engine};
 use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Catalogue, ClientId, Rng, SystemClock};
-use crate::storage::journal::SqliteJournal;
 use crate::storage::spool::{Spool, SpoolLimits};
-use crate::storage::{DataDirectory, DiskSpace, Results, StateFiles};
+use crate::storage::{DataDirectory, DiskSpace, Journal, Results, StateFiles, journal};
 use crate::telemetry::Metrics;
 use crate::upstream::{GptProto, Upstream};
 use crate::webhooks::{self, Webhooks};
@@ -37,7 +36,7 @@ pub(super) struct Backend {
 /// What is open on disk until the process ends.
 #[derive(Debug)]
 pub(super) struct OpenStorage {
-    journal: Arc<SqliteJournal>,
+    journal: Arc<dyn Journal>,
     learned: Learned,
     /// Locked while any module can write into it.
     _directory: DataDirectory,
@@ -65,7 +64,7 @@ impl Backend {
         if sandbox {
             simulator::write_sample(directory.path())?;
         }
-        let journal = Arc::new(SqliteJournal::open(&directory.path().join("journal.sqlite"))?);
+        let journal = journal::open(&directory.path().join("journal.sqlite"))?;
         let cache = &config.cache;
         let results =
             Results::open(&directory.below("results")?, cache.memory_bytes_max, cache.memory_picture_bytes_max)?;
@@ -99,7 +98,7 @@ impl Backend {
         admission.count_past_purchases(journal.as_ref(), &catalogue).await?;
         let rng = Rng::from_entropy();
         let parts = webhooks::Parts {
-            journal: Arc::clone(&journal) as Arc<_>,
+            journal: Arc::clone(&journal),
             clock: Arc::clone(&clock) as Arc<_>,
             rng: rng.clone(),
             lifecycle: lifecycle.clone(),
@@ -113,7 +112,7 @@ impl Backend {
             clock: Arc::clone(&clock) as Arc<_>,
             rng,
             catalogue: Arc::clone(&catalogue),
-            journal: Arc::clone(&journal) as Arc<_>,
+            journal: Arc::clone(&journal),
             results,
             room: DiskSpace::new(directory.path(), config.storage.free_bytes_min),
             spool,

@@ -10,6 +10,7 @@ use crate::budget::Budget;
 use crate::engine::Engine;
 use crate::lifecycle::Lifecycle;
 use crate::operator::{Snapshot, Sources};
+use crate::storage::journal::Standing;
 use crate::telemetry::Metrics;
 
 /// The modules that have a status or gauges. Cheap to clone.
@@ -42,9 +43,14 @@ impl Modules {
     }
 
     fn snapshot(&self, started: Instant) -> Snapshot {
+        let storage = self.engine.storage_standing();
         let not_ready: Vec<&'static str> = [
             (self.lifecycle.is_draining(), "the gateway is stopping"),
-            (self.engine.storage_failed(), "a write to the disk failed; nothing is bought until a restart"),
+            (storage == Standing::Failed, "a write to the disk failed; nothing is bought until a restart"),
+            (
+                storage == Standing::Away,
+                "the journal cannot be written, because the disk is full or another program has locked it; nothing is bought until it can",
+            ),
             (!self.engine.has_room(), "the disk is full; nothing is bought until space is free"),
         ]
         .into_iter()

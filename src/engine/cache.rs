@@ -8,15 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::jobs::job::outcome::{FailureScope, stored_failure, stored_result};
+use super::jobs::job::outcome::{FailureScope, stored_failure, stored_result, unresolved_unknown};
 use super::jobs::rules::Rules;
 use super::metrics::EngineMetrics;
-use super::reuse::{AnswerSource, ReusePolicy, StoredCandidate};
+use super::reuse::{AnswerSource, ReusePolicy, ReuseWindows, StoredCandidate};
 use crate::config::{CacheConfig, CacheMode, OnUnknown, StorageConfig, UpstreamConfig};
 use crate::model::{
-    ByteSource, ClientId, Clock, Failure, Fingerprint, IdempotencyKey, JobId, JobResult, StoredPicture,
+    ByteSource, ClientId, Failure, Fingerprint, IdempotencyKey, JobId, JobResult, RunningTime, StoredPicture,
 };
 use crate::storage::journal::{JobRecord, StoredJob};
 use crate::storage::{Journal, Results};
@@ -38,7 +36,7 @@ const CANDIDATES_MAX: usize = 64;
 /// The results of jobs that have ended.
 #[derive(Debug)]
 pub(super) struct ResultCache {
-    clock: Arc<dyn Clock>,
+    /// Its running time is what ages are counted in.
     journal: Arc<dyn Journal>,
     results: Results,
     settings: CacheSettings,
@@ -62,11 +60,12 @@ pub(super) struct CacheSettings {
     unknown_hold: Duration,
 }
 
-/// A result that answers without asking the journal, until a time that no setting of the wall clock moves.
+/// A result that answers without asking the journal.
 #[derive(Clone, Debug)]
 struct Recent {
     result: Arc<JobResult>,
-    until: Instant,
+    /// By the running time.
+    ended: RunningTime,
     /// A client has received it, or is receiving it.
     delivered: bool,
 }
@@ -99,11 +98,14 @@ impl CacheSettings {
             unknown_hold: upstream.unknown_hold,
         }
     }
+
+    fn windows(&self) -> ReuseWindows {
+        ReuseWindows { cache_ttl: self.ttl, claim: self.results_ttl, unknown_hold: self.unknown_hold }
+    }
 }
 
 impl ResultCache {
     pub(super) fn new(
-        clock: Arc<dyn Clock>,
         journal: Arc<dyn Journal>,
         results: Results,
         settings: CacheSettings,
@@ -112,7 +114,6 @@ impl ResultCache {
     ) -> Self {
         let pending_failures = moka::sync::Cache::builder().max_capacity(REMEMBERED_MAX);
         Self {
-            clock,
             journal,
             results,
             settings,
@@ -228,7 +229,8 @@ impl ResultCache {
 
     async fn find_recent(&self, fingerprint: Fingerprint) -> Option<StoredAnswer> {
         let recent = self.recent.get(&fingerprint)?;
-        if recent.until <= Instant::now() || self.open(&recent.result.pictures).await.is_err() {
+        let age = self.journal.running_time().since(recent.ended);
+        if age >= self.settings.ttl || self.open(&recent.result.pictures).await.is_err() {
             self.recent.invalidate(&fingerprint);
             return None;
         }
@@ -238,7 +240,6 @@ impl ResultCache {
             self.recent.insert(fingerprint, Recent { delivered: true, ..recent.clone() });
         }
         let Recent { result, delivered: delivered_before, .. } = recent;
-        let age = self.clock.now().since(result.resolved).min(self.settings.ttl);
         let (job, counted) = (result.job, self.waiters.add(result.job));
         Some(StoredAnswer { job, outcome: Ok(result), source: AnswerSource::Hit(age), delivered_before, counted })
     }
@@ -246,14 +247,17 @@ impl ResultCache {
     async fn reuse(&self, stored: &StoredJob, policy: ReusePolicy) -> Option<StoredAnswer> {
         let job = stored.record.id;
         let result = Some(stored).filter(|stored| !stored.evicted).and_then(stored_result)?;
+        let now = self.journal.running_time();
+        let ended = stored.ended().unwrap_or(now);
         let candidate = StoredCandidate {
-            age: self.clock.now().since(result.resolved),
-            delivered: stored.delivered.map(|at| self.clock.now().since(at)),
+            age: now.since(ended),
+            delivered: stored.delivered.map(|delivered| now.since(delivered.running)),
             in_delivery: stored.record.respond_async || self.waiters.has(job),
             shareable: stored.record.shareable && result.is_as_requested(),
             inputs_unseen: result.inputs_unseen,
+            unknown_for: unknown(stored, &self.settings, now).map(|(_, unknown_for)| unknown_for),
         };
-        if !policy.may_reuse(candidate, self.settings.ttl, self.settings.results_ttl) {
+        if !policy.may_reuse(candidate, self.settings.windows()) {
             return None;
         }
         if let Err(failure) = self.open(&result.pictures).await {
@@ -262,11 +266,12 @@ impl ResultCache {
         }
         // An unclaimed result is claimed once: of two requests that found it unclaimed, one gets it.
         let shared = policy.cache_allowed && candidate.shareable;
-        let counted = if shared || policy.is_retry { self.waiters.add(job) } else { self.waiters.add_first(job)? };
+        let repeats = shared || policy.is_retry || candidate.unknown_for.is_some();
+        let counted = if repeats { self.waiters.add(job) } else { self.waiters.add_first(job)? };
         let result = Arc::new(result);
         let delivered_before = candidate.delivered.is_some();
         if candidate.shareable && self.is_on() && delivered_before {
-            self.remember(stored.record.fingerprint, &result, candidate.age, true);
+            self.remember(stored.record.fingerprint, &result, ended, true);
         }
         let source = if delivered_before && shared {
             self.metrics.hit();
@@ -278,13 +283,11 @@ impl ResultCache {
         Some(StoredAnswer { job, outcome: Ok(result), source, delivered_before, counted })
     }
 
-    /// Returns the same error again, for a purchase of unknown outcome.
+    /// Returns the same error again, for a purchase of unknown outcome. A job that brought pictures too answers with them
+    /// while they are stored.
     fn held_by_unknown(&self, stored: &StoredJob, policy: ReusePolicy) -> Option<StoredAnswer> {
-        let (failure, at) = stored_failure(stored, FailureScope::Unresolved)?;
-        let unknown = matches!(failure, Failure::OutcomeUnknown { .. });
-        let unknown_for = self.clock.now().since(at);
-        let holds = unknown && self.holds_unknown() && policy.is_held(unknown_for, self.settings.unknown_hold);
-        holds.then(|| {
+        let (failure, unknown_for) = unknown(stored, &self.settings, self.journal.running_time())?;
+        policy.is_held(unknown_for, self.settings.unknown_hold).then(|| {
             self.count_joined(&stored.record);
             StoredAnswer::failure(&self.waiters, stored.record.id, failure)
         })
@@ -297,14 +300,13 @@ impl ResultCache {
             && result.is_as_requested()
             && self.is_on()
         {
-            self.remember(record.fingerprint, result, Duration::ZERO, false);
+            self.remember(record.fingerprint, result, self.journal.running_time(), false);
         }
     }
 
-    /// Remembers a complete result of this age for as long as it may still answer.
-    fn remember(&self, fingerprint: Fingerprint, result: &Arc<JobResult>, age: Duration, delivered: bool) {
-        let until = Instant::now() + self.settings.ttl.saturating_sub(age);
-        self.recent.insert(fingerprint, Recent { result: Arc::clone(result), until, delivered });
+    /// Remembers a complete result whose job ended at this running time.
+    fn remember(&self, fingerprint: Fingerprint, result: &Arc<JobResult>, ended: RunningTime, delivered: bool) {
+        self.recent.insert(fingerprint, Recent { result: Arc::clone(result), ended, delivered });
     }
 
     /// Opens one picture of a stored job; `None` when it does not exist, or not any more.
@@ -329,4 +331,10 @@ impl ResultCache {
     pub(super) fn count_joined(&self, record: &JobRecord) {
         self.metrics.joined(self.rules.price(record, record.n).unwrap_or_default());
     }
+}
+
+/// Returns the unresolved unknown outcome of a stored job and its age, where such outcomes hold requests.
+fn unknown(stored: &StoredJob, settings: &CacheSettings, now: RunningTime) -> Option<(Failure, Duration)> {
+    let (failure, ended) = unresolved_unknown(stored).filter(|_| settings.on_unknown == OnUnknown::Hold)?;
+    Some((failure.clone(), now.since(ended.unwrap_or(now))))
 }

@@ -52,6 +52,20 @@ pub(super) struct StoredCandidate {
     pub(super) shareable: bool,
     /// Its input pictures were not looked at.
     pub(super) inputs_unseen: bool,
+    /// Pictures of it may have been bought without an answer, this long ago; `None` when there are none, when an operator
+    /// has resolved them, and when unknown outcomes do not hold requests.
+    pub(super) unknown_for: Option<Duration>,
+}
+
+/// How long a stored result answers requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReuseWindows {
+    /// As a hit.
+    pub(super) cache_ttl: Duration,
+    /// While it is unclaimed.
+    pub(super) claim: Duration,
+    /// While an unknown outcome of it is held.
+    pub(super) unknown_hold: Duration,
 }
 
 impl ReusePolicy {
@@ -63,7 +77,8 @@ impl ReusePolicy {
     }
 
     /// Whether a stored result answers the request.
-    pub(super) fn may_reuse(self, stored: StoredCandidate, cache_ttl: Duration, claim_window: Duration) -> bool {
+    pub(super) fn may_reuse(self, stored: StoredCandidate, windows: ReuseWindows) -> bool {
+        let ReuseWindows { cache_ttl, claim: claim_window, unknown_hold } = windows;
         let hit = self.cache_allowed && stored.shareable && !stored.inputs_unseen && stored.age <= cache_ttl;
         // Paid for and never received: the next equal request gets it, once. One that forces a new purchase is not given
         // pictures that were made without its own.
@@ -72,7 +87,9 @@ impl ReusePolicy {
         let claim = claimable && !unwanted && stored.age <= claim_window;
         // A retry means that the answer was not received, even where the socket accepted it.
         let redelivery = self.is_retry && stored.delivered.is_some_and(|ago| ago <= RETRY_WINDOW);
-        hit || claim || redelivery
+        // Asking for the missing pictures again would buy all of them again.
+        let held = stored.unknown_for.is_some_and(|unknown_for| self.is_held(unknown_for, unknown_hold));
+        hit || claim || redelivery || held
     }
 
     /// Whether a purchase of unknown outcome, made `unknown_for` ago, answers the request: with the same error, buying
@@ -88,6 +105,7 @@ mod tests {
 
     const DAY: Duration = Duration::from_hours(24);
     const MINUTE: Duration = Duration::from_mins(1);
+    const DAYS: ReuseWindows = ReuseWindows { cache_ttl: DAY, claim: DAY, unknown_hold: DAY };
 
     #[test]
     fn two_deliberate_calls_buy_two_pictures_unless_the_cache_is_on() {
@@ -108,8 +126,9 @@ mod tests {
             in_delivery: false,
             shareable,
             inputs_unseen: false,
+            unknown_for: None,
         };
-        let reuses = |policy: ReusePolicy, stored| policy.may_reuse(stored, DAY, DAY);
+        let reuses = |policy: ReusePolicy, stored| policy.may_reuse(stored, DAYS);
         assert!(reuses(policy(true), stored(true, true)));
         assert!(!reuses(policy(true), stored(true, false)));
         assert!(reuses(policy(true), stored(false, false)));
@@ -118,20 +137,25 @@ mod tests {
         let in_delivery = StoredCandidate { in_delivery: true, ..stored(false, true) };
         assert!(!reuses(policy(false), in_delivery), "a deliberate second call buys its own");
         assert!(reuses(ReusePolicy { cache_allowed: false, is_retry: true, force_new: true }, in_delivery));
-        assert!(!policy(true).may_reuse(stored(true, true), Duration::ZERO, DAY), "too old");
-        assert!(!policy(false).may_reuse(stored(false, true), DAY, Duration::ZERO), "too old to claim");
+        let no_cache = ReuseWindows { cache_ttl: Duration::ZERO, ..DAYS };
+        assert!(!policy(true).may_reuse(stored(true, true), no_cache), "too old");
+        let no_claims = ReuseWindows { claim: Duration::ZERO, ..DAYS };
+        assert!(!policy(false).may_reuse(stored(false, true), no_claims), "too old to claim");
     }
 
     #[test]
     fn a_retry_gets_the_result_that_was_written_to_its_first_connection() {
         let reuses = |is_retry, delivered| {
-            let stored =
-                StoredCandidate { age: DAY, delivered, in_delivery: false, shareable: true, inputs_unseen: false };
-            ReusePolicy { cache_allowed: false, is_retry, force_new: true }.may_reuse(
-                stored,
-                Duration::ZERO,
-                Duration::ZERO,
-            )
+            let stored = StoredCandidate {
+                age: DAY,
+                delivered,
+                in_delivery: false,
+                shareable: true,
+                inputs_unseen: false,
+                unknown_for: None,
+            };
+            let none = ReuseWindows { cache_ttl: Duration::ZERO, claim: Duration::ZERO, unknown_hold: Duration::ZERO };
+            ReusePolicy { cache_allowed: false, is_retry, force_new: true }.may_reuse(stored, none)
         };
         assert!(reuses(true, Some(MINUTE)));
         assert!(!reuses(false, Some(MINUTE)), "a deliberate second call");
@@ -162,9 +186,19 @@ mod tests {
             let candidates = all(both, both, both).flat_map(|stored| both.map(|inputs_unseen| (stored, inputs_unseen)));
             for ((delivered, in_delivery, shareable), inputs_unseen) in candidates {
                 let delivered_ago = delivered.then_some(MINUTE);
-                let stored =
-                    StoredCandidate { age: MINUTE, delivered: delivered_ago, in_delivery, shareable, inputs_unseen };
-                let reuses = policy.may_reuse(stored, DAY, DAY);
+                let stored = StoredCandidate {
+                    age: MINUTE,
+                    delivered: delivered_ago,
+                    in_delivery,
+                    shareable,
+                    inputs_unseen,
+                    unknown_for: None,
+                };
+                let reuses = policy.may_reuse(stored, DAYS);
+                let unknown = |age| StoredCandidate { unknown_for: Some(age), ..stored };
+                let held = !force_new || is_retry;
+                assert_eq!(policy.may_reuse(unknown(MINUTE), DAYS), reuses || held, "{policy:?} {stored:?}");
+                assert_eq!(policy.may_reuse(unknown(DAY + MINUTE), DAYS), reuses, "no more: {policy:?} {stored:?}");
                 let has_owner = delivered || in_delivery;
                 if has_owner && !cache_allowed && !is_retry {
                     assert!(!reuses, "{policy:?} {stored:?}");

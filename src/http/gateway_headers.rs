@@ -8,12 +8,14 @@ use crate::model::{JobId, JobResult, UpstreamId};
 pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
 /// Parameters that were not honoured, by name.
 pub(crate) const DROPPED: HeaderName = HeaderName::from_static("x-gateway-dropped");
-/// The number of pictures that are missing because one of several purchases failed.
+/// The number of pictures that were asked for and are not there.
 pub(crate) const MISSING: HeaderName = HeaderName::from_static("x-gateway-missing");
-/// What is doubtful about the pictures: [`INPUTS_UNSEEN`].
+/// What is doubtful about the result: [`INPUTS_UNSEEN`], [`OUTCOME_UNKNOWN`], or both, separated by commas.
 pub(crate) const WARNING: HeaderName = HeaderName::from_static("x-gateway-warning");
 /// The warning that the pictures were made without looking at the input pictures.
 pub(crate) const INPUTS_UNSEEN: &str = "inputs-unseen";
+/// The warning that missing pictures may have been bought.
+const OUTCOME_UNKNOWN: &str = "outcome-unknown";
 /// The id of the job.
 pub(crate) const PREDICTION: HeaderName = HeaderName::from_static("x-gateway-prediction");
 /// The upstream's ids of the job's purchases, separated by commas.
@@ -38,10 +40,15 @@ pub(crate) fn name_job(headers: &mut HeaderMap, job: JobId, purchases: &[Upstrea
 
 /// Says what is missing from a result, and what is doubtful about it.
 pub(crate) fn qualify_result(headers: &mut HeaderMap, result: &JobResult) {
-    if result.missing > 0 {
-        headers.insert(MISSING, HeaderValue::from(u16::from(result.missing)));
+    let missing = result.missing_pictures();
+    if missing > 0 {
+        headers.insert(MISSING, HeaderValue::from(u16::from(missing)));
     }
-    if result.inputs_unseen {
-        headers.insert(WARNING, HeaderValue::from_static(INPUTS_UNSEEN));
+    let warnings = [(result.inputs_unseen, INPUTS_UNSEEN), (result.has_unknown(), OUTCOME_UNKNOWN)];
+    let warnings: Vec<&str> = warnings.into_iter().filter_map(|(applies, name)| applies.then_some(name)).collect();
+    if let Ok(warnings) = HeaderValue::from_str(&warnings.join(", "))
+        && !warnings.is_empty()
+    {
+        headers.insert(WARNING, warnings);
     }
 }

@@ -25,7 +25,10 @@ pub(super) fn text(job: &StoredJob, entries: &[Entry<'_>], catalogue: &Catalogue
     facts.add("fingerprint", record.fingerprint);
     facts.maybe("idempotency key", record.idempotency_key.as_ref().map(IdempotencyKey::as_str));
     facts.maybe("shared", (!record.shareable).then_some("no (Cache-Control: no-store)"));
-    facts.add("delivered", time_text(job.delivered).unwrap_or_else(|| "not yet".to_owned()));
+    facts.add(
+        "delivered",
+        time_text(job.delivered.map(|delivered| delivered.at)).unwrap_or_else(|| "not yet".to_owned()),
+    );
     facts.maybe("pictures", job.evicted.then_some("no longer on disk"));
     let mut text = facts.text();
     for entry in entries {
@@ -144,7 +147,7 @@ pub(super) fn json<'a>(job: &'a StoredJob, entries: &'a [Entry<'a>], catalogue: 
         shareable: record.shareable,
         fingerprint: record.fingerprint.to_string(),
         idempotency_key: record.idempotency_key.as_ref().map(IdempotencyKey::as_str),
-        delivered_at: time_text(job.delivered),
+        delivered_at: time_text(job.delivered.map(|delivered| delivered.at)),
         pictures_deleted: job.evicted,
         purchases: entries.iter().map(|entry| entry.json(catalogue)).collect(),
     }

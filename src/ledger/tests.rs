@@ -8,8 +8,7 @@ use crate::model::{
     AccountId, Choices, Digest, Failure, Fingerprint, Format, IdempotencyKey, Size, StoredPicture, Task, UpstreamId,
     Usage,
 };
-use crate::storage::Journal;
-use crate::storage::journal::{JobRecord, Record, SqliteJournal};
+use crate::storage::journal::{self, JobRecord, Record};
 
 /// 2026-11-21T10:00:00Z.
 const TEN: Timestamp = Timestamp::from_millis(1_795_255_200_000);
@@ -59,7 +58,7 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config::load(None, &Environment::new()).unwrap();
         config.storage.directory = directory.path().to_owned();
-        let journal = SqliteJournal::open(&directory.path().join("journal.sqlite")).unwrap();
+        let journal = journal::open(&directory.path().join("journal.sqlite")).unwrap();
         let picture =
             StoredPicture { digest: Digest::of(b"picture"), bytes: 7, format: Format::Png, width: 1024, height: 1024 };
         let usage = Some(Usage { input_tokens: 368, output_tokens: 805, input_image_tokens: None });
@@ -281,7 +280,7 @@ async fn a_directory_without_a_journal_is_named() {
     let mut config = ledger.config.clone();
     config.storage.directory = ledger.directory.path().join("elsewhere");
     std::fs::create_dir_all(config.storage.sandbox()).unwrap();
-    SqliteJournal::open(&config.storage.sandbox().join("journal.sqlite")).unwrap();
+    journal::open(&config.storage.sandbox().join("journal.sqlite")).unwrap();
     let named = run(&config, None, false, &command).unwrap_err().to_string();
     assert!(named.contains("--sandbox"), "{named}");
     assert_eq!(run(&config, None, true, &command).unwrap().0, "no purchases\n");

@@ -7,7 +7,8 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// Wall time in milliseconds since the Unix epoch, for stamps, ages and expiries. Waits use the runtime's monotonic time.
+/// Wall time in milliseconds since the Unix epoch: what clients, operators and logs are shown, days of quotas, expiries of
+/// keys and addresses. Ages are counted in [`RunningTime`], waits in the runtime's monotonic time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Timestamp(i64);
 
@@ -40,6 +41,37 @@ impl fmt::Display for Timestamp {
             Ok(time) => write!(f, "{time:.3}"),
             Err(_) => write!(f, "{} ms", self.0),
         }
+    }
+}
+
+/// Time that the gateway has counted while it ran, in milliseconds. It is stored, so it goes on after a restart; the time in
+/// between does not count, and no setting of the wall clock moves it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RunningTime(u64);
+
+impl RunningTime {
+    pub(crate) const MAX: Self = Self(u64::MAX);
+
+    pub(crate) const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    pub(crate) const fn millis(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the time since `earlier`; zero when that is later.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    pub(crate) fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// Returns the time this long before; zero when it began later than that.
+    pub(crate) fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 }
 

@@ -29,8 +29,8 @@ pub(crate) struct JobResult {
     /// The upstream ids of the purchases that made the pictures.
     pub(crate) purchases: Vec<UpstreamId>,
     pub(crate) pictures: Vec<StoredPicture>,
-    /// Pictures that were requested and not made, because their purchase failed or returned fewer.
-    pub(crate) missing: u8,
+    /// Pictures that were requested and are not there, by the reason.
+    pub(crate) missing: Vec<MissingPictures>,
     pub(crate) usage: Option<Usage>,
     /// At least one of its purchases was made without looking at the input pictures ([`Usage::missed_inputs`]).
     pub(crate) inputs_unseen: bool,
@@ -41,8 +41,27 @@ pub(crate) struct JobResult {
 impl JobResult {
     /// Whether it is what was asked for, and so may answer other requests than the one that bought it.
     pub(crate) fn is_as_requested(&self) -> bool {
-        self.missing == 0 && !self.inputs_unseen
+        self.missing.is_empty() && !self.inputs_unseen
     }
+
+    /// Returns the number of pictures that were requested and are not there.
+    pub(crate) fn missing_pictures(&self) -> u8 {
+        self.missing.iter().fold(0, |sum, missing| sum.saturating_add(missing.pictures))
+    }
+
+    /// Whether some of the missing pictures may have been bought without an answer.
+    pub(crate) fn has_unknown(&self) -> bool {
+        self.missing.iter().any(|missing| matches!(missing.failure, Failure::OutcomeUnknown { .. }))
+    }
+}
+
+/// Pictures of a job that are not there, although others of it are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MissingPictures {
+    /// Their number, not 0.
+    pub(crate) pictures: u8,
+    /// Why they are missing, and whether they may have been bought.
+    pub(crate) failure: Failure,
 }
 
 /// The result of one purchase of a job.

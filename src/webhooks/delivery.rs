@@ -122,11 +122,11 @@ impl WebhookSender {
     }
 
     async fn deliver(&self, pending: PendingWebhook) {
-        let Shared { attempts_max, delays, parts: Parts { clock, rng, .. }, .. } = &*self.shared;
+        let Shared { attempts_max, delays, parts: Parts { clock, journal, rng, .. }, .. } = &*self.shared;
         let mut attempts = pending.tries;
         if let Some(due) = pending.due {
-            // At most the longest delay, also after the clock was changed.
-            tokio::time::sleep(due.since(clock.now()).min(delays.longest())).await;
+            // At most the longest delay, also after that was made shorter.
+            tokio::time::sleep(due.since(journal.running_time()).min(delays.longest())).await;
         }
         let end = loop {
             // Checked before every attempt: an event from an earlier configuration may no longer be allowed.
@@ -139,8 +139,7 @@ impl WebhookSender {
                 Attempt::Retry if attempts >= *attempts_max => break WebhookEnd::GivenUp,
                 Attempt::Retry => {
                     let delay = delays.after(attempts, rng.fraction());
-                    let due = clock.now().plus(delay);
-                    self.journal(Record::WebhookTried { webhook: pending.webhook.id, tries: attempts, due }).await;
+                    self.journal(Record::WebhookTried { webhook: pending.webhook.id, tries: attempts, delay }).await;
                     tokio::time::sleep(delay).await;
                 }
             }

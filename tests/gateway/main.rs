@@ -18,6 +18,7 @@ mod connections;
 mod contact;
 mod edits;
 mod examples;
+mod incomplete;
 mod keys;
 mod limits;
 mod money;

@@ -3,7 +3,7 @@
 use super::super::JobStatus;
 use super::*;
 use crate::model::IdempotencyKey;
-use crate::storage::journal::StoredJob;
+use crate::storage::journal::{Standing, StoredJob};
 
 /// Returns a simulation whose gateway runs.
 async fn started(seed: u64) -> Simulation {
@@ -41,6 +41,9 @@ fn with_a_sound_seed(test: impl AsyncFn(Simulation)) {
     panic!("no seed buys without a failure");
 }
 
+/// Longer than `storage.eviction_interval_s`.
+const SWEEP: Duration = Duration::from_mins(6);
+
 #[test]
 fn a_failed_sync_stops_buying_and_open_purchases_are_resolved() {
     with_a_sound_seed(async |mut simulation| {
@@ -52,7 +55,7 @@ fn a_failed_sync_stops_buying_and_open_purchases_are_resolved() {
         simulation.pass(Duration::from_millis(2500)).await;
         let gateway = simulation.gateway.as_ref().unwrap();
         gateway.journal.break_disk();
-        assert!(gateway.engine.storage_failed(), "readiness shows it");
+        assert_eq!(gateway.engine.storage_standing(), Standing::Failed, "readiness shows it");
         assert!(
             matches!(answered(&mut simulation, 0).await, Answer::Picture(_)),
             "a picture that was bought is delivered"
@@ -101,9 +104,8 @@ fn a_jump_of_the_clock_changes_no_wait_and_loses_nothing() {
 }
 
 #[test]
-fn a_jump_of_the_clock_by_an_hour_loses_nothing_over_a_restart() {
-    // A jump beyond `results_ttl_s` would expire results: after a restart there is only wall time.
-    for hours in [-1, 1] {
+fn a_jump_of_the_clock_loses_nothing_over_a_restart() {
+    for hours in [-24 * 3650, -48, -1, 1, 48, 24 * 3650] {
         with_a_sound_seed(async |mut simulation| {
             simulation.request(0, Duration::from_mins(10));
             while simulation.world.lock().bought.is_empty() {
@@ -115,6 +117,30 @@ fn a_jump_of_the_clock_by_an_hour_loses_nothing_over_a_restart() {
             while simulation.gateway.is_none() {
                 simulation.start().await;
             }
+            simulation.request(0, Duration::from_mins(10));
+            assert!(matches!(answered(&mut simulation, 0).await, Answer::Picture(_)), "{hours} h");
+            assert_eq!(simulation.world.lock().bought.len(), 1, "{hours} h: the result was kept");
+        });
+    }
+}
+
+/// A clock that is wrong for longer than a sweep: the unclaimed picture stays, and the key of its request buys nothing.
+#[test]
+fn a_jump_of_the_clock_for_longer_than_a_sweep_evicts_nothing() {
+    for hours in [-24 * 3650, -48, 48, 24 * 3650] {
+        with_a_sound_seed(async |mut simulation| {
+            simulation.request(0, Duration::from_mins(10));
+            while simulation.world.lock().bought.is_empty() {
+                simulation.pass(Duration::from_millis(50)).await;
+            }
+            // Its client leaves, and never receives the picture.
+            simulation.waiting[0].take().unwrap().abort();
+            simulation.pass(Duration::from_mins(2)).await;
+            simulation.clock.jump(hours * 3_600_000);
+            simulation.pass(SWEEP * 2).await;
+            simulation.clock.jump(-hours * 3_600_000);
+            simulation.pass(SWEEP * 2).await;
+            assert!(simulation.disk.jobs().iter().all(|job| !job.evicted), "{hours} h");
             simulation.request(0, Duration::from_mins(10));
             assert!(matches!(answered(&mut simulation, 0).await, Answer::Picture(_)), "{hours} h");
             assert_eq!(simulation.world.lock().bought.len(), 1, "{hours} h: the result was kept");

@@ -124,7 +124,7 @@ pub(super) fn of_failure(failure: &Failure, job: Option<JobId>) -> String {
             };
             format!(
                 "The request was sent to the image service and no usable answer came back{cause}: it may have cost money{job} \
-                 and is not sent again. The same request gets this error for a while; to buy it again, send \
+                 and is not sent again. The same request gets this answer for a while; to buy it again, send \
                  'Cache-Control: no-cache' or a new Idempotency-Key."
             )
         }

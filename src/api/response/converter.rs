@@ -26,12 +26,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::Semaphore;
 
-use super::conversion::{ConversionError, Converted, convert};
 use crate::api::request::response_options::Conversion;
 use crate::config::ConversionConfig;
 use crate::model::picture::read_full;
 use crate::model::{ByteSource, Digest, Format, StoredPicture};
 use crate::telemetry::Metrics;
+use conversion::{ConversionError, Converted, convert};
+
+mod conversion;
 
 /// A picture ready to be sent.
 #[derive(Clone, Debug)]

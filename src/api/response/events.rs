@@ -3,11 +3,14 @@
 //! One `completed` event for each picture, as soon as its purchase has ended; comments in between, which every client skips
 //! and which keep the connection alive; a failure as an `error` event, which the official SDKs raise. There are no partial
 //! pictures, because the upstream makes none. A picture is sent piece by piece from where it is stored. Comments go on while
-//! a picture is converted. A picture that was made without looking at the input pictures follows a comment that says so: the
+//! a picture is converted. If pictures are missing in the end, because a purchase of several failed or its outcome is
+//! unknown, an `error` event follows those that came. A picture that was made without looking at the input pictures follows a comment that says so: the
 //! headers have been sent.
 //!
 //! A client that follows a prediction by its address also gets its status, at first, at every change and at the end:
 //! `prediction.status` events with the prediction object, whose result is always null there.
+
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -19,6 +22,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::converter::ReadyPicture;
+use super::image_response::warnings::incomplete;
 use super::status_events::StatusEvents;
 use super::streaming::{PendingPictures, StreamingResponse};
 use crate::api::error::ApiError;
@@ -26,7 +30,7 @@ use crate::api::error::response::ErrorEnvelope;
 use crate::engine::{JobEvent, WaitError, Waiter};
 use crate::http::StreamingBody;
 use crate::http::gateway_headers::{INPUTS_UNSEEN, WARNING};
-use crate::model::{JobId, PurchaseResult, StoredPicture, Timestamp, Usage};
+use crate::model::{JobId, JobResult, PurchaseResult, StoredPicture, Timestamp, Usage};
 
 /// Keeps nginx from buffering the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -39,8 +43,8 @@ pub(crate) struct Events {
     seen: usize,
     /// Pictures that are to be sent, in their order; some are still being converted.
     pending: PendingPictures<(ReadyPicture, EventData)>,
-    /// How the job has ended; pending pictures are sent first.
-    end: Option<Result<(), WaitError>>,
+    /// How the job has ended; pending pictures are sent first. `Ok(None)` once what follows them has been sent.
+    end: Option<Result<Option<Arc<JobResult>>, WaitError>>,
     /// When the next comment is due.
     comment_at: Instant,
     /// Status events, for a client that follows the job by its address.
@@ -102,11 +106,11 @@ impl Events {
                 && let Some(end) = self.end.take()
             {
                 return match end {
-                    Ok(()) => {
+                    Ok(result) => {
                         self.response.waiter = Some(waiter);
-                        let last = self.last_status(job).await;
+                        let last = self.last_events(job, result).await;
                         match &last {
-                            Some(_) => self.end = Some(Ok(())),
+                            Some(_) => self.end = Some(Ok(None)),
                             None => self.response.complete(),
                         }
                         last
@@ -142,7 +146,7 @@ impl Events {
                             return Some(status);
                         }
                     }
-                    Ok(JobEvent::End) => self.end = Some(Ok(())),
+                    Ok(JobEvent::End(result)) => self.end = Some(Ok(Some(result))),
                     Err(error) => self.end = Some(Err(error)),
                 },
                 () = tokio::time::sleep_until(self.comment_at) => {
@@ -153,6 +157,15 @@ impl Events {
                 }
             }
         }
+    }
+
+    /// Returns what follows the pictures: the status of the job for a client that follows it, and an error if pictures are
+    /// missing.
+    async fn last_events(&mut self, job: JobId, result: Option<Arc<JobResult>>) -> Option<StreamingBody> {
+        let result = result?;
+        let status = self.last_status(job).await;
+        let error = incomplete(&result).map(|error| error_event(&error));
+        (status.is_some() || error.is_some()).then(|| status.unwrap_or_default().then(error.unwrap_or_default()))
     }
 
     async fn last_status(&mut self, job: JobId) -> Option<StreamingBody> {

@@ -20,6 +20,9 @@ use crate::http::StreamingBody;
 use crate::http::gateway_headers::{name_job, qualify_result};
 use crate::model::{Choices, JobResult, PictureRequest, Task, Timestamp, Usage};
 use crate::server::connection::ConnectionHandle;
+use warnings::warnings;
+
+pub(super) mod warnings;
 
 /// The part of a request that its response repeats.
 #[derive(Debug)]
@@ -88,6 +91,10 @@ impl ResponseShape {
         }
         if let Some(usage) = result.usage.and_then(|usage| UsageObject::of(usage, self.task)) {
             body = body.text(",\"usage\":").json(&usage);
+        }
+        let warnings = warnings(result);
+        if !warnings.is_empty() {
+            body = body.text(",\"warnings\":").json(&warnings);
         }
         body.text("}")
     }

@@ -2,6 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
+use super::image_response::warnings::{ResultWarning, warnings};
 use crate::api::error::ApiError;
 use crate::engine::{JobStage, JobStatus, JobView};
 use crate::http::StreamingBody;
@@ -25,6 +26,9 @@ pub(crate) struct PredictionObject<'a> {
     /// Always null here.
     result: Option<()>,
     error: Option<SerializedError>,
+    /// As in the result, and absent where it has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<ResultWarning>,
 }
 
 /// OpenAI's error object.
@@ -52,6 +56,10 @@ impl<'a> PredictionObject<'a> {
             }
             JobStatus::Evicted => ("completed", None, None, Some(ApiError::ResultGone)),
         };
+        let warnings = match &view.status {
+            JobStatus::Completed(result) => warnings(result),
+            JobStatus::UnderWay { .. } | JobStatus::Failed { .. } | JobStatus::Evicted => Vec::new(),
+        };
         Self {
             id: job.to_string(),
             object: "prediction",
@@ -68,6 +76,7 @@ impl<'a> PredictionObject<'a> {
             predictions: view.purchases.iter().map(crate::model::UpstreamId::as_str).collect(),
             result: None,
             error: error.map(SerializedError),
+            warnings,
         }
     }
 

@@ -1,23 +1,27 @@
 //! Which stored results are evicted, and when: unclaimed results when they expire; delivered ones are cache, and are
 //! also evicted, oldest first, when the results take more than their byte limit.
+//!
+//! Ages are counted in the journal's running time, so that no setting of the wall clock evicts anything. Results are read and
+//! evicted in pages, between which purchases are journalled.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::waiters::WaiterCounts;
 use crate::config::{CacheConfig, StorageConfig};
-use crate::model::{Clock, Digest, JobId, Timestamp};
-use crate::storage::journal::{Record, StoredResult};
+use crate::model::{JobId, RunningTime};
+use crate::storage::journal::{Record, ResultPage, StoredResult};
 use crate::storage::{Journal, JournalError, Results};
 
 /// How long a result that must not answer later requests stays after its delivery: its address may still be in use.
 const PRIVATE_LINGER: Duration = Duration::from_hours(1);
+/// Results in one page: reading and evicting it takes the journal some milliseconds, for which purchases wait.
+const PAGE: usize = 32;
 
 /// Evicts stored results.
 #[derive(Debug)]
 pub(in crate::engine) struct Eviction {
-    pub(in crate::engine) clock: Arc<dyn Clock>,
     pub(in crate::engine) journal: Arc<dyn Journal>,
     pub(in crate::engine) results: Results,
     pub(in crate::engine) waiters: WaiterCounts,
@@ -42,114 +46,166 @@ impl EvictionSettings {
             interval: storage.eviction_interval,
         }
     }
+
+    /// Returns how long results of a kind are kept.
+    fn keep(&self, kind: Kind) -> Duration {
+        match (kind.delivered, kind.shareable) {
+            (true, false) => PRIVATE_LINGER,
+            (_, true) => self.results_ttl.max(self.cache_ttl),
+            (false, false) => self.results_ttl,
+        }
+    }
+}
+
+/// A kind of stored results.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    delivered: bool,
+    shareable: bool,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::DELIVERED[0], Self::DELIVERED[1], Self::of(false, false), Self::of(false, true)];
+    const DELIVERED: [Self; 2] = [Self::of(true, false), Self::of(true, true)];
+
+    const fn of(delivered: bool, shareable: bool) -> Self {
+        Self { delivered, shareable }
+    }
+}
+
+/// Reads the results of one kind that were stored before some time, page after page.
+struct Pages {
+    kind: Kind,
+    stored_before: RunningTime,
+    after: Option<(RunningTime, JobId)>,
+}
+
+impl Pages {
+    fn new(kind: Kind, stored_before: RunningTime) -> Self {
+        Self { kind, stored_before, after: None }
+    }
+
+    /// Reads the results behind the one that was noted last.
+    async fn read(&self, journal: &dyn Journal) -> Result<Vec<StoredResult>, JournalError> {
+        let Self { kind: Kind { delivered, shareable }, stored_before, after } = *self;
+        journal.stored_results(ResultPage { delivered, shareable, stored_before, after, limit: PAGE }).await
+    }
+
+    /// Notes the last result that was looked at.
+    fn pass(&mut self, result: &StoredResult) {
+        self.after = Some((result.stored, result.job));
+    }
+}
+
+/// What a sweep has removed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Removed {
+    jobs: usize,
+    files: usize,
 }
 
 impl Eviction {
     pub(in crate::engine) async fn run(self) {
         loop {
             tokio::time::sleep(self.settings.interval).await;
-            if let Err(error) = self.evict().await {
+            if let Err(error) = self.sweep().await {
                 tracing::warn!(%error, "eviction of results failed; it is tried again after the interval");
             }
         }
     }
 
-    async fn evict(&self) -> Result<(), JournalError> {
-        let results = self.journal.stored_results().await?;
-        let evicted = to_evict(&results, self.clock.now(), &self.settings);
-        if evicted.is_empty() {
-            return Ok(());
+    async fn sweep(&self) -> Result<(), JournalError> {
+        let mut removed = Removed::default();
+        let swept = match self.evict_expired(&mut removed).await {
+            Ok(()) => self.make_room(&mut removed).await,
+            Err(error) => Err(error),
+        };
+        if removed.jobs > 0 {
+            tracing::info!(jobs = removed.jobs, files = removed.files, "evicted results");
         }
-        let mut uses: HashMap<Digest, usize> = HashMap::new();
-        for picture in results.iter().flat_map(|result| &result.pictures) {
-            *uses.entry(picture.digest).or_default() += 1;
-        }
-        let mut removed = 0_usize;
-        for result in results.iter().filter(|result| evicted.contains(&result.job)) {
-            if self.waiters.has(result.job) {
-                continue;
+        swept
+    }
+
+    /// Evicts the results that have been kept long enough.
+    async fn evict_expired(&self, removed: &mut Removed) -> Result<(), JournalError> {
+        let now = self.journal.running_time();
+        for kind in Kind::ALL {
+            let mut pages = Pages::new(kind, now.minus(self.settings.keep(kind)));
+            loop {
+                let page = pages.read(&*self.journal).await?;
+                let Some(last) = page.last() else { break };
+                pages.pass(last);
+                self.evict(&page, removed).await?;
             }
-            // The record first: a file without a job is removed at the next start, a job without its file is a loss.
-            self.journal.append(Record::Evicted { job: result.job }).await?;
-            for picture in &result.pictures {
-                let left = uses.entry(picture.digest).and_modify(|count| *count -= 1).or_default();
-                if *left == 0 {
-                    if let Err(error) = self.results.remove(picture.digest).await {
-                        tracing::warn!(%error, "an evicted picture could not be removed; it stays until a restart");
-                    }
-                    removed += 1;
+        }
+        Ok(())
+    }
+
+    /// Evicts delivered results, oldest first, until the others are within the byte limit. Unclaimed results are no cache:
+    /// the byte limit never evicts them.
+    async fn make_room(&self, removed: &mut Removed) -> Result<(), JournalError> {
+        let mut bytes = self.journal.stored_bytes().await?;
+        let mut kinds = Kind::DELIVERED.map(|kind| Pages::new(kind, RunningTime::MAX));
+        while bytes > self.settings.results_bytes_max {
+            let mut oldest = Vec::new();
+            for (kind, pages) in kinds.iter().enumerate() {
+                oldest.extend(pages.read(&*self.journal).await?.into_iter().map(|result| (kind, result)));
+            }
+            oldest.sort_by_key(|(_, result)| (result.stored, result.job));
+            oldest.truncate(PAGE);
+            if oldest.is_empty() {
+                break;
+            }
+            let mut page = Vec::new();
+            for (kind, result) in oldest {
+                if bytes <= self.settings.results_bytes_max {
+                    break;
+                }
+                kinds[kind].pass(&result);
+                // A result that is being received stays, and does not count as room.
+                if !self.waiters.has(result.job) {
+                    bytes = bytes.saturating_sub(result.bytes());
+                    page.push(result);
+                }
+            }
+            self.evict(&page, removed).await?;
+        }
+        Ok(())
+    }
+
+    /// Evicts these results, but for those that are being received.
+    async fn evict(&self, page: &[StoredResult], removed: &mut Removed) -> Result<(), JournalError> {
+        // The record first: a file without a job is removed at the next start, a job without its file is a loss. All records
+        // of a page share one commit.
+        let evicted: Vec<_> = page
+            .iter()
+            .filter(|result| !self.waiters.has(result.job))
+            .map(|result| (result, self.journal.append(Record::Evicted { job: result.job })))
+            .collect();
+        let mut digests = HashSet::new();
+        let mut journalled = Ok(());
+        for (result, appended) in evicted {
+            match appended.await {
+                Ok(()) => {
+                    removed.jobs += 1;
+                    digests.extend(result.pictures.iter().map(|picture| picture.digest));
+                }
+                Err(error) => journalled = Err(error),
+            }
+        }
+        // Two jobs with equal bytes share one file.
+        let in_use = self.journal.stored_digests(digests.iter().copied().collect()).await?;
+        for digest in digests.difference(&in_use).copied() {
+            match self.results.remove(digest).await {
+                Ok(()) => removed.files += 1,
+                Err(error) => {
+                    tracing::warn!(%error, "an evicted picture could not be removed; it stays until a restart");
                 }
             }
         }
-        tracing::info!(jobs = evicted.len(), files = removed, "evicted results");
-        Ok(())
+        journalled
     }
-}
-
-/// Returns the jobs whose pictures are evicted. `results` is oldest first.
-fn to_evict(results: &[StoredResult], now: Timestamp, settings: &EvictionSettings) -> Vec<JobId> {
-    let is_expired = |result: &StoredResult| {
-        let keep = match (result.delivered, result.shareable) {
-            (Some(_), false) => PRIVATE_LINGER,
-            (_, true) => settings.results_ttl.max(settings.cache_ttl),
-            (None, false) => settings.results_ttl,
-        };
-        now.since(result.resolved) > keep
-    };
-    let size = |result: &StoredResult| result.pictures.iter().map(|picture| picture.bytes).sum::<u64>();
-    let (expired, kept): (Vec<&StoredResult>, Vec<&StoredResult>) =
-        results.iter().partition(|result| is_expired(result));
-    let mut evicted: Vec<JobId> = expired.iter().map(|result| result.job).collect();
-    let mut bytes: u64 = kept.iter().map(|result| size(result)).sum();
-    // Unclaimed results are no cache: the byte limit never evicts them.
-    for result in kept.iter().filter(|result| result.delivered.is_some()) {
-        if bytes <= settings.results_bytes_max {
-            break;
-        }
-        bytes -= size(result);
-        evicted.push(result.job);
-    }
-    evicted
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Format, StoredPicture};
-
-    const DAY: Duration = Duration::from_hours(24);
-    const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
-
-    fn stored(number: u128, delivered: bool, shareable: bool) -> StoredResult {
-        let picture = StoredPicture { digest: Digest::of(b"x"), bytes: 100, format: Format::Png, width: 1, height: 1 };
-        StoredResult {
-            job: JobId::new(START, number),
-            pictures: vec![picture],
-            resolved: START,
-            delivered: delivered.then_some(START),
-            shareable,
-        }
-    }
-
-    fn settings(results_bytes_max: u64) -> EvictionSettings {
-        EvictionSettings { cache_ttl: DAY, results_ttl: 2 * DAY, results_bytes_max, interval: DAY }
-    }
-
-    #[test]
-    fn unclaimed_results_stay_until_they_expire() {
-        let all = [stored(1, true, true), stored(2, false, true), stored(3, true, false)];
-        let at = |after: Duration| to_evict(&all, START.plus(after), &settings(u64::MAX));
-        assert!(at(Duration::from_mins(1)).is_empty());
-        assert_eq!(at(DAY), [all[2].job], "not for later requests, and delivered");
-        assert_eq!(at(3 * DAY).len(), 3);
-    }
-
-    #[test]
-    fn the_byte_limit_evicts_the_oldest_delivered_results() {
-        let all = [stored(1, false, true), stored(2, true, true), stored(3, true, true)];
-        let evicted = |bytes| to_evict(&all, START, &settings(bytes));
-        assert!(evicted(300).is_empty());
-        assert_eq!(evicted(200), [all[1].job]);
-        assert_eq!(evicted(0), [all[1].job, all[2].job], "the unclaimed result is no cache");
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use crate::engine::jobs::event::{AppendOutcome, Completion, Effect, Event, Step}
 use crate::engine::start_time::missed_start;
 use crate::model::PurchaseId;
 use crate::storage::JournalError;
-use crate::storage::journal::Record;
+use crate::storage::journal::{Record, Standing};
 
 /// The fixed interval of other clients (`src/README.md`), which the number of saved polls is relative to.
 const FIXED_INTERVAL_S: f64 = 2.5;
@@ -129,7 +129,7 @@ fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step) {
         }
         let outcome = match result {
             Ok(()) => AppendOutcome::Durable,
-            Err(_) if driver.services.journal.failed() => AppendOutcome::Failed,
+            Err(_) if driver.services.journal.standing() == Standing::Failed => AppendOutcome::Failed,
             Err(_) => AppendOutcome::NotWritten,
         };
         driver.handle(Event::Journalled { step, outcome });

@@ -9,9 +9,12 @@ use super::Driver;
 use crate::budget::InFlightPermit;
 use crate::engine::jobs::rules::Rules;
 use crate::engine::jobs::{EndedAtStart, RecoveredJob, recover};
-use crate::model::{CostEstimate, Digest, PurchaseId, Quotas};
-use crate::storage::journal::{Record, StoredJob, StoredState};
+use crate::model::{CostEstimate, Digest, PurchaseId, Quotas, RunningTime};
+use crate::storage::journal::{Record, ResultPage, StoredJob, StoredState};
 use crate::storage::{JournalError, Results};
+
+/// Stored results that are read at a time.
+const PAGE: usize = 500;
 
 /// Resumes the unfinished jobs.
 pub(in crate::engine) async fn run(
@@ -83,8 +86,14 @@ fn resume(
 pub(in crate::engine) async fn remove_orphans(driver: &Driver, results: &Results) -> Result<(), JournalError> {
     let journal = &driver.services.journal;
     let mut known: HashSet<Digest> = HashSet::new();
-    for result in journal.stored_results().await? {
-        known.extend(result.pictures.iter().map(|picture| picture.digest));
+    for (delivered, shareable) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut page = ResultPage { delivered, shareable, stored_before: RunningTime::MAX, after: None, limit: PAGE };
+        loop {
+            let results = journal.stored_results(page).await?;
+            let Some(last) = results.last() else { break };
+            page.after = Some((last.stored, last.job));
+            known.extend(results.iter().flat_map(|result| &result.pictures).map(|picture| picture.digest));
+        }
     }
     for job in journal.unfinished().await? {
         known.extend(pictures_of(&job));

@@ -123,9 +123,12 @@ impl Job {
         for purchase in &self.purchases {
             match purchase.state.end() {
                 Some(PurchaseEnd::Pictures { upstream, pictures, usage, at }) => {
-                    result.add(upstream.as_ref(), pictures, *usage, *at);
+                    result.add(purchase.pictures, upstream.as_ref(), pictures, *usage, *at);
                 }
-                Some(PurchaseEnd::Failure(failure)) => failures.push(failure),
+                Some(PurchaseEnd::Failure(failure)) => {
+                    result.fail(purchase.pictures, failure);
+                    failures.push(failure);
+                }
                 None => {}
             }
         }

@@ -15,7 +15,7 @@ use crate::engine::reuse::{AnswerSource, ReusePolicy};
 use crate::engine::start_time::{check_starts_in_time, queued_submits};
 use crate::model::{Catalogue, CostEstimate, Failure, Fingerprint, JobId, LimitExceeded, Model, PictureRequest, Usd};
 use crate::polling::latency::LatencyModel;
-use crate::storage::journal::JobRecord;
+use crate::storage::journal::{JobRecord, Standing};
 use crate::upstream::formats::FormatOptions;
 
 /// Share of the purchases of a class that are done within the time that one is assumed to take.
@@ -100,7 +100,7 @@ fn start_by(job: &JobRequest, catalogue: &Catalogue, latencies: &mut LatencyMode
 fn check_may_buy(engine: &Engine) -> Result<(), Failure> {
     if engine.driver.services.lifecycle.is_draining() {
         Err(Failure::Stopping)
-    } else if engine.storage_failed() {
+    } else if engine.storage_standing() != Standing::Fine {
         Err(Failure::JournalUnavailable)
     } else if !engine.has_room() {
         Err(Failure::DiskFull)

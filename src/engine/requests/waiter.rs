@@ -35,8 +35,8 @@ pub(crate) enum JobEvent {
     StageChanged(JobStage),
     /// The result of its next purchase.
     PurchaseResult(PurchaseResult),
-    /// There is nothing more.
-    End,
+    /// There is nothing more: the whole result.
+    End(Arc<JobResult>),
 }
 
 /// Why a waiter got no pictures.
@@ -131,7 +131,7 @@ impl Waiter {
     ) -> Result<Option<PurchaseResult>, WaitError> {
         match self.next_event(seen, None, deadline).await? {
             JobEvent::PurchaseResult(result) => Ok(Some(result)),
-            JobEvent::StageChanged(_) | JobEvent::End => Ok(None),
+            JobEvent::StageChanged(_) | JobEvent::End(_) => Ok(None),
         }
     }
 
@@ -148,7 +148,7 @@ impl Waiter {
     ) -> Result<JobEvent, WaitError> {
         let next = |progress: &Progress| match (progress.results.get(seen), &progress.outcome) {
             (Some(result), _) => Some(Ok(JobEvent::PurchaseResult(result.clone()))),
-            (None, Some(Ok(_))) => Some(Ok(JobEvent::End)),
+            (None, Some(Ok(result))) => Some(Ok(JobEvent::End(Arc::clone(result)))),
             (None, Some(Err(failure))) => Some(Err(failure.clone())),
             (None, None) => {
                 let changed = known.is_some_and(|known| known != progress.stage);

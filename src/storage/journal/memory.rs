@@ -4,17 +4,21 @@
 //! real journal does; with [`SyncMode::Off`] `append` answers at once, as `synchronous=OFF` would, and a power cut can
 //! lose acknowledged records.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use super::record::Record;
-use super::stored::{PendingWebhook, StoredJob, StoredResult, UsedQuota};
-use super::traits::{Journal, JournalError};
-use crate::model::{ClientId, Fingerprint, IdempotencyKey, JobId, PurchaseId, Timestamp, UpstreamId};
+use super::stored::{PendingWebhook, ResultPage, StoredJob, StoredResult, UsedQuota};
+use super::traits::{Journal, JournalError, Standing};
+use crate::model::{
+    ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, RunningTime, Timestamp, UpstreamId,
+};
+use replay::{Written, jobs, may_answer, pending, problem, stored_results, used_quota};
 pub(crate) use replay::{apply, has_ended};
-use replay::{jobs, pending, used_quota};
 
 mod replay;
 
@@ -28,11 +32,11 @@ pub(crate) enum SyncMode {
 /// What is on the disk. Outlives the gateways that write to it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
-    durable: Arc<Mutex<Vec<Record>>>,
+    durable: Arc<Mutex<Vec<Written>>>,
 }
 
 impl Disk {
-    fn lock(&self) -> MutexGuard<'_, Vec<Record>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Written>> {
         self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -54,23 +58,28 @@ pub(crate) struct MemoryJournal {
     shared: Arc<Mutex<Shared>>,
     sync_time: Duration,
     sync: SyncMode,
+    /// The running time of the newest durable record when it was opened, and when that was.
+    opened: (RunningTime, Instant),
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     /// Written, not synced.
-    unsynced: Vec<Record>,
+    unsynced: Vec<Written>,
     /// The power was cut: no call completes any more.
     dead: bool,
     /// Syncing fails from now on.
     broken: bool,
+    closed: bool,
     /// The number of answers after which the power is cut.
     answers_left: Option<usize>,
 }
 
 impl MemoryJournal {
     pub(crate) fn on(disk: &Disk, sync_time: Duration, sync: SyncMode) -> Self {
-        Self { disk: disk.clone(), shared: Arc::default(), sync_time, sync }
+        let newest = disk.lock().last().map_or(RunningTime::default(), |(_, at)| *at);
+        let opened = (newest, Instant::now());
+        Self { disk: disk.clone(), shared: Arc::default(), sync_time, sync, opened }
     }
 
     /// Cuts the power: what was not synced is lost, and no call completes.
@@ -112,7 +121,7 @@ impl MemoryJournal {
         jobs(&self.records())
     }
 
-    fn records(&self) -> Vec<Record> {
+    fn records(&self) -> Vec<Written> {
         let mut records = self.disk.lock().clone();
         records.extend(self.lock().unsynced.iter().cloned());
         records
@@ -135,10 +144,22 @@ impl MemoryJournal {
 impl Journal for MemoryJournal {
     fn append(&self, record: Record) -> BoxFuture<'static, Result<(), JournalError>> {
         let journal = self.clone();
+        let now = self.running_time();
         {
             let mut shared = self.lock();
+            if shared.closed {
+                return Box::pin(async { Err(JournalError::Failed) });
+            }
+            let written = self.disk.lock();
+            // Without syncs, the record before may be lost.
+            if self.sync == SyncMode::Full
+                && let Some(problem) = problem(written.iter().chain(&shared.unsynced), &record)
+            {
+                return Box::pin(async move { Err(JournalError::Storage(problem.to_owned())) });
+            }
+            drop(written);
             if !shared.dead && !shared.broken {
-                shared.unsynced.push(record);
+                shared.unsynced.push((record, now));
             }
         }
         Box::pin(async move {
@@ -149,7 +170,7 @@ impl Journal for MemoryJournal {
             tokio::time::sleep(journal.sync_time).await;
             journal.sync_all();
             journal.answer(()).await?;
-            if journal.failed() { Err(JournalError::Failed) } else { Ok(()) }
+            if journal.lock().broken { Err(JournalError::Failed) } else { Ok(()) }
         })
     }
 
@@ -170,7 +191,7 @@ impl Journal for MemoryJournal {
         let journal = self.clone();
         Box::pin(async move {
             let mut jobs = journal.seen();
-            jobs.retain(|job| job.record.fingerprint == fingerprint);
+            jobs.retain(|job| job.record.fingerprint == fingerprint && may_answer(job));
             jobs.reverse();
             jobs.truncate(limit);
             journal.answer(jobs).await
@@ -210,12 +231,25 @@ impl Journal for MemoryJournal {
         })
     }
 
-    fn stored_results(&self) -> BoxFuture<'static, Result<Vec<StoredResult>, JournalError>> {
+    fn stored_results(&self, page: ResultPage) -> BoxFuture<'static, Result<Vec<StoredResult>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move { journal.answer(stored_results(journal.seen(), page)).await })
+    }
+
+    fn stored_bytes(&self) -> BoxFuture<'static, Result<u64, JournalError>> {
         let journal = self.clone();
         Box::pin(async move {
-            let mut jobs = journal.seen();
-            jobs.retain(|job| !job.evicted && job.purchases.iter().all(|purchase| has_ended(&purchase.state)));
-            journal.answer(jobs.into_iter().filter_map(StoredJob::into_result).collect()).await
+            let stored = journal.seen().into_iter().filter(|job| !job.evicted).flat_map(StoredJob::into_pictures);
+            journal.answer(stored.map(|picture| picture.bytes).sum()).await
+        })
+    }
+
+    fn stored_digests(&self, of: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move {
+            let stored = journal.seen().into_iter().filter(|job| !job.evicted).flat_map(StoredJob::into_pictures);
+            let stored = stored.map(|picture| picture.digest).filter(|digest| of.contains(digest)).collect();
+            journal.answer(stored).await
         })
     }
 
@@ -237,7 +271,20 @@ impl Journal for MemoryJournal {
         })
     }
 
-    fn failed(&self) -> bool {
-        self.lock().broken
+    fn running_time(&self) -> RunningTime {
+        let (stored, since) = self.opened;
+        stored.plus(since.elapsed())
+    }
+
+    fn standing(&self) -> Standing {
+        if self.lock().broken { Standing::Failed } else { Standing::Fine }
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        let journal = self.clone();
+        Box::pin(async move {
+            journal.sync_all();
+            journal.lock().closed = true;
+        })
     }
 }

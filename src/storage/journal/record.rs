@@ -1,11 +1,14 @@
 //! What is written to the journal.
 
+use std::time::Duration;
+
 use crate::model::{
     AccountId, ApiKind, Choices, ClientId, EventId, Failure, Fingerprint, IdempotencyKey, JobId, ModelId, PurchaseId,
     Size, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
 
-/// One step in the life of a job.
+/// One step in the life of a job. Its times are those of the wall clock, which people read; the journal adds its own running
+/// time where ages depend on it.
 #[derive(Clone, Debug)]
 pub(crate) enum Record {
     /// A request has created the job. Written before anything is sent upstream, with the upstream API to be used.
@@ -30,8 +33,8 @@ pub(crate) enum Record {
     Evicted { job: JobId },
     /// A webhook is to be sent when the job ends. A pending webhook of the same job and address stands for both.
     Subscribed { job: JobId, webhook: Webhook, at: Timestamp },
-    /// A webhook was tried; `tries` counts all tries, and the next one is not before `due`.
-    WebhookTried { webhook: EventId, tries: u32, due: Timestamp },
+    /// A webhook was tried; `tries` counts all tries, and the next one follows after `delay`.
+    WebhookTried { webhook: EventId, tries: u32, delay: Duration },
     /// A webhook is not tried any more.
     WebhookEnded { webhook: EventId, end: WebhookEnd, at: Timestamp },
 }

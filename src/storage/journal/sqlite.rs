@@ -1,46 +1,65 @@
 //! The journal in an embedded SQLite database: WAL, `synchronous=FULL`, one connection on one thread.
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use rusqlite::{OptionalExtension, params};
 
 use super::record::Record;
-use super::stored::{PendingWebhook, StoredJob, StoredResult, UsedQuota};
-use super::traits::{Journal, JournalError};
-use crate::model::{ClientId, Fingerprint, IdempotencyKey, JobId, PurchaseId, Timestamp, UpstreamId};
+use super::stored::{PendingWebhook, ResultPage, StoredJob, StoredResult, UsedQuota};
+use super::traits::{Journal, JournalError, Standing};
+use crate::model::{
+    ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, RunningTime, Timestamp, UpstreamId,
+};
+use file::JournalFile;
 use queries::{job, jobs, pending_webhooks, quota_used_since};
 use rows::parsed;
-use thread::JournalThread;
+use running_clock::{Monotonic, RunningClock, monotonic};
+use thread::{JournalThread, Shared};
+use writer::Writer;
 
-pub(crate) mod ledger;
+mod check;
+mod file;
+pub(super) mod ledger;
 mod queries;
+mod results;
 mod rows;
+mod running_clock;
 mod schema;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod writer;
 mod writes;
 
 /// A handle to the journal's thread. Cheap to clone; the thread ends with the last handle.
 #[derive(Clone, Debug)]
-pub(crate) struct SqliteJournal {
+pub(super) struct SqliteJournal {
     thread: JournalThread,
 }
 
 impl SqliteJournal {
-    /// Opens or creates the journal in `path`, checks it, and migrates it to the current schema.
+    /// Locks, opens or creates the journal in `path`, and migrates it to the current schema. A small one is checked before;
+    /// a large one is checked while it is used, and fails if it is found to be damaged.
     ///
     /// # Errors
     ///
-    /// [`JournalError`] when the file cannot be opened, is damaged, or was written by a newer version.
-    pub(crate) fn open(path: &Path) -> Result<Self, JournalError> {
-        Ok(Self { thread: JournalThread::start(schema::open(path)?)? })
+    /// [`JournalError`] when the file is in use by another gateway, cannot be opened, is damaged, or was written by a newer
+    /// version.
+    pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
+        Self::open_with(path, monotonic())
     }
 
-    /// Writes what was appended before, folds the write-ahead log into the database and closes it. Later appends fail.
-    pub(crate) async fn close(&self) {
-        self.thread.close().await;
+    /// The same, with another monotonic time.
+    pub(super) fn open_with(path: &Path, monotonic: Monotonic) -> Result<Self, JournalError> {
+        // Before SQLite opens it: closing a second descriptor later would release SQLite's locks.
+        let mut file = JournalFile::lock(path)?;
+        let (connection, check) = schema::open(path)?;
+        file.note_log();
+        let shared = Arc::new(Shared::new(RunningClock::new(schema::running_time(&connection)?, monotonic)));
+        Ok(Self { thread: JournalThread::start(Writer::new(connection, file, shared, check)?)? })
     }
 }
 
@@ -51,8 +70,8 @@ impl Journal for SqliteJournal {
 
     fn unfinished(&self) -> BoxFuture<'static, Result<Vec<StoredJob>, JournalError>> {
         self.thread.read(|connection| {
-            let sql = "SELECT DISTINCT job_id FROM purchases
-                       WHERE state IN ('intent', 'committing', 'accepted') ORDER BY job_id";
+            let sql = "SELECT job_id FROM purchases WHERE state IN ('intent', 'committing', 'accepted')
+                       GROUP BY job_id ORDER BY min(rowid)";
             jobs(connection, sql, ())
         })
     }
@@ -66,7 +85,7 @@ impl Journal for SqliteJournal {
             let sql = "SELECT id FROM jobs WHERE fingerprint = ?1 AND EXISTS (
                            SELECT 1 FROM purchases WHERE job_id = jobs.id
                            AND ((state = 'resolved' AND NOT evicted) OR state = 'unknown'))
-                       ORDER BY created_ms DESC, id DESC LIMIT ?2";
+                       ORDER BY rowid DESC LIMIT ?2";
             jobs(connection, sql, params![fingerprint.to_string(), limit])
         })
     }
@@ -78,7 +97,7 @@ impl Journal for SqliteJournal {
     ) -> BoxFuture<'static, Result<Option<StoredJob>, JournalError>> {
         self.thread.read(move |connection| {
             let sql = "SELECT id FROM jobs WHERE client = ?1 AND idempotency_key = ?2
-                       ORDER BY created_ms DESC, id DESC LIMIT 1";
+                       ORDER BY rowid DESC LIMIT 1";
             Ok(jobs(connection, sql, params![&*client.0, key.as_str()])?.pop())
         })
     }
@@ -96,16 +115,16 @@ impl Journal for SqliteJournal {
         })
     }
 
-    fn stored_results(&self) -> BoxFuture<'static, Result<Vec<StoredResult>, JournalError>> {
-        self.thread.read(|connection| {
-            let sql = "SELECT id FROM jobs WHERE evicted = 0
-                       AND EXISTS (SELECT 1 FROM purchases JOIN pictures ON purchase_id = purchases.id
-                                   WHERE job_id = jobs.id)
-                       AND NOT EXISTS (SELECT 1 FROM purchases
-                                       WHERE job_id = jobs.id AND state IN ('intent', 'committing', 'accepted'))
-                       ORDER BY created_ms, id";
-            Ok(jobs(connection, sql, ())?.into_iter().filter_map(StoredJob::into_result).collect())
-        })
+    fn stored_results(&self, page: ResultPage) -> BoxFuture<'static, Result<Vec<StoredResult>, JournalError>> {
+        self.thread.read(move |connection| results::stored_results(connection, page))
+    }
+
+    fn stored_bytes(&self) -> BoxFuture<'static, Result<u64, JournalError>> {
+        self.thread.read(results::stored_bytes)
+    }
+
+    fn stored_digests(&self, of: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>> {
+        self.thread.read(move |connection| results::stored_digests(connection, &of))
     }
 
     fn quota_used_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<UsedQuota>, JournalError>> {
@@ -116,7 +135,15 @@ impl Journal for SqliteJournal {
         self.thread.read(move |connection| pending_webhooks(connection, job))
     }
 
-    fn failed(&self) -> bool {
-        self.thread.failed()
+    fn running_time(&self) -> RunningTime {
+        self.thread.running_time()
+    }
+
+    fn standing(&self) -> Standing {
+        self.thread.standing()
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        self.thread.close()
     }
 }

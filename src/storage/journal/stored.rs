@@ -2,16 +2,25 @@
 
 use super::record::{JobRecord, Resolution};
 use crate::model::{
-    AccountId, ApiKind, ClientId, Failure, JobId, ModelId, PurchaseId, StoredPicture, Timestamp, UpstreamId, Usage,
-    Webhook,
+    AccountId, ApiKind, ClientId, Failure, JobId, ModelId, PurchaseId, RunningTime, StoredPicture, Timestamp,
+    UpstreamId, Usage, Webhook,
 };
+
+/// When a step was journalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// By the wall clock.
+    pub(crate) at: Timestamp,
+    /// By the journal's running time.
+    pub(crate) running: RunningTime,
+}
 
 /// A job as its records add up to it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct StoredJob {
     pub(crate) record: JobRecord,
     pub(crate) purchases: Vec<StoredPurchase>,
-    pub(crate) delivered: Option<Timestamp>,
+    pub(crate) delivered: Option<Stamp>,
     /// Its pictures are no longer on disk.
     pub(crate) evicted: bool,
 }
@@ -34,6 +43,10 @@ pub(crate) struct StoredPurchase {
     pub(crate) lost_answers: u32,
     /// The operator's decision about an unknown outcome.
     pub(crate) resolution: Option<Resolution>,
+    /// When it was accepted, by the journal's running time.
+    pub(crate) accepted: Option<RunningTime>,
+    /// When it ended, by the journal's running time.
+    pub(crate) ended: Option<RunningTime>,
 }
 
 /// The state of a purchase.
@@ -87,9 +100,29 @@ pub(crate) struct UsedQuota {
 pub(crate) struct StoredResult {
     pub(crate) job: JobId,
     pub(crate) pictures: Vec<StoredPicture>,
-    pub(crate) resolved: Timestamp,
-    pub(crate) delivered: Option<Timestamp>,
+    /// When the last picture was stored, by the journal's running time.
+    pub(crate) stored: RunningTime,
+}
+
+/// Selects stored results of one kind, oldest first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResultPage {
+    /// Whether they were delivered.
+    pub(crate) delivered: bool,
+    /// Whether they may answer later requests.
     pub(crate) shareable: bool,
+    /// Only those that were stored before this time.
+    pub(crate) stored_before: RunningTime,
+    /// Only those behind the result of this time and job, which an earlier page ended with.
+    pub(crate) after: Option<(RunningTime, JobId)>,
+    pub(crate) limit: usize,
+}
+
+impl StoredResult {
+    /// Returns how many bytes its pictures have.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.pictures.iter().map(|picture| picture.bytes).sum()
+    }
 }
 
 /// A webhook of an ended job that has not been delivered yet.
@@ -99,7 +132,7 @@ pub(crate) struct PendingWebhook {
     pub(crate) job: JobId,
     pub(crate) tries: u32,
     /// Not to be tried before this time; `None` before the first try.
-    pub(crate) due: Option<Timestamp>,
+    pub(crate) due: Option<RunningTime>,
     pub(crate) end: JobEnd,
 }
 
@@ -127,22 +160,20 @@ impl StoredJob {
         end
     }
 
-    /// Returns the pictures of the job; `None` when no purchase was resolved.
-    pub(super) fn into_result(self) -> Option<StoredResult> {
-        let mut pictures = Vec::new();
-        let mut resolved = None;
-        for purchase in self.purchases {
-            if let StoredState::Resolved { pictures: more, at, .. } = purchase.state {
-                pictures.extend(more);
-                resolved = resolved.max(Some(at));
-            }
-        }
-        Some(StoredResult {
-            job: self.record.id,
-            pictures,
-            resolved: resolved?,
-            delivered: self.delivered,
-            shareable: self.record.shareable,
-        })
+    /// Returns when its last purchase ended, by the journal's running time; `None` while all are under way.
+    pub(crate) fn ended(&self) -> Option<RunningTime> {
+        self.purchases.iter().filter_map(|purchase| purchase.ended).max()
+    }
+
+    /// Returns the pictures of all its purchases.
+    pub(super) fn into_pictures(self) -> Vec<StoredPicture> {
+        let pictures = self.purchases.into_iter().filter_map(|purchase| match purchase.state {
+            StoredState::Resolved { pictures, .. } => Some(pictures),
+            StoredState::Intent
+            | StoredState::Committing { .. }
+            | StoredState::Accepted { .. }
+            | StoredState::Failed { .. } => None,
+        });
+        pictures.flatten().collect()
     }
 }

@@ -1,10 +1,25 @@
 //! What every journal offers: records are appended, and read back as the state that they add up to.
 
+use std::collections::HashSet;
+use std::path::PathBuf;
+
 use futures_util::future::BoxFuture;
 
 use super::record::Record;
-use super::stored::{PendingWebhook, StoredJob, StoredResult, UsedQuota};
-use crate::model::{ClientId, Fingerprint, IdempotencyKey, JobId, PurchaseId, Timestamp, UpstreamId};
+use super::stored::{PendingWebhook, ResultPage, StoredJob, StoredResult, UsedQuota};
+use crate::model::{
+    ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, RunningTime, Timestamp, UpstreamId,
+};
+
+/// Whether records can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Fine,
+    /// Not at present: the disk is full, or another program has locked the journal. It is tried again every second.
+    Away,
+    /// Not until the next start: what reached the disk is uncertain.
+    Failed,
+}
 
 /// An append-only store of records. Object-safe, so that the engine does not depend on an adapter.
 pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
@@ -15,17 +30,18 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// [`JournalError`]: the record is not known to be durable, and the step it guards must not be taken.
     fn append(&self, record: Record) -> BoxFuture<'static, Result<(), JournalError>>;
 
-    /// Returns the jobs that have at least one purchase that has not ended, oldest first.
+    /// Returns the jobs that have at least one purchase that has not ended, in the order in which they were journalled.
     fn unfinished(&self) -> BoxFuture<'static, Result<Vec<StoredJob>, JournalError>>;
 
-    /// Returns the newest jobs of a fingerprint that have pictures or an unknown outcome, at most `limit`, newest first.
+    /// Returns the jobs of a fingerprint that have pictures or an unknown outcome, at most `limit`: those that were
+    /// journalled last, the last one first.
     fn by_fingerprint(
         &self,
         fingerprint: Fingerprint,
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<StoredJob>, JournalError>>;
 
-    /// Returns the newest job of a client under an idempotency key.
+    /// Returns the job of a client under an idempotency key that was journalled last.
     fn by_idempotency_key(
         &self,
         client: ClientId,
@@ -38,8 +54,14 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// Returns the purchase that was accepted under an upstream id.
     fn purchase_of_upstream_id(&self, id: UpstreamId) -> BoxFuture<'static, Result<Option<PurchaseId>, JournalError>>;
 
-    /// Returns the pictures of ended jobs that have not been evicted, oldest first.
-    fn stored_results(&self) -> BoxFuture<'static, Result<Vec<StoredResult>, JournalError>>;
+    /// Returns stored results of ended jobs, of those that have not been evicted, by the time when they were stored.
+    fn stored_results(&self, page: ResultPage) -> BoxFuture<'static, Result<Vec<StoredResult>, JournalError>>;
+
+    /// Returns the number of bytes of all pictures that have not been evicted.
+    fn stored_bytes(&self) -> BoxFuture<'static, Result<u64, JournalError>>;
+
+    /// Returns which of these pictures belong to a job and have not been evicted.
+    fn stored_digests(&self, of: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>>;
 
     /// Returns what jobs created at `since` or later have bought, or may have bought, in no particular order.
     ///
@@ -50,8 +72,14 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// Returns the undelivered webhooks of ended jobs, oldest first: of one job, or of all jobs for `None`.
     fn pending_webhooks(&self, job: Option<JobId>) -> BoxFuture<'static, Result<Vec<PendingWebhook>, JournalError>>;
 
-    /// Returns whether the journal has failed and accepts no more records.
-    fn failed(&self) -> bool;
+    /// Returns the running time, which stamps what is written now. It never goes back, also not over a restart.
+    fn running_time(&self) -> RunningTime;
+
+    /// Returns whether records can be written.
+    fn standing(&self) -> Standing;
+
+    /// Writes what was appended before, and closes the journal. Later appends fail.
+    fn close(&self) -> BoxFuture<'static, ()>;
 }
 
 /// Why the journal cannot be written or read.
@@ -60,6 +88,12 @@ pub(crate) enum JournalError {
     /// A commit failed earlier. Nothing is written until the next start, because the state on disk is uncertain.
     #[error("the journal failed earlier and accepts no more records")]
     Failed,
+    /// The record was not written, and nothing of it is on disk. The journal is tried again every second.
+    #[error("the journal cannot be written at present")]
+    Away,
+    /// Another gateway has opened it.
+    #[error("{0} is in use by another gateway")]
+    InUse(PathBuf),
     #[error("the journal cannot be written: {0}")]
     Storage(String),
     #[error("the journal contains something this version cannot read: {0}")]

@@ -8,11 +8,11 @@ use super::world::{History, World};
 use crate::config::OnUnknown;
 use crate::engine::jobs::Counts;
 use crate::engine::jobs::event::{EndedPurchase, ProgressChange};
-use crate::engine::jobs::job::outcome::{FailureScope, stored_failure, stored_result};
+use crate::engine::jobs::job::outcome::{FailureScope, stored_failure, stored_result, unresolved_unknown};
 use crate::engine::reuse::ReusePolicy;
 use crate::model::{Failure, JobId, JobResult};
 use crate::storage::journal::memory::has_ended;
-use crate::storage::journal::{StoredPurchase, StoredState};
+use crate::storage::journal::{StoredJob, StoredPurchase, StoredState};
 
 impl World {
     /// Nothing waits for its turn for a job without waiters, unless another purchase of it is bought.
@@ -54,8 +54,8 @@ impl World {
             let result = stored.and_then(stored_result);
             let has_pictures = result.is_some_and(|result| policy.is_retry || result.is_as_requested());
             let holds = self.rules.on_unknown == OnUnknown::Hold;
-            let failure = stored.and_then(|stored| stored_failure(stored, FailureScope::Unresolved));
-            let is_unknown = matches!(failure, Some((Failure::OutcomeUnknown { .. }, _)));
+            // Also where other purchases of the job brought pictures.
+            let is_unknown = stored.and_then(unresolved_unknown).is_some();
             self.check(!is_live, || format!("prompt {prompt} is bought again while {job} is under way"));
             self.check(!has_pictures, || format!("prompt {prompt} is bought again although {job} has pictures"));
             self.check(!(holds && is_unknown), || format!("prompt {prompt} is bought again after an unknown outcome"));
@@ -138,6 +138,12 @@ impl World {
                     && stored_failure(stored, FailureScope::All).is_none_or(|(stored, _)| stored == *failure)
             }
         });
+        let hides = |stored: &StoredJob| {
+            let unknown = stored.purchases.iter().any(|one| one.state.name() == "unknown");
+            unknown && outcome.as_ref().is_ok_and(|result| !result.has_unknown())
+        };
+        let hidden = stored.is_some_and(hides);
+        self.check(!hidden, || format!("{job} has an unknown outcome, and its waiters are not shown it"));
         self.check(agrees, || format!("waiters of {job} get {outcome:?}, and the journal has another outcome"));
         let shown = outcome.as_ref().map(|result| result.pictures.len()).map_err(Failure::name);
         self.histories[live.number].outcome = Some(shown);

@@ -10,9 +10,9 @@ use super::setting::Setting;
 use super::world::{History, PurchaseHistory, World};
 use crate::config::OnUnknown;
 use crate::engine::jobs::event::Event;
-use crate::engine::jobs::job::outcome::{FailureScope, stored_failure, stored_result};
+use crate::engine::jobs::job::outcome::{FailureScope, stored_failure, stored_result, unresolved_unknown};
 use crate::engine::jobs::{ListOutcome, NewJob, StartTimes};
-use crate::engine::reuse::{ReusePolicy, StoredCandidate};
+use crate::engine::reuse::{ReusePolicy, ReuseWindows, StoredCandidate};
 use crate::model::{EventId, Failure, Fingerprint, JobId, JobResult, Webhook};
 use crate::storage::journal::{JobRecord, Record, StoredJob};
 use crate::upstream::formats::FormatOptions;
@@ -260,22 +260,28 @@ impl World {
         let has_waiters = self.clients.iter().any(|client| client.job == Some(job) && client.phase != Phase::Gone);
         let candidate = StoredCandidate {
             age: self.timestamp().since(result.resolved),
-            delivered: stored.delivered.map(|at| self.timestamp().since(at)),
+            delivered: stored.delivered.map(|delivered| self.timestamp().since(delivered.at)),
             in_delivery: stored.record.respond_async || has_waiters,
             shareable: stored.record.shareable && result.is_as_requested(),
             inputs_unseen: result.inputs_unseen,
+            unknown_for: self.unknown(stored).map(|(_, unknown_for)| unknown_for),
         };
         let is_shared = policy.cache_allowed && candidate.shareable;
-        let is_claimed = has_waiters && !is_shared && !policy.is_retry;
-        let reused = policy.may_reuse(candidate, TTL, TTL) && !is_claimed;
+        let is_claimed = has_waiters && !is_shared && !policy.is_retry && candidate.unknown_for.is_none();
+        let windows = ReuseWindows { cache_ttl: TTL, claim: TTL, unknown_hold: TTL };
+        let reused = policy.may_reuse(candidate, windows) && !is_claimed;
         reused.then(|| (job, Ok(Arc::new(result))))
     }
 
     fn held_by_unknown(&self, stored: &StoredJob, policy: ReusePolicy) -> Option<(JobId, Outcome)> {
-        let (failure, at) = stored_failure(stored, FailureScope::Unresolved)?;
-        let is_unknown = matches!(failure, Failure::OutcomeUnknown { .. });
-        let holds = self.rules.on_unknown == OnUnknown::Hold && policy.is_held(self.timestamp().since(at), TTL);
-        (is_unknown && holds).then_some((stored.record.id, Err(failure)))
+        let (failure, unknown_for) = self.unknown(stored)?;
+        policy.is_held(unknown_for, TTL).then_some((stored.record.id, Err(failure)))
+    }
+
+    /// No life is as long as an unknown outcome is held.
+    fn unknown(&self, stored: &StoredJob) -> Option<(Failure, Duration)> {
+        let (failure, _) = unresolved_unknown(stored).filter(|_| self.rules.on_unknown == OnUnknown::Hold)?;
+        Some((failure.clone(), Duration::ZERO))
     }
 
     /// Lists a new job, or joins one that was listed meanwhile.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::engine::jobs::event::{AppendOutcome, Step};
-use crate::model::{JobId, PurchaseId};
+use crate::model::{JobId, PurchaseId, RunningTime};
 use crate::storage::journal::memory::{apply, has_ended};
 use crate::storage::journal::{Record, StoredJob, StoredState};
 
@@ -126,7 +126,7 @@ impl Journal {
             self.written += 1;
             // Like the tables, whose constraints refuse what has no job.
             if job_of(&record).is_none_or(|job| self.stored.contains_key(&job)) {
-                apply(&mut self.stored, &record);
+                apply(&mut self.stored, &record, RunningTime::default());
             } else {
                 self.refused.push(self.written);
             }

@@ -166,7 +166,7 @@ async fn wait(waiter: &mut Waiter, deadline: Instant) -> Result<Arc<JobResult>, 
         let next = waiter.next_event(0, Some(stage), deadline);
         match tokio::time::timeout(PROGRESS_INTERVAL, next).await {
             Ok(Ok(JobEvent::StageChanged(next))) => stage = next,
-            Ok(Ok(JobEvent::PurchaseResult(_) | JobEvent::End)) => return waiter.wait(deadline).await,
+            Ok(Ok(JobEvent::PurchaseResult(_) | JobEvent::End(_))) => return waiter.wait(deadline).await,
             Ok(Err(error)) => return Err(error),
             Err(_) => {}
         }

@@ -4,7 +4,7 @@
 //! answer to its retry, and `GET /v1/predictions/{id}`, before and after a restart. It is the most severe: an unknown
 //! outcome first, then a failure that may have cost money. Among equally severe failures it is that of the first slot.
 
-use crate::model::{Failure, JobId, JobResult, StoredPicture, Timestamp, UpstreamId, Usage};
+use crate::model::{Failure, JobId, JobResult, MissingPictures, RunningTime, StoredPicture, Timestamp, UpstreamId, Usage};
 use crate::storage::journal::{JobRecord, StoredJob, StoredState};
 
 /// Which failures count for the failure of a job.
@@ -52,15 +52,34 @@ fn most_severe<'a, T>(failures: impl IntoIterator<Item = (&'a Failure, T)>) -> O
     failures.into_iter().reduce(|worst, next| if next.0.severity() > worst.0.severity() { next } else { worst })
 }
 
+/// Returns the unknown outcome of a stored job that has ended, whether or not it brought pictures: the last one that an
+/// operator has not resolved, and when it ended by the journal's running time.
+pub(in crate::engine) fn unresolved_unknown(stored: &StoredJob) -> Option<(&Failure, Option<RunningTime>)> {
+    stored.end()?;
+    let unknown = stored.purchases.iter().filter(|purchase| purchase.resolution.is_none()).filter_map(|purchase| {
+        match &purchase.state {
+            StoredState::Failed { failure: failure @ Failure::OutcomeUnknown { .. }, .. } => {
+                Some((failure, purchase.ended))
+            }
+            StoredState::Intent
+            | StoredState::Committing { .. }
+            | StoredState::Accepted { .. }
+            | StoredState::Resolved { .. }
+            | StoredState::Failed { .. } => None,
+        }
+    });
+    unknown.max_by_key(|(_, ended)| *ended)
+}
+
 /// Returns the pictures of a stored job; `None` while it is under way or when it brought none.
 pub(in crate::engine) fn stored_result(stored: &StoredJob) -> Option<JobResult> {
     let mut result = JobResultBuilder::of(&stored.record);
     for purchase in &stored.purchases {
         match &purchase.state {
             StoredState::Resolved { upstream, pictures, usage, at } => {
-                result.add(upstream.as_ref(), pictures, *usage, *at);
+                result.add(purchase.pictures, upstream.as_ref(), pictures, *usage, *at);
             }
-            StoredState::Failed { .. } => {}
+            StoredState::Failed { failure, .. } => result.fail(purchase.pictures, failure),
             StoredState::Intent | StoredState::Committing { .. } | StoredState::Accepted { .. } => return None,
         }
     }
@@ -70,12 +89,11 @@ pub(in crate::engine) fn stored_result(stored: &StoredJob) -> Option<JobResult> 
 /// Puts the result of a job together from the results of its purchases.
 pub(in crate::engine::jobs) struct JobResultBuilder {
     job: JobId,
-    /// The number of pictures that were asked for.
-    n: u8,
     /// The number of input pictures.
     inputs: u8,
     purchases: Vec<UpstreamId>,
     pictures: Vec<StoredPicture>,
+    missing: Vec<MissingPictures>,
     usage: Option<Usage>,
     inputs_unseen: bool,
     resolved: Option<Timestamp>,
@@ -83,22 +101,23 @@ pub(in crate::engine::jobs) struct JobResultBuilder {
 
 impl JobResultBuilder {
     pub(in crate::engine::jobs) fn of(record: &JobRecord) -> Self {
-        let JobRecord { id, n, inputs, .. } = *record;
+        let JobRecord { id, inputs, .. } = *record;
         Self {
             job: id,
-            n,
             inputs,
             purchases: Vec::new(),
             pictures: Vec::new(),
+            missing: Vec::new(),
             usage: None,
             inputs_unseen: false,
             resolved: None,
         }
     }
 
-    /// Adds the result of one purchase.
+    /// Adds the result of one purchase, of which a number of pictures was requested.
     pub(in crate::engine::jobs) fn add(
         &mut self,
+        requested: u8,
         upstream: Option<&UpstreamId>,
         pictures: &[StoredPicture],
         usage: Option<Usage>,
@@ -115,13 +134,26 @@ impl JobResultBuilder {
         self.purchases.extend(upstream.cloned());
         self.pictures.extend_from_slice(pictures);
         self.resolved = self.resolved.max(Some(at));
+        let message = "fewer pictures than requested could be had".to_owned();
+        let made = u8::try_from(pictures.len()).unwrap_or(u8::MAX);
+        self.fail(requested.saturating_sub(made), &Failure::ResultLost { message });
+    }
+
+    /// Adds pictures that are missing. Those that are missing for the same reason are counted together.
+    pub(in crate::engine::jobs) fn fail(&mut self, pictures: u8, failure: &Failure) {
+        if pictures == 0 {
+            return;
+        }
+        match self.missing.iter_mut().find(|missing| missing.failure == *failure) {
+            Some(missing) => missing.pictures = missing.pictures.saturating_add(pictures),
+            None => self.missing.push(MissingPictures { pictures, failure: failure.clone() }),
+        }
     }
 
     /// Returns the result; `None` when there is no picture.
     pub(in crate::engine::jobs) fn finish(self) -> Option<JobResult> {
-        let Self { job, n, purchases, pictures, usage, inputs_unseen, resolved, .. } = self;
+        let Self { job, purchases, pictures, missing, usage, inputs_unseen, resolved, .. } = self;
         let resolved = resolved.filter(|_| !pictures.is_empty())?;
-        let missing = n.saturating_sub(u8::try_from(pictures.len()).unwrap_or(u8::MAX));
         Some(JobResult { job, purchases, pictures, missing, usage, inputs_unseen, resolved })
     }
 }

@@ -76,6 +76,8 @@ fn each_purchase_is_polled_where_it_was_bought() {
         account: None,
         lost_answers: 0,
         resolution: None,
+        accepted: None,
+        ended: None,
     });
     let stored = StoredJob { purchases: purchases.collect(), record, delivered: None, evicted: false };
     let (recovered, _) = recover(stored, &rules(), Script::new(rules()).now(), |_, _| account("a"));

@@ -366,6 +366,8 @@ impl Script {
             account: bought_by.map(account),
             lost_answers: 0,
             resolution: None,
+            accepted: None,
+            ended: None,
         });
         let purchases = purchases.collect();
         let stored = StoredJob { record: request.record(id), purchases, delivered: None, evicted: false };

@@ -84,8 +84,10 @@ impl Script {
                 let job = if record.id == self.job { String::new() } else { format!(" {}", self.number(record.id)) };
                 match outcome {
                     Ok(result) => {
-                        let missing =
-                            if result.missing > 0 { format!(" missing {}", result.missing) } else { String::new() };
+                        let missing = match result.missing_pictures() {
+                            0 => String::new(),
+                            missing => format!(" missing {missing}"),
+                        };
                         format!("job ended{job} x{}{missing}{}", result.pictures.len(), unseen(result.inputs_unseen))
                     }
                     Err(failure) => format!("job ended{job} {}", failure.name()),

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{JobId, PurchaseId};
+use crate::model::{Failure, JobId, PurchaseId, RunningTime};
 use crate::storage::journal::record::{JobRecord, Record};
-use crate::storage::journal::stored::{PendingWebhook, StoredJob, StoredPurchase, StoredState, UsedQuota};
+use crate::storage::journal::stored::{
+    PendingWebhook, ResultPage, Stamp, StoredJob, StoredPurchase, StoredResult, StoredState, UsedQuota,
+};
 
 /// Returns what a job has used of the quota. Decisions about unknown outcomes are not records, so none is considered.
 pub(super) fn used_quota(job: &StoredJob) -> impl Iterator<Item = UsedQuota> {
@@ -22,10 +24,10 @@ pub(super) fn used_quota(job: &StoredJob) -> impl Iterator<Item = UsedQuota> {
 }
 
 /// Returns the webhooks of ended jobs that are pending after these records.
-pub(super) fn pending(records: &[Record]) -> Vec<PendingWebhook> {
+pub(super) fn pending(records: &[Written]) -> Vec<PendingWebhook> {
     let stored_jobs = jobs(records);
     let mut pending: Vec<PendingWebhook> = Vec::new();
-    for record in records {
+    for (record, now) in records {
         match record {
             Record::Subscribed { job, webhook, .. } => {
                 let known = pending.iter().any(|one| one.job == *job && one.webhook.url == webhook.url);
@@ -34,9 +36,9 @@ pub(super) fn pending(records: &[Record]) -> Vec<PendingWebhook> {
                     pending.push(PendingWebhook { webhook: webhook.clone(), job: *job, tries: 0, due: None, end });
                 }
             }
-            Record::WebhookTried { webhook, tries, due } => {
+            Record::WebhookTried { webhook, tries, delay } => {
                 for one in pending.iter_mut().filter(|one| one.webhook.id == *webhook) {
-                    (one.tries, one.due) = (*tries, Some(*due));
+                    (one.tries, one.due) = (*tries, Some(now.plus(*delay)));
                 }
             }
             Record::WebhookEnded { webhook, .. } => pending.retain(|one| one.webhook.id != *webhook),
@@ -54,21 +56,83 @@ pub(super) fn pending(records: &[Record]) -> Vec<PendingWebhook> {
     pending
 }
 
+/// Returns why the tables would refuse a record after these.
+pub(super) fn problem<'a>(written: impl Iterator<Item = &'a Written> + Clone, record: &Record) -> Option<&'static str> {
+    let knows = |id: JobId| written.clone().any(|(one, _)| matches!(one, Record::Intent { job, .. } if job.id == id));
+    match record {
+        Record::Intent { job, .. } => knows(job.id).then_some("a job twice"),
+        Record::Accepted { purchase, upstream, .. } => {
+            let other = |one: &Record| matches!(one, Record::Accepted { purchase: other, upstream: id, .. } if other != purchase && id == upstream);
+            let repeated = written.clone().any(|(one, _)| other(one));
+            if repeated {
+                Some("an upstream id twice")
+            } else {
+                (!knows(purchase.job)).then_some("an unknown purchase")
+            }
+        }
+        Record::Committing { purchase, .. }
+        | Record::Withdrawn { purchase }
+        | Record::Resubmitted { purchase }
+        | Record::Resolved { purchase, .. }
+        | Record::Failed { purchase, .. } => (!knows(purchase.job)).then_some("an unknown purchase"),
+        Record::Delivered { job, .. } | Record::Evicted { job } | Record::Subscribed { job, .. } => {
+            (!knows(*job)).then_some("an unknown job")
+        }
+        Record::WebhookTried { .. } | Record::WebhookEnded { .. } => None,
+    }
+}
+
+/// Whether a job has pictures, or an unknown outcome.
+pub(super) fn may_answer(job: &StoredJob) -> bool {
+    job.purchases.iter().any(|purchase| match &purchase.state {
+        StoredState::Resolved { .. } => !job.evicted,
+        StoredState::Failed { failure, .. } => matches!(failure, Failure::OutcomeUnknown { .. }),
+        StoredState::Intent | StoredState::Committing { .. } | StoredState::Accepted { .. } => false,
+    })
+}
+
+/// Returns a page of the stored results among these jobs.
+pub(super) fn stored_results(jobs: Vec<StoredJob>, page: ResultPage) -> Vec<StoredResult> {
+    let ended = |job: &StoredJob| !job.evicted && job.end().is_some_and(|end| end.completed);
+    let of_kind = |job: &StoredJob| (job.delivered.is_some(), job.record.shareable) == (page.delivered, page.shareable);
+    let mut results: Vec<StoredResult> = jobs
+        .into_iter()
+        .filter(|job| ended(job) && of_kind(job))
+        .map(|job| {
+            let resolved = job.purchases.iter().filter(|one| matches!(one.state, StoredState::Resolved { .. }));
+            let stored = resolved.filter_map(|purchase| purchase.ended).max().unwrap_or_default();
+            StoredResult { job: job.record.id, stored, pictures: job.into_pictures() }
+        })
+        .filter(|result| result.stored < page.stored_before)
+        .filter(|result| page.after.is_none_or(|after| (result.stored, result.job) > after))
+        .collect();
+    results.sort_by_key(|result| (result.stored, result.job));
+    results.truncate(page.limit);
+    results
+}
+
 pub(crate) fn has_ended(state: &StoredState) -> bool {
     matches!(state, StoredState::Resolved { .. } | StoredState::Failed { .. })
 }
 
-/// Returns the jobs that records add up to, oldest first.
-pub(super) fn jobs(records: &[Record]) -> Vec<StoredJob> {
+/// A record, and the running time at which it was written.
+pub(super) type Written = (Record, RunningTime);
+
+/// Returns the jobs that records add up to, in the order in which they were journalled.
+pub(super) fn jobs(records: &[Written]) -> Vec<StoredJob> {
     let mut jobs: BTreeMap<JobId, StoredJob> = BTreeMap::new();
-    for record in records {
-        apply(&mut jobs, record);
+    for (record, now) in records {
+        apply(&mut jobs, record, *now);
     }
-    jobs.into_values().collect()
+    let intents = records.iter().filter_map(|(record, _)| match record {
+        Record::Intent { job, .. } => Some(job.id),
+        _ => None,
+    });
+    intents.filter_map(|job| jobs.remove(&job)).collect()
 }
 
-/// Applies one record to the jobs that earlier records add up to.
-pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record) {
+/// Applies one record, written at this running time, to the jobs that earlier records add up to.
+pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record, now: RunningTime) {
     let mut set = |id: &PurchaseId, change: &dyn Fn(&mut StoredPurchase)| {
         let purchase = jobs.get_mut(&id.job).and_then(|job| job.purchases.get_mut(usize::from(id.slot)));
         // Without syncs an intent can be lost while a later record of its purchase survives: that record is ignored.
@@ -89,6 +153,8 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record) {
                     account: None,
                     lost_answers: 0,
                     resolution: None,
+                    accepted: None,
+                    ended: None,
                 })
                 .collect();
             let stored = StoredJob { record: job.clone(), purchases, delivered: None, evicted: false };
@@ -107,18 +173,21 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record) {
         }),
         Record::Accepted { purchase, upstream, poll_url, at } => set(purchase, &|stored| {
             stored.state = StoredState::Accepted { upstream: upstream.clone(), poll_url: poll_url.clone(), since: *at };
+            stored.accepted = Some(now);
         }),
         Record::Resolved { purchase, pictures, usage, at } => set(purchase, &|stored| {
             let upstream = stored.state.upstream().cloned();
             stored.state = StoredState::Resolved { upstream, pictures: pictures.clone(), usage: *usage, at: *at };
+            stored.ended = Some(now);
         }),
         Record::Failed { purchase, failure, at } => set(purchase, &|stored| {
             let upstream = stored.state.upstream().cloned();
             stored.state = StoredState::Failed { upstream, failure: failure.clone(), at: *at };
+            stored.ended = Some(now);
         }),
         Record::Delivered { job, at } => {
             if let Some(stored) = jobs.get_mut(job) {
-                stored.delivered.get_or_insert(*at);
+                stored.delivered.get_or_insert(Stamp { at: *at, running: now });
             }
         }
         Record::Evicted { job } => {

@@ -1,6 +1,5 @@
-//! The journal for the operator: what was bought, what is unknown, and what was decided about it.
-//!
-//! Opens the database beside a gateway that may be running; SQLite's locks keep the two from writing at once.
+//! The ledger in a SQLite database. It is opened beside a gateway that may be running; SQLite's locks keep the two from writing
+//! at once.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,8 +8,10 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
 
 use super::queries::{job, jobs};
+use super::rows::parsed;
 use super::schema::SCHEMA_VERSION;
-use crate::model::{ClientId, JobId, PurchaseId, Timestamp};
+use crate::model::{JobId, PurchaseId, Timestamp, UpstreamId};
+use crate::storage::journal::ledger::{JobFilter, Ledger, LedgerError, PurchaseTimes};
 use crate::storage::journal::record::Resolution;
 use crate::storage::journal::stored::StoredJob;
 
@@ -19,51 +20,17 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The ledger in a gateway's directory.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct SqliteLedger {
     connection: Connection,
 }
 
-/// Which jobs to list. `None` means any.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct JobFilter {
-    /// The state of at least one purchase: intent, committing, accepted, resolved, failed, unknown.
-    pub(crate) state: Option<String>,
-    pub(crate) client: Option<ClientId>,
-    pub(crate) since: Option<Timestamp>,
-    pub(crate) until: Option<Timestamp>,
-    /// Only this number of the newest jobs.
-    pub(crate) limit: Option<usize>,
+impl From<rusqlite::Error> for LedgerError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Storage(error.to_string())
+    }
 }
 
-/// When the steps of a purchase were taken; `None` for steps not taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PurchaseTimes {
-    /// All but the last byte of the submit had been sent.
-    pub(crate) committed: Option<Timestamp>,
-    pub(crate) accepted: Option<Timestamp>,
-    pub(crate) ended: Option<Timestamp>,
-    /// The operator decided about the unknown outcome.
-    pub(crate) decided: Option<Timestamp>,
-}
-
-/// Why a ledger operation failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LedgerError {
-    #[error("there is no journal at {0}")]
-    Missing(String),
-    #[error("the journal cannot be used: {0}")]
-    Storage(#[from] rusqlite::Error),
-    #[error(
-        "{path} has version {found}, this program supports version {SCHEMA_VERSION}; an older journal is migrated when the gateway starts"
-    )]
-    Version { path: String, found: i64 },
-    #[error("there is no purchase {0}")]
-    NoSuchPurchase(PurchaseId),
-    #[error("{purchase} is {state}, not unknown")]
-    NotUnknown { purchase: PurchaseId, state: String },
-}
-
-impl Ledger {
+impl SqliteLedger {
     /// Opens the journal in `path`, which must exist.
     ///
     /// # Errors
@@ -78,16 +45,13 @@ impl Ledger {
         connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
         match connection.query_row("PRAGMA user_version", (), |row| row.get(0))? {
             SCHEMA_VERSION => Ok(Self { connection }),
-            found => Err(LedgerError::Version { path: path.display().to_string(), found }),
+            found => Err(LedgerError::Version { path: path.display().to_string(), found, supported: SCHEMA_VERSION }),
         }
     }
+}
 
-    /// Returns the jobs that pass the filter, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerError::Storage`].
-    pub(crate) fn list(&self, filter: &JobFilter) -> Result<Vec<StoredJob>, LedgerError> {
+impl Ledger for SqliteLedger {
+    fn list(&self, filter: &JobFilter) -> Result<Vec<StoredJob>, LedgerError> {
         let mut sql = "SELECT id FROM jobs WHERE 1".to_owned();
         let mut values: Vec<Value> = Vec::new();
         let mut restrict = |condition: &str, value: Value| {
@@ -116,31 +80,16 @@ impl Ledger {
         Ok(found)
     }
 
-    /// Returns one job.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerError::Storage`].
-    pub(crate) fn job(&self, id: JobId) -> Result<Option<StoredJob>, LedgerError> {
+    fn job(&self, id: JobId) -> Result<Option<StoredJob>, LedgerError> {
         Ok(job(&self.connection, &id.to_string())?)
     }
 
-    /// Returns the job with the purchase that has this id at the upstream.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerError::Storage`].
-    pub(crate) fn by_upstream_id(&self, upstream: &str) -> Result<Option<StoredJob>, LedgerError> {
+    fn by_upstream_id(&self, upstream: &str) -> Result<Option<StoredJob>, LedgerError> {
         let sql = "SELECT job_id FROM purchases WHERE upstream_id = ?1";
         Ok(jobs(&self.connection, sql, params![upstream])?.pop())
     }
 
-    /// Returns when the steps of a purchase were taken; all `None` for a purchase that the journal does not know.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerError::Storage`].
-    pub(crate) fn steps(&self, purchase: PurchaseId) -> Result<PurchaseTimes, LedgerError> {
+    fn steps(&self, purchase: PurchaseId) -> Result<PurchaseTimes, LedgerError> {
         let sql = "SELECT committed_ms, accepted_ms, ended_ms, resolved_ms FROM purchases WHERE id = ?1";
         let found = self
             .connection
@@ -155,17 +104,7 @@ impl Ledger {
         Ok(found.unwrap_or_default())
     }
 
-    /// Records the operator's decision about a purchase of unknown outcome.
-    ///
-    /// # Errors
-    ///
-    /// [`LedgerError`], also when the outcome is not unknown.
-    pub(crate) fn resolve(
-        &self,
-        purchase: PurchaseId,
-        resolution: Resolution,
-        at: Timestamp,
-    ) -> Result<(), LedgerError> {
+    fn resolve(&self, purchase: PurchaseId, resolution: Resolution, at: Timestamp) -> Result<(), LedgerError> {
         let changed = self.connection.execute(
             "UPDATE purchases SET resolution = ?2, resolved_ms = ?3 WHERE id = ?1 AND state = 'unknown'",
             params![purchase.to_string(), resolution.name(), at.millis()],
@@ -182,14 +121,27 @@ impl Ledger {
             Err(error) => Err(error.into()),
         }
     }
+
+    fn stored_jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<StoredJob>, LedgerError> {
+        let sql = "SELECT id FROM jobs WHERE id > ?1 AND stored_bytes > 0 ORDER BY id LIMIT ?2";
+        Ok(jobs(&self.connection, sql, params![after.map(|job| job.to_string()).unwrap_or_default(), limit])?)
+    }
+
+    fn repeated_upstream_ids(&self) -> Result<Vec<(PurchaseId, UpstreamId)>, LedgerError> {
+        let sql = "SELECT id, repeated_upstream_id FROM purchases WHERE repeated_upstream_id IS NOT NULL ORDER BY id";
+        let mut statement = self.connection.prepare(sql)?;
+        let rows = statement
+            .query_map((), |row| Ok((parsed(row, 0, |text| text.parse().ok())?, parsed(row, 1, UpstreamId::new)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ClientId;
     use crate::model::{ApiKind, Choices, Digest, Failure, Fingerprint, ModelId, Size, Task};
-    use crate::storage::Journal;
-    use crate::storage::journal::{JobRecord, Record, SqliteJournal};
+    use crate::storage::journal::{JobRecord, Record, open};
 
     const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
@@ -197,8 +149,8 @@ mod tests {
     async fn only_unknown_purchases_can_be_resolved() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.sqlite");
-        assert!(matches!(Ledger::open(&path), Err(LedgerError::Missing(_))));
-        let journal = SqliteJournal::open(&path).unwrap();
+        assert!(matches!(SqliteLedger::open(&path), Err(LedgerError::Missing(_))));
+        let journal = open(&path).unwrap();
         let mut ids = Vec::new();
         for (number, client) in [(1, "alice"), (2, "bob")] {
             let job = JobRecord {
@@ -226,7 +178,7 @@ mod tests {
         let failure = Failure::OutcomeUnknown { message: "cut".to_owned() };
         journal.append(Record::Failed { purchase: ids[0], failure, at: NOW }).await.unwrap();
 
-        let ledger = Ledger::open(&path).unwrap();
+        let ledger = SqliteLedger::open(&path).unwrap();
         let list = |filter: JobFilter| -> Vec<String> {
             let found = ledger.list(&filter).unwrap();
             found.iter().map(|job| job.record.client.to_string()).collect()
@@ -254,6 +206,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.sqlite");
         Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
-        assert!(matches!(Ledger::open(&path), Err(LedgerError::Version { found: 99, .. })));
+        assert!(matches!(SqliteLedger::open(&path), Err(LedgerError::Version { found: 99, .. })));
     }
 }

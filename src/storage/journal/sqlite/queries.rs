@@ -5,10 +5,10 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::rows::{from_json, parsed, unreadable};
 use crate::model::{
     AccountId, ApiKind, Choices, ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, JobId, ModelId,
-    PurchaseId, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
+    PurchaseId, RunningTime, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
 use crate::storage::journal::record::{JobRecord, Resolution};
-use crate::storage::journal::stored::{PendingWebhook, StoredJob, StoredPurchase, StoredState, UsedQuota};
+use crate::storage::journal::stored::{PendingWebhook, Stamp, StoredJob, StoredPurchase, StoredState, UsedQuota};
 
 /// Returns the jobs whose ids the query `ids` selects, in its order.
 pub(super) fn jobs(
@@ -26,7 +26,7 @@ pub(super) fn job(connection: &Connection, id: &str) -> rusqlite::Result<Option<
     let header = connection
         .prepare_cached(
             "SELECT id, client, fingerprint, task, model, size, choices, n, shareable, created_ms, delivered_ms,
-                    evicted, idempotency_key, respond_async, inputs
+                    evicted, idempotency_key, respond_async, inputs, delivered_running_ms
              FROM jobs WHERE id = ?1",
         )?
         .query_row([id], |row| {
@@ -45,7 +45,9 @@ pub(super) fn job(connection: &Connection, id: &str) -> rusqlite::Result<Option<
                 respond_async: row.get(13)?,
                 inputs: row.get(14)?,
             };
-            Ok((record, row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis), row.get(11)?))
+            let delivered = row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis);
+            let running = running(row, 15)?.unwrap_or_default();
+            Ok((record, delivered.map(|at| Stamp { at, running }), row.get(11)?))
         })
         .optional()?;
     let Some((record, delivered, evicted)) = header else {
@@ -53,7 +55,7 @@ pub(super) fn job(connection: &Connection, id: &str) -> rusqlite::Result<Option<
     };
     let mut statement = connection.prepare_cached(
         "SELECT id, pictures, state, upstream_id, poll_url, committed_ms, accepted_ms, ended_ms, failure, usage,
-                lost_answers, resolution, account, api, format
+                lost_answers, resolution, account, api, format, accepted_running_ms, ended_running_ms
          FROM purchases WHERE job_id = ?1 ORDER BY slot",
     )?;
     let purchases =
@@ -98,7 +100,14 @@ fn purchase(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<StoredPu
         account,
         lost_answers: row.get(10)?,
         resolution,
+        accepted: running(row, 15)?,
+        ended: running(row, 16)?,
     })
+}
+
+/// Reads a column of running time.
+fn running(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<RunningTime>> {
+    Ok(row.get::<_, Option<u64>>(column)?.map(RunningTime::from_millis))
 }
 
 fn pictures(connection: &Connection, purchase: PurchaseId) -> rusqlite::Result<Vec<StoredPicture>> {
@@ -121,14 +130,13 @@ fn pictures(connection: &Connection, purchase: PurchaseId) -> rusqlite::Result<V
 /// Returns the undelivered webhooks of ended jobs, as `Journal::pending_webhooks`.
 pub(super) fn pending_webhooks(connection: &Connection, of: Option<JobId>) -> rusqlite::Result<Vec<PendingWebhook>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, job_id, url, tries, due_ms FROM webhooks
-         WHERE ended_ms IS NULL AND (?1 IS NULL OR job_id = ?1) ORDER BY created_ms, id",
+        "SELECT id, job_id, url, tries, due_running_ms FROM webhooks
+         WHERE ended_ms IS NULL AND (?1 IS NULL OR job_id = ?1) ORDER BY rowid",
     )?;
     let rows = statement.query_map([of.map(|job| job.to_string())], |row| {
         let webhook =
             Webhook { id: parsed(row, 0, |text| text.parse().ok())?, url: parsed(row, 2, |text| text.parse().ok())? };
-        let due = row.get::<_, Option<i64>>(4)?.map(Timestamp::from_millis);
-        Ok((webhook, parsed(row, 1, |text| text.parse::<JobId>().ok())?, row.get(3)?, due))
+        Ok((webhook, parsed(row, 1, |text| text.parse::<JobId>().ok())?, row.get(3)?, running(row, 4)?))
     })?;
     let mut pending = Vec::new();
     for row in rows {

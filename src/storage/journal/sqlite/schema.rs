@@ -5,10 +5,12 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::check::BackgroundCheck;
+use crate::model::RunningTime;
 use crate::storage::journal::traits::JournalError;
 
 /// Version of the tables below, in `PRAGMA user_version`.
-pub(super) const SCHEMA_VERSION: i64 = 6;
+pub(super) const SCHEMA_VERSION: i64 = 7;
 /// Prepared statements that are cached: more than the adapter has.
 const STATEMENTS_MAX: usize = 64;
 
@@ -28,7 +30,10 @@ CREATE TABLE jobs (
     delivered_ms INTEGER,
     evicted      INTEGER NOT NULL DEFAULT 0, -- its pictures are no longer on disk
     respond_async INTEGER NOT NULL DEFAULT 0, -- the client fetches the result later
-    inputs       INTEGER NOT NULL DEFAULT 0 -- number of input pictures, without the mask
+    inputs       INTEGER NOT NULL DEFAULT 0, -- number of input pictures, without the mask
+    delivered_running_ms INTEGER,
+    stored_running_ms INTEGER,      -- when its last picture was stored
+    stored_bytes INTEGER NOT NULL DEFAULT 0 -- of its pictures, until they are evicted
 ) STRICT;
 
 CREATE TABLE purchases (
@@ -50,7 +55,9 @@ CREATE TABLE purchases (
     account      TEXT,              -- the account that bought it
     api          TEXT NOT NULL DEFAULT 'prediction', -- the upstream API that it was bought at
     format       TEXT,              -- the request format of the last committed submit
-    repeated_upstream_id TEXT       -- an id that an older purchase has; from versions without the unique index only
+    repeated_upstream_id TEXT,      -- an id that an older purchase has; from versions without the unique index only
+    accepted_running_ms INTEGER,
+    ended_running_ms INTEGER
 ) STRICT;
 
 CREATE TABLE pictures (
@@ -70,12 +77,19 @@ CREATE TABLE webhooks (
     url        TEXT NOT NULL,
     created_ms INTEGER NOT NULL,
     tries      INTEGER NOT NULL DEFAULT 0,
-    due_ms     INTEGER,             -- the next try is not before
     ended_ms   INTEGER,
-    ended      TEXT CHECK (ended IN ('delivered', 'gone', 'given_up', 'forbidden'))
+    ended      TEXT CHECK (ended IN ('delivered', 'gone', 'given_up', 'forbidden')),
+    due_running_ms INTEGER          -- the next try is not before
 ) STRICT;
+
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO meta VALUES ('running_ms', 0), ('stored_bytes', 0);
 ";
 
+/// From version 5 on.
 const INDEXES: &str = "
 CREATE INDEX jobs_by_fingerprint ON jobs (fingerprint, created_ms);
 CREATE INDEX jobs_by_key ON jobs (client, idempotency_key) WHERE idempotency_key IS NOT NULL;
@@ -88,6 +102,15 @@ CREATE UNIQUE INDEX webhooks_pending ON webhooks (job_id, url) WHERE ended_ms IS
 /// An id belongs to one purchase: what is polled under it is delivered to that purchase's client.
 const UPSTREAM_IDS: &str =
     "CREATE UNIQUE INDEX purchases_by_upstream_id ON purchases (upstream_id) WHERE upstream_id IS NOT NULL;";
+
+/// From version 7 on. Jobs of a fingerprint are read in the order of their rows: the wall clock may have gone back.
+const RESULT_INDEXES: &str = "
+DROP INDEX jobs_by_fingerprint;
+CREATE INDEX jobs_by_fingerprint ON jobs (fingerprint);
+CREATE INDEX jobs_unclaimed ON jobs (shareable, stored_running_ms, id) WHERE stored_bytes > 0 AND delivered_ms IS NULL;
+CREATE INDEX jobs_delivered ON jobs (shareable, stored_running_ms, id) WHERE stored_bytes > 0 AND delivered_ms IS NOT NULL;
+CREATE INDEX pictures_by_digest ON pictures (digest);
+";
 
 /// From version 1 to 2.
 const ACCOUNTS: &str = "ALTER TABLE predictions ADD COLUMN account TEXT;";
@@ -148,16 +171,62 @@ UPDATE purchases SET state = 'unknown', ended_ms = accepted_ms, failure = json_o
 WHERE repeated_upstream_id IS NOT NULL AND state = 'accepted';
 ";
 
-/// The step from each version to the next, from version 1 on.
-const STEPS: [&[&str]; 5] =
-    [&[ACCOUNTS], &[UPSTREAM_APIS], &[WEBHOOKS], &[JOBS_AND_PURCHASES, INDEXES], &[REQUEST_FORMATS, UPSTREAM_IDS]];
+/// From version 6 to 7: running time, which begins with the age of the oldest delivered result, by the wall clock of this
+/// moment. Delivered results keep that age. Unclaimed ones begin with age 0, because a wrong clock must not end what was paid
+/// for and never received; so do unknown outcomes.
+const RUNNING_TIME: &str = "
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+ALTER TABLE jobs ADD COLUMN delivered_running_ms INTEGER;
+ALTER TABLE jobs ADD COLUMN stored_running_ms INTEGER;
+ALTER TABLE jobs ADD COLUMN stored_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE purchases ADD COLUMN accepted_running_ms INTEGER;
+ALTER TABLE purchases ADD COLUMN ended_running_ms INTEGER;
+ALTER TABLE webhooks ADD COLUMN due_running_ms INTEGER;
+ALTER TABLE webhooks DROP COLUMN due_ms;
+CREATE TEMP VIEW now AS SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS ms;
+INSERT INTO meta SELECT 'running_ms', max(0, ifnull(
+    (SELECT ms FROM now) - (SELECT min(ended_ms) FROM purchases JOIN jobs ON jobs.id = job_id
+                            WHERE delivered_ms IS NOT NULL AND evicted = 0 AND state = 'resolved'), 0));
+CREATE TEMP VIEW start AS SELECT value AS ms FROM meta WHERE key = 'running_ms';
+UPDATE purchases SET
+    accepted_running_ms = (SELECT ms FROM start) WHERE accepted_ms IS NOT NULL;
+UPDATE purchases SET
+    ended_running_ms = (SELECT ms FROM start) WHERE ended_ms IS NOT NULL;
+UPDATE purchases SET
+    ended_running_ms = max(0, ended_running_ms - max(0, (SELECT ms FROM now) - ended_ms))
+WHERE state = 'resolved' AND job_id IN (SELECT id FROM jobs WHERE delivered_ms IS NOT NULL);
+UPDATE jobs SET
+    delivered_running_ms = max(0, (SELECT ms FROM start) - max(0, (SELECT ms FROM now) - delivered_ms))
+WHERE delivered_ms IS NOT NULL;
+UPDATE jobs SET
+    stored_running_ms = (SELECT max(ended_running_ms) FROM purchases WHERE job_id = jobs.id AND state = 'resolved'),
+    stored_bytes = (SELECT ifnull(sum(bytes), 0) FROM purchases JOIN pictures ON purchase_id = purchases.id
+                    WHERE job_id = jobs.id)
+WHERE evicted = 0;
+INSERT INTO meta SELECT 'stored_bytes', ifnull(sum(stored_bytes), 0) FROM jobs;
+DROP VIEW now;
+DROP VIEW start;
+";
 
-/// Opens or creates the database in `path`, checks it, and brings it to [`SCHEMA_VERSION`] in one transaction.
+/// The step from each version to the next, from version 1 on.
+const STEPS: [&[&str]; 6] = [
+    &[ACCOUNTS],
+    &[UPSTREAM_APIS],
+    &[WEBHOOKS],
+    &[JOBS_AND_PURCHASES, INDEXES],
+    &[REQUEST_FORMATS, UPSTREAM_IDS],
+    &[RUNNING_TIME, RESULT_INDEXES],
+];
+
+/// Opens or creates the database in `path`, begins its check, and brings it to [`SCHEMA_VERSION`] in one transaction.
 ///
 /// # Errors
 ///
 /// [`JournalError`] when the file cannot be opened, is damaged, or was written by a newer version.
-pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
+pub(super) fn open(path: &Path) -> Result<(Connection, Option<BackgroundCheck>), JournalError> {
     let storage = |error: rusqlite::Error| JournalError::Storage(error.to_string());
     let connection = Connection::open(path).map_err(storage)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
@@ -171,14 +240,11 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
              PRAGMA busy_timeout = 30000;",
         )
         .map_err(storage)?;
-    let verdict: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0)).map_err(storage)?;
-    if verdict != "ok" {
-        return Err(JournalError::Unreadable(format!("{}: {verdict}", path.display())));
-    }
+    let check = BackgroundCheck::begin(path, &connection)?;
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0)).map_err(storage)?;
     let steps = match (version, usize::try_from(version - 1)) {
-        (0, _) => vec![SCHEMA, INDEXES, UPSTREAM_IDS],
-        (SCHEMA_VERSION, _) => return Ok(connection),
+        (0, _) => vec![SCHEMA, INDEXES, UPSTREAM_IDS, RESULT_INDEXES],
+        (SCHEMA_VERSION, _) => return Ok((connection, check)),
         (1..SCHEMA_VERSION, Ok(done)) => STEPS[done..].concat(),
         (unknown, _) => {
             return Err(JournalError::Unreadable(format!(
@@ -191,5 +257,16 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     connection
         .execute_batch(&format!("BEGIN; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))
         .map_err(storage)?;
-    Ok(connection)
+    Ok((connection, check))
+}
+
+/// Returns the running time that was stored last.
+///
+/// # Errors
+///
+/// [`JournalError::Storage`] when it cannot be read.
+pub(super) fn running_time(connection: &Connection) -> Result<RunningTime, JournalError> {
+    let sql = "SELECT max(value, 0) FROM meta WHERE key = 'running_ms'";
+    let stored = connection.query_row(sql, (), |row| row.get(0));
+    stored.map(RunningTime::from_millis).map_err(|error| JournalError::Storage(error.to_string()))
 }

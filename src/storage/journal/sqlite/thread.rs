@@ -1,25 +1,30 @@
 //! The journal's thread: the only writer of the database.
 //!
-//! Group commit: the thread drains its queue into one transaction, commits once, and answers every writer. Reads run on
-//! the same thread, between commits, so they never see what is not durable. A failed commit is final: what reached the
-//! disk is uncertain, so nothing more is written until a restart has read back what is there.
+//! Group commit: the thread drains its queue into one transaction, commits once, and answers every caller. Reads run on the same
+//! thread, between commits, so they never see what is not durable; each has to be short. Between groups, the thread watches the
+//! file, stores the running time, and tries a journal that is away.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::writes::write;
+use super::running_clock::RunningClock;
+use super::writer::Writer;
+use crate::model::RunningTime;
 use crate::storage::journal::record::Record;
-use crate::storage::journal::traits::JournalError;
+use crate::storage::journal::traits::{JournalError, Standing};
 
 /// Records in one transaction at most, so that the first of them does not wait for a flood.
 const GROUP_MAX: usize = 512;
+/// How often the file is examined, and a journal that is away is tried again.
+const TICK: Duration = Duration::from_secs(1);
 
-type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
+pub(super) type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
 type Read = Box<dyn FnOnce(&Connection) + Send>;
 
 enum Command {
@@ -34,7 +39,35 @@ pub(super) struct JournalThread {
     /// Unbounded, because `append` must not wait. A caller awaits each answer before it continues, so the queue is bounded
     /// by the number of jobs and requests, which `limits` bounds.
     commands: mpsc::Sender<Command>,
-    failed: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+/// What the handles see of the thread.
+#[derive(Debug)]
+pub(super) struct Shared {
+    standing: AtomicU8,
+    pub(super) clock: RunningClock,
+}
+
+impl Shared {
+    pub(super) fn new(clock: RunningClock) -> Self {
+        Self { standing: AtomicU8::new(Standing::Fine as u8), clock }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        match self.standing.load(Ordering::Acquire) {
+            standing if standing == Standing::Fine as u8 => Standing::Fine,
+            standing if standing == Standing::Away as u8 => Standing::Away,
+            _ => Standing::Failed,
+        }
+    }
+
+    /// Changes the standing, unless the journal has failed: that lasts until the next start. Returns whether it was another
+    /// one before.
+    pub(super) fn change(&self, to: Standing) -> bool {
+        let change = |now| (now != Standing::Failed as u8 && now != to as u8).then_some(to as u8);
+        self.standing.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok()
+    }
 }
 
 impl JournalThread {
@@ -43,15 +76,14 @@ impl JournalThread {
     /// # Errors
     ///
     /// [`JournalError::Storage`] when the system starts no further thread.
-    pub(super) fn start(connection: Connection) -> Result<Self, JournalError> {
+    pub(super) fn start(writer: Writer) -> Result<Self, JournalError> {
         let (commands, queue) = mpsc::channel();
-        let failed = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&failed);
+        let shared = writer.shared();
         std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || run(connection, &queue, &flag))
+            .spawn(move || run(writer, &queue))
             .map_err(|error| JournalError::Storage(error.to_string()))?;
-        Ok(Self { commands, failed })
+        Ok(Self { commands, shared })
     }
 
     /// Writes a record; the record is durable when the future completes.
@@ -83,137 +115,61 @@ impl JournalThread {
     }
 
     /// Closes the database after everything that was appended before.
-    pub(super) async fn close(&self) {
+    pub(super) fn close(&self) -> BoxFuture<'static, ()> {
         let (answer, answered) = oneshot::channel();
         // A thread that has ended has closed the database already.
-        if self.commands.send(Command::Close(answer)).is_ok() {
-            let _ = answered.await;
-        }
+        let sent = self.commands.send(Command::Close(answer)).is_ok();
+        Box::pin(async move {
+            if sent {
+                let _ = answered.await;
+            }
+        })
     }
 
-    pub(super) fn failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+    pub(super) fn standing(&self) -> Standing {
+        self.shared.standing()
+    }
+
+    pub(super) fn running_time(&self) -> RunningTime {
+        self.shared.clock.now()
     }
 }
 
 /// Runs until the last handle is dropped or the journal is closed.
-fn run(mut connection: Connection, queue: &mpsc::Receiver<Command>, failed: &AtomicBool) {
-    while let Ok(first) = queue.recv() {
-        let mut writes = Vec::new();
+fn run(mut writer: Writer, queue: &mpsc::Receiver<Command>) {
+    loop {
+        let first = match queue.recv_timeout(TICK) {
+            Ok(first) => Some(first),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return writer.close(),
+        };
+        writer.tick(TICK);
+        let (mut writes, mut answers) = (Vec::new(), Vec::new());
         let mut reads = Vec::new();
         let mut closing = None;
-        let mut take = |command| match command {
-            Command::Write(record, answer) => writes.push((record, answer)),
-            Command::Read(read) => reads.push(read),
-            Command::Close(answer) => closing = Some(answer),
-        };
-        take(first);
-        for command in queue.try_iter().take(GROUP_MAX) {
-            take(command);
+        for command in first.into_iter().chain(queue.try_iter().take(GROUP_MAX)) {
+            match command {
+                Command::Write(record, answer) => {
+                    writes.push(*record);
+                    answers.push(answer);
+                }
+                Command::Read(read) => reads.push(read),
+                Command::Close(answer) => closing = Some(answer),
+            }
         }
         if !writes.is_empty() {
-            commit(&mut connection, writes, failed);
+            for (answer, result) in answers.into_iter().zip(writer.commit(&writes)) {
+                let _ = answer.send(result);
+            }
         }
         // After the commit: a caller that wrote before reading sees what was written, and it is durable.
         for read in reads {
-            read(&connection);
+            read(writer.connection());
         }
         if let Some(answer) = closing {
-            drop(connection);
+            writer.close();
             let _ = answer.send(());
             return;
         }
     }
-}
-
-fn commit(connection: &mut Connection, writes: Vec<(Box<Record>, Answer<()>)>, failed: &AtomicBool) {
-    if failed.load(Ordering::Relaxed) {
-        for (_, answer) in writes {
-            let _ = answer.send(Err(JournalError::Failed));
-        }
-        return;
-    }
-    let (answers, results) = match commit_group(connection, writes) {
-        Ok(done) => done,
-        Err((answers, error)) if is_locked(&error) => {
-            // Another program writes, such as a backup; nothing of this group has been written.
-            tracing::error!(%error, "the journal is locked by another program; the records of this commit are refused");
-            let count = answers.len();
-            (answers, vec![Err(JournalError::Storage(error.to_string())); count])
-        }
-        Err((answers, error)) => {
-            failed.store(true, Ordering::Relaxed);
-            tracing::error!(%error, "a commit to the journal failed; nothing is bought until a restart");
-            let count = answers.len();
-            (answers, vec![Err(JournalError::Storage(error.to_string())); count])
-        }
-    };
-    for (answer, result) in answers.into_iter().zip(results) {
-        let _ = answer.send(result);
-    }
-}
-
-fn is_locked(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked))
-}
-
-type Answers = Vec<Answer<()>>;
-/// One result for each record, in the order of the records.
-type Results = Vec<Result<(), JournalError>>;
-
-/// Writes all records in one transaction. A record that the tables do not accept fails alone.
-fn commit_group(
-    connection: &mut Connection,
-    writes: Vec<(Box<Record>, Answer<()>)>,
-) -> Result<(Answers, Results), (Answers, rusqlite::Error)> {
-    let (records, answers): (Vec<_>, Answers) = writes.into_iter().unzip();
-    let written = match write_all(connection, &records) {
-        // The transaction was rolled back; it is repeated with a savepoint for each record.
-        Err(error) if concerns_one_record(&error) => write_each(connection, &records),
-        result => result,
-    };
-    match written {
-        Ok(results) => Ok((answers, results)),
-        Err(error) => Err((answers, error)),
-    }
-}
-
-fn write_all(connection: &mut Connection, records: &[Box<Record>]) -> rusqlite::Result<Results> {
-    let transaction = begin(connection)?;
-    for record in records {
-        write(&transaction, record)?;
-    }
-    transaction.commit()?;
-    Ok(records.iter().map(|_| Ok(())).collect())
-}
-
-fn write_each(connection: &mut Connection, records: &[Box<Record>]) -> rusqlite::Result<Results> {
-    let mut transaction = begin(connection)?;
-    let mut results = Vec::with_capacity(records.len());
-    for record in records {
-        let savepoint = transaction.savepoint()?;
-        let result = match write(&savepoint, record) {
-            Ok(()) => {
-                savepoint.commit()?;
-                Ok(())
-            }
-            Err(error) if concerns_one_record(&error) => Err(JournalError::Storage(error.to_string())),
-            Err(error) => return Err(error),
-        };
-        results.push(result);
-    }
-    transaction.commit()?;
-    Ok(results)
-}
-
-/// Immediate: the lock of another program is met here, before anything is written, and not at the commit.
-fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
-    connection.transaction_with_behavior(TransactionBehavior::Immediate)
-}
-
-/// Whether a record violates a constraint, or is for something that the journal does not know: a record before it was
-/// refused while another program had locked the journal.
-fn concerns_one_record(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
-        || matches!(error, rusqlite::Error::QueryReturnedNoRows)
 }

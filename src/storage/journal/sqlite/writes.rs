@@ -3,15 +3,15 @@
 use rusqlite::{Connection, params};
 use serde::Serialize;
 
-use crate::model::{Failure, IdempotencyKey, JobId, PurchaseId, StoredPicture, Timestamp, Usage, Webhook};
+use crate::model::{Failure, IdempotencyKey, JobId, PurchaseId, RunningTime, StoredPicture, Timestamp, Usage, Webhook};
 use crate::storage::journal::record::Record;
 
-/// Writes one record.
+/// Writes one record, at this running time.
 ///
 /// # Errors
 ///
 /// When the record violates a constraint or names something the journal does not know, and when the database fails.
-pub(super) fn write(to: &Connection, record: &Record) -> rusqlite::Result<()> {
+pub(super) fn write(to: &Connection, record: &Record, now: RunningTime) -> rusqlite::Result<()> {
     match record {
         Record::Intent { job, api_kind, purchases } => {
             to.prepare_cached(
@@ -68,29 +68,33 @@ pub(super) fn write(to: &Connection, record: &Record) -> rusqlite::Result<()> {
         ),
         Record::Accepted { purchase, upstream, poll_url, at } => change(
             to,
-            "UPDATE purchases SET state = 'accepted', upstream_id = ?2, poll_url = ?3, accepted_ms = ?4 WHERE id = ?1",
-            params![purchase.to_string(), upstream.as_str(), poll_url, at.millis()],
+            "UPDATE purchases SET state = 'accepted', upstream_id = ?2, poll_url = ?3, accepted_ms = ?4,
+                                  accepted_running_ms = ?5
+             WHERE id = ?1",
+            params![purchase.to_string(), upstream.as_str(), poll_url, at.millis(), sql_millis(now)],
         ),
-        Record::Resolved { purchase, pictures, usage, at } => resolve(to, *purchase, pictures, *usage, *at),
+        Record::Resolved { purchase, pictures, usage, at } => resolve(to, *purchase, pictures, *usage, *at, now),
         Record::Failed { purchase, failure, at } => {
             let state = if matches!(failure, Failure::OutcomeUnknown { .. }) { "unknown" } else { "failed" };
             change(
                 to,
-                "UPDATE purchases SET state = ?2, failure = ?3, ended_ms = ?4 WHERE id = ?1",
-                params![purchase.to_string(), state, json(failure), at.millis()],
+                "UPDATE purchases SET state = ?2, failure = ?3, ended_ms = ?4, ended_running_ms = ?5 WHERE id = ?1",
+                params![purchase.to_string(), state, json(failure), at.millis(), sql_millis(now)],
             )
         }
         Record::Delivered { job, at } => change(
             to,
-            "UPDATE jobs SET delivered_ms = ifnull(delivered_ms, ?2) WHERE id = ?1",
-            params![job.to_string(), at.millis()],
+            "UPDATE jobs SET delivered_ms = ifnull(delivered_ms, ?2),
+                             delivered_running_ms = ifnull(delivered_running_ms, ?3)
+             WHERE id = ?1",
+            params![job.to_string(), at.millis(), sql_millis(now)],
         ),
-        Record::Evicted { job } => change(to, "UPDATE jobs SET evicted = 1 WHERE id = ?1", params![job.to_string()]),
+        Record::Evicted { job } => evict(to, *job),
         Record::Subscribed { job, webhook, at } => subscribe(to, *job, webhook, *at),
-        Record::WebhookTried { webhook, tries, due } => change(
+        Record::WebhookTried { webhook, tries, delay } => change(
             to,
-            "UPDATE webhooks SET tries = ?2, due_ms = ?3 WHERE id = ?1",
-            params![webhook.to_string(), tries, due.millis()],
+            "UPDATE webhooks SET tries = ?2, due_running_ms = ?3 WHERE id = ?1",
+            params![webhook.to_string(), tries, sql_millis(now.plus(*delay))],
         ),
         Record::WebhookEnded { webhook, end, at } => change(
             to,
@@ -106,6 +110,7 @@ fn resolve(
     pictures: &[StoredPicture],
     usage: Option<Usage>,
     at: Timestamp,
+    now: RunningTime,
 ) -> rusqlite::Result<()> {
     let id = purchase.to_string();
     for (position, picture) in pictures.iter().enumerate() {
@@ -123,11 +128,45 @@ fn resolve(
             picture.height
         ])?;
     }
+    let bytes: u64 = pictures.iter().map(|picture| picture.bytes).sum();
     change(
         to,
-        "UPDATE purchases SET state = 'resolved', usage = ?2, ended_ms = ?3 WHERE id = ?1",
-        params![id, usage.as_ref().map(json), at.millis()],
+        "UPDATE jobs SET stored_running_ms = ?2, stored_bytes = stored_bytes + ?3 WHERE id = ?1",
+        params![purchase.job.to_string(), sql_millis(now), bytes],
+    )?;
+    add_stored_bytes(to, bytes)?;
+    change(
+        to,
+        "UPDATE purchases SET state = 'resolved', usage = ?2, ended_ms = ?3, ended_running_ms = ?4 WHERE id = ?1",
+        params![id, usage.as_ref().map(json), at.millis(), sql_millis(now)],
     )
+}
+
+fn evict(to: &Connection, job: JobId) -> rusqlite::Result<()> {
+    let id = job.to_string();
+    change(
+        to,
+        "UPDATE meta SET value = value - ifnull((SELECT stored_bytes FROM jobs WHERE id = ?1), 0)
+         WHERE key = 'stored_bytes'",
+        params![id],
+    )?;
+    change(to, "UPDATE jobs SET evicted = 1, stored_bytes = 0 WHERE id = ?1", params![id])
+}
+
+/// Adds to the number of bytes of all pictures that are stored.
+fn add_stored_bytes(to: &Connection, bytes: u64) -> rusqlite::Result<()> {
+    change(to, "UPDATE meta SET value = value + ?1 WHERE key = 'stored_bytes'", params![bytes])
+}
+
+/// Stores the running time, so that it goes on from here after a restart. Part of every commit: no stamp in the tables is
+/// newer than the running time beside them.
+pub(super) fn store_running_time(to: &Connection, now: RunningTime) -> rusqlite::Result<()> {
+    change(to, "UPDATE meta SET value = max(value, ?1) WHERE key = 'running_ms'", params![sql_millis(now)])
+}
+
+/// Returns the milliseconds of a running time as SQLite stores numbers.
+pub(super) fn sql_millis(time: RunningTime) -> i64 {
+    i64::try_from(time.millis()).unwrap_or(i64::MAX)
 }
 
 fn subscribe(to: &Connection, job: JobId, webhook: &Webhook, at: Timestamp) -> rusqlite::Result<()> {

@@ -45,6 +45,8 @@ fn failed(failures: &[Failure]) -> StoredJob {
         account: None,
         lost_answers: 0,
         resolution: None,
+        accepted: None,
+        ended: None,
     });
     StoredJob { purchases: purchases.collect(), record, delivered: None, evicted: false }
 }
@@ -121,7 +123,8 @@ fn a_result_has_the_pictures_of_all_purchases_by_slot() {
     assert_eq!(result.job, stored.record.id);
     assert_eq!(result.pictures, [picture_of(0, 0), picture_of(0, 1), picture_of(2, 0)]);
     assert_eq!(result.purchases, [UpstreamId::new("up0").unwrap(), UpstreamId::new("up2").unwrap()]);
-    assert_eq!(result.missing, 1, "of four");
+    assert_eq!(result.missing, [MissingPictures { pictures: 1, failure: unknown("b") }]);
+    assert!(result.has_unknown() && !result.is_as_requested());
     assert_eq!(result.resolved, at(3), "when the last picture was stored");
 }
 

@@ -1,6 +1,9 @@
 //! Databases of older versions.
 
+use std::time::Duration;
+
 use super::*;
+use crate::model::{Clock, SystemClock};
 
 /// The tables of version 4, as its gateway created them.
 const VERSION_4: &str = "
@@ -164,9 +167,11 @@ async fn every_row_of_version_four_is_read_back_under_new_names() {
 
     let first = journal.job(id(1)).await.unwrap().unwrap();
     let record = JobRecord { id: id(1), respond_async: true, inputs: 0, ..job_record(1) };
-    assert_eq!((&first.record, first.delivered, first.evicted), (&record, Some(at(700)), false));
+    let delivered = first.delivered.unwrap();
+    assert_eq!((&first.record, delivered.at, first.evicted), (&record, at(700), false));
     let picture =
         StoredPicture { digest: Digest::of(b"request"), bytes: 7, format: Format::Png, width: 1024, height: 768 };
+    let start = journal.running_time();
     let purchase = |slot, state| StoredPurchase {
         id: PurchaseId { job: id(1), slot },
         pictures: 1,
@@ -176,6 +181,8 @@ async fn every_row_of_version_four_is_read_back_under_new_names() {
         account: Some(AccountId("default".into())),
         lost_answers: u32::from(slot == 0),
         resolution: (slot == 1).then_some(Resolution::Bought),
+        accepted: (slot == 0).then_some(start),
+        ended: first.purchases[usize::from(slot)].ended,
     };
     let resolved = StoredState::Resolved {
         upstream: UpstreamId::new("abc"),
@@ -211,13 +218,15 @@ async fn every_row_of_version_four_is_read_back_under_new_names() {
 
     let pending = journal.pending_webhooks(None).await.unwrap();
     assert_eq!(pending.len(), 1);
-    assert_eq!((pending[0].job, pending[0].tries, pending[0].due), (id(1), 3, Some(at(900))));
+    assert_eq!((pending[0].job, pending[0].tries, pending[0].due), (id(1), 3, None));
     let key = IdempotencyKey::new("key-1").unwrap();
     let by_key = journal.by_idempotency_key(ClientId("alice".into()), key).await.unwrap().unwrap();
     assert_eq!(by_key, first);
     let print = Fingerprint::from(Digest::of(b"request"));
     assert_eq!(journal.by_fingerprint(print, 9).await.unwrap(), [first]);
-    assert_eq!(journal.stored_results().await.unwrap().iter().map(|result| result.job).collect::<Vec<_>>(), [id(1)]);
+    assert_eq!(stored_results(&journal, true).await, [id(1)]);
+    assert_eq!(stored_results(&journal, false).await, []);
+    assert_eq!(journal.stored_bytes().await.unwrap(), 7);
     assert_eq!(journal.quota_used_since(NOW).await.unwrap().len(), 3);
 
     // New records find the migrated rows.
@@ -229,6 +238,66 @@ async fn every_row_of_version_four_is_read_back_under_new_names() {
     assert_eq!(journal.pending_webhooks(Some(id(1))).await.unwrap().len(), 1, "the unique index is there");
     journal.close().await;
     assert_eq!(objects(&path), objects_of_a_new_database());
+}
+
+/// Returns the jobs with stored results, delivered or not.
+async fn stored_results(journal: &SqliteJournal, delivered: bool) -> Vec<JobId> {
+    let mut jobs = Vec::new();
+    for shareable in [false, true] {
+        let page = ResultPage { delivered, shareable, stored_before: RunningTime::MAX, after: None, limit: 99 };
+        jobs.extend(journal.stored_results(page).await.unwrap().into_iter().map(|result| result.job));
+    }
+    jobs
+}
+
+/// Paid pictures that were not received must not end early because of a wrong clock; delivered ones are cache.
+#[tokio::test]
+async fn of_stored_results_the_delivered_ones_keep_their_age() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.sqlite");
+    let connection = create(&path, 5);
+    let millis = |before: Duration| SystemClock.now().millis() - i64::try_from(before.as_millis()).unwrap();
+    let (old, older, ahead) = (Duration::from_hours(24), Duration::from_hours(48), Duration::from_hours(1));
+    connection
+        .execute_batch(&format!(
+            "UPDATE purchases SET ended_ms = {old} WHERE id LIKE '%1._';
+             UPDATE jobs SET delivered_ms = {old} WHERE delivered_ms IS NOT NULL;
+             INSERT INTO jobs (id, client, fingerprint, task, model, size, choices, n, shareable, created_ms, delivered_ms) VALUES
+                 ('pred_00000000000000000000000004', 'c', 'f', 'image-edit', 'm', '1x1', '{{}}', 1, 1, 1, NULL),
+                 ('pred_00000000000000000000000005', 'c', 'f', 'image-edit', 'm', '1x1', '{{}}', 1, 0, 1, {older}),
+                 ('pred_00000000000000000000000006', 'c', 'f', 'image-edit', 'm', '1x1', '{{}}', 1, 1, 1, {later});
+             INSERT INTO purchases (id, job_id, slot, pictures, state, ended_ms) VALUES
+                 ('pred_00000000000000000000000004.0', 'pred_00000000000000000000000004', 0, 1, 'resolved', {older}),
+                 ('pred_00000000000000000000000005.0', 'pred_00000000000000000000000005', 0, 1, 'resolved', {older}),
+                 ('pred_00000000000000000000000006.0', 'pred_00000000000000000000000006', 0, 1, 'resolved', {later});
+             INSERT INTO pictures SELECT id, 0, 'd', 10, 'png', 1, 1 FROM purchases WHERE id LIKE '%4.0' OR id LIKE '%5.0' OR id LIKE '%6.0';",
+            old = millis(old),
+            older = millis(older),
+            later = SystemClock.now().plus(ahead).millis(),
+        ))
+        .unwrap();
+    drop(connection);
+
+    let journal = SqliteJournal::open(&path).unwrap();
+    let sql =
+        "SELECT id, stored_running_ms, ifnull(delivered_running_ms, -1) FROM jobs WHERE stored_bytes > 0 ORDER BY id";
+    let ages = journal.thread.read(|connection| {
+        let now = schema::running_time(connection).unwrap();
+        let age = |at: Option<u64>| at.map(|at| now.since(RunningTime::from_millis(at)));
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map((), |row| {
+            Ok((age(Some(row.get(1)?)), age(row.get::<_, Option<i64>>(2)?.and_then(|at| u64::try_from(at).ok()))))
+        });
+        rows?.collect::<rusqlite::Result<Vec<_>>>()
+    });
+    let ages = ages.await.unwrap();
+    let about = |age: Option<Duration>, expected: Duration| age.unwrap().abs_diff(expected) < Duration::from_mins(1);
+    assert!(about(ages[0].0, old) && about(ages[0].1, old), "{ages:?}");
+    assert_eq!(ages[1], (Some(Duration::ZERO), None), "unclaimed");
+    assert!(about(ages[2].0, older) && about(ages[2].1, older), "{ages:?}");
+    assert_eq!(ages[3], (Some(Duration::ZERO), Some(Duration::ZERO)), "by a clock that was ahead");
+    assert_eq!(journal.stored_bytes().await.unwrap(), 37);
+    assert_eq!(journal.stored_digests(vec![Digest::of(b"request")]).await.unwrap().len(), 1);
 }
 
 /// The names of all tables and indexes, and the columns of the tables.
@@ -244,7 +313,7 @@ fn objects(path: &Path) -> Vec<String> {
 fn objects_of_a_new_database() -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal.sqlite");
-    drop(super::super::schema::open(&path).unwrap());
+    drop(schema::open(&path).unwrap());
     objects(&path)
 }
 

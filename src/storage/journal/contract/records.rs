@@ -1,0 +1,219 @@
+//! Records, and the state that they add up to.
+
+use super::*;
+
+pub(super) async fn records_add_up_and_survive_a_reopening(adapter: Adapter) {
+    let job = job_record(1);
+    let [one, two] = [0, 1].map(|slot| PurchaseId { job: job.id, slot });
+    let upstream = UpstreamId::new("abc").unwrap();
+    let records = [intent(job.clone(), &[1, 1]), committing(one), accepted(one, "abc"), committing(two)];
+    write(&*adapter.journal, records).await;
+
+    let adapter = adapter.reopened_after(HOUR).await;
+    let journal = &*adapter.journal;
+    let unfinished = journal.unfinished().await.unwrap();
+    assert_eq!(unfinished.len(), 1);
+    assert_eq!(unfinished[0].record, job);
+    let accepted = StoredState::Accepted { upstream: upstream.clone(), poll_url: None, since: NOW };
+    assert_eq!(unfinished[0].purchases[0].state, accepted);
+    assert_eq!(unfinished[0].purchases[1].state, StoredState::Committing { since: NOW });
+    let bought_at = |purchase: &StoredPurchase| (purchase.api_kind, purchase.format.clone());
+    assert_eq!(bought_at(&unfinished[0].purchases[0]), (ApiKind::OpenAi, Some("multipart".to_owned())));
+
+    let usage = Some(Usage { input_tokens: 1, output_tokens: 2, input_image_tokens: None });
+    let failure = Failure::OutcomeUnknown { message: "cut".to_owned() };
+    let resolved = Record::Resolved { purchase: one, pictures: vec![picture()], usage, at: NOW };
+    write(journal, [resolved, Record::Failed { purchase: two, failure: failure.clone(), at: NOW }]).await;
+    assert!(journal.unfinished().await.unwrap().is_empty());
+    let found = journal.by_fingerprint(job.fingerprint, 5).await.unwrap().remove(0);
+    assert_eq!(
+        found.purchases[0].state,
+        StoredState::Resolved { upstream: Some(upstream), pictures: vec![picture()], usage, at: NOW }
+    );
+    assert_eq!(found.purchases[1].state, StoredState::Failed { upstream: None, failure, at: NOW });
+    write(journal, [Record::Delivered { job: job.id, at: NOW }, Record::Evicted { job: job.id }]).await;
+    let found = stored(journal, job.id).await;
+    assert_eq!((found.delivered.map(|delivered| delivered.at), found.evicted), (Some(NOW), true));
+    let key = |text| IdempotencyKey::new(text).unwrap();
+    let by_key = journal.by_idempotency_key(job.client.clone(), key("key-1")).await.unwrap();
+    assert_eq!(by_key.map(|stored| stored.record.id), Some(job.id));
+    let of_another = journal.by_idempotency_key(ClientId("bob".into()), key("key-1")).await.unwrap();
+    assert_eq!(of_another, None, "another client's key");
+}
+
+/// The wall clock may have gone back between two jobs, so that the later one has the smaller id.
+pub(super) async fn jobs_are_returned_in_the_order_of_their_records(adapter: Adapter) {
+    let journal = &*adapter.journal;
+    let numbers = [5_u64, 1, 9, 3];
+    let ahead = |number: u64| NOW.plus(HOUR * u32::try_from(number).unwrap());
+    let ids = numbers.map(|number| JobId::new(ahead(number), 0));
+    for (number, id) in numbers.into_iter().zip(ids) {
+        let job = JobRecord { id, created: ahead(number), ..job_record(0) };
+        journal.append(intent(job, &[1])).await.unwrap();
+    }
+    let listed = |jobs: Vec<StoredJob>| jobs.into_iter().map(|job| job.record.id).collect::<Vec<_>>();
+    assert_eq!(listed(journal.unfinished().await.unwrap()), ids);
+    let first = job_record(0);
+    let key = first.idempotency_key.clone().unwrap();
+    let newest = journal.by_idempotency_key(first.client, key).await.unwrap();
+    assert_eq!(newest.map(|job| job.record.id), Some(ids[3]), "the last one, although another has a later time");
+    let of_fingerprint = async || listed(journal.by_fingerprint(first.fingerprint, 2).await.unwrap());
+    assert_eq!(of_fingerprint().await, [], "nothing to answer with");
+    for id in ids {
+        journal.append(resolved(PurchaseId { job: id, slot: 0 }, &[picture()])).await.unwrap();
+    }
+    assert_eq!(of_fingerprint().await, [ids[3], ids[2]]);
+    journal.append(Record::Evicted { job: ids[2] }).await.unwrap();
+    assert_eq!(of_fingerprint().await, [ids[3], ids[1]]);
+}
+
+/// Records that are appended before the first of them is written may share one transaction.
+pub(super) async fn a_record_that_breaks_a_rule_fails_alone(adapter: Adapter) {
+    let journal = &*adapter.journal;
+    let absent = PurchaseId { job: job_record(9).id, slot: 0 };
+    let job = job_record(1);
+    let purchase = PurchaseId { job: job.id, slot: 0 };
+    let appended = [
+        journal.append(Record::Withdrawn { purchase: absent }),
+        journal.append(intent(job.clone(), &[1])),
+        journal.append(intent(job.clone(), &[1])),
+        journal.append(committing(purchase)),
+        journal.append(Record::Delivered { job: absent.job, at: NOW }),
+        journal.append(accepted(purchase, "abc")),
+    ];
+    let mut written = Vec::new();
+    for one in appended {
+        written.push(one.await.is_ok());
+    }
+    assert_eq!(written, [false, true, false, true, false, true]);
+    assert_eq!(journal.standing(), Standing::Fine, "a broken rule is not a failed disk");
+    assert_eq!(stored(journal, job.id).await.purchases[0].state.upstream(), UpstreamId::new("abc").as_ref());
+}
+
+pub(super) async fn an_upstream_id_belongs_to_one_purchase(adapter: Adapter) {
+    let journal = &*adapter.journal;
+    let job = job_record(1);
+    let [one, two] = [0, 1].map(|slot| PurchaseId { job: job.id, slot });
+    write(journal, [intent(job, &[1, 1]), committing(one), committing(two), accepted(one, "abc")]).await;
+    assert!(journal.append(accepted(two, "abc")).await.is_err());
+    assert_eq!(journal.standing(), Standing::Fine);
+    let of = |name| journal.purchase_of_upstream_id(UpstreamId::new(name).unwrap());
+    assert_eq!((of("abc").await.unwrap(), of("abcd").await.unwrap()), (Some(one), None));
+    assert_eq!(stored(journal, one.job).await.purchases[1].state, StoredState::Committing { since: NOW });
+    // An id of its own is accepted, and ids are kept after the end.
+    write(journal, [accepted(two, "def"), failed(two)]).await;
+    assert_eq!(of("def").await.unwrap(), Some(two));
+}
+
+pub(super) async fn the_last_committed_format_is_the_one_of_the_purchase(adapter: Adapter) {
+    let journal = &*adapter.journal;
+    let job = job_record(1);
+    let purchase = PurchaseId { job: job.id, slot: 0 };
+    let raw = |api_kind, format: &str| Record::Committing {
+        purchase,
+        account: AccountId("default".into()),
+        api_kind,
+        format: format.to_owned(),
+        at: NOW,
+    };
+    let records = [
+        intent(job, &[1]),
+        raw(ApiKind::OpenAi, "multipart"),
+        Record::Withdrawn { purchase },
+        raw(ApiKind::Prediction, "links, raw key"),
+        accepted(purchase, "abc"),
+        resolved(purchase, &[picture()]),
+    ];
+    let mut formats = Vec::new();
+    for record in records {
+        journal.append(record).await.unwrap();
+        let purchase = stored(journal, purchase.job).await.purchases.remove(0);
+        formats.push((purchase.api_kind, purchase.format));
+    }
+    let (first, last) = (Some("multipart".to_owned()), Some("links, raw key".to_owned()));
+    let expected = [
+        (ApiKind::Unified, None),
+        (ApiKind::OpenAi, first.clone()),
+        (ApiKind::OpenAi, first),
+        (ApiKind::Prediction, last.clone()),
+        (ApiKind::Prediction, last.clone()),
+        (ApiKind::Prediction, last),
+    ];
+    assert_eq!(formats, expected);
+}
+
+/// Returns the record that follows the intent of a purchase, if one does.
+type NextRecord = Box<dyn Fn(PurchaseId) -> Option<Record>>;
+
+/// Jobs in every state there is, the first of them made before `NOW`.
+pub(in crate::storage::journal) async fn every_state(journal: &dyn Journal) -> Vec<PurchaseId> {
+    let usage = Some(Usage { input_tokens: 10, output_tokens: 20, input_image_tokens: None });
+    let message = || "no".to_owned();
+    let failed = |failure: Failure| -> NextRecord {
+        Box::new(move |purchase| Some(Record::Failed { purchase, failure: failure.clone(), at: NOW }))
+    };
+    let following: Vec<NextRecord> = vec![
+        failed(Failure::TaskFailed { message: message() }),   // 0: too early
+        Box::new(|_| None),                                   // 1: an intent
+        Box::new(|purchase| Some(committing(purchase))),      // 2
+        Box::new(|purchase| Some(accepted(purchase, "abc"))), // 3
+        // 4: one picture of the two requested
+        Box::new(move |purchase| Some(Record::Resolved { purchase, pictures: vec![picture()], usage, at: NOW })),
+        failed(Failure::TaskFailed { message: message() }),     // 5
+        failed(Failure::OutcomeUnknown { message: message() }), // 6
+        failed(Failure::OutcomeUnknown { message: message() }), // 7
+        failed(Failure::Abandoned),                             // 8
+        failed(Failure::Moderated { message: message(), bought: false }), // 9
+    ];
+    let mut purchases = Vec::new();
+    for (number, next) in (0_u8..).zip(following) {
+        let mut job = job_record(u128::from(number));
+        job.model = ModelId::from(format!("model-{number}"));
+        job.idempotency_key = None;
+        job.created = Timestamp::from_millis(NOW.millis() - i64::from(number == 0));
+        let purchase = PurchaseId { job: job.id, slot: 0 };
+        write(journal, [intent(job, &[2])].into_iter().chain(next(purchase))).await;
+        purchases.push(purchase);
+    }
+    // Evicted pictures were paid for as well.
+    journal.append(Record::Evicted { job: purchases[4].job }).await.unwrap();
+    purchases
+}
+
+/// Returns model and number of pictures of each purchase that counts since `NOW`.
+pub(in crate::storage::journal) async fn quota_used(journal: &dyn Journal) -> Vec<(String, usize)> {
+    let mut used = journal.quota_used_since(NOW).await.unwrap();
+    used.sort_by(|one, two| one.model.cmp(&two.model));
+    for one in &used {
+        assert_eq!(one.client, ClientId("alice".into()));
+        assert_eq!(one.created, NOW);
+        assert_eq!(one.usage.map(|usage| usage.output_tokens), (one.model.as_str() == "model-4").then_some(20));
+    }
+    used.into_iter().map(|used| (used.model.to_string(), used.pictures)).collect()
+}
+
+/// Returns what is expected of [`quota_used`] when the jobs of these numbers count.
+pub(in crate::storage::journal) fn used_by(numbers: &[usize]) -> Vec<(String, usize)> {
+    numbers.iter().map(|&number| (format!("model-{number}"), if number == 4 { 1 } else { 2 })).collect()
+}
+
+pub(super) async fn purchases_that_were_or_may_have_been_bought_use_quota(adapter: Adapter) {
+    every_state(&*adapter.journal).await;
+    assert_eq!(quota_used(&*adapter.journal).await, used_by(&[2, 4, 5, 6, 7]));
+}
+
+pub(super) async fn a_closed_journal_refuses_records(adapter: Adapter) {
+    let job = job_record(1);
+    let purchase = PurchaseId { job: job.id, slot: 0 };
+    // Not awaited: the close writes what was appended before.
+    let appended = adapter.journal.append(intent(job, &[1]));
+    let journal = Arc::clone(&adapter.journal);
+    let closing = journal.close();
+    appended.await.unwrap();
+    closing.await;
+    journal.close().await;
+    assert!(journal.append(committing(purchase)).await.is_err());
+    drop(journal);
+    let adapter = adapter.reopened_after(Duration::ZERO).await;
+    assert_eq!(stored(&*adapter.journal, purchase.job).await.purchases[0].state, StoredState::Intent);
+}

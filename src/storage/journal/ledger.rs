@@ -1,0 +1,99 @@
+//! The journal for the operator: what was bought, what is unknown, and what was decided about it. Works beside a gateway that
+//! may be running.
+
+use crate::model::{ClientId, JobId, PurchaseId, Timestamp, UpstreamId};
+
+use super::record::Resolution;
+use super::stored::StoredJob;
+
+/// The journal as the commands use it.
+pub(crate) trait Ledger {
+    /// Returns the jobs that pass the filter, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Storage`].
+    fn list(&self, filter: &JobFilter) -> Result<Vec<StoredJob>, LedgerError>;
+
+    /// Returns one job.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Storage`].
+    fn job(&self, id: JobId) -> Result<Option<StoredJob>, LedgerError>;
+
+    /// Returns the job with the purchase that has this id at the upstream.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Storage`].
+    fn by_upstream_id(&self, upstream: &str) -> Result<Option<StoredJob>, LedgerError>;
+
+    /// Returns when the steps of a purchase were taken; all `None` for a purchase that the journal does not know.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Storage`].
+    fn steps(&self, purchase: PurchaseId) -> Result<PurchaseTimes, LedgerError>;
+
+    /// Records the operator's decision about a purchase of unknown outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`], also when the outcome is not unknown.
+    fn resolve(&self, purchase: PurchaseId, resolution: Resolution, at: Timestamp) -> Result<(), LedgerError>;
+
+    /// Returns the jobs whose pictures are stored, by their ids: at most `limit` behind `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Storage`].
+    fn stored_jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<StoredJob>, LedgerError>;
+
+    /// Returns the purchases whose upstream id belongs to an older purchase, from versions that accepted such an id.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Storage`].
+    fn repeated_upstream_ids(&self) -> Result<Vec<(PurchaseId, UpstreamId)>, LedgerError>;
+}
+
+/// Which jobs to list. `None` means any.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct JobFilter {
+    /// The state of at least one purchase: intent, committing, accepted, resolved, failed, unknown.
+    pub(crate) state: Option<String>,
+    pub(crate) client: Option<ClientId>,
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
+    /// Only this number of the newest jobs.
+    pub(crate) limit: Option<usize>,
+}
+
+/// When the steps of a purchase were taken; `None` for steps not taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PurchaseTimes {
+    /// All but the last byte of the submit had been sent.
+    pub(crate) committed: Option<Timestamp>,
+    pub(crate) accepted: Option<Timestamp>,
+    pub(crate) ended: Option<Timestamp>,
+    /// The operator decided about the unknown outcome.
+    pub(crate) decided: Option<Timestamp>,
+}
+
+/// Why a ledger operation failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LedgerError {
+    #[error("there is no journal at {0}")]
+    Missing(String),
+    #[error("the journal cannot be used: {0}")]
+    Storage(String),
+    #[error(
+        "{path} has version {found}, this program supports version {supported}; an older journal is migrated when the gateway starts"
+    )]
+    Version { path: String, found: i64, supported: i64 },
+    #[error("there is no purchase {0}")]
+    NoSuchPurchase(PurchaseId),
+    #[error("{purchase} is {state}, not unknown")]
+    NotUnknown { purchase: PurchaseId, state: String },
+}

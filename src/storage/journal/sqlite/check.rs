@@ -1,0 +1,92 @@
+//! The check of the whole database, which for a large one runs beside the start.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, InterruptHandle, OpenFlags};
+
+use crate::storage::journal::traits::JournalError;
+
+/// A database up to this size is checked before it is used: that takes some tenths of a second.
+const AT_ONCE_MAX: u64 = 32 << 20;
+
+/// A check that runs on a thread and a connection of its own. Ends early when it is dropped.
+pub(super) struct BackgroundCheck {
+    interrupt: InterruptHandle,
+    /// What was found to be wrong.
+    problem: Arc<Mutex<Option<String>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl BackgroundCheck {
+    /// Checks the database of this connection: at once when it is small, otherwise beside what follows.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] when a small database is damaged, and when the check cannot begin.
+    pub(super) fn begin(path: &Path, connection: &Connection) -> Result<Option<Self>, JournalError> {
+        if std::fs::metadata(path).is_ok_and(|file| file.len() <= AT_ONCE_MAX) {
+            let problem = check(connection).map_err(|error| JournalError::Storage(error.to_string()))?;
+            return match problem {
+                None => Ok(None),
+                Some(problem) => Err(JournalError::Unreadable(format!("{}: {problem}", path.display()))),
+            };
+        }
+        Self::start(path.to_owned()).map(Some)
+    }
+
+    fn start(path: PathBuf) -> Result<Self, JournalError> {
+        let storage = |error: &dyn fmt::Display| JournalError::Storage(error.to_string());
+        let connection =
+            Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| storage(&error))?;
+        let interrupt = connection.get_interrupt_handle();
+        let problem = Arc::new(Mutex::new(None));
+        let found = Arc::clone(&problem);
+        let run = move || {
+            let verdict = match check(&connection) {
+                Ok(verdict) => verdict,
+                // The journal is closing.
+                Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => return,
+                Err(error) => Some(error.to_string()),
+            };
+            if verdict.is_none() {
+                tracing::info!("the journal was checked; it is not damaged");
+            }
+            *found.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
+        };
+        let thread = std::thread::Builder::new().name("journal check".to_owned()).spawn(run);
+        Ok(Self { interrupt, problem, thread: Some(thread.map_err(|error| storage(&error))?) })
+    }
+
+    /// Returns what was found to be wrong so far.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for BackgroundCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackgroundCheck").field("problem", &self.problem()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for BackgroundCheck {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        // Again until it ends: an interrupt before the statement begins is lost.
+        while !thread.is_finished() {
+            self.interrupt.interrupt();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = thread.join();
+    }
+}
+
+/// Returns what is wrong with the database, if anything is.
+fn check(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
+    Ok((verdict != "ok").then_some(verdict))
+}

@@ -1,0 +1,224 @@
+//! Commits, and what a commit that fails means.
+//!
+//! | error | what is on disk | what follows |
+//! |---|---|---|
+//! | `SQLITE_BUSY`, `SQLITE_LOCKED` | nothing: the lock is taken before anything is written | the journal is away |
+//! | `SQLITE_FULL` | nothing that counts | the journal is away |
+//! | any other, such as a failed sync | uncertain | the journal has failed |
+//!
+//! `SQLITE_FULL` means that a write to the log was short for want of space (`unixWrite`). The last write of a transaction is the
+//! page of its commit frame, after the header with the checksum of that page (`walWriteOneFrame`), and the sync comes after it.
+//! So a transaction with a short write has no valid commit frame, and neither this process nor the next one ever sees it. No
+//! frame is repeated to fill a sector either (`padToSectorBoundary`): SQLite presumes on Unix that a sector is overwritten whole.
+//!
+//! A failed sync is another matter. The commit frame is written and may be on the disk or not, and a second sync would report
+//! success either way, because the system forgets the pages that it could not write. `SQLITE_IOERR_SHMSIZE` may come after the
+//! sync, so a full disk that shows itself in that way counts as failed, too.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+
+use super::check::BackgroundCheck;
+use super::file::JournalFile;
+use super::thread::Shared;
+use super::writes::{store_running_time, write};
+use crate::model::RunningTime;
+use crate::storage::journal::record::Record;
+use crate::storage::journal::traits::{JournalError, Standing};
+
+/// How long a commit waits for another program to release its lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same for the running time, which can wait.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
+/// How often the running time is stored while nothing else is written. A crash makes this much time not count.
+const HEARTBEAT: Duration = Duration::from_mins(1);
+
+/// One result for each record, in the order of the records.
+type Results = Vec<Result<(), JournalError>>;
+
+/// Writes to an open database. The fields are dropped in this order: the lock of the file lasts the longest.
+#[derive(Debug)]
+pub(super) struct Writer {
+    check: Option<BackgroundCheck>,
+    connection: Connection,
+    file: JournalFile,
+    shared: Arc<Shared>,
+    /// When the file was last examined, and a journal that is away was last tried.
+    examined: Instant,
+    /// When the running time was last stored.
+    stored: Instant,
+}
+
+impl Writer {
+    /// # Errors
+    ///
+    /// [`JournalError::Storage`].
+    pub(super) fn new(
+        connection: Connection,
+        file: JournalFile,
+        shared: Arc<Shared>,
+        check: Option<BackgroundCheck>,
+    ) -> Result<Self, JournalError> {
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| JournalError::Storage(error.to_string()))?;
+        let now = Instant::now();
+        Ok(Self { check, connection, file, shared, examined: now, stored: now })
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Examines the file, and stores the running time if that is due or the journal is away; at most once in `interval`.
+    pub(super) fn tick(&mut self, interval: Duration) {
+        if self.examined.elapsed() < interval {
+            return;
+        }
+        self.examined = Instant::now();
+        if let Some(problem) = self.file.problem() {
+            self.fail(&format!("the journal is not in its place any more: {problem}"));
+        }
+        if let Some(problem) = self.check.as_ref().and_then(BackgroundCheck::problem) {
+            self.fail(&format!("the journal is damaged: {problem}"));
+            self.check = None;
+        }
+        let due = self.stored.elapsed() >= HEARTBEAT;
+        match self.shared.standing() {
+            Standing::Fine if due => self.heartbeat(),
+            Standing::Away => self.heartbeat(),
+            Standing::Fine | Standing::Failed => {}
+        }
+    }
+
+    /// Stores the running time. For a journal that is away this is the attempt to write again.
+    fn heartbeat(&mut self) {
+        let _ = self.connection.busy_timeout(PROBE_TIMEOUT);
+        let written = write_all(&mut self.connection, &[], self.shared.clock.now());
+        let _ = self.connection.busy_timeout(BUSY_TIMEOUT);
+        match written {
+            Ok(_) => {
+                self.stored = Instant::now();
+                if self.shared.change(Standing::Fine) {
+                    tracing::info!("the journal can be written again; buying goes on");
+                }
+            }
+            Err(error) if is_locked(&error) => {}
+            Err(error) => self.not_written(&error),
+        }
+    }
+
+    /// Writes all records in one transaction. A record that the tables do not accept fails alone.
+    pub(super) fn commit(&mut self, records: &[Record]) -> Results {
+        let refused = |error: JournalError| records.iter().map(|_| Err(error.clone())).collect();
+        match self.shared.standing() {
+            Standing::Fine => {}
+            Standing::Away => return refused(JournalError::Away),
+            Standing::Failed => return refused(JournalError::Failed),
+        }
+        let now = self.shared.clock.now();
+        let written = match write_all(&mut self.connection, records, now) {
+            // The transaction was rolled back; it is repeated with a savepoint for each record.
+            Err(error) if concerns_one_record(&error) => write_each(&mut self.connection, records, now),
+            result => result,
+        };
+        match written {
+            Ok(results) => {
+                self.stored = Instant::now();
+                results
+            }
+            Err(error) => {
+                self.not_written(&error);
+                refused(if self.shared.standing() == Standing::Away {
+                    JournalError::Away
+                } else {
+                    JournalError::Failed
+                })
+            }
+        }
+    }
+
+    /// Decides what a transaction that was not committed means for the next ones.
+    fn not_written(&mut self, error: &rusqlite::Error) {
+        if is_locked(error) || error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+            if self.shared.change(Standing::Away) {
+                tracing::error!(
+                    %error,
+                    "the journal cannot be written at present; its records are refused and nothing is bought until it can"
+                );
+            }
+        } else {
+            self.fail(&format!("a commit to the journal failed: {error}"));
+        }
+    }
+
+    fn fail(&mut self, problem: &str) {
+        if self.shared.change(Standing::Failed) {
+            tracing::error!("{problem}; nothing is bought until a restart");
+            // What is in the files is left to the next start.
+            if let Err(error) = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+                tracing::warn!(%error, "the write-ahead log may be folded into a journal that failed");
+            }
+        }
+    }
+
+    /// Stores the running time, and closes the database: folds the write-ahead log into it unless the journal has failed.
+    pub(super) fn close(mut self) {
+        // The check has a connection of its own. The one that is closed last folds the log.
+        self.check = None;
+        if self.shared.standing() != Standing::Failed {
+            self.heartbeat();
+        }
+    }
+}
+
+fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+fn write_all(connection: &mut Connection, records: &[Record], now: RunningTime) -> rusqlite::Result<Results> {
+    let transaction = begin(connection)?;
+    store_running_time(&transaction, now)?;
+    for record in records {
+        write(&transaction, record, now)?;
+    }
+    transaction.commit()?;
+    Ok(records.iter().map(|_| Ok(())).collect())
+}
+
+fn write_each(connection: &mut Connection, records: &[Record], now: RunningTime) -> rusqlite::Result<Results> {
+    let mut transaction = begin(connection)?;
+    store_running_time(&transaction, now)?;
+    let mut results = Vec::with_capacity(records.len());
+    for record in records {
+        let savepoint = transaction.savepoint()?;
+        let result = match write(&savepoint, record, now) {
+            Ok(()) => {
+                savepoint.commit()?;
+                Ok(())
+            }
+            Err(error) if concerns_one_record(&error) => Err(JournalError::Storage(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        results.push(result);
+    }
+    transaction.commit()?;
+    Ok(results)
+}
+
+/// Immediate: the lock of another program is met here, before anything is written, and not at the commit.
+fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
+    connection.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
+/// Whether a record violates a constraint, or is for something that the journal does not know: a record before it was
+/// refused while the journal could not be written.
+fn concerns_one_record(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+        || matches!(error, rusqlite::Error::QueryReturnedNoRows)
+}
