@@ -14,7 +14,7 @@ use crate::model::{
     ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, RunningTime, Timestamp, UpstreamId,
 };
 use file::JournalFile;
-use queries::{job, jobs, pending_webhooks, quota_used_since};
+use queries::{job, jobs, pending_webhooks};
 use rows::parsed;
 use running_clock::{Monotonic, RunningClock, monotonic};
 use thread::{JournalThread, Shared};
@@ -31,6 +31,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod usage;
 mod writer;
 mod writes;
 
@@ -128,7 +129,7 @@ impl Journal for SqliteJournal {
     }
 
     fn quota_used_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<UsedQuota>, JournalError>> {
-        self.thread.read(move |connection| quota_used_since(connection, since))
+        self.thread.read(move |connection| usage::since(connection, since))
     }
 
     fn pending_webhooks(&self, job: Option<JobId>) -> BoxFuture<'static, Result<Vec<PendingWebhook>, JournalError>> {

@@ -63,7 +63,7 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// Returns which of these pictures belong to a job and have not been evicted.
     fn stored_digests(&self, of: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>>;
 
-    /// Returns what jobs created at `since` or later have bought, or may have bought, in no particular order.
+    /// Returns what jobs created on the day of `since` (UTC) or later have bought, or may have bought, in no particular order.
     ///
     /// For the start, before anything is recovered: a purchase that was being committed will be recovered as unknown, so
     /// it is included; an accepted purchase is not, because it is still under way.
