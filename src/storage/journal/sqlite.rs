@@ -13,26 +13,23 @@ use super::traits::{Journal, JournalError, Standing};
 use crate::model::{
     ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, RunningTime, Timestamp, UpstreamId,
 };
-use file::JournalFile;
 use queries::{job, jobs, pending_webhooks};
 use rows::parsed;
-use running_clock::{Monotonic, RunningClock, monotonic};
-use thread::{JournalThread, Shared};
-use writer::Writer;
+use thread::JournalThread;
+use thread::file::JournalFile;
+use thread::running_clock::{Monotonic, RunningClock, monotonic};
+use thread::shared::Shared;
+use thread::writer::Writer;
 
-mod check;
-pub(super) mod file;
 pub(super) mod ledger;
 mod queries;
 mod results;
 mod rows;
-mod running_clock;
 mod schema;
 #[cfg(test)]
 mod tests;
-mod thread;
+pub(super) mod thread;
 mod usage;
-mod writer;
 mod writes;
 
 /// A handle to the journal's thread. Cheap to clone; the thread ends with the last handle.

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::check::BackgroundCheck;
+use super::thread::check::BackgroundCheck;
 use super::usage;
 use crate::model::RunningTime;
 use crate::storage::journal::traits::JournalError;

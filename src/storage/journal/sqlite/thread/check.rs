@@ -14,7 +14,7 @@ use crate::storage::journal::traits::JournalError;
 const AT_ONCE_MAX: u64 = 32 << 20;
 
 /// A check that runs on a thread and a connection of its own. Ends early when it is dropped.
-pub(super) struct BackgroundCheck {
+pub(in crate::storage::journal::sqlite) struct BackgroundCheck {
     interrupt: InterruptHandle,
     /// What was found to be wrong.
     problem: Arc<Mutex<Option<String>>>,
@@ -27,7 +27,10 @@ impl BackgroundCheck {
     /// # Errors
     ///
     /// [`JournalError`] when a small database is damaged, and when the check cannot begin.
-    pub(super) fn begin(path: &Path, connection: &Connection) -> Result<Option<Self>, JournalError> {
+    pub(in crate::storage::journal::sqlite) fn begin(
+        path: &Path,
+        connection: &Connection,
+    ) -> Result<Option<Self>, JournalError> {
         if std::fs::metadata(path).is_ok_and(|file| file.len() <= AT_ONCE_MAX) {
             let problem = check(connection).map_err(|error| JournalError::Storage(error.to_string()))?;
             return match problem {
