@@ -111,7 +111,8 @@ pub(super) fn since(connection: &Connection, since: Timestamp) -> rusqlite::Resu
     let mut statement = connection.prepare(
         "SELECT client, model, created_ms, pictures FROM purchases INDEXED BY purchases_unfinished
          CROSS JOIN jobs ON jobs.id = job_id
-         WHERE state IN ('intent', 'committing', 'accepted') AND state = 'committing' AND created_ms >= ?1",
+         WHERE state IN ('intent', 'committing', 'accepted') AND created_ms >= ?1
+               AND (state = 'committing' OR (state = 'intent' AND lost_answers > 0))",
     )?;
     let rows = statement.query_map([since.millis()], |row| {
         Ok(UsedQuota {
