@@ -13,7 +13,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 /// An eviction over a journal in memory and pictures of 100 bytes.
 struct Sweeper {
     eviction: Eviction,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Sweeper {
@@ -25,11 +25,11 @@ impl Sweeper {
             waiters: WaiterCounts::default(),
             settings: EvictionSettings { cache_ttl: DAY, results_ttl: 2 * DAY, results_bytes_max, interval: DAY },
         };
-        Self { eviction, _directory: directory }
+        Self { eviction, directory }
     }
 
     fn picture(&self, content: &str) -> std::path::PathBuf {
-        self._directory.path().join(Digest::of(content.as_bytes()).to_string())
+        self.directory.path().join(Digest::of(content.as_bytes()).to_string())
     }
 
     /// Stores a result with one picture of this content.

@@ -30,7 +30,7 @@ const GROUP_MAX: usize = 512;
 /// How often the file is examined, and a journal that is away is tried again.
 const TICK: Duration = Duration::from_secs(1);
 
-pub(super) type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
+type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
 type Read = Box<dyn FnOnce(&Connection) + Send>;
 
 enum Command {

@@ -13,11 +13,10 @@ use crate::storage::journal::record::Record;
 ///
 /// When the record violates a constraint or names something the journal does not know, and when the database fails.
 pub(super) fn write(to: &Connection, record: &Record, now: RunningTime) -> rusqlite::Result<()> {
-    match record {
-        Record::Resolved { purchase, .. } | Record::Failed { purchase, .. } => {
-            usage::changing(to, *purchase, || write_rows(to, record, now))
-        }
-        _ => write_rows(to, record, now),
+    if let Record::Resolved { purchase, .. } | Record::Failed { purchase, .. } = record {
+        usage::changing(to, *purchase, || write_rows(to, record, now))
+    } else {
+        write_rows(to, record, now)
     }
 }
 
