@@ -76,26 +76,26 @@ def fill(database, results, jobs, kept):
 class Buyer:
     """A client that buys one picture after the other, and notes how long each took."""
 
-    def __init__(self, rig, number):
+    def __init__(self, rig, number, phase):
         self.times = []
         self.failures = []
         self.running = True
-        self.thread = threading.Thread(target=self.run, args=(rig, number), daemon=True)
+        self.thread = threading.Thread(target=self.run, args=(rig, number, phase), daemon=True)
         self.thread.start()
 
-    def run(self, rig, number):
+    def run(self, rig, number, phase):
         client = Client(rig, number, 100 + number)
         while self.running:
             began = time.monotonic()
-            answer = client.request(f"picture {len(self.times)} of {number}", None)
+            answer = client.request(f"picture {len(self.times)} of {number}, {phase}", None)
             self.times.append((began, time.monotonic() - began))
             if answer.status != 200:
                 self.failures.append((answer.status, answer.code))
 
 
-def buy_for(rig, seconds):
+def buy_for(rig, seconds, phase):
     """Buys with all clients; returns how long the purchases took, in seconds, sorted, and what failed."""
-    buyers = [Buyer(rig, number) for number in range(CLIENTS)]
+    buyers = [Buyer(rig, number, phase) for number in range(CLIENTS)]
     time.sleep(seconds)
     for buyer in buyers:
         buyer.running = False
@@ -139,7 +139,7 @@ def main():
         ready_s = time.monotonic() - began
         print(f"{arguments.jobs} jobs, {arguments.kept} pictures kept, {size} MB: ready after {ready_s:.2f} s")
         missed |= ready_s > READY_AIM_S
-        usual, failures = buy_for(rig, SWEEP_S)
+        usual, failures = buy_for(rig, SWEEP_S, "without a sweep")
         print(f"without a sweep: {figures(usual)}")
         rig.stop()
 
@@ -148,7 +148,7 @@ def main():
         rig.start()
         time.sleep(2)
         before = stored(rig)
-        swept, more = buy_for(rig, SWEEP_S)
+        swept, more = buy_for(rig, SWEEP_S, "during a sweep")
         failures += more
         print(f"during a sweep: {figures(swept)}; {before - stored(rig) + len(swept)} results evicted in {SWEEP_S} s")
         longest = swept[-1] - usual[-1]

@@ -63,10 +63,13 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// Returns which of these pictures belong to a job and have not been evicted.
     fn stored_digests(&self, of: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>>;
 
+    /// Returns whether there is any job.
+    fn has_jobs(&self) -> BoxFuture<'static, Result<bool, JournalError>>;
+
     /// Returns what jobs created on the day of `since` (UTC) or later have bought, or may have bought, in no particular order.
     ///
-    /// For the start, before anything is recovered: a purchase that was being committed will be recovered as unknown, so
-    /// it is included; an accepted purchase is not, because it is still under way.
+    /// For the start, before anything is recovered: a purchase that was being committed, or is submitted again after a
+    /// lost answer, will be recovered as unknown, so it is included; an accepted purchase is not, because it is still under way.
     fn quota_used_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<UsedQuota>, JournalError>>;
 
     /// Returns the undelivered webhooks of ended jobs, oldest first: of one job, or of all jobs for `None`.

@@ -169,6 +169,7 @@ fn job_of(record: &Record) -> Option<JobId> {
         | Record::Resubmitted { purchase }
         | Record::Accepted { purchase, .. }
         | Record::Resolved { purchase, .. }
+        | Record::Restored { purchase, .. }
         | Record::Failed { purchase, .. } => Some(purchase.job),
         Record::Delivered { job, .. } | Record::Evicted { job } | Record::Subscribed { job, .. } => Some(*job),
         Record::Intent { .. } | Record::WebhookTried { .. } | Record::WebhookEnded { .. } => None,

@@ -11,7 +11,8 @@ fn accepted(since: Timestamp) -> StoredState {
 }
 
 fn resolved() -> StoredState {
-    StoredState::Resolved { upstream: UpstreamId::new("up1"), pictures: pictures(1), usage: Some(usage()), at: START }
+    let (upstream, usage) = (UpstreamId::new("up1"), Some(usage()));
+    StoredState::Resolved { upstream, poll_url: None, pictures: pictures(1), usage, at: START }
 }
 
 fn failed() -> StoredState {
@@ -128,6 +129,27 @@ fn an_unknown_outcome_says_when_the_answer_was_lost() {
     let (_, ended, _) = jobs.recover(&of(1), vec![StoredState::Committing { since: START }], None);
     let message = "the gateway stopped between the last byte and the answer".to_owned();
     assert_eq!(ended[0].failure, Failure::OutcomeUnknown { message });
+}
+
+#[test]
+fn a_submit_that_was_to_be_repeated_after_a_lost_answer_has_an_unknown_outcome() {
+    let request = of(1);
+    let record = request.record(JobId::new(START, 1));
+    let purchases = vec![StoredPurchase {
+        id: PurchaseId { job: record.id, slot: 0 },
+        pictures: 1,
+        state: StoredState::Intent,
+        api_kind: ApiKind::Prediction,
+        format: None,
+        account: None,
+        lost_answers: 1,
+        resolution: None,
+        accepted: None,
+        ended: None,
+    }];
+    let stored = StoredJob { purchases, record, delivered: None, evicted: false };
+    let (_, ended) = recover(stored, &rules(), Script::new(rules()).now(), RunningTime::default(), |_, _| account("a"));
+    assert_eq!(failures(&ended), ["0 x1 outcome_unknown"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::budget::Pushback;
 use crate::config::OnUnknown;
 use crate::engine::jobs::event::{AppendOutcome, Event, FetchFailure, Fetched, Now, Step, SubmitResult};
 use crate::engine::jobs::rules::Rules;
-use crate::engine::jobs::{CancelOutcome, EndedAtStart, Jobs, ListOutcome, NewJob, StartTimes, recover};
+use crate::engine::jobs::{CancelOutcome, EndedAtStart, Jobs, ListOutcome, NewJob, StartTimes, recover, refetched};
 use crate::engine::reuse::ReusePolicy;
 use crate::input_urls::InputUrlGuards;
 use crate::model::{
@@ -81,6 +81,8 @@ pub(super) struct Request {
     pub(super) kept: bool,
     pub(super) webhook: bool,
     pub(super) policy: ReusePolicy,
+    /// The number of ends before it looked for stored answers; `None`: it looked at this moment.
+    pub(super) seen: Option<u64>,
 }
 
 impl Default for Request {
@@ -97,6 +99,7 @@ impl Default for Request {
             kept: false,
             webhook: false,
             policy: SHARE,
+            seen: None,
         }
     }
 }
@@ -157,6 +160,7 @@ pub(super) fn rules() -> Rules {
         submit_attempts_max: 3,
         on_unknown: OnUnknown::Hold,
         deadline: DEADLINE,
+        refetch_time: Duration::from_secs(30),
         formats: FormatRules::for_test(),
     }
 }
@@ -288,7 +292,9 @@ impl Script {
                 expected_start: self.instant() + STARTS_WITHIN / 3,
             },
         };
-        match self.jobs.list_or_join(new, request.policy) {
+        let seen = request.seen.unwrap_or_else(|| self.jobs.table.ends());
+        match self.jobs.list_or_join(new, request.policy, seen) {
+            Ok(ListOutcome::LookAgain(_)) => text("look again"),
             Ok(ListOutcome::New(effects)) => {
                 self.listed.push(id);
                 self.job = id;
@@ -390,6 +396,41 @@ impl Script {
         self.listed.push(id);
         self.job = id;
         (self.text(&effects), ended, adopted)
+    }
+}
+
+/// Damaged pictures.
+impl Script {
+    /// A request finds a stored job whose purchases ended in these states, with damaged pictures in these slots.
+    pub(super) fn refetch(&mut self, request: &Request, states: Vec<StoredState>, damaged: &[u8]) -> String {
+        let id = JobId::new(START, 1000);
+        if !self.listed.contains(&id) {
+            self.listed.push(id);
+        }
+        self.job = id;
+        let purchases = (0..).zip(states).zip(&request.purchases).map(|((slot, state), &pictures)| StoredPurchase {
+            id: PurchaseId { job: id, slot },
+            pictures,
+            state,
+            api_kind: request.api_kind,
+            format: None,
+            account: Some(account("b")),
+            lost_answers: 0,
+            resolution: None,
+            accepted: None,
+            ended: None,
+        });
+        let purchases = purchases.collect();
+        let stored = StoredJob { record: request.record(id), purchases, delivered: None, evicted: false };
+        let damaged: Vec<PurchaseId> = damaged.iter().map(|&slot| self.purchase(slot)).collect();
+        let rules = self.jobs.rules.clone();
+        match refetched(stored, &damaged, &rules, self.now()) {
+            Ok(job) => match self.jobs.refetch(job, self.now()) {
+                (record, None) => format!("joined {}", self.number(record.id)),
+                (_, Some(effects)) => self.text(&effects),
+            },
+            Err(failure) => format!("refused {}", failure.name()),
+        }
     }
 }
 

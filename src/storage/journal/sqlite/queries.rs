@@ -79,6 +79,7 @@ fn purchase(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<StoredPu
         },
         "resolved" => StoredState::Resolved {
             upstream: upstream()?,
+            poll_url: row.get(4)?,
             pictures: pictures(connection, id)?,
             usage: row.get::<_, Option<String>>(9)?.map(|_| from_json::<Usage>(row, 9)).transpose()?,
             at: time(7)?,

@@ -122,21 +122,21 @@ fn run(mut writer: Writer, queue: &mpsc::Receiver<Command>) {
             Err(RecvTimeoutError::Disconnected) => return writer.close(),
         };
         writer.tick(TICK);
-        let (mut writes, mut answers) = (Vec::new(), Vec::new());
+        let (mut records, mut answers) = (Vec::new(), Vec::new());
         let mut reads = Vec::new();
         let mut closing = None;
         for command in first.into_iter().chain(queue.try_iter().take(GROUP_MAX)) {
             match command {
                 Command::Write(record, answer) => {
-                    writes.push(*record);
+                    records.push(*record);
                     answers.push(answer);
                 }
                 Command::Read(read) => reads.push(read),
                 Command::Close(answer) => closing = Some(answer),
             }
         }
-        if !writes.is_empty() {
-            for (answer, result) in answers.into_iter().zip(writer.commit(&writes)) {
+        if !records.is_empty() {
+            for (answer, result) in answers.into_iter().zip(writer.commit(&records)) {
                 let _ = answer.send(result);
             }
         }

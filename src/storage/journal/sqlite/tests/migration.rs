@@ -197,6 +197,7 @@ async fn every_row_of_version_four_is_read_back_under_new_names() {
     };
     let resolved = StoredState::Resolved {
         upstream: UpstreamId::new("abc"),
+        poll_url: None,
         pictures: vec![picture],
         usage: Some(Usage { input_tokens: 10, output_tokens: 20, input_image_tokens: None }),
         at: at(500),

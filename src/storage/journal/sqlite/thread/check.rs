@@ -1,7 +1,7 @@
 //! The check of the whole database, which for a large one runs beside the start.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -38,13 +38,13 @@ impl BackgroundCheck {
                 Some(problem) => Err(JournalError::Unreadable(format!("{}: {problem}", path.display()))),
             };
         }
-        Self::start(path.to_owned()).map(Some)
+        Self::start(path).map(Some)
     }
 
-    fn start(path: PathBuf) -> Result<Self, JournalError> {
+    fn start(path: &Path) -> Result<Self, JournalError> {
         let storage = |error: &dyn fmt::Display| JournalError::Storage(error.to_string());
         let connection =
-            Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| storage(&error))?;
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| storage(&error))?;
         let interrupt = connection.get_interrupt_handle();
         let problem = Arc::new(Mutex::new(None));
         let found = Arc::clone(&problem);
