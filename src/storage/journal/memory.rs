@@ -272,7 +272,8 @@ impl Journal for MemoryJournal {
         let journal = self.clone();
         Box::pin(async move {
             let mut jobs = journal.seen();
-            jobs.retain(|job| job.record.created >= since);
+            let day = |at: Timestamp| at.millis().div_euclid(24 * 60 * 60 * 1000);
+            jobs.retain(|job| day(job.record.created) >= day(since));
             journal.answer(jobs.iter().flat_map(used_quota).collect()).await
         })
     }
