@@ -194,13 +194,16 @@ def no_event_is_pending(rig):
     connection = sqlite3.connect(f"file:{rig.directory / 'journal.sqlite'}?mode=ro", uri=True, timeout=5)
     try:
         return connection.execute("SELECT count(*) FROM webhooks WHERE ended_ms IS NULL").fetchone()[0] == 0
+    except sqlite3.OperationalError:
+        return False
     finally:
         connection.close()
 
 
 def digests_of(rig, accepted, operations):
     """Returns the SHA-256 of what the simulator delivers for each purchase that was answered with a picture."""
-    answered = {operation.prompt for operation in operations if any(answer.status == 200 for answer in operation.answers)}
+    answered = {operation.prompt for operation in operations
+                if any(answer.status == 200 for answer in operation.answers + operation.repeats)}
     digests = {}
     for purchase in accepted:
         if purchase["prompt"] in answered and purchase["state"] == "completed":
