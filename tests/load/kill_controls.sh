@@ -103,7 +103,7 @@ for control in "$@"; do
   code=$?
   set -e
   if [ "$code" = 1 ] && grep -q 'MUST BE 0' "$scratch/output"; then
-    echo "$control: caught: $(grep 'MUST BE 0' "$scratch/output" | awk '{printf "%s %s %s; ", $1, $2, $3}' | sed 's/ MUST//g; s/; $//')"
+    echo "$control: caught: $(grep 'MUST BE 0' "$scratch/output" | sed 's/ *MUST BE 0.*//; s/^ *//; s/  */ /g' | paste -sd, | sed 's/,/, /g')"
   else
     echo "$control: NOT CAUGHT (exit code $code)"
     tail -n 30 "$scratch/output"

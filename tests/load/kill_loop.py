@@ -104,8 +104,8 @@ def kill_at_random(arguments):
     chosen = mixes.named(arguments.mix)
     if any(mix.disturbance == "clock" for mix in chosen):
         faketime()
-    print(f"seed {arguments.seed}, {arguments.kills} kills by SIG{arguments.signal.upper()}, mix {arguments.mix}, profile {arguments.profile}, "
-          f"unknown purchases are {'held' if holds_unknown() else 'not held'}, {arguments.binary}", flush=True)
+    print(f"seed {arguments.seed}, {arguments.kills} kills by SIG{arguments.signal.upper()}, mix {arguments.mix}, "
+          f"profile {arguments.profile}, unknown purchases are {'held' if holds_unknown() else 'not held'}, {arguments.binary}", flush=True)
     landings, total, processes = Landings(), Verdict(), 0
     for mix in chosen:
         mix = dataclasses.replace(mix, pictures=arguments.pictures or mix.pictures, cache=arguments.cache or mix.cache)
