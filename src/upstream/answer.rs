@@ -1,6 +1,8 @@
 //! What the answers of all APIs have in common: the result of a submit, the state of a task, ids, outputs and usage. Read
 //! tolerantly, see "Upstream facts" in `src/README.md`; what follows from them is in `submit` and `poll`.
 
+use std::borrow::Cow;
+
 use base64_simd::{STANDARD, STANDARD_NO_PAD};
 use bytes::Bytes;
 use serde_json::Value;
@@ -9,6 +11,7 @@ use super::{Finished, Output, Polled};
 use crate::model::{Failure, UpstreamId, Usage};
 use error_text::{ErrorText, bounded, message_in};
 
+pub(super) mod collector;
 pub(super) mod edge_page;
 pub(super) mod error_text;
 pub(super) mod events;
@@ -34,7 +37,8 @@ pub(super) enum SubmitAnswer {
         prediction: Option<UpstreamPrediction>,
         finished: Finished,
     },
-    /// It names a prediction by something that is no plain path segment, so that it cannot be asked for.
+    /// It names a prediction by something that is no plain path segment, or reports a task and does not name it, so that it
+    /// cannot be asked for.
     UnusableId,
     /// It reports a failed task, without an id.
     Failed(Failure),
@@ -109,11 +113,27 @@ pub(super) fn failure_text(envelope: &Value, data: &Value) -> String {
 /// The names of the field that has the id of a prediction, the documented one first.
 const ID_FIELDS: [&str; 7] = ["id", "result_id", "task_id", "taskId", "prediction_id", "predictionId", "resultId"];
 
-/// Returns the ids in an object: texts and numbers. An empty text, also for a zero, is a field that has none.
+/// Returns whether a task without an id says of itself that it was begun. `is_data`: it is the data of an envelope, in which
+/// a success is one of the task and not of the call.
+pub(super) fn is_begun(task: &Value, is_data: bool) -> bool {
+    let word = status_word(task).unwrap_or_default();
+    let is_working = matches!(
+        word.as_str(),
+        "created" | "pending" | "queued" | "starting" | "processing" | "running" | "in_progress"
+    );
+    is_working || (is_data && state(task) == TaskState::Done)
+}
+
+/// Returns the ids in an object: texts and whole numbers. An empty text, also for a zero and for a number that was rounded, is
+/// a field that has none.
 pub(super) fn ids(object: &Value) -> impl Iterator<Item = String> {
     ID_FIELDS.iter().filter_map(|field| match object.get(*field)? {
         Value::String(text) => Some(text.trim().to_owned()),
-        Value::Number(number) => Some(number.to_string()).filter(|number| number != "0").or(Some(String::new())),
+        Value::Number(number) => {
+            let is_id =
+                number.as_u64().is_some_and(|number| number > 0) || number.as_i64().is_some_and(|number| number < 0);
+            Some(if is_id { number.to_string() } else { String::new() })
+        }
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     })
 }
@@ -193,6 +213,20 @@ fn has_scheme(text: &str) -> bool {
 
 /// Decodes base64 tolerantly: standard or URL-safe, padded or not, with white space.
 pub(super) fn base64(text: &str) -> Option<Bytes> {
+    let text = text.trim_ascii_end().trim_end_matches('=');
+    // Most is written as it is decoded, and megabytes need not be copied.
+    let is_standard = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'));
+    let clean = if is_standard { Cow::Borrowed(text.as_bytes()) } else { Cow::Owned(standard(text)) };
+    let decoded = if clean.len().is_multiple_of(4) {
+        STANDARD.decode_type::<Vec<u8>>(&clean)
+    } else {
+        STANDARD_NO_PAD.decode_type::<Vec<u8>>(&clean)
+    };
+    decoded.ok().filter(|bytes| !bytes.is_empty()).map(Bytes::from)
+}
+
+/// Returns base64 in the standard alphabet, without white space and padding.
+fn standard(text: &str) -> Vec<u8> {
     let mut clean: Vec<u8> = text
         .bytes()
         .filter(|b| !b.is_ascii_whitespace())
@@ -205,12 +239,7 @@ pub(super) fn base64(text: &str) -> Option<Bytes> {
     while clean.last() == Some(&b'=') {
         clean.pop();
     }
-    let decoded = if clean.len().is_multiple_of(4) {
-        STANDARD.decode_type::<Vec<u8>>(&clean)
-    } else {
-        STANDARD_NO_PAD.decode_type::<Vec<u8>>(&clean)
-    };
-    decoded.ok().filter(|bytes| !bytes.is_empty()).map(Bytes::from)
+    clean
 }
 
 /// Reads the tokens used, where both numbers are present.

@@ -11,6 +11,7 @@ use crate::api::error::ApiError;
 use crate::api::request::response_options::Conversion;
 use crate::api::state::ApiState;
 use crate::http::StreamingBody;
+use crate::http::page_headers::restrict_picture;
 use crate::model::Format;
 
 /// The query of a signed address.
@@ -35,9 +36,11 @@ pub(crate) async fn show(
         query.map_err(|_| ApiError::ResultAddressInvalid)?;
     let conversion = format.map(|format| Conversion::new(format, compression));
     state.result_urls.signer().check(job, index, conversion, expires, &signature, state.clock.now())?;
-    let (stored, source) = state.engine.picture(job, index).await.ok_or(ApiError::ResultGone)?;
+    let picture = state.engine.picture(job, index).await;
+    let picture = picture.map_err(|failure| ApiError::Failed { failure, job: Some(job) })?;
+    let (stored, source) = picture.ok_or(ApiError::ResultGone)?;
     let picture = state.converter.prepare(&stored, source, conversion).await;
-    let response = Response::builder()
+    let mut response = Response::builder()
         .header(CONTENT_TYPE, picture.format.media_type())
         .header(CONTENT_LENGTH, picture.source.size())
         .header(CACHE_CONTROL, "private, max-age=3600")
@@ -45,5 +48,6 @@ pub(crate) async fn show(
         .header("cross-origin-resource-policy", "cross-origin")
         .body(Body::new(StreamingBody::default().bare(picture.source)))
         .expect("the parts above make a response");
+    restrict_picture(response.headers_mut());
     Ok(response)
 }

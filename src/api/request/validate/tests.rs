@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::api::request::test_support::{catalogue, png, server};
 use crate::config::{ApiPolicy, ImageCheck};
-use crate::model::picture::{Header, header};
+use crate::model::picture::Structure;
 use crate::model::{Catalogue, Digest, Picture};
 
 mod api_choice;
@@ -11,8 +11,8 @@ mod decompression_bombs;
 
 fn bytes(content: Vec<u8>) -> Input {
     let content = bytes::Bytes::from(content);
-    let Header { format, dimensions, frames } = header(&content).unwrap();
-    let picture = Picture { digest: Digest::of(&content), bytes: content.len() as u64, format, dimensions, frames };
+    let structure = Structure::of(&content).unwrap();
+    let picture = Picture { digest: Digest::of(&content), bytes: content.len() as u64, structure };
     Input::Bytes { picture, source: Arc::new(content) }
 }
 
@@ -285,6 +285,35 @@ fn images_are_checked() {
     assert_eq!(with((0..16).map(|_| picture()).collect()).unwrap().request.inputs.len(), 16);
     let linked = with(vec![link(), link()]).unwrap().request;
     assert_eq!(linked.size.to_string(), "1024x1024", "its size is not known");
+}
+
+#[test]
+fn damaged_images_and_masks_are_refused_by_name_and_place() {
+    let whole = png(30, 20);
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    let with_tail = [&whole[..], b"\n"].concat();
+    let with = |image: &[u8], mask: &[u8], check_images: ImageCheck| {
+        let mut requests = server().requests;
+        requests.image_check = check_images;
+        let mut form = form(&[("model", "gpt-image-1")]);
+        form.images = vec![bytes(whole.clone()), bytes(image.to_vec())];
+        form.mask = Some(bytes(mask.to_vec()));
+        check(form, Task::Edit, &requests, &catalogue())
+    };
+    assert!(with(&with_tail, &with_tail, ImageCheck::Strict).is_ok());
+    assert!(with(&damaged, &damaged, ImageCheck::Off).is_ok());
+    let at = whole.len() - 12;
+    for (image, mask, param) in [(&damaged, &whole, "image[1]"), (&whole, &damaged, "mask")] {
+        let error = with(image, mask, ImageCheck::Strict).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "Invalid image file or mode for '{param}': the checksum of PNG chunk IEND at byte {at} is wrong. \
+                 Nothing was bought; check the file and send it again."
+            )
+        );
+    }
 }
 
 #[test]
