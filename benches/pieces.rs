@@ -2,6 +2,7 @@
 //!
 //! - `form`: a multipart body scanned, hashed, sniffed and spooled (in memory up to `storage.spool_memory_bytes`, in an
 //!   unlinked file beyond), in chunks as a socket delivers them.
+//! - `structure` and `hash`: the check of a picture that is in memory, and its digest.
 //! - `fingerprint`: of a request whose pictures are hashed already.
 //! - `encode`: pictures read back from the spool and encoded as base64, as for the body of a submit.
 //! - `queue`: one purchase that becomes ready, is popped and pushed again, by the number of purchases.
@@ -12,8 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use gptproto_gateway::benching::Forms;
 use gptproto_gateway::benching::polling::{LatencyClass, LatencyModel, LatencyPriors, PollPlanner, PollQueue};
+use gptproto_gateway::benching::{Forms, is_complete};
 use tokio::time::Instant;
 
 const KB: usize = 1000;
@@ -27,9 +28,22 @@ fn main() {
     divan::main();
 }
 
-/// The header of a PNG, and bytes without pattern behind it.
+/// A PNG by its structure, with bytes without pattern in the place of its pixels.
 fn picture(size: usize) -> Vec<u8> {
-    let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x04\0\0\0\x04\0\x08\x02\0\0\0".to_vec();
+    let head = b"\x89PNG\r\n\x1a\n";
+    let header = b"\0\0\x04\0\0\0\x04\0\x08\x02\0\0\0";
+    let pixels = noise(size.saturating_sub(head.len() + header.len() + 36));
+    [&head[..], &chunk(b"IHDR", header), &chunk(b"IDAT", &pixels), &chunk(b"IEND", b"")].concat()
+}
+
+fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len()).expect("a small picture").to_be_bytes();
+    let named = [name, content].concat();
+    [&length[..], &named, &crc32fast::hash(&named).to_be_bytes()].concat()
+}
+
+fn noise(size: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(size + 4);
     let mut state = 1_u64;
     while bytes.len() < size {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -65,6 +79,18 @@ fn read(bencher: Bencher<'_, '_>, pictures: (usize, usize)) {
     let (forms, chunks) = (Forms::default(), form(pictures));
     // Chunks are shared, so that to copy the list copies no picture.
     bencher.counter(counted(pictures)).with_inputs(|| chunks.clone()).bench_values(|chunks| forms.read(chunks));
+}
+
+#[divan::bench(args = [200 * KB, 20 * MB])]
+fn structure(bencher: Bencher<'_, '_>, size: usize) {
+    let picture = Bytes::from(picture(size));
+    bencher.counter(BytesCount::new(size)).bench(|| assert!(is_complete(black_box(&picture))));
+}
+
+#[divan::bench(args = [200 * KB, 20 * MB])]
+fn hash(bencher: Bencher<'_, '_>, size: usize) {
+    let picture = picture(size);
+    bencher.counter(BytesCount::new(size)).bench(|| blake3::hash(black_box(&picture)));
 }
 
 #[divan::bench(args = [(10 * KB, 1), (10 * KB, 16)])]

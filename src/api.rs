@@ -36,7 +36,7 @@ use std::sync::Arc;
 use axum::Router;
 
 use crate::admission::Admission;
-use crate::config::{ApiPolicy, ServerConfig};
+use crate::config::{ApiPolicy, LoggedRequests, ServerConfig};
 use crate::engine::Engine;
 use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
@@ -59,6 +59,7 @@ pub(crate) use request::parse::fuzz;
 
 use error::ApiError;
 use middleware::Middleware;
+use middleware::request_log::RequestLog;
 use response::converter::PictureConverter;
 use response::signature::{ResultUrlBuilder, Signer};
 use response::streaming::ResponseOutcomes;
@@ -81,6 +82,7 @@ pub(crate) struct ApiServices {
     pub(crate) signing_key: [u8; 32],
     /// Marks every response as made by the sandbox.
     pub(crate) sandbox: bool,
+    pub(crate) logged_requests: LoggedRequests,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Metrics,
 }
@@ -106,10 +108,12 @@ pub(crate) fn router(services: ApiServices) -> Router {
         input_urls,
         signing_key,
         sandbox,
+        logged_requests,
         lifecycle,
         metrics,
     } = services;
-    let middleware = Middleware::new(&server, sandbox, &lifecycle, &metrics);
+    let request_log = RequestLog::new(sandbox, logged_requests, &metrics);
+    let middleware = Middleware::new(&server, request_log, &lifecycle);
     let result_urls = ResultUrlBuilder::new(Signer::new(signing_key), &server);
     let outcomes = ResponseOutcomes::new(&metrics);
     let converter = PictureConverter::new(&server.conversions, &metrics);

@@ -9,6 +9,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer};
 use toml::Table;
 use url::Url;
@@ -18,7 +19,6 @@ use crate::model::Catalogue;
 mod clients;
 mod layers;
 mod log;
-mod operator;
 mod secret;
 mod server;
 mod storage;
@@ -28,14 +28,13 @@ mod webhooks;
 pub(crate) use clients::{ClientConfig, ClientLimits, ClientsConfig, digest_of_key};
 use clients::{ClientSection, LimitsSection};
 pub use clients::{NewKey, mint_key};
-pub(crate) use log::{LogConfig, LogFormat};
-pub(crate) use operator::OperatorConfig;
+pub(crate) use log::{LogConfig, LogFormat, LoggedRequests};
 pub use secret::Secret;
 #[cfg(test)]
 pub(crate) use server::ImageCheck;
 pub(crate) use server::{
-    AddressConfig, BodyConfig, ConversionConfig, HeartbeatConfig, InterimResponses, PageOrigin, RequestConfig,
-    ResponseConfig, ServerConfig, UnsupportedParameters,
+    AddressConfig, BodyConfig, ConversionConfig, HeartbeatConfig, InterimResponses, OperatorConfig, PageOrigin,
+    RequestConfig, ResponseConfig, ServerConfig, UnsupportedParameters,
 };
 pub(crate) use storage::{CacheConfig, CacheMode, StorageConfig};
 pub(crate) use upstream::{
@@ -120,10 +119,16 @@ pub enum Error {
 
 impl Error {
     fn invalid(origin: impl Into<String>, problem: impl std::fmt::Display) -> Self {
-        // TOML errors name the key on a second line.
-        let problem = problem.to_string();
-        let problem = problem.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-        Self::Invalid { origin: origin.into(), problem }
+        Self::Invalid { origin: origin.into(), problem: layers::in_plain_words(&problem.to_string()) }
+    }
+
+    /// An error about a value that is in one of `sources`. The parser names the key on a line of its own.
+    fn of_value(sources: &[String], error: &toml::de::Error) -> Self {
+        let text = error.to_string();
+        let key = text.lines().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
+        let problem = layers::in_plain_words(error.message());
+        let problem = key.map_or_else(|| problem.clone(), |key| format!("{key} {problem}"));
+        Self::Invalid { origin: sources.join(" or "), problem }
     }
 }
 
@@ -155,8 +160,10 @@ impl Config {
             layers::overlay(&mut table, layer);
             sources.push("the environment".to_owned());
         }
-        // A value of the wrong type or out of range names its key, and the sources that it may be in.
-        let invalid = |error: toml::de::Error| Error::invalid(sources.join(" or "), error);
+        layers::check_lists(&table)?;
+        layers::check_ranges(&table)?;
+        // Any other invalid value names its key, and the sources that it may be in.
+        let invalid = |error: toml::de::Error| Error::of_value(&sources, &error);
         let sections: Sections = table.try_into().map_err(invalid)?;
         let server = ServerConfig::read(&sections.server).map_err(invalid)?;
         Self::check(server, sections, environment)
@@ -165,6 +172,7 @@ impl Config {
     fn check(server: ServerConfig, sections: Sections, environment: &Environment) -> Result<Self, Error> {
         let Sections { operator, storage, cache, mut upstream, webhooks, models, log, limits, clients, .. } = sections;
         server.check()?;
+        storage.check()?;
         upstream.check(environment)?;
         let publishes =
             upstream.inputs.published_below(&server.addresses, upstream.api, upstream.is_loopback()).is_some();
@@ -174,6 +182,7 @@ impl Config {
         let catalogue = catalogue(models.file.as_deref())?;
         let clients = ClientsConfig::load(limits, clients, environment, &catalogue)?;
         let accounts = upstream::load_accounts(&upstream, environment)?;
+        clients::check_upstream_keys(&clients, &accounts)?;
         Ok(Self { server, operator, storage, cache, upstream, webhooks, log, clients, catalogue, accounts })
     }
 
@@ -237,8 +246,10 @@ fn read(path: &Path, what: &'static str) -> Result<String, Error> {
 /// Names the line of an error instead of drawing it, as an error is one line.
 fn at_line(text: &str, error: &toml::de::Error) -> String {
     match error.span().and_then(|span| text.get(..span.start)) {
-        Some(before) => format!("line {}: {}", before.matches('\n').count() + 1, error.message()),
-        None => error.to_string(),
+        Some(before) => {
+            format!("line {}: {}", before.matches('\n').count() + 1, layers::in_plain_words(error.message()))
+        }
+        None => layers::in_plain_words(error.message()),
     }
 }
 
@@ -269,13 +280,17 @@ fn optional_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Pa
     PathBuf::deserialize(deserializer).map(|path| (!path.as_os_str().is_empty()).then_some(path))
 }
 
+/// Reads an address.
+fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    // The error of `Url` as a value would repeat the text, which may contain a password.
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|error| serde::de::Error::custom(format!("is not an address: {error}")))
+}
+
 /// Reads an address, of which the empty one is `None`.
 fn optional_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(serde::de::Error::custom)
+    if text.is_empty() { Ok(None) } else { url(text.into_deserializer()).map(Some) }
 }
 
 #[cfg(test)]
@@ -325,6 +340,34 @@ mod tests {
             "chatgpt-image-latest",
         ] {
             assert!(catalogue.find(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn figures_of_the_catalogue_have_ranges() {
+        let model = |price: &str, parameters: &str, size: &str| {
+            let text = format!(
+                "default_model = \"m\"\n[[models]]\nid = \"m\"\ncreated = 1\nprice = {{ estimate_usd_per_picture = {price} }}\n\
+                 [models.parameters]\nprompt_chars_max = 9\nimages_max = 1\nimage_bytes_max = 9\nmask_bytes_max = 9\n{parameters}\n\
+                 [models.parameters.size]\nauto = [\"{size}\"]\nvalues = [\"{size}\"]\n"
+            );
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            load(&format!("[models]\nfile = {:?}", file.path()), &[]).map(drop).map_err(|error| error.to_string())
+        };
+        model("0.1", "", "64x64").unwrap();
+        for (price, parameters, size, named) in [
+            ("nan", "", "64x64", "model m: price.estimate_usd_per_picture must be a number from 0 to 1000000, not NaN"),
+            ("-1.0", "", "64x64", "model m: price.estimate_usd_per_picture must be a number from 0"),
+            ("1e308", "", "64x64", "model m: price.estimate_usd_per_picture must be a number from 0"),
+            ("0.1", "n_max = 0", "64x64", "must be a whole number above 0"),
+            ("0.1", "n_max = 256", "64x64", "must be a whole number above 0"),
+            ("0.1", "", "0x64", "0x64"),
+            ("0.1", "", "64x4294967295", "64x4294967295 must have edges from 1 to 1000000"),
+            ("9223372036854775808", "", "64x64", "line 5"),
+        ] {
+            let error = model(price, parameters, size).unwrap_err();
+            assert!(error.contains(named), "{error:?} does not name {named}");
         }
     }
 

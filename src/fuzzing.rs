@@ -2,4 +2,5 @@
 //! hold. Compiled with `cfg(fuzzing)` only.
 
 pub use crate::api::fuzz::{form, json};
+pub use crate::model::picture::fuzz::picture;
 pub use crate::upstream::fuzz::answer;

@@ -3,6 +3,7 @@
 
 pub(crate) mod gateway_headers;
 pub(crate) mod header;
+pub(crate) mod page_headers;
 
 mod streaming_body;
 

@@ -220,8 +220,9 @@ fn simulate(arguments: Simulate) -> ExitCode {
         }
     }
     if let Some(speed) = speed {
-        if !speed.is_finite() || speed <= 0.0 {
-            return fail(&"--speed must be a number above 0", ExitCode::from(EXIT_USAGE));
+        // As in a scenario.
+        if !(0.001..=1e6).contains(&speed) {
+            return fail(&"--speed must be a number from 0.001 to 1000000", ExitCode::from(EXIT_USAGE));
         }
         scenario.speed = speed;
     }

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -68,13 +70,24 @@ impl fmt::Debug for Sources {
 /// Returns the routes of the operator's pages.
 pub(crate) fn router(sources: Sources, hosts: HostRule) -> Router {
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/status.json", get(status))
         .route("/", get(status_page))
         .with_state(sources)
         .layer(middleware::from_fn_with_state(Arc::new(hosts), check_host))
+        .layer(middleware::map_response(restrict))
+}
+
+/// Tells browsers what they may do with a page: show it, and nothing else.
+async fn restrict(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, page::POLICY.clone());
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// Refuses requests to a host that is not ours: a web page can make its own host name resolve to this address.
@@ -98,6 +111,15 @@ pub(crate) fn reachable_address(listen: SocketAddr) -> SocketAddr {
         IpAddr::V4(_) | IpAddr::V6(_) => listen.ip(),
     };
     SocketAddr::new(host, listen.port())
+}
+
+/// A failed storage is the one state that only a restart ends.
+async fn healthy(State(sources): State<Sources>) -> impl IntoResponse {
+    if (sources.snapshot)().engine.storage == "failed" {
+        (StatusCode::SERVICE_UNAVAILABLE, "the storage has failed; restart the gateway\n")
+    } else {
+        (StatusCode::OK, "ok\n")
+    }
 }
 
 async fn ready(State(sources): State<Sources>) -> impl IntoResponse {

@@ -56,6 +56,10 @@ pub(crate) enum ApiError {
     // The head.
     #[error("Invalid Transfer-Encoding header. Only 'chunked' is accepted.")]
     BadTransferEncoding,
+    #[error(
+        "Duplicate header: '{name}'. Your request has more than one, whereas only one is allowed; nothing was bought."
+    )]
+    DuplicateHeader { name: &'static str },
     #[error("Invalid request: {problem}.")]
     BadHost { problem: HostError },
     #[error(
@@ -189,10 +193,11 @@ pub(crate) enum ApiError {
     UnsupportedFileType { param: String, media_type: &'static str },
     #[error("Invalid image file '{param}': the file is empty (0 bytes). Please check your image file.")]
     EmptyImage { param: String },
+    /// By its structure: nothing of it was decoded.
     #[error(
-        "Invalid image file or mode for '{param}': its width and height cannot be read. Please check your image file."
+        "Invalid image file or mode for '{param}': {problem}. Nothing was bought; check the file and send it again."
     )]
-    UndecodableImage { param: String },
+    DamagedImage { param: String, problem: String },
     /// By its header: nothing of it was decoded.
     #[error("Invalid image file '{param}': {got}, and this gateway accepts at most {max} {unit} (server.{key}).")]
     ImageBeyondLimit { param: String, got: String, max: u64, unit: &'static str, key: &'static str },

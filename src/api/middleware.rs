@@ -8,7 +8,6 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::error::ApiError;
 use crate::config::ServerConfig;
 use crate::lifecycle::Lifecycle;
-use crate::telemetry::Metrics;
 
 pub(super) mod auth;
 pub(super) mod min_rate;
@@ -17,6 +16,7 @@ pub(super) mod request_log;
 
 mod cors;
 mod drain;
+mod single_headers;
 mod transfer_encoding;
 
 use cors::OriginPolicy;
@@ -32,11 +32,11 @@ pub(super) struct Middleware {
 }
 
 impl Middleware {
-    pub(super) fn new(server: &ServerConfig, sandbox: bool, lifecycle: &Lifecycle, metrics: &Metrics) -> Self {
+    pub(super) fn new(server: &ServerConfig, request_log: RequestLog, lifecycle: &Lifecycle) -> Self {
         Self {
             origins: OriginPolicy::new(&server.addresses),
             drain: BodyDrain::new(&server.bodies, lifecycle),
-            request_log: RequestLog::new(sandbox, metrics),
+            request_log,
         }
     }
 

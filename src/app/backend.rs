@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -14,11 +15,15 @@ use crate::engine::{self, Engine};
 use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Catalogue, ClientId, Rng, SystemClock};
+use crate::storage::journal::Standing;
 use crate::storage::spool::{Spool, SpoolLimits};
 use crate::storage::{DataDirectory, DiskSpace, Journal, Results, StateFiles, journal};
 use crate::telemetry::Metrics;
 use crate::upstream::{GptProto, Upstream};
 use crate::webhooks::{self, Webhooks};
+
+/// How often the standing of the storage is looked at.
+const STORAGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The modules below the listeners. They run until `lifecycle` has drained.
 #[derive(Debug)]
@@ -38,8 +43,6 @@ pub(super) struct Backend {
 pub(super) struct OpenStorage {
     journal: Arc<dyn Journal>,
     learned: Learned,
-    /// Locked while any module can write into it.
-    _directory: DataDirectory,
 }
 
 impl Backend {
@@ -47,7 +50,7 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// When the directory is in use, or the journal is damaged.
+    /// When the journal is in use by another gateway, or damaged.
     pub(super) async fn start(
         config: &Config,
         sandbox: bool,
@@ -60,11 +63,12 @@ impl Backend {
 
         // 1. Storage.
         let directory = DataDirectory::open(&config.storage.directory)?;
+        // First: it is locked from here on, so nothing below is written beside another gateway.
+        let journal = journal::open(&directory.path().join("journal.sqlite"))?;
         let signing_key = directory.signing_key(rand::random())?;
         if sandbox {
             simulator::write_sample(directory.path())?;
         }
-        let journal = journal::open(&directory.path().join("journal.sqlite"))?;
         let cache = &config.cache;
         let results =
             Results::open(&directory.below("results")?, cache.memory_bytes_max, cache.memory_picture_bytes_max)?;
@@ -90,7 +94,8 @@ impl Backend {
             .published_below(addresses, config.upstream.api, config.upstream.is_loopback())
             .map(|base| InputUrls::new(base.clone(), config.upstream.input_url_ttl));
         let gptproto = GptProto::new(&config.upstream, &config.accounts, Arc::clone(&catalogue), input_urls.clone())
-            .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?;
+            .map_err(|error| anyhow::anyhow!("cannot build the upstream client: {error}"))?
+            .measured_by(metrics);
 
         // 3. Clients: what they may ask for, and how they are notified.
         let admission =
@@ -136,16 +141,29 @@ impl Backend {
         // After the engine: jobs that ended while the gateway was down are in the journal by now.
         lifecycle.spawn_service("webhooks", webhooks.clone().run(announced));
         lifecycle.spawn_service("learned", learned.clone().save_regularly());
-        let storage = OpenStorage { journal, learned, _directory: directory };
+        lifecycle.spawn_service("storage", stop_when_failed(engine.clone(), lifecycle.clone()));
+        let storage = OpenStorage { journal, learned };
         Ok(Self { engine, admission, webhooks, budget, catalogue, input_urls, signing_key, storage })
     }
 }
 
 impl OpenStorage {
-    /// Closes the journal and saves what was learned, after everything else has stopped.
+    /// Saves what was learned and closes the journal, after everything else has stopped.
     pub(super) async fn close(self) {
+        // Before the journal, whose lock keeps the next gateway from reading these files.
+        self.learned.save();
         // The journal is closed before the process ends, so that it is one file which needs no recovery.
         self.journal.close().await;
-        self.learned.save();
     }
+}
+
+/// Stops the gateway when its storage has failed: only the next start reads back what is on the disk.
+async fn stop_when_failed(engine: Engine, lifecycle: Lifecycle) {
+    while engine.storage_standing() != Standing::Failed {
+        tokio::time::sleep(STORAGE_INTERVAL).await;
+    }
+    tracing::error!(
+        "the storage has failed; the gateway finishes what is under way and exits with an error, and its next start resumes the rest"
+    );
+    lifecycle.fail();
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Environment, Error, SANDBOX_KEY, secret};
+use super::{Account, Environment, Error, SANDBOX_KEY, secret};
 use crate::model::{Catalogue, Digest};
 
 mod key;
@@ -27,8 +27,6 @@ const SANDBOX: &str = "sandbox";
 
 /// The weight of a client that names none.
 const WEIGHT_DEFAULT: f64 = 1.0;
-const WEIGHT_MIN: f64 = 0.001;
-const WEIGHT_MAX: f64 = 1000.0;
 
 /// A client.
 #[derive(Clone, Debug)]
@@ -51,10 +49,10 @@ pub(super) struct ClientSection {
     key_digest: Digest,
     weight: Option<f64>,
     models: Option<Vec<String>>,
-    requests_per_minute: Option<i64>,
-    requests_at_once: Option<i64>,
-    predictions_at_once: Option<i64>,
-    pictures_per_day: Option<i64>,
+    requests_per_minute: Option<u32>,
+    requests_at_once: Option<u32>,
+    predictions_at_once: Option<u32>,
+    pictures_per_day: Option<u32>,
     usd_per_day: Option<f64>,
     usd_per_month: Option<f64>,
 }
@@ -65,9 +63,14 @@ impl ClientSection {
     /// # Errors
     ///
     /// [`Error::Invalid`], naming the client, the key and its range.
-    pub(super) fn check(self, defaults: LimitsSection, catalogue: &Catalogue) -> Result<ClientConfig, Error> {
+    pub(super) fn check(
+        self,
+        position: usize,
+        defaults: LimitsSection,
+        catalogue: &Catalogue,
+    ) -> Result<ClientConfig, Error> {
         let Self { name, key_digest, weight, models, .. } = self;
-        check_name(&name, "clients")?;
+        check_name(&name).map_err(|problem| Error::invalid(format!("clients, entry {}", position + 1), problem))?;
         let section = format!("clients.{name}");
         let limits = LimitsSection {
             requests_per_minute: self.requests_per_minute.unwrap_or(defaults.requests_per_minute),
@@ -77,15 +80,9 @@ impl ClientSection {
             usd_per_day: self.usd_per_day.unwrap_or(defaults.usd_per_day),
             usd_per_month: self.usd_per_month.unwrap_or(defaults.usd_per_month),
         };
-        let limits = limits.check(&section)?;
         let weight = weight.unwrap_or(WEIGHT_DEFAULT);
-        // `contains` refuses NaN, too.
-        if !(WEIGHT_MIN..=WEIGHT_MAX).contains(&weight) {
-            let problem = format!("must be a number from {WEIGHT_MIN} to {WEIGHT_MAX}, not {weight}");
-            return Err(Error::invalid(format!("{section}.weight"), problem));
-        }
         let models = models.map(|names| ids(&section, &names, catalogue)).transpose()?;
-        Ok(ClientConfig { name, key_digest, weight, limits, models })
+        Ok(ClientConfig { name, key_digest, weight, limits: limits.limits(), models })
     }
 }
 
@@ -122,8 +119,9 @@ impl ClientsConfig {
         environment: &Environment,
         catalogue: &Catalogue,
     ) -> Result<Self, Error> {
-        let limits = defaults.check("limits")?;
-        let entries = sections.into_iter().map(|client| client.check(defaults, catalogue));
+        let limits = defaults.limits();
+        let entries = sections.into_iter().enumerate();
+        let entries = entries.map(|(position, client)| client.check(position, defaults, catalogue));
         let mut entries = entries.collect::<Result<Vec<_>, _>>()?;
         entries.extend(from_environment(environment, limits)?);
         check(&entries)?;
@@ -166,47 +164,85 @@ fn from_environment(environment: &Environment, limits: ClientLimits) -> Result<V
         return Ok(Vec::new());
     };
     let mut clients = Vec::new();
-    for entry in secret.expose().split([',', '\n']).map(str::trim).filter(|entry| !entry.is_empty()) {
+    let entries = secret.expose().split([',', '\n']).map(str::trim).filter(|entry| !entry.is_empty());
+    for (position, entry) in entries.enumerate() {
         let (name, key) = entry.split_once(':').unwrap_or(("default", entry));
         let (name, key) = (name.trim(), key.trim());
-        if key == SANDBOX_KEY {
-            return Err(Error::invalid(
-                VARIABLE,
-                format!("the key of {name} is the sandbox's, which is public; use another one"),
-            ));
-        }
-        if key.chars().count() < KEY_CHARS_MIN || !key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Error::invalid(
-                VARIABLE,
-                format!(
-                    "the key of {name} must have at least {KEY_CHARS_MIN} printable characters; \
-                     `gptproto-gateway keys new --name {name}` makes one"
-                ),
-            ));
-        }
+        let problem = if name.len() >= KEY_CHARS_MIN && key.len() < KEY_CHARS_MIN {
+            // The name may be a key, so it is not repeated.
+            Err("must have the form name:key".to_owned())
+        } else if let Err(problem) = secret::check_key(key) {
+            Err(format!("the key of {name} {problem}"))
+        } else if key.len() < KEY_CHARS_MIN {
+            Err(format!(
+                "the key of {name} must have at least {KEY_CHARS_MIN} characters; `gptproto-gateway keys new --name {name}` \
+                 makes one"
+            ))
+        } else {
+            check_name(name)
+        };
+        problem.map_err(|problem| Error::invalid(format!("{VARIABLE}, entry {}", position + 1), problem))?;
         clients.push(ClientConfig::with_key(name, key, limits));
     }
     Ok(clients)
 }
 
-/// Fails when a name is not valid or is used twice.
+/// Fails when two clients have the same name or the same key, or one has the key of the sandbox.
 fn check(clients: &[ClientConfig]) -> Result<(), Error> {
-    let mut names = BTreeSet::new();
-    for client in clients {
-        check_name(&client.name, "clients")?;
-        if !names.insert(&client.name) {
-            return Err(Error::invalid("clients", format!("the name {} is used twice", client.name)));
+    let sandbox = digest_of_key(SANDBOX_KEY);
+    for (position, client) in clients.iter().enumerate() {
+        let ClientConfig { name, key_digest, .. } = client;
+        if *key_digest == sandbox {
+            let problem = format!("the key of {name} is the sandbox's, which is public; use another one");
+            return Err(Error::invalid("clients", problem));
+        }
+        for other in &clients[..position] {
+            if other.name == *name {
+                return Err(Error::invalid("clients", format!("the name {name} is used twice")));
+            }
+            if other.key_digest == *key_digest {
+                let problem = format!("{} and {name} have the same key; give each client a key of its own", other.name);
+                return Err(Error::invalid("clients", problem));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Fails when a client's key is the key of an upstream account: every holder of it could go around the gateway.
+///
+/// # Errors
+///
+/// [`Error::Invalid`], naming the client and the account.
+pub(super) fn check_upstream_keys(clients: &ClientsConfig, accounts: &[Account]) -> Result<(), Error> {
+    for account in accounts {
+        let digest = digest_of_key(account.key.expose());
+        if let Some(client) = clients.entries.iter().find(|client| client.key_digest == digest) {
+            let problem = format!(
+                "the key of {name} is the upstream key of the account {}; `gptproto-gateway keys new --name {name}` makes \
+                 another one",
+                account.id,
+                name = client.name
+            );
+            return Err(Error::invalid("clients", problem));
         }
     }
     Ok(())
 }
 
 /// Fails when a name of a client or an account is not valid.
-pub(super) fn check_name(name: &str, origin: &str) -> Result<(), Error> {
+///
+/// # Errors
+///
+/// The end of a sentence. It does not repeat the name, which may be a key in the wrong place.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.@".contains(&b);
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
-        let problem = format!("the name {name:?} must have 1 to 64 letters, digits, or - _ . @");
-        return Err(Error::invalid(origin, problem));
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) || name.starts_with("sk-") {
+        return Err(
+            "has a name that is not valid: 1 to 64 letters, digits, or - _ . @, and no sk- at its start, as keys \
+                    have"
+                .to_owned(),
+        );
     }
     Ok(())
 }

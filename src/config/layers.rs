@@ -4,6 +4,15 @@ use toml::{Table, Value};
 
 use super::{Environment, Error};
 
+mod messages;
+mod ranges;
+mod types;
+
+pub(super) use messages::in_plain_words;
+use ranges::ValueRange;
+pub(super) use ranges::check as check_ranges;
+use types::{ACCOUNTS, CLIENTS};
+
 /// Variables of the gateway that do not have the form `GATEWAY_SECTION__KEY`.
 const OWN_VARIABLES: &[&str] = &[
     "GATEWAY_CONFIG",
@@ -14,10 +23,10 @@ const OWN_VARIABLES: &[&str] = &[
     "GATEWAY_WEBHOOK_SECRET",
     "GATEWAY_WEBHOOK_SECRET_FILE",
 ];
-/// The only section that is a list of tables. It has no default to compare with; its entries refuse unknown keys.
-const CLIENTS: &str = "clients";
-/// The only key that is a list of tables. Its entries refuse unknown keys, too.
-const ACCOUNTS: (&str, &str) = ("upstream", "accounts");
+/// The only section that is a list of tables. It has no default to compare with.
+const CLIENTS_SECTION: &str = "clients";
+/// The only key that is a list of tables.
+const ACCOUNTS_KEY: (&str, &str) = ("upstream", "accounts");
 
 /// Lays one table over another. Tables are merged key by key; any other value is replaced.
 pub(super) fn overlay(below: &mut Table, above: Table) {
@@ -31,14 +40,14 @@ pub(super) fn overlay(below: &mut Table, above: Table) {
     }
 }
 
-/// Refuses keys that the defaults do not have.
+/// Refuses keys that the defaults do not have, and values of another type. Figures are checked by [`check_ranges`].
 ///
 /// # Errors
 ///
-/// A text that names the section or the key in full.
+/// A text that names the section or the key in full, and repeats no value.
 pub(super) fn check_known(above: &Table, defaults: &Table) -> Result<(), String> {
     for (section, value) in above {
-        if section == CLIENTS {
+        if section == CLIENTS_SECTION {
             continue;
         }
         let Some(Value::Table(known)) = defaults.get(section) else {
@@ -47,13 +56,28 @@ pub(super) fn check_known(above: &Table, defaults: &Table) -> Result<(), String>
         let Value::Table(keys) = value else {
             return Err(format!("{section} must be a section: [{section}]"));
         };
-        if let Some(unknown) =
-            keys.keys().find(|&key| !known.contains_key(key) && (section.as_str(), key.as_str()) != ACCOUNTS)
-        {
-            return Err(format!("unknown key {section}.{unknown}"));
+        for (key, value) in keys {
+            match known.get(key) {
+                Some(default) => {
+                    types::check(value, default).map_err(|problem| format!("{section}.{key} {problem}"))?;
+                }
+                None if (section.as_str(), key.as_str()) == ACCOUNTS_KEY => {}
+                None => return Err(format!("unknown key {section}.{key}")),
+            }
         }
     }
     Ok(())
+}
+
+/// Checks `[[clients]]` and `[[upstream.accounts]]`.
+///
+/// # Errors
+///
+/// [`Error::Invalid`], naming the entry and the key.
+pub(super) fn check_lists(sections: &Table) -> Result<(), Error> {
+    let (section, key) = ACCOUNTS_KEY;
+    sections.get(CLIENTS_SECTION).map_or(Ok(()), |list| CLIENTS.check(list))?;
+    sections.get(section).and_then(|section| section.get(key)).map_or(Ok(()), |list| ACCOUNTS.check(list))
 }
 
 /// Turns every `GATEWAY_SECTION__KEY=value` into an entry of a table, of the type that the default has.
@@ -79,7 +103,8 @@ pub(super) fn from_environment(environment: &Environment, defaults: &Table) -> R
         let (section, key) = path.split_once("__").ok_or_else(unknown)?;
         let (section, key) = (section.to_lowercase(), key.to_lowercase());
         let default = defaults.get(&section).and_then(|section| section.get(&key)).ok_or_else(unknown)?;
-        let value = typed(text, default).map_err(|problem| Error::invalid(variable, problem))?;
+        let range = ValueRange::of(&format!("{section}.{key}"));
+        let value = typed(text, default, range).map_err(|problem| Error::invalid(variable, problem))?;
         let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
         section.as_table_mut().expect("only tables are inserted here").insert(key, value);
     }
@@ -91,15 +116,12 @@ fn is_set_by_kubernetes(rest: &str) -> bool {
     rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_HOST") || rest.starts_with("SERVICE_PORT")
 }
 
-fn typed(text: &str, default: &Value) -> Result<Value, String> {
+fn typed(text: &str, default: &Value, range: Option<ValueRange>) -> Result<Value, String> {
+    let problem = || range.map_or_else(|| "must be a number".to_owned(), |range| range.problem(text));
     match default {
-        Value::Integer(_) => {
-            text.trim().parse().map(Value::Integer).map_err(|_| format!("{text:?} must be a whole number"))
-        }
-        Value::Boolean(_) => {
-            text.trim().parse().map(Value::Boolean).map_err(|_| format!("{text:?} must be true or false"))
-        }
-        Value::Float(_) => text.trim().parse().map(Value::Float).map_err(|_| format!("{text:?} must be a number")),
+        Value::Integer(_) => text.trim().parse().map(Value::Integer).map_err(|_| problem()),
+        Value::Float(_) => text.trim().parse().map(Value::Float).map_err(|_| problem()),
+        Value::Boolean(_) => text.trim().parse().map(Value::Boolean).map_err(|_| "must be true or false".to_owned()),
         // Commas separate the items: no host, network or origin contains one.
         Value::Array(_) => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());

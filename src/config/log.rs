@@ -11,6 +11,19 @@ use super::Error;
 pub(crate) struct LogConfig {
     pub(crate) filter: String,
     pub(crate) format: LogFormat,
+    pub(crate) requests: LoggedRequests,
+}
+
+/// Which requests have a line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LoggedRequests {
+    All,
+    /// All but those that a stored result answered.
+    NoHits,
+    /// Those that got an error, and those whose client disconnected.
+    Errors,
+    Off,
 }
 
 /// How events are written.
@@ -35,6 +48,8 @@ mod tests {
 
     #[test]
     fn a_filter_that_cannot_be_parsed_is_refused() {
+        let error = refusal("[log]\nrequests = \"some\"", &[]);
+        assert!(error.contains("log.requests must be one of \"all\", \"no_hits\", \"errors\", \"off\""), "{error}");
         assert!(refusal("[log]\nfilter = \"gptproto=loud\"", &[]).starts_with("log.filter: "));
     }
 }

@@ -3,8 +3,6 @@
 //! The section of the file is flat. Here the keys that are used together have a type of their own, with its checks, in a
 //! file of this folder.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -15,6 +13,7 @@ mod addresses;
 mod bodies;
 mod connections;
 mod http2;
+mod operator;
 mod page_origin;
 mod requests;
 mod responses;
@@ -26,6 +25,7 @@ pub(crate) use addresses::AddressConfig;
 pub(crate) use bodies::BodyConfig;
 use connections::ConnectionConfig;
 use http2::Http2Config;
+pub(crate) use operator::OperatorConfig;
 pub(crate) use page_origin::PageOrigin;
 #[cfg(test)]
 pub(crate) use requests::ImageCheck;
@@ -71,17 +71,14 @@ impl ServerConfig {
         })
     }
 
-    /// Checks values that depend on each other or have a range.
+    /// Checks values that depend on each other.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`], naming the key and the allowed range.
+    /// [`Error::Invalid`], naming the key.
     pub(super) fn check(&self) -> Result<(), Error> {
         self.tls.check()?;
-        self.addresses.check()?;
-        self.connections.check()?;
-        self.http2.check()?;
-        self.bodies.check()
+        self.addresses.check()
     }
 }
 
@@ -100,17 +97,10 @@ fn invalid(key: &str, problem: impl std::fmt::Display) -> Error {
     Error::invalid(format!("server.{key}"), problem)
 }
 
-fn at_least_a_second(key: &str, value: Duration) -> Result<(), Error> {
-    if value < Duration::from_secs(1) { Err(invalid(key, "must be at least 1")) } else { Ok(()) }
-}
-
-fn at_least_one(key: &str, value: usize) -> Result<(), Error> {
-    if value == 0 { Err(invalid(key, "must be at least 1")) } else { Ok(()) }
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::{NonZeroU64, NonZeroUsize};
+    use std::time::Duration;
 
     use super::super::tests::{load, refusal};
     use super::*;
@@ -149,22 +139,6 @@ mod tests {
         ] {
             let error = refusal("", &[(variable, value)]);
             assert!(error.contains(named), "{error:?} does not name {named}");
-        }
-    }
-
-    #[test]
-    fn values_out_of_range_name_the_key_and_the_range() {
-        for (line, expected) in [
-            ("header_timeout_s = 0", "server.header_timeout_s: must be at least 1"),
-            ("body_rate_window_s = 0", "server.body_rate_window_s: must be at least 1"),
-            ("header_bytes_max = 100", "server.header_bytes_max: must be at least 8192"),
-            (
-                "http2_stream_window_bytes = 3000000000",
-                "server.http2_stream_window_bytes: must be from 1 to 2147483647",
-            ),
-            ("headers_max = 0", "server.headers_max: must be at least 1"),
-        ] {
-            assert_eq!(refusal(&format!("[server]\n{line}"), &[]), expected);
         }
     }
 

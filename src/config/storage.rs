@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::seconds;
+use super::{Error, seconds};
 
 /// `[storage]`: journal, results, spool.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,6 +27,14 @@ pub(crate) struct StorageConfig {
 }
 
 impl StorageConfig {
+    /// Fails when the directory has no name: the journal would be in whichever folder the gateway was started in.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.directory.as_os_str().to_string_lossy().trim().is_empty() {
+            return Err(Error::invalid("storage.directory", "is empty; it must name a folder, such as \"./data\""));
+        }
+        Ok(())
+    }
+
     /// The folder of the sandbox, so that simulated pictures never mix with paid ones.
     pub(crate) fn sandbox(&self) -> PathBuf {
         self.directory.join("sandbox")
@@ -58,6 +66,15 @@ mod tests {
 
     #[test]
     fn an_unknown_mode_is_refused() {
-        assert!(refusal("[cache]\nmode = \"perhaps\"", &[]).contains("cache.mode"));
+        assert!(refusal("[cache]\nmode = \"perhaps\"", &[]).contains("cache.mode must be \"on\" or \"off\""));
+    }
+
+    #[test]
+    fn a_directory_without_a_name_is_refused() {
+        for directory in ["", " "] {
+            let error = refusal(&format!("[storage]\ndirectory = {directory:?}"), &[]);
+            assert!(error.starts_with("storage.directory: is empty"), "{error}");
+        }
+        assert!(refusal("", &[("GATEWAY_STORAGE__DIRECTORY", "")]).starts_with("storage.directory: is empty"));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
-use super::{Environment, Error, millis, optional_path, optional_url, seconds};
+use super::{Environment, Error, millis, optional_path, optional_url, seconds, url};
 use accounts::AccountSection;
 
 mod accounts;
@@ -24,6 +24,7 @@ use network::ProxyConfig;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpstreamConfig {
+    #[serde(deserialize_with = "url")]
     pub(crate) base_url: Url,
     #[serde(deserialize_with = "optional_path")]
     api_key_file: Option<PathBuf>,
@@ -79,6 +80,7 @@ pub(crate) struct UpstreamConfig {
     #[serde(rename = "poll_timeout_s", deserialize_with = "seconds")]
     pub(crate) poll_timeout: Duration,
     pub(crate) answer_bytes_max: usize,
+    pub(crate) answer_memory_bytes_max: usize,
     #[serde(rename = "download_idle_timeout_s", deserialize_with = "seconds")]
     pub(crate) download_idle_timeout: Duration,
     #[serde(rename = "download_timeout_s", deserialize_with = "seconds")]
@@ -135,26 +137,17 @@ impl UpstreamConfig {
         }
     }
 
-    /// Checks values that have a range, and reads what the environment says about proxies.
+    /// Checks the address, and reads what the environment says about proxies.
     ///
     /// # Errors
     ///
-    /// [`Error`], naming the key and the allowed range, or the variable.
+    /// [`Error`], naming the key or the variable.
     pub(super) fn check(&mut self, environment: &Environment) -> Result<(), Error> {
         let file = self.proxy_credentials_file.as_deref();
         self.proxy = network::read_proxy(self.proxy_address.as_ref(), file, environment)?;
         self.unused_proxy_variable = network::unused_proxy_variable(environment);
         network::check_base_url(&self.base_url, self.is_loopback())
             .map_err(|problem| Error::invalid("upstream.base_url", problem))?;
-        if !(1..=90).contains(&self.poll_share_percent) {
-            return Err(Error::invalid("upstream.poll_share_percent", "must be from 1 to 90"));
-        }
-        if !(1..=3600).contains(&self.refetch_timeout.as_secs()) {
-            return Err(Error::invalid("upstream.refetch_timeout_s", "must be from 1 to 3600"));
-        }
-        if self.rate_window.is_zero() {
-            return Err(Error::invalid("upstream.rate_window_ms", "must be at least 1"));
-        }
         Ok(())
     }
 }
@@ -167,9 +160,8 @@ mod tests {
     fn mistakes_name_the_key() {
         for (line, named) in [
             ("submits_per_minute = 0", "upstream.submits_per_minute"),
-            ("poll_share_percent = 100", "upstream.poll_share_percent: must be from 1 to 90"),
-            ("refetch_timeout_s = 0", "upstream.refetch_timeout_s: must be from 1 to 3600"),
-            ("rate_window_ms = 0", "upstream.rate_window_ms: must be at least 1"),
+            ("poll_share_percent = 100", "upstream.poll_share_percent: must be a whole number from 1 to 90, not 100"),
+            ("rate_window_ms = 0", "upstream.rate_window_ms: must be a whole number from 1 to 86400000, not 0"),
             ("base_url = \"http://gptproto.com\"", "upstream.base_url: must be https"),
             ("base_url = \"ftp://gptproto.com\"", "upstream.base_url: has the scheme ftp"),
             ("base_url = \"https://me@gptproto.com\"", "upstream.base_url: must not contain"),

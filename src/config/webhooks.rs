@@ -123,7 +123,9 @@ fn allowed(origins: Vec<Origin>, secret: Option<SigningSecret>) -> Result<Option
 
 /// Parses an origin such as `https://hooks.example.com` or `https://x.test:8443`.
 fn origin(text: &str) -> Result<Origin, Error> {
-    let problem = |problem: &str| Error::invalid("webhooks.allowed_origins", format!("{text:?} {problem}"));
+    // A text with an @ may contain a password.
+    let shown = if text.contains('@') { "an entry".to_owned() } else { format!("{text:?}") };
+    let problem = |problem: &str| Error::invalid("webhooks.allowed_origins", format!("{shown} {problem}"));
     let url: Url = text.parse().map_err(|error| problem(&format!("is not an address: {error}")))?;
     let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
     let anonymous = url.username().is_empty() && url.password().is_none();

@@ -2,17 +2,23 @@
 //!
 //! The type of a picture comes from its bytes, never from a declared type or a file name. Nothing here decodes pixels.
 
-mod check;
+mod damage;
 mod format;
-mod frames;
-mod header;
+mod jpeg;
 mod limits;
+mod png;
 mod source;
-
-pub(crate) use check::{InvalidPicture, check_complete};
-pub(crate) use format::Format;
+mod structure;
 #[cfg(test)]
-pub(crate) use header::HEAD_BYTES;
-pub(crate) use header::{Header, Picture, header};
-pub(crate) use limits::{PictureLimits, PictureProblem};
+pub(crate) mod test_support;
+mod webp;
+mod window;
+
+pub(crate) use format::Format;
+pub(crate) use limits::{InvalidPicture, PictureLimits, PictureProblem, check_complete};
 pub(crate) use source::{ByteSource, fill, read_full};
+#[cfg(fuzzing)]
+pub(crate) use structure::fuzz;
+pub(crate) use structure::{Picture, Structure};
+#[cfg(test)]
+pub(crate) use window::WINDOW_BYTES;

@@ -3,19 +3,34 @@
 //! escaped.
 
 use std::fmt::Write;
+use std::sync::LazyLock;
+
+use axum::http::HeaderValue;
+use base64_simd::STANDARD;
 
 use super::Snapshot;
 use crate::engine;
 
 const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=3>\
-<title>gptproto-gateway</title><style>body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:46rem;\
+<title>gptproto-gateway</title>";
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:46rem;\
 padding:0 1rem;color:#222;background:#fff}h1{font-size:1.3rem}h2{font-size:1rem;margin:1.5rem 0 .3rem}\
 table{border-collapse:collapse;width:100%}td{padding:.2rem .5rem;border-bottom:1px solid #ddd}\
 td+td{text-align:right;font-variant-numeric:tabular-nums}.bad{color:#b00}\
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td{border-color:#333}.bad{color:#f77}}</style>";
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td{border-color:#333}.bad{color:#f77}}";
+
+/// The content security policy of every page: the style above, and nothing else.
+pub(super) static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let digest = STANDARD.encode_to_string(ring::digest::digest(&ring::digest::SHA256, STYLE.as_bytes()));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    HeaderValue::from_str(&policy).expect("base64 makes a header value")
+});
 
 pub(super) fn render(snapshot: &Snapshot) -> String {
-    let mut page = String::from(HEAD);
+    let mut page = format!("{HEAD}<style>{STYLE}</style>");
     let engine = &snapshot.engine;
     let upstream = &snapshot.upstream;
     let sandbox = if snapshot.sandbox { " · sandbox" } else { "" };

@@ -272,6 +272,13 @@ impl HttpServer {
 }
 
 impl ConnectionLimits {
+    /// Returns the settings of the HTTP library.
+    ///
+    /// - `half_close` of HTTP/1.1 stays off: a client that ends its direction after the request looks like one that has
+    ///   disconnected, and its request is dropped. With `half_close` no disconnect would be seen before the response is
+    ///   written, so waiters of abandoned jobs would be counted as present, and a finished picture as delivered.
+    /// - The library has no setting against floods of SETTINGS, PING or PRIORITY frames. It holds one answer to each kind
+    ///   at a time and reads no further until that is written, so such a flood costs processor time and no memory.
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let Self { http1, http2, .. } = self;
         let mut builder = auto::Builder::new(TokioExecutor::new());

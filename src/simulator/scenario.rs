@@ -17,6 +17,7 @@ mod limits;
 mod outcomes;
 mod pictures;
 mod profiles;
+mod ranges;
 mod requests;
 
 pub(crate) use self::answers::*;
@@ -45,6 +46,16 @@ pub enum Error {
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     /// A number is out of range.
+    #[error("`{key}` must be from {min} to {max}")]
+    Number {
+        /// The key, with its section: `life.low_ms`.
+        key: String,
+        /// The smallest valid value.
+        min: f64,
+        /// The largest valid value.
+        max: f64,
+    },
+    /// A value is invalid for another reason.
     #[error("`{key}` must be {rule}")]
     Value {
         /// The key, with its section: `life.low_ms`.
@@ -162,35 +173,11 @@ impl Scenario {
         for changes in self.models.by_name.values() {
             with_differences(&self, changes)?;
         }
-        if !(self.speed.is_finite() && self.speed > 0.0) {
-            return Err(Error::Value { key: "speed", rule: "a positive number" });
+        // JSON has no NaN and no infinity, so this number is checked before it becomes JSON.
+        if !self.speed.is_finite() {
+            return Err(Error::Value { key: "speed", rule: "a number" });
         }
-        for (key, share) in [
-            ("life.outcome_share", self.life.outcome_share),
-            ("faults.submit_share", self.faults.submit_share),
-            ("faults.poll_share", self.faults.poll_share),
-            ("faults.download_share", self.faults.download_share),
-        ] {
-            if !(0.0..=1.0).contains(&share) {
-                return Err(Error::Value { key, rule: "between 0 and 1" });
-            }
-        }
-        if self.files.cut_at_percent > 100 {
-            return Err(Error::Value { key: "files.cut_at_percent", rule: "at most 100" });
-        }
-        for (key, status) in [
-            ("models.no_channel_status", self.models.no_channel_status),
-            ("balance.empty_status", self.balance.empty_status),
-            ("result.unknown_id_status", self.result.unknown_id_status),
-            ("files.expired_status", self.files.expired_status),
-            ("extras.models_status", self.extras.models_status),
-            ("extras.cli_status", self.extras.cli_status),
-            ("extras.user_me_status", self.extras.user_me_status),
-        ] {
-            if !(200..=599).contains(&status) {
-                return Err(Error::Value { key, rule: "an HTTP status from 200 to 599" });
-            }
-        }
+        ranges::check(&serde_json::to_value(&self)?)?;
         for (key, [from, to]) in [
             ("life.low_ms", self.life.low_ms),
             ("life.medium_ms", self.life.medium_ms),

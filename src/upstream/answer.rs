@@ -1,6 +1,8 @@
 //! What the answers of all APIs have in common: the result of a submit, the state of a task, ids, outputs and usage. Read
 //! tolerantly, see "Upstream facts" in `src/README.md`; what follows from them is in `submit` and `poll`.
 
+use std::borrow::Cow;
+
 use base64_simd::{STANDARD, STANDARD_NO_PAD};
 use bytes::Bytes;
 use serde_json::Value;
@@ -9,6 +11,7 @@ use super::{Finished, Output, Polled};
 use crate::model::{Failure, UpstreamId, Usage};
 use error_text::{ErrorText, bounded, message_in};
 
+pub(super) mod collector;
 pub(super) mod edge_page;
 pub(super) mod error_text;
 pub(super) mod events;
@@ -193,6 +196,20 @@ fn has_scheme(text: &str) -> bool {
 
 /// Decodes base64 tolerantly: standard or URL-safe, padded or not, with white space.
 pub(super) fn base64(text: &str) -> Option<Bytes> {
+    let text = text.trim_ascii_end().trim_end_matches('=');
+    // Most is written as it is decoded, and megabytes need not be copied.
+    let is_standard = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'));
+    let clean = if is_standard { Cow::Borrowed(text.as_bytes()) } else { Cow::Owned(standard(text)) };
+    let decoded = if clean.len().is_multiple_of(4) {
+        STANDARD.decode_type::<Vec<u8>>(&clean)
+    } else {
+        STANDARD_NO_PAD.decode_type::<Vec<u8>>(&clean)
+    };
+    decoded.ok().filter(|bytes| !bytes.is_empty()).map(Bytes::from)
+}
+
+/// Returns base64 in the standard alphabet, without white space and padding.
+fn standard(text: &str) -> Vec<u8> {
     let mut clean: Vec<u8> = text
         .bytes()
         .filter(|b| !b.is_ascii_whitespace())
@@ -205,12 +222,7 @@ pub(super) fn base64(text: &str) -> Option<Bytes> {
     while clean.last() == Some(&b'=') {
         clean.pop();
     }
-    let decoded = if clean.len().is_multiple_of(4) {
-        STANDARD.decode_type::<Vec<u8>>(&clean)
-    } else {
-        STANDARD_NO_PAD.decode_type::<Vec<u8>>(&clean)
-    };
-    decoded.ok().filter(|bytes| !bytes.is_empty()).map(Bytes::from)
+    clean
 }
 
 /// Reads the tokens used, where both numbers are present.

@@ -11,7 +11,6 @@ use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
-use super::answer::events::EventCollector;
 use super::answer::submit::{Accepted, AnswerBody, AnswerHead, Sent, meaning, unknown_if};
 use super::answer::{PollAnswer, SubmitAnswer, poll};
 use super::client::{Clients, describe};
@@ -20,9 +19,14 @@ use super::{Commit, FetchError, Output, PollError, Polled, SubmitError};
 use crate::config::{Account, UpstreamConfig};
 use crate::http::StreamingBody;
 use crate::model::{AccountId, Failure, Timestamp};
+use crate::telemetry::Metrics;
+use body::{BodyLimits, ReceivedBody};
 use last_byte::{GatedBody, LastByteGate};
+use memory::AnswerMemory;
 
+mod body;
 mod last_byte;
+mod memory;
 mod observer;
 mod query;
 
@@ -38,7 +42,8 @@ pub(super) struct Exchange {
     base: Url,
     download_timeout: Duration,
     upload_timeout: Duration,
-    answer_bytes_max: usize,
+    answer_limits: BodyLimits,
+    memory: AnswerMemory,
     pub(super) observer: Observer,
 }
 
@@ -83,9 +88,15 @@ impl Exchange {
             base,
             download_timeout: config.download_timeout,
             upload_timeout: config.upload_timeout,
-            answer_bytes_max: config.answer_bytes_max,
+            answer_limits: BodyLimits { bytes_max: config.answer_bytes_max, timeout: config.poll_timeout },
+            memory: AnswerMemory::new(config.answer_memory_bytes_max),
             observer: Observer::default(),
         })
+    }
+
+    /// Registers the memory of answers.
+    pub(super) fn register(&self, metrics: &Metrics) {
+        self.memory.register(metrics);
     }
 
     /// Sends a submit, and reads its answer on a blocking thread: the answer may contain many megabytes of pictures.
@@ -115,10 +126,12 @@ impl Exchange {
         seen.answered(&response);
         let head = AnswerHead::of(response.status(), response.headers());
         let SubmitReader { read, format, fields } = reader;
-        let (body, broken) = match streamed.filter(|_| head.status.is_success()) {
-            Some(pictures) => streamed_body(response, pictures, timeout, answer_bytes_max).await,
-            None => whole_body(response, timeout, answer_bytes_max).await,
+        let limits = BodyLimits { bytes_max: answer_bytes_max, timeout };
+        let received = match streamed.filter(|_| head.status.is_success()) {
+            Some(pictures) => self.memory.receive_stream(response, pictures, limits).await,
+            None => self.memory.receive(response, limits).await,
         };
+        let ReceivedBody { body, share, broken } = received;
         seen.read(&body);
         let read = move || {
             let edge = head.edge_page(&body);
@@ -130,7 +143,11 @@ impl Exchange {
         let read = tokio::task::spawn_blocking(read).await;
         let body = read.unwrap_or_else(|_| AnswerBody::Broken("the answer could not be read".to_owned()));
         let sent = Sent { released: released.get(), format, fields: &fields };
-        meaning(head, body, sent)
+        let mut accepted = meaning(head, body, sent);
+        if let Ok(Accepted::Finished { finished, .. }) = &mut accepted {
+            share.hold(finished);
+        }
+        accepted
     }
 
     /// Runs the exchange with the commit before its last byte: upload, journal, last byte, answer.
@@ -189,16 +206,21 @@ impl Exchange {
         let response = self.clients.of(account).get(url).await.map_err(|error| trouble(describe(&error)))?;
         seen.answered(&response);
         let head = AnswerHead::of(response.status(), response.headers());
-        let answer = match bounded_body(response, self.answer_bytes_max).await {
-            Ok(body) => {
+        let ReceivedBody { body, share, broken } = self.memory.receive(response, self.answer_limits).await;
+        let answer = match broken {
+            None => {
                 seen.read(&body);
                 read(&body)
             }
             // The pause that a 429 asks for counts also without its text.
-            Err(_) if head.status == StatusCode::TOO_MANY_REQUESTS => PollAnswer::Unusable,
-            Err(problem) => return Err(trouble(problem)),
+            Some(_) if head.status == StatusCode::TOO_MANY_REQUESTS => PollAnswer::Unusable,
+            Some(problem) => return Err(trouble(problem)),
         };
-        poll::meaning(head.status, head.retry_after, answer)
+        let mut polled = poll::meaning(head.status, head.retry_after, answer);
+        if let Ok(Polled::Finished(finished)) = &mut polled {
+            share.hold(finished);
+        }
+        polled
     }
 
     /// Opens one output, without a key. Only an output of the service itself that is refused without one is requested
@@ -289,53 +311,11 @@ fn wants_key(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
-/// Receives an answer. Returns nothing of one that breaks off, and why.
-async fn whole_body(response: Response, timeout: Duration, bytes_max: usize) -> (BytesMut, Option<String>) {
-    match tokio::time::timeout(timeout, bounded_body(response, bytes_max)).await {
-        Ok(Ok(body)) => (body, None),
-        Ok(Err(problem)) => (BytesMut::new(), Some(problem)),
-        Err(_) => (BytesMut::new(), Some("the answer stopped arriving".to_owned())),
-    }
-}
-
-/// Receives a streamed answer until all pictures are complete. Returns what has arrived, and why the rest has not.
-async fn streamed_body(
-    mut response: Response,
-    pictures: u8,
-    timeout: Duration,
-    bytes_max: usize,
-) -> (BytesMut, Option<String>) {
-    let mut events = EventCollector::new(bytes_max);
-    let collect = async {
-        while events.completed() < usize::from(pictures) {
-            match response.chunk().await.map_err(|error| describe(&error))? {
-                Some(chunk) => events.push(&chunk)?,
-                None => break,
-            }
-        }
-        Ok(())
-    };
-    let collected = tokio::time::timeout(timeout, collect).await;
-    let collected = collected.unwrap_or_else(|_| Err("the answer stopped arriving".to_owned()));
-    (events.into_body(), collected.err())
-}
-
 /// Returns the answer's `Date`.
 fn date(headers: &HeaderMap) -> Option<Timestamp> {
     let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     let since_epoch = date.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(Timestamp::from_millis(0).plus(since_epoch))
-}
-
-async fn bounded_body(mut response: Response, bytes_max: usize) -> Result<BytesMut, String> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| describe(&error))? {
-        if body.len() + chunk.len() > bytes_max {
-            return Err(format!("the answer is larger than {bytes_max} bytes"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
 
 #[cfg(test)]

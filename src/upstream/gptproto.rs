@@ -19,6 +19,7 @@ use crate::budget::{Poll, Reservation, Submit};
 use crate::config::{Account, UpstreamConfig};
 use crate::input_urls::{InputUrlGuards, InputUrls};
 use crate::model::{AccountId, ApiKind, Catalogue, Failure, PictureRequest};
+use crate::telemetry::Metrics;
 
 /// GPTProto at one origin, through any of its APIs.
 #[derive(Clone)]
@@ -64,6 +65,12 @@ impl GptProto {
     /// Reports every exchange to `observer`.
     pub(crate) fn observed_by(mut self, observer: Arc<dyn ExchangeObserver>) -> Self {
         self.exchange.observer = Observer::new(observer);
+        self
+    }
+
+    /// Registers the metrics of the exchanges.
+    pub(crate) fn measured_by(self, metrics: &Metrics) -> Self {
+        self.exchange.register(metrics);
         self
     }
 
@@ -276,7 +283,7 @@ pub(super) mod tests {
     pub(crate) fn input(bytes: &'static [u8]) -> Input {
         match Input::for_test(bytes) {
             Input::Bytes { mut picture, source } => {
-                picture.format = Some(Format::Png);
+                picture.structure.format = Some(Format::Png);
                 Input::Bytes { picture, source }
             }
             link @ Input::Link(_) => link,

@@ -56,5 +56,5 @@ impl InputReference {
 
 /// Returns the media type of a picture: by its bytes, never by what its client declared.
 pub(super) fn media_type(picture: &Picture) -> &'static str {
-    picture.format.map_or("application/octet-stream", |format| format.media_type())
+    picture.structure.format.map_or("application/octet-stream", |format| format.media_type())
 }

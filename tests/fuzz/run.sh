@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs a coverage-guided fuzzer on each parser of bytes from outside: forms, JSON bodies, and answers of the upstream.
+# Runs a coverage-guided fuzzer on each parser of bytes from outside: forms, JSON bodies, answers of the
+# upstream, and pictures.
 #
 #     tests/fuzz/run.sh              # a minute for each target
 #     tests/fuzz/run.sh 3600 json    # an hour for one
@@ -13,7 +14,7 @@ set -euo pipefail
 seconds=${1:-60}
 [ $# = 0 ] || shift
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(form json answer)
+[ ${#targets[@]} -gt 0 ] || targets=(form json answer picture)
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)

@@ -3,6 +3,7 @@
 
 use reqwest::Method;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::harness::{ALICE, Answer, Edit, Gateway, Raw, Upstream};
 
@@ -206,5 +207,37 @@ async fn every_response_forbids_content_sniffing() {
     for answer in others.iter().chain([&made, &shown]) {
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
         assert_eq!(answer.header("strict-transport-security"), "");
+    }
+    for answer in others.iter().chain([&made]) {
+        assert_eq!(answer.header("cache-control"), "no-store", "an answer belongs to the holder of a key");
+    }
+    assert_eq!(shown.header("cache-control"), "private, max-age=3600");
+    assert_eq!(shown.header("referrer-policy"), "no-referrer");
+    assert!(shown.header("content-security-policy").starts_with("default-src 'none'; "), "a picture runs nothing");
+}
+
+/// The digest in the policy must be that of the style in the page, or browsers show the page without it.
+#[tokio::test]
+async fn the_pages_of_the_operator_allow_their_own_style_and_nothing_else() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    for path in ["/", "/status.json", "/metrics", "/healthz", "/readyz", "/nothing"] {
+        let answer =
+            Answer::to(gateway.client("").request(Method::GET, &format!("{}{path}", gateway.operator()))).await;
+        let policy = answer.header("content-security-policy").to_owned();
+        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{path}: {policy}");
+        for rule in ["base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"] {
+            assert!(policy.contains(rule), "{path}: {policy}");
+        }
+        let headers = ["x-content-type-options", "referrer-policy", "cache-control"].map(|name| answer.header(name));
+        assert_eq!(headers, ["nosniff", "no-referrer", "no-store"], "{path}");
+        if path == "/" {
+            let page = answer.text();
+            let (_, style) = page.split_once("<style>").unwrap();
+            let (style, rest) = style.split_once("</style>").unwrap();
+            assert!(!rest.contains("style") && !page.contains("<script"), "{page}");
+            let digest = base64_simd::STANDARD.encode_to_string(Sha256::digest(style.as_bytes()));
+            assert!(policy.contains(&format!("'sha256-{digest}'")), "{policy}");
+        }
     }
 }

@@ -19,8 +19,8 @@ mod upstream;
 
 pub(crate) use client::{Answer, Client, Edit};
 pub(crate) use gateway::Gateway;
-pub(crate) use pictures::{data_url, digest, mask, picture, size_of};
-pub(crate) use program::{Program, Run};
+pub(crate) use pictures::{data_url, digest, mask, picture, plain_picture, size_of};
+pub(crate) use program::{Program, Run, Serving};
 pub(crate) use raw::Raw;
 pub(crate) use receiver::{Receiver, WEBHOOK_SECRET};
 pub(crate) use relay::Relay;
@@ -58,7 +58,7 @@ pub(crate) fn in_background<T: Send + 'static>(work: impl Future<Output = T> + S
 }
 
 /// A client that follows no redirect and uses no proxy.
-fn http() -> reqwest::Client {
+pub(crate) fn http() -> reqwest::Client {
     // Fails when another test has installed it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()

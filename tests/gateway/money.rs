@@ -138,7 +138,7 @@ async fn an_idempotency_key_with_an_unknown_outcome_stays_unknown() {
 #[tokio::test]
 async fn without_free_disk_space_nothing_is_bought_and_the_gateway_is_not_ready() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::with(&upstream, &[("storage.free_bytes_min", "9000000000000000000")]).await;
+    let gateway = Gateway::with(&upstream, &[("storage.free_bytes_min", "1000000000000000")]).await;
     let refused = gateway.alice().edit(&Edit::new("no room")).await;
     refused.is_refused(503, "disk_full");
     assert_eq!(refused.header("x-should-retry"), "true");

@@ -15,6 +15,24 @@ fn is_usage_error(run: &Run, named: &str) {
 }
 
 #[tokio::test]
+async fn the_lines_of_requests_can_be_left_out() {
+    let upstream = Upstream::start().await;
+    for (value, lines) in [("all", 3), ("no_hits", 2), ("errors", 1), ("off", 0)] {
+        let serving = Program::on(&upstream).variable("GATEWAY_LOG__REQUESTS", value).serve(&[]).await;
+        let alice = serving.alice();
+        let edit = Edit::new(value);
+        alice.edit(&edit).await.picture();
+        assert_eq!(alice.edit(&edit).await.cache(), "hit");
+        alice.get("/nothing").await.is_refused(404, "unknown_url");
+        // The log is complete when the program has ended.
+        let log = serving.stderr();
+        assert_eq!(serving.terminate().await, Some(0));
+        let log = std::fs::read_to_string(log).unwrap();
+        assert_eq!(log.matches("\"message\":\"request\"").count(), lines, "{value}: {log}");
+    }
+}
+
+#[tokio::test]
 async fn a_configuration_error_is_one_line_before_a_port_is_bound() {
     // The port is in use, so binding it first would fail with 1.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -14,6 +14,38 @@ async fn under(scenario: serde_json::Value, prompt: &str) -> (Upstream, Answer) 
 }
 
 #[tokio::test]
+async fn a_header_of_one_value_that_is_repeated_is_refused_by_name() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let key = format!("Bearer {ALICE}");
+    for (name, values) in [
+        ("Idempotency-Key", ["order-1", "order-2"]),
+        ("Idempotency-Key", ["order-1", "order-1"]),
+        ("Authorization", [&key, "Bearer sk-other"]),
+        ("Api-Key", [ALICE, "sk-other"]),
+        ("X-Stainless-Retry-Count", ["0", "1"]),
+        ("X-Stainless-Read-Timeout", ["600", "1"]),
+        ("X-Stainless-Timeout", ["600", "1"]),
+        ("Content-Encoding", ["identity", "gzip"]),
+    ] {
+        let mut edit = Edit::new("repeated");
+        // The client sends its key by itself, so one more is the second.
+        let more = if name == "Authorization" { &values[1..] } else { &values[..] };
+        for value in more {
+            edit = edit.header(name, value);
+        }
+        let answer = gateway.alice().edit(&edit).await;
+        answer.is_refused(400, "duplicate_header");
+        assert_eq!(answer.json()["error"]["param"], name);
+        assert!(answer.message().contains(&format!("'{name}'")), "{}", answer.message());
+    }
+    assert_eq!(upstream.submits().await, 0);
+    // Lists may be repeated.
+    let edit = Edit::new("lists").header("cache-control", "no-cache").header("cache-control", "no-store");
+    gateway.alice().edit(&edit).await.picture();
+}
+
+#[tokio::test]
 async fn content_refused_at_submit_is_a_moderation_error() {
     for form in ["submit400", "submit503"] {
         let (upstream, answer) = under(json!({"policy": {"answer": form}}), "a forbidden-picture").await;

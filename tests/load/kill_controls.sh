@@ -5,6 +5,10 @@
 # forget-unknown   the restart treats an unknown outcome as abandoned, and its repeat buys again
 # forget-formats   what is learned of request formats is not stored: each process is refused the same format again. Found with
 #                  an upstream that refuses one (--profile no-inline).
+# forget-keys      an idempotency key is not looked up in the journal: after a restart it buys again (--mix keys)
+# wall-clock       the age of results and keys follows the wall clock: where that jumps ahead, what was paid for is deleted and keys
+#                  buy again (--mix clock; needs libfaketime)
+# forget-webhooks  a start does not read the events that are pending: what ended before a crash is not reported (--mix webhooks)
 #
 # The working tree is not touched: the copy is in a temporary folder, its build in target/controls. There is no control for
 # synchronous=OFF, because written data survives a killed process, synced or not.
@@ -51,6 +55,14 @@ sabotage() {
       replace src/engine 'end(Failure::OutcomeUnknown { message })' 'end({ drop(message); Failure::Abandoned })' ;;
     forget-formats)
       replace src/app 'self.0.write(FORMAT_STATE, formats)' '{ let _ = (&self.0, FORMAT_STATE, formats); Ok(()) }' ;;
+    forget-keys)
+      replace src/engine 'stored.map_err(|_| Failure::JournalUnavailable)?.filter(|stored| !stored.evicted)' \
+        'stored.map_err(|_| Failure::JournalUnavailable)?.filter(|_| false)' ;;
+    wall-clock)
+      replace src/storage/journal/sqlite/running_clock.rs 'Arc::new(move || began.elapsed())' \
+        '{ let _ = began; Arc::new(|| std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()) }' ;;
+    forget-webhooks)
+      replace src/webhooks.rs 'let mut ask_for = Some(None);' 'let mut ask_for: Option<Option<JobId>> = None;' ;;
     *) echo "there is no control $1" >&2; exit 2 ;;
   esac
 }
@@ -63,7 +75,17 @@ profile_of() {
   esac
 }
 
-[ $# -gt 0 ] || set -- no-committing forget-unknown forget-formats
+# What the clients ask for while the fault shows.
+mix_of() {
+  case $1 in
+    forget-keys) echo keys ;;
+    wall-clock) echo clock ;;
+    forget-webhooks) echo webhooks ;;
+    *) echo plain ;;
+  esac
+}
+
+[ $# -gt 0 ] || set -- no-committing forget-unknown forget-formats forget-keys forget-webhooks wall-clock
 missed=0
 for control in "$@"; do
   # The same folder for all, so that only what differs is built.
@@ -77,7 +99,7 @@ for control in "$@"; do
   cd "$root"
   set +e
   python3 tests/load/kill_loop.py --binary target/controls/debug/gptproto-gateway --kills 60 --seed 1 \
-    --profile "$(profile_of "$control")" >"$scratch/output" 2>&1
+    --profile "$(profile_of "$control")" --mix "$(mix_of "$control")" >"$scratch/output" 2>&1
   code=$?
   set -e
   if [ "$code" = 1 ] && grep -q 'MUST BE 0' "$scratch/output"; then

@@ -5,9 +5,10 @@ Clients send edits with unique prompts and retry when a connection breaks, as an
 Three logs are then compared: the clients' answers, the gateway's journal, and the simulator's acceptances
 (lib/kills/verdict.py lists what must not be found).
 
-  kills at random      --kills N      SIGKILL at a random moment, or at a random moment shortly after an event (a request,
-                                      a commit of the journal, a purchase, an answer); the gateway is restarted at once,
-                                      and one time in four killed again during its recovery
+  kills at random      --kills N      SIGKILL at a random moment, at a random moment shortly after an event (a request, a commit
+                                      of the journal, a purchase, an answer), or when the journal shows an open operation in a
+                                      state that was seldom hit so far; the gateway is restarted at once, and one time in four
+                                      killed again during its recovery
   stops                --signal term  the same with SIGTERM, with a grace of 0, 1 or 5 s, three times in ten followed by
                                       SIGKILL before the stop is complete
   kills at each call   --syscalls     one edit, killed at its k-th system call that changes something outside of the
@@ -15,50 +16,54 @@ Three logs are then compared: the clients' answers, the gateway's journal, and t
                                       undelivered purchase, killed at each k of its start
                                       (--from, --to, --every select a part of the range; Linux 5.3 or newer)
 
+--mix NAME chooses what the clients ask for and what happens to the gateway (lib/kills/mixes.py); all: one mix after the other,
+with an equal share of the kills.
+
+  plain      edits in one call                         accounts   two upstream accounts, of which one is refused at times
+  several    three purchases an operation              links      pictures that the upstream fetches; results as addresses
+  keys       idempotency keys, without the cache       large      pictures of 20 MB that arrive slowly
+  streams    stream: true                              pauses     SIGSTOP for 1 to 60 s, scaled by 20; a kill half of the times
+  webhooks   Prefer: respond-async, with a webhook     clock      the wall clock jumps by 2 days, 10 years, or a day back, and
+  held       the same, fetched by requests that wait              back again, while the gateway runs and between its processes
+  together   six of these clients at once                         (needs libfaketime; its monotonic clock stays right)
+
 With --profile NAME the simulator differs from the documents (config/profiles.toml), so that submits are refused for their
 format, and what the gateway learns of formats has to outlast the kills (lib/kills/formats.py); one time in five it is made to
 forget, so that kills hit what it does then. --syscalls then leaves the recovery out, which submits nothing.
 
 A kill loses nothing that was written, synced or not, because the page cache survives the process. So this script cannot
 tell synchronous=FULL from OFF; the simulation of `cargo test` drops unsynced data. tests/load/kill_controls.sh breaks a copy
-of the gateway on purpose and demands that this script finds it. Exit codes: 0 nothing found, 1 found, 2 not carried out.
+of the gateway on purpose and demands that this script finds it. Exit codes: 0 nothing found, 1 found, 2 not carried out, 3 a run
+of all mixes with 1000 kills or more had less than 20 landings in a state or 50 in a mix.
 
-usage: tests/load/kill_loop.py [--kills 25] [--signal kill|term] [--cache on|off] [--pictures 1]
+usage: tests/load/kill_loop.py [--kills 25] [--mix NAME|all] [--signal kill|term] [--cache on|off] [--pictures 1]
                                 [--profile NAME] [--seed N] [--binary FILE] [--keep]
        tests/load/kill_loop.py --syscalls [--profile NAME] [--from K] [--to K] [--every N]
 """
 
 import argparse
+import dataclasses
+import hashlib
 import random
 import signal
+import sqlite3
 import sys
 import time
-from collections import Counter
 
-from lib.clients import ClientThreads
-from lib.kills import points
+from lib.kills import mixes, points
+from lib.kills.answers import judge_webhooks
+from lib.kills.disturbances import Run, faketime
 from lib.kills.formats import FormatLog, print_formats, require_knowledge
-from lib.kills.verdict import holds_unknown, judge, print_verdict
-from lib.project import ROOT, any_binary, require
-from lib.rig import PROFILES, Journal, Rig
+from lib.kills.kinds import Notified
+from lib.kills.moments import STATES, Landings
+from lib.kills.verdict import Evidence, Verdict, holds_unknown, judge, print_verdict
+from lib.project import ROOT, any_binary, give_up, require
+from lib.rig import PROFILES, call
 
-WORKERS = 4
-# Fast, and with pauses that lengthen the short phases of a purchase: a download comes in pieces.
-SCENARIO = """
-[life]
-low_ms = [40, 220]
-medium_ms = [40, 220]
-size_counts = "no"
-[limits]
-poll_interval_min_ms = 0
-[files]
-piece_pause_ms = 2
-"""
-# The share of kills after which the gateway starts without what it had learned of request formats.
-FORGET_SHARE = 0.2
 # Seconds after which an operation without an answer counts as unanswered.
 ANSWER_TIMEOUT_S = 60
-STATES = ("not journalled", "intent", "committing", "accepted", "resolved", "delivered", "unknown", "failed")
+# What a run of all mixes with at least this number of kills has to hit.
+WHOLE_RUN_KILLS, STATE_LANDINGS_MIN, MIX_LANDINGS_MIN = 1000, 20, 50
 
 
 def main():
@@ -72,10 +77,11 @@ def main():
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--mix", default="plain", help=f"all, {', '.join(mixes.MIXES)}")
     parser.add_argument("--seed", type=int, default=None, help="of the moments and prompts; the timing of the machine stays random")
     parser.add_argument("--signal", choices=("kill", "term"), default="kill")
-    parser.add_argument("--pictures", type=int, default=1, help="of one operation, each a prediction of its own")
-    parser.add_argument("--cache", choices=("on", "off"), default="on")
+    parser.add_argument("--pictures", type=int, default=None, help="of one operation, each a prediction of its own; default: by the mix")
+    parser.add_argument("--cache", choices=("on", "off"), default=None, help="default: by the mix")
     parser.add_argument("--binary", type=lambda text: ROOT.joinpath(text).resolve(), default=any_binary())
     parser.add_argument("--keep", action="store_true", help="keep the folder with the journal and the logs")
     parser.add_argument("--profile", choices=PROFILES, default="documented", help="how the simulator differs from the documents")
@@ -85,144 +91,130 @@ def parse():
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--part", choices=("edit", "recovery", "both"), default="both", help="of --syscalls")
     arguments = parser.parse_args()
+    if arguments.profile != "documented" and arguments.mix != "plain":
+        parser.error("--profile goes with --mix plain")
     if arguments.seed is None:
         arguments.seed = random.SystemRandom().randrange(1 << 32)
     return arguments
 
 
 def kill_at_random(arguments):
-    rng = random.Random(arguments.seed)
     began = time.monotonic()
-    print(f"seed {arguments.seed}, {arguments.kills} kills by SIG{arguments.signal.upper()}, cache {arguments.cache}, profile {arguments.profile}, unknown purchases are "
-          f"{'held' if holds_unknown() else 'not held'}, {arguments.binary}", flush=True)
-    # Fewer places than clients, so that intents wait.
-    rig = Rig(arguments.binary, WORKERS, SCENARIO, {
-        "GATEWAY_CACHE__MODE": arguments.cache, "GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": str(WORKERS - 1)}, arguments.pictures,
-        profile=arguments.profile)
+    chosen = mixes.named(arguments.mix)
+    if any(mix.disturbance == "clock" for mix in chosen):
+        faketime()
+    print(f"seed {arguments.seed}, {arguments.kills} kills by SIG{arguments.signal.upper()}, mix {arguments.mix}, profile {arguments.profile}, "
+          f"unknown purchases are {'held' if holds_unknown() else 'not held'}, {arguments.binary}", flush=True)
+    landings, total, processes = Landings(), Verdict(), 0
+    for number, mix in enumerate(chosen):
+        mix = dataclasses.replace(mix, pictures=arguments.pictures or mix.pictures, cache=arguments.cache or mix.cache)
+        kills = arguments.kills * (number + 1) // len(chosen) - arguments.kills * number // len(chosen)
+        began_mix = time.monotonic()
+        verdict, formats = one_mix(mix, kills, arguments, landings)
+        landings.seconds[mix.name] += time.monotonic() - began_mix
+        processes += formats.processes if formats else 0
+        total.add(verdict, mix.name)
+    made = sum(landings.kills.values())
+    print(f"kills {made}, of them {sum(landings.recoveries.values())} during a recovery; {time.monotonic() - began:.0f} s; broken "
+          f"connections {total.counts['broken connections']}, answered operations repeated {total.counts['repeats']}")
+    landings.print_table()
+    if arguments.profile != "documented":
+        print_formats(total.counts, processes)
+    print_verdict(total, made, "kills")
+    if total.failed():
+        return 1
+    require_knowledge(arguments.profile, total.counts)
+    return 3 if arguments.mix == "all" and arguments.kills >= WHOLE_RUN_KILLS and not hits_everything(landings) else 0
+
+
+def one_mix(mix, kills, arguments, landings):
+    """Disturbs one mix; returns its verdict, and what was seen of request formats."""
+    seed = f"{arguments.seed}/{mix.name}" if arguments.mix == "all" else str(arguments.seed)
+    began = time.monotonic()
+    stage = mixes.Stage(mix, arguments, seed)
     failed = True
     try:
-        rig.start()
-        formats = FormatLog(rig)
-        clients = ClientThreads(rig, arguments.seed, repeat_share=0.2 if arguments.cache == "on" else 0.0)
-        states_at_kill, strategies, codes, kills, recoveries, damaged = Counter(), Counter(), Counter(), 0, 0, []
-        while kills < arguments.kills:
-            rig.call_simulator("PUT", "/_simulator/scenario", {"submit": {"delay_ms": rng.choice([0, 0, 0, 5, 30])}})
-            strategies[wait_for_moment(rng, rig, clients)] += 1
-            if arguments.signal == "kill":
-                rig.kill()
-            else:
-                codes[stop(rng, rig)] += 1
-            kills += 1
-            formats.process_ended(clients.operations())
-            record_states(rig, clients, states_at_kill, damaged)
-            if arguments.profile != "documented" and rng.random() < FORGET_SHARE:
-                formats.forget()
-            rig.launch()
-            while kills < arguments.kills and rng.random() < 0.25:
-                time.sleep(rng.uniform(0, 0.12))
-                rig.kill()
-                kills += 1
-                recoveries += 1
-                formats.process_ended(clients.operations())
-                note_damage(rig.journal(), damaged)
-                rig.launch()
-            rig.wait_until_ready()
-            if kills % 25 == 0:
-                print(f"  {kills} kills, {clients.begun()} operations, {clients.answered()} answered, "
+        rig = stage.rig
+        formats = FormatLog(rig) if arguments.profile != "documented" else None
+        run = Run(stage, arguments, landings, formats, random.Random(seed))
+        stage.begin()
+        reported = 0
+        while landings.kills[mix.name] < kills:
+            run.one()
+            made = landings.kills[mix.name]
+            if made // 25 > reported:
+                reported = made // 25
+                print(f"  {mix.name}: {made} kills, {stage.clients.begun()} operations, {stage.clients.answered()} answered, "
                       f"{time.monotonic() - began:.0f} s", flush=True)
-        clients.deadline = time.monotonic() + ANSWER_TIMEOUT_S
-        operations = clients.finish(ANSWER_TIMEOUT_S + 5)
-        until = time.monotonic() + ANSWER_TIMEOUT_S
-        while not rig.idle() and time.monotonic() < until:
-            time.sleep(0.05)
-        code = rig.stop()
-        formats.note(operations)
-        accepted = rig.accepted()
-        verdict = judge(operations, rig.pictures, rig.journal(), accepted, rig.directory / "results", holds_unknown(),
-                        arguments.profile == "strict-plus")
-        formats.judge(operations, accepted, rig.pictures, verdict)
-        for problem in damaged:
-            verdict.complain("damaged", problem)
-        print(f"kills {kills}, of them {recoveries} during a recovery; {time.monotonic() - began:.0f} s; broken connections "
-              f"{sum(operation.broken for operation in operations)}, answered operations repeated {sum(len(operation.repeats) for operation in operations)}")
-        print("moments: " + ", ".join(f"{name} {count}" for name, count in sorted(strategies.items())))
-        print("open operations at a kill, by the state of their newest prediction in the journal: "
-              + ", ".join(f"{state} {states_at_kill[state]}" for state in STATES))
-        if codes:
-            print("stops by exit code: " + ", ".join(f"{code} {count}" for code, count in sorted(codes.items())))
-        print_formats(verdict.counts, formats.processes)
-        print_verdict(verdict, kills, "kills")
+        verdict = settle(stage, run, formats)
         failed = verdict.failed()
-        codes[code] += 1
-        # A graceful stop exits with 0, also when its grace runs out; `stop` kills some of them.
-        if set(codes) - {0, -signal.SIGKILL}:
-            print(f"! MUST BE 0: exit codes of stopped gateways: {dict(codes)}")
-            failed = True
-        if not failed:
-            require_knowledge(arguments.profile, verdict.counts)
+        print(f"{mix.name}: {landings.kills[mix.name]} kills, {verdict.counts['operations']} operations, {time.monotonic() - began:.0f} s"
+              + (f", {len(verdict.complaints)} COMPLAINTS" if failed else ""), flush=True)
+        if run.clock and not run.clock.seen:
+            give_up("no job was journalled while the clock was wrong: nothing was tested")
+        return verdict, formats
     finally:
-        rig.close(arguments.keep or failed)
+        stage.close(arguments.keep or failed)
         if arguments.keep or failed:
-            print(f"kept: {rig.folder}")
-    return 1 if failed else 0
+            print(f"kept: {stage.rig.folder}")
 
 
-def stop(rng, rig):
-    """Stops the gateway with SIGTERM, three times in ten followed by SIGKILL; returns its exit code."""
-    rig.gateway.send_signal(signal.SIGTERM)
-    if rng.random() < 0.3:
-        time.sleep(rng.uniform(0, 0.2))
-        rig.gateway.send_signal(signal.SIGKILL)
-    code = rig.gateway.wait(30)
-    # For the next gateway: none, little, or enough for what is under way.
-    rig.environment["GATEWAY_SERVER__SHUTDOWN_GRACE_S"] = rng.choice(["0", "1", "5"])
-    return code
-
-
-def wait_for_moment(rng, rig, clients):
-    """Sleeps until the moment of the next kill; returns the kind of moment."""
-    strategy = rng.choice(("any moment", "after a request", "after a commit", "after a commit", "after a purchase", "after an answer"))
-    if strategy == "any moment":
-        time.sleep(rng.uniform(0, 0.5))
-        return strategy
-    watched, longest_s = {
-        "after a request": (clients.begun, 0.025),
-        "after a commit": (lambda: modified(rig.directory / "journal.sqlite-wal"), 0.002),
-        "after a purchase": (lambda: modified(rig.simulator_log), 0.012),
-        "after an answer": (clients.answered, 0.004),
-    }[strategy]
-    changes = rng.randint(1, 8)
-    until = time.monotonic() + 3
-    before = watched()
-    while changes and time.monotonic() < until:
-        time.sleep(0.0003)
-        now = watched()
-        changes -= now != before
-        before = now
-    time.sleep(rng.uniform(0, longest_s))
-    return strategy
-
-
-def modified(path):
-    return path.stat().st_mtime_ns if path.exists() else 0
-
-
-def record_states(rig, clients, states_at_kill, damaged):
-    """Counts what the journal knew of each open operation at the kill."""
-    open_operations = [client.current for client in clients.clients]
+def settle(stage, run, formats):
+    """Lets all operations end, stops the gateway and compares the logs."""
+    rig, mix, clients = stage.rig, stage.mix, stage.clients
+    stage.calm()
+    clients.deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    operations = clients.finish(ANSWER_TIMEOUT_S + 5)
+    until = time.monotonic() + ANSWER_TIMEOUT_S
+    while not (rig.idle() and no_event_is_pending(rig)) and time.monotonic() < until:
+        time.sleep(0.05)
+    run.codes[rig.stop()] += 1
+    if formats:
+        formats.note(operations)
+    accepted = rig.accepted()
+    evidence = Evidence(digests_of(rig, accepted, operations), dict(zip(mix.upstream_keys, mix.accounts)), mix.evicts,
+                        rig.profile == "strict-plus")
     journal = rig.journal()
-    note_damage(journal, damaged)
-    for operation in filter(None, open_operations):
-        row = journal.newest_of(operation.worker, operation.began_ms)
-        if row is None:
-            states_at_kill["not journalled"] += 1
-        else:
-            states_at_kill["delivered" if row["delivered_ms"] else row["state"]] += 1
+    verdict = judge(operations, mix.pictures, journal, accepted, rig.directory / "results", holds_unknown(), evidence)
+    judge_webhooks(journal, [client for client in clients.clients if isinstance(client, Notified)], stage.helper, verdict)
+    if formats:
+        formats.judge(operations, accepted, mix.pictures, verdict)
+    for problem in run.damaged:
+        verdict.complain("damaged", problem)
+    # A graceful stop exits with 0, also when its grace runs out; `stop` kills some of them.
+    for code in set(run.codes) - {0, -signal.SIGKILL}:
+        verdict.complain("exit codes", f"{run.codes[code]} gateways stopped with {code}", run.codes[code])
+    verdict.counts["broken connections"] += sum(operation.broken for operation in operations)
+    verdict.counts["repeats"] += sum(len(operation.repeats) for operation in operations)
+    return verdict
 
 
-def note_damage(journal: Journal, damaged):
-    if journal.verdict != "ok":
-        damaged.append(journal.verdict)
+def no_event_is_pending(rig):
+    connection = sqlite3.connect(f"file:{rig.directory / 'journal.sqlite'}?mode=ro", uri=True, timeout=5)
+    try:
+        return connection.execute("SELECT count(*) FROM webhooks WHERE ended_ms IS NULL").fetchone()[0] == 0
+    finally:
+        connection.close()
+
+
+def digests_of(rig, accepted, operations):
+    """Returns the SHA-256 of what the simulator delivers for each purchase that was answered with a picture."""
+    answered = {operation.prompt for operation in operations if any(answer.status == 200 for answer in operation.answers)}
+    digests = {}
+    for purchase in accepted:
+        if purchase["prompt"] in answered and purchase["state"] == "completed":
+            status, _, data = call(rig.simulator_port, "GET", f"/files/{purchase['id']}/0.png")
+            if status == 200:
+                digests[purchase["id"]] = hashlib.sha256(data).hexdigest()
+    return digests
+
+
+def hits_everything(landings):
+    missed = [f"{state} {landings.of_state(state)}" for state in STATES if landings.of_state(state) < STATE_LANDINGS_MIN]
+    missed += [f"{mix} {landings.of_mix(mix)}" for mix in landings.kills if landings.of_mix(mix) < MIX_LANDINGS_MIN]
+    if missed:
+        print(f"aim missed: at least {STATE_LANDINGS_MIN} landings in each state and {MIX_LANDINGS_MIN} in each mix: {', '.join(missed)}")
+    return not missed
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 //! An error on the wire: OpenAI's error object, and the headers beside it.
 
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -9,6 +12,7 @@ use serde::Serialize;
 use super::ApiError;
 use super::messages::whole_seconds;
 use crate::http::gateway_headers::{SHOULD_RETRY, name_job};
+use crate::http::page_headers::{NO_STORE, NOSNIFF};
 
 /// OpenAI's envelope; all four keys are always present.
 #[derive(Debug, Serialize)]
@@ -85,6 +89,9 @@ impl ApiError {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        // What the outermost layer adds to every other response.
+        headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+        headers.insert(CACHE_CONTROL, NO_STORE);
         self.add_headers(&mut headers);
         let mut response = format!("HTTP/1.1 {status}\r\n").into_bytes();
         for (name, value) in &headers {

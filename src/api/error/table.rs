@@ -119,6 +119,7 @@ impl ApiError {
 
             Self::BadTransferEncoding => ErrorRow::invalid("invalid_transfer_encoding"),
 
+            Self::DuplicateHeader { name } => ErrorRow::invalid("duplicate_header").param(name),
             Self::BadHost { .. } => ErrorRow::invalid("invalid_host"),
             Self::ForeignHost { .. } => ErrorRow::new(StatusCode::MISDIRECTED_REQUEST, INVALID, "host_not_allowed"),
             Self::ForeignOrigin { .. } => ErrorRow::new(StatusCode::FORBIDDEN, INVALID, "origin_not_allowed"),
@@ -172,7 +173,7 @@ impl ApiError {
             }
 
             Self::UnsupportedFileType { param, .. } => ErrorRow::invalid("unsupported_file_mimetype").param(param),
-            Self::EmptyImage { param } | Self::UndecodableImage { param } => {
+            Self::EmptyImage { param } | Self::DamagedImage { param, .. } => {
                 ErrorRow::new(StatusCode::BAD_REQUEST, USER, "invalid_image_file").param(param)
             }
             Self::ImageTooLarge { param, .. } | Self::ImageBeyondLimit { param, .. } => {

@@ -62,6 +62,7 @@ fn refusals() -> Vec<ApiError> {
         ApiError::MissingKey,
         ApiError::WrongKey,
         ApiError::BadTransferEncoding,
+        ApiError::DuplicateHeader { name: "Idempotency-Key" },
         ApiError::BadHost { problem: HostError::Several },
         ApiError::ForeignHost { host: text("evil.example") },
         ApiError::ForeignOrigin { origin: text("https://evil.example") },
@@ -117,7 +118,10 @@ fn about_pictures_space_and_time() -> Vec<ApiError> {
     vec![
         ApiError::UnsupportedFileType { param: text("image"), media_type: "image/gif" },
         ApiError::EmptyImage { param: text("image[1]") },
-        ApiError::UndecodableImage { param: text("image") },
+        ApiError::DamagedImage {
+            param: text("image"),
+            problem: text("the checksum of PNG chunk IDAT at byte 8213 is wrong"),
+        },
         ApiError::ImageTooLarge { param: text("image"), bytes_max: 52_428_800 },
         ApiError::ImageBeyondLimit {
             param: text("image[2]"),
@@ -150,6 +154,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::MissingKey
         | ApiError::WrongKey
         | ApiError::BadTransferEncoding
+        | ApiError::DuplicateHeader { .. }
         | ApiError::BadHost { .. }
         | ApiError::ForeignHost { .. }
         | ApiError::ForeignOrigin { .. }
@@ -187,7 +192,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::UnsupportedInputFidelity { .. }
         | ApiError::UnsupportedFileType { .. }
         | ApiError::EmptyImage { .. }
-        | ApiError::UndecodableImage { .. }
+        | ApiError::DamagedImage { .. }
         | ApiError::ImageTooLarge { .. }
         | ApiError::ImageBeyondLimit { .. }
         | ApiError::FileIdUnsupported { .. }
@@ -299,9 +304,15 @@ fn a_refused_connection_gets_a_whole_http_response() {
     let response = ApiError::TooManyConnections.to_http1();
     let (head, body) = std::str::from_utf8(&response).unwrap().split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"), "{head}");
-    for line in
-        ["retry-after: 5", "x-should-retry: true", "connection: close", &format!("content-length: {}", body.len())]
-    {
+    let length = format!("content-length: {}", body.len());
+    for line in [
+        "retry-after: 5",
+        "x-should-retry: true",
+        "connection: close",
+        "x-content-type-options: nosniff",
+        "cache-control: no-store",
+        &length,
+    ] {
         assert!(head.split("\r\n").any(|known| known == line), "{line} is missing: {head}");
     }
     let body: serde_json::Value = serde_json::from_str(body).unwrap();

@@ -29,7 +29,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::transfer_encoding;
+use super::{single_headers, transfer_encoding};
 use crate::api::error::ApiError;
 use crate::config::{AddressConfig, PageOrigin};
 use crate::http::gateway_headers;
@@ -182,6 +182,7 @@ fn is_result(method: &Method, path: &str) -> bool {
 pub(super) async fn check(State(policy): State<OriginPolicy>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>();
     let checked = transfer_encoding::check(request.headers())
+        .and_then(|()| single_headers::check(request.headers()))
         .and_then(|()| policy.check(peer, request.method(), request.version(), request.uri(), request.headers()));
     match checked {
         Ok(()) => next.run(request).await,

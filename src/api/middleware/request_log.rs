@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header::X_CONTENT_TYPE_OPTIONS;
+use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -15,7 +15,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
 use crate::api::error::response::ErrorReport;
+use crate::api::response::cache_headers::cache_word;
+use crate::config::LoggedRequests;
+use crate::engine::AnswerSource;
 use crate::http::gateway_headers::SANDBOX;
+use crate::http::page_headers::{NO_STORE, NOSNIFF};
 use crate::telemetry::{Metrics, RequestId};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -24,8 +28,9 @@ const VERSION: HeaderName = HeaderName::from_static("openai-version");
 
 /// Logs and counts requests. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct RequestLog {
+pub(in crate::api) struct RequestLog {
     sandbox: bool,
+    logged: LoggedRequests,
     metrics: Arc<RequestMetrics>,
 }
 
@@ -81,7 +86,8 @@ pub(super) async fn log(State(request_log): State<RequestLog>, mut request: Requ
     request.extensions_mut().insert(RequestStart(started));
     request.extensions_mut().insert(id.clone());
     let (method, path) = (request.method().clone(), loggable_path(request.uri().path()).to_owned());
-    let mut disconnect = DisconnectLog { id: &id, path: &path, started, answered: false };
+    let is_silent = request_log.logged == LoggedRequests::Off;
+    let mut disconnect = DisconnectLog { id: &id, path: &path, started, answered: is_silent };
     let mut response = next.run(request).await;
     disconnect.answered = true;
     drop(disconnect);
@@ -91,8 +97,9 @@ pub(super) async fn log(State(request_log): State<RequestLog>, mut request: Requ
     headers.insert(REQUEST_ID, HeaderValue::from_str(&id.0).expect("hex digits make a header value"));
     headers.insert(PROCESSING_MS, HeaderValue::from(whole_millis(duration)));
     headers.insert(VERSION, HeaderValue::from_static("2020-10-01"));
-    // Browsers must not guess another type from the bytes.
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    // Answers belong to the holder of a key; the few that a cache may keep say so themselves.
+    headers.entry(CACHE_CONTROL).or_insert(NO_STORE);
     if request_log.sandbox {
         headers.insert(SANDBOX, HeaderValue::from_static("true"));
     }
@@ -102,10 +109,22 @@ pub(super) async fn log(State(request_log): State<RequestLog>, mut request: Requ
     let status = response.status().as_u16();
     request_log.count(&fields, report.as_ref(), status, duration);
     let code = report.as_ref().map_or("ok", |report| report.code);
-    let detail = report.and_then(|report| report.detail);
-    let line = LogLine { id: &id, method: method.as_str(), path: &path, duration, code, detail: detail.as_deref() };
-    line.write(status, &fields);
+    if is_logged(request_log.logged, status, &fields) {
+        let detail = report.and_then(|report| report.detail);
+        let line = LogLine { id: &id, method: method.as_str(), path: &path, duration, code, detail: detail.as_deref() };
+        line.write(status, &fields);
+    }
     response
+}
+
+/// Returns whether a request has a line in the log.
+fn is_logged(logged: LoggedRequests, status: u16, fields: &LogFields) -> bool {
+    match logged {
+        LoggedRequests::All => true,
+        LoggedRequests::NoHits => status >= 400 || fields.cache != cache_word(AnswerSource::Hit(Duration::ZERO)),
+        LoggedRequests::Errors => status >= 400,
+        LoggedRequests::Off => false,
+    }
 }
 
 /// Returns a path without the token of an input URL: a reader of the log must not be able to fetch the picture.
@@ -178,7 +197,7 @@ impl LogLine<'_> {
 }
 
 impl RequestLog {
-    pub(super) fn new(sandbox: bool, metrics: &Metrics) -> Self {
+    pub(in crate::api) fn new(sandbox: bool, logged: LoggedRequests, metrics: &Metrics) -> Self {
         let own = RequestMetrics {
             requests: Family::default(),
             cache: Family::default(),
@@ -190,7 +209,7 @@ impl RequestLog {
             let help = "Seconds from the arrival of a request to the head of its response";
             registry.register("request_duration_seconds", help, own.duration.clone());
         });
-        Self { sandbox, metrics: Arc::new(own) }
+        Self { sandbox, logged, metrics: Arc::new(own) }
     }
 
     fn count(&self, fields: &LogFields, report: Option<&ErrorReport>, status: u16, duration: Duration) {
@@ -207,6 +226,20 @@ impl RequestLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_can_be_thinned() {
+        let logged = |which, status, cache| is_logged(which, status, &LogFields { cache, ..LogFields::default() });
+        for (which, expected) in [
+            (LoggedRequests::All, [true, true, true, true]),
+            (LoggedRequests::NoHits, [false, true, true, true]),
+            (LoggedRequests::Errors, [false, false, true, true]),
+            (LoggedRequests::Off, [false, false, false, false]),
+        ] {
+            let lines = [(200, "hit"), (200, "miss"), (404, ""), (500, "hit")];
+            assert_eq!(lines.map(|(status, cache)| logged(which, status, cache)), expected, "{which:?}");
+        }
+    }
 
     #[test]
     fn tokens_are_not_logged() {

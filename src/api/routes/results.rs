@@ -11,6 +11,7 @@ use crate::api::error::ApiError;
 use crate::api::request::response_options::Conversion;
 use crate::api::state::ApiState;
 use crate::http::StreamingBody;
+use crate::http::page_headers::restrict_picture;
 use crate::model::Format;
 
 /// The query of a signed address.
@@ -39,7 +40,7 @@ pub(crate) async fn show(
     let picture = picture.map_err(|failure| ApiError::Failed { failure, job: Some(job) })?;
     let (stored, source) = picture.ok_or(ApiError::ResultGone)?;
     let picture = state.converter.prepare(&stored, source, conversion).await;
-    let response = Response::builder()
+    let mut response = Response::builder()
         .header(CONTENT_TYPE, picture.format.media_type())
         .header(CONTENT_LENGTH, picture.source.size())
         .header(CACHE_CONTROL, "private, max-age=3600")
@@ -47,5 +48,6 @@ pub(crate) async fn show(
         .header("cross-origin-resource-policy", "cross-origin")
         .body(Body::new(StreamingBody::default().bare(picture.source)))
         .expect("the parts above make a response");
+    restrict_picture(response.headers_mut());
     Ok(response)
 }

@@ -26,7 +26,7 @@ pub struct NewKey {
 ///
 /// When `name` is not valid as a client's name.
 pub fn mint_key(name: &str, random: [u8; 24]) -> Result<NewKey, Error> {
-    check_name(name, "clients")?;
+    check_name(name).map_err(|problem| Error::invalid("--name", problem))?;
     let mut key = String::from("sk-gw-");
     for byte in random {
         let _ = write!(key, "{byte:02x}");

@@ -5,23 +5,16 @@ use std::num::NonZeroU32;
 
 use serde::Deserialize;
 
-use crate::config::Error;
-use crate::model::{Limit, Usd};
-
-/// The highest value of each limit; a higher one is taken for a typing error.
-const REQUESTS_MAX: u32 = 1_000_000;
-const PREDICTIONS_MAX: u32 = 1_000_000;
-const PICTURES_MAX: u32 = 1_000_000_000;
-const USD_MAX: f64 = 1e9;
+use crate::model::Usd;
 
 /// `[limits]`, as written.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct LimitsSection {
-    pub(super) requests_per_minute: i64,
-    pub(super) requests_at_once: i64,
-    pub(super) predictions_at_once: i64,
-    pub(super) pictures_per_day: i64,
+    pub(super) requests_per_minute: u32,
+    pub(super) requests_at_once: u32,
+    pub(super) predictions_at_once: u32,
+    pub(super) pictures_per_day: u32,
     pub(super) usd_per_day: f64,
     pub(super) usd_per_month: f64,
 }
@@ -38,42 +31,18 @@ pub(crate) struct ClientLimits {
 }
 
 impl LimitsSection {
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`], naming the key below `section` and its range.
-    pub(in crate::config) fn check(self, section: &str) -> Result<ClientLimits, Error> {
-        Ok(ClientLimits {
-            requests_per_minute: count(section, Limit::RequestsPerMinute, self.requests_per_minute, REQUESTS_MAX)?,
-            requests_at_once: count(section, Limit::RequestsAtOnce, self.requests_at_once, REQUESTS_MAX)?,
-            predictions_at_once: count(section, Limit::PredictionsAtOnce, self.predictions_at_once, PREDICTIONS_MAX)?,
-            pictures_per_day: count(section, Limit::PicturesPerDay, self.pictures_per_day, PICTURES_MAX)?,
-            usd_per_day: money(section, Limit::UsdPerDay, self.usd_per_day)?,
-            usd_per_month: money(section, Limit::UsdPerMonth, self.usd_per_month)?,
-        })
+    /// Returns the limits, of which 0 is none. The ranges are checked by then.
+    pub(in crate::config) fn limits(self) -> ClientLimits {
+        let money = |amount: f64| (amount > 0.0).then_some(Usd(amount));
+        ClientLimits {
+            requests_per_minute: NonZeroU32::new(self.requests_per_minute),
+            requests_at_once: NonZeroU32::new(self.requests_at_once),
+            predictions_at_once: NonZeroU32::new(self.predictions_at_once),
+            pictures_per_day: NonZeroU32::new(self.pictures_per_day),
+            usd_per_day: money(self.usd_per_day),
+            usd_per_month: money(self.usd_per_month),
+        }
     }
-}
-
-fn count(section: &str, limit: Limit, value: i64, max: u32) -> Result<Option<NonZeroU32>, Error> {
-    match u32::try_from(value) {
-        Ok(value) if value <= max => Ok(NonZeroU32::new(value)),
-        _ => Err(Error::invalid(
-            format!("{section}.{}", limit.name()),
-            format!("must be a whole number from 0 (no limit) to {max}, not {value}"),
-        )),
-    }
-}
-
-fn money(section: &str, limit: Limit, value: f64) -> Result<Option<Usd>, Error> {
-    // `contains` refuses NaN, too.
-    if !(0.0..=USD_MAX).contains(&value) {
-        return Err(Error::invalid(
-            format!("{section}.{}", limit.name()),
-            format!("must be an amount of US dollars from 0 (no limit) to {USD_MAX}, not {value}"),
-        ));
-    }
-    Ok((value > 0.0).then_some(Usd(value)))
 }
 
 #[cfg(test)]
@@ -85,12 +54,12 @@ mod tests {
         for (line, expected) in [
             (
                 "requests_per_minute = -1",
-                "limits.requests_per_minute: must be a whole number from 0 (no limit) to 1000000, not -1",
+                "limits.requests_per_minute: must be a whole number from 0 to 1000000, not -1",
             ),
             ("requests_at_once = -1", "limits.requests_at_once: must be a whole number from 0"),
             ("predictions_at_once = 1000001", "limits.predictions_at_once: must be a whole number from 0"),
-            ("usd_per_day = nan", "limits.usd_per_day: must be an amount of US dollars from 0"),
-            ("usd_per_month = 1e12", "limits.usd_per_month: must be an amount of US dollars from 0"),
+            ("usd_per_day = nan", "limits.usd_per_day: must be a number from 0 to 1000000000"),
+            ("usd_per_month = 1e12", "limits.usd_per_month: must be a number from 0 to 1000000000"),
         ] {
             let error = refusal(&format!("[limits]\n{line}"), &[]);
             assert!(error.starts_with(expected), "{error}");

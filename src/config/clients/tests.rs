@@ -63,14 +63,78 @@ fn mistakes_name_the_client_and_the_key() {
 
 #[test]
 fn keys_that_are_short_or_public_are_refused() {
-    for key in ["short", "sk-sandbox", "with a blank in it"] {
-        let error = refusal("", &[("GATEWAY_CLIENT_KEYS", &format!("alice:{key}"))]);
-        assert!(error.starts_with("GATEWAY_CLIENT_KEYS: the key of alice "), "{error}");
+    for key in ["short", "with a blank in it", "\"quoted-quoted-quoted\"", "not-ascii-ünïcödé"] {
+        let error = refusal("", &[("GATEWAY_CLIENT_KEYS", &format!("bob:0123456789abcdef,alice:{key}"))]);
+        assert!(error.starts_with("GATEWAY_CLIENT_KEYS, entry 2: the key of alice "), "{error}");
+        assert!(!error.contains(key), "{error}");
+    }
+    let public = Digest::of(b"sk-sandbox");
+    let error = refusal(&format!("[[clients]]\nname = \"alice\"\nkey_digest = \"{public}\""), &[]);
+    assert_eq!(error, "clients: the key of alice is the sandbox's, which is public; use another one");
+}
+
+#[test]
+fn a_name_and_a_key_are_used_once() {
+    let error = refusal("", &[("GATEWAY_CLIENT_KEYS", "a:0123456789abcdef,a:fedcba9876543210")]);
+    assert_eq!(error, "clients: the name a is used twice");
+    let error = refusal("", &[("GATEWAY_CLIENT_KEYS", "a:0123456789abcdef,b:0123456789abcdef")]);
+    assert_eq!(error, "clients: a and b have the same key; give each client a key of its own");
+    // One by its digest, the other in plain text.
+    let digest = Digest::of(b"0123456789abcdef");
+    let file = format!("[[clients]]\nname = \"a\"\nkey_digest = \"{digest}\"");
+    let error = refusal(&file, &[("GATEWAY_CLIENT_KEYS", "b:0123456789abcdef")]);
+    assert!(error.starts_with("clients: a and b have the same key"), "{error}");
+}
+
+#[test]
+fn a_client_has_no_upstream_key() {
+    for upstream in [
+        ("GPTPROTO_API_KEY", "sk-0123456789abcdef"),
+        ("GPTPROTO_API_KEY", "Bearer sk-0123456789abcdef"),
+        ("GPTPROTO_API_KEYS", "one:sk-1,two:sk-0123456789abcdef"),
+    ] {
+        let error = refusal("", &[upstream, ("GATEWAY_CLIENT_KEYS", "alice:sk-0123456789abcdef")]);
+        assert!(error.starts_with("clients: the key of alice is the upstream key of the account "), "{error}");
+        assert!(!error.contains("0123456789abcdef"), "{error}");
     }
 }
 
 #[test]
-fn a_name_is_used_once() {
-    let error = refusal("", &[("GATEWAY_CLIENT_KEYS", "a:0123456789abcdef,a:fedcba9876543210")]);
-    assert_eq!(error, "clients: the name a is used twice");
+fn a_key_in_place_of_a_name_is_not_repeated() {
+    const KEY: &str = "hunter2-hunter2-hunter2";
+    for variable in ["GATEWAY_CLIENT_KEYS", "GPTPROTO_API_KEYS"] {
+        for value in [format!("sk-{KEY}:alice"), format!("{KEY}:alice"), format!("alice={KEY}"), format!("sk {KEY}:x")]
+        {
+            let result = load("", &[(variable, &value)]).map_err(|error| error.to_string());
+            assert!(result.err().is_none_or(|error| !error.contains("hunter2")), "{variable}={value}");
+        }
+    }
+    for text in [
+        format!("[[clients]]\nname = \"alice\"\nkey = \"{KEY}\""),
+        format!("[[clients]]\nname = \"alice\"\nkey_digest = \"{KEY}\""),
+        format!("[[clients]]\nname = \"sk-{KEY}\"\nkey_digest = \"{}\"", "ab".repeat(32)),
+        format!("[[clients]]\nname = \"alice\"\nkey_digest = {KEY}"),
+        format!("[upstream]\napi_key = \"{KEY}\""),
+        format!("[upstream]\napi = \"{KEY}\""),
+        format!("[upstream]\nqueue_max = \"{KEY}\""),
+        format!("[upstream]\nbase_url = \"{KEY}\""),
+        format!("[upstream]\nbase_url = \"https://me:{KEY}@gptproto.com\""),
+        format!("[upstream]\ninputs = [\"{KEY}\"]"),
+        format!("[upstream]\nproxy = \"http://me:{KEY}@proxy.test:1\""),
+        format!("[webhooks]\nallowed_origins = [\"https://me:{KEY}@x.test\"]"),
+        format!("[webhooks]\nsecret = \"{KEY}\""),
+        format!("upstream = \"{KEY}\""),
+        format!("GPTPROTO_API_KEY = \"{KEY}\""),
+        format!("GPTPROTO_API_KEY={KEY}"),
+        format!("[cache]\nmode = \"{KEY}\""),
+    ] {
+        let error = refusal(&text, &[]);
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    for variable in
+        ["GATEWAY_API_KEY", "GATEWAY_UPSTREAM__API_KEY", "GATEWAY_CLIENT_KEY", "GATEWAY_UPSTREAM__QUEUE_MAX"]
+    {
+        let error = refusal("", &[(variable, KEY)]);
+        assert!(error.starts_with(variable) && !error.contains("hunter2"), "{error}");
+    }
 }

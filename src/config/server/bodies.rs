@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Error, at_least_a_second};
 use crate::config::{optional_count, seconds};
 
 /// Limits of request bodies.
@@ -27,10 +26,4 @@ pub(crate) struct BodyConfig {
     pub(crate) drain_bytes_max: u64,
     #[serde(rename = "drain_timeout_s", deserialize_with = "seconds")]
     pub(crate) drain_timeout: Duration,
-}
-
-impl BodyConfig {
-    pub(super) fn check(&self) -> Result<(), Error> {
-        at_least_a_second("body_rate_window_s", self.rate_window)
-    }
 }

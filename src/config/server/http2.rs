@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Error, at_least_a_second, at_least_one, invalid};
 use crate::config::seconds;
-
-/// The largest window of HTTP/2 (RFC 9113 §6.9.1).
-const WINDOW_MAX: u32 = (1 << 31) - 1;
 
 /// Limits of a connection that speaks HTTP/2.
 #[derive(Clone, Debug, Deserialize)]
@@ -31,22 +27,4 @@ pub(crate) struct Http2Config {
     pub(crate) ping_interval: Duration,
     #[serde(rename = "http2_ping_timeout_s", deserialize_with = "seconds")]
     pub(crate) ping_timeout: Duration,
-}
-
-impl Http2Config {
-    pub(super) fn check(&self) -> Result<(), Error> {
-        at_least_a_second("http2_ping_interval_s", self.ping_interval)?;
-        at_least_a_second("http2_ping_timeout_s", self.ping_timeout)?;
-        for (key, bytes) in [
-            ("http2_stream_window_bytes", self.stream_window_bytes),
-            ("http2_connection_window_bytes", self.connection_window_bytes),
-        ] {
-            if !(1..=WINDOW_MAX).contains(&bytes) {
-                return Err(invalid(key, format!("must be from 1 to {WINDOW_MAX}")));
-            }
-        }
-        at_least_one("http2_streams_max", self.streams_max as usize)?;
-        at_least_one("http2_header_bytes_max", self.header_bytes_max as usize)?;
-        at_least_one("http2_send_buffer_bytes", self.send_buffer_bytes)
-    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Error, at_least_a_second, invalid};
+use super::{Error, invalid};
 use crate::config::{optional_path, seconds};
 
 /// TLS of the client listener.
@@ -34,14 +34,10 @@ impl TlsConfig {
 
     pub(super) fn check(&self) -> Result<(), Error> {
         match (&self.certificate_file, &self.key_file) {
-            (Some(_), None) => return Err(invalid("tls_key_file", "must be set too, as tls_certificate_file is set")),
-            (None, Some(_)) => {
-                return Err(invalid("tls_certificate_file", "must be set too, as tls_key_file is set"));
-            }
-            (Some(_), Some(_)) | (None, None) => {}
+            (Some(_), None) => Err(invalid("tls_key_file", "must be set too, as tls_certificate_file is set")),
+            (None, Some(_)) => Err(invalid("tls_certificate_file", "must be set too, as tls_key_file is set")),
+            (Some(_), Some(_)) | (None, None) => Ok(()),
         }
-        at_least_a_second("tls_handshake_timeout_s", self.handshake_timeout)?;
-        at_least_a_second("tls_reload_interval_s", self.reload_interval)
     }
 }
 

@@ -69,17 +69,25 @@ pub(in crate::config) fn load(upstream: &UpstreamConfig, environment: &Environme
     keys.extend(from_environment(environment)?);
     for config in &upstream.accounts {
         if let Some(path) = &config.api_key_file {
-            keys.push((config.name.clone(), secret::from_file(path)?));
+            let name = format!("upstream.accounts.{}.api_key_file", config.name);
+            keys.push((config.name.clone(), secret::from_file(path, &name)?));
         }
     }
     let mut accounts: Vec<Account> = Vec::with_capacity(keys.len());
     for (name, key) in keys {
         let origin = format!("upstream.accounts {name}");
-        clients::check_name(&name, "upstream.accounts")?;
+        clients::check_name(&name)
+            .map_err(|problem| Error::invalid(format!("upstream.accounts, entry {}", accounts.len() + 1), problem))?;
         if accounts.iter().any(|account| *account.id.0 == *name) {
             return Err(Error::invalid(origin, "has two keys; give each account one key"));
         }
         let account = Account::new(&name, clean(&key, &origin)?, upstream);
+        if let Some(other) = accounts.iter().find(|other| other.key.expose() == account.key.expose()) {
+            return Err(Error::invalid(
+                origin,
+                format!("has the key of {}; give each account a key of its own", other.id),
+            ));
+        }
         let config = upstream.accounts.iter().find(|config| config.name == name);
         accounts.push(match config {
             Some(config) => account.with_limits(config),
@@ -114,12 +122,7 @@ fn from_environment(environment: &Environment) -> Result<Vec<(String, Secret)>, 
 fn clean(key: &Secret, origin: &str) -> Result<Secret, Error> {
     let text = key.expose().trim();
     let text = text.strip_prefix("Bearer ").unwrap_or(text).trim();
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Error::invalid(
-            format!("the key of {origin}"),
-            "is empty, or contains spaces or unprintable characters",
-        ));
-    }
+    secret::check_key(text).map_err(|problem| Error::invalid(format!("the key of {origin}"), problem))?;
     Ok(Secret::new(text.to_owned()))
 }
 
@@ -154,6 +157,8 @@ mod tests {
     fn an_account_needs_exactly_one_key() {
         let error = refusal("[[upstream.accounts]]\nname = \"one\"", &[]);
         assert!(error.starts_with("upstream.accounts one: has no key"), "{error}");
+        let error = refusal("", &[("GPTPROTO_API_KEYS", "one:sk-1,two:sk-1")]);
+        assert!(error.starts_with("upstream.accounts two: has the key of one"), "{error}");
         let error = refusal("", &[("GPTPROTO_API_KEYS", "one:sk-1,one:sk-2")]);
         assert!(error.starts_with("upstream.accounts one: has two keys"), "{error}");
     }

@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryFutureExt};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use crate::model::picture::{InvalidPicture, PictureLimits, PictureProblem, check_complete};
+use crate::model::picture::{PictureLimits, PictureProblem};
 use crate::model::{ByteSource, Catalogue, Failure, Input, Picture, PictureRequest};
 use crate::storage::spool::{Spool, SpoolError, Upload};
 use crate::upstream::{FetchError, SubmitError, Upstream};
@@ -38,8 +38,6 @@ enum LinkError {
     Late,
     #[error(transparent)]
     Picture(#[from] PictureProblem),
-    #[error(transparent)]
-    Invalid(#[from] InvalidPicture),
     /// The gateway has no space for it.
     #[error(transparent)]
     Spool(SpoolError),
@@ -88,39 +86,18 @@ impl LinkFetcher {
                 timeout_at(deadline, receive(download?, &mut upload, bytes_max)).await.map_err(|_| LinkError::Late)?
             };
             let (picture, source) = received.await.map_err(|error| problem(&name, &address, error))?;
-            self.check(&name, &address, &picture, &source, bytes_max).await?;
+            self.limits.check(&picture, bytes_max).map_err(|error| problem(&name, &address, error.into()))?;
             *input = Input::Bytes { picture, source };
         }
         self.check_mask(&fetched, parameters.mask_bytes_max)?;
         Ok(fetched)
     }
 
-    /// Checks a picture as an upload, and that it has arrived whole.
-    async fn check(
-        &self,
-        name: &str,
-        address: &str,
-        picture: &Picture,
-        source: &Arc<dyn ByteSource>,
-        bytes_max: u64,
-    ) -> Result<(), SubmitError> {
-        let refused = |error: LinkError| problem(name, address, error);
-        self.limits.check(picture, bytes_max).map_err(|error| refused(error.into()))?;
-        if !self.limits.known_only {
-            return Ok(());
-        }
-        let source = Arc::clone(source);
-        let checked = tokio::task::spawn_blocking(move || check_complete(&*source)).await;
-        let checked = checked.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        let checked = checked.map_err(|error| refused(LinkError::Spool(error.into())))?;
-        checked.map(drop).map_err(|error| refused(error.into()))
-    }
-
     /// Checks a mask of which the picture or the mask itself was fetched.
     fn check_mask(&self, request: &PictureRequest, bytes_max: u64) -> Result<(), SubmitError> {
         let Some(Input::Bytes { picture: mask, .. }) = &request.mask else { return Ok(()) };
         let image = match request.inputs.first() {
-            Some(Input::Bytes { picture, .. }) => picture.dimensions,
+            Some(Input::Bytes { picture, .. }) => picture.structure.dimensions,
             Some(Input::Link(_)) | None => None,
         };
         let checked = self.limits.check_mask(mask, image, bytes_max);
@@ -152,7 +129,7 @@ fn problem(name: &str, address: &str, error: LinkError) -> SubmitError {
         LinkError::Fetch(FetchError::Forbidden(_)) => "the gateway may not fetch from there".to_owned(),
         LinkError::Fetch(FetchError::Trouble(text)) if text.starts_with("HTTP ") => text,
         LinkError::Fetch(FetchError::Trouble(_)) => "no usable answer".to_owned(),
-        LinkError::Late | LinkError::Picture(_) | LinkError::Invalid(_) => error.to_string(),
+        LinkError::Late | LinkError::Picture(_) => error.to_string(),
     };
     rejected(format!("{name} could not be fetched from {host}: {reason}; send the picture itself"))
 }

@@ -33,7 +33,7 @@ pub(in crate::engine) async fn run(
             adopted.push((purchase, permit));
             account
         };
-        let (job, ended) = recover(stored, rules, driver.now(), adopt);
+        let (job, ended) = recover(stored, rules, driver.now(), services.journal.running_time(), adopt);
         for EndedAtStart { purchase, pictures, failure } in ended {
             if failure.may_have_been_bought() {
                 unknown += 1;

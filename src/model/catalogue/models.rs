@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::api::{Capabilities, UpstreamApi};
 use super::parameters::{Parameters, TaskSpec, check_auto};
+use super::size_rule::SizeRule;
 use crate::model::ids::ModelId;
 use crate::model::money::Price;
 use crate::model::request::{ApiKind, Task};
@@ -124,7 +125,41 @@ impl Model {
         [Task::Edit, Task::Generate].into_iter().any(|task| self.is_offered(api_kinds, task))
     }
 
+    /// Checks the ranges of all figures.
+    fn check_figures(&self) -> Result<(), String> {
+        const BYTES: f64 = 1e12;
+        let Parameters { prompt_chars_max, images_max, image_bytes_max, mask_bytes_max, .. } = &self.parameters;
+        let Price { input_usd_per_million_tokens, output_usd_per_million_tokens, estimate_usd_per_picture } =
+            self.price;
+        #[expect(clippy::cast_precision_loss, reason = "only compared with numbers far below 2^52")]
+        let figures = [
+            // Until the end of the year 9999.
+            ("created", self.created as f64, 0.0, 253_402_300_799.0),
+            ("price.input_usd_per_million_tokens", input_usd_per_million_tokens.unwrap_or(0.0), 0.0, 1e6),
+            ("price.output_usd_per_million_tokens", output_usd_per_million_tokens.unwrap_or(0.0), 0.0, 1e6),
+            ("price.estimate_usd_per_picture", estimate_usd_per_picture, 0.0, 1e6),
+            ("parameters.prompt_chars_max", *prompt_chars_max as f64, 1.0, 1e8),
+            ("parameters.images_max", *images_max as f64, 1.0, 255.0),
+            ("parameters.image_bytes_max", *image_bytes_max as f64, 1.0, BYTES),
+            ("parameters.mask_bytes_max", *mask_bytes_max as f64, 1.0, BYTES),
+        ];
+        // `contains` refuses NaN, too.
+        match figures.into_iter().find(|(_, value, min, max)| !(min..=max).contains(&value)) {
+            Some((key, value, min, max)) => Err(format!("{key} must be a number from {min} to {max}, not {value:?}")),
+            None => self
+                .size_rules()
+                .try_for_each(|(name, size)| size.check_figures().map_err(|problem| format!("{name}: {problem}"))),
+        }
+    }
+
+    fn size_rules(&self) -> impl Iterator<Item = (&'static str, &SizeRule)> {
+        let apis = [("openai.size", &self.openai), ("unified.size", &self.unified)].into_iter();
+        let apis = apis.filter_map(|(name, api)| Some((name, api.as_ref()?.size.as_ref()?)));
+        std::iter::once(("parameters.size", &self.parameters.size)).chain(apis)
+    }
+
     fn check(&self) -> Result<(), String> {
+        self.check_figures()?;
         check_auto(&self.parameters.size, &self.parameters.choices)?;
         if self.unified.as_ref().is_some_and(|api| api.stream) {
             return Err("unified: the unified API has no stream".to_owned());

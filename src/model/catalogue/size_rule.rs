@@ -86,6 +86,28 @@ impl SizeRule {
         }
     }
 
+    /// Checks the ranges of sizes and of their rules.
+    ///
+    /// # Errors
+    ///
+    /// The end of a sentence that names the key.
+    pub(super) fn check_figures(&self) -> Result<(), String> {
+        const EDGE_MAX: u32 = 1_000_000;
+        let is_edge = |edge: u32| (1..=EDGE_MAX).contains(&edge);
+        let other = self.other.iter().flat_map(|(size, other)| [size, other]);
+        let mut sizes = self.auto.iter().chain(&self.values).chain(other);
+        if let Some(size) = sizes.find(|size| !(is_edge(size.width) && is_edge(size.height))) {
+            return Err(format!("{size} must have edges from 1 to {EDGE_MAX}"));
+        }
+        let Some(CustomSize { edge_pixels_max, edge_multiple, ratio_max, .. }) = self.custom else { return Ok(()) };
+        let figures =
+            [("edge_pixels_max", edge_pixels_max), ("edge_multiple", edge_multiple), ("ratio_max", ratio_max)];
+        match figures.into_iter().find(|&(_, figure)| !is_edge(figure)) {
+            Some((key, figure)) => Err(format!("custom.{key} must be from 1 to {EDGE_MAX}, not {figure}")),
+            None => Ok(()),
+        }
+    }
+
     /// Returns the size for `auto`: the nearest in aspect ratio to `like`, width and height of the first input picture.
     pub(crate) fn auto_for(&self, like: Option<(u32, u32)>) -> Size {
         let first = *self.auto.first().expect("checked when the catalogue was read");

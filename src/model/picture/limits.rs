@@ -1,7 +1,46 @@
-//! Whether an input picture may be sent on, by its header.
+//! Whether an input picture may be sent on, and whether one from the upstream may be delivered.
 
+use std::io;
+
+use super::damage::Damage;
 use super::format::Format;
-use super::header::Picture;
+use super::source::ByteSource;
+use super::structure::{Picture, Structure};
+
+/// The longest side of a picture from the upstream, in pixels: eight times that of the largest picture that a model makes.
+const RESULT_SIDE_MAX: u32 = 32_768;
+/// The largest area of a picture from the upstream, in pixels: 32 times that of the largest picture that a model makes.
+const RESULT_PIXELS_MAX: u64 = 1 << 28;
+
+/// Why bytes from the upstream are no picture that can be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidPicture {
+    #[error("the picture is damaged: {0}")]
+    Damaged(Damage),
+    #[error("the picture is {width}x{height} pixels by its header, which no model makes")]
+    TooLarge { width: u32, height: u32 },
+}
+
+/// The format of a picture, and its width and height in pixels.
+pub(crate) type FormatAndDimensions = (Format, (u32, u32));
+
+/// Checks that a picture from the upstream is complete, and that a model can have made it.
+///
+/// # Errors
+///
+/// [`InvalidPicture`], or the error of reading.
+pub(crate) fn check_complete(source: &dyn ByteSource) -> io::Result<Result<FormatAndDimensions, InvalidPicture>> {
+    let Structure { format, dimensions, damage, .. } = Structure::of(source)?;
+    if let Some((width, height)) = dimensions
+        && (width.max(height) > RESULT_SIDE_MAX || u64::from(width) * u64::from(height) > RESULT_PIXELS_MAX)
+    {
+        return Ok(Err(InvalidPicture::TooLarge { width, height }));
+    }
+    match (format.zip(dimensions), damage) {
+        (Some(complete), None) => Ok(Ok(complete)),
+        (_, damage) => Ok(Err(InvalidPicture::Damaged(damage.unwrap_or(Damage::UnknownFormat)))),
+    }
+}
 
 /// The limits of input pictures, beside those of their model.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +61,8 @@ pub(crate) enum PictureProblem {
     TooLarge { bytes_max: u64 },
     #[error("it is no PNG, JPEG or WebP picture")]
     UnknownFormat,
-    #[error("its header cannot be read")]
-    Unreadable,
+    #[error(transparent)]
+    Damaged(Damage),
     /// `key`: of the configuration, in `[server]`.
     #[error("{got}, and {max} {unit} are allowed")]
     BeyondLimit { got: String, max: u64, unit: &'static str, key: &'static str },
@@ -36,7 +75,7 @@ pub(crate) enum PictureProblem {
 }
 
 impl PictureLimits {
-    /// Checks a picture of at most `bytes_max` bytes by its header; nothing is decoded.
+    /// Checks a picture of at most `bytes_max` bytes by its structure; nothing is decoded.
     ///
     /// # Errors
     ///
@@ -48,11 +87,16 @@ impl PictureLimits {
         if picture.bytes > bytes_max {
             return Err(PictureProblem::TooLarge { bytes_max });
         }
-        match (picture.format, picture.dimensions.zip(picture.frames)) {
-            (None, _) if self.known_only => Err(PictureProblem::UnknownFormat),
-            (Some(_), None) if self.known_only => Err(PictureProblem::Unreadable),
-            (_, None) => Ok(()),
-            (_, Some((dimensions, frames))) => self.check_header(dimensions, frames),
+        let Structure { format, dimensions, frames, damage } = picture.structure;
+        if format.is_none() && self.known_only {
+            return Err(PictureProblem::UnknownFormat);
+        }
+        if let Some(dimensions) = dimensions {
+            self.check_header(dimensions, frames)?;
+        }
+        match damage {
+            Some(damage) if self.known_only => Err(PictureProblem::Damaged(damage)),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -68,10 +112,10 @@ impl PictureLimits {
         bytes_max: u64,
     ) -> Result<(), PictureProblem> {
         self.check(mask, bytes_max)?;
-        if self.known_only && mask.format != Some(Format::Png) {
+        if self.known_only && mask.structure.format != Some(Format::Png) {
             return Err(PictureProblem::MaskFormat);
         }
-        match (mask.dimensions, image) {
+        match (mask.structure.dimensions, image) {
             (Some(mask), Some(image)) if mask != image => Err(PictureProblem::MaskSize { mask, image }),
             _ => Ok(()),
         }

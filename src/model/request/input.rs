@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(test)]
+use crate::model::picture::Structure;
 use crate::model::picture::{ByteSource, Picture};
 
 /// A picture that a client sent, or its http(s) address.
@@ -25,9 +27,7 @@ impl Input {
         let picture = Picture {
             digest: crate::model::ids::Digest::of(bytes),
             bytes: bytes.len() as u64,
-            format: None,
-            dimensions: None,
-            frames: Some(1),
+            structure: Structure { format: None, dimensions: None, frames: 1, damage: None },
         };
         Self::Bytes { picture, source: Arc::new(bytes::Bytes::from_static(bytes)) }
     }

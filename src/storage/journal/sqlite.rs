@@ -21,7 +21,7 @@ use thread::{JournalThread, Shared};
 use writer::Writer;
 
 mod check;
-mod file;
+pub(super) mod file;
 pub(super) mod ledger;
 mod queries;
 mod results;

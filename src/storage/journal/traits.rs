@@ -92,7 +92,7 @@ pub(crate) enum JournalError {
     #[error("the journal cannot be written at present")]
     Away,
     /// Another gateway has opened it.
-    #[error("{0} is in use by another gateway")]
+    #[error("{0} in storage.directory is in use by another gateway")]
     InUse(PathBuf),
     #[error("the journal cannot be written: {0}")]
     Storage(String),

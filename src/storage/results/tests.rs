@@ -51,7 +51,7 @@ async fn an_incomplete_picture_leaves_no_file() {
     let directory = tempfile::tempdir().unwrap();
     let results = Results::open(directory.path(), 1 << 20, 1 << 20).unwrap();
     let cut = png().slice(..png().len() - 1);
-    assert!(matches!(store(&results, cut).await, Err(ResultsError::InvalidPicture(InvalidPicture::CutShort))));
+    assert!(matches!(store(&results, cut).await, Err(ResultsError::InvalidPicture(InvalidPicture::Damaged(_)))));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 

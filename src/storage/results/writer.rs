@@ -85,7 +85,7 @@ impl PictureWriter {
     ///
     /// # Errors
     ///
-    /// [`ResultsError::InvalidPicture`] for anything that is not a complete PNG, JPEG or WebP.
+    /// [`ResultsError::InvalidPicture`] for anything that is not a complete PNG, JPEG or WebP of a size that models make.
     pub(crate) async fn finish(self) -> Result<StoredPicture, ResultsError> {
         let Self { files, memory, gathered, file, hasher, bytes, .. } = self;
         if file.is_none() && bytes > gathered.len() as u64 {

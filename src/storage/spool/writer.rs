@@ -15,7 +15,7 @@ use super::error::SpoolError;
 use super::file::UploadFile;
 use super::memory::Buffer;
 use super::part::{Content, Part};
-use crate::model::picture::{Header, header};
+use crate::model::picture::Structure;
 use crate::model::{ByteSource, Digest, Picture};
 
 /// Bytes of a part that are gathered before they are written to the file.
@@ -132,7 +132,7 @@ impl<'u> PartWriter<'u> {
         Ok(())
     }
 
-    /// Ends a picture; returns its properties and its bytes. Reads the header back from the file if it is there.
+    /// Ends a picture; returns its properties and its bytes. Reads it back from the file if it is there.
     ///
     /// # Errors
     ///
@@ -272,7 +272,7 @@ impl Rest {
     fn picture(self) -> io::Result<(Picture, Arc<dyn ByteSource>)> {
         let (part, hasher) = self.part()?;
         let digest = Digest::from(hasher.unwrap_or_default().finalize());
-        let Header { format, dimensions, frames } = header(&part)?;
-        Ok((Picture { digest, bytes: part.bytes, format, dimensions, frames }, Arc::new(part)))
+        let structure = Structure::of(&part)?;
+        Ok((Picture { digest, bytes: part.bytes, structure }, Arc::new(part)))
     }
 }

@@ -10,6 +10,8 @@ pub(in crate::upstream) const PARTIAL_IMAGES: u8 = 2;
 pub(in crate::upstream) const HEAD_BYTES: usize = 512;
 pub(in crate::upstream) const PARTIAL: &str = "partial_image";
 const COMPLETED: &str = "completed";
+/// Lines of a streamed answer that are held: a picture has four.
+const LINES_MAX: usize = 10_000;
 
 /// Collects a streamed answer without the data of its partial pictures. Any other body is collected as it is.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub(in crate::upstream) struct EventCollector {
     dropping: bool,
     event: EventKind,
     completed: usize,
+    lines: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +61,7 @@ impl EventCollector {
     /// `bytes_max`: the limit of what is held, and of each of the partial pictures.
     pub(in crate::upstream) fn new(bytes_max: usize) -> Self {
         let (held, event) = (BytesMut::new(), EventKind::Unnamed);
-        Self { held, bytes_max, arrived: 0, line: 0, dropping: false, event, completed: 0 }
+        Self { held, bytes_max, arrived: 0, line: 0, dropping: false, event, completed: 0, lines: 0 }
     }
 
     /// Takes the next bytes of the answer.
@@ -87,6 +90,10 @@ impl EventCollector {
             self.held.extend_from_slice(piece);
             self.drop_partial_picture(end.is_some());
             if end.is_some() && !self.dropping {
+                self.lines += 1;
+                if self.lines > LINES_MAX {
+                    return Err(format!("the answer has more than {LINES_MAX} lines"));
+                }
                 self.end_line();
             }
         }
@@ -98,7 +105,6 @@ impl EventCollector {
         self.completed
     }
 
-    #[cfg(test)]
     pub(in crate::upstream) fn bytes_held(&self) -> usize {
         self.held.len()
     }

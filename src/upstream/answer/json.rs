@@ -9,11 +9,11 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::{Map, Value};
 
 /// Values in one answer: a documented one has fewer than a hundred.
-const VALUES_MAX: usize = 20_000;
+pub(super) const VALUES_MAX: usize = 20_000;
 /// Values in one part of an answer, and items in a list of pictures.
 const SMALL_VALUES_MAX: usize = 1000;
 /// Objects and arrays within each other.
-const DEPTH_MAX: usize = 32;
+pub(super) const DEPTH_MAX: usize = 32;
 
 /// Parses a body; `None` when it is not JSON, or is beyond the bounds.
 pub(in crate::upstream) fn parse(body: &[u8]) -> Option<Value> {

@@ -120,7 +120,7 @@ fn multipart(
     let mask = request.mask.iter().map(|mask| ("mask", "mask".to_owned(), mask));
     for (name, stem, input) in images.chain(mask) {
         let Input::Bytes { picture, source } = input else { return Err("a form has files only") };
-        let extension = picture.format.map_or("bin", |format| format.name());
+        let extension = picture.structure.format.map_or("bin", |format| format.name());
         let head = format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{stem}.{extension}\"\r\n\
              Content-Type: {}\r\n\r\n",

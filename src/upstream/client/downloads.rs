@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use reqwest::header::LOCATION;
-use reqwest::{Client, Response};
+use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
 use super::guard::{DownloadGuard, DownloadResolver, SystemResolver};
@@ -39,7 +39,8 @@ impl Downloads {
         self.client.get(url).send().await.map_err(|error| FetchError::Trouble(describe(&error)))
     }
 
-    /// Follows the redirects from an answer. Returns the first success.
+    /// Follows the redirects from an answer. Returns the first with the status 200: others, such as 206, are not the whole
+    /// picture.
     pub(in crate::upstream) async fn follow(&self, mut response: Response) -> Result<Response, FetchError> {
         let unreadable = || FetchError::Forbidden("a redirect cannot be read".to_owned());
         for _ in 0..REDIRECTS_MAX {
@@ -51,7 +52,7 @@ impl Downloads {
             response = self.get(next).await?;
         }
         match response.status() {
-            status if status.is_success() => Ok(response),
+            StatusCode::OK => Ok(response),
             status if status.is_redirection() => {
                 Err(FetchError::Trouble(format!("more than {REDIRECTS_MAX} redirects")))
             }

@@ -6,7 +6,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 
 use super::observer::outline;
-use super::{Exchange, bounded_body, date, describe};
+use super::{Exchange, ReceivedBody, date, describe};
 use crate::model::{AccountId, Timestamp};
 use crate::upstream::answer::edge_page::EdgePage;
 use crate::upstream::answer::error_text::message_of;
@@ -89,13 +89,16 @@ impl Exchange {
         }
         let response = call.send().await.map_err(|error| describe(&error))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = bounded_body(response, self.answer_bytes_max).await?.freeze();
+        let ReceivedBody { body, broken, .. } = self.memory.receive(response, self.answer_limits).await;
+        if let Some(problem) = broken {
+            return Err(problem);
+        }
         Ok(QueryAnswer {
             status,
             time: date(&headers),
             ray: text(&headers, "cf-ray"),
             mitigated: headers.contains_key("cf-mitigated"),
-            body,
+            body: body.freeze(),
         })
     }
 }

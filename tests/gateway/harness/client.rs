@@ -87,10 +87,20 @@ impl Client {
         Self { http: http(), address, key: key.to_owned() }
     }
 
+    /// A client that shares an HTTP client with others.
+    pub(crate) fn sharing(http: &reqwest::Client, address: String, key: &str) -> Self {
+        Self { http: http.clone(), address, key: key.to_owned() }
+    }
+
     /// The same client with another HTTP client.
     pub(crate) fn with_http(mut self, http: reqwest::Client) -> Self {
         self.http = http;
         self
+    }
+
+    /// The same client with another key.
+    pub(crate) fn with_key(&self, key: &str) -> Self {
+        Self { key: key.to_owned(), ..self.clone() }
     }
 
     /// A request to any path, with the key.

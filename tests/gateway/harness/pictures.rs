@@ -14,6 +14,13 @@ pub(crate) fn picture(seed: u8) -> Vec<u8> {
     bytes.into_inner()
 }
 
+/// A PNG of one colour, whose edits are quick to encode.
+pub(crate) fn plain_picture() -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    RgbImage::from_pixel(EDGE, EDGE, Rgb([200, 180, 40])).write_to(&mut bytes, ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
 /// A mask of the same size, its left half transparent.
 pub(crate) fn mask() -> Vec<u8> {
     let pixel = |x: u32, _| Rgba([0, 0, 0, if x < EDGE / 2 { 0 } else { 255 }]);

@@ -37,8 +37,13 @@ impl Program {
 
     /// Configured to serve with `upstream`.
     pub(crate) fn on(upstream: &Upstream) -> Self {
+        Self::at(&upstream.origin, &[("log.filter", "trace")])
+    }
+
+    /// Configured to serve with the upstream at `origin`, with some keys changed.
+    pub(crate) fn at(origin: &str, changes: &[(&str, &str)]) -> Self {
         let mut program = Self::bare();
-        program.environment = environment(&upstream.origin, &program.directory, &[("log.filter", "trace")]);
+        program.environment = environment(origin, &program.directory, changes);
         program
     }
 
@@ -103,18 +108,31 @@ impl Program {
         self.start(&["simulate", "--listen", "127.0.0.1:0"], "control").await
     }
 
+    /// Starts the program as a gateway, or returns how it ended instead of serving.
+    pub(crate) async fn try_serve(&self, arguments: &[&str]) -> Result<Serving, Run> {
+        self.try_start(arguments, "operator").await
+    }
+
     async fn start(&self, arguments: &[&str], announced: &str) -> Serving {
+        self.try_start(arguments, announced).await.unwrap_or_else(|run| panic!("it ended: {run:?}"))
+    }
+
+    async fn try_start(&self, arguments: &[&str], announced: &str) -> Result<Serving, Run> {
         let [stdout, stderr] = ["stdout", "stderr"].map(|name| self.directory.path().join(name));
         let mut command = self.command(arguments);
         command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
         let child = command.spawn().unwrap();
         let mut serving = Serving { child, stdout, stderr, _directory: Arc::clone(&self.directory) };
+        let mut ended = None;
         until("the program prints its banner", async || {
-            assert_eq!(serving.child.try_wait().unwrap(), None, "{}", read(&serving.stderr));
-            serving.banner().contains(announced)
+            ended = serving.ended();
+            ended.is_some() || serving.banner().contains(announced)
         })
         .await;
-        serving
+        match ended {
+            None => Ok(serving),
+            Some(code) => Err(Run { code, stdout: serving.banner(), stderr: serving.log() }),
+        }
     }
 }
 
@@ -145,9 +163,13 @@ impl Serving {
         line.split_whitespace().next().unwrap().to_owned()
     }
 
+    /// `host:port` of the client listener.
+    pub(crate) fn address(&self) -> String {
+        self.banner_value("OpenAI API").replace("http://", "").replace("/v1", "")
+    }
+
     pub(crate) fn client(&self, key: &str) -> Client {
-        let address = self.banner_value("OpenAI API").replace("http://", "").replace("/v1", "");
-        Client::new(address, key)
+        Client::new(self.address(), key)
     }
 
     pub(crate) fn alice(&self) -> Client {
@@ -165,17 +187,23 @@ impl Serving {
 
     /// Waits until it polls this number of purchases, whose ids are then in the journal.
     pub(crate) async fn follows(&self, count: u64) {
-        until("the program follows the prediction", async || {
-            let status: Value = serde_json::from_str(&page(&self.operator(), "/status.json").await.1).unwrap();
-            status["engine"]["polling"] == count
-        })
-        .await;
+        until("the program follows the prediction", async || self.status("engine", "polling").await == count).await;
+    }
+
+    /// Returns the exit code if the program has ended: none within, when a signal ended it.
+    pub(crate) fn ended(&mut self) -> Option<Option<i32>> {
+        self.child.try_wait().unwrap().map(|status| status.code())
+    }
+
+    /// Returns one number of the status page: `engine`, `waiters`.
+    pub(crate) async fn status(&self, part: &str, name: &str) -> u64 {
+        let status: Value = serde_json::from_str(&page(&self.operator(), "/status.json").await.1).unwrap();
+        status[part][name].as_u64().unwrap()
     }
 
     /// Returns how many requests wait for a job.
     pub(crate) async fn waiters(&self) -> u64 {
-        let status: Value = serde_json::from_str(&page(&self.operator(), "/status.json").await.1).unwrap();
-        status["engine"]["waiters"].as_u64().unwrap()
+        self.status("engine", "waiters").await
     }
 
     /// Returns the file that it logs to.

@@ -35,6 +35,8 @@ SEVERAL = {"model": "gpt-image-2-plus", "size": "1254x1254"}
 FIELDS_OF = {"strict-plus": {"model": "gpt-image-1.5-plus"}}
 # The ways in which the simulator may differ from the documents, by name.
 PROFILES = tomllib.loads((ROOT / "config" / "profiles.toml").read_text())
+# Of each answer that is kept for the scan.
+KEPT_BYTES = 1_000_000
 # The number of refused submits that the simulator keeps.
 REFUSALS_KEPT = 10_000
 UNKNOWN = "submission_outcome_unknown"
@@ -60,17 +62,18 @@ def free_ports(count):
     return give_up(f"there are no {count} free ports between {first} and {last}")
 
 
-def call(port, method, path, body=None, headers=None, timeout=60):
-    """Sends a request on a connection of its own; returns status, headers and body."""
+def call(port, method, path, body=None, headers=None, timeout=60, pause_s=0):
+    """Sends a request on a connection of its own, and reads the body `pause_s` after the head; returns status, headers and body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
+        time.sleep(pause_s)
         status, named, data = answer.status, answer.headers, answer.read()
-        # Not the simulator's answers, which contain the upstream key.
-        if OUTPUT and not path.startswith("/_simulator/"):
+        # Not the simulator's answers, which contain the upstream key or large pictures, and not all of a large picture.
+        if OUTPUT and not path.startswith(("/_simulator/", "/files/")):
             with open(Path(OUTPUT) / f"answers-{os.getpid()}", "ab") as kept:
-                kept.write(bytes(named) + data + b"\n")
+                kept.write(bytes(named) + data[:KEPT_BYTES] + b"\n")
         return status, named, data
     finally:
         connection.close()
@@ -80,7 +83,7 @@ class Rig:
     """A simulator and a gateway's directory, ports and environment, in a folder of their own."""
 
     def __init__(self, binary, workers, scenario, overrides=None, pictures=1, upstream_keys=(UPSTREAM_KEY,), profile="documented"):
-        self.binary = binary
+        self.binary, self.profile = binary, profile
         self.fields = FIELDS_OF.get(profile, ONE) if pictures == 1 else SEVERAL | {"n": str(pictures)}
         self.pictures = pictures
         if OUTPUT:
@@ -95,6 +98,10 @@ class Rig:
         self.simulator_output = open(self.folder / "simulator-output", "ab")
         (self.folder / INPUTS).write_text(f"{self.simulator_output.name}\n")
         self.gateway = None
+        # The address of a server beside the gateway, where a script has one.
+        self.helper = None
+        # Turns stamps in the journal into times of this machine, where the gateway's clock is another.
+        self.real_ms = lambda stamp_ms: stamp_ms
         scenario_file = self.folder / "scenario.toml"
         scenario_file.write_text(scenario)
         foreign = ("GATEWAY_", "GPTPROTO_")
@@ -210,15 +217,21 @@ class Rig:
         return [one["parameters"]["prompt"] for one in json.loads(data)]
 
     def accepted(self):
-        """Returns all purchases from the simulator's memory, checked against its log on disk."""
-        _, _, data = call(self.simulator_port, "GET", "/_simulator/predictions")
-        remembered = json.loads(data)
-        logged = {line["id"]: line for line in map(json.loads, self.simulator_log.read_text().splitlines())} \
-            if self.simulator_log.exists() else {}
-        if set(logged) != {one["id"] for one in remembered}:
-            give_up("the simulator's log and its memory differ: there is nothing to compare with")
+        """Returns all purchases from the simulator's memory, checked against its log on disk, which is written a little later."""
+        until = time.monotonic() + 5
+        while True:
+            _, _, data = call(self.simulator_port, "GET", "/_simulator/predictions")
+            remembered = json.loads(data)
+            lines = self.simulator_log.read_text().splitlines(keepends=True) if self.simulator_log.exists() else []
+            logged = {line["id"]: line for line in map(json.loads, (line for line in lines if line.endswith("\n")))}
+            if set(logged) == {one["id"] for one in remembered}:
+                break
+            if time.monotonic() > until:
+                give_up("the simulator's log and its memory differ: there is nothing to compare with")
+            time.sleep(0.02)
         return [{"id": one["id"], "prompt": one["parameters"]["prompt"], "at": logged[one["id"]]["at"],
-                 "prompt_blake3": logged[one["id"]]["prompt_blake3"]} for one in remembered]
+                 "prompt_blake3": logged[one["id"]]["prompt_blake3"],
+                 "inputs": [picture["digest"] for picture in one["inputs"]], "key": one["key"], "state": one["state"]} for one in remembered]
 
     def idle(self):
         """Returns whether the gateway has no unfinished work."""
@@ -228,7 +241,7 @@ class Rig:
         return engine["queued"] + engine["submitting"] + engine["polling"] == 0
 
     def journal(self):
-        return Journal(self.directory)
+        return Journal(self.directory, self.real_ms)
 
     def journal_states(self):
         """Returns the states of all predictions, oldest first, as the running gateway has committed them."""
@@ -246,7 +259,7 @@ class Journal:
     While a gateway runs, the copies of the database and of its write-ahead log might not belong together.
     """
 
-    def __init__(self, directory):
+    def __init__(self, directory, real_ms=lambda stamp_ms: stamp_ms):
         self.rows, self.verdict = [], "ok"
         with tempfile.TemporaryDirectory(prefix="gateway-journal-") as scratch:
             for name in ("journal.sqlite", "journal.sqlite-wal"):
@@ -261,9 +274,11 @@ class Journal:
                 # A gateway that was killed before it made the tables leaves none.
                 if connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'jobs'").fetchone()[0]:
                     self.rows = [dict(row) for row in connection.execute(
-                        "SELECT jobs.id, client, fingerprint, created_ms, delivered_ms, evicted, state, upstream_id, failure,"
-                        " purchases.id AS prediction FROM jobs JOIN purchases ON job_id = jobs.id"
-                        " ORDER BY created_ms, jobs.id, slot")]
+                        "SELECT jobs.id, client, fingerprint, created_ms, delivered_ms, evicted, idempotency_key, state, upstream_id,"
+                        " failure, account, slot, purchases.id AS prediction FROM jobs JOIN purchases ON job_id = jobs.id")]
+                    for row in self.rows:
+                        row["created_ms"] = real_ms(row["created_ms"])
+                    self.rows.sort(key=lambda row: (row["created_ms"], row["id"], row["slot"]))
                     self.pictures = [dict(row) for row in connection.execute("SELECT * FROM pictures")]
             except sqlite3.DatabaseError as error:
                 self.verdict = str(error)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::engine::jobs::event::{AppendOutcome, Step};
-use crate::model::{JobId, PurchaseId, RunningTime};
+use crate::model::{JobId, PurchaseId, RunningTime, Timestamp};
 use crate::storage::journal::memory::{apply, has_ended};
 use crate::storage::journal::{Record, StoredJob, StoredState};
 
@@ -126,7 +126,7 @@ impl Journal {
             self.written += 1;
             // Like the tables, whose constraints refuse what has no job.
             if job_of(&record).is_none_or(|job| self.stored.contains_key(&job)) {
-                apply(&mut self.stored, &record, RunningTime::default());
+                apply(&mut self.stored, &record, stamp(&record));
             } else {
                 self.refused.push(self.written);
             }
@@ -148,6 +148,19 @@ impl Journal {
     pub(super) fn unfinished(&self) -> Vec<StoredJob> {
         let unfinished = |stored: &&StoredJob| stored.purchases.iter().any(|purchase| !has_ended(&purchase.state));
         self.stored.values().filter(unfinished).cloned().collect()
+    }
+}
+
+/// Returns the running time of a moment: here it is the wall time.
+pub(super) fn running(at: Timestamp) -> RunningTime {
+    RunningTime::from_millis(u64::try_from(at.millis()).unwrap())
+}
+
+/// Returns when a record was written, where its stamp is read.
+fn stamp(record: &Record) -> RunningTime {
+    match record {
+        Record::Accepted { at, .. } => running(*at),
+        _ => RunningTime::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Variant;
 use super::damage::other_picture;
 use super::driver::{name_of, purchase_of};
-use super::journal::Report;
+use super::journal::{Report, running};
 use super::live::{FollowUp, LiveJob, LivePurchase, Submit, Task};
 use super::upstream::{SubmitFate, answer, handle_of, refusal};
 use super::world::World;
@@ -320,7 +320,7 @@ impl World {
             (one.permit, one.bought) = (Some(permit), true);
             account
         };
-        let (recovered, ended) = recover(stored, &self.rules, now, adopt);
+        let (recovered, ended) = recover(stored, &self.rules, now, running(now.timestamp), adopt);
         for EndedAtStart { purchase, failure, .. } in ended {
             let is_unknown = matches!(failure, Failure::OutcomeUnknown { .. });
             let may_have_left = before[usize::from(purchase.slot)];

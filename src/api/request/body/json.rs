@@ -11,7 +11,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, ValueType};
+use struson::reader::{
+    JsonReader, JsonStreamReader, JsonSyntaxError, ReaderError, ReaderSettings, SyntaxErrorKind, ValueType,
+};
 
 use super::form::{FieldKind, Form, FormLimits, Scalar};
 use super::incoming::IncomingBody;
@@ -262,17 +264,46 @@ impl Meter {
 
     /// Returns the error for the client when reading a string failed.
     fn string_error(&self, error: &io::Error) -> ReadError {
-        ReadError::Api(self.explain(error))
+        ReadError::Api(self.explain_string(error))
     }
 
-    /// Returns the error for the client when the JSON reader failed.
-    fn explain(&self, error: &dyn std::error::Error) -> ApiError {
+    /// Returns the error for the client when the JSON reader failed with `error`.
+    fn explain(&self, error: &ReaderError) -> ApiError {
+        self.refusal(error).unwrap_or_else(|| ApiError::MalformedBody { problem: in_plain_words(error).into() })
+    }
+
+    /// Returns the error for the client when a string could not be read.
+    fn explain_string(&self, error: &io::Error) -> ApiError {
+        let syntax = error.get_ref().and_then(|inner| inner.downcast_ref::<JsonSyntaxError>());
+        let problem = || syntax.map_or_else(|| "it is not UTF-8".to_owned(), of_syntax);
+        self.refusal(error).unwrap_or_else(|| ApiError::MalformedBody { problem: problem().into() })
+    }
+
+    /// Returns the error when the meter has refused to read on, or the spool could not be read.
+    fn refusal(&self, error: &dyn std::error::Error) -> Option<ApiError> {
         if self.unreadable.get() {
-            return ApiError::internal(format!("the spooled body cannot be read: {error}"));
+            return Some(ApiError::internal(format!("the spooled body cannot be read: {error}")));
         }
-        let problem =
-            if self.exhausted.get() { "the name of a member is too long".to_owned() } else { error.to_string() };
-        ApiError::MalformedBody { problem: problem.into() }
+        let too_long = || ApiError::MalformedBody { problem: "the name of a member is too long".into() };
+        self.exhausted.get().then(too_long)
+    }
+}
+
+/// Returns what is wrong with the text, without the words and the path of the parser.
+fn in_plain_words(error: &ReaderError) -> String {
+    match error {
+        ReaderError::SyntaxError(error) => of_syntax(error),
+        ReaderError::IoError { .. } => "it is not UTF-8".to_owned(),
+        _ => "it is not valid JSON".to_owned(),
+    }
+}
+
+fn of_syntax(error: &JsonSyntaxError) -> String {
+    match (error.kind, error.location.data_pos) {
+        (SyntaxErrorKind::IncompleteDocument, _) => "it ends before the JSON is complete".to_owned(),
+        (SyntaxErrorKind::TrailingData, _) => "something follows the JSON object".to_owned(),
+        (_, Some(position)) => format!("it is not valid JSON near byte {position}"),
+        (_, None) => "it is not valid JSON".to_owned(),
     }
 }
 

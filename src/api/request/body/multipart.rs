@@ -198,7 +198,11 @@ fn reads_as_text(head: &[u8]) -> bool {
 
 fn malformed(error: multer::Error) -> ApiError {
     let cut_short = matches!(error, multer::Error::IncompleteStream | multer::Error::IncompleteFieldData { .. });
-    let problem = if cut_short { "the form ends before its closing boundary".to_owned() } else { error.to_string() };
+    let problem = if cut_short {
+        "the form ends before its closing boundary"
+    } else {
+        "the form is not valid: its boundary or the head of a part cannot be read"
+    };
     if let multer::Error::StreamReadFailed(error) = error
         && let Ok(error) = error.downcast::<BodyError>()
     {

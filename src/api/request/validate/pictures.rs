@@ -1,4 +1,4 @@
-//! Checks input pictures and masks by their headers alone: nothing is decoded.
+//! Checks input pictures and masks by what their bytes say of them: nothing is decoded.
 
 use crate::api::error::ApiError;
 use crate::api::request::body::form::image_name;
@@ -71,7 +71,7 @@ pub(super) fn check_mask(
 /// Returns width and height in pixels, where they are known.
 pub(super) fn dimensions(input: &Input) -> Option<(u32, u32)> {
     match input {
-        Input::Bytes { picture, .. } => picture.dimensions,
+        Input::Bytes { picture, .. } => picture.structure.dimensions,
         Input::Link(_) => None,
     }
 }
@@ -85,7 +85,7 @@ fn error(param: &str, problem: PictureProblem, source: &dyn ByteSource) -> ApiEr
         PictureProblem::UnknownFormat => {
             ApiError::UnsupportedFileType { param: name(), media_type: media_type(source) }
         }
-        PictureProblem::Unreadable => ApiError::UndecodableImage { param: name() },
+        PictureProblem::Damaged(damage) => ApiError::DamagedImage { param: name(), problem: damage.to_string() },
         PictureProblem::BeyondLimit { got, max, unit, key } => {
             ApiError::ImageBeyondLimit { param: name(), got, max, unit, key }
         }

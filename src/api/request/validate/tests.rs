@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::api::request::test_support::{catalogue, png, server};
 use crate::config::{ApiPolicy, ImageCheck};
-use crate::model::picture::{Header, header};
+use crate::model::picture::Structure;
 use crate::model::{Catalogue, Digest, Picture};
 
 mod api_choice;
@@ -11,8 +11,8 @@ mod decompression_bombs;
 
 fn bytes(content: Vec<u8>) -> Input {
     let content = bytes::Bytes::from(content);
-    let Header { format, dimensions, frames } = header(&content).unwrap();
-    let picture = Picture { digest: Digest::of(&content), bytes: content.len() as u64, format, dimensions, frames };
+    let structure = Structure::of(&content).unwrap();
+    let picture = Picture { digest: Digest::of(&content), bytes: content.len() as u64, structure };
     Input::Bytes { picture, source: Arc::new(content) }
 }
 

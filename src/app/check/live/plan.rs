@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::picture::{self, PROMPT};
 use crate::app::check::CheckArguments;
 use crate::config::{CacheMode, Config, InputTransport};
-use crate::model::picture::header;
+use crate::model::picture::Structure;
 use crate::model::{ApiKind, Choices, Digest, Input, Model, ModelId, Picture, PictureRequest, Size, Task, Usd};
 use crate::upstream::formats::{FormatOptions, FormatRules, InputMethod};
 
@@ -155,9 +155,8 @@ impl PurchasePlan {
         let listed = &capabilities.size.auto;
         let size = if listed.contains(&square) { square } else { *listed.first()? };
         let file = |bytes: Bytes| {
-            let header = header(&bytes).ok()?;
-            let (format, dimensions, frames) = (header.format, header.dimensions, header.frames);
-            let picture = Picture { digest: Digest::of(&bytes), bytes: bytes.len() as u64, format, dimensions, frames };
+            let structure = Structure::of(&bytes).ok()?;
+            let picture = Picture { digest: Digest::of(&bytes), bytes: bytes.len() as u64, structure };
             Some(Input::Bytes { picture, source: Arc::new(bytes) })
         };
         Some(PictureRequest {

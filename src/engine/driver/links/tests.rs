@@ -108,7 +108,7 @@ async fn rejection(internet: &Internet, request: &PictureRequest) -> String {
 
 fn bytes(input: &Input) -> Vec<u8> {
     let Input::Bytes { picture, source } = input else { panic!("{input:?}") };
-    assert_eq!(picture.format, Some(Format::Png));
+    assert_eq!(picture.structure.format, Some(Format::Png));
     crate::model::picture::read_full(&**source, 0, usize::try_from(picture.bytes).unwrap()).unwrap()
 }
 
@@ -138,7 +138,7 @@ async fn a_picture_that_cannot_be_fetched_is_named_with_its_host_alone() {
         (Some(broken), "no usable answer"),
         (Some(chunks(b"<html>", 6)), "no PNG, JPEG or WebP"),
         (Some(Ok(Vec::new())), "empty"),
-        (Some(chunks(&cut[..cut.len() - 1], 100)), "ends before its end marker"),
+        (Some(chunks(&cut[..cut.len() - 1], 100)), "it ends at byte"),
         (Some(chunks(&vec![0; 10_001], 1000)), "larger than 10000 bytes"),
         (Some(chunks(&png(32_769, 1), 1000)), "pixels on a side"),
         (None, "in time"),

@@ -11,7 +11,7 @@ use crate::engine::jobs::event::Now;
 use crate::engine::jobs::purchase::{Accepted, Purchase, PurchaseEnd, State};
 use crate::engine::jobs::rules::{Rules, class_of};
 use crate::input_urls::InputUrlGuards;
-use crate::model::{AccountId, Failure, PurchaseId};
+use crate::model::{AccountId, Failure, PurchaseId, RunningTime};
 use crate::storage::journal::{JobRecord, StoredJob, StoredPurchase, StoredState};
 use crate::upstream::PurchaseHandle;
 
@@ -32,16 +32,17 @@ pub(in crate::engine) struct EndedAtStart {
 }
 
 /// Recovers a job. `adopt` takes a slot in flight for each accepted purchase, with the account that bought it where the
-/// journal names one, and returns the account that polls it.
+/// journal names one, and returns the account that polls it. `running` is the journal's running time.
 pub(in crate::engine) fn recover(
     stored: StoredJob,
     rules: &Rules,
     now: Now,
+    running: RunningTime,
     mut adopt: impl FnMut(PurchaseId, Option<&AccountId>) -> AccountId,
 ) -> (RecoveredJob, Vec<EndedAtStart>) {
     let mut ended = Vec::new();
     let mut purchases = Vec::with_capacity(stored.purchases.len());
-    for StoredPurchase { id, state, pictures, api_kind, account, lost_answers, .. } in stored.purchases {
+    for StoredPurchase { id, state, pictures, api_kind, account, accepted, lost_answers, .. } in stored.purchases {
         let mut end = |failure: Failure| {
             ended.push(EndedAtStart { purchase: id, pictures, failure: failure.clone() });
             State::Ended(PurchaseEnd::Failure(failure))
@@ -56,10 +57,11 @@ pub(in crate::engine) fn recover(
                 let message = "the gateway stopped between the last byte and the answer".to_owned();
                 end(Failure::OutcomeUnknown { message })
             }
-            StoredState::Accepted { upstream, poll_url, since } => {
+            StoredState::Accepted { upstream, poll_url, .. } => {
                 let account = adopt(id, account.as_ref());
-                // A clock that jumped must not end a purchase that still works: some of the deadline is always left.
-                let age = now.timestamp.since(since).min(rules.deadline / 6 * 5);
+                // By the running time: no setting of the wall clock ends a purchase that still works. The time without the
+                // gateway does not count, and some of the deadline is always left.
+                let age = running.since(accepted.unwrap_or(running)).min(rules.deadline / 6 * 5);
                 let accepted = now.instant.checked_sub(age).unwrap_or(now.instant);
                 let input_url_guards = InputUrlGuards::default();
                 let api_kind = api_kind.polled_at();

@@ -102,11 +102,10 @@ impl Purchase {
     }
 }
 
-/// Returns `None` for a purchase that was found done before, and for one that ended at an unknown time while the gateway
-/// was down.
+/// Returns `None` for a purchase that was found done before, and for one that was accepted before the start: the time without
+/// the gateway is not part of its age.
 fn completion(accepted: &Accepted, cx: &Context<'_>) -> Option<Completion> {
-    let observed = !accepted.resumed || accepted.working_at.is_some();
-    (observed && !accepted.found_done).then(|| Completion {
+    (!accepted.resumed && !accepted.found_done).then(|| Completion {
         class: accepted.class.clone(),
         working_at: accepted.working_at.unwrap_or_default(),
         took: cx.now.instant.saturating_duration_since(accepted.at),

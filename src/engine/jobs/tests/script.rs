@@ -12,7 +12,7 @@ use crate::engine::reuse::ReusePolicy;
 use crate::input_urls::InputUrlGuards;
 use crate::model::{
     AccountId, ApiKind, Catalogue, Choices, ClientId, Digest, EventId, Failure, Fingerprint, Format, IdempotencyKey,
-    JobId, PictureRequest, PurchaseId, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
+    JobId, PictureRequest, PurchaseId, RunningTime, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
 use crate::polling::planner::PollPlanner;
 use crate::storage::journal::{JobRecord, StoredJob, StoredPurchase, StoredState};
@@ -352,6 +352,11 @@ impl Script {
     }
 }
 
+/// Running time and wall time are one here.
+fn running(at: Timestamp) -> RunningTime {
+    RunningTime::from_millis(u64::try_from(at.millis()).unwrap())
+}
+
 /// A start of the gateway.
 impl Script {
     /// Recovers a job from the states of its purchases, of one picture each. Returns the effects, the purchases that end
@@ -366,14 +371,17 @@ impl Script {
         let purchases = (0..).zip(states).map(|(slot, state)| StoredPurchase {
             id: PurchaseId { job: id, slot },
             pictures: 1,
-            state,
             api_kind: request.api_kind,
             format: None,
             account: bought_by.map(account),
             lost_answers: 0,
             resolution: None,
-            accepted: None,
+            accepted: match &state {
+                StoredState::Accepted { since, .. } => Some(running(*since)),
+                _ => None,
+            },
             ended: None,
+            state,
         });
         let purchases = purchases.collect();
         let stored = StoredJob { record: request.record(id), purchases, delivered: None, evicted: false };
@@ -384,7 +392,7 @@ impl Script {
             account(&name)
         };
         let rules = self.jobs.rules.clone();
-        let (recovered, ended) = recover(stored, &rules, self.now(), adopt);
+        let (recovered, ended) = recover(stored, &rules, self.now(), running(self.now().timestamp), adopt);
         assert_eq!(recovered.purchases(), usize::from(request.record(id).n));
         assert_eq!(recovered.polled().count(), adopted.len());
         let effects = self.jobs.restore(recovered, self.now());

@@ -49,7 +49,7 @@ def run(arguments):
         if part is Recovery and arguments.profile != "documented":
             print("recovery: left out, because it submits nothing")
             continue
-        rig = Rig(arguments.binary, 4, SCENARIO, SETTINGS, arguments.pictures, profile=arguments.profile)
+        rig = Rig(arguments.binary, 4, SCENARIO, SETTINGS, arguments.pictures or 1, profile=arguments.profile)
         part_failed = True
         try:
             part_failed = enumerate_points(part(rig, arguments.seed, holds_unknown(), arguments.profile), arguments, name)

@@ -155,6 +155,10 @@ async fn malformed_bodies_are_refused() {
         let error = read_bytes(body.to_owned(), Task::Edit).await.unwrap_err();
         let start: String = body.chars().take(40).collect();
         assert_eq!(error.code(), "malformed_body", "{start}: {error}");
+        let message = error.to_string();
+        for foreign in ["path", "column", "syntax", "IncompleteDocument", "IO error", "data pos"] {
+            assert!(!message.contains(foreign), "{message:?} has words of the parser");
+        }
     }
     let not_utf8 = b"{\"prompt\":\"\xff\"}".to_vec();
     assert_eq!(read_bytes(not_utf8, Task::Edit).await.unwrap_err().code(), "malformed_body");

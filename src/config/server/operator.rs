@@ -16,7 +16,7 @@ pub(crate) struct OperatorConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::refusal;
+    use crate::config::tests::refusal;
 
     #[test]
     fn a_host_that_is_not_a_name_is_refused() {

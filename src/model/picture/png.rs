@@ -1,0 +1,179 @@
+//! The structure of a PNG: chunks with lengths and checksums.
+
+use super::damage::{ChunkName, Damage, Stop, fault};
+use super::structure::Structure;
+use super::window::Window;
+
+const SIGNATURE_BYTES: u64 = 8;
+/// Length and name before the content of a chunk, and the checksum after it.
+const HEAD_BYTES: usize = 8;
+const CHECKSUM_BYTES: u64 = 4;
+/// Of a chunk, and of a side in pixels.
+const LENGTH_MAX: u32 = 0x7fff_ffff;
+const INDEXED: u8 = 3;
+
+/// What the chunks so far have said.
+#[derive(Debug, Default)]
+struct Progress {
+    has_header: bool,
+    needs_palette: bool,
+    has_pixels: bool,
+    /// Another chunk has followed the pixels.
+    pixels_ended: bool,
+    pixel_bytes: u64,
+}
+
+/// A chunk whose name and length are known.
+#[derive(Clone, Copy, Debug)]
+struct Chunk {
+    name: ChunkName,
+    length: u32,
+    at: u64,
+}
+
+/// Reads all chunks up to `IEND`.
+pub(super) fn walk(window: &mut Window<'_>, structure: &mut Structure) -> Result<(), Stop> {
+    let mut progress = Progress::default();
+    let mut at = SIGNATURE_BYTES;
+    loop {
+        let chunk = chunk(window, at)?;
+        progress.read(window, chunk, structure)?;
+        verify(window, chunk)?;
+        if &chunk.name.0 == b"IEND" {
+            return progress.end(chunk);
+        }
+        at = chunk.end();
+    }
+}
+
+/// Reads the length and the name of the chunk at an offset.
+fn chunk(window: &mut Window<'_>, at: u64) -> Result<Chunk, Stop> {
+    let size = window.size();
+    let head = <[u8; HEAD_BYTES]>::try_from(window.bytes(at, HEAD_BYTES)?);
+    let Ok([l0, l1, l2, l3, name @ ..]) = head else {
+        return Err(Damage::CutShort { size, at }.into());
+    };
+    if !name.iter().all(u8::is_ascii_alphabetic) {
+        return fault("something that is no PNG chunk follows the last one", at);
+    }
+    let length = u32::from_be_bytes([l0, l1, l2, l3]);
+    if length > LENGTH_MAX {
+        return fault("the length of a PNG chunk is out of range", at);
+    }
+    let chunk = Chunk { name: ChunkName(name), length, at };
+    if chunk.end() > size {
+        return Err(Damage::CutShort { size, at }.into());
+    }
+    Ok(chunk)
+}
+
+/// Compares the checksum of a chunk with its name and content.
+fn verify(window: &mut Window<'_>, chunk: Chunk) -> Result<(), Stop> {
+    let mut hasher = crc32fast::Hasher::new();
+    let (mut at, end) = (chunk.at + 4, chunk.end() - CHECKSUM_BYTES);
+    while at < end {
+        let bytes = window.next(at, end - at)?;
+        if bytes.is_empty() {
+            return Err(Damage::CutShort { size: at, at: chunk.at }.into());
+        }
+        hasher.update(bytes);
+        at += bytes.len() as u64;
+    }
+    if window.bytes(end, 4)? != hasher.finalize().to_be_bytes() {
+        return Err(Damage::Checksum { chunk: chunk.name, at: chunk.at }.into());
+    }
+    Ok(())
+}
+
+impl Chunk {
+    fn content(self) -> u64 {
+        self.at + HEAD_BYTES as u64
+    }
+
+    fn end(self) -> u64 {
+        self.content() + u64::from(self.length) + CHECKSUM_BYTES
+    }
+}
+
+impl Progress {
+    /// Reads what a chunk says of the picture, and checks its place among the others.
+    fn read(&mut self, window: &mut Window<'_>, chunk: Chunk, structure: &mut Structure) -> Result<(), Stop> {
+        let is_pixels = &chunk.name.0 == b"IDAT";
+        self.pixels_ended |= self.has_pixels && !is_pixels;
+        match &chunk.name.0 {
+            b"IHDR" => self.header(window, chunk, structure),
+            _ if !self.has_header => fault("the first PNG chunk is not IHDR", chunk.at),
+            b"PLTE" => self.palette(chunk),
+            b"IDAT" if self.needs_palette => {
+                fault("a PNG of palette colours has no palette before its pixels", chunk.at)
+            }
+            b"IDAT" if self.pixels_ended => fault("another PNG chunk lies between the pixels", chunk.at),
+            b"IDAT" => {
+                self.has_pixels = true;
+                self.pixel_bytes += u64::from(chunk.length);
+                Ok(())
+            }
+            b"acTL" if !self.has_pixels && chunk.length >= 4 => {
+                if let Ok(frames) = <[u8; 4]>::try_from(window.bytes(chunk.content(), 4)?) {
+                    structure.frames = u32::from_be_bytes(frames).max(1);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn header(&mut self, window: &mut Window<'_>, chunk: Chunk, structure: &mut Structure) -> Result<(), Stop> {
+        if self.has_header {
+            return fault("the PNG has a second IHDR", chunk.at);
+        }
+        let content = <[u8; 13]>::try_from(window.bytes(chunk.content(), 13)?).ok().filter(|_| chunk.length == 13);
+        let Some([w0, w1, w2, w3, h0, h1, h2, h3, depth, colour, compression, filter, interlace]) = content else {
+            return fault("the PNG's IHDR has another length than 13 bytes", chunk.at);
+        };
+        let (width, height) = (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
+        if !structure.set_dimensions(width, height) {
+            return fault("the PNG has no pixels by its IHDR", chunk.at);
+        }
+        if width > LENGTH_MAX || height > LENGTH_MAX {
+            return fault("the PNG's width or height is out of range", chunk.at);
+        }
+        let is_depth = match colour {
+            0 => matches!(depth, 1 | 2 | 4 | 8 | 16),
+            INDEXED => matches!(depth, 1 | 2 | 4 | 8),
+            2 | 4 | 6 => matches!(depth, 8 | 16),
+            _ => false,
+        };
+        if !is_depth {
+            return fault("the PNG's colour type and bit depth do not go together", chunk.at);
+        }
+        if compression != 0 || filter != 0 || interlace > 1 {
+            return fault("the PNG's IHDR names an unknown compression, filter or interlacing", chunk.at);
+        }
+        self.has_header = true;
+        self.needs_palette = colour == INDEXED;
+        Ok(())
+    }
+
+    fn palette(&mut self, chunk: Chunk) -> Result<(), Stop> {
+        if self.has_pixels {
+            return fault("the PNG's palette follows its pixels", chunk.at);
+        }
+        if !chunk.length.is_multiple_of(3) || !(1..=256).contains(&(chunk.length / 3)) {
+            return fault("the PNG's palette has a wrong length", chunk.at);
+        }
+        self.needs_palette = false;
+        Ok(())
+    }
+
+    /// Checks at `IEND` that nothing was missing.
+    fn end(&self, chunk: Chunk) -> Result<(), Stop> {
+        if chunk.length > 0 {
+            return fault("the PNG's IEND is not empty", chunk.at);
+        }
+        if self.pixel_bytes == 0 {
+            return fault("the PNG ends without pixels", chunk.at);
+        }
+        Ok(())
+    }
+}
