@@ -21,7 +21,7 @@ use crate::budget::Budget;
 use crate::config::{CacheConfig, StorageConfig, Switch, UpstreamConfig};
 use crate::lifecycle::Lifecycle;
 use crate::model::picture::PictureLimits;
-use crate::model::{ByteSource, Catalogue, Clock, CompletionListener, Failure, JobId, Quotas, Rng, StoredPicture};
+use crate::model::{ByteSource, Catalogue, Clock, CompletionListener, Failure, Quotas, Rng, StoredPicture};
 use crate::polling::latency::{LatencyModel, LatencyPriors, StoredLatencies};
 use crate::polling::planner::PollPlanner;
 use crate::storage::journal::Standing;
@@ -174,11 +174,6 @@ impl Engine {
         self.driver.cache.open(pictures).await
     }
 
-    /// Opens one picture of a job, for its signed address; `None` when it does not exist, or not any more.
-    pub(crate) async fn picture(&self, job: JobId, index: usize) -> Option<(StoredPicture, Arc<dyn ByteSource>)> {
-        self.driver.cache.picture(job, index).await
-    }
-
     /// Whether what is bought can be recorded and stored; nothing is bought while it cannot.
     pub(crate) fn storage_standing(&self) -> Standing {
         if self.results.failed() { Standing::Failed } else { self.driver.services.journal.standing() }
@@ -231,6 +226,7 @@ fn rules(upstream: &UpstreamConfig, catalogue: &Arc<Catalogue>, publishes_inputs
         submit_attempts_max: upstream.submit_attempts_max.get(),
         on_unknown: upstream.on_unknown,
         deadline: upstream.deadline,
+        refetch_time: upstream.refetch_timeout,
         formats: FormatRules::new(upstream, publishes_inputs),
     }
 }

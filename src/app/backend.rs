@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -14,10 +15,14 @@ use crate::engine::{self, Engine};
 use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Catalogue, ClientId, Rng, SystemClock};
+use crate::storage::journal::Standing;
 use crate::storage::{self, SigningKey, Storage, StorageLock};
 use crate::telemetry::Metrics;
 use crate::upstream::{GptProto, Upstream};
 use crate::webhooks::{self, Webhooks};
+
+/// How often the standing of the storage is looked at.
+const STORAGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The modules below the listeners. They run until `lifecycle` has drained.
 #[derive(Debug)]
@@ -44,7 +49,7 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// When the directory is in use, or the journal is damaged.
+    /// When the journal is in use by another gateway, or damaged.
     pub(super) async fn start(
         config: &Config,
         sandbox: bool,
@@ -127,15 +132,28 @@ impl Backend {
         // After the engine: jobs that ended while the gateway was down are in the journal by now.
         lifecycle.spawn_service("webhooks", webhooks.clone().run(announced));
         lifecycle.spawn_service("learned", learned.clone().save_regularly());
+        lifecycle.spawn_service("storage", stop_when_failed(engine.clone(), lifecycle.clone()));
         let storage = OpenStorage { learned, lock };
         Ok(Self { engine, admission, webhooks, budget, catalogue, input_urls, signing_key, storage })
     }
 }
 
 impl OpenStorage {
-    /// Closes the journal and saves what was learned, after everything else has stopped.
+    /// Saves what was learned and closes the journal, after everything else has stopped.
     pub(super) async fn close(self) {
+        // Before the journal, whose lock keeps the next gateway from reading these files.
         self.learned.save();
         self.lock.close().await;
     }
+}
+
+/// Stops the gateway when its storage has failed: only the next start reads back what is on the disk.
+async fn stop_when_failed(engine: Engine, lifecycle: Lifecycle) {
+    while engine.storage_standing() != Standing::Failed {
+        tokio::time::sleep(STORAGE_INTERVAL).await;
+    }
+    tracing::error!(
+        "the storage has failed; the gateway finishes what is under way and exits with an error, and its next start resumes the rest"
+    );
+    lifecycle.fail();
 }

@@ -85,6 +85,8 @@ pub(crate) struct UpstreamConfig {
     pub(crate) download_idle_timeout: Duration,
     #[serde(rename = "download_timeout_s", deserialize_with = "seconds")]
     pub(crate) download_timeout: Duration,
+    #[serde(rename = "refetch_timeout_s", deserialize_with = "seconds")]
+    pub(crate) refetch_timeout: Duration,
     pub(crate) picture_bytes_max: u64,
     pub(crate) submit_attempts_max: NonZeroU32,
     pub(crate) on_unknown: OnUnknown,

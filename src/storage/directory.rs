@@ -1,15 +1,16 @@
-//! The data directory: its lock and its subdirectories.
+//! The data directory and its subdirectories.
 
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// The gateway's data directory, locked so that no second gateway writes into it.
+use super::journal;
+
+/// The gateway's data directory. The journal in it is locked, so that no second gateway writes here.
 #[derive(Debug)]
 pub(crate) struct DataDirectory {
     path: PathBuf,
-    _lock: File,
 }
 
 /// Why a directory cannot be used.
@@ -22,20 +23,18 @@ pub(crate) enum DataDirectoryError {
 }
 
 impl DataDirectory {
-    /// Creates the directory if needed, readable by its owner alone, and locks it.
+    /// Creates the directory if needed, readable by its owner alone. It is in use while a gateway has the journal in it
+    /// open, which locks it.
     ///
     /// # Errors
     ///
     /// [`DataDirectoryError`], naming the directory.
     pub(crate) fn open(path: &Path) -> Result<Self, DataDirectoryError> {
-        let failed = |error| DataDirectoryError::Io { path: path.to_owned(), error };
-        private_directory(path).map_err(failed)?;
-        let lock = File::create(path.join("lock")).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(DataDirectoryError::InUse(path.to_owned())),
-            Err(TryLockError::Error(error)) => Err(failed(error)),
+        private_directory(path).map_err(|error| DataDirectoryError::Io { path: path.to_owned(), error })?;
+        if journal::is_open(&path.join("journal.sqlite")) {
+            return Err(DataDirectoryError::InUse(path.to_owned()));
         }
+        Ok(Self { path: path.to_owned() })
     }
 
     /// Returns the path of a subdirectory, created if needed.
@@ -62,12 +61,13 @@ fn private_directory(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_second_gateway_on_the_same_directory_is_refused() {
+    #[tokio::test]
+    async fn a_second_gateway_on_the_same_directory_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let first = DataDirectory::open(directory.path()).unwrap();
+        let journal = journal::open(&first.path().join("journal.sqlite")).unwrap();
         assert!(matches!(DataDirectory::open(directory.path()), Err(DataDirectoryError::InUse(_))));
-        drop(first);
+        journal.close().await;
         DataDirectory::open(directory.path()).unwrap();
     }
 }

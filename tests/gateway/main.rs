@@ -30,6 +30,7 @@ mod outputs;
 mod predictions;
 mod program;
 mod ranges;
+mod refetch;
 mod refusals;
 mod restarts;
 mod routes;

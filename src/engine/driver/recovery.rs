@@ -29,7 +29,7 @@ pub(in crate::engine) async fn run(
             adopted.push((purchase, permit));
             account
         };
-        let (job, ended) = recover(stored, rules, driver.now(), adopt);
+        let (job, ended) = recover(stored, rules, driver.now(), services.journal.running_time(), adopt);
         for EndedAtStart { purchase, pictures, failure } in ended {
             if failure.may_have_been_bought() {
                 unknown += 1;
@@ -39,7 +39,7 @@ pub(in crate::engine) async fn run(
             let record = Record::Failed { purchase, failure: failure.clone(), at: services.clock.now() };
             services.journal.append(record).await?;
             // It is counted like any other end.
-            services.metrics.ended(&failure, rules.price(&job.record, pictures).unwrap_or_default());
+            services.metrics.ended(&failure, Some(rules.price(&job.record, pictures).unwrap_or_default()));
         }
         resumed += adopted.len();
         resume(driver, rules, quotas, job, adopted);

@@ -22,7 +22,7 @@ use writer::Writer;
 
 mod check;
 mod consistency;
-mod file;
+pub(super) mod file;
 pub(super) mod ledger;
 mod queries;
 mod results;
