@@ -296,9 +296,16 @@ fn new_key(name: &str) -> ExitCode {
 }
 
 fn with_config(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    let environment: Environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect::<BTreeMap<_, _>>();
+    let mut environment: Environment = BTreeMap::new();
+    for (name, value) in std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))) {
+        match value.into_string() {
+            Ok(value) => drop(environment.insert(name, value)),
+            Err(_) if name.starts_with("GATEWAY_") || name.starts_with("GPTPROTO_") => {
+                return fail(&format!("{name}: is not UTF-8"), ExitCode::from(EXIT_USAGE));
+            }
+            Err(_) => {}
+        }
+    }
     match Config::load(file.config.as_deref(), &environment) {
         Ok(config) => then(config),
         Err(error) => fail(&error, ExitCode::from(EXIT_USAGE)),
