@@ -18,6 +18,7 @@ mod banner;
 mod check;
 mod learned;
 mod listeners;
+mod repair;
 mod simulator;
 mod sources;
 
@@ -27,6 +28,7 @@ use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
 
 pub use check::{CheckArguments, CheckError, Report, check};
+pub use repair::repair;
 pub use simulator::SIMULATOR_KEY;
 
 /// The exit code after a second signal: the process did not stop in order.

@@ -21,6 +21,7 @@ use crate::storage::{Journal, Results};
 
 pub(super) mod damaged;
 pub(super) mod eviction;
+pub(super) mod orphans;
 pub(super) mod waiters;
 
 use damaged::{DamagedResult, DamagedResults};

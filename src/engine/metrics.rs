@@ -47,6 +47,9 @@ pub(crate) struct Status {
     pub(crate) spool_waiting: usize,
     pub(crate) spool_refused: u64,
     pub(crate) memory_cache_bytes: u64,
+    /// Stored pictures that the journal does not know, and their bytes.
+    pub(crate) orphans: u64,
+    pub(crate) orphan_bytes: u64,
     pub(crate) storage: &'static str,
     /// The request formats that the upstream is known to accept, or not.
     pub(crate) formats: Vec<FormatRow>,
@@ -62,6 +65,7 @@ pub(super) struct EngineMetrics {
     purchases: PurchaseMetrics,
     requests: RequestMetrics,
     spool: SpoolMetrics,
+    orphans: OrphanMetrics,
     formats: FormatMetrics,
 }
 
@@ -125,6 +129,12 @@ struct SpoolMetrics {
     memory_bytes: Gauge,
     requests_waiting: Gauge,
     requests_refused: Counter,
+}
+
+#[derive(Clone, Debug, Default)]
+struct OrphanMetrics {
+    pictures: Gauge,
+    bytes: Gauge,
 }
 
 /// What is known of request formats.
@@ -198,8 +208,8 @@ impl EngineMetrics {
             unknown: Counter::default(),
         };
         let (calls, requests, spool) = (CallMetrics::default(), RequestMetrics::default(), SpoolMetrics::default());
-        let (fetches, formats) = (FetchMetrics::default(), FormatMetrics::default());
-        let own = Self { calls, fetches, purchases, requests, spool, formats };
+        let (fetches, formats, orphans) = (FetchMetrics::default(), FormatMetrics::default(), OrphanMetrics::default());
+        let own = Self { calls, fetches, purchases, requests, spool, orphans, formats };
         metrics.register("engine", |registry| {
             register_families(registry, &own);
             for (name, help, counter) in [
@@ -255,6 +265,8 @@ impl EngineMetrics {
                     &own.spool.reserved_bytes,
                 ),
                 ("spool_memory_bytes", "Bytes of uploads held in memory", &own.spool.memory_bytes),
+                ("orphans", "Stored pictures that no job has", &own.orphans.pictures),
+                ("orphan_bytes", "Bytes of stored pictures that no job has", &own.orphans.bytes),
                 (
                     "spool_requests_waiting",
                     "Requests that wait for space for their upload",
@@ -394,6 +406,8 @@ impl EngineMetrics {
             (status.spool_bytes, &self.spool.bytes),
             (status.spool_reserved_bytes, &self.spool.reserved_bytes),
             (status.spool_memory_bytes, &self.spool.memory_bytes),
+            (status.orphans, &self.orphans.pictures),
+            (status.orphan_bytes, &self.orphans.bytes),
         ] {
             shown.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }

@@ -1,8 +1,8 @@
-//! The data directory: its subdirectories, and the key in it.
+//! The data directory and its subdirectories.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::journal;
@@ -48,26 +48,6 @@ impl DataDirectory {
         Ok(path)
     }
 
-    /// Returns the key that signs addresses of results. Stored in a file; `fresh` becomes the key when there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`DataDirectoryError::Io`], also when the file does not contain a key.
-    pub(crate) fn signing_key(&self, fresh: [u8; 32]) -> Result<[u8; 32], DataDirectoryError> {
-        let path = self.path.join("signing.key");
-        let read = || match fs::read(&path) {
-            Ok(bytes) => bytes.try_into().map_err(|_| io::Error::other("the file does not contain 32 bytes")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-                file.write_all(&fresh)?;
-                file.sync_all()?;
-                Ok(fresh)
-            }
-            Err(error) => Err(error),
-        };
-        read().map_err(|error| DataDirectoryError::Io { path: path.clone(), error })
-    }
-
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -88,8 +68,6 @@ mod tests {
         let journal = journal::open(&first.path().join("journal.sqlite")).unwrap();
         assert!(matches!(DataDirectory::open(directory.path()), Err(DataDirectoryError::InUse(_))));
         journal.close().await;
-        let again = DataDirectory::open(directory.path()).unwrap();
-        assert_eq!(again.signing_key([1; 32]).unwrap(), [1; 32]);
-        assert_eq!(again.signing_key([2; 32]).unwrap(), [1; 32], "the same after a restart");
+        DataDirectory::open(directory.path()).unwrap();
     }
 }

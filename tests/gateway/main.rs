@@ -35,6 +35,7 @@ mod refusals;
 mod restarts;
 mod routes;
 mod sharing;
+mod storage;
 mod streaming;
 mod tls;
 mod trouble;

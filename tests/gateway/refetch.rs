@@ -140,7 +140,11 @@ async fn a_picture_that_cannot_be_fetched_again_is_lost_and_bought_on_request_al
     assert_eq!(upstream.submits().await, 2);
     assert_eq!(gateway.alice().edit(&edit).await.cache(), "hit", "the new result answers from now on");
     gateway.alice().edit(&keyed).await.picture();
-    assert_eq!(upstream.submits().await, 2, "the simulator drew the same picture, so the earlier result is whole again");
+    assert_eq!(
+        upstream.submits().await,
+        2,
+        "the simulator drew the same picture, so the earlier result is whole again"
+    );
     gateway.alice().edit(&edit.clone().header("idempotency-key", "two")).await.picture();
     assert_eq!(upstream.submits().await, 2, "a key that is new gets what is stored");
 }

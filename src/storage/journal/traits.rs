@@ -63,6 +63,9 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// Returns which of these pictures belong to a job and have not been evicted.
     fn stored_digests(&self, of: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>>;
 
+    /// Returns whether there is any job.
+    fn has_jobs(&self) -> BoxFuture<'static, Result<bool, JournalError>>;
+
     /// Returns what jobs created at `since` or later have bought, or may have bought, in no particular order.
     ///
     /// For the start, before anything is recovered: a purchase that was being committed, or is submitted again after a

@@ -42,7 +42,7 @@ pub(in crate::engine) fn recover(
 ) -> (RecoveredJob, Vec<EndedAtStart>) {
     let mut ended = Vec::new();
     let mut purchases = Vec::with_capacity(stored.purchases.len());
-    for StoredPurchase { id, state, pictures, api_kind, account, accepted, lost_answers, .. } in stored.purchases {
+    for StoredPurchase { id, state, pictures, api_kind, account, lost_answers, accepted, .. } in stored.purchases {
         let mut end = |failure: Failure| {
             ended.push(EndedAtStart { purchase: id, pictures, failure: failure.clone() });
             State::Ended(PurchaseEnd::Failure(failure))

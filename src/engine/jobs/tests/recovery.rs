@@ -148,8 +148,7 @@ fn a_submit_that_was_to_be_repeated_after_a_lost_answer_has_an_unknown_outcome()
         ended: None,
     }];
     let stored = StoredJob { purchases, record, delivered: None, evicted: false };
-    let now = Script::new(rules()).now();
-    let (_, ended) = recover(stored, &rules(), now, RunningTime::default(), |_, _| account("a"));
+    let (_, ended) = recover(stored, &rules(), Script::new(rules()).now(), RunningTime::default(), |_, _| account("a"));
     assert_eq!(failures(&ended), ["0 x1 outcome_unknown"]);
 }
 
