@@ -34,14 +34,14 @@ instance intake integer interface interim internal interval into invalid io ip i
 join joined jpeg json
 keep key keyed kind knowledge known
 label language last late latency latest launch layer layout learned learner learning left legacy length letter level
-lib library lifecycle lifetime limit limited limiter line linear link list listen listener live load local location
+lib library lifecycle lifetime limit limited limiter line linear link list listing listen listener live load local location
 lock log logged logging lookup loop lossy
 main maintenance manager manual map mapping margin mark mask match matched matching max maximum mean measure measured
 measurement media median member memory merge message meta metadata meter method metric middleware migration millis
 mime min minimum minted minute missing mod mode model module money monitor monotonic monthly multipart multiple mutex
 name named names negotiation nested network new next no node nonce none normal not now null number numeric
 object observation observed observer of off offset ok on once one only open openai openapi operation operations option optional
-ordering origin other out outcome outgoing output outstanding over override overview owned owner
+ordering origin orphan orphans other out outcome outgoing output outstanding over override overview owned owner
 pad padded padding page paged pagination paid pair panic parallel parameter parameterised params parse parsed parser
 parsing part partial parts password past patch path pattern pause payment peak peer pending per percent percentile period
 permanent permission persist persisted persistence phase pick picture pipe pixel placeholder plain plan planner planning png point

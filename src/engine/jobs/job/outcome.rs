@@ -79,7 +79,7 @@ pub(in crate::engine) fn stored_result(stored: &StoredJob) -> Option<JobResult> 
     let mut result = JobResultBuilder::of(&stored.record);
     for purchase in &stored.purchases {
         match &purchase.state {
-            StoredState::Resolved { upstream, pictures, usage, at } => {
+            StoredState::Resolved { upstream, pictures, usage, at, .. } => {
                 result.add(purchase.pictures, upstream.as_ref(), pictures, *usage, *at);
             }
             StoredState::Failed { failure, .. } => result.fail(purchase.pictures, failure),
