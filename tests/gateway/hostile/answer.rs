@@ -367,16 +367,8 @@ impl Row {
             }
             Shape::SilentHead => vec![Step::Silence],
             Shape::SilentBody => vec![Step::Write(part(50)), Step::Silence],
-            Shape::Trickled => {
-                let whole = whole();
-                let piece = whole.len().div_ceil(40);
-                let pieces = whole.chunks(piece).map(<[u8]>::to_vec);
-                pieces.flat_map(|piece| [Step::Write(piece), Step::Pause(Duration::from_millis(5))]).collect()
-            }
-            Shape::Dripped => {
-                let drops = whole().into_iter().map(|byte| vec![byte]);
-                drops.flat_map(|drop| [Step::Write(drop), Step::Pause(Duration::from_millis(100))]).collect()
-            }
+            Shape::Trickled => in_pieces(&whole(), whole().len().div_ceil(40), Duration::from_millis(5)),
+            Shape::Dripped => in_pieces(&whole(), 1, Duration::from_millis(100)),
             Shape::Endless => {
                 let text = [body, vec![b' '; 65536]].concat();
                 vec![Step::Write(head(CHUNKED)), Step::Repeat(chunks(&text, false), Duration::ZERO)]
@@ -449,6 +441,11 @@ const CHUNKED: &str = "transfer-encoding: chunked\r\n";
 /// The completed purchase of another client.
 const ANOTHER: &str =
     r#"{"code":200,"message":"success","data":{"id":"{other}","status":"completed","outputs":["{other_url}"]}}"#;
+
+/// Writes in pieces of this number of bytes, with a pause after each.
+fn in_pieces(bytes: &[u8], size: usize, pause: Duration) -> Vec<Step> {
+    bytes.chunks(size).flat_map(|piece| [Step::Write(piece.to_vec()), Step::Pause(pause)]).collect()
+}
 
 /// Writes a body in three chunks.
 fn chunks(body: &[u8], ended: bool) -> Vec<u8> {

@@ -33,7 +33,7 @@ fn noise(seed: &str, edge: u32, format: ImageFormat) -> Vec<u8> {
 
 /// The start of the data of the first chunk of a kind, in a PNG.
 fn chunk(png: &[u8], kind: [u8; 4]) -> usize {
-    png.windows(4).position(|window| window == &kind).unwrap() + 4
+    png.windows(4).position(|window| window == kind).unwrap() + 4
 }
 
 /// A byte of the pixels is another, so that the checksum is wrong.
