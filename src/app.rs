@@ -18,6 +18,7 @@ mod banner;
 mod check;
 mod learned;
 mod listeners;
+mod repair;
 mod simulator;
 mod sources;
 
@@ -27,6 +28,7 @@ use simulator::{RunningSimulator, SAMPLE};
 use sources::Modules;
 
 pub use check::{CheckArguments, CheckError, Report, check};
+pub use repair::repair;
 pub use simulator::SIMULATOR_KEY;
 
 /// The exit code after a second signal: the process did not stop in order.
@@ -49,7 +51,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// When the directory is in use, the journal is damaged, or an address is taken.
+    /// When the journal is in use by another gateway or damaged, or an address is taken.
     pub async fn start(config: Config, sandbox: bool) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::default();
@@ -110,7 +112,7 @@ impl Gateway {
         self.operator_address
     }
 
-    /// Stops as SIGTERM does. Returns whether no task had panicked.
+    /// Stops as SIGTERM does. Returns whether nothing had failed.
     pub async fn stop(self) -> bool {
         let in_time = self.lifecycle.drain(self.grace).await;
         self.storage.close().await;
@@ -118,7 +120,7 @@ impl Gateway {
         !self.lifecycle.has_failed()
     }
 
-    /// Resolves when the gateway begins to stop by itself, because a task panicked.
+    /// Resolves when the gateway begins to stop by itself, because a task panicked or the storage has failed.
     pub async fn failing(&self) {
         self.lifecycle.draining().await;
     }
@@ -170,8 +172,8 @@ async fn run_until_stopped(gateway: Gateway) -> anyhow::Result<bool> {
         () = signals.received(2) => {}
     }
     tracing::warn!("second signal: aborting; unfinished jobs resume at the next start");
-    // Not by returning: `stopping` keeps the data directory locked until the process is gone, so that no other gateway opens
-    // it while a thread of this one may still write.
+    // Not by returning: `stopping` keeps the journal locked until the process is gone, so that no other gateway opens the
+    // data directory while a thread of this one may still write.
     std::process::exit(EXIT_ABORTED)
 }
 

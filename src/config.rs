@@ -182,7 +182,7 @@ impl Config {
         let catalogue = catalogue(models.file.as_deref())?;
         let clients = ClientsConfig::load(limits, clients, environment, &catalogue)?;
         let accounts = upstream::load_accounts(&upstream, environment)?;
-        clients::check_upstream_keys(&clients, &accounts)?;
+        check_upstream_keys(&clients, &accounts)?;
         Ok(Self { server, operator, storage, cache, upstream, webhooks, log, clients, catalogue, accounts })
     }
 
@@ -193,13 +193,30 @@ impl Config {
     /// [`Error::NoApiKey`] or [`Error::NoClientKeys`], which say how to get one; [`Error::Invalid`] for the public keys of
     /// the examples.
     pub fn require_keys(&self) -> Result<(), Error> {
+        self.require_api_key()?;
+        self.clients.require_key()
+    }
+
+    /// Fails when the upstream key is missing, or is the placeholder of the examples.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], naming the variable.
+    pub fn require_api_key(&self) -> Result<(), Error> {
         if self.accounts.is_empty() {
             return Err(Error::NoApiKey);
         }
         if self.accounts.iter().any(|account| account.key.expose() == EXAMPLE_API_KEY) {
             return Err(Error::invalid("GPTPROTO_API_KEY", "is the placeholder of the example; set your own key"));
         }
-        self.clients.require_key()
+        Ok(())
+    }
+
+    /// Allows a start with stored pictures and without the journal that knows them.
+    #[must_use]
+    pub fn accepting_new_journal(mut self) -> Self {
+        self.storage.accept_new_journal = true;
+        self
     }
 
     /// Returns the configuration of `serve --sandbox`, with the simulator at `upstream`.
@@ -226,6 +243,27 @@ impl Config {
     pub fn operator_listen(&self) -> SocketAddr {
         self.operator.listen
     }
+}
+
+/// Fails when a client's key is the key of an upstream account: every holder of it could go around the gateway.
+///
+/// # Errors
+///
+/// [`Error::Invalid`], naming the client and the account.
+fn check_upstream_keys(clients: &ClientsConfig, accounts: &[Account]) -> Result<(), Error> {
+    for account in accounts {
+        let digest = digest_of_key(account.key.expose());
+        if let Some(client) = clients.entries.iter().find(|client| client.key_digest == digest) {
+            let problem = format!(
+                "the key of {name} is the upstream key of the account {}; `gptproto-gateway keys new --name {name}` makes \
+                 another one",
+                account.id,
+                name = client.name
+            );
+            return Err(Error::invalid("clients", problem));
+        }
+    }
+    Ok(())
 }
 
 fn catalogue(file: Option<&Path>) -> Result<Catalogue, Error> {
@@ -364,7 +402,6 @@ mod tests {
             ("0.1", "n_max = 256", "64x64", "must be a whole number above 0"),
             ("0.1", "", "0x64", "0x64"),
             ("0.1", "", "64x4294967295", "64x4294967295 must have edges from 1 to 1000000"),
-            ("9223372036854775808", "", "64x64", "line 5"),
         ] {
             let error = model(price, parameters, size).unwrap_err();
             assert!(error.contains(named), "{error:?} does not name {named}");

@@ -21,12 +21,12 @@ use crate::budget::Budget;
 use crate::config::{CacheConfig, StorageConfig, Switch, UpstreamConfig};
 use crate::lifecycle::Lifecycle;
 use crate::model::picture::PictureLimits;
-use crate::model::{ByteSource, Catalogue, Clock, CompletionListener, Failure, JobId, Quotas, Rng, StoredPicture};
+use crate::model::{ByteSource, Catalogue, Clock, CompletionListener, Failure, Quotas, Rng, StoredPicture};
 use crate::polling::latency::{LatencyModel, LatencyPriors, StoredLatencies};
 use crate::polling::planner::PollPlanner;
 use crate::storage::journal::Standing;
 use crate::storage::spool::{Spool, SpoolStatus};
-use crate::storage::{DiskSpace, Journal, JournalError, Results};
+use crate::storage::{DiskSpace, Journal, JournalError, LearnedState, Results};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
 use crate::upstream::formats::{FormatBasis, FormatRules, FormatStore, FormatTable, StoredFormats};
@@ -41,6 +41,7 @@ mod reuse;
 mod start_time;
 
 use cache::eviction::{Eviction, EvictionSettings};
+use cache::orphans::OrphanRetention;
 use cache::{CacheSettings, ResultCache};
 use driver::{Driver, Fetcher, LinkFetcher, Services, recovery};
 use jobs::rules::Rules;
@@ -74,6 +75,8 @@ pub(crate) struct Parts {
     pub(crate) upstream: Arc<dyn Upstream>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Metrics,
+    /// Where the engine keeps what it learns of stored pictures.
+    pub(crate) state: LearnedState,
     /// Generation times that earlier runs of the gateway learned.
     pub(crate) learned: Option<StoredLatencies>,
     /// The request formats that earlier runs found to be accepted, and where later ones find them.
@@ -120,6 +123,7 @@ impl Engine {
             waiters: result_cache.waiters.clone(),
             settings: EvictionSettings::new(cache, storage),
         };
+        let orphans = OrphanRetention::new(Arc::clone(&journal), results.orphans(), parts.state, storage);
         let fetcher = Fetcher {
             upstream: Arc::clone(&parts.upstream),
             results: results.clone(),
@@ -149,9 +153,10 @@ impl Engine {
         let (driver, messages) = Driver::new(jobs, latencies, fetcher, links, format_store, result_cache, services);
         let driver = Arc::new(driver);
         recovery::run(&driver, &rules, &*quotas).await?;
-        recovery::remove_orphans(&driver, &results).await?;
         driver::start(&driver, schedule, messages);
         driver.services.lifecycle.spawn_service("eviction", eviction.run());
+        // Beside the start: it may take long.
+        driver.services.lifecycle.spawn_service("orphans", orphans.run());
         Ok(Self { driver, catalogue, quotas, results, room, spool })
     }
 
@@ -167,11 +172,6 @@ impl Engine {
     /// [`Failure::ResultLost`] when a picture is gone or changed on disk.
     pub(crate) async fn open(&self, pictures: &[StoredPicture]) -> Result<Vec<Arc<dyn ByteSource>>, Failure> {
         self.driver.cache.open(pictures).await
-    }
-
-    /// Opens one picture of a job, for its signed address; `None` when it does not exist, or not any more.
-    pub(crate) async fn picture(&self, job: JobId, index: usize) -> Option<(StoredPicture, Arc<dyn ByteSource>)> {
-        self.driver.cache.picture(job, index).await
     }
 
     /// Whether what is bought can be recorded and stored; nothing is bought while it cannot.
@@ -199,6 +199,7 @@ impl Engine {
         (status.spool_bytes, status.spool_reserved_bytes, status.spool_memory_bytes) = (bytes, reserved, memory_bytes);
         (status.spool_bytes_max, status.spool_waiting, status.spool_refused) = (bytes_max, waiting, refused);
         status.memory_cache_bytes = self.results.memory_bytes();
+        (status.orphans, status.orphan_bytes) = self.results.orphans().count();
         status.storage = match self.storage_standing() {
             Standing::Fine => "ok",
             Standing::Away => "away",
@@ -225,6 +226,7 @@ fn rules(upstream: &UpstreamConfig, catalogue: &Arc<Catalogue>, publishes_inputs
         submit_attempts_max: upstream.submit_attempts_max.get(),
         on_unknown: upstream.on_unknown,
         deadline: upstream.deadline,
+        refetch_time: upstream.refetch_timeout,
         formats: FormatRules::new(upstream, publishes_inputs),
     }
 }

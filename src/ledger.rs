@@ -1,6 +1,7 @@
 //! `ledger`: what was bought, what is of unknown outcome, and what to do about it.
 //!
-//! Reads the journal, whether or not a gateway runs beside it. Only `resolve` writes, and only the operator's decision.
+//! Reads the journal, whether or not a gateway runs beside it. Only `resolve` writes, and only the operator's decision;
+//! `verify --repair` is carried out by the engine (`app/repair.rs`).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::model::{Catalogue, ClientId, Clock, JobId, PurchaseId, SystemClock, Timestamp};
 use crate::storage::journal::{JobFilter, Ledger, LedgerError, PurchaseTimes, Resolution, StoredJob, open_ledger};
+use crate::storage::stored_pictures;
 
 mod args;
 mod entry;
@@ -17,8 +19,9 @@ mod reconcile;
 mod show;
 mod table;
 mod time_arg;
+mod verify;
 
-pub use args::{Command, Decision, List, Reconcile};
+pub use args::{Command, Decision, List, Reconcile, Verify};
 use entry::{Entry, Payment};
 
 /// Where the ledger is.
@@ -63,23 +66,7 @@ impl From<LedgerError> for Error {
 ///
 /// [`Error`].
 pub fn run(config: &Config, file: Option<&Path>, sandbox: bool, command: &Command) -> Result<(String, bool), Error> {
-    let storage = &config.storage;
-    let directory = if sandbox { storage.sandbox() } else { storage.directory.clone() };
-    let journal = directory.join("journal.sqlite");
-    let directory = std::path::absolute(&directory).unwrap_or(directory);
-    let ledger = match open_ledger(&journal) {
-        Ok(ledger) => ledger,
-        Err(LedgerError::Missing(_)) => {
-            let in_sandbox = !sandbox && storage.sandbox().join("journal.sqlite").exists();
-            let hint = if in_sandbox {
-                " (storage.directory); its sandbox has one: add --sandbox"
-            } else {
-                " (storage.directory); no gateway has run there"
-            };
-            return Err(Error::Missing { directory: directory.display().to_string(), hint });
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let (ledger, directory) = open(config, sandbox)?;
     let config_argument = file.map(|file| format!(" --config {}", quoted(&file.display().to_string())));
     let sandbox_argument = if sandbox { " --sandbox" } else { "" };
     let arguments = format!("{}{sandbox_argument}", config_argument.unwrap_or_default());
@@ -90,7 +77,39 @@ pub fn run(config: &Config, file: Option<&Path>, sandbox: bool, command: &Comman
         Command::Show { id, json } => Ok((runner.show(id, *json)?, true)),
         Command::Resolve { id, decision } => Ok((runner.resolve(id, *decision)?, true)),
         Command::Reconcile(reconcile) => runner.reconcile(reconcile, config.upstream.deadline),
+        Command::Verify(verify) => runner.verify(*verify),
     }
+}
+
+/// Opens the ledger, and returns its directory.
+fn open(config: &Config, sandbox: bool) -> Result<(Box<dyn Ledger>, PathBuf), Error> {
+    let storage = &config.storage;
+    let directory = if sandbox { storage.sandbox() } else { storage.directory.clone() };
+    let journal = directory.join("journal.sqlite");
+    let directory = std::path::absolute(&directory).unwrap_or(directory);
+    match open_ledger(&journal) {
+        Ok(ledger) => Ok((ledger, directory)),
+        Err(LedgerError::Missing(_)) => {
+            let in_sandbox = !sandbox && storage.sandbox().join("journal.sqlite").exists();
+            let hint = if in_sandbox {
+                " (storage.directory); its sandbox has one: add --sandbox"
+            } else {
+                " (storage.directory); no gateway has run there"
+            };
+            Err(Error::Missing { directory: directory.display().to_string(), hint })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns the stored pictures that are damaged or missing: their job, and their place among its pictures.
+///
+/// # Errors
+///
+/// [`Error`] when the journal or the pictures cannot be read.
+pub(crate) fn damaged_pictures(config: &Config) -> Result<Vec<(JobId, usize)>, Error> {
+    let (ledger, directory) = open(config, false)?;
+    Ok(verify::verify(&*ledger, &*stored_pictures(&directory))?.1)
 }
 
 /// Quotes a text for a shell when it needs quotes.
@@ -192,6 +211,12 @@ impl Runner<'_> {
         let result = reconcile::compare(&entries, unknown_outside, export, settings, self.catalogue);
         let text = if args.json { json_line(&result.json(&self.location)) } else { result.text(&self.location) };
         Ok((text, result.is_consistent()))
+    }
+
+    fn verify(&self, verify: Verify) -> Result<(String, bool), Error> {
+        let (found, _) = verify::verify(&*self.ledger, &*stored_pictures(&self.location.directory))?;
+        let text = if verify.json { json_line(&found.json()) } else { found.text(&self.location) };
+        Ok((text, found.fits()))
     }
 
     /// Returns the job of this id and, when the id is that of a purchase, the purchase.

@@ -99,7 +99,13 @@ impl Lifecycle {
         self.shared.draining.cancel();
     }
 
-    /// Returns whether a task has panicked, which makes the exit code a failure.
+    /// Begins to stop because of a failure, which makes the exit code one.
+    pub fn fail(&self) {
+        self.shared.failed.store(true, Ordering::Relaxed);
+        self.shared.draining.cancel();
+    }
+
+    /// Returns whether a task has panicked or [`Self::fail`] was called, which makes the exit code a failure.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.shared.failed.load(Ordering::Relaxed)
@@ -161,8 +167,7 @@ impl Drop for PanicAlarm {
                 task = self.name,
                 "task panicked; the process stops and its unfinished jobs resume at the next start"
             );
-            self.lifecycle.shared.failed.store(true, Ordering::Relaxed);
-            self.lifecycle.shared.draining.cancel();
+            self.lifecycle.fail();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Command line: arguments and exit codes.
 //!
 //! 0: success. 1: failed while running, a check found a fault, or ended by a second signal. 2, 3: warnings of a check, and a purchase of it
-//! without a picture. 64: the arguments or the configuration are wrong, or a purchase is not confirmed.
+//! without a picture; 2 also: `ledger verify` was not carried out. 64: the arguments or the configuration are wrong, or a purchase is not confirmed.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -84,6 +84,10 @@ struct Serve {
     /// How the sandbox's simulator differs from GPTProto's documents; needs --sandbox
     #[arg(long, value_enum, value_name = "NAME", requires = "sandbox")]
     profile: Option<Profile>,
+    /// Start although pictures are stored and their journal is missing, empty or new; they are kept in orphans/ for
+    /// storage.results_ttl_s. For one start only
+    #[arg(long)]
+    accept_new_journal: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -131,6 +135,8 @@ struct Simulate {
 
 /// Wrong arguments or configuration: `EX_USAGE` of BSD's sysexits.
 const EXIT_USAGE: u8 = 64;
+/// `ledger verify` was not carried out; 1 says that something does not fit.
+const EXIT_NOT_VERIFIED: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -181,6 +187,7 @@ fn serve(arguments: &Serve) -> ExitCode {
         }
         telemetry::start_logging(&config);
         process::harden();
+        let config = if arguments.accept_new_journal { config.accepting_new_journal() } else { config };
         run(async move { if sandbox { app::run_sandbox(config, profile).await } else { app::run(config).await } })
     })
 }
@@ -234,14 +241,39 @@ fn simulate(arguments: Simulate) -> ExitCode {
 
 fn ledger_command(arguments: Ledger) -> ExitCode {
     let Ledger { config: file, sandbox, command } = arguments;
+    let (failed, repairs) = match &command {
+        ledger::Command::Verify(verify) => (ExitCode::from(EXIT_NOT_VERIFIED), verify.repair),
+        _ => (ExitCode::FAILURE, false),
+    };
     with_config(&ConfigFile { config: file.clone() }, |config| {
+        if repairs {
+            if sandbox {
+                return fail(
+                    &"--repair does not work with --sandbox: the simulator forgets its pictures",
+                    ExitCode::from(EXIT_USAGE),
+                );
+            }
+            if let Err(error) = config.require_api_key() {
+                return fail(&error, ExitCode::from(EXIT_USAGE));
+            }
+            process::harden();
+            let repaired = block_on(async {
+                match app::repair(&config).await {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => fail(&format!("{error:#}"), failed),
+                }
+            });
+            if repaired != ExitCode::SUCCESS {
+                return repaired;
+            }
+        }
         match ledger::run(&config, file.as_deref(), sandbox, &command) {
             Ok((text, consistent)) => {
                 // The reader may close the pipe early, as `head` does.
                 let _ = std::io::stdout().write_all(text.as_bytes());
                 if consistent { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
-            Err(error) => fail(&error, ExitCode::FAILURE),
+            Err(error) => fail(&error, failed),
         }
     })
 }
@@ -264,9 +296,16 @@ fn new_key(name: &str) -> ExitCode {
 }
 
 fn with_config(file: &ConfigFile, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    let environment: Environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect::<BTreeMap<_, _>>();
+    let mut environment: Environment = BTreeMap::new();
+    for (name, value) in std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))) {
+        match value.into_string() {
+            Ok(value) => drop(environment.insert(name, value)),
+            Err(_) if name.starts_with("GATEWAY_") || name.starts_with("GPTPROTO_") => {
+                return fail(&format!("{name}: is not UTF-8"), ExitCode::from(EXIT_USAGE));
+            }
+            Err(_) => {}
+        }
+    }
     match Config::load(file.config.as_deref(), &environment) {
         Ok(config) => then(config),
         Err(error) => fail(&error, ExitCode::from(EXIT_USAGE)),

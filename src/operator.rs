@@ -70,7 +70,7 @@ impl fmt::Debug for Sources {
 /// Returns the routes of the operator's pages.
 pub(crate) fn router(sources: Sources, hosts: HostRule) -> Router {
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/status.json", get(status))
@@ -111,6 +111,15 @@ pub(crate) fn reachable_address(listen: SocketAddr) -> SocketAddr {
         IpAddr::V4(_) | IpAddr::V6(_) => listen.ip(),
     };
     SocketAddr::new(host, listen.port())
+}
+
+/// A failed storage is the one state that only a restart ends.
+async fn healthy(State(sources): State<Sources>) -> impl IntoResponse {
+    if (sources.snapshot)().engine.storage == "failed" {
+        (StatusCode::SERVICE_UNAVAILABLE, "the storage has failed; restart the gateway\n")
+    } else {
+        (StatusCode::OK, "ok\n")
+    }
 }
 
 async fn ready(State(sources): State<Sources>) -> impl IntoResponse {

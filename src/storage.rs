@@ -5,12 +5,16 @@ mod descriptors;
 mod directory;
 mod disk_space;
 pub(crate) mod journal;
+mod open;
 pub(crate) mod results;
 pub(crate) mod spool;
-mod state_files;
+mod state;
 
 pub(crate) use directory::{DataDirectory, DataDirectoryError};
 pub(crate) use disk_space::DiskSpace;
 pub(crate) use journal::{Journal, JournalError};
-pub(crate) use results::Results;
-pub(crate) use state_files::StateFiles;
+pub(crate) use open::{Storage, StorageLock, check_journal, open, open_state, stored_pictures};
+pub(crate) use results::{PictureStore, Results};
+#[cfg(test)]
+pub(crate) use state::MemoryState;
+pub(crate) use state::{LearnedState, SigningKey};

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
-use super::learned::{BUDGET_STATE, FORMAT_STATE, FormatFile, LATENCY_STATE, Learned};
+use super::learned::{BUDGET_STATE, FORMAT_STATE, FormatState, LATENCY_STATE, Learned};
 use super::simulator;
 use crate::admission::Admission;
 use crate::budget::Budget;
@@ -14,11 +15,14 @@ use crate::engine::{self, Engine};
 use crate::input_urls::InputUrls;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Catalogue, ClientId, Rng, SystemClock};
-use crate::storage::spool::{Spool, SpoolLimits};
-use crate::storage::{DataDirectory, DiskSpace, Journal, Results, StateFiles, journal};
+use crate::storage::journal::Standing;
+use crate::storage::{self, SigningKey, Storage, StorageLock};
 use crate::telemetry::Metrics;
 use crate::upstream::{GptProto, Upstream};
 use crate::webhooks::{self, Webhooks};
+
+/// How often the standing of the storage is looked at.
+const STORAGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The modules below the listeners. They run until `lifecycle` has drained.
 #[derive(Debug)]
@@ -29,17 +33,15 @@ pub(super) struct Backend {
     pub(super) budget: Budget,
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) input_urls: Option<InputUrls>,
-    pub(super) signing_key: [u8; 32],
+    pub(super) signing_key: SigningKey,
     pub(super) storage: OpenStorage,
 }
 
-/// What is open on disk until the process ends.
+/// What is open until the process ends.
 #[derive(Debug)]
 pub(super) struct OpenStorage {
-    journal: Arc<dyn Journal>,
     learned: Learned,
-    /// Locked while any module can write into it.
-    _directory: DataDirectory,
+    lock: StorageLock,
 }
 
 impl Backend {
@@ -47,7 +49,7 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// When the directory is in use, or the journal is damaged.
+    /// When the journal is in use by another gateway, or damaged.
     pub(super) async fn start(
         config: &Config,
         sandbox: bool,
@@ -59,17 +61,12 @@ impl Backend {
         let catalogue = Arc::new(config.catalogue.clone());
 
         // 1. Storage.
-        let directory = DataDirectory::open(&config.storage.directory)?;
-        let signing_key = directory.signing_key(rand::random())?;
-        if sandbox {
-            simulator::write_sample(directory.path())?;
-        }
-        let journal = journal::open(&directory.path().join("journal.sqlite"))?;
         let cache = &config.cache;
-        let results =
-            Results::open(&directory.below("results")?, cache.memory_bytes_max, cache.memory_picture_bytes_max)?;
-        let spool = Spool::new(directory.below("spool")?, SpoolLimits::from(&config.storage));
-        let state_files = StateFiles::new(directory.below("learned")?);
+        let opened = storage::open(&config.storage, cache, rand::random()).await?;
+        let Storage { journal, results, spool, state, room, signing_key, lock } = opened;
+        if sandbox {
+            simulator::write_sample(&config.storage.directory)?;
+        }
 
         // 2. Upstream: what may be sent, and how.
         if let Some(variable) = config.upstream.unused_proxy_variable() {
@@ -83,7 +80,7 @@ impl Backend {
             .iter()
             .map(|client| (ClientId(client.name.as_str().into()), client.weight))
             .collect();
-        let learned_limits = state_files.read(BUDGET_STATE).unwrap_or_default();
+        let learned_limits = state.read(BUDGET_STATE).unwrap_or_default();
         let budget = Budget::new(&config.upstream, &config.accounts, weights, learned_limits, metrics);
         let (inputs, addresses) = (&config.upstream.inputs, &config.server.addresses);
         let input_urls = inputs
@@ -96,7 +93,7 @@ impl Backend {
         // 3. Clients: what they may ask for, and how they are notified.
         let admission =
             Admission::new(&config.clients.entries, &config.server.responses, Arc::clone(&clock) as Arc<_>, metrics);
-        admission.count_past_purchases(journal.as_ref(), &catalogue).await?;
+        admission.count_past_purchases(&*journal, &catalogue).await?;
         let rng = Rng::from_entropy();
         let parts = webhooks::Parts {
             journal: Arc::clone(&journal),
@@ -115,7 +112,7 @@ impl Backend {
             catalogue: Arc::clone(&catalogue),
             journal: Arc::clone(&journal),
             results,
-            room: DiskSpace::new(directory.path(), config.storage.free_bytes_min),
+            room,
             spool,
             budget: budget.clone(),
             quotas: Arc::new(admission.clone()),
@@ -123,30 +120,40 @@ impl Backend {
             upstream: upstream(gptproto),
             lifecycle: lifecycle.clone(),
             metrics: metrics.clone(),
-            learned: state_files.read(LATENCY_STATE),
+            state: state.clone(),
+            learned: state.read(LATENCY_STATE),
             publishes_inputs: input_urls.is_some(),
             picture_limits: config.server.requests.picture_limits(),
-            formats: (
-                state_files.read(FORMAT_STATE).unwrap_or_default(),
-                Arc::new(FormatFile(state_files.clone())) as Arc<_>,
-            ),
+            formats: (state.read(FORMAT_STATE).unwrap_or_default(), Arc::new(FormatState(state.clone())) as Arc<_>),
         };
         let engine = Engine::start(parts, &config.upstream, cache, &config.storage).await?;
-        let learned = Learned { files: state_files, budget: budget.clone(), engine: engine.clone() };
+        let learned = Learned { state, budget: budget.clone(), engine: engine.clone() };
         lifecycle.spawn_service("budget", budget.clone().run());
         // After the engine: jobs that ended while the gateway was down are in the journal by now.
         lifecycle.spawn_service("webhooks", webhooks.clone().run(announced));
         lifecycle.spawn_service("learned", learned.clone().save_regularly());
-        let storage = OpenStorage { journal, learned, _directory: directory };
+        lifecycle.spawn_service("storage", stop_when_failed(engine.clone(), lifecycle.clone()));
+        let storage = OpenStorage { learned, lock };
         Ok(Self { engine, admission, webhooks, budget, catalogue, input_urls, signing_key, storage })
     }
 }
 
 impl OpenStorage {
-    /// Closes the journal and saves what was learned, after everything else has stopped.
+    /// Saves what was learned and closes the journal, after everything else has stopped.
     pub(super) async fn close(self) {
-        // The journal is closed before the process ends, so that it is one file which needs no recovery.
-        self.journal.close().await;
+        // Before the journal, whose lock keeps the next gateway from reading these files.
         self.learned.save();
+        self.lock.close().await;
     }
+}
+
+/// Stops the gateway when its storage has failed: only the next start reads back what is on the disk.
+async fn stop_when_failed(engine: Engine, lifecycle: Lifecycle) {
+    while engine.storage_standing() != Standing::Failed {
+        tokio::time::sleep(STORAGE_INTERVAL).await;
+    }
+    tracing::error!(
+        "the storage has failed; the gateway finishes what is under way and exits with an error, and its next start resumes the rest"
+    );
+    lifecycle.fail();
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::learned::FORMAT_STATE;
 use crate::config::Config;
-use crate::storage::{DataDirectory, DataDirectoryError, StateFiles};
+use crate::storage::{self, DataDirectory, DataDirectoryError};
 use crate::upstream::GptProto;
 
 mod args;
@@ -84,10 +84,9 @@ fn refuse_in_use(config: &Config) -> Result<(), CheckError> {
 /// Drops what is known about request formats.
 fn forget(config: &Config) -> Result<Row, CheckError> {
     refuse_in_use(config)?;
-    let forgotten = DataDirectory::open(&config.storage.directory)
-        .and_then(|directory| directory.below("learned"))
+    let forgotten = storage::open_state(&config.storage)
         .map_err(|error| error.to_string())
-        .and_then(|folder| StateFiles::new(folder).remove(FORMAT_STATE).map_err(|error| error.to_string()));
+        .and_then(|(state, _lock)| state.remove(FORMAT_STATE).map_err(|error| error.to_string()));
     Ok(match forgotten {
         Ok(true) => Row::good("formats", "what was known about request formats is forgotten"),
         Ok(false) => Row::good("formats", "nothing was known about request formats"),

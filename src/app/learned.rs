@@ -1,17 +1,17 @@
-//! What the gateway learns while it runs, in the state files of the data directory.
+//! What the gateway learns while it runs, stored under these names.
 
 use std::io;
 use std::time::Duration;
 
 use crate::budget::Budget;
 use crate::engine::Engine;
-use crate::storage::StateFiles;
+use crate::storage::LearnedState;
 use crate::upstream::formats::{FormatStore, StoredFormats};
 
-/// Names of the state files: limits of the upstream's accounts, and generation times.
+/// Names of stored state: limits of the upstream's accounts, and generation times.
 pub(super) const BUDGET_STATE: &str = "budget";
 pub(super) const LATENCY_STATE: &str = "latencies";
-/// Name of the state file of known request formats, which is written at each change.
+/// Name of the stored state of known request formats, which is written at each change.
 pub(super) const FORMAT_STATE: &str = "contact";
 /// A crash loses at most what was learned in this time.
 const SAVE_INTERVAL: Duration = Duration::from_mins(1);
@@ -19,16 +19,16 @@ const SAVE_INTERVAL: Duration = Duration::from_mins(1);
 /// Saves what the budget and the engine have learned.
 #[derive(Clone, Debug)]
 pub(super) struct Learned {
-    pub(super) files: StateFiles,
+    pub(super) state: LearnedState,
     pub(super) budget: Budget,
     pub(super) engine: Engine,
 }
 
-/// The state file of known request formats.
+/// The stored state of known request formats.
 #[derive(Debug)]
-pub(super) struct FormatFile(pub(super) StateFiles);
+pub(super) struct FormatState(pub(super) LearnedState);
 
-impl FormatStore for FormatFile {
+impl FormatStore for FormatState {
     fn save(&self, formats: &StoredFormats) -> io::Result<()> {
         self.0.write(FORMAT_STATE, formats)
     }
@@ -47,8 +47,8 @@ impl Learned {
 
     /// Blocks.
     pub(super) fn save(&self) {
-        let saved = self.files.write(BUDGET_STATE, &self.budget.learned());
-        let saved = saved.and_then(|()| self.files.write(LATENCY_STATE, &self.engine.learned()));
+        let saved = self.state.write(BUDGET_STATE, &self.budget.learned());
+        let saved = saved.and_then(|()| self.state.write(LATENCY_STATE, &self.engine.learned()));
         if let Err(error) = saved {
             tracing::warn!(%error, "saving the learned limits and generation times failed; a restart uses older ones");
         }

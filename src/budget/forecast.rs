@@ -25,6 +25,8 @@ pub(crate) struct Forecast {
 
 /// The most refused clients whose return is remembered.
 const EXPECTED_MAX: usize = 100_000;
+/// A later start counts as this one, so that no time overflows.
+const START_MAX: Duration = Duration::from_hours(24 * 30);
 /// The shortest `Retry-After` for a refused client.
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 
@@ -78,7 +80,8 @@ impl<T> State<T> {
         let start = |ahead: f64| {
             let by_rate = ahead / per_second.max(f64::MIN_POSITIVE);
             let by_slots = (ahead + 1.0 - free).max(0.0) / ends_per_second.max(f64::MIN_POSITIVE);
-            pause.saturating_add(Duration::try_from_secs_f64(by_rate.max(by_slots)).unwrap_or(Duration::MAX))
+            let start = Duration::try_from_secs_f64(by_rate.max(by_slots)).unwrap_or(START_MAX);
+            pause.saturating_add(start).min(START_MAX)
         };
         let (ahead, ahead_alone) = self.queue.ahead_of(&submit.client, submit.usd);
         Forecast { start: start(ahead + others), start_alone: start(ahead_alone), paused: !pause.is_zero() }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Account, Environment, Error, SANDBOX_KEY, secret};
+use super::{Environment, Error, SANDBOX_KEY, secret};
 use crate::model::{Catalogue, Digest};
 
 mod key;
@@ -204,27 +204,6 @@ fn check(clients: &[ClientConfig]) -> Result<(), Error> {
                 let problem = format!("{} and {name} have the same key; give each client a key of its own", other.name);
                 return Err(Error::invalid("clients", problem));
             }
-        }
-    }
-    Ok(())
-}
-
-/// Fails when a client's key is the key of an upstream account: every holder of it could go around the gateway.
-///
-/// # Errors
-///
-/// [`Error::Invalid`], naming the client and the account.
-pub(super) fn check_upstream_keys(clients: &ClientsConfig, accounts: &[Account]) -> Result<(), Error> {
-    for account in accounts {
-        let digest = digest_of_key(account.key.expose());
-        if let Some(client) = clients.entries.iter().find(|client| client.key_digest == digest) {
-            let problem = format!(
-                "the key of {name} is the upstream key of the account {}; `gptproto-gateway keys new --name {name}` makes \
-                 another one",
-                account.id,
-                name = client.name
-            );
-            return Err(Error::invalid("clients", problem));
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use toml::{Table, Value};
 
+use super::secret::{IN_QUOTES, is_quoted};
 use super::{Environment, Error};
 
 mod messages;
@@ -118,6 +119,9 @@ fn is_set_by_kubernetes(rest: &str) -> bool {
 
 fn typed(text: &str, default: &Value, range: Option<ValueRange>) -> Result<Value, String> {
     let problem = || range.map_or_else(|| "must be a number".to_owned(), |range| range.problem(text));
+    if is_quoted(text) {
+        return Err(IN_QUOTES.to_owned());
+    }
     match default {
         Value::Integer(_) => text.trim().parse().map(Value::Integer).map_err(|_| problem()),
         Value::Float(_) => text.trim().parse().map(Value::Float).map_err(|_| problem()),
@@ -149,6 +153,8 @@ mod tests {
         let config = load("[cache]\nttl_s = 5\nmode = \"off\"", &variables).unwrap();
         assert_eq!(config.cache.ttl, Duration::from_secs(7));
         assert_eq!(config.cache.mode, CacheMode::Off);
+        let with_mark = load("\u{feff}[cache]\r\nttl_s = 5\r\n", &[]).unwrap();
+        assert_eq!(with_mark.cache.ttl, Duration::from_secs(5), "as editors of Windows write it");
         assert_eq!(config.server.addresses.listen.to_string(), "0.0.0.0:80");
     }
 
@@ -179,6 +185,9 @@ mod tests {
             ("GATEWAY_CACHE__TTL_S", "soon"),
             ("GATEWAY_LIMITS__USD_PER_DAY", "much"),
             ("GATEWAY_LIMITS__REQUESTS_PER_MINUTE", "1.5"),
+            ("GATEWAY_CACHE__TTL_S", "\"60\""),
+            ("GATEWAY_STORAGE__DIRECTORY", "'./data'"),
+            ("GATEWAY_SERVER__HOSTS", "\"a.test,b.test\""),
         ] {
             let error = refusal("", &[(variable, value)]);
             assert!(error.starts_with(variable), "{error:?} does not name {variable}");

@@ -85,13 +85,16 @@ fn bare(text: &str) -> Result<Secret, &'static str> {
     const BYTE_ORDER_MARK: char = '\u{feff}';
     let text = text.trim_start_matches(BYTE_ORDER_MARK).trim();
     if is_quoted(text) {
-        return Err("is in quotes; remove them (docker's --env-file keeps quotes)");
+        return Err(IN_QUOTES);
     }
     Ok(Secret::new(text.to_owned()))
 }
 
+/// What is wrong with a value in quotes.
+pub(super) const IN_QUOTES: &str = "is in quotes; remove them (docker's --env-file keeps quotes)";
+
 /// Returns whether a text begins and ends with the same quote.
-fn is_quoted(text: &str) -> bool {
+pub(super) fn is_quoted(text: &str) -> bool {
     text.len() > 1 && ['"', '\'', '`'].into_iter().any(|quote| text.starts_with(quote) && text.ends_with(quote))
 }
 

@@ -24,6 +24,9 @@ pub(crate) struct StorageConfig {
     pub(crate) free_bytes_min: u64,
     #[serde(rename = "eviction_interval_s", deserialize_with = "seconds")]
     pub(crate) eviction_interval: Duration,
+    /// A start with pictures and without their journal is allowed. Not a key: it is decided for one start.
+    #[serde(skip)]
+    pub(crate) accept_new_journal: bool,
 }
 
 impl StorageConfig {

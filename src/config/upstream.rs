@@ -85,6 +85,8 @@ pub(crate) struct UpstreamConfig {
     pub(crate) download_idle_timeout: Duration,
     #[serde(rename = "download_timeout_s", deserialize_with = "seconds")]
     pub(crate) download_timeout: Duration,
+    #[serde(rename = "refetch_timeout_s", deserialize_with = "seconds")]
+    pub(crate) refetch_timeout: Duration,
     pub(crate) picture_bytes_max: u64,
     pub(crate) submit_attempts_max: NonZeroU32,
     pub(crate) on_unknown: OnUnknown,
@@ -160,6 +162,7 @@ mod tests {
             ("submits_per_minute = 0", "upstream.submits_per_minute"),
             ("poll_share_percent = 100", "upstream.poll_share_percent: must be a whole number from 1 to 90, not 100"),
             ("rate_window_ms = 0", "upstream.rate_window_ms: must be a whole number from 1 to 86400000, not 0"),
+            ("refetch_timeout_s = 0", "upstream.refetch_timeout_s: must be a whole number from 1 to 3600, not 0"),
             ("base_url = \"http://gptproto.com\"", "upstream.base_url: must be https"),
             ("base_url = \"ftp://gptproto.com\"", "upstream.base_url: has the scheme ftp"),
             ("base_url = \"https://me@gptproto.com\"", "upstream.base_url: must not contain"),

@@ -19,9 +19,12 @@ use crate::model::{
 use crate::storage::journal::{JobRecord, StoredJob};
 use crate::storage::{Journal, Results};
 
+pub(super) mod damaged;
 pub(super) mod eviction;
+pub(super) mod orphans;
 pub(super) mod waiters;
 
+use damaged::{DamagedResult, DamagedResults};
 use waiters::{CountedWaiter, WaiterCounts};
 
 /// Results and failures that are remembered without asking the journal.
@@ -48,6 +51,7 @@ pub(super) struct ResultCache {
     recent: moka::sync::Cache<Fingerprint, Recent>,
     /// Failures that did not reach their client, which saw a broken connection: they answer its retry.
     pending_failures: moka::sync::Cache<Fingerprint, (JobId, Failure)>,
+    pub(super) damaged: DamagedResults,
 }
 
 /// Settings of the cache.
@@ -81,6 +85,14 @@ pub(super) struct StoredAnswer {
     pub(super) counted: CountedWaiter,
 }
 
+/// What is stored for a request.
+#[derive(Debug)]
+pub(super) enum Stored {
+    Answer(StoredAnswer),
+    /// The result that answers it, once its damaged pictures are fetched again.
+    Damaged(Box<DamagedResult>),
+}
+
 impl StoredAnswer {
     fn failure(waiters: &WaiterCounts, job: JobId, failure: Failure) -> Self {
         let (source, counted) = (AnswerSource::Joined, waiters.add(job));
@@ -112,6 +124,7 @@ impl ResultCache {
         rules: Rules,
         metrics: EngineMetrics,
     ) -> Self {
+        let damaged = DamagedResults::new(results.clone());
         let pending_failures = moka::sync::Cache::builder().max_capacity(REMEMBERED_MAX);
         Self {
             journal,
@@ -122,6 +135,7 @@ impl ResultCache {
             waiters: WaiterCounts::default(),
             recent: moka::sync::Cache::builder().max_capacity(REMEMBERED_MAX).build(),
             pending_failures: pending_failures.time_to_live(PENDING_FAILURE_TTL).build(),
+            damaged,
         }
     }
 
@@ -146,7 +160,7 @@ impl ResultCache {
         client: &ClientId,
         key: &IdempotencyKey,
         fingerprint: Fingerprint,
-    ) -> Result<Option<StoredAnswer>, Failure> {
+    ) -> Result<Option<Stored>, Failure> {
         let stored = self.journal.by_idempotency_key(client.clone(), key.clone()).await;
         // The key of an evicted result has expired with it.
         let Some(stored) = stored.map_err(|_| Failure::JournalUnavailable)?.filter(|stored| !stored.evicted) else {
@@ -156,20 +170,22 @@ impl ResultCache {
             return Err(Failure::KeyReused);
         }
         let job = stored.record.id;
-        if let Some(result) = stored_result(&stored)
-            && self.open(&result.pictures).await.is_ok()
-        {
+        if let Some(result) = stored_result(&stored) {
             self.count_joined(&stored.record);
-            let delivered_before = stored.delivered.is_some();
-            let outcome = Ok(Arc::new(result));
             let counted = self.waiters.add(job);
-            return Ok(Some(StoredAnswer { job, outcome, source: AnswerSource::Joined, delivered_before, counted }));
+            let purchases = self.damaged.find(&stored).await;
+            if !purchases.is_empty() {
+                return Ok(Some(Stored::Damaged(Box::new(DamagedResult { stored, purchases, counted }))));
+            }
+            let delivered_before = stored.delivered.is_some();
+            let (outcome, source) = (Ok(Arc::new(result)), AnswerSource::Joined);
+            return Ok(Some(Stored::Answer(StoredAnswer { job, outcome, source, delivered_before, counted })));
         }
         // A failure that cost nothing may be retried under the same key; one that may have cost money is returned again.
         let failure = stored_failure(&stored, FailureScope::Unresolved).map(|(failure, _)| failure);
         Ok(failure
             .filter(Failure::may_have_been_bought)
-            .map(|failure| StoredAnswer::failure(&self.waiters, job, failure)))
+            .map(|failure| Stored::Answer(StoredAnswer::failure(&self.waiters, job, failure))))
     }
 
     /// Takes the failure that did not reach the client of an equal request.
@@ -187,21 +203,17 @@ impl ResultCache {
         }
     }
 
-    /// Finds a stored result that answers the request and is whole on disk; or an unknown outcome that holds the
-    /// request.
+    /// Finds a stored result that answers the request, or an unknown outcome that holds the request. A result that could
+    /// not be fetched again comes after all others.
     ///
     /// # Errors
     ///
     /// [`Failure::JournalUnavailable`]: a result that cannot be looked up may exist, and must not be bought again.
-    pub(super) async fn find(
-        &self,
-        fingerprint: Fingerprint,
-        policy: ReusePolicy,
-    ) -> Result<Option<StoredAnswer>, Failure> {
+    pub(super) async fn find(&self, fingerprint: Fingerprint, policy: ReusePolicy) -> Result<Option<Stored>, Failure> {
         if policy.cache_allowed
             && let Some(found) = self.find_recent(fingerprint).await
         {
-            return Ok(Some(found));
+            return Ok(Some(Stored::Answer(found)));
         }
         let newest = self.journal.by_fingerprint(fingerprint, CANDIDATES_MAX).await.map_err(|error| {
             tracing::error!(%error, "the journal cannot be read; the request is refused");
@@ -216,15 +228,18 @@ impl ResultCache {
                 }
             }
         }
+        let mut lost = None;
         for stored in newest {
-            if let Some(found) = self.reuse(&stored, policy).await {
-                return Ok(Some(found));
+            match self.reuse(&stored, policy).await {
+                Some(found) if self.damaged.lost(stored.record.id).is_some() => lost = lost.or(Some(found)),
+                Some(found) => return Ok(Some(found)),
+                None => {}
             }
             if let Some(found) = self.held_by_unknown(&stored, policy) {
-                return Ok(Some(found));
+                return Ok(Some(Stored::Answer(found)));
             }
         }
-        Ok(None)
+        Ok(lost)
     }
 
     async fn find_recent(&self, fingerprint: Fingerprint) -> Option<StoredAnswer> {
@@ -244,7 +259,7 @@ impl ResultCache {
         Some(StoredAnswer { job, outcome: Ok(result), source: AnswerSource::Hit(age), delivered_before, counted })
     }
 
-    async fn reuse(&self, stored: &StoredJob, policy: ReusePolicy) -> Option<StoredAnswer> {
+    async fn reuse(&self, stored: &StoredJob, policy: ReusePolicy) -> Option<Stored> {
         let job = stored.record.id;
         let result = Some(stored).filter(|stored| !stored.evicted).and_then(stored_result)?;
         let now = self.journal.running_time();
@@ -260,14 +275,20 @@ impl ResultCache {
         if !policy.may_reuse(candidate, self.settings.windows()) {
             return None;
         }
-        if let Err(failure) = self.open(&result.pictures).await {
-            tracing::error!(%job, ?failure, "a stored result cannot be read; it is not reused");
+        let purchases = self.damaged.find(stored).await;
+        if !purchases.is_empty() && !policy.may_refetch(self.damaged.lost(job).is_some()) {
+            tracing::warn!(%job, "a stored result is damaged; the client asks for a new one, which is bought");
             return None;
         }
         // An unclaimed result is claimed once: of two requests that found it unclaimed, one gets it.
         let shared = policy.cache_allowed && candidate.shareable;
         let repeats = shared || policy.is_retry || candidate.unknown_for.is_some();
         let counted = if repeats { self.waiters.add(job) } else { self.waiters.add_first(job)? };
+        if !purchases.is_empty() {
+            self.count_joined(&stored.record);
+            let stored = stored.clone();
+            return Some(Stored::Damaged(Box::new(DamagedResult { stored, purchases, counted })));
+        }
         let result = Arc::new(result);
         let delivered_before = candidate.delivered.is_some();
         if candidate.shareable && self.is_on() && delivered_before {
@@ -280,7 +301,7 @@ impl ResultCache {
             self.count_joined(&stored.record);
             AnswerSource::Joined
         };
-        Some(StoredAnswer { job, outcome: Ok(result), source, delivered_before, counted })
+        Some(Stored::Answer(StoredAnswer { job, outcome: Ok(result), source, delivered_before, counted }))
     }
 
     /// Returns the same error again, for a purchase of unknown outcome. A job that brought pictures too answers with them
@@ -310,11 +331,22 @@ impl ResultCache {
     }
 
     /// Opens one picture of a stored job; `None` when it does not exist, or not any more.
-    pub(super) async fn picture(&self, job: JobId, index: usize) -> Option<(StoredPicture, Arc<dyn ByteSource>)> {
+    ///
+    /// # Errors
+    ///
+    /// The job, when the picture is damaged.
+    pub(super) async fn picture(
+        &self,
+        job: JobId,
+        index: usize,
+    ) -> Option<Result<(StoredPicture, Arc<dyn ByteSource>), StoredJob>> {
         let stored = self.journal.job(job).await.ok()??;
+        if stored.evicted {
+            return None;
+        }
         let picture = *stored_result(&stored)?.pictures.get(index)?;
-        let source = self.results.read(&picture).await.ok()?;
-        Some((picture, source))
+        let source = self.results.read(&picture).await;
+        Some(source.map(|source| (picture, source)).map_err(|_| stored))
     }
 
     /// Opens stored pictures, in their order.

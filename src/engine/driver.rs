@@ -42,7 +42,7 @@ mod submit;
 pub(super) use fetch::Fetcher;
 use formats::FormatWriter;
 pub(super) use links::LinkFetcher;
-pub(super) use live::{Joined, KeepAlive, Progress, QueuedJob};
+pub(super) use live::{Joined, KeepAlive, Listed, Progress, QueuedJob};
 use live::{LiveJobs, StateGuard};
 use polling::PollMessage;
 

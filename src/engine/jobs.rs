@@ -16,6 +16,7 @@
 //!
 //! Requests:
 //! - *Two equal requests arrive at once.* The table is searched again before a job is listed; the second joins the first.
+//! - *An equal job is listed and ends while a request looks for stored answers.* The request looks again before it lists.
 //! - *A request joins, or keeps the job, while its last waiter leaves.* A job that is abandoned is off the list, and the
 //!   request buys for itself.
 //! - *A request with the key of an abandoned job arrives before that job has ended.* The key belongs to the new job; the
@@ -68,6 +69,15 @@
 //! - *The journal fails while the budget grants a submit of another job.* A submit that is granted later is returned
 //!   unused; one that was granted before breaks off at its own commit record. A record that is refused once stops nothing.
 //!
+//! Damaged pictures, which are fetched again:
+//! - *Several requests find the same damaged result.* There is one refetch, which the others join.
+//! - *A request arrives while the pictures of an equal one are fetched again.* The stored result decides whether it answers
+//!   the request; a refetch is in no index, so no request joins one that it may not have.
+//! - *The time of a refetch is over while its pictures arrive.* What comes first decides. Pictures that are stored later are
+//!   found by the next request.
+//! - *The gateway begins to stop, or a client cancels, while pictures are fetched again.* The refetch goes on; after a
+//!   restart the next request begins another.
+//!
 //! The gateway begins to stop:
 //! - *while a request arrives.* It may join; no new job is listed.
 //! - *while the budget grants a submit.* What is submitted is followed to its end.
@@ -96,8 +106,9 @@ mod view;
 
 pub(crate) use event::JobStage;
 use event::{Effect, Now, ProgressChange, Step};
-use job::Job;
 pub(super) use job::recovered::{EndedAtStart, RecoveredJob, recover};
+pub(super) use job::refetched::refetched;
+use job::{Job, Listing};
 pub(super) use job::{OpenPurchase, StartTimes};
 use purchase::{Intent, Purchase, State};
 use rules::Rules;
@@ -142,6 +153,8 @@ pub(super) enum ListOutcome {
     New(Vec<Effect>),
     /// A live job was joined instead.
     Joined(Arc<JobRecord>),
+    /// An equal job has ended since the request looked for stored answers, so it has to look again.
+    LookAgain(Box<NewJob>),
 }
 
 impl Jobs {
@@ -183,24 +196,29 @@ impl Jobs {
         join_listed(self, job, start_by)
     }
 
-    /// Lists a job with one waiter, or joins a live one that serves the request.
+    /// Lists a job with one waiter, or joins a live one that serves the request. `seen`: the number of ends before the
+    /// request looked for stored answers.
     ///
     /// # Errors
     ///
     /// [`Failure::KeyReused`], and the reason why nothing is bought any more.
-    pub(super) fn list_or_join(&mut self, new: NewJob, policy: ReusePolicy) -> Result<ListOutcome, Failure> {
-        let NewJob { record, api_kind, formats, pictures, webhook, times } = new;
+    pub(super) fn list_or_join(&mut self, new: NewJob, policy: ReusePolicy, seen: u64) -> Result<ListOutcome, Failure> {
+        let record = &new.record;
         let by_key = match &record.idempotency_key {
             Some(key) => self.table.keyed(&record.client, key, record.fingerprint)?,
             None => None,
         };
         let live = by_key.or_else(|| self.table.joinable(record.fingerprint, policy));
-        if let Some(joined) = live.and_then(|job| join_listed(self, job, times.start_by)) {
+        if let Some(joined) = live.and_then(|job| join_listed(self, job, new.times.start_by)) {
             return Ok(ListOutcome::Joined(joined));
         }
         if let Some(failure) = &self.closed {
             return Err(failure.clone());
         }
+        if self.table.has_ended_since(record.fingerprint, seen) {
+            return Ok(ListOutcome::LookAgain(Box::new(new)));
+        }
+        let NewJob { record, api_kind, formats, pictures, webhook, times } = new;
         let job = record.id;
         let ids = (0..).zip(&pictures).map(|(slot, &pictures)| (PurchaseId { job, slot }, pictures));
         let purchases: Vec<(PurchaseId, u8)> = ids.collect();
@@ -221,15 +239,15 @@ impl Jobs {
             upstream: Vec::new(),
             needed: 1,
             times,
-            abandoned: false,
+            listing: Listing::Joinable,
             stage: JobStage::default(),
         });
         Ok(ListOutcome::New(effects))
     }
 
-    /// Lists a job of which a purchase is still polled. The purchases of any other job have ended, or end at the start.
+    /// Lists a job of which a purchase is still, or again, polled. The purchases of any other job have ended, or end at the start.
     pub(super) fn restore(&mut self, recovered: RecoveredJob, now: Now) -> Vec<Effect> {
-        let RecoveredJob { record, purchases } = recovered;
+        let RecoveredJob { record, purchases, listing } = recovered;
         let job = record.id;
         // They may have ended while the gateway was down.
         let polls = (0..).zip(&purchases).filter_map(|(slot, Purchase { state, .. })| {
@@ -245,6 +263,10 @@ impl Jobs {
             let result = state.end().and_then(|end| end.result(record.inputs)).map(ProgressChange::Result);
             upstream.into_iter().chain(result)
         });
+        let ends = purchases.iter().filter_map(|Purchase { state, .. }| Some(state.polled()?.refetch.as_ref()?.until));
+        for until in ends {
+            self.timers.set(until, job);
+        }
         let changes: Vec<ProgressChange> = std::iter::once(ProgressChange::Recorded).chain(published).collect();
         let polled = (0..).zip(&purchases).filter_map(|(slot, Purchase { state, .. })| {
             let accepted = state.polled()?;
@@ -262,13 +284,28 @@ impl Jobs {
             upstream,
             needed: 0,
             times: StartTimes { start_by: now.instant, expected_start: now.instant },
-            abandoned: false,
+            listing,
             stage: JobStage::default(),
         };
         let stage = job_of.new_stage().map(ProgressChange::Stage);
         self.table.list(job_of);
         let publish = changes.into_iter().chain(stage).map(|change| Effect::Publish { job, change });
         publish.chain(polls).collect()
+    }
+
+    /// Lists a job with one waiter whose stored pictures are fetched again, or joins it if it is live already. Returns the
+    /// effects of listing it.
+    pub(super) fn refetch(&mut self, refetched: RecoveredJob, now: Now) -> (Arc<JobRecord>, Option<Vec<Effect>>) {
+        let job = refetched.record.id;
+        if let Some(record) = join_listed(self, job, now.instant) {
+            return (record, None);
+        }
+        let record = Arc::new(refetched.record.clone());
+        let effects = self.restore(refetched, now);
+        if let Some(live) = self.table.live.get_mut(&job) {
+            live.needed = 1;
+        }
+        (record, Some(effects))
     }
 
     /// Returns when [`Event::TimePassed`] is due, at the earliest.

@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
+use crate::engine::jobs::event::RefetchResult;
 use crate::model::{Failure, ModelId, Usd};
 use crate::telemetry::Metrics;
 use crate::upstream::formats::{FormatChange, FormatRow, InputMethod};
@@ -46,6 +47,9 @@ pub(crate) struct Status {
     pub(crate) spool_waiting: usize,
     pub(crate) spool_refused: u64,
     pub(crate) memory_cache_bytes: u64,
+    /// Stored pictures that the journal does not know, and their bytes.
+    pub(crate) orphans: u64,
+    pub(crate) orphan_bytes: u64,
     pub(crate) storage: &'static str,
     /// The request formats that the upstream is known to accept, or not.
     pub(crate) formats: Vec<FormatRow>,
@@ -57,9 +61,11 @@ type Money = Counter<f64, AtomicU64>;
 #[derive(Clone, Debug)]
 pub(super) struct EngineMetrics {
     calls: CallMetrics,
+    pub(super) fetches: FetchMetrics,
     purchases: PurchaseMetrics,
     requests: RequestMetrics,
     spool: SpoolMetrics,
+    orphans: OrphanMetrics,
     formats: FormatMetrics,
 }
 
@@ -70,6 +76,29 @@ struct CallMetrics {
     upstream_id_conflicts: Counter,
     polls: Family<ResultLabel, Counter>,
     polls_saved: Counter,
+}
+
+/// The metrics of fetched outputs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FetchMetrics {
+    unasked: Counter,
+    refetches: Family<ResultLabel, Counter>,
+}
+
+impl FetchMetrics {
+    /// Counts outputs beyond the number that was asked of a purchase.
+    pub(super) fn unasked(&self, outputs: usize) {
+        self.unasked.inc_by(outputs as u64);
+    }
+
+    pub(super) fn refetched(&self, result: RefetchResult) {
+        let result = match result {
+            RefetchResult::Restored => "restored",
+            RefetchResult::Replaced => "replaced",
+            RefetchResult::Lost => "lost",
+        };
+        self.refetches.get_or_create(&ResultLabel { result }).inc();
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +129,12 @@ struct SpoolMetrics {
     memory_bytes: Gauge,
     requests_waiting: Gauge,
     requests_refused: Counter,
+}
+
+#[derive(Clone, Debug, Default)]
+struct OrphanMetrics {
+    pictures: Gauge,
+    bytes: Gauge,
 }
 
 /// What is known of request formats.
@@ -173,7 +208,8 @@ impl EngineMetrics {
             unknown: Counter::default(),
         };
         let (calls, requests, spool) = (CallMetrics::default(), RequestMetrics::default(), SpoolMetrics::default());
-        let own = Self { calls, purchases, requests, spool, formats: FormatMetrics::default() };
+        let (fetches, formats, orphans) = (FetchMetrics::default(), FormatMetrics::default(), OrphanMetrics::default());
+        let own = Self { calls, fetches, purchases, requests, spool, orphans, formats };
         metrics.register("engine", |registry| {
             register_families(registry, &own);
             for (name, help, counter) in [
@@ -187,6 +223,11 @@ impl EngineMetrics {
                     "upstream_id_conflicts",
                     "Submits that were accepted under the id of another purchase",
                     &own.calls.upstream_id_conflicts,
+                ),
+                (
+                    "unasked_outputs",
+                    "Outputs beyond the number that was asked of a purchase, which are not fetched",
+                    &own.fetches.unasked,
                 ),
                 ("pictures_bought", "Pictures bought and stored", &own.purchases.pictures_bought),
                 ("purchases_unknown", "Purchases with an unknown outcome", &own.purchases.unknown),
@@ -224,6 +265,8 @@ impl EngineMetrics {
                     &own.spool.reserved_bytes,
                 ),
                 ("spool_memory_bytes", "Bytes of uploads held in memory", &own.spool.memory_bytes),
+                ("orphans", "Stored pictures that no job has", &own.orphans.pictures),
+                ("orphan_bytes", "Bytes of stored pictures that no job has", &own.orphans.bytes),
                 (
                     "spool_requests_waiting",
                     "Requests that wait for space for their upload",
@@ -319,9 +362,10 @@ impl EngineMetrics {
         }
     }
 
-    pub(super) fn ended(&self, failure: &Failure, estimate: Usd) {
+    /// Counts a failure; `estimate`: what an unknown outcome may have cost, unless that is counted already.
+    pub(super) fn ended(&self, failure: &Failure, estimate: Option<Usd>) {
         self.purchases.failed.get_or_create(&ReasonLabel { reason: failure.name() }).inc();
-        if matches!(failure, Failure::OutcomeUnknown { .. }) {
+        if let (Failure::OutcomeUnknown { .. }, Some(estimate)) = (failure, estimate) {
             self.unknown(estimate);
         }
     }
@@ -362,6 +406,8 @@ impl EngineMetrics {
             (status.spool_bytes, &self.spool.bytes),
             (status.spool_reserved_bytes, &self.spool.reserved_bytes),
             (status.spool_memory_bytes, &self.spool.memory_bytes),
+            (status.orphans, &self.orphans.pictures),
+            (status.orphan_bytes, &self.orphans.bytes),
         ] {
             shown.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
@@ -387,6 +433,11 @@ fn register_families(registry: &mut Registry, own: &EngineMetrics) {
         "contact_state",
         "1 for what is known last of a way to send input pictures: proven, refused, suspect or unknown",
         own.formats.states.clone(),
+    );
+    registry.register(
+        "refetches",
+        "Purchases whose stored pictures were damaged and fetched again, by result: restored, replaced or lost",
+        own.fetches.refetches.clone(),
     );
     registry.register("polls", "Polls of the upstream, by result", own.calls.polls.clone());
     registry.register(

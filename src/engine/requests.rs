@@ -1,6 +1,8 @@
-//! The engine's interface: `start` answers a request, `waiter` waits for its job, `view` shows and cancels one.
+//! The engine's interface: `start` answers a request, `waiter` waits for its job, `view` shows and cancels one; `refetch`
+//! answers from what is stored.
 
 pub(super) mod job_request;
+mod refetch;
 mod start;
 pub(super) mod view;
 pub(super) mod waiter;

@@ -92,6 +92,12 @@ impl ReusePolicy {
         hit || claim || redelivery || held
     }
 
+    /// Whether a stored result that answers the request, and is damaged, is fetched again for it. A request that forces a new
+    /// purchase buys instead; so does its retry once the damaged result is known to be `lost`.
+    pub(super) fn may_refetch(self, lost: bool) -> bool {
+        !self.force_new || (self.is_retry && !lost)
+    }
+
     /// Whether a purchase of unknown outcome, made `unknown_for` ago, answers the request: with the same error, buying
     /// nothing. Many clients retry by the status alone; a request that forces a new purchase passes, but not its retry.
     pub(super) fn is_held(self, unknown_for: Duration, window: Duration) -> bool {
@@ -171,6 +177,20 @@ mod tests {
         assert!(!held(true, false, MINUTE));
         assert!(held(true, true, MINUTE), "an SDK repeats the headers of the first try");
         assert!(!held(false, false, DAY + MINUTE));
+    }
+
+    #[test]
+    fn a_damaged_result_is_fetched_again_unless_a_new_purchase_is_forced() {
+        let refetches =
+            |force_new, is_retry, lost| ReusePolicy { cache_allowed: true, is_retry, force_new }.may_refetch(lost);
+        for is_retry in [false, true] {
+            for lost in [false, true] {
+                assert!(refetches(false, is_retry, lost), "a lost result answers with its failure, and buys nothing");
+            }
+        }
+        assert!(!refetches(true, false, false) && !refetches(true, false, true));
+        assert!(refetches(true, true, false), "an SDK repeats the headers of the first try");
+        assert!(!refetches(true, true, true));
     }
 
     /// Promise: two deliberate identical calls still make two pictures. Every combination there is.

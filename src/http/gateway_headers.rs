@@ -4,8 +4,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::model::{JobId, JobResult, UpstreamId};
 
-/// `hit`, `miss`, `joined` or `bypass`.
+/// [`HIT`], `miss`, `joined` or `bypass`.
 pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
+/// The value for a request that a stored result answered.
+pub(crate) const HIT: &str = "hit";
 /// Parameters that were not honoured, by name.
 pub(crate) const DROPPED: HeaderName = HeaderName::from_static("x-gateway-dropped");
 /// The number of pictures that were asked for and are not there.

@@ -35,6 +35,23 @@ pub enum Command {
     /// Reads CSV with a header, or JSON lines. Columns are found by name: a time or an id, and optionally a model and a
     /// cost in US dollars. Exits 1 when the two differ.
     Reconcile(Reconcile),
+    /// Compare the journal with the stored pictures, and report what does not fit
+    ///
+    /// Reads every stored picture. Changes nothing without --repair, and works while a gateway runs. Exit codes: 0 everything
+    /// fits, 1 something does not or could not be repaired, 2 not carried out.
+    Verify(Verify),
+}
+
+/// How to verify.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Verify {
+    /// Fetch missing and damaged pictures again from the upstream, which costs nothing, and bring orphans back; no gateway
+    /// may run
+    #[arg(long)]
+    pub repair: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// Which purchases to list.

@@ -7,6 +7,7 @@ mod format;
 mod jpeg;
 mod limits;
 mod png;
+mod properties;
 mod source;
 mod structure;
 #[cfg(test)]
@@ -16,9 +17,9 @@ mod window;
 
 pub(crate) use format::Format;
 pub(crate) use limits::{InvalidPicture, PictureLimits, PictureProblem, check_complete};
+pub(crate) use properties::{Picture, Structure};
 pub(crate) use source::{ByteSource, fill, read_full};
 #[cfg(fuzzing)]
 pub(crate) use structure::fuzz;
-pub(crate) use structure::{Picture, Structure};
 #[cfg(test)]
 pub(crate) use window::WINDOW_BYTES;

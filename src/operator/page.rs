@@ -58,6 +58,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
                 format!("{} of {}", mib(engine.spool_reserved_bytes), mib(engine.spool_bytes_max)),
             ),
             ("pictures cached in memory", mib(engine.memory_cache_bytes)),
+            ("orphans (stored pictures that no job has)", format!("{}, {}", engine.orphans, mib(engine.orphan_bytes))),
             ("storage", engine.storage.to_owned()),
         ],
     );

@@ -173,10 +173,6 @@ impl Scenario {
         for changes in self.models.by_name.values() {
             with_differences(&self, changes)?;
         }
-        // JSON has no NaN and no infinity, so this number is checked before it becomes JSON.
-        if !self.speed.is_finite() {
-            return Err(Error::Value { key: "speed", rule: "a number" });
-        }
         ranges::check(&serde_json::to_value(&self)?)?;
         for (key, [from, to]) in [
             ("life.low_ms", self.life.low_ms),

@@ -37,7 +37,8 @@ pub(super) enum SubmitAnswer {
         prediction: Option<UpstreamPrediction>,
         finished: Finished,
     },
-    /// It names a prediction by something that is no plain path segment, so that it cannot be asked for.
+    /// It names a prediction by something that is no plain path segment, or reports a task and does not name it, so that it
+    /// cannot be asked for.
     UnusableId,
     /// It reports a failed task, without an id.
     Failed(Failure),
@@ -112,11 +113,27 @@ pub(super) fn failure_text(envelope: &Value, data: &Value) -> String {
 /// The names of the field that has the id of a prediction, the documented one first.
 const ID_FIELDS: [&str; 7] = ["id", "result_id", "task_id", "taskId", "prediction_id", "predictionId", "resultId"];
 
-/// Returns the ids in an object: texts and numbers. An empty text, also for a zero, is a field that has none.
+/// Returns whether a task without an id says of itself that it was begun. `is_data`: it is the data of an envelope, in which
+/// a success is one of the task and not of the call.
+pub(super) fn is_begun(task: &Value, is_data: bool) -> bool {
+    let word = status_word(task).unwrap_or_default();
+    let is_working = matches!(
+        word.as_str(),
+        "created" | "pending" | "queued" | "starting" | "processing" | "running" | "in_progress"
+    );
+    is_working || (is_data && state(task) == TaskState::Done)
+}
+
+/// Returns the ids in an object: texts and whole numbers. An empty text, also for a zero and for a number that was rounded, is
+/// a field that has none.
 pub(super) fn ids(object: &Value) -> impl Iterator<Item = String> {
     ID_FIELDS.iter().filter_map(|field| match object.get(*field)? {
         Value::String(text) => Some(text.trim().to_owned()),
-        Value::Number(number) => Some(number.to_string()).filter(|number| number != "0").or(Some(String::new())),
+        Value::Number(number) => {
+            let is_id =
+                number.as_u64().is_some_and(|number| number > 0) || number.as_i64().is_some_and(|number| number < 0);
+            Some(if is_id { number.to_string() } else { String::new() })
+        }
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     })
 }

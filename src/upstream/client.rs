@@ -128,6 +128,11 @@ impl Keyed {
         Ok(Self { submit, poll, bearer, raw, prefers_raw: Arc::default() })
     }
 
+    /// Returns whether a text of the upstream has the key in it.
+    pub(super) fn is_key_in(&self, text: &str) -> bool {
+        self.raw.to_str().is_ok_and(|key| text.contains(key))
+    }
+
     /// Begins a submit.
     pub(super) fn post(&self, url: Url, style: AuthStyle) -> RequestBuilder {
         self.submit.post(url).header(AUTHORIZATION, self.authorization(style))

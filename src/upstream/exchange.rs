@@ -12,7 +12,7 @@ use reqwest::{Response, StatusCode};
 use url::Url;
 
 use super::answer::submit::{Accepted, AnswerBody, AnswerHead, Sent, meaning, unknown_if};
-use super::answer::{PollAnswer, SubmitAnswer, poll};
+use super::answer::{PollAnswer, SubmitAnswer, UpstreamPrediction, poll};
 use super::client::{Clients, describe};
 use super::formats::{AuthStyle, SubmitFormat};
 use super::{Commit, FetchError, Output, PollError, Polled, SubmitError};
@@ -143,11 +143,30 @@ impl Exchange {
         let read = tokio::task::spawn_blocking(read).await;
         let body = read.unwrap_or_else(|_| AnswerBody::Broken("the answer could not be read".to_owned()));
         let sent = Sent { released: released.get(), format, fields: &fields };
-        let mut accepted = meaning(head, body, sent);
+        let mut accepted = self.without_keys(meaning(head, body, sent)?, sent);
         if let Ok(Accepted::Finished { finished, .. }) = &mut accepted {
             share.hold(finished);
         }
         accepted
+    }
+
+    /// Takes no id and no address with a key in it from an answer: both are stored, logged and shown to clients.
+    fn without_keys(&self, accepted: Accepted, sent: Sent<'_>) -> Result<Accepted, SubmitError> {
+        let has_key = |text: &str| self.clients.all().any(|account| account.is_key_in(text));
+        let without_key = |prediction: UpstreamPrediction| {
+            let UpstreamPrediction { id, poll_url } = prediction;
+            let poll_url = poll_url.filter(|url| !has_key(url));
+            (!has_key(id.as_str())).then_some(UpstreamPrediction { id, poll_url })
+        };
+        match accepted {
+            Accepted::Prediction(prediction) => {
+                let prediction = without_key(prediction);
+                prediction.map(Accepted::Prediction).ok_or_else(|| sent.unknown("the id is the key".to_owned()))
+            }
+            Accepted::Finished { prediction, finished } => {
+                Ok(Accepted::Finished { prediction: prediction.and_then(without_key), finished })
+            }
+        }
     }
 
     /// Runs the exchange with the commit before its last byte: upload, journal, last byte, answer.

@@ -14,7 +14,7 @@ cleanup clear cli clock close closed coalesced code codec collector colour colum
 completed completion component composite compression computed config configuration conflict connect connection
 consumer contact content context control conversion convert converted converter cookie copy core correlation cors cost
 count counted counter coverage create created credential cross csv current cursor custom cut cycle
-daily data database date dead deadline debug decimal decision declared decode decoded decoder default deferred delay
+daily damage data database date dead deadline debug decimal decision declared decode decoded decoder default deferred delay
 deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect
 difference digest dimension direct directory disabled disk dispatch display dns distinct distribution document domain done
 download drain draw drawing drained drift drop dropped dropping dry due duration
@@ -31,23 +31,23 @@ handle handler handshake hash head header healthy heap heartbeat held help hidde
 http http1 http2 hub hyper
 id identical identity idle ids ignored image immediate import in incoming index info inline injected inner input inspection
 instance intake integer interface interim internal interval into invalid io ip iso issue item iterator
-join joined json
+join joined jpeg json
 keep key keyed kind knowledge known
 label language last late latency latest launch layer layout learned learner learning left legacy length letter level
-lib library lifecycle lifetime limit limited limiter line linear link list listen listener live load local location
+lib library lifecycle lifetime limit limited limiter line linear link list listing listen listener live load local location
 lock log logged logging lookup loop lossy
 main maintenance manager manual map mapping margin mark mask match matched matching max maximum mean measure measured
 measurement media median member memory merge message meta metadata meter method metric middleware migration millis
 mime min minimum minted minute missing mod mode model module money monitor monotonic monthly multipart multiple mutex
 name named names negotiation nested network new next no node nonce none normal not now null number numeric
 object observation observed observer of off offset ok on once one only open openai openapi operation operations option optional
-ordering origin other out outcome outgoing output outstanding over override overview owned owner
+ordering origin orphan orphans other out outcome outgoing output outstanding over override overview owned owner
 pad padded padding page paged pagination paid pair panic parallel parameter parameterised params parse parsed parser
 parsing part partial parts password past patch path pattern pause payment peak peer pending per percent percentile period
 permanent permission persist persisted persistence phase pick picture pipe pixel placeholder plain plan planner planning png point
 policy polled poller polling pool port position post predicate predicted prefer preference prefix prepared presign
 pressure preview previous price priced pricing primary printer prior priority private probe probing problem process
-processing producer production profile program progress project property proto protocol provider proxy pruned public
+processing producer production profile program progress progressive project property proto protocol provider proxy pruned public
 publication publish published publisher pull pure push put
 quality quantile quantity query queue queued quiet
 random range rate ratio raw reach read reader readiness ready reason received receiver recent recheck recognized
@@ -63,7 +63,7 @@ serving session set setter setting settings settled setup severity shadow shape 
 show shutdown sibling side signal signature signed signer signing silent similarity simple single sink size sized skip
 slot slow small smoothed snapshot socket soft sort source space spacing spawn spec specification speed spent split sqlite
 stable stage stale stall stalled standard start started startup stat state statement static statistics stats status
-step stop stopped stopping storage store stored stream streamed streaming strict string struct stub style subject
+step stop stopped stopping storage store stored stream streamed streaming strict string struct structure stub style subject
 submission submitted subscriber subscription subset success sum summary supervisor support supported survival
 suspended swap sweep sweeper switch sync synchronous syntax system
 table tag tail take target task tcp telemetry temp temporary terminal terminated test text the thread threshold
@@ -75,7 +75,7 @@ uniform unique unit unix unknown unlimited unmatched unreachable unread unreadab
 update updated upload uploaded upper uptime url urls usage usd use used user utc util
 v1 v2 v3 valid validate validated validation validator value variant vec vendor verdict verification verified version
 via view virtual visible void volume
-wait waiting wake warm warning watch watcher weak web webhook weight whole wide width window with without work worker
+wait waiting wake warm warning watch watcher weak web webhook webp weight whole wide width window with without work worker
 workspace world write writer written
 xml
 year

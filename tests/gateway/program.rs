@@ -18,7 +18,8 @@ fn is_usage_error(run: &Run, named: &str) {
 async fn the_lines_of_requests_can_be_left_out() {
     let upstream = Upstream::start().await;
     for (value, lines) in [("all", 3), ("no_hits", 2), ("errors", 1), ("off", 0)] {
-        let serving = Program::on(&upstream).variable("GATEWAY_LOG__REQUESTS", value).serve(&[]).await;
+        let program = Program::on(&upstream).variable("GATEWAY_LOG__REQUESTS", value);
+        let serving = program.serve(&[]).await;
         let alice = serving.alice();
         let edit = Edit::new(value);
         alice.edit(&edit).await.picture();

@@ -236,3 +236,33 @@ async fn after_an_unknown_outcome_only_no_cache_buys_again() {
     gateway.alice().edit(&edit.header("cache-control", "no-cache")).await.picture();
     assert_eq!(upstream.submits().await, 2);
 }
+
+#[tokio::test]
+async fn an_empty_result_is_asked_for_until_its_pictures_appear() {
+    let upstream = Upstream::with(json!({"result": {"empty_polls": 12}})).await;
+    let gateway = Gateway::on(&upstream).await;
+    gateway.alice().edit(&Edit::new("late")).await.picture();
+    assert_eq!(upstream.submits().await, 1);
+}
+
+#[tokio::test]
+async fn an_empty_result_is_lost_at_the_deadline_alone() {
+    let upstream = Upstream::with(json!({"result": {"empty_polls": 1_000_000}})).await;
+    let gateway = Gateway::with(&upstream, &[("upstream.deadline_s", "2")]).await;
+    let started = std::time::Instant::now();
+    gateway.alice().edit(&Edit::new("never")).await.is_refused(502, "result_lost");
+    assert!(started.elapsed() >= std::time::Duration::from_secs(2));
+    assert_eq!(upstream.submits().await, 1);
+}
+
+#[tokio::test]
+async fn a_refusal_after_a_lost_answer_is_an_unknown_outcome() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("upstream.on_unknown", "resubmit")]).await;
+    upstream.fault("submit", "drop_after", 1).await;
+    let waiting = gateway.alice().begin(&Edit::new("twice"));
+    until("the first submit has arrived", async || upstream.submits().await == 1).await;
+    upstream.set(json!({"balance": {"empty_keys": [crate::harness::UPSTREAM_KEY]}})).await;
+    is_unknown(&waiting.answer().await);
+    assert_eq!((upstream.submits().await, upstream.purchases().await), (2, 1));
+}

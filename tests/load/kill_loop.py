@@ -17,7 +17,7 @@ Three logs are then compared: the clients' answers, the gateway's journal, and t
                                       (--from, --to, --every select a part of the range; Linux 5.3 or newer)
 
 --mix NAME chooses what the clients ask for and what happens to the gateway (lib/kills/mixes.py); all: one mix after the other,
-with an equal share of the kills.
+each with its share of the kills.
 
   plain      edits in one call                         accounts   two upstream accounts, of which one is refused at times
   several    three purchases an operation              links      pictures that the upstream fetches; results as addresses
@@ -44,6 +44,7 @@ usage: tests/load/kill_loop.py [--kills 25] [--mix NAME|all] [--signal kill|term
 import argparse
 import dataclasses
 import hashlib
+import math
 import random
 import signal
 import sqlite3
@@ -106,9 +107,9 @@ def kill_at_random(arguments):
     print(f"seed {arguments.seed}, {arguments.kills} kills by SIG{arguments.signal.upper()}, mix {arguments.mix}, profile {arguments.profile}, "
           f"unknown purchases are {'held' if holds_unknown() else 'not held'}, {arguments.binary}", flush=True)
     landings, total, processes = Landings(), Verdict(), 0
-    for number, mix in enumerate(chosen):
+    for mix in chosen:
         mix = dataclasses.replace(mix, pictures=arguments.pictures or mix.pictures, cache=arguments.cache or mix.cache)
-        kills = arguments.kills * (number + 1) // len(chosen) - arguments.kills * number // len(chosen)
+        kills = math.ceil(arguments.kills * mix.share / sum(one.share for one in chosen))
         began_mix = time.monotonic()
         verdict, formats = one_mix(mix, kills, arguments, landings)
         landings.seconds[mix.name] += time.monotonic() - began_mix

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Large uploads at once into a gateway with 256 MB of memory: all are answered, and the kernel kills nothing.
+"""Large uploads, and large answers of the upstream, into 256 MB of memory: all are answered, and the kernel kills nothing.
 
 The gateway runs in a memory cgroup of its own (version 1 or 2), which includes the page cache of its spool, in front of an
 upstream that discards bodies and has each picture at once. First one, then eight forms with 16 pictures of 50 MB are sent at
 the same time. Prints the peak of the gateway's resident memory above idle, the peak charge of the cgroup, the number of kills
-by the kernel, and how many uploads were answered.
+by the kernel, and how many uploads were answered. Then 32 purchases at once, of which each is polled three times with an answer
+of 16 MB before it is done: small values, one long text, or a damaged picture.
 
 Needs root, a writable memory cgroup, 12 GB of disk and target/release/gptproto-gateway. Exits 3 when an aim is missed, and
 with a message and 0 where there is no such cgroup.
 
-usage: tests/load/memory.py [--quick] [--limit-mb 256]
+usage: tests/load/memory.py [--quick] [--answers] [--limit-mb 256]
 """
 
 import argparse
@@ -20,9 +21,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lib.measuring import Scratch, Table, memory, prepare, reset_peak
+from lib.measuring import Scratch, Table, form, memory, prepare, reset_peak
+from lib.quick_upstream import Pictures
+from lib.rig import call
 from lib.uploads import BIG, IMMEDIATE_POLLS, MB, MEMORY_AIMS, TINY_PICTURE, Uploads
 
+# Purchases at once whose polls are answered with megabytes, and what resident memory may grow by: half of the default of
+# upstream.answer_memory_bytes_max for four answers, one larger one, and a picture of it that is being checked.
+PURCHASES = 32
+ANSWERS_AIM = 96 * MB
 # Smaller uploads, as many at once.
 QUICK = (16, 5 * MB)
 
@@ -113,22 +120,61 @@ def measure(table, cgroup, limit, pictures, at_once):
     scratch.close()
 
 
+def measure_answers(table, cgroup, limit, kind):
+    scratch = Scratch("memory")
+    rig = scratch.gateway(scratch.upstream(*TINY_PICTURE, "--heavy", kind), IMMEDIATE_POLLS, core=None)
+    rig.stop()
+    rig.launch(through=cgroup.command())
+    rig.wait_until_ready()
+    pid = rig.gateway.pid
+    idle = memory(pid)
+    reset_peak(pid)
+
+    def buy(number):
+        body, headers = form([Pictures(1000).of(b"%032d" % number)], f"purchase {number}")
+        try:
+            headers |= {"Authorization": f"Bearer {rig.keys[0]}"}
+            status, _, data = call(rig.port, "POST", "/v1/images/edits", body, headers, timeout=300)
+        except OSError as problem:
+            status, data = 0, str(problem)
+        if status != 200:
+            print(f"a purchase was answered with {status}: {data[:200]}", file=sys.stderr)
+        return status == 200
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(PURCHASES) as threads:
+        answered = sum(threads.map(buy, range(PURCHASES)))
+    took = time.monotonic() - began
+    name = f"{PURCHASES} purchases, polls of 16 MB of {kind} in {limit // MB} MB"
+    alive = rig.gateway.poll() is None
+    if alive:
+        table.row(f"{name}: peak above idle ({idle / MB:.0f} MB)", (memory(pid, "VmHWM") - idle) / MB, "MB", ANSWERS_AIM / MB)
+    table.row(f"{name}: killed by the kernel", cgroup.kills() + (not alive), "times", 0)
+    table.row(f"{name}: answered", answered, "purchases", PURCHASES, at_least=True)
+    table.row(f"{name}: took", took, "s")
+    rig.close(keep=False)
+    scratch.close()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="pictures of 5 MB")
+    parser.add_argument("--answers", action="store_true", help="answers of the upstream alone")
     parser.add_argument("--limit-mb", type=int, default=256, help="the limit of the cgroup")
     arguments = parser.parse_args()
     prepare()
     limit = arguments.limit_mb * MB
     table = Table()
-    for at_once in MEMORY_AIMS:
+    pictures = QUICK if arguments.quick else BIG
+    uploads = [] if arguments.answers else [(measure, pictures, at_once) for at_once in MEMORY_AIMS]
+    for run, *details in uploads + [(measure_answers, kind) for kind in ("values", "text", "picture")]:
         try:
             cgroup = Cgroup(limit)
         except OSError as problem:
             print(f"skipped: there is no memory cgroup that can be written: {problem}")
             sys.exit(0)
         try:
-            measure(table, cgroup, limit, QUICK if arguments.quick else BIG, at_once)
+            run(table, cgroup, limit, *details)
         finally:
             cgroup.close()
     sys.exit(table.close())

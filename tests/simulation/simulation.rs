@@ -45,7 +45,8 @@ use crate::model::{
 };
 use crate::storage::journal::StoredState;
 use crate::storage::journal::memory::{Disk, MemoryJournal, SyncMode};
-use crate::storage::{DiskSpace, Results, spool::Spool};
+use crate::storage::results::memory::{MemoryPictures, PictureDisk};
+use crate::storage::{DiskSpace, LearnedState, MemoryState, Results, spool::Spool};
 use crate::telemetry::Metrics;
 use crate::upstream::formats::{FormatStore, StoredFormats, SubmitFormat};
 use crate::upstream::{
@@ -363,6 +364,7 @@ struct Simulation {
     world: World,
     clock: VirtualClock,
     disk: Disk,
+    pictures: PictureDisk,
     directory: tempfile::TempDir,
     variant: Variant,
     gateway: Option<Gateway>,
@@ -381,6 +383,7 @@ impl Simulation {
             world: World::new(seed, clock.clone(), variant),
             clock,
             disk: Disk::default(),
+            pictures: PictureDisk::default(),
             directory: tempfile::tempdir().unwrap(),
             variant,
             gateway: None,
@@ -409,7 +412,8 @@ impl Simulation {
             rng: Rng::seeded(self.seed ^ u64::try_from(self.disk.records()).unwrap()),
             catalogue: Arc::new(config.catalogue),
             journal: Arc::new(journal.clone()),
-            results: Results::open(path, 1 << 20, 1 << 20).unwrap(),
+            results: Results::new(Box::new(MemoryPictures::on(&self.pictures, true)), 1 << 20, 1 << 20),
+            state: LearnedState::new(Arc::new(MemoryState::default())),
             room: DiskSpace::new(path, 0),
             spool: Spool::for_test(path.to_owned(), 1 << 20, 1 << 20),
             budget: budget.clone(),
@@ -446,6 +450,7 @@ impl Simulation {
         let Some(gateway) = self.gateway.take() else { return };
         self.world.record("power cut");
         gateway.journal.cut_power();
+        self.pictures.cut_power();
         gateway.connection.cut.store(true, Ordering::Relaxed);
         gateway.lifecycle.crash().await;
         for waiting in &mut self.waiting {

@@ -15,10 +15,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
 use crate::api::error::response::ErrorReport;
-use crate::api::response::cache_headers::cache_word;
 use crate::config::LoggedRequests;
-use crate::engine::AnswerSource;
-use crate::http::gateway_headers::SANDBOX;
+use crate::http::gateway_headers::{HIT, SANDBOX};
 use crate::http::page_headers::{NO_STORE, NOSNIFF};
 use crate::telemetry::{Metrics, RequestId};
 
@@ -121,7 +119,7 @@ pub(super) async fn log(State(request_log): State<RequestLog>, mut request: Requ
 fn is_logged(logged: LoggedRequests, status: u16, fields: &LogFields) -> bool {
     match logged {
         LoggedRequests::All => true,
-        LoggedRequests::NoHits => status >= 400 || fields.cache != cache_word(AnswerSource::Hit(Duration::ZERO)),
+        LoggedRequests::NoHits => status >= 400 || fields.cache != HIT,
         LoggedRequests::Errors => status >= 400,
         LoggedRequests::Off => false,
     }

@@ -4,7 +4,7 @@ use axum::http::header::AGE;
 use axum::http::{HeaderMap, HeaderValue};
 
 use crate::engine::AnswerSource;
-use crate::http::gateway_headers::{CACHE, DROPPED};
+use crate::http::gateway_headers::{CACHE, DROPPED, HIT};
 
 /// Adds `x-gateway-cache`, `age` of a hit, and the names of dropped parameters.
 pub(crate) fn add_cache_headers(headers: &mut HeaderMap, source: AnswerSource, dropped: &[String]) {
@@ -22,7 +22,7 @@ pub(crate) fn add_cache_headers(headers: &mut HeaderMap, source: AnswerSource, d
 /// Returns the value of `x-gateway-cache`.
 pub(crate) fn cache_word(source: AnswerSource) -> &'static str {
     match source {
-        AnswerSource::Hit(_) => "hit",
+        AnswerSource::Hit(_) => HIT,
         AnswerSource::Joined => "joined",
         AnswerSource::Bought => "miss",
         AnswerSource::Bypass => "bypass",

@@ -36,7 +36,9 @@ pub(crate) async fn show(
         query.map_err(|_| ApiError::ResultAddressInvalid)?;
     let conversion = format.map(|format| Conversion::new(format, compression));
     state.result_urls.signer().check(job, index, conversion, expires, &signature, state.clock.now())?;
-    let (stored, source) = state.engine.picture(job, index).await.ok_or(ApiError::ResultGone)?;
+    let picture = state.engine.picture(job, index).await;
+    let picture = picture.map_err(|failure| ApiError::Failed { failure, job: Some(job) })?;
+    let (stored, source) = picture.ok_or(ApiError::ResultGone)?;
     let picture = state.converter.prepare(&stored, source, conversion).await;
     let mut response = Response::builder()
         .header(CONTENT_TYPE, picture.format.media_type())

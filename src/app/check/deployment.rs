@@ -3,7 +3,7 @@
 use super::report::{Row, STORAGE_ADVICE, Section, Verdict};
 use crate::app::listeners;
 use crate::config::{self, ApiPolicy, Config};
-use crate::storage::{DataDirectory, DataDirectoryError};
+use crate::storage::{self, DataDirectory, DataDirectoryError};
 
 /// Adds a row for each part of the deployment.
 pub(super) async fn check(config: &Config, live: bool, section: &mut Section) {
@@ -31,6 +31,9 @@ pub(super) async fn check(config: &Config, live: bool, section: &mut Section) {
 }
 
 fn storage(config: &Config) -> Row {
+    if let Err(error) = storage::check_journal(&config.storage) {
+        return Row::new(Verdict::Fault, "storage", error.to_string(), "");
+    }
     match DataDirectory::open(&config.storage.directory) {
         Ok(directory) => Row::good("storage", format!("{} is writable", directory.path().display())),
         // A gateway that runs is not a mistake of the deployment.

@@ -123,6 +123,7 @@ const RANGES: &[(&str, ValueRange)] = &[
     ("upstream.answer_memory_bytes_max", Whole(4 << 20, MEMORY)),
     ("upstream.download_idle_timeout_s", Whole(1, HOUR)),
     ("upstream.download_timeout_s", Whole(1, DAY)),
+    ("upstream.refetch_timeout_s", Whole(1, 3_600)),
     ("upstream.picture_bytes_max", Whole(1_024, MEMORY)),
     ("upstream.submit_attempts_max", Whole(1, 100)),
     ("upstream.unknown_hold_s", Whole(0, DECADE)),

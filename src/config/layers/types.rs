@@ -76,7 +76,7 @@ impl TableList {
         for (key, value) in entry {
             match self.required.iter().chain(self.optional).find(|(known, _)| known == key) {
                 Some((_, value_type)) => {
-                    value_type.check(value).map_err(|problem| Error::invalid(format!("{origin}: {key}"), problem))?
+                    value_type.check(value).map_err(|problem| Error::invalid(format!("{origin}: {key}"), problem))?;
                 }
                 None if self.figures.contains(&key.as_str()) => {
                     figures.insert(key.clone(), value.clone());

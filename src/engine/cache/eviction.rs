@@ -162,8 +162,8 @@ impl Eviction {
                     break;
                 }
                 kinds[kind].pass(&result);
-                // A result that is being received stays, and does not count as room.
-                if !self.waiters.has(result.job) {
+                // A result that is being received, or fetched again, stays, and does not count as room.
+                if !self.waiters.is_in_use(result.job) {
                     bytes = bytes.saturating_sub(result.bytes());
                     page.push(result);
                 }
@@ -173,13 +173,13 @@ impl Eviction {
         Ok(())
     }
 
-    /// Evicts these results, but for those that are being received.
+    /// Evicts these results, but for those that are being received or fetched again.
     async fn evict(&self, page: &[StoredResult], removed: &mut Removed) -> Result<(), JournalError> {
         // The record first: a file without a job is removed at the next start, a job without its file is a loss. All records
         // of a page share one commit.
         let evicted: Vec<_> = page
             .iter()
-            .filter(|result| !self.waiters.has(result.job))
+            .filter(|result| !self.waiters.is_in_use(result.job))
             .map(|result| (result, self.journal.append(Record::Evicted { job: result.job })))
             .collect();
         let mut digests = HashSet::new();

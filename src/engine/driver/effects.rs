@@ -71,6 +71,10 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Ef
             driver.services.metrics.upstream_id_conflict();
             state.defer([Deferred::LogIdConflict { purchase, upstream, other }]);
         }
+        Effect::ReportSurplus { purchase, asked, surplus } => {
+            driver.services.metrics.fetches.unasked(surplus);
+            state.defer([Deferred::LogSurplus { purchase, asked, surplus }]);
+        }
         Effect::FormatsChanged(changes) => {
             driver.formats.save(state.jobs.formats.stored());
             for change in changes {
@@ -87,8 +91,16 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Ef
             count_end(&driver.services.metrics, &ended);
             state.defer([Deferred::Log(ended)]);
         }
-        Effect::EndJob { record, outcome } => {
-            driver.cache.on_ended(&record, &outcome);
+        Effect::EndRefetch { purchase, upstream, result } => {
+            driver.services.metrics.fetches.refetched(result);
+            state.defer([Deferred::LogRefetch { purchase, upstream, result }]);
+        }
+        Effect::EndJob { record, outcome, refetched } => {
+            match &outcome {
+                Err(failure) if refetched => driver.cache.damaged.note_lost(record.id, failure),
+                Ok(_) if refetched => {}
+                Ok(_) | Err(_) => driver.cache.on_ended(&record, &outcome),
+            }
             let live = state.live.end(record.id, outcome);
             state.defer(live.map(Deferred::ReleaseJob));
             // After the outcome is published: a subscription from now on sees it.

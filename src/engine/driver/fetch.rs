@@ -13,9 +13,6 @@ use crate::storage::Results;
 use crate::storage::results::ResultsError;
 use crate::upstream::{FetchError, Finished, Output, Upstream};
 
-/// Outputs of one purchase that are fetched; more than any model makes.
-const OUTPUTS_MAX: usize = 16;
-
 /// Fetches and stores outputs.
 #[derive(Debug)]
 pub(in crate::engine) struct Fetcher {
@@ -54,7 +51,7 @@ impl Fetcher {
     /// Fetches, checks and stores outputs. Returns the stored pictures in the order of the outputs, and the trouble of
     /// the last output that failed.
     async fn fetch_all(&self, outputs: Vec<Output>) -> (Vec<StoredPicture>, Option<FetchFailure>) {
-        let fetched = join_all(outputs.into_iter().take(OUTPUTS_MAX).map(|output| self.fetch(output))).await;
+        let fetched = join_all(outputs.into_iter().map(|output| self.fetch(output))).await;
         let mut stored = Vec::new();
         let mut trouble = None;
         for result in fetched {

@@ -8,17 +8,18 @@ use std::sync::{Arc, MutexGuard};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::report::{log_end, log_format, log_id_conflict};
+use super::report::{log_end, log_format, log_id_conflict, log_refetch, log_surplus};
 use super::{Driver, State};
 use crate::budget::{InFlightPermit, QueueSlot, Reservation, Submit};
-use crate::engine::jobs::event::{EndedPurchase, Event, ProgressChange};
-use crate::engine::jobs::{JobStage, Jobs, ListOutcome, LiveView, NewJob, RecoveredJob};
+use crate::engine::cache::waiters::RefetchMark;
+use crate::engine::jobs::event::{EndedPurchase, Event, ProgressChange, RefetchResult};
+use crate::engine::jobs::{JobStage, Jobs, ListOutcome, LiveView, NewJob, RecoveredJob, refetched};
 use crate::engine::reuse::ReusePolicy;
 use crate::input_urls::InputUrlGuards;
 use crate::model::{
     ClientId, Failure, JobId, JobResult, PictureRequest, PurchaseId, PurchaseResult, QuotaHold, UpstreamId,
 };
-use crate::storage::journal::JobRecord;
+use crate::storage::journal::{JobRecord, StoredJob};
 use crate::upstream::formats::FormatChange;
 
 /// The state under its lock. What it lets go of is dropped and logged after the lock is released, since that may block.
@@ -38,6 +39,10 @@ pub(super) enum Deferred {
     Log(Box<EndedPurchase>),
     /// That the upstream gave a purchase the id of another one is logged.
     LogIdConflict { purchase: PurchaseId, upstream: UpstreamId, other: PurchaseId },
+    /// That the upstream made more outputs than were asked of a purchase is logged.
+    LogSurplus { purchase: PurchaseId, asked: u8, surplus: usize },
+    /// The result of fetching stored pictures again is logged.
+    LogRefetch { purchase: PurchaseId, upstream: Option<UpstreamId>, result: RefetchResult },
     /// A change of what is known of request formats is logged.
     LogFormat(FormatChange),
 }
@@ -52,9 +57,11 @@ pub(super) struct LiveJobs {
 #[derive(Debug)]
 pub(super) struct LiveJob {
     progress: watch::Sender<Progress>,
-    /// The part of its client's quota that is reserved for it.
-    quota: Box<dyn QuotaHold>,
+    /// The part of its client's quota that is reserved for it; `None` for a job that buys nothing.
+    quota: Option<Box<dyn QuotaHold>>,
     purchases: Vec<LivePurchase>,
+    /// Keeps the pictures of a job that are fetched again.
+    _refetched: Option<RefetchMark>,
 }
 
 /// What the driver holds for a purchase.
@@ -80,6 +87,7 @@ pub(super) struct Submission {
 }
 
 /// A new job, with its slots in the queue.
+#[derive(Debug)]
 pub(in crate::engine) struct QueuedJob {
     pub(in crate::engine) job: NewJob,
     pub(in crate::engine) request: PictureRequest,
@@ -108,6 +116,15 @@ pub(in crate::engine) struct Joined {
     pub(in crate::engine) is_new: bool,
     pub(in crate::engine) progress: watch::Receiver<Progress>,
     pub(in crate::engine) keep_alive: KeepAlive,
+}
+
+/// The result of listing a job.
+#[derive(Debug)]
+pub(in crate::engine) enum Listed {
+    /// It is listed, or a live job is joined.
+    Joined(Joined),
+    /// An equal job has ended meanwhile: look for stored answers, then list it again.
+    LookAgain(Box<QueuedJob>),
 }
 
 /// Keeps a job needed for as long as this exists.
@@ -150,6 +167,8 @@ impl Drop for StateGuard<'_> {
                 Deferred::ReleaseJob(live) => drop(live),
                 Deferred::Log(ended) => log_end(&ended),
                 Deferred::LogIdConflict { purchase, upstream, other } => log_id_conflict(purchase, &upstream, other),
+                Deferred::LogSurplus { purchase, asked, surplus } => log_surplus(purchase, asked, surplus),
+                Deferred::LogRefetch { purchase, upstream, result } => log_refetch(purchase, upstream.as_ref(), result),
                 Deferred::LogFormat(change) => log_format(&change),
             }
         }
@@ -162,7 +181,7 @@ impl LiveJobs {
     }
 
     pub(super) fn quota(&self, job: JobId) -> Option<&dyn QuotaHold> {
-        self.jobs.get(&job).map(|live| &*live.quota)
+        self.jobs.get(&job)?.quota.as_deref()
     }
 
     /// Shows the waiters a change.
@@ -184,7 +203,8 @@ impl LiveJobs {
     }
 
     fn insert(&mut self, job: JobId, quota: Box<dyn QuotaHold>, purchases: Vec<LivePurchase>) {
-        self.jobs.insert(job, LiveJob { progress: watch::Sender::default(), quota, purchases });
+        let progress = watch::Sender::default();
+        self.jobs.insert(job, LiveJob { progress, quota: Some(quota), purchases, _refetched: None });
     }
 }
 
@@ -208,7 +228,7 @@ impl Driver {
         let mut state = self.lock();
         let found = find(&mut state.jobs)?;
         self.carry_out(&mut state, Vec::new());
-        Ok(found.and_then(|record| self.joined(&state, record, false)))
+        Ok(found.and_then(|record| joined(self, &state, record, false)))
     }
 
     /// Lists a job, whose purchases then wait for the budget; or joins a live one that serves the request.
@@ -220,14 +240,19 @@ impl Driver {
         self: &Arc<Self>,
         queued: QueuedJob,
         policy: ReusePolicy,
-    ) -> Result<Joined, Failure> {
+        seen: u64,
+    ) -> Result<Listed, Failure> {
         let QueuedJob { job, request, slots, quota } = queued;
         let record = Arc::clone(&job.record);
-        let request = Arc::new(request);
         let mut state = self.lock();
-        let (record, is_new, effects) = match state.jobs.list_or_join(job, policy)? {
+        let (record, is_new, effects) = match state.jobs.list_or_join(job, policy, seen)? {
+            ListOutcome::LookAgain(job) => {
+                drop(state);
+                return Ok(Listed::LookAgain(Box::new(QueuedJob { job: *job, request, slots, quota })));
+            }
             ListOutcome::Joined(other) => (other, false, Vec::new()),
             ListOutcome::New(effects) => {
+                let request = Arc::new(request);
                 let purchases = slots.into_iter().map(|slot| LivePurchase {
                     submission: Some(Submission { request: Arc::clone(&request), slot, reservation: None }),
                     ..LivePurchase::default()
@@ -238,7 +263,7 @@ impl Driver {
         };
         self.carry_out(&mut state, effects);
         // A listed job has its resources.
-        self.joined(&state, record, is_new).ok_or(Failure::Stopping)
+        joined(self, &state, record, is_new).map(Listed::Joined).ok_or(Failure::Stopping)
     }
 
     /// Lists a job that was under way before the gateway started, with the slots in flight of its purchases.
@@ -259,6 +284,38 @@ impl Driver {
         self.carry_out(&mut state, effects);
     }
 
+    /// Begins to fetch the damaged pictures of a stored job again, or joins the refetch that is under way. Nothing is bought,
+    /// so no quota and no slot is held.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::ResultLost`] when the pictures cannot be fetched again, by what is known already.
+    pub(in crate::engine) fn refetch(
+        self: &Arc<Self>,
+        stored: StoredJob,
+        damaged: &[PurchaseId],
+    ) -> Result<Joined, Failure> {
+        let job = stored.record.id;
+        if let Some(failure) = self.cache.damaged.lost(job) {
+            return Err(failure);
+        }
+        let listed = refetched(stored, damaged, &self.cache.rules, self.now()).inspect_err(|failure| {
+            tracing::error!(%job, failure = failure.text(), "a stored picture is lost; the request fails, and nothing is bought");
+        })?;
+        let mut purchases: Vec<LivePurchase> = Vec::new();
+        purchases.resize_with(listed.purchases(), LivePurchase::default);
+        let mut state = self.lock();
+        let (record, effects) = state.jobs.refetch(listed, self.now());
+        let is_new = effects.is_some();
+        if let Some(effects) = effects {
+            let mark = Some(self.cache.waiters.mark_refetched(job));
+            let live = LiveJob { progress: watch::Sender::default(), quota: None, purchases, _refetched: mark };
+            state.live.jobs.insert(job, live);
+            self.carry_out(&mut state, effects);
+        }
+        joined(self, &state, record, is_new).ok_or(Failure::Stopping)
+    }
+
     /// Returns a view of a live job of a client, and its progress; `None` when there is no such job.
     pub(in crate::engine) fn view(
         &self,
@@ -270,10 +327,10 @@ impl Driver {
         let progress = state.live.jobs.get(&job)?.progress.subscribe();
         Some((view, progress))
     }
+}
 
-    fn joined(self: &Arc<Self>, state: &State, record: Arc<JobRecord>, is_new: bool) -> Option<Joined> {
-        let progress = state.live.jobs.get(&record.id)?.progress.subscribe();
-        let keep_alive = KeepAlive { driver: Arc::clone(self), job: record.id };
-        Some(Joined { record, is_new, progress, keep_alive })
-    }
+fn joined(driver: &Arc<Driver>, state: &State, record: Arc<JobRecord>, is_new: bool) -> Option<Joined> {
+    let progress = state.live.jobs.get(&record.id)?.progress.subscribe();
+    let keep_alive = KeepAlive { driver: Arc::clone(driver), job: record.id };
+    Some(Joined { record, is_new, progress, keep_alive })
 }

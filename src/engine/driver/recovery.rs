@@ -2,19 +2,15 @@
 //!
 //! Each step is journalled like any other, so a recovery that is cut short is finished by the next one.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Driver;
 use crate::budget::InFlightPermit;
 use crate::engine::jobs::rules::Rules;
 use crate::engine::jobs::{EndedAtStart, RecoveredJob, recover};
-use crate::model::{CostEstimate, Digest, PurchaseId, Quotas, RunningTime};
-use crate::storage::journal::{Record, ResultPage, StoredJob, StoredState};
-use crate::storage::{JournalError, Results};
-
-/// Stored results that are read at a time.
-const PAGE: usize = 500;
+use crate::model::{CostEstimate, PurchaseId, Quotas};
+use crate::storage::JournalError;
+use crate::storage::journal::Record;
 
 /// Resumes the unfinished jobs.
 pub(in crate::engine) async fn run(
@@ -33,7 +29,7 @@ pub(in crate::engine) async fn run(
             adopted.push((purchase, permit));
             account
         };
-        let (job, ended) = recover(stored, rules, driver.now(), adopt);
+        let (job, ended) = recover(stored, rules, driver.now(), services.journal.running_time(), adopt);
         for EndedAtStart { purchase, pictures, failure } in ended {
             if failure.may_have_been_bought() {
                 unknown += 1;
@@ -43,7 +39,7 @@ pub(in crate::engine) async fn run(
             let record = Record::Failed { purchase, failure: failure.clone(), at: services.clock.now() };
             services.journal.append(record).await?;
             // It is counted like any other end.
-            services.metrics.ended(&failure, rules.price(&job.record, pictures).unwrap_or_default());
+            services.metrics.ended(&failure, Some(rules.price(&job.record, pictures).unwrap_or_default()));
         }
         resumed += adopted.len();
         resume(driver, rules, quotas, job, adopted);
@@ -79,41 +75,4 @@ fn resume(
     };
     let quota = quotas.adopt(&job.record.client, cost);
     driver.restore(job, adopted, quota);
-}
-
-/// Removes picture files that belong to no job: a crash came between the file and its record, and the purchase, still
-/// accepted, fetches its pictures again.
-pub(in crate::engine) async fn remove_orphans(driver: &Driver, results: &Results) -> Result<(), JournalError> {
-    let journal = &driver.services.journal;
-    let mut known: HashSet<Digest> = HashSet::new();
-    for (delivered, shareable) in [(false, false), (false, true), (true, false), (true, true)] {
-        let mut page = ResultPage { delivered, shareable, stored_before: RunningTime::MAX, after: None, limit: PAGE };
-        loop {
-            let results = journal.stored_results(page).await?;
-            let Some(last) = results.last() else { break };
-            page.after = Some((last.stored, last.job));
-            known.extend(results.iter().flat_map(|result| &result.pictures).map(|picture| picture.digest));
-        }
-    }
-    for job in journal.unfinished().await? {
-        known.extend(pictures_of(&job));
-    }
-    match results.remove_unknown(known).await {
-        Ok(0) => {}
-        Ok(removed) => tracing::info!(removed, "removed pictures that belong to no job"),
-        Err(error) => {
-            tracing::warn!(%error, "pictures that belong to no job could not be removed; they stay until a restart");
-        }
-    }
-    Ok(())
-}
-
-fn pictures_of(job: &StoredJob) -> impl Iterator<Item = Digest> {
-    job.purchases.iter().flat_map(|purchase| match &purchase.state {
-        StoredState::Resolved { pictures, .. } => pictures.iter().map(|picture| picture.digest).collect(),
-        StoredState::Intent
-        | StoredState::Committing { .. }
-        | StoredState::Accepted { .. }
-        | StoredState::Failed { .. } => Vec::new(),
-    })
 }

@@ -1,7 +1,7 @@
 //! Counts and logs the ends of purchases.
 
 use crate::budget::Pushback;
-use crate::engine::jobs::event::EndedPurchase;
+use crate::engine::jobs::event::{EndedPurchase, RefetchResult};
 use crate::engine::metrics::EngineMetrics;
 use crate::model::{AccountId, PurchaseId, UpstreamId, Usd};
 use crate::upstream::SubmitError;
@@ -14,7 +14,7 @@ pub(super) fn count_end(metrics: &EngineMetrics, ended: &EndedPurchase) {
             let model = ended.record.model.as_str();
             metrics.resolved(model, *pictures, ended.usd, ended.took, ended.inputs_unseen);
         }
-        Err(failure) => metrics.ended(failure, ended.usd.unwrap_or_default()),
+        Err(failure) => metrics.ended(failure, (!ended.counted).then(|| ended.usd.unwrap_or_default())),
     }
 }
 
@@ -127,6 +127,40 @@ pub(super) fn log_id_conflict(purchase: PurchaseId, upstream: &UpstreamId, other
         %upstream,
         %other,
         "the upstream accepted a purchase under the id of another one; its outcome is taken for unknown"
+    );
+}
+
+/// Logs the result of fetching stored pictures again.
+pub(super) fn log_refetch(purchase: PurchaseId, upstream: Option<&UpstreamId>, result: RefetchResult) {
+    let upstream = upstream.map(ToString::to_string);
+    match result {
+        RefetchResult::Restored => {
+            tracing::warn!(%purchase, upstream, "stored pictures were damaged; they are fetched again, as they were");
+        }
+        RefetchResult::Replaced => {
+            tracing::warn!(
+                %purchase,
+                upstream,
+                "stored pictures were damaged, and the upstream returned them with other bytes; these take their place"
+            );
+        }
+        RefetchResult::Lost => {
+            tracing::error!(
+                %purchase,
+                upstream,
+                "stored pictures are damaged and could not be fetched again; the request fails, and nothing is bought"
+            );
+        }
+    }
+}
+
+/// Logs that the upstream made more outputs than were asked of a purchase.
+pub(super) fn log_surplus(purchase: PurchaseId, asked: u8, surplus: usize) {
+    tracing::warn!(
+        %purchase,
+        asked,
+        surplus,
+        "the upstream made more outputs than were asked for; only those that were asked for are fetched"
     );
 }
 

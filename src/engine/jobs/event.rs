@@ -131,14 +131,30 @@ pub(in crate::engine) enum Effect {
     Publish { job: JobId, change: ProgressChange },
     /// The upstream gave a purchase the id of another one, which an operator has to know.
     ReportIdConflict { purchase: PurchaseId, upstream: UpstreamId, other: PurchaseId },
+    /// The upstream made more outputs than were asked of a purchase, and they are not fetched: log and count them.
+    ReportSurplus { purchase: PurchaseId, asked: u8, surplus: usize },
     /// What is known of request formats has changed: log and count the changes, and store what is known.
     FormatsChanged(Vec<FormatChange>),
     /// Count a lost answer whose purchase is submitted again, and what it may have cost.
     CountLostAnswer { usd: Usd },
     /// Account for a purchase that has ended.
     EndPurchase(Box<EndedPurchase>),
+    /// The stored pictures of a purchase were fetched again, or could not be: log and count that.
+    EndRefetch { purchase: PurchaseId, upstream: Option<UpstreamId>, result: RefetchResult },
     /// Answer the waiters of a job that has ended, and store its outcome for later requests.
-    EndJob { record: Arc<JobRecord>, outcome: Result<Arc<JobResult>, Failure> },
+    /// `refetched`: it has ended before, and its stored pictures were fetched again.
+    EndJob { record: Arc<JobRecord>, outcome: Result<Arc<JobResult>, Failure>, refetched: bool },
+}
+
+/// The result of fetching the stored pictures of a purchase again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum RefetchResult {
+    /// They have the bytes that were stored.
+    Restored,
+    /// They have other bytes.
+    Replaced,
+    /// They cannot be had.
+    Lost,
 }
 
 /// The stage of a live job.
@@ -204,6 +220,8 @@ pub(in crate::engine) struct EndedPurchase {
     pub(in crate::engine) took: Duration,
     /// What it cost; for a failure, what it may have cost. `None`: the catalogue has no price.
     pub(in crate::engine) usd: Option<Usd>,
+    /// Its outcome is unknown by an earlier submit alone, whose lost answer is counted already.
+    pub(in crate::engine) counted: bool,
     /// What is charged to the client's quota: pictures and money.
     pub(in crate::engine) charge: (usize, Usd),
 }

@@ -2,6 +2,7 @@
 
 use super::Jobs;
 use super::event::{AppendOutcome, Effect, Event, Now, ProgressChange, Step, SubmitResult};
+use super::job::Listing;
 use super::purchase::{Context, Intent, JobContext, Purchase, State};
 use super::table::Table;
 use crate::model::{Failure, JobId, PurchaseId};
@@ -13,13 +14,13 @@ impl Jobs {
         let mut effects = Vec::new();
         let out = &mut effects;
         match event {
-            Event::Journalled { step, outcome } => self.journalled(step, outcome, now, out),
+            Event::Journalled { step, outcome } => journalled(self, step, outcome, now, out),
             Event::Granted { purchase, account } => self.step(purchase, now, out, |one, cx| one.granted(account, cx)),
             Event::NotGranted { purchase, failure } => {
                 self.step(purchase, now, out, |one, cx| give_up(one, failure, cx));
             }
             Event::Uploaded { purchase } => self.step(purchase, now, out, Purchase::uploaded),
-            Event::Submitted { purchase, result } => self.submitted(purchase, result, now, out),
+            Event::Submitted { purchase, result } => submitted(self, purchase, result, now, out),
             Event::Polled { purchase, age, result } => {
                 self.step(purchase, now, out, |one, cx| one.polled(age, result, cx));
             }
@@ -61,50 +62,6 @@ impl Jobs {
             effects.insert(0, Effect::FormatsChanged(changes));
         }
         effects
-    }
-
-    /// Passes the answer to a submit on, and then asks again for those that wait for what it says of a format.
-    fn submitted(&mut self, purchase: PurchaseId, result: SubmitResult, now: Now, out: &mut Vec<Effect>) {
-        let sent = self.table.sent(purchase).map(|sent| sent.subject.account.clone());
-        let result = if sent.is_some() { with_own_id(&mut self.table, purchase, result, out) } else { result };
-        // After a refusal for another reason, the budget decides when the next submit leaves.
-        let usable = !matches!(result.result, Err(SubmitError::Refused { .. } | SubmitError::NotSent { .. }));
-        self.step(purchase, now, out, |one, cx| one.submitted(result, cx));
-        let Some(answered) = sent else { return };
-        for purchase in self.awaiting_format.clone() {
-            self.step(purchase, now, out, |one, cx| one.ask_for_format(Some(&answered), usable, cx));
-        }
-    }
-
-    fn journalled(&mut self, step: Step, outcome: AppendOutcome, now: Now, out: &mut Vec<Effect>) {
-        if outcome == AppendOutcome::Failed {
-            self.closed = Some(Failure::JournalUnavailable);
-        }
-        let durable = outcome == AppendOutcome::Durable;
-        match step {
-            Step::Intent(job) => {
-                let Some(live) = self.table.live.get_mut(&job) else { return };
-                if durable {
-                    live.intent = Intent::Durable;
-                    out.push(Effect::Publish { job, change: ProgressChange::Recorded });
-                    self.each(job, now, out, Purchase::intent_journalled);
-                } else {
-                    live.intent = Intent::NotWritten;
-                    // What the upstream has taken all the same, before its last byte, is followed from memory.
-                    self.each(job, now, out, |one, cx| {
-                        if !one.state.is_taken() {
-                            one.fail(Failure::JournalUnavailable, cx);
-                        }
-                    });
-                }
-            }
-            Step::Commit { purchase, submit } => {
-                self.step(purchase, now, out, |one, cx| one.commit_journalled(submit, durable, cx));
-            }
-            Step::Withdrawal(purchase) | Step::Acceptance(purchase) | Step::End(purchase) => {
-                self.step(purchase, now, out, |one, cx| one.journalled(step, outcome, cx));
-            }
-        }
     }
 
     /// Takes a step of one purchase.
@@ -156,14 +113,59 @@ impl Jobs {
         let Some(live) = self.table.live.get_mut(&job) else { return };
         if live.has_ended() {
             let Some(live) = self.table.remove(job) else { return };
-            out.push(Effect::EndJob { outcome: live.outcome(), record: live.record });
-        } else if !live.abandoned && live.is_dispensable() {
-            live.abandoned = true;
+            let refetched = live.listing == Listing::Refetched;
+            out.push(Effect::EndJob { outcome: live.outcome(), record: live.record, refetched });
+        } else if live.listing == Listing::Joinable && live.is_dispensable() {
+            live.listing = Listing::Abandoned;
             let record = live.record.clone();
             self.table.unlist(&record);
             self.each(job, now, out, |one, cx| one.fail(Failure::Abandoned, cx));
         } else if let Some(stage) = live.new_stage() {
             out.push(Effect::Publish { job, change: ProgressChange::Stage(stage) });
+        }
+    }
+}
+
+/// Passes the answer to a submit on, and then asks again for those that wait for what it says of a format.
+fn submitted(jobs: &mut Jobs, purchase: PurchaseId, result: SubmitResult, now: Now, out: &mut Vec<Effect>) {
+    let sent = jobs.table.sent(purchase).map(|sent| sent.subject.account.clone());
+    let result = if sent.is_some() { with_own_id(&mut jobs.table, purchase, result, out) } else { result };
+    // After a refusal for another reason, the budget decides when the next submit leaves.
+    let usable = !matches!(result.result, Err(SubmitError::Refused { .. } | SubmitError::NotSent { .. }));
+    jobs.step(purchase, now, out, |one, cx| one.submitted(result, cx));
+    let Some(answered) = sent else { return };
+    for purchase in jobs.awaiting_format.clone() {
+        jobs.step(purchase, now, out, |one, cx| one.ask_for_format(Some(&answered), usable, cx));
+    }
+}
+
+fn journalled(jobs: &mut Jobs, step: Step, outcome: AppendOutcome, now: Now, out: &mut Vec<Effect>) {
+    if outcome == AppendOutcome::Failed {
+        jobs.closed = Some(Failure::JournalUnavailable);
+    }
+    let durable = outcome == AppendOutcome::Durable;
+    match step {
+        Step::Intent(job) => {
+            let Some(live) = jobs.table.live.get_mut(&job) else { return };
+            if durable {
+                live.intent = Intent::Durable;
+                out.push(Effect::Publish { job, change: ProgressChange::Recorded });
+                jobs.each(job, now, out, Purchase::intent_journalled);
+            } else {
+                live.intent = Intent::NotWritten;
+                // What the upstream has taken all the same, before its last byte, is followed from memory.
+                jobs.each(job, now, out, |one, cx| {
+                    if !one.state.is_taken() {
+                        one.fail(Failure::JournalUnavailable, cx);
+                    }
+                });
+            }
+        }
+        Step::Commit { purchase, submit } => {
+            jobs.step(purchase, now, out, |one, cx| one.commit_journalled(submit, durable, cx));
+        }
+        Step::Withdrawal(purchase) | Step::Acceptance(purchase) | Step::End(purchase) => {
+            jobs.step(purchase, now, out, |one, cx| one.journalled(step, outcome, cx));
         }
     }
 }

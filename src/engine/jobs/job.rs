@@ -11,6 +11,7 @@ use crate::upstream::formats::FormatOptions;
 
 pub(in crate::engine) mod outcome;
 pub(super) mod recovered;
+pub(super) mod refetched;
 
 use outcome::{JobResultBuilder, job_failure};
 
@@ -30,10 +31,20 @@ pub(super) struct Job {
     pub(super) kept: bool,
     /// When its first submit is expected to leave, and until when one is of use to a waiter.
     pub(super) times: StartTimes,
-    /// No waiter was left and nothing was bought: it is being dropped, and cannot be joined any more.
-    pub(super) abandoned: bool,
+    pub(super) listing: Listing,
     /// The stage that waiters were shown.
     pub(super) stage: JobStage,
+}
+
+/// Which requests find a live job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine::jobs) enum Listing {
+    /// Those that ask for the same, and those with its idempotency key.
+    Joinable,
+    /// No waiter was left and nothing was bought: it is being dropped, and cannot be joined any more.
+    Abandoned,
+    /// It has ended before, and its stored pictures are fetched again: it is found by its id alone.
+    Refetched,
 }
 
 /// When the first submit of a job is expected to leave, and until when one is of use to a waiter.
@@ -83,7 +94,7 @@ impl Job {
 
     /// Whether any purchase is, or may be, bought.
     pub(super) fn is_bought(&self) -> bool {
-        self.purchases.iter().any(|purchase| purchase.state.is_bought())
+        self.purchases.iter().any(|purchase| purchase.state.is_bought() || purchase.answer_lost)
     }
 
     /// Whether no request needs it, nothing of it is bought, and something of it still could be.
@@ -129,6 +140,8 @@ impl Job {
                     result.fail(purchase.pictures, failure);
                     failures.push(failure);
                 }
+                // The result was complete before; a part of it is no answer.
+                Some(PurchaseEnd::NotRestored(failure)) => return Err(failure.clone()),
                 None => {}
             }
         }

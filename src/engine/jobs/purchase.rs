@@ -23,6 +23,8 @@
 //! - A lost answer ends the purchase as an unknown outcome, which is a FAILED. With `on_unknown = "resubmit"` it is
 //!   journalled as RESUBMITTED, and submitted again.
 //! - An upstream may accept before the last byte: ACCEPTED then follows without COMMITTING.
+//! - A purchase that has ended, and whose stored pictures are damaged, begins again at Polling (`job/refetched.rs`). It
+//!   ends with a RESTORED where the upstream returns other bytes, and without a record otherwise.
 //! - With the API kind `openai` the submit is everything: there is no id and no poll, and the answer to the last byte
 //!   brings the pictures. COMMITTING, otherwise a moment, lasts until the picture is made. A connection that breaks in it,
 //!   a stop whose grace ends in it and a crash in it have an unknown outcome.
@@ -30,7 +32,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::event::{Effect, NextPoll, Now, Step};
+use super::event::{Effect, NextPoll, Now, RefetchResult, Step};
 use super::rules::Rules;
 use super::timers::Timers;
 use crate::model::{AccountId, Failure, PurchaseId, PurchaseResult, StoredPicture, Timestamp, UpstreamId, Usage};
@@ -44,9 +46,11 @@ mod commit;
 mod decisions;
 mod end;
 mod poll;
+pub(super) mod refetch;
 mod submit;
 
 use decisions::PollState;
+use refetch::Refetch;
 
 /// One purchase of a live job.
 #[derive(Debug)]
@@ -54,6 +58,8 @@ pub(super) struct Purchase {
     pub(super) state: State,
     /// The number of pictures it is to make.
     pub(super) pictures: u8,
+    /// It was submitted again although the answer to a submit was lost, which may have been paid for.
+    pub(super) answer_lost: bool,
     attempts: Attempts,
     /// The record that its state waits for.
     append: Append,
@@ -177,6 +183,8 @@ pub(super) struct Accepted {
     pub(super) troubles: u32,
     /// How it was submitted; `None` for a purchase from before the start.
     pub(super) sent: Option<SentFormat>,
+    /// It has ended before, and its stored pictures are fetched again.
+    pub(super) refetch: Option<Refetch>,
 }
 
 /// Pictures that came with the answer to a submit.
@@ -199,13 +207,31 @@ pub(super) struct PendingEnd {
     since: Instant,
     /// Pictures that may not be on disk are not journalled: a restart fetches them again.
     recordable: bool,
+    accounting: Accounting,
+}
+
+/// How the end of a purchase is accounted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accounting {
+    Due,
+    /// Its outcome is unknown by an earlier submit alone, whose lost answer is counted already.
+    CountedAsLost,
+    /// It was accounted for when it ended; its stored pictures were fetched again, with this result.
+    Refetched(RefetchResult),
 }
 
 /// How a purchase ended.
 #[derive(Clone, Debug)]
 pub(in crate::engine) enum PurchaseEnd {
-    Pictures { upstream: Option<UpstreamId>, pictures: Vec<StoredPicture>, usage: Option<Usage>, at: Timestamp },
+    Pictures {
+        upstream: Option<UpstreamId>,
+        pictures: Vec<StoredPicture>,
+        usage: Option<Usage>,
+        at: Timestamp,
+    },
     Failure(Failure),
+    /// Stored pictures are damaged and could not be fetched again. The journal is unchanged.
+    NotRestored(Failure),
 }
 
 /// What a step of a purchase may look at, and where it puts its effects.
@@ -246,6 +272,15 @@ impl Context<'_> {
         self.effects.push(Effect::Fetch { purchase: self.purchase, finished, pause, resumable });
     }
 
+    /// Keeps the outputs that were asked for, the first ones. What is beyond them is reported if it is `new`.
+    fn keep_asked(&mut self, finished: &mut Finished, asked: u8, new: bool) {
+        let surplus = finished.outputs.len().saturating_sub(usize::from(asked));
+        finished.outputs.truncate(usize::from(asked));
+        if surplus > 0 && new {
+            self.push(Effect::ReportSurplus { purchase: self.purchase, asked, surplus });
+        }
+    }
+
     /// Whether a submit would be of no use any more.
     fn is_late(&self) -> bool {
         self.job.start_by <= self.now.instant
@@ -259,7 +294,8 @@ impl Context<'_> {
 
 impl Purchase {
     pub(super) fn new(state: State, pictures: u8) -> Self {
-        Self { state, pictures, attempts: Attempts::default(), append: Append::default() }
+        let (attempts, append) = (Attempts::default(), Append::default());
+        Self { state, pictures, answer_lost: false, attempts, append }
     }
 }
 
@@ -275,6 +311,7 @@ impl Accepted {
             found_done: false,
             troubles: 0,
             sent: None,
+            refetch: None,
         }
     }
 
@@ -363,7 +400,7 @@ impl State {
 impl PurchaseEnd {
     pub(super) fn is_bought(&self) -> bool {
         match self {
-            Self::Pictures { .. } => true,
+            Self::Pictures { .. } | Self::NotRestored(_) => true,
             Self::Failure(failure) => failure.may_have_been_bought(),
         }
     }
@@ -380,7 +417,7 @@ impl PurchaseEnd {
                 let inputs_unseen = self.missed_inputs(inputs);
                 Some(PurchaseResult { pictures: pictures.clone(), usage: *usage, inputs_unseen, resolved: *at })
             }
-            Self::Failure(_) => None,
+            Self::Failure(_) | Self::NotRestored(_) => None,
         }
     }
 }

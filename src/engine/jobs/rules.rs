@@ -21,6 +21,8 @@ pub(in crate::engine) struct Rules {
     pub(in crate::engine) on_unknown: OnUnknown,
     /// Time from its acceptance after which a purchase is given up.
     pub(in crate::engine) deadline: Duration,
+    /// Time for which a stored picture that is damaged is fetched again.
+    pub(in crate::engine) refetch_time: Duration,
     /// Which request formats may be used.
     pub(in crate::engine) formats: FormatRules,
 }

@@ -1,12 +1,15 @@
 //! The live jobs, by their id, by what they make, and by their client's own name for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
-use super::job::Job;
+use super::job::{Job, Listing};
 use super::purchase::{SentFormat, State, Submit};
 use crate::engine::reuse::{LiveCandidate, ReusePolicy};
 use crate::model::{ClientId, Failure, Fingerprint, IdempotencyKey, JobId, PurchaseId, UpstreamId};
 use crate::storage::journal::JobRecord;
+
+/// Ends of jobs that are remembered. A request that looked before more ends than these looks again.
+const ENDS_MAX: usize = 1024;
 
 /// The live jobs and their indexes. A job that cannot be joined any more is in `live` alone.
 #[derive(Debug, Default)]
@@ -16,11 +19,19 @@ pub(in crate::engine) struct Table {
     by_key: HashMap<(ClientId, IdempotencyKey), JobId>,
     /// The purchases that the upstream has taken under an id.
     by_upstream: HashMap<UpstreamId, PurchaseId>,
+    /// The number of jobs that have ended.
+    ends: u64,
+    /// What the last of them made, the latest first.
+    last_ends: VecDeque<Fingerprint>,
 }
 
 impl Table {
     pub(super) fn list(&mut self, job: Job) {
         let record = &job.record;
+        if job.listing == Listing::Refetched {
+            self.live.insert(record.id, job);
+            return;
+        }
         self.by_fingerprint.entry(record.fingerprint).or_default().push(record.id);
         if let Some(key) = &record.idempotency_key {
             self.by_key.insert((record.client.clone(), key.clone()), record.id);
@@ -63,10 +74,24 @@ impl Table {
     pub(super) fn remove(&mut self, job: JobId) -> Option<Job> {
         let removed = self.live.remove(&job)?;
         self.unlist(&removed.record);
+        self.ends += 1;
+        self.last_ends.truncate(ENDS_MAX - 1);
+        self.last_ends.push_front(removed.record.fingerprint);
         for upstream in &removed.upstream {
             self.by_upstream.remove(upstream);
         }
         Some(removed)
+    }
+
+    /// Returns the number of jobs that have ended.
+    pub(in crate::engine) fn ends(&self) -> u64 {
+        self.ends
+    }
+
+    /// Whether a job of the fingerprint may have ended after there were `seen` ends.
+    pub(super) fn has_ended_since(&self, fingerprint: Fingerprint, seen: u64) -> bool {
+        let since = usize::try_from(self.ends.saturating_sub(seen)).unwrap_or(usize::MAX);
+        since > self.last_ends.len() || self.last_ends.iter().take(since).any(|ended| *ended == fingerprint)
     }
 
     /// Returns the format of the submit of a purchase that is under way.

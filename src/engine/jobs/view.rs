@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Jobs;
 use super::event::{Effect, JobStage, Now};
-use super::job::OpenPurchase;
+use super::job::{Listing, OpenPurchase};
 use super::purchase::Purchase;
 use super::table::Table;
 use crate::model::{ClientId, JobId, Usd};
@@ -63,7 +63,7 @@ impl Table {
             record: Arc::clone(&live.record),
             stage: live.stage,
             open: live.open(now),
-            abandoned: live.abandoned,
+            abandoned: live.listing == Listing::Abandoned,
         })
     }
 
@@ -115,6 +115,9 @@ impl Jobs {
         now: Now,
     ) -> Option<(CancelOutcome, Vec<Effect>)> {
         let live = self.table.live.get_mut(&job).filter(|live| live.record.client == *client)?;
+        if live.listing == Listing::Refetched {
+            return Some((CancelOutcome::Ended, Vec::new()));
+        }
         if live.is_bought() {
             return Some((CancelOutcome::Bought, Vec::new()));
         }

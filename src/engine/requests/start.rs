@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::job_request::{JobRequest, WaitMode};
+use super::refetch::answer;
 use super::waiter::{Waiter, subscribe};
 use crate::budget::QueueFull;
 use crate::engine::Engine;
-use crate::engine::driver::{Driver, Joined, QueuedJob};
+use crate::engine::driver::{Driver, Joined, Listed, QueuedJob};
 use crate::engine::jobs::rules::class;
 use crate::engine::jobs::{NewJob, StartTimes};
 use crate::engine::reuse::{AnswerSource, ReusePolicy};
@@ -49,13 +50,15 @@ impl Engine {
         let Self { driver, .. } = self;
         let cache = &driver.cache;
         let fingerprint = Fingerprint::of(&job.client, &job.request);
+        // Before anything is looked up: what ends from now on may be found by none of the look-ups.
+        let mut seen = driver.read(|jobs| jobs.table.ends());
         if let Some(key) = &job.key {
             let keyed = driver.join(|jobs| jobs.join_by_key(&job.client, key, fingerprint, start_by.into_std()));
             if let Some(joined) = keyed? {
                 return Ok(join(driver, joined));
             }
             if let Some(stored) = cache.find_by_key(&job.client, key, fingerprint).await? {
-                return Ok(Waiter::of_stored(driver, stored));
+                return Ok(answer(driver, stored));
             }
         }
         if let Some(stored) = cache.take_pending_failure(fingerprint) {
@@ -71,10 +74,26 @@ impl Engine {
             return Ok(join(driver, joined));
         }
         if let Some(stored) = cache.find(fingerprint, policy).await? {
-            return Ok(Waiter::of_stored(driver, stored));
+            return Ok(answer(driver, stored));
         }
         check_may_buy(self)?;
-        let joined = driver.list_or_join(queue(self, job, fingerprint, start_by)?, policy)?;
+        let (client, key) = (job.client.clone(), job.key.clone());
+        let mut queued = queue(self, job, fingerprint, start_by)?;
+        let joined = loop {
+            queued = match driver.list_or_join(queued, policy, seen)? {
+                Listed::Joined(joined) => break joined,
+                Listed::LookAgain(queued) => *queued,
+            };
+            seen = driver.read(|jobs| jobs.table.ends());
+            if let Some(key) = &key
+                && let Some(stored) = cache.find_by_key(&client, key, fingerprint).await?
+            {
+                return Ok(answer(driver, stored));
+            }
+            if let Some(stored) = cache.find(fingerprint, policy).await? {
+                return Ok(answer(driver, stored));
+            }
+        };
         if !joined.is_new {
             return Ok(join(driver, joined));
         }

@@ -8,16 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::refetch::refetch;
 use super::waiter::Waiter;
 use crate::engine::Engine;
 use crate::engine::cache::StoredAnswer;
+use crate::engine::cache::damaged::DamagedResult;
 use crate::engine::driver::{Driver, Progress};
 use crate::engine::jobs::job::outcome::{FailureScope, stored_failure, stored_result, without_pictures};
 use crate::engine::jobs::rules::class_of;
 use crate::engine::jobs::{CancelOutcome, JobStage, LiveView, OpenPurchase};
 use crate::engine::reuse::AnswerSource;
-use crate::model::{Choices, ClientId, Failure, JobId, JobResult, ModelId, Task, Timestamp, UpstreamId};
+use crate::model::{Choices, ClientId, Failure, JobId, JobResult, ModelId, PurchaseId, Task, Timestamp, UpstreamId};
 use crate::storage::journal::{JobRecord, StoredJob, StoredState};
 
 /// A job as its client sees it.
@@ -62,7 +65,7 @@ impl Engine {
             return Ok(Some(view_of_live(&self.driver, live, progress)));
         }
         let Some(stored) = stored(&self.driver, client, job).await? else { return Ok(None) };
-        view_of_stored(&self.driver, &stored).map(Some)
+        view_of_stored(&self.driver, stored).await.map(Some)
     }
 
     /// Cancels a client's job while nothing of it is bought; `None` when the client has no such job.
@@ -115,14 +118,18 @@ fn expected(driver: &Driver, record: &JobRecord, open: &[OpenPurchase]) -> Optio
     open.iter().map(left).collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
-fn view_of_stored(driver: &Arc<Driver>, stored: &StoredJob) -> Result<JobView, Failure> {
+async fn view_of_stored(driver: &Arc<Driver>, stored: StoredJob) -> Result<JobView, Failure> {
     let job = stored.record.id;
     let waiter = |outcome, delivered_before| {
         let counted = driver.cache.waiters.add(job);
         let source = AnswerSource::Joined;
         Waiter::of_stored(driver, StoredAnswer { job, outcome, source, delivered_before, counted })
     };
-    if let Some(result) = stored_result(stored) {
+    if let Some(result) = stored_result(&stored) {
+        let damaged = if stored.evicted { Vec::new() } else { driver.cache.damaged.find(&stored).await };
+        if !damaged.is_empty() {
+            return Ok(view_of_damaged(driver, stored, damaged, result.purchases).await);
+        }
         let result = Arc::new(result);
         let status = if stored.evicted { JobStatus::Evicted } else { JobStatus::Completed(Arc::clone(&result)) };
         let purchases = result.purchases.clone();
@@ -131,7 +138,7 @@ fn view_of_stored(driver: &Arc<Driver>, stored: &StoredJob) -> Result<JobView, F
     }
     // Neither under way nor ended: its end could not be journalled, and the next start resumes it.
     let end = stored.end().ok_or(Failure::JournalUnavailable)?;
-    let failure = stored_failure(stored, FailureScope::All).map_or_else(without_pictures, |(failure, _)| failure);
+    let failure = stored_failure(&stored, FailureScope::All).map_or_else(without_pictures, |(failure, _)| failure);
     let purchases = stored.purchases.iter().filter_map(|purchase| match &purchase.state {
         StoredState::Failed { upstream, .. } => upstream.clone(),
         StoredState::Intent
@@ -142,6 +149,24 @@ fn view_of_stored(driver: &Arc<Driver>, stored: &StoredJob) -> Result<JobView, F
     let purchases = purchases.collect();
     let waiter = waiter(Err(failure.clone()), false);
     Ok(view(&stored.record, JobStatus::Failed { failure, at: end.at }, purchases, waiter))
+}
+
+/// Returns a job whose damaged pictures are fetched again: under way, or lost.
+async fn view_of_damaged(
+    driver: &Arc<Driver>,
+    stored: StoredJob,
+    damaged: Vec<PurchaseId>,
+    upstream: Vec<UpstreamId>,
+) -> JobView {
+    let record = stored.record.clone();
+    let counted = driver.cache.waiters.add(record.id);
+    let mut waiter = refetch(driver, DamagedResult { stored, purchases: damaged, counted });
+    let status = match waiter.outcome(Instant::now()).await {
+        Some(Err(failure)) => JobStatus::Failed { failure, at: driver.services.clock.now() },
+        Some(Ok(result)) => JobStatus::Completed(result),
+        None => JobStatus::UnderWay { stage: JobStage::Processing, expected: None },
+    };
+    view(&record, status, upstream, waiter)
 }
 
 fn view(record: &JobRecord, status: JobStatus, purchases: Vec<UpstreamId>, waiter: Waiter) -> JobView {

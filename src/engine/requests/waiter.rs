@@ -224,6 +224,17 @@ impl Waiter {
     }
 }
 
+/// Makes a waiter for a job that has ended and whose pictures are fetched again.
+pub(super) fn of_refetch(
+    driver: &Arc<Driver>,
+    joined: Joined,
+    delivered_before: bool,
+    counted: CountedWaiter,
+) -> Waiter {
+    let waiter = Waiter::of_live(driver, joined, AnswerSource::Joined);
+    Waiter { delivered_before, _counted: counted, ..waiter }
+}
+
 /// Subscribes a webhook to the end of a job that another request started.
 ///
 /// # Errors

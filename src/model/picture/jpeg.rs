@@ -6,7 +6,7 @@
 use memchr::memchr;
 
 use super::damage::{Damage, Stop, fault};
-use super::structure::Structure;
+use super::properties::Structure;
 use super::window::Window;
 
 const START: u8 = 0xd8;

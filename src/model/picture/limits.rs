@@ -4,8 +4,8 @@ use std::io;
 
 use super::damage::Damage;
 use super::format::Format;
+use super::properties::{Picture, Structure};
 use super::source::ByteSource;
-use super::structure::{Picture, Structure};
 
 /// The longest side of a picture from the upstream, in pixels: eight times that of the largest picture that a model makes.
 const RESULT_SIDE_MAX: u32 = 32_768;

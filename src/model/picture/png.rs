@@ -1,7 +1,7 @@
 //! The structure of a PNG: chunks with lengths and checksums.
 
 use super::damage::{ChunkName, Damage, Stop, fault};
-use super::structure::Structure;
+use super::properties::Structure;
 use super::window::Window;
 
 const SIGNATURE_BYTES: u64 = 8;
@@ -17,10 +17,18 @@ const INDEXED: u8 = 3;
 struct Progress {
     has_header: bool,
     needs_palette: bool,
-    has_pixels: bool,
-    /// Another chunk has followed the pixels.
-    pixels_ended: bool,
+    pixels: Pixels,
     pixel_bytes: u64,
+}
+
+/// The chunks of pixels, which follow each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Pixels {
+    #[default]
+    Expected,
+    Begun,
+    /// Another chunk has followed them.
+    Ended,
 }
 
 /// A chunk whose name and length are known.
@@ -99,7 +107,9 @@ impl Progress {
     /// Reads what a chunk says of the picture, and checks its place among the others.
     fn read(&mut self, window: &mut Window<'_>, chunk: Chunk, structure: &mut Structure) -> Result<(), Stop> {
         let is_pixels = &chunk.name.0 == b"IDAT";
-        self.pixels_ended |= self.has_pixels && !is_pixels;
+        if self.pixels == Pixels::Begun && !is_pixels {
+            self.pixels = Pixels::Ended;
+        }
         match &chunk.name.0 {
             b"IHDR" => self.header(window, chunk, structure),
             _ if !self.has_header => fault("the first PNG chunk is not IHDR", chunk.at),
@@ -107,13 +117,13 @@ impl Progress {
             b"IDAT" if self.needs_palette => {
                 fault("a PNG of palette colours has no palette before its pixels", chunk.at)
             }
-            b"IDAT" if self.pixels_ended => fault("another PNG chunk lies between the pixels", chunk.at),
+            b"IDAT" if self.pixels == Pixels::Ended => fault("another PNG chunk lies between the pixels", chunk.at),
             b"IDAT" => {
-                self.has_pixels = true;
+                self.pixels = Pixels::Begun;
                 self.pixel_bytes += u64::from(chunk.length);
                 Ok(())
             }
-            b"acTL" if !self.has_pixels && chunk.length >= 4 => {
+            b"acTL" if self.pixels == Pixels::Expected && chunk.length >= 4 => {
                 if let Ok(frames) = <[u8; 4]>::try_from(window.bytes(chunk.content(), 4)?) {
                     structure.frames = u32::from_be_bytes(frames).max(1);
                 }
@@ -156,7 +166,7 @@ impl Progress {
     }
 
     fn palette(&mut self, chunk: Chunk) -> Result<(), Stop> {
-        if self.has_pixels {
+        if self.pixels != Pixels::Expected {
             return fault("the PNG's palette follows its pixels", chunk.at);
         }
         if !chunk.length.is_multiple_of(3) || !(1..=256).contains(&(chunk.length / 3)) {

@@ -51,7 +51,7 @@ pub(crate) fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-pub(crate) fn png_chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+pub(crate) fn png_chunk(name: &[u8], content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).unwrap().to_be_bytes();
     let named = [name, content].concat();
     [&length[..], &named, &crc32fast::hash(&named).to_be_bytes()].concat()
@@ -68,9 +68,9 @@ pub(crate) fn png_of(width: u32, height: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
     [png_head(width, height, 6), chunks.concat(), png_chunk(b"IEND", b"")].concat()
 }
 
-pub(crate) fn webp_chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+pub(crate) fn webp_chunk(name: &[u8], content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).unwrap().to_le_bytes();
-    [name, &length[..], content, &vec![0; content.len() % 2]].concat()
+    [name, &length, content, &vec![0; content.len() % 2]].concat()
 }
 
 pub(crate) fn webp(chunks: &[Vec<u8>]) -> Vec<u8> {

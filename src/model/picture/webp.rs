@@ -1,7 +1,7 @@
 //! The structure of a WebP: chunks in a RIFF container, and the headers of the frames in them.
 
 use super::damage::{Damage, Stop, fault};
-use super::structure::Structure;
+use super::properties::Structure;
 use super::window::Window;
 
 /// Name and length before the content of a chunk.

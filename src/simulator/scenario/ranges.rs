@@ -53,6 +53,11 @@ fn check_at(path: &str, name: &str, value: &Value) -> Result<(), Error> {
             let is_valid = number.as_f64().is_some_and(|number| (min..=max).contains(&number));
             if is_valid { Ok(()) } else { Err(Error::Number { key: path.to_owned(), min, max }) }
         }
+        // What NaN and infinity become in JSON, where the key has a number with a fraction.
+        Value::Null if ["speed", "_share", "usd"].iter().any(|ending| name.ends_with(ending)) => {
+            let (min, max) = range(name).unwrap_or_default();
+            Err(Error::Number { key: path.to_owned(), min, max })
+        }
         Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
     }
 }

@@ -101,6 +101,7 @@ contract! {
         a_record_that_breaks_a_rule_fails_alone,
         an_upstream_id_belongs_to_one_purchase,
         the_last_committed_format_is_the_one_of_the_purchase,
+        restored_pictures_replace_those_before_and_change_nothing_else,
         purchases_that_were_or_may_have_been_bought_use_quota,
         a_closed_journal_refuses_records;
     results:

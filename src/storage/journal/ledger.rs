@@ -56,6 +56,21 @@ pub(crate) trait Ledger {
     ///
     /// [`LedgerError::Storage`].
     fn repeated_upstream_ids(&self) -> Result<Vec<(PurchaseId, UpstreamId)>, LedgerError>;
+
+    /// Returns what is wrong with the records themselves: damage, and states that contradict what is recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Storage`].
+    fn problems(&self) -> Result<Vec<RecordProblem>, LedgerError>;
+}
+
+/// Something that is wrong with the records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RecordProblem {
+    /// The job or the purchase, where it is of one.
+    pub(crate) id: Option<String>,
+    pub(crate) problem: String,
 }
 
 /// Which jobs to list. `None` means any.

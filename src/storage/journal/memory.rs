@@ -253,6 +253,11 @@ impl Journal for MemoryJournal {
         })
     }
 
+    fn has_jobs(&self) -> BoxFuture<'static, Result<bool, JournalError>> {
+        let journal = self.clone();
+        Box::pin(async move { journal.answer(!journal.seen().is_empty()).await })
+    }
+
     fn quota_used_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<UsedQuota>, JournalError>> {
         let journal = self.clone();
         Box::pin(async move {

@@ -25,6 +25,8 @@ pub(crate) enum Record {
     Accepted { purchase: PurchaseId, upstream: UpstreamId, poll_url: Option<String>, at: Timestamp },
     /// The pictures of the purchase are on disk. `upstream` is `None` for an immediate answer without an id.
     Resolved { purchase: PurchaseId, pictures: Vec<StoredPicture>, usage: Option<Usage>, at: Timestamp },
+    /// The pictures of a resolved purchase were fetched again, with other bytes than before: these take their place.
+    Restored { purchase: PurchaseId, pictures: Vec<StoredPicture> },
     /// The purchase ended without pictures. [`Failure::OutcomeUnknown`] is one of these.
     Failed { purchase: PurchaseId, failure: Failure, at: Timestamp },
     /// The pictures of a job were written to a connection that was still open.

@@ -21,7 +21,8 @@ use thread::{JournalThread, Shared};
 use writer::Writer;
 
 mod check;
-mod file;
+mod consistency;
+pub(super) mod file;
 pub(super) mod ledger;
 mod queries;
 mod results;
@@ -125,6 +126,10 @@ impl Journal for SqliteJournal {
 
     fn stored_digests(&self, of: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>> {
         self.thread.read(move |connection| results::stored_digests(connection, &of))
+    }
+
+    fn has_jobs(&self) -> BoxFuture<'static, Result<bool, JournalError>> {
+        self.thread.read(|connection| connection.query_row("SELECT EXISTS (SELECT 1 FROM jobs)", (), |row| row.get(0)))
     }
 
     fn quota_used_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<UsedQuota>, JournalError>> {

@@ -53,10 +53,26 @@ pub(crate) struct StoredPurchase {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum StoredState {
     Intent,
-    Committing { since: Timestamp },
-    Accepted { upstream: UpstreamId, poll_url: Option<String>, since: Timestamp },
-    Resolved { upstream: Option<UpstreamId>, pictures: Vec<StoredPicture>, usage: Option<Usage>, at: Timestamp },
-    Failed { upstream: Option<UpstreamId>, failure: Failure, at: Timestamp },
+    Committing {
+        since: Timestamp,
+    },
+    Accepted {
+        upstream: UpstreamId,
+        poll_url: Option<String>,
+        since: Timestamp,
+    },
+    Resolved {
+        upstream: Option<UpstreamId>,
+        poll_url: Option<String>,
+        pictures: Vec<StoredPicture>,
+        usage: Option<Usage>,
+        at: Timestamp,
+    },
+    Failed {
+        upstream: Option<UpstreamId>,
+        failure: Failure,
+        at: Timestamp,
+    },
 }
 
 impl StoredState {

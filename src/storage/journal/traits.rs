@@ -63,10 +63,13 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// Returns which of these pictures belong to a job and have not been evicted.
     fn stored_digests(&self, of: Vec<Digest>) -> BoxFuture<'static, Result<HashSet<Digest>, JournalError>>;
 
+    /// Returns whether there is any job.
+    fn has_jobs(&self) -> BoxFuture<'static, Result<bool, JournalError>>;
+
     /// Returns what jobs created at `since` or later have bought, or may have bought, in no particular order.
     ///
-    /// For the start, before anything is recovered: a purchase that was being committed will be recovered as unknown, so
-    /// it is included; an accepted purchase is not, because it is still under way.
+    /// For the start, before anything is recovered: a purchase that was being committed, or is submitted again after a
+    /// lost answer, will be recovered as unknown, so it is included; an accepted purchase is not, because it is still under way.
     fn quota_used_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<UsedQuota>, JournalError>>;
 
     /// Returns the undelivered webhooks of ended jobs, oldest first: of one job, or of all jobs for `None`.
@@ -92,7 +95,7 @@ pub(crate) enum JournalError {
     #[error("the journal cannot be written at present")]
     Away,
     /// Another gateway has opened it.
-    #[error("{0} is in use by another gateway")]
+    #[error("{0} in storage.directory is in use by another gateway")]
     InUse(PathBuf),
     #[error("the journal cannot be written: {0}")]
     Storage(String),

@@ -1,87 +1,185 @@
-//! The read cache of small pictures, as the base64 that answers are made of: a repeated picture costs only its writing.
+//! Pictures in memory, whose disk can lose what was not synced, and lose or damage single pictures. Compiled for tests only.
 
-use std::io;
+use std::collections::HashMap;
+use std::io::{self, Read, Seek};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use base64_simd::STANDARD;
 use bytes::Bytes;
-use moka::sync::Cache;
+use tempfile::NamedTempFile;
 
-use crate::model::{ByteSource, Digest, StoredPicture};
+use super::traits::{Listing, OpenPicture, Orphan, PictureStore, Version};
+use crate::model::{Digest, RunningTime};
 
-/// Bytes that an entry costs in addition to its picture.
-const ENTRY_OVERHEAD_BYTES: u32 = 200;
+/// The pictures on a disk. Outlives the gateways that write to it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PictureDisk {
+    contents: Arc<Mutex<Contents>>,
+}
 
-/// Pictures as base64, bounded by bytes. Cheap to clone.
+#[derive(Debug, Default)]
+struct Contents {
+    pictures: HashMap<Digest, Stored>,
+    orphans: HashMap<Digest, (Bytes, RunningTime)>,
+    writes: u64,
+}
+
 #[derive(Clone, Debug)]
-pub(super) struct MemoryCache {
-    pictures: Cache<Digest, Bytes>,
-    picture_bytes_max: u64,
+struct Stored {
+    bytes: Bytes,
+    synced: bool,
+    /// The number of the write that made it.
+    write: u64,
 }
 
-impl MemoryCache {
-    /// A cache of at most `bytes_max` bytes, for pictures of at most `picture_bytes_max` bytes.
-    pub(super) fn new(bytes_max: u64, picture_bytes_max: u64) -> Self {
-        let pictures = Cache::builder()
-            .max_capacity(bytes_max)
-            .weigher(|_, text: &Bytes| {
-                u32::try_from(text.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
-            })
-            .build();
-        Self { pictures, picture_bytes_max }
+impl PictureDisk {
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether a picture of this size is cached at all.
-    pub(super) fn accepts(&self, bytes: u64) -> bool {
-        bytes <= self.picture_bytes_max
+    /// Puts a synced picture there.
+    pub(crate) fn put(&self, bytes: &'static [u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        let mut contents = self.lock();
+        contents.writes += 1;
+        let stored = Stored { bytes: Bytes::from_static(bytes), synced: true, write: contents.writes };
+        contents.pictures.insert(digest, stored);
+        digest
     }
 
-    pub(super) fn get(&self, picture: &StoredPicture) -> Option<EncodedPicture> {
-        Some(EncodedPicture { text: self.pictures.get(&picture.digest)?, bytes: picture.bytes })
+    /// Returns whether there is such a picture, and whether there is such an orphan.
+    pub(crate) fn has(&self, digest: &Digest) -> (bool, bool) {
+        let contents = self.lock();
+        (contents.pictures.contains_key(digest), contents.orphans.contains_key(digest))
     }
 
-    pub(super) fn insert(&self, digest: Digest, bytes: &[u8]) -> EncodedPicture {
-        let text = Bytes::from(STANDARD.encode_type::<Vec<u8>>(bytes));
-        self.pictures.insert(digest, text.clone());
-        EncodedPicture { text, bytes: bytes.len() as u64 }
+    /// Loses the pictures that were not synced, as a power cut does.
+    pub(crate) fn cut_power(&self) {
+        self.lock().pictures.retain(|_, stored| stored.synced);
     }
 
-    pub(super) fn remove(&self, digest: &Digest) {
-        self.pictures.invalidate(digest);
+    /// Loses a picture; returns whether there was one.
+    pub(crate) fn lose(&self, digest: &Digest) -> bool {
+        self.lock().pictures.remove(digest).is_some()
     }
 
-    /// Returns the bytes in the cache, approximately.
-    pub(super) fn bytes(&self) -> u64 {
-        self.pictures.weighted_size()
+    /// Changes a byte in the middle of a picture; returns whether there was one.
+    pub(crate) fn damage(&self, digest: &Digest) -> bool {
+        let mut contents = self.lock();
+        contents.writes += 1;
+        let write = contents.writes;
+        let Some(stored) = contents.pictures.get_mut(digest) else { return false };
+        let mut bytes = stored.bytes.to_vec();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        (stored.bytes, stored.write) = (bytes.into(), write);
+        true
     }
 }
 
-/// A picture in memory, as base64.
+/// One gateway's view of a disk with pictures.
 #[derive(Debug)]
-pub(super) struct EncodedPicture {
-    text: Bytes,
-    bytes: u64,
+pub(crate) struct MemoryPictures {
+    disk: PictureDisk,
+    /// Whether a picture is synced when it is kept.
+    syncs: bool,
+    failed: AtomicBool,
 }
 
-impl ByteSource for EncodedPicture {
-    fn size(&self) -> u64 {
-        self.bytes
+impl MemoryPictures {
+    pub(crate) fn on(disk: &PictureDisk, syncs: bool) -> Self {
+        Self { disk: disk.clone(), syncs, failed: AtomicBool::new(false) }
     }
 
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let wanted = (buffer.len() as u64).min(self.bytes.saturating_sub(offset));
-        // Four characters encode three bytes.
-        let (first, end) = (offset / 3, (offset + wanted).div_ceil(3));
-        let range = |group: u64| usize::try_from(group * 4).map_err(io::Error::other);
-        let characters = self.text.get(range(first)?..range(end)?).unwrap_or_default();
-        let decoded = STANDARD.decode_to_vec(characters).map_err(io::Error::other)?;
-        let skipped = usize::try_from(offset % 3).map_err(io::Error::other)?;
-        let found = decoded.get(skipped..).unwrap_or_default();
-        let count = found.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&found[..count]);
-        Ok(count)
+    /// Makes every sync from now on fail.
+    pub(crate) fn break_disk(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+}
+
+fn not_found() -> io::Error {
+    io::ErrorKind::NotFound.into()
+}
+
+impl PictureStore for MemoryPictures {
+    fn create_temporary(&self) -> io::Result<NamedTempFile> {
+        NamedTempFile::new()
     }
 
-    fn base64(&self) -> Option<Bytes> {
-        Some(self.text.clone())
+    fn keep(&self, mut file: NamedTempFile, digest: Digest) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        let mut contents = self.disk.lock();
+        contents.writes += 1;
+        let synced = self.syncs && !self.failed();
+        let stored = Stored { bytes: bytes.into(), synced, write: contents.writes };
+        contents.pictures.insert(digest, stored);
+        Ok(())
+    }
+
+    fn open(&self, digest: &Digest) -> io::Result<OpenPicture> {
+        let stored = self.disk.lock().pictures.get(digest).cloned().ok_or_else(not_found)?;
+        let bytes = stored.bytes.len() as u64;
+        let version = Version { file: (0, stored.write), bytes, modified: (0, 0), changed: (0, 0) };
+        Ok(OpenPicture { source: Arc::new(stored.bytes), version })
+    }
+
+    fn remove(&self, digest: &Digest) -> io::Result<()> {
+        self.disk.lock().pictures.remove(digest);
+        Ok(())
+    }
+
+    fn list(&self) -> io::Result<Listing<Digest>> {
+        let mut digests: Vec<Digest> = self.disk.lock().pictures.keys().copied().collect();
+        digests.sort_by_key(|digest| *digest.as_bytes());
+        Ok(Box::new(digests.into_iter().map(Ok)))
+    }
+
+    fn set_aside(&self, digest: &Digest, at: RunningTime) -> io::Result<Option<u64>> {
+        let mut contents = self.disk.lock();
+        let Some(stored) = contents.pictures.remove(digest) else { return Ok(None) };
+        let bytes = stored.bytes.len() as u64;
+        contents.orphans.insert(*digest, (stored.bytes, at));
+        Ok(Some(bytes))
+    }
+
+    fn bring_back(&self, digest: &Digest) -> io::Result<bool> {
+        let mut contents = self.disk.lock();
+        if contents.pictures.contains_key(digest) {
+            return Ok(false);
+        }
+        let Some((bytes, _)) = contents.orphans.remove(digest) else { return Ok(false) };
+        contents.writes += 1;
+        let stored = Stored { bytes, synced: true, write: contents.writes };
+        contents.pictures.insert(*digest, stored);
+        Ok(true)
+    }
+
+    fn orphans(&self) -> io::Result<Listing<Orphan>> {
+        let contents = self.disk.lock();
+        let orphans = contents.orphans.iter().map(|(digest, (bytes, since))| Orphan {
+            digest: *digest,
+            bytes: bytes.len() as u64,
+            since: *since,
+        });
+        let mut orphans: Vec<Orphan> = orphans.collect();
+        orphans.sort_by_key(|orphan| *orphan.digest.as_bytes());
+        Ok(Box::new(orphans.into_iter().map(Ok)))
+    }
+
+    fn date_orphan(&self, digest: &Digest, at: RunningTime) -> io::Result<()> {
+        let mut contents = self.disk.lock();
+        contents.orphans.get_mut(digest).ok_or_else(not_found)?.1 = at;
+        Ok(())
+    }
+
+    fn remove_orphan(&self, digest: &Digest) -> io::Result<()> {
+        self.disk.lock().orphans.remove(digest);
+        Ok(())
+    }
+
+    fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 }

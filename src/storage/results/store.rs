@@ -1,12 +1,13 @@
 //! The store of bought pictures. Two jobs with equal bytes share one file.
 
-use std::collections::HashSet;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
-use super::files::Files;
-use super::memory::MemoryCache;
+use super::checked::{DigestChecker, other_bytes};
+use super::orphans::OrphanStore;
+use super::read_cache::ReadCache;
+use super::shared::SharedPictures;
+use super::traits::{OpenPicture, PictureStore};
 use super::writer::PictureWriter;
 use crate::model::picture::read_full;
 use crate::model::{ByteSource, Digest, StoredPicture};
@@ -15,34 +16,48 @@ use crate::storage::descriptors::blocking;
 /// The store of bought pictures. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Results {
-    files: Arc<Files>,
-    memory: MemoryCache,
+    pictures: Arc<SharedPictures>,
+    memory: ReadCache,
+    checker: DigestChecker,
 }
 
 impl Results {
-    /// Opens the store in `directory`, which must exist, with a read cache of `memory_bytes_max` bytes for pictures of at
-    /// most `memory_picture_bytes_max` bytes. Removes temporary files that a crash left. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// When the directory cannot be read or written.
-    pub(crate) fn open(directory: &Path, memory_bytes_max: u64, memory_picture_bytes_max: u64) -> io::Result<Self> {
-        let memory = MemoryCache::new(memory_bytes_max, memory_picture_bytes_max);
-        Ok(Self { files: Arc::new(Files::open(directory)?), memory })
+    /// Returns the store of pictures in `store`, with a read cache of `memory_bytes_max` bytes for pictures of at most
+    /// `memory_picture_bytes_max` bytes.
+    pub(crate) fn new(store: Box<dyn PictureStore>, memory_bytes_max: u64, memory_picture_bytes_max: u64) -> Self {
+        Self {
+            pictures: Arc::new(SharedPictures::new(store)),
+            memory: ReadCache::new(memory_bytes_max, memory_picture_bytes_max),
+            checker: DigestChecker::new(),
+        }
+    }
+
+    /// Opens the pictures of a folder, with their orphans in a folder beside it.
+    #[cfg(test)]
+    pub(crate) fn open(
+        folder: &std::path::Path,
+        memory_bytes_max: u64,
+        memory_picture_bytes_max: u64,
+    ) -> io::Result<Self> {
+        let orphans = folder.with_extension("orphans");
+        std::fs::create_dir_all(&orphans)?;
+        let store = super::directory::PictureDirectory::open(folder, &orphans)?;
+        Ok(Self::new(Box::new(store), memory_bytes_max, memory_picture_bytes_max))
     }
 
     /// Returns whether a sync has failed since the start. Pictures are still stored and read, but may not survive, so no
     /// record may say that they are stored.
     pub(crate) fn failed(&self) -> bool {
-        self.files.failed()
+        self.pictures.store.failed()
     }
 
     /// Begins a picture of at most `bytes_max` bytes.
     pub(crate) fn write(&self, bytes_max: u64) -> PictureWriter {
-        PictureWriter::new(Arc::clone(&self.files), self.memory.clone(), bytes_max)
+        PictureWriter::new(Arc::clone(&self.pictures), self.memory.clone(), bytes_max)
     }
 
-    /// Returns the bytes of a stored picture, from memory if they are cached there.
+    /// Returns the bytes of a stored picture, from memory if they are cached there. They are those of its digest; reading
+    /// them fails if the file is changed later. An orphan is made a picture again.
     ///
     /// # Errors
     ///
@@ -51,45 +66,68 @@ impl Results {
         if let Some(cached) = self.memory.get(picture) {
             return Ok(Arc::new(cached));
         }
-        let (files, memory, picture) = (Arc::clone(&self.files), self.memory.clone(), *picture);
+        if !self.memory.accepts(picture.bytes) {
+            let opened = self.open_file(picture).await?;
+            self.checker.check(picture.digest, &opened).await?;
+            return Ok(opened.source);
+        }
+        let (pictures, memory, picture) = (Arc::clone(&self.pictures), self.memory.clone(), *picture);
         blocking(move || {
-            let file = files.open_picture(&picture.digest, picture.bytes)?;
-            if !memory.accepts(picture.bytes) {
-                return Ok(Arc::new(file) as Arc<dyn ByteSource>);
-            }
+            let opened = open(&pictures, &picture)?;
             let size = usize::try_from(picture.bytes).map_err(io::Error::other)?;
-            let bytes = read_full(&file, 0, size)?;
+            let bytes = read_full(&*opened.source, 0, size)?;
             if Digest::of(&bytes) != picture.digest {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a stored picture has other bytes"));
+                return Err(other_bytes());
             }
             Ok(Arc::new(memory.insert(picture.digest, &bytes)) as Arc<dyn ByteSource>)
         })
         .await
     }
 
+    async fn open_file(&self, picture: &StoredPicture) -> io::Result<OpenPicture> {
+        let (pictures, picture) = (Arc::clone(&self.pictures), *picture);
+        blocking(move || open(&pictures, &picture)).await
+    }
+
     /// Removes a picture if it exists.
     ///
     /// # Errors
     ///
-    /// When the file system refuses.
+    /// When the store refuses.
     pub(crate) async fn remove(&self, digest: Digest) -> io::Result<()> {
         self.memory.remove(&digest);
-        let files = Arc::clone(&self.files);
-        blocking(move || files.remove(&digest)).await
+        let pictures = Arc::clone(&self.pictures);
+        blocking(move || pictures.store.remove(&digest)).await
     }
 
-    /// Removes the pictures that are not `known`; returns their number.
-    ///
-    /// # Errors
-    ///
-    /// When the file system refuses.
-    pub(crate) async fn remove_unknown(&self, known: HashSet<Digest>) -> io::Result<usize> {
-        let files = Arc::clone(&self.files);
-        blocking(move || files.remove_unknown(&known)).await
+    /// Returns the orphans, and what makes pictures orphans.
+    pub(crate) fn orphans(&self) -> OrphanStore {
+        OrphanStore::new(Arc::clone(&self.pictures))
+    }
+
+    /// Returns how many files were read whole to check their digest.
+    #[cfg(test)]
+    pub(super) fn hashed(&self) -> usize {
+        self.checker.hashed()
     }
 
     /// Returns the bytes of pictures in memory, approximately.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.memory.bytes()
     }
+}
+
+/// Opens a picture of the recorded length, if need be from the orphans. Blocks.
+fn open(pictures: &SharedPictures, picture: &StoredPicture) -> io::Result<OpenPicture> {
+    let opened = match pictures.store.open(&picture.digest) {
+        // The journal that knows it is back.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && pictures.store.bring_back(&picture.digest)? => {
+            pictures.store.open(&picture.digest)?
+        }
+        opened => opened?,
+    };
+    if opened.source.size() != picture.bytes {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a stored picture has another length"));
+    }
+    Ok(opened)
 }

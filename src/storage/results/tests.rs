@@ -1,12 +1,13 @@
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use base64_simd::STANDARD;
 use bytes::Bytes;
 
 use super::*;
 use crate::model::picture::{InvalidPicture, read_full};
-use crate::model::{Format, StoredPicture};
+use crate::model::{Format, RunningTime, StoredPicture};
 
 fn png() -> Bytes {
     let mut bytes = io::Cursor::new(Vec::new());
@@ -55,18 +56,125 @@ async fn an_incomplete_picture_leaves_no_file() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
+/// Changes one byte of a stored picture.
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[25] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
 #[tokio::test]
-async fn a_changed_file_is_not_read() {
+async fn a_damaged_file_is_not_read_whatever_its_size() {
+    for in_memory in [1 << 20, 0] {
+        let directory = tempfile::tempdir().unwrap();
+        let results = Results::open(directory.path(), 1 << 20, in_memory).unwrap();
+        let picture = store(&results, png()).await.unwrap();
+        let path = directory.path().join(picture.digest.to_string());
+        let damages: [(&str, fn(&Path)); 4] = [
+            ("a byte", flip),
+            ("cut", |path| fs::write(path, &png()[..20]).unwrap()),
+            ("longer", |path| fs::write(path, [&png()[..], b"\n"].concat()).unwrap()),
+            ("gone", |path| fs::remove_file(path).unwrap()),
+        ];
+        for (damage, make) in damages {
+            fs::write(&path, png()).unwrap();
+            // Reopened, because the first store has the picture in memory.
+            let results = Results::open(directory.path(), 1 << 20, in_memory).unwrap();
+            assert!(results.read(&picture).await.is_ok(), "{damage}");
+            make(&path);
+            let results = Results::open(directory.path(), 1 << 20, in_memory).unwrap();
+            assert!(results.read(&picture).await.is_err(), "{damage}, memory for {in_memory} bytes");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_right_is_hashed_once_until_it_is_changed() {
     let directory = tempfile::tempdir().unwrap();
-    let results = Results::open(directory.path(), 1 << 20, 1 << 20).unwrap();
+    let results = Results::open(directory.path(), 0, 0).unwrap();
+    let picture = store(&results, png()).await.unwrap();
+    for _ in 0..3 {
+        results.read(&picture).await.unwrap();
+    }
+    assert_eq!(results.hashed(), 1);
+    let path = directory.path().join(picture.digest.to_string());
+    fs::write(&path, png()).unwrap();
+    results.read(&picture).await.unwrap();
+    assert_eq!(results.hashed(), 2, "the file was written again");
+    flip(&path);
+    for count in [3, 4] {
+        assert!(results.read(&picture).await.is_err());
+        assert_eq!(results.hashed(), count, "what was wrong is not remembered");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_changed_while_it_is_sent_ends_the_reading() {
+    let directory = tempfile::tempdir().unwrap();
+    let results = Results::open(directory.path(), 0, 0).unwrap();
     let picture = store(&results, png()).await.unwrap();
     let path = directory.path().join(picture.digest.to_string());
-    let mut bytes = fs::read(&path).unwrap();
-    bytes[25] ^= 1;
-    fs::write(&path, bytes).unwrap();
-    // Reopened, because the first store has the picture in memory.
-    let results = Results::open(directory.path(), 1 << 20, 1 << 20).unwrap();
-    assert!(results.read(&picture).await.is_err());
+    for change in [flip as fn(&Path), |path| fs::write(path, &png()[..20]).unwrap()] {
+        fs::write(&path, png()).unwrap();
+        let source = results.read(&picture).await.unwrap();
+        assert_eq!(read_full(&*source, 0, 10).unwrap(), png()[..10]);
+        change(&path);
+        assert!(read_full(&*source, 10, 30).is_err());
+    }
+    // An eviction, which removes only the name.
+    fs::write(&path, png()).unwrap();
+    let source = results.read(&picture).await.unwrap();
+    results.remove(picture.digest).await.unwrap();
+    assert_eq!(read_full(&*source, 0, 1 << 20).unwrap(), png());
+}
+
+#[tokio::test]
+async fn an_orphan_is_read_as_a_picture_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let picture = store(&Results::open(directory.path(), 0, 0).unwrap(), png()).await.unwrap();
+    for in_memory in [1 << 20, 0] {
+        let results = Results::open(directory.path(), 1 << 20, in_memory).unwrap();
+        assert_eq!(results.orphans().set_aside(vec![picture.digest], RunningTime::default()).await.unwrap(), 1);
+        assert_eq!(results.orphans().count(), (1, picture.bytes));
+        assert_eq!(read_full(&*results.read(&picture).await.unwrap(), 0, 1 << 20).unwrap(), png());
+        assert!(results.orphans().all().await.unwrap().is_empty());
+        assert_eq!(results.orphans().count(), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_since_the_start_is_not_set_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let results = Results::open(directory.path(), 0, 0).unwrap();
+    let picture = store(&results, png()).await.unwrap();
+    let set_aside = async |results: &Results| {
+        results.orphans().set_aside(vec![picture.digest], RunningTime::default()).await.unwrap()
+    };
+    assert_eq!(set_aside(&results).await, 0);
+    let restarted = Results::open(directory.path(), 0, 0).unwrap();
+    restarted.orphans().end_setting_aside();
+    assert_eq!(set_aside(&restarted).await, 0, "nor when the comparison has ended");
+    assert_eq!(set_aside(&Results::open(directory.path(), 0, 0).unwrap()).await, 1);
+}
+
+/// Prints what the check costs: `cargo test --lib cost_of_the_digest -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn cost_of_the_digest() {
+    let directory = tempfile::tempdir().unwrap();
+    let results = Results::open(directory.path(), 0, 0).unwrap();
+    let bytes = vec![7; 100 << 20];
+    let digest = crate::model::Digest::of(&bytes);
+    fs::write(directory.path().join(digest.to_string()), &bytes).unwrap();
+    let (format, size) = (Format::Png, bytes.len() as u64);
+    let picture = StoredPicture { digest, bytes: size, format, width: 1, height: 1 };
+    for what in ["first", "remembered"] {
+        let started = std::time::Instant::now();
+        results.read(&picture).await.unwrap();
+        let taken = started.elapsed();
+        let (millis, rate) = (taken.as_secs_f64() * 1e3, 104.86 / taken.as_secs_f64());
+        println!("{what} read of 100 MiB: {millis:.1} ms, {rate:.0} MB/s");
+    }
 }
 
 #[tokio::test]

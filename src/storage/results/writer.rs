@@ -6,16 +6,18 @@
 //! picture is written in one step, off the asynchronous threads. A picture is paid for: when no file descriptor is left,
 //! the write waits for one.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tempfile::NamedTempFile;
 
-use super::files::{FileBytes, Files};
-use super::memory::MemoryCache;
+use super::read_cache::ReadCache;
+use super::shared::SharedPictures;
 use crate::model::picture::{InvalidPicture, check_complete};
-use crate::model::{Digest, StoredPicture};
+use crate::model::{ByteSource, Digest, StoredPicture};
 use crate::storage::descriptors::{blocking, blocking_with_descriptor};
 
 /// Bytes of a picture that are gathered before they are written.
@@ -35,8 +37,8 @@ pub(crate) enum ResultsError {
 /// A picture that is being stored. Dropping it leaves no file.
 #[derive(Debug)]
 pub(crate) struct PictureWriter {
-    files: Arc<Files>,
-    memory: MemoryCache,
+    pictures: Arc<SharedPictures>,
+    memory: ReadCache,
     /// Bytes that are not in the file yet.
     gathered: Vec<u8>,
     /// `None` until the first bytes are written, and while a write is under way.
@@ -47,9 +49,9 @@ pub(crate) struct PictureWriter {
 }
 
 impl PictureWriter {
-    pub(super) fn new(files: Arc<Files>, memory: MemoryCache, bytes_max: u64) -> Self {
+    pub(super) fn new(pictures: Arc<SharedPictures>, memory: ReadCache, bytes_max: u64) -> Self {
         let hasher = blake3::Hasher::new();
-        Self { files, memory, gathered: Vec::new(), file: None, hasher, bytes: 0, bytes_max }
+        Self { pictures, memory, gathered: Vec::new(), file: None, hasher, bytes: 0, bytes_max }
     }
 
     /// Appends the next bytes.
@@ -69,8 +71,8 @@ impl PictureWriter {
             let file = match self.file.take() {
                 Some(file) => file,
                 None if is_first_write => {
-                    let files = Arc::clone(&self.files);
-                    blocking_with_descriptor(move || files.create_temporary()).await?
+                    let pictures = Arc::clone(&self.pictures);
+                    blocking_with_descriptor(move || pictures.store.create_temporary()).await?
                 }
                 None => return Err(interrupted().into()),
             };
@@ -87,7 +89,7 @@ impl PictureWriter {
     ///
     /// [`ResultsError::InvalidPicture`] for anything that is not a complete PNG, JPEG or WebP of a size that models make.
     pub(crate) async fn finish(self) -> Result<StoredPicture, ResultsError> {
-        let Self { files, memory, gathered, file, hasher, bytes, .. } = self;
+        let Self { pictures, memory, gathered, file, hasher, bytes, .. } = self;
         if file.is_none() && bytes > gathered.len() as u64 {
             return Err(interrupted().into());
         }
@@ -95,9 +97,9 @@ impl PictureWriter {
         let checked = if let Some(file) = file {
             blocking(move || {
                 let (file, _) = append(file, gathered)?;
-                let checked = check_complete(&FileBytes { file: file.as_file(), bytes })?;
+                let checked = check_complete(&TemporaryBytes { file: file.as_file(), bytes })?;
                 if checked.is_ok() {
-                    files.persist(file, digest)?;
+                    pictures.keep(file, digest)?;
                 }
                 Ok(checked)
             })
@@ -107,9 +109,9 @@ impl PictureWriter {
             blocking_with_descriptor(move || {
                 let checked = check_complete(&picture)?;
                 if checked.is_ok() {
-                    let mut file = files.create_temporary()?;
+                    let mut file = pictures.store.create_temporary()?;
                     file.write_all(&picture)?;
-                    files.persist(file, digest)?;
+                    pictures.keep(file, digest)?;
                     if memory.accepts(bytes) {
                         // A waiter is likely to read it at once.
                         memory.insert(digest, &picture);
@@ -134,4 +136,21 @@ fn append(mut file: NamedTempFile, mut gathered: Vec<u8>) -> io::Result<(NamedTe
     file.write_all(&gathered)?;
     gathered.clear();
     Ok((file, gathered))
+}
+
+/// The bytes of a file that is not finished.
+#[derive(Debug)]
+struct TemporaryBytes<'a> {
+    file: &'a File,
+    bytes: u64,
+}
+
+impl ByteSource for TemporaryBytes<'_> {
+    fn size(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
 }

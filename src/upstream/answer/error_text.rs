@@ -24,6 +24,8 @@ pub(in crate::upstream) struct ErrorText {
     param: Option<String>,
     /// It is called an error, so it is one whatever the status of the answer.
     pub(in crate::upstream) is_explicit: bool,
+    /// The code of the envelope is that of a success, so it is none whatever the status of the answer.
+    pub(in crate::upstream) is_success: bool,
     /// All of its texts, in small letters, without the addresses in them.
     words: String,
 }
@@ -34,6 +36,8 @@ impl ErrorText {
         let code = code_in(body);
         let is_explicit =
             code.is_some() || ["/error", "/data/error"].iter().any(|at| body.pointer(at).is_some_and(is_some));
+        let envelope = number_in(body, "/code");
+        let is_success = !is_explicit && envelope.is_some_and(|code| (200..300).contains(&code));
         let mut texts = texts_in(body);
         let message = texts.next();
         if message.is_none() && !is_explicit {
@@ -47,6 +51,7 @@ impl ErrorText {
             code,
             param: param.map(str::to_lowercase),
             is_explicit,
+            is_success,
             words: words.to_lowercase(),
         })
     }
@@ -327,25 +332,27 @@ fn names_in(value: &Value) -> impl Iterator<Item = &str> {
 
 /// Returns the status in a body where it is not a success.
 fn code_in(body: &Value) -> Option<StatusCode> {
-    let number = |place: &str| {
-        let code = body.pointer(place)?;
-        code.as_u64().or_else(|| code.as_str()?.trim().parse().ok())
-    };
     let status = |code: u64| u16::try_from(code).ok().filter(|code| (400..600).contains(code));
     let status = |code: u64| status(code).and_then(|code| StatusCode::from_u16(code).ok());
     // Any code of an envelope but a success is an error, also one that is no status.
-    let envelope = number("/code").filter(|code| !(200..300).contains(code) && *code != 0);
+    let envelope = number_in(body, "/code").filter(|code| !(200..300).contains(code) && *code != 0);
     let envelope = envelope.map(|code| status(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     let places = ["/error/code", "/error/type", "/error/status", "/status_code", "/statusCode", "/status"];
-    envelope.or_else(|| places.iter().find_map(|place| status(number(place)?)))
+    envelope.or_else(|| places.iter().find_map(|place| status(number_in(body, place)?)))
 }
 
-/// Whether a field holds something.
+/// Returns the number at a place of a body, which may be a text.
+fn number_in(body: &Value, place: &str) -> Option<u64> {
+    let number = body.pointer(place)?;
+    number.as_u64().or_else(|| number.as_str()?.trim().parse().ok())
+}
+
+/// Whether a field holds something; a zero is the number of no error.
 fn is_some(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(value) => *value,
-        Value::Number(_) => true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
         Value::String(text) => !text.trim().is_empty(),
         Value::Array(items) => !items.is_empty(),
         Value::Object(fields) => fields.values().any(is_some),

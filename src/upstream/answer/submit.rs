@@ -4,7 +4,10 @@
 //! |---|---|
 //! | any status, with an id, `urls` or outputs in a readable body | accepted; where it cannot be followed: unknown |
 //! | 2xx, readable error and nothing else | refused, by its text and code |
+//! | any status, a task that was begun and has no id | unknown |
 //! | 2xx, unreadable or empty | unknown |
+//! | 301, 302, 307, 308 | not served, while no submit of this kind was accepted before; else unknown |
+//! | 4xx, 5xx with the code of a success in the body | unknown |
 //! | 4xx, readable body of the service | refused: 401, 403 by text (key, balance, model), 402 balance, 429 by text (rate, model), else the request |
 //! | 4xx page that the edge certainly made itself | refused by the edge |
 //! | 413, any body | too large: refused, and tried in no other format |
@@ -120,6 +123,8 @@ pub(in crate::upstream) fn meaning(
         return Err(SubmitError::Rejected(failure));
     }
     Err(match text {
+        // It contradicts itself.
+        Some(text) if text.is_success && !status.is_success() => without_meaning("the code of a success"),
         Some(text) if status.is_client_error() || status.is_server_error() => {
             refusal(effective(status, &text), &text, head.retry_after, sent)
         }
@@ -138,11 +143,15 @@ pub(in crate::upstream) fn meaning(
             StatusCode::MOVED_PERMANENTLY
             | StatusCode::FOUND
             | StatusCode::TEMPORARY_REDIRECT
-            | StatusCode::PERMANENT_REDIRECT => SubmitError::Rejected(Failure::Unreachable {
-                message: format!(
-                    "upstream.base_url answers with a redirect ({status}), which is not followed with the key"
-                ),
-            }),
+            | StatusCode::PERMANENT_REDIRECT
+                if !sent.format.accepted_before =>
+            {
+                SubmitError::Rejected(Failure::Unreachable {
+                    message: format!(
+                        "upstream.base_url answers with a redirect ({status}), which is not followed with the key"
+                    ),
+                })
+            }
             _ => without_meaning("neither a prediction nor a picture nor a refusal of the service"),
         },
     })

@@ -13,7 +13,7 @@ use crate::input_urls::{InputUrlGuards, InputUrls};
 use crate::model::{Model, PictureRequest, TaskSpec, UpstreamId, Usage};
 use crate::upstream::answer::error_text::{ErrorText, bounded, task_failure};
 use crate::upstream::answer::{
-    PollAnswer, PredictionName, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, id_after, ids,
+    PollAnswer, PredictionName, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, id_after, ids, is_begun,
     is_final_word, is_same_id, json, output_text, state, usage_of,
 };
 use crate::upstream::exchange::Exchange;
@@ -139,6 +139,9 @@ pub(in crate::upstream) fn submit_answer(body: &[u8]) -> SubmitAnswer {
             if envelope.get("data").is_some() && state(data) == TaskState::Failed =>
         {
             SubmitAnswer::Failed(task_failure(failure_text(&envelope, data)))
+        }
+        PredictionName::Unusable | PredictionName::None if is_begun(data, envelope.get("data").is_some()) => {
+            SubmitAnswer::UnusableId
         }
         PredictionName::Unusable | PredictionName::None => {
             ErrorText::in_body(&envelope).map_or(SubmitAnswer::Unusable, SubmitAnswer::Error)

@@ -16,7 +16,7 @@ use crate::input_urls::{InputUrlGuards, InputUrls};
 use crate::model::{PictureRequest, UpstreamApi, UpstreamId};
 use crate::upstream::answer::error_text::{ErrorText, bounded, task_failure};
 use crate::upstream::answer::{
-    PollAnswer, PredictionName, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, id_after, ids,
+    PollAnswer, PredictionName, SubmitAnswer, TaskState, UpstreamPrediction, failure_text, id_after, ids, is_begun,
     is_final_word, is_same_id, json, output_text, state, usage_of,
 };
 use crate::upstream::exchange::Exchange;
@@ -81,6 +81,9 @@ pub(in crate::upstream) fn answer(body: BytesMut) -> SubmitAnswer {
         PredictionName::Unusable if outputs.is_empty() => SubmitAnswer::UnusableId,
         PredictionName::Unusable | PredictionName::None if !outputs.is_empty() => {
             SubmitAnswer::Finished { prediction: None, finished: finished(task, outputs) }
+        }
+        PredictionName::Unusable | PredictionName::None if is_begun(task, body.get("data").is_some()) => {
+            SubmitAnswer::UnusableId
         }
         PredictionName::Unusable | PredictionName::None => {
             ErrorText::in_body(&body).map_or(SubmitAnswer::Unusable, SubmitAnswer::Error)
@@ -262,10 +265,12 @@ mod tests {
         }
         let refused = json!({"error": {"message": "no such model", "code": 400}});
         assert!(matches!(read(&refused), SubmitAnswer::Error(text) if text.message == "no such model"));
-        for unusable in [json!({}), json!({"status": "pending"}), json!([])] {
+        for unusable in [json!({}), json!({"status": "a word"}), json!([])] {
             assert_eq!(read(&unusable), SubmitAnswer::Unusable, "{unusable}");
         }
-        assert_eq!(read(&json!({"id": "", "status": "pending"})), SubmitAnswer::UnusableId);
+        for nameless in [json!({"id": "", "status": "pending"}), json!({"status": "pending"})] {
+            assert_eq!(read(&nameless), SubmitAnswer::UnusableId, "{nameless}");
+        }
         let only_url = json!({"status": "pending", "polling_url": "/api/v3/tasks/result/task_1"});
         assert!(matches!(read(&only_url), SubmitAnswer::Accepted(prediction) if prediction.id.as_str() == "task_1"));
         assert_eq!(answer(BytesMut::from(&b"<html>"[..])), SubmitAnswer::Unusable);

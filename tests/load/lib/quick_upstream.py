@@ -11,7 +11,11 @@ ready. Request bodies are counted and discarded. One thread, one buffer.
   GET /files/{id}/0.png                   a PNG of --picture-bytes
   GET /_counters, GET /_release           JSON; ends --held
 
+With --heavy KIND the first --heavy-polls polls of each prediction are answered with 16 MB: "values", a list of zeros;
+"text", one text; "picture", a result in base64 that is no complete picture.
+
 usage: tests/load/lib/quick_upstream.py --port PORT [--latency-ms 1000] [--picture-bytes 10000] [--held]
+                                       [--heavy values|text|picture] [--heavy-polls 3]
 """
 
 import argparse
@@ -23,6 +27,7 @@ import time
 import zlib
 
 BUFFER_BYTES = 1 << 20
+HEAVY_BYTES = 16 << 20
 MOMENT = b"submitted-ns"
 
 
@@ -54,13 +59,25 @@ def submitted_ns(picture):
 
 
 class Service:
-    def __init__(self, port, latency_ms, picture_bytes, held):
+    def __init__(self, port, latency_ms, picture_bytes, held, heavy, heavy_polls):
         self.origin = b"http://127.0.0.1:%d" % port
         self.latency_ns = int(latency_ms * 1e6)
         self.pictures = Pictures(picture_bytes)
         self.held = held
         self.counters = {"submits": 0, "polls": 0, "downloads": 0, "body_bytes": 0}
         self.number = 0
+        self.heavy, self.heavy_polls = heavy, heavy_polls
+        self.polls_of = {}
+
+    def heavy_answer(self, name):
+        """Returns an answer to one of the first polls of a prediction, or None."""
+        polls = self.polls_of[name] = self.polls_of.get(name, 0) + 1
+        if not self.heavy or polls > self.heavy_polls:
+            return None
+        self.counters["heavy"] = self.counters.get("heavy", 0) + 1
+        text = b'"iVBORw0KGgo%s"' if self.heavy == "picture" else b'"%s"'
+        content = b"0" + b",0" * (HEAVY_BYTES // 2) if self.heavy == "values" else text % (b"A" * HEAVY_BYTES)
+        return self.envelope(name, b"completed" if self.heavy == "picture" else b"processing", content)
 
     def answer(self, method, path):
         counters = self.counters
@@ -72,6 +89,8 @@ class Service:
         if path.startswith(b"/api/v3/predictions/"):
             counters["polls"] += 1
             name = path.split(b"/", 5)[4]
+            if heavy := self.heavy_answer(name):
+                return heavy
             if self.held or time.monotonic_ns() < int(name[:16], 16) + self.latency_ns:
                 return self.envelope(name, b"processing", b"")
             return self.envelope(name, b"completed", b'"%s/files/%s/0.png"' % (self.origin, name))
@@ -134,7 +153,8 @@ class Connection(asyncio.BufferedProtocol):
 
 
 async def serve(arguments):
-    service = Service(arguments.port, arguments.latency_ms, arguments.picture_bytes, arguments.held)
+    service = Service(arguments.port, arguments.latency_ms, arguments.picture_bytes, arguments.held, arguments.heavy,
+                      arguments.heavy_polls)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(service), "127.0.0.1", arguments.port, backlog=4096)
     await server.serve_forever()
@@ -146,6 +166,8 @@ def main():
     parser.add_argument("--latency-ms", type=float, default=1000)
     parser.add_argument("--picture-bytes", type=int, default=10_000)
     parser.add_argument("--held", action="store_true")
+    parser.add_argument("--heavy", choices=("values", "text", "picture"))
+    parser.add_argument("--heavy-polls", type=int, default=3)
     asyncio.run(serve(parser.parse_args()))
 
 

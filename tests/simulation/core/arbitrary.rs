@@ -67,7 +67,7 @@ fn confuse(seed: u64) {
     let kind = api_kind_of(&formats);
     let new = NewJob { record, api_kind: kind, formats, pictures: vec![1, 1], webhook: None, times };
     let policy = ReusePolicy { cache_allowed: true, is_retry: false, force_new: false };
-    assert!(matches!(jobs.list_or_join(new, policy), Ok(ListOutcome::New(_))));
+    assert!(matches!(jobs.list_or_join(new, policy, 0), Ok(ListOutcome::New(_))));
     for _ in 0..60 {
         instant += random.time(2000);
         let now = Now { instant, timestamp: Timestamp::from_millis(2), spread: random.fraction() };

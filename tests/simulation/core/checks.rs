@@ -38,18 +38,17 @@ impl World {
 
     /// A careful client's request lists a new job only if nothing earlier answers it; but a first request that its own
     /// retry has overtaken buys again where the cache is off, since it looks like a deliberate second one.
-    pub(super) fn check_new(&mut self, prompt: usize, policy: ReusePolicy, looked_at: usize) {
+    pub(super) fn check_new(&mut self, prompt: usize, policy: ReusePolicy) {
         if !self.prompts[prompt].is_careful || !(policy.cache_allowed || policy.is_retry) {
             return;
         }
         for number in 0..self.histories.len() {
-            let History { id: job, prompt: of, dropped, ended, .. } = self.histories[number];
+            let History { id: job, prompt: of, dropped, .. } = self.histories[number];
             if of != prompt || dropped {
                 continue;
             }
-            let is_live = self.live.iter().any(|live| live.record.id == job);
-            // The request cannot have seen what ended after it looked.
-            let stored = self.journal.stored.get(&job).filter(|_| ended <= looked_at);
+            let is_live = self.live.iter().any(|live| live.record.id == job && !live.refetched);
+            let stored = self.journal.stored.get(&job);
             // A result with missing pictures answers retries only.
             let result = stored.and_then(stored_result);
             let has_pictures = result.is_some_and(|result| policy.is_retry || result.is_as_requested());
@@ -118,7 +117,7 @@ impl World {
         self.check(is_stored || unlogged, || format!("{purchase} ends before its end is in the journal"));
         let history = self.histories[job].purchases[slot];
         let denied = ended.result.as_ref().is_err_and(|failure| !failure.may_have_been_bought());
-        let is_lost = denied && history.bought > 0 && history.resubmits == 0;
+        let is_lost = denied && (history.bought > 0 || history.resubmits > 0);
         self.check(!is_lost, || format!("{purchase} was bought, and ends with {:?}", ended.result));
     }
 

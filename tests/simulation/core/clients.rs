@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Variant;
 use super::formats::api_kind_of;
 use super::journal::{Journal, Report};
 use super::live::{LiveJob, LivePurchase, Task};
@@ -20,7 +21,7 @@ use crate::upstream::formats::FormatOptions;
 /// How long results and unknown outcomes answer later requests; no life is as long.
 const TTL: Duration = Duration::from_hours(24);
 
-type Outcome = Result<Arc<JobResult>, Failure>;
+pub(super) type Outcome = Result<Arc<JobResult>, Failure>;
 
 /// What clients ask for.
 #[derive(Debug)]
@@ -50,8 +51,8 @@ pub(super) struct Client {
     start_by: Instant,
     pub(super) job: Option<JobId>,
     keeps_needed: bool,
-    /// The number of events when it looked for stored answers.
-    looked_at: usize,
+    /// The number of jobs that had ended before it looked for stored answers.
+    seen: u64,
     outcome: Option<Outcome>,
 }
 
@@ -123,7 +124,7 @@ impl World {
             start_by: self.instant() + patience,
             job: None,
             keeps_needed: false,
-            looked_at: 0,
+            seen: 0,
             outcome: None,
         };
         let index = self.clients.len();
@@ -161,14 +162,14 @@ impl World {
                 }
             }
             Phase::Looking => {
-                self.clients[index].looked_at = self.counts.events;
                 if let Some((job, outcome)) = self.find(index) {
-                    return self.found(index, job, outcome);
+                    return self.refetch_or_find(index, job, outcome);
                 }
                 self.clients[index].phase = Phase::Listing;
                 if self.random.one_in(3) {
-                    // Another request comes between.
-                    self.ready.push(Task::Client(index));
+                    // Another request comes between, and may have had its whole job meanwhile.
+                    let pause = if self.random.one_in(4) { self.random.time(20_000) } else { Duration::ZERO };
+                    self.after(pause, Task::Client(index));
                 } else {
                     self.list(index);
                 }
@@ -191,6 +192,7 @@ impl World {
     }
 
     fn join_by_key(&mut self, index: usize) {
+        self.clients[index].seen = self.jobs.table.ends();
         let Client { prompt, key, start_by, .. } = self.clients[index];
         let Some(key) = key else {
             self.clients[index].phase = Phase::Joining;
@@ -232,7 +234,7 @@ impl World {
         });
         match found {
             Some(Err(failure)) => self.refuse(index, &failure),
-            Some(Ok(Some((job, outcome)))) => self.found(index, job, outcome),
+            Some(Ok(Some((job, outcome)))) => self.refetch_or_find(index, job, outcome),
             Some(Ok(None)) | None => {
                 self.clients[index].phase = Phase::Joining;
                 self.ready.push(Task::Client(index));
@@ -269,7 +271,7 @@ impl World {
         let is_shared = policy.cache_allowed && candidate.shareable;
         let is_claimed = has_waiters && !is_shared && !policy.is_retry && candidate.unknown_for.is_none();
         let windows = ReuseWindows { cache_ttl: TTL, claim: TTL, unknown_hold: TTL };
-        let reused = policy.may_reuse(candidate, windows) && !is_claimed;
+        let reused = policy.may_reuse(candidate, windows) && !is_claimed && self.may_answer(stored, policy);
         reused.then(|| (job, Ok(Arc::new(result))))
     }
 
@@ -286,7 +288,8 @@ impl World {
 
     /// Lists a new job, or joins one that was listed meanwhile.
     fn list(&mut self, index: usize) {
-        let Client { prompt, policy, key, webhook, away, start_by, looked_at, .. } = self.clients[index];
+        let Client { prompt, policy, key, webhook, away, start_by, seen, .. } = self.clients[index];
+        let seen = if self.variant == Variant::LooksOnce { u64::MAX } else { seen };
         let asked = &self.prompts[prompt];
         let number = self.histories.len();
         let created = self.timestamp();
@@ -313,18 +316,22 @@ impl World {
             times: StartTimes { start_by, expected_start: self.instant() },
         };
         self.counts.events += 1;
-        let effects = match self.jobs.list_or_join(new, policy) {
+        let effects = match self.jobs.list_or_join(new, policy, seen) {
             Ok(ListOutcome::New(effects)) => effects,
             Ok(ListOutcome::Joined(record)) => return self.attach(index, record.id, true),
+            Ok(ListOutcome::LookAgain(_)) => {
+                self.note("looks again", [prompt, index], format_args!(""));
+                self.clients[index].seen = self.jobs.table.ends();
+                return self.look(index, if key.is_some() { Phase::LookingByKey } else { Phase::Looking });
+            }
             Err(failure) => return self.refuse(index, &failure),
         };
         self.note("list", [number, purchases], format_args!("prompt {prompt} {kind:?}"));
-        self.check_new(prompt, policy, looked_at);
+        self.check_new(prompt, policy);
         self.histories.push(History {
             id: job,
             prompt,
             dropped: false,
-            ended: 0,
             purchases: [PurchaseHistory::default(); 3],
             outcome: None,
         });
@@ -338,6 +345,7 @@ impl World {
             recorded: false,
             dropped: false,
             unlogged: false,
+            refetched: false,
         });
         // Attached first, since an effect may end the job at once.
         self.attach(index, job, false);
@@ -345,7 +353,7 @@ impl World {
     }
 
     /// Waits for a live job.
-    fn attach(&mut self, index: usize, job: JobId, joined: bool) {
+    pub(super) fn attach(&mut self, index: usize, job: JobId, joined: bool) {
         let client = &mut self.clients[index];
         (client.job, client.keeps_needed, client.phase) = (Some(job), true, Phase::Waiting);
         let (start_by, keeps, subscribes) = (client.start_by, joined && client.away, joined && client.webhook);
@@ -370,7 +378,7 @@ impl World {
     }
 
     /// Gets the answer of a job that has ended.
-    fn found(&mut self, index: usize, job: JobId, outcome: Outcome) {
+    pub(super) fn found(&mut self, index: usize, job: JobId, outcome: Outcome) {
         self.note("found", [self.number(job), index], format_args!("{:?}", outcome.is_ok()));
         let client = &mut self.clients[index];
         (client.job, client.outcome) = (Some(job), Some(outcome));
@@ -474,7 +482,8 @@ impl World {
         self.note("leaves", [prompt, index], format_args!("{why}"));
         if let Some(job) = job {
             if let Some(live) = self.job(job) {
-                live.needed -= 1;
+                // It may have waited for the same job before that was fetched again.
+                live.needed = if live.refetched { live.needed.saturating_sub(1) } else { live.needed - 1 };
             }
             self.handle(job, Event::WaiterLeft { job });
         }

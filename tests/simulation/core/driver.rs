@@ -117,7 +117,7 @@ impl World {
             }
             Effect::Fetch { purchase, finished, pause, resumable } => {
                 self.note("fetch", self.about(purchase), format_args!("after {pause:?}, resumable: {resumable}"));
-                let can_resume = matches!(self.journal.state(purchase), Some(StoredState::Accepted { .. }));
+                let can_resume = self.is_followed(purchase);
                 let holds = !resumable || can_resume || self.is_unlogged(purchase.job);
                 self.check(holds, || format!("{purchase} counts on a restart, and its id is not in the journal"));
                 self.follow_up(purchase, FollowUp::Fetch);
@@ -125,10 +125,11 @@ impl World {
             }
             Effect::Publish { job, change } => self.publish(job, &change),
             Effect::FormatsChanged(_) => self.formats_changed(),
-            Effect::ReportIdConflict { .. } => {}
+            Effect::ReportIdConflict { .. } | Effect::ReportSurplus { .. } => {}
             Effect::CountLostAnswer { .. } => self.counts.lost_answers += 1,
             Effect::EndPurchase(ended) => self.end_purchase(&ended),
-            Effect::EndJob { record, outcome } => self.end_job(&record, &outcome),
+            Effect::EndRefetch { purchase, result, .. } => self.end_refetch(purchase, result),
+            Effect::EndJob { record, outcome, .. } => self.end_job(&record, &outcome),
         }
         None
     }
@@ -138,7 +139,12 @@ impl World {
         self.note("append", self.about(purchase), format_args!("{}", name_of(step)));
         let (mut position, count) = (0, records.len());
         let formats = self.formats.changes();
-        let is_dropped = self.variant == Variant::WithdrawalNotAppended && matches!(step, Step::Withdrawal(_));
+        let is_restored = matches!(records.first(), Some(Record::Restored { .. }));
+        let is_dropped = match self.variant {
+            Variant::WithdrawalNotAppended => matches!(step, Step::Withdrawal(_)),
+            Variant::RestorationNotAppended => is_restored,
+            _ => false,
+        };
         for record in records.into_iter().filter(|_| !is_dropped) {
             match &record {
                 Record::Resubmitted { purchase } => {
@@ -153,7 +159,7 @@ impl World {
                     }
                 }
                 Record::Failed { failure: Failure::Abandoned, .. } => self.drop_job(purchase.job),
-                Record::Resolved { .. } => {
+                Record::Resolved { .. } | Record::Restored { .. } => {
                     let is_unsafe = self.purchase(purchase).is_some_and(|live| live.unsafe_pictures);
                     self.check(!is_unsafe, || {
                         format!("{purchase} is journalled with pictures that may not be on disk")
@@ -250,8 +256,7 @@ impl World {
 
     fn plan_poll(&mut self, purchase: PurchaseId, poll: NextPoll) {
         self.note("plan poll", self.about(purchase), format_args!("troubles {}", poll.troubles));
-        let is_accepted = matches!(self.journal.state(purchase), Some(StoredState::Accepted { .. }));
-        let holds = is_accepted || self.is_unlogged(purchase.job);
+        let holds = self.is_followed(purchase) || self.is_unlogged(purchase.job);
         self.check(holds, || format!("{purchase} is polled, and its id is not in the journal"));
         let account = self.upstream.find(&poll.handle.id).map(|(_, bought)| bought.account);
         let is_same = account.is_some_and(|account| {
@@ -270,6 +275,16 @@ impl World {
         self.after(pause, Task::StartPoll { purchase, accepted, id: handle.id });
     }
 
+    /// Whether the journal has the id under which a purchase is polled, before its end or for its damaged pictures.
+    fn is_followed(&self, purchase: PurchaseId) -> bool {
+        let is_refetched = self.live.iter().any(|live| live.record.id == purchase.job && live.refetched);
+        match self.journal.state(purchase) {
+            Some(StoredState::Accepted { .. }) => !is_refetched,
+            Some(StoredState::Resolved { .. }) => is_refetched,
+            _ => false,
+        }
+    }
+
     /// Notes what is under way for an accepted purchase: one thing at a time.
     fn follow_up(&mut self, purchase: PurchaseId, follow_up: FollowUp) {
         let before = self.purchase(purchase).map(|live| std::mem::replace(&mut live.follow_up, follow_up));
@@ -285,8 +300,11 @@ impl World {
             return self.violate(format!("{job} ends twice"));
         };
         let live = self.live.swap_remove(place);
-        self.histories[live.number].ended = self.counts.events;
-        self.check_outcome(&live, outcome);
+        if live.refetched {
+            self.check_refetched(&live, outcome);
+        } else {
+            self.check_outcome(&live, outcome);
+        }
         for one in live.purchases {
             // Dropping what is held for the job ends the waits for it.
             if let Some(submit) = one.gated {

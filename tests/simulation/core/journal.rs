@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::engine::jobs::event::{AppendOutcome, Step};
-use crate::model::{JobId, PurchaseId, RunningTime};
+use crate::model::{JobId, PurchaseId, RunningTime, Timestamp};
 use crate::storage::journal::memory::{apply, has_ended};
 use crate::storage::journal::{Record, StoredJob, StoredState};
 
@@ -126,7 +126,7 @@ impl Journal {
             self.written += 1;
             // Like the tables, whose constraints refuse what has no job.
             if job_of(&record).is_none_or(|job| self.stored.contains_key(&job)) {
-                apply(&mut self.stored, &record, RunningTime::default());
+                apply(&mut self.stored, &record, stamp(&record));
             } else {
                 self.refused.push(self.written);
             }
@@ -151,6 +151,19 @@ impl Journal {
     }
 }
 
+/// Returns the running time of a moment: here it is the wall time.
+pub(super) fn running(at: Timestamp) -> RunningTime {
+    RunningTime::from_millis(u64::try_from(at.millis()).unwrap())
+}
+
+/// Returns when a record was written, where its stamp is read.
+fn stamp(record: &Record) -> RunningTime {
+    match record {
+        Record::Accepted { at, .. } => running(*at),
+        _ => RunningTime::default(),
+    }
+}
+
 /// Returns the job that a record needs.
 fn job_of(record: &Record) -> Option<JobId> {
     match record {
@@ -159,6 +172,7 @@ fn job_of(record: &Record) -> Option<JobId> {
         | Record::Resubmitted { purchase }
         | Record::Accepted { purchase, .. }
         | Record::Resolved { purchase, .. }
+        | Record::Restored { purchase, .. }
         | Record::Failed { purchase, .. } => Some(purchase.job),
         Record::Delivered { job, .. } | Record::Evicted { job } | Record::Subscribed { job, .. } => Some(*job),
         Record::Intent { .. } | Record::WebhookTried { .. } | Record::WebhookEnded { .. } => None,

@@ -94,6 +94,8 @@ pub(super) struct LiveJob {
     pub(super) dropped: bool,
     /// Not all of it is in the journal: a record was not written, or a picture may not have reached the disk.
     pub(super) unlogged: bool,
+    /// It has ended before, and its damaged pictures are fetched again.
+    pub(super) refetched: bool,
 }
 
 /// What the driver holds for a purchase.

@@ -12,7 +12,7 @@ use crate::model::{JobId, PurchaseId};
 impl World {
     /// Does one of these, at random.
     pub(super) fn operate(&mut self) {
-        match self.random.below(18) {
+        match self.random.below(20) {
             0..=6 => {
                 let prompt = self.random.below(self.prompts.len());
                 let patience = self.random.time(40_000);
@@ -34,6 +34,7 @@ impl World {
             }
             16 => self.send_foreign_event(),
             17 if self.draining => self.stop(),
+            18 | 19 => self.damage_pictures(),
             _ => {}
         }
     }
@@ -54,13 +55,13 @@ impl World {
         };
         self.note("cancel", [self.number(job), 0], format_args!("{outcome:?}"));
         let live = self.job(job).expect("it is live");
-        let (is_bought, needed) = (live.may_be_bought(), live.needed);
-        live.kept &= outcome == CancelOutcome::Bought;
+        let (is_bought, needed, is_refetched) = (live.may_be_bought(), live.needed, live.refetched);
+        live.kept &= matches!(outcome, CancelOutcome::Bought | CancelOutcome::Ended);
         let expected = match outcome {
             CancelOutcome::Bought => true,
             CancelOutcome::Shared => !is_bought && needed > 0,
             CancelOutcome::Dropped => !is_bought && needed == 0,
-            CancelOutcome::Ended => false,
+            CancelOutcome::Ended => is_refetched,
         };
         self.check(expected, || format!("{job} is cancelled as {outcome:?} (bought: {is_bought}, needed: {needed})"));
         self.carry_out(effects);

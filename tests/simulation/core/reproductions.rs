@@ -41,7 +41,7 @@ fn list(jobs: &mut Jobs, job: JobId) -> PurchaseId {
         webhook: None,
         times: StartTimes { start_by, expected_start: now().instant },
     };
-    assert!(matches!(jobs.list_or_join(new, POLICY), Ok(ListOutcome::New(_))));
+    assert!(matches!(jobs.list_or_join(new, POLICY, 0), Ok(ListOutcome::New(_))));
     PurchaseId { job, slot: 0 }
 }
 
@@ -81,7 +81,7 @@ fn a_purchase_that_was_accepted_early_outlives_a_failed_intent() {
         webhook: None,
         times: StartTimes { start_by: now().instant, expected_start: now().instant },
     };
-    let refused = jobs.list_or_join(other, POLICY);
+    let refused = jobs.list_or_join(other, POLICY, 0);
     assert!(matches!(refused, Err(Failure::JournalUnavailable)), "nothing more is bought: {refused:?}");
 }
 

@@ -78,6 +78,7 @@ impl Setting {
             submit_attempts_max: u32::try_from(1 + random.below(4)).unwrap(),
             on_unknown: if random.one_in(4) { OnUnknown::Resubmit } else { OnUnknown::Hold },
             deadline: Duration::from_secs(30) + random.time(300_000),
+            refetch_time: Duration::from_secs(10),
             formats: FormatRules::for_test(),
         }
     }

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use super::Variant;
+use super::damage::other_picture;
 use super::driver::{name_of, purchase_of};
-use super::journal::Report;
+use super::journal::{Report, running};
 use super::live::{FollowUp, LiveJob, LivePurchase, Submit, Task};
 use super::upstream::{SubmitFate, answer, handle_of, refusal};
 use super::world::World;
 use crate::engine::jobs::event::{AppendOutcome, Event, FetchFailure, Fetched, Step};
 use crate::engine::jobs::{EndedAtStart, recover};
 use crate::model::{ApiKind, Digest, Failure, Format, PurchaseId, StoredPicture};
-use crate::storage::journal::{Record, StoredJob, StoredState};
+use crate::storage::journal::{Record, StoredJob, StoredPurchase, StoredState};
 use crate::upstream::{Finished, SubmitError, Submitted};
 
 /// How often a record is appended again that was not written.
@@ -100,6 +101,9 @@ impl World {
             self.counts.resubmits += 1;
             let [job, slot] = self.about(purchase);
             self.histories[job].purchases[slot].resubmits += 1;
+            if let Some(live) = self.purchase(purchase) {
+                live.bought = true;
+            }
         }
         let has_learned = self.note_firm(step, outcome);
         let before = self.counts.lost_answers;
@@ -271,12 +275,14 @@ impl World {
             Some(1) => Some(FetchFailure::Storage("the disk is full".to_owned())),
             _ => None,
         };
-        let fetched = Fetched {
-            pictures: vec![picture(); pictures],
-            trouble,
-            usage: finished.usage,
-            durable: !self.results_failed,
-        };
+        let mut pictures = vec![picture(); pictures];
+        if self.live.iter().any(|live| live.record.id == purchase.job && live.refetched) && self.random.one_in(3) {
+            pictures.iter_mut().for_each(|one| *one = other_picture(one));
+        }
+        if !self.results_failed {
+            self.damage.repair(purchase, &pictures);
+        }
+        let fetched = Fetched { pictures, trouble, usage: finished.usage, durable: !self.results_failed };
         self.on_fetched(purchase, fetched);
     }
 
@@ -299,7 +305,11 @@ impl World {
     fn resume(&mut self, stored: StoredJob) -> bool {
         let now = self.now();
         let number = self.number(stored.record.id);
-        let before: Vec<StoredState> = stored.purchases.iter().map(|one| one.state.clone()).collect();
+        let may_be_bought = |one: &StoredPurchase| {
+            matches!(one.state, StoredState::Committing { .. })
+                || (one.state == StoredState::Intent && one.lost_answers > 0)
+        };
+        let before: Vec<bool> = stored.purchases.iter().map(may_be_bought).collect();
         let mut purchases: Vec<LivePurchase> = Vec::new();
         purchases.resize_with(stored.purchases.len(), LivePurchase::default);
         let budget = &mut self.budget;
@@ -310,10 +320,10 @@ impl World {
             (one.permit, one.bought) = (Some(permit), true);
             account
         };
-        let (recovered, ended) = recover(stored, &self.rules, now, adopt);
+        let (recovered, ended) = recover(stored, &self.rules, now, running(now.timestamp), adopt);
         for EndedAtStart { purchase, failure, .. } in ended {
             let is_unknown = matches!(failure, Failure::OutcomeUnknown { .. });
-            let may_have_left = matches!(before[usize::from(purchase.slot)], StoredState::Committing { .. });
+            let may_have_left = before[usize::from(purchase.slot)];
             self.check(is_unknown == may_have_left, || format!("{purchase} ends at the start with {failure:?}"));
             self.note("ended at start", self.about(purchase), format_args!("{failure:?}"));
             self.journal.append(Record::Failed { purchase, failure, at: self.timestamp() });
@@ -340,6 +350,7 @@ impl World {
             recorded: true,
             dropped: false,
             unlogged: false,
+            refetched: false,
         });
         self.counts.events += 1;
         let now = self.now();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::Variant;
 use super::budget::Budget;
 use super::clients::{Client, Prompt, Subscription};
+use super::damage::Damage;
 use super::formats::Formats;
 use super::journal::Journal;
 use super::live::{LiveJob, Task};
@@ -43,6 +44,7 @@ pub(super) struct World {
     pub(super) journal: Journal,
     pub(super) upstream: Upstream,
     pub(super) formats: Formats,
+    pub(super) damage: Damage,
     pub(super) prompts: Vec<Prompt>,
     pub(super) histories: Vec<History>,
     pub(super) subscriptions: Vec<Subscription>,
@@ -78,6 +80,7 @@ pub(super) struct Counts {
     pub(super) refused_formats: usize,
     /// Grants that were kept for a while.
     pub(super) kept_grants: usize,
+    pub(super) refetches: usize,
 }
 
 /// What the world knows of a job, whatever the gateway knows.
@@ -87,8 +90,6 @@ pub(super) struct History {
     pub(super) prompt: usize,
     /// No waiter was left while nothing was bought, so that nothing may be bought any more.
     pub(super) dropped: bool,
-    /// The number of events at its end.
-    pub(super) ended: usize,
     pub(super) purchases: [PurchaseHistory; 3],
     /// The outcome that waiters got: the number of pictures, or the failure. `None` where the journal may have another.
     pub(super) outcome: Option<Result<usize, &'static str>>,
@@ -118,6 +119,7 @@ impl World {
             cache_on: !random.one_in(3),
             journal: Journal::default(),
             upstream: Upstream::default(),
+            damage: Damage::default(),
             prompts: setting.prompts(&mut random),
             histories: Vec::new(),
             subscriptions: Vec::new(),
@@ -336,6 +338,7 @@ impl World {
         self.running = false;
         (self.draining, self.unlogged, self.results_failed) = (false, false, false);
         self.formats.cut_power(self.variant);
+        self.damage.forget();
         self.jobs = Jobs::new(self.rules.clone(), self.formats.table());
         self.live.clear();
         self.clients.clear();

@@ -291,11 +291,11 @@ impl Meter {
 
 /// Returns what is wrong with the text, without the words and the path of the parser.
 fn in_plain_words(error: &ReaderError) -> String {
-    match error {
-        ReaderError::SyntaxError(error) => of_syntax(error),
-        ReaderError::IoError { .. } => "it is not UTF-8".to_owned(),
-        _ => "it is not valid JSON".to_owned(),
+    if let ReaderError::SyntaxError(error) = error {
+        return of_syntax(error);
     }
+    let problem = if matches!(error, ReaderError::IoError { .. }) { "it is not UTF-8" } else { "it is not valid JSON" };
+    problem.to_owned()
 }
 
 fn of_syntax(error: &JsonSyntaxError) -> String {

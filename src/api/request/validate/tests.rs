@@ -288,6 +288,35 @@ fn images_are_checked() {
 }
 
 #[test]
+fn damaged_images_and_masks_are_refused_by_name_and_place() {
+    let whole = png(30, 20);
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    let with_tail = [&whole[..], b"\n"].concat();
+    let with = |image: &[u8], mask: &[u8], check_images: ImageCheck| {
+        let mut requests = server().requests;
+        requests.image_check = check_images;
+        let mut form = form(&[("model", "gpt-image-1")]);
+        form.images = vec![bytes(whole.clone()), bytes(image.to_vec())];
+        form.mask = Some(bytes(mask.to_vec()));
+        check(form, Task::Edit, &requests, &catalogue())
+    };
+    assert!(with(&with_tail, &with_tail, ImageCheck::Strict).is_ok());
+    assert!(with(&damaged, &damaged, ImageCheck::Off).is_ok());
+    let at = whole.len() - 12;
+    for (image, mask, param) in [(&damaged, &whole, "image[1]"), (&whole, &damaged, "mask")] {
+        let error = with(image, mask, ImageCheck::Strict).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "Invalid image file or mode for '{param}': the checksum of PNG chunk IEND at byte {at} is wrong. \
+                 Nothing was bought; check the file and send it again."
+            )
+        );
+    }
+}
+
+#[test]
 fn any_bytes_are_accepted_when_the_check_is_off() {
     let mut requests = server().requests;
     requests.image_check = ImageCheck::Off;

@@ -4,7 +4,9 @@
 //! answer to its retry, and `GET /v1/predictions/{id}`, before and after a restart. It is the most severe: an unknown
 //! outcome first, then a failure that may have cost money. Among equally severe failures it is that of the first slot.
 
-use crate::model::{Failure, JobId, JobResult, MissingPictures, RunningTime, StoredPicture, Timestamp, UpstreamId, Usage};
+use crate::model::{
+    Failure, JobId, JobResult, MissingPictures, RunningTime, StoredPicture, Timestamp, UpstreamId, Usage,
+};
 use crate::storage::journal::{JobRecord, StoredJob, StoredState};
 
 /// Which failures count for the failure of a job.
@@ -56,8 +58,10 @@ fn most_severe<'a, T>(failures: impl IntoIterator<Item = (&'a Failure, T)>) -> O
 /// operator has not resolved, and when it ended by the journal's running time.
 pub(in crate::engine) fn unresolved_unknown(stored: &StoredJob) -> Option<(&Failure, Option<RunningTime>)> {
     stored.end()?;
-    let unknown = stored.purchases.iter().filter(|purchase| purchase.resolution.is_none()).filter_map(|purchase| {
-        match &purchase.state {
+    let unknown =
+        stored.purchases.iter().filter(|purchase| purchase.resolution.is_none()).filter_map(|purchase| match &purchase
+            .state
+        {
             StoredState::Failed { failure: failure @ Failure::OutcomeUnknown { .. }, .. } => {
                 Some((failure, purchase.ended))
             }
@@ -66,8 +70,7 @@ pub(in crate::engine) fn unresolved_unknown(stored: &StoredJob) -> Option<(&Fail
             | StoredState::Accepted { .. }
             | StoredState::Resolved { .. }
             | StoredState::Failed { .. } => None,
-        }
-    });
+        });
     unknown.max_by_key(|(_, ended)| *ended)
 }
 
@@ -76,7 +79,7 @@ pub(in crate::engine) fn stored_result(stored: &StoredJob) -> Option<JobResult> 
     let mut result = JobResultBuilder::of(&stored.record);
     for purchase in &stored.purchases {
         match &purchase.state {
-            StoredState::Resolved { upstream, pictures, usage, at } => {
+            StoredState::Resolved { upstream, pictures, usage, at, .. } => {
                 result.add(purchase.pictures, upstream.as_ref(), pictures, *usage, *at);
             }
             StoredState::Failed { failure, .. } => result.fail(purchase.pictures, failure),

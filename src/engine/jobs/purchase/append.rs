@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::end::show_end;
-use super::{Append, Context, Intent, PendingEnd, Purchase, PurchaseEnd, State};
+use super::{Accounting, Append, Context, Intent, PendingEnd, Purchase, PurchaseEnd, State};
 use crate::engine::jobs::event::{AppendOutcome, Effect, ProgressChange, Step};
 use crate::model::Failure;
 use crate::storage::journal::Record;
@@ -52,6 +52,7 @@ fn go_on(one: &mut Purchase, durable: bool, cx: &mut Context<'_>) {
             if lost {
                 let usd = cx.rules.price(cx.job.record, one.pictures).unwrap_or_default();
                 cx.push(Effect::CountLostAnswer { usd });
+                one.answer_lost = true;
             }
             one.requeue(pause, cx);
         }
@@ -88,12 +89,17 @@ fn record(state: &State, cx: &Context<'_>) -> Option<(Record, Step)> {
         let handle = &accepted.poll.handle;
         let (upstream, poll_url) = (handle.id.clone(), handle.poll_url.clone());
         Some((Record::Accepted { purchase, upstream, poll_url, at: now }, Step::Acceptance(purchase)))
-    } else if let State::Ending(PendingEnd { end, recordable: true, .. }) = state {
+    } else if let State::Ending(PendingEnd { end, recordable: true, accounting, .. }) = state {
         let record = match end {
+            PurchaseEnd::Pictures { pictures, .. } if matches!(accounting, Accounting::Refetched(_)) => {
+                Record::Restored { purchase, pictures: pictures.clone() }
+            }
             PurchaseEnd::Pictures { pictures, usage, at, .. } => {
                 Record::Resolved { purchase, pictures: pictures.clone(), usage: *usage, at: *at }
             }
-            PurchaseEnd::Failure(failure) => Record::Failed { purchase, failure: failure.clone(), at: now },
+            PurchaseEnd::Failure(failure) | PurchaseEnd::NotRestored(failure) => {
+                Record::Failed { purchase, failure: failure.clone(), at: now }
+            }
         };
         Some((record, Step::End(purchase)))
     } else {

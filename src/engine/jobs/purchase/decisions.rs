@@ -9,8 +9,6 @@ use crate::model::Failure;
 use crate::upstream::formats::FormatRefusal;
 use crate::upstream::{Finished, PollError, Polled, PurchaseHandle, SubmitError, Submitted};
 
-/// Polls that are answered "done" without pictures before the result counts as lost: the upstream may lag for a moment.
-const EMPTY_ANSWERS_MAX: u32 = 3;
 /// Polls running that are refused with the same text about content policy before that counts as the end of the task.
 const MODERATIONS_MAX: u32 = 3;
 /// Polls that fail after the deadline before an upstream that does not answer is given up: after a long pause the
@@ -80,7 +78,6 @@ pub(super) fn after_submit(
 pub(in crate::engine::jobs) struct PollState {
     pub(in crate::engine::jobs) handle: PurchaseHandle,
     pub(super) polls: u32,
-    empty_answers: u32,
     late_troubles: u32,
     /// The text of the last poll that was refused for content policy, and how often running it was the same.
     moderated: Option<(String, u32)>,
@@ -106,7 +103,7 @@ pub(super) enum AfterFetch {
 
 impl PollState {
     pub(super) fn new(handle: PurchaseHandle) -> Self {
-        Self { handle, polls: 0, empty_answers: 0, late_troubles: 0, moderated: None }
+        Self { handle, polls: 0, late_troubles: 0, moderated: None }
     }
 
     /// Decides after a poll. `expired`: the deadline of the purchase has passed.
@@ -118,21 +115,15 @@ impl PollState {
         match result {
             Ok(Polled::Finished(finished)) => AfterPoll::Fetch(finished),
             Ok(Polled::Failed(failure)) => AfterPoll::End(failure),
-            Ok(Polled::Empty) => {
-                self.empty_answers += 1;
-                if self.empty_answers >= EMPTY_ANSWERS_MAX {
-                    AfterPoll::End(Failure::ResultLost {
-                        message: "the upstream reports that it is done and shows no picture".to_owned(),
-                    })
-                } else {
-                    AfterPoll::PollAgain
-                }
-            }
+            // It is paid for, and the pictures may follow: only the deadline ends it.
+            Ok(Polled::Empty) if expired => AfterPoll::End(Failure::ResultLost {
+                message: "the upstream reports that it is done and shows no picture".to_owned(),
+            }),
             Ok(Polled::Working) if expired => AfterPoll::End(Failure::DeadlineExceeded),
             // A failed poll proves nothing about the purchase, which is paid for. Only the deadline ends it, and only
             // after the upstream had its chance to answer.
             Err(_) if expired && self.late_troubles >= LATE_TROUBLES_MAX => AfterPoll::End(Failure::DeadlineExceeded),
-            Err(PollError::Refused { .. }) | Ok(Polled::Working) => AfterPoll::PollAgain,
+            Err(PollError::Refused { .. }) | Ok(Polled::Working | Polled::Empty) => AfterPoll::PollAgain,
             Err(PollError::Trouble { .. } | PollError::OtherPrediction { .. } | PollError::Moderated { .. }) => {
                 self.late_troubles += u32::from(expired);
                 AfterPoll::PollAgain

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use super::{Context, PendingEnd, Purchase, PurchaseEnd, SentFormat, State};
-use crate::engine::jobs::event::{Effect, EndedPurchase, Fetched, ProgressChange};
+use super::refetch::not_restored;
+use super::{Accounting, Context, PendingEnd, Purchase, PurchaseEnd, SentFormat, State};
+use crate::engine::jobs::event::{Effect, EndedPurchase, Fetched, ProgressChange, RefetchResult};
 use crate::model::{Failure, UpstreamId, Usd};
 use crate::upstream::formats::FormatProblem;
 
@@ -21,7 +22,17 @@ impl Purchase {
             self.state.polled().map_or(cx.now.instant, |accepted| accepted.at)
         };
         let upstream = self.state.upstream().cloned();
-        let end = PendingEnd { end: PurchaseEnd::Failure(failure), upstream, since, recordable: true };
+        if self.state.polled().is_some_and(|accepted| accepted.refetch.is_some()) {
+            let end = PurchaseEnd::NotRestored(not_restored(failure.text()));
+            let accounting = Accounting::Refetched(RefetchResult::Lost);
+            let end = PendingEnd { end, upstream, since, recordable: false, accounting };
+            return self.enter_recorded(State::Ending(end), cx);
+        }
+        // Nothing was bought by the last submit, and may have been by an earlier one.
+        let is_lost = self.answer_lost && !failure.may_have_been_bought();
+        let (failure, accounting) =
+            if is_lost { (lost_earlier(&failure), Accounting::CountedAsLost) } else { (failure, Accounting::Due) };
+        let end = PendingEnd { end: PurchaseEnd::Failure(failure), upstream, since, recordable: true, accounting };
         cx.push(Effect::EndSubmits { purchase });
         cx.push(Effect::ReleaseInFlight { purchase });
         self.enter_recorded(State::Ending(end), cx);
@@ -48,18 +59,38 @@ impl Purchase {
                 cx.formats.delivered(&subject, &format, counted, at);
             }
         }
-        self.enter_recorded(State::Ending(PendingEnd { end, upstream, since, recordable: durable }), cx);
+        let end = PendingEnd { end, upstream, since, recordable: durable, accounting: Accounting::Due };
+        self.enter_recorded(State::Ending(end), cx);
     }
 }
 
+/// Returns the unknown outcome of a purchase whose earlier submit has no answer, and whose last one ended with this failure.
+fn lost_earlier(last: &Failure) -> Failure {
+    let message = format!("an earlier submit has no answer, and the last one failed: {}", last.text());
+    Failure::OutcomeUnknown { message }
+}
+
 /// Accounts for the end and shows it.
-pub(super) fn show_end(one: &mut Purchase, PendingEnd { end, upstream, since, .. }: PendingEnd, cx: &mut Context<'_>) {
+pub(super) fn show_end(
+    one: &mut Purchase,
+    PendingEnd { end, upstream, since, accounting, .. }: PendingEnd,
+    cx: &mut Context<'_>,
+) {
+    let job = cx.purchase.job;
+    if let Some(result) = end.result(cx.job.record.inputs) {
+        cx.push(Effect::Publish { job, change: ProgressChange::Result(result) });
+    }
+    if let Accounting::Refetched(result) = accounting {
+        cx.push(Effect::EndRefetch { purchase: cx.purchase, upstream, result });
+        one.state = State::Ended(end);
+        return;
+    }
     let (result, usd, charge) = match &end {
         PurchaseEnd::Pictures { pictures, usage, .. } => {
             let usd = cx.rules.price_of(cx.job.record, pictures.len(), usage.as_ref());
             (Ok(pictures.len()), usd, (pictures.len(), usd.unwrap_or_default()))
         }
-        PurchaseEnd::Failure(failure) => {
+        PurchaseEnd::Failure(failure) | PurchaseEnd::NotRestored(failure) => {
             let usd = cx.rules.price(cx.job.record, one.pictures);
             // A purchase that may have been paid for counts as paid.
             let charge = if failure.may_have_been_bought() {
@@ -70,10 +101,6 @@ pub(super) fn show_end(one: &mut Purchase, PendingEnd { end, upstream, since, ..
             (Err(failure.clone()), usd, charge)
         }
     };
-    let job = cx.purchase.job;
-    if let Some(result) = end.result(cx.job.record.inputs) {
-        cx.push(Effect::Publish { job, change: ProgressChange::Result(result) });
-    }
     cx.push(Effect::EndPurchase(Box::new(EndedPurchase {
         purchase: cx.purchase,
         record: cx.job.record.clone(),
@@ -82,6 +109,7 @@ pub(super) fn show_end(one: &mut Purchase, PendingEnd { end, upstream, since, ..
         inputs_unseen: end.missed_inputs(cx.job.record.inputs),
         took: cx.now.instant.saturating_duration_since(since),
         usd,
+        counted: accounting == Accounting::CountedAsLost,
         charge,
     })));
     one.state = State::Ended(end);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::decisions::{AfterFetch, AfterPoll, after_fetch};
+use super::refetch::refetch_end;
 use super::{Accepted, Context, Purchase, State};
 use crate::engine::jobs::event::{Completion, Effect, Fetched};
 use crate::upstream::formats::{FormatProblem, InputKind};
@@ -13,11 +14,14 @@ impl Purchase {
     pub(in crate::engine::jobs) fn polled(
         &mut self,
         age: Duration,
-        result: Result<Polled, PollError>,
+        mut result: Result<Polled, PollError>,
         cx: &mut Context<'_>,
     ) {
         let State::Polling(accepted) = &mut self.state else { return };
         let purchase = cx.purchase;
+        if let Ok(Polled::Finished(finished)) = &mut result {
+            cx.keep_asked(finished, self.pictures, !accepted.found_done);
+        }
         match &result {
             Ok(Polled::Working) => (accepted.working_at, accepted.troubles) = (Some(age), 0),
             Ok(Polled::Finished(_)) => {
@@ -29,8 +33,12 @@ impl Purchase {
             }
             // After a refusal the budget slows down all polls of the account.
             Ok(Polled::Failed(_)) | Err(PollError::Refused { .. }) => {}
-            Ok(Polled::Empty)
-            | Err(PollError::Trouble { .. } | PollError::OtherPrediction { .. } | PollError::Moderated { .. }) => {
+            Ok(Polled::Empty) => {
+                // It is done, and its pictures may be late for a long time.
+                cx.push(Effect::ReleaseInFlight { purchase });
+                accepted.troubles = accepted.troubles.saturating_add(1);
+            }
+            Err(PollError::Trouble { .. } | PollError::OtherPrediction { .. } | PollError::Moderated { .. }) => {
                 accepted.troubles = accepted.troubles.saturating_add(1);
             }
         }
@@ -41,7 +49,8 @@ impl Purchase {
         {
             cx.formats.suspect(&sent.subject, &sent.format, FormatProblem::TaskFailed(reason), cx.now.timestamp);
         }
-        let expired = cx.is_expired(accepted.at);
+        // A refetch is given up by its own time.
+        let expired = accepted.refetch.is_none() && cx.is_expired(accepted.at);
         match accepted.poll.after_poll(result, expired) {
             AfterPoll::PollAgain => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
             AfterPoll::Fetch(finished) => cx.fetch(finished, Duration::ZERO, true),
@@ -54,6 +63,15 @@ impl Purchase {
         let purchase = cx.purchase;
         let (stored, failed) = (fetched.pictures.len(), fetched.trouble.is_some());
         if let State::Polling(accepted) = &mut self.state {
+            if accepted.refetch.is_some() {
+                return match refetch_end(accepted, &fetched) {
+                    Some(end) => self.enter_recorded(State::Ending(end), cx),
+                    None => {
+                        accepted.troubles = accepted.troubles.saturating_add(1);
+                        cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) });
+                    }
+                };
+            }
             if failed {
                 accepted.troubles = accepted.troubles.saturating_add(1);
             }
@@ -84,11 +102,10 @@ impl Purchase {
     }
 }
 
-/// Returns `None` for a purchase that was found done before, and for one that ended at an unknown time while the gateway
-/// was down.
+/// Returns `None` for a purchase that was found done before, and for one that was accepted before the start: the time without
+/// the gateway is not part of its age.
 fn completion(accepted: &Accepted, cx: &Context<'_>) -> Option<Completion> {
-    let observed = !accepted.resumed || accepted.working_at.is_some();
-    (observed && !accepted.found_done).then(|| Completion {
+    (!accepted.resumed && !accepted.found_done).then(|| Completion {
         class: accepted.class.clone(),
         working_at: accepted.working_at.unwrap_or_default(),
         took: cx.now.instant.saturating_duration_since(accepted.at),

@@ -10,6 +10,7 @@ use crate::config::OnUnknown;
 use crate::engine::jobs::event::{Effect, SubmitResult};
 use crate::engine::jobs::rules::class_of;
 use crate::model::{AccountId, ApiKind, Failure};
+use crate::upstream::Submitted;
 use crate::upstream::formats::{FormatChoice, FormatRefusal, FormatVerdict};
 
 /// A submit that has no answer this long after its last byte was not refused: a refusal comes at once. With the API kind
@@ -57,7 +58,10 @@ impl Purchase {
         let late =
             *last_byte == LastByte::Released { assume_at: None } && sent.format.method.api_kind() == ApiKind::OpenAi;
         let purchase = cx.purchase;
-        let SubmitResult { result, usable_accounts } = submitted;
+        let SubmitResult { mut result, usable_accounts } = submitted;
+        if let Ok(Submitted::Finished { finished, .. }) = &mut result {
+            cx.keep_asked(finished, self.pictures, true);
+        }
         // A purchase that has changed its format is not bought again for an unknown outcome too.
         let on_unknown = if self.attempts.format_changed { OnUnknown::Hold } else { cx.rules.on_unknown };
         let after = after_submit(result, self.attempts.counted, cx.rules.submit_attempts_max, on_unknown);
@@ -143,6 +147,11 @@ impl Purchase {
             if assume_at.take_if(|at| *at <= now).is_some() {
                 cx.formats.presumed(cx.purchase);
                 cx.push(Effect::AssumeAccepted { purchase: cx.purchase });
+            }
+        } else if let State::Polling(accepted) = &self.state {
+            if accepted.refetch.as_ref().is_some_and(|refetch| refetch.until <= now) {
+                let message = "the image service did not return it in time".to_owned();
+                self.fail(Failure::ResultLost { message }, cx);
             }
         } else if let State::Pausing { until } = self.state
             && until <= now

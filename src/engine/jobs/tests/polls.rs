@@ -1,17 +1,17 @@
 //! Polls of a purchase that the upstream has accepted, and the rounds of fetching its pictures.
 
-use super::script::{DEADLINE, Script, seconds};
+use super::script::{DEADLINE, Request, Script, finished, seconds};
 use crate::engine::jobs::event::AppendOutcome::Durable;
 use crate::engine::jobs::event::FetchFailure;
 use crate::model::Failure;
-use crate::upstream::{PollError, Polled};
+use crate::upstream::{PollError, Polled, Submitted};
 
 #[test]
 fn polls_that_fail_lengthen_the_pause_and_one_that_succeeds_ends_that() {
     let mut jobs = Script::polling();
     jobs.wait(seconds(30));
     assert_eq!(jobs.poll_failed(0), "poll 0 up0 a age 30s troubles 1");
-    assert_eq!(jobs.polled(0, seconds(30), Ok(Polled::Empty)), "poll 0 up0 a age 30s troubles 2");
+    assert_eq!(jobs.polled(0, seconds(30), Ok(Polled::Empty)), "release 0; poll 0 up0 a age 30s troubles 2");
     let refused = || Err(PollError::Refused { retry_after: None });
     assert_eq!(
         jobs.polled(0, seconds(30), refused()),
@@ -35,12 +35,39 @@ fn a_purchase_that_fails_at_the_upstream_may_have_been_paid() {
 }
 
 #[test]
-fn a_purchase_that_is_done_without_pictures_is_lost_at_the_third_poll() {
+fn a_purchase_that_is_done_without_pictures_is_polled_until_the_deadline_and_holds_no_slot() {
     let mut jobs = Script::polling();
     let empty = |jobs: &mut Script| jobs.polled(0, seconds(0), Ok(Polled::Empty));
-    assert_eq!(empty(&mut jobs), "poll 0 up0 a age 0s troubles 1");
-    assert_eq!(empty(&mut jobs), "poll 0 up0 a age 0s troubles 2");
-    assert_eq!(empty(&mut jobs), "end submits 0; release 0; journal failed 0 result_lost");
+    for troubles in 1..=20 {
+        assert_eq!(empty(&mut jobs), format!("release 0; poll 0 up0 a age 0s troubles {troubles}"));
+    }
+    jobs.wait(DEADLINE);
+    assert_eq!(empty(&mut jobs), "release 0; end submits 0; release 0; journal failed 0 result_lost");
+}
+
+#[test]
+fn pictures_that_come_late_after_a_poll_without_any_are_delivered() {
+    let mut jobs = Script::polling();
+    for _ in 0..5 {
+        jobs.polled(0, seconds(0), Ok(Polled::Empty));
+    }
+    assert_eq!(jobs.done(0), "release 0; learn 0s to 0s, polls 6; fetch 0 x1");
+    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1");
+}
+
+#[test]
+fn outputs_beyond_those_that_were_asked_for_are_reported_once_and_not_fetched() {
+    let mut jobs = Script::of_request(&Request { purchases: vec![2], ..Request::default() });
+    jobs.poll_on(0);
+    let many = |jobs: &mut Script| jobs.polled(0, seconds(0), Ok(Polled::Finished(finished(40))));
+    assert_eq!(many(&mut jobs), "surplus 0 x38 of 2; release 0; learn 0s to 0s, polls 1; fetch 0 x2");
+    assert_eq!(jobs.fetch_failed(0, 1), "poll 0 up0 a age 0s troubles 1");
+    assert_eq!(many(&mut jobs), "release 0; fetch 0 x2");
+    assert_eq!(jobs.fetched(0, 2), "journal resolved 0 x2");
+
+    let mut jobs = Script::openai();
+    let finished = Submitted::Finished { handle: None, finished: finished(3) };
+    assert_eq!(jobs.answered(0, Ok(finished)), "surplus 0 x2 of 1; release 0; end submits 0; fetch 0 x1 only once");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod formats;
 mod journal;
+mod refetch;
 mod requests;
 mod stops;
 mod times;

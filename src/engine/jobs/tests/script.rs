@@ -7,12 +7,12 @@ use crate::budget::Pushback;
 use crate::config::OnUnknown;
 use crate::engine::jobs::event::{AppendOutcome, Event, FetchFailure, Fetched, Now, Step, SubmitResult};
 use crate::engine::jobs::rules::Rules;
-use crate::engine::jobs::{CancelOutcome, EndedAtStart, Jobs, ListOutcome, NewJob, StartTimes, recover};
+use crate::engine::jobs::{CancelOutcome, EndedAtStart, Jobs, ListOutcome, NewJob, StartTimes, recover, refetched};
 use crate::engine::reuse::ReusePolicy;
 use crate::input_urls::InputUrlGuards;
 use crate::model::{
     AccountId, ApiKind, Catalogue, Choices, ClientId, Digest, EventId, Failure, Fingerprint, Format, IdempotencyKey,
-    JobId, PictureRequest, PurchaseId, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
+    JobId, PictureRequest, PurchaseId, RunningTime, Size, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
 use crate::polling::planner::PollPlanner;
 use crate::storage::journal::{JobRecord, StoredJob, StoredPurchase, StoredState};
@@ -81,6 +81,8 @@ pub(super) struct Request {
     pub(super) kept: bool,
     pub(super) webhook: bool,
     pub(super) policy: ReusePolicy,
+    /// The number of ends before it looked for stored answers; `None`: it looked at this moment.
+    pub(super) seen: Option<u64>,
 }
 
 impl Default for Request {
@@ -97,6 +99,7 @@ impl Default for Request {
             kept: false,
             webhook: false,
             policy: SHARE,
+            seen: None,
         }
     }
 }
@@ -157,6 +160,7 @@ pub(super) fn rules() -> Rules {
         submit_attempts_max: 3,
         on_unknown: OnUnknown::Hold,
         deadline: DEADLINE,
+        refetch_time: Duration::from_secs(30),
         formats: FormatRules::for_test(),
     }
 }
@@ -288,7 +292,9 @@ impl Script {
                 expected_start: self.instant() + STARTS_WITHIN / 3,
             },
         };
-        match self.jobs.list_or_join(new, request.policy) {
+        let seen = request.seen.unwrap_or_else(|| self.jobs.table.ends());
+        match self.jobs.list_or_join(new, request.policy, seen) {
+            Ok(ListOutcome::LookAgain(_)) => text("look again"),
             Ok(ListOutcome::New(effects)) => {
                 self.listed.push(id);
                 self.job = id;
@@ -346,6 +352,11 @@ impl Script {
     }
 }
 
+/// Running time and wall time are one here.
+fn running(at: Timestamp) -> RunningTime {
+    RunningTime::from_millis(u64::try_from(at.millis()).unwrap())
+}
+
 /// A start of the gateway.
 impl Script {
     /// Recovers a job from the states of its purchases, of one picture each. Returns the effects, the purchases that end
@@ -360,14 +371,17 @@ impl Script {
         let purchases = (0..).zip(states).map(|(slot, state)| StoredPurchase {
             id: PurchaseId { job: id, slot },
             pictures: 1,
-            state,
             api_kind: request.api_kind,
             format: None,
             account: bought_by.map(account),
             lost_answers: 0,
             resolution: None,
-            accepted: None,
+            accepted: match &state {
+                StoredState::Accepted { since, .. } => Some(running(*since)),
+                _ => None,
+            },
             ended: None,
+            state,
         });
         let purchases = purchases.collect();
         let stored = StoredJob { record: request.record(id), purchases, delivered: None, evicted: false };
@@ -378,13 +392,48 @@ impl Script {
             account(&name)
         };
         let rules = self.jobs.rules.clone();
-        let (recovered, ended) = recover(stored, &rules, self.now(), adopt);
+        let (recovered, ended) = recover(stored, &rules, self.now(), running(self.now().timestamp), adopt);
         assert_eq!(recovered.purchases(), usize::from(request.record(id).n));
         assert_eq!(recovered.polled().count(), adopted.len());
         let effects = self.jobs.restore(recovered, self.now());
         self.listed.push(id);
         self.job = id;
         (self.text(&effects), ended, adopted)
+    }
+}
+
+/// Damaged pictures.
+impl Script {
+    /// A request finds a stored job whose purchases ended in these states, with damaged pictures in these slots.
+    pub(super) fn refetch(&mut self, request: &Request, states: Vec<StoredState>, damaged: &[u8]) -> String {
+        let id = JobId::new(START, 1000);
+        if !self.listed.contains(&id) {
+            self.listed.push(id);
+        }
+        self.job = id;
+        let purchases = (0..).zip(states).zip(&request.purchases).map(|((slot, state), &pictures)| StoredPurchase {
+            id: PurchaseId { job: id, slot },
+            pictures,
+            state,
+            api_kind: request.api_kind,
+            format: None,
+            account: Some(account("b")),
+            lost_answers: 0,
+            resolution: None,
+            accepted: None,
+            ended: None,
+        });
+        let purchases = purchases.collect();
+        let stored = StoredJob { record: request.record(id), purchases, delivered: None, evicted: false };
+        let damaged: Vec<PurchaseId> = damaged.iter().map(|&slot| self.purchase(slot)).collect();
+        let rules = self.jobs.rules.clone();
+        match refetched(stored, &damaged, &rules, self.now()) {
+            Ok(job) => match self.jobs.refetch(job, self.now()) {
+                (record, None) => format!("joined {}", self.number(record.id)),
+                (_, Some(effects)) => self.text(&effects),
+            },
+            Err(failure) => format!("refused {}", failure.name()),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Submits that fail, or bring the pictures at once.
 
-use super::script::{Request, Script, handle, rules, seconds};
+use super::script::{Request, STARTS_WITHIN, Script, handle, rules, seconds};
 use crate::config::OnUnknown;
+use crate::engine::jobs::CancelOutcome;
 use crate::engine::jobs::event::AppendOutcome::Durable;
 use crate::engine::jobs::rules::Rules;
 use crate::upstream::Submitted;
@@ -163,4 +164,35 @@ fn a_second_purchase_under_the_same_id_has_an_unknown_outcome() {
     jobs.list_recorded(&Request::default());
     jobs.submit(0);
     assert_eq!(jobs.accepted(0), "journal accepted 0 up0; end submits 0");
+}
+
+#[test]
+fn what_ends_after_a_lost_answer_may_have_been_bought() {
+    let resubmitted = || {
+        let mut jobs = Script::of_rules(resubmitting(), &Request::default());
+        jobs.submit(0);
+        assert_eq!(jobs.lost(0), "journal resubmitted 0");
+        assert_eq!(jobs.withdrawal(0, Durable), "lost answer $0.5; stage queued");
+        jobs
+    };
+    let ended = "ended 0 outcome_unknown in 0s $0.5 charge x1 $0.5 counted; job ended outcome_unknown";
+    let failed = "end submits 0; release 0; journal failed 0 outcome_unknown";
+
+    let mut jobs = resubmitted();
+    jobs.wait(seconds(1));
+    jobs.time_passed();
+    jobs.granted(0);
+    assert_eq!(jobs.rejected(0), failed);
+    assert_eq!(jobs.end(0, Durable), ended);
+
+    let mut jobs = resubmitted();
+    assert_eq!(jobs.draining(), format!("{failed}; stage submitting"));
+    assert_eq!(jobs.end(0, Durable), ended);
+
+    let mut jobs = resubmitted();
+    assert_eq!(jobs.waiter_left(), "", "it goes on: something may have been paid for");
+    assert_eq!(jobs.cancel().0, Some(CancelOutcome::Bought));
+    jobs.wait(STARTS_WITHIN);
+    assert_eq!(jobs.time_passed(), "explain 0");
+    assert_eq!(jobs.not_granted(0), format!("{failed}; stage submitting"));
 }

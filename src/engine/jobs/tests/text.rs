@@ -74,14 +74,22 @@ impl Script {
             Effect::ReportIdConflict { purchase, upstream, other } => {
                 format!("conflict {} {upstream} {}", name(purchase), name(other))
             }
+            Effect::ReportSurplus { purchase, asked, surplus } => {
+                format!("surplus {} x{surplus} of {asked}", name(purchase))
+            }
             Effect::FormatsChanged(changes) => {
                 let text = |change: &FormatChange| format!("{} {}", change.format.describe(), change.state);
                 format!("formats {}", changes.iter().map(text).collect::<Vec<_>>().join(", "))
             }
             Effect::CountLostAnswer { usd } => format!("lost answer {}", money(*usd)),
             Effect::EndPurchase(ended) => self.ended(ended),
-            Effect::EndJob { record, outcome } => {
+            Effect::EndRefetch { purchase, upstream, result } => {
+                assert!(upstream.is_some());
+                format!("refetched {} {result:?}", name(purchase)).to_lowercase()
+            }
+            Effect::EndJob { record, outcome, refetched } => {
                 let job = if record.id == self.job { String::new() } else { format!(" {}", self.number(record.id)) };
+                let job = if *refetched { format!("{job} refetched") } else { job };
                 match outcome {
                     Ok(result) => {
                         let missing = match result.missing_pictures() {
@@ -128,6 +136,9 @@ impl Script {
                 at(*time);
                 format!("resolved {} x{}", self.name(*purchase), pictures.len())
             }
+            Record::Restored { purchase, pictures } => {
+                format!("restored {} x{}", self.name(*purchase), pictures.len())
+            }
             Record::Failed { purchase, failure, at: time } => {
                 at(*time);
                 format!("failed {} {}", self.name(*purchase), failure.name())
@@ -157,8 +168,8 @@ impl Script {
     }
 
     fn ended(&self, ended: &EndedPurchase) -> String {
-        let EndedPurchase { purchase, record, upstream, result, inputs_unseen, took, usd, charge: (pictures, charged) } =
-            ended;
+        let EndedPurchase { purchase, record, upstream, result, inputs_unseen, took, usd, counted, charge } = ended;
+        let (pictures, charged) = charge;
         assert_eq!(record.id, purchase.job);
         let upstream = upstream.as_ref().map_or_else(String::new, |upstream| format!(" {upstream}"));
         let result = match result {
@@ -170,7 +181,8 @@ impl Script {
             (0, Usd(usd)) if *usd == 0.0 => "free".to_owned(),
             (pictures, usd) => format!("charge x{pictures} {}", money(*usd)),
         };
-        format!("ended {}{upstream} {result} in {} {usd} {charged}", self.name(*purchase), s(*took))
+        let counted = if *counted { " counted" } else { "" };
+        format!("ended {}{upstream} {result} in {} {usd} {charged}{counted}", self.name(*purchase), s(*took))
     }
 }
 
@@ -181,7 +193,10 @@ fn check(record: &Record, step: Step) {
         (Record::Committing { purchase, .. }, Step::Commit { purchase: of, .. })
         | (Record::Withdrawn { purchase } | Record::Resubmitted { purchase }, Step::Withdrawal(of))
         | (Record::Accepted { purchase, .. }, Step::Acceptance(of))
-        | (Record::Resolved { purchase, .. } | Record::Failed { purchase, .. }, Step::End(of)) => *purchase == of,
+        | (
+            Record::Resolved { purchase, .. } | Record::Restored { purchase, .. } | Record::Failed { purchase, .. },
+            Step::End(of),
+        ) => *purchase == of,
         _ => false,
     };
     assert!(fits, "{record:?} does not guard {step:?}");

@@ -184,7 +184,7 @@ fn damage_of_a_png_is_named_with_its_place() {
 #[test]
 fn damage_of_a_jpeg_is_found_where_the_format_shows_it() {
     let thumbnail = jpeg_segment(0xe1, &jpeg_of(4, 4, &[]));
-    let whole = jpeg_of(80, 60, &[thumbnail, jpeg_segment(0xe2, &[0xff; 60_000])]);
+    let whole = jpeg_of(80, 60, &[thumbnail, jpeg_segment(0xe2, &vec![0xff; 60_000])]);
     assert_eq!(structure(&whole).dimensions, Some((80, 60)), "not those of its thumbnail");
     let cut = &whole[..whole.len() - 2];
     assert!(damage(cut).starts_with(&format!("it ends at byte {}", cut.len())), "{}", damage(cut));
@@ -307,10 +307,10 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
         Vec::new(),
     ]);
     let random = (start, prop::collection::vec(any::<u8>(), 0..300)).prop_map(|(start, rest)| [start, rest].concat());
-    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..10);
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..10);
     let sample = prop::sample::select(samples().into_iter().map(|(_, picture, _, _)| picture).collect::<Vec<_>>());
-    let changed = (sample, changes).prop_map(|(mut picture, changes)| {
-        for (at, byte) in changes {
+    let changed = (sample, edits).prop_map(|(mut picture, edits)| {
+        for (at, byte) in edits {
             let at = at.index(picture.len());
             picture[at] = byte;
         }

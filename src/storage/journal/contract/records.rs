@@ -28,7 +28,7 @@ pub(super) async fn records_add_up_and_survive_a_reopening(adapter: Adapter) {
     let found = journal.by_fingerprint(job.fingerprint, 5).await.unwrap().remove(0);
     assert_eq!(
         found.purchases[0].state,
-        StoredState::Resolved { upstream: Some(upstream), pictures: vec![picture()], usage, at: NOW }
+        StoredState::Resolved { upstream: Some(upstream), poll_url: None, pictures: vec![picture()], usage, at: NOW }
     );
     assert_eq!(found.purchases[1].state, StoredState::Failed { upstream: None, failure, at: NOW });
     write(journal, [Record::Delivered { job: job.id, at: NOW }, Record::Evicted { job: job.id }]).await;
@@ -216,4 +216,34 @@ pub(super) async fn a_closed_journal_refuses_records(adapter: Adapter) {
     drop(journal);
     let adapter = adapter.reopened_after(Duration::ZERO).await;
     assert_eq!(stored(&*adapter.journal, purchase.job).await.purchases[0].state, StoredState::Intent);
+}
+
+pub(super) async fn restored_pictures_replace_those_before_and_change_nothing_else(adapter: Adapter) {
+    let journal = &*adapter.journal;
+    let other = |text: &[u8], bytes: u64| StoredPicture { digest: Digest::of(text), bytes, ..picture() };
+    let job = job_record(1);
+    let [one, two] = [0, 1].map(|slot| PurchaseId { job: job.id, slot });
+    let (upstream, poll_url) = (UpstreamId::new("abc").unwrap(), Some("/tasks/abc".to_owned()));
+    let accepted = Record::Accepted { purchase: one, upstream, poll_url, at: NOW };
+    let resolved = resolved(one, &[picture(), other(b"two", 5)]);
+    let delivered = Record::Delivered { job: job.id, at: NOW };
+    write(journal, [intent(job.clone(), &[2, 1]), committing(one), accepted, resolved, delivered]).await;
+    let mut expected = stored(journal, job.id).await;
+    assert_eq!(journal.stored_bytes().await.unwrap(), 12);
+
+    let restored = vec![other(b"three", 9), other(b"two", 5)];
+    adapter.pass(HOUR).await;
+    write(journal, [Record::Restored { purchase: one, pictures: restored.clone() }]).await;
+    let StoredState::Resolved { pictures, poll_url, .. } = &mut expected.purchases[0].state else { panic!() };
+    assert_eq!(poll_url.as_deref(), Some("/tasks/abc"), "the address is kept after the end");
+    *pictures = restored;
+    assert_eq!(stored(journal, job.id).await, expected);
+    assert_eq!(journal.stored_bytes().await.unwrap(), 14);
+    write(journal, [Record::Evicted { job: job.id }]).await;
+    write(journal, [Record::Restored { purchase: one, pictures: vec![picture()] }]).await;
+    assert_eq!(journal.stored_bytes().await.unwrap(), 0, "an evicted job takes no space");
+
+    let unresolved = Record::Restored { purchase: two, pictures: vec![picture()] };
+    assert!(journal.append(unresolved).await.is_err());
+    assert_eq!(journal.standing(), Standing::Fine);
 }

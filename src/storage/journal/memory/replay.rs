@@ -14,6 +14,7 @@ pub(super) fn used_quota(job: &StoredJob) -> impl Iterator<Item = UsedQuota> {
         let requested = usize::from(purchase.pictures);
         let (pictures, usage) = match &purchase.state {
             StoredState::Committing { .. } => (requested, None),
+            StoredState::Intent if purchase.lost_answers > 0 => (requested, None),
             StoredState::Resolved { pictures, usage, .. } => (pictures.len(), *usage),
             StoredState::Failed { failure, .. } if failure.may_have_been_bought() => (requested, None),
             StoredState::Intent | StoredState::Accepted { .. } | StoredState::Failed { .. } => return None,
@@ -48,6 +49,7 @@ pub(super) fn pending(records: &[Written]) -> Vec<PendingWebhook> {
             | Record::Resubmitted { .. }
             | Record::Accepted { .. }
             | Record::Resolved { .. }
+            | Record::Restored { .. }
             | Record::Failed { .. }
             | Record::Delivered { .. }
             | Record::Evicted { .. } => {}
@@ -75,6 +77,10 @@ pub(super) fn problem<'a>(written: impl Iterator<Item = &'a Written> + Clone, re
         | Record::Resubmitted { purchase }
         | Record::Resolved { purchase, .. }
         | Record::Failed { purchase, .. } => (!knows(purchase.job)).then_some("an unknown purchase"),
+        Record::Restored { purchase, .. } => {
+            let resolves = |one: &Record| matches!(one, Record::Resolved { purchase: one, .. } if one == purchase);
+            (!written.clone().any(|(one, _)| resolves(one))).then_some("pictures of a purchase that is not resolved")
+        }
         Record::Delivered { job, .. } | Record::Evicted { job } | Record::Subscribed { job, .. } => {
             (!knows(*job)).then_some("an unknown job")
         }
@@ -177,8 +183,18 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record, now:
         }),
         Record::Resolved { purchase, pictures, usage, at } => set(purchase, &|stored| {
             let upstream = stored.state.upstream().cloned();
-            stored.state = StoredState::Resolved { upstream, pictures: pictures.clone(), usage: *usage, at: *at };
+            let poll_url = match &stored.state {
+                StoredState::Accepted { poll_url, .. } => poll_url.clone(),
+                _ => None,
+            };
+            let pictures = pictures.clone();
+            stored.state = StoredState::Resolved { upstream, poll_url, pictures, usage: *usage, at: *at };
             stored.ended = Some(now);
+        }),
+        Record::Restored { purchase, pictures } => set(purchase, &|stored| {
+            if let StoredState::Resolved { pictures: before, .. } = &mut stored.state {
+                before.clone_from(pictures);
+            }
         }),
         Record::Failed { purchase, failure, at } => set(purchase, &|stored| {
             let upstream = stored.state.upstream().cloned();

@@ -33,6 +33,13 @@ impl Identity {
     }
 }
 
+/// Returns whether another gateway has locked this journal.
+pub(in crate::storage::journal) fn is_locked(path: &Path) -> bool {
+    let taken =
+        |file: &Path| File::open(file).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
+    (LOCKS_THE_JOURNAL && taken(path)) || taken(&path.with_file_name("lock"))
+}
+
 impl JournalFile {
     /// Opens the file, creates it if there is none, and locks it.
     ///

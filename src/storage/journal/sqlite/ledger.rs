@@ -7,11 +7,12 @@ use std::time::Duration;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
 
+use super::consistency::problems;
 use super::queries::{job, jobs};
 use super::rows::parsed;
 use super::schema::SCHEMA_VERSION;
 use crate::model::{JobId, PurchaseId, Timestamp, UpstreamId};
-use crate::storage::journal::ledger::{JobFilter, Ledger, LedgerError, PurchaseTimes};
+use crate::storage::journal::ledger::{JobFilter, Ledger, LedgerError, PurchaseTimes, RecordProblem};
 use crate::storage::journal::record::Resolution;
 use crate::storage::journal::stored::StoredJob;
 
@@ -125,6 +126,10 @@ impl Ledger for SqliteLedger {
     fn stored_jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<StoredJob>, LedgerError> {
         let sql = "SELECT id FROM jobs WHERE id > ?1 AND stored_bytes > 0 ORDER BY id LIMIT ?2";
         Ok(jobs(&self.connection, sql, params![after.map(|job| job.to_string()).unwrap_or_default(), limit])?)
+    }
+
+    fn problems(&self) -> Result<Vec<RecordProblem>, LedgerError> {
+        Ok(problems(&self.connection)?)
     }
 
     fn repeated_upstream_ids(&self) -> Result<Vec<(PurchaseId, UpstreamId)>, LedgerError> {

@@ -79,6 +79,7 @@ fn purchase(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<StoredPu
         },
         "resolved" => StoredState::Resolved {
             upstream: upstream()?,
+            poll_url: row.get(4)?,
             pictures: pictures(connection, id)?,
             usage: row.get::<_, Option<String>>(9)?.map(|_| from_json::<Usage>(row, 9)).transpose()?,
             at: time(7)?,
@@ -157,7 +158,8 @@ pub(super) fn quota_used_since(connection: &Connection, since: Timestamp) -> rus
                      THEN (SELECT count(*) FROM pictures WHERE purchase_id = purchases.id)
                      ELSE pictures END
          FROM jobs CROSS JOIN purchases ON job_id = jobs.id
-         WHERE created_ms >= ?1 AND state IN ('committing', 'resolved', 'failed', 'unknown')
+         WHERE created_ms >= ?1
+               AND (state IN ('committing', 'resolved', 'failed', 'unknown') OR (state = 'intent' AND lost_answers > 0))
                AND ifnull(resolution, '') <> 'lost'",
     )?;
     let used = statement.query_map([since.millis()], |row| {

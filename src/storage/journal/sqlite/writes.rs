@@ -74,6 +74,7 @@ pub(super) fn write(to: &Connection, record: &Record, now: RunningTime) -> rusql
             params![purchase.to_string(), upstream.as_str(), poll_url, at.millis(), sql_millis(now)],
         ),
         Record::Resolved { purchase, pictures, usage, at } => resolve(to, *purchase, pictures, *usage, *at, now),
+        Record::Restored { purchase, pictures } => restore(to, *purchase, pictures),
         Record::Failed { purchase, failure, at } => {
             let state = if matches!(failure, Failure::OutcomeUnknown { .. }) { "unknown" } else { "failed" };
             change(
@@ -112,6 +113,40 @@ fn resolve(
     at: Timestamp,
     now: RunningTime,
 ) -> rusqlite::Result<()> {
+    insert_pictures(to, purchase, pictures)?;
+    let bytes: u64 = pictures.iter().map(|picture| picture.bytes).sum();
+    change(
+        to,
+        "UPDATE jobs SET stored_running_ms = ?2, stored_bytes = stored_bytes + ?3 WHERE id = ?1",
+        params![purchase.job.to_string(), sql_millis(now), bytes],
+    )?;
+    add_stored_bytes(to, i64::try_from(bytes).unwrap_or(i64::MAX))?;
+    change(
+        to,
+        "UPDATE purchases SET state = 'resolved', usage = ?2, ended_ms = ?3, ended_running_ms = ?4 WHERE id = ?1",
+        params![purchase.to_string(), usage.as_ref().map(json), at.millis(), sql_millis(now)],
+    )
+}
+
+/// Replaces the pictures of a resolved purchase, and changes nothing else of it.
+fn restore(to: &Connection, purchase: PurchaseId, pictures: &[StoredPicture]) -> rusqlite::Result<()> {
+    let (id, job) = (purchase.to_string(), purchase.job.to_string());
+    to.prepare_cached("SELECT 1 FROM purchases WHERE id = ?1 AND state = 'resolved'")?.query_row([&id], |_| Ok(()))?;
+    let before: i64 = to
+        .prepare_cached("SELECT ifnull(sum(bytes), 0) FROM pictures WHERE purchase_id = ?1")?
+        .query_row([&id], |row| row.get(0))?;
+    to.prepare_cached("DELETE FROM pictures WHERE purchase_id = ?1")?.execute([&id])?;
+    insert_pictures(to, purchase, pictures)?;
+    let bytes: u64 = pictures.iter().map(|picture| picture.bytes).sum();
+    let more = i64::try_from(bytes).unwrap_or(i64::MAX).saturating_sub(before);
+    // The pictures of an evicted job take no space.
+    let is_stored = to
+        .prepare_cached("UPDATE jobs SET stored_bytes = stored_bytes + ?2 WHERE id = ?1 AND evicted = 0")?
+        .execute(params![job, more])?;
+    if is_stored == 0 { Ok(()) } else { add_stored_bytes(to, more) }
+}
+
+fn insert_pictures(to: &Connection, purchase: PurchaseId, pictures: &[StoredPicture]) -> rusqlite::Result<()> {
     let id = purchase.to_string();
     for (position, picture) in pictures.iter().enumerate() {
         to.prepare_cached(
@@ -128,18 +163,7 @@ fn resolve(
             picture.height
         ])?;
     }
-    let bytes: u64 = pictures.iter().map(|picture| picture.bytes).sum();
-    change(
-        to,
-        "UPDATE jobs SET stored_running_ms = ?2, stored_bytes = stored_bytes + ?3 WHERE id = ?1",
-        params![purchase.job.to_string(), sql_millis(now), bytes],
-    )?;
-    add_stored_bytes(to, bytes)?;
-    change(
-        to,
-        "UPDATE purchases SET state = 'resolved', usage = ?2, ended_ms = ?3, ended_running_ms = ?4 WHERE id = ?1",
-        params![id, usage.as_ref().map(json), at.millis(), sql_millis(now)],
-    )
+    Ok(())
 }
 
 fn evict(to: &Connection, job: JobId) -> rusqlite::Result<()> {
@@ -154,7 +178,7 @@ fn evict(to: &Connection, job: JobId) -> rusqlite::Result<()> {
 }
 
 /// Adds to the number of bytes of all pictures that are stored.
-fn add_stored_bytes(to: &Connection, bytes: u64) -> rusqlite::Result<()> {
+fn add_stored_bytes(to: &Connection, bytes: i64) -> rusqlite::Result<()> {
     change(to, "UPDATE meta SET value = value + ?1 WHERE key = 'stored_bytes'", params![bytes])
 }
 

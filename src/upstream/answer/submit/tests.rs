@@ -146,7 +146,7 @@ fn every_status_with_every_body() {
             assert_eq!(means(&format(false, false), false), unsent, "{status} {name} before the last byte");
             // After a success, what proves nothing by itself is no refusal of the format.
             let later = match (expected, *name, *status) {
-                ("path", "page" | "empty", _) => "unk",
+                ("path", "page" | "empty", _) | ("far", ..) => "unk",
                 // The model was given before, so what is refused without a reason is this request.
                 ("perm", ..) => "req",
                 (expected, ..) => expected,
@@ -201,6 +201,21 @@ fn an_id_that_is_no_plain_path_segment_is_an_unknown_outcome() {
     {
         assert_eq!(word(&first(400, &elsewhere.to_string())), "unk", "bought, and not to be found: {elsewhere}");
     }
+    for status in [200, 400, 429, 503] {
+        for begun in [
+            json!({"code": 200, "data": {"status": "processing"}}),
+            json!({"message": "slow down", "data": {"state": "Queued"}}),
+            json!({"error": {"message": "no channel found"}, "status": "pending"}),
+            json!({"error": {"message": "no channel found"}, "data": [{"status": "completed", "outputs": []}]}),
+            json!({"data": {"id": 1e30}}),
+            json!({"data": {"id": 1.5}}),
+        ] {
+            assert_eq!(word(&first(status, &begun.to_string())), "unk", "a task without an id: {status} {begun}");
+        }
+    }
+    for error in [json!({"status": "error", "message": "no"}), json!({"status": "success", "error": "no"})] {
+        assert_eq!(word(&first(429, &error.to_string())), "acct", "no task: {error}");
+    }
 }
 
 #[test]
@@ -240,6 +255,11 @@ fn errors_under_a_success_are_read_by_their_code() {
     {
         assert_eq!(under_200(silent.clone()), "unk", "{silent}");
     }
+    for silent in
+        [json!({"error": 0, "message": "queued"}), json!({"error": {"code": 0, "message": ""}, "message": "ok"})]
+    {
+        assert_eq!(under_200(silent.clone()), "unk", "{silent}");
+    }
     // Some relays answer everything with 400.
     let under_400 = |body: serde_json::Value| word(&first(400, &body.to_string()));
     assert_eq!(under_400(json!({"error": {"message": "slow down", "type": "429"}})), "acct");
@@ -247,6 +267,8 @@ fn errors_under_a_success_are_read_by_their_code() {
         assert_eq!(under_400(json!({"error": {"message": "upstream timeout", "code": code}})), "unk", "{code}");
     }
     assert_eq!(under_400(json!({"code": 1001, "message": "no luck"})), "unk", "a code that is no status");
+    assert_eq!(under_400(json!({"code": 200, "message": "success"})), "unk", "it contradicts itself");
+    assert_eq!(under_400(json!({"code": 200, "error": {"message": "wrong image url"}})), "inputs");
     assert_eq!(under_400(json!({"error": {"message": "Not this one", "type": "503"}})), "req");
     assert_eq!(under_400(json!({"error": {"message": "wrong image url", "type": "503"}})), "inputs");
 }

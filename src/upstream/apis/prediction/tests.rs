@@ -154,7 +154,8 @@ fn immediate_results_and_errors_are_distinguished() {
     }
     let error = json!({"code": 500, "message": "no luck", "data": null});
     assert!(matches!(submit(&error), SubmitAnswer::Error(text) if text.message == "no luck"));
-    for unusable in [json!({"data": {}}), json!({"data": []}), json!([]), json!({"data": {"status": "created"}})] {
+    assert_eq!(submit(&json!({"data": {"status": "created"}})), SubmitAnswer::UnusableId);
+    for unusable in [json!({"data": {}}), json!({"data": []}), json!([]), json!({"data": {"status": "a word"}})] {
         assert_eq!(submit(&unusable), SubmitAnswer::Unusable, "{unusable}");
     }
     assert_eq!(submit_answer(b"{\"data\": {\"id\": \"4ec"), SubmitAnswer::Unusable);

@@ -58,6 +58,9 @@ async fn answer(State(seen): State<Seen>, request: Request) -> Response {
         let to = request.uri().query().unwrap().to_owned();
         return (StatusCode::FOUND, [(header::LOCATION, to)]).into_response();
     }
+    if let Some(status) = path.strip_prefix("/status/") {
+        return (StatusCode::from_u16(status.parse().unwrap()).unwrap(), "picture").into_response();
+    }
     "picture".into_response()
 }
 
@@ -118,6 +121,20 @@ async fn no_key_leaves_for_another_origin_or_after_a_redirect() {
         assert!(other.seen().iter().all(|seen| seen.ends_with(" -")), "{url}");
         let own_seen = own.seen();
         assert!(own_seen.iter().all(|seen| seen.ends_with(" -") || seen.starts_with("/keyed/moved ")), "{own_seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_status_200_is_a_picture() {
+    let own = Server::start().await;
+    let adapter = adapter(&own.origin);
+    assert_eq!(download(&adapter, &own.at("/status/200")).await.unwrap(), b"picture");
+    for status in ["201", "202", "203", "206", "404", "500"] {
+        let refused = download(&adapter, &own.at(&format!("/status/{status}"))).await.unwrap_err();
+        assert!(
+            matches!(&refused, FetchError::Trouble(problem) if problem.starts_with("HTTP ")),
+            "{status}: {refused}"
+        );
     }
 }
 

@@ -44,8 +44,9 @@ class Mix:
     # The names of the accounts, as many as keys; and the share of the disturbances before which one of them is refused.
     accounts: tuple = ()
     refusals: float = 0.0
-    # How much longer than with small pictures everything takes.
+    # How much longer than with small pictures everything takes, and its share of the kills relative to the others'.
     slowness: float = 1.0
+    share: float = 1.0
     # Delivered results may be deleted, the oldest first.
     evicts: bool = False
 
@@ -86,7 +87,7 @@ MIXES = {mix.name: mix for mix in (
                   "GATEWAY_UPSTREAM__PUSHBACK_MAX_S": "1", "GATEWAY_UPSTREAM__LEARNING": "off",
                   "GATEWAY_UPSTREAM__CONCURRENT_PREDICTIONS": "2"}),
     Mix("links", (Linked,) * 4),
-    Mix("large", (LargeAsking,) * 3, slowness=6.0, evicts=True,
+    Mix("large", (LargeAsking,) * 3, slowness=6.0, share=0.65, evicts=True,
         settings={"GATEWAY_STORAGE__RESULTS_BYTES_MAX": "400000000", "GATEWAY_STORAGE__EVICTION_INTERVAL_S": "2"},
         scenario={"pictures": {"padding_bytes": LARGE_BYTES, "kept": 2}, "files": {"piece_pause_ms": 1}}),
     # Scaled by 20, as the pauses are.

@@ -53,6 +53,9 @@ MUST_BE_ZERO = ("double submits", "double buys", "lost", "unreported unknowns", 
                 "unsettled", "damaged", "missing results", "deleted results", "wrong accounts", "webhooks missed", "wrong webhooks",
                 "exit codes", "accepted twice", "refused too often", "known refusals")
 
+# Complaints of a kind that are printed.
+SHOWN_MAX = 5
+
 
 def holds_unknown():
     """Returns whether this version holds a repeat of an unknown purchase by default."""
@@ -279,7 +282,12 @@ def print_verdict(verdict, trials, what):
         count = counts[kind]
         bound = f"0 of {trials} {what}: below {300 / max(trials, 3):.2g} % at 95 %" if count == 0 else "MUST BE 0"
         print(f"  {kind:<20} {count:>4}   {bound}")
-    for complaint in verdict.complaints[:20]:
-        print(f"! {complaint}")
-    if len(verdict.complaints) > 20:
-        print(f"! … and {len(verdict.complaints) - 20} more")
+    shown = Counter()
+    for complaint in verdict.complaints:
+        kind = complaint.partition(":")[0]
+        shown[kind] += 1
+        if shown[kind] <= SHOWN_MAX:
+            print(f"! {complaint}")
+    for kind, count in shown.items():
+        if count > SHOWN_MAX:
+            print(f"! … and {count - SHOWN_MAX} more of {kind}")

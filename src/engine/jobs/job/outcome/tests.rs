@@ -84,8 +84,9 @@ fn a_failure_that_an_operator_has_resolved_counts_for_the_owner_only() {
 
 #[test]
 fn a_job_that_is_under_way_or_brought_pictures_has_no_failure() {
+    let (pictures, usage) = (Vec::new(), None);
     for state in
-        [StoredState::Intent, StoredState::Resolved { upstream: None, pictures: Vec::new(), usage: None, at: START }]
+        [StoredState::Intent, StoredState::Resolved { upstream: None, poll_url: None, pictures, usage, at: START }]
     {
         let mut stored = failed(&[unknown("a"), bought("b")]);
         stored.purchases[1].state = state;
@@ -99,6 +100,7 @@ fn resolved(purchases: &[(u8, Option<Usage>)]) -> StoredJob {
     for (slot, (purchase, (pictures, usage))) in (0..).zip(stored.purchases.iter_mut().zip(purchases)) {
         purchase.state = StoredState::Resolved {
             upstream: UpstreamId::new(&format!("up{slot}")),
+            poll_url: None,
             pictures: (0..*pictures).map(|picture| picture_of(slot, picture)).collect(),
             usage: *usage,
             at: at(3 - slot),

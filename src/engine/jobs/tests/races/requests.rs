@@ -2,7 +2,7 @@
 
 use crate::engine::jobs::CancelOutcome;
 use crate::engine::jobs::event::AppendOutcome::{Durable, Failed, NotWritten};
-use crate::engine::jobs::tests::script::{BUY, Request, Script, rules};
+use crate::engine::jobs::tests::script::{BUY, Request, SHARE, Script, rules};
 
 /// *Two equal requests arrive at once.*
 #[test]
@@ -296,4 +296,32 @@ fn a_job_ends_with_the_last_of_its_purchases() {
         assert_eq!(jobs.end(first, Durable), end(first));
         assert_eq!(jobs.end(second, Durable), format!("{}; job ended x1 missing 1", end(second)));
     }
+}
+
+/// *An equal job is listed and ends while a request looks for stored answers.*
+#[test]
+fn a_request_that_looked_before_an_equal_job_ended_looks_again() {
+    let ended = || {
+        let mut jobs = Script::new(rules());
+        let seen = Some(jobs.jobs.table.ends());
+        jobs.list_recorded(&Request::default());
+        jobs.resolve(0);
+        jobs.end(0, Durable);
+        (jobs, seen)
+    };
+    for policy in [SHARE, BUY] {
+        let (mut jobs, seen) = ended();
+        assert_eq!(jobs.list(&Request { seen, policy, ..Request::default() }), "look again");
+        assert!(jobs.list(&Request { policy, ..Request::default() }).starts_with("journal intent"), "it has looked");
+    }
+    let (mut jobs, seen) = ended();
+    let other = Request { seen, prompt: "a hen", ..Request::default() };
+    assert!(jobs.list(&other).starts_with("journal intent"), "it asks for something else");
+    // Too many ends to remember are taken for an equal one.
+    for _ in 0..1100 {
+        jobs.list(&Request { prompt: "a cow", policy: BUY, ..Request::default() });
+        jobs.waiter_left();
+        jobs.end(0, Durable);
+    }
+    assert_eq!(jobs.list(&Request { seen, prompt: "a dog", ..Request::default() }), "look again");
 }

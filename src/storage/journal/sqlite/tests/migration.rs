@@ -101,6 +101,14 @@ CREATE INDEX purchases_unfinished ON purchases (state) WHERE state IN ('intent',
 CREATE UNIQUE INDEX webhooks_pending ON webhooks (job_id, url) WHERE ended_ms IS NULL;
 ";
 
+/// What took version 5 to version 6, as its gateway did where no upstream id is there twice.
+const FORMATS: &str = "
+ALTER TABLE jobs ADD COLUMN inputs INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE purchases ADD COLUMN format TEXT;
+ALTER TABLE purchases ADD COLUMN repeated_upstream_id TEXT;
+CREATE UNIQUE INDEX purchases_by_upstream_id ON purchases (upstream_id) WHERE upstream_id IS NOT NULL;
+";
+
 /// What takes version 4 back to version 3, version 3 to 2, and 2 to 1.
 const BACK: [&str; 3] = [
     "DROP TABLE webhooks; ALTER TABLE orders DROP COLUMN kept;",
@@ -142,7 +150,8 @@ fn create(path: &Path, version: usize) -> Connection {
     let rows = ROWS.replace("$print", &Digest::of(b"request").to_string());
     let steps = match version {
         1..=4 => BACK[..4 - version].concat(),
-        _ => format!("BEGIN; {FORWARD} COMMIT;"),
+        5 => format!("BEGIN; {FORWARD} COMMIT;"),
+        _ => format!("BEGIN; {FORWARD} {FORMATS} COMMIT;"),
     };
     let connection = Connection::open(path).unwrap();
     let script = format!("{VERSION_4} {rows} {steps} PRAGMA user_version = {version};");
@@ -186,6 +195,7 @@ async fn every_row_of_version_four_is_read_back_under_new_names() {
     };
     let resolved = StoredState::Resolved {
         upstream: UpstreamId::new("abc"),
+        poll_url: None,
         pictures: vec![picture],
         usage: Some(Usage { input_tokens: 10, output_tokens: 20, input_image_tokens: None }),
         at: at(500),
