@@ -52,8 +52,6 @@ fn key_of(client: &str) -> String {
 impl Group {
     /// Runs the group. Faults that concern the gateway as a whole are those of the first case.
     pub(super) async fn run(self) -> Vec<Case> {
-        let started = std::time::Instant::now();
-        let what = (self.patient, self.rows.len(), self.rows[0].name.clone());
         let upstream = HostileUpstream::start(&self.rows).await;
         let fresh = self.rows.iter().any(|row| row.fresh);
         let program = self.program(&upstream);
@@ -68,7 +66,6 @@ impl Group {
         let asked = futures_util::stream::iter(self.rows).map(|row| Case::ask(row, &client, &upstream));
         let mut cases: Vec<Case> = asked.buffer_unordered(self.at_once).collect().await;
         cases.sort_by(|one, other| one.row.name.cmp(&other.row.name));
-        eprintln!("TIME asked {what:?} {:?}", started.elapsed());
 
         if !fresh {
             general.extend(honest.fault("afterwards").await);
@@ -105,7 +102,6 @@ impl Group {
         );
         general.extend(upstream.leaks().into_iter().map(|place| format!("(e) the key came to {place}")));
         general.extend(log.lines().filter(|line| line.contains("panicked")).map(|line| format!("(f) {line}")));
-        eprintln!("TIME done {what:?} {:?}", started.elapsed());
         if let Some(case) = cases.first_mut() {
             case.faults.extend(general);
         }
