@@ -11,7 +11,6 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
-use crate::engine::jobs::event::RefetchResult;
 use crate::model::{Failure, ModelId, Usd};
 use crate::telemetry::Metrics;
 use crate::upstream::formats::{FormatChange, FormatRow, InputMethod};
@@ -61,7 +60,6 @@ type Money = Counter<f64, AtomicU64>;
 #[derive(Clone, Debug)]
 pub(super) struct EngineMetrics {
     calls: CallMetrics,
-    pub(super) fetches: FetchMetrics,
     purchases: PurchaseMetrics,
     requests: RequestMetrics,
     spool: SpoolMetrics,
@@ -76,29 +74,6 @@ struct CallMetrics {
     upstream_id_conflicts: Counter,
     polls: Family<ResultLabel, Counter>,
     polls_saved: Counter,
-}
-
-/// The metrics of fetched outputs.
-#[derive(Clone, Debug, Default)]
-pub(super) struct FetchMetrics {
-    unasked: Counter,
-    refetches: Family<ResultLabel, Counter>,
-}
-
-impl FetchMetrics {
-    /// Counts outputs beyond the number that was asked of a purchase.
-    pub(super) fn unasked(&self, outputs: usize) {
-        self.unasked.inc_by(outputs as u64);
-    }
-
-    pub(super) fn refetched(&self, result: RefetchResult) {
-        let result = match result {
-            RefetchResult::Restored => "restored",
-            RefetchResult::Replaced => "replaced",
-            RefetchResult::Lost => "lost",
-        };
-        self.refetches.get_or_create(&ResultLabel { result }).inc();
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -208,8 +183,8 @@ impl EngineMetrics {
             unknown: Counter::default(),
         };
         let (calls, requests, spool) = (CallMetrics::default(), RequestMetrics::default(), SpoolMetrics::default());
-        let (fetches, formats, orphans) = (FetchMetrics::default(), FormatMetrics::default(), OrphanMetrics::default());
-        let own = Self { calls, fetches, purchases, requests, spool, orphans, formats };
+        let (formats, orphans) = (FormatMetrics::default(), OrphanMetrics::default());
+        let own = Self { calls, purchases, requests, spool, orphans, formats };
         metrics.register("engine", |registry| {
             register_families(registry, &own);
             for (name, help, counter) in [
@@ -223,11 +198,6 @@ impl EngineMetrics {
                     "upstream_id_conflicts",
                     "Submits that were accepted under the id of another purchase",
                     &own.calls.upstream_id_conflicts,
-                ),
-                (
-                    "unasked_outputs",
-                    "Outputs beyond the number that was asked of a purchase, which are not fetched",
-                    &own.fetches.unasked,
                 ),
                 ("pictures_bought", "Pictures bought and stored", &own.purchases.pictures_bought),
                 ("purchases_unknown", "Purchases with an unknown outcome", &own.purchases.unknown),
@@ -433,11 +403,6 @@ fn register_families(registry: &mut Registry, own: &EngineMetrics) {
         "contact_state",
         "1 for what is known last of a way to send input pictures: proven, refused, suspect or unknown",
         own.formats.states.clone(),
-    );
-    registry.register(
-        "refetches",
-        "Purchases whose stored pictures were damaged and fetched again, by result: restored, replaced or lost",
-        own.fetches.refetches.clone(),
     );
     registry.register("polls", "Polls of the upstream, by result", own.calls.polls.clone());
     registry.register(
