@@ -43,7 +43,7 @@ mod start_time;
 use cache::eviction::{Eviction, EvictionSettings};
 use cache::orphans::OrphanRetention;
 use cache::{CacheSettings, ResultCache};
-use driver::{Driver, Fetcher, LinkFetcher, Services, recovery};
+use driver::{Driver, FetchMetrics, Fetcher, LinkFetcher, Services, recovery};
 use jobs::rules::Rules;
 pub(crate) use jobs::{CancelOutcome, JobStage};
 use jobs::{Counts, Jobs};
@@ -129,6 +129,7 @@ impl Engine {
             results: results.clone(),
             picture_bytes_max: upstream.picture_bytes_max,
             download_timeout: upstream.download_timeout,
+            metrics: FetchMetrics::new(&parts.metrics),
         };
         let links = LinkFetcher {
             upstream: Arc::clone(&parts.upstream),

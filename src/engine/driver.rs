@@ -39,7 +39,7 @@ pub(super) mod recovery;
 mod report;
 mod submit;
 
-pub(super) use fetch::Fetcher;
+pub(super) use fetch::{FetchMetrics, Fetcher};
 use formats::FormatWriter;
 pub(super) use links::LinkFetcher;
 pub(super) use live::{Joined, KeepAlive, Listed, Progress, QueuedJob};

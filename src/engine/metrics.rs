@@ -11,7 +11,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
-use crate::engine::jobs::event::RefetchResult;
+mod disk;
+
+use disk::{DiskFigures, DiskMetrics};
+
 use crate::model::{Failure, ModelId, Usd};
 use crate::telemetry::Metrics;
 use crate::upstream::formats::{FormatChange, FormatRow, InputMethod};
@@ -61,7 +64,6 @@ type Money = Counter<f64, AtomicU64>;
 #[derive(Clone, Debug)]
 pub(super) struct EngineMetrics {
     calls: CallMetrics,
-    pub(super) fetches: FetchMetrics,
     purchases: PurchaseMetrics,
     requests: RequestMetrics,
     disk: DiskMetrics,
@@ -75,29 +77,6 @@ struct CallMetrics {
     upstream_id_conflicts: Counter,
     polls: Family<ResultLabel, Counter>,
     polls_saved: Counter,
-}
-
-/// The metrics of fetched outputs.
-#[derive(Clone, Debug, Default)]
-pub(super) struct FetchMetrics {
-    unasked: Counter,
-    refetches: Family<ResultLabel, Counter>,
-}
-
-impl FetchMetrics {
-    /// Counts outputs beyond the number that was asked of a purchase.
-    pub(super) fn unasked(&self, outputs: usize) {
-        self.unasked.inc_by(outputs as u64);
-    }
-
-    pub(super) fn refetched(&self, result: RefetchResult) {
-        let result = match result {
-            RefetchResult::Restored => "restored",
-            RefetchResult::Replaced => "replaced",
-            RefetchResult::Lost => "lost",
-        };
-        self.refetches.get_or_create(&ResultLabel { result }).inc();
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -119,49 +98,6 @@ struct RequestMetrics {
     joined_usd: Money,
     cache_hits: Counter,
     waiters: Gauge,
-}
-
-/// Uploads and orphans, which are kept on disk.
-#[derive(Clone, Debug, Default)]
-struct DiskMetrics {
-    bytes: Gauge,
-    reserved_bytes: Gauge,
-    memory_bytes: Gauge,
-    requests_waiting: Gauge,
-    requests_refused: Counter,
-    orphans: Gauge,
-    orphan_bytes: Gauge,
-}
-
-impl DiskMetrics {
-    fn register(&self, registry: &mut Registry) {
-        for (name, help, gauge) in [
-            ("spool_bytes", "Bytes of uploads that have arrived and are held", &self.bytes),
-            ("spool_reserved_bytes", "Bytes held, or reserved for uploads that still arrive", &self.reserved_bytes),
-            ("spool_memory_bytes", "Bytes of uploads held in memory", &self.memory_bytes),
-            ("spool_requests_waiting", "Requests that wait for space for their upload", &self.requests_waiting),
-            ("orphans", "Stored pictures that no job has", &self.orphans),
-            ("orphan_bytes", "Bytes of stored pictures that no job has", &self.orphan_bytes),
-        ] {
-            registry.register(name, help, gauge.clone());
-        }
-        let help = "Requests refused because there was no space for their upload";
-        registry.register("spool_requests_refused", help, self.requests_refused.clone());
-    }
-
-    fn set(&self, status: &Status) {
-        for (figure, gauge) in [
-            (status.spool_bytes, &self.bytes),
-            (status.spool_reserved_bytes, &self.reserved_bytes),
-            (status.spool_memory_bytes, &self.memory_bytes),
-            (status.spool_waiting as u64, &self.requests_waiting),
-            (status.orphans, &self.orphans),
-            (status.orphan_bytes, &self.orphan_bytes),
-        ] {
-            gauge.set(i64::try_from(figure).unwrap_or(i64::MAX));
-        }
-        self.requests_refused.inc_by(status.spool_refused.saturating_sub(self.requests_refused.get()));
-    }
 }
 
 /// What is known of request formats.
@@ -234,23 +170,22 @@ impl EngineMetrics {
             unknown_usd: Money::default(),
             unknown: Counter::default(),
         };
-        let (calls, fetches, requests, formats) = Default::default();
-        let own = Self { calls, fetches, purchases, requests, disk: DiskMetrics::default(), formats };
+        let (calls, requests, formats) = Default::default();
+        let own = Self { calls, purchases, requests, disk: DiskMetrics::default(), formats };
         metrics.register("engine", |registry| {
             register_families(registry, &own);
             own.disk.register(registry);
             for (name, help, counter) in [
                 ("jobs_started", "Jobs that began to buy", &own.requests.jobs_started),
-                ("polls_saved", "Polls that a fixed interval of 2.5 s would have added", &own.calls.polls_saved),
+                (
+                    "polls_saved",
+                    "Polls that a fixed interval of 2.5 s would have made in addition",
+                    &own.calls.polls_saved,
+                ),
                 (
                     "upstream_id_conflicts",
                     "Submits that were accepted under the id of another purchase",
                     &own.calls.upstream_id_conflicts,
-                ),
-                (
-                    "unasked_outputs",
-                    "Outputs beyond the number that was asked of a purchase, which are not fetched",
-                    &own.fetches.unasked,
                 ),
                 ("pictures_bought", "Pictures bought and stored", &own.purchases.pictures_bought),
                 ("purchases_unknown", "Purchases with an unknown outcome", &own.purchases.unknown),
@@ -261,7 +196,11 @@ impl EngineMetrics {
             }
             for (name, help, money) in [
                 ("spent_usd", "US dollars spent, by the prices of the catalogue", &own.purchases.spent_usd),
-                ("unknown_usd", "US dollars that unknown outcomes may have cost", &own.purchases.unknown_usd),
+                (
+                    "unknown_usd",
+                    "US dollars that purchases with an unknown outcome may have cost",
+                    &own.purchases.unknown_usd,
+                ),
                 ("joined_usd", "US dollars not spent because requests joined a job", &own.requests.joined_usd),
             ] {
                 registry.register(name, help, money.clone());
@@ -395,7 +334,15 @@ impl EngineMetrics {
             self.purchases.in_progress.get_or_create(&StateLabel { state }).set(gauge(count));
         }
         self.requests.waiters.set(gauge(status.waiters));
-        self.disk.set(status);
+        self.disk.set(&DiskFigures {
+            spool_bytes: status.spool_bytes,
+            spool_reserved_bytes: status.spool_reserved_bytes,
+            spool_memory_bytes: status.spool_memory_bytes,
+            spool_waiting: status.spool_waiting,
+            spool_refused: status.spool_refused,
+            orphans: status.orphans,
+            orphan_bytes: status.orphan_bytes,
+        });
     }
 }
 
@@ -416,11 +363,6 @@ fn register_families(registry: &mut Registry, own: &EngineMetrics) {
         "contact_state",
         "1 for what is known last of a way to send input pictures: proven, refused, suspect or unknown",
         own.formats.states.clone(),
-    );
-    registry.register(
-        "refetches",
-        "Purchases whose stored pictures were damaged and fetched again, by result: restored, replaced or lost",
-        own.fetches.refetches.clone(),
     );
     registry.register("polls", "Polls of the upstream, by result", own.calls.polls.clone());
     registry.register(

@@ -72,7 +72,7 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Ef
             state.defer([Deferred::LogIdConflict { purchase, upstream, other }]);
         }
         Effect::ReportSurplus { purchase, asked, surplus } => {
-            driver.services.metrics.fetches.unasked(surplus);
+            driver.fetcher.metrics.unasked(surplus);
             state.defer([Deferred::LogSurplus { purchase, asked, surplus }]);
         }
         Effect::FormatsChanged(changes) => {
@@ -92,7 +92,7 @@ pub(super) fn start(driver: &Arc<Driver>, state: &mut StateGuard<'_>, effect: Ef
             state.defer([Deferred::Log(ended)]);
         }
         Effect::EndRefetch { purchase, upstream, result } => {
-            driver.services.metrics.fetches.refetched(result);
+            driver.fetcher.metrics.refetched(result);
             state.defer([Deferred::LogRefetch { purchase, upstream, result }]);
         }
         Effect::EndJob { record, outcome, refetched } => {

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 
 use super::Driver;
-use crate::engine::jobs::event::{Event, FetchFailure, Fetched};
+use crate::engine::jobs::event::{Event, FetchFailure, Fetched, RefetchResult};
 use crate::model::{PurchaseId, StoredPicture};
 use crate::storage::Results;
 use crate::storage::results::ResultsError;
+use crate::telemetry::Metrics;
 use crate::upstream::{FetchError, Finished, Output, Upstream};
 
 /// Fetches and stores outputs.
@@ -20,6 +24,19 @@ pub(in crate::engine) struct Fetcher {
     pub(in crate::engine) results: Results,
     pub(in crate::engine) picture_bytes_max: u64,
     pub(in crate::engine) download_timeout: Duration,
+    pub(in crate::engine) metrics: FetchMetrics,
+}
+
+/// The metrics of outputs.
+#[derive(Debug)]
+pub(in crate::engine) struct FetchMetrics {
+    unasked: Counter,
+    refetches: Family<ResultLabel, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
 }
 
 /// Fetches in a task of its own, because a slow download must not delay polls. The drain waits for pictures that a
@@ -81,6 +98,39 @@ impl Fetcher {
             writer.push(chunk.map_err(upstream)?).await?;
         }
         Ok(writer.finish().await?)
+    }
+}
+
+impl FetchMetrics {
+    pub(in crate::engine) fn new(metrics: &Metrics) -> Self {
+        let (unasked, refetches) = (Counter::default(), Family::default());
+        metrics.register("engine", |registry| {
+            registry.register(
+                "unasked_outputs",
+                "Outputs beyond the number that was asked of a purchase, which are not fetched",
+                Counter::clone(&unasked),
+            );
+            registry.register(
+                "refetches",
+                "Purchases whose stored pictures were damaged and fetched again, by result: restored, replaced or lost",
+                Family::clone(&refetches),
+            );
+        });
+        Self { unasked, refetches }
+    }
+
+    /// Counts outputs beyond the number that was asked of a purchase.
+    pub(super) fn unasked(&self, outputs: usize) {
+        self.unasked.inc_by(outputs as u64);
+    }
+
+    pub(super) fn refetched(&self, result: RefetchResult) {
+        let result = match result {
+            RefetchResult::Restored => "restored",
+            RefetchResult::Replaced => "replaced",
+            RefetchResult::Lost => "lost",
+        };
+        self.refetches.get_or_create(&ResultLabel { result }).inc();
     }
 }
 

@@ -189,6 +189,7 @@ impl World {
     /// Other clients ask for the same, when the formats that are accepted are known as far as they can be.
     fn ask_once_more(&mut self) {
         for prompt in 0..self.prompts.len() {
+            self.damage_pictures();
             self.prompts[prompt].is_careful = false;
             for _ in 0..2 {
                 self.request(prompt, Duration::from_mins(10));

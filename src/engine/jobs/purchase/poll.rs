@@ -64,13 +64,11 @@ impl Purchase {
         let (stored, failed) = (fetched.pictures.len(), fetched.trouble.is_some());
         if let State::Polling(accepted) = &mut self.state {
             if accepted.refetch.is_some() {
-                return match refetch_end(accepted, &fetched) {
-                    Some(end) => self.enter_recorded(State::Ending(end), cx),
-                    None => {
-                        accepted.troubles = accepted.troubles.saturating_add(1);
-                        cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) });
-                    }
-                };
+                if let Some(end) = refetch_end(accepted, &fetched) {
+                    return self.enter_recorded(State::Ending(end), cx);
+                }
+                accepted.troubles = accepted.troubles.saturating_add(1);
+                return cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) });
             }
             if failed {
                 accepted.troubles = accepted.troubles.saturating_add(1);
