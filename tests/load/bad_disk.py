@@ -3,10 +3,10 @@
 
   full    the gateway's directory is a small tmpfs, which is filled once a picture has been bought: nothing more is bought,
           /readyz answers 503 with the reason, what was bought is delivered; with free space the gateway buys again.
-  journal the disk has not one page left, so that the journal itself cannot be written: nothing is bought, /readyz answers 503
-          with the reason, and with free space the same process delivers what was under way and buys again.
   reserve the file system fills up below the gateway's reserve during a purchase, so that storing its picture fails: the
           purchase is not lost, and is delivered once there is free space.
+  journal the disk has not one page left, so that the journal itself cannot be written: nothing is bought, /readyz answers 503
+          with the reason, and with free space the same process delivers what was under way and buys again.
   sync    strace makes fsync and fdatasync fail from a moment on: nothing more is bought, /readyz and /healthz answer 503, what
           was accepted is delivered, the gateway ends with an error, and a restart without the fault knows every purchase.
 
@@ -238,7 +238,7 @@ def main():
     parser.add_argument("--binary", type=lambda text: ROOT.joinpath(text).resolve(), default=any_binary())
     binary = parser.parse_args().binary
     require(binary)
-    for scene in (full, journal, reserve, sync):
+    for scene in (full, reserve, journal, sync):
         scene(binary)
     print(f"{len(failed)} checks failed" if failed else "bad disks: nothing was lost, and nothing was bought without being delivered")
     sys.exit(1 if failed else 0)
