@@ -238,7 +238,7 @@ def main():
     parser.add_argument("--binary", type=lambda text: ROOT.joinpath(text).resolve(), default=any_binary())
     binary = parser.parse_args().binary
     require(binary)
-    for scene in (full, journal, reserve, sync):
+    for scene in (full, reserve, journal, sync):
         scene(binary)
     print(f"{len(failed)} checks failed" if failed else "bad disks: nothing was lost, and nothing was bought without being delivered")
     sys.exit(1 if failed else 0)

@@ -499,6 +499,9 @@ impl Running<'_> {
             // What has been added to a folder meanwhile stays.
             if !now.is_dir() || was.is_file() {
                 remove(&now);
+            } else if !was.exists() {
+                // Fails where something is in it.
+                let _ = std::fs::remove_dir(&now);
             }
             if was.exists() {
                 copy(&was, &now);
