@@ -187,18 +187,8 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record, now:
         }),
         Record::Resolved { purchase, pictures, usage, at } => set(purchase, &|stored| {
             let upstream = stored.state.upstream().cloned();
-<<<<<<< ours
             let poll_url =
                 if let StoredState::Accepted { poll_url, .. } = &stored.state { poll_url.clone() } else { None };
-=======
-            let poll_url = match &stored.state {
-                StoredState::Accepted { poll_url, .. } => poll_url.clone(),
-                StoredState::Intent
-                | StoredState::Committing { .. }
-                | StoredState::Resolved { .. }
-                | StoredState::Failed { .. } => None,
-            };
->>>>>>> theirs
             let pictures = pictures.clone();
             stored.state = StoredState::Resolved { upstream, poll_url, pictures, usage: *usage, at: *at };
             stored.ended = Some(now);
