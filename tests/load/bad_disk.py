@@ -5,8 +5,8 @@
           /readyz answers 503 with the reason, what was bought is delivered; with free space the gateway buys again.
   reserve the file system fills up below the gateway's reserve during a purchase, so that storing its picture fails: the
           purchase is not lost, and is delivered once there is free space.
-  sync    strace makes fsync and fdatasync fail from a moment on: nothing more is bought, /readyz answers 503, what was
-          accepted is delivered, and a restart without the fault knows every purchase.
+  sync    strace makes fsync and fdatasync fail from a moment on: nothing more is bought, /readyz and /healthz answer 503, what
+          was accepted is delivered, the gateway ends with an error, and a restart without the fault knows every purchase.
 
 Needs root (to mount a tmpfs) and strace. Exit codes: 0 passed, 1 something was lost or bought, 2 not carried out.
 
@@ -160,7 +160,8 @@ def sync(binary):
     print("syncs that fail")
     if shutil.which("strace") is None:
         give_up("strace is missing: apt-get install strace")
-    rig = Rig(binary, 1, SCENARIO)
+    # Long enough that the last questions are answered before the listeners close.
+    rig = Rig(binary, 1, SCENARIO, {"GATEWAY_SERVER__SHUTDOWN_DELAY_S": "5"})
     try:
         rig.start()
         client = Client(rig, 0, 3)
@@ -178,8 +179,11 @@ def sync(binary):
         refused = client.request("while syncs fail", None)
         expect(refused.status == 503, f"a new request is refused: {refused.status} {refused.code}")
         expect(ready(rig)[0] == 503, f"/readyz gives the reason: {ready(rig)[1].strip()}")
+        health = call(rig.operator_port, "GET", "/healthz")[0]
+        expect(health == 503, f"/healthz asks for a restart: {health}")
         expect(len(rig.accepted()) == 2, "nothing more was bought")
-        rig.kill()
+        code = rig.gateway.wait(30)
+        expect(code == 1, f"the gateway stops by itself with an error: exit code {code}")
         tracer.wait(10)
         rig.start()
         again = client.request("bought before syncs fail", 1)

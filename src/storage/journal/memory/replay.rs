@@ -130,10 +130,11 @@ pub(super) fn jobs(records: &[Written]) -> Vec<StoredJob> {
     for (record, now) in records {
         apply(&mut jobs, record, *now);
     }
-    let intents = records.iter().filter_map(|(record, _)| match record {
-        Record::Intent { job, .. } => Some(job.id),
-        _ => None,
-    });
+    let intents = records.iter().filter_map(
+        |(record, _)| {
+            if let Record::Intent { job, .. } = record { Some(job.id) } else { None }
+        },
+    );
     intents.filter_map(|job| jobs.remove(&job)).collect()
 }
 
