@@ -14,7 +14,7 @@ cleanup clear cli clock close closed coalesced code codec collector colour colum
 completed completion component composite compression computed config configuration conflict connect connection
 consumer contact content context control conversion convert converted converter cookie copy core correlation cors cost
 count counted counter coverage create created credential cross csv current cursor custom cut cycle
-daily damage data database date dead deadline debug decimal decision declared decode decoded decoder default deferred delay
+daily damage damaged data database date dead deadline debug decimal decision declared decode decoded decoder default deferred delay
 deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect
 difference digest dimension direct directory disabled disk dispatch display dns distinct distribution document domain done
 download drain draw drawing drained drift drop dropped dropping dry due duration
@@ -34,7 +34,7 @@ instance intake integer interface interim internal interval into invalid io ip i
 join joined jpeg json
 keep key keyed kind knowledge known
 label language last late latency latest launch layer layout learned learner learning left legacy length letter level
-lib library lifecycle lifetime limit limited limiter line linear link list listing listen listener live load local location
+lib library lifecycle lifetime limit limited limiter line linear link list listed listing listen listener live load local location
 lock log logged logging lookup loop lossy
 main maintenance manager manual map mapping margin mark mask match matched matching max maximum mean measure measured
 measurement media median member memory merge message meta metadata meter method metric middleware migration millis
@@ -51,7 +51,7 @@ processing producer production profile program progress progressive project prop
 publication publish published publisher pull pure push put
 quality quantile quantity query queue queued quiet
 random range rate ratio raw reach read reader readiness ready reason received receiver recent recheck recognized
-reconcile reconciled reconciliation record recorded recorder recount recovered recovery redirect reference refund
+reconcile reconciled reconciliation record recorded recorder recount recovered recovery redirect refetch refetched reference refund
 refusal refused register registration registry reject rejected rejection relay release released remainder remaining
 remote removed render renewal repeated replaced replay reply report reporter repository requested requeue required
 reservable reserved reset resolution resolved resolver resource response rest restart restarted resubmit resume

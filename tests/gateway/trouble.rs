@@ -261,7 +261,7 @@ async fn a_refusal_after_a_lost_answer_is_an_unknown_outcome() {
     let gateway = Gateway::with(&upstream, &[("upstream.on_unknown", "resubmit")]).await;
     upstream.fault("submit", "drop_after", 1).await;
     let waiting = gateway.alice().begin(&Edit::new("twice"));
-    until("the first submit has arrived", async || upstream.submits().await == 1).await;
+    until("the first submit is accepted", async || upstream.purchases().await == 1).await;
     upstream.set(json!({"balance": {"empty_keys": [crate::harness::UPSTREAM_KEY]}})).await;
     is_unknown(&waiting.answer().await);
     assert_eq!((upstream.submits().await, upstream.purchases().await), (2, 1));
