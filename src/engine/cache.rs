@@ -162,10 +162,16 @@ impl ResultCache {
         fingerprint: Fingerprint,
     ) -> Result<Option<Stored>, Failure> {
         let stored = self.journal.by_idempotency_key(client.clone(), key.clone()).await;
-        // The key of an evicted result has expired with it.
-        let Some(stored) = stored.map_err(|_| Failure::JournalUnavailable)?.filter(|stored| !stored.evicted) else {
-            return Ok(None);
-        };
+        let Some(stored) = stored.map_err(|_| Failure::JournalUnavailable)? else { return Ok(None) };
+        if stored.evicted {
+            // The key of an evicted result has expired with it, but not what may have been bought without an answer.
+            let unknown = unknown(&stored, &self.settings, self.journal.running_time());
+            let held = unknown.filter(|(_, unknown_for)| {
+                *unknown_for <= self.settings.unknown_hold && stored.record.fingerprint == fingerprint
+            });
+            let answer = |(failure, _)| StoredAnswer::failure(&self.waiters, stored.record.id, failure);
+            return Ok(held.map(answer).map(Stored::Answer));
+        }
         if stored.record.fingerprint != fingerprint {
             return Err(Failure::KeyReused);
         }

@@ -93,6 +93,21 @@ async fn an_idempotency_key_brings_the_same_incomplete_answer() {
 }
 
 #[tokio::test]
+async fn an_idempotency_key_is_held_after_its_pictures_are_evicted() {
+    let upstream = losing_one().await;
+    let changes = [("storage.results_bytes_max", "1"), ("storage.eviction_interval_s", "1")];
+    let gateway = Gateway::with(&upstream, &changes).await;
+    let keyed = three().header("idempotency-key", "three");
+    two_of_three(&gateway.alice().edit(&keyed).await);
+    until("its pictures are evicted", async || {
+        let again = gateway.alice().edit(&keyed).await;
+        assert_eq!(upstream.purchases().await, 3);
+        again.status == 502 && again.json()["error"]["code"] == UNKNOWN
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_stream_ends_with_an_error_after_its_pictures() {
     for first_is_stream in [true, false] {
         let upstream = losing_one().await;

@@ -114,9 +114,7 @@ impl OrphanRetention {
         self.orphans.date(undated, now).await?;
         let mut returned = 0;
         for page in orphans.chunks(PAGE) {
-            let digests = page.iter().map(|orphan| orphan.digest).collect();
-            let known = self.journal.stored_digests(digests).await?;
-            returned += self.orphans.bring_back(known.into_iter().collect()).await?;
+            returned += self.bring_back_known(page.iter().map(|orphan| orphan.digest).collect()).await?.1;
         }
         if returned > 0 {
             tracing::info!(pictures = returned, "the journal knows orphans again; they are results as before");
@@ -146,6 +144,13 @@ impl OrphanRetention {
         Ok(())
     }
 
+    /// Brings back those of some orphans that the journal knows; returns the others, and how many were brought back.
+    async fn bring_back_known(&self, digests: Vec<Digest>) -> Result<(Vec<Digest>, usize), OrphanError> {
+        let known = self.journal.stored_digests(digests.clone()).await?;
+        let unknown = digests.into_iter().filter(|digest| !known.contains(digest)).collect();
+        Ok((unknown, self.orphans.bring_back(known.into_iter().collect()).await?))
+    }
+
     async fn delete_expired(&self, clock: &RunningClock) -> Result<(), OrphanError> {
         let now = clock.now();
         let mut orphans = self.orphans.all().await?;
@@ -153,10 +158,14 @@ impl OrphanRetention {
         if orphans.is_empty() {
             return Ok(());
         }
+        let mut deleted = 0;
         for page in orphans.chunks(PAGE) {
-            self.orphans.remove(page.iter().map(|orphan| orphan.digest).collect()).await?;
+            // Again: the comparison at the start may have failed.
+            let (unknown, _) = self.bring_back_known(page.iter().map(|orphan| orphan.digest).collect()).await?;
+            deleted += unknown.len();
+            self.orphans.remove(unknown).await?;
         }
-        tracing::info!(pictures = orphans.len(), "deleted orphans that were kept for storage.results_ttl_s");
+        tracing::info!(pictures = deleted, "deleted orphans that were kept for storage.results_ttl_s");
         self.orphans.all().await?;
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::traits::{OpenPicture, PictureStore};
 use super::writer::PictureWriter;
 use crate::model::picture::read_full;
 use crate::model::{ByteSource, Digest, StoredPicture};
-use crate::storage::descriptors::blocking;
+use crate::storage::descriptors::{blocking, blocking_with_descriptor};
 
 /// The store of bought pictures. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -72,7 +72,8 @@ impl Results {
             return Ok(opened.source);
         }
         let (pictures, memory, picture) = (Arc::clone(&self.pictures), self.memory.clone(), *picture);
-        blocking(move || {
+        // Without a descriptor an intact picture would be taken for a damaged one.
+        blocking_with_descriptor(move || {
             let opened = open(&pictures, &picture)?;
             let size = usize::try_from(picture.bytes).map_err(io::Error::other)?;
             let bytes = read_full(&*opened.source, 0, size)?;
@@ -86,7 +87,7 @@ impl Results {
 
     async fn open_file(&self, picture: &StoredPicture) -> io::Result<OpenPicture> {
         let (pictures, picture) = (Arc::clone(&self.pictures), *picture);
-        blocking(move || open(&pictures, &picture)).await
+        blocking_with_descriptor(move || open(&pictures, &picture)).await
     }
 
     /// Removes a picture if it exists.
