@@ -86,7 +86,7 @@ fn forget(config: &Config) -> Result<Row, CheckError> {
     refuse_in_use(config)?;
     let forgotten = storage::open_state(&config.storage)
         .map_err(|error| error.to_string())
-        .and_then(|(state, _lock)| state.remove(FORMAT_STATE).map_err(|error| error.to_string()));
+        .and_then(|state| state.remove(FORMAT_STATE).map_err(|error| error.to_string()));
     Ok(match forgotten {
         Ok(true) => Row::good("formats", "what was known about request formats is forgotten"),
         Ok(false) => Row::good("formats", "nothing was known about request formats"),

@@ -217,11 +217,9 @@ fn check(clients: &[ClientConfig]) -> Result<(), Error> {
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.@".contains(&b);
     if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) || name.starts_with("sk-") {
-        return Err(
-            "has a name that is not valid: 1 to 64 letters, digits, or - _ . @, and no sk- at its start, as keys \
+        return Err("the name is not valid: 1 to 64 letters, digits, or - _ . @, and no sk- at its start, as keys \
                     have"
-                .to_owned(),
-        );
+            .to_owned());
     }
     Ok(())
 }

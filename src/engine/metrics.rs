@@ -11,6 +11,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
+mod disk;
+
+use disk::{DiskFigures, DiskMetrics};
+
 use crate::model::{Failure, ModelId, Usd};
 use crate::telemetry::Metrics;
 use crate::upstream::formats::{FormatChange, FormatRow, InputMethod};
@@ -62,8 +66,7 @@ pub(super) struct EngineMetrics {
     calls: CallMetrics,
     purchases: PurchaseMetrics,
     requests: RequestMetrics,
-    spool: SpoolMetrics,
-    orphans: OrphanMetrics,
+    disk: DiskMetrics,
     formats: FormatMetrics,
 }
 
@@ -95,21 +98,6 @@ struct RequestMetrics {
     joined_usd: Money,
     cache_hits: Counter,
     waiters: Gauge,
-}
-
-#[derive(Clone, Debug, Default)]
-struct SpoolMetrics {
-    bytes: Gauge,
-    reserved_bytes: Gauge,
-    memory_bytes: Gauge,
-    requests_waiting: Gauge,
-    requests_refused: Counter,
-}
-
-#[derive(Clone, Debug, Default)]
-struct OrphanMetrics {
-    pictures: Gauge,
-    bytes: Gauge,
 }
 
 /// What is known of request formats.
@@ -182,11 +170,11 @@ impl EngineMetrics {
             unknown_usd: Money::default(),
             unknown: Counter::default(),
         };
-        let (calls, requests, spool) = (CallMetrics::default(), RequestMetrics::default(), SpoolMetrics::default());
-        let (formats, orphans) = (FormatMetrics::default(), OrphanMetrics::default());
-        let own = Self { calls, purchases, requests, spool, orphans, formats };
+        let (calls, requests, formats) = Default::default();
+        let own = Self { calls, purchases, requests, disk: DiskMetrics::default(), formats };
         metrics.register("engine", |registry| {
             register_families(registry, &own);
+            own.disk.register(registry);
             for (name, help, counter) in [
                 ("jobs_started", "Jobs that began to buy", &own.requests.jobs_started),
                 (
@@ -203,11 +191,6 @@ impl EngineMetrics {
                 ("purchases_unknown", "Purchases with an unknown outcome", &own.purchases.unknown),
                 ("requests_joined", "Requests that joined a job instead of buying", &own.requests.joined),
                 ("cache_hits", "Requests answered by a stored result", &own.requests.cache_hits),
-                (
-                    "spool_requests_refused",
-                    "Requests refused because there was no space for their upload",
-                    &own.spool.requests_refused,
-                ),
             ] {
                 registry.register(name, help, counter.clone());
             }
@@ -222,29 +205,8 @@ impl EngineMetrics {
             ] {
                 registry.register(name, help, money.clone());
             }
-            for (name, help, gauge) in [
-                (
-                    "waiters",
-                    "Requests that wait for a job, and jobs whose client fetches the result later",
-                    &own.requests.waiters,
-                ),
-                ("spool_bytes", "Bytes of uploads that have arrived and are held", &own.spool.bytes),
-                (
-                    "spool_reserved_bytes",
-                    "Bytes held, or reserved for uploads that still arrive",
-                    &own.spool.reserved_bytes,
-                ),
-                ("spool_memory_bytes", "Bytes of uploads held in memory", &own.spool.memory_bytes),
-                ("orphans", "Stored pictures that no job has", &own.orphans.pictures),
-                ("orphan_bytes", "Bytes of stored pictures that no job has", &own.orphans.bytes),
-                (
-                    "spool_requests_waiting",
-                    "Requests that wait for space for their upload",
-                    &own.spool.requests_waiting,
-                ),
-            ] {
-                registry.register(name, help, gauge.clone());
-            }
+            let help = "Requests that wait for a job, and jobs whose client fetches the result later";
+            registry.register("waiters", help, own.requests.waiters.clone());
         });
         own
     }
@@ -372,17 +334,15 @@ impl EngineMetrics {
             self.purchases.in_progress.get_or_create(&StateLabel { state }).set(gauge(count));
         }
         self.requests.waiters.set(gauge(status.waiters));
-        for (bytes, shown) in [
-            (status.spool_bytes, &self.spool.bytes),
-            (status.spool_reserved_bytes, &self.spool.reserved_bytes),
-            (status.spool_memory_bytes, &self.spool.memory_bytes),
-            (status.orphans, &self.orphans.pictures),
-            (status.orphan_bytes, &self.orphans.bytes),
-        ] {
-            shown.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        }
-        self.spool.requests_waiting.set(gauge(status.spool_waiting));
-        self.spool.requests_refused.inc_by(status.spool_refused.saturating_sub(self.spool.requests_refused.get()));
+        self.disk.set(&DiskFigures {
+            spool_bytes: status.spool_bytes,
+            spool_reserved_bytes: status.spool_reserved_bytes,
+            spool_memory_bytes: status.spool_memory_bytes,
+            spool_waiting: status.spool_waiting,
+            spool_refused: status.spool_refused,
+            orphans: status.orphans,
+            orphan_bytes: status.orphan_bytes,
+        });
     }
 }
 

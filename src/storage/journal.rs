@@ -32,7 +32,7 @@ pub(crate) fn open(path: &Path) -> Result<Arc<dyn Journal>, JournalError> {
 
 /// Returns whether a gateway has the journal in `path` open. Not for a process that has it open itself.
 pub(crate) fn is_open(path: &Path) -> bool {
-    sqlite::file::is_locked(path)
+    sqlite::thread::file::is_locked(path)
 }
 
 /// Opens the ledger in `path`, which must exist. A gateway may have it open as its journal.

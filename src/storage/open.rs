@@ -85,14 +85,16 @@ pub(crate) async fn open(
     }
     // It is locked from here on, so nothing below is written beside another gateway.
     let journal = journal::open(&file)?;
-    if !journal.has_jobs().await? {
-        refuse_new_journal("journal.sqlite knows of no job")?;
+    if !journal.has_jobs().await?
+        && let Err(refusal) = refuse_new_journal("journal.sqlite knows of no job")
+    {
+        journal.close().await;
+        return Err(refusal);
     }
 
     let (pictures, orphans) = (directory.below("results")?, directory.below("orphans")?);
     let store = PictureDirectory::open(&pictures, &orphans).map_err(unusable(&pictures))?;
     let results = Results::new(Box::new(store), cache.memory_bytes_max, cache.memory_picture_bytes_max);
-
     let state = StateDirectory::new(directory.below("learned")?, path.join("signing.key"));
     let signing_key = state.signing_key(fresh_key).map_err(unusable(&path))?;
     let spool = Spool::new(directory.below("spool")?, SpoolLimits::from(storage));
@@ -113,15 +115,15 @@ pub(crate) fn stored_pictures(directory: &Path) -> Box<dyn PictureStore> {
     Box::new(PictureDirectory::beside(directory.join("results"), directory.join("orphans")))
 }
 
-/// Opens the learned state alone, and holds the storage meanwhile.
+/// Opens the learned state alone, while no gateway runs.
 ///
 /// # Errors
 ///
 /// [`StorageError`].
-pub(crate) fn open_state(storage: &StorageConfig) -> Result<(LearnedState, DataDirectory), StorageError> {
+pub(crate) fn open_state(storage: &StorageConfig) -> Result<LearnedState, StorageError> {
     let directory = DataDirectory::open(&storage.directory)?;
     let state = StateDirectory::new(directory.below("learned")?, directory.path().join("signing.key"));
-    Ok((LearnedState::new(Arc::new(state)), directory))
+    Ok(LearnedState::new(Arc::new(state)))
 }
 
 /// Fails when pictures are stored and the file of their journal is missing or empty. Changes nothing.

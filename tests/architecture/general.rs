@@ -62,7 +62,7 @@ seconds secret section seed segment selection semaphore send sender sent sequenc
 serving session set setter setting settings settled setup severity shadow shape share shared shed sheet shift short
 show shutdown sibling side signal signature signed signer signing silent similarity simple single sink size sized skip
 slot slow small smoothed snapshot socket soft sort source space spacing spawn spec specification speed spent split sqlite
-stable stage stale stall stalled standard start started startup stat state statement static statistics stats status
+stable stage stale stall stalled stamp standard standing start started startup stat state statement static statistics stats status
 step stop stopped stopping storage store stored stream streamed streaming strict string struct structure stub style subject
 submission submitted subscriber subscription subset success sum summary supervisor support supported survival
 suspended swap sweep sweeper switch sync synchronous syntax system

@@ -181,7 +181,7 @@ async fn a_synchronous_call_has_its_own_timeout() {
     upstream.set(json!({"speed": 1})).await;
     let impatient = Gateway::with(&upstream, &[("upstream.api", "openai"), ("upstream.sync_timeout_s", "1")]).await;
     is_unknown(&impatient.alice().edit(&Edit::new("held for too long")).await);
-    let narrow = Gateway::with(&upstream, &[("upstream.api", "openai"), ("upstream.sync_answer_bytes_max", "100")]);
+    let narrow = Gateway::with(&upstream, &[("upstream.api", "openai"), ("upstream.sync_answer_bytes_max", "1024")]);
     upstream.set(json!({"speed": 400})).await;
     is_unknown(&narrow.await.alice().edit(&Edit::new("larger than is believed")).await);
 }

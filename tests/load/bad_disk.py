@@ -5,8 +5,10 @@
           /readyz answers 503 with the reason, what was bought is delivered; with free space the gateway buys again.
   reserve the file system fills up below the gateway's reserve during a purchase, so that storing its picture fails: the
           purchase is not lost, and is delivered once there is free space.
-  sync    strace makes fsync and fdatasync fail from a moment on: nothing more is bought, /readyz answers 503, what was
-          accepted is delivered, and a restart without the fault knows every purchase.
+  journal the disk has not one page left, so that the journal itself cannot be written: nothing is bought, /readyz answers 503
+          with the reason, and with free space the same process delivers what was under way and buys again.
+  sync    strace makes fsync and fdatasync fail from a moment on: nothing more is bought, /readyz and /healthz answer 503, what
+          was accepted is delivered, the gateway ends with an error, and a restart without the fault knows every purchase.
 
 Needs root (to mount a tmpfs) and strace. Exit codes: 0 passed, 1 something was lost or bought, 2 not carried out.
 
@@ -156,11 +158,50 @@ def reserve(binary):
         shutil.rmtree(rig.folder, ignore_errors=True)
 
 
+def journal(binary):
+    print("no free space for a record of the journal")
+    # No reserve, so that the journal meets the full disk.
+    rig = Rig(binary, 1, SCENARIO, {"GATEWAY_STORAGE__FREE_BYTES_MIN": "0"})
+    disk = SmallDisk(rig)
+    try:
+        rig.start()
+        client = Client(rig, 0, 4)
+        expect(client.request("before the disk is full", None).status == 200, "a purchase before the disk is full")
+        under_way = Background(client, "under way when the disk is full")
+        until(lambda: rig.journal_states().count("accepted") == 1, "the second purchase is accepted")
+        disk.fill(0)
+        refused = client.request("while the journal cannot be written", None)
+        expect(refused.status == 503, f"a new request is refused: {refused.status} {refused.code}")
+        until(lambda: ready(rig)[0] == 503, "/readyz turns to 503")
+        print(f"      /readyz: {ready(rig)[1].strip()}")
+        expect(len(rig.accepted()) == 2, "nothing more was bought")
+        process = rig.gateway.pid
+        disk.empty()
+        until(lambda: ready(rig)[0] == 200, "/readyz turns to 200 again", 60)
+        answer = under_way.result()
+        expect(answer is not None and answer.status == 200,
+               f"what was under way is delivered: {answer and (answer.status, answer.code)}")
+        again = client.request("while the journal cannot be written", None)
+        expect(again.status == 200, f"it buys again: {again.status} {again.code}")
+        expect(rig.gateway.pid == process and rig.gateway.poll() is None, "without a restart")
+        rig.kill()
+        rig.start()
+        for prompt in ("before the disk is full", "under way when the disk is full", "while the journal cannot be written"):
+            again = client.request(prompt, 1)
+            expect(again.status == 200, f"a restart knows it ({prompt}): {again.status} {again.code}")
+        expect(len(rig.accepted()) == 3, f"nothing was bought twice: {len(rig.accepted())}")
+    finally:
+        rig.close(False)
+        disk.close()
+        shutil.rmtree(rig.folder, ignore_errors=True)
+
+
 def sync(binary):
     print("syncs that fail")
     if shutil.which("strace") is None:
         give_up("strace is missing: apt-get install strace")
-    rig = Rig(binary, 1, SCENARIO)
+    # Long enough that the last questions are answered before the listeners close.
+    rig = Rig(binary, 1, SCENARIO, {"GATEWAY_SERVER__SHUTDOWN_DELAY_S": "5"})
     try:
         rig.start()
         client = Client(rig, 0, 3)
@@ -178,8 +219,11 @@ def sync(binary):
         refused = client.request("while syncs fail", None)
         expect(refused.status == 503, f"a new request is refused: {refused.status} {refused.code}")
         expect(ready(rig)[0] == 503, f"/readyz gives the reason: {ready(rig)[1].strip()}")
+        health = call(rig.operator_port, "GET", "/healthz")[0]
+        expect(health == 503, f"/healthz asks for a restart: {health}")
         expect(len(rig.accepted()) == 2, "nothing more was bought")
-        rig.kill()
+        code = rig.gateway.wait(30)
+        expect(code == 1, f"the gateway stops by itself with an error: exit code {code}")
         tracer.wait(10)
         rig.start()
         again = client.request("bought before syncs fail", 1)
@@ -194,7 +238,7 @@ def main():
     parser.add_argument("--binary", type=lambda text: ROOT.joinpath(text).resolve(), default=any_binary())
     binary = parser.parse_args().binary
     require(binary)
-    for scene in (full, reserve, sync):
+    for scene in (full, reserve, journal, sync):
         scene(binary)
     print(f"{len(failed)} checks failed" if failed else "bad disks: nothing was lost, and nothing was bought without being delivered")
     sys.exit(1 if failed else 0)

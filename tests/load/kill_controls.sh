@@ -52,7 +52,9 @@ sabotage() {
       replace src/engine 'cx.append(record, Step::Commit { purchase, submit });' \
         '{ drop(record); cx.push(Effect::Append { records: Vec::new(), step: Step::Commit { purchase, submit } }); }' ;;
     forget-unknown)
-      replace src/engine 'end(Failure::OutcomeUnknown { message })' 'end({ drop(message); Failure::Abandoned })' ;;
+      replace src/engine 'ended.push(EndedAtStart { purchase: id, pictures, failure: failure.clone() });' \
+        'let failure = if failure.may_have_been_bought() { Failure::Abandoned } else { failure };
+            ended.push(EndedAtStart { purchase: id, pictures, failure: failure.clone() });' ;;
     forget-formats)
       replace src/app 'self.0.write(FORMAT_STATE, formats)' '{ let _ = (&self.0, FORMAT_STATE, formats); Ok(()) }' ;;
     forget-keys)
@@ -103,7 +105,7 @@ for control in "$@"; do
   code=$?
   set -e
   if [ "$code" = 1 ] && grep -q 'MUST BE 0' "$scratch/output"; then
-    echo "$control: caught: $(grep 'MUST BE 0' "$scratch/output" | awk '{printf "%s %s %s; ", $1, $2, $3}' | sed 's/ MUST//g; s/; $//')"
+    echo "$control: caught: $(grep 'MUST BE 0' "$scratch/output" | sed 's/ *MUST BE 0.*//; s/^ *//; s/  */ /g' | paste -sd, | sed 's/,/, /g')"
   else
     echo "$control: NOT CAUGHT (exit code $code)"
     tail -n 30 "$scratch/output"

@@ -104,8 +104,8 @@ def kill_at_random(arguments):
     chosen = mixes.named(arguments.mix)
     if any(mix.disturbance == "clock" for mix in chosen):
         faketime()
-    print(f"seed {arguments.seed}, {arguments.kills} kills by SIG{arguments.signal.upper()}, mix {arguments.mix}, profile {arguments.profile}, "
-          f"unknown purchases are {'held' if holds_unknown() else 'not held'}, {arguments.binary}", flush=True)
+    print(f"seed {arguments.seed}, {arguments.kills} kills by SIG{arguments.signal.upper()}, mix {arguments.mix}, "
+          f"profile {arguments.profile}, unknown purchases are {'held' if holds_unknown() else 'not held'}, {arguments.binary}", flush=True)
     landings, total, processes = Landings(), Verdict(), 0
     for mix in chosen:
         mix = dataclasses.replace(mix, pictures=arguments.pictures or mix.pictures, cache=arguments.cache or mix.cache)
@@ -194,13 +194,16 @@ def no_event_is_pending(rig):
     connection = sqlite3.connect(f"file:{rig.directory / 'journal.sqlite'}?mode=ro", uri=True, timeout=5)
     try:
         return connection.execute("SELECT count(*) FROM webhooks WHERE ended_ms IS NULL").fetchone()[0] == 0
+    except sqlite3.OperationalError:
+        return False
     finally:
         connection.close()
 
 
 def digests_of(rig, accepted, operations):
     """Returns the SHA-256 of what the simulator delivers for each purchase that was answered with a picture."""
-    answered = {operation.prompt for operation in operations if any(answer.status == 200 for answer in operation.answers)}
+    answered = {operation.prompt for operation in operations
+                if any(answer.status == 200 for answer in operation.answers + operation.repeats)}
     digests = {}
     for purchase in accepted:
         if purchase["prompt"] in answered and purchase["state"] == "completed":

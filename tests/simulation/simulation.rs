@@ -9,9 +9,13 @@
 //! - a prompt was bought more than once (**double buy**), although its client only ever retried it;
 //! - a purchase is on no record: the upstream took it, and the journal has neither its id nor an unknown outcome
 //!   (**lost**);
+//! - a client got the picture of another prompt (**swapped**);
 //! - a client that retried to the end got neither pictures nor an error that states what is known (**silent**).
 //!
 //! It is no failure when a prompt was bought, its answer lost, and the journal shows "unknown": that is promised.
+//!
+//! `day.rs` runs one folder for a long time with all faults: besides those above, an upstream that lies, a full disk, damaged
+//! and lost pictures, and jumps of the wall clock.
 //!
 //! Not simulated: the API (`tests/gateway` and the kill loop cover it), several purchases of a job at the same instant
 //! (but see `directed.rs`), and disks that lie about a sync. One source of chance remains: picture files are written by
@@ -53,6 +57,8 @@ use crate::upstream::{
     Commit, FetchError, Finished, Output, PollError, Polled, PurchaseHandle, SubmitError, Submitted, Upstream,
 };
 
+#[path = "day.rs"]
+mod day;
 #[path = "directed.rs"]
 mod directed;
 #[path = "reproduction.rs"]
@@ -115,6 +121,8 @@ struct WorldState {
     fails: bool,
     /// Every purchase is made under the id of the first.
     repeats_ids: bool,
+    /// Answers to polls and pictures are sometimes wrong.
+    lies: bool,
     trace: String,
 }
 
@@ -157,6 +165,7 @@ impl World {
             done_at: BTreeMap::new(),
             fails: false,
             repeats_ids: false,
+            lies: false,
             trace: String::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), clock, variant }
@@ -259,6 +268,9 @@ impl Connection {
             0 => return Err(PollError::Trouble { message: "HTML".to_owned() }),
             1 => return Err(PollError::Refused { retry_after: None }),
             _ => {}
+        }
+        if let Some(lie) = self.lie() {
+            return lie;
         }
         let done = self.world.lock().done_at.get(id.as_str()).is_some_and(|&done| done <= Instant::now());
         if !done {
@@ -367,8 +379,12 @@ struct Simulation {
     pictures: PictureDisk,
     directory: tempfile::TempDir,
     variant: Variant,
+    /// The size of the read cache of pictures; 0: each is read from the disk.
+    memory_bytes: u64,
     gateway: Option<Gateway>,
-    /// For each prompt: the number of requests, and the answer.
+    /// The number of the first of the prompts that are asked for at present.
+    first: usize,
+    /// For each of them: the number of requests, and the answer.
     prompts: Vec<(u32, Answer)>,
     /// The request of each prompt that waits for its answer.
     waiting: Vec<Option<JoinHandle<Answer>>>,
@@ -386,7 +402,9 @@ impl Simulation {
             pictures: PictureDisk::default(),
             directory: tempfile::tempdir().unwrap(),
             variant,
+            memory_bytes: 1 << 20,
             gateway: None,
+            first: 0,
             prompts: vec![(0, Answer::Nothing); PROMPTS],
             waiting: (0..PROMPTS).map(|_| None).collect(),
         }
@@ -412,7 +430,7 @@ impl Simulation {
             rng: Rng::seeded(self.seed ^ u64::try_from(self.disk.records()).unwrap()),
             catalogue: Arc::new(config.catalogue),
             journal: Arc::new(journal.clone()),
-            results: Results::new(Box::new(MemoryPictures::on(&self.pictures, true)), 1 << 20, 1 << 20),
+            results: Results::new(Box::new(MemoryPictures::on(&self.pictures, true)), self.memory_bytes, 1 << 20),
             state: LearnedState::new(Arc::new(MemoryState::default())),
             room: DiskSpace::new(path, 0),
             spool: Spool::for_test(path.to_owned(), 1 << 20, 1 << 20),
@@ -471,7 +489,7 @@ impl Simulation {
         let (count, _) = &mut self.prompts[prompt];
         let is_retry = *count > 0;
         *count += 1;
-        let job = JobRequest { is_retry, ..job(prompt, timeout) };
+        let job = JobRequest { is_retry, ..job(self.first + prompt, timeout) };
         self.world.record(&format!("request {count} for prompt {prompt}"));
         #[expect(clippy::disallowed_methods, reason = "a client is no task of the gateway")]
         let waiting = tokio::spawn(async move {
@@ -530,9 +548,13 @@ impl Simulation {
             if self.gateway.is_none() && self.rng.random_range(0..2) == 0 {
                 self.start().await;
             }
+            if self.world.lock().lies {
+                self.disturb();
+            }
             let time = Duration::from_millis(self.rng.random_range(1..4000));
             self.pass(time).await;
         }
+        self.settle();
         // To the end: each client retries until it has a final answer.
         for _ in 0..200 {
             while self.gateway.is_none() {
@@ -559,12 +581,17 @@ impl Simulation {
         let bought = self.world.lock().bought.clone();
         let jobs = self.disk.jobs();
         for prompt in 0..PROMPTS {
-            let name = format!("prompt {prompt}");
+            let name = format!("prompt {}", self.first + prompt);
             let purchases = bought.iter().filter(|(of, _)| *of == name).count();
             if purchases > 1 {
                 violations.push(format!("double buy: {name} was bought {purchases} times"));
             }
             let (count, answer) = &self.prompts[prompt];
+            if let Answer::Picture(id) = answer
+                && !bought.iter().any(|(of, bought)| *of == name && bought == id)
+            {
+                violations.push(format!("swapped: {name} got the picture of {id}"));
+            }
             if *count > 0 && *answer == Answer::Nothing {
                 violations.push(format!("silent: {name} was never answered"));
             }
@@ -599,15 +626,16 @@ impl Simulation {
     }
 }
 
+/// Runs a history in virtual time.
+fn with_virtual_time<T>(history: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().start_paused(true).max_blocking_threads(1);
+    runtime.build().unwrap().block_on(history)
+}
+
 /// Runs the history of one seed. Returns its trace, and its violations.
 fn run(seed: u64, variant: Variant) -> (String, Vec<String>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .max_blocking_threads(1)
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    with_virtual_time(async {
         let mut simulation = Simulation::new(seed, variant);
         simulation.start().await;
         simulation.operate().await;

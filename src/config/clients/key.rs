@@ -26,7 +26,9 @@ pub struct NewKey {
 ///
 /// When `name` is not valid as a client's name.
 pub fn mint_key(name: &str, random: [u8; 24]) -> Result<NewKey, Error> {
-    check_name(name).map_err(|problem| Error::invalid("--name", problem))?;
+    // A name that begins as keys do is not repeated.
+    let shown = if name.starts_with("sk-") { String::new() } else { format!(" {name:?}") };
+    check_name(name).map_err(|problem| Error::invalid(format!("--name{shown}"), problem))?;
     let mut key = String::from("sk-gw-");
     for byte in random {
         let _ = write!(key, "{byte:02x}");

@@ -136,12 +136,16 @@ fn append(driver: &Arc<Driver>, records: Vec<Record>, step: Step) {
             result = result.and(appended.await);
         }
         formats_settled.await;
-        if let Err(error) = &result {
+        // A journal that is away says so itself, once.
+        if let Err(error) = &result
+            && !matches!(error, JournalError::Away)
+        {
             log_not_journalled(step, error);
         }
         let outcome = match result {
             Ok(()) => AppendOutcome::Durable,
             Err(_) if driver.services.journal.standing() == Standing::Failed => AppendOutcome::Failed,
+            Err(JournalError::Away) => AppendOutcome::Away,
             Err(_) => AppendOutcome::NotWritten,
         };
         driver.handle(Event::Journalled { step, outcome });

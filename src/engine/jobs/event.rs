@@ -67,8 +67,10 @@ pub(in crate::engine) enum Step {
 pub(in crate::engine) enum AppendOutcome {
     /// They are durable.
     Durable,
-    /// They are not written; later ones may be, as when another program has locked the journal for a moment.
+    /// They are not written; later ones may be.
     NotWritten,
+    /// They are not written, and none will be until the disk has space again, or another program unlocks the journal.
+    Away,
     /// It is not known whether they are written; the journal accepts no others until a restart.
     Failed,
 }

@@ -103,6 +103,7 @@ contract! {
         the_last_committed_format_is_the_one_of_the_purchase,
         restored_pictures_replace_those_before_and_change_nothing_else,
         purchases_that_were_or_may_have_been_bought_use_quota,
+        equal_purchases_of_a_day_are_added_up,
         a_closed_journal_refuses_records;
     results:
         running_time_goes_on_after_a_restart_and_does_not_count_the_time_between,

@@ -71,6 +71,8 @@ struct Shared {
     /// Syncing fails from now on.
     broken: bool,
     closed: bool,
+    /// The disk is full: records are refused, and nothing of them is written.
+    away: bool,
     /// The number of answers after which the power is cut.
     answers_left: Option<usize>,
 }
@@ -102,6 +104,11 @@ impl MemoryJournal {
     /// Makes every sync from now on fail.
     pub(crate) fn break_disk(&self) {
         self.lock().broken = true;
+    }
+
+    /// Fills the disk, or makes room on it again.
+    pub(crate) fn set_away(&self, away: bool) {
+        self.lock().away = away;
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -149,6 +156,9 @@ impl Journal for MemoryJournal {
             let mut shared = self.lock();
             if shared.closed {
                 return Box::pin(async { Err(JournalError::Failed) });
+            }
+            if shared.away {
+                return Box::pin(async { Err(JournalError::Away) });
             }
             let written = self.disk.lock();
             // Without syncs, the record before may be lost.
@@ -262,7 +272,8 @@ impl Journal for MemoryJournal {
         let journal = self.clone();
         Box::pin(async move {
             let mut jobs = journal.seen();
-            jobs.retain(|job| job.record.created >= since);
+            let day = |at: Timestamp| at.millis().div_euclid(24 * 60 * 60 * 1000);
+            jobs.retain(|job| day(job.record.created) >= day(since));
             journal.answer(jobs.iter().flat_map(used_quota).collect()).await
         })
     }
@@ -282,7 +293,14 @@ impl Journal for MemoryJournal {
     }
 
     fn standing(&self) -> Standing {
-        if self.lock().broken { Standing::Failed } else { Standing::Fine }
+        let shared = self.lock();
+        if shared.broken {
+            Standing::Failed
+        } else if shared.away {
+            Standing::Away
+        } else {
+            Standing::Fine
+        }
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

@@ -13,26 +13,24 @@ use super::traits::{Journal, JournalError, Standing};
 use crate::model::{
     ClientId, Digest, Fingerprint, IdempotencyKey, JobId, PurchaseId, RunningTime, Timestamp, UpstreamId,
 };
-use file::JournalFile;
-use queries::{job, jobs, pending_webhooks, quota_used_since};
+use queries::{job, jobs, pending_webhooks};
 use rows::parsed;
-use running_clock::{Monotonic, RunningClock, monotonic};
-use thread::{JournalThread, Shared};
-use writer::Writer;
+use thread::JournalThread;
+use thread::file::JournalFile;
+use thread::running_clock::{Monotonic, RunningClock, monotonic};
+use thread::shared::Shared;
+use thread::writer::Writer;
 
-mod check;
 mod consistency;
-pub(super) mod file;
 pub(super) mod ledger;
 mod queries;
 mod results;
 mod rows;
-mod running_clock;
 mod schema;
 #[cfg(test)]
 mod tests;
-mod thread;
-mod writer;
+pub(super) mod thread;
+mod usage;
 mod writes;
 
 /// A handle to the journal's thread. Cheap to clone; the thread ends with the last handle.
@@ -133,7 +131,7 @@ impl Journal for SqliteJournal {
     }
 
     fn quota_used_since(&self, since: Timestamp) -> BoxFuture<'static, Result<Vec<UsedQuota>, JournalError>> {
-        self.thread.read(move |connection| quota_used_since(connection, since))
+        self.thread.read(move |connection| usage::since(connection, since))
     }
 
     fn pending_webhooks(&self, job: Option<JobId>) -> BoxFuture<'static, Result<Vec<PendingWebhook>, JournalError>> {

@@ -98,16 +98,17 @@ impl StoredState {
     }
 }
 
-/// What one purchase that is no longer under way has used of its client's quota. Stays after its pictures are evicted.
+/// What one or more purchases of a day that are no longer under way have used of their client's quota. Stays after their
+/// pictures are evicted.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct UsedQuota {
     pub(crate) client: ClientId,
     pub(crate) model: ModelId,
-    /// When the job was created.
+    /// When a job of them was created, or the day of all began, in UTC.
     pub(crate) created: Timestamp,
     /// Pictures made; for a purchase that may have been bought and brought none, the number requested.
     pub(crate) pictures: usize,
-    /// Tokens the upstream reported.
+    /// Tokens the upstream reported, added up; `None` for purchases of which it reported none.
     pub(crate) usage: Option<Usage>,
 }
 

@@ -66,7 +66,7 @@ pub(crate) trait Journal: Send + Sync + std::fmt::Debug {
     /// Returns whether there is any job.
     fn has_jobs(&self) -> BoxFuture<'static, Result<bool, JournalError>>;
 
-    /// Returns what jobs created at `since` or later have bought, or may have bought, in no particular order.
+    /// Returns what jobs created on the day of `since` (UTC) or later have bought, or may have bought, in no particular order.
     ///
     /// For the start, before anything is recovered: a purchase that was being committed, or is submitted again after a
     /// lost answer, will be recovered as unknown, so it is included; an accepted purchase is not, because it is still under way.

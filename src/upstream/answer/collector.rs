@@ -246,8 +246,8 @@ mod tests {
             for size in [1021, 64 * 1024] {
                 let mut collector = AnswerCollector::new(100 << 20);
                 let refused = body.as_bytes().chunks(size).find_map(|chunk| collector.push(chunk).err());
-                assert!(refused.as_ref().is_some_and(|refused| refused.contains(problem)), "{:.40} {refused:?}", body);
-                assert!(collector.bytes_held() <= PLAIN_BYTES_MAX + 2 * size, "{:.40}", body);
+                assert!(refused.as_ref().is_some_and(|refused| refused.contains(problem)), "{body:.40} {refused:?}");
+                assert!(collector.bytes_held() <= PLAIN_BYTES_MAX + 2 * size, "{body:.40}");
             }
         }
         let page = vec![b'<'; 16 << 20];

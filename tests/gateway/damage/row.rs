@@ -145,7 +145,7 @@ pub(super) async fn run(row: &Row, prepared: &Prepared) -> (String, Faults) {
     }
     let (pictures, log) = (running.pictures(), running.log());
     match running.program.try_serve(row.arguments).await {
-        Ok(serving) => running.serves(serving).await,
+        Ok(serving) => running.serves(serving, &pictures).await,
         Err(run) => {
             running.refuses(&run);
             let journal = std::fs::metadata(data(&running.program).join("journal.sqlite"));
@@ -154,7 +154,9 @@ pub(super) async fn run(row: &Row, prepared: &Prepared) -> (String, Faults) {
             }
         }
     }
-    running.keeps(&pictures, "the start");
+    if row.when == When::Down {
+        running.keeps(&pictures, "the run");
+    }
     running.put_back();
     running.serves_as_before().await;
     (running.done.join("; "), running.faults)
@@ -246,7 +248,7 @@ impl Running<'_> {
         }
     }
 
-    async fn serves(&mut self, mut serving: Serving) {
+    async fn serves(&mut self, mut serving: Serving, pictures: &BTreeSet<String>) {
         if self.row.when == When::Running {
             self.damage();
         }
@@ -263,6 +265,10 @@ impl Running<'_> {
                 }
             }
             Verdict::Either => {}
+        }
+        // Before anything is bought that has the same bytes again.
+        if self.row.when == When::Down {
+            self.keeps(pictures, "the start");
         }
         self.done.push("serves".to_owned());
         self.look(&serving, false).await;

@@ -161,6 +161,17 @@ pub(super) enum Step {
     Close,
 }
 
+/// Which gateway asks for a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// The one of many rows.
+    Shared,
+    /// One of its own, because what it learns from the answer would disturb others.
+    Own,
+    /// The same, which has bought nothing before.
+    Unused,
+}
+
 /// An answer, with a name, and what is demanded of the gateway that gets it.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
@@ -184,10 +195,7 @@ pub(super) struct Row {
     pub(super) format: &'static str,
     /// Bytes behind the end of the picture may be delivered with it.
     pub(super) trailing: bool,
-    /// The gateway is disturbed by it, so it has one of its own.
-    pub(super) alone: bool,
-    /// The gateway has bought nothing before.
-    pub(super) fresh: bool,
+    pub(super) gateway: Sharing,
     /// It is asked for with an upload of this number of bytes, unless that is 0.
     pub(super) upload: usize,
     /// Pictures, each of which is a purchase.
@@ -215,8 +223,7 @@ pub(super) fn row(name: &str, phase: Phase, status: &'static str, body: Body, sh
         id: "",
         format: "png",
         trailing: false,
-        alone: wanted.contains(&Outcome::Refused),
-        fresh: false,
+        gateway: if wanted.contains(&Outcome::Refused) { Sharing::Own } else { Sharing::Shared },
         upload: 0,
         count: 1,
         api: "auto",
@@ -254,11 +261,11 @@ impl Row {
     }
 
     pub(super) fn alone(self) -> Self {
-        Self { alone: true, ..self }
+        Self { gateway: Sharing::Own, ..self }
     }
 
     pub(super) fn fresh(self) -> Self {
-        Self { alone: true, fresh: true, ..self }
+        Self { gateway: Sharing::Unused, ..self }
     }
 
     pub(super) fn upload(self, bytes: usize) -> Self {
@@ -308,14 +315,18 @@ impl Row {
         }
     }
 
-    /// Returns what is done to the connection.
-    pub(super) fn steps(&self, places: &Places) -> Vec<Step> {
-        let body = match self.body {
+    fn body(&self, places: &Places) -> Vec<u8> {
+        match self.body {
             Body::Service(text) | Body::Json(text) | Body::Html(text) => places.fill(text).into_bytes(),
             Body::Empty => Vec::new(),
             Body::Binary(bytes) => bytes.to_vec(),
             Body::Made(_, make) => make(places),
-        };
+        }
+    }
+
+    /// Returns what is done to the connection.
+    pub(super) fn steps(&self, places: &Places) -> Vec<Step> {
+        let body = self.body(places);
         let length = body.len();
         let head = |lines: &str| self.head_with(places, lines).into_bytes();
         let with_length = |length: usize| head(&format!("content-length: {length}\r\n"));
@@ -356,16 +367,8 @@ impl Row {
             }
             Shape::SilentHead => vec![Step::Silence],
             Shape::SilentBody => vec![Step::Write(part(50)), Step::Silence],
-            Shape::Trickled => {
-                let whole = whole();
-                let piece = whole.len().div_ceil(40);
-                let pieces = whole.chunks(piece).map(<[u8]>::to_vec);
-                pieces.flat_map(|piece| [Step::Write(piece), Step::Pause(Duration::from_millis(5))]).collect()
-            }
-            Shape::Dripped => {
-                let drops = whole().into_iter().map(|byte| vec![byte]);
-                drops.flat_map(|drop| [Step::Write(drop), Step::Pause(Duration::from_millis(100))]).collect()
-            }
+            Shape::Trickled => in_pieces(&whole(), whole().len().div_ceil(40), Duration::from_millis(5)),
+            Shape::Dripped => in_pieces(&whole(), 1, Duration::from_millis(100)),
             Shape::Endless => {
                 let text = [body, vec![b' '; 65536]].concat();
                 vec![Step::Write(head(CHUNKED)), Step::Repeat(chunks(&text, false), Duration::ZERO)]
@@ -388,7 +391,8 @@ impl Row {
                 vec![Step::Write([whole(), other.into_bytes()].concat())]
             }
             Shape::Headers(count) => {
-                let lines: String = (0..count).map(|number| format!("x-filler-{number}: {number}\r\n")).collect();
+                let lines: Vec<String> = (0..count).map(|number| format!("x-filler-{number}: {number}\r\n")).collect();
+                let lines = lines.concat();
                 vec![Step::Write([head(&format!("{lines}content-length: {length}\r\n")), body].concat())]
             }
             Shape::LongHeader(bytes) => {
@@ -437,6 +441,11 @@ const CHUNKED: &str = "transfer-encoding: chunked\r\n";
 /// The completed purchase of another client.
 const ANOTHER: &str =
     r#"{"code":200,"message":"success","data":{"id":"{other}","status":"completed","outputs":["{other_url}"]}}"#;
+
+/// Writes in pieces of this number of bytes, with a pause after each.
+fn in_pieces(bytes: &[u8], size: usize, pause: Duration) -> Vec<Step> {
+    bytes.chunks(size).flat_map(|piece| [Step::Write(piece.to_vec()), Step::Pause(pause)]).collect()
+}
 
 /// Writes a body in three chunks.
 fn chunks(body: &[u8], ended: bool) -> Vec<u8> {

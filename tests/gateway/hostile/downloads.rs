@@ -29,6 +29,7 @@ fn trailed(name: &str, format: &'static str, make: fn(&Places) -> Vec<u8>) -> Ro
     download(&name, "200 OK", Made(Kind::Picture, make), Whole, &[Delivered]).format(format).trailing().always()
 }
 
+#[rustfmt::skip]
 pub(super) fn rows() -> Vec<Row> {
     vec![
         download("whole", "200 OK", PICTURE, Whole, &[Delivered]),
@@ -68,95 +69,44 @@ pub(super) fn rows() -> Vec<Row> {
         download("status-in-words", "fine", PICTURE, Whole, &[Delivered]),
         download("status-099", "099 Low", PICTURE, Whole, &[Delivered]),
         download("status-999", "999 High", PICTURE, Whole, &[Delivered]),
-        download("status-101", "101 Switching Protocols", PICTURE, UntilClose, &[Delivered])
-            .head("upgrade: x\r\nconnection: upgrade\r\n"),
+        download("status-101", "101 Switching Protocols", PICTURE, UntilClose, &[Delivered]).head("upgrade: x\r\nconnection: upgrade\r\n"),
         // Pictures that were not asked for, or that are no pictures.
-        download(
-            "206-of-a-part",
-            "206 Partial Content",
-            Made(Kind::Damaged, |places| places.picture[100..].to_vec()),
-            Whole,
-            &[Delivered],
-        )
-        .head("content-range: bytes 100-999/1000\r\n"),
-        download(
-            "206-of-a-whole-looking-part",
-            "206 Partial Content",
-            Made(Kind::Picture, |places| images::picture(&places.other, "png")),
-            Whole,
-            &[Delivered],
-        )
-        .head("content-range: bytes 0-99/100000\r\n"),
+        download("206-of-a-part", "206 Partial Content", Made(Kind::Damaged, |places| places.picture[100..].to_vec()), Whole, &[Delivered]).head("content-range: bytes 100-999/1000\r\n"),
+        download("206-of-a-whole-looking-part", "206 Partial Content", Made(Kind::Picture, |places| images::picture(&places.other, "png")), Whole, &[Delivered]).head("content-range: bytes 0-99/100000\r\n"),
         download("200-page", "200 OK", PAGE, Whole, &[Delivered]),
         download("200-page-called-png", "200 OK", PAGE, Whole, &[Delivered]).head("content-type: image/png\r\n"),
         download("200-page-always", "200 OK", PAGE, Whole, &[Lost]).always(),
         download("200-empty", "200 OK", Empty, Whole, &[Delivered]),
         download("200-empty-always", "200 OK", Empty, Whole, &[Lost]).always(),
         download("200-json", "200 OK", Json(r#"{"url":"{url}"}"#), Whole, &[Delivered]),
-        download(
-            "200-service-json",
-            "200 OK",
-            Service(r#"{"code":404,"message":"no such file"}"#),
-            Whole,
-            &[Delivered],
-        ),
+        download("200-service-json", "200 OK", Service(r#"{"code":404,"message":"no such file"}"#), Whole, &[Delivered]),
         download("200-binary", "200 OK", Binary(b"GIF89a\x01\0\x01\0\0\0\0;"), Whole, &[Delivered]),
         download("200-wrong-type", "200 OK", PICTURE, Whole, &[Delivered]).head("content-type: text/html\r\n"),
         download("204", "204 No Content", Empty, Whole, &[Delivered]),
         download("304", "304 Not Modified", Empty, Whole, &[Delivered]),
         download("404-once", "404 Not Found", PAGE, Whole, &[Delivered]).times(1),
-        download(
-            "404-with-a-picture",
-            "404 Not Found",
-            Made(Kind::Picture, |places| images::picture(&places.other, "png")),
-            Whole,
-            &[Delivered],
-        ),
+        download("404-with-a-picture", "404 Not Found", Made(Kind::Picture, |places| images::picture(&places.other, "png")), Whole, &[Delivered]),
         download("404-always", "404 Not Found", Empty, Whole, &[Lost]).always(),
-        download(
-            "403-expired",
-            "403 Forbidden",
-            Service("<Error><Code>AccessDenied</Code></Error>"),
-            Whole,
-            &[Delivered],
-        )
-        .times(8),
+        download("403-expired", "403 Forbidden", Service("<Error><Code>AccessDenied</Code></Error>"), Whole, &[Delivered]).times(8),
         download("401", "401 Unauthorized", Empty, Whole, &[Delivered]).times(8),
         download("429", "429 Too Many Requests", Empty, Whole, &[Delivered]),
         download("500", "500 Internal Server Error", PAGE, Whole, &[Delivered]),
-        download(
-            "503-picture",
-            "503 Service Unavailable",
-            Made(Kind::Picture, |places| images::picture(&places.other, "png")),
-            Whole,
-            &[Delivered],
-        ),
+        download("503-picture", "503 Service Unavailable", Made(Kind::Picture, |places| images::picture(&places.other, "png")), Whole, &[Delivered]),
         download("over-the-limit", "200 OK", Made(Kind::Damaged, over_the_limit), Whole, &[Delivered]),
         download("over-the-limit-always", "200 OK", Made(Kind::Damaged, over_the_limit), Chunked, &[Lost]).always(),
         // Redirects.
-        download("302-elsewhere", "302 Found", Empty, Whole, &[Delivered])
-            .head("location: {elsewhere}/files/{id}.png\r\n")
-            .times(1),
+        download("302-elsewhere", "302 Found", Empty, Whole, &[Delivered]).head("location: {elsewhere}/files/{id}.png\r\n").times(1),
         download("302-loop", "302 Found", Empty, Whole, &[Delivered]).head("location: {url}\r\n").times(9),
         download("302-loop-always", "302 Found", Empty, Whole, &[Lost]).head("location: {url}\r\n").always(),
-        download("302-metadata", "302 Found", Empty, Whole, &[Delivered])
-            .head("location: http://169.254.169.254/latest/meta-data/\r\n"),
-        download("302-metadata-always", "302 Found", Empty, Whole, &[Lost])
-            .head("location: http://169.254.169.254/latest/meta-data/\r\n")
-            .always(),
-        download("302-with-the-key-always", "302 Found", Empty, Whole, &[Lost])
-            .head("location: http://127.0.0.1:9/{key}\r\n")
-            .always(),
+        download("302-metadata", "302 Found", Empty, Whole, &[Delivered]).head("location: http://169.254.169.254/latest/meta-data/\r\n"),
+        download("302-metadata-always", "302 Found", Empty, Whole, &[Lost]).head("location: http://169.254.169.254/latest/meta-data/\r\n").always(),
+        download("302-with-the-key-always", "302 Found", Empty, Whole, &[Lost]).head("location: http://127.0.0.1:9/{key}\r\n").always(),
         download("302-private", "302 Found", Empty, Whole, &[Delivered]).head("location: http://192.168.0.1/\r\n"),
         download("302-file", "302 Found", Empty, Whole, &[Delivered]).head("location: file:///etc/passwd\r\n"),
-        download("302-credentials", "302 Found", Empty, Whole, &[Delivered])
-            .head("location: http://u:p@127.0.0.1:9/\r\n"),
+        download("302-credentials", "302 Found", Empty, Whole, &[Delivered]).head("location: http://u:p@127.0.0.1:9/\r\n"),
         download("302-without-location", "302 Found", PICTURE, Whole, &[Delivered]),
-        download("302-polls", "302 Found", Empty, Whole, &[Delivered])
-            .head("location: {origin}/api/v3/predictions/{other}/result\r\n"),
-        download("302-after-401", "401 Unauthorized", Empty, Whole, &[Delivered])
-            .head("location: {elsewhere}/files/{id}.png\r\n")
-            .times(2),
+        download("302-polls", "302 Found", Empty, Whole, &[Delivered]).head("location: {origin}/api/v3/predictions/{other}/result\r\n"),
+        download("302-after-401", "401 Unauthorized", Empty, Whole, &[Delivered]).head("location: {elsewhere}/files/{id}.png\r\n").times(2),
         // Damaged pictures.
         damaged("hole", "png", |places| images::with_hole(&places.picture)),
         damaged("zeroed", "png", |places| images::zeroed(&places.picture)),
@@ -171,14 +121,7 @@ pub(super) fn rows() -> Vec<Row> {
         damaged("cut", "webp", |places| places.picture[..places.picture.len() - 4].to_vec()),
         damaged("hole", "webp", |places| images::with_hole(&places.picture)),
         damaged("of-no-chunk", "webp", |_| b"RIFF\x04\0\0\0WEBP".to_vec()),
-        download(
-            "wrong-checksum-always",
-            "200 OK",
-            Made(Kind::Damaged, |places| images::flipped(&places.picture)),
-            Whole,
-            &[Lost],
-        )
-        .always(),
+        download("wrong-checksum-always", "200 OK", Made(Kind::Damaged, |places| images::flipped(&places.picture)), Whole, &[Lost]).always(),
         // Whole pictures with bytes behind the end.
         trailed("newline", "png", |places| [&places.picture[..], b"\n"].concat()),
         trailed("page", "png", |places| [&places.picture[..], b"<script>alert(1)</script>"].concat()),
@@ -188,5 +131,5 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 fn over_the_limit(_: &Places) -> Vec<u8> {
-    [b"\x89PNG\r\n\x1a\n".as_slice(), &[7; 1_500_000]].concat()
+    [b"\x89PNG\r\n\x1a\n".as_slice(), &vec![7; 1_500_000]].concat()
 }

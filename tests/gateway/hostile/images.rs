@@ -18,7 +18,7 @@ pub(super) fn picture(id: &str, format: &str) -> Vec<u8> {
 
 /// An upload of about this number of bytes.
 pub(super) fn large_picture(bytes: usize) -> Vec<u8> {
-    let edge = (1..).find(|edge| (edge * edge * 3) as usize >= bytes).unwrap();
+    let edge = u32::try_from((bytes / 3).isqrt()).unwrap() + 1;
     noise("upload", edge, ImageFormat::Png)
 }
 
@@ -32,14 +32,14 @@ fn noise(seed: &str, edge: u32, format: ImageFormat) -> Vec<u8> {
 }
 
 /// The start of the data of the first chunk of a kind, in a PNG.
-fn chunk(png: &[u8], kind: &[u8; 4]) -> usize {
+fn chunk(png: &[u8], kind: [u8; 4]) -> usize {
     png.windows(4).position(|window| window == kind).unwrap() + 4
 }
 
 /// A byte of the pixels is another, so that the checksum is wrong.
 pub(super) fn flipped(png: &[u8]) -> Vec<u8> {
     let mut png = png.to_vec();
-    let at = chunk(&png, b"IDAT") + 40;
+    let at = chunk(&png, *b"IDAT") + 40;
     png[at] ^= 0x55;
     png
 }
@@ -60,14 +60,14 @@ pub(super) fn with_hole(picture: &[u8]) -> Vec<u8> {
 
 /// A PNG with its header and its end, and no pixels.
 pub(super) fn without_pixels(png: &[u8]) -> Vec<u8> {
-    let start = chunk(png, b"IDAT") - 8;
+    let start = chunk(png, *b"IDAT") - 8;
     [&png[..start], &png[png.len() - 12..]].concat()
 }
 
 /// A PNG of 2³¹ by 2³¹ pixels, with a right checksum.
 pub(super) fn immense(png: &[u8]) -> Vec<u8> {
     let mut png = png.to_vec();
-    let at = chunk(&png, b"IHDR");
+    let at = chunk(&png, *b"IHDR");
     png[at..at + 8].copy_from_slice(&[0x80, 0, 0, 0, 0x80, 0, 0, 0]);
     let sum = checksum(&png[at - 4..at + 13]).to_be_bytes();
     png[at + 13..at + 17].copy_from_slice(&sum);

@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::answer::{Outcome, Row};
+use super::answer::{Outcome, Row, Sharing};
 use super::images::large_picture;
 use super::upstream::{HONEST, HostileUpstream, PROMPT};
 use crate::harness::{Answer, Client, Edit, Program, Run, UPSTREAM_KEY};
@@ -52,10 +52,8 @@ fn key_of(client: &str) -> String {
 impl Group {
     /// Runs the group. Faults that concern the gateway as a whole are those of the first case.
     pub(super) async fn run(self) -> Vec<Case> {
-        let started = std::time::Instant::now();
-        let what = (self.patient, self.rows.len(), self.rows[0].name.clone());
         let upstream = HostileUpstream::start(&self.rows).await;
-        let fresh = self.rows.iter().any(|row| row.fresh);
+        let fresh = self.rows.iter().any(|row| row.gateway == Sharing::Unused);
         let program = self.program(&upstream);
         let serving = program.serve(&[]).await;
         let client = serving.client(&key_of(HONEST));
@@ -68,7 +66,6 @@ impl Group {
         let asked = futures_util::stream::iter(self.rows).map(|row| Case::ask(row, &client, &upstream));
         let mut cases: Vec<Case> = asked.buffer_unordered(self.at_once).collect().await;
         cases.sort_by(|one, other| one.row.name.cmp(&other.row.name));
-        eprintln!("TIME asked {what:?} {:?}", started.elapsed());
 
         if !fresh {
             general.extend(honest.fault("afterwards").await);
@@ -105,7 +102,6 @@ impl Group {
         );
         general.extend(upstream.leaks().into_iter().map(|place| format!("(e) the key came to {place}")));
         general.extend(log.lines().filter(|line| line.contains("panicked")).map(|line| format!("(f) {line}")));
-        eprintln!("TIME done {what:?} {:?}", started.elapsed());
         if let Some(case) = cases.first_mut() {
             case.faults.extend(general);
         }
@@ -176,32 +172,25 @@ impl Case {
             case.faults.push(format!("(a) the upstream accepted {accepted} submits"));
         }
         upstream.heal(&name);
-        match outcome {
-            _ if case.is_held() => {
-                for header in [None, Some(("x-stainless-retry-count", "1"))] {
-                    let repeated = ask(&client, &case.row, header).await;
-                    case.judge_same(&repeated, "a repetition");
-                }
-                let now = upstream.record(&name).accepted;
-                if now != accepted {
-                    case.faults.push(format!("(a) a repetition bought: {now} submits accepted"));
-                }
+        // A client is asked not to repeat any other failure, and what a repetition does depends on the failure.
+        if case.is_held() {
+            for header in [None, Some(("x-stainless-retry-count", "1"))] {
+                let repeated = ask(&client, &case.row, header).await;
+                case.judge_same(&repeated, "a repetition");
             }
-            Outcome::Refused => {
-                let repeated = ask(&client, &case.row, None).await;
-                let code = code(&case.answer);
-                let got = self::outcome(&repeated, case.row.count);
-                if got != Outcome::Delivered && (got != Outcome::Refused || CURABLE.contains(&code.as_str())) {
-                    case.faults.push(format!(
-                        "(d) after the refusal {code} a repetition got {} {}",
-                        repeated.status,
-                        repeated.text()
-                    ));
-                }
-                case.repeated = Some(got);
+            let now = upstream.record(&name).accepted;
+            if now != accepted {
+                case.faults.push(format!("(a) a repetition bought: {now} submits accepted"));
             }
-            // The client is asked not to repeat it, and what a repetition does depends on the failure.
-            _ => {}
+        } else if outcome == Outcome::Refused {
+            let repeated = ask(&client, &case.row, None).await;
+            let code = code(&case.answer);
+            let got = self::outcome(&repeated, case.row.count);
+            if got != Outcome::Delivered && (got != Outcome::Refused || CURABLE.contains(&code.as_str())) {
+                let text = shortened(&repeated);
+                case.faults.push(format!("(d) after the refusal {code} a repetition got {} {text}", repeated.status));
+            }
+            case.repeated = Some(got);
         }
         case
     }
@@ -246,7 +235,7 @@ impl Case {
                 }
             }
             Outcome::Refused if record.accepted > 0 => {
-                faults.push("(c) it was bought, and the client reads that nothing was".to_owned())
+                faults.push("(c) it was bought, and the client reads that nothing was".to_owned());
             }
             Outcome::Unknown | Outcome::Lost | Outcome::TimedOut | Outcome::Failed if !may_pay || retry != "false" => {
                 faults.push(format!("(c) the client is not warned: x-should-retry {retry}, {}", answer.text()));
@@ -278,13 +267,13 @@ impl Case {
             Outcome::Partial | Outcome::Refused | Outcome::Other => "",
         };
         let count = usize::from(self.row.count);
-        let is_right = match self.outcome {
-            Outcome::Partial => {
-                let bought = costly.iter().filter(|payment| **payment == "bought").count();
-                costly.len() == count && bought == self.answer.pictures().len()
-            }
-            _ if wanted.is_empty() => costly.is_empty(),
-            _ => costly == vec![wanted; count],
+        let is_right = if self.outcome == Outcome::Partial {
+            let bought = costly.iter().filter(|payment| **payment == "bought").count();
+            costly.len() == count && bought == self.answer.pictures().len()
+        } else if wanted.is_empty() {
+            costly.is_empty()
+        } else {
+            costly == vec![wanted; count]
         };
         if !is_right {
             self.faults.push(format!("(c) the ledger has {payments:?} after {:?}", self.outcome));

@@ -29,6 +29,7 @@ fn several(name: &str, phase: Phase, status: &'static str, body: Body, shape: Sh
     row(&format!("several-{name}"), phase, status, body, shape, wanted).count(3).times(1)
 }
 
+#[rustfmt::skip]
 pub(super) fn rows() -> Vec<Row> {
     vec![
         openai("documented", "200 OK", PICTURES, Whole, &[Delivered]),

@@ -24,6 +24,8 @@ fn submit(name: &str, status: &'static str, body: Body, shape: Shape, wanted: &[
     row(&format!("submit-{name}"), Phase::Submit, status, body, shape, wanted)
 }
 
+#[rustfmt::skip]
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn rows() -> Vec<Row> {
     vec![
         // Shapes of the documented answer.

@@ -256,19 +256,18 @@ impl HostileUpstream {
             state.ids.insert(id.clone(), (client.clone(), number));
             id
         };
-        match hostile {
-            Some(row) => Reply { steps: row.steps(&self.places(&client, &id)), closes: row.is_early() },
-            None => {
-                let text = match request.path.as_str() {
-                    "/api/v3/images" => r#"{"id":"{id}","status":"pending","polling_url":"/api/v3/tasks/result/{id}"}"#,
-                    path if path.starts_with("/v1/") => r#"{"created":1,"data":[{"b64_json":"{b64}"}]}"#,
-                    _ => {
-                        r#"{"code":200,"message":"success","data":{"id":"{id}","status":"created","outputs":[],"urls":{"get":"{origin}/api/v3/predictions/{id}/result"}}}"#
-                    }
-                };
-                honest("200 OK", "application/json", self.places(&client, &id).fill(text).as_bytes())
-            }
+        let places = self.places(&client, &id);
+        if let Some(row) = hostile {
+            return Reply { steps: row.steps(&places), closes: row.is_early() };
         }
+        let text = match request.path.as_str() {
+            "/api/v3/images" => r#"{"id":"{id}","status":"pending","polling_url":"/api/v3/tasks/result/{id}"}"#,
+            path if path.starts_with("/v1/") => r#"{"created":1,"data":[{"b64_json":"{b64}"}]}"#,
+            _ => {
+                r#"{"code":200,"message":"success","data":{"id":"{id}","status":"created","outputs":[],"urls":{"get":"{origin}/api/v3/predictions/{id}/result"}}}"#
+            }
+        };
+        honest("200 OK", "application/json", places.fill(text).as_bytes())
     }
 
     fn answer_about(&self, phase: Phase, client: &str, id: &str) -> Reply {

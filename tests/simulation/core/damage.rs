@@ -144,7 +144,11 @@ impl World {
 fn resolved(stored: &StoredJob) -> impl Iterator<Item = (PurchaseId, Vec<StoredPicture>)> {
     stored.purchases.iter().filter_map(|one| match &one.state {
         StoredState::Resolved { pictures, .. } if !pictures.is_empty() => Some((one.id, pictures.clone())),
-        _ => None,
+        StoredState::Intent
+        | StoredState::Committing { .. }
+        | StoredState::Accepted { .. }
+        | StoredState::Resolved { .. }
+        | StoredState::Failed { .. } => None,
     })
 }
 

@@ -140,11 +140,8 @@ impl World {
         let (mut position, count) = (0, records.len());
         let formats = self.formats.changes();
         let is_restored = matches!(records.first(), Some(Record::Restored { .. }));
-        let is_dropped = match self.variant {
-            Variant::WithdrawalNotAppended => matches!(step, Step::Withdrawal(_)),
-            Variant::RestorationNotAppended => is_restored,
-            _ => false,
-        };
+        let is_dropped = (self.variant == Variant::WithdrawalNotAppended && matches!(step, Step::Withdrawal(_)))
+            || (self.variant == Variant::RestorationNotAppended && is_restored);
         for record in records.into_iter().filter(|_| !is_dropped) {
             match &record {
                 Record::Resubmitted { purchase } => {

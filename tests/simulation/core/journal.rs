@@ -158,10 +158,7 @@ pub(super) fn running(at: Timestamp) -> RunningTime {
 
 /// Returns when a record was written, where its stamp is read.
 fn stamp(record: &Record) -> RunningTime {
-    match record {
-        Record::Accepted { at, .. } => running(*at),
-        _ => RunningTime::default(),
-    }
+    if let Record::Accepted { at, .. } = record { running(*at) } else { RunningTime::default() }
 }
 
 /// Returns the job that a record needs.

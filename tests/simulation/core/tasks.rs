@@ -277,7 +277,9 @@ impl World {
         };
         let mut pictures = vec![picture(); pictures];
         if self.live.iter().any(|live| live.record.id == purchase.job && live.refetched) && self.random.one_in(3) {
-            pictures.iter_mut().for_each(|one| *one = other_picture(one));
+            for one in &mut pictures {
+                *one = other_picture(one);
+            }
         }
         if !self.results_failed {
             self.damage.repair(purchase, &pictures);

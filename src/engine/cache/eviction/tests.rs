@@ -13,7 +13,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 /// An eviction over a journal in memory and pictures of 100 bytes.
 struct Sweeper {
     eviction: Eviction,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Sweeper {
@@ -25,11 +25,11 @@ impl Sweeper {
             waiters: WaiterCounts::default(),
             settings: EvictionSettings { cache_ttl: DAY, results_ttl: 2 * DAY, results_bytes_max, interval: DAY },
         };
-        Self { eviction, _directory: directory }
+        Self { eviction, directory }
     }
 
     fn picture(&self, content: &str) -> std::path::PathBuf {
-        self._directory.path().join(Digest::of(content.as_bytes()).to_string())
+        self.directory.path().join(Digest::of(content.as_bytes()).to_string())
     }
 
     /// Stores a result with one picture of this content.
@@ -85,12 +85,12 @@ async fn results_stay_until_they_expire_by_the_running_time() {
         sweeper.store(3, "c", false, false).await,
         sweeper.store(4, "d", true, false).await,
     ];
-    tokio::time::advance(HOUR - MINUTE).await;
+    tokio::time::advance(59 * MINUTE).await;
     assert_eq!(sweeper.sweep(&jobs).await, [false; 4]);
     tokio::time::advance(2 * MINUTE).await;
     assert_eq!(sweeper.sweep(&jobs).await, [false, false, false, true], "not for later requests, and delivered");
     assert!(!sweeper.picture("d").exists() && sweeper.picture("a").exists());
-    tokio::time::advance(2 * DAY - HOUR - 2 * MINUTE).await;
+    tokio::time::advance(46 * HOUR + 58 * MINUTE).await;
     assert_eq!(sweeper.sweep(&jobs).await, [false, false, false, true]);
     tokio::time::advance(2 * MINUTE).await;
     assert_eq!(sweeper.sweep(&jobs).await, [true; 4]);

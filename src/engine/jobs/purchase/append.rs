@@ -24,13 +24,20 @@ impl Purchase {
         }
     }
 
-    /// Goes on once the record of the present state is durable. A record that was not written is appended again.
+    /// Goes on once the record of the present state is durable. A record that was not written is appended again: some times,
+    /// but an end for as long as the journal is away. Without it, the journal would have an accepted purchase that is in no
+    /// job, and the same request would buy again.
     pub(in crate::engine::jobs) fn journalled(&mut self, step: Step, outcome: AppendOutcome, cx: &mut Context<'_>) {
         if record(&self.state, cx).is_none_or(|(_, awaited)| awaited != step) {
             return;
         }
-        if outcome == AppendOutcome::NotWritten && may_record(cx) && self.append.failures < FAILURES_MAX {
-            self.append.failures += 1;
+        let again = match (outcome, step) {
+            (AppendOutcome::Durable | AppendOutcome::Failed, _) => false,
+            (AppendOutcome::Away, Step::End(_)) => true,
+            (AppendOutcome::Away | AppendOutcome::NotWritten, _) => self.append.failures < FAILURES_MAX,
+        };
+        if again && may_record(cx) {
+            self.append.failures = self.append.failures.saturating_add(1);
             let at = cx.now.instant + APPEND_PAUSE;
             self.append.again_at = Some(at);
             cx.timers.set(at, cx.purchase.job);

@@ -376,10 +376,7 @@ impl Script {
             account: bought_by.map(account),
             lost_answers: 0,
             resolution: None,
-            accepted: match &state {
-                StoredState::Accepted { since, .. } => Some(running(*since)),
-                _ => None,
-            },
+            accepted: if let StoredState::Accepted { since, .. } = &state { Some(running(*since)) } else { None },
             ended: None,
             state,
         });

@@ -1,5 +1,7 @@
 //! Records, and the state that they add up to.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 pub(super) async fn records_add_up_and_survive_a_reopening(adapter: Adapter) {
@@ -145,7 +147,10 @@ pub(super) async fn the_last_committed_format_is_the_one_of_the_purchase(adapter
 /// Returns the record that follows the intent of a purchase, if one does.
 type NextRecord = Box<dyn Fn(PurchaseId) -> Option<Record>>;
 
-/// Jobs in every state there is, the first of them made before `NOW`.
+/// The first instant of the day of [`NOW`].
+const TODAY: Timestamp = Timestamp::from_millis(NOW.millis() - NOW.millis() % (24 * 60 * 60 * 1000));
+
+/// Jobs in every state there is, the first of them made on the day before `NOW`.
 pub(in crate::storage::journal) async fn every_state(journal: &dyn Journal) -> Vec<PurchaseId> {
     let usage = Some(Usage { input_tokens: 10, output_tokens: 20, input_image_tokens: None });
     let message = || "no".to_owned();
@@ -170,7 +175,9 @@ pub(in crate::storage::journal) async fn every_state(journal: &dyn Journal) -> V
         let mut job = job_record(u128::from(number));
         job.model = ModelId::from(format!("model-{number}"));
         job.idempotency_key = None;
-        job.created = Timestamp::from_millis(NOW.millis() - i64::from(number == 0));
+        if number == 0 {
+            job.created = Timestamp::from_millis(TODAY.millis() - 1);
+        }
         let purchase = PurchaseId { job: job.id, slot: 0 };
         write(journal, [intent(job, &[2])].into_iter().chain(next(purchase))).await;
         purchases.push(purchase);
@@ -180,16 +187,18 @@ pub(in crate::storage::journal) async fn every_state(journal: &dyn Journal) -> V
     purchases
 }
 
-/// Returns model and number of pictures of each purchase that counts since `NOW`.
+/// Returns model and number of pictures of what counts since the day of `NOW`.
 pub(in crate::storage::journal) async fn quota_used(journal: &dyn Journal) -> Vec<(String, usize)> {
-    let mut used = journal.quota_used_since(NOW).await.unwrap();
-    used.sort_by(|one, two| one.model.cmp(&two.model));
-    for one in &used {
+    // At any time of that day.
+    let used = journal.quota_used_since(NOW).await.unwrap();
+    let mut pictures: BTreeMap<String, usize> = BTreeMap::new();
+    for one in used.into_iter().filter(|used| used.pictures > 0) {
         assert_eq!(one.client, ClientId("alice".into()));
-        assert_eq!(one.created, NOW);
+        assert!(TODAY <= one.created && one.created <= NOW);
         assert_eq!(one.usage.map(|usage| usage.output_tokens), (one.model.as_str() == "model-4").then_some(20));
+        *pictures.entry(one.model.to_string()).or_default() += one.pictures;
     }
-    used.into_iter().map(|used| (used.model.to_string(), used.pictures)).collect()
+    pictures.into_iter().collect()
 }
 
 /// Returns what is expected of [`quota_used`] when the jobs of these numbers count.
@@ -200,6 +209,30 @@ pub(in crate::storage::journal) fn used_by(numbers: &[usize]) -> Vec<(String, us
 pub(super) async fn purchases_that_were_or_may_have_been_bought_use_quota(adapter: Adapter) {
     every_state(&*adapter.journal).await;
     assert_eq!(quota_used(&*adapter.journal).await, used_by(&[2, 4, 5, 6, 7]));
+}
+
+pub(super) async fn equal_purchases_of_a_day_are_added_up(adapter: Adapter) {
+    let usage = Usage { input_tokens: 10, output_tokens: 20, input_image_tokens: Some(5) };
+    for (number, usage) in [(1, Some(usage)), (2, Some(usage)), (3, None), (4, None)] {
+        let job = JobRecord { idempotency_key: None, ..job_record(number) };
+        let purchase = PurchaseId { job: job.id, slot: 0 };
+        let resolved = Record::Resolved { purchase, pictures: vec![picture(); 2], usage, at: NOW };
+        write(&*adapter.journal, [intent(job, &[2]), resolved]).await;
+    }
+    let adapter = adapter.reopened_after(HOUR).await;
+    let used = adapter.journal.quota_used_since(NOW).await.unwrap();
+    let (mut pictures, mut tokens) = ((0, 0), (0, 0));
+    for one in used {
+        let Some(usage) = one.usage else {
+            pictures.1 += one.pictures;
+            continue;
+        };
+        pictures.0 += one.pictures;
+        tokens = (tokens.0 + usage.input_tokens, tokens.1 + usage.output_tokens);
+    }
+    assert_eq!((pictures, tokens), ((4, 4), (20, 40)));
+    let tomorrow = NOW.plus(HOUR * 24);
+    assert_eq!(adapter.journal.quota_used_since(tomorrow).await.unwrap(), []);
 }
 
 pub(super) async fn a_closed_journal_refuses_records(adapter: Adapter) {

@@ -130,10 +130,11 @@ pub(super) fn jobs(records: &[Written]) -> Vec<StoredJob> {
     for (record, now) in records {
         apply(&mut jobs, record, *now);
     }
-    let intents = records.iter().filter_map(|(record, _)| match record {
-        Record::Intent { job, .. } => Some(job.id),
-        _ => None,
-    });
+    let intents = records.iter().filter_map(
+        |(record, _)| {
+            if let Record::Intent { job, .. } = record { Some(job.id) } else { None }
+        },
+    );
     intents.filter_map(|job| jobs.remove(&job)).collect()
 }
 
@@ -185,7 +186,10 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record, now:
             let upstream = stored.state.upstream().cloned();
             let poll_url = match &stored.state {
                 StoredState::Accepted { poll_url, .. } => poll_url.clone(),
-                _ => None,
+                StoredState::Intent
+                | StoredState::Committing { .. }
+                | StoredState::Resolved { .. }
+                | StoredState::Failed { .. } => None,
             };
             let pictures = pictures.clone();
             stored.state = StoredState::Resolved { upstream, poll_url, pictures, usage: *usage, at: *at };

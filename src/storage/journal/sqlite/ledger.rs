@@ -5,12 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params, params_from_iter};
 
 use super::consistency::problems;
 use super::queries::{job, jobs};
 use super::rows::parsed;
 use super::schema::SCHEMA_VERSION;
+use super::usage;
 use crate::model::{JobId, PurchaseId, Timestamp, UpstreamId};
 use crate::storage::journal::ledger::{JobFilter, Ledger, LedgerError, PurchaseTimes, RecordProblem};
 use crate::storage::journal::record::Resolution;
@@ -106,10 +107,16 @@ impl Ledger for SqliteLedger {
     }
 
     fn resolve(&self, purchase: PurchaseId, resolution: Resolution, at: Timestamp) -> Result<(), LedgerError> {
-        let changed = self.connection.execute(
-            "UPDATE purchases SET resolution = ?2, resolved_ms = ?3 WHERE id = ?1 AND state = 'unknown'",
-            params![purchase.to_string(), resolution.name(), at.millis()],
-        )?;
+        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        let mut changed = 0;
+        usage::changing(&transaction, purchase, || {
+            changed = transaction.execute(
+                "UPDATE purchases SET resolution = ?2, resolved_ms = ?3 WHERE id = ?1 AND state = 'unknown'",
+                params![purchase.to_string(), resolution.name(), at.millis()],
+            )?;
+            Ok(())
+        })?;
+        transaction.commit()?;
         if changed == 1 {
             return Ok(());
         }

@@ -4,11 +4,11 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::rows::{from_json, parsed, unreadable};
 use crate::model::{
-    AccountId, ApiKind, Choices, ClientId, Digest, Failure, Fingerprint, Format, IdempotencyKey, JobId, ModelId,
-    PurchaseId, RunningTime, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
+    AccountId, ApiKind, Choices, ClientId, Digest, Fingerprint, Format, IdempotencyKey, JobId, ModelId, PurchaseId,
+    RunningTime, StoredPicture, Task, Timestamp, UpstreamId, Usage, Webhook,
 };
 use crate::storage::journal::record::{JobRecord, Resolution};
-use crate::storage::journal::stored::{PendingWebhook, Stamp, StoredJob, StoredPurchase, StoredState, UsedQuota};
+use crate::storage::journal::stored::{PendingWebhook, Stamp, StoredJob, StoredPurchase, StoredState};
 
 /// Returns the jobs whose ids the query `ids` selects, in its order.
 pub(super) fn jobs(
@@ -147,33 +147,4 @@ pub(super) fn pending_webhooks(connection: &Connection, of: Option<JobId>) -> ru
         }
     }
     Ok(pending)
-}
-
-/// Returns what jobs created at `since` or later have bought, as `Journal::quota_used_since`.
-pub(super) fn quota_used_since(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<UsedQuota>> {
-    // CROSS JOIN fixes the order of the loops: jobs by their time, then their purchases, independent of the size of the rest.
-    let mut statement = connection.prepare(
-        "SELECT client, model, created_ms, usage, failure,
-                CASE state WHEN 'resolved'
-                     THEN (SELECT count(*) FROM pictures WHERE purchase_id = purchases.id)
-                     ELSE pictures END
-         FROM jobs CROSS JOIN purchases ON job_id = jobs.id
-         WHERE created_ms >= ?1
-               AND (state IN ('committing', 'resolved', 'failed', 'unknown') OR (state = 'intent' AND lost_answers > 0))
-               AND ifnull(resolution, '') <> 'lost'",
-    )?;
-    let used = statement.query_map([since.millis()], |row| {
-        let failure = row.get::<_, Option<String>>(4)?.map(|_| from_json::<Failure>(row, 4)).transpose()?;
-        if failure.is_some_and(|failure| !failure.may_have_been_bought()) {
-            return Ok(None);
-        }
-        Ok(Some(UsedQuota {
-            client: ClientId(row.get::<_, String>(0)?.into()),
-            model: ModelId::from(row.get::<_, String>(1)?),
-            created: Timestamp::from_millis(row.get(2)?),
-            pictures: row.get(5)?,
-            usage: row.get::<_, Option<String>>(3)?.map(|_| from_json::<Usage>(row, 3)).transpose()?,
-        }))
-    })?;
-    used.filter_map(Result::transpose).collect()
 }

@@ -5,12 +5,15 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::check::BackgroundCheck;
+use super::thread::check::BackgroundCheck;
+use super::usage;
 use crate::model::RunningTime;
 use crate::storage::journal::traits::JournalError;
 
 /// Version of the tables below, in `PRAGMA user_version`.
 pub(super) const SCHEMA_VERSION: i64 = 7;
+/// The first version that adds up what was used of quotas.
+const QUOTA_VERSION: i64 = 7;
 /// Prepared statements that are cached: more than the adapter has.
 const STATEMENTS_MAX: usize = 64;
 
@@ -87,6 +90,19 @@ CREATE TABLE meta (
     value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 INSERT INTO meta VALUES ('running_ms', 0), ('stored_bytes', 0);
+";
+
+/// From version 7 on.
+const USED_QUOTA: &str = "CREATE TABLE used_quota (           -- by ended purchases
+    day           INTEGER NOT NULL, -- of the job, in days since the Unix epoch
+    client        TEXT NOT NULL,
+    model         TEXT NOT NULL,
+    metered       INTEGER NOT NULL, -- the upstream reported tokens
+    pictures      INTEGER NOT NULL,
+    input_tokens  INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    PRIMARY KEY (day, client, model, metered)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// From version 5 on.
@@ -218,7 +234,7 @@ const STEPS: [&[&str]; 6] = [
     &[WEBHOOKS],
     &[JOBS_AND_PURCHASES, INDEXES],
     &[REQUEST_FORMATS, UPSTREAM_IDS],
-    &[RUNNING_TIME, RESULT_INDEXES],
+    &[RUNNING_TIME, RESULT_INDEXES, USED_QUOTA],
 ];
 
 /// Opens or creates the database in `path`, begins its check, and brings it to [`SCHEMA_VERSION`] in one transaction.
@@ -243,7 +259,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<BackgroundCheck>),
     let check = BackgroundCheck::begin(path, &connection)?;
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0)).map_err(storage)?;
     let steps = match (version, usize::try_from(version - 1)) {
-        (0, _) => vec![SCHEMA, INDEXES, UPSTREAM_IDS, RESULT_INDEXES],
+        (0, _) => vec![SCHEMA, INDEXES, UPSTREAM_IDS, RESULT_INDEXES, USED_QUOTA],
         (SCHEMA_VERSION, _) => return Ok((connection, check)),
         (1..SCHEMA_VERSION, Ok(done)) => STEPS[done..].concat(),
         (unknown, _) => {
@@ -254,9 +270,16 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<BackgroundCheck>),
         }
     };
     let steps = steps.concat();
-    connection
-        .execute_batch(&format!("BEGIN; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))
-        .map_err(storage)?;
+    let migrate = || -> rusqlite::Result<()> {
+        let transaction = connection.unchecked_transaction()?;
+        transaction.execute_batch(&steps)?;
+        if version < QUOTA_VERSION {
+            usage::add_up(&transaction)?;
+        }
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        transaction.commit()
+    };
+    migrate().map_err(storage)?;
     Ok((connection, check))
 }
 

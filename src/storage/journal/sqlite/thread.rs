@@ -5,7 +5,6 @@
 //! file, stores the running time, and tries a journal that is away.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
@@ -13,18 +12,25 @@ use futures_util::future::BoxFuture;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::running_clock::RunningClock;
-use super::writer::Writer;
 use crate::model::RunningTime;
 use crate::storage::journal::record::Record;
 use crate::storage::journal::traits::{JournalError, Standing};
+
+pub(super) mod check;
+pub(in crate::storage::journal) mod file;
+pub(in crate::storage::journal) mod running_clock;
+pub(super) mod shared;
+pub(super) mod writer;
+
+use shared::Shared;
+use writer::Writer;
 
 /// Records in one transaction at most, so that the first of them does not wait for a flood.
 const GROUP_MAX: usize = 512;
 /// How often the file is examined, and a journal that is away is tried again.
 const TICK: Duration = Duration::from_secs(1);
 
-pub(super) type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
+type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
 type Read = Box<dyn FnOnce(&Connection) + Send>;
 
 enum Command {
@@ -40,34 +46,6 @@ pub(super) struct JournalThread {
     /// by the number of jobs and requests, which `limits` bounds.
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
-}
-
-/// What the handles see of the thread.
-#[derive(Debug)]
-pub(super) struct Shared {
-    standing: AtomicU8,
-    pub(super) clock: RunningClock,
-}
-
-impl Shared {
-    pub(super) fn new(clock: RunningClock) -> Self {
-        Self { standing: AtomicU8::new(Standing::Fine as u8), clock }
-    }
-
-    pub(super) fn standing(&self) -> Standing {
-        match self.standing.load(Ordering::Acquire) {
-            standing if standing == Standing::Fine as u8 => Standing::Fine,
-            standing if standing == Standing::Away as u8 => Standing::Away,
-            _ => Standing::Failed,
-        }
-    }
-
-    /// Changes the standing, unless the journal has failed: that lasts until the next start. Returns whether it was another
-    /// one before.
-    pub(super) fn change(&self, to: Standing) -> bool {
-        let change = |now| (now != Standing::Failed as u8 && now != to as u8).then_some(to as u8);
-        self.standing.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok()
-    }
 }
 
 impl JournalThread {
@@ -144,21 +122,21 @@ fn run(mut writer: Writer, queue: &mpsc::Receiver<Command>) {
             Err(RecvTimeoutError::Disconnected) => return writer.close(),
         };
         writer.tick(TICK);
-        let (mut writes, mut answers) = (Vec::new(), Vec::new());
+        let (mut records, mut answers) = (Vec::new(), Vec::new());
         let mut reads = Vec::new();
         let mut closing = None;
         for command in first.into_iter().chain(queue.try_iter().take(GROUP_MAX)) {
             match command {
                 Command::Write(record, answer) => {
-                    writes.push(*record);
+                    records.push(*record);
                     answers.push(answer);
                 }
                 Command::Read(read) => reads.push(read),
                 Command::Close(answer) => closing = Some(answer),
             }
         }
-        if !writes.is_empty() {
-            for (answer, result) in answers.into_iter().zip(writer.commit(&writes)) {
+        if !records.is_empty() {
+            for (answer, result) in answers.into_iter().zip(writer.commit(&records)) {
                 let _ = answer.send(result);
             }
         }

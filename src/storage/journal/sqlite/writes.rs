@@ -3,6 +3,7 @@
 use rusqlite::{Connection, params};
 use serde::Serialize;
 
+use super::usage;
 use crate::model::{Failure, IdempotencyKey, JobId, PurchaseId, RunningTime, StoredPicture, Timestamp, Usage, Webhook};
 use crate::storage::journal::record::Record;
 
@@ -12,6 +13,16 @@ use crate::storage::journal::record::Record;
 ///
 /// When the record violates a constraint or names something the journal does not know, and when the database fails.
 pub(super) fn write(to: &Connection, record: &Record, now: RunningTime) -> rusqlite::Result<()> {
+    if let Record::Resolved { purchase, .. } | Record::Restored { purchase, .. } | Record::Failed { purchase, .. } =
+        record
+    {
+        usage::changing(to, *purchase, || write_rows(to, record, now))
+    } else {
+        write_rows(to, record, now)
+    }
+}
+
+fn write_rows(to: &Connection, record: &Record, now: RunningTime) -> rusqlite::Result<()> {
     match record {
         Record::Intent { job, api_kind, purchases } => {
             to.prepare_cached(

@@ -146,11 +146,12 @@ class Stage:
                     "faults": {"submit": "drop_after" if lost else "none", "submit_share": lost}}
         if self.mix.refusals:
             # In the ways in which a service refuses an account: its key, its balance, its rate.
-            one = self.mix.upstream_keys[rng.randrange(2)]
+            keys = self.mix.upstream_keys
+            one = rng.choice(keys)
             how = rng.choice(("revoked", "empty", "rate")) if rng.random() < self.mix.refusals else "none"
             scenario["auth"] = {"revoked": [one] if how == "revoked" else []}
             scenario["balance"] = {"empty_keys": [one] if how == "empty" else []}
-            scenario["limits"] = {"keys": {key: {"submits_per_minute": int(how == "rate" and key == one)} for key in self.mix.upstream_keys}}
+            scenario["limits"] = {"keys": {key: {"submits_per_minute": int(how == "rate" and key == one)} for key in keys}}
         self.rig.call_simulator("PUT", "/_simulator/scenario", scenario)
 
     def calm(self):

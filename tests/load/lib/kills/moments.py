@@ -61,7 +61,8 @@ class Landings:
                      *(sum(self.counts[one, state] for one in of) for state in STATES), sum(map(self.of_mix, of)),
                      round(sum(self.seconds[one] for one in of))]
             print(f"  {mix or 'all':<{width}}  " + "  ".join(f"{cell:>{len(head)}}" for cell, head in zip(cells, heads)))
-        print(f"pictures that were half stored: {self.half_stored}; moments: " + ", ".join(f"{name} {count}" for name, count in sorted(self.moments.items())))
+        moments = ", ".join(f"{name} {count}" for name, count in sorted(self.moments.items()))
+        print(f"pictures that were half stored: {self.half_stored}; moments: {moments}")
 
 
 def state_of(row):

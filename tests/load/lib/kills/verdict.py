@@ -1,9 +1,9 @@
 """Compares three logs: the clients' answers, the gateway's journal, and the simulator's acceptances.
 
 An *operation* is one edit that a client wants, with all its retries; its prompt is unique, and so is its fingerprint in the
-journal, except for second pictures of the same, which a client asks for under an idempotency key of their own. A *purchase* is a prediction that the simulator accepted and wrote to its log before it answered. The answers of the
-OpenAI-format API name no prediction: what the journal has as bought there is *anonymous*, and its picture says which purchase
-it is.
+journal, except for second pictures of the same, which a client asks for under an idempotency key of their own. A *purchase*
+is a prediction that the simulator accepted and wrote to its log before it answered. The answers of the OpenAI-format API name
+no prediction: what the journal has as bought there is *anonymous*, and its picture says which purchase it is.
 
 Must be 0, whenever the gateway was killed:
 
@@ -275,9 +275,11 @@ def print_verdict(verdict, trials, what):
           f"{counts['unknowns reported to the client']}, ended there {counts['ended in an unknown']}, "
           f"bought again by a repeat {counts['bought again after an unknown']}")
     print(f"failed at the upstream {counts['ended in a failure']}, bought again after that {counts['bought again after a failure']}; "
-          f"jobs with a webhook {counts['jobs with a webhook']}, events {counts['events']}; delivered results deleted {counts['delivered results deleted']}")
-    print("predictions at the end: " + ", ".join(f"{name.removeprefix('ended ')} {count}"
-                                            for name, count in sorted(counts.items()) if name.startswith("ended ") and not name.startswith("ended in ")))
+          f"jobs with a webhook {counts['jobs with a webhook']}, events {counts['events']}; "
+          f"delivered results deleted {counts['delivered results deleted']}")
+    ends = [(name.removeprefix("ended "), count) for name, count in sorted(counts.items())
+            if name.startswith("ended ") and not name.startswith("ended in ")]
+    print("predictions at the end: " + ", ".join(f"{name} {count}" for name, count in ends))
     for kind in MUST_BE_ZERO:
         count = counts[kind]
         bound = f"0 of {trials} {what}: below {300 / max(trials, 3):.2g} % at 95 %" if count == 0 else "MUST BE 0"

@@ -1,7 +1,7 @@
 //! Records that become durable, or do not, while something else happens.
 
 use crate::config::OnUnknown;
-use crate::engine::jobs::event::AppendOutcome::{Durable, Failed, NotWritten};
+use crate::engine::jobs::event::AppendOutcome::{Away, Durable, Failed, NotWritten};
 use crate::engine::jobs::rules::Rules;
 use crate::engine::jobs::tests::script::{Request, Script, rules, seconds};
 use crate::model::ApiKind;
@@ -224,6 +224,32 @@ fn a_record_that_is_not_written_is_appended_again() {
     jobs.wait(seconds(1));
     assert_eq!(jobs.time_passed(), "journal failed 0 outcome_unknown");
     assert_eq!(jobs.end(0, Durable), "ended 0 outcome_unknown in 1s $0.5 charge x1 $0.5; job ended outcome_unknown");
+}
+
+/// *The journal is away.* An end waits for it, and its job stays listed, so that the same request joins it.
+#[test]
+fn an_end_is_appended_until_the_journal_is_back() {
+    let mut jobs = Script::of_rules(Rules { on_unknown: OnUnknown::Hold, ..rules() }, &Request::default());
+    jobs.submit(0);
+    jobs.lost(0);
+    for _ in 0..30 {
+        assert_eq!(jobs.end(0, Away), "");
+        jobs.wait(seconds(1));
+        assert_eq!(jobs.time_passed(), "journal failed 0 outcome_unknown");
+    }
+    assert_eq!(jobs.join(), "joined 0");
+    assert_eq!(jobs.end(0, Durable), "ended 0 outcome_unknown in 30s $0.5 charge x1 $0.5; job ended outcome_unknown");
+
+    // What is bought is polled from memory after a while, like one whose record is refused.
+    let mut jobs = Script::of_rules(Rules { on_unknown: OnUnknown::Hold, ..rules() }, &Request::default());
+    jobs.submit(0);
+    jobs.accepted(0);
+    for _ in 0..5 {
+        assert_eq!(jobs.acceptance(0, Away), "");
+        jobs.wait(seconds(1));
+        assert_eq!(jobs.time_passed(), "journal accepted 0 up0");
+    }
+    assert_eq!(jobs.acceptance(0, Away), "upstream up0; poll 0 up0 a age 5s; stage processing");
 }
 
 /// *The commit record becomes durable while the submit is answered.*

@@ -311,11 +311,11 @@ fn a_request_that_looked_before_an_equal_job_ended_looks_again() {
     };
     for policy in [SHARE, BUY] {
         let (mut jobs, seen) = ended();
-        assert_eq!(jobs.list(&Request { seen, policy, ..Request::default() }), "look again");
+        assert_eq!(jobs.list(&Request { policy, seen, ..Request::default() }), "look again");
         assert!(jobs.list(&Request { policy, ..Request::default() }).starts_with("journal intent"), "it has looked");
     }
     let (mut jobs, seen) = ended();
-    let other = Request { seen, prompt: "a hen", ..Request::default() };
+    let other = Request { prompt: "a hen", seen, ..Request::default() };
     assert!(jobs.list(&other).starts_with("journal intent"), "it asks for something else");
     // Too many ends to remember are taken for an equal one.
     for _ in 0..1100 {
@@ -323,5 +323,5 @@ fn a_request_that_looked_before_an_equal_job_ended_looks_again() {
         jobs.waiter_left();
         jobs.end(0, Durable);
     }
-    assert_eq!(jobs.list(&Request { seen, prompt: "a dog", ..Request::default() }), "look again");
+    assert_eq!(jobs.list(&Request { prompt: "a dog", seen, ..Request::default() }), "look again");
 }

@@ -180,7 +180,9 @@ async fn every_row_of_version_four_is_read_back_under_new_names() {
     assert_eq!((&first.record, delivered.at, first.evicted), (&record, at(700), false));
     let picture =
         StoredPicture { digest: Digest::of(b"request"), bytes: 7, format: Format::Png, width: 1024, height: 768 };
-    let start = journal.running_time();
+    // What was not delivered begins with age 0.
+    let start = first.purchases[1].ended.unwrap();
+    assert!(journal.running_time().since(start) < Duration::from_mins(1));
     let purchase = |slot, state| StoredPurchase {
         id: PurchaseId { job: id(1), slot },
         pictures: 1,
@@ -191,7 +193,7 @@ async fn every_row_of_version_four_is_read_back_under_new_names() {
         lost_answers: u32::from(slot == 0),
         resolution: (slot == 1).then_some(Resolution::Bought),
         accepted: (slot == 0).then_some(start),
-        ended: first.purchases[usize::from(slot)].ended,
+        ended: Some(if slot == 0 { first.purchases[0].ended.unwrap() } else { start }),
     };
     let resolved = StoredState::Resolved {
         upstream: UpstreamId::new("abc"),

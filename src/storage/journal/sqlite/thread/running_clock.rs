@@ -11,14 +11,14 @@ pub(in crate::storage::journal) type Monotonic = Arc<dyn Fn() -> Duration + Send
 
 /// Counts on from the running time that was stored last.
 #[derive(Clone)]
-pub(super) struct RunningClock {
+pub(in crate::storage::journal::sqlite) struct RunningClock {
     stored: RunningTime,
     opened: Duration,
     monotonic: Monotonic,
 }
 
 impl RunningClock {
-    pub(super) fn new(stored: RunningTime, monotonic: Monotonic) -> Self {
+    pub(in crate::storage::journal::sqlite) fn new(stored: RunningTime, monotonic: Monotonic) -> Self {
         Self { stored, opened: monotonic(), monotonic }
     }
 
@@ -34,7 +34,7 @@ impl fmt::Debug for RunningClock {
 }
 
 /// Returns the machine's monotonic time.
-pub(super) fn monotonic() -> Monotonic {
+pub(in crate::storage::journal::sqlite) fn monotonic() -> Monotonic {
     let began = Instant::now();
     Arc::new(move || began.elapsed())
 }

@@ -1,7 +1,7 @@
 //! The check of the whole database, which for a large one runs beside the start.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::storage::journal::traits::JournalError;
 const AT_ONCE_MAX: u64 = 32 << 20;
 
 /// A check that runs on a thread and a connection of its own. Ends early when it is dropped.
-pub(super) struct BackgroundCheck {
+pub(in crate::storage::journal::sqlite) struct BackgroundCheck {
     interrupt: InterruptHandle,
     /// What was found to be wrong.
     problem: Arc<Mutex<Option<String>>>,
@@ -27,7 +27,10 @@ impl BackgroundCheck {
     /// # Errors
     ///
     /// [`JournalError`] when a small database is damaged, and when the check cannot begin.
-    pub(super) fn begin(path: &Path, connection: &Connection) -> Result<Option<Self>, JournalError> {
+    pub(in crate::storage::journal::sqlite) fn begin(
+        path: &Path,
+        connection: &Connection,
+    ) -> Result<Option<Self>, JournalError> {
         if std::fs::metadata(path).is_ok_and(|file| file.len() <= AT_ONCE_MAX) {
             let problem = check(connection).map_err(|error| JournalError::Storage(error.to_string()))?;
             return match problem {
@@ -35,13 +38,13 @@ impl BackgroundCheck {
                 Some(problem) => Err(JournalError::Unreadable(format!("{}: {problem}", path.display()))),
             };
         }
-        Self::start(path.to_owned()).map(Some)
+        Self::start(path).map(Some)
     }
 
-    fn start(path: PathBuf) -> Result<Self, JournalError> {
+    fn start(path: &Path) -> Result<Self, JournalError> {
         let storage = |error: &dyn fmt::Display| JournalError::Storage(error.to_string());
         let connection =
-            Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| storage(&error))?;
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|error| storage(&error))?;
         let interrupt = connection.get_interrupt_handle();
         let problem = Arc::new(Mutex::new(None));
         let found = Arc::clone(&problem);

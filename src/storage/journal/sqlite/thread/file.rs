@@ -16,7 +16,7 @@ use crate::storage::journal::traits::JournalError;
 
 /// The journal's file, locked.
 #[derive(Debug)]
-pub(super) struct JournalFile {
+pub(in crate::storage::journal::sqlite) struct JournalFile {
     file: File,
     path: PathBuf,
     /// The write-ahead log beside it, once there is one. Without it, what was written last is lost.
@@ -46,7 +46,7 @@ impl JournalFile {
     /// # Errors
     ///
     /// [`JournalError::InUse`] when another gateway has it open; [`JournalError::Storage`] when it cannot be opened.
-    pub(super) fn lock(path: &Path) -> Result<Self, JournalError> {
+    pub(in crate::storage::journal::sqlite) fn lock(path: &Path) -> Result<Self, JournalError> {
         let failed = |error: io::Error| JournalError::Storage(format!("{}: {error}", path.display()));
         let older = path.with_file_name("lock");
         if LOCKS_THE_JOURNAL {
@@ -68,7 +68,7 @@ impl JournalFile {
     }
 
     /// Notes which file the write-ahead log is. Call it after the database has been opened.
-    pub(super) fn note_log(&mut self) {
+    pub(in crate::storage::journal::sqlite) fn note_log(&mut self) {
         let mut name = self.path.clone().into_os_string();
         name.push("-wal");
         let path = PathBuf::from(name);

@@ -23,10 +23,10 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::check::BackgroundCheck;
 use super::file::JournalFile;
-use super::thread::Shared;
-use super::writes::{store_running_time, write};
+use super::shared::Shared;
 use crate::model::RunningTime;
 use crate::storage::journal::record::Record;
+use crate::storage::journal::sqlite::writes::{store_running_time, write};
 use crate::storage::journal::traits::{JournalError, Standing};
 
 /// How long a commit waits for another program to release its lock.
@@ -41,7 +41,7 @@ type Results = Vec<Result<(), JournalError>>;
 
 /// Writes to an open database. The fields are dropped in this order: the lock of the file lasts the longest.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(in crate::storage::journal::sqlite) struct Writer {
     check: Option<BackgroundCheck>,
     connection: Connection,
     file: JournalFile,
@@ -56,7 +56,7 @@ impl Writer {
     /// # Errors
     ///
     /// [`JournalError::Storage`].
-    pub(super) fn new(
+    pub(in crate::storage::journal::sqlite) fn new(
         connection: Connection,
         file: JournalFile,
         shared: Arc<Shared>,

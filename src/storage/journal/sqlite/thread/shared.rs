@@ -1,0 +1,34 @@
+//! What the handles of a journal see of its thread.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::running_clock::RunningClock;
+use crate::storage::journal::traits::Standing;
+
+/// The standing and the running time of an open journal.
+#[derive(Debug)]
+pub(in crate::storage::journal::sqlite) struct Shared {
+    standing: AtomicU8,
+    pub(super) clock: RunningClock,
+}
+
+impl Shared {
+    pub(in crate::storage::journal::sqlite) fn new(clock: RunningClock) -> Self {
+        Self { standing: AtomicU8::new(Standing::Fine as u8), clock }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        match self.standing.load(Ordering::Acquire) {
+            standing if standing == Standing::Fine as u8 => Standing::Fine,
+            standing if standing == Standing::Away as u8 => Standing::Away,
+            _ => Standing::Failed,
+        }
+    }
+
+    /// Changes the standing, unless the journal has failed: that lasts until the next start. Returns whether it was another
+    /// one before.
+    pub(super) fn change(&self, to: Standing) -> bool {
+        let change = |now| (now != Standing::Failed as u8 && now != to as u8).then_some(to as u8);
+        self.standing.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok()
+    }
+}
