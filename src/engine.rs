@@ -38,7 +38,6 @@ mod metrics;
 mod polls;
 mod requests;
 mod reuse;
-mod start_time;
 
 use cache::eviction::{Eviction, EvictionSettings};
 use cache::orphans::OrphanRetention;

@@ -37,6 +37,7 @@ mod live;
 mod polling;
 pub(super) mod recovery;
 mod report;
+pub(in crate::engine) mod start_time;
 mod submit;
 
 pub(super) use fetch::{FetchMetrics, Fetcher};

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 mod disk;
 
-use disk::{DiskFigures, DiskMetrics};
+use disk::{DiskMetrics, DiskStatus};
 
 use crate::model::{Failure, ModelId, Usd};
 use crate::telemetry::Metrics;
@@ -334,7 +334,7 @@ impl EngineMetrics {
             self.purchases.in_progress.get_or_create(&StateLabel { state }).set(gauge(count));
         }
         self.requests.waiters.set(gauge(status.waiters));
-        self.disk.set(&DiskFigures {
+        self.disk.set(&DiskStatus {
             spool_bytes: status.spool_bytes,
             spool_reserved_bytes: status.spool_reserved_bytes,
             spool_memory_bytes: status.spool_memory_bytes,

@@ -47,6 +47,11 @@ pub(crate) enum StorageError {
     Directory(#[from] DataDirectoryError),
     #[error(transparent)]
     Journal(#[from] JournalError),
+    #[error(
+        "{file}: {error}; if it is damaged, restore it from a backup, or move it away and start once with \
+         `serve --accept-new-journal`"
+    )]
+    UnusableJournal { file: PathBuf, error: JournalError },
     #[error("{path} cannot be used: {error}")]
     Io { path: PathBuf, error: io::Error },
     #[error(
@@ -84,7 +89,10 @@ pub(crate) async fn open(
         refuse_new_journal(problem)?;
     }
     // It is locked from here on, so nothing below is written beside another gateway.
-    let journal = journal::open(&file)?;
+    let journal = journal::open(&file).map_err(|error| {
+        let in_use = matches!(error, JournalError::InUse(_));
+        if in_use { StorageError::Journal(error) } else { StorageError::UnusableJournal { file: file.clone(), error } }
+    })?;
     if !journal.has_jobs().await?
         && let Err(refusal) = refuse_new_journal("journal.sqlite knows of no job")
     {

@@ -158,26 +158,27 @@ fn read_or_create(path: &Path, fresh: SigningKey) -> io::Result<SigningKey> {
 #[cfg(test)]
 #[derive(Debug, Default)]
 pub(crate) struct MemoryState {
-    values: std::sync::Mutex<(std::collections::HashMap<String, Vec<u8>>, Option<SigningKey>)>,
+    values: std::sync::Mutex<std::collections::HashMap<String, Vec<u8>>>,
+    key: std::sync::OnceLock<SigningKey>,
 }
 
 #[cfg(test)]
 impl StateStore for MemoryState {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.values.lock().unwrap().0.get(name).cloned())
+        Ok(self.values.lock().unwrap().get(name).cloned())
     }
 
     fn write(&self, name: &str, value: &[u8]) -> io::Result<()> {
-        self.values.lock().unwrap().0.insert(name.to_owned(), value.to_owned());
+        self.values.lock().unwrap().insert(name.to_owned(), value.to_owned());
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<bool> {
-        Ok(self.values.lock().unwrap().0.remove(name).is_some())
+        Ok(self.values.lock().unwrap().remove(name).is_some())
     }
 
     fn signing_key(&self, fresh: SigningKey) -> io::Result<SigningKey> {
-        Ok(*self.values.lock().unwrap().1.get_or_insert(fresh))
+        Ok(*self.key.get_or_init(|| fresh))
     }
 }
 

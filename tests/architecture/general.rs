@@ -12,7 +12,7 @@ cache cached call callback cancel cancellation cancelled candidate carried case 
 channel chart check checked checker choice chosen chunk chunked clamp class classification classifier classify cleaner
 cleanup clear cli clock close closed coalesced code codec collector colour column command comment common compat
 completed completion component composite compression computed config configuration conflict connect connection
-consumer contact content context control conversion convert converted converter cookie copy core correlation cors cost
+consistency consumer contact content context control conversion convert converted converter cookie copy core correlation cors cost
 count counted counter coverage create created credential cross csv current cursor custom cut cycle
 daily damage damaged data database date dead deadline debug decimal decision declared decode decoded decoder default deferred delay
 deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect
@@ -53,7 +53,7 @@ quality quantile quantity query queue queued quiet
 random range rate ratio raw reach read reader readiness ready reason received receiver recent recheck recognized
 reconcile reconciled reconciliation record recorded recorder recount recovered recovery redirect refetch refetched reference refund
 refusal refused register registration registry reject rejected rejection relay release released remainder remaining
-remote removed render renewal repeated replaced replay reply report reporter repository requested requeue required
+remote removed render renewal repair repeated replaced replay reply report reporter repository requested requeue required
 reservable reserved reset resolution resolved resolver resource response rest restart restarted resubmit resume
 retained retention retry retryable return reuse reused revision revoked rng role root rotation round route router
 routes routing row rule run runner running runtime
@@ -73,7 +73,7 @@ trigger trimmed trip trust trusted try ttl tuning tuple twice twin type typed
 udp unacknowledged unavailable unbounded unclassified undelivered under unexpected unexplained unfinished unified
 uniform unique unit unix unknown unlimited unmatched unreachable unread unreadable unsent unsupported until unused up
 update updated upload uploaded upper uptime url urls usage usd use used user utc util
-v1 v2 v3 valid validate validated validation validator value variant vec vendor verdict verification verified version
+v1 v2 v3 valid validate validated validation validator value variant vec vendor verdict verification verified verify version
 via view virtual visible void volume
 wait waiting wake warm warning watch watcher weak web webhook webp weight whole wide width window with without work worker
 workspace world write writer written

@@ -64,7 +64,6 @@ pub(crate) const PRIVATE: &[&str] = &[
     "seat",
     "shelved",
     "span",
-    "standing",
     "strike",
     "tell",
     "terms",

@@ -176,3 +176,43 @@ async fn a_damaged_picture_that_is_too_large_for_memory_is_not_sent() {
     assert!(answer.status != 200 || answer.picture() == first, "other bytes");
     gateway.terminate().await;
 }
+
+#[tokio::test]
+async fn damaged_and_missing_pictures_are_fetched_again_and_orphans_brought_back() {
+    let upstream = Upstream::start().await;
+    let program = bought(&upstream, 4).await;
+    let before = results(&program);
+    let stored: Vec<PathBuf> = before.keys().cloned().collect();
+    let mut bytes = fs::read(&stored[0]).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&stored[0], bytes).unwrap();
+    fs::remove_file(&stored[1]).unwrap();
+    let orphan = program.directory.path().join("orphans").join(stored[2].file_name().unwrap());
+    fs::rename(&stored[2], orphan).unwrap();
+    assert_eq!(verify(&program, &[]).await.0.code, Some(1));
+
+    let (run, kinds) = verify(&program, &["--repair"]).await;
+
+    assert_eq!((run.code, kinds.len()), (Some(0), 0), "{run:?}");
+    assert_eq!(results(&program), before);
+    assert_eq!(upstream.submits().await, 4, "nothing is bought");
+}
+
+#[tokio::test]
+async fn what_the_upstream_no_longer_has_stays_reported() {
+    let upstream = Upstream::start().await;
+    let program = bought(&upstream, 1).await;
+    let stored = results(&program).into_keys().next().unwrap();
+    fs::remove_file(&stored).unwrap();
+    // Another simulator knows none of the ids.
+    let other = Upstream::start().await;
+    let program = program
+        .variable("GATEWAY_UPSTREAM__BASE_URL", &other.origin)
+        .variable("GATEWAY_UPSTREAM__REFETCH_TIMEOUT_S", "2");
+    let (run, kinds) = verify(&program, &["--repair"]).await;
+    assert_eq!((run.code, kinds), (Some(1), vec!["missing".to_owned()]), "{run:?}");
+    assert_eq!(other.submits().await, 0, "nothing is bought");
+    let without = program.without("GPTPROTO_API_KEY");
+    assert_eq!(without.run(&["ledger", "verify", "--repair"]).await.code, Some(64));
+    assert_eq!(without.run(&["ledger", "verify"]).await.code, Some(1), "to look, it needs no key");
+}

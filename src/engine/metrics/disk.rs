@@ -16,7 +16,7 @@ pub(super) struct DiskMetrics {
 }
 
 /// What the gauges show.
-pub(super) struct DiskFigures {
+pub(super) struct DiskStatus {
     pub(super) spool_bytes: u64,
     pub(super) spool_reserved_bytes: u64,
     pub(super) spool_memory_bytes: u64,
@@ -43,7 +43,7 @@ impl DiskMetrics {
         registry.register("spool_requests_refused", help, self.requests_refused.clone());
     }
 
-    pub(super) fn set(&self, figures: &DiskFigures) {
+    pub(super) fn set(&self, figures: &DiskStatus) {
         for (figure, gauge) in [
             (figures.spool_bytes, &self.bytes),
             (figures.spool_reserved_bytes, &self.reserved_bytes),

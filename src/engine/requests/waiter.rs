@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use crate::engine::cache::StoredAnswer;
 use crate::engine::cache::waiters::CountedWaiter;
+use crate::engine::driver::start_time::missed_start;
 use crate::engine::driver::{Driver, Joined, KeepAlive, Progress};
 use crate::engine::jobs::{JobStage, PaymentStatus};
 use crate::engine::reuse::AnswerSource;
-use crate::engine::start_time::missed_start;
 use crate::model::{Failure, JobId, JobResult, PurchaseResult, UpstreamId, Usd, Webhook};
 use crate::storage::journal::{JobRecord, Record};
 

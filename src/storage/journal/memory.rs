@@ -68,11 +68,9 @@ struct Shared {
     unsynced: Vec<Written>,
     /// The power was cut: no call completes any more.
     dead: bool,
-    /// Syncing fails from now on.
-    broken: bool,
     closed: bool,
-    /// The disk is full: records are refused, and nothing of them is written.
-    away: bool,
+    /// Failed: syncing fails from now on. Away: the disk is full, so records are refused and nothing of them is written.
+    standing: Standing,
     /// The number of answers after which the power is cut.
     answers_left: Option<usize>,
 }
@@ -103,12 +101,15 @@ impl MemoryJournal {
 
     /// Makes every sync from now on fail.
     pub(crate) fn break_disk(&self) {
-        self.lock().broken = true;
+        self.lock().standing = Standing::Failed;
     }
 
     /// Fills the disk, or makes room on it again.
     pub(crate) fn set_away(&self, away: bool) {
-        self.lock().away = away;
+        let mut shared = self.lock();
+        if shared.standing != Standing::Failed {
+            shared.standing = if away { Standing::Away } else { Standing::Fine };
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -118,7 +119,7 @@ impl MemoryJournal {
     /// Syncs everything that was written.
     fn sync_all(&self) {
         let mut shared = self.lock();
-        if !shared.dead && !shared.broken {
+        if !shared.dead && shared.standing != Standing::Failed {
             self.disk.lock().append(&mut shared.unsynced);
         }
     }
@@ -157,18 +158,18 @@ impl Journal for MemoryJournal {
             if shared.closed {
                 return Box::pin(async { Err(JournalError::Failed) });
             }
-            if shared.away {
+            if shared.standing == Standing::Away {
                 return Box::pin(async { Err(JournalError::Away) });
             }
             let written = self.disk.lock();
             // Without syncs, the record before may be lost.
             if self.sync == SyncMode::Full
-                && let Some(problem) = problem(written.iter().chain(&shared.unsynced), &record)
+                && let Some(problem) = problem(&written.iter().chain(&shared.unsynced), &record)
             {
                 return Box::pin(async move { Err(JournalError::Storage(problem.to_owned())) });
             }
             drop(written);
-            if !shared.dead && !shared.broken {
+            if !shared.dead && shared.standing != Standing::Failed {
                 shared.unsynced.push((record, now));
             }
         }
@@ -180,7 +181,7 @@ impl Journal for MemoryJournal {
             tokio::time::sleep(journal.sync_time).await;
             journal.sync_all();
             journal.answer(()).await?;
-            if journal.lock().broken { Err(JournalError::Failed) } else { Ok(()) }
+            if journal.standing() == Standing::Failed { Err(JournalError::Failed) } else { Ok(()) }
         })
     }
 
@@ -293,14 +294,7 @@ impl Journal for MemoryJournal {
     }
 
     fn standing(&self) -> Standing {
-        let shared = self.lock();
-        if shared.broken {
-            Standing::Failed
-        } else if shared.away {
-            Standing::Away
-        } else {
-            Standing::Fine
-        }
+        self.lock().standing
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

@@ -12,8 +12,9 @@ use crate::model::{
 };
 
 /// Whether records can be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Standing {
+    #[default]
     Fine,
     /// Not at present: the disk is full, or another program has locked the journal. It is tried again every second.
     Away,

@@ -56,6 +56,9 @@ async fn an_incomplete_picture_leaves_no_file() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
+/// A name, and what is done to a file.
+type Damage = (&'static str, fn(&Path));
+
 /// Changes one byte of a stored picture.
 fn flip(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
@@ -70,7 +73,7 @@ async fn a_damaged_file_is_not_read_whatever_its_size() {
         let results = Results::open(directory.path(), 1 << 20, in_memory).unwrap();
         let picture = store(&results, png()).await.unwrap();
         let path = directory.path().join(picture.digest.to_string());
-        let damages: [(&str, fn(&Path)); 4] = [
+        let damages: [Damage; 4] = [
             ("a byte", flip),
             ("cut", |path| fs::write(path, &png()[..20]).unwrap()),
             ("longer", |path| fs::write(path, [&png()[..], b"\n"].concat()).unwrap()),

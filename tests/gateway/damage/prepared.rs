@@ -167,6 +167,7 @@ pub(super) fn program(upstream: &Upstream, origin: &str) -> Program {
         ("GATEWAY_CACHE__MEMORY_PICTURE_BYTES_MAX", MEMORY_PICTURE_BYTES_MAX),
         // A row that waits is wrong, and need not wait for long.
         ("GATEWAY_SERVER__RESPONSE_TIMEOUT_S", "15"),
+        ("GATEWAY_UPSTREAM__REFETCH_TIMEOUT_S", "10"),
         ("GATEWAY_LOG__FILTER", "info"),
         ("GATEWAY_LOG__FORMAT", "json"),
     ];

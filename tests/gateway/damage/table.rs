@@ -18,6 +18,12 @@ const ORPHANS: Target = Target::Path("orphans");
 /// How to go on without the journal.
 const ACCEPT: &str = "--accept-new-journal";
 
+/// How to go on with a damaged journal.
+const DAMAGED: &[&str] = &["journal.sqlite", "backup"];
+
+/// Jobs whose pictures cannot be fetched again in some rows: each is asked for until a time-out.
+const LOST: [&str; 4] = ["keyed", jobs::LARGE, "several", "late unclaimed"];
+
 /// All rows.
 pub(super) fn rows() -> Vec<Row> {
     let groups = [
@@ -46,17 +52,17 @@ fn nothing() -> Vec<Row> {
 fn stopped_journal() -> Vec<Row> {
     let of = |name: &str, damage| serves(&format!("journal: {name}"), Stopped, &[(JOURNAL, damage)]);
     vec![
-        of("head flipped", Damage::Flip(Place::Head)).refuses(&["journal.sqlite"]),
-        of("pages flipped", Damage::FlipPages).refuses(&["journal.sqlite"]),
+        of("head flipped", Damage::Flip(Place::Head)).refuses(DAMAGED),
+        of("pages flipped", Damage::FlipPages).refuses(DAMAGED),
         of("middle flipped", Damage::Flip(Place::Middle)).undetected(),
         of("last byte flipped", Damage::Flip(Place::End)).undetected(),
         of("last byte missing", Damage::CutByOne).undetected(),
-        of("second half missing", Damage::CutToHalf).refuses(&["journal.sqlite"]),
+        of("second half missing", Damage::CutToHalf).refuses(DAMAGED),
         of("empty", Damage::Empty).refuses(&[ACCEPT]),
         of("missing", Damage::Remove).refuses(&[ACCEPT]),
-        of("a folder", Damage::Folder).refuses(&["journal.sqlite"]),
-        of("unreadable", Damage::Unreadable).refuses(&["journal.sqlite"]),
-        of("noise", Damage::Noise).refuses(&["journal.sqlite"]),
+        of("a folder", Damage::Folder).refuses(DAMAGED),
+        of("unreadable", Damage::Unreadable).refuses(DAMAGED),
+        of("noise", Damage::Noise).refuses(DAMAGED),
         of("bytes behind its end", Damage::Append),
         of("older", Damage::Older).says(&[KEPT]).late(Repeat::MayBuy),
         of("empty, accepted", Damage::Empty).accepting().says(&[KEPT]).all(Repeat::MayBuy),
@@ -73,9 +79,9 @@ fn killed_journal() -> Vec<Row> {
     // The last record says that this job was accepted: without it, its outcome is unknown.
     let shortened = |row: Row| row.job("keyed under way", Repeat::NotBought);
     vec![
-        journal("head flipped", Damage::Flip(Place::Head)).refuses(&["journal.sqlite"]),
-        journal("pages flipped", Damage::FlipPages).refuses(&["journal.sqlite"]),
-        journal("second half missing", Damage::CutToHalf).refuses(&["journal.sqlite"]),
+        journal("head flipped", Damage::Flip(Place::Head)).refuses(DAMAGED),
+        journal("pages flipped", Damage::FlipPages).refuses(DAMAGED),
+        journal("second half missing", Damage::CutToHalf).refuses(DAMAGED),
         journal("empty", Damage::Empty).refuses(&[ACCEPT]),
         journal("missing", Damage::Remove).refuses(&[ACCEPT]),
         // The log has all that came after the older copy.
@@ -95,7 +101,7 @@ fn killed_journal() -> Vec<Row> {
         shortened(wal("last byte flipped", Damage::Flip(Place::End))),
         shortened(wal("last byte missing", Damage::CutByOne)),
         wal("bytes behind its end", Damage::Append),
-        wal("a folder", Damage::Folder).refuses(&["journal.sqlite"]),
+        wal("a folder", Damage::Folder).refuses(DAMAGED),
         wal("of another crash", Damage::EarlierCrash).undetected(),
     ]
 }
@@ -133,7 +139,10 @@ fn values() -> Vec<Row> {
 
 fn pictures() -> Vec<Row> {
     let of = |name: &str, damage| serves(&format!("every picture: {name}"), Stopped, &[(Target::Pictures, damage)]);
-    let lost = |name: &str, damage| of(&format!("{name}, and the upstream has forgotten it"), damage).forgotten();
+    let lost = |name: &str, damage| {
+        let name = format!("some pictures: {name}, and the upstream has forgotten them");
+        serves(&name, Stopped, &LOST.map(|job| (Target::PicturesOf(job), damage))).forgotten()
+    };
     let mut rows: Vec<Row> = [
         ("head flipped", Damage::Flip(Place::Head)),
         ("middle flipped", Damage::Flip(Place::Middle)),
@@ -142,13 +151,15 @@ fn pictures() -> Vec<Row> {
         ("last byte missing", Damage::CutByOne),
         ("empty", Damage::Empty),
         ("missing", Damage::Remove),
-        ("a folder", Damage::Folder),
         ("unreadable", Damage::Unreadable),
         ("bytes behind its end", Damage::Append),
         ("noise", Damage::Noise),
     ]
     .map(|(name, damage)| of(name, damage).with_pictures(Repeat::Fetched))
     .into();
+    // No file can take its place, so that the picture stays at the upstream.
+    let folder = serves("a picture: a folder", Stopped, &[(Target::PicturesOf("late"), Damage::Folder)]);
+    rows.push(folder.job("late", Repeat::NotBought));
     rows.push(lost("middle flipped", Damage::Flip(Place::Middle)));
     rows.push(lost("missing", Damage::Remove));
     rows
@@ -198,8 +209,9 @@ fn small_files() -> Vec<Row> {
         key("bytes behind its end", Damage::Append).refuses(&["signing.key"]),
         key("a folder", Damage::Folder).refuses(&["signing.key"]),
         folder(LOCK, "lock", "missing", Damage::Remove),
-        folder(LOCK, "lock", "a folder", Damage::Folder),
-        folder(LOCK, "lock", "unreadable", Damage::Unreadable),
+        // A gateway of an older version may hold it, which cannot be seen.
+        folder(LOCK, "lock", "a folder", Damage::Folder).refuses(&["/lock"]),
+        folder(LOCK, "lock", "unreadable", Damage::Unreadable).refuses(&["/lock"]),
         folder(SPOOL, "spool", "missing", Damage::Remove),
         folder(SPOOL, "spool", "a file", Damage::File).refuses(&["spool"]),
         folder(SPOOL, "spool", "unreadable", Damage::Unreadable).refuses(&["spool"]),
@@ -317,14 +329,9 @@ impl Row {
 
     fn forgotten(mut self) -> Self {
         self.upstream = UpstreamMemory::Forgets;
-        for job in jobs::all() {
-            match job.kind {
-                // The same picture as another's, which has been bought again on request.
-                Kind::Delivered if job.name == "equal" => self.repeats.push((job.name, Repeat::NotBought)),
-                Kind::Delivered | Kind::Unclaimed | Kind::Later => self.repeats.push((job.name, Repeat::Lost)),
-                Kind::UnderWay => self.repeats.push((job.name, Repeat::NotBought)),
-                Kind::Unknown => {}
-            }
+        self.repeats.extend(LOST.map(|job| (job, Repeat::Lost)));
+        for job in jobs::all().iter().filter(|job| job.kind == Kind::UnderWay) {
+            self.repeats.push((job.name, Repeat::NotBought));
         }
         self
     }

@@ -285,7 +285,7 @@ impl Row {
         // After an interim answer the gateway waits for another.
         let silent = [Shape::SilentHead, Shape::SilentBody, Shape::Dripped, Shape::ContinuedAlways];
         let is_silent = silent.contains(&self.shape) || self.class() == Class::Interim;
-        self.times == ALWAYS && (self.phase != Phase::Submit || is_silent)
+        self.times == ALWAYS && is_silent
             || self.wanted.iter().any(|outcome| matches!(outcome, Outcome::Lost | Outcome::TimedOut))
     }
 

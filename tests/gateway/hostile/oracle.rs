@@ -110,7 +110,7 @@ impl Group {
 
     /// The program with a client for each row.
     fn program(&self, upstream: &HostileUpstream) -> Program {
-        let (deadline, submit_timeout) = if self.patient { ("30", "20") } else { ("2", "1") };
+        let (deadline, submit_timeout) = if self.patient { ("30", "20") } else { ("3", "3") };
         let api = self.rows.first().map_or("auto", |row| row.api);
         let changes = [
             ("log.filter", "debug"),

@@ -120,7 +120,7 @@ async fn orphans_stay_for_the_whole_time_again_when_their_age_was_lost() {
     let digest = world.pictures.put(b"one");
     world.run(&journal, MINUTE).await;
     world.state = LearnedState::new(Arc::new(MemoryState::default()));
-    world.run(&journal, TTL - MINUTE).await;
+    world.run(&journal, TTL.saturating_sub(MINUTE)).await;
     assert_eq!(world.pictures.has(&digest), ORPHAN);
     world.run(&journal, HOUR).await;
     assert_eq!(world.pictures.has(&digest), GONE);

@@ -59,7 +59,10 @@ pub(super) fn pending(records: &[Written]) -> Vec<PendingWebhook> {
 }
 
 /// Returns why the tables would refuse a record after these.
-pub(super) fn problem<'a>(written: impl Iterator<Item = &'a Written> + Clone, record: &Record) -> Option<&'static str> {
+pub(super) fn problem<'a>(
+    written: &(impl Iterator<Item = &'a Written> + Clone),
+    record: &Record,
+) -> Option<&'static str> {
     let knows = |id: JobId| written.clone().any(|(one, _)| matches!(one, Record::Intent { job, .. } if job.id == id));
     match record {
         Record::Intent { job, .. } => knows(job.id).then_some("a job twice"),
@@ -184,13 +187,8 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record, now:
         }),
         Record::Resolved { purchase, pictures, usage, at } => set(purchase, &|stored| {
             let upstream = stored.state.upstream().cloned();
-            let poll_url = match &stored.state {
-                StoredState::Accepted { poll_url, .. } => poll_url.clone(),
-                StoredState::Intent
-                | StoredState::Committing { .. }
-                | StoredState::Resolved { .. }
-                | StoredState::Failed { .. } => None,
-            };
+            let poll_url =
+                if let StoredState::Accepted { poll_url, .. } = &stored.state { poll_url.clone() } else { None };
             let pictures = pictures.clone();
             stored.state = StoredState::Resolved { upstream, poll_url, pictures, usage: *usage, at: *at };
             stored.ended = Some(now);

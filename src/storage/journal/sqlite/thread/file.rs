@@ -47,22 +47,22 @@ impl JournalFile {
     ///
     /// [`JournalError::InUse`] when another gateway has it open; [`JournalError::Storage`] when it cannot be opened.
     pub(in crate::storage::journal::sqlite) fn lock(path: &Path) -> Result<Self, JournalError> {
-        let failed = |error: io::Error| JournalError::Storage(format!("{}: {error}", path.display()));
+        let failed_at = |at: &Path, error: io::Error| JournalError::Storage(format!("{}: {error}", at.display()));
         let older = path.with_file_name("lock");
         if LOCKS_THE_JOURNAL {
             // Gateways up to schema version 6 locked this file. One that still runs keeps it locked.
             match OpenOptions::new().read(true).open(&older) {
                 Ok(file) => {
                     try_lock(&file, path)?;
-                    std::fs::remove_file(&older).map_err(failed)?;
+                    std::fs::remove_file(&older).map_err(|error| failed_at(&older, error))?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(error)),
+                Err(error) => return Err(failed_at(&older, error)),
             }
         }
-        let locked = if LOCKS_THE_JOURNAL { path } else { &older };
+        let locked: &Path = if LOCKS_THE_JOURNAL { path } else { &older };
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(locked);
-        let file = open.map_err(failed)?;
+        let file = open.map_err(|error| failed_at(locked, error))?;
         try_lock(&file, path)?;
         Ok(Self { file, path: path.to_owned(), log: None })
     }

@@ -21,7 +21,7 @@ use crate::storage::journal::JobRecord;
 ///
 /// [`Failure::Overloaded`], [`Failure::Outpaced`] or [`Failure::Throttled`], with the time after which the same request
 /// would be accepted if no other arrived.
-pub(super) fn check_starts_in_time(
+pub(in crate::engine) fn check_starts_in_time(
     budget: &Budget,
     submit: &QueuedSubmit,
     spare: Duration,
@@ -35,7 +35,7 @@ pub(super) fn check_starts_in_time(
 }
 
 /// Returns the failure of a queued job that did not start in time for its waiters.
-pub(super) fn missed_start(budget: &Budget, record: &JobRecord, usd: Usd) -> Failure {
+pub(in crate::engine) fn missed_start(budget: &Budget, record: &JobRecord, usd: Usd) -> Failure {
     let submit = QueuedSubmit { client: record.client.clone(), model: record.model.as_str().into(), usd, bytes: 0 };
     let forecast = budget.forecast(&submit);
     too_late(forecast, Duration::ZERO, budget.turn_away(&submit, Duration::ZERO))
@@ -53,7 +53,11 @@ fn too_late(forecast: Forecast, spare: Duration, retry_after: Duration) -> Failu
 }
 
 /// Returns the queue's view of each purchase of a job. The uploads of a job are held once, so the first counts them.
-pub(super) fn queued_submits(record: &JobRecord, request: &PictureRequest, prices: &[Usd]) -> Vec<QueuedSubmit> {
+pub(in crate::engine) fn queued_submits(
+    record: &JobRecord,
+    request: &PictureRequest,
+    prices: &[Usd],
+) -> Vec<QueuedSubmit> {
     let model: Arc<str> = record.model.as_str().into();
     let mut bytes: u64 = request.inputs.iter().chain(&request.mask).map(bytes_of).sum();
     let submit = |&usd: &Usd| QueuedSubmit {
