@@ -75,7 +75,14 @@ impl Fixture {
             poll_url: Some(format!("https://gptproto.com/api/v3/predictions/{name}/result")),
             at,
         };
-        let resolved = |purchase, usage, at| Record::Resolved { purchase, pictures: vec![picture], usage, at };
+        let resolved = |purchase, usage, at| Record::Resolved {
+            purchase,
+            upstream: None,
+            poll_url: None,
+            pictures: vec![picture],
+            usage,
+            at,
+        };
         let message = |text: &str| text.to_owned();
         let intent = |number, client, model, slots: u8| Record::Intent {
             api_kind: crate::model::ApiKind::Prediction,

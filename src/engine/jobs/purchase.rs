@@ -72,6 +72,8 @@ struct Append {
     failures: u32,
     /// When it is appended again; `None` while it is on its way.
     again_at: Option<Instant>,
+    /// The purchase is polled already, and its acceptance is still to be journalled: the journal is away.
+    acceptance_due: bool,
 }
 
 /// The submits of a purchase so far.
@@ -203,6 +205,8 @@ pub(super) struct Immediate {
 pub(super) struct PendingEnd {
     pub(super) end: PurchaseEnd,
     upstream: Option<UpstreamId>,
+    /// Where the purchase is polled, if the upstream named an address.
+    poll_url: Option<String>,
     /// When it was accepted, or submitted where that brought the pictures.
     since: Instant,
     /// Pictures that may not be on disk are not journalled: a restart fetches them again.

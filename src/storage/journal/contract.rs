@@ -100,6 +100,7 @@ contract! {
         jobs_are_returned_in_the_order_of_their_records,
         a_record_that_breaks_a_rule_fails_alone,
         an_upstream_id_belongs_to_one_purchase,
+        an_end_brings_the_upstream_id_that_was_not_written,
         the_last_committed_format_is_the_one_of_the_purchase,
         restored_pictures_replace_those_before_and_change_nothing_else,
         purchases_that_were_or_may_have_been_bought_use_quota,
@@ -152,7 +153,7 @@ fn accepted(purchase: PurchaseId, upstream: &str) -> Record {
 }
 
 fn resolved(purchase: PurchaseId, pictures: &[StoredPicture]) -> Record {
-    Record::Resolved { purchase, pictures: pictures.to_vec(), usage: None, at: NOW }
+    Record::Resolved { purchase, upstream: None, poll_url: None, pictures: pictures.to_vec(), usage: None, at: NOW }
 }
 
 fn failed(purchase: PurchaseId) -> Record {

@@ -23,8 +23,16 @@ pub(crate) enum Record {
     Resubmitted { purchase: PurchaseId },
     /// The upstream has accepted the purchase under an id.
     Accepted { purchase: PurchaseId, upstream: UpstreamId, poll_url: Option<String>, at: Timestamp },
-    /// The pictures of the purchase are on disk. `upstream` is `None` for an immediate answer without an id.
-    Resolved { purchase: PurchaseId, pictures: Vec<StoredPicture>, usage: Option<Usage>, at: Timestamp },
+    /// The pictures of the purchase are on disk. `upstream` is `None` for an immediate answer without an id. An id and an
+    /// address that the journal has already stay as they are: these are for an acceptance that was not written.
+    Resolved {
+        purchase: PurchaseId,
+        upstream: Option<UpstreamId>,
+        poll_url: Option<String>,
+        pictures: Vec<StoredPicture>,
+        usage: Option<Usage>,
+        at: Timestamp,
+    },
     /// The pictures of a resolved purchase were fetched again, with other bytes than before: these take their place.
     Restored { purchase: PurchaseId, pictures: Vec<StoredPicture> },
     /// The purchase ended without pictures. [`Failure::OutcomeUnknown`] is one of these.

@@ -56,7 +56,14 @@ impl Sweeper {
         std::fs::write(self.picture(content), content).unwrap();
         let mut records = vec![
             Record::Intent { job: record, api_kind: ApiKind::Prediction, purchases: vec![(purchase, 1)] },
-            Record::Resolved { purchase, pictures: vec![picture], usage: None, at: NOW },
+            Record::Resolved {
+                purchase,
+                upstream: None,
+                poll_url: None,
+                pictures: vec![picture],
+                usage: None,
+                at: NOW,
+            },
         ];
         records.extend(delivered.then_some(Record::Delivered { job, at: NOW }));
         for record in records {

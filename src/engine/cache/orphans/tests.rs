@@ -66,7 +66,14 @@ async fn buy(disk: &Disk, number: u128, digest: Digest) -> JobId {
     for record in [
         Record::Intent { job: record, api_kind: ApiKind::Prediction, purchases: vec![(one, 1), (two, 1)] },
         Record::Committing { purchase: one, account, api_kind: ApiKind::Prediction, format, at: NOW },
-        Record::Resolved { purchase: one, pictures: vec![picture], usage: None, at: NOW },
+        Record::Resolved {
+            purchase: one,
+            upstream: None,
+            poll_url: None,
+            pictures: vec![picture],
+            usage: None,
+            at: NOW,
+        },
     ] {
         journal.append(record).await.unwrap();
     }

@@ -18,7 +18,7 @@ impl Purchase {
     pub(super) fn enter_recorded(&mut self, state: State, cx: &mut Context<'_>) {
         self.state = state;
         self.append = Append::default();
-        match record(&self.state, cx).filter(|_| may_record(cx)) {
+        match record(self, cx).filter(|_| may_record(cx)) {
             Some((record, step)) => cx.append(record, step),
             None => go_on(self, false, cx),
         }
@@ -26,23 +26,44 @@ impl Purchase {
 
     /// Goes on once the record of the present state is durable. A record that was not written is appended again: some times,
     /// but an end for as long as the journal is away. Without it, the journal would have an accepted purchase that is in no
-    /// job, and the same request would buy again.
+    /// job, and the same request would buy again. An acceptance is appended for as long, too, while the purchase is polled:
+    /// without it, a restart would make an unknown outcome of a purchase whose id is known.
     pub(in crate::engine::jobs) fn journalled(&mut self, step: Step, outcome: AppendOutcome, cx: &mut Context<'_>) {
-        if record(&self.state, cx).is_none_or(|(_, awaited)| awaited != step) {
+        if record(self, cx).is_none_or(|(_, awaited)| awaited != step) {
             return;
         }
         let again = match (outcome, step) {
             (AppendOutcome::Durable | AppendOutcome::Failed, _) => false,
             (AppendOutcome::Away, Step::End(_)) => true,
+            (AppendOutcome::Away, _) if self.append.acceptance_due => true,
             (AppendOutcome::Away | AppendOutcome::NotWritten, _) => self.append.failures < FAILURES_MAX,
         };
         if again && may_record(cx) {
-            self.append.failures = self.append.failures.saturating_add(1);
-            let at = cx.now.instant + APPEND_PAUSE;
-            self.append.again_at = Some(at);
-            cx.timers.set(at, cx.purchase.job);
+            if outcome == AppendOutcome::NotWritten || !self.append.acceptance_due {
+                self.append.failures = self.append.failures.saturating_add(1);
+            }
+            self.append_later(cx);
+        } else if self.append.acceptance_due {
+            self.append = Append::default();
         } else {
             go_on(self, outcome == AppendOutcome::Durable, cx);
+            if outcome == AppendOutcome::Away && matches!(self.state, State::Polling(_)) && may_record(cx) {
+                self.append = Append { acceptance_due: true, ..Append::default() };
+                self.append_later(cx);
+            }
+        }
+    }
+
+    fn append_later(&mut self, cx: &mut Context<'_>) {
+        let at = cx.now.instant + APPEND_PAUSE;
+        self.append.again_at = Some(at);
+        cx.timers.set(at, cx.purchase.job);
+    }
+
+    /// Appends the record that it waits for again.
+    pub(super) fn append_again(&self, cx: &mut Context<'_>) {
+        if let Some((record, step)) = record(self, cx) {
+            cx.append(record, step);
         }
     }
 }
@@ -79,30 +100,29 @@ fn go_on(one: &mut Purchase, durable: bool, cx: &mut Context<'_>) {
     }
 }
 
-/// Appends the record of a state again.
-pub(super) fn append_again(state: &State, cx: &mut Context<'_>) {
-    if let Some((record, step)) = record(state, cx) {
-        cx.append(record, step);
-    }
-}
-
-/// Returns the record that a state waits for.
-fn record(state: &State, cx: &Context<'_>) -> Option<(Record, Step)> {
-    let (purchase, now) = (cx.purchase, cx.now.timestamp);
+/// Returns the record that a purchase waits for, or that is still to be written while it is polled.
+fn record(one: &Purchase, cx: &Context<'_>) -> Option<(Record, Step)> {
+    let (purchase, now, state) = (cx.purchase, cx.now.timestamp, &one.state);
+    let accepted = match state {
+        State::Accepting { accepted, .. } => Some(accepted),
+        State::Polling(accepted) if one.append.acceptance_due => Some(accepted),
+        _ => None,
+    };
     if let State::Withdrawing { lost, .. } = state {
         let record = if *lost { Record::Resubmitted { purchase } } else { Record::Withdrawn { purchase } };
         Some((record, Step::Withdrawal(purchase)))
-    } else if let State::Accepting { accepted, .. } = state {
+    } else if let Some(accepted) = accepted {
         let handle = &accepted.poll.handle;
         let (upstream, poll_url) = (handle.id.clone(), handle.poll_url.clone());
         Some((Record::Accepted { purchase, upstream, poll_url, at: now }, Step::Acceptance(purchase)))
-    } else if let State::Ending(PendingEnd { end, recordable: true, accounting, .. }) = state {
+    } else if let State::Ending(PendingEnd { end, poll_url, recordable: true, accounting, .. }) = state {
         let record = match end {
             PurchaseEnd::Pictures { pictures, .. } if matches!(accounting, Accounting::Refetched(_)) => {
                 Record::Restored { purchase, pictures: pictures.clone() }
             }
-            PurchaseEnd::Pictures { pictures, usage, at, .. } => {
-                Record::Resolved { purchase, pictures: pictures.clone(), usage: *usage, at: *at }
+            PurchaseEnd::Pictures { upstream, pictures, usage, at } => {
+                let (upstream, poll_url, pictures) = (upstream.clone(), poll_url.clone(), pictures.clone());
+                Record::Resolved { purchase, upstream, poll_url, pictures, usage: *usage, at: *at }
             }
             PurchaseEnd::Failure(failure) | PurchaseEnd::NotRestored(failure) => {
                 Record::Failed { purchase, failure: failure.clone(), at: now }

@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::refetch::not_restored;
 use super::{Accounting, Context, PendingEnd, Purchase, PurchaseEnd, SentFormat, State};
 use crate::engine::jobs::event::{Effect, EndedPurchase, Fetched, ProgressChange, RefetchResult};
-use crate::model::{Failure, UpstreamId, Usd};
+use crate::model::{Failure, Usd};
+use crate::upstream::PurchaseHandle;
 use crate::upstream::formats::FormatProblem;
 
 impl Purchase {
@@ -25,14 +26,15 @@ impl Purchase {
         if self.state.polled().is_some_and(|accepted| accepted.refetch.is_some()) {
             let end = PurchaseEnd::NotRestored(not_restored(failure.text()));
             let accounting = Accounting::Refetched(RefetchResult::Lost);
-            let end = PendingEnd { end, upstream, since, recordable: false, accounting };
+            let end = PendingEnd { end, upstream, poll_url: None, since, recordable: false, accounting };
             return self.enter_recorded(State::Ending(end), cx);
         }
         // Nothing was bought by the last submit, and may have been by an earlier one.
         let is_lost = self.answer_lost && !failure.may_have_been_bought();
         let (failure, accounting) =
             if is_lost { (lost_earlier(&failure), Accounting::CountedAsLost) } else { (failure, Accounting::Due) };
-        let end = PendingEnd { end: PurchaseEnd::Failure(failure), upstream, since, recordable: true, accounting };
+        let end = PurchaseEnd::Failure(failure);
+        let end = PendingEnd { end, upstream, poll_url: None, since, recordable: true, accounting };
         cx.push(Effect::EndSubmits { purchase });
         cx.push(Effect::ReleaseInFlight { purchase });
         self.enter_recorded(State::Ending(end), cx);
@@ -42,13 +44,14 @@ impl Purchase {
     /// about the format that these were sent in.
     pub(super) fn resolve(
         &mut self,
-        upstream: Option<UpstreamId>,
+        handle: Option<PurchaseHandle>,
         fetched: Fetched,
         since: Instant,
         sent: Option<SentFormat>,
         cx: &mut Context<'_>,
     ) {
         let Fetched { pictures, usage, durable, .. } = fetched;
+        let (upstream, poll_url) = handle.map(|handle| (handle.id, handle.poll_url)).unzip();
         let counted = usage.is_some_and(|usage| usage.input_tokens > 0);
         let end = PurchaseEnd::Pictures { upstream: upstream.clone(), pictures, usage, at: cx.now.timestamp };
         if let Some(SentFormat { subject, format }) = sent {
@@ -59,7 +62,8 @@ impl Purchase {
                 cx.formats.delivered(&subject, &format, counted, at);
             }
         }
-        let end = PendingEnd { end, upstream, since, recordable: durable, accounting: Accounting::Due };
+        let poll_url = poll_url.flatten();
+        let end = PendingEnd { end, upstream, poll_url, since, recordable: durable, accounting: Accounting::Due };
         self.enter_recorded(State::Ending(end), cx);
     }
 }

@@ -73,10 +73,10 @@ impl Purchase {
             if failed {
                 accepted.troubles = accepted.troubles.saturating_add(1);
             }
-            let (upstream, since, sent) = (accepted.poll.handle.id.clone(), accepted.at, accepted.sent.clone());
+            let (handle, since, sent) = (accepted.poll.handle.clone(), accepted.at, accepted.sent.clone());
             match after_fetch(stored, fetched.trouble.clone(), cx.is_expired(since)) {
                 AfterFetch::Resolve => {
-                    self.resolve(Some(upstream), fetched, since, sent, cx);
+                    self.resolve(Some(handle), fetched, since, sent, cx);
                 }
                 AfterFetch::FetchAgain => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
                 AfterFetch::End(failure) => self.fail(failure, cx),

@@ -28,6 +28,7 @@ pub(super) fn refetch_end(accepted: &Accepted, fetched: &Fetched) -> Option<Pend
     Some(PendingEnd {
         end: PurchaseEnd::Pictures { upstream: upstream.clone(), pictures, usage, at },
         upstream,
+        poll_url: None,
         since: accepted.at,
         recordable: fetched.durable && !is_same,
         accounting: Accounting::Refetched(result),

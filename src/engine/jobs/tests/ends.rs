@@ -94,7 +94,7 @@ fn stages_are_shown_when_they_change() {
     assert_eq!(jobs.granted(1), "submit 1 #1 x1", "the furthest purchase decides");
     // Pictures that are being journalled, or are, count as processing; a failure does not.
     jobs.done(0);
-    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1");
+    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1 up0");
     assert_eq!(jobs.end(0, Durable), "result x1; ended 0 up0 x1 in 0s $8 charge x1 $8");
     assert_eq!(jobs.refused(1), "enqueue 1");
 

@@ -52,7 +52,7 @@ fn pictures_that_come_late_after_a_poll_without_any_are_delivered() {
         jobs.polled(0, seconds(0), Ok(Polled::Empty));
     }
     assert_eq!(jobs.done(0), "release 0; learn 0s to 0s, polls 6; fetch 0 x1");
-    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1");
+    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1 up0");
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn outputs_beyond_those_that_were_asked_for_are_reported_once_and_not_fetched() 
     assert_eq!(many(&mut jobs), "surplus 0 x38 of 2; release 0; learn 0s to 0s, polls 1; fetch 0 x2");
     assert_eq!(jobs.fetch_failed(0, 1), "poll 0 up0 a age 0s troubles 1");
     assert_eq!(many(&mut jobs), "release 0; fetch 0 x2");
-    assert_eq!(jobs.fetched(0, 2), "journal resolved 0 x2");
+    assert_eq!(jobs.fetched(0, 2), "journal resolved 0 x2 up0");
 
     let mut jobs = Script::openai();
     let finished = Submitted::Finished { handle: None, finished: finished(3) };
@@ -108,13 +108,13 @@ fn pictures_that_cannot_be_fetched_are_polled_for_again_after_growing_pauses() {
     let full = Some(FetchFailure::Storage("no space".to_owned()));
     assert_eq!(jobs.fetched_as(0, 0, full, true), "poll 0 up0 a age 30s troubles 2");
     assert_eq!(jobs.done(0), "release 0; fetch 0 x1");
-    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1");
+    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1 up0");
 }
 
 #[test]
 fn a_round_without_trouble_lengthens_no_pause() {
     let mut jobs = fetching();
-    assert_eq!(jobs.fetched(0, 0), "journal resolved 0 x0");
+    assert_eq!(jobs.fetched(0, 0), "journal resolved 0 x0 up0");
     assert_eq!(jobs.end(0, Durable), "result x0; ended 0 up0 x0 in 30s $8 charge x0 $8; job ended result_lost");
 }
 
@@ -132,6 +132,6 @@ fn pictures_that_may_not_be_on_disk_are_delivered_without_a_record() {
 fn what_could_be_fetched_of_several_pictures_is_delivered_at_the_deadline() {
     let mut jobs = fetching();
     jobs.wait(DEADLINE);
-    assert_eq!(jobs.fetch_failed(0, 2), "journal resolved 0 x2");
+    assert_eq!(jobs.fetch_failed(0, 2), "journal resolved 0 x2 up0");
     assert_eq!(jobs.end(0, Durable), "result x2; ended 0 up0 x2 in 630s $8 charge x2 $8; job ended x2");
 }

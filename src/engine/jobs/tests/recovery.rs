@@ -54,7 +54,7 @@ fn an_accepted_purchase_is_polled_soon_by_the_account_that_bought_it() {
     assert_eq!((failures(&ended), adopted), (vec![], vec!["0 b".to_owned()]));
     assert_eq!(jobs.join(), "joined 0");
     assert_eq!(jobs.done(0), "release 0; fetch 0 x1", "it ended at an unknown time while the gateway was down");
-    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1");
+    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1 up0");
     assert_eq!(jobs.end(0, Durable), "result x1; ended 0 up0 x1 in 40s $8 charge x1 $8; job ended x1");
 
     let mut jobs = Script::new(rules());

@@ -149,7 +149,7 @@ fn a_purchase_goes_from_the_queue_to_its_end() {
     jobs.wait(seconds(10));
     assert_eq!(jobs.done(0), "release 0; learn 29s to 40s, polls 2; fetch 0 x1");
     jobs.wait(seconds(2));
-    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1");
+    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1 up0");
     jobs.wait(seconds(1));
     assert_eq!(jobs.end(0, Durable), "result x1; ended 0 up0 x1 in 43s $8 charge x1 $8; job ended x1");
 }

@@ -99,7 +99,7 @@ fn pictures_that_come_at_once_with_an_id_are_fetched_after_the_id_is_journalled(
     assert_eq!(jobs.finished_at_once(0, true), "release 0; journal accepted 0 up0; end submits 0");
     assert_eq!(jobs.acceptance(0, Durable), "upstream up0; fetch 0 x1; stage processing");
     jobs.wait(seconds(3));
-    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1");
+    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1 up0");
     assert_eq!(jobs.end(0, Durable), "result x1; ended 0 up0 x1 in 3s $8 charge x1 $8; job ended x1");
 }
 

@@ -132,9 +132,10 @@ impl Script {
                 at(*time);
                 format!("accepted {} {upstream}", self.name(*purchase))
             }
-            Record::Resolved { purchase, pictures, at: time, .. } => {
+            Record::Resolved { purchase, upstream, pictures, at: time, .. } => {
                 at(*time);
-                format!("resolved {} x{}", self.name(*purchase), pictures.len())
+                let upstream = upstream.as_ref().map_or_else(String::new, |upstream| format!(" {upstream}"));
+                format!("resolved {} x{}{upstream}", self.name(*purchase), pictures.len())
             }
             Record::Restored { purchase, pictures } => {
                 format!("restored {} x{}", self.name(*purchase), pictures.len())

@@ -24,7 +24,8 @@ pub(super) async fn records_add_up_and_survive_a_reopening(adapter: Adapter) {
 
     let usage = Some(Usage { input_tokens: 1, output_tokens: 2, input_image_tokens: None });
     let failure = Failure::OutcomeUnknown { message: "cut".to_owned() };
-    let resolved = Record::Resolved { purchase: one, pictures: vec![picture()], usage, at: NOW };
+    let resolved =
+        Record::Resolved { purchase: one, upstream: None, poll_url: None, pictures: vec![picture()], usage, at: NOW };
     write(journal, [resolved, Record::Failed { purchase: two, failure: failure.clone(), at: NOW }]).await;
     assert!(journal.unfinished().await.unwrap().is_empty());
     let found = journal.by_fingerprint(job.fingerprint, 5).await.unwrap().remove(0);
@@ -107,6 +108,45 @@ pub(super) async fn an_upstream_id_belongs_to_one_purchase(adapter: Adapter) {
     assert_eq!(of("def").await.unwrap(), Some(two));
 }
 
+/// The acceptance of a purchase is not written, and its end is.
+pub(super) async fn an_end_brings_the_upstream_id_that_was_not_written(adapter: Adapter) {
+    let journal = &*adapter.journal;
+    let job = job_record(1);
+    let [one, two, three] = [0, 1, 2].map(|slot| PurchaseId { job: job.id, slot });
+    let resolved = |purchase, upstream: &str| Record::Resolved {
+        purchase,
+        upstream: UpstreamId::new(upstream),
+        poll_url: Some(format!("/tasks/{upstream}")),
+        pictures: vec![picture()],
+        usage: None,
+        at: NOW,
+    };
+    let records = [committing(one), committing(two), committing(three), accepted(two, "def")];
+    write(journal, [intent(job.clone(), &[1, 1, 1])].into_iter().chain(records)).await;
+    // The third one has the id of the first: its pictures are journalled all the same.
+    write(journal, [resolved(one, "abc"), resolved(two, "other"), resolved(three, "abc")]).await;
+    let adapter = adapter.reopened_after(HOUR).await;
+    let journal = &*adapter.journal;
+    let found = stored(journal, job.id).await.purchases.into_iter().map(|purchase| match purchase.state {
+        StoredState::Resolved { upstream, poll_url, pictures, .. } => {
+            (upstream.map(|id| id.to_string()), poll_url, pictures.len())
+        }
+        other => panic!("{other:?}"),
+    });
+    let expected = [
+        (Some("abc".to_owned()), Some("/tasks/abc".to_owned()), 1),
+        (Some("def".to_owned()), None, 1),
+        (None, None, 1),
+    ];
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+    let of = |name| journal.purchase_of_upstream_id(UpstreamId::new(name).unwrap());
+    assert_eq!((of("abc").await.unwrap(), of("other").await.unwrap()), (Some(one), None));
+    let another = job_record(2);
+    let purchase = PurchaseId { job: another.id, slot: 0 };
+    write(journal, [intent(another, &[1]), committing(purchase)]).await;
+    assert!(journal.append(accepted(purchase, "abc")).await.is_err(), "the id belongs to another purchase");
+}
+
 pub(super) async fn the_last_committed_format_is_the_one_of_the_purchase(adapter: Adapter) {
     let journal = &*adapter.journal;
     let job = job_record(1);
@@ -163,7 +203,16 @@ pub(in crate::storage::journal) async fn every_state(journal: &dyn Journal) -> V
         Box::new(|purchase| Some(committing(purchase))),      // 2
         Box::new(|purchase| Some(accepted(purchase, "abc"))), // 3
         // 4: one picture of the two requested
-        Box::new(move |purchase| Some(Record::Resolved { purchase, pictures: vec![picture()], usage, at: NOW })),
+        Box::new(move |purchase| {
+            Some(Record::Resolved {
+                purchase,
+                upstream: None,
+                poll_url: None,
+                pictures: vec![picture()],
+                usage,
+                at: NOW,
+            })
+        }),
         failed(Failure::TaskFailed { message: message() }),     // 5
         failed(Failure::OutcomeUnknown { message: message() }), // 6
         failed(Failure::OutcomeUnknown { message: message() }), // 7
@@ -216,7 +265,8 @@ pub(super) async fn equal_purchases_of_a_day_are_added_up(adapter: Adapter) {
     for (number, usage) in [(1, Some(usage)), (2, Some(usage)), (3, None), (4, None)] {
         let job = JobRecord { idempotency_key: None, ..job_record(number) };
         let purchase = PurchaseId { job: job.id, slot: 0 };
-        let resolved = Record::Resolved { purchase, pictures: vec![picture(); 2], usage, at: NOW };
+        let resolved =
+            Record::Resolved { purchase, upstream: None, poll_url: None, pictures: vec![picture(); 2], usage, at: NOW };
         write(&*adapter.journal, [intent(job, &[2]), resolved]).await;
     }
     let adapter = adapter.reopened_after(HOUR).await;

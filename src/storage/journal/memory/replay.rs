@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Failure, JobId, PurchaseId, RunningTime};
+use crate::model::{Failure, JobId, PurchaseId, RunningTime, UpstreamId};
 use crate::storage::journal::record::{JobRecord, Record};
 use crate::storage::journal::stored::{
     PendingWebhook, ResultPage, Stamp, StoredJob, StoredPurchase, StoredResult, StoredState, UsedQuota,
@@ -67,8 +67,12 @@ pub(super) fn problem<'a>(
     match record {
         Record::Intent { job, .. } => knows(job.id).then_some("a job twice"),
         Record::Accepted { purchase, upstream, .. } => {
-            let other = |one: &Record| matches!(one, Record::Accepted { purchase: other, upstream: id, .. } if other != purchase && id == upstream);
-            let repeated = written.clone().any(|(one, _)| other(one));
+            let has_id = |one: &Record| match one {
+                Record::Accepted { purchase: other, upstream: id, .. }
+                | Record::Resolved { purchase: other, upstream: Some(id), .. } => other != purchase && id == upstream,
+                _ => false,
+            };
+            let repeated = written.clone().any(|(one, _)| has_id(one));
             if repeated {
                 Some("an upstream id twice")
             } else {
@@ -141,8 +145,14 @@ pub(super) fn jobs(records: &[Written]) -> Vec<StoredJob> {
     intents.filter_map(|job| jobs.remove(&job)).collect()
 }
 
+fn has_upstream_id(jobs: &BTreeMap<JobId, StoredJob>, id: &UpstreamId) -> bool {
+    jobs.values().flat_map(|job| &job.purchases).any(|purchase| purchase.state.upstream() == Some(id))
+}
+
 /// Applies one record, written at this running time, to the jobs that earlier records add up to.
 pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record, now: RunningTime) {
+    // An id belongs to one purchase.
+    let is_taken = matches!(record, Record::Resolved { upstream: Some(id), .. } if has_upstream_id(jobs, id));
     let mut set = |id: &PurchaseId, change: &dyn Fn(&mut StoredPurchase)| {
         let purchase = jobs.get_mut(&id.job).and_then(|job| job.purchases.get_mut(usize::from(id.slot)));
         // Without syncs an intent can be lost while a later record of its purchase survives: that record is ignored.
@@ -185,10 +195,13 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record, now:
             stored.state = StoredState::Accepted { upstream: upstream.clone(), poll_url: poll_url.clone(), since: *at };
             stored.accepted = Some(now);
         }),
-        Record::Resolved { purchase, pictures, usage, at } => set(purchase, &|stored| {
-            let upstream = stored.state.upstream().cloned();
-            let poll_url =
-                if let StoredState::Accepted { poll_url, .. } = &stored.state { poll_url.clone() } else { None };
+        Record::Resolved { purchase, upstream, poll_url, pictures, usage, at } => set(purchase, &|stored| {
+            let (upstream, poll_url) = match &stored.state {
+                StoredState::Accepted { upstream, poll_url, .. } => (Some(upstream.clone()), poll_url.clone()),
+                known if known.upstream().is_some() => (known.upstream().cloned(), None),
+                _ if is_taken => (None, None),
+                _ => (upstream.clone(), poll_url.clone()),
+            };
             let pictures = pictures.clone();
             stored.state = StoredState::Resolved { upstream, poll_url, pictures, usage: *usage, at: *at };
             stored.ended = Some(now);

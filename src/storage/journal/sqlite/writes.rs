@@ -4,7 +4,9 @@ use rusqlite::{Connection, params};
 use serde::Serialize;
 
 use super::usage;
-use crate::model::{Failure, IdempotencyKey, JobId, PurchaseId, RunningTime, StoredPicture, Timestamp, Usage, Webhook};
+use crate::model::{
+    Failure, IdempotencyKey, JobId, PurchaseId, RunningTime, StoredPicture, Timestamp, UpstreamId, Usage, Webhook,
+};
 use crate::storage::journal::record::Record;
 
 /// Writes one record, at this running time.
@@ -84,7 +86,12 @@ fn write_rows(to: &Connection, record: &Record, now: RunningTime) -> rusqlite::R
              WHERE id = ?1",
             params![purchase.to_string(), upstream.as_str(), poll_url, at.millis(), sql_millis(now)],
         ),
-        Record::Resolved { purchase, pictures, usage, at } => resolve(to, *purchase, pictures, *usage, *at, now),
+        Record::Resolved { purchase, upstream, poll_url, pictures, usage, at } => {
+            if let Some(upstream) = upstream {
+                complete_acceptance(to, *purchase, upstream, poll_url.as_deref())?;
+            }
+            resolve(to, *purchase, pictures, *usage, *at, now)
+        }
         Record::Restored { purchase, pictures } => restore(to, *purchase, pictures),
         Record::Failed { purchase, failure, at } => {
             let state = if matches!(failure, Failure::OutcomeUnknown { .. }) { "unknown" } else { "failed" };
@@ -114,6 +121,21 @@ fn write_rows(to: &Connection, record: &Record, now: RunningTime) -> rusqlite::R
             params![webhook.to_string(), end.name(), at.millis()],
         ),
     }
+}
+
+/// Writes the upstream's id of a purchase whose acceptance was not written, unless another purchase has that id.
+fn complete_acceptance(
+    to: &Connection,
+    purchase: PurchaseId,
+    upstream: &UpstreamId,
+    poll_url: Option<&str>,
+) -> rusqlite::Result<()> {
+    to.prepare_cached(
+        "UPDATE purchases SET upstream_id = ?2, poll_url = ?3
+         WHERE id = ?1 AND upstream_id IS NULL AND NOT EXISTS (SELECT 1 FROM purchases WHERE upstream_id = ?2)",
+    )?
+    .execute(params![purchase.to_string(), upstream.as_str(), poll_url])?;
+    Ok(())
 }
 
 fn resolve(

@@ -239,17 +239,61 @@ fn an_end_is_appended_until_the_journal_is_back() {
     }
     assert_eq!(jobs.join(), "joined 0");
     assert_eq!(jobs.end(0, Durable), "ended 0 outcome_unknown in 30s $0.5 charge x1 $0.5; job ended outcome_unknown");
+}
 
-    // What is bought is polled from memory after a while, like one whose record is refused.
-    let mut jobs = Script::of_rules(Rules { on_unknown: OnUnknown::Hold, ..rules() }, &Request::default());
-    jobs.submit(0);
-    jobs.accepted(0);
-    for _ in 0..5 {
-        assert_eq!(jobs.acceptance(0, Away), "");
+/// *The journal is away.* An acceptance is polled from memory after a while, and appended until the journal is back.
+#[test]
+fn an_acceptance_is_appended_while_the_purchase_is_polled() {
+    const ACCEPTED: &str = "journal accepted 0 up0";
+    let polled = || {
+        let mut jobs = Script::of(1);
+        jobs.submit(0);
+        jobs.accepted(0);
+        for _ in 0..5 {
+            assert_eq!(jobs.acceptance(0, Away), "");
+            jobs.wait(seconds(1));
+            assert_eq!(jobs.time_passed(), ACCEPTED);
+        }
+        assert_eq!(jobs.acceptance(0, Away), "upstream up0; poll 0 up0 a age 5s; stage processing");
         jobs.wait(seconds(1));
-        assert_eq!(jobs.time_passed(), "journal accepted 0 up0");
+        assert_eq!(jobs.time_passed(), ACCEPTED);
+        jobs
+    };
+
+    let mut jobs = polled();
+    for _ in 0..30 {
+        assert_eq!(jobs.acceptance(0, Away), "");
+        assert_eq!(jobs.time_passed(), "", "once a second");
+        jobs.wait(seconds(1));
+        assert_eq!(jobs.time_passed(), ACCEPTED);
     }
-    assert_eq!(jobs.acceptance(0, Away), "upstream up0; poll 0 up0 a age 5s; stage processing");
+    assert_eq!(jobs.acceptance(0, Durable), "", "it is polled already");
+    jobs.wait(seconds(1));
+    assert_eq!(jobs.time_passed(), "");
+
+    // A record that is refused alone is appended again some times.
+    let mut jobs = polled();
+    for _ in 0..5 {
+        assert_eq!(jobs.acceptance(0, NotWritten), "");
+        jobs.wait(seconds(1));
+        assert_eq!(jobs.time_passed(), ACCEPTED);
+    }
+    assert_eq!(jobs.acceptance(0, NotWritten), "");
+    jobs.wait(seconds(1));
+    assert_eq!(jobs.time_passed(), "");
+
+    let mut jobs = polled();
+    assert_eq!(jobs.acceptance(0, Failed), "");
+    jobs.wait(seconds(1));
+    assert_eq!(jobs.time_passed(), "");
+
+    // The end brings the id, so the acceptance is not needed any more.
+    let mut jobs = polled();
+    jobs.acceptance(0, Away);
+    jobs.done(0);
+    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1 up0");
+    jobs.wait(seconds(1));
+    assert_eq!(jobs.time_passed(), "");
 }
 
 /// *The commit record becomes durable while the submit is answered.*

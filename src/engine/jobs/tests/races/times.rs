@@ -174,7 +174,7 @@ fn pictures_are_fetched_until_the_deadline_and_delivered_as_far_as_they_came() {
 
     let mut jobs = start();
     jobs.wait(DEADLINE);
-    assert_eq!(jobs.fetch_failed(0, 1), "journal resolved 0 x1");
+    assert_eq!(jobs.fetch_failed(0, 1), "journal resolved 0 x1 up0");
 
     let mut jobs = start();
     jobs.wait(DEADLINE);
@@ -182,7 +182,7 @@ fn pictures_are_fetched_until_the_deadline_and_delivered_as_far_as_they_came() {
 
     let mut jobs = start();
     jobs.wait(DEADLINE);
-    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1");
+    assert_eq!(jobs.fetched(0, 1), "journal resolved 0 x1 up0");
 }
 
 /// *Two accounts refuse their keys.*

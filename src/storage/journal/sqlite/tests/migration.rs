@@ -243,7 +243,17 @@ async fn every_row_of_version_four_is_read_back_under_new_names() {
 
     // New records find the migrated rows.
     let purchase = PurchaseId { job: id(3), slot: 2 };
-    journal.append(Record::Resolved { purchase, pictures: vec![picture], usage: None, at: NOW }).await.unwrap();
+    journal
+        .append(Record::Resolved {
+            purchase,
+            upstream: None,
+            poll_url: None,
+            pictures: vec![picture],
+            usage: None,
+            at: NOW,
+        })
+        .await
+        .unwrap();
     journal.append(Record::Evicted { job: id(1) }).await.unwrap();
     let webhook = Webhook { id: EventId::new(NOW, 7), url: "https://one.test/".parse().unwrap() };
     journal.append(Record::Subscribed { job: id(1), webhook, at: NOW }).await.unwrap();

@@ -53,7 +53,10 @@ impl BackgroundCheck {
                 Ok(verdict) => verdict,
                 // The journal is closing.
                 Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => return,
-                Err(error) => Some(error.to_string()),
+                Err(error) => {
+                    tracing::warn!(%error, "the journal could not be checked for damage; the next start tries again");
+                    return;
+                }
             };
             if verdict.is_none() {
                 tracing::info!("the journal was checked; it is not damaged");
@@ -89,7 +92,40 @@ impl Drop for BackgroundCheck {
 }
 
 /// Returns what is wrong with the database, if anything is.
+///
+/// # Errors
+///
+/// When it cannot be read for now, which says nothing about the database.
 fn check(connection: &Connection) -> rusqlite::Result<Option<String>> {
-    let verdict: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
-    Ok((verdict != "ok").then_some(verdict))
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match connection.query_row("PRAGMA quick_check(1)", (), |row| row.get::<_, String>(0)) {
+        Ok(verdict) => Ok((verdict != "ok").then_some(verdict)),
+        Err(error) if matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase)) => {
+            Ok(Some(error.to_string()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_damaged_database_is_a_problem() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("damaged.sqlite");
+        std::fs::write(&path, b"this is not a database, and longer than the header of one").unwrap();
+        assert!(check(&Connection::open(&path).unwrap()).unwrap().is_some());
+
+        let path = directory.path().join("journal.sqlite");
+        let writer = Connection::open(&path).unwrap();
+        writer.execute_batch("CREATE TABLE one (two)").unwrap();
+        let reader = Connection::open(&path).unwrap();
+        assert_eq!(check(&reader).unwrap(), None);
+        // Locked by another program, so it cannot be read for now.
+        reader.busy_timeout(Duration::ZERO).unwrap();
+        writer.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        assert!(check(&reader).is_err());
+    }
 }
