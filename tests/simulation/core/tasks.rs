@@ -272,7 +272,6 @@ impl World {
         let pictures = finished.outputs.len() - missing.min(finished.outputs.len());
         let trouble = match trouble {
             Some(0) => Some(FetchFailure::Upstream("404".to_owned())),
-            Some(1) if self.random.one_in(4) => Some(FetchFailure::Invalid("the checksum is wrong".to_owned())),
             Some(1) => Some(FetchFailure::Storage("the disk is full".to_owned())),
             _ => None,
         };
