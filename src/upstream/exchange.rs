@@ -88,7 +88,11 @@ impl Exchange {
             base,
             download_timeout: config.download_timeout,
             upload_timeout: config.upload_timeout,
-            answer_limits: BodyLimits { bytes_max: config.answer_bytes_max, timeout: config.poll_timeout },
+            answer_limits: BodyLimits {
+                bytes_max: config.answer_bytes_max,
+                timeout: config.poll_timeout,
+                wait_max: Some(config.poll_timeout),
+            },
             memory: AnswerMemory::new(config.answer_memory_bytes_max),
             observer: Observer::default(),
         })
@@ -126,7 +130,7 @@ impl Exchange {
         seen.answered(&response);
         let head = AnswerHead::of(response.status(), response.headers());
         let SubmitReader { read, format, fields } = reader;
-        let limits = BodyLimits { bytes_max: answer_bytes_max, timeout };
+        let limits = BodyLimits { bytes_max: answer_bytes_max, timeout, wait_max: None };
         let received = match streamed.filter(|_| head.status.is_success()) {
             Some(pictures) => self.memory.receive_stream(response, pictures, limits).await,
             None => self.memory.receive(response, limits).await,

@@ -66,7 +66,7 @@ pub(super) fn start(driver: &Arc<Driver>, purchase: PurchaseId, finished: Finish
 
 impl Fetcher {
     /// Fetches, checks and stores outputs. Returns the stored pictures in the order of the outputs, and the trouble of
-    /// the last output that failed.
+    /// the last output that failed; of those that another round may store, if there are any.
     async fn fetch_all(&self, outputs: Vec<Output>) -> (Vec<StoredPicture>, Option<FetchFailure>) {
         let fetched = join_all(outputs.into_iter().map(|output| self.fetch(output))).await;
         let mut stored = Vec::new();
@@ -75,8 +75,11 @@ impl Fetcher {
             match result {
                 Ok(picture) => stored.push(picture),
                 Err(problem) => {
-                    tracing::warn!(?problem, "an output could not be stored; it is fetched again until the deadline");
-                    trouble = Some(problem);
+                    tracing::warn!(?problem, "an output could not be stored; it is fetched again if that may help");
+                    // What may pass decides whether there is another round.
+                    if !matches!((&trouble, &problem), (Some(_), FetchFailure::Invalid(_))) {
+                        trouble = Some(problem);
+                    }
                 }
             }
         }
@@ -91,13 +94,15 @@ impl Fetcher {
 
     async fn fetch_once(&self, output: Output) -> Result<StoredPicture, FetchFailure> {
         let upstream = |error: FetchError| FetchFailure::Upstream(error.to_string());
+        let in_answer = matches!(output, Output::Bytes(_));
+        let store = |error: ResultsError| failure(&error, in_answer);
         let mut bytes = self.upstream.fetch(output).await.map_err(upstream)?;
         let bytes_max = self.picture_bytes_max;
         let mut writer = self.results.write(bytes_max);
         while let Some(chunk) = bytes.next().await {
-            writer.push(chunk.map_err(upstream)?).await?;
+            writer.push(chunk.map_err(upstream)?).await.map_err(store)?;
         }
-        Ok(writer.finish().await?)
+        writer.finish().await.map_err(store)
     }
 }
 
@@ -134,11 +139,12 @@ impl FetchMetrics {
     }
 }
 
-impl From<ResultsError> for FetchFailure {
-    fn from(error: ResultsError) -> Self {
-        match error {
-            ResultsError::InvalidPicture(_) | ResultsError::TooLarge { .. } => Self::Upstream(error.to_string()),
-            ResultsError::Io(_) => Self::Storage(error.to_string()),
-        }
+/// Returns why an output was not stored. `in_answer`: its bytes came within an answer, and are the same in each round.
+fn failure(error: &ResultsError, in_answer: bool) -> FetchFailure {
+    let message = error.to_string();
+    match error {
+        ResultsError::InvalidPicture(_) | ResultsError::TooLarge { .. } if in_answer => FetchFailure::Invalid(message),
+        ResultsError::InvalidPicture(_) | ResultsError::TooLarge { .. } => FetchFailure::Upstream(message),
+        ResultsError::Io(_) => FetchFailure::Storage(message),
     }
 }

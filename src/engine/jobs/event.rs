@@ -88,7 +88,7 @@ pub(in crate::engine) struct SubmitResult {
 pub(in crate::engine) struct Fetched {
     /// The pictures that are stored, in the order of the outputs.
     pub(in crate::engine) pictures: Vec<StoredPicture>,
-    /// Why the last output that failed is not stored.
+    /// Why the last output that failed is not stored; one that another round may store comes before an invalid one.
     pub(in crate::engine) trouble: Option<FetchFailure>,
     pub(in crate::engine) usage: Option<Usage>,
     /// The pictures are certainly on disk.
@@ -98,8 +98,10 @@ pub(in crate::engine) struct Fetched {
 /// Why an output could not be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum FetchFailure {
-    /// The address, the transfer, or the bytes.
+    /// The address, the transfer, or the bytes that were downloaded.
     Upstream(String),
+    /// The bytes, which were part of an answer: they stay as they are.
+    Invalid(String),
     /// The disk.
     Storage(String),
 }

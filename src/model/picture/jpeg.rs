@@ -12,6 +12,9 @@ use super::window::Window;
 const START: u8 = 0xd8;
 const END: u8 = 0xd9;
 const SCAN: u8 = 0xda;
+/// Bytes between two segments that belong to neither. More of them are what is left of a segment whose marker is lost: the
+/// shortest that matters, a restart interval, has five.
+const STRAY_BYTES_MAX: u32 = 4;
 /// Parameters of a frame header before its components, with the length.
 const FRAME_BYTES: usize = 8;
 
@@ -27,7 +30,7 @@ pub(super) fn walk(window: &mut Window<'_>, structure: &mut Structure) -> Result
             0x01 | 0xd0..=0xd7 => continue,
             END if !has_scan => return fault("the JPEG ends without pixels", begin),
             END => return Ok(()),
-            0x00 | START => return fault("a JPEG marker is out of place", begin),
+            START => return fault("a JPEG marker is out of place", begin),
             _ => {}
         }
         let end = segment_end(window, begin)?;
@@ -55,16 +58,18 @@ pub(super) fn walk(window: &mut Window<'_>, structure: &mut Structure) -> Result
     }
 }
 
-/// Reads the marker at an offset; returns it with the offset of its last `0xff`, of which there may be several.
+/// Reads the marker at an offset; returns it with the offset of its last `0xff`, of which there may be several. A few stray
+/// bytes before it are passed over, as decoders do.
 fn marker(window: &mut Window<'_>, mut at: u64) -> Result<(u8, u64), Stop> {
-    let begin = at;
+    let (begin, mut stray) = (at, 0);
     loop {
         let size = window.size();
         match *window.bytes(at, 2)? {
             [0xff, 0xff] => at += 1,
-            [0xff, marker] => return Ok((marker, at)),
+            [0xff, marker] if marker != 0 => return Ok((marker, at)),
             [] | [0xff] => return Err(Damage::CutShort { size, at: begin }.into()),
-            _ => return fault("no JPEG marker follows the last segment", at),
+            _ if stray == STRAY_BYTES_MAX => return fault("no JPEG marker follows the last segment", begin),
+            _ => (at, stray) = (at + 1, stray + 1),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Reads the structure of a picture in one pass over its bytes.
 //!
-//! Whatever the format can show without its pixels is checked: lengths and order of the parts, the checksums of a PNG, the
+//! Whatever the format can show without its pixels is checked: lengths and order of the parts, the checksums of a PNG's pixels, the
 //! markers inside the scans of a JPEG, the frames of a WebP. Bytes behind the end are no damage, because every decoder takes
 //! them.
 

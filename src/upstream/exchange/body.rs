@@ -17,6 +17,8 @@ pub(super) struct BodyLimits {
     pub(super) bytes_max: usize,
     /// From the head of the answer to its end, without the time in which it waits for memory.
     pub(super) timeout: Duration,
+    /// How long it waits for memory at one time; `None`: until there is some, because an answer that is not read is lost.
+    pub(super) wait_max: Option<Duration>,
 }
 
 /// What has arrived of an answer.
@@ -71,7 +73,7 @@ impl AnswerMemory {
     /// Receives an answer. Returns nothing of one that breaks off, and why.
     pub(super) async fn receive(&self, response: Response, limits: BodyLimits) -> ReceivedBody {
         let mut collector = AnswerCollector::new(limits.bytes_max);
-        let (share, broken) = self.collect(response, &mut collector, limits.timeout).await;
+        let (share, broken) = self.collect(response, &mut collector, limits).await;
         let body = if broken.is_none() { collector.into_body() } else { BytesMut::new() };
         ReceivedBody { body, share, broken }
     }
@@ -79,7 +81,7 @@ impl AnswerMemory {
     /// Receives a streamed answer until all pictures are complete. Returns what has arrived, and why the rest has not.
     pub(super) async fn receive_stream(&self, response: Response, pictures: u8, limits: BodyLimits) -> ReceivedBody {
         let mut collector = Pictures(EventCollector::new(limits.bytes_max), pictures.into());
-        let (share, broken) = self.collect(response, &mut collector, limits.timeout).await;
+        let (share, broken) = self.collect(response, &mut collector, limits).await;
         ReceivedBody { body: collector.0.into_body(), share, broken }
     }
 
@@ -87,16 +89,23 @@ impl AnswerMemory {
         &self,
         mut response: Response,
         collector: &mut impl Collector,
-        timeout: Duration,
+        limits: BodyLimits,
     ) -> (AnswerShare, Option<String>) {
         let mut share = AnswerShare::default();
-        let mut deadline = Instant::now() + timeout;
+        let mut deadline = Instant::now() + limits.timeout;
         let collect = async {
             while !collector.is_complete() {
                 let next = timeout_at(deadline, response.chunk()).await;
                 let next = next.map_err(|_| "the answer stopped arriving".to_owned())?;
                 let Some(chunk) = next.map_err(|error| describe(&error))? else { break };
-                deadline += self.grow(&mut share, collector.bytes_held() + chunk.len()).await;
+                let grow = self.grow(&mut share, collector.bytes_held() + chunk.len());
+                deadline += match limits.wait_max {
+                    None => grow.await,
+                    Some(wait_max) => {
+                        let waited = tokio::time::timeout(wait_max, grow).await;
+                        waited.map_err(|_| "other answers hold the memory for it".to_owned())?
+                    }
+                };
                 collector.push(&chunk)?;
             }
             Ok(())

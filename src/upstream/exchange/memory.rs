@@ -1,7 +1,8 @@
 //! The memory of answers in progress: small ones need none of it, a few of medium size are received at once, and one larger
 //! one.
 //!
-//! An answer waits for memory while its connection waits, so nothing of it is lost. No answer waits for one that waits for
+//! An answer waits for memory while its connection waits, so nothing of it is lost; the wait of a poll has a bound, because
+//! its answer can be had again. No answer waits for one that waits for
 //! it: a medium share is taken by an answer that has none, and the large one by an answer that needs no other.
 
 use std::sync::Arc;

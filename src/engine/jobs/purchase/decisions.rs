@@ -150,13 +150,14 @@ impl PollState {
 }
 
 /// Decides after a round of fetching, from the number of pictures that came and the trouble of the last that did not. A
-/// result that is paid for is fetched until the deadline, whether a host is down or the disk is full.
-pub(super) fn after_fetch(stored: usize, trouble: Option<FetchFailure>, expired: bool) -> AfterFetch {
+/// result that is paid for is fetched until the deadline, whether a host is down or the disk is full. `last`: no other round
+/// can bring more.
+pub(super) fn after_fetch(stored: usize, trouble: Option<FetchFailure>, last: bool) -> AfterFetch {
     match trouble {
         None => AfterFetch::Resolve,
-        Some(_) if !expired => AfterFetch::FetchAgain,
+        Some(_) if !last => AfterFetch::FetchAgain,
         Some(_) if stored > 0 => AfterFetch::Resolve,
-        Some(FetchFailure::Storage(message) | FetchFailure::Upstream(message)) => {
+        Some(FetchFailure::Storage(message) | FetchFailure::Upstream(message) | FetchFailure::Invalid(message)) => {
             AfterFetch::End(Failure::ResultLost { message })
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::decisions::{AfterFetch, AfterPoll, after_fetch};
 use super::refetch::refetch_end;
 use super::{Accepted, Context, Purchase, State};
-use crate::engine::jobs::event::{Completion, Effect, Fetched};
+use crate::engine::jobs::event::{Completion, Effect, FetchFailure, Fetched};
 use crate::upstream::formats::{FormatProblem, InputKind};
 use crate::upstream::{PollError, Polled};
 
@@ -84,7 +84,10 @@ impl Purchase {
         } else if let State::Collecting(immediate) = &mut self.state {
             immediate.rounds = immediate.rounds.saturating_add(1);
             let since = immediate.since;
-            match after_fetch(stored, fetched.trouble.clone(), cx.is_expired(immediate.answered)) {
+            // Without an id the answer is all there is, and it keeps memory that other answers wait for.
+            let invalid = matches!(fetched.trouble, Some(FetchFailure::Invalid(_)));
+            let last = invalid || cx.is_expired(immediate.answered);
+            match after_fetch(stored, fetched.trouble.clone(), last) {
                 AfterFetch::Resolve => {
                     let sent = immediate.sent.clone();
                     self.resolve(None, fetched, since, Some(sent), cx);

@@ -112,6 +112,25 @@ fn pictures_that_cannot_be_fetched_are_polled_for_again_after_growing_pauses() {
 }
 
 #[test]
+fn an_answer_without_an_id_whose_bytes_are_no_picture_ends_at_once() {
+    let invalid = || Some(FetchFailure::Invalid("the checksum is wrong".to_owned()));
+    let full = || Some(FetchFailure::Storage("no space".to_owned()));
+    let mut jobs = Script::openai();
+    jobs.finished_at_once(0, false);
+    assert_eq!(jobs.fetched_as(0, 0, full(), true), "fetch 0 x1 in 2s only once", "the disk may have space again");
+    assert_eq!(jobs.fetched_as(0, 0, invalid(), true), "end submits 0; release 0; journal failed 0 result_lost");
+    assert_eq!(jobs.end(0, Durable), "ended 0 result_lost in 0s $0.5 charge x1 $0.5; job ended result_lost");
+
+    let mut jobs = Script::openai();
+    jobs.finished_at_once(0, false);
+    assert_eq!(jobs.fetched_as(0, 1, invalid(), true), "journal resolved 0 x1; stage processing", "what came is kept");
+
+    // With an id there is another answer to be had.
+    let mut jobs = fetching();
+    assert_eq!(jobs.fetched_as(0, 0, invalid(), true), "poll 0 up0 a age 30s troubles 1");
+}
+
+#[test]
 fn a_round_without_trouble_lengthens_no_pause() {
     let mut jobs = fetching();
     assert_eq!(jobs.fetched(0, 0), "journal resolved 0 x0 up0");
