@@ -84,8 +84,8 @@ struct Serve {
     /// How the sandbox's simulator differs from GPTProto's documents; needs --sandbox
     #[arg(long, value_enum, value_name = "NAME", requires = "sandbox")]
     profile: Option<Profile>,
-    /// Start although pictures are stored and their journal is missing, empty or new; they are kept in orphans/ for
-    /// storage.results_ttl_s. For one start only
+    /// Start although pictures are stored and their journal is missing, empty or new; they are kept in orphans/ for a
+    /// while (`storage.results_ttl_s`). For one start only
     #[arg(long)]
     accept_new_journal: bool,
 }
@@ -241,9 +241,10 @@ fn simulate(arguments: Simulate) -> ExitCode {
 
 fn ledger_command(arguments: Ledger) -> ExitCode {
     let Ledger { config: file, sandbox, command } = arguments;
-    let (failed, repairs) = match &command {
-        ledger::Command::Verify(verify) => (ExitCode::from(EXIT_NOT_VERIFIED), verify.repair),
-        _ => (ExitCode::FAILURE, false),
+    let (failed, repairs) = if let ledger::Command::Verify(verify) = &command {
+        (ExitCode::from(EXIT_NOT_VERIFIED), verify.repair)
+    } else {
+        (ExitCode::FAILURE, false)
     };
     with_config(&ConfigFile { config: file.clone() }, |config| {
         if repairs {

@@ -90,12 +90,11 @@ impl Simulation {
                 self.request(prompt, Duration::from_mins(10));
                 self.pass(Duration::from_secs(1)).await;
             }
-            match &self.prompts[prompt].1 {
-                Answer::Failed(Failure::ResultLost { .. }) if is_damaged => {
-                    counts.lost_and_said += 1;
-                    self.prompts[prompt].1 = answer.clone();
-                }
-                _ => counts.fetched_again += usize::from(is_damaged),
+            if is_damaged && matches!(&self.prompts[prompt].1, Answer::Failed(Failure::ResultLost { .. })) {
+                counts.lost_and_said += 1;
+                self.prompts[prompt].1 = answer.clone();
+            } else {
+                counts.fetched_again += usize::from(is_damaged);
             }
         }
     }

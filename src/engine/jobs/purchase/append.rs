@@ -103,10 +103,12 @@ fn go_on(one: &mut Purchase, durable: bool, cx: &mut Context<'_>) {
 /// Returns the record that a purchase waits for, or that is still to be written while it is polled.
 fn record(one: &Purchase, cx: &Context<'_>) -> Option<(Record, Step)> {
     let (purchase, now, state) = (cx.purchase, cx.now.timestamp, &one.state);
-    let accepted = match state {
-        State::Accepting { accepted, .. } => Some(accepted),
-        State::Polling(accepted) if one.append.acceptance_due => Some(accepted),
-        _ => None,
+    let accepted = if let State::Accepting { accepted, .. } = state {
+        Some(accepted)
+    } else if let State::Polling(accepted) = state {
+        one.append.acceptance_due.then_some(accepted)
+    } else {
+        None
     };
     if let State::Withdrawing { lost, .. } = state {
         let record = if *lost { Record::Resubmitted { purchase } } else { Record::Withdrawn { purchase } };

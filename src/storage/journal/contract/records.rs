@@ -127,11 +127,9 @@ pub(super) async fn an_end_brings_the_upstream_id_that_was_not_written(adapter: 
     write(journal, [resolved(one, "abc"), resolved(two, "other"), resolved(three, "abc")]).await;
     let adapter = adapter.reopened_after(HOUR).await;
     let journal = &*adapter.journal;
-    let found = stored(journal, job.id).await.purchases.into_iter().map(|purchase| match purchase.state {
-        StoredState::Resolved { upstream, poll_url, pictures, .. } => {
-            (upstream.map(|id| id.to_string()), poll_url, pictures.len())
-        }
-        other => panic!("{other:?}"),
+    let found = stored(journal, job.id).await.purchases.into_iter().map(|purchase| {
+        let StoredState::Resolved { upstream, poll_url, pictures, .. } = purchase.state else { panic!("{purchase:?}") };
+        (upstream.map(|id| id.to_string()), poll_url, pictures.len())
     });
     let expected = [
         (Some("abc".to_owned()), Some("/tasks/abc".to_owned()), 1),

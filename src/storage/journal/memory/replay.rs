@@ -67,10 +67,15 @@ pub(super) fn problem<'a>(
     match record {
         Record::Intent { job, .. } => knows(job.id).then_some("a job twice"),
         Record::Accepted { purchase, upstream, .. } => {
-            let has_id = |one: &Record| match one {
-                Record::Accepted { purchase: other, upstream: id, .. }
-                | Record::Resolved { purchase: other, upstream: Some(id), .. } => other != purchase && id == upstream,
-                _ => false,
+            let has_id = |one: &Record| {
+                let holder = if let Record::Accepted { purchase, upstream, .. } = one {
+                    Some((purchase, upstream))
+                } else if let Record::Resolved { purchase, upstream: Some(upstream), .. } = one {
+                    Some((purchase, upstream))
+                } else {
+                    None
+                };
+                holder.is_some_and(|(other, id)| other != purchase && id == upstream)
             };
             let repeated = written.clone().any(|(one, _)| has_id(one));
             if repeated {
@@ -196,11 +201,14 @@ pub(crate) fn apply(jobs: &mut BTreeMap<JobId, StoredJob>, record: &Record, now:
             stored.accepted = Some(now);
         }),
         Record::Resolved { purchase, upstream, poll_url, pictures, usage, at } => set(purchase, &|stored| {
-            let (upstream, poll_url) = match &stored.state {
-                StoredState::Accepted { upstream, poll_url, .. } => (Some(upstream.clone()), poll_url.clone()),
-                known if known.upstream().is_some() => (known.upstream().cloned(), None),
-                _ if is_taken => (None, None),
-                _ => (upstream.clone(), poll_url.clone()),
+            let (upstream, poll_url) = if let StoredState::Accepted { upstream, poll_url, .. } = &stored.state {
+                (Some(upstream.clone()), poll_url.clone())
+            } else if let Some(known) = stored.state.upstream() {
+                (Some(known.clone()), None)
+            } else if is_taken {
+                (None, None)
+            } else {
+                (upstream.clone(), poll_url.clone())
             };
             let pictures = pictures.clone();
             stored.state = StoredState::Resolved { upstream, poll_url, pictures, usage: *usage, at: *at };
