@@ -314,8 +314,8 @@ impl Running<'_> {
     async fn ends(&mut self, mut serving: Serving) {
         let stderr = serving.stderr();
         let (code, wanted) = match serving.ended() {
-            Some(code) if matches!(self.row.verdict, Verdict::Either) => (code, Some(1)),
-            Some(code) => (code, Some(0)),
+            Some(status) if matches!(self.row.verdict, Verdict::Either) => (status.code(), Some(1)),
+            Some(status) => (status.code(), Some(0)),
             None => (serving.terminate().await, Some(0)),
         };
         let log = std::fs::read_to_string(stderr).unwrap();
@@ -330,7 +330,7 @@ impl Running<'_> {
         let deadline = Instant::now() + END_TIMEOUT;
         let code = loop {
             match serving.ended() {
-                Some(code) => break code,
+                Some(status) => break status.code(),
                 None if Instant::now() > deadline => {
                     self.fault("it does not end".to_owned());
                     return;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use gptproto_gateway::config::Environment;
@@ -131,7 +131,7 @@ impl Program {
         .await;
         match ended {
             None => Ok(serving),
-            Some(code) => Err(Run { code, stdout: serving.banner(), stderr: serving.log() }),
+            Some(status) => Err(Run { code: status.code(), stdout: serving.banner(), stderr: serving.log() }),
         }
     }
 }
@@ -190,9 +190,9 @@ impl Serving {
         until("the program follows the prediction", async || self.status("engine", "polling").await == count).await;
     }
 
-    /// Returns the exit code if the program has ended: none within, when a signal ended it.
-    pub(crate) fn ended(&mut self) -> Option<Option<i32>> {
-        self.child.try_wait().unwrap().map(|status| status.code())
+    /// Returns how the program has ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Returns one number of the status page: `engine`, `waiters`.

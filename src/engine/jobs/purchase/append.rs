@@ -42,29 +42,29 @@ impl Purchase {
             if outcome == AppendOutcome::NotWritten || !self.append.acceptance_due {
                 self.append.failures = self.append.failures.saturating_add(1);
             }
-            self.append_later(cx);
+            append_later(&mut self.append, cx);
         } else if self.append.acceptance_due {
             self.append = Append::default();
         } else {
             go_on(self, outcome == AppendOutcome::Durable, cx);
             if outcome == AppendOutcome::Away && matches!(self.state, State::Polling(_)) && may_record(cx) {
                 self.append = Append { acceptance_due: true, ..Append::default() };
-                self.append_later(cx);
+                append_later(&mut self.append, cx);
             }
         }
     }
+}
 
-    fn append_later(&mut self, cx: &mut Context<'_>) {
-        let at = cx.now.instant + APPEND_PAUSE;
-        self.append.again_at = Some(at);
-        cx.timers.set(at, cx.purchase.job);
-    }
+fn append_later(append: &mut Append, cx: &mut Context<'_>) {
+    let at = cx.now.instant + APPEND_PAUSE;
+    append.again_at = Some(at);
+    cx.timers.set(at, cx.purchase.job);
+}
 
-    /// Appends the record that it waits for again.
-    pub(super) fn append_again(&self, cx: &mut Context<'_>) {
-        if let Some((record, step)) = record(self, cx) {
-            cx.append(record, step);
-        }
+/// Appends the record that a purchase waits for again.
+pub(super) fn append_again(one: &Purchase, cx: &mut Context<'_>) {
+    if let Some((record, step)) = record(one, cx) {
+        cx.append(record, step);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::append::append_again;
 use super::decisions::{AfterSubmit, after_submit};
 use super::{Accepted, Attempts, Context, Immediate, LastByte, Purchase, SentFormat, State, Submit};
 use crate::budget::Pushback;
@@ -140,7 +141,7 @@ impl Purchase {
     pub(in crate::engine::jobs) fn time_passed(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.instant;
         if self.append.again_at.take_if(|at| *at <= now).is_some() {
-            self.append_again(cx);
+            append_again(self, cx);
         }
         if let State::Submitting(Submit { last_byte: LastByte::Released { assume_at }, .. }) = &mut self.state {
             if assume_at.take_if(|at| *at <= now).is_some() {
