@@ -33,12 +33,12 @@ fn picture(size: usize) -> Vec<u8> {
     let head = b"\x89PNG\r\n\x1a\n";
     let header = b"\0\0\x04\0\0\0\x04\0\x08\x02\0\0\0";
     let pixels = noise(size.saturating_sub(head.len() + header.len() + 36));
-    [&head[..], &chunk(b"IHDR", header), &chunk(b"IDAT", &pixels), &chunk(b"IEND", b"")].concat()
+    [&head[..], &chunk(*b"IHDR", header), &chunk(*b"IDAT", &pixels), &chunk(*b"IEND", b"")].concat()
 }
 
-fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+fn chunk(name: [u8; 4], content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).expect("a small picture").to_be_bytes();
-    let named = [name, content].concat();
+    let named = [&name[..], content].concat();
     [&length[..], &named, &crc32fast::hash(&named).to_be_bytes()].concat()
 }
 
