@@ -170,7 +170,16 @@ impl Formats {
         match self.mode {
             FirstContact::Strict => accepts(&options.methods[0]) && self.fields.is_empty() && !self.raw_keys,
             FirstContact::Adapt => {
-                options.methods.iter().any(accepts) && self.fields.iter().all(|field| options.optional.contains(*field))
+                // A method that is refused without a reason, before anything was accepted, is tried again by each purchase.
+                let is_unclear = |method: &&(InputMethod, bool)| {
+                    self.methods.get(&method.0).is_some_and(|refusal| *refusal == MethodRefusal::Unclear)
+                };
+                let unclear = options.methods.iter().take_while(|method| !accepts(method)).filter(is_unclear).count();
+                // After two refused parameters all are left out.
+                let refused = unclear + self.fields.len().min(2);
+                options.methods.iter().any(accepts)
+                    && self.fields.iter().all(|field| options.optional.contains(*field))
+                    && refused < REFUSED_MAX
             }
         }
     }

@@ -202,7 +202,7 @@ ALTER TABLE purchases ADD COLUMN accepted_running_ms INTEGER;
 ALTER TABLE purchases ADD COLUMN ended_running_ms INTEGER;
 ALTER TABLE webhooks ADD COLUMN due_running_ms INTEGER;
 ALTER TABLE webhooks DROP COLUMN due_ms;
-CREATE TEMP VIEW now AS SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS ms;
+CREATE TEMP TABLE now AS SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS ms;
 INSERT INTO meta SELECT 'running_ms', max(0, ifnull(
     (SELECT ms FROM now) - (SELECT min(ended_ms) FROM purchases JOIN jobs ON jobs.id = job_id
                             WHERE delivered_ms IS NOT NULL AND evicted = 0 AND state = 'resolved'), 0));
@@ -223,7 +223,7 @@ UPDATE jobs SET
                     WHERE job_id = jobs.id)
 WHERE evicted = 0;
 INSERT INTO meta SELECT 'stored_bytes', ifnull(sum(stored_bytes), 0) FROM jobs;
-DROP VIEW now;
+DROP TABLE now;
 DROP VIEW start;
 ";
 
