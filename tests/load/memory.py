@@ -29,7 +29,7 @@ from lib.uploads import BIG, IMMEDIATE_POLLS, MB, MEMORY_AIMS, TINY_PICTURE, Upl
 # Purchases at once whose polls are answered with megabytes, and what resident memory may grow by. The text is refused on the
 # way. One picture is received at once: as it arrives, as a value, decoded and written, with four that are smaller.
 PURCHASES = 32
-ANSWERS_AIMS = {"values": 32 * MB, "text": 96 * MB, "picture": 160 * MB}
+ANSWERS_AIMS = {"values": 32 * MB, "text": 96 * MB, "picture": 208 * MB}
 # Smaller uploads, as many at once.
 QUICK = (16, 5 * MB)
 
