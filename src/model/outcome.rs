@@ -222,9 +222,13 @@ impl Failure {
         }
     }
 
-    /// Ranks failures of the same job: an unknown outcome first, then what may have cost money.
-    pub(crate) fn severity(&self) -> u8 {
-        if matches!(self, Self::OutcomeUnknown { .. }) { 2 } else { u8::from(self.may_have_been_bought()) }
+    /// Returns the most severe of the failures of one job, by slot: an unknown outcome first, then what may have cost money;
+    /// among equals the first. `T` is what belongs to a failure.
+    pub(crate) fn most_severe<'a, T>(failures: impl IntoIterator<Item = (&'a Self, T)>) -> Option<(&'a Self, T)> {
+        let severity = |failure: &Self| {
+            if matches!(failure, Self::OutcomeUnknown { .. }) { 2 } else { u8::from(failure.may_have_been_bought()) }
+        };
+        failures.into_iter().reduce(|worst, next| if severity(next.0) > severity(worst.0) { next } else { worst })
     }
 }
 

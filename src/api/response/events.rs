@@ -4,8 +4,8 @@
 //! and which keep the connection alive; a failure as an `error` event, which the official SDKs raise. There are no partial
 //! pictures, because the upstream makes none. A picture is sent piece by piece from where it is stored. Comments go on while
 //! a picture is converted. If pictures are missing in the end, because a purchase of several failed or its outcome is
-//! unknown, an `error` event follows those that came. A picture that was made without looking at the input pictures follows a comment that says so: the
-//! headers have been sent.
+//! unknown, an `error` event follows those that came. A picture that was made without looking at the input pictures follows
+//! a comment that says so: the headers have been sent.
 //!
 //! A client that follows a prediction by its address also gets its status, at first, at every change and at the end:
 //! `prediction.status` events with the prediction object, whose result is always null there.

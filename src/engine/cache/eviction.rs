@@ -175,7 +175,7 @@ impl Eviction {
 
     /// Evicts these results, but for those that are being received or fetched again.
     async fn evict(&self, page: &[StoredResult], removed: &mut Removed) -> Result<(), JournalError> {
-        // The record first: a file without a job is removed at the next start, a job without its file is a loss. All records
+        // The record first: a file without a job is an orphan from the next start on, a job without its file is a loss. All records
         // of a page share one commit.
         let evicted: Vec<_> = page
             .iter()
@@ -199,7 +199,7 @@ impl Eviction {
             match self.results.remove(digest).await {
                 Ok(()) => removed.files += 1,
                 Err(error) => {
-                    tracing::warn!(%error, "an evicted picture could not be removed; it stays until a restart");
+                    tracing::warn!(%error, "an evicted picture could not be removed; the next start makes it an orphan");
                 }
             }
         }

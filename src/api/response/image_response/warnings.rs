@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::api::error::ApiError;
-use crate::model::JobResult;
+use crate::model::{Failure, JobResult};
 
 /// A remark about the pictures of a response.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -16,20 +16,16 @@ pub(crate) struct ResultWarning {
     pictures: usize,
 }
 
-/// Returns the error for each reason for which pictures of a result are missing, with their number.
-fn missing(result: &JobResult) -> impl Iterator<Item = (u8, ApiError)> {
-    result.missing.iter().map(|missing| {
-        let failure = missing.failure.clone();
-        (missing.pictures, ApiError::Failed { failure, job: Some(result.job) })
-    })
+/// Returns the error for a reason for which pictures of a result are missing.
+fn error(result: &JobResult, failure: &Failure) -> ApiError {
+    ApiError::Failed { failure: failure.clone(), job: Some(result.job) }
 }
 
 /// Returns the warnings of a result, those about missing pictures first.
 pub(in crate::api::response) fn warnings(result: &JobResult) -> Vec<ResultWarning> {
-    let missing = missing(result).map(|(pictures, error)| ResultWarning {
-        code: error.code(),
-        message: error.to_string(),
-        pictures: usize::from(pictures),
+    let missing = result.missing.iter().map(|missing| {
+        let error = error(result, &missing.failure);
+        ResultWarning { code: error.code(), message: error.to_string(), pictures: usize::from(missing.pictures) }
     });
     let unseen = result.inputs_unseen.then(|| ResultWarning {
         code: "inputs_unseen",
@@ -44,18 +40,14 @@ pub(in crate::api::response) fn warnings(result: &JobResult) -> Vec<ResultWarnin
 
 /// Returns the error with which a stream ends that brought pictures, but not all of them: the most severe reason.
 pub(in crate::api::response) fn incomplete(result: &JobResult) -> Option<ApiError> {
-    let worst = result.missing.iter().enumerate().max_by_key(|(place, missing)| {
-        // Among equally severe ones the first.
-        (missing.failure.severity(), std::cmp::Reverse(*place))
-    });
-    let (place, _) = worst?;
-    missing(result).nth(place).map(|(_, error)| error)
+    let worst = Failure::most_severe(result.missing.iter().map(|missing| (&missing.failure, ())));
+    worst.map(|(failure, ())| error(result, failure))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Failure, JobId, MissingPictures, Timestamp};
+    use crate::model::{JobId, MissingPictures, Timestamp};
 
     fn result(missing: Vec<MissingPictures>, inputs_unseen: bool) -> JobResult {
         let resolved = Timestamp::from_millis(1_790_000_000_000);

@@ -35,23 +35,18 @@ pub(in crate::engine) fn stored_failure(stored: &StoredJob, scope: FailureScope)
             | StoredState::Resolved { .. } => return None,
         }
     }
-    most_severe(failures).map(|(failure, at)| (failure.clone(), at))
+    Failure::most_severe(failures).map(|(failure, at)| (failure.clone(), at))
 }
 
 /// Returns the failure of a job that has ended without pictures, from the failures of its purchases by slot.
 pub(in crate::engine::jobs) fn job_failure<'a>(failures: impl IntoIterator<Item = &'a Failure>) -> Failure {
     let failures = failures.into_iter().map(|failure| (failure, ()));
-    most_severe(failures).map_or_else(without_pictures, |(failure, ())| failure.clone())
+    Failure::most_severe(failures).map_or_else(without_pictures, |(failure, ())| failure.clone())
 }
 
 /// Returns the failure of a job that has ended without pictures although no purchase of it failed: done, and empty.
 pub(in crate::engine) fn without_pictures() -> Failure {
     Failure::ResultLost { message: "it ended without a picture".to_owned() }
-}
-
-/// Returns the most severe of some failures by slot; among equals the first.
-fn most_severe<'a, T>(failures: impl IntoIterator<Item = (&'a Failure, T)>) -> Option<(&'a Failure, T)> {
-    failures.into_iter().reduce(|worst, next| if next.0.severity() > worst.0.severity() { next } else { worst })
 }
 
 /// Returns the unknown outcome of a stored job that has ended, whether or not it brought pictures: the last one that an

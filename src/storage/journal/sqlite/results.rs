@@ -10,23 +10,29 @@ use super::writes::sql_millis;
 use crate::model::{Digest, JobId, RunningTime};
 use crate::storage::journal::stored::{ResultPage, StoredJob, StoredResult};
 
+/// The query for a page of the results that fulfil a condition, by the index that has them.
+macro_rules! page_of {
+    ($index:literal, $condition:literal) => {
+        concat!(
+            "SELECT id, stored_running_ms FROM jobs INDEXED BY ",
+            $index,
+            " WHERE stored_bytes > 0 AND ",
+            $condition,
+            " AND shareable = ?1 AND stored_running_ms < ?2 AND (stored_running_ms, id) > (?3, ?4)
+              AND NOT EXISTS (SELECT 1 FROM purchases
+                              WHERE job_id = jobs.id AND state IN ('intent', 'committing', 'accepted'))
+              ORDER BY stored_running_ms, id LIMIT ?5"
+        )
+    };
+}
+
 /// Returns a page of stored results, as `Journal::stored_results`.
 pub(super) fn stored_results(connection: &Connection, page: ResultPage) -> rusqlite::Result<Vec<StoredResult>> {
     // Each names its index: a plan that walks the table would hold up commits for seconds.
     let sql = if page.delivered {
-        "SELECT id, stored_running_ms FROM jobs INDEXED BY jobs_delivered
-         WHERE stored_bytes > 0 AND delivered_ms IS NOT NULL AND shareable = ?1 AND stored_running_ms < ?2
-               AND (stored_running_ms, id) > (?3, ?4)
-               AND NOT EXISTS (SELECT 1 FROM purchases
-                               WHERE job_id = jobs.id AND state IN ('intent', 'committing', 'accepted'))
-         ORDER BY stored_running_ms, id LIMIT ?5"
+        page_of!("jobs_delivered", "delivered_ms IS NOT NULL")
     } else {
-        "SELECT id, stored_running_ms FROM jobs INDEXED BY jobs_unclaimed
-         WHERE stored_bytes > 0 AND delivered_ms IS NULL AND shareable = ?1 AND stored_running_ms < ?2
-               AND (stored_running_ms, id) > (?3, ?4)
-               AND NOT EXISTS (SELECT 1 FROM purchases
-                               WHERE job_id = jobs.id AND state IN ('intent', 'committing', 'accepted'))
-         ORDER BY stored_running_ms, id LIMIT ?5"
+        page_of!("jobs_unclaimed", "delivered_ms IS NULL")
     };
     let (after, after_id) = match page.after {
         Some((time, job)) => (sql_millis(time), job.to_string()),
