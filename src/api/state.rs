@@ -9,6 +9,7 @@ use super::error::ApiError;
 use super::middleware::rate;
 use super::request::available_models::AvailableModels;
 use super::request::body::form::FormLimits;
+use super::request::parse::ParseServices;
 use super::response::converter::PictureConverter;
 use super::response::signature::{ResultUrlBuilder, ResultUrls};
 use super::response::streaming::ResponseOutcomes;
@@ -69,6 +70,11 @@ impl ApiState {
     pub(super) fn available_models(&self, client: &ClientId) -> AvailableModels<'_> {
         let RequestRules { catalogue, api_policy, .. } = &self.request_rules;
         AvailableModels { catalogue, allowed: self.admission.models(client), api_kinds: api_policy.api_kinds() }
+    }
+
+    /// Returns what reading a request of this client needs.
+    pub(super) fn parse_services(&self, client: &ClientId) -> ParseServices<'_> {
+        ParseServices { spool: self.engine.spool(), server: &self.server, models: self.available_models(client) }
     }
 
     /// Takes a permit to read and answer one more request.

@@ -6,14 +6,23 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http_body::Body as _;
 
 use super::available_models::AvailableModels;
-use super::body::form::{FormLimits, Scalar};
+use super::body::form::{Form, FormLimits, Scalar};
 use super::body::incoming::IncomingBody;
 use super::body::{json, multipart};
 use super::validate::{self, ValidRequest};
 use crate::api::error::ApiError;
 use crate::config::{BodyConfig, ServerConfig};
 use crate::http::header::ParsedHeader;
+use crate::model::Task;
 use crate::storage::spool::Spool;
+
+/// What reading a request needs besides the request. Cheap to copy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ParseServices<'a> {
+    pub(crate) spool: &'a Spool,
+    pub(crate) server: &'a ServerConfig,
+    pub(crate) models: AvailableModels<'a>,
+}
 
 /// Reads and validates a request. A `deployment`, the model named by the path, overrides the model of the body.
 ///
@@ -27,10 +36,9 @@ pub(crate) async fn parse(
     headers: &HeaderMap,
     deployment: Option<String>,
     body: Body,
-    spool: &Spool,
-    server: &ServerConfig,
-    models: AvailableModels<'_>,
+    services: ParseServices<'_>,
 ) -> Result<ValidRequest, ApiError> {
+    let ParseServices { spool, server, .. } = services;
     let kind = body_kind(headers, &server.bodies)?;
     let announced = body.size_hint().exact();
     let incoming = IncomingBody::new(body, &server.bodies);
@@ -41,7 +49,17 @@ pub(crate) async fn parse(
     if let Some(model) = deployment {
         form.scalars.insert("model".to_owned(), Scalar::Text(model));
     }
-    validate::validate(form, limits.task, &server.requests, models)
+    check(form, limits.task, services).await
+}
+
+/// Prepares the pictures of a form and validates it.
+///
+/// # Errors
+///
+/// The first fault of a picture or of a parameter.
+#[expect(clippy::unused_async, reason = "pictures are prepared here")]
+pub(crate) async fn check(form: Form, task: Task, services: ParseServices<'_>) -> Result<ValidRequest, ApiError> {
+    validate::validate(form, task, &services.server.requests, services.models)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -93,7 +111,6 @@ mod tests {
 
     use super::*;
     use crate::api::request::test_support::{catalogue, limits, png, server, spool};
-    use crate::model::Task;
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
@@ -155,10 +172,12 @@ mod tests {
             allowed: None,
             api_kinds: crate::config::ApiPolicy::Auto.api_kinds(),
         };
+        let server = server();
+        let services = ParseServices { spool: &spool, server: &server, models };
         let mut seen = Vec::new();
         for (content_type, body) in bodies {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);
-            let valid = parse(&limits(Task::Edit), &headers, None, body, &spool, &server(), models).await.unwrap();
+            let valid = parse(&limits(Task::Edit), &headers, None, body, services).await.unwrap();
             let request = valid.request;
             let inputs: Vec<_> = request.inputs.iter().map(crate::model::Input::fingerprint_bytes).collect();
             assert_eq!(request.size.to_string(), "1024x1536");

@@ -96,9 +96,8 @@ async fn accept(
     let RequestContext { client, started, connection, headers, version, deployment, .. } = context;
     rate::count(&state.admission, &client)?;
     let permit = state.admit(&client)?;
-    let spool = state.engine.spool();
-    let (limits, models) = (state.request_rules.form_limits(task), state.available_models(&client));
-    let parsing = parse(limits, &headers, deployment, body, spool, &state.server, models);
+    let limits = state.request_rules.form_limits(task);
+    let parsing = parse(limits, &headers, deployment, body, state.parse_services(&client));
     // Boxed: this future has many kilobytes, and would be moved with every future around it.
     let valid = Box::pin(parsing).await?;
     let ValidRequest { request, options, webhook_url, dropped, ignored } = valid;

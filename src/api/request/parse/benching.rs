@@ -10,7 +10,7 @@ use futures_util::stream;
 use http_body_util::BodyExt;
 use tokio::runtime::Runtime;
 
-use super::parse;
+use super::{ParseServices, parse};
 use crate::api::request::available_models::AvailableModels;
 use crate::api::request::body::form::FormLimits;
 use crate::config::{Config, Environment};
@@ -57,8 +57,9 @@ impl Forms {
             HeaderMap::from_iter([(CONTENT_TYPE, "multipart/form-data; boundary=B".parse().expect("a header"))]);
         let Config { catalogue, upstream, server, .. } = &self.config;
         let models = AvailableModels { catalogue, allowed: None, api_kinds: upstream.api.api_kinds() };
+        let services = ParseServices { spool: &self.spool, server, models };
         let body = Body::from_stream(stream::iter(chunks.into_iter().map(Ok::<_, Infallible>)));
-        let valid = self.runtime.block_on(parse(&self.limits, &headers, None, body, &self.spool, server, models));
+        let valid = self.runtime.block_on(parse(&self.limits, &headers, None, body, services));
         ParsedForm(valid.expect("a valid form").request)
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::runtime::Runtime;
 
-use super::parse;
+use super::{ParseServices, parse};
 use crate::api::request::available_models::AvailableModels;
 use crate::api::request::body::form::FormLimits;
 use crate::config::{Config, Environment};
@@ -61,6 +61,7 @@ fn outcome(content_type: &'static str, body: &[u8], chunk: usize) -> Result<Fing
     let models =
         AvailableModels { catalogue: &config.catalogue, allowed: None, api_kinds: config.upstream.api.api_kinds() };
     let body = Body::from_stream(stream::iter(chunks));
-    let valid = runtime.block_on(parse(limits, &headers, None, body, spool, &config.server, models));
+    let services = ParseServices { spool, server: &config.server, models };
+    let valid = runtime.block_on(parse(limits, &headers, None, body, services));
     valid.map(|valid| Fingerprint::of(&ClientId("fuzz".into()), &valid.request)).map_err(|error| error.code())
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use proptest::prelude::*;
 
-use super::parse;
+use super::{ParseServices, parse};
 use crate::api::request::available_models::AvailableModels;
 use crate::api::request::test_support::{catalogue, limits, png, server, spool};
 use crate::config::ApiPolicy;
@@ -213,7 +213,9 @@ async fn fingerprint(dice: &mut Dice, spool: &Spool, (content_type, bytes): (Str
     let catalogue = catalogue();
     let models = AvailableModels { catalogue: &catalogue, allowed: None, api_kinds: ApiPolicy::Auto.api_kinds() };
     let body = Body::from_stream(stream::iter(chunks));
-    let valid = parse(&limits(Task::Edit), &headers, None, body, spool, &server(), models).await.unwrap();
+    let server = server();
+    let services = ParseServices { spool, server: &server, models };
+    let valid = parse(&limits(Task::Edit), &headers, None, body, services).await.unwrap();
     Fingerprint::of(&ClientId("alice".into()), &valid.request)
 }
 
