@@ -28,6 +28,8 @@ pub(super) mod warnings;
 #[derive(Debug)]
 pub(crate) struct ResponseShape {
     task: Task,
+    /// What the endpoint is for, after which events are named: a generation with pictures is an edit.
+    endpoint: Task,
     choices: Choices,
     options: ResponseOptions,
 }
@@ -38,7 +40,12 @@ impl ResponseShape {
     }
 
     pub(crate) fn new(task: Task, choices: Choices, options: ResponseOptions) -> Self {
-        Self { task, choices, options }
+        Self { task, endpoint: task, choices, options }
+    }
+
+    /// Names events as this endpoint does.
+    pub(crate) fn at_endpoint(self, endpoint: Task) -> Self {
+        Self { endpoint, ..self }
     }
 
     pub(crate) fn options(&self) -> &ResponseOptions {
@@ -107,7 +114,7 @@ impl ResponseShape {
         usage: Option<Usage>,
         created: Timestamp,
     ) -> StreamingBody {
-        let name = match self.task {
+        let name = match self.endpoint {
             Task::Edit => "image_edit.completed",
             Task::Generate => "image_generation.completed",
         };

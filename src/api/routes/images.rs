@@ -105,7 +105,7 @@ async fn accept(
     log.ignored = ignored;
 
     let mode = ResponseMode::of(&options, &headers, version, &state.server.heartbeats);
-    let shape = ResponseShape::of(&request, options);
+    let shape = ResponseShape::of(&request, options).at_endpoint(task);
     let deadline = response_deadline(&headers, &state.server.responses, started, Instant::now(), mode.heartbeat());
     let urls = state.result_urls(&headers)?;
     let (wait_mode, until) = match mode {

@@ -2,34 +2,40 @@
 //! string in the place of a picture is decoded into the spool as it is read.
 //!
 //! All forms that clients send are accepted: `images: [{image_url: "data:…"}]`, `{image_url: {url}}`, `{url}`,
-//! `{b64_json}`, bare strings (data URL, base64, http(s) address), one or many, under `image` or `images`; `mask`
-//! likewise. `null` counts as absent.
+//! `{b64_json}`, bare strings (data URL, base64, http(s) address), one or many, under all the names of `form/names.rs`; `mask`
+//! likewise. `null` counts as absent, but not in a list of images. In values that are not known, pictures are looked for.
 
-use std::cell::Cell;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use struson::reader::{
-    JsonReader, JsonStreamReader, JsonSyntaxError, ReaderError, ReaderSettings, SyntaxErrorKind, ValueType,
-};
+use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, ValueType};
 
+use super::form::names::{ImageName, ImageOrder};
 use super::form::{FieldKind, Form, FormLimits, Scalar};
 use super::incoming::IncomingBody;
 use crate::api::error::ApiError;
 use crate::config::BodyConfig;
 use crate::model::ByteSource;
+use crate::model::picture::read_full;
 use crate::storage::spool::{Spool, SpoolError, Upload};
 
+mod input;
 mod limits;
 mod picture;
+mod problems;
+mod search;
 
+pub(super) use input::SourceReader;
+use input::{Meter, Metered, malformed};
 use limits::JsonLimits;
 
 /// Longest name of a member with the white space around it, in bytes.
 const NAME_BYTES_MAX: u64 = 16 * 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
+/// What some editors and .NET write before a UTF-8 text.
+const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 /// Largest body that is parsed on the asynchronous thread, in bytes: handing it to another thread would take longer.
 const INLINE_BYTES: usize = 64 * 1024;
 
@@ -64,12 +70,49 @@ pub(crate) async fn read(
     }
     let text = writer.finish().await.map_err(too_large)?;
     drop(body);
-    let depth_max = bodies.json_depth_max;
+    if structure.is_blank() {
+        return Err(malformed(problems::empty(text.size())));
+    }
+    let content = FormContent { upload, form: Form::default(), order: ImageOrder::default() };
+    read_value(text, limits, content, JsonPlace::Body).await.map(|content| content.form)
+}
+
+/// A form that is being filled.
+#[derive(Debug)]
+pub(super) struct FormContent {
+    pub(super) upload: Upload,
+    pub(super) form: Form,
+    pub(super) order: ImageOrder,
+}
+
+/// Where a JSON text stands.
+#[derive(Clone, Debug)]
+pub(super) enum JsonPlace {
+    /// It is the whole body.
+    Body,
+    /// It is the value of a field of a form: an image or a list of them, a mask, an object of fields, or something unknown.
+    Images(ImageName),
+    Mask,
+    Members,
+    Unknown(String),
+}
+
+/// Reads a spooled JSON text into a form, away from the asynchronous threads unless it is short.
+///
+/// # Errors
+///
+/// The first fault of the text or of a value in it.
+pub(super) async fn read_value(
+    text: Arc<dyn ByteSource>,
+    limits: &FormLimits,
+    content: FormContent,
+    place: JsonPlace,
+) -> Result<FormContent, ApiError> {
     if text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES) {
-        return parse(text, limits, depth_max, upload);
+        return parse(text, limits, content, &place);
     }
     let limits = limits.clone();
-    tokio::task::spawn_blocking(move || parse(text, &limits, depth_max, upload))
+    tokio::task::spawn_blocking(move || parse(text, &limits, content, &place))
         .await
         .map_err(|error| ApiError::internal(format!("reading a body failed: {error}")))?
 }
@@ -79,26 +122,37 @@ fn with_pictures(bytes: u64) -> u64 {
     bytes.saturating_add(bytes / 4 * 3 + 4096)
 }
 
-/// Parses a spooled body. Blocks unless the body is in memory.
-fn parse(body: Arc<dyn ByteSource>, limits: &FormLimits, depth_max: u32, upload: Upload) -> Result<Form, ApiError> {
-    let meter = Rc::new(Meter::default());
-    let bytes = Metered {
-        bytes: BufReader::with_capacity(BUFFER_BYTES, SourceReader { source: body, offset: 0 }),
-        meter: Rc::clone(&meter),
-    };
+/// Parses a spooled text. Blocks unless it is in memory.
+fn parse(
+    text: Arc<dyn ByteSource>,
+    limits: &FormLimits,
+    content: FormContent,
+    place: &JsonPlace,
+) -> Result<FormContent, ApiError> {
+    let mark = read_full(&*text, 0, BYTE_ORDER_MARK.len()).is_ok_and(|start| start == BYTE_ORDER_MARK);
+    let meter = Rc::new(Meter::new(text, if mark { BYTE_ORDER_MARK.len() as u64 } else { 0 }));
     let settings = ReaderSettings {
         // The path would hold every name, for messages that do not show it.
         track_path: false,
-        max_nesting_depth: Some(depth_max),
+        max_nesting_depth: Some(limits.json_depth_max),
         ..ReaderSettings::default()
     };
-    let mut parser =
-        Parser { json: JsonStreamReader::new_custom(bytes, settings), meter, limits, upload, form: Form::default() };
-    let read = parser.body();
-    let Parser { json, meter, form, .. } = parser;
+    let json = JsonStreamReader::new_custom(Metered::new(&meter, BUFFER_BYTES), settings);
+    let FormContent { upload, form, order } = content;
+    let mut parser = Parser { json, meter, limits, upload, form, order, members: 0 };
+    let read = match place {
+        JsonPlace::Body => parser.body(),
+        JsonPlace::Images(name) => parser.images(*name),
+        JsonPlace::Mask => parser.mask(),
+        JsonPlace::Members => parser.members(true),
+        JsonPlace::Unknown(name) => parser.unknown(name),
+    };
+    let Parser { json, meter, upload, form, order, .. } = parser;
     let read = read.and_then(|()| json.consume_trailing_whitespace().map_err(ReadError::Json));
     match read {
-        Ok(()) => Ok(form),
+        Ok(()) => Ok(FormContent { upload, form, order }),
+        // A text that is not known need not be JSON: it was only looked through.
+        Err(_) if matches!(place, JsonPlace::Unknown(_)) => Ok(FormContent { upload, form, order }),
         Err(ReadError::Api(error)) => Err(error),
         Err(ReadError::Json(error)) => Err(meter.explain(&error)),
     }
@@ -130,41 +184,46 @@ struct Parser<'a> {
     limits: &'a FormLimits,
     upload: Upload,
     form: Form,
+    order: ImageOrder,
+    members: usize,
 }
 
 impl Parser<'_> {
     fn body(&mut self) -> Result<(), ReadError> {
         if self.json.peek()? != ValueType::Object {
-            return Err(malformed("it is not a JSON object"));
+            return Err(malformed("it is not a JSON object").into());
         }
+        self.members(false)
+    }
+
+    /// Reads an object of fields. One that is `nested` in another may hold no further one.
+    fn members(&mut self, nested: bool) -> Result<(), ReadError> {
         self.json.begin_object()?;
-        let mut members = 0;
         while self.json.has_next()? {
-            members += 1;
-            if members > self.limits.parts_max {
-                return Err(malformed(format!("it has more than {} members", self.limits.parts_max)));
+            self.members += 1;
+            if self.members > self.limits.parts_max {
+                return Err(malformed(format!("it has more than {} members", self.limits.parts_max)).into());
             }
             let name = self.name()?;
-            if self.json.peek()? == ValueType::Null {
+            let value_type = self.json.peek()?;
+            if value_type == ValueType::Null {
                 self.json.next_null()?;
                 continue;
             }
             match self.limits.field_kind(&name) {
-                FieldKind::Image => self.images()?,
+                FieldKind::Image(name) => self.images(name)?,
                 FieldKind::Mask => self.mask()?,
                 FieldKind::Misplaced(known) => {
                     if self.skip_filled()? {
-                        self.form.misplaced.insert(known);
+                        self.form.note_misplaced(known, "is not supported here");
                     }
                 }
                 FieldKind::Scalar(known) => {
                     let value = self.scalar(known)?;
                     self.form.add_scalar(known, value)?;
                 }
-                FieldKind::Unknown => {
-                    self.json.skip_value()?;
-                    self.form.note_unknown(&name);
-                }
+                FieldKind::Members if value_type == ValueType::Object && !nested => self.members(true)?,
+                FieldKind::Members | FieldKind::Unknown => self.unknown(&name)?,
             }
         }
         self.json.end_object()?;
@@ -194,7 +253,7 @@ impl Parser<'_> {
             ValueType::String => {
                 let mut string = self.json.next_string_reader()?;
                 let copied = io::copy(&mut string, &mut io::sink());
-                Ok(copied.map_err(|error| self.meter.string_error(&error))? > 0)
+                Ok(copied.map_err(|error| ReadError::Api(self.meter.explain_string(&error)))? > 0)
             }
             ValueType::Object | ValueType::Number | ValueType::Boolean | ValueType::Null => {
                 self.json.skip_value()?;
@@ -229,115 +288,11 @@ impl Parser<'_> {
         let mut bytes = Vec::new();
         let mut string = self.json.next_string_reader()?;
         let read = string.by_ref().take(max as u64 + 1).read_to_end(&mut bytes);
-        read.map_err(|error| self.meter.string_error(&error))?;
+        read.map_err(|error| ReadError::Api(self.meter.explain_string(&error)))?;
         if bytes.len() > max {
             return Err(ReadError::Api(ApiError::TextTooLong { param: param.to_owned(), unit: "bytes", max }));
         }
-        String::from_utf8(bytes).map_err(|_| malformed("it is not UTF-8"))
-    }
-}
-
-fn malformed(problem: impl Into<std::borrow::Cow<'static, str>>) -> ReadError {
-    ReadError::Api(ApiError::MalformedBody { problem: problem.into() })
-}
-
-/// Bounds how much struson reads, and records why its input failed.
-#[derive(Debug)]
-struct Meter {
-    /// Bytes that may still be read.
-    allowance: Cell<u64>,
-    exhausted: Cell<bool>,
-    /// The spool could not be read.
-    unreadable: Cell<bool>,
-}
-
-impl Default for Meter {
-    fn default() -> Self {
-        Self { allowance: Cell::new(u64::MAX), exhausted: Cell::new(false), unreadable: Cell::new(false) }
-    }
-}
-
-impl Meter {
-    fn allow(&self, bytes: u64) {
-        self.allowance.set(bytes);
-    }
-
-    /// Returns the error for the client when reading a string failed.
-    fn string_error(&self, error: &io::Error) -> ReadError {
-        ReadError::Api(self.explain_string(error))
-    }
-
-    /// Returns the error for the client when the JSON reader failed with `error`.
-    fn explain(&self, error: &ReaderError) -> ApiError {
-        self.refusal(error).unwrap_or_else(|| ApiError::MalformedBody { problem: in_plain_words(error).into() })
-    }
-
-    /// Returns the error for the client when a string could not be read.
-    fn explain_string(&self, error: &io::Error) -> ApiError {
-        let syntax = error.get_ref().and_then(|inner| inner.downcast_ref::<JsonSyntaxError>());
-        let problem = || syntax.map_or_else(|| "it is not UTF-8".to_owned(), of_syntax);
-        self.refusal(error).unwrap_or_else(|| ApiError::MalformedBody { problem: problem().into() })
-    }
-
-    /// Returns the error when the meter has refused to read on, or the spool could not be read.
-    fn refusal(&self, error: &dyn std::error::Error) -> Option<ApiError> {
-        if self.unreadable.get() {
-            return Some(ApiError::internal(format!("the spooled body cannot be read: {error}")));
-        }
-        let too_long = || ApiError::MalformedBody { problem: "the name of a member is too long".into() };
-        self.exhausted.get().then(too_long)
-    }
-}
-
-/// Returns what is wrong with the text, without the words and the path of the parser.
-fn in_plain_words(error: &ReaderError) -> String {
-    if let ReaderError::SyntaxError(error) = error {
-        return of_syntax(error);
-    }
-    let problem = if matches!(error, ReaderError::IoError { .. }) { "it is not UTF-8" } else { "it is not valid JSON" };
-    problem.to_owned()
-}
-
-fn of_syntax(error: &JsonSyntaxError) -> String {
-    match (error.kind, error.location.data_pos) {
-        (SyntaxErrorKind::IncompleteDocument, _) => "it ends before the JSON is complete".to_owned(),
-        (SyntaxErrorKind::TrailingData, _) => "something follows the JSON object".to_owned(),
-        (_, Some(position)) => format!("it is not valid JSON near byte {position}"),
-        (_, None) => "it is not valid JSON".to_owned(),
-    }
-}
-
-/// The body, while the meter allows reading.
-#[derive(Debug)]
-struct Metered {
-    bytes: BufReader<SourceReader>,
-    meter: Rc<Meter>,
-}
-
-impl Read for Metered {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let allowance = self.meter.allowance.get();
-        if allowance == 0 {
-            self.meter.exhausted.set(true);
-            return Err(io::Error::other("too long"));
-        }
-        let count = self.bytes.read(buffer).inspect_err(|_| self.meter.unreadable.set(true))?;
-        self.meter.allowance.set(allowance.saturating_sub(count as u64));
-        Ok(count)
-    }
-}
-
-#[derive(Debug)]
-struct SourceReader {
-    source: Arc<dyn ByteSource>,
-    offset: u64,
-}
-
-impl Read for SourceReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read_at(buffer, self.offset)?;
-        self.offset += count as u64;
-        Ok(count)
+        String::from_utf8(bytes).map_err(|_| malformed(problems::NOT_UTF8).into())
     }
 }
 
