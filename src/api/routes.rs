@@ -10,6 +10,7 @@ use super::error::ApiError;
 use super::request::context::DEPLOYMENT;
 use super::state::ApiState;
 
+mod accepted;
 mod images;
 mod inputs;
 mod models;
