@@ -28,6 +28,7 @@ mod names;
 mod network;
 mod operator;
 mod outputs;
+mod paths;
 mod predictions;
 mod program;
 mod ranges;

@@ -45,12 +45,28 @@ const INLINE_BYTES: usize = 64 * 1024;
 ///
 /// The first fault of the body or of a value in it; the rules of the model are checked later.
 pub(crate) async fn read(
-    mut incoming: IncomingBody,
+    incoming: IncomingBody,
     limits: &FormLimits,
     spool: &Spool,
     announced: Option<u64>,
     bodies: &BodyConfig,
 ) -> Result<Form, ApiError> {
+    read_with(incoming, limits, spool, announced, bodies, |body| Ok(body.parse(|parser| parser.body())?.0)).await
+}
+
+/// Spools a body and calls `read` with it, off the asynchronous threads unless it is small.
+///
+/// # Errors
+///
+/// A fault of the body's structure, or the error of `read`.
+pub(super) async fn read_with<T: Send + 'static>(
+    mut incoming: IncomingBody,
+    limits: &FormLimits,
+    spool: &Spool,
+    announced: Option<u64>,
+    bodies: &BodyConfig,
+    read: impl FnOnce(&mut SpooledBody) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
     let budget = incoming.part_header_budget();
     let too_large = |error| match error {
         SpoolError::PartTooLarge { bytes_max } => ApiError::BodyTooLarge { bytes_max },
@@ -73,8 +89,71 @@ pub(crate) async fn read(
     if structure.is_blank() {
         return Err(malformed(problems::empty(text.size())));
     }
-    let content = FormContent { upload, form: Form::default(), order: ImageOrder::default() };
-    read_value(text, limits, content, JsonPlace::Body).await.map(|content| content.form)
+    let mut body = SpooledBody { text, limits: limits.clone(), content: FormContent::new(upload) };
+    if body.is_short() {
+        return read(&mut body);
+    }
+    off_thread(move || read(&mut body)).await
+}
+
+async fn off_thread<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|error| ApiError::internal(format!("reading a body failed: {error}")))?
+}
+
+/// A text that has arrived whole, and what it takes to read it.
+#[derive(Debug)]
+pub(super) struct SpooledBody {
+    text: Arc<dyn ByteSource>,
+    limits: FormLimits,
+    content: FormContent,
+}
+
+impl SpooledBody {
+    /// Whether the text is in memory, and so short that another thread would take longer.
+    fn is_short(&self) -> bool {
+        self.text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES)
+    }
+
+    /// Parses the text from its start with `read`, and returns the form that it filled. Blocks unless the text is in memory.
+    ///
+    /// # Errors
+    ///
+    /// The error of `read`, or the first fault of the JSON.
+    pub(super) fn parse<T>(
+        &mut self,
+        read: impl FnOnce(&mut Parser<'_>) -> Result<T, ReadError>,
+    ) -> Result<(Form, T), ApiError> {
+        (self.content.form, self.content.order) = (Form::default(), ImageOrder::default());
+        let value = self.extend(read)?;
+        Ok((std::mem::take(&mut self.content.form), value))
+    }
+
+    /// As [`SpooledBody::parse`], but adds to the form that is there.
+    fn extend<T>(&mut self, read: impl FnOnce(&mut Parser<'_>) -> Result<T, ReadError>) -> Result<T, ApiError> {
+        let Self { text, limits, content: FormContent { upload, form, order } } = self;
+        let mark = read_full(&**text, 0, BYTE_ORDER_MARK.len()).is_ok_and(|start| start == BYTE_ORDER_MARK);
+        let meter = Rc::new(Meter::new(Arc::clone(text), if mark { BYTE_ORDER_MARK.len() as u64 } else { 0 }));
+        let settings = ReaderSettings {
+            // The path would hold every name, for messages that do not show it.
+            track_path: false,
+            max_nesting_depth: Some(limits.json_depth_max),
+            ..ReaderSettings::default()
+        };
+        let json = JsonStreamReader::new_custom(Metered::new(&meter, BUFFER_BYTES), settings);
+        let filled = std::mem::take(form);
+        let mut parser = Parser { json, meter, limits, upload, form: filled, order, members: 0 };
+        let read = read(&mut parser);
+        let Parser { json, meter, form: filled, .. } = parser;
+        *form = filled;
+        let read = read.and_then(|value| json.consume_trailing_whitespace().map(|()| value).map_err(ReadError::Json));
+        read.map_err(|error| match error {
+            ReadError::Api(error) => error,
+            ReadError::Json(error) => meter.explain(&error),
+        })
+    }
 }
 
 /// A form that is being filled.
@@ -85,36 +164,49 @@ pub(super) struct FormContent {
     pub(super) order: ImageOrder,
 }
 
-/// Where a JSON text stands.
+impl FormContent {
+    pub(super) fn new(upload: Upload) -> Self {
+        Self { upload, form: Form::default(), order: ImageOrder::default() }
+    }
+}
+
+/// What the JSON text of a form's field stands for.
 #[derive(Clone, Debug)]
-pub(super) enum JsonPlace {
-    /// It is the whole body.
-    Body,
-    /// It is the value of a field of a form: an image or a list of them, a mask, an object of fields, or something unknown.
+pub(super) enum JsonField {
+    /// An image, or a list of them.
     Images(ImageName),
     Mask,
+    /// An object of fields.
     Members,
     Unknown(String),
 }
 
-/// Reads a spooled JSON text into a form, away from the asynchronous threads unless it is short.
+/// Reads a spooled JSON text into a form, off the asynchronous threads unless it is short.
 ///
 /// # Errors
 ///
-/// The first fault of the text or of a value in it.
-pub(super) async fn read_value(
+/// The first fault of the text or of a value in it. One that is not known need not be JSON: it is only looked through.
+pub(super) async fn read_field(
     text: Arc<dyn ByteSource>,
     limits: &FormLimits,
     content: FormContent,
-    place: JsonPlace,
+    field: JsonField,
 ) -> Result<FormContent, ApiError> {
-    if text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES) {
-        return parse(text, limits, content, &place);
-    }
-    let limits = limits.clone();
-    tokio::task::spawn_blocking(move || parse(text, &limits, content, &place))
-        .await
-        .map_err(|error| ApiError::internal(format!("reading a body failed: {error}")))?
+    let mut body = SpooledBody { text, limits: limits.clone(), content };
+    let is_short = body.is_short();
+    let read = move || {
+        let read = body.extend(|parser| match &field {
+            JsonField::Images(name) => parser.images(*name),
+            JsonField::Mask => parser.mask(),
+            JsonField::Members => parser.members(|parser, name| parser.field(name, true)),
+            JsonField::Unknown(name) => parser.unknown(name),
+        });
+        match read {
+            Err(error) if !matches!(field, JsonField::Unknown(_)) => Err(error),
+            Ok(()) | Err(_) => Ok(body.content),
+        }
+    };
+    if is_short { read() } else { off_thread(read).await }
 }
 
 /// Returns the spool space of a body, in bytes: the body itself, and its pictures, which are at most three quarters of it.
@@ -122,45 +214,9 @@ fn with_pictures(bytes: u64) -> u64 {
     bytes.saturating_add(bytes / 4 * 3 + 4096)
 }
 
-/// Parses a spooled text. Blocks unless it is in memory.
-fn parse(
-    text: Arc<dyn ByteSource>,
-    limits: &FormLimits,
-    content: FormContent,
-    place: &JsonPlace,
-) -> Result<FormContent, ApiError> {
-    let mark = read_full(&*text, 0, BYTE_ORDER_MARK.len()).is_ok_and(|start| start == BYTE_ORDER_MARK);
-    let meter = Rc::new(Meter::new(text, if mark { BYTE_ORDER_MARK.len() as u64 } else { 0 }));
-    let settings = ReaderSettings {
-        // The path would hold every name, for messages that do not show it.
-        track_path: false,
-        max_nesting_depth: Some(limits.json_depth_max),
-        ..ReaderSettings::default()
-    };
-    let json = JsonStreamReader::new_custom(Metered::new(&meter, BUFFER_BYTES), settings);
-    let FormContent { upload, form, order } = content;
-    let mut parser = Parser { json, meter, limits, upload, form, order, members: 0 };
-    let read = match place {
-        JsonPlace::Body => parser.body(),
-        JsonPlace::Images(name) => parser.images(*name),
-        JsonPlace::Mask => parser.mask(),
-        JsonPlace::Members => parser.members(true),
-        JsonPlace::Unknown(name) => parser.unknown(name),
-    };
-    let Parser { json, meter, upload, form, order, .. } = parser;
-    let read = read.and_then(|()| json.consume_trailing_whitespace().map_err(ReadError::Json));
-    match read {
-        Ok(()) => Ok(FormContent { upload, form, order }),
-        // A text that is not known need not be JSON: it was only looked through.
-        Err(_) if matches!(place, JsonPlace::Unknown(_)) => Ok(FormContent { upload, form, order }),
-        Err(ReadError::Api(error)) => Err(error),
-        Err(ReadError::Json(error)) => Err(meter.explain(&error)),
-    }
-}
-
 /// Why parsing stopped: an invalid value, or invalid JSON.
 #[derive(Debug)]
-enum ReadError {
+pub(super) enum ReadError {
     Api(ApiError),
     Json(ReaderError),
 }
@@ -178,26 +234,29 @@ impl From<ReaderError> for ReadError {
 }
 
 #[derive(Debug)]
-struct Parser<'a> {
-    json: JsonStreamReader<Metered>,
-    meter: Rc<Meter>,
-    limits: &'a FormLimits,
-    upload: Upload,
-    form: Form,
-    order: ImageOrder,
+pub(super) struct Parser<'a> {
+    pub(super) json: JsonStreamReader<Metered>,
+    pub(super) meter: Rc<Meter>,
+    pub(super) limits: &'a FormLimits,
+    pub(super) upload: &'a mut Upload,
+    pub(super) form: Form,
+    order: &'a mut ImageOrder,
     members: usize,
 }
 
 impl Parser<'_> {
     fn body(&mut self) -> Result<(), ReadError> {
+        self.members(Self::member)
+    }
+
+    /// Calls `read` with the name of each member of an object; it must read the value.
+    pub(super) fn members(
+        &mut self,
+        mut read: impl FnMut(&mut Self, &str) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
         if self.json.peek()? != ValueType::Object {
             return Err(malformed("it is not a JSON object").into());
         }
-        self.members(false)
-    }
-
-    /// Reads an object of fields. One that is `nested` in another may hold no further one.
-    fn members(&mut self, nested: bool) -> Result<(), ReadError> {
         self.json.begin_object()?;
         while self.json.has_next()? {
             self.members += 1;
@@ -205,33 +264,46 @@ impl Parser<'_> {
                 return Err(malformed(format!("it has more than {} members", self.limits.parts_max)).into());
             }
             let name = self.name()?;
-            let value_type = self.json.peek()?;
-            if value_type == ValueType::Null {
-                self.json.next_null()?;
-                continue;
-            }
-            match self.limits.field_kind(&name) {
-                FieldKind::Image(name) => self.images(name)?,
-                FieldKind::Mask => self.mask()?,
-                FieldKind::Misplaced(known) => {
-                    if self.skip_filled()? {
-                        self.form.note_misplaced(known, "is not supported here");
-                    }
-                }
-                FieldKind::Scalar(known) => {
-                    let value = self.scalar(known)?;
-                    self.form.add_scalar(known, value)?;
-                }
-                FieldKind::Members if value_type == ValueType::Object && !nested => self.members(true)?,
-                FieldKind::Members | FieldKind::Unknown => self.unknown(&name)?,
-            }
+            read(self, &name)?;
         }
         self.json.end_object()?;
         Ok(())
     }
 
+    /// Reads the value of a member of the body.
+    pub(super) fn member(&mut self, name: &str) -> Result<(), ReadError> {
+        self.field(name, false)
+    }
+
+    /// Reads the value of a field. One in an object that is `nested` in the body may hold no further object of fields.
+    fn field(&mut self, name: &str, nested: bool) -> Result<(), ReadError> {
+        let value_type = self.json.peek()?;
+        if value_type == ValueType::Null {
+            self.json.next_null()?;
+            return Ok(());
+        }
+        match self.limits.field_kind(name) {
+            FieldKind::Image(name) => self.images(name),
+            FieldKind::Mask => self.mask(),
+            FieldKind::Misplaced(known) => {
+                if self.skip_filled()? {
+                    self.form.note_misplaced(known, "is not supported here");
+                }
+                Ok(())
+            }
+            FieldKind::Scalar(known) => {
+                let value = self.scalar(known)?;
+                Ok(self.form.add_scalar(known, value)?)
+            }
+            FieldKind::Members if value_type == ValueType::Object && !nested => {
+                self.members(|parser, name| parser.field(name, true))
+            }
+            FieldKind::Members | FieldKind::Unknown => self.unknown(name),
+        }
+    }
+
     /// Reads the next name, which struson holds whole: the meter bounds it.
-    fn name(&mut self) -> Result<String, ReadError> {
+    pub(super) fn name(&mut self) -> Result<String, ReadError> {
         self.meter.allow(NAME_BYTES_MAX);
         let name = self.json.next_name_owned()?;
         self.meter.allow(u64::MAX);
@@ -239,7 +311,7 @@ impl Parser<'_> {
     }
 
     /// Skips a value and returns whether it held anything: some programs send `images: []` for none.
-    fn skip_filled(&mut self) -> Result<bool, ReadError> {
+    pub(super) fn skip_filled(&mut self) -> Result<bool, ReadError> {
         match self.json.peek()? {
             ValueType::Array => {
                 self.json.begin_array()?;
@@ -262,7 +334,7 @@ impl Parser<'_> {
         }
     }
 
-    fn scalar(&mut self, param: &str) -> Result<Scalar, ReadError> {
+    pub(super) fn scalar(&mut self, param: &str) -> Result<Scalar, ReadError> {
         Ok(match self.json.peek()? {
             ValueType::String => Scalar::Text(self.text(param)?),
             // Bounded by struson to 100 characters.

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use multer::Multipart;
 
-use super::form::names::{ImageName, ImageOrder};
+use super::form::names::ImageName;
 use super::form::{FieldKind, Form, FormLimits};
 use super::incoming::IncomingBody;
-use super::json::{FormContent, JsonPlace, SourceReader, read_value};
-use super::picture_text::{PicturePlace, holds_picture, is_picture, read_picture};
+use super::json::{FormContent, JsonField, SourceReader, read_field};
+use super::picture_text::{PictureParam, holds_picture, is_picture, read_picture};
 use crate::api::error::ApiError;
 use crate::api::request::body::form::names::suggests_picture;
 use crate::http::header::ParsedHeader;
@@ -55,7 +55,7 @@ pub(crate) async fn read(
     budget.renew();
     let FramedBody { boundary, framing, body } = FramedBody::read(incoming, boundary).await?;
     let mut multipart = Multipart::new(body, boundary);
-    let content = FormContent { upload, form: Form::default(), order: ImageOrder::default() };
+    let content = FormContent::new(upload);
     let mut reader = FormReader { limits, content: Some(content), charset: None, quoted_uploads: Vec::new() };
     let mut parts = 0;
     loop {
@@ -106,7 +106,7 @@ impl FormReader<'_> {
                 let start = part.start().await?;
                 if start.head.trim_ascii_start().first() == Some(&b'{') {
                     let text = self.spool(part, start, "image").await?;
-                    return self.json(text, &name, JsonPlace::Members).await;
+                    return self.json(text, &name, JsonField::Members).await;
                 }
                 self.unknown(part, start).await
             }
@@ -128,7 +128,7 @@ impl FormReader<'_> {
             }
             None => ("mask", "mask".to_owned()),
         };
-        let place = PicturePlace { param, name: &name };
+        let place = PictureParam { param, name: &name };
         let start = part.start().await?;
         match part.picture_content(&start) {
             PictureContent::Empty => {
@@ -157,8 +157,8 @@ impl FormReader<'_> {
             }
             PictureContent::Json => {
                 let text = self.spool(part, start, &name).await?;
-                let place = image.map_or(JsonPlace::Mask, JsonPlace::Images);
-                self.json(text, &name, place).await?;
+                let field = image.map_or(JsonField::Mask, JsonField::Images);
+                self.json(text, &name, field).await?;
             }
         }
         Ok(())
@@ -180,7 +180,7 @@ impl FormReader<'_> {
         &mut self,
         mut part: FormPart<'_>,
         start: PartStart,
-        place: PicturePlace<'_>,
+        place: PictureParam<'_>,
     ) -> Result<Input, ApiError> {
         let limits = self.limits;
         let full = |error| ApiError::from_spool(error, place.name);
@@ -217,7 +217,7 @@ impl FormReader<'_> {
     }
 
     /// Reads the picture of a spooled text, away from the asynchronous threads unless it is short.
-    async fn text(&mut self, text: Arc<dyn ByteSource>, place: PicturePlace<'_>) -> Result<Option<Input>, ApiError> {
+    async fn text(&mut self, text: Arc<dyn ByteSource>, place: PictureParam<'_>) -> Result<Option<Input>, ApiError> {
         let is_short = text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES);
         let reader = SourceReader { source: text, offset: 0 };
         let explain = |error: &std::io::Error| ApiError::internal(format!("the spooled text cannot be read: {error}"));
@@ -228,7 +228,7 @@ impl FormReader<'_> {
         let mut content = self.content.take().ok_or_else(lost)?;
         let (limits, param, name) = (self.limits.clone(), place.param, place.name.to_owned());
         let reading = tokio::task::spawn_blocking(move || {
-            let place = PicturePlace { param, name: &name };
+            let place = PictureParam { param, name: &name };
             let read = read_picture(reader, &mut content.upload, &limits, place, explain);
             (content, read)
         });
@@ -239,9 +239,9 @@ impl FormReader<'_> {
     }
 
     /// Reads the value of a spooled JSON text.
-    async fn json(&mut self, text: Arc<dyn ByteSource>, name: &str, place: JsonPlace) -> Result<(), ApiError> {
+    async fn json(&mut self, text: Arc<dyn ByteSource>, name: &str, field: JsonField) -> Result<(), ApiError> {
         let content = self.content.take().ok_or_else(lost)?;
-        let read = read_value(text, self.limits, content, place).await;
+        let read = read_field(text, self.limits, content, field).await;
         self.content = Some(read.map_err(|error| match error {
             ApiError::MalformedBody { problem } => {
                 ApiError::MalformedBody { problem: format!("the JSON text of '{name}': {problem}").into() }
@@ -267,7 +267,7 @@ impl FormReader<'_> {
         }
         if part.declares_json() || text::is_json(&start.head) {
             let bytes = self.beginning(part, start).await?;
-            return self.json(Arc::new(bytes::Bytes::from(bytes)), &name, JsonPlace::Unknown(name.clone())).await;
+            return self.json(Arc::new(bytes::Bytes::from(bytes)), &name, JsonField::Unknown(name.clone())).await;
         }
         part.skip().await?;
         if holds_picture(&start.head, suggests_picture(&name)) {

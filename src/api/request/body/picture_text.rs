@@ -9,14 +9,13 @@ use url::Url;
 use super::base64::Decoder;
 use super::form::FormLimits;
 use crate::api::error::ApiError;
-use crate::model::Input;
+use crate::model::picture::FileKind;
+use crate::model::{Format, Input};
 use crate::storage::spool::Upload;
 
 mod diagnosis;
-mod signatures;
 
 pub(crate) use diagnosis::is_quoted_upload;
-pub(crate) use signatures::{is_named_format, is_picture};
 
 /// Longest http(s) address of a picture, in bytes.
 const LINK_BYTES_MAX: usize = 8192;
@@ -26,16 +25,16 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// Shortest base64 of a picture that is recognised under an unknown name, in characters.
 const UNKNOWN_BASE64_MIN: usize = 48;
 
-/// Where a picture was sent.
+/// The parameter of a picture.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PicturePlace<'a> {
+pub(crate) struct PictureParam<'a> {
     /// `image` or `mask`.
     pub(crate) param: &'static str,
     /// The name in messages about the picture itself: `image[2]`.
     pub(crate) name: &'a str,
 }
 
-impl PicturePlace<'_> {
+impl PictureParam<'_> {
     /// Returns the error for a text that cannot be used.
     pub(crate) fn unacceptable(self, problem: impl Into<Cow<'static, str>>) -> ApiError {
         ApiError::Unacceptable { param: self.param, problem: problem.into() }
@@ -57,7 +56,7 @@ pub(crate) fn read_picture(
     mut text: impl Read,
     upload: &mut Upload,
     limits: &FormLimits,
-    place: PicturePlace<'_>,
+    place: PictureParam<'_>,
     explain: impl Fn(&io::Error) -> ApiError,
 ) -> Result<Option<Input>, ApiError> {
     let mut head = Vec::new();
@@ -94,8 +93,8 @@ pub(crate) fn read_picture(
     start.extend(bytes.iter().take(64 - start.len()));
     writer.write_blocking(&bytes).map_err(full)?;
     let (picture, source) = writer.finish_blocking().map_err(full)?;
-    // What a data URL announces as a picture is judged by its bytes, like a file.
-    if is_bare && picture.bytes > 0 && !is_named_format(&start) {
+    // What a data URL announces as a picture is judged by its bytes, like a file, and so is what they have a name for.
+    if is_bare && picture.bytes > 0 && !is_picture(&start) && FileKind::of(&start) == FileKind::Unknown {
         let count = picture.bytes;
         return Err(place.unacceptable(format!(
             "the text can be read as base64, but the {count} bytes in it are no picture; send a data URL, the base64 of a \
@@ -121,6 +120,16 @@ pub(crate) fn holds_picture(head: &[u8], suggested: bool) -> bool {
         return suggested && whole && !head.contains(&b' ');
     }
     head.len() >= UNKNOWN_BASE64_MIN && is_picture(&decoded_start(head))
+}
+
+/// Whether these first bytes begin a picture, be it of a format that is not sent on.
+pub(crate) fn is_picture(start: &[u8]) -> bool {
+    Format::sniff(start).is_some()
+        || match FileKind::of(start) {
+            FileKind::Convertible(_) => true,
+            FileKind::Foreign { media_type, .. } => media_type.starts_with("image/"),
+            FileKind::Altered(_) | FileKind::Unknown => false,
+        }
 }
 
 /// Whether a whole text is the base64 of a picture, or a data URL, by its head.
@@ -192,7 +201,7 @@ fn kind_of(head: &[u8], whole: bool) -> TextKind<'_> {
 }
 
 /// Checks an http(s) address, which is passed on as it is.
-fn link(address: Vec<u8>, place: PicturePlace<'_>) -> Result<Input, ApiError> {
+fn link(address: Vec<u8>, place: PictureParam<'_>) -> Result<Input, ApiError> {
     if address.len() > LINK_BYTES_MAX {
         let (param, unit) = (place.param.to_owned(), "bytes in an address");
         return Err(ApiError::TextTooLong { param, unit, max: LINK_BYTES_MAX });

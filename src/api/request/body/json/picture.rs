@@ -5,7 +5,7 @@ use struson::reader::{JsonReader, ValueType};
 use super::{Parser, ReadError};
 use crate::api::error::ApiError;
 use crate::api::request::body::form::names::ImageName;
-use crate::api::request::body::picture_text::{PicturePlace, read_picture};
+use crate::api::request::body::picture_text::{PictureParam, read_picture};
 use crate::model::Input;
 
 /// Deepest nesting of objects: `{"image_url": {"url": "…"}}`.
@@ -30,7 +30,7 @@ impl Parser<'_> {
         self.form.expect_image(self.limits)?;
         let is_null = self.json.peek()? == ValueType::Null;
         let position = self.order.next_name();
-        match self.picture(PicturePlace { param: "image", name: &position }, 0)? {
+        match self.picture("image", &position, 0)? {
             Some(image) => self.order.insert(&mut self.form.images, name, image),
             None if in_list => {
                 let what = if is_null { "null" } else { "an empty string" };
@@ -50,7 +50,7 @@ impl Parser<'_> {
             self.json.begin_array()?;
         }
         while !many || self.json.has_next()? {
-            if let Some(mask) = self.picture(PicturePlace { param: "mask", name: "mask" }, 0)? {
+            if let Some(mask) = self.picture("mask", "mask", 0)? {
                 self.form.add_mask(mask)?;
             }
             if !many {
@@ -61,8 +61,14 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// Reads a reference to one picture; `None` for `null` and the empty string.
-    fn picture(&mut self, place: PicturePlace<'_>, depth: usize) -> Result<Option<Input>, ReadError> {
+    /// Reads a reference to one picture, called `name` in messages; `None` for `null` and the empty string.
+    pub(in crate::api::request::body) fn picture(
+        &mut self,
+        param: &'static str,
+        name: &str,
+        depth: usize,
+    ) -> Result<Option<Input>, ReadError> {
+        let place = PictureParam { param, name };
         let got = match self.json.peek()? {
             ValueType::Null => {
                 self.json.next_null()?;
@@ -71,7 +77,7 @@ impl Parser<'_> {
             ValueType::String => {
                 let text = self.json.next_string_reader()?;
                 let explain = |error: &_| self.meter.explain_string(error);
-                return Ok(read_picture(text, &mut self.upload, self.limits, place, explain)?);
+                return Ok(read_picture(text, self.upload, self.limits, place, explain)?);
             }
             ValueType::Object if depth < OBJECTS_MAX => return self.reference(place, depth).map(Some),
             ValueType::Object => "an object",
@@ -84,13 +90,13 @@ impl Parser<'_> {
     }
 
     /// Reads `{image_url | url | b64_json}`; other members are skipped.
-    fn reference(&mut self, place: PicturePlace<'_>, depth: usize) -> Result<Input, ReadError> {
+    fn reference(&mut self, place: PictureParam<'_>, depth: usize) -> Result<Input, ReadError> {
         let mut found = None;
         self.json.begin_object()?;
         while self.json.has_next()? {
             let name = self.name()?;
             let picture = match name.as_str() {
-                "image_url" | "url" | "b64_json" => self.picture(place, depth + 1)?,
+                "image_url" | "url" | "b64_json" => self.picture(place.param, place.name, depth + 1)?,
                 "file_id" if self.json.peek()? != ValueType::Null => return Err(place.file_id().into()),
                 _ => {
                     self.json.skip_value()?;

@@ -300,7 +300,7 @@ async fn texts_in_the_place_of_files_are_read_as_in_json() {
         (field("image"), "file-abc", "file_id"),
         (field("images"), "[{\"file_id\": \"file-abc\"}]", "file_id"),
         (field("image"), "[\"x", "the JSON text of 'image'"),
-        (field("image"), "aGVsbG8gd29ybGQ=", "no picture"),
+        (field("image"), "AQIDBAUGBwgJCgsM", "no picture"),
         (file("image"), "iVBORw0KGgox!", "base64"),
         (file("image"), "data:image/png,raw", "base64"),
         (field("image[]"), "blob:https://example.com/1", "browser"),
