@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::aliases;
 use crate::api::error::ApiError;
 use crate::config::BodyConfig;
 use crate::model::{Catalogue, Input, Task};
@@ -96,7 +97,8 @@ const NAME_CHARS_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct FormLimits {
     pub(crate) task: Task,
-    names: Arc<BTreeSet<String>>,
+    /// The scalars, by their names without what separates words.
+    names: Arc<BTreeMap<String, String>>,
     pub(crate) parts_max: usize,
     pub(crate) text_bytes_max: usize,
     pub(crate) image_bytes_max: u64,
@@ -110,7 +112,14 @@ impl FormLimits {
         let choices = catalogue.models.iter().flat_map(|model| model.choice_names().cloned());
         Self {
             task,
-            names: Arc::new(SCALARS.into_iter().map(str::to_owned).chain(choices).collect()),
+            names: Arc::new(
+                SCALARS
+                    .into_iter()
+                    .map(str::to_owned)
+                    .chain(choices)
+                    .filter_map(|name| Some((aliases::plain_name(&name)?, name)))
+                    .collect(),
+            ),
             json_depth_max: bodies.json_depth_max,
             parts_max: bodies.form_parts_max,
             text_bytes_max: bodies.text_bytes_max,
@@ -120,19 +129,37 @@ impl FormLimits {
     }
 
     /// Returns what a name stands for; both tasks take the same names.
-    pub(crate) fn field_kind<'a>(&self, name: &'a str) -> FieldKind<'a> {
+    pub(crate) fn field_kind<'a>(&'a self, name: &'a str) -> FieldKind<'a> {
         match name.split('[').next().unwrap_or(name) {
-            "markup" => FieldKind::Misplaced("markup"),
-            "svg" => FieldKind::Scalar("svg"),
-            _ if self.names.contains(name) => FieldKind::Scalar(name),
-            "extra_body" | "extra_json" => FieldKind::Members,
-            _ => match picture_name(name) {
-                Some(PictureName::Image(image)) => FieldKind::Image(image),
-                Some(PictureName::Mask) => FieldKind::Mask,
-                None => FieldKind::Unknown,
-            },
+            "markup" => return FieldKind::Misplaced("markup"),
+            "svg" => return FieldKind::Scalar("svg"),
+            "extra_body" | "extra_json" => return FieldKind::Members,
+            _ => {}
+        }
+        if aliases::find(name).is_some() {
+            return FieldKind::Scalar(name);
+        }
+        if let Some(known) = self.scalar(name) {
+            return FieldKind::Scalar(known);
+        }
+        match picture_name(name) {
+            Some(PictureName::Image(image)) => FieldKind::Image(image),
+            Some(PictureName::Mask) => FieldKind::Mask,
+            None => FieldKind::Unknown,
         }
     }
+
+    /// Returns the name of a scalar in OpenAI's spelling: letter case makes no difference, nor does what separates words.
+    fn scalar(&self, name: &str) -> Option<&str> {
+        // Brackets are those of a list or an object.
+        let plain = (!name.contains(['[', '.'])).then(|| aliases::plain_name(name)).flatten()?;
+        self.names.get(&plain).map(String::as_str)
+    }
+}
+
+/// Returns the name of a parameter as a constant.
+pub(crate) fn static_name(name: &str) -> Option<&'static str> {
+    SCALARS.into_iter().find(|known| *known == name).or_else(|| aliases::find(name).map(|(_, name, _)| name))
 }
 
 impl Form {
@@ -241,6 +268,19 @@ mod tests {
             for name in ["seed", "cfg", "imagery", "prompt[]", ""] {
                 assert_eq!(limits.field_kind(name), FieldKind::Unknown, "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn scalars_are_known_in_other_letters() {
+        let limits = limits(Task::Generate);
+        for name in ["quality", "Quality", "QUALITY", " quality"] {
+            assert_eq!(limits.field_kind(name), FieldKind::Scalar("quality"), "{name}");
+        }
+        assert_eq!(limits.field_kind("outputFormat"), FieldKind::Scalar("output_format"));
+        assert_eq!(limits.field_kind("aspectRatio"), FieldKind::Scalar("aspectRatio"));
+        for name in ["n[]", "seed", "promptx"] {
+            assert_eq!(limits.field_kind(name), FieldKind::Unknown, "{name}");
         }
     }
 }
