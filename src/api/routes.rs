@@ -11,6 +11,7 @@ use super::request::context::DEPLOYMENT;
 use super::state::ApiState;
 
 mod accepted;
+mod chat;
 mod images;
 mod inputs;
 mod models;
@@ -27,6 +28,8 @@ pub(super) fn router(state: ApiState) -> Router {
                 .route(&at("/images/edits"), post(images::edits))
                 .route(&at("/images/generations"), post(images::generations))
                 .route(&at("/images/variations"), post(images::variations))
+                .route(&at("/chat/completions"), post(chat::completions))
+                .route(&at("/responses"), post(chat::responses))
                 .route(&at("/models"), get(models::index))
                 .route(&at("/inputs/{token}"), get(inputs::show))
                 .route(&at("/predictions/{id}"), get(predictions::show).delete(predictions::cancel))
@@ -39,7 +42,8 @@ pub(super) fn router(state: ApiState) -> Router {
         let at = |path: &str| format!("/openai/deployments/{{{DEPLOYMENT}}}{path}{slash}");
         router = router
             .route(&at("/images/edits"), post(images::edits))
-            .route(&at("/images/generations"), post(images::generations));
+            .route(&at("/images/generations"), post(images::generations))
+            .route(&at("/chat/completions"), post(chat::completions));
     }
     router.fallback(unknown_route).method_not_allowed_fallback(wrong_method).with_state(state)
 }
@@ -54,7 +58,7 @@ async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Response
         return StatusCode::NO_CONTENT.into_response();
     }
     let allow = match uri.path() {
-        path if path.contains("/images/") => "POST",
+        path if path.contains("/images/") || path.contains("/chat/") || path.contains("/responses") => "POST",
         path if path.contains("/predictions/") => "GET, DELETE",
         _ => "GET",
     };

@@ -69,6 +69,7 @@ fn refusals() -> Vec<ApiError> {
         ApiError::UnknownRoute { method: text("POST"), path: text("/v1/foo") },
         ApiError::MethodNotAllowed { method: text("DELETE"), path: text("/v1/models"), allow: "GET" },
         ApiError::VariationsRetired,
+        ApiError::ResponsesUnsupported,
         ApiError::UnknownModel { name: text("fake_id") },
         ApiError::ModelNotFound { name: text("dall-e-2"), known: vec![text("gpt-image-1"), text("gpt-image-2")] },
         ApiError::ModelNotAllowed { name: text("gpt-image-2"), allowed: vec![text("gpt-image-1")] },
@@ -109,6 +110,7 @@ fn refusals() -> Vec<ApiError> {
             param: text("mask"),
             problem: "is not supported with the model 'gpt-image-2'".into(),
         },
+        ApiError::TextRequested { param: "messages", asked: "a title" },
         ApiError::UnsupportedInputFidelity { model: text("gpt-image-2"), hint: String::new() },
     ]
 }
@@ -161,6 +163,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::UnknownRoute { .. }
         | ApiError::MethodNotAllowed { .. }
         | ApiError::VariationsRetired
+        | ApiError::ResponsesUnsupported
         | ApiError::UnknownModel { .. }
         | ApiError::ModelNotFound { .. }
         | ApiError::ModelNotAllowed { .. }
@@ -190,6 +193,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::BadSize(_)
         | ApiError::UnsupportedParameter { .. }
         | ApiError::UnsupportedInputFidelity { .. }
+        | ApiError::TextRequested { .. }
         | ApiError::UnsupportedFileType { .. }
         | ApiError::EmptyImage { .. }
         | ApiError::DamagedImage { .. }
