@@ -14,7 +14,7 @@ use super::signature::ResultUrls;
 use crate::api::error::ApiError;
 use crate::api::request::response_options::{CompletionOptions, Conversion, PicturePlace, ResponseFormat};
 use crate::http::StreamingBody;
-use crate::model::{JobId, JobResult, ModelId, Timestamp, Usage};
+use crate::model::{Format, JobId, JobResult, ModelId, Timestamp, Usage};
 
 /// What the answer to a chat completion says beside its pictures.
 #[derive(Clone, Debug)]
@@ -54,7 +54,8 @@ impl Completion {
     ) -> StreamingBody {
         let mut body =
             self.head(result.job, "chat.completion").text("\"message\":{\"role\":\"assistant\",\"content\":\"");
-        let addresses = self.addresses(result, urls, conversion);
+        let formats = pictures.iter().map(|picture| picture.format);
+        let addresses = self.addresses(result.job, formats, urls, conversion);
         let (mut parts, mut first) = (StreamingBody::default(), true);
         for (index, picture) in pictures.into_iter().enumerate() {
             let separator = if first { "" } else { "," };
@@ -120,7 +121,10 @@ impl Completion {
     ) -> StreamingBody {
         let job = result.job;
         let mut body = StreamingBody::default();
-        for (index, address) in self.addresses(result, urls, conversion).iter().enumerate() {
+        // A picture that is too large for a conversion stays as it is stored, whatever its address says.
+        let formats =
+            result.pictures.iter().map(|picture| conversion.map_or(picture.format, |conversion| conversion.format));
+        for (index, address) in self.addresses(job, formats, urls, conversion).iter().enumerate() {
             let delta = StreamingBody::default();
             let delta = match self.options.place {
                 PicturePlace::Text => delta
@@ -149,12 +153,22 @@ impl Completion {
         body.text("data: [DONE]\n\n")
     }
 
-    /// Returns the addresses of the pictures; none where they are sent as data.
-    fn addresses(&self, result: &JobResult, urls: &ResultUrls, conversion: Option<Conversion>) -> Vec<String> {
+    /// Returns the addresses of pictures with these formats; none where pictures are sent as data.
+    fn addresses(
+        &self,
+        job: JobId,
+        formats: impl IntoIterator<Item = Format>,
+        urls: &ResultUrls,
+        conversion: Option<Conversion>,
+    ) -> Vec<String> {
         if !self.sends_addresses() {
             return Vec::new();
         }
-        (0..result.pictures.len()).map(|index| urls.url(result.job, index, conversion).to_string()).collect()
+        let address = |(index, format)| {
+            let made = conversion.filter(|conversion| conversion.format == format);
+            urls.url(job, index, made.unwrap_or(Conversion::new(format, None))).to_string()
+        };
+        formats.into_iter().enumerate().map(address).collect()
     }
 
     fn chunk(&self, job: JobId, delta: StreamingBody) -> StreamingBody {

@@ -141,7 +141,7 @@ fn embedded(
     }
     let start = seen.len();
     let stop = read_address(source, &mut seen)?;
-    let address = seen[start..].to_vec();
+    let address = seen[start..].strip_prefix(b"<").unwrap_or(&seen[start..]).to_vec();
     let scheme =
         |prefix: &str| address.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()));
     match stop {
@@ -199,12 +199,13 @@ fn opens(source: &mut impl BufRead, seen: &mut Vec<u8>) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Reads an address to its end, or a data URL to its comma. Appends it to `seen`, without angle brackets.
+/// Reads an address to its end, or a data URL to its comma. Appends it to `seen`, with the `<` before it.
 fn read_address(source: &mut impl BufRead, seen: &mut Vec<u8>) -> io::Result<Stop> {
-    let start = seen.len();
     if peek(source)? == Some(b'<') {
         source.consume(1);
+        seen.push(b'<');
     }
+    let start = seen.len();
     while let Some(byte) = peek(source)? {
         if seen.len() - start > ADDRESS_BYTES_MAX {
             return Ok(Stop::None);
