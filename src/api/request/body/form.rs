@@ -118,6 +118,11 @@ impl FormLimits {
         }
     }
 
+    /// Returns the largest number of images that any model takes.
+    pub(crate) fn images_max(&self) -> usize {
+        self.images_max
+    }
+
     /// Returns what a name stands for: `image`, `image[]` and `image[0]` are the same.
     pub(crate) fn field_kind<'a>(&'a self, name: &'a str) -> FieldKind<'a> {
         let stem = name.split('[').next().unwrap_or(name);
