@@ -12,6 +12,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, ValueType};
 
+use super::aliases;
 use super::form::names::{ImageName, ImageOrder};
 use super::form::{FieldKind, Form, FormLimits, Scalar};
 use super::incoming::IncomingBody;
@@ -27,8 +28,8 @@ mod picture;
 mod problems;
 mod search;
 
-pub(super) use input::SourceReader;
-use input::{Meter, Metered, malformed};
+use input::malformed;
+pub(super) use input::{Meter, Metered, SourceReader};
 use limits::JsonLimits;
 
 /// Longest name of a member with the white space around it, in bytes.
@@ -112,6 +113,10 @@ pub(super) struct SpooledBody {
 }
 
 impl SpooledBody {
+    pub(super) fn limits(&self) -> &FormLimits {
+        &self.limits
+    }
+
     /// Whether the text is in memory, and so short that another thread would take longer.
     fn is_short(&self) -> bool {
         self.text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES)
@@ -282,6 +287,9 @@ impl Parser<'_> {
             self.json.next_null()?;
             return Ok(());
         }
+        if value_type == ValueType::Object && aliases::is_container(name) {
+            return self.container(name, name);
+        }
         match self.limits.field_kind(name) {
             FieldKind::Image(name) => self.images(name),
             FieldKind::Mask => self.mask(),
@@ -300,6 +308,28 @@ impl Parser<'_> {
             }
             FieldKind::Members | FieldKind::Unknown => self.unknown(name),
         }
+    }
+
+    /// Reads an object of fields of other APIs, which are known by the object's name and their own. What else is in it is not
+    /// known, under the name of the outermost object, `outer`.
+    fn container(&mut self, outer: &str, name: &str) -> Result<(), ReadError> {
+        self.json.begin_object()?;
+        while self.json.has_next()? {
+            let full = format!("{name}.{}", self.name()?);
+            let value_type = self.json.peek()?;
+            if value_type == ValueType::Null {
+                self.json.next_null()?;
+            } else if value_type == ValueType::Object && aliases::is_container(&full) {
+                self.container(outer, &full)?;
+            } else if aliases::find(&full).is_some() {
+                let value = self.scalar(&full)?;
+                self.form.add_scalar(&full, value)?;
+            } else {
+                self.unknown(outer)?;
+            }
+        }
+        self.json.end_object()?;
+        Ok(())
     }
 
     /// Reads the next name, which struson holds whole: the meter bounds it.
@@ -325,7 +355,7 @@ impl Parser<'_> {
             ValueType::String => {
                 let mut string = self.json.next_string_reader()?;
                 let copied = io::copy(&mut string, &mut io::sink());
-                Ok(copied.map_err(|error| ReadError::Api(self.meter.explain_string(&error)))? > 0)
+                Ok(copied.map_err(|error| self.meter.string_error(&error))? > 0)
             }
             ValueType::Object | ValueType::Number | ValueType::Boolean | ValueType::Null => {
                 self.json.skip_value()?;
@@ -360,7 +390,7 @@ impl Parser<'_> {
         let mut bytes = Vec::new();
         let mut string = self.json.next_string_reader()?;
         let read = string.by_ref().take(max as u64 + 1).read_to_end(&mut bytes);
-        read.map_err(|error| ReadError::Api(self.meter.explain_string(&error)))?;
+        read.map_err(|error| self.meter.string_error(&error))?;
         if bytes.len() > max {
             return Err(ReadError::Api(ApiError::TextTooLong { param: param.to_owned(), unit: "bytes", max }));
         }

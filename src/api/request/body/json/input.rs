@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use struson::reader::{JsonSyntaxError, ReaderError};
 
-use super::problems;
+use super::{ReadError, problems};
 use crate::api::error::ApiError;
 use crate::model::ByteSource;
 
 /// Bounds how much struson reads, and records why its input failed.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(crate) struct Meter {
     source: Arc<dyn ByteSource>,
     /// Length of the byte order mark.
     start: u64,
@@ -43,6 +43,11 @@ impl Meter {
             let is_io = matches!(error, ReaderError::IoError { .. });
             malformed(if is_io { problems::NOT_UTF8 } else { "it is not valid JSON" })
         })
+    }
+
+    /// Returns the error when reading a string failed.
+    pub(in crate::api::request::body) fn string_error(&self, error: &io::Error) -> ReadError {
+        ReadError::Api(self.explain_string(error))
     }
 
     /// Returns the error for the client when a string could not be read.
@@ -75,7 +80,7 @@ pub(super) fn malformed(problem: impl Into<std::borrow::Cow<'static, str>>) -> A
 
 /// A JSON text, while its meter allows reading.
 #[derive(Debug)]
-pub(super) struct Metered {
+pub(crate) struct Metered {
     bytes: BufReader<SourceReader>,
     meter: Rc<Meter>,
 }
