@@ -145,12 +145,13 @@ impl FormReader<'_> {
             kind @ (PictureContent::Text | PictureContent::EncodedFile) => {
                 let text = self.spool(part, start, &name).await?;
                 let read = self.text(text, place).await;
-                let read = read.map_err(|error| match error {
-                    ApiError::Unacceptable { .. } if kind == PictureContent::EncodedFile => place.unacceptable(
+                let broken = matches!(read, Err(ApiError::Unacceptable { .. })) && kind == PictureContent::EncodedFile;
+                if broken {
+                    return Err(place.unacceptable(
                         "the file is base64 text, which cannot be decoded; send the bytes of the picture themselves",
-                    ),
-                    error => error,
-                })?;
+                    ));
+                }
+                let read = read?;
                 if let Some(input) = read {
                     self.add(image, input)?;
                 }
@@ -242,12 +243,11 @@ impl FormReader<'_> {
     async fn json(&mut self, text: Arc<dyn ByteSource>, name: &str, field: JsonField) -> Result<(), ApiError> {
         let content = self.content.take().ok_or_else(lost)?;
         let read = read_field(text, self.limits, content, field).await;
-        self.content = Some(read.map_err(|error| match error {
-            ApiError::MalformedBody { problem } => {
-                ApiError::MalformedBody { problem: format!("the JSON text of '{name}': {problem}").into() }
-            }
-            error => error,
-        })?);
+        if let Err(ApiError::MalformedBody { problem }) = read {
+            let problem = format!("the JSON text of '{name}': {problem}");
+            return Err(ApiError::MalformedBody { problem: problem.into() });
+        }
+        self.content = Some(read?);
         Ok(())
     }
 
