@@ -25,6 +25,7 @@ mod incomplete;
 mod keys;
 mod limits;
 mod money;
+mod names;
 mod network;
 mod operator;
 mod outputs;

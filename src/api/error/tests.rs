@@ -97,7 +97,8 @@ fn refusals() -> Vec<ApiError> {
         ApiError::BodyTooLarge { bytes_max: 1_200_000_000 },
         ApiError::BodyTimeout,
         ApiError::BodyTooSlow { bytes_per_second: 1024 },
-        ApiError::MissingParameter { param: "image" },
+        ApiError::MissingParameter { param: "prompt" },
+        ApiError::MissingImage { fields: vec![text("prompt"), text("file\x1b")] },
         ApiError::DuplicateParameter { param: text("size") },
         ApiError::InvalidType { param: text("image"), expected: "a file", got: "a string" },
         ApiError::InvalidValue {
@@ -193,6 +194,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::BodyTimeout
         | ApiError::BodyTooSlow { .. }
         | ApiError::MissingParameter { .. }
+        | ApiError::MissingImage { .. }
         | ApiError::DuplicateParameter { .. }
         | ApiError::InvalidType { .. }
         | ApiError::InvalidValue { .. }

@@ -8,3 +8,4 @@ pub(in crate::api) mod json;
 pub(in crate::api) mod multipart;
 
 mod base64;
+mod picture_text;

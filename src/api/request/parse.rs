@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http_body::Body as _;
 
 use super::available_models::AvailableModels;
@@ -43,6 +43,11 @@ pub(crate) async fn parse(
     let ParseServices { spool, server, .. } = services;
     let kind = body_kind(headers, &server.bodies)?;
     let announced = body.size_hint().exact();
+    let has_length = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
+    if announced == Some(0) && !has_length {
+        let problem = "it is empty, and the request has neither a Content-Length nor Transfer-Encoding: chunked";
+        return Err(ApiError::MalformedBody { problem: problem.into() });
+    }
     let incoming = IncomingBody::new(body, &server.bodies);
     let mut form = match kind {
         BodyKind::Multipart { boundary } => multipart::read(incoming, boundary, limits, spool, announced).await?,
@@ -51,7 +56,13 @@ pub(crate) async fn parse(
     if let Some(model) = deployment {
         form.scalars.insert("model".to_owned(), Scalar::Text(model));
     }
-    check(form, limits.task, services).await
+    // As most services do it: a generation with pictures is an edit of them.
+    let task = if form.images.is_empty() { limits.task } else { Task::Edit };
+    if task == Task::Generate && form.mask.take().is_some() {
+        let problem = "needs an 'image' whose parts it marks; send both, here or to /v1/images/edits";
+        form.note_misplaced("mask", problem);
+    }
+    check(form, task, services).await
 }
 
 /// Reads and validates a chat completion, as [`parse`] does a request of the image API.

@@ -269,7 +269,7 @@ impl Conversation {
         let rest = read.and_then(|()| io::copy(&mut source, &mut io::sink()).map_err(EmbeddedError::Source));
         match rest {
             Ok(_) => Ok(()),
-            Err(EmbeddedError::Source(error)) => Err(meter.string_error(&error)),
+            Err(EmbeddedError::Source(error)) => Err(meter.explain_string(&error).into()),
             Err(EmbeddedError::Picture(error)) => Err(error.into()),
         }
     }

@@ -10,7 +10,7 @@ use super::markdown::{EmbeddedError, ends_data};
 use crate::api::error::ApiError;
 use crate::api::request::body::base64::Decoder;
 use crate::api::request::body::form::FormLimits;
-use crate::api::request::body::json::picture::link;
+use crate::api::request::body::picture_text::{PictureParam, link};
 use crate::model::Input;
 use crate::storage::spool::Upload;
 
@@ -77,7 +77,7 @@ impl PictureReader<'_> {
             );
             return Err(ApiError::Unacceptable { param: "messages", problem: problem.into() }.into());
         }
-        self.selection.pictures.push(link(address.to_vec(), "messages")?);
+        self.selection.pictures.push(link(address.to_vec(), PictureParam { param: "messages", name: self.param })?);
         Ok(())
     }
 
