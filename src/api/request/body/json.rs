@@ -59,7 +59,7 @@ pub(super) async fn read_with<T: Send + 'static>(
     spool: &Spool,
     announced: Option<u64>,
     bodies: &BodyConfig,
-    read: impl FnOnce(&mut SpooledBody) -> Result<T, ApiError> + Send + 'static,
+    read: impl FnOnce(&mut StoredBody) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let budget = incoming.part_header_budget();
     let too_large = |error| match error {
@@ -81,7 +81,7 @@ pub(super) async fn read_with<T: Send + 'static>(
     let text = writer.finish().await.map_err(too_large)?;
     drop(body);
     let is_small = text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES);
-    let mut body = SpooledBody { text, limits: limits.clone(), depth_max: bodies.json_depth_max, upload };
+    let mut body = StoredBody { text, limits: limits.clone(), depth_max: bodies.json_depth_max, upload };
     if is_small {
         return read(&mut body);
     }
@@ -97,14 +97,14 @@ fn with_pictures(bytes: u64) -> u64 {
 
 /// A body that has arrived whole, and what it takes to read it.
 #[derive(Debug)]
-pub(super) struct SpooledBody {
+pub(super) struct StoredBody {
     text: Arc<dyn ByteSource>,
     limits: FormLimits,
     depth_max: u32,
     upload: Upload,
 }
 
-impl SpooledBody {
+impl StoredBody {
     pub(super) fn limits(&self) -> &FormLimits {
         &self.limits
     }
@@ -120,7 +120,7 @@ impl SpooledBody {
     ) -> Result<(Form, T), ApiError> {
         let meter = Rc::new(Meter::default());
         let source = Arc::clone(&self.text);
-        let bytes = Metered {
+        let bytes = LimitedReader {
             bytes: BufReader::with_capacity(BUFFER_BYTES, SourceReader { source, offset: 0 }),
             meter: Rc::clone(&meter),
         };
@@ -164,7 +164,7 @@ impl From<ReaderError> for ReadError {
 
 #[derive(Debug)]
 pub(super) struct Parser<'a> {
-    pub(super) json: JsonStreamReader<Metered>,
+    pub(super) json: JsonStreamReader<LimitedReader>,
     pub(super) meter: Rc<Meter>,
     pub(super) limits: &'a FormLimits,
     pub(super) upload: &'a mut Upload,
@@ -362,12 +362,12 @@ fn of_syntax(error: &JsonSyntaxError) -> String {
 
 /// The body, while the meter allows reading.
 #[derive(Debug)]
-pub(super) struct Metered {
+pub(super) struct LimitedReader {
     bytes: BufReader<SourceReader>,
     meter: Rc<Meter>,
 }
 
-impl Read for Metered {
+impl Read for LimitedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let allowance = self.meter.allowance.get();
         if allowance == 0 {

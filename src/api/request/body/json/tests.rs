@@ -23,7 +23,7 @@ fn images(form: &Form) -> Vec<Vec<u8>> {
 }
 
 fn parse(text: Arc<dyn ByteSource>, upload: Upload) -> Result<Form, ApiError> {
-    let mut body = SpooledBody { text, limits: limits(Task::Edit), depth_max: 64, upload };
+    let mut body = StoredBody { text, limits: limits(Task::Edit), depth_max: 64, upload };
     Ok(body.parse(|parser| parser.body())?.0)
 }
 
