@@ -72,8 +72,12 @@ fn refusals() -> Vec<ApiError> {
         ApiError::MethodNotAllowed { method: text("DELETE"), path: text("/v1/models"), allow: "GET" },
         ApiError::VariationsRetired,
         ApiError::ResponsesUnsupported,
-        ApiError::UnknownModel { name: text("fake_id") },
-        ApiError::ModelNotFound { name: text("dall-e-2"), known: vec![text("gpt-image-1"), text("gpt-image-2")] },
+        ApiError::UnknownModel { name: text("fake_id"), nearest: None },
+        ApiError::ModelNotFound {
+            name: text("gpt-image-3"),
+            nearest: Some(text("gpt-image-2")),
+            known: vec![text("gpt-image-1"), text("gpt-image-2")],
+        },
         ApiError::ModelNotAllowed { name: text("gpt-image-2"), allowed: vec![text("gpt-image-1")] },
         ApiError::ModelLacksTask {
             model: text("gpt-4o-image"),
