@@ -75,19 +75,19 @@ pub(super) fn malformed(problem: impl Into<std::borrow::Cow<'static, str>>) -> A
 
 /// A JSON text, while its meter allows reading.
 #[derive(Debug)]
-pub(crate) struct Metered {
+pub(crate) struct LimitedReader {
     bytes: BufReader<SourceReader>,
     meter: Rc<Meter>,
 }
 
-impl Metered {
+impl LimitedReader {
     pub(super) fn new(meter: &Rc<Meter>, buffer_bytes: usize) -> Self {
         let bytes = SourceReader { source: Arc::clone(&meter.source), offset: meter.start };
         Self { bytes: BufReader::with_capacity(buffer_bytes, bytes), meter: Rc::clone(meter) }
     }
 }
 
-impl Read for Metered {
+impl Read for LimitedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let allowance = self.meter.allowance.get();
         if allowance == 0 {
