@@ -8,6 +8,7 @@ use http_body::Body as _;
 use super::available_models::AvailableModels;
 use super::body::form::{Form, FormLimits, Scalar};
 use super::body::incoming::IncomingBody;
+use super::body::unpack::ContentCoding;
 use super::body::{json, multipart};
 use super::validate::{self, ValidRequest};
 use crate::api::error::ApiError;
@@ -39,9 +40,10 @@ pub(crate) async fn parse(
     services: ParseServices<'_>,
 ) -> Result<ValidRequest, ApiError> {
     let ParseServices { spool, server, .. } = services;
-    let kind = body_kind(headers, &server.bodies)?;
-    let announced = body.size_hint().exact();
-    let incoming = IncomingBody::new(body, &server.bodies);
+    let (kind, coding) = body_kind(headers, &server.bodies)?;
+    // The length of a compressed body says nothing of the space that it needs.
+    let announced = body.size_hint().exact().filter(|_| coding.is_none());
+    let incoming = IncomingBody::new(body, &server.bodies).unpacking(coding);
     let mut form = match kind {
         BodyKind::Multipart { boundary } => multipart::read(incoming, boundary, limits, spool, announced).await?,
         BodyKind::Json => json::read(incoming, limits, spool, announced, &server.bodies).await?,
@@ -68,14 +70,11 @@ enum BodyKind {
     Json,
 }
 
-/// Returns the kind of a body, and refuses it where the headers alone are enough to do so.
-fn body_kind(headers: &HeaderMap, bodies: &BodyConfig) -> Result<BodyKind, ApiError> {
+/// Returns the kind of a body and how it is compressed, and refuses it where the headers alone are enough to do so.
+fn body_kind(headers: &HeaderMap, bodies: &BodyConfig) -> Result<(BodyKind, Option<ContentCoding>), ApiError> {
     let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    if let Some(got) = text(CONTENT_ENCODING)
-        && !matches!(got.trim().to_lowercase().as_str(), "" | "identity")
-    {
-        return Err(ApiError::UnsupportedEncoding { got });
-    }
+    let encoding = text(CONTENT_ENCODING).unwrap_or_default();
+    let coding = ContentCoding::parse(&encoding).map_err(|_| ApiError::UnsupportedEncoding { got: encoding })?;
     let announced = text(CONTENT_LENGTH).and_then(|length| length.trim().parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > bodies.bytes_max) {
         return Err(ApiError::BodyTooLarge { bytes_max: bodies.bytes_max });
@@ -86,12 +85,12 @@ fn body_kind(headers: &HeaderMap, bodies: &BodyConfig) -> Result<BodyKind, ApiEr
     let content_type = ParsedHeader::parse(value.as_bytes());
     let word = content_type.word.as_str();
     if word == "application/json" || (word.starts_with("application/") && word.ends_with("+json")) {
-        return Ok(BodyKind::Json);
+        return Ok((BodyKind::Json, coding));
     }
     let boundary =
         Some(word).filter(|&word| word == "multipart/form-data").and_then(|_| multipart::boundary(&content_type));
     match boundary {
-        Some(boundary) => Ok(BodyKind::Multipart { boundary }),
+        Some(boundary) => Ok((BodyKind::Multipart { boundary }, coding)),
         None => Err(ApiError::UnsupportedMediaType { got: text(CONTENT_TYPE) }),
     }
 }
@@ -120,11 +119,11 @@ mod tests {
     fn the_content_type_decides_the_kind_of_a_body() {
         let kind = |content_type: &str| body_kind(&headers(&[(CONTENT_TYPE, content_type)]), &server().bodies);
         for json in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"] {
-            assert_eq!(kind(json).unwrap(), BodyKind::Json, "{json}");
+            assert_eq!(kind(json).unwrap(), (BodyKind::Json, None), "{json}");
         }
         for form in ["multipart/form-data; boundary=a=b_c", "Multipart/Form-Data; Boundary=\"a=b_c\""] {
             let boundary = "a=b_c".to_owned();
-            assert_eq!(kind(form).unwrap(), BodyKind::Multipart { boundary }, "{form}");
+            assert_eq!(kind(form).unwrap(), (BodyKind::Multipart { boundary }, None), "{form}");
         }
         for wrong in [
             "multipart/form-data",
@@ -144,9 +143,11 @@ mod tests {
     fn headers_can_refuse_a_body_unread() {
         let json = (CONTENT_TYPE, "application/json");
         let refused = |more| body_kind(&headers(&[json.clone(), more]), &server().bodies).unwrap_err().code();
-        assert_eq!(refused((CONTENT_ENCODING, "gzip")), "unsupported_content_encoding");
+        for unknown in ["br", "gzip, gzip", "compress"] {
+            assert_eq!(refused((CONTENT_ENCODING, unknown)), "unsupported_content_encoding");
+        }
         assert_eq!(refused((CONTENT_LENGTH, "1200000001")), "body_too_large");
-        for fine in [(CONTENT_ENCODING, "identity"), (CONTENT_LENGTH, "1200000000")] {
+        for fine in [(CONTENT_ENCODING, "identity"), (CONTENT_ENCODING, "X-GZip"), (CONTENT_LENGTH, "1200000000")] {
             assert!(body_kind(&headers(&[json.clone(), fine]), &server().bodies).is_ok());
         }
     }
