@@ -96,6 +96,11 @@ pub(crate) enum ApiError {
          this image'."
     )]
     VariationsRetired,
+    #[error(
+        "The Responses API is not offered by this gateway. Use POST /v1/chat/completions for pictures in a conversation, or \
+         POST /v1/images/generations and /v1/images/edits."
+    )]
+    ResponsesUnsupported,
     /// `GET /v1/models/{id}` of an unknown model.
     #[error("The model '{}' does not exist{}", clean_value(.name), did_you_mean(". ", .nearest, ""))]
     UnknownModel { name: String, nearest: Option<String> },
@@ -198,6 +203,12 @@ pub(crate) enum ApiError {
     BadSize(SizeProblem),
     #[error("Unsupported parameter: '{}' {problem}.", clean_value(.param))]
     UnsupportedParameter { param: String, problem: Cow<'static, str> },
+    /// A chat program asks for a text about the conversation, of which its user may not know.
+    #[error(
+        "This request asks for {asked}, and the models of this gateway make pictures. Nothing was bought; let a model for \
+         text do such tasks, or turn them off in your program."
+    )]
+    TextRequested { param: &'static str, asked: &'static str },
     /// `input_fidelity: high`, which has a code of its own.
     #[error(
         "The model '{model}' does not support 'input_fidelity' with the value 'high'{hint}; leave it out or send 'low'. For \

@@ -6,13 +6,15 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http_body::Body as _;
 
 use super::available_models::AvailableModels;
+use super::body::chat::ChatRequest;
 use super::body::form::{Form, FormLimits, Scalar};
 use super::body::incoming::IncomingBody;
 use super::body::unpack::ContentCoding;
-use super::body::{json, multipart};
+use super::body::{chat, json, multipart};
+use super::response_options::CompletionOptions;
 use super::validate::{self, ValidRequest};
 use crate::api::error::ApiError;
-use crate::config::{BodyConfig, ServerConfig};
+use crate::config::{BodyConfig, ServerConfig, UnsupportedParameters};
 use crate::http::header::ParsedHeader;
 use crate::model::Task;
 use crate::storage::spool::Spool;
@@ -41,9 +43,7 @@ pub(crate) async fn parse(
 ) -> Result<ValidRequest, ApiError> {
     let ParseServices { spool, server, .. } = services;
     let (kind, coding) = body_kind(headers, &server.bodies)?;
-    // The length of a compressed body says nothing of the space that it needs.
-    let announced = body.size_hint().exact().filter(|_| coding.is_none());
-    let incoming = IncomingBody::new(body, &server.bodies).unpacking(coding);
+    let (incoming, announced) = incoming(body, coding, &server.bodies);
     let mut form = match kind {
         BodyKind::Multipart { boundary } => multipart::read(incoming, boundary, limits, spool, announced).await?,
         BodyKind::Json => json::read(incoming, limits, spool, announced, &server.bodies).await?,
@@ -52,6 +52,52 @@ pub(crate) async fn parse(
         form.scalars.insert("model".to_owned(), Scalar::Text(model));
     }
     check(form, limits.task, services).await
+}
+
+/// Reads and validates a chat completion, as [`parse`] does a request of the image API.
+///
+/// # Errors
+///
+/// As [`parse`], and [`ApiError::TextRequested`].
+pub(crate) async fn parse_chat(
+    limits: &FormLimits,
+    headers: &HeaderMap,
+    deployment: Option<String>,
+    body: Body,
+    services: ParseServices<'_>,
+) -> Result<(ValidRequest, CompletionOptions), ApiError> {
+    let ParseServices { spool, server, .. } = services;
+    let (kind, coding) = body_kind(headers, &server.bodies)?;
+    if kind != BodyKind::Json {
+        let problem = "a chat completion is JSON ('application/json'), and this is a form".into();
+        return Err(ApiError::MalformedBody { problem });
+    }
+    let (incoming, announced) = incoming(body, coding, &server.bodies);
+    let ChatRequest { mut form, options, unsupported } =
+        chat::read(incoming, limits, spool, announced, &server.bodies).await?;
+    if let Some(model) = deployment {
+        form.scalars.insert("model".to_owned(), Scalar::Text(model));
+    }
+    let mut dropped = Vec::new();
+    for (name, problem) in unsupported {
+        match server.requests.unsupported_parameters {
+            UnsupportedParameters::Refuse => {
+                return Err(ApiError::UnsupportedParameter { param: name.to_owned(), problem: problem.into() });
+            }
+            UnsupportedParameters::Drop => dropped.push(name.to_owned()),
+        }
+    }
+    let task = if form.images.is_empty() { Task::Generate } else { Task::Edit };
+    let mut valid = check(form, task, services).await?;
+    valid.dropped.extend(dropped);
+    Ok((valid, options))
+}
+
+/// Returns a body as its reader gets it, and its length where it is known.
+fn incoming(body: Body, coding: Option<ContentCoding>, bodies: &BodyConfig) -> (IncomingBody, Option<u64>) {
+    // The length of a compressed body says nothing of the space that it needs.
+    let announced = body.size_hint().exact().filter(|_| coding.is_none());
+    (IncomingBody::new(body, bodies).unpacking(coding), announced)
 }
 
 /// Prepares the pictures of a form and validates it.

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::aliases;
 use crate::api::error::ApiError;
 use crate::config::BodyConfig;
 use crate::model::{Catalogue, Input, Task};
+
+pub(crate) mod aliases;
 
 /// A request before it is checked against a model.
 #[derive(Debug, Default)]
@@ -116,6 +117,11 @@ impl FormLimits {
             image_bytes_max: parameters().map(|parameters| parameters.image_bytes_max).max().unwrap_or(0),
             images_max: parameters().map(|parameters| parameters.images_max).max().unwrap_or(0),
         }
+    }
+
+    /// Returns the largest number of images that any model takes.
+    pub(crate) fn images_max(&self) -> usize {
+        self.images_max
     }
 
     /// Returns what a name stands for: `image`, `image[]` and `image[0]` are the same.
