@@ -9,6 +9,7 @@ use super::available_models::AvailableModels;
 use super::body::chat::ChatRequest;
 use super::body::form::{Form, FormLimits, Scalar};
 use super::body::incoming::IncomingBody;
+use super::body::unpack::ContentCoding;
 use super::body::{chat, json, multipart};
 use super::response_options::CompletionOptions;
 use super::validate::{self, ValidRequest};
@@ -41,14 +42,13 @@ pub(crate) async fn parse(
     services: ParseServices<'_>,
 ) -> Result<ValidRequest, ApiError> {
     let ParseServices { spool, server, .. } = services;
-    let kind = body_kind(headers, &server.bodies)?;
-    let announced = body.size_hint().exact();
+    let (kind, coding) = body_kind(headers, &server.bodies)?;
     let has_length = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
-    if announced == Some(0) && !has_length {
+    if body.size_hint().exact() == Some(0) && !has_length {
         let problem = "it is empty, and the request has neither a Content-Length nor Transfer-Encoding: chunked";
         return Err(ApiError::MalformedBody { problem: problem.into() });
     }
-    let incoming = IncomingBody::new(body, &server.bodies);
+    let (incoming, announced) = incoming(body, coding, &server.bodies);
     let mut form = match kind {
         BodyKind::Multipart { boundary } => multipart::read(incoming, boundary, limits, spool, announced).await?,
         BodyKind::Json => json::read(incoming, limits, spool, announced, &server.bodies).await?,
@@ -78,12 +78,12 @@ pub(crate) async fn parse_chat(
     services: ParseServices<'_>,
 ) -> Result<(ValidRequest, CompletionOptions), ApiError> {
     let ParseServices { spool, server, .. } = services;
-    if body_kind(headers, &server.bodies)? != BodyKind::Json {
+    let (kind, coding) = body_kind(headers, &server.bodies)?;
+    if kind != BodyKind::Json {
         let problem = "a chat completion is JSON ('application/json'), and this is a form".into();
         return Err(ApiError::MalformedBody { problem });
     }
-    let announced = body.size_hint().exact();
-    let incoming = IncomingBody::new(body, &server.bodies);
+    let (incoming, announced) = incoming(body, coding, &server.bodies);
     let ChatRequest { mut form, options, unsupported } =
         chat::read(incoming, limits, spool, announced, &server.bodies).await?;
     if let Some(model) = deployment {
@@ -104,6 +104,13 @@ pub(crate) async fn parse_chat(
     Ok((valid, options))
 }
 
+/// Returns a body as its reader gets it, and its length where it is known.
+fn incoming(body: Body, coding: Option<ContentCoding>, bodies: &BodyConfig) -> (IncomingBody, Option<u64>) {
+    // The length of a compressed body says nothing of the space that it needs.
+    let announced = body.size_hint().exact().filter(|_| coding.is_none());
+    (IncomingBody::new(body, bodies).unpacking(coding), announced)
+}
+
 /// Prepares the pictures of a form and validates it.
 ///
 /// # Errors
@@ -120,14 +127,11 @@ enum BodyKind {
     Json,
 }
 
-/// Returns the kind of a body, and refuses it where the headers alone are enough to do so.
-fn body_kind(headers: &HeaderMap, bodies: &BodyConfig) -> Result<BodyKind, ApiError> {
+/// Returns the kind of a body and how it is compressed, and refuses it where the headers alone are enough to do so.
+fn body_kind(headers: &HeaderMap, bodies: &BodyConfig) -> Result<(BodyKind, Option<ContentCoding>), ApiError> {
     let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    if let Some(got) = text(CONTENT_ENCODING)
-        && !matches!(got.trim().to_lowercase().as_str(), "" | "identity")
-    {
-        return Err(ApiError::UnsupportedEncoding { got });
-    }
+    let encoding = text(CONTENT_ENCODING).unwrap_or_default();
+    let coding = ContentCoding::parse(&encoding).map_err(|_| ApiError::UnsupportedEncoding { got: encoding })?;
     let announced = text(CONTENT_LENGTH).and_then(|length| length.trim().parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > bodies.bytes_max) {
         return Err(ApiError::BodyTooLarge { bytes_max: bodies.bytes_max });
@@ -138,12 +142,12 @@ fn body_kind(headers: &HeaderMap, bodies: &BodyConfig) -> Result<BodyKind, ApiEr
     let content_type = ParsedHeader::parse(value.as_bytes());
     let word = content_type.word.as_str();
     if word == "application/json" || (word.starts_with("application/") && word.ends_with("+json")) {
-        return Ok(BodyKind::Json);
+        return Ok((BodyKind::Json, coding));
     }
     let boundary =
         Some(word).filter(|&word| word == "multipart/form-data").and_then(|_| multipart::boundary(&content_type));
     match boundary {
-        Some(boundary) => Ok(BodyKind::Multipart { boundary }),
+        Some(boundary) => Ok((BodyKind::Multipart { boundary }, coding)),
         None => Err(ApiError::UnsupportedMediaType { got: text(CONTENT_TYPE) }),
     }
 }
@@ -172,11 +176,11 @@ mod tests {
     fn the_content_type_decides_the_kind_of_a_body() {
         let kind = |content_type: &str| body_kind(&headers(&[(CONTENT_TYPE, content_type)]), &server().bodies);
         for json in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"] {
-            assert_eq!(kind(json).unwrap(), BodyKind::Json, "{json}");
+            assert_eq!(kind(json).unwrap(), (BodyKind::Json, None), "{json}");
         }
         for form in ["multipart/form-data; boundary=a=b_c", "Multipart/Form-Data; Boundary=\"a=b_c\""] {
             let boundary = "a=b_c".to_owned();
-            assert_eq!(kind(form).unwrap(), BodyKind::Multipart { boundary }, "{form}");
+            assert_eq!(kind(form).unwrap(), (BodyKind::Multipart { boundary }, None), "{form}");
         }
         for wrong in [
             "multipart/form-data",
@@ -196,9 +200,11 @@ mod tests {
     fn headers_can_refuse_a_body_unread() {
         let json = (CONTENT_TYPE, "application/json");
         let refused = |more| body_kind(&headers(&[json.clone(), more]), &server().bodies).unwrap_err().code();
-        assert_eq!(refused((CONTENT_ENCODING, "gzip")), "unsupported_content_encoding");
+        for unknown in ["br", "gzip, gzip", "compress"] {
+            assert_eq!(refused((CONTENT_ENCODING, unknown)), "unsupported_content_encoding");
+        }
         assert_eq!(refused((CONTENT_LENGTH, "1200000001")), "body_too_large");
-        for fine in [(CONTENT_ENCODING, "identity"), (CONTENT_LENGTH, "1200000000")] {
+        for fine in [(CONTENT_ENCODING, "identity"), (CONTENT_ENCODING, "X-GZip"), (CONTENT_LENGTH, "1200000000")] {
             assert!(body_kind(&headers(&[json.clone(), fine]), &server().bodies).is_ok());
         }
     }

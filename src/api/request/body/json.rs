@@ -12,7 +12,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, ValueType};
 
-use super::aliases;
+use super::form::aliases;
 use super::form::names::{ImageName, ImageOrder};
 use super::form::{FieldKind, Form, FormLimits, Scalar};
 use super::incoming::IncomingBody;
