@@ -18,6 +18,7 @@ mod pictures;
 mod values;
 
 use api_choice::{ChosenApi, RequestedFeatures};
+pub(super) use pictures::error as picture_error;
 use values::{boolean, integer, modern, text};
 
 /// A request that can be bought, and how its response is to look.
