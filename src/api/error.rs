@@ -46,6 +46,16 @@ pub(crate) enum ApiError {
          (i.e. Authorization: Bearer YOUR_KEY)."
     )]
     MissingKey,
+    #[error(
+        "You didn't provide an API key: the {header} header is empty behind its name or the word Bearer. A variable of \
+         your client's configuration is probably not set."
+    )]
+    EmptyKey { header: &'static str },
+    /// What of the header is wrong. It contains nothing of the key.
+    #[error(
+        "Incorrect API key provided: {problem}. Send your key for this gateway as 'Authorization: Bearer YOUR_KEY'."
+    )]
+    MalformedKey { problem: &'static str },
     // OpenAI repeats the key, masked; the gateway shows no letter of it.
     #[error(
         "Incorrect API key provided. Keys for this gateway come from its operator; a key of OpenAI or GPTProto does \
@@ -76,8 +86,9 @@ pub(crate) enum ApiError {
     ForeignOrigin { origin: String },
 
     // The resource.
-    #[error("Invalid URL ({} {})", clean_value(.method), clean_value(.path))]
-    UnknownRoute { method: String, path: String },
+    /// The hint is a sentence: the route that was probably meant, or why there is none.
+    #[error("Invalid URL ({} {}). {hint}", clean_value(.method), clean_value(.path))]
+    UnknownRoute { method: String, path: String, hint: Cow<'static, str> },
     #[error("Not allowed to {} on {} (HINT: use {allow}).", clean_value(.method), clean_value(.path))]
     MethodNotAllowed { method: String, path: String, allow: &'static str },
     #[error(

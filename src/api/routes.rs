@@ -1,18 +1,23 @@
 //! The handlers, one file for each resource, and their paths.
 
 use axum::Router;
-use axum::extract::OriginalUri;
-use axum::http::{Method, StatusCode};
+use axum::extract::{OriginalUri, Request};
+use axum::http::uri::PathAndQuery;
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use tower::ServiceExt;
 
 use super::error::ApiError;
 use super::request::context::DEPLOYMENT;
 use super::state::ApiState;
 
+mod accepted;
+mod gateway;
 mod images;
 mod inputs;
 mod models;
+mod paths;
 mod predictions;
 mod results;
 
@@ -40,19 +45,47 @@ pub(super) fn router(state: ApiState) -> Router {
             .route(&at("/images/edits"), post(images::edits))
             .route(&at("/images/generations"), post(images::generations));
     }
-    router.fallback(unknown_route).method_not_allowed_fallback(wrong_method).with_state(state)
+    for path in ["/", "/v1", "/v1/"] {
+        router = router.route(path, get(gateway::index));
+    }
+    for path in ["/health", "/healthz", "/livez", "/ping"] {
+        router = router.route(path, get(gateway::health));
+    }
+    let served = router.fallback(unknown_route).method_not_allowed_fallback(wrong_method).with_state(state);
+    let other_spellings = served.clone();
+    served.fallback(move |request| serve_as_meant(other_spellings, request))
+}
+
+/// Serves a request whose path is none of the routes by the route that it can only mean.
+async fn serve_as_meant(served: Router, mut request: Request) -> Response {
+    if let Some(path) = paths::canonical(request.uri().path())
+        && let Some(uri) = with_path(request.uri(), &path)
+    {
+        *request.uri_mut() = uri;
+    }
+    served.oneshot(request).await.unwrap_or_else(|never| match never {})
+}
+
+/// Returns the address with another path and the same query.
+fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
+    let mut parts = uri.clone().into_parts();
+    let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+    parts.path_and_query = Some(PathAndQuery::try_from(format!("{path}{query}")).ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 async fn unknown_route(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
-    ApiError::UnknownRoute { method: method.to_string(), path: uri.path().to_owned() }
+    let path = uri.path().to_owned();
+    ApiError::UnknownRoute { method: method.to_string(), hint: paths::explain(&path), path }
 }
 
-async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Response {
+/// `routed` is the path that was routed, `uri` the one that the client sent.
+async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri, routed: Uri) -> Response {
     if method == Method::OPTIONS {
         // Some programs probe with OPTIONS whether a server is there. The router adds `Allow`.
         return StatusCode::NO_CONTENT.into_response();
     }
-    let allow = match uri.path() {
+    let allow = match routed.path() {
         path if path.contains("/images/") => "POST",
         path if path.contains("/predictions/") => "GET, DELETE",
         _ => "GET",

@@ -221,14 +221,15 @@ async fn a_result_url_works_without_a_key_and_not_when_altered() {
     let item = answer.json()["data"][0].clone();
     assert_eq!(item.get("b64_json"), None);
     let url = item["url"].as_str().unwrap().to_owned();
+    assert!(url.contains(".png?s=") && !url.contains('&'), "{url}");
     let anonymous = gateway.client("");
     let shown = anonymous.get(&url).await;
     assert_eq!((shown.status, shown.header("content-type")), (200, "image/png"));
     assert_eq!(size_of(&shown.bytes), (256, 256));
     let last = url.chars().last().unwrap();
     let forged = format!("{}{}", &url[..url.len() - 1], if last == '0' { '1' } else { '0' });
-    let longer = url.replace("expires=", "expires=9");
-    let other = url.replace("/0?", "/1?");
+    let longer = url.replace("?s=", "?s=9");
+    let other = url.replace("/0.png", "/1.png");
     let bare = url.split('?').next().unwrap().to_owned();
     for altered in [forged, longer, other, bare] {
         assert_ne!(altered, url);

@@ -27,6 +27,7 @@ mod money;
 mod network;
 mod operator;
 mod outputs;
+mod paths;
 mod predictions;
 mod program;
 mod ranges;

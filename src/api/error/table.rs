@@ -114,8 +114,12 @@ impl ApiError {
                 unavailable("too_many_connections_of_address").retry().after(SHORT_PAUSE)
             }
 
-            Self::MissingKey => ErrorRow::new(StatusCode::UNAUTHORIZED, INVALID, "missing_api_key"),
-            Self::WrongKey => ErrorRow::new(StatusCode::UNAUTHORIZED, INVALID, "invalid_api_key"),
+            Self::MissingKey | Self::EmptyKey { .. } => {
+                ErrorRow::new(StatusCode::UNAUTHORIZED, INVALID, "missing_api_key")
+            }
+            Self::WrongKey | Self::MalformedKey { .. } => {
+                ErrorRow::new(StatusCode::UNAUTHORIZED, INVALID, "invalid_api_key")
+            }
 
             Self::BadTransferEncoding => ErrorRow::invalid("invalid_transfer_encoding"),
 

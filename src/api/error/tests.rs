@@ -60,13 +60,15 @@ fn refusals() -> Vec<ApiError> {
         ApiError::TooManyConnections,
         ApiError::TooManyConnectionsOfAddress,
         ApiError::MissingKey,
+        ApiError::EmptyKey { header: "Authorization" },
+        ApiError::MalformedKey { problem: "the word Bearer stands in front of it twice" },
         ApiError::WrongKey,
         ApiError::BadTransferEncoding,
         ApiError::DuplicateHeader { name: "Idempotency-Key" },
         ApiError::BadHost { problem: HostError::Several },
         ApiError::ForeignHost { host: text("evil.example") },
         ApiError::ForeignOrigin { origin: text("https://evil.example") },
-        ApiError::UnknownRoute { method: text("POST"), path: text("/v1/foo") },
+        ApiError::UnknownRoute { method: text("POST"), path: text("/v1/foo"), hint: "Did you mean …?".into() },
         ApiError::MethodNotAllowed { method: text("DELETE"), path: text("/v1/models"), allow: "GET" },
         ApiError::VariationsRetired,
         ApiError::UnknownModel { name: text("fake_id") },
@@ -156,6 +158,8 @@ fn name(error: &ApiError) -> String {
         ApiError::TooManyConnections
         | ApiError::TooManyConnectionsOfAddress
         | ApiError::MissingKey
+        | ApiError::EmptyKey { .. }
+        | ApiError::MalformedKey { .. }
         | ApiError::WrongKey
         | ApiError::BadTransferEncoding
         | ApiError::DuplicateHeader { .. }

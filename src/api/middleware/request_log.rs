@@ -127,8 +127,10 @@ fn is_logged(logged: LoggedRequests, status: u16, fields: &LogFields) -> bool {
 
 /// Returns a path without the token of an input URL: a reader of the log must not be able to fetch the picture.
 fn loggable_path(path: &str) -> &str {
-    const BEFORE_TOKEN: &str = "/inputs/";
-    path.find(BEFORE_TOKEN).map_or(path, |at| &path[..at + BEFORE_TOKEN.len()])
+    const BEFORE_TOKEN: &[u8] = b"/inputs";
+    // Other spellings of the path are served too (`routes/paths.rs`).
+    let found = path.as_bytes().windows(BEFORE_TOKEN.len()).position(|part| part.eq_ignore_ascii_case(BEFORE_TOKEN));
+    found.and_then(|at| path.get(..at + BEFORE_TOKEN.len() + 1)).unwrap_or(path)
 }
 
 fn whole_millis(duration: Duration) -> u64 {
@@ -244,6 +246,10 @@ mod tests {
         for (path, logged) in [
             ("/v1/inputs/0123abcd", "/v1/inputs/"),
             ("/inputs/0123abcd/", "/inputs/"),
+            ("//v1//inputs//0123abcd", "//v1//inputs/"),
+            ("/V1/Inputs/0123abcd", "/V1/Inputs/"),
+            ("/v1/inputs%20/0123abcd", "/v1/inputs%"),
+            ("/v1/inputs", "/v1/inputs"),
             ("/v1/images/edits", "/v1/images/edits"),
             ("/", "/"),
         ] {

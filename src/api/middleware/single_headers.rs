@@ -9,9 +9,10 @@ use axum::http::HeaderMap;
 use crate::api::error::ApiError;
 
 /// The names, as they are written in errors.
-const SINGLE: [&str; 8] = [
+const SINGLE: [&str; 9] = [
     "Authorization",
     "Api-Key",
+    "X-Api-Key",
     "Idempotency-Key",
     "Content-Type",
     "Content-Encoding",

@@ -43,7 +43,7 @@ where
         let connection = parts.extensions.get::<ConnectionHandle>().ok_or_else(missing)?.clone();
         let path = RawPathParams::from_request_parts(parts, state).await.map_err(|_| {
             let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
-            ApiError::UnknownRoute { method, path }
+            ApiError::UnknownRoute { method, path, hint: "The name of the model is not UTF-8.".into() }
         })?;
         let deployment = path.iter().find(|&(name, _)| name == DEPLOYMENT).map(|(_, value)| value.to_owned());
         let request = parts.extensions.get::<RequestId>().ok_or_else(missing)?.clone();

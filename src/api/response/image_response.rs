@@ -71,7 +71,9 @@ impl ResponseShape {
                     body.text(format!("{comma}{{\"b64_json\":\"")).base64(picture.source).text("\"}")
                 }
                 ResponseFormat::Url => {
-                    let url = urls.url(result.job, index, self.conversion());
+                    let made = self.conversion().filter(|conversion| conversion.format == picture.format);
+                    let conversion = made.unwrap_or(Conversion::new(picture.format, None));
+                    let url = urls.url(result.job, index, conversion);
                     body.text(format!("{comma}{{\"url\":")).json(&url).text("}")
                 }
             };

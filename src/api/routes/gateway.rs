@@ -1,0 +1,29 @@
+//! `GET /` and `GET /health`: what this address is, for people and programs that probe it. They need no key.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use crate::api::state::ApiState;
+
+/// Names the gateway and its routes.
+pub(super) async fn index(State(_): State<ApiState>) -> Json<Value> {
+    Json(json!({
+        "name": "gptproto-gateway",
+        "version": env!("CARGO_PKG_VERSION"),
+        "description": "OpenAI's image API in front of GPTProto. A client's base URL is this address with /v1; every route but these needs a key.",
+        "routes": [
+            "POST /v1/images/edits",
+            "POST /v1/images/generations",
+            "GET /v1/models",
+            "GET /v1/predictions/{id}",
+            "GET /health",
+        ],
+        "documentation": "src/api/README.md of the gateway's source; https://platform.openai.com/docs/api-reference/images for OpenAI's part",
+    }))
+}
+
+/// Says that this process answers. Whether it accepts purchases is on the operator listener.
+pub(super) async fn health() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
