@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use super::inputs::InputConverter;
+pub use super::inputs::fuzz::input;
 use super::{ParseServices, parse};
 use crate::api::request::available_models::AvailableModels;
 use crate::api::request::body::form::FormLimits;

@@ -121,9 +121,11 @@ impl InputConverter {
         if !limits.pictures.known_only {
             return Ok(form);
         }
-        let has_mask = form.mask.is_some();
+        let mask = form.mask.as_ref();
+        // One that does not fit is refused later, with the picture as it came.
+        let is_masked = mask.is_some() && form.images.first().is_some_and(|first| may_fit(mask, first));
         for (index, image) in form.images.iter_mut().enumerate() {
-            if let Some(decoder) = self.decoder(image, index == 0 && has_mask) {
+            if let Some(decoder) = self.decoder(image, index == 0 && is_masked) {
                 *image = self.convert(image, &image_name(index), decoder, limits).await?;
             }
         }
@@ -242,6 +244,18 @@ fn turned(input: &Input, pixels_max: u64) -> Option<Decoder> {
     Some(Decoder::of_known(format, structure.orientation, pixels_max))
 }
 
+/// Whether a mask has the upright size of a picture, as far as both are known.
+fn may_fit(mask: Option<&Input>, picture: &Input) -> bool {
+    let size = |input: &Input| match input {
+        Input::Bytes { picture, .. } => picture.structure.upright_dimensions(),
+        Input::Link(_) => None,
+    };
+    match (mask.and_then(size), size(picture)) {
+        (Some(mask), Some(picture)) => mask == picture,
+        _ => true,
+    }
+}
+
 /// Decodes a picture and writes it to an upload as PNG. Blocks.
 fn to_png(
     bytes: &[u8],
@@ -313,5 +327,7 @@ fn refusal(name: &str, decoder: Decoder, problem: InputProblem, limits: InputLim
     }
 }
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@ use image::codecs::png::PngEncoder;
 use image::codecs::tiff::TiffEncoder;
 use image::{DynamicImage, GenericImageView, ImageFormat, Rgba, RgbaImage};
 use std::io::Cursor;
+use std::time::Duration;
 
 use super::*;
 use crate::api::request::test_support::{content, server, spool};
@@ -126,7 +127,7 @@ async fn a_conversion_waits_for_a_slot_and_a_disconnect_releases_everything() {
     let held = Arc::clone(&converter.slots).acquire_owned().await.unwrap();
     {
         let mut waiting = std::pin::pin!(converter.prepare(gif(), limits));
-        assert!(futures_util::poll!(&mut waiting).is_pending());
+        assert!(tokio::time::timeout(Duration::from_millis(100), &mut waiting).await.is_err(), "no slot is free");
         assert_eq!(converter.metrics.pending.get(), 1);
     }
     assert_eq!((converter.metrics.pending.get(), spool.status().reserved), (0, 0));

@@ -92,6 +92,20 @@ async fn a_turned_photo_with_a_mask_is_made_upright() {
 }
 
 #[tokio::test]
+async fn a_turned_photo_whose_mask_does_not_fit_is_left_as_it_is() {
+    let png = encoded(&scene(), ImageFormat::Png);
+    let turned = [&png[..33], &png_chunk(b"eXIf", &exif(6, true)), &png[33..]].concat();
+    for (width, height, is_converted) in [(12, 8, false), (8, 13, false), (8, 12, true)] {
+        let mask = encoded(&DynamicImage::new_rgba8(width, height), ImageFormat::Png);
+        let prepared = prepare(form(vec![turned.clone()], Some(mask))).await.unwrap();
+        assert_eq!(content(&prepared.images[0]) != turned, is_converted, "{width}x{height}");
+    }
+    let linked =
+        Form { mask: Some(Input::Link("https://example.com/mask.png".to_owned())), ..form(vec![turned], None) };
+    assert_eq!(decoded(&prepare(linked).await.unwrap().images[0]).dimensions(), (8, 12), "its size is not known");
+}
+
+#[tokio::test]
 async fn a_turned_photo_that_is_too_large_to_be_turned_is_refused_by_name() {
     let png = encoded(&scene(), ImageFormat::Png);
     let turned = [&png[..33], &png_chunk(b"eXIf", &exif(6, true)), &png[33..]].concat();
