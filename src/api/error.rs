@@ -223,9 +223,9 @@ pub(crate) enum ApiError {
     /// `note`: what the file is and what to do; without one the text is OpenAI's.
     #[error(
         "Invalid file '{param}': unsupported mimetype ('{media_type}'){}. Supported file formats are 'image/jpeg', \
-         'image/png', and 'image/webp'.", .note.map(|note| format!(", because it is {note}")).unwrap_or_default()
+         'image/png', and 'image/webp'.", .note.as_ref().map(|note| format!(", because it is {note}")).unwrap_or_default()
     )]
-    UnsupportedFileType { param: String, media_type: &'static str, note: Option<&'static str> },
+    UnsupportedFileType { param: String, media_type: &'static str, note: Option<Cow<'static, str>> },
     #[error("Invalid image file '{param}': the file is empty (0 bytes). Please check your image file.")]
     EmptyImage { param: String },
     /// By its structure: nothing of it was decoded.

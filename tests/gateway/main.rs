@@ -31,6 +31,7 @@ mod network;
 mod operator;
 mod outputs;
 mod paths;
+mod pictures;
 mod predictions;
 mod program;
 mod ranges;

@@ -128,7 +128,7 @@ fn about_pictures_space_and_time() -> Vec<ApiError> {
         ApiError::UnsupportedFileType {
             param: text("image"),
             media_type: "application/pdf",
-            note: Some("a PDF document; send one page of it as a PNG"),
+            note: Some("a PDF document; send one page of it as a PNG".into()),
         },
         ApiError::EmptyImage { param: text("image[1]") },
         ApiError::DamagedImage {

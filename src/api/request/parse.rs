@@ -18,6 +18,7 @@ use crate::config::{BodyConfig, ServerConfig, UnsupportedParameters};
 use crate::http::header::ParsedHeader;
 use crate::model::Task;
 use crate::storage::spool::Spool;
+use inputs::{InputConverter, InputLimits};
 
 /// What reading a request needs besides the request. Cheap to copy.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct ParseServices<'a> {
     pub(crate) spool: &'a Spool,
     pub(crate) server: &'a ServerConfig,
     pub(crate) models: AvailableModels<'a>,
+    pub(crate) inputs: &'a InputConverter,
 }
 
 /// Reads and validates a request. A `deployment`, the model named by the path, overrides the model of the body.
@@ -116,10 +118,18 @@ fn incoming(body: Body, coding: Option<ContentCoding>, bodies: &BodyConfig) -> (
 /// # Errors
 ///
 /// The first fault of a picture or of a parameter.
-#[expect(clippy::unused_async, reason = "pictures are prepared here")]
 pub(crate) async fn check(form: Form, task: Task, services: ParseServices<'_>) -> Result<ValidRequest, ApiError> {
+    let models = services.models.catalogue.models.iter();
+    let limits = InputLimits {
+        spool: services.spool,
+        pictures: services.server.requests.picture_limits(),
+        bytes_max: models.map(|model| model.parameters.image_bytes_max).max().unwrap_or(0),
+    };
+    let form = services.inputs.prepare(form, limits).await?;
     validate::validate(form, task, &services.server.requests, services.models)
 }
+
+pub(crate) mod inputs;
 
 #[derive(Debug, PartialEq, Eq)]
 enum BodyKind {
@@ -166,7 +176,7 @@ mod tests {
     use axum::http::HeaderName;
 
     use super::*;
-    use crate::api::request::test_support::{catalogue, limits, png, server, spool};
+    use crate::api::request::test_support::{catalogue, inputs, limits, png, server, spool};
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
@@ -231,7 +241,8 @@ mod tests {
             api_kinds: crate::config::ApiPolicy::Auto.api_kinds(),
         };
         let server = server();
-        let services = ParseServices { spool: &spool, server: &server, models };
+        let inputs = inputs();
+        let services = ParseServices { spool: &spool, server: &server, models, inputs: &inputs };
         let mut seen = Vec::new();
         for (content_type, body) in bodies {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);
