@@ -34,7 +34,7 @@ pub use secret::Secret;
 pub(crate) use server::ImageCheck;
 pub(crate) use server::{
     AddressConfig, BodyConfig, ConversionConfig, HeartbeatConfig, InterimResponses, OperatorConfig, PageOrigin,
-    RequestConfig, ResponseConfig, ServerConfig, UnsupportedParameters,
+    PictureAddresses, RequestConfig, ResponseConfig, ServerConfig, UnsupportedParameters,
 };
 pub(crate) use storage::{CacheConfig, CacheMode, StorageConfig};
 pub(crate) use upstream::{

@@ -74,7 +74,12 @@ impl ApiState {
 
     /// Returns what reading a request of this client needs.
     pub(super) fn parse_services(&self, client: &ClientId) -> ParseServices<'_> {
-        ParseServices { spool: self.engine.spool(), server: &self.server, models: self.available_models(client) }
+        ParseServices {
+            spool: self.engine.spool(),
+            server: &self.server,
+            models: self.available_models(client),
+            own_results: Some(self),
+        }
     }
 
     /// Takes a permit to read and answer one more request.

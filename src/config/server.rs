@@ -21,7 +21,7 @@ mod shutdown;
 mod tls;
 mod unix_socket;
 
-pub(crate) use addresses::AddressConfig;
+pub(crate) use addresses::{AddressConfig, PictureAddresses};
 pub(crate) use bodies::BodyConfig;
 use connections::ConnectionConfig;
 use http2::Http2Config;

@@ -15,6 +15,7 @@ use crate::config::{BodyConfig, ServerConfig};
 use crate::http::header::ParsedHeader;
 use crate::model::Task;
 use crate::storage::spool::Spool;
+use own_results::OwnResults;
 
 /// What reading a request needs besides the request. Cheap to copy.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct ParseServices<'a> {
     pub(crate) spool: &'a Spool,
     pub(crate) server: &'a ServerConfig,
     pub(crate) models: AvailableModels<'a>,
+    /// `None` where nothing is stored, as in a benchmark.
+    pub(crate) own_results: Option<&'a dyn OwnResults>,
 }
 
 /// Reads and validates a request. A `deployment`, the model named by the path, overrides the model of the body.
@@ -57,8 +60,8 @@ pub(crate) async fn parse(
 /// # Errors
 ///
 /// The first fault of a picture or of a parameter.
-#[expect(clippy::unused_async, reason = "pictures are prepared here")]
-pub(crate) async fn check(form: Form, task: Task, services: ParseServices<'_>) -> Result<ValidRequest, ApiError> {
+pub(crate) async fn check(mut form: Form, task: Task, services: ParseServices<'_>) -> Result<ValidRequest, ApiError> {
+    own_results::resolve(&mut form, services).await?;
     validate::validate(form, task, &services.server.requests, services.models)
 }
 
@@ -95,6 +98,8 @@ fn body_kind(headers: &HeaderMap, bodies: &BodyConfig) -> Result<BodyKind, ApiEr
         None => Err(ApiError::UnsupportedMediaType { got: text(CONTENT_TYPE) }),
     }
 }
+
+pub(crate) mod own_results;
 
 #[cfg(fuzzing)]
 pub(crate) mod fuzz;
@@ -173,7 +178,7 @@ mod tests {
             api_kinds: crate::config::ApiPolicy::Auto.api_kinds(),
         };
         let server = server();
-        let services = ParseServices { spool: &spool, server: &server, models };
+        let services = ParseServices { spool: &spool, server: &server, models, own_results: None };
         let mut seen = Vec::new();
         for (content_type, body) in bodies {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);

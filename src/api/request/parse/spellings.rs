@@ -214,7 +214,7 @@ async fn fingerprint(dice: &mut Dice, spool: &Spool, (content_type, bytes): (Str
     let models = AvailableModels { catalogue: &catalogue, allowed: None, api_kinds: ApiPolicy::Auto.api_kinds() };
     let body = Body::from_stream(stream::iter(chunks));
     let server = server();
-    let services = ParseServices { spool, server: &server, models };
+    let services = ParseServices { spool, server: &server, models, own_results: None };
     let valid = parse(&limits(Task::Edit), &headers, None, body, services).await.unwrap();
     Fingerprint::of(&ClientId("alice".into()), &valid.request)
 }

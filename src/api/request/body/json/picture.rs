@@ -178,7 +178,7 @@ fn kind_of(head: &[u8], whole: bool) -> PictureString<'_> {
     }
 }
 
-/// Checks an http(s) address, which is passed on as it is and never fetched by the gateway.
+/// Reads an http(s) address, which is passed on as it is, without white space around it.
 fn link(address: Vec<u8>, param_name: &'static str) -> Result<Input, ReadError> {
     if address.len() > LINK_BYTES_MAX {
         return Err(ReadError::Api(ApiError::TextTooLong {
@@ -189,10 +189,19 @@ fn link(address: Vec<u8>, param_name: &'static str) -> Result<Input, ReadError> 
     }
     let address = String::from_utf8(address).unwrap_or_default();
     let address = address.trim();
+    let host =
+        address.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#', '\\']).next().unwrap_or_default());
+    if host.is_empty() {
+        return Err(unacceptable(param_name, "the address of the picture names no host"));
+    }
     // The service may quote it in an error, of which it must then be one word.
-    let is_word = !address.contains(|c: char| c.is_whitespace() || c.is_control());
-    let valid = is_word && Url::parse(address).is_ok_and(|url| url.has_host());
-    if !valid {
+    if address.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(unacceptable(
+            param_name,
+            "the address of the picture contains white space, which must be written as %20",
+        ));
+    }
+    if !Url::parse(address).is_ok_and(|url| url.has_host()) {
         return Err(unacceptable(param_name, "the address of the picture is not a valid URL"));
     }
     Ok(Input::Link(address.to_owned()))
