@@ -18,8 +18,8 @@
 //! How an edit travels:
 //! 1. `middleware/request_log.rs` gives the request an id, `middleware/drain.rs` will read the rest of its body if the request
 //!    is refused, `middleware/transfer_encoding.rs` and `middleware/cors.rs` check the head.
-//! 2. `request/context.rs` collects the head for the handler in `routes/images.rs`; `middleware/auth.rs` checks the key. The
-//!    handler counts the client's rate (`middleware/rate.rs`) and takes a permit (`state.rs`).
+//! 2. `request/context.rs` collects the head for the handler in `routes/images.rs`; `middleware/auth.rs` checks the key.
+//!    `routes/accepted.rs` counts the client's rate (`middleware/rate.rs`) and takes a permit (`state.rs`).
 //! 3. `request/parse.rs` reads the body: `request/body/incoming.rs` bounds it, `request/body/multipart.rs` or
 //!    `request/body/json.rs` turn it into a form (`request/body/form.rs`) with the pictures in the spool, and
 //!    `request/validate.rs` turns the form into a request for the engine.

@@ -197,11 +197,12 @@ pub(crate) enum ApiError {
     UnsupportedInputFidelity { model: String, hint: String },
 
     // One picture. `param` is `image`, `image[2]` or `mask`.
+    /// `note`: what the file is and what to do; without one the text is OpenAI's.
     #[error(
-        "Invalid file '{param}': unsupported mimetype ('{media_type}'). Supported file formats are 'image/jpeg', \
-         'image/png', and 'image/webp'."
+        "Invalid file '{param}': unsupported mimetype ('{media_type}'){}. Supported file formats are 'image/jpeg', \
+         'image/png', and 'image/webp'.", .note.map(|note| format!(", because it is {note}")).unwrap_or_default()
     )]
-    UnsupportedFileType { param: String, media_type: &'static str },
+    UnsupportedFileType { param: String, media_type: &'static str, note: Option<&'static str> },
     #[error("Invalid image file '{param}': the file is empty (0 bytes). Please check your image file.")]
     EmptyImage { param: String },
     /// By its structure: nothing of it was decoded.

@@ -12,6 +12,7 @@ use super::error::ApiError;
 use super::request::context::DEPLOYMENT;
 use super::state::ApiState;
 
+mod accepted;
 mod gateway;
 mod images;
 mod inputs;

@@ -3,21 +3,22 @@
 //! The type of a picture comes from its bytes, never from a declared type or a file name. Nothing here decodes pixels.
 
 mod damage;
+mod file_kind;
 mod format;
-mod jpeg;
 mod limits;
-mod png;
+mod orientation;
 mod properties;
 mod source;
 mod structure;
 #[cfg(test)]
 pub(crate) mod test_support;
-mod webp;
 mod window;
 
+pub(crate) use file_kind::{FileKind, HEAD_BYTES};
 pub(crate) use format::Format;
 pub(crate) use limits::{InvalidPicture, PictureLimits, PictureProblem, check_complete};
-pub(crate) use properties::{Picture, Structure};
+pub(crate) use orientation::Orientation;
+pub(crate) use properties::{Picture, Structure, Transparency};
 pub(crate) use source::{ByteSource, fill, read_full};
 #[cfg(fuzzing)]
 pub(crate) use structure::fuzz;

@@ -12,7 +12,7 @@ cache cached call callback cancel cancellation cancelled candidate carried case 
 channel chart check checked checker choice chosen chunk chunked clamp class classification classifier classify cleaner
 cleanup clear cli clock close closed coalesced code codec collector colour column command comment common compat
 completed completion component composite compression computed config configuration conflict connect connection
-consistency consumer contact content context control conversion convert converted converter cookie copy core correlation cors cost
+consistency consumer contact content context control conversion convert converted converter convertible cookie copy core correlation cors cost
 count counted counter coverage create created credential cross csv current cursor custom cut cycle
 daily damage damaged data database date dead deadline debug decimal decision declared decode decoded decoder default deferred delay
 deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect
@@ -41,7 +41,7 @@ measurement media median member memory merge message meta metadata meter method 
 mime min minimum minted minute missing mod mode model module money monitor monotonic monthly multipart multiple mutex
 name named names negotiation nested network new next no node nonce none normal not now null number numeric
 object observation observed observer of off offset ok on once one only open openai openapi operation operations option optional
-ordering origin orphan orphans other out outcome outgoing output outstanding over override overview owned owner
+ordering orientation origin orphan orphans other out outcome outgoing output outstanding over override overview owned owner
 pad padded padding page paged pagination paid pair panic parallel parameter parameterised params parse parsed parser
 parsing part partial parts password past patch path pattern pause payment peak peer pending per percent percentile period
 permanent permission persist persisted persistence phase pick picture pipe pixel placeholder plain plan planner planning png point
@@ -68,7 +68,7 @@ submission submitted subscriber subscription subset success sum summary supervis
 suspended swap sweep sweeper switch sync synchronous syntax system
 table tag tail take target task tcp telemetry temp temporary terminal terminated test text the thread threshold
 throttle tick ticker tie time timed timeout timer timestamp timing tiny tls to token too top total touch trace track
-tracked tracker tracking trailing trait transaction transfer transform transient transition transport tree trend
+tracked tracker tracking trailing trait transaction transfer transform transient transition transparency transport tree trend
 trigger trimmed trip trust trusted try ttl tuning tuple twice twin type typed
 udp unacknowledged unavailable unbounded unclassified undelivered under unexpected unexplained unfinished unified
 uniform unique unit unix unknown unlimited unmatched unreachable unread unreadable unsent unsupported until unused up

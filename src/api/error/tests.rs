@@ -119,7 +119,11 @@ fn refusals() -> Vec<ApiError> {
 fn about_pictures_space_and_time() -> Vec<ApiError> {
     let text = str::to_owned;
     vec![
-        ApiError::UnsupportedFileType { param: text("image"), media_type: "image/gif" },
+        ApiError::UnsupportedFileType {
+            param: text("image"),
+            media_type: "application/pdf",
+            note: Some("a PDF document; send one page of it as a PNG"),
+        },
         ApiError::EmptyImage { param: text("image[1]") },
         ApiError::DamagedImage {
             param: text("image"),

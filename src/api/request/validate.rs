@@ -83,7 +83,13 @@ pub(crate) fn validate(
     let mask = match mask {
         Some(mask) if capabilities.mask => {
             pictures::check_mask(&mask, images.first(), model, requests)?;
-            Some(mask)
+            match pictures::marks_nothing(&mask, requests) {
+                Some(refusal) => {
+                    validator.refuse("mask", refusal)?;
+                    None
+                }
+                None => Some(mask),
+            }
         }
         Some(_) => {
             let hint = validator.hint("mask");

@@ -1,46 +1,25 @@
-//! Edits and generations: parses a request, submits its job, and waits for the result.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! Edits and generations.
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
-use tokio::time::Instant;
 
-use super::predictions::{self, PredictionResponse};
-use crate::admission::Permit;
+use super::accepted::{Endpoint, create};
 use crate::api::error::ApiError;
 use crate::api::middleware::auth::VerifiedClient;
 use crate::api::middleware::rate;
-use crate::api::middleware::request_log::LogFields;
 use crate::api::request::context::RequestContext;
-use crate::api::request::parse::parse;
-use crate::api::request::response_deadline::response_deadline;
-use crate::api::request::validate::ValidRequest;
-use crate::api::response::cache_headers::{add_cache_headers, cache_word};
-use crate::api::response::events::Events;
-use crate::api::response::image_response::{ResponseShape, deliver};
-use crate::api::response::mode::ResponseMode;
-use crate::api::response::padded_json::PaddedJson;
-use crate::api::response::signature::ResultUrls;
-use crate::api::response::streaming::{ResponseOutcome, StreamingResponse};
 use crate::api::state::ApiState;
-use crate::engine::{JobRequest, WaitError, WaitMode, Waiter};
-use crate::http::gateway_headers::{name_job, qualify_result};
-use crate::model::{ClientId, Failure, IdempotencyKey, JobResult, Task};
-use crate::server::connection::ConnectionHandle;
+use crate::model::Task;
 
 /// `POST /v1/images/edits`.
 pub(super) async fn edits(context: RequestContext, State(state): State<ApiState>, body: Body) -> Response {
-    create(Task::Edit, context, state, body).await
+    create(Endpoint::Images(Task::Edit), context, state, body).await
 }
 
 /// `POST /v1/images/generations`.
 pub(super) async fn generations(context: RequestContext, State(state): State<ApiState>, body: Body) -> Response {
-    create(Task::Generate, context, state, body).await
+    create(Endpoint::Images(Task::Generate), context, state, body).await
 }
 
 /// `POST /v1/images/variations`, retired at OpenAI.
@@ -49,243 +28,4 @@ pub(super) async fn variations(VerifiedClient(client): VerifiedClient, State(sta
     let mut response = refusal.into_response();
     rate::add_headers(&state.admission, &client, response.headers_mut());
     response
-}
-
-async fn create(task: Task, context: RequestContext, state: ApiState, body: Body) -> Response {
-    let client = context.client.clone();
-    let mut log = LogFields { route: route_name(task), client: client.to_string(), ..LogFields::default() };
-    let result = respond(task, context, &state, body, &mut log).await;
-    let mut response = result.unwrap_or_else(IntoResponse::into_response);
-    rate::add_headers(&state.admission, &client, response.headers_mut());
-    response.extensions_mut().insert(log);
-    response
-}
-
-/// Returns the name of a task's route, for logs and metrics.
-fn route_name(task: Task) -> &'static str {
-    match task {
-        Task::Edit => "edits",
-        Task::Generate => "generations",
-    }
-}
-
-/// A request whose job is under way, or has its result already.
-struct AcceptedRequest {
-    client: ClientId,
-    waiter: Waiter,
-    shape: ResponseShape,
-    /// Parameters that are not honoured.
-    dropped: Vec<String>,
-    /// The response deadline.
-    deadline: Instant,
-    mode: ResponseMode,
-    urls: ResultUrls,
-    connection: ConnectionHandle,
-    /// Counts against the limits of concurrent requests: until the head of the response, or until the end of one that streams.
-    permit: Permit,
-}
-
-/// Parses a request and submits its job.
-async fn accept(
-    task: Task,
-    context: RequestContext,
-    state: &ApiState,
-    body: Body,
-    log: &mut LogFields,
-) -> Result<AcceptedRequest, ApiError> {
-    let RequestContext { client, started, connection, headers, version, deployment, .. } = context;
-    rate::count(&state.admission, &client)?;
-    let permit = state.admit(&client)?;
-    let limits = state.request_rules.form_limits(task);
-    let parsing = parse(limits, &headers, deployment, body, state.parse_services(&client));
-    // Boxed: this future has many kilobytes, and would be moved with every future around it.
-    let valid = Box::pin(parsing).await?;
-    let ValidRequest { request, options, webhook_url, dropped, ignored } = valid;
-    log.model = request.model.to_string();
-    log.ignored = ignored;
-
-    let mode = ResponseMode::of(&options, &headers, version, &state.server.heartbeats);
-    let shape = ResponseShape::of(&request, options);
-    let deadline = response_deadline(&headers, &state.server.responses, started, Instant::now(), mode.heartbeat());
-    let urls = state.result_urls(&headers)?;
-    let (wait_mode, until) = match mode {
-        ResponseMode::Async(_) => (WaitMode::Away, Instant::now() + state.server.responses.async_start_timeout),
-        ResponseMode::Plain | ResponseMode::Interim(_) | ResponseMode::PaddedJson(_) | ResponseMode::Events(_) => {
-            (WaitMode::Connected, deadline)
-        }
-    };
-    let job_request = JobRequest {
-        client: client.clone(),
-        request,
-        fresh: has_cache_directive(&headers, "no-cache") || has_cache_directive(&headers, "no-store"),
-        private: has_cache_directive(&headers, "no-store"),
-        is_retry: retry_count(&headers) > 0,
-        key: idempotency_key(&headers)?,
-        until,
-        wait_mode,
-        webhook: webhook_url
-            .map(|address| state.webhooks.accept(&address).map_err(ApiError::of_webhook))
-            .transpose()?,
-    };
-    let failed = |failure: Failure| ApiError::Failed { failure, job: None };
-    let waiter = state.engine.submit(job_request).await.map_err(failed)?;
-    log.job = waiter.job().to_string();
-    log.cache = cache_word(waiter.origin());
-    Ok(AcceptedRequest { client, waiter, shape, dropped, deadline, mode, urls, connection, permit })
-}
-
-/// Accepts a request and responds with its pictures.
-///
-/// The wait is bounded by the response deadline. When it passes, the client gets a 504 and the purchase goes on: the same
-/// request, sent again, finds it.
-async fn respond(
-    task: Task,
-    context: RequestContext,
-    state: &ApiState,
-    body: Body,
-    log: &mut LogFields,
-) -> Result<Response, ApiError> {
-    let (started, request) = (context.started, context.request.clone());
-    // Boxed: what it takes to accept a request is not held while its job is waited for.
-    let mut accepted = Box::pin(accept(task, context, state, body, log)).await?;
-    let (source, job) = (accepted.waiter.origin(), accepted.waiter.job());
-    let dropped = std::mem::take(&mut accepted.dropped);
-    let track = |mode| state.outcomes.track(mode, request, job, started);
-    let mut response = match accepted.mode {
-        ResponseMode::Plain | ResponseMode::Interim(_) => accepted.whole(state).await?,
-        ResponseMode::Events(heartbeat) => accepted.events(state, heartbeat, track("events")).await?,
-        ResponseMode::PaddedJson(heartbeat) => accepted.padded_json(state, heartbeat, track("padded_json")).await?,
-        ResponseMode::Async(wait) => accepted.accepted_later(state, wait).await?,
-    };
-    add_cache_headers(response.headers_mut(), source, &dropped);
-    Ok(response)
-}
-
-impl AcceptedRequest {
-    /// Waits for all pictures, then sends them.
-    async fn whole(mut self, state: &ApiState) -> Result<Response, ApiError> {
-        let result = self.result().await.map_err(|error| ApiError::of_wait(&self.waiter, error))?;
-        let opened = state.engine.open(&result.pictures).await;
-        let sources = opened.map_err(|failure| ApiError::of_wait(&self.waiter, WaitError::Failed(failure)))?;
-        let preparing = state.converter.prepare_all(&result.pictures, sources, self.shape.conversion());
-        let in_time = tokio::time::timeout_at(self.deadline, preparing).await;
-        let pictures = in_time.map_err(|_| {
-            ApiError::of_wait(&self.waiter, WaitError::DeadlinePassed { upstream: result.purchases.clone() })
-        })?;
-        let body = self.shape.image_object(&result, pictures, &self.urls);
-        Ok(deliver(body, &result, self.waiter, self.connection))
-    }
-
-    /// Waits for all pictures, with interim responses at every heartbeat where the client accepts them.
-    async fn result(&mut self) -> Result<Arc<JobResult>, WaitError> {
-        let ResponseMode::Interim(interval) = self.mode else { return self.waiter.wait(self.deadline).await };
-        loop {
-            tokio::select! {
-                biased;
-                result = self.waiter.wait(self.deadline) => return result,
-                () = tokio::time::sleep(interval) => self.connection.processing(),
-            }
-        }
-    }
-
-    /// Responds with events. A failure within `server.stream_grace_ms` still gets a status of its own.
-    async fn events(
-        mut self,
-        state: &ApiState,
-        heartbeat: Duration,
-        outcome: ResponseOutcome,
-    ) -> Result<Response, ApiError> {
-        let first =
-            tokio::time::timeout(state.server.heartbeats.stream_grace, self.waiter.next_result(0, self.deadline)).await;
-        if let Ok(Err(error)) = first {
-            outcome.discard();
-            return Err(ApiError::of_wait(&self.waiter, error));
-        }
-        let (job, purchases) = (self.waiter.job(), self.waiter.upstream());
-        let ended = self.waiter.outcome(Instant::now()).await;
-        let mut response = Events::new(self.into_streaming(state, heartbeat, outcome)).into_response();
-        name_job(response.headers_mut(), job, &purchases);
-        if let Some(Ok(result)) = ended {
-            qualify_result(response.headers_mut(), &result);
-        }
-        Ok(response)
-    }
-
-    /// Responds as in plain mode when the result comes within one heartbeat, and begins with white space otherwise.
-    async fn padded_json(
-        mut self,
-        state: &ApiState,
-        heartbeat: Duration,
-        outcome: ResponseOutcome,
-    ) -> Result<Response, ApiError> {
-        if tokio::time::timeout(heartbeat, self.waiter.wait(self.deadline)).await.is_ok() {
-            outcome.discard();
-            return self.whole(state).await;
-        }
-        let (job, purchases) = (self.waiter.job(), self.waiter.upstream());
-        let urls = self.urls.clone();
-        let streaming = self.into_streaming(state, heartbeat, outcome);
-        let mut response = PaddedJson::new(streaming, urls).into_response();
-        name_job(response.headers_mut(), job, &purchases);
-        Ok(response)
-    }
-
-    /// Responds as in plain mode when the result comes within `wait`, and with a 202 otherwise. A failure within `wait` gets
-    /// a status of its own.
-    async fn accepted_later(mut self, state: &ApiState, wait: Duration) -> Result<Response, ApiError> {
-        let now = Instant::now();
-        let wait = wait.min(self.deadline.saturating_duration_since(now));
-        match self.waiter.outcome(now + wait).await {
-            Some(Err(failure)) => return Err(ApiError::of_wait(&self.waiter, WaitError::Failed(failure))),
-            Some(Ok(_)) if !wait.is_zero() => return self.whole(state).await,
-            Some(Ok(_)) | None => {}
-        }
-        let Self { client, waiter, shape, urls, connection, .. } = self;
-        let response = PredictionResponse { shape, urls, connection };
-        predictions::accepted(state, &client, &waiter, response, wait).await
-    }
-
-    fn into_streaming(self, state: &ApiState, heartbeat: Duration, outcome: ResponseOutcome) -> StreamingResponse {
-        let Self { waiter, shape, deadline, connection, permit, .. } = self;
-        StreamingResponse {
-            engine: state.engine.clone(),
-            converter: state.converter.clone(),
-            waiter: Some(waiter),
-            shape,
-            deadline,
-            heartbeat,
-            connection,
-            _permit: permit,
-            outcome,
-        }
-    }
-}
-
-/// Whether `Cache-Control` has this directive.
-fn has_cache_directive(headers: &HeaderMap, directive: &str) -> bool {
-    headers
-        .get_all(CACHE_CONTROL)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|word| word.trim().eq_ignore_ascii_case(directive))
-}
-
-/// Reads `Idempotency-Key`.
-///
-/// # Errors
-///
-/// [`ApiError::BadIdempotencyKey`].
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = value.to_str().ok().and_then(|text| IdempotencyKey::new(text.trim()));
-    key.map(Some).ok_or(ApiError::BadIdempotencyKey { max: IdempotencyKey::CHARS_MAX })
-}
-
-/// Returns how often an SDK of OpenAI's has sent this request before.
-fn retry_count(headers: &HeaderMap) -> u32 {
-    headers
-        .get("x-stainless-retry-count")
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-        .unwrap_or_default()
 }

@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryFutureExt};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use crate::model::picture::{PictureLimits, PictureProblem};
+use crate::model::picture::{Orientation, PictureLimits, PictureProblem};
 use crate::model::{ByteSource, Catalogue, Failure, Input, Picture, PictureRequest};
 use crate::storage::spool::{Spool, SpoolError, Upload};
 use crate::upstream::{FetchError, SubmitError, Upstream};
@@ -97,9 +97,13 @@ impl LinkFetcher {
     fn check_mask(&self, request: &PictureRequest, bytes_max: u64) -> Result<(), SubmitError> {
         let Some(Input::Bytes { picture: mask, .. }) = &request.mask else { return Ok(()) };
         let image = match request.inputs.first() {
-            Some(Input::Bytes { picture, .. }) => picture.structure.dimensions,
+            Some(Input::Bytes { picture, .. }) => Some(&picture.structure),
             Some(Input::Link(_)) | None => None,
         };
+        if image.is_some_and(|image| image.orientation != Orientation::UPRIGHT) {
+            let turned = "image 1 carries a rotation (EXIF) and comes with a mask; send the picture itself, which is made upright";
+            return Err(rejected(turned.to_owned()));
+        }
         let checked = self.limits.check_mask(mask, image, bytes_max);
         checked.map_err(|problem| rejected(format!("the mask cannot be used: {problem}")))
     }

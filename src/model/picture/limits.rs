@@ -4,7 +4,7 @@ use std::io;
 
 use super::damage::Damage;
 use super::format::Format;
-use super::properties::{Picture, Structure};
+use super::properties::{Picture, Structure, Transparency};
 use super::source::ByteSource;
 
 /// The longest side of a picture from the upstream, in pixels: eight times that of the largest picture that a model makes.
@@ -66,12 +66,25 @@ pub(crate) enum PictureProblem {
     /// `key`: of the configuration, in `[server]`.
     #[error("{got}, and {max} {unit} are allowed")]
     BeyondLimit { got: String, max: u64, unit: &'static str, key: &'static str },
-    #[error("the mask must be a PNG whose transparent pixels mark what to edit")]
+    #[error(
+        "it must be a PNG with an alpha channel, whose transparent pixels mark what to edit; no other format is taken as a \
+         mask"
+    )]
     MaskFormat,
     #[error(
-        "the mask is {}x{} and the image {}x{}; they must have the same size", .mask.0, .mask.1, .image.0, .image.1
+        "it has no transparent pixel, so it marks nothing; send a PNG with an alpha channel, whose transparent pixels mark \
+         what to edit. Of a black and white mask, make the white part transparent (magick mask.png -transparent white \
+         mask-alpha.png)"
     )]
+    OpaqueMask,
+    #[error("the mask is {}x{} and the image {}x{}; they must have the same size", .mask.0, .mask.1, .image.0, .image.1)]
     MaskSize { mask: (u32, u32), image: (u32, u32) },
+    /// The mask has the size of the stored pixels.
+    #[error(
+        "the mask is {}x{}, as the pixels of the image are stored, and the image carries a rotation (EXIF orientation \
+         {orientation}); the mask must have the upright size, {}x{}", .mask.0, .mask.1, .upright.0, .upright.1
+    )]
+    TurnedMask { mask: (u32, u32), upright: (u32, u32), orientation: u8 },
 }
 
 impl PictureLimits {
@@ -87,7 +100,7 @@ impl PictureLimits {
         if picture.bytes > bytes_max {
             return Err(PictureProblem::TooLarge { bytes_max });
         }
-        let Structure { format, dimensions, frames, damage } = picture.structure;
+        let Structure { format, dimensions, frames, damage, .. } = picture.structure;
         if format.is_none() && self.known_only {
             return Err(PictureProblem::UnknownFormat);
         }
@@ -100,7 +113,8 @@ impl PictureLimits {
         }
     }
 
-    /// Checks a mask: as a picture, and that it is a PNG of the size of the first image, where that is known.
+    /// Checks a mask: as a picture, that it is a PNG of the upright size of the first image, where that is known, and that it
+    /// can mark something.
     ///
     /// # Errors
     ///
@@ -108,17 +122,27 @@ impl PictureLimits {
     pub(crate) fn check_mask(
         &self,
         mask: &Picture,
-        image: Option<(u32, u32)>,
+        image: Option<&Structure>,
         bytes_max: u64,
     ) -> Result<(), PictureProblem> {
         self.check(mask, bytes_max)?;
         if self.known_only && mask.structure.format != Some(Format::Png) {
             return Err(PictureProblem::MaskFormat);
         }
-        match (mask.structure.dimensions, image) {
-            (Some(mask), Some(image)) if mask != image => Err(PictureProblem::MaskSize { mask, image }),
-            _ => Ok(()),
+        if let (Some(mask), Some(image)) = (mask.structure.upright_dimensions(), image)
+            && let Some(upright) = image.upright_dimensions()
+            && mask != upright
+        {
+            let orientation = image.orientation.number();
+            return Err(match image.dimensions {
+                Some(stored) if stored == mask => PictureProblem::TurnedMask { mask, upright, orientation },
+                Some(_) | None => PictureProblem::MaskSize { mask, image: upright },
+            });
         }
+        if self.known_only && mask.structure.transparency == Transparency::Absent {
+            return Err(PictureProblem::OpaqueMask);
+        }
+        Ok(())
     }
 
     /// Checks what the header of a picture claims, because a decoder at the upstream or in the gateway allocates memory by

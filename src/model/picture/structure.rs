@@ -1,7 +1,8 @@
 //! Reads the structure of a picture in one pass over its bytes.
 //!
 //! Whatever the format can show without its pixels is checked: lengths and order of the parts, the checksums of a PNG's pixels, the
-//! markers inside the scans of a JPEG, the frames of a WebP. Bytes behind the end are no damage, because every decoder takes
+//! markers inside the scans of a JPEG, the frames of a WebP. The orientation is read on the way: EXIF comes before the pixels of a
+//! JPEG, and before or behind those of a PNG or WebP. Bytes behind the end are no damage, because every decoder takes
 //! them.
 
 use std::io;
@@ -11,7 +12,10 @@ use super::format::Format;
 use super::properties::Structure;
 use super::source::ByteSource;
 use super::window::Window;
-use super::{jpeg, png, webp};
+
+mod jpeg;
+mod png;
+mod webp;
 
 impl Structure {
     /// Reads a source once from its start to the end of the picture. Blocks for as long as a disk takes.
@@ -22,7 +26,7 @@ impl Structure {
     pub(crate) fn of(source: &dyn ByteSource) -> io::Result<Self> {
         let mut window = Window::new(source);
         let format = Format::sniff(window.bytes(0, 12)?);
-        let mut structure = Self { format, dimensions: None, frames: 1, damage: None };
+        let mut structure = Self::new(format);
         let walked = match format {
             None => Err(Damage::UnknownFormat.into()),
             Some(Format::Png) => png::walk(&mut window, &mut structure),

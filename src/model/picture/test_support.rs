@@ -131,3 +131,12 @@ pub(crate) fn lossy(picture: &DynamicImage) -> Vec<u8> {
     };
     encoder.encode(60.0).to_vec()
 }
+
+/// Returns EXIF metadata of two tags, the second of which is an orientation.
+pub(crate) fn exif(orientation: u16, little_endian: bool) -> Vec<u8> {
+    let short = |value: u16| if little_endian { value.to_le_bytes() } else { value.to_be_bytes() };
+    let long = |value: u32| if little_endian { value.to_le_bytes() } else { value.to_be_bytes() };
+    let entry = |tag: u16, value: u16| [&short(tag)[..], &short(3), &long(1), &short(value), &[0, 0]].concat();
+    let start: &[u8] = if little_endian { b"II*\0" } else { b"MM\0*" };
+    [start, &long(8), &short(2), &entry(0x0103, 6), &entry(0x0112, orientation), &long(0)].concat()
+}

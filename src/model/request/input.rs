@@ -27,7 +27,7 @@ impl Input {
         let picture = Picture {
             digest: crate::model::ids::Digest::of(bytes),
             bytes: bytes.len() as u64,
-            structure: Structure { format: None, dimensions: None, frames: 1, damage: None },
+            structure: Structure::new(None),
         };
         Self::Bytes { picture, source: Arc::new(bytes::Bytes::from_static(bytes)) }
     }

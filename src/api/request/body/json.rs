@@ -39,12 +39,28 @@ const INLINE_BYTES: usize = 64 * 1024;
 ///
 /// The first fault of the body or of a value in it; the rules of the model are checked later.
 pub(crate) async fn read(
-    mut incoming: IncomingBody,
+    incoming: IncomingBody,
     limits: &FormLimits,
     spool: &Spool,
     announced: Option<u64>,
     bodies: &BodyConfig,
 ) -> Result<Form, ApiError> {
+    read_with(incoming, limits, spool, announced, bodies, |body| Ok(body.parse(|parser| parser.body())?.0)).await
+}
+
+/// Spools a body and calls `read` with it, off the asynchronous threads unless it is small.
+///
+/// # Errors
+///
+/// A fault of the body's structure, or the error of `read`.
+pub(super) async fn read_with<T: Send + 'static>(
+    mut incoming: IncomingBody,
+    limits: &FormLimits,
+    spool: &Spool,
+    announced: Option<u64>,
+    bodies: &BodyConfig,
+    read: impl FnOnce(&mut SpooledBody) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
     let budget = incoming.part_header_budget();
     let too_large = |error| match error {
         SpoolError::PartTooLarge { bytes_max } => ApiError::BodyTooLarge { bytes_max },
@@ -64,12 +80,12 @@ pub(crate) async fn read(
     }
     let text = writer.finish().await.map_err(too_large)?;
     drop(body);
-    let depth_max = bodies.json_depth_max;
-    if text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES) {
-        return parse(text, limits, depth_max, upload);
+    let is_small = text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES);
+    let mut body = SpooledBody { text, limits: limits.clone(), depth_max: bodies.json_depth_max, upload };
+    if is_small {
+        return read(&mut body);
     }
-    let limits = limits.clone();
-    tokio::task::spawn_blocking(move || parse(text, &limits, depth_max, upload))
+    tokio::task::spawn_blocking(move || read(&mut body))
         .await
         .map_err(|error| ApiError::internal(format!("reading a body failed: {error}")))?
 }
@@ -79,34 +95,53 @@ fn with_pictures(bytes: u64) -> u64 {
     bytes.saturating_add(bytes / 4 * 3 + 4096)
 }
 
-/// Parses a spooled body. Blocks unless the body is in memory.
-fn parse(body: Arc<dyn ByteSource>, limits: &FormLimits, depth_max: u32, upload: Upload) -> Result<Form, ApiError> {
-    let meter = Rc::new(Meter::default());
-    let bytes = Metered {
-        bytes: BufReader::with_capacity(BUFFER_BYTES, SourceReader { source: body, offset: 0 }),
-        meter: Rc::clone(&meter),
-    };
-    let settings = ReaderSettings {
-        // The path would hold every name, for messages that do not show it.
-        track_path: false,
-        max_nesting_depth: Some(depth_max),
-        ..ReaderSettings::default()
-    };
-    let mut parser =
-        Parser { json: JsonStreamReader::new_custom(bytes, settings), meter, limits, upload, form: Form::default() };
-    let read = parser.body();
-    let Parser { json, meter, form, .. } = parser;
-    let read = read.and_then(|()| json.consume_trailing_whitespace().map_err(ReadError::Json));
-    match read {
-        Ok(()) => Ok(form),
-        Err(ReadError::Api(error)) => Err(error),
-        Err(ReadError::Json(error)) => Err(meter.explain(&error)),
+/// A body that has arrived whole, and what it takes to read it.
+#[derive(Debug)]
+pub(super) struct SpooledBody {
+    text: Arc<dyn ByteSource>,
+    limits: FormLimits,
+    depth_max: u32,
+    upload: Upload,
+}
+
+impl SpooledBody {
+    /// Parses the body from its start with `read`, and returns the form that it filled. Blocks unless the body is in memory.
+    ///
+    /// # Errors
+    ///
+    /// The error of `read`, or the first fault of the JSON.
+    pub(super) fn parse<T>(
+        &mut self,
+        read: impl FnOnce(&mut Parser<'_>) -> Result<T, ReadError>,
+    ) -> Result<(Form, T), ApiError> {
+        let meter = Rc::new(Meter::default());
+        let source = Arc::clone(&self.text);
+        let bytes = Metered {
+            bytes: BufReader::with_capacity(BUFFER_BYTES, SourceReader { source, offset: 0 }),
+            meter: Rc::clone(&meter),
+        };
+        let settings = ReaderSettings {
+            // The path would hold every name, for messages that do not show it.
+            track_path: false,
+            max_nesting_depth: Some(self.depth_max),
+            ..ReaderSettings::default()
+        };
+        let json = JsonStreamReader::new_custom(bytes, settings);
+        let mut parser = Parser { json, meter, limits: &self.limits, upload: &mut self.upload, form: Form::default() };
+        let read = read(&mut parser);
+        let Parser { json, meter, form, .. } = parser;
+        let read = read.and_then(|value| json.consume_trailing_whitespace().map(|()| value).map_err(ReadError::Json));
+        match read {
+            Ok(value) => Ok((form, value)),
+            Err(ReadError::Api(error)) => Err(error),
+            Err(ReadError::Json(error)) => Err(meter.explain(&error)),
+        }
     }
 }
 
 /// Why parsing stopped: an invalid value, or invalid JSON.
 #[derive(Debug)]
-enum ReadError {
+pub(super) enum ReadError {
     Api(ApiError),
     Json(ReaderError),
 }
@@ -124,12 +159,12 @@ impl From<ReaderError> for ReadError {
 }
 
 #[derive(Debug)]
-struct Parser<'a> {
-    json: JsonStreamReader<Metered>,
-    meter: Rc<Meter>,
-    limits: &'a FormLimits,
-    upload: Upload,
-    form: Form,
+pub(super) struct Parser<'a> {
+    pub(super) json: JsonStreamReader<Metered>,
+    pub(super) meter: Rc<Meter>,
+    pub(super) limits: &'a FormLimits,
+    pub(super) upload: &'a mut Upload,
+    pub(super) form: Form,
 }
 
 impl Parser<'_> {
@@ -172,7 +207,7 @@ impl Parser<'_> {
     }
 
     /// Reads the next name, which struson holds whole: the meter bounds it.
-    fn name(&mut self) -> Result<String, ReadError> {
+    pub(super) fn name(&mut self) -> Result<String, ReadError> {
         self.meter.allow(NAME_BYTES_MAX);
         let name = self.json.next_name_owned()?;
         self.meter.allow(u64::MAX);
@@ -180,7 +215,7 @@ impl Parser<'_> {
     }
 
     /// Skips a value and returns whether it held anything: some programs send `images: []` for none.
-    fn skip_filled(&mut self) -> Result<bool, ReadError> {
+    pub(super) fn skip_filled(&mut self) -> Result<bool, ReadError> {
         match self.json.peek()? {
             ValueType::Array => {
                 self.json.begin_array()?;
@@ -203,7 +238,7 @@ impl Parser<'_> {
         }
     }
 
-    fn scalar(&mut self, param: &str) -> Result<Scalar, ReadError> {
+    pub(super) fn scalar(&mut self, param: &str) -> Result<Scalar, ReadError> {
         Ok(match self.json.peek()? {
             ValueType::String => Scalar::Text(self.text(param)?),
             // Bounded by struson to 100 characters.
@@ -237,13 +272,13 @@ impl Parser<'_> {
     }
 }
 
-fn malformed(problem: impl Into<std::borrow::Cow<'static, str>>) -> ReadError {
+pub(super) fn malformed(problem: impl Into<std::borrow::Cow<'static, str>>) -> ReadError {
     ReadError::Api(ApiError::MalformedBody { problem: problem.into() })
 }
 
 /// Bounds how much struson reads, and records why its input failed.
 #[derive(Debug)]
-struct Meter {
+pub(super) struct Meter {
     /// Bytes that may still be read.
     allowance: Cell<u64>,
     exhausted: Cell<bool>,
@@ -263,7 +298,7 @@ impl Meter {
     }
 
     /// Returns the error for the client when reading a string failed.
-    fn string_error(&self, error: &io::Error) -> ReadError {
+    pub(super) fn string_error(&self, error: &io::Error) -> ReadError {
         ReadError::Api(self.explain_string(error))
     }
 
@@ -309,7 +344,7 @@ fn of_syntax(error: &JsonSyntaxError) -> String {
 
 /// The body, while the meter allows reading.
 #[derive(Debug)]
-struct Metered {
+pub(super) struct Metered {
     bytes: BufReader<SourceReader>,
     meter: Rc<Meter>,
 }

@@ -1,9 +1,9 @@
-//! Checks input pictures and masks by what their bytes say of them: nothing is decoded.
+//! Checks input pictures and masks by what is known of their bytes: nothing is decoded here.
 
 use crate::api::error::ApiError;
 use crate::api::request::body::form::image_name;
 use crate::config::RequestConfig;
-use crate::model::picture::{PictureProblem, read_full};
+use crate::model::picture::{FileKind, HEAD_BYTES, PictureProblem, Structure, Transparency, read_full};
 use crate::model::{ApiKind, ByteSource, Capabilities, Input, Model};
 
 /// Checks the images of an edit: their number, how they were sent, and each of them.
@@ -53,7 +53,8 @@ pub(super) fn check_images(
     Ok(())
 }
 
-/// Checks a mask: a PNG, small enough, and of the size of the first image.
+/// Checks a mask: a PNG, small enough, and of the upright size of the first image. One that marks nothing is left to
+/// [`marks_nothing`].
 pub(super) fn check_mask(
     mask: &Input,
     first: Option<&Input>,
@@ -63,53 +64,68 @@ pub(super) fn check_mask(
     let Input::Bytes { picture, source } = mask else {
         return Ok(());
     };
-    let image = first.and_then(dimensions);
-    let checked = requests.picture_limits().check_mask(picture, image, model.parameters.mask_bytes_max);
-    checked.map_err(|problem| error("mask", problem, &**source))
+    let image = first.and_then(structure);
+    match requests.picture_limits().check_mask(picture, image, model.parameters.mask_bytes_max) {
+        Ok(()) | Err(PictureProblem::OpaqueMask) => Ok(()),
+        Err(problem) => Err(error("mask", problem, &**source)),
+    }
 }
 
-/// Returns width and height in pixels, where they are known.
+/// Returns the error for a mask without a transparent pixel, where that is known.
+pub(super) fn marks_nothing(mask: &Input, requests: &RequestConfig) -> Option<ApiError> {
+    let is_opaque = structure(mask).is_some_and(|mask| mask.transparency == Transparency::Absent);
+    let problem = PictureProblem::OpaqueMask.to_string().into();
+    (is_opaque && requests.picture_limits().known_only).then_some(ApiError::Unacceptable { param: "mask", problem })
+}
+
+/// Returns width and height in pixels as they are seen, where they are known.
 pub(super) fn dimensions(input: &Input) -> Option<(u32, u32)> {
+    structure(input).and_then(Structure::upright_dimensions)
+}
+
+fn structure(input: &Input) -> Option<&Structure> {
     match input {
-        Input::Bytes { picture, .. } => picture.structure.dimensions,
+        Input::Bytes { picture, .. } => Some(&picture.structure),
         Input::Link(_) => None,
     }
 }
 
 /// Returns the error for a picture that may not be sent on.
-fn error(param: &str, problem: PictureProblem, source: &dyn ByteSource) -> ApiError {
+pub(in crate::api::request) fn error(param: &str, problem: PictureProblem, source: &dyn ByteSource) -> ApiError {
     let name = || param.to_owned();
+    // Just written, so in memory or in the page cache: this does not block.
+    let head = || read_full(source, 0, HEAD_BYTES).unwrap_or_default();
     match problem {
         PictureProblem::Empty => ApiError::EmptyImage { param: name() },
         PictureProblem::TooLarge { bytes_max } => ApiError::ImageTooLarge { param: name(), bytes_max },
-        PictureProblem::UnknownFormat => {
-            ApiError::UnsupportedFileType { param: name(), media_type: media_type(source) }
-        }
-        PictureProblem::Damaged(damage) => ApiError::DamagedImage { param: name(), problem: damage.to_string() },
+        PictureProblem::UnknownFormat => unknown_format(name(), FileKind::of(&head())),
+        PictureProblem::Damaged(damage) => match FileKind::of_damaged(&head()) {
+            Some(FileKind::Altered(problem)) => ApiError::DamagedImage { param: name(), problem: problem.to_owned() },
+            _ => ApiError::DamagedImage { param: name(), problem: damage.to_string() },
+        },
         PictureProblem::BeyondLimit { got, max, unit, key } => {
             ApiError::ImageBeyondLimit { param: name(), got, max, unit, key }
         }
-        PictureProblem::MaskFormat | PictureProblem::MaskSize { .. } => {
+        PictureProblem::MaskFormat
+        | PictureProblem::OpaqueMask
+        | PictureProblem::MaskSize { .. }
+        | PictureProblem::TurnedMask { .. } => {
             ApiError::Unacceptable { param: "mask", problem: problem.to_string().into() }
         }
     }
 }
 
-/// Guesses the media type of refused bytes, for the error message.
-fn media_type(source: &dyn ByteSource) -> &'static str {
-    // Just written, so in memory or in the page cache: this does not block.
-    let head = read_full(source, 0, 12).unwrap_or_default();
-    let brand = head.get(4..).unwrap_or_default();
-    match head.as_slice() {
-        [b'G', b'I', b'F', b'8', ..] => "image/gif",
-        [b'B', b'M', ..] => "image/bmp",
-        [b'I', b'I', b'*', 0, ..] | [b'M', b'M', 0, b'*', ..] => "image/tiff",
-        [b'%', b'P', b'D', b'F', ..] => "application/pdf",
-        _ if brand.starts_with(b"ftypavi") => "image/avif",
-        _ if brand.starts_with(b"ftyphei") || brand.starts_with(b"ftypmif1") => "image/heic",
-        [b'<', b's', b'v', b'g', ..] => "image/svg+xml",
-        [b'{' | b'<', ..] => "text/plain",
-        _ => "application/octet-stream",
+/// Returns the error for bytes that are no picture of a format that is sent on.
+fn unknown_format(param: String, kind: FileKind) -> ApiError {
+    let foreign = |media_type, note| ApiError::UnsupportedFileType { param: param.clone(), media_type, note };
+    match kind {
+        FileKind::Altered(problem) => ApiError::DamagedImage { param, problem: problem.to_owned() },
+        FileKind::Foreign { media_type, note } => foreign(media_type, Some(note)),
+        FileKind::Convertible(_) if param == "mask" => {
+            ApiError::Unacceptable { param: "mask", problem: PictureProblem::MaskFormat.to_string().into() }
+        }
+        FileKind::Convertible(format) => foreign(format.media_type(), None),
+        FileKind::Unknown => foreign("application/octet-stream", None),
     }
 }
 

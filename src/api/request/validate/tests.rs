@@ -8,6 +8,7 @@ use crate::model::{Catalogue, Digest, Picture};
 
 mod api_choice;
 mod decompression_bombs;
+mod masks;
 
 fn bytes(content: Vec<u8>) -> Input {
     let content = bytes::Bytes::from(content);
@@ -272,7 +273,8 @@ fn images_are_checked() {
         (vec![], "missing_required_parameter", "'image'"),
         (vec![picture(), bytes(Vec::new())], "invalid_image_file", "'image[1]'"),
         (vec![gif()], "unsupported_file_mimetype", "('image/gif')"),
-        (vec![bytes(b"hello there".to_vec())], "unsupported_file_mimetype", "application/octet-stream"),
+        (vec![bytes(b"hello there".to_vec())], "unsupported_file_mimetype", "('text/plain'), because it is text"),
+        (vec![bytes(b"\0\x01\x02\x03".to_vec())], "unsupported_file_mimetype", "('application/octet-stream'). Supp"),
         (vec![broken()], "invalid_image_file", "'image'"),
         (vec![picture(), link()], "invalid_value", "cannot be mixed"),
         ((0..17).map(|_| picture()).collect(), "array_above_max_length", "16"),

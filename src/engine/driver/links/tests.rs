@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use super::*;
 use crate::budget::{Poll, Reservation, Submit};
 use crate::config::{Config, Environment};
+use crate::model::picture::test_support::{exif, png_chunk};
 use crate::model::{ApiKind, Choices, Format, Size, Task};
 use crate::upstream::formats::SubmitFormat;
 use crate::upstream::{Commit, Output, PollError, Polled, PurchaseHandle, Submitted};
@@ -123,6 +124,28 @@ async fn pictures_and_mask_take_the_places_of_their_addresses() {
     assert_eq!(fetched.inputs.iter().map(bytes).collect::<Vec<_>>(), [one, two]);
     assert_eq!(bytes(fetched.mask.as_ref().unwrap()), mask);
     assert_eq!((&fetched.prompt, fetched.size, fetched.n), (&asked.prompt, asked.size, asked.n));
+}
+
+#[tokio::test]
+async fn a_turned_picture_with_a_mask_is_rejected_and_an_opaque_mask_too() {
+    let plain = png(40, 30);
+    let exif = png_chunk(b"eXIf", &exif(6, true));
+    let turned = [&plain[..33], &exif, &plain[33..]].concat();
+    let mut opaque = Cursor::new(Vec::new());
+    image::RgbImage::new(40, 30).write_to(&mut opaque, image::ImageFormat::Png).unwrap();
+    let opaque = opaque.into_inner();
+    for (image, mask, expected) in [
+        (&turned, &png(30, 40), "image 1 carries a rotation"),
+        (&turned, &plain, "image 1 carries a rotation"),
+        (&plain, &opaque, "has no transparent pixel"),
+        (&plain, &png(30, 40), "30x40"),
+    ] {
+        let internet = Internet(HashMap::from([(ONE, chunks(image, 100)), (MASK, chunks(mask, 100))]));
+        let message = rejection(&internet, &request(&[ONE], Some(MASK))).await;
+        assert!(message.contains(expected), "{message}");
+    }
+    let alone = Internet(HashMap::from([(ONE, chunks(&turned, 100))]));
+    assert!(fetch(&alone, &request(&[ONE], None), 1 << 20).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

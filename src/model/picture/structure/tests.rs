@@ -3,6 +3,7 @@ use image::{DynamicImage, ImageFormat};
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::picture::orientation::Orientation;
 use crate::model::picture::test_support::{
     CountingSource, animated_webp, canvas, encoded, jpeg_of, jpeg_segment, lossless_pixels, lossy, pixels, png_chunk,
     png_head, png_of, webp, webp_chunk, webp_frame,
@@ -66,6 +67,8 @@ fn content(webp: &[u8]) -> &[u8] {
     &webp[12..]
 }
 
+mod metadata;
+
 type Sample = (&'static str, Vec<u8>, Format, u32);
 
 /// Pictures of all kinds, with the number of their frames. Each is decoded by the test that uses it, or made of such.
@@ -103,7 +106,10 @@ fn pictures_of_all_kinds_are_complete_with_bytes_behind_their_end_too() {
     for (name, picture, format, frames) in samples() {
         let decoded = image::load_from_memory(&picture).unwrap();
         let dimensions = Some((decoded.width(), decoded.height()));
-        let expected = Structure { format: Some(format), dimensions, frames, damage: None };
+        let expected = structure(&picture);
+        let found = (expected.format, expected.dimensions, expected.frames, expected.damage);
+        assert_eq!(found, (Some(format), dimensions, frames, None), "{name}");
+        assert_eq!(expected.orientation, Orientation::UPRIGHT, "{name}");
         let zeros = vec![0; 100_000];
         for behind in [&b""[..], b"\n", b"ab", b"\xff", b"\xff\xd8\xff", PROGRESSIVE, &zeros] {
             let whole = [&picture[..], behind].concat();

@@ -58,7 +58,12 @@ impl Parser<'_> {
     }
 
     /// Reads a reference to one picture; `None` for `null` and the empty string.
-    fn picture(&mut self, param_name: &'static str, param: &str, depth: usize) -> Result<Option<Input>, ReadError> {
+    pub(in crate::api::request::body) fn picture(
+        &mut self,
+        param_name: &'static str,
+        param: &str,
+        depth: usize,
+    ) -> Result<Option<Input>, ReadError> {
         let got = match self.json.peek()? {
             ValueType::Null => {
                 self.json.next_null()?;

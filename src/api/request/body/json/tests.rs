@@ -22,6 +22,11 @@ fn images(form: &Form) -> Vec<Vec<u8>> {
     form.images.iter().map(content).collect()
 }
 
+fn parse(text: Arc<dyn ByteSource>, upload: Upload) -> Result<Form, ApiError> {
+    let mut body = SpooledBody { text, limits: limits(Task::Edit), depth_max: 64, upload };
+    Ok(body.parse(|parser| parser.body())?.0)
+}
+
 /// "one" and "two" in base64.
 const ONE: &str = "b25l";
 const TWO: &str = "dHdv";
@@ -217,7 +222,7 @@ proptest! {
         let (_directory, spool) = spool();
         let source: Arc<dyn ByteSource> = Arc::new(bytes::Bytes::from(body.into_bytes()));
         let upload = spool.upload(None).now_or_never().unwrap().unwrap();
-        let _ = parse(source, &limits(Task::Edit), 64, upload);
+        let _ = parse(source, upload);
     }
 
     #[test]
@@ -227,6 +232,6 @@ proptest! {
         let (_directory, spool) = spool();
         let source: Arc<dyn ByteSource> = Arc::new(bytes::Bytes::from(body.as_bytes()[..cut].to_vec()));
         let upload = spool.upload(None).now_or_never().unwrap().unwrap();
-        prop_assert!(parse(source, &limits(Task::Edit), 64, upload).is_err());
+        prop_assert!(parse(source, upload).is_err());
     }
 }

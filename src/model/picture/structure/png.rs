@@ -1,16 +1,20 @@
 //! The structure of a PNG: chunks with lengths and checksums.
 
-use super::damage::{ChunkName, Damage, Stop, fault};
-use super::properties::Structure;
-use super::window::Window;
+use crate::model::picture::damage::{ChunkName, Damage, Stop, fault};
+use crate::model::picture::orientation::Orientation;
+use crate::model::picture::properties::{Structure, Transparency};
+use crate::model::picture::window::{WINDOW_BYTES, Window};
 
 const SIGNATURE_BYTES: u64 = 8;
 /// Length and name before the content of a chunk, and the checksum after it.
 const HEAD_BYTES: usize = 8;
 const CHECKSUM_BYTES: u64 = 4;
+const NAME_BYTES: usize = 4;
 /// Of a chunk, and of a side in pixels.
 const LENGTH_MAX: u32 = 0x7fff_ffff;
 const INDEXED: u8 = 3;
+/// Grey and RGB with an alpha channel.
+const WITH_ALPHA: [u8; 2] = [4, 6];
 /// Chunks that the pixels depend on.
 const PIXEL_CHUNKS: [&[u8; 4]; 5] = [b"IHDR", b"PLTE", b"IDAT", b"IEND", b"fdAT"];
 
@@ -21,6 +25,7 @@ struct Progress {
     needs_palette: bool,
     pixels: Pixels,
     pixel_bytes: u64,
+    has_exif: bool,
 }
 
 /// The chunks of pixels, which follow each other.
@@ -97,6 +102,21 @@ fn verify(window: &mut Window<'_>, chunk: Chunk) -> Result<(), Stop> {
     Ok(())
 }
 
+/// Reads the orientation of an `eXIf` chunk; `None` where there is none, and where the checksum is wrong, because decoders pass
+/// over such a chunk. The checksum of one that is larger than the window is not compared.
+fn exif(window: &mut Window<'_>, chunk: Chunk) -> Result<Option<Orientation>, Stop> {
+    let length = usize::try_from(chunk.length).unwrap_or(WINDOW_BYTES);
+    let checked = NAME_BYTES + length + CHECKSUM_BYTES as usize;
+    let bytes = window.bytes(chunk.content() - NAME_BYTES as u64, checked.min(WINDOW_BYTES))?;
+    let Some(content) = bytes.get(NAME_BYTES..) else { return Ok(None) };
+    if checked > WINDOW_BYTES {
+        return Ok(Orientation::of_exif(content));
+    }
+    let Some((named, checksum)) = bytes.split_at_checked(NAME_BYTES + length) else { return Ok(None) };
+    let is_whole = checksum == crc32fast::hash(named).to_be_bytes();
+    Ok(named.get(NAME_BYTES..).filter(|_| is_whole).and_then(Orientation::of_exif))
+}
+
 impl Chunk {
     /// Whether a wrong checksum is damage. Decoders pass over an ancillary chunk that has one: a name that begins with a
     /// small letter. A critical name, one letter of which became small, is none.
@@ -140,6 +160,16 @@ impl Progress {
                 }
                 Ok(())
             }
+            // Behind the pixels a decoder passes over it.
+            b"tRNS" if self.pixels == Pixels::Expected && chunk.length > 0 => {
+                structure.transparency = Transparency::Possible;
+                Ok(())
+            }
+            b"eXIf" if !self.has_exif => {
+                self.has_exif = true;
+                structure.orientation = exif(window, chunk)?.unwrap_or_default();
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -173,6 +203,8 @@ impl Progress {
         }
         self.has_header = true;
         self.needs_palette = colour == INDEXED;
+        structure.transparency =
+            if WITH_ALPHA.contains(&colour) { Transparency::Possible } else { Transparency::Absent };
         Ok(())
     }
 

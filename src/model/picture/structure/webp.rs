@@ -1,8 +1,9 @@
 //! The structure of a WebP: chunks in a RIFF container, and the headers of the frames in them.
 
-use super::damage::{Damage, Stop, fault};
-use super::properties::Structure;
-use super::window::Window;
+use crate::model::picture::damage::{Damage, Stop, fault};
+use crate::model::picture::orientation::Orientation;
+use crate::model::picture::properties::Structure;
+use crate::model::picture::window::{WINDOW_BYTES, Window};
 
 /// Name and length before the content of a chunk.
 const HEAD_BYTES: u64 = 8;
@@ -87,7 +88,7 @@ fn extended(window: &mut Window<'_>, canvas: Chunk, end: u64, structure: &mut St
         return fault("the WebP's canvas is out of range", canvas.at);
     }
     let animated = flags & ANIMATED != 0;
-    let (mut has_picture, mut has_animation, mut frames) = (false, false, 0_u32);
+    let (mut has_picture, mut has_animation, mut has_exif, mut frames) = (false, false, false, 0_u32);
     let mut at = canvas.next();
     while let Some(chunk) = chunk(window, at, end)? {
         match &chunk.name {
@@ -99,6 +100,12 @@ fn extended(window: &mut Window<'_>, canvas: Chunk, end: u64, structure: &mut St
                 animation_frame(window, chunk, (width, height))?;
                 frames = frames.saturating_add(1);
                 structure.frames = frames;
+            }
+            b"EXIF" if !has_exif => {
+                has_exif = true;
+                let length = usize::try_from(chunk.length).unwrap_or(WINDOW_BYTES).min(WINDOW_BYTES);
+                let exif = window.bytes(chunk.content(), length)?;
+                structure.orientation = Orientation::of_exif(exif).unwrap_or_default();
             }
             _ if !animated && !has_picture => {
                 if let Some(dimensions) = frame(window, chunk)? {

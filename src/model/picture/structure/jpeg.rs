@@ -5,22 +5,27 @@
 
 use memchr::memchr;
 
-use super::damage::{Damage, Stop, fault};
-use super::properties::Structure;
-use super::window::Window;
+use crate::model::picture::damage::{Damage, Stop, fault};
+use crate::model::picture::orientation::{EXIF_HEADER, Orientation};
+use crate::model::picture::properties::Structure;
+use crate::model::picture::window::Window;
 
 const START: u8 = 0xd8;
 const END: u8 = 0xd9;
 const SCAN: u8 = 0xda;
+/// The segment of EXIF metadata, among others.
+const METADATA: u8 = 0xe1;
 /// Bytes between two segments that belong to neither. More of them are what is left of a segment whose marker is lost: the
 /// shortest that matters, a restart interval, has five.
 const STRAY_BYTES_MAX: u32 = 4;
 /// Parameters of a frame header before its components, with the length.
 const FRAME_BYTES: usize = 8;
+/// Marker and length before the content of a segment.
+const SEGMENT_HEAD_BYTES: u64 = 4;
 
 /// Reads all segments and scans up to the end-of-image marker.
 pub(super) fn walk(window: &mut Window<'_>, structure: &mut Structure) -> Result<(), Stop> {
-    let (mut has_frame, mut has_scan) = (false, false);
+    let (mut has_frame, mut has_scan, mut has_exif) = (false, false, false);
     let mut at = 2;
     loop {
         let (marker, begin) = marker(window, at)?;
@@ -43,6 +48,8 @@ pub(super) fn walk(window: &mut Window<'_>, structure: &mut Structure) -> Result
                 frame(window, begin, end, structure)?;
                 has_frame = true;
             }
+            // The first one counts, and only before the pixels, as decoders have it.
+            METADATA if !has_exif && !has_scan => has_exif = exif(window, begin, end, structure)?,
             SCAN => {
                 if !has_frame {
                     return fault("a JPEG scan comes before the frame header", begin);
@@ -89,6 +96,17 @@ fn segment_end(window: &mut Window<'_>, begin: u64) -> Result<u64, Stop> {
         return Err(Damage::CutShort { size, at: begin }.into());
     }
     Ok(end)
+}
+
+/// Reads the orientation of the segment at `begin`, if it is EXIF; returns whether it is.
+fn exif(window: &mut Window<'_>, begin: u64, end: u64, structure: &mut Structure) -> Result<bool, Stop> {
+    let content = begin + SEGMENT_HEAD_BYTES;
+    let length = usize::try_from(end.saturating_sub(content)).unwrap_or(0);
+    if length < EXIF_HEADER.len() || window.bytes(content, EXIF_HEADER.len())? != EXIF_HEADER {
+        return Ok(false);
+    }
+    structure.orientation = Orientation::of_exif(window.bytes(content, length)?).unwrap_or_default();
+    Ok(true)
 }
 
 /// Reads the frame header at `begin`.
