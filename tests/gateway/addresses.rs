@@ -195,3 +195,65 @@ async fn an_address_that_the_image_service_fails_to_fetch_is_the_clients_to_mend
         .await
         .is_refused(502, "image_generation_failed");
 }
+
+#[tokio::test]
+async fn behind_a_proxy_results_have_the_address_that_the_client_used() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::with(&upstream, &[("server.hosts", "*.example.com")]).await;
+    let url = async |gateway: &Gateway, headers: &[(&str, &str)]| {
+        let request = gateway.alice().request(reqwest::Method::POST, "/v1/images/generations").json(&landscape());
+        let answer =
+            Answer::to(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["data"][0]["url"].as_str().unwrap().split("/v1/").next().unwrap().to_owned()
+    };
+    let own = format!("http://{}", gateway.address());
+    let (host, proto) = ("x-forwarded-host", "x-forwarded-proto");
+    for (headers, base) in [
+        (&[][..], own.as_str()),
+        (&[(host, "img.example.com"), (proto, "https")], "https://img.example.com"),
+        (&[(host, "img.example.com:8443, inner.example.com"), (proto, "https, http")], "https://img.example.com:8443"),
+        (&[(proto, "https")], &own.replace("http:", "https:")),
+        (&[(host, "img.example.com")], "http://img.example.com"),
+        (&[(host, "a b"), (proto, "ftp")], &own),
+        (&[("forwarded", "host=img.example.com;proto=https")], &own),
+    ] {
+        assert_eq!(url(&gateway, headers).await, base, "{headers:?}");
+    }
+    let foreign = gateway.alice().request(reqwest::Method::POST, "/v1/images/generations").json(&landscape());
+    Answer::to(foreign.header(host, "evil.example")).await.is_refused(421, "host_not_allowed");
+
+    let headers = [(host, "img.example.com"), (proto, "https")];
+    let direct = Gateway::with(&upstream, &[("server.proxy_networks", "")]).await;
+    assert_eq!(url(&direct, &headers).await, format!("http://{}", direct.address()), "not from a proxy");
+    let public = Gateway::with(&upstream, &[("server.public_url", "https://public.example.com")]).await;
+    assert_eq!(url(&public, &headers).await, "https://public.example.com");
+}
+
+#[tokio::test]
+async fn localhost_is_both_loopback_addresses_and_a_list_is_each_of_them() {
+    let upstream = Upstream::start().await;
+    let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+    for listen in ["localhost:0", "127.0.0.1:0,localhost:0", "127.0.0.1:0, 127.0.0.2:0", "[::]:0,0.0.0.0:0"] {
+        if listen.contains("::") && !has_ipv6 {
+            continue;
+        }
+        let gateway = Gateway::with(&upstream, &[("server.listen", listen), ("operator.listen", "localhost:0")]).await;
+        let port = gateway.address().rsplit(':').next().unwrap().to_owned();
+        let second = if listen.contains("127.0.0.2") { "127.0.0.2" } else { "[::1]" };
+        for host in ["127.0.0.1", second] {
+            if host == "[::1]" && !has_ipv6 {
+                continue;
+            }
+            let answer = gateway.client("").get(&format!("http://{host}:{port}/health")).await;
+            assert_eq!(answer.status, 200, "{listen}: {host}");
+        }
+        let operator = gateway.operator().rsplit(':').next().unwrap().to_owned();
+        let answer = gateway.client("").get(&format!("http://localhost:{operator}/healthz")).await;
+        assert_eq!(answer.status, 200, "{listen}");
+    }
+    // On the loopback alone, a name that a web page could have is refused.
+    let gateway = Gateway::with(&upstream, &[("server.listen", "localhost:0")]).await;
+    let foreign = gateway.client("").request(reqwest::Method::GET, "/health").header("host", "evil.example");
+    Answer::to(foreign).await.is_refused(421, "host_not_allowed");
+}
