@@ -14,6 +14,7 @@ mod addresses;
 mod azure;
 mod browsers;
 mod budget;
+mod chat;
 mod check;
 mod connections;
 mod contact;

@@ -122,7 +122,7 @@ impl Parser<'_> {
                 let rest = (LINK_BYTES_MAX + 1).saturating_sub(head.len()) as u64;
                 let read = string.by_ref().take(rest).read_to_end(&mut head);
                 read.map_err(|error| meter.string_error(&error))?;
-                return link(head, param_name).map(Some);
+                return Ok(Some(link(head, param_name)?));
             }
             PictureString::Base64(text) => text,
         };
@@ -184,30 +184,28 @@ fn kind_of(head: &[u8], whole: bool) -> PictureString<'_> {
 }
 
 /// Reads an http(s) address, which is passed on as it is, without white space around it.
-fn link(address: Vec<u8>, param_name: &'static str) -> Result<Input, ReadError> {
+pub(in crate::api::request::body) fn link(address: Vec<u8>, param_name: &'static str) -> Result<Input, ApiError> {
     if address.len() > LINK_BYTES_MAX {
-        return Err(ReadError::Api(ApiError::TextTooLong {
+        return Err(ApiError::TextTooLong {
             param: param_name.to_owned(),
             unit: "bytes in an address",
             max: LINK_BYTES_MAX,
-        }));
+        });
     }
     let address = String::from_utf8(address).unwrap_or_default();
     let address = address.trim();
+    let refused = |problem: &'static str| ApiError::Unacceptable { param: param_name, problem: problem.into() };
     let host =
         address.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#', '\\']).next().unwrap_or_default());
     if host.is_empty() {
-        return Err(unacceptable(param_name, "the address of the picture names no host"));
+        return Err(refused("the address of the picture names no host"));
     }
     // The service may quote it in an error, of which it must then be one word.
     if address.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(unacceptable(
-            param_name,
-            "the address of the picture contains white space, which must be written as %20",
-        ));
+        return Err(refused("the address of the picture contains white space, which must be written as %20"));
     }
     if !Url::parse(address).is_ok_and(|url| url.has_host()) {
-        return Err(unacceptable(param_name, "the address of the picture is not a valid URL"));
+        return Err(refused("the address of the picture is not a valid URL"));
     }
     Ok(Input::Link(address.to_owned()))
 }
