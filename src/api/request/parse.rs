@@ -19,6 +19,7 @@ use crate::http::header::ParsedHeader;
 use crate::model::Task;
 use crate::storage::spool::Spool;
 use inputs::{InputConverter, InputLimits};
+use own_results::OwnResults;
 
 /// What reading a request needs besides the request. Cheap to copy.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct ParseServices<'a> {
     pub(crate) server: &'a ServerConfig,
     pub(crate) models: AvailableModels<'a>,
     pub(crate) inputs: &'a InputConverter,
+    /// `None` where nothing is stored, as in a benchmark.
+    pub(crate) own_results: Option<&'a dyn OwnResults>,
 }
 
 /// Reads and validates a request. A `deployment`, the model named by the path, overrides the model of the body.
@@ -118,7 +121,8 @@ fn incoming(body: Body, coding: Option<ContentCoding>, bodies: &BodyConfig) -> (
 /// # Errors
 ///
 /// The first fault of a picture or of a parameter.
-pub(crate) async fn check(form: Form, task: Task, services: ParseServices<'_>) -> Result<ValidRequest, ApiError> {
+pub(crate) async fn check(mut form: Form, task: Task, services: ParseServices<'_>) -> Result<ValidRequest, ApiError> {
+    own_results::resolve(&mut form, services).await?;
     let models = services.models.catalogue.models.iter();
     let limits = InputLimits {
         spool: services.spool,
@@ -161,6 +165,8 @@ fn body_kind(headers: &HeaderMap, bodies: &BodyConfig) -> Result<(BodyKind, Opti
         None => Err(ApiError::UnsupportedMediaType { got: text(CONTENT_TYPE) }),
     }
 }
+
+pub(crate) mod own_results;
 
 #[cfg(fuzzing)]
 pub(crate) mod fuzz;
@@ -242,7 +248,7 @@ mod tests {
         };
         let server = server();
         let inputs = inputs();
-        let services = ParseServices { spool: &spool, server: &server, models, inputs: &inputs };
+        let services = ParseServices { spool: &spool, server: &server, models, inputs: &inputs, own_results: None };
         let mut seen = Vec::new();
         for (content_type, body) in bodies {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);

@@ -69,7 +69,7 @@ fn outcome(content_type: &'static str, body: &[u8], chunk: usize) -> Result<Fing
     let models =
         AvailableModels { catalogue: &config.catalogue, allowed: None, api_kinds: config.upstream.api.api_kinds() };
     let body = Body::from_stream(stream::iter(chunks));
-    let services = ParseServices { spool, server: &config.server, models, inputs };
+    let services = ParseServices { spool, server: &config.server, models, inputs, own_results: None };
     let valid = runtime.block_on(parse(limits, &headers, None, body, services));
     valid.map(|valid| Fingerprint::of(&ClientId("fuzz".into()), &valid.request)).map_err(|error| error.code())
 }
