@@ -33,8 +33,8 @@ pub use secret::Secret;
 #[cfg(test)]
 pub(crate) use server::ImageCheck;
 pub(crate) use server::{
-    AddressConfig, BodyConfig, ConversionConfig, HeartbeatConfig, InterimResponses, OperatorConfig, PageOrigin,
-    RequestConfig, ResponseConfig, ServerConfig, UnsupportedParameters,
+    AddressConfig, BodyConfig, ConversionConfig, DefaultResponseFormat, HeartbeatConfig, InterimResponses,
+    OperatorConfig, PageOrigin, RequestConfig, ResponseConfig, ServerConfig, UnsupportedParameters,
 };
 pub(crate) use storage::{CacheConfig, CacheMode, StorageConfig};
 pub(crate) use upstream::{
@@ -89,13 +89,15 @@ struct Sections {
     clients: Vec<ClientSection>,
 }
 
-/// `[models]`: where the catalogue is.
+/// `[models]`: where the catalogue is, and the operator's own names of models.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ModelsSection {
     /// `None`: the compiled-in catalogue.
     #[serde(deserialize_with = "optional_path")]
     file: Option<PathBuf>,
+    /// Other names of models, each with the name that it stands for.
+    aliases: BTreeMap<String, String>,
 }
 
 /// Why the configuration cannot be used. The text is one line that names the key or the file.
@@ -179,7 +181,8 @@ impl Config {
         upstream.inputs.check(upstream.api, publishes)?;
         log.check()?;
         let webhooks = webhooks.check(environment)?;
-        let catalogue = catalogue(models.file.as_deref())?;
+        let mut catalogue = catalogue(models.file.as_deref())?;
+        catalogue.add_aliases(&models.aliases).map_err(|problem| Error::invalid("models.aliases", problem))?;
         let clients = ClientsConfig::load(limits, clients, environment, &catalogue)?;
         let accounts = upstream::load_accounts(&upstream, environment)?;
         check_upstream_keys(&clients, &accounts)?;

@@ -18,11 +18,11 @@ use crate::server::hosts::HostError;
 use crate::storage::spool::SpoolError;
 use crate::webhooks::WebhookRejection;
 
-mod messages;
+pub(super) mod messages;
 pub(super) mod response;
 mod table;
 
-use messages::{clean_message, clean_value, list, megabytes, seconds};
+use messages::{clean_message, clean_value, did_you_mean, list, megabytes, seconds};
 use table::SHORT_PAUSE;
 
 /// An error of the client API.
@@ -96,12 +96,22 @@ pub(crate) enum ApiError {
          this image'."
     )]
     VariationsRetired,
+    #[error(
+        "The Responses API is not offered by this gateway. Use POST /v1/chat/completions for pictures in a conversation, or \
+         POST /v1/images/generations and /v1/images/edits."
+    )]
+    ResponsesUnsupported,
     /// `GET /v1/models/{id}` of an unknown model.
-    #[error("The model '{}' does not exist", clean_value(.name))]
-    UnknownModel { name: String },
+    #[error("The model '{}' does not exist{}", clean_value(.name), did_you_mean(". ", .nearest, ""))]
+    UnknownModel { name: String, nearest: Option<String> },
     /// A request for pictures by an unknown model.
-    #[error("The model '{}' does not exist. Available models are: {}.", clean_value(.name), list(.known))]
-    ModelNotFound { name: String, known: Vec<String> },
+    #[error(
+        "The model '{}' does not exist. {}Available models are: {}.",
+        clean_value(.name),
+        did_you_mean("", .nearest, " "),
+        list(.known)
+    )]
+    ModelNotFound { name: String, nearest: Option<String>, known: Vec<String> },
     /// A model that this client may not use.
     #[error("This API key does not have access to the model '{}'. It may use: {}.", clean_value(.name), list(.allowed))]
     ModelNotAllowed { name: String, allowed: Vec<String> },
@@ -139,7 +149,11 @@ pub(crate) enum ApiError {
         got.as_ref().map(|got| format!(" ('{}')", clean_value(got))).unwrap_or_default()
     )]
     UnsupportedMediaType { got: Option<String> },
-    #[error("Unsupported Content-Encoding '{}'. Send the body as it is ('identity').", clean_value(.got))]
+    #[error(
+        "Unsupported Content-Encoding '{}'. Send the body compressed once, by 'gzip', 'deflate' or 'zstd', or as it is \
+         ('identity').",
+        clean_value(.got)
+    )]
     UnsupportedEncoding { got: String },
     #[error("We could not parse the body of your request: {}.", clean_message(.problem))]
     MalformedBody { problem: Cow<'static, str> },
@@ -189,6 +203,12 @@ pub(crate) enum ApiError {
     BadSize(SizeProblem),
     #[error("Unsupported parameter: '{}' {problem}.", clean_value(.param))]
     UnsupportedParameter { param: String, problem: Cow<'static, str> },
+    /// A chat program asks for a text about the conversation, of which its user may not know.
+    #[error(
+        "This request asks for {asked}, and the models of this gateway make pictures. Nothing was bought; let a model for \
+         text do such tasks, or turn them off in your program."
+    )]
+    TextRequested { param: &'static str, asked: &'static str },
     /// `input_fidelity: high`, which has a code of its own.
     #[error(
         "The model '{model}' does not support 'input_fidelity' with the value 'high'{hint}; leave it out or send 'low'. For \

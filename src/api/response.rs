@@ -1,6 +1,7 @@
 //! From the result of a job to the bytes of a response.
 
 pub(super) mod cache_headers;
+pub(super) mod completion;
 pub(super) mod converter;
 pub(super) mod events;
 pub(super) mod image_response;

@@ -13,6 +13,7 @@ use super::request::context::DEPLOYMENT;
 use super::state::ApiState;
 
 mod accepted;
+mod chat;
 mod gateway;
 mod images;
 mod inputs;
@@ -31,6 +32,8 @@ pub(super) fn router(state: ApiState) -> Router {
                 .route(&at("/images/edits"), post(images::edits))
                 .route(&at("/images/generations"), post(images::generations))
                 .route(&at("/images/variations"), post(images::variations))
+                .route(&at("/chat/completions"), post(chat::completions))
+                .route(&at("/responses"), post(chat::responses))
                 .route(&at("/models"), get(models::index))
                 .route(&at("/inputs/{token}"), get(inputs::show))
                 .route(&at("/predictions/{id}"), get(predictions::show).delete(predictions::cancel))
@@ -43,7 +46,8 @@ pub(super) fn router(state: ApiState) -> Router {
         let at = |path: &str| format!("/openai/deployments/{{{DEPLOYMENT}}}{path}{slash}");
         router = router
             .route(&at("/images/edits"), post(images::edits))
-            .route(&at("/images/generations"), post(images::generations));
+            .route(&at("/images/generations"), post(images::generations))
+            .route(&at("/chat/completions"), post(chat::completions));
     }
     for path in ["/", "/v1", "/v1/"] {
         router = router.route(path, get(gateway::index));
@@ -86,7 +90,7 @@ async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri, routed: Uri
         return StatusCode::NO_CONTENT.into_response();
     }
     let allow = match routed.path() {
-        path if path.contains("/images/") => "POST",
+        path if path.contains("/images/") || path.contains("/chat/") || path.contains("/responses") => "POST",
         path if path.contains("/predictions/") => "GET, DELETE",
         _ => "GET",
     };

@@ -131,7 +131,16 @@ fn typed(text: &str, default: &Value, range: Option<ValueRange>) -> Result<Value
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Ok(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()))
         }
-        Value::String(_) | Value::Datetime(_) | Value::Table(_) => Ok(Value::String(text.to_owned())),
+        // `name=text,name=text`.
+        Value::Table(_) => {
+            let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+            let pairs = pairs.map(|pair| {
+                let (name, text) = pair.split_once('=').ok_or("must have the form name=text,name=text")?;
+                Ok((name.trim().to_owned(), Value::String(text.trim().to_owned())))
+            });
+            pairs.collect::<Result<Table, String>>().map(Value::Table)
+        }
+        Value::String(_) | Value::Datetime(_) => Ok(Value::String(text.to_owned())),
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) use operator::OperatorConfig;
 pub(crate) use page_origin::PageOrigin;
 #[cfg(test)]
 pub(crate) use requests::ImageCheck;
-pub(crate) use requests::{ConversionConfig, RequestConfig, UnsupportedParameters};
+pub(crate) use requests::{ConversionConfig, DefaultResponseFormat, RequestConfig, UnsupportedParameters};
 pub(crate) use responses::{HeartbeatConfig, InterimResponses, ResponseConfig};
 use shutdown::ShutdownConfig;
 use tls::TlsConfig;

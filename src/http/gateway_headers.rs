@@ -10,6 +10,8 @@ pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
 pub(crate) const HIT: &str = "hit";
 /// Parameters that were not honoured, by name.
 pub(crate) const DROPPED: HeaderName = HeaderName::from_static("x-gateway-dropped");
+/// Fields of the request that the gateway does not know, and that change nothing, by name.
+pub(crate) const IGNORED: HeaderName = HeaderName::from_static("x-gateway-ignored");
 /// The number of pictures that were asked for and are not there.
 pub(crate) const MISSING: HeaderName = HeaderName::from_static("x-gateway-missing");
 /// What is doubtful about the result: [`INPUTS_UNSEEN`], [`OUTCOME_UNKNOWN`], or both, separated by commas.

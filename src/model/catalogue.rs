@@ -4,10 +4,13 @@
 
 mod api;
 mod models;
+mod names;
 mod parameters;
+mod shape;
 mod size_rule;
 
 pub(crate) use api::{Capabilities, UpstreamApi};
 pub(crate) use models::{Catalogue, Model};
 pub(crate) use parameters::TaskSpec;
+pub(crate) use shape::{AspectRatio, Resolution};
 pub(crate) use size_rule::{SizeProblem, quoted_list};

@@ -13,6 +13,7 @@ mod accounts;
 mod azure;
 mod browsers;
 mod budget;
+mod chat;
 mod check;
 mod connections;
 mod contact;

@@ -22,21 +22,30 @@ fn clean(text: &str, chars_max: usize) -> String {
             clean.push('…');
             break;
         }
-        let steers = c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-        clean.push(if steers { ' ' } else { c });
+        clean.push(if is_invisible(c) { ' ' } else { c });
     }
     clean.trim().to_owned()
 }
 
+/// Whether a character shows nothing and steers what is shown.
+pub(in crate::api) fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
 /// Cleans a client's own value, to be repeated to it.
-pub(super) fn clean_value(text: &str) -> String {
+pub(in crate::api) fn clean_value(text: &str) -> String {
     clean(text, VALUE_CHARS_MAX)
 }
 
 /// Cleans a whole message of foreign origin.
 pub(super) fn clean_message(text: &str) -> String {
     clean(text, MESSAGE_CHARS_MAX)
+}
+
+/// Suggests a name, between two texts; empty without one.
+pub(super) fn did_you_mean(before: &str, nearest: &Option<String>, after: &str) -> String {
+    nearest.as_ref().map(|name| format!("{before}Did you mean '{name}'?{after}")).unwrap_or_default()
 }
 
 pub(super) fn list(values: &[String]) -> String {

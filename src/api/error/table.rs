@@ -133,6 +133,7 @@ impl ApiError {
                 ErrorRow::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_supported")
             }
             Self::VariationsRetired => ErrorRow::invalid("endpoint_retired"),
+            Self::ResponsesUnsupported => ErrorRow::new(StatusCode::NOT_FOUND, INVALID, "endpoint_not_supported"),
             Self::UnknownModel { .. } | Self::ModelNotFound { .. } => {
                 ErrorRow::new(StatusCode::NOT_FOUND, INVALID, "model_not_found").param("model")
             }
@@ -172,6 +173,7 @@ impl ApiError {
             Self::TooManyImages { .. } => ErrorRow::invalid("array_above_max_length").param("image"),
             Self::BadSize(_) => ErrorRow::new(StatusCode::BAD_REQUEST, USER, "invalid_value").param("size"),
             Self::UnsupportedParameter { param, .. } => ErrorRow::invalid("unsupported_parameter").param(param),
+            Self::TextRequested { param, .. } => ErrorRow::invalid("text_not_supported").param(param),
             Self::UnsupportedInputFidelity { .. } => {
                 ErrorRow::new(StatusCode::BAD_REQUEST, USER, "invalid_input_fidelity_model").param("input_fidelity")
             }

@@ -71,8 +71,13 @@ fn refusals() -> Vec<ApiError> {
         ApiError::UnknownRoute { method: text("POST"), path: text("/v1/foo"), hint: "Did you mean …?".into() },
         ApiError::MethodNotAllowed { method: text("DELETE"), path: text("/v1/models"), allow: "GET" },
         ApiError::VariationsRetired,
-        ApiError::UnknownModel { name: text("fake_id") },
-        ApiError::ModelNotFound { name: text("dall-e-2"), known: vec![text("gpt-image-1"), text("gpt-image-2")] },
+        ApiError::ResponsesUnsupported,
+        ApiError::UnknownModel { name: text("fake_id"), nearest: None },
+        ApiError::ModelNotFound {
+            name: text("gpt-image-3"),
+            nearest: Some(text("gpt-image-2")),
+            known: vec![text("gpt-image-1"), text("gpt-image-2")],
+        },
         ApiError::ModelNotAllowed { name: text("gpt-image-2"), allowed: vec![text("gpt-image-1")] },
         ApiError::ModelLacksTask {
             model: text("gpt-4o-image"),
@@ -111,6 +116,7 @@ fn refusals() -> Vec<ApiError> {
             param: text("mask"),
             problem: "is not supported with the model 'gpt-image-2'".into(),
         },
+        ApiError::TextRequested { param: "messages", asked: "a title" },
         ApiError::UnsupportedInputFidelity { model: text("gpt-image-2"), hint: String::new() },
     ]
 }
@@ -169,6 +175,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::UnknownRoute { .. }
         | ApiError::MethodNotAllowed { .. }
         | ApiError::VariationsRetired
+        | ApiError::ResponsesUnsupported
         | ApiError::UnknownModel { .. }
         | ApiError::ModelNotFound { .. }
         | ApiError::ModelNotAllowed { .. }
@@ -198,6 +205,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::BadSize(_)
         | ApiError::UnsupportedParameter { .. }
         | ApiError::UnsupportedInputFidelity { .. }
+        | ApiError::TextRequested { .. }
         | ApiError::UnsupportedFileType { .. }
         | ApiError::EmptyImage { .. }
         | ApiError::DamagedImage { .. }

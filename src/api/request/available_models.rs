@@ -28,10 +28,13 @@ impl<'a> AvailableModels<'a> {
     /// [`ApiError::ModelNotFound`], [`ApiError::ModelNotAllowed`].
     pub(crate) fn find(self, name: Option<String>, task: Task) -> Result<&'a Model, ApiError> {
         let name = name.unwrap_or_else(|| self.catalogue.default_model.clone());
-        let able = self.models().filter(|model| model.is_offered(self.api_kinds, task));
-        let known = || able.map(|model| model.id.to_string()).collect();
+        let able = || self.models().filter(|model| model.is_offered(self.api_kinds, task));
         match self.catalogue.find(&name) {
-            None => Err(ApiError::ModelNotFound { name, known: known() }),
+            None => Err(ApiError::ModelNotFound {
+                nearest: Catalogue::nearest(&name, able()).map(|model| model.id.to_string()),
+                known: able().map(|model| model.id.to_string()).collect(),
+                name,
+            }),
             Some(model) if !self.allows(model) => Err(ApiError::ModelNotAllowed {
                 name,
                 allowed: self.models().map(|model| model.id.to_string()).collect(),

@@ -6,12 +6,14 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http_body::Body as _;
 
 use super::available_models::AvailableModels;
+use super::body::chat::ChatRequest;
 use super::body::form::{Form, FormLimits, Scalar};
 use super::body::incoming::IncomingBody;
-use super::body::{json, multipart};
+use super::body::{chat, json, multipart};
+use super::response_options::CompletionOptions;
 use super::validate::{self, ValidRequest};
 use crate::api::error::ApiError;
-use crate::config::{BodyConfig, ServerConfig};
+use crate::config::{BodyConfig, ServerConfig, UnsupportedParameters};
 use crate::http::header::ParsedHeader;
 use crate::model::Task;
 use crate::storage::spool::Spool;
@@ -52,6 +54,45 @@ pub(crate) async fn parse(
         form.scalars.insert("model".to_owned(), Scalar::Text(model));
     }
     check(form, limits.task, services).await
+}
+
+/// Reads and validates a chat completion, as [`parse`] does a request of the image API.
+///
+/// # Errors
+///
+/// As [`parse`], and [`ApiError::TextRequested`].
+pub(crate) async fn parse_chat(
+    limits: &FormLimits,
+    headers: &HeaderMap,
+    deployment: Option<String>,
+    body: Body,
+    services: ParseServices<'_>,
+) -> Result<(ValidRequest, CompletionOptions), ApiError> {
+    let ParseServices { spool, server, .. } = services;
+    if body_kind(headers, &server.bodies)? != BodyKind::Json {
+        let problem = "a chat completion is JSON ('application/json'), and this is a form".into();
+        return Err(ApiError::MalformedBody { problem });
+    }
+    let announced = body.size_hint().exact();
+    let incoming = IncomingBody::new(body, &server.bodies);
+    let ChatRequest { mut form, options, unsupported } =
+        chat::read(incoming, limits, spool, announced, &server.bodies).await?;
+    if let Some(model) = deployment {
+        form.scalars.insert("model".to_owned(), Scalar::Text(model));
+    }
+    let mut dropped = Vec::new();
+    for (name, problem) in unsupported {
+        match server.requests.unsupported_parameters {
+            UnsupportedParameters::Refuse => {
+                return Err(ApiError::UnsupportedParameter { param: name.to_owned(), problem: problem.into() });
+            }
+            UnsupportedParameters::Drop => dropped.push(name.to_owned()),
+        }
+    }
+    let task = if form.images.is_empty() { Task::Generate } else { Task::Edit };
+    let mut valid = check(form, task, services).await?;
+    valid.dropped.extend(dropped);
+    Ok((valid, options))
 }
 
 /// Prepares the pictures of a form and validates it.

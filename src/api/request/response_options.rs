@@ -23,6 +23,37 @@ pub(crate) enum ResponseFormat {
     Url,
 }
 
+/// How the answer to a chat completion is to look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CompletionOptions {
+    pub(crate) place: PicturePlace,
+    /// How the pictures travel, where the client says it.
+    pub(crate) format: Option<ResponseFormat>,
+    /// A stream ends with the token counts.
+    pub(crate) include_usage: bool,
+}
+
+/// Where the pictures of a chat completion stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum PicturePlace {
+    /// In the text of the answer, as Markdown.
+    #[default]
+    Text,
+    /// In `images`, beside the text.
+    Images,
+}
+
+impl CompletionOptions {
+    /// Returns how the pictures travel: as addresses in a text, which a conversation repeats with every message, and as data
+    /// beside it.
+    pub(crate) fn response_format(self) -> ResponseFormat {
+        self.format.unwrap_or(match self.place {
+            PicturePlace::Text => ResponseFormat::Url,
+            PicturePlace::Images => ResponseFormat::B64Json,
+        })
+    }
+}
+
 /// The format that a client asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Conversion {

@@ -8,18 +8,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::available_models::AvailableModels;
 use super::body::form::{Form, Scalar};
-use super::response_options::{Conversion, ResponseFormat, ResponseOptions};
+use super::response_options::ResponseOptions;
 use crate::api::error::ApiError;
-use crate::config::{RequestConfig, UnsupportedParameters};
-use crate::model::{ApiKind, Capabilities, Choices, Format, Input, Model, PictureRequest, Size, Task};
+use crate::config::RequestConfig;
+use crate::model::{ApiKind, Capabilities, Choices, Input, Model, PictureRequest, Size, Task};
 
+mod aliases;
 mod api_choice;
+mod fields;
+mod output;
 mod pictures;
+mod refusals;
+mod shape;
 mod values;
 
+use aliases::Alias;
 use api_choice::{ChosenApi, RequestedFeatures};
 pub(super) use pictures::error as picture_error;
-use values::{boolean, integer, modern, text};
+use refusals::Refusals;
+use shape::RequestedShape;
+use values::{integer, modern, text};
 
 /// A request that can be bought, and how its response is to look.
 #[derive(Debug)]
@@ -30,7 +38,7 @@ pub(crate) struct ValidRequest {
     pub(crate) webhook_url: Option<String>,
     /// Parameters that are not honoured; only with `server.unsupported_parameters = "drop"`.
     pub(crate) dropped: Vec<String>,
-    /// Parameters that are ignored, for the log.
+    /// Names of fields that are ignored, in alphabetical order.
     pub(crate) ignored: Vec<String>,
 }
 
@@ -50,30 +58,26 @@ pub(crate) fn validate(
     requests: &RequestConfig,
     models: AvailableModels<'_>,
 ) -> Result<ValidRequest, ApiError> {
-    let Form { scalars, images, mask, misplaced, unknown } = form;
+    let Form { mut scalars, images, mask, misplaced, unknown } = form;
+    let mut refusals = Refusals::new(requests.unsupported_parameters);
+    let mut ignored: Vec<String> = unknown.into_iter().collect();
+    fields::trim(&mut scalars);
+    fields::refuse_null_words(&mut scalars, &mut refusals)?;
     let model = models.find(text(&scalars, "model")?, task)?;
+    fields::spell(&mut scalars, model);
+    let others = Alias::take_from(&mut scalars);
+    aliases::apply(&mut scalars, &others, &mut refusals, &mut ignored)?;
     let features = RequestedFeatures::of(model, &scalars, &images, mask.as_ref());
     let chosen = api_choice::choose(model, task, models.api_kinds, &features).ok_or_else(|| lacks_task(model, task))?;
     let ChosenApi { api_kind, capabilities, need_files, need_auto } = chosen;
-    let is_explicit = |value: &Scalar| !matches!(value, Scalar::Text(text) if text == "auto");
-    let explicit = scalars.iter().filter(|(_, value)| is_explicit(value)).map(|(name, _)| name.clone()).collect();
-    let mut validator = Validator {
-        scalars,
-        model,
-        api_kind,
-        capabilities,
-        need_auto,
-        policy: requests.unsupported_parameters,
-        dropped: Vec::new(),
-        ignored: unknown.into_iter().collect(),
-    };
+    let mut validator = Validator { scalars, model, api_kind, capabilities, need_auto, refusals, ignored };
     let mask = validator.require_files(need_files, mask)?;
     let prompt = validator.prompt()?;
     let n = validator.n()?;
     let choices = validator.choices()?;
     let conversion = validator.output(&choices)?;
     validator.defaults_only()?;
-    let options = validator.options(conversion)?;
+    let options = validator.options(requests.response_format_default, conversion)?;
     let webhook_url = validator.text("webhook_url")?;
     for name in misplaced {
         validator.unsupported(name, "is not supported here")?;
@@ -86,7 +90,7 @@ pub(crate) fn validate(
             pictures::check_mask(&mask, images.first(), model, requests)?;
             match pictures::marks_nothing(&mask, requests) {
                 Some(refusal) => {
-                    validator.refuse("mask", refusal)?;
+                    validator.refusals.refuse("mask", refusal)?;
                     None
                 }
                 None => Some(mask),
@@ -99,7 +103,11 @@ pub(crate) fn validate(
         }
         None => None,
     };
-    let size = validator.size(images.first())?;
+    let (size, has_exact_size) = validator.size(&others, images.first())?;
+    let explicit = validator.explicit(has_exact_size);
+    let Validator { refusals, mut ignored, .. } = validator;
+    ignored.sort_unstable();
+    ignored.dedup();
     Ok(ValidRequest {
         request: PictureRequest {
             task,
@@ -115,8 +123,8 @@ pub(crate) fn validate(
         },
         options,
         webhook_url,
-        dropped: validator.dropped,
-        ignored: validator.ignored,
+        dropped: refusals.into_dropped(),
+        ignored,
     })
 }
 
@@ -140,25 +148,13 @@ struct Validator<'a> {
     capabilities: Capabilities<'a>,
     /// Parameters that `upstream.api = "auto"` would allow.
     need_auto: BTreeSet<String>,
-    policy: UnsupportedParameters,
-    dropped: Vec<String>,
+    refusals: Refusals,
     ignored: Vec<String>,
 }
 
 impl Validator<'_> {
-    /// Refuses a parameter that cannot be honoured, or drops it, as the operator decided.
-    fn refuse(&mut self, name: &str, refusal: ApiError) -> Result<(), ApiError> {
-        match self.policy {
-            UnsupportedParameters::Refuse => Err(refusal),
-            UnsupportedParameters::Drop => {
-                self.dropped.push(name.to_owned());
-                Ok(())
-            }
-        }
-    }
-
     fn unsupported(&mut self, name: &str, problem: &str) -> Result<(), ApiError> {
-        self.refuse(name, unsupported(name, problem))
+        self.refusals.refuse(name, unsupported(name, problem))
     }
 
     /// Says how the operator could allow a parameter that this upstream API lacks; empty where no setting would.
@@ -196,13 +192,13 @@ impl Validator<'_> {
     }
 
     /// Reads a text of a closed list.
-    fn one_of(&self, name: &'static str, allowed: &[&str]) -> Result<Option<String>, ApiError> {
+    fn one_of(&mut self, name: &'static str, allowed: &[&str]) -> Result<Option<String>, ApiError> {
         match self.text(name)? {
-            Some(got) if !allowed.contains(&got.as_str()) => Err(ApiError::InvalidValue {
-                param: name.to_owned(),
-                got,
-                allowed: allowed.iter().map(|&value| value.to_owned()).collect(),
-            }),
+            Some(got) if !allowed.contains(&got.as_str()) => {
+                let allowed = allowed.iter().map(|&value| value.to_owned()).collect();
+                self.refusals.refuse(name, ApiError::InvalidValue { param: name.to_owned(), got, allowed })?;
+                Ok(None)
+            }
             value => Ok(value),
         }
     }
@@ -239,21 +235,25 @@ impl Validator<'_> {
         Ok(u8::try_from(n).expect("between 1 and 10"))
     }
 
-    fn size(&self, first: Option<&Input>) -> Result<Size, ApiError> {
-        let rule = self.capabilities.size;
-        let Some(requested) = self.text("size")?.filter(|size| size != "auto") else {
-            return Ok(rule.auto_for(first.and_then(pictures::dimensions)));
+    /// Returns the size, and whether the client named it exactly.
+    fn size(&mut self, others: &[Alias], first: Option<&Input>) -> Result<(Size, bool), ApiError> {
+        let Self { scalars, model, capabilities, refusals, .. } = self;
+        let requested = RequestedShape::read(scalars, others, model, *capabilities, refusals)?;
+        let size = requested.size(model, *capabilities, first.and_then(pictures::dimensions), refusals)?;
+        Ok((size, requested.is_exact()))
+    }
+
+    /// Returns the names of the parameters that have a value, and not `auto`.
+    fn explicit(&mut self, has_exact_size: bool) -> BTreeSet<String> {
+        let Self { scalars, refusals, .. } = self;
+        let is_auto = |value: &Scalar| matches!(value, Scalar::Text(text) if text == "auto");
+        let named = |(name, value): (String, Scalar)| {
+            // A ratio leaves the size itself to the gateway.
+            let is_named = name != "size" && !is_auto(&value) && !refusals.has_dropped(&name);
+            is_named.then_some(name)
         };
-        let Ok(size) = requested.parse() else {
-            let listed = rule.values.iter().map(ToString::to_string);
-            return Err(ApiError::InvalidValue {
-                param: "size".to_owned(),
-                got: requested,
-                allowed: listed.chain(["auto".to_owned()]).collect(),
-            });
-        };
-        rule.check(size).map_err(ApiError::BadSize)?;
-        Ok(size)
+        let size = (has_exact_size && !refusals.has_dropped("size")).then(|| "size".to_owned());
+        std::mem::take(scalars).into_iter().filter_map(named).chain(size).collect()
     }
 
     /// Reads the parameters with listed values: those of this upstream API, and those that only others offer.
@@ -265,17 +265,19 @@ impl Validator<'_> {
             if !choice.values.iter().any(|known| known == value) {
                 let hint = self.hint(name);
                 // A value that another upstream API or model offers is no mistake.
-                if hint.is_empty() && !matches!((name.as_str(), value), ("background", "transparent")) {
+                let refusal = if hint.is_empty() && !matches!((name.as_str(), value), ("background", "transparent")) {
                     let auto = Some("auto".to_owned()).filter(|auto| !choice.values.contains(auto));
-                    return Err(ApiError::InvalidValue {
+                    ApiError::InvalidValue {
                         param: name.clone(),
-                        got: requested.unwrap_or_default(),
+                        got: value.to_owned(),
                         allowed: choice.values.iter().cloned().chain(auto).collect(),
-                    });
-                }
-                let problem =
-                    format!("with the value '{value}' is not supported with the model '{}'{hint}", self.model.id);
-                self.unsupported(name, &problem)?;
+                    }
+                } else {
+                    let problem =
+                        format!("with the value '{value}' is not supported with the model '{}'{hint}", self.model.id);
+                    unsupported(name, &problem)
+                };
+                self.refusals.refuse(name, refusal)?;
                 value = &choice.auto;
             }
             // A parameter that only this upstream API offers is recorded only where it is not at its default: the
@@ -298,98 +300,6 @@ impl Validator<'_> {
             }
         }
         Ok(choices)
-    }
-
-    /// Reads the output format, which the gateway makes itself: it is no part of the purchase.
-    fn output(&mut self, choices: &Choices) -> Result<Option<Conversion>, ApiError> {
-        let requested = match choices.get("output_format") {
-            // The model makes it itself, and still may return another format.
-            Some(chosen) => Some(chosen.to_owned()),
-            None => self.text("output_format")?,
-        };
-        let format = match requested.as_deref() {
-            None | Some("auto") => None,
-            Some(name @ ("gif" | "svg")) => {
-                let problem = format!("with the value '{name}' is not supported; ask for 'png', 'jpeg' or 'webp'");
-                self.unsupported("output_format", &problem)?;
-                None
-            }
-            Some(name) => {
-                let unknown = || ApiError::InvalidValue {
-                    param: "output_format".to_owned(),
-                    got: name.to_owned(),
-                    allowed: ["png", "jpeg", "webp", "auto"].map(str::to_owned).into(),
-                };
-                Some(Format::from_name(name).ok_or_else(unknown)?)
-            }
-        };
-        let transparent = self.text("background")?.as_deref() == Some("transparent");
-        if format == Some(Format::Jpeg) && transparent && !self.dropped.iter().any(|name| name == "background") {
-            // A contradiction within the request, which dropping a parameter does not resolve.
-            let problem = "'transparent' needs an output_format that has transparency ('png' or 'webp'), not 'jpeg'";
-            return Err(ApiError::Unacceptable { param: "background", problem: problem.into() });
-        }
-        let compression = if self.is_choice("output_compression") {
-            None
-        } else {
-            integer(&self.scalars, "output_compression", 0, 100)?.and_then(|value| u8::try_from(value).ok())
-        };
-        match (format, compression) {
-            (Some(format @ (Format::Jpeg | Format::Webp)), compression) => {
-                Ok(Some(Conversion::new(format, compression)))
-            }
-            (Some(Format::Png) | None, Some(compression)) if compression < 100 => {
-                let problem = "below 100 is not supported with the output_format 'png'; ask for 'jpeg' or 'webp'";
-                self.unsupported("output_compression", problem)?;
-                Ok(format.map(|format| Conversion::new(format, None)))
-            }
-            (format, _) => Ok(format.map(|format| Conversion::new(format, None))),
-        }
-    }
-
-    /// Checks OpenAI's parameters of which the upstream supports only the default.
-    fn defaults_only(&mut self) -> Result<(), ApiError> {
-        if !self.is_choice("moderation") && self.one_of("moderation", &["auto", "low"])?.as_deref() == Some("low") {
-            let hint = self.hint("moderation");
-            let problem = format!("with the value 'low' is not supported{hint}; leave it out or send 'auto'");
-            self.unsupported("moderation", &problem)?;
-        }
-        if !self.is_choice("input_fidelity")
-            && self.one_of("input_fidelity", &["low", "high"])?.as_deref() == Some("high")
-        {
-            let (model, hint) = (self.model.id.clone(), self.hint("input_fidelity"));
-            self.refuse("input_fidelity", ApiError::UnsupportedInputFidelity { model: model.to_string(), hint })?;
-        }
-        for name in ["complexity", "frame_count", "frame_duration_ms", "svg"] {
-            if self.scalars.contains_key(name) && !self.is_choice(name) {
-                self.unsupported(name, "is not supported by this gateway")?;
-            }
-        }
-        if self.scalars.contains_key("style") && !self.is_choice("style") {
-            self.ignored.push("style".to_owned());
-        }
-        // Fewer partial pictures than requested are legal; the upstream makes none.
-        integer(&self.scalars, "partial_images", 0, PARTIAL_IMAGES_MAX)?;
-        Ok(())
-    }
-
-    fn options(&self, conversion: Option<Conversion>) -> Result<ResponseOptions, ApiError> {
-        let response_format = match self.one_of("response_format", &["url", "b64_json"])?.as_deref() {
-            Some("url") => ResponseFormat::Url,
-            _ => ResponseFormat::B64Json,
-        };
-        let stream = boolean(&self.scalars, "stream")?.unwrap_or(false);
-        if stream && response_format == ResponseFormat::Url {
-            let problem = "with the value 'url' is not supported together with 'stream': events carry 'b64_json'";
-            return Err(unsupported("response_format", problem));
-        }
-        Ok(ResponseOptions {
-            response_format,
-            conversion,
-            stream,
-            user: self.bounded_text("user", USER_CHARS_MAX)?,
-            safety_identifier: self.bounded_text("safety_identifier", SAFETY_IDENTIFIER_CHARS_MAX)?,
-        })
     }
 
     /// Whether the catalogue lists the values of this parameter.

@@ -21,8 +21,10 @@ use http_body_util::BodyDataStream;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::completion::{Completion, error_chunk};
 use super::converter::ReadyPicture;
 use super::image_response::warnings::incomplete;
+use super::signature::ResultUrls;
 use super::status_events::StatusEvents;
 use super::streaming::{PendingPictures, StreamingResponse};
 use crate::api::error::ApiError;
@@ -49,6 +51,16 @@ pub(crate) struct Events {
     comment_at: Instant,
     /// Status events, for a client that follows the job by its address.
     statuses: Option<StatusEvents>,
+    /// The chunks of a chat completion, in place of the image API's events.
+    chunks: Option<CompletionChunks>,
+}
+
+/// What has been sent of a chat completion, and what its last chunks need.
+#[derive(Debug)]
+struct CompletionChunks {
+    urls: ResultUrls,
+    begun: bool,
+    has_picture: bool,
 }
 
 /// What an event carries besides its picture.
@@ -69,7 +81,13 @@ impl Events {
             end: None,
             comment_at: Instant::now(),
             statuses: None,
+            chunks: None,
         }
+    }
+
+    /// Writes the chunks of a chat completion, which the response must be one of.
+    pub(crate) fn of_completion(response: StreamingResponse, urls: ResultUrls) -> Self {
+        Self { chunks: Some(CompletionChunks { urls, begun: false, has_picture: false }), ..Self::new(response) }
     }
 
     /// Begins with the status of the job.
@@ -101,6 +119,13 @@ impl Events {
             self.response.waiter = Some(waiter);
             return Some(status);
         }
+        if let Some((completion, chunks)) = self.response.shape.completion().zip(self.chunks.as_mut())
+            && !std::mem::replace(&mut chunks.begun, true)
+        {
+            let first = completion.first_chunk(job);
+            self.response.waiter = Some(waiter);
+            return Some(first);
+        }
         loop {
             if self.pending.is_empty()
                 && let Some(end) = self.end.take()
@@ -118,7 +143,8 @@ impl Events {
                     Err(wait_error) => {
                         let failed = matches!(wait_error, WaitError::Failed(_));
                         let status = if failed { self.last_status(job).await } else { None };
-                        Some(status.unwrap_or_default().then(error_event(&self.response.failed(&waiter, wait_error))))
+                        let error = self.response.failed(&waiter, wait_error);
+                        Some(status.unwrap_or_default().then(self.error(&error)))
                     }
                 };
             }
@@ -129,9 +155,12 @@ impl Events {
                     Ok((picture, EventData { usage, inputs_unseen, created })) => {
                         self.comment_at = Instant::now() + self.response.heartbeat;
                         self.response.waiter = Some(waiter);
-                        warning(inputs_unseen).then(self.response.shape.completed_event(picture, usage, created))
+                        warning(inputs_unseen).then(self.picture(job, picture, usage, created))
                     }
-                    Err(failure) => error_event(&self.response.failed(&waiter, WaitError::Failed(failure))),
+                    Err(failure) => {
+                        let error = self.response.failed(&waiter, WaitError::Failed(failure));
+                        self.error(&error)
+                    }
                 }),
                 event = waiter.next_event(self.seen, sent, self.response.deadline), if self.end.is_none() => match event {
                     Ok(JobEvent::PurchaseResult(result)) => {
@@ -163,6 +192,13 @@ impl Events {
     /// missing.
     async fn last_events(&mut self, job: JobId, result: Option<Arc<JobResult>>) -> Option<StreamingBody> {
         let result = result?;
+        if let Some((completion, chunks)) = self.response.shape.completion().zip(self.chunks.as_ref()) {
+            let conversion = self.response.shape.conversion();
+            let error = incomplete(&result);
+            // Behind pictures that were sent as data, the comment has been sent.
+            let unseen = warning(result.inputs_unseen && completion.sends_addresses());
+            return Some(unseen.then(completion.last_chunks(&result, &chunks.urls, conversion, error.as_ref())));
+        }
         let status = self.last_status(job).await;
         let error = incomplete(&result).map(|error| error_event(&error));
         (status.is_some() || error.is_some()).then(|| status.unwrap_or_default().then(error.unwrap_or_default()))
@@ -175,7 +211,33 @@ impl Events {
         }
     }
 
+    /// Writes one picture.
+    fn picture(
+        &mut self,
+        job: JobId,
+        picture: ReadyPicture,
+        usage: Option<Usage>,
+        created: Timestamp,
+    ) -> StreamingBody {
+        match self.response.shape.completion().zip(self.chunks.as_mut()) {
+            Some((completion, chunks)) => {
+                let first = !std::mem::replace(&mut chunks.has_picture, true);
+                completion.picture_chunk(job, picture, first)
+            }
+            None => self.response.shape.completed_event(picture, usage, created),
+        }
+    }
+
+    /// Writes an error with which the stream ends.
+    fn error(&self, error: &ApiError) -> StreamingBody {
+        if self.chunks.is_some() { error_chunk(error) } else { error_event(error) }
+    }
+
     fn prepare(&mut self, result: PurchaseResult) {
+        if self.response.shape.completion().is_some_and(Completion::sends_addresses) {
+            // The address of a picture is known at the end: purchases end in any order.
+            return;
+        }
         for (picture, data) in split_usage(result) {
             let prepared = self.response.prepare(vec![picture]);
             self.pending.push_back(async move { Ok((prepared.await?.swap_remove(0), data)) }.boxed());

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
 
+use super::completion::Completion;
 use super::converter::ReadyPicture;
 use super::signature::ResultUrls;
 use crate::api::request::response_options::{Conversion, ResponseFormat, ResponseOptions};
@@ -30,6 +31,8 @@ pub(crate) struct ResponseShape {
     task: Task,
     choices: Choices,
     options: ResponseOptions,
+    /// The response is a chat completion.
+    completion: Option<Completion>,
 }
 
 impl ResponseShape {
@@ -38,7 +41,16 @@ impl ResponseShape {
     }
 
     pub(crate) fn new(task: Task, choices: Choices, options: ResponseOptions) -> Self {
-        Self { task, choices, options }
+        Self { task, choices, options, completion: None }
+    }
+
+    /// The same as the answer to a chat completion.
+    pub(crate) fn with_completion(self, completion: Completion) -> Self {
+        Self { completion: Some(completion), ..self }
+    }
+
+    pub(crate) fn completion(&self) -> Option<&Completion> {
+        self.completion.as_ref()
     }
 
     pub(crate) fn options(&self) -> &ResponseOptions {
@@ -55,12 +67,14 @@ impl ResponseShape {
     }
 
     /// Writes the whole result as one JSON object; its body encodes the base64 as it leaves.
-    pub(crate) fn image_object(
-        &self,
-        result: &JobResult,
-        pictures: Vec<ReadyPicture>,
-        urls: &ResultUrls,
-    ) -> StreamingBody {
+    pub(crate) fn object(&self, result: &JobResult, pictures: Vec<ReadyPicture>, urls: &ResultUrls) -> StreamingBody {
+        match &self.completion {
+            Some(completion) => completion.object(result, pictures, urls, self.conversion()),
+            None => self.image_object(result, pictures, urls),
+        }
+    }
+
+    fn image_object(&self, result: &JobResult, pictures: Vec<ReadyPicture>, urls: &ResultUrls) -> StreamingBody {
         let first = pictures.first().map(|picture| (picture.format, picture.width, picture.height));
         let head = format!("{{\"created\":{},\"background\":", result.resolved.seconds());
         let mut body = StreamingBody::default().text(head).json(&self.background()).text(",\"data\":[");

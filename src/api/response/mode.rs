@@ -32,13 +32,14 @@ impl ResponseMode {
     /// Chooses the mode of a request.
     pub(crate) fn of(
         options: &ResponseOptions,
+        preferences: Preferences,
         headers: &HeaderMap,
         version: Version,
         heartbeats: &HeartbeatConfig,
     ) -> Self {
         if options.stream {
             Self::Events(heartbeats.stream_heartbeat)
-        } else if let Preferences { respond_async: true, wait } = Preferences::of(headers) {
+        } else if let Preferences { respond_async: true, wait } = preferences {
             Self::Async(wait.unwrap_or_default())
         } else if heartbeats.interim_responses == InterimResponses::KnownClients
             && version == Version::HTTP_11
@@ -82,7 +83,7 @@ mod tests {
         };
         let mode = |heartbeats: &HeartbeatConfig, agent: &str, version| {
             let headers = HeaderMap::from_iter([(USER_AGENT, agent.parse().unwrap())]);
-            ResponseMode::of(&plain, &headers, version, heartbeats)
+            ResponseMode::of(&plain, Preferences::default(), &headers, version, heartbeats)
         };
         assert_eq!(mode(&heartbeats, "OpenAI/Python 3.51.0", Version::HTTP_11), ResponseMode::Plain, "off by default");
         heartbeats.interim_responses = InterimResponses::KnownClients;

@@ -80,7 +80,7 @@ impl PaddedJson {
             Ok((result, pictures)) => {
                 self.response.waiter = Some(waiter);
                 self.answered = true;
-                Ok(self.response.shape.image_object(&result, pictures, &self.urls))
+                Ok(self.response.shape.object(&result, pictures, &self.urls))
             }
             Err(wait_error) => {
                 let error = self.response.failed(&waiter, wait_error.clone());

@@ -15,10 +15,12 @@ use crate::api::error::ApiError;
 use crate::api::middleware::rate;
 use crate::api::middleware::request_log::LogFields;
 use crate::api::request::context::RequestContext;
-use crate::api::request::parse::parse;
+use crate::api::request::parse::{parse, parse_chat};
+use crate::api::request::prefer::Preferences;
 use crate::api::request::response_deadline::response_deadline;
 use crate::api::request::validate::ValidRequest;
-use crate::api::response::cache_headers::{add_cache_headers, cache_word};
+use crate::api::response::cache_headers::{UnusedFields, add_cache_headers, cache_word};
+use crate::api::response::completion::Completion;
 use crate::api::response::events::Events;
 use crate::api::response::image_response::{ResponseShape, deliver};
 use crate::api::response::mode::ResponseMode;
@@ -35,6 +37,7 @@ use crate::server::connection::ConnectionHandle;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Images(Task),
+    ChatCompletions,
 }
 
 impl Endpoint {
@@ -43,6 +46,7 @@ impl Endpoint {
         match self {
             Self::Images(Task::Edit) => "edits",
             Self::Images(Task::Generate) => "generations",
+            Self::ChatCompletions => "chat_completions",
         }
     }
 }
@@ -63,8 +67,7 @@ struct AcceptedRequest {
     client: ClientId,
     waiter: Waiter,
     shape: ResponseShape,
-    /// Parameters that are not honoured.
-    dropped: Vec<String>,
+    unused: UnusedFields,
     /// The response deadline.
     deadline: Instant,
     mode: ResponseMode,
@@ -85,17 +88,35 @@ async fn accept(
     let RequestContext { client, started, connection, headers, version, deployment, .. } = context;
     rate::count(&state.admission, &client)?;
     let permit = state.admit(&client)?;
-    let Endpoint::Images(task) = endpoint;
-    let limits = state.request_rules.form_limits(task);
-    let parsing = parse(limits, &headers, deployment, body, state.parse_services(&client));
+    let services = state.parse_services(&client);
     // Boxed: this future has many kilobytes, and would be moved with every future around it.
-    let valid = Box::pin(parsing).await?;
+    let (valid, completion) = match endpoint {
+        Endpoint::Images(task) => {
+            let limits = state.request_rules.form_limits(task);
+            (Box::pin(parse(limits, &headers, deployment, body, services)).await?, None)
+        }
+        Endpoint::ChatCompletions => {
+            let limits = state.request_rules.form_limits(Task::Edit);
+            let (valid, options) = Box::pin(parse_chat(limits, &headers, deployment, body, services)).await?;
+            let completion = Completion::new(options, valid.request.model.clone(), state.clock.now());
+            (valid, Some(completion))
+        }
+    };
     let ValidRequest { request, options, webhook_url, dropped, ignored } = valid;
     log.model = request.model.to_string();
-    log.ignored = ignored;
+    log.ignored.clone_from(&ignored);
+    let unused = UnusedFields { dropped, ignored };
 
-    let mode = ResponseMode::of(&options, &headers, version, &state.server.heartbeats);
-    let shape = ResponseShape::of(&request, options);
+    let preferences = match endpoint {
+        Endpoint::Images(_) => Preferences::of(&headers),
+        // No client of the chat API expects a 202, so this preference is not applied.
+        Endpoint::ChatCompletions => Preferences::default(),
+    };
+    let mode = ResponseMode::of(&options, preferences, &headers, version, &state.server.heartbeats);
+    let mut shape = ResponseShape::of(&request, options);
+    if let Some(completion) = completion {
+        shape = shape.with_completion(completion);
+    }
     let deadline = response_deadline(&headers, &state.server.responses, started, Instant::now(), mode.heartbeat());
     let urls = state.result_urls(&headers)?;
     let (wait_mode, until) = match mode {
@@ -121,7 +142,7 @@ async fn accept(
     let waiter = state.engine.submit(job_request).await.map_err(failed)?;
     log.job = waiter.job().to_string();
     log.cache = cache_word(waiter.origin());
-    Ok(AcceptedRequest { client, waiter, shape, dropped, deadline, mode, urls, connection, permit })
+    Ok(AcceptedRequest { client, waiter, shape, unused, deadline, mode, urls, connection, permit })
 }
 
 /// Accepts a request and responds with its pictures.
@@ -139,7 +160,7 @@ async fn respond(
     // Boxed: what it takes to accept a request is not held while its job is waited for.
     let mut accepted = Box::pin(accept(endpoint, context, state, body, log)).await?;
     let (source, job) = (accepted.waiter.origin(), accepted.waiter.job());
-    let dropped = std::mem::take(&mut accepted.dropped);
+    let unused = std::mem::take(&mut accepted.unused);
     let track = |mode| state.outcomes.track(mode, request, job, started);
     let mut response = match accepted.mode {
         ResponseMode::Plain | ResponseMode::Interim(_) => accepted.whole(state).await?,
@@ -147,7 +168,7 @@ async fn respond(
         ResponseMode::PaddedJson(heartbeat) => accepted.padded_json(state, heartbeat, track("padded_json")).await?,
         ResponseMode::Async(wait) => accepted.accepted_later(state, wait).await?,
     };
-    add_cache_headers(response.headers_mut(), source, &dropped);
+    add_cache_headers(response.headers_mut(), source, &unused);
     Ok(response)
 }
 
@@ -162,7 +183,7 @@ impl AcceptedRequest {
         let pictures = in_time.map_err(|_| {
             ApiError::of_wait(&self.waiter, WaitError::DeadlinePassed { upstream: result.purchases.clone() })
         })?;
-        let body = self.shape.image_object(&result, pictures, &self.urls);
+        let body = self.shape.object(&result, pictures, &self.urls);
         Ok(deliver(body, &result, self.waiter, self.connection))
     }
 
@@ -193,7 +214,13 @@ impl AcceptedRequest {
         }
         let (job, purchases) = (self.waiter.job(), self.waiter.upstream());
         let ended = self.waiter.outcome(Instant::now()).await;
-        let mut response = Events::new(self.into_streaming(state, heartbeat, outcome)).into_response();
+        let urls = self.urls.clone();
+        let streaming = self.into_streaming(state, heartbeat, outcome);
+        let events = match streaming.shape.completion() {
+            Some(_) => Events::of_completion(streaming, urls),
+            None => Events::new(streaming),
+        };
+        let mut response = events.into_response();
         name_job(response.headers_mut(), job, &purchases);
         if let Some(Ok(result)) = ended {
             qualify_result(response.headers_mut(), &result);

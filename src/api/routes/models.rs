@@ -10,7 +10,7 @@ use crate::api::error::ApiError;
 use crate::api::middleware::auth::VerifiedClient;
 use crate::api::request::available_models::AvailableModels;
 use crate::api::state::ApiState;
-use crate::model::Model;
+use crate::model::{Catalogue, Model};
 
 /// The response of `GET /v1/models`.
 #[derive(Debug, Serialize)]
@@ -46,7 +46,7 @@ pub(crate) async fn show(
     State(state): State<ApiState>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    let Path(id) = path.map_err(|_| ApiError::UnknownModel { name: "?".to_owned() })?;
+    let Path(id) = path.map_err(|_| ApiError::UnknownModel { name: "?".to_owned(), nearest: None })?;
     Ok(Json(one(state.available_models(&client), id.trim_end_matches('/'))?).into_response())
 }
 
@@ -68,7 +68,11 @@ fn one<'a>(available: AvailableModels<'a>, name: &'a str) -> Result<Entry<'a>, A
         .filter(|model| model.is_available(available.api_kinds) && available.allows(model))
     {
         Some(model) => Ok(Entry::of(model, name)),
-        None => Err(ApiError::UnknownModel { name: name.to_owned() }),
+        None => {
+            let models = available.models().filter(|model| model.is_available(available.api_kinds));
+            let nearest = Catalogue::nearest(name, models).map(|model| model.id.to_string());
+            Err(ApiError::UnknownModel { name: name.to_owned(), nearest })
+        }
     }
 }
 
@@ -95,6 +99,9 @@ mod tests {
             AvailableModels { catalogue: &catalogue, allowed: None, api_kinds: ApiPolicy::Auto.api_kinds() };
         assert_eq!(one(available, "chatgpt-image-latest").unwrap().id, "chatgpt-image-latest");
         assert_eq!(one(available, "openai/gpt-image-2").unwrap().created, 1_776_729_600);
+        assert_eq!(one(available, "GPT-image-2").unwrap().id, "GPT-image-2");
+        let error = one(available, "gpt-image-22").unwrap_err();
+        assert_eq!(error.to_string(), "The model 'gpt-image-22' does not exist. Did you mean 'gpt-image-2'?");
         for name in ["dall-e-2", "gpt-4o-image", ""] {
             assert_eq!(one(available, name).unwrap_err().code(), "model_not_found");
         }

@@ -57,8 +57,12 @@ fn route(words: &[&str], segments: &[&str]) -> Option<String> {
     match *words {
         ["images" | "image", operation] => Some(format!("/v1/images/{}", image_operation(operation)?)),
         ["deployments", _, ref rest @ ..] => {
-            let ["images" | "image", operation] = *without_prefixes(rest) else { return None };
-            Some(format!("/openai/deployments/{}/images/{}", segments[1], image_operation(operation)?))
+            let operation = match *without_prefixes(rest) {
+                ["images" | "image", operation] => format!("images/{}", image_operation(operation)?),
+                ["chat", "completions"] => "chat/completions".to_owned(),
+                _ => return None,
+            };
+            Some(format!("/openai/deployments/{}/{operation}", segments[1]))
         }
         ["models" | "model"] => Some("/v1/models".to_owned()),
         ["models" | "model", ..] => Some(format!("/v1/models/{}", segments[1..].join("/"))),
@@ -106,7 +110,8 @@ fn without_prefixes<'a, 'b>(words: &'a [&'b str]) -> &'a [&'b str] {
 
 /// Returns one sentence about a path that is not served: the route that it resembles, why there is none, or what there is.
 pub(super) fn explain(path: &str) -> Cow<'static, str> {
-    const ALL: &str = "This gateway serves POST /v1/images/edits, POST /v1/images/generations, GET /v1/models and GET \
+    const ALL: &str = "This gateway serves POST /v1/images/edits, POST /v1/images/generations, POST \
+                       /v1/chat/completions, GET /v1/models and GET \
                        /v1/predictions/{id}; a client's base URL ends with /v1.";
     if path.len() > PATH_BYTES_MAX {
         return ALL.into();
@@ -137,8 +142,8 @@ fn not_served(first: &str, rest: &[&str]) -> Option<Cow<'static, str>> {
         }
         "deployments" => {
             return Some(
-                "Of Azure's addresses, POST /openai/deployments/{model}/images/edits and …/images/generations are \
-                 served."
+                "Of Azure's addresses, POST /openai/deployments/{model}/images/edits, …/images/generations and \
+                 …/chat/completions are served."
                     .into(),
             );
         }
@@ -253,6 +258,7 @@ mod tests {
             ("//openai/deployments/m/images/generations", "/openai/deployments/m/images/generations"),
             ("/deployments/m/image/edit", "/openai/deployments/m/images/edits"),
             ("//v1/chat/completions", "/v1/chat/completions"),
+            ("/openai/deployments/m/v1/chat/completions/", "/openai/deployments/m/chat/completions"),
             ("/v1/v1/responses", "/v1/responses"),
             ("//", "/"),
             ("/openai/v1", "/"),
@@ -312,7 +318,7 @@ mod tests {
             ("/sdapi/v1/txt2img", "Stable Diffusion"),
             ("/api/v3/openai/gpt-image-2/text-to-image", "GPTProto's own API"),
             ("/openai/deployments", "Azure's addresses"),
-            ("/openai/deployments/m/chat/completions", "Azure's addresses"),
+            ("/openai/deployments/m/embeddings", "Azure's addresses"),
             ("/dashboard/billing/usage", "Usage and billing"),
             ("/metrics", "operator.listen"),
             ("/v1/predictions", "Jobs are not listed"),

@@ -225,7 +225,7 @@ async fn show_job(
         let failed = |failure: Failure| ApiError::of_wait(&view.waiter, WaitError::Failed(failure));
         let sources = opened.map_err(failed)?;
         let pictures = state.converter.prepare_all(&result.pictures, sources, response.shape.conversion()).await;
-        let body = head.then(response.shape.image_object(result, pictures, &response.urls)).then(tail);
+        let body = head.then(response.shape.object(result, pictures, &response.urls)).then(tail);
         return Ok(deliver(body, result, view.waiter, response.connection));
     }
     let body = head.text("null").then(tail);

@@ -22,6 +22,8 @@ pub(super) struct TableList {
 enum ValueType {
     Text,
     Texts,
+    /// A table of texts by name.
+    NamedTexts,
 }
 
 pub(super) const CLIENTS: TableList = TableList {
@@ -95,7 +97,8 @@ impl ValueType {
         match default {
             Value::String(_) => Some(Self::Text),
             Value::Array(_) => Some(Self::Texts),
-            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) | Value::Table(_) => None,
+            Value::Table(_) => Some(Self::NamedTexts),
+            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => None,
         }
     }
 
@@ -110,6 +113,8 @@ impl ValueType {
             Self::Text => Err("must be a text in quotes"),
             Self::Texts if value.as_array().is_some_and(|items| items.iter().all(Value::is_str)) => Ok(()),
             Self::Texts => Err("must be a list of texts: [\"…\", \"…\"]"),
+            Self::NamedTexts if value.as_table().is_some_and(|table| table.values().all(Value::is_str)) => Ok(()),
+            Self::NamedTexts => Err("must be a table of texts: { \"…\" = \"…\" }"),
         }
     }
 }

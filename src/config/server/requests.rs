@@ -10,6 +10,7 @@ use crate::model::picture::PictureLimits;
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct RequestConfig {
     pub(crate) unsupported_parameters: UnsupportedParameters,
+    pub(crate) response_format_default: DefaultResponseFormat,
     pub(crate) image_check: ImageCheck,
     pub(crate) picture_pixels_max: u64,
     pub(crate) picture_side_max: u32,
@@ -45,6 +46,14 @@ pub(crate) struct ConversionConfig {
 pub(crate) enum UnsupportedParameters {
     Refuse,
     Drop,
+}
+
+/// How pictures travel where a request does not say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DefaultResponseFormat {
+    B64Json,
+    Url,
 }
 
 /// Whether input pictures must be of a known type.

@@ -6,6 +6,7 @@ use std::num::NonZeroU8;
 use serde::Deserialize;
 
 use super::api::{Capabilities, UpstreamApi};
+use super::names::OperatorAliases;
 use super::parameters::{Parameters, TaskSpec, check_auto};
 use super::size_rule::SizeRule;
 use crate::model::ids::ModelId;
@@ -19,14 +20,12 @@ pub(crate) struct Catalogue {
     /// The model of a request that names none.
     pub(crate) default_model: String,
     pub(crate) models: Vec<Model>,
+    /// Not part of the file.
+    #[serde(skip)]
+    pub(super) operator_aliases: OperatorAliases,
 }
 
 impl Catalogue {
-    /// Returns the model with this id or alias.
-    pub(crate) fn find(&self, name: &str) -> Option<&Model> {
-        self.models.iter().find(|model| model.id.as_str() == name || model.aliases.iter().any(|alias| alias == name))
-    }
-
     /// Checks what types cannot: unique names, a default that exists, `auto` values among the listed values.
     ///
     /// # Errors
@@ -36,13 +35,13 @@ impl Catalogue {
         let mut names = BTreeSet::new();
         for model in &self.models {
             for name in std::iter::once(model.id.as_str()).chain(model.aliases.iter().map(String::as_str)) {
-                if !names.insert(name) {
+                if !names.insert(name.to_ascii_lowercase()) {
                     return Err(format!("model {}: the name {name} is used twice", model.id));
                 }
             }
             model.check().map_err(|problem| format!("model {}: {problem}", model.id))?;
         }
-        if !names.contains(self.default_model.as_str()) {
+        if self.find(&self.default_model).is_none() {
             return Err(format!("default_model: no model is called {}", self.default_model));
         }
         Ok(())
@@ -113,6 +112,13 @@ impl Model {
     pub(crate) fn choice_names(&self) -> impl Iterator<Item = &String> {
         let apis = self.openai.iter().chain(&self.unified).flat_map(|api| api.choices.keys());
         self.parameters.choices.keys().chain(apis)
+    }
+
+    /// Returns a value that is listed for a parameter at any upstream API, in its own spelling.
+    pub(crate) fn listed_value(&self, name: &str, text: &str) -> Option<&str> {
+        let apis = self.openai.iter().chain(&self.unified).filter_map(|api| api.choices.get(name));
+        let values = self.parameters.choices.get(name).into_iter().chain(apis).flat_map(|choice| &choice.values);
+        values.map(String::as_str).find(|value| value.eq_ignore_ascii_case(text))
     }
 
     /// Returns whether one of these upstream APIs offers the model for a task.

@@ -1,6 +1,7 @@
 //! Which sizes a model makes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Deserializer};
 
@@ -25,7 +26,7 @@ pub(crate) struct SizeRule {
 }
 
 /// The rules for a size that is not listed.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CustomSize {
     pub(crate) edge_pixels_max: u32,
@@ -36,9 +37,26 @@ pub(crate) struct CustomSize {
     pub(crate) pixels_max: u64,
 }
 
+impl fmt::Display for CustomSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { edge_pixels_max, edge_multiple, ratio_max, pixels_min, pixels_max } = self;
+        write!(
+            f,
+            "WIDTHxHEIGHT of multiples of {edge_multiple}, with edges up to {edge_pixels_max}, a ratio up to {ratio_max}:1, and \
+             {pixels_min} to {pixels_max} pixels"
+        )
+    }
+}
+
 /// Why a size is refused; the messages are OpenAI's where they are known (`src/README.md`, OpenAI facts).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SizeProblem {
+    /// Its value may be shown as it is.
+    #[error(
+        "Invalid value: '{value}'. Supported values are: {allowed}{}.",
+        custom.map(|custom| format!(", a ratio such as '16:9', and any {custom}")).unwrap_or_default()
+    )]
+    NotASize { value: String, allowed: String, custom: Option<CustomSize> },
     #[error("Invalid value: '{size}'. Supported values are: {allowed}.")]
     NotListed { size: Size, allowed: String },
     #[error("Invalid size '{size}'. The longest edge must be less than or equal to {edge_pixels_max}.")]

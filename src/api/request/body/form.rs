@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::aliases;
 use crate::api::error::ApiError;
 use crate::config::BodyConfig;
 use crate::model::{Catalogue, Input, Task};
@@ -88,7 +89,8 @@ const NAME_CHARS_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct FormLimits {
     pub(crate) task: Task,
-    names: Arc<BTreeSet<String>>,
+    /// The scalars, by their names without what separates words.
+    names: Arc<BTreeMap<String, String>>,
     pub(crate) parts_max: usize,
     pub(crate) text_bytes_max: usize,
     pub(crate) image_bytes_max: u64,
@@ -101,7 +103,14 @@ impl FormLimits {
         let choices = catalogue.models.iter().flat_map(|model| model.choice_names().cloned());
         Self {
             task,
-            names: Arc::new(SCALARS.into_iter().map(str::to_owned).chain(choices).collect()),
+            names: Arc::new(
+                SCALARS
+                    .into_iter()
+                    .map(str::to_owned)
+                    .chain(choices)
+                    .filter_map(|name| Some((aliases::plain_name(&name)?, name)))
+                    .collect(),
+            ),
             parts_max: bodies.form_parts_max,
             text_bytes_max: bodies.text_bytes_max,
             image_bytes_max: parameters().map(|parameters| parameters.image_bytes_max).max().unwrap_or(0),
@@ -109,8 +118,13 @@ impl FormLimits {
         }
     }
 
+    /// Returns the largest number of images that any model takes.
+    pub(crate) fn images_max(&self) -> usize {
+        self.images_max
+    }
+
     /// Returns what a name stands for: `image`, `image[]` and `image[0]` are the same.
-    pub(crate) fn field_kind<'a>(&self, name: &'a str) -> FieldKind<'a> {
+    pub(crate) fn field_kind<'a>(&'a self, name: &'a str) -> FieldKind<'a> {
         let stem = name.split('[').next().unwrap_or(name);
         match (stem, self.task) {
             ("image" | "images", Task::Edit) => FieldKind::Image,
@@ -119,10 +133,22 @@ impl FormLimits {
             ("mask", Task::Generate) => FieldKind::Misplaced("mask"),
             ("markup", Task::Edit | Task::Generate) => FieldKind::Misplaced("markup"),
             ("svg", Task::Edit | Task::Generate) => FieldKind::Scalar("svg"),
-            _ if self.names.contains(name) => FieldKind::Scalar(name),
-            _ => FieldKind::Unknown,
+            _ if aliases::find(name).is_some() => FieldKind::Scalar(name),
+            _ => self.scalar(name).map_or(FieldKind::Unknown, FieldKind::Scalar),
         }
     }
+
+    /// Returns the name of a scalar in OpenAI's spelling: letter case makes no difference, nor does what separates words.
+    fn scalar(&self, name: &str) -> Option<&str> {
+        // Brackets are those of a list or an object.
+        let plain = (!name.contains(['[', '.'])).then(|| aliases::plain_name(name)).flatten()?;
+        self.names.get(&plain).map(String::as_str)
+    }
+}
+
+/// Returns the name of a parameter as a constant.
+pub(crate) fn static_name(name: &str) -> Option<&'static str> {
+    SCALARS.into_iter().find(|known| *known == name).or_else(|| aliases::find(name).map(|(_, name, _)| name))
 }
 
 impl Form {
@@ -215,6 +241,18 @@ mod tests {
         assert_eq!(edit.field_kind("quality"), FieldKind::Scalar("quality"));
         for name in ["seed", "cfg", "imagery", "prompt[]", ""] {
             assert_eq!(edit.field_kind(name), FieldKind::Unknown, "{name}");
+        }
+    }
+    #[test]
+    fn scalars_are_known_in_other_letters() {
+        let limits = limits(Task::Generate);
+        for name in ["quality", "Quality", "QUALITY", " quality"] {
+            assert_eq!(limits.field_kind(name), FieldKind::Scalar("quality"), "{name}");
+        }
+        assert_eq!(limits.field_kind("outputFormat"), FieldKind::Scalar("output_format"));
+        assert_eq!(limits.field_kind("aspectRatio"), FieldKind::Scalar("aspectRatio"));
+        for name in ["n[]", "seed", "promptx"] {
+            assert_eq!(limits.field_kind(name), FieldKind::Unknown, "{name}");
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::model::ByteSource;
 use crate::storage::spool::{Spool, SpoolError, Upload};
 
 mod limits;
-mod picture;
+pub(super) mod picture;
 
 use limits::JsonLimits;
 
@@ -105,6 +105,10 @@ pub(super) struct SpooledBody {
 }
 
 impl SpooledBody {
+    pub(super) fn limits(&self) -> &FormLimits {
+        &self.limits
+    }
+
     /// Parses the body from its start with `read`, and returns the form that it filled. Blocks unless the body is in memory.
     ///
     /// # Errors
@@ -169,6 +173,14 @@ pub(super) struct Parser<'a> {
 
 impl Parser<'_> {
     fn body(&mut self) -> Result<(), ReadError> {
+        self.members(Self::member)
+    }
+
+    /// Calls `read` with the name of each member of the body; it must read the value.
+    pub(super) fn members(
+        &mut self,
+        mut read: impl FnMut(&mut Self, &str) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
         if self.json.peek()? != ValueType::Object {
             return Err(malformed("it is not a JSON object"));
         }
@@ -180,29 +192,35 @@ impl Parser<'_> {
                 return Err(malformed(format!("it has more than {} members", self.limits.parts_max)));
             }
             let name = self.name()?;
-            if self.json.peek()? == ValueType::Null {
-                self.json.next_null()?;
-                continue;
-            }
-            match self.limits.field_kind(&name) {
-                FieldKind::Image => self.images()?,
-                FieldKind::Mask => self.mask()?,
-                FieldKind::Misplaced(known) => {
-                    if self.skip_filled()? {
-                        self.form.misplaced.insert(known);
-                    }
-                }
-                FieldKind::Scalar(known) => {
-                    let value = self.scalar(known)?;
-                    self.form.add_scalar(known, value)?;
-                }
-                FieldKind::Unknown => {
-                    self.json.skip_value()?;
-                    self.form.note_unknown(&name);
-                }
-            }
+            read(self, &name)?;
         }
         self.json.end_object()?;
+        Ok(())
+    }
+
+    /// Reads the value of a member of the body.
+    pub(super) fn member(&mut self, name: &str) -> Result<(), ReadError> {
+        if self.json.peek()? == ValueType::Null {
+            self.json.next_null()?;
+            return Ok(());
+        }
+        match self.limits.field_kind(name) {
+            FieldKind::Image => self.images()?,
+            FieldKind::Mask => self.mask()?,
+            FieldKind::Misplaced(known) => {
+                if self.skip_filled()? {
+                    self.form.misplaced.insert(known);
+                }
+            }
+            FieldKind::Scalar(known) => {
+                let value = self.scalar(known)?;
+                self.form.add_scalar(known, value)?;
+            }
+            FieldKind::Unknown => {
+                self.json.skip_value()?;
+                self.form.note_unknown(name);
+            }
+        }
         Ok(())
     }
 
@@ -272,7 +290,7 @@ impl Parser<'_> {
     }
 }
 
-pub(super) fn malformed(problem: impl Into<std::borrow::Cow<'static, str>>) -> ReadError {
+fn malformed(problem: impl Into<std::borrow::Cow<'static, str>>) -> ReadError {
     ReadError::Api(ApiError::MalformedBody { problem: problem.into() })
 }
 

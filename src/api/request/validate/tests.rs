@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::api::request::response_options::{Conversion, ResponseFormat};
 use crate::api::request::test_support::{catalogue, png, server};
-use crate::config::{ApiPolicy, ImageCheck};
+use crate::config::{ApiPolicy, DefaultResponseFormat, ImageCheck, UnsupportedParameters};
 use crate::model::picture::Structure;
-use crate::model::{Catalogue, Digest, Picture};
+use crate::model::{Catalogue, Digest, Format, Picture};
 
 mod api_choice;
 mod decompression_bombs;
@@ -213,10 +214,175 @@ fn unsupported_parameters_are_dropped_where_the_operator_says_so() {
     let jpeg = Conversion::new(Format::Jpeg, None);
     assert_eq!(dropping(form(&opaque)).unwrap().options.conversion, Some(jpeg));
     assert_eq!(dropping(form(&opaque[1..])).unwrap_err().code(), "invalid_value");
-    // Contradictions and invalid values are never dropped.
-    let torn = form(&[("stream", "true"), ("response_format", "url")]);
-    assert_eq!(dropping(torn).unwrap_err().code(), "unsupported_parameter");
-    assert_eq!(dropping(form(&[("quality", "ultra")])).unwrap_err().code(), "invalid_value");
+}
+
+#[test]
+fn values_that_cannot_be_had_are_dropped_too() {
+    let cases: &[(&[(&str, &str)], &str)] = &[
+        (&[("stream", "true"), ("response_format", "url")], "response_format"),
+        (&[("response_format", "png")], "response_format"),
+        (&[("quality", "ultra")], "quality"),
+        (&[("background", "green")], "background"),
+        (&[("moderation", "off")], "moderation"),
+        (&[("input_fidelity", "mid")], "input_fidelity"),
+        (&[("output_format", "psd")], "output_format"),
+        (&[("size", "big")], "size"),
+        (&[("size", "1280x512")], "size"),
+        (&[("size", "8:1")], "size"),
+        (&[("size", "1024x1024"), ("aspect_ratio", "16:9")], "aspect_ratio"),
+        (&[("n", "1"), ("num_images", "2")], "num_images"),
+        (&[("n", "null")], "n"),
+        (&[("width", "1024")], "width"),
+        (&[("width", "100"), ("height", "100")], "width"),
+        (&[("resolution", "8K")], "resolution"),
+        (&[("format", "gif")], "output_format"),
+        (&[("output_format", "png"), ("format", "jpeg")], "format"),
+    ];
+    for (texts, name) in cases {
+        let refused = edit(form(texts)).unwrap_err().to_string();
+        assert!(!refused.is_empty());
+        let checked = dropping(form(texts)).unwrap_or_else(|error| panic!("{texts:?}: {error}"));
+        assert_eq!(checked.dropped, [*name], "{texts:?}");
+        assert!(!checked.request.explicit.contains(*name), "{texts:?}");
+    }
+    let wins = dropping(form(&[("size", "1024x1024"), ("aspect_ratio", "16:9")])).unwrap();
+    assert_eq!(wins.request.size.to_string(), "1024x1024");
+    let streamed = dropping(form(&[("stream", "true"), ("response_format", "url")])).unwrap();
+    assert_eq!(streamed.options.response_format, ResponseFormat::B64Json);
+    // A model is never dropped.
+    assert_eq!(dropping(form(&[("model", "dall-e-9")])).unwrap_err().code(), "model_not_found");
+}
+
+/// The size that a request asks for, by the words of other APIs.
+fn size_of(texts: &[(&str, &str)]) -> Result<String, String> {
+    edit(form(texts)).map(|valid| valid.request.size.to_string()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn fields_of_other_apis_shape_the_picture() {
+    let cases: &[(&[(&str, &str)], &str)] = &[
+        (&[("aspect_ratio", "16:9")], "1536x864"),
+        (&[("aspectRatio", "9:16")], "864x1536"),
+        (&[("ratio", "3:2")], "1536x1024"),
+        (&[("aspect_ratio", "1:1")], "1024x1024"),
+        (&[("aspect_ratio", "auto")], "1536x1024"),
+        (&[("aspect_ratio", "1536x1024")], "1536x1024"),
+        (&[("size", "16:9")], "1536x864"),
+        (&[("size", "2K")], "2048x1360"),
+        (&[("size", "auto"), ("aspect_ratio", "2:3")], "1024x1536"),
+        (&[("size", "1536x1024"), ("aspect_ratio", "3:2")], "1536x1024"),
+        (&[("width", "1280"), ("height", "960")], "1280x960"),
+        (&[("image_width", "1280"), ("image_height", "960")], "1280x960"),
+        (&[("image_size", "1280x960")], "1280x960"),
+        (&[("image_size", "landscape_16_9")], "1536x864"),
+        (&[("image_size", "portrait_4_3")], "960x1280"),
+        (&[("image_size.width", "1280"), ("image_size.height", "960")], "1280x960"),
+        (&[("image_config.aspect_ratio", "16:9"), ("image_config.image_size", "2K")], "2048x1152"),
+        (&[("imageConfig[aspectRatio]", "16:9"), ("imageConfig[imageSize]", "4K")], "3840x2160"),
+        (&[("resolution", "2K"), ("aspect_ratio", "1:1")], "2048x2048"),
+        (&[("resolution", "1k"), ("aspect_ratio", "1:1")], "1024x1024"),
+        (&[("resolution", "1280x960")], "1280x960"),
+        (&[("resolution", "4K"), ("size", "3840x2160")], "3840x2160"),
+    ];
+    for (texts, size) in cases {
+        let texts: Vec<(&str, &str)> = texts.iter().copied().chain([("model", "gpt-image-2")]).collect();
+        assert_eq!(size_of(&texts).as_deref(), Ok(*size), "{texts:?}");
+    }
+    assert_eq!(edit(form(&[("numberOfImages", "3")])).unwrap().request.n, 3);
+    assert_eq!(edit(form(&[("n", "2"), ("batch_size", "2")])).unwrap().request.n, 2);
+    let webp = edit(form(&[("mime_type", "image/webp")])).unwrap();
+    assert_eq!(webp.options.conversion, Some(Conversion::new(Format::Webp, None)));
+    let other = edit(form(&[("format", "json"), ("style", "vivid")])).unwrap();
+    assert_eq!((other.options.conversion, other.ignored), (None, vec!["format".to_owned(), "style".to_owned()]));
+}
+
+#[test]
+fn contradictions_and_values_that_cannot_be_had_are_refused_by_name() {
+    let cases: &[(&[(&str, &str)], &str, &str)] = &[
+        (&[("size", "1024x1024"), ("aspect_ratio", "16:9")], "'aspect_ratio'", "contradicts 'size' ('1024x1024')"),
+        (&[("size", "16:9"), ("ratio", "1:1")], "'ratio'", "contradicts 'size' ('16:9')"),
+        (&[("aspect_ratio", "16:9"), ("ratio", "1:1")], "'ratio'", "contradicts 'aspect_ratio'"),
+        (&[("size", "1024x1024"), ("width", "512"), ("height", "512")], "'width'", "contradicts 'size'"),
+        (&[("size", "1024x1024"), ("resolution", "4K")], "'resolution'", "contradicts 'size'"),
+        (&[("resolution", "1K"), ("image_size", "2K")], "'resolution'", "contradicts 'image_size' ('2K')"),
+        (&[("width", "1024"), ("image_width", "512"), ("height", "9")], "'image_width'", "contradicts 'width'"),
+        (&[("width", "1024")], "'width'", "needs 'height'"),
+        (&[("height", "1024")], "'height'", "needs 'width'"),
+        (&[("width", "wide"), ("height", "9")], "'width'", "integer"),
+        (&[("width", "0"), ("height", "9")], "'width'", ">= 1"),
+        (&[("width", "800"), ("height", "600")], "'width'", "'800x600'"),
+        (&[("image_size", "huge")], "'image_size'", "a ratio such as '16:9'"),
+        (&[("resolution", "8K")], "'resolution'", "'8K'"),
+        (&[("model", "gpt-image-2-plus"), ("resolution", "4K")], "'resolution'", "'4K' cannot be had"),
+        (&[("aspect_ratio", "8:1")], "'aspect_ratio'", "'8:1' cannot be had"),
+        (&[("resolution", "4K"), ("aspect_ratio", "1:1")], "'resolution'", "'4K' in the shape '1:1'"),
+        (&[("n", "1"), ("num_images", "2")], "'num_images'", "contradicts 'n' ('1')"),
+        (&[("num_images", "11")], "'num_images'", "<= 10"),
+        (&[("format", "gif")], "'output_format'", "'gif'"),
+        (&[("output_format", "png"), ("format", "JPEG")], "'format'", "contradicts 'output_format' ('png')"),
+        (&[("quality", "undefined")], "'quality'", "the word 'undefined'"),
+    ];
+    for (texts, name, words) in cases {
+        let error = edit(form(texts)).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains(words), "{texts:?}: {error}");
+    }
+}
+
+#[test]
+fn values_mean_the_same_in_every_spelling() {
+    let fingerprint = |texts: &[(&str, &str)]| {
+        let valid = edit(form(texts)).unwrap_or_else(|error| panic!("{texts:?}: {error}"));
+        crate::model::Fingerprint::of(&crate::model::ClientId("alice".into()), &valid.request)
+    };
+    for (name, plain, others) in [
+        ("size", "1024x1024", &[" 1024x1024 ", "1024X1024", "1024\u{d7}1024", "1024*1024", "1024 x 1024\r\n"][..]),
+        ("size", "auto", &["AUTO", " Auto", "auto\n"]),
+        ("size", "1536x1024", &["3:2", "3 : 2", "3/2", "landscape"]),
+        ("model", "gpt-image-1", &["gpt-image-1\n", "GPT-Image-1", "azure/gpt-image-1", "\u{feff}gpt-image-1"]),
+        ("model", "gpt-image-1.5", &["gpt-image-1.5-2025-12-16", "Gpt-Image-1.5"]),
+        ("quality", "high", &["High", "high\r\n", " HIGH", "HD"]),
+        ("background", "transparent", &["Transparent ", "TRANSPARENT"]),
+        ("background", "opaque", &[" opaque ", "Opaque"]),
+        ("output_format", "jpeg", &["JPEG", "jpg", "JPG ", "image/jpeg"]),
+        ("response_format", "b64_json", &[" B64_JSON", "b64_json\n"]),
+        ("n", "2", &[" 2", "2\n", "2.0"]),
+    ] {
+        let expected = fingerprint(&[(name, plain)]);
+        for other in others {
+            assert_eq!(fingerprint(&[(name, other)]), expected, "{name}={other:?}");
+        }
+    }
+    let by_ratio = edit(form(&[("aspect_ratio", "3:2")])).unwrap().request;
+    assert_eq!(fingerprint(&[("aspect_ratio", "3:2")]), fingerprint(&[("size", "1536x1024")]));
+    assert!(!by_ratio.explicit.contains("size"), "a ratio leaves the size to the gateway");
+    assert!(edit(form(&[("width", "1536"), ("height", "1024")])).unwrap().request.explicit.contains("size"));
+}
+
+#[test]
+fn a_refused_size_says_which_sizes_there_are() {
+    let text = |texts: &[(&str, &str)]| edit(form(texts)).unwrap_err().to_string();
+    let free = text(&[("model", "gpt-image-2"), ("size", "big")]);
+    assert!(
+        free.contains("WIDTHxHEIGHT of multiples of 16") && free.contains("'auto', a ratio such as '16:9'"),
+        "{free}"
+    );
+    let listed = text(&[("size", "big")]);
+    assert!(
+        listed.starts_with("Invalid value: 'big'. Supported values are: ") && !listed.contains("WIDTH"),
+        "{listed}"
+    );
+}
+
+#[test]
+fn the_response_format_has_a_default_of_the_operator() {
+    let with = |texts: &[(&str, &str)]| {
+        let mut requests = server().requests;
+        requests.response_format_default = DefaultResponseFormat::Url;
+        check(form(texts), Task::Edit, &requests, &catalogue()).unwrap().options.response_format
+    };
+    assert_eq!(with(&[]), ResponseFormat::Url);
+    assert_eq!(with(&[("response_format", "b64_json")]), ResponseFormat::B64Json);
+    assert_eq!(with(&[("stream", "true")]), ResponseFormat::B64Json, "it never refuses a stream");
 }
 
 #[test]

@@ -16,6 +16,12 @@ pub(crate) struct ResultWarning {
     pictures: usize,
 }
 
+impl ResultWarning {
+    pub(in crate::api::response) fn message(&self) -> &str {
+        &self.message
+    }
+}
+
 /// Returns the error for a reason for which pictures of a result are missing.
 fn error(result: &JobResult, failure: &Failure) -> ApiError {
     ApiError::Failed { failure: failure.clone(), job: Some(result.job) }

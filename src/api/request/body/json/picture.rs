@@ -122,7 +122,7 @@ impl Parser<'_> {
                 let rest = (LINK_BYTES_MAX + 1).saturating_sub(head.len()) as u64;
                 let read = string.by_ref().take(rest).read_to_end(&mut head);
                 read.map_err(|error| meter.string_error(&error))?;
-                return link(head, param_name).map(Some);
+                return Ok(Some(link(head, param_name)?));
             }
             PictureString::Base64(text) => text,
         };
@@ -184,13 +184,13 @@ fn kind_of(head: &[u8], whole: bool) -> PictureString<'_> {
 }
 
 /// Checks an http(s) address, which is passed on as it is and never fetched by the gateway.
-fn link(address: Vec<u8>, param_name: &'static str) -> Result<Input, ReadError> {
+pub(in crate::api::request::body) fn link(address: Vec<u8>, param_name: &'static str) -> Result<Input, ApiError> {
     if address.len() > LINK_BYTES_MAX {
-        return Err(ReadError::Api(ApiError::TextTooLong {
+        return Err(ApiError::TextTooLong {
             param: param_name.to_owned(),
             unit: "bytes in an address",
             max: LINK_BYTES_MAX,
-        }));
+        });
     }
     let address = String::from_utf8(address).unwrap_or_default();
     let address = address.trim();
@@ -198,7 +198,8 @@ fn link(address: Vec<u8>, param_name: &'static str) -> Result<Input, ReadError> 
     let is_word = !address.contains(|c: char| c.is_whitespace() || c.is_control());
     let valid = is_word && Url::parse(address).is_ok_and(|url| url.has_host());
     if !valid {
-        return Err(unacceptable(param_name, "the address of the picture is not a valid URL"));
+        let problem = "the address of the picture is not a valid URL".into();
+        return Err(ApiError::Unacceptable { param: param_name, problem });
     }
     Ok(Input::Link(address.to_owned()))
 }

@@ -1,0 +1,291 @@
+//! Reads the messages of a conversation: the last message of the user is the prompt, and its pictures are the inputs.
+
+use std::io::{self, BufReader};
+use std::ops::Range;
+
+use struson::reader::{JsonReader, ValueType};
+
+use super::markdown::{EmbeddedError, MessageText, read_text};
+use super::pictures::{PictureReader, PictureSelection, Position};
+use crate::api::error::ApiError;
+use crate::api::request::body::form::Scalar;
+use crate::api::request::body::json::{Parser, ReadError};
+
+/// How much of a text is read at a time, in bytes.
+const TEXT_BUFFER_BYTES: usize = 8 * 1024;
+/// Types of parts that hold no picture, and nothing that could be asked for.
+const TEXT_TYPES: [&str; 7] =
+    ["text", "input_text", "output_text", "refusal", "thinking", "redacted_thinking", "reasoning"];
+/// Types of parts that hold a picture.
+const PICTURE_TYPES: [&str; 3] = ["image_url", "input_image", "image"];
+
+/// What is known of a conversation after it was read.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    pub(super) selection: PictureSelection,
+    /// The number of messages.
+    messages: usize,
+    /// What system and developer messages say.
+    pub(super) system: MessageText,
+    prompt: Option<UserMessage>,
+    /// The position of the last picture among all.
+    last_picture: Option<usize>,
+    /// Roles of messages that are not used.
+    pub(super) ignored_roles: Vec<&'static str>,
+    text_bytes_max: usize,
+}
+
+/// A message of the user.
+#[derive(Debug)]
+struct UserMessage {
+    /// Its name in errors.
+    name: String,
+    text: MessageText,
+    /// The positions of its pictures among all of the conversation.
+    pictures: Range<usize>,
+    /// What it holds and cannot be used.
+    problem: Option<String>,
+}
+
+/// A message that is being read.
+#[derive(Debug)]
+struct Message {
+    name: String,
+    role: Option<String>,
+    text: MessageText,
+    problem: Option<String>,
+}
+
+impl Conversation {
+    /// A conversation of which only these pictures are kept.
+    pub(super) fn new(wanted: Range<usize>, text_bytes_max: usize) -> Self {
+        Self {
+            selection: PictureSelection::new(wanted),
+            messages: 0,
+            system: MessageText::new(text_bytes_max),
+            prompt: None,
+            last_picture: None,
+            ignored_roles: Vec::new(),
+            text_bytes_max,
+        }
+    }
+
+    /// Returns the positions of the pictures that the request needs: those of the prompt, or else the last one.
+    pub(super) fn needed_pictures(&self) -> Range<usize> {
+        let own = self.prompt.as_ref().map(|prompt| prompt.pictures.clone()).filter(|own| !own.is_empty());
+        own.or_else(|| self.last_picture.map(|at| at..at + 1)).unwrap_or_default()
+    }
+
+    /// Returns the prompt.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::Unacceptable`] where there is none, or where its message holds what cannot be used.
+    pub(super) fn take_prompt(&mut self) -> Result<String, ApiError> {
+        let Some(UserMessage { name, text, problem, .. }) = self.prompt.take() else {
+            return Err(unacceptable("there is no message with the role 'user'; its text is the prompt"));
+        };
+        if let Some(problem) = problem {
+            return Err(unacceptable(problem));
+        }
+        let text = text.into_text(format!("{name}.content"))?;
+        if text.trim().is_empty() {
+            return Err(unacceptable(format!("{name}, the last one of the user, has no text; its text is the prompt")));
+        }
+        Ok(text)
+    }
+
+    /// Reads the array of messages.
+    pub(super) fn read(&mut self, parser: &mut Parser<'_>) -> Result<(), ReadError> {
+        if parser.json.peek()? != ValueType::Array {
+            let got = parser.scalar("messages")?.kind();
+            return Err(wrong_type("messages".to_owned(), "an array of messages", got));
+        }
+        parser.json.begin_array()?;
+        while parser.json.has_next()? {
+            self.message(parser)?;
+        }
+        parser.json.end_array()?;
+        Ok(())
+    }
+
+    fn message(&mut self, parser: &mut Parser<'_>) -> Result<(), ReadError> {
+        let name = format!("messages[{}]", self.messages);
+        self.messages += 1;
+        if parser.json.peek()? != ValueType::Object {
+            let got = parser.scalar("messages")?.kind();
+            return Err(wrong_type(name, "an object", got));
+        }
+        let first = self.selection.count();
+        let mut message = Message { name, role: None, text: MessageText::new(self.text_bytes_max), problem: None };
+        parser.json.begin_object()?;
+        while parser.json.has_next()? {
+            let member = parser.name()?;
+            match member.as_str() {
+                "role" => message.role = text_of(parser.scalar("role")?),
+                "content" => self.content(parser, &mut message)?,
+                "images" => self.pictures(parser, &mut message)?,
+                _ => parser.json.skip_value()?,
+            }
+        }
+        parser.json.end_object()?;
+        self.end_message(message, first..self.selection.count())?;
+        Ok(())
+    }
+
+    fn end_message(&mut self, message: Message, pictures: Range<usize>) -> Result<(), ApiError> {
+        let Message { name, role, text, problem } = message;
+        self.last_picture = pictures.clone().last().or(self.last_picture);
+        let ignored = match role.as_deref() {
+            Some("user") => {
+                self.prompt = Some(UserMessage { name, text, pictures, problem });
+                return Ok(());
+            }
+            Some("assistant") => return Ok(()),
+            Some("system" | "developer") => {
+                self.system.append(&text);
+                "system"
+            }
+            Some("tool" | "function") => "tool",
+            Some(other) => {
+                let allowed = ["user", "assistant", "system", "developer", "tool"].map(str::to_owned).into();
+                return Err(ApiError::InvalidValue { param: format!("{name}.role"), got: other.to_owned(), allowed });
+            }
+            None => return Err(unacceptable(format!("{name} has no 'role'"))),
+        };
+        if !self.ignored_roles.contains(&ignored) {
+            self.ignored_roles.push(ignored);
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, parser: &mut Parser<'_>, message: &mut Message) -> Result<(), ReadError> {
+        match parser.json.peek()? {
+            ValueType::Null => parser.json.next_null()?,
+            ValueType::String => self.text(parser, message)?,
+            ValueType::Array => {
+                parser.json.begin_array()?;
+                while parser.json.has_next()? {
+                    match parser.json.peek()? {
+                        ValueType::String => self.text(parser, message)?,
+                        ValueType::Object => self.part(parser, message)?,
+                        ValueType::Null => parser.json.next_null()?,
+                        ValueType::Array | ValueType::Number | ValueType::Boolean => {
+                            let got = parser.scalar("messages")?.kind();
+                            return Err(wrong_type(format!("{}.content", message.name), "an array of parts", got));
+                        }
+                    }
+                }
+                parser.json.end_array()?;
+            }
+            ValueType::Object => self.part(parser, message)?,
+            ValueType::Number | ValueType::Boolean => {
+                let got = parser.scalar("messages")?.kind();
+                return Err(wrong_type(format!("{}.content", message.name), "a string or an array of parts", got));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one part of a content.
+    fn part(&mut self, parser: &mut Parser<'_>, message: &mut Message) -> Result<(), ReadError> {
+        let (mut kind, mut unusable) = (None, None);
+        let first = self.selection.count();
+        parser.json.begin_object()?;
+        while parser.json.has_next()? {
+            let member = parser.name()?;
+            if parser.json.peek()? == ValueType::Null {
+                parser.json.next_null()?;
+                continue;
+            }
+            match member.as_str() {
+                "type" => kind = text_of(parser.scalar("type")?),
+                "text" if parser.json.peek()? == ValueType::String => self.text(parser, message)?,
+                "image_url" | "image" => self.picture(parser, message)?,
+                "file" | "file_id" | "file_data" | "input_audio" | "audio" | "video_url" | "source" | "document" => {
+                    parser.json.skip_value()?;
+                    unusable = Some(member);
+                }
+                _ => parser.json.skip_value()?,
+            }
+        }
+        parser.json.end_object()?;
+        let has_picture = self.selection.count() > first;
+        let problem = match (kind.as_deref(), unusable) {
+            (_, Some(member)) => Some(format!("holds '{member}', which is not supported")),
+            (Some(kind), None) if PICTURE_TYPES.contains(&kind) => {
+                (!has_picture).then(|| format!("has a part of the type '{kind}' without a picture"))
+            }
+            (Some(kind), None) if !TEXT_TYPES.contains(&kind) => {
+                Some(format!("has a part of the type '{kind}', which is not supported"))
+            }
+            (Some(_) | None, None) => None,
+        };
+        if let Some(problem) = problem {
+            let name = &message.name;
+            message.problem.get_or_insert(format!(
+                "{name} {problem}; send text as 'text' and pictures as 'image_url', as a data URL or an http(s) address"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Reads one picture or an array of them, in the place of `images`.
+    fn pictures(&mut self, parser: &mut Parser<'_>, message: &mut Message) -> Result<(), ReadError> {
+        if parser.json.peek()? != ValueType::Array {
+            return self.picture(parser, message);
+        }
+        parser.json.begin_array()?;
+        while parser.json.has_next()? {
+            self.picture(parser, message)?;
+        }
+        parser.json.end_array()?;
+        Ok(())
+    }
+
+    fn picture(&mut self, parser: &mut Parser<'_>, message: &Message) -> Result<(), ReadError> {
+        if parser.json.peek()? == ValueType::Null {
+            parser.json.next_null()?;
+            return Ok(());
+        }
+        if self.selection.next() == Position::Passed {
+            parser.json.skip_value()?;
+            return Ok(());
+        }
+        let name = &message.name;
+        let Some(picture) = parser.picture("messages", name, 0)? else {
+            return Err(unacceptable(format!("a picture in {name} is an empty text")).into());
+        };
+        self.selection.pictures.push(picture);
+        Ok(())
+    }
+
+    fn text(&mut self, parser: &mut Parser<'_>, message: &mut Message) -> Result<(), ReadError> {
+        let Parser { json, meter, limits, upload, .. } = parser;
+        message.text.new_line();
+        let mut source = BufReader::with_capacity(TEXT_BUFFER_BYTES, json.next_string_reader()?);
+        let mut pictures = PictureReader { selection: &mut self.selection, limits, upload, param: &message.name };
+        let read = read_text(&mut source, &mut message.text, &mut pictures);
+        let rest = read.and_then(|()| io::copy(&mut source, &mut io::sink()).map_err(EmbeddedError::Source));
+        match rest {
+            Ok(_) => Ok(()),
+            Err(EmbeddedError::Source(error)) => Err(meter.string_error(&error)),
+            Err(EmbeddedError::Picture(error)) => Err(error.into()),
+        }
+    }
+}
+
+fn text_of(scalar: Scalar) -> Option<String> {
+    match scalar {
+        Scalar::Text(text) => Some(text),
+        Scalar::Number(_) | Scalar::Bool(_) | Scalar::Array | Scalar::Object => None,
+    }
+}
+
+pub(super) fn unacceptable(problem: impl Into<String>) -> ApiError {
+    ApiError::Unacceptable { param: "messages", problem: problem.into().into() }
+}
+
+pub(super) fn wrong_type(param: String, expected: &'static str, got: &'static str) -> ReadError {
+    ReadError::Api(ApiError::InvalidType { param, expected, got })
+}

@@ -1,0 +1,194 @@
+//! The rule by which a request is refused that asks for text.
+//!
+//! Chat programs send requests of their own to the model of a conversation: for its title, for tags, for follow-up questions, for
+//! the rest of a sentence; and a test whether the model answers. Made into a picture, each would cost money that its user does
+//! not know of. So they are recognised, by what they ask for or by the words in which the programs write them, and refused also
+//! where the operator has unsupported parameters dropped.
+
+/// What a request says of the answer that it wants.
+#[derive(Debug, Default)]
+pub(super) struct TextSigns {
+    /// `response_format` is JSON.
+    pub(super) is_json: bool,
+    /// There are tools, and `tool_choice` requires a call.
+    pub(super) requires_call: bool,
+    /// `modalities` without `image`.
+    pub(super) is_text_only: bool,
+    /// The smallest limit of the length of the answer, in tokens.
+    pub(super) tokens_max: Option<u64>,
+}
+
+/// The parameter by which a request was recognised, and what it asks for, as the object of a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TextTask {
+    pub(super) param: &'static str,
+    pub(super) asked: &'static str,
+}
+
+/// An answer of fewer tokens is a test of the connection or a word: the smallest picture has more.
+const PICTURE_TOKENS_MIN: u64 = 64;
+
+/// The beginning of a prompt, and what must follow anywhere, in lower case.
+const OPENINGS: [(&str, &[&str]); 13] = [
+    // Open WebUI: titles, tags, follow-up questions, search queries, autocompletion.
+    ("### task:", &["<chat_history>"]),
+    ("### task:", &["### chat history:"]),
+    ("### task:", &["### output", "json"]),
+    ("### task:", &["autocompletion system"]),
+    // Open WebUI: an emoji for a spoken message, and the merger of several answers.
+    ("your task is to reflect the speaker's likely facial expression", &["emoji"]),
+    ("you have been provided with a set of responses from various models", &[]),
+    // LibreChat.
+    ("provide a concise, 5-word-or-less title for the conversation", &[]),
+    ("please generate a concise, 5-word-or-less title for the conversation", &[]),
+    ("analyze this conversation and provide:", &["title"]),
+    // NextChat and its relatives.
+    ("please generate a four to five word title summarizing our conversation", &[]),
+    ("summarize the discussion briefly in 200 words or less", &[]),
+    ("使用四到五个字直接返回这句话的简要主题", &[]),
+    // Chatbox.
+    ("based on the chat history, give this conversation a name", &[]),
+];
+
+/// Words of a system message that all occur where a program has a conversation named, in lower case.
+const INSTRUCTIONS: [&[&str]; 12] = [
+    &["conversation", "into a title"],
+    &["title for the conversation"],
+    &["title for this conversation"],
+    &["title", "summariz", "conversation", "only"],
+    &["title", "summaris", "conversation", "only"],
+    &["generate", "title", "chat", "only"],
+    &["title", "conversation", "words or less"],
+    &["会话", "标题", "总结"],
+    &["对话", "标题", "总结"],
+    &["對話", "標題", "總結"],
+    &["会話", "タイトル", "要約"],
+    &["choose and return the correct tool"],
+];
+
+/// Returns what text a request asks for; `None` for a request for a picture.
+pub(super) fn text_task(signs: &TextSigns, system: &str, prompt: &str) -> Option<TextTask> {
+    let found = |param, asked| Some(TextTask { param, asked });
+    if signs.is_json {
+        return found("response_format", "JSON");
+    }
+    if signs.requires_call {
+        return found("tool_choice", "a call of a tool");
+    }
+    if signs.is_text_only {
+        return found("modalities", "text alone");
+    }
+    if signs.tokens_max.is_some_and(|tokens| tokens < PICTURE_TOKENS_MIN) {
+        return found("max_tokens", "a few words");
+    }
+    // Long prompts have the words of a task at their beginning, and the conversation behind it.
+    let prompt = prompt.trim_start().to_lowercase();
+    let opens = |&(opening, rest): &(&str, &[&str])| {
+        prompt.strip_prefix(opening).is_some_and(|behind| rest.iter().all(|word| behind.contains(word)))
+    };
+    if OPENINGS.iter().any(opens) {
+        return found("messages", "a title, tags or another text about a conversation");
+    }
+    let system = system.to_lowercase();
+    if INSTRUCTIONS.iter().any(|words| words.iter().all(|word| system.contains(word))) {
+        return found("messages", "a title or another text about a conversation");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(system: &str, prompt: &str) -> bool {
+        text_task(&TextSigns::default(), system, prompt).is_some()
+    }
+
+    #[test]
+    fn background_tasks_of_chat_programs_are_recognised() {
+        for prompt in [
+            "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history.\n### Chat History:\n\
+             <chat_history>\nUSER: a cat\n</chat_history>",
+            "### Task:\nGenerate 1-3 broad tags categorizing the main themes of the chat history.\n\n### Output:\n\
+             JSON format: { \"tags\": [\"tag1\"] }\n\n### Chat History:\n<chat_history>\n</chat_history>",
+            "### Task:\nSuggest 3-5 relevant follow-up questions\n### Output:\nJSON format: { \"follow_ups\": [] }",
+            "### Task:\nYou are an autocompletion system. Continue the text in `<text>`",
+            "### Task:\nAnalyze the chat history to determine the necessity of generating search queries\n<chat_history>\n",
+            "\n### Task:\nGenerate a detailed prompt for am image generation task\n### Output:\nStrictly return in JSON format:",
+            "Your task is to reflect the speaker's likely facial expression through a fitting emoji.",
+            "You have been provided with a set of responses from various models to the latest user query: \"a cat\"",
+            "Provide a concise, 5-word-or-less title for the conversation, using title case conventions.\n\nConversation:\n",
+            "Please generate a concise, 5-word-or-less title for the conversation, using its same language.",
+            "Analyze this conversation and provide:\n1. The detected language of the conversation\n2. A concise title",
+            "Please generate a four to five word title summarizing our conversation without any lead-in, punctuation",
+            "Based on the chat history, give this conversation a name.\nKeep it short - 10 characters max, no quotes.",
+            "使用四到五个字直接返回这句话的简要主题，不要解释、不要标点",
+        ] {
+            assert!(asked("", prompt), "{prompt}");
+        }
+        for system in [
+            "You are an assistant skilled in conversation. You need to summarize the user's conversation into a title \
+             within 10 words",
+            "Summarize the conversation into a title in English within 10 characters ignoring instructions and without \
+             punctuation or symbols. Output only the title string without anything else.",
+            "你是一名擅长会话的助理，你需要将用户的会话总结为 10 个字以内的标题",
+            "你需要總結用戶的對話，給出一個標題",
+            "ユーザーの会話を10文字以内のタイトルに要約してください",
+            "Generate a short title for this conversation.",
+            "You generate a title for a new chat session. Return only the title text.",
+            "Create a title of 3 words or less for the conversation",
+            "You summarize a conversation as a title; answer with the title only",
+            "Available Tools: []\n\nYour task is to choose and return the correct tool(s) from the list",
+        ] {
+            assert!(asked(system, "a cat on a roof"), "{system}");
+        }
+    }
+
+    #[test]
+    fn requests_for_pictures_are_not_taken_for_text() {
+        for prompt in [
+            "a cat",
+            "### Task:\nDraw a cat\n### Style:\nwatercolour",
+            "### Task: a poster\n### Guidelines:\n- the title in red\n- no people",
+            "A book cover with the title 'The Conversation', concise, five words at most",
+            "Generate a title card for our chat show, with the tags #news and #art",
+            "A screenshot of a chat history between two robots in JSON",
+            "Summarize this conversation as a comic strip of four panels",
+            "an infographic with follow-up questions about the solar system",
+            "画一张两人对话的海报，标题是“会话”",
+            "Your task is to reflect the sunset in a lake",
+            "Analyze this picture and provide a title drawn into it",
+            "an emoji of a laughing cat",
+            "The words 'Provide a concise, 5-word-or-less title for the conversation' on a sign",
+        ] {
+            assert!(!asked("", prompt), "{prompt}");
+        }
+        for system in [
+            "",
+            "You are a helpful assistant.",
+            "You are ChatGPT, a large language model. Current date: 2026-11-28",
+            "You draw book covers. Put the title at the top.",
+            "Always answer in the language of the conversation.",
+            "Draw only in watercolour; a title belongs under every picture.",
+            "你是一名画家，标题写在图片上方",
+            "You make posters for a chat show. Generate bold colours.",
+            "Keep the style of the conversation so far.",
+            "Summarize nothing; draw.",
+        ] {
+            assert!(!asked(system, "a cat on a roof"), "{system}");
+        }
+    }
+
+    #[test]
+    fn parameters_that_ask_for_text_are_recognised() {
+        let task = |signs: TextSigns| text_task(&signs, "", "a cat").map(|task| task.param);
+        let none = TextSigns::default;
+        assert_eq!(task(none()), None);
+        assert_eq!(task(TextSigns { is_json: true, ..none() }), Some("response_format"));
+        assert_eq!(task(TextSigns { requires_call: true, ..none() }), Some("tool_choice"));
+        assert_eq!(task(TextSigns { is_text_only: true, ..none() }), Some("modalities"));
+        for (tokens_max, param) in [(1, Some("max_tokens")), (63, Some("max_tokens")), (64, None), (4096, None)] {
+            assert_eq!(task(TextSigns { tokens_max: Some(tokens_max), ..none() }), param, "{tokens_max}");
+        }
+    }
+}
