@@ -102,13 +102,13 @@ pub(crate) enum ApiError {
     )]
     ResponsesUnsupported,
     /// `GET /v1/models/{id}` of an unknown model.
-    #[error("The model '{}' does not exist{}", clean_value(.name), did_you_mean(". ", .nearest, ""))]
+    #[error("The model '{}' does not exist{}", clean_value(.name), did_you_mean(". ", .nearest.as_deref(), ""))]
     UnknownModel { name: String, nearest: Option<String> },
     /// A request for pictures by an unknown model.
     #[error(
         "The model '{}' does not exist. {}Available models are: {}.",
         clean_value(.name),
-        did_you_mean("", .nearest, " "),
+        did_you_mean("", .nearest.as_deref(), " "),
         list(.known)
     )]
     ModelNotFound { name: String, nearest: Option<String>, known: Vec<String> },

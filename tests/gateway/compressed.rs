@@ -7,7 +7,7 @@ use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Answer, Gateway, Upstream, data_url, picture, plain_picture};
+use crate::harness::{Answer, Gateway, Upstream, data_url, picture};
 
 fn packed(coding: &str, bytes: &[u8]) -> Vec<u8> {
     let level = Compression::default();
@@ -48,14 +48,16 @@ async fn send(gateway: &Gateway, content_type: &str, coding: &str, body: Vec<u8>
 fn json_body() -> Vec<u8> {
     let body = json!({
         "model": "gpt-image-1.5", "quality": "low", "size": "256x256", "prompt": "packed",
-        "image": data_url(&plain_picture(400, 300)),
+        "image": data_url(&picture(1)),
     });
     body.to_string().into_bytes()
 }
 
 fn form_body() -> Vec<u8> {
     let mut body = Vec::new();
-    for (name, value) in [("model", "gpt-image-1.5"), ("quality", "low"), ("size", "256x256"), ("prompt", "packed form")] {
+    for (name, value) in
+        [("model", "gpt-image-1.5"), ("quality", "low"), ("size", "256x256"), ("prompt", "packed form")]
+    {
         write!(body, "--B\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n").unwrap();
     }
     body.extend_from_slice(b"--B\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a.png\"\r\n\r\n");

@@ -65,7 +65,8 @@ async fn fields_of_other_apis_shape_what_is_bought() {
         assert_eq!(answer.header("x-gateway-ignored"), "", "{members}");
         assert_eq!(upstream.predictions().await[number]["parameters"]["size"], *size, "{members}");
     }
-    for (members, pictures) in [(json!({"num_images": 2, "size": "1024x1024"}), 2), (json!({"numberOfImages": "3"}), 3)] {
+    for (members, pictures) in [(json!({"num_images": 2, "size": "1024x1024"}), 2), (json!({"numberOfImages": "3"}), 3)]
+    {
         assert_eq!(generate(&gateway, members).await.pictures().len(), pictures);
     }
     let form = Edit::new("in a form").field("model", "gpt-image-2").without("size").field("image_size[width]", "1280");
@@ -83,7 +84,7 @@ async fn what_cannot_be_had_is_refused_by_name() {
         (json!({"height": 1024}), "height"),
         (json!({"width": 1000, "height": 1000}), "1000x1000"),
         (json!({"resolution": "8K"}), "resolution"),
-        (json!({"resolution": "4K", "model": "gpt-image-2-plus"}), "resolution"),
+        (json!({"resolution": "4K", "model": "gpt-image-2-plus", "quality": "auto"}), "resolution"),
         (json!({"aspect_ratio": "20:1"}), "aspect_ratio"),
         (json!({"image_size": {"width": 100, "height": 100}}), "100x100"),
         (json!({"n": 1, "num_images": 2}), "num_images"),
@@ -110,7 +111,12 @@ async fn fields_without_an_effect_are_named_in_every_kind_of_response() {
     let named = "negative_prompt,seed,strength,style";
     let edit = Edit::new("a cat").field("style", "vivid").field("strength", "0.5");
     let edit = edit.field("seed", "7").field("negative_prompt", "dogs");
-    for edit in [edit.clone(), edit.clone(), edit.clone().field("stream", "true"), edit.clone().field("prompt", "a dog").field("stream", "true")] {
+    for edit in [
+        edit.clone(),
+        edit.clone(),
+        edit.clone().field("stream", "true"),
+        edit.clone().field("prompt", "a dog").field("stream", "true"),
+    ] {
         assert_eq!(alice.edit(&edit).await.header("x-gateway-ignored"), named, "{edit:?}");
     }
     let accepted = alice.edit(&edit.clone().field("prompt", "later").header("prefer", "respond-async")).await;

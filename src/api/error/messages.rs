@@ -46,8 +46,8 @@ pub(super) fn clean_message(text: &str) -> String {
 }
 
 /// Suggests a name, between two texts; empty without one.
-pub(super) fn did_you_mean(before: &str, nearest: &Option<String>, after: &str) -> String {
-    nearest.as_ref().map(|name| format!("{before}Did you mean '{name}'?{after}")).unwrap_or_default()
+pub(super) fn did_you_mean(before: &str, nearest: Option<&str>, after: &str) -> String {
+    nearest.map(|name| format!("{before}Did you mean '{name}'?{after}")).unwrap_or_default()
 }
 
 pub(super) fn list(values: &[String]) -> String {
