@@ -10,11 +10,13 @@
 mod harness;
 
 mod accounts;
+mod addresses;
 mod azure;
 mod browsers;
 mod budget;
 mod chat;
 mod check;
+mod compressed;
 mod connections;
 mod contact;
 mod damage;
@@ -30,6 +32,7 @@ mod network;
 mod operator;
 mod outputs;
 mod paths;
+mod pictures;
 mod predictions;
 mod program;
 mod ranges;
@@ -44,5 +47,6 @@ mod tls;
 mod trouble;
 mod unseen_inputs;
 mod uploads;
+mod values;
 mod variants;
 mod webhooks;

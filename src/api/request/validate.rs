@@ -24,6 +24,7 @@ mod values;
 
 use aliases::Alias;
 use api_choice::{ChosenApi, RequestedFeatures};
+pub(super) use pictures::error as picture_error;
 use refusals::Refusals;
 use shape::RequestedShape;
 use values::{integer, modern, text};

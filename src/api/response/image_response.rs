@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
 
-use super::completion::Completion;
 use super::converter::ReadyPicture;
 use super::signature::ResultUrls;
 use crate::api::request::response_options::{Conversion, ResponseFormat, ResponseOptions};
@@ -21,8 +20,10 @@ use crate::http::StreamingBody;
 use crate::http::gateway_headers::{name_job, qualify_result};
 use crate::model::{Choices, JobResult, PictureRequest, Task, Timestamp, Usage};
 use crate::server::connection::ConnectionHandle;
+use completion::Completion;
 use warnings::warnings;
 
+pub(in crate::api) mod completion;
 pub(super) mod warnings;
 
 /// The part of a request that its response repeats.

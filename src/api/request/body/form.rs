@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::aliases;
 use crate::api::error::ApiError;
 use crate::config::BodyConfig;
 use crate::model::{Catalogue, Input, Task};
@@ -12,6 +11,8 @@ use names::{ImageName, PictureName, nearest_known, picture_name};
 pub(crate) use names::image_name;
 
 pub(crate) mod names;
+
+pub(crate) mod aliases;
 
 /// A request before it is checked against a model.
 #[derive(Debug, Default)]

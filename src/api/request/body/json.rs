@@ -12,7 +12,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, ValueType};
 
-use super::aliases;
+use super::form::aliases;
 use super::form::names::{ImageName, ImageOrder};
 use super::form::{FieldKind, Form, FormLimits, Scalar};
 use super::incoming::IncomingBody;
@@ -29,7 +29,7 @@ mod problems;
 mod search;
 
 use input::malformed;
-pub(super) use input::{Meter, Metered, SourceReader};
+pub(super) use input::{LimitedReader, Meter, SourceReader};
 use limits::JsonLimits;
 
 /// Longest name of a member with the white space around it, in bytes.
@@ -69,7 +69,7 @@ pub(super) async fn read_with<T: Send + 'static>(
     spool: &Spool,
     announced: Option<u64>,
     bodies: &BodyConfig,
-    read: impl FnOnce(&mut SpooledBody) -> Result<T, ApiError> + Send + 'static,
+    read: impl FnOnce(&mut StoredBody) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let budget = incoming.part_header_budget();
     let too_large = |error| match error {
@@ -93,7 +93,7 @@ pub(super) async fn read_with<T: Send + 'static>(
     if structure.is_blank() {
         return Err(malformed(problems::empty(text.size())));
     }
-    let mut body = SpooledBody { text, limits: limits.clone(), content: FormContent::new(upload) };
+    let mut body = StoredBody { text, limits: limits.clone(), content: FormContent::new(upload) };
     if body.is_short() {
         return read(&mut body);
     }
@@ -109,13 +109,13 @@ async fn off_thread<T: Send + 'static>(
 
 /// A text that has arrived whole, and what it takes to read it.
 #[derive(Debug)]
-pub(super) struct SpooledBody {
+pub(super) struct StoredBody {
     text: Arc<dyn ByteSource>,
     limits: FormLimits,
     content: FormContent,
 }
 
-impl SpooledBody {
+impl StoredBody {
     pub(super) fn limits(&self) -> &FormLimits {
         &self.limits
     }
@@ -139,7 +139,7 @@ impl SpooledBody {
         Ok((std::mem::take(&mut self.content.form), value))
     }
 
-    /// As [`SpooledBody::parse`], but adds to the form that is there.
+    /// As [`StoredBody::parse`], but adds to the form that is there.
     fn extend<T>(&mut self, read: impl FnOnce(&mut Parser<'_>) -> Result<T, ReadError>) -> Result<T, ApiError> {
         let Self { text, limits, content: FormContent { upload, form, order } } = self;
         let mark = read_full(&**text, 0, BYTE_ORDER_MARK.len()).is_ok_and(|start| start == BYTE_ORDER_MARK);
@@ -150,7 +150,7 @@ impl SpooledBody {
             max_nesting_depth: Some(limits.json_depth_max),
             ..ReaderSettings::default()
         };
-        let json = JsonStreamReader::new_custom(Metered::new(&meter, BUFFER_BYTES), settings);
+        let json = JsonStreamReader::new_custom(LimitedReader::new(&meter, BUFFER_BYTES), settings);
         let filled = std::mem::take(form);
         let mut parser = Parser { json, meter, limits, upload, form: filled, order, members: 0 };
         let read = read(&mut parser);
@@ -200,7 +200,7 @@ pub(super) async fn read_field(
     content: FormContent,
     field: JsonField,
 ) -> Result<FormContent, ApiError> {
-    let mut body = SpooledBody { text, limits: limits.clone(), content };
+    let mut body = StoredBody { text, limits: limits.clone(), content };
     let is_short = body.is_short();
     let read = move || {
         let read = body.extend(|parser| match &field {
@@ -243,7 +243,7 @@ impl From<ReaderError> for ReadError {
 
 #[derive(Debug)]
 pub(super) struct Parser<'a> {
-    pub(super) json: JsonStreamReader<Metered>,
+    pub(super) json: JsonStreamReader<LimitedReader>,
     pub(super) meter: Rc<Meter>,
     pub(super) limits: &'a FormLimits,
     pub(super) upload: &'a mut Upload,

@@ -212,11 +212,18 @@ pub(crate) fn link(address: Vec<u8>, param: &'static str) -> Result<Input, ApiEr
     }
     let address = String::from_utf8(address).unwrap_or_default();
     let address = address.trim();
+    let refused = |problem: &'static str| ApiError::Unacceptable { param, problem: problem.into() };
+    let host =
+        address.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#', '\\']).next().unwrap_or_default());
+    if host.is_empty() {
+        return Err(refused("the address of the picture names no host"));
+    }
     // The service may quote it in an error, of which it must then be one word.
-    let is_word = !address.contains(|c: char| c.is_whitespace() || c.is_control());
-    let valid = is_word && Url::parse(address).is_ok_and(|url| url.has_host());
-    if !valid {
-        return Err(ApiError::Unacceptable { param, problem: "the address of the picture is not a valid URL".into() });
+    if address.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(refused("the address of the picture contains white space, which must be written as %20"));
+    }
+    if !Url::parse(address).is_ok_and(|url| url.has_host()) {
+        return Err(refused("the address of the picture is not a valid URL"));
     }
     Ok(Input::Link(address.to_owned()))
 }

@@ -51,7 +51,7 @@ impl Meter {
     }
 
     /// Returns the error for the client when a string could not be read.
-    pub(super) fn explain_string(&self, error: &io::Error) -> ApiError {
+    pub(crate) fn explain_string(&self, error: &io::Error) -> ApiError {
         let syntax = error.get_ref().and_then(|inner| inner.downcast_ref::<JsonSyntaxError>());
         self.refusal(error)
             .unwrap_or_else(|| syntax.map_or_else(|| malformed(problems::NOT_UTF8), |error| self.of_syntax(error)))
@@ -80,19 +80,19 @@ pub(super) fn malformed(problem: impl Into<std::borrow::Cow<'static, str>>) -> A
 
 /// A JSON text, while its meter allows reading.
 #[derive(Debug)]
-pub(crate) struct Metered {
+pub(crate) struct LimitedReader {
     bytes: BufReader<SourceReader>,
     meter: Rc<Meter>,
 }
 
-impl Metered {
+impl LimitedReader {
     pub(super) fn new(meter: &Rc<Meter>, buffer_bytes: usize) -> Self {
         let bytes = SourceReader { source: Arc::clone(&meter.source), offset: meter.start };
         Self { bytes: BufReader::with_capacity(buffer_bytes, bytes), meter: Rc::clone(meter) }
     }
 }
 
-impl Read for Metered {
+impl Read for LimitedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let allowance = self.meter.allowance.get();
         if allowance == 0 {
