@@ -9,7 +9,7 @@ use super::available_models::AvailableModels;
 use super::body::chat::ChatRequest;
 use super::body::form::{Form, FormLimits, Scalar};
 use super::body::incoming::IncomingBody;
-use super::body::unpack::ContentCoding;
+use super::body::incoming::unpack::ContentCoding;
 use super::body::{chat, json, multipart};
 use super::response_options::CompletionOptions;
 use super::validate::{self, ValidRequest};

@@ -6,13 +6,14 @@ use std::io::{self, Read};
 
 use url::Url;
 
-use super::base64::Decoder;
 use super::form::FormLimits;
 use crate::api::error::ApiError;
 use crate::model::picture::FileKind;
 use crate::model::{Format, Input};
 use crate::storage::spool::Upload;
+use base64::Decoder;
 
+pub(crate) mod base64;
 mod diagnosis;
 
 pub(crate) use diagnosis::is_quoted_upload;

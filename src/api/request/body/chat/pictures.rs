@@ -7,8 +7,8 @@ use std::io::{self, BufRead};
 use std::ops::Range;
 
 use crate::api::error::ApiError;
-use crate::api::request::body::base64::Decoder;
 use crate::api::request::body::form::FormLimits;
+use crate::api::request::body::picture_text::base64::Decoder;
 use crate::api::request::body::picture_text::link;
 use crate::model::Input;
 use crate::storage::spool::Upload;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::api::error::ApiError;
-use crate::api::request::body::base64::Decoder;
+use crate::api::request::body::picture_text::base64::Decoder;
 
 /// Decodes the bytes of a part as they arrive.
 #[derive(Debug)]
