@@ -9,10 +9,10 @@ authorization availability available average
 back backend background backoff balance banner base base64 basis batch bearer before begin benching binary bind blob block blocking
 body bomb bool bound boundary browser bucket buffer build builder bulk by bypass byte bytes
 cache cached call callback cancel cancellation cancelled candidate carried case cause certificate chain change changed
-channel chart check checked checker choice chosen chunk chunked clamp class classification classifier classify cleaner
+channel chart chat check checked checker choice chosen chunk chunked clamp class classification classifier classify cleaner
 cleanup clear cli clock close closed coalesced code codec coding collector colour column command comment common compat
 completed completion component composite compression computed config configuration conflict connect connection
-consistency consumer contact content context control conversion convert converted converter convertible cookie copy core correlation cors cost
+consistency consumer contact content context control conversation conversion convert converted converter convertible cookie copy core correlation cors cost
 count counted counter coverage create created credential cross csv current cursor custom cut cycle
 daily damage damaged data database date dead deadline debug decimal decision declared decode decoded decoder default deferred delay
 deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect
@@ -36,7 +36,7 @@ keep key keyed kind knowledge known
 label language last late latency latest launch layer layout learned learner learning left legacy length letter level
 lib library lifecycle lifetime limit limited limiter line linear link list listed listing listen listener live load local location
 lock log logged logging lookup loop lossy
-main maintenance manager manual map mapping margin mark mask match matched matching max maximum mean meaning measure measured
+main maintenance manager manual map mapping margin mark markdown mask match matched matching max maximum mean meaning measure measured
 measurement media median member memory merge message meta metadata meter method metric middleware migration millis
 mime min minimum minted minute missing mod mode model module money monitor monotonic monthly multipart multiple mutex
 name named names negotiation nested network new next no node nonce none normal not now null number numeric

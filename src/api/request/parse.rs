@@ -2,14 +2,13 @@
 
 use axum::body::Body;
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http_body::Body as _;
 
 use super::available_models::AvailableModels;
 use super::body::chat::ChatRequest;
 use super::body::form::{Form, FormLimits, Scalar};
-use super::body::incoming::IncomingBody;
-use super::body::unpack::ContentCoding;
+use super::body::incoming::{ContentCoding, IncomingBody};
 use super::body::{chat, json, multipart};
 use super::response_options::CompletionOptions;
 use super::validate::{self, ValidRequest};
@@ -18,6 +17,7 @@ use crate::config::{BodyConfig, ServerConfig, UnsupportedParameters};
 use crate::http::header::ParsedHeader;
 use crate::model::Task;
 use crate::storage::spool::Spool;
+use inputs::{InputConverter, InputLimits};
 
 /// What reading a request needs besides the request. Cheap to copy.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,7 @@ pub(crate) struct ParseServices<'a> {
     pub(crate) spool: &'a Spool,
     pub(crate) server: &'a ServerConfig,
     pub(crate) models: AvailableModels<'a>,
+    pub(crate) inputs: &'a InputConverter,
 }
 
 /// Reads and validates a request. A `deployment`, the model named by the path, overrides the model of the body.
@@ -43,6 +44,11 @@ pub(crate) async fn parse(
 ) -> Result<ValidRequest, ApiError> {
     let ParseServices { spool, server, .. } = services;
     let (kind, coding) = body_kind(headers, &server.bodies)?;
+    let has_length = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
+    if body.size_hint().exact() == Some(0) && !has_length {
+        let problem = "it is empty, and the request has neither a Content-Length nor Transfer-Encoding: chunked";
+        return Err(ApiError::MalformedBody { problem: problem.into() });
+    }
     let (incoming, announced) = incoming(body, coding, &server.bodies);
     let mut form = match kind {
         BodyKind::Multipart { boundary } => multipart::read(incoming, boundary, limits, spool, announced).await?,
@@ -51,7 +57,13 @@ pub(crate) async fn parse(
     if let Some(model) = deployment {
         form.scalars.insert("model".to_owned(), Scalar::Text(model));
     }
-    check(form, limits.task, services).await
+    // As most services do it: a generation with pictures is an edit of them.
+    let task = if form.images.is_empty() { limits.task } else { Task::Edit };
+    if task == Task::Generate && form.mask.take().is_some() {
+        let problem = "needs an 'image' whose parts it marks; send both, here or to /v1/images/edits";
+        form.note_misplaced("mask", problem);
+    }
+    check(form, task, services).await
 }
 
 /// Reads and validates a chat completion, as [`parse`] does a request of the image API.
@@ -105,10 +117,18 @@ fn incoming(body: Body, coding: Option<ContentCoding>, bodies: &BodyConfig) -> (
 /// # Errors
 ///
 /// The first fault of a picture or of a parameter.
-#[expect(clippy::unused_async, reason = "pictures are prepared here")]
 pub(crate) async fn check(form: Form, task: Task, services: ParseServices<'_>) -> Result<ValidRequest, ApiError> {
+    let models = services.models.catalogue.models.iter();
+    let limits = InputLimits {
+        spool: services.spool,
+        pictures: services.server.requests.picture_limits(),
+        bytes_max: models.map(|model| model.parameters.image_bytes_max).max().unwrap_or(0),
+    };
+    let form = services.inputs.prepare(form, limits).await?;
     validate::validate(form, task, &services.server.requests, services.models)
 }
+
+pub(crate) mod inputs;
 
 #[derive(Debug, PartialEq, Eq)]
 enum BodyKind {
@@ -155,7 +175,7 @@ mod tests {
     use axum::http::HeaderName;
 
     use super::*;
-    use crate::api::request::test_support::{catalogue, limits, png, server, spool};
+    use crate::api::request::test_support::{catalogue, inputs, limits, png, server, spool};
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
@@ -220,7 +240,8 @@ mod tests {
             api_kinds: crate::config::ApiPolicy::Auto.api_kinds(),
         };
         let server = server();
-        let services = ParseServices { spool: &spool, server: &server, models };
+        let inputs = inputs();
+        let services = ParseServices { spool: &spool, server: &server, models, inputs: &inputs };
         let mut seen = Vec::new();
         for (content_type, body) in bodies {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);

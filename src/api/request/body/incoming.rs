@@ -17,10 +17,14 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::unpack::{ContentCoding, Step, UnpackProblem, Unpacker};
 use crate::api::error::ApiError;
 use crate::api::middleware::min_rate::MinRateCheck;
 use crate::config::BodyConfig;
+use unpack::{Step, UnpackProblem, Unpacker};
+
+mod unpack;
+
+pub(crate) use unpack::ContentCoding;
 
 /// Longest head of a form part, in bytes; exceeded by at most one chunk.
 const HEAD_BYTES_MAX: u64 = 16 * 1024;

@@ -7,7 +7,7 @@
 
 /// What a request says of the answer that it wants.
 #[derive(Debug, Default)]
-pub(super) struct TextSigns {
+pub(super) struct TextHints {
     /// `response_format` is JSON.
     pub(super) is_json: bool,
     /// There are tools, and `tool_choice` requires a call.
@@ -67,18 +67,18 @@ const INSTRUCTIONS: [&[&str]; 12] = [
 ];
 
 /// Returns what text a request asks for; `None` for a request for a picture.
-pub(super) fn text_task(signs: &TextSigns, system: &str, prompt: &str) -> Option<TextTask> {
+pub(super) fn text_task(hints: &TextHints, system: &str, prompt: &str) -> Option<TextTask> {
     let found = |param, asked| Some(TextTask { param, asked });
-    if signs.is_json {
+    if hints.is_json {
         return found("response_format", "JSON");
     }
-    if signs.requires_call {
+    if hints.requires_call {
         return found("tool_choice", "a call of a tool");
     }
-    if signs.is_text_only {
+    if hints.is_text_only {
         return found("modalities", "text alone");
     }
-    if signs.tokens_max.is_some_and(|tokens| tokens < PICTURE_TOKENS_MIN) {
+    if hints.tokens_max.is_some_and(|tokens| tokens < PICTURE_TOKENS_MIN) {
         return found("max_tokens", "a few words");
     }
     // Long prompts have the words of a task at their beginning, and the conversation behind it.
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     fn asked(system: &str, prompt: &str) -> bool {
-        text_task(&TextSigns::default(), system, prompt).is_some()
+        text_task(&TextHints::default(), system, prompt).is_some()
     }
 
     #[test]
@@ -181,14 +181,14 @@ mod tests {
 
     #[test]
     fn parameters_that_ask_for_text_are_recognised() {
-        let task = |signs: TextSigns| text_task(&signs, "", "a cat").map(|task| task.param);
-        let none = TextSigns::default;
+        let task = |hints: TextHints| text_task(&hints, "", "a cat").map(|task| task.param);
+        let none = TextHints::default;
         assert_eq!(task(none()), None);
-        assert_eq!(task(TextSigns { is_json: true, ..none() }), Some("response_format"));
-        assert_eq!(task(TextSigns { requires_call: true, ..none() }), Some("tool_choice"));
-        assert_eq!(task(TextSigns { is_text_only: true, ..none() }), Some("modalities"));
+        assert_eq!(task(TextHints { is_json: true, ..none() }), Some("response_format"));
+        assert_eq!(task(TextHints { requires_call: true, ..none() }), Some("tool_choice"));
+        assert_eq!(task(TextHints { is_text_only: true, ..none() }), Some("modalities"));
         for (tokens_max, param) in [(1, Some("max_tokens")), (63, Some("max_tokens")), (64, None), (4096, None)] {
-            assert_eq!(task(TextSigns { tokens_max: Some(tokens_max), ..none() }), param, "{tokens_max}");
+            assert_eq!(task(TextHints { tokens_max: Some(tokens_max), ..none() }), param, "{tokens_max}");
         }
     }
 }
