@@ -34,7 +34,8 @@ pub use secret::Secret;
 pub(crate) use server::ImageCheck;
 pub(crate) use server::{
     AddressConfig, BodyConfig, ConversionConfig, DefaultResponseFormat, HeartbeatConfig, InterimResponses,
-    OperatorConfig, PageOrigin, RequestConfig, ResponseConfig, ServerConfig, UnsupportedParameters,
+    ListenAddresses, OperatorConfig, PageOrigin, PictureAddresses, RequestConfig, ResolvedAddress, ResponseConfig,
+    ServerConfig, UnsupportedParameters,
 };
 pub(crate) use storage::{CacheConfig, CacheMode, StorageConfig};
 pub(crate) use upstream::{
@@ -241,10 +242,14 @@ impl Config {
         self
     }
 
-    /// The address of the operator listener, for `healthcheck`.
-    #[must_use]
-    pub fn operator_listen(&self) -> SocketAddr {
-        self.operator.listen
+    /// Returns the addresses of the operator listener, for `healthcheck`. Blocks while names are resolved.
+    ///
+    /// # Errors
+    ///
+    /// A text that names the host that cannot be resolved.
+    pub fn operator_listen(&self) -> Result<Vec<SocketAddr>, String> {
+        let resolved = self.operator.listen.resolve().map_err(|problem| format!("operator.listen: {problem}"))?;
+        Ok(resolved.into_iter().map(|resolved| resolved.address).collect())
     }
 }
 
@@ -356,7 +361,7 @@ mod tests {
     #[test]
     fn the_defaults_and_the_example_load() {
         let config = Config::load(None, &Environment::new()).unwrap();
-        assert_eq!(config.server.addresses.listen.to_string(), "127.0.0.1:8787");
+        assert_eq!(config.server.addresses.listen.to_string(), "localhost:8787");
         assert_eq!(config.server.responses.timeout, Duration::from_secs(590));
         assert!(matches!(config.require_keys(), Err(Error::NoApiKey)));
         load(include_str!("../config/example.toml"), &[]).unwrap();

@@ -238,6 +238,12 @@ pub(crate) enum ApiError {
     ImageBeyondLimit { param: String, got: String, max: u64, unit: &'static str, key: &'static str },
     #[error("Invalid file '{param}': too large. At most {} are accepted.", megabytes(*.bytes_max))]
     ImageTooLarge { param: String, bytes_max: u64 },
+    /// The problem is a clause, and contains nothing of the address but its host.
+    #[error(
+        "Invalid '{param}': {}. Nothing was bought; send the picture itself, as a file or a base64 data URL.",
+        clean_message(.problem)
+    )]
+    BadPictureAddress { param: String, problem: String },
     #[error(
         "Invalid '{param}': 'file_id' is not supported by this gateway. Send the picture itself, as a file or a \
          base64 data URL in 'image_url', or its http(s) address."

@@ -9,7 +9,7 @@ use std::ops::Range;
 use crate::api::error::ApiError;
 use crate::api::request::body::form::FormLimits;
 use crate::api::request::body::picture_text::base64::Decoder;
-use crate::api::request::body::picture_text::{PictureParam, link};
+use crate::api::request::body::picture_text::link;
 use crate::model::Input;
 use crate::storage::spool::Upload;
 
@@ -100,7 +100,7 @@ impl PictureReader<'_> {
             );
             return Err(ApiError::Unacceptable { param: "messages", problem: problem.into() }.into());
         }
-        self.selection.pictures.push(link(address.to_vec(), PictureParam { param: "messages", name: self.param })?);
+        self.selection.pictures.push(link(address.to_vec(), "messages")?);
         Ok(())
     }
 

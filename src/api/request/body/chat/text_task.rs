@@ -29,11 +29,11 @@ pub(super) struct TextTask {
 const PICTURE_TOKENS_MIN: u64 = 64;
 
 /// The beginning of a prompt, and what must follow anywhere, in lower case.
-const OPENINGS: [(&str, &[&str]); 13] = [
+const OPENINGS: [(&str, &[&str]); 15] = [
     // Open WebUI: titles, tags, follow-up questions, search queries, autocompletion.
     ("### task:", &["<chat_history>"]),
     ("### task:", &["### chat history:"]),
-    ("### task:", &["### output", "json"]),
+    ("### task:", &["### output", "json format"]),
     ("### task:", &["autocompletion system"]),
     // Open WebUI: an emoji for a spoken message, and the merger of several answers.
     ("your task is to reflect the speaker's likely facial expression", &["emoji"]),
@@ -46,12 +46,14 @@ const OPENINGS: [(&str, &[&str]); 13] = [
     ("please generate a four to five word title summarizing our conversation", &[]),
     ("summarize the discussion briefly in 200 words or less", &[]),
     ("使用四到五个字直接返回这句话的简要主题", &[]),
-    // Chatbox.
+    // Cherry Studio's translation, the page of llama.cpp, Chatbox.
+    ("you are a translation expert. your only task is to translate", &[]),
+    ("based on the following interaction, generate a short, concise title", &[]),
     ("based on the chat history, give this conversation a name", &[]),
 ];
 
 /// Words of a system message that all occur where a program has a conversation named, in lower case.
-const INSTRUCTIONS: [&[&str]; 12] = [
+const INSTRUCTIONS: [&[&str]; 13] = [
     &["conversation", "into a title"],
     &["title for the conversation"],
     &["title for this conversation"],
@@ -64,6 +66,7 @@ const INSTRUCTIONS: [&[&str]; 12] = [
     &["對話", "標題", "總結"],
     &["会話", "タイトル", "要約"],
     &["choose and return the correct tool"],
+    &["question rephraser"],
 ];
 
 /// Returns what text a request asks for; `None` for a request for a picture.
@@ -123,6 +126,8 @@ mod tests {
             "Please generate a four to five word title summarizing our conversation without any lead-in, punctuation",
             "Based on the chat history, give this conversation a name.\nKeep it short - 10 characters max, no quotes.",
             "使用四到五个字直接返回这句话的简要主题，不要解释、不要标点",
+            "You are a translation expert. Your only task is to translate text enclosed with <translate_input>",
+            "Based on the following interaction, generate a short, concise title (maximum 6-8 words)",
         ] {
             assert!(asked("", prompt), "{prompt}");
         }
@@ -138,6 +143,7 @@ mod tests {
             "You generate a title for a new chat session. Return only the title text.",
             "Create a title of 3 words or less for the conversation",
             "You summarize a conversation as a title; answer with the title only",
+            "You are an AI question rephraser. You will be given a conversation and a follow-up question",
             "Available Tools: []\n\nYour task is to choose and return the correct tool(s) from the list",
         ] {
             assert!(asked(system, "a cat on a roof"), "{system}");
@@ -149,6 +155,7 @@ mod tests {
         for prompt in [
             "a cat",
             "### Task:\nDraw a cat\n### Style:\nwatercolour",
+            "### Task:\nRespond to the user query using the provided context.\n### Output:\nA picture of the JSON below",
             "### Task: a poster\n### Guidelines:\n- the title in red\n- no people",
             "A book cover with the title 'The Conversation', concise, five words at most",
             "Generate a title card for our chat show, with the tags #news and #art",
