@@ -20,9 +20,11 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::api::error::ApiError;
 use crate::api::middleware::min_rate::MinRateCheck;
 use crate::config::BodyConfig;
-use unpack::{ContentCoding, Step, UnpackProblem, Unpacker};
+use unpack::{Step, UnpackProblem, Unpacker};
 
-pub(crate) mod unpack;
+mod unpack;
+
+pub(crate) use unpack::ContentCoding;
 
 /// Longest head of a form part, in bytes; exceeded by at most one chunk.
 const HEAD_BYTES_MAX: u64 = 16 * 1024;
