@@ -390,6 +390,47 @@ mod tests {
     }
 
     #[test]
+    fn models_have_names_of_the_operator() {
+        let named = |config: &Config, name: &str| config.catalogue.find(name).map(|model| model.id.to_string());
+        let alias = "\"dall-e-3\" = \"gpt-image-1.5\"";
+        for (toml, variables) in [
+            (format!("[models.aliases]\n{alias}"), &[][..]),
+            (format!("[models]\naliases = {{ {alias} }}"), &[]),
+            (String::new(), &[("GATEWAY_MODELS__ALIASES", " dall-e-3 = gpt-image-1.5 ,")]),
+            // Both layers hold: the environment replaces what it names.
+            (
+                "[models.aliases]\n\"dall-e-3\" = \"gpt-image-2\"".to_owned(),
+                &[("GATEWAY_MODELS__ALIASES", "dall-e-3=gpt-image-1.5")],
+            ),
+        ] {
+            let config = load(&toml, variables).unwrap();
+            assert_eq!(named(&config, "dall-e-3").as_deref(), Some("gpt-image-1.5"), "{toml} {variables:?}");
+            assert_eq!(named(&config, "dall-e-2"), None);
+        }
+        let digest = "0".repeat(64);
+        let client = format!(
+            "[models.aliases]\n{alias}\n[[clients]]\nname = \"a\"\nkey_digest = \"{digest}\"\nmodels = [\"dall-e-3\"]"
+        );
+        let config = load(&client, &[]).unwrap();
+        assert!(config.clients.entries[0].models.as_ref().unwrap().contains("gpt-image-1.5"));
+        for (toml, words) in [
+            (
+                "[models.aliases]\n\"gpt-image-2\" = \"gpt-image-1\"",
+                "models.aliases: \"gpt-image-2\" is the id of a model",
+            ),
+            ("[models.aliases]\n\"dall-e-3\" = \"gpt-image-15\"", "did you mean \"gpt-image-1.5\"?"),
+            ("[models.aliases]\n\"dall-e-3\" = 5", "models.aliases must be a table of texts"),
+            ("[models]\naliases = \"dall-e-3\"", "models.aliases must be a table of texts"),
+            ("[server]\nresponse_format_default = \"base64\"", "server.response_format_default"),
+        ] {
+            let error = refusal(toml, &[]);
+            assert!(error.contains(words), "{error:?} does not say {words}");
+        }
+        let error = refusal("", &[("GATEWAY_MODELS__ALIASES", "dall-e-3")]);
+        assert!(error.contains("GATEWAY_MODELS__ALIASES") && error.contains("name=text"), "{error}");
+    }
+
+    #[test]
     fn figures_of_the_catalogue_have_ranges() {
         let model = |price: &str, parameters: &str, size: &str| {
             let text = format!(

@@ -1,7 +1,6 @@
 //! From the result of a job to the bytes of a response.
 
 pub(super) mod cache_headers;
-pub(super) mod completion;
 pub(super) mod converter;
 pub(super) mod events;
 pub(super) mod image_response;

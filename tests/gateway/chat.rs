@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, Edit, Gateway, Upstream, data_url, digest, http, picture, size_of};
+use crate::harness::{Answer, Client, Edit, Gateway, Upstream, data_url, digest, http, picture, size_of, until};
 
 /// A conversation with one message of the user, for a small picture.
 fn ask(content: Value) -> Value {
@@ -152,4 +152,203 @@ async fn requests_for_text_buy_nothing() {
     refused.is_refused(404, "endpoint_not_supported");
     assert!(refused.message().contains("/v1/chat/completions"), "{}", refused.message());
     assert_eq!(upstream.submits().await, 0);
+}
+
+#[tokio::test]
+async fn a_conversation_goes_on_with_the_picture_of_the_last_answer() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let first = with(ask(json!("a red cat")), "modalities", json!(["image", "text"]));
+    let message = complete(&gateway.alice(), &first).await.json()["choices"][0]["message"].clone();
+    let bytes = gateway.alice().generate(json!({"prompt": "a red cat"})).await.picture();
+    // As data in `images`, in a part, and in Markdown: all are the same edit.
+    let url = &message["images"][0]["image_url"]["url"];
+    let answers = [
+        message.clone(),
+        json!({"role": "assistant", "content": [{"type": "text", "text": ""}, {"type": "image_url", "image_url": {"url": url}}]}),
+        json!({"role": "assistant", "content": format!("![image]({})", url.as_str().unwrap())}),
+    ];
+    for (turn, answer) in answers.into_iter().enumerate() {
+        let messages = json!([
+            {"role": "system", "content": "You are helpful."}, {"role": "user", "content": "a red cat"}, answer,
+            {"role": "user", "content": "now blue"},
+        ]);
+        let edited = complete(&gateway.alice(), &conversation(messages)).await;
+        assert_eq!((edited.status, edited.cache()), (200, if turn == 0 { "miss" } else { "hit" }), "{}", edited.text());
+    }
+    let edit = Edit::bare("now blue").picture("image", bytes);
+    assert_eq!((gateway.alice().edit(&edit).await.cache(), upstream.purchases().await), ("hit", 2));
+}
+
+#[tokio::test]
+async fn all_pictures_are_in_the_first_choice() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let two = with(ask(json!("two cats")), "n", json!(2));
+    let whole = complete(&gateway.alice(), &two).await.json();
+    assert_eq!(whole["choices"].as_array().unwrap().len(), 1);
+    let content = whole["choices"][0]["message"]["content"].as_str().unwrap();
+    let addresses: Vec<&str> = content.split("\n\n").map(markdown_address).collect();
+    let expected = gateway.alice().generate(json!({"prompt": "two cats", "n": 2})).await.pictures();
+    assert_eq!(addresses.len(), 2);
+    for (address, picture) in addresses.iter().zip(&expected) {
+        assert_eq!(digest(&bytes_at(address).await), digest(picture));
+    }
+    let streamed = chunks(&complete(&gateway.alice(), &with(two.clone(), "stream", json!(true))).await);
+    let text: String = streamed.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(text.matches("![image](").count(), 2, "{text}");
+    let as_data = with(with(two, "response_format", json!("b64_json")), "stream", json!(true));
+    let streamed = chunks(&complete(&gateway.alice(), &as_data).await);
+    let text: String = streamed.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
+    let pictures: Vec<String> = text
+        .split("\n\n")
+        .map(|picture| {
+            let data = markdown_address(picture).strip_prefix("data:image/png;base64,").unwrap();
+            digest(&base64_simd::STANDARD.decode_to_vec(data).unwrap())
+        })
+        .collect();
+    assert_eq!(pictures, expected.iter().map(|picture| digest(picture)).collect::<Vec<_>>());
+    assert_eq!(upstream.purchases().await, 1);
+}
+
+#[tokio::test]
+async fn a_failure_has_a_status_before_the_stream_and_is_an_event_in_it() {
+    let upstream = Upstream::start().await;
+    let quick = [("server.stream_heartbeat_ms", "100"), ("server.stream_grace_ms", "50")];
+    let gateway = Gateway::with(&upstream, &[quick[0], ("server.stream_grace_ms", "5000")]).await;
+    let streamed = |prompt: &str| with(ask(json!(prompt)), "stream", json!(true));
+    complete(&gateway.alice(), &streamed("a forbidden-picture")).await.is_refused(400, "moderation_blocked");
+    complete(&gateway.alice(), &ask(json!("a forbidden-picture"))).await.is_refused(400, "moderation_blocked");
+
+    let gateway = Gateway::with(&upstream, &quick).await;
+    upstream.hold().await;
+    upstream.set(json!({"policy": {"answer": "task"}})).await;
+    let mut answer = gateway.alice().begin_json("/v1/chat/completions", &streamed("a forbidden-picture, refused late"));
+    until("it is bought", async || upstream.purchases().await == 1).await;
+    answer.first_bytes().await;
+    upstream.release().await;
+    let answer = answer.answer().await;
+    assert!(!answer.text().contains("[DONE]") && answer.text().contains(": processing\n\n"), "{}", answer.text());
+    let chunks = chunks(&answer);
+    assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
+    let error = &chunks[1]["error"];
+    assert_eq!((&error["code"], chunks.len()), (&json!("moderation_blocked"), 2));
+    for key in ["message", "type", "param"] {
+        assert!(error.get(key).is_some(), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_broke_off_is_not_bought_again() {
+    let upstream = Upstream::start().await;
+    let quick = [("server.stream_heartbeat_ms", "100"), ("server.stream_grace_ms", "50"), ("cache.mode", "off")];
+    let gateway = Gateway::with(&upstream, &quick).await;
+    upstream.hold().await;
+    let body = with(ask(json!("later")), "stream", json!(true));
+    let mut pending = gateway.alice().begin_json("/v1/chat/completions", &body);
+    until("it is bought", async || upstream.purchases().await == 1).await;
+    pending.first_bytes().await;
+    pending.disconnect().await;
+    upstream.release().await;
+    let again = complete(&gateway.alice(), &body).await;
+    assert_eq!((chunks(&again).len(), upstream.purchases().await), (3, 1), "it was not delivered");
+    let third = complete(&gateway.alice(), &body).await;
+    assert_eq!((chunks(&third).len(), upstream.purchases().await), (3, 2), "the second had it");
+}
+
+#[tokio::test]
+async fn pictures_that_are_missing_are_named() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let two = json!({"model": "gpt-image-2-plus", "n": 2, "messages": [{"role": "user", "content": "one of two"}]});
+    upstream.fault("submit", "drop_after", 1).await;
+    let whole = complete(&gateway.alice(), &two).await;
+    assert_eq!((whole.status, whole.header("x-gateway-missing")), (200, "1"), "{}", whole.text());
+    let body = whole.json();
+    let warning = body["warnings"][0]["message"].as_str().unwrap();
+    let content = body["choices"][0]["message"]["content"].as_str().unwrap();
+    let (picture, rest) = content.split_once("\n\n").unwrap();
+    markdown_address(picture);
+    assert_eq!(rest, warning, "it is also in the text, which is all that chat programs show");
+
+    upstream.fault("submit", "drop_after", 1).await;
+    let streamed = with(with(two, "stream", json!(true)), "messages", json!([{"role": "user", "content": "again"}]));
+    let answer = complete(&gateway.alice(), &streamed).await;
+    let chunks = chunks(&answer);
+    assert!(chunks[1]["choices"][0]["delta"]["content"].as_str().unwrap().starts_with("![image]("));
+    assert!(chunks[2]["error"]["code"].is_string() && !answer.text().contains("[DONE]"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn every_path_of_the_endpoint_is_served_and_other_requests_have_their_errors() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let post = |path: &'static str| gateway.alice().request(reqwest::Method::POST, path);
+    let mut body = ask(json!("everywhere"));
+    for path in
+        ["/v1/chat/completions", "/chat/completions/", "/openai/v1/chat/completions", "/openai/chat/completions"]
+    {
+        let answer = Answer::to(post(path).json(&body)).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    }
+    body["model"] = json!("another");
+    let deployment = "/openai/deployments/gpt-image-1.5/chat/completions?api-version=2025-04-01-preview";
+    let answer = Answer::to(post(deployment).json(&body)).await;
+    assert_eq!((answer.status, answer.cache()), (200, "hit"), "the path names the model");
+    complete(&gateway.alice(), &body).await.is_refused(404, "model_not_found");
+
+    let answer = gateway.alice().get("/v1/chat/completions").await;
+    assert_eq!((answer.status, answer.header("allow")), (405, "POST"));
+    let form = reqwest::multipart::Form::new().text("messages", "a cat");
+    let answer = Answer::to(post("/v1/chat/completions").multipart(form)).await;
+    answer.is_refused(400, "malformed_body");
+    assert!(answer.message().contains("application/json"), "{}", answer.message());
+    let asynchronous = post("/v1/chat/completions").header("prefer", "respond-async").json(&ask(json!("everywhere")));
+    assert_eq!(Answer::to(asynchronous).await.status, 200, "the preference is not applied");
+    let empty = json!({"model": "gpt-image-1.5"});
+    complete(&gateway.alice(), &empty).await.is_refused(400, "missing_required_parameter");
+    assert_eq!(upstream.purchases().await, 1);
+}
+
+#[tokio::test]
+async fn parameters_of_text_models_are_refused_or_dropped() {
+    let upstream = Upstream::start().await;
+    let [refusing, dropping] =
+        [Gateway::on(&upstream).await, Gateway::with(&upstream, &[("server.unsupported_parameters", "drop")]).await];
+    for (name, value) in [
+        ("tools", json!([{"type": "function", "function": {"name": "f"}}])),
+        ("functions", json!([{"name": "f"}])),
+        ("audio", json!({"voice": "alloy", "format": "mp3"})),
+        ("modalities", json!(["audio", "image"])),
+        ("prompt", json!("another")),
+    ] {
+        let body = with(ask(json!("a cat")), name, value);
+        let refused = complete(&refusing.alice(), &body).await;
+        refused.is_refused(400, "unsupported_parameter");
+        let named = if name == "functions" { "tools" } else { name };
+        assert_eq!(refused.json()["error"]["param"], named);
+        let dropped = complete(&dropping.alice(), &body).await;
+        assert_eq!((dropped.status, dropped.header("x-gateway-dropped")), (200, named), "{}", dropped.text());
+    }
+    for (name, value) in [
+        ("temperature", json!(0.7)),
+        ("top_p", json!(1)),
+        ("max_tokens", json!(4096)),
+        ("max_completion_tokens", json!(1000)),
+        ("stop", json!(["\n"])),
+        ("frequency_penalty", json!(0)),
+        ("presence_penalty", json!(0)),
+        ("logprobs", json!(false)),
+        ("reasoning_effort", json!("low")),
+        ("metadata", json!({"a": "b"})),
+        ("store", json!(false)),
+        ("tool_choice", json!("auto")),
+        ("tools", json!([])),
+        ("parallel_tool_calls", json!(true)),
+        ("response_format", json!({"type": "text"})),
+    ] {
+        let answer = complete(&refusing.alice(), &with(ask(json!("a cat")), name, value)).await;
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+    }
+    assert_eq!(upstream.purchases().await, 2, "one for each gateway");
 }

@@ -26,7 +26,7 @@ pub(crate) enum ResponseFormat {
 /// How the answer to a chat completion is to look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CompletionOptions {
-    pub(crate) place: PicturePlace,
+    pub(crate) location: PictureLocation,
     /// How the pictures travel, where the client says it.
     pub(crate) format: Option<ResponseFormat>,
     /// A stream ends with the token counts.
@@ -35,7 +35,7 @@ pub(crate) struct CompletionOptions {
 
 /// Where the pictures of a chat completion stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum PicturePlace {
+pub(crate) enum PictureLocation {
     /// In the text of the answer, as Markdown.
     #[default]
     Text,
@@ -47,9 +47,9 @@ impl CompletionOptions {
     /// Returns how the pictures travel: as addresses in a text, which a conversation repeats with every message, and as data
     /// beside it.
     pub(crate) fn response_format(self) -> ResponseFormat {
-        self.format.unwrap_or(match self.place {
-            PicturePlace::Text => ResponseFormat::Url,
-            PicturePlace::Images => ResponseFormat::B64Json,
+        self.format.unwrap_or(match self.location {
+            PictureLocation::Text => ResponseFormat::Url,
+            PictureLocation::Images => ResponseFormat::B64Json,
         })
     }
 }

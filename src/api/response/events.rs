@@ -21,8 +21,8 @@ use http_body_util::BodyDataStream;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::completion::{Completion, error_chunk};
 use super::converter::ReadyPicture;
+use super::image_response::completion::{Completion, error_chunk};
 use super::image_response::warnings::incomplete;
 use super::signature::ResultUrls;
 use super::status_events::StatusEvents;

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
 
-use super::completion::Completion;
 use super::converter::ReadyPicture;
 use super::signature::ResultUrls;
 use crate::api::request::response_options::{Conversion, ResponseFormat, ResponseOptions};
@@ -21,14 +20,18 @@ use crate::http::StreamingBody;
 use crate::http::gateway_headers::{name_job, qualify_result};
 use crate::model::{Choices, JobResult, PictureRequest, Task, Timestamp, Usage};
 use crate::server::connection::ConnectionHandle;
+use completion::Completion;
 use warnings::warnings;
 
+pub(in crate::api) mod completion;
 pub(super) mod warnings;
 
 /// The part of a request that its response repeats.
 #[derive(Debug)]
 pub(crate) struct ResponseShape {
     task: Task,
+    /// What the endpoint is for, after which events are named: a generation with pictures is an edit.
+    endpoint: Task,
     choices: Choices,
     options: ResponseOptions,
     /// The response is a chat completion.
@@ -41,7 +44,12 @@ impl ResponseShape {
     }
 
     pub(crate) fn new(task: Task, choices: Choices, options: ResponseOptions) -> Self {
-        Self { task, choices, options, completion: None }
+        Self { task, endpoint: task, choices, options, completion: None }
+    }
+
+    /// Names events as this endpoint does.
+    pub(crate) fn at_endpoint(self, endpoint: Task) -> Self {
+        Self { endpoint, ..self }
     }
 
     /// The same as the answer to a chat completion.
@@ -123,7 +131,7 @@ impl ResponseShape {
         usage: Option<Usage>,
         created: Timestamp,
     ) -> StreamingBody {
-        let name = match self.task {
+        let name = match self.endpoint {
             Task::Edit => "image_edit.completed",
             Task::Generate => "image_generation.completed",
         };

@@ -20,8 +20,8 @@ use crate::api::request::prefer::Preferences;
 use crate::api::request::response_deadline::response_deadline;
 use crate::api::request::validate::ValidRequest;
 use crate::api::response::cache_headers::{UnusedFields, add_cache_headers, cache_word};
-use crate::api::response::completion::Completion;
 use crate::api::response::events::Events;
+use crate::api::response::image_response::completion::Completion;
 use crate::api::response::image_response::{ResponseShape, deliver};
 use crate::api::response::mode::ResponseMode;
 use crate::api::response::padded_json::PaddedJson;
@@ -114,6 +114,9 @@ async fn accept(
     };
     let mode = ResponseMode::of(&options, preferences, &headers, version, &state.server.heartbeats);
     let mut shape = ResponseShape::of(&request, options);
+    if let Endpoint::Images(task) = endpoint {
+        shape = shape.at_endpoint(task);
+    }
     if let Some(completion) = completion {
         shape = shape.with_completion(completion);
     }

@@ -9,13 +9,13 @@ use struson::reader::{JsonReader, ValueType};
 
 use super::form::{FieldKind, Form, FormLimits, Scalar};
 use super::incoming::IncomingBody;
-use super::json::{self, Parser, ReadError, SpooledBody};
+use super::json::{self, Parser, ReadError, StoredBody};
 use crate::api::error::ApiError;
-use crate::api::request::response_options::{CompletionOptions, PicturePlace, ResponseFormat};
+use crate::api::request::response_options::{CompletionOptions, PictureLocation, ResponseFormat};
 use crate::config::BodyConfig;
 use crate::storage::spool::Spool;
 use messages::{Conversation, wrong_type};
-use text_task::{TextSigns, TextTask, text_task};
+use text_task::{TextHints, TextTask, text_task};
 
 mod markdown;
 mod messages;
@@ -49,7 +49,7 @@ pub(crate) async fn read(
 }
 
 /// Finds out which pictures are needed, and then reads them.
-fn select_and_read(body: &mut SpooledBody) -> Result<ChatRequest, ApiError> {
+fn select_and_read(body: &mut StoredBody) -> Result<ChatRequest, ApiError> {
     let (form, reading) = body.parse(|parser| Reading::new(parser, None).read(parser))?;
     let needed = reading.conversation.needed_pictures();
     if needed.is_empty() && !reading.has_other_pictures {
@@ -74,7 +74,7 @@ struct Reading {
     has_messages: bool,
     /// There are pictures beside the conversation.
     has_other_pictures: bool,
-    signs: TextSigns,
+    hints: TextHints,
     has_tools: bool,
     tool_choice: ToolChoice,
     options: CompletionOptions,
@@ -97,7 +97,7 @@ impl Reading {
             conversation: Conversation::new(wanted.unwrap_or_default(), parser.limits.text_bytes_max),
             has_messages: false,
             has_other_pictures: false,
-            signs: TextSigns::default(),
+            hints: TextHints::default(),
             has_tools: false,
             tool_choice: ToolChoice::Auto,
             options: CompletionOptions::default(),
@@ -139,13 +139,13 @@ impl Reading {
                 if let Scalar::Number(text) | Scalar::Text(text) = tokens
                     && let Ok(tokens) = text.parse::<u64>()
                 {
-                    self.signs.tokens_max = Some(self.signs.tokens_max.map_or(tokens, |known| known.min(tokens)));
+                    self.hints.tokens_max = Some(self.hints.tokens_max.map_or(tokens, |known| known.min(tokens)));
                 }
                 parser.form.note_unknown(name);
                 Ok(())
             }
             _ => match parser.limits.field_kind(name) {
-                FieldKind::Image | FieldKind::Mask if !self.decodes => {
+                FieldKind::Image(_) | FieldKind::Mask if !self.decodes => {
                     self.has_other_pictures = true;
                     parser.json.skip_value()?;
                     Ok(())
@@ -200,7 +200,7 @@ impl Reading {
             None => {}
             Some(Scalar::Text(text)) => match text.as_str() {
                 "text" | "" => {}
-                "json_object" | "json_schema" => self.signs.is_json = true,
+                "json_object" | "json_schema" => self.hints.is_json = true,
                 "url" => self.options.format = Some(ResponseFormat::Url),
                 "b64_json" => self.options.format = Some(ResponseFormat::B64Json),
                 _ => {
@@ -240,9 +240,9 @@ impl Reading {
         }
         parser.json.end_array()?;
         if has_image {
-            self.options.place = PicturePlace::Images;
+            self.options.location = PictureLocation::Images;
         } else {
-            self.signs.is_text_only = has_any;
+            self.hints.is_text_only = has_any;
         }
         Ok(())
     }
@@ -272,7 +272,7 @@ impl Reading {
         }
         if self.has_tools {
             match self.tool_choice {
-                ToolChoice::Required => self.signs.requires_call = true,
+                ToolChoice::Required => self.hints.requires_call = true,
                 ToolChoice::Auto => {
                     self.unsupported.push((
                         "tools",
@@ -284,7 +284,7 @@ impl Reading {
         }
         let prompt = self.conversation.take_prompt()?;
         let system = self.conversation.system.lossy();
-        if let Some(TextTask { param, asked }) = text_task(&self.signs, &system, &prompt) {
+        if let Some(TextTask { param, asked }) = text_task(&self.hints, &system, &prompt) {
             return Err(ApiError::TextRequested { param, asked });
         }
         for role in self.conversation.ignored_roles {

@@ -1,7 +1,7 @@
 //! Fuzzes bodies of any bytes: no panic, and for every chunking the same request or the same error.
 
 use std::convert::Infallible;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -9,19 +9,24 @@ use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
-use super::{ParseServices, parse};
+use super::inputs::InputConverter;
+pub use super::inputs::fuzz::input;
+use super::{ParseServices, parse, parse_chat};
 use crate::api::request::available_models::AvailableModels;
 use crate::api::request::body::form::FormLimits;
-use crate::config::{Config, Environment};
+use crate::config::{Config, ConversionConfig, Environment};
 use crate::model::{ClientId, Fingerprint, Task};
 use crate::storage::spool::Spool;
+use crate::telemetry::Metrics;
 
 struct Gateway {
     runtime: Runtime,
     config: Config,
     limits: FormLimits,
     spool: Spool,
+    inputs: InputConverter,
 }
 
 fn gateway() -> &'static Gateway {
@@ -32,36 +37,60 @@ fn gateway() -> &'static Gateway {
         // Small, so that files are used too.
         let spool = Spool::for_test(std::env::temp_dir(), 1024, 1 << 24);
         let limits = FormLimits::new(Task::Edit, &config.server.bodies, &config.catalogue);
-        Gateway { runtime, config, limits, spool }
+        // Small, so that an input is cheap to convert.
+        let conversions = ConversionConfig { pixels_max: 4096, ..config.server.conversions.clone() };
+        let inputs = InputConverter::new(&conversions, Arc::new(Semaphore::new(1)), &Metrics::default());
+        Gateway { runtime, config, limits, spool, inputs }
     })
 }
 
 /// Parses a form with the boundary `B`. The first byte is the size of its chunks.
 pub fn form(data: &[u8]) {
-    any_chunking("multipart/form-data; boundary=B", data);
+    any_chunking(Endpoint::Images("multipart/form-data; boundary=B"), data);
 }
 
 /// Parses a JSON body. The first byte is the size of its chunks.
 pub fn json(data: &[u8]) {
-    any_chunking("application/json", data);
+    any_chunking(Endpoint::Images("application/json"), data);
 }
 
-fn any_chunking(content_type: &'static str, data: &[u8]) {
+/// Parses a chat completion. The first byte is the size of its chunks.
+pub fn chat(data: &[u8]) {
+    any_chunking(Endpoint::Chat, data);
+}
+
+/// What a body is parsed as.
+#[derive(Clone, Copy)]
+enum Endpoint {
+    Images(&'static str),
+    Chat,
+}
+
+fn any_chunking(endpoint: Endpoint, data: &[u8]) {
     let Some((&size, body)) = data.split_first() else { return };
-    let whole = outcome(content_type, body, usize::MAX);
-    let chunked = outcome(content_type, body, usize::from(size).max(1));
+    let whole = outcome(endpoint, body, usize::MAX);
+    let chunked = outcome(endpoint, body, usize::from(size).max(1));
     assert_eq!(whole, chunked, "the chunks make a difference");
 }
 
 /// Returns the fingerprint of the request, or the code of its error.
-fn outcome(content_type: &'static str, body: &[u8], chunk: usize) -> Result<Fingerprint, &'static str> {
-    let Gateway { runtime, config, limits, spool } = gateway();
+fn outcome(endpoint: Endpoint, body: &[u8], chunk: usize) -> Result<Fingerprint, &'static str> {
+    let Gateway { runtime, config, limits, spool, inputs } = gateway();
     let chunks: Vec<_> = body.chunks(chunk).map(|chunk| Ok::<_, Infallible>(Bytes::copy_from_slice(chunk))).collect();
+    let content_type = match endpoint {
+        Endpoint::Images(content_type) => content_type,
+        Endpoint::Chat => "application/json",
+    };
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().expect("a header"))]);
     let models =
         AvailableModels { catalogue: &config.catalogue, allowed: None, api_kinds: config.upstream.api.api_kinds() };
     let body = Body::from_stream(stream::iter(chunks));
-    let services = ParseServices { spool, server: &config.server, models, own_results: None };
-    let valid = runtime.block_on(parse(limits, &headers, None, body, services));
+    let services = ParseServices { spool, server: &config.server, models, inputs, own_results: None };
+    let valid = runtime.block_on(async {
+        match endpoint {
+            Endpoint::Images(_) => parse(limits, &headers, None, body, services).await,
+            Endpoint::Chat => parse_chat(limits, &headers, None, body, services).await.map(|(valid, _)| valid),
+        }
+    });
     valid.map(|valid| Fingerprint::of(&ClientId("fuzz".into()), &valid.request)).map_err(|error| error.code())
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead};
 
-use super::pictures::{PictureReader, Position};
+use super::pictures::{PictureReader, Position, ReadTextError, ends_data};
 use crate::api::error::ApiError;
 
 /// Longest text between the brackets, in bytes. What is longer is text.
@@ -86,12 +86,12 @@ enum Stop {
 ///
 /// # Errors
 ///
-/// [`EmbeddedError`].
+/// [`ReadTextError`].
 pub(super) fn read_text(
     source: &mut impl BufRead,
     text: &mut MessageText,
     pictures: &mut PictureReader<'_>,
-) -> Result<(), EmbeddedError> {
+) -> Result<(), ReadTextError> {
     loop {
         let ready = source.fill_buf()?;
         if ready.is_empty() {
@@ -109,31 +109,12 @@ pub(super) fn read_text(
     }
 }
 
-/// Why a text could not be read: its source failed, or a picture in it is invalid.
-#[derive(Debug)]
-pub(super) enum EmbeddedError {
-    Source(io::Error),
-    Picture(ApiError),
-}
-
-impl From<io::Error> for EmbeddedError {
-    fn from(error: io::Error) -> Self {
-        Self::Source(error)
-    }
-}
-
-impl From<ApiError> for EmbeddedError {
-    fn from(error: ApiError) -> Self {
-        Self::Picture(error)
-    }
-}
-
 /// Reads what follows a `!`: a picture, or text.
 fn embedded(
     source: &mut impl BufRead,
     text: &mut MessageText,
     pictures: &mut PictureReader<'_>,
-) -> Result<(), EmbeddedError> {
+) -> Result<(), ReadTextError> {
     let mut seen = b"!".to_vec();
     if !opens(source, &mut seen)? {
         text.push(&seen);
@@ -244,11 +225,6 @@ fn pass_data(source: &mut impl BufRead) -> io::Result<Option<u8>> {
         let length = ready.len();
         source.consume(length);
     }
-}
-
-/// Whether the data of an embedded picture ends at this byte.
-pub(super) fn ends_data(byte: u8) -> bool {
-    matches!(byte, b')' | b'>' | b'"') || byte.is_ascii_whitespace()
 }
 
 /// Passes over what follows an address up to the bracket that ends the picture; returns whether that came. Appends what it

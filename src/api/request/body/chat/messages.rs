@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use struson::reader::{JsonReader, ValueType};
 
-use super::markdown::{EmbeddedError, MessageText, read_text};
-use super::pictures::{PictureReader, PictureSelection, Position};
+use super::markdown::{MessageText, read_text};
+use super::pictures::{PictureReader, PictureSelection, Position, ReadTextError};
 use crate::api::error::ApiError;
 use crate::api::request::body::form::Scalar;
 use crate::api::request::body::json::{Parser, ReadError};
@@ -266,11 +266,11 @@ impl Conversation {
         let mut source = BufReader::with_capacity(TEXT_BUFFER_BYTES, json.next_string_reader()?);
         let mut pictures = PictureReader { selection: &mut self.selection, limits, upload, param: &message.name };
         let read = read_text(&mut source, &mut message.text, &mut pictures);
-        let rest = read.and_then(|()| io::copy(&mut source, &mut io::sink()).map_err(EmbeddedError::Source));
+        let rest = read.and_then(|()| io::copy(&mut source, &mut io::sink()).map_err(ReadTextError::Source));
         match rest {
             Ok(_) => Ok(()),
-            Err(EmbeddedError::Source(error)) => Err(meter.string_error(&error)),
-            Err(EmbeddedError::Picture(error)) => Err(error.into()),
+            Err(ReadTextError::Source(error)) => Err(meter.explain_string(&error).into()),
+            Err(ReadTextError::Picture(error)) => Err(error.into()),
         }
     }
 }

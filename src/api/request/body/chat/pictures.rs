@@ -3,16 +3,39 @@
 //! A conversation carries all its pictures again with every message, and a request needs those of one message. So a body is
 //! read twice: first to find out which pictures are needed, then to decode these into the spool.
 
-use std::io::BufRead;
+use std::io::{self, BufRead};
 use std::ops::Range;
 
-use super::markdown::{EmbeddedError, ends_data};
 use crate::api::error::ApiError;
 use crate::api::request::body::base64::Decoder;
 use crate::api::request::body::form::FormLimits;
-use crate::api::request::body::json::picture::link;
+use crate::api::request::body::picture_text::link;
 use crate::model::Input;
 use crate::storage::spool::Upload;
+
+/// Why a text could not be read: its source failed, or a picture in it is invalid.
+#[derive(Debug)]
+pub(super) enum ReadTextError {
+    Source(io::Error),
+    Picture(ApiError),
+}
+
+impl From<io::Error> for ReadTextError {
+    fn from(error: io::Error) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl From<ApiError> for ReadTextError {
+    fn from(error: ApiError) -> Self {
+        Self::Picture(error)
+    }
+}
+
+/// Whether the data of a picture in a text ends at this byte.
+pub(super) fn ends_data(byte: u8) -> bool {
+    matches!(byte, b')' | b'>' | b'"') || byte.is_ascii_whitespace()
+}
 
 /// Whether the next picture is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +90,7 @@ impl PictureReader<'_> {
     /// # Errors
     ///
     /// [`ApiError::Unacceptable`] for an address that nothing can be fetched from.
-    pub(super) fn address(&mut self, address: &[u8]) -> Result<(), EmbeddedError> {
+    pub(super) fn address(&mut self, address: &[u8]) -> Result<(), ReadTextError> {
         let is_web = address.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"http"));
         if !is_web {
             let path: String = String::from_utf8_lossy(address).chars().take(100).collect();
@@ -87,7 +110,7 @@ impl PictureReader<'_> {
     /// # Errors
     ///
     /// [`ApiError::Unacceptable`] for data that is not base64; [`ApiError::from_spool`].
-    pub(super) fn data(&mut self, head: &[u8], source: &mut impl BufRead) -> Result<Option<u8>, EmbeddedError> {
+    pub(super) fn data(&mut self, head: &[u8], source: &mut impl BufRead) -> Result<Option<u8>, ReadTextError> {
         let wrong = || ApiError::Unacceptable {
             param: "messages",
             problem: "the picture to edit is a data URL in the text of the conversation that is not valid base64"

@@ -232,7 +232,7 @@ async fn the_other_parameters_are_those_of_the_image_api() {
     let unknown: Vec<&str> = request.form.unknown.iter().map(String::as_str).collect();
     assert_eq!(unknown, ["max_tokens", "messages.system", "metadata", "temperature"]);
     assert_eq!(request.unsupported, []);
-    let expected = CompletionOptions { place: PicturePlace::Images, format: None, include_usage: true };
+    let expected = CompletionOptions { location: PictureLocation::Images, format: None, include_usage: true };
     assert_eq!(request.options, expected);
     for (name, value) in [
         ("tools", json!([{"type": "function"}])),

@@ -7,7 +7,7 @@
 
 /// What a request says of the answer that it wants.
 #[derive(Debug, Default)]
-pub(super) struct TextSigns {
+pub(super) struct TextHints {
     /// `response_format` is JSON.
     pub(super) is_json: bool,
     /// There are tools, and `tool_choice` requires a call.
@@ -29,11 +29,11 @@ pub(super) struct TextTask {
 const PICTURE_TOKENS_MIN: u64 = 64;
 
 /// The beginning of a prompt, and what must follow anywhere, in lower case.
-const OPENINGS: [(&str, &[&str]); 13] = [
+const OPENINGS: [(&str, &[&str]); 15] = [
     // Open WebUI: titles, tags, follow-up questions, search queries, autocompletion.
     ("### task:", &["<chat_history>"]),
     ("### task:", &["### chat history:"]),
-    ("### task:", &["### output", "json"]),
+    ("### task:", &["### output", "json format"]),
     ("### task:", &["autocompletion system"]),
     // Open WebUI: an emoji for a spoken message, and the merger of several answers.
     ("your task is to reflect the speaker's likely facial expression", &["emoji"]),
@@ -46,12 +46,14 @@ const OPENINGS: [(&str, &[&str]); 13] = [
     ("please generate a four to five word title summarizing our conversation", &[]),
     ("summarize the discussion briefly in 200 words or less", &[]),
     ("使用四到五个字直接返回这句话的简要主题", &[]),
-    // Chatbox.
+    // Cherry Studio's translation, the page of llama.cpp, Chatbox.
+    ("you are a translation expert. your only task is to translate", &[]),
+    ("based on the following interaction, generate a short, concise title", &[]),
     ("based on the chat history, give this conversation a name", &[]),
 ];
 
 /// Words of a system message that all occur where a program has a conversation named, in lower case.
-const INSTRUCTIONS: [&[&str]; 12] = [
+const INSTRUCTIONS: [&[&str]; 13] = [
     &["conversation", "into a title"],
     &["title for the conversation"],
     &["title for this conversation"],
@@ -64,21 +66,22 @@ const INSTRUCTIONS: [&[&str]; 12] = [
     &["對話", "標題", "總結"],
     &["会話", "タイトル", "要約"],
     &["choose and return the correct tool"],
+    &["question rephraser"],
 ];
 
 /// Returns what text a request asks for; `None` for a request for a picture.
-pub(super) fn text_task(signs: &TextSigns, system: &str, prompt: &str) -> Option<TextTask> {
+pub(super) fn text_task(hints: &TextHints, system: &str, prompt: &str) -> Option<TextTask> {
     let found = |param, asked| Some(TextTask { param, asked });
-    if signs.is_json {
+    if hints.is_json {
         return found("response_format", "JSON");
     }
-    if signs.requires_call {
+    if hints.requires_call {
         return found("tool_choice", "a call of a tool");
     }
-    if signs.is_text_only {
+    if hints.is_text_only {
         return found("modalities", "text alone");
     }
-    if signs.tokens_max.is_some_and(|tokens| tokens < PICTURE_TOKENS_MIN) {
+    if hints.tokens_max.is_some_and(|tokens| tokens < PICTURE_TOKENS_MIN) {
         return found("max_tokens", "a few words");
     }
     // Long prompts have the words of a task at their beginning, and the conversation behind it.
@@ -101,7 +104,7 @@ mod tests {
     use super::*;
 
     fn asked(system: &str, prompt: &str) -> bool {
-        text_task(&TextSigns::default(), system, prompt).is_some()
+        text_task(&TextHints::default(), system, prompt).is_some()
     }
 
     #[test]
@@ -123,6 +126,8 @@ mod tests {
             "Please generate a four to five word title summarizing our conversation without any lead-in, punctuation",
             "Based on the chat history, give this conversation a name.\nKeep it short - 10 characters max, no quotes.",
             "使用四到五个字直接返回这句话的简要主题，不要解释、不要标点",
+            "You are a translation expert. Your only task is to translate text enclosed with <translate_input>",
+            "Based on the following interaction, generate a short, concise title (maximum 6-8 words)",
         ] {
             assert!(asked("", prompt), "{prompt}");
         }
@@ -138,6 +143,7 @@ mod tests {
             "You generate a title for a new chat session. Return only the title text.",
             "Create a title of 3 words or less for the conversation",
             "You summarize a conversation as a title; answer with the title only",
+            "You are an AI question rephraser. You will be given a conversation and a follow-up question",
             "Available Tools: []\n\nYour task is to choose and return the correct tool(s) from the list",
         ] {
             assert!(asked(system, "a cat on a roof"), "{system}");
@@ -149,6 +155,7 @@ mod tests {
         for prompt in [
             "a cat",
             "### Task:\nDraw a cat\n### Style:\nwatercolour",
+            "### Task:\nRespond to the user query using the provided context.\n### Output:\nA picture of the JSON below",
             "### Task: a poster\n### Guidelines:\n- the title in red\n- no people",
             "A book cover with the title 'The Conversation', concise, five words at most",
             "Generate a title card for our chat show, with the tags #news and #art",
@@ -181,14 +188,14 @@ mod tests {
 
     #[test]
     fn parameters_that_ask_for_text_are_recognised() {
-        let task = |signs: TextSigns| text_task(&signs, "", "a cat").map(|task| task.param);
-        let none = TextSigns::default;
+        let task = |hints: TextHints| text_task(&hints, "", "a cat").map(|task| task.param);
+        let none = TextHints::default;
         assert_eq!(task(none()), None);
-        assert_eq!(task(TextSigns { is_json: true, ..none() }), Some("response_format"));
-        assert_eq!(task(TextSigns { requires_call: true, ..none() }), Some("tool_choice"));
-        assert_eq!(task(TextSigns { is_text_only: true, ..none() }), Some("modalities"));
+        assert_eq!(task(TextHints { is_json: true, ..none() }), Some("response_format"));
+        assert_eq!(task(TextHints { requires_call: true, ..none() }), Some("tool_choice"));
+        assert_eq!(task(TextHints { is_text_only: true, ..none() }), Some("modalities"));
         for (tokens_max, param) in [(1, Some("max_tokens")), (63, Some("max_tokens")), (64, None), (4096, None)] {
-            assert_eq!(task(TextSigns { tokens_max: Some(tokens_max), ..none() }), param, "{tokens_max}");
+            assert_eq!(task(TextHints { tokens_max: Some(tokens_max), ..none() }), param, "{tokens_max}");
         }
     }
 }

@@ -8,11 +8,11 @@
 
 use serde::Serialize;
 
-use super::converter::ReadyPicture;
-use super::image_response::warnings::warnings;
-use super::signature::ResultUrls;
+use super::warnings::warnings;
 use crate::api::error::ApiError;
-use crate::api::request::response_options::{CompletionOptions, Conversion, PicturePlace, ResponseFormat};
+use crate::api::request::response_options::{CompletionOptions, Conversion, PictureLocation, ResponseFormat};
+use crate::api::response::converter::ReadyPicture;
+use crate::api::response::signature::ResultUrls;
 use crate::http::StreamingBody;
 use crate::model::{Format, JobId, JobResult, ModelId, Timestamp, Usage};
 
@@ -59,18 +59,20 @@ impl Completion {
         let (mut parts, mut first) = (StreamingBody::default(), true);
         for (index, picture) in pictures.into_iter().enumerate() {
             let separator = if first { "" } else { "," };
-            match (self.options.place, addresses.get(index)) {
-                (PicturePlace::Text, Some(address)) => {
+            match (self.options.location, addresses.get(index)) {
+                (PictureLocation::Text, Some(address)) => {
                     body = body.text(paragraph(first)).then(picture_at(address, Style::Markdown));
                     parts = parts.text(separator).then(picture_at(address, Style::Part));
                 }
-                (PicturePlace::Text, None) => {
+                (PictureLocation::Text, None) => {
                     body = body.text(paragraph(first)).then(picture_data(picture, Style::Markdown))
                 }
-                (PicturePlace::Images, Some(address)) => {
+                (PictureLocation::Images, Some(address)) => {
                     parts = parts.text(separator).then(picture_at(address, Style::Part));
                 }
-                (PicturePlace::Images, None) => parts = parts.text(separator).then(picture_data(picture, Style::Part)),
+                (PictureLocation::Images, None) => {
+                    parts = parts.text(separator).then(picture_data(picture, Style::Part))
+                }
             }
             first = false;
         }
@@ -100,13 +102,13 @@ impl Completion {
     /// Writes the chunk of one picture that is sent as data.
     pub(crate) fn picture_chunk(&self, job: JobId, picture: ReadyPicture, first: bool) -> StreamingBody {
         let delta = StreamingBody::default();
-        let delta = match self.options.place {
-            PicturePlace::Text => delta
+        let delta = match self.options.location {
+            PictureLocation::Text => delta
                 .text("{\"content\":\"")
                 .text(paragraph(first))
                 .then(picture_data(picture, Style::Markdown))
                 .text("\"}"),
-            PicturePlace::Images => delta.text("{\"images\":[").then(picture_data(picture, Style::Part)).text("]}"),
+            PictureLocation::Images => delta.text("{\"images\":[").then(picture_data(picture, Style::Part)).text("]}"),
         };
         self.chunk(job, delta)
     }
@@ -126,13 +128,15 @@ impl Completion {
             result.pictures.iter().map(|picture| conversion.map_or(picture.format, |conversion| conversion.format));
         for (index, address) in self.addresses(job, formats, urls, conversion).iter().enumerate() {
             let delta = StreamingBody::default();
-            let delta = match self.options.place {
-                PicturePlace::Text => delta
+            let delta = match self.options.location {
+                PictureLocation::Text => delta
                     .text("{\"content\":\"")
                     .text(paragraph(index == 0))
                     .then(picture_at(address, Style::Markdown))
                     .text("\"}"),
-                PicturePlace::Images => delta.text("{\"images\":[").then(picture_at(address, Style::Part)).text("]}"),
+                PictureLocation::Images => {
+                    delta.text("{\"images\":[").then(picture_at(address, Style::Part)).text("]}")
+                }
             };
             body = body.then(self.chunk(job, delta));
         }
