@@ -231,7 +231,11 @@ mod tests {
             ("multipart/form-data; boundary=a,b", "a,b"),
             ("multipart/form-data; boundary=a,application/x", "a,application/x"),
         ] {
-            assert_eq!(kind(joined).unwrap(), (BodyKind::Multipart { boundary: boundary.to_owned() }, None), "{joined}");
+            assert_eq!(
+                kind(joined).unwrap(),
+                (BodyKind::Multipart { boundary: boundary.to_owned() }, None),
+                "{joined}"
+            );
         }
         assert_eq!(kind("application/json, application/json").unwrap(), (BodyKind::Json, None));
         for two in [

@@ -28,8 +28,8 @@ mod picture;
 mod problems;
 mod search;
 
-pub(super) use input::{LimitedReader, Meter, SourceReader};
 use input::malformed;
+pub(super) use input::{LimitedReader, Meter, SourceReader};
 use limits::JsonLimits;
 
 /// Longest name of a member with the white space around it, in bytes.
