@@ -21,8 +21,8 @@
 //! 2. `request/context.rs` collects the head for the handler in `routes/images.rs`; `middleware/auth.rs` checks the key.
 //!    `routes/accepted.rs` counts the client's rate (`middleware/rate.rs`) and takes a permit (`state.rs`).
 //! 3. `request/parse.rs` reads the body: `request/body/incoming.rs` bounds it, `request/body/multipart.rs` or
-//!    `request/body/json.rs` turn it into a form (`request/body/form.rs`) with the pictures in the spool, and
-//!    `request/validate.rs` turns the form into a request for the engine.
+//!    `request/body/json.rs` turn it into a form (`request/body/form.rs`) with the pictures in the spool,
+//!    `request/parse/inputs.rs` converts those that cannot be sent on as they are, and `request/validate.rs` turns the form into a request for the engine.
 //! 4. `response/mode.rs` and `request/response_deadline.rs` decide how and for how long the client waits. The engine
 //!    returns a waiter.
 //! 5. `response/image_response.rs` writes the result as one JSON object, `response/events.rs` as server-sent events,
@@ -60,6 +60,7 @@ pub(crate) use request::parse::fuzz;
 use error::ApiError;
 use middleware::Middleware;
 use middleware::request_log::RequestLog;
+use request::parse::inputs::InputConverter;
 use response::converter::PictureConverter;
 use response::signature::{ResultUrlBuilder, Signer};
 use response::streaming::ResponseOutcomes;
@@ -117,7 +118,8 @@ pub(crate) fn router(services: ApiServices) -> Router {
     let result_urls = ResultUrlBuilder::new(Signer::new(signing_key), &server);
     let outcomes = ResponseOutcomes::new(&metrics);
     let converter = PictureConverter::new(&server.conversions, &metrics);
-    let request_rules = RequestRules::new(catalogue, api_policy, &server.bodies);
+    let inputs = InputConverter::new(&server.conversions, converter.slots(), &metrics);
+    let request_rules = RequestRules::new(catalogue, api_policy, &server.bodies, inputs);
     let server = Arc::new(server);
     let state = ApiState {
         engine,

@@ -170,6 +170,9 @@ pub(crate) enum ApiError {
     // One parameter.
     #[error("Missing required parameter: '{param}'.")]
     MissingParameter { param: &'static str },
+    /// An edit without a picture under a known name.
+    #[error("Missing required parameter: 'image'.{}", messages::only_fields(.fields))]
+    MissingImage { fields: Vec<String> },
     #[error(
         "Duplicate parameter: '{}'. You provided multiple values for this parameter, whereas only one is allowed.",
         clean_value(.param)
@@ -181,7 +184,7 @@ pub(crate) enum ApiError {
     #[error("Invalid value: '{}'. Supported values are: {}.", clean_value(.got), list(.allowed))]
     InvalidValue { param: String, got: String, allowed: Vec<String> },
     /// Invalid for a reason that takes a sentence.
-    #[error("Invalid '{param}': {problem}.")]
+    #[error("Invalid '{param}': {}.", clean_message(.problem))]
     Unacceptable { param: &'static str, problem: Cow<'static, str> },
     #[error(
         "Invalid '{param}': integer below minimum value. Expected a value >= {min}, but got {} instead.",
@@ -220,9 +223,9 @@ pub(crate) enum ApiError {
     /// `note`: what the file is and what to do; without one the text is OpenAI's.
     #[error(
         "Invalid file '{param}': unsupported mimetype ('{media_type}'){}. Supported file formats are 'image/jpeg', \
-         'image/png', and 'image/webp'.", .note.map(|note| format!(", because it is {note}")).unwrap_or_default()
+         'image/png', and 'image/webp'.", .note.as_ref().map(|note| format!(", because it is {note}")).unwrap_or_default()
     )]
-    UnsupportedFileType { param: String, media_type: &'static str, note: Option<&'static str> },
+    UnsupportedFileType { param: String, media_type: &'static str, note: Option<Cow<'static, str>> },
     #[error("Invalid image file '{param}': the file is empty (0 bytes). Please check your image file.")]
     EmptyImage { param: String },
     /// By its structure: nothing of it was decoded.

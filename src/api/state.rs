@@ -10,6 +10,7 @@ use super::middleware::rate;
 use super::request::available_models::AvailableModels;
 use super::request::body::form::FormLimits;
 use super::request::parse::ParseServices;
+use super::request::parse::inputs::InputConverter;
 use super::response::converter::PictureConverter;
 use super::response::signature::{ResultUrlBuilder, ResultUrls};
 use super::response::streaming::ResponseOutcomes;
@@ -35,19 +36,31 @@ pub(super) struct ApiState {
     pub(super) outcomes: ResponseOutcomes,
 }
 
-/// The models on offer, and how large the body of a request for them may be.
+/// The models on offer, how large the body of a request for them may be, and what converts its pictures.
 #[derive(Clone, Debug)]
 pub(super) struct RequestRules {
     catalogue: Arc<Catalogue>,
     api_policy: ApiPolicy,
     edit_limits: FormLimits,
     generation_limits: FormLimits,
+    inputs: InputConverter,
 }
 
 impl RequestRules {
-    pub(super) fn new(catalogue: Arc<Catalogue>, api_policy: ApiPolicy, bodies: &BodyConfig) -> Self {
+    pub(super) fn new(
+        catalogue: Arc<Catalogue>,
+        api_policy: ApiPolicy,
+        bodies: &BodyConfig,
+        inputs: InputConverter,
+    ) -> Self {
         let limits = |task| FormLimits::new(task, bodies, &catalogue);
-        Self { edit_limits: limits(Task::Edit), generation_limits: limits(Task::Generate), catalogue, api_policy }
+        Self {
+            edit_limits: limits(Task::Edit),
+            generation_limits: limits(Task::Generate),
+            catalogue,
+            api_policy,
+            inputs,
+        }
     }
 
     /// Returns the limits of a body for this task.
@@ -74,7 +87,12 @@ impl ApiState {
 
     /// Returns what reading a request of this client needs.
     pub(super) fn parse_services(&self, client: &ClientId) -> ParseServices<'_> {
-        ParseServices { spool: self.engine.spool(), server: &self.server, models: self.available_models(client) }
+        ParseServices {
+            spool: self.engine.spool(),
+            server: &self.server,
+            models: self.available_models(client),
+            inputs: &self.request_rules.inputs,
+        }
     }
 
     /// Takes a permit to read and answer one more request.

@@ -14,7 +14,7 @@ mod structure;
 pub(crate) mod test_support;
 mod window;
 
-pub(crate) use file_kind::{FileKind, HEAD_BYTES};
+pub(crate) use file_kind::{ConvertibleFormat, FileKind, HEAD_BYTES};
 pub(crate) use format::Format;
 pub(crate) use limits::{InvalidPicture, PictureLimits, PictureProblem, check_complete};
 pub(crate) use orientation::Orientation;

@@ -131,7 +131,7 @@ async fn an_invalid_parameter_is_named_and_buys_nothing() {
         (good().field("model", "no-such-model"), 404, "model_not_found", json!("model")),
         (good().field("input_fidelity", "high"), 400, "invalid_input_fidelity_model", json!("input_fidelity")),
         (
-            Edit::bare("text").picture("image", b"GIF89a not this".to_vec()),
+            Edit::bare("text").picture("image", b"\0\x01\x02 not this".to_vec()),
             400,
             "unsupported_file_mimetype",
             json!("image"),

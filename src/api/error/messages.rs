@@ -10,6 +10,8 @@ use crate::model::{Failure, JobId, Limit};
 
 /// Longest message of the upstream that is passed on, in characters.
 const MESSAGE_CHARS_MAX: usize = 500;
+/// Most names of fields that a message repeats.
+const FIELDS_SHOWN: usize = 10;
 /// Longest value of a client that is repeated to it, in characters.
 const VALUE_CHARS_MAX: usize = 100;
 
@@ -185,6 +187,17 @@ const RENEWED: &str = "the quota is renewed";
 
 fn unbought(what: &str, then: &str, after: Duration) -> String {
     format!("{what} Nothing was bought; {then} after {}.", seconds(after))
+}
+
+/// Says which fields a request has, where one is missing.
+pub(super) fn only_fields(fields: &[String]) -> String {
+    if fields.is_empty() {
+        return " Your request has no fields.".to_owned();
+    }
+    let more = fields.len().saturating_sub(FIELDS_SHOWN);
+    let shown: Vec<String> = fields.iter().take(FIELDS_SHOWN).map(|name| clean_value(name)).collect();
+    let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+    format!(" Your request has only {}{more}.", quoted_list(shown))
 }
 
 #[cfg(test)]

@@ -97,7 +97,8 @@ fn refusals() -> Vec<ApiError> {
         ApiError::BodyTooLarge { bytes_max: 1_200_000_000 },
         ApiError::BodyTimeout,
         ApiError::BodyTooSlow { bytes_per_second: 1024 },
-        ApiError::MissingParameter { param: "image" },
+        ApiError::MissingParameter { param: "prompt" },
+        ApiError::MissingImage { fields: vec![text("prompt"), text("file\x1b")] },
         ApiError::DuplicateParameter { param: text("size") },
         ApiError::InvalidType { param: text("image"), expected: "a file", got: "a string" },
         ApiError::InvalidValue {
@@ -127,7 +128,7 @@ fn about_pictures_space_and_time() -> Vec<ApiError> {
         ApiError::UnsupportedFileType {
             param: text("image"),
             media_type: "application/pdf",
-            note: Some("a PDF document; send one page of it as a PNG"),
+            note: Some("a PDF document; send one page of it as a PNG".into()),
         },
         ApiError::EmptyImage { param: text("image[1]") },
         ApiError::DamagedImage {
@@ -193,6 +194,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::BodyTimeout
         | ApiError::BodyTooSlow { .. }
         | ApiError::MissingParameter { .. }
+        | ApiError::MissingImage { .. }
         | ApiError::DuplicateParameter { .. }
         | ApiError::InvalidType { .. }
         | ApiError::InvalidValue { .. }

@@ -2,13 +2,14 @@
 
 use axum::body::Body;
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http_body::Body as _;
 
 use super::available_models::AvailableModels;
 use super::body::chat::ChatRequest;
 use super::body::form::{Form, FormLimits, Scalar};
 use super::body::incoming::IncomingBody;
+use super::body::unpack::ContentCoding;
 use super::body::{chat, json, multipart};
 use super::response_options::CompletionOptions;
 use super::validate::{self, ValidRequest};
@@ -17,6 +18,7 @@ use crate::config::{BodyConfig, ServerConfig, UnsupportedParameters};
 use crate::http::header::ParsedHeader;
 use crate::model::Task;
 use crate::storage::spool::Spool;
+use inputs::{InputConverter, InputLimits};
 
 /// What reading a request needs besides the request. Cheap to copy.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,7 @@ pub(crate) struct ParseServices<'a> {
     pub(crate) spool: &'a Spool,
     pub(crate) server: &'a ServerConfig,
     pub(crate) models: AvailableModels<'a>,
+    pub(crate) inputs: &'a InputConverter,
 }
 
 /// Reads and validates a request. A `deployment`, the model named by the path, overrides the model of the body.
@@ -41,9 +44,13 @@ pub(crate) async fn parse(
     services: ParseServices<'_>,
 ) -> Result<ValidRequest, ApiError> {
     let ParseServices { spool, server, .. } = services;
-    let kind = body_kind(headers, &server.bodies)?;
-    let announced = body.size_hint().exact();
-    let incoming = IncomingBody::new(body, &server.bodies);
+    let (kind, coding) = body_kind(headers, &server.bodies)?;
+    let has_length = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
+    if body.size_hint().exact() == Some(0) && !has_length {
+        let problem = "it is empty, and the request has neither a Content-Length nor Transfer-Encoding: chunked";
+        return Err(ApiError::MalformedBody { problem: problem.into() });
+    }
+    let (incoming, announced) = incoming(body, coding, &server.bodies);
     let mut form = match kind {
         BodyKind::Multipart { boundary } => multipart::read(incoming, boundary, limits, spool, announced).await?,
         BodyKind::Json => json::read(incoming, limits, spool, announced, &server.bodies).await?,
@@ -51,7 +58,13 @@ pub(crate) async fn parse(
     if let Some(model) = deployment {
         form.scalars.insert("model".to_owned(), Scalar::Text(model));
     }
-    check(form, limits.task, services).await
+    // As most services do it: a generation with pictures is an edit of them.
+    let task = if form.images.is_empty() { limits.task } else { Task::Edit };
+    if task == Task::Generate && form.mask.take().is_some() {
+        let problem = "needs an 'image' whose parts it marks; send both, here or to /v1/images/edits";
+        form.note_misplaced("mask", problem);
+    }
+    check(form, task, services).await
 }
 
 /// Reads and validates a chat completion, as [`parse`] does a request of the image API.
@@ -67,12 +80,12 @@ pub(crate) async fn parse_chat(
     services: ParseServices<'_>,
 ) -> Result<(ValidRequest, CompletionOptions), ApiError> {
     let ParseServices { spool, server, .. } = services;
-    if body_kind(headers, &server.bodies)? != BodyKind::Json {
+    let (kind, coding) = body_kind(headers, &server.bodies)?;
+    if kind != BodyKind::Json {
         let problem = "a chat completion is JSON ('application/json'), and this is a form".into();
         return Err(ApiError::MalformedBody { problem });
     }
-    let announced = body.size_hint().exact();
-    let incoming = IncomingBody::new(body, &server.bodies);
+    let (incoming, announced) = incoming(body, coding, &server.bodies);
     let ChatRequest { mut form, options, unsupported } =
         chat::read(incoming, limits, spool, announced, &server.bodies).await?;
     if let Some(model) = deployment {
@@ -93,15 +106,30 @@ pub(crate) async fn parse_chat(
     Ok((valid, options))
 }
 
+/// Returns a body as its reader gets it, and its length where it is known.
+fn incoming(body: Body, coding: Option<ContentCoding>, bodies: &BodyConfig) -> (IncomingBody, Option<u64>) {
+    // The length of a compressed body says nothing of the space that it needs.
+    let announced = body.size_hint().exact().filter(|_| coding.is_none());
+    (IncomingBody::new(body, bodies).unpacking(coding), announced)
+}
+
 /// Prepares the pictures of a form and validates it.
 ///
 /// # Errors
 ///
 /// The first fault of a picture or of a parameter.
-#[expect(clippy::unused_async, reason = "pictures are prepared here")]
 pub(crate) async fn check(form: Form, task: Task, services: ParseServices<'_>) -> Result<ValidRequest, ApiError> {
+    let models = services.models.catalogue.models.iter();
+    let limits = InputLimits {
+        spool: services.spool,
+        pictures: services.server.requests.picture_limits(),
+        bytes_max: models.map(|model| model.parameters.image_bytes_max).max().unwrap_or(0),
+    };
+    let form = services.inputs.prepare(form, limits).await?;
     validate::validate(form, task, &services.server.requests, services.models)
 }
+
+pub(crate) mod inputs;
 
 #[derive(Debug, PartialEq, Eq)]
 enum BodyKind {
@@ -109,14 +137,11 @@ enum BodyKind {
     Json,
 }
 
-/// Returns the kind of a body, and refuses it where the headers alone are enough to do so.
-fn body_kind(headers: &HeaderMap, bodies: &BodyConfig) -> Result<BodyKind, ApiError> {
+/// Returns the kind of a body and how it is compressed, and refuses it where the headers alone are enough to do so.
+fn body_kind(headers: &HeaderMap, bodies: &BodyConfig) -> Result<(BodyKind, Option<ContentCoding>), ApiError> {
     let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    if let Some(got) = text(CONTENT_ENCODING)
-        && !matches!(got.trim().to_lowercase().as_str(), "" | "identity")
-    {
-        return Err(ApiError::UnsupportedEncoding { got });
-    }
+    let encoding = text(CONTENT_ENCODING).unwrap_or_default();
+    let coding = ContentCoding::parse(&encoding).map_err(|_| ApiError::UnsupportedEncoding { got: encoding })?;
     let announced = text(CONTENT_LENGTH).and_then(|length| length.trim().parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > bodies.bytes_max) {
         return Err(ApiError::BodyTooLarge { bytes_max: bodies.bytes_max });
@@ -127,12 +152,12 @@ fn body_kind(headers: &HeaderMap, bodies: &BodyConfig) -> Result<BodyKind, ApiEr
     let content_type = ParsedHeader::parse(value.as_bytes());
     let word = content_type.word.as_str();
     if word == "application/json" || (word.starts_with("application/") && word.ends_with("+json")) {
-        return Ok(BodyKind::Json);
+        return Ok((BodyKind::Json, coding));
     }
     let boundary =
         Some(word).filter(|&word| word == "multipart/form-data").and_then(|_| multipart::boundary(&content_type));
     match boundary {
-        Some(boundary) => Ok(BodyKind::Multipart { boundary }),
+        Some(boundary) => Ok((BodyKind::Multipart { boundary }, coding)),
         None => Err(ApiError::UnsupportedMediaType { got: text(CONTENT_TYPE) }),
     }
 }
@@ -151,7 +176,7 @@ mod tests {
     use axum::http::HeaderName;
 
     use super::*;
-    use crate::api::request::test_support::{catalogue, limits, png, server, spool};
+    use crate::api::request::test_support::{catalogue, inputs, limits, png, server, spool};
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
@@ -161,11 +186,11 @@ mod tests {
     fn the_content_type_decides_the_kind_of_a_body() {
         let kind = |content_type: &str| body_kind(&headers(&[(CONTENT_TYPE, content_type)]), &server().bodies);
         for json in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"] {
-            assert_eq!(kind(json).unwrap(), BodyKind::Json, "{json}");
+            assert_eq!(kind(json).unwrap(), (BodyKind::Json, None), "{json}");
         }
         for form in ["multipart/form-data; boundary=a=b_c", "Multipart/Form-Data; Boundary=\"a=b_c\""] {
             let boundary = "a=b_c".to_owned();
-            assert_eq!(kind(form).unwrap(), BodyKind::Multipart { boundary }, "{form}");
+            assert_eq!(kind(form).unwrap(), (BodyKind::Multipart { boundary }, None), "{form}");
         }
         for wrong in [
             "multipart/form-data",
@@ -185,9 +210,11 @@ mod tests {
     fn headers_can_refuse_a_body_unread() {
         let json = (CONTENT_TYPE, "application/json");
         let refused = |more| body_kind(&headers(&[json.clone(), more]), &server().bodies).unwrap_err().code();
-        assert_eq!(refused((CONTENT_ENCODING, "gzip")), "unsupported_content_encoding");
+        for unknown in ["br", "gzip, gzip", "compress"] {
+            assert_eq!(refused((CONTENT_ENCODING, unknown)), "unsupported_content_encoding");
+        }
         assert_eq!(refused((CONTENT_LENGTH, "1200000001")), "body_too_large");
-        for fine in [(CONTENT_ENCODING, "identity"), (CONTENT_LENGTH, "1200000000")] {
+        for fine in [(CONTENT_ENCODING, "identity"), (CONTENT_ENCODING, "X-GZip"), (CONTENT_LENGTH, "1200000000")] {
             assert!(body_kind(&headers(&[json.clone(), fine]), &server().bodies).is_ok());
         }
     }
@@ -214,7 +241,8 @@ mod tests {
             api_kinds: crate::config::ApiPolicy::Auto.api_kinds(),
         };
         let server = server();
-        let services = ParseServices { spool: &spool, server: &server, models };
+        let inputs = inputs();
+        let services = ParseServices { spool: &spool, server: &server, models, inputs: &inputs };
         let mut seen = Vec::new();
         for (content_type, body) in bodies {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);

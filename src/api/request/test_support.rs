@@ -1,12 +1,17 @@
 //! Fixtures of the unit tests.
 
 use std::io::Cursor;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use super::body::form::FormLimits;
+use super::parse::inputs::InputConverter;
 use crate::config::{Config, Environment, ServerConfig};
 use crate::model::picture::read_full;
 use crate::model::{Catalogue, Input, Task};
 use crate::storage::spool::Spool;
+use crate::telemetry::Metrics;
 
 pub(crate) fn server() -> ServerConfig {
     Config::load(None, &Environment::new()).unwrap().server
@@ -18,6 +23,12 @@ pub(crate) fn catalogue() -> Catalogue {
 
 pub(crate) fn limits(task: Task) -> FormLimits {
     FormLimits::new(task, &server().bodies, &catalogue())
+}
+
+/// Returns a converter with the default limits.
+pub(crate) fn inputs() -> InputConverter {
+    let conversions = server().conversions;
+    InputConverter::new(&conversions, Arc::new(Semaphore::new(2)), &Metrics::default())
 }
 
 pub(crate) fn spool() -> (tempfile::TempDir, Spool) {

@@ -24,6 +24,7 @@ mod values;
 
 use aliases::Alias;
 use api_choice::{ChosenApi, RequestedFeatures};
+pub(super) use pictures::error as picture_error;
 use refusals::Refusals;
 use shape::RequestedShape;
 use values::{integer, modern, text};
@@ -57,6 +58,7 @@ pub(crate) fn validate(
     requests: &RequestConfig,
     models: AvailableModels<'_>,
 ) -> Result<ValidRequest, ApiError> {
+    let field_names = form.field_names();
     let Form { mut scalars, images, mask, misplaced, unknown } = form;
     let mut refusals = Refusals::new(requests.unsupported_parameters);
     let mut ignored: Vec<String> = unknown.into_iter().collect();
@@ -78,10 +80,13 @@ pub(crate) fn validate(
     validator.defaults_only()?;
     let options = validator.options(requests.response_format_default, conversion)?;
     let webhook_url = validator.text("webhook_url")?;
-    for name in misplaced {
-        validator.unsupported(name, "is not supported here")?;
+    for (name, problem) in misplaced {
+        validator.unsupported(&name, &problem)?;
     }
     if task == Task::Edit {
+        if images.is_empty() {
+            return Err(ApiError::MissingImage { fields: field_names });
+        }
         pictures::check_images(&images, model, api_kind, capabilities, requests)?;
     }
     let mask = match mask {

@@ -116,6 +116,11 @@ impl PictureConverter {
         Self { cache, slots, pixels_max: conversions.pixels_max, metrics: Arc::new(own) }
     }
 
+    /// Returns the slots, which conversions of other pictures share.
+    pub(crate) fn slots(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.slots)
+    }
+
     /// Prepares the opened pictures of a result, in their order.
     pub(crate) async fn prepare_all(
         &self,

@@ -30,6 +30,8 @@ pub(super) mod warnings;
 #[derive(Debug)]
 pub(crate) struct ResponseShape {
     task: Task,
+    /// What the endpoint is for, after which events are named: a generation with pictures is an edit.
+    endpoint: Task,
     choices: Choices,
     options: ResponseOptions,
     /// The response is a chat completion.
@@ -42,7 +44,7 @@ impl ResponseShape {
     }
 
     pub(crate) fn new(task: Task, choices: Choices, options: ResponseOptions) -> Self {
-        Self { task, choices, options, completion: None }
+        Self { task, endpoint: task, choices, options, completion: None }
     }
 
     /// The same as the answer to a chat completion.
@@ -52,6 +54,11 @@ impl ResponseShape {
 
     pub(crate) fn completion(&self) -> Option<&Completion> {
         self.completion.as_ref()
+    }
+
+    /// Names events as this endpoint does.
+    pub(crate) fn at_endpoint(self, endpoint: Task) -> Self {
+        Self { endpoint, ..self }
     }
 
     pub(crate) fn options(&self) -> &ResponseOptions {
@@ -124,7 +131,7 @@ impl ResponseShape {
         usage: Option<Usage>,
         created: Timestamp,
     ) -> StreamingBody {
-        let name = match self.task {
+        let name = match self.endpoint {
             Task::Edit => "image_edit.completed",
             Task::Generate => "image_generation.completed",
         };

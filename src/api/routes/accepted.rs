@@ -114,6 +114,9 @@ async fn accept(
     };
     let mode = ResponseMode::of(&options, preferences, &headers, version, &state.server.heartbeats);
     let mut shape = ResponseShape::of(&request, options);
+    if let Endpoint::Images(task) = endpoint {
+        shape = shape.at_endpoint(task);
+    }
     if let Some(completion) = completion {
         shape = shape.with_completion(completion);
     }

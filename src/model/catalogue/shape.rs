@@ -253,7 +253,7 @@ mod tests {
             ((1.0, 1.0), Some(Resolution::OneK), "1024x1024", "1024x1024"),
             ((1.0, 1.0), Some(Resolution::TwoK), "2048x2048", "2048x2048"),
             ((16.0, 9.0), Some(Resolution::TwoK), "2048x1152", "2048x1152"),
-            ((4.0, 3.0), Some(Resolution::TwoK), "2048x2048", "2048x1536"),
+            ((4.0, 3.0), Some(Resolution::TwoK), "2048x1152", "2048x1536"),
             ((16.0, 9.0), Some(Resolution::FourK), "3840x2160", "3840x2160"),
             ((9.0, 16.0), Some(Resolution::FourK), "2160x3840", "2160x3840"),
             ((1.0, 1.0), Some(Resolution::FourK), "", ""),

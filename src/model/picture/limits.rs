@@ -147,7 +147,11 @@ impl PictureLimits {
 
     /// Checks what the header of a picture claims, because a decoder at the upstream or in the gateway allocates memory by
     /// these figures.
-    fn check_header(&self, (width, height): (u32, u32), frames: u32) -> Result<(), PictureProblem> {
+    ///
+    /// # Errors
+    ///
+    /// [`PictureProblem::BeyondLimit`].
+    pub(crate) fn check_header(&self, (width, height): (u32, u32), frames: u32) -> Result<(), PictureProblem> {
         let (pixels, side) = (u64::from(width) * u64::from(height), u64::from(width.max(height)));
         let shown = || format!("it is {width}x{height} pixels");
         let (got, max, unit, key) = if side > u64::from(self.side_max) {

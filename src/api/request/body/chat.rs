@@ -145,7 +145,7 @@ impl Reading {
                 Ok(())
             }
             _ => match parser.limits.field_kind(name) {
-                FieldKind::Image | FieldKind::Mask if !self.decodes => {
+                FieldKind::Image(_) | FieldKind::Mask if !self.decodes => {
                     self.has_other_pictures = true;
                     parser.json.skip_value()?;
                     Ok(())

@@ -3,10 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::aliases;
 use crate::api::error::ApiError;
 use crate::config::BodyConfig;
 use crate::model::{Catalogue, Input, Task};
+use names::{ImageName, PictureName, nearest_known, picture_name};
+
+pub(crate) use names::image_name;
+
+pub(crate) mod names;
+
+pub(crate) mod aliases;
 
 /// A request before it is checked against a model.
 #[derive(Debug, Default)]
@@ -15,8 +21,9 @@ pub(crate) struct Form {
     /// In the client's order.
     pub(crate) images: Vec<Input>,
     pub(crate) mask: Option<Input>,
-    /// Names of pictures that the task does not take; their bytes are discarded.
-    pub(crate) misplaced: BTreeSet<&'static str>,
+    /// What may change the picture and cannot be used, by its name, with the problem as the end of a sentence that begins with
+    /// the name.
+    pub(crate) misplaced: BTreeMap<String, String>,
     /// Names that are not known.
     pub(crate) unknown: BTreeSet<String>,
 }
@@ -73,11 +80,13 @@ const SCALARS: [&str; 20] = [
 /// What the name of a form field stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FieldKind<'a> {
-    Image,
+    Image(ImageName),
     Mask,
-    /// A picture the task does not take.
+    /// A picture that no task takes.
     Misplaced(&'static str),
     Scalar(&'a str),
+    /// An object whose members count as if they stood beside it: some clients write what their SDK does not know there.
+    Members,
     Unknown,
 }
 
@@ -95,6 +104,7 @@ pub(crate) struct FormLimits {
     pub(crate) text_bytes_max: usize,
     pub(crate) image_bytes_max: u64,
     images_max: usize,
+    pub(crate) json_depth_max: u32,
 }
 
 impl FormLimits {
@@ -111,6 +121,7 @@ impl FormLimits {
                     .filter_map(|name| Some((aliases::plain_name(&name)?, name)))
                     .collect(),
             ),
+            json_depth_max: bodies.json_depth_max,
             parts_max: bodies.form_parts_max,
             text_bytes_max: bodies.text_bytes_max,
             image_bytes_max: parameters().map(|parameters| parameters.image_bytes_max).max().unwrap_or(0),
@@ -123,18 +134,24 @@ impl FormLimits {
         self.images_max
     }
 
-    /// Returns what a name stands for: `image`, `image[]` and `image[0]` are the same.
+    /// Returns what a name stands for; both tasks take the same names.
     pub(crate) fn field_kind<'a>(&'a self, name: &'a str) -> FieldKind<'a> {
-        let stem = name.split('[').next().unwrap_or(name);
-        match (stem, self.task) {
-            ("image" | "images", Task::Edit) => FieldKind::Image,
-            ("mask", Task::Edit) => FieldKind::Mask,
-            ("image" | "images", Task::Generate) => FieldKind::Misplaced("image"),
-            ("mask", Task::Generate) => FieldKind::Misplaced("mask"),
-            ("markup", Task::Edit | Task::Generate) => FieldKind::Misplaced("markup"),
-            ("svg", Task::Edit | Task::Generate) => FieldKind::Scalar("svg"),
-            _ if aliases::find(name).is_some() => FieldKind::Scalar(name),
-            _ => self.scalar(name).map_or(FieldKind::Unknown, FieldKind::Scalar),
+        match name.split('[').next().unwrap_or(name) {
+            "markup" => return FieldKind::Misplaced("markup"),
+            "svg" => return FieldKind::Scalar("svg"),
+            "extra_body" | "extra_json" => return FieldKind::Members,
+            _ => {}
+        }
+        if aliases::find(name).is_some() {
+            return FieldKind::Scalar(name);
+        }
+        if let Some(known) = self.scalar(name) {
+            return FieldKind::Scalar(known);
+        }
+        match picture_name(name) {
+            Some(PictureName::Image(image)) => FieldKind::Image(image),
+            Some(PictureName::Mask) => FieldKind::Mask,
+            None => FieldKind::Unknown,
         }
     }
 
@@ -207,18 +224,33 @@ impl Form {
 
     /// Records an unknown name.
     pub(crate) fn note_unknown(&mut self, name: &str) {
-        self.unknown.insert(name.chars().take(NAME_CHARS_MAX).collect());
+        self.unknown.insert(clipped(name));
     }
 
-    /// Returns the name of the next image in error messages.
-    pub(crate) fn next_image(&self) -> String {
-        image_name(self.images.len())
+    /// Records a name whose value may change the picture and cannot be used.
+    pub(crate) fn note_misplaced(&mut self, name: &str, problem: impl Into<String>) {
+        self.misplaced.insert(clipped(name), problem.into());
+    }
+
+    /// Records an unknown name that holds a picture, or a file.
+    pub(crate) fn note_unknown_picture(&mut self, name: &str, what: &str) {
+        let known = nearest_known(name);
+        self.note_misplaced(
+            name,
+            format!("holds {what} under a name that is not known here; send it as '{known}', or leave it out"),
+        );
+    }
+
+    /// Returns the names of all that came, apart from images.
+    pub(crate) fn field_names(&self) -> Vec<String> {
+        let mask = self.mask.as_ref().map(|_| "mask".to_owned());
+        let Self { scalars, misplaced, unknown, .. } = self;
+        scalars.keys().chain(misplaced.keys()).chain(unknown).cloned().chain(mask).collect()
     }
 }
 
-/// Returns the name of an image in error messages.
-pub(crate) fn image_name(index: usize) -> String {
-    if index == 0 { "image".to_owned() } else { format!("image[{index}]") }
+fn clipped(name: &str) -> String {
+    name.chars().take(NAME_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -227,22 +259,24 @@ mod tests {
     use crate::api::request::test_support::limits;
 
     #[test]
-    fn every_spelling_of_a_name_is_known() {
-        let (edit, generate) = (limits(Task::Edit), limits(Task::Generate));
-        for name in ["image", "image[]", "image[0]", "image[15]", "images", "images[]"] {
-            assert_eq!(edit.field_kind(name), FieldKind::Image, "{name}");
-            assert_eq!(generate.field_kind(name), FieldKind::Misplaced("image"), "{name}");
-        }
-        for name in ["mask", "mask[]"] {
-            assert_eq!(edit.field_kind(name), FieldKind::Mask);
-        }
-        assert_eq!(edit.field_kind("markup"), FieldKind::Misplaced("markup"));
-        assert_eq!(edit.field_kind("svg[reasoning][effort]"), FieldKind::Scalar("svg"));
-        assert_eq!(edit.field_kind("quality"), FieldKind::Scalar("quality"));
-        for name in ["seed", "cfg", "imagery", "prompt[]", ""] {
-            assert_eq!(edit.field_kind(name), FieldKind::Unknown, "{name}");
+    fn both_tasks_know_the_same_names() {
+        for limits in [limits(Task::Edit), limits(Task::Generate)] {
+            for name in ["image", "image[0]", "images", "Image_2", "image_url"] {
+                assert!(matches!(limits.field_kind(name), FieldKind::Image(_)), "{name}");
+            }
+            for name in ["mask", "mask[]", "maskImage"] {
+                assert_eq!(limits.field_kind(name), FieldKind::Mask, "{name}");
+            }
+            assert_eq!(limits.field_kind("extra_body"), FieldKind::Members);
+            assert_eq!(limits.field_kind("markup"), FieldKind::Misplaced("markup"));
+            assert_eq!(limits.field_kind("svg[reasoning][effort]"), FieldKind::Scalar("svg"));
+            assert_eq!(limits.field_kind("quality"), FieldKind::Scalar("quality"));
+            for name in ["seed", "cfg", "imagery", "prompt[]", ""] {
+                assert_eq!(limits.field_kind(name), FieldKind::Unknown, "{name}");
+            }
         }
     }
+
     #[test]
     fn scalars_are_known_in_other_letters() {
         let limits = limits(Task::Generate);

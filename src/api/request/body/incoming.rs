@@ -1,5 +1,7 @@
 //! A request body as it arrives: bounded in size, rate and idle time, and never read faster than it is consumed.
 //!
+//! A compressed body is unpacked here; `unpack.rs` says which limit sees which bytes.
+//!
 //! `multer` polls its input until that is pending and keeps all it gets, so a body that is always ready would be
 //! buffered whole. [`IncomingBody`] therefore yields once after every chunk. And as a part's head is buffered until it is
 //! complete, [`PartHeaderBudget`] bounds how much may be read between two parts.
@@ -15,6 +17,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::unpack::{ContentCoding, Step, UnpackProblem, Unpacker};
 use crate::api::error::ApiError;
 use crate::api::middleware::min_rate::MinRateCheck;
 use crate::config::BodyConfig;
@@ -26,6 +29,11 @@ const HEAD_BYTES_MAX: u64 = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct IncomingBody {
     body: BodyDataStream,
+    /// `None` for a body that is not compressed.
+    unpacker: Option<Unpacker>,
+    /// Bytes that have arrived.
+    arrived: u64,
+    /// Bytes that were returned.
     bytes: u64,
     bytes_max: u64,
     idle_timeout: Duration,
@@ -61,6 +69,8 @@ pub(crate) enum BodyError {
     Broken(axum::Error),
     #[error("the head of a part is too long")]
     HeadTooLong,
+    #[error("the body cannot be unpacked: {0}")]
+    Packed(UnpackProblem),
 }
 
 impl From<BodyError> for ApiError {
@@ -70,6 +80,8 @@ impl From<BodyError> for ApiError {
             BodyError::Idle => Self::BodyTimeout,
             BodyError::TooSlow { bytes_per_second } => Self::BodyTooSlow { bytes_per_second },
             BodyError::Broken(_) => Self::MalformedBody { problem: "it broke off before its end".into() },
+            BodyError::Packed(UnpackProblem::Busy) => Self::SpoolFull,
+            BodyError::Packed(problem) => Self::MalformedBody { problem: problem.to_string().into() },
             BodyError::HeadTooLong => {
                 Self::MalformedBody { problem: "the head of a part of the form is too long".into() }
             }
@@ -92,6 +104,8 @@ impl IncomingBody {
     pub(crate) fn new(body: Body, bodies: &BodyConfig) -> Self {
         Self {
             body: body.into_data_stream(),
+            unpacker: None,
+            arrived: 0,
             bytes: 0,
             bytes_max: bodies.bytes_max,
             idle_timeout: bodies.idle_timeout,
@@ -103,25 +117,65 @@ impl IncomingBody {
         }
     }
 
+    /// Unpacks a body that is compressed.
+    pub(crate) fn unpacking(self, coding: Option<ContentCoding>) -> Self {
+        Self { unpacker: coding.map(Unpacker::new), ..self }
+    }
+
     /// Polls for the next chunk, and fails when a limit is exceeded.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        loop {
+            if let Some(unpacker) = &mut self.unpacker {
+                match unpacker.step() {
+                    Ok(Step::Unpacked(chunk)) => return Poll::Ready(Some(self.count(chunk))),
+                    Ok(Step::Working) => {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Ok(Step::Starved) => {}
+                    Ok(Step::Ended) => return Poll::Ready(None),
+                    Err(problem) => return Poll::Ready(Some(Err(BodyError::Packed(problem)))),
+                }
+            }
+            let Some(chunk) = ready!(self.poll_arriving(cx))? else {
+                let Some(unpacker) = &mut self.unpacker else { return Poll::Ready(None) };
+                unpacker.finish();
+                continue;
+            };
+            match &mut self.unpacker {
+                Some(unpacker) => unpacker.give(chunk),
+                None => return Poll::Ready(Some(self.count(chunk))),
+            }
+        }
+    }
+
+    /// Counts a chunk for the reader.
+    fn count(&mut self, chunk: Bytes) -> Result<Bytes, BodyError> {
+        self.bytes += chunk.len() as u64;
+        if self.bytes > self.bytes_max {
+            return Err(BodyError::TooLarge { bytes_max: self.bytes_max });
+        }
+        let unconsumed = self.unconsumed.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        if unconsumed > HEAD_BYTES_MAX {
+            return Err(BodyError::HeadTooLong);
+        }
+        self.yield_due = true;
+        Ok(chunk)
+    }
+
+    /// Polls for the next bytes of the sender, and fails when they are too many or come too slowly.
+    fn poll_arriving(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
         match Pin::new(&mut self.body).poll_next(cx) {
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Broken(error)))),
+            Poll::Ready(None) => Poll::Ready(Ok(None)),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(BodyError::Broken(error))),
             Poll::Ready(Some(Ok(chunk))) => {
                 let waited = self.pending.take().map_or(Duration::ZERO, |pending| pending.since.elapsed());
                 self.min_rate.received(chunk.len(), waited);
-                self.bytes += chunk.len() as u64;
-                if self.bytes > self.bytes_max {
-                    let bytes_max = self.bytes_max;
-                    return Poll::Ready(Some(Err(BodyError::TooLarge { bytes_max })));
+                self.arrived += chunk.len() as u64;
+                if self.arrived > self.bytes_max {
+                    return Poll::Ready(Err(BodyError::TooLarge { bytes_max: self.bytes_max }));
                 }
-                let unconsumed = self.unconsumed.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-                if unconsumed > HEAD_BYTES_MAX {
-                    return Poll::Ready(Some(Err(BodyError::HeadTooLong)));
-                }
-                self.yield_due = true;
-                Poll::Ready(Some(Ok(chunk)))
+                Poll::Ready(Ok(Some(chunk)))
             }
             Poll::Pending => {
                 // Only the time spent waiting counts, not the time it took to write the last chunk.
@@ -132,11 +186,11 @@ impl IncomingBody {
                     too_slow: left < idle,
                 });
                 ready!(pending.timeout.as_mut().poll(cx));
-                Poll::Ready(Some(Err(if pending.too_slow {
+                Poll::Ready(Err(if pending.too_slow {
                     BodyError::TooSlow { bytes_per_second: self.min_rate.bytes_per_second_min() }
                 } else {
                     BodyError::Idle
-                })))
+                }))
             }
         }
     }
@@ -243,6 +297,61 @@ mod tests {
 
         let idle = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
         let error = IncomingBody::new(idle, &config).next().await.unwrap().unwrap_err();
+        assert!(matches!(error, BodyError::Idle), "{error}");
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut encoder, bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_compressed_body_is_limited_as_it_is_unpacked() {
+        let bomb = gzip(&vec![b' '; 50_000_000]);
+        assert!(bomb.len() < 60_000);
+        let mut config = server().bodies;
+        config.bytes_max = 1_000_000;
+        let mut incoming = IncomingBody::new(Body::from(bomb), &config).unpacking(Some(ContentCoding::Gzip));
+        let budget = incoming.part_header_budget();
+        let mut unpacked = 0;
+        let error = loop {
+            budget.renew();
+            match incoming.next().await.unwrap() {
+                Ok(chunk) => unpacked += chunk.len() as u64,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, BodyError::TooLarge { bytes_max: 1_000_000 }), "{error}");
+        assert!(unpacked <= 1_000_000);
+        // A part's head is limited, too.
+        let bomb = gzip(&vec![b' '; 500_000]);
+        let incoming = IncomingBody::new(Body::from(bomb), &config).unpacking(Some(ContentCoding::Gzip));
+        let error = incoming.filter_map(async |chunk| chunk.err());
+        let error = std::pin::pin!(error).next().await.unwrap();
+        assert!(matches!(error, BodyError::HeadTooLong), "{error}");
+        // Members that unpack to nothing have no end of their own.
+        config.bytes_max = 10_000;
+        let empty = gzip(b"").repeat(1000);
+        let mut incoming = IncomingBody::new(Body::from(empty), &config).unpacking(Some(ContentCoding::Gzip));
+        let error = incoming.next().await.unwrap().unwrap_err();
+        assert!(matches!(error, BodyError::TooLarge { .. }), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_compressed_body_must_arrive_at_the_minimum_rate() {
+        let mut config = server().bodies;
+        config.idle_timeout = Duration::from_millis(200);
+        let packed = gzip(&vec![b' '; 100_000]);
+        let start = Bytes::copy_from_slice(&packed[..packed.len() / 2]);
+        let stalled = stream::once(async { Ok::<_, Infallible>(start) }).chain(stream::pending());
+        let incoming = IncomingBody::new(Body::from_stream(stalled), &config).unpacking(Some(ContentCoding::Gzip));
+        let budget = incoming.part_header_budget();
+        let error = incoming.filter_map(|chunk| {
+            budget.renew();
+            std::future::ready(chunk.err())
+        });
+        let error = std::pin::pin!(error).next().await.unwrap();
         assert!(matches!(error, BodyError::Idle), "{error}");
     }
 }

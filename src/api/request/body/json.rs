@@ -2,34 +2,41 @@
 //! string in the place of a picture is decoded into the spool as it is read.
 //!
 //! All forms that clients send are accepted: `images: [{image_url: "data:…"}]`, `{image_url: {url}}`, `{url}`,
-//! `{b64_json}`, bare strings (data URL, base64, http(s) address), one or many, under `image` or `images`; `mask`
-//! likewise. `null` counts as absent.
+//! `{b64_json}`, bare strings (data URL, base64, http(s) address), one or many, under all the names of `form/names.rs`; `mask`
+//! likewise. `null` counts as absent, but not in a list of images. In values that are not known, pictures are looked for.
 
-use std::cell::Cell;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use struson::reader::{
-    JsonReader, JsonStreamReader, JsonSyntaxError, ReaderError, ReaderSettings, SyntaxErrorKind, ValueType,
-};
+use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, ValueType};
 
+use super::form::aliases;
+use super::form::names::{ImageName, ImageOrder};
 use super::form::{FieldKind, Form, FormLimits, Scalar};
 use super::incoming::IncomingBody;
 use crate::api::error::ApiError;
 use crate::config::BodyConfig;
 use crate::model::ByteSource;
+use crate::model::picture::read_full;
 use crate::storage::spool::{Spool, SpoolError, Upload};
 
+mod input;
 mod limits;
-pub(super) mod picture;
+mod picture;
+mod problems;
+mod search;
 
+pub(super) use input::SourceReader;
+use input::{LimitedReader, Meter, malformed};
 use limits::JsonLimits;
 
 /// Longest name of a member with the white space around it, in bytes.
 const NAME_BYTES_MAX: u64 = 16 * 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
+/// What some editors and .NET write before a UTF-8 text.
+const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 /// Largest body that is parsed on the asynchronous thread, in bytes: handing it to another thread would take longer.
 const INLINE_BYTES: usize = 64 * 1024;
 
@@ -80,28 +87,29 @@ pub(super) async fn read_with<T: Send + 'static>(
     }
     let text = writer.finish().await.map_err(too_large)?;
     drop(body);
-    let is_small = text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES);
-    let mut body = StoredBody { text, limits: limits.clone(), depth_max: bodies.json_depth_max, upload };
-    if is_small {
+    if structure.is_blank() {
+        return Err(malformed(problems::empty(text.size())));
+    }
+    let mut body = StoredBody { text, limits: limits.clone(), content: FormContent::new(upload) };
+    if body.is_short() {
         return read(&mut body);
     }
-    tokio::task::spawn_blocking(move || read(&mut body))
-        .await
-        .map_err(|error| ApiError::internal(format!("reading a body failed: {error}")))?
+    off_thread(move || read(&mut body)).await
 }
 
-/// Returns the spool space of a body, in bytes: the body itself, and its pictures, which are at most three quarters of it.
-fn with_pictures(bytes: u64) -> u64 {
-    bytes.saturating_add(bytes / 4 * 3 + 4096)
+async fn off_thread<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|error| ApiError::internal(format!("reading a body failed: {error}")))?
 }
 
-/// A body that has arrived whole, and what it takes to read it.
+/// A text that has arrived whole, and what it takes to read it.
 #[derive(Debug)]
 pub(super) struct StoredBody {
     text: Arc<dyn ByteSource>,
     limits: FormLimits,
-    depth_max: u32,
-    upload: Upload,
+    content: FormContent,
 }
 
 impl StoredBody {
@@ -109,7 +117,12 @@ impl StoredBody {
         &self.limits
     }
 
-    /// Parses the body from its start with `read`, and returns the form that it filled. Blocks unless the body is in memory.
+    /// Whether the text is in memory, and so short that another thread would take longer.
+    fn is_short(&self) -> bool {
+        self.text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES)
+    }
+
+    /// Parses the text from its start with `read`, and returns the form that it filled. Blocks unless the text is in memory.
     ///
     /// # Errors
     ///
@@ -118,29 +131,92 @@ impl StoredBody {
         &mut self,
         read: impl FnOnce(&mut Parser<'_>) -> Result<T, ReadError>,
     ) -> Result<(Form, T), ApiError> {
-        let meter = Rc::new(Meter::default());
-        let source = Arc::clone(&self.text);
-        let bytes = LimitedReader {
-            bytes: BufReader::with_capacity(BUFFER_BYTES, SourceReader { source, offset: 0 }),
-            meter: Rc::clone(&meter),
-        };
+        (self.content.form, self.content.order) = (Form::default(), ImageOrder::default());
+        let value = self.extend(read)?;
+        Ok((std::mem::take(&mut self.content.form), value))
+    }
+
+    /// As [`StoredBody::parse`], but adds to the form that is there.
+    fn extend<T>(&mut self, read: impl FnOnce(&mut Parser<'_>) -> Result<T, ReadError>) -> Result<T, ApiError> {
+        let Self { text, limits, content: FormContent { upload, form, order } } = self;
+        let mark = read_full(&**text, 0, BYTE_ORDER_MARK.len()).is_ok_and(|start| start == BYTE_ORDER_MARK);
+        let meter = Rc::new(Meter::new(Arc::clone(text), if mark { BYTE_ORDER_MARK.len() as u64 } else { 0 }));
         let settings = ReaderSettings {
             // The path would hold every name, for messages that do not show it.
             track_path: false,
-            max_nesting_depth: Some(self.depth_max),
+            max_nesting_depth: Some(limits.json_depth_max),
             ..ReaderSettings::default()
         };
-        let json = JsonStreamReader::new_custom(bytes, settings);
-        let mut parser = Parser { json, meter, limits: &self.limits, upload: &mut self.upload, form: Form::default() };
+        let json = JsonStreamReader::new_custom(LimitedReader::new(&meter, BUFFER_BYTES), settings);
+        let filled = std::mem::take(form);
+        let mut parser = Parser { json, meter, limits, upload, form: filled, order, members: 0 };
         let read = read(&mut parser);
-        let Parser { json, meter, form, .. } = parser;
+        let Parser { json, meter, form: filled, .. } = parser;
+        *form = filled;
         let read = read.and_then(|value| json.consume_trailing_whitespace().map(|()| value).map_err(ReadError::Json));
-        match read {
-            Ok(value) => Ok((form, value)),
-            Err(ReadError::Api(error)) => Err(error),
-            Err(ReadError::Json(error)) => Err(meter.explain(&error)),
-        }
+        read.map_err(|error| match error {
+            ReadError::Api(error) => error,
+            ReadError::Json(error) => meter.explain(&error),
+        })
     }
+}
+
+/// A form that is being filled.
+#[derive(Debug)]
+pub(super) struct FormContent {
+    pub(super) upload: Upload,
+    pub(super) form: Form,
+    pub(super) order: ImageOrder,
+}
+
+impl FormContent {
+    pub(super) fn new(upload: Upload) -> Self {
+        Self { upload, form: Form::default(), order: ImageOrder::default() }
+    }
+}
+
+/// What the JSON text of a form's field stands for.
+#[derive(Clone, Debug)]
+pub(super) enum JsonField {
+    /// An image, or a list of them.
+    Images(ImageName),
+    Mask,
+    /// An object of fields.
+    Members,
+    Unknown(String),
+}
+
+/// Reads a spooled JSON text into a form, off the asynchronous threads unless it is short.
+///
+/// # Errors
+///
+/// The first fault of the text or of a value in it. One that is not known need not be JSON: it is only looked through.
+pub(super) async fn read_field(
+    text: Arc<dyn ByteSource>,
+    limits: &FormLimits,
+    content: FormContent,
+    field: JsonField,
+) -> Result<FormContent, ApiError> {
+    let mut body = StoredBody { text, limits: limits.clone(), content };
+    let is_short = body.is_short();
+    let read = move || {
+        let read = body.extend(|parser| match &field {
+            JsonField::Images(name) => parser.images(*name),
+            JsonField::Mask => parser.mask(),
+            JsonField::Members => parser.members(|parser, name| parser.field(name, true)),
+            JsonField::Unknown(name) => parser.unknown(name),
+        });
+        match read {
+            Err(error) if !matches!(field, JsonField::Unknown(_)) => Err(error),
+            Ok(()) | Err(_) => Ok(body.content),
+        }
+    };
+    if is_short { read() } else { off_thread(read).await }
+}
+
+/// Returns the spool space of a body, in bytes: the body itself, and its pictures, which are at most three quarters of it.
+fn with_pictures(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 4 * 3 + 4096)
 }
 
 /// Why parsing stopped: an invalid value, or invalid JSON.
@@ -169,6 +245,8 @@ pub(super) struct Parser<'a> {
     pub(super) limits: &'a FormLimits,
     pub(super) upload: &'a mut Upload,
     pub(super) form: Form,
+    order: &'a mut ImageOrder,
+    members: usize,
 }
 
 impl Parser<'_> {
@@ -176,20 +254,19 @@ impl Parser<'_> {
         self.members(Self::member)
     }
 
-    /// Calls `read` with the name of each member of the body; it must read the value.
+    /// Calls `read` with the name of each member of an object; it must read the value.
     pub(super) fn members(
         &mut self,
         mut read: impl FnMut(&mut Self, &str) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
         if self.json.peek()? != ValueType::Object {
-            return Err(malformed("it is not a JSON object"));
+            return Err(malformed("it is not a JSON object").into());
         }
         self.json.begin_object()?;
-        let mut members = 0;
         while self.json.has_next()? {
-            members += 1;
-            if members > self.limits.parts_max {
-                return Err(malformed(format!("it has more than {} members", self.limits.parts_max)));
+            self.members += 1;
+            if self.members > self.limits.parts_max {
+                return Err(malformed(format!("it has more than {} members", self.limits.parts_max)).into());
             }
             let name = self.name()?;
             read(self, &name)?;
@@ -200,28 +277,37 @@ impl Parser<'_> {
 
     /// Reads the value of a member of the body.
     pub(super) fn member(&mut self, name: &str) -> Result<(), ReadError> {
-        if self.json.peek()? == ValueType::Null {
+        self.field(name, false)
+    }
+
+    /// Reads the value of a field. One in an object that is `nested` in the body may hold no further object of fields.
+    fn field(&mut self, name: &str, nested: bool) -> Result<(), ReadError> {
+        let value_type = self.json.peek()?;
+        if value_type == ValueType::Null {
             self.json.next_null()?;
             return Ok(());
         }
+        if value_type == ValueType::Object && aliases::is_container(name) {
+            return self.members(|parser, member| parser.field(&format!("{name}.{member}"), nested));
+        }
         match self.limits.field_kind(name) {
-            FieldKind::Image => self.images()?,
-            FieldKind::Mask => self.mask()?,
+            FieldKind::Image(name) => self.images(name),
+            FieldKind::Mask => self.mask(),
             FieldKind::Misplaced(known) => {
                 if self.skip_filled()? {
-                    self.form.misplaced.insert(known);
+                    self.form.note_misplaced(known, "is not supported here");
                 }
+                Ok(())
             }
             FieldKind::Scalar(known) => {
                 let value = self.scalar(known)?;
-                self.form.add_scalar(known, value)?;
+                Ok(self.form.add_scalar(known, value)?)
             }
-            FieldKind::Unknown => {
-                self.json.skip_value()?;
-                self.form.note_unknown(name);
+            FieldKind::Members if value_type == ValueType::Object && !nested => {
+                self.members(|parser, name| parser.field(name, true))
             }
+            FieldKind::Members | FieldKind::Unknown => self.unknown(name),
         }
-        Ok(())
     }
 
     /// Reads the next name, which struson holds whole: the meter bounds it.
@@ -247,7 +333,7 @@ impl Parser<'_> {
             ValueType::String => {
                 let mut string = self.json.next_string_reader()?;
                 let copied = io::copy(&mut string, &mut io::sink());
-                Ok(copied.map_err(|error| self.meter.string_error(&error))? > 0)
+                Ok(copied.map_err(|error| ReadError::Api(self.meter.explain_string(&error)))? > 0)
             }
             ValueType::Object | ValueType::Number | ValueType::Boolean | ValueType::Null => {
                 self.json.skip_value()?;
@@ -282,115 +368,11 @@ impl Parser<'_> {
         let mut bytes = Vec::new();
         let mut string = self.json.next_string_reader()?;
         let read = string.by_ref().take(max as u64 + 1).read_to_end(&mut bytes);
-        read.map_err(|error| self.meter.string_error(&error))?;
+        read.map_err(|error| ReadError::Api(self.meter.explain_string(&error)))?;
         if bytes.len() > max {
             return Err(ReadError::Api(ApiError::TextTooLong { param: param.to_owned(), unit: "bytes", max }));
         }
-        String::from_utf8(bytes).map_err(|_| malformed("it is not UTF-8"))
-    }
-}
-
-fn malformed(problem: impl Into<std::borrow::Cow<'static, str>>) -> ReadError {
-    ReadError::Api(ApiError::MalformedBody { problem: problem.into() })
-}
-
-/// Bounds how much struson reads, and records why its input failed.
-#[derive(Debug)]
-pub(super) struct Meter {
-    /// Bytes that may still be read.
-    allowance: Cell<u64>,
-    exhausted: Cell<bool>,
-    /// The spool could not be read.
-    unreadable: Cell<bool>,
-}
-
-impl Default for Meter {
-    fn default() -> Self {
-        Self { allowance: Cell::new(u64::MAX), exhausted: Cell::new(false), unreadable: Cell::new(false) }
-    }
-}
-
-impl Meter {
-    fn allow(&self, bytes: u64) {
-        self.allowance.set(bytes);
-    }
-
-    /// Returns the error for the client when reading a string failed.
-    pub(super) fn string_error(&self, error: &io::Error) -> ReadError {
-        ReadError::Api(self.explain_string(error))
-    }
-
-    /// Returns the error for the client when the JSON reader failed with `error`.
-    fn explain(&self, error: &ReaderError) -> ApiError {
-        self.refusal(error).unwrap_or_else(|| ApiError::MalformedBody { problem: in_plain_words(error).into() })
-    }
-
-    /// Returns the error for the client when a string could not be read.
-    fn explain_string(&self, error: &io::Error) -> ApiError {
-        let syntax = error.get_ref().and_then(|inner| inner.downcast_ref::<JsonSyntaxError>());
-        let problem = || syntax.map_or_else(|| "it is not UTF-8".to_owned(), of_syntax);
-        self.refusal(error).unwrap_or_else(|| ApiError::MalformedBody { problem: problem().into() })
-    }
-
-    /// Returns the error when the meter has refused to read on, or the spool could not be read.
-    fn refusal(&self, error: &dyn std::error::Error) -> Option<ApiError> {
-        if self.unreadable.get() {
-            return Some(ApiError::internal(format!("the spooled body cannot be read: {error}")));
-        }
-        let too_long = || ApiError::MalformedBody { problem: "the name of a member is too long".into() };
-        self.exhausted.get().then(too_long)
-    }
-}
-
-/// Returns what is wrong with the text, without the words and the path of the parser.
-fn in_plain_words(error: &ReaderError) -> String {
-    if let ReaderError::SyntaxError(error) = error {
-        return of_syntax(error);
-    }
-    let problem = if matches!(error, ReaderError::IoError { .. }) { "it is not UTF-8" } else { "it is not valid JSON" };
-    problem.to_owned()
-}
-
-fn of_syntax(error: &JsonSyntaxError) -> String {
-    match (error.kind, error.location.data_pos) {
-        (SyntaxErrorKind::IncompleteDocument, _) => "it ends before the JSON is complete".to_owned(),
-        (SyntaxErrorKind::TrailingData, _) => "something follows the JSON object".to_owned(),
-        (_, Some(position)) => format!("it is not valid JSON near byte {position}"),
-        (_, None) => "it is not valid JSON".to_owned(),
-    }
-}
-
-/// The body, while the meter allows reading.
-#[derive(Debug)]
-pub(super) struct LimitedReader {
-    bytes: BufReader<SourceReader>,
-    meter: Rc<Meter>,
-}
-
-impl Read for LimitedReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let allowance = self.meter.allowance.get();
-        if allowance == 0 {
-            self.meter.exhausted.set(true);
-            return Err(io::Error::other("too long"));
-        }
-        let count = self.bytes.read(buffer).inspect_err(|_| self.meter.unreadable.set(true))?;
-        self.meter.allowance.set(allowance.saturating_sub(count as u64));
-        Ok(count)
-    }
-}
-
-#[derive(Debug)]
-struct SourceReader {
-    source: Arc<dyn ByteSource>,
-    offset: u64,
-}
-
-impl Read for SourceReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read_at(buffer, self.offset)?;
-        self.offset += count as u64;
-        Ok(count)
+        String::from_utf8(bytes).map_err(|_| malformed(problems::NOT_UTF8).into())
     }
 }
 

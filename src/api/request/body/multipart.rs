@@ -1,19 +1,36 @@
 //! Reads multipart forms as SDKs send them: any spelling of `image[]`, any order, files with or without a name or a type.
 //!
-//! The name of a part decides first whether it is a file: a part called `image` or `mask` is one, unless it has neither a
-//! file name nor a media type of its own and reads as text. Declared types and extensions are ignored.
+//! The name of a part decides first whether it is a picture; its bytes decide what it holds. A picture's part may be a file, the
+//! base64 of one, or a text that JSON may send in its place: a data URL, base64, an http(s) address, an image reference or a
+//! list of them. Declared types of files and extensions are ignored. A file under a name that is not known is recorded, since
+//! a picture must not be left out without a word.
 
-use multer::{Field, Multipart};
+use std::sync::Arc;
 
-use super::form::{FieldKind, Form, FormLimits, Scalar};
-use super::incoming::{BodyError, IncomingBody, PartHeaderBudget};
+use multer::Multipart;
+
+use super::form::names::ImageName;
+use super::form::{FieldKind, Form, FormLimits};
+use super::incoming::IncomingBody;
+use super::json::{FormContent, JsonField, SourceReader, read_field};
+use super::picture_text::{PictureParam, holds_picture, is_picture, read_picture};
 use crate::api::error::ApiError;
+use crate::api::request::body::form::names::suggests_picture;
 use crate::http::header::ParsedHeader;
-use crate::model::Input;
+use crate::model::{ByteSource, Input};
 use crate::storage::spool::{Spool, Upload};
+use framing::FramedBody;
+use part::{FormPart, PartStart, PictureContent};
+
+mod framing;
+mod part;
+mod text;
+mod transfer;
 
 /// Longest boundary that is accepted, in bytes. RFC 2046 §5.1.1 allows 70.
 const BOUNDARY_BYTES_MAX: usize = 200;
+/// Longest text that is parsed on the asynchronous thread, in bytes.
+const INLINE_BYTES: usize = 64 * 1024;
 
 /// Returns the boundary of a `multipart/form-data` content type.
 pub(crate) fn boundary(content_type: &ParsedHeader) -> Option<String> {
@@ -33,182 +50,270 @@ pub(crate) async fn read(
     spool: &Spool,
     announced: Option<u64>,
 ) -> Result<Form, ApiError> {
-    let mut upload = spool.upload(announced).await.map_err(|error| ApiError::from_spool(error, "body"))?;
+    let upload = spool.upload(announced).await.map_err(|error| ApiError::from_spool(error, "body"))?;
     let budget = incoming.part_header_budget();
-    let mut multipart = Multipart::new(incoming, boundary);
-    let mut form = Form::default();
-    let mut texts = Vec::new();
+    budget.renew();
+    let FramedBody { boundary, framing, body } = FramedBody::read(incoming, boundary).await?;
+    let mut multipart = Multipart::new(body, boundary);
+    let content = FormContent::new(upload);
+    let mut reader = FormReader { limits, content: Some(content), charset: None, quoted_uploads: Vec::new() };
     let mut parts = 0;
     loop {
         budget.renew();
-        let Some(field) = multipart.next_field().await.map_err(malformed)? else {
-            break;
-        };
+        let next = multipart.next_field().await;
+        let next = next.map_err(|error| if parts == 0 { framing.explain(error) } else { framing::malformed(error) })?;
+        let Some(field) = next else { return reader.finish() };
         parts += 1;
         if parts > limits.parts_max {
             return Err(ApiError::MalformedBody {
                 problem: format!("it has more than {} parts", limits.parts_max).into(),
             });
         }
-        let mut part = FormPart::new(field, budget.clone())?;
-        let name = std::mem::take(&mut part.name);
-        match limits.field_kind(&name) {
-            FieldKind::Image => {
-                form.expect_image(limits)?;
-                match part.picture(&form.next_image(), limits, &mut upload).await? {
-                    PartContent::File(input) => form.images.push(input),
-                    PartContent::Text => texts.push("image"),
-                    PartContent::Empty => {}
-                }
-            }
-            FieldKind::Mask => match part.picture("mask", limits, &mut upload).await? {
-                PartContent::File(input) => form.add_mask(input)?,
-                PartContent::Text => texts.push("mask"),
-                PartContent::Empty => {}
-            },
+        reader.part(FormPart::new(field, budget.clone())?).await?;
+    }
+}
+
+/// A form that is being read.
+#[derive(Debug)]
+struct FormReader<'a> {
+    limits: &'a FormLimits,
+    /// `None` while a text is read away from the asynchronous threads.
+    content: Option<FormContent>,
+    /// The character set of parts that declare none.
+    charset: Option<String>,
+    /// Pictures that came as the name of an object.
+    quoted_uploads: Vec<&'static str>,
+}
+
+impl FormReader<'_> {
+    async fn part(&mut self, mut part: FormPart<'_>) -> Result<(), ApiError> {
+        let name = part.name.clone();
+        match self.limits.field_kind(&name) {
+            FieldKind::Image(image) => self.picture(part, Some(image)).await,
+            FieldKind::Mask => self.picture(part, None).await,
             FieldKind::Misplaced(known) => {
                 if part.skip().await? > 0 {
-                    form.misplaced.insert(known);
+                    self.form()?.note_misplaced(known, "is not supported here");
                 }
+                Ok(())
             }
             FieldKind::Scalar(known) => {
-                let text = part.text(known, limits).await?;
-                form.add_scalar(known, Scalar::Text(text))?;
+                known.clone_into(&mut part.name);
+                let text = part.text(self.limits, self.charset.as_deref()).await?;
+                self.form()?.add_scalar(known, text.into())
+            }
+            FieldKind::Members => {
+                let start = part.start().await?;
+                if start.head.trim_ascii_start().first() == Some(&b'{') {
+                    let text = self.spool(part, start, "image").await?;
+                    return self.json(text, &name, JsonField::Members).await;
+                }
+                self.unknown(part, start).await
             }
             FieldKind::Unknown => {
-                part.skip().await?;
-                form.note_unknown(&name);
+                let start = part.start().await?;
+                self.unknown(part, start).await
             }
         }
     }
-    // LiteLLM once sent its upload objects as text beside the files themselves (litellm#41602); then the text is ignored.
-    let missing = |name: &str| match name {
-        "mask" => form.mask.is_none(),
-        _ => form.images.is_empty(),
-    };
-    match texts.into_iter().find(|name| missing(name)) {
-        Some(name) => Err(ApiError::InvalidType { param: name.to_owned(), expected: "a file", got: "a string" }),
-        None => Ok(form),
-    }
-}
 
-/// One part of the form whose head has been read.
-#[derive(Debug)]
-struct FormPart<'r> {
-    field: Field<'r>,
-    budget: PartHeaderBudget,
-    name: String,
-    file_name: Option<String>,
-}
-
-/// What a part with the name of a picture holds.
-#[derive(Debug)]
-enum PartContent {
-    File(Input),
-    Text,
-    /// The empty file a browser sends for an untouched input, or an empty text.
-    Empty,
-}
-
-impl<'r> FormPart<'r> {
-    fn new(field: Field<'r>, budget: PartHeaderBudget) -> Result<Self, ApiError> {
-        // Not by multer, whose parameter names are case-sensitive and lack `name*`.
-        let disposition = field.headers().get("content-disposition").map(|value| ParsedHeader::parse(value.as_bytes()));
-        let name = disposition.as_ref().and_then(|disposition| disposition.text("name"));
-        let Some(name) = name.filter(|name| !name.is_empty()) else {
-            return Err(ApiError::MalformedBody { problem: "a part of the form has no name".into() });
+    /// Reads an image, or the mask where there is no name of an image.
+    async fn picture(&mut self, mut part: FormPart<'_>, image: Option<ImageName>) -> Result<(), ApiError> {
+        let limits = self.limits;
+        let content = self.content()?;
+        let (param, name) = match image {
+            Some(_) => {
+                content.form.expect_image(limits)?;
+                ("image", content.order.next_name())
+            }
+            None => ("mask", "mask".to_owned()),
         };
-        Ok(Self { field, budget, name, file_name: disposition.and_then(|disposition| disposition.text("filename")) })
-    }
-
-    async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, ApiError> {
-        self.budget.renew();
-        self.field.chunk().await.map_err(malformed)
-    }
-
-    async fn picture(mut self, param: &str, limits: &FormLimits, upload: &mut Upload) -> Result<PartContent, ApiError> {
-        let mut writer = upload.picture(limits.image_bytes_max);
-        let mut head = Vec::new();
-        while let Some(chunk) = self.chunk().await? {
-            head.extend(chunk.iter().take(TEXT_HEAD_BYTES - head.len()));
-            let written = writer.write(chunk).await;
-            written.map_err(|error| ApiError::from_spool(error, param))?;
-        }
-        if head.is_empty() && self.file_name.as_ref().is_none_or(String::is_empty) {
-            return Ok(PartContent::Empty);
-        }
-        if self.file_name.is_none() && !self.declares_bytes() && reads_as_text(&head) {
-            return Ok(PartContent::Text);
-        }
-        let (picture, source) = writer.finish().await.map_err(|error| ApiError::from_spool(error, param))?;
-        Ok(PartContent::File(Input::Bytes { picture, source }))
-    }
-
-    /// Whether the part declares a type other than text.
-    fn declares_bytes(&self) -> bool {
-        self.field.headers().get("content-type").is_some_and(|value| {
-            let declared = ParsedHeader::parse(value.as_bytes()).word;
-            !declared.is_empty() && !declared.starts_with("text/") && declared != "application/json"
-        })
-    }
-
-    async fn text(mut self, param: &str, limits: &FormLimits) -> Result<String, ApiError> {
-        if self.file_name.as_ref().is_some_and(|name| !name.is_empty()) {
-            return Err(ApiError::InvalidType { param: param.to_owned(), expected: "a string", got: "a file" });
-        }
-        let mut text = Vec::new();
-        while let Some(chunk) = self.chunk().await? {
-            if text.len() + chunk.len() > limits.text_bytes_max {
-                return Err(ApiError::TextTooLong {
-                    param: param.to_owned(),
-                    unit: "bytes",
-                    max: limits.text_bytes_max,
-                });
+        let place = PictureParam { param, name: &name };
+        let start = part.start().await?;
+        match part.picture_content(&start) {
+            PictureContent::Empty => {
+                part.skip().await?;
             }
-            text.extend_from_slice(&chunk);
+            PictureContent::QuotedUpload => {
+                part.skip().await?;
+                self.quoted_uploads.push(param);
+            }
+            PictureContent::Bytes => {
+                let input = self.file(part, start, place).await?;
+                self.add(image, input)?;
+            }
+            kind @ (PictureContent::Text | PictureContent::EncodedFile) => {
+                let text = self.spool(part, start, &name).await?;
+                let read = self.text(text, place).await;
+                let read = read.map_err(|error| match error {
+                    ApiError::Unacceptable { .. } if kind == PictureContent::EncodedFile => place.unacceptable(
+                        "the file is base64 text, which cannot be decoded; send the bytes of the picture themselves",
+                    ),
+                    error => error,
+                })?;
+                if let Some(input) = read {
+                    self.add(image, input)?;
+                }
+            }
+            PictureContent::Json => {
+                let text = self.spool(part, start, &name).await?;
+                let field = image.map_or(JsonField::Mask, JsonField::Images);
+                self.json(text, &name, field).await?;
+            }
         }
-        String::from_utf8(text)
-            .map_err(|_| ApiError::MalformedBody { problem: format!("the value of '{param}' is not UTF-8").into() })
+        Ok(())
     }
 
-    /// Reads to the end of the part and returns the number of bytes.
-    async fn skip(mut self) -> Result<u64, ApiError> {
-        let mut bytes = 0;
-        while let Some(chunk) = self.chunk().await? {
-            bytes += chunk.len() as u64;
+    fn add(&mut self, image: Option<ImageName>, input: Input) -> Result<(), ApiError> {
+        let FormContent { form, order, .. } = self.content()?;
+        match image {
+            Some(name) => {
+                order.insert(&mut form.images, name, input);
+                Ok(())
+            }
+            None => form.add_mask(input),
+        }
+    }
+
+    /// Reads a part into the spool as a picture.
+    async fn file(
+        &mut self,
+        mut part: FormPart<'_>,
+        start: PartStart,
+        place: PictureParam<'_>,
+    ) -> Result<Input, ApiError> {
+        let limits = self.limits;
+        let full = |error| ApiError::from_spool(error, place.name);
+        let mut writer = self.content()?.upload.picture(limits.image_bytes_max);
+        for chunk in start.chunks {
+            writer.write(chunk).await.map_err(full)?;
+        }
+        while let Some(chunk) = part.chunk().await? {
+            writer.write(chunk).await.map_err(full)?;
+        }
+        let (picture, source) = writer.finish().await.map_err(full)?;
+        Ok(Input::Bytes { picture, source })
+    }
+
+    /// Reads a part into the spool as a text, which is released with it.
+    async fn spool(
+        &mut self,
+        mut part: FormPart<'_>,
+        start: PartStart,
+        name: &str,
+    ) -> Result<Arc<dyn ByteSource>, ApiError> {
+        let full = |error| ApiError::from_spool(error, name);
+        // Base64 is longer by a third, and a list holds several.
+        let bytes_max = self.limits.image_bytes_max.saturating_mul(2);
+        let mut upload: Upload = self.content()?.upload.split(0);
+        let mut writer = upload.text(bytes_max);
+        for chunk in start.chunks {
+            writer.write(chunk).await.map_err(full)?;
+        }
+        while let Some(chunk) = part.chunk().await? {
+            writer.write(chunk).await.map_err(full)?;
+        }
+        writer.finish().await.map_err(full)
+    }
+
+    /// Reads the picture of a spooled text, away from the asynchronous threads unless it is short.
+    async fn text(&mut self, text: Arc<dyn ByteSource>, place: PictureParam<'_>) -> Result<Option<Input>, ApiError> {
+        let is_short = text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES);
+        let reader = SourceReader { source: text, offset: 0 };
+        let explain = |error: &std::io::Error| ApiError::internal(format!("the spooled text cannot be read: {error}"));
+        if is_short {
+            let limits = self.limits;
+            return read_picture(reader, &mut self.content()?.upload, limits, place, explain);
+        }
+        let mut content = self.content.take().ok_or_else(lost)?;
+        let (limits, param, name) = (self.limits.clone(), place.param, place.name.to_owned());
+        let reading = tokio::task::spawn_blocking(move || {
+            let place = PictureParam { param, name: &name };
+            let read = read_picture(reader, &mut content.upload, &limits, place, explain);
+            (content, read)
+        });
+        let (content, read) =
+            reading.await.map_err(|error| ApiError::internal(format!("reading a text failed: {error}")))?;
+        self.content = Some(content);
+        read
+    }
+
+    /// Reads the value of a spooled JSON text.
+    async fn json(&mut self, text: Arc<dyn ByteSource>, name: &str, field: JsonField) -> Result<(), ApiError> {
+        let content = self.content.take().ok_or_else(lost)?;
+        let read = read_field(text, self.limits, content, field).await;
+        self.content = Some(read.map_err(|error| match error {
+            ApiError::MalformedBody { problem } => {
+                ApiError::MalformedBody { problem: format!("the JSON text of '{name}': {problem}").into() }
+            }
+            error => error,
+        })?);
+        Ok(())
+    }
+
+    /// Looks for pictures in a part that is not known.
+    async fn unknown(&mut self, part: FormPart<'_>, start: PartStart) -> Result<(), ApiError> {
+        let name = part.name.clone();
+        if part.is_named_file() || is_picture(&start.head) {
+            let bytes = start.chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>() + part.skip().await?;
+            if bytes > 0 {
+                self.form()?.note_unknown_picture(&name, "a file");
+            }
+            return Ok(());
+        }
+        if name == "_charset_" && start.whole {
+            self.charset = Some(String::from_utf8_lossy(&start.head).trim().to_lowercase());
+            return Ok(());
+        }
+        if part.declares_json() || text::is_json(&start.head) {
+            let bytes = self.beginning(part, start).await?;
+            return self.json(Arc::new(bytes::Bytes::from(bytes)), &name, JsonField::Unknown(name.clone())).await;
+        }
+        part.skip().await?;
+        if holds_picture(&start.head, suggests_picture(&name)) {
+            self.form()?.note_unknown_picture(&name, "a picture");
+        } else {
+            self.form()?.note_unknown(&name);
+        }
+        Ok(())
+    }
+
+    /// Reads a part to its end and returns the beginning of it, as long as a text may be.
+    async fn beginning(&mut self, mut part: FormPart<'_>, start: PartStart) -> Result<Vec<u8>, ApiError> {
+        let max = self.limits.text_bytes_max;
+        let mut bytes = Vec::new();
+        let mut keep = |chunk: &[u8]| bytes.extend(chunk.iter().take(max.saturating_sub(bytes.len())));
+        start.chunks.iter().for_each(|chunk| keep(chunk));
+        while let Some(chunk) = part.chunk().await? {
+            keep(&chunk);
         }
         Ok(bytes)
     }
-}
 
-/// How much of a part without a file name is inspected to tell text from a picture, in bytes.
-const TEXT_HEAD_BYTES: usize = 512;
-
-fn reads_as_text(head: &[u8]) -> bool {
-    let text = match std::str::from_utf8(head) {
-        Ok(text) => text,
-        // Cut inside a character.
-        Err(error) if error.error_len().is_none() => {
-            std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default()
+    /// Ends the form. The name of an object in the place of a picture is ignored where the picture itself came, too.
+    fn finish(mut self) -> Result<Form, ApiError> {
+        let form = self.content.take().ok_or_else(lost)?.form;
+        let is_missing = |param: &&'static str| match *param {
+            "mask" => form.mask.is_none(),
+            _ => form.images.is_empty(),
+        };
+        match self.quoted_uploads.into_iter().find(is_missing) {
+            Some(param) => Err(ApiError::InvalidType { param: param.to_owned(), expected: "a file", got: "a string" }),
+            None => Ok(form),
         }
-        Err(_) => return false,
-    };
-    !text.contains(|c: char| c.is_control() && !c.is_ascii_whitespace())
+    }
+
+    fn content(&mut self) -> Result<&mut FormContent, ApiError> {
+        self.content.as_mut().ok_or_else(lost)
+    }
+
+    fn form(&mut self) -> Result<&mut Form, ApiError> {
+        Ok(&mut self.content()?.form)
+    }
 }
 
-fn malformed(error: multer::Error) -> ApiError {
-    let cut_short = matches!(error, multer::Error::IncompleteStream | multer::Error::IncompleteFieldData { .. });
-    let problem = if cut_short {
-        "the form ends before its closing boundary"
-    } else {
-        "the form is not valid: its boundary or the head of a part cannot be read"
-    };
-    if let multer::Error::StreamReadFailed(error) = error
-        && let Ok(error) = error.downcast::<BodyError>()
-    {
-        return ApiError::from(*error);
-    }
-    ApiError::MalformedBody { problem: problem.into() }
+fn lost() -> ApiError {
+    ApiError::internal("a form was used after its reading had failed")
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The steps of a request whose cost depends on its size, one by one, for `benches/pieces.rs`.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -9,7 +10,9 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::BodyExt;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
+use super::inputs::InputConverter;
 use super::{ParseServices, parse};
 use crate::api::request::available_models::AvailableModels;
 use crate::api::request::body::form::FormLimits;
@@ -17,6 +20,7 @@ use crate::config::{Config, Environment};
 use crate::http::StreamingBody;
 use crate::model::{ClientId, Fingerprint, Input, PictureRequest, Task};
 use crate::storage::spool::{Spool, SpoolLimits};
+use crate::telemetry::Metrics;
 
 /// Reads forms with the default configuration, on one thread, with the spool in the system's temporary folder.
 #[derive(Debug)]
@@ -25,6 +29,7 @@ pub struct Forms {
     config: Config,
     limits: FormLimits,
     spool: Spool,
+    inputs: InputConverter,
     client: ClientId,
 }
 
@@ -41,7 +46,10 @@ impl Default for Forms {
         let config = Config::load(None, &Environment::new()).expect("the default configuration");
         let limits = FormLimits::new(Task::Edit, &config.server.bodies, &config.catalogue);
         let spool = Spool::new(std::env::temp_dir(), SpoolLimits::from(&config.storage));
-        Self { runtime, config, limits, spool, client: ClientId("pieces".into()) }
+        let conversions = &config.server.conversions;
+        let slots = Arc::new(Semaphore::new(conversions.slots.get()));
+        let inputs = InputConverter::new(conversions, slots, &Metrics::default());
+        Self { runtime, config, limits, spool, inputs, client: ClientId("pieces".into()) }
     }
 }
 
@@ -57,7 +65,7 @@ impl Forms {
             HeaderMap::from_iter([(CONTENT_TYPE, "multipart/form-data; boundary=B".parse().expect("a header"))]);
         let Config { catalogue, upstream, server, .. } = &self.config;
         let models = AvailableModels { catalogue, allowed: None, api_kinds: upstream.api.api_kinds() };
-        let services = ParseServices { spool: &self.spool, server, models };
+        let services = ParseServices { spool: &self.spool, server, models, inputs: &self.inputs };
         let body = Body::from_stream(stream::iter(chunks.into_iter().map(Ok::<_, Infallible>)));
         let valid = self.runtime.block_on(parse(&self.limits, &headers, None, body, services));
         ParsedForm(valid.expect("a valid form").request)

@@ -1,7 +1,7 @@
 //! Fuzzes bodies of any bytes: no panic, and for every chunking the same request or the same error.
 
 use std::convert::Infallible;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -9,19 +9,24 @@ use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
+use super::inputs::InputConverter;
+pub use super::inputs::fuzz::input;
 use super::{ParseServices, parse, parse_chat};
 use crate::api::request::available_models::AvailableModels;
 use crate::api::request::body::form::FormLimits;
-use crate::config::{Config, Environment};
+use crate::config::{Config, ConversionConfig, Environment};
 use crate::model::{ClientId, Fingerprint, Task};
 use crate::storage::spool::Spool;
+use crate::telemetry::Metrics;
 
 struct Gateway {
     runtime: Runtime,
     config: Config,
     limits: FormLimits,
     spool: Spool,
+    inputs: InputConverter,
 }
 
 fn gateway() -> &'static Gateway {
@@ -32,7 +37,10 @@ fn gateway() -> &'static Gateway {
         // Small, so that files are used too.
         let spool = Spool::for_test(std::env::temp_dir(), 1024, 1 << 24);
         let limits = FormLimits::new(Task::Edit, &config.server.bodies, &config.catalogue);
-        Gateway { runtime, config, limits, spool }
+        // Small, so that an input is cheap to convert.
+        let conversions = ConversionConfig { pixels_max: 4096, ..config.server.conversions.clone() };
+        let inputs = InputConverter::new(&conversions, Arc::new(Semaphore::new(1)), &Metrics::default());
+        Gateway { runtime, config, limits, spool, inputs }
     })
 }
 
@@ -67,7 +75,7 @@ fn any_chunking(endpoint: Endpoint, data: &[u8]) {
 
 /// Returns the fingerprint of the request, or the code of its error.
 fn outcome(endpoint: Endpoint, body: &[u8], chunk: usize) -> Result<Fingerprint, &'static str> {
-    let Gateway { runtime, config, limits, spool } = gateway();
+    let Gateway { runtime, config, limits, spool, inputs } = gateway();
     let chunks: Vec<_> = body.chunks(chunk).map(|chunk| Ok::<_, Infallible>(Bytes::copy_from_slice(chunk))).collect();
     let content_type = match endpoint {
         Endpoint::Images(content_type) => content_type,
@@ -77,7 +85,7 @@ fn outcome(endpoint: Endpoint, body: &[u8], chunk: usize) -> Result<Fingerprint,
     let models =
         AvailableModels { catalogue: &config.catalogue, allowed: None, api_kinds: config.upstream.api.api_kinds() };
     let body = Body::from_stream(stream::iter(chunks));
-    let services = ParseServices { spool, server: &config.server, models };
+    let services = ParseServices { spool, server: &config.server, models, inputs };
     let valid = runtime.block_on(async {
         match endpoint {
             Endpoint::Images(_) => parse(limits, &headers, None, body, services).await,

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::{ParseServices, parse};
 use crate::api::request::available_models::AvailableModels;
-use crate::api::request::test_support::{catalogue, limits, png, server, spool};
+use crate::api::request::test_support::{catalogue, inputs, limits, png, server, spool};
 use crate::config::ApiPolicy;
 use crate::model::{ClientId, Fingerprint, Task};
 use crate::storage::spool::Spool;
@@ -214,7 +214,8 @@ async fn fingerprint(dice: &mut Dice, spool: &Spool, (content_type, bytes): (Str
     let models = AvailableModels { catalogue: &catalogue, allowed: None, api_kinds: ApiPolicy::Auto.api_kinds() };
     let body = Body::from_stream(stream::iter(chunks));
     let server = server();
-    let services = ParseServices { spool, server: &server, models };
+    let inputs = inputs();
+    let services = ParseServices { spool, server: &server, models, inputs: &inputs };
     let valid = parse(&limits(Task::Edit), &headers, None, body, services).await.unwrap();
     Fingerprint::of(&ClientId("alice".into()), &valid.request)
 }

@@ -8,8 +8,8 @@ use super::refusals::Refusals;
 use super::values::integer;
 use crate::api::error::ApiError;
 use crate::api::error::messages::clean_value;
-use crate::api::request::body::aliases::{self, Meaning};
 use crate::api::request::body::form::Scalar;
+use crate::api::request::body::form::aliases::{self, Meaning};
 use crate::model::Format;
 
 type Scalars = BTreeMap<String, Scalar>;

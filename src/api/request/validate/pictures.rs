@@ -1,5 +1,7 @@
 //! Checks input pictures and masks by what is known of their bytes: nothing is decoded here.
 
+use std::borrow::Cow;
+
 use crate::api::error::ApiError;
 use crate::api::request::body::form::image_name;
 use crate::config::RequestConfig;
@@ -117,7 +119,11 @@ pub(in crate::api::request) fn error(param: &str, problem: PictureProblem, sourc
 
 /// Returns the error for bytes that are no picture of a format that is sent on.
 fn unknown_format(param: String, kind: FileKind) -> ApiError {
-    let foreign = |media_type, note| ApiError::UnsupportedFileType { param: param.clone(), media_type, note };
+    let foreign = |media_type, note: Option<&'static str>| ApiError::UnsupportedFileType {
+        param: param.clone(),
+        media_type,
+        note: note.map(Cow::Borrowed),
+    };
     match kind {
         FileKind::Altered(problem) => ApiError::DamagedImage { param, problem: problem.to_owned() },
         FileKind::Foreign { media_type, note } => foreign(media_type, Some(note)),

@@ -10,8 +10,8 @@ use super::refusals::Refusals;
 use super::values::text;
 use crate::api::error::ApiError;
 use crate::api::error::messages::clean_value;
-use crate::api::request::body::aliases::Meaning;
 use crate::api::request::body::form::Scalar;
+use crate::api::request::body::form::aliases::Meaning;
 use crate::model::catalogue::{AspectRatio, Resolution, SizeProblem, quoted_list};
 use crate::model::{Capabilities, Model, Size};
 

@@ -198,7 +198,7 @@ fn unsupported_parameters_are_dropped_where_the_operator_says_so() {
         ("svg", "x"),
     ]);
     sample.mask = Some(bytes(png(30, 20)));
-    sample.misplaced.insert("markup");
+    sample.note_misplaced("markup", "is not supported here");
     let checked = dropping(sample).unwrap();
     let mut dropped = checked.dropped;
     dropped.sort_unstable();
@@ -548,7 +548,7 @@ fn masks_must_fit_their_image() {
 }
 
 #[test]
-fn a_generation_needs_no_image_and_accepts_none() {
+fn a_generation_needs_no_image_and_refuses_what_was_misplaced() {
     let generate = |form| check(form, Task::Generate, &server().requests, &catalogue());
     let mut sample = form(&[]);
     sample.images.clear();
@@ -556,9 +556,9 @@ fn a_generation_needs_no_image_and_accepts_none() {
     assert_eq!((request.inputs.len(), request.size.to_string().as_str()), (0, "1024x1024"));
     let mut sample = form(&[]);
     sample.images.clear();
-    sample.misplaced.insert("image");
+    sample.note_misplaced("photo", "is not supported here");
     let error = generate(sample).unwrap_err();
-    assert_eq!(error.to_string(), "Unsupported parameter: 'image' is not supported here.");
+    assert_eq!(error.to_string(), "Unsupported parameter: 'photo' is not supported here.");
 }
 
 #[test]

@@ -12,10 +12,11 @@ use std::io::Cursor;
 use bytes::Bytes;
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
-use image::{DynamicImage, ImageDecoder, ImageEncoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
 use img_parts::ImageICC;
 use img_parts::webp::WebP;
 
+use crate::api::request::parse::inputs::encoding::{image_format, is_rgb, with_profile};
 use crate::api::request::response_options::Conversion;
 use crate::model::Format;
 
@@ -86,19 +87,6 @@ pub(crate) fn convert(
     Ok(Converted { bytes, width, height })
 }
 
-fn image_format(format: Format) -> ImageFormat {
-    match format {
-        Format::Png => ImageFormat::Png,
-        Format::Jpeg => ImageFormat::Jpeg,
-        Format::Webp => ImageFormat::WebP,
-    }
-}
-
-/// Whether a profile describes RGB: bytes 16 to 20 name its colour space (ICC.1:2022 §7.2).
-fn is_rgb(profile: &[u8]) -> bool {
-    profile.get(16..20) == Some(b"RGB ")
-}
-
 /// Removes the transparency, over white.
 fn flattened(picture: DynamicImage) -> RgbImage {
     if !picture.color().has_alpha() {
@@ -121,7 +109,7 @@ fn flattened(picture: DynamicImage) -> RgbImage {
 
 fn png(picture: &DynamicImage, profile: Option<Vec<u8>>) -> Result<Bytes, ConversionError> {
     let mut bytes = Vec::new();
-    let encoder = with_profile(PngEncoder::new(&mut bytes), profile)?;
+    let encoder = with_profile(PngEncoder::new(&mut bytes), profile).map_err(ConversionError::Unencodable)?;
     picture.write_with_encoder(encoder).map_err(ConversionError::Unencodable)?;
     Ok(bytes.into())
 }
@@ -129,19 +117,10 @@ fn png(picture: &DynamicImage, profile: Option<Vec<u8>>) -> Result<Bytes, Conver
 fn jpeg(picture: &RgbImage, profile: Option<Vec<u8>>, quality: u8) -> Result<Bytes, ConversionError> {
     let mut bytes = Vec::new();
     // The encoder has no quality 0.
-    let encoder = with_profile(JpegEncoder::new_with_quality(&mut bytes, quality.max(1)), profile)?;
+    let encoder = JpegEncoder::new_with_quality(&mut bytes, quality.max(1));
+    let encoder = with_profile(encoder, profile).map_err(ConversionError::Unencodable)?;
     picture.write_with_encoder(encoder).map_err(ConversionError::Unencodable)?;
     Ok(bytes.into())
-}
-
-/// Makes an encoder write this colour profile.
-fn with_profile<E: ImageEncoder>(mut encoder: E, profile: Option<Vec<u8>>) -> Result<E, ConversionError> {
-    if let Some(profile) = profile {
-        encoder
-            .set_icc_profile(profile)
-            .map_err(|error| ConversionError::Unencodable(ImageError::Unsupported(error)))?;
-    }
-    Ok(encoder)
 }
 
 fn webp(picture: DynamicImage, profile: Option<Vec<u8>>, quality: u8) -> Result<Bytes, ConversionError> {

@@ -5,6 +5,8 @@
 
 use memchr::memchr2;
 
+use super::BYTE_ORDER_MARK;
+use super::problems::no_object;
 use crate::api::error::ApiError;
 
 /// Counts depth and values of a JSON body.
@@ -19,8 +21,8 @@ pub(super) struct JsonLimits {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ScanState {
-    /// Only white space so far.
-    Start,
+    /// Only white space so far, behind this many bytes of a byte order mark.
+    Start(usize),
     Outside,
     InString,
     /// After a backslash.
@@ -29,7 +31,7 @@ enum ScanState {
 
 impl JsonLimits {
     pub(super) fn new(depth_max: u32, values_max: u32) -> Self {
-        Self { depth: 0, depth_max, values: 0, values_max, state: ScanState::Start }
+        Self { depth: 0, depth_max, values: 0, values_max, state: ScanState::Start(0) }
     }
 
     /// Checks the next bytes.
@@ -51,15 +53,24 @@ impl JsonLimits {
                     }
                     None => return Ok(()),
                 },
-                ScanState::Start if first.is_ascii_whitespace() => rest,
-                ScanState::Start if first != b'{' => return Err(malformed("it is not a JSON object".to_owned())),
-                ScanState::Start | ScanState::Outside => {
+                ScanState::Start(count) if BYTE_ORDER_MARK.get(count) == Some(&first) => {
+                    self.state = ScanState::Start(count + 1);
+                    rest
+                }
+                ScanState::Start(_) if first.is_ascii_whitespace() => rest,
+                ScanState::Start(_) if first != b'{' => return Err(malformed(no_object(first).to_owned())),
+                ScanState::Start(_) | ScanState::Outside => {
                     self.outside(first)?;
                     rest
                 }
             };
         }
         Ok(())
+    }
+
+    /// Whether there was nothing but white space.
+    pub(super) fn is_blank(&self) -> bool {
+        matches!(self.state, ScanState::Start(_))
     }
 
     fn outside(&mut self, byte: u8) -> Result<(), ApiError> {
@@ -116,8 +127,9 @@ mod tests {
             (r#"{"a":[1,2,3,4,5,6,7,8,9,10]}"#, "json_values_max"),
             (r#"{"a":{},"b":{},"c":{},"d":{},"e":{},"f":{}}"#, "json_values_max"),
             ("\n\t {", ""),
-            (" [1]", "not a JSON object"),
-            ("\"{", "not a JSON object"),
+            (" [1]", "a JSON array"),
+            ("\"{", "a JSON string"),
+            ("\u{feff} {", ""),
             ("}}}}{{{{", "not a JSON object"),
             ("{]]]]]}}}[[[[", ""),
         ];

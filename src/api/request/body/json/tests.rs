@@ -18,18 +18,21 @@ async fn read_json(body: Value) -> Result<Form, ApiError> {
     read_bytes(body.to_string(), Task::Edit).await
 }
 
+fn parse(text: Arc<dyn ByteSource>, spool: &Spool) -> Result<Form, ApiError> {
+    let content = FormContent::new(spool.upload(None).now_or_never().unwrap().unwrap());
+    let mut body = StoredBody { text, limits: limits(Task::Edit), content };
+    Ok(body.parse(|parser| parser.body())?.0)
+}
+
 fn images(form: &Form) -> Vec<Vec<u8>> {
     form.images.iter().map(content).collect()
 }
 
-fn parse(text: Arc<dyn ByteSource>, upload: Upload) -> Result<Form, ApiError> {
-    let mut body = StoredBody { text, limits: limits(Task::Edit), depth_max: 64, upload };
-    Ok(body.parse(|parser| parser.body())?.0)
-}
-
-/// "one" and "two" in base64.
-const ONE: &str = "b25l";
-const TWO: &str = "dHdv";
+/// The beginnings of two pictures, and the same in base64.
+const FIRST: &[u8] = b"\x89PNG\r\n\x1a\n1";
+const SECOND: &[u8] = b"\xff\xd8\xff\xe02";
+const ONE: &str = "iVBORw0KGgox";
+const TWO: &str = "/9j/4DI=";
 
 #[tokio::test]
 async fn every_form_of_a_picture_is_accepted() {
@@ -45,23 +48,23 @@ async fn every_form_of_a_picture_is_accepted() {
         json!({"image": ONE}),
         json!({"image": [ONE]}),
         json!({"image[]": [ONE]}),
-        json!({"image": [null, url], "mask": null}),
+        json!({"image": [url], "mask": null, "image_2": null}),
         json!({"image": format!("DATA:;charset=utf-8 ; Base64,{ONE}")}),
-        json!({"image": format!("data:application/octet-stream;base64, b2\n5\r\nl ")}),
+        json!({"image": format!("data:application/octet-stream;base64, iVB\nORw\r\n0KGgox ")}),
         json!({"image": format!("  {url}")}),
     ];
     for case in cases {
-        assert_eq!(images(&read_json(case.clone()).await.unwrap()), [b"one"], "{case}");
+        assert_eq!(images(&read_json(case.clone()).await.unwrap()), [FIRST], "{case}");
     }
 }
 
 #[tokio::test]
 async fn order_is_kept_and_masks_have_the_same_forms() {
     let form = read_json(json!({"image": [ONE, {"b64_json": TWO}], "images": [{"url": ONE}]})).await.unwrap();
-    assert_eq!(images(&form), [b"one", b"two", b"one"]);
+    assert_eq!(images(&form), [FIRST, SECOND, FIRST]);
     for mask in [json!(TWO), json!([TWO]), json!({"image_url": TWO}), json!([{"url": TWO}])] {
         let form = read_json(json!({"mask": mask, "image": ONE})).await.unwrap();
-        assert_eq!(content(form.mask.as_ref().unwrap()), b"two", "{mask}");
+        assert_eq!(content(form.mask.as_ref().unwrap()), SECOND, "{mask}");
     }
     let error = read_json(json!({"mask": [ONE, TWO]})).await.unwrap_err();
     assert_eq!(error.code(), "duplicate_parameter");
@@ -104,12 +107,191 @@ async fn values_that_are_no_picture_are_refused_by_name() {
         (json!({"images": ["https://example.com/a\tb.png"]}), "invalid_value"),
         (json!({"image": "not base64!"}), "invalid_value"),
         (json!({"image": "b25"}), ""),
+        (json!({"image": "AQIDBAUG"}), "invalid_value"),
+        (json!({"image": "data:image/png;base64,b25"}), ""),
         (json!({"image": "b"}), "invalid_value"),
         (json!({"image": vec![ONE; 17]}), "array_above_max_length"),
     ];
     for (case, code) in cases {
         let got = read_json(case.clone()).await.map_or_else(|error| error.code(), |_| "");
         assert_eq!(got, code, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn pictures_have_many_names_and_are_sorted_by_their_number() {
+    let cases = [
+        json!({"image_1": ONE, "image_2": TWO}),
+        json!({"image_2": TWO, "image_1": ONE}),
+        json!({"image": ONE, "image_2": TWO}),
+        json!({"image": ONE, "reference_images": [TWO]}),
+        json!({"imageUrls": [{"url": ONE}], "image_url": TWO}),
+        json!({"inputImages": [ONE], "input_image": TWO}),
+        json!({"Image": ONE, "init_image": TWO}),
+        json!({"referenceImages": [ONE, {"b64_json": TWO}]}),
+        json!({"extra_body": {"image": ONE}, "image-2": TWO}),
+        json!({"extra_body": {"image_urls": [ONE], "images": [TWO]}}),
+        json!({"extra_json": {"image.0": ONE}, "image.1": TWO}),
+        json!({" image ": [ONE, TWO]}),
+    ];
+    for task in [Task::Edit, Task::Generate] {
+        for case in &cases {
+            let form = read_bytes(case.to_string(), task).await.unwrap();
+            assert_eq!(images(&form), [FIRST, SECOND], "{case}");
+            assert!(form.misplaced.is_empty() && form.unknown.is_empty(), "{case}");
+        }
+    }
+    for name in [
+        "mask",
+        "masks",
+        "Mask",
+        "mask_image",
+        "mask_url",
+        "maskImage",
+        "mask[]",
+        "MASK-URL",
+        "maskUrl",
+        "mask_image_url",
+    ] {
+        let form = read_json(json!({"image": ONE, name: TWO})).await.unwrap();
+        assert_eq!(content(form.mask.as_ref().unwrap()), SECOND, "{name}");
+    }
+    let both = json!({"image": ONE, "mask": ONE, "mask_url": TWO});
+    assert_eq!(read_json(both).await.unwrap_err().code(), "duplicate_parameter");
+}
+
+#[tokio::test]
+async fn pictures_under_unknown_names_are_recorded_and_other_values_ignored() {
+    let long = base64_simd::STANDARD.encode_to_string([FIRST, &[0; 100]].concat());
+    let url = format!("data:image/png;base64,{ONE}");
+    for (name, value) in [
+        ("style_reference", json!(url)),
+        ("subject", json!([url])),
+        ("picture", json!({"data": long})),
+        ("input", json!([{"role": "user", "content": [{"type": "input_image", "image_url": url}]}])),
+        ("control", json!({"deep": [1, {"x": {"y": [long]}}]})),
+        ("messages", json!([{"content": [{"type": "image_url", "image_url": {"url": "https://example.com/1"}}]}])),
+        ("photo", json!("https://example.com/get?id=1")),
+        ("subject_2", json!("https://example.com/cat.jpg")),
+        ("sourceUrl", json!("https://example.com/1")),
+        ("image_file", json!("file-abc123")),
+        ("face_mask", json!(url)),
+        ("extra_query", json!({"image": long})),
+    ] {
+        let form = read_json(json!({"image": ONE, name: value})).await.unwrap();
+        assert_eq!(form.misplaced.keys().collect::<Vec<_>>(), [name]);
+        let nearest = if name == "face_mask" { "'mask'" } else { "'image'" };
+        assert!(form.misplaced[name].contains(nearest), "{:?}", form.misplaced);
+        assert_eq!(images(&form), [FIRST]);
+    }
+    for (name, value) in [
+        ("seed", json!(7)),
+        ("callback_url", json!("https://example.com/hook")),
+        ("metadata", json!({"page": "https://example.com/", "referrer": "https://example.com/a.html"})),
+        ("image_config", json!({"aspect_ratio": "16:9"})),
+        ("file", json!("")),
+        ("source", json!("my program")),
+        ("image_count", json!(2)),
+        ("negative_prompt", json!("https://example.com/a.png is ugly")),
+        ("trace", json!("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVpBQkNERUZHSElKS0xNTk9QUVJTVFVWV1hZWg==")),
+        ("input", json!([{"text": "hello"}, null, 1.5, true])),
+    ] {
+        let form = read_json(json!({"image": ONE, name: value})).await.unwrap();
+        assert!(form.misplaced.is_empty(), "{:?}", form.misplaced);
+        assert_eq!(form.unknown.iter().collect::<Vec<_>>(), [name]);
+    }
+    // One level only, and an object only.
+    let form = read_json(json!({"extra_body": {"n": 2, "extra_body": {"n": 3}}, "extra_json": "x"})).await.unwrap();
+    assert_eq!(form.scalars["n"], Scalar::Number("2".to_owned()));
+    assert_eq!(form.unknown.iter().collect::<Vec<_>>(), ["extra_body", "extra_json"]);
+}
+
+#[tokio::test]
+async fn entries_of_a_list_that_are_no_picture_are_recorded_by_their_position() {
+    for (case, position, what) in [
+        (json!({"images": [ONE, null, TWO]}), "image[1]", "null"),
+        (json!({"images": [null, ONE, TWO]}), "image", "null"),
+        (json!({"images": [ONE, TWO, null]}), "image[2]", "null"),
+        (json!({"image": [ONE, "", TWO]}), "image[1]", "an empty string"),
+        (json!({"image": [ONE, " \n", TWO]}), "image[1]", "an empty string"),
+        (json!({"image": ONE, "reference_images": [null, TWO]}), "image[1]", "null"),
+        (json!({"image_urls": ["", ONE, TWO]}), "image", "an empty string"),
+        (json!({"image[]": [ONE, null, TWO]}), "image[1]", "null"),
+        (json!({"images": [{"url": ONE}, null, {"url": TWO}]}), "image[1]", "null"),
+        (json!({"extra_body": {"image": [ONE, null, TWO]}}), "image[1]", "null"),
+    ] {
+        let form = read_json(case.clone()).await.unwrap();
+        assert_eq!(form.misplaced.keys().collect::<Vec<_>>(), [position], "{case}");
+        assert!(form.misplaced[position].contains(what), "{case}: {:?}", form.misplaced);
+        assert_eq!(images(&form), [FIRST, SECOND], "and what is there is read");
+    }
+    for absent in [json!({"image": null, "images": ""}), json!({"image": " ", "images": []})] {
+        let form = read_json(absent).await.unwrap();
+        assert!(form.images.is_empty() && form.misplaced.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn broken_json_is_described_in_plain_words() {
+    for (body, expected) in [
+        (&b""[..], "it is empty"),
+        (b" \r\n", "empty but for white space"),
+        (b"[{\"prompt\":\"x\"}]", "a JSON array"),
+        (b"\"{}\"", "encoded twice"),
+        (b"42", "a single value"),
+        (b"{\"prompt\":\"a\nb\"}", "a line break in it near byte 12, which JSON writes as \\n"),
+        (b"{\"prompt\":\"a\rb\"}", "a line break in it near byte 12, which JSON writes as \\r"),
+        (b"{\"prompt\":\"a\tb\"}", "a tab in it near byte 12"),
+        (b"{\"x\":\"a\x01b\"}", "a control character in it near byte 7"),
+        (b"{\"prompt\":\"\\ud83d\"}", "half of a surrogate pair near byte"),
+        (b"{\"prompt\":\"\\ude00 x\"}", "half of a surrogate pair near byte"),
+        (b"{'prompt': 'x'}", "in double quotes, not in single ones"),
+        (b"{\"prompt\": 'x'}", "in double quotes, not in single ones"),
+        ("{\u{201c}prompt\u{201d}: 1}".as_bytes(), "straight double quotes"),
+        (b"{\"prompt\":\"x\",}", "a comma near byte"),
+        (b"{\"n\": NaN}", "no NaN"),
+        (b"{\"n\": -Infinity}", "near byte"),
+        (b"{\"stream\": True}", "true, false and null"),
+        (b"{prompt: \"x\"}", "stand in double quotes"),
+        (b"{\"prompt\":\"x\"", "it ends before the JSON is complete"),
+        (b"{\"prompt\":\"x", "it ends before the JSON is complete"),
+        (b"{\"prompt\":\"x\"} {}", "something follows the JSON object"),
+        (b"{\"prompt\" \"x\"}", "a colon is missing"),
+        (b"{\"prompt\":\"x\" \"n\":1}", "near byte"),
+        (b"{\"path\":\"C:\\Users\"}", "a backslash near byte"),
+        (b"{// x\n}", "a comment"),
+        (b"{\"n\":01}", "a number is not valid"),
+        (b"{\"prompt\":\"\xe9\"}", "not valid UTF-8"),
+        (b"\xff\xfe{\0}\0", "UTF-16"),
+        (b"prompt=x&n=1", "not a JSON object"),
+        (b"--B\r\n", "multipart/form-data"),
+        (b"<html>", "XML or HTML"),
+    ] {
+        let error = read_bytes(body.to_vec(), Task::Edit).await.unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains(expected), "{:?}: {message}", String::from_utf8_lossy(body));
+        assert_eq!(error.code(), "malformed_body");
+        for foreign in ["Incomplete", "NotEscaped", "Malformed", "data pos", "line 0"] {
+            assert!(!message.contains(foreign), "{message:?} has words of the parser");
+        }
+    }
+    let marked = read_bytes("\u{feff}{\"prompt\":\"x\"}", Task::Edit).await.unwrap();
+    assert_eq!(marked.scalars["prompt"], Scalar::Text("x".to_owned()));
+    let error = read_bytes("\u{feff}{\"prompt\":\"a\nb\"}", Task::Edit).await.unwrap_err().to_string();
+    assert!(error.contains("near byte 15"), "{error}");
+}
+
+#[tokio::test]
+async fn lost_plus_signs_are_restored() {
+    // Every sixth bit pattern is a plus sign.
+    let picture = [FIRST, &[0xfb, 0xef, 0xbe, 0x12, 0x3f].repeat(200)].concat();
+    let text = base64_simd::STANDARD.encode_to_string(&picture);
+    assert!(text.contains("++") && text.contains('='));
+    for text in [text.replace('+', " "), text.replace('+', "%2B").replace('=', "%3D")] {
+        for value in [json!(text), json!(format!("data:image/png;base64,{text}"))] {
+            let form = read_json(json!({"image": value})).await.unwrap();
+            assert_eq!(images(&form), [picture.as_slice()], "{value}");
+        }
     }
 }
 
@@ -185,13 +367,14 @@ async fn texts_have_a_limit_in_bytes() {
 }
 
 #[tokio::test]
-async fn pictures_of_a_generation_are_discarded_and_named() {
+async fn pictures_of_a_generation_are_read() {
     let body = json!({"prompt": "x", "image": ONE, "images": [ONE], "mask": null}).to_string();
     let form = read_bytes(body, Task::Generate).await.unwrap();
-    assert_eq!(form.misplaced.iter().collect::<Vec<_>>(), [&"image"]);
-    assert!(form.images.is_empty());
+    assert_eq!(images(&form), [FIRST, FIRST]);
+    assert!(form.misplaced.is_empty());
     let body = json!({"prompt": "x", "image": "", "images": []}).to_string();
-    assert!(read_bytes(body, Task::Generate).await.unwrap().misplaced.is_empty());
+    let form = read_bytes(body, Task::Generate).await.unwrap();
+    assert!(form.images.is_empty() && form.misplaced.is_empty());
 }
 
 #[tokio::test]
@@ -221,8 +404,7 @@ proptest! {
     fn any_bytes_are_read_or_refused(body in "[\\{\\}\\[\\],:\"imagesnul0-9 \\\\]{0,60}") {
         let (_directory, spool) = spool();
         let source: Arc<dyn ByteSource> = Arc::new(bytes::Bytes::from(body.into_bytes()));
-        let upload = spool.upload(None).now_or_never().unwrap().unwrap();
-        let _ = parse(source, upload);
+        let _ = parse(source, &spool);
     }
 
     #[test]
@@ -231,7 +413,6 @@ proptest! {
         let cut = cut % body.len();
         let (_directory, spool) = spool();
         let source: Arc<dyn ByteSource> = Arc::new(bytes::Bytes::from(body.as_bytes()[..cut].to_vec()));
-        let upload = spool.upload(None).now_or_never().unwrap().unwrap();
-        prop_assert!(parse(source, upload).is_err());
+        prop_assert!(parse(source, &spool).is_err());
     }
 }

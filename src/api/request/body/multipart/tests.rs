@@ -9,6 +9,7 @@ use futures_util::{Stream, stream};
 use proptest::prelude::*;
 
 use super::*;
+use crate::api::request::body::form::Scalar;
 use crate::api::request::test_support::{content, limits, server, spool};
 use crate::model::Task;
 
@@ -113,8 +114,8 @@ async fn masks_and_texts_come_in_any_order_and_with_types() {
     assert_eq!(form.scalars["n"], Scalar::Text("2".to_owned()));
     assert_eq!(form.scalars["svg"], Scalar::Object);
     assert!(!form.scalars.contains_key("user"), "an empty text is no value");
-    assert_eq!(form.unknown.iter().collect::<Vec<_>>(), ["extra", "seed"]);
-    assert_eq!(form.misplaced.iter().collect::<Vec<_>>(), [&"markup"]);
+    assert_eq!(form.unknown.iter().collect::<Vec<_>>(), ["seed"]);
+    assert_eq!(form.misplaced.keys().collect::<Vec<_>>(), ["extra", "markup"]);
 }
 
 #[tokio::test]
@@ -131,7 +132,7 @@ async fn equal_duplicates_are_accepted_and_others_refused() {
 }
 
 #[tokio::test]
-async fn strings_in_the_place_of_files_are_refused_unless_files_follow() {
+async fn names_of_objects_in_the_place_of_files_are_refused_unless_files_follow() {
     let file: Raw<'_> = ("Content-Disposition: form-data; name=\"image[]\"; filename=\"a.png\"", PNG);
     let text: Raw<'_> = ("Content-Disposition: form-data; name=\"image[]\"", b"UploadFile(filename='a.png', size=10)");
     for parts in [[file, text], [text, file]] {
@@ -139,14 +140,267 @@ async fn strings_in_the_place_of_files_are_refused_unless_files_follow() {
     }
     let error = read_parts(&[text]).await.unwrap_err();
     assert_eq!(error.to_string(), "Invalid type for 'image': expected a file, but got a string instead.");
-    let mask: Raw<'_> = ("Content-Disposition: form-data; name=\"mask\"", b"https://example.com/m.png");
-    assert_eq!(read_parts(&[file, mask]).await.unwrap_err().code(), "invalid_type");
-    // And a file in the place of a string.
-    let prompt: Raw<'_> = ("Content-Disposition: form-data; name=\"prompt\"; filename=\"p.txt\"", b"x");
+    let mask: Raw<'_> = ("Content-Disposition: form-data; name=\"mask\"", b"a cat");
+    assert_eq!(read_parts(&[file, mask]).await.unwrap_err().code(), "invalid_value");
+    // And a file in the place of a string, which is taken where it is text.
+    let head = "Content-Disposition: form-data; name=\"prompt\"; filename=\"p.txt\"";
+    let form = read_parts(&[file, (head, b"\xef\xbb\xbfa cat\n")]).await.unwrap();
+    assert_eq!(form.scalars["prompt"], Scalar::Text("a cat\n".to_owned()));
     assert_eq!(
-        read_parts(&[file, prompt]).await.unwrap_err().to_string(),
+        read_parts(&[file, (head, PNG)]).await.unwrap_err().to_string(),
         "Invalid type for 'prompt': expected a string, but got a file instead."
     );
+}
+
+fn field(name: &str) -> String {
+    format!("Content-Disposition: form-data; name=\"{name}\"")
+}
+
+fn file(name: &str) -> String {
+    format!("{}; filename=\"a.png\"\r\nContent-Type: image/png", field(name))
+}
+
+#[tokio::test]
+async fn pictures_have_many_names_and_are_sorted_by_their_number() {
+    for names in [
+        ["image_1", "image_2"],
+        ["image1", "image2"],
+        ["image", "image_2"],
+        ["image.0", "image.1"],
+        ["image-1", "image-2"],
+        ["Image", "IMAGE"],
+        ["image ", " image"],
+        ["image", "reference_image"],
+        ["input_image", "input_image"],
+        ["referenceImages[0]", "referenceImages[1]"],
+        ["init_image", "image"],
+        ["image_url", "imageUrls[]"],
+    ] {
+        for task in [Task::Edit, Task::Generate] {
+            let heads = names.map(file);
+            let body = form_of(&[(&heads[0], PNG), (&heads[1], JPEG)], "--B--");
+            let form = read_body(Body::from(body), task).await.unwrap();
+            assert_eq!(images(&form), [PNG, JPEG], "{names:?}");
+            assert!(form.misplaced.is_empty() && form.unknown.is_empty());
+        }
+    }
+    let heads = ["image_2", "image", "image_1"].map(file);
+    let form = read_parts(&[(&heads[0], PNG), (&heads[1], b"middle"), (&heads[2], JPEG)]).await.unwrap();
+    assert_eq!(images(&form), [JPEG, b"middle", PNG]);
+    for name in [
+        "masks",
+        "Mask",
+        "mask_image",
+        "maskImage",
+        "mask_url",
+        "mask[0]",
+        "mask ",
+        "MASK_IMAGE",
+        "mask-image",
+        "mask.url",
+    ] {
+        let form = read_parts(&[(&file("image"), PNG), (&file(name), JPEG)]).await.unwrap();
+        assert_eq!(content(form.mask.as_ref().unwrap()), JPEG, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn files_and_pictures_under_unknown_names_are_recorded() {
+    let long = base64_simd::STANDARD.encode_to_string([PNG, &[0; 100]].concat());
+    let url = format!("data:image/png;base64,{long}");
+    let list = format!("[{{\"x\": \"{url}\"}}]");
+    let huge = format!("{{\"image\": \"{url}\", \"x\": \"{}\"}}", "y".repeat(300_000));
+    let cases: [(String, &[u8]); 12] = [
+        (file("photo"), PNG),
+        (file("file"), b"GIF89a"),
+        (format!("{}; filename=notes.txt", field("notes")), b"hello"),
+        (format!("{}\r\nContent-Type: application/octet-stream", field("upload")), PNG),
+        (field("raw"), PNG),
+        (field("subject"), long.as_bytes()),
+        (field("subject"), url.as_bytes()),
+        (field("photo_url"), b"https://example.com/1"),
+        (field("subject"), b"https://example.com/1.webp"),
+        (field("control"), list.as_bytes()),
+        (format!("{}\r\nContent-Type: application/json", field("control")), huge.as_bytes()),
+        (field("face_mask"), b"https://example.com/1"),
+    ];
+    for (head, value) in cases {
+        let form = read_parts(&[(&file("image"), PNG), (&head, value)]).await.unwrap();
+        let names: Vec<&String> = form.misplaced.keys().collect();
+        assert!(names.len() == 1 && head.contains(names[0]), "{head}: {names:?}");
+        let nearest = if head.contains("mask") { "'mask'" } else { "'image'" };
+        assert!(form.misplaced[names[0]].contains(nearest), "{:?}", form.misplaced);
+        assert_eq!(images(&form), [PNG]);
+    }
+    let harmless: [(&str, &[u8]); 10] = [
+        ("seed", b"7"),
+        ("cfg", b"7.5"),
+        ("negative_prompt", b"a dog"),
+        ("callback_url", b"https://example.com/"),
+        ("loras", b"[{\"path\": \"x\"}]"),
+        ("metadata", b"{\"a\": 1}"),
+        ("broken", b"{\"a\": "),
+        ("file", b""),
+        ("extra_body", b"x"),
+        ("source", b"app"),
+    ];
+    for (name, value) in harmless {
+        let form = read_parts(&[(&file("image"), PNG), (&field(name), value)]).await.unwrap();
+        assert!(form.misplaced.is_empty(), "{:?}", form.misplaced);
+        assert_eq!(form.unknown.iter().collect::<Vec<_>>(), [name]);
+    }
+}
+
+#[tokio::test]
+async fn texts_in_the_place_of_files_are_read_as_in_json() {
+    let picture = [PNG, &[0xfb; 200]].concat();
+    let base64 = base64_simd::STANDARD.encode_to_string(&picture);
+    let url = format!("data:image/png;base64,{base64}");
+    let json = "\r\nContent-Type: application/json";
+    let cases = [
+        (field("image"), url.clone()),
+        (field("image"), format!(" {base64}\r\n")),
+        (field("image[]"), url.replace('+', " ")),
+        (field("image_url"), base64.replace('+', "%2B")),
+        (field("image"), format!("[\"{url}\"]")),
+        (field("images"), format!("[{{\"image_url\": \"{url}\"}}]")),
+        (field("image"), format!("{{\"image_url\": {{\"url\": \"{url}\"}}}}")),
+        (field("image") + json, format!("\"{url}\"")),
+        (field("image") + json, format!(" {{\"b64_json\": \"{base64}\"}}")),
+        (format!("{}; filename=blob{json}", field("image")), format!("[\"{base64}\"]")),
+        (field("extra_body"), format!("{{\"image\": \"{base64}\"}}")),
+        (format!("{}; filename=a.png", field("image")), base64.clone()),
+        (file("image"), url.clone()),
+        (format!("{}\r\nContent-Transfer-Encoding: base64", file("image")), base64.replace("AAAA", "AAAA\r\n")),
+        (format!("{}\r\nContent-Type: text/plain; charset=utf-8", field("image")), url.clone()),
+    ];
+    for (head, value) in &cases {
+        let form = read_parts(&[(head, value.as_bytes())]).await.unwrap();
+        assert!(images(&form) == [picture.as_slice()], "{head}: {value}");
+    }
+    // Large ones are read on another thread.
+    let large = [PNG, &[0xfb; 200_000]].concat();
+    let base64 = base64_simd::STANDARD.encode_to_string(&large);
+    for value in [base64.clone(), format!("[\"{base64}\"]")] {
+        let form = read_parts(&[(&field("image"), value.as_bytes()), (&file("image"), PNG)]).await.unwrap();
+        assert!(images(&form) == [large.as_slice(), PNG]);
+    }
+    let address: Raw<'_> = ("Content-Disposition: form-data; name=image", b"https://example.com/b.png\r\n");
+    let form = read_parts(&[address]).await.unwrap();
+    assert!(matches!(&form.images[..], [Input::Link(link)] if link == "https://example.com/b.png"));
+    let list = (&*field("images"), &b"[\"https://example.com/1\", null, \"https://example.com/2\"]"[..]);
+    let form = read_parts(&[list]).await.unwrap();
+    assert_eq!((form.images.len(), form.misplaced.keys().next().unwrap().as_str()), (2, "image[1]"));
+    for (head, value, expected) in [
+        (field("image"), "/etc/passwd", "a path"),
+        (field("image"), "null", "the word 'null'"),
+        (field("image"), "[object File]", "JavaScript"),
+        (field("image"), "undefined", "the word 'undefined'"),
+        (field("mask"), "C:\\mask.png", "the path of a file"),
+        (field("image"), "file-abc", "file_id"),
+        (field("images"), "[{\"file_id\": \"file-abc\"}]", "file_id"),
+        (field("image"), "[\"x", "the JSON text of 'image'"),
+        (field("image"), "AQIDBAUGBwgJCgsM", "no picture"),
+        (file("image"), "iVBORw0KGgox!", "base64"),
+        (file("image"), "data:image/png,raw", "base64"),
+        (field("image[]"), "blob:https://example.com/1", "browser"),
+        (format!("{}\r\nContent-Transfer-Encoding: uuencode", file("image")), "x", "'uuencode'"),
+    ] {
+        let error = read_parts(&[(&head, value.as_bytes())]).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{value}: {error}");
+        assert!(!error.contains("octet-stream"));
+    }
+}
+
+#[tokio::test]
+async fn a_part_is_read_as_its_head_declares() {
+    let json = "\r\nContent-Type: application/json";
+    let cases: [(&str, String, &[u8], &str); 12] = [
+        ("model", format!("{}{json}", field("model")), b"\"gpt-image-1\"", "gpt-image-1"),
+        ("prompt", format!("{}{json}; charset=utf-8", field("prompt")), b"\"a \\\"cat\\\"\"", "a \"cat\""),
+        ("n", format!("{}{json}", field("n")), b"2", "2"),
+        ("stream", format!("{}{json}", field("stream")), b"true", "true"),
+        ("size", format!("{}{json}", field("size")), b"auto", "auto"),
+        ("user", format!("{}\r\nContent-Type: text/plain; charset=ISO-8859-1", field("user")), b"caf\xe9", "caf\u{e9}"),
+        ("prompt", format!("{}\r\nContent-Type: text/plain; charset=utf-16", field("prompt")), b"\xff\xfea\0", "a"),
+        ("prompt", format!("{}\r\nContent-Transfer-Encoding: base64", field("prompt")), b"YSBjYXQ=", "a cat"),
+        (
+            "prompt",
+            format!("{}\r\nContent-Transfer-Encoding: quoted-printable", field("prompt")),
+            b"caf=C3=A9",
+            "caf\u{e9}",
+        ),
+        ("prompt", format!("{}\r\nContent-Transfer-Encoding: 8bit", field("prompt")), b"a=41", "a=41"),
+        ("prompt", format!("{}; filename=\"p.txt\"\r\nContent-Type: text/plain", field("prompt")), b"a cat", "a cat"),
+        (
+            "size",
+            format!("{}; filename=\"blob\"\r\nContent-Type: application/octet-stream", field("size")),
+            b"auto",
+            "auto",
+        ),
+    ];
+    for (name, head, value, expected) in cases {
+        let form = read_parts(&[(&head, value)]).await.unwrap();
+        assert_eq!(form.scalars[name], Scalar::Text(expected.to_owned()), "{head}");
+    }
+    let null = format!("{}{json}", field("size"));
+    assert!(read_parts(&[(&null, b"null")]).await.unwrap().scalars.is_empty());
+    let charset = field("_charset_");
+    let form = read_parts(&[(&charset, b"ISO-8859-1"), (&field("prompt"), b"caf\xe9")]).await.unwrap();
+    assert_eq!(form.scalars["prompt"], Scalar::Text("caf\u{e9}".to_owned()));
+    let unknown = format!("{}\r\nContent-Type: text/plain; charset=klingon", field("prompt"));
+    assert!(read_parts(&[(&unknown, b"x")]).await.unwrap_err().to_string().contains("'klingon'"));
+}
+
+#[tokio::test]
+async fn a_form_that_cannot_be_split_is_described() {
+    let part = "Content-Disposition: form-data; name=\"prompt\"\r\n\r\nx\r\n";
+    let large = "y".repeat(100_000);
+    for (boundary, body, expected) in [
+        (
+            "other",
+            format!("--B\r\n{part}--B--\r\n"),
+            "announces the boundary 'other', and the form begins with the boundary 'B'",
+        ),
+        ("other", format!("--B\r\n{part}{large}--B--\r\n"), "begins with the boundary 'B'"),
+        ("B", format!("----C\r\n{part}----C--\r\n"), "begins with the boundary '--C'"),
+        ("B", format!("B\r\n{part}B--\r\n"), "without the two dashes"),
+        ("B", format!("--B\n{}--B--\n", part.replace("\r\n", "\n")), "end in LF alone"),
+        ("B", String::new(), "it is empty"),
+        ("B", "{\"prompt\":\"x\"}".to_owned(), "it is JSON"),
+        ("B", "prompt=x".to_owned(), "does not begin with the boundary '--B'"),
+        ("B", format!("--B\r\n{part}"), "ends before its closing boundary"),
+        ("B", format!("--B\r\nContent-Disposition: form-data;\r\n name=\"prompt\"\r\n\r\nx\r\n--B--"), "folded"),
+        ("B", "--B\r\nno colon\r\n\r\nx\r\n--B--".to_owned(), "the head of a part cannot be read"),
+        ("B", format!("--B\r\n{part}--B\r\n"), "ends before its closing boundary"),
+    ] {
+        for cut in [3, 100_000] {
+            let (_directory, spool) = spool();
+            let incoming = IncomingBody::new(chunked(body.as_bytes(), &[cut]), &server().bodies);
+            let read = read(incoming, boundary.to_owned(), &limits(Task::Edit), &spool, None).await;
+            let error = read.unwrap_err();
+            assert!(error.to_string().contains(expected), "{boundary}: {error}");
+            assert_eq!(error.code(), "malformed_body");
+        }
+    }
+    // What can be used is used: the dashes in the header, and no line break before the closing boundary.
+    for (boundary, body) in [
+        ("--B", format!("--B\r\n{part}--B--\r\n")),
+        ("--B", format!("----B\r\n{part}----B--\r\n")),
+        ("B", format!("----B\r\n{part}----B--\r\n")),
+        ("B", format!("--B\r\n{}--B--\r\n", part.trim_end())),
+        ("B", format!("--B\r\n{}--B--", part.trim_end())),
+        ("B", format!("--B\r\n{}\n--B--\n", part.trim_end())),
+        ("--B", format!("--B\r\n{}--B--\r\n", part.trim_end())),
+    ] {
+        for cut in [1, 5, 17, 1000] {
+            let (_directory, spool) = spool();
+            let incoming = IncomingBody::new(chunked(body.as_bytes(), &[cut]), &server().bodies);
+            let form = read(incoming, boundary.to_owned(), &limits(Task::Edit), &spool, None).await.unwrap();
+            let Scalar::Text(prompt) = &form.scalars["prompt"] else { panic!("{form:?}") };
+            assert_eq!(prompt.trim_end(), "x", "{boundary} {body}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -202,7 +456,7 @@ async fn parts_images_texts_and_bytes_are_limited() {
 }
 
 #[tokio::test]
-async fn pictures_of_a_generation_are_discarded_and_named() {
+async fn pictures_of_a_generation_are_read() {
     let body = form_of(
         &[
             ("Content-Disposition: form-data; name=\"image\"; filename=\"a\"", PNG),
@@ -211,8 +465,8 @@ async fn pictures_of_a_generation_are_discarded_and_named() {
         "--B--",
     );
     let form = read_body(Body::from(body), Task::Generate).await.unwrap();
-    assert!(form.images.is_empty());
-    assert_eq!(form.misplaced.iter().collect::<Vec<_>>(), [&"image"]);
+    assert_eq!(images(&form), [PNG]);
+    assert!(form.misplaced.is_empty());
 }
 
 /// A body that is always ready and counts the bytes that were read from it.

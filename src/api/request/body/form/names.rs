@@ -1,0 +1,326 @@
+//! The names under which clients send pictures, and what a name says about its value.
+//!
+//! Letters of either case, white space around a name, and the separators `_`, `-` and `.` make no difference. A number at the
+//! end or in brackets is the position of a picture: `image_1`, `image1`, `image.0`, `image-2`, `image[0]`.
+
+use crate::model::Input;
+
+/// The name of an image: what is left of it without separators and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ImageName {
+    stem: &'static str,
+    number: Option<u32>,
+}
+
+/// What a name says about a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PictureName {
+    Image(ImageName),
+    Mask,
+}
+
+const IMAGES: [&str; 17] = [
+    "image",
+    "images",
+    "imageurl",
+    "imageurls",
+    "inputimage",
+    "inputimages",
+    "inputimageurl",
+    "inputimageurls",
+    "referenceimage",
+    "referenceimages",
+    "referenceimageurl",
+    "referenceimageurls",
+    "initimage",
+    "initimages",
+    "initimageurl",
+    "initimageurls",
+    "imagesurl",
+];
+const MASKS: [&str; 5] = ["mask", "masks", "maskimage", "maskurl", "maskimageurl"];
+/// Most digits of a number in a name.
+const DIGITS_MAX: usize = 6;
+
+/// Returns the picture that a name stands for.
+pub(crate) fn picture_name(name: &str) -> Option<PictureName> {
+    let (before, bracket) = name.trim().split_once('[').unwrap_or((name.trim(), ""));
+    let stem = before.trim_end_matches(|c: char| c.is_ascii_digit());
+    let digits = &before[stem.len()..];
+    let in_bracket = bracket.split(']').next().unwrap_or_default().trim();
+    let number = if digits.is_empty() { in_bracket } else { digits };
+    let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    if is_number && number.len() > DIGITS_MAX {
+        return None;
+    }
+    let stem = plain(stem);
+    let find = |known: &[&'static str]| known.iter().copied().find(|known| *known == stem);
+    if let Some(stem) = find(&IMAGES) {
+        return Some(PictureName::Image(ImageName { stem, number: number.parse().ok() }));
+    }
+    find(&MASKS).map(|_| PictureName::Mask)
+}
+
+/// Returns a name in lower case, without separators.
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '_' | '-' | '.' | ' ')).flat_map(char::to_lowercase).collect()
+}
+
+/// Returns the known name that is nearest to an unknown one.
+pub(crate) fn nearest_known(name: &str) -> &'static str {
+    if plain(name).contains("mask") { "mask" } else { "image" }
+}
+
+/// Parts of names whose values are pictures.
+const PICTURE_STEMS: [&str; 9] =
+    ["image", "img", "photo", "picture", "mask", "thumbnail", "screenshot", "base64", "b64"];
+/// Words of names whose values are pictures; as part of another word they say nothing (`topic`, `profile`, `prefer`).
+const PICTURE_WORDS: [&str; 15] = [
+    "file",
+    "files",
+    "init",
+    "input",
+    "inputs",
+    "pic",
+    "pics",
+    "ref",
+    "refs",
+    "reference",
+    "references",
+    "source",
+    "sources",
+    "src",
+    "art",
+];
+
+/// Whether the value under this name is probably a picture.
+pub(crate) fn suggests_picture(name: &str) -> bool {
+    let lower = plain(name);
+    PICTURE_STEMS.iter().any(|stem| lower.contains(stem))
+        || words(name).iter().any(|word| PICTURE_WORDS.contains(&word.as_str()))
+}
+
+/// Splits a name at separators, digits and capital letters.
+fn words(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut previous_is_lower = false;
+    for c in name.chars() {
+        if !c.is_alphabetic() || (c.is_uppercase() && previous_is_lower) {
+            words.push(String::new());
+        }
+        if c.is_alphabetic()
+            && let Some(word) = words.last_mut()
+        {
+            word.extend(c.to_lowercase());
+        }
+        previous_is_lower = c.is_lowercase();
+    }
+    words
+}
+
+/// Puts images into their order: that of the client, but images whose names differ in their number alone change places among
+/// themselves until their numbers ascend. `image_2`, `image`, `image_1` becomes `image_1`, `image`, `image_2`.
+#[derive(Debug, Default)]
+pub(crate) struct ImageOrder {
+    names: Vec<ImageName>,
+    /// Entries of lists that are no picture.
+    skipped: usize,
+}
+
+impl ImageOrder {
+    /// Adds an image.
+    pub(crate) fn insert(&mut self, images: &mut Vec<Input>, name: ImageName, image: Input) {
+        images.push(image);
+        self.names.push(name);
+        let Some(number) = name.number else { return };
+        let mut last = self.names.len() - 1;
+        for before in (0..last).rev() {
+            let known = self.names[before];
+            if known.stem == name.stem && known.number.is_some_and(|known| known > number) {
+                self.names.swap(before, last);
+                images.swap(before, last);
+                last = before;
+            }
+        }
+    }
+
+    /// Counts an entry of a list that is no picture.
+    pub(crate) fn skip(&mut self) {
+        self.skipped += 1;
+    }
+
+    /// Returns the name of the next image in error messages.
+    pub(crate) fn next_name(&self) -> String {
+        image_name(self.names.len() + self.skipped)
+    }
+}
+
+/// Returns the name of an image in error messages.
+pub(crate) fn image_name(index: usize) -> String {
+    if index == 0 { "image".to_owned() } else { format!("image[{index}]") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(name: &str) -> Option<(&'static str, Option<u32>)> {
+        match picture_name(name)? {
+            PictureName::Image(ImageName { stem, number }) => Some((stem, number)),
+            PictureName::Mask => None,
+        }
+    }
+
+    #[test]
+    fn images_and_masks_have_many_names() {
+        for (name, number) in [
+            ("image", None),
+            ("image[]", None),
+            ("image[0]", Some(0)),
+            ("image[15]", Some(15)),
+            ("image_1", Some(1)),
+            ("image1", Some(1)),
+            ("image.0", Some(0)),
+            ("image-2", Some(2)),
+            ("image ", None),
+            ("\timage\r", None),
+            ("Image", None),
+            ("IMAGE_2", Some(2)),
+            ("image [3]", Some(3)),
+            ("image[ 4 ]", Some(4)),
+            ("image[0][image_url]", Some(0)),
+        ] {
+            assert_eq!(image(name), Some(("image", number)), "{name:?}");
+        }
+        for name in [
+            "images",
+            "images[]",
+            "image_url",
+            "image_urls",
+            "imageUrl",
+            "imageURLs",
+            "input_image",
+            "inputImages",
+            "input_image_2",
+            "reference_image",
+            "reference_images",
+            "referenceImage1",
+            "init_image",
+            "initImage",
+            "Image-URL",
+            "reference_image_url",
+            "init_image_url",
+        ] {
+            assert!(image(name).is_some(), "{name:?}");
+        }
+        for name in [
+            "mask",
+            "masks",
+            "mask[]",
+            "Mask",
+            "mask_image",
+            "mask_url",
+            "maskImage",
+            "MASK-URL",
+            "mask_1",
+            "maskImageUrl",
+            " mask",
+        ] {
+            assert_eq!(picture_name(name), Some(PictureName::Mask), "{name:?}");
+        }
+        for name in [
+            "imagery",
+            "image2image",
+            "gpt-image-2",
+            "my_image",
+            "imagesize",
+            "unmask",
+            "mask_blur",
+            "prompt",
+            "",
+            "[image]",
+            "1",
+            "image_12345678901",
+            "image_config",
+        ] {
+            assert_eq!(picture_name(name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn some_names_suggest_a_picture() {
+        for name in [
+            "my_image",
+            "imgUrl",
+            "user_photo",
+            "picture",
+            "pic",
+            "faceMask",
+            "file",
+            "fileUrl",
+            "init",
+            "ref",
+            "style_ref",
+            "sourceUrl",
+            "src",
+            "control_input",
+            "reference",
+            "base64",
+            "b64_image",
+        ] {
+            assert!(suggests_picture(name), "{name:?}");
+        }
+        for name in [
+            "topic",
+            "profile_url",
+            "prefer",
+            "referrer",
+            "resource",
+            "callback_url",
+            "website",
+            "page",
+            "initial",
+            "start",
+            "metadata",
+            "",
+            "7",
+        ] {
+            assert!(!suggests_picture(name), "{name:?}");
+        }
+        assert_eq!([nearest_known("faceMask"), nearest_known("picture_2")], ["mask", "image"]);
+    }
+
+    #[test]
+    fn numbered_images_are_sorted_in_the_places_that_they_have() {
+        let sorted = |names: &[&str]| {
+            let (mut order, mut images) = (ImageOrder::default(), Vec::new());
+            for name in names {
+                let Some(PictureName::Image(image)) = picture_name(name) else { panic!("{name}") };
+                order.insert(&mut images, image, Input::Link((*name).to_owned()));
+            }
+            let links = images.into_iter().map(|image| match image {
+                Input::Link(link) => link,
+                Input::Bytes { .. } => String::new(),
+            });
+            links.collect::<Vec<_>>().join(" ")
+        };
+        for (names, expected) in [
+            ("image image", "image image"),
+            ("image_2 image image_1", "image_1 image image_2"),
+            ("image[2] image[0] image[1]", "image[0] image[1] image[2]"),
+            ("image10 image9 image", "image9 image10 image"),
+            ("image image_3 image_2 image_1", "image image_1 image_2 image_3"),
+            ("image_1 image_2 reference_image_1", "image_1 image_2 reference_image_1"),
+            (
+                "reference_image_2 image_2 reference_image_1 image_1",
+                "reference_image_1 image_1 reference_image_2 image_2",
+            ),
+            ("image[1] image[1] image[0]", "image[0] image[1] image[1]"),
+            ("image_url images image", "image_url images image"),
+            ("image[] image[1] image[] image[0]", "image[] image[0] image[] image[1]"),
+        ] {
+            let names: Vec<&str> = names.split(' ').collect();
+            assert_eq!(sorted(&names), expected, "{names:?}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Looks for pictures in values that are not known, so that none is left out without a word.
+
+use std::io::{self, Read};
+
+use struson::reader::{JsonReader, ValueType};
+
+use super::{Parser, ReadError};
+use crate::api::request::body::form::names::suggests_picture;
+use crate::api::request::body::picture_text::{HEAD_BYTES, holds_picture};
+
+impl Parser<'_> {
+    /// Reads a value of a name that is not known, and records the name.
+    pub(super) fn unknown(&mut self, name: &str) -> Result<(), ReadError> {
+        let mut found = false;
+        let read = self.search(suggests_picture(name), &mut found);
+        if found {
+            self.form.note_unknown_picture(name, "a picture");
+        } else {
+            self.form.note_unknown(name);
+        }
+        read
+    }
+
+    /// Reads a value and looks for pictures in it; `suggested` where the names around it suggest one.
+    fn search(&mut self, suggested: bool, found: &mut bool) -> Result<(), ReadError> {
+        match self.json.peek()? {
+            ValueType::Array => {
+                self.json.begin_array()?;
+                while self.json.has_next()? {
+                    self.search(suggested, found)?;
+                }
+                self.json.end_array()?;
+            }
+            ValueType::Object => {
+                self.json.begin_object()?;
+                while self.json.has_next()? {
+                    let name = self.name()?;
+                    let suggested = suggested || suggests_picture(&name);
+                    self.search(suggested, found)?;
+                }
+                self.json.end_object()?;
+            }
+            ValueType::String => {
+                let mut head = Vec::new();
+                let mut string = self.json.next_string_reader()?;
+                let read = string.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head);
+                read.and_then(|_| io::copy(&mut string, &mut io::sink()))
+                    .map_err(|error| ReadError::Api(self.meter.explain_string(&error)))?;
+                *found |= holds_picture(&head, suggested);
+            }
+            ValueType::Number | ValueType::Boolean | ValueType::Null => self.json.skip_value()?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,225 @@
+//! Decodes an input picture, upright and within limits. Everything here blocks.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
+
+use super::encoding::{image_format, is_rgb};
+use crate::model::Format;
+use crate::model::picture::{ConvertibleFormat, Orientation, PictureLimits, PictureProblem};
+
+/// What decodes a picture.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decoder {
+    from: From,
+    pixels_max: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum From {
+    /// A format that is sent on as it is, unless it has to be made upright.
+    Known(Format, Orientation),
+    Other(ConvertibleFormat),
+}
+
+/// A picture that is upright, and its colour profile, if that is of RGB.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) picture: DynamicImage,
+    pub(super) profile: Option<Vec<u8>>,
+}
+
+/// Why a picture was not decoded.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Undecodable {
+    #[error(transparent)]
+    Limit(PictureProblem),
+    #[error("{width}x{height} pixels are more than the {pixels_max} that are converted")]
+    TooManyPixels { width: u32, height: u32, pixels_max: u64 },
+    #[error("it is an animation")]
+    Animated,
+    #[error("the decoder refuses it: {0}")]
+    Broken(String),
+}
+
+/// Largest size of a decoded pixel, in bytes: four channels of 16 bits.
+const PIXEL_BYTES_MAX: u64 = 8;
+/// What decoders allocate besides the pixels, for tables and the like.
+const TABLES_BYTES_MAX: u64 = 1 << 20;
+
+/// Returns the error for what a decoder says.
+fn broken(error: impl std::fmt::Display) -> Undecodable {
+    Undecodable::Broken(error.to_string())
+}
+
+impl Decoder {
+    /// The decoder of a format that is converted, for at most so many pixels.
+    pub(super) fn of(format: ConvertibleFormat, pixels_max: u64) -> Self {
+        Self { from: From::Other(format), pixels_max }
+    }
+
+    /// The decoder of a PNG, JPEG or WebP with an orientation.
+    pub(super) fn of_known(format: Format, orientation: Orientation, pixels_max: u64) -> Self {
+        Self { from: From::Known(format, orientation), pixels_max }
+    }
+
+    /// Returns the name of the format, for messages and metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self.from {
+            From::Known(Format::Png, _) => "PNG",
+            From::Known(Format::Jpeg, _) => "JPEG",
+            From::Known(Format::Webp, _) => "WebP",
+            From::Other(ConvertibleFormat::Gif) => "GIF",
+            From::Other(ConvertibleFormat::Bmp) => "BMP",
+            From::Other(ConvertibleFormat::Tiff) => "TIFF",
+            From::Other(ConvertibleFormat::Heic) => "HEIC",
+        }
+    }
+
+    pub(super) fn media_type(self) -> &'static str {
+        match self.from {
+            From::Known(format, _) => format.media_type(),
+            From::Other(format) => format.media_type(),
+        }
+    }
+
+    /// Returns why a picture of a known format has to be converted, as the end of a clause.
+    pub(super) fn reason(self) -> &'static str {
+        match self.from {
+            From::Known(..) => " that EXIF turns and that has a mask",
+            From::Other(_) => "",
+        }
+    }
+
+    /// Decodes a picture.
+    ///
+    /// # Errors
+    ///
+    /// [`Undecodable`]; the limits are looked at before any pixel is decoded.
+    pub(super) fn decode(self, bytes: &[u8], limits: &PictureLimits) -> Result<Decoded, Undecodable> {
+        match self.from {
+            From::Known(format, orientation) => self.with_image(bytes, image_format(format), Some(orientation), limits),
+            From::Other(ConvertibleFormat::Gif) if is_animated(bytes) => Err(Undecodable::Animated),
+            From::Other(ConvertibleFormat::Gif) => self.with_image(bytes, ImageFormat::Gif, None, limits),
+            From::Other(ConvertibleFormat::Bmp) => self.with_image(bytes, ImageFormat::Bmp, None, limits),
+            From::Other(ConvertibleFormat::Tiff) => self.with_image(bytes, ImageFormat::Tiff, None, limits),
+            From::Other(ConvertibleFormat::Heic) => self.heic(bytes, limits),
+        }
+    }
+
+    /// Decodes what the `image` crate can. Without an orientation, the one of the decoder counts.
+    fn with_image(
+        self,
+        bytes: &[u8],
+        format: ImageFormat,
+        orientation: Option<Orientation>,
+        limits: &PictureLimits,
+    ) -> Result<Decoded, Undecodable> {
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+        let mut allocations = Limits::no_limits();
+        allocations.max_alloc = Some(self.pixels_max.saturating_mul(PIXEL_BYTES_MAX).saturating_add(TABLES_BYTES_MAX));
+        reader.limits(allocations);
+        let mut decoder = reader.into_decoder().map_err(broken)?;
+        self.check(decoder.dimensions(), limits)?;
+        // Unreadable metadata does not prevent a conversion.
+        let profile = decoder.icc_profile().ok().flatten().filter(|profile| is_rgb(profile));
+        let orientation = match orientation {
+            Some(orientation) => image::metadata::Orientation::from_exif(orientation.number()),
+            None => decoder.orientation().ok(),
+        };
+        let picture = DynamicImage::from_decoder(decoder).map_err(broken)?;
+        let mut picture = without_floats(picture);
+        if let Some(orientation) = orientation {
+            picture.apply_orientation(orientation);
+        }
+        // Grey pictures need a profile of another kind.
+        let profile = profile.filter(|_| picture.color().has_color());
+        Ok(Decoded { picture, profile })
+    }
+
+    /// Decodes a HEIC. It says itself how it is turned, and the decoder obeys; its EXIF says the same once more.
+    fn heic(self, bytes: &[u8], limits: &PictureLimits) -> Result<Decoded, Undecodable> {
+        let file = heifer::heifer_isobmff::HeifFile::parse(bytes).map_err(broken)?;
+        let size = file.primary_item().and_then(|item| file.image_size(item.id)).map_err(broken)?;
+        self.check(size.ok_or_else(|| broken("no size"))?, limits)?;
+        // 0 would stand for the decoder's own default.
+        let options = heifer::Options { max_threads: 1, max_pixels: self.pixels_max.max(1) };
+        let heifer::Image { width, height, has_alpha, mut data, .. } =
+            heifer::decode_rgba8(bytes, &options).map_err(broken)?;
+        let picture = if has_alpha {
+            RgbaImage::from_raw(width, height, data).map(DynamicImage::from)
+        } else {
+            // In place: a second copy would be as large as the picture.
+            let pixels = data.len() / 4;
+            for pixel in 1..pixels {
+                data.copy_within(4 * pixel..4 * pixel + 3, 3 * pixel);
+            }
+            data.truncate(3 * pixels);
+            RgbImage::from_raw(width, height, data).map(DynamicImage::from)
+        };
+        let profile = heifer::read_metadata(bytes).ok().and_then(|metadata| metadata.icc_profile);
+        let picture = picture.ok_or_else(|| broken("pixels are missing"))?;
+        Ok(Decoded { picture, profile: profile.filter(|profile| is_rgb(profile)) })
+    }
+
+    /// Checks the size that a header claims.
+    fn check(self, (width, height): (u32, u32), limits: &PictureLimits) -> Result<(), Undecodable> {
+        limits.check_header((width, height), 1).map_err(Undecodable::Limit)?;
+        if u64::from(width) * u64::from(height) > self.pixels_max {
+            return Err(Undecodable::TooManyPixels { width, height, pixels_max: self.pixels_max });
+        }
+        Ok(())
+    }
+}
+
+impl Decoded {
+    /// Whether no pixel is transparent, not even in part.
+    pub(super) fn is_opaque(&self) -> bool {
+        match &self.picture {
+            DynamicImage::ImageLumaA8(picture) => picture.pixels().all(|pixel| pixel.0[1] == u8::MAX),
+            DynamicImage::ImageRgba8(picture) => picture.pixels().all(|pixel| pixel.0[3] == u8::MAX),
+            DynamicImage::ImageLumaA16(picture) => picture.pixels().all(|pixel| pixel.0[1] == u16::MAX),
+            DynamicImage::ImageRgba16(picture) => picture.pixels().all(|pixel| pixel.0[3] == u16::MAX),
+            _ => !self.picture.color().has_alpha(),
+        }
+    }
+}
+
+/// Makes samples of 16 bits of floating-point ones, which PNG has not.
+fn without_floats(picture: DynamicImage) -> DynamicImage {
+    match picture {
+        DynamicImage::ImageRgb32F(_) => picture.into_rgb16().into(),
+        DynamicImage::ImageRgba32F(_) => picture.into_rgba16().into(),
+        other => other,
+    }
+}
+
+/// Whether a GIF has a second frame. Nothing is decoded: its blocks have lengths.
+fn is_animated(gif: &[u8]) -> bool {
+    let byte = |at: usize| gif.get(at).copied();
+    let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
+    // Passes over blocks that begin with their length, up to the empty one.
+    let blocks = |mut at: usize| {
+        while let Some(length) = byte(at) {
+            at += 1 + usize::from(length);
+            if length == 0 {
+                break;
+            }
+        }
+        at
+    };
+    let mut at = 13 + table(byte(10).unwrap_or(0));
+    let mut frames = 0;
+    while let Some(block) = byte(at) {
+        at = match block {
+            0x21 => blocks(at + 2),
+            0x2c if frames == 1 => return true,
+            0x2c => {
+                frames = 1;
+                blocks(at + 11 + table(byte(at + 9).unwrap_or(0)))
+            }
+            _ => return false,
+        };
+    }
+    false
+}
