@@ -59,7 +59,8 @@ impl Gateway {
 
         // 1. Addresses and certificates: a mistake there is reported before any file is touched.
         let bound = BoundListeners::bind(&config).await?;
-        let (client_address, operator_address) = bound.addresses()?;
+        let (clients, operators) = bound.addresses()?;
+        let (client_address, operator_address) = (clients[0], operators[0]);
 
         // 2. Everything below them.
         let upstream = |gptproto| Arc::new(gptproto) as Arc<_>;
@@ -67,8 +68,10 @@ impl Gateway {
         let Backend { engine, admission, webhooks, budget, catalogue, input_urls, signing_key, storage } = backend;
 
         // 3. Listeners. All files that stay open are open by now, so the remaining descriptors can be divided.
-        let Config { server, operator, upstream, log, .. } = config;
-        let hosts = HostRule::new(operator.listen, &operator.hosts, None);
+        let Config { mut server, mut operator, upstream, log, .. } = config;
+        // Names are resolved by now, and ports chosen.
+        (server.addresses.listen, operator.listen) = (clients.into(), operators.into());
+        let hosts = HostRule::new(operator.listen.is_loopback(), &operator.hosts, None);
         let grace = Grace { delay: server.shutdown.delay, finish: server.shutdown.grace };
         let listeners = Listeners::new(&server, listeners::divide_descriptors(descriptors)?, &metrics);
         let serving = bound.with_limits(&listeners, &server, &lifecycle);

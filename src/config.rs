@@ -34,7 +34,8 @@ pub use secret::Secret;
 pub(crate) use server::ImageCheck;
 pub(crate) use server::{
     AddressConfig, BodyConfig, ConversionConfig, DefaultResponseFormat, HeartbeatConfig, InterimResponses,
-    OperatorConfig, PageOrigin, RequestConfig, ResponseConfig, ServerConfig, UnsupportedParameters,
+    ListenAddresses, OperatorConfig, PageOrigin, PictureAddresses, RequestConfig, ResolvedAddress, ResponseConfig,
+    ServerConfig, UnsupportedParameters,
 };
 pub(crate) use storage::{CacheConfig, CacheMode, StorageConfig};
 pub(crate) use upstream::{
@@ -241,10 +242,14 @@ impl Config {
         self
     }
 
-    /// The address of the operator listener, for `healthcheck`.
-    #[must_use]
-    pub fn operator_listen(&self) -> SocketAddr {
-        self.operator.listen
+    /// Returns the addresses of the operator listener, for `healthcheck`. Blocks while names are resolved.
+    ///
+    /// # Errors
+    ///
+    /// A text that names the host that cannot be resolved.
+    pub fn operator_listen(&self) -> Result<Vec<SocketAddr>, String> {
+        let resolved = self.operator.listen.resolve().map_err(|problem| format!("operator.listen: {problem}"))?;
+        Ok(resolved.into_iter().map(|resolved| resolved.address).collect())
     }
 }
 
@@ -356,7 +361,7 @@ mod tests {
     #[test]
     fn the_defaults_and_the_example_load() {
         let config = Config::load(None, &Environment::new()).unwrap();
-        assert_eq!(config.server.addresses.listen.to_string(), "127.0.0.1:8787");
+        assert_eq!(config.server.addresses.listen.to_string(), "localhost:8787");
         assert_eq!(config.server.responses.timeout, Duration::from_secs(590));
         assert!(matches!(config.require_keys(), Err(Error::NoApiKey)));
         load(include_str!("../config/example.toml"), &[]).unwrap();
@@ -382,6 +387,47 @@ mod tests {
         ] {
             assert!(catalogue.find(name).is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn models_have_names_of_the_operator() {
+        let named = |config: &Config, name: &str| config.catalogue.find(name).map(|model| model.id.to_string());
+        let alias = "\"dall-e-3\" = \"gpt-image-1.5\"";
+        for (toml, variables) in [
+            (format!("[models.aliases]\n{alias}"), &[][..]),
+            (format!("[models]\naliases = {{ {alias} }}"), &[]),
+            (String::new(), &[("GATEWAY_MODELS__ALIASES", " dall-e-3 = gpt-image-1.5 ,")]),
+            // Both layers hold: the environment replaces what it names.
+            (
+                "[models.aliases]\n\"dall-e-3\" = \"gpt-image-2\"".to_owned(),
+                &[("GATEWAY_MODELS__ALIASES", "dall-e-3=gpt-image-1.5")],
+            ),
+        ] {
+            let config = load(&toml, variables).unwrap();
+            assert_eq!(named(&config, "dall-e-3").as_deref(), Some("gpt-image-1.5"), "{toml} {variables:?}");
+            assert_eq!(named(&config, "dall-e-2"), None);
+        }
+        let digest = "0".repeat(64);
+        let client = format!(
+            "[models.aliases]\n{alias}\n[[clients]]\nname = \"a\"\nkey_digest = \"{digest}\"\nmodels = [\"dall-e-3\"]"
+        );
+        let config = load(&client, &[]).unwrap();
+        assert!(config.clients.entries[0].models.as_ref().unwrap().contains("gpt-image-1.5"));
+        for (toml, words) in [
+            (
+                "[models.aliases]\n\"gpt-image-2\" = \"gpt-image-1\"",
+                "models.aliases: \"gpt-image-2\" is the id of a model",
+            ),
+            ("[models.aliases]\n\"dall-e-3\" = \"gpt-image-15\"", "did you mean \"gpt-image-1.5\"?"),
+            ("[models.aliases]\n\"dall-e-3\" = 5", "models.aliases must be a table of texts"),
+            ("[models]\naliases = \"dall-e-3\"", "models.aliases must be a table of texts"),
+            ("[server]\nresponse_format_default = \"base64\"", "server.response_format_default"),
+        ] {
+            let error = refusal(toml, &[]);
+            assert!(error.contains(words), "{error:?} does not say {words}");
+        }
+        let error = refusal("", &[("GATEWAY_MODELS__ALIASES", "dall-e-3")]);
+        assert!(error.contains("GATEWAY_MODELS__ALIASES") && error.contains("name=text"), "{error}");
     }
 
     #[test]

@@ -149,10 +149,12 @@ fn main() -> ExitCode {
         Command::Keys(Keys::New { name }) => new_key(&name),
         Command::Ledger(arguments) => ledger_command(arguments),
         Command::Simulate(arguments) => simulate(arguments),
-        Command::Healthcheck(file) => with_config(&file, |config| match operator::probe(config.operator_listen()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(problem) => fail(&problem, ExitCode::FAILURE),
-        }),
+        Command::Healthcheck(file) => {
+            with_config(&file, |config| match config.operator_listen().and_then(|listen| operator::probe(&listen)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(problem) => fail(&problem, ExitCode::FAILURE),
+            })
+        }
     }
 }
 

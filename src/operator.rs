@@ -148,13 +148,23 @@ async fn status_page(State(sources): State<Sources>) -> impl IntoResponse {
 /// Timeout of `healthcheck`.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks a gateway on this machine whether it is ready. Blocks.
+/// Asks a gateway on this machine whether it is ready, at its addresses in turn until one answers. Blocks.
 ///
 /// # Errors
 ///
 /// One line that says why the gateway is not ready, or that none answers.
-pub fn probe(listen: SocketAddr) -> Result<(), String> {
-    let address = reachable_address(listen);
+pub fn probe(listen: &[SocketAddr]) -> Result<(), String> {
+    let mut result = Err("no address to ask at".to_owned());
+    for &address in listen {
+        result = probe_one(reachable_address(address));
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn probe_one(address: SocketAddr) -> Result<(), String> {
     let request = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
         stream.set_read_timeout(Some(PROBE_TIMEOUT))?;

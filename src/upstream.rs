@@ -28,7 +28,6 @@ mod inputs;
 
 #[cfg(fuzzing)]
 pub(crate) use apis::fuzz;
-pub(crate) use client::describe_address;
 pub(crate) use exchange::{EdgeRefusal, ExchangeKind, ExchangeObserver, Observation, QueryAnswer};
 use formats::{FormatRefusal, SubmitFormat};
 pub(crate) use gptproto::GptProto;
@@ -165,6 +164,11 @@ impl Polled {
         let Self::Failed(Failure::TaskFailed { message }) = self else { return None };
         answer::error_text::blames_inputs(message).then_some(message)
     }
+}
+
+/// Returns whether the reason of a failed task is that a picture could not be fetched from its address.
+pub(crate) fn blames_address(reason: &str) -> bool {
+    answer::error_text::blames_address(reason)
 }
 
 /// Why an output could not be fetched.

@@ -102,13 +102,13 @@ pub(crate) enum ApiError {
     )]
     ResponsesUnsupported,
     /// `GET /v1/models/{id}` of an unknown model.
-    #[error("The model '{}' does not exist{}", clean_value(.name), did_you_mean(". ", .nearest, ""))]
+    #[error("The model '{}' does not exist{}", clean_value(.name), did_you_mean(". ", .nearest.as_deref(), ""))]
     UnknownModel { name: String, nearest: Option<String> },
     /// A request for pictures by an unknown model.
     #[error(
         "The model '{}' does not exist. {}Available models are: {}.",
         clean_value(.name),
-        did_you_mean("", .nearest, " "),
+        did_you_mean("", .nearest.as_deref(), " "),
         list(.known)
     )]
     ModelNotFound { name: String, nearest: Option<String>, known: Vec<String> },
@@ -238,6 +238,12 @@ pub(crate) enum ApiError {
     ImageBeyondLimit { param: String, got: String, max: u64, unit: &'static str, key: &'static str },
     #[error("Invalid file '{param}': too large. At most {} are accepted.", megabytes(*.bytes_max))]
     ImageTooLarge { param: String, bytes_max: u64 },
+    /// The problem is a clause, and contains nothing of the address but its host.
+    #[error(
+        "Invalid '{param}': {}. Nothing was bought; send the picture itself, as a file or a base64 data URL.",
+        clean_message(.problem)
+    )]
+    BadPictureAddress { param: String, problem: String },
     #[error(
         "Invalid '{param}': 'file_id' is not supported by this gateway. Send the picture itself, as a file or a \
          base64 data URL in 'image_url', or its http(s) address."

@@ -16,25 +16,30 @@ pub(super) mod request_log;
 
 mod cors;
 mod drain;
+mod forwarded;
 mod single_headers;
 mod transfer_encoding;
 
 use cors::OriginPolicy;
 use drain::BodyDrain;
+use forwarded::ForwardedPolicy;
 use request_log::RequestLog;
 
 /// The layers around the routes.
 #[derive(Debug)]
 pub(super) struct Middleware {
     origins: OriginPolicy,
+    forwarded: ForwardedPolicy,
     drain: BodyDrain,
     request_log: RequestLog,
 }
 
 impl Middleware {
     pub(super) fn new(server: &ServerConfig, request_log: RequestLog, lifecycle: &Lifecycle) -> Self {
+        let origins = OriginPolicy::new(&server.addresses);
         Self {
-            origins: OriginPolicy::new(&server.addresses),
+            forwarded: ForwardedPolicy::new(server, origins.clone()),
+            origins,
             drain: BodyDrain::new(&server.bodies, lifecycle),
             request_log,
         }
@@ -42,12 +47,13 @@ impl Middleware {
 
     /// Wraps the routes in all layers.
     pub(super) fn wrap(self, router: Router) -> Router {
-        let Self { origins, drain, request_log } = self;
+        let Self { origins, forwarded, drain, request_log } = self;
         let cors = origins.cors();
         // `Router::layer` puts each new layer outside the ones before, so this list reads from the inside out.
         router
             // Innermost, and inside the log, so that a panic is a logged 500 and not a dropped connection.
             .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()))
+            .layer(middleware::from_fn_with_state(forwarded, forwarded::read))
             // Outside everything that may refuse a request: a listed page may read refusals, too.
             .layer(tower::util::option_layer(cors))
             // Before a key is checked or a body read.

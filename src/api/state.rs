@@ -92,6 +92,7 @@ impl ApiState {
             server: &self.server,
             models: self.available_models(client),
             inputs: &self.request_rules.inputs,
+            own_results: Some(self),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The listeners: bound before any other module is built, and their limits.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use anyhow::Context;
 use axum::Router;
 use tokio::net::TcpListener;
 
-use crate::config::{Config, ServerConfig, UpstreamConfig, WebhooksConfig};
+use crate::config::{Config, ListenAddresses, ResolvedAddress, ServerConfig, UpstreamConfig, WebhooksConfig};
 use crate::lifecycle::Lifecycle;
 use crate::operator::Connections;
 use crate::server::accept::HttpServer;
@@ -24,6 +25,9 @@ use crate::telemetry::Metrics;
 const CLIENTS: &str = "clients";
 const OPERATOR: &str = "operator";
 
+/// `EAFNOSUPPORT` of Linux, for which the standard library has no name.
+const ADDRESS_FAMILY_UNSUPPORTED: i32 = 97;
+
 /// Connections of the operator listener: a few people, a scraper, and probes that must never be refused.
 const OPERATOR_CONNECTIONS_MAX: usize = 64;
 /// Files of stored pictures that are read or written at the same time.
@@ -32,8 +36,10 @@ const RESULT_FILES: usize = 512;
 /// Sockets with reserved addresses that do not accept connections yet.
 #[derive(Debug)]
 pub(super) struct BoundListeners {
-    client: TcpListener,
-    operator: TcpListener,
+    /// Never empty.
+    client: Vec<TcpListener>,
+    /// Never empty.
+    operator: Vec<TcpListener>,
     unix: Option<UnixSocket>,
     tls: Option<Tls>,
 }
@@ -50,8 +56,8 @@ impl BoundListeners {
             Some(files) => Some(load_tls(files).await?),
             None => None,
         };
-        let client = bind(server.addresses.listen, "server.listen").await?;
-        let operator = bind(operator.listen, "operator.listen").await?;
+        let client = bind_all(&server.addresses.listen, "server.listen").await?;
+        let operator = bind_all(&operator.listen, "operator.listen").await?;
         let unix = server.addresses.unix_socket.as_deref().map(|path| {
             UnixSocket::bind(path, server.addresses.unix_socket_mode.0)
                 .with_context(|| format!("cannot listen on {} (server.unix_socket)", path.display()))
@@ -59,13 +65,15 @@ impl BoundListeners {
         Ok(Self { client, operator, unix: unix.transpose()?, tls })
     }
 
-    /// Returns the addresses for clients and for the operator.
+    /// Returns the addresses for clients and for the operator, at least one of each.
     ///
     /// # Errors
     ///
     /// When the system does not return them.
-    pub(super) fn addresses(&self) -> std::io::Result<(SocketAddr, SocketAddr)> {
-        Ok((self.client.local_addr()?, self.operator.local_addr()?))
+    pub(super) fn addresses(&self) -> std::io::Result<(Vec<SocketAddr>, Vec<SocketAddr>)> {
+        let of =
+            |listeners: &[TcpListener]| listeners.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>();
+        Ok((of(&self.client)?, of(&self.operator)?))
     }
 
     /// Adds everything but the routers that are served.
@@ -82,6 +90,58 @@ impl BoundListeners {
 /// When the address is in use or not of this machine.
 pub(super) async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({setting})"))
+}
+
+/// Binds all addresses of a listener. Where the first has port 0, all get the port that the system chose for it.
+///
+/// # Errors
+///
+/// When a name cannot be resolved, or an address is in use or not of this machine. One of the two of `localhost` may be
+/// missing.
+async fn bind_all(listen: &ListenAddresses, setting: &str) -> anyhow::Result<Vec<TcpListener>> {
+    let names = listen.clone();
+    let resolved = tokio::task::spawn_blocking(move || names.resolve()).await?;
+    let mut resolved =
+        resolved.map_err(|problem| anyhow::anyhow!("cannot listen on {listen} ({setting}): {problem}"))?;
+    // Before the IPv4 addresses that it includes, because it cannot be bound after them.
+    resolved.sort_by_key(|one| one.address.ip() != Ipv6Addr::UNSPECIFIED);
+    let mut bound: Vec<TcpListener> = Vec::new();
+    let mut missing = None;
+    for ResolvedAddress { mut address, optional } in resolved {
+        if let Some(first) = bound.first().filter(|_| address.port() == 0) {
+            address.set_port(first.local_addr()?.port());
+        }
+        match TcpListener::bind(address).await {
+            Ok(listener) => bound.push(listener),
+            Err(error) if optional && is_missing(&error) => {
+                tracing::debug!(%address, %error, "this machine does not have the address; not listening on it");
+                missing = Some(error);
+            }
+            Err(error) if includes(&bound, address) => {
+                tracing::debug!(%address, %error, "not listening on the address by itself: [::] includes it");
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot listen on {address} ({setting})")),
+        }
+    }
+    match missing {
+        Some(error) if bound.is_empty() => Err(error).with_context(|| format!("cannot listen on {listen} ({setting})")),
+        Some(_) | None if bound.is_empty() => anyhow::bail!("cannot listen on {listen} ({setting}): it has no address"),
+        Some(_) | None => Ok(bound),
+    }
+}
+
+/// Returns whether the machine has no address of this family.
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
+        || error.raw_os_error() == Some(ADDRESS_FAMILY_UNSUPPORTED)
+}
+
+/// Returns whether a listener on every IPv6 address receives the connections to an IPv4 address, as it does on Linux.
+fn includes(bound: &[TcpListener], address: SocketAddr) -> bool {
+    let is_dual = |listener: &TcpListener| {
+        listener.local_addr().is_ok_and(|local| local.ip() == Ipv6Addr::UNSPECIFIED && local.port() == address.port())
+    };
+    address.is_ipv4() && bound.iter().any(is_dual)
 }
 
 /// Listeners with all they need, except the routers that they serve.
@@ -109,20 +169,25 @@ impl Serving {
         };
         let clients = server(CLIENTS, api, &listeners.client);
         let operator = server(OPERATOR, operator, &listeners.operator);
-        let client_listener = match bound.tls {
-            Some(tls) => {
-                lifecycle.spawn_service("certificate", tls.clone().reload_on_change(reload_interval));
-                Listener::Tls(bound.client, tls)
-            }
-            None => Listener::Tcp(bound.client),
-        };
+        if let Some(tls) = &bound.tls {
+            lifecycle.spawn_service("certificate", tls.clone().reload_on_change(reload_interval));
+        }
         let stop = lifecycle.stop_token();
         if let Some(socket) = bound.unix {
             lifecycle
                 .spawn("client listener, Unix socket", clients.clone().serve(Listener::Unix(socket), stop.clone()));
         }
-        lifecycle.spawn("client listener", clients.serve(client_listener, stop.clone()));
-        lifecycle.spawn("operator listener", operator.serve(Listener::Tcp(bound.operator), stop));
+        for listener in bound.client {
+            let listener = match &bound.tls {
+                Some(tls) => Listener::Tls(listener, tls.clone()),
+                None => Listener::Tcp(listener),
+            };
+            lifecycle.spawn("client listener", clients.clone().serve(listener, stop.clone()));
+        }
+        for listener in bound.operator {
+            let serving = operator.clone().serve(Listener::Tcp(listener), stop.clone());
+            lifecycle.spawn("operator listener", serving);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod addresses;
 mod bodies;
 mod connections;
 mod http2;
+mod listen;
 mod operator;
 mod page_origin;
 mod requests;
@@ -21,10 +22,11 @@ mod shutdown;
 mod tls;
 mod unix_socket;
 
-pub(crate) use addresses::AddressConfig;
+pub(crate) use addresses::{AddressConfig, PictureAddresses};
 pub(crate) use bodies::BodyConfig;
 use connections::ConnectionConfig;
 use http2::Http2Config;
+pub(crate) use listen::{ListenAddresses, ResolvedAddress};
 pub(crate) use operator::OperatorConfig;
 pub(crate) use page_origin::PageOrigin;
 #[cfg(test)]

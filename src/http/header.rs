@@ -1,5 +1,12 @@
 //! Parses header values with parameters, `form-data; name="image[]"; filename*=utf-8''x.png`, as clients write them.
 
+use axum::http::HeaderName;
+
+/// The host that a client asked a proxy for.
+pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The scheme by which it did.
+pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
 /// The first word of a header value in lower case, and its parameters in order, names in lower case.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ParsedHeader {

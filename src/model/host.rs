@@ -1,11 +1,12 @@
-//! The host names that a listener accepts.
+//! Hosts: the names that a listener accepts, the classes of IP addresses (by IANA's special-purpose registries), and which
+//! hosts can be reached from outside.
 //!
 //! A web page can make its own name resolve to a service on the user's machine (DNS rebinding), and only the `Host` of
 //! the browser's request shows it. An IP literal or `localhost` cannot be made to resolve elsewhere, so a loopback
 //! listener accepts these and refuses every other name that is not listed.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::Deserialize;
@@ -85,9 +86,9 @@ pub(crate) struct HostRule {
 }
 
 impl HostRule {
-    /// The rule of a listener at `address`; `public` is the host of `server.public_url`.
-    pub(crate) fn new(address: SocketAddr, listed: &[HostName], public: Option<&str>) -> Self {
-        let loopback = address.ip().to_canonical().is_loopback();
+    /// The rule of a listener, which only programs of this machine can reach where it is on the `loopback`; `public` is the
+    /// host of `server.public_url`.
+    pub(crate) fn new(loopback: bool, listed: &[HostName], public: Option<&str>) -> Self {
         let mut names = listed.to_vec();
         if let Some(public) = public
             && (loopback || !names.is_empty())
@@ -108,6 +109,113 @@ impl HostRule {
     }
 }
 
+/// What an address is used for. Only a public one may be fetched from without an entry in `upstream.download_allow`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AddressClass {
+    Public,
+    Loopback,
+    Private,
+    LinkLocal,
+    /// 100.64.0.0/10, between a provider and its customers.
+    CarrierNat,
+    /// 198.18.0.0/15: reserved for benchmarks, and used by local proxies that answer DNS themselves.
+    FakeIp,
+    /// A service of a cloud that gives credentials to whatever runs on its machine.
+    Metadata,
+    /// Documentation, multicast, wrappers of IPv4, and what is not assigned.
+    Reserved,
+}
+
+impl AddressClass {
+    /// Classifies an address. One behind `NAT64` (`64:ff9b::/96`) has the class of the IPv4 address in it.
+    pub(crate) fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => Self::of_v4(ip),
+            IpAddr::V6(ip) => Self::of_v6(ip),
+        }
+    }
+
+    /// Returns the class as the end of a sentence: "a private address".
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            Self::Public => "a public address",
+            Self::Loopback => "a loopback address",
+            Self::Private => "a private address",
+            Self::LinkLocal => "a link-local address",
+            Self::CarrierNat => "a shared address of a carrier's NAT",
+            Self::FakeIp => "a fake-IP address of a local proxy",
+            Self::Metadata => "the address of a cloud's metadata service",
+            Self::Reserved => "a reserved address",
+        }
+    }
+
+    fn of_v4(ip: Ipv4Addr) -> Self {
+        match ip.octets() {
+            [169, 254, 169, 254] | [169, 254, 170, 2 | 23] | [100, 100, 100, 200] | [192, 0, 0, 192] => Self::Metadata,
+            [127, ..] => Self::Loopback,
+            [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Self::Private,
+            [169, 254, ..] => Self::LinkLocal,
+            [100, 64..=127, ..] => Self::CarrierNat,
+            [198, 18 | 19, ..] => Self::FakeIp,
+            [0 | 224..=255, ..] | [192, 0, 0 | 2, _] | [192, 88, 99, _] | [198, 51, 100, _] | [203, 0, 113, _] => {
+                Self::Reserved
+            }
+            _ => Self::Public,
+        }
+    }
+
+    fn of_v6(ip: Ipv6Addr) -> Self {
+        if let Some(v4) = behind_nat64(ip) {
+            return Self::of_v4(v4);
+        }
+        if let Some(v4) = ip.to_ipv4_mapped() {
+            // No resolver returns such an address for a public host.
+            let class = Self::of_v4(v4);
+            return if class == Self::Public { Self::Reserved } else { class };
+        }
+        match ip.segments() {
+            [0, 0, 0, 0, 0, 0, 0, 1] => Self::Loopback,
+            // AWS (instances, containers) and Google.
+            [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254 | 0x23] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => Self::Metadata,
+            // Unique local, and site-local as it was called before.
+            [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Self::Private,
+            [0xfe80..=0xfebf, ..] => Self::LinkLocal,
+            // Protocol assignments such as Teredo; documentation; 6to4; documentation again.
+            [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x2002 | 0x3ff0..=0x3fff, ..] => Self::Reserved,
+            // Global unicast.
+            [0x2000..=0x3fff, ..] => Self::Public,
+            _ => Self::Reserved,
+        }
+    }
+}
+
+/// Returns the IPv4 address that an IPv6 address stands for behind `NAT64`, by the well-known prefix.
+pub(crate) fn behind_nat64(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    match ip.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low))),
+        _ => None,
+    }
+}
+
+/// Ends of names that only a local network resolves (RFC 6762, RFC 8375, and by custom).
+const LOCAL_SUFFIXES: [&str; 7] = [".local", ".internal", ".lan", ".home.arpa", ".localdomain", ".intranet", ".corp"];
+
+/// Returns why a host, given without its port, cannot be reached from outside, as the end of a sentence: "a private address".
+/// `None` for one that perhaps can: names are not resolved.
+pub(crate) fn unreachable_from_outside(host: &str) -> Option<&'static str> {
+    let host = normalized(host);
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Some(AddressClass::of(ip)).filter(|class| *class != AddressClass::Public).map(AddressClass::describe);
+    }
+    if host == "localhost" || host.ends_with(".localhost") {
+        Some("the machine of the reader itself")
+    } else if !host.contains('.') || LOCAL_SUFFIXES.iter().any(|suffix| host.ends_with(suffix)) {
+        Some("a name of a local network")
+    } else {
+        None
+    }
+}
+
 /// Returns the host in lower case, without brackets, and without the final dot that a name may have.
 fn normalized(host: &str) -> String {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -116,11 +224,13 @@ fn normalized(host: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn rule(address: &str, names: &[&str], public: Option<&str>) -> HostRule {
         let names: Vec<HostName> = names.iter().map(|name| name.parse().unwrap()).collect();
-        HostRule::new(address.parse().unwrap(), &names, public)
+        HostRule::new(address.parse::<SocketAddr>().unwrap().ip().to_canonical().is_loopback(), &names, public)
     }
 
     #[test]
@@ -174,7 +284,39 @@ mod tests {
         let rule = rule("127.0.0.1:8787", &["gateway.test"], None);
         assert!(rule.allows("gateway.test") && rule.allows("localhost"));
         assert!(!rule.allows("other.test"));
-        assert!(HostRule::new("127.0.0.1:1".parse().unwrap(), &[HostName::Any], None).allows("evil.example"));
+        assert!(HostRule::new(true, &[HostName::Any], None).allows("evil.example"));
+    }
+
+    #[test]
+    fn hosts_of_local_networks_cannot_be_reached_from_outside() {
+        for host in [
+            "localhost",
+            "LocalHost.",
+            "app.localhost",
+            "127.0.0.1",
+            "[::1]",
+            "0.0.0.0",
+            "10.0.0.7",
+            "172.16.0.1",
+            "192.168.1.20",
+            "169.254.169.254",
+            "100.64.0.1",
+            "198.18.0.1",
+            "[fd00::1]",
+            "[fe80::1]",
+            "[::ffff:10.0.0.1]",
+            "[64:ff9b::a00:1]",
+            "printer.local",
+            "minio.internal",
+            "nas.lan",
+            "box.home.arpa",
+            "gateway",
+        ] {
+            assert!(unreachable_from_outside(host).is_some(), "{host}");
+        }
+        for host in ["example.com", "local.example.com", "mylocal", "8.8.8.8", "[2606:4700::1111]", "internal.io"] {
+            assert_eq!(unreachable_from_outside(host).is_none(), host.contains(['.', ':']), "{host}");
+        }
     }
 
     #[test]

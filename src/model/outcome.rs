@@ -94,8 +94,13 @@ pub(crate) enum Failure {
     ModelNotPermitted { message: String },
     /// The network edge in front of the upstream refused the call, with this error number; nothing was bought.
     EdgeRefused { message: String, code: Option<u16> },
-    /// A picture that the client gave as an address could not be fetched; nothing was bought.
-    LinkNotFetched { message: String },
+    /// A picture that the client gave as an address could not be fetched, before the submit or in the task; `bought` in the
+    /// latter case.
+    LinkNotFetched {
+        message: String,
+        #[serde(default)]
+        bought: bool,
+    },
     /// The task failed at the upstream, after it was accepted.
     TaskFailed { message: String },
     /// The upstream reported success, and its pictures cannot be had: none, incomplete, or gone.
@@ -174,7 +179,7 @@ impl Failure {
             | Self::ModelUnavailable { message }
             | Self::ModelNotPermitted { message }
             | Self::EdgeRefused { message, .. }
-            | Self::LinkNotFetched { message }
+            | Self::LinkNotFetched { message, .. }
             | Self::TaskFailed { message }
             | Self::ResultLost { message }
             | Self::OutcomeUnknown { message }
@@ -200,14 +205,13 @@ impl Failure {
             | Self::ResultLost { .. }
             | Self::OutcomeUnknown { .. }
             | Self::DeadlineExceeded => true,
-            Self::Moderated { bought, .. } => *bought,
+            Self::Moderated { bought, .. } | Self::LinkNotFetched { bought, .. } => *bought,
             Self::InvalidRequest { .. }
             | Self::KeyRefused { .. }
             | Self::BalanceExhausted { .. }
             | Self::ModelUnavailable { .. }
             | Self::ModelNotPermitted { .. }
             | Self::EdgeRefused { .. }
-            | Self::LinkNotFetched { .. }
             | Self::Unreachable { .. }
             | Self::Throttled { .. }
             | Self::QueueFull { .. }

@@ -13,7 +13,6 @@
 //! - `guard`: from where a picture may be downloaded.
 //! - `result_hosts`: whether results can be downloaded here, before they are bought.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,23 +27,16 @@ use super::formats::AuthStyle;
 use crate::config::{Account, Secret, UpstreamConfig};
 use crate::model::AccountId;
 
-mod address;
 mod downloads;
 mod guard;
 mod result_hosts;
 
-use address::AddressClass;
 use downloads::Downloads;
 use guard::DownloadGuard;
 use result_hosts::ResultHosts;
 
 /// The gateway's own name: some edges reject the default names of libraries.
 const USER_AGENT: &str = concat!("gptproto-gateway/", env!("CARGO_PKG_VERSION"));
-
-/// Returns what an address is used for, as the end of a sentence: "a private address".
-pub(crate) fn describe_address(ip: IpAddr) -> &'static str {
-    AddressClass::of(ip).describe()
-}
 
 /// Why the clients cannot be built.
 type BuildError = Box<dyn std::error::Error + Send + Sync>;

@@ -3,14 +3,14 @@
 /// In alphabetical order. No word of the domain stands here: that is what the glossary is for.
 pub(crate) const GENERAL: &str = "
 a abandoned abandonment accept accepted accepting accessor acknowledged acquire action active actual adapter adaptive add
-address after age agent ai alive all allocation allowance allowed already ambiguity ambiguous amount an and annotation
-answer any api app append arg argument array as asset async at attempted attribution audit auth authentication
+address after age agent ai alias alive all allocation allowance allowed already ambiguity ambiguous amount an and annotation
+answer any api app append arg argument array as aspect asset async at attempted attribution audit auth authentication
 authorization availability available average
 back backend background backoff balance banner base base64 basis batch bearer before begin benching binary bind blob block blocking
 body bomb bool bound boundary browser bucket buffer build builder bulk by bypass byte bytes
 cache cached call callback cancel cancellation cancelled candidate carried case cause certificate chain change changed
 channel chart chat check checked checker choice chosen chunk chunked clamp class classification classifier classify cleaner
-cleanup clear cli clock close closed coalesced code codec collector colour column command comment common compat
+cleanup clear cli clock close closed coalesced code codec coding collector colour column command comment common compat
 completed completion component composite compression computed config configuration conflict connect connection
 consistency consumer contact content context control conversation conversion convert converted converter convertible cookie copy core correlation cors cost
 count counted counter coverage create created credential cross csv current cursor custom cut cycle
@@ -36,7 +36,7 @@ keep key keyed kind knowledge known
 label language last late latency latest launch layer layout learned learner learning left legacy length letter level
 lib library lifecycle lifetime limit limited limiter line linear link list listed listing listen listener live load local location
 lock log logged logging lookup loop lossy
-main maintenance manager manual map mapping margin mark markdown mask match matched matching max maximum mean measure measured
+main maintenance manager manual map mapping margin mark markdown mask match matched matching max maximum mean meaning measure measured
 measurement media median member memory merge message meta metadata meter method metric middleware migration millis
 mime min minimum minted minute missing mod mode model module money monitor monotonic monthly multipart multiple mutex
 name named names negotiation nested network new next no node nonce none normal not now null number numeric
@@ -71,7 +71,7 @@ throttle tick ticker tie time timed timeout timer timestamp timing tiny tls to t
 tracked tracker tracking trailing trait transaction transfer transform transient transition transparency transport tree trend
 trigger trimmed trip trust trusted try ttl tuning tuple twice twin type typed
 udp unacknowledged unavailable unbounded unclassified undelivered under unexpected unexplained unfinished unified
-uniform unique unit unix unknown unlimited unmatched unreachable unread unreadable unsent unsupported until unused up
+uniform unique unit unix unknown unlimited unmatched unpack unpacked unpacker unreachable unread unreadable unsent unsupported until unused up
 update updated upload uploaded upper uptime url urls usage usd use used user utc util
 v1 v2 v3 valid validate validated validation validator value variant vec vendor verdict verification verified verify version
 via view virtual visible void volume

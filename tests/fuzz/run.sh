@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs a coverage-guided fuzzer on each parser of bytes from outside: forms, JSON bodies, chat completions, answers of the
-# upstream, pictures, and the conversion of input pictures.
+# Runs a coverage-guided fuzzer on each parser of bytes from outside: forms, JSON bodies, chat completions, answers of the upstream,
+# pictures, and the conversion of input pictures.
 #
 #     tests/fuzz/run.sh              # a minute for each target
 #     tests/fuzz/run.sh 3600 json    # an hour for one

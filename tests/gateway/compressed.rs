@@ -7,7 +7,7 @@ use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Answer, Gateway, Upstream, data_url, picture, plain_picture};
+use crate::harness::{Answer, Gateway, Upstream, data_url, picture};
 
 fn packed(coding: &str, bytes: &[u8]) -> Vec<u8> {
     let level = Compression::default();
@@ -48,7 +48,7 @@ async fn send(gateway: &Gateway, content_type: &str, coding: &str, body: Vec<u8>
 fn json_body() -> Vec<u8> {
     let body = json!({
         "model": "gpt-image-1.5", "quality": "low", "size": "256x256", "prompt": "packed",
-        "image": data_url(&plain_picture(400, 300)),
+        "image": data_url(&picture(1)),
     });
     body.to_string().into_bytes()
 }

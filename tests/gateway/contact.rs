@@ -222,7 +222,7 @@ async fn addresses_of_clients_go_into_the_other_field_or_are_fetched() {
     ] {
         let upstream = Upstream::with(json!({"inputs": scenario})).await;
         let address = serve_picture().await;
-        let gateway = Gateway::on(&upstream).await;
+        let gateway = Gateway::with(&upstream, &[("server.picture_addresses", "any")]).await;
         let body =
             json!({"model": "gpt-image-2", "size": "1024x640", "prompt": "linked", "images": [{"image_url": address}]});
         let answer = gateway.alice().edit_json(body).await;

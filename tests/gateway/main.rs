@@ -10,6 +10,7 @@
 mod harness;
 
 mod accounts;
+mod addresses;
 mod azure;
 mod browsers;
 mod budget;

@@ -84,7 +84,7 @@ async fn what_cannot_be_had_is_refused_by_name() {
         (json!({"height": 1024}), "height"),
         (json!({"width": 1000, "height": 1000}), "1000x1000"),
         (json!({"resolution": "8K"}), "resolution"),
-        (json!({"resolution": "4K", "model": "gpt-image-2-plus"}), "resolution"),
+        (json!({"resolution": "4K", "model": "gpt-image-2-plus", "quality": "auto"}), "resolution"),
         (json!({"aspect_ratio": "20:1"}), "aspect_ratio"),
         (json!({"image_size": {"width": 100, "height": 100}}), "100x100"),
         (json!({"n": 1, "num_images": 2}), "num_images"),

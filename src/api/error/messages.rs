@@ -46,8 +46,8 @@ pub(super) fn clean_message(text: &str) -> String {
 }
 
 /// Suggests a name, between two texts; empty without one.
-pub(super) fn did_you_mean(before: &str, nearest: &Option<String>, after: &str) -> String {
-    nearest.as_ref().map(|name| format!("{before}Did you mean '{name}'?{after}")).unwrap_or_default()
+pub(super) fn did_you_mean(before: &str, nearest: Option<&str>, after: &str) -> String {
+    nearest.map(|name| format!("{before}Did you mean '{name}'?{after}")).unwrap_or_default()
 }
 
 pub(super) fn list(values: &[String]) -> String {
@@ -118,9 +118,13 @@ pub(super) fn of_failure(failure: &Failure, job: Option<JobId>) -> String {
                  gateway's operator has to change its exit address or its proxy."
             )
         }
-        Failure::LinkNotFetched { message } => {
+        Failure::LinkNotFetched { message, bought: false } => {
             format!("An input picture could not be fetched from its address. Nothing was bought{}", cause(message))
         }
+        Failure::LinkNotFetched { message: _, bought: true } => format!(
+            "The image service could not fetch an input picture from the address in your request. It may have cost \
+             money{job}; send the picture itself, as a file or a data URL."
+        ),
         Failure::TaskFailed { message } => {
             format!("The image generation failed. It may have cost money{job}{}", quoted(message))
         }

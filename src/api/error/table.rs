@@ -186,6 +186,7 @@ impl ApiError {
             Self::ImageTooLarge { param, .. } | Self::ImageBeyondLimit { param, .. } => {
                 ErrorRow::invalid("image_too_large").param(param)
             }
+            Self::BadPictureAddress { param, .. } => ErrorRow::invalid("invalid_image_url").param(param),
             Self::FileIdUnsupported { param } => ErrorRow::invalid("unsupported_file_id").param(param),
 
             Self::SpoolFull => unavailable("upload_space_full").retry().after(SHORT_PAUSE),

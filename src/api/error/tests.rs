@@ -23,7 +23,8 @@ fn failures() -> Vec<Failure> {
         Failure::ModelUnavailable { message: message() },
         Failure::ModelNotPermitted { message: message() },
         Failure::EdgeRefused { message: message(), code: Some(1010) },
-        Failure::LinkNotFetched { message: message() },
+        Failure::LinkNotFetched { message: message(), bought: false },
+        Failure::LinkNotFetched { message: message(), bought: true },
         Failure::TaskFailed { message: message() },
         Failure::ResultLost { message: message() },
         Failure::OutcomeUnknown { message: message() },
@@ -143,6 +144,10 @@ fn about_pictures_space_and_time() -> Vec<ApiError> {
             unit: "pixels",
             key: "picture_pixels_max",
         },
+        ApiError::BadPictureAddress {
+            param: text("image"),
+            problem: text("the image service cannot reach the host 'localhost', the machine of the reader itself"),
+        },
         ApiError::FileIdUnsupported { param: text("image") },
         ApiError::SpoolFull,
         ApiError::TooManyWaiting { retry_after: Duration::from_secs(10) },
@@ -213,6 +218,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::DamagedImage { .. }
         | ApiError::ImageTooLarge { .. }
         | ApiError::ImageBeyondLimit { .. }
+        | ApiError::BadPictureAddress { .. }
         | ApiError::FileIdUnsupported { .. }
         | ApiError::SpoolFull
         | ApiError::TooManyWaiting { .. }

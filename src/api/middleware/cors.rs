@@ -17,7 +17,6 @@
 //! A listed page learns its rights from the CORS headers. Cookies and other credentials of the browser are never allowed,
 //! because the gateway has none.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,9 +79,9 @@ pub(super) struct OriginPolicy {
 impl OriginPolicy {
     pub(super) fn new(addresses: &AddressConfig) -> Self {
         let public = addresses.public_url.as_ref();
-        let hosts = HostRule::new(addresses.listen, &addresses.hosts, public.and_then(|url| url.host_str()));
-        let any_address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let unix_hosts = HostRule::new(any_address, &addresses.hosts, public.and_then(|url| url.host_str()));
+        let hosts =
+            HostRule::new(addresses.listen.is_loopback(), &addresses.hosts, public.and_then(|url| url.host_str()));
+        let unix_hosts = HostRule::new(false, &addresses.hosts, public.and_then(|url| url.host_str()));
         Self {
             hosts: Arc::new(hosts),
             unix_hosts: Arc::new(unix_hosts),
@@ -108,6 +107,14 @@ impl OriginPolicy {
         Some(layer)
     }
 
+    /// Returns whether a request over a connection of this kind may name this host, given without its port.
+    pub(super) fn allows(&self, peer: Option<&Peer>, host: &str) -> bool {
+        match peer {
+            Some(Peer::Local) => self.unix_hosts.allows(host),
+            Some(Peer::Network(_)) | None => self.hosts.allows(host),
+        }
+    }
+
     /// Checks the head of a request.
     ///
     /// # Errors
@@ -121,11 +128,7 @@ impl OriginPolicy {
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<(), ApiError> {
-        let hosts = match peer {
-            Some(Peer::Local) => &self.unix_hosts,
-            Some(Peer::Network(_)) | None => &self.hosts,
-        };
-        hosts::check(version, uri, headers, |host| hosts.allows(host)).map_err(|problem| match problem {
+        hosts::check(version, uri, headers, |host| self.allows(peer, host)).map_err(|problem| match problem {
             HostError::Foreign(host) => ApiError::ForeignHost { host },
             HostError::Missing | HostError::Several | HostError::Malformed => ApiError::BadHost { problem },
         })?;

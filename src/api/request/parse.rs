@@ -15,10 +15,11 @@ use super::response_options::CompletionOptions;
 use super::validate::{self, ValidRequest};
 use crate::api::error::ApiError;
 use crate::config::{BodyConfig, ServerConfig, UnsupportedParameters};
-use crate::http::header::ParsedHeader;
+use crate::http::header::{ParsedHeader, list_members};
 use crate::model::Task;
 use crate::storage::spool::Spool;
 use inputs::{InputConverter, InputLimits};
+use own_results::OwnResults;
 
 /// What reading a request needs besides the request. Cheap to copy.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct ParseServices<'a> {
     pub(crate) server: &'a ServerConfig,
     pub(crate) models: AvailableModels<'a>,
     pub(crate) inputs: &'a InputConverter,
+    /// `None` where nothing is stored, as in a benchmark.
+    pub(crate) own_results: Option<&'a dyn OwnResults>,
 }
 
 /// Reads and validates a request. A `deployment`, the model named by the path, overrides the model of the body.
@@ -118,7 +121,8 @@ fn incoming(body: Body, coding: Option<ContentCoding>, bodies: &BodyConfig) -> (
 /// # Errors
 ///
 /// The first fault of a picture or of a parameter.
-pub(crate) async fn check(form: Form, task: Task, services: ParseServices<'_>) -> Result<ValidRequest, ApiError> {
+pub(crate) async fn check(mut form: Form, task: Task, services: ParseServices<'_>) -> Result<ValidRequest, ApiError> {
+    own_results::resolve(&mut form, services).await?;
     let models = services.models.catalogue.models.iter();
     let limits = InputLimits {
         spool: services.spool,
@@ -149,18 +153,45 @@ fn body_kind(headers: &HeaderMap, bodies: &BodyConfig) -> Result<(BodyKind, Opti
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Err(ApiError::UnsupportedMediaType { got: None });
     };
-    let content_type = ParsedHeader::parse(value.as_bytes());
-    let word = content_type.word.as_str();
-    if word == "application/json" || (word.starts_with("application/") && word.ends_with("+json")) {
-        return Ok((BodyKind::Json, coding));
-    }
-    let boundary =
-        Some(word).filter(|&word| word == "multipart/form-data").and_then(|_| multipart::boundary(&content_type));
-    match boundary {
-        Some(boundary) => Ok((BodyKind::Multipart { boundary }, coding)),
-        None => Err(ApiError::UnsupportedMediaType { got: text(CONTENT_TYPE) }),
+    let mut kinds: Vec<BodyKind> = content_types(value.as_bytes()).iter().filter_map(BodyKind::of).collect();
+    kinds.dedup();
+    match (kinds.pop(), kinds.is_empty()) {
+        (Some(kind), true) => Ok((kind, coding)),
+        (Some(_), false) => Err(ApiError::DuplicateHeader { name: "Content-Type" }),
+        (None, _) => Err(ApiError::UnsupportedMediaType { got: text(CONTENT_TYPE) }),
     }
 }
+
+impl BodyKind {
+    fn of(content_type: &ParsedHeader) -> Option<Self> {
+        let word = content_type.word.as_str();
+        if word == "application/json" || (word.starts_with("application/") && word.ends_with("+json")) {
+            return Some(Self::Json);
+        }
+        let boundary = (word == "multipart/form-data").then(|| multipart::boundary(content_type)).flatten()?;
+        Some(Self::Multipart { boundary })
+    }
+}
+
+/// Splits a content type that a library has joined of two: `multipart/form-data, multipart/form-data; boundary=x`. Other commas
+/// belong to a boundary.
+fn content_types(value: &[u8]) -> Vec<ParsedHeader> {
+    let mut types: Vec<Vec<u8>> = Vec::new();
+    for member in list_members(value) {
+        let known = ["multipart/form-data", "application/json", "text/plain", "application/x-www-form-urlencoded"];
+        let begins = known.contains(&ParsedHeader::parse(member).word.as_str());
+        match types.last_mut() {
+            Some(before) if !begins => {
+                before.push(b',');
+                before.extend_from_slice(member);
+            }
+            _ => types.push(member.to_vec()),
+        }
+    }
+    types.iter().map(|value| ParsedHeader::parse(value)).collect()
+}
+
+pub(crate) mod own_results;
 
 #[cfg(fuzzing)]
 pub(crate) mod fuzz;
@@ -191,6 +222,27 @@ mod tests {
         for form in ["multipart/form-data; boundary=a=b_c", "Multipart/Form-Data; Boundary=\"a=b_c\""] {
             let boundary = "a=b_c".to_owned();
             assert_eq!(kind(form).unwrap(), (BodyKind::Multipart { boundary }, None), "{form}");
+        }
+        for (joined, boundary) in [
+            ("multipart/form-data, multipart/form-data; boundary=x", "x"),
+            ("multipart/form-data; boundary=x,multipart/form-data", "x"),
+            ("multipart/form-data; boundary=x, multipart/form-data; boundary=x", "x"),
+            ("text/plain, multipart/form-data; boundary=\"a,b\"", "a,b"),
+            ("multipart/form-data; boundary=a,b", "a,b"),
+            ("multipart/form-data; boundary=a,application/x", "a,application/x"),
+        ] {
+            assert_eq!(
+                kind(joined).unwrap(),
+                (BodyKind::Multipart { boundary: boundary.to_owned() }, None),
+                "{joined}"
+            );
+        }
+        assert_eq!(kind("application/json, application/json").unwrap(), (BodyKind::Json, None));
+        for two in [
+            "multipart/form-data; boundary=x, multipart/form-data; boundary=y",
+            "application/json, multipart/form-data; boundary=y",
+        ] {
+            assert!(matches!(kind(two), Err(ApiError::DuplicateHeader { name: "Content-Type" })), "{two}");
         }
         for wrong in [
             "multipart/form-data",
@@ -242,7 +294,7 @@ mod tests {
         };
         let server = server();
         let inputs = inputs();
-        let services = ParseServices { spool: &spool, server: &server, models, inputs: &inputs };
+        let services = ParseServices { spool: &spool, server: &server, models, inputs: &inputs, own_results: None };
         let mut seen = Vec::new();
         for (content_type, body) in bodies {
             let headers = headers(&[(CONTENT_TYPE, content_type)]);

@@ -47,6 +47,11 @@ impl ResponseShape {
         Self { task, endpoint: task, choices, options, completion: None }
     }
 
+    /// Names events as this endpoint does.
+    pub(crate) fn at_endpoint(self, endpoint: Task) -> Self {
+        Self { endpoint, ..self }
+    }
+
     /// The same as the answer to a chat completion.
     pub(crate) fn with_completion(self, completion: Completion) -> Self {
         Self { completion: Some(completion), ..self }
@@ -54,11 +59,6 @@ impl ResponseShape {
 
     pub(crate) fn completion(&self) -> Option<&Completion> {
         self.completion.as_ref()
-    }
-
-    /// Names events as this endpoint does.
-    pub(crate) fn at_endpoint(self, endpoint: Task) -> Self {
-        Self { endpoint, ..self }
     }
 
     pub(crate) fn options(&self) -> &ResponseOptions {

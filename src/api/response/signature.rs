@@ -8,16 +8,16 @@
 //! may be absent.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
 use axum::http::header::HOST;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use url::{Url, form_urlencoded};
 
 use crate::api::error::ApiError;
 use crate::api::request::response_options::Conversion;
 use crate::config::{AddressConfig, ServerConfig};
+use crate::http::header::{FORWARDED_HOST, FORWARDED_PROTO};
 use crate::model::{Digest, Format, JobId, Timestamp};
 
 /// The parameter of an address.
@@ -203,7 +203,7 @@ pub(crate) struct ResultUrlBuilder {
     /// `server.public_url`.
     public_url: Option<Url>,
     /// Where neither `public_url` nor a `Host` header names the gateway.
-    listen: SocketAddr,
+    listen: String,
     scheme: &'static str,
     ttl: Duration,
 }
@@ -214,7 +214,7 @@ impl ResultUrlBuilder {
         Self {
             signer,
             public_url: public_url.clone(),
-            listen: *listen,
+            listen: listen.first(),
             scheme: server.tls.scheme(),
             ttl: *result_url_ttl,
         }
@@ -234,11 +234,13 @@ impl ResultUrlBuilder {
         Ok(ResultUrls { signer: self.signer.clone(), base, now, ttl: self.ttl })
     }
 
-    /// The address of the gateway by the `Host` header of a request.
+    /// The address of the gateway by the headers of a request: what a proxy forwards (`middleware/forwarded.rs` has removed
+    /// what does not count), or `Host`.
     fn requested(&self, headers: &HeaderMap) -> Result<Url, ApiError> {
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        let host = host.map_or_else(|| self.listen.to_string(), str::to_owned);
-        let url = format!("{}://{host}", self.scheme);
+        let text = |name: HeaderName| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let host = text(FORWARDED_HOST).or_else(|| text(HOST));
+        let host = host.map_or_else(|| self.listen.clone(), str::to_owned);
+        let url = format!("{}://{host}", text(FORWARDED_PROTO).unwrap_or(self.scheme));
         url.parse().map_err(|_| ApiError::internal("the Host header makes no address"))
     }
 }

@@ -15,6 +15,7 @@ pub(super) async fn index(State(_): State<ApiState>) -> Json<Value> {
         "routes": [
             "POST /v1/images/edits",
             "POST /v1/images/generations",
+            "POST /v1/chat/completions",
             "GET /v1/models",
             "GET /v1/predictions/{id}",
             "GET /health",

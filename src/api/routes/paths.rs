@@ -257,6 +257,7 @@ mod tests {
             ("/openai/deployments/My-Model/v1/images/edits", "/openai/deployments/My-Model/images/edits"),
             ("//openai/deployments/m/images/generations", "/openai/deployments/m/images/generations"),
             ("/deployments/m/image/edit", "/openai/deployments/m/images/edits"),
+            ("/openai/deployments/m/v1/chat/completions", "/openai/deployments/m/chat/completions"),
             ("//v1/chat/completions", "/v1/chat/completions"),
             ("/openai/deployments/m/v1/chat/completions/", "/openai/deployments/m/chat/completions"),
             ("/v1/v1/responses", "/v1/responses"),

@@ -6,7 +6,8 @@ use url::Host;
 
 use super::report::{Row, Section, Verdict};
 use crate::config::Config;
-use crate::upstream::{GptProto, describe_address};
+use crate::model::AddressClass;
+use crate::upstream::GptProto;
 
 /// Adds a row for the proxy, for the service's name, and for the hosts of results.
 pub(super) async fn check(config: &Config, upstream: &GptProto, section: &mut Section) {
@@ -46,7 +47,7 @@ pub(super) async fn check(config: &Config, upstream: &GptProto, section: &mut Se
 async fn addresses(host: &str) -> Row {
     match tokio::net::lookup_host((host, 443)).await {
         Ok(found) => {
-            let describe = |ip: IpAddr| format!("{ip}, {}", describe_address(ip));
+            let describe = |ip: IpAddr| format!("{ip}, {}", AddressClass::of(ip).describe());
             let found: Vec<String> = found.map(|address| describe(address.ip())).collect();
             Row::good("DNS", format!("{host} is {}", found.join("; ")))
         }

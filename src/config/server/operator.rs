@@ -1,16 +1,15 @@
 //! `[operator]`: the listener for health, metrics and the status page.
 
-use std::net::SocketAddr;
-
 use serde::Deserialize;
 
+use super::ListenAddresses;
 use crate::model::HostName;
 
 /// `[operator]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OperatorConfig {
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: ListenAddresses,
     pub(crate) hosts: Vec<HostName>,
 }
 

@@ -1,7 +1,5 @@
 //! Which API of the upstream is used, and how input pictures are sent.
 
-use std::net::Ipv4Addr;
-
 use serde::Deserialize;
 use url::Url;
 
@@ -99,7 +97,7 @@ impl InputPreferences {
             ApiPolicy::Unified => of_unified == Some(InputTransport::Links),
             ApiPolicy::Auto | ApiPolicy::Prediction | ApiPolicy::OpenAi => self.0.contains(&InputTransport::Links),
         };
-        (is_used && (upstream_is_local || is_reachable(base))).then_some(base)
+        (is_used && (upstream_is_local || addresses.is_reachable(base))).then_some(base)
     }
 
     /// Fails when a method is listed twice, or none can be used with this `upstream.api`.
@@ -132,23 +130,6 @@ impl InputPreferences {
     }
 }
 
-/// Returns whether the host of an address may be reached from outside: it is neither this machine nor a private address.
-fn is_reachable(address: &Url) -> bool {
-    match address.host() {
-        Some(url::Host::Domain(name)) => name != "localhost" && !name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(ip)) => !is_private(ip),
-        Some(url::Host::Ipv6(ip)) => ip.to_ipv4_mapped().map_or_else(
-            || !(ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local()),
-            |ip| !is_private(ip),
-        ),
-        None => false,
-    }
-}
-
-fn is_private(ip: Ipv4Addr) -> bool {
-    ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()
-}
-
 #[cfg(test)]
 mod tests {
     use crate::config::tests::load;
@@ -165,7 +146,7 @@ mod tests {
                 .published_below(&config.server.addresses, config.upstream.api, is_local)
                 .map(ToString::to_string)
         };
-        for public in ["https://images.example.com/base", "https://203.0.113.7:8443", "http://[2001:db8::1]"] {
+        for public in ["https://images.example.com/base", "https://93.184.216.34:8443", "http://[2606:4700::1111]"] {
             assert!(published(public, "").is_some_and(|base| base.starts_with(public)), "{public}");
             assert_eq!(published(public, "inputs = [\"base64_images\"]"), None, "{public}");
         }
@@ -181,12 +162,16 @@ mod tests {
             "http://[fd00::1]",
             "http://[fe80::1]",
             "http://[::ffff:10.0.0.1]",
+            "http://gateway:8787",
+            "http://gateway.internal",
         ] {
             assert_eq!(published(own, ""), None, "{own}");
             // A simulator on this machine reaches it.
             assert!(published(own, "base_url = \"http://127.0.0.1:1\"").is_some(), "{own}");
         }
         assert_eq!(published("", ""), None);
+        let own = "http://10.1.2.3\"\npicture_addresses = \"any";
+        assert!(published(own, "").is_some(), "the operator says that the service reaches it");
     }
 
     #[test]

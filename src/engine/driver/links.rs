@@ -139,7 +139,7 @@ fn problem(name: &str, address: &str, error: LinkError) -> SubmitError {
 }
 
 fn rejected(message: String) -> SubmitError {
-    SubmitError::Rejected(Failure::LinkNotFetched { message })
+    SubmitError::Rejected(Failure::LinkNotFetched { message, bought: false })
 }
 
 #[cfg(test)]

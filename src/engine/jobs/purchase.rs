@@ -38,8 +38,8 @@ use super::timers::Timers;
 use crate::model::{AccountId, Failure, PurchaseId, PurchaseResult, StoredPicture, Timestamp, UpstreamId, Usage};
 use crate::polling::latency::LatencyClass;
 use crate::storage::journal::{JobRecord, Record};
-use crate::upstream::formats::{FormatOptions, FormatSubject, FormatTable, FormatTries, RequestFormat};
-use crate::upstream::{Finished, PurchaseHandle};
+use crate::upstream::formats::{FormatOptions, FormatSubject, FormatTable, FormatTries, InputKind, RequestFormat};
+use crate::upstream::{Finished, PurchaseHandle, blames_address};
 
 mod append;
 mod commit;
@@ -140,6 +140,20 @@ pub(super) struct Submit {
 pub(super) struct SentFormat {
     pub(super) subject: FormatSubject,
     pub(super) format: RequestFormat,
+}
+
+impl SentFormat {
+    /// Returns the failure of a purchase that was sent in this format: a task that failed because the upstream could not
+    /// fetch a picture from an address of the client is the client's to mend.
+    fn explain(&self, failure: Failure) -> Failure {
+        let passed_on = self.subject.inputs == InputKind::Links && !self.format.fetch_links;
+        match failure {
+            Failure::TaskFailed { message } if passed_on && blames_address(&message) => {
+                Failure::LinkNotFetched { message, bought: true }
+            }
+            failure => failure,
+        }
+    }
 }
 
 /// What is known of the record of a job.

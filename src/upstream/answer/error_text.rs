@@ -242,6 +242,36 @@ pub(in crate::upstream) fn blames_inputs(reason: &str) -> bool {
     error.is_some_and(|error| error.named(std::iter::empty()) == Some(FormatRefusal::Inputs))
 }
 
+/// Returns whether the reason of a failed task is that a picture could not be fetched from its address, or that the address
+/// is none.
+pub(in crate::upstream) fn blames_address(reason: &str) -> bool {
+    const FETCHING: &[&str] = &[
+        "download",
+        "fetch",
+        "retrieve",
+        "accessible",
+        "to access",
+        "not access",
+        "reachable",
+        "not reach",
+        "resolve",
+        "not load the image",
+        "load image from",
+        "not found",
+        "timed out",
+        "timeout",
+        "下载",
+        "下載",
+        "获取",
+        "访问",
+    ];
+    const ADDRESS: &[&str] = &["image", "picture", "url", "link", "图片", "圖片", "图像", "链接"];
+    const OTHER: &[&str] = &["result", "output", "generated", "model", "channel"];
+    let Some(error) = ErrorText::in_body(&serde_json::json!({ "message": reason })) else { return false };
+    let fetching = error.has(FETCHING) && error.has(ADDRESS) && !error.has(OTHER);
+    !error.is_policy() && (fetching || error.named(std::iter::empty()) == Some(FormatRefusal::Inputs))
+}
+
 /// Classifies a task that failed after it was accepted. Whether failed tasks are billed is not documented.
 pub(in crate::upstream) fn task_failure(message: String) -> Failure {
     if is_policy(&message.to_lowercase()) {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Origin, Url};
 
-use super::address::{AddressClass, behind_nat64};
 use crate::config::{AllowedDownloads, UpstreamConfig};
+use crate::model::{AddressClass, behind_nat64};
 
 /// The rules for addresses of downloads.
 #[derive(Clone, Debug)]

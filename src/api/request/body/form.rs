@@ -129,6 +129,15 @@ impl FormLimits {
         }
     }
 
+    /// Checks that an image may be read behind `count` others.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::TooManyImages`], beyond the maximum of all models.
+    pub(crate) fn expect_image(&self, count: usize) -> Result<(), ApiError> {
+        if count >= self.images_max { Err(ApiError::TooManyImages { max: self.images_max }) } else { Ok(()) }
+    }
+
     /// Returns the largest number of images that any model takes.
     pub(crate) fn images_max(&self) -> usize {
         self.images_max
@@ -191,18 +200,6 @@ impl Form {
                 Ok(())
             }
         }
-    }
-
-    /// Checks that one more image may be read.
-    ///
-    /// # Errors
-    ///
-    /// [`ApiError::TooManyImages`], beyond the maximum of all models.
-    pub(crate) fn expect_image(&self, limits: &FormLimits) -> Result<(), ApiError> {
-        if self.images.len() >= limits.images_max {
-            return Err(ApiError::TooManyImages { max: limits.images_max });
-        }
-        Ok(())
     }
 
     /// Adds the mask; the same one twice counts as one.

@@ -28,8 +28,8 @@ mod picture;
 mod problems;
 mod search;
 
-pub(super) use input::SourceReader;
-use input::{LimitedReader, Meter, malformed};
+use input::malformed;
+pub(super) use input::{LimitedReader, Meter, SourceReader};
 use limits::JsonLimits;
 
 /// Longest name of a member with the white space around it, in bytes.
@@ -288,7 +288,7 @@ impl Parser<'_> {
             return Ok(());
         }
         if value_type == ValueType::Object && aliases::is_container(name) {
-            return self.members(|parser, member| parser.field(&format!("{name}.{member}"), nested));
+            return self.container(name, name);
         }
         match self.limits.field_kind(name) {
             FieldKind::Image(name) => self.images(name),
@@ -308,6 +308,28 @@ impl Parser<'_> {
             }
             FieldKind::Members | FieldKind::Unknown => self.unknown(name),
         }
+    }
+
+    /// Reads an object of fields of other APIs, which are known by the object's name and their own. What else is in it is not
+    /// known, under the name of the outermost object, `outer`.
+    fn container(&mut self, outer: &str, name: &str) -> Result<(), ReadError> {
+        self.json.begin_object()?;
+        while self.json.has_next()? {
+            let full = format!("{name}.{}", self.name()?);
+            let value_type = self.json.peek()?;
+            if value_type == ValueType::Null {
+                self.json.next_null()?;
+            } else if value_type == ValueType::Object && aliases::is_container(&full) {
+                self.container(outer, &full)?;
+            } else if aliases::find(&full).is_some() {
+                let value = self.scalar(&full)?;
+                self.form.add_scalar(&full, value)?;
+            } else {
+                self.unknown(outer)?;
+            }
+        }
+        self.json.end_object()?;
+        Ok(())
     }
 
     /// Reads the next name, which struson holds whole: the meter bounds it.
@@ -333,7 +355,7 @@ impl Parser<'_> {
             ValueType::String => {
                 let mut string = self.json.next_string_reader()?;
                 let copied = io::copy(&mut string, &mut io::sink());
-                Ok(copied.map_err(|error| ReadError::Api(self.meter.explain_string(&error)))? > 0)
+                Ok(copied.map_err(|error| self.meter.string_error(&error))? > 0)
             }
             ValueType::Object | ValueType::Number | ValueType::Boolean | ValueType::Null => {
                 self.json.skip_value()?;
@@ -368,7 +390,7 @@ impl Parser<'_> {
         let mut bytes = Vec::new();
         let mut string = self.json.next_string_reader()?;
         let read = string.by_ref().take(max as u64 + 1).read_to_end(&mut bytes);
-        read.map_err(|error| ReadError::Api(self.meter.explain_string(&error)))?;
+        read.map_err(|error| self.meter.string_error(&error))?;
         if bytes.len() > max {
             return Err(ReadError::Api(ApiError::TextTooLong { param: param.to_owned(), unit: "bytes", max }));
         }

@@ -123,7 +123,7 @@ impl FormReader<'_> {
         let content = self.content()?;
         let (param, name) = match image {
             Some(_) => {
-                content.form.expect_image(limits)?;
+                limits.expect_image(content.order.count())?;
                 ("image", content.order.next_name())
             }
             None => ("mask", "mask".to_owned()),

@@ -69,7 +69,7 @@ pub(crate) fn read_picture(
         TextKind::Link => {
             let rest = (LINK_BYTES_MAX + 1).saturating_sub(head.len()) as u64;
             text.by_ref().take(rest).read_to_end(&mut head).map_err(|error| explain(&error))?;
-            return link(head, place).map(Some);
+            return link(head, place.param).map(Some);
         }
         TextKind::Base64(digits) => digits,
     };
@@ -200,19 +200,30 @@ fn kind_of(head: &[u8], whole: bool) -> TextKind<'_> {
     }
 }
 
-/// Checks an http(s) address, which is passed on as it is.
-pub(super) fn link(address: Vec<u8>, place: PictureParam<'_>) -> Result<Input, ApiError> {
+/// Checks an http(s) address of a picture, which is passed on as it is.
+///
+/// # Errors
+///
+/// [`ApiError::Unacceptable`] or [`ApiError::TextTooLong`] for `param`.
+pub(crate) fn link(address: Vec<u8>, param: &'static str) -> Result<Input, ApiError> {
     if address.len() > LINK_BYTES_MAX {
-        let (param, unit) = (place.param.to_owned(), "bytes in an address");
+        let (param, unit) = (param.to_owned(), "bytes in an address");
         return Err(ApiError::TextTooLong { param, unit, max: LINK_BYTES_MAX });
     }
     let address = String::from_utf8(address).unwrap_or_default();
     let address = address.trim();
+    let refused = |problem: &'static str| ApiError::Unacceptable { param, problem: problem.into() };
+    let host =
+        address.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#', '\\']).next().unwrap_or_default());
+    if host.is_empty() {
+        return Err(refused("the address of the picture names no host"));
+    }
     // The service may quote it in an error, of which it must then be one word.
-    let is_word = !address.contains(|c: char| c.is_whitespace() || c.is_control());
-    let valid = is_word && Url::parse(address).is_ok_and(|url| url.has_host());
-    if !valid {
-        return Err(place.unacceptable("the address of the picture is not a valid URL"));
+    if address.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(refused("the address of the picture contains white space, which must be written as %20"));
+    }
+    if !Url::parse(address).is_ok_and(|url| url.has_host()) {
+        return Err(refused("the address of the picture is not a valid URL"));
     }
     Ok(Input::Link(address.to_owned()))
 }

@@ -12,7 +12,7 @@ use std::fmt;
 use std::io::{self, BufRead, Read};
 
 use bytes::{Buf, Bytes};
-use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Largest chunk of unpacked bytes.
@@ -52,6 +52,18 @@ impl ContentCoding {
     }
 }
 
+impl ContentCoding {
+    /// Whether a further member may begin with this byte: the first of its magic number (RFC 1952 §2.3.1, RFC 8878 §3.1).
+    fn begins_with(self, byte: u8) -> bool {
+        match self {
+            Self::Gzip => byte == 0x1f,
+            Self::Deflate => false,
+            // A frame, or one to skip.
+            Self::Zstd => matches!(byte, 0x28 | 0x50..=0x5f),
+        }
+    }
+}
+
 impl fmt::Display for ContentCoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -71,9 +83,7 @@ pub(crate) struct UnknownCoding;
 pub(crate) enum UnpackProblem {
     #[error("it ends before its {0} data is complete (Content-Encoding)")]
     Truncated(ContentCoding),
-    #[error(
-        "it is not valid {coding} (Content-Encoding): the data is damaged, or something follows it, near byte {at}"
-    )]
+    #[error("it is not valid {coding} (Content-Encoding): the data is damaged near byte {at}")]
     Invalid { coding: ContentCoding, at: u64 },
     #[error("something follows its {0} data (Content-Encoding)")]
     Trailing(ContentCoding),
@@ -97,32 +107,28 @@ pub(super) enum Step {
     Ended,
 }
 
-/// Unpacks one body.
+/// Unpacks one body. Data in gzip may have several members, and in zstd several frames, one behind the other.
 #[derive(Debug)]
 pub(super) struct Unpacker {
     coding: ContentCoding,
     decoder: Decoder,
     /// All bytes of the body have been given.
     is_whole: bool,
-    /// The data is complete.
-    is_complete: bool,
+    /// A member, or all data where there are none, is complete.
+    has_member: bool,
     /// Bytes given so far.
     given: u64,
+    /// For the window of zstd.
+    permit: Option<SemaphorePermit<'static>>,
 }
 
 enum Decoder {
-    /// Nothing has arrived, or too little to tell zlib from raw deflate.
+    /// Between two members.
     Waiting(Packed),
-    Gzip(Box<MultiGzDecoder<Packed>>),
+    Gzip(Box<GzDecoder<Packed>>),
     Zlib(Box<ZlibDecoder<Packed>>),
     Deflate(Box<DeflateDecoder<Packed>>),
-    Zstd(Box<ZstdDecoder>),
-}
-
-/// The decoder of zstd, with the permit for its window.
-struct ZstdDecoder {
-    decoder: zstd::stream::read::Decoder<'static, Packed>,
-    _permit: SemaphorePermit<'static>,
+    Zstd(Box<zstd::stream::read::Decoder<'static, Packed>>),
 }
 
 impl fmt::Debug for Decoder {
@@ -167,7 +173,7 @@ impl Read for Packed {
 impl Unpacker {
     pub(super) fn new(coding: ContentCoding) -> Self {
         let decoder = Decoder::Waiting(Packed::default());
-        Self { coding, decoder, is_whole: false, is_complete: false, given: 0 }
+        Self { coding, decoder, is_whole: false, has_member: false, given: 0, permit: None }
     }
 
     /// Gives the next bytes of the body. Every step before must have read what was given.
@@ -189,22 +195,15 @@ impl Unpacker {
     ///
     /// [`UnpackProblem`]; nothing can be unpacked afterwards.
     pub(super) fn step(&mut self) -> Result<Step, UnpackProblem> {
-        let coding = self.coding;
-        if self.is_complete || (self.is_whole && self.given == 0) {
-            return match (self.packed().bytes.is_empty(), self.is_whole) {
-                (false, _) => Err(UnpackProblem::Trailing(coding)),
-                (true, true) => Ok(Step::Ended),
-                (true, false) => Ok(Step::Starved),
-            };
-        }
-        if !self.start()? {
-            return Ok(Step::Starved);
+        if let Some(step) = self.start()? {
+            return Ok(step);
         }
         self.packed().quota = INPUT_STEP_BYTES;
         let mut unpacked = vec![0; CHUNK_BYTES];
         match self.decoder.read(&mut unpacked) {
             Ok(0) => {
-                self.is_complete = true;
+                self.has_member = true;
+                self.decoder = Decoder::Waiting(std::mem::take(self.packed()));
                 Ok(Step::Working)
             }
             Ok(count) => {
@@ -212,45 +211,63 @@ impl Unpacker {
                 // Without the rest of its buffer, as it may be kept for a while.
                 Ok(Step::Unpacked(unpacked.into_boxed_slice().into()))
             }
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock if self.packed().bytes.is_empty() => Ok(Step::Starved),
-                io::ErrorKind::WouldBlock => Ok(Step::Working),
-                io::ErrorKind::UnexpectedEof => Err(UnpackProblem::Truncated(coding)),
-                _ if error.to_string().contains("too much memory") => Err(UnpackProblem::WindowTooLarge),
-                _ => {
-                    let rest = self.packed().bytes.len() as u64;
-                    Err(UnpackProblem::Invalid { coding, at: self.given - rest })
-                }
-            },
+            Err(error) => self.problem(&error),
         }
     }
 
-    /// Chooses the decoder when enough bytes are there to do so. Returns whether it is chosen.
-    fn start(&mut self) -> Result<bool, UnpackProblem> {
-        let Decoder::Waiting(packed) = &mut self.decoder else { return Ok(true) };
-        let needed = if self.coding == ContentCoding::Deflate { 2 } else { 1 };
-        if packed.bytes.len() < needed && !self.is_whole {
-            return Ok(false);
+    /// Returns the step, or the problem, of an error of the decoder.
+    fn problem(&mut self, error: &io::Error) -> Result<Step, UnpackProblem> {
+        let (coding, rest) = (self.coding, self.packed().bytes.len() as u64);
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return Ok(if rest == 0 { Step::Starved } else { Step::Working });
+        }
+        Err(if error.kind() == io::ErrorKind::UnexpectedEof {
+            UnpackProblem::Truncated(coding)
+        } else if error.to_string().contains("too much memory") {
+            UnpackProblem::WindowTooLarge
+        } else {
+            UnpackProblem::Invalid { coding, at: self.given - rest }
+        })
+    }
+
+    /// Begins the next member. Returns a step where none begins now.
+    fn start(&mut self) -> Result<Option<Step>, UnpackProblem> {
+        let Decoder::Waiting(packed) = &mut self.decoder else { return Ok(None) };
+        let bytes = &packed.bytes;
+        match (bytes.first(), self.is_whole) {
+            // An empty body has an error of its own.
+            (None, true) if self.has_member || self.given == 0 => return Ok(Some(Step::Ended)),
+            (None, true) => return Err(UnpackProblem::Truncated(self.coding)),
+            (None, false) => return Ok(Some(Step::Starved)),
+            (Some(&first), _) if self.has_member && !self.coding.begins_with(first) => {
+                return Err(UnpackProblem::Trailing(self.coding));
+            }
+            // Two bytes tell zlib from raw deflate.
+            (Some(_), false) if self.coding == ContentCoding::Deflate && bytes.len() < 2 => {
+                return Ok(Some(Step::Starved));
+            }
+            (Some(_), _) => {}
+        }
+        if self.coding == ContentCoding::Zstd && self.permit.is_none() {
+            self.permit = Some(ZSTD_BODIES.try_acquire().map_err(|_| UnpackProblem::Busy)?);
         }
         let packed = std::mem::take(packed);
         self.decoder = match self.coding {
-            ContentCoding::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(packed))),
+            ContentCoding::Gzip => Decoder::Gzip(Box::new(GzDecoder::new(packed))),
             ContentCoding::Deflate if has_zlib_header(&packed.bytes) => {
                 Decoder::Zlib(Box::new(ZlibDecoder::new(packed)))
             }
             ContentCoding::Deflate => Decoder::Deflate(Box::new(DeflateDecoder::new(packed))),
             ContentCoding::Zstd => {
-                let permit = ZSTD_BODIES.try_acquire().map_err(|_| UnpackProblem::Busy)?;
                 let decoder = zstd::stream::read::Decoder::with_buffer(packed).and_then(|mut decoder| {
                     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-                    Ok(decoder)
+                    Ok(decoder.single_frame())
                 });
                 // Fails where its memory cannot be allocated.
-                let decoder = decoder.map_err(|_| UnpackProblem::Busy)?;
-                Decoder::Zstd(Box::new(ZstdDecoder { decoder, _permit: permit }))
+                Decoder::Zstd(Box::new(decoder.map_err(|_| UnpackProblem::Busy)?))
             }
         };
-        Ok(true)
+        Ok(None)
     }
 
     fn packed(&mut self) -> &mut Packed {
@@ -259,7 +276,7 @@ impl Unpacker {
             Decoder::Gzip(decoder) => decoder.get_mut(),
             Decoder::Zlib(decoder) => decoder.get_mut(),
             Decoder::Deflate(decoder) => decoder.get_mut(),
-            Decoder::Zstd(zstd) => zstd.decoder.get_mut(),
+            Decoder::Zstd(decoder) => decoder.get_mut(),
         }
     }
 }
@@ -271,7 +288,7 @@ impl Read for Decoder {
             Self::Gzip(decoder) => decoder.read(buffer),
             Self::Zlib(decoder) => decoder.read(buffer),
             Self::Deflate(decoder) => decoder.read(buffer),
-            Self::Zstd(zstd) => zstd.decoder.read(buffer),
+            Self::Zstd(decoder) => decoder.read(buffer),
         }
     }
 }

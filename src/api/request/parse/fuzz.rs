@@ -85,7 +85,7 @@ fn outcome(endpoint: Endpoint, body: &[u8], chunk: usize) -> Result<Fingerprint,
     let models =
         AvailableModels { catalogue: &config.catalogue, allowed: None, api_kinds: config.upstream.api.api_kinds() };
     let body = Body::from_stream(stream::iter(chunks));
-    let services = ParseServices { spool, server: &config.server, models, inputs };
+    let services = ParseServices { spool, server: &config.server, models, inputs, own_results: None };
     let valid = runtime.block_on(async {
         match endpoint {
             Endpoint::Images(_) => parse(limits, &headers, None, body, services).await,

@@ -112,7 +112,17 @@ impl SampleRequest {
             }
         }
         for (position, &(width, height)) in self.pictures.iter().enumerate() {
-            let name = dice.one_of(&["image".to_owned(), "image[]".to_owned(), format!("image[{position}]")]);
+            // Numbers ascend with the position, so that they change no order.
+            let name = dice.one_of(&[
+                "image".to_owned(),
+                "image[]".to_owned(),
+                " Image".to_owned(),
+                "reference_image".to_owned(),
+                "inputImages[]".to_owned(),
+                format!("image[{position}]"),
+                format!("image_{}", position + 1),
+                format!("IMAGE.{position}"),
+            ]);
             let file = dice.one_of(&[
                 "; filename=\"a.jpg\"",
                 "; filename=blob",
@@ -120,12 +130,26 @@ impl SampleRequest {
                 "",
             ]);
             let disposition = format!("form-data; name=\"{name}\"{file}");
-            parts.push((head(dice, &disposition, "application/octet-stream"), png(width, height), true));
+            if dice.below(4) > 0 {
+                parts.push((head(dice, &disposition, "application/octet-stream"), png(width, height), true));
+                continue;
+            }
+            // As text, or in an encoding that its head declares.
+            let text = base64_simd::STANDARD.encode_to_string(png(width, height));
+            let plain = format!("Content-Disposition: form-data; name=\"{name}\"");
+            parts.push(match dice.below(5) {
+                0 => (plain, format!("data:image/png;base64,{}", text.replace('+', " ")).into_bytes(), true),
+                1 => (plain, text.into_bytes(), true),
+                2 => (plain, format!("[\"{text}\"]").into_bytes(), true),
+                3 => (format!("{plain}\r\nContent-Type: application/json"), format!("\"{text}\"").into_bytes(), true),
+                _ => (format!("{plain}{file}\r\nContent-Transfer-Encoding: BASE64"), text.into_bytes(), true),
+            });
         }
         if self.masked {
             let (width, height) = self.pictures[0];
-            let disposition = "form-data; name=\"mask\"; filename=\"m\"";
-            parts.push((head(dice, disposition, "image/png"), png(width, height), false));
+            let name = dice.one_of(&["mask", "mask[]", "mask_image", "Masks", "maskUrl"]);
+            let disposition = format!("form-data; name=\"{name}\"; filename=\"m\"");
+            parts.push((head(dice, &disposition, "image/png"), png(width, height), false));
         }
         let boundary =
             dice.one_of(&["B", "----WebKitFormBoundary7MA4YWxkTrZu0gW", "=_b'0_=", &"x".repeat(70)]).to_owned();
@@ -149,7 +173,8 @@ impl SampleRequest {
         members.push(format!("\"prompt\":{}", self.escaped_prompt(dice)));
         let pictures: Vec<String> =
             self.pictures.iter().map(|&(width, height)| reference(dice, width, height)).collect();
-        let name = dice.one_of(&["image", "images", "image[]"]);
+        let name =
+            dice.one_of(&["image", "images", "image[]", "image_urls", "reference_images", "inputImages", "Image "]);
         members.push(if pictures.len() == 1 && dice.coin() {
             format!("\"{name}\":{}", pictures[0])
         } else {
@@ -190,6 +215,11 @@ fn head(dice: &mut Dice, disposition: &str, media_type: &str) -> String {
 
 fn reference(dice: &mut Dice, width: u32, height: u32) -> String {
     let text = base64_simd::STANDARD.encode_to_string(png(width, height));
+    let text = match dice.below(4) {
+        0 => text.replace('+', " "),
+        1 => text.replace('+', "%2B").replace('=', "%3d"),
+        _ => text,
+    };
     let url = format!("data:{};base64,{text}", dice.one_of(&["image/png", "image/jpeg", ""]));
     match dice.below(6) {
         0 => format!("{{\"image_url\":\"{url}\"}}"),
@@ -215,7 +245,7 @@ async fn fingerprint(dice: &mut Dice, spool: &Spool, (content_type, bytes): (Str
     let body = Body::from_stream(stream::iter(chunks));
     let server = server();
     let inputs = inputs();
-    let services = ParseServices { spool, server: &server, models, inputs: &inputs };
+    let services = ParseServices { spool, server: &server, models, inputs: &inputs, own_results: None };
     let valid = parse(&limits(Task::Edit), &headers, None, body, services).await.unwrap();
     Fingerprint::of(&ClientId("alice".into()), &valid.request)
 }

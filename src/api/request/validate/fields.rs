@@ -18,15 +18,16 @@ const NULL_WORDS: [&str; 5] = ["null", "undefined", "none", "nil", "nan"];
 
 /// Removes the white space around every value that is not a text, and values that are nothing else.
 pub(super) fn trim(scalars: &mut Scalars) {
-    scalars.retain(|name, value| match value {
-        Scalar::Text(text) if !TEXTS.contains(&name.as_str()) => {
-            let trimmed = text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
-            if trimmed.len() != text.len() {
-                *text = trimmed.to_owned();
-            }
-            !text.is_empty()
+    scalars.retain(|name, value| {
+        let Scalar::Text(text) = value else { return true };
+        if TEXTS.contains(&name.as_str()) {
+            return true;
         }
-        _ => true,
+        let trimmed = text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
+        if trimmed.len() != text.len() {
+            *text = trimmed.to_owned();
+        }
+        !text.is_empty()
     });
 }
 
@@ -34,9 +35,9 @@ pub(super) fn trim(scalars: &mut Scalars) {
 pub(super) fn refuse_null_words(scalars: &mut Scalars, refusals: &mut Refusals) -> Result<(), ApiError> {
     // The style is ignored in any case, so its value does not matter.
     let is_text = |name: &str| TEXTS.contains(&name) || name == "style";
-    let null_words = scalars.iter().filter_map(|(name, value)| match value {
-        Scalar::Text(text) if is_null_word(text) && !is_text(name) => Some((name.clone(), text.clone())),
-        _ => None,
+    let null_words = scalars.iter().filter_map(|(name, value)| {
+        let Scalar::Text(text) = value else { return None };
+        (is_null_word(text) && !is_text(name)).then(|| (name.clone(), text.clone()))
     });
     for (name, word) in null_words.collect::<Vec<_>>() {
         // Parameters of an own catalogue have no constant name; their list of values refuses the word.

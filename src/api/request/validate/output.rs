@@ -22,18 +22,18 @@ impl Validator<'_> {
                 self.unsupported("output_format", &problem)?;
                 None
             }
-            Some(name) => match Format::from_name(name) {
-                Some(format) => Some(format),
-                None => {
+            Some(name) => {
+                let format = Format::from_name(name);
+                if format.is_none() {
                     let refusal = ApiError::InvalidValue {
                         param: "output_format".to_owned(),
                         got: name.to_owned(),
                         allowed: ["png", "jpeg", "webp", "auto"].map(str::to_owned).into(),
                     };
                     self.refusals.refuse("output_format", refusal)?;
-                    None
                 }
-            },
+                format
+            }
         };
         let transparent = self.text("background")?.as_deref() == Some("transparent");
         if format == Some(Format::Jpeg) && transparent && !self.refusals.has_dropped("background") {

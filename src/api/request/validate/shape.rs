@@ -70,22 +70,20 @@ impl RequestedShape {
         }
         for field in fields.iter().filter(|field| matches!(field.meaning, Meaning::Size | Meaning::Ratio)) {
             let value = field.text().unwrap_or_default();
-            match shape(value, field.meaning == Meaning::Ratio) {
-                Some(shape) => requested.merge(field, shape, value.to_owned(), refusals)?,
-                None => {
-                    let what = match field.text() {
-                        Some(value) => format!("'{}'", clean_value(value)),
-                        None => field.value.kind().to_owned(),
-                    };
-                    let problem = format!(
-                        "{what} names no shape that the model '{}' has. Send a ratio such as '16:9', a size such as '{}', or \
-                         leave it out",
-                        model.id,
-                        capabilities.size.auto_for(None)
-                    );
-                    refusals.refuse(&field.sent, field.refusal(problem))?;
-                }
+            if let Some(shape) = shape(value, field.meaning == Meaning::Ratio) {
+                requested.merge(field, shape, value.to_owned(), refusals)?;
+                continue;
             }
+            let what = match field.text() {
+                Some(value) => format!("'{}'", clean_value(value)),
+                None => field.value.kind().to_owned(),
+            };
+            let problem = format!(
+                "{what} names no shape that the model '{}' has. Send a ratio such as '16:9', a size such as '{}', or leave it out",
+                model.id,
+                capabilities.size.auto_for(None)
+            );
+            refusals.refuse(&field.sent, field.refusal(problem))?;
         }
         Ok(requested)
     }
@@ -154,13 +152,11 @@ impl RequestedShape {
 
     /// Adds what a field of another API says, unless it contradicts what is known.
     fn merge(&mut self, field: &Alias, shape: Shape, value: String, refusals: &mut Refusals) -> Result<(), ApiError> {
-        match self.parts.iter().find(|part| contradict(part.shape, shape)) {
-            Some(part) => refusals.refuse(&field.sent, field.contradiction(&value, part.param, &part.value)),
-            None => {
-                self.add(field.name, &field.sent, shape, value);
-                Ok(())
-            }
+        if let Some(part) = self.parts.iter().find(|part| contradict(part.shape, shape)) {
+            return refusals.refuse(&field.sent, field.contradiction(&value, part.param, &part.value));
         }
+        self.add(field.name, &field.sent, shape, value);
+        Ok(())
     }
 }
 
@@ -205,7 +201,6 @@ fn lone_edge<T>(field: &Alias, other: &str, refusals: &mut Refusals) -> Result<O
 
 fn contradict(one: Shape, other: Shape) -> bool {
     match (one, other) {
-        (Shape::Auto, _) | (_, Shape::Auto) => false,
         (Shape::Exact(one), Shape::Exact(other)) => one != other,
         (Shape::Ratio(one), Shape::Ratio(other)) => !one.is_about(other),
         (Shape::Resolution(one), Shape::Resolution(other)) => one != other,
@@ -215,7 +210,10 @@ fn contradict(one: Shape, other: Shape) -> bool {
         (Shape::Exact(size), Shape::Resolution(resolution)) | (Shape::Resolution(resolution), Shape::Exact(size)) => {
             !resolution.includes(size)
         }
-        (Shape::Ratio(_), Shape::Resolution(_)) | (Shape::Resolution(_), Shape::Ratio(_)) => false,
+        (Shape::Auto, _)
+        | (_, Shape::Auto)
+        | (Shape::Ratio(_), Shape::Resolution(_))
+        | (Shape::Resolution(_), Shape::Ratio(_)) => false,
     }
 }
 

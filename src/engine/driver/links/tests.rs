@@ -102,7 +102,7 @@ async fn fetch(internet: &Internet, request: &PictureRequest, spool_bytes: u64) 
 /// Returns why a request is rejected.
 async fn rejection(internet: &Internet, request: &PictureRequest) -> String {
     match fetch(internet, request, 1 << 20).await {
-        Err(SubmitError::Rejected(Failure::LinkNotFetched { message })) => message,
+        Err(SubmitError::Rejected(Failure::LinkNotFetched { message, bought: false })) => message,
         other => panic!("{other:?}"),
     }
 }

@@ -54,7 +54,13 @@ impl Purchase {
         match accepted.poll.after_poll(result, expired) {
             AfterPoll::PollAgain => cx.push(Effect::PlanPoll { purchase, poll: accepted.next_poll(false) }),
             AfterPoll::Fetch(finished) => cx.fetch(finished, Duration::ZERO, true),
-            AfterPoll::End(failure) => self.fail(failure, cx),
+            AfterPoll::End(failure) => {
+                let failure = match &accepted.sent {
+                    Some(sent) => sent.explain(failure),
+                    None => failure,
+                };
+                self.fail(failure, cx);
+            }
         }
     }
 

@@ -128,7 +128,7 @@ impl Purchase {
                 }
                 (Duration::ZERO, false)
             }
-            AfterSubmit::End(failure) => return self.fail(failure, cx),
+            AfterSubmit::End(failure) => return self.fail(sent.explain(failure), cx),
         };
         if committed {
             self.enter_recorded(State::Withdrawing { pause, lost }, cx);

@@ -156,3 +156,37 @@ fn a_key_in_a_text_is_not_kept() {
         assert_eq!(bounded(text), kept);
     }
 }
+
+#[test]
+fn a_task_that_could_not_fetch_a_picture_blames_its_address() {
+    for reason in [
+        "Unable to download the image, please check the image url",
+        "wrong image url",
+        "Failed to fetch image from https://user.example/secret.png: 403",
+        "Error while downloading file. Upstream status code: 404, url: https://a.example/b.png",
+        "invalid image_url",
+        "The image URL is not accessible",
+        "image url unreachable",
+        "Could not resolve the host of the picture",
+        "Timeout while retrieving the image",
+        "图片下载失败",
+        "无法访问图片链接",
+        "Unable to access the image at the given link",
+    ] {
+        assert!(blames_address(reason), "{reason}");
+    }
+    for reason in [
+        "",
+        "internal error",
+        "the task timed out",
+        "Failed to download the generated image",
+        "the result could not be fetched",
+        "the model image-1 is not reachable",
+        "no channel: timeout of the image service",
+        "The image violates the content policy",
+        "upload failed",
+        "https://a.example/image/download",
+    ] {
+        assert!(!blames_address(reason), "{reason}");
+    }
+}

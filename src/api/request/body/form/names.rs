@@ -149,9 +149,14 @@ impl ImageOrder {
         self.skipped += 1;
     }
 
+    /// Returns the number of images so far, with entries of lists that are none.
+    pub(crate) fn count(&self) -> usize {
+        self.names.len() + self.skipped
+    }
+
     /// Returns the name of the next image in error messages.
     pub(crate) fn next_name(&self) -> String {
-        image_name(self.names.len() + self.skipped)
+        image_name(self.count())
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use struson::reader::{JsonSyntaxError, ReaderError};
 
-use super::problems;
+use super::{ReadError, problems};
 use crate::api::error::ApiError;
 use crate::model::ByteSource;
 
@@ -43,6 +43,11 @@ impl Meter {
             let is_io = matches!(error, ReaderError::IoError { .. });
             malformed(if is_io { problems::NOT_UTF8 } else { "it is not valid JSON" })
         })
+    }
+
+    /// Returns the error when reading a string failed.
+    pub(in crate::api::request::body) fn string_error(&self, error: &io::Error) -> ReadError {
+        ReadError::Api(self.explain_string(error))
     }
 
     /// Returns the error for the client when a string could not be read.

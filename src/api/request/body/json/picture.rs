@@ -27,7 +27,7 @@ impl Parser<'_> {
 
     /// Reads an image. An entry of a list that holds none is recorded: the text may speak of "the third picture".
     fn image(&mut self, name: ImageName, in_list: bool) -> Result<(), ReadError> {
-        self.form.expect_image(self.limits)?;
+        self.limits.expect_image(self.order.count())?;
         let is_null = self.json.peek()? == ValueType::Null;
         let position = self.order.next_name();
         match self.picture("image", &position, 0)? {

@@ -45,7 +45,7 @@ impl Parser<'_> {
                 let mut string = self.json.next_string_reader()?;
                 let read = string.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head);
                 read.and_then(|_| io::copy(&mut string, &mut io::sink()))
-                    .map_err(|error| ReadError::Api(self.meter.explain_string(&error)))?;
+                    .map_err(|error| self.meter.string_error(&error))?;
                 *found |= holds_picture(&head, suggested);
             }
             ValueType::Number | ValueType::Boolean | ValueType::Null => self.json.skip_value()?,

@@ -111,6 +111,7 @@ async fn values_that_are_no_picture_are_refused_by_name() {
         (json!({"image": "data:image/png;base64,b25"}), ""),
         (json!({"image": "b"}), "invalid_value"),
         (json!({"image": vec![ONE; 17]}), "array_above_max_length"),
+        (json!({"image": vec![Value::Null; 17]}), "array_above_max_length"),
     ];
     for (case, code) in cases {
         let got = read_json(case.clone()).await.map_or_else(|error| error.code(), |_| "");
@@ -188,10 +189,10 @@ async fn pictures_under_unknown_names_are_recorded_and_other_values_ignored() {
         ("seed", json!(7)),
         ("callback_url", json!("https://example.com/hook")),
         ("metadata", json!({"page": "https://example.com/", "referrer": "https://example.com/a.html"})),
-        ("image_config", json!({"aspect_ratio": "16:9"})),
+        ("image_settings", json!({"aspect_ratio": "16:9"})),
         ("file", json!("")),
         ("source", json!("my program")),
-        ("image_count", json!(2)),
+        ("image_weight", json!(2)),
         ("negative_prompt", json!("https://example.com/a.png is ugly")),
         ("trace", json!("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVpBQkNERUZHSElKS0xNTk9QUVJTVFVWV1hZWg==")),
         ("input", json!([{"text": "hello"}, null, 1.5, true])),
@@ -204,6 +205,26 @@ async fn pictures_under_unknown_names_are_recorded_and_other_values_ignored() {
     let form = read_json(json!({"extra_body": {"n": 2, "extra_body": {"n": 3}}, "extra_json": "x"})).await.unwrap();
     assert_eq!(form.scalars["n"], Scalar::Number("2".to_owned()));
     assert_eq!(form.unknown.iter().collect::<Vec<_>>(), ["extra_body", "extra_json"]);
+}
+
+#[tokio::test]
+async fn objects_of_other_apis_are_read_member_by_member() {
+    let form = read_json(json!({
+        "image_config": {"aspect_ratio": "16:9", "x": null, "y": 1},
+        "generationConfig": {"imageConfig": {"imageSize": "2K"}},
+        "size": {"width": 1024, "height": 512},
+        "parameters": {"photo": format!("data:image/png;base64,{ONE}")},
+    }))
+    .await
+    .unwrap();
+    let mut names: Vec<&str> = form.scalars.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        ["generationConfig.imageConfig.imageSize", "image_config.aspect_ratio", "size.height", "size.width"]
+    );
+    assert_eq!(form.unknown.iter().collect::<Vec<_>>(), ["image_config"]);
+    assert_eq!(form.misplaced.keys().collect::<Vec<_>>(), ["parameters"]);
 }
 
 #[tokio::test]
