@@ -1,6 +1,6 @@
 //! A request body as it arrives: bounded in size, rate and idle time, and never read faster than it is consumed.
 //!
-//! A compressed body is unpacked here; `unpack.rs` says which limit sees which bytes.
+//! A compressed body is unpacked here; `incoming/unpack.rs` says which limit sees which bytes.
 //!
 //! `multer` polls its input until that is pending and keeps all it gets, so a body that is always ready would be
 //! buffered whole. [`IncomingBody`] therefore yields once after every chunk. And as a part's head is buffered until it is
