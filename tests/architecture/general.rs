@@ -14,7 +14,7 @@ cleanup clear cli clock close closed coalesced code codec coding collector colou
 completed completion component composite compression computed config configuration conflict connect connection
 consistency consumer contact content context control conversation conversion convert converted converter convertible cookie copy core correlation cors cost
 count counted counter coverage create created credential cross csv current cursor custom cut cycle
-daily damage damaged data database date dead deadline debug decimal decision declared decode decoded decoder default deferred delay
+daily damage damaged data database date dead deadline debug decimal decision declared decode decoded decoder decoding default deferred delay
 deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect
 difference digest dimension direct directory disabled disk dispatch display dns distinct distribution document domain done
 download drain draw drawing drained drift drop dropped dropping dry due duration

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{Edit, Gateway, Upstream, data_url, digest, mask, picture};
 
-const HEIC: &[u8] = include_bytes!("../../src/api/request/parse/inputs/samples/plain.heic");
-const AVIF: &[u8] = include_bytes!("../../src/api/request/parse/inputs/samples/plain.avif");
+const HEIC: &[u8] = include_bytes!("samples/plain.heic");
+const AVIF: &[u8] = include_bytes!("samples/plain.avif");
 
 /// A picture of 48x32 pixels without symmetry.
 fn scene() -> DynamicImage {

@@ -40,7 +40,7 @@ use crate::model::picture::{FileKind, HEAD_BYTES, Orientation, Picture, PictureL
 use crate::model::{ByteSource, Format, Input};
 use crate::storage::spool::{Spool, SpoolError, Upload};
 use crate::telemetry::Metrics;
-use decoding::{Decoded, Decoder, Undecodable};
+use decoding::{DecodeError, Decoded, Decoder};
 
 mod decoding;
 pub(crate) mod encoding;
@@ -84,7 +84,7 @@ const SECONDS_BUCKETS: [f64; 8] = [0.005, 0.02, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0];
 #[derive(Debug, thiserror::Error)]
 enum InputProblem {
     #[error(transparent)]
-    Undecodable(#[from] Undecodable),
+    Decode(#[from] DecodeError),
     #[error("it cannot be encoded: {0}")]
     Unencodable(String),
     #[error("the spool refuses it: {0}")]
@@ -211,7 +211,7 @@ impl InputConverter {
         };
         // A panic in a decoder is a picture that cannot be decoded.
         let result = tokio::task::spawn_blocking(work).await;
-        let result = result.unwrap_or_else(|error| Err(Undecodable::Broken(error.to_string()).into()));
+        let result = result.unwrap_or_else(|error| Err(DecodeError::Broken(error.to_string()).into()));
         let labels = InputLabels { format, result: if result.is_ok() { done } else { "refused" } };
         self.metrics.conversions.get_or_create(&labels).inc();
         result
@@ -298,20 +298,18 @@ fn refusal(name: &str, decoder: Decoder, problem: InputProblem, limits: InputLim
         note: Some(note.into()),
     };
     match problem {
-        InputProblem::Undecodable(Undecodable::Limit(problem)) => picture_error(name, problem, &Bytes::new()),
-        InputProblem::Undecodable(Undecodable::Animated) => {
+        InputProblem::Decode(DecodeError::Limit(problem)) => picture_error(name, problem, &Bytes::new()),
+        InputProblem::Decode(DecodeError::Animated) => {
             unsupported(format!("an animated {kind}; send one of its frames as a PNG"))
         }
-        InputProblem::Undecodable(Undecodable::TooManyPixels { width, height, pixels_max }) => {
-            ApiError::ImageBeyondLimit {
-                param,
-                got: format!("it is {width}x{height} pixels, and has to be converted as a {kind}{}", decoder.reason()),
-                max: pixels_max,
-                unit: "pixels for that",
-                key: "convert_pixels_max",
-            }
-        }
-        InputProblem::Undecodable(Undecodable::Broken(_)) | InputProblem::Unencodable(_) => {
+        InputProblem::Decode(DecodeError::TooManyPixels { width, height, pixels_max }) => ApiError::ImageBeyondLimit {
+            param,
+            got: format!("it is {width}x{height} pixels, and has to be converted as a {kind}{}", decoder.reason()),
+            max: pixels_max,
+            unit: "pixels for that",
+            key: "convert_pixels_max",
+        },
+        InputProblem::Decode(DecodeError::Broken(_)) | InputProblem::Unencodable(_) => {
             tracing::info!(picture = name, format = kind, %problem, "an input picture cannot be decoded; it is refused");
             ApiError::DamagedImage {
                 param,

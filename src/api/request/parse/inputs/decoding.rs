@@ -31,7 +31,7 @@ pub(super) struct Decoded {
 
 /// Why a picture was not decoded.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Undecodable {
+pub(super) enum DecodeError {
     #[error(transparent)]
     Limit(PictureProblem),
     #[error("{width}x{height} pixels are more than the {pixels_max} that are converted")]
@@ -48,8 +48,8 @@ const PIXEL_BYTES_MAX: u64 = 8;
 const TABLES_BYTES_MAX: u64 = 1 << 20;
 
 /// Returns the error for what a decoder says.
-fn broken(error: impl std::fmt::Display) -> Undecodable {
-    Undecodable::Broken(error.to_string())
+fn broken(error: impl std::fmt::Display) -> DecodeError {
+    DecodeError::Broken(error.to_string())
 }
 
 impl Decoder {
@@ -95,11 +95,11 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// [`Undecodable`]; the limits are looked at before any pixel is decoded.
-    pub(super) fn decode(self, bytes: &[u8], limits: &PictureLimits) -> Result<Decoded, Undecodable> {
+    /// [`DecodeError`]; the limits are looked at before any pixel is decoded.
+    pub(super) fn decode(self, bytes: &[u8], limits: &PictureLimits) -> Result<Decoded, DecodeError> {
         match self.from {
             From::Known(format, orientation) => self.with_image(bytes, image_format(format), Some(orientation), limits),
-            From::Other(ConvertibleFormat::Gif) if is_animated(bytes) => Err(Undecodable::Animated),
+            From::Other(ConvertibleFormat::Gif) if is_animated(bytes) => Err(DecodeError::Animated),
             From::Other(ConvertibleFormat::Gif) => self.with_image(bytes, ImageFormat::Gif, None, limits),
             From::Other(ConvertibleFormat::Bmp) => self.with_image(bytes, ImageFormat::Bmp, None, limits),
             From::Other(ConvertibleFormat::Tiff) => self.with_image(bytes, ImageFormat::Tiff, None, limits),
@@ -114,7 +114,7 @@ impl Decoder {
         format: ImageFormat,
         orientation: Option<Orientation>,
         limits: &PictureLimits,
-    ) -> Result<Decoded, Undecodable> {
+    ) -> Result<Decoded, DecodeError> {
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
         let mut allocations = Limits::no_limits();
         allocations.max_alloc = Some(self.pixels_max.saturating_mul(PIXEL_BYTES_MAX).saturating_add(TABLES_BYTES_MAX));
@@ -138,7 +138,7 @@ impl Decoder {
     }
 
     /// Decodes a HEIC. It says itself how it is turned, and the decoder obeys; its EXIF says the same once more.
-    fn heic(self, bytes: &[u8], limits: &PictureLimits) -> Result<Decoded, Undecodable> {
+    fn heic(self, bytes: &[u8], limits: &PictureLimits) -> Result<Decoded, DecodeError> {
         let file = heifer::heifer_isobmff::HeifFile::parse(bytes).map_err(broken)?;
         let size = file.primary_item().and_then(|item| file.image_size(item.id)).map_err(broken)?;
         self.check(size.ok_or_else(|| broken("no size"))?, limits)?;
@@ -163,10 +163,10 @@ impl Decoder {
     }
 
     /// Checks the size that a header claims.
-    fn check(self, (width, height): (u32, u32), limits: &PictureLimits) -> Result<(), Undecodable> {
-        limits.check_header((width, height), 1).map_err(Undecodable::Limit)?;
+    fn check(self, (width, height): (u32, u32), limits: &PictureLimits) -> Result<(), DecodeError> {
+        limits.check_header((width, height), 1).map_err(DecodeError::Limit)?;
         if u64::from(width) * u64::from(height) > self.pixels_max {
-            return Err(Undecodable::TooManyPixels { width, height, pixels_max: self.pixels_max });
+            return Err(DecodeError::TooManyPixels { width, height, pixels_max: self.pixels_max });
         }
         Ok(())
     }

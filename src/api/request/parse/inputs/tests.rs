@@ -102,7 +102,7 @@ async fn what_can_be_sent_as_it_is_keeps_its_bytes() {
         b"%PDF-1.7".to_vec(),
         b"\0\x01\x02".to_vec(),
         Vec::new(),
-        include_bytes!("samples/plain.avif").to_vec(),
+        include_bytes!("../../../../../tests/gateway/samples/plain.avif").to_vec(),
         jpeg[..jpeg.len() - 30].to_vec(),
     ];
     let prepared = prepare(form(images.clone(), None)).await.unwrap();
