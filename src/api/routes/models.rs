@@ -62,18 +62,13 @@ fn list(available: AvailableModels<'_>) -> List<'_> {
 ///
 /// [`ApiError::UnknownModel`].
 fn one<'a>(available: AvailableModels<'a>, name: &'a str) -> Result<Entry<'a>, ApiError> {
-    match available
-        .catalogue
-        .find(name)
-        .filter(|model| model.is_available(available.api_kinds) && available.allows(model))
-    {
-        Some(model) => Ok(Entry::of(model, name)),
-        None => {
-            let models = available.models().filter(|model| model.is_available(available.api_kinds));
-            let nearest = Catalogue::nearest(name, models).map(|model| model.id.to_string());
-            Err(ApiError::UnknownModel { name: name.to_owned(), nearest })
-        }
+    let is_known = |model: &&Model| model.is_available(available.api_kinds) && available.allows(model);
+    if let Some(model) = available.catalogue.find(name).filter(is_known) {
+        return Ok(Entry::of(model, name));
     }
+    let models = available.models().filter(|model| model.is_available(available.api_kinds));
+    let nearest = Catalogue::nearest(name, models).map(|model| model.id.to_string());
+    Err(ApiError::UnknownModel { name: name.to_owned(), nearest })
 }
 
 #[cfg(test)]

@@ -186,7 +186,7 @@ fn sized(short: f64, ratio: f64, multiple: f64) -> Option<Size> {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
 fn size(width: f64, height: f64) -> Option<Size> {
     let is_edge = |edge: f64| (1.0..=1e6).contains(&edge);
-    (is_edge(width) && is_edge(height)).then(|| Size { width: width as u32, height: height as u32 })
+    (is_edge(width) && is_edge(height)).then_some(Size { width: width as u32, height: height as u32 })
 }
 
 fn pixels(size: Size) -> f64 {
@@ -292,8 +292,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_size_for_a_shape_is_allowed(width in 1_u32..4000, height in 1_u32..4000, custom: bool, class in 0..4) {
-            let resolution = [None, Some(Resolution::OneK), Some(Resolution::TwoK), Some(Resolution::FourK)][class as usize];
+        fn every_size_for_a_shape_is_allowed(width in 1_u32..4000, height in 1_u32..4000, custom: bool, class in 0_usize..4) {
+            let resolution = [None, Some(Resolution::OneK), Some(Resolution::TwoK), Some(Resolution::FourK)][class];
             let Some(ratio) = AspectRatio::new(f64::from(width), f64::from(height)) else { return Ok(()) };
             let rule = rule(custom);
             if let Some(size) = rule.nearest(Some(ratio), resolution, None) {

@@ -298,7 +298,7 @@ fn fields_of_other_apis_shape_the_picture() {
 
 #[test]
 fn contradictions_and_values_that_cannot_be_had_are_refused_by_name() {
-    let cases: &[(&[(&str, &str)], &str, &str)] = &[
+    let cases: &[Case<'_>] = &[
         (&[("size", "1024x1024"), ("aspect_ratio", "16:9")], "'aspect_ratio'", "contradicts 'size' ('1024x1024')"),
         (&[("size", "16:9"), ("ratio", "1:1")], "'ratio'", "contradicts 'size' ('16:9')"),
         (&[("aspect_ratio", "16:9"), ("ratio", "1:1")], "'ratio'", "contradicts 'aspect_ratio'"),

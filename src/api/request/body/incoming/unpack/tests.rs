@@ -82,8 +82,8 @@ fn unpack(coding: ContentCoding, packed: &[u8], chunks: &[usize]) -> Result<Vec<
 }
 
 /// Bytes that compress a little, with some repetition.
-fn sample(bytes: usize) -> Vec<u8> {
-    (0..bytes as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> (24 - i % 5)).to_le_bytes()[0] & 0x3f).collect()
+fn sample(bytes: u32) -> Vec<u8> {
+    (0..bytes).map(|i| (i.wrapping_mul(2_654_435_761) >> (24 - i % 5)).to_le_bytes()[0] & 0x3f).collect()
 }
 
 #[test]
