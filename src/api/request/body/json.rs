@@ -22,6 +22,7 @@ use crate::model::ByteSource;
 use crate::model::picture::read_full;
 use crate::storage::spool::{Spool, SpoolError, Upload};
 
+pub(in crate::api) mod chat;
 mod input;
 mod limits;
 mod picture;
@@ -52,7 +53,10 @@ pub(crate) async fn read(
     announced: Option<u64>,
     bodies: &BodyConfig,
 ) -> Result<Form, ApiError> {
-    read_with(incoming, limits, spool, announced, bodies, |body| Ok(body.parse(|parser| parser.body())?.0)).await
+    read_with(incoming, limits, spool, announced, bodies, |body| {
+        Ok(body.parse(|parser| parser.members(Parser::member))?.0)
+    })
+    .await
 }
 
 /// Spools a body and calls `read` with it, off the asynchronous threads unless it is small.
@@ -250,10 +254,6 @@ pub(super) struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    fn body(&mut self) -> Result<(), ReadError> {
-        self.members(Self::member)
-    }
-
     /// Calls `read` with the name of each member of an object; it must read the value.
     pub(super) fn members(
         &mut self,
