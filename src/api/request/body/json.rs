@@ -22,6 +22,7 @@ use crate::model::ByteSource;
 use crate::model::picture::read_full;
 use crate::storage::spool::{Spool, SpoolError, Upload};
 
+pub(in crate::api) mod chat;
 mod input;
 mod limits;
 mod picture;
