@@ -290,7 +290,9 @@ impl Parser<'_> {
         if value_type == ValueType::Object && aliases::is_container(name) {
             return self.container(name, name);
         }
-        match self.limits.field_kind(name) {
+        let kind = self.limits.field_kind(name);
+        self.form.note_renamed(name, kind);
+        match kind {
             FieldKind::Image(name) => self.images(name),
             FieldKind::Mask => self.mask(),
             FieldKind::Misplaced(known) => {

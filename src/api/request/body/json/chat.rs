@@ -268,7 +268,7 @@ impl Reading {
     /// Checks what was read as a whole, and completes the form.
     fn finish(mut self, mut form: Form) -> Result<ChatRequest, ApiError> {
         if !self.has_messages {
-            return Err(ApiError::MissingParameter { param: "messages" });
+            return Err(ApiError::MissingMessages);
         }
         if self.has_tools {
             match self.tool_choice {
