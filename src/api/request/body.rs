@@ -1,6 +1,5 @@
 //! Bodies as they arrive, and what a client sent in them.
 
-pub(in crate::api) mod chat;
 pub(in crate::api) mod form;
 pub(in crate::api) mod incoming;
 pub(in crate::api) mod json;

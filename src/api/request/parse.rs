@@ -6,10 +6,10 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFE
 use http_body::Body as _;
 
 use super::available_models::AvailableModels;
-use super::body::chat::ChatRequest;
 use super::body::form::{Form, FormLimits, Scalar};
 use super::body::incoming::{ContentCoding, IncomingBody};
-use super::body::{chat, json, multipart};
+use super::body::json::chat::{self, ChatRequest};
+use super::body::{json, multipart};
 use super::response_options::CompletionOptions;
 use super::validate::{self, ValidRequest};
 use crate::api::error::ApiError;

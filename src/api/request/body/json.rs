@@ -22,6 +22,7 @@ use crate::model::ByteSource;
 use crate::model::picture::read_full;
 use crate::storage::spool::{Spool, SpoolError, Upload};
 
+pub(in crate::api) mod chat;
 mod input;
 mod limits;
 mod picture;
@@ -289,7 +290,9 @@ impl Parser<'_> {
         if value_type == ValueType::Object && aliases::is_container(name) {
             return self.container(name, name);
         }
-        match self.limits.field_kind(name) {
+        let kind = self.limits.field_kind(name);
+        self.form.note_renamed(name, kind);
+        match kind {
             FieldKind::Image(name) => self.images(name),
             FieldKind::Mask => self.mask(),
             FieldKind::Misplaced(known) => {

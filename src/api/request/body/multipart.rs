@@ -88,7 +88,9 @@ struct FormReader<'a> {
 impl FormReader<'_> {
     async fn part(&mut self, mut part: FormPart<'_>) -> Result<(), ApiError> {
         let name = part.name.clone();
-        match self.limits.field_kind(&name) {
+        let kind = self.limits.field_kind(&name);
+        self.form()?.note_renamed(&name, kind);
+        match kind {
             FieldKind::Image(image) => self.picture(part, Some(image)).await,
             FieldKind::Mask => self.picture(part, None).await,
             FieldKind::Misplaced(known) => {
