@@ -173,6 +173,12 @@ pub(crate) enum ApiError {
     /// An edit without a picture under a known name.
     #[error("Missing required parameter: 'image'.{}", messages::only_fields(.fields))]
     MissingImage { fields: Vec<String> },
+    /// A chat completion without a conversation.
+    #[error(
+        "Missing required parameter: 'messages'. Without a conversation, use POST /v1/images/generations, or POST \
+         /v1/images/edits with pictures."
+    )]
+    MissingMessages,
     #[error(
         "Duplicate parameter: '{}'. You provided multiple values for this parameter, whereas only one is allowed.",
         clean_value(.param)

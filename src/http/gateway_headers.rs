@@ -12,6 +12,8 @@ pub(crate) const HIT: &str = "hit";
 pub(crate) const DROPPED: HeaderName = HeaderName::from_static("x-gateway-dropped");
 /// Fields of the request that the gateway does not know, and that change nothing, by name.
 pub(crate) const IGNORED: HeaderName = HeaderName::from_static("x-gateway-ignored");
+/// Fields of other APIs, each with `=` and the parameter that it was read as.
+pub(crate) const RENAMED: HeaderName = HeaderName::from_static("x-gateway-renamed");
 /// The number of pictures that were asked for and are not there.
 pub(crate) const MISSING: HeaderName = HeaderName::from_static("x-gateway-missing");
 /// What is doubtful about the result: [`INPUTS_UNSEEN`], [`OUTCOME_UNKNOWN`], or both, separated by commas.

@@ -352,3 +352,47 @@ async fn parameters_of_text_models_are_refused_or_dropped() {
     }
     assert_eq!(upstream.purchases().await, 2, "one for each gateway");
 }
+
+#[tokio::test]
+async fn the_address_in_an_answer_is_the_picture_of_the_next_edit() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let message = complete(&gateway.alice(), &ask(json!("a red cat"))).await.json()["choices"][0]["message"].clone();
+    let bytes = gateway.alice().generate(json!({"prompt": "a red cat"})).await.picture();
+    // As LibreChat and Open WebUI send it again: the text alone.
+    let turn = |content: &Value| {
+        conversation(json!([
+            {"role": "user", "content": "a red cat"}, {"role": "assistant", "content": content},
+            {"role": "user", "content": "now blue"},
+        ]))
+    };
+    let edited = complete(&gateway.alice(), &turn(&message["content"])).await;
+    assert_eq!(edited.status, 200, "{}", edited.text());
+    let edit = Edit::bare("now blue").picture("image", bytes);
+    assert_eq!((gateway.alice().edit(&edit).await.cache(), upstream.purchases().await), ("hit", 2));
+    let inputs = upstream.predictions().await[1]["inputs"].clone();
+    assert_eq!(inputs.as_array().map(Vec::len), Some(1), "{inputs}");
+
+    // An address that has been altered, or has expired, is refused and not replaced by anything.
+    let altered = json!(message["content"].as_str().unwrap().replace(".png?", ".png?x"));
+    let refused = complete(&gateway.alice(), &turn(&altered)).await;
+    assert_eq!(refused.status / 100, 4, "{}", refused.text());
+    assert_eq!(upstream.submits().await, 2);
+}
+
+#[tokio::test]
+async fn the_shape_is_read_where_chat_programs_write_it() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let mut body =
+        json!({"model": "gpt-image-1.5", "quality": "low", "messages": [{"role": "user", "content": "wide"}]});
+    body["modalities"] = json!(["image", "text"]);
+    body["image_config"] = json!({"aspect_ratio": "3:2"});
+    let answer = complete(&gateway.alice(), &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(upstream.prediction().await["parameters"]["size"], "1536x1024");
+    body["temperature"] = json!(1);
+    body["messages"] = json!([{"role": "system", "content": "be brief"}, {"role": "user", "content": "wide"}]);
+    let answer = complete(&gateway.alice(), &body).await;
+    assert_eq!((answer.cache(), answer.header("x-gateway-ignored")), ("hit", "messages.system,temperature"));
+}

@@ -4,7 +4,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Edit, Gateway, Upstream, size_of};
+use crate::harness::{Answer, Edit, Gateway, Upstream, data_url, mask, picture, size_of};
 
 /// A generation with exactly these members, beside its prompt.
 async fn generate(gateway: &Gateway, members: Value) -> Answer {
@@ -72,6 +72,29 @@ async fn fields_of_other_apis_shape_what_is_bought() {
     let form = Edit::new("in a form").field("model", "gpt-image-2").without("size").field("image_size[width]", "1280");
     let answer = gateway.alice().edit(&form.field("image_size[height]", "960")).await;
     assert_eq!(answer.json()["size"], "1280x960");
+}
+
+#[tokio::test]
+async fn fields_that_are_read_as_others_are_named() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let url = data_url(&picture(1));
+    for (members, named) in [
+        (json!({"aspect_ratio": "16:9"}), "aspect_ratio=size"),
+        (json!({"width": 1280, "height": 960}), "height=size,width=size"),
+        (json!({"image_config": {"aspect_ratio": "16:9"}}), "image_config.aspect_ratio=size"),
+        (json!({"num_images": 2}), "num_images=n"),
+        (json!({"format": "jpg"}), "format=output_format"),
+        (json!({"format": "json"}), ""),
+        (json!({"image_url": url, "maskImage": null}), "image_url=image"),
+        (json!({"image": url, "Mask_Image": data_url(&mask()), "model": "gpt-image-1"}), "Mask_Image=mask"),
+        (json!({"images": [url], "image[]": url}), ""),
+        (json!({"extra_body": {"image_2": url}}), "extra_body=its-members,image_2=image"),
+        (json!({"size": "1024x1024", "seed": 1}), ""),
+    ] {
+        let answer = generate(&gateway, members.clone()).await;
+        assert_eq!((answer.status, answer.header("x-gateway-renamed")), (200, named), "{members}");
+    }
 }
 
 #[tokio::test]

@@ -161,6 +161,7 @@ impl ApiError {
             Self::BodyTimeout => ErrorRow::new(StatusCode::REQUEST_TIMEOUT, INVALID, "body_timeout").no_retry(),
             Self::BodyTooSlow { .. } => ErrorRow::new(StatusCode::REQUEST_TIMEOUT, INVALID, "body_too_slow").no_retry(),
 
+            Self::MissingMessages => ErrorRow::invalid("missing_required_parameter").param("messages"),
             Self::MissingImage { .. } => ErrorRow::invalid("missing_required_parameter").param("image"),
             Self::MissingParameter { param } => ErrorRow::invalid("missing_required_parameter").param(param),
             Self::DuplicateParameter { param } => ErrorRow::invalid("duplicate_parameter").param(param),

@@ -99,6 +99,7 @@ fn refusals() -> Vec<ApiError> {
         ApiError::BodyTimeout,
         ApiError::BodyTooSlow { bytes_per_second: 1024 },
         ApiError::MissingParameter { param: "prompt" },
+        ApiError::MissingMessages,
         ApiError::MissingImage { fields: vec![text("prompt"), text("file\x1b")] },
         ApiError::DuplicateParameter { param: text("size") },
         ApiError::InvalidType { param: text("image"), expected: "a file", got: "a string" },
@@ -199,6 +200,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::BodyTimeout
         | ApiError::BodyTooSlow { .. }
         | ApiError::MissingParameter { .. }
+        | ApiError::MissingMessages
         | ApiError::MissingImage { .. }
         | ApiError::DuplicateParameter { .. }
         | ApiError::InvalidType { .. }

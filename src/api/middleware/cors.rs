@@ -42,7 +42,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const PREFLIGHT_TTL: Duration = Duration::from_hours(2);
 
 /// Response headers that scripts may read, besides those that CORS always allows.
-const EXPOSED: [HeaderName; 20] = [
+const EXPOSED: [HeaderName; 21] = [
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("openai-processing-ms"),
     HeaderName::from_static("openai-version"),
@@ -50,6 +50,7 @@ const EXPOSED: [HeaderName; 20] = [
     gateway_headers::CACHE,
     gateway_headers::DROPPED,
     gateway_headers::IGNORED,
+    gateway_headers::RENAMED,
     gateway_headers::MISSING,
     gateway_headers::WARNING,
     gateway_headers::PREDICTION,

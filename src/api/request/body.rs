@@ -1,11 +1,8 @@
 //! Bodies as they arrive, and what a client sent in them.
 
-pub(in crate::api) mod chat;
 pub(in crate::api) mod form;
 pub(in crate::api) mod incoming;
 pub(in crate::api) mod json;
 pub(in crate::api) mod multipart;
-pub(in crate::api) mod unpack;
 
-mod base64;
 mod picture_text;

@@ -40,6 +40,8 @@ pub(crate) struct ValidRequest {
     pub(crate) dropped: Vec<String>,
     /// Names of fields that are ignored, in alphabetical order.
     pub(crate) ignored: Vec<String>,
+    /// Fields of other APIs with the parameter that they were read as: `aspect_ratio=size`, in alphabetical order.
+    pub(crate) renamed: Vec<String>,
 }
 
 const N_MAX: i64 = 10;
@@ -59,7 +61,7 @@ pub(crate) fn validate(
     models: AvailableModels<'_>,
 ) -> Result<ValidRequest, ApiError> {
     let field_names = form.field_names();
-    let Form { mut scalars, images, mask, misplaced, unknown } = form;
+    let Form { mut scalars, images, mask, misplaced, unknown, mut renamed } = form;
     let mut refusals = Refusals::new(requests.unsupported_parameters);
     let mut ignored: Vec<String> = unknown.into_iter().collect();
     fields::trim(&mut scalars);
@@ -112,6 +114,8 @@ pub(crate) fn validate(
     let Validator { refusals, mut ignored, .. } = validator;
     ignored.sort_unstable();
     ignored.dedup();
+    let used = others.iter().filter(|field| !refusals.has_dropped(&field.sent) && !ignored.contains(&field.sent));
+    renamed.extend(used.map(|field| (field.sent.clone(), field.meaning.parameter())));
     Ok(ValidRequest {
         request: PictureRequest {
             task,
@@ -129,6 +133,7 @@ pub(crate) fn validate(
         webhook_url,
         dropped: refusals.into_dropped(),
         ignored,
+        renamed: renamed.into_iter().map(|(sent, known)| format!("{sent}={known}")).collect(),
     })
 }
 

@@ -4,30 +4,33 @@ use axum::http::header::AGE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::engine::AnswerSource;
-use crate::http::gateway_headers::{CACHE, DROPPED, HIT, IGNORED};
+use crate::http::gateway_headers::{CACHE, DROPPED, HIT, IGNORED, RENAMED};
 
 /// Most names in one header; the number of the others follows them.
 const NAMES_MAX: usize = 24;
 /// Longest name in a header, in characters.
 const NAME_CHARS_MAX: usize = 64;
 
-/// What of a request had no effect, by name.
+/// What of a request had no effect, or another one than its name says, by name.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct UnusedFields {
+pub(crate) struct NotedFields {
     /// Parameters that are not honoured.
     pub(crate) dropped: Vec<String>,
     /// Fields that are not known.
     pub(crate) ignored: Vec<String>,
+    /// Fields of other APIs with the parameter that they were read as.
+    pub(crate) renamed: Vec<String>,
 }
 
-/// Adds `x-gateway-cache`, `age` of a hit, and the names of dropped and of ignored parameters.
-pub(crate) fn add_cache_headers(headers: &mut HeaderMap, source: AnswerSource, unused: &UnusedFields) {
+/// Adds `x-gateway-cache`, `age` of a hit, and the names of dropped, ignored and renamed parameters.
+pub(crate) fn add_cache_headers(headers: &mut HeaderMap, source: AnswerSource, noted: &NotedFields) {
     headers.insert(CACHE, HeaderValue::from_static(cache_word(source)));
     if let AnswerSource::Hit(age) = source {
         headers.insert(AGE, HeaderValue::from(age.as_secs()));
     }
-    add_names(headers, DROPPED, &unused.dropped);
-    add_names(headers, IGNORED, &unused.ignored);
+    add_names(headers, DROPPED, &noted.dropped);
+    add_names(headers, IGNORED, &noted.ignored);
+    add_names(headers, RENAMED, &noted.renamed);
 }
 
 /// Adds a list of names. They may be the client's own words: what is no visible ASCII character, or separates names, becomes
@@ -63,9 +66,10 @@ mod tests {
     use super::*;
 
     fn ignored(names: &[&str]) -> String {
-        let unused = UnusedFields { dropped: Vec::new(), ignored: names.iter().map(|&name| name.to_owned()).collect() };
+        let ignored = names.iter().map(|&name| name.to_owned()).collect();
+        let noted = NotedFields { ignored, ..NotedFields::default() };
         let mut headers = HeaderMap::new();
-        add_cache_headers(&mut headers, AnswerSource::Bought, &unused);
+        add_cache_headers(&mut headers, AnswerSource::Bought, &noted);
         assert!(!headers.contains_key(DROPPED));
         headers.get(IGNORED).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
     }

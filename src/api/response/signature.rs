@@ -145,7 +145,7 @@ impl Signer {
         ttl: Duration,
     ) -> String {
         let expires = now.plus(ttl).seconds();
-        let signature = Signature::Short(hex(&self.sign(job, index, conversion, expires)));
+        let signature = Signature::Short(self.sign(job, index, conversion, expires));
         let address = ResultAddress { job, index, conversion: Some(conversion), expires, signature };
         format!("{}/v1/results/{job}/{}", base.as_str().trim_end_matches('/'), address.ending())
     }
@@ -160,7 +160,7 @@ impl Signer {
         // Digests compare in constant time.
         let genuine = match (signature, conversion) {
             (Signature::Short(given), Some(conversion)) => {
-                let expected = hex(&self.sign(job, index, conversion, expires));
+                let expected = self.sign(job, index, conversion, expires);
                 blake3::keyed_hash(&self.key, given.as_bytes()) == blake3::keyed_hash(&self.key, expected.as_bytes())
             }
             (Signature::Short(_), None) => false,
@@ -175,12 +175,12 @@ impl Signer {
         }
     }
 
-    fn sign(&self, job: JobId, index: usize, conversion: Conversion, expires: i64) -> [u8; SIGNATURE_BYTES] {
+    fn sign(&self, job: JobId, index: usize, conversion: Conversion, expires: i64) -> String {
         let (format, quality) = (conversion.format.name(), conversion.quality());
         let signed = format!("address of a result: {job} {index} {format} {quality} {expires}");
         let mut signature = [0; SIGNATURE_BYTES];
         signature.copy_from_slice(&blake3::keyed_hash(&self.key, signed.as_bytes()).as_bytes()[..SIGNATURE_BYTES]);
-        signature
+        format!("{:032x}", u128::from_be_bytes(signature))
     }
 
     fn sign_long(&self, job: JobId, index: usize, conversion: Option<Conversion>, expires: i64) -> Digest {
@@ -190,10 +190,6 @@ impl Signer {
         });
         blake3::keyed_hash(&self.key, format!("result {job} {index} {expires}{conversion}").as_bytes()).into()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Knows where clients reach the gateway, and so where its results are.

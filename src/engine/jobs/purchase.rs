@@ -147,12 +147,13 @@ impl SentFormat {
     /// fetch a picture from an address of the client is the client's to mend.
     fn explain(&self, failure: Failure) -> Failure {
         let passed_on = self.subject.inputs == InputKind::Links && !self.format.fetch_links;
-        match failure {
-            Failure::TaskFailed { message } if passed_on && blames_address(&message) => {
-                Failure::LinkNotFetched { message, bought: true }
-            }
-            failure => failure,
+        if let Failure::TaskFailed { message } = &failure
+            && passed_on
+            && blames_address(message)
+        {
+            return Failure::LinkNotFetched { message: message.clone(), bought: true };
         }
+        failure
     }
 }
 

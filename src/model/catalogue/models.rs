@@ -1,12 +1,12 @@
 //! The list of models.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU8;
 
 use serde::Deserialize;
 
 use super::api::{Capabilities, UpstreamApi};
-use super::names::OperatorAliases;
+use super::names::{OperatorAliases, candidates, likeness};
 use super::parameters::{Parameters, TaskSpec, check_auto};
 use super::size_rule::SizeRule;
 use crate::model::ids::ModelId;
@@ -26,6 +26,50 @@ pub(crate) struct Catalogue {
 }
 
 impl Catalogue {
+    /// Returns the model with this id or alias, in any letter case, also behind the name of a provider.
+    pub(crate) fn find(&self, name: &str) -> Option<&Model> {
+        candidates(name).find_map(|name| self.named(name))
+    }
+
+    /// Returns the model with exactly this name. An id comes first, then the operator's aliases, which may replace an alias
+    /// of the catalogue.
+    fn named(&self, name: &str) -> Option<&Model> {
+        let by_id = |id: &str| self.models.iter().find(|model| model.id.as_str().eq_ignore_ascii_case(id));
+        let has_alias = |model: &&Model| model.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name));
+        let of_operator = || self.operator_aliases.get(name).and_then(by_id);
+        by_id(name).or_else(of_operator).or_else(|| self.models.iter().find(has_alias))
+    }
+
+    /// Returns the one of some models whose id is most like a name that no model has; the newest of equals.
+    pub(crate) fn nearest<'a>(name: &str, models: impl Iterator<Item = &'a Model>) -> Option<&'a Model> {
+        let alike = models.filter_map(|model| Some((likeness(name, &model.id)?, model)));
+        let best =
+            alike.max_by(|(one, first), (other, second)| one.total_cmp(other).then(first.created.cmp(&second.created)));
+        best.map(|(_, model)| model)
+    }
+
+    /// Adds the operator's own names of models.
+    ///
+    /// # Errors
+    ///
+    /// The end of a sentence that names the alias.
+    pub(crate) fn add_aliases(&mut self, aliases: &BTreeMap<String, String>) -> Result<(), String> {
+        let mut added = OperatorAliases::default();
+        for (alias, name) in aliases {
+            if self.models.iter().any(|model| model.id.as_str().eq_ignore_ascii_case(alias)) {
+                return Err(format!("{alias:?} is the id of a model, and cannot stand for another one"));
+            }
+            let Some(model) = self.find(name) else {
+                let nearest = Self::nearest(name, self.models.iter());
+                let hint = nearest.map(|model| format!("; did you mean {:?}?", model.id.as_str())).unwrap_or_default();
+                return Err(format!("{alias:?} stands for {name:?}, which is not a model of the catalogue{hint}"));
+            };
+            added.add(alias, model.id.to_string())?;
+        }
+        self.operator_aliases = added;
+        Ok(())
+    }
+
     /// Checks what types cannot: unique names, a default that exists, `auto` values among the listed values.
     ///
     /// # Errors
@@ -181,5 +225,113 @@ impl Model {
             check_auto(size, &api.choices).map_err(|problem| format!("{name}: {problem}"))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalogue() -> Catalogue {
+        toml::from_str(include_str!("../../../config/models.toml")).unwrap()
+    }
+
+    fn found(catalogue: &Catalogue, name: &str) -> String {
+        catalogue.find(name).map(|model| model.id.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_name_is_found_in_every_spelling() {
+        let catalogue = catalogue();
+        for (name, id) in [
+            ("gpt-image-1.5", "gpt-image-1.5"),
+            ("GPT-Image-1.5", "gpt-image-1.5"),
+            (" gpt-image-1\r\n", "gpt-image-1"),
+            ("gpt-image-1.5-2025-12-16", "gpt-image-1.5"),
+            ("openai/gpt-image-1.5-2025-12-16", "gpt-image-1.5"),
+            ("gpt-image-2-2026-04-21", "gpt-image-2"),
+            ("azure/gpt-image-1", "gpt-image-1"),
+            ("Azure/GPT-IMAGE-1-MINI", "gpt-image-1-mini"),
+            ("gptproto/gpt-image-2", "gpt-image-2"),
+            ("models/gpt-image-1", "gpt-image-1"),
+            ("gptproto/openai/gpt-image-2", "gpt-image-2"),
+            ("litellm_proxy/openai/gpt-image-1", "gpt-image-1"),
+            ("OPENAI/gpt-image-2/image-edit", "gpt-image-2"),
+            ("ChatGPT-Image-Latest", "gpt-image-2"),
+            ("", ""),
+            ("openai/", ""),
+            ("dall-e-3", ""),
+            ("gpt-image-2-2026-01-01", ""),
+            ("openai/openai/openai/openai/openai/gpt-image-2", ""),
+            ("xopenai/gpt-image-2", ""),
+            ("gpt image 1", ""),
+        ] {
+            assert_eq!(found(&catalogue, name), id, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_name_is_suggested() {
+        let catalogue = catalogue();
+        let nearest = |name: &str| {
+            Catalogue::nearest(name, catalogue.models.iter()).map(|model| model.id.to_string()).unwrap_or_default()
+        };
+        for (name, id) in [
+            ("gpt-image-15", "gpt-image-1.5"),
+            ("gpt-image1.5", "gpt-image-1.5"),
+            ("gpt-image-1,5", "gpt-image-1.5"),
+            ("gpt-imgae-1.5", "gpt-image-1.5"),
+            ("GPT_IMAGE_2", "gpt-image-2"),
+            ("gpt-image-2-2026-01-01", "gpt-image-2"),
+            ("azure/gpt-image-2-2026-01-01", "gpt-image-2"),
+            ("gptimage2", "gpt-image-2"),
+            ("gpt-image-1-minni", "gpt-image-1-mini"),
+            ("gpt-image-2.5-flair", "gpt-image-2.5-flare"),
+            ("dall-e-3", ""),
+            ("flux-pro", ""),
+            ("", ""),
+        ] {
+            assert_eq!(nearest(name), id, "{name}");
+        }
+        assert_eq!(nearest(&"gpt-image-2".repeat(1000)), "");
+    }
+
+    #[test]
+    fn aliases_of_the_operator_are_checked() {
+        let add = |pairs: &[(&str, &str)]| {
+            let aliases = pairs.iter().map(|&(alias, name)| (alias.to_owned(), name.to_owned())).collect();
+            let mut catalogue = catalogue();
+            catalogue.add_aliases(&aliases).map(|()| catalogue)
+        };
+        let added = add(&[
+            ("dall-e-3", "gpt-image-1.5"),
+            ("My-Deployment", "openai/gpt-image-2"),
+            ("chatgpt-image-latest", "gpt-image-1"),
+        ]);
+        let added = added.unwrap();
+        for (name, id) in [
+            ("dall-e-3", "gpt-image-1.5"),
+            ("DALL-E-3", "gpt-image-1.5"),
+            ("openai/dall-e-3", "gpt-image-1.5"),
+            ("my-deployment", "gpt-image-2"),
+            ("chatgpt-image-latest", "gpt-image-1"),
+            ("gpt-image-2", "gpt-image-2"),
+        ] {
+            assert_eq!(found(&added, name), id, "{name}");
+        }
+        let long = "x".repeat(129);
+        for (alias, name, words) in [
+            ("gpt-image-2", "gpt-image-1", "is the id of a model"),
+            ("GPT-image-2", "gpt-image-2", "is the id of a model"),
+            ("dall-e-3", "gpt-image-15", "did you mean \"gpt-image-1.5\"?"),
+            ("dall-e-3", "dall-e-2", "not a model of the catalogue"),
+            ("", "gpt-image-2", "1 to 128"),
+            ("two words", "gpt-image-2", "no space"),
+            (&long, "gpt-image-2", "1 to 128"),
+        ] {
+            let problem = add(&[(alias, name)]).map(|_| ()).unwrap_err();
+            assert!(problem.contains(words), "{alias}: {problem}");
+        }
+        assert!(add(&[("a", "gpt-image-1"), ("A", "gpt-image-2")]).map(|_| ()).unwrap_err().contains("twice"));
     }
 }

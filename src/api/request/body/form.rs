@@ -26,6 +26,8 @@ pub(crate) struct Form {
     pub(crate) misplaced: BTreeMap<String, String>,
     /// Names that are not known.
     pub(crate) unknown: BTreeSet<String>,
+    /// Names of other APIs, with the name of OpenAI's that they stand for.
+    pub(crate) renamed: BTreeMap<String, &'static str>,
 }
 
 /// One value as the client wrote it.
@@ -222,6 +224,22 @@ impl Form {
     /// Records an unknown name.
     pub(crate) fn note_unknown(&mut self, name: &str) {
         self.unknown.insert(clipped(name));
+    }
+
+    /// Records the name of a field that is read under another name.
+    pub(crate) fn note_renamed(&mut self, name: &str, kind: FieldKind<'_>) {
+        let stem = name.split('[').next().unwrap_or(name);
+        let known = match kind {
+            FieldKind::Image(_) if !matches!(stem, "image" | "images") => "image",
+            FieldKind::Mask if stem != "mask" => "mask",
+            FieldKind::Members => "its-members",
+            FieldKind::Image(_)
+            | FieldKind::Mask
+            | FieldKind::Misplaced(_)
+            | FieldKind::Scalar(_)
+            | FieldKind::Unknown => return,
+        };
+        self.renamed.insert(clipped(name), known);
     }
 
     /// Records a name whose value may change the picture and cannot be used.

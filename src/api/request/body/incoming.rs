@@ -1,6 +1,6 @@
 //! A request body as it arrives: bounded in size, rate and idle time, and never read faster than it is consumed.
 //!
-//! A compressed body is unpacked here; `unpack.rs` says which limit sees which bytes.
+//! A compressed body is unpacked here; `incoming/unpack.rs` says which limit sees which bytes.
 //!
 //! `multer` polls its input until that is pending and keeps all it gets, so a body that is always ready would be
 //! buffered whole. [`IncomingBody`] therefore yields once after every chunk. And as a part's head is buffered until it is
@@ -17,10 +17,14 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::unpack::{ContentCoding, Step, UnpackProblem, Unpacker};
 use crate::api::error::ApiError;
 use crate::api::middleware::min_rate::MinRateCheck;
 use crate::config::BodyConfig;
+use unpack::{Step, UnpackProblem, Unpacker};
+
+mod unpack;
+
+pub(crate) use unpack::ContentCoding;
 
 /// Longest head of a form part, in bytes; exceeded by at most one chunk.
 const HEAD_BYTES_MAX: u64 = 16 * 1024;
@@ -31,11 +35,7 @@ pub(crate) struct IncomingBody {
     body: BodyDataStream,
     /// `None` for a body that is not compressed.
     unpacker: Option<Unpacker>,
-    /// Bytes that have arrived.
-    arrived: u64,
-    /// Bytes that were returned.
-    bytes: u64,
-    bytes_max: u64,
+    bytes: BodyBytes,
     idle_timeout: Duration,
     min_rate: MinRateCheck,
     /// The read that is pending.
@@ -45,6 +45,23 @@ pub(crate) struct IncomingBody {
     ended: bool,
     /// Bytes read since the budget was last renewed.
     unconsumed: Arc<AtomicU64>,
+}
+
+/// The bytes of a body so far, and their limit.
+#[derive(Debug)]
+struct BodyBytes {
+    /// As they came.
+    arrived: u64,
+    /// As they were returned: unpacked.
+    returned: u64,
+    max: u64,
+}
+
+impl BodyBytes {
+    fn check(&self) -> Result<(), BodyError> {
+        let Self { arrived, returned, max } = *self;
+        if arrived > max || returned > max { Err(BodyError::TooLarge { bytes_max: max }) } else { Ok(()) }
+    }
 }
 
 /// A pending read: its start, and the time at which it fails.
@@ -105,9 +122,7 @@ impl IncomingBody {
         Self {
             body: body.into_data_stream(),
             unpacker: None,
-            arrived: 0,
-            bytes: 0,
-            bytes_max: bodies.bytes_max,
+            bytes: BodyBytes { arrived: 0, returned: 0, max: bodies.bytes_max },
             idle_timeout: bodies.idle_timeout,
             min_rate: MinRateCheck::new(bodies),
             pending: None,
@@ -151,10 +166,8 @@ impl IncomingBody {
 
     /// Counts a chunk for the reader.
     fn count(&mut self, chunk: Bytes) -> Result<Bytes, BodyError> {
-        self.bytes += chunk.len() as u64;
-        if self.bytes > self.bytes_max {
-            return Err(BodyError::TooLarge { bytes_max: self.bytes_max });
-        }
+        self.bytes.returned += chunk.len() as u64;
+        self.bytes.check()?;
         let unconsumed = self.unconsumed.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         if unconsumed > HEAD_BYTES_MAX {
             return Err(BodyError::HeadTooLong);
@@ -171,11 +184,8 @@ impl IncomingBody {
             Poll::Ready(Some(Ok(chunk))) => {
                 let waited = self.pending.take().map_or(Duration::ZERO, |pending| pending.since.elapsed());
                 self.min_rate.received(chunk.len(), waited);
-                self.arrived += chunk.len() as u64;
-                if self.arrived > self.bytes_max {
-                    return Poll::Ready(Err(BodyError::TooLarge { bytes_max: self.bytes_max }));
-                }
-                Poll::Ready(Ok(Some(chunk)))
+                self.bytes.arrived += chunk.len() as u64;
+                Poll::Ready(self.bytes.check().map(|()| Some(chunk)))
             }
             Poll::Pending => {
                 // Only the time spent waiting counts, not the time it took to write the last chunk.

@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, ValueType};
 
 use super::form::aliases;
-use super::form::names::{ImageName, ImageOrder};
+use super::form::names::{ImageName, ImageOrdering};
 use super::form::{FieldKind, Form, FormLimits, Scalar};
 use super::incoming::IncomingBody;
 use crate::api::error::ApiError;
@@ -22,6 +22,7 @@ use crate::model::ByteSource;
 use crate::model::picture::read_full;
 use crate::storage::spool::{Spool, SpoolError, Upload};
 
+pub(in crate::api) mod chat;
 mod input;
 mod limits;
 mod picture;
@@ -52,7 +53,10 @@ pub(crate) async fn read(
     announced: Option<u64>,
     bodies: &BodyConfig,
 ) -> Result<Form, ApiError> {
-    read_with(incoming, limits, spool, announced, bodies, |body| Ok(body.parse(|parser| parser.body())?.0)).await
+    read_with(incoming, limits, spool, announced, bodies, |body| {
+        Ok(body.parse(|parser| parser.members(Parser::member))?.0)
+    })
+    .await
 }
 
 /// Spools a body and calls `read` with it, off the asynchronous threads unless it is small.
@@ -131,7 +135,7 @@ impl StoredBody {
         &mut self,
         read: impl FnOnce(&mut Parser<'_>) -> Result<T, ReadError>,
     ) -> Result<(Form, T), ApiError> {
-        (self.content.form, self.content.order) = (Form::default(), ImageOrder::default());
+        (self.content.form, self.content.order) = (Form::default(), ImageOrdering::default());
         let value = self.extend(read)?;
         Ok((std::mem::take(&mut self.content.form), value))
     }
@@ -166,12 +170,12 @@ impl StoredBody {
 pub(super) struct FormContent {
     pub(super) upload: Upload,
     pub(super) form: Form,
-    pub(super) order: ImageOrder,
+    pub(super) order: ImageOrdering,
 }
 
 impl FormContent {
     pub(super) fn new(upload: Upload) -> Self {
-        Self { upload, form: Form::default(), order: ImageOrder::default() }
+        Self { upload, form: Form::default(), order: ImageOrdering::default() }
     }
 }
 
@@ -245,15 +249,11 @@ pub(super) struct Parser<'a> {
     pub(super) limits: &'a FormLimits,
     pub(super) upload: &'a mut Upload,
     pub(super) form: Form,
-    order: &'a mut ImageOrder,
+    order: &'a mut ImageOrdering,
     members: usize,
 }
 
 impl Parser<'_> {
-    fn body(&mut self) -> Result<(), ReadError> {
-        self.members(Self::member)
-    }
-
     /// Calls `read` with the name of each member of an object; it must read the value.
     pub(super) fn members(
         &mut self,
@@ -290,7 +290,9 @@ impl Parser<'_> {
         if value_type == ValueType::Object && aliases::is_container(name) {
             return self.container(name, name);
         }
-        match self.limits.field_kind(name) {
+        let kind = self.limits.field_kind(name);
+        self.form.note_renamed(name, kind);
+        match kind {
             FieldKind::Image(name) => self.images(name),
             FieldKind::Mask => self.mask(),
             FieldKind::Misplaced(known) => {

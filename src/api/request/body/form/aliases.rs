@@ -18,6 +18,17 @@ pub(crate) enum Meaning {
     Format,
 }
 
+impl Meaning {
+    /// Returns the parameter of OpenAI's that says the same.
+    pub(crate) fn parameter(self) -> &'static str {
+        match self {
+            Self::Size | Self::Ratio | Self::Width | Self::Height => "size",
+            Self::Count => "n",
+            Self::Format => "output_format",
+        }
+    }
+}
+
 /// The fields and their meaning. Those of one meaning are in order: where two contradict each other, the first is used if the
 /// second is dropped.
 const ALIASES: [(&str, Meaning); 35] = [

@@ -21,7 +21,7 @@ async fn read_json(body: Value) -> Result<Form, ApiError> {
 fn parse(text: Arc<dyn ByteSource>, spool: &Spool) -> Result<Form, ApiError> {
     let content = FormContent::new(spool.upload(None).now_or_never().unwrap().unwrap());
     let mut body = StoredBody { text, limits: limits(Task::Edit), content };
-    Ok(body.parse(|parser| parser.body())?.0)
+    Ok(body.parse(|parser| parser.members(Parser::member))?.0)
 }
 
 fn images(form: &Form) -> Vec<Vec<u8>> {

@@ -3,13 +3,13 @@
 //! A conversation carries all its pictures again with every message, and a request needs those of one message. So a body is
 //! read twice: first to find out which pictures are needed, then to decode these into the spool.
 
-use std::io::{self, BufRead};
+use std::fmt;
+use std::io::{self, BufRead, Read};
 use std::ops::Range;
 
 use crate::api::error::ApiError;
-use crate::api::request::body::base64::Decoder;
 use crate::api::request::body::form::FormLimits;
-use crate::api::request::body::picture_text::link;
+use crate::api::request::body::picture_text::{PictureParameter, read_picture};
 use crate::model::Input;
 use crate::storage::spool::Upload;
 
@@ -71,13 +71,20 @@ impl PictureSelection {
 }
 
 /// Reads the pictures that the text of one message embeds.
-#[derive(Debug)]
 pub(super) struct PictureReader<'a> {
     pub(super) selection: &'a mut PictureSelection,
     pub(super) limits: &'a FormLimits,
     pub(super) upload: &'a mut Upload,
     /// Names the message in errors.
     pub(super) param: &'a str,
+    /// Returns the error of a text that cannot be read.
+    pub(super) explain: &'a dyn Fn(&io::Error) -> ApiError,
+}
+
+impl fmt::Debug for PictureReader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PictureReader").field("selection", &self.selection).finish_non_exhaustive()
+    }
 }
 
 impl PictureReader<'_> {
@@ -100,8 +107,7 @@ impl PictureReader<'_> {
             );
             return Err(ApiError::Unacceptable { param: "messages", problem: problem.into() }.into());
         }
-        self.selection.pictures.push(link(address.to_vec(), "messages")?);
-        Ok(())
+        self.read(address)
     }
 
     /// Decodes the data of a picture into the spool; `head` is what precedes the comma. Returns the byte at which the data
@@ -109,38 +115,45 @@ impl PictureReader<'_> {
     ///
     /// # Errors
     ///
-    /// [`ApiError::Unacceptable`] for data that is not base64; [`ApiError::from_spool`].
+    /// The error of [`read_picture`].
     pub(super) fn data(&mut self, head: &[u8], source: &mut impl BufRead) -> Result<Option<u8>, ReadTextError> {
-        let wrong = || ApiError::Unacceptable {
-            param: "messages",
-            problem: "the picture to edit is a data URL in the text of the conversation that is not valid base64"
-                .into(),
-        };
-        let last = head.rsplit(|&byte| byte == b';').next().unwrap_or_default();
-        if !last.trim_ascii().eq_ignore_ascii_case(b"base64") {
-            return Err(wrong().into());
+        let mut data = PictureData { source, end: None, has_ended: false };
+        self.read(head.chain(&b","[..]).chain(&mut data))?;
+        // What follows a picture that was refused at its head is not read.
+        Ok(data.end)
+    }
+
+    fn read(&mut self, text: impl Read) -> Result<(), ReadTextError> {
+        let place = PictureParameter { param: "messages", name: self.param };
+        let picture = read_picture(text, self.upload, self.limits, place, self.explain)?;
+        self.selection.pictures.extend(picture);
+        Ok(())
+    }
+}
+
+/// The data of a picture in a text, up to the byte at which it ends.
+#[derive(Debug)]
+struct PictureData<'a, S> {
+    source: &'a mut S,
+    /// The byte at which the data has ended.
+    end: Option<u8>,
+    has_ended: bool,
+}
+
+impl<S: BufRead> Read for PictureData<'_, S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.has_ended || buffer.is_empty() {
+            return Ok(0);
         }
-        let full = |error| ApiError::from_spool(error, self.param);
-        let mut writer = self.upload.picture(self.limits.image_bytes_max);
-        let (mut decoder, mut bytes) = (Decoder::default(), Vec::new());
-        let end = loop {
-            let ready = source.fill_buf()?;
-            let end = ready.iter().position(|&byte| ends_data(byte));
-            let data = end.map_or(ready, |at| &ready[..at]);
-            decoder.push(data, &mut bytes).map_err(|_| wrong())?;
-            writer.write_blocking(&bytes).map_err(full)?;
-            bytes.clear();
-            let (byte, consumed) = (end.map(|at| ready[at]), data.len() + usize::from(end.is_some()));
-            let is_last = ready.is_empty() || end.is_some();
-            source.consume(consumed);
-            if is_last {
-                break byte;
-            }
-        };
-        decoder.finish(&mut bytes).map_err(|_| wrong())?;
-        writer.write_blocking(&bytes).map_err(full)?;
-        let (picture, source) = writer.finish_blocking().map_err(full)?;
-        self.selection.pictures.push(Input::Bytes { picture, source });
-        Ok(end)
+        let ready = self.source.fill_buf()?;
+        let end = ready.iter().position(|&byte| ends_data(byte));
+        let count = end.unwrap_or(ready.len()).min(buffer.len());
+        buffer[..count].copy_from_slice(&ready[..count]);
+        if count == 0 {
+            (self.has_ended, self.end) = (true, ready.first().copied());
+        }
+        let consumed = count + usize::from(self.end.is_some());
+        self.source.consume(consumed);
+        Ok(count)
     }
 }

@@ -7,10 +7,10 @@
 
 use struson::reader::{JsonReader, ValueType};
 
-use super::form::{FieldKind, Form, FormLimits, Scalar};
-use super::incoming::IncomingBody;
-use super::json::{self, Parser, ReadError, StoredBody};
+use super::{Parser, ReadError, StoredBody, read_with};
 use crate::api::error::ApiError;
+use crate::api::request::body::form::{FieldKind, Form, FormLimits, Scalar};
+use crate::api::request::body::incoming::IncomingBody;
 use crate::api::request::response_options::{CompletionOptions, PictureLocation, ResponseFormat};
 use crate::config::BodyConfig;
 use crate::storage::spool::Spool;
@@ -45,7 +45,7 @@ pub(crate) async fn read(
     announced: Option<u64>,
     bodies: &BodyConfig,
 ) -> Result<ChatRequest, ApiError> {
-    json::read_with(incoming, limits, spool, announced, bodies, select_and_read).await
+    read_with(incoming, limits, spool, announced, bodies, select_and_read).await
 }
 
 /// Finds out which pictures are needed, and then reads them.
@@ -268,7 +268,7 @@ impl Reading {
     /// Checks what was read as a whole, and completes the form.
     fn finish(mut self, mut form: Form) -> Result<ChatRequest, ApiError> {
         if !self.has_messages {
-            return Err(ApiError::MissingParameter { param: "messages" });
+            return Err(ApiError::MissingMessages);
         }
         if self.has_tools {
             match self.tool_choice {

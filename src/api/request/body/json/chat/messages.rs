@@ -264,7 +264,9 @@ impl Conversation {
         let Parser { json, meter, limits, upload, .. } = parser;
         message.text.new_line();
         let mut source = BufReader::with_capacity(TEXT_BUFFER_BYTES, json.next_string_reader()?);
-        let mut pictures = PictureReader { selection: &mut self.selection, limits, upload, param: &message.name };
+        let explain = |error: &io::Error| meter.explain_string(error);
+        let selection = &mut self.selection;
+        let mut pictures = PictureReader { selection, limits, upload, param: &message.name, explain: &explain };
         let read = read_text(&mut source, &mut message.text, &mut pictures);
         let rest = read.and_then(|()| io::copy(&mut source, &mut io::sink()).map_err(ReadTextError::Source));
         match rest {

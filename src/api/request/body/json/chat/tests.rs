@@ -265,7 +265,7 @@ proptest! {
             let limits = limits(Task::Edit);
             let mut kept = MessageText::new(10_000);
             let mut pictures =
-                PictureReader { selection: &mut selection, limits: &limits, upload: &mut upload, param: "m" };
+                PictureReader { selection: &mut selection, limits: &limits, upload: &mut upload, param: "m", explain: &|_| unreachable!("memory") };
             let read = read_text(&mut BufReader::with_capacity(capacity, text.as_bytes()), &mut kept, &mut pictures);
             let inputs: Vec<_> = selection.pictures.iter().map(content).collect();
             (read.is_ok(), kept.lossy(), inputs)
