@@ -41,7 +41,7 @@ measurement media median member memory merge message meta metadata meter method 
 mime min minimum minted minute missing mod mode model module money monitor monotonic monthly multipart multiple mutex
 name named names negotiation nested network new next no node nonce none normal not now null number numeric
 object observation observed observer of off offset ok on once one only open openai openapi operation operations option optional
-ordering orientation origin orphan orphans other out outcome outgoing output outstanding over override overview owned owner
+ordering orientation origin orphan orphans other out outcome outgoing output outstanding over override overview own owned owner
 pad padded padding page paged pagination paid pair panic parallel parameter parameterised params parse parsed parser
 parsing part partial parts password past patch path pattern pause payment peak peer pending per percent percentile period
 permanent permission persist persisted persistence phase pick picture pipe pixel placeholder plain plan planner planning png point

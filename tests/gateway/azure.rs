@@ -66,7 +66,7 @@ async fn errors_below_openai_are_the_same_as_below_v1() {
     azure(&gateway).edit_at(&at("my-deployment"), &edit).await.is_refused(404, "model_not_found");
     azure(&gateway).edit_at(&at("gpt-4o-image"), &edit).await.is_refused(400, "unsupported_model");
     azure(&gateway).edit_at(&at("gpt-image-1"), &Edit::new("keyless")).await.is_refused(401, "missing_api_key");
-    let nowhere = "/openai/deployments/gpt-image-1/chat/completions";
+    let nowhere = "/openai/deployments/gpt-image-1/embeddings";
     azure(&gateway).edit_at(nowhere, &edit).await.is_refused(404, "unknown_url");
     assert_eq!(upstream.submits().await, 0);
 }

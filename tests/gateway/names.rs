@@ -146,7 +146,8 @@ async fn a_generation_with_pictures_is_an_edit_of_them() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     let body = json!({
-        "prompt": "x", "model": "gpt-image-1", "size": "auto", "image": data_url(&picture(1)), "mask": data_url(&mask()),
+        "prompt": "x", "model": "gpt-image-1", "quality": "low", "size": "auto", "image": data_url(&picture(1)),
+        "mask": data_url(&mask()),
     });
     let made = gateway.alice().generate(body.clone()).await;
     made.picture();

@@ -164,7 +164,7 @@ async fn hostile_json_is_refused_before_it_is_complete() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::on(&upstream).await;
     for (start, repeated, named) in [
-        ("", "[", "not a JSON object"),
+        ("", "[", "a JSON array"),
         ("{\"a\":", "[", "server.json_depth_max"),
         ("{\"a\":", "{\"a\":", "server.json_depth_max"),
         ("{\"a\":[", "0,", "server.json_values_max"),

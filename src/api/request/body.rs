@@ -4,7 +4,5 @@ pub(in crate::api) mod form;
 pub(in crate::api) mod incoming;
 pub(in crate::api) mod json;
 pub(in crate::api) mod multipart;
-pub(in crate::api) mod unpack;
 
-mod base64;
 mod picture_text;

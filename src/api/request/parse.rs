@@ -7,9 +7,8 @@ use http_body::Body as _;
 
 use super::available_models::AvailableModels;
 use super::body::form::{Form, FormLimits, Scalar};
-use super::body::incoming::IncomingBody;
+use super::body::incoming::{ContentCoding, IncomingBody};
 use super::body::json::chat::{self, ChatRequest};
-use super::body::unpack::ContentCoding;
 use super::body::{json, multipart};
 use super::response_options::CompletionOptions;
 use super::validate::{self, ValidRequest};
@@ -63,10 +62,6 @@ pub(crate) async fn parse(
     }
     // As most services do it: a generation with pictures is an edit of them.
     let task = if form.images.is_empty() { limits.task } else { Task::Edit };
-    if task == Task::Generate && form.mask.take().is_some() {
-        let problem = "needs an 'image' whose parts it marks; send both, here or to /v1/images/edits";
-        form.note_misplaced("mask", problem);
-    }
     check(form, task, services).await
 }
 
@@ -122,6 +117,10 @@ fn incoming(body: Body, coding: Option<ContentCoding>, bodies: &BodyConfig) -> (
 ///
 /// The first fault of a picture or of a parameter.
 pub(crate) async fn check(mut form: Form, task: Task, services: ParseServices<'_>) -> Result<ValidRequest, ApiError> {
+    if task == Task::Generate && form.mask.take().is_some() {
+        let problem = "needs an 'image' whose parts it marks; send both, here or to /v1/images/edits";
+        form.note_misplaced("mask", problem);
+    }
     own_results::resolve(&mut form, services).await?;
     let models = services.models.catalogue.models.iter();
     let limits = InputLimits {

@@ -66,7 +66,7 @@ impl OwnResults for ApiState {
                 [.., "results", job, picture] => (job, picture),
                 _ => return Ok(OwnAddress::Foreign),
             };
-            let altered = "this address of a result of this gateway was altered, or its signature is missing";
+            let altered = "the address of a result has no valid signature of this gateway: it was altered, or another gateway made it";
             let query = address.query().unwrap_or_default();
             let Some(result) = ResultAddress::parse(found.0, found.1, query) else {
                 return Ok(OwnAddress::Doubtful(altered));

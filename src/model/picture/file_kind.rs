@@ -336,7 +336,7 @@ mod tests {
     fn a_whole_picture_was_not_text_and_one_that_was_is_found() {
         let noise: Vec<u8> = (0..4000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
         let chunk = crate::model::picture::test_support::png_chunk(b"IDAT", &noise);
-        for picture in [png_of(8, 8, &[chunk]), jpeg_of(8, 8, &[noise.clone()])] {
+        for picture in [png_of(8, 8, &[chunk]), jpeg_of(8, 8, std::slice::from_ref(&noise))] {
             assert_eq!(FileKind::of_damaged(&picture), None);
             let text = String::from_utf8_lossy(&picture).into_owned().into_bytes();
             assert_eq!(FileKind::of(&text), Altered(AS_TEXT));

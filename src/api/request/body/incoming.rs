@@ -1,6 +1,6 @@
 //! A request body as it arrives: bounded in size, rate and idle time, and never read faster than it is consumed.
 //!
-//! A compressed body is unpacked here; `unpack.rs` says which limit sees which bytes.
+//! A compressed body is unpacked here; `incoming/unpack.rs` says which limit sees which bytes.
 //!
 //! `multer` polls its input until that is pending and keeps all it gets, so a body that is always ready would be
 //! buffered whole. [`IncomingBody`] therefore yields once after every chunk. And as a part's head is buffered until it is
@@ -17,10 +17,14 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::unpack::{ContentCoding, Step, UnpackProblem, Unpacker};
 use crate::api::error::ApiError;
 use crate::api::middleware::min_rate::MinRateCheck;
 use crate::config::BodyConfig;
+use unpack::{Step, UnpackProblem, Unpacker};
+
+mod unpack;
+
+pub(crate) use unpack::ContentCoding;
 
 /// Longest head of a form part, in bytes; exceeded by at most one chunk.
 const HEAD_BYTES_MAX: u64 = 16 * 1024;

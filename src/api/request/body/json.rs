@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, ValueType};
 
 use super::form::aliases;
-use super::form::names::{ImageName, ImageOrder};
+use super::form::names::{ImageName, ImageOrdering};
 use super::form::{FieldKind, Form, FormLimits, Scalar};
 use super::incoming::IncomingBody;
 use crate::api::error::ApiError;
@@ -135,7 +135,7 @@ impl StoredBody {
         &mut self,
         read: impl FnOnce(&mut Parser<'_>) -> Result<T, ReadError>,
     ) -> Result<(Form, T), ApiError> {
-        (self.content.form, self.content.order) = (Form::default(), ImageOrder::default());
+        (self.content.form, self.content.order) = (Form::default(), ImageOrdering::default());
         let value = self.extend(read)?;
         Ok((std::mem::take(&mut self.content.form), value))
     }
@@ -170,12 +170,12 @@ impl StoredBody {
 pub(super) struct FormContent {
     pub(super) upload: Upload,
     pub(super) form: Form,
-    pub(super) order: ImageOrder,
+    pub(super) order: ImageOrdering,
 }
 
 impl FormContent {
     pub(super) fn new(upload: Upload) -> Self {
-        Self { upload, form: Form::default(), order: ImageOrder::default() }
+        Self { upload, form: Form::default(), order: ImageOrdering::default() }
     }
 }
 
@@ -249,7 +249,7 @@ pub(super) struct Parser<'a> {
     pub(super) limits: &'a FormLimits,
     pub(super) upload: &'a mut Upload,
     pub(super) form: Form,
-    order: &'a mut ImageOrder,
+    order: &'a mut ImageOrdering,
     members: usize,
 }
 

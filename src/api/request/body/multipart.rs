@@ -13,13 +13,13 @@ use super::form::names::ImageName;
 use super::form::{FieldKind, Form, FormLimits};
 use super::incoming::IncomingBody;
 use super::json::{FormContent, JsonField, SourceReader, read_field};
-use super::picture_text::{PictureParam, holds_picture, is_picture, read_picture};
+use super::picture_text::{PictureParameter, holds_picture, is_picture, read_picture};
 use crate::api::error::ApiError;
 use crate::api::request::body::form::names::suggests_picture;
 use crate::http::header::ParsedHeader;
 use crate::model::{ByteSource, Input};
 use crate::storage::spool::{Spool, Upload};
-use framing::FramedBody;
+use framing::FormBody;
 use part::{FormPart, PartStart, PictureContent};
 
 mod framing;
@@ -53,7 +53,7 @@ pub(crate) async fn read(
     let upload = spool.upload(announced).await.map_err(|error| ApiError::from_spool(error, "body"))?;
     let budget = incoming.part_header_budget();
     budget.renew();
-    let FramedBody { boundary, framing, body } = FramedBody::read(incoming, boundary).await?;
+    let FormBody { boundary, framing, body } = FormBody::read(incoming, boundary).await?;
     let mut multipart = Multipart::new(body, boundary);
     let content = FormContent::new(upload);
     let mut reader = FormReader { limits, content: Some(content), charset: None, quoted_uploads: Vec::new() };
@@ -128,7 +128,7 @@ impl FormReader<'_> {
             }
             None => ("mask", "mask".to_owned()),
         };
-        let place = PictureParam { param, name: &name };
+        let place = PictureParameter { param, name: &name };
         let start = part.start().await?;
         match part.picture_content(&start) {
             PictureContent::Empty => {
@@ -145,12 +145,13 @@ impl FormReader<'_> {
             kind @ (PictureContent::Text | PictureContent::EncodedFile) => {
                 let text = self.spool(part, start, &name).await?;
                 let read = self.text(text, place).await;
-                let read = read.map_err(|error| match error {
-                    ApiError::Unacceptable { .. } if kind == PictureContent::EncodedFile => place.unacceptable(
+                let broken = matches!(read, Err(ApiError::Unacceptable { .. })) && kind == PictureContent::EncodedFile;
+                if broken {
+                    return Err(place.unacceptable(
                         "the file is base64 text, which cannot be decoded; send the bytes of the picture themselves",
-                    ),
-                    error => error,
-                })?;
+                    ));
+                }
+                let read = read?;
                 if let Some(input) = read {
                     self.add(image, input)?;
                 }
@@ -180,7 +181,7 @@ impl FormReader<'_> {
         &mut self,
         mut part: FormPart<'_>,
         start: PartStart,
-        place: PictureParam<'_>,
+        place: PictureParameter<'_>,
     ) -> Result<Input, ApiError> {
         let limits = self.limits;
         let full = |error| ApiError::from_spool(error, place.name);
@@ -217,7 +218,11 @@ impl FormReader<'_> {
     }
 
     /// Reads the picture of a spooled text, away from the asynchronous threads unless it is short.
-    async fn text(&mut self, text: Arc<dyn ByteSource>, place: PictureParam<'_>) -> Result<Option<Input>, ApiError> {
+    async fn text(
+        &mut self,
+        text: Arc<dyn ByteSource>,
+        place: PictureParameter<'_>,
+    ) -> Result<Option<Input>, ApiError> {
         let is_short = text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES);
         let reader = SourceReader { source: text, offset: 0 };
         let explain = |error: &std::io::Error| ApiError::internal(format!("the spooled text cannot be read: {error}"));
@@ -228,7 +233,7 @@ impl FormReader<'_> {
         let mut content = self.content.take().ok_or_else(lost)?;
         let (limits, param, name) = (self.limits.clone(), place.param, place.name.to_owned());
         let reading = tokio::task::spawn_blocking(move || {
-            let place = PictureParam { param, name: &name };
+            let place = PictureParameter { param, name: &name };
             let read = read_picture(reader, &mut content.upload, &limits, place, explain);
             (content, read)
         });
@@ -242,12 +247,11 @@ impl FormReader<'_> {
     async fn json(&mut self, text: Arc<dyn ByteSource>, name: &str, field: JsonField) -> Result<(), ApiError> {
         let content = self.content.take().ok_or_else(lost)?;
         let read = read_field(text, self.limits, content, field).await;
-        self.content = Some(read.map_err(|error| match error {
-            ApiError::MalformedBody { problem } => {
-                ApiError::MalformedBody { problem: format!("the JSON text of '{name}': {problem}").into() }
-            }
-            error => error,
-        })?);
+        if let Err(ApiError::MalformedBody { problem }) = read {
+            let problem = format!("the JSON text of '{name}': {problem}");
+            return Err(ApiError::MalformedBody { problem: problem.into() });
+        }
+        self.content = Some(read?);
         Ok(())
     }
 

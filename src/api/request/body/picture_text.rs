@@ -6,16 +6,17 @@ use std::io::{self, Read};
 
 use url::Url;
 
-use super::base64::Decoder;
 use super::form::FormLimits;
 use crate::api::error::ApiError;
 use crate::model::picture::FileKind;
 use crate::model::{Format, Input};
 use crate::storage::spool::Upload;
+use base64::Decoder;
 
-mod diagnosis;
+pub(crate) mod base64;
+mod problem;
 
-pub(crate) use diagnosis::is_quoted_upload;
+pub(crate) use problem::is_quoted_upload;
 
 /// Longest http(s) address of a picture, in bytes.
 const LINK_BYTES_MAX: usize = 8192;
@@ -27,14 +28,14 @@ const UNKNOWN_BASE64_MIN: usize = 48;
 
 /// The parameter of a picture.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PictureParam<'a> {
+pub(crate) struct PictureParameter<'a> {
     /// `image` or `mask`.
     pub(crate) param: &'static str,
     /// The name in messages about the picture itself: `image[2]`.
     pub(crate) name: &'a str,
 }
 
-impl PictureParam<'_> {
+impl PictureParameter<'_> {
     /// Returns the error for a text that cannot be used.
     pub(crate) fn unacceptable(self, problem: impl Into<Cow<'static, str>>) -> ApiError {
         ApiError::Unacceptable { param: self.param, problem: problem.into() }
@@ -56,7 +57,7 @@ pub(crate) fn read_picture(
     mut text: impl Read,
     upload: &mut Upload,
     limits: &FormLimits,
-    place: PictureParam<'_>,
+    place: PictureParameter<'_>,
     explain: impl Fn(&io::Error) -> ApiError,
 ) -> Result<Option<Input>, ApiError> {
     let mut head = Vec::new();
@@ -196,7 +197,7 @@ fn kind_of(head: &[u8], whole: bool) -> TextKind<'_> {
     } else if is_picture(&decoded_start(head)) {
         TextKind::Base64(head)
     } else {
-        diagnosis::of(head, whole).map_or(TextKind::Base64(head), TextKind::Other)
+        problem::of(head, whole).map_or(TextKind::Base64(head), TextKind::Other)
     }
 }
 

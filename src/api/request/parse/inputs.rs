@@ -40,7 +40,7 @@ use crate::model::picture::{FileKind, HEAD_BYTES, Orientation, Picture, PictureL
 use crate::model::{ByteSource, Format, Input};
 use crate::storage::spool::{Spool, SpoolError, Upload};
 use crate::telemetry::Metrics;
-use decoding::{Decoder, Undecodable};
+use decoding::{Decoded, Decoder, Undecodable};
 
 mod decoding;
 pub(crate) mod encoding;
@@ -264,10 +264,10 @@ fn to_png(
     mut upload: Upload,
     bytes_max: u64,
 ) -> Result<(Picture, Arc<dyn ByteSource>), InputProblem> {
-    let decoded = decoder.decode(bytes, pictures)?;
+    let Decoded { picture, profile } = decoder.decode(bytes, pictures)?;
     let mut part = upload.picture(bytes_max);
     let mut refused = None;
-    let written = encoding::write_png(&decoded.picture, decoded.profile, |chunk| match part.write_blocking(chunk) {
+    let written = encoding::write_png(&picture, profile, |chunk| match part.write_blocking(chunk) {
         Ok(()) => Ok(()),
         Err(error) => {
             refused = Some(error);

@@ -16,7 +16,7 @@ use crate::api::error::ApiError;
 use crate::api::request::body::form::{Form, image_name};
 use crate::config::{AddressConfig, PictureAddresses};
 use crate::model::picture::read_full;
-use crate::model::{ByteSource, Input, unreachable_from_outside};
+use crate::model::{ByteSource, HostName, Input, unreachable_from_outside};
 use crate::storage::spool::Upload;
 
 /// Bytes that are copied at once.
@@ -105,7 +105,9 @@ async fn read(source: &Arc<dyn ByteSource>, offset: u64) -> Result<Bytes, ApiErr
 fn is_own_host(address: &Url, addresses: &AddressConfig) -> bool {
     let Some(host) = address.host_str() else { return false };
     let is_public = addresses.public_url.as_ref().and_then(Url::host_str) == Some(host);
-    is_public || addresses.hosts.iter().any(|name| name.covers(host)) || unreachable_from_outside(host).is_some()
+    is_public
+        || addresses.hosts.iter().any(|name| *name != HostName::Any && name.covers(host))
+        || unreachable_from_outside(host).is_some()
 }
 
 /// Checks that the image service may be able to reach an address.

@@ -8,7 +8,8 @@ use crate::model::picture::window::{WINDOW_BYTES, Window};
 const SIGNATURE_BYTES: u64 = 8;
 /// Length and name before the content of a chunk, and the checksum after it.
 const HEAD_BYTES: usize = 8;
-const CHECKSUM_BYTES: u64 = 4;
+const CHECKSUM_LENGTH: usize = 4;
+const CHECKSUM_BYTES: u64 = CHECKSUM_LENGTH as u64;
 const NAME_BYTES: usize = 4;
 /// Of a chunk, and of a side in pixels.
 const LENGTH_MAX: u32 = 0x7fff_ffff;
@@ -106,7 +107,7 @@ fn verify(window: &mut Window<'_>, chunk: Chunk) -> Result<(), Stop> {
 /// over such a chunk. The checksum of one that is larger than the window is not compared.
 fn exif(window: &mut Window<'_>, chunk: Chunk) -> Result<Option<Orientation>, Stop> {
     let length = usize::try_from(chunk.length).unwrap_or(WINDOW_BYTES);
-    let checked = NAME_BYTES + length + CHECKSUM_BYTES as usize;
+    let checked = NAME_BYTES + length + CHECKSUM_LENGTH;
     let bytes = window.bytes(chunk.content() - NAME_BYTES as u64, checked.min(WINDOW_BYTES))?;
     let Some(content) = bytes.get(NAME_BYTES..) else { return Ok(None) };
     if checked > WINDOW_BYTES {

@@ -121,13 +121,13 @@ fn words(name: &str) -> Vec<String> {
 /// Puts images into their order: that of the client, but images whose names differ in their number alone change places among
 /// themselves until their numbers ascend. `image_2`, `image`, `image_1` becomes `image_1`, `image`, `image_2`.
 #[derive(Debug, Default)]
-pub(crate) struct ImageOrder {
+pub(crate) struct ImageOrdering {
     names: Vec<ImageName>,
     /// Entries of lists that are no picture.
     skipped: usize,
 }
 
-impl ImageOrder {
+impl ImageOrdering {
     /// Adds an image.
     pub(crate) fn insert(&mut self, images: &mut Vec<Input>, name: ImageName, image: Input) {
         images.push(image);
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn numbered_images_are_sorted_in_the_places_that_they_have() {
         let sorted = |names: &[&str]| {
-            let (mut order, mut images) = (ImageOrder::default(), Vec::new());
+            let (mut order, mut images) = (ImageOrdering::default(), Vec::new());
             for name in names {
                 let Some(PictureName::Image(image)) = picture_name(name) else { panic!("{name}") };
                 order.insert(&mut images, image, Input::Link((*name).to_owned()));

@@ -5,7 +5,7 @@ use struson::reader::{JsonReader, ValueType};
 use super::{Parser, ReadError};
 use crate::api::error::ApiError;
 use crate::api::request::body::form::names::ImageName;
-use crate::api::request::body::picture_text::{PictureParam, read_picture};
+use crate::api::request::body::picture_text::{PictureParameter, read_picture};
 use crate::model::Input;
 
 /// Deepest nesting of objects: `{"image_url": {"url": "…"}}`.
@@ -68,7 +68,7 @@ impl Parser<'_> {
         name: &str,
         depth: usize,
     ) -> Result<Option<Input>, ReadError> {
-        let place = PictureParam { param, name };
+        let place = PictureParameter { param, name };
         let got = match self.json.peek()? {
             ValueType::Null => {
                 self.json.next_null()?;
@@ -90,7 +90,7 @@ impl Parser<'_> {
     }
 
     /// Reads `{image_url | url | b64_json}`; other members are skipped.
-    fn reference(&mut self, place: PictureParam<'_>, depth: usize) -> Result<Input, ReadError> {
+    fn reference(&mut self, place: PictureParameter<'_>, depth: usize) -> Result<Input, ReadError> {
         let mut found = None;
         self.json.begin_object()?;
         while self.json.has_next()? {

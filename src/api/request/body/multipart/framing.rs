@@ -17,7 +17,7 @@ const SHOWN_CHARS: usize = 80;
 
 /// A body whose first line has been read, with the boundary at which it is to be split.
 #[derive(Debug)]
-pub(super) struct FramedBody {
+pub(super) struct FormBody {
     pub(super) boundary: String,
     pub(super) framing: Framing,
     pub(super) body: ClosedBody,
@@ -33,7 +33,7 @@ pub(super) struct Framing {
     empty: bool,
 }
 
-impl FramedBody {
+impl FormBody {
     /// Reads the first line. A boundary that is announced with two dashes too many or too few is accepted.
     pub(super) async fn read(mut incoming: IncomingBody, announced: String) -> Result<Self, ApiError> {
         let mut start = BytesMut::new();

@@ -279,7 +279,7 @@ async fn texts_in_the_place_of_files_are_read_as_in_json() {
         assert!(images(&form) == [picture.as_slice()], "{head}: {value}");
     }
     // Large ones are read on another thread.
-    let large = [PNG, &[0xfb; 200_000]].concat();
+    let large = [PNG, &vec![0xfb; 200_000]].concat();
     let base64 = base64_simd::STANDARD.encode_to_string(&large);
     for value in [base64.clone(), format!("[\"{base64}\"]")] {
         let form = read_parts(&[(&field("image"), value.as_bytes()), (&file("image"), PNG)]).await.unwrap();
@@ -370,7 +370,7 @@ async fn a_form_that_cannot_be_split_is_described() {
         ("B", "{\"prompt\":\"x\"}".to_owned(), "it is JSON"),
         ("B", "prompt=x".to_owned(), "does not begin with the boundary '--B'"),
         ("B", format!("--B\r\n{part}"), "ends before its closing boundary"),
-        ("B", format!("--B\r\nContent-Disposition: form-data;\r\n name=\"prompt\"\r\n\r\nx\r\n--B--"), "folded"),
+        ("B", "--B\r\nContent-Disposition: form-data;\r\n name=\"prompt\"\r\n\r\nx\r\n--B--".to_owned(), "folded"),
         ("B", "--B\r\nno colon\r\n\r\nx\r\n--B--".to_owned(), "the head of a part cannot be read"),
         ("B", format!("--B\r\n{part}--B\r\n"), "ends before its closing boundary"),
     ] {

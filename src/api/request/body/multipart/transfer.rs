@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::api::error::ApiError;
-use crate::api::request::body::base64::Decoder;
+use crate::api::request::body::picture_text::base64::Decoder;
 
 /// Decodes the bytes of a part as they arrive.
 #[derive(Debug)]
@@ -48,21 +48,21 @@ impl TransferDecoder {
     ///
     /// [`ApiError::MalformedBody`] for bytes that are not encoded as declared.
     pub(super) fn decode(&mut self, chunk: Bytes) -> Result<Bytes, ApiError> {
-        let mut decoded = Vec::new();
+        let mut bytes = Vec::new();
         match &mut self.encoding {
             TransferEncoding::Identity => return Ok(chunk),
             TransferEncoding::Base64(decoder) => {
-                if decoder.push(&chunk, &mut decoded).is_err() {
+                if decoder.push(&chunk, &mut bytes).is_err() {
                     return Err(self.invalid("base64"));
                 }
             }
             TransferEncoding::QuotedPrintable(pending) => {
                 for &byte in &chunk {
-                    unquote(pending, byte, &mut decoded);
+                    unquote(pending, byte, &mut bytes);
                 }
             }
         }
-        Ok(decoded.into())
+        Ok(bytes.into())
     }
 
     /// Returns the last bytes.
@@ -71,15 +71,15 @@ impl TransferDecoder {
     ///
     /// As [`TransferDecoder::decode`].
     pub(super) fn finish(mut self) -> Result<Bytes, ApiError> {
-        let mut decoded = Vec::new();
+        let mut bytes = Vec::new();
         match std::mem::replace(&mut self.encoding, TransferEncoding::Identity) {
             TransferEncoding::Identity => {}
             TransferEncoding::Base64(decoder) => {
-                decoder.finish(&mut decoded).map_err(|_| self.invalid("base64"))?;
+                decoder.finish(&mut bytes).map_err(|_| self.invalid("base64"))?;
             }
-            TransferEncoding::QuotedPrintable(pending) => decoded = pending,
+            TransferEncoding::QuotedPrintable(pending) => bytes = pending,
         }
-        Ok(decoded.into())
+        Ok(bytes.into())
     }
 
     fn invalid(&self, encoding: &str) -> ApiError {

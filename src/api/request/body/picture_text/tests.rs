@@ -2,10 +2,8 @@ use super::*;
 
 /// Returns what a text is called.
 fn problem(text: &str) -> String {
-    match kind_of(text.trim_start().as_bytes(), true) {
-        TextKind::Other(problem) => problem.into_owned(),
-        kind => format!("{kind:?}"),
-    }
+    let kind = kind_of(text.trim_start().as_bytes(), true);
+    if let TextKind::Other(problem) = kind { problem.into_owned() } else { format!("{kind:?}") }
 }
 
 #[test]

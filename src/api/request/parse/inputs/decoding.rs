@@ -175,22 +175,26 @@ impl Decoder {
 impl Decoded {
     /// Whether no pixel is transparent, not even in part.
     pub(super) fn is_opaque(&self) -> bool {
-        match &self.picture {
-            DynamicImage::ImageLumaA8(picture) => picture.pixels().all(|pixel| pixel.0[1] == u8::MAX),
-            DynamicImage::ImageRgba8(picture) => picture.pixels().all(|pixel| pixel.0[3] == u8::MAX),
-            DynamicImage::ImageLumaA16(picture) => picture.pixels().all(|pixel| pixel.0[1] == u16::MAX),
-            DynamicImage::ImageRgba16(picture) => picture.pixels().all(|pixel| pixel.0[3] == u16::MAX),
-            _ => !self.picture.color().has_alpha(),
+        let Self { picture, .. } = self;
+        if let Some(picture) = picture.as_rgba8() {
+            return picture.pixels().all(|pixel| pixel.0[3] == u8::MAX);
         }
+        if let Some(picture) = picture.as_luma_alpha8() {
+            return picture.pixels().all(|pixel| pixel.0[1] == u8::MAX);
+        }
+        // Of 16 bits; those are rare.
+        !picture.color().has_alpha() || picture.to_rgba16().pixels().all(|pixel| pixel.0[3] == u16::MAX)
     }
 }
 
 /// Makes samples of 16 bits of floating-point ones, which PNG has not.
 fn without_floats(picture: DynamicImage) -> DynamicImage {
-    match picture {
-        DynamicImage::ImageRgb32F(_) => picture.into_rgb16().into(),
-        DynamicImage::ImageRgba32F(_) => picture.into_rgba16().into(),
-        other => other,
+    if picture.as_rgb32f().is_some() {
+        picture.into_rgb16().into()
+    } else if picture.as_rgba32f().is_some() {
+        picture.into_rgba16().into()
+    } else {
+        picture
     }
 }
 

@@ -14,7 +14,7 @@ fn with_exif(exif: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let jpeg_with = |segments: &[Vec<u8>]| [&jpeg[..2], &segments.concat(), &jpeg[2..]].concat();
     let chunk = |exif: &[u8]| webp_chunk(b"EXIF", exif);
     let other = jpeg_segment(0xe1, b"http://ns.adobe.com/xap/1.0/\0<x/>");
-    let long = jpeg_segment(0xe2, &[7; 65_000]);
+    let long = jpeg_segment(0xe2, &vec![7; 65_000]);
     vec![
         ("JPEG", jpeg_with(&[jpeg_segment(0xe1, &header)])),
         ("JPEG behind XMP", jpeg_with(&[other, jpeg_segment(0xe1, &header)])),

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use crate::api::error::ApiError;
 use crate::api::request::body::form::FormLimits;
-use crate::api::request::body::picture_text::{PictureParam, read_picture};
+use crate::api::request::body::picture_text::{PictureParameter, read_picture};
 use crate::model::Input;
 use crate::storage::spool::Upload;
 
@@ -124,7 +124,7 @@ impl PictureReader<'_> {
     }
 
     fn read(&mut self, text: impl Read) -> Result<(), ReadTextError> {
-        let place = PictureParam { param: "messages", name: self.param };
+        let place = PictureParameter { param: "messages", name: self.param };
         let picture = read_picture(text, self.upload, self.limits, place, self.explain)?;
         self.selection.pictures.extend(picture);
         Ok(())

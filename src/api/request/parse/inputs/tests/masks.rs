@@ -1,6 +1,7 @@
 //! Masks without a transparent pixel, and photos that have a mask and are turned.
 
 use super::*;
+use Transparency::{Absent, Possible};
 
 /// Returns what is known of the transparency of a mask once it was looked at.
 async fn transparency(mask: Vec<u8>, pixels_max: u64) -> Transparency {
@@ -25,7 +26,6 @@ async fn an_opaque_mask_is_found_whatever_its_channels() {
     let rgb = png(DynamicImage::from(opaque.to_rgb8()));
     let unused = [&rgb[..33], &png_chunk(b"tRNS", &[0, 1, 0, 2, 0, 3]), &rgb[33..]].concat();
     let used = [&rgb[..33], &png_chunk(b"tRNS", &[0; 6]), &rgb[33..]].concat();
-    use Transparency::{Absent, Possible};
     for (name, mask, expected) in [
         ("RGBA, opaque", png(opaque.clone()), Absent),
         ("RGBA of 16 bits, opaque", png(opaque.to_rgba16().into()), Absent),
