@@ -1,5 +1,7 @@
 //! Chat completions: a conversation as an edit or a generation, and the answer as programs read it.
 
+#![expect(clippy::needless_pass_by_value, reason = "values as `json!` makes them")]
+
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Client, Edit, Gateway, Upstream, data_url, digest, http, picture, size_of, until};

@@ -65,13 +65,13 @@ impl Completion {
                     parts = parts.text(separator).then(picture_at(address, Style::Part));
                 }
                 (PictureLocation::Text, None) => {
-                    body = body.text(paragraph(first)).then(picture_data(picture, Style::Markdown))
+                    body = body.text(paragraph(first)).then(picture_data(picture, Style::Markdown));
                 }
                 (PictureLocation::Images, Some(address)) => {
                     parts = parts.text(separator).then(picture_at(address, Style::Part));
                 }
                 (PictureLocation::Images, None) => {
-                    parts = parts.text(separator).then(picture_data(picture, Style::Part))
+                    parts = parts.text(separator).then(picture_data(picture, Style::Part));
                 }
             }
             first = false;
@@ -170,7 +170,7 @@ impl Completion {
         }
         let address = |(index, format)| {
             let made = conversion.filter(|conversion| conversion.format == format);
-            urls.url(job, index, made.unwrap_or(Conversion::new(format, None))).to_string()
+            urls.url(job, index, made.unwrap_or(Conversion::new(format, None)))
         };
         formats.into_iter().enumerate().map(address).collect()
     }

@@ -68,8 +68,7 @@ fn select_and_read(body: &mut StoredBody) -> Result<ChatRequest, ApiError> {
 /// A body that is being read.
 #[derive(Debug)]
 struct Reading {
-    /// Pictures are decoded, not only counted.
-    decodes: bool,
+    pass: Pass,
     conversation: Conversation,
     has_messages: bool,
     /// There are pictures beside the conversation.
@@ -79,6 +78,13 @@ struct Reading {
     tool_choice: ToolChoice,
     options: CompletionOptions,
     unsupported: Vec<(&'static str, &'static str)>,
+}
+
+/// What a reading does with the pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    Counting,
+    Decoding,
 }
 
 /// What `tool_choice` says.
@@ -93,7 +99,7 @@ impl Reading {
     /// A reading that decodes these pictures; without them, one that only counts.
     fn new(parser: &Parser<'_>, wanted: Option<std::ops::Range<usize>>) -> Self {
         Self {
-            decodes: wanted.is_some(),
+            pass: if wanted.is_some() { Pass::Decoding } else { Pass::Counting },
             conversation: Conversation::new(wanted.unwrap_or_default(), parser.limits.text_bytes_max),
             has_messages: false,
             has_other_pictures: false,
@@ -145,12 +151,17 @@ impl Reading {
                 Ok(())
             }
             _ => match parser.limits.field_kind(name) {
-                FieldKind::Image(_) | FieldKind::Mask if !self.decodes => {
+                FieldKind::Image(_) | FieldKind::Mask if self.pass == Pass::Counting => {
                     self.has_other_pictures = true;
                     parser.json.skip_value()?;
                     Ok(())
                 }
-                _ => parser.member(name),
+                FieldKind::Image(_)
+                | FieldKind::Mask
+                | FieldKind::Misplaced(_)
+                | FieldKind::Scalar(_)
+                | FieldKind::Members
+                | FieldKind::Unknown => parser.member(name),
             },
         }
     }
@@ -194,7 +205,9 @@ impl Reading {
                 }
                 parser.json.end_object()?;
             }
-            _ => kind = Some(parser.scalar("response_format")?),
+            ValueType::Array | ValueType::String | ValueType::Number | ValueType::Boolean | ValueType::Null => {
+                kind = Some(parser.scalar("response_format")?);
+            }
         }
         match kind {
             None => {}
@@ -235,7 +248,9 @@ impl Reading {
                     let (param, allowed) = ("modalities".to_owned(), ["image", "text"].map(str::to_owned).into());
                     return Err(ApiError::InvalidValue { param, got, allowed }.into());
                 }
-                other => return Err(wrong_type("modalities".to_owned(), "an array of strings", other.kind())),
+                other @ (Scalar::Number(_) | Scalar::Bool(_) | Scalar::Array | Scalar::Object) => {
+                    return Err(wrong_type("modalities".to_owned(), "an array of strings", other.kind()));
+                }
             }
         }
         parser.json.end_array()?;

@@ -1,3 +1,5 @@
+#![expect(clippy::needless_pass_by_value, reason = "values as `json!` makes them")]
+
 use axum::body::Body;
 use proptest::prelude::*;
 use serde_json::{Value, json};
