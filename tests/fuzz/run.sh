@@ -7,7 +7,7 @@
 #     tests/fuzz/run.sh --keep       # stores what was found, so that later runs begin with it
 #
 # Needs: cargo-fuzz (cargo install cargo-fuzz --locked), a C++ compiler. Uses a nightly toolchain where there is one, and
-# otherwise the stable one with RUSTC_BOOTSTRAP=1. A run begins with the inputs of tests/fuzz/seeds and tests/fuzz/corpus. Inputs
+# otherwise the stable one with RUSTC_BOOTSTRAP=1. A run begins with the inputs of tests/fuzz/seeds and of the archives beside it. Inputs
 # that reach new code are kept in target/fuzz/corpus, from which --keep selects the smallest set that reaches the same code; an
 # input that fails is printed and kept in target/fuzz/artifacts. No sanitizer, because the project has no unsafe code: failures are
 # panics, overflows, endless loops, and results that depend on how the input is cut into chunks.

@@ -13,7 +13,7 @@ const NAME_CHARS_MAX: usize = 64;
 
 /// What of a request had no effect, or another one than its name says, by name.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct NotedFields {
+pub(crate) struct FieldReport {
     /// Parameters that are not honoured.
     pub(crate) dropped: Vec<String>,
     /// Fields that are not known.
@@ -23,14 +23,14 @@ pub(crate) struct NotedFields {
 }
 
 /// Adds `x-gateway-cache`, `age` of a hit, and the names of dropped, ignored and renamed parameters.
-pub(crate) fn add_cache_headers(headers: &mut HeaderMap, source: AnswerSource, noted: &NotedFields) {
+pub(crate) fn add_cache_headers(headers: &mut HeaderMap, source: AnswerSource, fields: &FieldReport) {
     headers.insert(CACHE, HeaderValue::from_static(cache_word(source)));
     if let AnswerSource::Hit(age) = source {
         headers.insert(AGE, HeaderValue::from(age.as_secs()));
     }
-    add_names(headers, DROPPED, &noted.dropped);
-    add_names(headers, IGNORED, &noted.ignored);
-    add_names(headers, RENAMED, &noted.renamed);
+    add_names(headers, DROPPED, &fields.dropped);
+    add_names(headers, IGNORED, &fields.ignored);
+    add_names(headers, RENAMED, &fields.renamed);
 }
 
 /// Adds a list of names. They may be the client's own words: what is no visible ASCII character, or separates names, becomes
@@ -67,9 +67,9 @@ mod tests {
 
     fn ignored(names: &[&str]) -> String {
         let ignored = names.iter().map(|&name| name.to_owned()).collect();
-        let noted = NotedFields { ignored, ..NotedFields::default() };
+        let fields = FieldReport { ignored, ..FieldReport::default() };
         let mut headers = HeaderMap::new();
-        add_cache_headers(&mut headers, AnswerSource::Bought, &noted);
+        add_cache_headers(&mut headers, AnswerSource::Bought, &fields);
         assert!(!headers.contains_key(DROPPED));
         headers.get(IGNORED).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
     }

@@ -19,7 +19,7 @@ use crate::api::request::parse::{parse, parse_chat};
 use crate::api::request::prefer::Preferences;
 use crate::api::request::response_deadline::response_deadline;
 use crate::api::request::validate::ValidRequest;
-use crate::api::response::cache_headers::{NotedFields, add_cache_headers, cache_word};
+use crate::api::response::cache_headers::{FieldReport, add_cache_headers, cache_word};
 use crate::api::response::events::Events;
 use crate::api::response::image_response::completion::Completion;
 use crate::api::response::image_response::{ResponseShape, deliver};
@@ -67,7 +67,7 @@ struct AcceptedRequest {
     client: ClientId,
     waiter: Waiter,
     shape: ResponseShape,
-    noted: NotedFields,
+    fields: FieldReport,
     /// The response deadline.
     deadline: Instant,
     mode: ResponseMode,
@@ -105,7 +105,7 @@ async fn accept(
     let ValidRequest { request, options, webhook_url, dropped, ignored, renamed } = valid;
     log.model = request.model.to_string();
     log.ignored.clone_from(&ignored);
-    let noted = NotedFields { dropped, ignored, renamed };
+    let fields = FieldReport { dropped, ignored, renamed };
 
     let preferences = match endpoint {
         Endpoint::Images(_) => Preferences::of(&headers),
@@ -145,7 +145,7 @@ async fn accept(
     let waiter = state.engine.submit(job_request).await.map_err(failed)?;
     log.job = waiter.job().to_string();
     log.cache = cache_word(waiter.origin());
-    Ok(AcceptedRequest { client, waiter, shape, noted, deadline, mode, urls, connection, permit })
+    Ok(AcceptedRequest { client, waiter, shape, fields, deadline, mode, urls, connection, permit })
 }
 
 /// Accepts a request and responds with its pictures.
@@ -163,7 +163,7 @@ async fn respond(
     // Boxed: what it takes to accept a request is not held while its job is waited for.
     let mut accepted = Box::pin(accept(endpoint, context, state, body, log)).await?;
     let (source, job) = (accepted.waiter.origin(), accepted.waiter.job());
-    let noted = std::mem::take(&mut accepted.noted);
+    let fields = std::mem::take(&mut accepted.fields);
     let track = |mode| state.outcomes.track(mode, request, job, started);
     let mut response = match accepted.mode {
         ResponseMode::Plain | ResponseMode::Interim(_) => accepted.whole(state).await?,
@@ -171,7 +171,7 @@ async fn respond(
         ResponseMode::PaddedJson(heartbeat) => accepted.padded_json(state, heartbeat, track("padded_json")).await?,
         ResponseMode::Async(wait) => accepted.accepted_later(state, wait).await?,
     };
-    add_cache_headers(response.headers_mut(), source, &noted);
+    add_cache_headers(response.headers_mut(), source, &fields);
     Ok(response)
 }
 
