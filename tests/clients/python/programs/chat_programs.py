@@ -1,8 +1,8 @@
 """Chat programs that cannot run here, by the bytes they send.
 
 Each file of tests/clients/chat is a request of one program, and its first lines say where it comes from. In it,
-`{{prompt}}`, `{{earlier}}` and `{{answer}}` stand for texts of a conversation, and `{{photo}}` for a picture in base64. The classes
-read an answer as the programs do, and return what a user of the program sees.
+`{{prompt}}`, `{{earlier}}` and `{{answer}}` stand for texts of a conversation, and `{{photo}}` for a picture in
+base64. The classes read an answer as the programs do, and return what a user of the program sees.
 """
 
 import base64

@@ -11,11 +11,11 @@ from conftest import PHOTO, opened, prompt, setting
 # What a program sends by itself; the rest is what its user writes.
 BACKGROUND = {
     "open-webui": ("title", "tags", "follow_ups", "queries"),
-    "librechat": ("title", "title_structured"),
+    "librechat": ("title", "title_structured", "title_call"),
     "cherry-studio": ("title", "search", "check"),
 }
 CONVERSATION = {
-    "open-webui": ("first", "whole", "follow_up", "upload", "images"),
+    "open-webui": ("first", "first_with_tools", "whole", "follow_up", "upload", "upload_with_tools", "images"),
     "librechat": ("first", "whole", "follow_up", "upload"),
     "cherry-studio": ("first", "whole", "follow_up", "upload", "images"),
 }
@@ -26,6 +26,8 @@ each_in_background = pytest.mark.parametrize(
 
 # What the gateway does not do right by a program. A test that passes nevertheless fails: then its line here is to go.
 KNOWN_FAULTS = {
+    "test_tools_that_are_offered_change_nothing": "it refuses `tools`, which Open WebUI offers with every message",
+    "test_an_upload_beside_tools_is_edited": "the same; and the names of files stand in the prompt",
     "test_an_answer_that_is_not_streamed_is_the_same[cherry-studio]": "it takes an address in `images` for base64",
     "test_a_request_for_text_buys_nothing[SUITE_FAULTY-cherry-studio-check]": "its check of a model buys a picture",
     "test_a_request_for_text_buys_nothing[SUITE_LENIENT-cherry-studio-check]": "its check of a model buys a picture",
@@ -128,6 +130,20 @@ def test_a_follow_up_edits_the_last_picture(simulator, program):
 def test_an_upload_is_edited(simulator, program):
     words = prompt("paint it blue")
     seen(program, ask(program, "upload", prompt=words))
+    assert is_the_edit_of(words, PHOTO.read_bytes())
+    assert simulator.submits == 1
+
+
+def test_tools_that_are_offered_change_nothing(simulator):
+    program, words = PROGRAMS[0], prompt("a harbour")
+    seen(program, ask(program, "first_with_tools", prompt=words))
+    seen(program, ask(program, "first", prompt=words))
+    assert the_purchase(simulator)["parameters"]["prompt"] == words
+
+
+def test_an_upload_beside_tools_is_edited(simulator):
+    program, words = PROGRAMS[0], prompt("paint it blue")
+    seen(program, ask(program, "upload_with_tools", prompt=words))
     assert is_the_edit_of(words, PHOTO.read_bytes())
     assert simulator.submits == 1
 
