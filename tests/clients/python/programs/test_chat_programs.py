@@ -24,21 +24,6 @@ each_in_background = pytest.mark.parametrize(
     ("program", "name"), [(program, name) for program in PROGRAMS for name in BACKGROUND[program.name]], ids=str
 )
 
-# What the gateway does not do right by a program. A test that passes nevertheless fails: then its line here is to go.
-KNOWN_FAULTS = {
-    "test_tools_that_are_offered_change_nothing": "it refuses `tools`, which Open WebUI offers with every message",
-    "test_an_upload_beside_tools_is_edited": "the same; and the names of files stand in the prompt",
-    "test_an_answer_that_is_not_streamed_is_the_same[cherry-studio]": "it takes an address in `images` for base64",
-    "test_a_request_for_text_buys_nothing[SUITE_FAULTY-cherry-studio-check]": "its check of a model buys a picture",
-    "test_a_request_for_text_buys_nothing[SUITE_LENIENT-cherry-studio-check]": "its check of a model buys a picture",
-}
-
-
-@pytest.fixture(autouse=True)
-def known_faults(request):
-    if reason := KNOWN_FAULTS.get(request.node.name):
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
-
 
 @pytest.fixture(autouse=True)
 def quick(simulator):
