@@ -186,7 +186,8 @@ fn ask(address: SocketAddr, until: Instant) -> std::io::Result<String> {
     };
     let mut stream = TcpStream::connect_timeout(&address, left()?)?;
     stream.set_write_timeout(Some(left()?))?;
-    write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    // In one write: a program that answers to its beginning and closes would break the rest.
+    stream.write_all(format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     let mut piece = [0; 1024];
     while answer.len() < PROBE_BYTES_MAX {

@@ -20,6 +20,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use ipnet::IpNet;
+use url::Url;
 
 use crate::config::ServerConfig;
 use crate::http::header::{FORWARDED_HOST, FORWARDED_PROTO};
@@ -64,7 +65,8 @@ impl ForwardedPolicy {
             return;
         }
         let host = host.and_then(|host| Authority::try_from(host).ok());
-        let host = host.filter(|host| !host.host().is_empty() && !host.as_str().contains('@'));
+        let makes_address = |host: &Authority| format!("http://{host}").parse::<Url>().is_ok();
+        let host = host.filter(|host| !host.as_str().contains('@') && makes_address(host));
         let scheme = scheme.filter(|scheme| matches!(scheme.as_str(), "http" | "https"));
         let from = match peer {
             Some(Peer::Network(address)) if !self.is_proxy(address.ip()) => Some(address.ip()),
@@ -172,6 +174,9 @@ mod tests {
             ("a b", "https", ("", "https")),
             ("img\"example", "https", ("", "https")),
             (":8080", "https", ("", "https")),
+            ("img.example.com:99999", "https", ("", "https")),
+            ("img.example.com:https", "https", ("", "https")),
+            ("a%00b", "https", ("", "https")),
         ] {
             let pairs = [(FORWARDED_HOST, host), (FORWARDED_PROTO, proto)];
             for peer in ["10.1.2.3", "127.0.0.1", "unix", "[::ffff:10.1.2.3]"] {
