@@ -21,6 +21,13 @@ impl Parser<'_> {
         read
     }
 
+    /// Reads a value and returns whether it holds a picture; `suggested` where the names around it suggest one.
+    pub(super) fn find_picture(&mut self, suggested: bool) -> Result<bool, ReadError> {
+        let mut found = false;
+        self.search(suggested, &mut found)?;
+        Ok(found)
+    }
+
     /// Reads a value and looks for pictures in it; `suggested` where the names around it suggest one.
     fn search(&mut self, suggested: bool, found: &mut bool) -> Result<(), ReadError> {
         match self.json.peek()? {
