@@ -14,7 +14,7 @@ use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings,
 
 use super::blocking::read_stored;
 use super::form::aliases::{self, Meaning};
-use super::form::names::{ImageName, ImageOrdering, suggests_picture};
+use super::form::names::{ImageName, ImageOrdering};
 use super::form::{FieldKind, Form, FormLimits, Scalar};
 use super::incoming::IncomingBody;
 use super::picture_text::{HEAD_BYTES, holds_picture};
@@ -326,7 +326,7 @@ impl Parser<'_> {
         let value = match self.json.peek()? {
             ValueType::Array | ValueType::Object => {
                 let value = if self.json.peek()? == ValueType::Array { Scalar::Array } else { Scalar::Object };
-                if self.find_picture(suggests_picture(name))? {
+                if self.find_picture(name)? {
                     self.form.note_unknown_picture(name, "a picture");
                 }
                 value

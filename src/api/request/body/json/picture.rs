@@ -4,7 +4,7 @@ use struson::reader::{JsonReader, ValueType};
 
 use super::{Parser, ReadError};
 use crate::api::error::ApiError;
-use crate::api::request::body::form::names::{ImageName, suggests_picture};
+use crate::api::request::body::form::names::ImageName;
 use crate::api::request::body::picture_text::{PictureParameter, read_picture};
 use crate::model::Input;
 
@@ -121,7 +121,7 @@ impl Parser<'_> {
         let lower = name.to_ascii_lowercase();
         if lower.contains("thumb") || lower.contains("preview") {
             self.json.skip_value()?;
-        } else if self.find_picture(suggests_picture(name))? {
+        } else if self.find_picture(name)? {
             self.form.note_unknown_picture(&format!("{}.{name}", place.name), "a picture");
         }
         Ok(())

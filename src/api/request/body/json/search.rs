@@ -21,10 +21,10 @@ impl Parser<'_> {
         read
     }
 
-    /// Reads a value and returns whether it holds a picture; `suggested` where the names around it suggest one.
-    pub(super) fn find_picture(&mut self, suggested: bool) -> Result<bool, ReadError> {
+    /// Reads the value of a name and returns whether it holds a picture.
+    pub(super) fn find_picture(&mut self, name: &str) -> Result<bool, ReadError> {
         let mut found = false;
-        self.search(suggested, &mut found)?;
+        self.search(suggests_picture(name), &mut found)?;
         Ok(found)
     }
 

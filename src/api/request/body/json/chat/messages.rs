@@ -9,7 +9,6 @@ use super::markdown::{MessageText, read_text};
 use super::pictures::{PictureReader, PictureSelection, Position, ReadTextError};
 use super::text_task::{asks_for_text, begins_with_task};
 use crate::api::error::ApiError;
-use crate::api::request::body::form::names::suggests_picture;
 use crate::api::request::body::form::{FieldKind, Scalar};
 use crate::api::request::body::json::{Parser, ReadError};
 
@@ -74,8 +73,9 @@ impl Message {
             parser.json.skip_value()?;
             return Ok(());
         }
-        let suggested = suggests_picture(member) || member.to_ascii_lowercase().contains("attachment");
-        if parser.find_picture(suggested)? && self.misplaced.len() < MISPLACED_MAX {
+        // In a conversation, what is attached is a picture.
+        let is_attached = member.to_ascii_lowercase().contains("attachment");
+        if parser.find_picture(if is_attached { "image" } else { member })? && self.misplaced.len() < MISPLACED_MAX {
             self.misplaced.push(format!("{}.{member}", self.name));
         }
         Ok(())
