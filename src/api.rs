@@ -6,6 +6,8 @@
 //! | `POST /v1/images/edits`              | `routes/images.rs`          |
 //! | `POST /v1/images/generations`        | `routes/images.rs`          |
 //! | `POST /v1/images/variations`         | `routes/images.rs`          |
+//! | `POST /v1/chat/completions`          | `routes/chat.rs`            |
+//! | `POST /v1/responses`                 | `routes/chat.rs`            |
 //! | `GET  /v1/models`, `/v1/models/{id}` | `routes/models.rs`          |
 //! | `GET  /v1/inputs/{token}`            | `routes/inputs.rs`          |
 //! | `GET  /v1/results/{job}/{n}.png`     | `routes/results.rs`         |

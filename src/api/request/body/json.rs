@@ -14,7 +14,7 @@ use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings,
 
 use super::blocking::read_stored;
 use super::form::aliases::{self, Meaning};
-use super::form::names::{ImageName, ImageOrdering};
+use super::form::names::{FieldHint, ImageName, ImageOrdering};
 use super::form::{FieldKind, Form, FormLimits, Scalar};
 use super::incoming::IncomingBody;
 use super::picture_text::{HEAD_BYTES, holds_picture};
@@ -336,7 +336,7 @@ impl Parser<'_> {
         let is_format = || aliases::find(known).is_some_and(|(.., meaning)| meaning == Meaning::Format);
         if let Scalar::Text(text) = &value
             && (known == "style" || is_format())
-            && holds_picture(&text.as_bytes()[..text.len().min(HEAD_BYTES)], false)
+            && holds_picture(&text.as_bytes()[..text.len().min(HEAD_BYTES)], FieldHint::Unclear)
         {
             self.form.note_unknown_picture(name, "a picture");
         }

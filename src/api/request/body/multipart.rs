@@ -10,13 +10,12 @@ use std::sync::Arc;
 use multer::Multipart;
 
 use super::blocking::read_stored;
-use super::form::names::ImageName;
+use super::form::names::{FieldHint, ImageName};
 use super::form::{FieldKind, Form, FormLimits};
 use super::incoming::IncomingBody;
 use super::json::{FormContent, JsonField, SourceReader, read_field};
-use super::picture_text::{PictureParameter, holds_picture, is_picture, read_picture};
+use super::picture_text::{PictureParameter, holds_picture, read_picture};
 use crate::api::error::ApiError;
-use crate::api::request::body::form::names::suggests_picture;
 use crate::http::header::ParsedHeader;
 use crate::model::{ByteSource, Input};
 use crate::storage::spool::{Spool, Upload};
@@ -253,7 +252,7 @@ impl FormReader<'_> {
     /// Looks for pictures in a part that is not known.
     async fn unknown(&mut self, part: FormPart<'_>, start: PartStart) -> Result<(), ApiError> {
         let name = part.name.clone();
-        if part.is_named_file() || is_picture(&start.head) {
+        if part.holds_file(&start) {
             let bytes = start.chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>() + part.skip().await?;
             if bytes > 0 {
                 self.form()?.note_unknown_picture(&name, "a file");
@@ -269,7 +268,7 @@ impl FormReader<'_> {
             return self.json(Arc::new(bytes::Bytes::from(bytes)), &name, JsonField::Unknown(name.clone())).await;
         }
         part.skip().await?;
-        if holds_picture(&start.head, suggests_picture(&name)) {
+        if holds_picture(&start.head, FieldHint::of(&name)) {
             self.form()?.note_unknown_picture(&name, "a picture");
         } else {
             self.form()?.note_unknown(&name);

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use url::Url;
 
 use super::form::FormLimits;
+use super::form::names::FieldHint;
 use crate::api::error::ApiError;
 use crate::model::picture::FileKind;
 use crate::model::{Format, Input};
@@ -105,9 +106,8 @@ pub(crate) fn read_picture(
     Ok(Some(Input::Bytes { picture, source }))
 }
 
-/// Whether a text under an unknown name holds a picture, by its head. An address counts where it ends like a picture, or where
-/// `suggested` by the name.
-pub(crate) fn holds_picture(head: &[u8], suggested: bool) -> bool {
+/// Whether a text under an unknown name holds a picture, by its head; `hint` is what the name says of an address.
+pub(crate) fn holds_picture(head: &[u8], hint: FieldHint) -> bool {
     let whole = head.len() < HEAD_BYTES;
     let head = head.trim_ascii();
     if starts_with(head, "data:") {
@@ -115,10 +115,14 @@ pub(crate) fn holds_picture(head: &[u8], suggested: bool) -> bool {
         return starts_with(head, "data:image/") || is_picture(&decoded);
     }
     if starts_with(head, "http://") || starts_with(head, "https://") {
-        return suggested || (whole && ends_like_picture(head));
+        return match hint {
+            FieldHint::Metadata => false,
+            FieldHint::Unclear | FieldHint::File => whole && ends_like_picture(head),
+            FieldHint::Picture => true,
+        };
     }
     if starts_with(head, "file-") || starts_with(head, "blob:") {
-        return suggested && whole && !head.contains(&b' ');
+        return hint >= FieldHint::File && whole && !head.contains(&b' ');
     }
     head.len() >= UNKNOWN_BASE64_MIN && is_picture(&decoded_start(head))
 }
@@ -137,6 +141,11 @@ pub(crate) fn is_picture(start: &[u8]) -> bool {
 pub(crate) fn is_encoded_picture(head: &[u8]) -> bool {
     let head = head.trim_ascii_start();
     starts_with(head, "data:") || is_picture(&decoded_start(head))
+}
+
+/// Whether a form's part without a file name begins a picture. The two letters of a Netpbm picture begin many texts.
+pub(crate) fn begins_picture(start: &[u8], is_text: bool) -> bool {
+    is_picture(start) && !(is_text && start.first() == Some(&b'P'))
 }
 
 fn ends_like_picture(address: &[u8]) -> bool {

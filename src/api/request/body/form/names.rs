@@ -93,11 +93,50 @@ const PICTURE_WORDS: [&str; 15] = [
     "art",
 ];
 
-/// Whether the value under this name is probably a picture.
-pub(crate) fn suggests_picture(name: &str) -> bool {
-    let lower = plain(name);
-    PICTURE_STEMS.iter().any(|stem| lower.contains(stem))
-        || words(name).iter().any(|word| PICTURE_WORDS.contains(&word.as_str()))
+/// Words that alone name a file of any kind; an address under them may be a page.
+const FILE_WORDS: [&str; 6] = ["file", "input", "ref", "reference", "source", "src"];
+/// Parts and words of names of addresses that lead to no picture.
+const PAGE_STEMS: [&str; 3] = ["webhook", "callback", "notif"];
+const PAGE_WORDS: [&str; 7] = ["hook", "notify", "site", "website", "page", "homepage", "referer"];
+
+/// What the names around a value say of an address in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FieldHint {
+    /// It belongs to the client's notes, which no task reads.
+    Metadata,
+    /// Nothing: an address is a picture where it ends like one.
+    Unclear,
+    /// It may be a file of any kind.
+    File,
+    Picture,
+}
+
+impl FieldHint {
+    /// Returns what the name of a field of the body says.
+    pub(crate) fn of(name: &str) -> Self {
+        let is_metadata = plain(name.split(['[', '.']).next().unwrap_or(name)) == "metadata";
+        if is_metadata { Self::Metadata } else { Self::Unclear.within(name) }
+    }
+
+    /// Returns what is known of a member under this name of a value of which this is known.
+    pub(crate) fn within(self, name: &str) -> Self {
+        if self == Self::Metadata {
+            return self;
+        }
+        let (lower, words) = (plain(name), words(name));
+        let has_word = |known: &[&str]| words.iter().any(|word| known.contains(&word.as_str()));
+        if PAGE_STEMS.iter().any(|stem| lower.contains(stem)) || has_word(&PAGE_WORDS) {
+            return Self::Unclear;
+        }
+        let own = if FILE_WORDS.contains(&lower.as_str()) {
+            Self::File
+        } else if PICTURE_STEMS.iter().any(|stem| lower.contains(stem)) || has_word(&PICTURE_WORDS) {
+            Self::Picture
+        } else {
+            Self::Unclear
+        };
+        self.max(own)
+    }
 }
 
 /// Splits a name at separators, digits and capital letters.
@@ -253,44 +292,72 @@ mod tests {
     }
 
     #[test]
-    fn some_names_suggest_a_picture() {
-        for name in [
-            "my_image",
-            "imgUrl",
-            "user_photo",
-            "picture",
-            "pic",
-            "faceMask",
-            "file",
-            "fileUrl",
-            "init",
-            "ref",
-            "style_ref",
-            "sourceUrl",
-            "src",
-            "control_input",
-            "reference",
-            "base64",
-            "b64_image",
+    fn names_say_whether_an_address_is_a_picture() {
+        for (hint, names) in [
+            (
+                FieldHint::Picture,
+                &[
+                    "my_image",
+                    "imgUrl",
+                    "user_photo",
+                    "picture",
+                    "pic",
+                    "faceMask",
+                    "fileUrl",
+                    "init",
+                    "style_ref",
+                    "sourceUrl",
+                    "control_input",
+                    "references",
+                    "base64",
+                    "b64_image",
+                ][..],
+            ),
+            (FieldHint::File, &["file", "File", "input", "ref", "reference", "source", "src", "SOURCE"]),
+            (
+                FieldHint::Unclear,
+                &[
+                    "topic",
+                    "profile_url",
+                    "prefer",
+                    "referrer",
+                    "resource",
+                    "callback_url",
+                    "website",
+                    "page",
+                    "initial",
+                    "start",
+                    "",
+                    "7",
+                    "image_webhook_url",
+                    "imageWebhookUrl",
+                    "file_callback_url",
+                    "picture-callback",
+                    "image_notify_url",
+                    "notification_source",
+                    "source_page",
+                    "sourceSite",
+                    "input_web_hook",
+                    "ref_homepage",
+                ],
+            ),
+            (FieldHint::Metadata, &["metadata", "Metadata", "metadata[logo]", "metadata.image", "meta_data"]),
         ] {
-            assert!(suggests_picture(name), "{name:?}");
+            for name in names {
+                assert_eq!(FieldHint::of(name), hint, "{name:?}");
+            }
         }
-        for name in [
-            "topic",
-            "profile_url",
-            "prefer",
-            "referrer",
-            "resource",
-            "callback_url",
-            "website",
-            "page",
-            "initial",
-            "start",
-            "metadata",
-            "",
-            "7",
+        for (outer, name, hint) in [
+            (FieldHint::Metadata, "image", FieldHint::Metadata),
+            (FieldHint::Metadata, "callback", FieldHint::Metadata),
+            (FieldHint::Picture, "url", FieldHint::Picture),
+            (FieldHint::Picture, "source", FieldHint::Picture),
+            (FieldHint::Picture, "webhook", FieldHint::Unclear),
+            (FieldHint::File, "url", FieldHint::File),
+            (FieldHint::File, "image_url", FieldHint::Picture),
+            (FieldHint::Unclear, "metadata", FieldHint::Unclear),
         ] {
-            assert!(!suggests_picture(name), "{name:?}");
+            assert_eq!(outer.within(name), hint, "{outer:?} {name}");
         }
         assert_eq!([nearest_known("faceMask"), nearest_known("picture_2")], ["mask", "image"]);
     }

@@ -5,14 +5,14 @@ use std::io::{self, Read};
 use struson::reader::{JsonReader, ValueType};
 
 use super::{Parser, ReadError};
-use crate::api::request::body::form::names::suggests_picture;
+use crate::api::request::body::form::names::FieldHint;
 use crate::api::request::body::picture_text::{HEAD_BYTES, holds_picture};
 
 impl Parser<'_> {
     /// Reads a value of a name that is not known, and records the name.
     pub(super) fn unknown(&mut self, name: &str) -> Result<(), ReadError> {
         let mut found = false;
-        let read = self.search(suggests_picture(name), &mut found);
+        let read = self.search(FieldHint::of(name), &mut found);
         if found {
             self.form.note_unknown_picture(name, "a picture");
         } else {
@@ -24,17 +24,17 @@ impl Parser<'_> {
     /// Reads the value of a name and returns whether it holds a picture.
     pub(super) fn find_picture(&mut self, name: &str) -> Result<bool, ReadError> {
         let mut found = false;
-        self.search(suggests_picture(name), &mut found)?;
+        self.search(FieldHint::of(name), &mut found)?;
         Ok(found)
     }
 
-    /// Reads a value and looks for pictures in it; `suggested` where the names around it suggest one.
-    fn search(&mut self, suggested: bool, found: &mut bool) -> Result<(), ReadError> {
+    /// Reads a value and looks for pictures in it; `hint` is what the names around it say.
+    fn search(&mut self, hint: FieldHint, found: &mut bool) -> Result<(), ReadError> {
         match self.json.peek()? {
             ValueType::Array => {
                 self.json.begin_array()?;
                 while self.json.has_next()? {
-                    self.search(suggested, found)?;
+                    self.search(hint, found)?;
                 }
                 self.json.end_array()?;
             }
@@ -42,8 +42,7 @@ impl Parser<'_> {
                 self.json.begin_object()?;
                 while self.json.has_next()? {
                     let name = self.name()?;
-                    let suggested = suggested || suggests_picture(&name);
-                    self.search(suggested, found)?;
+                    self.search(hint.within(&name), found)?;
                 }
                 self.json.end_object()?;
             }
@@ -53,7 +52,7 @@ impl Parser<'_> {
                 let read = string.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head);
                 read.and_then(|_| io::copy(&mut string, &mut io::sink()))
                     .map_err(|error| self.meter.string_error(&error))?;
-                *found |= holds_picture(&head, suggested);
+                *found |= holds_picture(&head, hint);
             }
             ValueType::Number | ValueType::Boolean | ValueType::Null => self.json.skip_value()?,
         }

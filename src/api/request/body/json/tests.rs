@@ -208,6 +208,41 @@ async fn pictures_under_unknown_names_are_recorded_and_other_values_ignored() {
 }
 
 #[tokio::test]
+async fn addresses_that_are_no_picture_are_ignored() {
+    let page = "https://app.example.com/page";
+    let logo = "https://example.com/logo.png";
+    for (name, value) in [
+        ("metadata", json!({"source": page})),
+        ("metadata", json!({"logo": logo})),
+        ("metadata", json!({"image": page, "deep": {"image_url": logo}})),
+        ("metadata", json!({"file": "file-abc123"})),
+        ("image_webhook_url", json!(page)),
+        ("file_callback_url", json!(page)),
+        ("imageCallback", json!({"url": page})),
+        ("picture_notify_url", json!(page)),
+        ("source", json!(page)),
+        ("file", json!(page)),
+        ("input", json!([page])),
+        ("ref", json!(page)),
+        ("src", json!({"url": page})),
+        ("source_page", json!(page)),
+    ] {
+        let form = read_json(json!({"image": ONE, name: value})).await.unwrap();
+        assert!(form.misplaced.is_empty(), "{:?}", form.misplaced);
+        assert_eq!(form.unknown.iter().collect::<Vec<_>>(), [name]);
+    }
+    for (name, value) in [
+        ("metadata", json!({"source": format!("data:image/png;base64,{ONE}")})),
+        ("source", json!(logo)),
+        ("input", json!({"image": page})),
+        ("file", json!("file-abc123")),
+    ] {
+        let form = read_json(json!({"image": ONE, name: value})).await.unwrap();
+        assert_eq!(form.misplaced.keys().collect::<Vec<_>>(), [name]);
+    }
+}
+
+#[tokio::test]
 async fn objects_of_other_apis_are_read_member_by_member() {
     let form = read_json(json!({
         "image_config": {"aspect_ratio": "16:9", "x": null, "y": 1},
@@ -287,7 +322,7 @@ async fn pictures_in_the_place_of_a_scalar_are_recorded() {
         ("style", json!([url])),
         ("style", json!(url)),
         ("style", json!("https://example.com/ref.png")),
-        ("style", json!({"reference": "https://example.com/ref"})),
+        ("style", json!({"reference_url": "https://example.com/ref"})),
         ("Style", json!({"url": url})),
         ("format", json!({"image": url})),
         ("format", json!([{"url": "https://example.com/ref.webp"}])),
@@ -329,7 +364,7 @@ async fn a_picture_beside_a_picture_is_recorded() {
         (json!({"image_url": {"url": ONE, "mask": url}}), "image.mask"),
         (json!({"image_url": ONE, "image": url}), "image.image"),
         (json!({"image_url": ONE, "second": "https://example.com/2.jpg"}), "image.second"),
-        (json!({"url": ONE, "file": "https://example.com/2"}), "image.file"),
+        (json!({"url": ONE, "file": "https://example.com/2.png"}), "image.file"),
         (json!({"url": ONE, "source": {"data": url}}), "image.source"),
     ] {
         for body in [json!({"image": image}), json!({"images": [image]})] {

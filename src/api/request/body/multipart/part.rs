@@ -9,7 +9,9 @@ use super::transfer::TransferDecoder;
 use crate::api::error::ApiError;
 use crate::api::request::body::form::FormLimits;
 use crate::api::request::body::incoming::PartHeaderBudget;
-use crate::api::request::body::picture_text::{HEAD_BYTES, is_encoded_picture, is_picture, is_quoted_upload};
+use crate::api::request::body::picture_text::{
+    HEAD_BYTES, begins_picture, is_encoded_picture, is_picture, is_quoted_upload,
+};
 use crate::http::header::ParsedHeader;
 
 /// A part whose head has been read.
@@ -92,8 +94,18 @@ impl<'r> FormPart<'r> {
     }
 
     /// Whether the part is a file by its head, and not one without a name.
-    pub(super) fn is_named_file(&self) -> bool {
-        self.file_name.as_ref().is_some_and(|name| !name.is_empty()) || self.declares_bytes()
+    fn is_named_file(&self) -> bool {
+        self.has_file_name() || self.declares_bytes()
+    }
+
+    fn has_file_name(&self) -> bool {
+        self.file_name.as_ref().is_some_and(|name| !name.is_empty())
+    }
+
+    /// Whether a part that is not known holds a file. Some libraries declare a type of bytes for every text.
+    pub(super) fn holds_file(&self, start: &PartStart) -> bool {
+        let is_text = text::is_text(&start.head);
+        self.has_file_name() || (self.declares_bytes() && !is_text) || begins_picture(&start.head, is_text)
     }
 
     /// Whether the part declares a type other than text and JSON.

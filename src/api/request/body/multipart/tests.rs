@@ -252,6 +252,46 @@ async fn files_and_pictures_under_unknown_names_are_recorded() {
 }
 
 #[tokio::test]
+async fn texts_are_no_files_whatever_type_their_parts_declare() {
+    for content_type in [
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",
+        "application/xml",
+        "binary/octet-stream",
+        "application/x-yaml",
+        "image/png",
+    ] {
+        for (name, value) in [("seed", &b"42"[..]), ("cfg", b"7.5"), ("note", "caf\u{e9}".as_bytes())] {
+            let head = format!("{}\r\nContent-Type: {content_type}", field(name));
+            let form = read_parts(&[(&file("image"), PNG), (&head, value)]).await.unwrap();
+            assert!(form.misplaced.is_empty(), "{content_type}: {:?}", form.misplaced);
+            assert_eq!(form.unknown.iter().collect::<Vec<_>>(), [name]);
+        }
+        for value in [PNG, JPEG, b"\0\x01\x02"] {
+            let head = format!("{}\r\nContent-Type: {content_type}", field("seed"));
+            let form = read_parts(&[(&file("image"), PNG), (&head, value)]).await.unwrap();
+            assert_eq!(form.misplaced.keys().collect::<Vec<_>>(), ["seed"], "{content_type}");
+        }
+    }
+    for (name, value) in [
+        ("priority", "P1 urgent"),
+        ("priority", "P2\tlater"),
+        ("page", "P7\n"),
+        ("source", "https://example.com/page"),
+        ("metadata[logo]", "https://example.com/logo.png"),
+        ("metadata", "{\"source\": \"https://example.com/logo.png\"}"),
+    ] {
+        let form = read_parts(&[(&file("image"), PNG), (&field(name), value.as_bytes())]).await.unwrap();
+        assert!(form.misplaced.is_empty(), "{:?}", form.misplaced);
+        assert_eq!(form.unknown.iter().collect::<Vec<_>>(), [name]);
+    }
+    for (name, value) in [("raw", &b"P6\n8 8\n255\n\0\x01\xff"[..]), ("raw", b"<svg xmlns=\"x\"/>")] {
+        let form = read_parts(&[(&file("image"), PNG), (&field(name), value)]).await.unwrap();
+        assert_eq!(form.misplaced.keys().collect::<Vec<_>>(), [name]);
+    }
+}
+
+#[tokio::test]
 async fn texts_in_the_place_of_files_are_read_as_in_json() {
     let picture = [PNG, &[0xfb; 200]].concat();
     let base64 = base64_simd::STANDARD.encode_to_string(&picture);

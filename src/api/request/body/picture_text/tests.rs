@@ -75,7 +75,7 @@ fn pictures_under_unknown_names_are_recognised() {
         "http://example.com/a.webp?size=1",
         "https://example.com/a/b.jpeg#x",
     ] {
-        assert!(holds_picture(text.as_bytes(), false), "{text}");
+        assert!(holds_picture(text.as_bytes(), FieldHint::Unclear), "{text}");
     }
     for text in [
         "https://example.com/",
@@ -89,10 +89,10 @@ fn pictures_under_unknown_names_are_recognised() {
         "",
         "42",
     ] {
-        assert!(!holds_picture(text.as_bytes(), false), "{text}");
+        assert!(!holds_picture(text.as_bytes(), FieldHint::Unclear), "{text}");
     }
     for text in ["https://example.com/", "file-abc123", "blob:https://example.com/1"] {
-        assert!(holds_picture(text.as_bytes(), true), "{text}");
+        assert!(holds_picture(text.as_bytes(), FieldHint::Picture), "{text}");
     }
-    assert!(!holds_picture(b"file-like and blob: words", true));
+    assert!(!holds_picture(b"file-like and blob: words", FieldHint::Picture));
 }

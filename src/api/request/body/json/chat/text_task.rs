@@ -52,6 +52,9 @@ const OPENINGS: [(&str, &[&str]); 15] = [
     ("based on the chat history, give this conversation a name", &[]),
 ];
 
+/// A whole system message of a program that tests whether a model answers: Cherry Studio's.
+const CHECK: &str = "test";
+
 /// Words of a system message that all occur where a program has a conversation named, in lower case.
 const INSTRUCTIONS: [&[&str]; 13] = [
     &["conversation", "into a title"],
@@ -170,7 +173,9 @@ pub(super) fn text_task(hints: &TextHints, in_messages: bool) -> Option<TextTask
 /// Whether a system message, or one of a developer, asks for a text.
 pub(super) fn asks_for_text(message: &str) -> bool {
     let message = message.to_lowercase();
-    begins_in_lower_case(&message) || INSTRUCTIONS.iter().any(|words| words.iter().all(|word| message.contains(word)))
+    message.trim() == CHECK
+        || begins_in_lower_case(&message)
+        || INSTRUCTIONS.iter().any(|words| words.iter().all(|word| message.contains(word)))
 }
 
 /// Whether a prompt begins with a task of a program. Long prompts have the words of a task at their beginning, and the
@@ -262,6 +267,7 @@ mod tests {
             "You generate a title for a new chat session. Return only the title text.",
             "Create a title of 3 words or less for the conversation",
             "You summarize a conversation as a title; answer with the title only",
+            "test",
             "You are an AI question rephraser. You will be given a conversation and a follow-up question",
             "Available Tools: []\n\nYour task is to choose and return the correct tool(s) from the list",
         ] {
@@ -310,6 +316,7 @@ mod tests {
             "You make posters for a chat show. Generate bold colours.",
             "Keep the style of the conversation so far.",
             "Summarize nothing; draw.",
+            "test cards, in colour",
         ] {
             assert!(!asked(system, "a cat on a roof"), "{system}");
         }
