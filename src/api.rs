@@ -122,7 +122,7 @@ pub(crate) fn router(services: ApiServices) -> Router {
     let result_urls = ResultUrlBuilder::new(Signer::new(signing_key), &server);
     let outcomes = ResponseOutcomes::new(&metrics);
     let converter = PictureConverter::new(&server.conversions, &metrics);
-    let inputs = InputConverter::new(&server.conversions, converter.slots(), &metrics);
+    let inputs = InputConverter::new(&server.conversions, &metrics);
     let request_rules = RequestRules::new(catalogue, api_policy, &server.bodies, inputs);
     let server = Arc::new(server);
     let state = ApiState {

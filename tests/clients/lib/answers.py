@@ -21,9 +21,14 @@ SCHEMAS = {
     for path in (pathlib.Path(__file__).parent / "schemas").glob("*.json")
 }
 SHOWN_MAX = 10
-# What the answers of a lane must contain: else nothing was recorded.
-OF_IMAGES = {"images_response", "error_response", "list_models_response", "model"}
-OF_CHATS = {"chat_completion", "chat_completion_chunk", "error_response"}
+# What must be among the answers when a lane has run: else nothing was recorded. The sandbox stands beside every lane.
+NEEDED = {
+    "python_newest": {"images_response", "error_response", "list_models_response", "model"},
+    "node_newest": {"images_response", "error_response"},
+    "programs_in_python": {"images_response", "error_response"},
+    "chat_programs": {"chat_completion", "chat_completion_chunk", "error_response"},
+    "curl_alone": {"images_response", "error_response"},
+}
 
 
 def events_of(body):
@@ -131,9 +136,7 @@ def check(said, counts):
 def main(files):
     counts, wrong, needed = collections.Counter(), [], set()
     for file in files:
-        lane = pathlib.Path(file).stem
-        # The sandbox stands beside every lane.
-        needed |= OF_CHATS if lane.startswith("chat_") else OF_IMAGES if lane != "sandbox" else set()
+        needed |= NEEDED.get(pathlib.Path(file).stem, set())
         for line in pathlib.Path(file).read_text().splitlines():
             said = json.loads(line)
             if not said["whole"]:

@@ -1,7 +1,7 @@
 //! Fuzzes bodies of any bytes: no panic, and for every chunking the same request or the same error.
 
 use std::convert::Infallible;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -9,7 +9,6 @@ use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 
 use super::inputs::InputConverter;
 pub use super::inputs::fuzz::input;
@@ -39,8 +38,8 @@ fn gateway() -> &'static Gateway {
         let spool = Spool::for_test(std::env::temp_dir(), 1024, 1 << 24);
         let limits = FormLimits::new(Task::Edit, &config.server.bodies, &config.catalogue);
         // Small, so that an input is cheap to convert.
-        let conversions = ConversionConfig { pixels_max: 4096, ..config.server.conversions.clone() };
-        let inputs = InputConverter::new(&conversions, Arc::new(Semaphore::new(1)), &Metrics::default());
+        let conversions = ConversionConfig { input_pixels_max: 4096, ..config.server.conversions.clone() };
+        let inputs = InputConverter::new(&conversions, &Metrics::default());
         Gateway { runtime, config, limits, spool, inputs }
     })
 }
