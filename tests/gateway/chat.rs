@@ -397,3 +397,80 @@ async fn the_shape_is_read_where_chat_programs_write_it() {
     let answer = complete(&gateway.alice(), &body).await;
     assert_eq!((answer.cache(), answer.header("x-gateway-ignored")), ("hit", "messages.system,temperature"));
 }
+
+#[tokio::test]
+async fn pictures_that_would_be_left_out_are_refused_by_name_before_anything_is_bought() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let url = data_url(&picture(1));
+    let base64 = url.split(',').nth(1).unwrap();
+    for (member, value) in [
+        ("attachments", json!([{"url": url}])),
+        ("attachments", json!([{"url": "https://example.com/1", "contentType": "image/png"}])),
+        ("experimental_attachments", json!([{"name": "a.png", "contentType": "image/png", "url": url}])),
+        ("files", json!([{"data": base64}])),
+        ("file", json!(base64)),
+        ("parts", json!([{"type": "file", "mediaType": "image/png", "url": url}])),
+        ("inline_data", json!({"mime_type": "image/png", "data": base64})),
+        ("image_base64", json!(base64)),
+        ("photo", json!("https://example.com/photo")),
+        ("mask", json!(url)),
+        ("data", json!({"deep": [{"deeper": url}]})),
+    ] {
+        let mut message = json!({"role": "user", "content": "make it blue"});
+        message[member] = value.clone();
+        let part = json!({"role": "user", "content": [{"type": "text", "text": "make it blue"}, {member: value}]});
+        for messages in [json!([message]), json!([part]), json!([message, {"role": "user", "content": "and larger"}])] {
+            let refused = complete(&gateway.alice(), &conversation(messages)).await;
+            assert_eq!(refused.status, 400, "{member}: {}", refused.text());
+            assert!(refused.message().contains(&format!("{member}'")), "{}", refused.message());
+        }
+    }
+    let body = with(ask(json!("x")), "extra_body", json!({"modalities": ["text"]}));
+    complete(&gateway.alice(), &body).await.is_refused(400, "text_not_supported");
+    let body = with(ask(json!("x")), "extra_body", json!({"prompt": "another"}));
+    complete(&gateway.alice(), &body).await.is_refused(400, "unsupported_parameter");
+    assert_eq!(upstream.submits().await, 0);
+
+    let dropping = Gateway::with(&upstream, &[("server.unsupported_parameters", "drop")]).await;
+    let message = json!({"role": "user", "content": "make it blue", "attachments": [{"url": url}]});
+    let answer = complete(&dropping.alice(), &conversation(json!([message]))).await;
+    assert_eq!((answer.status, answer.header("x-gateway-dropped")), (200, "messages[0].attachments"));
+    let tools = with(ask(json!("make it blue")), "tools", json!([{"type": "function", "function": {"name": "f"}}]));
+    let refused = complete(&gateway.alice(), &tools).await;
+    assert!(refused.message().contains("switch them off for this model"), "{}", refused.message());
+}
+
+#[tokio::test]
+async fn pictures_in_plain_places_of_a_message_are_edited_and_those_of_instructions_are_not() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let url = data_url(&picture(1));
+    for (turn, message) in [
+        json!({"role": "user", "content": "make it blue", "image_url": url}),
+        json!({"role": "user", "content": "make it blue", "image": {"url": url}}),
+        json!({"role": "user", "content": "make it blue", "image_urls": [url]}),
+        json!({"role": "user", "content": [{"type": "text", "text": "make it blue"}, {"input_image": url}]}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let edited = complete(&gateway.alice(), &conversation(json!([message]))).await;
+        assert_eq!((edited.status, edited.cache()), (200, if turn == 0 { "miss" } else { "hit" }), "{}", edited.text());
+    }
+    assert_eq!(upstream.prediction().await["inputs"].as_array().map(Vec::len), Some(1));
+    for role in ["system", "developer", "tool"] {
+        for content in [
+            json!("Show pictures as ![alt](https://example.com/i.png)."),
+            json!([{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": url}}]),
+        ] {
+            let messages =
+                json!([{"role": role, "content": content}, {"role": "user", "content": format!("a {role}")}]);
+            let answer = complete(&gateway.alice(), &conversation(messages)).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let newest = upstream.predictions().await.pop().unwrap();
+            assert_eq!(newest["capability"], "text-to-image", "{newest}");
+        }
+    }
+    assert_eq!(upstream.purchases().await, 4);
+}

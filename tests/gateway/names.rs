@@ -264,3 +264,55 @@ async fn base64_whose_plus_signs_became_spaces_is_restored() {
         assert_eq!(newest_inputs(&upstream).await, [digest(&picture(seed))]);
     }
 }
+
+#[tokio::test]
+async fn pictures_inside_other_values_are_refused_by_name() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let url = data_url(&picture(1));
+    let address = "https://cdn.example.com/abc?sig=1";
+    for (fields, name) in [
+        (json!({"parameters": {"image_url": address}}), "'parameters.image_url'"),
+        (json!({"parameters": {"image": url}}), "'parameters.image'"),
+        (json!({"generationConfig": {"imageConfig": {"image": url}}}), "'generationConfig.imageConfig.image'"),
+        (json!({"size": {"like": url}}), "'size.like'"),
+        (json!({"style": {"image_url": url}}), "'style'"),
+        (json!({"style": [url]}), "'style'"),
+        (json!({"style": url}), "'style'"),
+        (json!({"style": "https://example.com/ref.png"}), "'style'"),
+        (json!({"format": {"image": url}}), "'format'"),
+        (json!({"images": [{"image_url": url, "mask": url}]}), "'image.mask'"),
+        (json!({"image": {"url": url, "reference": {"url": url}}}), "'image.reference'"),
+    ] {
+        for path in PATHS {
+            let mut body = fields.clone();
+            body["prompt"] = "x".into();
+            if path == PATHS[0] && body.get("image").is_none() && body.get("images").is_none() {
+                body["image"] = url.clone().into();
+            }
+            let answer = gateway.alice().begin_json(path, &body).answer().await;
+            answer.is_refused(400, "unsupported_parameter");
+            assert!(answer.message().contains(name), "{name}: {}", answer.message());
+        }
+    }
+    assert_eq!(upstream.submits().await, 0);
+}
+
+#[tokio::test]
+async fn parameters_in_an_object_of_another_api_are_used_and_what_is_not_known_there_is_named() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let body = json!({
+        "model": "gpt-image-1.5", "size": "256x256",
+        "parameters": {"prompt": "a cat", "quality": "low", "seed": 7},
+    });
+    let answer = gateway.alice().begin_json(PATHS[1], &body).answer().await;
+    answer.picture();
+    assert_eq!(answer.header("x-gateway-ignored"), "parameters.seed");
+    assert_eq!(answer.header("x-gateway-renamed"), "parameters.prompt=prompt,parameters.quality=quality");
+    let bought = upstream.prediction().await;
+    assert_eq!((&bought["parameters"]["prompt"], &bought["parameters"]["quality"]), (&json!("a cat"), &json!("low")));
+    let contradiction = json!({"prompt": "a cat", "quality": "high", "parameters": {"quality": "low"}});
+    gateway.alice().begin_json(PATHS[1], &contradiction).answer().await.is_refused(400, "duplicate_parameter");
+    assert_eq!(upstream.submits().await, 1);
+}

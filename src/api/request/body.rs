@@ -5,4 +5,5 @@ pub(in crate::api) mod incoming;
 pub(in crate::api) mod json;
 pub(in crate::api) mod multipart;
 
+mod blocking;
 mod picture_text;

@@ -62,6 +62,14 @@ pub(super) async fn create(endpoint: Endpoint, context: RequestContext, state: A
     response
 }
 
+/// Answers a request that asks for what is not offered. It counts like any other.
+pub(super) fn refuse(state: &ApiState, client: &ClientId, refusal: ApiError) -> Response {
+    let refusal = rate::count(&state.admission, client).err().unwrap_or(refusal);
+    let mut response = refusal.into_response();
+    rate::add_headers(&state.admission, client, response.headers_mut());
+    response
+}
+
 /// A request whose job is under way, or has its result already.
 struct AcceptedRequest {
     client: ClientId,

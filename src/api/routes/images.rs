@@ -2,12 +2,11 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
-use super::accepted::{Endpoint, create};
+use super::accepted::{Endpoint, create, refuse};
 use crate::api::error::ApiError;
 use crate::api::middleware::auth::VerifiedClient;
-use crate::api::middleware::rate;
 use crate::api::request::context::RequestContext;
 use crate::api::state::ApiState;
 use crate::model::Task;
@@ -24,8 +23,5 @@ pub(super) async fn generations(context: RequestContext, State(state): State<Api
 
 /// `POST /v1/images/variations`, retired at OpenAI.
 pub(super) async fn variations(VerifiedClient(client): VerifiedClient, State(state): State<ApiState>) -> Response {
-    let refusal = rate::count(&state.admission, &client).err().unwrap_or(ApiError::VariationsRetired);
-    let mut response = refusal.into_response();
-    rate::add_headers(&state.admission, &client, response.headers_mut());
-    response
+    refuse(&state, &client, ApiError::VariationsRetired)
 }

@@ -242,6 +242,13 @@ impl Form {
         self.renamed.insert(clipped(name), known);
     }
 
+    /// Records the name of a field that stands in an object, and is read as the scalar `known`.
+    pub(crate) fn note_moved(&mut self, name: &str, known: &str) {
+        if let Some(known) = static_name(known) {
+            self.renamed.insert(clipped(name), known);
+        }
+    }
+
     /// Records a name whose value may change the picture and cannot be used.
     pub(crate) fn note_misplaced(&mut self, name: &str, problem: impl Into<String>) {
         self.misplaced.insert(clipped(name), problem.into());

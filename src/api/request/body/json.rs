@@ -12,10 +12,12 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use struson::reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, ValueType};
 
-use super::form::aliases;
-use super::form::names::{ImageName, ImageOrdering};
+use super::blocking::read_stored;
+use super::form::aliases::{self, Meaning};
+use super::form::names::{FieldHint, ImageName, ImageOrdering};
 use super::form::{FieldKind, Form, FormLimits, Scalar};
 use super::incoming::IncomingBody;
+use super::picture_text::{HEAD_BYTES, holds_picture};
 use crate::api::error::ApiError;
 use crate::config::BodyConfig;
 use crate::model::ByteSource;
@@ -38,8 +40,6 @@ const NAME_BYTES_MAX: u64 = 16 * 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
 /// What some editors and .NET write before a UTF-8 text.
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
-/// Largest body that is parsed on the asynchronous thread, in bytes: handing it to another thread would take longer.
-const INLINE_BYTES: usize = 64 * 1024;
 
 /// Reads a body and its pictures, once the spool has room for its `announced` length in bytes and for the pictures in it.
 ///
@@ -95,17 +95,8 @@ pub(super) async fn read_with<T: Send + 'static>(
         return Err(malformed(problems::empty(text.size())));
     }
     let mut body = StoredBody { text, limits: limits.clone(), content: FormContent::new(upload) };
-    if body.is_short() {
-        return read(&mut body);
-    }
-    off_thread(move || read(&mut body)).await
-}
-
-async fn off_thread<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let read = tokio::task::spawn_blocking(read).await;
-    read.map_err(|error| ApiError::internal(format!("reading a body failed: {error}")))?
+    let text = Arc::clone(&body.text);
+    read_stored(&*text, move || read(&mut body)).await?
 }
 
 /// A text that has arrived whole, and what it takes to read it.
@@ -119,11 +110,6 @@ pub(super) struct StoredBody {
 impl StoredBody {
     pub(super) fn limits(&self) -> &FormLimits {
         &self.limits
-    }
-
-    /// Whether the text is in memory, and so short that another thread would take longer.
-    fn is_short(&self) -> bool {
-        self.text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES)
     }
 
     /// Parses the text from its start with `read`, and returns the form that it filled. Blocks unless the text is in memory.
@@ -201,8 +187,7 @@ pub(super) async fn read_field(
     content: FormContent,
     field: JsonField,
 ) -> Result<FormContent, ApiError> {
-    let mut body = StoredBody { text, limits: limits.clone(), content };
-    let is_short = body.is_short();
+    let mut body = StoredBody { text: Arc::clone(&text), limits: limits.clone(), content };
     let read = move || {
         let read = body.extend(|parser| match &field {
             JsonField::Images(name) => parser.images(*name),
@@ -215,7 +200,7 @@ pub(super) async fn read_field(
             Ok(()) | Err(_) => Ok(body.content),
         }
     };
-    if is_short { read() } else { off_thread(read).await }
+    read_stored(&*text, read).await?
 }
 
 /// Returns the spool space of a body, in bytes: the body itself, and its pictures, which are at most three quarters of it.
@@ -288,7 +273,7 @@ impl Parser<'_> {
             return Ok(());
         }
         if value_type == ValueType::Object && aliases::is_container(name) {
-            return self.container(name, name);
+            return self.container(name);
         }
         let kind = self.limits.field_kind(name);
         self.form.note_renamed(name, kind);
@@ -301,10 +286,7 @@ impl Parser<'_> {
                 }
                 Ok(())
             }
-            FieldKind::Scalar(known) => {
-                let value = self.scalar(known)?;
-                Ok(self.form.add_scalar(known, value)?)
-            }
+            FieldKind::Scalar(known) => self.scalar_field(name, known),
             FieldKind::Members if value_type == ValueType::Object && !nested => {
                 self.members(|parser, name| parser.field(name, true))
             }
@@ -312,26 +294,53 @@ impl Parser<'_> {
         }
     }
 
-    /// Reads an object of fields of other APIs, which are known by the object's name and their own. What else is in it is not
-    /// known, under the name of the outermost object, `outer`.
-    fn container(&mut self, outer: &str, name: &str) -> Result<(), ReadError> {
+    /// Reads an object of fields of other APIs, which are known by the object's name and their own. A scalar of this API
+    /// counts as if it stood beside the object.
+    fn container(&mut self, name: &str) -> Result<(), ReadError> {
         self.json.begin_object()?;
         while self.json.has_next()? {
-            let full = format!("{name}.{}", self.name()?);
+            let member = self.name()?;
+            let full = format!("{name}.{member}");
             let value_type = self.json.peek()?;
+            let limits = self.limits;
             if value_type == ValueType::Null {
                 self.json.next_null()?;
             } else if value_type == ValueType::Object && aliases::is_container(&full) {
-                self.container(outer, &full)?;
+                self.container(&full)?;
             } else if aliases::find(&full).is_some() {
-                let value = self.scalar(&full)?;
-                self.form.add_scalar(&full, value)?;
+                self.scalar_field(&full, &full)?;
+            } else if let FieldKind::Scalar(known) = limits.field_kind(&member) {
+                self.form.note_moved(&full, known);
+                self.scalar_field(&full, known)?;
             } else {
-                self.unknown(outer)?;
+                self.unknown(&full)?;
             }
         }
         self.json.end_object()?;
         Ok(())
+    }
+
+    /// Reads the value of the scalar `known`. A picture in its place is recorded, because the scalar may be one that is
+    /// ignored.
+    fn scalar_field(&mut self, name: &str, known: &str) -> Result<(), ReadError> {
+        let value = match self.json.peek()? {
+            ValueType::Array | ValueType::Object => {
+                let value = if self.json.peek()? == ValueType::Array { Scalar::Array } else { Scalar::Object };
+                if self.find_picture(name)? {
+                    self.form.note_unknown_picture(name, "a picture");
+                }
+                value
+            }
+            ValueType::String | ValueType::Number | ValueType::Boolean | ValueType::Null => self.scalar(known)?,
+        };
+        let is_format = || aliases::find(known).is_some_and(|(.., meaning)| meaning == Meaning::Format);
+        if let Scalar::Text(text) = &value
+            && (known == "style" || is_format())
+            && holds_picture(&text.as_bytes()[..text.len().min(HEAD_BYTES)], FieldHint::Unclear)
+        {
+            self.form.note_unknown_picture(name, "a picture");
+        }
+        Ok(self.form.add_scalar(known, value)?)
     }
 
     /// Reads the next name, which struson holds whole: the meter bounds it.

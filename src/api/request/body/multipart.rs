@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use multer::Multipart;
 
+use super::blocking::read_stored;
 use super::form::names::{FieldHint, ImageName};
 use super::form::{FieldKind, Form, FormLimits};
 use super::incoming::IncomingBody;
@@ -28,8 +29,6 @@ mod transfer;
 
 /// Longest boundary that is accepted, in bytes. RFC 2046 §5.1.1 allows 70.
 const BOUNDARY_BYTES_MAX: usize = 200;
-/// Longest text that is parsed on the asynchronous thread, in bytes.
-const INLINE_BYTES: usize = 64 * 1024;
 
 /// Returns the boundary of a `multipart/form-data` content type.
 pub(crate) fn boundary(content_type: &ParsedHeader) -> Option<String> {
@@ -224,22 +223,16 @@ impl FormReader<'_> {
         text: Arc<dyn ByteSource>,
         place: PictureParameter<'_>,
     ) -> Result<Option<Input>, ApiError> {
-        let is_short = text.in_memory().is_some_and(|text| text.len() <= INLINE_BYTES);
-        let reader = SourceReader { source: text, offset: 0 };
+        let reader = SourceReader { source: Arc::clone(&text), offset: 0 };
         let explain = |error: &std::io::Error| ApiError::internal(format!("the spooled text cannot be read: {error}"));
-        if is_short {
-            let limits = self.limits;
-            return read_picture(reader, &mut self.content()?.upload, limits, place, explain);
-        }
         let mut content = self.content.take().ok_or_else(lost)?;
         let (limits, param, name) = (self.limits.clone(), place.param, place.name.to_owned());
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = read_stored(&*text, move || {
             let place = PictureParameter { param, name: &name };
             let read = read_picture(reader, &mut content.upload, &limits, place, explain);
             (content, read)
         });
-        let (content, read) =
-            reading.await.map_err(|error| ApiError::internal(format!("reading a text failed: {error}")))?;
+        let (content, read) = reading.await?;
         self.content = Some(content);
         read
     }

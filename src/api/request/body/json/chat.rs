@@ -24,6 +24,10 @@ mod pictures;
 mod tests;
 mod text_task;
 
+const PROMPT_PROBLEM: &str = "has no place here: the last message of the user is the prompt";
+const MISPLACED_PROBLEM: &str =
+    "holds a picture or a file where none is read; send pictures in 'content', as parts of the type 'image_url'";
+
 /// A conversation as a request for pictures.
 #[derive(Debug)]
 pub(crate) struct ChatRequest {
@@ -111,25 +115,28 @@ impl Reading {
     }
 
     fn read(mut self, parser: &mut Parser<'_>) -> Result<Self, ReadError> {
-        parser.members(|parser, name| self.member(parser, name))?;
+        parser.members(|parser, name| self.member(parser, name, false))?;
         Ok(self)
     }
 
-    fn member(&mut self, parser: &mut Parser<'_>, name: &str) -> Result<(), ReadError> {
-        if parser.json.peek()? == ValueType::Null {
+    /// Reads the value of a member. One in an object that is `nested` in the body may hold no further object of members.
+    fn member(&mut self, parser: &mut Parser<'_>, name: &str, nested: bool) -> Result<(), ReadError> {
+        let value_type = parser.json.peek()?;
+        if value_type == ValueType::Null {
             parser.json.next_null()?;
             return Ok(());
         }
-        match name {
+        let limits = parser.limits;
+        let kind = limits.field_kind(name);
+        let known = if let FieldKind::Scalar(known) = kind { known } else { name };
+        match known {
             "messages" => {
                 if std::mem::replace(&mut self.has_messages, true) {
                     return Err(ApiError::DuplicateParameter { param: name.to_owned() }.into());
                 }
                 self.conversation.read(parser)
             }
-            "prompt" => {
-                self.unsupported(parser, "prompt", "has no place here: the last message of the user is the prompt")
-            }
+            "prompt" => self.unsupported(parser, "prompt", PROMPT_PROBLEM),
             "audio" => self.unsupported(parser, "audio", "is not supported: the models of this gateway make pictures"),
             "tools" | "functions" => {
                 self.has_tools |= parser.skip_filled()?;
@@ -149,7 +156,12 @@ impl Reading {
                 parser.form.note_unknown(name);
                 Ok(())
             }
-            _ => match parser.limits.field_kind(name) {
+            _ => match kind {
+                FieldKind::Members if nested => parser.unknown(name),
+                FieldKind::Members if value_type == ValueType::Object => {
+                    parser.form.note_renamed(name, kind);
+                    parser.members(|parser, name| self.member(parser, name, true))
+                }
                 FieldKind::Image(_) | FieldKind::Mask if self.pass == Pass::Counting => {
                     self.has_other_pictures = true;
                     parser.json.skip_value()?;
@@ -290,10 +302,19 @@ impl Reading {
                 ToolChoice::Optional => form.note_unknown("tools"),
             }
         }
+        for name in self.conversation.misplaced_pictures() {
+            form.note_misplaced(&name, MISPLACED_PROBLEM);
+        }
         let prompt = self.conversation.take_prompt()?;
-        let system = self.conversation.system.lossy();
-        if let Some(TextTask { param, asked }) = text_task(&self.hints, &system, &prompt) {
+        if let Some(TextTask { param, asked }) = text_task(&self.hints, self.conversation.asks_for_text) {
             return Err(ApiError::TextRequested { param, asked });
+        }
+        // These were in objects of other APIs.
+        if form.scalars.contains_key("prompt") {
+            self.unsupported.push(("prompt", PROMPT_PROBLEM));
+        }
+        if form.scalars.remove("response_format").is_some() {
+            form.note_unknown("response_format");
         }
         for role in self.conversation.ignored_roles {
             form.note_unknown(&format!("messages.{role}"));

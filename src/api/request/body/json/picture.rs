@@ -89,7 +89,7 @@ impl Parser<'_> {
         Err(ReadError::Api(ApiError::InvalidType { param, expected: "an image reference", got }))
     }
 
-    /// Reads `{image_url | url | b64_json}`; other members are skipped.
+    /// Reads `{image_url | url | b64_json}`; in other members, pictures are looked for.
     fn reference(&mut self, place: PictureParameter<'_>, depth: usize) -> Result<Input, ReadError> {
         let mut found = None;
         self.json.begin_object()?;
@@ -99,7 +99,7 @@ impl Parser<'_> {
                 "image_url" | "url" | "b64_json" => self.picture(place.param, place.name, depth + 1)?,
                 "file_id" if self.json.peek()? != ValueType::Null => return Err(place.file_id().into()),
                 _ => {
-                    self.json.skip_value()?;
+                    self.beside_picture(place, &name)?;
                     None
                 }
             };
@@ -113,5 +113,17 @@ impl Parser<'_> {
         found.ok_or_else(|| {
             place.unacceptable("an image reference needs one of 'image_url', 'url', and 'b64_json'").into()
         })
+    }
+
+    /// Reads a member beside a picture, and records it where it holds another one. A small version of the picture itself is
+    /// none.
+    fn beside_picture(&mut self, place: PictureParameter<'_>, name: &str) -> Result<(), ReadError> {
+        let lower = name.to_ascii_lowercase();
+        if lower.contains("thumb") || lower.contains("preview") {
+            self.json.skip_value()?;
+        } else if self.find_picture(name)? {
+            self.form.note_unknown_picture(&format!("{}.{name}", place.name), "a picture");
+        }
+        Ok(())
     }
 }

@@ -21,6 +21,13 @@ impl Parser<'_> {
         read
     }
 
+    /// Reads the value of a name and returns whether it holds a picture.
+    pub(super) fn find_picture(&mut self, name: &str) -> Result<bool, ReadError> {
+        let mut found = false;
+        self.search(FieldHint::of(name), &mut found)?;
+        Ok(found)
+    }
+
     /// Reads a value and looks for pictures in it; `hint` is what the names around it say.
     fn search(&mut self, hint: FieldHint, found: &mut bool) -> Result<(), ReadError> {
         match self.json.peek()? {

@@ -258,8 +258,139 @@ async fn objects_of_other_apis_are_read_member_by_member() {
         names,
         ["generationConfig.imageConfig.imageSize", "image_config.aspect_ratio", "size.height", "size.width"]
     );
-    assert_eq!(form.unknown.iter().collect::<Vec<_>>(), ["image_config"]);
-    assert_eq!(form.misplaced.keys().collect::<Vec<_>>(), ["parameters"]);
+    assert_eq!(form.unknown.iter().collect::<Vec<_>>(), ["image_config.y"]);
+    assert_eq!(form.misplaced.keys().collect::<Vec<_>>(), ["parameters.photo"]);
+}
+
+#[tokio::test]
+async fn pictures_in_objects_of_other_apis_are_recorded_by_their_member() {
+    let url = format!("data:image/png;base64,{ONE}");
+    let address = json!("https://cdn.example.com/abc?sig=1");
+    for (body, name) in [
+        (json!({"parameters": {"image_url": address}}), "parameters.image_url"),
+        (json!({"parameters": {"image": address}}), "parameters.image"),
+        (json!({"parameters": {"mask": {"url": address}}}), "parameters.mask"),
+        (json!({"parameters": {"x": {"image_url": address}}}), "parameters.x"),
+        (json!({"generationConfig": {"referenceImages": [address]}}), "generationConfig.referenceImages"),
+        (json!({"generationConfig": {"imageConfig": {"image": url}}}), "generationConfig.imageConfig.image"),
+        (json!({"image_config": {"subject": url}}), "image_config.subject"),
+        (json!({"image_options": {"photo": address}}), "image_options.photo"),
+        (json!({"imageSize": {"url": url}}), "imageSize.url"),
+        (json!({"size": {"like": url}}), "size.like"),
+        (json!({"size": {"like": "https://example.com/a.png"}}), "size.like"),
+        (json!({"extra_body": {"parameters": {"image_url": address}}}), "parameters.image_url"),
+        (json!({"parameters": {"width": {"image_url": url}}}), "parameters.width"),
+    ] {
+        let form = read_json(body.clone()).await.unwrap();
+        assert_eq!(form.misplaced.keys().collect::<Vec<_>>(), [name], "{body}");
+    }
+    for member in ["callback_url", "seed", "addWatermark", "x"] {
+        let form = read_json(json!({"parameters": {member: "https://example.com/hook"}})).await.unwrap();
+        assert!(form.misplaced.is_empty(), "{:?}", form.misplaced);
+        assert_eq!(form.unknown.iter().cloned().collect::<Vec<_>>(), [format!("parameters.{member}")]);
+    }
+}
+
+#[tokio::test]
+async fn the_own_parameters_are_read_in_objects_of_other_apis_too() {
+    for (body, known, value) in [
+        (json!({"parameters": {"quality": "low"}}), "quality", "low"),
+        (json!({"parameters": {"prompt": "a"}}), "prompt", "a"),
+        (json!({"parameters": {"outputFormat": "webp"}}), "output_format", "webp"),
+        (json!({"parameters": {"Quality": "low"}, "quality": "low"}), "quality", "low"),
+        (json!({"generationConfig": {"background": "opaque"}}), "background", "opaque"),
+        (json!({"generation_config": {"image_config": {"quality": "high"}}}), "quality", "high"),
+        (json!({"image_config": {"moderation": "low"}}), "moderation", "low"),
+        (json!({"output_options": {"output_format": "jpeg"}}), "output_format", "jpeg"),
+        (json!({"imageOptions": {"input_fidelity": "low"}}), "input_fidelity", "low"),
+        (json!({"extra_body": {"parameters": {"user": "u"}}}), "user", "u"),
+    ] {
+        let form = read_json(body.clone()).await.unwrap();
+        assert_eq!(form.scalars[known], Scalar::Text(value.to_owned()), "{body}");
+        assert!(form.unknown.is_empty() && form.misplaced.is_empty(), "{body}");
+        assert!(form.renamed.values().any(|name| *name == known), "{body}: {:?}", form.renamed);
+    }
+    let contradiction = json!({"quality": "high", "parameters": {"quality": "low"}});
+    assert_eq!(read_json(contradiction).await.unwrap_err().code(), "duplicate_parameter");
+}
+
+#[tokio::test]
+async fn pictures_in_the_place_of_a_scalar_are_recorded() {
+    let url = format!("data:image/png;base64,{ONE}");
+    for (name, value) in [
+        ("style", json!({"image_url": url})),
+        ("style", json!([url])),
+        ("style", json!(url)),
+        ("style", json!("https://example.com/ref.png")),
+        ("style", json!({"reference_url": "https://example.com/ref"})),
+        ("Style", json!({"url": url})),
+        ("format", json!({"image": url})),
+        ("format", json!([{"url": "https://example.com/ref.webp"}])),
+        ("format", json!(url)),
+        ("mime_type", json!({"type": "image/png", "data": url})),
+        ("user", json!({"avatar": url})),
+        ("quality", json!([url])),
+        ("width", json!({"image_url": url})),
+    ] {
+        let form = read_json(json!({"image": ONE, name: value})).await.unwrap();
+        assert_eq!(form.misplaced.keys().collect::<Vec<_>>(), [name], "{value}");
+    }
+    for (name, value) in [
+        ("style", json!("vivid")),
+        ("style", json!("as on https://example.com/ref.png")),
+        ("style", json!({"name": "vivid"})),
+        ("format", json!("json")),
+        ("format", json!({"type": "json"})),
+        ("user", json!("https://example.com/me.png")),
+        ("prompt", json!("https://example.com/me.png")),
+        ("prompt", json!(url)),
+        ("webhook_url", json!("https://example.com/hook.png")),
+        ("style", json!([])),
+    ] {
+        let form = read_json(json!({"image": ONE, name: value})).await.unwrap();
+        assert!(form.misplaced.is_empty(), "{name}: {:?}", form.misplaced);
+    }
+}
+
+#[tokio::test]
+async fn a_picture_beside_a_picture_is_recorded() {
+    let url = format!("data:image/png;base64,{TWO}");
+    for (image, name) in [
+        (json!({"image_url": ONE, "mask": url}), "image.mask"),
+        (json!({"mask": url, "image_url": ONE}), "image.mask"),
+        (json!({"image_url": ONE, "mask_url": "https://example.com/m?sig=1"}), "image.mask_url"),
+        (json!({"url": ONE, "reference": {"url": url}}), "image.reference"),
+        (json!({"b64_json": ONE, "extra": [url]}), "image.extra"),
+        (json!({"image_url": {"url": ONE, "mask": url}}), "image.mask"),
+        (json!({"image_url": ONE, "image": url}), "image.image"),
+        (json!({"image_url": ONE, "second": "https://example.com/2.jpg"}), "image.second"),
+        (json!({"url": ONE, "file": "https://example.com/2.png"}), "image.file"),
+        (json!({"url": ONE, "source": {"data": url}}), "image.source"),
+    ] {
+        for body in [json!({"image": image}), json!({"images": [image]})] {
+            let form = read_json(body.clone()).await.unwrap();
+            assert_eq!(form.misplaced.keys().collect::<Vec<_>>(), [name], "{body}");
+            assert_eq!(images(&form), [FIRST], "{body}");
+        }
+    }
+    let second = json!({"images": [ONE, {"url": ONE, "mask": url}], "mask": {"url": TWO, "image": url}});
+    let form = read_json(second).await.unwrap();
+    assert_eq!(form.misplaced.keys().collect::<Vec<_>>(), ["image[1].mask", "mask.image"]);
+    for (member, value) in [
+        ("detail", json!("high")),
+        ("type", json!("image_url")),
+        ("mime_type", json!("image/png")),
+        ("mask", json!(null)),
+        ("alt", json!("a cat")),
+        ("weight", json!(0.5)),
+        ("page", json!("https://example.com/")),
+        ("thumbnail", json!("https://example.com/small.png")),
+        ("preview_url", json!(url)),
+        ("file_id", json!(null)),
+    ] {
+        let form = read_json(json!({"image": {"url": ONE, member: value}})).await.unwrap();
+        assert!(form.misplaced.is_empty(), "{member}: {:?}", form.misplaced);
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Separates the pictures that the Markdown of a message embeds, `![…](address)`, from its text, without holding either whole.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead};
 
 use super::pictures::{PictureReader, Position, ReadTextError, ends_data};
@@ -18,6 +19,8 @@ pub(super) struct MessageText {
     bytes: Vec<u8>,
     max: usize,
     is_too_long: bool,
+    /// Where its last part begins.
+    part_start: usize,
     /// A picture was taken out of it.
     had_picture: bool,
 }
@@ -35,18 +38,12 @@ impl MessageText {
         }
     }
 
-    /// Begins a new line, unless nothing precedes it.
-    pub(super) fn new_line(&mut self) {
+    /// Begins a new part, on a line of its own unless nothing precedes it.
+    pub(super) fn begin_part(&mut self) {
         if !self.bytes.is_empty() {
             self.push(b"\n");
         }
-    }
-
-    /// Appends another text on a line of its own.
-    pub(super) fn append(&mut self, other: &Self) {
-        self.new_line();
-        self.push(&other.bytes);
-        self.is_too_long |= other.is_too_long;
+        self.part_start = self.bytes.len();
     }
 
     /// Returns the text, without white space around it where a picture was taken out; as it was written otherwise.
@@ -64,8 +61,13 @@ impl MessageText {
     }
 
     /// Returns as much of the text as was kept.
-    pub(super) fn lossy(&self) -> String {
-        String::from_utf8_lossy(&self.bytes).into_owned()
+    pub(super) fn lossy(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.bytes)
+    }
+
+    /// Returns as much of its last part as was kept.
+    pub(super) fn last_part(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.bytes[self.part_start..])
     }
 }
 
@@ -180,19 +182,21 @@ fn opens(source: &mut impl BufRead, seen: &mut Vec<u8>) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Reads an address to its end, or a data URL to its comma. Appends it to `seen`, with the `<` before it.
+/// Reads an address to its end, or a data URL to its comma. Appends it to `seen`, with the `<` before it. Brackets in pairs
+/// belong to the address, and all of them between `<` and `>`.
 fn read_address(source: &mut impl BufRead, seen: &mut Vec<u8>) -> io::Result<Stop> {
-    if peek(source)? == Some(b'<') {
+    let is_quoted = peek(source)? == Some(b'<');
+    if is_quoted {
         source.consume(1);
         seen.push(b'<');
     }
-    let start = seen.len();
+    let (start, mut open) = (seen.len(), 0_usize);
     while let Some(byte) = peek(source)? {
         if seen.len() - start > ADDRESS_BYTES_MAX {
             return Ok(Stop::None);
         }
         match byte {
-            b')' => {
+            b')' if !is_quoted && open == 0 => {
                 source.consume(1);
                 return Ok(Stop::Bracket);
             }
@@ -200,14 +204,30 @@ fn read_address(source: &mut impl BufRead, seen: &mut Vec<u8>) -> io::Result<Sto
                 source.consume(1);
                 return Ok(Stop::Comma);
             }
-            b'>' | b' ' | b'\t' | b'\n' | b'\r' => return Ok(Stop::Address),
+            b'>' | b' ' | b'\t' | b'\n' | b'\r' => {
+                // An address with one bracket too few, at the end of its line: the last bracket ends the picture.
+                let is_ended = !is_quoted && matches!(byte, b'\n' | b'\r') && seen.last() == Some(&b')');
+                return Ok(if is_ended { end_at_bracket(seen) } else { Stop::Address });
+            }
             other => {
+                match other {
+                    b'(' => open += 1,
+                    b')' => open = open.saturating_sub(1),
+                    _ => {}
+                }
                 source.consume(1);
                 seen.push(other);
             }
         }
     }
-    Ok(Stop::None)
+    let is_ended = !is_quoted && seen.len() > start && seen.last() == Some(&b')');
+    Ok(if is_ended { end_at_bracket(seen) } else { Stop::None })
+}
+
+/// Takes the bracket that ends a picture from what was read.
+fn end_at_bracket(seen: &mut Vec<u8>) -> Stop {
+    seen.pop();
+    Stop::Bracket
 }
 
 /// Passes over the data of a picture; returns the byte at which it ended, which is consumed.

@@ -7,8 +7,9 @@ use struson::reader::{JsonReader, ValueType};
 
 use super::markdown::{MessageText, read_text};
 use super::pictures::{PictureReader, PictureSelection, Position, ReadTextError};
+use super::text_task::{asks_for_text, begins_with_task};
 use crate::api::error::ApiError;
-use crate::api::request::body::form::Scalar;
+use crate::api::request::body::form::{FieldKind, Scalar};
 use crate::api::request::body::json::{Parser, ReadError};
 
 /// How much of a text is read at a time, in bytes.
@@ -18,6 +19,10 @@ const TEXT_TYPES: [&str; 7] =
     ["text", "input_text", "output_text", "refusal", "thinking", "redacted_thinking", "reasoning"];
 /// Types of parts that hold a picture.
 const PICTURE_TYPES: [&str; 3] = ["image_url", "input_image", "image"];
+/// Members that describe a text or what a program did, and hold no picture of the conversation.
+const DESCRIPTIONS: [&str; 5] = ["annotations", "citations", "function_call", "metadata", "tool_calls"];
+/// Most members of a message whose pictures are named.
+const MISPLACED_MAX: usize = 8;
 
 /// What is known of a conversation after it was read.
 #[derive(Debug)]
@@ -25,11 +30,13 @@ pub(super) struct Conversation {
     pub(super) selection: PictureSelection,
     /// The number of messages.
     messages: usize,
-    /// What system and developer messages say.
-    pub(super) system: MessageText,
+    /// A system or developer message, or the prompt, asks for a text.
+    pub(super) asks_for_text: bool,
     prompt: Option<UserMessage>,
     /// The position of the last picture among all.
     last_picture: Option<usize>,
+    /// Names of members that hold a picture behind that one, and are not read.
+    misplaced: Vec<String>,
     /// Roles of messages that are not used.
     pub(super) ignored_roles: Vec<&'static str>,
     text_bytes_max: usize,
@@ -43,6 +50,8 @@ struct UserMessage {
     text: MessageText,
     /// The positions of its pictures among all of the conversation.
     pictures: Range<usize>,
+    /// Names of its members that hold a picture and are not read.
+    misplaced: Vec<String>,
     /// What it holds and cannot be used.
     problem: Option<String>,
 }
@@ -53,7 +62,24 @@ struct Message {
     name: String,
     role: Option<String>,
     text: MessageText,
+    misplaced: Vec<String>,
     problem: Option<String>,
+}
+
+impl Message {
+    /// Looks for pictures in a member that is not known.
+    fn search(&mut self, parser: &mut Parser<'_>, member: &str) -> Result<(), ReadError> {
+        if DESCRIPTIONS.contains(&member) {
+            parser.json.skip_value()?;
+            return Ok(());
+        }
+        // In a conversation, what is attached is a picture.
+        let is_attached = member.to_ascii_lowercase().contains("attachment");
+        if parser.find_picture(if is_attached { "image" } else { member })? && self.misplaced.len() < MISPLACED_MAX {
+            self.misplaced.push(format!("{}.{member}", self.name));
+        }
+        Ok(())
+    }
 }
 
 impl Conversation {
@@ -62,9 +88,10 @@ impl Conversation {
         Self {
             selection: PictureSelection::new(wanted),
             messages: 0,
-            system: MessageText::new(text_bytes_max),
+            asks_for_text: false,
             prompt: None,
             last_picture: None,
+            misplaced: Vec::new(),
             ignored_roles: Vec::new(),
             text_bytes_max,
         }
@@ -74,6 +101,13 @@ impl Conversation {
     pub(super) fn needed_pictures(&self) -> Range<usize> {
         let own = self.prompt.as_ref().map(|prompt| prompt.pictures.clone()).filter(|own| !own.is_empty());
         own.or_else(|| self.last_picture.map(|at| at..at + 1)).unwrap_or_default()
+    }
+
+    /// Returns the names of members that hold a picture which the request needs, in places where none is read.
+    pub(super) fn misplaced_pictures(&self) -> Vec<String> {
+        let Some(UserMessage { misplaced, pictures, .. }) = &self.prompt else { return Vec::new() };
+        let earlier = if pictures.is_empty() { &self.misplaced[..] } else { &[] };
+        misplaced.iter().chain(earlier).cloned().collect()
     }
 
     /// Returns the prompt.
@@ -88,7 +122,9 @@ impl Conversation {
         if let Some(problem) = problem {
             return Err(unacceptable(problem));
         }
+        self.asks_for_text |= begins_with_task(&text.last_part());
         let text = without_file_names(text.into_text(format!("{name}.content"))?);
+        self.asks_for_text |= begins_with_task(&text);
         if text.trim().is_empty() {
             return Err(unacceptable(format!("{name}, the last one of the user, has no text; its text is the prompt")));
         }
@@ -117,15 +153,15 @@ impl Conversation {
             return Err(wrong_type(name, "an object", got));
         }
         let first = self.selection.count();
-        let mut message = Message { name, role: None, text: MessageText::new(self.text_bytes_max), problem: None };
+        let text = MessageText::new(self.text_bytes_max);
+        let mut message = Message { name, role: None, text, misplaced: Vec::new(), problem: None };
         parser.json.begin_object()?;
         while parser.json.has_next()? {
             let member = parser.name()?;
             match member.as_str() {
                 "role" => message.role = text_of(parser.scalar("role")?),
                 "content" => self.content(parser, &mut message)?,
-                "images" => self.pictures(parser, &mut message)?,
-                _ => parser.json.skip_value()?,
+                _ => self.other_member(parser, &mut message, &member)?,
             }
         }
         parser.json.end_object()?;
@@ -134,16 +170,24 @@ impl Conversation {
     }
 
     fn end_message(&mut self, message: Message, pictures: Range<usize>) -> Result<(), ApiError> {
-        let Message { name, role, text, problem } = message;
-        self.last_picture = pictures.clone().last().or(self.last_picture);
+        let Message { name, role, text, misplaced, problem } = message;
+        if matches!(role.as_deref(), Some("user" | "assistant")) {
+            if !pictures.is_empty() {
+                self.last_picture = pictures.clone().last();
+                self.misplaced.clear();
+            }
+            if !misplaced.is_empty() {
+                self.misplaced.clone_from(&misplaced);
+            }
+        }
         let ignored = match role.as_deref() {
             Some("user") => {
-                self.prompt = Some(UserMessage { name, text, pictures, problem });
+                self.prompt = Some(UserMessage { name, text, pictures, misplaced, problem });
                 return Ok(());
             }
             Some("assistant") => return Ok(()),
             Some("system" | "developer") => {
-                self.system.append(&text);
+                self.asks_for_text |= asks_for_text(&text.lossy());
                 "system"
             }
             Some("tool" | "function") => "tool",
@@ -189,37 +233,43 @@ impl Conversation {
 
     /// Reads one part of a content.
     fn part(&mut self, parser: &mut Parser<'_>, message: &mut Message) -> Result<(), ReadError> {
-        let (mut kind, mut unusable) = (None, None);
-        let first = self.selection.count();
+        let (mut kind, mut unusable, mut has_text) = (None, None, false);
+        let (first, misplaced) = (self.selection.count(), message.misplaced.len());
         parser.json.begin_object()?;
         while parser.json.has_next()? {
             let member = parser.name()?;
             if parser.json.peek()? == ValueType::Null {
                 parser.json.next_null()?;
+                has_text |= member == "text";
                 continue;
             }
             match member.as_str() {
                 "type" => kind = text_of(parser.scalar("type")?),
-                "text" if parser.json.peek()? == ValueType::String => self.text(parser, message)?,
-                "image_url" | "image" => self.picture(parser, message)?,
+                "text" if parser.json.peek()? == ValueType::String => {
+                    has_text = true;
+                    self.text(parser, message)?;
+                }
                 "file" | "file_id" | "file_data" | "input_audio" | "audio" | "video_url" | "source" | "document" => {
-                    parser.json.skip_value()?;
+                    message.search(parser, &member)?;
                     unusable = Some(member);
                 }
-                _ => parser.json.skip_value()?,
+                _ => self.other_member(parser, message, &member)?,
             }
         }
         parser.json.end_object()?;
         let has_picture = self.selection.count() > first;
+        let is_named = message.misplaced.len() > misplaced;
+        let is_used = has_text || has_picture || is_named;
         let problem = match (kind.as_deref(), unusable) {
             (_, Some(member)) => Some(format!("holds '{member}', which is not supported")),
             (Some(kind), None) if PICTURE_TYPES.contains(&kind) => {
-                (!has_picture).then(|| format!("has a part of the type '{kind}' without a picture"))
+                (!has_picture && !is_named).then(|| format!("has a part of the type '{kind}' without a picture"))
             }
             (Some(kind), None) if !TEXT_TYPES.contains(&kind) => {
                 Some(format!("has a part of the type '{kind}', which is not supported"))
             }
-            (Some(_) | None, None) => None,
+            (Some(kind), None) => (!is_used).then(|| format!("has a part of the type '{kind}' without text")),
+            (None, None) => (!is_used).then(|| "has a part without text or picture".to_owned()),
         };
         if let Some(problem) = problem {
             let name = &message.name;
@@ -230,7 +280,19 @@ impl Conversation {
         Ok(())
     }
 
-    /// Reads one picture or an array of them, in the place of `images`.
+    /// Reads a member of a message or part that is a picture by its name, or is not known.
+    fn other_member(&mut self, parser: &mut Parser<'_>, message: &mut Message, member: &str) -> Result<(), ReadError> {
+        match parser.limits.field_kind(member) {
+            FieldKind::Image(_) => self.pictures(parser, message),
+            FieldKind::Mask
+            | FieldKind::Misplaced(_)
+            | FieldKind::Scalar(_)
+            | FieldKind::Members
+            | FieldKind::Unknown => message.search(parser, member),
+        }
+    }
+
+    /// Reads one picture or an array of them.
     fn pictures(&mut self, parser: &mut Parser<'_>, message: &mut Message) -> Result<(), ReadError> {
         if parser.json.peek()? != ValueType::Array {
             return self.picture(parser, message);
@@ -262,7 +324,7 @@ impl Conversation {
 
     fn text(&mut self, parser: &mut Parser<'_>, message: &mut Message) -> Result<(), ReadError> {
         let Parser { json, meter, limits, upload, .. } = parser;
-        message.text.new_line();
+        message.text.begin_part();
         let mut source = BufReader::with_capacity(TEXT_BUFFER_BYTES, json.next_string_reader()?);
         let explain = |error: &io::Error| meter.explain_string(error);
         let selection = &mut self.selection;

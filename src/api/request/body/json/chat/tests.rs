@@ -41,6 +41,7 @@ fn image(url: &str) -> Value {
 async fn found(messages: Value) -> (String, Vec<String>) {
     let request = read_json(json!({"messages": messages})).await.unwrap_or_else(|error| panic!("{messages}: {error}"));
     let Some(Scalar::Text(prompt)) = request.form.scalars.get("prompt") else { panic!("{messages}: no prompt") };
+    assert!(request.form.misplaced.is_empty(), "{messages}: {:?}", request.form.misplaced);
     let inputs = request.form.images.iter().map(|input| String::from_utf8(content(input)).unwrap()).collect();
     (prompt.clone(), inputs)
 }
@@ -273,6 +274,246 @@ async fn the_list_of_attached_files_is_no_part_of_the_prompt() {
     }
 }
 
+/// The error of a conversation that is refused, or the words of what its form says cannot be used.
+async fn refusal(body: Value) -> String {
+    match read_json(body.clone()).await {
+        Err(error) => error.to_string(),
+        Ok(ChatRequest { form, unsupported, .. }) => {
+            let misplaced = form.misplaced.iter().map(|(name, problem)| format!("'{name}' {problem}"));
+            let unsupported = unsupported.iter().map(|(name, problem)| format!("'{name}' {problem}"));
+            misplaced.chain(unsupported).collect::<Vec<_>>().join("; ")
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_turns_of_the_user_and_of_the_assistant_have_pictures() {
+    let example = "Show pictures as ![alt](https://example.com/i.png).";
+    let say = |role: &str, content: Value| json!({"role": role, "content": content});
+    for message in [
+        say("system", json!(example)),
+        say("system", json!([text(example)])),
+        say("system", json!(format!("Like this: ![x]({ONE})"))),
+        say("system", json!([text("x"), image(ONE)])),
+        say("developer", json!(example)),
+        say("developer", json!([image(ADDRESS)])),
+        say("tool", json!(format!("![x]({TWO})"))),
+        say("tool", json!([text("x"), image(TWO)])),
+        say("function", json!("![chart](/files/chart.png)")),
+        json!({"role": "system", "content": "x", "images": [ONE]}),
+        json!({"content": example, "role": "system"}),
+        json!({"role": "tool", "content": "x", "attachments": [{"url": ONE}]}),
+    ] {
+        let alone = json!([message, user(json!("a"))]);
+        assert_eq!(found(alone.clone()).await, ("a".to_owned(), vec![]), "{alone}");
+        let behind = json!([user(json!([text("a"), image(THREE)])), assistant(json!("ok")), message, user(json!("b"))]);
+        assert_eq!(found(behind.clone()).await, ("b".to_owned(), vec!["three".to_owned()]), "{behind}");
+    }
+}
+
+#[tokio::test]
+async fn pictures_of_a_message_have_the_names_of_the_image_api() {
+    for message in [
+        json!({"role": "user", "content": "a", "image_url": ONE}),
+        json!({"role": "user", "content": "a", "image": ONE}),
+        json!({"image": {"url": ONE}, "role": "user", "content": "a"}),
+        json!({"role": "user", "content": "a", "image_urls": [ONE]}),
+        json!({"role": "user", "content": "a", "input_image": {"image_url": ONE}}),
+        json!({"role": "user", "content": "a", "images": ONE}),
+        json!({"role": "user", "content": [text("a"), {"type": "image_url", "image_urls": [ONE]}]}),
+        json!({"role": "user", "content": [text("a"), {"type": "image", "image": [ONE]}]}),
+        json!({"role": "user", "content": [text("a"), {"input_image": ONE}]}),
+        json!({"role": "user", "content": [text("a"), {"imageUrl": {"url": ONE}}]}),
+        json!({"role": "user", "content": [{"type": "text", "text": "a", "image_url": {"url": ONE}}]}),
+    ] {
+        assert_eq!(found(json!([message])).await, ("a".to_owned(), vec!["one".to_owned()]), "{message}");
+    }
+}
+
+/// Members under which programs send pictures, and which are not read.
+fn lost_pictures() -> Vec<(&'static str, Value)> {
+    let base64 = base64_simd::STANDARD.encode_to_string([&b"\x89PNG\r\n\x1a\n1"[..], &[0; 60]].concat());
+    vec![
+        ("attachments", json!([{"url": ONE}])),
+        ("attachments", json!([{"url": "https://example.com/1", "contentType": "image/png"}])),
+        ("experimental_attachments", json!([{"name": "a.png", "contentType": "image/png", "url": ONE}])),
+        ("files", json!([{"type": "image", "data": base64}])),
+        ("file", json!(base64)),
+        ("parts", json!([{"type": "file", "mediaType": "image/png", "url": ONE}])),
+        ("inline_data", json!({"mime_type": "image/png", "data": base64})),
+        ("image_base64", json!(base64)),
+        ("photo", json!("https://example.com/photo")),
+        ("mask", json!(ONE)),
+        ("data", json!({"deep": [{"deeper": ONE}]})),
+        ("content_parts", json!([image(ONE)])),
+    ]
+}
+
+#[tokio::test]
+async fn pictures_in_members_that_are_not_known_are_refused_by_name() {
+    for (member, value) in lost_pictures() {
+        let mut message = user(json!("a"));
+        message[member] = value.clone();
+        let problem = refusal(json!({"messages": [message]})).await;
+        assert!(problem.contains("messages[0]") && problem.contains(&format!("{member}'")), "{message}: {problem}");
+        let part = user(json!([text("a"), {member: value}]));
+        let problem = refusal(json!({"messages": [part]})).await;
+        assert!(problem.contains("messages[0]") && problem.contains(&format!("{member}'")), "{part}: {problem}");
+        // Also where it is the picture that the next message is about, and not where that has one of its own.
+        let problem = refusal(json!({"messages": [message, assistant(json!("ok")), user(json!("b"))]})).await;
+        assert!(problem.contains("messages[0]") && problem.contains(&format!("{member}'")), "{message}: {problem}");
+        let superseded = json!([message, user(json!([text("b"), image(TWO)]))]);
+        assert_eq!(found(superseded).await, ("b".to_owned(), vec!["two".to_owned()]), "{member}");
+        let superseded = json!([message, assistant(json!(format!("![x]({TWO})"))), user(json!("b"))]);
+        assert_eq!(found(superseded).await, ("b".to_owned(), vec!["two".to_owned()]), "{member}");
+    }
+}
+
+#[tokio::test]
+async fn members_without_a_picture_change_nothing() {
+    for (member, value) in [
+        ("name", json!("Ann")),
+        ("id", json!("msg_1")),
+        ("attachments", json!([])),
+        ("attachments", json!([{"type": "link", "url": "/files/7"}])),
+        ("files", json!([])),
+        ("annotations", json!([{"url_citation": {"url": "https://example.com/a.png"}}])),
+        ("tool_calls", json!([{"function": {"arguments": "{\"image\":\"https://example.com/a.png\"}"}}])),
+        ("reasoning_content", json!("a cat is an animal")),
+        ("created_at", json!(1_700_000_000)),
+        ("image_url", json!(null)),
+        ("cache_control", json!({"type": "ephemeral"})),
+        ("metadata", json!({"page": "https://example.com/"})),
+    ] {
+        let mut message = user(json!("a"));
+        message[member] = value.clone();
+        assert_eq!(found(json!([message])).await, ("a".to_owned(), vec![]), "{message}");
+        let mut earlier = assistant(json!("ok"));
+        earlier[member] = value;
+        assert_eq!(found(json!([user(json!("x")), earlier, user(json!("a"))])).await.0, "a", "{earlier}");
+        let part =
+            user(json!([{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}, "citations": null}]));
+        assert_eq!(found(json!([part])).await, ("a".to_owned(), vec![]));
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_holds_nothing_to_use_is_refused() {
+    for (part, words) in [
+        (json!({}), "without text or picture"),
+        (json!({"content": "make it blue"}), "without text or picture"),
+        (json!({"type": null, "value": "x"}), "without text or picture"),
+        (json!({"type": "text"}), "the type 'text' without text"),
+        (json!({"type": "text", "content": "make it blue"}), "the type 'text' without text"),
+        (json!({"type": "text", "text": {"value": "blue"}}), "the type 'text' without text"),
+        (json!({"type": "text", "text": ["blue"]}), "the type 'text' without text"),
+        (json!({"type": "input_text", "value": "x"}), "the type 'input_text' without text"),
+        (json!({"type": "image_url"}), "the type 'image_url' without a picture"),
+        (json!({"type": "input_image", "detail": "low"}), "the type 'input_image' without a picture"),
+        (json!({"type": "video", "video": "x"}), "the type 'video'"),
+    ] {
+        let problem = refusal(json!({"messages": [user(json!([text("a"), part]))]})).await;
+        assert!(problem.contains("messages[0]") && problem.contains(words), "{part}: {problem}");
+    }
+    for part in [text(""), json!({"type": "text", "text": null}), json!({"text": "a"}), json!(null)] {
+        assert_eq!(found(json!([user(json!([part, text("b")]))])).await.0.trim_start_matches("a\n"), "b", "{part}");
+    }
+}
+
+#[tokio::test]
+async fn members_of_extra_body_are_those_of_the_conversation() {
+    let with = |extra: Value| json!({"messages": [user(json!("a"))], "extra_body": extra});
+    for (extra, words) in [
+        (json!({"modalities": ["text"]}), "text alone"),
+        (json!({"max_tokens": 5}), "a few words"),
+        (json!({"max_completion_tokens": 5}), "a few words"),
+        (json!({"response_format": {"type": "json_object"}}), "JSON"),
+        (json!({"tools": [{}], "tool_choice": "required"}), "a call of a tool"),
+        (json!({"audio": {"voice": "alloy"}}), "'audio'"),
+        (json!({"prompt": "another"}), "'prompt'"),
+        (json!({"Prompt": "another"}), "'prompt'"),
+        (json!({"modalities": ["video"]}), "'video'"),
+        (json!({"stream_options": true}), "stream_options"),
+        (json!({"messages": []}), "messages"),
+        (json!({"subject": ONE}), "'subject'"),
+    ] {
+        for name in ["extra_body", "extra_json"] {
+            let body = json!({"messages": [user(json!("a"))], name: extra});
+            let problem = refusal(body.clone()).await;
+            assert!(problem.contains(words), "{body}: {problem}");
+        }
+    }
+    for (name, value) in [("PROMPT", json!("x")), ("parameters", json!({"prompt": "x"})), (" prompt", json!("x"))] {
+        let problem = refusal(json!({"messages": [user(json!("a"))], name: value})).await;
+        assert!(problem.contains("'prompt'"), "{name}: {problem}");
+    }
+    let request = read_json(with(json!({
+        "modalities": ["image", "text"], "size": "1024x1024", "image": [ONE], "stream_options": {"include_usage": true},
+        "extra_body": {"n": 2}, "seed": 1,
+    })))
+    .await
+    .unwrap();
+    assert_eq!(
+        request.options,
+        CompletionOptions { location: PictureLocation::Images, format: None, include_usage: true }
+    );
+    assert_eq!((request.form.images.len(), request.form.scalars.contains_key("n")), (1, false));
+    assert_eq!(request.form.unknown.iter().collect::<Vec<_>>(), ["extra_body", "seed"]);
+}
+
+#[tokio::test]
+async fn addresses_have_brackets() {
+    for (markdown, address, rest) in [
+        ("![c](https://example.com/Cat_(1).png)", "https://example.com/Cat_(1).png", ""),
+        ("![c](https://example.com/a_(b_(c)).png)", "https://example.com/a_(b_(c)).png", ""),
+        ("![c](https://example.com/(a)(b)?x=(1))", "https://example.com/(a)(b)?x=(1)", ""),
+        ("![c](https://example.com/Cat_(1).png \"a title\")", "https://example.com/Cat_(1).png", ""),
+        ("![c](https://example.com/a.png) (see)", "https://example.com/a.png", " (see)"),
+        ("(![c](https://example.com/a.png))", "https://example.com/a.png", "()"),
+        ("![c](<https://example.com/Cat_(1).png>)", "https://example.com/Cat_(1).png", ""),
+        ("![c](<https://example.com/a)b.png>)", "https://example.com/a)b.png", ""),
+        ("![c](https://example.com/a_(1.png)", "https://example.com/a_(1.png", ""),
+        ("![c](https://example.com/a_(1.png)\nx", "https://example.com/a_(1.png", "\nx"),
+        ("![c](https://example.com/()", "https://example.com/(", ""),
+    ] {
+        let (prompt, inputs) = found(json!([user(json!(format!("b{markdown}")))])).await;
+        assert_eq!((prompt.as_str(), inputs), (format!("b{rest}").trim(), vec![address.to_owned()]), "{markdown}");
+    }
+    let (prompt, inputs) = found(json!([user(json!(format!("a ![x]({ONE}) (b) ![y]({TWO}))")))])).await;
+    assert_eq!((prompt.as_str(), inputs), ("a  (b) )", vec!["one".to_owned(), "two".to_owned()]));
+}
+
+#[tokio::test]
+async fn texts_of_a_conversation_are_judged_one_by_one() {
+    const SUMMARY: &str =
+        "Summarize the discussion briefly in 200 words or less to use as a prompt for future context.";
+    const TITLE: &str = "Generate a title in less than 6 words for the following message (language: en): a cat";
+    let system = |content: &str| json!({"role": "system", "content": content});
+    for messages in [
+        json!([user(json!("a cat")), assistant(json!("ok")), system(SUMMARY)]),
+        json!([system("You are helpful."), user(json!("a cat")), system(SUMMARY)]),
+        json!([system(SUMMARY), system("You are helpful."), user(json!("a cat"))]),
+        json!([system("You are helpful."), system("Generate a short title for this conversation."), user(json!("a"))]),
+        json!([user(json!(TITLE))]),
+        json!([user(json!([text("User: a cat\nAssistant: ok"), text(TITLE)]))]),
+        json!([user(json!([text("a cat"), text(SUMMARY)]))]),
+        json!([user(json!(["a cat", SUMMARY]))]),
+        json!([user(json!("Generate a concise 3-7 word title for this conversation.\n\na cat"))]),
+        json!([{"content": SUMMARY, "role": "developer"}, user(json!("a cat"))]),
+    ] {
+        let error = read_json(json!({"messages": messages})).await.err();
+        assert_eq!(error.map(|error| error.code()), Some("text_not_supported"), "{messages}");
+    }
+    for messages in [
+        // Words of a task in a text that is about something else, and in two messages that do not belong together.
+        json!([user(json!([text(TITLE), text("a cat")])), user(json!("a cat"))]),
+        json!([system("Keep the style of the conversation."), system("Put it into a title."), user(json!("a cat"))]),
+        json!([user(json!([text("a cat"), text("and a dog")]))]),
+    ] {
+        assert!(read_json(json!({"messages": messages})).await.is_ok(), "{messages}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -295,7 +536,7 @@ proptest! {
                 PictureReader { selection: &mut selection, limits: &limits, upload: &mut upload, param: "m", explain: &|_| unreachable!("memory") };
             let read = read_text(&mut BufReader::with_capacity(capacity, text.as_bytes()), &mut kept, &mut pictures);
             let inputs: Vec<_> = selection.pictures.iter().map(content).collect();
-            (read.is_ok(), kept.lossy(), inputs)
+            (read.is_ok(), kept.lossy().into_owned(), inputs)
         };
         prop_assert_eq!(outcome(capacity), outcome(10_000));
     }

@@ -52,6 +52,9 @@ const OPENINGS: [(&str, &[&str]); 15] = [
     ("based on the chat history, give this conversation a name", &[]),
 ];
 
+/// A whole system message of a program that tests whether a model answers: Cherry Studio's.
+const CHECK: &str = "test";
+
 /// Words of a system message that all occur where a program has a conversation named, in lower case.
 const INSTRUCTIONS: [&[&str]; 13] = [
     &["conversation", "into a title"],
@@ -69,11 +72,85 @@ const INSTRUCTIONS: [&[&str]; 13] = [
     &["question rephraser"],
 ];
 
-/// The system message and the prompt by which Cherry Studio tests whether a model answers.
-const TEST: (&str, &str) = ("test", "hi");
+/// How much of a text is read to find a request for a title, in characters.
+const TITLE_CHARS: usize = 240;
+/// The words with which a request for a title begins.
+const TITLE_VERBS: [&str; 9] =
+    ["generate", "create", "write", "give", "suggest", "provide", "make", "return", "produce"];
+/// What may stand between the verb and the title, beside numbers.
+const TITLE_ADJECTIVES: [&str; 28] = [
+    "a",
+    "an",
+    "the",
+    "me",
+    "us",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "to",
+    "or",
+    "and",
+    "very",
+    "short",
+    "concise",
+    "brief",
+    "descriptive",
+    "succinct",
+    "clear",
+    "simple",
+    "suitable",
+    "single",
+    "word",
+    "words",
+    "chat",
+    "conversation",
+];
+/// What follows the title, if it is not an adjective itself (`title card`).
+const TITLE_CONNECTIONS: [&str; 14] = [
+    "for",
+    "of",
+    "in",
+    "that",
+    "which",
+    "with",
+    "using",
+    "from",
+    "based",
+    "to",
+    "summarizing",
+    "summarising",
+    "describing",
+    "no",
+];
+/// The conversation that has the title.
+const CONVERSATIONS: [&str; 20] = [
+    "this conversation",
+    "our conversation",
+    "following conversation",
+    "above conversation",
+    "for the conversation",
+    "of the conversation",
+    "ing the conversation",
+    "zes the conversation",
+    "ses the conversation",
+    "conversation title",
+    "conversation so far",
+    "chat title",
+    "for this chat",
+    "chat history",
+    "following chat",
+    "following message",
+    "first message",
+    "user's message",
+    "this discussion",
+    "following dialogue",
+];
 
-/// Returns what text a request asks for; `None` for a request for a picture.
-pub(super) fn text_task(hints: &TextHints, system: &str, prompt: &str) -> Option<TextTask> {
+/// Returns what text a request asks for; `None` for a request for a picture. `in_messages` where a message asks for it.
+pub(super) fn text_task(hints: &TextHints, in_messages: bool) -> Option<TextTask> {
     let found = |param, asked| Some(TextTask { param, asked });
     if hints.is_json {
         return found("response_format", "JSON");
@@ -87,22 +164,52 @@ pub(super) fn text_task(hints: &TextHints, system: &str, prompt: &str) -> Option
     if hints.tokens_max.is_some_and(|tokens| tokens < PICTURE_TOKENS_MIN) {
         return found("max_tokens", "a few words");
     }
-    // Long prompts have the words of a task at their beginning, and the conversation behind it.
-    let prompt = prompt.trim_start().to_lowercase();
-    let opens = |&(opening, rest): &(&str, &[&str])| {
-        prompt.strip_prefix(opening).is_some_and(|behind| rest.iter().all(|word| behind.contains(word)))
-    };
-    if OPENINGS.iter().any(opens) {
+    if in_messages {
         return found("messages", "a title, tags or another text about a conversation");
     }
-    let system = system.to_lowercase();
-    if (system.trim(), prompt.trim_end()) == TEST {
-        return found("messages", "a test whether the model answers");
-    }
-    if INSTRUCTIONS.iter().any(|words| words.iter().all(|word| system.contains(word))) {
-        return found("messages", "a title or another text about a conversation");
-    }
     None
+}
+
+/// Whether a system message, or one of a developer, asks for a text.
+pub(super) fn asks_for_text(message: &str) -> bool {
+    let message = message.to_lowercase();
+    message.trim() == CHECK
+        || begins_in_lower_case(&message)
+        || INSTRUCTIONS.iter().any(|words| words.iter().all(|word| message.contains(word)))
+}
+
+/// Whether a prompt begins with a task of a program. Long prompts have the words of a task at their beginning, and the
+/// conversation behind it.
+pub(super) fn begins_with_task(prompt: &str) -> bool {
+    begins_in_lower_case(&prompt.to_lowercase())
+}
+
+fn begins_in_lower_case(text: &str) -> bool {
+    let text = text.trim_start();
+    let opens = |&(opening, rest): &(&str, &[&str])| {
+        text.strip_prefix(opening).is_some_and(|behind| rest.iter().all(|word| behind.contains(word)))
+    };
+    OPENINGS.iter().any(opens) || asks_for_title(text)
+}
+
+/// Whether a text in lower case begins with a request for the title of a conversation, in the words of any program: "generate
+/// a concise 3-7 word title for this conversation".
+fn asks_for_title(text: &str) -> bool {
+    let text: String = text.chars().take(TITLE_CHARS).collect();
+    let plain = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_owned();
+    let mut words = text.split_whitespace().skip_while(|word| ["please", "now", "then"].contains(word));
+    if !words.next().is_some_and(|verb| TITLE_VERBS.contains(&verb)) {
+        return false;
+    }
+    let is_number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) || word.ends_with("-word");
+    let title = words.find(|word| {
+        let word = plain(word);
+        !TITLE_ADJECTIVES.contains(&word.as_str()) && !is_number(&word)
+    });
+    let is_title = title.is_some_and(|word| plain(word) == "title");
+    let is_sentence = title.is_some_and(|word| word.ends_with(['.', ':', ',']))
+        || words.next().is_some_and(|next| next.starts_with('(') || TITLE_CONNECTIONS.contains(&plain(next).as_str()));
+    is_title && is_sentence && CONVERSATIONS.iter().any(|words| text.contains(words))
 }
 
 #[cfg(test)]
@@ -110,7 +217,7 @@ mod tests {
     use super::*;
 
     fn asked(system: &str, prompt: &str) -> bool {
-        text_task(&TextHints::default(), system, prompt).is_some()
+        asks_for_text(system) || begins_with_task(prompt)
     }
 
     #[test]
@@ -134,8 +241,19 @@ mod tests {
             "使用四到五个字直接返回这句话的简要主题，不要解释、不要标点",
             "You are a translation expert. Your only task is to translate text enclosed with <translate_input>",
             "Based on the following interaction, generate a short, concise title (maximum 6-8 words)",
+            "Generate a title in less than 6 words for the following message (language: en-US):\n\"\"\"\nUser: a cat\n\"\"\"",
+            "Generate a concise 3-7 word title for this conversation. Reply with the title only.",
+            "Please create a short title for this chat, at most five words.",
+            "Give me a title of at most 5 words for our conversation.",
+            "Write a brief, descriptive title summarizing the conversation below",
+            "Suggest a four to six word title for the following conversation:",
+            "Provide a 5-word-or-less title for the following chat",
+            "Return one short title (max 6 words) that summarizes the conversation",
+            "Create a conversation title: at most 40 characters.",
+            "generate a very short chat title based on the first message",
         ] {
             assert!(asked("", prompt), "{prompt}");
+            assert!(asked(prompt, "a cat on a roof"), "also as a system message: {prompt}");
         }
         for system in [
             "You are an assistant skilled in conversation. You need to summarize the user's conversation into a title \
@@ -149,6 +267,7 @@ mod tests {
             "You generate a title for a new chat session. Return only the title text.",
             "Create a title of 3 words or less for the conversation",
             "You summarize a conversation as a title; answer with the title only",
+            "test",
             "You are an AI question rephraser. You will be given a conversation and a follow-up question",
             "Available Tools: []\n\nYour task is to choose and return the correct tool(s) from the list",
         ] {
@@ -183,6 +302,16 @@ mod tests {
             "Analyze this picture and provide a title drawn into it",
             "an emoji of a laughing cat",
             "The words 'Provide a concise, 5-word-or-less title for the conversation' on a sign",
+            "Create a poster with the title 'Chat' in five words",
+            "Generate a title card for this conversation between two robots",
+            "Create a title page for the chat history museum",
+            "Write a short title in gold letters across the sky",
+            "Generate a title screen for a game about the conversation of birds",
+            "Make a title for the film 'The Conversation', in red",
+            "Create a cat. Put a title for this conversation below it",
+            "Give the cat a title of nobility",
+            "Provide a title sequence of a chat show",
+            "Write the word title on a wall, for this chat",
         ] {
             assert!(!asked("", prompt), "{prompt}");
         }
@@ -197,6 +326,7 @@ mod tests {
             "You make posters for a chat show. Generate bold colours.",
             "Keep the style of the conversation so far.",
             "Summarize nothing; draw.",
+            "test cards, in colour",
         ] {
             assert!(!asked(system, "a cat on a roof"), "{system}");
         }
@@ -204,9 +334,10 @@ mod tests {
 
     #[test]
     fn parameters_that_ask_for_text_are_recognised() {
-        let task = |hints: TextHints| text_task(&hints, "", "a cat").map(|task| task.param);
+        let task = |hints: TextHints| text_task(&hints, false).map(|task| task.param);
         let none = TextHints::default;
         assert_eq!(task(none()), None);
+        assert_eq!(text_task(&none(), true).map(|task| task.param), Some("messages"));
         assert_eq!(task(TextHints { is_json: true, ..none() }), Some("response_format"));
         assert_eq!(task(TextHints { requires_call: true, ..none() }), Some("tool_choice"));
         assert_eq!(task(TextHints { is_text_only: true, ..none() }), Some("modalities"));
