@@ -10,7 +10,7 @@ use std::sync::Arc;
 use multer::Multipart;
 
 use super::form::names::{FieldHint, ImageName};
-use super::form::{FieldKind, Form, FormLimits};
+use super::form::{FieldKind, Form, FormLimits, aliases};
 use super::incoming::IncomingBody;
 use super::json::{FormContent, JsonField, SourceReader, read_field};
 use super::picture_text::{PictureParameter, holds_picture, read_picture};
@@ -88,10 +88,28 @@ impl FormReader<'_> {
     async fn part(&mut self, mut part: FormPart<'_>) -> Result<(), ApiError> {
         let name = part.name.clone();
         let kind = self.limits.field_kind(&name);
-        self.form()?.note_renamed(&name, kind);
+        if aliases::is_container(&name) {
+            let start = part.start().await?;
+            if start.head.trim_ascii_start().first() == Some(&b'{') && text::is_json(&start.head) {
+                return self.container(part, start).await;
+            }
+            part.put_back(start);
+        }
         match kind {
-            FieldKind::Image(image) => self.picture(part, Some(image)).await,
-            FieldKind::Mask => self.picture(part, None).await,
+            FieldKind::Image(image) => {
+                if self.picture(part, Some(image)).await? {
+                    self.form()?.note_renamed(&name, kind);
+                } else {
+                    self.content()?.order.insert_empty(image, &name);
+                }
+                Ok(())
+            }
+            FieldKind::Mask => {
+                if self.picture(part, None).await? {
+                    self.form()?.note_renamed(&name, kind);
+                }
+                Ok(())
+            }
             FieldKind::Misplaced(known) => {
                 if part.skip().await? > 0 {
                     self.form()?.note_misplaced(known, "is not supported here");
@@ -106,6 +124,7 @@ impl FormReader<'_> {
             FieldKind::Members => {
                 let start = part.start().await?;
                 if start.head.trim_ascii_start().first() == Some(&b'{') {
+                    self.form()?.note_renamed(&name, kind);
                     let text = self.spool(part, start, "image").await?;
                     return self.json(text, &name, JsonField::Members).await;
                 }
@@ -118,8 +137,8 @@ impl FormReader<'_> {
         }
     }
 
-    /// Reads an image, or the mask where there is no name of an image.
-    async fn picture(&mut self, mut part: FormPart<'_>, image: Option<ImageName>) -> Result<(), ApiError> {
+    /// Reads an image, or the mask where there is no name of an image; returns whether it holds anything.
+    async fn picture(&mut self, mut part: FormPart<'_>, image: Option<ImageName>) -> Result<bool, ApiError> {
         let limits = self.limits;
         let content = self.content()?;
         let (param, name) = match image {
@@ -134,6 +153,7 @@ impl FormReader<'_> {
         match part.picture_content(&start) {
             PictureContent::Empty => {
                 part.skip().await?;
+                return Ok(false);
             }
             PictureContent::QuotedUpload => {
                 part.skip().await?;
@@ -152,10 +172,8 @@ impl FormReader<'_> {
                         "the file is base64 text, which cannot be decoded; send the bytes of the picture themselves",
                     ));
                 }
-                let read = read?;
-                if let Some(input) = read {
-                    self.add(image, input)?;
-                }
+                let Some(input) = read? else { return Ok(false) };
+                self.add(image, input)?;
             }
             PictureContent::Json => {
                 let text = self.spool(part, start, &name).await?;
@@ -163,7 +181,17 @@ impl FormReader<'_> {
                 self.json(text, &name, field).await?;
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Reads an object of fields of other APIs.
+    async fn container(&mut self, part: FormPart<'_>, start: PartStart) -> Result<(), ApiError> {
+        let (name, max) = (part.name.clone(), self.limits.text_bytes_max);
+        let bytes = self.beginning(part, start).await?;
+        if bytes.len() >= max {
+            return Err(ApiError::TextTooLong { param: name, unit: "bytes", max });
+        }
+        self.json(Arc::new(bytes::Bytes::from(bytes)), &name, JsonField::Container(name.clone())).await
     }
 
     fn add(&mut self, image: Option<ImageName>, input: Input) -> Result<(), ApiError> {
@@ -297,7 +325,9 @@ impl FormReader<'_> {
 
     /// Ends the form. The name of an object in the place of a picture is ignored where the picture itself came, too.
     fn finish(mut self) -> Result<Form, ApiError> {
-        let form = self.content.take().ok_or_else(lost)?.form;
+        let mut content = self.content.take().ok_or_else(lost)?;
+        content.finish_images();
+        let form = content.form;
         let is_missing = |param: &&'static str| match *param {
             "mask" => form.mask.is_none(),
             _ => form.images.is_empty(),
