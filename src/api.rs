@@ -6,6 +6,8 @@
 //! | `POST /v1/images/edits`              | `routes/images.rs`          |
 //! | `POST /v1/images/generations`        | `routes/images.rs`          |
 //! | `POST /v1/images/variations`         | `routes/images.rs`          |
+//! | `POST /v1/chat/completions`          | `routes/chat.rs`            |
+//! | `POST /v1/responses`                 | `routes/chat.rs`            |
 //! | `GET  /v1/models`, `/v1/models/{id}` | `routes/models.rs`          |
 //! | `GET  /v1/inputs/{token}`            | `routes/inputs.rs`          |
 //! | `GET  /v1/results/{job}/{n}.png`     | `routes/results.rs`         |
@@ -120,7 +122,7 @@ pub(crate) fn router(services: ApiServices) -> Router {
     let result_urls = ResultUrlBuilder::new(Signer::new(signing_key), &server);
     let outcomes = ResponseOutcomes::new(&metrics);
     let converter = PictureConverter::new(&server.conversions, &metrics);
-    let inputs = InputConverter::new(&server.conversions, converter.slots(), &metrics);
+    let inputs = InputConverter::new(&server.conversions, &metrics);
     let request_rules = RequestRules::new(catalogue, api_policy, &server.bodies, inputs);
     let server = Arc::new(server);
     let state = ApiState {

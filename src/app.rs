@@ -8,8 +8,9 @@ use std::time::Duration;
 use crate::api;
 use crate::config::Config;
 use crate::lifecycle::{Grace, Lifecycle, StopSignals};
-use crate::model::{HostRule, SystemClock};
+use crate::model::SystemClock;
 use crate::operator;
+use crate::server::hosts::HostRules;
 use crate::simulator::{Options, Profile};
 use crate::telemetry::Metrics;
 
@@ -71,7 +72,8 @@ impl Gateway {
         let Config { mut server, mut operator, upstream, log, .. } = config;
         // Names are resolved by now, and ports chosen.
         (server.addresses.listen, operator.listen) = (clients.into(), operators.into());
-        let hosts = HostRule::new(operator.listen.is_loopback(), &operator.hosts, None);
+        let hosts =
+            HostRules::new(operator.listen.is_loopback(), operator.listen.has_loopback(), &operator.hosts, None);
         let grace = Grace { delay: server.shutdown.delay, finish: server.shutdown.grace };
         let listeners = Listeners::new(&server, listeners::divide_descriptors(descriptors)?, &metrics);
         let serving = bound.with_limits(&listeners, &server, &lifecycle);

@@ -265,6 +265,11 @@ pub(crate) enum ApiError {
     #[error("Too many requests are waiting at this gateway. Nothing was bought; retry after {}.", seconds(*.retry_after))]
     TooManyWaiting { retry_after: Duration },
     #[error(
+        "The gateway is busy decoding the pictures of other requests. Nothing was bought; retry after {}.",
+        seconds(SHORT_PAUSE)
+    )]
+    TooManyConversions,
+    #[error(
         "Too many webhooks are pending at this gateway. Nothing was bought; leave out 'webhook_url', or retry after {}.",
         seconds(SHORT_PAUSE)
     )]
@@ -294,6 +299,19 @@ impl ApiError {
     /// Returns the error for a fault of the gateway itself.
     pub(super) fn internal(detail: impl Into<String>) -> Self {
         Self::Internal { detail: detail.into() }
+    }
+
+    /// Whether the error is about an input picture itself, which a conversion may mend.
+    pub(super) fn is_about_picture(&self) -> bool {
+        match self {
+            Self::UnsupportedFileType { .. }
+            | Self::EmptyImage { .. }
+            | Self::DamagedImage { .. }
+            | Self::ImageTooLarge { .. }
+            | Self::ImageBeyondLimit { .. } => true,
+            Self::Unacceptable { param, .. } => *param == "mask",
+            _ => false,
+        }
     }
 
     /// Returns the error of a request that waited and got no pictures.

@@ -1,5 +1,7 @@
 //! What every request passes before and after its handler.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::middleware;
 use axum::response::IntoResponse;
@@ -38,7 +40,7 @@ impl Middleware {
     pub(super) fn new(server: &ServerConfig, request_log: RequestLog, lifecycle: &Lifecycle) -> Self {
         let origins = OriginPolicy::new(&server.addresses);
         Self {
-            forwarded: ForwardedPolicy::new(server, origins.clone()),
+            forwarded: ForwardedPolicy::new(server, Arc::clone(&origins.hosts)),
             origins,
             drain: BodyDrain::new(&server.bodies, lifecycle),
             request_log,

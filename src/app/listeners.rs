@@ -1,13 +1,14 @@
 //! The listeners: bound before any other module is built, and their limits.
 
-use std::io::ErrorKind;
+use std::io::{Error, ErrorKind};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use tokio::net::TcpListener;
+use rustix::net::sockopt;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::{Config, ListenAddresses, ResolvedAddress, ServerConfig, UpstreamConfig, WebhooksConfig};
 use crate::lifecycle::Lifecycle;
@@ -28,6 +29,8 @@ const OPERATOR: &str = "operator";
 /// `EAFNOSUPPORT` of Linux, for which the standard library has no name.
 const ADDRESS_FAMILY_UNSUPPORTED: i32 = 97;
 
+/// Connections of a listener that wait to be accepted. The system may allow fewer.
+const PENDING_CONNECTIONS_MAX: u32 = 1024;
 /// Connections of the operator listener: a few people, a scraper, and probes that must never be refused.
 const OPERATOR_CONNECTIONS_MAX: usize = 64;
 /// Files of stored pictures that are read or written at the same time.
@@ -92,56 +95,70 @@ pub(super) async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<T
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({setting})"))
 }
 
-/// Binds all addresses of a listener. Where the first has port 0, all get the port that the system chose for it.
+/// Binds all addresses of a listener. With port 0, all get the port that the system chose for the first.
 ///
 /// # Errors
 ///
 /// When a name cannot be resolved, or an address is in use or not of this machine. One of the two of `localhost` may be
-/// missing.
+/// missing, or in use by another program.
 async fn bind_all(listen: &ListenAddresses, setting: &str) -> anyhow::Result<Vec<TcpListener>> {
     let names = listen.clone();
     let resolved = tokio::task::spawn_blocking(move || names.resolve()).await?;
-    let mut resolved =
-        resolved.map_err(|problem| anyhow::anyhow!("cannot listen on {listen} ({setting}): {problem}"))?;
-    // Before the IPv4 addresses that it includes, because it cannot be bound after them.
-    resolved.sort_by_key(|one| one.address.ip() != Ipv6Addr::UNSPECIFIED);
+    let resolved = resolved.map_err(|problem| anyhow::anyhow!("cannot listen on {listen} ({setting}): {problem}"))?;
     let mut bound: Vec<TcpListener> = Vec::new();
-    let mut missing = None;
+    let mut left_out: Vec<(SocketAddr, Error)> = Vec::new();
     for ResolvedAddress { mut address, optional } in resolved {
         if let Some(first) = bound.first().filter(|_| address.port() == 0) {
             address.set_port(first.local_addr()?.port());
         }
-        match TcpListener::bind(address).await {
+        match bind_one(address) {
             Ok(listener) => bound.push(listener),
-            Err(error) if optional && is_missing(&error) => {
-                tracing::debug!(%address, %error, "this machine does not have the address; not listening on it");
-                missing = Some(error);
-            }
-            Err(error) if includes(&bound, address) => {
-                tracing::debug!(%address, %error, "not listening on the address by itself: [::] includes it");
-            }
+            Err(error) if optional => left_out.push((address, error)),
             Err(error) => return Err(error).with_context(|| format!("cannot listen on {address} ({setting})")),
         }
     }
-    match missing {
-        Some(error) if bound.is_empty() => Err(error).with_context(|| format!("cannot listen on {listen} ({setting})")),
-        Some(_) | None if bound.is_empty() => anyhow::bail!("cannot listen on {listen} ({setting}): it has no address"),
-        Some(_) | None => Ok(bound),
+    if bound.is_empty() {
+        // That one is in use says more than that the other is missing.
+        let position = left_out.iter().position(|(_, error)| !is_missing(error)).unwrap_or_default();
+        if left_out.is_empty() {
+            anyhow::bail!("cannot listen on {listen} ({setting}): it has no address");
+        }
+        let (address, error) = left_out.swap_remove(position);
+        return Err(error).with_context(|| format!("cannot listen on {address} ({setting})"));
     }
+    for (address, error) in left_out {
+        if is_missing(&error) {
+            tracing::debug!(%address, %error, "this machine does not have the address; not listening on it");
+        } else if error.kind() == ErrorKind::AddrInUse {
+            tracing::warn!(
+                %address,
+                setting,
+                "another program listens on the address, and clients that connect to it reach that program; not \
+                 listening on it"
+            );
+        } else {
+            return Err(error).with_context(|| format!("cannot listen on {address} ({setting})"));
+        }
+    }
+    Ok(bound)
+}
+
+/// Binds one address, with the options of [`TcpListener::bind`]. On every IPv6 address it receives IPv4 connections too,
+/// whatever the system's default is, so that no other program can have them.
+fn bind_one(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    socket.bind(address)?;
+    socket.listen(PENDING_CONNECTIONS_MAX)
 }
 
 /// Returns whether the machine has no address of this family.
 fn is_missing(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
         || error.raw_os_error() == Some(ADDRESS_FAMILY_UNSUPPORTED)
-}
-
-/// Returns whether a listener on every IPv6 address receives the connections to an IPv4 address, as it does on Linux.
-fn includes(bound: &[TcpListener], address: SocketAddr) -> bool {
-    let is_dual = |listener: &TcpListener| {
-        listener.local_addr().is_ok_and(|local| local.ip() == Ipv6Addr::UNSPECIFIED && local.port() == address.port())
-    };
-    address.is_ipv4() && bound.iter().any(is_dual)
 }
 
 /// Listeners with all they need, except the routers that they serve.
@@ -300,5 +317,76 @@ fn limits(server: &ServerConfig) -> ConnectionLimits {
             ping_interval: http2.ping_interval,
             ping_timeout: http2.ping_timeout,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has_ipv6() -> bool {
+        std::net::TcpListener::bind("[::1]:0").is_ok()
+    }
+
+    async fn bound(listen: &str) -> anyhow::Result<Vec<String>> {
+        let listeners = bind_all(&listen.parse().unwrap(), "server.listen").await?;
+        Ok(listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect())
+    }
+
+    /// A listener of another program on a free port of this address, and the port.
+    fn taken(address: &str) -> (std::net::TcpListener, u16) {
+        let other = std::net::TcpListener::bind(format!("{address}:0")).unwrap();
+        let port = other.local_addr().unwrap().port();
+        (other, port)
+    }
+
+    #[tokio::test]
+    async fn one_address_of_localhost_may_be_in_use() {
+        if !has_ipv6() {
+            return;
+        }
+        let (_other, port) = taken("[::1]");
+        assert_eq!(bound(&format!("localhost:{port}")).await.unwrap(), [format!("127.0.0.1:{port}")]);
+        let (_other, port) = taken("127.0.0.1");
+        assert_eq!(bound(&format!("localhost:{port}")).await.unwrap(), [format!("[::1]:{port}")]);
+        // What is listed by itself may not.
+        for listen in [format!("127.0.0.1:{port},localhost:{port}"), format!("localhost:{port},127.0.0.1:{port}")] {
+            let error = format!("{:#}", bound(&listen).await.unwrap_err());
+            assert!(error.contains(&format!("127.0.0.1:{port} (server.listen)")), "{error}");
+        }
+        let _both = std::net::TcpListener::bind(format!("[::1]:{port}")).unwrap();
+        let error = format!("{:#}", bound(&format!("localhost:{port}")).await.unwrap_err());
+        assert!(error.contains(&format!("127.0.0.1:{port} (server.listen)")) && error.contains("in use"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn addresses_that_overlap_are_bound_once() {
+        for (listen, expected) in [
+            ("0.0.0.0:0,127.0.0.1:0", "0.0.0.0"),
+            ("127.0.0.1:0,0.0.0.0:0,127.0.0.2:0", "0.0.0.0"),
+            ("[::]:0,localhost:0", "[::]"),
+            ("localhost:0,0.0.0.0:0,[::]:0", "[::]"),
+        ] {
+            if expected == "[::]" && !has_ipv6() {
+                continue;
+            }
+            let addresses = bound(listen).await.unwrap();
+            assert!(addresses.len() == 1 && addresses[0].starts_with(expected), "{listen}: {addresses:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_ipv6_address_includes_ipv4_or_is_refused() {
+        if !has_ipv6() {
+            return;
+        }
+        let listener = bind_one("[::]:0".parse().unwrap()).unwrap();
+        let only_v6 = rustix::net::sockopt::ipv6_v6only(&listener).unwrap();
+        assert!(!only_v6);
+        let port = listener.local_addr().unwrap().port();
+        std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (_other, port) = taken("0.0.0.0");
+        let error = bound(&format!("[::]:{port},127.0.0.1:{port}")).await.unwrap_err();
+        assert!(format!("{error:#}").contains(&format!("[::]:{port} (server.listen)")), "{error:#}");
     }
 }

@@ -128,6 +128,8 @@ mod tests {
             ("hosts = \"gateway\"", "server.hosts"),
             ("cors_origins = [\"https://app.example.com/\"]", "server.cors_origins"),
             ("concurrent_conversions_max = 0", "server.concurrent_conversions_max"),
+            ("concurrent_input_conversions_max = 0", "server.concurrent_input_conversions_max"),
+            ("input_conversion_timeout_s = 0", "server.input_conversion_timeout_s"),
             ("connections_max = 0", "server.connections_max"),
             ("json_heartbeat_s = -1", "server.json_heartbeat_s"),
         ] {

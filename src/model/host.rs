@@ -34,9 +34,7 @@ impl FromStr for HostName {
             return Ok(Self::Any);
         }
         let is_name = |name: &str| {
-            !name.is_empty()
-                && !name.starts_with('.')
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+            !has_empty_label(name) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
         };
         let name = normalized(text);
         match name.strip_prefix('*') {
@@ -105,6 +103,9 @@ impl HostRule {
             return true;
         }
         let is_safe = || host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok();
+        if has_empty_label(&host) && !self.names.contains(&HostName::Any) {
+            return false;
+        }
         (self.loopback && is_safe()) || self.names.iter().any(|name| name.covers(&host))
     }
 }
@@ -207,7 +208,9 @@ pub(crate) fn unreachable_from_outside(host: &str) -> Option<&'static str> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Some(AddressClass::of(ip)).filter(|class| *class != AddressClass::Public).map(AddressClass::describe);
     }
-    if host == "localhost" || host.ends_with(".localhost") {
+    if has_empty_label(&host) {
+        Some("which is no name: there is nothing between two of its dots")
+    } else if host == "localhost" || host.ends_with(".localhost") {
         Some("the machine of the reader itself")
     } else if !host.contains('.') || LOCAL_SUFFIXES.iter().any(|suffix| host.ends_with(suffix)) {
         Some("a name of a local network")
@@ -216,10 +219,16 @@ pub(crate) fn unreachable_from_outside(host: &str) -> Option<&'static str> {
     }
 }
 
-/// Returns the host in lower case, without brackets, and without the final dot that a name may have.
+/// Returns the host in lower case, without brackets, and without dots at its end: a name may have one, and some readers ignore
+/// more.
 fn normalized(host: &str) -> String {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+    host.trim_end_matches('.').to_ascii_lowercase()
+}
+
+/// Returns whether a normalized host has a part without a letter or a figure, which no name has.
+fn has_empty_label(host: &str) -> bool {
+    host.split('.').any(str::is_empty)
 }
 
 #[cfg(test)]
@@ -250,6 +259,9 @@ mod tests {
                 "",
                 "0x7f.1",
                 "x.images.example.com",
+                "a..localhost",
+                ".localhost",
+                ".",
             ] {
                 assert!(!rule.allows(host), "{host} on {listen}");
             }
@@ -311,10 +323,28 @@ mod tests {
             "nas.lan",
             "box.home.arpa",
             "gateway",
+            "localhost..",
+            "app.localhost...",
+            "10.0.0.1..",
+            "169.254.169.254...",
+            "printer.local..",
+            "gateway..",
+            "a..b",
+            "example..com",
+            ".example.com",
+            "..",
         ] {
             assert!(unreachable_from_outside(host).is_some(), "{host}");
         }
-        for host in ["example.com", "local.example.com", "mylocal", "8.8.8.8", "[2606:4700::1111]", "internal.io"] {
+        for host in [
+            "example.com",
+            "local.example.com",
+            "mylocal",
+            "8.8.8.8",
+            "[2606:4700::1111]",
+            "internal.io",
+            "example.com..",
+        ] {
             assert_eq!(unreachable_from_outside(host).is_none(), host.contains(['.', ':']), "{host}");
         }
     }
@@ -334,6 +364,9 @@ mod tests {
             "*.",
             "**",
             ".example.com",
+            "a..b",
+            "*..com",
+            ".",
         ] {
             assert!(bad.parse::<HostName>().is_err(), "{bad}");
         }

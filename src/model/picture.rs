@@ -19,7 +19,7 @@ pub(crate) use format::Format;
 pub(crate) use limits::{InvalidPicture, PictureLimits, PictureProblem, check_complete};
 pub(crate) use orientation::Orientation;
 pub(crate) use properties::{Picture, Structure, Transparency};
-pub(crate) use source::{ByteSource, fill, read_full};
+pub(crate) use source::{ByteSource, fill, read_full, read_whole};
 #[cfg(fuzzing)]
 pub(crate) use structure::fuzz;
 #[cfg(test)]

@@ -5,6 +5,9 @@ use axum::http::header::HOST;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri, Version};
 
+use super::listener::Peer;
+use crate::model::{HostName, HostRule};
+
 /// Why a request is refused for its host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HostError {
@@ -46,6 +49,41 @@ pub(crate) fn check(
     match named.into_iter().flatten().find(|authority| !allows(authority.host())) {
         Some(foreign) => Err(HostError::Foreign(foreign.host().to_owned())),
         None => Ok(()),
+    }
+}
+
+/// The host names that a listener accepts, by the connection. Only connections to its loopback addresses can come from a page
+/// that rebinds a name to them, and these have a loopback address at the other end, too.
+#[derive(Clone, Debug)]
+pub(crate) struct HostRules {
+    loopback: HostRule,
+    network: HostRule,
+    /// For Unix sockets: no name resolves to a socket, and no browser opens one.
+    unix: HostRule,
+}
+
+impl HostRules {
+    /// The rules of a listener: whether *all* its addresses are loopback addresses, whether *some* are; the rest as for
+    /// [`HostRule::new`].
+    pub(crate) fn new(all: bool, some: bool, listed: &[HostName], public: Option<&str>) -> Self {
+        let rule = |loopback| HostRule::new(loopback, listed, public);
+        Self { loopback: rule(some), network: rule(all), unix: rule(false) }
+    }
+
+    /// Returns whether a request over a connection of this kind may name this host, given without its port.
+    pub(crate) fn allows(&self, peer: Option<&Peer>, host: &str) -> bool {
+        let rule = match peer {
+            Some(Peer::Local) => &self.unix,
+            Some(Peer::Network(peer)) if !peer.ip().to_canonical().is_loopback() => &self.network,
+            Some(Peer::Network(_)) | None => &self.loopback,
+        };
+        rule.allows(host)
+    }
+
+    /// Returns whether results may be given out below this host, which a proxy says that the client used: every host, until
+    /// some are listed.
+    pub(crate) fn allows_forwarded(&self, peer: Option<&Peer>, host: &str) -> bool {
+        self.unix.allows(host) || self.allows(peer, host)
     }
 }
 
@@ -100,5 +138,33 @@ mod tests {
     fn only_http_1_0_may_name_no_host() {
         assert_eq!(checked(Version::HTTP_10, "/", &[]), Ok(()));
         assert_eq!(checked(Version::HTTP_10, "/", &["theirs"]), Err(HostError::Foreign("theirs".to_owned())));
+    }
+
+    #[test]
+    fn a_loopback_address_is_guarded_in_every_list() {
+        let peer = |address: &str| Peer::Network(format!("{address}:5000").parse().unwrap());
+        for (all, some, from, expected) in [
+            (true, true, "127.0.0.1", false),
+            (true, true, "[::1]", false),
+            (true, true, "10.0.0.9", false),
+            (false, true, "127.0.0.1", false),
+            (false, true, "127.8.8.8", false),
+            (false, true, "[::ffff:127.0.0.1]", false),
+            (false, true, "[::1]", false),
+            (false, true, "10.0.0.9", true),
+            (false, true, "[fd00::9]", true),
+            (false, false, "127.0.0.1", true),
+            (false, false, "10.0.0.9", true),
+        ] {
+            let rules = HostRules::new(all, some, &[], None);
+            assert_eq!(rules.allows(Some(&peer(from)), "evil.example"), expected, "{all} {some} {from}");
+            assert!(rules.allows(Some(&peer(from)), "localhost"), "{from}");
+            assert!(rules.allows(Some(&Peer::Local), "evil.example"));
+            assert!(rules.allows_forwarded(Some(&peer(from)), "img.example.com"));
+            let listing = HostRules::new(all, some, &["img.example.com".parse().unwrap()], None);
+            assert!(listing.allows_forwarded(Some(&peer(from)), "img.example.com"));
+            assert!(!listing.allows_forwarded(Some(&peer(from)), "evil.example"));
+            assert!(!listing.allows(Some(&Peer::Local), "evil.example"));
+        }
     }
 }

@@ -202,7 +202,7 @@ verdict 'GET instead of POST' is_error 405 method_not_supported
 ask /v1/images/variations -F "image=@$photo"
 verdict 'the retired variations' is_error 400 endpoint_retired
 
-ask /v1/chat/completions -H 'Content-Type: application/json' -d '{}'
+ask /v1/embeddings -H 'Content-Type: application/json' -d '{}'
 verdict 'an unknown path' is_error 404 unknown_url
 
 key="Authorization: Bearer $SUITE_KEY"

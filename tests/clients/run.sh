@@ -4,7 +4,7 @@
 # is stopped at the end. Prints a line for each suite and a table of clients; the output of a suite only when it failed.
 #
 #     tests/clients/run.sh                 # everything
-#     tests/clients/run.sh python node     # or some of: python node programs curl
+#     tests/clients/run.sh python node     # or some of: python node programs chat curl
 #
 # Needs: cargo build --release (or BINARY=FILE), Python 3.11 with venv, Node 20 with npm, curl. Packages
 # are installed into tests/clients/.venv* (python/requirements) and tests/clients/node/node_modules (node/package.json).
@@ -13,11 +13,11 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 suites=("$@")
-[ ${#suites[@]} -gt 0 ] || suites=(python node programs curl)
+[ ${#suites[@]} -gt 0 ] || suites=(python node programs chat curl)
 for suite in "${suites[@]}"; do
   case $suite in
-    python | node | programs | curl) ;;
-    *) die "no suite called $suite; there are python, node, programs and curl" ;;
+    python | node | programs | chat | curl) ;;
+    *) die "no suite called $suite; there are python, node, programs, chat and curl" ;;
   esac
 done
 
@@ -90,6 +90,7 @@ lanes_of() {
     python) printf '%s\n' python_newest python_patient python_older ;;
     node) printf '%s\n' node_newest node_older ;;
     programs) printf '%s\n' programs_in_python programs_in_javascript ;;
+    chat) printf '%s\n' chat_programs chat_in_python chat_in_javascript ;;
     curl) printf '%s\n' curl_alone ;;
   esac
 }
@@ -136,6 +137,24 @@ programs_in_javascript() {
   node_part 'programs in JavaScript' node22 programs.test.mjs
 }
 
+# Chat completions: they fill no cell of the table, whose columns are those of the image API.
+chat_programs() {
+  pytest_part 'chat programs' .venv programs/test_chat_programs.py
+}
+
+chat_in_python() {
+  pytest_part 'openai-python 3: chat' .venv test_chat.py
+  pytest_part 'openai-python 2: chat' .venv-openai2 test_chat.py
+  pytest_part 'openai-python 1: chat' .venv-openai1 test_chat.py
+}
+
+chat_in_javascript() {
+  node_part 'openai-node 7: chat' node22 SUITE_OPENAI=openai chat.test.mjs
+  node_part 'openai-node 6: chat' node SUITE_OPENAI=openai6 chat.test.mjs
+  node_part 'openai-node 5: chat' node SUITE_OPENAI=openai5 chat.test.mjs
+  node_part 'openai-node 4: chat' node SUITE_OPENAI=openai4 chat.test.mjs
+}
+
 curl_alone() {
   part curl . in_environment "${rig[@]}" SUITE_CLIENT=curl -- "$here/curl.sh"
 }
@@ -148,7 +167,7 @@ install() {
       install_venv .venv-openai1 openai1
       ;;
     node) install_node ;;
-    programs)
+    programs | chat)
       install_python
       install_venv .venv-openai2 openai2
       install_venv .venv-openai1 openai1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs a coverage-guided fuzzer on each parser of bytes from outside: forms, JSON bodies, chat completions, answers of the upstream,
-# pictures, and the conversion of input pictures.
+# Runs a coverage-guided fuzzer on each parser of bytes from outside: forms, JSON bodies, chat completions, compressed bodies,
+# answers of the upstream, pictures, and the conversion of input pictures.
 #
 #     tests/fuzz/run.sh              # a minute for each target
 #     tests/fuzz/run.sh 3600 json    # an hour for one
@@ -23,7 +23,7 @@ else
   [ $# = 0 ] || shift
 fi
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(form json chat answer picture input)
+[ ${#targets[@]} -gt 0 ] || targets=(form json chat answer picture input unpack)
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)

@@ -54,6 +54,30 @@ async fn a_result_is_edited_by_its_address_and_the_address_stays_here() {
         assert_eq!((answer.status, &answer.json()["size"]), (200, &json!("1536x1024")), "{prefix}: {}", answer.text());
         assert_eq!(sent(&upstream).await, [digest(&bytes)], "{prefix}");
     }
+    // Other spellings of its path, at a host that the gateway does not know: none may lead the image service here.
+    let (job, ending) = path.strip_prefix("results/").unwrap().split_once('/').unwrap();
+    let query = ending.strip_prefix("0.png").unwrap();
+    for (number, spelling) in [
+        format!("/v1/Results/{job}/0.png{query}"),
+        format!("/v1/results/{job}/0.png%20{query}"),
+        format!("/v1/results/{job}/0%2Epng{query}"),
+        format!("//v1/results/{job}/0.png{query}"),
+        format!("/v1//RESULTS//{job}/0.png/{query}"),
+        format!("/V1/%72esults/{job}/%30.png{query}"),
+        format!("/v1/results/{}/0.png{query}#top", job.replace('_', "%5F")),
+        format!("/openai/v1/results/{job}/%200.png%0A{query}"),
+        format!("/v1/results%2F{job}%2F0.png{query}"),
+        format!("/a/../v1/results/./{job}/0.png{query}"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let image = format!("https://other-name.example{spelling}");
+        let body = json!({"prompt": format!("by spelling {number}"), "size": "auto", "image": image});
+        let answer = gateway.alice().edit_json(body).await;
+        assert_eq!((answer.status, &answer.json()["size"]), (200, &json!("1536x1024")), "{image}: {}", answer.text());
+        assert_eq!(sent(&upstream).await, [digest(&bytes)], "{image}");
+    }
     // It is the same request as one with the bytes, and may be mixed with them.
     let answer =
         gateway.alice().edit(&Edit::bare("by its address").field("size", "auto").picture("image", bytes.clone())).await;
@@ -154,6 +178,9 @@ async fn addresses_that_the_image_service_cannot_reach_are_refused() {
         ("http://host.docker.internal/a.png", "a name of a local network"),
         ("https://me:secret@example.com/a.png", "a user name or a password"),
         ("https://example.com:0/a.png", "port 0"),
+        ("http://localhost../a.png", "'localhost..'"),
+        ("http://10.0.0.1../a.png", "a private address"),
+        ("http://a..b/a.png", "which is no name"),
     ] {
         for body in [
             json!({"prompt": "unreachable", "image": address}),
@@ -217,17 +244,42 @@ async fn behind_a_proxy_results_have_the_address_that_the_client_used() {
         (&[(host, "img.example.com")], "http://img.example.com"),
         (&[(host, "a b"), (proto, "ftp")], &own),
         (&[("forwarded", "host=img.example.com;proto=https")], &own),
+        (&[(host, "not-listed.example"), (proto, "https")], &own),
     ] {
         assert_eq!(url(&gateway, headers).await, base, "{headers:?}");
     }
+    // The host of the request itself is still checked.
     let foreign = gateway.alice().request(reqwest::Method::POST, "/v1/images/generations").json(&landscape());
-    Answer::to(foreign.header(host, "evil.example")).await.is_refused(421, "host_not_allowed");
+    let foreign = foreign.header("host", "evil.example").header(host, "img.example.com");
+    Answer::to(foreign).await.is_refused(421, "host_not_allowed");
 
     let headers = [(host, "img.example.com"), (proto, "https")];
     let direct = Gateway::with(&upstream, &[("server.proxy_networks", "")]).await;
     assert_eq!(url(&direct, &headers).await, format!("http://{}", direct.address()), "not from a proxy");
     let public = Gateway::with(&upstream, &[("server.public_url", "https://public.example.com")]).await;
     assert_eq!(url(&public, &headers).await, "https://public.example.com");
+}
+
+#[tokio::test]
+async fn behind_a_proxy_of_this_machine_nothing_need_be_set() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    // What Apache sends by itself, and what the documents of nginx and Caddy add.
+    for headers in [
+        &[("x-forwarded-host", "img.example.com"), ("x-forwarded-server", "img.example.com")][..],
+        &[("x-forwarded-host", "img.example.com"), ("x-forwarded-proto", "https"), ("x-forwarded-for", "8.8.8.8")],
+    ] {
+        let request = gateway.alice().request(reqwest::Method::POST, "/v1/images/generations").json(&landscape());
+        let answer = Answer::to(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)));
+        let answer = answer.await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let url = answer.json()["data"][0]["url"].as_str().unwrap().to_owned();
+        assert!(url.contains("://img.example.com/v1/results/"), "{url}");
+        // The address is enough, through the proxy, and in another request.
+        let path = &url[url.find("/v1/").unwrap()..];
+        assert_eq!(gateway.client("").get(path).await.status, 200, "{url}");
+        gateway.alice().edit_json(json!({"prompt": "through a proxy", "image": url})).await.picture();
+    }
 }
 
 #[tokio::test]

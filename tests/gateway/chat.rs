@@ -66,7 +66,7 @@ async fn a_message_is_a_generation_and_its_answer_holds_the_address() {
     assert_eq!((&choice["index"], &choice["finish_reason"]), (&json!(0), &json!("stop")));
     assert_eq!(choice["message"]["role"], "assistant");
     let address = markdown_address(choice["message"]["content"].as_str().unwrap());
-    assert_eq!(choice["message"]["images"], json!([{"type": "image_url", "image_url": {"url": address}}]));
+    assert_eq!(choice["message"].get("images"), None, "a program that reads both would show it twice");
     assert_eq!(size_of(&bytes_at(address).await), (256, 256));
     let usage = &body["usage"];
     let count = |name: &str| usage[name].as_u64().unwrap();
@@ -318,8 +318,6 @@ async fn parameters_of_text_models_are_refused_or_dropped() {
     let [refusing, dropping] =
         [Gateway::on(&upstream).await, Gateway::with(&upstream, &[("server.unsupported_parameters", "drop")]).await];
     for (name, value) in [
-        ("tools", json!([{"type": "function", "function": {"name": "f"}}])),
-        ("functions", json!([{"name": "f"}])),
         ("audio", json!({"voice": "alloy", "format": "mp3"})),
         ("modalities", json!(["audio", "image"])),
         ("prompt", json!("another")),
@@ -327,10 +325,9 @@ async fn parameters_of_text_models_are_refused_or_dropped() {
         let body = with(ask(json!("a cat")), name, value);
         let refused = complete(&refusing.alice(), &body).await;
         refused.is_refused(400, "unsupported_parameter");
-        let named = if name == "functions" { "tools" } else { name };
-        assert_eq!(refused.json()["error"]["param"], named);
+        assert_eq!(refused.json()["error"]["param"], name);
         let dropped = complete(&dropping.alice(), &body).await;
-        assert_eq!((dropped.status, dropped.header("x-gateway-dropped")), (200, named), "{}", dropped.text());
+        assert_eq!((dropped.status, dropped.header("x-gateway-dropped")), (200, name), "{}", dropped.text());
     }
     for (name, value) in [
         ("temperature", json!(0.7)),
@@ -346,6 +343,8 @@ async fn parameters_of_text_models_are_refused_or_dropped() {
         ("store", json!(false)),
         ("tool_choice", json!("auto")),
         ("tools", json!([])),
+        ("tools", json!([{"type": "function", "function": {"name": "f"}}])),
+        ("functions", json!([{"name": "f"}])),
         ("parallel_tool_calls", json!(true)),
         ("response_format", json!({"type": "text"})),
     ] {

@@ -221,17 +221,71 @@ async fn a_file_that_is_no_picture_is_refused_by_what_it_is() {
 #[tokio::test]
 async fn limits_of_conversions_are_named_and_unchecked_bytes_are_passed_on() {
     let upstream = Upstream::start().await;
-    let small = Gateway::with(&upstream, &[("server.convert_pixels_max", "1535")]).await;
+    let small = Gateway::with(&upstream, &[("server.input_pixels_max", "1535")]).await;
     let bmp = encoded(&DynamicImage::from(scene().to_rgb8()), ImageFormat::Bmp);
     let edit = || Edit::bare("large").picture("image", bmp.clone());
     let answer = small.alice().edit(&edit()).await;
     answer.is_refused(400, "image_too_large");
     assert!(answer.message().contains("48x32 pixels, and has to be converted as a BMP"), "{}", answer.message());
-    assert!(answer.message().contains("server.convert_pixels_max"), "{}", answer.message());
+    assert!(answer.message().contains("server.input_pixels_max"), "{}", answer.message());
     assert_eq!(upstream.submits().await, 0);
     let unchecked = Gateway::with(&upstream, &[("server.image_check", "off")]).await;
     unchecked.alice().edit(&edit()).await;
     let attempts = upstream.submits().await;
     assert!(attempts > 0, "the upstream decides");
     assert_eq!(scene().dimensions(), (48, 32));
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_anyway_converts_nothing() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let damaged = HEIC[..HEIC.len() / 2].to_vec();
+    for (field, value, code) in [
+        ("model", "gpt-image-none", "model_not_found"),
+        ("size", "12x12x12", "invalid_value"),
+        ("n", "1000", "integer_above_max_value"),
+        ("quality", "splendid", "invalid_value"),
+        ("output_format", "gif", "invalid_value"),
+        ("response_format", "hex", "invalid_value"),
+        ("output_compression", "101", "integer_above_max_value"),
+        ("background", "green", "invalid_value"),
+        ("negative_prompt", "rain", "unsupported_parameter"),
+        ("seed_picture", "data:image/png;base64,iVBORw0KGgo=", "unsupported_parameter"),
+    ] {
+        let edit = Edit::bare("no picture").picture("image", damaged.clone()).field(field, value);
+        let answer = gateway.alice().edit(&edit).await;
+        assert_ne!(
+            answer.json()["error"]["code"],
+            "invalid_image_file",
+            "{field} is checked before the picture is decoded"
+        );
+        assert_eq!(answer.json()["error"]["param"], json!(field), "{code}: {}", answer.message());
+    }
+    assert_eq!(upstream.submits().await, 0);
+}
+
+#[tokio::test]
+async fn a_hostile_container_is_refused_and_the_gateway_lives() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let (broken, rare) = ("invalid_image_file", "unsupported_file_mimetype");
+    for (seed, code, words) in [
+        (&include_bytes!("../fuzz/seeds/input/heic-circle")[..], broken, "a HEIC that cannot be decoded"),
+        (include_bytes!("../fuzz/seeds/input/heic-own-alpha"), broken, "a HEIC that cannot be decoded"),
+        (include_bytes!("../fuzz/seeds/input/heic-extents"), broken, "a HEIC that cannot be decoded"),
+        (include_bytes!("../fuzz/seeds/input/heic-overlay"), rare, "a HEIC that is an overlay of pictures"),
+        (include_bytes!("../fuzz/seeds/input/heic-derived"), rare, "a HEIC that is derived of another picture"),
+        (include_bytes!("../fuzz/seeds/input/heic-inner-size"), rare, "a HEIC that shows a small part of its pixels"),
+        (include_bytes!("../fuzz/seeds/input/heic-inner-width"), "image_too_large", "1048576"),
+        (include_bytes!("../fuzz/seeds/input/heic-turns"), rare, "a HEIC that is turned more than once"),
+    ] {
+        // The first byte of a seed is of the fuzz target.
+        let answer = gateway.alice().edit(&Edit::bare("hostile").picture("image", seed[1..].to_vec())).await;
+        answer.is_refused(400, code);
+        assert!(answer.message().contains(words), "{}", answer.message());
+    }
+    assert_eq!(upstream.submits().await, 0);
+    let grid = include_bytes!("../fuzz/seeds/input/heic-grid")[1..].to_vec();
+    gateway.alice().edit(&Edit::bare("a grid").picture("image", grid)).await.pictures();
 }

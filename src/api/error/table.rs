@@ -192,6 +192,7 @@ impl ApiError {
 
             Self::SpoolFull => unavailable("upload_space_full").retry().after(SHORT_PAUSE),
             Self::TooManyWaiting { retry_after } => unavailable("too_many_waiting").retry().after(*retry_after),
+            Self::TooManyConversions => unavailable("too_many_conversions").retry().after(SHORT_PAUSE),
             Self::TooManyWebhooks => unavailable("too_many_webhooks").retry().after(SHORT_PAUSE),
             // A retry joins the purchase that is under way and pays nothing.
             Self::ResponseTimeout { .. } => {

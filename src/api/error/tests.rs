@@ -152,6 +152,7 @@ fn about_pictures_space_and_time() -> Vec<ApiError> {
         ApiError::FileIdUnsupported { param: text("image") },
         ApiError::SpoolFull,
         ApiError::TooManyWaiting { retry_after: Duration::from_secs(10) },
+        ApiError::TooManyConversions,
         ApiError::TooManyWebhooks,
         ApiError::ResponseTimeout {
             job: job(),
@@ -224,6 +225,7 @@ fn name(error: &ApiError) -> String {
         | ApiError::FileIdUnsupported { .. }
         | ApiError::SpoolFull
         | ApiError::TooManyWaiting { .. }
+        | ApiError::TooManyConversions
         | ApiError::TooManyWebhooks
         | ApiError::ResponseTimeout { .. }
         | ApiError::Restarting { .. }

@@ -4,7 +4,7 @@
 //! name resolves to this machine (DNS rebinding) can even read the response. The keys keep both from buying; these rules
 //! keep them from trying. They use three headers that a page cannot forge, before a body is read or a key checked:
 //!
-//! - `Host` must be exactly one, and one of the gateway's names ([`hosts::check`], [`HostRule`]): else 421, or 400. On a Unix
+//! - `Host` must be exactly one, and one of the gateway's names ([`hosts::check`], [`HostRules`]): else 421, or 400. On a Unix
 //!   socket every name is accepted until some are listed: no name resolves to a socket, and no browser opens one.
 //! - `Origin`, which browsers send with every post and every cross-origin request of a script, must be listed, or be the
 //!   gateway's own: else 403.
@@ -32,8 +32,7 @@ use super::{single_headers, transfer_encoding};
 use crate::api::error::ApiError;
 use crate::config::{AddressConfig, PageOrigin};
 use crate::http::gateway_headers;
-use crate::model::HostRule;
-use crate::server::hosts::{self, HostError};
+use crate::server::hosts::{self, HostError, HostRules};
 use crate::server::listener::Peer;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -69,9 +68,7 @@ const EXPOSED: [HeaderName; 21] = [
 /// The hosts and origins that requests may name. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct OriginPolicy {
-    hosts: Arc<HostRule>,
-    /// For Unix sockets.
-    unix_hosts: Arc<HostRule>,
+    pub(super) hosts: Arc<HostRules>,
     origins: Arc<[PageOrigin]>,
     /// The origin of `server.public_url`.
     own_origin: Option<Arc<str>>,
@@ -80,12 +77,10 @@ pub(super) struct OriginPolicy {
 impl OriginPolicy {
     pub(super) fn new(addresses: &AddressConfig) -> Self {
         let public = addresses.public_url.as_ref();
-        let hosts =
-            HostRule::new(addresses.listen.is_loopback(), &addresses.hosts, public.and_then(|url| url.host_str()));
-        let unix_hosts = HostRule::new(false, &addresses.hosts, public.and_then(|url| url.host_str()));
+        let AddressConfig { listen, hosts, .. } = addresses;
+        let public_host = public.and_then(|url| url.host_str());
         Self {
-            hosts: Arc::new(hosts),
-            unix_hosts: Arc::new(unix_hosts),
+            hosts: Arc::new(HostRules::new(listen.is_loopback(), listen.has_loopback(), hosts, public_host)),
             origins: addresses.cors_origins.clone().into(),
             own_origin: public.map(|url| url.origin().ascii_serialization().into()),
         }
@@ -108,14 +103,6 @@ impl OriginPolicy {
         Some(layer)
     }
 
-    /// Returns whether a request over a connection of this kind may name this host, given without its port.
-    pub(super) fn allows(&self, peer: Option<&Peer>, host: &str) -> bool {
-        match peer {
-            Some(Peer::Local) => self.unix_hosts.allows(host),
-            Some(Peer::Network(_)) | None => self.hosts.allows(host),
-        }
-    }
-
     /// Checks the head of a request.
     ///
     /// # Errors
@@ -129,7 +116,7 @@ impl OriginPolicy {
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<(), ApiError> {
-        hosts::check(version, uri, headers, |host| self.allows(peer, host)).map_err(|problem| match problem {
+        hosts::check(version, uri, headers, |host| self.hosts.allows(peer, host)).map_err(|problem| match problem {
             HostError::Foreign(host) => ApiError::ForeignHost { host },
             HostError::Missing | HostError::Several | HostError::Malformed => ApiError::BadHost { problem },
         })?;

@@ -4,6 +4,10 @@
 //! clients can write anything. Behind this layer a request has each of them once at most, with a valid value, and only where
 //! it counts. Of a list, the first value is the one that the client used; `Forwarded` (RFC 7239) is not read, because proxies
 //! rarely send it. With `server.public_url` none is needed, and none is read.
+//!
+//! A forwarded host only names the gateway in the addresses that this client gets, and pages that rebind a name are refused by
+//! their `Host` before. So every host of a proxy is accepted until `server.hosts` lists some, also on a loopback listener, where
+//! most proxies are. One that the list does not have is left out: many proxies forward without being asked to.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,43 +18,43 @@ use axum::http::header::HOST;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use ipnet::IpNet;
+use url::Url;
 
-use super::cors::OriginPolicy;
-use crate::api::error::ApiError;
 use crate::config::ServerConfig;
 use crate::http::header::{FORWARDED_HOST, FORWARDED_PROTO};
+use crate::server::hosts::HostRules;
 use crate::server::listener::Peer;
 
 /// Decides which forwarded headers count. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct ForwardedPolicy {
-    origins: OriginPolicy,
+    hosts: Arc<HostRules>,
     proxies: Arc<[IpNet]>,
     /// Nothing else names the address of the gateway.
     is_used: bool,
     scheme: &'static str,
+    /// Of headers from elsewhere than a proxy.
     warned: Arc<AtomicBool>,
+    /// Of hosts that are not listed.
+    warned_of_host: Arc<AtomicBool>,
 }
 
 impl ForwardedPolicy {
-    pub(super) fn new(server: &ServerConfig, origins: OriginPolicy) -> Self {
+    pub(super) fn new(server: &ServerConfig, hosts: Arc<HostRules>) -> Self {
         Self {
-            origins,
+            hosts,
             proxies: server.connections.proxy_networks.clone().into(),
             is_used: server.addresses.public_url.is_none(),
             scheme: server.tls.scheme(),
             warned: Arc::default(),
+            warned_of_host: Arc::default(),
         }
     }
 
     /// Keeps what counts of the forwarded headers, and removes the rest.
-    ///
-    /// # Errors
-    ///
-    /// [`ApiError::ForeignHost`] for a forwarded host that would be refused in the `Host` header, too.
-    fn apply(&self, peer: Option<&Peer>, headers: &mut HeaderMap) -> Result<(), ApiError> {
+    fn apply(&self, peer: Option<&Peer>, headers: &mut HeaderMap) {
         let mut take = |name: &HeaderName| {
             let value = headers.remove(name)?;
             let first = value.to_str().ok()?.split(',').next()?.trim().to_ascii_lowercase();
@@ -58,30 +62,32 @@ impl ForwardedPolicy {
         };
         let (host, scheme) = (take(&FORWARDED_HOST), take(&FORWARDED_PROTO));
         if !self.is_used {
-            return Ok(());
+            return;
         }
         let host = host.and_then(|host| Authority::try_from(host).ok());
-        let host = host.filter(|host| !host.host().is_empty() && !host.as_str().contains('@'));
+        let makes_address = |host: &Authority| format!("http://{host}").parse::<Url>().is_ok();
+        let host = host.filter(|host| !host.as_str().contains('@') && makes_address(host));
         let scheme = scheme.filter(|scheme| matches!(scheme.as_str(), "http" | "https"));
         let from = match peer {
             Some(Peer::Network(address)) if !self.is_proxy(address.ip()) => Some(address.ip()),
             Some(Peer::Network(_) | Peer::Local) => None,
-            None => return Ok(()),
+            None => return,
         };
         if let Some(ip) = from {
             self.warn(ip, host.as_ref(), scheme.as_deref(), headers);
-            return Ok(());
+            return;
         }
         if let Some(host) = host {
-            if !self.origins.allows(peer, host.host()) {
-                return Err(ApiError::ForeignHost { host: host.host().to_owned() });
+            if !self.hosts.allows_forwarded(peer, host.host()) {
+                // The scheme is that of the same address.
+                self.warn_of_host(host.host());
+                return;
             }
             headers.extend(HeaderValue::from_str(host.as_str()).ok().map(|host| (FORWARDED_HOST, host)));
         }
         headers.extend(
             scheme.and_then(|scheme| HeaderValue::from_str(&scheme).ok()).map(|scheme| (FORWARDED_PROTO, scheme)),
         );
-        Ok(())
     }
 
     fn is_proxy(&self, ip: IpAddr) -> bool {
@@ -104,6 +110,18 @@ impl ForwardedPolicy {
             );
         }
     }
+
+    /// Logs once that a forwarded host is not in `server.hosts`.
+    fn warn_of_host(&self, host: &str) {
+        if !self.warned_of_host.swap(true, Ordering::Relaxed) {
+            let host: String = host.chars().take(100).collect();
+            tracing::warn!(
+                %host,
+                "X-Forwarded-Host names a host that server.hosts does not list; results are given out below the host of \
+                 the request. List it there, or set server.public_url"
+            );
+        }
+    }
 }
 
 /// The middleware.
@@ -111,37 +129,32 @@ pub(super) async fn read(State(policy): State<ForwardedPolicy>, mut request: Req
     let headers = request.headers();
     if headers.contains_key(FORWARDED_HOST) || headers.contains_key(FORWARDED_PROTO) {
         let peer = request.extensions().get::<Peer>().copied();
-        if let Err(error) = policy.apply(peer.as_ref(), request.headers_mut()) {
-            return error.into_response();
-        }
+        policy.apply(peer.as_ref(), request.headers_mut());
     }
     next.run(request).await
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::cors::OriginPolicy;
     use super::*;
     use crate::api::request::test_support::server;
 
     /// The forwarded host and scheme that count, of a request from this peer.
-    fn applied(
-        change: impl FnOnce(&mut ServerConfig),
-        peer: &str,
-        pairs: &[(HeaderName, &str)],
-    ) -> Result<(String, String), &'static str> {
+    fn applied(change: impl FnOnce(&mut ServerConfig), peer: &str, pairs: &[(HeaderName, &str)]) -> (String, String) {
         let mut server = server();
         server.addresses.listen = "0.0.0.0:8787".parse().unwrap();
         change(&mut server);
-        let policy = ForwardedPolicy::new(&server, OriginPolicy::new(&server.addresses));
+        let policy = ForwardedPolicy::new(&server, OriginPolicy::new(&server.addresses).hosts);
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(name, value.parse().unwrap());
         }
         let peer = if peer == "unix" { Peer::Local } else { Peer::Network(format!("{peer}:5000").parse().unwrap()) };
-        policy.apply(Some(&peer), &mut headers).map_err(|error| error.code())?;
+        policy.apply(Some(&peer), &mut headers);
         assert!(headers.get_all(FORWARDED_HOST).iter().count() <= 1, "{headers:?}");
         let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap().to_owned());
-        Ok((text(FORWARDED_HOST).unwrap_or_default(), text(FORWARDED_PROTO).unwrap_or_default()))
+        (text(FORWARDED_HOST).unwrap_or_default(), text(FORWARDED_PROTO).unwrap_or_default())
     }
 
     #[test]
@@ -161,34 +174,54 @@ mod tests {
             ("a b", "https", ("", "https")),
             ("img\"example", "https", ("", "https")),
             (":8080", "https", ("", "https")),
+            ("img.example.com:99999", "https", ("", "https")),
+            ("img.example.com:https", "https", ("", "https")),
+            ("a%00b", "https", ("", "https")),
         ] {
             let pairs = [(FORWARDED_HOST, host), (FORWARDED_PROTO, proto)];
             for peer in ["10.1.2.3", "127.0.0.1", "unix", "[::ffff:10.1.2.3]"] {
-                let (host_seen, proto_seen) = applied(|_| {}, peer, &pairs).unwrap();
+                let (host_seen, proto_seen) = applied(|_| {}, peer, &pairs);
                 assert_eq!((host_seen.as_str(), proto_seen.as_str()), expected, "{host:?} {proto:?} from {peer}");
             }
             for peer in ["8.8.8.8", "[2606:4700::2]"] {
-                assert_eq!(applied(|_| {}, peer, &pairs), Ok(<_>::default()), "{host:?} from {peer}");
+                assert_eq!(applied(|_| {}, peer, &pairs), <_>::default(), "{host:?} from {peer}");
             }
         }
         let twice = [(FORWARDED_HOST, "one.example.com"), (FORWARDED_HOST, "two.example.com")];
-        assert_eq!(applied(|_| {}, "10.1.2.3", &twice), Ok(("one.example.com".to_owned(), String::new())));
-        assert_eq!(applied(|server| server.connections.proxy_networks.clear(), "10.1.2.3", &twice), Ok(<_>::default()));
+        assert_eq!(applied(|_| {}, "10.1.2.3", &twice), ("one.example.com".to_owned(), String::new()));
+        assert_eq!(applied(|server| server.connections.proxy_networks.clear(), "10.1.2.3", &twice), <_>::default());
     }
 
     #[test]
-    fn a_forwarded_host_is_checked_as_the_host_is() {
+    fn a_host_that_is_not_listed_is_left_out() {
+        let https = |host, peer, change: &dyn Fn(&mut ServerConfig)| {
+            applied(change, peer, &[(FORWARDED_HOST, host), (FORWARDED_PROTO, "https")]).0
+        };
         let listing = |server: &mut ServerConfig| server.addresses.hosts = vec!["*.example.com".parse().unwrap()];
-        let host = |host| applied(listing, "10.1.2.3", &[(FORWARDED_HOST, host)]).map(|(host, _)| host);
-        assert_eq!(host("img.example.com").as_deref(), Ok("img.example.com"));
-        assert_eq!(host("evil.example"), Err("host_not_allowed"));
-        let on_loopback = |server: &mut ServerConfig| server.addresses.listen = "127.0.0.1:8787".parse().unwrap();
-        let host = |host| applied(on_loopback, "127.0.0.1", &[(FORWARDED_HOST, host)]).map(|(host, _)| host);
-        assert_eq!(host("localhost:3000").as_deref(), Ok("localhost:3000"));
-        assert_eq!(host("evil.example"), Err("host_not_allowed"));
+        let on_loopback = |server: &mut ServerConfig| server.addresses.listen = "localhost:8787".parse().unwrap();
+        let listing_on_loopback = |server: &mut ServerConfig| {
+            listing(server);
+            on_loopback(server);
+        };
+        for peer in ["10.1.2.3", "127.0.0.1", "unix"] {
+            assert_eq!(https("img.example.com", peer, &listing), "img.example.com", "{peer}");
+            let dropped = [(FORWARDED_HOST, "evil.example"), (FORWARDED_PROTO, "https")];
+            assert_eq!(applied(listing, peer, &dropped), <_>::default(), "{peer}: with its scheme");
+        }
+        for (host, change, expected) in [
+            // As Apache, nginx and Caddy forward to a gateway with the defaults.
+            ("img.example.com", &on_loopback as &dyn Fn(&mut ServerConfig), "img.example.com"),
+            ("localhost:3000", &on_loopback, "localhost:3000"),
+            ("192.168.1.5:8443", &on_loopback, "192.168.1.5:8443"),
+            ("img.example.com", &listing_on_loopback, "img.example.com"),
+            ("localhost:3000", &listing_on_loopback, "localhost:3000"),
+            ("other.example", &listing_on_loopback, ""),
+        ] {
+            assert_eq!(https(host, "127.0.0.1", change), expected, "{host}");
+        }
         // With a public address nothing is read.
         let public =
             |server: &mut ServerConfig| server.addresses.public_url = Some("https://a.example".parse().unwrap());
-        assert_eq!(applied(public, "10.1.2.3", &[(FORWARDED_HOST, "evil.example")]), Ok(<_>::default()));
+        assert_eq!(applied(public, "10.1.2.3", &[(FORWARDED_HOST, "evil.example")]), <_>::default());
     }
 }

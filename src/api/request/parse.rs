@@ -128,6 +128,13 @@ pub(crate) async fn check(mut form: Form, task: Task, services: ParseServices<'_
         pictures: services.server.requests.picture_limits(),
         bytes_max: models.map(|model| model.parameters.image_bytes_max).max().unwrap_or(0),
     };
+    // Conversions cost more than all other checks, so a request that another parameter fails is not worth one.
+    if services.inputs.converts(&form, limits)
+        && let Err(error) = validate::validate(form.clone(), task, &services.server.requests, services.models)
+        && !error.is_about_picture()
+    {
+        return Err(error);
+    }
     let form = services.inputs.prepare(form, limits).await?;
     validate::validate(form, task, &services.server.requests, services.models)
 }

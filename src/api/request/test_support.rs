@@ -1,9 +1,6 @@
 //! Fixtures of the unit tests.
 
 use std::io::Cursor;
-use std::sync::Arc;
-
-use tokio::sync::Semaphore;
 
 use super::body::form::FormLimits;
 use super::parse::inputs::InputConverter;
@@ -28,7 +25,7 @@ pub(crate) fn limits(task: Task) -> FormLimits {
 /// Returns a converter with the default limits.
 pub(crate) fn inputs() -> InputConverter {
     let conversions = server().conversions;
-    InputConverter::new(&conversions, Arc::new(Semaphore::new(2)), &Metrics::default())
+    InputConverter::new(&conversions, &Metrics::default())
 }
 
 pub(crate) fn spool() -> (tempfile::TempDir, Spool) {

@@ -14,21 +14,17 @@
 //!   result is cached for the retry.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use moka::sync::Cache;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use tokio::sync::Semaphore;
 
+use crate::api::request::parse::inputs::slots::ConversionSlots;
 use crate::api::request::response_options::Conversion;
 use crate::config::ConversionConfig;
-use crate::model::picture::read_full;
+use crate::model::picture::read_whole;
 use crate::model::{ByteSource, Digest, Format, StoredPicture};
 use crate::telemetry::Metrics;
 use conversion::{ConversionError, Converted, convert};
@@ -49,16 +45,9 @@ pub(crate) struct ReadyPicture {
 #[derive(Clone, Debug)]
 pub(crate) struct PictureConverter {
     cache: Cache<(Digest, Conversion), Converted>,
-    slots: Arc<Semaphore>,
+    slots: Arc<ConversionSlots>,
     pixels_max: u64,
-    metrics: Arc<ConverterMetrics>,
-}
-
-#[derive(Debug)]
-struct ConverterMetrics {
     conversions: Family<ConversionLabels, Counter>,
-    seconds: Histogram,
-    pending: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -68,26 +57,8 @@ struct ConversionLabels {
     result: &'static str,
 }
 
-/// One conversion, in seconds.
-const SECONDS_BUCKETS: [f64; 8] = [0.005, 0.02, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0];
 /// Memory of a cache entry besides its picture, in bytes.
 const ENTRY_OVERHEAD_BYTES: u32 = 200;
-
-/// Counts a conversion as pending until it is dropped.
-struct Pending<'a>(&'a Gauge);
-
-impl<'a> Pending<'a> {
-    fn new(gauge: &'a Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
 
 impl PictureConverter {
     pub(crate) fn new(conversions: &ConversionConfig, metrics: &Metrics) -> Self {
@@ -97,28 +68,17 @@ impl PictureConverter {
                 u32::try_from(converted.bytes.len()).unwrap_or(u32::MAX).saturating_add(ENTRY_OVERHEAD_BYTES)
             })
             .build();
-        let own = ConverterMetrics {
-            conversions: Family::default(),
-            seconds: Histogram::new(SECONDS_BUCKETS),
-            pending: Gauge::default(),
-        };
+        let counted = Family::default();
+        let slots = ConversionSlots::new(conversions.slots.get());
         metrics.register("api", |registry| {
-            let help = "Pictures requested in another format, by format and result";
-            registry.register("conversions", help, own.conversions.clone());
             registry.register(
-                "conversion_duration_seconds",
-                "Seconds to decode and encode one picture",
-                own.seconds.clone(),
+                "conversions",
+                "Pictures requested in another format, by format and result",
+                counted.clone(),
             );
-            registry.register("conversions_pending", "Conversions that run or wait for a slot", own.pending.clone());
+            slots.register(registry, "conversion", "decode and encode one picture");
         });
-        let slots = Arc::new(Semaphore::new(conversions.slots.get()));
-        Self { cache, slots, pixels_max: conversions.pixels_max, metrics: Arc::new(own) }
-    }
-
-    /// Returns the slots, which conversions of other pictures share.
-    pub(crate) fn slots(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.slots)
+        Self { cache, slots: Arc::new(slots), pixels_max: conversions.pixels_max, conversions: counted }
     }
 
     /// Prepares the opened pictures of a result, in their order.
@@ -169,23 +129,19 @@ impl PictureConverter {
         if let Some(converted) = self.find(key) {
             return Ok(converted);
         }
-        let _pending = Pending::new(&self.metrics.pending);
-        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(std::io::Error::other)?;
+        let slot = self.slots.enter().await;
         if let Some(converted) = self.find(key) {
             return Ok(converted);
         }
         let (source, from, this) = (Arc::clone(source), picture.format, self.clone());
         let work = move || {
-            let _slot = slot;
-            let started = Instant::now();
-            let converted = convert(&whole(&*source)?, from, conversion, this.pixels_max)?;
-            this.metrics.seconds.observe(started.elapsed().as_secs_f64());
+            let converted = convert(&read_whole(&*source)?, from, conversion, this.pixels_max)?;
             this.count(conversion, "converted");
             this.cache.insert(key, converted.clone());
             Ok(converted)
         };
         // A panic in a decoder is a failed conversion.
-        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
+        slot.run(work).await.unwrap_or_else(|panic| Err(std::io::Error::other(panic).into()))
     }
 
     fn find(&self, key: (Digest, Conversion)) -> Option<Converted> {
@@ -196,19 +152,14 @@ impl PictureConverter {
 
     fn count(&self, conversion: Conversion, result: &'static str) {
         let labels = ConversionLabels { format: conversion.format.name(), result };
-        self.metrics.conversions.get_or_create(&labels).inc();
-    }
-}
-
-fn whole(source: &dyn ByteSource) -> std::io::Result<Bytes> {
-    match source.in_memory() {
-        Some(bytes) => Ok(bytes),
-        None => read_full(source, 0, usize::try_from(source.size()).map_err(std::io::Error::other)?).map(Bytes::from),
+        self.conversions.get_or_create(&labels).inc();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::api::request::test_support::{png, server};
 
@@ -228,7 +179,7 @@ mod tests {
     }
 
     fn counted(converter: &PictureConverter, format: &'static str, result: &'static str) -> u64 {
-        converter.metrics.conversions.get_or_create(&ConversionLabels { format, result }).get()
+        converter.conversions.get_or_create(&ConversionLabels { format, result }).get()
     }
 
     const JPEG: Conversion = Conversion { format: Format::Jpeg, compression: None };
@@ -252,14 +203,14 @@ mod tests {
             let (picture, source) = stored(png(30, 20));
             for _ in 0..3 {
                 let prepared = converter.prepare(&picture, Arc::clone(&source), Some(JPEG)).await;
-                assert_eq!(Format::sniff(&whole(&*prepared.source).unwrap()), Some(Format::Jpeg));
+                assert_eq!(Format::sniff(&read_whole(&*prepared.source).unwrap()), Some(Format::Jpeg));
                 assert_eq!((prepared.width, prepared.height), (30, 20));
                 converter.cache.run_pending_tasks();
             }
             let counts = (counted(&converter, "jpeg", "converted"), counted(&converter, "jpeg", "cached"));
             assert_eq!(counts, (converted, cached), "{bytes_max}");
         }
-        assert_eq!(new(1, 1).metrics.pending.get(), 0);
+        assert_eq!(new(1, 1).slots.pending(), 0);
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ pub(super) async fn index(State(_): State<ApiState>) -> Json<Value> {
     Json(json!({
         "name": "gptproto-gateway",
         "version": env!("CARGO_PKG_VERSION"),
-        "description": "OpenAI's image API in front of GPTProto. A client's base URL is this address with /v1; every route but these needs a key.",
+        "description": "OpenAI's image API in front of GPTProto. A client's base URL is this address with /v1. Buying pictures, jobs and models need a key.",
         "routes": [
             "POST /v1/images/edits",
             "POST /v1/images/generations",

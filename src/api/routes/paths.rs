@@ -197,25 +197,10 @@ fn nearest(path: &str) -> Option<(&'static str, &'static str)> {
     // A route may also stand behind words that are not known, as a proxy's prefix is.
     let ending = ROUTES.iter().find(|(_, route)| path.ends_with(&format!("/{route}")));
     let by_edits = || {
-        let near = ROUTES.iter().map(|found| (edits(path, found.1), found));
+        let near = ROUTES.iter().map(|found| (strsim::levenshtein(path, found.1), found));
         near.filter(|&(edits, (_, route))| edits <= EDITS_MAX.min(route.len() / 3)).min_by_key(|&(edits, _)| edits)
     };
     ending.or_else(|| by_edits().map(|(_, found)| found)).copied()
-}
-
-/// Returns the number of bytes to insert, delete or replace between two texts.
-fn edits(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (line, a) in one.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
-        for (column, b) in other.bytes().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]
@@ -331,15 +316,5 @@ mod tests {
         }
         let long = "/é".repeat(5_000);
         assert!(explain(&long).starts_with("This gateway serves"));
-    }
-
-    #[test]
-    fn edits_are_counted() {
-        for (one, other, count) in
-            [("", "", 0), ("", "abc", 3), ("abc", "abd", 1), ("kitten", "sitting", 3), ("ab", "ba", 2)]
-        {
-            assert_eq!(edits(one, other), count, "{one} {other}");
-            assert_eq!(edits(other, one), count);
-        }
     }
 }

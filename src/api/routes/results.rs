@@ -6,6 +6,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::Response;
 use futures_util::future::BoxFuture;
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::api::error::ApiError;
@@ -23,7 +24,7 @@ pub(crate) async fn show(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let Path((job, picture)) = path.map_err(|_| ApiError::ResultAddressInvalid)?;
-    let address = ResultAddress::parse(&job, &picture, query.as_deref().unwrap_or_default());
+    let address = ResultAddress::parse(job.trim(), picture.trim(), query.as_deref().unwrap_or_default());
     let address = address.ok_or(ApiError::ResultAddressInvalid)?;
     let checked = state.result_urls.signer().check(&address, state.clock.now());
     checked.map_err(|_| ApiError::ResultAddressInvalid)?;
@@ -51,13 +52,25 @@ async fn open(state: &ApiState, address: ResultAddress) -> Result<Option<ReadyPi
     }
 }
 
+/// Returns the path of an address, decoded, without what changes no meaning here: empty segments, white space around them,
+/// and capitals in the names of routes. At least what `GET` accepts must be found, because the rest is passed on.
+fn meant_path(address: &Url) -> String {
+    let path = percent_decode_str(address.path()).decode_utf8_lossy();
+    let meant = |segment: &str| match segment.to_ascii_lowercase() {
+        word if matches!(word.as_str(), "results" | "inputs") => word,
+        _ => segment.to_owned(),
+    };
+    let segments = path.split(['/', '\\']).map(str::trim).filter(|segment| !segment.is_empty()).map(meant);
+    segments.collect::<Vec<_>>().join("/")
+}
+
 impl OwnResults for ApiState {
     fn open<'a>(&'a self, address: &'a Url) -> BoxFuture<'a, Result<OwnAddress, ApiError>> {
         Box::pin(async {
             const INPUT: &str =
                 "it is an address at which this gateway publishes an input picture for the image service";
-            let segments: Vec<&str> =
-                address.path_segments().into_iter().flatten().filter(|one| !one.is_empty()).collect();
+            let path = meant_path(address);
+            let segments: Vec<&str> = path.split('/').collect();
             let found = match segments[..] {
                 [.., "inputs", token] => {
                     let published = self.input_urls.as_ref().is_some_and(|urls| urls.find(token).is_some());
@@ -83,5 +96,46 @@ impl OwnResults for ApiState {
                 None => OwnAddress::Invalid("this result of this gateway is no longer stored"),
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::routes::paths;
+
+    #[test]
+    fn every_spelling_of_an_own_address_is_found() {
+        for path in [
+            "/v1/results/pred_1/0.png",
+            "/v1/Results/pred_1/0.png",
+            "/V1/RESULTS/pred_1/0.png/",
+            "//v1//results//pred_1//0.png",
+            "/v1/results/pred_1/0.png%20",
+            "/v1/results/pred_1/%200.png%0a",
+            "/v1/results/pred_1/0%2Epng",
+            "/v1/results/pred%5F1/0.png",
+            "/v1/%72esults/pred_1/0.png",
+            "/v1/results%2Fpred_1/0.png",
+            "/base/v1/results/pred_1/0.png",
+            "/v1/v1/results/pred_1/0.png",
+            "/openai/v1/results/pred_1/0.png",
+            "/results/pred_1/0.png",
+            "/v1/x/../results/pred_1/./0.png",
+            "\\v1\\results\\pred_1\\0.png",
+        ] {
+            let address: Url = format!("https://gateway.example{path}?s=1").parse().unwrap();
+            let meant = meant_path(&address);
+            assert!(format!("/{meant}").ends_with("/results/pred_1/0.png"), "{path}: {meant}");
+            let served = paths::canonical(address.path()).filter(|route| route.starts_with("/v1/results/"));
+            if let Some(served) = served {
+                let served = percent_decode_str(&served).decode_utf8_lossy().into_owned();
+                assert!(served.ends_with("/results/pred_1/0.png"), "{path}: {served}");
+            }
+        }
+        for path in ["/v1/results", "/images/pred_1/0.png", "/resultsx/pred_1/0.png"] {
+            let address: Url = format!("https://gateway.example{path}").parse().unwrap();
+            assert!(!meant_path(&address).contains("results/"), "{path}");
+        }
     }
 }

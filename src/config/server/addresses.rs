@@ -38,13 +38,20 @@ pub(crate) enum PictureAddresses {
     Any,
 }
 
+impl PictureAddresses {
+    /// Returns why the upstream cannot reach a host, as [`unreachable_from_outside`] does.
+    pub(crate) fn unreachable(self, host: &str) -> Option<&'static str> {
+        match self {
+            Self::Any => None,
+            Self::Public => unreachable_from_outside(host),
+        }
+    }
+}
+
 impl AddressConfig {
     /// Returns whether the upstream may be able to reach the host of an address.
     pub(crate) fn is_reachable(&self, address: &Url) -> bool {
-        match self.picture_addresses {
-            PictureAddresses::Any => address.has_host(),
-            PictureAddresses::Public => address.host_str().is_some_and(|host| unreachable_from_outside(host).is_none()),
-        }
+        address.host_str().is_some_and(|host| self.picture_addresses.unreachable(host).is_none())
     }
 
     fn check_public_url(&self) -> Result<(), Error> {

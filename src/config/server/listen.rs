@@ -49,12 +49,27 @@ impl ListenAddresses {
         })
     }
 
+    /// Returns whether some of the addresses are of this machine alone, and no other includes them.
+    pub(crate) fn has_loopback(&self) -> bool {
+        let is_loopback = |listen: &ListenAddress| match listen {
+            ListenAddress::Ip(address) => address.ip().to_canonical().is_loopback(),
+            ListenAddress::Localhost(_) => true,
+            ListenAddress::Name(..) => false,
+        };
+        let is_every = |listen: &ListenAddress| match listen {
+            ListenAddress::Ip(address) => address.ip().is_unspecified(),
+            ListenAddress::Localhost(_) | ListenAddress::Name(..) => false,
+        };
+        self.0.iter().any(is_loopback) && !self.0.iter().any(is_every)
+    }
+
     /// Returns the first address, as it is written in a URL.
     pub(crate) fn first(&self) -> String {
         self.0.first().map(ToString::to_string).unwrap_or_default()
     }
 
-    /// Resolves the names. Blocks.
+    /// Resolves the names, and leaves out the addresses that another of the list includes: `0.0.0.0` is every IPv4 address,
+    /// and `[::]` is every address. Blocks.
     ///
     /// # Errors
     ///
@@ -76,13 +91,32 @@ impl ListenAddresses {
                 }
             };
             for address in found {
-                if !resolved.iter().any(|known| known.address == address.address) {
-                    resolved.push(address);
+                match resolved.iter_mut().find(|known| canonical(known.address) == canonical(address.address)) {
+                    // Listed by itself, it may not be missing.
+                    Some(known) => known.optional &= address.optional,
+                    None => resolved.push(address),
                 }
             }
         }
+        let all = resolved.clone();
+        resolved.retain(|one| !all.iter().any(|other| includes(other.address, one.address)));
         Ok(resolved)
     }
+}
+
+/// An IPv4 address that is written as an IPv6 address, as IPv4.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// Returns whether a listener on `wide` receives the connections to `address`, which is another one.
+fn includes(wide: SocketAddr, address: SocketAddr) -> bool {
+    let (wide, address) = (canonical(wide), canonical(address));
+    let is_wide = wide.ip().is_unspecified() && (wide.is_ipv6() || address.is_ipv4());
+    is_wide && wide != address && wide.port() == address.port()
 }
 
 impl From<Vec<SocketAddr>> for ListenAddresses {
@@ -95,7 +129,13 @@ impl FromStr for ListenAddresses {
     type Err = InvalidListen;
 
     fn from_str(text: &str) -> Result<Self, InvalidListen> {
-        text.split(',').map(|one| one.trim().parse()).collect::<Result<_, _>>().map(Self)
+        let addresses: Vec<ListenAddress> = text.split(',').map(|one| one.trim().parse()).collect::<Result<_, _>>()?;
+        let chosen = addresses.iter().filter(|listen| listen.port() == 0).count();
+        if chosen != 0 && chosen != addresses.len() {
+            let hint = ". Port 0, which the system chooses, is for all addresses of a list or for none";
+            return Err(InvalidListen { text: text.to_owned(), hint });
+        }
+        Ok(Self(addresses))
     }
 }
 
@@ -104,6 +144,15 @@ impl TryFrom<String> for ListenAddresses {
 
     fn try_from(text: String) -> Result<Self, InvalidListen> {
         text.parse()
+    }
+}
+
+impl ListenAddress {
+    fn port(&self) -> u16 {
+        match self {
+            Self::Ip(address) => address.port(),
+            Self::Localhost(port) | Self::Name(_, port) => *port,
+        }
     }
 }
 
@@ -178,6 +227,19 @@ mod tests {
             (" 127.0.0.1:8787 , [::1]:8787 ", &["127.0.0.1:8787", "[::1]:8787"]),
             ("127.0.0.1:1,127.0.0.1:1", &["127.0.0.1:1"]),
             ("127.0.0.1:1,localhost:1", &["127.0.0.1:1", "[::1]:1?"]),
+            ("localhost:1,127.0.0.1:1", &["127.0.0.1:1", "[::1]:1?"]),
+            ("[::ffff:127.0.0.1]:1,127.0.0.1:1", &["[::ffff:127.0.0.1]:1"]),
+            ("0.0.0.0:1,127.0.0.1:1", &["0.0.0.0:1"]),
+            ("127.0.0.1:1,10.0.0.7:1,0.0.0.0:1", &["0.0.0.0:1"]),
+            ("0.0.0.0:1,[::ffff:127.0.0.1]:1", &["0.0.0.0:1"]),
+            ("0.0.0.0:1,localhost:1", &["0.0.0.0:1", "[::1]:1?"]),
+            ("0.0.0.0:1,127.0.0.1:2", &["0.0.0.0:1", "127.0.0.1:2"]),
+            ("[::]:1,localhost:1", &["[::]:1"]),
+            ("localhost:1,[::]:1,192.168.1.5:1", &["[::]:1"]),
+            ("0.0.0.0:1,[::]:1", &["[::]:1"]),
+            ("[::]:1,[::]:1", &["[::]:1"]),
+            ("[::]:0,0.0.0.0:0,localhost:0", &["[::]:0"]),
+            ("[::]:1,0.0.0.0:2", &["[::]:1", "0.0.0.0:2"]),
         ] {
             assert_eq!(resolved(text), expected, "{text}");
         }
@@ -201,6 +263,18 @@ mod tests {
         ] {
             assert_eq!(text.parse::<ListenAddresses>().unwrap().is_loopback(), expected, "{text}");
         }
+        for (text, expected) in [
+            ("localhost:1", true),
+            ("127.0.0.1:1,192.168.1.5:1", true),
+            ("192.168.1.5:1,localhost:1", true),
+            ("192.168.1.5:1,[::ffff:127.0.0.1]:1", true),
+            ("127.0.0.1:1,0.0.0.0:2", false),
+            ("[::]:1,localhost:1", false),
+            ("192.168.1.5:1", false),
+            ("box:1", false),
+        ] {
+            assert_eq!(text.parse::<ListenAddresses>().unwrap().has_loopback(), expected, "{text}");
+        }
     }
 
     #[test]
@@ -218,6 +292,8 @@ mod tests {
             ("*:8787", "0.0.0.0:PORT"),
             ("http://localhost:8787", "scheme"),
             ("localhost:8787/v1", "path"),
+            ("127.0.0.1:8787,127.0.0.2:0", "Port 0"),
+            ("localhost:0,192.168.1.5:8787", "Port 0"),
         ] {
             for (section, key) in [("server", "server.listen"), ("operator", "operator.listen")] {
                 let error = refusal(&format!("[{section}]\nlisten = {text:?}"), &[]);

@@ -1,9 +1,11 @@
 //! What a request may ask for, and which pictures it may contain.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::config::seconds;
 use crate::model::picture::PictureLimits;
 
 /// Parameters and input pictures.
@@ -29,7 +31,7 @@ impl RequestConfig {
     }
 }
 
-/// Conversion of results to the format that a request asks for.
+/// Conversion of results to the format that a request asks for, and of input pictures to one that can be sent on.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ConversionConfig {
     #[serde(rename = "convert_pixels_max")]
@@ -38,6 +40,12 @@ pub(crate) struct ConversionConfig {
     pub(crate) slots: NonZeroUsize,
     #[serde(rename = "converted_bytes_max")]
     pub(crate) cache_bytes_max: u64,
+    pub(crate) input_pixels_max: u64,
+    #[serde(rename = "concurrent_input_conversions_max")]
+    pub(crate) input_slots: NonZeroUsize,
+    /// Of a request: waiting for a slot, and the conversions.
+    #[serde(rename = "input_conversion_timeout_s", deserialize_with = "seconds")]
+    pub(crate) input_timeout: Duration,
 }
 
 /// What happens to a parameter that the model does not support.

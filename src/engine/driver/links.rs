@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryFutureExt};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use crate::model::picture::{Orientation, PictureLimits, PictureProblem};
+use crate::model::picture::{FileKind, HEAD_BYTES, Orientation, PictureLimits, PictureProblem, Structure, read_full};
 use crate::model::{ByteSource, Catalogue, Failure, Input, Picture, PictureRequest};
 use crate::storage::spool::{Spool, SpoolError, Upload};
 use crate::upstream::{FetchError, SubmitError, Upstream};
@@ -86,6 +86,16 @@ impl LinkFetcher {
                 timeout_at(deadline, receive(download?, &mut upload, bytes_max)).await.map_err(|_| LinkError::Late)?
             };
             let (picture, source) = received.await.map_err(|error| problem(&name, &address, error))?;
+            if self.limits.known_only
+                && picture.structure.format.is_none()
+                && let FileKind::Convertible(format) =
+                    FileKind::of(&read_full(&*source, 0, HEAD_BYTES).unwrap_or_default())
+            {
+                let kind = format.media_type();
+                return Err(rejected(format!(
+                    "{name} is {kind}, which is not converted where it is given as an address; send the picture itself"
+                )));
+            }
             self.limits.check(&picture, bytes_max).map_err(|error| problem(&name, &address, error.into()))?;
             *input = Input::Bytes { picture, source };
         }
@@ -100,9 +110,14 @@ impl LinkFetcher {
             Some(Input::Bytes { picture, .. }) => Some(&picture.structure),
             Some(Input::Link(_)) | None => None,
         };
-        if image.is_some_and(|image| image.orientation != Orientation::UPRIGHT) {
-            let turned = "image 1 carries a rotation (EXIF) and comes with a mask; send the picture itself, which is made upright";
-            return Err(rejected(turned.to_owned()));
+        let is_turned = |structure: &Structure| self.limits.known_only && structure.orientation != Orientation::UPRIGHT;
+        for (name, structure) in [("image 1", image), ("the mask", Some(&mask.structure))] {
+            if structure.is_some_and(is_turned) {
+                return Err(rejected(format!(
+                    "{name} carries a rotation (EXIF), which is not applied to a picture and a mask given as addresses; send \
+                     the picture and the mask themselves, which are made upright"
+                )));
+            }
         }
         let checked = self.limits.check_mask(mask, image, bytes_max);
         checked.map_err(|problem| rejected(format!("the mask cannot be used: {problem}")))

@@ -112,9 +112,13 @@ const REPLACEMENTS_MIN: usize = 8;
 /// Shortest text that is taken for base64.
 const BASE64_BYTES_MIN: usize = 24;
 
-/// Tags of the first directory of a TIFF file: what its picture is, and further directories that raw photos have.
+/// Tags of the first directory of a TIFF file that raw photos have: what the picture is, what its samples are, and the version of
+/// DNG. A directory of further pictures says nothing: editors write their layers and smaller copies there.
 const SUBFILE_TAG: u16 = 0x00fe;
-const RAW_TAGS: [u16; 2] = [0xc612, 0x014a];
+const SAMPLES_TAG: u16 = 0x0106;
+const DNG_TAG: u16 = 0xc612;
+/// Samples under a colour filter.
+const FILTERED: u32 = 32_803;
 
 const fn foreign(media_type: &'static str, note: &'static str) -> FileKind {
     Foreign { media_type, note }
@@ -160,7 +164,7 @@ fn tiff(head: &[u8]) -> FileKind {
     let is_raw = head.get(8..10) == Some(b"CR")
         || Tags::of(head).is_some_and(|tags| {
             let is_preview = tags.number(SUBFILE_TAG).is_some_and(|bits| bits & 1 == 1);
-            is_preview || RAW_TAGS.iter().any(|&tag| tags.has(tag))
+            is_preview || tags.has(DNG_TAG) || tags.number(SAMPLES_TAG) == Some(FILTERED)
         });
     if is_raw { foreign("image/x-raw", RAW) } else { Convertible(Tiff) }
 }
@@ -269,7 +273,9 @@ mod tests {
             (exif(1, true), "tiff"),
             (exif(1, false), "tiff"),
             (tiff_of(0xc612, 1), "image/x-raw"),
-            (tiff_of(0x014a, 1), "image/x-raw"),
+            (tiff_of(0x014a, 1), "tiff"),
+            (tiff_of(0x0106, 32803), "image/x-raw"),
+            (tiff_of(0x0106, 2), "tiff"),
             (tiff_of(0x00fe, 1), "image/x-raw"),
             (tiff_of(0x00fe, 2), "tiff"),
             (b"II*\0\x10\0\0\0CR\x02\0".to_vec(), "image/x-raw"),

@@ -57,6 +57,18 @@ pub(crate) fn read_full(source: &dyn ByteSource, offset: u64, size: usize) -> io
     Ok(buffer)
 }
 
+/// Reads all bytes, without a copy where they are in memory.
+///
+/// # Errors
+///
+/// As [`ByteSource::read_at`].
+pub(crate) fn read_whole(source: &dyn ByteSource) -> io::Result<Bytes> {
+    match source.in_memory() {
+        Some(bytes) => Ok(bytes),
+        None => read_full(source, 0, usize::try_from(source.size()).map_err(io::Error::other)?).map(Bytes::from),
+    }
+}
+
 /// Fills `buffer` from `offset`; returns the number of bytes filled, fewer than its length only at the end.
 ///
 /// # Errors

@@ -21,6 +21,14 @@ SCHEMAS = {
     for path in (pathlib.Path(__file__).parent / "schemas").glob("*.json")
 }
 SHOWN_MAX = 10
+# What must be among the answers when a lane has run: else nothing was recorded. The sandbox stands beside every lane.
+NEEDED = {
+    "python_newest": {"images_response", "error_response", "list_models_response", "model"},
+    "node_newest": {"images_response", "error_response"},
+    "programs_in_python": {"images_response", "error_response"},
+    "chat_programs": {"chat_completion", "chat_completion_chunk", "error_response"},
+    "curl_alone": {"images_response", "error_response"},
+}
 
 
 def events_of(body):
@@ -34,13 +42,19 @@ def events_of(body):
             yield "".join(fields["event"]), "\n".join(fields["data"])
 
 
+def path_of(said):
+    return re.sub(r"^/v1(?=/)|^/openai(/deployments/[^/]+|/v1)?(?=/)", "", said["path"].partition("?")[0]).rstrip("/")
+
+
 def schema_of(said):
     """Returns the schema that the body must follow; None for routes that OpenAI does not have."""
-    path = re.sub(r"^/v1(?=/)|^/openai(/deployments/[^/]+|/v1)?(?=/)", "", said["path"].partition("?")[0]).rstrip("/")
+    path = path_of(said)
     if said["status"] >= 400:
         return "error_response"
     if said["status"] == 200 and re.search(r"/images/(edits|generations)$", path):
         return "images_response"
+    if said["status"] == 200 and path == "/chat/completions":
+        return "chat_completion"
     if said["status"] == 202 or said["status"] == 200 and path.startswith("/predictions/"):
         return "prediction"
     if said["status"] == 200 and path == "/models":
@@ -53,6 +67,32 @@ def schema_of(said):
 def faults_of(name, value):
     for error in SCHEMAS[name].iter_errors(value):
         yield f"{name}: {error.json_path}: {error.message[:200]}"
+
+
+def check_chunks(said, counts):
+    """A stream of a chat ends with [DONE], or with an error."""
+    end, first = None, None
+    for event, data in events_of(said["body"]):
+        if event:
+            yield f"a chunk is the event {event!r}"
+        if end:
+            yield f"after {end}: {data[:100]}"
+        if data == "[DONE]":
+            end = data
+            continue
+        value = json.loads(data)
+        name = "error_response" if "error" in value else "chat_completion_chunk"
+        counts[name] += 1
+        yield from faults_of(name, value)
+        if name == "error_response":
+            end = "an error"
+            continue
+        same = {key: value.get(key) for key in ("id", "created", "model")}
+        first = first or same
+        if same != first:
+            yield f"chat_completion_chunk: {same} follows {first}"
+    if not end:
+        yield "a chat ends without [DONE] or an error"
 
 
 def check_events(said, counts):
@@ -79,7 +119,8 @@ def check(said, counts):
     if not headers.get("openai-processing-ms", "").isdecimal():
         yield f"openai-processing-ms is {headers.get('openai-processing-ms')!r}"
     if headers.get("content-type", "").startswith("text/event-stream"):
-        yield from check_events(said, counts)
+        is_chat = path_of(said) == "/chat/completions"
+        yield from (check_chunks if is_chat else check_events)(said, counts)
         return
     name = schema_of(said)
     if not name:
@@ -93,8 +134,9 @@ def check(said, counts):
 
 
 def main(files):
-    counts, wrong = collections.Counter(), []
+    counts, wrong, needed = collections.Counter(), [], set()
     for file in files:
+        needed |= NEEDED.get(pathlib.Path(file).stem, set())
         for line in pathlib.Path(file).read_text().splitlines():
             said = json.loads(line)
             if not said["whole"]:
@@ -103,9 +145,9 @@ def main(files):
             for fault in check(said, counts):
                 wrong.append(f"{said['method']} {said['path']} {said['status']}: {fault}")
     print("answers and events by schema: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items())))
-    for needed in ("images_response", "error_response", "list_models_response", "model"):
-        if not counts[needed]:
-            wrong.append(f"no {needed} was seen: nothing was recorded")
+    for name in sorted(needed):
+        if not counts[name]:
+            wrong.append(f"no {name} was seen: nothing was recorded")
     for fault in wrong[:SHOWN_MAX]:
         print(f"FAILED  {fault}")
     if len(wrong) > SHOWN_MAX:

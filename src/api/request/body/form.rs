@@ -15,7 +15,7 @@ pub(crate) mod names;
 pub(crate) mod aliases;
 
 /// A request before it is checked against a model.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Form {
     pub(crate) scalars: BTreeMap<String, Scalar>,
     /// In the client's order.

@@ -1,7 +1,6 @@
 //! The steps of a request whose cost depends on its size, one by one, for `benches/pieces.rs`.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -10,7 +9,6 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::BodyExt;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 
 use super::inputs::InputConverter;
 use super::{ParseServices, parse};
@@ -47,8 +45,7 @@ impl Default for Forms {
         let limits = FormLimits::new(Task::Edit, &config.server.bodies, &config.catalogue);
         let spool = Spool::new(std::env::temp_dir(), SpoolLimits::from(&config.storage));
         let conversions = &config.server.conversions;
-        let slots = Arc::new(Semaphore::new(conversions.slots.get()));
-        let inputs = InputConverter::new(conversions, slots, &Metrics::default());
+        let inputs = InputConverter::new(conversions, &Metrics::default());
         Self { runtime, config, limits, spool, inputs, client: ClientId("pieces".into()) }
     }
 }

@@ -1,22 +1,22 @@
 //! Fuzzes bodies of any bytes: no panic, and for every chunking the same request or the same error.
 
 use std::convert::Infallible;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 
 use super::inputs::InputConverter;
 pub use super::inputs::fuzz::input;
-use super::{ParseServices, parse, parse_chat};
+use super::{ParseServices, incoming, parse, parse_chat};
 use crate::api::request::available_models::AvailableModels;
 use crate::api::request::body::form::FormLimits;
-use crate::config::{Config, ConversionConfig, Environment};
+use crate::api::request::body::incoming::ContentCoding;
+use crate::config::{BodyConfig, Config, ConversionConfig, Environment};
 use crate::model::{ClientId, Fingerprint, Task};
 use crate::storage::spool::Spool;
 use crate::telemetry::Metrics;
@@ -38,8 +38,8 @@ fn gateway() -> &'static Gateway {
         let spool = Spool::for_test(std::env::temp_dir(), 1024, 1 << 24);
         let limits = FormLimits::new(Task::Edit, &config.server.bodies, &config.catalogue);
         // Small, so that an input is cheap to convert.
-        let conversions = ConversionConfig { pixels_max: 4096, ..config.server.conversions.clone() };
-        let inputs = InputConverter::new(&conversions, Arc::new(Semaphore::new(1)), &Metrics::default());
+        let conversions = ConversionConfig { input_pixels_max: 4096, ..config.server.conversions.clone() };
+        let inputs = InputConverter::new(&conversions, &Metrics::default());
         Gateway { runtime, config, limits, spool, inputs }
     })
 }
@@ -59,6 +59,37 @@ pub fn chat(data: &[u8]) {
     any_chunking(Endpoint::Chat, data);
 }
 
+/// Unpacks a compressed body. The first byte is the size of its chunks, the second says how it is compressed.
+pub fn unpack(data: &[u8]) {
+    let [size, coding, body @ ..] = data else { return };
+    let coding = [ContentCoding::Gzip, ContentCoding::Deflate, ContentCoding::Zstd][usize::from(coding % 3)];
+    let whole = unpacked(coding, body, usize::MAX);
+    let chunked = unpacked(coding, body, usize::from(*size).max(1));
+    assert_eq!(whole, chunked, "the chunks make a difference");
+}
+
+/// Returns the unpacked bytes, or `None` for data that is refused.
+fn unpacked(coding: ContentCoding, body: &[u8], chunk: usize) -> Option<Vec<u8>> {
+    let Gateway { runtime, config, .. } = gateway();
+    let bodies = BodyConfig { bytes_max: 1 << 20, ..config.server.bodies.clone() };
+    runtime.block_on(async {
+        let (mut incoming, _) = incoming(chunks(body, chunk), Some(coding), &bodies);
+        let budget = incoming.part_header_budget();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = incoming.next().await {
+            budget.renew();
+            bytes.extend_from_slice(&chunk.ok()?);
+        }
+        Some(bytes)
+    })
+}
+
+/// Returns a body that arrives in chunks of this size.
+fn chunks(body: &[u8], chunk: usize) -> Body {
+    let chunks: Vec<_> = body.chunks(chunk).map(|chunk| Ok::<_, Infallible>(Bytes::copy_from_slice(chunk))).collect();
+    Body::from_stream(stream::iter(chunks))
+}
+
 /// What a body is parsed as.
 #[derive(Clone, Copy)]
 enum Endpoint {
@@ -76,7 +107,6 @@ fn any_chunking(endpoint: Endpoint, data: &[u8]) {
 /// Returns the fingerprint of the request, or the code of its error.
 fn outcome(endpoint: Endpoint, body: &[u8], chunk: usize) -> Result<Fingerprint, &'static str> {
     let Gateway { runtime, config, limits, spool, inputs } = gateway();
-    let chunks: Vec<_> = body.chunks(chunk).map(|chunk| Ok::<_, Infallible>(Bytes::copy_from_slice(chunk))).collect();
     let content_type = match endpoint {
         Endpoint::Images(content_type) => content_type,
         Endpoint::Chat => "application/json",
@@ -84,7 +114,7 @@ fn outcome(endpoint: Endpoint, body: &[u8], chunk: usize) -> Result<Fingerprint,
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().expect("a header"))]);
     let models =
         AvailableModels { catalogue: &config.catalogue, allowed: None, api_kinds: config.upstream.api.api_kinds() };
-    let body = Body::from_stream(stream::iter(chunks));
+    let body = chunks(body, chunk);
     let services = ParseServices { spool, server: &config.server, models, inputs, own_results: None };
     let valid = runtime.block_on(async {
         match endpoint {

@@ -8,12 +8,14 @@
 //! - What cannot be used as a whole is refused by name: an animated GIF, a picture above the limits, a PNG that is too large. Of a
 //!   TIFF the first page is used, because others are previews as a rule.
 //! - The same bytes become the same PNG, so a retry has the same fingerprint.
-//! - Work is bounded as that of results is, and shares their slots: `server.concurrent_conversions_max`,
-//!   `server.convert_pixels_max`. The PNG is written to the spool as it is made, within the limits of an upload.
+//! - Work is bounded: conversions at the same time (`server.concurrent_input_conversions_max`), apart from those of results, which
+//!   are paid for; pixels of each (`server.input_pixels_max`); and the time of a request (`server.input_conversion_timeout_s`).
+//!   The PNG is written to the spool as it is made, within the limits of an upload.
 //! - With `server.image_check = "off"` nothing is decoded.
 //!
 //! Known races:
-//! - A client disconnects during a conversion: the work ends all the same and holds its slot until then. Its bytes are released.
+//! - A client disconnects or the time is over during a conversion: the work ends all the same and holds its slot until then. Its
+//!   bytes are released.
 //!
 //! Decoders were chosen by licence, upkeep, and a build with a C compiler alone. HEIC: `heifer` reads what phones and libheif
 //! write (grids, 4:4:4, lossless, alpha, 10 bits); `heic-rs`, as permissive, fails on two of these, `heic` is AGPL, and libheif is
@@ -22,35 +24,39 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::api::error::ApiError;
 use crate::api::request::body::form::{Form, image_name};
 use crate::api::request::validate::picture_error;
 use crate::config::ConversionConfig;
-use crate::model::picture::{FileKind, HEAD_BYTES, Orientation, Picture, PictureLimits, Transparency, read_full};
+use crate::model::picture::{
+    FileKind, HEAD_BYTES, Orientation, Picture, PictureLimits, Transparency, read_full, read_whole,
+};
 use crate::model::{ByteSource, Format, Input};
 use crate::storage::spool::{Spool, SpoolError, Upload};
 use crate::telemetry::Metrics;
 use decoding::{DecodeError, Decoded, Decoder};
+use slots::ConversionSlots;
 
+mod container;
 mod decoding;
 pub(crate) mod encoding;
+pub(crate) mod slots;
 
 /// Converts input pictures. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct InputConverter {
-    slots: Arc<Semaphore>,
+    slots: Arc<ConversionSlots>,
     pixels_max: u64,
-    metrics: Arc<InputMetrics>,
+    timeout: Duration,
+    conversions: Family<InputLabels, Counter>,
 }
 
 /// Where converted pictures go, and what they must keep to.
@@ -62,13 +68,6 @@ pub(crate) struct InputLimits<'a> {
     pub(crate) bytes_max: u64,
 }
 
-#[derive(Debug)]
-struct InputMetrics {
-    conversions: Family<InputLabels, Counter>,
-    seconds: Histogram,
-    pending: Gauge,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct InputLabels {
     /// Of the input.
@@ -76,9 +75,6 @@ struct InputLabels {
     /// `converted` or `refused`; of a mask, `checked` or `refused`.
     result: &'static str,
 }
-
-/// One conversion, in seconds.
-const SECONDS_BUCKETS: [f64; 8] = [0.005, 0.02, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0];
 
 /// Why an input picture was not converted.
 #[derive(Debug, thiserror::Error)]
@@ -94,44 +90,51 @@ enum InputProblem {
 }
 
 impl InputConverter {
-    /// A converter that shares these slots with others.
-    pub(crate) fn new(conversions: &ConversionConfig, slots: Arc<Semaphore>, metrics: &Metrics) -> Self {
-        let own = InputMetrics {
-            conversions: Family::default(),
-            seconds: Histogram::new(SECONDS_BUCKETS),
-            pending: Gauge::default(),
-        };
+    pub(crate) fn new(conversions: &ConversionConfig, metrics: &Metrics) -> Self {
+        let counted = Family::default();
+        let slots = ConversionSlots::new(conversions.input_slots.get());
         metrics.register("api", |registry| {
             let help = "Input pictures that had to be decoded, by format and result";
-            registry.register("input_conversions", help, own.conversions.clone());
-            let help = "Seconds to decode one input picture, and to encode it as PNG";
-            registry.register("input_conversion_duration_seconds", help, own.seconds.clone());
-            let help = "Conversions of input pictures that run or wait for a slot";
-            registry.register("input_conversions_pending", help, own.pending.clone());
+            registry.register("input_conversions", help, counted.clone());
+            slots.register(registry, "input_conversion", "decode one input picture, and to encode it as PNG");
         });
-        Self { slots, pixels_max: conversions.pixels_max, metrics: Arc::new(own) }
+        Self {
+            slots: Arc::new(slots),
+            pixels_max: conversions.input_pixels_max,
+            timeout: conversions.input_timeout,
+            conversions: counted,
+        }
+    }
+
+    /// Whether a picture of a form will be converted.
+    pub(crate) fn converts(&self, form: &Form, limits: InputLimits<'_>) -> bool {
+        let is_converted = |(index, image)| self.decoder(image, is_upright_needed(form, index)).is_some();
+        limits.pictures.known_only && form.images.iter().enumerate().any(is_converted)
     }
 
     /// Prepares the pictures and the mask of a form.
     ///
     /// # Errors
     ///
-    /// The first picture that cannot be used. A mask without a transparent pixel is marked as such, and no error here.
-    pub(crate) async fn prepare(&self, mut form: Form, limits: InputLimits<'_>) -> Result<Form, ApiError> {
+    /// The first picture that cannot be used, and [`ApiError::TooManyConversions`] when that takes too long. A mask without a
+    /// transparent pixel is marked as such, and no error here.
+    pub(crate) async fn prepare(&self, form: Form, limits: InputLimits<'_>) -> Result<Form, ApiError> {
         if !limits.pictures.known_only {
             return Ok(form);
         }
-        let mask = form.mask.as_ref();
-        // One that does not fit is refused later, with the picture as it came.
-        let is_masked = mask.is_some() && form.images.first().is_some_and(|first| may_fit(mask, first));
-        for (index, image) in form.images.iter_mut().enumerate() {
-            if let Some(decoder) = self.decoder(image, index == 0 && is_masked) {
-                *image = self.convert(image, &image_name(index), decoder, limits).await?;
+        timeout(self.timeout, self.prepare_all(form, limits)).await.unwrap_or(Err(ApiError::TooManyConversions))
+    }
+
+    async fn prepare_all(&self, mut form: Form, limits: InputLimits<'_>) -> Result<Form, ApiError> {
+        for index in 0..form.images.len() {
+            let image = &form.images[index];
+            if let Some(decoder) = self.decoder(image, is_upright_needed(&form, index)) {
+                form.images[index] = self.convert(image, &image_name(index), decoder, limits).await?;
             }
         }
         if let Some(mask) = &mut form.mask {
-            if let Some(decoder) = turned(mask, self.pixels_max) {
-                *mask = self.convert(mask, "mask", decoder, limits).await?;
+            if let Some(decoder) = turned(mask, self.pixels_max).filter(|decoder| decoder.is_for(Format::Png)) {
+                *mask = self.convert(mask, "mask", decoder.without_colours(), limits).await?;
             }
             self.look_at_mask(mask, limits).await?;
         }
@@ -159,11 +162,14 @@ impl InputConverter {
         decoder: Decoder,
         limits: InputLimits<'_>,
     ) -> Result<Input, ApiError> {
-        let Input::Bytes { source, .. } = input else { return Ok(input.clone()) };
+        let Input::Bytes { source, picture } = input else { return Ok(input.clone()) };
+        if picture.structure.frames > 1 {
+            return Err(refusal(name, decoder, DecodeError::Animated.into(), limits));
+        }
         // Grows with what is written, because waiting for space while holding some could block others for good.
         let upload = limits.spool.upload(None).await.map_err(|error| ApiError::from_spool(error, name))?;
         let (bytes, pictures, bytes_max) = (Arc::clone(source), limits.pictures, limits.bytes_max);
-        let work = move || to_png(&whole(&*bytes)?, decoder, &pictures, upload, bytes_max);
+        let work = move || to_png(&read_whole(&*bytes)?, decoder, &pictures, upload, bytes_max);
         let (picture, png) =
             self.run(decoder.name(), "converted", work).await.map_err(|error| refusal(name, decoder, error, limits))?;
         Ok(Input::Bytes { picture, source: png })
@@ -184,7 +190,7 @@ impl InputConverter {
         }
         let decoder = Decoder::of_known(Format::Png, Orientation::UPRIGHT, self.pixels_max);
         let (bytes, pictures) = (Arc::clone(source), limits.pictures);
-        let work = move || Ok(decoder.decode(&whole(&*bytes)?, &pictures)?.is_opaque());
+        let work = move || Ok(decoder.decode(&read_whole(&*bytes)?, &pictures)?.is_opaque());
         let looked = self.run("mask", "checked", work).await;
         if looked.map_err(|error| refusal("mask", decoder, error, limits))? {
             picture.structure.transparency = Transparency::Absent;
@@ -199,39 +205,12 @@ impl InputConverter {
         done: &'static str,
         work: impl FnOnce() -> Result<T, InputProblem> + Send + 'static,
     ) -> Result<T, InputProblem> {
-        let pending = Pending::new(Arc::clone(&self.metrics));
-        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(io::Error::other)?;
-        let metrics = Arc::clone(&self.metrics);
-        let work = move || {
-            let _held = (slot, pending);
-            let started = Instant::now();
-            let result = work();
-            metrics.seconds.observe(started.elapsed().as_secs_f64());
-            result
-        };
+        let slot = self.slots.enter().await;
         // A panic in a decoder is a picture that cannot be decoded.
-        let result = tokio::task::spawn_blocking(work).await;
-        let result = result.unwrap_or_else(|error| Err(DecodeError::Broken(error.to_string()).into()));
+        let result = slot.run(work).await.unwrap_or_else(|panic| Err(DecodeError::Broken(panic).into()));
         let labels = InputLabels { format, result: if result.is_ok() { done } else { "refused" } };
-        self.metrics.conversions.get_or_create(&labels).inc();
+        self.conversions.get_or_create(&labels).inc();
         result
-    }
-}
-
-/// Counts a conversion as pending until it is dropped.
-#[derive(Debug)]
-struct Pending(Arc<InputMetrics>);
-
-impl Pending {
-    fn new(metrics: Arc<InputMetrics>) -> Self {
-        metrics.pending.inc();
-        Self(metrics)
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.0.pending.dec();
     }
 }
 
@@ -242,6 +221,12 @@ fn turned(input: &Input, pixels_max: u64) -> Option<Decoder> {
     let is_turned = structure.orientation != Orientation::UPRIGHT && structure.damage.is_none();
     let format = structure.format.filter(|_| is_turned)?;
     Some(Decoder::of_known(format, structure.orientation, pixels_max))
+}
+
+/// Whether a picture of a form has to be upright: the first one, where a mask lies on it. One that the mask does not fit is refused
+/// later, with the picture as it came.
+fn is_upright_needed(form: &Form, index: usize) -> bool {
+    index == 0 && form.mask.is_some() && may_fit(form.mask.as_ref(), &form.images[0])
 }
 
 /// Whether a mask has the upright size of a picture, as far as both are known.
@@ -281,13 +266,6 @@ fn to_png(
     part.finish_blocking().map_err(InputProblem::Spool)
 }
 
-fn whole(source: &dyn ByteSource) -> io::Result<Bytes> {
-    match source.in_memory() {
-        Some(bytes) => Ok(bytes),
-        None => read_full(source, 0, usize::try_from(source.size()).map_err(io::Error::other)?).map(Bytes::from),
-    }
-}
-
 /// Returns the error for a picture that was not converted. What a decoder says goes to the log alone.
 fn refusal(name: &str, decoder: Decoder, problem: InputProblem, limits: InputLimits<'_>) -> ApiError {
     let param = name.to_owned();
@@ -297,18 +275,28 @@ fn refusal(name: &str, decoder: Decoder, problem: InputProblem, limits: InputLim
         media_type: decoder.media_type(),
         note: Some(note.into()),
     };
+    let beyond_limit = |got: String, max| ApiError::ImageBeyondLimit {
+        param: name.to_owned(),
+        got: format!("{got} a {kind}{}", decoder.reason()),
+        max,
+        unit: "pixels for that",
+        key: "input_pixels_max",
+    };
     match problem {
         InputProblem::Decode(DecodeError::Limit(problem)) => picture_error(name, problem, &Bytes::new()),
         InputProblem::Decode(DecodeError::Animated) => {
             unsupported(format!("an animated {kind}; send one of its frames as a PNG"))
         }
-        InputProblem::Decode(DecodeError::TooManyPixels { width, height, pixels_max }) => ApiError::ImageBeyondLimit {
-            param,
-            got: format!("it is {width}x{height} pixels, and has to be converted as a {kind}{}", decoder.reason()),
-            max: pixels_max,
-            unit: "pixels for that",
-            key: "convert_pixels_max",
-        },
+        InputProblem::Decode(DecodeError::Rare(text)) => {
+            unsupported(format!("a {kind} {text}, which is rare; convert it to JPEG"))
+        }
+        InputProblem::Decode(DecodeError::TooManyPixels { width, height, pixels_max }) => {
+            beyond_limit(format!("it is {width}x{height} pixels, and has to be converted as"), pixels_max)
+        }
+        InputProblem::Decode(DecodeError::TooMuchMemory { pixels_max }) => beyond_limit(
+            "it takes more memory than other pictures of its size to be converted as".to_owned(),
+            pixels_max,
+        ),
         InputProblem::Decode(DecodeError::Broken(_)) | InputProblem::Unencodable(_) => {
             tracing::info!(picture = name, format = kind, %problem, "an input picture cannot be decoded; it is refused");
             ApiError::DamagedImage {

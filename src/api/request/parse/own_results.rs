@@ -104,8 +104,8 @@ async fn read(source: &Arc<dyn ByteSource>, offset: u64) -> Result<Bytes, ApiErr
 /// Returns whether the host of an address is one under which clients reach this gateway.
 fn is_own_host(address: &Url, addresses: &AddressConfig) -> bool {
     let Some(host) = address.host_str() else { return false };
-    let is_public = addresses.public_url.as_ref().and_then(Url::host_str) == Some(host);
-    is_public
+    let public = addresses.public_url.as_ref().and_then(Url::host_str);
+    public.is_some_and(|public| public == host.trim_end_matches('.'))
         || addresses.hosts.iter().any(|name| *name != HostName::Any && name.covers(host))
         || unreachable_from_outside(host).is_some()
 }
@@ -125,12 +125,12 @@ fn check(address: &Url, allowed: PictureAddresses) -> Result<(), String> {
     if address.port() == Some(0) {
         return Err("the address has the port 0, which no server has".to_owned());
     }
-    match unreachable_from_outside(host) {
-        Some(class) if allowed == PictureAddresses::Public => Err(format!(
+    match allowed.unreachable(host) {
+        Some(class) => Err(format!(
             "the image service cannot reach the host '{}', {class}",
             host.chars().take(100).collect::<String>()
         )),
-        Some(_) | None => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -146,6 +146,11 @@ mod tests {
             ("https://app.localhost/a.png", "machine of the reader"),
             ("http://127.0.0.1:8188/view?filename=a.png", "'127.0.0.1', a loopback address"),
             ("http://127.1/a.png", "a loopback address"),
+            ("http://localhost../a.png", "machine of the reader"),
+            ("http://10.0.0.1../a.png", "a private address"),
+            ("http://minio../a.png", "a name of a local network"),
+            ("http://a..b/a.png", "which is no name"),
+            ("http://.example.com/a.png", "which is no name"),
             ("http://2130706433/a.png", "'127.0.0.1', a loopback address"),
             ("http://0x7f000001/a.png", "a loopback address"),
             ("http://0177.0.0.1/a.png", "a loopback address"),

@@ -3,8 +3,8 @@
 //! A chat program shows the text of the first choice, so all pictures stand there, whatever `n` is. They are Markdown with the
 //! addresses of the results, because a program sends every text of a conversation again with each message, and not every
 //! program shows a data URL. A client that asks for `modalities` with `image` reads `images` instead, beside an empty text: there
-//! pictures are data URLs. The whole object has the addresses in both places; a stream does not, because the programs that read
-//! both would show each picture twice.
+//! pictures are data URLs. No picture stands in both places, because the programs that read both would show it twice, and Cherry
+//! Studio takes an address in `images` for base64.
 
 use serde::Serialize;
 
@@ -62,7 +62,6 @@ impl Completion {
             match (self.options.location, addresses.get(index)) {
                 (PictureLocation::Text, Some(address)) => {
                     body = body.text(paragraph(first)).then(picture_at(address, Style::Markdown));
-                    parts = parts.text(separator).then(picture_at(address, Style::Part));
                 }
                 (PictureLocation::Text, None) => {
                     body = body.text(paragraph(first)).then(picture_data(picture, Style::Markdown));

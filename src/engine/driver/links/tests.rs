@@ -82,6 +82,16 @@ fn request(addresses: &[&str], mask: Option<&str>) -> PictureRequest {
 
 /// Fetches with a spool of this size.
 async fn fetch(internet: &Internet, request: &PictureRequest, spool_bytes: u64) -> Result<PictureRequest, SubmitError> {
+    fetch_checked(internet, request, spool_bytes, true).await
+}
+
+/// Fetches, and refuses unknown formats or passes them on.
+async fn fetch_checked(
+    internet: &Internet,
+    request: &PictureRequest,
+    spool_bytes: u64,
+    known_only: bool,
+) -> Result<PictureRequest, SubmitError> {
     let directory = tempfile::tempdir().unwrap();
     let environment = Environment::from([("GPTPROTO_API_KEY".to_owned(), "sk-test".to_owned())]);
     let config = Config::load(None, &environment).unwrap();
@@ -93,7 +103,7 @@ async fn fetch(internet: &Internet, request: &PictureRequest, spool_bytes: u64) 
         upstream: Arc::new(internet.clone()),
         catalogue: Arc::new(catalogue),
         spool: Spool::for_test(directory.path().to_owned(), 1000, spool_bytes),
-        limits: config.server.requests.picture_limits(),
+        limits: PictureLimits { known_only, ..config.server.requests.picture_limits() },
         timeout: Duration::from_secs(30),
     };
     fetcher.fetch(request).await
@@ -191,4 +201,41 @@ async fn a_lack_of_space_is_no_fault_of_the_client() {
     let internet = Internet(HashMap::from([(ONE, chunks(&png(300, 300), 100))]));
     let refused = fetch(&internet, &request(&[ONE], None), 500).await;
     assert!(matches!(refused, Err(SubmitError::NotSent { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_would_be_converted_is_refused_by_name_and_passed_on_unchecked() {
+    let plain = png(40, 30);
+    let exif = png_chunk(b"eXIf", &exif(6, true));
+    let turned = [&plain[..33], &exif, &plain[33..]].concat();
+    let other = |format| {
+        let mut bytes = Cursor::new(Vec::new());
+        image::RgbImage::new(40, 30).write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    };
+    for (name, image, mask, expected) in [
+        ("GIF", other(image::ImageFormat::Gif), None, "image 1 is image/gif, which is not converted"),
+        ("BMP", other(image::ImageFormat::Bmp), None, "image 1 is image/bmp, which is not converted"),
+        ("TIFF", other(image::ImageFormat::Tiff), None, "image 1 is image/tiff, which is not converted"),
+        ("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec(), None, "image 1 is image/heic, which is not converted"),
+        ("PDF", b"%PDF-1.7".to_vec(), None, "it is no PNG, JPEG or WebP picture"),
+        ("a BMP as mask", plain.clone(), Some(other(image::ImageFormat::Bmp)), "the mask is image/bmp"),
+        (
+            "a JPEG as mask",
+            plain.clone(),
+            Some(other(image::ImageFormat::Jpeg)),
+            "the mask cannot be used: it must be a PNG",
+        ),
+        ("a turned photo", turned.clone(), Some(png(30, 40)), "image 1 carries a rotation"),
+        ("a turned mask", png(30, 40), Some(turned.clone()), "the mask carries a rotation"),
+        ("both turned", turned.clone(), Some(turned), "image 1 carries a rotation"),
+    ] {
+        let mut answers = HashMap::from([(ONE, chunks(&image, 1000))]);
+        answers.extend(mask.as_ref().map(|mask| (MASK, chunks(mask, 1000))));
+        let (internet, asked) = (Internet(answers), request(&[ONE], mask.as_ref().map(|_| MASK)));
+        let message = rejection(&internet, &asked).await;
+        assert!(message.contains(expected), "{name}: {message}");
+        let unchecked = fetch_checked(&internet, &asked, 1 << 20, false).await;
+        assert!(unchecked.is_ok(), "{name}: the upstream decides");
+    }
 }

@@ -90,8 +90,7 @@ enum Pass {
 /// What `tool_choice` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ToolChoice {
-    Auto,
-    None,
+    Optional,
     Required,
 }
 
@@ -105,7 +104,7 @@ impl Reading {
             has_other_pictures: false,
             hints: TextHints::default(),
             has_tools: false,
-            tool_choice: ToolChoice::Auto,
+            tool_choice: ToolChoice::Optional,
             options: CompletionOptions::default(),
             unsupported: Vec::new(),
         }
@@ -181,12 +180,11 @@ impl Reading {
     fn tool_choice(&mut self, parser: &mut Parser<'_>) -> Result<(), ReadError> {
         self.tool_choice = match parser.scalar("tool_choice")? {
             Scalar::Text(text) => match text.as_str() {
-                "none" => ToolChoice::None,
                 "required" | "any" => ToolChoice::Required,
-                _ => ToolChoice::Auto,
+                _ => ToolChoice::Optional,
             },
             Scalar::Object => ToolChoice::Required,
-            Scalar::Number(_) | Scalar::Bool(_) | Scalar::Array => ToolChoice::Auto,
+            Scalar::Number(_) | Scalar::Bool(_) | Scalar::Array => ToolChoice::Optional,
         };
         Ok(())
     }
@@ -288,13 +286,8 @@ impl Reading {
         if self.has_tools {
             match self.tool_choice {
                 ToolChoice::Required => self.hints.requires_call = true,
-                ToolChoice::Auto => {
-                    self.unsupported.push((
-                        "tools",
-                        "is not supported: the models of this gateway make pictures and call no tools",
-                    ));
-                }
-                ToolChoice::None => form.note_unknown("tools"),
+                // An offer: an answer without a call is a right one. Open WebUI offers its tools with every message.
+                ToolChoice::Optional => form.note_unknown("tools"),
             }
         }
         let prompt = self.conversation.take_prompt()?;

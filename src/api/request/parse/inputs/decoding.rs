@@ -2,8 +2,9 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
 
+use super::container::{self, Container, ContainerProblem};
 use super::encoding::{image_format, is_rgb};
 use crate::model::Format;
 use crate::model::picture::{ConvertibleFormat, Orientation, PictureLimits, PictureProblem};
@@ -13,6 +14,8 @@ use crate::model::picture::{ConvertibleFormat, Orientation, PictureLimits, Pictu
 pub(super) struct Decoder {
     from: From,
     pixels_max: u64,
+    /// Of a mask, only what is transparent counts.
+    keeps_colours: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +39,13 @@ pub(super) enum DecodeError {
     Limit(PictureProblem),
     #[error("{width}x{height} pixels are more than the {pixels_max} that are converted")]
     TooManyPixels { width: u32, height: u32, pixels_max: u64 },
+    #[error("the decoder needs more memory than that of {pixels_max} usual pixels")]
+    TooMuchMemory { pixels_max: u64 },
     #[error("it is an animation")]
     Animated,
+    /// The text ends a sentence that names the format.
+    #[error("it is one {0}")]
+    Rare(&'static str),
     #[error("the decoder refuses it: {0}")]
     Broken(String),
 }
@@ -55,12 +63,21 @@ fn broken(error: impl std::fmt::Display) -> DecodeError {
 impl Decoder {
     /// The decoder of a format that is converted, for at most so many pixels.
     pub(super) fn of(format: ConvertibleFormat, pixels_max: u64) -> Self {
-        Self { from: From::Other(format), pixels_max }
+        Self { from: From::Other(format), pixels_max, keeps_colours: true }
     }
 
     /// The decoder of a PNG, JPEG or WebP with an orientation.
     pub(super) fn of_known(format: Format, orientation: Orientation, pixels_max: u64) -> Self {
-        Self { from: From::Known(format, orientation), pixels_max }
+        Self { from: From::Known(format, orientation), pixels_max, keeps_colours: true }
+    }
+
+    /// Makes the picture black and keeps its transparency, so that a PNG of it is not larger than the one that was sent.
+    pub(super) fn without_colours(self) -> Self {
+        Self { keeps_colours: false, ..self }
+    }
+
+    pub(super) fn is_for(self, format: Format) -> bool {
+        matches!(self.from, From::Known(known, _) if known == format)
     }
 
     /// Returns the name of the format, for messages and metrics.
@@ -119,7 +136,7 @@ impl Decoder {
         let mut allocations = Limits::no_limits();
         allocations.max_alloc = Some(self.pixels_max.saturating_mul(PIXEL_BYTES_MAX).saturating_add(TABLES_BYTES_MAX));
         reader.limits(allocations);
-        let mut decoder = reader.into_decoder().map_err(broken)?;
+        let mut decoder = reader.into_decoder().map_err(|error| self.image_error(error))?;
         self.check(decoder.dimensions(), limits)?;
         // Unreadable metadata does not prevent a conversion.
         let profile = decoder.icc_profile().ok().flatten().filter(|profile| is_rgb(profile));
@@ -127,10 +144,15 @@ impl Decoder {
             Some(orientation) => image::metadata::Orientation::from_exif(orientation.number()),
             None => decoder.orientation().ok(),
         };
-        let picture = DynamicImage::from_decoder(decoder).map_err(broken)?;
+        let picture = DynamicImage::from_decoder(decoder).map_err(|error| self.image_error(error))?;
         let mut picture = without_floats(picture);
         if let Some(orientation) = orientation {
             picture.apply_orientation(orientation);
+        }
+        if !self.keeps_colours {
+            let mut black = picture.into_rgba8();
+            black.pixels_mut().for_each(|pixel| pixel.0[..3].fill(0));
+            return Ok(Decoded { picture: black.into(), profile: None });
         }
         // Grey pictures need a profile of another kind.
         let profile = profile.filter(|_| picture.color().has_color());
@@ -139,11 +161,11 @@ impl Decoder {
 
     /// Decodes a HEIC. It says itself how it is turned, and the decoder obeys; its EXIF says the same once more.
     fn heic(self, bytes: &[u8], limits: &PictureLimits) -> Result<Decoded, DecodeError> {
-        let file = heifer::heifer_isobmff::HeifFile::parse(bytes).map_err(broken)?;
-        let size = file.primary_item().and_then(|item| file.image_size(item.id)).map_err(broken)?;
-        self.check(size.ok_or_else(|| broken("no size"))?, limits)?;
+        let Container { dimensions, pixels, profile } =
+            container::check(bytes, self.pixels_max).map_err(|problem| self.container_error(problem))?;
+        self.check(dimensions, limits)?;
         // 0 would stand for the decoder's own default.
-        let options = heifer::Options { max_threads: 1, max_pixels: self.pixels_max.max(1) };
+        let options = heifer::Options { max_threads: 1, max_pixels: pixels.max(1) };
         let heifer::Image { width, height, has_alpha, mut data, .. } =
             heifer::decode_rgba8(bytes, &options).map_err(broken)?;
         let picture = if has_alpha {
@@ -157,9 +179,25 @@ impl Decoder {
             data.truncate(3 * pixels);
             RgbImage::from_raw(width, height, data).map(DynamicImage::from)
         };
-        let profile = heifer::read_metadata(bytes).ok().and_then(|metadata| metadata.icc_profile);
         let picture = picture.ok_or_else(|| broken("pixels are missing"))?;
         Ok(Decoded { picture, profile: profile.filter(|profile| is_rgb(profile)) })
+    }
+
+    fn image_error(self, error: ImageError) -> DecodeError {
+        match error {
+            ImageError::Limits(_) => DecodeError::TooMuchMemory { pixels_max: self.pixels_max },
+            other => broken(other),
+        }
+    }
+
+    fn container_error(self, problem: ContainerProblem) -> DecodeError {
+        match problem {
+            ContainerProblem::Broken(problem) => DecodeError::Broken(problem),
+            ContainerProblem::Rare(kind) => DecodeError::Rare(kind),
+            ContainerProblem::TooManyPixels { width, height } => {
+                DecodeError::TooManyPixels { width, height, pixels_max: self.pixels_max }
+            }
+        }
     }
 
     /// Checks the size that a header claims.

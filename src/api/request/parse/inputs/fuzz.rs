@@ -4,7 +4,6 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 
 use super::{InputConverter, InputLimits};
 use crate::api::request::body::form::Form;
@@ -29,8 +28,8 @@ fn gateway() -> &'static Gateway {
     GATEWAY.get_or_init(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let server = Config::load(None, &Environment::new()).expect("the default configuration").server;
-        let conversions = ConversionConfig { pixels_max: PIXELS_MAX, ..server.conversions };
-        let converter = InputConverter::new(&conversions, Arc::new(Semaphore::new(1)), &Metrics::default());
+        let conversions = ConversionConfig { input_pixels_max: PIXELS_MAX, ..server.conversions };
+        let converter = InputConverter::new(&conversions, &Metrics::default());
         let spool = Spool::for_test(std::env::temp_dir(), 1 << 20, 1 << 24);
         Gateway { runtime, converter, pictures: server.requests.picture_limits(), spool }
     })

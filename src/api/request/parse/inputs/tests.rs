@@ -14,8 +14,8 @@ mod formats;
 mod masks;
 
 fn converter(pixels_max: u64) -> InputConverter {
-    let conversions = ConversionConfig { pixels_max, ..server().conversions };
-    InputConverter::new(&conversions, Arc::new(Semaphore::new(1)), &Metrics::default())
+    let conversions = ConversionConfig { input_pixels_max: pixels_max, ..server().conversions };
+    InputConverter::new(&conversions, &Metrics::default())
 }
 
 fn bytes(content: Vec<u8>) -> Input {
@@ -124,20 +124,20 @@ async fn a_conversion_waits_for_a_slot_and_a_disconnect_releases_everything() {
     let limits = InputLimits { spool: &spool, pictures: server().requests.picture_limits(), bytes_max: 1 << 20 };
     let converter = converter(1 << 20);
     let gif = || form(vec![encoded(&scene(), ImageFormat::Gif)], None);
-    let held = Arc::clone(&converter.slots).acquire_owned().await.unwrap();
+    let held = converter.slots.enter().await;
     {
         let mut waiting = std::pin::pin!(converter.prepare(gif(), limits));
         assert!(tokio::time::timeout(Duration::from_millis(100), &mut waiting).await.is_err(), "no slot is free");
-        assert_eq!(converter.metrics.pending.get(), 1);
+        assert_eq!(converter.slots.pending(), 2);
     }
-    assert_eq!((converter.metrics.pending.get(), spool.status().reserved), (0, 0));
+    assert_eq!((converter.slots.pending(), spool.status().reserved), (1, 0));
     drop(held);
     let prepared = converter.prepare(gif(), limits).await.unwrap();
     assert!(spool.status().bytes > 0, "the PNG is in the spool");
     let labels = InputLabels { format: "GIF", result: "converted" };
-    assert_eq!(converter.metrics.conversions.get_or_create(&labels).get(), 1);
+    assert_eq!(converter.conversions.get_or_create(&labels).get(), 1);
     drop(prepared);
-    assert_eq!((spool.status().reserved, converter.slots.available_permits()), (0, 1));
+    assert_eq!((spool.status().reserved, converter.slots.free()), (0, 1));
 }
 
 #[tokio::test]
@@ -153,4 +153,35 @@ async fn without_space_in_the_spool_a_picture_is_refused_at_once() {
     let error = converter(1 << 20).prepare(form(vec![bmp], None), limits).await.unwrap_err();
     assert_eq!(error.code(), "upload_space_full");
     assert_eq!(spool.status().reserved, 0);
+}
+
+#[tokio::test]
+async fn a_request_waits_only_for_a_time_and_its_work_keeps_the_slot() {
+    let (_directory, spool) = spool();
+    let limits = InputLimits { spool: &spool, pictures: server().requests.picture_limits(), bytes_max: 1 << 20 };
+    let short = InputConverter { timeout: Duration::from_millis(50), ..converter(1 << 20) };
+    let held = short.slots.enter().await;
+    let (finish, finished) = std::sync::mpsc::channel::<()>();
+    let work = tokio::spawn(held.run(move || finished.recv()));
+    let gif = || form(vec![encoded(&scene(), ImageFormat::Gif)], None);
+    let error = short.prepare(gif(), limits).await.unwrap_err();
+    assert_eq!(error.code(), "too_many_conversions");
+    work.abort();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(short.slots.free(), 0, "the work goes on");
+    // What needs no conversion does not wait.
+    let png = encoded(&scene(), ImageFormat::Png);
+    assert!(short.prepare(form(vec![png], None), limits).await.is_ok());
+    finish.send(()).unwrap();
+    let patient = InputConverter { timeout: Duration::from_secs(60), ..short };
+    assert!(patient.prepare(gif(), limits).await.is_ok());
+    assert_eq!((spool.status().reserved, patient.slots.free()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_decoder_that_panics_releases_its_slot() {
+    let slots = ConversionSlots::new(1);
+    let panicked = slots.enter().await.run(|| assert_eq!(1, 2, "a fault of a decoder")).await;
+    assert!(panicked.unwrap_err().contains("panic"));
+    assert_eq!((slots.free(), slots.pending()), (1, 0));
 }

@@ -88,7 +88,7 @@ impl Conversation {
         if let Some(problem) = problem {
             return Err(unacceptable(problem));
         }
-        let text = text.into_text(format!("{name}.content"))?;
+        let text = without_file_names(text.into_text(format!("{name}.content"))?);
         if text.trim().is_empty() {
             return Err(unacceptable(format!("{name}, the last one of the user, has no text; its text is the prompt")));
         }
@@ -274,6 +274,15 @@ impl Conversation {
             Err(ReadTextError::Source(error)) => Err(meter.explain_string(&error).into()),
             Err(ReadTextError::Picture(error)) => Err(error.into()),
         }
+    }
+}
+
+/// Removes the list of attached files that Open WebUI writes before a message, beside the pictures themselves.
+fn without_file_names(text: String) -> String {
+    let list = text.trim_start().strip_prefix("<attached_files>");
+    match list.and_then(|list| list.split_once("</attached_files>")) {
+        Some((_, message)) => message.trim_start().to_owned(),
+        None => text,
     }
 }
 

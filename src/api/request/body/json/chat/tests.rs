@@ -236,15 +236,40 @@ async fn the_other_parameters_are_those_of_the_image_api() {
     assert_eq!(request.unsupported, []);
     let expected = CompletionOptions { location: PictureLocation::Images, format: None, include_usage: true };
     assert_eq!(request.options, expected);
-    for (name, value) in [
-        ("tools", json!([{"type": "function"}])),
-        ("functions", json!([{"name": "f"}])),
-        ("audio", json!({"voice": "alloy"})),
-        ("modalities", json!(["audio", "image"])),
-        ("prompt", json!("another")),
-    ] {
+    for (name, value) in
+        [("audio", json!({"voice": "alloy"})), ("modalities", json!(["audio", "image"])), ("prompt", json!("another"))]
+    {
         let request = read_json(json!({"messages": [user(json!("a"))], name: value})).await.unwrap();
         assert_eq!(request.unsupported.len(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn tools_that_are_offered_are_ignored() {
+    for (name, value) in [("tools", json!([{"type": "function"}])), ("functions", json!([{"name": "f"}]))] {
+        for choice in [json!(null), json!("auto"), json!("none")] {
+            let body = json!({"messages": [user(json!("a"))], name: value, "tool_choice": choice});
+            let request = read_json(body).await.unwrap();
+            let unknown: Vec<&str> = request.form.unknown.iter().map(String::as_str).collect();
+            assert_eq!((unknown.as_slice(), request.unsupported.len()), (["tools"].as_slice(), 0), "{name} {choice}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_attached_files_is_no_part_of_the_prompt() {
+    let list = "<attached_files>\n<file type=\"image\" id=\"7\" url=\"7\" name=\"a.png\"/>\n</attached_files>\n\n";
+    for (content, prompt) in [
+        (json!(format!("{list}a cat")), "a cat"),
+        (json!([{"type": "text", "text": list}, {"type": "text", "text": "a cat\n"}]), "a cat\n"),
+        (
+            json!("a cat with <attached_files> on a sign</attached_files>"),
+            "a cat with <attached_files> on a sign</attached_files>",
+        ),
+        (json!("<attached_files> on a sign"), "<attached_files> on a sign"),
+    ] {
+        let request = read_json(json!({"messages": [user(content)]})).await.unwrap();
+        assert_eq!(request.form.scalars.get("prompt"), Some(&Scalar::Text(prompt.to_owned())));
     }
 }
 

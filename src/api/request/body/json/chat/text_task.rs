@@ -69,6 +69,9 @@ const INSTRUCTIONS: [&[&str]; 13] = [
     &["question rephraser"],
 ];
 
+/// The system message and the prompt by which Cherry Studio tests whether a model answers.
+const TEST: (&str, &str) = ("test", "hi");
+
 /// Returns what text a request asks for; `None` for a request for a picture.
 pub(super) fn text_task(hints: &TextHints, system: &str, prompt: &str) -> Option<TextTask> {
     let found = |param, asked| Some(TextTask { param, asked });
@@ -93,6 +96,9 @@ pub(super) fn text_task(hints: &TextHints, system: &str, prompt: &str) -> Option
         return found("messages", "a title, tags or another text about a conversation");
     }
     let system = system.to_lowercase();
+    if (system.trim(), prompt.trim_end()) == TEST {
+        return found("messages", "a test whether the model answers");
+    }
     if INSTRUCTIONS.iter().any(|words| words.iter().all(|word| system.contains(word))) {
         return found("messages", "a title or another text about a conversation");
     }
@@ -147,6 +153,16 @@ mod tests {
             "Available Tools: []\n\nYour task is to choose and return the correct tool(s) from the list",
         ] {
             assert!(asked(system, "a cat on a roof"), "{system}");
+        }
+    }
+
+    #[test]
+    fn the_test_of_a_model_is_recognised_by_both_its_texts() {
+        assert!(asked("test", "hi"));
+        for (system, prompt) in
+            [("", "hi"), ("test", "a cat"), ("You draw. test", "hi"), ("test", "hi there"), ("hi", "test")]
+        {
+            assert!(!asked(system, prompt), "{system}: {prompt}");
         }
     }
 

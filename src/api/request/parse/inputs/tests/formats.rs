@@ -219,8 +219,8 @@ async fn limits_are_looked_at_before_pixels_and_named() {
     let (_, heic, ..) = HEIC[0];
     for (name, picture, pixels_max, words) in [
         ("BMP", encoded(&rgb, ImageFormat::Bmp), 95, "12x8 pixels, and has to be converted as a BMP"),
-        ("GIF", encoded(&scene(), ImageFormat::Gif), 95, "at most 95 pixels for that (server.convert_pixels_max)"),
-        ("TIFF", tiff(&rgb, None), 95, "server.convert_pixels_max"),
+        ("GIF", encoded(&scene(), ImageFormat::Gif), 95, "at most 95 pixels for that (server.input_pixels_max)"),
+        ("TIFF", tiff(&rgb, None), 95, "server.input_pixels_max"),
         ("HEIC", heic.to_vec(), 6143, "96x64 pixels"),
         ("a bomb", bomb, 1 << 24, "(server.picture_pixels_max)"),
         ("a wide screen", screen, 1 << 24, "(server.picture_side_max)"),
@@ -234,6 +234,16 @@ async fn limits_are_looked_at_before_pixels_and_named() {
     let error = prepare_within(form(vec![heic.to_vec()], None), 6144, 1000).await.unwrap_err();
     assert_eq!(error.code(), "unsupported_file_mimetype");
     assert!(error.to_string().contains("once it is converted to PNG"), "{error}");
+}
+
+#[tokio::test]
+async fn a_picture_that_takes_more_memory_than_its_pixels_is_refused_by_the_limit() {
+    let floats = DynamicImage::from(scene().to_rgba32f()).resize_exact(600, 600, image::imageops::FilterType::Nearest);
+    let wide = tiff(&floats, None);
+    let error = prepare_within(form(vec![wide.clone()], None), 360_000, 1 << 24).await.unwrap_err();
+    assert_eq!(error.code(), "image_too_large", "{error}");
+    assert!(error.to_string().contains("more memory") && error.to_string().contains("input_pixels_max"), "{error}");
+    assert!(prepare_within(form(vec![wide], None), 800_000, 1 << 24).await.is_ok());
 }
 
 #[tokio::test]

@@ -114,3 +114,63 @@ async fn a_turned_photo_that_is_too_large_to_be_turned_is_refused_by_name() {
     assert_eq!(error.code(), "image_too_large");
     assert!(error.to_string().contains("a PNG that EXIF turns and that has a mask"), "{error}");
 }
+
+/// Returns a PNG with an orientation.
+fn turned_png(picture: &DynamicImage, orientation: u16) -> Vec<u8> {
+    let png = encoded(picture, ImageFormat::Png);
+    [&png[..33], &png_chunk(b"eXIf", &exif(orientation, true)), &png[33..]].concat()
+}
+
+#[tokio::test]
+async fn a_turned_mask_is_made_upright_and_does_not_grow() {
+    // Colours of a mask mark nothing, and those without an order need the most bytes.
+    let noise = |x: u32, y: u32| (x * 7919 + y * 104_729).wrapping_mul(2_654_435_761).to_le_bytes();
+    let holes = RgbaImage::from_fn(120, 80, |x, y| {
+        let [red, green, blue, _] = noise(x, y);
+        Rgba([red, green, blue, if x < 40 && y < 20 { 0 } else { 255 }])
+    });
+    for orientation in 2..=8 {
+        let mask = turned_png(&holes.clone().into(), orientation);
+        let expected = seen(&holes.clone().into(), orientation).to_rgba8();
+        let image = encoded(&DynamicImage::new_rgb8(expected.width(), expected.height()), ImageFormat::Png);
+        let prepared = prepare(form(vec![image], Some(mask.clone()))).await.unwrap();
+        let made = prepared.mask.unwrap();
+        assert!(content(&made).len() < mask.len(), "orientation {orientation}");
+        let found = decoded(&made).to_rgba8();
+        assert_eq!(found.dimensions(), expected.dimensions());
+        for (x, y, pixel) in found.enumerate_pixels() {
+            assert_eq!(pixel.0, [0, 0, 0, expected.get_pixel(x, y).0[3]], "orientation {orientation} at {x},{y}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mask_of_another_format_is_not_converted() {
+    let rgb = DynamicImage::from(scene().to_rgb8());
+    let exif = exif(6, true);
+    let jpeg = encoded(&rgb, ImageFormat::Jpeg);
+    let lossless = encoded(&rgb, ImageFormat::WebP);
+    let canvas = webp_chunk(b"VP8X", &[8, 0, 0, 0, 11, 0, 0, 7, 0, 0]);
+    for mask in [
+        [&jpeg[..2], &jpeg_segment(0xe1, &[b"Exif\0\0", &exif[..]].concat()), &jpeg[2..]].concat(),
+        webp(&[canvas, lossless[12..].to_vec(), webp_chunk(b"EXIF", &exif)]),
+        encoded(&scene(), ImageFormat::Gif),
+        encoded(&rgb, ImageFormat::Bmp),
+    ] {
+        let image = encoded(&DynamicImage::new_rgb8(8, 12), ImageFormat::Png);
+        let prepared = prepare(form(vec![image], Some(mask.clone()))).await.unwrap();
+        assert_eq!(content(&prepared.mask.unwrap()), mask, "it is refused as a mask, by its own format");
+    }
+}
+
+#[tokio::test]
+async fn an_animation_that_would_be_turned_is_refused() {
+    let still = turned_png(&scene(), 6);
+    let animated = [&still[..33], &png_chunk(b"acTL", &[0, 0, 0, 3, 0, 0, 0, 0]), &still[33..]].concat();
+    let mask = encoded(&DynamicImage::new_rgba8(8, 12), ImageFormat::Png);
+    let error = prepare(form(vec![animated.clone()], Some(mask))).await.unwrap_err();
+    assert_eq!(error.code(), "unsupported_file_mimetype");
+    assert!(error.to_string().contains("an animated PNG"), "{error}");
+    let alone = prepare(form(vec![animated.clone()], None)).await.unwrap();
+    assert_eq!(content(&alone.images[0]), animated, "without a mask nothing is turned");
+}
