@@ -56,7 +56,7 @@ refusal refused register registration registry reject rejected rejection relay r
 remote removed render renewal repair repeated replaced replay reply report reporter repository requested requeue required
 reservable reserved reset resolution resolved resolver resource response rest restart restarted resubmit resume
 retained retention retry retryable return reuse reused revision revoked rng role root rotation round route router
-routes routing row rule run runner running runtime
+routes routing row rows rule run runner running runtime
 safe same sample sampler save saved scalar scan schedule scheduled scheduler schema scope score screen script search
 seconds secret section seed segment selection semaphore send sender sent sequence serial serve served server service
 serving session set setter setting settings settled setup severity shadow shape share shared shed sheet shift short

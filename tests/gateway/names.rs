@@ -130,6 +130,40 @@ async fn pictures_that_cannot_be_used_are_refused_by_name_before_anything_is_bou
 }
 
 #[tokio::test]
+async fn notes_and_addresses_of_pages_refuse_nothing_and_copies_are_sent_once() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::on(&upstream).await;
+    let url = data_url(&picture(1));
+    let page = "https://app.example.com/page";
+    for fields in [
+        json!({"metadata": {"source": page, "logo": "https://example.com/logo.png"}}),
+        json!({"image_webhook_url": page}),
+        json!({"source": page}),
+        json!({"images": [url]}),
+        json!({"image_url": url}),
+        json!({"mime_type": "image/webp"}),
+    ] {
+        let mut body = fields.clone();
+        body["prompt"] = fields.to_string().chars().take(30).collect::<String>().into();
+        body["image"] = url.clone().into();
+        gateway.alice().edit_json(body).await.picture();
+        assert_eq!(newest_inputs(&upstream).await, [digest(&picture(1))], "{fields}");
+    }
+    let bought = upstream.submits().await;
+    let parts = [("name=\"image_1\"", picture(1)), ("name=\"image_2\"", Vec::new()), ("name=\"image_3\"", picture(2))];
+    let parts: Vec<(&str, &[u8])> = parts.iter().map(|(head, bytes)| (*head, bytes.as_slice())).collect();
+    let answer = send(&gateway, PATHS[0], FORM, form("the third", &parts)).await;
+    answer.is_refused(400, "unsupported_parameter");
+    assert!(answer.message().contains("'image_2' is empty"), "{}", answer.message());
+    assert_eq!(upstream.submits().await, bought);
+    let config: (&str, &[u8]) = ("name=\"image_config\"", br#"{"aspect_ratio":"16:9"}"#);
+    let model: (&str, &[u8]) = ("name=\"model\"", b"gpt-image-2");
+    let body = form("an object in a form", &[model, config, ("name=\"image\"", &picture(1))]);
+    let answer = send(&gateway, PATHS[0], FORM, body).await;
+    assert_eq!(answer.json()["size"], "1536x864", "{}", answer.text().get(..300).unwrap_or_default());
+}
+
+#[tokio::test]
 async fn where_the_operator_says_so_they_are_left_out_and_named() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::with(&upstream, &[("server.unsupported_parameters", "drop")]).await;

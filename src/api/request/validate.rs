@@ -69,7 +69,8 @@ pub(crate) fn validate(
     let model = models.find(text(&scalars, "model")?, task)?;
     fields::spell(&mut scalars, model);
     let others = Alias::take_from(&mut scalars);
-    aliases::apply(&mut scalars, &others, &mut refusals, &mut ignored)?;
+    let has_pictures = !images.is_empty() || mask.is_some();
+    aliases::apply(&mut scalars, &others, has_pictures, &mut refusals, &mut ignored)?;
     let features = RequestedFeatures::of(model, &scalars, &images, mask.as_ref());
     let chosen = api_choice::choose(model, task, models.api_kinds, &features).ok_or_else(|| lacks_task(model, task))?;
     let ChosenApi { api_kind, capabilities, need_files, need_auto } = chosen;
@@ -261,7 +262,7 @@ impl Validator<'_> {
             let is_named = name != "size" && !is_auto(&value) && !refusals.has_dropped(&name);
             is_named.then_some(name)
         };
-        let size = (has_exact_size && !refusals.has_dropped("size")).then(|| "size".to_owned());
+        let size = has_exact_size.then(|| "size".to_owned());
         std::mem::take(scalars).into_iter().filter_map(named).chain(size).collect()
     }
 

@@ -123,6 +123,7 @@ impl StoredBody {
     ) -> Result<(Form, T), ApiError> {
         (self.content.form, self.content.order) = (Form::default(), ImageOrdering::default());
         let value = self.extend(read)?;
+        self.content.finish_images();
         Ok((std::mem::take(&mut self.content.form), value))
     }
 
@@ -163,6 +164,15 @@ impl FormContent {
     pub(super) fn new(upload: Upload) -> Self {
         Self { upload, form: Form::default(), order: ImageOrdering::default() }
     }
+
+    /// Ends the list of images: copies are removed, and gaps are recorded.
+    pub(super) fn finish_images(&mut self) {
+        let Self { form, order, .. } = self;
+        order.remove_copies(&mut form.images);
+        for name in order.gaps() {
+            form.note_misplaced(name, "is empty, and a picture follows it; leave it out");
+        }
+    }
 }
 
 /// What the JSON text of a form's field stands for.
@@ -173,6 +183,8 @@ pub(super) enum JsonField {
     Mask,
     /// An object of fields.
     Members,
+    /// An object of fields of other APIs, by its name.
+    Container(String),
     Unknown(String),
 }
 
@@ -191,8 +203,9 @@ pub(super) async fn read_field(
     let read = move || {
         let read = body.extend(|parser| match &field {
             JsonField::Images(name) => parser.images(*name),
-            JsonField::Mask => parser.mask(),
+            JsonField::Mask => parser.mask().map(|_| ()),
             JsonField::Members => parser.members(|parser, name| parser.field(name, true)),
+            JsonField::Container(name) => parser.container(name, name),
             JsonField::Unknown(name) => parser.unknown(name),
         });
         match read {
@@ -276,10 +289,23 @@ impl Parser<'_> {
             return self.container(name);
         }
         let kind = self.limits.field_kind(name);
-        self.form.note_renamed(name, kind);
         match kind {
-            FieldKind::Image(name) => self.images(name),
-            FieldKind::Mask => self.mask(),
+            FieldKind::Image(image) => {
+                let before = self.order.count();
+                self.images(image)?;
+                if self.order.count() > before {
+                    self.form.note_renamed(name, kind);
+                } else {
+                    self.order.insert_empty(image, name);
+                }
+                Ok(())
+            }
+            FieldKind::Mask => {
+                if self.mask()? {
+                    self.form.note_renamed(name, kind);
+                }
+                Ok(())
+            }
             FieldKind::Misplaced(known) => {
                 if self.skip_filled()? {
                     self.form.note_misplaced(known, "is not supported here");
@@ -288,6 +314,7 @@ impl Parser<'_> {
             }
             FieldKind::Scalar(known) => self.scalar_field(name, known),
             FieldKind::Members if value_type == ValueType::Object && !nested => {
+                self.form.note_renamed(name, kind);
                 self.members(|parser, name| parser.field(name, true))
             }
             FieldKind::Members | FieldKind::Unknown => self.unknown(name),

@@ -11,7 +11,7 @@ use multer::Multipart;
 
 use super::blocking::read_stored;
 use super::form::names::{FieldHint, ImageName};
-use super::form::{FieldKind, Form, FormLimits};
+use super::form::{FieldKind, Form, FormLimits, aliases};
 use super::incoming::IncomingBody;
 use super::json::{FormContent, JsonField, SourceReader, read_field};
 use super::picture_text::{PictureParameter, holds_picture, read_picture};
@@ -87,10 +87,28 @@ impl FormReader<'_> {
     async fn part(&mut self, mut part: FormPart<'_>) -> Result<(), ApiError> {
         let name = part.name.clone();
         let kind = self.limits.field_kind(&name);
-        self.form()?.note_renamed(&name, kind);
+        if aliases::is_container(&name) {
+            let start = part.start().await?;
+            if start.head.trim_ascii_start().first() == Some(&b'{') && text::is_json(&start.head) {
+                return self.container(part, start).await;
+            }
+            part.put_back(start);
+        }
         match kind {
-            FieldKind::Image(image) => self.picture(part, Some(image)).await,
-            FieldKind::Mask => self.picture(part, None).await,
+            FieldKind::Image(image) => {
+                if self.picture(part, Some(image)).await? {
+                    self.form()?.note_renamed(&name, kind);
+                } else {
+                    self.content()?.order.insert_empty(image, &name);
+                }
+                Ok(())
+            }
+            FieldKind::Mask => {
+                if self.picture(part, None).await? {
+                    self.form()?.note_renamed(&name, kind);
+                }
+                Ok(())
+            }
             FieldKind::Misplaced(known) => {
                 if part.skip().await? > 0 {
                     self.form()?.note_misplaced(known, "is not supported here");
@@ -105,6 +123,7 @@ impl FormReader<'_> {
             FieldKind::Members => {
                 let start = part.start().await?;
                 if start.head.trim_ascii_start().first() == Some(&b'{') {
+                    self.form()?.note_renamed(&name, kind);
                     let text = self.spool(part, start, "image").await?;
                     return self.json(text, &name, JsonField::Members).await;
                 }
@@ -117,8 +136,8 @@ impl FormReader<'_> {
         }
     }
 
-    /// Reads an image, or the mask where there is no name of an image.
-    async fn picture(&mut self, mut part: FormPart<'_>, image: Option<ImageName>) -> Result<(), ApiError> {
+    /// Reads an image, or the mask where there is no name of an image; returns whether it holds anything.
+    async fn picture(&mut self, mut part: FormPart<'_>, image: Option<ImageName>) -> Result<bool, ApiError> {
         let limits = self.limits;
         let content = self.content()?;
         let (param, name) = match image {
@@ -133,6 +152,7 @@ impl FormReader<'_> {
         match part.picture_content(&start) {
             PictureContent::Empty => {
                 part.skip().await?;
+                return Ok(false);
             }
             PictureContent::QuotedUpload => {
                 part.skip().await?;
@@ -151,10 +171,8 @@ impl FormReader<'_> {
                         "the file is base64 text, which cannot be decoded; send the bytes of the picture themselves",
                     ));
                 }
-                let read = read?;
-                if let Some(input) = read {
-                    self.add(image, input)?;
-                }
+                let Some(input) = read? else { return Ok(false) };
+                self.add(image, input)?;
             }
             PictureContent::Json => {
                 let text = self.spool(part, start, &name).await?;
@@ -162,7 +180,17 @@ impl FormReader<'_> {
                 self.json(text, &name, field).await?;
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Reads an object of fields of other APIs.
+    async fn container(&mut self, part: FormPart<'_>, start: PartStart) -> Result<(), ApiError> {
+        let (name, max) = (part.name.clone(), self.limits.text_bytes_max);
+        let bytes = self.beginning(part, start).await?;
+        if bytes.len() >= max {
+            return Err(ApiError::TextTooLong { param: name, unit: "bytes", max });
+        }
+        self.json(Arc::new(bytes::Bytes::from(bytes)), &name, JsonField::Container(name.clone())).await
     }
 
     fn add(&mut self, image: Option<ImageName>, input: Input) -> Result<(), ApiError> {
@@ -290,7 +318,9 @@ impl FormReader<'_> {
 
     /// Ends the form. The name of an object in the place of a picture is ignored where the picture itself came, too.
     fn finish(mut self) -> Result<Form, ApiError> {
-        let form = self.content.take().ok_or_else(lost)?.form;
+        let mut content = self.content.take().ok_or_else(lost)?;
+        content.finish_images();
+        let form = content.form;
         let is_missing = |param: &&'static str| match *param {
             "mask" => form.mask.is_none(),
             _ => form.images.is_empty(),

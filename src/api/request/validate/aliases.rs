@@ -71,8 +71,8 @@ impl Alias {
     }
 }
 
-/// Writes what fields of other APIs say into `n` and `output_format`. Fields that only look like a format are noted as
-/// ignored.
+/// Writes what fields of other APIs say into `n` and `output_format`. Fields that only look like the format of the result are
+/// noted as ignored; where the request `has_pictures`, some name the format of these.
 ///
 /// # Errors
 ///
@@ -80,12 +80,16 @@ impl Alias {
 pub(super) fn apply(
     scalars: &mut Scalars,
     fields: &[Alias],
+    has_pictures: bool,
     refusals: &mut Refusals,
     ignored: &mut Vec<String>,
 ) -> Result<(), ApiError> {
     for field in fields {
         match field.meaning {
             Meaning::Count => count(scalars, field, refusals)?,
+            Meaning::Format if has_pictures && aliases::may_describe_input(&field.sent) => {
+                ignored.push(field.sent.clone())
+            }
             Meaning::Format => format(scalars, field, refusals, ignored)?,
             Meaning::Size | Meaning::Ratio | Meaning::Width | Meaning::Height => {}
         }

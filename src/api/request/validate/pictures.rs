@@ -17,9 +17,6 @@ pub(super) fn check_images(
     requests: &RequestConfig,
 ) -> Result<(), ApiError> {
     let parameters = &model.parameters;
-    if images.is_empty() {
-        return Err(ApiError::MissingParameter { param: "image" });
-    }
     if images.len() > parameters.images_max {
         return Err(ApiError::TooManyImages { max: parameters.images_max });
     }

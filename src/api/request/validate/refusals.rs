@@ -32,6 +32,13 @@ impl Refusals {
         }
     }
 
+    /// Drops a parameter that means nothing without `other`, where that one was dropped.
+    pub(super) fn drop_with(&mut self, name: &str, other: &str) {
+        if self.has_dropped(other) && !self.has_dropped(name) {
+            self.dropped.push(name.to_owned());
+        }
+    }
+
     pub(super) fn has_dropped(&self, name: &str) -> bool {
         self.dropped.iter().any(|dropped| dropped == name)
     }

@@ -61,17 +61,18 @@ impl RequestedShape {
         let mut requested = Self::default();
         if let Some(value) = text(scalars, "size")? {
             match shape(&value, false) {
-                Some(shape) => requested.add("size", "size", shape, value),
+                Some(shape) => requested.add("size", "size", shape, value, capabilities, refusals)?,
                 None => refusals.refuse("size", not_a_size(&value, capabilities))?,
             }
         }
-        if let Some((field, size, value)) = edges(fields, refusals)? {
-            requested.merge(field, Shape::Exact(size), value, refusals)?;
+        if let Some(Edges { width, height, size }) = edges(fields, refusals)? {
+            requested.merge(width, Shape::Exact(size), size.to_string(), capabilities, refusals)?;
+            refusals.drop_with(&height.sent, &width.sent);
         }
         for field in fields.iter().filter(|field| matches!(field.meaning, Meaning::Size | Meaning::Ratio)) {
             let value = field.text().unwrap_or_default();
             if let Some(shape) = shape(value, field.meaning == Meaning::Ratio) {
-                requested.merge(field, shape, value.to_owned(), refusals)?;
+                requested.merge(field, shape, value.to_owned(), capabilities, refusals)?;
                 continue;
             }
             let what = match field.text() {
@@ -93,7 +94,8 @@ impl RequestedShape {
         self.parts.iter().any(|part| matches!(part.shape, Shape::Exact(_)))
     }
 
-    /// Returns the size to buy; `like` is width and height of the first input picture.
+    /// Returns the size to buy; `like` is width and height of the first input picture. Where the parts cannot be had together
+    /// and may be dropped, those that can be had are used.
     ///
     /// # Errors
     ///
@@ -106,62 +108,100 @@ impl RequestedShape {
         refusals: &mut Refusals,
     ) -> Result<Size, ApiError> {
         let rule = capabilities.size;
-        for part in &self.parts {
-            let Shape::Exact(size) = part.shape else { continue };
-            let Err(problem) = rule.check(size) else { return Ok(size) };
-            let refusal = if part.param == "size" {
+        let exact =
+            self.parts.iter().find_map(|part| if let Shape::Exact(size) = part.shape { Some(size) } else { None });
+        if let Some(size) = exact {
+            return Ok(size);
+        }
+        let is_ratio = |part: &&Named| matches!(part.shape, Shape::Ratio(_));
+        let (ratios, resolutions): (Vec<&Named>, Vec<&Named>) = self.parts.iter().partition(is_ratio);
+        let ratio =
+            ratios.iter().find_map(|part| if let Shape::Ratio(ratio) = part.shape { Some(ratio) } else { None });
+        let resolution = resolutions
+            .iter()
+            .find_map(|part| if let Shape::Resolution(wanted) = part.shape { Some(wanted) } else { None });
+        if ratio.is_none() && resolution.is_none() {
+            return Ok(rule.auto_for(like));
+        }
+        if let Some(size) = rule.nearest(ratio, resolution, like) {
+            return Ok(size);
+        }
+        let together = ratio.is_some() && resolution.is_some();
+        let with_ratio = ratio.and_then(|ratio| rule.nearest(Some(ratio), None, like)).filter(|_| together);
+        let with_resolution = resolution
+            .and_then(|wanted| rule.nearest(None, Some(wanted), like))
+            .filter(|_| together && with_ratio.is_none());
+        let of_shape =
+            ratios.first().filter(|_| together).map(|ratio| format!(" in the shape '{}'", clean_value(&ratio.value)));
+        let unused = [(&resolutions, with_resolution.is_some()), (&ratios, with_ratio.is_some())];
+        for part in unused.into_iter().filter(|(_, is_used)| !is_used).flat_map(|(parts, _)| parts) {
+            let problem = format!(
+                "'{}'{} cannot be had with the model '{}'. Its sizes are {}{}",
+                clean_value(&part.value),
+                of_shape.as_deref().filter(|_| !is_ratio(part)).unwrap_or_default(),
+                model.id,
+                quoted_list(rule.values.iter().map(ToString::to_string)),
+                rule.custom.map(|custom| format!(", and any {custom}")).unwrap_or_default(),
+            );
+            refusals.refuse(&part.sent, ApiError::Unacceptable { param: part.param, problem: problem.into() })?;
+        }
+        Ok(with_ratio.or(with_resolution).unwrap_or_else(|| rule.auto_for(like)))
+    }
+
+    /// Adds a part, unless it is an exact size that the model does not have: what else is known is used then.
+    fn add(
+        &mut self,
+        param: &'static str,
+        sent: &str,
+        shape: Shape,
+        value: String,
+        capabilities: Capabilities<'_>,
+        refusals: &mut Refusals,
+    ) -> Result<(), ApiError> {
+        if let Shape::Exact(size) = shape
+            && let Err(problem) = capabilities.size.check(size)
+        {
+            let refusal = if param == "size" {
                 ApiError::BadSize(problem)
             } else {
                 // "Invalid 'width': invalid size '1000x1000'. …"
                 let problem = problem.to_string().replacen("Invalid", "invalid", 1);
-                ApiError::Unacceptable { param: part.param, problem: problem.trim_end_matches('.').to_owned().into() }
+                ApiError::Unacceptable { param, problem: problem.trim_end_matches('.').to_owned().into() }
             };
-            refusals.refuse(&part.sent, refusal)?;
-            return Ok(rule.auto_for(like));
+            return refusals.refuse(sent, refusal);
         }
-        let find = |pick: fn(&Named) -> bool| self.parts.iter().find(|part| pick(part));
-        let ratio = find(|part| matches!(part.shape, Shape::Ratio(_)));
-        let resolution = find(|part| matches!(part.shape, Shape::Resolution(_)));
-        let wanted_ratio = ratio.and_then(|part| if let Shape::Ratio(ratio) = part.shape { Some(ratio) } else { None });
-        let wanted_resolution =
-            resolution.and_then(|part| if let Shape::Resolution(wanted) = part.shape { Some(wanted) } else { None });
-        let Some(named) = resolution.or(ratio) else { return Ok(rule.auto_for(like)) };
-        if let Some(size) = rule.nearest(wanted_ratio, wanted_resolution, like) {
-            return Ok(size);
-        }
-        let shape = ratio
-            .filter(|_| resolution.is_some())
-            .map(|ratio| format!(" in the shape '{}'", clean_value(&ratio.value)));
-        let problem = format!(
-            "'{}'{} cannot be had with the model '{}'. Its sizes are {}{}",
-            clean_value(&named.value),
-            shape.unwrap_or_default(),
-            model.id,
-            quoted_list(rule.values.iter().map(ToString::to_string)),
-            rule.custom.map(|custom| format!(", and any {custom}")).unwrap_or_default(),
-        );
-        refusals.refuse(&named.sent, ApiError::Unacceptable { param: named.param, problem: problem.into() })?;
-        Ok(rule.auto_for(like))
-    }
-
-    fn add(&mut self, param: &'static str, sent: &str, shape: Shape, value: String) {
         if shape != Shape::Auto {
             self.parts.push(Named { shape, param, sent: sent.to_owned(), value });
         }
+        Ok(())
     }
 
     /// Adds what a field of another API says, unless it contradicts what is known.
-    fn merge(&mut self, field: &Alias, shape: Shape, value: String, refusals: &mut Refusals) -> Result<(), ApiError> {
+    fn merge(
+        &mut self,
+        field: &Alias,
+        shape: Shape,
+        value: String,
+        capabilities: Capabilities<'_>,
+        refusals: &mut Refusals,
+    ) -> Result<(), ApiError> {
         if let Some(part) = self.parts.iter().find(|part| contradict(part.shape, shape)) {
             return refusals.refuse(&field.sent, field.contradiction(&value, part.param, &part.value));
         }
-        self.add(field.name, &field.sent, shape, value);
-        Ok(())
+        self.add(field.name, &field.sent, shape, value, capabilities, refusals)
     }
 }
 
+/// A width and a height, and the fields that named them.
+#[derive(Debug)]
+struct Edges<'a> {
+    width: &'a Alias,
+    height: &'a Alias,
+    size: Size,
+}
+
 /// Reads width and height, each of which needs the other.
-fn edges<'a>(fields: &'a [Alias], refusals: &mut Refusals) -> Result<Option<(&'a Alias, Size, String)>, ApiError> {
+fn edges<'a>(fields: &'a [Alias], refusals: &mut Refusals) -> Result<Option<Edges<'a>>, ApiError> {
     let mut edge = |meaning: Meaning| -> Result<Option<(&'a Alias, u32)>, ApiError> {
         let mut known: Option<(&Alias, u32)> = None;
         for field in fields.iter().filter(|field| field.meaning == meaning) {
@@ -183,9 +223,8 @@ fn edges<'a>(fields: &'a [Alias], refusals: &mut Refusals) -> Result<Option<(&'a
         Ok(known)
     };
     match (edge(Meaning::Width)?, edge(Meaning::Height)?) {
-        (Some((field, width)), Some((_, height))) => {
-            let size = Size { width, height };
-            Ok(Some((field, size, size.to_string())))
+        (Some((of_width, width)), Some((of_height, height))) => {
+            Ok(Some(Edges { width: of_width, height: of_height, size: Size { width, height } }))
         }
         (Some((field, _)), None) => lone_edge(field, "height", refusals),
         (None, Some((field, _))) => lone_edge(field, "width", refusals),

@@ -233,7 +233,6 @@ fn values_that_cannot_be_had_are_dropped_too() {
         (&[("n", "1"), ("num_images", "2")], "num_images"),
         (&[("n", "null")], "n"),
         (&[("width", "1024")], "width"),
-        (&[("width", "100"), ("height", "100")], "width"),
         (&[("resolution", "8K")], "resolution"),
         (&[("format", "gif")], "output_format"),
         (&[("output_format", "png"), ("format", "jpeg")], "format"),
@@ -290,10 +289,70 @@ fn fields_of_other_apis_shape_the_picture() {
     }
     assert_eq!(edit(form(&[("numberOfImages", "3")])).unwrap().request.n, 3);
     assert_eq!(edit(form(&[("n", "2"), ("batch_size", "2")])).unwrap().request.n, 2);
-    let webp = edit(form(&[("mime_type", "image/webp")])).unwrap();
+    let webp = edit(form(&[("output_mime_type", "image/webp")])).unwrap();
     assert_eq!(webp.options.conversion, Some(Conversion::new(Format::Webp, None)));
     let other = edit(form(&[("format", "json"), ("style", "vivid")])).unwrap();
     assert_eq!((other.options.conversion, other.ignored), (None, vec!["format".to_owned(), "style".to_owned()]));
+}
+
+#[test]
+fn the_format_of_an_input_is_not_that_of_the_result() {
+    for name in
+        ["mime_type", "mimeType", "mime-type", "MIME_TYPE", "file_format", "fileFormat", "image_format", "imageFormat"]
+    {
+        let beside = edit(form(&[(name, "image/webp")])).unwrap();
+        assert_eq!((beside.options.conversion, beside.ignored), (None, vec![name.to_owned()]));
+        assert!(beside.renamed.is_empty(), "{:?}", beside.renamed);
+        let lone = Form { images: Vec::new(), ..form(&[(name, "image/webp")]) };
+        let lone = check(lone, Task::Generate, &server().requests, &catalogue()).unwrap();
+        assert_eq!(lone.options.conversion, Some(Conversion::new(Format::Webp, None)), "{name}");
+        assert_eq!(lone.renamed, [format!("{name}=output_format")]);
+    }
+    for name in [
+        "format",
+        "output_mime_type",
+        "outputMimeType",
+        "imageConfig.mimeType",
+        "generationConfig.imageConfig.mimeType",
+        "outputOptions[mimeType]",
+        "parameters.mime_type",
+        "parameters.image_format",
+    ] {
+        let beside = edit(form(&[(name, "image/webp")])).unwrap();
+        assert_eq!(beside.options.conversion, Some(Conversion::new(Format::Webp, None)), "{name}");
+    }
+}
+
+#[test]
+fn what_is_left_of_a_dropped_shape_is_used() {
+    type Shape<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a [&'a str], bool);
+    let cases: &[Shape<'_>] = &[
+        (&[("size", "1000x563"), ("aspect_ratio", "16:9")], "1536x864", &["size"], false),
+        (&[("size", "1000x563"), ("aspect_ratio", "1:1")], "1024x1024", &["size"], false),
+        (&[("size", "1000x563"), ("resolution", "2K"), ("ratio", "1:1")], "2048x2048", &["size"], false),
+        (&[("size", "1000x563"), ("width", "1280"), ("height", "960")], "1280x960", &["size"], true),
+        (&[("size", "big"), ("width", "1280"), ("height", "960")], "1280x960", &["size"], true),
+        (&[("size", "big"), ("aspect_ratio", "9:16")], "864x1536", &["size"], false),
+        (&[("width", "100"), ("height", "100")], "1536x1024", &["width", "height"], false),
+        (&[("width", "100"), ("height", "100"), ("aspect", "16:9")], "1536x864", &["width", "height"], false),
+        (&[("size", "1024x1024"), ("width", "512"), ("height", "512")], "1024x1024", &["width", "height"], true),
+        (&[("image_size", "100x100"), ("size", "1:1")], "1024x1024", &["image_size"], false),
+        (&[("resolution", "4K"), ("aspect_ratio", "1:1")], "1024x1024", &["resolution"], false),
+        (&[("resolution", "2K"), ("aspect_ratio", "8:1")], "2048x1360", &["aspect_ratio"], false),
+        (&[("aspect_ratio", "8:1")], "1536x1024", &["aspect_ratio"], false),
+    ];
+    for (texts, size, dropped, is_exact) in cases {
+        let texts: Vec<(&str, &str)> = texts.iter().copied().chain([("model", "gpt-image-2")]).collect();
+        let checked = dropping(form(&texts)).unwrap();
+        assert_eq!(checked.request.size.to_string(), *size, "{texts:?}");
+        assert_eq!(checked.dropped, *dropped, "{texts:?}");
+        assert_eq!(checked.request.explicit.contains("size"), *is_exact, "{texts:?}");
+        let read: Vec<&str> = checked.renamed.iter().filter_map(|renamed| renamed.split('=').next()).collect();
+        let others = texts.iter().map(|(name, _)| *name).filter(|name| !["size", "model"].contains(name));
+        let mut used: Vec<&str> = others.filter(|name| !dropped.contains(name)).collect();
+        used.sort_unstable();
+        assert_eq!(read, used, "{texts:?}");
+    }
 }
 
 #[test]

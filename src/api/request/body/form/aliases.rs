@@ -99,6 +99,12 @@ pub(crate) fn find(name: &str) -> Option<(usize, &'static str, Meaning)> {
     Some((position, name, meaning))
 }
 
+/// Whether a field about a format, beside a picture, names the format of that picture: outside of the objects that describe the
+/// result, programs that send base64 name its type so. A bare `format` is that of the result in all APIs that have it.
+pub(crate) fn may_describe_input(name: &str) -> bool {
+    plain_name(name).is_some_and(|name| matches!(name.as_str(), "mimetype" | "fileformat" | "imageformat"))
+}
+
 /// Whether an object under this name may hold fields that have a meaning.
 pub(crate) fn is_container(name: &str) -> bool {
     plain_name(name).is_some_and(|name| CONTAINERS.contains(&without_containers(&name)))

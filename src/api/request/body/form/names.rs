@@ -3,6 +3,8 @@
 //! Letters of either case, white space around a name, and the separators `_`, `-` and `.` make no difference. A number at the
 //! end or in brackets is the position of a picture: `image_1`, `image1`, `image.0`, `image-2`, `image[0]`.
 
+use std::collections::BTreeMap;
+
 use crate::model::Input;
 
 /// The name of an image: what is left of it without separators and number.
@@ -164,6 +166,16 @@ pub(crate) struct ImageOrdering {
     names: Vec<ImageName>,
     /// Entries of lists that are no picture.
     skipped: usize,
+    empty: Vec<EmptyImage>,
+}
+
+/// A field in the place of a picture that holds none.
+#[derive(Debug)]
+struct EmptyImage {
+    name: ImageName,
+    sent: String,
+    /// Pictures before it.
+    position: usize,
 }
 
 impl ImageOrdering {
@@ -186,6 +198,48 @@ impl ImageOrdering {
     /// Counts an entry of a list that is no picture.
     pub(crate) fn skip(&mut self) {
         self.skipped += 1;
+    }
+
+    /// Adds a field that holds no picture, by its name as it was `sent`.
+    pub(crate) fn insert_empty(&mut self, name: ImageName, sent: &str) {
+        self.empty.push(EmptyImage { name, sent: sent.to_owned(), position: self.names.len() });
+    }
+
+    /// Returns the names of fields that hold no picture although one of the same stem follows, by its number or, without
+    /// numbers, between others. The prompt may speak of "the third picture"; empty fields at the end change nothing.
+    pub(crate) fn gaps(&self) -> impl Iterator<Item = &str> {
+        let same_stem = |empty: &EmptyImage, name: &&ImageName| name.stem == empty.name.stem;
+        let is_gap = move |empty: &&EmptyImage| match empty.name.number {
+            Some(number) => {
+                let mut numbers =
+                    self.names.iter().filter(|name| same_stem(empty, name)).filter_map(|name| name.number);
+                numbers.clone().all(|filled| filled != number) && numbers.any(|filled| filled > number)
+            }
+            None => {
+                let (before, behind) = self.names.split_at(empty.position.min(self.names.len()));
+                [before, behind].into_iter().all(|names| names.iter().any(|name| same_stem(empty, &name)))
+            }
+        };
+        self.empty.iter().filter(is_gap).map(|empty| empty.sent.as_str())
+    }
+
+    /// Removes pictures that came twice because several names list the same ones; repeats under one name stay.
+    pub(crate) fn remove_copies(&mut self, images: &mut Vec<Input>) {
+        let mut lists: BTreeMap<&'static str, Vec<Vec<u8>>> = BTreeMap::new();
+        let mut stems = Vec::new();
+        for (name, image) in self.names.iter().zip(&*images) {
+            if !stems.contains(&name.stem) {
+                stems.push(name.stem);
+            }
+            lists.entry(name.stem).or_default().push(image.fingerprint_bytes());
+        }
+        let is_copy = |&(position, stem): &(usize, &&'static str)| {
+            stems[..position].iter().any(|before| lists.get(before) == lists.get(*stem))
+        };
+        let copies: Vec<&'static str> = stems.iter().enumerate().filter(is_copy).map(|(_, stem)| *stem).collect();
+        let mut names = self.names.iter();
+        images.retain(|_| names.next().is_none_or(|name| !copies.contains(&name.stem)));
+        self.names.retain(|name| !copies.contains(&name.stem));
     }
 
     /// Returns the number of images so far, with entries of lists that are none.
@@ -360,6 +414,70 @@ mod tests {
             assert_eq!(outer.within(name), hint, "{outer:?} {name}");
         }
         assert_eq!([nearest_known("faceMask"), nearest_known("picture_2")], ["mask", "image"]);
+    }
+
+    /// Reads fields from `image_1=a image_2=`, and returns the pictures that are left, and the gaps.
+    fn ordered(fields: &str) -> (String, String) {
+        let (mut order, mut images) = (ImageOrdering::default(), Vec::new());
+        for field in fields.split(' ') {
+            let (name, link) = field.split_once('=').unwrap();
+            let Some(PictureName::Image(image)) = picture_name(name) else { panic!("{name}") };
+            if link.is_empty() {
+                order.insert_empty(image, name);
+            } else {
+                order.insert(&mut images, image, Input::Link(link.to_owned()));
+            }
+        }
+        order.remove_copies(&mut images);
+        let links: Vec<String> = images
+            .iter()
+            .map(|image| String::from_utf8(image.fingerprint_bytes()).unwrap().replace("link:", ""))
+            .collect();
+        assert_eq!(links.len(), order.count());
+        (links.join(" "), order.gaps().collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn empty_fields_between_pictures_are_gaps() {
+        for (fields, gaps) in [
+            ("image_1=a image_2= image_3=c", "image_2"),
+            ("image_1=a image_2= image_3= image_4=d", "image_2 image_3"),
+            ("image_3=c image_2= image_1=a", "image_2"),
+            ("image[0]= image[1]=b", "image[0]"),
+            ("image[]=a image[]= image[]=c", "image[]"),
+            ("image=a image= image=c", "image"),
+            ("image_1=a image_2= image_3=", ""),
+            ("image[]=a image[]= image[]=", ""),
+            ("image[]= image[]=a", ""),
+            ("image_1= image_1=a image_2= image_2=b", ""),
+            ("image_1=a image_2= reference_image_3=c", ""),
+            ("image= image_url=a", ""),
+            ("image_1=a image= image_2=b", "image"),
+            ("image_2=", ""),
+        ] {
+            assert_eq!(ordered(fields).1, gaps, "{fields}");
+        }
+    }
+
+    #[test]
+    fn lists_of_the_same_pictures_are_one_and_repeats_stay() {
+        for (fields, left) in [
+            ("image=a images=a", "a"),
+            ("image=a image_url=a", "a"),
+            ("image=a images=a image_url=a", "a"),
+            ("image_1=a image_2=b images[0]=a images[1]=b", "a b"),
+            ("image=a images=a image=b images=b", "a b"),
+            ("input_image=a reference_image=a", "a"),
+            ("image=a image=a", "a a"),
+            ("image[]=a image[]=a images[]=a images[]=a", "a a"),
+            ("image=a images=a images=a", "a a a"),
+            ("image=a images=b", "a b"),
+            ("image=a images=b images=a", "a b a"),
+            ("image=a images=a reference_image=b", "a b"),
+            ("image_1=a image_2=b images=b images=a", "a b b a"),
+        ] {
+            assert_eq!(ordered(fields).0, left, "{fields}");
+        }
     }
 
     #[test]

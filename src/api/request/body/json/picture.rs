@@ -43,22 +43,24 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// Reads the mask, also as an array of one.
-    pub(super) fn mask(&mut self) -> Result<(), ReadError> {
+    /// Reads the mask, also as an array of one; returns whether there is one.
+    pub(super) fn mask(&mut self) -> Result<bool, ReadError> {
         let many = self.json.peek()? == ValueType::Array;
         if many {
             self.json.begin_array()?;
         }
+        let mut found = false;
         while !many || self.json.has_next()? {
             if let Some(mask) = self.picture("mask", "mask", 0)? {
+                found = true;
                 self.form.add_mask(mask)?;
             }
             if !many {
-                return Ok(());
+                return Ok(found);
             }
         }
         self.json.end_array()?;
-        Ok(())
+        Ok(found)
     }
 
     /// Reads a reference to one picture, called `name` in messages; `None` for `null` and the empty string.

@@ -243,6 +243,38 @@ async fn addresses_that_are_no_picture_are_ignored() {
 }
 
 #[tokio::test]
+async fn only_what_was_read_under_another_name_is_named() {
+    for (name, value) in [
+        ("extra_body", json!("x")),
+        ("extra_json", json!([1])),
+        ("mask_url", json!("")),
+        ("image_url", json!("")),
+        ("image_urls", json!([])),
+        ("init_image", json!(null)),
+    ] {
+        let form = read_json(json!({"image": ONE, "mask": ONE, name: value})).await.unwrap();
+        assert!(form.renamed.is_empty(), "{:?}", form.renamed);
+        assert_eq!(images(&form), [FIRST]);
+    }
+    let form = read_json(json!({"image_url": ONE, "mask_url": ONE, "extra_body": {"n": 1}})).await.unwrap();
+    assert_eq!(form.renamed.into_keys().collect::<Vec<_>>(), ["extra_body", "image_url", "mask_url"]);
+}
+
+#[tokio::test]
+async fn the_same_pictures_under_two_names_are_one_list_and_gaps_are_recorded() {
+    for body in [
+        json!({"image": ONE, "images": [ONE]}),
+        json!({"image": ONE, "image_url": {"url": ONE}}),
+        json!({"image_url": ONE, "image": ONE, "images": [ONE], "extra_body": {"input_image": ONE}}),
+    ] {
+        assert_eq!(images(&read_json(body.clone()).await.unwrap()), [FIRST], "{body}");
+    }
+    assert_eq!(images(&read_json(json!({"images": [ONE, ONE]})).await.unwrap()), [FIRST, FIRST]);
+    let form = read_json(json!({"image_1": ONE, "image_2": "", "image_3": ONE, "image_4": ""})).await.unwrap();
+    assert_eq!(form.misplaced.keys().collect::<Vec<_>>(), ["image_2"]);
+}
+
+#[tokio::test]
 async fn objects_of_other_apis_are_read_member_by_member() {
     let form = read_json(json!({
         "image_config": {"aspect_ratio": "16:9", "x": null, "y": 1},
@@ -557,7 +589,7 @@ async fn texts_have_a_limit_in_bytes() {
 async fn pictures_of_a_generation_are_read() {
     let body = json!({"prompt": "x", "image": ONE, "images": [ONE], "mask": null}).to_string();
     let form = read_bytes(body, Task::Generate).await.unwrap();
-    assert_eq!(images(&form), [FIRST, FIRST]);
+    assert_eq!(images(&form), [FIRST], "the same list under two names");
     assert!(form.misplaced.is_empty());
     let body = json!({"prompt": "x", "image": "", "images": []}).to_string();
     let form = read_bytes(body, Task::Generate).await.unwrap();

@@ -1,5 +1,7 @@
 //! One part of a form: what its head says of it, and its bytes as they were before the client encoded them for the way.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use multer::Field;
 
@@ -23,6 +25,8 @@ pub(super) struct FormPart<'r> {
     file_name: Option<String>,
     content_type: Option<ParsedHeader>,
     decoder: Option<TransferDecoder>,
+    /// Decoded bytes that were read ahead.
+    ahead: VecDeque<Bytes>,
 }
 
 /// What a part with the name of a picture holds, by its first bytes.
@@ -61,11 +65,15 @@ impl<'r> FormPart<'r> {
         let encoding = header("content-transfer-encoding").map(|encoding| encoding.word);
         let decoder = TransferDecoder::new(encoding.as_deref().unwrap_or_default(), &name)?;
         let file_name = disposition.and_then(|disposition| disposition.text("filename"));
-        Ok(Self { budget, name, file_name, content_type: header("content-type"), decoder: Some(decoder), field })
+        let (content_type, ahead) = (header("content-type"), VecDeque::new());
+        Ok(Self { budget, name, file_name, content_type, decoder: Some(decoder), ahead, field })
     }
 
     /// Returns the next bytes, decoded; they may be empty.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
+        if let Some(chunk) = self.ahead.pop_front() {
+            return Ok(Some(chunk));
+        }
         let Some(decoder) = &mut self.decoder else { return Ok(None) };
         self.budget.renew();
         match self.field.chunk().await.map_err(malformed)? {
@@ -86,6 +94,11 @@ impl<'r> FormPart<'r> {
             start.chunks.push(chunk);
         }
         Ok(start)
+    }
+
+    /// Lets the beginning be read again.
+    pub(super) fn put_back(&mut self, start: PartStart) {
+        self.ahead = start.chunks.into();
     }
 
     /// Whether a picture's part is a file by its head.

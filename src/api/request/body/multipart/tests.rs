@@ -292,6 +292,73 @@ async fn texts_are_no_files_whatever_type_their_parts_declare() {
 }
 
 #[tokio::test]
+async fn objects_of_other_apis_are_read_as_in_json() {
+    let json = "\r\nContent-Type: application/json";
+    for (name, value, expected) in [
+        ("image_config", r#"{"aspect_ratio":"16:9"}"#, "image_config.aspect_ratio"),
+        ("imageConfig", r#" {"aspectRatio": "16:9"}"#, "imageConfig.aspectRatio"),
+        ("generationConfig", r#"{"imageConfig":{"aspectRatio":"16:9"}}"#, "generationConfig.imageConfig.aspectRatio"),
+        ("parameters", r#"{"aspect_ratio":"16:9","seed":7}"#, "parameters.aspect_ratio"),
+        ("image_options", r#"{"ratio":"16:9"}"#, "image_options.ratio"),
+        ("output_options", r#"{"ratio":"16:9"}"#, "output_options.ratio"),
+        ("size", r#"{"ratio":"16:9"}"#, "size.ratio"),
+        ("image_size", r#"{"ratio":"16:9","x":null}"#, "image_size.ratio"),
+        ("resolution", "\n{\n\"ratio\": \"16:9\"}\n", "resolution.ratio"),
+        ("Parameters", r#"{"image-ratio":"16:9"}"#, "Parameters.image-ratio"),
+    ] {
+        for head in [field(name), field(name) + json] {
+            let form = read_parts(&[(&file("image"), PNG), (&head, value.as_bytes())]).await.unwrap();
+            assert_eq!(form.scalars.get(expected), Some(&Scalar::Text("16:9".to_owned())), "{head}: {form:?}");
+            assert!(form.misplaced.is_empty(), "{:?}", form.misplaced);
+        }
+    }
+    let size = read_parts(&[(&field("size"), b"1024x1024")]).await.unwrap();
+    assert_eq!(size.scalars["size"], Scalar::Text("1024x1024".to_owned()));
+    let plain = read_parts(&[(&field("parameters"), b"{seed: 7}")]).await.unwrap();
+    assert_eq!(plain.unknown.iter().collect::<Vec<_>>(), ["parameters"]);
+    let broken = read_parts(&[(&field("parameters"), b"{\"ratio\": ")]).await.unwrap_err().to_string();
+    assert!(broken.contains("the JSON text of 'parameters'"), "{broken}");
+    let long = format!("{{\"x\": \"{}\"}}", "y".repeat(300_000));
+    let long = read_parts(&[(&field("parameters"), long.as_bytes())]).await.unwrap_err();
+    assert!(matches!(long, ApiError::TextTooLong { .. }), "{long}");
+}
+
+#[tokio::test]
+async fn an_empty_picture_between_others_is_recorded() {
+    let untouched = |name: &str| format!("{}; filename=\"\"\r\nContent-Type: application/octet-stream", field(name));
+    for (heads, gaps) in [
+        ([file("image_1"), untouched("image_2"), file("image_3")], "image_2"),
+        ([file("image_1"), field("image_2"), file("image_3")], "image_2"),
+        ([file("image[]"), untouched("image[]"), file("image[]")], "image[]"),
+        ([file("image_1"), untouched("image_2"), untouched("image_3")], ""),
+        ([untouched("image[]"), file("image[]"), untouched("image[]")], ""),
+    ] {
+        let parts: Vec<Raw<'_>> =
+            heads.iter().map(|head| (head.as_str(), if head.contains("a.png") { PNG } else { b"" })).collect();
+        let form = read_parts(&parts).await.unwrap();
+        assert_eq!(form.misplaced.keys().cloned().collect::<Vec<_>>().join(" "), gaps, "{heads:?}");
+    }
+    let blank = read_parts(&[(&file("image_1"), PNG), (&field("image_2"), b" \n"), (&file("image_3"), JPEG)]).await;
+    assert_eq!(blank.unwrap().misplaced.keys().collect::<Vec<_>>(), ["image_2"]);
+}
+
+#[tokio::test]
+async fn only_what_was_read_under_another_name_is_named() {
+    let named = |form: Form| form.renamed.into_keys().collect::<Vec<_>>();
+    let heads = [file("image_url"), file("mask_image"), field("extra_body")];
+    let both = read_parts(&[(&heads[0], PNG), (&heads[1], PNG), (&heads[2], b"{}")]).await;
+    assert_eq!(named(both.unwrap()), ["extra_body", "image_url", "mask_image"]);
+    for (name, value) in
+        [("extra_body", "x"), ("extra_json", "[1]"), ("mask_url", ""), ("image_url", " "), ("init_image", "")]
+    {
+        let form = read_parts(&[(&file("image"), PNG), (&file("mask"), PNG), (&field(name), value.as_bytes())]).await;
+        assert_eq!(named(form.unwrap()), Vec::<String>::new(), "{name}");
+    }
+    let twice = read_parts(&[(&file("image"), PNG), (&file("images"), PNG), (&file("image_url"), PNG)]).await.unwrap();
+    assert_eq!(images(&twice), [PNG]);
+}
+
+#[tokio::test]
 async fn texts_in_the_place_of_files_are_read_as_in_json() {
     let picture = [PNG, &[0xfb; 200]].concat();
     let base64 = base64_simd::STANDARD.encode_to_string(&picture);

@@ -3,7 +3,12 @@
 //!
 //! A space between two digits is a lost `+`, with two exceptions: beside a line break it is white space, and so are spaces
 //! that stand between lines of equal length, which are line breaks that became spaces. At the start a space is white space; at
-//! the end, too, unless it completes the last group of four digits.
+//! the end, too, unless it completes the last group of four digits. A space beside a line break completes a line that is too
+//! short (`rows.rs`).
+
+mod rows;
+
+use rows::Rows;
 
 /// Decodes a stream of base64 text. Holds few characters between pieces.
 #[derive(Debug, Default)]
@@ -20,6 +25,7 @@ pub(crate) struct Decoder {
     /// A percent sign and the character behind it.
     percent: Vec<u8>,
     lines: Lines,
+    rows: Rows,
 }
 
 /// What is known of lines that end in a space.
@@ -70,6 +76,7 @@ impl Decoder {
                 let run = rest.iter().take_while(|&&byte| PLAIN_DIGITS[usize::from(byte)]).count();
                 if run > 0 {
                     self.clean.extend_from_slice(&rest[..run]);
+                    self.rows.digits += run;
                     self.digits += run;
                     rest = &rest[run..];
                     continue;
@@ -104,6 +111,14 @@ impl Decoder {
             return Err(NotBase64);
         }
         self.decide_lines();
+        if !self.at_break {
+            self.rows.spaces_behind = self.spaces;
+        }
+        let restored = self.rows.finish(self.digits, self.padding, &mut self.clean)?;
+        if restored > 0 {
+            self.digits += restored;
+            self.spaces = 0;
+        }
         let is_short = self.padding == 0 && !self.digits.is_multiple_of(4);
         if is_short && !self.at_break && (self.digits + self.spaces).is_multiple_of(4) {
             self.restore_spaces();
@@ -121,13 +136,14 @@ impl Decoder {
 
     /// Whether a digit that follows needs no further look.
     fn is_within_digits(&self) -> bool {
-        let Self { digits, padding, spaces, at_break, percent, lines, .. } = self;
+        let Self { digits, padding, spaces, at_break, percent, lines, rows, .. } = self;
         *digits > 0
             && *padding == 0
             && *spaces == 0
             && !at_break
             && percent.is_empty()
             && matches!(lines, Lines::Unknown | Lines::None)
+            && !rows.holds_back()
     }
 
     /// Takes one character, and white space before it for what it is.
@@ -138,12 +154,16 @@ impl Decoder {
                 return if self.spaces > SPACES_MAX && self.digits > 0 { Err(NotBase64) } else { Ok(()) };
             }
             b'\t' | b'\n' | b'\x0c' | b'\r' => {
-                self.at_break = true;
+                if !self.at_break {
+                    self.rows.spaces_behind = self.spaces;
+                }
+                (self.spaces, self.at_break) = (0, true);
                 return Ok(());
             }
             // What encoders write before the padding is never a `+`, whose unused bits would not be zero.
             b'=' if self.padding < 2 => {
                 self.padding += 1;
+                self.rows.spaces_behind = 0;
                 (self.spaces, self.at_break) = (0, true);
                 return Ok(());
             }
@@ -159,6 +179,7 @@ impl Decoder {
             if self.digits > 0 {
                 self.decide_lines();
                 self.lines = Lines::None;
+                self.digits += self.rows.next(self.spaces, &mut self.clean)?;
             }
             (self.spaces, self.at_break) = (0, false);
         } else if self.spaces > 0 {
@@ -203,7 +224,7 @@ impl Decoder {
             Lines::Unknown | Lines::None => {}
         }
         self.digits += 1;
-        self.clean.push(if byte == b' ' { b'+' } else { byte });
+        self.rows.digit(if byte == b' ' { b'+' } else { byte }, &mut self.clean);
     }
 
     /// Decides whether the space before the characters held back ended a line: the lines behind it must be as long, and the
@@ -279,6 +300,35 @@ mod tests {
         for (text, bytes) in good {
             assert_eq!(decode([text.as_bytes()]).as_deref(), Ok(bytes), "{text:?}");
         }
+        let line = "A".repeat(76);
+        let short = &line[1..];
+        for (text, digits) in [
+            // The lost sign at the end, at the start, at both, in the first line, and in the last.
+            (format!("{line}\n{short} \n{line}\n"), format!("{line}{short}+{line}")),
+            (format!("{line}\n {short}\n{line}\n"), format!("{line}+{short}{line}")),
+            (format!("{line}\n {} \n{line}\n", &line[2..]), format!("{line}+{}+{line}", &line[2..])),
+            (format!("{short} \n{line}\n{line}"), format!("{short}+{line}{line}")),
+            (format!("{line}\n AA=\n"), format!("{line}+AA=")),
+            (format!("{line}\r\n AAA"), format!("{line}+AAA")),
+            (format!("{line}\nAAA \n"), format!("{line}AAA+")),
+            // White space.
+            (format!("{line} \n {line} \n AAA="), format!("{line}{line}AAA=")),
+            (format!("{line}\n  {line}\n  AA"), format!("{line}{line}AA")),
+            (format!("{line}\n{short}\nA"), format!("{line}{short}A")),
+        ] {
+            let whole = base64_simd::forgiving_decode_to_vec(digits.as_bytes()).unwrap();
+            assert_eq!(decode([text.as_bytes()]), Ok(whole), "{text:?}");
+        }
+        for unclear in [
+            format!("{line}\n  {short}\n{line}\n"),
+            format!("{line}\n {short} \n{line}\n"),
+            format!("{short}  \n{line}\n"),
+            format!("{short} \n{short} \n{line}\n"),
+            format!("{}    \n{line}\n", &line[4..]),
+            format!("{line}\n    AAAA\n"),
+        ] {
+            assert_eq!(decode([unclear.as_bytes()]), Err(NotBase64), "{unclear:?}");
+        }
         for bad in
             ["Z", "Zm9vZ", "Zm9v!", "Zg==Zg==", "Zg===", "Zm9v=", "é", "\0", "Zm9v%", "Zm9v%2", "%zz", "Z g = =", "%00"]
         {
@@ -351,6 +401,42 @@ mod tests {
                     prop_assert_eq!(decode([spaced.as_bytes()]), Ok(decoded), "{}", spaced);
                 }
             }
+        }
+
+        #[test]
+        fn a_plus_that_was_lost_at_the_edge_of_a_line_is_restored_or_the_text_is_refused(
+            bytes in prop::collection::vec(any_byte(), 400..2000),
+            width in prop::sample::select(LINE_WIDTHS.to_vec()),
+            end in prop::sample::select(vec!["\n", "\r\n"]),
+            closed: bool,
+            cut in 1_usize..100,
+        ) {
+            let bytes = [b"\x89PNG".to_vec(), bytes].concat();
+            let text = base64_simd::STANDARD.encode_to_string(&bytes);
+            // White space at the end of the text.
+            prop_assume!(!text.ends_with("++++"));
+            let lines: Vec<&str> = text.as_bytes().chunks(width).map(|line| std::str::from_utf8(line).unwrap()).collect();
+            let wrapped = lines.join(end) + if closed { end } else { "" };
+            match decode(wrapped.replace('+', " ").as_bytes().chunks(cut)) {
+                Ok(decoded) => prop_assert_eq!(decoded, bytes, "{}", wrapped),
+                // Where whole groups at an edge are lost, the width is unclear.
+                Err(NotBase64) => prop_assert!([["+", end].concat(), [end, "+"].concat()].iter().any(|edge| wrapped.contains(edge))),
+            }
+        }
+
+        #[test]
+        fn one_plus_at_the_edge_of_a_line_is_restored(
+            bytes in prop::collection::vec(0_u8..0xf0, 300..1000),
+            width in prop::sample::select(LINE_WIDTHS.to_vec()),
+            at_start: bool,
+            line in 1_usize..4,
+            end in prop::sample::select(vec!["\n", "\r\n"]),
+        ) {
+            let mut text = base64_simd::STANDARD.encode_to_string(&bytes).replace('+', "A").into_bytes();
+            text[if at_start { line * width } else { (line + 1) * width - 1 }] = b'+';
+            let whole = base64_simd::forgiving_decode_to_vec(&text).unwrap();
+            let lines: Vec<&str> = text.chunks(width).map(|line| std::str::from_utf8(line).unwrap()).collect();
+            prop_assert_eq!(decode([lines.join(end).replace('+', " ").as_bytes()]), Ok(whole));
         }
 
         #[test]
