@@ -303,15 +303,15 @@ impl ApiError {
 
     /// Whether the error is about an input picture itself, which a conversion may mend.
     pub(super) fn is_about_picture(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::UnsupportedFileType { .. }
-            | Self::EmptyImage { .. }
-            | Self::DamagedImage { .. }
-            | Self::ImageTooLarge { .. }
-            | Self::ImageBeyondLimit { .. } => true,
-            Self::Unacceptable { param, .. } => *param == "mask",
-            _ => false,
-        }
+                | Self::EmptyImage { .. }
+                | Self::DamagedImage { .. }
+                | Self::ImageTooLarge { .. }
+                | Self::ImageBeyondLimit { .. }
+                | Self::Unacceptable { param: "mask", .. }
+        )
     }
 
     /// Returns the error of a request that waited and got no pictures.

@@ -12,7 +12,7 @@ cache cached call callback cancel cancellation cancelled candidate carried case 
 channel chart chat check checked checker choice chosen chunk chunked clamp class classification classifier classify cleaner
 cleanup clear cli clock close closed coalesced code codec coding collector colour column command comment common compat
 completed completion component composite compression computed config configuration conflict connect connection
-consistency consumer contact content context control conversation conversion convert converted converter convertible cookie copy core correlation cors cost
+consistency consumer contact container content context control conversation conversion convert converted converter convertible cookie copy core correlation cors cost
 count counted counter coverage create created credential cross csv current cursor custom cut cycle
 daily damage damaged data database date dead deadline debug decimal decision declared decode decoded decoder decoding default deferred delay
 deleted delivered delivery delta demand denied deployment depth describe descriptor destination detail detected dialect

@@ -88,7 +88,7 @@ pub(super) fn apply(
         match field.meaning {
             Meaning::Count => count(scalars, field, refusals)?,
             Meaning::Format if has_pictures && aliases::may_describe_input(&field.sent) => {
-                ignored.push(field.sent.clone())
+                ignored.push(field.sent.clone());
             }
             Meaning::Format => format(scalars, field, refusals, ignored)?,
             Meaning::Size | Meaning::Ratio | Meaning::Width | Meaning::Height => {}

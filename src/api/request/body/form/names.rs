@@ -209,16 +209,14 @@ impl ImageOrdering {
     /// numbers, between others. The prompt may speak of "the third picture"; empty fields at the end change nothing.
     pub(crate) fn gaps(&self) -> impl Iterator<Item = &str> {
         let same_stem = |empty: &EmptyImage, name: &&ImageName| name.stem == empty.name.stem;
-        let is_gap = move |empty: &&EmptyImage| match empty.name.number {
-            Some(number) => {
+        let is_gap = move |empty: &&EmptyImage| {
+            if let Some(number) = empty.name.number {
                 let mut numbers =
                     self.names.iter().filter(|name| same_stem(empty, name)).filter_map(|name| name.number);
-                numbers.clone().all(|filled| filled != number) && numbers.any(|filled| filled > number)
+                return numbers.clone().all(|filled| filled != number) && numbers.any(|filled| filled > number);
             }
-            None => {
-                let (before, behind) = self.names.split_at(empty.position.min(self.names.len()));
-                [before, behind].into_iter().all(|names| names.iter().any(|name| same_stem(empty, &name)))
-            }
+            let (before, behind) = self.names.split_at(empty.position.min(self.names.len()));
+            [before, behind].into_iter().all(|names| names.iter().any(|name| same_stem(empty, &name)))
         };
         self.empty.iter().filter(is_gap).map(|empty| empty.sent.as_str())
     }

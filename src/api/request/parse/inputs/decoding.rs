@@ -184,10 +184,10 @@ impl Decoder {
     }
 
     fn image_error(self, error: ImageError) -> DecodeError {
-        match error {
-            ImageError::Limits(_) => DecodeError::TooMuchMemory { pixels_max: self.pixels_max },
-            other => broken(other),
+        if matches!(error, ImageError::Limits(_)) {
+            return DecodeError::TooMuchMemory { pixels_max: self.pixels_max };
         }
+        broken(error)
     }
 
     fn container_error(self, problem: ContainerProblem) -> DecodeError {

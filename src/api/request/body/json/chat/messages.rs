@@ -339,7 +339,7 @@ impl Conversation {
     }
 }
 
-/// Removes the list of attached files that Open WebUI writes before a message, beside the pictures themselves.
+/// Removes the list of attached files that Open `WebUI` writes before a message, beside the pictures themselves.
 fn without_file_names(text: String) -> String {
     let list = text.trim_start().strip_prefix("<attached_files>");
     match list.and_then(|list| list.split_once("</attached_files>")) {

@@ -22,9 +22,9 @@ struct Recipe {
     lengths: Option<u32>,
 }
 
-fn boxed(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+fn boxed(kind: [u8; 4], content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len() + 8).unwrap();
-    [&length.to_be_bytes(), &kind[..], content].concat()
+    [&length.to_be_bytes()[..], &kind[..], content].concat()
 }
 
 fn short(n: usize) -> [u8; 2] {
@@ -32,7 +32,7 @@ fn short(n: usize) -> [u8; 2] {
 }
 
 fn size(width: u32, height: u32) -> Vec<u8> {
-    boxed(b"ispe", &[&[0; 4][..], &width.to_be_bytes(), &height.to_be_bytes()].concat())
+    boxed(*b"ispe", &[&[0; 4][..], &width.to_be_bytes(), &height.to_be_bytes()].concat())
 }
 
 impl Recipe {
@@ -44,7 +44,7 @@ impl Recipe {
         let mut data = Vec::new();
         for (index, part) in parts.iter().enumerate() {
             let id = short(index + 1);
-            infos.extend(boxed(b"infe", &[&[2, 0, 0, 0][..], &id, &[0, 0], &part.kind, &[0]].concat()));
+            infos.extend(boxed(*b"infe", &[&[2, 0, 0, 0][..], &id, &[0, 0], &part.kind, &[0]].concat()));
             let (start, own) = (u32::try_from(data.len()).unwrap(), u32::try_from(part.data.len()).unwrap());
             let first = u32::try_from(parts[0].data.len()).unwrap();
             let (offset, length) = lengths.filter(|_| index > 0).map_or((start, own), |length| (first, length));
@@ -55,21 +55,21 @@ impl Recipe {
         let mut links = vec![0; 4];
         for (kind, from, to) in references {
             let to: Vec<u8> = to.iter().flat_map(|id| id.to_be_bytes()).collect();
-            links.extend(boxed(kind, &[&from.to_be_bytes()[..], &short(to.len() / 2), &to].concat()));
+            links.extend(boxed(*kind, &[&from.to_be_bytes()[..], &short(to.len() / 2), &to].concat()));
         }
-        let properties = [boxed(b"ipco", &properties.concat()), boxed(b"ipma", &owned)].concat();
+        let properties = [boxed(*b"ipco", &properties.concat()), boxed(*b"ipma", &owned)].concat();
         let meta = [
             vec![0; 4],
-            boxed(b"hdlr", &[&[0; 8][..], b"pict", &[0; 13]].concat()),
-            boxed(b"pitm", &[0, 0, 0, 0, 0, 1]),
-            boxed(b"iinf", &infos),
-            boxed(b"iloc", &places),
-            boxed(b"iprp", &properties),
-            boxed(b"iref", &links),
-            boxed(b"idat", &data),
+            boxed(*b"hdlr", &[&[0; 8][..], b"pict", &[0; 13]].concat()),
+            boxed(*b"pitm", &[0, 0, 0, 0, 0, 1]),
+            boxed(*b"iinf", &infos),
+            boxed(*b"iloc", &places),
+            boxed(*b"iprp", &properties),
+            boxed(*b"iref", &links),
+            boxed(*b"idat", &data),
             extra.clone(),
         ];
-        [boxed(b"ftyp", b"heic\0\0\0\0mif1heic"), boxed(b"meta", &meta.concat())].concat()
+        [boxed(*b"ftyp", b"heic\0\0\0\0mif1heic"), boxed(*b"meta", &meta.concat())].concat()
     }
 
     fn check(&self) -> Result<Container, ContainerProblem> {
@@ -115,11 +115,11 @@ fn problem(recipe: &Recipe) -> String {
 #[test]
 fn what_is_usual_passes_and_is_decoded() {
     let mut masked = plain();
-    masked.properties.push(boxed(b"auxC", b"\0\0\0\0urn:mpeg:hevc:2015:auxid:1\0"));
+    masked.properties.push(boxed(*b"auxC", b"\0\0\0\0urn:mpeg:hevc:2015:auxid:1\0"));
     masked.parts.push(Part { properties: vec![1, 2, 3], ..picture() });
     masked.references = vec![(*b"auxl", 2, vec![1])];
     let profile = Recipe {
-        properties: [plain().properties, vec![boxed(b"colr", b"profa profile")]].concat(),
+        properties: [plain().properties, vec![boxed(*b"colr", b"profa profile")]].concat(),
         parts: vec![Part { properties: vec![1, 2, 3], ..picture() }],
         ..plain()
     };
@@ -151,7 +151,7 @@ fn references_in_a_circle_are_refused() {
     own_tile.references = vec![(*b"dimg", 1, vec![1])];
     assert!(problem(&own_tile).contains("tiles"));
     let mut own_alpha = plain();
-    own_alpha.properties.push(boxed(b"auxC", b"\0\0\0\0urn:mpeg:hevc:2015:auxid:1\0"));
+    own_alpha.properties.push(boxed(*b"auxC", b"\0\0\0\0urn:mpeg:hevc:2015:auxid:1\0"));
     own_alpha.parts[0].properties.push(3);
     own_alpha.references = vec![(*b"auxl", 1, vec![1])];
     assert!(problem(&own_alpha).contains("alpha"));
@@ -189,15 +189,15 @@ fn a_small_file_that_asks_for_much_work_is_refused() {
     let mut gap = grid(1, 2);
     gap.properties[1] = size(95, 64);
     let turned = Recipe {
-        properties: [plain().properties, vec![boxed(b"irot", &[1])]].concat(),
+        properties: [plain().properties, vec![boxed(*b"irot", &[1])]].concat(),
         parts: vec![Part { properties: vec![1, 2, 3, 3, 3, 3], ..picture() }],
         ..plain()
     };
-    let padding = boxed(b"free", &vec![0; META_BYTES_MAX]);
-    let entries = boxed(b"infe", &[2, 0, 0, 0, 0, 9, 0, 0, b'E', b'x', b'i', b'f', 0]).repeat(ITEMS_MAX);
-    let twins = boxed(b"infe", &[2, 0, 0, 0, 0, 9, 0, 0, b'E', b'x', b'i', b'f', 0]).repeat(2);
-    let entries_of = |entries: &[u8]| boxed(b"iinf", &[&[0; 6], entries].concat());
-    let bomb = boxed(b"iloc", &[&[0, 0, 0, 0, 0, 0, 0, 1][..], &[0, 1, 0, 0, 0xff, 0xff]].concat());
+    let padding = boxed(*b"free", &vec![0; META_BYTES_MAX]);
+    let entries = boxed(*b"infe", &[2, 0, 0, 0, 0, 9, 0, 0, b'E', b'x', b'i', b'f', 0]).repeat(ITEMS_MAX);
+    let twins = boxed(*b"infe", &[2, 0, 0, 0, 0, 9, 0, 0, b'E', b'x', b'i', b'f', 0]).repeat(2);
+    let entries_of = |entries: &[u8]| boxed(*b"iinf", &[&[0; 6], entries].concat());
+    let bomb = boxed(*b"iloc", &[&[0, 0, 0, 0, 0, 0, 0, 1][..], &[0, 1, 0, 0, 0xff, 0xff]].concat());
     let units = [&plain().parts[0].data[..], &[0, 0, 0, 2, 78, 1].repeat(UNITS_MAX)].concat();
     let marks = [0, 0, 0x18, 2, 78, 1].into_iter().chain([0, 0, 1].into_iter().cycle().take(0x1800));
     let parameters = coded().0;
@@ -206,8 +206,8 @@ fn a_small_file_that_asks_for_much_work_is_refused() {
     let mut long = plain();
     let mut content = parameters[at..].to_vec();
     content[22] += 1;
-    content.extend([&[39, 0, 1, 0x50, 0][..], &[78, 1], &[7; 0x4ffe]].concat());
-    long.properties[0] = boxed(b"hvcC", &content);
+    content.extend([&[39, 0, 1, 0x50, 0][..], &[78, 1], &vec![7; 0x4ffe]].concat());
+    long.properties[0] = boxed(*b"hvcC", &content);
     let with = |extra: Vec<u8>| Recipe { extra, ..plain() };
     let with_data = |data: Vec<u8>| Recipe { parts: vec![Part { data, ..picture() }], ..plain() };
     for (name, recipe, expected) in [
@@ -305,7 +305,7 @@ fn parameters(side: u32) -> Vec<u8> {
     bits.extend([false; 4]);
     golomb(&mut bits, 0);
     bits.extend([false, false, true, false, false, true]);
-    while bits.len() % 8 != 0 {
+    while !bits.len().is_multiple_of(8) {
         bits.push(false);
     }
     let payload = bits.chunks(8).map(|bits| bits.iter().fold(0, |byte: u8, bit| byte << 1 | u8::from(*bit)));
