@@ -243,7 +243,6 @@ async fn a_request_that_is_refused_anyway_converts_nothing() {
     let damaged = HEIC[..HEIC.len() / 2].to_vec();
     for (field, value, code) in [
         ("model", "gpt-image-none", "model_not_found"),
-        ("size", "12x12x12", "invalid_value"),
         ("n", "1000", "integer_above_max_value"),
         ("quality", "splendid", "invalid_value"),
         ("output_format", "gif", "invalid_value"),
