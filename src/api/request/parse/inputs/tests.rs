@@ -162,6 +162,7 @@ async fn a_request_waits_only_for_a_time_and_its_work_keeps_the_slot() {
     let short = InputConverter { timeout: Duration::from_millis(50), ..converter(1 << 20) };
     let held = short.slots.enter().await;
     let (finish, finished) = std::sync::mpsc::channel::<()>();
+    #[expect(clippy::disallowed_methods, reason = "a request of the test, which is aborted")]
     let work = tokio::spawn(held.run(move || finished.recv()));
     let gif = || form(vec![encoded(&scene(), ImageFormat::Gif)], None);
     let error = short.prepare(gif(), limits).await.unwrap_err();
@@ -173,7 +174,7 @@ async fn a_request_waits_only_for_a_time_and_its_work_keeps_the_slot() {
     let png = encoded(&scene(), ImageFormat::Png);
     assert!(short.prepare(form(vec![png], None), limits).await.is_ok());
     finish.send(()).unwrap();
-    let patient = InputConverter { timeout: Duration::from_secs(60), ..short };
+    let patient = InputConverter { timeout: Duration::from_mins(1), ..short };
     assert!(patient.prepare(gif(), limits).await.is_ok());
     assert_eq!((spool.status().reserved, patient.slots.free()), (0, 1));
 }
