@@ -39,7 +39,7 @@ lock log logged logging lookup loop lossy
 main maintenance manager manual map mapping margin mark markdown mask match matched matching max maximum mean meaning measure measured
 measurement media median member memory merge message meta metadata meter method metric middleware migration millis
 mime min minimum minted minute missing mod mode model module money monitor monotonic monthly multipart multiple mutex
-name named names negotiation nested network new next no node nonce none normal not noted now null number numeric
+name named names negotiation nested network new next no node nonce none normal not now null number numeric
 object observation observed observer of off offset ok on once one only open openai openapi operation operations option optional
 ordering orientation origin orphan orphans other out outcome outgoing output outstanding over override overview own owned owner
 pad padded padding page paged pagination paid pair panic parallel parameter parameterised params parse parsed parser

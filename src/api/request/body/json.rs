@@ -404,7 +404,7 @@ impl Parser<'_> {
 
     pub(super) fn scalar(&mut self, param: &str) -> Result<Scalar, ReadError> {
         Ok(match self.json.peek()? {
-            ValueType::String => Scalar::Text(self.text(param)?),
+            ValueType::String => Scalar::Text(text(self, param)?),
             // Bounded by struson to 100 characters.
             ValueType::Number => Scalar::Number(self.json.next_number_as_string()?),
             ValueType::Boolean => Scalar::Bool(self.json.next_bool()?),
@@ -422,18 +422,18 @@ impl Parser<'_> {
             }
         })
     }
+}
 
-    fn text(&mut self, param: &str) -> Result<String, ReadError> {
-        let max = self.limits.text_bytes_max;
-        let mut bytes = Vec::new();
-        let mut string = self.json.next_string_reader()?;
-        let read = string.by_ref().take(max as u64 + 1).read_to_end(&mut bytes);
-        read.map_err(|error| self.meter.string_error(&error))?;
-        if bytes.len() > max {
-            return Err(ReadError::Api(ApiError::TextTooLong { param: param.to_owned(), unit: "bytes", max }));
-        }
-        String::from_utf8(bytes).map_err(|_| malformed(problems::NOT_UTF8).into())
+fn text(parser: &mut Parser<'_>, param: &str) -> Result<String, ReadError> {
+    let max = parser.limits.text_bytes_max;
+    let mut bytes = Vec::new();
+    let mut string = parser.json.next_string_reader()?;
+    let read = string.by_ref().take(max as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| parser.meter.string_error(&error))?;
+    if bytes.len() > max {
+        return Err(ReadError::Api(ApiError::TextTooLong { param: param.to_owned(), unit: "bytes", max }));
     }
+    String::from_utf8(bytes).map_err(|_| malformed(problems::NOT_UTF8).into())
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ class Program:
 
 
 class OpenWebui(Program):
-    """backend/open_webui/utils/middleware.py: a line at a time; pictures of `delta.images` stand behind the text."""
+    """The module open_webui.utils.middleware: a line at a time; pictures of `delta.images` stand behind the text."""
 
     name = "open-webui"
 

@@ -81,7 +81,7 @@ impl Parser<'_> {
                 let explain = |error: &_| self.meter.explain_string(error);
                 return Ok(read_picture(text, self.upload, self.limits, place, explain)?);
             }
-            ValueType::Object if depth < OBJECTS_MAX => return self.reference(place, depth).map(Some),
+            ValueType::Object if depth < OBJECTS_MAX => return reference(self, place, depth).map(Some),
             ValueType::Object => "an object",
             ValueType::Array => "an array",
             ValueType::Number => "a number",
@@ -90,42 +90,40 @@ impl Parser<'_> {
         let param = place.name.to_owned();
         Err(ReadError::Api(ApiError::InvalidType { param, expected: "an image reference", got }))
     }
+}
 
-    /// Reads `{image_url | url | b64_json}`; in other members, pictures are looked for.
-    fn reference(&mut self, place: PictureParameter<'_>, depth: usize) -> Result<Input, ReadError> {
-        let mut found = None;
-        self.json.begin_object()?;
-        while self.json.has_next()? {
-            let name = self.name()?;
-            let picture = match name.as_str() {
-                "image_url" | "url" | "b64_json" => self.picture(place.param, place.name, depth + 1)?,
-                "file_id" if self.json.peek()? != ValueType::Null => return Err(place.file_id().into()),
-                _ => {
-                    self.beside_picture(place, &name)?;
-                    None
-                }
-            };
-            if let Some(picture) = picture
-                && found.replace(picture).is_some()
-            {
-                return Err(place.unacceptable("an image reference holds more than one picture").into());
+/// Reads `{image_url | url | b64_json}`; in other members, pictures are looked for.
+fn reference(parser: &mut Parser<'_>, place: PictureParameter<'_>, depth: usize) -> Result<Input, ReadError> {
+    let mut found = None;
+    parser.json.begin_object()?;
+    while parser.json.has_next()? {
+        let name = parser.name()?;
+        let picture = match name.as_str() {
+            "image_url" | "url" | "b64_json" => parser.picture(place.param, place.name, depth + 1)?,
+            "file_id" if parser.json.peek()? != ValueType::Null => return Err(place.file_id().into()),
+            _ => {
+                beside_picture(parser, place, &name)?;
+                None
             }
+        };
+        if let Some(picture) = picture
+            && found.replace(picture).is_some()
+        {
+            return Err(place.unacceptable("an image reference holds more than one picture").into());
         }
-        self.json.end_object()?;
-        found.ok_or_else(|| {
-            place.unacceptable("an image reference needs one of 'image_url', 'url', and 'b64_json'").into()
-        })
     }
+    parser.json.end_object()?;
+    found.ok_or_else(|| place.unacceptable("an image reference needs one of 'image_url', 'url', and 'b64_json'").into())
+}
 
-    /// Reads a member beside a picture, and records it where it holds another one. A small version of the picture itself is
-    /// none.
-    fn beside_picture(&mut self, place: PictureParameter<'_>, name: &str) -> Result<(), ReadError> {
-        let lower = name.to_ascii_lowercase();
-        if lower.contains("thumb") || lower.contains("preview") {
-            self.json.skip_value()?;
-        } else if self.find_picture(name)? {
-            self.form.note_unknown_picture(&format!("{}.{name}", place.name), "a picture");
-        }
-        Ok(())
+/// Reads a member beside a picture, and records it where it holds another one. A small version of the picture itself is
+/// none.
+fn beside_picture(parser: &mut Parser<'_>, place: PictureParameter<'_>, name: &str) -> Result<(), ReadError> {
+    let lower = name.to_ascii_lowercase();
+    if lower.contains("thumb") || lower.contains("preview") {
+        parser.json.skip_value()?;
+    } else if parser.find_picture(name)? {
+        parser.form.note_unknown_picture(&format!("{}.{name}", place.name), "a picture");
     }
+    Ok(())
 }

@@ -12,7 +12,7 @@ impl Parser<'_> {
     /// Reads a value of a name that is not known, and records the name.
     pub(super) fn unknown(&mut self, name: &str) -> Result<(), ReadError> {
         let mut found = false;
-        let read = self.search(FieldHint::of(name), &mut found);
+        let read = search(self, FieldHint::of(name), &mut found);
         if found {
             self.form.note_unknown_picture(name, "a picture");
         } else {
@@ -24,38 +24,38 @@ impl Parser<'_> {
     /// Reads the value of a name and returns whether it holds a picture.
     pub(super) fn find_picture(&mut self, name: &str) -> Result<bool, ReadError> {
         let mut found = false;
-        self.search(FieldHint::of(name), &mut found)?;
+        search(self, FieldHint::of(name), &mut found)?;
         Ok(found)
     }
+}
 
-    /// Reads a value and looks for pictures in it; `hint` is what the names around it say.
-    fn search(&mut self, hint: FieldHint, found: &mut bool) -> Result<(), ReadError> {
-        match self.json.peek()? {
-            ValueType::Array => {
-                self.json.begin_array()?;
-                while self.json.has_next()? {
-                    self.search(hint, found)?;
-                }
-                self.json.end_array()?;
+/// Reads a value and looks for pictures in it; `hint` is what the names around it say.
+fn search(parser: &mut Parser<'_>, hint: FieldHint, found: &mut bool) -> Result<(), ReadError> {
+    match parser.json.peek()? {
+        ValueType::Array => {
+            parser.json.begin_array()?;
+            while parser.json.has_next()? {
+                search(parser, hint, found)?;
             }
-            ValueType::Object => {
-                self.json.begin_object()?;
-                while self.json.has_next()? {
-                    let name = self.name()?;
-                    self.search(hint.within(&name), found)?;
-                }
-                self.json.end_object()?;
-            }
-            ValueType::String => {
-                let mut head = Vec::new();
-                let mut string = self.json.next_string_reader()?;
-                let read = string.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head);
-                read.and_then(|_| io::copy(&mut string, &mut io::sink()))
-                    .map_err(|error| self.meter.string_error(&error))?;
-                *found |= holds_picture(&head, hint);
-            }
-            ValueType::Number | ValueType::Boolean | ValueType::Null => self.json.skip_value()?,
+            parser.json.end_array()?;
         }
-        Ok(())
+        ValueType::Object => {
+            parser.json.begin_object()?;
+            while parser.json.has_next()? {
+                let name = parser.name()?;
+                search(parser, hint.within(&name), found)?;
+            }
+            parser.json.end_object()?;
+        }
+        ValueType::String => {
+            let mut head = Vec::new();
+            let mut string = parser.json.next_string_reader()?;
+            let read = string.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head);
+            read.and_then(|_| io::copy(&mut string, &mut io::sink()))
+                .map_err(|error| parser.meter.string_error(&error))?;
+            *found |= holds_picture(&head, hint);
+        }
+        ValueType::Number | ValueType::Boolean | ValueType::Null => parser.json.skip_value()?,
     }
+    Ok(())
 }
