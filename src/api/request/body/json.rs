@@ -205,7 +205,7 @@ pub(super) async fn read_field(
             JsonField::Images(name) => parser.images(*name),
             JsonField::Mask => parser.mask().map(|_| ()),
             JsonField::Members => parser.members(|parser, name| parser.field(name, true)),
-            JsonField::Container(name) => parser.container(name, name),
+            JsonField::Container(name) => parser.container(name),
             JsonField::Unknown(name) => parser.unknown(name),
         });
         match read {
